@@ -27,6 +27,7 @@ RECURRENT = {
     "ThresholdedRelu": Meaning("thresholded_relu", {"alpha": 0.0}),
 }
 OPERATORS = {
+    "Affine": RECURRENT["Affine"],
     "Elu": Meaning("elu", {"alpha": 1.0}),
     "Exp": Meaning("exponential"),
     "Gelu": Meaning("gelu"),
@@ -34,10 +35,12 @@ OPERATORS = {
     "LeakyRelu": Meaning("leaky_relu", {"alpha": 0.01}),
     "Mish": Meaning("mish"),
     "Relu": Meaning("relu"),
+    "ScaledTanh": RECURRENT["ScaledTanh"],
     "Selu": Meaning("selu"),
     "Sigmoid": Meaning("sigmoid"),
     "Softplus": Meaning("softplus"),
     "Softsign": Meaning("softsign"),
+    "Swish": Meaning("silu"),
     "Tanh": Meaning("tanh"),
     "ThresholdedRelu": Meaning("thresholded_relu", {"alpha": 1.0}),
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, OnwardError
 from ..layers.activation import Activation, Softmax
 from ..layers.base import NO_WEIGHTS, Layer
 from ..layers.embedding import Embedding
@@ -19,8 +19,8 @@ from ..layers.norm import LayerNorm
 from ..layers.sequential import Sequential
 from .activation_names import OPERATORS
 from .graph import Graph
-from .node import Node
-from .operations import OPERATIONS
+from .inference import Values, outputs_of
+from .node import Node, Signature
 
 # Operations that move states and shapes, which are computed outside of the layers.
 MOVES = {
@@ -28,11 +28,9 @@ MOVES = {
     "Shape", "Slice", "Split", "Squeeze", "Steps", "Transpose", "Unsqueeze",
 }  # fmt: skip
 SHAPES = {"Shape", "Steps"}  # operations that read only the shape of the chain's last value
-FEATURES, DIRECTIONS, FLAT = "features", "directions", "all axes before the features"
+FEATURES, DIRECTIONS = "features", "directions"
 # Sizes that stand for the open sizes of the graph. They are prime, so that products of them differ.
-OPEN = 10007, 10009, 10037
-INFLATED = {"ConstantOfShape", "Expand", "Steps"}  # operations whose results would have these sizes
-OWN_ACTIVATIONS = {"Swish": "silu", "Affine": "affine", "ScaledTanh": "scaled_tanh"}
+OPEN = 1009, 1013, 1019
 
 
 def layers_of(graph: Graph) -> Sequential:
@@ -49,7 +47,8 @@ def layers_of(graph: Graph) -> Sequential:
 class _Chain:
     """Follows the nodes from the first input: the last value `at`, its `axes`, and the layers so far.
 
-    An axis is the number of an axis of the input, FEATURES, DIRECTIONS or FLAT.
+    An axis is a tuple of its parts: numbers of axes of the input, DIRECTIONS if there are two, and FEATURES.
+    It has several parts if it merges them, and none if it is the axis of the only direction.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -57,22 +56,21 @@ class _Chain:
         self.needed = _ancestors(graph)
         self.at = graph.inputs[0].name
         shape = graph.inputs[0].axes or ()
-        self.axes: list[Any] = [0, 1] if len(shape) == 2 else [0, 1, FEATURES]
-        # the size of each axis, with the sizes of OPEN for open ones, and the values that follow from sizes
+        parts: list[Any] = [0, 1] if len(shape) == 2 else [0, 1, FEATURES]
+        self.axes: list[Any] = [(part,) for part in parts]
+        self.features: Any = (FEATURES,)
+        # the size of each part, with the sizes of OPEN for open ones, and the values that follow from sizes
         known = [size if isinstance(size, int) else 0 for size in shape]
-        declared = known if len(shape) == len(self.axes) else [0] * len(OPEN)
-        self.sizes: dict[Any, int] = {
-            axis: n or size for axis, n, size in zip(self.axes, declared, OPEN, strict=False)
-        }
-        self.shapes: dict[str, Any] = {}
-        self.time: int | None = None  # the time axis of the input, known from the first recurrent node
+        declared = known if len(shape) == len(parts) else [0] * len(OPEN)
+        self.sizes = {part: n or size for part, n, size in zip(parts, declared, OPEN, strict=False)}
+        self.values: Values = dict(graph.constants)
+        self.time: Any = None  # the time axis of the input, known from the first recurrent node
         self.inputs = [declared.name for declared in graph.inputs[1:]]
         self.states = set(self.inputs)  # the states, and values that only move states or shapes
         self.all_steps: set[str] = set()  # values that give each row the full length
         self.lengths = ""  # the input that holds the lengths, if there is one
         self.layers: list[Layer] = []
         self.final: set[str] = set()  # final states of layers of one direction
-        self.flattened: list[Any] = []  # the axes before a Flatten
         self.among = 0, 1  # the place of the value among concatenated final states, and their number
 
     def follow(self, node: Node) -> None:
@@ -89,7 +87,7 @@ class _Chain:
                 self.at = node.outputs[0]
         elif self._only_moves(node):
             self.states |= outputs
-            self._keep_shapes(node)
+            self._infer(node)
             self.all_steps |= outputs if node.operation == "Steps" else set()
         elif outputs & self.needed:
             raise ArgumentError(f"{node} is not part of a chain of layers")
@@ -99,22 +97,19 @@ class _Chain:
             raise ArgumentError(f"the chain of layers ends in {self.at}, not in the first output, {output}")
         if self.among != (0, 1):
             raise ArgumentError(f"{output} has the final states of several layers")
-        kept = [axis for axis in self.axes if axis not in (FEATURES, DIRECTIONS)]
+        kept = [axis for axis in self.axes if axis not in ((), (DIRECTIONS,), (FEATURES,), self.features)]
         if kept != sorted(kept):
             raise ArgumentError(f"the axes of {output} are not in the order that layers have")
         return Sequential(*self.layers)
 
-    def _keep_shapes(self, node: Node) -> None:
-        """Compute what a node derives from the shape of the last value, with the sizes of OPEN."""
-        if node.operation in INFLATED:
-            return
-        value = np.broadcast_to(np.float32(0), [self.sizes[axis] for axis in self.axes])
-        own = {self.at: value} if node.operation in SHAPES else {}
-        inputs = [own.get(name, self.shapes.get(name, self.constants.get(name))) for name in node.inputs]
-        if all(a is not None for a in inputs):
-            with contextlib.suppress(Exception):  # an operator may reject these sizes
-                results = OPERATIONS[node.operation].compute(inputs, node.attributes)
-                self.shapes |= zip(node.outputs, results, strict=False)
+    def _size(self, axis: Any) -> int:
+        return math.prod(self.sizes[part] for part in axis)
+
+    def _infer(self, node: Node) -> None:
+        """Infer the outputs of a node from the shape of the last value, with the sizes of OPEN."""
+        self.values[self.at] = Signature(tuple(map(self._size, self.axes)), np.dtype(np.float32))
+        with contextlib.suppress(OnwardError, KeyError):  # an operator may reject these sizes
+            self.values |= outputs_of(node, self.values)
 
     def _only_moves(self, node: Node) -> bool:
         """Whether a node only moves states or shapes; constants among its inputs must be zeros."""
@@ -128,7 +123,7 @@ class _Chain:
     def _recurrent(self, node: Node) -> None:
         x, lengths, *states = (*node.inputs, "", "", "")[:4]
         time, batch = self.axes[:2]
-        if self.time not in (None, time) or self.axes[2:] != [FEATURES] or x != self.at:
+        if self.time not in (None, time) or self.axes[2:] != [self.features] or x != self.at:
             raise ArgumentError(f"{node} has a different time axis from the nodes before it")
         if node.attributes.get("reverse"):
             raise ArgumentError(f"{node} runs only in reverse, which layers do not support")
@@ -140,7 +135,7 @@ class _Chain:
             raise ArgumentError(f"{node} takes different lengths from the other nodes")
         self.time, self.lengths = time, own
         layer = copy.copy(node.attributes["layer"])
-        layer.__dict__["batch_first"] = time == 1
+        layer.__dict__["batch_first"] = time == (1,)
         self.layers.append(layer)
         D = 1 + layer.bidirectional
         units = getattr(layer, "proj_size", 0) or layer.hidden_size
@@ -148,19 +143,19 @@ class _Chain:
         y, h = (*node.outputs, "")[:2]
         if D == 1:
             self.final.add(h)
+        self.sizes |= {DIRECTIONS: D, FEATURES: units}
+        self.features = (DIRECTIONS, FEATURES)[2 - D :]
         if y in self.needed or D == 2:
-            self.at, self.axes = y, [time, batch, FEATURES]
-            self.sizes |= {DIRECTIONS: D, FEATURES: D * units}
+            self.at, self.axes = y, [time, batch, self.features]
         else:
-            self.layers.append(Last(batch_first=time == 1))
-            self.at, self.axes = h, [DIRECTIONS, batch, FEATURES]
-            self.sizes |= {DIRECTIONS: 1, FEATURES: units}
+            self.layers.append(Last(batch_first=time == (1,)))
+            self.at, self.axes = h, [(), batch, self.features]
 
     def _last_step(self, axis: int) -> bool:
         if self.time is None or not self._is(axis, self.time):
             return False
         del self.axes[axis]
-        self.layers.append(Last(batch_first=self.time == 1))
+        self.layers.append(Last(batch_first=self.time == (1,)))
         return True
 
     # One method for each operator returns whether the chain continues through the node. `constants` are the
@@ -178,16 +173,16 @@ class _Chain:
     def _unsqueeze(self, node: Node, constants: list[Any]) -> bool:
         """Insert the axis of the only direction."""
         axes = [] if constants[1] is None else [int(axis) % (len(self.axes) + 1) for axis in constants[1]]
-        if len(axes) != 1 or DIRECTIONS in self.axes or self.sizes.get(DIRECTIONS) != 1:
+        if len(axes) != 1 or () in self.axes or self.sizes.get(DIRECTIONS) != 1:
             return False
-        self.axes.insert(axes[0], DIRECTIONS)
+        self.axes.insert(axes[0], ())
         return True
 
     def _concat(self, node: Node, constants: list[Any]) -> bool:
         """Concatenate final states of which later nodes use one."""
         if len(constants) == 1:
             return True
-        if not self.final.issuperset(node.inputs) or not self._is(node.attributes["axis"], DIRECTIONS):
+        if not self.final.issuperset(node.inputs) or not self._is(node.attributes["axis"], ()):
             return False
         self.among = list(node.inputs).index(self.at), len(constants)
         return list(node.inputs).count(self.at) == 1
@@ -199,29 +194,15 @@ class _Chain:
             return False
         step = 1 if steps is None else int(steps[0])
         taken = range(self.among[1])[int(starts[0]) : int(ends[0]) : step]
-        fits = self._has_one_direction(int(axes[0])) and list(taken) == [self.among[0]]
+        fits = self._is(int(axes[0]), ()) and list(taken) == [self.among[0]]
         self.among = 0, 1
         return fits
-
-    def _has_one_direction(self, axis: int) -> bool:
-        directions = getattr(self.layers[-1], "bidirectional", False) if self.layers else True
-        return self._is(axis, DIRECTIONS) and not directions
 
     def _is(self, axis: int, what: Any) -> bool:
         return -len(self.axes) <= axis < len(self.axes) and self.axes[axis] == what
 
     def _cast(self, node: Node, constants: list[Any]) -> bool:
         return not self.layers  # layers convert the input themselves
-
-    def _flatten(self, node: Node, constants: list[Any]) -> bool:
-        """Merge the axes before the features, as exporters do around a softmax."""
-        if node.attributes.get("axis", 1) != len(self.axes) - 1 or self.axes[-1] != FEATURES:
-            return False
-        if len(self.axes) > 2:
-            self.flattened = self.axes
-            self.sizes[FLAT] = math.prod(self.sizes[axis] for axis in self.axes[:-1])
-            self.axes = [FLAT, FEATURES]
-        return True
 
     def _transpose(self, node: Node, constants: list[Any]) -> bool:
         if len(node.attributes["perm"]) != len(self.axes):
@@ -230,43 +211,38 @@ class _Chain:
         return True
 
     def _squeeze(self, node: Node, constants: list[Any]) -> bool:
+        """Remove the axis of the only direction."""
         axes = None if len(constants) < 2 else constants[1]
-        places = [] if axes is None else [int(axis) % len(self.axes) for axis in axes]
-        if len(places) != 1 or not self._has_one_direction(places[0]) or self.among != (0, 1):
+        if axes is None or len(axes) != 1 or not self._is(int(axes[0]), ()) or self.among != (0, 1):
             return False
-        self.axes.remove(DIRECTIONS)
+        del self.axes[int(axes[0])]
         return True
 
     def _reshape(self, node: Node, constants: list[Any]) -> bool:
-        """Merge (.., D, H) to (.., D*H), split it, or remove the axis of the only direction."""
-        shape = self.shapes.get(node.inputs[1], constants[1])
-        if shape is not None and self.axes == [FLAT, FEATURES]:
-            self.axes = self.flattened
-            return bool(np.array_equal(shape, [self.sizes[axis] for axis in self.axes]))
-        if shape is None or self.among != (0, 1) or DIRECTIONS not in self.sizes:
+        """Merge the directions and the features, split them, or remove the axis of the only direction."""
+        before = self.axes
+        return self._regroup(node) and self.axes != before and self._merged() <= {self.features}
+
+    def _flatten(self, node: Node, constants: list[Any]) -> bool:
+        """Merge the axes before the features, as exporters do around a softmax."""
+        return self._regroup(node) and len(self.axes) == 2 and self.axes[-1] == self.features
+
+    def _merged(self) -> set[Any]:
+        return {axis for axis in self.axes if len(axis) > 1}
+
+    def _regroup(self, node: Node) -> bool:
+        """Distribute the parts of the axes over the axes of the output, in the same order."""
+        self._infer(node)
+        found = self.values.get(node.outputs[0])
+        if found is None or self.among != (0, 1):
             return False
-        D, splits = self.sizes[DIRECTIONS], DIRECTIONS not in self.axes
-        joined = self.axes[-2:] == [DIRECTIONS, FEATURES]
-        if not (splits or joined or self._has_one_direction(self.axes.index(DIRECTIONS))):
-            return False
-        before = [self.sizes[axis] for axis in self.axes]
-        after = [
-            before[place]
-            if n == 0 and place < len(before) and not node.attributes.get("allowzero")
-            else int(n)
-            for place, n in enumerate(shape)
-        ]
-        rest = math.prod(n for n in after if n != -1)
-        after = [math.prod(before) // rest if n == -1 and rest else n for n in after]
-        if splits:
-            if self.axes[-1] != FEATURES or len(after) != len(before) + 1:
-                return False
-            self.sizes[FEATURES] //= D
-            self.axes.insert(-1, DIRECTIONS)
-        else:
-            self.sizes[FEATURES] *= D
-            self.axes.remove(DIRECTIONS)
-        return after == [self.sizes[axis] for axis in self.axes]
+        parts, self.axes = [part for axis in self.axes for part in axis], []
+        for size in found.shape:
+            axis: Any = ()
+            while parts and (self._size(axis) < size or (not axis and self.sizes[parts[0]] == 1)):
+                axis += (parts.pop(0),)
+            self.axes.append(axis)
+        return not parts and [self._size(axis) for axis in self.axes] == list(found.shape)
 
     def _gather(self, node: Node, constants: list[Any]) -> bool:
         table, index = constants
@@ -274,18 +250,18 @@ class _Chain:
             table is not None
             and node.attributes.get("axis", 0) == 0
             and table.ndim == 2
-            and FEATURES not in self.axes
+            and (FEATURES,) not in self.axes
         ):
             layer = Embedding(*table.shape, dtype=table.dtype, rng=NO_WEIGHTS)
             layer.load_state_dict({"weight": table})
             self.layers.append(layer)
-            self.axes.append(FEATURES)
+            self.axes.append(self.features)
             self.sizes[FEATURES] = table.shape[1]
             return True
         if index is None or index.ndim != 0:
             return False
         axis = node.attributes.get("axis", 0)
-        if self._has_one_direction(axis):
+        if self._is(axis, ()):
             place, count = self.among
             del self.axes[axis]
             self.among = 0, 1
@@ -297,17 +273,9 @@ class _Chain:
         """Select the last step of each row by the lengths of the recurrent layers."""
         return bool(self.lengths) and node.inputs[1] == self.lengths and self._last_step(1)
 
-    def _own_activation(self, node: Node, constants: list[Any]) -> bool:
-        attributes = node.attributes
-        numbers = [attributes[name] for name in ("alpha", "beta") if name in attributes]
-        if node.operation == "Swish":
-            if attributes.get("alpha", 1) != 1:
-                return False
-            numbers = []
-        self.layers.append(Activation(OWN_ACTIVATIONS[node.operation], *numbers))
-        return True
-
-    _swish = _affine = _scaledtanh = _own_activation
+    def _swish(self, node: Node, constants: list[Any]) -> bool:
+        self.layers.append(Activation("silu"))
+        return bool(node.attributes.get("alpha", 1) == 1)
 
     def _elementwise(self, node: Node, constants: list[Any]) -> bool:
         function, defaults = OPERATORS[node.operation]
@@ -338,7 +306,7 @@ class _Chain:
         )
         layer.load_state_dict(named)
         self.layers.append(layer)
-        return bool(self.axes[-1] == FEATURES)
+        return bool(self.axes[-1] == self.features)
 
     def _matmul(self, node: Node, constants: list[Any]) -> bool:
         """Multiply by a constant matrix, and add the constant third input if there is one."""
@@ -354,7 +322,7 @@ class _Chain:
         return self._linear(W.T if a.get("transB") and W is not None else W, b)
 
     def _linear(self, W: Any, b: Any = None) -> bool:
-        if W is None or W.ndim != 2 or self.axes[-1:] != [FEATURES]:
+        if W is None or W.ndim != 2 or self.axes[-1:] != [self.features]:
             return False
         if b is not None and b.shape != W.shape[1:]:
             return False
@@ -362,11 +330,12 @@ class _Chain:
         layer = Linear(inputs, outputs, bias=b is not None, dtype=W.dtype, rng=NO_WEIGHTS)
         layer.load_state_dict({"weight": W.T} | ({} if b is None else {"bias": b}))
         self.layers.append(layer)
-        self.sizes[FEATURES] = outputs
+        self.features, self.sizes[FEATURES] = (FEATURES,), outputs
+        self.axes[-1] = self.features
         return True
 
     def _softmax(self, node: Node, constants: list[Any]) -> bool:
-        if not self._is_last(node) or self.axes[-1] != FEATURES:
+        if not self._is_last(node) or self.axes[-1] != self.features:
             return False
         self.layers.append(Softmax())
         return True

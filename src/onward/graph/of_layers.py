@@ -28,7 +28,6 @@ from .activation_names import OPERATORS, by_function
 from .graph import Graph, Input
 
 OPERATION_OF = by_function(OPERATORS)
-OWN_ACTIVATIONS = {"affine": "Affine", "scaled_tanh": "ScaledTanh", "silu": "Swish"}
 
 
 def graph_of(model: Layer, lengths: bool = False) -> Graph:
@@ -155,20 +154,12 @@ def _embedding(b: _Builder, layer: Any, x: str) -> str:
     return b.add("Mul", y, b.add("Gather", b.constant(weights["weight_scale"][:, None]), x))
 
 
-def _softmax(b: _Builder, layer: Any, x: str) -> str:
-    return b.add("Softmax", x, axis=layer.dim)
-
-
 def _last(b: _Builder, layer: Any, x: str) -> str:
     if not b.lengths:
         return b.add("Gather", x, b.constant(np.int64(-1)), axis=int(b.batch_first))
     if not b.batch_first:
         x = b.add("Transpose", x, perm=[1, 0, 2])
     return b.add("LastStep", x, b.lengths)
-
-
-def _dropout(b: _Builder, layer: Any, x: str) -> str:
-    return x  # dropout has no effect at inference
 
 
 def _activation(b: _Builder, layer: Any, x: str) -> str:
@@ -179,11 +170,8 @@ def _activation(b: _Builder, layer: Any, x: str) -> str:
         return b.add("Selu", x)
     if name == "relu6":
         return b.add("Clip", x, b.constant(0.0), b.constant(6.0))
-    if name in OPERATION_OF:
-        operation = OPERATION_OF[name]
-        return b.add(operation, x, **dict(zip(OPERATORS[operation].parameters, numbers, strict=False)))
-    attributes = {} if name == "silu" else dict(zip(("alpha", "beta"), numbers, strict=False))
-    return b.add(OWN_ACTIVATIONS[name], x, **attributes)
+    operation = OPERATION_OF[name]
+    return b.add(operation, x, **dict(zip(OPERATORS[operation].parameters, numbers, strict=False)))
 
 
 def _convolution(b: _Builder, layer: Any, x: str) -> str:
@@ -245,8 +233,8 @@ KINDS: dict[type[Layer], Callable[[_Builder, Any, str], str]] = {
     Linear: _linear,
     Embedding: _embedding,
     Activation: _activation,
-    Softmax: _softmax,
-    Dropout: _dropout,
+    Softmax: lambda b, layer, x: b.add("Softmax", x, axis=layer.dim),
+    Dropout: lambda b, layer, x: x,  # it has no effect at inference
     Last: _last,
     Convolution: _convolution,
     Pooling: _pooling,
