@@ -353,7 +353,7 @@ def _(time: Any, node: Node) -> None:
     if x != first or any(time.known(name) is None for name in before):
         time.refuse(node, "it joins sequences along time")
     steps = np.concatenate([time.known(name) for name in before], time.axis(x))
-    y = time.preceded(node, x, steps)
+    y = time.windows(node, x, 1, 1, steps, 0, 0)
     time.define(node.outputs[0], y, time.timing(y))
 
 
@@ -361,7 +361,7 @@ def _(time: Any, node: Node) -> None:
 def _(time: Any, node: Node) -> None:
     """Join time with the axes after it, or replace -1 by its size where another axis may be empty."""
     x, shape = node.inputs
-    sizes, y, axis = time.known(shape), time.shape_of_output(node), time.axis(x)
+    sizes, y, axis = time.known(shape), time.shape(node.outputs[0]), time.axis(x)
     if axis is not None and time.axis_of_output(node) == axis and time.shape(x)[:axis] == y[:axis]:
         factor, rest = divmod(y[axis], time.shape(x)[axis])
         if factor > 1 and not rest:  # each step becomes several

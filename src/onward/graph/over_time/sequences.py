@@ -12,8 +12,8 @@ from ..graph import Graph, Input
 from ..inference import Values, flattened, infer
 from ..node import Signature
 from ..simplification.simplify import simplify
+from .following import varying_axes
 from .streamed import Axes, Streamed
-from .timing import varying_axes
 from .transformation import BlockBuilder
 
 LENGTHS = 20011, 30011  # two sequences show where time is; primes, unlike any other size

@@ -5,39 +5,67 @@ if it does not combine the steps of a sequence (`Operation.combining`), and is r
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import ArgumentError, OnwardError
 from ..graph import Graph, Input
 from ..inference import Values, outputs_of
 from ..node import AnyArray, Node, Signature
 from ..operations import OPERATIONS
-from ..operations.registry import Known, named
+from ..operations.registry import Known
+from .following import Follower
 from .streamed import Axes, Carry
-from .timing import Timing, varying_axes
 
 
-class BlockBuilder:
+class Timing(NamedTuple):
+    """Where time is in a value, and when its steps are complete.
+
+    Step k is complete after k * stride + latency + 1 steps of the input, rounded down. `stages` are (delay,
+    stride) of the windows before it, with the stride 1 / n if each step becomes n steps: values with equal
+    stages always have the same number of complete steps. The last `tail` steps become complete only at the
+    end of the sequence.
+    """
+
+    axis: int
+    stages: tuple[tuple[int, int | Fraction], ...] = ()
+    latency: int | Fraction = 0
+    stride: int | Fraction = 1
+    tail: int = 0
+
+    def after(self, delay: int, stride: int, tail: int) -> "Timing":
+        """Return the timing of windows over the value, the first of which is complete `delay` steps later."""
+        stages = self.stages
+        if (delay, stride) != (0, 1):
+            if stride == 1 and delay > 0 and stages and stages[-1][1] == 1 and stages[-1][0] > 0:
+                stages = (*stages[:-1], (stages[-1][0] + delay, 1))
+            else:
+                stages = (*stages, (delay, stride))
+        return Timing(self.axis, stages, self.latency + delay * self.stride, self.stride * stride, tail)
+
+
+class BlockBuilder(Follower):
     """Builds the graph over one block, or over the end of the sequence if `at_end`.
 
     `first` and `second` are the values of the graph for sequences of two lengths: what differs between them
     depends on time. `axes` are the time axes of the inputs that are sequences.
     """
 
+    problem, name, elements = "cannot stream", "time", "the steps of the whole sequence"
+    size, otherwise = "the length of the sequence", "combines steps"
+    exempt = ("Recurrent", "LastStep", "FinalState", "Loop")
+
     def __init__(
         self, graph: Graph, first: Values, second: Values, axes: Mapping[str, int], at_end: bool
     ) -> None:
-        self._source, self._first, self._second = graph, dict(first), second
+        super().__init__(graph, dict(first), second)
         self.at_end = at_end  # whether the graph ends the sequence
         # None: the result for the steps so far
         self._timings: dict[str, Timing | None] = {name: Timing(axis) for name, axis in axes.items()}
         self._lengths: dict[str, Timing] = {}  # the sequences whose shapes decide about a value
         self._names: dict[str, str] = {"": ""}
-        self._nodes: list[Node] = []
         self._constants = dict(graph.constants)
         self.carries: list[Carry] = []
         self._after: dict[str, str] = {}
@@ -46,12 +74,7 @@ class BlockBuilder:
 
     def build(self) -> Graph:
         """Return the graph; its first inputs and, unless at the end, its first outputs are the carries."""
-        for node in self._source.nodes:
-            self._node = node
-            try:
-                self._add_node(node)
-            except OnwardError as error:
-                raise ArgumentError(named(node, error)) from error
+        self.follow()
         outputs = [self._names.get(name, name) for name in self._source.outputs]
         inputs = [Input(c.name, c.initial.dtype) for c in self.carries]
         return Graph(
@@ -63,6 +86,7 @@ class BlockBuilder:
         )
 
     def _add_node(self, node: Node) -> None:
+        self._node = node
         missing = [name for name in (*node.inputs, *node.outputs) if name and name not in self._first]
         if missing or any(name and name not in self._second for name in node.outputs):
             self.refuse(node, "its shapes depend on the values of the sequence")
@@ -74,7 +98,7 @@ class BlockBuilder:
                 self._lengths |= {name: source for name in node.outputs if name}
             self._copy(node)
         elif timed or any(name in self._timings for name in node.inputs):
-            self._check_lengths(node)
+            self._check_sizes(node)
             rule = OPERATIONS[node.operation].stream
             (rule or BlockBuilder.unchanged)(self, node)
         else:
@@ -82,23 +106,6 @@ class BlockBuilder:
 
     def _copy(self, node: Node) -> None:
         self._nodes.append(node._replace(inputs=tuple(self._names.get(name, name) for name in node.inputs)))
-
-    def _differs(self, name: str) -> bool:
-        """Whether a known value depends on the length of the sequence."""
-        first, second = self._first[name], self._second[name]
-        if not isinstance(first, np.ndarray) or not isinstance(second, np.ndarray):
-            return False
-        return not np.array_equal(first, second)
-
-    def _check_lengths(self, node: Node) -> None:
-        """Refuse a node that computes with the length of the sequence or with the places of its steps."""
-        if node.operation in ("Recurrent", "LastStep", "FinalState", "Loop"):
-            return
-        deciding = OPERATIONS[node.operation].shape_inputs
-        for place, name in enumerate(node.inputs):
-            decides = deciding is not None and place in deciding
-            if name and not decides and self._differs(name) and self.timing(name) is None:
-                self.refuse(node, "it computes with the length of the sequence")
 
     @property
     def stride(self) -> int:
@@ -169,21 +176,6 @@ class BlockBuilder:
         """Return the inputs of a node as arrays or signatures."""
         return [self._first[name] if name else None for name in node.inputs]
 
-    def combined(self, node: Node) -> list[Collection[int]]:
-        """Return the axes of each input along which a node combines elements."""
-        combines = OPERATIONS[node.operation].combines
-        if combines is None:
-            self.refuse(node, f"Onward has no rule for {node.operation} over time")
-        found = list(combines(node, self.inputs(node)))
-        return (found + found[-1:] * len(node.inputs))[: len(node.inputs)]
-
-    def _varying_axes(self, name: str) -> list[int]:
-        return varying_axes(self._first[name].shape, self._second[name].shape)
-
-    def refuse(self, node: Node, reason: str) -> NoReturn:
-        """Raise the error that a node cannot stream."""
-        raise ArgumentError(f"{node}: cannot stream: {reason}")
-
     # What rules add.
 
     def constant(self, array: AnyArray) -> str:
@@ -251,28 +243,12 @@ class BlockBuilder:
             return
         if any(name in self._timings and self._timings[name] is None for name in node.inputs if name):
             self.refuse(node, "it combines a step with a result for the whole sequence")
-        for timing, combined in zip(timings, self.combined(node), strict=True):
-            if timing is not None and timing.axis in combined:
-                self.refuse(node, "it combines the steps of the whole sequence")
+        self._check_combined(node)
         inputs, timing = self._aligned_with(node.inputs, timings)
         for output in filter(None, node.outputs):
-            self._timings[output] = timing._replace(axis=self._time_axis(node, output))
+            self._timings[output] = timing._replace(axis=self._axis_after(node, output))
             self._names.pop(output, None)
         self._copy(node._replace(inputs=inputs))
-
-    def _time_axis(self, node: Node, output: str) -> int:
-        """Return the time axis of an output. Raises ArgumentError if time is merged with another axis."""
-        axes = self._varying_axes(output)
-        source = next(name for name in node.inputs if name and self.timing(name) is not None)
-        axis = self.axis(source)
-        assert axis is not None
-        before, after = self.shape(source), self.shape(output)
-        if len(axes) != 1 or after[axes[0]] != before[axis]:
-            self.refuse(node, "it merges time with another axis, or combines steps")
-        moves = node.operation in ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
-        if moves and np.prod(before[:axis]) != np.prod(after[: axes[0]]):
-            self.refuse(node, "it merges time with another axis")
-        return axes[0]
 
     def aligned(self, names: Sequence[str]) -> tuple[tuple[str, ...], Timing]:
         """Return values with the same number of complete steps, and their timing."""
@@ -308,22 +284,37 @@ class BlockBuilder:
         return np.full((*shape[:axis], count, *shape[axis + 1 :]), value, self.dtype(x))
 
     def windows(
-        self, node: Node, x: str, span: int, stride: int, before: int, after: int, padding: Any
+        self,
+        node: Node,
+        x: str,
+        span: int,
+        stride: int,
+        before: int | AnyArray,
+        after: int,
+        padding: Any,
     ) -> str:
-        """Return the steps of complete windows; `before` and `after` are steps of padding at the ends."""
-        timing = self._timing_of(x)
-        initial = self._steps(x, before, padding)
-        reach = max(span, stride)
-        if self.at_end:
-            y = self._ended(node, x, initial, timing.axis, after, padding)
+        """Return the steps of complete windows.
+
+        `before` and `after` are steps of padding at the ends; `before` may also hold these steps.
+        """
+        timing, reach = self._timing_of(x), max(span, stride)
+        initial = self._steps(x, before, padding) if isinstance(before, int) else before
+        held = self.carry(node, initial, timing.axis, "steps")
+        if self.at_end:  # all remaining steps
+            y = self.add("Concat", held, x, axis=timing.axis)
+            if after:
+                widths = np.zeros((2, initial.ndim), np.int64)
+                widths[1, timing.axis] = after
+                value = self.constant(np.asarray(padding, initial.dtype))
+                y = self.add("Pad", y, self.constant(widths.ravel()), value)
         else:
-            held = self.carry(node, initial, timing.axis, "steps")
             attributes = {"axis": timing.axis, "span": reach, "stride": stride}
             y, rest = self.add_all("Continue", (held, x), 2, **attributes)
             self.keep(held, rest)
         # a sequence of few steps does not have the whole tail, but steps of padding that are complete earlier
-        tail = (0 if before >= reach else timing.tail) + after
-        return self.define_new(y, timing.after(reach - 1 - before, stride, tail // stride))
+        known = initial.shape[timing.axis]
+        tail = (0 if known >= reach else timing.tail) + after
+        return self.define_new(y, timing.after(reach - 1 - known, stride, tail // stride))
 
     def upsampled(self, x: str, value: str, factor: int, tail: int) -> str:
         """Set the timing of a value with `factor` steps for each step of x, and `tail` more at the end."""
@@ -341,17 +332,6 @@ class BlockBuilder:
         ones = self.add("ConstantOfShape", sizes, value=np.ones(1, self.dtype(x)))
         return self.define_new(ones, self.timing(x))
 
-    def _ended(self, node: Node, x: str, initial: AnyArray, axis: int, after: int, padding: Any) -> str:
-        """Return all remaining steps, with padding after the last one."""
-        held = self.carry(node, initial, axis, "steps")
-        y = self.add("Concat", held, x, axis=axis)
-        if after:
-            widths = np.zeros((2, initial.ndim), np.int64)
-            widths[1, axis] = after
-            value = self.constant(np.asarray(padding, initial.dtype))
-            y = self.add("Pad", y, self.constant(widths.ravel()), value)
-        return y
-
     def padded(self, node: Node, x: str, before: int, after: int, value: Any) -> str:
         """Return x with steps of one value added at both ends, or left out where the number is negative."""
         if before < 0:
@@ -359,15 +339,6 @@ class BlockBuilder:
         held_back = -after if after < 0 else 0
         y = self.windows(node, x, 1, 1, before, max(0, after), np.asarray(value).item())
         return self.without_last(node, y, held_back) if held_back else y
-
-    def preceded(self, node: Node, x: str, steps: AnyArray) -> str:
-        """Return x after known steps."""
-        timing = self._timing_of(x)
-        held = self.carry(node, steps, timing.axis, "steps")
-        y, rest = self.add_all("Continue", (held, x), 2, axis=timing.axis, span=1, stride=1)
-        if not self.at_end:
-            self.keep(held, rest)
-        return self.define_new(y, timing.after(-steps.shape[timing.axis], 1, 0))
 
     def _skipped(self, node: Node, x: str, count: int) -> str:
         timing = self._timing_of(x)
@@ -426,10 +397,6 @@ class BlockBuilder:
             steps = self.shape(x)[self.axis(x) or 0] if x else None
             if known is None or (known != (known.flat[0] if steps is None else steps)).any():
                 self.refuse(node, "its sequences have different lengths")
-
-    def shape_of_output(self, node: Node) -> tuple[int, ...]:
-        """Return the shape of the output of a node for one length."""
-        return self.shape(node.outputs[0])
 
     def axis_of_output(self, node: Node) -> int | None:
         """Return the axis of the output of a node whose size depends on the length of the sequence."""

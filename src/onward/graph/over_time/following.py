@@ -1,0 +1,102 @@
+"""Follow an axis, such as time or the batch, through the nodes of a graph."""
+
+from collections.abc import Collection
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+
+from ...errors import ArgumentError, OnwardError
+from ..graph import Graph
+from ..inference import Values
+from ..node import Node
+from ..operations import OPERATIONS
+
+
+def varying_axes(first: tuple[int, ...], second: tuple[int, ...]) -> list[int]:
+    """Return the axes in which two shapes differ."""
+    return [axis for axis, (a, b) in enumerate(zip(first, second, strict=True)) if a != b]
+
+
+class Follower:
+    """Follows an axis through a graph, whose values for two sizes of the axis are `first` and `second`.
+
+    The class attributes are parts of errors, and the operations `exempt` from the check of sizes.
+    """
+
+    problem: ClassVar[str]
+    elements: ClassVar[str]
+    size: ClassVar[str]
+    name: ClassVar[str]
+    otherwise: ClassVar[str]
+    exempt: ClassVar[Collection[str]] = ()
+
+    def __init__(self, graph: Graph, first: Values, second: Values) -> None:
+        self._source, self._first, self._second = graph, first, second
+        self._nodes: list[Node] = []
+
+    def follow(self) -> None:
+        """Add all nodes. Raises ArgumentError, which names the node."""
+        for node in self._source.nodes:
+            try:
+                self._add_node(node)
+            except OnwardError as error:
+                raise ArgumentError(f"{node}: {self.problem}: {error}") from error
+
+    def _add_node(self, node: Node) -> None:
+        raise NotImplementedError
+
+    def axis(self, name: str) -> int | None:
+        """Return the axis in a value, or None."""
+        raise NotImplementedError
+
+    def refuse(self, node: Node, reason: str) -> NoReturn:
+        """Raise the error that a node does not permit what the graph is followed for."""
+        raise ArgumentError(reason)
+
+    def combined(self, node: Node) -> list[Collection[int]]:
+        """Return the axes of each input along which a node combines elements."""
+        combines = OPERATIONS[node.operation].combines
+        if combines is None:
+            self.refuse(node, f"Onward has no rule for {node.operation} over {self.name}")
+        found = list(combines(node, [self._second[name] if name else None for name in node.inputs]))
+        return (found + found[-1:] * len(node.inputs))[: len(node.inputs)]
+
+    def _check_combined(self, node: Node) -> None:
+        """Refuse a node that combines elements along the axis."""
+        for name, combined in zip(node.inputs, self.combined(node), strict=True):
+            if name and self.axis(name) in combined:
+                self.refuse(node, f"it combines {self.elements}")
+
+    def _check_sizes(self, node: Node) -> None:
+        """Refuse a node that computes with the size of the axis or with the places of its elements."""
+        deciding = OPERATIONS[node.operation].shape_inputs or ()
+        for place, name in enumerate(node.inputs):
+            if name and place not in deciding and self._differs(name) and self.axis(name) is None:
+                if node.operation not in self.exempt:
+                    self.refuse(node, f"it computes with {self.size}")
+
+    def _differs(self, name: str) -> bool:
+        """Whether a known value depends on the size of the axis."""
+        first, second = self._first[name], self._second[name]
+        if not isinstance(first, np.ndarray) or not isinstance(second, np.ndarray):
+            return False
+        return not np.array_equal(first, second)
+
+    def _varying_axes(self, name: str) -> list[int]:
+        return varying_axes(self._first[name].shape, self._second[name].shape)
+
+    def _axis_after(self, node: Node, output: str) -> int:
+        """Return the axis of an output. Raises ArgumentError if it is merged with another axis."""
+        source = next(name for name in node.inputs if name and self.axis(name) is not None)
+        axis: Any = self.axis(source)
+        varying, before, after = (
+            self._varying_axes(output),
+            self._second[source].shape,
+            self._second[output].shape,
+        )
+        if len(varying) != 1 or after[varying[0]] != before[axis]:
+            self.refuse(node, f"it merges {self.name} with another axis, or {self.otherwise}")
+        moves = node.operation in ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+        if moves and np.prod(before[:axis]) != np.prod(after[: varying[0]]):
+            self.refuse(node, f"it merges {self.name} with another axis")
+        return varying[0]
