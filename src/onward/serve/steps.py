@@ -5,6 +5,7 @@ import os
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -87,26 +88,44 @@ class Steps:
     """
 
     inputs: InputFormat
-    output_names: Sequence[str]
 
-    def __init__(self, pool: Any, stream: Any) -> None:
-        self.pool, self._stream = pool, stream
+    def __init__(self, pool: Any, stream: Any, output_names: Sequence[str]) -> None:
+        self.pool, self.output_names, self._stream = pool, output_names, stream
         self._lock = threading.Lock()  # guards the stream
 
     def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
         """Run T steps of some streams. A call that raises changes no stream."""
-        steps = self._step_by_step(ids, arrays)
+        if isinstance(self.pool, StreamPool):
+            return self.pool.step(
+                ids, lambda stream, place: self._run(stream, [array[place] for array in arrays])
+            )
+        return self._step_pool(ids, arrays)
+
+    def _step_pool(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
+        """Run all streams together, step by step."""
+        length = arrays[0].shape[1]
+        before = self.pool.state(ids) if length > 1 else None
+        try:
+            steps = [self._step(ids, [array[:, t] for array in arrays]) for t in range(length)]
+        except BaseException:
+            if before is not None:
+                self.pool.set_state(ids, before)
+            raise
         return [np.stack(outputs, axis=1) for outputs in zip(*steps, strict=True)]
 
-    @abstractmethod
-    def _run(self, arrays: Sequence[AnyArray]) -> Sequence[AnyArray]:
-        """Run the stream over inputs (T, ...) from the start to the end."""
+    def _step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[AnyArray]:
+        """Run one step of the pool over inputs (n, ...)."""
+        raise NotImplementedError
 
-    def run(self, arrays: Sequence[AnyArray]) -> Sequence[AnyArray]:
+    @abstractmethod
+    def _run(self, stream: Any, arrays: Sequence[AnyArray]) -> list[AnyArray]:
+        """Run a stream over inputs (T, ...) and return the outputs (T, ...)."""
+
+    def run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
         """Run a whole sequence of inputs (T, ...) and return the outputs (T, ...)."""
         with self._lock:
             self._stream.reset()
-            return self._run(arrays)
+            return self._run(self._stream, arrays)
 
     def warm_up(self) -> None:
         """Step many new streams once, so that the first clients do not wait while the model is prepared."""
@@ -118,28 +137,12 @@ class Steps:
             finally:
                 self.pool.close(ids)
 
-    def _step_by_step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[list[AnyArray]]:
-        """Return the outputs of each step, (n, ...) in the layout of the pool, all or none."""
-        length = arrays[0].shape[1]
-        before = self.pool.state(ids) if length > 1 else None
-        try:
-            return [self._step(ids, [array[:, t] for array in arrays]) for t in range(length)]
-        except BaseException:
-            if before is not None:
-                self.pool.set_state(ids, before)
-            raise
-
-    def _step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[AnyArray]:
-        raise NotImplementedError
-
 
 class LayerSteps(Steps):
     """The steps of layers that stream as one chain."""
 
-    output_names = ("y",)
-
     def __init__(self, pool: Any, stream: Any) -> None:
-        super().__init__(pool, stream)
+        super().__init__(pool, stream, ("y",))
         model = pool._model
         # layers without a step shape of their own, such as Embedding, take integers
         dtype = np.dtype(model.model.dtype if model.step_shape else np.int32)
@@ -148,43 +151,49 @@ class LayerSteps(Steps):
     def _step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[AnyArray]:
         return [self.pool.step(ids, arrays[0])]
 
-    def _run(self, arrays: Sequence[AnyArray]) -> Sequence[AnyArray]:
-        return [self._stream(arrays[0])]
+    def _run(self, stream: Any, arrays: Sequence[AnyArray]) -> list[AnyArray]:
+        return [stream(arrays[0])]
 
 
 class GraphSteps(Steps):
-    """The steps of a whole model whose states are inputs and outputs."""
+    """The steps of a whole model whose states are inputs and outputs. Every call takes one step."""
 
-    def __init__(self, pool: GraphPool, stream: Any, output_names: Sequence[str]) -> None:
-        super().__init__(pool, stream)
-        self.output_names = output_names
-        self._count = pool._count
-        declared = pool._model.inputs
-        self._axes = pool._axes[self._count :] or [0] * len(declared)  # axes of the rows
+    def __init__(
+        self, pool: GraphPool | StreamPool, stream: GraphStream, output_names: Sequence[str]
+    ) -> None:
+        super().__init__(pool, stream, output_names)
+        declared, self._count = stream._streamed.inputs, len(stream._streamed.carries)
+        carries, names = stream._streamed.graph.inputs[: self._count], set[Any]()
+        self._axes: list[Any] = [None] * len(declared)  # along which rows run together
+        if isinstance(pool, GraphPool):
+            self._axes = pool._axes[self._count :] or [0] * len(declared)
+        else:
+            names = {axis for each in carries for axis in each.axes or () if isinstance(axis, str)}
         ports = []
-        for each, axis in zip(declared, self._axes, strict=True):
-            assert each.axes is not None
-            assert each.dtype is not None
-            sizes = [size if isinstance(size, int) else None for size in each.axes]
-            ports.append(Port(each.name, (*sizes[:axis], *sizes[axis + 1 :]), np.dtype(each.dtype)))
+        for each, place in zip(declared, self._axes, strict=True):
+            axes = (None,) if each.axes is None else each.axes  # TorchScript declares none: take a vector
+            sizes = [axis if isinstance(axis, int) else 1 if axis in names else None for axis in axes]
+            if place is not None:
+                del sizes[place]
+            ports.append(Port(each.name, tuple(sizes), np.dtype(each.dtype or np.float32)))
         self.inputs = InputFormat(ports)
 
     def _step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[AnyArray]:
-        x = [np.moveaxis(array, 0, axis) for array, axis in zip(arrays, self._axes, strict=True)]
-        outputs = _as_tuple(self.pool.step(ids, *x))
-        axes = self.pool._output_axes[self._count :]
-        return [np.moveaxis(y, axis, 0) for y, axis in zip(outputs, axes, strict=True)]
+        return self._call(partial(self.pool.step, ids), arrays)
 
-    def _run(self, arrays: Sequence[AnyArray]) -> Sequence[AnyArray]:
-        steps = []
-        for t in range(len(arrays[0])):
-            x = [np.expand_dims(array[t], axis) for array, axis in zip(arrays, self._axes, strict=True)]
-            steps.append(_as_tuple(self._stream(*x)))
-        axes = self.pool._output_axes[self._count :] or [0] * len(self.output_names)
-        return [
-            np.stack([np.take(y, 0, axis) for y in outputs])
-            for outputs, axis in zip(zip(*steps, strict=True), axes, strict=True)
-        ]
+    def _run(self, stream: Any, arrays: Sequence[AnyArray]) -> list[AnyArray]:
+        if isinstance(self.pool, StreamPool):
+            steps = [list(_as_tuple(stream(*inputs))) for inputs in zip(*arrays, strict=True)]
+            return [np.stack(outputs) for outputs in zip(*steps, strict=True)]
+        steps = [self._call(stream, [array[t : t + 1] for array in arrays]) for t in range(len(arrays[0]))]
+        return [np.concatenate(outputs) for outputs in zip(*steps, strict=True)]
+
+    def _call(self, function: Callable[..., Any], arrays: Sequence[AnyArray]) -> list[AnyArray]:
+        """Call a function, which takes and returns the rows on axes of its own, with arrays (n, ...)."""
+        x = [np.moveaxis(array, 0, axis) for array, axis in zip(arrays, self._axes, strict=True)]
+        outputs = _as_tuple(function(*x))
+        axes = self.pool._output_axes[self._count :] or [0] * len(outputs)
+        return [np.moveaxis(y, axis, 0) for y, axis in zip(outputs, axes, strict=True)]
 
 
 class SequenceSteps(Steps):
@@ -193,8 +202,7 @@ class SequenceSteps(Steps):
     def __init__(
         self, pool: SequencePool | StreamPool, stream: SequenceStream, output_names: Sequence[str]
     ) -> None:
-        super().__init__(pool, stream)
-        self.output_names = output_names
+        super().__init__(pool, stream, output_names)
         self._streamed = streamed = stream._streamed
         time, rows = streamed.x
         shape = tuple(size for axis, size in enumerate(streamed.step_shape) if axis not in (time, rows))
@@ -204,9 +212,7 @@ class SequenceSteps(Steps):
         self._time = time - (rows is not None and rows < time)  # in an input without rows
         self.inputs = InputFormat([Port(streamed.inputs[0].name, shape, np.dtype(dtype))])
 
-    def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
-        if isinstance(self.pool, StreamPool):
-            return self.pool.step(ids, lambda stream, place: self._block(stream, arrays[0][place]))
+    def _step_pool(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
         outputs = _as_tuple(self.pool.step(ids, np.moveaxis(arrays[0], 1, 1 + self._time)))
         return [
             self._timed(i, output, 1)
@@ -222,49 +228,20 @@ class SequenceSteps(Steps):
             return np.expand_dims(y, axis)
         return np.moveaxis(y, axis + time - (rows is not None and rows < time), axis)
 
-    def _block(self, stream: Any, x: AnyArray) -> list[AnyArray]:
-        """Run a block x (T, ...) of one stream and return the outputs (T, ...)."""
-        return self._by_time(stream(np.moveaxis(x, 0, self._time)))
+    def _run(self, stream: Any, arrays: Sequence[AnyArray]) -> list[AnyArray]:
+        return self._by_time(stream(np.moveaxis(arrays[0], 0, self._time)))
 
     def _by_time(self, outputs: Any) -> list[AnyArray]:
         return [self._timed(i, output, 0) for i, output in enumerate(_as_tuple(outputs))]
 
-    def _run(self, arrays: Sequence[AnyArray]) -> Sequence[AnyArray]:
-        parts = zip(self._block(self._stream, arrays[0]), self._by_time(self._stream.finish()), strict=True)
-        return [
-            last if axes.time is None else np.concatenate([first, last])
-            for (first, last), axes in zip(parts, self._streamed.outputs, strict=True)
-        ]
-
-
-class StreamSteps(Steps):
-    """The steps of a whole model whose rows cannot run together: each stream runs on its own."""
-
-    pool: StreamPool
-
-    def __init__(self, stream: GraphStream, output_names: Sequence[str]) -> None:
-        super().__init__(StreamPool(stream.copy()), stream)
-        self.output_names = output_names
-        inputs, count = stream._streamed.graph.inputs, len(stream._streamed.carries)
-        rows = {axis for each in inputs[:count] for axis in each.axes or () if isinstance(axis, str)}
-        ports = []
-        for each in inputs[count:]:
-            axes = (None,) if each.axes is None else each.axes  # TorchScript declares none: take a vector
-            sizes = [axis if isinstance(axis, int) else 1 if axis in rows else None for axis in axes]
-            ports.append(Port(each.name, tuple(sizes), np.dtype(each.dtype or np.float32)))
-        self.inputs = InputFormat(ports)
-
-    def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
-        return self.pool.step(ids, lambda stream, place: _blocks(stream, [array[place] for array in arrays]))
-
-    def _run(self, arrays: Sequence[AnyArray]) -> Sequence[AnyArray]:
-        return _blocks(self._stream, arrays)
-
-
-def _blocks(stream: GraphStream, arrays: Sequence[AnyArray]) -> list[AnyArray]:
-    """Run a stream over inputs (T, ...), block by block, and return the outputs (T, ...)."""
-    results = [_as_tuple(stream(*inputs)) for inputs in zip(*arrays, strict=True)]
-    return [np.stack(outputs) for outputs in zip(*results, strict=True)]
+    def run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
+        with self._lock:
+            self._stream.reset()
+            parts = zip(self._run(self._stream, arrays), self._by_time(self._stream.finish()), strict=True)
+            return [
+                last if axes.time is None else np.concatenate([first, last])
+                for (first, last), axes in zip(parts, self._streamed.outputs, strict=True)
+            ]
 
 
 def _as_tuple(outputs: Any) -> tuple[Any, ...]:
@@ -280,16 +257,12 @@ def steps_of(model: Layer, options: Mapping[str, Any]) -> Steps:
     if not isinstance(stream, GraphStream):
         return LayerSteps(model.pool(CAPACITY, **options), stream)
     assert isinstance(model, Model)
-    streamed = stream._streamed
-    count = len(streamed.carries)
+    inputs, outputs = stream._streamed.inputs, stream._streamed.graph.outputs
     states = (options.get("carry") or model.carries).values()
     returned = [name for name in model.outputs if name not in states]
-    names = returned if len(returned) == len(streamed.graph.outputs) - count else list(model.outputs)
-    inputs = streamed.graph.inputs[count:]
-    pool: Any = None
+    names = returned if len(returned) == len(outputs) - len(stream._streamed.carries) else list(model.outputs)
+    pool: Any = StreamPool(stream.copy())
     if all(each.axes is not None and each.dtype is not None for each in inputs):
         with contextlib.suppress(ArgumentError):  # its rows cannot run together
             pool = model.pool(CAPACITY, **options)
-    if isinstance(stream, SequenceStream):
-        return SequenceSteps(StreamPool(stream.copy()) if pool is None else pool, stream, names)
-    return StreamSteps(stream, names) if pool is None else GraphSteps(pool, stream, names)
+    return (SequenceSteps if isinstance(stream, SequenceStream) else GraphSteps)(pool, stream, names)
