@@ -226,10 +226,7 @@ def test_a_graph_with_states_as_inputs_runs_and_streams_over_its_sequences(batch
     for sequence in sequences:
         whole = sequence[None] if batch_first else sequence[:, None]
         alone.append(model(whole, np.zeros((1, 1, 7), dtype))[0][:, 0])
-    found: dict[int, Any] = {}
-    for rows, outputs in inference.outputs(model, sequences):
-        found |= zip(rows.tolist(), outputs, strict=True)
-    stream = model.stream()
+    found, stream = inference.outputs(model, sequences), model.stream()
     for place, sequence in enumerate(sequences):
         np.testing.assert_array_equal(found[place], alone[place])
         stream.reset()

@@ -39,11 +39,7 @@ def test_outputs_have_the_bits_of_single_calls(name: str, workers: int) -> None:
     sequences: list[Any] = [rng.standard_normal((T, 3)).astype(np.float32) for T in lengths]
     if name == "embedding":
         sequences = [rng.integers(0, 9, T) for T in lengths]
-    outputs: list[Any] = [None] * 150
-    for rows, ys in inference.outputs(net, sequences, workers):
-        for row, y in zip(rows, ys, strict=True):
-            outputs[row] = y
-    for x, y in zip(sequences, outputs, strict=True):
+    for x, y in zip(sequences, inference.outputs(net, sequences, workers), strict=True):
         if name == "whole_model":
             expected = net(x[None])[0]
         else:
@@ -54,12 +50,10 @@ def test_outputs_have_the_bits_of_single_calls(name: str, workers: int) -> None:
 def test_an_array_of_sequences_of_one_length_gives_the_same_bits() -> None:
     net = NETS["last"]()
     x = np.random.default_rng(1).standard_normal((150, 6, 3)).astype(np.float32)
-    for rows, ys in inference.outputs(net, x):
-        for row, y in zip(rows, ys, strict=True):
-            np.testing.assert_array_equal(y, net(x[row]))
+    np.testing.assert_array_equal(inference.outputs(net, x), [net(row) for row in x])
 
 
 def test_an_error_in_a_worker_ends_the_iteration() -> None:
     net = onward.Sequential(onward.Embedding(9, 4, rng=0), onward.LSTM(4, 5, rng=1))
     with pytest.raises(ArgumentError, match="expected 0 to 8"):
-        list(inference.outputs(net, [np.array([1, 2]), np.array([3, 99])] * 200, workers=2))
+        inference.outputs(net, [np.array([1, 2]), np.array([3, 99])] * 200, workers=2)

@@ -168,7 +168,7 @@ def quantize(
         else:
             sequences = read_sequences(model, net, source)
             with common.progress("Comparing", 2 * len(sequences.items)) as advance:
-                ys, others = (inference.in_file_order(n, sequences.items, advance) for n in (net, small))
+                ys, others = (inference.outputs(n, sequences.items, advance=advance) for n in (net, small))
             report |= {"read_as": sequences.describe(), **_difference(zip(ys, others, strict=True))}
         if tolerance is not None and report["largest_difference"] > tolerance:
             raise PrecisionError(

@@ -220,7 +220,7 @@ def _run_file(
     sequences = sources.read_sequences(model, net, source, selection, future=True)
     start = time.perf_counter()
     with progress("Running", len(sequences.items)) as advance:
-        outputs = inference.in_file_order(net, sequences.items, advance, workers)
+        outputs = inference.outputs(net, sequences.items, workers, advance)
     seconds = time.perf_counter() - start
     bad = inference.rows_with_nan(outputs)
     if bad and on_error == "fail":

@@ -86,9 +86,7 @@ class _SequenceEstimator(BaseEstimator):
     def _outputs(self, X: Any) -> AnyArray:
         """Return the outputs (N, O) of the model."""
         check_is_fitted(self)
-        items = self._sequences(X, reset=False)
-        rows, outputs = zip(*inference.outputs(self.model_, items), strict=True)
-        return np.concatenate(outputs)[np.argsort(np.concatenate(rows))]
+        return np.stack(inference.outputs(self.model_, self._sequences(X, reset=False)))
 
     def _sequences(self, X: Any, reset: bool) -> list[AnyArray]:
         """Return X as a list of float32 arrays (T, F); `reset` records the number of features.

@@ -1,7 +1,7 @@
 """Run a model on many sequences, in batches and on several threads, with the bits of single calls."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 from typing import TypeVar
@@ -19,33 +19,30 @@ BATCH = 64  # sequences per call, enough for the core's full speed
 
 
 def outputs(
-    model: Layer, sequences: Sequence[AnyArray] | AnyArray, workers: int = 1
-) -> Iterator[tuple[IntArray, list[AnyArray]]]:
-    """Yield the indices of the sequences in each batch and their outputs, (T, O) or (O,).
+    model: Layer,
+    sequences: Sequence[AnyArray] | AnyArray,
+    workers: int = 1,
+    advance: Callable[[int], None] | None = None,
+) -> list[AnyArray]:
+    """Return the output of each sequence, (T, O) or (O,), bitwise that of the sequence on its own.
 
-    Sequences (T, ...) of equal length may be a single array (N, T, ...), which is not copied. Each output is
-    bitwise the output for the sequence on its own, for any number of workers (threads). Raises the errors of
-    the model, for any sequence of a batch.
+    Sequences (T, ...) of equal length may be a single array (N, T, ...), which is not copied. workers: the
+    number of threads. advance: called with the number of sequences of each batch that ends. Raises the errors
+    of the model, for any sequence.
     """
     padded = takes_padding(model)
     batches = batch_rows([len(sequence) for sequence in sequences], padded)
 
-    def run(rows: IntArray) -> tuple[IntArray, list[AnyArray]]:
+    def run(rows: IntArray) -> list[AnyArray]:
         if isinstance(sequences, np.ndarray):  # rows of equal length stay in order, so a batch is a slice
-            return rows, run_batch(model, sequences[rows[0] : rows[-1] + 1], padded)
-        return rows, run_batch(model, [sequences[row] for row in rows], padded)
+            return run_batch(model, sequences[rows[0] : rows[-1] + 1], padded)
+        return run_batch(model, [sequences[row] for row in rows], padded)
 
-    yield from in_order(run, batches, workers)
-
-
-def in_file_order(
-    model: Layer, sequences: Sequence[AnyArray] | AnyArray, advance: Callable[[int], None], workers: int = 1
-) -> list[AnyArray]:
-    """The output of each sequence; calls `advance` with the number of sequences of each batch that ends."""
     found: dict[int, AnyArray] = {}
-    for rows, ys in outputs(model, sequences, workers):
+    for rows, ys in zip(batches, in_order(run, batches, workers), strict=True):
         found.update(zip(rows.tolist(), ys, strict=True))
-        advance(len(rows))
+        if advance is not None:
+            advance(len(rows))
     return [found[row] for row in range(len(found))]
 
 

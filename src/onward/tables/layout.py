@@ -31,8 +31,12 @@ class Selection:
     horizon: int | None = None
 
     @property
+    def other_columns(self) -> list[str]:
+        return [*self.targets, *filter(None, (self.group, self.time))]
+
+    @property
     def named_columns(self) -> list[str]:
-        return [*self.inputs, *self.targets, *filter(None, (self.group, self.time))]
+        return [*self.inputs, *self.other_columns]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"inputs": list(self.inputs), "targets": list(self.targets)}

@@ -8,7 +8,7 @@ Needs pyarrow: pip install 'onward[parquet]'.
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -70,13 +70,16 @@ def row_groups(source: str) -> list[RowGroup]:
     return groups
 
 
-def kept_columns(group: RowGroup, columns: Sequence[str] | None, keys: Sequence[str] = ()) -> list[str]:
-    """Return the input columns to keep beside the outputs.
+def prepare(
+    source: str, scorer: Scorer, columns: Sequence[str] | None, keys: Sequence[str]
+) -> tuple[list[RowGroup], list[str], list[str]]:
+    """The row groups of `source`, the input columns to keep beside the outputs, and those to read.
 
-    columns: their names, or ["*"] for all; None for `keys` and the index columns that pandas recorded. Raises
-    ArgumentError, which lists the file's columns, for a column that does not exist.
+    columns: the names of those to keep, or ["*"] for all; None for `keys` and the index columns that pandas
+    recorded. Raises FileError, and ArgumentError, which lists the columns, for a column that does not exist.
     """
-    with _open(group.filesystem, group.path) as file:
+    groups = row_groups(source)
+    with _open(groups[0].filesystem, groups[0].path) as file:
         schema = file.schema_arrow
     if columns is None:
         index = json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
@@ -89,20 +92,9 @@ def kept_columns(group: RowGroup, columns: Sequence[str] | None, keys: Sequence[
                 f"there is no column {name!r} to keep; the columns are {', '.join(schema.names)}: choose "
                 "with --columns"
             )
-    return list(columns)
-
-
-def prepare(
-    source: str, scorer: Scorer, columns: Sequence[str] | None, keys: Sequence[str]
-) -> tuple[list[RowGroup], list[str], list[str]]:
-    """The row groups of `source`, the columns to keep, and those to read. Raises FileError, ArgumentError."""
-    groups = row_groups(source)
-    kept = kept_columns(groups[0], columns, keys)
-    with _open(groups[0].filesystem, groups[0].path) as file:
-        names = file.schema_arrow.names
-    scorer.check_columns([*names, ROW_NUMBER])
-    needed = {*kept, *scorer.columns}
-    return groups, kept, [name for name in names if name in needed]
+    scorer.check_columns([*schema.names, ROW_NUMBER])
+    needed = {*columns, *scorer.columns}
+    return groups, list(columns), [name for name in schema.names if name in needed]
 
 
 def _files(filesystem: fs.FileSystem, path: str) -> list[str]:
@@ -136,7 +128,7 @@ def score(
 ) -> int:
     """Score all rows into one new file, on `workers` threads that each hold about ROWS rows in memory.
 
-    columns, keys: as in `kept_columns`. advance: called with the number of rows finished since the last call.
+    columns, keys: as in `prepare`. advance: called with the number of rows finished since the last call.
     The file is the same for any number of workers. Returns the number of bad rows. After an error, an
     existing file at `out` is unchanged. Raises FileError, and ArgumentError like the scorer, whose `row` must
     be ROW_NUMBER.
@@ -147,17 +139,13 @@ def score(
     scored_tables = in_order(
         lambda table: score_table(scorer, table, kept, cancelled), tables, workers, cancelled
     )
-    with atomic.replacing(out) as temporary, closing(scored_tables):
+    with atomic.replacing(out) as temporary, closing(scored_tables), ExitStack() as stack:
         writer = None
-        try:
-            for scored in scored_tables:
-                writer = writer or parquet.ParquetWriter(temporary, scored.schema)
-                writer.write_table(scored)
-                bad += scored[scorer.output].null_count
-                advance(len(scored))
-        finally:
-            if writer is not None:
-                writer.close()
+        for scored in scored_tables:
+            writer = writer or stack.enter_context(parquet.ParquetWriter(temporary, scored.schema))
+            writer.write_table(scored)
+            bad += scored[scorer.output].null_count
+            advance(len(scored))
     return bad
 
 

@@ -101,7 +101,7 @@ def score_parquet(
     keys: Sequence[str] = (),
     actors: int | None = None,
 ) -> ray.data.Dataset:
-    """Return the outputs for all Parquet rows, in order, beside the kept columns (`parquet.kept_columns`).
+    """Return the outputs for all Parquet rows, in order, beside the kept columns (`parquet.prepare`).
 
     Each actor reads row groups, scores them and returns only the outputs. The scorer's `row` must be
     parquet.ROW_NUMBER. Raises ArgumentError and FileError.

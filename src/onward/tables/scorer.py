@@ -57,7 +57,7 @@ class Scorer:
         self.output = output
         self.on_error = on_error
         self.row = row
-        ((_, (self.example,)),) = inference.outputs(model, [np.zeros((1, *self.features), np.int64)])
+        (self.example,) = inference.outputs(model, [np.zeros((1, *self.features), np.int64)])
 
     @property
     def columns(self) -> list[str]:
@@ -127,12 +127,12 @@ class Scorer:
 
         try:
             chosen = [sequences[row] for row in good] if bad else sequences
-            for row, y in zip(good, inference.in_file_order(self.model, chosen, check), strict=True):
+            for row, y in zip(good, inference.outputs(self.model, chosen, advance=check), strict=True):
                 outputs[row] = y
         except OnwardError:
             for row in good:  # one by one, to find the rows that the model rejects
                 try:
-                    ((_, (outputs[row],)),) = inference.outputs(self.model, [sequences[row]])
+                    (outputs[row],) = inference.outputs(self.model, [sequences[row]])
                 except OnwardError as error:
                     bad[row] = f"column {self.input!r}: {error}"
         for row in inference.rows_with_nan(outputs):
