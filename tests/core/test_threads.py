@@ -147,8 +147,8 @@ def test_weights_loaded_while_old_weights_are_being_packed_take_effect(
     layer, other, x = onward.LSTM(5, 40, rng=0), onward.LSTM(5, 40, rng=1), np.ones((3, 2, 5), np.float32)
     pack = layer._stack
 
-    def pack_as_another_thread_loads(weights: Any, suffixes: Any) -> Any:
-        packed = pack(weights, suffixes)
+    def pack_as_another_thread_loads(matrices: Any) -> Any:
+        packed = pack(matrices)
         layer.load_state_dict(other.state_dict())
         return packed
 

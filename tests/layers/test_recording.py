@@ -20,14 +20,14 @@ def recorded(case: Case) -> tuple[list[Any], dict[str, Array], cases.Inputs]:
     layer.load_state_dict(inputs.weights)
     T, B, H, LD = case.T, case.B, case.H, case.layers * (1 + case.bidirectional)
     lstm = case.cell == "lstm"
-    slots = layer._kernel.recorded
+    slots = layer.step_kernel.recorded
     y = np.empty((T, B, (1 + case.bidirectional) * case.P), case.dtype)
     h, c = np.empty((LD, B, case.P), case.dtype), np.empty((LD, B, H), case.dtype) if lstm else None
     record = {
         "gates": np.zeros((LD, T, B, slots, H), case.dtype),
         "sums": np.zeros((LD, T, B, len(layer.gates), H), case.dtype),
     }
-    layer._kernel.record(inputs.x, inputs.h0, inputs.c0, inputs.lengths, y, h, c, **record)
+    layer.step_kernel.record(inputs.x, inputs.h0, inputs.c0, inputs.lengths, y, h, c, **record)
     return [y, h, c], record, inputs
 
 

@@ -87,7 +87,10 @@ def test_an_empty_model_returns_its_input() -> None:
 @pytest.mark.parametrize(
     ("layers", "words"),
     [
-        ([onward.Last], "Sequential takes layers other than itself, not <class 'onward.layers.last.Last'>"),
+        (
+            [onward.Last],
+            "takes layers other than itself, not <class 'onward.layers.sequential.Last'>",
+        ),
         ([onward.Sequential()], "takes layers other than itself"),
         ([onward.GRU(5, 7), onward.Linear(7, 1, dtype="float64")], r"dtypes \['float32', 'float64'\]"),
         ([onward.GRU(5, 7, batch_first=True), onward.Last()], "some .* batch_first=True and others False"),

@@ -11,7 +11,7 @@ import pytest
 import onward
 from onward import train
 from onward.errors import ArgumentError, DtypeError, NotFiniteError, ShapeError
-from onward.layers.dropout import dropout_mask
+from onward.layers.activation import dropout_mask
 from onward.train.schedules import Progress
 
 Net = onward.Sequential

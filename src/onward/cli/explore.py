@@ -111,7 +111,7 @@ def _small_text_model() -> bytes:
     """The bundled text model with int8 matrices, quantized from float32, which halves the page."""
     model, vocabulary = text_models.load(bundled.models()["shakespeare"])
     layers = []
-    for layer in model.in_order() or []:
+    for layer in model.sublayers().values():
         if layer.state_names:
             wide = type(layer)(**{key: value for key, value in layer.config().items() if key != "precision"})
             wide.load_state_dict(

@@ -55,9 +55,8 @@ def _of(environment: Mapping[str, str]) -> int:
     own = environment.get("ONWARD_NUM_THREADS", "")
     if own:
         return integer("ONWARD_NUM_THREADS", int(own) if own.isdecimal() else own, 1, MOST)
-    openmp = (
-        environment.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    )  # a list gives the number for each level of nested loops
+    # a list gives the number for each level of nested loops
+    openmp = environment.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return min(max(int(openmp), 1), MOST) if openmp.isdecimal() else 1
 
 

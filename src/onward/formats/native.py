@@ -1,5 +1,6 @@
 """Rebuild the models that Onward saved from the descriptions in their files."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 
 from .. import layers
 from ..errors import ArgumentError
-from ..layers.base import NO_WEIGHTS, Layer, Weighted
+from ..layers.base import NO_WEIGHTS, Layer
 from ..layers.quantize import PRECISIONS, Quantizable
 
 LAYERS: dict[str, type[Layer]] = {
@@ -42,7 +43,7 @@ def _build(description: Any) -> Layer:
     precision = config.pop("precision", None) if issubclass(layer_type, Quantizable) else None
     if precision not in (None, *PRECISIONS):
         raise ArgumentError(f"the precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
-    if issubclass(layer_type, Weighted):
+    if "rng" in inspect.signature(layer_type).parameters:
         config["rng"] = NO_WEIGHTS
     layer = layer_type(**config)
     return layer._compressed(precision) if precision else layer

@@ -12,11 +12,9 @@ import numpy as np
 from ..errors import ArgumentError, OnwardError
 from ..layers.activation import Activation, Softmax
 from ..layers.base import NO_WEIGHTS, Layer
-from ..layers.embedding import Embedding
-from ..layers.last import Last
-from ..layers.linear import Linear
+from ..layers.linear import Embedding, Linear
 from ..layers.norm import LayerNorm
-from ..layers.sequential import Sequential
+from ..layers.sequential import Last, Sequential
 from .activation_names import OPERATORS
 from .graph import Graph
 from .inference import Values, outputs_of

@@ -384,7 +384,7 @@ class Model(Layer):
         """Return a copy of each constant of the source, by name."""
         return {name: array.copy() for name, array in self._graph.constants.items()}
 
-    def _snapshot(self) -> dict[str, Any]:
+    def _weights_by_name(self) -> dict[str, Any]:
         return self._described()[1]
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:

@@ -12,17 +12,13 @@ from numpy.typing import ArrayLike
 from ..core import activations
 from ..core.arrays import Array, Shape
 from ..errors import ArgumentError
-from ..layers.activation import Activation, Softmax
+from ..layers.activation import Activation, Dropout, Softmax
 from ..layers.base import Layer
-from ..layers.conv import Convolution, Spatial
-from ..layers.dropout import Dropout
-from ..layers.embedding import Embedding
-from ..layers.last import Last
-from ..layers.linear import Linear
+from ..layers.conv import Convolution, MaxPool, Pooling, Spatial
+from ..layers.linear import Embedding, Linear
 from ..layers.norm import BatchNorm, BatchNorm2d, GroupNorm, LayerNorm
-from ..layers.pooling import MaxPool, Pooling
 from ..layers.recurrent import Recurrent
-from ..layers.sequential import Sequential
+from ..layers.sequential import Last, Sequential
 from ..layers.summary import output_shape
 from .activation_names import OPERATORS, by_function
 from .graph import Graph, Input
@@ -176,7 +172,7 @@ def _activation(b: _Builder, layer: Any, x: str) -> str:
 
 def _convolution(b: _Builder, layer: Any, x: str) -> str:
     weights = layer._weights_by_name()
-    kernel_size, stride, dilation = map(layer._sizes, (layer.kernel_size, layer.stride, layer.dilation))
+    kernel_size, stride, dilation, _ = layer._window()
     before, after = zip(*layer._sides(), strict=True)
     matrix = _quantized(b, weights) if layer.precision else (b.constant(weights["weight"]),)
     bias = [b.constant(weights["bias"])] if layer.bias else []
@@ -202,8 +198,8 @@ def _pooling(b: _Builder, layer: Any, x: str) -> str:
         operation, options["dilations"] = "MaxPool", list(layer._sizes(layer.dilation))
     else:
         operation, options["count_include_pad"] = "AveragePool", int(layer.count_include_pad)
-    kernel_size, stride = (list(layer._sizes(size)) for size in (layer.kernel_size, layer.stride))
-    return b.add(operation, x, kernel_shape=kernel_size, strides=stride, **options)
+    kernel_size, stride, *_ = layer._window()
+    return b.add(operation, x, kernel_shape=list(kernel_size), strides=list(stride), **options)
 
 
 def _batch_norm(b: _Builder, layer: Any, x: str) -> str:

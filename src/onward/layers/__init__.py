@@ -3,16 +3,12 @@
 Layers hold weights, never state. Their methods import streaming, tracing and formats when called.
 """
 
-from .activation import Activation, Softmax
-from .conv import Conv1d, Conv2d
-from .dropout import Dropout
-from .embedding import Embedding
-from .last import Last
-from .linear import Linear
+from .activation import Activation, Dropout, Softmax
+from .conv import AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d
+from .linear import Embedding, Linear
 from .norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
-from .pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
 from .rnn import GRU, LSTM, RNN
-from .sequential import Sequential
+from .sequential import Last, Sequential
 
 __all__ = [
     "GRU",

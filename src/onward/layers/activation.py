@@ -1,4 +1,4 @@
-"""The activation layers: elementwise functions, and the softmax along an axis."""
+"""The layers without weights that keep the shape of x: elementwise functions, softmax and dropout."""
 
 from __future__ import annotations  # importing np.random is slow
 
@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from ..core import activations, arrays
-from ..core.arrays import Array
-from ..core.checks import checked, integer
+from ..core.arrays import Array, FloatDtype, Shape
+from ..core.checks import Rng, checked, generator, integer, probability
 from ..errors import ShapeError
 from .base import Layer
 
@@ -79,15 +79,52 @@ class Softmax(Layer):
         _core.softmax(rows.reshape(flat), False, y.reshape(flat))
         return np.moveaxis(y, -1, self.dim)
 
-    def forward(
-        self, x: ArrayLike, state: None = None, *, lengths: Any = None, rng: Any = None
-    ) -> tuple[Array, None, Array]:
-        """Call the layer and also return a cache for backward: y."""
+    def _forward(self, x: ArrayLike, lengths: Any, rng: Rng) -> tuple[Array, Array]:
         y = self(x)
-        return y, None, y.copy()
+        return y, y.copy()
 
-    def backward(self, dy: ArrayLike, dstate: None, cache: Array) -> tuple[Array, None, dict[str, Array]]:
-        """dx = y (dy - sum(dy y)), the sum along `dim`. Raises ShapeError, DtypeError."""
+    def _backward(self, dy: ArrayLike, cache: Any) -> tuple[Array, dict[str, Array]]:
+        """dx = y (dy - sum(dy y)), the sum along `dim`."""
         self._check_cache(isinstance(cache, np.ndarray))
         dy = arrays.as_gradient(dy, cache.shape, cache.dtype)
-        return cache * (dy - (dy * cache).sum(axis=self.dim, keepdims=True)), None, {}
+        return cache * (dy - (dy * cache).sum(axis=self.dim, keepdims=True)), {}
+
+
+def dropout_mask(rng: np.random.Generator, p: float, shape: Shape, dtype: FloatDtype) -> Array:
+    """Factors that are 0 with probability p and otherwise 1 / (1 - p), which preserves the mean."""
+    return (rng.random(shape) >= p).astype(dtype) / dtype.type(1 - p if p < 1 else 1)
+
+
+class Dropout(Layer):
+    """Dropout, as torch.nn.Dropout: y = x in a call; in training, y = 0 with probability p, else x / (1 - p).
+
+    `forward` trains when it is given `rng`. Raises ArgumentError. Source: Srivastava et al. 2014.
+
+    >>> Dropout(0.5)([1.0, 2.0])  # a call is inference
+    array([1., 2.])
+    >>> y, _, _ = Dropout(0.5).forward([1.0, 2.0, 3.0, 4.0], rng=0)
+    >>> y
+    array([2., 0., 0., 0.])
+    """
+
+    causal = unchanged_by_step = True
+
+    @checked
+    def __init__(self, p: float = 0.5) -> None:
+        self.p = probability("p", p)
+
+    def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
+        """A copy of x, of any shape. float64 stays float64; other dtypes become float32."""
+        return self._floats(x, unknown).copy()
+
+    def _forward(self, x: ArrayLike, lengths: Any, rng: Rng) -> tuple[Array, Array]:
+        y = self(x)
+        mask = np.ones_like(y)
+        if rng is not None and self.p:
+            mask = dropout_mask(generator(rng), self.p, y.shape, y.dtype)
+        return y * mask, mask
+
+    def _backward(self, dy: ArrayLike, cache: Any) -> tuple[Array, dict[str, Array]]:
+        """dx = dy times the factors of x."""
+        self._check_cache(isinstance(cache, np.ndarray))
+        return arrays.as_gradient(dy, cache.shape, cache.dtype) * cache, {}

@@ -1,4 +1,4 @@
-"""The base classes of layers: configuration, weights under PyTorch's names, saving and pickling."""
+"""The base class of layers: configuration, weights under PyTorch's names, saving and pickling."""
 
 from __future__ import annotations  # importing np.random is slow
 
@@ -7,18 +7,17 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .. import _core
 from ..core import arrays
 from ..core.arrays import Array, FloatDtype, Shape
 from ..core.checks import LARGEST, Rng, generator
-from ..core.equivalents import argument_hints
+from ..core.equivalents import ATTRIBUTES, argument_hints
 from ..errors import ArgumentError, LayerAttributeError, OnwardError, ShapeError, SignatureError
-from .familiar_names import FamiliarNames
 
 if TYPE_CHECKING:
     from ..streaming.pool import Pool
@@ -54,14 +53,50 @@ if hasattr(os, "register_at_fork"):  # a forked child has no thread that would r
 
 def call(name: str, layer: Any, x: Any, state: Any, lengths: Any) -> tuple[Any, Any]:
     """Call a recurrent sublayer as a plain forward pass does."""
-    result: tuple[Any, Any] = layer(x, state, lengths=lengths)
-    return result
+    return layer(x, state, lengths=lengths)  # type: ignore[no-any-return]
 
 
 def unknown_arguments(layer: Layer, names: Iterable[str], takes: str) -> SignatureError:
     """The error for unknown keyword arguments of a call; `takes` lists the valid ones."""
     problem = f"a call of {type(layer).__name__} has no argument {', '.join(names)}; it takes ({takes})"
     return SignatureError(problem + argument_hints(names))
+
+
+class FamiliarNames:
+    """What users of PyTorch and Keras type on any model: it works, or the error names Onward's equivalent.
+
+    `_conversion` is the call that converts what is no Layer to one, for attributes that only a Layer has.
+    """
+
+    _conversion: ClassVar[str] = ""
+
+    if not TYPE_CHECKING:  # type checkers should still report unknown attributes
+
+        def __getattr__(self, name: str) -> None:
+            hint = ""
+            if name in ATTRIBUTES:
+                hint = f": {ATTRIBUTES[name]}"
+            elif self._conversion and not name.startswith("_") and hasattr(Layer, name):
+                hint = f": use {self._conversion}.{name}"
+            message = f"{type(self).__name__} has no attribute {name!r}{hint}"
+            raise LayerAttributeError(message, name=name, obj=self)
+
+    def _summary_rows(self) -> Sequence[Row]:
+        raise NotImplementedError
+
+    def eval(self) -> Self:
+        """The model itself, which always runs inference, as PyTorch does after eval()."""
+        return self
+
+    def cpu(self) -> Self:
+        """The model itself, which always runs on the CPU."""
+        return self
+
+    def summary(self) -> None:
+        """Print the kind, output shape and number of parameters of each layer, as `onward info` does."""
+        from .summary import table
+
+        print(table(self._summary_rows()))
 
 
 class Layer(FamiliarNames):
@@ -76,6 +111,9 @@ class Layer(FamiliarNames):
     causal: bool = False  # whether the output at a step depends only on that step and on the state before it
     state_names: ClassVar[tuple[str, ...]] = ()  # ("h",) or ("h", "c") for a recurrent layer
     unchanged_by_step: ClassVar[bool] = False  # whether one time step on its own passes through unchanged
+    step_kernel: Any = None  # the core's Stack or Dense that computes a time step, if the core supports it
+    precision = ""  # the stored dtype of the matrices once quantized: "float16" or "int8"
+    _weights: Mapping[str, Array] = MappingProxyType({})
 
     def __call__(self, x: ArrayLike, /) -> Any:
         raise NotImplementedError
@@ -83,7 +121,7 @@ class Layer(FamiliarNames):
     if not TYPE_CHECKING:  # type checkers should still report unknown attributes
 
         def __getattr__(self, name: str) -> Any:
-            weight = self.__dict__.get("_weights", {}).get(name)
+            weight = self._weights.get(name)
             if weight is not None:
                 view = weight.view()
                 view.flags.writeable = False
@@ -92,7 +130,7 @@ class Layer(FamiliarNames):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set each attribute once, in the constructor; raise LayerAttributeError afterwards."""
-        if name in self.__dict__.get("_weights", {}):
+        if name in self._weights:
             raise LayerAttributeError(
                 f"{name} is a weight and read-only: use load_state_dict({{{name!r}: ...}}, strict=False)"
             )
@@ -109,7 +147,7 @@ class Layer(FamiliarNames):
         if unknown:
             raise unknown_arguments(self, unknown, "x")
         array = x if type(x) is np.ndarray else arrays.as_array(x, "x")
-        dtype = self.dtype if isinstance(self, Weighted) else arrays.working_dtype(array)
+        dtype = self.__dict__.get("dtype") or arrays.working_dtype(array)  # layers with weights have one
         return array if array.dtype == dtype else arrays.as_floats(array, dtype, "x")
 
     def _summary_rows(self) -> list[Row]:
@@ -127,11 +165,6 @@ class Layer(FamiliarNames):
         """The shape of one row of the input at one time step; None if any shape is accepted."""
         return None
 
-    @property
-    def step_kernel(self) -> _core.Stack | _core.Dense | None:
-        """The core's object that computes a time step; None if the core does not support the layer."""
-        return None
-
     def state_shapes(self, batch: int) -> tuple[Shape, ...]:
         """The shape of each array named in `state_names` for a batch."""
         return ()
@@ -144,50 +177,32 @@ class Layer(FamiliarNames):
         """The sublayers that have a state, in order."""
         return [layer for layer in self.sublayers().values() if layer.state_names]
 
-    def in_order(self) -> list[Layer] | None:
-        """The sublayers in order if each is called once, on the output of the one before; otherwise None."""
-        return [self] if self.sublayers() == {"": self} else None
-
     def with_sublayers(self, sublayers: Mapping[str, Layer]) -> Layer:
         """A copy of the model with some sublayers replaced."""
         return sublayers.get("", self)
 
     def frozen(self) -> Layer:
-        """A copy of the model that keeps its present weights after a later load_state_dict.
-
-        Copies no weights and shares their packed copies.
-        """
+        """A model that shares the present weights and their packed copies, and keeps them from then on."""
         with _LOADING:
-            return self.with_sublayers({name: _twin(layer) for name, layer in self.sublayers().items()})
+            twins = {name: object.__new__(type(layer)) for name, layer in self.sublayers().items()}
+            for name, layer in self.sublayers().items():
+                twins[name].__dict__.update(layer.__dict__)
+            return self.with_sublayers(twins)
 
     def split_states(self, state: Any) -> Sequence[Any]:
         """One state for each recurrent sublayer, from a state passed to a call. Raises ArgumentError."""
-        count = len(self.recurrent_sublayers())
-        if state is None:
-            return [None] * count
-        if not isinstance(state, list | tuple) or len(state) != count:
-            kind = type(state).__name__
-            given = f"{len(state)} states" if isinstance(state, list | tuple) else f"of type {kind}"
-            raise ArgumentError(
-                f"state is {given}, but must be a list of {count}, one for each recurrent layer"
-            )
-        return state
+        return [state] if self.state_names else []
 
     def join_states(self, states: list[Any]) -> Any:
         """The state that a call returns, built from the state of each recurrent sublayer."""
-        return states
+        return states[0]
 
     def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, Any]:
         """Return the output and the final state; `run_recurrent` calls each recurrent sublayer."""
         return self(x), None
 
     def forward(
-        self,
-        x: ArrayLike,
-        state: Any = None,
-        *,
-        lengths: ArrayLike | None = None,
-        rng: Rng = None,
+        self, x: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None, rng: Rng = None
     ) -> tuple[Any, Any, Any]:
         """The output y and final state of a call (None without a state), and a cache for backward.
 
@@ -195,12 +210,8 @@ class Layer(FamiliarNames):
         instead of copying them: do not change them before backward. Caches can be reused and pickled. Raises
         the errors of a call, and ArgumentError for a layer without gradients.
         """
-        raise ArgumentError(f"{self!r} has no gradients: it supports inference only")
-
-    def _check_cache(self, fits: bool) -> None:
-        """Raise ArgumentError unless a cache fits the layer."""
-        if not fits:
-            raise ArgumentError(f"cache was not returned by the forward method of {self!r}")
+        y, cache = self._forward(x, lengths, rng)
+        return y, None, cache
 
     def backward(self, dy: ArrayLike, dstate: Any, cache: Any) -> tuple[Any, Any, dict[str, Array]]:
         """Return dx, the gradient of the initial state, and the gradients of the weights by name.
@@ -209,7 +220,21 @@ class Layer(FamiliarNames):
         The weights must be those that forward used. dx is None if x holds integers. Raises ShapeError,
         DtypeError, ArgumentError.
         """
+        dx, gradients = self._backward(dy, cache)
+        return dx, None, gradients
+
+    def _forward(self, x: ArrayLike, lengths: ArrayLike | None, rng: Rng) -> tuple[Any, Any]:
+        """Return y and the cache of a layer without a state."""
         raise ArgumentError(f"{self!r} has no gradients: it supports inference only")
+
+    def _backward(self, dy: ArrayLike, cache: Any) -> tuple[Any, dict[str, Array]]:
+        """Return dx and the gradients of the weights of a layer without a state."""
+        raise ArgumentError(f"{self!r} has no gradients: it supports inference only")
+
+    def _check_cache(self, fits: bool) -> None:
+        """Raise ArgumentError unless a cache fits the layer."""
+        if not fits:
+            raise ArgumentError(f"cache was not returned by the forward method of {self!r}")
 
     def stream(self, batch: int | None = None) -> Stream:
         """One sequence that continues from call to call, or `batch` of them: `y = stream(x)`.
@@ -240,8 +265,7 @@ class Layer(FamiliarNames):
     ) -> Trace:
         """Run x as a call does and record every gate and state of every recurrent layer, direction and step.
 
-        Takes the same x, state and lengths as a call. Raises the errors of a call, and ArgumentError if the
-        model has no recurrent layer.
+        Raises the errors of a call, and ArgumentError if the model has no recurrent layer.
         """
         from ..tracing.trace import trace
 
@@ -268,8 +292,7 @@ class Layer(FamiliarNames):
         """
         from .quantize import quantize
 
-        small: Self = quantize(self, precision, check, tolerance)
-        return small
+        return quantize(self, precision, check, tolerance)  # type: ignore[no-any-return]
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments as JSON values."""
@@ -297,30 +320,48 @@ class Layer(FamiliarNames):
         """The name, shape and dtype of each weight."""
         for prefix, leaf in self.sublayers().items():
             for name, shape in leaf.shapes():
-                yield prefix + name, shape, leaf._dtype_of(name, shape)
-
-    def _dtype_of(self, name: str, shape: Shape) -> np.dtype[Any]:
-        """The dtype in which a weight of this layer is stored."""
-        return self.dtype
+                is_quantized = leaf.precision and len(shape) > 1
+                yield prefix + name, shape, np.dtype(leaf.precision) if is_quantized else leaf.dtype
 
     def _compressed(self, precision: str) -> Layer:
         """The layer with quantized matrices, or the layer itself if it has none to quantize."""
         return self
 
-    def _weights_by_name(self) -> dict[str, Array]:
-        return {}
+    def _draw(self, dtype: DTypeLike, rng: Rng, draw: Callable[[np.random.Generator, Shape], Array]) -> None:
+        """Set dtype and draw the initial weights; `shapes` must already be available."""
+        self.dtype = arrays.float_dtype(dtype)
+        if rng is NO_WEIGHTS:
+            return
+        for name, shape in self.shapes():
+            if math.prod(shape) > LARGEST // self.dtype.itemsize:
+                raise ArgumentError(f"{name} would have shape {shape}, which exceeds the address space")
+        drawn = generator(rng)
+        self._take({name: draw(drawn, shape).astype(self.dtype) for name, shape in self.shapes()})
 
-    def _take(self, weights: dict[str, Array]) -> None:
+    def _weights_by_name(self) -> dict[str, Array]:
+        """The weights, consistent even during a concurrent load_state_dict."""
+        with _LOADING:
+            leaves = self.sublayers().items()
+            return {
+                prefix + name: weight for prefix, leaf in leaves for name, weight in leaf._weights.items()
+            }
+
+    def _take(self, weights: Mapping[str, Array]) -> None:
         """Replace some weights with arrays of the right shape and dtype, and take ownership of them."""
+        with _LOADING:
+            for prefix, leaf in self.sublayers().items():
+                for name in DERIVED:  # first: a copy made meanwhile never combines them with new weights
+                    leaf.__dict__.pop(name, None)
+                own = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
+                leaf._weights = {**leaf._weights, **own}  # a new dict: a running call keeps the old one
+
+    def __getstate__(self) -> dict[str, Any]:
+        # copied in one step: another thread may be adding a derived attribute
+        return {name: value for name, value in self.__dict__.copy().items() if name not in DERIVED}
 
     def state_dict(self) -> dict[str, Array]:
         """A copy of each weight under the name that PyTorch gives it."""
-        return {name: weight.copy() for name, weight in self._snapshot().items()}
-
-    def _snapshot(self) -> dict[str, Array]:
-        """The weights by name, consistent even during a concurrent load_state_dict."""
-        with _LOADING:
-            return self._weights_by_name()
+        return {name: weight.copy() for name, weight in self._weights_by_name().items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Copy weights into the layer, converted to its dtype; changes nothing if it raises.
@@ -337,12 +378,11 @@ class Layer(FamiliarNames):
         stored = {name: (shape, dtype) for name, shape, dtype in self._stored()}
         missing = [name for name in stored if name not in state_dict]
         unexpected = [name for name in state_dict if name not in stored]
-        problems, weights = [], {}
-        if strict:
-            problems += [f"{name} is missing; expected shape {stored[name][0]}" for name in missing]
-            problems += [f"{name} is not expected" for name in unexpected]
+        problems = [f"{name} is missing; expected shape {stored[name][0]}" for name in missing if strict]
+        problems += [f"{name} is not expected" for name in unexpected if strict]
+        weights = {}
         for name, (shape, dtype) in stored.items():
-            if name not in missing:
+            if name in state_dict:
                 try:
                     array = arrays.as_stored(state_dict[name], dtype, name)
                     if array.shape != shape:
@@ -352,8 +392,7 @@ class Layer(FamiliarNames):
                     problems.append(str(error))
         if problems:
             raise ArgumentError("\n  ".join([f"{self!r} cannot take these weights:", *problems]))
-        with _LOADING:
-            self._take(weights)
+        self._take(weights)
         return IncompatibleKeys(missing, unexpected)
 
     def load_weights(self, path: str | os.PathLike[str]) -> None:
@@ -384,63 +423,26 @@ class Layer(FamiliarNames):
         """
         from ..core import storage  # imports the JSON and safetensors packages
 
-        storage.write(path, self._snapshot(), self.description())
+        storage.write(path, self._weights_by_name(), self.description())
 
 
-def _twin(layer: Layer) -> Layer:
-    twin = object.__new__(type(layer))
-    twin.__dict__.update(layer.__dict__)
-    return twin
-
-
-# Attributes computed from the weights when first needed.
-PACKED = ("_kernel", "_layer_kernels", "_backward_kernel", "_backward_kernels")
+# Attributes derived from the weights when first needed.
+DERIVED = ("step_kernel", "_filters", "_layer_kernels", "_backward_kernel", "_backward_kernels", "_planned")
 
 
 class packed(Generic[Value]):
-    """An attribute of PACKED: a cached property of the weights, discarded when they are replaced."""
+    """An attribute of DERIVED: a cached property of the weights, discarded when they are replaced."""
 
     def __init__(self, make: Callable[[Any, dict[str, Array]], Value]) -> None:
         self._make = make
 
-    def __get__(self, layer: Weighted, owner: type) -> Value:
-        weights = layer._weights  # read once: another thread may replace them
+    def __get__(self, layer: Layer, owner: type) -> Value:
+        weights: Any = layer._weights  # read once: another thread may replace them
         value = self._make(layer, weights)
         with _LOADING:
             if layer._weights is weights:
                 layer.__dict__[self._make.__name__] = value
         return value
-
-
-class Weighted(Layer):
-    """A layer with weights."""
-
-    _weights: dict[str, Array]
-
-    def _draw(self, dtype: DTypeLike, rng: Rng, draw: Callable[[np.random.Generator, Shape], Array]) -> None:
-        """Set dtype and draw the initial weights; `shapes` must already be available."""
-        self.dtype = arrays.float_dtype(dtype)
-        self._weights = {}
-        if rng is NO_WEIGHTS:
-            return
-        for name, shape in self.shapes():
-            if math.prod(shape) > LARGEST // self.dtype.itemsize:
-                raise ArgumentError(f"{name} would have shape {shape}, which exceeds the address space")
-        drawn = generator(rng)
-        self._take({name: draw(drawn, shape).astype(self.dtype) for name, shape in self.shapes()})
-
-    def _weights_by_name(self) -> dict[str, Array]:
-        return self._weights
-
-    def _take(self, weights: dict[str, Array]) -> None:
-        with _LOADING:
-            for name in PACKED:  # first: a copy made meanwhile never combines them with new weights
-                self.__dict__.pop(name, None)
-            self._weights = self._weights | weights  # a new dict: a running call keeps the old one
-
-    def __getstate__(self) -> dict[str, Any]:
-        # copied in one step: another thread may be adding a packed attribute
-        return {name: value for name, value in self.__dict__.copy().items() if name not in PACKED}
 
 
 def uniform(bound: float) -> Callable[[np.random.Generator, Shape], Array]:

@@ -1,4 +1,4 @@
-"""Convolutions over one or two axes, as in torch.nn, and the sliding windows that pooling shares with them.
+"""Convolution and pooling, as in torch.nn: layers whose window slides over one or two axes.
 
 Axes: N batch, C channels, O output channels, G groups.
 """
@@ -6,11 +6,11 @@ Axes: N batch, C channels, O output channels, G groups.
 from __future__ import annotations  # importing np.random is slow
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Never, Self, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import _core
 from ..core.arrays import Array, Shape
@@ -23,12 +23,12 @@ AT_ONCE = 1 << 20  # floats of windows that are copied into one matrix at a time
 Sides: TypeAlias = Sequence[tuple[int, int]]  # for each axis, the padding before and after
 
 
-def padded(x: Array, sides: Sides, value: float = 0.0) -> Array:
-    """x (N, C, *sizes) padded with `value`."""
-    sizes = [before + size + after for size, (before, after) in zip(x.shape[2:], sides, strict=True)]
-    y = np.full((*x.shape[:2], *sizes), value, x.dtype)
-    inside: list[Any] = [slice(n, n + size) for size, (n, _) in zip(x.shape[2:], sides, strict=True)]
-    y[(..., *inside)] = x
+def padded(x: NDArray[Any], sides: Sides, value: Any = 0) -> NDArray[Any]:
+    """x with its last axes padded with `value`."""
+    sides = [(0, 0)] * (x.ndim - len(sides)) + list(sides)
+    axes = list(zip(x.shape, sides, strict=True))
+    y = np.full([before + size + after for size, (before, after) in axes], value, x.dtype)
+    y[tuple(slice(before, before + size) for size, (before, _) in axes)] = x
     return y
 
 
@@ -43,6 +43,11 @@ class Spatial(Layer):
     """A layer whose window slides over the last one or two axes."""
 
     axes: ClassVar[int]
+    kernel_size: Any
+    stride: Any
+    padding: Any
+    dilation: Any
+    ceil_mode: bool
 
     @property
     def batched_ndim(self) -> int:  # type: ignore[override]  # a constant of the class elsewhere
@@ -60,25 +65,49 @@ class Spatial(Layer):
         """One integer per axis."""
         return value if isinstance(value, tuple) else (value,) * self.axes
 
-    def _batch(self, x: ArrayLike, unknown: Iterable[str], channels: int | None = None) -> tuple[Array, bool]:
-        """x as (N, C, *sizes), and whether it is batched. Raises ShapeError, DtypeError, SignatureError."""
-        x = self._floats(x, unknown)
-        batched = x.ndim == self.axes + 2
-        if not (batched or x.ndim == self.axes + 1) or channels not in (None, x.shape[-self.axes - 1]):
-            sizes = ", ".join("LHW"[self.axes - 1 :][: self.axes])
-            C = "C" if channels is None else channels
-            layout = f"(N, {C}, {sizes}), or ({C}, {sizes}) unbatched"
-            raise ShapeError(f"x has shape {x.shape}, but this {type(self).__name__} takes {layout}")
-        return (x if batched else x[None]), batched
+    def _window(self) -> tuple[Shape, Shape, Shape, list[int]]:
+        """The kernel size, stride and dilation of each axis, and the number of positions a window spans."""
+        kernel_size, stride, dilation = map(self._sizes, (self.kernel_size, self.stride, self.dilation))
+        spans = [d * (k - 1) + 1 for k, d in zip(kernel_size, dilation, strict=True)]
+        return kernel_size, stride, dilation, spans
 
-    def _check_span(self, x: Array, spans: Sequence[int], sides: Sides) -> None:
-        """Raise ShapeError if a window is larger than the padded input."""
-        sizes = [size + sum(side) for size, side in zip(x.shape[2:], sides, strict=True)]
-        if any(size < span for size, span in zip(sizes, spans, strict=True)):
+    def _sides(self) -> Sides:
+        """The padding of x, without that added by ceil_mode."""
+        if self.padding == "same":  # an odd padding is longer after x
+            return [((span - 1) // 2, span // 2) for span in self._window()[3]]
+        return [(n, n) for n in self._sizes(0 if self.padding == "valid" else self.padding)]
+
+    def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
+        """Map x (N, C, *sizes), or (C, *sizes) unbatched, to y (N, O, *out); pooling keeps the channels.
+
+        Each row gives bitwise the same result in any batch. Raises ShapeError, DtypeError, SignatureError.
+        """
+        x, C = self._floats(x, unknown), getattr(self, "in_channels", None)
+        batched = x.ndim == self.axes + 2
+        if not (batched or x.ndim == self.axes + 1) or C not in (None, x.shape[-self.axes - 1]):
+            sizes = ", ".join("LHW"[self.axes - 1 :][: self.axes])
+            layout = f"(N, {C or 'C'}, {sizes}), or ({C or 'C'}, {sizes}) unbatched"
+            raise ShapeError(f"x has shape {x.shape}, but this {type(self).__name__} takes {layout}")
+        x = x if batched else x[None]
+        _, stride, _, spans = self._window()
+        sides = []
+        for size, (before, after), span, step in zip(x.shape[2:], self._sides(), spans, stride, strict=True):
+            places = -(-(size + before + after - span) // step)
+            if self.ceil_mode and places * step < size + before:  # a later window would start after x
+                after = max(after, places * step + span - size - before)
+            sides.append((before, after))
+        whole = tuple(size + sum(side) for size, side in zip(x.shape[2:], sides, strict=True))
+        if any(size < span for size, span in zip(whole, spans, strict=True)):
             raise ShapeError(
-                f"x has sizes {x.shape[2:]}, {tuple(sizes)} with padding, but the window of this "
+                f"x has sizes {x.shape[2:]}, {whole} with padding, but the window of this "
                 f"{type(self).__name__} spans {tuple(spans)}"
             )
+        y = self._slide(x, sides)
+        return y if batched else y[0]
+
+    def _slide(self, x: Array, sides: Sides) -> Array:
+        """y (N, O, *out) from x (N, C, *sizes) and its whole padding."""
+        raise NotImplementedError
 
 
 class Filters:
@@ -95,9 +124,9 @@ class Filters:
         others = ([None] * groups if array is None else np.split(array, groups) for array in (bias, scale))
         self.products = [_core.Dense(*arrays) for arrays in zip(matrices, *others, strict=True)]
 
-    def __call__(self, x: Array, stride: Shape, sides: Sides, dilation: Shape) -> Array:
-        """Map x (N, C, *sizes), padded by `sides`, to y (N, O, *out)."""
-        seen = windows(padded(x, sides), self.kernel_size, stride, dilation)
+    def __call__(self, x: Array, stride: Shape, dilation: Shape) -> Array:
+        """Map the padded x (N, C, *sizes) to y (N, O, *out)."""
+        seen = windows(x, self.kernel_size, stride, dilation)
         N, C, G, axes = *x.shape[:2], len(self.products), len(stride)
         out = seen.shape[2 : 2 + axes]
         seen = np.moveaxis(seen.reshape(N, G, C // G, *seen.shape[2:]), 2, -1)
@@ -116,6 +145,8 @@ class Filters:
 
 class Convolution(Spatial, Quantizable):
     """The base class of Conv1d and Conv2d."""
+
+    ceil_mode = False
 
     @checked
     def __init__(
@@ -167,7 +198,7 @@ class Convolution(Spatial, Quantizable):
             yield "bias", (self.out_channels,)
 
     @packed
-    def _kernel(self, weights: dict[str, Array]) -> Filters:
+    def _filters(self, weights: dict[str, Array]) -> Filters:
         return Filters(weights["weight"], weights.get("bias"), self.groups, weights.get("weight_scale"))
 
     def _compressed(self, precision: str) -> Self:
@@ -175,27 +206,8 @@ class Convolution(Spatial, Quantizable):
             return self
         return super()._compressed(precision)
 
-    def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
-        """Map x (N, C, *sizes), or (C, *sizes) unbatched, to y (N, O, *out).
-
-        Each row gives bitwise the same result in any batch. Raises ShapeError, DtypeError.
-        """
-        x, batched = self._batch(x, unknown, self.in_channels)
-        sides = self._sides()
-        self._check_span(x, [places + 1 for places in self._reach()], sides)
-        y = self._kernel(x, self._sizes(self.stride), sides, self._sizes(self.dilation))
-        return y if batched else y[0]
-
-    def _reach(self) -> list[int]:
-        """The distance between the first and the last position of a window, for each axis."""
-        sizes = zip(self._sizes(self.kernel_size), self._sizes(self.dilation), strict=True)
-        return [d * (k - 1) for k, d in sizes]
-
-    def _sides(self) -> Sides:
-        """The padding of x."""
-        if self.padding == "same":  # an odd padding is longer after x
-            return [(places // 2, places - places // 2) for places in self._reach()]
-        return [(n, n) for n in self._sizes(0 if self.padding == "valid" else self.padding)]
+    def _slide(self, x: Array, sides: Sides) -> Array:
+        return self._filters(padded(x, sides), self._sizes(self.stride), self._sizes(self.dilation))
 
 
 class Conv1d(Convolution):
@@ -226,6 +238,129 @@ class Conv2d(Convolution):
     >>> import numpy as np
     >>> Conv2d(1, 8, kernel_size=(3, 5), padding="same")(np.zeros((4, 1, 20, 30))).shape
     (4, 8, 20, 30)
+    """
+
+    axes = 2
+
+
+class Pooling(Spatial):
+    """The base class of pooling layers.
+
+    The numbers of a window are combined position by position, in an order that does not depend on the batch.
+    """
+
+    def _configure(self, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool) -> None:
+        self.kernel_size = self._per_axis("kernel_size", kernel_size, 1)
+        self.stride = self.kernel_size if stride is None else self._per_axis("stride", stride, 1)
+        self.padding = self._per_axis("padding", padding, 0)
+        sizes = zip(self._sizes(self.padding), self._sizes(self.kernel_size), strict=True)
+        if any(n > k // 2 for n, k in sizes):
+            raise ArgumentError(f"padding={padding!r}; expected at most half of kernel_size={kernel_size!r}")
+        self.ceil_mode = flag("ceil_mode", ceil_mode)
+
+    def _combined(self, combine: np.ufunc, x: Array, start: float) -> Array:
+        """The numbers of each window of the padded x (N, C, *sizes), combined with `start`."""
+        kernel_size, stride, dilation, _ = self._window()
+        seen = windows(x, kernel_size, stride, dilation)
+        y = np.full(seen.shape[: x.ndim], start, x.dtype)
+        for place in np.ndindex(kernel_size):
+            combine(y, seen[(..., *place)], out=y)
+        return y
+
+
+class MaxPool(Pooling):
+    """The base class of MaxPool1d and MaxPool2d."""
+
+    @checked
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] | None = None,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        *,
+        ceil_mode: bool = False,
+    ) -> None:
+        self._configure(kernel_size, stride, padding, ceil_mode)
+        self.dilation = self._per_axis("dilation", dilation, 1)
+
+    def _slide(self, x: Array, sides: Sides) -> Array:
+        # np.maximum may return either -0 or 0: return 0
+        return self._combined(np.maximum, padded(x, sides, -np.inf), -np.inf) + 0
+
+
+class MaxPool1d(MaxPool):
+    """The maximum of each window, as torch.nn.MaxPool1d: y[c, t] = max over k of x[c, stride t + dilation k].
+
+    stride defaults to kernel_size; the padding is -inf. float64 stays float64; other dtypes become float32.
+    Raises ArgumentError, and SignatureError for unknown arguments.
+
+    >>> MaxPool1d(2)([[1.0, 5.0, 2.0, 3.0]])
+    array([[5., 3.]])
+    """
+
+    axes = 1
+
+
+class MaxPool2d(MaxPool):
+    """The maximum of each window, as torch.nn.MaxPool2d: MaxPool1d over two axes.
+
+    kernel_size, stride, padding and dilation are one integer or two. Raises ArgumentError.
+
+    >>> import numpy as np
+    >>> MaxPool2d(2)(np.arange(16.0).reshape(1, 1, 4, 4)).tolist()
+    [[[[5.0, 7.0], [13.0, 15.0]]]]
+    """
+
+    axes = 2
+
+
+class AvgPool(Pooling):
+    """The base class of AvgPool1d and AvgPool2d."""
+
+    dilation = 1
+
+    @checked
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] | None = None,
+        padding: int | Sequence[int] = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        self._configure(kernel_size, stride, padding, ceil_mode)
+        self.count_include_pad = flag("count_include_pad", count_include_pad)
+
+    def _slide(self, x: Array, sides: Sides) -> Array:
+        counted = self._sides() if self.count_include_pad else [(0, 0)] * self.axes
+        rest = [(b - own_b, a - own_a) for (b, a), (own_b, own_a) in zip(sides, counted, strict=True)]
+        ones = padded(padded(np.ones((1, 1, *x.shape[2:]), x.dtype), counted, 1), rest)
+        return self._combined(np.add, padded(x, sides), 0) / self._combined(np.add, ones, 0)
+
+
+class AvgPool1d(AvgPool):
+    """The average of each window, as torch.nn.AvgPool1d: y[c, t] = 1/K sum over k of x[c, stride t + k].
+
+    stride defaults to kernel_size; the padding is zeros, which count unless count_include_pad is False.
+    float64 stays float64; other dtypes become float32. Raises ArgumentError, and SignatureError for unknown
+    arguments.
+
+    >>> AvgPool1d(2)([[1.0, 5.0, 2.0, 3.0]])
+    array([[3. , 2.5]])
+    """
+
+    axes = 1
+
+
+class AvgPool2d(AvgPool):
+    """The average of each window, as torch.nn.AvgPool2d: AvgPool1d over two axes.
+
+    kernel_size, stride and padding are one integer or two. Raises ArgumentError.
+
+    >>> import numpy as np
+    >>> AvgPool2d(2)(np.arange(16.0).reshape(1, 1, 4, 4)).tolist()
+    [[[[2.5, 4.5], [10.5, 12.5]]]]
     """
 
     axes = 2

@@ -1,4 +1,4 @@
-"""The affine layer of torch.nn."""
+"""The layers that consist of one matrix: the affine layer and the lookup table (embedding)."""
 
 from __future__ import annotations  # importing np.random is slow
 
@@ -13,7 +13,7 @@ from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, checked, flag, integer
 from ..errors import ShapeError
-from .base import packed, uniform
+from .base import packed, uniform, unknown_arguments
 from .quantize import Quantizable
 
 
@@ -54,12 +54,8 @@ class Linear(Quantizable):
     def step_shape(self) -> Shape:
         return (self.in_features,)
 
-    @property
-    def step_kernel(self) -> _core.Dense:
-        return self._kernel
-
     @packed
-    def _kernel(self, weights: dict[str, Array]) -> _core.Dense:
+    def step_kernel(self, weights: dict[str, Array]) -> _core.Dense:
         return _core.Dense(weights["weight"], weights.get("bias"), weights.get("weight_scale"))
 
     @packed
@@ -74,20 +70,17 @@ class Linear(Quantizable):
             raise ShapeError(f"x has shape {x.shape}; the last axis must have in_features={self.in_features}")
         rows = arrays.contiguous(x).reshape(-1, self.in_features)
         y = np.empty((len(rows), self.out_features), self.dtype)
-        self._kernel.forward(rows, y)
+        self.step_kernel.forward(rows, y)
         return y.reshape(*x.shape[:-1], self.out_features)
 
-    def forward(
-        self, x: ArrayLike, state: None = None, *, lengths: Any = None, rng: Any = None
-    ) -> tuple[Array, None, Array]:
-        """Call the layer and also return a cache for backward: x."""
+    def _forward(self, x: ArrayLike, lengths: Any, rng: Rng) -> tuple[Array, Array]:
         self._check_gradients()
-        return self(x), None, arrays.as_floats(x, self.dtype, "x")
+        return self(x), arrays.as_floats(x, self.dtype, "x")
 
-    def backward(self, dy: ArrayLike, dstate: None, cache: Array) -> tuple[Array, None, dict[str, Array]]:
+    def _backward(self, dy: ArrayLike, cache: Any) -> tuple[Array, dict[str, Array]]:
         """dx = dy W, dW = dy^T x and db = dy, the last two summed over the rows.
 
-        Rows of dy that are 0 contribute nothing, even if x is NaN. Raises ShapeError, DtypeError.
+        Rows of dy that are 0 contribute nothing, even if x is NaN.
         """
         self._check_cache(isinstance(cache, np.ndarray) and cache.shape[-1:] == (self.in_features,))
         dy = arrays.as_gradient(dy, (*cache.shape[:-1], self.out_features), self.dtype)
@@ -96,4 +89,72 @@ class Linear(Quantizable):
         _core.add_gradients(dy, x, gradients["weight"], gradients.get("bias"))
         dx = np.empty_like(x)
         self._backward_kernel.forward(dy, dx)
-        return dx.reshape(cache.shape), None, gradients
+        return dx.reshape(cache.shape), gradients
+
+
+class Embedding(Quantizable):
+    """A lookup table, as torch.nn.Embedding: y = weight[x].
+
+    Weights: weight (num_embeddings, embedding_dim), drawn from N(0, 1) with `rng`, a NumPy Generator or a
+    seed; the row `padding_idx` starts at zero. Raises ArgumentError, DtypeError, and SignatureError for
+    unknown arguments.
+
+    >>> Embedding(80, 16)([[3, 1, 4]]).shape
+    (1, 3, 16)
+    """
+
+    causal = True
+
+    @checked
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        *,
+        dtype: DTypeLike = "float32",
+        rng: Rng = None,
+    ) -> None:
+        self.num_embeddings = n = integer("num_embeddings", num_embeddings, 1)
+        self.embedding_dim = integer("embedding_dim", embedding_dim, 1)
+        # a negative index counts from the end, as in PyTorch
+        self.padding_idx = None if padding_idx is None else integer("padding_idx", padding_idx, -n, n - 1) % n
+        self._draw(dtype, rng, self._table)
+
+    def _table(self, generator: np.random.Generator, shape: Shape) -> Array:
+        table = generator.standard_normal(shape)
+        if self.padding_idx is not None:
+            table[self.padding_idx] = 0
+        return table
+
+    def _float_shapes(self) -> Iterator[tuple[str, Shape]]:
+        yield "weight", (self.num_embeddings, self.embedding_dim)
+
+    @property
+    def step_shape(self) -> Shape:
+        return ()
+
+    def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
+        """Map integers x of any shape to y (..., embedding_dim). Raises DtypeError, ArgumentError."""
+        if unknown:
+            raise unknown_arguments(self, unknown, "x")
+        last = self.num_embeddings - 1
+        x = arrays.as_integers(x, 0, last, "x", f"this Embedding has num_embeddings={self.num_embeddings}")
+        weights = self._weights  # read once: another thread may replace them
+        y = np.take(weights["weight"], x, axis=0).astype(self.dtype, copy=False)
+        scale = weights.get("weight_scale")
+        return y if scale is None else y * np.take(scale, x)[..., None]
+
+    def _forward(self, x: ArrayLike, lengths: Any, rng: Rng) -> tuple[Array, Any]:
+        self._check_gradients()
+        return self(x), np.array(x, np.int64)
+
+    def _backward(self, dy: ArrayLike, cache: Any) -> tuple[None, dict[str, Array]]:
+        """dweight[x] = dy, summed over equal x; 0 for padding_idx, as in PyTorch. dx is None."""
+        self._check_cache(isinstance(cache, np.ndarray) and cache.dtype.kind == "i")
+        dy = arrays.as_gradient(dy, (*cache.shape, self.embedding_dim), self.dtype)
+        gradient = np.zeros_like(self._weights["weight"])
+        np.add.at(gradient, cache.reshape(-1), dy.reshape(-1, self.embedding_dim))
+        if self.padding_idx is not None:
+            gradient[self.padding_idx] = 0
+        return None, {"weight": gradient}

@@ -3,7 +3,7 @@
 from __future__ import annotations  # importing np.random is slow
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Never
 
 import numpy as np
@@ -13,7 +13,7 @@ from .. import _core
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, checked, flag, integer, non_negative
 from ..errors import ArgumentError, ShapeError
-from .base import Weighted
+from .base import Layer
 
 ONES = ("weight", "running_var")
 
@@ -26,7 +26,7 @@ def standardized(x: Array, eps: float) -> Array:
     return y.reshape(x.shape)
 
 
-class Normalization(Weighted):
+class Normalization(Layer):
     """A layer whose weight is initialized to ones and whose bias to zeros."""
 
     def _start(self, eps: float, dtype: DTypeLike, rng: Rng) -> None:
@@ -35,7 +35,7 @@ class Normalization(Weighted):
         self._take({name: np.ones_like(w) for name, w in self._weights.items() if name in ONES})
 
 
-def affine(weights: dict[str, Array], x: Array, shape: Shape) -> Array:
+def affine(weights: Mapping[str, Array], x: Array, shape: Shape) -> Array:
     """weight x + bias, without those that are None; each is reshaped to `shape`."""
     if "weight" in weights:
         x = x * weights["weight"].reshape(shape)
@@ -181,8 +181,7 @@ class LayerNorm(Normalization):
                 f"x has shape {x.shape}; the last axes must be normalized_shape={self.normalized_shape}"
             )
         rows = x.reshape(*x.shape[:-axes], math.prod(self.normalized_shape))
-        y = standardized(rows, self.eps).reshape(x.shape)
-        return affine(self._weights, y, self.normalized_shape)
+        return affine(self._weights, standardized(rows, self.eps).reshape(x.shape), self.normalized_shape)
 
 
 class GroupNorm(Normalization):
@@ -215,9 +214,7 @@ class GroupNorm(Normalization):
         self._start(eps, dtype, rng)
 
     def shapes(self) -> Iterator[tuple[str, Shape]]:
-        if self.affine:
-            yield "weight", (self.num_channels,)
-            yield "bias", (self.num_channels,)
+        return ((name, (self.num_channels,)) for name in ("weight", "bias") if self.affine)
 
     def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x (N, C, ...) to y of the same shape. Raises ShapeError, DtypeError."""

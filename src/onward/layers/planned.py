@@ -8,7 +8,6 @@ import numpy as np
 
 from ..core.arrays import Array
 from ..errors import OnwardError
-from .base import Layer
 
 if TYPE_CHECKING:
     from ..graph.plan.planner import Planner
@@ -26,7 +25,7 @@ class PlannedModel:
     """
 
     def __init__(self, model: Sequential) -> None:
-        self._weights = _weights(model)
+        self._weights = [layer._weights for layer in model.layers]  # dicts that are replaced as a whole
         self._layers: list[Any] = [layer for layer in model.layers if layer.state_names]
         self._planners: dict[bool, Planner] = {}  # by whether they take and return states
         self._last: Any = None  # shape of x and kind of the last calls without a plan
@@ -34,7 +33,7 @@ class PlannedModel:
 
     def is_current(self, model: Sequential) -> bool:
         """Whether the model still has the weights of the plans."""
-        return all(a is b for a, b in zip(self._weights, _weights(model), strict=True))
+        return all(layer._weights is own for layer, own in zip(model.layers, self._weights, strict=True))
 
     def run(self, model: Sequential, x: Any, state: Any, with_state: bool) -> tuple[Array, list[Any]] | None:
         """Return the output and the final states, or None if the layers of the model have to compute them.
@@ -55,12 +54,10 @@ class PlannedModel:
             return None
         if results is None:
             return None
-        y, parts = results[0], iter(results[1:])
-        if not with_state:
-            return y, []
-        return y, [
+        parts = iter(results[1:])
+        return results[0], [
             layer.join_state(next(parts), next(parts) if len(layer.state_names) == 2 else None)
-            for layer in self._layers
+            for layer in (self._layers if with_state else ())
         ]
 
     def _flat(self, model: Sequential, x: Array, state: Any) -> list[Any]:
@@ -78,10 +75,8 @@ class PlannedModel:
         self._last = kind
         return self._calls == CALLS
 
-    def _planned(
-        self, model: Sequential, inputs: tuple[Any, ...], with_state: bool
-    ) -> tuple[Any, ...] | None:
-        """Build a plan for these inputs and run it, unless some steps would run in NumPy."""
+    def _planned(self, model: Sequential, inputs: tuple[Any, ...], with_state: bool) -> Any:
+        """Build a plan for these inputs and run it; None if some steps would run in NumPy."""
         planner = self._planners.get(with_state) or _planner(model, with_state)
         if planner is None:
             return None
@@ -96,20 +91,13 @@ class PlannedModel:
         return results
 
 
-def _weights(model: Sequential) -> list[Any]:
-    """Return the dicts of weights of all layers, which are replaced as a whole."""
-    return [layer.__dict__.get("_weights") for layer in model.layers]
-
-
 def _planner(model: Sequential, with_state: bool) -> Planner | None:
     """Return the planner of a model, or None if it is not one of small layers of Onward in float32."""
-    copied = sum(
-        weight.nbytes
-        for layer in model.layers
-        if not layer.state_names
-        for weight in layer._weights_by_name().values()
-    )
-    if model.dtype != np.float32 or copied > MAX_COPIED or not all(map(_is_own, model.layers)):
+    # a subclass of a layer of Onward may compute something else
+    if model.dtype != np.float32 or not all(type(m).__module__.startswith(str(__package__)) for m in model):
+        return None
+    copied = [layer for layer in model if not layer.state_names]
+    if sum(weight.nbytes for layer in copied for weight in layer._weights.values()) > MAX_COPIED:
         return None
     from ..graph.of_layers import graph_of
     from ..graph.over_time.named_carries import from_zeros
@@ -121,8 +109,3 @@ def _planner(model: Sequential, with_state: bool) -> Planner | None:
         return Planner(simplify(graph if with_state else from_zeros(graph)))
     except OnwardError:
         return None
-
-
-def _is_own(layer: Layer) -> bool:
-    """Whether a layer is of a class of Onward, and not of a subclass that may compute something else."""
-    return type(layer).__module__.startswith(__package__ or "")

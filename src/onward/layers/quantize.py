@@ -20,31 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 from ..core.arrays import FLOAT32, Array, Shape
 from ..core.checks import non_negative
 from ..errors import ArgumentError, DtypeError, PrecisionError
-from .base import Layer, Weighted, call
+from .base import Layer, call
 
-PRECISIONS: dict[str, np.dtype[Any]] = {"float16": np.dtype(np.float16), "int8": np.dtype(np.int8)}
-
+PRECISIONS = ("float16", "int8")
 WIDEST = 2**17  # columns of an int8 matrix: longer sums could overflow 32 bits
 LEAST = np.float32(1e-30)  # a row of smaller numbers is stored as zeros
-
-
-def _halves(name: str, weight: Array) -> NDArray[Any]:
-    with np.errstate(over="ignore"):
-        halves = weight.astype(np.float16)
-    if not np.isfinite(halves).all():
-        largest = np.abs(weight).max()
-        raise ArgumentError(f"{name} has values up to {largest}, but float16 only reaches 65504")
-    return halves
-
-
-def _bytes(name: str, weight: Array) -> tuple[NDArray[np.int8], Array]:
-    check_width(name, weight.shape)
-    largest = np.abs(weight).max(axis=1)
-    if not np.isfinite(largest).all():
-        raise ArgumentError(f"{name} has NaN or infinite values, which int8 cannot represent")
-    scale = np.where(largest < LEAST, np.float32(0), largest / np.float32(127))
-    steps = np.where(scale == 0, np.float32(1), scale)[:, None]
-    return np.rint(np.where(scale[:, None] == 0, np.float32(0), weight) / steps).astype(np.int8), scale
 
 
 def quantize(model: Layer, precision: str, check: ArrayLike | None, tolerance: float | None) -> Any:
@@ -100,13 +80,24 @@ def check_width(name: str, shape: Shape) -> None:
 
 def quantized_matrix(name: str, matrix: Array, precision: str) -> tuple[NDArray[Any], Array | None]:
     """Return a quantized matrix and, for int8, the scale of each row. Raises ArgumentError."""
-    return (_halves(name, matrix), None) if precision == "float16" else _bytes(name, matrix)
+    if precision == "float16":
+        with np.errstate(over="ignore"):
+            halves = matrix.astype(np.float16)
+        if not np.isfinite(halves).all():
+            largest = np.abs(matrix).max()
+            raise ArgumentError(f"{name} has values up to {largest}, but float16 only reaches 65504")
+        return halves, None
+    check_width(name, matrix.shape)
+    largest = np.abs(matrix).max(axis=1)
+    if not np.isfinite(largest).all():
+        raise ArgumentError(f"{name} has NaN or infinite values, which int8 cannot represent")
+    scale = np.where(largest < LEAST, np.float32(0), largest / np.float32(127))
+    steps = np.where(scale == 0, np.float32(1), scale)[:, None]
+    return np.rint(np.where(scale[:, None] == 0, np.float32(0), matrix) / steps).astype(np.int8), scale
 
 
-class Quantizable(Weighted):
+class Quantizable(Layer):
     """A layer with matrices; filters are matrices with one row for each output."""
-
-    precision = ""  # the stored dtype of the matrices once quantized: "float16" or "int8"
 
     def _float_shapes(self) -> Iterator[tuple[str, Shape]]:
         """The name and shape of each weight before quantization."""
@@ -118,16 +109,14 @@ class Quantizable(Weighted):
             if self.precision == "int8" and len(shape) > 1:
                 yield f"{name}_scale", shape[:1]
 
-    def _dtype_of(self, name: str, shape: Shape) -> np.dtype[Any]:
-        is_matrix = len(shape) > 1
-        return PRECISIONS[self.precision] if is_matrix and self.precision else self.dtype
-
     def _compressed(self, precision: str) -> Self:
         if self.precision:
             raise ArgumentError(f"{self!r} is already quantized: quantize the original layer instead")
-        for name, shape in self._float_shapes():
-            if precision == "int8":
+        if precision == "int8":
+            for name, shape in self._float_shapes():
                 check_width(name, shape)
+        small = copy.copy(self)
+        small.__dict__["precision"] = precision
         weights: dict[str, NDArray[Any]] = {}
         for name, weight in self._weights.items():
             weights[name] = weight
@@ -136,8 +125,6 @@ class Quantizable(Weighted):
                 weights[name] = matrix.reshape(weight.shape)
                 if scale is not None:
                     weights[f"{name}_scale"] = scale
-        small = copy.copy(self)
-        small.__dict__["precision"] = precision
         small._weights = weights
         return small
 

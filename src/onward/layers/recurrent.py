@@ -1,4 +1,4 @@
-"""The part that RNN, LSTM and GRU share: one cell unrolled over time, computed by `_core`.
+"""The part that RNN, LSTM and GRU share: one cell unrolled over time, and backpropagation through time.
 
 Axis letters: T time, B batch, I input, H hidden units, P projected units (P = H without a projection), G
 gates, L layers, D directions. The state is (h, c). W and R are weight_ih and weight_hh, b_W and b_R their
@@ -8,21 +8,22 @@ biases.
 from __future__ import annotations  # importing np.random is slow
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Generic, NamedTuple, Never, Self, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Generic, NamedTuple, Never, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import _core
 from ..core import arrays
-from ..core.activations import Call, Specs, call
+from ..core.activations import Call, Specs, by_direction, call
 from ..core.arrays import Array, Shape
-from ..core.checks import Rng, flag, integer, positive, probability
+from ..core.checks import Rng, flag, generator, integer, positive, probability
 from ..errors import ArgumentError, ShapeError
-from . import bptt, textbook_parameters
+from .activation import dropout_mask
 from .base import RunRecurrent, packed, uniform, unknown_arguments
 from .quantize import Quantizable
+from .textbook_parameters import TextbookParameters
 
 State = TypeVar("State")
 
@@ -47,7 +48,34 @@ class Inputs(NamedTuple):
     batched: bool
 
 
-class Recurrent(Quantizable, Generic[State]):
+class LayerRecord(NamedTuple):
+    """The record of one layer; past a row's length, all arrays except x are 0.
+
+    x (T, B, I) and y (T, B, D*P) are its input and output. gates (D, T, B, n, H) holds, for each direction,
+    the gates in the layer's order, then c for an LSTM, or R_n h + b_n for a GRU that resets after the
+    product. sums (D, T, B, G, H) holds the arguments of the gates' activations, or is None. mask (T, B, D*P)
+    is the factor that dropout applied to y before the next layer, or None.
+    """
+
+    x: Array
+    y: Array
+    gates: Array
+    sums: Array | None
+    mask: Array | None = None
+
+
+class Cache(NamedTuple):
+    """The part of a forward pass that backward needs."""
+
+    inputs: Inputs
+    records: list[LayerRecord]
+
+
+# The weights of a direction, in the order that the core expects of their gradients.
+NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+
+
+class Recurrent(Quantizable, TextbookParameters, Generic[State]):
     """One cell unrolled over time, in one or two directions and one or more layers."""
 
     gates: ClassVar[str]  # one letter each, in the order of the weight rows
@@ -57,6 +85,7 @@ class Recurrent(Quantizable, Generic[State]):
     batch_first: bool = False
     proj_size = 0
     peephole = coupled = False
+    activations: Any
 
     def _configure(
         self,
@@ -84,22 +113,24 @@ class Recurrent(Quantizable, Generic[State]):
         self.sizes = Sizes(H, P, D, self.num_layers * D, D * P)
         self._draw(dtype, rng, uniform(self.hidden_size**-0.5))
 
-    def _cell(self) -> str:
+    @property
+    def cell(self) -> str:
         """The core's name for the cell."""
         raise NotImplementedError
 
     def split_state(self, state: Any) -> tuple[ArrayLike | None, ArrayLike | None]:
         """h and c of a state that a user passes; c is None if the cell has none. Raises ArgumentError."""
-        kind, name = type(state).__name__, type(self).__name__
+        takes = f"the state of this {type(self).__name__} is"
         if len(self.state_names) == 1:
             if isinstance(state, tuple):
-                raise ArgumentError(f"state is {len(state)} arrays, but the state of this {name} is h alone")
+                raise ArgumentError(f"state is {len(state)} arrays, but {takes} h alone")
             return state, None
         if state is None:
             return None, None
         if not isinstance(state, tuple | list) or len(state) != 2:
+            kind = type(state).__name__
             given = f"{len(state)} arrays" if isinstance(state, tuple | list) else f"of type {kind}"
-            raise ArgumentError(f"state is {given}, but the state of this {name} is a pair (h, c)")
+            raise ArgumentError(f"state is {given}, but {takes} a pair (h, c)")
         return state[0], state[1]
 
     def join_state(self, h: Array, c: Array | None) -> Any:
@@ -108,14 +139,8 @@ class Recurrent(Quantizable, Generic[State]):
 
     def suffixes(self) -> Iterator[str]:
         """The endings of the weight names, one for each direction of each layer."""
-        for layer in range(self.num_layers):
-            yield f"_l{layer}"
-            if self.bidirectional:
-                yield f"_l{layer}_reverse"
-
-    def _suffixes_by_layer(self) -> list[list[str]]:
-        suffixes, D = list(self.suffixes()), self.sizes.D
-        return [suffixes[first : first + D] for first in range(0, len(suffixes), D)]
+        ways = ("", "_reverse")[: self.sizes.D]
+        return (f"_l{layer}{way}" for layer in range(self.num_layers) for way in ways)
 
     def _float_shapes(self) -> Iterator[tuple[str, Shape]]:
         H, P, _, _, DP = self.sizes
@@ -134,7 +159,7 @@ class Recurrent(Quantizable, Generic[State]):
 
     def functions(self) -> tuple[Specs, Specs]:
         """The activations of the forward and of the reverse direction, in the cell's order."""
-        raise NotImplementedError
+        return by_direction(self.activations)
 
     def is_plain(self) -> bool:
         """Whether the cell has no options beyond those of torch.nn."""
@@ -154,35 +179,28 @@ class Recurrent(Quantizable, Generic[State]):
         return options
 
     @packed
-    def _kernel(self, weights: dict[str, Array]) -> _core.Stack:
-        return self._stack(weights, self.suffixes())
+    def step_kernel(self, weights: dict[str, Array]) -> _core.Stack:
+        return self._stack(self._matrices(weights))
 
     @packed
     def _layer_kernels(self, weights: dict[str, Array]) -> list[_core.Stack]:
         """One kernel per layer, for recording; a single layer reuses its own kernel."""
-        if self.num_layers == 1:
-            return [self._kernel]
-        return [self._stack(weights, suffixes) for suffixes in self._suffixes_by_layer()]
+        return [self.step_kernel] if self.num_layers == 1 else [*map(self._stack, self._by_layer(weights))]
 
     @packed
     def _backward_kernels(self, weights: dict[str, Array]) -> list[_core.Backward]:
-        return [
-            _core.Backward(self._cell(), self._matrices(weights, suffixes))
-            for suffixes in self._suffixes_by_layer()
-        ]
+        return [_core.Backward(self.cell, matrices) for matrices in self._by_layer(weights)]
 
-    def _stack(self, weights: dict[str, Array], suffixes: Iterable[str]) -> _core.Stack:
-        return _core.Stack(*self._arguments_of_stack(weights, suffixes))
+    def _stack(self, matrices: list[Any], core: Any = _core) -> _core.Stack:
+        stack: _core.Stack = core.Stack(self.cell, matrices, self.sizes.D, self._options())
+        return stack
 
-    def _arguments_of_stack(
-        self, weights: dict[str, Array] | None = None, suffixes: Iterable[str] | None = None
-    ) -> tuple[str, list[Any], int, list[Any]]:
-        """The arguments of the core's Stack, for all layers by default."""
-        matrices = self._matrices(weights or self._weights, suffixes or self.suffixes())
-        return self._cell(), matrices, self.sizes.D, self._options()
+    def _by_layer(self, weights: Mapping[str, Array]) -> list[list[Any]]:
+        matrices, D = self._matrices(weights), self.sizes.D
+        return [matrices[first : first + D] for first in range(0, len(matrices), D)]
 
-    def _matrices(self, weights: dict[str, Array], suffixes: Iterable[str]) -> list[Any]:
-        """The weights of some layers and directions, in the layout that the core expects."""
+    def _matrices(self, weights: Mapping[str, Array]) -> list[Any]:
+        """The weights of each direction of each layer, in the layout that the core expects."""
 
         def matrix(name: str) -> tuple[Any, Any]:
             return weights[name], weights.get(name + "_scale")
@@ -196,7 +214,7 @@ class Recurrent(Quantizable, Generic[State]):
                 matrix("weight_hr" + s) if self.proj_size else None,
                 weights.get("weight_peephole" + s),
             )
-            for s in suffixes
+            for s in self.suffixes()
         ]
 
     def __call__(
@@ -229,7 +247,7 @@ class Recurrent(Quantizable, Generic[State]):
         y = np.empty((B, T, self.sizes.DP) if batch_major else (T, B, self.sizes.DP), self.dtype)
         h, c = self.empty_state(B)
         steps = y.swapaxes(0, 1) if batch_major else y
-        self._kernel.forward(inputs.x, inputs.h0, inputs.c0, inputs.lengths, steps, h, c)
+        self.step_kernel.forward(inputs.x, inputs.h0, inputs.c0, inputs.lengths, steps, h, c)
         return self.outputs(inputs, steps, h, c)
 
     def inputs(self, x: ArrayLike, state: State | None, lengths: ArrayLike | None) -> Inputs:
@@ -282,13 +300,8 @@ class Recurrent(Quantizable, Generic[State]):
         return arrays.contiguous(array).reshape(shape)
 
     def forward(
-        self,
-        x: ArrayLike,
-        state: State | None = None,
-        *,
-        lengths: ArrayLike | None = None,
-        rng: Rng = None,
-    ) -> tuple[Array, State, bptt.Cache]:
+        self, x: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None, rng: Rng = None
+    ) -> tuple[Array, State, Cache]:
         """Call the layer and also return a cache for backward; with `rng`, dropout acts between the layers.
 
         Besides x, the cache holds for each step, row, unit, layer and direction 1 float for an RNN (h; 2 if
@@ -296,10 +309,52 @@ class Recurrent(Quantizable, Generic[State]):
         resets before the product, and one more below a dropout. PyTorch 2.13 stores 1, 16 and 6. Raises the
         errors of a call, and ArgumentError for a layer with options that have no gradients.
         """
-        return bptt.forward(self, x, state, lengths, rng)
+        if self.precision or not self.is_plain():
+            raise ArgumentError(
+                f"{self!r} has no gradients: peephole, coupled, clip, other activations and quantized "
+                "weights are supported at inference only"
+            )
+        y, state, inputs, records = self.record(x, state, lengths, rng=rng)
+        if len(self.gates) == 1 and not self.bidirectional:  # the gate of an RNN is its h: keep one of them
+            records = [record._replace(y=record.gates[0, :, :, 0]) for record in records]
+        return y, state, Cache(inputs, records)
+
+    def record(
+        self, x: ArrayLike, state: Any, lengths: ArrayLike | None, *, sums: bool = False, rng: Rng = None
+    ) -> tuple[Array, State, Inputs, list[LayerRecord]]:
+        """y and the final state, with the same bits as a call, the checked arguments, and a record per layer.
+
+        With `rng`, dropout acts between the layers.
+        """
+        inputs = self.inputs(x, state, lengths)
+        drawing = None if rng is None else generator(rng)
+        H, _, D, _, DP = self.sizes
+        T, B, _ = inputs.x.shape
+        empty = (
+            np.empty if inputs.lengths is None else np.zeros
+        )  # the core skips the steps past a row's length
+        h, c = self.empty_state(B)
+        records = []
+        y = inputs.x
+        for number, kernel in enumerate(self._layer_kernels):
+            own = slice(number * D, (number + 1) * D)
+            h0, c0, c_n = (part if part is None else part[own] for part in (inputs.h0, inputs.c0, c))
+            record = LayerRecord(
+                x=y,
+                y=np.empty((T, B, DP), self.dtype),
+                gates=empty((D, T, B, kernel.recorded, H), self.dtype),
+                sums=empty((D, T, B, len(self.gates), H), self.dtype) if sums else None,
+            )
+            kernel.record(y, h0, c0, inputs.lengths, record.y, h[own], c_n, record.gates, record.sums)
+            y = record.y
+            if drawing is not None and self.dropout and number < self.num_layers - 1:
+                mask = dropout_mask(drawing, self.dropout, y.shape, self.dtype)
+                record, y = record._replace(mask=mask), y * mask
+            records.append(record)
+        return *self.outputs(inputs, y.copy(), h, c), inputs, records
 
     def backward(
-        self, dy: ArrayLike, dstate: State | None, cache: bptt.Cache
+        self, dy: ArrayLike, dstate: State | None, cache: Cache
     ) -> tuple[Array, State, dict[str, Array]]:
         """Return dx (laid out as x), the gradient of the initial state, and those of the weights by name.
 
@@ -307,62 +362,50 @@ class Recurrent(Quantizable, Generic[State]):
         ignored. The bits do not depend on the number of threads. Raises ShapeError, DtypeError,
         ArgumentError.
         """
-        return bptt.backward(self, dy, dstate, cache)
+        self._check_cache(self._fits(cache))
+        inputs, records = cache
+        H, P, D, LD, DP = self.sizes
+        T, B, _ = inputs.x.shape
+        batch_major = inputs.batched and self.batch_first
+        shape = (B, T, DP) if batch_major else (T, B, DP) if inputs.batched else (T, DP)
+        dx = arrays.as_gradient(dy, shape, self.dtype)
+        dx = arrays.with_contiguous_rows(dx.swapaxes(0, 1) if batch_major else dx.reshape(T, B, DP))
+        dh, dc = self.split_state(dstate)
+        dh_n = self.initial_state("dh", dh, (LD, B, P), inputs.batched)
+        dc_n = self.initial_state("dc", dc, (LD, B, H), inputs.batched)
+        dh0, dc0 = self.empty_state(B)
+        gradients = {name: np.zeros_like(weight) for name, weight in self._weights.items()}
+        of_weights: list[Any] = [tuple(gradients.get(name + s) for name in NAMES) for s in self.suffixes()]
+        empty = (
+            np.empty if inputs.lengths is None else np.zeros
+        )  # the core skips the steps past a row's length
+        kernels = self._backward_kernels
+        for number in reversed(range(self.num_layers)):
+            own, record = slice(number * D, (number + 1) * D), records[number]
+            dy = dx if record.mask is None else dx * record.mask
+            dx = empty(record.x.shape, self.dtype)
+            h0, c0, dh_end, dc_end, dc_start = (
+                part if part is None else part[own] for part in (inputs.h0, inputs.c0, dh_n, dc_n, dc0)
+            )
+            kernels[number].run(
+                dy, record.x, record.y, h0, c0, dh_end, dc_end, inputs.lengths, record.gates, dx,
+                dh0[own], dc_start, of_weights[own],
+            )  # fmt: skip
+        return *self.outputs(inputs, dx, dh0, dc0), gradients
 
-    @classmethod
-    def from_textbook(cls, parameters: Mapping[str, ArrayLike]) -> Self:
-        """A layer with the parameters of `onward.textbook`: Wf, bf, Wi, ... for an LSTM.
-
-        The layer has one direction, and dtype float32 if all parameters have it, otherwise float64. A GRU
-        resets after the product if `bnr` is among the parameters. Those of the output layer (Wy or Wya, and
-        by) are ignored: load them into an `onward.Linear`. The textbook's arrays are (features, batch), those
-        of the layer (batch, features): transpose the last two axes.
-
-        Raises ArgumentError for a missing or an unknown name, ShapeError, DtypeError.
-
-        >>> import numpy as np
-        >>> from onward import LSTM, textbook
-        >>> rng = np.random.default_rng(0)
-        >>> parameters = {"W" + gate: rng.normal(size=(5, 8)) for gate in "fioc"} | {"Wy": np.zeros((2, 5))}
-        >>> parameters |= {"b" + gate: rng.normal(size=(5, 1)) for gate in "fioc"} | {"by": np.zeros((2, 1))}
-        >>> x, zeros = rng.normal(size=(7, 3, 4)), np.zeros((5, 4))  # T=7, n_x=3, m=4
-        >>> a, c, _, _ = textbook.lstm_forward(x, zeros, zeros, parameters)
-        >>> y, _ = LSTM.from_textbook(parameters)(x.swapaxes(1, 2))
-        >>> bool(np.allclose(y.swapaxes(1, 2), a))
-        True
-        """
-        layer: Self = textbook_parameters.layer_from(cls, parameters)  # type: ignore[assignment]  # it makes a cls
-        return layer
-
-    def to_textbook(self) -> dict[str, Array]:
-        """The parameters of this layer for `onward.textbook`, the inverse of `from_textbook`.
-
-        Returns new arrays of the layer's dtype: matrices (n_h, n_h + n_x) for the stack [a_prev; xt], or Wax
-        and Waa for an RNN, and biases (n_h, 1), each the sum of the layer's two. The textbook's functions
-        also need an output layer: `lstm.to_textbook() | {"Wy": head.weight, "by": head.bias[:, None]}`.
-
-        Raises ArgumentError for several layers or directions, a projection, other activations, peepholes,
-        coupled gates, clipping or quantized weights.
-
-        >>> from onward import LSTM
-        >>> sorted(LSTM(3, 5).to_textbook())
-        ['Wc', 'Wf', 'Wi', 'Wo', 'bc', 'bf', 'bi', 'bo']
-        """
-        return textbook_parameters.parameters_of(self)
+    def _fits(self, cache: Any) -> bool:
+        """Whether a cache belongs to a layer of these sizes."""
+        if not isinstance(cache, Cache) or len(cache.records) != self.num_layers:
+            return False
+        first, last = cache.records[0], cache.records[-1]
+        sizes = (first.x.shape[-1], last.y.shape[-1], first.gates.shape[0], *first.gates.shape[3:])
+        H, _, D, _, DP = self.sizes
+        own = (self.input_size, DP, D, self._layer_kernels[0].recorded, H)
+        return sizes == own and first.x.dtype == self.dtype
 
     @property
     def step_shape(self) -> Shape:
         return (self.input_size,)
-
-    @property
-    def step_kernel(self) -> _core.Stack:
-        return self._kernel
-
-    def split_states(self, state: Any) -> list[Any]:
-        return [state]
-
-    def join_states(self, states: list[Any]) -> Any:
-        return states[0]
 
     def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, Any]:
         return run_recurrent("", self, x, state, lengths)

@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import DTypeLike
 
-from ..core.activations import Spec, Specs, by_direction, choose, choose_one, is_spec
+from ..core.activations import Spec, Specs, choose, choose_one, is_spec
 from ..core.arrays import Array
 from ..core.checks import Rng, checked, flag, integer
 from .recurrent import Recurrent
@@ -74,7 +74,8 @@ class RNN(Recurrent[Array]):
         forward, reverse = (f, f) if is_spec(f) else f
         return (forward,), (reverse,)
 
-    def _cell(self) -> str:
+    @property
+    def cell(self) -> str:
         return "rnn_relu" if self.is_plain() and self.nonlinearity == "relu" else "rnn"
 
 
@@ -93,22 +94,15 @@ class LSTM(Recurrent[tuple[Array, Array]]):
     weight_peephole_lk (3H,) in the order i f o. The suffix _reverse marks the second direction; above the
     first layer, I is P times the directions.
 
+    The arguments that `RNN` takes as well have the same meaning.
+
     Args:
-        input_size: I, the features of x.
-        hidden_size: H, the units of a layer and direction.
-        num_layers: layers above each other; each reads the outputs of the one below.
-        bias: False leaves out both biases.
-        batch_first: x and y are (B, T, features) instead of (T, B, features). States are not affected.
-        dropout: the probability of dropping an output between layers, in training only.
-        bidirectional: a second direction reads from the last step to the first; y has the features of both.
         proj_size: P, the size of y and h, smaller than H; 0 for no projection.
         peephole: add p_i c_{t-1}, p_f c_{t-1} and p_o c_t to the arguments of i, f and o, elementwise.
         coupled: f = 1 - i.
         activations: replace sigmoid, tanh and the tanh of c_t: names or (name, parameters) of
             `onward.Activation`, or a pair of such triples, one for each direction.
         clip: clip the arguments of the first two to [-clip, clip], as onnxruntime does.
-        dtype: float32 or float64, of weights and results.
-        rng: a NumPy Generator or a seed for the initial weights, drawn from U(-1/sqrt(H), 1/sqrt(H)).
 
     Raises ArgumentError, DtypeError, and SignatureError for unknown arguments.
 
@@ -121,6 +115,7 @@ class LSTM(Recurrent[tuple[Array, Array]]):
     peepholes: Gers and Schmidhuber 2000; coupled gates: input_forget in ONNX.
     """
 
+    cell = "lstm"
     gates = "ifgo"
     state_names = ("h", "c")
     PLAIN = (("sigmoid", "tanh", "tanh"),)
@@ -152,12 +147,6 @@ class LSTM(Recurrent[tuple[Array, Array]]):
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, clip, dtype, rng
         )
 
-    def functions(self) -> tuple[Specs, Specs]:
-        return by_direction(self.activations)
-
-    def _cell(self) -> str:
-        return "lstm"
-
 
 class GRU(Recurrent[Array]):
     """A gated recurrent unit, as torch.nn.GRU: `y, h = gru(x, h0)`.
@@ -172,20 +161,13 @@ class GRU(Recurrent[Array]):
     bias_ih_lk b_W and bias_hh_lk b_R (3H,), with the suffix _reverse for the second direction; above the
     first layer, I is H times the directions.
 
+    The arguments that `RNN` takes as well have the same meaning.
+
     Args:
-        input_size: I, the features of x.
-        hidden_size: H, the units of a layer and direction.
-        num_layers: layers above each other; each reads the outputs of the one below.
-        bias: False leaves out both biases.
-        batch_first: x and y are (B, T, features) instead of (T, B, features). States are not affected.
-        dropout: the probability of dropping an output between layers, in training only.
-        bidirectional: a second direction reads from the last step to the first; y has the features of both.
         reset_after: whether the reset gate acts after the product with R, as in PyTorch and cuDNN, or
             before it, as published.
         activations: replace sigmoid and tanh, as for an LSTM.
         clip: clip their arguments to [-clip, clip].
-        dtype: float32 or float64, of weights and results.
-        rng: a NumPy Generator or a seed for the initial weights, drawn from U(-1/sqrt(H), 1/sqrt(H)).
 
     Raises ArgumentError, DtypeError, and SignatureError for unknown arguments.
 
@@ -223,8 +205,6 @@ class GRU(Recurrent[Array]):
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, clip, dtype, rng
         )
 
-    def functions(self) -> tuple[Specs, Specs]:
-        return by_direction(self.activations)
-
-    def _cell(self) -> str:
+    @property
+    def cell(self) -> str:
         return "gru" if self.reset_after else "gru_reset_before"

@@ -1,19 +1,83 @@
-"""A model that calls its layers one after the other."""
+"""A model that calls its layers one after the other, and the layer that selects the last valid step."""
 
-from __future__ import annotations  # importing np.random is slow
+from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Never, overload
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core import arrays
 from ..core.arrays import Array, Shape
-from ..core.checks import Rng, generator
-from ..errors import ArgumentError
-from .base import Layer, RunRecurrent, Weighted, call, unknown_arguments
-from .last import Last
+from ..core.checks import Rng, checked, flag, generator
+from ..errors import ArgumentError, ShapeError
+from .base import Layer, RunRecurrent, call, unknown_arguments
 from .planned import PlannedModel
+
+
+class Last(Layer):
+    """The last valid step of each row: y_{T-1}, or y_{length-1} with lengths; zeros if there is none.
+
+    Raises ArgumentError if batch_first is not True or False.
+
+    >>> import numpy as np
+    >>> Last()(np.array([[[1.0], [2.0]], [[3.0], [4.0]]]), lengths=[1, 2])  # (T, B, F)
+    array([[1.],
+           [4.]])
+    """
+
+    batch_first: bool = False
+    batched_ndim = 3
+    causal = unchanged_by_step = True  # in a stream, the present step is the last one
+
+    @checked
+    def __init__(self, batch_first: bool = False) -> None:
+        self.batch_first = flag("batch_first", batch_first)
+
+    def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, Any]:
+        return self(x, lengths), None
+
+    def __call__(self, y: ArrayLike, lengths: ArrayLike | None = None, **unknown: Never) -> Array:
+        """Map y (T, B, F), (B, T, F) with batch_first, or (T, F) unbatched to a new array (B, F) or (F,).
+
+        float64 stays float64; other dtypes become float32. Raises ShapeError, DtypeError, ArgumentError.
+        """
+        if unknown:
+            raise unknown_arguments(self, unknown, "y, lengths=None")
+        y = arrays.as_array(y, "y")
+        y = arrays.as_floats(y, arrays.working_dtype(y), "y")
+        if y.ndim not in (2, 3):
+            layout = "(B, T, F)" if self.batch_first else "(T, B, F)"
+            raise ShapeError(f"y has shape {y.shape}, but Last takes {layout}, or (T, F) unbatched")
+        steps, valid, rows = self._last_steps(y, lengths)
+        last = np.zeros(steps.shape[1:], y.dtype)
+        last[rows] = steps[valid, rows]
+        return last if y.ndim == 3 else last[0]
+
+    def _last_steps(self, y: Array, lengths: ArrayLike | None) -> tuple[Array, Any, Any]:
+        """Return y as a view (T, B, F), and the last valid step of each row that has one, with the row."""
+        steps = y[:, None] if y.ndim == 2 else y.swapaxes(0, 1) if self.batch_first else y
+        T, B, _ = steps.shape
+        batch = (B,) if y.ndim == 3 else ()
+        valid = np.full(B, T) if lengths is None else arrays.as_lengths(lengths, batch, T)
+        rows = np.flatnonzero(valid)
+        return steps, valid[rows] - 1, rows
+
+    def _forward(self, x: ArrayLike, lengths: ArrayLike | None, rng: Rng) -> tuple[Array, Any]:
+        return self(x, lengths), (np.shape(x), None if lengths is None else np.array(lengths))
+
+    def _backward(self, dy: ArrayLike, cache: Any) -> tuple[Array, dict[str, Array]]:
+        """dx is dy at the last valid step of each row and 0 elsewhere."""
+        shape, lengths = cache if isinstance(cache, tuple) and len(cache) == 2 else ((), None)
+        self._check_cache(isinstance(shape, tuple) and len(shape) in (2, 3))
+        dy = arrays.as_array(dy, "dy")
+        dx = np.zeros(shape, arrays.working_dtype(dy))
+        steps, valid, rows = self._last_steps(dx, lengths)
+        _, B, F = steps.shape
+        dy = arrays.as_gradient(dy, (B, F) if dx.ndim == 3 else (F,), dx.dtype)
+        steps[valid, rows] = dy.reshape(B, F)[rows]
+        return dx, {}
 
 
 class Sequential(Layer):
@@ -32,7 +96,7 @@ class Sequential(Layer):
         for layer in layers:
             if not isinstance(layer, Layer) or isinstance(layer, Sequential):
                 raise ArgumentError(f"Sequential takes layers other than itself, not {layer!r}")
-        dtypes = {str(layer.dtype) for layer in layers if isinstance(layer, Weighted)}
+        dtypes = {str(layer.dtype) for layer in layers if "dtype" in vars(layer)}
         orders = {layer.batch_first for layer in layers if "batch_first" in vars(layer)}
         if len(dtypes) > 1:  # converting between layers would lose or invent precision
             raise ArgumentError(f"the layers have dtypes {sorted(dtypes)}; expected a single dtype")
@@ -92,8 +156,20 @@ class Sequential(Layer):
         y, after = self._run(x, state, lengths, call) if results is None else results
         return (y, after) if return_state else y
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_planned"}
+    def split_states(self, state: Any) -> Sequence[Any]:
+        count = len(self.recurrent_sublayers())
+        if state is None:
+            return [None] * count
+        if not isinstance(state, list | tuple) or len(state) != count:
+            kind = type(state).__name__
+            given = f"{len(state)} states" if isinstance(state, list | tuple) else f"of type {kind}"
+            raise ArgumentError(
+                f"state is {given}, but must be a list of {count}, one for each recurrent layer"
+            )
+        return state
+
+    def join_states(self, states: list[Any]) -> Any:
+        return states
 
     def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, list[Any]]:
         before = iter(self.split_states(state))
@@ -108,12 +184,7 @@ class Sequential(Layer):
         return y, after
 
     def forward(
-        self,
-        x: ArrayLike,
-        state: Sequence[Any] | None = None,
-        *,
-        lengths: ArrayLike | None = None,
-        rng: Rng = None,
+        self, x: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None, rng: Rng = None
     ) -> tuple[Any, list[Any], list[Any]]:
         before = iter(self.split_states(state))
         after, caches = [], []
@@ -155,9 +226,6 @@ class Sequential(Layer):
     def sublayers(self) -> dict[str, Layer]:
         return {f"{index}.": layer for index, layer in enumerate(self)}
 
-    def in_order(self) -> list[Layer]:
-        return list(self)
-
     def with_sublayers(self, leaves: Mapping[str, Layer]) -> Sequential:
         return Sequential(*(leaves.get(name, layer) for name, layer in self.sublayers().items()))
 
@@ -192,22 +260,7 @@ class Sequential(Layer):
         return {"layers": [layer.description() for layer in self]}
 
     def shapes(self) -> Iterator[tuple[str, Shape]]:
-        for prefix, layer in self.sublayers().items():
-            for name, shape in layer.shapes():
-                yield prefix + name, shape
-
-    def _weights_by_name(self) -> dict[str, Array]:
-        return {
-            prefix + name: weight
-            for prefix, layer in self.sublayers().items()
-            for name, weight in layer._weights_by_name().items()
-        }
-
-    def _take(self, weights: dict[str, Array]) -> None:
-        for prefix, layer in self.sublayers().items():
-            layer._take(
-                {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
-            )
+        return ((name, shape) for name, shape, _ in self._stored())
 
 
 def _check_time_axis(layers: Sequence[Layer]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-from . import Activation, Conv1d, Conv2d, Dropout, Embedding, Last, Linear, Softmax
+from . import Activation, Dropout, Embedding, Last, Linear, Softmax
 from .base import Layer
 from .conv import Convolution, Spatial
 from .norm import Normalization
@@ -13,6 +13,7 @@ from .recurrent import Recurrent
 
 # Sizes that depend on the input are letters: T time steps, B sequences, and L, H and W as in PyTorch.
 Axes: TypeAlias = "tuple[int | str, ...]"
+STEPS = ("T", "B"), ("B", "T")  # by batch_first
 
 
 class Row(NamedTuple):
@@ -55,35 +56,24 @@ def kind(layer: Layer) -> str:
     >>> kind(onward.LSTM(3, 4, num_layers=2, bidirectional=True))
     'LSTM (2 layers, bidirectional)'
     """
-    name = type(layer).__name__
-    match layer:
-        case Activation():
-            options = [layer.name]
-        case Recurrent():
-            options = [
-                f"{layer.num_layers} layers" if layer.num_layers > 1 else "",
-                "bidirectional" if layer.bidirectional else "",
-                f"projected to {layer.proj_size}" if layer.proj_size else "",
-            ]
-        case _:
-            options = []
-    options.append(getattr(layer, "precision", ""))
-    details = ", ".join(filter(None, options))
-    return f"{name} ({details})" if details else name
+    options = [layer.name] if isinstance(layer, Activation) else []
+    if isinstance(layer, Recurrent):
+        options = [
+            f"{layer.num_layers} layers" if layer.num_layers > 1 else "",
+            "bidirectional" if layer.bidirectional else "",
+            f"projected to {layer.proj_size}" if layer.proj_size else "",
+        ]
+    details = ", ".join(filter(None, [*options, layer.precision]))
+    return type(layer).__name__ + (f" ({details})" if details else "")
 
 
 def input_shape(layer: Layer, batch_first: bool | None = None) -> Axes | None:
     """The shape of a layer's input, or None if the layer accepts any shape."""
-    match layer:
-        case Conv1d():
-            return ("B", layer.in_channels, "L")
-        case Conv2d():
-            return ("B", layer.in_channels, "H", "W")
+    if isinstance(layer, Convolution):
+        return ("B", layer.in_channels, *("L" if layer.axes == 1 else "HW"))
     if layer.step_shape is None:
         return None
-    if batch_first is None:
-        batch_first = layer.batch_first
-    return (*(("B", "T") if batch_first else ("T", "B")), *layer.step_shape)
+    return (*STEPS[layer.batch_first if batch_first is None else batch_first], *layer.step_shape)
 
 
 def output_shape(layer: Layer, shape: Axes | None) -> Axes | None:
@@ -91,7 +81,7 @@ def output_shape(layer: Layer, shape: Axes | None) -> Axes | None:
     match layer:
         case Recurrent():
             features = (layer.proj_size or layer.hidden_size) * (1 + layer.bidirectional)
-            return (*(("B", "T") if layer.batch_first else ("T", "B")), features)
+            return (*STEPS[layer.batch_first], features)
         case _ if shape is None:
             return None
         case Linear():

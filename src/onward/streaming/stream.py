@@ -67,7 +67,7 @@ class StreamingModel:
 
     def _kernels_of_all_layers(self) -> list[_core.Stack | _core.Dense] | None:
         """The core's objects for every layer that changes a step; None if the core lacks any of them."""
-        layers = [layer for layer in self.model.in_order() or [] if not layer.unchanged_by_step]
+        layers = [layer for layer in self.model.sublayers().values() if not layer.unchanged_by_step]
         kernels = [kernel for layer in layers if (kernel := layer.step_kernel) is not None]
         return kernels if layers and len(kernels) == len(layers) else None
 

@@ -92,7 +92,7 @@ def takes_padding(model: Layer) -> bool:
     """Whether padding leaves the outputs unchanged; layers that are not recurrent may read padded steps."""
     if isinstance(model, Model):
         return False
-    layers = [layer.causal or bool(layer.state_names) for layer in model.in_order() or []]
+    layers = [layer.causal or bool(layer.state_names) for layer in model.sublayers().values()]
     return model.causal or (bool(layers) and all(layers))
 
 

@@ -18,13 +18,13 @@ def save(path: str | os.PathLike[str], model: Layer, saved: Saved) -> None:
     description = model.description()
     if saved != Saved():
         description[KEY] = {"selection": saved.selection.to_json(), "classes": list(saved.classes)}
-    storage.write(path, model._snapshot(), description)
+    storage.write(path, model._weights_by_name(), description)
 
 
 def save_converted(path: str | os.PathLike[str], model: Layer, source: str | os.PathLike[str]) -> None:
     """Write a model made from the file `source` with everything that `source` records. Raises FileError."""
     records = {name: value for name, value in metadata(source).items() if name in RECORDS}
-    storage.write(path, model._snapshot(), model.description() | records)
+    storage.write(path, model._weights_by_name(), model.description() | records)
 
 
 def load_saved(path: str | os.PathLike[str]) -> Saved:

@@ -20,7 +20,6 @@ from ..graph.over_time.sequences import Layout, output_axes
 from ..graph.over_time.streamed import Axes
 from ..graph.plan.planner import Planner
 from ..graph.simplification.simplify import simplify
-from ..layers.bptt import record_call
 from .trace import Recorded, Trace, by_suffix
 
 LOOPS = {"Loop": 1, "Scan": 0}  # how many outputs of the body are not outputs of the node
@@ -155,7 +154,7 @@ def _record(node: Node, values: Mapping[str, Any], preactivations: bool) -> dict
         steps = x[np.argsort(~mask, axis=0, kind="stable"), np.arange(x.shape[1])]
     if reverse:
         steps = arrays.reversed_steps(x, lengths)
-    *_, records = record_call(layer, steps, initial, lengths, sums=preactivations)
+    *_, records = layer.record(steps, initial, lengths, sums=preactivations)
     T, B, _ = x.shape
     valid = np.full(B, T) if lengths is None or mask is not None else lengths.astype(np.int64)
     recorded = {}

@@ -17,8 +17,7 @@ from ..core.arrays import Array
 from ..core.checks import integer
 from ..errors import ArgumentError, OnwardError
 from ..layers.base import Layer, call
-from ..layers.bptt import LayerRecord, record_call
-from ..layers.recurrent import Inputs, Recurrent
+from ..layers.recurrent import Inputs, LayerRecord, Recurrent
 from ..streaming.stream import frozen
 from . import explore, picture
 
@@ -226,7 +225,7 @@ class Recorder:
         self.batch_first = False
 
     def __call__(self, name: str, layer: Recurrent[Any], x: Any, state: Any, lengths: Any) -> tuple[Any, Any]:
-        y, state, inputs, records = record_call(layer, x, state, lengths, sums=self.preactivations)
+        y, state, inputs, records = layer.record(x, state, lengths, sums=self.preactivations)
         self.inputs.append(inputs)
         self.batch_first = layer.batch_first
         T, B, _ = inputs.x.shape

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ..core.arrays import Array
 from ..core.checks import Rng, generator, instance, integer, non_negative, probability
 from ..errors import ArgumentError, NotFiniteError
+from ..layers.activation import dropout_mask
 from ..layers.base import Layer, call
-from ..layers.dropout import dropout_mask
 from . import checkpoint as checkpoints
 from .batches import Batch, Data, as_data
 from .checkpoint import Run
@@ -320,14 +320,12 @@ def _how_to_resume(run: Run, checkpoint: str | os.PathLike[str] | None) -> str:
 
 def origin(model: Layer, batch: Batch, state: Any, gradients: dict[str, Array]) -> str:
     """Describe where the first NaN or infinity of a training step occurs."""
-    names = list(model.sublayers())
-    layers = model.in_order() or []
     states = iter(model.split_states(state))
     batch_first = model.batch_first
     y = np.asarray(batch.x)
     if not _is_finite(y):
         return f"in x, {_place(y, batch_first)}"
-    for name, layer in zip(names, layers, strict=True):
+    for name, layer in model.sublayers().items():
         where = f"layer {name.rstrip('.')}, {layer!r}" if name else repr(layer)
         for weight, value in layer._weights_by_name().items():
             if not _is_finite(value):

@@ -12,8 +12,7 @@ from ...core.arrays import Shape
 from ...errors import FileError
 from ...layers.base import Layer
 from ...layers.conv import Convolution
-from ...layers.embedding import Embedding
-from ...layers.linear import Linear
+from ...layers.linear import Embedding, Linear
 from ...layers.norm import BatchNorm, GroupNorm, LayerNorm
 from ...layers.rnn import GRU, LSTM, RNN
 from .hdf5 import Dataset, Group

@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from ...core import arrays
 from ...errors import ArgumentError, OnwardError, SignatureError
 from ...layers.activation import Activation, Softmax
-from ...layers.base import NO_WEIGHTS, Layer, Weighted
-from ...layers.conv import Conv1d, Conv2d, Convolution
-from ...layers.embedding import Embedding
-from ...layers.linear import Linear
+from ...layers.base import NO_WEIGHTS, Layer
+from ...layers.conv import AvgPool1d, AvgPool2d, Conv1d, Conv2d, Convolution, MaxPool1d, MaxPool2d
+from ...layers.linear import Embedding, Linear
 from ...layers.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
-from ...layers.pooling import AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
 from ...layers.rnn import LSTM, RNN
 from ..zip import MAX_AXES
 from .merge import CELLS, RECURRENT, Merged, Tensors, is_from_torch
@@ -249,7 +247,7 @@ def _layer_with_options(
         if config.get(name, value) != value:
             raise ArgumentError(f"the file says {name}={config[name]!r}, but the weights have {value!r}")
     try:
-        if not issubclass(kind, Weighted):
+        if "rng" not in inspect.signature(kind).parameters:
             return kind(**config)
         kind(**config | sizes, rng=NO_WEIGHTS)  # type: ignore[call-arg]  # each class has its own arguments
     except (ArgumentError, SignatureError) as error:
@@ -382,7 +380,7 @@ def _matrix(used: Tensors, options: Mapping[str, Any], embedding: bool) -> Layer
     return _with_weights(Embedding, config, used)
 
 
-def _with_weights(layer_type: type[Weighted], config: dict[str, Any], weights: Tensors) -> Layer:
+def _with_weights(layer_type: type[Layer], config: dict[str, Any], weights: Tensors) -> Layer:
     for name, tensor in weights.items():
         if not np.issubdtype(tensor.dtype, np.floating):
             raise ArgumentError(f"{name} has dtype {tensor.dtype}; expected floats")

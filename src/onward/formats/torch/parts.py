@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from ...errors import ArgumentError
-from ...layers.base import Layer
-from ...layers.familiar_names import FamiliarNames
+from ...layers.base import FamiliarNames, Layer
 from ...layers.sequential import Sequential
 from ...layers.summary import Row, rows
 

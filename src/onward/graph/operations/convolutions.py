@@ -65,7 +65,7 @@ def convolve(
     y = np.empty((x.shape[0], W.shape[0], *g.out), x.dtype)
     if y.size:
         filters = Filters(np.ascontiguousarray(W), bias, attributes.get("group", 1), scale)
-        y[...] = filters(pad_or_crop(x, g.sides), g.strides, [(0, 0)] * len(g.kernel), g.dilations)
+        y[...] = filters(pad_or_crop(x, g.sides), g.strides, g.dilations)
     return y
 
 

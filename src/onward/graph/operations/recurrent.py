@@ -11,7 +11,7 @@ from ...core.gates import reorder
 from ...errors import ArgumentError, ShapeError
 from ...layers import rnn
 from ...layers.base import NO_WEIGHTS
-from ...layers.last import Last
+from ...layers.sequential import Last
 from ..activation_names import RECURRENT
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import ArgumentError, ShapeError
+from ...layers.conv import padded
 from ..node import AnyArray, Node
 from ..plan.builder import Builder
 from ..plan.view import View
@@ -117,9 +118,7 @@ def pad_or_crop(x: AnyArray, sides: Sides, value: Any = 0, mode: str = "constant
     sides = [(max(0, before), max(0, after)) for before, after in sides]
     if mode != "constant":
         return np.pad(x, sides, mode=mode)  # type: ignore[call-overload, no-any-return]  # one of NumPy's modes
-    y = np.full([size + sum(side) for size, side in zip(x.shape, sides, strict=True)], value, x.dtype)
-    y[tuple(slice(before, before + size) for size, (before, _) in zip(x.shape, sides, strict=True))] = x
-    return y
+    return padded(x, sides, value)
 
 
 def pad_view(b: Builder, x: View, sides: Sides, value: View) -> View:

@@ -108,9 +108,12 @@ class Builder:
 
     def stack(self, layer: Any) -> _core.Stack:
         """Return the packed weights of a recurrent layer."""
-        stack: _core.Stack = (
-            layer._kernel if self.core is _core else self.core.Stack(*layer._arguments_of_stack())
+        kernel = (
+            layer.step_kernel
+            if self.core is _core
+            else layer._stack(layer._matrices(layer._weights), self.core)
         )
+        stack: _core.Stack = kernel
         return stack
 
     def shared(
