@@ -49,7 +49,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if node.attributes.get("reverse"):
         source, target = source.reversed(0), target.reversed(0)
     if node.attributes.get("exclusive"):
-        b.fill(0.0, target.sliced(0, 0, 1))
+        b.add("copy", b.scalar(0.0, target.dtype), target.sliced(0, 0, 1))
         n = x.shape[axis]
         source, target = source.sliced(0, 0, n - 1), target.sliced(0, 1, n)
     if source.shape[0]:

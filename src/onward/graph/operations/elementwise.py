@@ -213,19 +213,22 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if A is None or B is None or A.dtype != B.dtype:
         return None
     _, comparison, swapped = COMPARISONS[node.operation]
-    return [b.compare(comparison, B, A) if swapped else b.compare(comparison, A, B)]
+    first, second = (B, A) if swapped else (A, B)
+    return [b.combined("compare", comparison, first, second, dtype="bool")]
 
 
 @lowering("IsNaN")
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     x = typed_view(b, inputs[0])
-    return x and [b.compare("not_equal", x, x)]
+    return x and [b.combined("compare", "not_equal", x, x, dtype="bool")]
 
 
 @lowering("Not")
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     x = typed_view(b, inputs[0])
-    return None if x is None or x.dtype != "bool" else [b.compare("equal", x, b.scalar(False, "bool"))]
+    if x is None or x.dtype != "bool":
+        return None
+    return [b.combined("compare", "equal", x, b.scalar(False, "bool"))]
 
 
 @where.lowering
@@ -233,7 +236,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     condition, x, y = (typed_view(b, value) for value in inputs)
     if condition is None or condition.dtype != "bool" or x is None or y is None or x.dtype != y.dtype:
         return None
-    return [b.where(condition, x, y)]
+    return [b.combined("where", condition, x, y)]
 
 
 CORE_FUNCTIONS = {name: core for name, (_, core) in (ARITHMETIC | LOGICAL | VARIADIC).items()} | {

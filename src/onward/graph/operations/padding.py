@@ -66,7 +66,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         return None
     pads, value, axes = (*map(known, others), None, None)[:3]
     y, from_view = b.new(*shapes[0], dtype=x.view.dtype), x.view
-    b.fill(0 if value is None else value.item(), y)
+    b.add("copy", b.scalar(0 if value is None else value.item(), y.dtype), y)
     inner = y
     for axis, (before, after) in enumerate(_widths(len(x.shape), pads, axes)):
         from_view = from_view.sliced(axis, max(0, -before), x.shape[axis] - max(0, -after))

@@ -213,8 +213,8 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     state, initial, lengths = (typed_view(b, value) for value in inputs)
     if state is None or initial is None or lengths is None or state.dtype != initial.dtype:
         return None
-    has_steps = b.compare("less", b.scalar(0, lengths.dtype), lengths)
-    return [b.where(b.reshaped(has_steps, *has_steps.shape, 1), state, initial)]
+    has_steps = b.combined("compare", "less", b.scalar(0, lengths.dtype), lengths, dtype="bool")
+    return [b.combined("where", b.reshaped(has_steps, *has_steps.shape, 1), state, initial)]
 
 
 def new_layer(

@@ -212,7 +212,8 @@ def lower_reduction(b: Builder, function: str, x: View, axes: Sequence[int]) -> 
     rest = [axis for axis in range(len(x.shape)) if axis not in axes]
     ordered = x.permuted(*rest, *axes)
     kept = tuple(x.shape[axis] for axis in rest)
-    y = b.reduce(function, b.reshaped(ordered, *kept, math.prod(x.shape[axis] for axis in axes)))
+    rows, y = b.reshaped(ordered, *kept, math.prod(x.shape[axis] for axis in axes)), b.new(*kept, 1)
+    b.add("reduce", function, rows, y)
     return y.reshaped(*(1 if axis in axes else size for axis, size in enumerate(x.shape)))  # type: ignore[return-value]  # y is contiguous
 
 

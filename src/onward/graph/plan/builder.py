@@ -1,8 +1,8 @@
 """Build a plan: record steps over views and allocate the memory that they use."""
 
 import math
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from ... import _core
 from ..memory import MemoryLimit
 from .arena import Lifetime, place
-from .copies import without_copies
-from .fusion import fused
-from .unread_rows import without_unread_rows
+from .passes import fused, users_of, without_copies, without_unread_rows
 from .view import ARENA, CONSTANTS, DTYPES, FIRST_ARGUMENT, View
 
 Bytes = NDArray[np.uint8]
@@ -42,8 +40,9 @@ class Builder:
         self.steps: list[tuple[str, tuple[Any, ...]]] = []
         self.core = weights.core
         self.lanes = self.core.Plan([0]).lanes
-        self.arena_size = 0  # bytes
-        self._arrays: list[int] = []  # the offsets of the arrays in the arena, in bytes
+        self.arena_size = 0  # bytes, after `build`
+        self._sizes: dict[int, int] = {}  # of the arrays in the arena, in bytes, by their spaces
+        self._offsets: dict[int, int] = {}  # in bytes, after `build`
         self.segment_start = 0  # the first step that does not precede a node that runs in NumPy
         self.exact_casts: set[View] = set()  # integers that were computed exactly in float32
         self._argument_sizes: list[int] = []
@@ -54,10 +53,9 @@ class Builder:
 
     def new(self, *shape: int, dtype: str = "float32") -> View:
         """Allocate a contiguous array in the arena."""
-        view = View.contiguous(ARENA, self.arena_size // DTYPES[dtype], shape, dtype)
-        self._arrays.append(self.arena_size)
-        self.arena_size += _aligned(math.prod(shape) * DTYPES[dtype])
-        return view
+        space = -1 - len(self._sizes)
+        self._sizes[space] = _aligned(math.prod(shape) * DTYPES[dtype])
+        return View.contiguous(space, 0, shape, dtype)
 
     def new_argument(self, *shape: int, dtype: str = "float32") -> View:
         """Return the view of the next array of a call: its inputs first, then its outputs."""
@@ -100,20 +98,18 @@ class Builder:
         """Return the arguments of `Dense` that `make` returns, packed once for all plans of the graph."""
 
         def pack() -> _core.Dense:
-            W, *others = (None if array is None else np.ascontiguousarray(array) for array in make())
-            dense: _core.Dense = self.core.Dense(W, *others)
+            arrays = (None if array is None else np.ascontiguousarray(array) for array in make())
+            dense: _core.Dense = self.core.Dense(*arrays)
             return dense
 
         return self.shared(source, variant, pack)
 
     def stack(self, layer: Any) -> _core.Stack:
         """Return the packed weights of a recurrent layer."""
-        kernel = (
-            layer.step_kernel
-            if self.core is _core
-            else layer._stack(layer._matrices(layer._weights), self.core)
+        own = self.core is _core
+        stack: _core.Stack = (
+            layer.step_kernel if own else layer._stack(layer._matrices(layer._weights), self.core)
         )
-        stack: _core.Stack = kernel
         return stack
 
     def shared(
@@ -121,10 +117,7 @@ class Builder:
     ) -> Packed:
         """Return what `make` makes of the source arrays, once for all plans of the graph."""
         key = (_core.isa(), variant, *map(id, source))
-        if key in self._weights.packed:
-            found: Packed = self._weights.packed[key]
-            return found
-        made = make()
+        made: Packed = self._weights.packed[key] if key in self._weights.packed else make()
         if all(array is None or id(array) in self._weights.lasting for array in source):
             self._weights.packed[key] = made
         return made
@@ -145,23 +138,23 @@ class Builder:
         """Reshape in C order; copies only if no strides describe the result."""
         return view.reshaped(*shape) or self.contiguous(view).reshaped(*shape)  # type: ignore[return-value]
 
+    def combined(self, step: str, *arguments: Any, dtype: str | None = None) -> View:
+        """Add an elementwise step with broadcasting; the result has the dtype of the last operand.
+
+        It is allocated in the memory order of an operand of its shape.
+        """
+        operands = [argument for argument in arguments if isinstance(argument, View)]
+        shape, dtype = np.broadcast_shapes(*(view.shape for view in operands)), dtype or operands[-1].dtype
+        layouts = sorted(
+            (view for view in operands if view.shape == shape), key=lambda view: view.space == CONSTANTS
+        )
+        y = self.like(layouts[0], dtype) if layouts else self.new(*shape, dtype=dtype)
+        self.add(step, *arguments, y)
+        return y
+
     def binary(self, operation: str, a: View, b: View) -> View:
         """Apply a binary operation to a and b, with broadcasting."""
-        y = self._broadcast(a, b, dtype=a.dtype)
-        self.add("binary", operation, a, b, y)
-        return y
-
-    def compare(self, operation: str, a: View, b: View) -> View:
-        """Compare a and b, with broadcasting; the result is boolean."""
-        y = self._broadcast(a, b, dtype="bool")
-        self.add("compare", operation, a, b, y)
-        return y
-
-    def where(self, condition: View, a: View, b: View) -> View:
-        """Select from a where the condition holds, otherwise from b, with broadcasting."""
-        y = self._broadcast(condition, a, b, dtype=a.dtype)
-        self.add("where", condition, a, b, y)
-        return y
+        return self.combined("binary", operation, a, b, dtype=a.dtype)
 
     def cast(self, x: View, dtype: str) -> View:
         """Convert x to another dtype."""
@@ -171,20 +164,9 @@ class Builder:
         self.add("cast", x, y)
         return y
 
-    def _broadcast(self, *operands: View, dtype: str) -> View:
-        """Allocate the result of an elementwise step, in the memory order of an operand of its shape."""
-        shape = np.broadcast_shapes(*(view.shape for view in operands))
-        layouts = [view for view in operands if view.shape == shape]
-        layouts.sort(key=lambda view: view.space == CONSTANTS)
-        return self.like(layouts[0], dtype) if layouts else self.new(*shape, dtype=dtype)
-
     def scalar(self, value: float, dtype: str = "float32") -> View:
         """Return a view of a constant number."""
         return self.constant(np.full((), value, dtype))
-
-    def fill(self, value: float, y: View) -> None:
-        """Set all elements of y."""
-        self.add("copy", self.scalar(value, y.dtype), y)
 
     def map(self, step: str, function: Any, x: View) -> View:
         """Apply a function elementwise; `step` is "unary" or "activate"."""
@@ -217,12 +199,6 @@ class Builder:
         self.add(step, parameter, ordered.reshaped(*flat), y.reshaped(*flat))
         return y.permuted(*np.argsort(order))
 
-    def reduce(self, operation: str, x: View) -> View:
-        """Reduce the last axis to size 1."""
-        y = self.new(*x.shape[:-1], 1)
-        self.add("reduce", operation, x, y)
-        return y
-
     def build(self, optimize: bool = False) -> tuple[_core.Plan, list[Bytes]]:
         """Return the core's plan and the bytes of its constants, which follow each other in memory.
 
@@ -230,39 +206,27 @@ class Builder:
         All steps must then run in one call, and views of the arena have no meaning outside the plan.
         """
         if optimize:
-            self.steps = without_unread_rows(self.steps, self._array_of)
-            self.steps = fused(self.steps, self._array_of)
-            self.steps = without_copies(self.steps, self._array_of, self.lanes)
-            self._reuse_memory()
+            steps = fused(without_unread_rows(self.steps))
+            self.steps = without_copies(steps, self.lanes)
+            users = {space: numbers for space, numbers in users_of(self.steps).items() if space < 0}
+            lifetimes = [Lifetime(self._sizes[space], used[0], used[-1]) for space, used in users.items()]
+            offsets, self.arena_size = place(lifetimes)
+            self._offsets = dict(zip(users, offsets, strict=True))
+        else:
+            ends = list(accumulate(self._sizes.values(), initial=0))
+            self._offsets, self.arena_size = dict(zip(self._sizes, ends, strict=False)), ends[-1]
+        self.steps = [(step, tuple(map(self.placed, arguments))) for step, arguments in self.steps]
         plan: _core.Plan = self.core.Plan([self.arena_size, self._constants_size, *self._argument_sizes])
         for step, arguments in self.steps:
             getattr(plan, step)(*arguments)
         return plan, self._constants
 
-    def _reuse_memory(self) -> None:
-        """Move the arrays in the arena so that arrays that are never live at the same time share memory."""
-        used: dict[int, tuple[int, int]] = {}  # the first and the last step that use each array
-        for number, (_, arguments) in enumerate(self.steps):
-            for view in arguments:
-                if isinstance(view, View) and view.space == ARENA:
-                    array = self._array_of(view)
-                    used[array] = used.get(array, (number, number))[0], number
-        ends = [*self._arrays[1:], self.arena_size]
-        lifetimes = [Lifetime(ends[array] - self._arrays[array], *steps) for array, steps in used.items()]
-        offsets, self.arena_size = place(lifetimes)
-        moves = {array: new - self._arrays[array] for array, new in zip(used, offsets, strict=True)}
-
-        def moved(argument: Any) -> Any:
-            if not isinstance(argument, View) or argument.space != ARENA:
-                return argument
-            move = moves[self._array_of(argument)] // DTYPES[argument.dtype]
-            return argument._replace(offset=argument.offset + move)
-
-        self.steps = [(step, tuple(map(moved, arguments))) for step, arguments in self.steps]
-
-    def _array_of(self, view: View) -> int:
-        """Return the number of the array in the arena that a view belongs to."""
-        return bisect_right(self._arrays, view.offset * DTYPES[view.dtype]) - 1
+    def placed(self, argument: Any) -> Any:
+        """Return an argument of a step after `build`; an array is then in the arena."""
+        if not isinstance(argument, View) or argument.space >= 0:
+            return argument
+        offset = argument.offset + self._offsets[argument.space] // DTYPES[argument.dtype]
+        return argument._replace(space=ARENA, offset=offset)
 
 
 def aligned(constants: Sequence[Bytes]) -> Bytes:

@@ -13,16 +13,17 @@ import numpy as np
 
 from ... import _core
 from ...errors import ArgumentError, MemoryLimitError, OnwardError, ShapeError
-from ..graph import Graph
+from ..graph import Graph, bodies
 from ..memory import MemoryLimit, size_of
 from ..node import AnyArray, Node, Signature
 from ..operations import OPERATIONS
+from ..operations.control import keeps_condition
 from ..operations.registry import Expand, Known, Operation, Value, named
 from .builder import Builder, Bytes, Weights
-from .loops import run_count
 from .view import DTYPES, MAX_AXES, View
 
 MAX_UNROLLED, MAX_INLINED = 4000, 100_000  # nodes of one loop, and of all bodies in a plan
+MAX_RUNS = 10**9  # nodes
 MAX_COPIED = 2_000_000  # nodes, when a graph is compiled piece by piece
 
 
@@ -39,9 +40,7 @@ Source = Any  # a known array, a Location, or None for an omitted input
 class NumPyNode(NamedTuple):
     """A node that runs in NumPy between the steps of the core."""
 
-    node: Node
-    operation: Operation
-    attributes: Mapping[str, Any]
+    node: Node  # in a plan, its attributes have planners instead of graphs
     inputs: list[Source]
     outputs: list[Location]
     limit: MemoryLimit | None  # for outputs whose sizes the plan does not know
@@ -50,7 +49,7 @@ class NumPyNode(NamedTuple):
 class Rest(NamedTuple):
     """The nodes after one whose output shapes depend on the values of its inputs: a graph of its own."""
 
-    graph: Graph
+    graph: Any  # in a plan, its planner
     inputs: list[Location]
     copied: int  # how many nodes this graph and those before it have
 
@@ -117,9 +116,25 @@ class Compiler:
         self._program.steps = [_described(*step) for step in self._builder.steps]
         if only_steps:
             self._program.segments = [(0, len(self._program.core))]
+        else:
+            self._program.segments = list(map(self._placed, self._program.segments))
         self._program.arena_size = self._builder.arena_size
         self._weights.limit.check(self._builder.arena_size)
         return self._program
+
+    def _placed(self, segment: Any) -> Any:
+        """Return a segment with its values in the arena."""
+
+        def placed(source: Source) -> Source:
+            is_found = isinstance(source, Location)
+            return source._replace(view=self._builder.placed(source.view)) if is_found else source
+
+        if type(segment) is tuple:
+            return segment
+        inputs = list(map(placed, segment.inputs))
+        if isinstance(segment, Rest):
+            return segment._replace(inputs=inputs)
+        return segment._replace(inputs=inputs, outputs=list(map(placed, segment.outputs)))
 
     def _add_input(self, name: str, array: Any, is_parameter: bool) -> None:
         if isinstance(array, np.ndarray):
@@ -206,7 +221,6 @@ class Compiler:
         """Run a node in NumPy and copy its outputs of known shape into the arena."""
         self._end_segment()
         sources = [_source(value) for value in inputs]
-        operation = OPERATIONS[node.operation]
         if signatures is None:
             values = [Value((), np.dtype(object)) for _ in node.outputs]
         else:
@@ -216,7 +230,7 @@ class Compiler:
             ]
         targets = [Location(v.view, name) for v, name in zip(values, node.outputs, strict=False)]
         limit = self._weights.limit if signatures is None else None
-        self._program.segments.append(NumPyNode(node, operation, node.attributes, sources, targets, limit))
+        self._program.segments.append(NumPyNode(node, sources, targets, limit))
         self._define(node, values)
 
     def _new(self, signature: Signature) -> View | None:
@@ -248,7 +262,7 @@ class Compiler:
 
     def _inline(self, node: Node, expand: Expand, inputs: Sequence[Known | None]) -> bool:
         """Replace an If or a loop by the nodes of its bodies, if what decides about them is known."""
-        size = run_count(node, inputs, self._weights.runs)
+        size = _run_count(node, inputs, self._weights.runs)
         if (node.operation != "If" and size > MAX_UNROLLED) or self._inlined + size > MAX_INLINED:
             return False
         expansion = expand(node, inputs)
@@ -312,3 +326,32 @@ def _source(value: Value | None) -> Source:
 
 def _as_array(result: Any) -> Any:
     return np.asarray(result) if isinstance(result, np.generic) else result
+
+
+def _run_count(node: Node, inputs: Sequence[Known | None], counted: dict[int, int]) -> int:
+    """Return how many nodes of its bodies a node runs, as far as the lengths of loops are known.
+
+    `counted` keeps the numbers of graphs, by their ids. Raises ArgumentError if there are too many.
+    """
+    inner = sum(_nodes_run(body, counted) for body in bodies(node))
+    count = 1
+    if node.operation == "Loop" and keeps_condition(node.attributes["body"]):
+        count = max(0, int(inputs[0])) if isinstance(inputs[0], np.ndarray) else 1
+    elif node.operation == "Scan":
+        captured, scans = node.attributes.get("captured", 0), node.attributes["num_scan_inputs"]
+        first = inputs[len(inputs) - captured - scans]
+        axis = (node.attributes.get("scan_input_axes") or [0])[0]
+        count = 1 if first is None or not first.shape else first.shape[axis]
+    if count * inner > MAX_RUNS:
+        raise ArgumentError(f"it runs {count * inner} nodes; expected at most {MAX_RUNS}: split the model")
+    return count * inner
+
+
+def _nodes_run(body: Graph, counted: dict[int, int]) -> int:
+    if id(body) not in counted:
+        total = len(body.nodes)
+        for node in body.nodes:
+            if any(bodies(node)):
+                total += _run_count(node, [body.constants.get(name) for name in node.inputs], counted)
+        counted[id(body)] = total
+    return counted[id(body)]

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from ... import _core
 from ...errors import ArgumentError, MemoryLimitError, OnwardError
-from ..graph import Graph, bodies
+from ..graph import Graph, bodies, with_bodies
 from ..memory import MemoryLimit, size_of
 from ..node import Signature
+from ..operations import OPERATIONS
 from ..operations.registry import named
 from .builder import Weights, aligned, aligned_zeros
 from .compiler import Compiler, Location, NumPyNode, Program, Rest
@@ -171,13 +172,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
 
 
-class Continuation(NamedTuple):
-    """The last segment of a plan: the rest of the graph, and where its inputs are."""
-
-    planner: Planner
-    inputs: list[Location]
-
-
 class Call(NamedTuple):
     """A planner and its inputs, which continue a call whose shapes are known only now."""
 
@@ -193,9 +187,8 @@ class Plan:
         self._segments = [_prepared(segment, weights, parameters) for segment in program.segments]
         views = [source.view for source in program.outputs if _is_filled(source)]
         self._filled = [(view.shape, np.dtype(view.dtype)) for view in views]
-        self._core, self._arena_size = program.core, program.arena_size
-        self._constants = aligned(program.constants)
-        self._steps = program.steps
+        self._core, self._constants = program.core, aligned(program.constants)
+        self._arena_size, self._steps = program.arena_size, program.steps
         # what the core needs to run the plan without Python, or None
         only_steps = len(self._segments) == 1 and type(self._segments[0]) is tuple
         needs_python = not only_steps or not all(map(_is_filled, self._outputs))
@@ -208,21 +201,13 @@ class Plan:
             arena = self._arenas.pop()
         except IndexError:
             arena = aligned_zeros(self._arena_size)
-        spaces, values = [arena, self._constants], {}
-        for name, array in zip(self._inputs, inputs, strict=True):
-            if name:
-                values[name] = array
-            else:
-                spaces.append(array if array.flags.c_contiguous else np.ascontiguousarray(array))
-        results = [np.empty(shape, dtype) for shape, dtype in self._filled]
-        spaces += results
+        spaces, values, results = self._values(inputs, arena)
         for segment in self._segments:
             if isinstance(segment, NumPyNode):
                 _run_node(segment, spaces, values)
-            elif isinstance(segment, Continuation):
+            elif isinstance(segment, Rest):
                 # the arena is not reused, because the inputs of the next call are views of it
-                found = tuple(_found(location, spaces, values) for location in segment.inputs)
-                return Call(segment.planner, found)
+                return Call(segment.graph, tuple(_found(s, spaces, values) for s in segment.inputs))
             else:
                 self._run(spaces, *segment)
         self._arenas.append(arena)
@@ -230,6 +215,14 @@ class Plan:
             return results
         filled = iter(results)
         return [next(filled) if _is_filled(o) else _copied(_found(o, spaces, values)) for o in self._outputs]
+
+    def _values(self, inputs: Sequence[Any], arena: NDArray[np.uint8]) -> tuple[list[Any], Any, list[Any]]:
+        """Return the spaces of a call, the values outside of them by name, and the results among them."""
+        pairs = list(zip(self._inputs, inputs, strict=True))
+        arrays = [np.asarray(array, order="C") for name, array in pairs if not name]
+        results = [np.empty(shape, dtype) for shape, dtype in self._filled]
+        values = {name: array for name, array in pairs if name}
+        return [arena, self._constants, *arrays, *results], values, results
 
     def timed(self, inputs: Sequence[Any], calls: int) -> list[tuple[str, float]]:
         """Return each step and node, in order, with the median time of `calls` runs, in seconds.
@@ -241,23 +234,17 @@ class Plan:
         return [(step, float(np.median(times))) for step, times in runs]
 
     def _timed_once(self, inputs: Sequence[Any]) -> list[tuple[str, float]]:
-        spaces, values, times = [aligned_zeros(self._arena_size), self._constants], dict[str, Any](), []
-        for name, array in zip(self._inputs, inputs, strict=True):
-            if name:
-                values[name] = array
-            else:
-                spaces.append(np.ascontiguousarray(array))
-        spaces += [np.empty(shape, dtype) for shape, dtype in self._filled]
+        spaces, values, _ = self._values(inputs, aligned_zeros(self._arena_size))
+        times = []
         for segment in self._segments:
             if isinstance(segment, NumPyNode):
                 times.append((f"{segment.node} in NumPy", _seconds(_run_node, segment, spaces, values)))
-            elif isinstance(segment, Continuation):
+            elif isinstance(segment, Rest):
                 found = [_found(location, spaces, values) for location in segment.inputs]
-                segment.planner(*found)  # builds the plan
-                times.append(("the rest of the graph", _seconds(segment.planner, *found)))
+                segment.graph(*found)  # builds the plan
+                times.append(("the rest of the graph", _seconds(segment.graph, *found)))
             else:
-                first, last = segment
-                for step in range(first, last):
+                for step in range(*segment):
                     times.append((self._steps[step], _seconds(self._run, spaces, step, step + 1)))
         return times
 
@@ -303,10 +290,11 @@ def _array_at(view: View, spaces: Sequence[Any]) -> Any:
 
 def _run_node(step: NumPyNode, spaces: list[Any], values: dict[str, Any]) -> None:
     try:
+        operation, attributes = OPERATIONS[step.node.operation], step.node.attributes
         inputs = [_found(source, spaces, values) for source in step.inputs]
-        if step.limit is not None and step.operation.has_rule:
-            step.limit.check(size_of(step.operation.signatures(inputs, step.attributes) or ()))
-        results = step.operation.compute(inputs, step.attributes)
+        if step.limit is not None and operation.has_rule:
+            step.limit.check(size_of(operation.signatures(inputs, attributes) or ()))
+        results = operation.compute(inputs, attributes)
         if step.limit is not None:
             step.limit.check(sum(getattr(a, "nbytes", 0) for a in results))
         if len(results) < len(step.outputs):
@@ -335,16 +323,16 @@ def constants_of(graph: Graph) -> Iterator[Any]:
 def _prepared(segment: Any, weights: Weights, parameters: bool) -> Any:
     """Make planners of the graphs of a segment; `parameters` is as in the planner around them."""
     if isinstance(segment, Rest):
-        planner = Planner(segment.graph, weights, parameters, copied=segment.copied)
-        return Continuation(planner, segment.inputs)
-    if isinstance(segment, NumPyNode) and any(bodies(segment.node)):
-        # in a loop, the number of the iteration is an ordinary input, also of an If
-        follows = parameters and segment.node.operation == "If"
-        planners = {}
-        for name, body in segment.node.attributes.items():
-            if isinstance(body, Graph):
-                if id(body) not in weights.planners:
-                    weights.planners[id(body)] = Planner(body, weights, follows)
-                planners[name] = weights.planners[id(body)]
-        return segment._replace(attributes={**segment.node.attributes, **planners})
-    return segment
+        return segment._replace(graph=Planner(segment.graph, weights, parameters, copied=segment.copied))
+    if not isinstance(segment, NumPyNode):
+        return segment
+    # in a loop, the number of the iteration is an ordinary input, also of an If
+    follows = parameters and segment.node.operation == "If"
+
+    def planner(body: Graph) -> Planner:
+        if id(body) not in weights.planners:
+            weights.planners[id(body)] = Planner(body, weights, follows)
+        found: Planner = weights.planners[id(body)]
+        return found
+
+    return segment._replace(node=with_bodies(segment.node, planner))

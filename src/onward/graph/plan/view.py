@@ -1,4 +1,7 @@
-"""Strided, typed views of the spaces (memory blocks) of a plan."""
+"""Strided, typed views of the spaces (memory blocks) of a plan.
+
+While a plan is built, each array of the arena is a space of its own with a negative number.
+"""
 
 from typing import NamedTuple
 

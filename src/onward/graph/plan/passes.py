@@ -1,0 +1,227 @@
+"""Passes over the steps of a plan, so that it has fewer of them and less to compute."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from .view import CONSTANTS, View
+
+Step = tuple[str, tuple[Any, ...]]
+
+MOST_INPUTS, MOST_OPERATIONS = 7, 16  # limits of a fused step
+# Steps that write only their last argument.
+ONE_OUTPUT = frozenset("activate binary cast compare copy matmul product reduce unary".split())
+# Steps whose output, the last argument, may have any strides.
+STRIDED = frozenset("activate binary cast compare copy fused unary where window".split())
+
+
+def views_of(step: Step) -> list[View]:
+    """Return the views among the arguments of a step."""
+    return [argument for argument in step[1] if isinstance(argument, View)]
+
+
+def users_of(steps: Sequence[Step]) -> dict[int, list[int]]:
+    """Return the numbers of the steps that use each space, in order."""
+    users: dict[int, list[int]] = {}
+    for number, step in enumerate(steps):
+        for space in dict.fromkeys(view.space for view in views_of(step)):
+            users.setdefault(space, []).append(number)
+    return users
+
+
+def without_unread_rows(steps: list[Step]) -> list[Step]:
+    """Return the steps with products that compute only the rows that other steps use.
+
+    For example, a model may drop the first frame of a spectrum.
+    """
+    users, result = users_of(steps), list(steps)
+    for number, (step, arguments) in enumerate(steps):
+        if step != "product" or arguments[-1].space >= 0:
+            continue
+        *weights, x, row_axes, function, y = arguments
+        others = [steps[user] for user in users[y.space] if user != number]
+        extents = [view.extent() for other in others for view in views_of(other) if view.space == y.space]
+        long_axes = [axis for axis in range(row_axes) if x.shape[axis] > 1]
+        if len(long_axes) != 1 or not extents:
+            continue
+        first = (min(low for low, _ in extents) - y.offset) // y.strides[0]
+        last = (max(high for _, high in extents) - y.offset) // y.strides[0] + 1
+        if 0 <= first < last <= y.shape[0]:
+            x, y = x.sliced(long_axes[0], first, last), y.sliced(0, first, last)
+            result[number] = step, (*weights, x, row_axes, function, y)
+    return result
+
+
+class Expression(NamedTuple):
+    """Operations (kind, function, operands) on views or, by number, on earlier results; the last one is y."""
+
+    operations: list[tuple[str, Any, tuple[View | int, ...]]]
+    y: View
+
+    @classmethod
+    def of(cls, step: Step) -> Expression | None:
+        """Return the expression of an elementwise step on float32, or None for any other step."""
+        name, arguments = step
+        if name not in ("unary", "activate", "binary") or any(v.dtype != "float32" for v in arguments[1:]):
+            return None
+        function, *operands, y = arguments
+        return cls([(name, function, tuple(operands))], y)
+
+    @property
+    def inputs(self) -> list[View]:
+        """The distinct views that the operations read, in order."""
+        operands = (operand for *_, operands in self.operations for operand in operands)
+        return list(dict.fromkeys(operand for operand in operands if isinstance(operand, View)))
+
+    def step(self) -> Step:
+        """Return the step that computes the expression; it numbers the inputs before the results."""
+        if len(self.operations) == 1:
+            kind, function, operands = self.operations[0]
+            return kind, (function, *operands, self.y)
+        inputs = self.inputs
+
+        def number(operand: View | int) -> int:
+            return inputs.index(operand) if isinstance(operand, View) else len(inputs) + operand
+
+        numbered = [(kind, f, number(o[0]), number(o[-1])) for kind, f, o in self.operations]
+        return "fused", (numbered, *inputs, self.y)
+
+    def with_input(self, view: View, other: Expression) -> Expression | None:
+        """Return the expression with an input replaced by the expression that computes it, or None."""
+
+        def inside(operand: View | int) -> Any:
+            if isinstance(operand, int):
+                return operand
+            return view.like(other.y, _broadcast(operand, other.y.shape))
+
+        def after(operand: View | int) -> View | int:
+            if isinstance(operand, int):
+                return operand + count
+            return count - 1 if operand == view else operand
+
+        count = len(other.operations)
+        first = [(kind, f, tuple(map(inside, operands))) for kind, f, operands in other.operations]
+        second = [(kind, f, tuple(map(after, operands))) for kind, f, operands in self.operations]
+        merged = Expression(first + second, self.y)
+        is_same_size = math.prod(view.shape) == math.prod(self.y.shape)
+        if not is_same_size or any(None in operands for *_, operands in first):
+            return None
+        fits = len(merged.inputs) <= MOST_INPUTS and len(merged.operations) <= MOST_OPERATIONS
+        return merged if fits else None
+
+
+def fused(steps: list[Step]) -> list[Step]:
+    """Return the steps with each elementwise step merged into the one that alone reads its result."""
+
+    def is_unchanged(expression: Expression, first: int, last: int) -> bool:
+        """Whether no step between two numbers may write to the inputs of an expression."""
+        for array in _arrays(expression.inputs):
+            between = users[array][bisect_right(users[array], first) : bisect_left(users[array], last)]
+            for name, (*_, y) in (steps[user] for user in between):
+                if name not in ONE_OUTPUT or not isinstance(y, View) or y.space == array:
+                    return False
+        return True
+
+    users = users_of(steps)
+    expressions = [Expression.of(step) for step in steps]
+    removed = set()
+    for number, expression in enumerate(expressions):
+        if expression is None:
+            continue
+        for view in expression.inputs:
+            if view.space >= 0 or len(users[view.space]) != 2:
+                continue
+            producer = users[view.space][0]
+            other = expressions[producer]
+            views = [u for u in expression.inputs if u.space == view.space]
+            if other is None or views != [view] or not is_unchanged(other, producer, number):
+                continue
+            merged = expression.with_input(view, other)
+            if merged is not None:
+                expression = expressions[number] = merged
+                removed.add(producer)
+                for array in _arrays(other.inputs):
+                    own = users[array]
+                    del own[bisect_left(own, producer)]
+                    place = bisect_left(own, number)
+                    if own[place : place + 1] != [number]:
+                        own.insert(place, number)
+    pairs = zip(steps, expressions, strict=True)
+    return [e.step() if e else step for number, (step, e) in enumerate(pairs) if number not in removed]
+
+
+def _arrays(views: Iterable[View]) -> set[int]:
+    return {view.space for view in views if view.space < 0}
+
+
+def _broadcast(view: View, shape: tuple[int, ...]) -> View:
+    missing = len(shape) - len(view.shape)
+    sizes, strides = (1,) * missing + view.shape, (0,) * missing + view.strides
+    pairs = zip(sizes, strides, strict=True)
+    return view._replace(shape=shape, strides=tuple(stride if size > 1 else 0 for size, stride in pairs))
+
+
+def without_copies(steps: list[Step], lanes: int) -> list[Step]:
+    """Return the steps without the copies of results that nothing else reads.
+
+    The step that computes the result writes it where the copy would put it. `lanes` is the number of floats
+    in a vector.
+    """
+    users = users_of(steps)
+    result = [[step] for step in steps]  # the steps that replace each step
+    for number, (name, arguments) in enumerate(steps):
+        if name != "copy" or arguments[0].space >= 0:
+            continue
+        x, y = arguments
+        writers, target = users[x.space], users[y.space]
+        producer = writers[0]
+        if len(writers) != 2 or producer in target or not result[producer]:
+            continue
+        # Nothing may use the target between the producer and the copy, except a fill that can precede both.
+        others = [user for user in target if producer < user < number]
+        moves_fill = (
+            others == target[:1] and result[others[0]] == [steps[others[0]]] and _is_fill(steps[others[0]])
+        )
+        redirected = _redirected(result[producer][-1], x, y, lanes)
+        if redirected is None or (others and not moves_fill):
+            continue
+        result[producer][-1:] = [*(steps[other] for other in others), redirected]
+        for moved in (*others, number):
+            result[moved] = []
+            target[target.index(moved)] = producer
+        target.sort()
+    return [step for replacement in result for step in replacement]
+
+
+def _is_fill(step: Step) -> bool:
+    return step[0] in ("copy", "fill_border") and step[1][0].space == CONSTANTS
+
+
+def _redirected(step: Step, x: View, y: View, lanes: int) -> Step | None:
+    """Return the step that writes its output x to y instead, or None if it cannot."""
+    name, arguments = step
+    places = [i for i, view in enumerate(arguments) if isinstance(view, View) and view[:2] == x[:2]]
+    if len(places) != 1:
+        return None
+    (place,) = places
+    target = arguments[place].like(x, y)
+    if target is None:
+        return None
+    if name == "product":
+        is_aligned = y.space < 0 and target.offset % lanes == 0 and target.strides[0] % lanes == 0
+        allowed = place == len(arguments) - 1 and is_aligned and target.shape[1] % lanes == 0
+    elif name == "recurrent":
+        allowed = (place == 4 and target.strides[2] == 1) or (place > 4 and target.is_contiguous())
+    else:
+        # With another innermost axis, the loop of an elementwise function would be slower than the copy.
+        same_order = name == "copy" or _innermost(target) == _innermost(arguments[place])
+        allowed = name in STRIDED and place == len(arguments) - 1 and same_order
+    return (name, (*arguments[:place], target, *arguments[place + 1 :])) if allowed else None
+
+
+def _innermost(view: View) -> list[int]:
+    """Return the axis whose elements are adjacent, if there is one."""
+    return [axis for axis, size in enumerate(view.shape) if size > 1 and view.strides[axis] == 1]
