@@ -255,12 +255,12 @@ def _script(
             return None
         from ..graph import Model
         from .torch import archive
-        from .torch.script.program import has_forward, is_script, open_program
+        from .torch.script.program import Program, has_forward, is_script
 
         content = archive.read(data)
         if not is_script(content) or (method is None and part is None and not has_forward(content)):
             return None
-        return Model(open_program(data, method or "forward", part or "").opened(inputs))
+        return Model(Program(data, method or "forward", part or "").opened(inputs))
 
 
 def _reject(path: Path, options: Mapping[str, Any], reason: str) -> None:

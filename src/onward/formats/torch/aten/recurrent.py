@@ -98,7 +98,11 @@ def _define(name: str, kind: type[Any], **options: Any) -> None:
         return states[0] if is_one else states
 
 
-_define("lstm", LSTM)
-_define("gru", GRU)
-_define("rnn_tanh", RNN)
-_define("rnn_relu", RNN, nonlinearity="relu")
+KINDS: dict[str, tuple[type[Any], dict[str, Any]]] = {
+    "lstm": (LSTM, {}),
+    "gru": (GRU, {}),
+    "rnn_tanh": (RNN, {"nonlinearity": "tanh"}),
+    "rnn_relu": (RNN, {"nonlinearity": "relu"}),
+}
+for each, (layer_kind, layer_options) in KINDS.items():
+    _define(each, layer_kind, **layer_options)

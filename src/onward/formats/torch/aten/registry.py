@@ -316,42 +316,57 @@ class Translator:
             self._define_all(node, OPERATORS[key](self, *(self.argument(a) for _, a in node.inputs)))
 
     def _call(self, node: schema.Node, key: str, arguments: dict[str, Any], in_place: bool) -> None:
+        lists = [[value] if kind == "as_tensor" else value for kind, value in node.outputs]
+        declared = [each["name"] for values in lists for each in values] if key in VIEWS else []
         first = next(iter(arguments.values()), None)
-        results = OPERATORS[key](self, **arguments)
+        results = self.apply(
+            key, arguments, first, in_place, lambda name, place: self._tensor(name, declared[place])
+        )
+        self._define_all(node, results)
+
+    def apply(
+        self,
+        key: str,
+        arguments: Mapping[str, Any],
+        first: Any,
+        in_place: bool,
+        tensor: Callable[[str, int], Tensor],
+    ) -> Any:
+        """Return the outputs of an operator: names, or tensors that share the memory of the first argument.
+
+        `tensor` makes such a tensor from its name and its place among the outputs.
+        """
+        node = self.node
+        results = self.evaluate(key, arguments, node)
         if in_place and key not in VIEWS:
-            assert isinstance(first, Tensor)
+            if not isinstance(first, Tensor):
+                raise ArgumentError(f"an operator changes a {type(first).__name__} in place")
             result = results[0] if isinstance(results, tuple | list) else results
             if result is not first:
                 self.write(first, result.name if isinstance(result, Tensor) else result)
-            results = first
-        elif key in VIEWS and isinstance(first, Tensor) and not isinstance(results, Tensor):
-            results = self._views(node, key, arguments, first, results)
-        self._define_all(node, results)
-
-    def _views(
-        self, node: schema.Node, key: str, arguments: dict[str, Any], base: Tensor, results: Any
-    ) -> Any:
-        """Return the outputs as tensors that share the memory of the base."""
+            return first
+        if key not in VIEWS or not isinstance(first, Tensor) or isinstance(results, Tensor):
+            return results
         name, *_ = arguments
         others = {other: value for other, value in arguments.items() if other != name}
-        version = base.root.version
+        put = partial(PUTS[key], self, **others) if key in PUTS else None
+        version = first.root.version
 
-        def view(place: int | None, value: str, declared: str) -> Tensor:
+        def view(place: int | None, value: str) -> Tensor:
             def replay(other: Tensor) -> str:
-                with self._naming(node):
-                    again = OPERATORS[key](self, **{name: other}, **others)
+                again = self.evaluate(key, {name: other, **others}, node)
                 return again if place is None else again[place]  # type: ignore[no-any-return]  # names
 
-            put = partial(PUTS[key], self, **others) if key in PUTS else None
-            found = self._tensor(value, declared)
-            return dataclasses.replace(found, base=base, replay=replay, put=put, version=version)
+            found = tensor(value, place or 0)
+            return dataclasses.replace(found, base=first, replay=replay, put=put, version=version)
 
-        lists = [[value] if kind == "as_tensor" else value for kind, value in node.outputs]
-        declared = [each["name"] for values in lists for each in values]
-        if isinstance(results, tuple | list):
-            pairs = enumerate(zip(results, declared, strict=True))
-            return [view(place, value, each) for place, (value, each) in pairs]
-        return view(None, results, declared[0])
+        is_list = isinstance(results, tuple | list)
+        return [view(place, value) for place, value in enumerate(results)] if is_list else view(None, results)
+
+    def evaluate(self, key: str, arguments: Mapping[str, Any], node: schema.Node) -> Any:
+        """Call the function of an operator for a node, which errors name."""
+        with self._naming(node):
+            return OPERATORS[key](self, **arguments)
 
     def _tensor(self, value: str, name: str) -> Tensor:
         meta = self.metas[name]

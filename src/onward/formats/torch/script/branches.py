@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +12,7 @@ from ....graph import Input
 from ....graph.node import Node
 from ....graph.operations import OPERATIONS
 from ..aten.registry import Symbol, Tensor
-from . import regions
-from .calls import dtype_of
+from .calls import Calls, dtype_of
 from .recorder import Joined, UnknownShape
 from .recording import (
     Examples,
@@ -29,70 +27,43 @@ from .recording import (
     unvalued,
     varies,
 )
-from .regions import MISSING, Region, is_same
-from .values import UNINITIALIZED, Object, Unknown, alike, items, mapped, rebuilt
-
-if TYPE_CHECKING:
-    from .interpreter import Environment, Interpreter
-
-NUMBERS = int | float | Symbol
-Condition = Tensor | Symbol
+from .regions import Join, Path, Region
+from .regions import record as record_region
+from .values import UNINITIALIZED, Unknown
 
 
-def record(
-    interpreter: Interpreter,
-    condition: Condition,
-    bodies: tuple[Sequence[ast.stmt], Sequence[ast.stmt]],
-    local: Environment,
-) -> None:
-    """Record the statements for a condition that holds, and those for one that does not."""
-
-    def runner(body: Sequence[ast.stmt]) -> Callable[[Region], None]:
-        return lambda region: interpreter.run(body, region.local)
-
-    sides = [regions.record(interpreter, local, runner(body)) for body in bodies]
+def record(calls: Calls, condition: Tensor | Symbol, runs: Sequence[Callable[[], Any]]) -> None:
+    """Record the code for a condition that holds, and that for one that does not."""
+    sides = [record_region(calls.recorder, run) for run in runs]
     failed = [side.error for side in sides if side.error is not None]
     if len(failed) == 2:
         raise failed[0]
     if not failed:
-        return _join(interpreter, condition, sides, local)
+        return _Branch(calls, sides).finish(condition)
     raises = sides[0].error is not None
-    found = example_values(interpreter, condition)
+    found = _example_values(calls, condition)
     if found is not None and raises in found:
         if found[0] == found[1]:
-            learn(interpreter, condition, raises)
+            _learn(calls, condition, raises)
         raise UnsuitableSizesError(str(failed[0]))
-    interpreter.graph.add("Check", interpreter.name(condition), message=str(failed[0]), expected=not raises)
-    interpreter.run(bodies[raises], local)
+    calls.graph.add("Check", calls.name(condition), message=str(failed[0]), expected=not raises)
+    runs[raises]()
 
 
-def select(interpreter: Interpreter, condition: Condition, node: ast.IfExp, local: Environment) -> Any:
-    """Record a conditional expression whose condition is a tensor."""
-    name = " value"  # no name of the code has a space
-
-    def assigned(value: ast.expr) -> list[ast.stmt]:
-        return [ast.copy_location(ast.Assign([ast.Name(name)], value), value)]
-
-    inner = dict(local)
-    record(interpreter, condition, (assigned(node.body), assigned(node.orelse)), inner)
-    return inner[name]
-
-
-def example_values(interpreter: Interpreter, condition: Condition) -> tuple[bool, bool] | None:
+def _example_values(calls: Calls, condition: Tensor | Symbol) -> tuple[bool, bool] | None:
     """Return the condition in both examples of the open sizes, or None if it does not follow from them."""
-    known = interpreter.graph.known(interpreter.name(condition))
+    known = calls.graph.known(calls.name(condition))
     if not isinstance(known, Examples) or not known.is_known:
         return None
     return bool(np.all(np.asarray(known.first))), bool(np.all(np.asarray(known.second)))
 
 
-def learn(interpreter: Interpreter, condition: Condition, raises: bool) -> None:
+def _learn(calls: Calls, condition: Tensor | Symbol, raises: bool) -> None:
     """Raise LearnedSizeError if the condition is what it should be once an open axis has another size.
 
     Tries the integers that the nodes before the condition use, then to make the sides of each equation equal.
     """
-    graph = interpreter.graph
-    name = interpreter.name(condition)
+    graph, name = calls.graph, calls.name(condition)
     nodes = _nodes_before(graph, name)
     if not any(node.operation == "Equal" for node in nodes):
         return  # other conditions may hold for larger sizes
@@ -120,8 +91,7 @@ def _equate(graph: Recording, sides: list[list[int]]) -> None:
         if a != b and size == other and a != size and b != size:
             if axis := graph.axis_of(a, b):
                 raise LearnedSizeError((axis, size))
-            guesses = list(dict.fromkeys(graph.sources(a, b, size)))
-            if guesses:
+            if guesses := dict.fromkeys(graph.sources(a, b, size)):
                 raise LearnedSizeError(*guesses)
 
 
@@ -151,106 +121,89 @@ def _evaluated(graph: Recording, nodes: list[Node], sizes: Mapping[int, int]) ->
     return values
 
 
-def _join(interpreter: Interpreter, condition: Condition, sides: list[Region], local: Environment) -> None:
-    """Add the If node and give variables, attributes and tensors their values after it."""
-    merger = _Merger(interpreter, sides)
-    first, second = sides
-    for name in dict.fromkeys([*first.local, *second.local]):
-        local[name] = merger.merge(first.local.get(name, MISSING), second.local.get(name, MISSING))
-    assigned = []
-    for key in dict.fromkeys([*first.changes, *second.changes]):
-        change = (first.changes.get(key) or second.changes[key])[0]
-        oldest = change.value  # restored
-        values = [side.changes[key][1] if key in side.changes else oldest for side in sides]
-        assigned.append((change, merger.merge(*values)))
-    merger.finish(condition)
-    for change, value in assigned:
-        if isinstance(value, Unknown) and not isinstance(change.target, Object):
-            raise ArgumentError(value.reason)
-        change.repeat(interpreter.recorder, value)
+class _Branch(Join):
+    """Joins the values of both sides; values that differ become outputs of the If node."""
 
+    def __init__(self, calls: Calls, sides: Sequence[Region]) -> None:
+        super().__init__(calls.recorder)
+        self.calls, self.sides = calls, sides
+        self.found: dict[tuple[str, ...], Any] = {}  # the values after the node
+        self.given: dict[tuple[str, ...], int] = {}  # the side that gives a value that the other does not
 
-class _Merger:
-    """Pairs the values of both sides; values that differ become outputs of the If node."""
-
-    def __init__(self, interpreter: Interpreter, sides: list[Region]) -> None:
-        self.interpreter, self.sides = interpreter, sides
-        self.found: dict[tuple[str, str], Any] = {}  # the values after the node
-        self.one_sided: dict[tuple[str, str], bool] = {}  # whether the second side gives the value
-
-    def merge(self, a: Any, b: Any) -> Any:
-        if a is b or is_same(a, b):
-            return a
+    def unlike(self, path: Path, a: Any, b: Any) -> Any:
+        """Return a value that cannot be used, or that of the side that gives one."""
         if a is UNINITIALIZED or b is UNINITIALIZED:
-            return self._one_sided(b if a is UNINITIALIZED else a, a is UNINITIALIZED)
+            return b if a is UNINITIALIZED else a
         if isinstance(a, Unknown) or isinstance(b, Unknown):
             return a if isinstance(a, Unknown) else b
-        if (isinstance(a, NUMBERS) and isinstance(b, NUMBERS)) or (
-            isinstance(a, Tensor) and isinstance(b, Tensor)
-        ):
-            return self._output(a, b)
-        if alike(a, b):
-            pairs = zip(items(a), items(b), strict=True)
-            return self.interpreter.recorder.create(
-                rebuilt(a, [self.merge(x, y) for (_, x), (_, y) in pairs])
-            )
         kinds = " and a ".join(sorted({type(a).__name__, type(b).__name__}))
         return Unknown(f"the sides of a branch that depends on a tensor give different values: a {kinds}")
 
-    def _one_sided(self, value: Any, is_second: bool) -> Any:
-        """Return a value that the code uses only after the side that gave it; the other gives zeros."""
+    def leaf(self, path: Path, a: Any, b: Any) -> Any:
+        """Return the value that is a if the first side ran and b if the second did.
 
-        def merge(leaf: Any) -> Any:
-            if not isinstance(leaf, Tensor | NUMBERS):
-                return leaf
-            dtype = dtype_of(leaf)
-            other = self.sides[not is_second].graph.add_constant(np.zeros((), dtype))
-            zeros: Any = Tensor(other, dtype, ()) if isinstance(leaf, Tensor) else Symbol(other, dtype)
-            if is_second:
-                return self._output(zeros, leaf, is_second)
-            return self._output(leaf, zeros, is_second)
-
-        return mapped(merge, value)
-
-    def _output(self, a: Any, b: Any, is_second: bool | None = None) -> Any:
-        """Return the value that is a if the first side ran and b if the second did."""
-        kinds = [dtype_of(value) for value in (a, b) if not isinstance(value, Tensor)]
+        The code uses an UNINITIALIZED value only after the other side; it becomes 0.
+        """
+        pair = [a, b]
+        if UNINITIALIZED in pair:
+            missing = pair.index(UNINITIALIZED)
+            given = pair[not missing]
+            dtype = dtype_of(given)
+            zero = self.sides[missing].graph.add_constant(np.zeros((), dtype))
+            pair[missing] = Tensor(zero, dtype, ()) if isinstance(given, Tensor) else Symbol(zero, dtype)
+        kinds = [dtype_of(value) for value in pair if not isinstance(value, Tensor)]
         kind = np.result_type(*kinds) if kinds else None
-        names = (self._name(self.sides[0], a, kind), self._name(self.sides[1], b, kind))
+        names = tuple(self._name(side, value, kind) for side, value in zip(self.sides, pair, strict=True))
         if names not in self.found:
             is_shared = any(
                 isinstance(v, Joined) or (isinstance(v, Tensor) and side.is_outer(v))
-                for v, side in zip((a, b), self.sides, strict=True)
+                for v, side in zip(pair, self.sides, strict=True)
             )
             tensor = Joined if is_shared else Tensor
-            self.found[names] = tensor("", a.dtype, UnknownShape()) if kind is None else Symbol("", kind)
-        if is_second is not None:
-            self.one_sided[names] = is_second
+            self.found[names] = (
+                tensor("", pair[0].dtype, UnknownShape()) if kind is None else Symbol("", kind)
+            )
+        if a is UNINITIALIZED or b is UNINITIALIZED:
+            self.given[names] = int(a is UNINITIALIZED)
         return self.found[names]
 
     def _name(self, side: Region, value: Any, dtype: Any) -> str:
-        with side.entered(self.interpreter):
-            name = self.interpreter.leaf(value)
+        with side.entered(self.recorder):
+            name = self.calls.leaf(value)
             is_cast = dtype is not None and dtype != dtype_of(value)
             return side.graph.add("Cast", name, to=dtype) if is_cast else name
 
-    def finish(self, condition: Condition) -> None:
+    def finish(self, condition: Tensor | Symbol) -> None:
+        """Add the If node, and give variables, attributes and tensors their values after it."""
+        first, second = (side.changes for side in self.sides)
+        joined = []
+        for key in dict.fromkeys([*first, *second]):
+            change = (first.get(key) or second[key])[0]
+            values = (side[key][1] if key in side else change.value for side in (first, second))
+            joined.append((change, self.join((key,), *values)))
+        self._add_node(condition)
+        for change, value in joined:
+            if isinstance(value, Unknown) and change.key is None:
+                raise ArgumentError(value.reason)
+            change.repeat(self.recorder, value)
+
+    def _add_node(self, condition: Tensor | Symbol) -> None:
         """Add the node, if its sides have outputs or checks."""
         graphs = [side.graph for side in self.sides]
         if not self.found and not any(graph.without_unused().nodes for graph in graphs):
             return
-        selected = example_values(self.interpreter, condition)
+        selected = _example_values(self.calls, condition)
         captured = list(dict.fromkeys(name for graph in graphs for name in graph.captured))
         for place, graph in enumerate(graphs):
             graph.outputs = tuple(pair[place] for pair in self.found)
             graph.inputs = [Input(name) for name in captured]
-        outer = self.interpreter.graph
-        inputs = [self.interpreter.name(condition), *captured]
+        inputs = [self.calls.name(condition), *captured]
+        outer = self.calls.graph
         names = outer.add_all("If", inputs, len(self.found), then_branch=graphs[0], else_branch=graphs[1])
         for name, (pair, made) in zip(names, self.found.items(), strict=True):
             values = graphs[0].values[pair[0]], graphs[1].values[pair[1]]
-            if pair in self.one_sided:
-                found = unvalued(values[self.one_sided[pair]])
+            if pair in self.given:
+                found = unvalued(values[self.given[pair]])
             else:
                 found = common(*values) if selected is None else _selected(*values, selected)
             outer.values[name] = found
@@ -262,10 +215,7 @@ class _Merger:
 def _selected(a: Known | None, b: Known | None, selected: tuple[bool, bool]) -> Known | None:
     """Return the value after a branch whose condition is known in both examples."""
     chosen = [a if is_first else b for is_first in selected]
-    values = [example(value, place) for place, value in enumerate(chosen)]
-    if any(value is None or isinstance(value, Open) for value in values):
+    first, second = (example(value, place) for place, value in enumerate(chosen))
+    if any(value is None or isinstance(value, Open) for value in (first, second)):
         return None
-    if any(map(varies, chosen)):
-        return common(*chosen)
-    first, second = values
-    return Examples(first, second)
+    return common(*chosen) if any(map(varies, chosen)) else Examples(first, second)

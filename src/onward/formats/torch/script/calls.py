@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from .operators import CONTAINERS, PLAIN, checked, text
 from .recorder import NUMBERS, Recorder
 from .recording import Recording
 from .signatures import DTYPES
-from .values import DEVICE, UNINITIALIZED, Unknown
+from .values import DEVICE, UNINITIALIZED
 
 MUTATING = {
     *("append", "extend", "insert", "pop", "popitem", "reverse", "clear", "_set_item", "Delete"),
@@ -52,14 +52,14 @@ class Calls:
         """The graph that is being recorded."""
         return self.recorder.recording
 
-    def operate(self, name: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+    def operate(self, name: str, /, *arguments: Any, **keywords: Any) -> Any:
         """Apply an operator, without its overload, to its arguments."""
         if any(argument is UNINITIALIZED for argument in arguments):
-            raise ArgumentError("a variable is used before it has a value")
+            raise ArgumentError(UNINITIALIZED.reason)
         if name in SPECIAL:
             return SPECIAL[name](self, *arguments, **keywords)
         if any(isinstance(argument, packed.BatchSizes) for argument in arguments[:2]):
-            return packed.apply(self.recorder, name, list(arguments), keywords)
+            return packed.apply(self.recorder, name, *arguments, **keywords)
         first = arguments[0] if arguments else None
         if any(map(lists.is_long, arguments[:2])):
             return lists.apply(self, name, *arguments, **keywords)
@@ -73,31 +73,29 @@ class Calls:
         takes_it = name in CONTAINERS and is_container and not isinstance(arguments[-1], Tensor | Symbol)
         if takes_it or name in ("append", "insert", "_set_item", "setdefault"):
             return self.apply_to_container(name, *arguments, **keywords)
-        values = [*arguments, *(first if isinstance(first, list | tuple) else ())]
-        has_tensors = any(isinstance(value, Tensor | Symbol) for value in values)
         if name in ("eq", "ne") and len(arguments) == 2 and _are_sizes(*arguments):
             return self._compare(name, *arguments)
-        if name in PLAIN and not has_tensors:
+        values = [*arguments, *(first if isinstance(first, list | tuple) else ())]
+        if name in PLAIN and not any(isinstance(value, Tensor | Symbol) for value in values):
             return checked(PLAIN[name](*arguments, **keywords))
         if name in (*PLAIN, *SYMBOLIC) and not any(isinstance(value, Tensor) for value in values):
-            return self._compute(name, arguments)
-        return self.recorder.call(name, arguments, keywords)
+            return self._compute(name, *arguments)
+        return self.recorder.call(name, *arguments, **keywords)
 
-    def apply_to_container(self, name: str, container: Any, *arguments: Any, **keywords: Any) -> Any:
+    def apply_to_container(self, name: str, container: Any, /, *arguments: Any, **keywords: Any) -> Any:
         """Apply an operator to a list, tuple, dict or string."""
         if name in MUTATING:
             self.recorder.change(container)
         result = checked(CONTAINERS[name](container, *arguments, **keywords))
         return self.recorder.create(result) if name in CREATING else result
 
-    def _compute(self, name: str, arguments: Sequence[Any]) -> Any:
+    def _compute(self, name: str, *arguments: Any) -> Any:
         """Record an operator on numbers that depend on the inputs."""
         if len(arguments) == 1 and isinstance(arguments[0], list):  # the largest or smallest of a list
-            return reduce(lambda a, b: self.operate(name, [a, b], {}), arguments[0])
+            return reduce(partial(self.operate, name), arguments[0])
         if name in ("eq", "ne") and arguments[0] == arguments[1]:
             return name == "eq"
-        known = [self._operand(argument) for argument in arguments]
-        result = self.recorder.call(SYMBOLIC.get(name, name), known, {})
+        result = self.recorder.call(SYMBOLIC.get(name, name), *map(self._operand, arguments))
         return self.number(result, lists.kind_of(result))
 
     def _operand(self, value: Any) -> Any:
@@ -109,16 +107,14 @@ class Calls:
         """Compare two lists of numbers."""
         if len(a) != len(b):
             return name == "ne"
-        found: Any = name == "eq"
+        found: list[Any] = []
         for x, y in zip(a, b, strict=True):
-            one = self.operate(name, [x, y], {})
+            one = self.operate(name, x, y)
             if one is (name == "ne"):
                 return one
-            if isinstance(one, Symbol):
-                is_first = not isinstance(found, Symbol)
-                operator = "__and__" if name == "eq" else "__or__"
-                found = one if is_first else self._compute(operator, [found, one])
-        return found
+            found += [one] if isinstance(one, Symbol) else []
+        both = partial(self._compute, "__and__" if name == "eq" else "__or__")
+        return reduce(both, found) if found else name == "eq"
 
     # tensors
 
@@ -155,18 +151,10 @@ class Calls:
             name = self.graph.add("Cast", name, to=dtype)
         return Symbol(name, known.dtype if kind is float and known.dtype.kind == "f" else dtype)
 
-    def truth(self, value: Any) -> bool:
-        """Return a condition as a bool."""
-        if isinstance(value, Unknown):
-            raise ArgumentError(value.reason)
-        return bool(value)
-
 
 def _are_sizes(a: Any, b: Any) -> bool:
     """Whether two values are lists of numbers, some of which depend on the inputs."""
-    if not (isinstance(a, list | tuple) and isinstance(b, list | tuple)):
-        return False
-    values = [*a, *b]
+    values = [*a, *b] if isinstance(a, list | tuple) and isinstance(b, list | tuple) else []
     is_flat = all(isinstance(value, int | float | Symbol) for value in values)
     return is_flat and any(isinstance(value, Symbol) for value in values)
 
@@ -182,15 +170,11 @@ def _size(calls: Calls, x: Tensor, axis: int | None = None) -> Any:
 
 def _count(calls: Calls, x: Tensor) -> Any:
     sizes = calls.recorder.read(x).shape
-    known = [size for size in sizes if size is not None]
-    return math.prod(known) if len(known) == len(sizes) else Symbol(calls.recorder.add("Size", x))
+    return Symbol(calls.recorder.add("Size", x)) if None in sizes else math.prod(sizes)
 
 
-def _number(kind: type) -> Callable[..., Any]:
-    def convert(calls: Calls, value: Any) -> Any:
-        return calls.number(value, kind) if isinstance(value, Tensor | Symbol) else checked(kind(value))
-
-    return convert
+def _number(kind: type, calls: Calls, value: Any) -> Any:
+    return calls.number(value, kind) if isinstance(value, Tensor | Symbol) else checked(kind(value))
 
 
 def _item(calls: Calls, x: Tensor) -> Any:
@@ -204,8 +188,7 @@ def _to_tensor(calls: Calls, value: Any, dtype: int | None = None, **options: An
         return result if dtype is None else _to(calls, result, dtype)
     if isinstance(value, list | tuple) and any(isinstance(e, Tensor | Symbol | list) for e in value):
         parts = [_to_tensor(calls, element, dtype) for element in value]
-        stacked: Tensor = calls.recorder.call("stack", [parts, 0], {})
-        return stacked
+        return calls.recorder.call("stack", parts, 0)  # type: ignore[no-any-return]  # a tensor
     array = np.array(value)
     if dtype is not None or array.dtype.kind == "f":
         array = array.astype(DTYPES[6 if dtype is None else dtype])
@@ -213,9 +196,7 @@ def _to_tensor(calls: Calls, value: Any, dtype: int | None = None, **options: An
 
 
 def _scalar_tensor(calls: Calls, value: Any, **options: Any) -> Tensor:
-    if isinstance(value, Tensor | Symbol):
-        return calls.recorder.tensor(calls.name(value))
-    return calls.constant(np.array(value))
+    return _to_tensor(calls, value) if isinstance(value, Tensor | Symbol) else calls.constant(np.array(value))
 
 
 def _is(calls: Calls, a: Any, b: Any) -> bool:
@@ -228,7 +209,7 @@ def _to(calls: Calls, x: Any, *others: Any, **keywords: Any) -> Any:
     for other in others:
         if isinstance(other, Tensor):
             dtype = NUMBERS[other.dtype.name]
-        elif type(other) is int and not isinstance(other, bool) and dtype is None:
+        elif type(other) is int and dtype is None:
             dtype = other
     if dtype is None or DTYPES[dtype] == x.dtype:
         return x
@@ -242,24 +223,24 @@ def _contains(calls: Calls, container: Any, value: Any) -> Any:
 
 
 def _list_of(calls: Calls, x: Any, *others: Any) -> Any:
-    if isinstance(x, Tensor):
-        known = calls.graph.known(calls.name(x))
-        if not isinstance(known, np.ndarray):
-            raise ArgumentError("a list depends on the values of a tensor")
-        return known.tolist()
-    return calls.recorder.create(CONTAINERS["list"](x))
+    if not isinstance(x, Tensor):
+        return calls.recorder.create(CONTAINERS["list"](x))
+    known = calls.graph.known(calls.name(x))
+    if not isinstance(known, np.ndarray):
+        raise ArgumentError("a list depends on the values of a tensor")
+    return known.tolist()
 
 
 def _range_length(calls: Calls, start: Any, end: Any, step: int) -> Any:
     if step == 0:
         raise ArgumentError("the step of a range is 0")
-    distance = calls.operate("sub", [end, start] if step > 0 else [start, end], {})
-    rounded = calls.operate("floordiv", [calls.operate("add", [distance, abs(step) - 1], {}), abs(step)], {})
-    return calls.operate("prim.max", [rounded, 0], {})
+    distance = calls.operate("sub", *((end, start) if step > 0 else (start, end)))
+    rounded = calls.operate("floordiv", calls.operate("add", distance, abs(step) - 1), abs(step))
+    return calls.operate("prim.max", rounded, 0)
 
 
 def _derive_index(calls: Calls, index: Any, start: Any, step: int) -> Any:
-    return calls.operate("add", [start, calls.operate("mul", [index, step], {})], {})
+    return calls.operate("add", start, calls.operate("mul", index, step))
 
 
 def _range(calls: Calls, *arguments: Any) -> range | Symbol:
@@ -271,54 +252,51 @@ def _range(calls: Calls, *arguments: Any) -> range | Symbol:
     return range(*arguments)
 
 
+def _always(value: Any) -> Callable[..., Any]:
+    return lambda calls, *arguments, **keywords: value
+
+
+def _same(calls: Calls, x: Any, *arguments: Any, **keywords: Any) -> Any:
+    return x
+
+
 # operators that are the same for tensors and other values
 SPECIAL: dict[str, Callable[..., Any]] = {
     "_pack_padded_sequence": lambda calls, *arguments: packed.pack(calls.recorder, *arguments),
-    "prim.RaiseException": _raise,
-    "builtin.range": _range, "builtin.print": lambda calls, *arguments: None,
-    "builtin.hash": lambda calls, value: 0,
-    "__is__": _is,
-    "__isnot__": lambda calls, a, b: not _is(calls, a, b),
-    "Int": _number(int), "Float": _number(float), "Bool": _number(bool),
-    "IntImplicit": _number(int), "FloatImplicit": _number(float),
+    "prim.RaiseException": _raise, "builtin.range": _range,
+    "__is__": _is, "__isnot__": lambda calls, a, b: not _is(calls, a, b),
+    **dict.fromkeys(("Int", "IntImplicit"), partial(_number, int)),
+    **dict.fromkeys(("Float", "FloatImplicit"), partial(_number, float)), "Bool": partial(_number, bool),
     "prim.NumToTensor": _scalar_tensor, "scalar_tensor": _scalar_tensor,
     "tensor": _to_tensor, "as_tensor": _to_tensor,
     "format": lambda calls, template, *values: PLAIN["format"](
         template, *("?" if isinstance(value, Symbol) else value for value in values)
     ),
-    "warn": lambda calls, *arguments, **keywords: None,
-    "device": lambda calls, *arguments: DEVICE, "prim.device": lambda calls, x: DEVICE,
-    "prim.type": lambda calls, device: DEVICE,
-    "prim.unchecked_unwrap_optional": lambda calls, x: x, "prim.unchecked_cast": lambda calls, x: x,
+    **dict.fromkeys(("device", "prim.device", "prim.type"), _always(DEVICE)),
+    **dict.fromkeys(("warn", "builtin.print", "set_grad_enabled"), _always(None)),
+    **dict.fromkeys(("is_autocast_enabled", "is_grad_enabled", "_is_tracing"), _always(False)),
+    "builtin.hash": _always(0), "is_scripting": _always(True), "get_autocast_dtype": _always(6),
+    "prim.unchecked_unwrap_optional": _same, "prim.unchecked_cast": _same,
     "__range_length": _range_length, "__derive_index": _derive_index,
     "__contains__": _contains, "prim.tolist": _list_of, "list": _list_of,
     "prim.TupleIndex": lambda calls, x, place: x[place],
-    "is_scripting": lambda calls: True, "get_autocast_dtype": lambda calls, *arguments: 6,
-    "is_autocast_enabled": lambda calls, *arguments: False,
-    "is_grad_enabled": lambda calls: False, "set_grad_enabled": lambda calls, *arguments: None,
-    "_is_tracing": lambda calls: False,
 }  # fmt: skip
 
 # what can be said about a tensor without computing anything
 QUERIES: dict[str, Callable[..., Any]] = {
-    "size": _size, "prim.shape": _size, "sym_size": _size,
-    "dim": lambda calls, x: 2 if isinstance(x, packed.Steps) else len(x.shape),
-    "len": lambda calls, x: _size(calls, x, 0),
-    "numel": _count,
+    **dict.fromkeys(("size", "prim.shape", "sym_size"), _size), "len": lambda calls, x: _size(calls, x, 0),
+    "dim": lambda calls, x: 2 if isinstance(x, packed.Steps) else len(x.shape), "numel": _count,
     "prim.dtype": lambda calls, x: NUMBERS[x.dtype.name],
-    "prim.layout": lambda calls, x: 0,
     "is_floating_point": lambda calls, x: x.dtype.kind == "f",
     "is_complex": lambda calls, x: x.dtype.kind == "c",
-    "item": _item, "ScalarImplicit": _item,
-    "to": _to, "cpu": lambda calls, x: x, "cuda": lambda calls, x: x,
-    "type_as": _to,
-    **{name: lambda calls, x, *arguments, **keywords: x for name in (
-        "contiguous", "detach", "prim.data", "data", "requires_grad_", "detach_", "pin_memory",
+    "item": _item, "ScalarImplicit": _item, "to": _to, "type_as": _to,
+    **dict.fromkeys((
+        "contiguous", "detach", "prim.data", "data", "requires_grad_", "detach_", "pin_memory", "cpu", "cuda",
         "resolve_conj", "resolve_neg", "alias", "lift_fresh",
-    )},
-    **{f"prim.{name}": lambda calls, x: False for name in (
-        "is_cuda", "requires_grad", "is_quantized", "is_sparse", "is_mkldnn", "is_nested", "is_mps",
-        "is_xla", "is_meta",
-    )},
-    "prim.is_cpu": lambda calls, x: True, "is_contiguous": lambda calls, x, *arguments: True,
+    ), _same),
+    **dict.fromkeys((
+        "prim.is_cuda", "prim.requires_grad", "prim.is_quantized", "prim.is_sparse", "prim.is_mkldnn",
+        "prim.is_nested", "prim.is_mps", "prim.is_xla", "prim.is_meta",
+    ), _always(False)),
+    "prim.is_cpu": _always(True), "is_contiguous": _always(True), "prim.layout": _always(0),
 }  # fmt: skip

@@ -37,9 +37,6 @@ RANKS = (3, 2, 4, 1)
 DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.bool_))
 
 Axes = tuple[int | str, ...]
-Names = Mapping[str, int | str]  # open axes to the sizes, or to the axes of equal size, that the code needs
-
-
 # What is known about each input and carry: an array, the dtype and axes of a tensor, or the axis whose size a
 # carried number is.
 Layout = dict[str, AnyArray | tuple[np.dtype[Any], Axes] | str]
@@ -100,20 +97,18 @@ def _declared_layout(program: Program, declared: Mapping[str, Any]) -> tuple[Lay
         raise ArgumentError(
             f"unknown inputs: {', '.join(sorted(unknown))}; the code has ({', '.join(names)})"
         )
-    for name, structure, default in program.inputs:
-        initial = None if default is None else program.default(name, default)
-        for leaf in leaves_of(structure):
-            value = declared.get(leaf.name)
-            if leaf.kind == "Tensor" and isinstance(value, tuple | list):
-                layout[leaf.name] = _tensor(leaf.name, value)
-            elif value is not None:
-                layout[leaf.name] = np.asarray(value, leaf.dtype)
-            elif initial is not None:
-                layout[leaf.name] = initial
-            elif leaf.kind == "Tensor":
-                open_leaves.append(leaf)
-            else:
-                layout[leaf.name] = np.dtype(leaf.dtype), ()
+    for leaf in program.leaves:
+        value = declared.get(leaf.name)
+        if leaf.kind == "Tensor" and isinstance(value, tuple | list):
+            layout[leaf.name] = _tensor(leaf.name, value)
+        elif value is not None:
+            layout[leaf.name] = np.asarray(value, leaf.dtype)
+        elif leaf.name in program.defaults:
+            layout[leaf.name] = program.defaults[leaf.name]
+        elif leaf.kind == "Tensor":
+            open_leaves.append(leaf)
+        else:
+            layout[leaf.name] = np.dtype(leaf.dtype), ()
     return layout, open_leaves
 
 
@@ -129,33 +124,30 @@ def _tensor(name: str, value: Sequence[Any]) -> tuple[np.dtype[Any], Axes]:
 
 def _graph(program: Program, layout: Layout) -> Graph:
     """Return the graph for inputs of these ranks and dtypes."""
-    learned: dict[str, int | str] = {}
-    if not program.carries:
-        return _finished(program, layout, *_suitable(program, layout, learned), learned)
-    initial = {name: program.initial(name) for name in program.carries}
-    kept = {name: (array.dtype, array.shape) for name, array in initial.items()}
-    if not any(array.dtype == object for array in initial.values()):
+    if not any(array.dtype == object for array in program.initial.values()):
+        kept = {name: (array.dtype, array.shape) for name, array in program.initial.items()}
         try:
-            recording, outputs = _suitable(program, {**layout, **kept}, learned)
-            found = [None if (k := recording.known(name)) is None else (k.dtype, k.shape) for name in outputs]
-            if found == list(kept.values()):
-                return _finished(program, {**layout, **kept}, recording, outputs, learned)
+            recording, found = _suitable(program, {**layout, **kept})
+            states = [recording.known(name) for name in program.states(recording)]
+            if [None if state is None else (state.dtype, state.shape) for state in states] == [
+                *kept.values()
+            ]:
+                return _finished(program, found, recording)
         except OnwardError:
-            learned = {}
-    return _later_calls(program, layout, initial, learned)
+            if not kept:
+                raise
+    return _later_calls(program, layout)
 
 
-def _later_calls(
-    program: Program, layout: Layout, initial: dict[str, AnyArray], learned: dict[str, int | str]
-) -> Graph:
+def _later_calls(program: Program, layout: Layout) -> Graph:
     """Return the graph of the calls after the first one, if it is also that of the first.
 
     The state of such a program gets its shape in the first call, from the sizes of the inputs. That call must
     compute what a later one computes from zeros.
     """
-    first, later = {**layout, **initial}, {**layout}
-    recording, outputs = _suitable(program, first, learned)
-    for (name, before), output in zip(initial.items(), outputs, strict=True):
+    recording, found = _suitable(program, {**layout, **program.initial})
+    later = {**found}
+    for (name, before), output in zip(program.initial.items(), program.states(recording), strict=True):
         known = recording.known(output)
         is_number = name in program.number_carries
         if known is None or (isinstance(known, Examples) and is_number and not known.is_known):
@@ -170,9 +162,9 @@ def _later_calls(
             a, b = example(known, 0).shape, example(known, 1).shape
             axes = tuple(n if n == m else _axis_of(recording, n, m) for n, m in zip(a, b, strict=True))
             later[name] = known.dtype, axes
-    recording, outputs = _suitable(program, later, learned)
-    _check_zeros(program, first, later, learned)
-    return _finished(program, later, recording, outputs, learned)
+    recording, later = _suitable(program, later)
+    _check_zeros(program, later)
+    return _finished(program, later, recording)
 
 
 def _axis_of(recording: Recording, a: int, b: int) -> str:
@@ -182,19 +174,18 @@ def _axis_of(recording: Recording, a: int, b: int) -> str:
     raise ArgumentError("the shape of a state is not that of an input")
 
 
-def _check_zeros(program: Program, first: Layout, later: Layout, learned: Names) -> None:
+def _check_zeros(program: Program, layout: Layout) -> None:
     """Check that the first call computes what a later call computes from states of zeros."""
     for place, (size, other) in enumerate(EXAMPLES[1:3]):
-        sizes = {axis: size + 2 * i + place * other for i, axis in enumerate(_open_axes(later, learned))}
-        zeros = _at(later, learned, sizes)
+        sizes = {axis: size + 2 * i + place * other for i, axis in enumerate(_open_axes(layout))}
+        first, zeros = _at({**layout, **program.initial}, sizes), _at(layout, sizes)
         for name in program.carries:
-            value = zeros[name]
-            if isinstance(value, Signature):
+            if isinstance(value := zeros[name], Signature):
                 bounded(math.prod(value.shape))
                 zeros[name] = np.zeros(*value)
             elif isinstance(value, str):
-                zeros[name] = np.array(_resolved(value, learned, sizes))
-        a, b = map(program.record, (_at(first, learned, sizes), zeros))
+                zeros[name] = np.array(sizes[value])
+        a, b = map(program.record, (first, zeros))
         if not _same(a.without_unused(), b.without_unused()):
             raise ArgumentError("the first call of the code does not compute what later calls compute")
 
@@ -234,124 +225,102 @@ def _same_attribute(a: Any, b: Any) -> bool:
     return bool(np.array_equal(a, b))
 
 
-def _open_axes(layout: Layout, learned: Names) -> list[str]:
+def _open_axes(layout: Layout) -> list[str]:
     """Return the names of the axes that are open, each once."""
     shapes = [value[1] for value in layout.values() if isinstance(value, tuple)]
-    axes = [axis for shape in shapes for axis in shape if isinstance(axis, str)]
-    return [axis for axis in dict.fromkeys(axes) if axis not in learned]
+    return list(dict.fromkeys(axis for shape in shapes for axis in shape if isinstance(axis, str)))
 
 
-def _resolved(axis: int | str, learned: Names, sizes: Mapping[str, Any]) -> Any:
-    """Return the size of an axis."""
-    axis = _named(axis, learned)
-    return sizes[axis] if isinstance(axis, str) else axis
-
-
-def _suitable(
-    program: Program, layout: Layout, learned: dict[str, int | str], guesses: int = MAX_GUESSES
-) -> tuple[Recording, tuple[str, ...]]:
+def _suitable(program: Program, layout: Layout, guesses: int = MAX_GUESSES) -> tuple[Recording, Layout]:
     """Record the program with the first examples of the open sizes that it accepts.
 
-    Adds the sizes that the code needs to `learned`. Returns the recording and the new values of the carries.
+    Returns the recording, and the layout with the sizes that the code needs.
     """
     problem: OnwardError | None = None
     for smallest in EXAMPLES:
         while True:
-            axes = _open_axes(layout, learned)
             a, b = smallest
-            sizes = {axis: (a + 2 * place, b + 2 * place) for place, axis in enumerate(axes)}  # all differ
+            sizes = {x: (a + 2 * place, b + 2 * place) for place, x in enumerate(_open_axes(layout))}
             try:
-                recording = program.record(_values(layout, learned, sizes), sizes)
+                return program.record(_examples(layout, sizes), sizes), layout  # all sizes differ
             except LearnedSizeError as found:
                 if len(found.guesses) > 1:
                     if not guesses:
                         raise
-                    return _guessed(program, layout, learned, found, guesses - 1)
-                learned.update(found.guesses)
-                continue
+                    return _guessed(program, layout, found, guesses - 1)
+                layout = _with(layout, *found.guesses[0])
             except UnsuitableSizesError as error:
                 problem = error
                 break
-            return recording, recording.outputs[len(recording.outputs) - len(program.carries) :]
     assert problem is not None
     raise problem
 
 
 def _guessed(
-    program: Program, layout: Layout, learned: dict[str, int | str], found: LearnedSizeError, guesses: int
-) -> tuple[Recording, tuple[str, ...]]:
+    program: Program, layout: Layout, found: LearnedSizeError, guesses: int
+) -> tuple[Recording, Layout]:
     """Record the program with the first of several guesses that it accepts."""
     problem: OnwardError = found
     for deeper in range(guesses + 1):  # fewer guesses are likelier
         for axis, size in found.guesses:
-            tried = {**learned, axis: size}
             try:
-                results = _suitable(program, layout, tried, deeper)
+                return _suitable(program, _with(layout, axis, size), deeper)
             except OnwardError as error:
                 problem = error
-                continue
-            learned.update(tried)
-            return results
     raise problem
 
 
-def _at(layout: Layout, learned: Names, sizes: Mapping[str, Any]) -> dict[str, Any]:
+def _with(layout: Layout, axis: str, size: int | str) -> Layout:
+    """Return a layout in which an axis has a size, or that of another open axis."""
+
+    def replaced(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return value[0], tuple(size if each == axis else each for each in value[1])
+        if isinstance(value, str) and value == axis:
+            return size if isinstance(size, str) else np.array(size)
+        return value
+
+    return {name: replaced(value) for name, value in layout.items()}
+
+
+def _at(layout: Layout, sizes: Mapping[Any, int]) -> dict[str, Any]:
     """Return what is known about each input if the open axes have these sizes."""
     return {
-        name: Signature(tuple(_resolved(axis, learned, sizes) for axis in value[1]), value[0])
+        name: Signature(tuple(sizes.get(axis, axis) for axis in value[1]), value[0])  # type: ignore[misc]  # ints
         if isinstance(value, tuple)
         else value
         for name, value in layout.items()
     }
 
 
-def _values(layout: Layout, learned: Names, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
+def _examples(layout: Layout, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
     """Return what is known about each input for both examples of the open sizes."""
-    first, second = (
-        _at(layout, learned, {axis: pair[place] for axis, pair in sizes.items()}) for place in (0, 1)
-    )
-    return {
-        name: Examples(value, second[name])
-        if isinstance(value, Signature) and value != second[name]
-        else value
-        for name, value in first.items()
-    }
+    first, second = (_at(layout, {axis: pair[place] for axis, pair in sizes.items()}) for place in (0, 1))
+    is_open = {name: isinstance(value, Signature) and value != second[name] for name, value in first.items()}
+    return {name: Examples(each, second[name]) if is_open[name] else each for name, each in first.items()}
 
 
-def _finished(
-    program: Program, layout: Layout, recording: Recording, carried: Sequence[str], learned: Names
-) -> Graph:
+def _finished(program: Program, layout: Layout, recording: Recording) -> Graph:
     """Return the recording as the graph of a model, whose states are carries."""
     graph = plain(recording.without_unused())
     names = [leaf.name for leaf in program.leaves]
     outputs = list(zip([leaf.name for leaf in leaves_of(program.outputs)], recording.outputs, strict=False))
-    for name, value in zip(program.carries, carried, strict=True):
+    for name, value in zip(program.carries, program.states(recording), strict=True):
         if isinstance(state := layout[name], tuple):
             names.append(name)
             if all(isinstance(axis, int) for axis in state[1]):
-                initial = program.initial(name)
+                initial = program.initial[name]
                 is_kept = initial.shape == state[1]
                 graph.constants[name] = initial if is_kept else np.zeros(state[1], state[0])  # type: ignore[arg-type]  # ints
                 graph.defaults |= {name}
             graph.carries[name] = f"{name}_out"
             outputs.append((f"{name}_out", value))
-    graph.inputs = [
-        Input(name, declared[0], tuple(_named(axis, learned) for axis in declared[1]))
-        for name in names
-        if isinstance(declared := layout[name], tuple)
-    ]
+    graph.inputs = [Input(name, *each) for name in names if isinstance(each := layout[name], tuple)]
     graph._input_names = {declared.name for declared in graph.inputs}
     graph.outputs = tuple(value for _, value in outputs)
     graph.declared_outputs = tuple(declaration(name, recording.known(value)) for name, value in outputs)
     graph.structure = program.templates(graph.carries.values())
     return graph
-
-
-def _named(axis: int | str, learned: Names) -> int | str:
-    """Return the size or the open axis that an axis equals."""
-    while isinstance(axis, str) and axis in learned:
-        axis = learned[axis]
-    return axis
 
 
 def plain(recording: Graph) -> Graph:

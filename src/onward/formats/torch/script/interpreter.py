@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ....errors import ArgumentError, OnwardError
@@ -21,17 +22,21 @@ MAX_CALL_DEPTH = 60
 MAX_DEPTH = 100  # nested expressions and blocks in one function
 
 Environment = dict[str, Any]
-TYPED = ("annotate", "unchecked_cast")  # functions of a type and a value
+CHOSEN = ast.Name(" value")  # takes the value of a conditional expression; no name of the code has a space
+SIGNS: dict[type, str] = {ast.USub: "neg", ast.Not: "__not__"}
 TYPES: dict[str, Any] = {
-    "Tensor": Tensor,
-    "int": (int, Symbol),
-    "float": (float, Symbol),
-    "bool": bool,
-    "str": str,
-    "List": list,
-    "Dict": dict,
-    "Tuple": tuple,
-    "NoneType": type(None),
+    "Tensor": Tensor, "int": (int, Symbol), "float": (float, Symbol), "bool": bool, "str": str,
+    "List": list, "Dict": dict, "Tuple": tuple, "NoneType": type(None),
+}  # fmt: skip
+# Python's functions, and the operators that they call
+BUILTINS = {
+    "int": "Int", "float": "Float", "bool": "Bool", "str": "str", "len": "len",
+    "range": "builtin.range", "print": "builtin.print", "hash": "builtin.hash",
+}  # fmt: skip
+NAMES = {
+    "inf": math.inf,
+    "nan": math.nan,
+    **{name: Namespace(name) for name in ("torch", "ops", "__torch__", "CONSTANTS", "getattr", *BUILTINS)},
 }
 
 
@@ -71,10 +76,12 @@ class Interpreter(Calls):
         self.depth, self.file = 0, function.file
         self.call_depth += 1
         try:
-            return self.run(function.node.body, local)
+            return self.run(function.node.body, self.recorder.create(local))
         finally:
             self.depth, self.file = before
             self.call_depth -= 1
+
+    # statements
 
     def run(self, body: Sequence[ast.stmt], local: Environment) -> Any:
         """Run statements and return what they return. Raises ArgumentError, which names the line."""
@@ -83,7 +90,7 @@ class Interpreter(Calls):
                 self._descend()
                 if isinstance(statement, ast.Return):
                     return None if statement.value is None else self.evaluate(statement.value, local)
-                self._handler("statement", statement)(statement, local)
+                self._execute(statement, local)
             except LearnedSizeError:
                 raise
             except OnwardError as error:
@@ -102,65 +109,57 @@ class Interpreter(Calls):
         if self.depth > MAX_DEPTH:
             raise ArgumentError(f"the code has more than {MAX_DEPTH} levels")
 
-    def _handler(self, kind: str, node: ast.AST) -> Callable[[Any, Environment], Any]:
-        name = type(node).__name__
-        found: Callable[[Any, Environment], Any] | None = getattr(self, f"_{kind}_{name}", None)
-        if found is None:
-            raise ArgumentError(f"the {kind} {name} is not supported")
-        return found
+    def _execute(self, statement: ast.stmt, local: Environment) -> None:
+        match statement:
+            case ast.Assign(targets, value):
+                found = self.evaluate(value, local)
+                for target in targets:
+                    self.assign(target, found, local)
+            case ast.AnnAssign(target, _, value):
+                if value is not None:
+                    self.assign(target, self.evaluate(value, local), local)
+            case ast.Expr(value):
+                self.evaluate(value, local)
+            case ast.If(test, body, orelse):
+                self._choose(test, body, orelse, local)
+            case ast.For(target, iterator, body):
+                values = self.evaluate(iterator, local)
+                if isinstance(values, Symbol):
+                    return loops.record(self, statement, local, values)
+                for found in self.elements(values):
+                    self.count()
+                    self.assign(target, found, local)
+                    self.run(body, local)
+            case ast.While(test, body):
+                while condition := self.evaluate(test, local):
+                    if isinstance(condition, Tensor | Symbol):
+                        return loops.record(self, statement, local, condition)
+                    self.count()
+                    self.run(body, local)
+            case ast.With(contexts, body):
+                for context in contexts:
+                    self.evaluate(context.context_expr, local)  # no_grad and its kind have no effect here
+                self.run(body, local)
+            case ast.Pass():
+                pass
+            case _:
+                raise ArgumentError(f"the statement {type(statement).__name__} is not supported")
 
-    # statements
-
-    def _statement_Pass(self, node: ast.Pass, local: Environment) -> None:
-        pass
-
-    def _statement_Expr(self, node: ast.Expr, local: Environment) -> None:
-        self.evaluate(node.value, local)
-
-    def _statement_Assign(self, node: ast.Assign, local: Environment) -> None:
-        value = self.evaluate(node.value, local)
-        for target in node.targets:
-            self.assign(target, value, local)
-
-    def _statement_AnnAssign(self, node: ast.AnnAssign, local: Environment) -> None:
-        if node.value is not None:
-            self.assign(node.target, self.evaluate(node.value, local), local)
-
-    def _statement_If(self, node: ast.If, local: Environment) -> None:
-        condition = self.evaluate(node.test, local)
+    def _choose(
+        self, test: ast.expr, body: Sequence[ast.stmt], orelse: Sequence[ast.stmt], local: Environment
+    ) -> None:
+        """Run the side of a branch that a condition selects, or record both."""
+        condition = self.evaluate(test, local)
         if isinstance(condition, Tensor | Symbol):
-            branches.record(self, condition, (node.body, node.orelse), local)
+            branches.record(self, condition, [partial(self.run, side, local) for side in (body, orelse)])
         else:
-            self.run(node.body if self.truth(condition) else node.orelse, local)
-
-    def _statement_For(self, node: ast.For, local: Environment) -> None:
-        values = self.evaluate(node.iter, local)
-        if isinstance(values, Symbol):
-            return loops.record(self, node, local, values)
-        for value in self.elements(values):
-            self.count()
-            self.assign(node.target, value, local)
-            self.run(node.body, local)
-
-    def _statement_While(self, node: ast.While, local: Environment) -> None:
-        while True:
-            condition = self.evaluate(node.test, local)
-            if isinstance(condition, Tensor | Symbol):
-                return loops.record(self, node, local, condition)
-            if not self.truth(condition):
-                return
-            self.count()
-            self.run(node.body, local)
-
-    def _statement_With(self, node: ast.With, local: Environment) -> None:
-        for item in node.items:
-            self.evaluate(item.context_expr, local)  # no_grad and its kind have no effect here
-        self.run(node.body, local)
+            self.run(body if condition else orelse, local)
 
     def assign(self, target: ast.expr, value: Any, local: Environment) -> None:
         """Give variables, attributes or elements a value."""
         match target:
             case ast.Name(name):
+                self.recorder.change(local, name)
                 local[name] = value
             case ast.Tuple(targets) | ast.List(targets):
                 values = self.elements(value)
@@ -168,22 +167,19 @@ class Interpreter(Calls):
                     raise ArgumentError(f"expected {len(targets)} values, got {len(values)}")
                 for place, inner in enumerate(targets):
                     self.assign(inner, values[place], local)
-            case ast.Attribute(owner, name):
-                self.set_attribute(self.evaluate(owner, local), name, value)
-            case ast.Subscript(owner, place):
-                container = self.evaluate(owner, local)
+            case ast.Attribute(expression, name):
+                owner = self.evaluate(expression, local)
+                if not isinstance(owner, Object):
+                    raise ArgumentError(f"a {type(owner).__name__} has no attribute {name}")
+                self.recorder.change(owner.attributes, name)
+                owner.attributes[name] = value
+            case ast.Subscript(expression, index):
+                container = self.evaluate(expression, local)
                 self.recorder.change(container)
-                container[self.evaluate(place, local)] = value
+                container[self.evaluate(index, local)] = value
                 checked(container)
             case _:
                 raise ArgumentError(f"the target {type(target).__name__} is not supported")
-
-    def set_attribute(self, owner: Any, name: str, value: Any) -> None:
-        """Assign an attribute of an object."""
-        if not isinstance(owner, Object):
-            raise ArgumentError(f"a {type(owner).__name__} has no attribute {name}")
-        self.recorder.change(owner, name)
-        owner.attributes[name] = value
 
     # expressions
 
@@ -191,39 +187,56 @@ class Interpreter(Calls):
         """Return the value of an expression."""
         self._descend()
         try:
-            value = self._handler("expression", node)(node, local)
+            value = self._value(node, local)
         finally:
             self.depth -= 1
         if isinstance(value, Unknown) and value is not UNINITIALIZED:
             raise ArgumentError(value.reason)
         return value
 
-    def _expression_Constant(self, node: ast.Constant, local: Environment) -> Any:
-        return checked(node.value)
-
-    def _expression_Name(self, node: ast.Name, local: Environment) -> Any:
-        if node.id in local:
-            return local[node.id]
-        if node.id not in NAMES:
-            raise ArgumentError(f"the name {node.id[:100]} is not defined")
-        return NAMES[node.id]
-
-    def _expression_Attribute(self, node: ast.Attribute, local: Environment) -> Any:
-        owner = self.evaluate(node.value, local)
-        if isinstance(owner, Namespace):
-            return self._global(f"{owner.path}.{node.attr}")
-        return self.attribute(owner, node.attr)
-
-    def _global(self, path: str) -> Any:
-        """Return what a dotted name stands for."""
-        if path.startswith("CONSTANTS.c") and path[11:].isdecimal():
-            return self.constants[int(path[11:])]
-        if len(path) > 1000:
-            raise ArgumentError(f"the name {path[:60]}... is too long")
-        return Namespace(path)
+    def _value(self, node: ast.expr, local: Environment) -> Any:
+        match node:
+            case ast.Name(name):
+                if name not in local and name not in NAMES:
+                    raise ArgumentError(f"the name {name[:100]} is not defined")
+                return local[name] if name in local else NAMES[name]
+            case ast.Attribute(owner, name):
+                return self.attribute(self.evaluate(owner, local), name)
+            case ast.Constant(value):
+                return checked(value)
+            case ast.Call():
+                return self._called(node, local)
+            case ast.Tuple(elements):
+                return tuple(self.evaluate(element, local) for element in elements)
+            case ast.List(elements):
+                return self.recorder.create([self.evaluate(element, local) for element in elements])
+            case ast.Dict(keys, values):
+                names = [None if key is None else self.evaluate(key, local) for key in keys]
+                pairs = zip(names, values, strict=True)
+                return self.recorder.create({name: self.evaluate(value, local) for name, value in pairs})
+            case ast.Subscript(owner, place):
+                return self._element(self.evaluate(owner, local), self.evaluate(place, local))
+            case ast.UnaryOp(sign, operand):
+                if type(sign) not in SIGNS:
+                    raise ArgumentError(f"the operator {type(sign).__name__} is not supported")
+                return self.operate(SIGNS[type(sign)], self.evaluate(operand, local))
+            case ast.IfExp(test, body, orelse):
+                first, second = (
+                    ast.copy_location(ast.Assign([CHOSEN], side), side) for side in (body, orelse)
+                )
+                self._choose(test, [first], [second], local)
+                return local.pop(CHOSEN.id)
+        raise ArgumentError(f"the expression {type(node).__name__} is not supported")
 
     def attribute(self, owner: Any, name: str) -> Any:
-        """Return an attribute or a method of an object."""
+        """Return an attribute or a method of an object, or what a dotted name stands for."""
+        if isinstance(owner, Namespace):
+            path = f"{owner.path}.{name}"
+            if path.startswith("CONSTANTS.c") and path[11:].isdecimal():
+                return self.constants[int(path[11:])]
+            if len(path) > 1000:
+                raise ArgumentError(f"the name {path[:60]}... is too long")
+            return Namespace(path)
         if isinstance(owner, NamedTuple) and name in owner.kind.fields:
             return owner[list(owner.kind.fields).index(name)]
         if isinstance(owner, Object):
@@ -231,52 +244,24 @@ class Interpreter(Calls):
                 return owner.attributes[name]
             if name in owner.kind.methods:
                 return Method(owner, name)
-            if owner.kind.fields.get(name) is not None:
-                return self.evaluate(owner.kind.fields[name], {})  # type: ignore[arg-type]  # not None
+            if (default := owner.kind.fields.get(name)) is not None:
+                return self.evaluate(default, {})
         if isinstance(owner, Tensor) and name in ("real", "imag", "T"):
-            return self.operate(name, [owner], {})
+            return self.operate(name, owner)
         raise ArgumentError(f"a {type(owner).__name__} has no attribute {name}")
 
-    def _expression_Subscript(self, node: ast.Subscript, local: Environment) -> Any:
-        container = self.evaluate(node.value, local)
-        place = self.evaluate(node.slice, local)
+    def _element(self, container: Any, place: Any) -> Any:
         if isinstance(container, Tensor):
-            return self.operate("select", [container, 0, place], {})
+            return self.operate("select", container, 0, place)
         if isinstance(container, list) and (isinstance(place, Symbol) or lists.is_long(container)):
             return lists.element(self, container, place)
         if not isinstance(container, list | tuple | dict | str):
             raise ArgumentError(f"a {type(container).__name__} has no elements")
         return container[place]
 
-    def _expression_Tuple(self, node: ast.Tuple, local: Environment) -> Any:
-        return tuple(self.evaluate(element, local) for element in node.elts)
-
-    def _expression_List(self, node: ast.List, local: Environment) -> Any:
-        return self.recorder.create([self.evaluate(element, local) for element in node.elts])
-
-    def _expression_Dict(self, node: ast.Dict, local: Environment) -> Any:
-        keys = [None if key is None else self.evaluate(key, local) for key in node.keys]
-        return self.recorder.create(
-            {key: self.evaluate(value, local) for key, value in zip(keys, node.values, strict=True)}
-        )
-
-    def _expression_UnaryOp(self, node: ast.UnaryOp, local: Environment) -> Any:
-        names: dict[type, str] = {ast.USub: "neg", ast.Not: "__not__"}
-        if type(node.op) not in names:
-            raise ArgumentError(f"the operator {type(node.op).__name__} is not supported")
-        return self.operate(names[type(node.op)], [self.evaluate(node.operand, local)], {})
-
-    def _expression_IfExp(self, node: ast.IfExp, local: Environment) -> Any:
-        condition = self.evaluate(node.test, local)
-        if isinstance(condition, Tensor | Symbol):
-            return branches.select(self, condition, node, local)
-        return self.evaluate(node.body if self.truth(condition) else node.orelse, local)
-
-    def _expression_Call(self, node: ast.Call, local: Environment) -> Any:
-        name = node.func.id if isinstance(node.func, ast.Name) else ""
-        if name in local:
-            name = ""
-        if name in TYPED:
+    def _called(self, node: ast.Call, local: Environment) -> Any:
+        name = node.func.id if isinstance(node.func, ast.Name) and node.func.id not in local else ""
+        if name in ("annotate", "unchecked_cast"):  # functions of a type and a value
             return self.evaluate(node.args[1], local)
         if name == "uninitialized":
             return UNINITIALIZED
@@ -290,15 +275,11 @@ class Interpreter(Calls):
         keywords = {word.arg: self.evaluate(word.value, local) for word in node.keywords if word.arg}
         if name == "getattr":
             return self.attribute(*arguments[:2])
-        return self.apply(function, arguments, keywords)
-
-    def apply(self, function: Any, arguments: list[Any], keywords: dict[str, Any]) -> Any:
-        """Call a value: a method, a function or class of the archive, or an operator."""
         if isinstance(function, Method):
-            method = function.owner.kind.methods[function.name]
             before = self.recorder.module
             self.recorder.module = function.owner.path or before
             try:
+                method = function.owner.kind.methods[function.name]
                 return self.call(method, [function.owner, *arguments], keywords)
             finally:
                 self.recorder.module = before
@@ -309,12 +290,13 @@ class Interpreter(Calls):
             return self._call_path(path, arguments, keywords)
         for prefix in ("torch.", "ops.aten.", "ops."):
             if path.startswith(prefix):
-                return self.operate(path.removeprefix(prefix), arguments, keywords)
+                return self.operate(path.removeprefix(prefix), *arguments, **keywords)
         if path in BUILTINS:
-            return self.operate(BUILTINS[path], arguments, keywords)
+            return self.operate(BUILTINS[path], *arguments, **keywords)
         raise ArgumentError(f"the function {path[:100]} is not supported")
 
     def _call_path(self, path: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        """Call a function or a class of the archive."""
         if path.endswith(".__new__"):
             return self.recorder.create(Object(self._class(arguments[0].path)))
         found = self.code.find(path)
@@ -337,26 +319,7 @@ class Interpreter(Calls):
     def elements(self, value: Any) -> Sequence[Any]:
         """Return the elements of a container, or the slices of a tensor."""
         if isinstance(value, Tensor):
-            unbound: Sequence[Any] = self.operate("unbind", [value, 0], {})
-            return unbound
+            value = self.operate("unbind", value, 0)
         if not isinstance(value, list | tuple | dict | str | range):
             raise ArgumentError(f"a {type(value).__name__} cannot be iterated over")
         return value if isinstance(value, range) else list(value)
-
-
-# Python's functions, and the operators that they call
-BUILTINS = {
-    "int": "Int",
-    "float": "Float",
-    "bool": "Bool",
-    "str": "str",
-    "len": "len",
-    "range": "builtin.range",
-    "print": "builtin.print",
-    "hash": "builtin.hash",
-}
-NAMES = {
-    "inf": math.inf,
-    "nan": math.nan,
-    **{name: Namespace(name) for name in ("torch", "ops", "__torch__", "CONSTANTS", "getattr", *BUILTINS)},
-}

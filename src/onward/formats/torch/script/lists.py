@@ -51,11 +51,14 @@ def kind_of(tensor: Tensor) -> type:
 HIDDEN = Unknown("a loop reads elements of a list that earlier iterations appended")
 
 
+def _is_part(value: Any) -> bool:
+    """Whether an element of a list stands for others, whose number depends on the inputs."""
+    return isinstance(value, Segment) or value is HIDDEN
+
+
 def is_long(value: Any) -> bool:
     """Whether the length of a list depends on the inputs."""
-    if not isinstance(value, list) or len(value) > MAX_SEGMENTS:
-        return False
-    return any(isinstance(element, Segment) or element is HIDDEN for element in value)
+    return isinstance(value, list) and len(value) <= MAX_SEGMENTS and any(map(_is_part, value))
 
 
 def apply(calls: Calls, name: str, values: list[Any], *arguments: Any, **keywords: Any) -> Any:
@@ -73,47 +76,43 @@ def apply(calls: Calls, name: str, values: list[Any], *arguments: Any, **keyword
 
 def element(calls: Calls, values: Sequence[Any], place: Any) -> Any:
     """Return an element of a list whose place or length depends on the inputs."""
+    segment = None
     if isinstance(place, int):
-        near = range(place + 1) if place >= 0 else range(place, 0)
-        if not any(isinstance(value, Segment) or value is HIDDEN for value in _at(values, near)):
+        if not any(map(_is_part, values[: place + 1] if place >= 0 else values[place:])):
             return values[place]
         if HIDDEN in values:
             raise ArgumentError(HIDDEN.reason)
         if place < 0 and isinstance(values[-1], Segment):
-            return _element(calls, values[-1], place)
-    return _element(calls, whole(calls, values), place)
+            segment = values[-1]
 
-
-def _at(values: Sequence[Any], places: range) -> list[Any]:
-    return [values[place] for place in places if -len(values) <= place < len(values)]
-
-
-def _element(calls: Calls, segment: Segment, place: Any) -> Any:
     def select(column: Column) -> Any:
-        found = calls.recorder.call("select", [column.tensor, 0, place], {})
+        found = calls.recorder.call("select", column.tensor, 0, place)
         return calls.number(found, kind_of(found)) if column.is_number else found
 
-    return mapped(select, segment.value)
+    return mapped(select, (segment or whole(calls, values)).value)
 
 
-def segment_of(calls: Calls, elements: Sequence[Any], stacks: bool = True) -> Segment:
-    """Return elements of equal structure as a segment; a single one need not be stacked."""
+def segment_of(calls: Calls, elements: Sequence[Any], operator: str = "stack") -> Segment:
+    """Return elements or columns of equal structure as a segment; without an operator, a single one."""
     first = elements[0]
     if isinstance(first, tuple):
-        parts = [segment_of(calls, each, stacks).value for each in zip(*elements, strict=True)]
+        parts = [segment_of(calls, each, operator).value for each in zip(*elements, strict=True)]
         return Segment(rebuilt(first, parts))
-    if not all(isinstance(each, Tensor | Symbol | int | float) for each in elements):
+    if isinstance(first, Column):
+        tensors = [each.tensor for each in elements]
+    elif all(isinstance(each, Tensor | Symbol | int | float) for each in elements):
+        tensors = [calls.recorder.tensor(calls.leaf(each)) for each in elements]
+    else:
         raise ArgumentError(f"an element of a list is a {type(first).__name__}, whose place is not known")
-    tensors = [calls.recorder.tensor(calls.leaf(each)) for each in elements]
-    stacked = calls.recorder.call("stack", [tensors, 0], {}) if stacks else tensors[0]
-    return Segment(Column(stacked, not isinstance(first, Tensor)))
+    is_number = first.is_number if isinstance(first, Column) else not isinstance(first, Tensor)
+    return Segment(Column(calls.recorder.call(operator, tensors, 0) if operator else tensors[0], is_number))
 
 
 def flat(calls: Calls, x: Tensor, prepended: int, appended: int) -> Tensor:
     """Return what the iterations of a loop added to a list; x has them along its first axis."""
     if prepended:
-        x = calls.recorder.call("flip", [x, [0]], {})
-    return x if prepended + appended == 1 else calls.recorder.call("flatten", [x, 0, 1], {})
+        x = calls.recorder.call("flip", x, [0])
+    return x if prepended + appended == 1 else calls.recorder.call("flatten", x, 0, 1)
 
 
 def whole(calls: Calls, values: Sequence[Any]) -> Segment:
@@ -121,31 +120,28 @@ def whole(calls: Calls, values: Sequence[Any]) -> Segment:
     parts = [each if isinstance(each, Segment) else segment_of(calls, [each]) for each in values]
     if not parts:
         raise ArgumentError("an empty list has no elements")
-    return parts[0] if len(parts) == 1 else Segment(_joined(calls, [part.value for part in parts]))
+    return parts[0] if len(parts) == 1 else segment_of(calls, [part.value for part in parts], "cat")
 
 
-def _joined(calls: Calls, parts: Sequence[Any]) -> Any:
-    if isinstance(parts[0], tuple):
-        return rebuilt(parts[0], [_joined(calls, each) for each in zip(*parts, strict=True)])
-    tensors = [part.tensor for part in parts]
-    return Column(calls.recorder.call("cat", [tensors, 0], {}), parts[0].is_number)
+def unbound(calls: Calls, x: Tensor, dim: int) -> Any:
+    """Return the slices of a tensor along an axis of unknown size."""
+    return calls.recorder.create([Segment(Column(calls.recorder.call("movedim", x, dim, 0), False))])
 
 
 def _length(calls: Calls, values: list[Any]) -> Any:
     length: Any = sum(not isinstance(value, Segment) for value in values)
     for value in values:
         if isinstance(value, Segment):
-            length = calls.operate("add", [length, calls.recorder.size(value.first, 0)], {})
+            length = calls.operate("add", length, calls.recorder.size(value.first, 0))
     return length
 
 
 def _reverse(calls: Calls, values: list[Any]) -> None:
     calls.recorder.change(values)
-
-    def flipped(x: Tensor) -> Tensor:
-        return flat(calls, x, 1, 0)
-
-    values[:] = [each.moved(flipped) if isinstance(each, Segment) else each for each in values[::-1]]
+    values[:] = [
+        each.moved(lambda x: flat(calls, x, 1, 0)) if isinstance(each, Segment) else each
+        for each in values[::-1]
+    ]
 
 
 def _insert(calls: Calls, values: list[Any], place: Any, value: Any) -> None:
@@ -155,20 +151,20 @@ def _insert(calls: Calls, values: list[Any], place: Any, value: Any) -> None:
 
 
 def _pop(calls: Calls, values: list[Any], place: Any = -1) -> Any:
-    if place not in (0, -1) or isinstance(values[place], Segment) or values[place] is HIDDEN:
+    if place not in (0, -1) or _is_part(values[place]):
         raise ArgumentError("an element is removed from the part of a list whose length is not known")
     return calls.apply_to_container("pop", values, place)
 
 
-def _slice(calls: Calls, values: list[Any], start: Any = None, end: Any = None, step: int = 1) -> list[Any]:
+def _slice(calls: Calls, values: list[Any], start: Any = None, end: Any = None, step: int = 1) -> Any:
     if step < 0 and (start is not None or end is not None):
         raise ArgumentError("a list whose length depends on the inputs is sliced backwards between places")
 
     def sliced(x: Tensor) -> Any:
         x = flat(calls, x, 1, 0) if step < 0 else x
-        return calls.recorder.call("slice", [x, 0, start, end, abs(step)], {})
+        return calls.recorder.call("slice", x, 0, start, end, abs(step))
 
-    return calls.recorder.create([whole(calls, values).moved(sliced)])  # type: ignore[no-any-return]  # a list
+    return calls.recorder.create([whole(calls, values).moved(sliced)])
 
 
 def _cat(calls: Calls, values: list[Any], dim: Any = 0) -> Any:
@@ -176,26 +172,20 @@ def _cat(calls: Calls, values: list[Any], dim: Any = 0) -> Any:
     for value in values:
         if isinstance(value, Segment):
             axis = dim % (value.first.rank - 1)
-            moved = calls.recorder.call("movedim", [value.first, 0, axis], {})
-            value = calls.recorder.call("flatten", [moved, axis, axis + 1], {})
+            moved = calls.recorder.call("movedim", value.first, 0, axis)
+            value = calls.recorder.call("flatten", moved, axis, axis + 1)
         parts.append(value)
-    return parts[0] if len(parts) == 1 else calls.recorder.call("cat", [parts, dim], {})
+    return parts[0] if len(parts) == 1 else calls.recorder.call("cat", parts, dim)
 
 
 def _stack(calls: Calls, values: list[Any], dim: Any = 0) -> Any:
     stacked = whole(calls, values).first
-    return calls.recorder.call("movedim", [stacked, 0, dim % stacked.rank], {})
+    return calls.recorder.call("movedim", stacked, 0, dim % stacked.rank)
 
 
 def _tensor(calls: Calls, values: list[Any], dtype: Any = None, **options: Any) -> Any:
     stacked = whole(calls, values).first
-    return calls.operate("to", [stacked], {"dtype": 6 if stacked.dtype == np.float64 else dtype})
-
-
-def unbound(calls: Calls, x: Tensor, dim: int) -> list[Any]:
-    """Return the slices of a tensor along an axis of unknown size."""
-    moved = calls.recorder.call("movedim", [x, dim, 0], {})
-    return calls.recorder.create([Segment(Column(moved, False))])  # type: ignore[no-any-return]  # a list
+    return calls.operate("to", stacked, dtype=6 if stacked.dtype == np.float64 else dtype)
 
 
 SHARED = {"append", "add", "add_", "extend", "copy", "clear"}  # the same for other lists

@@ -1,5 +1,7 @@
 """How a method nests its inputs and outputs: tuples, lists and dicts of tensors and numbers."""
 
+from __future__ import annotations
+
 import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from ....errors import ArgumentError
 from ....graph.structure import Fixed
+from .code import Class, Code, annotation
 from .operators import MAX_SIZE
-from .values import CONTAINERS, Unknown, items, leaves, rebuilt
+from .values import CONTAINERS, NamedTuple, Unknown, items, leaves, rebuilt
 
 NUMBERS = {"int": np.int64, "bool": np.bool_, "float": np.float32}
+MAX_TYPE_DEPTH = 16
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,26 @@ class Leaf:
 # A leaf, None, UNSIZED, or tuples, named tuples, lists and dicts of these.
 Structure = Any
 UNSIZED = Unknown("a list or dict of unknown length")
+
+
+def structure_of(code: Code, name: str, kind: ast.expr | None, depth: int = 0) -> Structure:
+    """Return the structure of a value that has a type."""
+    outer, arguments = annotation(kind)
+    if depth > MAX_TYPE_DEPTH:
+        raise ArgumentError(f"the type of {name} has more than {MAX_TYPE_DEPTH} levels")
+    if outer == "Optional" and arguments:
+        return structure_of(code, name, arguments[0], depth + 1)
+    if outer == "Tensor" or outer in NUMBERS:
+        return Leaf(name, outer)
+    if outer == "Tuple":
+        return tuple(structure_of(code, f"{name}.{i}", a, depth + 1) for i, a in enumerate(arguments))
+    found = code.find(outer) if outer.startswith("__torch__.") else None
+    if isinstance(found, Class) and found.base == "NamedTuple":
+        kinds = found.annotations
+        return NamedTuple(
+            found, [structure_of(code, f"{name}.{f}", kinds[f], depth + 1) for f in found.fields]
+        )
+    return None if outer in ("NoneType", "str", "Device") else UNSIZED
 
 
 def leaves_of(structure: Structure) -> list[Leaf]:

@@ -37,9 +37,9 @@ class Loader:
         self._objects: dict[int, Any] = {}
         self._count = 0
 
-    def module(self, pickled: Any) -> Object:
+    def module(self) -> Object:
         """Return the module of the archive."""
-        value = self.value(pickled, "", 0)
+        value = self.value(self.archive.tree, "", 0)
         if not isinstance(value, Object):
             raise ArgumentError("the archive contains no module")
         return value

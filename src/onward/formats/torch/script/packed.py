@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ....errors import ArgumentError
-from ....layers.rnn import GRU, LSTM, RNN
-from ..aten.recurrent import new_layer
+from ..aten.recurrent import KINDS, new_layer
 from ..aten.registry import INT64, Symbol, Tensor
 from .recorder import Recorder
 
@@ -33,14 +31,6 @@ class BatchSizes:
     rows: int | Symbol
 
 
-KINDS: dict[str, tuple[type[Any], dict[str, Any]]] = {
-    "lstm": (LSTM, {}),
-    "gru": (GRU, {}),
-    "rnn_tanh": (RNN, {"nonlinearity": "tanh"}),
-    "rnn_relu": (RNN, {"nonlinearity": "relu"}),
-}
-
-
 def pack(r: Recorder, x: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, BatchSizes]:
     """Return the steps of x (T, B, I), still padded, and the lengths."""
     if lengths.dtype.kind != "i":
@@ -51,44 +41,40 @@ def pack(r: Recorder, x: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Te
     return data, BatchSizes(counts, longest, r.size(data, 1))
 
 
-def pad(
+def _pad(
     r: Recorder, data: Tensor, sizes: BatchSizes, batch_first: bool, value: float, total: Any = None
 ) -> tuple[Tensor, Tensor]:
     """Return the steps, up to the longest row or `total` steps, and the lengths."""
     if value != 0:
         raise ArgumentError(f"the padding value {value} is not supported; expected 0")
-    if isinstance(total, int) and total != data.shape[0]:
-        raise ArgumentError(
-            f"total_length is {total}, but must be the number of padded steps {data.shape[0]}"
-        )
     y = r.read(data).name
     if not isinstance(total, int):
         y = r.add("Slice", y, r.constant([0]), sizes.longest, r.constant([0]))
+    elif total != data.shape[0]:
+        raise ArgumentError(
+            f"total_length is {total}, but must be the number of padded steps {data.shape[0]}"
+        )
     if batch_first:
         y = r.add("Transpose", y, perm=[1, 0, *range(2, data.rank)])
     return r.tensor(y), r.tensor(sizes.lengths)
 
 
-def recurrent(r: Recorder, name: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
-    """Run a layer over packed sequences and return the packed outputs and the final states."""
-    data, sizes, states, weights, has_biases, num_layers, _, _, bidirectional = arguments
-    kind, options = KINDS[name]
-    parameters = [r.read(weight) for weight in weights]
-    layer = new_layer(r, kind, parameters, has_biases, num_layers, bidirectional, **options)
-    hidden = [r.read(state) for state in (states if isinstance(states, list | tuple) else [states])]
-    results = r.add_all("Recurrent", (data, sizes.lengths, *hidden), 1 + len(hidden), layer=layer)
-    y, *final = map(r.tensor, results)
-    return Steps.of(y), *final
-
-
-def apply(r: Recorder, name: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+def apply(r: Recorder, name: str, /, *arguments: Any, **keywords: Any) -> Any:
     """Apply an operator to the sizes of a packed sequence."""
-    if name in KINDS:
-        return recurrent(r, name, arguments, keywords)
+    if name in KINDS:  # run a layer, and return the packed outputs and the final states
+        data, sizes, states, weights, has_biases, num_layers, _, _, bidirectional = arguments
+        kind, options = KINDS[name]
+        layer = new_layer(
+            r, kind, list(map(r.read, weights)), has_biases, num_layers, bidirectional, **options
+        )
+        hidden = list(map(r.read, states if isinstance(states, list | tuple) else [states]))
+        results = r.add_all("Recurrent", (data, sizes.lengths, *hidden), 1 + len(hidden), layer=layer)
+        y, *final = map(r.tensor, results)
+        return Steps.of(y), *final
     if name == "_pad_packed_sequence":
-        return pad(r, *arguments, **keywords)
+        return _pad(r, *arguments, **keywords)
     sizes = arguments[0]
-    if name == "select" and arguments[1:] == [0, 0]:
+    if name == "select" and arguments[1:] == (0, 0):
         return r.tensor(r.cast(sizes.rows, INT64))
     if name == "size":
         longest = Symbol(r.add("Reshape", sizes.longest, r.constant([], np.int64)))

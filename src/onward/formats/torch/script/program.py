@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -18,50 +19,76 @@ from ..archive import Archive, read
 from ..aten.registry import Symbol, Tensor
 from ..unpickle import PickledObject
 from .carries import carried
-from .code import Class, Code, Function, annotation
+from .code import Class, Code, Function
 from .general import general_graph, plain
 from .interpreter import MAX_ROUNDS, Interpreter
-from .nesting import NUMBERS, UNSIZED, Leaf, Literals, Structure, leaves_of, template_of
+from .nesting import NUMBERS, UNSIZED, Leaf, Literals, Structure, leaves_of, structure_of, template_of
 from .objects import Loader
 from .recording import Folded, Known, Recording
-from .values import NamedTuple, Object, items, leaves, rebuilt
+from .values import Object, items, leaves, rebuilt
 
 NONE = np.array(None, object)  # the value of an input that is None
-MAX_TYPE_DEPTH = 16
 MAX_MESSAGE = 2000  # characters of an error
 
 
 class Program:
-    """A method of a module in an archive. `graph()` returns a graph of one node, which records the method."""
+    """A method of a module in an archive with this content.
 
-    def __init__(self, archive: Archive, method: str = "forward", part: str = "") -> None:
-        self.content: Data = b""  # the file, for pickling
+    `graph()` returns a graph of one node, which records the method for each signature of its inputs.
+    """
+
+    def __init__(self, content: Data, method: str = "forward", part: str = "") -> None:
+        self.content, self.method, self.part = content, method, part
         self.progress = 0  # calls, iterations and nodes of the last recording, also of one that failed
         self.limit = MAX_ROUNDS  # rounds in the next recording
+        archive = read(content)
         self.code = Code(archive.code)
         self.loader = Loader(archive, self.code)
-        self.part = part
-        self.method = method
-        module = self._root()
+        interpreter = self._interpreter(Recording())
+        module = self._module()
         methods = module.kind.methods
         found = methods.get(method) or methods.get(f"{method}__0")  # the first overload
         if found is None:
             names = ", ".join(methods) or "none"
             raise ArgumentError(f"{module.kind.path} has no method {method}; it has {names}")
         self.function: Function = found
-        self.inputs = [
-            (name, self._structure(name, kind), default) for name, kind, default in list(found.parameters)[1:]
-        ]
+        self.inputs: list[tuple[str, Structure, ast.expr | None]] = []
+        self.defaults: dict[str, AnyArray] = {}  # by leaf
+        for name, kind, default in list(found.parameters)[1:]:
+            structure = structure_of(self.code, name, kind)
+            self.inputs.append((name, structure, default))
+            inner = leaves_of(structure)
+            if default is not None and inner:
+                value = interpreter.evaluate(default, {})
+                problem = f"the default value of {name} is a {type(value).__name__}"
+                self.defaults |= dict.fromkeys(
+                    (leaf.name for leaf in inner), self._array(interpreter, value, problem)
+                )
+        self.leaves = [leaf for _, structure, _ in self.inputs for leaf in leaves_of(structure)]
         self.outputs = self._output_structure()
         # the paths of the attributes that calls change, which are additional inputs and outputs, by name
         self.carries = {".".join(path): path for path in carried(module, found.name)}
-        initial = {n: self._owner(module, path).attributes.get(path[-1]) for n, path in self.carries.items()}
-        # before a call changes them
-        self.number_carries = {name for name, value in initial.items() if isinstance(value, int | float)}
+        self.initial: dict[str, AnyArray] = {}  # the values of the carries in the file
+        self.number_carries = set()
+        for name, (attributes, key) in zip(self.carries, self._carried(module), strict=True):
+            value = attributes.get(key)
+            problem = f"calls change {name}, which is a {type(value).__name__}, not a tensor"
+            self.initial[name] = self._array(interpreter, value, problem)
+            if isinstance(value, int | float):
+                self.number_carries.add(name)
         self.weights = self.loader.arrays
         self.folded = Folded(set(map(id, self.weights.values())))
 
-    def _module(self, root: Object) -> Object:
+    def _interpreter(self, recording: Recording) -> Interpreter:
+        """Return an interpreter at the start of a call."""
+        interpreter = Interpreter(self.code, (), recording)
+        self.loader.begin(interpreter.recorder)
+        interpreter.constants = self.loader.constants()
+        return interpreter
+
+    def _module(self) -> Object:
+        """Return the module, with the values in the file."""
+        root = self.loader.module()
         value: Any = root
         for name in filter(None, self.part.split(".")):
             value = value.attributes.get(name) if isinstance(value, Object) else None
@@ -70,29 +97,22 @@ class Program:
             raise ArgumentError(f"the module has no part {self.part}; it has {', '.join(names) or 'none'}")
         return value
 
-    # the structure of inputs and outputs
+    def _carried(self, module: Object) -> list[tuple[dict[str, Any], str]]:
+        """Return the attributes among which each carry is, and its name there."""
+        return [
+            (reduce(lambda owner, name: owner.attributes[name], path[:-1], module).attributes, path[-1])
+            for path in self.carries.values()
+        ]
 
-    def _structure(self, name: str, kind: ast.expr | None, depth: int = 0) -> Structure:
-        outer, arguments = annotation(kind)
-        if depth > MAX_TYPE_DEPTH:
-            raise ArgumentError(f"the type of {name} has more than {MAX_TYPE_DEPTH} levels")
-        if outer == "Optional" and arguments:
-            return self._structure(name, arguments[0], depth + 1)
-        if outer == "Tensor" or outer in NUMBERS:
-            return Leaf(name, outer)
-        if outer == "Tuple":
-            return tuple(self._structure(f"{name}.{i}", a, depth + 1) for i, a in enumerate(arguments))
-        found = self.code.find(outer) if outer.startswith("__torch__.") else None
-        if isinstance(found, Class) and found.base == "NamedTuple":
-            kinds = found.annotations
-            return NamedTuple(
-                found, [self._structure(f"{name}.{f}", kinds[f], depth + 1) for f in found.fields]
-            )
-        return UNSIZED if outer not in ("NoneType", "str", "Device") else None
+    def _array(self, interpreter: Interpreter, value: Any, problem: str) -> AnyArray:
+        known = interpreter.graph.known(self._output(interpreter, value, problem))
+        assert isinstance(known, np.ndarray)
+        return known
 
     def _output_structure(self) -> Structure:
         kind = self.function.node.returns
-        structure = Literals(self.function.node).complete("output", self._structure("output", kind))
+        structure = structure_of(self.code, "output", kind)
+        structure = Literals(self.function.node).complete("output", structure)
         if UNSIZED in leaves(structure):
             raise ArgumentError(
                 f"the number of outputs of {self.function.name} is not known: it returns "
@@ -109,8 +129,11 @@ class Program:
         items = results if isinstance(results, tuple) else (results,)
         if all(isinstance(item, str) for item in items):
             return None
-        parameters = {leaf.name: leaf.name for leaf in self.leaves}
-        return Templates(parameters, (*items, *carries))
+        return Templates({leaf.name: leaf.name for leaf in self.leaves}, (*items, *carries))
+
+    def states(self, recording: Recording) -> Sequence[str]:
+        """Return the new values of the carries in a recording."""
+        return recording.outputs[len(recording.outputs) - len(self.carries) :]
 
     # the graph
 
@@ -121,7 +144,7 @@ class Program:
         """
         if declared is not None:
             return self.general(declared)
-        optional = [name for name, _, default in self.inputs if default is not None]
+        optional = any(default is not None for _, _, default in self.inputs)
         try:
             graph = self.general({})
             if graph.carries.keys() <= graph.defaults and not (optional and self.carries):
@@ -134,16 +157,12 @@ class Program:
     def graph(self) -> Graph:
         """Return a graph of one node, which records the method for each signature of its inputs."""
         graph = Graph()
-        declared: list[tuple[str, Any, AnyArray | None]] = [
-            (leaf.name, leaf.dtype, None if default is None else self.default(name, default))
-            for name, structure, default in self.inputs
-            for leaf in leaves_of(structure)
-        ]
-        for name in self.carries:
-            value = self.initial(name)
-            declared.append((name, value.dtype if name in self.number_carries else None, value))
-            graph.carries[name] = f"{name}_out"
-        for name, dtype, initial in declared:
+        graph.carries = {name: f"{name}_out" for name in self.carries}
+        dtypes = {leaf.name: leaf.dtype for leaf in self.leaves}
+        dtypes |= dict.fromkeys(self.carries) | {n: self.initial[n].dtype for n in self.number_carries}
+        values = self.defaults | self.initial
+        for name, dtype in dtypes.items():
+            initial = values.get(name)
             dtype = dtype if initial is not NONE else None
             graph.add_input(name, dtype, () if dtype else None)
             if initial is not None:
@@ -152,52 +171,20 @@ class Program:
         outputs = [*(leaf.name for leaf in leaves_of(self.outputs)), *graph.carries.values()]
         if not outputs:
             raise ArgumentError(f"{self.function.name} returns nothing")
-        inputs = [*(name for name, *_ in declared), *weights]
+        inputs, name = [*dtypes, *weights], self.function.name
         graph.outputs = graph.add_all(
-            "Recorded", inputs, outputs, name=self.function.name, source="TorchScript", record=self
+            "Recorded", inputs, outputs, name=name, source="TorchScript", record=self
         )
         graph.declared_outputs = tuple(map(Input, outputs))
         graph.source, graph.structure = self, self.templates(graph.carries.values())
         return graph
 
-    @property
-    def leaves(self) -> list[Leaf]:
-        """The tensors and numbers among the inputs."""
-        return [leaf for _, structure, _ in self.inputs for leaf in leaves_of(structure)]
-
-    def default(self, name: str, node: ast.expr) -> AnyArray:
-        """Return the default value of an input."""
-        interpreter = self._interpreter(Recording())
-        value = interpreter.evaluate(node, {})
-        return self._array(interpreter, value, f"the default value of {name} is a {type(value).__name__}")
-
-    def initial(self, carry: str) -> AnyArray:
-        """Return the value of a carry in the file."""
-        interpreter = self._interpreter(Recording())
-        path = self.carries[carry]
-        value = self._owner(self._root(), path).attributes.get(path[-1])
-        problem = f"calls change {carry}, which is a {type(value).__name__}, not a tensor"
-        return self._array(interpreter, value, problem)
-
-    def _array(self, interpreter: Interpreter, value: Any, problem: str) -> AnyArray:
-        known = interpreter.graph.known(self._output(interpreter, value, problem))
-        assert isinstance(known, np.ndarray)
-        return known
-
-    def _interpreter(self, recording: Recording) -> Interpreter:
-        """Return an interpreter at the start of a call."""
-        interpreter = Interpreter(self.code, (), recording)
-        self.loader.begin(interpreter.recorder)
-        interpreter.constants = self.loader.constants()
-        return interpreter
-
-    def _root(self) -> Object:
-        return self._module(self.loader.module(self.loader.archive.tree))
-
-    def _owner(self, root: Object, path: Sequence[str]) -> Object:
-        for name in path[:-1]:
-            root = root.attributes[name]
-        return root
+    def general(self, declared: Mapping[str, Any]) -> Graph:
+        """Return one graph for all sizes of the inputs; see `general_graph`."""
+        try:
+            return general_graph(self, declared)
+        finally:
+            self.limit = MAX_ROUNDS
 
     # recording
 
@@ -214,13 +201,6 @@ class Program:
             recording.add_input(f" weight {weight}")  # the recording contains the weights that it uses
         return simplify(plain(recording))
 
-    def general(self, declared: Mapping[str, Any]) -> Graph:
-        """Return one graph for all sizes of the inputs; see `general_graph`."""
-        try:
-            return general_graph(self, declared)
-        finally:
-            self.limit = MAX_ROUNDS
-
     def record(
         self, known: Mapping[str, Known | str], open_sizes: Mapping[str, tuple[int, int]] | None = None
     ) -> Recording:
@@ -233,14 +213,13 @@ class Program:
         interpreter = self._interpreter(recording)
         interpreter.max_rounds = self.limit
         try:
-            root = self._root()
-            attributes = [(self._owner(root, path).attributes, path[-1]) for path in self.carries.values()]
-            for carry, (values, name) in zip(self.carries, attributes, strict=True):
-                axis = known.get(carry)
-                if isinstance(axis, str):
-                    values[name] = self._size(interpreter, axis)
+            module = self._module()
+            carried = self._carried(module)
+            for carry, (attributes, name) in zip(self.carries, carried, strict=True):
+                if isinstance(axis := known.get(carry), str):
+                    attributes[name] = self._size(interpreter, axis)
                 else:
-                    values[name] = self._input(interpreter, carry)
+                    attributes[name] = self._input(interpreter, carry)
             arguments = []
             for name, structure, default in self.inputs:
                 if structure is not None and structure is not UNSIZED:
@@ -251,9 +230,9 @@ class Program:
                     raise ArgumentError(
                         f"the input {name} is neither a tensor, a number nor a tuple of these"
                     )
-            result = interpreter.call(self.function, [root, *arguments], {})
+            result = interpreter.call(self.function, [module, *arguments], {})
             outputs = self._results(interpreter, self.outputs, result)
-            outputs += [self._output(interpreter, values[name]) for values, name in attributes]
+            outputs += [self._output(interpreter, attributes[name]) for attributes, name in carried]
         except RecursionError:
             raise ArgumentError(f"code/{self.function.file}: the code is nested too deeply") from None
         finally:
@@ -315,16 +294,7 @@ class Program:
         return interpreter.graph.add_constant(NONE if value is None else np.array(value))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if not self.content:
-            raise ArgumentError("this program cannot be pickled: load its file again")
-        return open_program, (bytes(self.content), self.method, self.part)
-
-
-def open_program(content: Data, method: str, part: str) -> Program:
-    """Return a program of the archive with this content."""
-    program = Program(read(content), method, part)
-    program.content = content
-    return program
+        return Program, (bytes(self.content), self.method, self.part)
 
 
 def is_script(archive: Archive) -> bool:

@@ -12,15 +12,15 @@ import numpy as np
 
 from ....errors import ArgumentError
 from .. import exported_program as schema
-from ..aten.registry import OPERATORS, PUTS, VIEWS, Symbol, Tensor, Translator
+from ..aten.registry import OPERATORS, Symbol, Tensor, Translator
 from .recording import LearnedSizeError, Recording, example
 from .signatures import DTYPES, overload
-from .values import Object, leaves, mapped
+from .values import MISSING, Object, leaves, mapped
 
 NUMBERS = {np.dtype(dtype).name: number for number, dtype in DTYPES.items() if number != 15}
 COMPLEX = {"stft", "view_as_complex", "complex", "polar", "fft_fft", "fft_rfft", "fft_ifft"}
 REAL = {"abs", "angle", "real", "imag", "view_as_real", "istft", "fft_irfft"}
-MISSING = object()
+Key = tuple[int, str | None]  # the id of what changes, and the name of a variable or attribute
 
 
 class UnknownShape(tuple[Any, ...]):
@@ -39,47 +39,35 @@ class Joined(Tensor):
 
 @dataclass(frozen=True)
 class Change:
-    """An attribute, list, dict or tensor that a branch or loop changed, and its value before."""
+    """A variable, attribute, container or tensor that a branch or loop changed, and its value before.
+
+    `key` names the variable or the attribute in `target`, the dict of all of them.
+    """
 
     target: Any
-    attribute: str
-    before: Any
-
-    @property
-    def key(self) -> tuple[int, str]:
-        """The key that identifies what was changed."""
-        return id(self.target), self.attribute
-
-    @classmethod
-    def of(cls, target: Any, attribute: str = "") -> Change:
-        """Return a change that is about to be made."""
-        change = cls(target, attribute, None)
-        return dataclasses.replace(change, before=change.value)
+    key: str | None = None
+    before: Any = None
 
     @property
     def value(self) -> Any:
         """The value now."""
-        if isinstance(self.target, Object):
-            return self.target.attributes.get(self.attribute, MISSING)
-        return copy(self.target)
+        return copy(self.target) if self.key is None else self.target.get(self.key, MISSING)
 
     def set(self, value: Any) -> None:
-        """Assign the attribute, the elements, or the value of the tensor."""
-        if isinstance(self.target, Tensor):
+        """Assign the variable or attribute, the elements, or the value of the tensor."""
+        if self.key is not None:
+            self.target[self.key] = value
+        elif isinstance(self.target, Tensor):
             vars(self.target).update(vars(value))
         elif isinstance(self.target, list):
             self.target[:] = value
-        elif isinstance(self.target, dict):
+        else:
             self.target.clear()
             self.target.update(value)
-        elif value is MISSING:
-            self.target.attributes.pop(self.attribute, None)
-        else:
-            self.target.attributes[self.attribute] = value
 
     def repeat(self, recorder: Recorder, value: Any) -> None:
         """Make the change, with this value, after the branch or loop."""
-        recorder.change(self.target, self.attribute)
+        recorder.change(self.target, self.key)
         if isinstance(self.target, Tensor):
             value = dataclasses.replace(self.target, name=value.name, version=self.target.version + 1)
         self.set(value)
@@ -88,7 +76,7 @@ class Change:
 class Recorder(Translator):
     """Records operators in `recording`.
 
-    In a branch or loop, `changes` lists what it changed, and `created` are the containers and objects that it
+    In a branch or loop, `changes` are the changes that it made, and `created` are the containers that it
     created, by their ids.
     """
 
@@ -96,7 +84,7 @@ class Recorder(Translator):
         super().__init__(recording)
         self.recording = recording
         self.module = ""  # the path of the module whose code runs, which names the nodes
-        self.changes: list[Change] | None = None
+        self.changes: dict[Key, Change] | None = None
         self.created: dict[int, Any] = {}
 
     def enter(self, recording: Recording) -> Recording:
@@ -107,14 +95,16 @@ class Recorder(Translator):
 
     def create(self, value: Any) -> Any:
         """Note that the current branch or loop created a container or an object, and return it."""
-        if self.changes is not None and isinstance(value, list | dict | Object):
-            self.created[id(value)] = value
+        content = value.attributes if isinstance(value, Object) else value
+        if self.changes is not None and isinstance(content, list | dict):
+            self.created[id(content)] = content
         return value
 
-    def change(self, target: Any, attribute: str = "") -> None:
-        """Note that the code is about to change a container, an attribute or a tensor."""
+    def change(self, target: Any, key: str | None = None) -> None:
+        """Note that the code is about to change a container, a tensor, or what a key in a dict stands for."""
         if self.changes is not None and id(target) not in self.created:
-            self.changes.append(Change.of(target, attribute))
+            if (place := (id(target), key)) not in self.changes:
+                self.changes[place] = Change(target, key, Change(target, key).value)
 
     # what Translator does by the declarations of a program follows from the recording here
 
@@ -152,11 +142,14 @@ class Recorder(Translator):
         return dataclasses.replace(x, name=x.replay(self.read(x.base)), version=x.root.version)
 
     def write(self, x: Tensor, value: str) -> None:
-        """Give a tensor, and every other one that shares its memory, a new value."""
+        """Give a tensor, and every other one that shares its memory, a new value of its dtype."""
         if isinstance(x, Joined):
             raise ArgumentError(
                 "the code writes into a tensor whose memory differs between branches or rounds"
             )
+        known = self.recording.known(value)
+        if known is not None and known.dtype != x.dtype and x.dtype.kind != "c":
+            value = self.recording.add("Cast", value, to=x.dtype)
         self.change(x)
         super().write(x, value)
 
@@ -185,33 +178,24 @@ class Recorder(Translator):
 
     # calls
 
-    def call(self, name: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+    def call(self, name: str, /, *arguments: Any, **keywords: Any) -> Any:
         """Record an operator of TorchScript and return its results."""
         in_place = name.endswith("_") and not name.startswith("_") and f"{name}.default" not in OPERATORS
         plain = name[:-1] if in_place else name
         key, bound = overload(plain, arguments, keywords)
         first = next(iter(bound.values()), None)
         bound = {n: self._readied(value) for n, value in bound.items()}
-        results = self._apply(key, bound)
-        if in_place and key not in VIEWS:
-            result = results[0] if isinstance(results, tuple | list) else results
-            if result is not first:
-                self._overwrite(first, result)
-            return first
-        tensors = [each for each in leaves([*bound.values()]) if isinstance(each, Tensor)]
-        has_complex = any(tensor.dtype.kind == "c" for tensor in tensors)
+        has_complex = any(isinstance(x, Tensor) and x.dtype.kind == "c" for x in leaves([*bound.values()]))
         is_complex = plain not in REAL and (plain in COMPLEX or has_complex)
-        if key in VIEWS and isinstance(first, Tensor) and not isinstance(results, Tensor):
-            return self._linked(key, bound, first, results, is_complex)
-        return self._wrapped(results, is_complex)
+        results = self.apply(key, bound, first, in_place, lambda name, _: self.tensor(name, is_complex))
+        return mapped(lambda each: self.tensor(each, is_complex) if isinstance(each, str) else each, results)
 
-    def _apply(self, key: str, bound: Mapping[str, Any]) -> Any:
+    def evaluate(self, key: str, arguments: Mapping[str, Any], node: schema.Node) -> Any:
         """Call the function of an operator, which finds its name and number of outputs in `node`."""
-        count = self._outputs(key, bound)
-        outputs = [schema.Argument("as_tensors", [None] * count)]
+        outputs = [schema.Argument("as_tensors", [None] * self._outputs(key, arguments))]
         before, self.node = self.node, schema.Node(f"torch.ops.aten.{key}", [], outputs, "")
         try:
-            return OPERATORS[key](self, **bound)
+            return OPERATORS[key](self, **arguments)
         finally:
             self.node = before
 
@@ -230,16 +214,6 @@ class Recorder(Translator):
             raise ArgumentError("the number of slices depends on the sizes or values of the inputs")
         return int(count)
 
-    def _overwrite(self, x: Any, result: Any) -> None:
-        """Write a result in place: it takes the dtype of the tensor."""
-        if not isinstance(x, Tensor):
-            raise ArgumentError(f"an operator changes a {type(x).__name__} in place")
-        name = result.name if isinstance(result, Tensor) else result
-        known = self.recording.known(name)
-        if known is not None and known.dtype != x.dtype and x.dtype.kind != "c":
-            name = self.recording.add("Cast", name, to=x.dtype)
-        self.write(x, name)
-
     def _readied(self, value: Any) -> Any:
         if isinstance(value, Tensor):
             return self.read(value)
@@ -249,34 +223,6 @@ class Recorder(Translator):
         if isinstance(value, list | tuple):
             return [self._readied(element) for element in value]
         return value
-
-    def _wrapped(self, results: Any, is_complex: bool) -> Any:
-        return mapped(lambda each: self.tensor(each, is_complex) if isinstance(each, str) else each, results)
-
-    def _linked(
-        self, key: str, bound: Mapping[str, Any], base: Tensor, results: Any, is_complex: bool
-    ) -> Any:
-        """Return the outputs as tensors that share the memory of the base."""
-        name, *_ = bound
-        others = dict(list(bound.items())[1:])
-        version = base.root.version
-
-        def view(place: int | None, value: str) -> Tensor:
-            def replay(other: Tensor) -> str:
-                again = self._apply(key, {name: other, **others})
-                return again if place is None else again[place]  # type: ignore[no-any-return]  # names
-
-            def put(base: Tensor, value: str) -> str:
-                return PUTS[key](self, base, value, **others)  # type: ignore[no-any-return]  # a name
-
-            result = self.tensor(value, is_complex)
-            result.base, result.replay, result.version = base, replay, version
-            result.put = put if key in PUTS else None
-            return result
-
-        if isinstance(results, tuple | list):
-            return [view(place, value) for place, value in enumerate(results)]
-        return view(None, results)
 
 
 def _parts(size: int | None, bound: Mapping[str, Any]) -> int | None:

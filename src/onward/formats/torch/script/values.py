@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ....errors import ArgumentError
 from .code import Class
 
 Values = dict[str, Any]
@@ -53,8 +54,12 @@ class Unknown:
 
     reason: str
 
+    def __bool__(self) -> bool:
+        raise ArgumentError(self.reason)
+
 
 UNINITIALIZED = Unknown("a variable is used before it has a value")
+MISSING = Unknown("a variable has a value in only one side of a branch, or only in the body of a loop")
 DEVICE = "cpu"
 
 
