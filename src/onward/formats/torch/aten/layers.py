@@ -34,7 +34,7 @@ def _added(t: Translator, x: Tensor, product: str, beta: Number, alpha: Number) 
 
 
 @aten("addmm addmv baddbmm")
-def addmm(t: Translator, self: Tensor, beta: Number = 1, alpha: Number = 1, **factors: Tensor) -> str:
+def addmm(t: Translator, self: Tensor, *, beta: Number = 1, alpha: Number = 1, **factors: Tensor) -> str:
     return _added(t, self, t.add("MatMul", *factors.values()), beta, alpha)
 
 

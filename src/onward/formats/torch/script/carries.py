@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
+from typing import Any
 
 from .values import Object
 
 MAX_VISITS = 20_000
+Value = tuple[Any, tuple[str, ...]]  # an attribute and its path
+NOTHING: Value = None, ()
 
 
 def carried(module: Object, method: str) -> list[tuple[str, ...]]:
@@ -14,82 +18,56 @@ def carried(module: Object, method: str) -> list[tuple[str, ...]]:
 
     Branches that an attribute, such as `training`, rules out are not searched.
     """
-    finder = _Finder()
-    finder.visit(module, (), method)
-    return list(dict.fromkeys(finder.found))
+    found: list[tuple[str, ...]] = []
+    visited: set[tuple[int, str]] = set()
 
-
-Value = tuple[object, tuple[str, ...]]  # an attribute and its path
-
-
-class _Finder:
-    def __init__(self) -> None:
-        self.found: list[tuple[str, ...]] = []
-        self.visited: set[tuple[int, str]] = set()
-
-    def visit(self, owner: Object, path: tuple[str, ...], method: str) -> None:
-        """Search a method and those that it calls."""
-        key = (id(owner), method)
+    def visit(owner: Object, path: tuple[str, ...], method: str) -> None:
         function = owner.kind.methods.get(method)
-        if function is None or key in self.visited or len(self.visited) > MAX_VISITS:
-            return
-        self.visited.add(key)
-        names = [name for name, _, _ in function.parameters][:1]  # usually self
-        self._search(function.node.body, {name: (owner, path) for name in names})
+        if function is not None and (id(owner), method) not in visited and len(visited) <= MAX_VISITS:
+            visited.add((id(owner), method))
+            names = [name for name, _, _ in function.parameters][:1]  # usually self
+            search(function.node.body, dict.fromkeys(names, (owner, path)))
 
-    def _search(self, body: list[ast.stmt], values: dict[str, Value]) -> None:
-        """Search statements; `values` are the attributes in variables and their paths."""
+    def search(body: Sequence[ast.stmt], values: dict[str, Value]) -> None:
+        """Search statements; `values` are the attributes in variables."""
         for statement in body:
-            if isinstance(statement, ast.If):
-                test = self._resolve(statement.test, values)
-                for side, excluded in ((statement.body, False), (statement.orelse, True)):
-                    if test is None or test[0] is not excluded:
-                        self._search(side, values)
-            elif isinstance(statement, ast.For | ast.While | ast.With):
-                self._search(statement.body, values)
-            else:
-                for node in ast.walk(statement):
-                    if isinstance(node, ast.Call):
-                        self._follow(node, values)
-                if isinstance(statement, ast.Assign):
-                    self._assign(statement, values)
+            match statement:
+                case ast.If(test, first, second):
+                    decided, _ = _resolved(test, values)
+                    search(() if decided is False else first, values)
+                    search(() if decided is True else second, values)
+                case ast.For(body=inner) | ast.While(body=inner) | ast.With(body=inner):
+                    search(inner, values)
+                case _:
+                    for node in ast.walk(statement):
+                        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                            follow(node.func, node.args, values)
+            match statement:
+                case ast.Assign([ast.Attribute(target, name)]):
+                    owner, path = _resolved(target, values)
+                    found.extend([(*path, name)] if isinstance(owner, Object) else [])
+                case ast.Assign([ast.Name(name)], value):
+                    values[name] = _resolved(value, values)
 
-    def _assign(self, statement: ast.Assign, values: dict[str, Value]) -> None:
-        for target in statement.targets:
-            if isinstance(target, ast.Attribute):
-                owner = self._resolve(target.value, values)
-                if owner is not None and isinstance(owner[0], Object):
-                    self.found.append((*owner[1], target.attr))
-            elif isinstance(target, ast.Name):
-                value = self._resolve(statement.value, values)
-                values.pop(target.id, None)
-                if value is not None:
-                    values[target.id] = value
+    def follow(function: ast.Attribute, arguments: Sequence[ast.expr], values: dict[str, Value]) -> None:
+        owner, path = _resolved(function.value, values)
+        if isinstance(owner, Object):
+            visit(owner, path, function.attr)
+        if function.attr.endswith("_") and not function.attr.endswith("__") and arguments:
+            _, changed = _resolved(arguments[0], values)
+            found.extend([changed] if changed else [])
 
-    def _follow(self, call: ast.Call, values: dict[str, Value]) -> None:
-        if not isinstance(call.func, ast.Attribute):
-            return
-        owner = self._resolve(call.func.value, values)
-        if owner is not None and isinstance(owner[0], Object):
-            self.visit(owner[0], owner[1], call.func.attr)
-        name = call.func.attr
-        if name.endswith("_") and not name.endswith("__") and call.args:
-            changed = self._resolve(call.args[0], values)
-            if changed is not None and changed[1]:
-                self.found.append(changed[1])
+    visit(module, (), method)
+    return list(dict.fromkeys(found))
 
-    def _resolve(self, node: ast.expr, values: dict[str, Value]) -> Value | None:
-        """Return the attribute that an expression stands for and its path, or None."""
-        match node:
-            case ast.Name(name):
-                return values.get(name)
-            case ast.Attribute(inner, name):
-                pass
-            case ast.Call(ast.Name("getattr"), [inner, ast.Constant(str(name))]):
-                pass
-            case _:
-                return None
-        owner = self._resolve(inner, values)
-        if owner is None or not isinstance(owner[0], Object) or name not in owner[0].attributes:
-            return None
-        return owner[0].attributes[name], (*owner[1], name)
+
+def _resolved(node: ast.expr, values: dict[str, Value]) -> Value:
+    """Return the attribute that an expression stands for and its path, or NOTHING."""
+    match node:
+        case ast.Name(name):
+            return values.get(name, NOTHING)
+        case ast.Attribute(inner, name) | ast.Call(ast.Name("getattr"), [inner, ast.Constant(str(name))]):
+            owner, path = _resolved(inner, values)
+            if isinstance(owner, Object) and name in owner.attributes:
+                return owner.attributes[name], (*path, name)
+    return NOTHING

@@ -37,8 +37,7 @@ class Class:
     path: str
     base: str
     methods: Mapping[str, Function]
-    fields: Mapping[str, ast.expr | None]  # to the default value
-    annotations: Mapping[str, ast.expr]
+    fields: Mapping[str, ast.AnnAssign]  # with the default values
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +79,7 @@ def _class(path: str, file: str, node: ast.ClassDef) -> Class:
     base = node.bases[0].id if node.bases and isinstance(node.bases[0], ast.Name) else ""
     methods = {n.name: Function(file, n.name, n) for n in node.body if isinstance(n, ast.FunctionDef)}
     declared = [n for n in node.body if isinstance(n, ast.AnnAssign)]
-    named = [(n.target.id, n) for n in declared if isinstance(n.target, ast.Name)]
-    fields = {name: n.value for name, n in named}
-    return Class(path, base, methods, fields, {name: n.annotation for name, n in named})
+    return Class(path, base, methods, {n.target.id: n for n in declared if isinstance(n.target, ast.Name)})
 
 
 def annotation(node: ast.expr | None) -> tuple[str, list[ast.expr]]:

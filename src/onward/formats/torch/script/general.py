@@ -283,10 +283,10 @@ def _with(layout: Layout, axis: str, size: int | str) -> Layout:
     return {name: replaced(value) for name, value in layout.items()}
 
 
-def _at(layout: Layout, sizes: Mapping[Any, int]) -> dict[str, Any]:
+def _at(layout: Layout, sizes: Mapping[Any, Any]) -> dict[str, Any]:
     """Return what is known about each input if the open axes have these sizes."""
     return {
-        name: Signature(tuple(sizes.get(axis, axis) for axis in value[1]), value[0])  # type: ignore[misc]  # ints
+        name: Signature(tuple(sizes.get(axis, axis) for axis in value[1]), value[0])
         if isinstance(value, tuple)
         else value
         for name, value in layout.items()

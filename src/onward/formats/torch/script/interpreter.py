@@ -244,8 +244,8 @@ class Interpreter(Calls):
                 return owner.attributes[name]
             if name in owner.kind.methods:
                 return Method(owner, name)
-            if (default := owner.kind.fields.get(name)) is not None:
-                return self.evaluate(default, {})
+            if (field := owner.kind.fields.get(name)) and field.value is not None:
+                return self.evaluate(field.value, {})
         if isinstance(owner, Tensor) and name in ("real", "imag", "T"):
             return self.operate(name, owner)
         raise ArgumentError(f"a {type(owner).__name__} has no attribute {name}")
@@ -304,8 +304,9 @@ class Interpreter(Calls):
             return self.call(found, arguments, keywords)
         kind = self._class(path)
         if kind.base == "NamedTuple":
-            defaults = {n: self.evaluate(node, {}) for n, node in kind.fields.items() if node is not None}
-            values = {**defaults, **dict(zip(kind.fields, arguments, strict=False)), **keywords}
+            defaults = {n: field.value for n, field in kind.fields.items() if field.value is not None}
+            values = {n: self.evaluate(node, {}) for n, node in defaults.items()}
+            values |= {**dict(zip(kind.fields, arguments, strict=False)), **keywords}
             return NamedTuple(kind, [values[name] for name in kind.fields])
         created = self.recorder.create(Object(kind))
         self.call(kind.methods["__init__"], [created, *arguments], keywords)

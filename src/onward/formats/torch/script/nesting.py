@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,10 +50,9 @@ def structure_of(code: Code, name: str, kind: ast.expr | None, depth: int = 0) -
         return tuple(structure_of(code, f"{name}.{i}", a, depth + 1) for i, a in enumerate(arguments))
     found = code.find(outer) if outer.startswith("__torch__.") else None
     if isinstance(found, Class) and found.base == "NamedTuple":
-        kinds = found.annotations
-        return NamedTuple(
-            found, [structure_of(code, f"{name}.{f}", kinds[f], depth + 1) for f in found.fields]
-        )
+        fields = found.fields.items()
+        inner = [structure_of(code, f"{name}.{n}", field.annotation, depth + 1) for n, field in fields]
+        return NamedTuple(found, inner)
     return None if outer in ("NoneType", "str", "Device") else UNSIZED
 
 
@@ -76,15 +75,19 @@ class Literals:
 
     def __init__(self, function: ast.FunctionDef) -> None:
         self._values: dict[str, list[ast.expr]] = {}
+        self._returned: list[ast.expr | None] = []
         for node in ast.walk(function):
+            pairs: Iterable[tuple[ast.expr, ast.expr]] = ()
             match node:
-                case ast.Assign([ast.Name(name)], value):
-                    self._values.setdefault(name, []).append(value)
                 case ast.Assign([ast.Tuple(targets)], ast.Tuple(elements)):
-                    for target, value in zip(targets, elements, strict=False):
-                        if isinstance(target, ast.Name):
-                            self._values.setdefault(target.id, []).append(value)
-        self._returned = [node.value for node in ast.walk(function) if isinstance(node, ast.Return)][-1:]
+                    pairs = zip(targets, elements, strict=False)
+                case ast.Assign([target], value):
+                    pairs = [(target, value)]
+                case ast.Return(value):
+                    self._returned = [value]
+            for target, value in pairs:
+                if isinstance(target, ast.Name):
+                    self._values.setdefault(target.id, []).append(value)
 
     def complete(
         self, name: str, structure: Structure, found: Sequence[ast.expr | None] | None = None

@@ -68,27 +68,21 @@ class Loader:
         if pickled.path in LISTS or pickled.path == "torch.jit._pickle.restore_type_tag":
             return self.value(pickled.args[0], path, depth + 1)
         if pickled.path.startswith("__torch__."):
-            return self._object(pickled, path, depth)
+            kind = self.code.find(pickled.path)
+            if not isinstance(kind, Class):
+                raise ArgumentError(f"the archive has no class {pickled.path[:100]}")
+            created = self._objects[id(pickled)] = Object(kind, path=path)
+            for name, value in (pickled.state if isinstance(pickled.state, dict) else {}).items():
+                inner_path = f"{path}.{name}" if path else str(name)
+                created.attributes[name] = self.value(value, inner_path, depth + 1)
+            return created
         name = self._array_name(pickled, path)
         if name is None:
             return Unknown(f"{path} is a {pickled.path}, which is not supported")
         if name not in self.recorder.recording.values:
             self.recorder.recording.add_constant(self.arrays[name], name)
-        tensor = self.recorder.tensor(name)
-        self._objects[id(pickled)] = tensor
+        tensor = self._objects[id(pickled)] = self.recorder.tensor(name)
         return tensor
-
-    def _object(self, pickled: PickledObject, path: str, depth: int) -> Any:
-        kind = self.code.find(pickled.path)
-        if not isinstance(kind, Class):
-            raise ArgumentError(f"the archive has no class {pickled.path[:100]}")
-        created = Object(kind, path=path)
-        self._objects[id(pickled)] = created
-        state = pickled.state if isinstance(pickled.state, dict) else {}
-        for name, value in state.items():
-            inner = f"{path}.{name}" if path else str(name)
-            created.attributes[name] = self.value(value, inner, depth + 1)
-        return created
 
     def _array_name(self, pickled: PickledObject, path: str) -> str | None:
         """Return the name of a tensor's array; tensors with the same elements share one."""

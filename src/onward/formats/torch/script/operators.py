@@ -13,7 +13,7 @@ MAX_INTEGER = 1 << 63
 MAX_SIZE = 20_000  # elements of a list or characters of a string
 
 Plain = Callable[..., Any]
-SCALARS = (int, float, str, bool, type(None))
+SCALARS = (int, float, str, type(None))
 
 
 def checked(value: Any) -> Any:
@@ -25,45 +25,34 @@ def checked(value: Any) -> Any:
     return value
 
 
-def _add(a: Any, b: Any) -> Any:
-    if type(a) is type(b) and isinstance(a, str | list):
-        if len(a) + len(b) > MAX_SIZE:
-            raise ArgumentError(f"a {type(a).__name__} has more than {MAX_SIZE} elements")
-        joined: Any = operator.add(a, b)
-        return joined
-    return _number(a) + _number(b)
+def text(value: Any) -> str:
+    """Return a value as TorchScript prints it, shortened."""
+    if isinstance(value, list | tuple) and all(isinstance(element, SCALARS) for element in value[:100]):
+        return str(value[:100])[:1000]
+    return str(value)[:1000] if isinstance(value, SCALARS) else f"<{type(value).__name__}>"
 
 
-def _mul(a: Any, b: Any) -> Any:
-    if isinstance(a, list) and type(b) is int:
-        if len(a) * b > MAX_SIZE:
-            raise ArgumentError(f"a list has more than {MAX_SIZE} elements")
-        return a * b
-    return _number(a) * _number(b)
+def _numeric(function: Plain) -> Plain:
+    """Return a function that takes numbers alone."""
+
+    def apply(*values: Any) -> Any:
+        for value in values:
+            if not isinstance(value, int | float | complex):
+                raise ArgumentError(f"expected a number, got a {type(value).__name__}")
+        return function(*values)
+
+    return apply
 
 
-def _number(value: Any) -> Any:
-    if not isinstance(value, int | float | complex):
-        raise ArgumentError(f"expected a number, got a {type(value).__name__}")
-    return value
+def _of_all(function: Plain) -> Plain:
+    """Return a function of numbers, or of a list of them."""
+    numeric = _numeric(lambda *values: function(values))
+    return lambda *values: numeric(*(values if len(values) > 1 else values[0]))
 
 
-def _power(a: Any, b: Any) -> Any:
-    if type(a) is int and type(b) is int and b > 64 and abs(a) > 1:
-        raise ArgumentError("the integer does not fit in 64 bits")
-    return _number(a) ** _number(b)
-
-
-def _shift(a: int, b: int) -> int:
-    if not 0 <= b < 64:
-        raise ArgumentError(f"an integer cannot be shifted by {b} bits")
-    return a << b
-
-
-def _divide(a: Any, b: Any, rounding_mode: str | None = None) -> Any:
-    quotient = _number(a) / _number(b)
-    rounding: dict[str | None, Plain] = {"trunc": math.trunc, "floor": math.floor}
-    return rounding.get(rounding_mode, float)(quotient)
+def _compare(function: Plain) -> Plain:
+    numeric = _numeric(function)
+    return lambda a, b: bool((function if isinstance(a, str) and isinstance(b, str) else numeric)(a, b))
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -75,19 +64,35 @@ def _equal(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def _compare(function: Plain) -> Plain:
-    def compare(a: Any, b: Any) -> bool:
-        if isinstance(a, str) and isinstance(b, str):
-            return bool(function(a, b))
-        return bool(function(_number(a), _number(b)))
+def _power(a: Any, b: Any) -> Any:
+    if type(a) is int and type(b) is int and b > 64 and abs(a) > 1:
+        raise ArgumentError("the integer does not fit in 64 bits")
+    return a**b
 
-    return compare
+
+def _shift(a: int, b: int) -> int:
+    if not 0 <= b < 64:
+        raise ArgumentError(f"an integer cannot be shifted by {b} bits")
+    return a << b
+
+
+def _divide(a: Any, b: Any, rounding_mode: str | None = None) -> Any:
+    rounding: dict[str | None, Plain] = {"trunc": math.trunc, "floor": math.floor}
+    return rounding.get(rounding_mode, float)(_numeric(operator.truediv)(a, b))
+
+
+def _repeat(values: Any, count: Any) -> Any:
+    if not isinstance(values, list) or type(count) is not int:
+        raise ArgumentError(f"a {type(values).__name__} cannot be repeated")
+    if len(values) * count > MAX_SIZE:
+        raise ArgumentError(f"a list has more than {MAX_SIZE} elements")
+    return values * count
 
 
 def _contains(container: Any, value: Any) -> bool:
     if isinstance(container, dict | str):
         return value in container
-    return any(type(element) in SCALARS and element == value for element in container)
+    return any(type(element) in (*SCALARS, bool) and element == value for element in container)
 
 
 def _format(template: str, *values: Any) -> str:
@@ -97,66 +102,45 @@ def _format(template: str, *values: Any) -> str:
     return "".join(part + value for part, value in zip(parts, [*texts, ""], strict=True))
 
 
-def text(value: Any) -> str:
-    """Return a value as TorchScript prints it, shortened."""
-    if isinstance(value, list | tuple) and all(isinstance(element, SCALARS) for element in value[:100]):
-        return str(value[:100])[:1000]
-    return str(value)[:1000] if isinstance(value, SCALARS) else f"<{type(value).__name__}>"
-
-
-def _sliced(values: Any, start: Any = None, end: Any = None, step: Any = None) -> Any:
-    return values[slice(start, end, step)]
-
-
-def _smallest(function: Plain) -> Plain:
-    def smallest(*values: Any) -> Any:
-        return function(_number(value) for value in (values if len(values) > 1 else values[0]))
-
-    return smallest
-
-
-def _split(string: str, separator: str | None = None, maximum: int = -1) -> list[str]:
-    return string.split(separator, maximum)
-
+NUMERIC: dict[str, Plain] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "floordiv": operator.floordiv,
+    "floor_divide": operator.floordiv, "remainder": operator.mod, "neg": operator.neg, "pow": _power,
+    "__and__": operator.and_, "__or__": operator.or_, "__xor__": operator.xor, "__lshift__": _shift,
+    "__rshift__": lambda a, b: a >> min(max(b, 0), 64),
+}  # fmt: skip
 
 # operators whose operands are numbers and strings, unless one of them is a tensor
 PLAIN: dict[str, Plain] = {
-    "add": _add, "sub": lambda a, b: _number(a) - _number(b), "mul": _mul, "div": _divide,
-    "floordiv": lambda a, b: _number(a) // _number(b), "floor_divide": lambda a, b: _number(a) // _number(b),
-    "remainder": lambda a, b: _number(a) % _number(b), "fmod": math.fmod, "neg": lambda a: -_number(a),
-    "pow": _power, "eq": _equal, "ne": lambda a, b: not _equal(a, b), "lt": _compare(operator.lt),
-    "le": _compare(operator.le), "gt": _compare(operator.gt), "ge": _compare(operator.ge),
-    "__and__": lambda a, b: _number(a) & _number(b), "__or__": lambda a, b: _number(a) | _number(b),
-    "__xor__": lambda a, b: _number(a) ^ _number(b), "__not__": lambda a: not a,
-    "__lshift__": _shift, "__rshift__": lambda a, b: a >> min(max(b, 0), 64),
-    "floor": math.floor, "ceil": math.ceil, "sqrt": math.sqrt, "log": math.log, "log2": math.log2,
-    "log10": math.log10, "exp": math.exp, "abs": abs, "round": round, "sin": math.sin, "cos": math.cos,
-    "tan": math.tan, "tanh": math.tanh, "isnan": math.isnan, "isinf": math.isinf, "gcd": math.gcd,
-    "max": _smallest(max), "min": _smallest(min), "sum": lambda a: sum(map(_number, a)),
-    "prim.max": _smallest(max), "prim.min": _smallest(min), "prim.abs": abs,
+    **{name: _numeric(function) for name, function in NUMERIC.items()},
+    "div": _divide, "eq": _equal, "ne": lambda a, b: not _equal(a, b),
+    **{name: _compare(getattr(operator, name)) for name in ("lt", "le", "gt", "ge")},
+    **{name: getattr(math, name) for name in (
+        "floor", "ceil", "sqrt", "log", "log2", "log10", "exp", "sin", "cos", "tan", "tanh", "isnan", "isinf",
+        "gcd", "fmod",
+    )},
+    **dict.fromkeys(("max", "prim.max"), _of_all(max)), **dict.fromkeys(("min", "prim.min"), _of_all(min)),
+    "sum": _of_all(sum), "any": any, "all": all, "__not__": operator.not_,
+    "abs": abs, "prim.abs": abs, "round": round, "is_floating_point": lambda a: isinstance(a, float),
     "Int": int, "Float": float, "Bool": bool, "str": text, "ScalarImplicit": lambda a: a, "item": lambda a: a,
-    "format": _format, "lower": str.lower, "upper": str.upper, "strip": str.strip, "split": _split,
-    "startswith": str.startswith, "endswith": str.endswith, "find": str.find,
-    "any": any, "all": all,
-    "is_floating_point": lambda a: isinstance(a, float),
+    "format": _format, "split": lambda string, separator=None, maximum=-1: string.split(separator, maximum),
+    **{name: getattr(str, name) for name in ("lower", "upper", "strip", "startswith", "endswith", "find")},
 }  # fmt: skip
 
 # operators on containers, whatever their elements are
 CONTAINERS: dict[str, Plain] = {
     "append": lambda values, value: (values.append(value), checked(values))[1],
-    "add_": lambda values, others: (values.extend(others), checked(values))[1],
-    "extend": lambda values, others: (values.extend(others), checked(values))[1],
+    **dict.fromkeys(("add_", "extend"), lambda values, others: (values.extend(others), checked(values))[1]),
     "insert": lambda values, place, value: (values.insert(place, value), checked(values))[1],
     "pop": lambda values, *place: values.pop(*place), "popitem": lambda values: values.popitem(),
     "reverse": lambda values: values.reverse(), "clear": lambda values: values.clear(),
-    "copy": lambda values: values.copy(), "list": list, "len": len, "slice": _sliced, "add": _add,
-    "__getitem__": lambda values, place: values[place], "select": lambda values, place: values[place],
-    "_set_item": lambda values, place, value: values.__setitem__(place, value),
-    "Delete": lambda values, place: values.__delitem__(place),
-    "keys": lambda values: list(values.keys()), "values": lambda values: list(values.values()),
+    "copy": lambda values: values.copy(), "list": list, "len": len,
+    "slice": lambda values, start=None, end=None, step=None: values[start:end:step],
+    "add": operator.add, "mul": _repeat,
+    "__getitem__": operator.getitem, "select": operator.getitem, "_set_item": operator.setitem,
+    "Delete": operator.delitem, "keys": list, "values": lambda values: list(values.values()),
     "items": lambda values: list(values.items()), "get": lambda values, key, *other: values.get(key, *other),
     "update": lambda values, others: values.update(others), "dict": dict,
     "setdefault": lambda values, key, value: values.setdefault(key, value),
-    "__contains__": _contains, "ListIndex": list.index, "mul": _mul,
+    "__contains__": _contains, "ListIndex": list.index,
     "join": lambda separator, parts: separator.join(parts),
 }  # fmt: skip

@@ -15,42 +15,30 @@ from ..aten.registry import IGNORED, OPERATORS, Symbol, Tensor
 
 # The positional parameters of operators whose functions have others, or in another order.
 _PAIR = ("self", "dim", "index")
-_CONVOLUTION = (
-    *("input", "weight", "bias", "stride", "padding", "dilation", "transposed", "output_padding", "groups"),
-    *("benchmark", "deterministic", "cudnn_enabled", "allow_tf32"),
-)
 ORDERS: dict[str, tuple[str, ...]] = {
-    "max.default": ("self",), "min.default": ("self",),
-    "hardtanh.default": ("self", "min_val", "max_val"),
+    **dict.fromkeys(("max.default", "min.default"), ("self",)),
     **dict.fromkeys(("zeros.default", "ones.default", "empty.memory_format"), ("size",)),
-    "empty_strided.default": ("size", "stride"),
-    "swapaxes.default": ("self", "axis0", "axis1"),
-    "split.sizes": ("self", "split_size", "dim"),
+    "empty_strided.default": ("size", "stride"), "hardtanh.default": ("self", "min_val", "max_val"),
+    "swapaxes.default": ("self", "axis0", "axis1"), "split.sizes": ("self", "split_size", "dim"),
     "copy.default": ("self", "src", "non_blocking"),
-    "scatter.value": (*_PAIR, "value"), "scatter.value_reduce": (*_PAIR, "value"),
-    "scatter_reduce.two": (*_PAIR, "src", "reduce"), "index_fill.int_Scalar": (*_PAIR, "value"),
-    "sort.default": ("self", "dim", "descending"), "argsort.default": ("self", "dim", "descending"),
+    **dict.fromkeys(("scatter.value", "scatter.value_reduce", "index_fill.int_Scalar"), (*_PAIR, "value")),
+    "scatter_reduce.two": (*_PAIR, "src", "reduce"),
+    **dict.fromkeys(("sort.default", "argsort.default"), ("self", "dim", "descending")),
     "rrelu.default": ("self", "lower", "upper", "training", "generator"),
-    **dict.fromkeys(("mm.default", "bmm.default"), ("self", "mat2")),
-    "matmul.default": ("self", "other"), "mv.default": ("self", "vec"), "dot.default": ("self", "tensor"),
-    "addmm.default": ("self", "mat1", "mat2"), "addmv.default": ("self", "mat", "vec"),
-    "baddbmm.default": ("self", "batch1", "batch2"),
-    "_convolution.default": _CONVOLUTION,
     **dict.fromkeys(
         ("upsample_linear1d.vec", "upsample_bilinear2d.vec"),
         ("input", "output_size", "align_corners", "scale_factors"),
     ),
     "upsample_nearest1d.default": ("self", "output_size", "scales"),
     "upsample_nearest2d.default": ("self", "output_size", "scales_h", "scales_w"),
-    "upsample_linear1d.default": ("self", "output_size", "align_corners", "scales"),
-    "upsample_bilinear2d.default": ("self", "output_size", "align_corners", "scales_h", "scales_w"),
     **{f"{name}.default": ("self", "unbiased") for name in ("var", "std", "var_mean", "std_mean")},
-    "std_mean.dim": ("self", "dim", "unbiased", "keepdim"),
+    "std_mean.dim": ("self", "dim", "unbiased", "keepdim"), "norm.Scalar": ("self", "p"),
     **dict.fromkeys(("norm.ScalarOpt_dim", "norm.ScalarOpt_dim_dtype"), ("self", "p", "dim", "keepdim")),
-    "norm.Scalar": ("self", "p"),
 }  # fmt: skip
-NUMBERS = ("typing.Any", "Any", "int", "float", "<class 'int'>", "<class 'float'>")  # annotations
-UNUSED = {*IGNORED, "benchmark", "deterministic", "cudnn_enabled", "allow_tf32"}
+MAX_OTHERS = 8  # positional arguments that have no names
+# annotations, as they are written or as types
+TENSORS, INTEGERS = ("Tensor", str(Tensor)), ("int", str(int))
+NUMBERS = ("typing.Any", "Any", "float", str(float), *INTEGERS)
 # bfloat16 has no NumPy dtype, and is widened to float32
 DTYPES = {
     0: np.uint8, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.int64, 5: np.float16, 6: np.float32,
@@ -87,7 +75,10 @@ def _parameters(key: str) -> tuple[tuple[str, ...], dict[str, inspect.Parameter]
     """Return the positional parameters of an operator, all parameters, and whether it takes others."""
     parameters = dict(list(inspect.signature(OPERATORS[key]).parameters.items())[1:])
     named = {name: p for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
-    return ORDERS.get(key, tuple(named)), named, len(named) < len(parameters)
+    takes_others = len(named) < len(parameters)
+    positional = tuple(name for name, p in named.items() if p.kind is not p.KEYWORD_ONLY)
+    others = [f" {place}" for place in range(MAX_OTHERS)] if takes_others else []
+    return ORDERS.get(key, (*positional, *others)), named, takes_others
 
 
 def _bound(key: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,35 +87,31 @@ def _bound(key: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> d
     if len(arguments) > len(positional):
         raise TypeError(f"got {len(arguments)} arguments, expected at most {len(positional)}")
     bound = {**dict(zip(positional, arguments, strict=False)), **keywords}
-    bound = {name: value for name, value in bound.items() if name in parameters or name not in UNUSED}
+    bound = {name: value for name, value in bound.items() if name in parameters or name not in IGNORED}
     for name, value in bound.items():
         if name not in parameters:
             if not takes_others or isinstance(value, list):
                 raise TypeError(f"unknown argument {name}")
-        elif not _fits(key, name, parameters[name], value):
+        elif not _fits(key, name, str(parameters[name].annotation), value):
             raise TypeError(f"{name} is a {type(value).__name__}")
+        elif isinstance(value, Tensor) and not value.shape and value.dtype.kind in "iuf":
+            if str(parameters[name].annotation) in NUMBERS:
+                bound[name] = Symbol(value.name, value.dtype)
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in bound:
             raise TypeError(f"the argument {name} is missing")
-    for name, value in bound.items():
-        is_number = isinstance(value, Tensor) and not value.shape and value.dtype.kind in "iuf"
-        if is_number and name in parameters and str(parameters[name].annotation) in NUMBERS:
-            bound[name] = Symbol(value.name, value.dtype)
     if type(bound.get("dtype")) is int:
         bound["dtype"] = np.dtype(DTYPES[bound["dtype"]])
     return bound
 
 
-def _fits(key: str, name: str, parameter: inspect.Parameter, value: Any) -> bool:
+def _fits(key: str, name: str, annotation: str, value: Any) -> bool:
     """Whether a value may be an argument of a parameter."""
-    annotation = str(parameter.annotation)
     if name in ("unbiased", "keepdim"):
         return isinstance(value, bool)
-    if name == "other" and key in ("max.other", "min.other"):
+    if annotation in TENSORS or (name == "other" and key in ("max.other", "min.other")):
         return isinstance(value, Tensor)
-    if parameter.annotation is Tensor or annotation == "Tensor":
-        return isinstance(value, Tensor)
-    if parameter.annotation is int or annotation == "int":
+    if annotation in INTEGERS:
         return isinstance(value, int | Symbol)
     if (
         annotation.startswith(("collections.abc.Sequence", "list"))
