@@ -250,9 +250,7 @@ class _Chain:
             and table.ndim == 2
             and (FEATURES,) not in self.axes
         ):
-            layer = Embedding(*table.shape, dtype=table.dtype, rng=NO_WEIGHTS)
-            layer.load_state_dict({"weight": table})
-            self.layers.append(layer)
+            self._add(Embedding(*table.shape, dtype=table.dtype, rng=NO_WEIGHTS), table)
             self.axes.append(self.features)
             self.sizes[FEATURES] = table.shape[1]
             return True
@@ -290,21 +288,13 @@ class _Chain:
         return bounds == [0, 6]
 
     def _layernormalization(self, node: Node, constants: list[Any]) -> bool:
-        _, weight, *bias = constants
-        arrays = [weight, *bias]
-        if any(a is None or a.ndim != 1 for a in arrays) or not self._is_last(node):
+        _, *arrays = constants
+        if any(a is None or a.ndim != 1 for a in arrays) or not self._is_over_features(node):
             return False
-        named = dict(zip(("weight", "bias"), arrays, strict=False))
-        layer = LayerNorm(
-            len(weight),
-            node.attributes.get("epsilon", 1e-5),
-            bias=len(named) == 2,
-            dtype=weight.dtype,
-            rng=NO_WEIGHTS,
-        )
-        layer.load_state_dict(named)
-        self.layers.append(layer)
-        return bool(self.axes[-1] == self.features)
+        size, dtype, epsilon = len(arrays[0]), arrays[0].dtype, node.attributes.get("epsilon", 1e-5)
+        layer = LayerNorm(size, epsilon, bias=len(arrays) == 2, dtype=dtype, rng=NO_WEIGHTS)
+        self._add(layer, *arrays)
+        return True
 
     def _matmul(self, node: Node, constants: list[Any]) -> bool:
         """Multiply by a constant matrix, and add the constant third input if there is one."""
@@ -326,20 +316,23 @@ class _Chain:
             return False
         inputs, outputs = W.shape
         layer = Linear(inputs, outputs, bias=b is not None, dtype=W.dtype, rng=NO_WEIGHTS)
-        layer.load_state_dict({"weight": W.T} | ({} if b is None else {"bias": b}))
-        self.layers.append(layer)
+        self._add(layer, W.T, *([] if b is None else [b]))
         self.features, self.sizes[FEATURES] = (FEATURES,), outputs
         self.axes[-1] = self.features
         return True
 
     def _softmax(self, node: Node, constants: list[Any]) -> bool:
-        if not self._is_last(node) or self.axes[-1] != self.features:
-            return False
         self.layers.append(Softmax())
-        return True
+        return self._is_over_features(node)
 
-    def _is_last(self, node: Node) -> bool:
-        return node.attributes.get("axis", -1) in (-1, len(self.axes) - 1)
+    def _is_over_features(self, node: Node) -> bool:
+        is_last = node.attributes.get("axis", -1) in (-1, len(self.axes) - 1)
+        return bool(is_last and self.axes[-1] == self.features)
+
+    def _add(self, layer: Layer, *weights: Any) -> None:
+        """Add a layer with a weight and perhaps a bias."""
+        layer.load_state_dict(dict(zip(("weight", "bias"), weights, strict=False)))
+        self.layers.append(layer)
 
 
 def _ancestors(graph: Graph) -> set[str]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..streaming.stream import Stream
     from ..tracing.trace import Trace
     from .over_time.sequences import Layout
-    from .over_time.streamed import Axes
+    from .over_time.streamed import Axes, Streamed
 
 
 class Model(Layer):
@@ -109,7 +109,7 @@ class Model(Layer):
 
     def _with_lengths(self, args: tuple[Any, ...], lengths: ArrayLike, **inputs: Any) -> tuple[Any, ...]:
         """Run the sequences of a batch without their padding."""
-        from .over_time.lengths import run_with_lengths
+        from .over_time.sequences import run_with_lengths
 
         if self.layout is None or len(self.inputs) != 1:
             raise ArgumentError(
@@ -220,15 +220,26 @@ class Model(Layer):
 
         return stream_of_graph(model, batch, carry, initial, time_axis, **others)
 
-    def _named_carries(
-        self, carry: Mapping[str, str] | None, initial: Mapping[str, ArrayLike] | None, time_axis: int | None
-    ) -> Mapping[str, str]:
-        """Return the inputs that a stream feeds from outputs; a sequence with a batch axis needs none."""
-        if carry is not None:
-            return carry
-        if time_axis is not None or (not initial and self.layout and self.layout.axes.batch is not None):
-            return {}
-        return self.carries
+    def _streamed(
+        self,
+        batch: int,
+        carry: Mapping[str, str] | None,
+        initial: Mapping[str, ArrayLike] | None,
+        time_axis: int | None,
+        fixed: Mapping[str, Any],
+        pooled: bool = False,
+    ) -> Streamed:
+        """Return the graph over a block, with named carries unless it streams over time."""
+        from .over_time.named_carries import candidates_in_errors, streamed_with
+        from .over_time.sequences import streamed_over_time
+
+        has_rows = self.layout is not None and self.layout.axes.batch is not None
+        if carry is None and time_axis is None and (initial or not has_rows):
+            carry = self.carries
+        if carry:
+            return streamed_with(self._graph, carry, fixed, initial or {}, batch)
+        with candidates_in_errors(self._graph):
+            return streamed_over_time(self._from_zeros, time_axis, fixed, batch, pooled)
 
     @cached_property
     def _from_zeros(self) -> Graph:
@@ -314,16 +325,9 @@ class Model(Layer):
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
                 return model.layers().pool(capacity, max_capacity)
         from ..streaming.graph_pool import GraphPool, SequencePool
-        from .over_time.named_carries import candidates_in_errors, streamed_with
-        from .over_time.sequences import pooled_over_time
 
-        carry = model._named_carries(carry, initial, time_axis)
-        if carry:
-            streamed = streamed_with(model._graph, carry, others, initial or {}, 1)
-            return GraphPool(streamed, capacity, max_capacity)
-        with candidates_in_errors(model._graph):
-            streamed = pooled_over_time(model._from_zeros, time_axis, others)
-        return SequencePool(streamed, capacity, max_capacity)
+        streamed = model._streamed(1, carry, initial, time_axis, others, pooled=True)
+        return (GraphPool if streamed.last is None else SequencePool)(streamed, capacity, max_capacity)
 
     def trace(  # type: ignore[override]  # a whole model may have several inputs
         self,

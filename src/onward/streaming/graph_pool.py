@@ -73,22 +73,18 @@ class GraphPool(Pool):
                 [tuple(1 if isinstance(axis, str) else axis for axis in axes or ()) for axes in declared]
             )
 
-    def _prepare(self, shapes: Sequence[tuple[int, ...]]) -> None:
-        """Find the batch axes for inputs of these shapes, for one row."""
-        declared, carries = self._model.graph.inputs, self._model.carries
-        names = Counter(
-            axis for d in declared for axis in {*(d.axes or ())} if isinstance(axis, str) and axis
-        )
-        all_shapes = [*(carry.initial.shape for carry in carries), *shapes]
-        choices = self._choices(
-            [likely_axes(d.axes or shape, names) for d, shape in zip(declared, all_shapes, strict=True)]
-        )
-        graph, self._axes, self._output_axes = by_rows(self._model.graph, self._count, all_shapes, choices)
+    def _prepare(
+        self, shapes: Sequence[tuple[int, ...]], choices: Sequence[Sequence[int]] | None = None
+    ) -> None:
+        """Find the batch axes for inputs of these shapes, for one row, among the choices for each."""
+        graph = self._model.graph
+        shapes = [*(initial.shape for initial in self._model.initial), *shapes]
+        if choices is None:
+            all_axes = [d.axes or shape for d, shape in zip(graph.inputs, shapes, strict=True)]
+            names = Counter(axis for axes in all_axes for axis in {*axes} if isinstance(axis, str) and axis)
+            choices = [likely_axes(axes, names) for axes in all_axes]
+        graph, self._axes, self._output_axes = by_rows(graph, self._count, shapes, choices)
         self._planner = Planner(graph, max_plans=MAX_PLANS)
-
-    def _choices(self, likely: list[list[int]]) -> list[list[int]]:
-        """Return the axes of each input that may be its batch axis, the likeliest first."""
-        return likely
 
     def _initial(self, n: int) -> list[AnyArray]:
         """Return the initial values of the carries of n streams."""
@@ -254,11 +250,8 @@ class SequencePool(GraphPool):
     def _prepare_if_possible(self) -> None:
         if self._model.x.batch is None:
             raise ArgumentError("the input of the model has no batch axis, in which a pool puts its streams")
-        self._prepare([self._model.block_shape])
-
-    def _choices(self, likely: list[list[int]]) -> list[list[int]]:
         axes = [carry.axes.batch for carry in self._model.carries] + [self._model.x.batch]
-        return [[] if axis is None else [axis] for axis in axes]
+        self._prepare([self._model.block_shape], [[] if axis is None else [axis] for axis in axes])
 
     def step(self, ids: ArrayLike, x: ArrayLike) -> Any:  # type: ignore[override]  # a sequence has one input
         time, rows = self._model.x

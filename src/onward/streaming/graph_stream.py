@@ -13,8 +13,6 @@ from ..core.checks import integer
 from ..errors import ArgumentError, ShapeError
 from ..graph.declared import as_declared
 from ..graph.node import AnyArray
-from ..graph.over_time.named_carries import candidates_in_errors, streamed_with
-from ..graph.over_time.sequences import streamed_over_time
 from ..graph.over_time.streamed import Streamed
 from .stream import check_out, read_state, write_state
 
@@ -260,12 +258,8 @@ def stream_of_graph(
 ) -> GraphStream:
     """Return the stream of a whole model that runs its graph; `Model.stream` documents the arguments."""
     model, others = model._general(fixed)
-    carry = model._named_carries(carry, initial, time_axis)
-    if carry:
-        return GraphStream(streamed_with(model._graph, carry, others, initial or {}, batch or 1))
-    with candidates_in_errors(model._graph):
-        streamed = streamed_over_time(model._from_zeros, time_axis, others, batch or 1)
-    return SequenceStream(streamed, batch)
+    streamed = model._streamed(batch or 1, carry, initial, time_axis, others)
+    return GraphStream(streamed) if streamed.last is None else SequenceStream(streamed, batch)
 
 
 def _copies(carried: Sequence[AnyArray]) -> Carried:

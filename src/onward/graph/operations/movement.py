@@ -372,6 +372,6 @@ def _(time: Any, node: Node) -> None:
     if sizes is not None and -1 in sizes and time.axis_of_output(node) not in (None, list(sizes).index(-1)):
         place = list(sizes).index(-1)
         fixed = np.where(np.arange(sizes.size) == place, y[place], sizes)
-        if time.is_constant(shape):
+        if time.is_independent(shape):
             node = node._replace(inputs=(x, time.constant(fixed)))
     time.unchanged(node)

@@ -1,16 +1,21 @@
-"""Stream a graph over sequences: find the time axis of its input, and build the graphs over blocks."""
+"""Run a graph over sequences: find the time axis of its input, and build the graphs over blocks."""
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice, product
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ...core.arrays import as_lengths
 from ...errors import ArgumentError, OnwardError, SignatureError
 from ..declared import as_declared, check_names
 from ..graph import Graph, Input
 from ..inference import Values, flattened, infer
-from ..node import Signature
+from ..node import AnyArray, Signature
+from ..plan.planner import Planner
 from ..simplification.simplify import simplify
 from .following import varying_axes
 from .streamed import Axes, Streamed
@@ -30,41 +35,42 @@ class Layout(NamedTuple):
     axes: Axes
     lengths: tuple[int, int] = LENGTHS  # two lengths of sequences that the model takes
 
-    def open_axes(self) -> tuple[int | str, ...]:
-        """Return the axes of an input of any number of steps and rows."""
-        names = {self.axes.time: "time", self.axes.batch: "batch"}
-        return tuple(names.get(axis, size) for axis, size in enumerate(self.shape))
-
-    def at(self, steps: int, rows: int) -> tuple[int, ...]:
-        """Return the shape for some steps and rows."""
+    def at(self, steps: Any, rows: Any) -> tuple[Any, ...]:
+        """Return the shape for some steps and rows, which may be names."""
         sizes = {self.axes.time: steps, self.axes.batch: rows}
         return tuple(sizes.get(axis, size) for axis, size in enumerate(self.shape))
 
 
-def streamed_over_time(graph: Graph, time_axis: int | None, fixed: Mapping[str, Any], batch: int) -> Streamed:
-    """Return the graph over one block of a sequence.
+def streamed_over_time(
+    graph: Graph, time_axis: int | None, fixed: Mapping[str, Any], batch: int, pooled: bool
+) -> Streamed:
+    """Return the graph over one block of a sequence; if `pooled`, with the batch axes of its carries.
 
     Raises ArgumentError, which names the node, if an operation needs the whole sequence.
     """
-    graph, x = _with_fixed(graph, fixed)
-    layout = find_layout(graph, x, time_axis)
-    graph, first, second = _flattened(graph, x, layout, batch)
-    axis = layout.axes.time
-    assert axis is not None
-    builder = BlockBuilder(graph, first, second, {x.name: axis}, at_end=False)
+    whole, x = _with_fixed(graph, fixed)
+    layout = find_layout(whole, x, time_axis)
+    assert layout.axes.time is not None
+    parts, time = _flattened(whole, x, layout, batch), {x.name: layout.axes.time}
+    builder, graph = BlockBuilder(*parts, time, at_end=False), parts[0]
     block = builder.build().without_unused()
-    block.inputs[-1] = x._replace(axes=layout.open_axes())
-    timings = [builder.timing(name) for name in graph.outputs]
-    rows = _batch_axes(graph, x, layout, graph.outputs)
-    timed = [timing for timing in timings if timing is not None]
+    block.inputs[-1] = x._replace(axes=layout.at("time", "batch"))
+    carries = builder.carries
+    if pooled:  # the batch axes are those in which the carries of several rows are larger
+        several = BlockBuilder(*_flattened(whole, x, layout, SEVERAL), time, at_end=False)
+        several.build()
+        for i, (one, other) in enumerate(zip(carries, several.carries, strict=True)):
+            rows = next(iter(varying_axes(one.initial.shape, other.initial.shape)), None)
+            carries[i] = one._replace(axes=one.axes._replace(batch=rows))
+    timed = [timing for name in graph.outputs if (timing := builder.timing(name)) is not None]
     return Streamed(
         block,
-        tuple(builder.carries),
+        tuple(carries),
         layout.axes,
-        tuple(Axes(t.axis if t else None, row) for t, row in zip(timings, rows, strict=True)),
+        tuple(output_axes(graph, x, layout)),
         math.ceil(max((timing.latency for timing in timed), default=0)),
         all(not timing.stages for timing in timed),
-        BlockBuilder(graph, first, second, {x.name: axis}, at_end=True).build().without_unused(),
+        BlockBuilder(*parts, time, at_end=True).build().without_unused(),
         step_shape=layout.shape,
         block_shape=layout.at(layout.lengths[0], 1),
     )
@@ -168,40 +174,50 @@ def _has_steps(graph: Graph, x: Input, layout: Layout, is_given: bool) -> bool:
 
 def output_axes(graph: Graph, x: Input, layout: Layout) -> list[Axes]:
     """Return the time axis and the batch axis of each output."""
-    first, second = (_inferred(graph, x, layout.at(length, 1)) for length in layout.lengths)
-    found = []
-    for name, batch in zip(graph.outputs, _batch_axes(graph, x, layout, graph.outputs), strict=True):
-        found.append(Axes(next(iter(varying_axes(first[name].shape, second[name].shape)), None), batch))
-    return found
-
-
-def _batch_axes(graph: Graph, x: Input, layout: Layout, names: Sequence[str]) -> list[int | None]:
-    """Return the axis of each value that grows with the number of rows."""
-    if layout.axes.batch is None:
-        return [None] * len(names)
-    one = _inferred(graph, x, layout.at(layout.lengths[0], 1))
-    try:
+    one, longer = (_inferred(graph, x, layout.at(length, 1)) for length in layout.lengths)
+    several = one
+    with contextlib.suppress(OnwardError):  # the file may fix the batch size
         several = _inferred(graph, x, layout.at(layout.lengths[0], SEVERAL))
-    except OnwardError:  # the file fixes the batch size
-        several = one
-    found: list[int | None] = []
-    for name in names:
-        sizes = list(zip(one[name].shape, several[name].shape, strict=True))
-        axes = [axis for axis, (a, b) in enumerate(sizes) if (a, b) == (1, SEVERAL)]
-        axes = axes or [axis for axis, (a, _) in enumerate(sizes) if a == 1]
-        found.append(axes[0] if axes else None)
+    found = []
+    for name in graph.outputs:
+        shape = one[name].shape
+        times = varying_axes(shape, longer[name].shape)
+        rows = varying_axes(shape, several[name].shape)
+        rows = [
+            axis for axis in rows or range(len(shape)) if shape[axis] == 1 and layout.axes.batch is not None
+        ]
+        found.append(Axes(next(iter(times), None), next(iter(rows), None)))
     return found
 
 
-def pooled_over_time(graph: Graph, time_axis: int | None, fixed: Mapping[str, Any]) -> Streamed:
-    """Return the graph over one block of one sequence, with the batch axes of its carries.
+def run_with_lengths(
+    planner: Planner, layout: Layout, x: AnyArray, lengths: ArrayLike
+) -> tuple[AnyArray, ...]:
+    """Return the outputs for the first lengths[b] steps of each row b of x, padded with zeros.
 
-    These are the axes in which the carries of several rows are larger.
+    Rows of equal length run in one call. Raises ArgumentError.
     """
-    streamed = streamed_over_time(graph, time_axis, fixed, 1)
-    several = streamed_over_time(graph, time_axis, fixed, SEVERAL)
-    carries = []
-    for one, other in zip(streamed.carries, several.carries, strict=True):
-        axes = varying_axes(one.initial.shape, other.initial.shape)
-        carries.append(one._replace(axes=one.axes._replace(batch=axes[0] if axes else None)))
-    return replace(streamed, carries=tuple(carries))
+    time, batch = layout.axes
+    rows_of = [axes.batch for axes in output_axes(planner.graph, planner.graph.inputs[0], layout)]
+    if time is None or batch is None or None in rows_of:
+        raise ArgumentError(
+            "got lengths, but the model has no rows: its outputs or its input lack a batch axis"
+        )
+    counts = as_lengths(lengths, (x.shape[batch],), x.shape[time])
+    groups = [np.flatnonzero(counts == length) for length in np.unique(counts)]
+    found = [planner(np.take(x, rows, batch).take(range(counts[rows[0]]), time)) for rows in groups]
+    outputs = zip(zip(*found, strict=True), rows_of, strict=True)
+    return tuple(_joined(parts, groups, axis or 0) for parts, axis in outputs)
+
+
+def _joined(parts: Sequence[AnyArray], groups: Sequence[AnyArray], axis: int) -> AnyArray:
+    """Return the rows of all groups in order along an axis, as long as the longest."""
+    shape = list(np.max([part.shape for part in parts], axis=0))
+    shape[axis] = sum(map(len, groups))
+    y: AnyArray = np.zeros(shape, parts[0].dtype)
+    rows_first = np.moveaxis(y, axis, 0)
+    for part, rows in zip(parts, groups, strict=True):
+        own = np.moveaxis(part, axis, 0)
+        place: tuple[Any, ...] = (rows, *map(slice, own.shape[1:]))
+        rows_first[place] = own
+    return y

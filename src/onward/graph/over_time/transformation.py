@@ -136,7 +136,7 @@ class BlockBuilder(Follower):
 
     def axis(self, name: str) -> int | None:
         """Return the time axis of a value, or None."""
-        timing = self.timing(name) if name else None
+        timing = self.timing(name)
         return None if timing is None else timing.axis
 
     def known(self, name: str) -> AnyArray | None:
@@ -155,10 +155,6 @@ class BlockBuilder(Follower):
             return False
         pairs = ((found, self._first[x]), (self._second[count], self._second[x]))
         return all(isinstance(n, np.ndarray) and n == value.shape[axis] for n, value in pairs)
-
-    def is_constant(self, name: str) -> bool:
-        """Whether a value is the same for all lengths of the sequence."""
-        return self.known(name) is not None and not self._differs(name)
 
     def signature(self, name: str) -> Signature:
         """Return the shape, for one length, and the dtype of a value."""
@@ -235,44 +231,37 @@ class BlockBuilder(Follower):
 
     def unchanged(self, node: Node) -> None:
         """Add a node that does not combine steps."""
-        timings = [self.timing(name) if name else None for name in node.inputs]
-        present = [timing for timing in timings if timing is not None]
-        if not present:  # only results for the steps so far
+        if all(self.timing(name) is None for name in node.inputs):  # only results for the steps so far
             self._copy(node)
             self._timings |= {name: None for name in node.outputs if name}
             return
         if any(name in self._timings and self._timings[name] is None for name in node.inputs if name):
             self.refuse(node, "it combines a step with a result for the whole sequence")
         self._check_combined(node)
-        inputs, timing = self._aligned_with(node.inputs, timings)
+        inputs, timing = self.aligned(node.inputs)
         for output in filter(None, node.outputs):
             self._timings[output] = timing._replace(axis=self._axis_after(node, output))
             self._names.pop(output, None)
         self._copy(node._replace(inputs=inputs))
 
     def aligned(self, names: Sequence[str]) -> tuple[tuple[str, ...], Timing]:
-        """Return values with the same number of complete steps, and their timing."""
-        return self._aligned_with(names, [self.timing(name) for name in names])
+        """Return values with the same number of complete steps, and their timing.
 
-    def _aligned_with(
-        self, names: Sequence[str], timings: Sequence[Timing | None]
-    ) -> tuple[tuple[str, ...], Timing]:
-        """Hold back the steps of each value that the others lack yet."""
-        found = {name: timing for name, timing in zip(names, timings, strict=True) if timing is not None}
+        The steps of each value that the others lack yet are held back.
+        """
+        found = {name: timing for name in names if (timing := self.timing(name)) is not None}
         latest = max(found.values(), key=lambda timing: timing.latency)
         tail = max(timing.tail for timing in found.values())
         if len({timing.stages for timing in found.values()}) == 1:
             return tuple(names), latest._replace(tail=tail)
         if len({timing.stride for timing in found.values()}) > 1:
             self.refuse(self._node, "its inputs have different rates")
-        pairs, axes = [], []
-        for name, timing in found.items():
-            held = self.carry(self._node, self._steps(name, 0), timing.axis, "held")
-            pairs += [held, name]
-            axes.append(timing.axis)
+        axes = [timing.axis for timing in found.values()]
+        held = [self.carry(self._node, self._steps(name, 0), self.axis(name), "held") for name in found]
+        pairs = [name for pair in zip(held, found, strict=True) for name in pair]
         results = self.add_all("Align", pairs, len(pairs), axes=axes)
-        for held, rest in zip(pairs[::2], results[len(axes) :], strict=True):
-            self.keep(held, rest)
+        for before, after in zip(held, results[len(axes) :], strict=True):
+            self.keep(before, after)
         aligned = dict(zip(found, results, strict=False))
         stages = (*latest.stages, (0, 0, *(timing.stages for timing in found.values())))
         joined = latest._replace(stages=stages, tail=tail)  # type: ignore[arg-type]  # unlike any other stages
@@ -298,7 +287,7 @@ class BlockBuilder(Follower):
         `before` and `after` are steps of padding at the ends; `before` may also hold these steps.
         """
         timing, reach = self._timing_of(x), max(span, stride)
-        initial = self._steps(x, before, padding) if isinstance(before, int) else before
+        initial = before if isinstance(before, np.ndarray) else self._steps(x, before, padding)
         held = self.carry(node, initial, timing.axis, "steps")
         if self.at_end:  # all remaining steps
             y = self.add("Concat", held, x, axis=timing.axis)

@@ -45,7 +45,10 @@ class BlockPlan:
         blocks: int,
         weights: Weights,
     ) -> None:
-        longer = {name: _twice(known, axes.get(name)) for name, known in signatures.items()}
+        longer = dict(signatures)
+        for name, axis in axes.items():
+            shape, dtype = signatures[name].shape, signatures[name].dtype
+            longer[name] = Signature((*shape[:axis], 2 * shape[axis], *shape[axis + 1 :]), dtype)
         graph = flattened(graph, signatures)
         first, second = infer(graph, signatures), infer(graph, longer)
         builder = BlockBuilder(graph, first, second, axes, at_end=False)
@@ -136,15 +139,6 @@ def _long_axes(graph: Graph, signatures: Mapping[str, Known]) -> Iterator[dict[s
     for (size, _), axes in sorted(found.items(), key=lambda item: -item[0][0]):
         if size > 1:
             yield axes
-
-
-def _twice(known: Known, axis: int | None) -> Known:
-    """Return the signature of an input that is twice as long along an axis."""
-    if axis is None:
-        return known
-    shape = list(known.shape)
-    shape[axis] *= 2
-    return Signature(tuple(shape), known.dtype)
 
 
 def _part(axis: int, start: int, stop: int) -> tuple[slice, ...]:
