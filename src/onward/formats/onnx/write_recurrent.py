@@ -167,7 +167,7 @@ class _LayerWriter:
         for place, suffix in enumerate(suffixes):
             part = self.part(suffix, place)
             reverse = self.reverse or place == 1
-            weights = part._snapshot()
+            weights = part._weights_by_name()
             function = writer.define(
                 recurrent_functions.equations(part, reverse), type(part).__name__.lower()
             )
@@ -187,7 +187,7 @@ class _LayerWriter:
 
     def part(self, suffix: str, direction: int) -> Any:
         """Return the layer of one direction of one level."""
-        layer, own = self.layer, self.layer._snapshot()
+        layer, own = self.layer, self.layer._weights_by_name()
         description = layer.description() | {"num_layers": 1, "bidirectional": False}
         description["input_size"] = layer.input_size if "_l0" in suffix else layer.sizes.DP
         functions = layer.functions()[direction]
