@@ -41,7 +41,13 @@ def trained(items: list[np.ndarray], labels: np.ndarray, seed: int) -> onward.Se
     linear = onward.Linear(HIDDEN, CLASSES, rng=rng)
     train.fit(
         onward.Sequential(lstm, last, onward.Dropout(DROPOUT), linear),
-        Noisy(standardized(items, mean, deviation), labels, BATCH, noise=FRAME_NOISE, offset=OFFSET_NOISE),
+        Noisy(
+            standardized(items, mean, deviation),
+            labels,
+            batch_size=BATCH,
+            noise=FRAME_NOISE,
+            offset=OFFSET_NOISE,
+        ),
         loss=partial(train.cross_entropy, label_smoothing=LABEL_SMOOTHING),
         optimizer=train.AdamW(LEARNING_RATE),
         schedule=train.OneCycleLR(cycle_momentum=False),

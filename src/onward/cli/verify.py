@@ -8,8 +8,7 @@ from typing import Any
 import click
 from rich.text import Text
 
-from ..recipes.divergence import example_inputs
-from ..recipes.verify import TOLERANCE, Verification
+from ..recipes.verify import TOLERANCE, Verification, example_inputs
 from ..recipes.verify import verify as verify_model
 from .common import Printed, display, json_option, new_table
 from .sources import ModelFile, as_model, model_argument, read_arrays

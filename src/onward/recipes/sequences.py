@@ -4,16 +4,15 @@ from __future__ import annotations  # np.random is slow to import
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ..core.arrays import Array
 from ..core.checks import integer
 from ..errors import ArgumentError
 from ..layers import GRU, LSTM, RNN, Dropout, Last, Linear, Sequential
-from ..layers.base import Layer
 from ..tables.data import Sequences
 from ..train import AdamW, Batch, Batches, History, OneCycleLR, Score, cross_entropy, evaluate, fit, mse
 
@@ -26,6 +25,7 @@ LABEL_SMOOTHING = 0.02
 DROPOUT, NOISE, OFFSET = 0.5, 0.3, 0.1  # for classifiers only, which otherwise memorize a small data set
 HELD_OUT = 5  # one sequence in five is held out
 READ = 50_000  # sequences read over all epochs
+Moments: TypeAlias = tuple[Array, Array]  # the mean and standard deviation of each feature
 
 
 class Examples(NamedTuple):
@@ -41,13 +41,6 @@ class Examples(NamedTuple):
         return Examples([self.items[row] for row in rows], chosen)
 
 
-class Moments(NamedTuple):
-    """The mean and standard deviation of each feature; the deviation of a constant feature counts as 1."""
-
-    mean: Array
-    deviation: Array
-
-
 class Noisy(Batches):
     """Batches of standardized sequences with fresh Gaussian noise in every epoch.
 
@@ -56,16 +49,8 @@ class Noisy(Batches):
     Training with noise is equivalent to Tikhonov regularization.
     """
 
-    def __init__(
-        self,
-        x: ArrayLike | list[Any],
-        y: ArrayLike | list[Any],
-        batch_size: int | None = None,
-        *,
-        noise: float,
-        offset: float,
-    ) -> None:
-        super().__init__(x, y, batch_size=batch_size)
+    def __init__(self, x: Any, y: Any, *, noise: float, offset: float, **options: Any) -> None:
+        super().__init__(x, y, **options)
         self.noise, self.offset = noise, offset
 
     def settings(self) -> dict[str, Any]:
@@ -124,37 +109,42 @@ def fit_sequences(
     50,000 sequences in total, but for 20 to 200 epochs. The standardization is folded into the weights, so
     the model takes raw sequences. `options` are those of `fit`. Raises ArgumentError and the errors of `fit`.
     """
+    if cell not in CELLS:
+        raise ArgumentError(f"cell={cell!r}, expected one of {', '.join(map(repr, CELLS))}")
+    is_regressor, kind = num_classes is None, CELLS[cell]
     x_moments = moments(training.items)
-    y_moments = None if num_classes is not None else moments(_rows(training.targets))
-    outputs = _rows(training.targets)[0].shape[-1] if num_classes is None else num_classes
-    recurrent = _recurrent_layers(cell, len(x_moments.mean), hidden_size, num_layers, bidirectional, rng)
-    last = [] if isinstance(training.targets, list) else [Last()]
-    linear = Linear(hidden_size, outputs, rng=rng)
+    y_moments = moments(_rows(training.targets)) if is_regressor else None
+    layers = [kind(len(x_moments[0]), hidden_size, num_layers, bidirectional=bidirectional, rng=rng)]
+    if (
+        bidirectional
+    ):  # at the last step, whose output Last takes, the reverse direction has read only that step
+        layers.append(kind(2 * hidden_size, hidden_size, rng=rng))
+    if not isinstance(training.targets, list):
+        layers.append(Last())
+    linear = Linear(hidden_size, num_classes or len(_rows(training.targets)[0].T), rng=rng)
     batches = _standardized_batches(training, x_moments, y_moments)
-    epochs = _epochs(training, validation) if epochs is None else integer("epochs", epochs, 1)
+    if epochs is None:
+        N = len(training.items) + (len(validation.items) if validation else 0)
+        epochs = min(200, max(20, READ // N))
     history = fit(
-        Sequential(*recurrent, *last, Dropout(0.0 if num_classes is None else DROPOUT), linear),
+        Sequential(*layers, Dropout(0.0 if is_regressor else DROPOUT), linear),
         batches,
-        loss=mse if num_classes is None else partial(cross_entropy, label_smoothing=LABEL_SMOOTHING),
+        loss=mse if is_regressor else partial(cross_entropy, label_smoothing=LABEL_SMOOTHING),
         optimizer=AdamW(LEARNING_RATE),
         schedule=OneCycleLR(cycle_momentum=False),
-        epochs=epochs,
+        epochs=integer("epochs", epochs, 1),
         validation=_standardized_batches(validation, x_moments, y_moments) if validation else None,
         max_norm=MAX_NORM,
         average=_average(epochs * (batches.size or 1)),
         rng=rng,
         **options,
     )
-    model = Sequential(*recurrent, *last, linear)  # without Dropout, which acts in training only
+    model = Sequential(*layers, linear)  # without Dropout, which acts in training only
     fold(model, *x_moments)
     if y_moments is not None:
-        _unscale(linear, *y_moments)
+        (mean, deviation), (W, b) = y_moments, linear.state_dict().values()
+        linear.load_state_dict({"weight": W * deviation[:, None], "bias": b * deviation + mean})
     return model, history
-
-
-def _epochs(training: Examples, validation: Examples | None) -> int:
-    N = len(training.items) + (len(validation.items) if validation else 0)
-    return min(200, max(20, READ // N))
 
 
 def _average(steps: int) -> float:
@@ -212,28 +202,6 @@ def _examples(sequences: Sequences) -> Examples:
     return Examples(sequences.items, sequences.targets)
 
 
-def _recurrent_layers(
-    cell: str,
-    features: int,
-    hidden_size: int,
-    num_layers: int,
-    bidirectional: bool,
-    rng: np.random.Generator,
-) -> list[Layer]:
-    """Recurrent layers from (T, F) to (T, H).
-
-    A forward layer follows bidirectional layers, because at the last step, whose output the model uses, the
-    reverse direction has read only that step.
-    """
-    if cell not in CELLS:
-        raise ArgumentError(f"cell={cell!r}, expected one of {', '.join(map(repr, CELLS))}")
-    kind = CELLS[cell]
-    layers = [kind(features, hidden_size, num_layers, bidirectional=bidirectional, rng=rng)]
-    if bidirectional:
-        layers.append(kind(2 * hidden_size, hidden_size, rng=rng))
-    return layers
-
-
 def _standardized_batches(examples: Examples, x_moments: Moments, y_moments: Moments | None) -> Noisy:
     """Batches of standardized sequences, noisy for classes; numbers as targets are standardized too."""
     items, targets = standardized(examples.items, *x_moments), examples.targets
@@ -248,18 +216,12 @@ def _rows(targets: Any) -> list[NDArray[Any]]:
     return targets if isinstance(targets, list) else [targets]
 
 
-def _unscale(linear: Linear, mean: Array, deviation: Array) -> None:
-    """Fold the inverse of the targets' standardization into the output layer."""
-    W, b = linear.state_dict().values()
-    linear.load_state_dict({"weight": W * deviation[:, None], "bias": b * deviation + mean})
-
-
 @np.errstate(all="ignore")  # `fit` finds and reports values that are not finite
 def moments(items: list[NDArray[Any]]) -> Moments:
-    """Compute the moments of each feature over all steps of all sequences."""
+    """Compute the mean and standard deviation, or 1 if that is 0, of each feature over all steps."""
     steps = np.vstack(items).astype(np.float64)
     deviation = steps.std(axis=0)
-    return Moments(steps.mean(axis=0), np.where(deviation > 0, deviation, 1))
+    return steps.mean(axis=0), np.where(deviation > 0, deviation, 1)
 
 
 @np.errstate(all="ignore")  # as above

@@ -65,10 +65,8 @@ class Vocabulary:
         >>> Vocabulary("ab").unknown("a cab c")
         {' ': 2, 'c': 2}
         """
-        counts = Counter(text)
-        return dict(
-            Counter({c: n for c, n in sorted(counts.items()) if c not in self.characters}).most_common()
-        )
+        counts = sorted(Counter(text).items())
+        return dict(Counter({c: n for c, n in counts if c not in self.characters}).most_common())
 
     def without_unknown(self, text: str) -> str:
         """A text without the characters that are not in the vocabulary.
@@ -109,7 +107,14 @@ def load(path: str | os.PathLike[str]) -> tuple[Sequential, Vocabulary]:
     model, vocabulary = load_model(path), vocabulary_of(path)
     if not isinstance(model, Sequential) or vocabulary is None:
         raise FileError(f"{path} is not a text model: expected a file written by `onward train text`")
-    _check_fit(path, model, len(vocabulary))
+    V = len(vocabulary)
+    prefix = f"{path} has a vocabulary of {V} characters, but its model"
+    try:
+        shape = np.shape(model(np.array([0, V - 1])))
+    except OnwardError as error:
+        raise FileError(f"{prefix} does not accept them: {error}") from error
+    if shape != (2, V):
+        raise FileError(f"{prefix} returns outputs of shape {shape} for two of them; expected {(2, V)}")
     return model, vocabulary
 
 
@@ -121,17 +126,6 @@ def vocabulary_of(path: str | os.PathLike[str]) -> Vocabulary | None:
         return None
     characters = (described or {}).get("vocabulary")
     return Vocabulary(characters) if isinstance(characters, str) and characters else None
-
-
-def _check_fit(path: str | os.PathLike[str], model: Sequential, V: int) -> None:
-    """Raise FileError unless the model accepts each of V characters and returns V scores."""
-    prefix = f"{path} has a vocabulary of {V} characters, but its model"
-    try:
-        shape = np.shape(model(np.array([0, V - 1])))
-    except OnwardError as error:
-        raise FileError(f"{prefix} does not accept them: {error}") from error
-    if shape != (2, V):
-        raise FileError(f"{prefix} returns outputs of shape {shape} for two of them; expected {(2, V)}")
 
 
 def bits_per_character(
@@ -186,26 +180,20 @@ def sample(
     numbers = vocabulary.encode(prompt)
     if not len(numbers):
         raise ArgumentError("the prompt is empty: pass at least one character to continue from")
-    return _sampled(model, vocabulary, numbers, length, temperature, generator(rng))
+    drawn = generator(rng)
 
+    def characters() -> Iterator[str]:
+        stream = model.stream()
+        logits = stream(numbers)[-1]
+        for _ in range(length):
+            if temperature:
+                with np.errstate(over="ignore"):  # a logit that overflows has probability 0
+                    scaled = (logits.astype(np.float64) - logits.max()) / temperature
+                sums = np.exp(scaled).cumsum()
+                number = int(np.searchsorted(sums, drawn.random() * sums[-1], side="right"))
+            else:
+                number = int(logits.argmax())
+            yield vocabulary.characters[number]
+            logits = stream(np.int64(number))
 
-def _sampled(
-    model: Sequential,
-    vocabulary: Vocabulary,
-    numbers: NDArray[np.int64],
-    length: int,
-    temperature: float,
-    rng: np.random.Generator,
-) -> Iterator[str]:
-    stream = model.stream()
-    logits = stream(numbers)[-1]
-    for _ in range(length):
-        if temperature:
-            with np.errstate(over="ignore"):  # a logit that overflows has probability 0
-                scaled = (logits.astype(np.float64) - logits.max()) / temperature
-            sums = np.exp(scaled).cumsum()
-            number = int(np.searchsorted(sums, rng.random() * sums[-1], side="right"))
-        else:
-            number = int(logits.argmax())
-        yield vocabulary.characters[number]
-        logits = stream(np.int64(number))
+    return characters()

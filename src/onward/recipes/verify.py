@@ -1,15 +1,15 @@
-"""Verify a model against expected outputs, and measure what batches, threads and precisions change."""
+"""Compare a model with expected outputs or another model, and measure what batches and precisions change."""
 
 from __future__ import annotations
 
-import copy
 import pickle
 import statistics
-import time
+import timeit
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from difflib import SequenceMatcher
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,12 +17,20 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _core
 from ..core.threads import num_threads
 from ..errors import ArgumentError, OnwardError, ShapeError
-from ..graph import Model
-from .divergence import Divergence, first_divergence
+from ..graph import Graph, Model
+from ..graph.inference import flattened
+from ..graph.node import Node, Signature
+from ..graph.of_layers import graph_of
+from ..graph.over_time.named_carries import from_zeros
+from ..graph.plan.planner import Planner
+from ..graph.simplification.simplify import simplify
 
 Arrays = dict[str, NDArray[Any]]
 TOLERANCE = 1e-4
 CALLS = 20  # the time of a call is the median of these
+MAX_NODES = 4000  # the largest graph that is compared node by node
+SIZES = (3, 16, 64, 200)  # tried for axes that a file leaves open, until the model accepts one
+LARGEST_INDEX = 4  # in inputs of integers
 
 
 @dataclass
@@ -35,6 +43,22 @@ class Difference:
     mean: float
     position: tuple[int, ...]
     scale: float
+
+
+@dataclass
+class Divergence:
+    """The first nodes of two models that correspond and whose outputs differ, relative to the scale."""
+
+    node: str
+    other: str
+    shape: tuple[int, ...]
+    difference: float
+
+    def __str__(self) -> str:
+        return (
+            f"the first outputs that differ are those of {self.node} and, in the other model, {self.other}: "
+            f"by {self.difference:.3g} of the scale, of shape {self.shape}"
+        )
 
 
 @dataclass
@@ -121,29 +145,22 @@ class _Run:
     """A model with its inputs: by name if the model names them, otherwise in order."""
 
     def __init__(self, model: Any, inputs: Mapping[str, ArrayLike] | Sequence[ArrayLike]) -> None:
-        self.model = model
-        self.names = names = _names(model, "inputs")
-        if isinstance(inputs, Mapping):
-            self.inputs = {name: np.asarray(array) for name, array in inputs.items()}
-            if not names or not set(self.inputs) <= set(names):
-                self.names = []
-        else:
+        self.model, names = model, _names(model, "inputs")
+        if not isinstance(inputs, Mapping):
             keys = names if len(names) >= len(inputs) else [f"input {i}" for i in range(len(inputs))]
-            self.inputs = {name: np.asarray(a) for name, a in zip(keys, inputs, strict=False)}
+            inputs = dict(zip(keys, inputs, strict=False))
+        self.inputs = {name: np.asarray(array) for name, array in inputs.items()}
+        self.by_name = set(self.inputs) <= set(names)
 
-    def __call__(self, inputs: Arrays | None = None) -> Arrays:
+    def __call__(self, inputs: Arrays | None = None, model: Any = None) -> Arrays:
+        """The outputs by name, also for other inputs or for another form of the model."""
         given = self.inputs if inputs is None else inputs
-        results = self.model(**given) if self.names else self.model(*given.values())
-        names = _names(self.model, "outputs")
-        flat = list(_arrays(results))
+        model = self.model if model is None else model
+        flat = list(_arrays(model(**given) if self.by_name else model(*given.values())))
+        names = _names(model, "outputs")
         if len(names) != len(flat):
             names = [f"output {i}" for i in range(len(flat))]
         return dict(zip(names, flat, strict=True))
-
-    def with_model(self, model: Any) -> _Run:
-        run = copy.copy(self)
-        run.model = model
-        return run
 
 
 def _names(model: Any, attribute: str) -> list[str]:
@@ -187,40 +204,42 @@ def _difference(name: str, actual: NDArray[Any], expected: NDArray[Any]) -> Diff
     return Difference(name, actual.shape, float(apart.max()), float(apart.mean()), position, scale)
 
 
+def _equal(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+
+
 def _identical(a: Arrays, b: Arrays) -> bool:
-    return all(np.array_equal(a[name], b[name], equal_nan=a[name].dtype.kind in "fc") for name in a)
+    return all(_equal(a[name], b[name]) for name in a)
 
 
-def _batch_axes(run: _Run) -> dict[str, int] | None:
-    """Return the batch axis of each input: a size that all of them share."""
-    arrays = list(run.inputs.values())
+def _batch_axis(run: _Run) -> int | None:
+    """Return the batch axis of the inputs: one of the same size in all of them."""
     batch_first = isinstance(run.model, Model) or getattr(run.model, "batch_first", True)
-    order: tuple[int, ...] = (0, 1) if batch_first else (1, 0)
+    order: tuple[int | None, ...] = (0, 1) if batch_first else (1, 0)
     if isinstance(run.model, Model) and run.model.layout is not None:
-        batch = run.model.layout.axes.batch
-        order = () if batch is None else (batch,)
+        order = (run.model.layout.axes.batch,)
     for axis in order:
-        sizes = {a.shape[axis] for a in arrays if a.ndim > axis}
-        if len(sizes) == 1 and sizes.pop() > 1 and all(a.ndim > axis for a in arrays):
-            return dict.fromkeys(run.inputs, axis)
+        if axis is not None and all(a.ndim > axis for a in run.inputs.values()):
+            sizes = {a.shape[axis] for a in run.inputs.values()}
+            if len(sizes) == 1 and sizes.pop() > 1:
+                return axis
     return None
 
 
 def _same_rows(run: _Run, actual: Arrays) -> bool | str:
-    axes = _batch_axes(run)
-    if axes is None:
+    batch = _batch_axis(run)
+    if batch is None:
         return "the inputs have no batch axis of more than one row"
-    B = next(a.shape[axes[name]] for name, a in run.inputs.items())
+    B = next(iter(run.inputs.values())).shape[batch]
     row = B // 2
-    alone = {name: np.take(a, [row], axes[name]) for name, a in run.inputs.items()}
     try:
-        single = run(alone)
+        single = run({name: np.take(a, [row], batch) for name, a in run.inputs.items()})
     except OnwardError as error:
         return f"the model does not accept one row: {error}"
     for name, whole in actual.items():
         sizes = zip(whole.shape, single[name].shape, strict=True)
         axis = next((i for i, pair in enumerate(sizes) if pair == (B, 1)), None)
-        if axis is not None and not _identical({name: np.take(whole, [row], axis)}, single):
+        if axis is not None and not _equal(np.take(whole, [row], axis), single[name]):
             return False
     return True
 
@@ -255,13 +274,13 @@ def _same_blocks(run: _Run, actual: Arrays) -> bool | str:
 
 def _is_joined(whole: NDArray[Any], parts: list[NDArray[Any]]) -> bool:
     """Whether an output is its parts along one axis, or the last of them."""
+    pieces = [part for part in parts if part.ndim == whole.ndim]
     for axis in range(whole.ndim):
-        pieces = [part for part in parts if part.ndim == whole.ndim]
         with suppress(ValueError):  # the parts differ in other axes
-            if np.array_equal(np.concatenate(pieces, axis), whole, equal_nan=whole.dtype.kind in "fc"):
+            if _equal(np.concatenate(pieces, axis), whole):
                 return True
     last = [part.reshape(whole.shape) for part in parts if part.size == whole.size][-1:]
-    return any(np.array_equal(part, whole, equal_nan=whole.dtype.kind in "fc") for part in last)
+    return any(_equal(part, whole) for part in last)
 
 
 def _same_in(
@@ -281,7 +300,7 @@ def _same_on_every_isa(run: _Run, actual: Arrays) -> bool | str:
     except Exception as error:  # models with Python functions
         return f"the model cannot be copied: {error}"
     isas = map(_instruction_set, _core.available_isas())
-    return _same_in(isas, lambda: run.with_model(pickle.loads(content))(), actual)
+    return _same_in(isas, lambda: run(model=pickle.loads(content)), actual)
 
 
 @contextmanager
@@ -298,7 +317,7 @@ def _cost(run: _Run, actual: Arrays, precision: str) -> float | str:
     if not hasattr(run.model, "quantize"):
         return "the model cannot be quantized"
     try:
-        quantized = run.with_model(run.model.quantize(precision))()
+        quantized = run(model=run.model.quantize(precision))
     except OnwardError as error:
         return str(error)
     first = next(iter(actual))
@@ -311,9 +330,125 @@ def _cost(run: _Run, actual: Arrays, precision: str) -> float | str:
 
 def _microseconds(run: _Run) -> float:
     """Return the median time of a call."""
-    times = []
-    for _ in range(CALLS):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return 1e6 * statistics.median(times)
+    return 1e6 * statistics.median(timeit.repeat(run, number=1, repeat=CALLS))
+
+
+class Step(NamedTuple):
+    """A node, and its first output."""
+
+    node: Node
+    output: NDArray[Any]
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What corresponding nodes of two models have in common."""
+        return self.node.operation, self.output.shape
+
+
+def first_divergence(
+    model: Any, other: Any, inputs: Sequence[NDArray[Any]], tolerance: float
+) -> Divergence | str:
+    """Return the first divergence between two models on the same inputs, or the reason why none is known."""
+    try:
+        steps, others = (list(_steps(each, inputs)) for each in (model, other))
+    except OnwardError as error:
+        return f"the models cannot be compared node by node: {error}"
+    for step, twin in _corresponding(steps, others):
+        scale = float(np.abs(np.nan_to_num(twin.output)).max(initial=0))
+        with np.errstate(invalid="ignore"):
+            difference = float(np.nan_to_num(np.abs(step.output - twin.output)).max(initial=0))
+        difference /= max(scale, 1e-30)
+        if difference > tolerance:
+            return Divergence(str(step.node), str(twin.node), step.output.shape, difference)
+    return "no two nodes of the models that correspond differ"
+
+
+def _corresponding(steps: Sequence[Step], others: Sequence[Step]) -> Iterator[tuple[Step, Step]]:
+    """Yield the nodes that correspond: by their names if most nodes share them, otherwise by their order."""
+    named = {step.node.name: step for step in others}
+    pairs = [(step, twin) for step in steps if (twin := named.get(step.node.name)) and step.key == twin.key]
+    if 2 * len(pairs) > min(len(steps), len(others)):
+        yield from pairs
+        return
+    keys, other_keys = ([step.key for step in each] for each in (steps, others))
+    for block in SequenceMatcher(None, keys, other_keys, autojunk=False).get_matching_blocks():
+        for place in range(block.size):
+            yield steps[block.a + place], others[block.b + place]
+
+
+def _steps(model: Any, inputs: Sequence[NDArray[Any]]) -> Iterator[Step]:
+    """Yield the nodes of a model whose first outputs are floats, in the order of their computation."""
+    graph, arrays = _graph(model, inputs)
+    known = {
+        declared.name: array if array.ndim == 0 and array.dtype.kind in "iub" else Signature.of(array)
+        for declared, array in zip(graph.inputs, arrays, strict=True)
+    }
+    graph = simplify(flattened(graph, known))
+    if len(graph.nodes) > MAX_NODES:
+        raise ArgumentError(f"one has {len(graph.nodes)} nodes; expected at most {MAX_NODES}")
+    nodes = [node for node in graph.nodes if node.outputs and node.outputs[0]]
+    wanted = graph.replaced(outputs=tuple(node.outputs[0] for node in nodes), declared_outputs=())
+    for node, output in zip(nodes, Planner(wanted)(*arrays), strict=True):
+        if isinstance(output, np.ndarray) and output.dtype.kind == "f":
+            yield Step(node, output)
+
+
+def _graph(model: Any, inputs: Sequence[NDArray[Any]]) -> tuple[Graph, list[NDArray[Any]]]:
+    """Return the graph of a model, and its inputs in order."""
+    if not isinstance(model, Model):
+        graph = from_zeros(graph_of(model))
+        if len(inputs) != len(graph.inputs):
+            raise ArgumentError("the states of layers are compared from zeros only")
+        return graph, list(inputs)
+    if model._graph.is_recorded:
+        return _graph(Model(model._whole()), inputs)
+    structure = model._graph.structure
+    args, named = (tuple(inputs), {}) if structure is None else structure.flatten(tuple(inputs), {})
+    _, planner, arrays = model._checked(args, named)
+    return planner.graph, arrays
+
+
+def example_inputs(models: Sequence[Any]) -> Mapping[str, NDArray[Any]]:
+    """Return random inputs that the models accept, from the axes that they declare.
+
+    The first model names the inputs; the sizes that it leaves open are those that the others fix, if any.
+    Initial states are left out if one of the models consists of layers, which compare from zeros.
+
+    Raises ArgumentError if the declarations do not suffice.
+    """
+    for size in SIZES:
+        try:
+            inputs = _example(models, size)
+            for model in models:
+                model(*inputs.values())
+            return inputs
+        except OnwardError as error:
+            problem = error
+    raise ArgumentError(f"the models accept no inputs that follow from their declarations: {problem}")
+
+
+def _example(models: Sequence[Any], size: int) -> dict[str, NDArray[Any]]:
+    rng = np.random.default_rng(0)
+    model, *others = models
+    if not isinstance(model, Model):
+        return {"x": rng.standard_normal((size, 2, model.step_shape[-1])).astype(np.float32)}
+    left_out = set() if all(isinstance(other, Model) for other in others) else model._initial_states
+    declared = [each for each in model._planner.graph.inputs if each.name not in left_out]
+    keys: list[list[int | str]] = []
+    for each in declared:
+        if each.axes is None or each.dtype is None:
+            raise ArgumentError(f"the model does not declare the shape of {each.name}")
+        keys.append([f"{each.name}:{i}" if axis == "" else axis for i, axis in enumerate(each.axes)])
+    sizes: dict[int | str, int] = {}
+    for other in others:
+        if isinstance(other, Model):
+            for axes, twin in zip(keys, other._planner.graph.inputs, strict=False):
+                pairs = zip(axes, twin.axes or (), strict=False)
+                sizes |= {key: axis for key, axis in pairs if isinstance(axis, int)}
+    inputs = {}
+    for each, axes in zip(declared, keys, strict=True):
+        shape = [key if isinstance(key, int) else sizes.setdefault(key, size + len(sizes)) for key in axes]
+        is_float = each.dtype is not None and each.dtype.kind == "f"
+        values = rng.standard_normal(shape) if is_float else rng.integers(0, LARGEST_INDEX, shape)
+        inputs[each.name] = values.astype(each.dtype)
+    return inputs

@@ -85,8 +85,14 @@ class Batches(Data):
     ) -> None:
         self.batch_first = flag("batch_first", batch_first)
         self.per_step = None if per_step is None else flag("per_step", per_step)
-        sequences = _rows_of_lists(x, y) if isinstance(x, list) else _rows_of_arrays(x, y, batch_first)
-        self.items, self._y_steps, self._y_sequences = sequences
+        if isinstance(x, list):
+            self.items = [np.atleast_1d(arrays.as_array(item, f"x[{n}]")) for n, item in enumerate(x)]
+        else:
+            x, y = arrays.as_array(x, "x"), arrays.as_array(y, "y")
+            if x.ndim < 2:
+                layout = "(N, T, ...)" if batch_first else "(T, N, ...)"
+                raise ShapeError(f"x has shape {x.shape}; expected {layout}, or a list of arrays (T, ...)")
+            self.items = list(x if batch_first else x.swapaxes(0, 1))
         N = len(self.items)
         if N == 0:
             raise ArgumentError("the data is empty: x has no sequence")
@@ -94,7 +100,11 @@ class Batches(Data):
             if item.shape[1:] != self.items[0].shape[1:]:
                 first = self.items[0].shape
                 raise ShapeError(f"x[{n}] has shape {item.shape}, but x[0] {first}: only T may differ")
-        self._choose_targets(y)
+        self._y_steps, self._y_sequences = _readings(self.items, y, batch_first or isinstance(x, list))
+        if self.per_step is None and (self._y_steps is None) != (self._y_sequences is None):
+            self.per_step = self._y_sequences is None
+        if (self._y_steps if self.per_step else self._y_sequences) is None:
+            raise ShapeError(self._misfit(y))
         self.batch_size = min(32, N) if batch_size is None else integer("batch_size", batch_size, 1)
         if self.batch_size > N:
             raise ArgumentError(f"batch_size={batch_size}, but the data has {N} sequences: use {N} or less")
@@ -103,21 +113,13 @@ class Batches(Data):
             self._cut(lengths)
         self.lengths = np.array([len(item) for item in self.items], np.int64)
 
-    def _choose_targets(self, y: Any) -> None:
-        """Set per_step if the shapes determine it. Raises ShapeError if y fits neither interpretation."""
-        if self.per_step is None and (self._y_steps is None) != (self._y_sequences is None):
-            self.per_step = self._y_sequences is None
-        if (self._y_steps if self.per_step else self._y_sequences) is None:
-            raise ShapeError(self._misfit(y))
-
     def _misfit(self, y: Any) -> str:
         """Say why y does not fit x."""
         N = len(self.items)
         if not isinstance(y, list):
-            shape = np.shape(y)
-            readings = {False: f"({N},) or ({N}, O)", True: "one target per time step, laid out like x"}
-            expected = " or ".join(text for kind, text in readings.items() if self.per_step in (None, kind))
-            return f"y has shape {shape}, but x has {N} sequences; expected {expected}"
+            readings = [f"({N},) or ({N}, O)", "one target per time step, laid out like x"]
+            expected = " or ".join(readings) if self.per_step is None else readings[self.per_step]
+            return f"y has shape {np.shape(y)}, but x has {N} sequences; expected {expected}"
         if len(y) != N:
             return f"y has {len(y)} targets, but x has {N} sequences"
         for n, (item, target) in enumerate(zip(self.items, y, strict=True)):
@@ -185,33 +187,23 @@ class Batches(Data):
         return Batch(x.swapaxes(0, 1) if self.batch_first else x, y, self.lengths[rows])
 
 
-# Sequences, y as targets per step, y as targets per sequence; None for an interpretation that does not fit.
-Rows: TypeAlias = tuple[list[AnyArray], list[AnyArray] | None, AnyArray | None]
-
-
-def _rows_of_lists(x: list[Any], y: Any) -> Rows:
-    items = [np.atleast_1d(arrays.as_array(item, f"x[{n}]")) for n, item in enumerate(x)]
-    if not isinstance(y, list):
-        y = np.atleast_1d(arrays.as_array(y, "y"))
-    rows = [arrays.as_array(row, f"y[{n}]") for n, row in enumerate(y)]
-    if len(rows) != len(items):
-        return items, None, None
-    fits = all(row.shape[:1] == item.shape[:1] for row, item in zip(rows, items, strict=True))
-    alike = len({row.shape for row in rows}) == 1 and (rows[0].ndim < 2 or not fits)
-    return items, rows if fits else None, arrays.as_array(y, "y") if alike else None
-
-
-def _rows_of_arrays(x: ArrayLike, y: ArrayLike, batch_first: bool) -> Rows:
-    x, y = arrays.as_array(x, "x"), np.atleast_1d(arrays.as_array(y, "y"))
-    if x.ndim < 2:
-        layout = "(N, T, ...)" if batch_first else "(T, N, ...)"
-        raise ShapeError(f"x has shape {x.shape}; expected {layout}, or a list of arrays (T, ...)")
-    items = list(x if batch_first else x.swapaxes(0, 1))
-    steps = None
-    if y.shape[:2] == x.shape[:2]:
-        steps = list(y if batch_first else y.swapaxes(0, 1))
+def _readings(
+    items: list[AnyArray], y: Any, rows_first: bool
+) -> tuple[list[AnyArray] | None, AnyArray | None]:
+    """Return y as targets per step and as targets per sequence; None for a reading that does not fit."""
+    whole: AnyArray | None
+    if isinstance(y, list):
+        rows = [arrays.as_array(row, f"y[{n}]") for n, row in enumerate(y)]
+        whole = arrays.as_array(y, "y") if len({row.shape for row in rows}) == 1 else None
+    else:
+        whole = np.atleast_1d(arrays.as_array(y, "y"))
+        rows = list(whole if rows_first or whole.ndim < 2 else whole.swapaxes(0, 1))
+    fits = len(rows) == len(items)
+    fits = fits and all(row.shape[:1] == item.shape[:1] for row, item in zip(rows, items, strict=True))
     # a model's output for a sequence has one axis
-    return items, steps, y if len(y) == len(items) and (y.ndim < 3 or steps is None) else None
+    if whole is not None and (len(whole) != len(items) or (fits and whole.ndim > 2)):
+        whole = None
+    return rows if fits else None, whole
 
 
 def _checksum(content: Iterable[AnyArray]) -> str:
@@ -308,9 +300,8 @@ def as_data(data: Any, model: Layer) -> Data:
     if isinstance(data, tuple):
         if len(data) not in (2, 3):
             raise ArgumentError(f"data is a tuple of {len(data)}; expected (x, y) or (x, y, lengths)")
-        x, y, *lengths = data
-        batches = Batches(x, y, lengths[0] if lengths else None, batch_first=model.batch_first)
-        return batches.for_model(model)
+        x, y, lengths = (*data, None)[:3]
+        return Batches(x, y, lengths, batch_first=model.batch_first).for_model(model)
     if not isinstance(data, Iterable):
         raise ArgumentError(
             f"data is a {type(data).__name__}; expected (x, y), Batches, Chunks or an iterable of batches"

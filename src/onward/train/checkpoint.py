@@ -5,7 +5,6 @@ from __future__ import annotations  # np.random is slow to import
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -47,13 +46,15 @@ class Run:
 
 def write(path: str | os.PathLike[str], model: Layer, run: Run, settings: Mapping[str, Any]) -> None:
     """Write a checkpoint, or leave the previous one intact if that fails. Raises FileError."""
-    tensors: dict[str, NDArray[Any]] = {f"weights/{name}": w for name, w in model._weights_by_name().items()}
-    for kind, named in {"average": run.average, "best": run.best, **run.memory.averages}.items():
-        tensors |= {f"{kind}/{name}": array for name, array in (named or {}).items()}
-    for number, part in enumerate(_parts(model, run.state)):
-        tensors[f"state/{number}"] = part
-    tensors["losses"] = np.array(run.history.losses, np.float64)
-    tensors["rates"] = np.array(run.history.rates, np.float64)
+    groups = {
+        "weights": model._weights_by_name(),
+        "average": run.average or {},
+        "best": run.best or {},
+        **run.memory.averages,
+        "state": {str(number): part for number, part in enumerate(_parts(model, run.state))},
+    }
+    tensors = {f"{group}/{name}": array for group, named in groups.items() for name, array in named.items()}
+    tensors |= {"losses": np.array(run.history.losses), "rates": np.array(run.history.rates)}
     storage.write(
         path,
         {name: np.ascontiguousarray(array) for name, array in tensors.items()},
@@ -183,21 +184,12 @@ def _plain(state: Any) -> Any:
 
 def _difference(theirs: Any, ours: Any, place: str = "") -> str:
     """Describe the first difference between the settings of a checkpoint and those of a call."""
-    pairs: list[tuple[str, Any, Any]] = []
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        pairs = [
-            (f"{place}.{key}", theirs.get(key, NOTHING), ours.get(key, NOTHING)) for key in ours | theirs
-        ]
-    elif isinstance(theirs, list) and isinstance(ours, list):
-        longest = zip_longest(theirs, ours, fillvalue=NOTHING)
-        pairs = [(f"{place}[{n}]", *pair) for n, pair in enumerate(longest)]
-    for inner, their, our in pairs:
-        if their != our:
-            return _difference(their, our, inner)
-    header = f"{_short(theirs)}, not {_short(ours)}"
-    return f"{place.removeprefix('.')}: {header}" if place else header
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 200 else text[:200] + "..."
+    if isinstance(theirs, list) and isinstance(ours, list):
+        theirs, ours = ({f"[{n}]": value for n, value in enumerate(values)} for values in (theirs, ours))
+    elif isinstance(theirs, dict) and isinstance(ours, dict):
+        theirs, ours = ({f".{key}": value for key, value in values.items()} for values in (theirs, ours))
+    else:
+        shown = (text if len(text) <= 200 else text[:200] + "..." for text in map(str, (theirs, ours)))
+        return (f"{place.removeprefix('.')}: " if place else "") + ", not ".join(shown)
+    pairs = ((key, theirs.get(key, NOTHING), ours.get(key, NOTHING)) for key in ours | theirs)
+    return next(_difference(their, our, place + key) for key, their, our in pairs if their != our)

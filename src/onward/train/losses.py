@@ -119,14 +119,14 @@ def bce(y: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None) -> tupl
     return _mean(_activation("softplus", y) - y * t, _activation("sigmoid", y) - t, counted)
 
 
-LOSSES: dict[str, Loss] = {loss.__name__: loss for loss in (cross_entropy, mse, mae, huber, bce)}
 LABELS = {
-    "cross_entropy": "cross entropy in nats",
-    "mse": "mean squared error",
-    "mae": "mean absolute error",
-    "huber": "Huber loss",
-    "bce": "binary cross entropy in nats",
+    cross_entropy: "cross entropy in nats",
+    mse: "mean squared error",
+    mae: "mean absolute error",
+    huber: "Huber loss",
+    bce: "binary cross entropy in nats",
 }
+LOSSES: dict[str, Loss] = {loss.__name__: loss for loss in LABELS}
 
 
 def as_loss(loss: str | Loss) -> Loss:
@@ -140,30 +140,31 @@ def as_loss(loss: str | Loss) -> Loss:
 
 def describe(loss: Loss) -> str:
     """Return the name and the options of a loss: "cross_entropy(label_smoothing=0.1)"."""
-    name, options = _name_and_options(loss)
+    function, options = _parts(loss)
+    name = getattr(function, "__name__", type(function).__name__)
     return f"{name}({', '.join(options)})" if options else name
 
 
 def label(loss: Loss) -> str:
     """Return the label of a loss for axes and tables: "cross entropy in nats, label_smoothing=0.1"."""
-    name, options = _name_and_options(loss)
-    return ", ".join([LABELS.get(name, name), *options])
+    function: Any
+    function, options = _parts(loss)
+    return ", ".join([LABELS.get(function, describe(function)), *options])
 
 
-def _name_and_options(loss: Loss) -> tuple[str, list[str]]:
-    if isinstance(loss, partial):
-        name, options = _name_and_options(loss.func)
-        own = [*map(repr, loss.args), *(f"{key}={value!r}" for key, value in loss.keywords.items())]
-        return name, options + own
-    return str(getattr(loss, "__name__", type(loss).__name__)), []
+def _parts(loss: Loss) -> tuple[Loss, list[str]]:
+    """Return the function and the options of a loss."""
+    if not isinstance(loss, partial):
+        return loss, []
+    return loss.func, [*map(repr, loss.args), *(f"{key}={value!r}" for key, value in loss.keywords.items())]
 
 
 def counted_rows(loss: Loss, targets: ArrayLike, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the rows of a mask whose target the loss does not ignore."""
-    if (loss.func if isinstance(loss, partial) else loss) is not cross_entropy:
+    options = loss.keywords if isinstance(loss, partial) else {}
+    if _parts(loss)[0] is not cross_entropy:
         return mask
-    ignored = loss.keywords.get("ignore_index", IGNORE_INDEX) if isinstance(loss, partial) else IGNORE_INDEX
-    counted: NDArray[np.bool_] = mask & (np.asarray(targets) != ignored)
+    counted: NDArray[np.bool_] = mask & (np.asarray(targets) != options.get("ignore_index", IGNORE_INDEX))
     return counted
 
 

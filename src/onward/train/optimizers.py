@@ -10,6 +10,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
@@ -28,16 +29,15 @@ OPTIMIZER = "an optimizer of onward.train, such as Adam(1e-3)"
 
 
 def _below_1(name: str, value: float) -> float:
-    number = probability(name, value)
-    if number == 1:
+    if (number := probability(name, value)) == 1:
         raise ArgumentError(f"{name}={value!r}, but must be below 1")
     return number
 
 
-def _two_below_1(name: str, values: Sequence[float]) -> tuple[float, float]:
+def _two_below_1(name: str, values: Sequence[float]) -> tuple[float, ...]:
     if not isinstance(values, tuple | list) or len(values) != 2:
         raise ArgumentError(f"{name}={values!r}, but must be two numbers, such as (0.9, 0.999)")
-    return _below_1(name, values[0]), _below_1(name, values[1])
+    return tuple(_below_1(name, value) for value in values)
 
 
 class Memory(NamedTuple):
@@ -226,14 +226,9 @@ def clip_norm(gradients: Mapping[str, Array], max_norm: float) -> Weights:
     {'weight': array([0.59999988, 0.79999984])}
     """
     scale = min(1.0, non_negative("max_norm", max_norm) / (global_norm(gradients) + 1e-6))
-    return dict(gradients) if scale == 1 else {name: _scaled(g, scale) for name, g in gradients.items()}
-
-
-def _scaled(g: Array, scale: float) -> Array:
-    """Return scale * g, computed in float64: the scale may be too small for float32."""
-    scaled = np.empty_like(g)
-    np.multiply(g, scale, out=scaled, dtype=np.float64, casting="same_kind")
-    return scaled
+    # in float64, because the scale may be too small for float32
+    scaled = partial(np.multiply, scale, dtype=np.float64, casting="same_kind")
+    return {name: scaled(g, out=np.empty_like(g)) if scale < 1 else g for name, g in gradients.items()}
 
 
 def clip_value(gradients: Mapping[str, Array], clip_value: float) -> Weights:

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 
 from .history import Epoch
@@ -14,30 +15,10 @@ SHORT_INTERVAL = 5.0  # minimum time before the line at the end of an epoch
 
 
 class Reporter:
-    """The interface that training reports to. The base class ignores all reports."""
+    """Writes a line after each epoch and every ten seconds; short epochs share a line."""
 
-    def step(self, done: int, epoch: int, loss: float) -> None:
-        """Report the number of steps done, the current epoch and its mean loss so far."""
-
-    def epoch(self, number: int, epoch: Epoch) -> None:
-        """Report the end of an epoch."""
-
-
-class Bar(Reporter):
-    """Updates a progress bar: update(completed=..., description=...)."""
-
-    def __init__(self, update: Callable[..., None]) -> None:
-        self.update = update
-
-    def step(self, done: int, epoch: int, loss: float) -> None:
-        self.update(completed=done, description=f"epoch {epoch}, loss {loss:.4f}")
-
-
-class Lines(Reporter):
-    """Prints a line after each epoch and every ten seconds; short epochs share a line."""
-
-    def __init__(self, total: int | None) -> None:
-        self.total = total
+    def __init__(self, total: int | None, write: Callable[[str], None]) -> None:
+        self.total, self.write = total, write
         self.start = self.printed = time.monotonic()
         self.first_step: int | None = None  # above 1 in a resumed run
         self.pending = ""
@@ -51,24 +32,22 @@ class Lines(Reporter):
             self._print(f"epoch {epoch}: step {done:,}{of}, loss {loss:.4f}{self._time_left(done, now)}", now)
 
     def epoch(self, number: int, epoch: Epoch) -> None:
-        line = f"epoch {number}: loss {epoch.loss:.4f}"
+        now, line = time.monotonic(), f"epoch {number}: loss {epoch.loss:.4f}"
         if epoch.validation_loss is not None:
             line += f", validation loss {epoch.validation_loss:.4f}"
         if epoch.accuracy is not None:
             line += f", validation accuracy {epoch.accuracy:.1%}"
-        now = time.monotonic()
-        line += self._time_left(epoch.step, now)
-        self.pending = line
+        self.pending = line + self._time_left(epoch.step, now)
         if now - self.printed >= SHORT_INTERVAL:
-            self._print(line, now)
+            self._print(self.pending, now)
 
     def close(self) -> None:
-        """Print the line of the last epoch unless it is already printed."""
+        """Write the line of the last epoch unless it is already written."""
         if self.pending:
             self._print(self.pending, time.monotonic())
 
     def _print(self, line: str, now: float) -> None:
-        print(line, file=sys.stderr, flush=True)
+        self.write(line)
         self.printed, self.pending = now, ""
 
     def _time_left(self, done: int, now: float) -> str:
@@ -79,14 +58,23 @@ class Lines(Reporter):
         return f", {minutes}:{seconds:02} left"
 
 
+class Bar(Reporter):
+    """Updates a progress bar: update(completed=..., description=...)."""
+
+    def __init__(self, update: Callable[..., None]) -> None:
+        super().__init__(None, lambda line: None)
+        self.update = update
+
+    def step(self, done: int, epoch: int, loss: float) -> None:
+        self.update(completed=done, description=f"epoch {epoch}, loss {loss:.4f}")
+
+
 @contextmanager
 def reporter(total: int | None, enabled: bool) -> Iterator[Reporter]:
     """Yield a reporter for stderr, for a training run of `total` steps."""
-    if not enabled:
-        yield Reporter()
-        return
-    if not (sys.stderr.isatty() and find_spec("rich")):
-        lines = Lines(total)
+    if not (enabled and sys.stderr.isatty() and find_spec("rich")):
+        to_stderr = partial(print, file=sys.stderr, flush=True)
+        lines = Reporter(total, to_stderr if enabled else lambda line: None)
         yield lines
         lines.close()
         return
@@ -95,5 +83,4 @@ def reporter(total: int | None, enabled: bool) -> Iterator[Reporter]:
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("Training", total=total)
-        yield Bar(lambda **values: progress.update(task, **values))
+        yield Bar(partial(progress.update, progress.add_task("Training", total=total)))

@@ -32,9 +32,13 @@ class Progress(NamedTuple):
 class Constant(Checked):
     """The optimizer's own learning rate at every step. Base class of all schedules.
 
+    TOTAL: the field with the number of steps that the schedule takes; if it is None, all steps of the run.
+
     >>> Constant().lr(0.1, Progress(step=5))
     0.1
     """
+
+    TOTAL: ClassVar[str] = ""
 
     @property
     def spans_run(self) -> bool:
@@ -43,7 +47,7 @@ class Constant(Checked):
         Only such a schedule gets `Progress.total` from `fit`, and its runs can only be resumed with the same
         number of epochs.
         """
-        return False
+        return bool(self.TOTAL) and getattr(self, self.TOTAL) is None
 
     def lr(self, base: float, progress: Progress) -> float:
         """Return the learning rate of the next step; `base` is the optimizer's own."""
@@ -52,6 +56,12 @@ class Constant(Checked):
     def momentum(self, progress: Progress) -> float | None:
         """Return the momentum of the next step (beta1 for Adam), or None for the optimizer's own."""
         return None
+
+    def _total(self, progress: Progress) -> int:
+        total: int | None = progress.total if self.spans_run else getattr(self, self.TOTAL)
+        if total is None:
+            raise ArgumentError(f"{self!r} needs {self.TOTAL}: the number of steps of the data is unknown")
+        return total
 
 
 @dataclass(frozen=True)
@@ -88,14 +98,10 @@ class CosineAnnealingLR(Constant):
     T_max: int | None = None
     eta_min: float = 0.0
     CHECKS: ClassVar = {"T_max": _steps, "eta_min": non_negative}
-
-    @property
-    def spans_run(self) -> bool:
-        return self.T_max is None
+    TOTAL = "T_max"
 
     def lr(self, base: float, progress: Progress) -> float:
-        T_max = _total(self, "T_max", self.T_max, progress)
-        return _cosine(base, self.eta_min, progress.step / T_max)
+        return _cosine(base, self.eta_min, progress.step / self._total(progress))
 
 
 @dataclass(frozen=True)
@@ -165,10 +171,7 @@ class OneCycleLR(Constant):
         **dict.fromkeys(("div_factor", "final_div_factor"), positive),
         **dict.fromkeys(("pct_start", "base_momentum", "max_momentum"), probability),
     }
-
-    @property
-    def spans_run(self) -> bool:
-        return self.total_steps is None
+    TOTAL = "total_steps"
 
     def lr(self, base: float, progress: Progress) -> float:
         low = base / self.div_factor
@@ -181,7 +184,7 @@ class OneCycleLR(Constant):
 
     def _cycle(self, start: float, middle: float, end: float, progress: Progress) -> float:
         """Return a value that moves from `start` to `middle` at the peak of the rate, then to `end`."""
-        total = _total(self, "total_steps", self.total_steps, progress)
+        total = self._total(progress)
         last = total - 1
         peak = self.pct_start * total - 1 if last else 0
         if progress.step <= peak:
@@ -223,10 +226,3 @@ class ReduceLROnPlateau(Constant):
 def _cosine(start: float, end: float, share: float) -> float:
     """Return the value at the fraction `share` of the way from start to end along half a cosine."""
     return end + (start - end) / 2 * (1 + cos_pi(share))
-
-
-def _total(schedule: Constant, name: str, value: int | None, progress: Progress) -> int:
-    total = progress.total if value is None else value
-    if total is None:
-        raise ArgumentError(f"{schedule!r} needs {name}: the number of steps of the data is unknown")
-    return total
