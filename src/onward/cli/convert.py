@@ -143,10 +143,8 @@ def quantize(
     source = model.card.get("data") if source is None else source
     if source is None and tolerance is not None:
         raise click.UsageError("--tolerance needs --check DATA, the inputs on which to compare the outputs")
-    net = model.model()
-    by_name = source is not None and takes_arrays(net, source)
-    if source is not None and not by_name:
-        net = inference.runnable(net)
+    by_name = source is not None and takes_arrays(model, source)
+    net = model.model if source is None or by_name else model.layer
     small = net.quantize(precision)
     before, after = (sum(weight.nbytes for weight in each.state_dict().values()) for each in (net, small))
     if before == after:
@@ -166,7 +164,7 @@ def quantize(
             floats = [(y, other) for y, other in pairs if y.dtype.kind == "f"]
             report |= {"read_as": f"{source}: the inputs of one call", **_difference(floats)}
         else:
-            sequences = read_sequences(model, net, source)
+            sequences = read_sequences(model, source)
             with common.progress("Comparing", 2 * len(sequences.items)) as advance:
                 ys, others = (inference.outputs(n, sequences.items, advance=advance) for n in (net, small))
             report |= {"read_as": sequences.describe(), **_difference(zip(ys, others, strict=True))}

@@ -137,7 +137,7 @@ def _recordings() -> list[dict[str, Any]]:
 
 def _other(model: ModelFile) -> tuple[Entry, bytes]:
     """The page's entry for a model in a file. Raises UsageError if the page cannot run it."""
-    net, vocabulary = model.layer(), model.vocabulary
+    net, vocabulary = model.layer, model.vocabulary
     if (reason := unsupported(net)) is not None:
         raise click.UsageError(
             f"the page cannot run {model}: {reason}. Record a run instead: "

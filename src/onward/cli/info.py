@@ -119,18 +119,11 @@ def _layers(net: Layer | Parts) -> list[Report]:
 
 
 def _report(row: Row, definition: str, weights: Mapping[str, Any]) -> Report:
-    return {
-        "name": row.name,
-        "kind": row.kind,
-        "layer": definition,
-        "output_shape": row.output_shape,
-        "parameters": row.parameters,
-        "bytes": row.bytes,
-        "weights": [
-            {"name": name, "shape": list(weight.shape), "parameters": weight.size, "bytes": weight.nbytes}
-            for name, weight in weights.items()
-        ],
-    }
+    tensors = [
+        {"name": name, "shape": list(weight.shape), "parameters": weight.size, "bytes": weight.nbytes}
+        for name, weight in weights.items()
+    ]
+    return row._asdict() | {"layer": definition, "weights": tensors}
 
 
 def _show_models(report: Report) -> Printed:

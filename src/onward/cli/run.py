@@ -13,7 +13,6 @@ from click.core import ParameterSource
 from ..core import atomic
 from ..core.extras import install_hint
 from ..errors import ArgumentError
-from ..layers.base import Layer
 from ..tables import array_files, data, inference
 from ..tables.data import Selection
 from . import run_summary, sources
@@ -103,12 +102,10 @@ def run(
             out = STDIN
         if out == STDIN and is_json():
             raise click.UsageError("--json and --out - both write to standard output: omit one of them")
-        net = model.model()
-        if sources.takes_arrays(net, source):
+        if sources.takes_arrays(model, source):
             _refuse((*ARRAYS_ONLY, "inputs", "group", "workers"), "sequences")
-            return _run_arrays(model.name, net, source, out, on_error)
-        net = inference.runnable(net)
-        return _run_file(model, net, source, out, selection, workers or 1, on_error)
+            return _run_arrays(model, source, out, on_error)
+        return _run_file(model, source, out, selection, workers or 1, on_error)
     except KeyboardInterrupt:
         warn("Interrupted: nothing was written.")
         sys.exit(130)
@@ -157,7 +154,7 @@ def _run_parquet(
     except ModuleNotFoundError as error:
         raise ArgumentError(f"Parquet needs {error.name}: {install_hint('parquet')}") from error
     inputs = list(selection.inputs) if len(selection.inputs) > 1 else (*selection.inputs, "x")[0]
-    scorer = Scorer(model.layer(), inputs, row=parquet.ROW_NUMBER, **options)
+    scorer = Scorer(model.layer, inputs, row=parquet.ROW_NUMBER, **options)
     kept: dict[str, Any] = {
         "columns": None if columns is None else sources.names(columns),
         "keys": (selection.group,) if selection.group else (),
@@ -172,20 +169,18 @@ def _run_parquet(
 
         bad = ray.run(source, out, scorer, address, actors=workers, **kept)
     seconds = time.perf_counter() - start
-    return {
-        "model": model.name, "input": source, "sequences": rows, "bad": bad, "seconds": seconds,
-        "sequences_per_second": rows / seconds, "out": out,
-    }  # fmt: skip
+    report: Report = {"model": model.name, "input": source, "sequences": rows, "bad": bad}
+    return report | {"seconds": seconds, "sequences_per_second": rows / seconds, "out": out}
 
 
-def _run_arrays(model: str, net: Layer, source: str, out: str | None, on_error: str) -> Report:
+def _run_arrays(model: ModelFile, source: str, out: str | None, on_error: str) -> Report:
     """Run one call on the arrays of a file, write the outputs and summarize them."""
     if out is not None:
         refuse_to_overwrite(source, out)
         check_suffix(Path(out), "--out", (".npz",))
     arrays = sources.read_arrays(source, "INPUT")
     start = time.perf_counter()
-    outputs = sources.outputs_of(net, arrays)
+    outputs = sources.outputs_of(model.model, arrays)
     seconds = time.perf_counter() - start
     bad = [name for name, y in outputs.items() if y.dtype.kind == "f" and np.isnan(y).any()]
     if bad and on_error == "fail":
@@ -199,25 +194,18 @@ def _run_arrays(model: str, net: Layer, source: str, out: str | None, on_error: 
         atomic.replace(Path(out), content.getvalue())
     shapes = {name: list(a.shape) for name, a in arrays.items()} if isinstance(arrays, dict) else None
     rows = [run_summary.of_array(name, y) for name, y in outputs.items()]
-    return {
-        "model": model, "input": source, "inputs": shapes, "seconds": seconds, "outputs": rows, "out": out,
-    }  # fmt: skip
+    report: Report = {"model": model.name, "input": source, "inputs": shapes, "seconds": seconds}
+    return report | {"outputs": rows, "out": out}
 
 
 def _run_file(
-    model: ModelFile,
-    net: Layer,
-    source: str,
-    out: str | None,
-    selection: Selection,
-    workers: int,
-    on_error: str,
+    model: ModelFile, source: str, out: str | None, selection: Selection, workers: int, on_error: str
 ) -> Report:
     """Run on a file that fits in memory, write the outputs and summarize them."""
     if out is not None and out != STDIN:
         check_suffix(Path(out), "--out", data.SUFFIXES)
         refuse_to_overwrite(source, out)
-    sequences = sources.read_sequences(model, net, source, selection, future=True)
+    net, sequences = model.layer, sources.read_sequences(model, source, selection, future=True)
     start = time.perf_counter()
     with progress("Running", len(sequences.items)) as advance:
         outputs = inference.outputs(net, sequences.items, workers, advance)

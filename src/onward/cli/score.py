@@ -56,7 +56,7 @@ def score(model: ModelFile, file: str, unknown: str, selection: data.Selection) 
     path = data_file(file, "FILE")
     if path.suffix.lower() in data.SUFFIXES:
         net = model.sequential()
-        table = read_sequences(model, net, file, selection)
+        table = read_sequences(model, file, selection)
         found = sequences.score_table(net, table)
         report: Report = {"read_as": table.describe(), "loss": found.loss, "accuracy": found.accuracy}
     else:

@@ -97,7 +97,7 @@ def serve(
     """
     options = {"carry": carry or None, "time_axis": time_axis, **fixed}
     options = {name: value for name, value in options.items() if value is not None}
-    steps = steps_of(model.model(), options)
+    steps = steps_of(model.model, options)
     steps.warm_up()
     raise_file_limit()
     if state is None and port:

@@ -52,6 +52,7 @@ class ModelFile:
         """The whole model, or its parts."""
         return formats.load(self.path, **settings)
 
+    @functools.cached_property
     def model(self) -> Layer:
         """The model, or the single layer. Raises UsageError for layers that are not connected."""
         net = self.load()
@@ -64,17 +65,17 @@ class ModelFile:
             )
         return net.only_layer
 
+    @functools.cached_property
     def layer(self) -> Layer:
         """The model, or the single layer, in a form that runs over sequences. Raises UsageError."""
-        return inference.runnable(self.model())
+        return inference.runnable(self.model)
 
     def sequential(self) -> Sequential:
         """The model as a chain of layers; a single layer becomes a model of one layer."""
-        model = self.layer()
-        model = model.layers() if isinstance(model, Model) else model
+        model = self.layer.layers() if isinstance(self.layer, Model) else self.layer
         return model if isinstance(model, Sequential) else Sequential(model)
 
-    @property
+    @functools.cached_property
     def vocabulary(self) -> text.Vocabulary | None:
         """The vocabulary of a text model; None for other models."""
         return text.vocabulary_of(self.path)
@@ -163,7 +164,7 @@ def names(listed: str | None) -> tuple[str, ...]:
 
 
 def read_sequences(
-    model: ModelFile, net: Layer, source: str, selection: Selection | None = None, future: bool = False
+    model: ModelFile, source: str, selection: Selection | None = None, future: bool = False
 ) -> Sequences:
     """Read the sequences of a file, a bundled data set or standard input, in the form that the model takes.
 
@@ -171,8 +172,8 @@ def read_sequences(
     windows whose targets are still unknown. Raises FileError, and ArgumentError if the number of features is
     wrong.
     """
-    saved = model_files.load_saved(model.path)
-    options: dict[str, Any] = {"step_shape": net.step_shape, "saved": saved, "future": future}
+    step_shape, saved = model.layer.step_shape, model_files.load_saved(model.path)
+    options: dict[str, Any] = {"step_shape": step_shape, "saved": saved, "future": future}
     if source == STDIN:
         content = sys.stdin.buffer.read()
         suffix = data.detect_suffix(content)
@@ -183,7 +184,7 @@ def read_sequences(
             sequences = data.read(path, selection, **options)
         else:
             sequences = _read_text(model, path)
-    sequences.check_features(net.step_shape)
+    sequences.check_features(step_shape)
     return sequences
 
 
@@ -217,8 +218,9 @@ def read_arrays(path: Path | str, argument: str = "INPUTS") -> Arrays:
     return list(arrays.values()) if all(name.startswith("arr_") for name in arrays) else arrays
 
 
-def takes_arrays(net: Layer, source: str) -> bool:
+def takes_arrays(model: ModelFile, source: str) -> bool:
     """Whether INPUT has the inputs of one call by name, because the model does not run over sequences."""
+    net = model.model
     if not isinstance(net, Model) or Path(source).suffix.lower() != ".npz":
         return False
     try:

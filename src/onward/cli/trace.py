@@ -146,15 +146,13 @@ def _read_sequence(model: ModelFile, source: str | None, number: int) -> Run:
             f'{model} is a text model: pass its input with --text:  onward trace {model} --text "To be"'
         )
     source = model.source(source)
-    net = model.load()
-    if not isinstance(net, Model):
-        net = model.sequential()
-    elif net.layout is None:
+    net: Layer = model.model if isinstance(model.model, Model) else model.sequential()
+    if isinstance(net, Model) and net.layout is None:
         raise click.UsageError(
             f"{model} takes ({', '.join(net.inputs)}), not one sequence: use "
             f"onward.load({model.name!r}).trace(...) in Python"
         )
-    sequences = read_sequences(model, net, source)
+    sequences = read_sequences(model, source)
     if not 0 <= number < len(sequences.items):
         count = counted(len(sequences.items), "sequence")
         raise click.BadParameter(f"{number}, but {source} has {count}, from 0", param_hint="--sequence")

@@ -56,8 +56,8 @@ def _show(report: Report) -> Printed:
 # what all training commands share
 settings = common.options(
     out_option("Write the model to this .safetensors file. Default: the name of FILE."),
-    click.option("--hidden", type=click.IntRange(1), help="Units per layer."),
-    click.option("--layers", type=click.IntRange(1), help="Number of LSTM layers."),
+    click.option("--hidden", "hidden_size", type=click.IntRange(1), help="Units per layer."),
+    click.option("--layers", "num_layers", type=click.IntRange(1), help="Number of LSTM layers."),
     click.option("--epochs", type=click.IntRange(1), help="Passes over the data. Default: by its size."),
     click.option("--seed", default=0, help="Seed of initial weights, order and dropout."),
     click.option("--resume", is_flag=True, help="Continue the same command after an interruption."),
@@ -69,7 +69,7 @@ settings = common.options(
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @settings
 def train_text(
-    file: Path, out: Path | None, hidden: int | None, layers: int | None, seed: int, **progress: Any
+    file: Path, out: Path | None, hidden_size: int | None, num_layers: int | None, seed: int, **progress: Any
 ) -> Report:
     """Train a model to predict the next character of FILE, a text in UTF-8.
 
@@ -79,35 +79,23 @@ def train_text(
     out = _output(file, out)
     whole = files.read_text(file)
     vocabulary, parts = text.Vocabulary(whole), characters.split(whole)
-    model = characters.character_model(
-        vocabulary, hidden or characters.hidden_size(whole), layers or 2, characters.DROPOUT, seed
-    )
+    H = hidden_size or characters.hidden_size(whole)
+    model = characters.character_model(vocabulary, H, num_layers or 2, characters.DROPOUT, seed)
+    progress |= {"rng": seed, "checkpoint": _run_file(out)}
     with _interruptible(_run_file(out), progress["resume"]):
-        history = characters.fit_text(
-            model, vocabulary, parts, rng=seed, checkpoint=_run_file(out), **progress
-        )
+        history = characters.fit_text(model, vocabulary, parts, **progress)
     text.save(out, model, vocabulary)
     bits = text.bits_per_character(model, vocabulary, parts.test)
-    return _report(file, out, model, history) | {
-        "characters": len(whole),
-        "vocabulary": len(vocabulary),
-        "bits_per_character": bits,
-        "perplexity": 2**bits,
-    }
+    sizes = {"characters": len(whole), "vocabulary": len(vocabulary)}
+    quality = {"bits_per_character": bits, "perplexity": 2**bits}
+    return _report(file, out, model, history) | sizes | quality
 
 
 @train.command("table", epilog="Example:  onward train table recordings.npz")
 @click.argument("file", shell_complete=complete_data)
 @selection_options
 @settings
-def train_table(
-    file: str,
-    selection: data.Selection,
-    out: Path | None,
-    hidden: int | None,
-    layers: int | None,
-    **progress: Any,
-) -> Report:
+def train_table(file: str, selection: data.Selection, out: Path | None, **settings: Any) -> Report:
     """Train a model that predicts the class, or numbers, of the sequences in FILE.
 
     FILE is a bundled data set, or an .npz or .csv file like the INPUT of `onward run`, with targets to
@@ -132,23 +120,15 @@ def train_table(
     table = data.read(path, selection).with_class_names()
     if not common.is_json():
         click.echo(table.describe())
-    with _interruptible(_run_file(out), progress["resume"]):
-        model, history, score = sequences.fit_table(
-            table,
-            hidden_size=hidden or sequences.HIDDEN,
-            num_layers=layers or 1,
-            checkpoint=_run_file(out),
-            **progress,
-        )
+    options = {name: value for name, value in settings.items() if value is not None}
+    with _interruptible(_run_file(out), settings["resume"]):
+        model, history, score = sequences.fit_table(table, checkpoint=_run_file(out), **options)
     model_files.save(out, model, data.Saved(table.selection, table.classes))
-    report = _report(file, out, model, history)
-    report |= {
-        "read_as": table.describe(), "sequences": len(table.items), "classes": list(table.classes),
-        "loss": score.loss, "accuracy": score.accuracy,
-    }  # fmt: skip
+    report = _report(file, out, model, history) | score._asdict()
     if score.accuracy is None:
         report["losses"] += " of standardized targets"
-    return report
+    described = {"read_as": table.describe(), "sequences": len(table.items)}
+    return report | described | {"classes": list(table.classes)}
 
 
 @click.command(epilog="Example:  onward plot plays.run -o plays.png")
@@ -182,20 +162,15 @@ def _run_file(out: Path) -> Path:
 @contextmanager
 def _interruptible(run: Path, resume: bool) -> Iterator[None]:
     """On an interrupt, print how to resume and exit with code 130, as a shell does."""
-    before = _modified(run)
+    before = run.exists() and run.stat().st_mtime_ns
     try:
         yield
     except KeyboardInterrupt:
         # an unmodified checkpoint belongs to this training only if it was resumed
-        saved = run.exists() and (resume or _modified(run) != before)
+        saved = run.exists() and (resume or run.stat().st_mtime_ns != before)
         hint = f"the same command with --resume continues from {run}" if saved else "nothing was saved yet"
         warn(f"Interrupted: {hint}.")
         sys.exit(130)
-
-
-def _modified(path: Path) -> int | None:
-    """Return when a file was modified, in ns, or None if it does not exist."""
-    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def _report(file: str | Path, out: Path, model: Sequential, history: History) -> Report:

@@ -46,8 +46,8 @@ def verify(
     """
     if (expected is None) == (against is None):
         raise click.UsageError("pass EXPECTED or --against OTHER, and not both")
-    net = model.model()
-    other: Any = read_arrays(str(expected)) if against is None else against.model()
+    net = model.model
+    other: Any = read_arrays(str(expected)) if against is None else against.model
     arrays = example_inputs([net, other]) if inputs is None else read_arrays(inputs)
     result = verify_model(net, arrays, other, tolerance=tolerance)
     if as_json:

@@ -67,12 +67,7 @@ def hidden_size(text: str) -> int:
 
 
 def fit_text(
-    model: Sequential,
-    vocabulary: Vocabulary,
-    parts: Split,
-    *,
-    epochs: int | None = None,
-    **options: Any,
+    model: Sequential, vocabulary: Vocabulary, parts: Split, *, epochs: int | None = None, **options: Any
 ) -> History:
     """Train a text model and keep the weights of the epoch with the lowest validation loss.
 

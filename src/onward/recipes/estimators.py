@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
     from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
+    from sklearn.utils.extmath import softmax
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ModuleNotFoundError as error:
@@ -215,9 +216,7 @@ class SequenceClassifier(ClassifierMixin, _SequenceEstimator):
 
     def predict_proba(self, X: Any) -> AnyArray:
         """Return the probability (N, classes) of each label, in the order of `classes_`."""
-        logits = self._outputs(X).astype(np.float64)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities: AnyArray = powers / powers.sum(axis=1, keepdims=True)
+        probabilities: AnyArray = softmax(self._outputs(X).astype(np.float64))
         return probabilities
 
 

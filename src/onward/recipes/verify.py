@@ -44,6 +44,10 @@ class Difference:
     position: tuple[int, ...]
     scale: float
 
+    @property
+    def relative(self) -> float:
+        return self.largest / max(self.scale, 1e-30)
+
 
 @dataclass
 class Divergence:
@@ -79,7 +83,7 @@ class Verification:
     divergence: Divergence | str | None = None
 
     def __bool__(self) -> bool:
-        return all(output.largest <= self.tolerance * max(output.scale, 1e-30) for output in self.outputs)
+        return all(output.relative <= self.tolerance for output in self.outputs)
 
     def report(self) -> dict[str, Any]:
         """Return the result as plain Python values."""
@@ -196,8 +200,7 @@ def _difference(name: str, actual: NDArray[Any], expected: NDArray[Any]) -> Diff
     with np.errstate(invalid="ignore"):
         apart = np.where(equal, 0.0, np.abs(a - b))
     apart = np.where(np.isnan(apart), np.inf, apart)
-    finite = np.abs(b[np.isfinite(b)])
-    scale = float(finite.max()) if finite.size else 0.0
+    scale = float(np.abs(b).max(initial=0.0, where=np.isfinite(b)))
     if not apart.size:
         return Difference(name, actual.shape, 0.0, 0.0, (), scale)
     position = tuple(int(i) for i in np.unravel_index(int(apart.argmax()), apart.shape))
@@ -324,8 +327,7 @@ def _cost(run: _Run, actual: Arrays, precision: str) -> float | str:
     if len(quantized) != len(actual):  # the layers of a chain return only its first output
         quantized, actual = {first: next(iter(quantized.values()))}, {first: actual[first]}
     pairs = zip(actual.items(), quantized.values(), strict=True)
-    differences = [_difference(name, q, a) for (name, a), q in pairs]
-    return max((d.largest / max(d.scale, 1e-30) for d in differences), default=0.0)
+    return max((_difference(name, q, a).relative for (name, a), q in pairs), default=0.0)
 
 
 def _microseconds(run: _Run) -> float:
@@ -354,12 +356,9 @@ def first_divergence(
     except OnwardError as error:
         return f"the models cannot be compared node by node: {error}"
     for step, twin in _corresponding(steps, others):
-        scale = float(np.abs(np.nan_to_num(twin.output)).max(initial=0))
-        with np.errstate(invalid="ignore"):
-            difference = float(np.nan_to_num(np.abs(step.output - twin.output)).max(initial=0))
-        difference /= max(scale, 1e-30)
-        if difference > tolerance:
-            return Divergence(str(step.node), str(twin.node), step.output.shape, difference)
+        found = _difference(str(step.node), step.output, twin.output)
+        if found.relative > tolerance:
+            return Divergence(found.name, str(twin.node), found.shape, found.relative)
     return "no two nodes of the models that correspond differ"
 
 

@@ -16,6 +16,7 @@ from ..errors import ArgumentError, ShapeError
 from ..layers.base import Layer, call
 
 AnyArray: TypeAlias = NDArray[Any]
+Targets: TypeAlias = list[AnyArray] | AnyArray
 JITTER = 0.25  # random change of each length before sorting, as a fraction of the length
 
 
@@ -100,17 +101,24 @@ class Batches(Data):
             if item.shape[1:] != self.items[0].shape[1:]:
                 first = self.items[0].shape
                 raise ShapeError(f"x[{n}] has shape {item.shape}, but x[0] {first}: only T may differ")
-        self._y_steps, self._y_sequences = _readings(self.items, y, batch_first or isinstance(x, list))
-        if self.per_step is None and (self._y_steps is None) != (self._y_sequences is None):
-            self.per_step = self._y_sequences is None
-        if (self._y_steps if self.per_step else self._y_sequences) is None:
+        self._readings = _readings(self.items, y, batch_first or isinstance(x, list))
+        if self.per_step is None and len(self._readings) == 1:
+            (self.per_step,) = self._readings
+        if not self._readings or self.per_step not in (None, *self._readings):
             raise ShapeError(self._misfit(y))
         self.batch_size = min(32, N) if batch_size is None else integer("batch_size", batch_size, 1)
         if self.batch_size > N:
             raise ArgumentError(f"batch_size={batch_size}, but the data has {N} sequences: use {N} or less")
         self.size = -(-N // self.batch_size)
         if lengths is not None:
-            self._cut(lengths)
+            ends = arrays.as_lengths(lengths, (N,), max(map(len, self.items)))
+            for n, (item, end) in enumerate(zip(self.items, ends, strict=True)):
+                if end > len(item):
+                    raise ArgumentError(f"lengths[{n}] is {end}, but x[{n}] has {len(item)} steps")
+            # the steps past each length, and their targets, are dropped
+            self.items = [item[:end] for item, end in zip(self.items, ends, strict=True)]
+            if True in self._readings:
+                self._readings[True] = [y[:end] for y, end in zip(self._readings[True], ends, strict=True)]
         self.lengths = np.array([len(item) for item in self.items], np.int64)
 
     def _misfit(self, y: Any) -> str:
@@ -139,15 +147,13 @@ class Batches(Data):
         return data
 
     @property
-    def targets(self) -> list[AnyArray] | AnyArray:
+    def targets(self) -> Targets:
         """The targets: a list of N arrays (T_n, ...), or one array with a row for each sequence."""
         if self.per_step is None:
             raise ArgumentError(
                 "y may hold one target per time step or one vector per sequence: pass per_step=True or False"
             )
-        targets = self._y_steps if self.per_step else self._y_sequences
-        assert targets is not None  # checked when per_step was set
-        return targets
+        return self._readings[self.per_step]
 
     def settings(self) -> dict[str, Any]:
         targets = self.targets
@@ -157,40 +163,24 @@ class Batches(Data):
             "data set": f"{len(self.items)} sequences, {self.lengths.sum()} steps, {_checksum(content)}",
         }
 
-    def _cut(self, lengths: ArrayLike) -> None:
-        """Drop the steps past each sequence's length, and their targets."""
-        ends = arrays.as_lengths(lengths, (len(self.items),), max(map(len, self.items)))
-        for n, (item, end) in enumerate(zip(self.items, ends, strict=True)):
-            if end > len(item):
-                raise ArgumentError(f"lengths[{n}] is {end}, but x[{n}] has {len(item)} steps")
-            self.items[n] = item[:end]
-            if self._y_steps is not None:
-                self._y_steps[n] = self._y_steps[n][:end]
-
     def epoch(self, rng: np.random.Generator | None) -> Iterator[Batch]:
         N = len(self.items)
         keys = self.lengths if rng is None else self.lengths * rng.uniform(1 - JITTER, 1 + JITTER, N)
         order = np.argsort(keys, kind="stable")
         numbers = np.arange(self.size or 0) if rng is None else rng.permutation(self.size or 0)
+        targets = self.targets
         for number in numbers:
-            yield self.batch(order[number * self.batch_size : (number + 1) * self.batch_size])
+            rows = order[number * self.batch_size : (number + 1) * self.batch_size]
+            y = self._padded(targets, rows) if isinstance(targets, list) else targets[rows]
+            yield Batch(self._padded(self.items, rows), y, self.lengths[rows])
 
-    def batch(self, rows: NDArray[np.integer[Any]]) -> Batch:
-        """Return the sequences with these indices as one batch."""
-        x, targets = arrays.padded([self.items[row] for row in rows]), self.targets
-        if isinstance(targets, list):
-            y = arrays.padded([targets[row] for row in rows])
-            if self.batch_first:
-                y = y.swapaxes(0, 1)
-        else:
-            y = targets[rows]
-        return Batch(x.swapaxes(0, 1) if self.batch_first else x, y, self.lengths[rows])
+    def _padded(self, sequences: list[AnyArray], rows: AnyArray) -> AnyArray:
+        x = arrays.padded([sequences[row] for row in rows])
+        return x.swapaxes(0, 1) if self.batch_first else x
 
 
-def _readings(
-    items: list[AnyArray], y: Any, rows_first: bool
-) -> tuple[list[AnyArray] | None, AnyArray | None]:
-    """Return y as targets per step and as targets per sequence; None for a reading that does not fit."""
+def _readings(items: list[AnyArray], y: Any, rows_first: bool) -> dict[bool | None, Targets]:
+    """Return y as a list of targets per step (True) and as an array per sequence (False), if these fit."""
     whole: AnyArray | None
     if isinstance(y, list):
         rows = [arrays.as_array(row, f"y[{n}]") for n, row in enumerate(y)]
@@ -201,9 +191,9 @@ def _readings(
     fits = len(rows) == len(items)
     fits = fits and all(row.shape[:1] == item.shape[:1] for row, item in zip(rows, items, strict=True))
     # a model's output for a sequence has one axis
-    if whole is not None and (len(whole) != len(items) or (fits and whole.ndim > 2)):
-        whole = None
-    return rows if fits else None, whole
+    is_whole = whole is not None and len(whole) == len(items) and not (fits and whole.ndim > 2)
+    candidates: list[tuple[bool, bool, Any]] = [(fits, True, rows), (is_whole, False, whole)]
+    return {per_step: targets for possible, per_step, targets in candidates if possible}
 
 
 def _checksum(content: Iterable[AnyArray]) -> str:
@@ -229,12 +219,7 @@ class Chunks(Data):
     """
 
     def __init__(
-        self,
-        x: ArrayLike,
-        y: ArrayLike,
-        batch_size: int = 32,
-        steps: int = 100,
-        batch_first: bool = False,
+        self, x: ArrayLike, y: ArrayLike, batch_size: int = 32, steps: int = 100, batch_first: bool = False
     ) -> None:
         x, y = arrays.as_array(x, "x"), arrays.as_array(y, "y")
         if x.ndim == 0 or y.shape[:1] != x.shape[:1]:

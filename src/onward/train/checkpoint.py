@@ -97,7 +97,8 @@ def read(
     try:
         generator = type(run.rng)(type(run.rng.bit_generator)())
         generator.bit_generator.state = header["rng"]
-        state = [groups["state"][str(n)] for n in range(len(groups["state"]))] if "state" in groups else None
+        parts = groups.get("state", {})
+        state = [parts[str(number)] for number in range(len(parts))]
         resumed = Run(
             generator,
             Memory(header["step"], {kind: groups[kind] for kind in run.memory.averages}),
@@ -111,8 +112,10 @@ def read(
             _joined(model, state),
             saved=True,
         )
-        for named in (resumed.average, resumed.best, *resumed.memory.averages.values()):
-            _check_shapes(model, named)
+        expected = {name: weight.shape for name, weight in trained(model).items()}
+        for named in filter(None, (resumed.average, resumed.best, *resumed.memory.averages.values())):
+            if {name: array.shape for name, array in named.items()} != expected:
+                raise ValueError("an array does not have the shape of its weight")
         begun = len(resumed.history.epochs) + (resumed.batch > 0)
         if begun > epochs:
             raise FileError(f"{path} has reached epoch {begun}, but epochs={epochs}")
@@ -146,12 +149,6 @@ def _history(header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> 
     return History(losses.tolist(), epochs, rates.tolist(), header.get("loss", "unknown"))
 
 
-def _check_shapes(model: Layer, named: Weights | None) -> None:
-    expected = {name: weight.shape for name, weight in trained(model).items()}
-    if named is not None and {name: array.shape for name, array in named.items()} != expected:
-        raise ValueError("an array does not have the shape of its weight")
-
-
 def _parts(model: Layer, state: Any) -> list[Array]:
     """Return the arrays of a model's state in order."""
     if state is None:
@@ -159,9 +156,9 @@ def _parts(model: Layer, state: Any) -> list[Array]:
     return [part for own in model.split_states(state) for part in (own if isinstance(own, tuple) else (own,))]
 
 
-def _joined(model: Layer, parts: list[Array] | None) -> Any:
+def _joined(model: Layer, parts: list[Array]) -> Any:
     """Return the state made of the arrays of `_parts`."""
-    if parts is None:
+    if not parts:
         return None
     remaining = iter(parts)
     states = [

@@ -23,20 +23,18 @@ from . import checkpoint as checkpoints
 from .batches import Batch, Data, as_data
 from .checkpoint import Run
 from .evaluation import Score, as_model, initial_state, score, valid_rows
-from .history import Epoch, History
+from .history import Epoch, History, Reporter, reporter
 from .losses import Loss, as_loss, counted_rows, describe, label
 from .optimizers import (
     OPTIMIZER,
     Adam,
     Optimizer,
-    Weights,
     clip_norm,
     clip_value,
     replaced,
     summed,
     trained,
 )  # fmt: skip
-from .progress import Reporter, reporter
 from .schedules import SCHEDULE, Constant, Progress
 
 
@@ -160,16 +158,21 @@ class Training:
         run = Run(generator(rng), self.optimizer.start(weights), History(loss=label(self.loss)))
         if self.average is not None:
             run.average = weights
-        if resume and self.checkpoint is None:
+        if not resume:
+            return run
+        if self.checkpoint is None:
             raise ArgumentError("resume=True needs a checkpoint to continue from")
-        if resume and self.checkpoint is not None and os.path.exists(self.checkpoint):
-            return checkpoints.read(self.checkpoint, self.model, run, self.settings, self.epochs)
-        return run
+        if not os.path.exists(self.checkpoint):
+            return run
+        return checkpoints.read(self.checkpoint, self.model, run, self.settings, self.epochs)
 
     def run(self, run: Run, report: Reporter) -> None:
         """Train until the last epoch, then set the model's weights to the best or the averaged weights."""
         with np.errstate(all="ignore"):  # _step detects and reports NaN and infinities
-            while len(run.history.epochs) < self.epochs and not self._is_stuck(run.history):
+            while (done := len(run.history.epochs)) < self.epochs:
+                best = run.history.best
+                if self.patience is not None and best is not None and done - 1 - best >= self.patience:
+                    break
                 self._epoch(run, report)
         self.model._take(run.best or run.average or {})
 
@@ -185,8 +188,15 @@ class Training:
                 f"the data yielded no batch in epoch {number}: it is empty, or an iterator, which can be "
                 "read only once; pass a list instead"
             )
-        self._end_epoch(run)
-        report.epoch(number, run.history.epochs[-1])
+        history = run.history
+        validated = () if self.validation is None else self._validated(run, self.validation)
+        mean = run.total / max(1, run.count)
+        history.epochs.append(Epoch(run.memory.step, history.rates[-1], mean, *validated))
+        if history.best == number - 1:
+            run.best = run.average or trained(self.model)
+        run.batch, run.total, run.count, run.state = 0, 0.0, 0, None
+        self._save(run)
+        report.epoch(number, history.epochs[-1])
 
     def _batches(self, run: Run) -> Iterator[Batch]:
         """Return the remaining batches of the epoch, in the order drawn from `rng` at its start."""
@@ -201,14 +211,14 @@ class Training:
         return batches
 
     def _step(self, run: Run, batch: Batch) -> None:
-        model, step = self.model, run.memory.step
+        model, step, history = self.model, run.memory.step, run.history
         state = initial_state(model, batch, run.state)
-        weights = trained(model)
-        masks = self._recurrent_masks(weights, run.rng)
+        weights, p = trained(model), self.recurrent_dropout
+        recurrent = {name: R for name, R in weights.items() if p and "weight_hh" in name}
+        masks = {name: dropout_mask(run.rng, p, R.shape[1:], R.dtype) for name, R in recurrent.items()}
         # apply the masks to a copy of the model, so that an interrupt cannot leave them in the original
-        masked = (
-            replaced(model, {name: weights[name] * mask for name, mask in masks.items()}) if masks else model
-        )
+        dropped: dict[str, Array] = {name: weights[name] * mask for name, mask in masks.items()}
+        masked = replaced(model, dropped) if dropped else model
         y, next_state, cache = masked.forward(batch.x, state, lengths=batch.lengths, rng=run.rng)
         rows = valid_rows(model, batch, y)
         value, dy = self.loss(y, batch.targets, rows)
@@ -218,47 +228,28 @@ class Training:
         gradients |= {name: gradients[name] * mask for name, mask in masks.items()}
         if not math.isfinite(loss) or not all(np.isfinite(g).all() for g in gradients.values()):
             what = f"the loss is {loss}" if not math.isfinite(loss) else "a gradient is not finite"
-            where = f"at step {step} (epoch {len(run.history.epochs) + 1}, batch {run.batch}, counted from 0)"
+            where = f"at step {step} (epoch {len(history.epochs) + 1}, batch {run.batch}, counted from 0)"
             raise NotFiniteError(f"{what} {where}: it arose {origin(model, batch, state, gradients)}")
         if self.max_value is not None:
             gradients = clip_value(gradients, self.max_value)
         if self.max_norm is not None:
             gradients = clip_norm(gradients, self.max_norm)
-        rate, optimizer = self._rate_and_optimizer(run.history, step)
+        progress = Progress(step, self.total if self.schedule.spans_run else None, history.validation_losses)
+        rate = non_negative("the schedule's lr", self.schedule.lr(self.optimizer.lr, progress))
+        momentum = self.schedule.momentum(progress)
+        optimizer = self.optimizer if momentum is None else self.optimizer.with_momentum(momentum)
         weights, run.memory = optimizer.step(weights, gradients, run.memory, rate)
         model._take(weights)
         if run.average is not None and self.average is not None:
-            run.average = _moved(run.average, weights, 1 - self.average)
+            share = 1 - self.average
+            run.average = {name: a + share * (weights[name] - a) for name, a in run.average.items()}
         run.state = next_state
-        run.history.losses.append(loss)
-        run.history.rates.append(rate)
+        history.losses.append(loss)
+        history.rates.append(rate)
         run.batch += 1
         count = int(counted_rows(self.loss, batch.targets, rows).sum())
         run.total += loss * count
         run.count += count
-
-    def _recurrent_masks(self, weights: Weights, rng: np.random.Generator) -> Weights:
-        """Return the recurrent-dropout mask of each R for this step."""
-        p = self.recurrent_dropout
-        recurrent = {name: R for name, R in weights.items() if p and "weight_hh" in name}
-        return {name: dropout_mask(rng, p, R.shape[1:], R.dtype) for name, R in recurrent.items()}
-
-    def _rate_and_optimizer(self, history: History, step: int) -> tuple[float, Optimizer]:
-        """Return the learning rate of a step, and the optimizer with the momentum of that step."""
-        total = self.total if self.schedule.spans_run else None
-        progress = Progress(step, total, history.validation_losses)
-        rate = non_negative("the schedule's lr", self.schedule.lr(self.optimizer.lr, progress))
-        momentum = self.schedule.momentum(progress)
-        return rate, self.optimizer if momentum is None else self.optimizer.with_momentum(momentum)
-
-    def _end_epoch(self, run: Run) -> None:
-        step, history = run.memory.step, run.history
-        validated = () if self.validation is None else self._validated(run, self.validation)
-        history.epochs.append(Epoch(step, history.rates[-1], run.total / max(1, run.count), *validated))
-        if history.best == len(history.epochs) - 1:
-            run.best = run.average or trained(self.model)
-        run.batch, run.total, run.count, run.state = 0, 0.0, 0, None
-        self._save(run)
 
     def _validated(self, run: Run, validation: Data) -> Score:
         """Return the score of the current weights, or of their average."""
@@ -269,13 +260,6 @@ class Training:
                 "although the training loss is finite: look for NaN and infinities in the validation data"
             )
         return found
-
-    def _is_stuck(self, history: History) -> bool:
-        return (
-            self.patience is not None
-            and history.best is not None
-            and len(history.epochs) - 1 - history.best >= self.patience
-        )
 
     def _save(self, run: Run) -> None:
         if self.checkpoint is not None:
@@ -299,11 +283,6 @@ class Training:
             "number of epochs": self.epochs if self.schedule.spans_run else None,
         }
         return json.loads(json.dumps(settings))  # type: ignore[no-any-return]  # json.loads returns Any
-
-
-def _moved(average: Weights, weights: Weights, share: float) -> Weights:
-    """Return the average moved towards the weights by a fraction of the distance."""
-    return {name: a + share * (weights[name] - a) for name, a in average.items()}
 
 
 def _how_to_resume(run: Run, checkpoint: str | os.PathLike[str] | None) -> str:
@@ -333,10 +312,10 @@ def origin(model: Layer, batch: Batch, state: Any, gradients: dict[str, Array]) 
         y, _ = layer._run(y, next(states) if layer.state_names else None, batch.lengths, call)
         if not _is_finite(y):
             return f"in the output of {where}, {_place(y, batch_first)}, although its weights are finite"
-    if not _is_finite(np.asarray(batch.targets)):
-        return f"in the targets, {_place(np.asarray(batch.targets), batch_first)}"
-    last = [name for name, gradient in reversed(gradients.items()) if not _is_finite(gradient)]
-    return f"in the gradient of {last[0]}, although all outputs are finite" if last else "in the loss itself"
+    if not _is_finite(targets := np.asarray(batch.targets)):
+        return f"in the targets, {_place(targets, batch_first)}"
+    last = [name for name, gradient in gradients.items() if not _is_finite(gradient)]
+    return f"in the gradient of {last[-1]}, although all outputs are finite" if last else "in the loss itself"
 
 
 def _is_finite(array: NDArray[Any]) -> bool:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from onward.train import progress
+from onward.train import history
 from onward.train.history import Epoch
 
 
@@ -17,13 +17,13 @@ class Terminal(io.StringIO):
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr(progress.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(history.time, "monotonic", lambda: self.now)
 
 
 def test_a_terminal_with_rich_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", stream := Terminal())
     monkeypatch.setenv("TERM", "xterm")
-    with progress.reporter(10, True) as report:
+    with history.reporter(10, True) as report:
         report.step(3, 1, 0.5)
         report.epoch(1, Epoch(3, 0.1, 0.5))
     assert "epoch 1, loss 0.5000" in stream.getvalue() and "3/10" in stream.getvalue()
@@ -37,7 +37,7 @@ def test_other_streams_get_a_line_per_epoch_and_every_ten_seconds(
     if not rich:
         monkeypatch.setitem(sys.modules, "rich", None)
     clock = Clock(monkeypatch)
-    with progress.reporter(1200, True) as report:
+    with history.reporter(1200, True) as report:
         for step in range(1, 601):
             clock.now += 0.0625
             report.step(step, 1, 0.5)
@@ -58,7 +58,7 @@ def test_short_epochs_share_a_line_and_the_last_one_is_always_printed(
 ) -> None:
     monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
     clock = Clock(monkeypatch)
-    with progress.reporter(None, True) as report:
+    with history.reporter(None, True) as report:
         for number in range(1, 26):
             clock.now += 0.5
             report.step(number, number, 0.5)
@@ -70,7 +70,7 @@ def test_short_epochs_share_a_line_and_the_last_one_is_always_printed(
 
 def test_nothing_is_printed_when_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", stream := Terminal())
-    with progress.reporter(10, False) as report:
+    with history.reporter(10, False) as report:
         report.step(3, 1, 0.5)
         report.epoch(1, Epoch(3, 0.1, 0.5))
     assert stream.getvalue() == ""
