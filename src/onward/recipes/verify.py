@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import statistics
 import timeit
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from difflib import SequenceMatcher
@@ -117,24 +117,29 @@ def verify(
     """
     run = _Run(model, inputs)
     actual = run()
+    wanted: Mapping[str, ArrayLike]
     if callable(expected):
         wanted = _Run(expected, list(run.inputs.values()))()
         if wanted.keys() != actual.keys() and len(wanted) == len(actual):
             wanted = dict(zip(actual, wanted.values(), strict=True))  # in order
+    elif isinstance(expected, Mapping):
+        wanted = expected
+    elif len(expected) > len(actual):
+        raise ArgumentError(f"{len(expected)} outputs are expected, but the model returns {len(actual)}")
     else:
-        wanted = _named(expected, list(actual))
+        wanted = dict(zip(actual, expected, strict=False))
     if unknown := wanted.keys() - actual.keys():
         raise ArgumentError(
             f"expected outputs {', '.join(sorted(unknown))}; the model returns {', '.join(actual)}"
         )
-    outputs = [_difference(name, actual[name], array) for name, array in wanted.items()]
+    outputs = [_difference(name, actual[name], np.asarray(array)) for name, array in wanted.items()]
     result = Verification(
         outputs,
         tolerance,
         {
             "rows": _same_rows(run, actual),
             "blocks of time": _same_blocks(run, actual),
-            "threads": _same_in(map(num_threads, (1, 2, 4)), run, actual),
+            "threads": all(_same_in(num_threads(count), run, actual) for count in (1, 2, 4)),
             "instruction sets": _same_on_every_isa(run, actual),
         },
         {precision: _cost(run, actual, precision) for precision in ("float16", "int8")},
@@ -184,14 +189,6 @@ def _arrays(results: Any) -> Iterator[NDArray[Any]]:
         yield np.asarray(results)
 
 
-def _named(arrays: Mapping[str, ArrayLike] | Sequence[ArrayLike], names: list[str]) -> Arrays:
-    if isinstance(arrays, Mapping):
-        return {name: np.asarray(array) for name, array in arrays.items()}
-    if len(arrays) > len(names):
-        raise ArgumentError(f"{len(arrays)} outputs are expected, but the model returns {len(names)}")
-    return {name: np.asarray(array) for name, array in zip(names, arrays, strict=False)}
-
-
 def _difference(name: str, actual: NDArray[Any], expected: NDArray[Any]) -> Difference:
     if actual.shape != expected.shape:
         raise ShapeError(f"{name} has shape {actual.shape}; the expected output has shape {expected.shape}")
@@ -209,10 +206,6 @@ def _difference(name: str, actual: NDArray[Any], expected: NDArray[Any]) -> Diff
 
 def _equal(a: NDArray[Any], b: NDArray[Any]) -> bool:
     return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
-
-
-def _identical(a: Arrays, b: Arrays) -> bool:
-    return all(_equal(a[name], b[name]) for name in a)
 
 
 def _batch_axis(run: _Run) -> int | None:
@@ -286,15 +279,10 @@ def _is_joined(whole: NDArray[Any], parts: list[NDArray[Any]]) -> bool:
     return any(_equal(part, whole) for part in last)
 
 
-def _same_in(
-    contexts: Iterable[AbstractContextManager[None]], run: Callable[[], Arrays], actual: Arrays
-) -> bool:
-    """Whether the outputs are identical in each context."""
-    for context in contexts:
-        with context:
-            if not _identical(actual, run()):
-                return False
-    return True
+def _same_in(context: AbstractContextManager[None], run: Callable[[], Arrays], actual: Arrays) -> bool:
+    """Whether the outputs are identical in a context."""
+    with context:
+        return all(_equal(actual[name], y) for name, y in run().items())
 
 
 def _same_on_every_isa(run: _Run, actual: Arrays) -> bool | str:
@@ -303,7 +291,7 @@ def _same_on_every_isa(run: _Run, actual: Arrays) -> bool | str:
     except Exception as error:  # models with Python functions
         return f"the model cannot be copied: {error}"
     isas = map(_instruction_set, _core.available_isas())
-    return _same_in(isas, lambda: run(model=pickle.loads(content)), actual)
+    return all(_same_in(isa, lambda: run(model=pickle.loads(content)), actual) for isa in isas)
 
 
 @contextmanager
@@ -323,10 +311,8 @@ def _cost(run: _Run, actual: Arrays, precision: str) -> float | str:
         quantized = run(model=run.model.quantize(precision))
     except OnwardError as error:
         return str(error)
-    first = next(iter(actual))
-    if len(quantized) != len(actual):  # the layers of a chain return only its first output
-        quantized, actual = {first: next(iter(quantized.values()))}, {first: actual[first]}
-    pairs = zip(actual.items(), quantized.values(), strict=True)
+    # the layers of a chain return only its first output
+    pairs = zip(actual.items(), quantized.values(), strict=False)
     return max((_difference(name, q, a).relative for (name, a), q in pairs), default=0.0)
 
 
