@@ -15,7 +15,7 @@ import onward
 from onward.errors import ArgumentError, FileError
 from onward.formats import graphs
 from onward.graph import Graph, Input, Model
-from onward.graph.sizes import Sizes
+from onward.graph.declared import Sizes
 from onward.graph.structure import Fixed, Structure
 
 RNG = np.random.default_rng(0)

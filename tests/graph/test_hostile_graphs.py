@@ -14,7 +14,7 @@ from support.onnx_nodes import open_model
 from onward.errors import ArgumentError, FileError, MemoryLimitError, OnwardError
 from onward.formats.onnx.read import read
 from onward.graph import Graph, Model
-from onward.graph.memory import FREE_MEMORY
+from onward.graph.node import FREE_MEMORY
 
 SIZES = [2**31, 2**40, 2**62]
 MATRIX, IMAGE, KERNEL = (np.ones(shape, np.float32) for shape in ((2, 3), (1, 1, 4, 4), (1, 1, 3, 3)))

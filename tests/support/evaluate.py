@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from onward.graph import Graph
-from onward.graph.memory import MemoryLimit
+from onward.graph.node import MemoryLimit
 from onward.graph.operations import OPERATIONS
 
 

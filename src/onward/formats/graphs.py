@@ -16,8 +16,8 @@ from ..core import storage
 from ..core.extras import install_hint
 from ..errors import ArgumentError
 from ..graph import Graph, Input
+from ..graph.declared import Sizes
 from ..graph.node import AnyArray, Node
-from ..graph.sizes import Sizes
 from ..graph.structure import Fixed, Structure, names
 from ..layers.base import Layer
 from ..layers.recurrent import Recurrent

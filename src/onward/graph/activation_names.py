@@ -26,22 +26,11 @@ RECURRENT = {
     "Tanh": Meaning("tanh"),
     "ThresholdedRelu": Meaning("thresholded_relu", {"alpha": 0.0}),
 }
-OPERATORS = {
-    "Affine": RECURRENT["Affine"],
-    "Elu": Meaning("elu", {"alpha": 1.0}),
+OPERATORS = RECURRENT | {
     "Exp": Meaning("exponential"),
     "Gelu": Meaning("gelu"),
-    "HardSigmoid": Meaning("hard_sigmoid", {"alpha": 0.2, "beta": 0.5}),
-    "LeakyRelu": Meaning("leaky_relu", {"alpha": 0.01}),
     "Mish": Meaning("mish"),
-    "Relu": Meaning("relu"),
-    "ScaledTanh": RECURRENT["ScaledTanh"],
     "Selu": Meaning("selu"),
-    "Sigmoid": Meaning("sigmoid"),
-    "Softplus": Meaning("softplus"),
-    "Softsign": Meaning("softsign"),
-    "Swish": Meaning("silu"),
-    "Tanh": Meaning("tanh"),
     "ThresholdedRelu": Meaning("thresholded_relu", {"alpha": 1.0}),
 }
 

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ..errors import ArgumentError, OnwardError
+from .declared import Input as Input
+from .declared import Sizes
 from .node import AnyArray, Expansion, Node
 from .operations import OPERATIONS
-from .sizes import Sizes
 
 if TYPE_CHECKING:
     from .structure import Structure
-
-
-class Input(NamedTuple):
-    """The declaration of an input. An axis is a size, the name of an open size, or "" without a name."""
-
-    name: str
-    dtype: np.dtype[Any] | None = None  # None: any object
-    axes: tuple[int | str, ...] | None = None  # None: any shape
 
 
 class Source(Protocol):

@@ -8,8 +8,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from .graph import Graph, bodies
-from .memory import MemoryLimit, size_of
-from .node import Node, Signature
+from .node import MemoryLimit, Node, Signature, size_of
 from .operations import OPERATIONS
 from .operations.control import keeps_condition
 from .operations.registry import Known, named

@@ -15,11 +15,10 @@ from ..errors import ArgumentError, DtypeError, OnwardError, ShapeError, Signatu
 from ..layers.base import IncompatibleKeys, Layer
 from ..layers.quantize import check_pair
 from ..layers.summary import table
-from . import memory
 from .declared import as_declared, check_call, open_sizes, zeros_of
 from .graph import Graph
 from .inference import infer
-from .node import Signature
+from .node import MEMORY_MULTIPLE, Signature, size_of
 from .plan.builder import Weights
 from .plan.planner import Planner, constants_of
 from .simplification.simplify import simplify
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
     from ..tracing.trace import Trace
     from .over_time.sequences import Layout
     from .over_time.streamed import Axes, Streamed
+
+WHOLE_MEMORY = 1 << 26  # bytes; calls whose values need more run block by block where that is possible
 
 
 class Model(Layer):
@@ -98,8 +99,10 @@ class Model(Layer):
             return self._with_lengths(args, **inputs)
         try:
             results = self._planner.run(args, inputs) if len(args) <= self._in_order else None
-            # if there are results, the signature has passed the checks
-            return self._run_checked(args, inputs) if results is None else results
+            if results is not None:  # the signature has passed the checks before
+                return results
+            _, planner, arrays = self._checked(args, inputs)
+            return planner(*arrays)
         except (SignatureError, ShapeError, DtypeError, ArgumentError):
             if self._graph.source is None or self._graph.is_recorded:
                 raise
@@ -117,11 +120,6 @@ class Model(Layer):
             )
         _, planner, (x,) = self._checked(args, inputs)
         return run_with_lengths(planner, self.layout, x, lengths)
-
-    def _run_checked(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
-        """Check the inputs and run the planner of the variant for them."""
-        _, planner, arrays = self._checked(args, inputs)
-        return planner(*arrays)
 
     def _checked(
         self, args: tuple[Any, ...], inputs: dict[str, Any]
@@ -420,15 +418,15 @@ class Model(Layer):
 
 def _in_blocks(graph: Graph, inputs: Sequence[Any], weights: Weights) -> Any:
     """Return a plan that runs a graph block by block, or None if it is better to run it all at once."""
-    if memory.size_of(inputs) * memory.MEMORY_MULTIPLE < memory.WHOLE_MEMORY:
+    if size_of(inputs) * MEMORY_MULTIPLE < WHOLE_MEMORY:
         return None
     signatures = {declared.name: known for declared, known in zip(graph.inputs, inputs, strict=True)}
     try:
         values = infer(graph, signatures, weights.limit).values()
     except OnwardError:  # the plan for all blocks raises it as well, and names the node
         return None
-    needed = memory.size_of(value for value in values if isinstance(value, Signature))
-    if needed <= memory.WHOLE_MEMORY:
+    needed = size_of(value for value in values if isinstance(value, Signature))
+    if needed <= WHOLE_MEMORY:
         return None
     from .over_time.whole import run_in_blocks
 

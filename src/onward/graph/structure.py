@@ -33,18 +33,17 @@ class Structure:
 
         Arguments that name inputs themselves stay as they are. Raises SignatureError.
         """
-        flat: dict[str, Any] = {}
         if len(args) > len(self.parameters):
             return tuple(args), dict(named)  # the inputs themselves, in order
-        for name, value in (*zip(self.parameters, args, strict=False), *named.items()):
-            if name in flat or (
-                name in self.parameters and name in list(self.parameters)[: len(args)] and name in named
-            ):
+        given = dict(zip(self.parameters, args, strict=False))
+        if twice := given.keys() & named.keys():
+            raise SignatureError(f"the argument {min(twice)} is passed twice")
+        flat: dict[str, Any] = {}
+        for name, value in {**given, **named}.items():
+            if name in flat:
                 raise SignatureError(f"the argument {name} is passed twice")
-            if name not in self.parameters:
-                flat[name] = value
-                continue
-            flat |= _flattened(self.parameters[name], value, name)
+            is_parameter = name in self.parameters
+            flat |= _flattened(self.parameters[name], value, name) if is_parameter else {name: value}
         return (), flat
 
     def pack(self, outputs: Mapping[str, Any]) -> Any:
@@ -63,20 +62,19 @@ def names(template: Any) -> Iterator[str]:
 
 
 def _flattened(template: Any, value: Any, where: str) -> dict[str, Any]:
-    if isinstance(template, str):
-        return {template: value}
-    if isinstance(template, Fixed):
-        if value is not template.value and value != template.value:
-            raise SignatureError(f"{where} is {value!r}, but the model was exported with {template.value!r}")
-        return {}
-    if isinstance(template, dict) and isinstance(value, tuple | list):
-        template = list(template.values())  # in order
-    elif (
-        isinstance(template, list)
-        and isinstance(value, Mapping)
-        and all(isinstance(t, str) for t in template)
-    ):
-        template = {name: name for name in template}  # by name
+    match template:
+        case str():
+            return {template: value}
+        case Fixed():
+            if value is not template.value and value != template.value:
+                raise SignatureError(
+                    f"{where} is {value!r}, but the model was exported with {template.value!r}"
+                )
+            return {}
+        case dict() if isinstance(value, tuple | list):  # in order
+            template = list(template.values())
+        case list() if isinstance(value, Mapping) and all(isinstance(each, str) for each in template):
+            template = {name: name for name in template}  # by name
     if isinstance(template, dict):
         if not isinstance(value, Mapping) or value.keys() != template.keys():
             got = sorted(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
@@ -88,10 +86,8 @@ def _flattened(template: Any, value: Any, where: str) -> dict[str, Any]:
             kind = type(template).__name__
             raise SignatureError(f"{where} is {got}; expected a {kind} of {len(template)} items")
         pairs = [(t, v, f"{where}[{i}]") for i, (t, v) in enumerate(zip(template, value, strict=True))]
-    flat: dict[str, Any] = {}
-    for child, item, place in pairs:
-        flat |= _flattened(child, item, place)
-    return flat
+    parts = [_flattened(child, item, place) for child, item, place in pairs]
+    return {name: array for part in parts for name, array in part.items()}
 
 
 def _packed(template: Any, outputs: Mapping[str, Any]) -> Any:

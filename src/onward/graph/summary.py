@@ -48,19 +48,19 @@ def summarize(graph: Graph) -> Summary:
                 if (array.dtype.kind == "f" or array.ndim > 1) and array.ndim and id(array) not in seen
             }
             seen |= set(map(id, held.values()))
-            if held:
-                sizes = sum(w.size for w in held.values()), sum(w.nbytes for w in held.values())
-                name, kind = node.name.partition(",")[0], node.source or node.operation
-                row = Row(name, kind, shapes.get(next(filter(None, node.outputs), "")), *sizes)
-                if rows and (rows[-1].name, rows[-1].kind) == (name, kind):  # a layer of several nodes
-                    parameters, size = rows[-1].parameters + row.parameters, rows[-1].bytes + row.bytes
-                    rows[-1] = row._replace(parameters=parameters, bytes=size)
-                    weights[-1] |= held
-                else:
-                    rows.append(row)
-                    weights.append(held)
-            else:
+            if not held:
                 others += 1
+                continue
+            sizes = sum(w.size for w in held.values()), sum(w.nbytes for w in held.values())
+            name, kind = node.name.partition(",")[0], node.source or node.operation
+            row = Row(name, kind, shapes.get(next(filter(None, node.outputs), "")), *sizes)
+            if rows and rows[-1][:2] == row[:2]:  # a layer of several nodes
+                parameters, size = rows[-1].parameters + row.parameters, rows[-1].bytes + row.bytes
+                rows[-1] = row._replace(parameters=parameters, bytes=size)
+                weights[-1] |= held
+            else:
+                rows.append(row)
+                weights.append(held)
     return Summary(rows, weights, others)
 
 
@@ -74,16 +74,17 @@ def _graphs(graph: Graph) -> Iterator[tuple[Graph, dict[str, Axes]]]:
 
 def signatures(graph: Graph) -> dict[str, Signature]:
     """Infer the signatures of values, as far as they follow from shapes; open sizes have arbitrary ones."""
+    return _inferred(graph, dict(zip(_open_axes(graph), STAND_INS[0], strict=False)))
+
+
+def _open_axes(graph: Graph) -> list[str]:
     axes = {axis for declared in graph.inputs for axis in declared.axes or () if isinstance(axis, str)}
-    return _inferred(graph, dict(zip(sorted(axes - {""}), STAND_INS[0], strict=False)))
+    return sorted(axes - {""})
 
 
 def shapes_of(graph: Graph) -> dict[str, Axes]:
     """Return the shapes of the values of a graph; open sizes have their declared names, or are "?"."""
-    axes = {
-        axis for declared in graph.inputs for axis in declared.axes or () if isinstance(axis, str) and axis
-    }
-    names = [dict(zip(sizes, sorted(axes), strict=False)) for sizes in STAND_INS]
+    names = [dict(zip(sizes, _open_axes(graph), strict=False)) for sizes in STAND_INS]
     # an open size without a name is 1 at first, which broadcasts to any other
     first, second = (
         _inferred(graph, {axis: size for size, axis in stand_ins.items()} | {"": unnamed})

@@ -14,7 +14,7 @@ from support import hostile
 
 import onward
 from onward.errors import ShapeError, SignatureError
-from onward.graph.sizes import evaluate
+from onward.graph.declared import evaluate
 
 DATA = support.DATA / "exported_program"
 FILES = sorted(path.name for path in DATA.glob("torch_*.pt2"))

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import FileError, OnwardError
+from ...graph.declared import Sizes, readable
 from ...graph.graph import Graph, Input
-from ...graph.sizes import Sizes, readable
 from ...graph.structure import Fixed, Structure
 from . import exported_program as schema
 from .aten.expressions import dtype_of

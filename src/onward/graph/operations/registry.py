@@ -15,14 +15,15 @@ Operations have the names, inputs and attributes of ONNX's operators of opset 22
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from importlib import import_module
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from ...errors import ArgumentError, DtypeError, ShapeError
+from ...errors import ArgumentError, DtypeError, MemoryLimitError, OnwardError, ShapeError
 from ..node import AnyArray, Expansion, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
@@ -259,6 +260,19 @@ def named(node: Node, error: Exception) -> str:
     """Return the message of an error that a node raised, with the node unless the message names the place."""
     message = str(error)
     return message if message.startswith(("node ", "code/")) else f"{node}: {message}"
+
+
+@contextmanager
+def naming(node: Node) -> Iterator[None]:
+    """Name the node in its errors; NumPy's, for values that it does not accept, become ArgumentError."""
+    try:
+        yield
+    except OnwardError as error:
+        raise type(error)(named(node, error)) from error
+    except MemoryError as error:
+        raise MemoryLimitError(named(node, error)) from error
+    except Exception as error:
+        raise ArgumentError(named(node, error)) from error
 
 
 # Signature rules that several operations share.

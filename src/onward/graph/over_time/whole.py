@@ -10,8 +10,7 @@ from ...errors import OnwardError
 from ..declared import UNNAMED
 from ..graph import Graph
 from ..inference import flattened, infer
-from ..memory import size_of
-from ..node import AnyArray, Signature
+from ..node import AnyArray, Signature, size_of
 from ..operations.registry import Known
 from ..plan.builder import Weights
 from ..plan.planner import Planner

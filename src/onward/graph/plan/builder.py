@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import _core
-from ..memory import MemoryLimit
+from ..node import MemoryLimit
 from .arena import Lifetime, place
 from .passes import fused, users_of, without_copies, without_unread_rows
 from .view import ARENA, CONSTANTS, DTYPES, FIRST_ARGUMENT, View

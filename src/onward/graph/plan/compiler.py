@@ -12,13 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ... import _core
-from ...errors import ArgumentError, MemoryLimitError, OnwardError, ShapeError
+from ...errors import ArgumentError, ShapeError
 from ..graph import Graph, bodies
-from ..memory import MemoryLimit, size_of
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, MemoryLimit, Node, Signature, size_of
 from ..operations import OPERATIONS
 from ..operations.control import keeps_condition
-from ..operations.registry import Expand, Known, Operation, Value, named
+from ..operations.registry import Expand, Known, Operation, Value, naming
 from .builder import Builder, Bytes, Weights
 from .view import DTYPES, MAX_AXES, View
 
@@ -97,14 +96,8 @@ class Compiler:
         """Return the program. Raises the errors of the nodes, which name them."""
         while self._pending:
             node = self._pending.popleft()
-            try:
+            with naming(node):
                 is_planned = self._add_node(node)
-            except OnwardError as error:
-                raise type(error)(named(node, error)) from error
-            except MemoryError as error:
-                raise MemoryLimitError(named(node, error)) from error
-            except Exception as error:  # NumPy's error for arrays that the operation does not accept
-                raise ArgumentError(named(node, error)) from error
             if not is_planned:
                 self._add_rest()
                 break
@@ -137,22 +130,20 @@ class Compiler:
         return segment._replace(inputs=inputs, outputs=list(map(placed, segment.outputs)))
 
     def _add_input(self, name: str, array: Any, is_parameter: bool) -> None:
-        if isinstance(array, np.ndarray):
-            value = array.tobytes() if is_parameter or array.size == 0 else None
-            self._program.signature.append((array.dtype.name, array.shape, value))
-            _check_axes([Signature.of(array)])
         if not isinstance(array, np.ndarray):
-            self._values[name] = Value((), np.dtype(object), name=name)
-        elif is_parameter or array.size == 0:
-            self._values[name] = Value(array.shape, array.dtype, array.copy())
-        elif array.dtype.name in DTYPES:
-            space = self._builder.new_argument(*array.shape, dtype=array.dtype.name)
-            self._values[name] = Value(array.shape, array.dtype, view=space, name=name)
-            self._program.inputs.append("")
-            return
+            value = Value((), np.dtype(object), name=name)
         else:
-            self._values[name] = Value(array.shape, array.dtype, name=name)
-        self._program.inputs.append(name)
+            value, is_known = Value(array.shape, array.dtype, name=name), is_parameter or array.size == 0
+            known = array.tobytes() if is_known else None
+            self._program.signature.append((array.dtype.name, array.shape, known))
+            _check_axes([Signature.of(array)])
+            if is_known:
+                value = value._replace(array=array.copy())
+            elif array.dtype.name in DTYPES:
+                view = self._builder.new_argument(*array.shape, dtype=array.dtype.name)
+                value = value._replace(view=view)
+        self._values[name] = value
+        self._program.inputs.append("" if value.view else name)
 
     def _add_constants(self, constants: Mapping[str, AnyArray]) -> None:
         for name, array in constants.items():
@@ -221,13 +212,8 @@ class Compiler:
         """Run a node in NumPy and copy its outputs of known shape into the arena."""
         self._end_segment()
         sources = [_source(value) for value in inputs]
-        if signatures is None:
-            values = [Value((), np.dtype(object)) for _ in node.outputs]
-        else:
-            values = [
-                Value(s.shape, s.dtype, np.empty(*s) if 0 in s.shape else None, self._new(s))
-                for s in signatures
-            ]
+        unknown = [Value((), np.dtype(object)) for _ in node.outputs]
+        values = unknown if signatures is None else [_new_value(s, self._new(s)) for s in signatures]
         targets = [Location(v.view, name) for v, name in zip(values, node.outputs, strict=False)]
         limit = self._weights.limit if signatures is None else None
         self._program.segments.append(NumPyNode(node, sources, targets, limit))

@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import _core
-from ...errors import ArgumentError, MemoryLimitError, OnwardError
+from ...errors import ArgumentError
 from ..graph import Graph, bodies, with_bodies
-from ..memory import MemoryLimit, size_of
-from ..node import Signature
+from ..node import MemoryLimit, Signature, size_of
 from ..operations import OPERATIONS
-from ..operations.registry import named
+from ..operations.registry import naming
 from .builder import Weights, aligned, aligned_zeros
 from .compiler import Compiler, Location, NumPyNode, Program, Rest
 from .view import View
@@ -289,8 +288,8 @@ def _array_at(view: View, spaces: Sequence[Any]) -> Any:
 
 
 def _run_node(step: NumPyNode, spaces: list[Any], values: dict[str, Any]) -> None:
-    try:
-        operation, attributes = OPERATIONS[step.node.operation], step.node.attributes
+    operation, attributes = OPERATIONS[step.node.operation], step.node.attributes
+    with naming(step.node):
         inputs = [_found(source, spaces, values) for source in step.inputs]
         if step.limit is not None and operation.has_rule:
             step.limit.check(size_of(operation.signatures(inputs, attributes) or ()))
@@ -304,12 +303,6 @@ def _run_node(step: NumPyNode, spaces: list[Any], values: dict[str, Any]) -> Non
                 _array_at(target.view, spaces)[...] = result
             elif target.name:
                 values[target.name] = np.asarray(result) if isinstance(result, np.generic) else result
-    except OnwardError as error:
-        raise type(error)(named(step.node, error)) from error
-    except MemoryError as error:
-        raise MemoryLimitError(named(step.node, error)) from error
-    except Exception as error:  # NumPy's error for values that the operation does not accept
-        raise ArgumentError(named(step.node, error)) from error
 
 
 def constants_of(graph: Graph) -> Iterator[Any]:
