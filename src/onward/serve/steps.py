@@ -1,7 +1,6 @@
 """What the server needs of a model: its inputs, steps of a pool, and runs over whole sequences."""
 
 import contextlib
-import os
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -9,76 +8,38 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ArgumentError
 from ..graph.model import Model
 from ..layers.base import Layer
 from ..streaming.graph_pool import MAX_ROWS, GraphPool, SequencePool
-from ..streaming.graph_stream import FILE_TYPE, GraphStream, SequenceStream
-from ..streaming.stream import read_state, write_state
+from ..streaming.graph_stream import GraphStream, SequenceStream
 from .messages import AnyArray, Input, InputFormat, Output, Port
 
 CAPACITY = 64  # streams in a new pool, which grows as needed
 WARM = 2 * MAX_ROWS - 1  # this many rows need every plan of a pool
 
 
-class StreamPool:
-    """Streams with ids, as those of `GraphPool`, for whole models whose rows cannot run together."""
+class StreamPool(GraphPool):
+    """A pool of a whole model whose rows cannot run together: each stream runs on its own."""
 
     def __init__(self, stream: GraphStream) -> None:
+        super().__init__(stream._streamed, CAPACITY)
         self._new = stream
-        self._streams: dict[int, GraphStream] = {}
-        self._next = 0
 
-    def open(self, n: int = 1) -> NDArray[np.int64]:
-        """Open n streams and return their ids."""
-        ids = np.arange(self._next, self._next + n)
-        self._next += n
-        self._streams |= {number: self._new.copy() for number in ids.tolist()}
-        return ids
+    def _prepare_if_possible(self) -> None:
+        """Rows need no axis."""
 
-    def close(self, ids: ArrayLike) -> None:
-        """Close streams."""
-        for number in np.asarray(ids).tolist():
-            del self._streams[number]
-
-    def step(
+    def step(  # type: ignore[override]  # a stream runs its own blocks
         self, ids: Sequence[int], run: Callable[[GraphStream, int], list[AnyArray]]
     ) -> list[list[AnyArray]]:
-        """Run each stream with its place in ids, and return the list of the results for each output.
-
-        A call that raises changes no stream.
-        """
-        streams = [self._streams[number].copy() for number in ids]
+        """Run each stream with its place in ids, and return the list of the results for each output."""
+        streams = [self._new.copy() for _ in ids]
+        for stream, state in zip(streams, self.state(ids), strict=True):
+            stream.state = state
         results = [run(stream, place) for place, stream in enumerate(streams)]
-        self._streams |= zip(ids, streams, strict=True)
+        self.set_state(ids, [stream.state for stream in streams])
         return [list(outputs) for outputs in zip(*results, strict=True)]
-
-    @property
-    def ids(self) -> NDArray[np.int64]:
-        """The ids of the open streams, ascending."""
-        return np.array(sorted(self._streams), np.int64)
-
-    def __len__(self) -> int:
-        return len(self._streams)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the ids and carries of all streams. Raises FileError."""
-        tensors = {f"{i}.{name}": a for i, each in self._streams.items() for name, a in each.state.items()}
-        tensors["ids"] = self.ids
-        write_state(path, FILE_TYPE, self._new._streamed, tensors)
-
-    def load(self, path: str | os.PathLike[str]) -> None:
-        """Replace all streams with those in a file. Raises FileError."""
-        self._streams = read_state(path, FILE_TYPE, self._new._streamed, self._restored)
-        self._next = max(self._streams, default=-1) + 1
-
-    def _restored(self, tensors: Mapping[str, AnyArray]) -> dict[int, GraphStream]:
-        streams = {number: self._new.copy() for number in tensors["ids"].tolist()}
-        for number, stream in streams.items():
-            stream.state = {name: tensors[f"{number}.{name}"] for name in stream.state}
-        return streams
 
 
 class Steps:
@@ -158,14 +119,12 @@ class LayerSteps(Steps):
 class GraphSteps(Steps):
     """The steps of a whole model whose states are inputs and outputs. Every call takes one step."""
 
-    def __init__(
-        self, pool: GraphPool | StreamPool, stream: GraphStream, output_names: Sequence[str]
-    ) -> None:
+    def __init__(self, pool: GraphPool, stream: GraphStream, output_names: Sequence[str]) -> None:
         super().__init__(pool, stream, output_names)
         declared, self._count = stream._streamed.inputs, len(stream._streamed.carries)
         carries, names = stream._streamed.graph.inputs[: self._count], set[Any]()
         self._axes: list[Any] = [None] * len(declared)  # along which rows run together
-        if isinstance(pool, GraphPool):
+        if not isinstance(pool, StreamPool):
             self._axes = pool._axes[self._count :] or [0] * len(declared)
         else:
             names = {axis for each in carries for axis in each.axes or () if isinstance(axis, str)}
