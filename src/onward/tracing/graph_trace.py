@@ -50,7 +50,10 @@ def trace_graph(
 ) -> Trace:
     """Run the graph of a model on its inputs, and record it; `Model.trace` documents the arguments."""
     names = [declared.name for declared in graph.inputs]
-    known = {name: _known(value) for name, value in zip(names, inputs, strict=True)}
+    known: dict[str, Any] = dict(zip(names, inputs, strict=True))
+    for name, value in known.items():  # an integer scalar may decide about branches
+        if isinstance(value, np.ndarray) and (value.ndim or value.dtype.kind not in "iub"):
+            known[name] = Signature.of(value)
     graph = _with_taken_branches(flattened(graph, known), known, inputs)
     found = _values(graph, values, inputs)
     whole, sites = _returning_inputs(simplify(graph))
@@ -62,15 +65,8 @@ def trace_graph(
         for own in site.runs(results):
             for name, recorded in _record(site.node, own, preactivations).items():
                 layers[_unique(name, layers)] = recorded
-    y = results[whole.outputs[0]]
-    x, y, answer = _time_first(model, graph, inputs, y, layers)
+    x, y, answer = _time_first(model, graph, inputs, results[whole.outputs[0]], layers)
     return Trace(x, y, layers, answer, found)
-
-
-def _known(value: Any) -> Any:
-    """Return an integer scalar, which may decide about branches, as it is, and the signature of an array."""
-    is_parameter = not isinstance(value, np.ndarray) or (value.ndim == 0 and value.dtype.kind in "iub")
-    return value if is_parameter else Signature.of(value)
 
 
 def _with_taken_branches(graph: Graph, known: Mapping[str, Any], inputs: Sequence[Any]) -> Graph:
@@ -155,15 +151,15 @@ def _record(node: Node, values: Mapping[str, Any], preactivations: bool) -> dict
     if reverse:
         steps = arrays.reversed_steps(x, lengths)
     *_, records = layer.record(steps, initial, lengths, sums=preactivations)
-    T, B, _ = x.shape
-    valid = np.full(B, T) if lengths is None or mask is not None else lengths.astype(np.int64)
     recorded = {}
     for suffix, own in by_suffix(layer, records):
         if reverse:
             own = {name: arrays.reversed_steps(array, lengths) for name, array in own.items()}
         if mask is not None:
             own = {name: _at_steps(array, mask, suffix.endswith("_reverse")) for name, array in own.items()}
-        recorded[f"{node.name}.{suffix}{'_reverse' if reverse else ''}"] = Recorded(own, x, valid)
+        recorded[f"{node.name}.{suffix}{'_reverse' if reverse else ''}"] = Recorded.of(
+            own, x, None if mask is not None else lengths
+        )
     return recorded
 
 
@@ -173,13 +169,11 @@ def _record_quantized(node: Node, values: Mapping[str, Any], preactivations: boo
     NumPy computes it, with other roundings than the core.
     """
     inputs: list[Any] = [values[name] if name else None for name in node.inputs]
-    (T, B, _), lengths = inputs[0].shape, inputs[4]
-    valid = np.full(B, T) if lengths is None else lengths.astype(np.int64)
     recorded = {}
     for d, record in enumerate(quantized_recurrent.record(inputs, node.attributes)):
         own = {name: a for name, a in record.items() if preactivations or "_" not in name}
         is_reverse = d == 1 or node.attributes.get("direction") == "reverse"
-        recorded[f"{node.name}.l0{'_reverse' if is_reverse else ''}"] = Recorded(own, inputs[0], valid)
+        recorded[f"{node.name}.l0{'_reverse' if is_reverse else ''}"] = Recorded.of(own, inputs[0], inputs[4])
     return recorded
 
 
@@ -220,7 +214,7 @@ def _unique(name: str, names: Mapping[str, Any]) -> str:
 def _time_first(
     model: Model, graph: Graph, inputs: Sequence[Any], y: AnyArray, layers: Mapping[str, Recorded]
 ) -> tuple[Any, Any, Any]:
-    """Return the input and the output as (T, B, ...), and the function of `Trace.answers` if it needs one.
+    """Return x and y as (T, B, ...) for a trace, and the function of `Trace.answers` if it needs one.
 
     If the recurrent nodes do not show which axis of the input is time, return the input of the first of them
     and the output as it is.

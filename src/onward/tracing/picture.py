@@ -17,7 +17,7 @@ from . import plot
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .trace import Recorded, Trace
+    from .trace import Trace
 
 TITLES = {
     "i": "input gate i: 1 lets the candidate in",
@@ -71,31 +71,23 @@ def draw(
             raise ArgumentError("units is empty: name at least one unit, or omit it to draw all")
         units = [integer("units", unit, 0, max(rows) - 1) for unit in units]
     arrangements = {size: _arrange(array, units, similar) for size, array in rows.items()}
-    panels = [] if text is not None else [_input(trace, recorded, steps, row)]
+    is_own = trace.x.shape[:2] == recorded.x.shape[:2]  # whether the layer has the steps of the model's input
+    panels = []
+    if text is None:
+        heading, x = ("input x", trace.x) if is_own else ("input of the layer", recorded.x)
+        panels = [_features(heading, x[:steps, row].reshape(steps, -1))]
     panels += _layer_panels(values, arrangements)
     headings = [title or (f"sequence {row}" if len(recorded.lengths) > 1 else "")]
     # only for a model: the output of a single recurrent layer is its h
-    answers = _answers(trace, recorded, row) if "." in str(layer) else None
-    if answers is not None and len(answers) == steps:
+    has_answers = (
+        "." in str(layer) and is_own and (trace.has_answer or trace.y.shape[:2] == trace.x.shape[:2])
+    )
+    if has_answers and len(answers := trace.answers(row)) == steps:
         panel, verdict = _output(answers.reshape(steps, -1), classes, label, text is not None)
         panels.append(panel)
         headings.append(verdict)
     lines = [": ".join(filter(None, headings)), _layer_heading(names, str(layer), arrangements[max(rows)])]
     return plot.heat_maps(panels, "\n".join(filter(None, lines)), text)
-
-
-def _input(trace: Trace, recorded: Recorded, steps: int, row: int) -> plot.Panel:
-    """The panel of the model's input, or of the layer's if the model's has other steps."""
-    own = trace.x.shape[:2] == recorded.x.shape[:2]
-    title, x = ("input x", trace.x) if own else ("input of the layer", recorded.x)
-    return _features(title, x[:steps, row].reshape(steps, -1))
-
-
-def _answers(trace: Trace, recorded: Recorded, row: int) -> Array | None:
-    """The output after each step of a row, or None if the output has no steps that match those of a layer."""
-    steps = recorded.x.shape[:2]
-    has_steps = trace.x.shape[:2] == steps and (trace.has_answer or trace.y.shape[:2] == steps)
-    return trace.answers(row) if has_steps else None
 
 
 def _layer_heading(names: Sequence[str], layer: str, arrangement: _Arrangement) -> str:
@@ -118,12 +110,9 @@ class _Arrangement(NamedTuple):
 
     def apply(self, values: NDArray[Any]) -> NDArray[Any]:
         """The rows of a panel, (T, rows), from the units (T, H)."""
-        ordered = values[:, self.order]
-        if self.group == 1:
-            return ordered
-        starts = np.arange(0, ordered.shape[1], self.group)
-        counts = np.diff([*starts, ordered.shape[1]])
-        means: NDArray[Any] = np.add.reduceat(ordered, starts, axis=1) / counts
+        starts = np.arange(0, len(self.order), self.group)
+        counts = np.diff(starts, append=len(self.order))
+        means: NDArray[Any] = np.add.reduceat(values[:, self.order], starts, axis=1) / counts
         return means
 
 
@@ -135,13 +124,12 @@ def _arrange(values: NDArray[Any], units: Sequence[int] | None, similar: bool) -
         names = [str(unit) for unit in chosen] if len(chosen) <= plot.MAX_NAMED_ROWS else []
         return _Arrangement(chosen, 1, "unit", names, f": {len(chosen)} of {H} units")
     group = -(-H // MAX_UNITS)
+    if group == 1 and not similar:
+        return _Arrangement(np.arange(H), 1, "unit", None, "")
+    rows, note = f"{H} units", "ordered by similarity"
     if group > 1:
-        note = f": {H} units, similar ones averaged in groups of {group}"
-        return _Arrangement(plot.by_similarity(values), group, f"groups of {group}", [], note)
-    if similar:
-        note = f": {H} units, ordered by similarity"
-        return _Arrangement(plot.by_similarity(values), 1, f"{H} units", [], note)
-    return _Arrangement(np.arange(H), 1, "unit", None, "")
+        rows, note = f"groups of {group}", f"similar ones averaged in groups of {group}"
+    return _Arrangement(plot.by_similarity(values), group, rows, [], f": {H} units, {note}")
 
 
 def _layer_panels(

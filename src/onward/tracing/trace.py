@@ -48,6 +48,11 @@ class Recorded(NamedTuple):
     x: Array
     lengths: NDArray[np.int64]
 
+    @classmethod
+    def of(cls, arrays: dict[str, Array], x: Array, lengths: NDArray[Any] | None) -> Recorded:
+        """The record of a run; None for rows of equal length."""
+        return cls(arrays, x, np.full(x.shape[1], len(x)) if lengths is None else lengths.astype(np.int64))
+
 
 class Trace(Mapping[str, Array]):
     """The gates and states of one run of a model: arrays (T, B, H) by name, 0 past a row's length.
@@ -215,32 +220,6 @@ def _mean_run(on: NDArray[np.bool_]) -> Array:
     return mean
 
 
-class Recorder:
-    """Runs the recurrent layers of a model and records their gates and states."""
-
-    def __init__(self, preactivations: bool) -> None:
-        self.preactivations = preactivations
-        self.recorded: dict[str, Recorded] = {}
-        self.inputs: list[Inputs] = []
-        self.batch_first = False
-
-    def __call__(self, name: str, layer: Recurrent[Any], x: Any, state: Any, lengths: Any) -> tuple[Any, Any]:
-        y, state, inputs, records = layer.record(x, state, lengths, sums=self.preactivations)
-        self.inputs.append(inputs)
-        self.batch_first = layer.batch_first
-        T, B, _ = inputs.x.shape
-        valid = np.full(B, T) if inputs.lengths is None else inputs.lengths
-        for suffix, own in by_suffix(layer, records):
-            self.recorded[name + suffix] = Recorded(own, inputs.x, valid)
-        return y, state
-
-    def time_first(self, array: NDArray[Any], has_steps: bool) -> NDArray[Any]:
-        """The model's input or output as (T, B, ...), or as (B, ...) if it has no time axis."""
-        if not self.inputs[0].batched:
-            return array[:, None] if has_steps else array[None]
-        return array.swapaxes(0, 1) if has_steps and self.batch_first else array
-
-
 def by_suffix(
     layer: Recurrent[Any], records: Sequence[LayerRecord]
 ) -> Iterator[tuple[str, dict[str, Array]]]:
@@ -260,19 +239,34 @@ def by_suffix(
 
 def trace(model: Layer, x: ArrayLike, state: Any, lengths: ArrayLike | None, preactivations: bool) -> Trace:
     """Run a model and record its gates and states; `Model.trace` documents the arguments."""
-    recorder = Recorder(preactivations)
+    recorded: dict[str, Recorded] = {}
+    calls: list[tuple[Recurrent[Any], Inputs]] = []
+
+    def record(name: str, layer: Recurrent[Any], x: Any, state: Any, lengths: Any) -> tuple[Any, Any]:
+        y, state, inputs, records = layer.record(x, state, lengths, sums=preactivations)
+        calls.append((layer, inputs))
+        for suffix, own in by_suffix(layer, records):
+            recorded[name + suffix] = Recorded.of(own, inputs.x, inputs.lengths)
+        return y, state
+
     x = arrays.as_array(x, "x").copy()
-    output, _ = model._run(x, state, lengths, recorder)
-    if not recorder.inputs:
+    y = _first(model._run(x, state, lengths, record))
+    if not calls:
         raise ArgumentError(f"{model!r} has no recurrent layer to trace")
-    y = output[0] if isinstance(output, list | tuple) else output
-    has_steps = y.ndim == 2 + recorder.inputs[0].batched
-    steps = recorder.time_first(x, True)
-    initial = None if state is None else [(inputs.h0, inputs.c0) for inputs in recorder.inputs]
-    answer = partial(_answer, frozen(model), steps, initial, recorder.batch_first)
-    output = recorder.time_first(y, has_steps)
-    again = model.frozen() if state is None else None
-    return Trace(steps, output, recorder.recorded, None if has_steps else answer, model=again)
+    batched, batch_first = calls[0][1].batched, calls[-1][0].batch_first
+    has_steps = y.ndim == 2 + batched
+    if not batched:  # (T, B, ...), or (B, ...) for an output without a time axis
+        x, y = x[:, None], y[:, None] if has_steps else y[None]
+    elif batch_first:
+        x, y = x.swapaxes(0, 1), y.swapaxes(0, 1) if has_steps else y
+    initial = None if state is None else [(inputs.h0, inputs.c0) for _, inputs in calls]
+    answer = None if has_steps else partial(_answer, frozen(model), x, initial, batch_first)
+    return Trace(x, y, recorded, answer, model=model.frozen() if state is None else None)
+
+
+def _first(returned: tuple[Any, Any]) -> Any:
+    """The first output of a call that returned outputs and states."""
+    return returned[0][0] if isinstance(returned[0], list | tuple) else returned[0]
 
 
 def _answer(
@@ -290,6 +284,5 @@ def _answer(
         layers = zip(model.recurrent_sublayers(), own, strict=True)
         state = model.join_states([None if h is None else layer.join_state(h, c) for layer, (h, c) in layers])
     prefix = x[:steps, row : row + 1]
-    output, _ = model._run(prefix.swapaxes(0, 1) if batch_first else prefix, state, None, call)
-    y: Array = (output[0] if isinstance(output, list | tuple) else output)[0]
+    y: Array = _first(model._run(prefix.swapaxes(0, 1) if batch_first else prefix, state, None, call))[0]
     return y
