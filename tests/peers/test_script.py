@@ -254,6 +254,23 @@ def test_onnxruntime_runs_an_exported_loop(tmp_path: Path) -> None:
         assert_close(y, [model(x)])
 
 
+def test_all_recordings_of_a_module_share_the_weights_of_its_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(torch.nn.LSTM(3, 7, 2), (torch.zeros(5, 2, 3),), "traced", tmp_path / "m.pt")
+    loaded = []
+
+    def count(layer: Any, weights: Any) -> None:
+        loaded.append(layer)
+        load(layer, weights)
+
+    load = onward.LSTM.load_state_dict
+    monkeypatch.setattr(onward.LSTM, "load_state_dict", count)
+    model: Any = onward.load(path)
+    model(np.zeros((4, 1, 3), np.float32))
+    assert len(loaded) == 1
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     count = metafunc.config.getoption("--random-modules")
     if "start" in metafunc.fixturenames:

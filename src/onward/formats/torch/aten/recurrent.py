@@ -18,9 +18,10 @@ def new_layer(
     bidirectional: bool, **options: Any,
 ) -> Any:  # fmt: skip
     """Return a layer with the weights of an operator; calls with the same weights share it."""
-    key = (kind, has_biases, num_layers, bidirectional, *options.items(), *(t.read(x).name for x in params))
+    arrays = [_constant(t, each) for each in params]
+    key = (kind, has_biases, num_layers, bidirectional, *options.items(), *map(id, arrays))
     if key in t.layers:
-        return t.layers[key]
+        return t.layers[key][0]
     if not 0 < num_layers <= len(params):
         raise ArgumentError(f"{num_layers} layers have {len(params)} weights")
     names = list(NAMES[: 4 if has_biases else 2])
@@ -29,7 +30,7 @@ def new_layer(
     directions = ("", "_reverse")[: 1 + bidirectional]
     suffixes = [f"_l{layer}{direction}" for layer in range(num_layers) for direction in directions]
     keys = [name + suffix for suffix in suffixes for name in names]
-    weights = dict(zip(keys, (_constant(t, each) for each in params), strict=True))
+    weights = dict(zip(keys, arrays, strict=True))
     W = weights["weight_ih_l0"]
     options |= {"num_layers": num_layers, "bias": has_biases, "bidirectional": bidirectional}
     if "weight_hr_l0" in weights:
@@ -37,7 +38,7 @@ def new_layer(
     hidden = weights["weight_hh_l0"].shape[0] // len(kind.gates)
     layer = kind(W.shape[1], hidden, dtype=W.dtype, rng=NO_WEIGHTS, **options)
     layer.load_state_dict(weights)
-    t.layers[key] = layer
+    t.layers[key] = layer, arrays
     return layer
 
 

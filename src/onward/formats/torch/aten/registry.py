@@ -127,7 +127,7 @@ class Translator:
         self.node = schema.Node("", [], [], "")
         self.values: dict[str, Any] = {}  # by name in the program
         self.metas: Mapping[str, schema.TensorMeta] = {}
-        self.layers: dict[Any, Any] = {}  # by the names of their weights
+        self.layers: dict[Any, Any] = {}  # by the ids of their weights, which are kept beside them
         self._constants: dict[Any, str] = {}
         self._makers: dict[str, Node] = {}
 

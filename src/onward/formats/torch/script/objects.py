@@ -29,11 +29,12 @@ class Loader:
         self.arrays: dict[str, AnyArray] = {}
         self._names: dict[int, str] = {}  # names of the arrays, by the id of the pickled tensor
         self._by_memory: dict[Any, str] = {}
+        self._layers: dict[Any, Any] = {}  # that all recordings share
         self.begin(Recorder(Recording()))
 
     def begin(self, recorder: Recorder) -> None:
         """Start a recording: forget the objects of the one before."""
-        self.recorder = recorder
+        self.recorder, recorder.layers = recorder, self._layers
         self._objects: dict[int, Any] = {}
         self._count = 0
 
