@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from ..core.arrays import Shape
 from ..errors import ArgumentError, DtypeError, OnwardError, ShapeError, SignatureError
 from ..layers.base import IncompatibleKeys, Layer
-from ..layers.quantize import check_pair
+from ..layers.quantize import check_outputs
 from ..layers.summary import table
 from .declared import as_declared, check_call, open_sizes, zeros_of
 from .graph import Graph
@@ -361,12 +361,10 @@ class Model(Layer):
         With `check`, an input, a tuple of inputs or a dict of inputs by name, the largest absolute difference
         between the outputs must not exceed `tolerance`. Raises PrecisionError and ArgumentError.
         """
-        from .quantize import check_outputs, quantized
+        from .quantize import outputs, quantized
 
-        check_pair(check, tolerance)
         small = Model(quantized(self._whole(), precision))
-        if check is not None and tolerance is not None:
-            check_outputs(small, self, check, tolerance, precision)
+        check_outputs(small, self, lambda model: outputs(model, check), precision, check, tolerance)
         return small
 
     def steps(self, *inputs: ArrayLike, calls: int = 20) -> list[tuple[str, float]]:

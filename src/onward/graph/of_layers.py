@@ -172,7 +172,7 @@ def _activation(b: _Builder, layer: Any, x: str) -> str:
 
 def _convolution(b: _Builder, layer: Any, x: str) -> str:
     weights = layer._weights_by_name()
-    kernel_size, stride, dilation, _ = layer._window()
+    kernel_size, stride, dilation = layer._window()
     before, after = zip(*layer._sides(), strict=True)
     matrix = _quantized(b, weights) if layer.precision else (b.constant(weights["weight"]),)
     bias = [b.constant(weights["bias"])] if layer.bias else []
@@ -198,7 +198,7 @@ def _pooling(b: _Builder, layer: Any, x: str) -> str:
         operation, options["dilations"] = "MaxPool", list(layer._sizes(layer.dilation))
     else:
         operation, options["count_include_pad"] = "AveragePool", int(layer.count_include_pad)
-    kernel_size, stride, *_ = layer._window()
+    kernel_size, stride, _ = layer._window()
     return b.add(operation, x, kernel_shape=list(kernel_size), strides=list(stride), **options)
 
 

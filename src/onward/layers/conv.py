@@ -6,6 +6,7 @@ Axes: N batch, C channels, O output channels, G groups.
 from __future__ import annotations  # importing np.random is slow
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Never, Self, TypeAlias
 
@@ -21,21 +22,28 @@ from .quantize import Quantizable
 
 AT_ONCE = 1 << 20  # floats of windows that are copied into one matrix at a time
 Sides: TypeAlias = Sequence[tuple[int, int]]  # for each axis, the padding before and after
+Window: TypeAlias = tuple[Shape, Shape, Shape]  # kernel size, stride and dilation, one number for each axis
 
 
 def padded(x: NDArray[Any], sides: Sides, value: Any = 0) -> NDArray[Any]:
     """x with its last axes padded with `value`."""
-    sides = [(0, 0)] * (x.ndim - len(sides)) + list(sides)
-    axes = list(zip(x.shape, sides, strict=True))
-    y = np.full([before + size + after for size, (before, after) in axes], value, x.dtype)
-    y[tuple(slice(before, before + size) for size, (before, _) in axes)] = x
+    first = x.ndim - len(sides)
+    axes = list(zip(x.shape[first:], sides, strict=True))
+    sizes = [before + size + after for size, (before, after) in axes]
+    y = np.full((*x.shape[:first], *sizes), value, x.dtype)
+    y[(..., *[slice(before, before + size) for size, (before, _) in axes])] = x
     return y
+
+
+def spans(kernel_size: Sequence[int], dilation: Sequence[int]) -> Shape:
+    """The number of elements that a window covers on each axis."""
+    return tuple([(k - 1) * d + 1 for k, d in zip(kernel_size, dilation, strict=True)])
 
 
 def windows(x: Array, kernel_size: Shape, stride: Shape, dilation: Shape) -> Array:
     """A view (N, C, *out, *kernel_size) of x (N, C, *sizes): the window of each output position."""
-    spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel_size, dilation, strict=True))
-    seen = np.lib.stride_tricks.sliding_window_view(x, spans, tuple(range(2, x.ndim)))
+    covered, axes = spans(kernel_size, dilation), tuple(range(2, x.ndim))
+    seen = np.lib.stride_tricks.sliding_window_view(x, covered, axes)
     return seen[(slice(None), slice(None), *(slice(None, None, step) for step in (*stride, *dilation)))]
 
 
@@ -43,6 +51,7 @@ class Spatial(Layer):
     """A layer whose window slides over the last one or two axes."""
 
     axes: ClassVar[int]
+    outside: ClassVar[float] = 0.0  # the value of the padding
     kernel_size: Any
     stride: Any
     padding: Any
@@ -65,16 +74,14 @@ class Spatial(Layer):
         """One integer per axis."""
         return value if isinstance(value, tuple) else (value,) * self.axes
 
-    def _window(self) -> tuple[Shape, Shape, Shape, list[int]]:
-        """The kernel size, stride and dilation of each axis, and the number of positions a window spans."""
-        kernel_size, stride, dilation = map(self._sizes, (self.kernel_size, self.stride, self.dilation))
-        spans = [d * (k - 1) + 1 for k, d in zip(kernel_size, dilation, strict=True)]
-        return kernel_size, stride, dilation, spans
+    def _window(self) -> Window:
+        return self._sizes(self.kernel_size), self._sizes(self.stride), self._sizes(self.dilation)
 
     def _sides(self) -> Sides:
         """The padding of x, without that added by ceil_mode."""
         if self.padding == "same":  # an odd padding is longer after x
-            return [((span - 1) // 2, span // 2) for span in self._window()[3]]
+            kernel_size, _, dilation = self._window()
+            return [((span - 1) // 2, span // 2) for span in spans(kernel_size, dilation)]
         return [(n, n) for n in self._sizes(0 if self.padding == "valid" else self.padding)]
 
     def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
@@ -85,29 +92,35 @@ class Spatial(Layer):
         x, C = self._floats(x, unknown), getattr(self, "in_channels", None)
         batched = x.ndim == self.axes + 2
         if not (batched or x.ndim == self.axes + 1) or C not in (None, x.shape[-self.axes - 1]):
-            sizes = ", ".join("LHW"[self.axes - 1 :][: self.axes])
-            layout = f"(N, {C or 'C'}, {sizes}), or ({C or 'C'}, {sizes}) unbatched"
-            raise ShapeError(f"x has shape {x.shape}, but this {type(self).__name__} takes {layout}")
+            layout = f"{C or 'C'}, {'L' if self.axes == 1 else 'H, W'}"
+            takes = f"this {type(self).__name__} takes (N, {layout}), or ({layout}) unbatched"
+            raise ShapeError(f"x has shape {x.shape}, but {takes}")
         x = x if batched else x[None]
-        _, stride, _, spans = self._window()
-        sides = []
-        for size, (before, after), span, step in zip(x.shape[2:], self._sides(), spans, stride, strict=True):
-            places = -(-(size + before + after - span) // step)
-            if self.ceil_mode and places * step < size + before:  # a later window would start after x
-                after = max(after, places * step + span - size - before)
-            sides.append((before, after))
-        whole = tuple(size + sum(side) for size, side in zip(x.shape[2:], sides, strict=True))
-        if any(size < span for size, span in zip(whole, spans, strict=True)):
+        sizes, sides, window = x.shape[2:], self._sides(), self._window()
+        kernel_size, stride, dilation = window
+        covered = spans(kernel_size, dilation)
+        if self.ceil_mode:
+            sides = [*map(_up_to_ceiling, sizes, sides, covered, stride)]
+        whole = tuple([size + before + after for size, (before, after) in zip(sizes, sides, strict=True)])
+        if any(map(operator.lt, whole, covered)):
             raise ShapeError(
-                f"x has sizes {x.shape[2:]}, {whole} with padding, but the window of this "
-                f"{type(self).__name__} spans {tuple(spans)}"
+                f"x has sizes {sizes}, {whole} with padding, but the window of this {type(self).__name__} "
+                f"spans {covered}"
             )
-        y = self._slide(x, sides)
+        y = self._slide(x if whole == sizes else padded(x, sides, self.outside), window, sides)
         return y if batched else y[0]
 
-    def _slide(self, x: Array, sides: Sides) -> Array:
-        """y (N, O, *out) from x (N, C, *sizes) and its whole padding."""
+    def _slide(self, x: Array, window: Window, sides: Sides) -> Array:
+        """y (N, O, *out) from x (N, C, *sizes), which is already padded by `sides`."""
         raise NotImplementedError
+
+
+def _up_to_ceiling(size: int, side: tuple[int, int], span: int, step: int) -> tuple[int, int]:
+    """The padding of an axis with ceil_mode: a last window may end after it, but must not start after x."""
+    before, after = side
+    places = -(-(size + before + after - span) // step)
+    starts_in_x = places * step < size + before
+    return before, max(after, places * step + span - size - before) if starts_in_x else after
 
 
 class Filters:
@@ -206,8 +219,8 @@ class Convolution(Spatial, Quantizable):
             return self
         return super()._compressed(precision)
 
-    def _slide(self, x: Array, sides: Sides) -> Array:
-        return self._filters(padded(x, sides), self._sizes(self.stride), self._sizes(self.dilation))
+    def _slide(self, x: Array, window: Window, sides: Sides) -> Array:
+        return self._filters(x, *window[1:])
 
 
 class Conv1d(Convolution):
@@ -217,8 +230,7 @@ class Conv1d(Convolution):
 
     Weights: weight W (O, C/groups, K) and bias b (O,), drawn from U(-1/sqrt(n), 1/sqrt(n)), n = K C/groups,
     with `rng`, a NumPy Generator or a seed. padding is the number of zeros on both sides, "valid" for none,
-    or "same" for a y as long as x. Raises ArgumentError, DtypeError, and SignatureError for unknown
-    arguments.
+    or "same" for a y as long as x. Raises ArgumentError, DtypeError, SignatureError.
 
     >>> import numpy as np
     >>> Conv1d(3, 8, kernel_size=5, stride=2, padding=2)(np.zeros((4, 3, 100))).shape
@@ -232,8 +244,7 @@ class Conv2d(Convolution):
     """A convolution, as torch.nn.Conv2d: Conv1d with pairs for t and k.
 
     Weights: weight W (O, C/groups, K, K') and bias b (O,), drawn as in Conv1d. kernel_size, stride, padding
-    and dilation are one integer or two. Raises ArgumentError, DtypeError, and SignatureError for
-    unknown arguments.
+    and dilation are one integer or two. Raises ArgumentError, DtypeError, SignatureError.
 
     >>> import numpy as np
     >>> Conv2d(1, 8, kernel_size=(3, 5), padding="same")(np.zeros((4, 1, 20, 30))).shape
@@ -258,18 +269,20 @@ class Pooling(Spatial):
             raise ArgumentError(f"padding={padding!r}; expected at most half of kernel_size={kernel_size!r}")
         self.ceil_mode = flag("ceil_mode", ceil_mode)
 
-    def _combined(self, combine: np.ufunc, x: Array, start: float) -> Array:
-        """The numbers of each window of the padded x (N, C, *sizes), combined with `start`."""
-        kernel_size, stride, dilation, _ = self._window()
-        seen = windows(x, kernel_size, stride, dilation)
-        y = np.full(seen.shape[: x.ndim], start, x.dtype)
-        for place in np.ndindex(kernel_size):
-            combine(y, seen[(..., *place)], out=y)
-        return y
+
+def combined(combine: np.ufunc, x: Array, start: float, window: Window) -> Array:
+    """The numbers of each window of the padded x (N, C, *sizes), combined with `start`."""
+    seen = windows(x, *window)
+    y = np.full(seen.shape[: x.ndim], start, x.dtype)
+    for place in np.ndindex(window[0]):
+        combine(y, seen[(..., *place)], out=y)
+    return y
 
 
 class MaxPool(Pooling):
     """The base class of MaxPool1d and MaxPool2d."""
+
+    outside = -np.inf
 
     @checked
     def __init__(
@@ -284,16 +297,15 @@ class MaxPool(Pooling):
         self._configure(kernel_size, stride, padding, ceil_mode)
         self.dilation = self._per_axis("dilation", dilation, 1)
 
-    def _slide(self, x: Array, sides: Sides) -> Array:
-        # np.maximum may return either -0 or 0: return 0
-        return self._combined(np.maximum, padded(x, sides, -np.inf), -np.inf) + 0
+    def _slide(self, x: Array, window: Window, sides: Sides) -> Array:
+        return combined(np.maximum, x, -np.inf, window) + 0  # np.maximum may return either -0 or 0: return 0
 
 
 class MaxPool1d(MaxPool):
     """The maximum of each window, as torch.nn.MaxPool1d: y[c, t] = max over k of x[c, stride t + dilation k].
 
     stride defaults to kernel_size; the padding is -inf. float64 stays float64; other dtypes become float32.
-    Raises ArgumentError, and SignatureError for unknown arguments.
+    Raises ArgumentError, SignatureError.
 
     >>> MaxPool1d(2)([[1.0, 5.0, 2.0, 3.0]])
     array([[5., 3.]])
@@ -332,19 +344,19 @@ class AvgPool(Pooling):
         self._configure(kernel_size, stride, padding, ceil_mode)
         self.count_include_pad = flag("count_include_pad", count_include_pad)
 
-    def _slide(self, x: Array, sides: Sides) -> Array:
+    def _slide(self, x: Array, window: Window, sides: Sides) -> Array:
         counted = self._sides() if self.count_include_pad else [(0, 0)] * self.axes
         rest = [(b - own_b, a - own_a) for (b, a), (own_b, own_a) in zip(sides, counted, strict=True)]
-        ones = padded(padded(np.ones((1, 1, *x.shape[2:]), x.dtype), counted, 1), rest)
-        return self._combined(np.add, padded(x, sides), 0) / self._combined(np.add, ones, 0)
+        sizes = [size - before - after for size, (before, after) in zip(x.shape[2:], rest, strict=True)]
+        ones = padded(np.ones((1, 1, *sizes), x.dtype), rest)
+        return combined(np.add, x, 0, window) / combined(np.add, ones, 0, window)
 
 
 class AvgPool1d(AvgPool):
     """The average of each window, as torch.nn.AvgPool1d: y[c, t] = 1/K sum over k of x[c, stride t + k].
 
     stride defaults to kernel_size; the padding is zeros, which count unless count_include_pad is False.
-    float64 stays float64; other dtypes become float32. Raises ArgumentError, and SignatureError for unknown
-    arguments.
+    float64 stays float64; other dtypes become float32. Raises ArgumentError, SignatureError.
 
     >>> AvgPool1d(2)([[1.0, 5.0, 2.0, 3.0]])
     array([[3. , 2.5]])

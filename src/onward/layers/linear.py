@@ -21,7 +21,7 @@ class Linear(Quantizable):
     """An affine layer, as torch.nn.Linear: y = x W^T + b.
 
     Weights: weight W (O, I) and bias b (O,), drawn from U(-1/sqrt(I), 1/sqrt(I)) with `rng`, a NumPy
-    Generator or a seed. Raises ArgumentError, DtypeError, and SignatureError for unknown arguments.
+    Generator or a seed. Raises ArgumentError, DtypeError, SignatureError.
 
     >>> import numpy as np
     >>> Linear(5, 3)(np.zeros((7, 2, 5))).shape
@@ -96,8 +96,7 @@ class Embedding(Quantizable):
     """A lookup table, as torch.nn.Embedding: y = weight[x].
 
     Weights: weight (num_embeddings, embedding_dim), drawn from N(0, 1) with `rng`, a NumPy Generator or a
-    seed; the row `padding_idx` starts at zero. Raises ArgumentError, DtypeError, and SignatureError for
-    unknown arguments.
+    seed; the row `padding_idx` starts at zero. Raises ArgumentError, DtypeError, SignatureError.
 
     >>> Embedding(80, 16)([[3, 1, 4]]).shape
     (1, 3, 16)

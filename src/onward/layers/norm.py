@@ -110,8 +110,7 @@ class BatchNorm1d(BatchNorm):
     """torch.nn.BatchNorm1d at inference: y = weight (x - running_mean) / sqrt(running_var + eps) + bias.
 
     x (N, C) or (N, C, L). Weights: weight, bias, running_mean, running_var (C,), num_batches_tracked ().
-    Raises ArgumentError, DtypeError, and SignatureError for unknown arguments.
-    Source: Ioffe and Szegedy 2015.
+    Raises ArgumentError, DtypeError, SignatureError. Source: Ioffe and Szegedy 2015.
 
     >>> norm = BatchNorm1d(2, eps=0)
     >>> _ = norm.load_state_dict({"running_mean": [1, 2], "running_var": [4, 9]}, strict=False)
@@ -125,7 +124,7 @@ class BatchNorm1d(BatchNorm):
 class BatchNorm2d(BatchNorm):
     """torch.nn.BatchNorm2d at inference: BatchNorm1d for x (N, C, H, W).
 
-    Raises ArgumentError, DtypeError, and SignatureError for unknown arguments.
+    Raises ArgumentError, DtypeError, SignatureError.
 
     >>> import numpy as np
     >>> BatchNorm2d(3)(np.ones((4, 3, 8, 8))).shape
@@ -138,9 +137,8 @@ class BatchNorm2d(BatchNorm):
 class LayerNorm(Normalization):
     """torch.nn.LayerNorm: y = weight (x - mean x) / sqrt(var x + eps) + bias over the last axes.
 
-    Weights: weight and bias of shape normalized_shape, one integer or several. Raises ArgumentError,
-    DtypeError, and SignatureError for unknown arguments.
-    Source: Ba, Kiros and Hinton 2016.
+    Weights: weight and bias of shape normalized_shape, one integer or several.
+    Raises ArgumentError, DtypeError, SignatureError. Source: Ba, Kiros and Hinton 2016.
 
     >>> LayerNorm(3, eps=0)([[1.0, 2.0, 3.0]]).round(4)
     array([[-1.2247,  0.    ,  1.2247]], dtype=float32)
@@ -187,9 +185,8 @@ class LayerNorm(Normalization):
 class GroupNorm(Normalization):
     """torch.nn.GroupNorm: y = weight (x - mean x) / sqrt(var x + eps) + bias over each group of channels.
 
-    Weights: weight and bias (num_channels,). Raises ArgumentError, DtypeError, and SignatureError for unknown
-    arguments.
-    Source: Wu and He 2018.
+    Weights: weight and bias (num_channels,).
+    Raises ArgumentError, DtypeError, SignatureError. Source: Wu and He 2018.
 
     >>> GroupNorm(2, 4, eps=0)([[1.0, 3.0, 10.0, 20.0]])
     array([[-1.,  1., -1.,  1.]], dtype=float32)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -30,17 +30,12 @@ LEAST = np.float32(1e-30)  # a row of smaller numbers is stored as zeros
 def quantize(model: Layer, precision: str, check: ArrayLike | None, tolerance: float | None) -> Any:
     """See `Layer.quantize`."""
     check_precision(precision)
-    check_pair(check, tolerance)
     if model.dtype != FLOAT32:
         raise DtypeError(f"{model!r} computes in {model.dtype}, but quantized models compute in float32")
     frozen = model.frozen()  # another thread may replace the weights
-    small = frozen.with_sublayers(
-        {name: layer._compressed(precision) for name, layer in frozen.sublayers().items()}
-    )
-    if check is not None and tolerance is not None:
-        allowed = non_negative("tolerance", tolerance)
-        outputs = [np.asarray(each._run(check, None, None, call)[0], np.float64) for each in (small, model)]
-        check_difference(np.abs(outputs[0] - outputs[1]), precision, allowed)
+    layers = {name: layer._compressed(precision) for name, layer in frozen.sublayers().items()}
+    small = frozen.with_sublayers(layers)
+    check_outputs(small, model, lambda m: [m._run(check, None, None, call)[0]], precision, check, tolerance)
     return small
 
 
@@ -50,20 +45,22 @@ def check_precision(precision: Any) -> None:
         raise ArgumentError(f"precision={precision!r}; expected one of {', '.join(map(repr, PRECISIONS))}")
 
 
-def check_pair(check: Any, tolerance: Any) -> None:
-    """Raise ArgumentError unless both arguments are given or neither is."""
+def check_outputs(
+    small: Any, model: Any, outputs: Callable[[Any], list[Any]], precision: str, check: Any, tolerance: Any
+) -> None:
+    """Raise PrecisionError if the outputs of the quantized model for `check` differ by more than allowed."""
     if (check is None) != (tolerance is None):
         raise ArgumentError(
             "pass both check (inputs) and tolerance (the largest error of outputs), or neither"
         )
-
-
-def check_difference(difference: Array, precision: str, allowed: float) -> None:
-    """Raise PrecisionError if a quantized model's outputs differ by more than allowed."""
+    if check is None:
+        return
+    allowed = non_negative("tolerance", tolerance)
+    pairs = list(zip(outputs(small), outputs(model), strict=True))
+    difference = np.concatenate([np.abs(np.asarray(y, np.float64) - x).ravel() for y, x in pairs])
     if not difference.size:
-        raise ArgumentError(
-            f"check gives outputs of shape {difference.shape}: pass at least one sequence of one step"
-        )
+        shapes = ", ".join(str(np.shape(y)) for y, _ in pairs)
+        raise ArgumentError(f"check gives outputs of shape {shapes}: pass at least one sequence of one step")
     largest, mean = float(difference.max()), float(difference.mean())
     if not largest <= allowed:
         raise PrecisionError(

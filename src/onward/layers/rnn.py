@@ -35,7 +35,7 @@ class RNN(Recurrent[Array]):
         dtype: float32 or float64, of weights and results.
         rng: a NumPy Generator or a seed for the initial weights, drawn from U(-1/sqrt(H), 1/sqrt(H)).
 
-    Raises ArgumentError, DtypeError, and SignatureError for unknown arguments.
+    Raises ArgumentError, DtypeError, SignatureError.
 
     >>> import numpy as np
     >>> y, h = RNN(12, 64, bidirectional=True)(np.zeros((20, 4, 12)))
@@ -104,7 +104,7 @@ class LSTM(Recurrent[tuple[Array, Array]]):
             `onward.Activation`, or a pair of such triples, one for each direction.
         clip: clip the arguments of the first two to [-clip, clip], as onnxruntime does.
 
-    Raises ArgumentError, DtypeError, and SignatureError for unknown arguments.
+    Raises ArgumentError, DtypeError, SignatureError.
 
     >>> import numpy as np
     >>> y, (h, c) = LSTM(12, 64, num_layers=2)(np.zeros((20, 4, 12)))
@@ -169,7 +169,7 @@ class GRU(Recurrent[Array]):
         activations: replace sigmoid and tanh, as for an LSTM.
         clip: clip their arguments to [-clip, clip].
 
-    Raises ArgumentError, DtypeError, and SignatureError for unknown arguments.
+    Raises ArgumentError, DtypeError, SignatureError.
 
     >>> import numpy as np
     >>> y, h = GRU(12, 64, batch_first=True)(np.zeros((4, 20, 12)), lengths=[20, 7, 1, 0])

@@ -209,10 +209,10 @@ class Sequential(Layer):
         for (prefix, layer), kept in reversed(list(zip(self.sublayers().items(), cache, strict=True))):
             recurrent = layer.state_names
             dx, first, own = layer.backward(dx, after.pop() if recurrent else None, kept)
-            gradients |= {prefix + name: gradient for name, gradient in own.items()}
+            gradients = {prefix + name: gradient for name, gradient in own.items()} | gradients
             if recurrent:
                 before.insert(0, first)
-        return dx, before, {name: gradients[name] for name, _ in self.shapes()}
+        return dx, before, gradients
 
     @property
     def step_shape(self) -> Shape | None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import ArgumentError, ShapeError
-from ...layers.conv import padded
+from ...layers.conv import padded, spans
 from ..node import AnyArray, Node
 from ..plan.builder import Builder
 from ..plan.view import View
@@ -32,11 +32,6 @@ class Geometry(NamedTuple):
     def spans(self) -> tuple[int, ...]:
         """The distance between the first and the last element of a window, plus one."""
         return spans(self.kernel, self.dilations)
-
-
-def spans(kernel: Sequence[int], dilations: Sequence[int]) -> tuple[int, ...]:
-    """Return the number of elements that a window covers on each axis."""
-    return tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
 
 
 def geometry(sizes: Sequence[int], kernel: Sequence[int], attributes: Mapping[str, Any]) -> Geometry:

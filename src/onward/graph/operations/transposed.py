@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ShapeError
+from ...layers.conv import spans
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
@@ -21,7 +22,7 @@ from .arguments import as_integers
 from .convolutions import CONVOLUTION, check_bias
 from .products import multiply, product_step
 from .registry import Inputs, Known, along_time, known, operation, view
-from .sliding import pad_or_crop, pad_view, spans
+from .sliding import pad_or_crop, pad_view
 
 FEW_CHANNELS = 16  # a vector of AVX-512; on all machines, so that all give the same bits
 
