@@ -7,7 +7,7 @@ import inspect
 import math
 import operator
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
@@ -41,6 +41,12 @@ def checked(init: Callable[P, None]) -> Callable[P, None]:
         init(*args, **kwargs)
 
     return checked_init
+
+
+def unknown_arguments(layer: Any, names: Iterable[str], takes: str) -> SignatureError:
+    """The error for unknown keyword arguments of a call; `takes` lists the valid ones."""
+    problem = f"a call of {type(layer).__name__} has no argument {', '.join(names)}; it takes ({takes})"
+    return SignatureError(problem + argument_hints(names))
 
 
 LARGEST = (1 << 63) - 1  # the largest size of an axis

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from .. import _core
 from ..core import activations, arrays
 from ..core.arrays import Array, FloatDtype, Shape
-from ..core.checks import Rng, checked, generator, integer, probability
+from ..core.checks import Rng, generator, integer, probability
 from ..errors import ShapeError
 from .base import Layer
 
@@ -32,7 +32,6 @@ class Activation(Layer):
 
     causal = True
 
-    @checked
     def __init__(self, name: str, alpha: float | None = None, beta: float | None = None) -> None:
         given = [parameter for parameter in (alpha, beta) if parameter is not None]
         self._spec = activations.spec("name", (name, *given) if given else name)
@@ -59,7 +58,6 @@ class Softmax(Layer):
     array([[0.25, 0.25, 0.25, 0.25]])
     """
 
-    @checked
     def __init__(self, dim: int = -1) -> None:
         self.dim = integer("dim", dim, -64, 63)  # NumPy arrays have up to 64 axes
         self.causal = self.dim == -1
@@ -109,7 +107,6 @@ class Dropout(Layer):
 
     causal = unchanged_by_step = True
 
-    @checked
     def __init__(self, p: float = 0.5) -> None:
         self.p = probability("p", p)
 

@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from ..core import arrays
 from ..core.arrays import Array, FloatDtype, Shape
-from ..core.checks import LARGEST, Rng, generator
-from ..core.equivalents import ATTRIBUTES, argument_hints
-from ..errors import ArgumentError, LayerAttributeError, OnwardError, ShapeError, SignatureError
+from ..core.checks import LARGEST, Rng, checked, generator, unknown_arguments
+from ..core.equivalents import ATTRIBUTES
+from ..errors import ArgumentError, LayerAttributeError, OnwardError, ShapeError
 
 if TYPE_CHECKING:
     from ..streaming.pool import Pool
@@ -32,7 +32,7 @@ Value = TypeVar("Value")
 RunRecurrent: TypeAlias = "Callable[[str, Any, Any, Any, Any], tuple[Any, Any]]"
 
 # Class attributes that the constructors of some layers replace.
-SET_BY_CONSTRUCTORS = {"batch_first", "batched_ndim", "causal", "coupled", "dtype", "peephole", "proj_size"}
+SET_BY_CONSTRUCTORS = {"batch_first", "causal", "coupled", "dtype", "peephole", "proj_size", "takes_vectors"}
 
 NO_WEIGHTS: Any = object()  # as `rng`: allocate no weights until load_state_dict
 
@@ -54,12 +54,6 @@ if hasattr(os, "register_at_fork"):  # a forked child has no thread that would r
 def call(name: str, layer: Any, x: Any, state: Any, lengths: Any) -> tuple[Any, Any]:
     """Call a recurrent sublayer as a plain forward pass does."""
     return layer(x, state, lengths=lengths)  # type: ignore[no-any-return]
-
-
-def unknown_arguments(layer: Layer, names: Iterable[str], takes: str) -> SignatureError:
-    """The error for unknown keyword arguments of a call; `takes` lists the valid ones."""
-    problem = f"a call of {type(layer).__name__} has no argument {', '.join(names)}; it takes ({takes})"
-    return SignatureError(problem + argument_hints(names))
 
 
 class FamiliarNames:
@@ -107,13 +101,18 @@ class Layer(FamiliarNames):
     """
 
     dtype: FloatDtype = arrays.FLOAT32
-    batched_ndim: int = 1  # the fewest axes of a batched input
+    takes_vectors: bool = True  # whether a batched input may be (B, F), without a time axis
     causal: bool = False  # whether the output at a step depends only on that step and on the state before it
     state_names: ClassVar[tuple[str, ...]] = ()  # ("h",) or ("h", "c") for a recurrent layer
     unchanged_by_step: ClassVar[bool] = False  # whether one time step on its own passes through unchanged
     step_kernel: Any = None  # the core's Stack or Dense that computes a time step, if the core supports it
     precision = ""  # the stored dtype of the matrices once quantized: "float16" or "int8"
     _weights: Mapping[str, Array] = MappingProxyType({})
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "__init__" in vars(cls):
+            cls.__init__ = checked(cls.__init__)  # type: ignore[method-assign]
 
     def __call__(self, x: ArrayLike, /) -> Any:
         raise NotImplementedError

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import _core
 from ..core.arrays import Array, Shape
-from ..core.checks import Rng, checked, flag, integer
+from ..core.checks import Rng, flag, integer
 from ..errors import ArgumentError, ShapeError
 from .base import Layer, packed, uniform
 from .quantize import Quantizable
@@ -31,7 +31,8 @@ def padded(x: NDArray[Any], sides: Sides, value: Any = 0) -> NDArray[Any]:
     axes = list(zip(x.shape[first:], sides, strict=True))
     sizes = [before + size + after for size, (before, after) in axes]
     y = np.full((*x.shape[:first], *sizes), value, x.dtype)
-    y[(..., *[slice(before, before + size) for size, (before, _) in axes])] = x
+    inside: list[Any] = [slice(before, before + size) for size, (before, _) in axes]
+    y[(..., *inside)] = x
     return y
 
 
@@ -50,6 +51,7 @@ def windows(x: Array, kernel_size: Shape, stride: Shape, dilation: Shape) -> Arr
 class Spatial(Layer):
     """A layer whose window slides over the last one or two axes."""
 
+    takes_vectors = False
     axes: ClassVar[int]
     outside: ClassVar[float] = 0.0  # the value of the padding
     kernel_size: Any
@@ -57,10 +59,6 @@ class Spatial(Layer):
     padding: Any
     dilation: Any
     ceil_mode: bool
-
-    @property
-    def batched_ndim(self) -> int:  # type: ignore[override]  # a constant of the class elsewhere
-        return self.axes + 2
 
     def _per_axis(self, name: str, value: Any, low: int) -> Any:
         """`value` as a tuple of one integer per axis, or as one integer if they are equal."""
@@ -161,7 +159,6 @@ class Convolution(Spatial, Quantizable):
 
     ceil_mode = False
 
-    @checked
     def __init__(
         self,
         in_channels: int,
@@ -284,7 +281,6 @@ class MaxPool(Pooling):
 
     outside = -np.inf
 
-    @checked
     def __init__(
         self,
         kernel_size: int | Sequence[int],
@@ -332,7 +328,6 @@ class AvgPool(Pooling):
 
     dilation = 1
 
-    @checked
     def __init__(
         self,
         kernel_size: int | Sequence[int],

@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, DTypeLike
 from .. import _core
 from ..core import arrays
 from ..core.arrays import Array, Shape
-from ..core.checks import Rng, checked, flag, integer
+from ..core.checks import Rng, flag, integer, unknown_arguments
 from ..errors import ShapeError
-from .base import packed, uniform, unknown_arguments
+from .base import packed, uniform
 from .quantize import Quantizable
 
 
@@ -30,7 +30,6 @@ class Linear(Quantizable):
 
     causal = True
 
-    @checked
     def __init__(
         self,
         in_features: int,
@@ -104,7 +103,6 @@ class Embedding(Quantizable):
 
     causal = True
 
-    @checked
     def __init__(
         self,
         num_embeddings: int,

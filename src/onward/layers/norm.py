@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from .. import _core
 from ..core.arrays import Array, Shape
-from ..core.checks import Rng, checked, flag, integer, non_negative
+from ..core.checks import Rng, flag, integer, non_negative
 from ..errors import ArgumentError, ShapeError
 from .base import Layer
 
@@ -62,7 +62,6 @@ class BatchNorm(Normalization):
 
     layouts: ClassVar[dict[int, str]]
 
-    @checked
     def __init__(
         self,
         num_features: int,
@@ -144,7 +143,6 @@ class LayerNorm(Normalization):
     array([[-1.2247,  0.    ,  1.2247]], dtype=float32)
     """
 
-    @checked
     def __init__(
         self,
         normalized_shape: int | Sequence[int],
@@ -159,7 +157,7 @@ class LayerNorm(Normalization):
         self.normalized_shape = tuple(integer("normalized_shape", size, 1) for size in sizes)
         if not sizes:
             raise ArgumentError("normalized_shape=(); expected at least one axis")
-        self.causal, self.batched_ndim = len(sizes) == 1, 1 + len(sizes)
+        self.causal = self.takes_vectors = len(sizes) == 1
         self.elementwise_affine = flag("elementwise_affine", elementwise_affine)
         self.bias = flag("bias", bias)
         self._start(eps, dtype, rng)
@@ -192,7 +190,6 @@ class GroupNorm(Normalization):
     array([[-1.,  1., -1.,  1.]], dtype=float32)
     """
 
-    @checked
     def __init__(
         self,
         num_groups: int,

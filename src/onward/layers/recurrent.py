@@ -18,10 +18,10 @@ from .. import _core
 from ..core import arrays
 from ..core.activations import Call, Specs, by_direction, call
 from ..core.arrays import Array, Shape
-from ..core.checks import Rng, flag, generator, integer, positive, probability
+from ..core.checks import Rng, flag, generator, integer, positive, probability, unknown_arguments
 from ..errors import ArgumentError, ShapeError
 from .activation import dropout_mask
-from .base import RunRecurrent, packed, uniform, unknown_arguments
+from .base import RunRecurrent, packed, uniform
 from .quantize import Quantizable
 from .textbook_parameters import TextbookParameters
 
@@ -81,7 +81,7 @@ class Recurrent(Quantizable, TextbookParameters, Generic[State]):
     gates: ClassVar[str]  # one letter each, in the order of the weight rows
     PLAIN: ClassVar[tuple[Specs, ...]]  # the activations that the core's cells support without options
     state_names: ClassVar[tuple[str, ...]] = ("h",)
-    batched_ndim = 3
+    takes_vectors = False
     batch_first: bool = False
     proj_size = 0
     peephole = coupled = False

@@ -8,7 +8,7 @@ from numpy.typing import DTypeLike
 
 from ..core.activations import Spec, Specs, choose, choose_one, is_spec
 from ..core.arrays import Array
-from ..core.checks import Rng, checked, flag, integer
+from ..core.checks import Rng, flag, integer
 from .recurrent import Recurrent
 
 
@@ -48,7 +48,6 @@ class RNN(Recurrent[Array]):
     gates = "h"
     PLAIN = ("tanh",), ("relu",)
 
-    @checked
     def __init__(
         self,
         input_size: int,
@@ -120,7 +119,6 @@ class LSTM(Recurrent[tuple[Array, Array]]):
     state_names = ("h", "c")
     PLAIN = (("sigmoid", "tanh", "tanh"),)
 
-    @checked
     def __init__(
         self,
         input_size: int,
@@ -182,7 +180,6 @@ class GRU(Recurrent[Array]):
     gates = "rzn"
     PLAIN = (("sigmoid", "tanh"),)
 
-    @checked
     def __init__(
         self,
         input_size: int,
