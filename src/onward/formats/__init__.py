@@ -219,10 +219,9 @@ def _graph(path: Path, data: zip.Data, kind: str) -> Model:
 
     with _errors_naming(path):
         if kind == "pt2":
-            from .torch import exported_program
-            from .torch.exported_graph import translate as translate_program
+            from .torch import exported_graph
 
-            return Model(translate_program(exported_program.read(data)))
+            return Model(exported_graph.translate(data))
         from .onnx.read import read
         from .onnx.translate import translate
 

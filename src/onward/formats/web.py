@@ -153,7 +153,12 @@ class _Writer:
 
         Raises ArgumentError, which names the node, if an operation has no steps in the core.
         """
-        program = Compiler(graph, inputs, decides, self._weights_of(graph, inputs)).compile()
+        if id(graph) not in self._weights:  # which all plans of the graph share
+            constants = list(constants_of(graph))
+            weights = Weights(frozenset(map(id, constants)), self.recorder)
+            weights.limit.allow(inputs, sum(array.nbytes for array in constants))
+            self._weights[id(graph)] = graph, weights
+        program = Compiler(graph, inputs, decides, self._weights[id(graph)][1]).compile()
         for segment in program.segments:
             if isinstance(segment, NumPyNode):  # before a Rest, there is always one
                 raise ArgumentError(
@@ -177,19 +182,10 @@ class _Writer:
             else:
                 raise ArgumentError("an output has a dtype that JavaScript does not have")
         plan: Any = program.core
-        constants = [self.recorder.name_of(array) for array in program.constants]
+        names = [self.recorder.name_of(array) for array in program.constants]
         words = self.recorder.name_of(plan.words())
-        return {"words": words, "constants": constants, "inputs": described, "outputs": outputs}, signatures
+        return {"words": words, "constants": names, "inputs": described, "outputs": outputs}, signatures
 
     def _tensor(self, array: AnyArray) -> Described:
         described = {"dtype": array.dtype.name, "shape": list(array.shape)}
         return described | {"tensor": self.recorder.name_of(array)}
-
-    def _weights_of(self, graph: Graph, inputs: Sequence[AnyArray]) -> Weights:
-        """Return the weights of a graph, which all of its plans share."""
-        if id(graph) not in self._weights:
-            constants = list(constants_of(graph))
-            weights = Weights(frozenset(map(id, constants)), self.recorder)
-            weights.limit.allow(inputs, sum(array.nbytes for array in constants))
-            self._weights[id(graph)] = graph, weights
-        return self._weights[id(graph)][1]

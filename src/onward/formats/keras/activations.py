@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import FileError
-from .layer import LAYERS, REQUIRED, Layer, layer, python_activation
+from .layer import LAYERS, REQUIRED, Layer, PythonCall, layer
 from .writer import Value
 
 RENAMED = {"swish": "silu", "hard_swish": "hard_silu", "leaky_relu_v2": "leaky_relu"}
@@ -115,8 +115,9 @@ def activation(k: Layer, x: Value, default: Any = "linear") -> Value:
             raise k.error(f"has activation={inner.kind}, which is no function of one array")
         return inner(x)[0]
     name = str(_function_name(value))
-    custom = k.custom_object(name, name.rpartition(">")[2])
-    return python_activation(k, custom, x) if custom else ACTIVATIONS[activation_name(k, value)](k, x)
+    if custom := k.custom_object(name, name.rpartition(">")[2]):
+        return k.add("Python", x, function=PythonCall(custom, 1, (), {}, {}, k.dtype()), dtype=k.dtype())
+    return ACTIVATIONS[activation_name(k, value)](k, x)
 
 
 def activation_name(k: Layer, value: Any, key: str = "activation") -> str:
@@ -147,8 +148,7 @@ def _parametric(kind: str, name: str, default: Mapping[str, Any] = {}, /, **keys
 
     @layer(kind, masks="kept")
     def parametric(k: Layer, x: Value) -> Value:
-        k.rename(**keys)
-        given = {key: scalar(k.option(key, default.get(key))) for key in keys}
+        given = {key: scalar(k.option(key, k.option(old, default.get(key)))) for key, old in keys.items()}
         given = {key: value for key, value in given.items() if value is not None}
         return ACTIVATIONS[name](k, k.floats(x), **given)
 

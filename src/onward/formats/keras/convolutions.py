@@ -50,22 +50,6 @@ def window_options(k: Layer, kernel: Sequence[int], strides: Any = None) -> dict
     return options
 
 
-def _kernels(k: Layer, size: list[int], *rest: bool) -> list[Tensor]:
-    """Return the kernel (*sizes, inputs, outputs) and the other weights; Keras 1 has its own layout."""
-    kernel, *others = k.arrays(True, *rest)
-    if k.context.version != 1:
-        return [kernel, *others]
-    if "kernel" not in k.memory:
-        warnings.warn(
-            f"Keras 1 does not record whether {k.name} ran in Theano, which flips kernels: "
-            "assuming TensorFlow",
-            KerasWarning,
-            stacklevel=2,
-        )
-    first = k.config.get("data_format") == "channels_first"
-    return [version_1.kernel(kernel, first, len(size)), *others]
-
-
 def _check(k: Layer, kernel: Tensor, *expected: Any, name: str = "kernel") -> None:
     """Raise FileError unless the kernel has this shape; None stands for any number of inputs."""
     sizes = zip(kernel.shape, expected, strict=False)
@@ -80,7 +64,16 @@ def convolution(
 ) -> Value:
     """A convolution with a kernel (*sizes, inputs, filters)."""
     size = numbers(kernel_size, _axes(k))
-    kernel, bias = _kernels(k, size, use_bias)
+    kernel, bias = k.arrays(True, use_bias)
+    if k.context.version == 1:
+        if "kernel" not in k.memory:
+            warnings.warn(
+                f"Keras 1 does not record whether {k.name} ran in Theano, which flips kernels: "
+                "assuming TensorFlow",
+                KerasWarning,
+                stacklevel=2,
+            )
+        kernel = version_1.kernel(kernel, k.config.get("data_format") == "channels_first", len(size))
     _check(k, kernel, *size, None, filters)
     weights = k.weight("kernel", conv_weight(kernel, k.context.theano)), k.weight("bias", bias)
     options = window_options(k, size)
@@ -142,49 +135,42 @@ def _cropped(size: int, step: int, dilation: int, extra: int | None, padding: st
     return span - 1 - before, span - 1 - (whole - before)
 
 
-def _pooling(kind: str, pool: str, reduction: str) -> None:
-    """Describe pooling over windows, where padding does not count, and over all places."""
-
-    @layer(*(f"{kind}Pooling{n}D" for n in (1, 2, 3)))
-    def pooling(k: Layer, x: Value, *, pool_size: Any = 2, strides: Any = None) -> Value:
-        size = numbers(pool_size, _axes(k))
-        options = window_options(k, size, strides or size)
-        return spatial(k, k.floats(x), lambda last: k.add(pool, last, **options))
-
-    @layer(*(f"Global{kind}Pooling{n}D" for n in (1, 2, 3)), arguments=("mask",))
-    def global_pooling(k: Layer, x: Value, *, keepdims: bool = False) -> Value:
-        """The average over time omits masked steps."""
-        mask, x = x.mask, k.floats(x)
-        axes = list(range(2, 2 + _axes(k)))
-        if mask is None or kind == "Max" or len(axes) > 1:
-            return spatial(k, x, lambda last: k.reduced(reduction, last, axes, keepdims))
-        steps = k.add("ReduceSum", k.cast(mask, x.dtype), np.array([1]), keepdims=1)
-
-        def average(last: Value) -> Value:
-            total = k.reduced("ReduceSum", k.where(k.unsqueezed(mask, 1), last), axes, keepdims)
-            return k.add("Div", total, k.unsqueezed(steps, -1) if keepdims else steps)
-
-        return spatial(k, x, average)
+@layer(*(f"{kind}Pooling{n}D" for kind in ("Max", "Average") for n in (1, 2, 3)))
+def pooling(k: Layer, x: Value, *, pool_size: Any = 2, strides: Any = None) -> Value:
+    """Pooling over windows, where padding does not count."""
+    size = numbers(pool_size, _axes(k))
+    options = window_options(k, size, strides or size)
+    operation = "MaxPool" if k.kind_name.startswith("Max") else "AveragePool"
+    return spatial(k, k.floats(x), lambda last: k.add(operation, last, **options))
 
 
-_pooling("Max", "MaxPool", "ReduceMax")
-_pooling("Average", "AveragePool", "ReduceMean")
+@layer(*(f"Global{kind}Pooling{n}D" for kind in ("Max", "Average") for n in (1, 2, 3)), arguments=("mask",))
+def global_pooling(k: Layer, x: Value, *, keepdims: bool = False) -> Value:
+    """Pooling over all places; the average over time omits masked steps."""
+    mask, x, is_max = x.mask, k.floats(x), k.kind_name.startswith("GlobalMax")
+    axes = list(range(2, 2 + _axes(k)))
+    if mask is None or is_max or len(axes) > 1:
+        operation = "ReduceMax" if is_max else "ReduceMean"
+        return spatial(k, x, lambda last: k.reduced(operation, last, axes, keepdims))
+    steps = k.add("ReduceSum", k.cast(mask, x.dtype), np.array([1]), keepdims=1)
+
+    def average(last: Value) -> Value:
+        total = k.reduced("ReduceSum", k.where(k.unsqueezed(mask, 1), last), axes, keepdims)
+        return k.add("Div", total, k.unsqueezed(steps, -1) if keepdims else steps)
+
+    return spatial(k, x, average)
 
 
-def _padding(kind: str, key: str, sign: int) -> None:
-    @layer(*(f"{kind}{n}D" for n in (1, 2, 3)))
-    def padding(k: Layer, x: Value) -> Value:
-        """Zeros around each axis, or elements removed from its ends."""
-        value, n = k.option(key), _axes(k)
-        pairs = [value] if n == 1 else [value] * n if isinstance(value, int) else value
-        sides = [[each, each] if isinstance(each, int) else each for each in pairs]
-        before, after = ([sign * side[end] for side in sides] for end in (0, 1))
-        widths = np.array([0, 0, *before, 0, 0, *after], np.int64)
-        return spatial(k, x, lambda last: k.add("Pad", last, widths, 0))
-
-
-_padding("ZeroPadding", "padding", 1)
-_padding("Cropping", "cropping", -1)
+@layer(*(f"{kind}{n}D" for kind in ("ZeroPadding", "Cropping") for n in (1, 2, 3)))
+def padding(k: Layer, x: Value) -> Value:
+    """Zeros around each axis, or elements removed from its ends."""
+    key, sign = ("cropping", -1) if k.kind_name.startswith("Cropping") else ("padding", 1)
+    value, n = k.option(key), _axes(k)
+    pairs = [value] if n == 1 else [value] * n if isinstance(value, int) else value
+    sides = [[each, each] if isinstance(each, int) else each for each in pairs]
+    before, after = ([sign * side[end] for side in sides] for end in (0, 1))
+    widths = np.array([0, 0, *before, 0, 0, *after], np.int64)
+    return spatial(k, x, lambda last: k.add("Pad", last, widths, 0))
 
 
 @layer("Resizing")

@@ -1,6 +1,7 @@
-"""Keras' layers that act on each place or only move elements: Dense, Embedding, Masking, Reshape, ..."""
+"""Keras' layers of one kind of elements: Dense, Embedding, Reshape, normalization, merging, ..."""
 
-from string import ascii_letters
+from functools import reduce
+from string import ascii_letters, ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,23 @@ import numpy as np
 from ...errors import FileError, ShapeError
 from .activations import activation, scalar
 from .layer import Layer, layer
-from .writer import INT64, Value
+from .writer import BOOL, INT64, Value
 
 DROPOUTS = (
     "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianDropout", "GaussianNoise",
     "AlphaDropout",
 )  # fmt: skip
 AUGMENTATIONS = "Brightness Contrast Flip Height Rotation Translation Width Zoom"
+
+
+def numbers(value: Any, count: int) -> list[int]:
+    """Return one number for each axis."""
+    return list(map(int, value)) if isinstance(value, list | tuple) else [int(value)] * count
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return a list, or a list of a single value."""
+    return value if isinstance(value, list) else [value]
 
 
 @layer("Dense", masks="kept")
@@ -120,6 +131,199 @@ def repeat_vector(k: Layer, x: Value, *, n: int) -> Value:
     return k.add("Expand", k.unsqueezed(x, 1), np.array([1, n, 1], np.int64), rank=3)
 
 
-def numbers(value: Any, count: int) -> list[int]:
-    """Return one number for each axis."""
-    return list(map(int, value)) if isinstance(value, list | tuple) else [int(value)] * count
+# Normalization, over any axes.
+
+
+def _moved(
+    k: Layer, operation: str, x: Value, axes: list[int], to: list[int], *weights: Any, **options: Any
+) -> Value:
+    """Move axes of x to other places, add a node, and move the axes of its output back."""
+    rank = k.rank(x)
+    sources, targets = ([axis % rank for axis in each] for each in (axes, to))
+    order = [axis for axis in range(rank) if axis not in sources]
+    for target, source in sorted(zip(targets, sources, strict=True)):
+        order.insert(target, source)
+    y = k.add(operation, k.transposed(k.floats(x), *order), *weights, **options)
+    return k.transposed(y, *map(int, np.argsort(order)))
+
+
+def _affine(
+    k: Layer, *, scale: bool = True, center: bool = True, statistics: bool = False, axes: Any = None
+) -> tuple[list[Value], int]:
+    """Return gamma and beta, ones and zeros if the layer lacks them, any statistics, and the size of each.
+
+    Those of several axes are in the order of `axes`: Keras reshapes them to the order of x, and transposes
+    nothing.
+    """
+    gamma, beta, mean, variance = k.arrays(scale, center, statistics, statistics)
+    known = next((each for each in (gamma, beta, mean) if each is not None), None)
+    if known is None:
+        raise k.error("has neither scale nor center: its size is unknown")
+    shape = -1 if axes is None else [size for _, size in sorted(zip(axes, known.shape, strict=True))]
+    gamma = np.ones_like(known) if gamma is None else gamma
+    beta = np.zeros_like(known) if beta is None else beta
+    weights = {"gamma": gamma, "beta": beta}
+    weights |= {"moving_mean": mean, "moving_variance": variance} if statistics else {}
+    return [k.weight(name, weight.reshape(shape)) for name, weight in weights.items()], known.size
+
+
+@layer("BatchNormalization", masks="kept")
+def batch_normalization(k: Layer, x: Value, *, axis: Any = -1, epsilon: float = 1e-3) -> Value:
+    """(x - mean) / sqrt(variance + epsilon) gamma + beta, with one of each for each index of an axis."""
+    weights, _ = k.call(_affine, statistics=True)
+    return _moved(k, "BatchNormalization", x, as_list(axis), [1], *weights, epsilon=epsilon)
+
+
+@layer("Normalization", masks="kept in 3")
+def normalization(
+    k: Layer, x: Value, *, axis: Any = -1, mean: Any = None, variance: Any = None, invert: bool = False
+) -> Value:
+    """(x - mean) / deviation with measured or given statistics, or the inverse."""
+    axes = [] if axis is None else sorted(each % k.rank(x) for each in as_list(axis))
+    if mean is None:
+        mean, variance, _ = k.arrays(True, True, True)
+    mean, variance = np.asarray(mean), np.asarray(variance)
+    if mean.ndim not in (0, len(axes)) or mean.shape != variance.shape:
+        raise k.error(f"has statistics of shapes {mean.shape} and {variance.shape} for the axes {axes}")
+    sizes = dict(zip(axes, mean.shape, strict=False))
+    shape = [sizes.get(each, 1) for each in range(k.rank(x))]
+    center = k.weight("mean", mean.reshape(shape))
+    # Keras' deviation is at least 1e-7
+    deviation = k.weight("deviation", np.maximum(np.sqrt(variance), 1e-7).reshape(shape))
+    if invert:
+        return k.add("Add", k.add("Mul", k.floats(x), deviation), center)
+    return k.add("Div", k.add("Sub", k.floats(x), center), deviation)
+
+
+@layer("GroupNormalization", masks="kept")
+def group_normalization(
+    k: Layer, x: Value, *, axis: int = -1, groups: int = 32, epsilon: float = 1e-3
+) -> Value:
+    """(x - mean) / sqrt(variance + epsilon) gamma + beta over all but groups along an axis."""
+    weights, count = k.call(_affine)
+    options = {"num_groups": count if groups == -1 else groups, "epsilon": epsilon}
+    return _moved(k, "GroupNormalization", x, [axis], [1], *weights, **options)
+
+
+@layer("LayerNormalization", masks="kept")
+def layer_normalization(k: Layer, x: Value, *, axis: Any = -1, epsilon: float = 1e-3) -> Value:
+    """(x - mean) / sqrt(variance + epsilon) gamma + beta over some axes."""
+    axes = as_list(axis)
+    if len({each < 0 for each in axes}) > 1:
+        raise k.error(f"has axis={axes}, counted from both ends, whose order Onward does not know")
+    weights, _ = k.call(_affine, axes=axes)
+    return _over_last(k, "LayerNormalization", x, sorted(axes), *weights, epsilon=epsilon)
+
+
+def _over_last(k: Layer, operation: str, x: Value, axes: list[int], *weights: Value, epsilon: float) -> Value:
+    last = range(-len(axes), 0)
+    return _moved(k, operation, x, axes, list(last), *weights, epsilon=epsilon, axis=-len(axes))
+
+
+@layer("RMSNormalization")
+def rms_normalization(k: Layer, x: Value, *, axis: Any = -1, epsilon: float = 1e-6) -> Value:
+    """x / sqrt(mean of x^2 + epsilon) scale over some axes."""
+    scale = k.weight("scale", *k.arrays(True))
+    return _over_last(k, "RMSNormalization", x, sorted(as_list(axis)), scale, epsilon=epsilon)
+
+
+@layer("UnitNormalization", masks="kept")
+def unit_normalization(k: Layer, x: Value, *, axis: Any = -1) -> Value:
+    """x divided by its length over some axes."""
+    return unit(k, k.floats(x), as_list(axis))
+
+
+def unit(k: Layer, x: Value, axes: list[int], least: float = 1e-12) -> Value:
+    """x divided by its length over some axes; the squared length is at least a number."""
+    squares = k.reduced("ReduceSum", k.add("Mul", x, x), axes, keepdims=True)
+    return k.add("Div", x, k.add("Sqrt", k.add("Max", squares, least)))
+
+
+# Layers that merge several values, and their masks.
+
+MERGES = {
+    "Add": "Add", "Subtract": "Sub", "Multiply": "Mul", "Average": "Add", "Maximum": "Max", "Minimum": "Min",
+}  # fmt: skip
+
+
+@layer(*MERGES, masks="own")
+def merge(k: Layer, *inputs: Value) -> Value:
+    """The inputs, place by place.
+
+    If all inputs have a mask, Keras 3 keeps the steps that count in any of them; products, maxima and minima
+    omit the masked ones. Keras 2 keeps the steps that count in every input that has a mask.
+    """
+    operation, every = MERGES[k.kind_name], k.context.version < 3
+    rank = max(k.rank(x) for x in inputs)
+    dtype = next((x.dtype for x in inputs if x.dtype.kind == "f"), None)
+    typed = [k.cast(x, dtype or x.dtype) for x in inputs]
+    values = [  # with axes of size 1 after the batch
+        x if x.rank == rank else k.unsqueezed(x, *range(1, 1 + rank - k.rank(x)))._replace(mask=x.mask)
+        for x in typed
+    ]
+    given = [x.mask for x in inputs if x.mask is not None]
+    if given and not every and operation in ("Max", "Min"):
+        return _extreme(k, operation, values)
+    if given and not every and operation == "Mul":  # a step that does not count is a factor 1
+        values = [x if x.mask is None else k.where(x.mask, x, 1) for x in values]
+    y = reduce(lambda a, b: k.add(operation, a, b), values)
+    if k.kind_name == "Average":
+        y = k.add("Div", y, float(len(values)))
+    if not given or not (every or len(given) == len(values)):
+        return y._replace(mask=None)
+    mask = _joined(k, "And" if every else "Or", given)
+    return (k.where(mask, y) if not every and operation == "Mul" else y)._replace(mask=mask)
+
+
+def _joined(k: Layer, operation: str, masks: list[Value]) -> Value:
+    return reduce(lambda a, b: a if a.name == b.name else k.add(operation, a, b), masks)
+
+
+def _extreme(k: Layer, operation: str, values: list[Value]) -> Value:
+    """Where only one of two steps counts, that one is taken."""
+    y, counts = values[0], values[0].mask
+    for x in values[1:]:
+        given = x if x.mask is None else k.where(x.mask, x, y)
+        kept = y if counts is None else k.where(counts, y, given)
+        y = k.add(operation, kept, given)
+        counts = None if counts is None or x.mask is None else _joined(k, "Or", [counts, x.mask])
+    return y._replace(mask=counts)
+
+
+@layer("Concatenate", masks="own")
+def concatenate(k: Layer, *inputs: Value, axis: int = -1) -> Value:
+    """The inputs along an axis; for its mask, Keras looks at each feature of a step."""
+    rank = k.rank(inputs[0])
+    if any(x.rank not in (None, rank) for x in inputs):
+        raise ShapeError(f"Concatenate takes values of {[x.rank for x in inputs]} axes; expected one number")
+    axis, every = axis % rank, k.context.version < 3
+    y = k.add("Concat", *inputs, axis=axis, rank=rank)
+    given = [x.mask for x in inputs if x.mask is not None]
+    if not given:
+        return y._replace(mask=None)
+    if axis == rank - 1 == given[0].rank and (every or len(given) == len(inputs)):
+        return y._replace(mask=_joined(k, "And" if every else "Or", given))
+    true = k.constant(np.array(True))
+    elements = [
+        k.add("Expand", true if x.mask is None else k.over(x.mask, x), k.shape_of(x), rank=rank)
+        for x in inputs
+    ]
+    joined = k.cast(k.add("Concat", *elements, axis=axis), k.dtype())
+    counts = k.reduced("ReduceMin" if every else "ReduceMax", joined, [-1])
+    return y._replace(mask=k.cast(counts, BOOL))
+
+
+@layer("Dot")
+def dot(k: Layer, a: Value, b: Value, *, axes: Any, normalize: bool = False) -> Value:
+    """Products along an axis of each of two inputs; with normalize, of unit vectors."""
+    letters = iter(ascii_lowercase[2:-1])
+    inputs, labels = [], []
+    for x, axis in zip((a, b), [axes, axes] if isinstance(axes, int) else axes, strict=True):
+        x, axis = k.floats(x), axis % k.rank(x)
+        inputs.append(unit(k, x, [axis]) if normalize else x)
+        own = ["a", *(next(letters) for _ in range(k.rank(x) - 1))]
+        own[axis] = "z"
+        labels.append("".join(own))
+    output = "a" + "".join(labels).replace("a", "").replace("z", "")
+    y = k.add("Einsum", *inputs, equation=f"{','.join(labels)}->{output}", rank=len(output))
+    return y if len(output) > 1 else k.unsqueezed(y, 1)

@@ -10,6 +10,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,7 +20,7 @@ from ...errors import FileError
 from ..zip import MAX_RATIO, SLACK, native_byte_order
 
 NOWHERE = (1 << 64) - 1
-MAX_STEPS = 1_000_000  # messages, nodes and entries looked at
+STEP = 64  # bytes that a message, node or entry counts for
 MAX_DEPTH, MAX_NAME, MAX_AXES = 64, 4096, 32
 
 DATASPACE, LINK_INFO, DATATYPE, LINK, EXTERNAL_FILES, LAYOUT = 1, 2, 3, 6, 7, 8
@@ -37,9 +38,7 @@ class File:
     """The bytes of a file, and how much of it may still be read."""
 
     def __init__(self, data: memoryview) -> None:
-        self.data = data
-        self.left = len(data) * MAX_RATIO + SLACK
-        self.steps = MAX_STEPS
+        self.data, self.left = data, len(data) * MAX_RATIO + SLACK
         self.heaps: dict[int, dict[int, memoryview]] = {}
 
 
@@ -47,8 +46,7 @@ class Object:
     """An object of a file, whose path starts every error. All methods raise FileError."""
 
     def __init__(self, file: File, path: str) -> None:
-        self._file = file
-        self.path = path
+        self._file, self.path = file, path
 
     def error(self, problem: str) -> FileError:
         return FileError(f"{self.path or 'the root'} {problem}")
@@ -56,17 +54,11 @@ class Object:
     def damaged(self, problem: str) -> FileError:
         return self.error(f"is damaged: {problem}")
 
-    def take(self, size: int) -> None:
-        """Count memory before it is allocated; it is limited by the size of the file."""
+    def take(self, size: int = STEP) -> None:
+        """Count memory before it is allocated, or a step of a walk: damaged addresses may form a circle."""
         self._file.left -= size
         if self._file.left < 0:
             raise self.error(f"and the objects before it claim {MAX_RATIO} times the size of the file")
-
-    def step(self) -> None:
-        """Count a step of a walk before it is taken: addresses in a damaged file may form a circle."""
-        self._file.steps -= 1
-        if self._file.steps < 0:
-            raise self.error(f"and the objects before it have more than {MAX_STEPS} parts")
 
     def part(self, at: int, size: int) -> memoryview:
         """Return `size` bytes from an address."""
@@ -96,23 +88,21 @@ class Object:
     def messages(self, at: int) -> Messages:
         """The messages of an object's header: IV.A."""
         found: Messages = []
-        newer = bytes(self.part(at, 4)) == b"OHDR"
-        if newer:
+        if newer := bytes(self.part(at, 4)) == b"OHDR":
             flags = self.number("B", at + 5)
             start = at + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
-            width = 1 << (flags & 3)
-            blocks = [(start + width, self.number("BHIQ"[flags & 3], start))]
-            head = 6 if flags & 4 else 4
+            blocks = [(start + (1 << (flags & 3)), self.number("BHIQ"[flags & 3], start))]
+            form, head = "BHB", 6 if flags & 4 else 4
         else:
             version, size = self.numbers("B7xI", at)
             if version != 1:
                 raise self.damaged(f"there is no header of an object at byte {at}")
-            blocks, head = [(at + 16, size)], 8
+            blocks, form, head = [(at + 16, size)], "HHB", 8
         for start, size in blocks:  # which grows
             end = start + len(self.part(start, size))
             while start + head <= end:
-                self.step()
-                kind, length, flags = self.numbers("BHB" if newer else "HHB", start)
+                self.take()
+                kind, length, flags = self.numbers(form, start)
                 start += head
                 if start + length > end:
                     raise self.damaged(f"a message at byte {start} is longer than its block")
@@ -135,7 +125,7 @@ class Object:
         if given != kind or depth > MAX_DEPTH:
             raise self.damaged(f"the tree at byte {at} is of another kind, or too deep")
         for key_at in range(at + 24, at + 24 + count * (key + 8), key + 8):
-            self.step()
+            self.take()
             child = self.number("Q", key_at + key)
             if level:
                 yield from self.leaves(child, kind, key, depth + 1)
@@ -144,23 +134,19 @@ class Object:
 
     def of_heap(self, address: int, index: int) -> memoryview:
         """One object of a global heap: III.E."""
-        heaps = self._file.heaps
-        if address not in heaps:
-            heaps[address] = dict(self._objects(address))
-        if index not in heaps[address]:
+        if address not in self._file.heaps:
+            self.expect(b"GCOL", address)
+            found: dict[int, memoryview] = {}
+            at, end = address + 16, address + len(self.part(address, self.number("Q", address + 8)))
+            while at + 16 <= end and (number := self.number("H", at)):  # 0 is the space that is left
+                self.take()
+                size = self.number("Q", at + 8)
+                found[number] = self.part(at + 16, size)
+                at += 16 + _padded(size)
+            self._file.heaps[address] = found
+        if index not in self._file.heaps[address]:
             raise self.damaged(f"the heap at byte {address} has no object {index}")
-        return heaps[address][index]
-
-    def _objects(self, heap: int) -> Iterator[tuple[int, memoryview]]:
-        self.expect(b"GCOL", heap)
-        at, end = heap + 16, heap + len(self.part(heap, self.number("Q", heap + 8)))
-        while at + 16 <= end:
-            self.step()
-            index, size = self.numbers("H6xQ", at)
-            if index == 0:  # the space that is left
-                return
-            yield index, self.part(at + 16, size)
-            at += 16 + -(-size // 8) * 8
+        return self._file.heaps[address][index]
 
     def shape_at(self, at: int) -> tuple[int, ...]:
         """IV.A.2.b, dataspace message."""
@@ -191,6 +177,11 @@ class Object:
         raise self.error(f"has elements of a type (class {kind}, {size} bytes) that is not supported")
 
 
+def _padded(size: int) -> int:
+    """The next multiple of 8."""
+    return -(-size // 8) * 8
+
+
 class Group(Object):
     """A group of a file: its members by name, its text attributes.
 
@@ -200,8 +191,7 @@ class Group(Object):
 
     def __init__(self, file: File, path: str, messages: Messages, above: tuple[int, ...]) -> None:
         super().__init__(file, path)
-        self._messages = messages
-        self._above = above  # the addresses of this group and those that contain it
+        self._messages, self._above = messages, above  # the addresses of this group and those around it
         self._links = dict(self._members())
 
     def __iter__(self) -> Iterator[str]:
@@ -241,8 +231,12 @@ class Group(Object):
         for kind, at in self._messages:
             if kind == SYMBOL_TABLE:
                 yield from self._symbols(*self.numbers("QQ", at))
-            elif kind == LINK:
-                yield self._link(at)
+            elif kind == LINK:  # IV.A.2.g
+                flags, link = self.numbers("BB", at + 1)
+                at += 2 + (1 if flags & 8 else 0) + (8 if flags & 4 else 0) + (1 if flags & 0x10 else 0)
+                length, at = self.number("BHIQ"[flags & 3], at), at + (1 << (flags & 3))
+                is_hard = not flags & 8 or link == 0
+                yield self.decoded(self.part(at, length)), self.number("Q", at + length) if is_hard else None
             elif kind in (LINK_INFO, ATTRIBUTE_INFO):
                 counter = 8 if kind == LINK_INFO else 2
                 if self.number("Q", at + 2 + (counter if self.number("B", at + 1) & 1 else 0)) != NOWHERE:
@@ -250,15 +244,6 @@ class Group(Object):
                         "has its members or attributes in a fractal heap, which is not supported: "
                         "write the file with h5py's libver='earliest' and without track_order"
                     )
-
-    def _link(self, at: int) -> tuple[str, int | None]:
-        """IV.A.2.g, link message."""
-        flags, kind = self.numbers("BB", at + 1)
-        at += 2 + (1 if flags & 8 else 0) + (8 if flags & 4 else 0) + (1 if flags & 0x10 else 0)
-        length = self.number("BHIQ"[flags & 3], at)
-        at += 1 << (flags & 3)
-        is_hard = not flags & 8 or kind == 0
-        return self.decoded(self.part(at, length)), self.number("Q", at + length) if is_hard else None
 
     def _symbols(self, tree: int, heap: int) -> Iterator[tuple[str, int | None]]:
         """III.A.1, III.C and III.D: nodes of a B-tree lead to tables of names, which lie in a local heap."""
@@ -268,7 +253,7 @@ class Group(Object):
         for _, node in self.leaves(tree, 0, 8):
             self.expect(b"SNOD", node)
             for entry in range(self.number("H", node + 6)):
-                self.step()
+                self.take()
                 name_at, address, cache = self.numbers("QQI", node + 8 + 40 * entry)
                 if name_at >= size:
                     raise self.damaged(f"a name lies outside the heap at byte {heap}")
@@ -282,26 +267,19 @@ class Group(Object):
 
     def texts(self, name: str) -> list[str] | None:
         """A list of texts; Keras stores a long one in pieces, with the number of the piece after the name."""
-        attributes = self._attributes()
-        pieces = [name] if name in attributes else []
-        while f"{name}{len(pieces)}" in attributes and pieces != [name]:
-            pieces.append(f"{name}{len(pieces)}")
-        values = [each for piece in pieces for each in self._read(piece, *attributes[piece])]
-        return values if pieces else None
-
-    def _attributes(self) -> dict[str, list[int]]:
-        """Return where each attribute has its type, shape and content (IV.A.2.m, attribute message)."""
         found, own = {}, Object(self._file, f"{self.path}@")
         for kind, at in self._messages:
-            if kind == ATTRIBUTE:
+            if kind == ATTRIBUTE:  # IV.A.2.m: name, type, shape and content
                 version, *sizes = own.numbers("BxHHH", at)
                 if version not in (1, 2, 3):
                     raise own.error(f"has an attribute of version {version}; expected 1 to 3")
-                places = [at + (9 if version == 3 else 8)]
-                for size in sizes:
-                    places.append(places[-1] + (-(-size // 8) * 8 if version == 1 else size))
-                found[own.decoded(own.part(places[0], sizes[0]))] = places[1:]
-        return found
+                lengths = map(_padded, sizes) if version == 1 else sizes
+                name_at, *places = accumulate(lengths, initial=at + (9 if version == 3 else 8))
+                found[own.decoded(own.part(name_at, sizes[0]))] = places
+        pieces = [name] if name in found else []
+        while f"{name}{len(pieces)}" in found and pieces != [name]:
+            pieces.append(f"{name}{len(pieces)}")
+        return [each for piece in pieces for each in self._read(piece, *found[piece])] if pieces else None
 
     def _read(self, name: str, type_at: int, shape_at: int, at: int) -> Iterator[str]:
         own = Object(self._file, f"{self.path}@{name}")
@@ -393,10 +371,9 @@ class Dataset(Object):
         for _ in range(count):
             kind, length = self.numbers("HH", at)
             named = version == 1 or kind >= 256
-            values = self.number("H", at + (6 if named else 4))
-            at += (8 if named else 6) + 4 * (values + (values % 2 if version == 1 else 0))
-            if named:
-                at += -(-length // 8) * 8 if version == 1 else length
+            values = 4 * self.number("H", at + (6 if named else 4))
+            sizes = (8, length, values) if named else (6, values)
+            at += sum(map(_padded, sizes) if version == 1 else sizes)
             if kind not in (DEFLATE, SHUFFLE, CHECKSUM):
                 raise self.error(f"is compressed with filter {kind}; expected gzip, shuffle or fletcher32")
             found.append(kind)
@@ -409,18 +386,15 @@ class Dataset(Object):
         for place, kind in reversed(list(enumerate(filters))):
             if skipped >> place & 1:
                 continue
-            if kind == CHECKSUM:
-                content = content[:-4]
-            elif kind == SHUFFLE:
-                planes = np.frombuffer(content, "u1")
-                if len(planes) % itemsize:
-                    raise self.damaged(f"a chunk has {len(planes)} bytes, of elements of {itemsize}")
-                content = planes.reshape(itemsize, -1).T.tobytes()
-            else:
-                try:
+            try:
+                if kind == CHECKSUM:
+                    content = content[:-4]
+                elif kind == SHUFFLE:
+                    content = np.frombuffer(content, "u1").reshape(itemsize, -1).T.tobytes()
+                else:
                     content = zlib.decompressobj().decompress(content, size + 4)
-                except zlib.error as error:
-                    raise self.damaged(str(error)) from error
+            except (zlib.error, ValueError) as error:
+                raise self.damaged(f"a chunk of elements of {itemsize} bytes: {error}") from error
         return content
 
 

@@ -46,8 +46,7 @@ COMPUTE_DTYPES = {
 }  # fmt: skip  # half precision is computed in float32
 CELLS_ONLY = ("SimpleRNNCell", "LSTMCell", "GRUCell")  # which are no layers of a model
 PACKAGES = ("keras", "tf_keras", "tensorflow")
-REQUIRED: Any = object()
-
+REQUIRED: Any = inspect.Parameter.empty
 
 Made = TypeVar("Made")
 Masks = Literal["dropped", "kept", "kept in 3", "own"]
@@ -150,10 +149,10 @@ class Layer(Writer):
 
     def is_operation(self) -> bool:
         """Whether this is an operation of Keras 3, some of which have the names of layers."""
-        known = f"ops.{self.kind}" in LAYERS
+        of_operations = _in_operations(self.module)
         if self.module is None:  # in HDF5 files
-            return known and self.context.version == 3 and "trainable" not in self.config
-        return known and _in_operations(self.module)
+            of_operations = self.context.version == 3 and "trainable" not in self.config
+        return of_operations and f"ops.{self.kind}" in LAYERS
 
     # Reading the configuration.
 
@@ -167,12 +166,6 @@ class Layer(Writer):
         """Return all keys that nobody took."""
         left, self._left = self._left, {}
         return left
-
-    def rename(self, **names: str) -> None:
-        """Give keys of older versions their present names."""
-        for new, old in names.items():
-            if old in self._left and new not in self._left:
-                self._left[new] = self._left.pop(old)
 
     def dtype(self) -> FloatDtype:
         """Return the dtype of the computation."""
@@ -204,7 +197,7 @@ class Layer(Writer):
     def call(self, function: Callable[..., Made], *inputs: Value, **options: Any) -> Made:
         """Call a function of the layer and inputs with the options of the call and those of the layer."""
         others = {*(self.type.arguments or ()), *options}
-        own = {key: self.option(key, each) for key, each in _keys(function).items() if key not in others}
+        own = {key: self.option(key, each) for key, each in _keys(function) if key not in others}
         return function(self, *inputs, **own, **options)
 
     @contextmanager
@@ -279,11 +272,10 @@ class Layer(Writer):
 
 
 @cache
-def _keys(function: Function) -> dict[str, Any]:
+def _keys(function: Function) -> list[tuple[str, Any]]:
     """Return the keys of the configuration that a function takes, with their default values."""
     parameters = inspect.signature(function).parameters.values()
-    keys = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
-    return {key: REQUIRED if default is inspect.Parameter.empty else default for key, default in keys.items()}
+    return [(each.name, each.default) for each in parameters if each.kind is each.KEYWORD_ONLY]
 
 
 def check_entry(entry: Any) -> None:
@@ -360,9 +352,3 @@ def _python(layer: Layer, *inputs: Value, **options: Any) -> list[Value]:
     values = [*inputs, *(value for values in arrays.values() for value in values)]
     count = layer.memory.get("outputs", 1)  # that the model uses
     return layer.add_all("Python", values, [None] * count, dtype, function=call)
-
-
-def python_activation(layer: Layer, function: Callable[..., Any], x: Value) -> Value:
-    """Call an activation function of the user."""
-    call = PythonCall(function, 1, (), {}, {}, layer.dtype())
-    return layer.add("Python", x, function=call, dtype=layer.dtype())

@@ -1,9 +1,9 @@
 """Keras' weights for a model built by hand: each layer takes the arrays of its counterpart in Keras."""
 
-import operator
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -44,10 +44,10 @@ class Need(NamedTuple):
     arrays: Shapes
     weights: Callable[[list[Tensor]], dict[str, Tensor]]
 
-    def fits(self, shapes: list[Shape]) -> bool:
+    def fits(self, found: Sequence[Tensor | Dataset]) -> bool:
         """Whether arrays of these shapes can be those."""
-        allowed = self.arrays.values()
-        return len(shapes) == len(allowed) and all(map(operator.contains, allowed, shapes))
+        pairs = zip_longest(found, self.arrays.values())
+        return all(array is not None and array.shape in (shapes or ()) for array, shapes in pairs)
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {' or '.join(map(str, shapes))}" for name, shapes in self.arrays.items())
@@ -55,83 +55,67 @@ class Need(NamedTuple):
 
 def weights(root: Group, model: Layer, theano: bool) -> dict[str, Tensor]:
     """A file's arrays by the names of the model's weights. Raises FileError where file and model differ."""
-    order: InOrder | ByClass = InOrder(root) if layer_names(root) is not None else ByClass(root)
+    names = layer_names(root)
+    take = _take_fitting if names is None else _take_next
+    left = [entry for name in names or [] for entry in listed(root.group(name))]
+    left += [(dataset.path, dataset) for dataset in arrays(root)] if names is None else []
     found: dict[str, Tensor] = {}
     for prefix, leaf in model.sublayers().items():
         for need in _needs(leaf, prefix, theano):
             try:
-                own = need.weights(order.take(need))
+                own = need.weights(take(left, need))
             except FileError as error:
                 raise FileError(f"{prefix.rstrip('.') or 'the model'}, {leaf!r}, {error}") from error
             found |= {prefix + name: weight for name, weight in own.items()}
-    if left := order.left():
-        raise FileError(f"the file has more weights than the model: {', '.join(left)}")
+    if left:
+        paths = ", ".join(dataset.path for _, dataset in left)
+        raise FileError(f"the file has more weights than the model: {paths}")
     return found
 
 
-class InOrder:
-    """Keras 1 and 2 list the layers in the model's order, and the arrays of each."""
-
-    def __init__(self, root: Group) -> None:
-        self._left = [entry for name in layer_names(root) or [] for entry in listed(root.group(name))]
-
-    def take(self, need: Need) -> list[Tensor]:
-        """The next arrays. Raises FileError if they do not fit."""
-        count, gates = len(need.arrays), GATES.get(need.kind, 1)
-        inputs, columns = next(iter(need.arrays.values()))[0][-2:] if gates > 1 else (0, 0)
-        if gates > 1 and self._left and self._left[0][1].shape == (inputs, columns // gates):
-            count *= gates  # Keras 1
-        taken = self._left[:count]
-        found = joined(need.kind, [dataset.read() for _, dataset in taken])
-        # a nested model stores the averages of normalizations after all trained weights
-        averages = [name.startswith("moving") for name in need.arrays]
-        misplaced = len(taken) == len(averages) and averages != [
-            re.search(r"(moving|running)_\w+(:0)?$", name) is not None for name, _ in taken
-        ]
-        if misplaced or not need.fits([array.shape for array in found]):
-            given = ", ".join(f"{dataset.path} {dataset.shape}" for _, dataset in taken) or "nothing"
-            raise FileError(f"takes {need}, but next in the file is {given}")
-        del self._left[:count]
-        return found
-
-    def left(self) -> list[str]:
-        return [dataset.path for _, dataset in self._left]
+def _take_next(left: list[tuple[str, Dataset]], need: Need) -> list[Tensor]:
+    """Remove the next arrays: Keras 1 and 2 list them in the model's order. Raises FileError for others."""
+    count, gates = len(need.arrays), GATES.get(need.kind, 1)
+    inputs, columns = next(iter(need.arrays.values()))[0][-2:] if gates > 1 else (0, 0)
+    if gates > 1 and left and left[0][1].shape == (inputs, columns // gates):
+        count *= gates  # Keras 1
+    taken = left[:count]
+    found = joined(need.kind, [dataset.read() for _, dataset in taken])
+    # a nested model stores the averages of normalizations after all trained weights
+    averages = [name.startswith("moving") for name in need.arrays]
+    misplaced = len(taken) == len(averages) and averages != [
+        re.search(r"(moving|running)_\w+(:0)?$", name) is not None for name, _ in taken
+    ]
+    if misplaced or not need.fits(found):
+        given = ", ".join(f"{dataset.path} {dataset.shape}" for _, dataset in taken) or "nothing"
+        raise FileError(f"takes {need}, but next in the file is {given}")
+    del left[:count]
+    return found
 
 
-class ByClass:
-    """Keras 3 names layers by their class and counts them, dense, dense_1: each class has its order."""
+def _take_fitting(left: list[tuple[str, Dataset]], need: Need) -> list[Tensor]:
+    """Remove the next arrays that fit: Keras 3 counts the layers of a class, as in dense and dense_1.
 
-    def __init__(self, root: Group) -> None:
-        self._left: dict[str, list[Dataset]] = defaultdict(list)
-        for dataset in arrays(root):
-            self._left[dataset.path.rpartition("/")[0]].append(dataset)
-
-    def take(self, need: Need) -> list[Tensor]:
-        """The next arrays that fit. Raises FileError if none do, or if it cannot tell which."""
-        fitting = [
-            path
-            for path, datasets in self._left.items()
-            if need.side == _side(path) and need.fits([dataset.shape for dataset in datasets])
-        ]
-        fitting = [path for path in fitting if need.kind in path] or fitting
-        if not fitting:
-            left = ", ".join(self.left())
-            raise FileError(f"takes {need}, which the file does not contain; it still contains {left}")
-        if len({re.sub(r"_\d+(?=/)", "", path) for path in fitting}) > 1:
-            raise FileError(f"takes {need}: the file does not record the order of {', '.join(fitting)}")
-        return [dataset.read() for dataset in self._left.pop(min(fitting, key=_place))]
-
-    def left(self) -> list[str]:
-        return [dataset.path for datasets in self._left.values() for dataset in datasets]
+    Raises FileError if none fit, or if it cannot tell which.
+    """
+    groups: dict[str, list[Dataset]] = defaultdict(list)
+    for name, dataset in left:
+        groups[name.rpartition("/")[0]].append(dataset)
+    fitting = [path for path, each in groups.items() if need.side == _side(path) and need.fits(each)]
+    fitting = [path for path in fitting if need.kind in path] or fitting
+    if not fitting:
+        others = ", ".join(name for name, _ in left)
+        raise FileError(f"takes {need}, which the file does not contain; it still contains {others}")
+    if len({re.sub(r"_\d+(?=/)", "", path) for path in fitting}) > 1:
+        raise FileError(f"takes {need}: the file does not record the order of {', '.join(fitting)}")
+    # dense before dense_1, and dense_9 before dense_10
+    chosen = min(fitting, key=lambda path: [int(n or 0) for n in re.findall(r"(?:_(\d+))?/", path)])
+    left[:] = [entry for entry in left if entry[0].rpartition("/")[0] != chosen]
+    return [dataset.read() for dataset in groups[chosen]]
 
 
 def _side(path: str) -> str:
     return next((side for side in SIDES if side in path), "")
-
-
-def _place(path: str) -> list[int]:
-    """Sorts dense before dense_1, and dense_9 before dense_10."""
-    return [int(count or 0) for count in re.findall(r"(?:_(\d+))?/", path)]
 
 
 def _needs(leaf: Layer, prefix: str, theano: bool) -> Iterator[Need]:

@@ -2,17 +2,17 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
 
 from ...errors import FileError
 from . import activations
-from .core_layers import einsum_of
+from .convolutions import repeat
+from .core_layers import as_list, einsum_of, unit
 from .layer import COMPUTE_DTYPES, LAYERS, Layer, dtype_name, layer
-from .normalization import unit
-from .writer import BOOL, INT64, Value
+from .writer import BOOL, INT64, MAX, Value
 
 FUNCTIONAL = ("TFOpLambda", "SlicingOpLambda")  # the classes of TensorFlow's functions
 # Keras 3's names of TensorFlow's functions, options and further arrays, and defaults that differ.
@@ -36,9 +36,9 @@ def call(entry: Any, arguments: list[Any], options: dict[str, Any]) -> tuple[lis
     """Return what an operation is called with: its arrays, and its options by the names of Keras 3."""
     kind = entry["class_name"]
     if kind == "GetItem":
-        return arguments[:1], {"key": [_place(each) for each in listed(arguments[1])]}
+        return arguments[:1], {"key": [_place(each) for each in as_list(arguments[1])]}
     if kind == "SlicingOpLambda":
-        return arguments, {"key": [_place(each) for each in listed(options["slice_spec"])]}
+        return arguments, {"key": [_place(each) for each in as_list(options["slice_spec"])]}
     if kind == "Take":
         return [arguments[0], *(_as_array(each, "int64") for each in arguments[1:])], options
     if kind != "TFOpLambda":
@@ -50,10 +50,6 @@ def call(entry: Any, arguments: list[Any], options: dict[str, Any]) -> tuple[lis
     return [*arguments, *further], named
 
 
-def listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
 def _as_array(value: Any, dtype: str) -> Any:
     """Return an array that Keras 2 writes as lists of numbers as Keras 3 writes it; all else as it is."""
     if isinstance(value, list) and not isinstance(value[0], str):
@@ -63,41 +59,32 @@ def _as_array(value: Any, dtype: str) -> Any:
 
 def _place(value: Any) -> Any:
     """Return one axis of an index: a number, None, an ellipsis, or {"start": a, "stop": b, "step": c}."""
-    if isinstance(value, dict) and value.get("class_name") == "__ellipsis__":
-        return ELLIPSIS
+    parts = [value]
     if isinstance(value, dict):
+        if value.get("class_name") == "__ellipsis__":
+            return ELLIPSIS
         numbers = value["config"] if value.get("class_name") == "__slice__" else value
         value = {key: numbers[key] for key in ("start", "stop", "step")}
-    parts = value.values() if isinstance(value, dict) else [value]
+        parts = [*value.values()]
     if any(type(each) not in (int, type(None)) for each in parts):
         raise FileError(f"an index is {str(value)[:80]}, which Onward does not know")
     return value
 
 
-def operation(*names: str, floats: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a function of a layer, its inputs and its settings; with `floats`, of floats alone."""
-
-    def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        known = inspect.signature(function).parameters
-
-        def run(k: Layer, *inputs: Value, **options: Any) -> Any:
-            settings = {key: value for key, value in k.rest().items() if key not in NO_SETTINGS}
-            given = {key: value for key, value in (settings | options).items() if value is not None}
-            if unknown := [key for key, value in given.items() if key not in known and value]:
-                raise k.error(f"has {', '.join(unknown)}, which Onward does not support")
-            given = {key: value for key, value in given.items() if key in known}
-            return function(k, *_of_one_dtype(k, inputs, floats), **given)
-
-        layer(*(f"ops.{name}" for name in names), arguments=None)(run)
-        return function
-
-    return register
-
-
 def operations(table: Mapping[str, Callable[..., Any]], floats: bool = False) -> None:
-    """Register a function for each name."""
+    """Register functions of a layer, its inputs and its settings; with `floats`, of floats alone."""
     for name, function in table.items():
-        operation(name, floats=floats)(function)
+        layer(f"ops.{name}", arguments=None)(partial(_run, function, floats))
+
+
+def _run(function: Callable[..., Any], floats: bool, k: Layer, /, *inputs: Value, **options: Any) -> Any:
+    known = inspect.signature(function).parameters
+    settings = {key: value for key, value in k.rest().items() if key not in NO_SETTINGS}
+    given = {key: value for key, value in (settings | options).items() if value is not None}
+    if unknown := [key for key, value in given.items() if key not in known and value]:
+        raise k.error(f"has {', '.join(unknown)}, which Onward does not support")
+    given = {key: value for key, value in given.items() if key in known}
+    return function(k, *_of_one_dtype(k, inputs, floats), **given)
 
 
 def _of_one_dtype(k: Layer, inputs: Sequence[Value], floats: bool) -> list[Value]:
@@ -129,6 +116,9 @@ def _title(name: str) -> str:
     return "".join(map(str.capitalize, name.split("_")))
 
 
+# Numbers.
+
+
 def _elementwise(target: str, k: Layer, /, *inputs: Value) -> Value:
     return k.add(target, *inputs)
 
@@ -145,32 +135,14 @@ ELEMENTWISE = {
     "Greater": "Greater", "GreaterEqual": "GreaterOrEqual", "LessEqual": "LessOrEqual",
     "Isnan": "IsNaN", "Isinf": "IsInf",
 }  # fmt: skip
-FLOATS = ("Exp", "Log", "Sqrt", "Sin", "Cos", "Tan", "Sinh", "Cosh", "Erf", "Reciprocal")
-ARC = ("sin", "cos", "tan", "sinh", "cosh", "tanh")
-operations({name: partial(_elementwise, target) for name, target in ELEMENTWISE.items()})
-operations({name: partial(_elementwise, name) for name in FLOATS}, floats=True)
-operations({f"Arc{name}": partial(_elementwise, f"A{name}") for name in ARC}, floats=True)
-operations({f"Logical{name}": partial(_logical, name) for name in ("And", "Or", "Not", "Xor")})
-operations(
-    {
-        "NotEqual": lambda k, a, b: k.add("Not", k.add("Equal", a, b)),
-        "Square": lambda k, x: k.add("Mul", x, x),
-    }
-)
-operations(
-    {
-        "Rsqrt": lambda k, x: k.add("Reciprocal", k.add("Sqrt", x)),
-        "Log1p": lambda k, x: k.add("Log", k.add("Add", x, 1.0)),
-        "Expm1": lambda k, x: k.add("Sub", k.add("Exp", x), 1.0),
-        "Einsum": lambda k, *inputs, subscripts: einsum_of(k, subscripts, *inputs),
-        **{_title(name): function for name, function in activations.ACTIVATIONS.items()},
-    },
-    floats=True,
-)
+FLOATS = {name: name for name in "Exp Log Sqrt Sin Cos Tan Sinh Cosh Erf Reciprocal".split()}
+FLOATS |= {f"Arc{name}": f"A{name}" for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh")}
+REDUCTIONS = {name: f"Reduce{name}" for name in ("Sum", "Max", "Min", "Prod")}
+MEANS = {"Mean": "ReduceMean", "Logsumexp": "ReduceLogSumExp"}
 
 
 def _axes(axis: Any) -> list[int] | None:
-    return None if axis is None else [int(each) for each in listed(axis)]
+    return None if axis is None else [int(each) for each in as_list(axis)]
 
 
 def _reduction(target: str, k: Layer, x: Value, axis: Any = None, keepdims: bool = False) -> Value:
@@ -185,33 +157,24 @@ def _any(target: str, k: Layer, x: Value, axis: Any = None, keepdims: bool = Fal
 
 def _place_of(target: str, k: Layer, x: Value, axis: int | None = None, keepdims: bool = False) -> Value:
     """The index of the largest or the smallest element along an axis."""
-    x, axis = along(k, x, axis)
+    x, axis = _along(k, x, axis)
     rank = None if x.rank is None else x.rank - (not keepdims)
     index = k.add(target, x, axis=axis, keepdims=int(keepdims), rank=rank, dtype=INT64)
     return k.cast(index, np.dtype(np.int32) if k.context.version == 3 else INT64)
 
 
-def along(k: Layer, x: Value, axis: int | None) -> tuple[Value, int]:
+def _along(k: Layer, x: Value, axis: int | None) -> tuple[Value, int]:
     """Return x and an axis; without one, all elements of x along a single axis."""
     return (k.reshaped(x, -1, rank=1), 0) if axis is None else (x, axis)
 
 
-operations({name: partial(_reduction, f"Reduce{name}") for name in ("Sum", "Max", "Min", "Prod")})
-operations({"Any": partial(_any, "ReduceMax"), "All": partial(_any, "ReduceMin")})
-operations({"Argmax": partial(_place_of, "ArgMax"), "Argmin": partial(_place_of, "ArgMin")})
-MEANS = {"Mean": "ReduceMean", "Logsumexp": "ReduceLogSumExp"}
-operations({name: partial(_reduction, target) for name, target in MEANS.items()}, floats=True)
-
-
-@operation("Var", floats=True)
-def variance(k: Layer, x: Value, axis: Any = None, keepdims: bool = False) -> Value:
+def _variance(k: Layer, x: Value, axis: Any = None, keepdims: bool = False) -> Value:
     """The mean of the squared distances from the mean."""
     distance = k.add("Sub", x, k.reduced("ReduceMean", x, _axes(axis), keepdims=True))
     return k.reduced("ReduceMean", k.add("Mul", distance, distance), _axes(axis), keepdims)
 
 
-@operation("Norm", floats=True)
-def norm(k: Layer, x: Value, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Value:
+def _norm(k: Layer, x: Value, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Value:
     """The norm of vectors, or the Frobenius norm of matrices."""
     axes = _axes(axis)
     count = k.rank(x) if axes is None else len(axes)
@@ -227,10 +190,9 @@ def norm(k: Layer, x: Value, ord: Any = None, axis: Any = None, keepdims: bool =
     raise k.error(f"has ord={ord!r} over {count} axes, which Onward does not support")
 
 
-@operation("Cumsum")
-def cumulative_sum(k: Layer, x: Value, axis: int | None = None, dtype: Any = None) -> Value:
+def _cumulative_sum(k: Layer, x: Value, axis: int | None = None, dtype: Any = None) -> Value:
     """The sums of the elements up to each, along an axis."""
-    x, axis = along(k, x, axis)
+    x, axis = _along(k, x, axis)
     return k.add("CumSum", x if dtype is None else k.cast(x, np.dtype(dtype)), np.array(axis))
 
 
@@ -243,15 +205,185 @@ def _matmul(k: Layer, a: Value, b: Value) -> Value:
 def _normalize(k: Layer, x: Value, axis: Any = -1, order: int = 2, epsilon: float | None = None) -> Value:
     if order != 2:
         raise k.error(f"has order={order}; expected 2")
-    return unit(k, x, listed(axis), (epsilon or 1e-7) ** 2)
+    return unit(k, x, as_list(axis), (epsilon or 1e-7) ** 2)
 
 
-operations(
-    {
-        "Std": lambda k, x, axis=None, keepdims=False: k.add("Sqrt", variance(k, x, axis, keepdims)),
-        "Matmul": _matmul,
-        "Normalize": _normalize,
-        "L2Normalize": lambda k, x, axis, epsilon=1e-12: unit(k, x, listed(axis), epsilon),
-    },
-    floats=True,
-)
+operations({
+    **{name: partial(_elementwise, target) for name, target in ELEMENTWISE.items()},
+    **{f"Logical{name}": partial(_logical, name) for name in ("And", "Or", "Not", "Xor")},
+    **{name: partial(_reduction, target) for name, target in REDUCTIONS.items()},
+    "NotEqual": lambda k, a, b: k.add("Not", k.add("Equal", a, b)),
+    "Square": lambda k, x: k.add("Mul", x, x),
+    "Any": partial(_any, "ReduceMax"),
+    "All": partial(_any, "ReduceMin"),
+    "Argmax": partial(_place_of, "ArgMax"),
+    "Argmin": partial(_place_of, "ArgMin"),
+    "Cumsum": _cumulative_sum,
+})  # fmt: skip
+operations({
+    **{name: partial(_elementwise, target) for name, target in FLOATS.items()},
+    **{name: partial(_reduction, target) for name, target in MEANS.items()},
+    **{_title(name): function for name, function in activations.ACTIVATIONS.items()},
+    "Rsqrt": lambda k, x: k.add("Reciprocal", k.add("Sqrt", x)),
+    "Log1p": lambda k, x: k.add("Log", k.add("Add", x, 1.0)),
+    "Expm1": lambda k, x: k.add("Sub", k.add("Exp", x), 1.0),
+    "Einsum": lambda k, *inputs, subscripts: einsum_of(k, subscripts, *inputs),
+    "Var": _variance,
+    "Std": lambda k, x, axis=None, keepdims=False: k.add("Sqrt", _variance(k, x, axis, keepdims)),
+    "Norm": _norm,
+    "Matmul": _matmul,
+    "Normalize": _normalize,
+    "L2Normalize": lambda k, x, axis, epsilon=1e-12: unit(k, x, as_list(axis), epsilon),
+}, floats=True)  # fmt: skip
+
+
+# Movement, selection, conversion and creation of elements.
+
+
+@layer("SlicingOpLambda", arguments=None)
+def item(k: Layer, x: Value, key: Any) -> Value:
+    """x[key], with one entry for each axis."""
+    k.option("function", None)
+    given, rank = list(key), k.rank(x)
+    if ELLIPSIS in given:
+        place = given.index(ELLIPSIS)
+        missing = rank - sum(each is not None for each in given) + 1
+        given[place : place + 1] = [{"start": None, "stop": None, "step": None}] * missing
+    axis = 0
+    removed: list[tuple[int, int]] = []
+    added: list[int] = []
+    for each in given:
+        if each is None:
+            added.append(axis - len(removed) + len(added))
+            continue
+        if isinstance(each, dict):
+            step = each["step"] or 1
+            start = each["start"] if each["start"] is not None else (0 if step > 0 else -1)
+            stop = each["stop"] if each["stop"] is not None else (MAX if step > 0 else -MAX)
+            if (start, stop, step) != (0, MAX, 1):
+                x = k.sliced(x, axis, start, stop, step)
+        else:
+            removed.append((axis, each))
+        axis += 1
+    for place, index in reversed(removed):
+        x = k.taken(x, index, place)
+    return k.unsqueezed(x, *added) if added else x
+
+
+def _order(k: Layer, x: Value, move: Callable[..., Any], *arguments: Any) -> Value:
+    """x with its axes in the order that a function of NumPy gives them."""
+    return k.transposed(x, *move(np.empty(range(k.rank(x))), *arguments).shape)
+
+
+def _filled(k: Layer, x: Value, number: int, dtype: Any) -> Value:
+    kind = x.dtype if dtype is None else np.dtype(dtype)
+    return k.filled(number, x._replace(dtype=kind), k.shape_of(x), x.rank)
+
+
+def _cast(k: Layer, x: Value, dtype: Any = None) -> Value:
+    return x if dtype is None else k.cast(x, np.dtype(COMPUTE_DTYPES.get(dtype, dtype)))
+
+
+def _flip(k: Layer, x: Value, axis: Any = None) -> Value:
+    return reduce(k.reversed, range(k.rank(x)) if axis is None else as_list(axis), x)
+
+
+def _squeeze(k: Layer, x: Value, axis: Any = None) -> Value:
+    return k.add("Squeeze", x, rank=None) if axis is None else k.squeezed(x, *as_list(axis))
+
+
+def _reshape(k: Layer, x: Value, newshape: Any) -> Value:
+    """x with another shape, whose sizes are numbers or values."""
+    sizes = [size if isinstance(size, int) else k.unsqueezed(size, 0) for size in as_list(newshape)]
+    return k.reshaped(x, *sizes, rank=len(sizes))
+
+
+def _stack(k: Layer, *inputs: Value, axis: int = 0) -> Value:
+    place = axis % (k.rank(inputs[0]) + 1)
+    return k.add("Concat", *(k.unsqueezed(x, place) for x in inputs), axis=place)
+
+
+def _split(k: Layer, x: Value, indices_or_sections: Any, axis: int = 0) -> list[Value]:
+    """The parts of x between indices, or as many equal parts."""
+    if isinstance(indices_or_sections, int):
+        return k.split(x, indices_or_sections, axis)
+    # TensorFlow counts the elements of each part
+    ends = np.cumsum(indices_or_sections)[:-1] if k.context.version < 3 else indices_or_sections
+    ends = [*map(int, ends), MAX]
+    return [k.sliced(x, axis, start, stop) for start, stop in zip([0, *ends], ends, strict=False)]
+
+
+def _repeat(k: Layer, x: Value, repeats: Any, axis: int | None = None) -> Value:
+    times = as_list(repeats)
+    if len(times) != 1:
+        raise k.error(f"has repeats={times}, which Onward does not support")
+    x, axis = _along(k, x, axis)
+    return repeat(k, x, int(times[0]), axis % k.rank(x))
+
+
+def _tile(k: Layer, x: Value, repeats: Any) -> Value:
+    times = as_list(repeats)
+    times = [1] * (k.rank(x) - len(times)) + times
+    if len(times) > k.rank(x):
+        x = k.unsqueezed(x, *range(len(times) - k.rank(x)))
+    return k.add("Tile", x, np.array(times, np.int64))
+
+
+def _pad(k: Layer, x: Value, pad_width: Any, mode: str = "constant", constant_values: Any = None) -> Value:
+    pairs = [[each, each] if isinstance(each, int) else each for each in as_list(pad_width)]
+    pairs = pairs * k.rank(x) if len(pairs) == 1 else pairs
+    mode = mode.lower()
+    if mode not in ("constant", "reflect", "edge") or len(pairs) != k.rank(x):
+        raise k.error(f"has mode={mode!r} and pad_width={pad_width}, which Onward does not support")
+    sides = np.array([*(pair[0] for pair in pairs), *(pair[1] for pair in pairs)], np.int64)
+    value = [k.number(constant_values or 0, x)] if mode == "constant" else []
+    return k.add("Pad", x, sides, *value, mode=mode)
+
+
+def _take(k: Layer, x: Value, indices: Value, axis: int | None = None) -> Value:
+    x, axis = _along(k, x, axis)
+    rank = None if x.rank is None or indices.rank is None else x.rank + indices.rank - 1
+    return k.add("Gather", x, k.cast(indices, INT64), axis=axis, rank=rank)
+
+
+def _one_hot(k: Layer, x: Value, num_classes: int, axis: int = -1, dtype: str | None = None) -> Value:
+    kind = np.dtype(COMPUTE_DTYPES.get(dtype or "float32", dtype))
+    inputs = k.cast(x, INT64), np.array(num_classes), np.array([0, 1], kind)
+    return k.add("OneHot", *inputs, axis=axis, rank=None if x.rank is None else x.rank + 1, dtype=kind)
+
+
+def _roll(k: Layer, x: Value, shift: int, axis: int | None = None) -> Value:
+    if type(shift) is not int or type(axis) is not int:
+        raise k.error(f"has shift={shift} and axis={axis}; expected a number of each")
+    parts = [k.sliced(x, axis, -shift), k.sliced(x, axis, 0, -shift)] if shift else [x]
+    return k.add("Concat", *parts, axis=axis)
+
+
+operations({
+    "GetItem": item,
+    "Transpose": lambda k, x, axes=None: _order(k, x, np.transpose, axes),
+    "Swapaxes": lambda k, x, axis1, axis2: _order(k, x, np.swapaxes, axis1, axis2),
+    "Moveaxis": lambda k, x, source, destination: _order(k, x, np.moveaxis, source, destination),
+    "Ravel": lambda k, x: k.reshaped(x, -1, rank=1),
+    "Shape": lambda k, x: k.shape_of(x),
+    "Flip": _flip,
+    "Concatenate": lambda k, *inputs, axis=-1: k.add("Concat", *inputs, axis=axis, rank=inputs[0].rank),
+    "Clip": lambda k, x, x_min, x_max: k.add("Clip", x, x_min, x_max),
+    "Where": lambda k, condition, x, y: k.add("Where", k.cast(condition, BOOL), x, y),
+    "BroadcastTo": lambda k, x, shape: k.add("Expand", x, np.array(shape, np.int64), rank=len(shape)),
+    "ExpandDims": lambda k, x, axis: k.unsqueezed(x, *as_list(axis)),
+    "Squeeze": _squeeze,
+    "ZerosLike": lambda k, x, dtype=None: _filled(k, x, 0, dtype),
+    "OnesLike": lambda k, x, dtype=None: _filled(k, x, 1, dtype),
+    "Cast": _cast,
+    "ConvertToTensor": _cast,
+    "Reshape": _reshape,
+    "Stack": _stack,
+    "Split": _split,
+    "Repeat": _repeat,
+    "Tile": _tile,
+    "Pad": _pad,
+    "Take": _take,
+    "OneHot": _one_hot,
+    "Roll": _roll,
+})  # fmt: skip

@@ -1,4 +1,4 @@
-"""Keras' recurrent layers and their wrappers: cells run over time by Onward's own layers."""
+"""Keras' recurrent layers and their wrappers: cells run over time by Onward's own layers, or by a Scan."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,17 +8,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import ArgumentError, KerasWarning
+from ...graph import Graph
+from ...graph.graph import Input
 from ...layers import rnn
 from ...layers.base import NO_WEIGHTS
 from ...layers.recurrent import Recurrent
-from .activations import activation_name
-from .core_layers import DROPOUTS
+from .activations import ACTIVATIONS, Function, activation_name
+from .convolutions import window_options
+from .core_layers import DROPOUTS, numbers
 from .layer import CELLS_ONLY, Layer, layer
-from .stored_weights import GATES, cell_weights, joined
+from .stored_weights import GATES, Tensor, cell_weights, conv_weight, joined
 from .writer import BOOL, Value
 
 ARGUMENTS = ("initial_state", "mask")
 KINDS = ("SimpleRNN", "LSTM", "GRU", "CuDNNLSTM", "CuDNNGRU")
+MERGES = ("concat", "sum", "ave", "mul", None)  # what Bidirectional does with its two outputs
 # Layers that act on each place or on the features alone: TimeDistributed need not reshape for them.
 POINTWISE = {
     "Dense", "Activation", "ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "Rescaling", "Identity", *DROPOUTS,
@@ -103,21 +107,59 @@ def settings(k: Layer) -> Settings:
     return Settings(cells, *(k.option(key, False) for key in Settings._fields[1:]))
 
 
-def _steps(k: Layer, s: Settings, x: Value, use_mask: bool) -> tuple[Value, Value | None]:
-    """Return x and its mask with time first."""
-    mask, dtype = x.mask if use_mask else None, s.cells[0].dtype
+@layer(*KINDS, "RNN", "Bidirectional", masks="own", arguments=ARGUMENTS)
+def recurrent(
+    k: Layer, x: Value, *more: Value, initial_state: Sequence[Value] = (), use_mask: bool = True
+) -> list[Value]:
+    """x (B, T, I) to y (B, T, H), or (B, H) without return_sequences, and the states of the cells.
+
+    A masked step keeps the state; its output is that of the step before it, zeros where there is none, and
+    zeros everywhere with zero_output_for_mask. A Bidirectional runs two layers over the same input, of which
+    one starts at the end.
+    """
+    bidirectional = k.kind_name == "Bidirectional"
+    sides = k.call(_both) if bidirectional else [settings(k)]
+    mode, first = k.option("merge_mode", "concat") if bidirectional else None, sides[0]
+    if mode not in MERGES:
+        raise k.error(f"has merge_mode={mode!r}; expected concat, sum, ave, mul or None")
     k.rank(x, 3)
-    steps = k.cast(x._replace(rank=3), dtype)
-    if s.time_major:
-        return steps, mask
-    return k.transposed(steps, 1, 0, 2), mask and k.transposed(mask, 1, 0)
+    steps, mask = k.cast(x._replace(rank=3), first.cells[0].dtype), x.mask if use_mask else None
+    if not first.time_major:
+        steps, mask = k.transposed(steps, 1, 0, 2), mask and k.transposed(mask, 1, 0)
+    states = [k.cast(state, first.cells[0].dtype) for state in (*more, *initial_state)]
+    count = sum(len(each.state_names) for s in sides for each in s.cells)
+    if states and len(states) != count:
+        raise ArgumentError(f"initial_state is {len(states)} arrays, but this RNN has {count}")
+    if pair := _pair(k, *sides) if bidirectional else None:
+        found = _two_directions(k, pair, steps, mask, states)
+    else:
+        left = iter(states)
+        found = [_in_time(k, s, steps, mask, left) for s in sides]
+    if pair and mode == "concat" and first.return_sequences and not (mask and first.unroll):
+        outputs = [_output(k, first, k.memory["whole"], (), mask)]
+    else:
+        outputs = []
+        for s, (y, final) in zip(sides, found, strict=True):
+            y = _output(k, s, y, final, mask)
+            # the output of the second layer is turned around, whatever its direction
+            backwards = s.go_backwards != (s is not first)
+            outputs.append(k.reversed(y, 0) if s.return_sequences and backwards else y)
+        if mode == "concat":
+            outputs = [k.add("Concat", *outputs, axis=-1)]
+        elif mode:
+            outputs = [k.add("Mul" if mode == "mul" else "Add", *outputs)]
+            outputs = [k.add("Mul", outputs[0], 0.5)] if mode == "ave" else outputs
+    if first.return_sequences:
+        batch_first = outputs if first.time_major else [k.transposed(y, 1, 0, 2) for y in outputs]
+        outputs = [y._replace(mask=x.mask) for y in batch_first]
+    final = [state for _, own in found for state in own] if first.return_state else []
+    return [*outputs, *(k.squeezed(state, 0) for state in final)]
 
 
 def _in_time(
-    k: Layer, s: Settings, x: Value, mask: Value | None, given: Sequence[Value]
+    k: Layer, s: Settings, x: Value, mask: Value | None, states: Iterator[Value]
 ) -> tuple[Value, list[Value]]:
     """Run the cells; return y in the order of time, and the final states (1, B, H)."""
-    states = _states(k, s, given)
     if mask is not None and s.go_backwards:
         x, mask = k.reversed(x, 0), k.reversed(mask, 0)
     reverse = {"reverse": True} if s.go_backwards and mask is None else {}
@@ -152,73 +194,7 @@ def _output(k: Layer, s: Settings, y: Value, final: Sequence[Value], mask: Value
     return k.squeezed(last, 0) if mask is None else k.taken(y, 0 if s.go_backwards else -1, 0)
 
 
-def _states(k: Layer, s: Settings, given: Sequence[Value]) -> Iterator[Value]:
-    """Return the initial states of the cells, if they are given."""
-    count = sum(len(each.state_names) for each in s.cells)
-    if given and len(given) != count:
-        raise ArgumentError(f"initial_state is {len(given)} arrays, but this RNN has {count}")
-    return iter([k.cast(state, s.cells[0].dtype) for state in given])
-
-
-def _batch_first(k: Layer, s: Settings, y: Value, mask: Value | None) -> Value:
-    if not s.return_sequences:
-        return y
-    return (y if s.time_major else k.transposed(y, 1, 0, 2))._replace(mask=mask)
-
-
-@layer(*KINDS, "RNN", masks="own", arguments=ARGUMENTS)
-def recurrent(
-    k: Layer, x: Value, *more: Value, initial_state: Sequence[Value] = (), use_mask: bool = True
-) -> list[Value]:
-    """x (B, T, I) to y (B, T, H), or (B, H) without return_sequences, and the states of the cells.
-
-    A masked step keeps the state; its output is that of the step before it, zeros where there is none, and
-    zeros everywhere with zero_output_for_mask.
-    """
-    s = settings(k)
-    steps, mask = _steps(k, s, x, use_mask)
-    y, final = _in_time(k, s, steps, mask, [*more, *initial_state])
-    y = _output(k, s, y, final, mask)
-    if s.return_sequences and s.go_backwards:
-        y = k.reversed(y, 0)
-    states = [k.squeezed(state, 0) for state in final] if s.return_state else []
-    return [_batch_first(k, s, y, x.mask), *states]
-
-
-@layer("Bidirectional", masks="own", arguments=ARGUMENTS)
-def bidirectional(
-    k: Layer, x: Value, *more: Value, initial_state: Sequence[Value] = (), use_mask: bool = True
-) -> list[Value]:
-    """Two recurrent layers over the same input, of which one starts at the end, and their states."""
-    first, second = k.call(_both)
-    mode = k.option("merge_mode", "concat")
-    if mode not in ("concat", "sum", "ave", "mul", None):
-        raise k.error(f"has merge_mode={mode!r}; expected concat, sum, ave, mul or None")
-    steps, mask = _steps(k, first, x, use_mask)
-    given = [*more, *initial_state]
-    halves = given[: len(given) // 2], given[len(given) // 2 :]
-    pair, sides = _pair(k, first, second), list(zip((first, second), halves, strict=True))
-    if pair is None:
-        found = [_in_time(k, s, steps, mask, states) for s, states in sides]
-    else:
-        found = _two_directions(k, pair, steps, mask, [_states(k, s, states) for s, states in sides])
-    together = pair and mode == "concat" and first.return_sequences and not (mask and first.unroll)
-    if together:
-        merged = [_output(k, first, k.memory["whole"], (), mask)]
-    else:
-        outputs = []
-        for s, (y, final) in zip((first, second), found, strict=True):
-            y = _output(k, s, y, final, mask)
-            # the output of the second layer is turned around, whatever its direction
-            backwards = s.go_backwards != (s is second)
-            outputs.append(k.reversed(y, 0) if s.return_sequences and backwards else y)
-        merged = [_merged(k, mode, *outputs)] if mode else outputs
-    states = [state for _, final in found for state in final] if first.return_state else []
-    laid_out = [_batch_first(k, first, y, x.mask) for y in merged]
-    return [*laid_out, *(k.squeezed(state, 0) for state in states)]
-
-
-def _both(k: Layer, *, layer: Any, backward_layer: Any = None) -> tuple[Settings, Settings]:
+def _both(k: Layer, *, layer: Any, backward_layer: Any = None) -> list[Settings]:
     """Return the settings of the forward and the backward layer."""
     if backward_layer is None:
         config = layer["config"]
@@ -227,10 +203,10 @@ def _both(k: Layer, *, layer: Any, backward_layer: Any = None) -> tuple[Settings
     forward, backward = k.part("forward_layer", layer), k.part("backward_layer", backward_layer)
     if any(each.kind_name not in (*KINDS, "RNN") for each in (forward, backward)):
         raise k.error("does not contain an RNN")
-    first, second = forward.read(settings), backward.read(settings)
-    if _zeros_in_both(k, forward.config, first.return_sequences):
-        first, second = (s._replace(zero_output_for_mask=s.return_sequences) for s in (first, second))
-    return first, second
+    sides = [forward.read(settings), backward.read(settings)]
+    if _zeros_in_both(k, forward.config, sides[0].return_sequences):
+        return [s._replace(zero_output_for_mask=s.return_sequences) for s in sides]
+    return sides
 
 
 def _zeros_in_both(k: Layer, config: Mapping[str, Any], sequences: bool) -> bool:
@@ -263,22 +239,15 @@ def _pair(k: Layer, first: Settings, second: Settings) -> Recurrent[Any] | None:
 
 
 def _two_directions(
-    k: Layer, pair: Recurrent[Any], x: Value, mask: Value | None, states: Sequence[Iterator[Value]]
+    k: Layer, pair: Recurrent[Any], x: Value, mask: Value | None, states: Sequence[Value]
 ) -> list[tuple[Value, list[Value]]]:
     """Run one layer of two directions; return what `_in_time` returns for each of them."""
-    both = zip(*states, strict=True)
+    both = zip(states[: len(states) // 2], states[len(states) // 2 :], strict=True)
     initial = [k.add("Concat", *(k.unsqueezed(each, 0) for each in sides), axis=0) for sides in both]
     y, *final = _run(k, pair, x, mask, initial)
     k.memory["whole"] = y
     halves, parts = k.split(y, 2, 2), [k.split(state, 2, 0) for state in final]
     return [(half, [part[side] for part in parts]) for side, half in enumerate(halves)]
-
-
-def _merged(k: Layer, mode: str, *sides: Value) -> Value:
-    if mode == "concat":
-        return k.add("Concat", *sides, axis=-1)
-    y = k.add("Mul" if mode == "mul" else "Add", *sides)
-    return k.add("Mul", y, 0.5) if mode == "ave" else y
 
 
 @layer("TimeDistributed", masks="own", arguments=("training", "mask"))
@@ -319,3 +288,81 @@ def _restored(k: Layer, y: Value, steps: Value) -> Value:
     """Return y (B * T, ...) as (B, T, ...)."""
     rest = k.sliced(k.shape_of(y), 0, 1)
     return k.reshaped(y, steps, rest, rank=None if y.rank is None else y.rank + 1)
+
+
+@layer("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", masks="own", arguments=("initial_state", "mask"))
+def conv_lstm(
+    k: Layer, x: Value, *more: Value, initial_state: Sequence[Value] = (), use_mask: bool = True
+) -> list[Value]:
+    """x (B, T, *sizes, C) to y (B, T, *sizes, F), or the last step without return_sequences.
+
+    Gates i, f, g, o = x W + h R + b with convolutions; c = f c + i g; h = o activation(c). Shi et al. 2015.
+    """
+    n, filters = int(k.kind_name[-2]), k.option("filters")
+    k.rank(x, n + 3)
+    flags = "go_backwards", "zero_output_for_mask", "return_sequences", "return_state"
+    go_backwards, zeros, return_sequences, return_state = (k.option(key, False) for key in flags)
+    size = numbers(k.option("kernel_size"), n)
+    kernel, recurrent, bias = k.arrays(True, True, k.option("use_bias", True), part="cell")
+    weights = k.weight("kernel", conv_weight(kernel, k.context.theano)), k.weight("bias", bias)
+    recurrent = np.asarray(conv_weight(recurrent, k.context.theano), k.dtype())
+    defaults = {"activation": "tanh", "recurrent_activation": k.context.recurrent_activation}
+    names = [activation_name(k, k.option(key, default), key) for key, default in defaults.items()]
+    functions = [ACTIVATIONS[name] for name in names]
+
+    first = k.option("data_format", None) == "channels_first"
+    mask, x = x.mask if use_mask else None, k.floats(x)
+    steps = k.transposed(x, 1, 0, *((2, *range(3, 3 + n)) if first else (2 + n, *range(2, 2 + n))))
+    counts = mask and k.transposed(mask, 1, 0)
+    if go_backwards:
+        steps, counts = k.reversed(steps, 0), counts and k.reversed(counts, 0)
+    rows = k.reshaped(steps, -1, k.sliced(k.shape_of(steps), 0, 2), rank=2 + n)
+    y = k.add("Conv", rows, *weights, **window_options(k, size))
+    gates = k.reshaped(y, k.shape_of(steps, 0), -1, k.sliced(k.shape_of(y), 0, 1), rank=3 + n)
+
+    shape = k.shape_of(gates)
+    parts = [k.sliced(shape, 0, 1, 2), np.array([filters]), k.sliced(shape, 0, 3)]
+    nothing = k.filled(0, gates, k.add("Concat", *parts, axis=0), rank=2 + n)
+    to_first, to_last = (0, 1 + n, *range(1, 1 + n)), (0, *range(2, 2 + n), 1)
+    states = [state if first else k.transposed(state, *to_first) for state in (*more, *initial_state)]
+    masked = [] if counts is None else [counts]
+    initial = [*(states or [nothing] * 2), *([nothing] if masked else [])]
+    body = _body(k, n, recurrent, functions, bool(masked), zeros)
+    ranks = [2 + n] * len(initial) + [3 + n]
+    inputs = [*initial, gates, *masked]
+    outputs = k.add_all("Scan", inputs, ranks, body=body, num_scan_inputs=1 + len(masked), dtype=gates.dtype)
+    h, c, y = outputs[0], outputs[1], outputs[-1]
+    if return_sequences:
+        order = (1, 0, *range(2, 3 + n)) if first else (1, 0, *range(3, 3 + n), 2)
+        result = k.transposed(y, *order)._replace(mask=x.mask)
+    else:
+        final = k.taken(y, -1, 0) if masked else h
+        result = final if first else k.transposed(final, *to_last)
+    found = (h, c) if return_state else ()
+    return [result, *(state if first else k.transposed(state, *to_last) for state in found)]
+
+
+def _body(
+    k: Layer, n: int, kernel: Tensor, functions: Sequence[Function], masked: bool, zeros: bool
+) -> Graph:
+    """Return one step: the states, the last output if masked, and the gates to the same and the output."""
+    activation, gate = functions
+    sizes = list(kernel.shape[2:])
+    pads = [*((size - 1) // 2 for size in sizes), *(size // 2 for size in sizes)]
+    with k.body() as graph:
+        names = ["h", "c", *(["last"] if masked else []), "gates"]
+        h, c, *last, x = (Value(graph.add_input(name, kernel.dtype), 2 + n, kernel.dtype) for name in names)
+        product = k.add("Conv", h, k.constant(kernel, "recurrent_kernel"), kernel_shape=sizes, pads=pads)
+        i, f, g, o = k.split(k.add("Add", x, product), 4, 1)
+        kept = k.add("Mul", gate(k, f), c)
+        new_c = k.add("Add", kept, k.add("Mul", gate(k, i), activation(k, g)))
+        new_h = k.add("Mul", gate(k, o), activation(k, new_c))
+        outputs = [new_h, new_c, new_h]
+        if masked:
+            mask = k.unsqueezed(Value(graph.add_input("mask", bool), 1, BOOL), *range(1, 2 + n))
+            pairs = ((new_h, h), (new_c, c), (new_h, 0 if zeros else last[0]))
+            outputs = [k.add("Where", mask, new, old) for new, old in pairs]
+            outputs.append(outputs[-1])
+        graph.outputs = tuple(k.add("Identity", y).name for y in outputs)
+        graph.declared_outputs = tuple(Input(name, kernel.dtype) for name in graph.outputs)
+    return graph

@@ -70,18 +70,18 @@ class Writer:
         given = list(inputs)
         values = [x for x in given if isinstance(x, Value)]
         first = values[operation == "Where"]
-        names = [self._named(x, first.dtype) for x in given]
-        while names and not names[-1]:
-            names.pop()
+        while given and given[-1] is None:
+            given.pop()
+        arrays = (np.asarray(x, first.dtype) if isinstance(x, int | float) else x for x in given)
+        found = (x if x is None or isinstance(x, Value) else self.constant(x) for x in arrays)
+        names = [x.name if x else "" for x in found]
         outputs = self.graph.add_all(
             operation, names, len(ranks), name=self.path, source=self.kind, **attributes
         )
         dtype = np.dtype(dtype or DTYPES.get(operation, first.dtype))
-        derived = ranked(*values)
-        return [
-            Value(name, derived if rank is DERIVED else rank, dtype)
-            for name, rank in zip(outputs, ranks, strict=True)
-        ]
+        derived = None if any(x.rank is None for x in values) else max(x.rank or 0 for x in values)
+        ranks = [derived if rank is DERIVED else rank for rank in ranks]
+        return [Value(name, rank, dtype) for name, rank in zip(outputs, ranks, strict=True)]
 
     @contextmanager
     def body(self) -> Iterator[Graph]:
@@ -90,13 +90,6 @@ class Writer:
         self.graph, self.constants = Graph(), {}
         yield self.graph
         self.graph, self.constants = outer
-
-    def _named(self, x: Any, dtype: np.dtype[Any]) -> str:
-        if x is None:
-            return ""
-        if isinstance(x, Value):
-            return x.name
-        return self.constant(np.asarray(x, dtype) if isinstance(x, int | float) else x).name
 
     def constant(self, array: Any, name: str = "") -> Value:
         """Add a constant; a weight has a name."""
@@ -187,9 +180,3 @@ class Writer:
         """Return a mask with axes of size 1 for those of x that it lacks."""
         missing = self.rank(x) - self.rank(mask)
         return self.unsqueezed(mask, *range(-missing, 0)) if missing > 0 else mask
-
-
-def ranked(*values: Value) -> int | None:
-    """Return the rank of values broadcast together."""
-    ranks = [x.rank for x in values]
-    return None if None in ranks else max(rank for rank in ranks if rank is not None)

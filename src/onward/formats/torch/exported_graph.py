@@ -4,9 +4,9 @@ Buffers that forward() changes become carries: inputs that start from the values
 passes others, and outputs with the new values. A call never changes the file's values.
 """
 
+import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ...errors import FileError, OnwardError
 from ...graph.declared import Sizes, readable
 from ...graph.graph import Graph, Input
 from ...graph.structure import Fixed, Structure
+from ..zip import Data
 from . import exported_program as schema
 from .aten.expressions import dtype_of
 from .aten.registry import BOOL, DAMAGES, FLOAT32, INT64, Symbol, Tensor, Translator
@@ -25,33 +26,18 @@ MAX_DEPTH, MAX_LEAVES = 32, 10_000
 TUPLES = ("builtins.tuple", "torch.Size", "torch.return_types")
 DICTS = ("builtins.dict", "collections.OrderedDict", "collections.defaultdict")
 FIXED = ("as_none", "as_int", "as_float", "as_bool", "as_string")
+SYMBOLS: dict[str, np.dtype[Any]] = {"as_sym_int": INT64, "as_sym_float": FLOAT32, "as_sym_bool": BOOL}
+WRITES = ("buffer_mutation", "parameter_mutation")
 
 
-def translate(program: schema.Program) -> Graph:
-    """Return the graph of a program. Raises FileError, and ArgumentError, which names the node."""
+def translate(data: Data) -> Graph:
+    """Return the graph of an archive's program. Raises FileError, and ArgumentError, which names the node."""
     try:
-        return _Program(_without_effects(program)).translate()
+        return _Program(schema.read(data)).translate()
     except OnwardError:
         raise
     except DAMAGES as error:
         raise FileError(f"the program is damaged: {type(error).__name__}: {error}") from error
-
-
-def _without_effects(program: schema.Program) -> schema.Program:
-    """Remove assertions that decomposed programs order by tokens, and the tokens."""
-    graph, specs = program.graph, (program.input_specs, program.output_specs)
-    kept = [
-        [pair for pair in zip(each, ends, strict=False) if pair[0][0] != "token"]
-        for each, ends in zip(specs, (graph.inputs, graph.outputs), strict=True)
-    ]
-    if sum(map(len, kept)) == sum(map(len, specs)):
-        return program
-    (input_specs, inputs), (output_specs, outputs) = (
-        ([spec for spec, _ in pairs], [argument for _, argument in pairs]) for pairs in kept
-    )
-    nodes = [node for node in graph.nodes if not node.target.endswith(".with_effects")]
-    found = replace(graph, inputs=inputs, outputs=outputs, nodes=nodes)
-    return replace(program, graph=found, input_specs=input_specs, output_specs=output_specs)
 
 
 class _Program:
@@ -64,40 +50,26 @@ class _Program:
         self.axes: dict[str, tuple[int | str, ...]] = {}
 
     def translate(self) -> Graph:
-        program = self.program
-        if len(program.input_specs) != len(program.graph.inputs):
-            raise FileError("the signature and the graph have different numbers of inputs")
-        written = self._written()
-        results = self.translator.run(program.graph, self._inputs(written))
-        self._finish(results)
-        self.graph.sizes = Sizes(program.ranges, self.axes)
+        self._finish(self.translator.run(self.program.graph, self._inputs(self._written())))
+        self.graph.sizes = Sizes(self.program.ranges, self.axes)
         return self.graph
 
     def _inputs(self, written: set[str]) -> list[Any]:
         """Return the inputs of the program's graph; those of forward() come first in the new one."""
-        pairs = list(zip(self.program.input_specs, self.program.graph.inputs, strict=True))
-        order = sorted(range(len(pairs)), key=lambda place: pairs[place][0][0] in ARRAYS)
-        values = {place: self._input(*pairs[place][0], pairs[place][1], written) for place in order}
-        return [values[place] for place in range(len(pairs))]
+        ends = self.program.inputs
+        order = sorted(range(len(ends)), key=lambda place: ends[place][0][0] in ARRAYS)
+        values = {place: self._input(*ends[place][0], ends[place][1], written) for place in order}
+        return [values[place] for place in range(len(ends))]
 
     def _written(self) -> set[str]:
         """Return the names in the program of tensors that an in-place operator may write."""
-        written = {
-            str(spec.get("buffer_name"))
-            for kind, spec in self.program.output_specs
-            if kind in ("buffer_mutation", "parameter_mutation")
-        }
+        written = {str(spec.get("buffer_name")) for (kind, spec), _ in self.program.outputs if kind in WRITES}
         targets = [node.target.rpartition("::")[2].split(".") for node in self.program.graph.nodes]
         if any(len(target) > 1 and target[-2].endswith("_") for target in targets):
-            buffers = {spec["buffer_name"] for kind, spec in self.program.input_specs if kind == "buffer"}
-            written |= buffers & self._changed()
+            trial = _Program(self.program)  # a first translation, without carries, tells what is written
+            trial.translator.run(self.program.graph, trial._inputs(set()))
+            written |= {name for name, tensor in trial.buffers.items() if tensor.root.version}
         return written
-
-    def _changed(self) -> set[str]:
-        """Return the buffers that a first translation, without carries, writes to."""
-        trial = _Program(replace(self.program, output_specs=[]))
-        trial.translator.run(self.program.graph, trial._inputs(set()))
-        return {name for name, tensor in trial.buffers.items() if tensor.root.version}
 
     def _input(self, kind: str, spec: dict[str, Any], argument: schema.Argument, written: set[str]) -> Any:
         if kind in ARRAYS:
@@ -108,7 +80,24 @@ class _Program:
             return self.leaves[-1].value
         if kind != "user_input":
             raise FileError(f"the program has an input of kind {kind}, which Onward does not support")
-        return self._user_input(argument)
+        kind, value = argument
+        if kind == "as_tensor":
+            meta = self._meta(argument)
+            axes = tuple(size if isinstance(size, int) else readable(size) for size in meta.sizes)
+            if meta.dtype.kind == "c":
+                raise FileError(f"the input {value['name']} is complex, which Onward does not support")
+            name = self.graph.add_input(value["name"], meta.dtype, axes)
+            self.axes[name] = axes
+            self.leaves.append(name)
+            return Tensor(name, meta.dtype, tuple(n if isinstance(n, int) else None for n in meta.sizes))
+        if kind in FIXED:
+            self.leaves.append(Fixed(None if kind == "as_none" else value))
+            return self.leaves[-1].value
+        if kind in SYMBOLS and "as_name" in value:
+            name = self.graph.add_input(value["as_name"], SYMBOLS[kind], ())
+            self.leaves.append(name)
+            return Symbol(name, SYMBOLS[kind])
+        raise FileError(f"the program has an argument of kind {kind}, which Onward does not support")
 
     def _stored(self, kind: str, name: str, argument: schema.Argument, written: set[str]) -> Tensor:
         if name not in self.program.arrays:
@@ -124,10 +113,7 @@ class _Program:
             array = np.stack([array.real, array.imag], -1).astype(part)
         if name in written:
             self.graph.add_input(name, array.dtype, array.shape)
-            self.graph.add_constant(array, name)
-            value = name
-        else:
-            value = self.graph.add_constant(array, name)
+        value = self.graph.add_constant(array, name)
         tensor = Tensor(value, meta.dtype, array.shape if meta.dtype.kind != "c" else array.shape[:-1])
         if kind == "buffer":
             self.buffers[name] = tensor
@@ -139,36 +125,12 @@ class _Program:
             raise FileError(f"the program does not declare the tensor {name}")
         return self.program.graph.tensors[name]
 
-    def _user_input(self, argument: schema.Argument) -> Any:
-        kind, value = argument
-        if kind == "as_tensor":
-            meta = self._meta(argument)
-            axes = tuple(size if isinstance(size, int) else readable(size) for size in meta.sizes)
-            if meta.dtype.kind == "c":
-                raise FileError(f"the input {value['name']} is complex, which Onward does not support")
-            name = self.graph.add_input(value["name"], meta.dtype, axes)
-            self.axes[name] = axes
-            self.leaves.append(name)
-            return Tensor(name, meta.dtype, tuple(n if isinstance(n, int) else None for n in meta.sizes))
-        if kind in FIXED:
-            self.leaves.append(Fixed(None if kind == "as_none" else value))
-            return self.leaves[-1].value
-        if kind in ("as_sym_int", "as_sym_float", "as_sym_bool") and "as_name" in value:
-            dtype = INT64 if kind == "as_sym_int" else FLOAT32 if kind == "as_sym_float" else BOOL
-            name = self.graph.add_input(value["as_name"], dtype, ())
-            self.leaves.append(name)
-            return Symbol(name, dtype)
-        raise FileError(f"the program has an argument of kind {kind}, which Onward does not support")
-
     def _finish(self, results: list[Any]) -> None:
         """Set the outputs of the graph: those of forward(), then the carries."""
-        specs = self.program.output_specs
-        if len(specs) != len(results):
-            raise FileError("the signature and the graph have different numbers of outputs")
         leaves: list[Any] = []
         outputs: list[tuple[str, str, Any]] = []
-        for (kind, spec), argument, result in zip(specs, self.program.graph.outputs, results, strict=True):
-            if kind in ("buffer_mutation", "parameter_mutation"):
+        for ((kind, spec), argument), result in zip(self.program.outputs, results, strict=True):
+            if kind in WRITES:
                 tensor = self.buffers.get(spec.get("buffer_name", ""))
                 if tensor is not None:
                     self.translator.write(tensor, self.translator.read(result).name)
@@ -183,7 +145,10 @@ class _Program:
                 self.graph.carries[name] = output
                 items = (*items, output)
         self.graph.outputs = tuple(value for _, value, _ in outputs)
-        self.graph.declared_outputs = tuple(self._declaration(name, value) for name, _, value in outputs)
+        self.graph.declared_outputs = tuple(
+            Input(name, dtype_of(value), tuple("" if n is None else n for n in getattr(value, "shape", ())))
+            for name, _, value in outputs
+        )
         parameters = self._parameters()
         inputs = [declared.name for declared in self.graph.inputs if declared.name in self.leaves]
         is_flat = all(isinstance(item, str) for item in items)
@@ -201,10 +166,6 @@ class _Program:
         outputs.append((unique, value, result))
         return unique
 
-    def _declaration(self, name: str, value: Any) -> Input:
-        axes = tuple("" if n is None else n for n in value.shape) if isinstance(value, Tensor) else ()
-        return Input(name, dtype_of(value), axes)
-
     def _parameters(self) -> dict[str, Any]:
         """Return the parameters of forward() as templates of the inputs."""
         if self.program.in_spec is None:
@@ -220,39 +181,30 @@ class _Program:
 
 def _template(text: str, leaves: Iterator[Any]) -> Any:
     """Build the nested values that torch describes in JSON from the next leaves."""
-    try:
-        _, tree = json.loads(text)
-        return _Builder(leaves).build(tree, 0)
-    except (ValueError, TypeError, KeyError, RecursionError, StopIteration, RuntimeError) as error:
-        raise FileError(f"the structure of the inputs or outputs is damaged: {error}") from error
+    count = itertools.count()
 
-
-class _Builder:
-    def __init__(self, leaves: Iterator[Any]) -> None:
-        self.leaves, self.count = leaves, 0
-
-    def build(self, tree: Any, depth: int) -> Any:
-        self.count += 1
-        if depth > MAX_DEPTH or self.count > MAX_LEAVES:
+    def built(tree: Any, depth: int) -> Any:
+        if depth > MAX_DEPTH or next(count) >= MAX_LEAVES:
             raise ValueError(f"it is deeper than {MAX_DEPTH} or has more than {MAX_LEAVES} nodes")
         kind = tree["type"]
         if kind is None:
-            return next(self.leaves)
-        context = json.loads(tree["context"]) if tree["context"] else None
-        children = [self.build(child, depth + 1) for child in tree["children_spec"]]
+            return next(leaves)
+        keys: Any = json.loads(tree["context"]) if tree["context"] else None
+        children = [built(child, depth + 1) for child in tree["children_spec"]]
         if kind.startswith(DICTS):
-            keys: Any = context
             while kind != DICTS[0] and len(keys) == 2 and isinstance(keys[1], list):
                 keys = keys[1]  # a defaultdict lists them after its factory
-            return {_key(key): child for key, child in zip(keys, children, strict=True)}
+            if others := [key for key in keys if not isinstance(key, str | int | float | bool)]:
+                raise ValueError(f"the key {others[0]!r} is neither a string nor a number")
+            return dict(zip(keys, children, strict=True))
         if kind == "builtins.list" or kind == "collections.deque":
             return children
         if kind.startswith(TUPLES) or "namedtuple" in kind:
             return tuple(children)
         raise ValueError(f"it has a {kind!r}, and Onward supports tuples, lists and dicts")
 
-
-def _key(key: Any) -> Any:
-    if not isinstance(key, str | int | float | bool):
-        raise ValueError(f"the key {key!r} is neither a string nor a number")
-    return key
+    try:
+        _, tree = json.loads(text)
+        return built(tree, 0)
+    except (ValueError, TypeError, KeyError, RecursionError, StopIteration, RuntimeError) as error:
+        raise FileError(f"the structure of the inputs or outputs is damaged: {error}") from error

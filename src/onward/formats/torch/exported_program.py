@@ -68,13 +68,16 @@ class Graph:
     tensors: dict[str, TensorMeta]
 
 
+End = tuple[tuple[str, dict[str, Any]], Argument]  # an input or output: its kind, its description, its value
+
+
 @dataclass(frozen=True)
 class Program:
     """A program: its graph, what its inputs and outputs are, its arrays, and the signature of forward()."""
 
     graph: Graph
-    input_specs: list[tuple[str, dict[str, Any]]]
-    output_specs: list[tuple[str, dict[str, Any]]]
+    inputs: list[End]
+    outputs: list[End]
     ranges: dict[str, tuple[int | None, int | None]]
     in_spec: str | None
     out_spec: str | None
@@ -83,11 +86,13 @@ class Program:
 
 
 def read(data: Data) -> Program:
-    """Read a program. Raises FileError."""
+    """Read a program. Raises FileError, and errors of other types if the JSON does not have its form."""
     members = ZipMembers(data)
     if OLD_LAYOUT in members.entries:
         program = _program(_json(members, OLD_LAYOUT))
-        program.arrays.update(_old_arrays(members))
+        for name in members.entries:
+            if re.fullmatch(r"serialized_(state_dict|constants)\.(pt|json)", name) and len(members[name]):
+                program.arrays.update(_saved_arrays(name, members[name]))
         return program
     names = list(members.entries)
     models = [name for name in names if re.fullmatch(r"([^/]+/)?models/[^/]+\.json", name)]
@@ -116,9 +121,9 @@ def read(data: Data) -> Program:
 
 def _arrays(stored: archive.Archive, folder: str, config: Any) -> Iterator[tuple[str, NDArray[Any]]]:
     """Yield raw tensors, of which those with one path share memory, and tensors that torch.save wrote."""
-    for name, payload in _get(config, "config", dict, "the weights").items():
+    for name, payload in config["config"].items():
         where = f"the tensor {name}"
-        path = folder + _get(payload, "path_name", str, where)
+        path = folder + payload["path_name"]
         if payload.get("use_pickle"):
             pickled = archive.read(bytes(stored.content(path)))
             array = pickled.array(pickled.tree)
@@ -129,16 +134,6 @@ def _arrays(stored: archive.Archive, folder: str, config: Any) -> Iterator[tuple
             code = "bfloat16" if meta.is_bfloat16 else meta.dtype.str[1:]
             names = (where, f"the member {path}")
             yield name, stored.tensor(path, code, meta.offset, meta.sizes, meta.strides, names)
-
-
-def _old_arrays(members: ZipMembers) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Yield the arrays of the members that torch.save wrote into the older layout."""
-    for kind in ("state_dict", "constants"):
-        for member in (f"serialized_{kind}.pt", f"serialized_{kind}.json"):
-            if member in members.entries:
-                if len(members[member]):
-                    yield from _saved_arrays(f"serialized_{kind}", members[member])
-                break
 
 
 def _saved_arrays(member: str, content: memoryview | bytes) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -159,29 +154,18 @@ def _json(members: ZipMembers, name: str) -> Any:
         raise FileError(f"the member {name} is not valid JSON: {error}") from error
 
 
-def _get(container: Any, key: str, kind: type, where: str) -> Any:
-    """Return an entry of a JSON object. Raises FileError if it has another type."""
-    value = container.get(key) if isinstance(container, dict) else None
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise FileError(f"{where} has no {key} of type {kind.__name__}; got {str(value)[:60]}")
-    return value
-
-
 def _program(tree: Any) -> Program:
-    version = _get(tree, "schema_version", dict, "the program")
-    major, minor = (_get(version, key, int, "the schema version") for key in ("major", "minor"))
+    major, minor = (tree["schema_version"][key] for key in ("major", "minor"))
     if major not in VERSIONS:
         raise FileError(
             f"the program has schema version {major}.{minor}; Onward reads versions {VERSIONS[0]} to "
             f"{VERSIONS[-1]}: save it again with another version of PyTorch"
         )
-    module = _get(tree, "graph_module", dict, "the program")
-    signature = _get(module, "signature", dict, "the program")
-    entries = _get(module, "module_call_graph", list, "the program")
-    own = [entry.get("signature") for entry in entries if isinstance(entry, dict) and entry.get("fqn") == ""]
-    call: dict[str, Any] = next((found for found in own if isinstance(found, dict)), {})
+    module = tree["graph_module"]
+    own = [entry.get("signature") for entry in module["module_call_graph"] if entry.get("fqn") == ""]
+    call: dict[str, Any] = next(filter(None, own), {})
     ranges = {}
-    for name, bounds in _get(tree, "range_constraints", dict, "the program").items():
+    for name, bounds in tree["range_constraints"].items():
         is_dict = isinstance(bounds, dict)
         values = (bounds.get("min_val"), bounds.get("max_val")) if is_dict else (bounds, None)
         if any(value is not None and type(value) is not int for value in values):
@@ -192,15 +176,26 @@ def _program(tree: Any) -> Program:
     in_spec, out_spec = (text if isinstance(text, str) else None for text in specs)
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise FileError("forward_arg_names is not a list of names")
-    return Program(
-        _Graphs().read(_get(module, "graph", dict, "the program")),
-        [_union(spec, "an input") for spec in _get(signature, "input_specs", list, "the signature")],
-        [_union(spec, "an output") for spec in _get(signature, "output_specs", list, "the signature")],
-        ranges,
-        in_spec,
-        out_spec,
-        names,
+    graph = _Graphs().read(module["graph"])
+    inputs, outputs = (
+        _ends(module["signature"][f"{what}_specs"], arguments, what)
+        for what, arguments in (("input", graph.inputs), ("output", graph.outputs))
     )
+    graph = Graph(
+        [argument for _, argument in inputs],
+        [argument for _, argument in outputs],
+        [node for node in graph.nodes if not node.target.endswith(".with_effects")],
+        graph.tensors,
+    )
+    return Program(graph, inputs, outputs, ranges, in_spec, out_spec, names)
+
+
+def _ends(specs: list[Any], arguments: list[Argument], what: str) -> list[End]:
+    """Return the inputs or outputs without the tokens that order assertions in decomposed programs."""
+    if len(specs) != len(arguments):
+        raise FileError(f"the signature and the graph have different numbers of {what}s")
+    ends = zip((_union(spec, f"an {what}") for spec in specs), arguments, strict=True)
+    return [end for end in ends if end[0][0] != "token"]
 
 
 class _Graphs:
@@ -212,44 +207,32 @@ class _Graphs:
     def read(self, tree: Any, depth: int = 0) -> Graph:
         if depth > MAX_DEPTH:
             raise FileError(f"graphs are nested more than {MAX_DEPTH} deep")
-        nodes = _get(tree, "nodes", list, "a graph")
-        self.nodes += len(nodes)
+        self.nodes += len(tree["nodes"])
         if self.nodes > MAX_NODES:
             raise FileError(f"the program has more than {MAX_NODES} nodes")
-        tensors = _get(tree, "tensor_values", dict, "a graph")
         return Graph(
-            [self._argument(value, depth) for value in _get(tree, "inputs", list, "a graph")],
-            [self._argument(value, depth) for value in _get(tree, "outputs", list, "a graph")],
-            [self._node(node, depth) for node in nodes],
-            {name: _meta(meta, f"the tensor {name}") for name, meta in tensors.items()},
+            [self._argument(value, depth) for value in tree["inputs"]],
+            [self._argument(value, depth) for value in tree["outputs"]],
+            [self._node(node, depth) for node in tree["nodes"]],
+            {name: _meta(meta, f"the tensor {name}") for name, meta in tree["tensor_values"].items()},
         )
 
     def _node(self, tree: Any, depth: int) -> Node:
-        target = _get(tree, "target", str, "a node")
-        where = f"a node of {target}"
-        outputs = [self._argument(value, depth) for value in _get(tree, "outputs", list, where)]
-        name = tree.get("name") or next(iter(_names(outputs)), target)
-        inputs = [
-            (_get(entry, "name", str, where), self._argument(entry.get("arg"), depth))
-            for entry in _get(tree, "inputs", list, where)
-        ]
-        return Node(target, inputs, outputs, str(name))
+        outputs = [self._argument(value, depth) for value in tree["outputs"]]
+        tensors = [value for kind, value in outputs if kind == "as_tensor" and isinstance(value, dict)]
+        name = tree.get("name") or (tensors[0].get("name") if tensors else tree["target"])
+        inputs = [(entry["name"], self._argument(entry["arg"], depth)) for entry in tree["inputs"]]
+        return Node(tree["target"], inputs, outputs, str(name))
 
     def _argument(self, tree: Any, depth: int) -> Argument:
         kind, value = _union(tree, "an argument")
         if kind == "as_graph":
-            return Argument(kind, self.read(_get(value, "graph", dict, "an argument"), depth + 1))
+            return Argument(kind, self.read(value["graph"], depth + 1))
         if kind == "as_float":
             value = FLOATS.get(value, value) if isinstance(value, str) else value
             if not isinstance(value, int | float):
                 raise FileError(f"an argument is {str(value)[:60]!r}; expected a number")
         return Argument(kind, value)
-
-
-def _names(outputs: list[Argument]) -> Iterator[str]:
-    for kind, value in outputs:
-        if kind == "as_tensor" and isinstance(value, dict):
-            yield str(value.get("name"))
 
 
 def _union(tree: Any, where: str) -> tuple[str, Any]:
@@ -260,23 +243,21 @@ def _union(tree: Any, where: str) -> tuple[str, Any]:
 
 
 def _meta(tree: Any, where: str) -> TensorMeta:
-    number = _get(tree, "dtype", int, where)
+    number = tree["dtype"]
     if number not in DTYPES:
         raise FileError(f"{where} has the dtype number {number}, which Onward does not support")
     if tree.get("layout", STRIDED) != STRIDED:
         raise FileError(f"{where} is sparse; expected a dense tensor")
-    sizes, strides = ([_size(n, where) for n in _get(tree, key, list, where)] for key in ("sizes", "strides"))
+    sizes, strides = ([_size(n, where) for n in tree[key]] for key in ("sizes", "strides"))
     if len(sizes) > MAX_AXES or len(strides) != len(sizes):
         raise FileError(f"{where} has {len(sizes)} sizes and {len(strides)} strides")
-    is_bfloat16 = DTYPES[number] == "bfloat16"
+    is_bfloat16, offset = DTYPES[number] == "bfloat16", _size(tree.get("storage_offset"), where)
     dtype = np.dtype("float32" if is_bfloat16 else DTYPES[number])
-    return TensorMeta(
-        dtype, tuple(sizes), tuple(strides), _size(tree.get("storage_offset"), where), is_bfloat16
-    )
+    return TensorMeta(dtype, tuple(sizes), tuple(strides), offset, is_bfloat16)
 
 
 def _size(tree: Any, where: str) -> Size:
     kind, value = _union(tree, where)
     if kind == "as_int" and type(value) is int:
         return value
-    return str(_get(value, "expr_str", str, where))
+    return str(value["expr_str"])

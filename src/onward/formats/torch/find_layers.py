@@ -20,18 +20,17 @@ from ...layers.linear import Embedding, Linear
 from ...layers.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
 from ...layers.rnn import LSTM, RNN
 from ..zip import MAX_AXES
-from .merge import CELLS, RECURRENT, Merged, Tensors, is_from_torch
+from .merge import CELLS, RECURRENT, Tensors, is_from_torch
 from .parts import NO_EFFECT, Parts
+from .state_dict import StateDict
 
-MATRICES = {"Linear": False, "NonDynamicallyQuantizableLinear": False, "Embedding": True}
+MATRICES: dict[str, type[Linear] | type[Embedding]] = {
+    "Linear": Linear, "NonDynamicallyQuantizableLinear": Linear, "Embedding": Embedding
+}  # fmt: skip
 # These become layers only if the file records their options.
-WITH_OPTIONS: dict[str, type[Layer]] = {
-    layer.__name__: layer
-    for layer in (
-        *(Conv1d, Conv2d, MaxPool1d, MaxPool2d, AvgPool1d, AvgPool2d),
-        *(BatchNorm1d, BatchNorm2d, LayerNorm, GroupNorm),
-    )
-}
+_CONVOLUTIONS = (Conv1d, Conv2d, MaxPool1d, MaxPool2d, AvgPool1d, AvgPool2d)
+_NORMS = (BatchNorm1d, BatchNorm2d, LayerNorm, GroupNorm)
+WITH_OPTIONS: dict[str, type[Layer]] = {kind.__name__: kind for kind in (*_CONVOLUTIONS, *_NORMS)}
 # At inference, an instance norm with running statistics is a batch norm; without, each channel is a group.
 INSTANCE_NORMS: dict[str, type[Layer]] = {"InstanceNorm1d": BatchNorm1d, "InstanceNorm2d": BatchNorm2d}
 ACTIVATIONS = {
@@ -46,13 +45,13 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "Hardtanh": {"min_val": 0, "max_val": 6},
     "GELU": {"approximate": "none"},
 }
-UNSUPPORTED = {"return_indices": False, "divisor_override": None}
+UNSUPPORTED = {"return_indices": False, "divisor_override": None, "max_norm": None}
 RECURRENT_LAYERS, RECURRENT_CELLS = {"RNN", "LSTM", "GRU"}, {"RNNCell", "LSTMCell", "GRUCell"}
 TENSOR_NAMES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
 def find_layers(
-    state_dict: Merged,
+    state_dict: StateDict,
     nonlinearity: str | None,
     batch_first: bool | None,
     given: Mapping[str, Mapping[str, Any]] | None = None,
@@ -88,10 +87,10 @@ def find_layers(
         try:
             if prefix in state_dict.doubts:
                 raise Unknown(state_dict.doubts[prefix])
+            arguments: dict[str, Any] = {"nonlinearity": nonlinearity, "batch_first": batch_first}
             if prefix in given:
-                layer, used = _given_layer(group, options, given[prefix], nonlinearity, batch_first)
-            else:
-                layer, used = _layer(prefix, group, options, nonlinearity, batch_first)
+                options, arguments = _given_options(group, options, given[prefix], arguments)
+            layer, used = _layer(prefix, group, options, **arguments)
             if layer is not None:
                 parts[prefix] = layer
         except Unknown as error:
@@ -151,53 +150,42 @@ def _layer(
         kind, options = _instance_norm(options) if name in INSTANCE_NORMS else (WITH_OPTIONS[name], options)
         return _layer_with_options(kind, used, options), used
     used = {key: group[key] for key in ("weight", "bias") if key in group}
-    if [tensor.ndim for tensor in used.values()] in ([2], [2, 1]) and "weight" in used:
-        embedding = _is_embedding(prefix, used, options)
-        if embedding is not None:
-            return _matrix(used, options, embedding), used
-    return None, {}
+    if (matrix := _matrix_type(prefix, used, options)) is None:
+        return None, {}
+    _check_supported(options)
+    padding = {"padding_idx": _option(options, "padding_idx", None)} if matrix is Embedding else {}
+    return _with_weights(matrix, _sizes(matrix, used, {}) | padding, used), used
 
 
-def _given_layer(
-    group: Tensors,
-    recorded: Mapping[str, Any],
-    given: Mapping[str, Any],
-    nonlinearity: str | None,
-    batch_first: bool | None,
-) -> tuple[Layer | None, Tensors]:
-    """The layer of a module whose options are given; "type" is its class if the weights do not tell it."""
+def _given_options(
+    group: Tensors, recorded: Mapping[str, Any], given: Mapping[str, Any], arguments: dict[str, Any]
+) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """The options as if the file recorded those that are given, and the arguments of a recurrent layer.
+
+    "type" is the class of the module if the weights do not tell it.
+    """
     if recorded:
         raise ArgumentError("the file records its options; remove the argument")
-    recurrent = {key: tensor for key, tensor in group.items() if RECURRENT.fullmatch(key)}
-    if recurrent:
-        if unknown := given.keys() - {"nonlinearity", "batch_first"}:
+    if any(map(RECURRENT.fullmatch, group)):
+        if unknown := given.keys() - arguments.keys():
             raise ArgumentError(
                 f"the options are {', '.join(sorted(unknown))}; expected nonlinearity or batch_first"
             )
-        function = given.get("nonlinearity", nonlinearity)
-        return _layer("", recurrent, {}, function, given.get("batch_first", batch_first))
-    name = str(given.get("type", _likely_type(group, given)))
+        return {}, {**arguments, **given}
+    axes, likely = group["weight"].ndim if "weight" in group else 0, "BatchNorm1d"
+    if "running_var" not in group:
+        likely = f"Conv{axes - 2}d" if axes > 2 else "GroupNorm" if "num_groups" in given else "LayerNorm"
+    name = str(given.get("type", likely))
     if name not in WITH_OPTIONS:
         raise ArgumentError(f"the type is {name!r}; expected one of {', '.join(WITH_OPTIONS)}")
     kind = WITH_OPTIONS[name]
     known = inspect.signature(kind).parameters
     if unknown := given.keys() - known.keys() - {"type"}:
         raise ArgumentError(f"{name} has no option {', '.join(sorted(unknown))}; it has {', '.join(known)}")
-    used = {key: group[key] for key in TENSOR_NAMES if key in group}
-    derived = _sizes(kind, used, given).keys() - given.keys() | {"dtype", "rng", "type"}
+    derived = _sizes(kind, group, given).keys() - given.keys() | {"dtype", "rng", "type"}
     defaults = {key: p.default for key, p in known.items() if p.default is not p.empty}
     options = {key: value for key, value in {**defaults, **given}.items() if key not in derived}
-    return _layer_with_options(kind, used, {"class": f"torch.nn.{name}", **options}), used
-
-
-def _likely_type(group: Tensors, given: Mapping[str, Any]) -> str:
-    """The class of a module whose weights have these names and axes."""
-    if "running_var" in group:
-        return "BatchNorm1d"
-    axes = group["weight"].ndim if "weight" in group else 0
-    if axes < 3:
-        return "GroupNorm" if "num_groups" in given else "LayerNorm"
-    return f"Conv{axes - 2}d"
+    return {"class": f"torch.nn.{name}", **options}, arguments
 
 
 class Unknown(ArgumentError):
@@ -235,17 +223,13 @@ def _layer_with_options(
     kind: type[Layer], used: dict[str, NDArray[Any]], options: Mapping[str, Any]
 ) -> Layer:
     """A layer with the options that its module records and the sizes of its weights."""
-    for name, value in UNSUPPORTED.items():
-        if (recorded := _option(options, name, value)) != value:
-            raise Unknown(f"{_class(options)} with {name}={recorded!r}, which Onward does not support")
+    _check_supported(options)
     parameters = [name for name in inspect.signature(kind).parameters if name not in ("bias", "dtype", "rng")]
     config = {name: _option(options, name, None) for name in parameters if name in options}
     if not config:
         raise Unknown(f"{_class(options)}, whose options the file does not record")
     sizes = _sizes(kind, used, config)
-    for name, value in sizes.items():
-        if config.get(name, value) != value:
-            raise ArgumentError(f"the file says {name}={config[name]!r}, but the weights have {value!r}")
+    _check_sizes(config, sizes)
     try:
         if "rng" not in inspect.signature(kind).parameters:
             return kind(**config)
@@ -258,12 +242,27 @@ def _layer_with_options(
     return _with_weights(kind, config | sizes, used)
 
 
+def _check_supported(options: Mapping[str, Any], only: Mapping[str, Any] = UNSUPPORTED) -> None:
+    """Raise Unknown if the file records another value of an option than the only one that is supported."""
+    for name, value in only.items():
+        if (recorded := _option(options, name, value)) != value:
+            raise Unknown(f"{_class(options)} with {name}={recorded!r}, which Onward does not support")
+
+
+def _check_sizes(options: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
+    """Raise ArgumentError if the file records other sizes than those of the weights."""
+    for name, value in sizes.items():
+        if (recorded := _option(options, name, value)) != value:
+            raise ArgumentError(f"the file says {name}={recorded!r}, but the weights have {value!r}")
+
+
 def _activation(name: str, options: Mapping[str, Any]) -> Activation:
-    for option, value in REQUIRED.get(name, {}).items():
-        if name == "GELU" and option not in options and not options["class"].startswith("__torch__."):
-            continue  # modules pickled before PyTorch 1.12 do not have the option
-        if (recorded := _required_option(options, option)) != value:
-            raise Unknown(f"{name} with {option}={recorded!r}, which Onward does not support")
+    required = REQUIRED.get(name, {})
+    # modules pickled before PyTorch 1.12 do not have the option of GELU
+    if name != "GELU" or options["class"].startswith("__torch__."):
+        for option in required:
+            _required_option(options, option)
+    _check_supported(options, required)
     parameters = [_required_option(options, PARAMETERS[name])] if name in PARAMETERS else []
     try:
         return Activation(ACTIVATIONS[name], *parameters)
@@ -293,6 +292,10 @@ def _sizes(kind: type[Layer], used: Tensors, config: Mapping[str, Any]) -> dict[
     if issubclass(kind, Convolution) and weight is not None and weight.ndim > 2 and isinstance(groups, int):
         sizes = {"in_channels": weight.shape[1] * groups, "out_channels": len(weight), "bias": "bias" in used}
         sizes["kernel_size"] = weight.shape[2:]
+    elif weight is not None and issubclass(kind, Linear):
+        sizes = {"in_features": weight.shape[1], "out_features": len(weight), "bias": "bias" in used}
+    elif weight is not None and issubclass(kind, Embedding):
+        sizes = {"num_embeddings": len(weight), "embedding_dim": weight.shape[1]}
     elif issubclass(kind, LayerNorm):
         sizes = {"elementwise_affine": weight is not None, "bias": weight is None or "bias" in used}
         sizes |= {} if weight is None else {"normalized_shape": weight.shape}
@@ -326,9 +329,7 @@ def _recurrent(used: Tensors, options: Mapping[str, Any], nonlinearity: str, bat
         "proj_size": columns if projected else 0,
         "peephole": "weight_peephole_l0" in used,  # an option of Onward's own files
     }
-    for name, value in config.items():
-        if (recorded := _option(options, name, value)) != value:
-            raise ArgumentError(f"the file says {name}={recorded!r}, but the weights have {value!r}")
+    _check_sizes(options, config)
     kind, _, stated = str(_option(options, "mode", cell.__name__)).upper().partition("_")
     if kind != cell.__name__:
         raise ArgumentError(f"the file says mode={kind!r}, but the weights are those of {cell.__name__}")
@@ -358,26 +359,16 @@ def _matrix_shape(used: Tensors, name: str) -> tuple[int, int]:
     return rows, columns
 
 
-def _is_embedding(prefix: str, used: Tensors, options: Mapping[str, Any]) -> bool | None:
-    """Whether a matrix is an Embedding or a Linear; None if the file records another class."""
+def _matrix_type(prefix: str, used: Tensors, options: Mapping[str, Any]) -> type[Layer] | None:
+    """The class of a matrix; None if the tensors are none, or if the file records another class."""
+    if "weight" not in used or [tensor.ndim for tensor in used.values()] not in ([2], [2, 1]):
+        return None
     if options:
         return MATRICES.get(_class(options)) if is_from_torch(options) else None
     name = prefix.rpartition(".")[2].lower()
     if "bias" not in used and "norm" in name:
         raise Unknown("a matrix or a normalization over two axes; a state dict does not record which")
-    return "bias" not in used and "emb" in name
-
-
-def _matrix(used: Tensors, options: Mapping[str, Any], embedding: bool) -> Layer:
-    rows, columns = used["weight"].shape
-    if not embedding:
-        config = {"in_features": columns, "out_features": rows, "bias": "bias" in used}
-        return _with_weights(Linear, config, used)
-    if (limit := _option(options, "max_norm", None)) is not None:
-        raise Unknown(f"{_class(options)} with max_norm={limit!r}, which Onward does not support")
-    padding = _option(options, "padding_idx", None)
-    config = {"num_embeddings": rows, "embedding_dim": columns, "padding_idx": padding}
-    return _with_weights(Embedding, config, used)
+    return Embedding if "bias" not in used and "emb" in name else Linear
 
 
 def _with_weights(layer_type: type[Layer], config: dict[str, Any], weights: Tensors) -> Layer:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -23,17 +23,7 @@ MAX_NESTED = 4  # the most modules nested in a cell
 PARAMETRIZED = re.compile(r"(?:(.*)\.)?parametrizations\.(\w+)\.(\w+)(?:\..*)?")
 
 
-@dataclass
-class Merged:
-    """Tensors and modules under torch.nn's names; `others` are the paths of all other tensors in the file."""
-
-    tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
-    modules: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    others: list[str] = field(default_factory=list)
-    doubts: dict[str, str] = field(default_factory=dict)
-
-
-def merged(found: Found, trusted: bool = False) -> Merged:
+def merged(found: Found, trusted: bool = False) -> StateDict:
     """Merge the state dicts that contain layers; if there are several, their paths become prefixes.
 
     Removes the prefixes of wrappers, computes weights from weight_g and weight_v (or a parametrization's
@@ -41,24 +31,30 @@ def merged(found: Found, trusted: bool = False) -> Merged:
     be torch.nn's is renamed only if the names are `trusted`.
     """
     cleaned = {path: _cleaned(state_dict, trusted) for path, state_dict in found.items()}
-    holding = {path for path, state_dict in cleaned.items() if _holds_a_layer(state_dict)}
-    shared = _shared(holding)
-    result = Merged()
+    holding = [path for path, state_dict in cleaned.items() if _holds_a_layer(state_dict)]
+    same = takewhile(lambda keys: len(set(keys)) == 1, zip(*holding, strict=False))
+    shared = len(list(same))
+    result = StateDict()
     for path, state_dict in cleaned.items():
         if path not in holding:
             result.others += [".".join((*path, name)) for name in state_dict.tensors]
             continue
-        before = path[shared:]
+        before = "".join(f"{key}." for key in path[shared:])
         for name, tensor in state_dict.tensors.items():
-            full_name = ".".join((*before, name))
+            full_name = before + name
             if full_name in result.tensors:
                 raise ArgumentError(f"two tensors have the name {full_name}")
             result.tensors[full_name] = tensor
-        for prefix, options in state_dict.modules.items():
-            result.modules[".".join((*before, prefix)).removesuffix(".")] = options
-        for prefix, doubt in state_dict.doubts.items():
-            result.doubts[".".join((*before, prefix)).removesuffix(".")] = doubt
+        result.modules |= {(before + key).removesuffix("."): each for key, each in state_dict.modules.items()}
+        result.doubts |= {(before + key).removesuffix("."): each for key, each in state_dict.doubts.items()}
     return result
+
+
+def _holds_a_layer(state_dict: StateDict) -> bool:
+    return bool(state_dict.modules or state_dict.doubts) or any(
+        RECURRENT.fullmatch(_last(name)) or (_last(name) == "weight" and tensor.ndim >= 2)
+        for name, tensor in state_dict.tensors.items()
+    )
 
 
 def _doubts(tensors: Tensors) -> dict[str, str]:
@@ -78,91 +74,60 @@ def _doubts(tensors: Tensors) -> dict[str, str]:
             why = f"{name} comes from pruning or spectral_norm: remove that before saving"
             doubts[name.rpartition(".")[0]] = why
         elif not RECURRENT.fullmatch(_last(name)) and _last(name) not in CELL:
-            for prefix in _above(name) & prefixes - doubts.keys():
+            *modules, _ = name.rsplit(".", MAX_NESTED)
+            above = {".".join(modules[:count]) for count in range(len(modules) + 1) if modules}
+            for prefix in above & prefixes - doubts.keys():
                 doubts[prefix] = f"a recurrent layer, but with {name}, which such a layer does not have"
     return doubts
-
-
-def _above(name: str) -> set[str]:
-    """The names of up to MAX_NESTED modules that contain a tensor, and "" for tensors without a prefix."""
-    *modules, _ = name.rsplit(".", MAX_NESTED)
-    above = {".".join(modules[:count]) for count in range(1, len(modules) + 1)}
-    return above | {""} if modules else above
 
 
 def _last(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def _holds_a_layer(state_dict: StateDict) -> bool:
-    return bool(state_dict.modules or state_dict.doubts) or any(
-        RECURRENT.fullmatch(_last(name)) or (_last(name) == "weight" and tensor.ndim >= 2)
-        for name, tensor in state_dict.tensors.items()
-    )
-
-
-def _shared(paths: set[tuple[str, ...]]) -> int:
-    """The number of keys with which all paths begin."""
-    same = [len(set(keys)) == 1 for keys in zip(*paths, strict=False)]
-    return [*same, False].index(False)
-
-
 def _cleaned(state_dict: StateDict, trusted: bool) -> StateDict:
     """Remove the prefixes that DataParallel (module.) and torch.compile (_orig_mod.) add to names."""
-    names = {name: _unwrapped(name) for name in state_dict.tensors}
-    modules = {prefix: _unwrapped(prefix + ".") for prefix in state_dict.modules}
+
+    def unwrapped(name: str) -> str:
+        return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+    names = {name: unwrapped(name) for name in state_dict.tensors}
+    modules = {prefix: unwrapped(f"{prefix}.") for prefix in state_dict.modules}
     while names and all(name.startswith("module.") for name in names.values()):
-        names = {key: name.removeprefix("module.") for key, name in names.items()}
-        modules = {
-            key: name.removeprefix("module.") for key, name in modules.items() if name.startswith("module.")
-        }
+        names, modules = (
+            {key: name.removeprefix("module.") for key, name in each.items() if name.startswith("module.")}
+            for each in (names, modules)
+        )
     if len(set(names.values())) < len(names):
         raise ArgumentError("two tensors have the same name without the prefix _orig_mod.")
-    tensors = {names[key]: tensor for key, tensor in state_dict.tensors.items()}
+    tensors = _with_norms({names[key]: tensor for key, tensor in state_dict.tensors.items()})
     options = {name.removesuffix("."): state_dict.modules[key] for key, name in modules.items()}
-    tensors = _with_norms(tensors)
     doubts = {name: doubt for name, doubt in _doubts(tensors).items() if name not in options}
     unknown = doubts.keys() | {prefix for prefix, module in options.items() if not is_from_torch(module)}
     return StateDict(_with_cells(tensors, set() if trusted else unknown), options, doubts)
 
 
-def _unwrapped(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part != "_orig_mod")
-
-
-def _with_norms(tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def _with_norms(tensors: Tensors) -> dict[str, NDArray[Any]]:
     """Replace each length g and direction v by the weight that they define."""
-    normed = {}
     matches = [match for match in map(PARAMETRIZED.fullmatch, tensors) if match]
-    further = {(match[1], match[2]) for match in matches if match[3].isdecimal()}  # chained parametrizations
-    for g in tensors:
-        weight, v = _normed(g)
-        match = PARAMETRIZED.fullmatch(g)
-        if match and (match[1], match[2]) in further:
+    chained = {match.group(1, 2) for match in matches if match[3].isdecimal()}
+    result, spent = {}, set()
+    for name, g in tensors.items():
+        weight = direction = ""
+        match = PARAMETRIZED.fullmatch(name)
+        if match and match[3] == "original0" and match.end(3) == len(name):
+            weight, direction = ".".join(filter(None, match.group(1, 2))), f"{name[:-1]}1"
+        elif _last(name).startswith("weight") and name.endswith("_g"):
+            weight, direction = name[:-2], f"{name[:-1]}v"
+        v = tensors.get(direction)
+        if v is None or weight in tensors or not _are_norms(g, v) or (match and match.group(1, 2) in chained):
+            result[name] = g
             continue
-        if v in tensors and weight not in tensors and _are_norms(tensors[g], tensors[v]):
-            normed[g] = weight, v
-    spent = {v for _, v in normed.values()}
-    result = {}
-    for name, tensor in tensors.items():
-        if name in normed:
-            weight, v = normed[name]
-            if weight in result:
-                raise ArgumentError(f"{weight} has two weight norms")
-            result[weight] = _scaled(tensor, tensors[v])
-        elif name not in spent:
-            result[name] = tensor
-    return result
-
-
-def _normed(g: str) -> tuple[str, str]:
-    """The names of the weight and its direction, given the name of its length; empty for other names."""
-    *before, group, name, last = ["", "", *g.split(".")]
-    if (group, last) == ("parametrizations", "original0"):
-        return ".".join([*before[2:], name]), f"{g[:-1]}1"
-    if last.startswith("weight") and last.endswith("_g"):
-        return g[:-2], f"{g[:-1]}v"
-    return "", ""
+        if weight in result:
+            raise ArgumentError(f"{weight} has two weight norms")
+        result[weight] = _scaled(g, v)
+        spent.add(direction)
+    return {name: tensor for name, tensor in result.items() if name not in spent}
 
 
 def _are_norms(g: NDArray[Any], v: NDArray[Any]) -> bool:

@@ -20,12 +20,13 @@ class StateDict:
     """Tensors by name, and the attributes and `class` of each pickled module by prefix.
 
     `doubts` gives, for some prefixes, the reason why tensors may not belong to the layer that their names
-    suggest.
+    suggest. `others` are the paths of all other tensors in the file.
     """
 
     tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
     modules: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     doubts: dict[str, str] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
 
     @property
     def records_options(self) -> bool:
@@ -77,8 +78,14 @@ class _Finder:
 
     def within(self, value: Any) -> Iterator[tuple[str, Any]]:
         """The entries of a container by name; none for other values and for containers being searched."""
-        entries = {} if id(value) in self.barren else _entries(value)
-        if not entries or any(value is other for other in self.above):
+        if id(value) in self.barren or any(value is other for other in self.above):
+            return
+        entries = value if isinstance(value, dict) else {}
+        if isinstance(value, list | tuple):
+            entries = dict(enumerate(value))
+        elif isinstance(value, PickledObject):
+            entries = _dict(value.entries) | _dict(value.state) | dict(enumerate(value.elements or ()))
+        if not entries:
             return
         self.entries += len(entries)
         if self.entries > MAX_ENTRIES or len(self.above) > MAX_DEPTH:
@@ -129,17 +136,6 @@ def _module(value: Any) -> PickledObject | None:
         return None
     pickled = value.state.keys() >= {"_parameters", "_buffers", "_modules"}
     return value if pickled or value.path.startswith("__torch__.") else None
-
-
-def _entries(value: Any) -> dict[Any, Any]:
-    match value:
-        case dict():
-            return value
-        case list() | tuple():
-            return dict(enumerate(value))
-        case PickledObject():
-            return _dict(value.entries) | _dict(value.state) | dict(enumerate(value.elements or ()))
-    return {}
 
 
 def _dict(value: Any) -> dict[Any, Any]:

@@ -5,20 +5,20 @@ have called, and the arguments. Sets become lists and tuples, because hashing ne
 Each opcode uses memory for a few values and for what it reads from the file, never more.
 """
 
-import struct
+import io
+import pickletools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from ...errors import FileError
 from ..zip import Data
 
 MAX_OPCODES = 2_000_000
-MAX_LINE = 1 << 16
 MAX_NAME = 1000
-MAX_INTEGER = 256  # bytes
+MAX_INTEGER = 2048  # bits
 PROTOCOL = 5
-STOP = ord(".")
 
 
 @dataclass(eq=False, slots=True, repr=False)
@@ -44,68 +44,40 @@ def load(data: Data, at: int, persistent: Callable[[Any], Any]) -> tuple[Any, in
 
     `persistent` turns persistent ids into values. Raises FileError, which names the byte.
     """
-    machine = _Machine(data, at, persistent)
-    for _ in range(MAX_OPCODES):
-        start = machine.at
-        try:
-            code = data[start]
-            machine.at += 1
-            if code == STOP:
-                return machine.pop(), machine.at
-            HANDLERS[code](machine)
-        except KeyError as error:
-            what = f"opcode {code}" if code not in HANDLERS else f"memo entry {error}"
-            raise FileError(f"the pickle has an unknown {what} at byte {start}") from error
-        except (LookupError, TypeError, ValueError, AttributeError, struct.error) as error:
-            raise FileError(f"the pickle is damaged at byte {start}: {error}") from error
-    raise FileError(f"the pickle has more than {MAX_OPCODES} opcodes, up to byte {start}")
+    file = io.BytesIO(data) if isinstance(data, bytes) else data  # a map is a readable file
+    file.seek(at)
+    machine = _Machine(len(data), persistent)
+    try:
+        for opcode, argument, _ in islice(pickletools.genops(file), MAX_OPCODES):  # type: ignore[arg-type]
+            HANDLERS[opcode.name](machine, argument)
+        if opcode.name == "STOP":
+            return machine.stack.pop(), file.tell()
+    except KeyError as error:
+        what = f"memo entry {error}" if opcode.name in HANDLERS else f"opcode {opcode.name}"
+        raise FileError(f"the pickle has an unknown {what} before byte {file.tell()}") from error
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise FileError(f"the pickle is damaged before byte {file.tell()}: {error}") from error
+    raise FileError(f"the pickle has more than {MAX_OPCODES} opcodes, up to byte {file.tell()}")
 
 
 class _Machine:
-    def __init__(self, data: Data, at: int, persistent: Callable[[Any], Any]) -> None:
-        self.data = data
-        self.at = at
+    def __init__(self, size: int, persistent: Callable[[Any], Any]) -> None:
+        self.size, self.copied = size, 0
         self.persistent = persistent
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []  # the stacks below each mark
         self.memo: dict[int, Any] = {}
-        self.copied = 0
-
-    def take(self, size: int) -> bytes:
-        if not 0 <= size <= len(self.data) - self.at:
-            raise ValueError(f"the file ends before the next {size} bytes")
-        self.at += size
-        return self.data[self.at - size : self.at]
-
-    def line(self) -> bytes:
-        end = self.data.find(b"\n", self.at, self.at + MAX_LINE)
-        if end < 0:
-            raise ValueError("a line does not end")
-        return self.take(end + 1 - self.at)[:-1]
-
-    def number(self, size: int) -> int:
-        return int.from_bytes(self.take(size), "little")
-
-    def sized(self, size: int) -> bytes:
-        """The bytes that follow their count, an integer of `size` bytes."""
-        return self.take(self.number(size))
-
-    def integer(self, size: int) -> int:
-        content = self.sized(size)
-        if len(content) > MAX_INTEGER:
-            raise ValueError(f"an integer has {len(content)} bytes; expected at most {MAX_INTEGER}")
-        return int.from_bytes(content, "little", signed=True)
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
 
-    def pop(self) -> Any:
-        if not self.stack:
-            raise ValueError("the stack is empty")
-        return self.stack.pop()
+    def number(self, value: int) -> None:
+        if value.bit_length() > MAX_INTEGER:
+            raise ValueError(f"an integer has more than {MAX_INTEGER} bits")
+        self.push(value)
 
-    def pop_last(self, count: int) -> tuple[Any, ...]:
-        return tuple(self.pop() for _ in range(count))[::-1]
+    def pop(self, count: int) -> tuple[Any, ...]:
+        return tuple(self.stack.pop() for _ in range(count))[::-1]
 
     def mark(self) -> None:
         self.below.append(self.stack)
@@ -117,20 +89,8 @@ class _Machine:
         values, self.stack = self.stack, self.below.pop()
         return values
 
-    def pop_or_unmark(self) -> None:
-        if self.stack:
-            self.stack.pop()
-        else:
-            self.pop_mark()
-
     def put(self, index: int) -> None:
-        if not self.stack:
-            raise ValueError("the stack is empty")
         self.memo[index] = self.stack[-1]
-
-    def duplicate(self) -> None:
-        value = self.pop()
-        self.stack += [value, value]
 
     def named(self, module: Any, name: Any) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):
@@ -145,25 +105,19 @@ class _Machine:
         path = callee.path if isinstance(callee, Global) else "a value"
         if path in PLAIN:
             self.copied += sum(len(arg) for arg in args if isinstance(arg, str | list))
-            if self.copied > len(self.data):  # the same argument was copied again and again
+            if self.copied > self.size:  # the same argument was copied again and again
                 raise ValueError("the copied values are larger than the file")
             self.push(PLAIN[path](*args))
         else:
             self.push(PickledObject(path, args, state))
 
     def build(self) -> None:
-        state = self.pop()
+        state = self.stack.pop()
         # attributes of plain values are not needed
         if self.stack and isinstance(self.stack[-1], PickledObject):
             self.stack[-1].state = state
 
-    def append(self, values: list[Any]) -> None:
-        self._content("elements", list).extend(values)
-
-    def set_items(self, values: Iterable[Any]) -> None:
-        self._content("entries", dict).update(_entries(values))
-
-    def _content(self, name: str, kind: type) -> Any:
+    def content(self, name: str, kind: type) -> Any:
         """The list or dict on top of the stack, or that of the object there."""
         top = self.stack[-1]
         if isinstance(top, PickledObject):
@@ -173,6 +127,12 @@ class _Machine:
         if not isinstance(top, kind):
             raise TypeError(f"a {type(top).__name__} does not take {name}")
         return top
+
+    def append(self, values: list[Any]) -> None:
+        self.content("elements", list).extend(values)
+
+    def set_items(self, values: Iterable[Any]) -> None:
+        self.content("entries", dict).update(_entries(values))
 
 
 def _entries(values: Iterable[Any]) -> dict[Any, Any]:
@@ -203,92 +163,67 @@ def _encoded(text: str, encoding: str) -> bytes:
 PLAIN: dict[str, Callable[..., Any]] = {"collections.OrderedDict": _ordered, "_codecs.encode": _encoded}
 
 
-def _decimal(text: bytes) -> int | bool:
-    if text in (b"00", b"01"):
-        return text == b"01"
-    return int(text.removesuffix(b"L"))
-
-
-def _protocol(m: _Machine) -> None:
-    if (protocol := m.number(1)) > PROTOCOL:
+def _protocol(m: _Machine, protocol: int) -> None:
+    if protocol > PROTOCOL:
         raise ValueError(f"the protocol is {protocol}; expected at most {PROTOCOL}")
 
 
-def _instance(m: _Machine) -> None:
-    m.named(m.line().decode(), m.line().decode())
-    callee = m.pop()
-    m.call(callee, tuple(m.pop_mark()))
+def _instance(m: _Machine, name: str) -> None:
+    args = tuple(m.pop_mark())
+    m.named(*name.split(" ", 1))
+    m.call(m.stack.pop(), args)
 
 
-def _object(m: _Machine) -> None:
+def _object(m: _Machine, _: None) -> None:
     callee, *args = m.pop_mark()
     m.call(callee, tuple(args))
 
 
 # All opcodes of protocols 0 to 5, except the strings of protocol 0, which torch never wrote, extensions,
-# which need a registry, and out-of-band buffers. Strings of Python 2 are text or bytes; latin-1 preserves
-# both.
-OPCODES: dict[bytes, Callable[[_Machine], object]] = {
-    # the pickle itself
-    b"\x80": _protocol,
-    b"\x95": lambda m: m.number(8),  # the size of a frame
-    b"(": lambda m: m.mark(),
-    b"0": lambda m: m.pop_or_unmark(),
-    b"1": lambda m: m.pop_mark().clear(),
-    b"2": lambda m: m.duplicate(),
-    # the memo
-    b"p": lambda m: m.put(int(m.line())),
-    b"q": lambda m: m.put(m.number(1)),
-    b"r": lambda m: m.put(m.number(4)),
-    b"\x94": lambda m: m.put(len(m.memo)),
-    b"g": lambda m: m.push(m.memo[int(m.line())]),
-    b"h": lambda m: m.push(m.memo[m.number(1)]),
-    b"j": lambda m: m.push(m.memo[m.number(4)]),
-    # constants and numbers
-    b"N": lambda m: m.push(None),
-    b"\x88": lambda m: m.push(True),
-    b"\x89": lambda m: m.push(False),
-    **dict.fromkeys((b"I", b"L"), lambda m: m.push(_decimal(m.line()))),
-    b"J": lambda m: m.push(int.from_bytes(m.take(4), "little", signed=True)),
-    b"K": lambda m: m.push(m.number(1)),
-    b"M": lambda m: m.push(m.number(2)),
-    b"\x8a": lambda m: m.push(m.integer(1)),
-    b"\x8b": lambda m: m.push(m.integer(4)),
-    b"F": lambda m: m.push(float(m.line())),
-    b"G": lambda m: m.push(struct.unpack(">d", m.take(8))[0]),
-    # text and bytes
-    b"U": lambda m: m.push(m.sized(1).decode("latin-1")),
-    b"T": lambda m: m.push(m.sized(4).decode("latin-1")),
-    b"V": lambda m: m.push(m.line().decode("raw-unicode-escape")),
-    b"\x8c": lambda m: m.push(m.sized(1).decode("utf-8", "surrogatepass")),
-    b"X": lambda m: m.push(m.sized(4).decode("utf-8", "surrogatepass")),
-    b"\x8d": lambda m: m.push(m.sized(8).decode("utf-8", "surrogatepass")),
-    b"C": lambda m: m.push(m.sized(1)),
-    b"B": lambda m: m.push(m.sized(4)),
-    **dict.fromkeys((b"\x8e", b"\x96"), lambda m: m.push(m.sized(8))),
+# which need a registry, and out-of-band buffers. pickletools decodes the arguments: strings of Python 2 as
+# latin-1, which preserves text and bytes.
+_TABLE: dict[str, Callable[[_Machine, Any], object]] = {
+    # the pickle itself, and the memo
+    "PROTO": _protocol,
+    "FRAME STOP": lambda m, _: None,
+    "MARK": lambda m, _: m.mark(),
+    "POP": lambda m, _: m.stack.pop() if m.stack else m.pop_mark(),
+    "POP_MARK": lambda m, _: m.pop_mark().clear(),
+    "DUP": lambda m, _: m.push(m.stack[-1]),
+    "PUT BINPUT LONG_BINPUT": _Machine.put,
+    "MEMOIZE": lambda m, _: m.put(len(m.memo)),
+    "GET BINGET LONG_BINGET": lambda m, index: m.push(m.memo[index]),
+    # constants, numbers, text and bytes
+    "NONE": lambda m, _: m.push(None),
+    "NEWTRUE": lambda m, _: m.push(True),
+    "NEWFALSE": lambda m, _: m.push(False),
+    "INT LONG BININT BININT1 BININT2 LONG1 LONG4": _Machine.number,
+    "FLOAT BINFLOAT SHORT_BINSTRING BINSTRING": _Machine.push,
+    "UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8": _Machine.push,
+    "SHORT_BINBYTES BINBYTES BINBYTES8 BYTEARRAY8": lambda m, content: m.push(bytes(content)),
     # tuples, lists, sets, dicts
-    b")": lambda m: m.push(()),
-    **dict.fromkeys((b"t", b"\x91"), lambda m: m.push(tuple(m.pop_mark()))),
-    b"\x85": lambda m: m.push(m.pop_last(1)),
-    b"\x86": lambda m: m.push(m.pop_last(2)),
-    b"\x87": lambda m: m.push(m.pop_last(3)),
-    **dict.fromkeys((b"]", b"\x8f"), lambda m: m.push([])),
-    b"l": lambda m: m.push(m.pop_mark()),
-    b"a": lambda m: m.append([m.pop()]),
-    **dict.fromkeys((b"e", b"\x90"), lambda m: m.append(m.pop_mark())),
-    b"}": lambda m: m.push({}),
-    b"d": lambda m: m.push(_entries(m.pop_mark())),
-    b"s": lambda m: m.set_items(m.pop_last(2)),
-    b"u": lambda m: m.set_items(m.pop_mark()),
+    "EMPTY_TUPLE": lambda m, _: m.push(()),
+    "TUPLE FROZENSET": lambda m, _: m.push(tuple(m.pop_mark())),
+    "TUPLE1": lambda m, _: m.push(m.pop(1)),
+    "TUPLE2": lambda m, _: m.push(m.pop(2)),
+    "TUPLE3": lambda m, _: m.push(m.pop(3)),
+    "EMPTY_LIST EMPTY_SET": lambda m, _: m.push([]),
+    "LIST": lambda m, _: m.push(m.pop_mark()),
+    "APPEND": lambda m, _: m.append([m.stack.pop()]),
+    "APPENDS ADDITEMS": lambda m, _: m.append(m.pop_mark()),
+    "EMPTY_DICT": lambda m, _: m.push({}),
+    "DICT": lambda m, _: m.push(_entries(m.pop_mark())),
+    "SETITEM": lambda m, _: m.set_items(m.pop(2)),
+    "SETITEMS": lambda m, _: m.set_items(m.pop_mark()),
     # everything else
-    b"c": lambda m: m.named(m.line().decode(), m.line().decode()),
-    b"\x93": lambda m: m.named(*m.pop_last(2)),
-    **dict.fromkeys((b"R", b"\x81"), lambda m: m.call(*m.pop_last(2))),
-    b"\x92": lambda m: m.call(*m.pop_last(3)),
-    b"i": _instance,
-    b"o": _object,
-    b"b": lambda m: m.build(),
-    b"P": lambda m: m.push(m.persistent(m.line().decode())),
-    b"Q": lambda m: m.push(m.persistent(m.pop())),
+    "GLOBAL": lambda m, name: m.named(*name.split(" ", 1)),
+    "STACK_GLOBAL": lambda m, _: m.named(*m.pop(2)),
+    "REDUCE NEWOBJ": lambda m, _: m.call(*m.pop(2)),
+    "NEWOBJ_EX": lambda m, _: m.call(*m.pop(3)),
+    "INST": _instance,
+    "OBJ": _object,
+    "BUILD": lambda m, _: m.build(),
+    "PERSID": lambda m, pickled: m.push(m.persistent(pickled)),
+    "BINPERSID": lambda m, _: m.push(m.persistent(m.stack.pop())),
 }
-HANDLERS = {opcode[0]: handler for opcode, handler in OPCODES.items()}
+HANDLERS = {name: handler for names, handler in _TABLE.items() for name in names.split()}
