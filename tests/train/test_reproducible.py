@@ -11,7 +11,7 @@ import pytest
 
 import onward
 from onward import _core
-from onward.train.reproducible import cos_pi, power
+from onward.train.schedules import cos_pi, power
 
 # Short trainings that use every loss, every optimizer, every layer and each schedule that computes something.
 PROGRAM = """

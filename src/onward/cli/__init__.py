@@ -35,7 +35,6 @@ COMMANDS = {
 
 @click.group(
     cls=LazyGroup,
-    package=__name__,
     lazy=COMMANDS,
     epilog="Example:  onward run vowels",
     context_settings={"show_default": True},

@@ -139,16 +139,10 @@ def write_figure(path: Path, figure: Figure) -> None:
 
 
 def counted(n: int, noun: str) -> str:
-    """
-    >>> counted(1, "step"), counted(2000, "step")
-    ('1 step', '2,000 steps')
-    """
+    """A number with a noun, such as "1 step" or "2,000 steps"."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def kilobytes(count: int) -> str:
-    """
-    >>> kilobytes(50_400)
-    '50.4 kB'
-    """
+    """A number of bytes, such as "50.4 kB"."""
     return f"{count / 1000:,.1f} kB"

@@ -16,11 +16,7 @@ from ..errors import KerasWarning, OnwardError
 
 
 def did_you_mean(word: str, possibilities: Iterable[str]) -> str:
-    """A hint with the names most similar to a mistyped word, or "".
-
-    >>> did_you_mean("vowls", ["shakespeare", "vowels"])
-    " Did you mean 'vowels'?"
-    """
+    """A hint with the names most similar to a mistyped word, such as " Did you mean 'vowels'?", or ""."""
     similar = difflib.get_close_matches(word, list(possibilities))
     return f" Did you mean {' or '.join(map(repr, similar))}?" if similar else ""
 
@@ -50,10 +46,10 @@ class LazyGroup(Group):
     for an interrupt, as in a shell, and 1 for any other error.
     """
 
-    def __init__(self, *args: Any, package: str, lazy: Mapping[str, tuple[str, str]], **options: Any) -> None:
-        """lazy: the module in `package` and the short help of each command, by its name."""
+    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], **options: Any) -> None:
+        """lazy: the module in this package and the short help of each command, by its name."""
         super().__init__(*args, **options)
-        self.package, self.lazy = package, lazy
+        self.lazy = lazy
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.lazy)
@@ -62,7 +58,7 @@ class LazyGroup(Group):
         if cmd_name not in self.lazy:
             return None
         try:
-            module = importlib.import_module(f"{self.package}.{self.lazy[cmd_name][0]}")
+            module = importlib.import_module(f"{__package__}.{self.lazy[cmd_name][0]}")
         except ModuleNotFoundError as error:
             if error.name is None or error.name.startswith("onward"):
                 raise

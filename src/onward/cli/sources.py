@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ class ModelFile:
     """A bundled model, or a model in a file. Raises BadParameter if there is no such file."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.path = name, named_file(name, bundled.models(), "model")
+        self.name, self.path = name, named_file(name, "model")
 
     def __str__(self) -> str:
         return self.name
@@ -105,37 +104,36 @@ class ModelFile:
 
 def data_file(name: str, argument: str | None = None) -> Path:
     """The file of a bundled data set, or the file with that name."""
-    return named_file(name, bundled.datasets(), "data set", argument)
+    return named_file(name, "data set", argument)
 
 
-def named_file(name: str, known: dict[str, Path], what: str, argument: str | None = None) -> Path:
-    """The bundled file or the file with that name. Raises BadParameter if neither exists."""
+BUNDLED = {"model": bundled.models, "data set": bundled.datasets}
+
+
+def named_file(name: str, what: str, argument: str | None = None) -> Path:
+    """The bundled model or data set, or the file, with that name. Raises BadParameter if neither exists."""
+    known = BUNDLED[what]()
     path = known.get(name, Path(name))
     if path.exists() and not path.is_file():
         kind = "a directory, not a file" if path.is_dir() else "not a regular file"
         raise click.BadParameter(f"{name!r} is {kind}", param_hint=argument)
     if not path.exists():
         message = f"{name!r} is neither a file nor a bundled {what} ({', '.join(known)})."
-        if name in (bundled.datasets() if what == "model" else bundled.models()):
-            message += f" It is a bundled {'data set' if what == 'model' else 'model'}."
+        message += "".join(f" It is a bundled {other}." for other in BUNDLED if name in BUNDLED[other]())
         neighbors = path.parent.iterdir() if path.parent.is_dir() else ()
         others = [str(path.with_name(file.name)) for file in neighbors if file.is_file()]
         raise click.BadParameter(message + did_you_mean(name, [*known, *others]), param_hint=argument)
     return path
 
 
-def _completion(known: Callable[[], dict[str, Path]]) -> Callable[..., list[CompletionItem]]:
-    """A function that completes the name of something bundled, or of a file, in a shell."""
-
-    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        names = [CompletionItem(name) for name in known() if name.startswith(incomplete)]
-        return [*names, CompletionItem(incomplete, type="file")]
-
-    return complete
+def _complete(what: str, ctx: click.Context, param: click.Parameter, start: str) -> list[CompletionItem]:
+    """Complete the name of something bundled, or of a file, in a shell."""
+    names = [CompletionItem(name) for name in BUNDLED[what]() if name.startswith(start)]
+    return [*names, CompletionItem(start, type="file")]
 
 
-complete_data = _completion(bundled.datasets)
-as_model: dict[str, Any] = {"type": ModelFile, "shell_complete": _completion(bundled.models)}
+complete_data = functools.partial(_complete, "data set")
+as_model: dict[str, Any] = {"type": ModelFile, "shell_complete": functools.partial(_complete, "model")}
 model_argument = click.argument("model", **as_model)
 source_argument = click.argument("source", metavar="[INPUT]", required=False, shell_complete=complete_data)
 
@@ -169,8 +167,7 @@ def read_sequences(
     """Read the sequences of a file, a bundled data set or standard input, in the form that the model takes.
 
     The record of the training table in the model file fills in what `selection` leaves open. future: keep
-    windows whose targets are still unknown. Raises FileError, and ArgumentError if the number of features is
-    wrong.
+    windows whose targets are still unknown. Raises FileError, or ArgumentError for other features.
     """
     step_shape, saved = model.layer.step_shape, model_files.load_saved(model.path)
     options: dict[str, Any] = {"step_shape": step_shape, "saved": saved, "future": future}
@@ -209,7 +206,7 @@ def _read_text(model: ModelFile, path: Path) -> Sequences:
 
 def read_arrays(path: Path | str, argument: str = "INPUTS") -> Arrays:
     """The arrays of an .npz file: by name, or in order if the names are NumPy's arr_0, arr_1, .."""
-    file = named_file(str(path), {}, "file", argument)
+    file = data_file(str(path), argument)
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}

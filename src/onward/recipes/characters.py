@@ -29,10 +29,7 @@ class Split(NamedTuple):
 
 
 def split(text: str) -> Split:
-    """Split a text into its first 90 %, the next 5 % and the last 5 %.
-
-    Raises ArgumentError for a text of fewer than 1,000 characters.
-    """
+    """Split a text after 90 % and 95 %. Raises ArgumentError if it has fewer than 1,000 characters."""
     if len(text) < 1000:
         raise ArgumentError(f"the text has {len(text)} characters; training needs at least 1,000")
     training, validation = len(text) * 90 // 100, len(text) * 95 // 100
@@ -42,10 +39,7 @@ def split(text: str) -> Split:
 def character_model(
     vocabulary: Vocabulary, hidden_size: int, num_layers: int, dropout: float, rng: Rng
 ) -> Sequential:
-    """An untrained model: Embedding, LSTM, Dropout, Linear. It maps each character to scores of the next one.
-
-    dropout is the probability between the layers of the LSTM and after the last one.
-    """
+    """An untrained model from characters to scores of the next one; dropout follows each LSTM layer."""
     weights_rng = generator(rng)
     return Sequential(
         Embedding(len(vocabulary), EMBEDDING, rng=weights_rng),

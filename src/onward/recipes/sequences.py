@@ -78,16 +78,6 @@ def split(examples: Examples, held_out: int, rng: np.random.Generator) -> tuple[
     return examples.take(np.delete(order, places)), examples.take(order[places])
 
 
-def split_windows(examples: Examples, held_out: int, overlap: int) -> tuple[Examples, Examples]:
-    """Split windows in order: the last `held_out` are for validation.
-
-    The `overlap` windows before these share steps with them and are dropped.
-    """
-    first = len(examples.items) - held_out
-    training, validation = np.arange(max(1, first - overlap)), np.arange(first, len(examples.items))
-    return examples.take(training), examples.take(validation)
-
-
 def fit_sequences(
     training: Examples,
     validation: Examples | None,
@@ -168,12 +158,13 @@ def fit_table(sequences: Sequences, *, seed: int = 0, **options: Any) -> tuple[S
             "is held out"
         )
     rng = np.random.default_rng(seed)
-    examples = _examples(sequences)
-    if sequences.selection.window is None:
+    examples, window = _examples(sequences), sequences.selection.window
+    if window is None:
         training, validation = split(examples, N // HELD_OUT, rng)
-    else:
-        overlap = sequences.selection.window + (sequences.selection.horizon or 1) - 1
-        training, validation = split_windows(examples, N // HELD_OUT, overlap)
+    else:  # the last windows are held out, and those before that share steps with them are dropped
+        first, overlap = N - N // HELD_OUT, window + (sequences.selection.horizon or 1) - 1
+        training = examples.take(np.arange(max(1, first - overlap)))
+        validation = examples.take(np.arange(first, N))
     num_classes = None if sequences.labels is None else len(sequences.classes)
     model, history = fit_sequences(training, validation, num_classes, rng=rng, **options)
     return model, history, _score(model, validation, sequences.labels is not None)

@@ -1,8 +1,7 @@
 """The training loop, losses, optimizers, schedules, checkpoints; may import every folder up to tracing."""
 
 from .batches import Batch, Batches, Chunks, Data
-from .evaluation import Score, evaluate
-from .fit import fit
+from .fit import Score, evaluate, fit
 from .history import Epoch, History
 from .losses import bce, cross_entropy, huber, mae, mse
 from .optimizers import SGD, Adam, AdamW, RMSprop, clip_norm, clip_value, global_norm

@@ -255,12 +255,8 @@ class IterableData(Data):
         self.size = len(batches) if isinstance(batches, Sized) else None
 
     def settings(self) -> dict[str, Any]:
-        """Return the number and type of the batches and, for a list or tuple, their content.
-
-        Other iterables may produce new batches in each epoch, so their content has no fingerprint.
-        """
         settings = super().settings() | {"type of data": type(self.batches).__name__}
-        if not isinstance(self.batches, list | tuple):
+        if not isinstance(self.batches, list | tuple):  # others may produce new batches in each epoch
             return settings
         parts = (np.asarray(part) for batch in self.epoch(None) for part in batch if part is not None)
         return settings | {"data set": _checksum(parts)}

@@ -21,7 +21,7 @@ from ..core.arrays import Array
 from ..core.checks import Checked, flag, non_negative, probability
 from ..errors import ArgumentError
 from ..layers.base import Layer
-from .reproducible import power
+from .schedules import power
 
 Weights: TypeAlias = dict[str, Array]
 
@@ -57,6 +57,7 @@ class Optimizer(Checked):
     lr: float
     weight_decay: float = 0.0
     decay_biases: bool = True
+    DECOUPLED: ClassVar = False  # whether the weights themselves decay, instead of adding to the gradients
     REMEMBERS: ClassVar[tuple[str, ...]] = ()
     CHECKS: ClassVar = {"lr": non_negative, "weight_decay": non_negative, "decay_biases": flag}
 
@@ -72,20 +73,21 @@ class Optimizer(Checked):
         memory: Memory,
         lr: float | None = None,
     ) -> tuple[Weights, Memory]:
-        """Return the updated weights and state as new arrays; `lr` overrides the optimizer's learning rate.
-
-        Raises ArgumentError.
-        """
+        """Return the updated weights and state as new arrays; `lr`, if given, replaces the learning rate."""
         rate = self.lr if lr is None else non_negative("lr", lr)
         step = memory.step + 1
         updated: Weights = {}
         averages: dict[str, Weights] = {kind: {} for kind in self.REMEMBERS}
         for name, weight in weights.items():
             bias = name.rpartition(".")[2].startswith("bias")
-            decay = 0.0 if bias and not self.decay_biases else self.weight_decay
-            decayed, gradient = self._decayed(weight, gradients[name], decay, rate)
+            decay, gradient = self.weight_decay, gradients[name]
+            if decay and (self.decay_biases or not bias):
+                if self.DECOUPLED:
+                    weight = weight * (1 - rate * decay)
+                else:
+                    gradient = gradient + decay * weight
             previous = [memory.averages[kind][name] for kind in self.REMEMBERS]
-            updated[name], *current = self._updated(decayed, gradient, previous, step, rate)
+            updated[name], *current = self._updated(weight, gradient, previous, step, rate)
             for kind, average in zip(self.REMEMBERS, current, strict=True):
                 averages[kind][name] = average
         return updated, Memory(step, averages)
@@ -98,10 +100,6 @@ class Optimizer(Checked):
         raise ArgumentError(
             f"{self!r} has no momentum for OneCycleLR to cycle: pass OneCycleLR(cycle_momentum=False)"
         )
-
-    def _decayed(self, w: Array, g: Array, decay: float, lr: float) -> tuple[Array, Array]:
-        """Apply weight decay to a weight and its gradient."""
-        return (w, g + decay * w) if decay else (w, g)
 
     def _updated(self, w: Array, g: Array, averages: list[Array], step: int, lr: float) -> tuple[Array, ...]:
         """Return one updated weight, then its updated averages."""
@@ -197,9 +195,7 @@ class AdamW(Adam):
     """
 
     weight_decay: float = 1e-2
-
-    def _decayed(self, w: Array, g: Array, decay: float, lr: float) -> tuple[Array, Array]:
-        return (w * (1 - lr * decay) if decay else w), g
+    DECOUPLED = True
 
 
 def global_norm(gradients: Mapping[str, Array]) -> float:
