@@ -52,7 +52,7 @@ class GraphPool(Pool):
     file_type = "pool of a whole model of Onward"
 
     def __init__(self, streamed: Streamed, capacity: int, max_capacity: int | None = None) -> None:
-        self._allocate(streamed, [WITHOUT_STATE], capacity, max_capacity)
+        super().__init__(streamed, capacity, max_capacity)
         self._count = len(streamed.carries)
         # The carries by id: an array of rows each, or arrays of any shape for a carry whose shape varies.
         self._varies = [
@@ -120,7 +120,7 @@ class GraphPool(Pool):
             blocks = zip(self._model.in_order(args, inputs), self._model.inputs, strict=True)
             groups = self._run(numbers, [arrays.as_array(block, d.name) for block, d in blocks])
         axes = self._output_axes[self._count :]
-        joined = [_joined_outputs(groups, i, axis, len(numbers)) for i, axis in enumerate(axes)]
+        joined = [_joined_outputs(groups, i, axis) for i, axis in enumerate(axes)]
         return joined[0] if len(joined) == 1 else tuple(joined)
 
     def _run(self, ids: Ids, blocks: list[AnyArray]) -> list[Group]:
@@ -195,6 +195,9 @@ class GraphPool(Pool):
             checked.append(as_declared(declared, block))
         return checked
 
+    def _kernels(self) -> Sequence[Any]:
+        return [WITHOUT_STATE]
+
     def _states(self, ids: Ids) -> list[AnyArray]:
         numbers = self._indices(ids)
         return [rows[numbers] for rows in self._carries]
@@ -255,8 +258,6 @@ class SequencePool(GraphPool):
 
     def step(self, ids: ArrayLike, x: ArrayLike) -> Any:  # type: ignore[override]  # a sequence has one input
         time, rows = self._model.x
-        assert time is not None
-        assert rows is not None
         array = arrays.as_array(x, "x")
         shape = self._model.step_shape
         is_step = array.ndim == len(shape) - 1
@@ -279,7 +280,7 @@ class SequencePool(GraphPool):
         """Return an output with the rows first; a list if the streams may complete different steps."""
         axes, axis = self._model.outputs[i], self._output_axes[self._count + i]
         if axes.time is None or self._model.every_step:
-            y = np.moveaxis(_joined_outputs(groups, i, axis, n), axis, 0)
+            y = np.moveaxis(_joined_outputs(groups, i, axis), axis, 0)
             return np.squeeze(y, axes.time + (axis > axes.time)) if is_step and axes.time is not None else y
         rows: list[Any] = [None] * n
         for group in groups:
@@ -288,7 +289,7 @@ class SequencePool(GraphPool):
         return rows
 
 
-def _joined_outputs(groups: list[Group], i: int, axis: int, n: int) -> AnyArray:
+def _joined_outputs(groups: list[Group], i: int, axis: int) -> AnyArray:
     """Return the rows of an output of all groups, in the order of the ids."""
     if len(groups) == 1:
         return groups[0].outputs[i]

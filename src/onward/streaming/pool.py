@@ -43,16 +43,12 @@ class Pool(_core.Pool):
 
     file_type: ClassVar[str] = "pool of Onward"
 
-    def __init__(self, model: StreamingModel, capacity: int, max_capacity: int | None) -> None:
-        self._allocate(model, model.kernels, capacity, max_capacity)
-
-    def _allocate(self, model: Any, kernels: Sequence[Any], capacity: int, max_capacity: int | None) -> None:
-        """Let the core assign and check the ids, and keep the states of these kernels."""
+    def __init__(self, model: Any, capacity: int, max_capacity: int | None = None) -> None:
         self._model = model
         self._max = sys.maxsize if max_capacity is None else integer("max_capacity", max_capacity, 1)
         self._lock = threading.Lock()  # held to change streams, and for several calls of the core
         with argument_errors():
-            super().__init__(kernels, integer("capacity", capacity, 1, self._max), self._max)
+            super().__init__(self._kernels(), integer("capacity", capacity, 1, self._max), self._max)
 
     def open(self, n: int = 1) -> NDArray[np.int64]:
         """Open n streams with zero states and return their ids (n,). The capacity doubles as needed.
@@ -171,6 +167,9 @@ class Pool(_core.Pool):
             self._restore(ids, states)
 
     # How states are kept, shown to users, and written to files.
+
+    def _kernels(self) -> Sequence[Any]:
+        return self._model.kernels  # type: ignore[no-any-return]
 
     def _states(self, ids: Ids) -> Any:
         states = self._model.zeros(len(ids))

@@ -246,10 +246,8 @@ class Stream(_core.Stream):
 
     def finish(self) -> Array:
         """Return the steps that remain at the end of the sequence: none, as no layer looks ahead."""
-        takes_integers = not self._model.step_shape  # as an Embedding does
-        dtype = np.int64 if takes_integers else self._model.model.dtype
         batch, features = self._step_axes[: self._time_axis], self._step_axes[self._time_axis :]
-        return self(np.zeros((*batch, 0, *features), dtype))
+        return self(np.zeros((*batch, 0, *features), self._model.model.dtype))
 
     @property
     def state(self) -> Any:

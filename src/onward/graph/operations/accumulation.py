@@ -68,6 +68,6 @@ def _(time: Any, node: Node, axis: int) -> None:
     before = time.carry(node, np.zeros(sizes, time.dtype(node.inputs[0])), axis)
     joined = time.add("Concat", before, node.inputs[0], axis=axis)
     sums = time.add(node.operation, joined, node.inputs[1])
-    time.keep(before, time.last(sums, axis))
+    time.keep(before, time.slice(sums, axis, -1))
     y, _ = time.add_all("Skip", (before, sums), 2, axis=axis)
     time.define(node.outputs[0], y, time.timing(node.inputs[0]))

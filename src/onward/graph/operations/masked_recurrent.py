@@ -107,5 +107,5 @@ def _(time: Any, node: Node) -> None:
     last = time.carry(node, np.zeros((1, B, layer.sizes.P), layer.dtype), None, "last")
     y, *finals = time.add_all("MaskedRecurrent", (*inputs, last, *carried), 1 + len(carried), layer=layer)
     time.define(node.outputs[0], y, timing)
-    time.keep(last, time.last(time.add("Concat", last, y, axis=0), 0))
+    time.keep(last, time.slice(time.add("Concat", last, y, axis=0), 0, -1))
     keep_states(time, node, carried, finals)

@@ -138,8 +138,7 @@ def _mirrored(time: Any, node: Node, before: int, after: int, mode: str) -> str:
     attributes = {"axis": timing.axis, "count": before, "needed": needed[0], "mode": mode}
     y, waiting_after, held_after = time.add_all("PadStart", (waiting, held, x), 3, **attributes)
     joined = time.add("Concat", recent, x, axis=timing.axis)
-    numbers = ([-needed[1]], [np.iinfo(np.int64).max], [timing.axis])
-    recent_after = time.add("Slice", joined, *(time.constant(np.array(n)) for n in numbers))
+    recent_after = time.slice(joined, timing.axis, -needed[1])
     if time.at_end:
         attributes = {"axis": timing.axis, "before": before, "after": after, "mode": mode}
         rest = time.add("PadEnd", waiting_after, held_after, recent_after, **attributes)

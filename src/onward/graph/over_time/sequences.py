@@ -95,14 +95,18 @@ def _with_fixed(graph: Graph, fixed: Mapping[str, Any]) -> tuple[Graph, Input]:
 
 def _flattened(graph: Graph, x: Input, layout: Layout, rows: int) -> tuple[Graph, Values, Values]:
     """Return the graph without bodies where that is possible, and its values for both lengths."""
-    graph = flattened(graph, {x.name: _inferred(graph, x, layout.at(layout.lengths[0], rows))[x.name]})
+    graph = flattened(graph, _signature(x, layout.at(layout.lengths[0], rows)))
     first, second = (_inferred(graph, x, layout.at(length, rows)) for length in layout.lengths)
     return graph, first, second
 
 
-def _inferred(graph: Graph, x: Input, shape: Sequence[int]) -> Values:
+def _inferred(graph: Graph, x: Input, shape: tuple[int, ...]) -> Values:
+    return infer(graph, _signature(x, shape))
+
+
+def _signature(x: Input, shape: tuple[int, ...]) -> dict[str, Signature]:
     assert x.dtype is not None
-    return infer(graph, {x.name: Signature(tuple(shape), x.dtype)})
+    return {x.name: Signature(shape, x.dtype)}
 
 
 def find_layout(graph: Graph, x: Input, time_axis: int | None) -> Layout:
@@ -133,11 +137,7 @@ def _layouts(graph: Graph, x: Input, time_axis: int | None) -> Iterator[Layout]:
     """Yield possible layouts, the likeliest first."""
     axes = list(enumerate(x.axes or ()))
     open_axes = [axis for axis, size in axes if isinstance(size, str)]
-    times = (
-        [time_axis % len(axes)]
-        if time_axis is not None
-        else sorted(range(len(axes)), key=open_axes.count)[::-1]
-    )
+    times = range(len(axes))[::-1] if time_axis is None else [time_axis % len(axes)]
     guesses = _constant_sizes(graph)
     for time in sorted(times, key=lambda axis: axis not in open_axes):
         batches = [axis for axis, size in axes if axis != time and (isinstance(size, str) or size == 1)]

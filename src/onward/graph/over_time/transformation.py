@@ -273,14 +273,7 @@ class BlockBuilder(Follower):
         return np.full((*shape[:axis], count, *shape[axis + 1 :]), value, self.dtype(x))
 
     def windows(
-        self,
-        node: Node,
-        x: str,
-        span: int,
-        stride: int,
-        before: int | AnyArray,
-        after: int,
-        padding: Any,
+        self, node: Node, x: str, span: int, stride: int, before: int | AnyArray, after: int, padding: Any
     ) -> str:
         """Return the steps of complete windows.
 
@@ -353,23 +346,18 @@ class BlockBuilder(Follower):
         """Return every step-th step of x."""
         y = self.windows(node, x, 1, step, 0, 0, 0)
         timing = self._timing_of(y)
-        numbers = ([0], [np.iinfo(np.int64).max], [timing.axis], [step])
-        return self.define_new(self.add("Slice", y, *(self.constant(np.array(n)) for n in numbers)), timing)
+        return self.define_new(self.slice(y, timing.axis, 0, step=step), timing)
 
-    def slice(self, x: str, axis: int, start: int, end: int | None = None) -> str:
+    def slice(self, x: str, axis: int, start: int, end: int | None = None, step: int = 1) -> str:
         """Return a part of a value along an axis."""
-        numbers = ([start], [np.iinfo(np.int64).max if end is None else end], [axis])
-        return self.add("Slice", x, *(self.constant(np.array(n)) for n in numbers))
-
-    def last(self, x: str, axis: int) -> str:
-        """Return the last step of a value, or none if it has none."""
-        return self.slice(x, axis, -1)
+        numbers = [start, np.iinfo(np.int64).max if end is None else end, axis, *([step] if step > 1 else [])]
+        return self.add("Slice", x, *(self.constant(np.array([n])) for n in numbers))
 
     def latest(self, node: Node, x: str) -> str:
         """Return the last step so far, zeros before the first one."""
         timing = self._timing_of(x)
         before = self.carry(node, self._steps(x, 1), timing.axis, "last")
-        y = self.last(self.add("Concat", before, x, axis=timing.axis), timing.axis)
+        y = self.slice(self.add("Concat", before, x, axis=timing.axis), timing.axis, -1)
         self.keep(before, y)
         return y
 
