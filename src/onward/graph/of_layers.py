@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core import activations
-from ..core.arrays import Array, Shape
+from ..core.arrays import Array
 from ..errors import ArgumentError
 from ..layers.activation import Activation, Dropout, Softmax
 from ..layers.base import Layer
 from ..layers.conv import Convolution, MaxPool, Pooling, Spatial
 from ..layers.linear import Embedding, Linear
-from ..layers.norm import BatchNorm, BatchNorm2d, GroupNorm, LayerNorm
+from ..layers.norm import BatchNorm, BatchNorm2d, GroupNorm, LayerNorm, Normalization
 from ..layers.recurrent import Recurrent
 from ..layers.sequential import Last, Sequential
 from ..layers.summary import output_shape
@@ -202,26 +202,20 @@ def _pooling(b: _Builder, layer: Any, x: str) -> str:
     return b.add(operation, x, kernel_shape=list(kernel_size), strides=list(stride), **options)
 
 
-def _batch_norm(b: _Builder, layer: Any, x: str) -> str:
-    weights = _affine(b, layer, (layer.num_features,))
-    statistics = [b.constant(layer._weights_by_name()[f"running_{name}"]) for name in ("mean", "var")]
-    return b.add("BatchNormalization", x, *weights, *statistics, epsilon=layer.eps)
-
-
-def _layer_norm(b: _Builder, layer: Any, x: str) -> str:
-    shape = layer.normalized_shape
-    return b.add("LayerNormalization", x, *_affine(b, layer, shape), epsilon=layer.eps, axis=-len(shape))
-
-
-def _group_norm(b: _Builder, layer: Any, x: str) -> str:
-    weights = _affine(b, layer, (layer.num_channels,))
-    return b.add("GroupNormalization", x, *weights, epsilon=layer.eps, num_groups=layer.num_groups)
-
-
-def _affine(b: _Builder, layer: Any, shape: Shape) -> list[str]:
-    """A normalization's weight and bias; ones and zeros if it has none."""
+def _norm(b: _Builder, layer: Any, x: str) -> str:
+    options: dict[str, Any] = {"epsilon": layer.eps}
+    match layer:
+        case LayerNorm():
+            shape = layer.normalized_shape
+            operation, options["axis"] = "LayerNormalization", -len(shape)
+        case GroupNorm():
+            shape = (layer.num_channels,)
+            operation, options["num_groups"] = "GroupNormalization", layer.num_groups
+        case _:
+            operation, shape = "BatchNormalization", (layer.num_features,)
     weights = {"weight": np.ones(shape), "bias": np.zeros(shape)} | layer._weights_by_name()
-    return [b.constant(weights[name]) for name in ("weight", "bias")]
+    names = ("weight", "bias", "running_mean", "running_var")
+    return b.add(operation, x, *(b.constant(weights[name]) for name in names if name in weights), **options)
 
 
 KINDS: dict[type[Layer], Callable[[_Builder, Any, str], str]] = {
@@ -234,7 +228,5 @@ KINDS: dict[type[Layer], Callable[[_Builder, Any, str], str]] = {
     Last: _last,
     Convolution: _convolution,
     Pooling: _pooling,
-    BatchNorm: _batch_norm,
-    LayerNorm: _layer_norm,
-    GroupNorm: _group_norm,
+    Normalization: _norm,
 }

@@ -49,7 +49,7 @@ class GraphPool(Pool):
     that combines the rows of a batch.
     """
 
-    file_type = "pool of a whole model of Onward"
+    _file_type = "pool of a whole model of Onward"
 
     def __init__(self, streamed: Streamed, capacity: int, max_capacity: int | None = None) -> None:
         super().__init__(streamed, capacity, max_capacity)

@@ -41,7 +41,7 @@ class Pool(_core.Pool):
     (2, 4)
     """
 
-    file_type: ClassVar[str] = "pool of Onward"
+    _file_type: ClassVar[str] = "pool of Onward"
 
     def __init__(self, model: Any, capacity: int, max_capacity: int | None = None) -> None:
         self._model = model
@@ -144,7 +144,7 @@ class Pool(_core.Pool):
         with self._lock:
             ids = self.ids
             states = self._states(ids)
-        write_state(path, self.file_type, self._model, self._tensors(ids, states))
+        write_state(path, self._file_type, self._model, self._tensors(ids, states))
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Replace all streams with those that a pool of the same model saved, under the same ids.
@@ -153,7 +153,7 @@ class Pool(_core.Pool):
         more memory than its size and the capacity justify, and ArgumentError if max_capacity is too low. The
         pool is unchanged after an error.
         """
-        ids, states = read_state(path, self.file_type, self._model, self._restored)
+        ids, states = read_state(path, self._file_type, self._model, self._restored)
         # a closed stream takes at most a byte in the file, but as much memory in the pool as an open one
         needed = int(ids.max(initial=-1)) + 1
         limit = MEMORY_PER_FILE_BYTE * os.path.getsize(path) + FREE_MEMORY
