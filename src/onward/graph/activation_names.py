@@ -31,6 +31,7 @@ OPERATORS = RECURRENT | {
     "Gelu": Meaning("gelu"),
     "Mish": Meaning("mish"),
     "Selu": Meaning("selu"),
+    "Swish": Meaning("silu"),
     "ThresholdedRelu": Meaning("thresholded_relu", {"alpha": 1.0}),
 }
 
