@@ -114,9 +114,7 @@ def _small_text_model() -> bytes:
     for layer in model.sublayers().values():
         if layer.state_names:
             wide = type(layer)(**{key: value for key, value in layer.config().items() if key != "precision"})
-            wide.load_state_dict(
-                {name: weight.astype(np.float32) for name, weight in layer.state_dict().items()}
-            )
+            wide.load_state_dict({name: W.astype(np.float32) for name, W in layer.state_dict().items()})
             layer = wide
         layers.append(layer)
     return model_bytes(type(model)(*layers).quantize("int8"), vocabulary.characters)

@@ -112,10 +112,8 @@ def _layers(net: Layer | Parts) -> list[Report]:
         return [_report(row, row.kind, weights) for row, weights in pairs]
     layers = net if isinstance(net, Parts) else net.sublayers()
     found = rows(net) if isinstance(net, Parts) else net._summary_rows()
-    return [
-        _report(row, repr(layer), layer.state_dict())
-        for row, layer in zip(found, layers.values(), strict=True)
-    ]
+    both = zip(found, layers.values(), strict=True)
+    return [_report(row, repr(layer), layer.state_dict()) for row, layer in both]
 
 
 def _report(row: Row, definition: str, weights: Mapping[str, Any]) -> Report:

@@ -129,18 +129,10 @@ def _is_parquet(source: str) -> bool:
 
 
 def _run_parquet(
-    model: ModelFile,
-    source: str,
-    out: str | None,
-    selection: Selection,
-    workers: int | None,
-    *,
-    engine: str | None,
-    address: str | None,
-    columns: str | None,
-    **options: Any,
+    model: ModelFile, source: str, out: str | None, selection: Selection, workers: int | None, **options: Any
 ) -> Report:
-    """Read Parquet and write Parquet with an added column; `options` are arguments of tables.Scorer."""
+    """Read Parquet and write Parquet with an added column."""
+    engine, address, columns = (options.pop(name) for name in ("engine", "address", "columns"))
     if address is not None and engine is None:
         raise click.UsageError("--address needs --engine ray")
     if out is None:
@@ -155,10 +147,8 @@ def _run_parquet(
         raise ArgumentError(f"Parquet needs {error.name}: {install_hint('parquet')}") from error
     inputs = list(selection.inputs) if len(selection.inputs) > 1 else (*selection.inputs, "x")[0]
     scorer = Scorer(model.layer, inputs, row=parquet.ROW_NUMBER, **options)
-    kept: dict[str, Any] = {
-        "columns": None if columns is None else sources.names(columns),
-        "keys": (selection.group,) if selection.group else (),
-    }
+    keys = (selection.group,) if selection.group else ()
+    kept: dict[str, Any] = {"columns": None if columns is None else sources.names(columns), "keys": keys}
     rows = sum(group.rows for group in parquet.row_groups(source))
     start = time.perf_counter()
     if engine is None:
@@ -230,5 +220,6 @@ def _run_file(
             sys.stdout.flush()
         else:
             atomic.replace(Path(out), content)
-    summary = run_summary.summarize(sequences, outputs, predictions, bad, seconds)
-    return {"model": model.name, "input": source, "read_as": sequences.describe(), **summary, "out": out}
+    report = run_summary.summarize(sequences, outputs, predictions, bad)
+    report |= {"seconds": seconds, "steps_per_second": report["steps"] / seconds}
+    return {"model": model.name, "input": source, "read_as": sequences.describe(), **report, "out": out}

@@ -41,34 +41,28 @@ def predict(
     """
     if outputs[0].ndim != 1 or len(outputs[0]) == 1 or sequences.targets is not None:
         return None
+    scores = np.stack(outputs)
     if sequences.labels is None and "accuracy" not in model.card:
-        scores = np.stack(outputs)
         probable = (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3)
         if not (probable or model_files.load_saved(model.path).classes):
             return None
-    nan = set(bad)
-    classes = [None if row in nan else int(y.argmax()) for row, y in enumerate(outputs)]
+    classes: list[int | None] = scores.argmax(axis=1).tolist()
+    for row in bad:
+        classes[row] = None
     return Predictions(classes, sequences.classes)
 
 
 def summarize(
-    sequences: Sequences,
-    outputs: list[AnyArray],
-    predictions: Predictions | None,
-    bad: list[int],
-    seconds: float,
+    sequences: Sequences, outputs: list[AnyArray], predictions: Predictions | None, bad: list[int]
 ) -> Report:
     """Statistics of each output and, if the targets are known, the accuracy or the mean squared error."""
-    steps, nan = int(sequences.lengths.sum()), set(bad)
-    good = [row for row in range(len(outputs)) if row not in nan]
+    good = sorted({*range(len(outputs))} - {*bad})
     per_step = outputs[0].ndim == 2
     values = np.concatenate([outputs[row] if per_step else outputs[row][None] for row in good or [0]])
     longest = [int(sequences.lengths.max())] if per_step else []
     report: Report = {
         "sequences": len(outputs),
-        "steps": steps,
-        "seconds": seconds,
-        "steps_per_second": steps / seconds,
+        "steps": int(sequences.lengths.sum()),
         "output_shape": [len(outputs), *longest, values.shape[-1]],
         "labels": sequences.labels is not None,
         "bad": bad,

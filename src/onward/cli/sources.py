@@ -149,9 +149,8 @@ def selection_options(command: Command) -> Command:
     for field, explanation in reversed(SELECTION.items()):
         count = click.IntRange(1) if field in ("window", "horizon") else str
         split = (lambda ctx, param, value: names(value)) if field in ("inputs", "targets") else None
-        option = click.option(
-            f"--{field.removesuffix('s')}", field, type=count, callback=split, help=explanation
-        )
+        name = f"--{field.removesuffix('s')}"
+        option = click.option(name, field, type=count, callback=split, help=explanation)
         with_selection = option(with_selection)
     return with_selection
 
@@ -196,9 +195,8 @@ def _read_text(model: ModelFile, path: Path) -> Sequences:
     whole = files.read_text(path)
     known = vocabulary.without_unknown(whole)
     if not known:
-        raise FileError(
-            f"{path} has no character that the model knows, of {counted(len(whole), 'character')}"
-        )
+        total = counted(len(whole), "character")
+        raise FileError(f"{path} has no character that the model knows, of {total}")
     if len(known) < len(whole):
         warn(f"Skipped {counted(len(whole) - len(known), 'character')} that the model does not know.")
     return Sequences([vocabulary.encode(known)], origin=f"{path}: a text", single=True)

@@ -105,28 +105,15 @@ def trace(
     if out is not None and out.suffix.lower() == ".npz":
         result.save(out)
     elif out is not None:
-        classes = run.class_names(result)
-        figure = result.plot(
-            layer or 0, title=run.title, classes=classes, label=run.label, text=text, **chosen
-        )
-        common.write_figure(out, figure)
-    return {
-        "model": model.name,
-        "read_as": run.read_as,
-        "steps": len(result.x),
-        "layers": [
-            {
-                "layer": name,
-                "saturated": {
-                    gate: {"low": low, "high": high} for gate, (low, high) in found.saturated.items()
-                },
-                "memory": None if found.memory is None else found.memory.tolist(),
-                "dead": found.dead.tolist(),
-            }
-            for name, found in result.summary().items()
-        ],
-        "out": None if out is None else str(out),
-    }
+        chosen |= {"title": run.title, "classes": run.class_names(result), "label": run.label, "text": text}
+        common.write_figure(out, result.plot(layer or 0, **chosen))
+    layers = []
+    for name, found in result.summary().items():
+        saturated = {gate: {"low": low, "high": high} for gate, (low, high) in found.saturated.items()}
+        memory = None if found.memory is None else found.memory.tolist()
+        layers.append({"layer": name, "saturated": saturated, "memory": memory, "dead": found.dead.tolist()})
+    report: Report = {"model": model.name, "read_as": run.read_as, "steps": len(result.x), "layers": layers}
+    return report | {"out": None if out is None else str(out)}
 
 
 def _read_text(model: ModelFile, source: str | None, text: str) -> Run:

@@ -202,9 +202,8 @@ class SequenceClassifier(ClassifierMixin, _SequenceEstimator):
         check_classification_targets(y)
         self.classes_, labels = np.unique(column_or_1d(y, warn=True), return_inverse=True)
         if len(self.classes_) < 2:
-            raise ArgumentError(
-                f"y has one class, {self.classes_.tolist()[0]!r}, expected at least two: add sequences"
-            )
+            only = self.classes_.tolist()[0]
+            raise ArgumentError(f"y has one class, {only!r}, expected at least two: add sequences")
         self._fit(items, labels, len(self.classes_))
         return self
 

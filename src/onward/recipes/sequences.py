@@ -105,13 +105,11 @@ def fit_sequences(
     x_moments = moments(training.items)
     y_moments = moments(_rows(training.targets)) if is_regressor else None
     layers = [kind(len(x_moments[0]), hidden_size, num_layers, bidirectional=bidirectional, rng=rng)]
-    if (
-        bidirectional
-    ):  # at the last step, whose output Last takes, the reverse direction has read only that step
+    if bidirectional:  # at the last step, which Last takes, the reverse direction has read only that step
         layers.append(kind(2 * hidden_size, hidden_size, rng=rng))
     if not isinstance(training.targets, list):
         layers.append(Last())
-    linear = Linear(hidden_size, num_classes or len(_rows(training.targets)[0].T), rng=rng)
+    linear = Linear(hidden_size, num_classes or _rows(training.targets)[0].shape[-1], rng=rng)
     batches = _standardized_batches(training, x_moments, y_moments)
     if epochs is None:
         N = len(training.items) + (len(validation.items) if validation else 0)

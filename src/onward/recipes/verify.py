@@ -129,9 +129,8 @@ def verify(
     else:
         wanted = dict(zip(actual, expected, strict=False))
     if unknown := wanted.keys() - actual.keys():
-        raise ArgumentError(
-            f"expected outputs {', '.join(sorted(unknown))}; the model returns {', '.join(actual)}"
-        )
+        names = ", ".join(sorted(unknown))
+        raise ArgumentError(f"expected outputs {names}; the model returns {', '.join(actual)}")
     outputs = [_difference(name, actual[name], np.asarray(array)) for name, array in wanted.items()]
     result = Verification(
         outputs,

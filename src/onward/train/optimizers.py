@@ -24,6 +24,7 @@ from ..layers.base import Layer
 from .schedules import power
 
 Weights: TypeAlias = dict[str, Array]
+ByName: TypeAlias = Mapping[str, Array]
 
 OPTIMIZER = "an optimizer of onward.train, such as Adam(1e-3)"
 
@@ -61,17 +62,13 @@ class Optimizer(Checked):
     REMEMBERS: ClassVar[tuple[str, ...]] = ()
     CHECKS: ClassVar = {"lr": non_negative, "weight_decay": non_negative, "decay_biases": flag}
 
-    def start(self, weights: Mapping[str, Array]) -> Memory:
+    def start(self, weights: ByName) -> Memory:
         """Return the state before the first step: zeros."""
         zeros = {kind: {name: np.zeros_like(w) for name, w in weights.items()} for kind in self.REMEMBERS}
         return Memory(0, zeros)
 
     def step(
-        self,
-        weights: Mapping[str, Array],
-        gradients: Mapping[str, Array],
-        memory: Memory,
-        lr: float | None = None,
+        self, weights: ByName, gradients: ByName, memory: Memory, lr: float | None = None
     ) -> tuple[Weights, Memory]:
         """Return the updated weights and state as new arrays; `lr`, if given, replaces the learning rate."""
         rate = self.lr if lr is None else non_negative("lr", lr)
@@ -198,7 +195,7 @@ class AdamW(Adam):
     DECOUPLED = True
 
 
-def global_norm(gradients: Mapping[str, Array]) -> float:
+def global_norm(gradients: ByName) -> float:
     """Return the L2 norm of all gradients as one vector, without overflow and with the same bits everywhere.
 
     >>> global_norm({"a": np.array([3.0, -4.0], np.float32), "b": np.array([12.0])})
@@ -213,7 +210,7 @@ def global_norm(gradients: Mapping[str, Array]) -> float:
     return math.sqrt(sum(_core.sum_of_squares(v, scale) for v in vectors)) / scale
 
 
-def clip_norm(gradients: Mapping[str, Array], max_norm: float) -> Weights:
+def clip_norm(gradients: ByName, max_norm: float) -> Weights:
     """Return gradients scaled to a global norm of at most max_norm, as torch.nn.utils.clip_grad_norm_.
 
     Raises ArgumentError. Source: Pascanu et al. 2013.
@@ -227,7 +224,7 @@ def clip_norm(gradients: Mapping[str, Array], max_norm: float) -> Weights:
     return {name: scaled(g, out=np.empty_like(g)) if scale < 1 else g for name, g in gradients.items()}
 
 
-def clip_value(gradients: Mapping[str, Array], clip_value: float) -> Weights:
+def clip_value(gradients: ByName, clip_value: float) -> Weights:
     """Return gradients clipped to [-clip_value, clip_value], as torch.nn.utils.clip_grad_value_.
 
     Raises ArgumentError.
@@ -245,7 +242,7 @@ def trained(model: Layer) -> Weights:
     return {name: weights[name] for name, first in _first_names(model).items() if name == first}
 
 
-def summed(model: Layer, gradients: Mapping[str, Array]) -> Weights:
+def summed(model: Layer, gradients: ByName) -> Weights:
     """Return the gradient of each weight of `trained`, summed over all uses of its layer."""
     first_names = _first_names(model)
     sums: Weights = {}
