@@ -23,7 +23,7 @@ MAX_IMPORT = 1.6  # times NumPy's own import time
 DEPENDENCIES = {"numpy", "safetensors"}
 TESTS = [
     "core", "layers", "streaming", "formats/test_native.py",
-    "formats/test_safetensors.py", "formats/test_npz.py",
+    "formats/test_safetensors.py", "formats/test_zip.py",
     "test_bundled.py", "test_releases.py", "test_textbook.py", "test_textbook_shapes.py",
 ]  # fmt: skip
 # These need mpmath, cloudpickle and hypothesis.

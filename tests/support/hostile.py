@@ -19,7 +19,6 @@ import onward.core.storage  # these, before any watch begins, because an import 
 import onward.formats.keras.load
 import onward.formats.match_weights
 import onward.formats.native
-import onward.formats.npz
 import onward.formats.onnx.read
 import onward.formats.onnx.translate
 import onward.formats.torch.exported_graph

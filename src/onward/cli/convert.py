@@ -13,9 +13,8 @@ from ..errors import ArgumentError, PrecisionError
 from ..formats import load_tensors
 from ..formats.onnx.export import export_onnx
 from ..formats.torch.find_layers import find_layers
-from ..formats.torch.merge import merged
 from ..formats.torch.parts import Parts
-from ..formats.torch.state_dict import StateDict
+from ..formats.torch.state_dict import StateDict, merged
 from ..graph import Model
 from ..layers.base import Layer
 from ..tables import inference, model_files

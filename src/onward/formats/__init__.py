@@ -18,12 +18,11 @@ from .keras import MEMBERS as KERAS_MEMBERS
 
 if TYPE_CHECKING:
     from ..graph import Model
-    from .torch.merge import Found
     from .torch.parts import Parts
+    from .torch.state_dict import Found
 
 # Each function imports the readers of a format when it meets such a file, so that opening one is fast.
 
-NPY_SIGNATURE = b"\x93NUMPY"
 PICKLE_STARTS = (b"\x80", b"L")  # PyTorch's legacy format is a pickle
 ONNX_START = b"\x08"  # the first field of a model, which ONNX usually writes first
 PT2_MEMBERS = ("archive_format", "serialized_exported_program.json")
@@ -105,7 +104,7 @@ def load(
     _reject(path, script_options, "they apply to TorchScript files only")
     from . import native
     from .torch.find_layers import find_layers
-    from .torch.merge import merged
+    from .torch.state_dict import merged
 
     found, description = _read(path, data, kind)
     if description is not None:
@@ -139,11 +138,6 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     """
     data = files.mapped(path)
     kind = _format(path, data)
-    if kind == "keras":
-        from .keras import load as keras
-
-        with _errors_naming(path):
-            return keras.tensors(data)
     found, _ = _read(path, data, kind)
     return {
         ".".join((*keys, name)): tensor.copy()
@@ -162,7 +156,7 @@ def weights_for(model: Layer, path: str | os.PathLike[str]) -> Mapping[str, NDAr
         with _errors_naming(path):
             return keras.weights_for(data, model)
     from . import match_weights
-    from .torch.merge import merged
+    from .torch.state_dict import merged
 
     found, _ = _read(path, data, kind)
     with _errors_naming(path):
@@ -181,7 +175,7 @@ def _format(path: Path, data: zip.Data) -> str:
     formats = {
         "keras": data[:8] == HDF5_SIGNATURE or members >= KERAS_MEMBERS,
         "npz": bool(members) and all(name.endswith(".npy") for name in members),
-        "npy": data[: len(NPY_SIGNATURE)] == NPY_SIGNATURE,
+        "npy": data[: len(zip.NPY_SIGNATURE)] == zip.NPY_SIGNATURE,
         "pt2": any(name.rpartition("/")[2] in PT2_MEMBERS for name in members),
         "torch": is_zip or (data[:1] in PICKLE_STARTS and not has_header),
         "onnx": not has_header and (suffix == ".onnx" or data[:1] == ONNX_START),
@@ -197,7 +191,6 @@ def _format(path: Path, data: zip.Data) -> str:
 def _read(path: Path, data: zip.Data, kind: str) -> tuple[Found, dict[str, Any] | None]:
     """The state dicts of a file, and the description of the model if Onward saved it."""
     from ..core import storage
-    from . import npz
     from .torch import archive
     from .torch.state_dict import StateDict, state_dicts
 
@@ -210,7 +203,11 @@ def _read(path: Path, data: zip.Data, kind: str) -> tuple[Found, dict[str, Any] 
         with _errors_naming(path):
             if kind == "torch":
                 return state_dicts(archive.read(data)), None
-            tensors = npz.read_npz(data) if kind == "npz" else {"": npz.read_npy(data, "the file")}
+            if kind == "keras":
+                from .keras import load as keras
+
+                return {(): StateDict(keras.tensors(data))}, None
+            tensors = zip.read_npz(data) if kind == "npz" else {"": zip.read_npy(data, "the file")}
     return {(): StateDict(tensors)}, description
 
 

@@ -121,7 +121,9 @@ class _Writer:
     def array(self, array: AnyArray, name: str) -> dict[str, Any]:
         """Describe an array, and store it if it is not stored already."""
         if array.dtype == object:
-            return {"strings": [_text(item, name) for item in array.ravel()], "shape": list(array.shape)}
+            if others := {type(item).__name__ for item in array.flat if not isinstance(item, str)}:
+                raise ArgumentError(f"{name} holds objects of type {min(others)}, which cannot be saved")
+            return {"strings": array.ravel().tolist(), "shape": list(array.shape)}
         if id(array) not in self._known:
             key = self._new_key(name)
             description: dict[str, Any] = {"tensor": key}
@@ -156,12 +158,6 @@ class _Writer:
 def _declared(declared: Input) -> dict[str, Any]:
     dtype = {} if declared.dtype is None else {"dtype": declared.dtype.name}
     return {"name": declared.name, **dtype} | ({} if declared.axes is None else {"axes": list(declared.axes)})
-
-
-def _text(item: Any, name: str) -> str:
-    if not isinstance(item, str):
-        raise ArgumentError(f"{name} holds objects of type {type(item).__name__}, which cannot be saved")
-    return item
 
 
 def rebuild(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Graph:

@@ -120,6 +120,6 @@ def test_hostile_archives_are_refused(members: dict[str, bytes], files: Callable
 
 def test_json_in_another_encoding_is_refused(files: Callable[[str, bytes], Path]) -> None:
     config = '{"class_name": "Sequential"}'.encode("utf-32-le")
-    assert "config.json is not JSON" in hostile.refused(
+    assert "config.json is not valid JSON" in hostile.refused(
         files("hostile.keras", archive(**{"config.json": config}))
     )

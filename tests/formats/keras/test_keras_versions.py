@@ -11,7 +11,7 @@ from support.keras_files import DATA, case, changed, layer_of
 
 import onward
 from onward.errors import FileError, KerasWarning
-from onward.formats.keras import version_1
+from onward.formats.keras.layer import in_words_of_keras_2
 from onward.formats.keras.load import _context
 
 pytestmark = pytest.mark.filterwarnings("ignore:Keras 1 does not record")
@@ -101,7 +101,7 @@ def test_theano_kernels_are_flipped(tmp_path: Path) -> None:
 )
 def test_a_keras_1_merge_becomes_the_layer_of_its_mode(mode: str, axis: int, expected: str) -> None:
     config = {"name": "both", "mode": mode, "concat_axis": axis, "dot_axes": -1, "layers": []}
-    entry = version_1.translated({"class_name": "Merge", "config": config})
+    entry = in_words_of_keras_2({"class_name": "Merge", "config": config})
     assert entry["class_name"] == expected
     assert entry["config"].get("axis", axis) == axis
 

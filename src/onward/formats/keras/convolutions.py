@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from ...errors import KerasWarning
-from . import version_1
 from .activations import activation
 from .core_layers import numbers
 from .layer import Layer, layer
@@ -73,7 +72,10 @@ def convolution(
                 KerasWarning,
                 stacklevel=2,
             )
-        kernel = version_1.kernel(kernel, k.config.get("data_format") == "channels_first", len(size))
+        # the kernel of one axis has another of size 1
+        if k.config.get("data_format") == "channels_first" or (len(size) == 1 and kernel.shape[1] != 1):
+            kernel = kernel.transpose(2, 3, 1, 0)
+        kernel = kernel[:, 0] if len(size) == 1 else kernel
     _check(k, kernel, *size, None, filters)
     weights = k.weight("kernel", conv_weight(kernel, k.context.theano)), k.weight("bias", bias)
     options = window_options(k, size)

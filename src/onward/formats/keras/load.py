@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import FileError, KerasWarning
 from ...graph import Graph
-from ..zip import Data, ZipMembers
+from ..zip import Data, ZipMembers, read_json
 from . import HDF5_SIGNATURE, hdf5, match_weights
 from .layer import LAYERS, Context, Layer
 from .model import whole_graph
@@ -47,7 +47,7 @@ def load(
 def tensors(data: Data) -> dict[str, Tensor]:
     """Return all weights of a file by path. Raises FileError."""
     _, _, root = _opened(data)
-    return {dataset.path.lstrip("/"): dataset.read().copy() for dataset in arrays(root)}
+    return {dataset.path.lstrip("/"): dataset.read() for dataset in arrays(root)}
 
 
 def weights_for(data: Data, model: Any) -> dict[str, Tensor]:
@@ -63,9 +63,9 @@ def _opened(data: Data, weights: Data | None = None) -> tuple[dict[str, Any] | N
         return config, config.get("keras_version") or version, root
     if data[:8] != HDF5_SIGNATURE:
         members = ZipMembers(data)
-        metadata = _json(bytes(members[METADATA]), METADATA)
+        metadata = _json(members[METADATA], METADATA)
         root = hdf5.read(members[WEIGHTS])
-        return _json(bytes(members[CONFIG]), CONFIG), metadata.get("keras_version"), root
+        return _json(members[CONFIG], CONFIG), metadata.get("keras_version"), root
     root = hdf5.read(data)
     written = root.text("model_config")
     group = root.group("model_weights") if "model_weights" in root else root
@@ -73,11 +73,8 @@ def _opened(data: Data, weights: Data | None = None) -> tuple[dict[str, Any] | N
     return None if written is None else _json(written, "model_config"), version, group
 
 
-def _json(text: str | bytes, name: str) -> dict[str, Any]:
-    try:  # of bytes, json.loads would guess the encoding
-        value = json.loads(text if isinstance(text, str) else text.decode())
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"{name} is not JSON: {error}") from error
+def _json(text: str | bytes | memoryview, name: str) -> dict[str, Any]:
+    value = read_json(text, name)
     if not isinstance(value, dict):
         raise FileError(f"{name} is not a JSON object")
     return value

@@ -33,10 +33,7 @@ class Declared(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One call of a layer: the layer, the number of the call, its inputs and its options.
-
-    Options that are values are lists of references.
-    """
+    """A call of a layer: its number, its inputs and its options: references, a "value", or a number."""
 
     layer: str
     number: int
@@ -78,7 +75,12 @@ def model(layer: Layer, *inputs: Value) -> list[Value]:
         values[name, 0] = [layer.cast(x, np.dtype(declared.dtype))]
     for call in parsed.calls:
         arguments = [_value(layer, values, each) for each in call.arguments]
-        options = {key: _option(layer, values, value) for key, value in call.options.items()}
+        options = dict(call.options)
+        for key, value in options.items():
+            if isinstance(value, list):
+                options[key] = [each and _value(layer, values, each) for each in value]
+            elif isinstance(value, dict):
+                options[key] = value["value"]
         values[call[:2]] = parsed.layers[call.layer](*arguments, **options)
     return [_value(layer, values, each) for each in parsed.outputs]
 
@@ -94,13 +96,6 @@ def _value(layer: Layer, values: dict[tuple[str, int], list[Value]], reference: 
     if (name, number) not in values or output >= len(values[name, number]):
         raise FileError(f"the model refers to output {output} of call {number} of {name}, which is not in it")
     return values[name, number][output]
-
-
-def _option(layer: Layer, values: dict[tuple[str, int], list[Value]], option: Any) -> Any:
-    """An option of a call: values are a list of references, lists and dicts a "value"."""
-    if isinstance(option, list):
-        return [None if each is None else _value(layer, values, each) for each in option]
-    return option["value"] if isinstance(option, dict) else option
 
 
 def parse(layer: Layer) -> Parsed:
@@ -176,14 +171,12 @@ def _declared(entry: Any) -> Declared:
     check_entry(entry)
     config = entry["config"]
     dtype = dtype_name(config.get("dtype") or "float32")
-    if dtype in INTEGERS:
-        return Declared(str(dtype), _shape(config))
-    if dtype not in COMPUTE_DTYPES:
+    if dtype not in (*INTEGERS, *COMPUTE_DTYPES):
         raise FileError(
             f"input {_name_of(entry)} has dtype {dtype!r}; Onward takes numbers: save the part of the model "
             "that follows the preprocessing of text"
         )
-    return Declared(str(COMPUTE_DTYPES[dtype]), _shape(config))
+    return Declared(str(COMPUTE_DTYPES.get(dtype, dtype)), _shape(config))
 
 
 def whole_graph(layer: Layer) -> Graph:
@@ -289,10 +282,10 @@ def _ordered(
 
 def _parsed(layer: Layer, entry: Any, call: Any) -> tuple[list[Reference], dict[str, Any]]:
     """Return the inputs of a call in order, and its options."""
-    of_keras_3 = isinstance(call, dict) and call.keys() <= {"args", "kwargs"}
-    arguments, given = (
-        (list(call.get("args", [])), dict(call.get("kwargs", {}))) if of_keras_3 else ([call], _beside(call))
-    )
+    if of_keras_3 := isinstance(call, dict) and call.keys() <= {"args", "kwargs"}:
+        arguments, given = list(call.get("args", [])), dict(call.get("kwargs", {}))
+    else:
+        arguments, given = [call], _beside(call)
     if not arguments:
         arguments = [given.pop(name) for name in INPUTS if name in given]
     if layer.is_operation() or layer.kind in operations.FUNCTIONAL:

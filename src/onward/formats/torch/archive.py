@@ -19,6 +19,8 @@ from .unpickle import Global, PickledObject, load
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001
+WRAPPERS = {f"torch._utils._rebuild_{of}" for of in ("parameter", "parameter_with_state")}
+WRAPPERS |= {f"torch._utils._rebuild_device_tensor_from_{of}" for of in ("numpy", "cpu_tensor")}
 MAX_WRAPPERS = 8
 DTYPES = {
     "FloatStorage": "f4", "DoubleStorage": "f8", "HalfStorage": "f2", "BFloat16Storage": "bfloat16",
@@ -26,7 +28,6 @@ DTYPES = {
     "BoolStorage": "?", "ComplexFloatStorage": "c8", "ComplexDoubleStorage": "c16", "UntypedStorage": "u1",
     "torch.uint16": "u2", "torch.uint32": "u4", "torch.uint64": "u8",
 }  # fmt: skip
-BFLOAT16_SIZE = 2
 
 
 @dataclass(eq=False)
@@ -54,13 +55,7 @@ class Archive:
         """The read-only array of a pickled tensor or NumPy array; None for other values. Raises FileError."""
         for _ in range(MAX_WRAPPERS):
             match value:
-                case PickledObject(
-                    "torch._utils._rebuild_parameter"
-                    | "torch._utils._rebuild_parameter_with_state"
-                    | "torch._utils._rebuild_device_tensor_from_numpy"
-                    | "torch._utils._rebuild_device_tensor_from_cpu_tensor",
-                    (PickledObject() as inner, *_),
-                ):
+                case PickledObject(path, (PickledObject() as inner, *_)) if path in WRAPPERS:
                     value = inner
                 case PickledObject("torch._tensor._rebuild_from_type_v2", (Global(path), _, tuple(args), *_)):
                     value = PickledObject(path, args)
@@ -122,7 +117,7 @@ class Archive:
             )
         if len(shape) != len(strides):
             raise FileError(f"{where} has shape {shape}, but strides {strides}")
-        dtype = np.dtype(self.byteorder + ("u2" if code == "bfloat16" else code))
+        dtype = _stored_dtype(code, self.byteorder)
         content = self.content(key)
         elements = math.prod(shape)
         last = start + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
@@ -160,6 +155,10 @@ class Archive:
         """Count what the tensors occupy once copied: as views they cost nothing."""
         self.claimed += size
         check_size(self.claimed, self.size, "the tensors")
+
+
+def _stored_dtype(code: str, byteorder: str = "<") -> np.dtype[Any]:
+    return np.dtype(byteorder + ("u2" if code == "bfloat16" else code))
 
 
 def _are_sizes(values: Any) -> bool:
@@ -215,8 +214,7 @@ def _read_legacy(data: Data) -> Archive:
         kind = DTYPES.get(kinds.get(key, "") if isinstance(key, str | int) else "")
         if kind is None:
             raise FileError(f"the storage at byte {at} has an unknown dtype, or no tensor uses it")
-        itemsize = BFLOAT16_SIZE if kind == "bfloat16" else np.dtype(kind).itemsize
-        size = int.from_bytes(view[at : at + 8], "little") * itemsize
+        size = int.from_bytes(view[at : at + 8], "little") * _stored_dtype(kind).itemsize
         at += 8
         if size > len(view) - at:
             raise FileError(f"the file ends before the {size} bytes of the storage at byte {at}")
@@ -246,16 +244,14 @@ def _read_zip(members: ZipMembers) -> Archive:
     folder = pickles[0].removesuffix("data.pkl")
 
     def unpickled(name: str) -> Any:
-        storages = f"{folder}{name}/"
         pickled = bytes(members[f"{folder}{name}.pkl"])
-        return load(pickled, 0, lambda pickled_id: _persistent(pickled_id, storages))[0]
+        return load(pickled, 0, lambda pickled_id: _persistent(pickled_id, f"{folder}{name}/"))[0]
 
-    def content(key: str | int) -> memoryview:
-        return members[str(key)]
-
-    def code(path: str) -> str:
-        return bytes(members.get(f"{folder}code/{path}") or b"").decode(errors="replace")
-
-    tree = unpickled("data")
-    constants = unpickled("constants") if f"{folder}constants.pkl" in members.entries else ()
-    return Archive(tree, len(members.view), content, byteorder_of(members, folder), constants, code)
+    return Archive(
+        unpickled("data"),
+        len(members.view),
+        lambda key: members[str(key)],
+        byteorder_of(members, folder),
+        unpickled("constants") if f"{folder}constants.pkl" in members.entries else (),
+        lambda path: bytes(members.get(f"{folder}code/{path}") or b"").decode(errors="replace"),
+    )

@@ -3,7 +3,6 @@
 Nothing in an archive is executed. Each tensor is a view of the memory-mapped file; its size is checked first.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import FileError
-from ..zip import MAX_AXES, Data, ZipMembers
+from ..zip import MAX_AXES, Data, ZipMembers, read_json
 from . import archive
 
 OLD_LAYOUT = "serialized_exported_program.json"
@@ -89,7 +88,7 @@ def read(data: Data) -> Program:
     """Read a program. Raises FileError, and errors of other types if the JSON does not have its form."""
     members = ZipMembers(data)
     if OLD_LAYOUT in members.entries:
-        program = _program(_json(members, OLD_LAYOUT))
+        program = _program(read_json(members[OLD_LAYOUT], OLD_LAYOUT))
         for name in members.entries:
             if re.fullmatch(r"serialized_(state_dict|constants)\.(pt|json)", name) and len(members[name]):
                 program.arrays.update(_saved_arrays(name, members[name]))
@@ -104,7 +103,7 @@ def read(data: Data) -> Program:
             )
         raise FileError(f"the archive has {len(models)} programs; expected one member models/NAME.json")
     root, _, name = models[0].rpartition("models/")
-    program = _program(_json(members, models[0]))
+    program = _program(read_json(members[models[0]], models[0]))
     stored = archive.Archive(
         None, len(members.view), lambda path: members[str(path)], archive.byteorder_of(members, root)
     )
@@ -115,7 +114,7 @@ def read(data: Data) -> Program:
             program.arrays.update(_saved_arrays(saved, members[saved]))
         for config in names:  # whose name has varied
             if config.startswith(folder + stem) and config.endswith("_config.json"):
-                program.arrays.update(_arrays(stored, folder, _json(members, config)))
+                program.arrays.update(_arrays(stored, folder, read_json(members[config], config)))
     return program
 
 
@@ -145,13 +144,6 @@ def _saved_arrays(member: str, content: memoryview | bytes) -> Iterator[tuple[st
         array = stored.array(value)
         if array is not None and isinstance(name, str):
             yield name, array
-
-
-def _json(members: ZipMembers, name: str) -> Any:
-    try:
-        return json.loads(bytes(members[name]).decode())  # of bytes, json.loads would guess the encoding
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"the member {name} is not valid JSON: {error}") from error
 
 
 def _program(tree: Any) -> Program:

@@ -20,9 +20,8 @@ from ...layers.linear import Embedding, Linear
 from ...layers.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
 from ...layers.rnn import LSTM, RNN
 from ..zip import MAX_AXES
-from .merge import CELLS, RECURRENT, Tensors, is_from_torch
 from .parts import NO_EFFECT, Parts
-from .state_dict import StateDict
+from .state_dict import CELLS, RECURRENT, StateDict, Tensors, is_from_torch
 
 MATRICES: dict[str, type[Linear] | type[Embedding]] = {
     "Linear": Linear, "NonDynamicallyQuantizableLinear": Linear, "Embedding": Embedding
