@@ -82,6 +82,10 @@ class Matcher:
                         return nodes
         return None
 
+    def find(self, pattern: Pattern, value: str) -> Match | None:
+        """Return how a pattern matches a value, or None."""
+        return next(self._match(pattern, value, Match(self, {}, ())), None)
+
     def is_private(self, nodes: Iterable[Node], outputs: Collection[str]) -> bool:
         """Return whether only these nodes read their values, except for the given outputs."""
         distinct = list({id(node): node for node in nodes}.values())

@@ -169,3 +169,33 @@ def test_a_view_that_a_branch_made_is_not_written(tmp_path: Path) -> None:
     )
     with pytest.raises(ArgumentError, match="line 8: the code writes into a tensor whose memory differs"):
         program(X)
+
+
+def test_a_tensor_that_a_branch_made_with_a_view_of_it_is_not_written(tmp_path: Path) -> None:
+    program = model(
+        tmp_path,
+        "if bool(torch.gt(torch.sum(x), 0)):",
+        "  y = torch.clone(x)",
+        "  z = torch.select(y, 0, 0)",
+        "else:",
+        "  y = torch.neg(x)",
+        "  z = torch.select(y, 0, 1)",
+        "_0 = torch.add_(y, 1)",
+        "return z",
+    )
+    with pytest.raises(ArgumentError, match="line 10: the code writes into a tensor whose memory differs"):
+        program(X)
+
+
+def test_a_view_that_a_loop_made_follows_the_tensor_that_it_made(tmp_path: Path) -> None:
+    program = model(
+        tmp_path,
+        "y = torch.clone(torch.select(x, 0, 0))",
+        "z = torch.slice(y, 0, 0, 1)",
+        "for t in range(torch.size(x, 0)):",
+        "  y = torch.mul(torch.select(x, 0, t), 2)",
+        "  z = torch.slice(y, 0, 0, 1)",
+        "_0 = torch.add_(y, 1)",
+        "return z",
+    )
+    np.testing.assert_array_equal(program(X), 2 * X[-1, :1] + 1)

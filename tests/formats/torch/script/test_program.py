@@ -240,6 +240,11 @@ HOSTILE: dict[str, tuple[str, ...]] = {
     "doubled list": ("y = [1]", "while True:", "  y = torch.add(y, y)", NOTHING),
     "doubled string": ('y = "ab"', "while True:", "  y = torch.add(y, y)", NOTHING),
     "doubled tuple": ("y = (1, 1)", "for i in range(60):", "  y = (y, y)", "_0 = torch.eq(y, y)", NOTHING),
+    "doubled tuple in a branch": (
+        *("y = (x, x)", "if bool(torch.gt(torch.sum(x), 0)):", "  for i in range(60):", "    y = (y, y)"),
+        *("else:", "  y = (x, x)", NOTHING),
+    ),
+    "chain of attributes": ("_0 = torch" + ".a" * 1500, NOTHING),
     "repeated list": ("y = torch.mul([1], 1000000000000)", NOTHING),
     "recursion": ("return (self).forward(x, )",),
     "calls that multiply": ("_0 = (self).forward(x, )", "_1 = (self).forward(x, )", NOTHING),

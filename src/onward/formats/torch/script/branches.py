@@ -13,7 +13,7 @@ from ....graph.node import Node
 from ....graph.operations import OPERATIONS
 from ..aten.registry import Symbol, Tensor
 from .calls import Calls, dtype_of
-from .recorder import Joined, UnknownShape
+from .recorder import UnknownShape
 from .recording import (
     Examples,
     Known,
@@ -71,10 +71,7 @@ def _learn(calls: Calls, condition: Tensor | Symbol, raises: bool) -> None:
     numbers = [int(a.item()) for a in constants if isinstance(a, np.ndarray) and a.size == 1]
 
     def flips(sizes: dict[int, int]) -> bool:
-        try:
-            return bool(np.all(_evaluated(graph, nodes, sizes)[name])) != raises
-        except Exception:
-            return False
+        return bool(np.all(_evaluated(graph, nodes, sizes)[name])) != raises
 
     others = [size for size, _ in graph.open_sizes.values()]
     sizes = dict.fromkeys([*(n for n in numbers if n > 0), *others])
@@ -91,8 +88,7 @@ def _equate(graph: Recording, sides: list[list[int]]) -> None:
         if a != b and size == other and a != size and b != size:
             if axis := graph.axis_of(a, b):
                 raise LearnedSizeError((axis, size))
-            if guesses := dict.fromkeys(graph.sources(a, b, size)):
-                raise LearnedSizeError(*guesses)
+            graph.guess([(a, b, size)])
 
 
 def _nodes_before(graph: Recording, name: str) -> list[Node]:
@@ -128,6 +124,7 @@ class _Branch(Join):
         super().__init__(calls.recorder)
         self.calls, self.sides = calls, sides
         self.found: dict[tuple[str, ...], Any] = {}  # the values after the node
+        self.pairs: dict[tuple[str, ...], list[Any]] = {}  # the values of both sides
         self.given: dict[tuple[str, ...], int] = {}  # the side that gives a value that the other does not
 
     def unlike(self, path: Path, a: Any, b: Any) -> Any:
@@ -155,14 +152,8 @@ class _Branch(Join):
         kind = np.result_type(*kinds) if kinds else None
         names = tuple(self._name(side, value, kind) for side, value in zip(self.sides, pair, strict=True))
         if names not in self.found:
-            is_shared = any(
-                isinstance(v, Joined) or (isinstance(v, Tensor) and side.is_outer(v))
-                for v, side in zip(pair, self.sides, strict=True)
-            )
-            tensor = Joined if is_shared else Tensor
-            self.found[names] = (
-                tensor("", pair[0].dtype, UnknownShape()) if kind is None else Symbol("", kind)
-            )
+            made = Tensor("", pair[0].dtype, UnknownShape()) if kind is None else Symbol("", kind)
+            self.found[names], self.pairs[names] = made, pair
         if a is UNINITIALIZED or b is UNINITIALIZED:
             self.given[names] = int(a is UNINITIALIZED)
         return self.found[names]
@@ -208,8 +199,18 @@ class _Branch(Join):
                 found = common(*values) if selected is None else _selected(*values, selected)
             outer.values[name] = found
             vars(made)["name"] = name
-            if isinstance(made, Tensor) and found is not None:
-                made.dtype, made.shape = found.dtype, found.shape
+            if isinstance(made, Tensor):
+                if found is not None:
+                    made.dtype, made.shape = found.dtype, found.shape
+                if any(self._is_shared(place, value) for place, value in enumerate(self.pairs[pair])):
+                    self.recorder.share(made)
+
+    def _is_shared(self, place: int, value: Tensor) -> bool:
+        side = self.sides[place]
+        others = [pair[place] for pair in self.pairs.values() if isinstance(pair[place], Tensor)]
+        root = side.root(value)
+        is_shared = [side.root(other) for other in others].count(root) > 1
+        return is_shared or id(value) in self.recorder.shared or side.existed(root)
 
 
 def _selected(a: Known | None, b: Known | None, selected: tuple[bool, bool]) -> Known | None:

@@ -50,7 +50,7 @@ class Calls:
     @property
     def graph(self) -> Recording:
         """The graph that is being recorded."""
-        return self.recorder.recording
+        return self.recorder.graph
 
     def operate(self, name: str, /, *arguments: Any, **keywords: Any) -> Any:
         """Apply an operator, without its overload, to its arguments."""

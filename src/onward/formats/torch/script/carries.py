@@ -6,6 +6,7 @@ import ast
 from collections.abc import Sequence
 from typing import Any
 
+from ....errors import ArgumentError
 from .values import Object
 
 MAX_VISITS = 20_000
@@ -57,7 +58,10 @@ def carried(module: Object, method: str) -> list[tuple[str, ...]]:
             _, changed = _resolved(arguments[0], values)
             found.extend([changed] if changed else [])
 
-    visit(module, (), method)
+    try:
+        visit(module, (), method)
+    except RecursionError:
+        raise ArgumentError(f"the code of {method} is nested too deeply") from None
     return list(dict.fromkeys(found))
 
 

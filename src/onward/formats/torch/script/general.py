@@ -13,8 +13,9 @@ import numpy as np
 from ....errors import ArgumentError, OnwardError
 from ....graph import Graph, Input
 from ....graph.node import AnyArray, Signature
+from ....graph.structure import names as names_of
 from ..aten.registry import bounded
-from .nesting import Leaf, leaves_of
+from .nesting import NUMBERS
 from .recording import (
     Examples,
     LearnedSizeError,
@@ -49,14 +50,14 @@ def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
     Ranks and dtypes that it does not give are tried. Raises ArgumentError, which names the line of the code,
     if one graph cannot serve all sizes.
     """
-    layout, open_leaves = _declared_layout(program, declared)
+    layout, unknown = _declared_layout(program, declared)
     problem: OnwardError | None = None
     furthest = -1
     program.limit = MAX_ROUNDS
-    for kinds in islice(_kinds(len(open_leaves)), MAX_TRIES):
+    for kinds in islice(_kinds(len(unknown)), MAX_TRIES):
         tensors = {
-            leaf.name: (dtype, tuple(f"{leaf.name}_{axis}" for axis in range(rank)))
-            for leaf, (rank, dtype) in zip(open_leaves, kinds, strict=True)
+            name: (dtype, tuple(f"{name}_{axis}" for axis in range(rank)))
+            for name, (rank, dtype) in zip(unknown, kinds, strict=True)
         }
         try:
             graph = _graph(program, {**layout, **tensors})
@@ -70,7 +71,7 @@ def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
             axes = {name: (dtype, names[:rank]) for name, (dtype, names) in tensors.items()}
             with contextlib.suppress(OnwardError):
                 return _graph(program, {**layout, **axes})
-    name = next((leaf.name for leaf in program.leaves), "x")
+    name = next(iter(program.kinds), "x")
     raise ArgumentError(
         f"the code cannot be recorded as one graph for all sizes of its inputs: {problem}. Pass the axes of "
         f'tensors and the values of numbers to load, such as inputs={{"{name}": ("int64", ("batch", 100))}}'
@@ -88,28 +89,24 @@ def _kinds(count: int) -> Iterator[tuple[tuple[int, np.dtype[Any]], ...]]:
         yield from (tuple(zip(ranks, dtypes, strict=True)) for ranks in product(RANKS, repeat=count))
 
 
-def _declared_layout(program: Program, declared: Mapping[str, Any]) -> tuple[Layout, list[Leaf]]:
+def _declared_layout(program: Program, declared: Mapping[str, Any]) -> tuple[Layout, list[str]]:
     """Return what the declarations say, and the tensors that they leave open."""
     layout: Layout = {}
-    open_leaves = []
-    names = [leaf.name for leaf in program.leaves]
-    if unknown := declared.keys() - set(names):
+    if unknown := declared.keys() - program.kinds.keys():
         raise ArgumentError(
-            f"unknown inputs: {', '.join(sorted(unknown))}; the code has ({', '.join(names)})"
+            f"unknown inputs: {', '.join(sorted(unknown))}; the code has ({', '.join(program.kinds)})"
         )
-    for leaf in program.leaves:
-        value = declared.get(leaf.name)
-        if leaf.kind == "Tensor" and isinstance(value, tuple | list):
-            layout[leaf.name] = _tensor(leaf.name, value)
+    for name, kind in program.kinds.items():
+        value = declared.get(name)
+        if kind == "Tensor" and isinstance(value, tuple | list):
+            layout[name] = _tensor(name, value)
         elif value is not None:
-            layout[leaf.name] = np.asarray(value, leaf.dtype)
-        elif leaf.name in program.defaults:
-            layout[leaf.name] = program.defaults[leaf.name]
-        elif leaf.kind == "Tensor":
-            open_leaves.append(leaf)
-        else:
-            layout[leaf.name] = np.dtype(leaf.dtype), ()
-    return layout, open_leaves
+            layout[name] = np.asarray(value, NUMBERS.get(kind))
+        elif name in program.defaults:
+            layout[name] = program.defaults[name]
+        elif kind != "Tensor":
+            layout[name] = np.dtype(NUMBERS[kind]), ()
+    return layout, [name for name in program.kinds if name not in layout]
 
 
 def _tensor(name: str, value: Sequence[Any]) -> tuple[np.dtype[Any], Axes]:
@@ -303,8 +300,8 @@ def _examples(layout: Layout, sizes: Mapping[str, tuple[int, int]]) -> dict[str,
 def _finished(program: Program, layout: Layout, recording: Recording) -> Graph:
     """Return the recording as the graph of a model, whose states are carries."""
     graph = plain(recording.without_unused())
-    names = [leaf.name for leaf in program.leaves]
-    outputs = list(zip([leaf.name for leaf in leaves_of(program.outputs)], recording.outputs, strict=False))
+    names = list(program.kinds)
+    outputs = list(zip(names_of(program.outputs), recording.outputs, strict=False))
     for name, value in zip(program.carries, program.states(recording), strict=True):
         if isinstance(state := layout[name], tuple):
             names.append(name)

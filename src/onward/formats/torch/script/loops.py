@@ -12,12 +12,13 @@ import numpy as np
 
 from ....errors import ArgumentError
 from ....graph import Input
-from ....graph.node import Node, Signature
+from ....graph.node import Signature
+from ....graph.simplification.patterns import Matcher
 from ..aten.registry import Symbol, Tensor
 from . import lists
 from .calls import dtype_of
 from .lists import HIDDEN, Segment
-from .recorder import Change, Joined, Key
+from .recorder import Change, Key
 from .recording import Examples, Known, Open, common, declaration, example, unknown, unvalued
 from .regions import Join, Path
 from .regions import record as record_region
@@ -30,6 +31,9 @@ MAX_ATTEMPTS = 12  # recordings of one body, until they find every value that it
 MAX_NESTED = 3  # nested loops of unknown length
 ROUNDS = 20  # what a recording of a body counts as
 Loop = ast.For | ast.While
+# One step of a tensor is replaced along an axis.
+_PLACE = ("Unsqueeze", ("Equal", "places", ("Mod", "round", "size")), "axes")
+WRITE = ("Where", _PLACE, ("Unsqueeze", "step", "axis"), "before")
 
 
 class UnlikeError(ArgumentError):
@@ -129,8 +133,7 @@ class _Loop(Join):
         if value is UNINITIALIZED:
             return value
         if isinstance(value, Tensor):
-            found = self.recorder.tensor(self.names[path])
-            return Joined(found.name, found.dtype, found.shape)
+            return self.recorder.share(self.recorder.tensor(self.names[path]))
         return Symbol(self.names[path], self.carried[path].dtype)
 
     def _replaced(self, path: Path, entry: Any, template: Any, new: Callable[[Path, Any], Any]) -> Any:
@@ -261,9 +264,10 @@ class _Loop(Join):
         if carried.dtype is not None:
             return Symbol(name, carried.dtype)
         result = self.recorder.tensor(name)
-        roots = [other.root for other, _ in self.exits.values() if isinstance(other, Tensor)]
-        is_shared = roots.count(value.root) > 1 or self.region.is_outer(value)
-        return Joined(name, result.dtype, result.shape) if is_shared and value.base is None else result
+        region = self.region
+        roots = [region.root(other) for other, _ in self.exits.values() if isinstance(other, Tensor)]
+        is_shared = roots.count(region.root(value)) > 1 or region.existed(region.root(value))
+        return self.recorder.share(result) if is_shared else result
 
     def _written(self) -> dict[Path, tuple[str, int]]:
         """Return the tensors of which each iteration only writes its own step.
@@ -271,32 +275,21 @@ class _Loop(Join):
         They are given by the name of the step in the body, and the axis.
         """
         graph = self.region.graph
-        makers = {name: node for node in graph.nodes for name in node.outputs}
-
-        def made(name: str, operation: str) -> Node | None:
-            node = makers.get(name)
-            return node if node is not None and node.operation == operation else None
-
+        matcher = Matcher(graph)
         found = {}
-        for path in self.carried:
-            entry, name = self.names[path], self.exits[path][1]
-            write = made(name, "Where")
-            mask = write and made(write.inputs[0], "Unsqueeze")
-            equal = mask and made(mask.inputs[0], "Equal")
-            place = equal and made(equal.inputs[1], "Mod")
-            step = write and made(write.inputs[1], "Unsqueeze")
-            if not (
-                place and step and write and write.inputs[2] == entry and place.inputs[0] == self.counter
-            ):
+        for path, entry in self.names.items():
+            match = matcher.find(WRITE, self.exits[path][1])
+            if match is None or (match.values["before"], match.values["round"]) != (entry, self.counter):
                 continue
-            value = step.inputs[0]
-            expanded = made(value, "Expand")
-            if expanded and unvalued(graph.known(value)) == unvalued(graph.known(expanded.inputs[0])):
-                value = expanded.inputs[0]
+            step = match.values["step"]
+            maker = matcher.makers.get(step)
+            if maker is not None and maker.operation == "Expand":
+                given = maker.inputs[0]
+                step = given if unvalued(graph.known(step)) == unvalued(graph.known(given)) else step
             others = [exit for other, (_, exit) in self.exits.items() if other != path]
-            kept = graph.replaced(outputs=(*others, self._inside(self.again), value)).without_unused()
+            kept = graph.replaced(outputs=(*others, self._inside(self.again), step)).without_unused()
             if not any(entry in node.inputs for node in kept.nodes):
-                found[path] = value, int(graph.constants[step.inputs[1]].item())
+                found[path] = step, int(graph.constants[match.values["axis"]].item())
         return found
 
     def _rewritten(self, path: Path, steps: Tensor, axis: int) -> Tensor:

@@ -80,8 +80,8 @@ class Loader:
         name = self._array_name(pickled, path)
         if name is None:
             return Unknown(f"{path} is a {pickled.path}, which is not supported")
-        if name not in self.recorder.recording.values:
-            self.recorder.recording.add_constant(self.arrays[name], name)
+        if name not in self.recorder.graph.values:
+            self.recorder.graph.add_constant(self.arrays[name], name)
         tensor = self._objects[id(pickled)] = self.recorder.tensor(name)
         return tensor
 

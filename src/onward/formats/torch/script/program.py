@@ -13,7 +13,9 @@ from ....errors import ArgumentError, OnwardError
 from ....graph import Graph, Input
 from ....graph.node import AnyArray, Signature
 from ....graph.simplification.simplify import simplify
+from ....graph.structure import Fixed
 from ....graph.structure import Structure as Templates
+from ....graph.structure import names as names_of
 from ...zip import Data
 from ..archive import Archive, read
 from ..aten.registry import Symbol, Tensor
@@ -22,7 +24,7 @@ from .carries import carried
 from .code import Class, Code, Function
 from .general import general_graph, plain
 from .interpreter import MAX_ROUNDS, Interpreter
-from .nesting import NUMBERS, UNSIZED, Leaf, Literals, Structure, leaves_of, structure_of, template_of
+from .nesting import NUMBERS, UNSIZED, Literals, Structure, structure_of, without_classes
 from .objects import Loader
 from .recording import Folded, Known, Recording
 from .values import Object, items, leaves, rebuilt
@@ -53,23 +55,22 @@ class Program:
             raise ArgumentError(f"{module.kind.path} has no method {method}; it has {names}")
         self.function: Function = found
         self.inputs: list[tuple[str, Structure, ast.expr | None]] = []
-        self.defaults: dict[str, AnyArray] = {}  # by leaf
+        self.kinds: dict[str, str] = {}  # the types of the tensors and numbers among the inputs
+        self.defaults: dict[str, AnyArray] = {}  # by the names of these
         for name, kind, default in list(found.parameters)[1:]:
-            structure = structure_of(self.code, name, kind)
+            structure = structure_of(self.code, name, kind, self.kinds)
             self.inputs.append((name, structure, default))
-            inner = leaves_of(structure)
+            inner = list(names_of(structure))
             if default is not None and inner:
                 value = interpreter.evaluate(default, {})
                 problem = f"the default value of {name} is a {type(value).__name__}"
-                self.defaults |= dict.fromkeys(
-                    (leaf.name for leaf in inner), self._array(interpreter, value, problem)
-                )
-        self.leaves = [leaf for _, structure, _ in self.inputs for leaf in leaves_of(structure)]
+                self.defaults |= dict.fromkeys(inner, self._array(interpreter, value, problem))
+        self.numbers = {name for name, kind in self.kinds.items() if kind in NUMBERS}
         self.outputs = self._output_structure()
         # the paths of the attributes that calls change, which are additional inputs and outputs, by name
         self.carries = {".".join(path): path for path in carried(module, found.name)}
         self.initial: dict[str, AnyArray] = {}  # the values of the carries in the file
-        self.number_carries = set()
+        self.number_carries: set[str] = set()
         for name, (attributes, key) in zip(self.carries, self._carried(module), strict=True):
             value = attributes.get(key)
             problem = f"calls change {name}, which is a {type(value).__name__}, not a tensor"
@@ -111,7 +112,7 @@ class Program:
 
     def _output_structure(self) -> Structure:
         kind = self.function.node.returns
-        structure = structure_of(self.code, "output", kind)
+        structure = without_classes(structure_of(self.code, "output", kind, {}))
         structure = Literals(self.function.node).complete("output", structure)
         if UNSIZED in leaves(structure):
             raise ArgumentError(
@@ -125,11 +126,9 @@ class Program:
 
         `carries` are the outputs for the new values of carries, which follow what the method returns.
         """
-        results = template_of(self.outputs)
-        items = results if isinstance(results, tuple) else (results,)
-        if all(isinstance(item, str) for item in items):
-            return None
-        return Templates({leaf.name: leaf.name for leaf in self.leaves}, (*items, *carries))
+        results = self.outputs if isinstance(self.outputs, tuple) else (self.outputs,)
+        is_flat = all(isinstance(result, str) for result in results)
+        return None if is_flat else Templates({name: name for name in self.kinds}, (*results, *carries))
 
     def states(self, recording: Recording) -> Sequence[str]:
         """Return the new values of the carries in a recording."""
@@ -158,7 +157,7 @@ class Program:
         """Return a graph of one node, which records the method for each signature of its inputs."""
         graph = Graph()
         graph.carries = {name: f"{name}_out" for name in self.carries}
-        dtypes = {leaf.name: leaf.dtype for leaf in self.leaves}
+        dtypes = {name: NUMBERS.get(kind) for name, kind in self.kinds.items()}
         dtypes |= dict.fromkeys(self.carries) | {n: self.initial[n].dtype for n in self.number_carries}
         values = self.defaults | self.initial
         for name, dtype in dtypes.items():
@@ -168,7 +167,7 @@ class Program:
             if initial is not None:
                 graph.add_constant(initial.astype(dtype) if dtype else initial, name)
         weights = [graph.add_constant(array, name) for name, array in self.weights.items()]
-        outputs = [*(leaf.name for leaf in leaves_of(self.outputs)), *graph.carries.values()]
+        outputs = [*names_of(self.outputs), *graph.carries.values()]
         if not outputs:
             raise ArgumentError(f"{self.function.name} returns nothing")
         inputs, name = [*dtypes, *weights], self.function.name
@@ -190,14 +189,13 @@ class Program:
 
     def __call__(self, known: Sequence[AnyArray | Signature]) -> Graph:
         """Record the method for inputs, carries and weights of these shapes, dtypes and known values."""
-        names = [*(leaf.name for leaf in self.leaves), *self.carries]
-        found = dict(zip(names, known, strict=False))
+        found = dict(zip([*self.kinds, *self.carries], known, strict=False))
         try:
             recording = self.record(found)
         except OnwardError as error:
             shapes = ", ".join(f"{name} {value.shape}" for name, value in found.items())
             raise type(error)(f"{error}; the inputs have the shapes {shapes}"[:MAX_MESSAGE]) from error
-        for weight in range(len(known) - len(names)):
+        for weight in range(len(known) - len(found)):
             recording.add_input(f" weight {weight}")  # the recording contains the weights that it uses
         return simplify(plain(recording))
 
@@ -222,7 +220,7 @@ class Program:
                     attributes[name] = self._input(interpreter, carry)
             arguments = []
             for name, structure, default in self.inputs:
-                if structure is not None and structure is not UNSIZED:
+                if isinstance(structure, str | tuple):
                     arguments.append(self._argument(interpreter, structure))
                 elif default is not None:
                     arguments.append(interpreter.evaluate(default, {}))
@@ -252,34 +250,30 @@ class Program:
                     return interpreter.recorder.size(interpreter.recorder.tensor(name), place)
         raise ArgumentError(f"no input has the axis {axis}")
 
-    def _input(self, interpreter: Interpreter, name: str, kind: str = "") -> Any:
+    def _input(self, interpreter: Interpreter, name: str) -> Any:
         """Return an input as the code sees it."""
         known = interpreter.graph.known(name)
         if isinstance(known, np.ndarray) and known.dtype == object:
             return None
-        if known is not None and not known.shape and (kind in NUMBERS or name in self.number_carries):
-            if isinstance(known, np.ndarray):
-                return known.item()
-            return Symbol(name, known.dtype)
-        return interpreter.recorder.tensor(name)
+        if known is None or known.shape or name not in self.numbers | self.number_carries:
+            return interpreter.recorder.tensor(name)
+        return known.item() if isinstance(known, np.ndarray) else Symbol(name, known.dtype)
 
     def _argument(self, interpreter: Interpreter, structure: Structure) -> Any:
-        if isinstance(structure, Leaf):
-            return self._input(interpreter, structure.name, structure.kind)
         if not isinstance(structure, tuple):
-            return None
+            return self._input(interpreter, structure) if isinstance(structure, str) else None
         values = [self._argument(interpreter, each) for each in structure]
         is_none = values and all(value is None for value in values)
         return None if is_none else rebuilt(structure, values)
 
     def _results(self, interpreter: Interpreter, structure: Structure, value: Any) -> list[str]:
         """Return the names of the outputs in a returned value."""
-        if structure is None:
+        if isinstance(structure, Fixed):
             return []
-        if isinstance(structure, Leaf):
+        if isinstance(structure, str):
             return [self._output(interpreter, value)]
         if value is None:
-            return [self._output(interpreter, None) for _ in leaves_of(structure)]
+            return [self._output(interpreter, None) for _ in names_of(structure)]
         inner, values = ([element for _, element in items(each)] for each in (structure, value))
         if len(values) != len(inner):
             raise ArgumentError(f"the code returns {len(values)} values, not {len(inner)}")

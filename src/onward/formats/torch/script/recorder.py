@@ -20,6 +20,7 @@ from .values import MISSING, Object, leaves, mapped
 NUMBERS = {np.dtype(dtype).name: number for number, dtype in DTYPES.items() if number != 15}
 COMPLEX = {"stft", "view_as_complex", "complex", "polar", "fft_fft", "fft_rfft", "fft_ifft"}
 REAL = {"abs", "angle", "real", "imag", "view_as_real", "istft", "fft_irfft"}
+MAX_VISITS = 20_000
 Key = tuple[int, str | None]  # the id of what changes, and the name of a variable or attribute
 
 
@@ -31,10 +32,6 @@ class UnknownShape(tuple[Any, ...]):
 
     __len__ = __iter__ = __getitem__ = __eq__ = _fail
     __hash__ = tuple.__hash__
-
-
-class Joined(Tensor):
-    """A tensor that shared memory with others in a branch or loop, which therefore must not be written."""
 
 
 @dataclass(frozen=True)
@@ -74,22 +71,25 @@ class Change:
 
 
 class Recorder(Translator):
-    """Records operators in `recording`.
+    """Records operators in `graph`.
 
     In a branch or loop, `changes` are the changes that it made, and `created` are the containers that it
     created, by their ids.
     """
 
+    graph: Recording
+
     def __init__(self, recording: Recording) -> None:
         super().__init__(recording)
-        self.recording = recording
         self.module = ""  # the path of the module whose code runs, which names the nodes
         self.changes: dict[Key, Change] | None = None
+        self.shared: dict[int, Tensor] = {}  # tensors whose memory differs between branches or rounds
+        self.visits = 0
         self.created: dict[int, Any] = {}
 
     def enter(self, recording: Recording) -> Recording:
         """Continue in another graph and return the one before."""
-        before, self.recording, self.graph = self.recording, recording, recording
+        before, self.graph = self.graph, recording
         self._constants = {}  # they belong to the graph
         return before
 
@@ -106,6 +106,17 @@ class Recorder(Translator):
             if (place := (id(target), key)) not in self.changes:
                 self.changes[place] = Change(target, key, Change(target, key).value)
 
+    def share(self, x: Tensor) -> Tensor:
+        """Forbid to write a tensor, which shares memory with others in a branch or loop, and return it."""
+        self.shared[id(x)] = x
+        return x
+
+    def visit(self) -> None:
+        """Count a value that leaves a branch or loop. Raises ArgumentError if there are too many."""
+        self.visits += 1
+        if self.visits > MAX_VISITS:
+            raise ArgumentError(f"branches and loops change more than {MAX_VISITS} values")
+
     # what Translator does by the declarations of a program follows from the recording here
 
     def add_all(
@@ -114,19 +125,15 @@ class Recorder(Translator):
         """Add an operation with several outputs."""
         names = [self._name(value) for value in inputs]
         source = self.node.target.removeprefix("torch.ops.")
-        return self.recording.add_all(operation, names, count, name=self.module, source=source, **attributes)
-
-    def array(self, x: Tensor) -> Any:
-        """Return the value of a tensor that is the same in every call with these shapes, or None."""
-        return self._folded(self.read(x).name)
+        return self.graph.add_all(operation, names, count, name=self.module, source=source, **attributes)
 
     def _folded(self, name: str) -> Any:
-        known = self.recording.known(name)
+        known = self.graph.known(name)
         return known if isinstance(known, np.ndarray) else None
 
     def tensor(self, name: str, is_complex: bool = False) -> Tensor:
         """Return a new tensor with a value of the recording."""
-        known = self.recording.known(name)
+        known = self.graph.known(name)
         if known is None:
             return Tensor(name, np.dtype(object), UnknownShape())
         if is_complex:
@@ -143,13 +150,13 @@ class Recorder(Translator):
 
     def write(self, x: Tensor, value: str) -> None:
         """Give a tensor, and every other one that shares its memory, a new value of its dtype."""
-        if isinstance(x, Joined):
+        if id(x) in self.shared:
             raise ArgumentError(
                 "the code writes into a tensor whose memory differs between branches or rounds"
             )
-        known = self.recording.known(value)
+        known = self.graph.known(value)
         if known is not None and known.dtype != x.dtype and x.dtype.kind != "c":
-            value = self.recording.add("Cast", value, to=x.dtype)
+            value = self.graph.add("Cast", value, to=x.dtype)
         self.change(x)
         super().write(x, value)
 
@@ -158,23 +165,20 @@ class Recorder(Translator):
         size = x.shape[x.axis(dim)]
         if size is not None:
             return int(size)
-        name = self.read(x).name
-        found = self.recording.find_size(name, x.axis(dim))
-        return Symbol(found)
+        return Symbol(self.graph.find_size(self.read(x).name, x.axis(dim)))
 
     def expect_size(self, x: Tensor, dim: int, size: int | tuple[Tensor, int]) -> None:
         """Raise LearnedSizeError if the axis is an open axis of an input, which must have this size."""
-        axis = self.recording.open_axis(self.read(x).name, x.axis(dim))
-        wanted: int | str | None
+        axis = self._open_axis(x, dim)
+        wanted: Any = size
         if isinstance(size, tuple):
             other, place = size
-            wanted = other.shape[other.axis(place)]
-            if wanted is None:
-                wanted = self.recording.open_axis(self.read(other).name, other.axis(place))
-        else:
-            wanted = size
+            wanted = other.shape[other.axis(place)] or self._open_axis(other, place)
         if axis and wanted and axis != wanted:
             raise LearnedSizeError((axis, wanted))
+
+    def _open_axis(self, x: Tensor, dim: int) -> str:
+        return self.graph.open_axis(self.read(x).name, x.axis(dim))
 
     # calls
 
@@ -205,7 +209,7 @@ class Recorder(Translator):
         if name not in ("unbind", "split", "chunk"):
             return 1
         x = bound["self"]
-        known = self.recording.known(self.read(x).name)
+        known = self.graph.known(self.read(x).name)
         dim = x.axis(bound.get("dim", 0))
         sizes = [value.shape[dim] for value in (example(known, 0), example(known, 1)) if value is not None]
         counts = {size if name == "unbind" else _parts(size, bound) for size in sizes}

@@ -265,8 +265,8 @@ class Recording(Graph):
             raise type(error)(f"{node}: {error}") from error
         except Exception as error:  # NumPy's error for arrays that the operation does not accept
             raise ArgumentError(f"{node}: {error}") from error
-        for place, output in enumerate(names):
-            self.values[output] = unknown(results[place]) if results and place < len(results) else None
+        self.values |= dict.fromkeys(names)
+        self.values |= zip(names, map(unknown, results or ()), strict=False)
         if results and all(isinstance(result, np.ndarray) for result in results):
             self.nodes.pop()
             self.constants.update(zip(names, results, strict=False))  # type: ignore[arg-type]
@@ -324,8 +324,7 @@ class Recording(Graph):
         """Raise LearnedSizeError if the node accepts its inputs once an open axis has another size."""
         first = [example(value, 0) for value in known]
         numbers = [size for value in first if value is not None for size in _numbers(value)]
-        layer = attributes.get("layer")
-        numbers += [] if layer is None else [layer.input_size]
+        numbers += [layer.input_size] if (layer := attributes.get("layer")) is not None else []
         numbers += [n * attributes.get("group", 1) for n in numbers]
         sizes = dict.fromkeys(sorted(numbers, key=lambda size: size < 2))  # 0 and 1 are the least likely
         others = [size for size, _ in self.open_sizes.values()]
@@ -333,44 +332,52 @@ class Recording(Graph):
         fixed = [size for size in sizes if size not in others][:MAX_LEARNED]
 
         def accepts(tried: Mapping[int, int]) -> bool:
-            try:
-                inputs = [replaced(value, tried) for value in first]
-                return self._inferred(operation, inputs, attributes) is not None
-            except Exception:
-                return False
+            inputs = [replaced(value, tried) for value in first]
+            return self._inferred(operation, inputs, attributes) is not None
 
         one = ({old: new} for old in open_here for new in sizes if new != old)
         replacements = product(combinations(open_here, 2), product(fixed, repeat=2))
         two = (dict(zip(old, new, strict=True)) for old, new in replacements)
         self.learn(chain(one, two, _alignments(operation, first, set(others))), accepts)
-        pairs = [
-            pair
+        self.guess(
+            (a, b, size)
             for value in known
             if isinstance(value, Examples)
-            for pair in zip(value.first.shape, value.second.shape, strict=False)
-            if pair[0] != pair[1] and pair[0] not in others
-        ]
-        tries = [(a, b, size) for a, b in pairs for size in fixed if accepts({a: size})]
-        if guesses := dict.fromkeys(guess for each in tries for guess in self.sources(*each)):
-            raise LearnedSizeError(*guesses)
+            for a, b in zip(value.first.shape, value.second.shape, strict=False)
+            if a != b and a not in others
+            for size in fixed
+            if _holds(accepts, {a: size})
+        )
 
     def learn(self, tries: Iterable[dict[int, int]], accepts: Callable[[dict[int, int]], bool]) -> None:
         """Raise LearnedSizeError for the first replacement of open sizes that is accepted, if any."""
         axes = {size: axis for axis, (size, _) in self.open_sizes.items()}
         for sizes in tries:
-            if accepts(sizes):
+            if _holds(accepts, sizes):
                 old, new = next(iter(sizes.items()))
                 raise LearnedSizeError((axes[old], axes.get(new, new)))
 
-    def sources(self, a: int, b: int, size: int) -> Iterator[tuple[str, int]]:
-        """Yield the sizes of open axes that turn a size of a and b in the examples into another one.
+    def guess(self, wanted: Iterable[tuple[int, int, int]]) -> None:
+        """Raise LearnedSizeError for the sizes of open axes that turn sizes into others, if any.
 
-        The size is taken to grow in proportion to one axis, as that after a convolution does.
+        A size is given by its two examples. It is taken to grow in proportion to one axis, as that after a
+        convolution does.
         """
-        for axis, (first, second) in self.open_sizes.items():
-            found = second + Fraction((size - b) * (first - second), a - b)
-            if found > 0 and found.denominator == 1:
-                yield axis, int(found)
+        guesses: dict[tuple[str, int], None] = {}
+        for a, b, size in wanted:
+            for axis, (first, second) in self.open_sizes.items():
+                found = second + Fraction((size - b) * (first - second), a - b)
+                if found > 0 and found.denominator == 1:
+                    guesses[axis, int(found)] = None
+        if guesses:
+            raise LearnedSizeError(*guesses)
+
+
+def _holds(condition: Callable[[dict[int, int]], bool], sizes: dict[int, int]) -> bool:
+    try:
+        return condition(sizes)
+    except Exception:  # whatever the operation raises for arrays that do not fit
+        return False
 
 
 def _alignments(operation: str, inputs: Sequence[Any], open_here: set[int]) -> Iterator[dict[int, int]]:

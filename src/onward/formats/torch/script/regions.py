@@ -10,9 +10,9 @@ from typing import Any
 from ....errors import ArgumentError
 from ..aten.registry import Symbol, Tensor
 from .calls import RaisedError
-from .recorder import Change, Joined, Key, Recorder
+from .recorder import Change, Key, Recorder
 from .recording import Recording
-from .values import UNINITIALIZED, Object, alike, items, rebuilt
+from .values import UNINITIALIZED, alike, items, rebuilt
 
 NUMBERS = Symbol | int | float
 Path = tuple[Any, ...]  # a key of a change, and places in nested values
@@ -25,6 +25,7 @@ class Region:
     graph: Recording
     changes: dict[Key, tuple[Change, Any]] = field(default_factory=dict)
     error: ArgumentError | None = None
+    roots: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # of the new tensors, by their ids
 
     @contextmanager
     def entered(self, recorder: Recorder) -> Iterator[None]:
@@ -35,9 +36,9 @@ class Region:
         finally:
             recorder.enter(outer)
 
-    def is_outer(self, tensor: Tensor) -> bool:
-        """Whether the code did not create a tensor or the memory that it shares."""
-        return self.existed(tensor.root)
+    def root(self, tensor: Tensor) -> Tensor:
+        """Return the tensor whose memory a tensor shares, also if the region created both."""
+        return self.roots.get(id(tensor), (tensor, tensor.root))[1]
 
     def existed(self, tensor: Tensor) -> bool:
         """Whether a tensor is older than the region."""
@@ -50,7 +51,7 @@ def record(recorder: Recorder, run: Callable[[], None]) -> Region:
     """Run code that records nodes in a new graph, and undo what it changes outside of it."""
     outer, created = recorder.changes, recorder.created
     recorder.changes, recorder.created = changes, own = dict[Key, Change](), dict[int, Any]()
-    region = Region(Recording(recorder.recording))
+    region = Region(Recording(recorder.graph))
     with region.entered(recorder):
         try:
             run()
@@ -59,9 +60,9 @@ def record(recorder: Recorder, run: Callable[[], None]) -> Region:
         finally:
             region.changes = {key: (change, change.value) for key, change in changes.items()}
             if region.error is None:
-                _Settling(recorder, region).settle_all()
+                _settle(recorder, region)
             for change in changes.values():
-                if not isinstance(change.target, Tensor) or region.is_outer(change.target):
+                if not isinstance(change.target, Tensor) or region.existed(change.target.root):
                     change.set(change.before)
             recorder.changes, recorder.created = outer, created
             if outer is not None:
@@ -69,41 +70,28 @@ def record(recorder: Recorder, run: Callable[[], None]) -> Region:
     return region
 
 
-class _Settling:
-    """Gives the tensors that a region created values that do not depend on other tensors."""
+def _settle(recorder: Recorder, region: Region) -> None:
+    """Give the tensors that a region created values that do not depend on other tensors."""
+    found: dict[int, Tensor] = {}
 
-    def __init__(self, recorder: Recorder, region: Region) -> None:
-        self.recorder, self.region = recorder, region
-        self.settled: dict[int, Any] = {}
+    def settled(value: Any, inside: bool = False) -> Any:
+        recorder.visit()
+        if isinstance(value, Tensor) and not region.existed(value):
+            if id(value) not in found:
+                new = replace(recorder.read(value), base=None)
+                if id(value) in recorder.shared:
+                    recorder.share(new)
+                found[id(value)], region.roots[id(new)] = new, (new, value.root)
+            return found[id(value)]
+        if inside or isinstance(value, tuple) or id(value) in recorder.created:
+            return rebuilt(value, [settled(element) for _, element in items(value)])
+        return value
 
-    def settle_all(self) -> None:
-        changes = self.region.changes
-        for key, (change, value) in list(changes.items()):
-            if not isinstance(change.target, Tensor):
-                changes[key] = change, self.elements(value) if change.key is None else self.settle(value)
-            elif change.target.base is not None or not self.region.is_outer(change.target):
-                del changes[key]  # views follow the tensors that they show
-
-    def settle(self, value: Any) -> Any:
-        if isinstance(value, tuple):
-            return self.elements(value)
-        content = value.attributes if isinstance(value, Object) else value
-        if id(value) not in self.settled:
-            self.settled[id(value)] = self._tensor(value) if isinstance(value, Tensor) else value
-            if id(content) in self.recorder.created:
-                Change(content).set(self.elements(content))
-        return self.settled[id(value)]
-
-    def elements(self, value: Any) -> Any:
-        """Return a container with its elements as the region leaves them."""
-        return rebuilt(value, [self.settle(element) for _, element in items(value)])
-
-    def _tensor(self, value: Tensor) -> Tensor:
-        is_outer = self.region.is_outer(value)
-        if self.region.existed(value):
-            return value
-        now = self.recorder.read(value)
-        return Joined(now.name, now.dtype, now.shape) if is_outer else replace(now, base=None)
+    for key, (change, value) in list(region.changes.items()):
+        if not isinstance(change.target, Tensor):
+            region.changes[key] = change, settled(value, change.key is None)
+        elif change.target.base is not None or not region.existed(change.target):
+            del region.changes[key]  # views follow the tensors that they show
 
 
 class Join:
@@ -123,6 +111,7 @@ class Join:
 
     def join(self, path: Path, a: Any, b: Any) -> Any:
         """Return the value that is a or b, which may be nested."""
+        self.recorder.visit()
         if a is b or _is_same(a, b) or path in self.done:
             return a
         given = b if a is UNINITIALIZED else a
