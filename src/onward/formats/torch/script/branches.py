@@ -76,19 +76,15 @@ def _learn(calls: Calls, condition: Tensor | Symbol, raises: bool) -> None:
     others = [size for size, _ in graph.open_sizes.values()]
     sizes = dict.fromkeys([*(n for n in numbers if n > 0), *others])
     graph.learn(({old: new} for old in others for new in sizes if new != old), flips)
-    for node in nodes:
-        sides = [graph.known(value) for value in node.inputs]
-        if node.operation == "Equal" and any(isinstance(side, Examples) for side in sides):
-            _equate(graph, [[int(example(side, place)) for place in (0, 1)] for side in sides])
-
-
-def _equate(graph: Recording, sides: list[list[int]]) -> None:
-    """Raise LearnedSizeError if a size of an open axis makes two sizes equal; `sides` are the examples."""
-    for (a, b), (size, other) in (sides, sides[::-1]):
-        if a != b and size == other and a != size and b != size:
-            if axis := graph.axis_of(a, b):
-                raise LearnedSizeError((axis, size))
-            graph.guess([(a, b, size)])
+    for node in (each for each in nodes if each.operation == "Equal"):
+        known = [graph.known(value) for value in node.inputs]
+        if any(isinstance(side, Examples) for side in known):
+            sides = [[int(example(side, place)) for place in (0, 1)] for side in known]
+            for (a, b), (size, other) in (sides, sides[::-1]):
+                if a != b and size == other and size not in (a, b):
+                    if axis := graph.axis_of(a, b):
+                        raise LearnedSizeError((axis, size))
+                    graph.guess([(a, b, size)])
 
 
 def _nodes_before(graph: Recording, name: str) -> list[Node]:

@@ -223,9 +223,8 @@ class Recording(Graph):
     def open_axis(self, name: str, axis: int) -> str:
         """Return the open axis of an input that an axis of a value has the size of, or ""."""
         known = self.known(name)
-        if not isinstance(known, Examples):
-            return ""
-        return self.axis_of(known.first.shape[axis], known.second.shape[axis])
+        sizes = [each.shape[axis] for each in known[:2]] if isinstance(known, Examples) else []
+        return self.axis_of(*sizes)
 
     def find_size(self, name: str, axis: int) -> str:
         """Return the size of an axis of a value; the same size is always the same value."""
@@ -310,15 +309,14 @@ class Recording(Graph):
             except Exception as error:
                 problems.append(error)
         if problems and is_varied:
-            return self._inferred(operation, [_without_varied(value) for value in known], attributes)
+            unvaried = [_joined(*map(Signature.of, each)) if varies(each) else each for each in known]
+            return self._inferred(operation, unvaried, attributes)
         if len(problems) == 2:
             self._learn(operation, known, attributes)
             raise problems[0]
         if problems:
             raise UnsuitableSizesError(str(problems[0])) from problems[0]
-        if any(results is None for results in found):
-            return None
-        return [_joined(*values) for values in zip(*found, strict=True)]
+        return None if None in found else [_joined(*values) for values in zip(*found, strict=True)]
 
     def _learn(self, operation: str, known: Sequence[Any], attributes: Mapping[str, Any]) -> None:
         """Raise LearnedSizeError if the node accepts its inputs once an open axis has another size."""
@@ -385,10 +383,10 @@ def _alignments(operation: str, inputs: Sequence[Any], open_here: set[int]) -> I
     for a, b in combinations([value for value in inputs if value is not None], 2):
         pairs = list(zip(a.shape[::-1], b.shape[::-1], strict=False))
         products = [(a.shape[-1], b.shape[-2]), *pairs[2:]] if min(len(a.shape), len(b.shape)) > 1 else []
-        for aligned in (products,) if operation == "MatMul" else (pairs,):
-            found = {m if m in open_here else n: n if m in open_here else m for n, m in aligned if n != m}
-            if found and found.keys() <= open_here:
-                yield found
+        aligned = [pair for pair in (products if operation == "MatMul" else pairs) if pair[0] != pair[1]]
+        found = {m if m in open_here else n: n if m in open_here else m for n, m in aligned}
+        if found and found.keys() <= open_here:
+            yield found
 
 
 def _joined(a: Any, b: Any, varied: Any = None) -> Known:
@@ -400,11 +398,6 @@ def _joined(a: Any, b: Any, varied: Any = None) -> Known:
     if not all(isinstance(value, np.ndarray) for value in (a, b, varied) if value is not None):
         a, b, varied = Signature.of(a), Signature.of(b), None
     return a if isinstance(a, Signature) and a == b else Examples(a, b, varied)
-
-
-def _without_varied(value: Known | None) -> Known | None:
-    """Return the signature of a value that depends on other integers than sizes."""
-    return _joined(*map(Signature.of, value)) if varies(value) else value  # type: ignore[arg-type]
 
 
 def _numbers(value: AnyArray | Signature) -> Sequence[int]:
@@ -427,27 +420,20 @@ def replaced(value: Any, sizes: Mapping[int, int]) -> Any:
 def _opened(
     operation: str, known: Sequence[Known | None], attributes: Mapping[str, Any]
 ) -> Sequence[Known] | None:
-    """Return the outputs with the sizes that two examples of the unknown sizes and values share."""
-    first, second = (_example(operation, known, attributes, *sizes) for sizes in ((4, 1), (3, 0)))
-    if first is None or second is None:
-        return None
-    return [Open(common_shape(a.shape, b.shape), a.dtype) for a, b in zip(first, second, strict=True)]
-
-
-def _example(
-    operation: str, known: Sequence[Known | None], attributes: Mapping[str, Any], size: int, value: int
-) -> tuple[AnyArray, ...] | None:
-    """Return the outputs of a node if all unknown sizes and all unknown values are the same, or None."""
+    """Return the outputs with the sizes that two examples of the unknown sizes and values share, or None."""
     meaning = OPERATIONS[operation]
-    inputs = [
-        np.broadcast_to(np.full((), value, k.dtype), [size if n is None else n for n in k.shape])
-        if isinstance(k, Signature | Open)
-        else k
-        for k in (example(k, 1 - value) for k in known)
-    ]
-    if not meaning.is_pure or sum(a.nbytes for a in inputs if a is not None) > MAX_FOLDED:
-        return None
-    try:
-        return meaning.compute(inputs, attributes)
-    except Exception:  # the example does not fit; the error of the call names the node
-        return None
+    found = []
+    for place, (size, element) in enumerate(((4, 1), (3, 0))):
+        inputs = [
+            np.broadcast_to(np.full((), element, k.dtype), [size if n is None else n for n in k.shape])
+            if isinstance(k, Signature | Open)
+            else k
+            for k in (example(k, place) for k in known)
+        ]
+        if not meaning.is_pure or sum(a.nbytes for a in inputs if a is not None) > MAX_FOLDED:
+            return None
+        try:
+            found.append(meaning.compute(inputs, attributes))
+        except Exception:  # the example does not fit; the error of the call names the node
+            return None
+    return [Open(common_shape(a.shape, b.shape), a.dtype) for a, b in zip(*found, strict=True)]
