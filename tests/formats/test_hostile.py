@@ -2,6 +2,9 @@
 
 import io
 import json
+import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -160,3 +163,28 @@ def test_files_with_the_signature_of_another_format_are_refused(file: Any) -> No
     starts = {other[:8] for other, _ in FILES.values()} | {bytes(8), b"\xff" * 8, b"\x89PNG\r\n\x1a\n"}
     others = [start + content[8:] for start in starts if start[:4] != content[:4]]
     assert hostile.open_damaged(path, others, **how) == len(others)
+
+
+STORED = ["keras/graph_3.keras", "keras/tagger_2.h5", "torch/script.pt", "torch/trace.pt", "torch/weights.pt"]
+STORED += ["exported_program/torch_2.13.pt2", "releases/0.1.0/tagger.safetensors"]
+# In another process, which dies if it reads the end of a memory-mapped file that is gone.
+OVERWRITE = """
+import sys, onward
+for path in sys.argv[1:]:
+    model = onward.load(path)
+    open(path, "wb").close()
+    if isinstance(model, dict):
+        model["rnn"].state_dict()
+    else:
+        model.save(path)
+        onward.load(path)
+"""
+
+
+def test_a_model_survives_the_loss_of_its_file(tmp_path: Path) -> None:
+    paths = [shutil.copy(support.DATA / name, tmp_path / name.replace("/", "_")) for name in STORED]
+    graph: Any = onward.load(support.DATA / "keras/graph_3.keras")
+    graph.save(tmp_path / "graph.safetensors")
+    graph.export_onnx(tmp_path / "graph.onnx")
+    paths += [tmp_path / "graph.safetensors", tmp_path / "graph.onnx"]
+    subprocess.run([sys.executable, "-c", OVERWRITE, *map(str, paths)], check=True)

@@ -219,7 +219,7 @@ class _Reader:
     """Rebuilds graphs from descriptions, of which nothing is certain."""
 
     def __init__(self, layers: list[Any], tensors: Mapping[str, NDArray[Any]]) -> None:
-        self._tensors = tensors
+        self._tensors, self._arrays = tensors, dict[str, AnyArray]()
         self._layers = [self._layer(described) for described in layers]
 
     def graph(self, described: dict[str, Any], depth: int) -> Graph:
@@ -288,7 +288,9 @@ class _Reader:
                 _expect(fits and content.size % dtype.itemsize == 0, f"{key} does not hold {name}")
                 return _shaped(np.frombuffer(content.tobytes(), dtype), shape)
             case {"tensor": str(key)} if key in self._tensors:
-                return self._tensors[key]
+                if key not in self._arrays:  # a copy: the file may change while the model lives
+                    self._arrays[key] = self._tensors[key].copy()
+                return self._arrays[key]
         raise ArgumentError(f"the description has {str(value)[:60]}; expected a tensor of the file")
 
     def _layer(self, described: Any) -> Layer:

@@ -370,6 +370,14 @@ class Layer(FamiliarNames):
         Returns the missing and the unexpected names. Raises ArgumentError, which lists these names and every
         wrong shape and dtype; with `strict=False`, missing and unexpected names are not an error.
         """
+        weights, keys = self._checked_weights(state_dict, strict)
+        self._take({name: weight.copy() for name, weight in weights.items()})
+        return keys
+
+    def _checked_weights(
+        self, state_dict: Mapping[str, Any], strict: bool = True
+    ) -> tuple[dict[str, Array], IncompatibleKeys]:
+        """The weights in a state dict, not copied, in the dtypes of the layer. Raises ArgumentError."""
         if not isinstance(state_dict, Mapping):
             raise ArgumentError(
                 f"load_state_dict takes a dict of arrays by name, not {type(state_dict).__name__}"
@@ -386,13 +394,12 @@ class Layer(FamiliarNames):
                     array = arrays.as_stored(state_dict[name], dtype, name)
                     if array.shape != shape:
                         raise ShapeError(f"{name} has shape {array.shape}; expected {shape}")
-                    weights[name] = array.copy()
+                    weights[name] = array
                 except OnwardError as error:
                     problems.append(str(error))
         if problems:
             raise ArgumentError("\n  ".join([f"{self!r} cannot take these weights:", *problems]))
-        self._take(weights)
-        return IncompatibleKeys(missing, unexpected)
+        return weights, IncompatibleKeys(missing, unexpected)
 
     def load_weights(self, path: str | os.PathLike[str]) -> None:
         """Copy the weights of any file that `onward.load` opens into this model.

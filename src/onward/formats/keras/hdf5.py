@@ -333,7 +333,8 @@ class Dataset(Object):
         if size and (address == NOWHERE or given != size):
             raise self.error(f"has shape {self.shape}, {size} bytes, but the file contains {given} for it")
         content = self.part(address, size) if size else b""
-        return native_byte_order(np.ndarray(self.shape, dtype, content))
+        # a copy: the file may change while the model lives
+        return native_byte_order(np.ndarray(self.shape, dtype, content)).copy()
 
     def _of_chunks(self, at: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         """III.A.1: the leaves of a B-tree lead to chunks, whose places in the array are the keys."""

@@ -1,6 +1,6 @@
 """Read the archives of torch.export.save: the program as small dataclasses, and its arrays by name.
 
-Nothing in an archive is executed. Each tensor is a view of the memory-mapped file; its size is checked first.
+Nothing in an archive is executed. The size of a tensor is checked before it is copied.
 """
 
 import re
@@ -127,12 +127,13 @@ def _arrays(stored: archive.Archive, folder: str, config: Any) -> Iterator[tuple
             pickled = archive.read(bytes(stored.content(path)))
             array = pickled.array(pickled.tree)
             if array is not None:
-                yield name, array
+                yield name, array.copy()
         elif payload.get("tensor_meta") is not None:
             meta = _meta(payload["tensor_meta"], where)
             code = "bfloat16" if meta.is_bfloat16 else meta.dtype.str[1:]
             names = (where, f"the member {path}")
-            yield name, stored.tensor(path, code, meta.offset, meta.sizes, meta.strides, names)
+            view = stored.tensor(path, code, meta.offset, meta.sizes, meta.strides, names)
+            yield name, view.copy()  # the file may change while the model lives
 
 
 def _saved_arrays(member: str, content: memoryview | bytes) -> Iterator[tuple[str, NDArray[Any]]]:

@@ -248,7 +248,7 @@ def new_layer(
     if not isinstance(W, Signature):
         if B is not None:
             _check("B", B.shape, (D, 2 * G * H))
-        layer.load_state_dict(_weights(layer, W, R, B, P))
+        layer._take(layer._checked_weights(_weights(layer, W, R, B, P))[0])
     return layer
 
 

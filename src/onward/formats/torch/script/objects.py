@@ -94,6 +94,7 @@ class Loader:
             array = np.asarray(array, order="C")
             key = (array.ctypes.data, array.shape, array.dtype.str) if array.size else (path,)
             name = self._by_memory.setdefault(key, path)
-            self.arrays.setdefault(name, array)
+            if name not in self.arrays:
+                self.arrays[name] = array.copy()  # the file may change while the model lives
             self._names[id(pickled)] = name
         return self._names[id(pickled)]
