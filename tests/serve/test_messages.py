@@ -58,7 +58,7 @@ def test_faulty_json_raises_errors_of_onward(data: str, error: type[Exception]) 
 @pytest.mark.parametrize("size", [0, 1, 13])
 def test_faulty_sizes_state_the_inputs(size: int) -> None:
     with pytest.raises(ShapeError, match=r"a multiple of 12: x \[3\] float32"):
-        ONE.check(size)
+        ONE.from_bytes(bytes(size))
 
 
 def test_answers_hold_all_outputs_of_a_stream() -> None:

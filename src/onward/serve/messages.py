@@ -47,17 +47,13 @@ class InputFormat:
         ]
         self.step_bytes = sum(self._sizes)  # if a size is open, the smallest
 
-    def check(self, size: int) -> None:
-        """Raise ShapeError unless a message of so many bytes holds one or more steps."""
-        if not size or size % self.step_bytes:
+    def from_bytes(self, payload: bytes) -> Input:
+        """Check a binary message. Raises ShapeError unless it holds one or more steps."""
+        if not payload or len(payload) % self.step_bytes:
             inputs = ", ".join(f"{port.name} {list(port.shape)} {port.dtype}" for port in self.ports)
             raise ShapeError(
-                f"a message has {size} bytes, but must hold a multiple of {self.step_bytes}: {inputs}"
+                f"a message has {len(payload)} bytes, but must hold a multiple of {self.step_bytes}: {inputs}"
             )
-
-    def from_bytes(self, payload: bytes) -> Input:
-        """Check a binary message."""
-        self.check(len(payload))
         return Input(payload)
 
     def from_object(self, data: Any) -> Input:

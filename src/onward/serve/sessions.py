@@ -12,6 +12,7 @@ import numpy as np
 
 from ..core import storage
 from ..errors import ArgumentError, FileError
+from ..streaming.stream import write_state
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -83,16 +84,13 @@ class Sessions:
             [each.key, each.stream, each.position, each.left if each.connection is None else now]
             for each in self._sessions.values()
         ]
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        pool, listed = self._pool, np.frombuffer(json.dumps(described).encode(), np.uint8)
+        tensors = pool._tensors(pool.ids, pool._states(pool.ids))
         umask = os.umask(0o077)
         try:
-            self._pool.save(partial)
-            tensors, metadata = storage.read(partial)
-            tensors["sessions"] = np.frombuffer(json.dumps(described).encode(), np.uint8)
-            storage.write(path, tensors, metadata)
+            write_state(path, pool.file_type, pool._model, tensors | {"sessions": listed})
         finally:
             os.umask(umask)
-            partial.unlink(missing_ok=True)
 
     def load(self, path: Path) -> None:
         """Replace all streams with those in a file that have not expired since. Raises FileError."""
