@@ -14,7 +14,7 @@ from importlib import resources
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -58,9 +58,7 @@ class Pages:
         return JSONResponse({"status": "stopping" if stopping else "ok"}, 503 if stopping else 200)
 
     async def metrics(self, request: Request) -> Response:
-        return PlainTextResponse(
-            self._service.metrics_text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-        )
+        return Response(self._service.metrics_text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def run(self, request: Request) -> Response:
         """Score a whole sequence, or a JSON list of them."""

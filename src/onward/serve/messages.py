@@ -129,10 +129,7 @@ def to_bytes(outputs: Sequence[Output], n: int) -> list[bytes]:
 
 
 def to_object(names: Sequence[str], outputs: Sequence[AnyArray], is_step: bool) -> dict[str, Any]:
-    """Return the outputs (T, ...) of one stream for JSON, by name; those of a step have no time axis.
-
-    Numbers that JSON lacks become null.
-    """
+    """Return the outputs (T, ...) of one stream for JSON, by name, with null for numbers that JSON lacks."""
     found: dict[str, Any] = {}
     for name, output in zip(names, outputs, strict=True):
         y = output[0] if is_step and len(output) == 1 else output

@@ -90,10 +90,7 @@ class Service:
         return hmac.compare_digest(found.encode(errors="surrogateescape"), self._token.encode())
 
     def is_origin_allowed(self, origin: str | None, host: str | None) -> bool:
-        """Whether a page may connect: one of this server or of the allowed origins.
-
-        Browsers let any page open WebSockets to any server, also to one on loopback.
-        """
+        """Whether a page may connect: browsers let any page try, also with servers on loopback."""
         return origin is None or origin in self._origins or urlsplit(origin).netloc == host
 
     def description(self) -> dict[str, Any]:

@@ -43,10 +43,7 @@ class StreamPool(GraphPool):
 
 
 class Steps:
-    """A model that streams: runs steps of a pool, and whole sequences.
-
-    Inputs and outputs are arrays (n, T, ...) for n streams and T steps.
-    """
+    """A model that streams: runs T steps of n streams of a pool, (n, T, ...), and whole sequences."""
 
     inputs: InputFormat
 

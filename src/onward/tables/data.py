@@ -92,11 +92,9 @@ def detect_suffix(content: bytes) -> str:
 
 
 def _windows(sequences: Sequences, window: int, horizon: int, future: bool) -> Sequences:
-    """Return every window of `window` steps as a sequence, with the next `horizon` targets, (N, H * O).
+    """Return every window, named after its last step, with the next `horizon` targets, (N, H * O).
 
-    Windows do not cross sequences. With `future`, windows at the end are kept even if some of their targets
-    are unknown; these are NaN. A window is named after its sequence and its last step. Raises
-    ArgumentError if no sequence is long enough, or if the targets are not numbers for each step.
+    With `future`, windows whose targets are not all known stay, with NaN. Raises ArgumentError.
     """
     targets = sequences.targets
     if sequences.labels is not None or not (targets is None or isinstance(targets, list)):

@@ -49,10 +49,7 @@ def outputs(
 def in_order(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, cancelled: Event | None = None
 ) -> Generator[Result, None, None]:
-    """Yield the result for each item, in order, computed on threads; they hold two items per worker.
-
-    cancelled: an event to set when the results are no longer needed, after an error or Ctrl-C.
-    """
+    """Yield the results in order, computed on threads that hold two items each; the end sets `cancelled`."""
     if workers == 1:
         yield from map(function, items)
         return
@@ -72,10 +69,7 @@ def in_order(
 
 
 def runnable(model: Layer) -> Layer:
-    """Return the layers of a whole model if it is a chain of layers, otherwise the model.
-
-    Raises ArgumentError for a whole model that does not take one sequence.
-    """
+    """Return the layers of a whole model that is a chain, otherwise the model if it takes one sequence."""
     if not isinstance(model, Model):
         return model
     try:

@@ -160,25 +160,25 @@ def score_table(
 
 @contextmanager
 def new_folder(out: str) -> Iterator[tuple[fs.FileSystem, str]]:
-    """Yield a temporary folder that is moved to `out` if the block succeeds, and removed otherwise.
-
-    Object stores have no folders, so their files are moved one by one. Raises FileError, also if `out`
-    exists.
-    """
+    """Yield a temporary folder that moves to `out`, which must be new, after success. Raises FileError."""
     filesystem, target = locate(out)
     if filesystem.get_file_info(target).type != fs.FileType.NotFound:
         raise FileError(f"{out} already exists: choose another folder, or remove it")
+    parent, _, name = target.rpartition("/")
+    is_local = isinstance(filesystem, fs.LocalFileSystem)
     try:
-        if isinstance(filesystem, fs.LocalFileSystem):
-            filesystem.create_dir(target.rpartition("/")[0])
-            with atomic.temporary_path(Path(target)) as path:
-                temporary = path.as_posix()
-                filesystem.create_dir(temporary)
-                yield filesystem, temporary
+        with ExitStack() as stack:
+            if is_local:
+                filesystem.create_dir(parent)
+                temporary = stack.enter_context(atomic.temporary_path(Path(target))).as_posix()
+            else:
+                temporary = f"{parent}/.{name}.{os.urandom(4).hex()}"
+                stack.callback(_remove_folder, filesystem, temporary)
+            filesystem.create_dir(temporary)
+            yield filesystem, temporary
+            if is_local:
                 filesystem.move(temporary, target)
-        else:
-            with _remote_folder(filesystem, target) as temporary:
-                yield filesystem, temporary
+            else:  # object stores have no folders
                 filesystem.create_dir(target)
                 for file in _files(filesystem, temporary):
                     filesystem.move(file, f"{target}/{file.rpartition('/')[2]}")
@@ -188,14 +188,6 @@ def new_folder(out: str) -> Iterator[tuple[fs.FileSystem, str]]:
         raise FileError(f"{out} cannot be written: {error}") from error
 
 
-@contextmanager
-def _remote_folder(filesystem: fs.FileSystem, target: str) -> Iterator[str]:
-    """Yield a new folder beside `target` in an object store, and remove it at the end."""
-    parent, _, name = target.rpartition("/")
-    temporary = f"{parent}/.{name}.{os.urandom(4).hex()}"
-    filesystem.create_dir(temporary)
-    try:
-        yield temporary
-    finally:
-        if filesystem.get_file_info(temporary).type != fs.FileType.NotFound:
-            filesystem.delete_dir(temporary)
+def _remove_folder(filesystem: fs.FileSystem, path: str) -> None:
+    if filesystem.get_file_info(path).type != fs.FileType.NotFound:
+        filesystem.delete_dir(path)

@@ -147,11 +147,7 @@ class Scorer:
 def _read_list_column(
     column: Any, features: Shape, name: str
 ) -> tuple[list[AnyArray] | AnyArray, dict[int, str]]:
-    """Read the lists or tensors in a column as sequences (T, *features), and state why each bad row is bad.
-
-    If all good rows have the same length, they form an array (N, T, *features). Raises ArgumentError for a
-    column of another type.
-    """
+    """Return the lists or tensors of each row, (T, *features), and why each bad row is bad."""
     column = _one_chunk(column)
     bad: dict[int, str] = {}
 
@@ -196,10 +192,7 @@ def _read_list_column(
 def _read_number_columns(
     table: pa.Table, names: Sequence[str], features: Shape
 ) -> tuple[list[AnyArray], dict[int, str]]:
-    """Read the numbers of a row in several columns as its sequence (T, *features); rows with a null are bad.
-
-    Raises ArgumentError for columns of another type.
-    """
+    """Return the numbers of each row, in several columns, as (T, *features), and why rows are bad."""
     columns: list[AnyArray] = []
     bad: dict[int, str] = {}
     for name in names:
@@ -213,10 +206,7 @@ def _read_number_columns(
 
 
 def _output_column(outputs: Sequence[Array | None], example: Array) -> pa.Array:
-    """Convert outputs (O,) to lists and outputs (T, O) to lists of lists, with null for a missing output.
-
-    The shape and dtype of `example`, an output, determine the type of the column.
-    """
+    """Convert outputs (O,) or (T, O), or None, to lists with the type of `example`, an output."""
     per_step, width = example.ndim == 2, example.shape[-1]
     placeholder = example[:0] if per_step else np.zeros_like(example)
     filled = [placeholder if y is None else y for y in outputs]

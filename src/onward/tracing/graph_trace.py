@@ -164,10 +164,7 @@ def _record(node: Node, values: Mapping[str, Any], preactivations: bool) -> dict
 
 
 def _record_quantized(node: Node, values: Mapping[str, Any], preactivations: bool) -> dict[str, Recorded]:
-    """Return the record of each direction of an LSTM that quantizes its inputs, by name.
-
-    NumPy computes it, with other roundings than the core.
-    """
+    """Return the record of each direction of a DynamicQuantizeLSTM, with the roundings of NumPy."""
     inputs: list[Any] = [values[name] if name else None for name in node.inputs]
     recorded = {}
     for d, record in enumerate(quantized_recurrent.record(inputs, node.attributes)):
@@ -214,11 +211,7 @@ def _unique(name: str, names: Mapping[str, Any]) -> str:
 def _time_first(
     model: Model, graph: Graph, inputs: Sequence[Any], y: AnyArray, layers: Mapping[str, Recorded]
 ) -> tuple[Any, Any, Any]:
-    """Return x and y as (T, B, ...) for a trace, and the function of `Trace.answers` if it needs one.
-
-    If the recurrent nodes do not show which axis of the input is time, return the input of the first of them
-    and the output as it is.
-    """
+    """Return x and y as (T, B, ...), if the axes are known, and the function of `Trace.answers`."""
     layout = model.layout if len(inputs) == 1 else None
     if layout is None:
         return (next(iter(layers.values())).x if layers else inputs[0]), y, None
