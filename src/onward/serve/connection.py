@@ -205,17 +205,14 @@ class Connection(asyncio.Protocol):
 
     # Steps and answers
 
-    @property
-    def has_input(self) -> bool:
-        """Whether messages wait for a tick."""
-        return bool(self._queue)
-
     def take(self) -> Pending | None:
         """Take the next message into a tick; None if the client does not read its answers."""
         if not self._is_writing or not self._queue:
             return None
         found, arrived = self._queue.popleft()
         self.session.position += 1
+        if self._queue:
+            self._service.ticker.wake(self, 0)
         if not self._transport.is_reading():
             self._read()
         return self, found, arrived

@@ -63,13 +63,9 @@ class Ticker:
             groups: defaultdict[int, list[Pending]] = defaultdict(list)
             ready, self._ready = self._ready, {}
             self._arrived.clear()
-            now = time.perf_counter()
             for connection in ready:
-                pending = connection.take()
-                if pending is not None:
+                if (pending := connection.take()) is not None:
                     groups[len(pending[1].payload)].append(pending)
-                    if connection.has_input:
-                        self.wake(connection, now - self._seconds)
             for size in sorted(groups):  # short blocks need not wait for long ones
                 await self._step(groups[size])
 

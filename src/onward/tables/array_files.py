@@ -10,8 +10,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
+from ..core.arrays import padded
 from ..errors import FileError
-from .inference import pad_rows
 from .layout import AnyArray, Sequences, number_classes
 
 LARGEST_ARRAY = 100e6  # bytes that any member of an archive may unpack to
@@ -156,7 +156,7 @@ def encode(
                 rows.writerow([sequences.name(row), *cells, *map(str, values), *error])
         text.flush()
         return content.getvalue()
-    stacked = pad_rows(outputs) if per_step else np.stack(outputs)
+    stacked = padded(outputs) if per_step else np.stack(outputs)
     arrays: dict[str, Any] = {"outputs": stacked[0] if sequences.single else stacked}
     if per_step and not sequences.single:
         arrays["lengths"] = [len(y) for y in outputs]

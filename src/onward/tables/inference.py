@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from ..core import arrays
 from ..errors import ArgumentError
 from ..graph import Model
 from ..layers.base import Layer, call
@@ -104,8 +105,7 @@ def run_batch(model: Layer, sequences: Sequence[AnyArray] | AnyArray, padded: bo
     """The outputs of one batch, without those of padded steps."""
     lengths = np.array([len(sequence) for sequence in sequences], np.int64)
     ragged = lengths.min() < lengths.max()
-    # (B, T, ...), because copying whole rows is several times as fast as copying steps
-    x = pad_rows(sequences) if ragged or not isinstance(sequences, np.ndarray) else sequences
+    x = arrays.padded(sequences) if ragged or not isinstance(sequences, np.ndarray) else sequences
     batch_first = model.batch_first
     steps = x if batch_first else x.swapaxes(0, 1)
     y, _ = model._run(steps, None, lengths if padded and ragged else None, call)
@@ -115,15 +115,6 @@ def run_batch(model: Layer, sequences: Sequence[AnyArray] | AnyArray, padded: bo
         return list(y)
     rows = y if batch_first else y.swapaxes(0, 1)
     return [row[:length] for row, length in zip(rows, lengths, strict=True)]
-
-
-def pad_rows(sequences: Sequence[AnyArray] | AnyArray) -> AnyArray:
-    """Sequences (T, ...) as one array (N, longest T, ...), padded with zeros."""
-    first = sequences[0]
-    x = np.zeros((len(sequences), max(map(len, sequences)), *first.shape[1:]), first.dtype)
-    for row, sequence in zip(x, sequences, strict=True):
-        row[: len(sequence)] = sequence
-    return x
 
 
 def rows_with_nan(outputs: Sequence[AnyArray | None]) -> list[int]:

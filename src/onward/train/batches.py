@@ -176,7 +176,7 @@ class Batches(Data):
 
     def _padded(self, sequences: list[AnyArray], rows: AnyArray) -> AnyArray:
         x = arrays.padded([sequences[row] for row in rows])
-        return x.swapaxes(0, 1) if self.batch_first else x
+        return x if self.batch_first else x.swapaxes(0, 1)
 
 
 def _readings(items: list[AnyArray], y: Any, rows_first: bool) -> dict[bool | None, Targets]:
