@@ -88,7 +88,7 @@ class Sessions:
         tensors = pool._tensors(pool.ids, pool._states(pool.ids))
         umask = os.umask(0o077)
         try:
-            write_state(path, pool.file_type, pool._model, tensors | {"sessions": listed})
+            write_state(path, pool._file_type, pool._model, tensors | {"sessions": listed})
         finally:
             os.umask(umask)
 
