@@ -9,7 +9,7 @@ newer indices of chunks, is refused by name.
 import math
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Any, TypeAlias
 
@@ -29,7 +29,12 @@ SHARED = 2  # flag of a message that lies in another object
 FIXED, FLOAT, STRING, VARIABLE = 0, 1, 3, 9  # classes of types
 # By size: where sign, exponent and mantissa of IEEE's floats lie, and the exponent's bias.
 FLOATS = {2: (15, 10, 5, 0, 10, 15), 4: (31, 23, 8, 0, 23, 127), 8: (63, 52, 11, 0, 52, 1023)}
-DEFLATE, SHUFFLE, CHECKSUM = 1, 2, 3
+# What undoes each filter: gzip, which must not unpack to more than a chunk, shuffle, and fletcher32.
+UNDO: dict[int, Callable[[Any, int, int], Any]] = {
+    1: lambda content, size, itemsize: zlib.decompressobj().decompress(content, size + 4),
+    2: lambda content, size, itemsize: np.frombuffer(content, "u1").reshape(itemsize, -1).T.tobytes(),
+    3: lambda content, size, itemsize: content[:-4],
+}
 COMPACT, CONTIGUOUS, CHUNKED = 0, 1, 2
 Messages: TypeAlias = list[tuple[int, int]]  # of an object's header: the kind of each, and where it begins
 
@@ -351,7 +356,13 @@ class Dataset(Object):
         for key, address in self.leaves(tree, 1, 8 + 8 * (rank + 1)) if array.size else ():
             stored, skipped, *start = self.numbers(f"II{rank}Q", key)
             self.take(size)
-            content = self._unfiltered(self.part(address, stored), filters, skipped, size, dtype.itemsize)
+            content: Any = self.part(address, stored)
+            try:
+                for place, undo in reversed(list(enumerate(filters))):
+                    if not skipped >> place & 1:
+                        content = undo(content, size, dtype.itemsize)
+            except (zlib.error, ValueError) as error:
+                raise self.damaged(f"the chunk at byte {address} cannot be unpacked: {error}") from error
             places = zip(start, self.shape, chunk, strict=True)
             if len(content) != size or any(s >= n or s % c for s, n, c in places):
                 raise self.damaged(f"a chunk at byte {address} does not fit in")
@@ -362,8 +373,8 @@ class Dataset(Object):
             raise self.error(f"has shape {self.shape}, but chunks for {filled} of its numbers")
         return array
 
-    def _filters(self) -> list[int]:
-        """What was done to each chunk, in order: IV.A.2.l, filter pipeline message."""
+    def _filters(self) -> list[Callable[[Any, int, int], Any]]:
+        """What undoes the filters of each chunk, in the order in which they ran: IV.A.2.l."""
         if FILTERS not in self._messages:
             return []
         at, found = self._place(FILTERS), []
@@ -375,28 +386,10 @@ class Dataset(Object):
             values = 4 * self.number("H", at + (6 if named else 4))
             sizes = (8, length, values) if named else (6, values)
             at += sum(map(_padded, sizes) if version == 1 else sizes)
-            if kind not in (DEFLATE, SHUFFLE, CHECKSUM):
+            if kind not in UNDO:
                 raise self.error(f"is compressed with filter {kind}; expected gzip, shuffle or fletcher32")
-            found.append(kind)
+            found.append(UNDO[kind])
         return found
-
-    def _unfiltered(
-        self, content: memoryview | bytes, filters: list[int], skipped: int, size: int, itemsize: int
-    ) -> memoryview | bytes:
-        """Undo the filters of a chunk, which must not become larger than `size`."""
-        for place, kind in reversed(list(enumerate(filters))):
-            if skipped >> place & 1:
-                continue
-            try:
-                if kind == CHECKSUM:
-                    content = content[:-4]
-                elif kind == SHUFFLE:
-                    content = np.frombuffer(content, "u1").reshape(itemsize, -1).T.tobytes()
-                else:
-                    content = zlib.decompressobj().decompress(content, size + 4)
-            except (zlib.error, ValueError) as error:
-                raise self.damaged(f"a chunk of elements of {itemsize} bytes: {error}") from error
-        return content
 
 
 def read(data: Any) -> Group:
