@@ -56,20 +56,14 @@ class StreamingModel:
             raise ArgumentError(f"{model!r} cannot stream: no layer determines the shape of a step")
         self.step_shape = self.model.step_shape
         self.batch_first = self.model.batch_first
-        kernels = self._kernels_of_all_layers()
-        self.in_core = kernels is not None
-        self.kernels = kernels or [layer.step_kernel for layer in self.layers]
+        changing = [layer for layer in self.model.sublayers().values() if not layer.unchanged_by_step]
+        self.in_core = bool(changing) and all(layer.step_kernel is not None for layer in changing)
+        self.kernels: list[Any] = [layer.step_kernel for layer in (changing if self.in_core else self.layers)]
         self._weights = dict(self.model._weights_by_name())
         self._names = [f"{i}.{name}" for i, layer in enumerate(self.layers) for name in layer.state_names]
         # the present step is the last one: Last passes each step through, as Dropout does
         passing = {name: Dropout() for name, layer in self.model.sublayers().items() if type(layer) is Last}
         self._every_step = self.model.with_sublayers(passing)
-
-    def _kernels_of_all_layers(self) -> list[_core.Stack | _core.Dense] | None:
-        """The core's objects for every layer that changes a step; None if the core lacks any of them."""
-        layers = [layer for layer in self.model.sublayers().values() if not layer.unchanged_by_step]
-        kernels = [kernel for layer in layers if (kernel := layer.step_kernel) is not None]
-        return kernels if layers and len(kernels) == len(layers) else None
 
     def run(self, x: Any, state: Any, batched: bool, is_step: bool) -> tuple[Array, Any]:
         """Run a step or a block layer by layer, from `state` to y and the next state."""

@@ -65,7 +65,8 @@ def from_zeros(graph: Graph) -> Graph:
     """
     x, *others = graph.inputs
     pairs = found_carries(graph)
-    zeros = {d.name: d for d in others if d.name in pairs and _follows(d, x)}
+    known = {d.name: all(isinstance(a, int) or a in (x.axes or ()) for a in d.axes or ("",)) for d in others}
+    zeros = {d.name: d for d in others if d.name in pairs and d.dtype is not None and known[d.name]}
     if not zeros:
         return graph
     nodes, constants = [], dict(graph.constants)
@@ -97,13 +98,6 @@ def from_zeros(graph: Graph) -> Graph:
         defaults=frozenset(graph.defaults - zeros.keys()),
         carries={name: output for name, output in graph.carries.items() if name not in zeros},
     ).without_unused()
-
-
-def _follows(state: Input, x: Input) -> bool:
-    """Whether the shape of a state is known from the shape of x."""
-    if state.axes is None or state.dtype is None:
-        return False
-    return all(isinstance(axis, int) or axis in (x.axes or ()) for axis in state.axes)
 
 
 def _zeros(declared: Input, batch: int) -> AnyArray:

@@ -138,24 +138,17 @@ def _layouts(graph: Graph, x: Input, time_axis: int | None) -> Iterator[Layout]:
     axes = list(enumerate(x.axes or ()))
     open_axes = [axis for axis, size in axes if isinstance(size, str)]
     times = range(len(axes))[::-1] if time_axis is None else [time_axis % len(axes)]
-    guesses = _constant_sizes(graph)
+    guesses = [node.attributes["layer"].input_size for node in graph.nodes if "layer" in node.attributes]
+    guesses += [size for array in graph.constants.values() for size in array.shape]
     for time in sorted(times, key=lambda axis: axis not in open_axes):
         batches = [axis for axis, size in axes if axis != time and (isinstance(size, str) or size == 1)]
         for batch in [*batches, None]:
             unknown = [axis for axis in open_axes if axis not in (time, batch)]
-            for sizes in product(guesses, repeat=len(unknown)):
+            for sizes in product(dict.fromkeys(guesses), repeat=len(unknown)):
                 found = dict(zip(unknown, sizes, strict=True))
                 shape = tuple(1 if axis in (time, batch) else found.get(axis, size) for axis, size in axes)
                 for lengths in (LENGTHS, EVEN_LENGTHS):
-                    yield Layout(shape, Axes(time, batch), lengths)  # type: ignore[arg-type]  # open sizes are replaced
-
-
-def _constant_sizes(graph: Graph) -> list[int]:
-    """Return the sizes of the axes of constants and of the inputs of layers."""
-    layers = [node.attributes["layer"] for node in graph.nodes if "layer" in node.attributes]
-    sizes = [layer.input_size for layer in layers]
-    sizes += [size for array in graph.constants.values() for size in array.shape]
-    return list(dict.fromkeys(sizes))
+                    yield Layout(shape, Axes(time, batch), lengths)
 
 
 def _has_steps(graph: Graph, x: Input, layout: Layout, is_given: bool) -> bool:

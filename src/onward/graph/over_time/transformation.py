@@ -150,11 +150,10 @@ class BlockBuilder(Follower):
 
     def is_length(self, count: str, x: str) -> bool:
         """Whether a value is the number of steps of another one, for all lengths of the sequence."""
-        axis, found = self.axis(x), self.known(count)
-        if axis is None or found is None:
+        axis, values = self.axis(x), (self._first, self._second)
+        if axis is None or self.known(count) is None:
             return False
-        pairs = ((found, self._first[x]), (self._second[count], self._second[x]))
-        return all(isinstance(n, np.ndarray) and n == value.shape[axis] for n, value in pairs)
+        return all(bool(known[count] == known[x].shape[axis]) for known in values)
 
     def signature(self, name: str) -> Signature:
         """Return the shape, for one length, and the dtype of a value."""
@@ -317,17 +316,13 @@ class BlockBuilder(Follower):
     def padded(self, node: Node, x: str, before: int, after: int, value: Any) -> str:
         """Return x with steps of one value added at both ends, or left out where the number is negative."""
         if before < 0:
-            x, before = self._skipped(node, x, -before), 0
-        held_back = -after if after < 0 else 0
+            timing = self._timing_of(x)
+            left = self.carry(node, self._steps(x, -before).astype(bool), timing.axis, "left")
+            y, rest = self.add_all("Skip", (left, x), 2, axis=timing.axis)
+            self.keep(left, rest)
+            x, before = self.define_new(y, timing.after(-before, 1, timing.tail)), 0
         y = self.windows(node, x, 1, 1, before, max(0, after), np.asarray(value).item())
-        return self.without_last(node, y, held_back) if held_back else y
-
-    def _skipped(self, node: Node, x: str, count: int) -> str:
-        timing = self._timing_of(x)
-        left = self.carry(node, self._steps(x, count).astype(bool), timing.axis, "left")
-        y, rest = self.add_all("Skip", (left, x), 2, axis=timing.axis)
-        self.keep(left, rest)
-        return self.define_new(y, timing.after(count, 1, timing.tail))
+        return self.without_last(node, y, -after) if after < 0 else y
 
     def without_last(self, node: Node, x: str, count: int) -> str:
         """Return x without its last steps, which are held back as long as they may be the last ones."""
