@@ -20,15 +20,15 @@ def varying_axes(first: tuple[int, ...], second: tuple[int, ...]) -> list[int]:
 class Follower:
     """Follows an axis through a graph, whose values for two sizes of the axis are `first` and `second`.
 
-    The class attributes are parts of errors, and the operations `exempt` from the check of sizes.
+    The class attributes up to `otherwise` are parts of errors.
     """
 
-    problem: ClassVar[str]
-    elements: ClassVar[str]
-    size: ClassVar[str]
-    name: ClassVar[str]
-    otherwise: ClassVar[str]
-    exempt: ClassVar[Collection[str]] = ()
+    problem: ClassVar[str]  # what a node prevents
+    name: ClassVar[str]  # of the axis
+    elements: ClassVar[str]  # along the axis
+    size: ClassVar[str]  # of the axis
+    otherwise: ClassVar[str]  # why the size of an axis may change, apart from merged axes
+    exempt: ClassVar[Collection[str]] = ()  # operations whose rules check sizes themselves
 
     def __init__(self, graph: Graph, first: Values, second: Values) -> None:
         self._source, self._first, self._second = graph, first, second
