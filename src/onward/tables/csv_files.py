@@ -48,25 +48,12 @@ def parse(file: IO[bytes], name: str, selection: Selection, saved: Saved, step_r
     )
 
 
-def _header(name: str, cells: list[str]) -> list[str]:
-    header = [column.strip() for column in cells]
-    if not header or len(set(header)) < len(header) or all(map(_is_number, header)):
-        line = ",".join(header)
-        raise FileError(
-            f"{name}, line 1: must name the columns, with a different name for each, but is {line!r}"
-        )
-    return header
-
-
 def resolve(name: str, header: list[str], selection: Selection, saved: Selection) -> Selection:
     """Choose the columns to read: the selected ones, else those of the training table, else the defaults.
 
     The file may lack the target, group and time of the training table, but not its inputs. Raises FileError,
     which lists the file's columns.
     """
-    for column in selection.named_columns:
-        if column not in header:
-            raise FileError(f"{name}: {_missing(column, header)}")
 
     def present(columns: Iterable[str | None]) -> tuple[str, ...]:
         return tuple(column for column in columns if column in header)
@@ -81,9 +68,13 @@ def resolve(name: str, header: list[str], selection: Selection, saved: Selection
     # a forecast also uses past values of its target
     others = {group, time, *(set(defaults) - set(targets) if window else (*targets, *defaults))}
     inputs = selection.inputs or saved.inputs or tuple(c for c in header if c not in others)
-    for column in inputs:
+    for column in (*selection.named_columns, *inputs):
         if column not in header:
-            raise FileError(f"{name}: {_missing(column, header)}; the model was trained on that column")
+            trained = "" if column in selection.named_columns else "; the model was trained on that column"
+            raise FileError(
+                f"{name}: there is no column {column!r}; the columns are {', '.join(header)}: "
+                f"choose with --input (and --target, --group, --time){trained}"
+            )
     if not inputs:
         raise FileError(
             f"{name}, line 1: none of {', '.join(header)} is an input: select the inputs with --input"
@@ -91,18 +82,16 @@ def resolve(name: str, header: list[str], selection: Selection, saved: Selection
     return Selection(inputs, targets, group, time, window, horizon)
 
 
-def _missing(column: str, header: list[str]) -> str:
-    return (
-        f"there is no column {column!r}; the columns are {', '.join(header)}: "
-        "choose with --input (and --target, --group, --time)"
-    )
-
-
 class _Table:
     """The cells of the selected columns by name, and the line that each row ends on."""
 
     def __init__(self, name: str, reader: Any, selection: Selection, saved: Selection) -> None:
-        header = _header(name, next(reader, []))
+        header = [column.strip() for column in next(reader, [])]
+        if not header or len(set(header)) < len(header) or all(map(_is_number, header)):
+            raise FileError(
+                f"{name}, line 1: must name the columns, with a different name for each, but is "
+                f"{','.join(header)!r}"
+            )
         self.name, self.chosen = name, resolve(name, header, selection, saved)
         self.inputs, self.lines = array.array("d"), list[int]()
         places = {column: header.index(column) for column in self.chosen.named_columns}

@@ -95,23 +95,21 @@ def _returning_inputs(graph: Graph) -> tuple[Graph, list[_Site]]:
             prefix = next(filter(None, node.outputs))
             outer = {name: f"{prefix}/{name}" for name in names} | {"": ""}
             unused = [""] * (len(body.outputs) - LOOPS[node.operation] - len(node.outputs))
-            node = _with_outputs(node, body, names, (*unused, *(outer[name] for name in names)))
+            declared = [
+                Input(name, np.dtype(np.float32), ()) for name in names
+            ]  # for loops without iterations
+            body = body.replaced(
+                outputs=(*body.outputs, *names), declared_outputs=(*body.declared_outputs, *declared)
+            )
+            attributes = {**node.attributes, "body": body}
+            for key in ("scan_output_axes", "scan_output_directions"):
+                if attributes.get(key):
+                    attributes[key] = [*attributes[key], *[0] * len(names)]
+            outputs = (*node.outputs, *unused, *(outer[name] for name in names))
+            node = node._replace(outputs=outputs, attributes=attributes)
             sites += [_Site(s.node, tuple(outer[name] for name in s.inputs), s.loops + 1) for s in inner]
         nodes.append(node)
     return graph.replaced(nodes=nodes), sites
-
-
-def _with_outputs(node: Node, body: Graph, names: Sequence[str], outputs: Sequence[str]) -> Node:
-    """Return a loop that also returns values of its body, stacked."""
-    declared = [Input(name, np.dtype(np.float32), ()) for name in names]  # for loops without iterations
-    body = body.replaced(
-        outputs=(*body.outputs, *names), declared_outputs=(*body.declared_outputs, *declared)
-    )
-    attributes = {**node.attributes, "body": body}
-    for name in ("scan_output_axes", "scan_output_directions"):
-        if attributes.get(name):
-            attributes[name] = [*attributes[name], *[0] * len(names)]
-    return node._replace(outputs=(*node.outputs, *outputs), attributes=attributes)
 
 
 def _run(graph: Graph, names: Sequence[str], inputs: Sequence[Any]) -> dict[str, Any]:
