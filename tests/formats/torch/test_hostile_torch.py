@@ -135,6 +135,7 @@ MALFORMED = {
     + b"}h\x00h\x01s" * 9_999 + b"e.",
     "strings of protocol 0": b"S'text'\n.",
     "no line end": b"c" + b"x" * 100_000,
+    "an invalid escape": b"\x80\x02cos\\e\nsystem\n.",
 }  # fmt: skip
 
 

@@ -55,7 +55,8 @@ def load(data: Data, at: int, persistent: Callable[[Any], Any]) -> tuple[Any, in
     except KeyError as error:
         what = f"memo entry {error}" if opcode.name in HANDLERS else f"opcode {opcode.name}"
         raise FileError(f"the pickle has an unknown {what} before byte {file.tell()}") from error
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, Warning) as error:
+        # Python may turn its warning of an invalid escape in a name into an error
         raise FileError(f"the pickle is damaged before byte {file.tell()}: {error}") from error
     raise FileError(f"the pickle has more than {MAX_OPCODES} opcodes, up to byte {file.tell()}")
 
