@@ -51,27 +51,24 @@ def as_array(value: ArrayLike, name: str) -> NDArray[Any]:
     return array
 
 
-def as_floats(value: ArrayLike, dtype: FloatDtype, name: str) -> Array:
-    """`value` as an array of `dtype`, copied only if it has another dtype. Raises DtypeError."""
+def as_floats(value: ArrayLike, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
+    """`value` as an array of `dtype`, copied only if it has another dtype. Raises DtypeError.
+
+    The int8 weights of a quantized layer are never converted.
+    """
     array = as_array(value, name)
     if array.dtype == dtype:
         return array
+    if dtype.kind == "i":
+        raise DtypeError(
+            f"{name} has dtype {array.dtype}; expected {dtype}: load float weights before quantizing"
+        )
     if array.dtype.kind not in "biuf":
         raise DtypeError(
             f"{name} has dtype {array.dtype}, but must hold booleans, integers or floats: convert it first"
         )
     with np.errstate(all="ignore"):
         return array.astype(dtype)
-
-
-def as_stored(value: ArrayLike, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
-    """A weight in the dtype in which a layer stores it; int8 is never converted. Raises DtypeError."""
-    array = as_array(value, name)
-    if dtype.kind == "i" and array.dtype != dtype:
-        raise DtypeError(
-            f"{name} has dtype {array.dtype}; expected {dtype}: load float weights before quantizing"
-        )
-    return as_floats(array, dtype, name)
 
 
 def as_gradient(value: ArrayLike, shape: Shape, dtype: FloatDtype) -> Array:

@@ -54,11 +54,8 @@ LARGEST = (1 << 63) - 1  # the largest size of an axis
 
 def integer(name: str, value: Any, low: int, high: int = LARGEST) -> int:
     """`value` as an int from `low` to `high`. Raises ArgumentError."""
-    number = (
-        None
-        if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__")
-        else operator.index(value)
-    )
+    is_integer = hasattr(value, "__index__") and not isinstance(value, bool | np.bool_)
+    number = operator.index(value) if is_integer else None
     if number is None or not low <= number <= high:
         plain = high == LARGEST and (number is None or number < low)
         bounds = f"of at least {low}" if plain else f"from {low} to {high}"

@@ -286,13 +286,13 @@ class Model(Layer):
         return None
 
     @property
-    def step_shape(self) -> Shape | None:
+    def step_shape(self) -> Shape | None:  # type: ignore[override]  # a plain attribute of a layer
         """The shape of one step of one row."""
         layout = self.layout
         return layout and tuple(size for axis, size in enumerate(layout.shape) if axis not in layout.axes)
 
     @property
-    def batch_first(self) -> bool:
+    def batch_first(self) -> bool:  # type: ignore[override]  # a plain attribute of a layer
         """Whether the input has its batch axis before its time axis."""
         return self.layout is not None and self.layout.axes == (1, 0)
 

@@ -30,9 +30,10 @@ Value = TypeVar("Value")
 
 # How a model calls a recurrent sublayer: (its name, the layer, x, state, lengths) to (y, final state).
 RunRecurrent: TypeAlias = "Callable[[str, Any, Any, Any, Any], tuple[Any, Any]]"
+Draw: TypeAlias = "Callable[[np.random.Generator, Shape], Array]"  # of the initial values of a weight
 
 # Class attributes that the constructors of some layers replace.
-SET_BY_CONSTRUCTORS = {"batch_first", "causal", "coupled", "dtype", "peephole", "proj_size", "takes_vectors"}
+SET_BY_CONSTRUCTORS = {"batch_first", "causal", "dtype", "step_shape", "takes_vectors"}
 
 NO_WEIGHTS: Any = object()  # as `rng`: allocate no weights until load_state_dict
 
@@ -101,6 +102,8 @@ class Layer(FamiliarNames):
     """
 
     dtype: FloatDtype = arrays.FLOAT32
+    batch_first: bool = False  # whether the batch axis comes before the time axis
+    step_shape: Shape | None = None  # the shape of one row of x at one time step; None if any is accepted
     takes_vectors: bool = True  # whether a batched input may be (B, F), without a time axis
     causal: bool = False  # whether the output at a step depends only on that step and on the state before it
     state_names: ClassVar[tuple[str, ...]] = ()  # ("h",) or ("h", "c") for a recurrent layer
@@ -108,6 +111,7 @@ class Layer(FamiliarNames):
     step_kernel: Any = None  # the core's Stack or Dense that computes a time step, if the core supports it
     precision = ""  # the stored dtype of the matrices once quantized: "float16" or "int8"
     _weights: Mapping[str, Array] = MappingProxyType({})
+    _shapes: Mapping[str, Shape] = MappingProxyType({})  # of the weights before quantization
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -153,16 +157,6 @@ class Layer(FamiliarNames):
         from .summary import connected_rows
 
         return connected_rows({name.rstrip("."): layer for name, layer in self.sublayers().items()})
-
-    @property
-    def batch_first(self) -> bool:
-        """Whether the batch axis comes before the time axis."""
-        return any(layer.batch_first for layer in self.sublayers().values() if layer is not self)
-
-    @property
-    def step_shape(self) -> Shape | None:
-        """The shape of one row of the input at one time step; None if any shape is accepted."""
-        return None
 
     def state_shapes(self, batch: int) -> tuple[Shape, ...]:
         """The shape of each array named in `state_names` for a batch."""
@@ -313,7 +307,14 @@ class Layer(FamiliarNames):
 
     def shapes(self) -> Iterator[tuple[str, Shape]]:
         """The name and shape of each weight, in PyTorch's order."""
-        return iter(())
+        for name, shape in self._float_shapes():
+            yield name, shape
+            if self.precision == "int8" and len(shape) > 1:
+                yield f"{name}_scale", shape[:1]
+
+    def _float_shapes(self) -> Iterable[tuple[str, Shape]]:
+        """The name and shape of each weight before quantization."""
+        return self._shapes.items()
 
     def _stored(self) -> Iterator[tuple[str, Shape, np.dtype[Any]]]:
         """The name, shape and dtype of each weight."""
@@ -326,9 +327,10 @@ class Layer(FamiliarNames):
         """The layer with quantized matrices, or the layer itself if it has none to quantize."""
         return self
 
-    def _draw(self, dtype: DTypeLike, rng: Rng, draw: Callable[[np.random.Generator, Shape], Array]) -> None:
-        """Set dtype and draw the initial weights; `shapes` must already be available."""
+    def _draw(self, dtype: DTypeLike, rng: Rng, draw: Draw, **shapes: Shape | None) -> None:
+        """Set dtype and draw the initial weights of these shapes, if they are not None."""
         self.dtype = arrays.float_dtype(dtype)
+        self._shapes = {name: shape for name, shape in shapes.items() if shape is not None}
         if rng is NO_WEIGHTS:
             return
         for name, shape in self.shapes():
@@ -379,9 +381,8 @@ class Layer(FamiliarNames):
     ) -> tuple[dict[str, Array], IncompatibleKeys]:
         """The weights in a state dict, not copied, in the dtypes of the layer. Raises ArgumentError."""
         if not isinstance(state_dict, Mapping):
-            raise ArgumentError(
-                f"load_state_dict takes a dict of arrays by name, not {type(state_dict).__name__}"
-            )
+            kind = type(state_dict).__name__
+            raise ArgumentError(f"load_state_dict takes a dict of arrays by name, not {kind}")
         stored = {name: (shape, dtype) for name, shape, dtype in self._stored()}
         missing = [name for name in stored if name not in state_dict]
         unexpected = [name for name in state_dict if name not in stored]
@@ -391,7 +392,7 @@ class Layer(FamiliarNames):
         for name, (shape, dtype) in stored.items():
             if name in state_dict:
                 try:
-                    array = arrays.as_stored(state_dict[name], dtype, name)
+                    array = arrays.as_floats(state_dict[name], dtype, name)
                     if array.shape != shape:
                         raise ShapeError(f"{name} has shape {array.shape}; expected {shape}")
                     weights[name] = array
@@ -451,6 +452,6 @@ class packed(Generic[Value]):
         return value
 
 
-def uniform(bound: float) -> Callable[[np.random.Generator, Shape], Array]:
+def uniform(bound: float) -> Draw:
     """A function that draws from U(-bound, bound), PyTorch's initial weights."""
     return lambda generator, shape: generator.uniform(-bound, bound, shape)

@@ -7,7 +7,7 @@ from __future__ import annotations  # importing np.random is slow
 
 import math
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Never, Self, TypeAlias
 
 import numpy as np
@@ -189,8 +189,10 @@ class Convolution(Spatial, Quantizable):
         if padding_mode != "zeros":
             raise ArgumentError(f"padding_mode={padding_mode!r}, but only 'zeros' is supported")
         self.padding_mode = padding_mode
-        inputs = self.in_channels // self.groups * math.prod(self._sizes(self.kernel_size))
-        self._draw(dtype, rng, uniform(inputs**-0.5))
+        inputs = (self.in_channels // self.groups, *self._sizes(self.kernel_size))
+        bias_shape = (self.out_channels,) if self.bias else None
+        draw = uniform(math.prod(inputs) ** -0.5)
+        self._draw(dtype, rng, draw, weight=(self.out_channels, *inputs), bias=bias_shape)
 
     def _padding(self, padding: Any) -> Any:
         if not isinstance(padding, str):
@@ -200,12 +202,6 @@ class Convolution(Spatial, Quantizable):
         if padding == "same" and self.stride != 1:
             raise ArgumentError(f"padding='same' requires stride=1, not {self.stride}")
         return padding
-
-    def _float_shapes(self) -> Iterator[tuple[str, Shape]]:
-        kernel_size = self._sizes(self.kernel_size)
-        yield "weight", (self.out_channels, self.in_channels // self.groups, *kernel_size)
-        if self.bias:
-            yield "bias", (self.out_channels,)
 
     @packed
     def _filters(self, weights: dict[str, Array]) -> Filters:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations  # importing np.random is slow
 
-from collections.abc import Iterator
 from typing import Any, Never
 
 import numpy as np
@@ -42,16 +41,10 @@ class Linear(Quantizable):
         self.in_features = integer("in_features", in_features, 1)
         self.out_features = integer("out_features", out_features, 1)
         self.bias = flag("bias", bias)
-        self._draw(dtype, rng, uniform(self.in_features**-0.5))
-
-    def _float_shapes(self) -> Iterator[tuple[str, Shape]]:
-        yield "weight", (self.out_features, self.in_features)
-        if self.bias:
-            yield "bias", (self.out_features,)
-
-    @property
-    def step_shape(self) -> Shape:
-        return (self.in_features,)
+        self.step_shape = (self.in_features,)
+        bias_shape = (self.out_features,) if self.bias else None
+        weight_shape = (self.out_features, self.in_features)
+        self._draw(dtype, rng, uniform(self.in_features**-0.5), weight=weight_shape, bias=bias_shape)
 
     @packed
     def step_kernel(self, weights: dict[str, Array]) -> _core.Dense:
@@ -116,20 +109,14 @@ class Embedding(Quantizable):
         self.embedding_dim = integer("embedding_dim", embedding_dim, 1)
         # a negative index counts from the end, as in PyTorch
         self.padding_idx = None if padding_idx is None else integer("padding_idx", padding_idx, -n, n - 1) % n
-        self._draw(dtype, rng, self._table)
+        self.step_shape = ()
+        self._draw(dtype, rng, self._table, weight=(n, self.embedding_dim))
 
     def _table(self, generator: np.random.Generator, shape: Shape) -> Array:
         table = generator.standard_normal(shape)
         if self.padding_idx is not None:
             table[self.padding_idx] = 0
         return table
-
-    def _float_shapes(self) -> Iterator[tuple[str, Shape]]:
-        yield "weight", (self.num_embeddings, self.embedding_dim)
-
-    @property
-    def step_shape(self) -> Shape:
-        return ()
 
     def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map integers x of any shape to y (..., embedding_dim). Raises DtypeError, ArgumentError."""

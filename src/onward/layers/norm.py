@@ -3,7 +3,7 @@
 from __future__ import annotations  # importing np.random is slow
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Never
 
 import numpy as np
@@ -29,9 +29,9 @@ def standardized(x: Array, eps: float) -> Array:
 class Normalization(Layer):
     """A layer whose weight is initialized to ones and whose bias to zeros."""
 
-    def _start(self, eps: float, dtype: DTypeLike, rng: Rng) -> None:
+    def _start(self, eps: float, dtype: DTypeLike, rng: Rng, **shapes: Shape | None) -> None:
         self.eps = non_negative("eps", eps)
-        self._draw(dtype, rng, lambda generator, shape: np.zeros(shape))
+        self._draw(dtype, rng, lambda generator, shape: np.zeros(shape), **shapes)
         self._take({name: np.ones_like(w) for name, w in self._weights.items() if name in ONES})
 
 
@@ -81,13 +81,12 @@ class BatchNorm(Normalization):
                 "track_running_stats=False is not supported: a row's output would depend on the other rows"
             )
         self.track_running_stats = True
-        self._start(eps, dtype, rng)
-
-    def shapes(self) -> Iterator[tuple[str, Shape]]:
-        names = ("weight", "bias") if self.affine else ()
-        for name in (*names, "running_mean", "running_var"):
-            yield name, (self.num_features,)
-        yield "num_batches_tracked", ()  # unused at inference
+        C: Shape = (self.num_features,)
+        own = C if self.affine else None
+        # num_batches_tracked is unused at inference
+        self._start(
+            eps, dtype, rng, weight=own, bias=own, running_mean=C, running_var=C, num_batches_tracked=()
+        )
 
     def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x to y of the same shape, elementwise. Raises ShapeError, DtypeError."""
@@ -160,13 +159,8 @@ class LayerNorm(Normalization):
         self.causal = self.takes_vectors = len(sizes) == 1
         self.elementwise_affine = flag("elementwise_affine", elementwise_affine)
         self.bias = flag("bias", bias)
-        self._start(eps, dtype, rng)
-
-    def shapes(self) -> Iterator[tuple[str, Shape]]:
-        if self.elementwise_affine:
-            yield "weight", self.normalized_shape
-            if self.bias:
-                yield "bias", self.normalized_shape
+        own = self.normalized_shape if self.elementwise_affine else None
+        self._start(eps, dtype, rng, weight=own, bias=own if self.bias else None)
 
     def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x (..., *normalized_shape) to y of the same shape. Raises ShapeError, DtypeError."""
@@ -205,10 +199,8 @@ class GroupNorm(Normalization):
         if self.num_channels % self.num_groups:
             raise ArgumentError(f"num_groups={num_groups}, but must divide num_channels={num_channels}")
         self.affine = flag("affine", affine)
-        self._start(eps, dtype, rng)
-
-    def shapes(self) -> Iterator[tuple[str, Shape]]:
-        return ((name, (self.num_channels,)) for name in ("weight", "bias") if self.affine)
+        own = (self.num_channels,) if self.affine else None
+        self._start(eps, dtype, rng, weight=own, bias=own)
 
     def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x (N, C, ...) to y of the same shape. Raises ShapeError, DtypeError."""

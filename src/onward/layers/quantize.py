@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -95,16 +95,6 @@ def quantized_matrix(name: str, matrix: Array, precision: str) -> tuple[NDArray[
 
 class Quantizable(Layer):
     """A layer with matrices; filters are matrices with one row for each output."""
-
-    def _float_shapes(self) -> Iterator[tuple[str, Shape]]:
-        """The name and shape of each weight before quantization."""
-        raise NotImplementedError
-
-    def shapes(self) -> Iterator[tuple[str, Shape]]:
-        for name, shape in self._float_shapes():
-            yield name, shape
-            if self.precision == "int8" and len(shape) > 1:
-                yield f"{name}_scale", shape[:1]
 
     def _compressed(self, precision: str) -> Self:
         if self.precision:

@@ -82,9 +82,9 @@ class Recurrent(Quantizable, TextbookParameters, Generic[State]):
     PLAIN: ClassVar[tuple[Specs, ...]]  # the activations that the core's cells support without options
     state_names: ClassVar[tuple[str, ...]] = ("h",)
     takes_vectors = False
-    batch_first: bool = False
-    proj_size = 0
-    peephole = coupled = False
+    proj_size: int
+    peephole: bool
+    coupled: bool
     activations: Any
 
     def _configure(
@@ -110,6 +110,7 @@ class Recurrent(Quantizable, TextbookParameters, Generic[State]):
         self.bidirectional = flag("bidirectional", bidirectional)
         self.causal = not self.bidirectional
         H, P, D = self.hidden_size, self.proj_size or self.hidden_size, 1 + self.bidirectional
+        self.step_shape = (self.input_size,)
         self.sizes = Sizes(H, P, D, self.num_layers * D, D * P)
         self._draw(dtype, rng, uniform(self.hidden_size**-0.5))
 
@@ -120,18 +121,17 @@ class Recurrent(Quantizable, TextbookParameters, Generic[State]):
 
     def split_state(self, state: Any) -> tuple[ArrayLike | None, ArrayLike | None]:
         """h and c of a state that a user passes; c is None if the cell has none. Raises ArgumentError."""
-        takes = f"the state of this {type(self).__name__} is"
-        if len(self.state_names) == 1:
-            if isinstance(state, tuple):
-                raise ArgumentError(f"state is {len(state)} arrays, but {takes} h alone")
+        parts = len(self.state_names)
+        if parts == 1 and not isinstance(state, tuple):
             return state, None
-        if state is None:
+        if parts == 2 and state is None:
             return None, None
-        if not isinstance(state, tuple | list) or len(state) != 2:
-            kind = type(state).__name__
-            given = f"{len(state)} arrays" if isinstance(state, tuple | list) else f"of type {kind}"
-            raise ArgumentError(f"state is {given}, but {takes} a pair (h, c)")
-        return state[0], state[1]
+        if parts == 2 and isinstance(state, tuple | list) and len(state) == 2:
+            return state[0], state[1]
+        takes = "h alone" if parts == 1 else "a pair (h, c)"
+        kind = type(state).__name__
+        given = f"{len(state)} arrays" if isinstance(state, tuple | list) else f"of type {kind}"
+        raise ArgumentError(f"state is {given}, but the state of this {type(self).__name__} is {takes}")
 
     def join_state(self, h: Array, c: Array | None) -> Any:
         """The state that a call returns."""
@@ -402,10 +402,6 @@ class Recurrent(Quantizable, TextbookParameters, Generic[State]):
         H, _, D, _, DP = self.sizes
         own = (self.input_size, DP, D, self._layer_kernels[0].recorded, H)
         return sizes == own and first.x.dtype == self.dtype
-
-    @property
-    def step_shape(self) -> Shape:
-        return (self.input_size,)
 
     def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, Any]:
         return run_recurrent("", self, x, state, lengths)

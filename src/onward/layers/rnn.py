@@ -46,6 +46,7 @@ class RNN(Recurrent[Array]):
     """
 
     gates = "h"
+    proj_size, peephole, coupled = 0, False, False
     PLAIN = ("tanh",), ("relu",)
 
     def __init__(
@@ -178,6 +179,7 @@ class GRU(Recurrent[Array]):
     """
 
     gates = "rzn"
+    proj_size, peephole, coupled = 0, False, False
     PLAIN = (("sigmoid", "tanh"),)
 
     def __init__(

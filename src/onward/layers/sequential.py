@@ -34,7 +34,6 @@ class Last(Layer):
            [4.]])
     """
 
-    batch_first: bool = False
     takes_vectors = False
     causal = unchanged_by_step = True  # in a stream, the present step is the last one
 
@@ -113,6 +112,10 @@ class Sequential(Layer):
         _check_time_axis(layers)
         self.layers = layers
         self.causal = all(layer.causal for layer in layers)
+        self.batch_first = any(layer.batch_first for layer in layers)
+        # a layer that is not causal may change the shape; causal layers of any shape keep it
+        first = next((layer for layer in layers if layer.step_shape is not None or not layer.causal), self)
+        self.step_shape = first.step_shape
         self.dtype = arrays.float_dtype(*dtypes or ("float32",))
 
     @overload
@@ -219,15 +222,6 @@ class Sequential(Layer):
             if recurrent:
                 before.insert(0, first)
         return dx, before, gradients
-
-    @property
-    def step_shape(self) -> Shape | None:
-        for layer in self:
-            if layer.step_shape is not None:
-                return layer.step_shape
-            if not layer.causal:  # it may change the shape; causal layers of any shape keep it
-                return None
-        return None
 
     def sublayers(self) -> dict[str, Layer]:
         return {f"{index}.": layer for index, layer in enumerate(self)}
