@@ -273,11 +273,10 @@ class Layer(FamiliarNames):
     ) -> Self:
         """A copy that stores its matrices and filters as "float16", or as "int8" with scales.
 
-        The copy can be called, saved, loaded and streamed like any model, and computes in float32. With
-        float16, its outputs are those of a float32 model with the rounded weights. With int8, the weights and
-        the vectors they multiply are quantized, each row by its largest magnitude, and products are summed
-        exactly. Depthwise convolutions stay as they are. Its `state_dict` holds the stored arrays: `weight`
-        and, for int8, `weight_scale`.
+        The copy works like any model, and computes in float32. With float16, its outputs are those of a
+        float32 model with the rounded weights. With int8, the weights and the vectors they multiply are
+        quantized, each row by its largest magnitude, and products are summed exactly. Depthwise convolutions
+        stay as they are. Its `state_dict` holds the stored arrays: `weight` and, for int8, `weight_scale`.
 
         With `check`, inputs x of the model, the largest absolute difference between the outputs must not
         exceed `tolerance`. Raises PrecisionError, which states the difference; DtypeError for a float64
@@ -367,10 +366,9 @@ class Layer(FamiliarNames):
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Copy weights into the layer, converted to its dtype; changes nothing if it raises.
 
-        A quantized layer takes the arrays of its own `state_dict`: float16, or int8 and scales.
-
-        Returns the missing and the unexpected names. Raises ArgumentError, which lists these names and every
-        wrong shape and dtype; with `strict=False`, missing and unexpected names are not an error.
+        A quantized layer takes the arrays of its own `state_dict`: float16, or int8 and scales. Returns the
+        missing and the unexpected names. Raises ArgumentError, which lists these names and every wrong shape
+        and dtype; with `strict=False`, missing and unexpected names are not an error.
         """
         weights, keys = self._checked_weights(state_dict, strict)
         self._take({name: weight.copy() for name, weight in weights.items()})
@@ -450,8 +448,3 @@ class packed(Generic[Value]):
             if layer._weights is weights:
                 layer.__dict__[self._make.__name__] = value
         return value
-
-
-def uniform(bound: float) -> Draw:
-    """A function that draws from U(-bound, bound), PyTorch's initial weights."""
-    return lambda generator, shape: generator.uniform(-bound, bound, shape)

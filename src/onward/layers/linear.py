@@ -12,8 +12,8 @@ from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, integer, unknown_arguments
 from ..errors import ShapeError
-from .base import packed, uniform
-from .quantize import Quantizable
+from .base import packed
+from .quantize import Quantizable, uniform
 
 
 class Linear(Quantizable):

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..core.arrays import FLOAT32, Array, Shape
 from ..core.checks import non_negative
 from ..errors import ArgumentError, DtypeError, PrecisionError
-from .base import Layer, call
+from .base import Draw, Layer, call
 
 PRECISIONS = ("float16", "int8")
 WIDEST = 2**17  # columns of an int8 matrix: longer sums could overflow 32 bits
@@ -127,3 +127,8 @@ class Quantizable(Layer):
 
     def __repr__(self) -> str:
         return super().__repr__() + (f".quantize({self.precision!r})" if self.precision else "")
+
+
+def uniform(bound: float) -> Draw:
+    """A function that draws from U(-bound, bound), PyTorch's initial weights."""
+    return lambda generator, shape: generator.uniform(-bound, bound, shape)

@@ -21,8 +21,8 @@ from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, generator, integer, positive, probability, unknown_arguments
 from ..errors import ArgumentError, ShapeError
 from .activation import dropout_mask
-from .base import RunRecurrent, packed, uniform
-from .quantize import Quantizable
+from .base import RunRecurrent, packed
+from .quantize import Quantizable, uniform
 from .textbook_parameters import TextbookParameters
 
 State = TypeVar("State")
