@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from onward.graph.graph import Graph
 from onward.graph.node import Node, Signature
-from onward.graph.operations import OPERATIONS, Value
-from onward.graph.plan.builder import Builder, Weights, aligned, aligned_zeros
+from onward.graph.operations import OPERATIONS
+from onward.graph.plan.builder import Weights
+from onward.graph.plan.compiler import Compiler
+from onward.graph.plan.planner import Plan
 
 
 def run_lowered(
@@ -21,29 +22,20 @@ def run_lowered(
 
     `outputs` is the number of outputs that are used, by default all.
     """
-    lower, b = OPERATIONS[operation].lower, Builder(Weights(frozenset()))
-    values: list[Value | None] = []
-    arrays: list[Any] = []
-    for i, array in enumerate(inputs):
-        if array is None:
-            values.append(None)
-        elif i in known:
-            values.append(Value(array.shape, array.dtype, array=array))
-        else:
-            arrays.append(np.array(array, order="C"))
-            place = b.new_argument(*array.shape, dtype=array.dtype.name)
-            values.append(Value(array.shape, array.dtype, view=place))
+    names = tuple("" if array is None else f"x{i}" for i, array in enumerate(inputs))
+    arguments = [array for i, array in enumerate(inputs) if array is not None and i not in known]
     signatures = OPERATIONS[operation].signatures(
         [a if a is None or i in known else Signature.of(a) for i, a in enumerate(inputs)], attributes
     )
-    assert lower is not None and signatures is not None
-    node = Node(operation, ("x",) * len(inputs), ("y",) * (outputs or len(signatures)), attributes, operation)
-    views = lower(b, node, values, [signature.shape for signature in signatures])
-    if views is None:
+    assert signatures is not None
+    results = tuple(f"y{i}" for i in range(outputs or len(signatures)))
+    graph = Graph(outputs=results, nodes=[Node(operation, names, results, attributes, operation)])
+    for i, (name, array) in enumerate(zip(names, inputs, strict=True)):
+        if name and i in known:
+            graph.add_constant(array, name)
+        elif name:
+            graph.add_input(name, array.dtype)
+    program = Compiler(graph, arguments, [False] * len(arguments), Weights(frozenset())).compile()
+    if any(type(segment) is not tuple for segment in program.segments):
         return None
-    for view in views:
-        b.add("copy", view, b.new_argument(*view.shape, dtype=view.dtype))
-    plan, constants = b.build()
-    results = [np.ones(view.shape, view.dtype) for view in views]
-    plan.run([aligned_zeros(b.arena_size), aligned(constants), *arrays, *results], 0, len(b.steps))
-    return results
+    return list(Plan(program, Weights(frozenset()), False)(arguments))

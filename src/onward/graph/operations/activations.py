@@ -14,10 +14,10 @@ from ...errors import ArgumentError
 from ..node import AnyArray, Node
 from ..plan.builder import Builder
 from ..plan.view import View
+from .expressions import composed, maximum
 from .registry import Inputs, Value, broadcast_to_first, elementwise_operation, view
 
-GELU, SIGMOID, SILU, TANH = map(activations.call, ("gelu", "sigmoid", "silu", "tanh"))
-HARD_SWISH = activations.call(("hard_sigmoid", 1 / 6, 0.5))
+GELU, SIGMOID, TANH = map(activations.call, ("gelu", "sigmoid", "tanh"))
 
 
 def activate(call: Call, x: AnyArray) -> AnyArray:
@@ -64,6 +64,7 @@ _calls: dict[str, Callable[..., Call]] = {
     "HardSigmoid": lambda *, alpha=0.2, beta=0.5: ("hard_sigmoid", alpha, beta),
     "LeakyRelu": lambda *, alpha=0.01: ("leaky_relu", alpha, 0.0),
     "Selu": lambda *, alpha=1.67326319217681884765625, gamma=1.05070102214813232421875: ("elu", alpha, gamma),
+    "Activate": lambda *, function: activations.call(function),
     "Affine": lambda *, alpha, beta: activations.call(("affine", alpha, beta)),  # alpha x + beta
     "ScaledTanh": lambda *, alpha, beta: activations.call(("scaled_tanh", alpha, beta)),  # alpha tanh(beta x)
     "ThresholdedRelu": lambda *, alpha=1.0: ("thresholded_relu", alpha, 0.0),
@@ -78,70 +79,34 @@ def celu(x: AnyArray, *, alpha: float = 1.0) -> Any:
     return np.maximum(x, 0) + np.minimum(alpha * activate(("elu", 1.0, 1.0), x / alpha), 0)
 
 
-@elementwise_operation("Gelu")
-def gelu(x: AnyArray, *, approximate: str = "none") -> Any:
+@composed("Gelu", widens=True)
+def gelu(x: Any, *, approximate: str = "none") -> Any:
+    """x Phi(x), or x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))"""
     if approximate == "none":
-        return activate(GELU, x)
+        return x.apply("Activate", function="gelu")
     if approximate != "tanh":
         raise ArgumentError(f"approximate={approximate!r}; expected none or tanh")
     inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
-    return 0.5 * x * (1 + activate(TANH, inner))
+    return 0.5 * x * (1 + inner.apply("Tanh"))
 
 
-@gelu.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    if node.attributes.get("approximate", "none") == "none":
-        return add_activation(b, GELU, inputs[0])
-    x = view(b, inputs[0])
-    if x is None:
-        return None
-    cube = b.scalar(0.044715)
-    for _ in range(3):
-        cube = b.binary("multiply", cube, x)
-    inner = b.binary("multiply", b.scalar(math.sqrt(2 / math.pi)), b.binary("add", x, cube))
-    factor = b.binary("add", b.scalar(1.0), b.map("activate", TANH, inner))
-    return [b.binary("multiply", b.binary("multiply", b.scalar(0.5), x), factor)]
+@composed("HardSwish", widens=True)
+def hard_swish(x: Any) -> Any:
+    """x max(0, min(1, x / 6 + 1 / 2))"""
+    return x * x.apply("HardSigmoid", alpha=1 / 6, beta=0.5)
 
 
-@elementwise_operation("HardSwish")
-def hard_swish(x: AnyArray) -> Any:
-    return x * activate(HARD_SWISH, x)
-
-
-@hard_swish.steps
-def _(b: Builder, x: View) -> View:
-    return b.binary("multiply", x, b.map("activate", HARD_SWISH, x))
-
-
-@elementwise_operation("Swish")
-def swish(x: AnyArray, *, alpha: float = 1.0) -> Any:
+@composed("Swish", widens=True)
+def swish(x: Any, *, alpha: float = 1.0) -> Any:
     """x sigmoid(alpha x)"""
-    return activate(SILU, x) if alpha == 1 else x * activate(SIGMOID, alpha * x)
+    return x.apply("Activate", function="silu") if alpha == 1 else x * (x * alpha).apply("Sigmoid")
 
 
-@swish.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    alpha = node.attributes.get("alpha", 1.0)
-    if alpha == 1:
-        return add_activation(b, SILU, inputs[0])
-    x = view(b, inputs[0])
-    if x is None:
-        return None
-    gate = b.map("activate", SIGMOID, b.binary("multiply", x, b.scalar(alpha)))
-    return [b.binary("multiply", x, gate)]
-
-
-@elementwise_operation("PRelu", signature=broadcast_to_first)
-def prelu(x: AnyArray, slope: AnyArray) -> Any:
-    return np.where(x < 0, slope * x, x)
-
-
-@prelu.steps
-def _(b: Builder, x: View, slope: View) -> View:
+@composed("PRelu", widens=True)
+def prelu(x: Any, slope: Any) -> Any:
     """max(x, 0) + slope min(x, 0)"""
-    zero = b.scalar(0.0)
-    negative = b.binary("multiply", b.binary("minimum", x, zero), slope)
-    return b.binary("add", b.binary("maximum", x, zero), negative)
+    broadcast_to_first(x, slope)
+    return maximum(x, 0) + x.apply("Min", 0) * slope
 
 
 @elementwise_operation("Shrink")

@@ -5,7 +5,7 @@ NAMES = {
     "accumulation": "CumSum CumProd",
     "activations": (
         "Exp Mish Relu Sigmoid Softplus Softsign Tanh Elu HardSigmoid LeakyRelu Selu Affine ScaledTanh "
-        "ThresholdedRelu Celu Gelu HardSwish Swish PRelu Shrink Erf"
+        "ThresholdedRelu Activate Celu Gelu HardSwish Swish PRelu Shrink Erf"
     ),
     "attention": "Attention RotaryEmbedding",
     "blocks": "Continue Skip Align OverWindows",

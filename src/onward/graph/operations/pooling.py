@@ -14,6 +14,7 @@ from ...errors import ShapeError
 from ...layers.conv import windows
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
+from .expressions import composed
 from .reductions import bounds, powers, root
 from .registry import Inputs, Known, lowering, operation, over_time, typed_view, view
 from .sliding import (
@@ -83,7 +84,10 @@ def _counts(sizes: Sequence[int], g: Geometry, count_include_pad: int, dtype: An
     return np.asarray(seen.sum(tuple(range(-len(g.kernel), 0))), dtype)
 
 
-def _window_sums(x: AnyArray, g: Geometry) -> AnyArray:
+@operation("SumPool", signature=_signature, attributes=POOLING, combines=windows_combine, widens=True)
+def sum_pool(x: AnyArray, *, kernel_shape: Sequence[int], **attributes: Any) -> AnyArray:
+    """The sum of each window."""
+    g = geometry(x.shape[2:], kernel_shape, attributes)
     seen = _windows(x, g, whole_sides(x.shape[2:], g))
     y = np.zeros((*x.shape[:2], *g.out), x.dtype)
     for tap in np.ndindex(*g.kernel):
@@ -91,29 +95,23 @@ def _window_sums(x: AnyArray, g: Geometry) -> AnyArray:
     return y
 
 
-@operation("SumPool", signature=_signature, attributes=POOLING, combines=windows_combine, widens=True)
-def sum_pool(x: AnyArray, *, kernel_shape: Sequence[int], **attributes: Any) -> AnyArray:
-    """The sum of each window."""
-    return _window_sums(x, geometry(x.shape[2:], kernel_shape, attributes))
-
-
 @operation("AveragePool", signature=_signature, attributes=POOLING, combines=windows_combine, widens=True)
 def average_pool(
     x: AnyArray, *, kernel_shape: Sequence[int], count_include_pad: int = 0, **attributes: Any
 ) -> AnyArray:
     """The average of each window; padding counts only if `count_include_pad` is 1."""
+    (sums,) = sum_pool.compute([x], {"kernel_shape": kernel_shape, **attributes})
     g = geometry(x.shape[2:], kernel_shape, attributes)
-    return _window_sums(x, g) / _counts(x.shape[2:], g, count_include_pad, x.dtype)
+    return np.asarray(sums / _counts(x.shape[2:], g, count_include_pad, x.dtype))
 
 
-@operation("LpPool", signature=_signature, attributes=POOLING, combines=windows_combine, widens=True)
-def lp_pool(x: AnyArray, *, kernel_shape: Sequence[int], p: int = 2, **attributes: Any) -> AnyArray:
+@composed("LpPool", attributes=POOLING, widens=True)
+def lp_pool(x: Any, *, kernel_shape: Sequence[int], p: int = 2, **attributes: Any) -> Any:
     """The p-norm of each window."""
-    g = geometry(x.shape[2:], kernel_shape, attributes)
-    return root(_window_sums(powers(x, p), g), p)
+    return root(powers(x, p).apply("SumPool", kernel_shape=kernel_shape, **attributes), p)
 
 
-over_time("MaxPool", "AveragePool", "LpPool", "SumPool")(windows_over_time)
+over_time("MaxPool", "AveragePool", "SumPool")(windows_over_time)
 
 
 @lowering("MaxPool", "AveragePool", "SumPool")

@@ -11,6 +11,7 @@ from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
+from .expressions import composed, log, sqrt, square
 from .registry import Inputs, Known, along_time, combining, known, lowering, operation, over_time, view
 
 
@@ -85,34 +86,8 @@ def _exact(function: Callable[[AnyArray], AnyArray]) -> Callable[[AnyArray], Any
     return of_rows
 
 
-GLOBAL = {"GlobalAveragePool": "ReduceMean", "GlobalMaxPool": "ReduceMax"}  # over the axes after the channels
-# The function of the elements, the core's reduction of its results, and the function of the reduced number.
-STEPS: dict[str, tuple[str, str, str]] = {
-    "ReduceSum": ("", "sum", ""),
-    "ReduceL1": ("Abs", "sum", ""),
-    "ReduceSumSquare": ("Mul", "sum", ""),
-    "ReduceL2": ("Mul", "sum", "Sqrt"),
-    "ReduceLogSum": ("", "sum", "Log"),
-    "ReduceMean": ("", "sum", ""),
-    "ReduceMax": ("", "maximum", ""),
-    "ReduceMin": ("Neg", "maximum", "Neg"),
-}
-# The functions of `STEPS` in NumPy, and those that are unary in the core.
-MEANINGS: dict[str, Any] = {"Abs": np.abs, "Log": np.log, "Mul": np.square, "Sqrt": np.sqrt, "": np.asarray}
-UNARY = {"Abs": "absolute", "Log": "log", "Neg": "negative", "Sqrt": "sqrt"}
-
-
-def _row_function(of_elements: str, of_sum: str) -> Callable[[AnyArray], AnyArray]:
-    """Return a function of rows (N, F) that sums over F."""
-
-    def of_rows(rows: AnyArray) -> AnyArray:
-        return np.asarray(MEANINGS[of_sum](row_sums(MEANINGS[of_elements](rows))))
-
-    return _exact(of_rows) if of_sum else of_rows
-
-
 ROWS: dict[str, Callable[[AnyArray], AnyArray]] = {
-    **{name: _row_function(before, after) for name, (before, step, after) in STEPS.items() if step == "sum"},
+    "ReduceSum": row_sums,
     "ReduceMax": _row_maxima,
     "ReduceMean": _row_means,
     "ReduceMin": _row_minima,
@@ -162,48 +137,8 @@ for _name in ROWS:
     _register(_name)
 
 
-def _global_signature(x: Known, **attributes: Any) -> Signature:
-    if len(x.shape) < 3:
-        raise ShapeError(f"x has shape {x.shape}; expected (N, C, ...)")
-    return Signature((*x.shape[:2], *[1] * (len(x.shape) - 2)), x.dtype)
-
-
-def _register_global(name: str, reduction: str) -> None:
-    @operation(name, signature=_global_signature, widens=True)
-    def reduce(x: AnyArray) -> AnyArray:
-        return over_rows(ROWS[reduction], x, range(2, x.ndim))
-
-
-for _name, _reduction in GLOBAL.items():
-    _register_global(_name, _reduction)
-
-
-@operation("GlobalLpPool", signature=_global_signature, widens=True)
-def global_lp_pool(x: AnyArray, *, p: int = 2) -> AnyArray:
-    """The p-norm of each channel of x (N, C, ...)."""
-    if p < 1:
-        raise ArgumentError(f"p={p}; expected a positive integer")
-    return over_rows(lambda rows: root(row_sums(powers(rows, p)), p), x, range(2, x.ndim))
-
-
-def powers(x: AnyArray, p: int) -> AnyArray:
-    """|x|^p."""
-    if p == 2:
-        return np.square(x)
-    return np.asarray(np.abs(x) if p == 1 else np.abs(x) ** x.dtype.type(p))
-
-
-def root(x: AnyArray, p: int) -> AnyArray:
-    """x^(1/p) for x >= 0."""
-    if p == 2:
-        return np.sqrt(x)
-    return np.asarray(x if p == 1 else x ** x.dtype.type(1 / p))
-
-
-def _axes(node: Node, x: Any, axes: Any) -> Sequence[int]:
+def _axes(x: Any, axes: Any, node: Node) -> list[int]:
     """Return the axes that a node reduces."""
-    if node.operation.startswith("Global"):
-        return range(2, len(x.shape))
     return reduced_axes(axes, len(x.shape), node.attributes.get("noop_with_empty_axes", 0))
 
 
@@ -217,47 +152,40 @@ def lower_reduction(b: Builder, function: str, x: View, axes: Sequence[int]) -> 
     return y.reshaped(*(1 if axis in axes else size for axis, size in enumerate(x.shape)))  # type: ignore[return-value]  # y is contiguous
 
 
-def lower_mean(b: Builder, x: View, axes: Sequence[int]) -> View:
-    """Average over some axes, which keep the size 1."""
-    count = math.prod(x.shape[axis] for axis in axes)
-    return b.binary("divide", lower_reduction(b, "sum", x, axes), b.scalar(count))
-
-
-def _lower_function(b: Builder, name: str, x: View) -> View:
-    if name == "Mul":
-        return b.binary("multiply", x, x)
-    return b.map("unary", UNARY[name], x) if name else x
-
-
-@lowering(*STEPS, *GLOBAL)
+@lowering("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin")
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     x, axes = view(b, inputs[0]), (*inputs, None)[1]
     if x is None or (axes is not None and not axes.known):
         return None
-    reduced, name = _axes(node, x, known(axes)), GLOBAL.get(node.operation, node.operation)
-    if not reduced:
-        return None
-    of_elements, function, of_result = STEPS[name]
-    if name == "ReduceMean":
-        y = lower_mean(b, x, reduced)
-    else:
-        y = lower_reduction(b, function, _lower_function(b, of_elements, x), reduced)
-    return [_lower_function(b, of_result, y).reshaped(*shapes[0])]  # type: ignore[list-item]  # contiguous
+    reduced = _axes(x, known(axes), node)
+    match node.operation if reduced else "":
+        case "ReduceSum":
+            y = lower_reduction(b, "sum", x, reduced)
+        case "ReduceMean":
+            count = math.prod(x.shape[axis] for axis in reduced)
+            y = b.binary("divide", lower_reduction(b, "sum", x, reduced), b.scalar(count))
+        case "ReduceMax":
+            y = lower_reduction(b, "maximum", x, reduced)
+        case "ReduceMin":
+            negative = lower_reduction(b, "maximum", b.map("unary", "negative", x), reduced)
+            y = b.map("unary", "negative", negative)
+        case _:
+            return None
+    return [y.reshaped(*shapes[0])]  # type: ignore[list-item]  # contiguous
 
 
-@combining(*ROWS, *GLOBAL, "GlobalLpPool")
+@combining(*ROWS)
 def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     x, axes = (*inputs, None)[:2]
-    return [_axes(node, x, axes), ()]
+    return [_axes(x, axes, node), ()]
 
 
-@over_time("ReduceMax", "ReduceMin", "ReduceProd", "GlobalMaxPool")
+@over_time("ReduceMax", "ReduceMin", "ReduceProd")
 @along_time
 def _(time: Any, node: Node, axis: int) -> None:
     """Carry the extremum or product of the steps so far, an axis without elements before the first."""
     x, axes = node.inputs[0], sorted(time.combined(node)[0])
-    operation = GLOBAL.get(node.operation, node.operation)
-    others = [other for other in axes if other != axis]
+    operation, others = node.operation, [other for other in axes if other != axis]
     if operation == "ReduceProd" and any(time.shape(x)[other] > 1 for other in others):
         time.refuse(node, "its product over several axes is not in the order of the steps")
     if others:
@@ -311,28 +239,74 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     return [last, last, node.attributes["axes"]]
 
 
-@over_time("GlobalAveragePool", *(name for name, (_, step, _) in STEPS.items() if step == "sum"))
+@over_time("ReduceSum", "ReduceMean")
 @along_time
 def _(time: Any, node: Node, axis: int) -> None:
     """Carry the sum and the number of the elements so far."""
-    x, axes, name = node.inputs[0], sorted(time.combined(node)[0]), GLOBAL.get(node.operation, node.operation)
+    x, axes = node.inputs[0], sorted(time.combined(node)[0])
     shape, dtype = time.shape(x), time.dtype(x)
     if dtype not in (np.float32, np.float64) or any(shape[a] > 1 for a in axes if a < axis):
         time.refuse(node, f"its sum of {dtype} is not in the order of the steps")
     rest = [size for a, size in enumerate(shape) if a not in axes]
-    of_elements, _, of_sum = STEPS[name]
-    if of_elements:
-        x = time.add(of_elements, *[x] * (2 if of_elements == "Mul" else 1))
     sums = time.carry(node, np.zeros((*rest, LANES)), None, "sums")
     count = time.carry(node, np.zeros((*rest, 1), np.int64), None, "count")
     y, sums_after, count_after = time.add_all("RunningSum", (sums, count, x), 3, axes=axes)
     time.keep(sums, sums_after)
     time.keep(count, count_after)
-    if name == "ReduceMean":
+    if node.operation == "ReduceMean":
         last = time.constant(np.array([-1]))
         y = time.add("Div", y, time.add("Cast", time.add("Squeeze", count_after, last), to=dtype))
-    if of_sum:
-        y = time.add(of_sum, y)
     if node.attributes.get("keepdims", 1):
         y = time.add("Unsqueeze", y, time.constant(np.array(axes)))
     time.summarize(node, y, [])
+
+
+# Compositions.
+
+
+def _define_sum(name: str, of_elements: Any, of_sum: Any) -> None:
+    """Define a function of a sum of functions of elements; functions of sums of integers are in float64."""
+
+    @composed(name, widens=True, shape_inputs=(1,))
+    def reduce(x: Any, axes: Any = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Any:
+        wide = x.cast(np.float64) if of_sum is not _same and x.dtype.kind in "iu" else x
+        options = {"keepdims": keepdims, "noop_with_empty_axes": noop_with_empty_axes}
+        return of_sum(of_elements(wide).apply("ReduceSum", axes, **options)).cast(x.dtype)
+
+
+def _same(x: Any) -> Any:
+    return x
+
+
+_define_sum("ReduceL1", abs, _same)
+_define_sum("ReduceSumSquare", square, _same)
+_define_sum("ReduceL2", square, sqrt)
+_define_sum("ReduceLogSum", _same, log)
+
+
+def _axes_after_channels(x: Any) -> range:
+    if x.rank < 3:
+        raise ShapeError(f"x has shape {x.shape}; expected (N, C, ...)")
+    return range(2, x.rank)
+
+
+composed("GlobalAveragePool", widens=True)(lambda x: x.reduce("ReduceMean", _axes_after_channels(x), True))
+composed("GlobalMaxPool", widens=True)(lambda x: x.reduce("ReduceMax", _axes_after_channels(x), True))
+
+
+@composed("GlobalLpPool", widens=True)
+def global_lp_pool(x: Any, *, p: int = 2) -> Any:
+    """The p-norm of each channel of x (N, C, ...)."""
+    if p < 1:
+        raise ArgumentError(f"p={p}; expected a positive integer")
+    return root(powers(x, p).reduce("ReduceSum", _axes_after_channels(x), True), p)
+
+
+def powers(x: Any, p: int) -> Any:
+    """|x|^p."""
+    return square(x) if p == 2 else abs(x) if p == 1 else abs(x) ** p
+
+
+def root(x: Any, p: int) -> Any:
+    """x^(1/p) for x >= 0."""
+    return sqrt(x) if p == 2 else x if p == 1 else x ** (1 / p)

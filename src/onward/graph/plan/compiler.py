@@ -161,12 +161,13 @@ class Compiler:
         inputs = [self._values[name] for name in node.inputs]
         all_known = all(value is None or value.known for value in inputs)
         arrays = [None if v is None else v.array if v.known else Signature(v.shape, v.dtype) for v in inputs]
-        if operation.expand is not None and self._inline(node, operation.expand, arrays):
+        computes = all_known and operation.is_pure
+        if operation.expand is not None and not computes and self._inline(node, operation.expand, arrays):
             return True
         signatures = operation.signatures(arrays, node.attributes) if operation.has_rule else None
         self._weights.limit.check(size_of(signatures or ()) + self._known_bytes)
         _check_axes(signatures or ())
-        if (all_known and operation.is_pure) or not operation.reads_values:
+        if computes or not operation.reads_values:
             results = operation.compute(arrays, node.attributes)
             computed = list(map(_as_array, results))
             self._known_bytes += sum(getattr(a, "nbytes", 0) for a in computed)
@@ -247,9 +248,9 @@ class Compiler:
         self._program.segments.append(Rest(rest, locations, copied))
 
     def _inline(self, node: Node, expand: Expand, inputs: Sequence[Known | None]) -> bool:
-        """Replace an If or a loop by the nodes of its bodies, if what decides about them is known."""
+        """Replace a composition, or a node with bodies if what decides about them is known, by its nodes."""
         size = _run_count(node, inputs, self._weights.runs)
-        if (node.operation != "If" and size > MAX_UNROLLED) or self._inlined + size > MAX_INLINED:
+        if (node.operation != "If" and size > MAX_UNROLLED) or (size and self._inlined + size > MAX_INLINED):
             return False
         expansion = expand(node, inputs)
         if expansion is None:

@@ -6,18 +6,14 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
-from .expressions import (
+from ....graph.operations.expressions import (
     atan,
-    define_formulas,
     erf,
     exp,
-    expression,
-    floating,
     is_infinite,
     is_nan,
     log,
     maximum,
-    promoted,
     reciprocal,
     sin,
     softplus,
@@ -27,6 +23,7 @@ from .expressions import (
     where,
     x_times,
 )
+from .expressions import define_formulas, expression, floating, promoted
 from .registry import BOOL, Number, Operand, Tensor, Translator, aten, define
 
 

@@ -1,4 +1,4 @@
-"""Formulas of ATen operators: values of a graph that Python's operators combine."""
+"""Formulas of ATen operators: expressions of tensors, symbols and numbers of one dtype."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ....graph.operations.expressions import Expression
 from .registry import BOOL, FLOAT32, INT64, Operand, Symbol, Tensor, Translator, define
 
 Formula = Callable[..., Any]
@@ -54,93 +55,6 @@ def floating(*values: Operand) -> np.dtype[Any]:
     """Return the promoted dtype, or float32 if that is not a dtype of floats."""
     dtype = promoted(*values)
     return dtype if dtype.kind in "fc" else FLOAT32
-
-
-def _method(
-    operation: str, dtype: Any = None, is_swapped: bool = False
-) -> Callable[[Expression, Any], Expression]:
-    """Return an operation on two values as a method, whose result has their dtype or the given one."""
-    if is_swapped:
-        return lambda self, other: self.constant(other).apply(operation, self)
-    return lambda self, other: self.apply(operation, other, dtype=dtype)
-
-
-class Expression:
-    """A value of a graph; operands are expressions of the same dtype, and numbers."""
-
-    def __init__(self, t: Translator, name: str, dtype: np.dtype[Any]) -> None:
-        self.t, self.name, self.dtype = t, name, dtype
-
-    def apply(self, operation: str, *others: Any, dtype: Any = None, **attributes: Any) -> Expression:
-        """Return an operation on this value and others."""
-        names = [x.name if isinstance(x, Expression) else self.t.cast(x, self.dtype) for x in others]
-        found = self.t.add(operation, self.name, *names, **attributes)
-        return Expression(self.t, found, self.dtype if dtype is None else dtype)
-
-    def constant(self, value: float) -> Expression:
-        """Return a number of this dtype."""
-        return Expression(self.t, self.t.cast(value, self.dtype), self.dtype)
-
-    def reduce(self, operation: str, axes: Any = None, keepdims: bool = False) -> Expression:
-        """Return a reduction over axes, by default over all."""
-        return Expression(self.t, self.t.add(operation, self.name, axes, keepdims=int(keepdims)), self.dtype)
-
-    def cast(self, dtype: Any) -> Expression:
-        """Return the value in another dtype."""
-        wanted = np.dtype(dtype)
-        name = self.name if wanted == self.dtype else self.t.add("Cast", self.name, to=wanted)
-        return Expression(self.t, name, wanted)
-
-    __add__, __radd__ = _method("Add"), _method("Add", is_swapped=True)
-    __sub__, __rsub__ = _method("Sub"), _method("Sub", is_swapped=True)
-    __mul__, __rmul__ = _method("Mul"), _method("Mul", is_swapped=True)
-    __truediv__, __rtruediv__ = _method("Div"), _method("Div", is_swapped=True)
-    __pow__, __and__, __or__ = _method("Pow"), _method("And"), _method("Or")
-    __lt__, __le__ = _method("Less", BOOL), _method("LessOrEqual", BOOL)
-    __gt__, __ge__ = _method("Greater", BOOL), _method("GreaterOrEqual", BOOL)
-    equals = _method("Equal", BOOL)
-
-    def __neg__(self) -> Expression:
-        return self.apply("Neg")
-
-    def __abs__(self) -> Expression:
-        return self.apply("Abs")
-
-    def __invert__(self) -> Expression:
-        return self.apply("Not")
-
-
-def unary(operation: str, dtype: Any = None) -> Callable[[Expression], Expression]:
-    """Return a function of one number as a formula."""
-    return lambda self: self.apply(operation, dtype=dtype)
-
-
-exp, log, sqrt, erf, sin, atan, softplus, reciprocal = map(
-    unary, ("Exp", "Log", "Sqrt", "Erf", "Sin", "Atan", "Softplus", "Reciprocal")
-)
-is_nan, is_infinite = unary("IsNaN", BOOL), unary("IsInf", BOOL)
-
-
-def square(x: Expression) -> Expression:
-    """x^2"""
-    return x * x
-
-
-def maximum(x: Expression, y: Any) -> Expression:
-    """The larger of two numbers."""
-    return x.apply("Max", y)
-
-
-def where(condition: Expression, x: Any, y: Any) -> Expression:
-    """x where a condition holds, elsewhere y; at least one of them is an expression."""
-    (like,) = [value for value in (x, y) if isinstance(value, Expression)][:1]
-    names = [(each if isinstance(each, Expression) else like.constant(each)).name for each in (x, y)]
-    return Expression(like.t, like.t.add("Where", condition.name, *names), like.dtype)
-
-
-def x_times(x: Expression, y: Expression) -> Expression:
-    """x y, and 0 where x is 0, whatever y is."""
-    return where(x.equals(0), 0, x * y)
 
 
 def expression(t: Translator, value: Operand, dtype: Any) -> Expression:

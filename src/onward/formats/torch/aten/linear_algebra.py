@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
+from ....graph.operations.expressions import Expression, where
 from .elementwise import binary
-from .expressions import Expression, expression, floating, promoted, where
+from .expressions import expression, floating, promoted
 from .reductions import vector_norm
 from .registry import Tensor, Translator, aten, bounded, define
 from .shapes import permuted, reshaped, transposed

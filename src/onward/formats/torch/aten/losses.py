@@ -6,11 +6,9 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
-from .expressions import (
+from ....graph.operations.expressions import (
     Expression,
-    define_formulas,
     exp,
-    expression,
     log,
     maximum,
     softplus,
@@ -19,6 +17,7 @@ from .expressions import (
     where,
     x_times,
 )
+from .expressions import define_formulas, expression
 from .registry import Tensor, Translator, aten
 
 REDUCTIONS = {0: "none", 1: "mean", 2: "sum"}  # torch's numbers

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
+from ....graph.operations.expressions import is_nan, where
 from .elementwise import as_pairs, parts
-from .expressions import expression, floating, is_nan, where
+from .expressions import expression, floating
 from .joins import rolled
 from .registry import OPERATORS, Symbol, Tensor, Translator, aten, bounded, define
 from .shapes import WHOLE

@@ -1,0 +1,254 @@
+"""Values that Python's operators combine, and operations that are compositions of others."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..memory import size_of
+from ..node import AnyArray, Expansion, Node, Signature
+from .registry import OPERATIONS, WIDENED, Inputs, Known, Operation, operation
+
+BOOL: np.dtype[Any] = np.dtype(np.bool_)
+MAX_COMPUTED = 1 << 16  # bytes of a result that other nodes of a composition may need to know
+
+
+def _method(
+    operation: str, dtype: Any = None, is_swapped: bool = False
+) -> Callable[[Expression, Any], Expression]:
+    """Return an operation on two values as a method, whose result has their dtype or the given one."""
+    if is_swapped:
+        return lambda self, other: self.constant(other).apply(operation, self)
+    return lambda self, other: self.apply(operation, other, dtype=dtype)
+
+
+class Expression:
+    """A value of a graph; operands are expressions of the same dtype, and numbers."""
+
+    def __init__(self, t: Any, name: str, dtype: np.dtype[Any]) -> None:
+        self.t, self.name, self.dtype = t, name, dtype
+
+    def apply(self, operation: str, *others: Any, dtype: Any = None, **attributes: Any) -> Expression:
+        """Return an operation on this value and others: expressions, numbers, lists of integers, or None."""
+        found = self.t.add(operation, self.name, *map(self._operand, others), **attributes)
+        return type(self)(self.t, found, self.dtype if dtype is None else dtype)
+
+    def _operand(self, x: Any) -> Any:
+        is_whole = x is None or isinstance(x, Sequence | np.ndarray)
+        return x.name if isinstance(x, Expression) else x if is_whole else self.t.cast(x, self.dtype)
+
+    def constant(self, value: float) -> Expression:
+        """Return a number of this dtype."""
+        return type(self)(self.t, self.t.cast(value, self.dtype), self.dtype)
+
+    def reduce(self, operation: str, axes: Any = None, keepdims: bool = False) -> Expression:
+        """Return a reduction over axes, by default over all."""
+        return self.apply(operation, axes, keepdims=int(keepdims))
+
+    def cast(self, dtype: Any) -> Expression:
+        """Return the value in another dtype."""
+        wanted = np.dtype(dtype)
+        return self if wanted == self.dtype else self.apply("Cast", dtype=wanted, to=wanted)
+
+    __add__, __radd__ = _method("Add"), _method("Add", is_swapped=True)
+    __sub__, __rsub__ = _method("Sub"), _method("Sub", is_swapped=True)
+    __mul__, __rmul__ = _method("Mul"), _method("Mul", is_swapped=True)
+    __truediv__, __rtruediv__ = _method("Div"), _method("Div", is_swapped=True)
+    __pow__, __and__, __or__ = _method("Pow"), _method("And"), _method("Or")
+    __lt__, __le__ = _method("Less", BOOL), _method("LessOrEqual", BOOL)
+    __gt__, __ge__ = _method("Greater", BOOL), _method("GreaterOrEqual", BOOL)
+    equals = _method("Equal", BOOL)
+
+    def __neg__(self) -> Expression:
+        return self.apply("Neg")
+
+    def __abs__(self) -> Expression:
+        return self.apply("Abs")
+
+    def __invert__(self) -> Expression:
+        return self.apply("Not")
+
+
+def unary(operation: str, dtype: Any = None) -> Callable[[Expression], Expression]:
+    """Return a function of one number as a formula."""
+    return lambda self: self.apply(operation, dtype=dtype)
+
+
+exp, log, sqrt, erf, sin, atan, softplus, reciprocal = map(
+    unary, ("Exp", "Log", "Sqrt", "Erf", "Sin", "Atan", "Softplus", "Reciprocal")
+)
+is_nan, is_infinite = unary("IsNaN", BOOL), unary("IsInf", BOOL)
+
+
+def square(x: Expression) -> Expression:
+    """x^2"""
+    return x * x
+
+
+def maximum(x: Expression, y: Any) -> Expression:
+    """The larger of two numbers."""
+    return x.apply("Max", y)
+
+
+def where(condition: Expression, x: Any, y: Any) -> Expression:
+    """x where a condition holds, elsewhere y; at least one of them is an expression."""
+    (like,) = [value for value in (x, y) if isinstance(value, Expression)][:1]
+    names = [(each if isinstance(each, Expression) else like.constant(each)).name for each in (x, y)]
+    return type(like)(like.t, like.t.add("Where", condition.name, *names), like.dtype)
+
+
+def x_times(x: Expression, y: Expression) -> Expression:
+    """x y, and 0 where x is 0, whatever y is."""
+    return where(x.equals(0), 0, x * y)
+
+
+class Part(Expression):
+    """A value of a composition, whose shape and dtype are known."""
+
+    t: Composition
+
+    def __init__(self, t: Composition, name: str, dtype: Any = None) -> None:
+        super().__init__(t, name, t.values[name].dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape; a composition must not depend on sizes, which differ between the blocks of a stream."""
+        return self.t.values[self.name].shape
+
+    @property
+    def rank(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+
+# Returns the outputs of a composition, from its inputs (parts, or None if omitted) and attributes. Where it
+# yields them instead, outputs behind the last one that a node uses cost nothing.
+Body = Callable[..., "Expression | Iterable[Expression]"]
+
+
+class _UnknownShape(Exception):
+    """A shape in a composition depends on the values of unknown inputs."""
+
+
+class Composition:
+    """Records the nodes of a composition, and the array or the signature of each value."""
+
+    def __init__(
+        self, inputs: Mapping[str, Known], prefix: str = "", name: str = "", source: str = ""
+    ) -> None:
+        self.values: dict[str, Known] = dict(inputs)
+        self.nodes: list[Node] = []
+        self.constants: dict[str, AnyArray] = {}
+        self._prefix, self._label = prefix, (name, source)
+        self._is_known = all(isinstance(value, np.ndarray) for value in inputs.values())
+
+    def cast(self, value: Any, dtype: Any) -> str:
+        """Return the name of a constant."""
+        name = f"{self._prefix}constant_{len(self.constants)}"
+        self.values[name] = self.constants[name] = np.asarray(value).astype(dtype)
+        return name
+
+    def add(self, operation: str, *inputs: Any, **attributes: Any) -> str:
+        """Add an operation with one output, or of which one is used."""
+        given = (x if isinstance(x, str) else "" if x is None else self.cast(x, np.int64) for x in inputs)
+        names, output = tuple(given), f"{self._prefix}{operation}_{len(self.nodes)}"
+        self.nodes.append(Node(operation, names, (output,), attributes, *self._label))
+        known, defined = [self.values[name] if name else None for name in names], OPERATIONS[operation]
+        found = None if self._is_known else defined.signatures(known, attributes)
+        computes = self._is_known or not defined.reads_values
+        if not computes and found is not None and not any(isinstance(value, Signature) for value in known):
+            computes = size_of(found) <= MAX_COMPUTED
+        results: Any = defined.compute(known, attributes) if computes else found
+        if results is None:
+            raise _UnknownShape
+        self.values[output] = results[0]
+        return output
+
+    def run(
+        self, body: Body, names: Sequence[str], attributes: Mapping[str, Any], widens: bool, count: int | None
+    ) -> list[str]:
+        """Add the nodes of a body; return the names of the first `count` outputs, or of all."""
+        parts: list[Any] = [Part(self, name) if name else None for name in names]
+        narrow = [x.dtype for x in parts if widens and x is not None and x.dtype.name in WIDENED]
+        if narrow:
+            parts = [x.cast(np.float32) if x is not None and x.dtype in narrow else x for x in parts]
+        found = body(*parts, **attributes)
+        outputs = [found] if isinstance(found, Expression) else list(itertools.islice(found, count))
+        if narrow:
+            outputs = [y.cast(narrow[0]) if y.dtype == np.float32 else y for y in outputs]
+        return [y.name for y in outputs]
+
+    def expansion(self, results: Sequence[str], outputs: Sequence[str]) -> Expansion:
+        """Return the nodes on which the used outputs depend; the outputs get the names of those of a node."""
+        renamed = {y: name for y, name in zip(results, outputs, strict=False) if name}
+        needed, nodes = set(renamed), []
+        for node in reversed(self.nodes):
+            if node.outputs[0] in needed:
+                needed.update(node.inputs)
+                nodes.append(node)
+        made = {node.outputs[0] for node in nodes}
+        names = {y: name for y, name in renamed.items() if y in made}
+        nodes = [
+            node._replace(
+                inputs=tuple(names.get(x, x) for x in node.inputs),
+                outputs=(names.get(node.outputs[0], node.outputs[0]),),
+            )
+            for node in reversed(nodes)
+        ]
+        for y, name in zip(results, outputs, strict=False):
+            if name and names.get(y) != name:  # an input, or the same value as another output
+                nodes.append(Node("Identity", (names.get(y, y),), (name,), {}, *self._label))
+        return Expansion(nodes, {name: a for name, a in self.constants.items() if name in needed})
+
+
+def composed(name: str, *, widens: bool = False, **options: Any) -> Callable[[Body], Operation]:
+    """Define an operation as a composition of others, from which its meaning and its shape rule follow.
+
+    If `widens`, it computes inputs of half precision in float32. `options` are those of `Operation`.
+    """
+
+    def register(body: Body) -> Operation:
+        def recorded(inputs: Sequence[Known | None], attributes: Mapping[str, Any]) -> list[Known]:
+            names = ["" if x is None else f"input_{i}" for i, x in enumerate(inputs)]
+            values = {name: x for name, x in zip(names, inputs, strict=True) if x is not None}
+            composition = Composition(values)
+            results = composition.run(body, names, attributes, widens, None)
+            return [composition.values[y] for y in results]
+
+        @functools.wraps(body)
+        def compute(*inputs: Any, **attributes: Any) -> tuple[Any, ...]:
+            return tuple(recorded(inputs, attributes))
+
+        def signature(*inputs: Known | None, **attributes: Any) -> Any:
+            try:
+                return [Signature.of(y) for y in recorded(inputs, attributes)]
+            except _UnknownShape:
+                return None
+
+        defined = operation(name, signature=signature, **options)(compute)
+
+        @defined.expanding
+        def _(node: Node, inputs: Inputs) -> Expansion | None:
+            if any(x is not None and x.dtype.hasobject for x in inputs):  # not known yet
+                return None
+            values = {
+                name: x.array if x.known else Signature(x.shape, x.dtype)
+                for name, x in zip(node.inputs, inputs, strict=True)
+                if x is not None
+            }
+            used = max((i for i, output in enumerate(node.outputs, start=1) if output), default=0)
+            prefix = f"{next(filter(None, node.outputs), node.name)}/"
+            composition = Composition(values, prefix, node.name, node.source or node.operation)
+            try:
+                results = composition.run(body, node.inputs, node.attributes, widens, used)
+            except _UnknownShape:
+                return None
+            return composition.expansion(results, node.outputs)
+
+        return defined
+
+    return register
