@@ -19,7 +19,7 @@ def converted(b: Builder, x: View) -> View | None:
     if place is None:
         return None
     *product, scale, bias, y = b.steps[place][1]
-    if y.dtype != "int32" or bias is not None:
+    if y.dtype != "int32":
         return None
     b.steps[place] = "integer_product", (*product, scale, bias, y._replace(dtype="float32"))
     return x._replace(dtype="float32")
@@ -44,11 +44,11 @@ def fuse(b: Builder, operation: str, x: View, operand: View) -> View | None:
         return None
     *product, scale, bias, y = b.steps[place][1]
     vector = _per_unit(operand, x, y)
-    if y.dtype != "float32" or bias is not None or vector is None:
+    if y.dtype != "float32" or vector is None or (bias is not None and bias.dtype == "float32"):
         return None
     if operation == "multiply" and scale is None:
         scale = vector
-    elif operation == "add" and vector.shape == y.shape[1:]:
+    elif operation == "add" and bias is None and vector.shape == y.shape[1:]:
         bias = vector
     else:
         return None

@@ -37,11 +37,11 @@ NAMES = {
     "padding": "Pad CenterCropPad PadStart PadEnd",
     "pooling": "MaxPool AveragePool LpPool SumPool MaxUnpool",
     "products": "MatMul Gemm FusedMatMul Det Einsum QuantizedMatMul",
-    "quantization integers": (
+    "quantization": (
         "QuantizeLinear DequantizeLinear DynamicQuantizeLinear MatMulInteger ConvInteger QLinearMatMul "
         "QLinearConv QLinearGlobalAveragePool"
     ),
-    "quantized_recurrent integers": "DynamicQuantizeLSTM",
+    "quantized_recurrent": "DynamicQuantizeLSTM",
     "random": "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial",
     "recurrent": "Recurrent Step RNN GRU LSTM Steps LastStep FinalState",
     "reductions": (

@@ -1,18 +1,34 @@
 """Quantization of floats to integers and back, and products of integers; sums of products are exact."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
 
+from ... import _core
 from ...errors import DtypeError, ShapeError
 from ..node import AnyArray, Node, Signature
+from ..plan.builder import Builder
+from ..plan.view import View
 from .casting import cast_to
-from .convolutions import CONVOLUTION, conv_signature, convolve
-from .products import product_shape
-from .registry import Known, combining, operation, over_time
-from .sliding import windows_combine, windows_over_time
+from .convolutions import CONVOLUTION, conv_signature, convolve, depthwise, filter_matrix, windows_of_groups
+from .expressions import composed
+from .products import product_shape, split_rows
+from .registry import (
+    Inputs,
+    Known,
+    Value,
+    combining,
+    is_known,
+    known,
+    lowering,
+    operation,
+    over_time,
+    typed_view,
+    view,
+)
+from .sliding import geometry, pad_view, windows_combine, windows_over_time
 
 UINT8, INT32, FLOAT32 = np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.float32)
 
@@ -144,7 +160,8 @@ def _wrap(x: AnyArray) -> AnyArray:
     return x.astype(np.int64).astype(np.int32)
 
 
-def integer_product(
+@operation("MatMulInteger", signature=lambda A, B, *zeros: Signature(product_shape(A.shape, B.shape), INT32))
+def matmul_integer(
     A: AnyArray, B: AnyArray, a_zero: AnyArray | None = None, b_zero: AnyArray | None = None
 ) -> AnyArray:
     """(A - a_zero) (B - b_zero) in int32; zero points of rows of A and of columns of B."""
@@ -153,89 +170,27 @@ def integer_product(
     return _wrap(np.matmul(_steps(A, a_zero, a_axis), _steps(B, b_zero, -1)))
 
 
-operation("MatMulInteger", signature=lambda A, B, *others: Signature(product_shape(A.shape, B.shape), INT32))(
-    integer_product
-)
-
-
-def integer_convolution(
-    x: AnyArray, W: AnyArray, x_zero: AnyArray | None = None, w_zero: AnyArray | None = None, **options: Any
-) -> AnyArray:
-    """Convolve x - x_zero with W - w_zero in int32; the padding of x is x_zero."""
-    if not W.size:
-        return np.zeros(conv_signature(x, W, **options).shape, np.int32)
-    return _wrap(convolve(_steps(x, x_zero, 1), _steps(W, w_zero, 0), None, options))
-
-
-operation(
-    "ConvInteger",
-    signature=lambda x, W, *others, **options: conv_signature(x, W, **options)._replace(dtype=INT32),
-    attributes=CONVOLUTION,
-    combines=windows_combine,
-)(integer_convolution)
-
-
-@operation("QLinearMatMul", signature=lambda *x: Signature(product_shape(x[0].shape, x[3].shape), x[7].dtype))
-def qlinear_matmul(*inputs: AnyArray) -> AnyArray:
-    """The product of two quantized arrays, quantized."""
-    a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = inputs
-    sums = integer_product(a, b, a_zero, b_zero).astype(np.float32)
-    rows, outputs, zero_points = (_row_scales(scale, a.ndim) for scale in (a_scale, y_scale, y_zero))
-    columns = b_scale.reshape(-1) if b_scale.size > 1 else b_scale.reshape(())
-    return round_and_clip(sums * (rows * columns / outputs).astype(np.float32), zero_points, y_zero.dtype)
-
-
-def _row_scales(scale: AnyArray, rank: int) -> AnyArray:
-    """Reshape the scales of the rows of an array, or of the whole."""
-    if scale.size == 1:
-        return scale.reshape(())
-    return scale.reshape(-1, 1) if scale.ndim == 1 and rank > 1 else scale
-
-
 @operation(
-    "QLinearConv",
-    signature=lambda *x, **options: conv_signature(x[0], x[3], *x[8:], **options)._replace(dtype=x[7].dtype),
+    "ConvInteger",
+    signature=lambda x, W, x_zero=None, w_zero=None, bias=None, **options: conv_signature(
+        x, W, bias, **options
+    )._replace(dtype=INT32),
     attributes=CONVOLUTION,
     combines=windows_combine,
 )
-def qlinear_conv(*inputs: Any, **attributes: Any) -> AnyArray:
-    """The convolution of two quantized arrays, quantized; bias is in steps of x_scale w_scale."""
-    every: list[Any] = [*inputs, *[None] * (9 - len(inputs))]
-    x, x_scale, x_zero, W, w_scale, w_zero, y_scale, y_zero, bias = every
-    sums = integer_convolution(x, W, x_zero, w_zero, **attributes)
-    per_channel = [-1, *[1] * (x.ndim - 2)]
-    if bias is not None:
-        sums = sums + bias.reshape(per_channel)
-    factor = (x_scale.reshape(()) * w_scale / y_scale.reshape(())).astype(np.float32)
-    factor = factor.reshape(()) if factor.size == 1 else factor.reshape(per_channel)
-    return round_and_clip(sums.astype(np.float32) * factor, y_zero.reshape(()), y_zero.dtype)
-
-
-def _average_signature(x: Known, *others: Known | None, channels_last: int = 0) -> Signature:
-    shape = [1] * len(x.shape)
-    shape[0], shape[-1 if channels_last else 1] = x.shape[0], x.shape[-1 if channels_last else 1]
-    return Signature(tuple(shape), x.dtype)
-
-
-@operation("QLinearGlobalAveragePool", signature=_average_signature)
-def qlinear_global_average_pool(
+def conv_integer(
     x: AnyArray,
-    x_scale: AnyArray,
-    x_zero: Any,
-    y_scale: AnyArray,
-    y_zero: Any = None,
-    *,
-    channels_last: int = 0,
+    W: AnyArray,
+    x_zero: AnyArray | None = None,
+    w_zero: AnyArray | None = None,
+    bias: AnyArray | None = None,
+    **options: Any,
 ) -> AnyArray:
-    """The mean of each channel of a quantized array, quantized."""
-    axes = tuple(range(1, x.ndim - 1) if channels_last else range(2, x.ndim))
-    zero = 0 if x_zero is None else x_zero.astype(np.int64)
-    sums = (x.astype(np.int64) - zero).sum(axes, keepdims=True)
-    count = np.float32(math.prod(x.shape[axis] for axis in axes))
-    factor = x_scale.reshape(()) / (y_scale.reshape(()) * count)
-    return round_and_clip(
-        sums.astype(np.float32) * factor, 0 if y_zero is None else y_zero.reshape(()), x.dtype
-    )
+    """Convolve x - x_zero with W - w_zero in int32, and add a bias; the padding of x is x_zero."""
+    shape = conv_signature(x, W, bias, **options).shape
+    steps = _steps(x, x_zero, 1), _steps(W, w_zero, 0)
+    sums = _wrap(convolve(*steps, None, options)) if W.size else np.zeros(shape, np.int32)
+    return sums if bias is None else sums + bias.reshape(-1, *[1] * (x.ndim - 2))
 
 
 @combining("QuantizeLinear", "DequantizeLinear")
@@ -246,13 +201,197 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     return [[node.attributes.get("axis", 1) % rank] if by_axis else [], range(rank)]
 
 
-@combining("MatMulInteger", "QLinearMatMul")
+@combining("MatMulInteger")
 def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    second = 1 if node.operation == "MatMulInteger" else 3  # the other inputs are scales and zero points
-    ranks = [0 if value is None else len(value.shape) for value in inputs]
-    found: list[Collection[int]] = list(map(range, ranks))
-    found[0], found[second] = [max(0, ranks[0] - 1)], [max(0, ranks[second] - 2)]
-    return found
+    A, B, *zero_points = (0 if value is None else len(value.shape) for value in inputs)
+    return [[max(0, A - 1)], [max(0, B - 2)], *map(range, zero_points)]
 
 
-over_time("ConvInteger", "QLinearConv")(windows_over_time)
+over_time("ConvInteger")(windows_over_time)
+
+
+# The steps in the core.
+
+
+@lowering("DynamicQuantizeLinear")
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Quantize x to uint8; return the bytes, their scale and their zero point."""
+    x = view(b, inputs[0])
+    if x is None:
+        return None
+    y, scale, zero_point = b.new(*x.shape, dtype="uint8"), b.new(), b.new(dtype="uint8")
+    b.add("quantize_dynamically", b.contiguous(x), y, scale, zero_point)
+    return [y, scale, zero_point]
+
+
+@lowering("QuantizeLinear", "DequantizeLinear")
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Round x / scale + zero point to bytes, or compute (x - zero point) scale.
+
+    There is one scale and zero point, or one for each index of an axis.
+    """
+    x, scale, zero = typed_view(b, inputs[0]), view(b, inputs[1]), (*inputs, None)[2]
+    if x is None or scale is None or node.attributes.get("block_size"):
+        return None
+    if node.operation == "QuantizeLinear":
+        step, dtype, y_dtype = "quantize", "uint8" if zero is None else zero.dtype.name, None
+        is_supported = x.dtype == "float32" and dtype in ("int8", "uint8")
+    else:
+        step, dtype, y_dtype = "dequantize", x.dtype, "float32"
+        is_supported = dtype in ("int8", "uint8", "int32")
+    offset = b.scalar(0, dtype) if zero is None else typed_view(b, zero)
+    if not is_supported or offset is None:
+        return None
+    following = len(x.shape) - node.attributes.get("axis", 1) % len(x.shape) - 1
+    parameters = []  # broadcast along all axes of x except one
+    for parameter in (scale, offset):
+        if math.prod(parameter.shape) == 1:
+            parameters.append(parameter._replace(shape=(), strides=()))
+        elif len(parameter.shape) == 1:
+            shape, strides = (*parameter.shape, *[1] * following), (*parameter.strides, *[0] * following)
+            parameters.append(parameter._replace(shape=shape, strides=strides))
+        else:
+            return None
+    y = b.like(x, y_dtype or dtype)
+    b.add(step, x, *parameters, y)
+    return [y]
+
+
+def _packed(
+    b: Builder,
+    W: AnyArray,
+    zero_points: AnyArray | None,
+    variant: Any,
+    rows: Callable[[], AnyArray],
+) -> _core.IntegerMatrix:
+    """Pack the matrix (O, K) that `rows` returns, made of W, with one zero point or one for each row."""
+
+    def make() -> _core.IntegerMatrix:
+        q, center = rows().astype(np.int16), 128 if W.dtype == np.uint8 else 0
+        zeros = np.int32(0) if zero_points is None else zero_points.ravel().astype(np.int32)
+        centered = np.ascontiguousarray(q - center, np.int8)
+        each = np.ascontiguousarray(np.broadcast_to(zeros - center, len(q)))
+        matrix: _core.IntegerMatrix = b.core.IntegerMatrix(centered, each)
+        return matrix
+
+    return b.shared((W, zero_points), ("integers", variant), make)
+
+
+def _zero_point(b: Builder, value: Value | None, x: View) -> View | None:
+    """Return the zero point of x, 0 if omitted, or None if it has several."""
+    found = b.scalar(0, x.dtype) if value is None else typed_view(b, value)
+    return None if found is None or math.prod(found.shape) != 1 else found._replace(shape=(), strides=())
+
+
+@matmul_integer.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Multiply A (.., K) by a constant B (K, O)."""
+    A, B, A_zero, B_zero = (*inputs, None, None)[:4]
+    x, W, W_zero = typed_view(b, A), known(B), known(B_zero)
+    zero_point = None if x is None else _zero_point(b, A_zero, x)
+    if x is None or zero_point is None or W is None or W.ndim != 2 or not is_known(B_zero):
+        return None
+    if not _fits(W_zero, W.shape[1]):
+        return None
+    matrix = _packed(b, W, W_zero, "matrix", lambda: W.T)
+    leading = x.shape[:-1]
+    y = b.new(math.prod(leading), W.shape[1], dtype="int32")
+    b.add("integer_product", matrix, x, len(leading), zero_point, None, None, y)
+    return [split_rows(y, leading)]
+
+
+@conv_integer.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Convolve x (N, C, *in) with constant W (M, C / groups, *kernel)."""
+    X, weights, x_zero, *others = (*inputs, None, None, None)[:5]
+    x, W, W_zero, bias = typed_view(b, X), known(weights), *map(known, others)
+    zero_point = None if x is None else _zero_point(b, x_zero, x)
+    if x is None or zero_point is None or W is None or not all(map(is_known, others)):
+        return None
+    groups, axes, M, (N, C) = node.attributes.get("group", 1), W.ndim - 2, len(W), x.shape[:2]
+    g = geometry(x.shape[2:], W.shape[2:], node.attributes)
+    if any(min(side) < 0 for side in g.sides) or not _fits(W_zero, M):
+        return None
+    last = pad_view(b, x.permuted(0, *range(2, 2 + axes), 1), g.sides, zero_point)
+    places = (N, *g.out)
+    if groups == C == M and _is_exact_in_float32(W, bias):
+        center = 0 if W_zero is None else W_zero.astype(np.float32).reshape(-1, *[1] * (axes + 1))
+        floats, added = b.like(last, "float32"), None if bias is None else bias.astype(np.float32)
+        b.add("dequantize", last, b.scalar(1.0), zero_point, floats)
+        y = b.cast(depthwise(b, floats, W.astype(np.float32) - center, added, g), "int32")
+        b.exact_casts.add(y)
+        return [y.permuted(0, axes + 1, *range(1, axes + 1))]
+    y = b.new(math.prod(places), M, dtype="int32")
+    start = None if bias is None else b.constant(bias)
+    for group, own, rows in windows_of_groups(last, g, groups, M):
+        zeros = W_zero if W_zero is None or W_zero.size == 1 else W_zero[own]
+        filters = _packed(b, W, zeros, ("filters", group), lambda own=own: filter_matrix(W[own]))  # type: ignore[misc]
+        first = start and start.sliced(0, own.start, own.stop)
+        target = y.sliced(1, own.start, own.stop)
+        b.add("integer_product", filters, rows, 1 + axes, zero_point, None, first, target)
+    return [split_rows(y, places).permuted(0, axes + 1, *range(1, axes + 1))]
+
+
+def _is_exact_in_float32(W: AnyArray, bias: AnyArray | None) -> bool:
+    """Whether all sums over one channel are whole numbers that float32 represents exactly."""
+    largest = 255**2 * math.prod(W.shape[2:])
+    if bias is not None:
+        largest += int(np.abs(bias.astype(np.int64)).max())
+    return largest <= 2**24
+
+
+def _fits(parameter: AnyArray | None, units: int) -> bool:
+    """Whether a parameter has one number, or one for each unit."""
+    return parameter is None or parameter.size == 1 or parameter.shape == (units,)
+
+
+# Products of quantized arrays, whose results are quantized.
+
+
+def _quantized(sums: Any, factor: Any, zero_point: Any, axis: int = 1) -> Any:
+    """Return exact sums times a factor, rounded and added to a zero point."""
+    scaled = sums.cast(np.float32) * factor.cast(np.float32)
+    return scaled.apply("QuantizeLinear", scaled.constant(1), zero_point, axis=axis, dtype=zero_point.dtype)
+
+
+def _reshaped(parameter: Any, *shape: int) -> Any:
+    """Reshape a scale if it has several elements, otherwise remove its axes."""
+    return parameter.apply("Reshape", list(shape) if math.prod(parameter.shape) > 1 else [])
+
+
+@composed("QLinearMatMul")
+def qlinear_matmul(
+    a: Any, a_scale: Any, a_zero: Any, b: Any, b_scale: Any, b_zero: Any, y_scale: Any, y_zero: Any
+) -> Any:
+    """The product of two quantized arrays, quantized; scales of rows of a and y and of columns of b."""
+    rows, outputs = (
+        _reshaped(scale, -1, 1) if scale.rank == 1 and a.rank > 1 else scale for scale in (a_scale, y_scale)
+    )
+    factor = rows * _reshaped(b_scale, -1) / outputs
+    return _quantized(a.apply("MatMulInteger", b, a_zero, b_zero), factor, y_zero, -2 if a.rank > 1 else -1)
+
+
+@composed("QLinearConv", attributes=CONVOLUTION)
+def qlinear_conv(
+    x: Any, x_scale: Any, x_zero: Any, W: Any, w_scale: Any, w_zero: Any, y_scale: Any, y_zero: Any,
+    bias: Any = None, **attributes: Any,
+) -> Any:  # fmt: skip
+    """The convolution of two quantized arrays, quantized; bias is in steps of x_scale w_scale."""
+    sums = x.apply("ConvInteger", W, x_zero, w_zero, bias, **attributes)
+    factor = _reshaped(x_scale) * w_scale / _reshaped(y_scale)
+    return _quantized(sums, _reshaped(factor, -1, *[1] * (x.rank - 2)), _reshaped(y_zero))
+
+
+@composed("QLinearGlobalAveragePool")
+def qlinear_global_average_pool(
+    x: Any, x_scale: Any, x_zero: Any, y_scale: Any, y_zero: Any = None, *, channels_last: int = 0
+) -> Any:
+    """The mean of each channel of a quantized array, quantized."""
+    axes = list(range(1, x.rank - 1) if channels_last else range(2, x.rank))
+    wide = x.cast(np.int64)
+    wide = wide if x_zero is None else wide - x_zero.cast(np.int64)
+    sizes = x.apply("Shape").apply("Gather", axes)
+    count = sizes.reduce("ReduceProd").cast(np.float32)
+    factor = _reshaped(x_scale) / (_reshaped(y_scale) * count)
+    zero_point = x.constant(0) if y_zero is None else _reshaped(y_zero)
+    return _quantized(wide.reduce("ReduceSum", axes, True), factor, zero_point)

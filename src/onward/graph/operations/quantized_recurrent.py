@@ -9,14 +9,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...core import arrays
+from ...core import arrays as sequences
 from ...core.arrays import Array
+from ...core.gates import reorder
 from ...errors import ShapeError
 from ...layers.activation import Activation
-from ..node import AnyArray, Signature
+from ..node import AnyArray, Node, Signature
+from ..plan.builder import Builder
+from ..plan.view import View
 from .quantization import quantize_dynamically
 from .recurrent import OPTIONS, new_layer
-from .registry import Known, operation
+from .registry import Inputs, Known, is_known, known, operation, view
 
 
 class Matrix(NamedTuple):
@@ -39,11 +42,6 @@ def _layer(W: Known, R: Known, P: Known | None, attributes: dict[str, Any]) -> A
         raise ShapeError(f"W has shape {W.shape}, R {R.shape}; expected (D, I, 4H) and (D, H, 4H)")
     W, R = (Signature((a.shape[0], *a.shape[:0:-1]), np.dtype(np.float32)) for a in (W, R))
     return new_layer("LSTM", attributes, W, R, None, P)
-
-
-def core_options(W: Known, R: Known, P: Known | None, attributes: Any) -> tuple[list[Any], bool]:
-    """Return the core's options for each direction, and whether a single direction runs in reverse."""
-    return _layer(W, R, P, attributes)._options(), attributes.get("direction") == "reverse"
 
 
 def _signature(X: Known, W: Known, R: Known, *others: Known | None, **attributes: Any) -> list[Signature]:
@@ -76,21 +74,21 @@ def _run(
     layer = _layer(W, R, P, attributes)
     (T, batch, features), D, H = X.shape, 1 + layer.bidirectional, layer.hidden_size
     full = np.full(batch, T) if sequence_lens is None else sequence_lens
-    lengths = arrays.as_lengths(full, (batch,), T)
+    lengths = sequences.as_lengths(full, (batch,), T)
     input_matrices, recurrent_matrices = _matrices(W, *quantized[:2]), _matrices(R, *quantized[2:])
     Y, Y_h, Y_c = (np.zeros(shape, np.float32) for shape in ((T, D, batch, H), *[(D, batch, H)] * 2))
     recorded = []
     for d in range(D):
         reverse = attributes.get("direction") == "reverse" or d == 1
-        x = (arrays.reversed_steps(X, lengths) if reverse else X)[: lengths.max(initial=0)]
+        x = (sequences.reversed_steps(X, lengths) if reverse else X)[: lengths.max(initial=0)]
         sums = input_matrices[d].times(x.reshape(len(x) * batch, features)).reshape(len(x), batch, 4 * H)
         h, c = (np.zeros((batch, H), np.float32) if a is None else a[d] for a in (initial_h, initial_c))
         cell = _Cell(layer, d, B, P)
         own = {name: np.zeros((T, batch, H), np.float32) for name in _Cell.NAMES if is_recorded}
         Y[: len(x), d], *final = _steps(cell, sums, recurrent_matrices[d], lengths, h, c, own)
         if reverse:
-            Y[:, d] = arrays.reversed_steps(Y[:, d], lengths)
-            own = {name: arrays.reversed_steps(array, lengths) for name, array in own.items()}
+            Y[:, d] = sequences.reversed_steps(Y[:, d], lengths)
+            own = {name: sequences.reversed_steps(array, lengths) for name, array in own.items()}
         Y_h[d], Y_c[d] = (np.where((lengths > 0)[:, None], state, 0) for state in final)
         recorded.append(own)
     return Y, Y_h, Y_c, recorded
@@ -153,3 +151,50 @@ class _Cell:
 
     def _clipped(self, x: Any) -> Any:
         return np.clip(x, -self.clip, self.clip)
+
+
+@dynamic_quantize_lstm.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Map X (T, B, I) to Y (T, D, B, H), Y_h and Y_c (D, B, H)."""
+    X, W, R, bias, lengths, h0, c0, P, *quantization = inputs
+    x, states = view(b, X), [view(b, value) for value in (h0, c0)]
+    missing = any(value is not None and state is None for value, state in zip((h0, c0), states, strict=True))
+    weights = (W, R, bias, P, *quantization)
+    if x is None or missing or not all(map(is_known, (lengths, *weights))):
+        return None
+    arrays = tuple(map(known, weights))
+    if lengths is not None and (lengths.array != x.shape[0]).any():
+        return None
+    options = _layer(arrays[0], arrays[1], arrays[3], dict(node.attributes))._options()
+    reverse = node.attributes.get("direction") == "reverse"
+    packed = b.shared(
+        arrays, ("lstm", reverse), lambda: b.core.QuantizedLSTM(_directions(*arrays), options, reverse)
+    )
+    (T, B, _), D, H = x.shape, len(arrays[1]), arrays[1].shape[1]
+    outputs = [b.new(T, D, B, H), b.new(D, B, H), b.new(D, B, H)]
+    h, c = (state and b.contiguous(state) for state in states)
+    b.add("quantized_lstm", packed, b.contiguous(x), h, c, *outputs)
+    return outputs
+
+
+def _directions(W: Any, R: Any, bias: Any, P: Any, *quantization: Any) -> list[tuple[Any, ...]]:
+    """Return the weights of each direction with their gates in the core's order."""
+    D, G = len(W), W.shape[2]
+
+    def matrix(d: int, q: Any, scale: Any, zero_point: Any) -> list[Any]:
+        center = 128 if q.dtype == np.uint8 else 0
+        scales = np.broadcast_to(scale.reshape(D, -1)[d], G)
+        zeros = np.broadcast_to(zero_point.astype(np.int32).reshape(D, -1)[d] - center, G)
+        centered = (q[d].T.astype(np.int16) - center).astype(np.int8)
+        return [
+            reorder(np.ascontiguousarray(array), "lstm", "onnx", "torch")
+            for array in (centered, scales, zeros)
+        ]
+
+    directions = []
+    for d in range(D):
+        total = np.zeros(G, np.float32) if bias is None else bias[d, :G] + bias[d, G:]
+        peephole = None if P is None else reorder(P[d], "peephole", "onnx", "torch")
+        matrices = (*matrix(d, W, *quantization[:2]), *matrix(d, R, *quantization[2:]))
+        directions.append((*matrices, reorder(total, "lstm", "onnx", "torch"), peephole))
+    return directions

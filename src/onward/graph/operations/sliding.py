@@ -163,19 +163,14 @@ def window_step(
     return y
 
 
-# The index of the weights, which determine the size of the kernel.
-KERNEL_IN_WEIGHTS = {"Conv": 1, "QuantizedConv": 1, "ConvInteger": 1, "QLinearConv": 3}
+# The operations whose weights, the second input, determine the size of the kernel.
+KERNEL_IN_WEIGHTS = {"Conv", "QuantizedConv", "ConvInteger"}
 
 
 def _geometry(node: Node, inputs: Sequence[Known | None]) -> Geometry:
-    index = KERNEL_IN_WEIGHTS.get(node.operation)
-    weights = None if index is None else inputs[index]
+    weights = inputs[1] if node.operation in KERNEL_IN_WEIGHTS else None
     kernel = node.attributes["kernel_shape"] if weights is None else weights.shape[2:]
     return geometry(inputs[0].shape[2:], kernel, node.attributes)  # type: ignore[union-attr]  # x is not optional
-
-
-# The index of the input that holds the zero point, which is the padding.
-ZERO_POINTS = {"ConvInteger": 2, "QLinearConv": 2}
 
 
 def windows_combine(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
@@ -258,8 +253,7 @@ def _padding(time: Any, node: Node) -> Any:
     """Return the value of padded steps."""
     if node.operation == "MaxPool":
         return bounds(time.dtype(node.inputs[0]))[0]
-    index = ZERO_POINTS.get(node.operation)
-    name = "" if index is None or index >= len(node.inputs) else node.inputs[index]
+    name = (*node.inputs, "", "")[2] if node.operation == "ConvInteger" else ""
     if not name:
         return 0
     value = time.known(name)
