@@ -1,102 +1,72 @@
 """Scaled dot-product attention and rotary position embeddings."""
 
 import math
+from collections.abc import Iterator
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
 
 from ...errors import ArgumentError, ShapeError
-from ..node import AnyArray, Signature
-from .normalization import softmax_rows
-from .products import multiply
-from .registry import Known, like_first, operation
+from ..node import AnyArray
+from .expressions import composed, where
+from .registry import like_first, operation
 
 
-def _split_heads(x: AnyArray, heads: int) -> AnyArray:
+def _heads(name: str, x: Any, heads: int | None) -> Any:
     """Turn x (N, L, heads * size) into (N, heads, L, size)."""
-    if x.ndim == 4:
+    if x.rank == 3 and heads and x.shape[2] % heads == 0:
+        return x.apply("Reshape", [0, 0, heads, x.shape[2] // heads]).apply("Transpose", perm=[0, 2, 1, 3])
+    if x.rank == 4:
         return x
-    return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).swapaxes(1, 2)
+    raise ShapeError(
+        f"{name} has shape {x.shape}; expected (N, heads, L, size), or (N, L, {heads} heads * size)"
+    )
 
 
-def _head_shapes(
-    Q: Known, K: Known, V: Known, q_heads: int | None, kv_heads: int | None
-) -> list[tuple[int, ...]]:
-    """Return the shapes (N, heads, L, size) of the inputs of attention."""
-    shapes: list[tuple[int, ...]] = []
-    for name, x, heads in (("Q", Q, q_heads), ("K", K, kv_heads), ("V", V, kv_heads)):
-        if len(x.shape) == 3 and heads and x.shape[2] % heads == 0:
-            shapes.append((x.shape[0], heads, x.shape[1], x.shape[2] // heads))
-        elif len(x.shape) == 4:
-            shapes.append(x.shape)
-        else:
-            raise ShapeError(
-                f"{name} has shape {x.shape}; expected (N, heads, L, size), or (N, L, {heads} heads * size)"
-            )
-    return shapes
+def _size(x: Any, axis: int) -> Any:
+    return x.apply("Shape").apply("Gather", axis)
 
 
-def _attention_signature(
-    Q: Known,
-    K: Known,
-    V: Known,
-    mask: Known | None = None,
-    past_key: Known | None = None,
-    past_value: Known | None = None,
-    lengths: Known | None = None,
-    *,
-    q_num_heads: int | None = None,
-    kv_num_heads: int | None = None,
-    **attributes: Any,
-) -> list[Signature]:
-    q, k, v = _head_shapes(Q, K, V, q_num_heads, kv_num_heads)
-    past = 0 if past_key is None else past_key.shape[2]
-    keys, values = (*k[:2], past + k[2], k[3]), (*v[:2], past + v[2], v[3])
-    y = (*q[:3], v[3]) if len(Q.shape) == 4 else (q[0], q[2], q[1] * v[3])
-    shapes = (y, keys, values, (*q[:3], keys[2]))
-    return [Signature(shape, x.dtype) for shape, x in zip(shapes, (Q, K, V, Q), strict=True)]
+def _range(size: Any) -> Any:
+    return size.constant(0).apply("Range", size, 1)
 
 
-def _bias(
-    mask: AnyArray | None, queries: int, keys: int, offset: AnyArray | int, left: int, right: int, dtype: Any
-) -> AnyArray:
-    """Return what is added to the scores: 0 or -inf, and the mask if it is of floats.
+def _bias(Q: Any, K: Any, mask: Any, past: Any, lengths: Any, left: int, right: int) -> Any:
+    """Return what is added to the scores: 0 or -inf, and the mask if it is of floats; None if all are 0.
 
     Query i sees the keys from i + offset - left to i + offset + right; a bound of -1 means all keys.
     """
-    bias: AnyArray = np.zeros((queries, keys), dtype)
+    terms, zero, keys = [], Q.constant(0), _range(_size(K, 2))
     if mask is not None:
-        if mask.dtype == bool:
-            mask = np.where(mask, dtype.type(0), dtype.type(-np.inf))
-        missing = keys - mask.shape[-1]
-        if missing > 0:
-            mask = np.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, missing)], constant_values=-np.inf)
-        bias = bias + mask
-    ahead = np.arange(keys) - np.arange(queries)[:, None] - np.asarray(offset)[..., None, None]
-    visible = ((ahead >= -left) | (left < 0)) & ((ahead <= right) | (right < 0))
-    if visible.ndim > 2:
-        visible = visible[:, None]  # offsets differ between the rows of the batch
-    return np.asarray(bias + np.where(visible, dtype.type(0), dtype.type(-np.inf)))
+        floats = where(mask, zero, -np.inf) if mask.dtype == bool else mask
+        missing = K.shape[2] - mask.shape[-1]
+        padded = ([0, missing], floats.constant(-np.inf).name, [-1])
+        terms.append(floats.apply("Pad", *padded) if missing > 0 else floats)
+    ahead = keys - _range(_size(Q, 2)).apply("Unsqueeze", [1])
+    if lengths is not None:
+        counts = lengths.apply("Reshape", [-1, 1, 1, 1])
+        ahead = ahead - (counts - _size(Q, 2))  # offsets differ between the rows of the batch
+        terms.append(where(keys >= counts, -np.inf, zero))
+    elif past is not None:
+        ahead = ahead - _size(past, 2)
+    if left >= 0:
+        terms.append(where(ahead < -left, -np.inf, zero))
+    if right >= 0:
+        terms.append(where(ahead > right, -np.inf, zero))
+    return reduce(add, terms) if terms else None
 
 
-def _masked_softmax(scores: AnyArray, bias: AnyArray) -> AnyArray:
-    """Return the softmax of scores, or zeros in rows where everything is masked."""
-    masked = np.isneginf(bias).all(-1, keepdims=True)
-    if scores.size == 0:
-        return scores
-    y = softmax_rows(np.where(masked, scores.dtype.type(0), scores), False)
-    return np.where(masked, scores.dtype.type(0), y)
-
-
-@operation("Attention", signature=_attention_signature)
+@composed("Attention")
 def attention(
-    Q: AnyArray,
-    K: AnyArray,
-    V: AnyArray,
-    mask: AnyArray | None = None,
-    past_key: AnyArray | None = None,
-    past_value: AnyArray | None = None,
-    lengths: AnyArray | None = None,
+    Q: Any,
+    K: Any,
+    V: Any,
+    mask: Any = None,
+    past_key: Any = None,
+    past_value: Any = None,
+    lengths: Any = None,
     *,
     is_causal: int = 0,
     kv_num_heads: int | None = None,
@@ -107,7 +77,7 @@ def attention(
     scale: float | None = None,
     softcap: float = 0.0,
     softmax_precision: Any = None,
-) -> tuple[AnyArray, AnyArray, AnyArray, AnyArray]:
+) -> Iterator[Any]:
     """softmax(scale Q K^T + bias) V for each head; also the keys, the values and the scores.
 
     Q (N, heads, L, size), or (N, L, heads * size). K and V may have fewer heads, each of which several heads
@@ -115,44 +85,37 @@ def attention(
     """
     if (past_key is None) != (past_value is None) or (past_key is not None and lengths is not None):
         raise ArgumentError("expected past_key together with past_value, and lengths without them")
-    is_flat = Q.ndim == 3
-    if is_flat:
-        shapes = _head_shapes(Q, K, V, q_num_heads, kv_num_heads)
-        Q, K, V = (_split_heads(x, shape[1]) for x, shape in zip((Q, K, V), shapes, strict=True))
-    if past_key is not None and past_value is not None:
-        K, V = np.concatenate([past_key, K], 2), np.concatenate([past_value, V], 2)
-    keys, values = K, V
-    if Q.shape[1] % K.shape[1]:
-        raise ShapeError(f"Q has {Q.shape[1]} heads, which {K.shape[1]} heads of K cannot share evenly")
-    K, V = (np.repeat(x, Q.shape[1] // x.shape[1], 1) for x in (K, V))
-
-    offset: AnyArray | int = 0 if past_key is None else past_key.shape[2]
-    if lengths is not None:
-        offset = lengths.reshape(-1) - Q.shape[2]
+    is_flat = Q.rank == 3
+    Q = _heads("Q", Q, q_num_heads)
+    keys, values = _heads("K", K, kv_num_heads), _heads("V", V, kv_num_heads)
+    if past_key is not None:
+        keys, values = past_key.apply("Concat", keys, axis=2), past_value.apply("Concat", values, axis=2)
+    many, few = Q.shape[1], keys.shape[1]
+    if many % few:
+        raise ShapeError(f"Q has {many} heads, which {few} heads of K cannot share evenly")
+    shared = np.arange(few).repeat(many // few)
+    K, V = (x if few == many else x.apply("Gather", shared, axis=1) for x in (keys, values))
     right = 0 if is_causal else right_window_size
-    bias = _bias(mask, Q.shape[2], K.shape[2], offset, left_window_size, right, Q.dtype)
-    if lengths is not None:
-        beyond = np.arange(K.shape[2]) >= lengths.reshape(-1, 1, 1, 1)
-        bias = bias + np.where(beyond, Q.dtype.type(-np.inf), Q.dtype.type(0))
+    bias = _bias(Q, K, mask, past_key, lengths, left_window_size, right)
 
-    factor = Q.dtype.type(math.sqrt(1 / math.sqrt(Q.shape[3]) if scale is None else scale))
-    scores = products = _product(Q * factor, K.swapaxes(2, 3) * factor)
+    factor = math.sqrt(1 / math.sqrt(Q.shape[3]) if scale is None else scale)
+    scores = products = (Q * factor).apply("MatMul", (K * factor).apply("Transpose", perm=[0, 1, 3, 2]))
     if softcap > 0:
-        scores = np.tanh(scores / Q.dtype.type(softcap)) * Q.dtype.type(softcap)
-    biased = scores + bias
-    precise = biased if softmax_precision is None else biased.astype(softmax_precision)
-    shares = _masked_softmax(precise, np.broadcast_to(bias, biased.shape)).astype(Q.dtype, copy=False)
-    y = _product(shares, V)
-    if is_flat:
-        y = y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], -1)
-    return y, keys, values, (products, scores, biased, shares)[qk_matmul_output_mode]
-
-
-def _product(A: AnyArray, B: AnyArray) -> AnyArray:
-    """Return A B, with sums of halves in float32."""
-    if A.dtype.itemsize < 4:
-        return multiply(A.astype(np.float32), B.astype(np.float32)).astype(A.dtype)
-    return multiply(A, B)
+        scores = (scores / softcap).apply("Tanh") * softcap
+    biased = scores if bias is None else scores + bias
+    precise = biased if softmax_precision is None else biased.cast(softmax_precision)
+    if bias is None:
+        shares = precise.apply("Softmax").cast(Q.dtype)
+    else:  # zeros in rows where everything is masked
+        masked = bias.reduce("ReduceMax", [-1], True).equals(-np.inf)
+        shares = where(masked, 0, where(masked, 0, precise).apply("Softmax")).cast(Q.dtype)
+    y = shares.apply("MatMul", V)
+    yield (
+        y.apply("Transpose", perm=[0, 2, 1, 3]).apply("Reshape", [0, 0, many * V.shape[3]]) if is_flat else y
+    )
+    yield keys
+    yield values
+    yield (products, scores, biased, shares)[qk_matmul_output_mode]
 
 
 @operation("RotaryEmbedding", signature=like_first, widens=True)
@@ -171,7 +134,7 @@ def rotary_embedding(
     The caches hold the cosines and sines (positions, pairs), or without position_ids (N, L, pairs). Source:
     Su et al. 2021.
     """
-    heads = _split_heads(x, num_heads).swapaxes(1, 2)
+    heads = x.swapaxes(1, 2) if x.ndim == 4 else x.reshape(*x.shape[:2], num_heads, -1)
     size = rotary_embedding_dim or heads.shape[-1]
     if position_ids is not None:
         cos_cache, sin_cache = cos_cache[position_ids], sin_cache[position_ids]
