@@ -11,7 +11,7 @@ import numpy as np
 
 from ..memory import size_of
 from ..node import AnyArray, Expansion, Node, Signature
-from .registry import OPERATIONS, WIDENED, Inputs, Known, Operation, operation
+from .registry import OPERATIONS, WIDENED, Known, Operation, operation
 
 BOOL: np.dtype[Any] = np.dtype(np.bool_)
 MAX_COMPUTED = 1 << 16  # bytes of a result that other nodes of a composition may need to know
@@ -120,9 +120,19 @@ class Part(Expression):
         return self.t.values[self.name].shape
 
     @property
+    def known(self) -> Known:
+        """The array if it is known, otherwise its signature."""
+        return self.t.values[self.name]
+
+    @property
     def rank(self) -> int:
         """The number of axes."""
         return len(self.shape)
+
+    def apply_all(self, operation: str, *others: Any, outputs: int, **attributes: Any) -> list[Part]:
+        """Return all outputs of an operation, at most a number."""
+        names = self.t.add_all(operation, (self.name, *map(self._operand, others)), outputs, **attributes)
+        return [Part(self.t, name) for name in names]
 
 
 # Returns the outputs of a composition, from its inputs (parts, or None if omitted) and attributes. Where it
@@ -130,8 +140,8 @@ class Part(Expression):
 Body = Callable[..., "Expression | Iterable[Expression]"]
 
 
-class _UnknownShape(Exception):
-    """A shape in a composition depends on the values of unknown inputs."""
+class Unknown(Exception):
+    """The nodes or the shapes of a composition depend on the values of unknown inputs."""
 
 
 class Composition:
@@ -143,6 +153,7 @@ class Composition:
         self.values: dict[str, Known] = dict(inputs)
         self.nodes: list[Node] = []
         self.constants: dict[str, AnyArray] = {}
+        self.expands = bool(prefix)  # whether the nodes will run, not only their signatures be known
         self._prefix, self._label = prefix, (name, source)
         self._is_known = all(isinstance(value, np.ndarray) for value in inputs.values())
 
@@ -153,20 +164,27 @@ class Composition:
         return name
 
     def add(self, operation: str, *inputs: Any, **attributes: Any) -> str:
-        """Add an operation with one output, or of which one is used."""
-        given = (x if isinstance(x, str) else "" if x is None else self.cast(x, np.int64) for x in inputs)
-        names, output = tuple(given), f"{self._prefix}{operation}_{len(self.nodes)}"
-        self.nodes.append(Node(operation, names, (output,), attributes, *self._label))
+        """Add an operation of which one output is used."""
+        return self.add_all(operation, inputs, 1, **attributes)[0]
+
+    def add_all(self, operation: str, inputs: Sequence[Any], most: int, **attributes: Any) -> list[str]:
+        """Add an operation and return its outputs, at most a number."""
+        names = tuple(
+            x if isinstance(x, str) else "" if x is None else self.cast(x, np.int64) for x in inputs
+        )
         known, defined = [self.values[name] if name else None for name in names], OPERATIONS[operation]
-        found = None if self._is_known else defined.signatures(known, attributes)
+        signatures = None if self._is_known else defined.signatures(known, attributes)
         computes = self._is_known or not defined.reads_values
-        if not computes and found is not None and not any(isinstance(value, Signature) for value in known):
-            computes = size_of(found) <= MAX_COMPUTED
-        results: Any = defined.compute(known, attributes) if computes else found
+        if not computes and signatures and not any(isinstance(value, Signature) for value in known):
+            computes = size_of(signatures) <= MAX_COMPUTED
+        results: Any = defined.compute(known, attributes) if computes else signatures
         if results is None:
-            raise _UnknownShape
-        self.values[output] = results[0]
-        return output
+            raise Unknown
+        prefix = f"{self._prefix}{operation}_{len(self.nodes)}"
+        found = {prefix + (f":{place}" if place else ""): y for place, y in enumerate(results[:most])}
+        self.values |= found
+        self.nodes.append(Node(operation, names, tuple(found), attributes, *self._label))
+        return list(found)
 
     def run(
         self, body: Body, names: Sequence[str], attributes: Mapping[str, Any], widens: bool, count: int | None
@@ -187,15 +205,15 @@ class Composition:
         renamed = {y: name for y, name in zip(results, outputs, strict=False) if name}
         needed, nodes = set(renamed), []
         for node in reversed(self.nodes):
-            if node.outputs[0] in needed:
+            if needed.intersection(node.outputs):
                 needed.update(node.inputs)
-                nodes.append(node)
-        made = {node.outputs[0] for node in nodes}
+                nodes.append(node._replace(outputs=tuple(y if y in needed else "" for y in node.outputs)))
+        made = {y for node in nodes for y in node.outputs}
         names = {y: name for y, name in renamed.items() if y in made}
         nodes = [
             node._replace(
                 inputs=tuple(names.get(x, x) for x in node.inputs),
-                outputs=(names.get(node.outputs[0], node.outputs[0]),),
+                outputs=tuple(names.get(y, y) for y in node.outputs),
             )
             for node in reversed(nodes)
         ]
@@ -226,26 +244,22 @@ def composed(name: str, *, widens: bool = False, **options: Any) -> Callable[[Bo
         def signature(*inputs: Known | None, **attributes: Any) -> Any:
             try:
                 return [Signature.of(y) for y in recorded(inputs, attributes)]
-            except _UnknownShape:
+            except Unknown:
                 return None
 
         defined = operation(name, signature=signature, **options)(compute)
 
         @defined.expanding
-        def _(node: Node, inputs: Inputs) -> Expansion | None:
-            if any(x is not None and x.dtype.hasobject for x in inputs):  # not known yet
+        def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
+            values = {name: x for name, x in zip(node.inputs, inputs, strict=True) if x is not None}
+            if any(x.dtype.hasobject for x in values.values()):  # not known yet
                 return None
-            values = {
-                name: x.array if x.known else Signature(x.shape, x.dtype)
-                for name, x in zip(node.inputs, inputs, strict=True)
-                if x is not None
-            }
             used = max((i for i, output in enumerate(node.outputs, start=1) if output), default=0)
             prefix = f"{next(filter(None, node.outputs), node.name)}/"
             composition = Composition(values, prefix, node.name, node.source or node.operation)
             try:
                 results = composition.run(body, node.inputs, node.attributes, widens, used)
-            except _UnknownShape:
+            except Unknown:
                 return None
             return composition.expansion(results, node.outputs)
 

@@ -2,7 +2,6 @@
 
 # The modules that have to be imported for some operations: the first defines them, a second adds rules.
 NAMES = {
-    "accumulation": "CumSum CumProd",
     "activations": (
         "Exp Mish Relu Sigmoid Softplus Softsign Tanh Elu HardSigmoid LeakyRelu Selu Affine ScaledTanh "
         "ThresholdedRelu Activate Celu Gelu HardSwish Swish PRelu Shrink Erf"
@@ -10,9 +9,12 @@ NAMES = {
     "attention": "Attention RotaryEmbedding",
     "blocks": "Continue Skip Align OverWindows",
     "casting": "Cast CastLike BitCast",
-    "control": "If Loop Scan Python Check Recorded",
+    "control": ("If Loop Scan Python Check Recorded Optional OptionalGetElement OptionalHasElement"),
     "convolutions": "Conv QuantizedConv",
-    "creation": "Shape Size ConstantOfShape Range EyeLike Trilu",
+    "creation": (
+        "Shape Size ConstantOfShape Range EyeLike Trilu RandomNormal RandomNormalLike RandomUniform "
+        "RandomUniformLike Bernoulli Multinomial"
+    ),
     "elementwise": (
         "Abs Neg Sign Ceil Floor Round Log Reciprocal Sqrt Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh "
         "Acosh Atanh Not BitwiseNot IsNaN IsInf Add Sub Mul Div Equal Greater GreaterOrEqual Less "
@@ -22,18 +24,16 @@ NAMES = {
     "indexing": (
         "Gather GatherElements GatherND ScatterElements ScatterND TensorScatter OneHot Compress NonZero"
     ),
-    "losses": "NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss",
-    "masked_recurrent": "MaskedRecurrent",
     "movement": (
         "Identity Reshape Squeeze Unsqueeze Flatten Transpose Slice Split Dropout Expand Tile "
         "DepthToSpace SpaceToDepth ReverseSequence Concat"
     ),
     "normalization": (
         "Softmax LogSoftmax BatchNormalization Standardize LayerNormalization InstanceNormalization "
-        "GroupNormalization RMSNormalization LpNormalization LRN MeanVarianceNormalization"
+        "GroupNormalization RMSNormalization LpNormalization LRN MeanVarianceNormalization "
+        "NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss"
     ),
     "numpy_functions": "NumPy",
-    "optional": "Optional OptionalGetElement OptionalHasElement",
     "padding": "Pad CenterCropPad PadStart PadEnd",
     "pooling": "MaxPool AveragePool LpPool SumPool MaxUnpool",
     "products": "MatMul Gemm FusedMatMul Det Einsum QuantizedMatMul",
@@ -42,11 +42,10 @@ NAMES = {
         "QLinearConv QLinearGlobalAveragePool"
     ),
     "quantized_recurrent": "DynamicQuantizeLSTM",
-    "random": "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial",
-    "recurrent": "Recurrent Step RNN GRU LSTM Steps LastStep FinalState",
+    "recurrent": "Recurrent Step RNN GRU LSTM Steps LastStep FinalState MaskedRecurrent",
     "reductions": (
         "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
-        "ReduceSum ReduceSumSquare GlobalAveragePool GlobalMaxPool GlobalLpPool RunningSum"
+        "ReduceSum ReduceSumSquare GlobalAveragePool GlobalMaxPool GlobalLpPool RunningSum CumSum CumProd"
     ),
     "resize": "Resize GridSample AffineGrid",
     "selection": "ArgMax ArgMin Hardmax TopK Unique NonMaxSuppression",

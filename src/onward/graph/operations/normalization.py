@@ -1,4 +1,4 @@
-"""Softmax and the normalizations; each row is normalized on its own."""
+"""Softmax, the normalizations, each row on its own, and losses of classification."""
 
 import math
 from collections.abc import Collection, Iterator, Sequence
@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ... import _core
-from ...errors import ShapeError
+from ...errors import ArgumentError, ShapeError
 from ...layers.norm import standardized
-from ..node import AnyArray, Node
+from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .expressions import composed, sqrt, square, where
@@ -206,3 +206,59 @@ def mean_variance_normalization(x: Any, *, axes: Sequence[int] = (0, 2, 3)) -> A
     """(x - mean) / (standard deviation + 1e-9) over some axes."""
     mean, variance = _moments(x, axes)
     return (x - mean) / (sqrt(variance) + 1e-9)
+
+
+# Losses of classification.
+
+
+def _likelihood_signature(
+    x: Known, targets: Known, weight: Known | None = None, *, reduction: str = "mean", **attributes: Any
+) -> Signature:
+    return Signature(targets.shape if reduction == "none" else (), x.dtype)
+
+
+@operation("NegativeLogLikelihoodLoss", signature=_likelihood_signature, widens=True)
+def negative_log_likelihood_loss(
+    x: AnyArray,
+    targets: AnyArray,
+    weight: AnyArray | None = None,
+    *,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+) -> AnyArray:
+    """The losses of targets (N, ...) under log probabilities x (N, C, ...), or their mean or sum."""
+    C = x.shape[1]
+    ignored = np.zeros(targets.shape, bool) if ignore_index is None else targets == ignore_index
+    classes = np.where(ignored, 0, targets)
+    if classes.size and not (classes.min() >= -C and classes.max() < C):
+        raise ArgumentError(
+            f"the targets reach from {targets.min()} to {targets.max()}; expected {C} classes"
+        )
+    own = np.take_along_axis(x, np.expand_dims(classes, 1), 1).squeeze(1)
+    weights = np.where(ignored, 0, 1 if weight is None else weight[classes]).astype(x.dtype)
+    losses = -own * weights
+    if reduction == "none":
+        return np.asarray(losses)
+    if reduction not in ("sum", "mean"):
+        raise ArgumentError(f"reduction={reduction!r}; expected none, sum or mean")
+    divisor = weights.sum(dtype=np.float64) if reduction == "mean" else 1
+    return np.asarray((losses.sum(dtype=np.float64) / divisor).astype(x.dtype))
+
+
+def _cross_entropy_signature(x: Known, *others: Any, **attributes: Any) -> list[Signature]:
+    return [_likelihood_signature(x, *others, **attributes), Signature.of(x)]
+
+
+@operation("SoftmaxCrossEntropyLoss", signature=_cross_entropy_signature, widens=True)
+def softmax_cross_entropy_loss(
+    x: AnyArray,
+    targets: AnyArray,
+    weight: AnyArray | None = None,
+    *,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+) -> tuple[AnyArray, AnyArray]:
+    """The losses of targets under the softmax of x (N, C, ...), or their mean or sum; also its logarithm."""
+    logarithms = np.moveaxis(softmax_rows(np.moveaxis(x, 1, -1), True), -1, 1) if x.size else x
+    options = {"ignore_index": ignore_index, "reduction": reduction}
+    return negative_log_likelihood_loss.compute([logarithms, targets, weight], options)[0], logarithms

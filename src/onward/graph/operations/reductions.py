@@ -1,4 +1,7 @@
-"""Reductions, and global pooling; sums of floats depend neither on the batch nor on the memory order."""
+"""Reductions, cumulative sums and products, and global pooling.
+
+Sums of floats depend neither on the batch nor on the memory order.
+"""
 
 import math
 from collections.abc import Callable, Collection, Sequence
@@ -11,8 +14,9 @@ from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
+from .arguments import as_axis
 from .expressions import composed, log, sqrt, square
-from .registry import Inputs, Known, along_time, combining, known, lowering, operation, over_time, view
+from .registry import Inputs, Known, along_time, known, like_first, lowering, operation, over_time, view
 
 
 def row_sums(rows: AnyArray) -> AnyArray:
@@ -123,8 +127,18 @@ def _signature(
     return Signature(shape, x.dtype)
 
 
+def _axes(x: Any, axes: Any, node: Node) -> list[int]:
+    """Return the axes that a node reduces."""
+    return reduced_axes(axes, len(x.shape), node.attributes.get("noop_with_empty_axes", 0))
+
+
+def _combines(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    x, axes = (*inputs, None)[:2]
+    return [_axes(x, axes, node), ()]
+
+
 def _register(name: str) -> None:
-    @operation(name, signature=_signature, shape_inputs=(1,), widens=True)
+    @operation(name, signature=_signature, shape_inputs=(1,), widens=True, combines=_combines)
     def reduce(
         x: AnyArray, axes: AnyArray | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
     ) -> AnyArray:
@@ -135,11 +149,6 @@ def _register(name: str) -> None:
 
 for _name in ROWS:
     _register(_name)
-
-
-def _axes(x: Any, axes: Any, node: Node) -> list[int]:
-    """Return the axes that a node reduces."""
-    return reduced_axes(axes, len(x.shape), node.attributes.get("noop_with_empty_axes", 0))
 
 
 def lower_reduction(b: Builder, function: str, x: View, axes: Sequence[int]) -> View:
@@ -172,12 +181,6 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         case _:
             return None
     return [y.reshaped(*shapes[0])]  # type: ignore[list-item]  # contiguous
-
-
-@combining(*ROWS)
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    x, axes = (*inputs, None)[:2]
-    return [_axes(x, axes, node), ()]
 
 
 @over_time("ReduceMax", "ReduceMin", "ReduceProd")
@@ -259,6 +262,67 @@ def _(time: Any, node: Node, axis: int) -> None:
     if node.attributes.get("keepdims", 1):
         y = time.add("Unsqueeze", y, time.constant(np.array(axes)))
     time.summarize(node, y, [])
+
+
+def _combines_axis(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    x, axis = inputs
+    return [[as_axis(int(axis.item()), len(x.shape))], ()]  # type: ignore[union-attr]  # neither is optional
+
+
+def _define_cumulative(name: str, function: Callable[..., Any], first: int) -> None:
+    @operation(name, signature=like_first, widens=True, combines=_combines_axis)
+    def compute(x: AnyArray, axis: AnyArray, *, exclusive: int = 0, reverse: int = 0) -> Any:
+        """Each element covers itself and those before it, or those after it if `reverse`; itself is left out
+        if `exclusive`."""
+        place = as_axis(int(axis.item()), x.ndim)
+        x = np.flip(x, place) if reverse else x
+        y = function(x, place, dtype=x.dtype)
+        if exclusive:
+            shifted = np.full_like(y, first)
+            later, earlier = ((slice(None),) * place + (part,) for part in (slice(1, None), slice(-1)))
+            shifted[later] = y[earlier]
+            y = shifted
+        return np.flip(y, place) if reverse else y
+
+
+_define_cumulative("CumSum", np.cumsum, 0)
+_define_cumulative("CumProd", np.cumprod, 1)
+
+
+@lowering("CumSum")
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x, place = view(b, inputs[0]), known(inputs[1])
+    if x is None or place is None:
+        return None
+    axis = as_axis(int(place.item()), len(x.shape))
+    y = b.new(*x.shape)
+    order = (axis, *(other for other in range(len(x.shape)) if other != axis))
+    source, target = x.permuted(*order), y.permuted(*order)
+    if node.attributes.get("reverse"):
+        source, target = source.reversed(0), target.reversed(0)
+    if node.attributes.get("exclusive"):
+        b.add("copy", b.scalar(0.0, target.dtype), target.sliced(0, 0, 1))
+        n = x.shape[axis]
+        source, target = source.sliced(0, 0, n - 1), target.sliced(0, 1, n)
+    if source.shape[0]:
+        b.add("accumulate", source, target)
+    return [y]
+
+
+@over_time("CumSum", "CumProd")
+@along_time
+def _(time: Any, node: Node, axis: int) -> None:
+    """Carry the last element, an axis without elements before the first."""
+    if node.attributes.get("reverse") or node.attributes.get("exclusive"):
+        time.refuse(node, "its sum starts at the last step, or leaves out the present one")
+    sizes = list(time.shape(node.inputs[0]))
+    sizes[axis] = 0
+    before = time.carry(node, np.zeros(sizes, time.dtype(node.inputs[0])), axis)
+    joined = time.add("Concat", before, node.inputs[0], axis=axis)
+    sums = time.add(node.operation, joined, node.inputs[1])
+    time.keep(before, time.slice(sums, axis, -1))
+    y, _ = time.add_all("Skip", (before, sums), 2, axis=axis)
+    time.define(node.outputs[0], y, time.timing(node.inputs[0]))
 
 
 # Compositions.

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..node import AnyArray, Node
-from ..operations.recurrent import new_layer
+from ..node import AnyArray, Node, Signature
+from ..operations import OPERATIONS
+from ..operations.registry import Known
 
 if TYPE_CHECKING:
     from .simplify import Simplifier
 
 # Returns the value that the first output of a node equals, what replaces the node, or None to keep it.
-Rewrite = Callable[["Simplifier", Node], "str | Node | Iterator[Node] | None"]
+Rewrite = Callable[["Simplifier", Node], "str | Node | Iterable[Node] | None"]
 REWRITES: dict[str, Rewrite] = {}  # by operation
 UNBOUNDED = 2**31 - 1  # an end of a slice that lies beyond each axis
 
@@ -128,49 +129,30 @@ def _integers(s: Simplifier, node: Node, place: int) -> list[int] | None:
     return None if array is None else [int(number) for number in np.ravel(array)]
 
 
+LENGTHS, STATES = 4, (5, 6)  # inputs of ONNX's recurrent operators
+
+
 @rewrite("RNN", "GRU", "LSTM")
-def _recurrent(s: Simplifier, node: Node) -> Iterator[Node]:
-    """A node of ONNX with constant weights becomes a layer, and movement between the layouts."""
-    X, W, R, B, lengths, h, c, P = (*node.inputs, *[""] * 8)[:8]
-    weights: list[Any] = [s.constants.get(name) for name in (W, R, B, P)]
-    if any(array is None for array, name in zip(weights, (W, R, B, P), strict=True) if name) or any(
-        array is not None and array.dtype not in (np.float32, np.float64) for array in weights
-    ):
-        yield node
-        return
-    layer = new_layer(node.operation, node.attributes, *weights)  # if it raises, the node stays
-    prefix, name = next(filter(None, node.outputs)), (node.name, node.source or node.operation)
-    batch_first, D = node.attributes.get("layout") == 1, 1 + layer.bidirectional
-    given = [X, h, c][: 1 + len(layer.state_names)]
-    swapped = {"perm": [1, 0, 2]}
-    for place, value in enumerate(given):
-        if batch_first and value:
-            given[place] = f"{prefix}/input_{place}"
-            yield Node("Transpose", (value,), (given[place],), swapped, *name)
-    y, *states = outputs = [f"{prefix}/output_{place}" for place in range(len(given))]
-    attributes = {"layer": layer, "reverse": node.attributes.get("direction") == "reverse"}
-    yield Node("Recurrent", (given[0], lengths, *given[1:]), tuple(outputs), attributes, *name)
-    Y, *final = (*node.outputs, "", "")[: len(outputs)]
-    if Y and D == 1:  # y (T, B, H) to Y (T, 1, B, H), or (B, T, 1, H)
-        if batch_first:
-            yield Node("Transpose", (y,), (f"{prefix}/y",), swapped, *name)
-            y = f"{prefix}/y"
-        axis = s.constant(f"{prefix}/axis", np.array([2 if batch_first else 1]))
-        yield Node("Unsqueeze", (y, axis), (Y,), {}, *name)
-    elif Y:  # y (T, B, D*H) to Y (T, D, B, H), or (B, T, D, H)
-        shape = s.constant(f"{prefix}/shape", np.array([0, 0, D, -1]))
-        yield Node("Reshape", (y, shape), (f"{prefix}/y",), {}, *name)
-        perm = [1, 0, 2, 3] if batch_first else [0, 2, 1, 3]
-        yield Node("Transpose", (f"{prefix}/y",), (Y,), {"perm": perm}, *name)
-    for value, output in zip(states, final, strict=True):  # (D, B, H), or (B, D, H)
-        if output and lengths:  # 0 in rows of no steps, as in onnxruntime
-            zero = s.constant(f"{prefix}/zero", np.zeros((), np.float32))
-            yield Node("FinalState", (value, zero, lengths), (f"{output}/masked",), {}, *name)
-            value = f"{output}/masked"
-        if output and batch_first:
-            yield Node("Transpose", (value,), (output,), swapped, *name)
-        elif output:
-            s.alias(output, value)
+def _recurrent(s: Simplifier, node: Node) -> Sequence[Node]:
+    """A node of ONNX with constant weights becomes what it is composed of, among them a layer."""
+    W, R = (s.constants[name] for name in node.inputs[1:3])  # otherwise the node stays
+    known: list[Known | None] = []
+    for place, name in enumerate(node.inputs):
+        shape = (1, 1, W.shape[2])  # of one step and one row
+        if place == LENGTHS:
+            shape = (1,)
+        elif place in STATES:
+            shape = (1, len(R), R.shape[2]) if node.attributes.get("layout") else (len(R), 1, R.shape[2])
+        unknown = Signature(shape, np.dtype(np.int32) if place == LENGTHS else W.dtype)
+        known.append((s.constants.get(name, unknown) if place in (1, 2, 3, 7) else unknown) if name else None)
+    expand = OPERATIONS[node.operation].expand
+    expansion = expand and W.dtype in (np.float32, np.float64) and expand(node, known)
+    if not expansion:
+        return [node]
+    s.constants |= expansion.constants
+    for inner in expansion.nodes:
+        s.add(inner)
+    return []
 
 
 @rewrite("Conv", "Gemm", "MatMul")
