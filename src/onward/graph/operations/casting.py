@@ -9,8 +9,9 @@ from ...errors import ArgumentError, DtypeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
+from .expressions import composed
 from .integer_fusion import converted
-from .registry import Inputs, Known, elementwise, lowering, operation, typed_view
+from .registry import Inputs, Known, elementwise, operation, typed_view
 
 FLOAT8_WITHOUT_RANGE = "float8_e8m0fnu"  # only powers of two
 
@@ -115,9 +116,10 @@ def cast(x: AnyArray, *, to: Any, saturate: int = 1, round_mode: str = "up") -> 
     return cast_to(x, as_dtype(to), bool(saturate), round_mode)
 
 
-@operation("CastLike", signature=lambda x, like, **_: Signature(x.shape, like.dtype), combines=elementwise)
-def cast_like(x: AnyArray, like: AnyArray, *, saturate: int = 1, round_mode: str = "up") -> Any:
-    return cast_to(x, np.dtype(object) if like.dtype.kind in "SU" else like.dtype, bool(saturate), round_mode)
+@composed("CastLike")
+def cast_like(x: Any, like: Any, *, saturate: int = 1, round_mode: str = "up") -> Any:
+    """x in the dtype of another value."""
+    return x.apply("Cast", to=as_dtype(like.dtype), saturate=saturate, round_mode=round_mode)
 
 
 @operation("BitCast", signature=_cast_signature, combines=elementwise)
@@ -129,10 +131,9 @@ def bit_cast(x: AnyArray, *, to: Any) -> Any:
     return np.asarray(x, order="C").view(dtype)
 
 
-@lowering("Cast", "CastLike")
+@cast.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, other = typed_view(b, inputs[0]), inputs[1] if len(inputs) > 1 else None
-    dtype = as_dtype(node.attributes["to"]) if other is None else other.dtype
+    x, dtype = typed_view(b, inputs[0]), as_dtype(node.attributes["to"])
     if x is None or dtype.name not in DTYPES:
         return None
     if inputs[0] is not None and inputs[0].used_once and dtype == np.float32 and (y := converted(b, x)):

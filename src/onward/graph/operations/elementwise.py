@@ -1,6 +1,7 @@
 """Elementwise operations: arithmetic, comparison, logic and bits."""
 
-from functools import reduce
+from functools import partial, reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from ...errors import ArgumentError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
+from .expressions import composed
 from .integer_fusion import fuse
 from .registry import (
     Inputs,
@@ -186,11 +188,6 @@ for _name in VARIADIC:
     _define_variadic(_name, VARIADIC[_name][0])
 
 
-@elementwise_operation("Mean", signature=broadcast)
-def mean(*arrays: AnyArray) -> Any:
-    return reduce(np.add, arrays) / len(arrays)
-
-
 def _where_signature(condition: Known, x: Known, y: Known) -> Signature:
     return Signature(broadcast_shape(condition.shape, x.shape, y.shape), common_dtype(x, y))
 
@@ -198,13 +195,6 @@ def _where_signature(condition: Known, x: Known, y: Known) -> Signature:
 @elementwise_operation("Where", signature=_where_signature, widens=False)
 def where(condition: AnyArray, x: AnyArray, y: AnyArray) -> Any:
     return np.where(condition, x, y)
-
-
-@elementwise_operation("Clip")
-def clip(x: AnyArray, low: AnyArray | None = None, high: AnyArray | None = None) -> Any:
-    """The minimum is applied first: if it exceeds the maximum, all elements become the maximum."""
-    x = x if low is None else np.maximum(x, low)
-    return x if high is None else np.minimum(x, high)
 
 
 @lowering(*COMPARISONS)
@@ -239,9 +229,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     return [b.combined("where", condition, x, y)]
 
 
-CORE_FUNCTIONS = {name: core for name, (_, core) in (ARITHMETIC | LOGICAL | VARIADIC).items()} | {
-    "Mean": "add"
-}
+CORE_FUNCTIONS = {name: core for name, (_, core) in (ARITHMETIC | LOGICAL | VARIADIC).items()}
 
 
 @lowering(*CORE_FUNCTIONS)
@@ -249,23 +237,29 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     views = [x for value in inputs if (x := typed_view(b, value)) is not None]
     if len(views) < len(inputs) or len({x.dtype for x in views}) > 1:
         return None
-    if node.operation in ("Div", "Mean") and views[0].dtype not in ("float32", "float64"):
+    if node.operation == "Div" and views[0].dtype not in ("float32", "float64"):
         return None
     function = CORE_FUNCTIONS[node.operation]
     if len(views) == 2:
         for value, x, other in zip(inputs, views, reversed(views), strict=True):
             if value is not None and value.used_once and (y := fuse(b, function, x, other)):
                 return [y]
-    total = reduce(lambda x, y: b.binary(function, x, y), views)
-    return [b.binary("divide", total, b.scalar(len(views)))] if node.operation == "Mean" else [total]
+    return [reduce(partial(b.binary, function), views)]
 
 
-@clip.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x = view(b, inputs[0])
-    if x is None or any(value is not None and not value.known for value in inputs[1:]):
-        return None
-    for function, value in zip(("maximum", "minimum"), inputs[1:], strict=False):
-        if value is not None:
-            x = b.binary(function, x, b.scalar(float(value.array.item())))
-    return [x]
+# Compositions.
+
+
+@composed("Mean", widens=True)
+def mean(*arrays: Any) -> Any:
+    """The mean of arrays, elementwise."""
+    return reduce(add, arrays) / len(arrays)
+
+
+@composed("Clip", widens=True)
+def clip(x: Any, low: Any = None, high: Any = None) -> Any:
+    """The minimum is applied first: if it exceeds the maximum, all elements become the maximum."""
+    for function, limit in (("Max", low), ("Min", high)):
+        if limit is not None:
+            x = x.apply(function, limit.apply("Reshape", []) if limit.rank else limit)
+    return x

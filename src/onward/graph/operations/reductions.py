@@ -74,20 +74,11 @@ def _row_means(rows: AnyArray) -> AnyArray:
 
 
 def _row_log_sums_exp(rows: AnyArray) -> AnyArray:
+    if rows.dtype.kind in "iu":
+        return _row_log_sums_exp(rows.astype(np.float64)).astype(rows.dtype)
     highest = _row_maxima(rows)
     shift = np.where(np.isfinite(highest), highest, 0).astype(rows.dtype)
     return np.asarray(np.log(row_sums(np.exp(rows - shift[:, None]))) + shift)
-
-
-def _exact(function: Callable[[AnyArray], AnyArray]) -> Callable[[AnyArray], AnyArray]:
-    """Compute a function of rows of integers in float64."""
-
-    def of_rows(rows: AnyArray) -> AnyArray:
-        if rows.dtype.kind in "iu":
-            return function(rows.astype(np.float64)).astype(rows.dtype)
-        return function(rows)
-
-    return of_rows
 
 
 ROWS: dict[str, Callable[[AnyArray], AnyArray]] = {
@@ -95,7 +86,7 @@ ROWS: dict[str, Callable[[AnyArray], AnyArray]] = {
     "ReduceMax": _row_maxima,
     "ReduceMean": _row_means,
     "ReduceMin": _row_minima,
-    "ReduceLogSumExp": _exact(_row_log_sums_exp),
+    "ReduceLogSumExp": _row_log_sums_exp,
     "ReduceProd": _row_products,
 }
 
@@ -151,35 +142,24 @@ for _name in ROWS:
     _register(_name)
 
 
-def lower_reduction(b: Builder, function: str, x: View, axes: Sequence[int]) -> View:
-    """Reduce some axes to size 1 with "sum" or "maximum"."""
-    rest = [axis for axis in range(len(x.shape)) if axis not in axes]
-    ordered = x.permuted(*rest, *axes)
-    kept = tuple(x.shape[axis] for axis in rest)
-    rows, y = b.reshaped(ordered, *kept, math.prod(x.shape[axis] for axis in axes)), b.new(*kept, 1)
-    b.add("reduce", function, rows, y)
-    return y.reshaped(*(1 if axis in axes else size for axis, size in enumerate(x.shape)))  # type: ignore[return-value]  # y is contiguous
-
-
 @lowering("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin")
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, axes = view(b, inputs[0]), (*inputs, None)[1]
+    x, axes, name = view(b, inputs[0]), (*inputs, None)[1], node.operation
     if x is None or (axes is not None and not axes.known):
         return None
     reduced = _axes(x, known(axes), node)
-    match node.operation if reduced else "":
-        case "ReduceSum":
-            y = lower_reduction(b, "sum", x, reduced)
-        case "ReduceMean":
-            count = math.prod(x.shape[axis] for axis in reduced)
-            y = b.binary("divide", lower_reduction(b, "sum", x, reduced), b.scalar(count))
-        case "ReduceMax":
-            y = lower_reduction(b, "maximum", x, reduced)
-        case "ReduceMin":
-            negative = lower_reduction(b, "maximum", b.map("unary", "negative", x), reduced)
-            y = b.map("unary", "negative", negative)
-        case _:
-            return None
+    if not reduced:
+        return None
+    rest = [axis for axis in range(len(x.shape)) if axis not in reduced]
+    count = math.prod(x.shape[axis] for axis in reduced)
+    numbers = b.map("unary", "negative", x) if name == "ReduceMin" else x
+    kept = [x.shape[axis] for axis in rest]
+    rows, y = b.reshaped(numbers.permuted(*rest, *reduced), *kept, count), b.new(*kept, 1)
+    b.add("reduce", "sum" if name in ("ReduceSum", "ReduceMean") else "maximum", rows, y)
+    if name == "ReduceMean":
+        y = b.binary("divide", y, b.scalar(count))
+    elif name == "ReduceMin":
+        y = b.map("unary", "negative", y)
     return [y.reshaped(*shapes[0])]  # type: ignore[list-item]  # contiguous
 
 
