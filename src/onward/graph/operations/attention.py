@@ -60,24 +60,11 @@ def _bias(Q: Any, K: Any, mask: Any, past: Any, lengths: Any, left: int, right: 
 
 @composed("Attention")
 def attention(
-    Q: Any,
-    K: Any,
-    V: Any,
-    mask: Any = None,
-    past_key: Any = None,
-    past_value: Any = None,
-    lengths: Any = None,
-    *,
-    is_causal: int = 0,
-    kv_num_heads: int | None = None,
-    left_window_size: int = -1,
-    q_num_heads: int | None = None,
-    qk_matmul_output_mode: int = 0,
-    right_window_size: int = -1,
-    scale: float | None = None,
-    softcap: float = 0.0,
-    softmax_precision: Any = None,
-) -> Iterator[Any]:
+    Q: Any, K: Any, V: Any, mask: Any = None, past_key: Any = None, past_value: Any = None, lengths: Any =
+    None, *, is_causal: int = 0, kv_num_heads: int | None = None, left_window_size: int = -1, q_num_heads: int
+    | None = None, qk_matmul_output_mode: int = 0, right_window_size: int = -1, scale: float | None = None,
+    softcap: float = 0.0, softmax_precision: Any = None,
+) -> Iterator[Any]:  # fmt: skip
     """softmax(scale Q K^T + bias) V for each head; also the keys, the values and the scores.
 
     Q (N, heads, L, size), or (N, L, heads * size). K and V may have fewer heads, each of which several heads
@@ -120,15 +107,9 @@ def attention(
 
 @operation("RotaryEmbedding", signature=like_first, widens=True)
 def rotary_embedding(
-    x: AnyArray,
-    cos_cache: AnyArray,
-    sin_cache: AnyArray,
-    position_ids: AnyArray | None = None,
-    *,
-    interleaved: int = 0,
-    num_heads: int = 0,
-    rotary_embedding_dim: int = 0,
-) -> AnyArray:
+    x: AnyArray, cos_cache: AnyArray, sin_cache: AnyArray, position_ids: AnyArray | None = None, *,
+    interleaved: int = 0, num_heads: int = 0, rotary_embedding_dim: int = 0,
+) -> AnyArray:  # fmt: skip
     """Pairs of features of x (N, heads, L, size), or (N, L, heads * size), rotated by their position.
 
     The caches hold the cosines and sines (positions, pairs), or without position_ids (N, L, pairs). Source:

@@ -174,15 +174,10 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
 
 @operation("Scan", shape_inputs=EVERY_INPUT, is_pure=False)
 def scan(
-    *inputs: Any,
-    body: Body,
-    num_scan_inputs: int,
-    captured: int = 0,
-    scan_input_axes: Sequence[int] | None = None,
-    scan_input_directions: Sequence[int] | None = None,
-    scan_output_axes: Sequence[int] | None = None,
+    *inputs: Any, body: Body, num_scan_inputs: int, captured: int = 0, scan_input_axes: Sequence[int] | None =
+    None, scan_input_directions: Sequence[int] | None = None, scan_output_axes: Sequence[int] | None = None,
     scan_output_directions: Sequence[int] | None = None,
-) -> tuple[Any, ...]:
+) -> tuple[Any, ...]:  # fmt: skip
     """Run a graph for each slice of the scanned inputs: (*carried, *slices) to (*carried, *scanned)."""
     carried, scanned, outer = loop_inputs(inputs, captured, num_scan_inputs)
     steps = [

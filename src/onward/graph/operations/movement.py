@@ -89,12 +89,9 @@ def transpose(x: AnyArray, *, perm: Sequence[int] | None = None) -> Any:
 
 @operation("Slice", shape_inputs=(1, 2, 3, 4))
 def slice_axes(
-    x: AnyArray,
-    starts: AnyArray,
-    ends: AnyArray,
-    axes: AnyArray | None = None,
-    steps: AnyArray | None = None,
-) -> Any:
+    x: AnyArray, starts: AnyArray, ends: AnyArray, axes: AnyArray | None = None, steps: AnyArray | None =
+    None,
+) -> Any:  # fmt: skip
     """x[start:end:step] along each of the axes; starts and ends beyond the axis are clipped."""
     chosen = [slice(None)] * x.ndim
     for axis, part in _parts(x, starts, ends, axes, steps).items():

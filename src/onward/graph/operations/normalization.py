@@ -118,16 +118,9 @@ def _moments(x: Any, axes: Sequence[int]) -> tuple[Any, Any]:
 
 @composed("BatchNormalization", widens=True)
 def batch_normalization(
-    x: Any,
-    scale: Any,
-    bias: Any,
-    mean: Any,
-    variance: Any,
-    *,
-    epsilon: float = 1e-5,
-    momentum: float = 0.9,
+    x: Any, scale: Any, bias: Any, mean: Any, variance: Any, *, epsilon: float = 1e-5, momentum: float = 0.9,
     training_mode: int = 0,
-) -> Iterator[Any]:
+) -> Iterator[Any]:  # fmt: skip
     """scale (x - mean) / sqrt(variance + epsilon) + bias for each channel of x (N, C, ...).
 
     With `training_mode`, mean and variance are those of x, and the running ones are outputs, too.
@@ -219,13 +212,9 @@ def _likelihood_signature(
 
 @operation("NegativeLogLikelihoodLoss", signature=_likelihood_signature, widens=True)
 def negative_log_likelihood_loss(
-    x: AnyArray,
-    targets: AnyArray,
-    weight: AnyArray | None = None,
-    *,
-    ignore_index: int | None = None,
+    x: AnyArray, targets: AnyArray, weight: AnyArray | None = None, *, ignore_index: int | None = None,
     reduction: str = "mean",
-) -> AnyArray:
+) -> AnyArray:  # fmt: skip
     """The losses of targets (N, ...) under log probabilities x (N, C, ...), or their mean or sum."""
     C = x.shape[1]
     ignored = np.zeros(targets.shape, bool) if ignore_index is None else targets == ignore_index
@@ -251,13 +240,9 @@ def _cross_entropy_signature(x: Known, *others: Any, **attributes: Any) -> list[
 
 @operation("SoftmaxCrossEntropyLoss", signature=_cross_entropy_signature, widens=True)
 def softmax_cross_entropy_loss(
-    x: AnyArray,
-    targets: AnyArray,
-    weight: AnyArray | None = None,
-    *,
-    ignore_index: int | None = None,
+    x: AnyArray, targets: AnyArray, weight: AnyArray | None = None, *, ignore_index: int | None = None,
     reduction: str = "mean",
-) -> tuple[AnyArray, AnyArray]:
+) -> tuple[AnyArray, AnyArray]:  # fmt: skip
     """The losses of targets under the softmax of x (N, C, ...), or their mean or sum; also its logarithm."""
     logarithms = np.moveaxis(softmax_rows(np.moveaxis(x, 1, -1), True), -1, 1) if x.size else x
     options = {"ignore_index": ignore_index, "reduction": reduction}

@@ -27,13 +27,9 @@ def _widths(rank: int, pads: AnyArray, axes: AnyArray | None) -> list[tuple[int,
 
 
 def _pad_signature(
-    x: Known,
-    pads: AnyArray,
-    constant_value: Known | None = None,
-    axes: AnyArray | None = None,
-    *,
-    mode: str = "constant",
-) -> Signature:
+    x: Known, pads: AnyArray, constant_value: Known | None = None, axes: AnyArray | None = None, *, mode: str
+    = "constant",
+) -> Signature:  # fmt: skip
     widths = _widths(len(x.shape), pads, axes)
     shape = tuple(size + sum(width) for size, width in zip(x.shape, widths, strict=True))
     if min(shape, default=0) < 0:
@@ -43,13 +39,9 @@ def _pad_signature(
 
 @operation("Pad", signature=_pad_signature, shape_inputs=(1, 3))
 def pad(
-    x: AnyArray,
-    pads: AnyArray,
-    constant_value: AnyArray | None = None,
-    axes: AnyArray | None = None,
-    *,
+    x: AnyArray, pads: AnyArray, constant_value: AnyArray | None = None, axes: AnyArray | None = None, *,
     mode: str = "constant",
-) -> Any:
+) -> Any:  # fmt: skip
     """Negative numbers crop, before the others pad."""
     if mode not in ("constant", "reflect", "edge", "wrap"):
         raise ArgumentError(f"mode={mode!r}; expected constant, reflect, edge or wrap")

@@ -161,13 +161,9 @@ def _unpool_signature(
 
 @operation("MaxUnpool", signature=_unpool_signature, shape_inputs=(2,), attributes=("pads", "strides"))
 def max_unpool(
-    x: AnyArray,
-    indices: AnyArray,
-    output_shape: Any = None,
-    *,
-    kernel_shape: Sequence[int],
-    **attributes: Any,
-) -> AnyArray:
+    x: AnyArray, indices: AnyArray, output_shape: Any = None, *, kernel_shape: Sequence[int], **attributes:
+    Any,
+) -> AnyArray:  # fmt: skip
     """x at its indices in the flattened input of MaxPool, zeros elsewhere and up to `output_shape`."""
     shape = _unpooled_shape(x.shape, kernel_shape, attributes)
     if indices.size and not (indices.min() >= 0 and indices.max() < math.prod(shape)):

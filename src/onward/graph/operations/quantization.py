@@ -79,16 +79,9 @@ def _quantized_dtype(zero_point: Known | None, output_dtype: Any) -> np.dtype[An
     ),
 )
 def quantize_linear(
-    x: AnyArray,
-    scale: AnyArray,
-    zero_point: AnyArray | None = None,
-    *,
-    axis: int = 1,
-    block_size: int = 0,
-    output_dtype: Any = None,
-    precision: Any = None,
-    saturate: int = 1,
-) -> AnyArray:
+    x: AnyArray, scale: AnyArray, zero_point: AnyArray | None = None, *, axis: int = 1, block_size: int = 0,
+    output_dtype: Any = None, precision: Any = None, saturate: int = 1,
+) -> AnyArray:  # fmt: skip
     """x / scale, rounded half to even, + zero_point; clipped to the range of the integers."""
     dtype = _quantized_dtype(zero_point, output_dtype)
     computed = np.dtype(precision or (np.float64 if x.dtype == np.float64 else np.float32))
@@ -107,14 +100,9 @@ def quantize_linear(
     ),
 )
 def dequantize_linear(
-    x: AnyArray,
-    scale: AnyArray,
-    zero_point: AnyArray | None = None,
-    *,
-    axis: int = 1,
-    block_size: int = 0,
+    x: AnyArray, scale: AnyArray, zero_point: AnyArray | None = None, *, axis: int = 1, block_size: int = 0,
     output_dtype: Any = None,
-) -> AnyArray:
+) -> AnyArray:  # fmt: skip
     """(x - zero_point) scale."""
     dtype = np.dtype(output_dtype or scale.dtype)
     steps, scales = x, spread(scale, x.shape, axis, block_size).astype(np.float32)
@@ -179,13 +167,9 @@ def matmul_integer(
     combines=windows_combine,
 )
 def conv_integer(
-    x: AnyArray,
-    W: AnyArray,
-    x_zero: AnyArray | None = None,
-    w_zero: AnyArray | None = None,
-    bias: AnyArray | None = None,
-    **options: Any,
-) -> AnyArray:
+    x: AnyArray, W: AnyArray, x_zero: AnyArray | None = None, w_zero: AnyArray | None = None, bias: AnyArray |
+    None = None, **options: Any,
+) -> AnyArray:  # fmt: skip
     """Convolve x - x_zero with W - w_zero in int32, and add a bias; the padding of x is x_zero."""
     shape = conv_signature(x, W, bias, **options).shape
     steps = _steps(x, x_zero, 1), _steps(W, w_zero, 0)

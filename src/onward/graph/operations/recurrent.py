@@ -218,13 +218,9 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 
 def new_layer(
-    cell: str,
-    attributes: Mapping[str, Any],
-    W: Known,
-    R: Known,
-    B: Known | None = None,
-    P: Known | None = None,
-) -> Any:
+    cell: str, attributes: Mapping[str, Any], W: Known, R: Known, B: Known | None = None, P: Known | None =
+    None,
+) -> Any:  # fmt: skip
     """Return the layer of an ONNX node with weights W (D, G*H, I), R (D, G*H, H), B (D, 2*G*H), P (D, 3*H).
 
     If W is a signature, the layer has no weights. Raises ArgumentError and ShapeError.

@@ -100,20 +100,11 @@ def _resize_signature(
     widens=True,
 )
 def resize(
-    x: AnyArray,
-    roi: AnyArray | None = None,
-    scales: AnyArray | None = None,
-    sizes: AnyArray | None = None,
-    *,
-    antialias: int = 0,
-    coordinate_transformation_mode: str = "half_pixel",
-    cubic_coeff_a: float = -0.75,
-    exclude_outside: int = 0,
-    extrapolation_value: float = 0.0,
-    mode: str = "nearest",
-    nearest_mode: str = "round_prefer_floor",
-    **options: Any,
-) -> AnyArray:
+    x: AnyArray, roi: AnyArray | None = None, scales: AnyArray | None = None, sizes: AnyArray | None = None,
+    *, antialias: int = 0, coordinate_transformation_mode: str = "half_pixel", cubic_coeff_a: float = -0.75,
+    exclude_outside: int = 0, extrapolation_value: float = 0.0, mode: str = "nearest", nearest_mode: str =
+    "round_prefer_floor", **options: Any,
+) -> AnyArray:  # fmt: skip
     """x interpolated by scales or to sizes, one axis after the other."""
     if mode not in ("nearest", *RADII):
         raise ArgumentError(f"mode={mode!r}; expected nearest, linear or cubic")

@@ -112,14 +112,9 @@ def unique(x: AnyArray, *, axis: int | None = None, sorted: int = 1) -> tuple[An
 
 @operation("NonMaxSuppression", shape_inputs=EVERY_INPUT)
 def non_max_suppression(
-    boxes: AnyArray,
-    scores: AnyArray,
-    max_output_boxes_per_class: AnyArray | None = None,
-    iou_threshold: AnyArray | None = None,
-    score_threshold: AnyArray | None = None,
-    *,
-    center_point_box: int = 0,
-) -> Any:
+    boxes: AnyArray, scores: AnyArray, max_output_boxes_per_class: AnyArray | None = None, iou_threshold:
+    AnyArray | None = None, score_threshold: AnyArray | None = None, *, center_point_box: int = 0,
+) -> Any:  # fmt: skip
     """The boxes with the best scores that overlap little, as rows (batch, class, box).
 
     Boxes are (y1, x1, y2, x2), or (x, y, width, height) if `center_point_box`. Scores have the shape (N,

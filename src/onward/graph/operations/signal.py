@@ -152,13 +152,9 @@ def _stft_signature(
 
 @operation("STFT", signature=_stft_signature, shape_inputs=(1, 3), widens=True)
 def stft(
-    signal: AnyArray,
-    frame_step: AnyArray,
-    window: AnyArray | None = None,
-    frame_length: AnyArray | None = None,
-    *,
-    onesided: int = 1,
-) -> AnyArray:
+    signal: AnyArray, frame_step: AnyArray, window: AnyArray | None = None, frame_length: AnyArray | None =
+    None, *, onesided: int = 1,
+) -> AnyArray:  # fmt: skip
     """The Fourier transform of each frame of a signal (N, L, 1 or 2), times a window; in float64."""
     step, n, _, bins = _stft_sizes(signal, frame_step, window, frame_length, onesided)
     numbers = _as_complex(signal if signal.ndim == 3 else signal[..., None])
@@ -211,14 +207,9 @@ def _mel_signature(
 
 @operation("MelWeightMatrix", signature=_mel_signature, shape_inputs=EVERY_INPUT)
 def mel_weight_matrix(
-    num_mel_bins: AnyArray,
-    dft_length: AnyArray,
-    sample_rate: AnyArray,
-    lower_edge_hertz: AnyArray,
-    upper_edge_hertz: AnyArray,
-    *,
-    output_datatype: Any = np.float32,
-) -> AnyArray:
+    num_mel_bins: AnyArray, dft_length: AnyArray, sample_rate: AnyArray, lower_edge_hertz: AnyArray,
+    upper_edge_hertz: AnyArray, *, output_datatype: Any = np.float32,
+) -> AnyArray:  # fmt: skip
     """The matrix (frequencies, mel bins) of triangular filters that are evenly spaced on the mel scale."""
     bins, length = int(num_mel_bins.item()), int(dft_length.item())
     low, high = (2595 * math.log10(1 + edge.item() / 700) for edge in (lower_edge_hertz, upper_edge_hertz))

@@ -123,14 +123,9 @@ def _col2im_signature(x: Known, image_shape: AnyArray, block_shape: AnyArray, **
 
 @operation("Col2Im", signature=_col2im_signature, shape_inputs=(1, 2), widens=True)
 def col2im(
-    x: AnyArray,
-    image_shape: AnyArray,
-    block_shape: AnyArray,
-    *,
-    dilations: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
-) -> Any:
+    x: AnyArray, image_shape: AnyArray, block_shape: AnyArray, *, dilations: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None, strides: Sequence[int] | None = None,
+) -> Any:  # fmt: skip
     """x (N, channels * block, blocks) to images (N, channels, *image_shape); blocks add up in block order."""
     image, block = as_integers(image_shape), as_integers(block_shape)
     rank = len(image)
