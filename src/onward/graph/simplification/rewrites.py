@@ -138,7 +138,7 @@ def _recurrent(s: Simplifier, node: Node) -> Sequence[Node]:
     W, R = (s.constants[name] for name in node.inputs[1:3])  # otherwise the node stays
     known: list[Known | None] = []
     for place, name in enumerate(node.inputs):
-        shape = (1, 1, W.shape[2])  # of one step and one row
+        shape: tuple[int, ...] = (1, 1, W.shape[2])  # of one step and one row
         if place == LENGTHS:
             shape = (1,)
         elif place in STATES:
