@@ -89,39 +89,74 @@ def _divide(a: AnyArray, b: AnyArray) -> Any:
     return (quotient + ((remainder != 0) & ((a < 0) != (b < 0)))).astype(a.dtype)
 
 
-# The function, and what the core calls it.
-ARITHMETIC: dict[str, tuple[Any, str]] = {
-    "Add": (np.add, "add"),
-    "Sub": (np.subtract, "subtract"),
-    "Mul": (np.multiply, "multiply"),
-    "Div": (_divide, "divide"),
-}
-LOGICAL: dict[str, tuple[Any, str]] = {"And": (np.logical_and, "minimum"), "Or": (np.logical_or, "maximum")}
-# The function, the core's comparison, and whether that takes the operands in the opposite order.
-COMPARISONS: dict[str, tuple[Any, str, bool]] = {
-    "Equal": (np.equal, "equal", False),
-    "Xor": (np.logical_xor, "not_equal", False),
-    "Less": (np.less, "less", False),
-    "LessOrEqual": (np.less_equal, "less_or_equal", False),
-    "Greater": (np.greater, "less", True),
-    "GreaterOrEqual": (np.greater_equal, "less_or_equal", True),
-}
+def _of_two(a: Known, b: Known) -> Signature:
+    return broadcast(a, b)
 
 
-def _define_binary(name: str, function: Any, rule: Any = broadcast, widens: bool = False) -> None:
-    @elementwise_operation(name, signature=rule, widens=widens)
+def _define_combined(name: str, function: Any, core: str, rule: Any = _of_two) -> None:
+    """Define a function that combines arrays from the first to the last; `core` is its name in the core."""
+
+    @elementwise_operation(name, signature=rule, widens=rule is not broadcast_booleans)
+    def compute(*arrays: AnyArray) -> Any:
+        return reduce(function, arrays)
+
+    @compute.lowering
+    def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+        views = [x for value in inputs if (x := typed_view(b, value)) is not None]
+        if len(views) < len(inputs) or len({x.dtype for x in views}) > 1:
+            return None
+        if name == "Div" and views[0].dtype not in ("float32", "float64"):
+            return None
+        if len(views) == 2:
+            for value, x, other in zip(inputs, views, reversed(views), strict=True):
+                if value is not None and value.used_once and (y := fuse(b, core, x, other)):
+                    return [y]
+        return [reduce(partial(b.binary, core), views)]
+
+
+_define_combined("Add", np.add, "add")
+_define_combined("Sub", np.subtract, "subtract")
+_define_combined("Mul", np.multiply, "multiply")
+_define_combined("Div", _divide, "divide")
+_define_combined("And", np.logical_and, "minimum", broadcast_booleans)
+_define_combined("Or", np.logical_or, "maximum", broadcast_booleans)
+_define_combined("Max", np.maximum, "maximum", broadcast)
+_define_combined("Min", np.minimum, "minimum", broadcast)
+_define_combined("Sum", np.add, "add", broadcast)
+
+
+def _define_comparison(name: str, function: Any, core: str, is_swapped: bool = False) -> None:
+    """Define a comparison; that of the core may take the operands in the opposite order."""
+
+    @elementwise_operation(name, signature=broadcast_booleans, widens=False)
+    def compute(a: AnyArray, b: AnyArray) -> Any:
+        return function(a, b)
+
+    @compute.lowering
+    def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+        first, second = (typed_view(b, value) for value in inputs[:: -1 if is_swapped else 1])
+        if first is None or second is None or first.dtype != second.dtype:
+            return None
+        return [b.combined("compare", core, first, second, dtype="bool")]
+
+
+_define_comparison("Equal", np.equal, "equal")
+_define_comparison("Xor", np.logical_xor, "not_equal")
+_define_comparison("Less", np.less, "less")
+_define_comparison("LessOrEqual", np.less_equal, "less_or_equal")
+_define_comparison("Greater", np.greater, "less", is_swapped=True)
+_define_comparison("GreaterOrEqual", np.greater_equal, "less_or_equal", is_swapped=True)
+
+
+def _define_bitwise(name: str, function: Any) -> None:
+    @elementwise_operation(name, signature=broadcast, widens=False)
     def compute(a: AnyArray, b: AnyArray) -> Any:
         return function(a, b)
 
 
-for _name in ARITHMETIC:
-    _define_binary(_name, ARITHMETIC[_name][0], widens=True)
-for _name in LOGICAL:
-    _define_binary(_name, LOGICAL[_name][0], broadcast_booleans)
-for _name in COMPARISONS:
-    _define_binary(_name, COMPARISONS[_name][0], broadcast_booleans)
-for _name in ("And", "Or", "Xor"):
-    _define_binary(f"Bitwise{_name}", getattr(np, f"bitwise_{_name.lower()}"))
+_define_bitwise("BitwiseAnd", np.bitwise_and)
+_define_bitwise("BitwiseOr", np.bitwise_or)
+_define_bitwise("BitwiseXor", np.bitwise_xor)
 
 
 @elementwise_operation("BitShift", signature=broadcast, widens=False)
@@ -168,26 +203,6 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     return None
 
 
-# Functions of any number of arrays, combined from the first to the last.
-
-
-VARIADIC: dict[str, tuple[Any, str]] = {
-    "Max": (np.maximum, "maximum"),
-    "Min": (np.minimum, "minimum"),
-    "Sum": (np.add, "add"),
-}
-
-
-def _define_variadic(name: str, function: Any) -> None:
-    @elementwise_operation(name, signature=broadcast)
-    def compute(*arrays: AnyArray) -> Any:
-        return reduce(function, arrays)
-
-
-for _name in VARIADIC:
-    _define_variadic(_name, VARIADIC[_name][0])
-
-
 def _where_signature(condition: Known, x: Known, y: Known) -> Signature:
     return Signature(broadcast_shape(condition.shape, x.shape, y.shape), common_dtype(x, y))
 
@@ -195,16 +210,6 @@ def _where_signature(condition: Known, x: Known, y: Known) -> Signature:
 @elementwise_operation("Where", signature=_where_signature, widens=False)
 def where(condition: AnyArray, x: AnyArray, y: AnyArray) -> Any:
     return np.where(condition, x, y)
-
-
-@lowering(*COMPARISONS)
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    A, B = (typed_view(b, value) for value in inputs)
-    if A is None or B is None or A.dtype != B.dtype:
-        return None
-    _, comparison, swapped = COMPARISONS[node.operation]
-    first, second = (B, A) if swapped else (A, B)
-    return [b.combined("compare", comparison, first, second, dtype="bool")]
 
 
 @lowering("IsNaN")
@@ -227,24 +232,6 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if condition is None or condition.dtype != "bool" or x is None or y is None or x.dtype != y.dtype:
         return None
     return [b.combined("where", condition, x, y)]
-
-
-CORE_FUNCTIONS = {name: core for name, (_, core) in (ARITHMETIC | LOGICAL | VARIADIC).items()}
-
-
-@lowering(*CORE_FUNCTIONS)
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    views = [x for value in inputs if (x := typed_view(b, value)) is not None]
-    if len(views) < len(inputs) or len({x.dtype for x in views}) > 1:
-        return None
-    if node.operation == "Div" and views[0].dtype not in ("float32", "float64"):
-        return None
-    function = CORE_FUNCTIONS[node.operation]
-    if len(views) == 2:
-        for value, x, other in zip(inputs, views, reversed(views), strict=True):
-            if value is not None and value.used_once and (y := fuse(b, function, x, other)):
-                return [y]
-    return [reduce(partial(b.binary, function), views)]
 
 
 # Compositions.
