@@ -12,7 +12,16 @@ def evaluate(graph: Graph, *inputs: Any) -> tuple[Any, ...]:
     """Return the outputs of a graph."""
     names = [declared.name for declared in graph.inputs]
     values = {"": None, **graph.constants, **dict(zip(names, inputs, strict=True))}
-    for node in graph.nodes:
+    pending = graph.nodes[::-1]
+    while pending:
+        node = pending.pop()
+        if node.operation == "Scan":  # means a Loop
+            expand = OPERATIONS[node.operation].expand
+            expansion = expand and expand(node, [values[name] for name in node.inputs])
+            assert expansion
+            values |= expansion.constants
+            pending += expansion.nodes[::-1]
+            continue
         attributes = {
             name: _Body(value) if isinstance(value, Graph) else value
             for name, value in node.attributes.items()

@@ -66,36 +66,20 @@ def outputs_of(
     return {name: value for name, value in zip(node.outputs, found, strict=False) if name}
 
 
-def scan_signatures(node: Node, inputs: Sequence[Known | None]) -> list[Signature]:
-    """Return the signatures of the outputs of a Scan, or none if those of its body are unknown.
-
-    Raises ArgumentError if an iteration changes the signature of a state.
-    """
-    attributes, body = node.attributes, node.attributes["body"]
-    scans, captured = attributes["num_scan_inputs"], attributes.get("captured", 0)
-    first = len(inputs) - captured - scans
-    found: list[Any] = list(inputs)
-    axes = attributes.get("scan_input_axes") or [0] * scans
-    for place, axis in enumerate(axes, start=first):
-        shape = found[place].shape
-        axis %= len(shape)
-        found[place] = Signature((*shape[:axis], *shape[axis + 1 :]), found[place].dtype)
-    found[:first] = map(Signature.of, found[:first])
-    results = _results(body, found)
-    if not results:
+def scan_signatures(node: Node, inputs: Sequence[Known | None]) -> Sequence[Known]:
+    """Return the signatures of the outputs of a Scan, or none if those of its body are unknown."""
+    expand = OPERATIONS["Scan"].expand
+    expansion = expand and expand(node, inputs)
+    if not expansion:
         return []
-    if results[:first] != found[:first]:
-        raise ArgumentError(f"{node}: an iteration changes the shape or dtype of a state")
-    steps = inputs[first].shape[axes[0]]
-    out_axes = attributes.get("scan_output_axes") or [0] * len(results[first:])
-    for place, axis in enumerate(out_axes, start=first):
-        shape = list(results[place].shape)
-        shape.insert(axis % (len(shape) + 1), steps)
-        results[place] = results[place]._replace(shape=tuple(shape))
-    return results
+    given = zip(node.inputs, inputs, strict=True)
+    values: Values = {**expansion.constants, **{name: x for name, x in given if x is not None}}
+    for inner in expansion.nodes:
+        values |= outputs_of(inner, values)
+    return [values[name] for name in node.outputs] if values.keys() >= set(node.outputs) else []
 
 
-def loop_signatures(node: Node, inputs: Sequence[Known | None]) -> list[Signature]:
+def loop_signatures(node: Node, inputs: Sequence[Known | None]) -> Sequence[Known]:
     """Return the signatures of the outputs of a Loop, or none unless its length and its body tell them."""
     body, (count, condition, *values) = node.attributes["body"], inputs
     if not isinstance(count, np.ndarray) or condition is not None or not keeps_condition(body):
@@ -106,7 +90,11 @@ def loop_signatures(node: Node, inputs: Sequence[Known | None]) -> list[Signatur
     results = _results(body, [*own, *values[carried:]])[1:]
     if results[:carried] != states:
         return []
-    scanned = [Signature((max(0, int(count)), *shape), dtype) for shape, dtype in results[carried:]]
+    scanned = results[carried:]
+    for place, axis in enumerate(node.attributes.get("scan_output_axes") or [0] * len(scanned)):
+        shape, dtype = list(scanned[place].shape), scanned[place].dtype
+        shape.insert(axis % (len(shape) + 1), max(0, int(count)))
+        scanned[place] = Signature(tuple(shape), dtype)
     return [*states, *scanned]
 
 

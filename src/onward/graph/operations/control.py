@@ -4,9 +4,10 @@ The last `captured` inputs of a node are values from around it; they are the las
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -50,11 +51,13 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
 
 @operation("Loop", shape_inputs=EVERY_INPUT, is_pure=False)
 def loop(
-    count: AnyArray | None, condition: AnyArray | None, *values: Any, body: Body, captured: int = 0
-) -> tuple[Any, ...]:
+    count: AnyArray | None, condition: AnyArray | None, *values: Any, body: Body, captured: int = 0,
+    scan_output_axes: Sequence[int] | None = None, scan_output_directions: Sequence[int] | None = None,
+) -> tuple[Any, ...]:  # fmt: skip
     """Run a graph repeatedly: (i, condition, *carried) to (condition, *carried, *scanned).
 
-    Returns the carried values of the last iteration, and the scanned values of all iterations, stacked.
+    Returns the carried values of the last iteration, and the scanned values of all iterations, stacked along
+    their axes, the last one first where the direction is 1.
     """
     carried, _, outer = loop_inputs(values, captured)
     limit = MAX_ITERATIONS + 1 if count is None else min(int(count), MAX_ITERATIONS + 1)
@@ -82,10 +85,14 @@ def loop(
         _check_iterations(done)
         if is_open:
             _check_iterations(single, MAX_SINGLE)
-    if not scanned:
+    if scanned:
+        stacked = [np.concatenate(parts) for parts in zip(*scanned, strict=True)]
+    else:
         inner = (np.array(0, np.int64), np.array(True), *values)
-        return *carried, *_without_rounds(body, inner, 1 + len(carried))
-    return *carried, *_joined(scanned)
+        stacked = _without_rounds(body, inner, 1 + len(carried))
+    none = [0] * len(stacked)
+    each = zip(stacked, scan_output_axes or none, scan_output_directions or none, strict=True)
+    return *carried, *(np.moveaxis(y[:: -1 if back else 1], 0, axis) for y, axis, back in each)
 
 
 @loop.over_time
@@ -108,29 +115,26 @@ def _(time: Any, node: Node) -> None:
         axis = own.get(reader.inputs)
         reads_step = reader.operation == "Gather" and reader.attributes.get("axis", 0) == axis
         if not reads_step and {*steps, counter}.intersection(reader.inputs):
-            time.refuse(node, f"an iteration reads more than its own step: {reader}")
+            is_scan = body.inputs[1].name == "scan:true"
+            reason = f"an iteration reads more than its own step: {reader}"
+            time.refuse(node, "its slices are not the steps in their order" if is_scan else reason)
     x = next(iter(steps.values()))
     number = time.add("Gather", time.add("Shape", x), time.constant(np.array(time.axis(x))))
-    _run_over_time(time, node, (number, ""), states, outer, x)
-
-
-def _run_over_time(
-    time: Any, node: Node, first: Sequence[str], states: Sequence[str], rest: Sequence[str], x: str
-) -> None:
-    """Run a loop over the steps of a block of x, with the states, between its other inputs, as carries."""
     carried = []
     for state in states:
         initial = time.known(state)
         if initial is None or not time.is_independent(state):
             time.refuse(node, f"its initial state {state} depends on the sequence")
         carried.append(time.carry(node, initial, None, "state"))
-    inputs = (*first, *carried, *rest)
-    results = time.add_all(node.operation, inputs, len(node.outputs), **node.attributes)
+    inputs = (number, "", *carried, *outer)
+    results = time.add_all("Loop", inputs, len(node.outputs), **node.attributes)
     for before, after, output in zip(carried, results, node.outputs, strict=False):
         time.keep(before, after)
         time.define(output, after, None)
     scanned = list(zip(results, node.outputs, strict=True))[len(states) :]
     axes = node.attributes.get("scan_output_axes") or [0] * len(scanned)
+    if any(node.attributes.get("scan_output_directions") or ()):
+        time.refuse(node, "its slices are not the steps in their order")
     for (y, output), axis in zip(scanned, axes, strict=True):
         if output:
             place = axis if axis >= 0 else axis + len(time.shape(y))
@@ -163,129 +167,92 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
         return None
     if condition is not None and not (isinstance(condition, np.ndarray) and _is_true(condition)):
         return None
-    carried, _, outer = loop_inputs(node.inputs[2:], node.attributes.get("captured", 0))
-
-    def inputs_of(unrolled: _Unrolled, i: int, states: Sequence[str]) -> Sequence[str]:
-        true = unrolled.constant("condition", np.array(True))
-        return unrolled.constant(f"{i}/index", np.array(i, np.int64)), true, *states, *outer
-
-    return _Unrolled(node).run(int(count), carried, inputs_of, first=1)
+    prefix, attributes = f"{_identity(node)}/", node.attributes
+    states, _, outer = loop_inputs(node.inputs[2:], attributes.get("captured", 0))
+    last = 1 + len(states)
+    none = [0] * (len(body.outputs) - last)
+    axes, backwards = (attributes.get(f"scan_output_{key}") or none for key in ("axes", "directions"))
+    true, nodes, scanned = f"{prefix}condition", list[Node](), list[list[str]]()
+    constants = {true: np.array(True)} | {f"{prefix}axis {axis}": np.array([axis]) for axis in axes}
+    for i in range(int(count)):
+        index = f"{prefix}{i}/index"
+        outputs = tuple(f"{prefix}{i}:{place}" for place in range(len(body.outputs)))
+        inner = body.renamed(f"{prefix}{i}/", (index, true, *states, *outer), outputs)
+        constants |= inner.constants | {index: np.array(i, np.int64)}
+        nodes += inner.nodes
+        states, parts = outputs[1:last], outputs[last:]
+        scanned.append([f"{part}/unsqueezed" for part in parts])
+        for part, unsqueezed, axis in zip(parts, scanned[-1], axes, strict=True):
+            nodes.append(Node("Unsqueeze", (part, f"{prefix}axis {axis}"), (unsqueezed,), {}, node.name))
+    for value, output in zip(states, node.outputs, strict=False):
+        if output:
+            nodes.append(Node("Identity", (value,), (output,), {}, node.name))
+    stacked = zip(zip(*scanned, strict=True), node.outputs[len(states) :], axes, backwards, strict=False)
+    for names, output, axis, reverse in stacked:
+        if output:
+            ordered = names[::-1] if reverse else names
+            nodes.append(Node("Concat", ordered, (output,), {"axis": axis}, node.name))
+    return Expansion(nodes, constants)
 
 
 @operation("Scan", shape_inputs=EVERY_INPUT, is_pure=False)
 def scan(
-    *inputs: Any, body: Body, num_scan_inputs: int, captured: int = 0, scan_input_axes: Sequence[int] | None =
-    None, scan_input_directions: Sequence[int] | None = None, scan_output_axes: Sequence[int] | None = None,
-    scan_output_directions: Sequence[int] | None = None,
+    *inputs: Any, body: Body, num_scan_inputs: int, captured: int = 0,
+    scan_input_axes: Sequence[int] | None = None, scan_input_directions: Sequence[int] | None = None,
+    scan_output_axes: Sequence[int] | None = None, scan_output_directions: Sequence[int] | None = None,
 ) -> tuple[Any, ...]:  # fmt: skip
     """Run a graph for each slice of the scanned inputs: (*carried, *slices) to (*carried, *scanned)."""
-    carried, scanned, outer = loop_inputs(inputs, captured, num_scan_inputs)
-    steps = [
-        np.moveaxis(x, axis, 0)[:: -1 if backwards else 1]
-        for x, axis, backwards in _each(scanned, scan_input_axes, scan_input_directions)
-    ]
-    if len({len(step) for step in steps}) > 1:
-        raise ArgumentError(f"the scanned inputs have {', '.join(str(len(step)) for step in steps)} slices")
-    _check_iterations(max(map(len, steps), default=0))
-    rounds, size = [], 0
-    for slices in zip(*steps, strict=True):
-        results = body(*carried, *slices, *outer)
-        carried = results[: len(carried)]
-        rounds.append([a[None] for a in results[len(carried) :]])
-        size += sum(a.nbytes for a in rounds[-1])
-        body.limit.check(size)
-    if rounds:
-        outputs = _joined(rounds)
-    else:
-        one = [Signature(step.shape[1:], step.dtype) for step in steps]
-        outputs = _without_rounds(body, (*carried, *one, *outer), len(carried))
-    return *carried, *(
-        np.moveaxis(y[:: -1 if backwards else 1], 0, axis)
-        for y, axis, backwards in _each(outputs, scan_output_axes, scan_output_directions)
-    )
-
-
-@scan.over_time
-def _(time: Any, node: Node) -> None:
-    """Carry the states."""
-    attributes = node.attributes
-    scans = attributes["num_scan_inputs"]
-    states, xs, outer = loop_inputs(node.inputs, attributes.get("captured", 0), scans)
-    axes = attributes.get("scan_input_axes") or [0] * scans
-    backwards = (attributes.get(f"scan_{side}_directions") or () for side in ("input", "output"))
-    moves = any(time.axis(x) != axis % len(time.shape(x)) for x, axis in zip(xs, axes, strict=True))
-    if moves or any(map(any, backwards)):
-        time.refuse(node, "its slices are not the steps in their order")
-    if len({time.timing(x).stages for x in xs}) > 1:
-        time.refuse(node, "its inputs have different look-ahead")
-    if not all(map(time.is_independent, outer)):
-        time.refuse(node, "its body uses a value that depends on the sequence")
-    _run_over_time(time, node, (), states, (*xs, *outer), xs[0])
+    raise ArgumentError("the shapes of the scanned inputs must be known")  # it expands to a Loop
 
 
 @scan.expanding
 def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
-    """Unroll a scan over few slices."""
+    """A scan is a loop over the steps, each of which gathers the slices."""
     attributes, scans = node.attributes, node.attributes["num_scan_inputs"]
-    carried, scanned, outer = loop_inputs(node.inputs, attributes.get("captured", 0), scans)
+    captured = attributes.get("captured", 0)
+    states, scanned, _ = loop_inputs(node.inputs, captured, scans)
     axes, backwards = (attributes.get(f"scan_input_{key}") or [0] * scans for key in ("axes", "directions"))
-    first = inputs[len(carried)]
-    if first is None or not first.shape or not 0 < first.shape[axes[0]] <= MAX_UNROLLED:
+    shapes = [x.shape if x is not None else () for x in inputs[len(states) : len(states) + scans]]
+    if not all(shapes):
         return None
-    T = first.shape[axes[0]]
+    counts = [shape[axis] for shape, axis in zip(shapes, axes, strict=True)]
+    if len(set(counts)) > 1:
+        raise ArgumentError(f"the scanned inputs have {', '.join(map(str, counts))} slices")
+    sizes, axis, count = (f"{_identity(node)}/{name}" for name in ("sizes", "axis", "count"))
+    options = {key: attributes[key] for key in attributes if key.startswith("scan_output_")}
+    options["body"] = _loop_body(attributes["body"], len(states), tuple(axes), tuple(backwards))
+    options["captured"] = scans + captured
+    nodes = [
+        Node("Shape", (scanned[0],), (sizes,), {}, node.name),
+        Node("Gather", (sizes, axis), (count,), {}, node.name),
+        Node("Loop", (count, "", *node.inputs), node.outputs, options, node.name, node.source or "Scan"),
+    ]
+    return Expansion(nodes, {axis: np.array(axes[0])})
 
-    def inputs_of(unrolled: _Unrolled, t: int, states: Sequence[str]) -> Sequence[str]:
-        slices = []
-        for x, axis, reverse in zip(scanned, axes, backwards, strict=True):
-            place = unrolled.constant(f"{t}/{axis}/{reverse}", np.array(T - 1 - t if reverse else t))
-            slices.append(unrolled.add("Gather", (x, place), axis=axis))
-        return *states, *slices, *outer
 
-    return _Unrolled(node).run(T, carried, inputs_of)
+_loop_bodies: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()  # of the bodies of scans
 
 
-class _Unrolled:
-    """The nodes of an unrolled loop."""
-
-    def __init__(self, node: Node) -> None:
-        self.node, self.prefix = node, f"{_identity(node)}/"
-        self.nodes: list[Node] = []
-        self.constants: dict[str, AnyArray] = {}
-
-    def constant(self, name: str, array: AnyArray) -> str:
-        self.constants[self.prefix + name] = array
-        return self.prefix + name
-
-    def add(self, operation: str, inputs: tuple[str, ...], output: str = "", **attributes: Any) -> str:
-        output = output or f"{self.prefix}{operation}_{len(self.nodes)}"
-        self.nodes.append(Node(operation, inputs, (output,), attributes, self.node.name))
-        return output
-
-    def run(self, count: int, states: Sequence[str], inputs_of: Any, first: int = 0) -> Expansion:
-        """Add iterations with the inputs that `inputs_of` returns; the outputs from `first` are states."""
-        node, attributes, body = self.node, self.node.attributes, self.node.attributes["body"]
-        last = first + len(states)
-        none = [0] * (len(body.outputs) - last)
-        axes, backwards = (attributes.get(f"scan_output_{key}") or none for key in ("axes", "directions"))
-        scanned = []
-        for i in range(count):
-            outputs = tuple(f"{self.prefix}{i}:{place}" for place in range(len(body.outputs)))
-            nodes, constants = body.renamed(f"{self.prefix}{i}/", inputs_of(self, i, states), outputs)
-            self.nodes += nodes
-            self.constants |= constants
-            states, parts = outputs[first:last], []
-            for output, axis in zip(outputs[last:], axes, strict=True):
-                place = self.constant(f"{i}/stack/{axis}", np.array([axis]))
-                parts.append(self.add("Unsqueeze", (output, place)))
-            scanned.append(parts)
-        for value, output in zip(states, node.outputs, strict=False):
-            if output:
-                self.add("Identity", (value,), output)
-        stacked = zip(zip(*scanned, strict=True), node.outputs[len(states) :], axes, backwards, strict=False)
-        for names, output, axis, reverse in stacked:
-            if output:
-                self.add("Concat", names[::-1] if reverse else names, output, axis=axis)
-        return Expansion(self.nodes, self.constants)
+def _loop_body(body: Any, states: int, axes: tuple[int, ...], backwards: tuple[int, ...]) -> Any:
+    """Return the body of a loop whose iterations gather the slices of a scan, the same one for each plan."""
+    bodies, key = _loop_bodies.setdefault(body, {}), (states, axes, backwards)
+    if key in bodies:
+        return bodies[key]
+    slices, places = body.inputs[states : states + len(axes)], ("scan:step", "scan:step_from_last")
+    nodes = [Node("Sub", ("scan:last", places[0]), (places[1],), {}, "step")]
+    for declared, axis, reverse in zip(slices, axes, backwards, strict=True):
+        gathered = f"scan:{declared.name}", places[reverse]
+        nodes.append(Node("Gather", gathered, (declared.name,), {"axis": axis}, declared.name))
+    names = [*places[:1], "scan:true", *(f"scan:{declared.name}" for declared in slices)]
+    step, true, *whole = (slices[0]._replace(name=name, dtype=None, axes=None) for name in names)
+    bodies[key] = body.replaced(
+        inputs=[step, true, *body.inputs[:states], *whole, *body.inputs[states + len(axes) :]],
+        outputs=("scan:true", *body.outputs),
+        declared_outputs=(true, *body.declared_outputs) if body.declared_outputs else (),
+        nodes=[*nodes[not any(backwards) :], *body.nodes],
+        constants={**body.constants, "scan:last": np.array(-1)},
+    )
+    return bodies[key]
 
 
 @operation("Python", shape_inputs=EVERY_INPUT, is_pure=False)
@@ -336,18 +303,6 @@ def _is_true(condition: Any) -> bool:
     if condition.size != 1:
         raise ArgumentError(f"the condition has shape {condition.shape}, but must be one boolean")
     return bool(condition.item())
-
-
-def _each(
-    arrays: Sequence[AnyArray], axes: Sequence[int] | None, directions: Sequence[int] | None
-) -> Iterator[tuple[AnyArray, int, int]]:
-    none = [0] * len(arrays)
-    return zip(arrays, axes or none, directions or none, strict=True)
-
-
-def _joined(rounds: list[Any]) -> list[AnyArray]:
-    """Join the scanned outputs of all iterations."""
-    return [np.concatenate(parts) for parts in zip(*rounds, strict=True)]
 
 
 def _without_rounds(body: Body, inputs: Sequence[Any], first: int) -> list[AnyArray]:

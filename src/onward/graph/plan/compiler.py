@@ -249,8 +249,10 @@ class Compiler:
 
     def _inline(self, node: Node, expand: Expand, inputs: Sequence[Known | None]) -> bool:
         """Replace a composition, or a node with bodies if what decides about them is known, by its nodes."""
-        size = _run_count(node, inputs, self._weights.runs)
-        if (node.operation != "If" and size > MAX_UNROLLED) or (size and self._inlined + size > MAX_INLINED):
+        size = _run_count(node, inputs, self._weights.runs) if node.operation != "Scan" else 0
+        if (node.operation == "Loop" and size > MAX_UNROLLED) or (
+            size and self._inlined + size > MAX_INLINED
+        ):
             return False
         expansion = expand(node, inputs)
         if expansion is None:
@@ -324,11 +326,6 @@ def _run_count(node: Node, inputs: Sequence[Known | None], counted: dict[int, in
     count = 1
     if node.operation == "Loop" and keeps_condition(node.attributes["body"]):
         count = max(0, int(inputs[0])) if isinstance(inputs[0], np.ndarray) else 1
-    elif node.operation == "Scan":
-        captured, scans = node.attributes.get("captured", 0), node.attributes["num_scan_inputs"]
-        first = inputs[len(inputs) - captured - scans]
-        axis = (node.attributes.get("scan_input_axes") or [0])[0]
-        count = 1 if first is None or not first.shape else first.shape[axis]
     if count * inner > MAX_RUNS:
         raise ArgumentError(f"it runs {count * inner} nodes; expected at most {MAX_RUNS}: split the model")
     return count * inner
