@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..memory import size_of
-from ..node import AnyArray, Expansion, Node, Signature
+from ..node import AnyArray, Expansion, Node, Signature, size_of
 from .registry import OPERATIONS, WIDENED, Known, Operation, operation
 
 BOOL: np.dtype[Any] = np.dtype(np.bool_)
