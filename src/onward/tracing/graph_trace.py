@@ -15,7 +15,7 @@ from ..graph.inference import flattened
 from ..graph.model import Model
 from ..graph.node import AnyArray, Node, Signature
 from ..graph.operations import quantized_recurrent
-from ..graph.operations.recurrent import unpacked
+from ..graph.operations.masked_recurrent import unpacked
 from ..graph.over_time.sequences import Layout, output_axes
 from ..graph.over_time.streamed import Axes
 from ..graph.plan.planner import Planner

@@ -24,6 +24,7 @@ NAMES = {
     "indexing": (
         "Gather GatherElements GatherND ScatterElements ScatterND TensorScatter OneHot Compress NonZero"
     ),
+    "masked_recurrent": "MaskedRecurrent",
     "movement": (
         "Identity Reshape Squeeze Unsqueeze Flatten Transpose Slice Split Dropout Expand Tile "
         "DepthToSpace SpaceToDepth ReverseSequence Concat"
@@ -42,7 +43,7 @@ NAMES = {
         "QLinearConv QLinearGlobalAveragePool"
     ),
     "quantized_recurrent": "DynamicQuantizeLSTM",
-    "recurrent": "Recurrent Step RNN GRU LSTM Steps LastStep FinalState MaskedRecurrent",
+    "recurrent": "Recurrent Step RNN GRU LSTM Steps LastStep FinalState",
     "reductions": (
         "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
         "ReduceSum ReduceSumSquare GlobalAveragePool GlobalMaxPool GlobalLpPool RunningSum CumSum CumProd"
