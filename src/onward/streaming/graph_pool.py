@@ -22,7 +22,6 @@ from .pool import Ids, Pool, argument_errors, checked_ids
 # The graph runs for a power of two of rows, and for so many at most: each number of rows needs a plan of its
 # own, whose values should stay in the caches.
 MAX_ROWS = 64
-SMALLER = 32, 16, 8, 4, 2, 1
 
 # The core assigns and checks the ids; its only layer has no state.
 WITHOUT_STATE = _core.Dense(np.zeros((1, 1), np.float32), None)
@@ -153,15 +152,14 @@ class GraphPool(Pool):
 
     def _joined_carries(self, ids: Ids) -> list[AnyArray]:
         """Return the carries of some streams as the rows of arrays, for the graph."""
-        joined = []
-        initial = self._model.initial
-        for rows, axis, varies, start in zip(self._carries, self._axes, self._varies, initial, strict=False):
+        joined, columns = [], zip(self._model.carries, self._carries, self._varies, self._axes, strict=False)
+        for carry, rows, varies, axis in columns:
             if not varies:
                 joined.append(rows[ids].swapaxes(0, axis + 1)[0])
             elif len(ids):
                 joined.append(np.concatenate(rows[ids].tolist(), axis))
             else:
-                joined.append(np.take(start, [], axis))
+                joined.append(np.take(carry.initial, [], axis))
         return joined
 
     def _keep(self, ids: Ids, groups: Sequence[Group]) -> None:
@@ -306,10 +304,12 @@ def _parts(places: Ids) -> list[Ids]:
     >>> [len(part) for part in _parts(np.arange(141))]
     [64, 64, 8, 4, 1]
     """
-    n = len(places)
-    sizes = [MAX_ROWS] * (n // MAX_ROWS) + [size for size in SMALLER if n & size]
-    pairs = zip(sizes, itertools.accumulate(sizes), strict=True)
-    return [places[end - size : end] for size, end in pairs] or [places]
+    parts, start = [], 0
+    while rest := len(places) - start:
+        size = min(MAX_ROWS, 1 << (rest.bit_length() - 1))
+        parts.append(places[start : start + size])
+        start += size
+    return parts or [places]
 
 
 def _separate_rows(array: AnyArray, axis: int) -> list[AnyArray]:
