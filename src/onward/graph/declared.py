@@ -86,34 +86,29 @@ def check_call(
         raise SignatureError(f"got {len(args)} inputs; {takes}")
     if any(isinstance(value, dict) for value in args):
         raise SignatureError(f"got a dict of inputs: pass them by name, as model(**inputs); {takes}")
-    twice, unknown = set(names[: len(args)]) & inputs.keys(), inputs.keys() - set(names)
-    for wrong, problem in (
-        (twice, "inputs passed twice"),
-        (unknown, "unknown inputs"),
-        (missing, "missing inputs"),
-    ):
+    problems = {
+        "inputs passed twice": set(names[: len(args)]) & inputs.keys(),
+        "unknown inputs": inputs.keys() - set(names),
+        "missing inputs": missing,
+    }
+    for problem, wrong in problems.items():
         if wrong:
             raise SignatureError(f"{problem}: {', '.join(sorted(wrong))}; {takes}")
 
 
 MAX_EXPRESSION = 2000  # characters
-FUNCTIONS: dict[str, Callable[..., Any]] = {
+FUNCTIONS: dict[str, Callable[..., Any]] = {  # of sympy, and Python's operators
     "Integer": lambda n: n,
     "Add": lambda *terms: sum(terms),
+    "Sub": operator.sub,
     "Mul": lambda *factors: math.prod(factors),
+    "Mult": operator.mul,
     "FloorDiv": operator.floordiv,
     "CleanDiv": operator.floordiv,
     "Mod": operator.mod,
     "PythonMod": operator.mod,
     "Max": max,
     "Min": min,
-}
-BINARY: dict[type[ast.AST], Callable[..., Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
 }
 SYMBOL = re.compile(r"Symbol\('(\w+)'[^()]*\)")
 
@@ -172,7 +167,7 @@ def _evaluated(node: ast.AST, sizes: Mapping[str, int]) -> Any:
         case ast.Name(name):
             return sizes[name]
         case ast.BinOp(left, kind, right):
-            return BINARY[type(kind)](_evaluated(left, sizes), _evaluated(right, sizes))
+            return FUNCTIONS[type(kind).__name__](_evaluated(left, sizes), _evaluated(right, sizes))
         case ast.Call(ast.Name(name), arguments, []):
             return FUNCTIONS[name](*(_evaluated(argument, sizes) for argument in arguments))
         case ast.UnaryOp(ast.USub(), operand):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,9 +13,7 @@ from .declared import Input as Input
 from .declared import Sizes
 from .node import AnyArray, Expansion, Node
 from .operations import OPERATIONS
-
-if TYPE_CHECKING:
-    from .structure import Structure
+from .structure import Structure
 
 
 class Source(Protocol):
@@ -27,6 +26,7 @@ class Source(Protocol):
         """Return a graph that records the code for each signature of its inputs."""
 
 
+@dataclass(eq=False, repr=False)
 class Graph:
     """A model that front ends write with `add`, and that a `Planner` runs.
 
@@ -48,35 +48,24 @@ class Graph:
     ['MatMul', 'Relu']
     """
 
-    def __init__(
-        self,
-        inputs: list[Input] | None = None,
-        outputs: tuple[str, ...] = (),
-        declared_outputs: tuple[Input, ...] = (),
-        nodes: list[Node] | None = None,
-        constants: dict[str, AnyArray] | None = None,
-        defaults: frozenset[str] = frozenset(),
-        carries: dict[str, str] | None = None,
-        opset: int = 0,
-    ) -> None:
-        self.inputs, self.outputs = inputs or [], outputs
-        self.declared_outputs = declared_outputs  # the types of the outputs, for loops without iterations
-        self.nodes, self.constants = nodes or [], constants or {}
-        self.defaults = defaults  # the inputs that may be omitted; constants hold their values
-        self.carries = carries or {}  # names of inputs to names of declared outputs
-        self.structure: Structure | None = None
-        self.sizes = Sizes()
-        self.source: Source | None = None
-        self.opset = opset  # from the ONNX file: the nodes have dtypes that this opset allows
-        self.of_layers = False  # whether Onward's layers became the graph: then it keeps their bits
-        self._names: dict[str, int] = {}  # to the last number appended to each
-        self._input_names: set[str] = set()
+    inputs: list[Input] = field(default_factory=list)
+    outputs: tuple[str, ...] = ()
+    declared_outputs: tuple[Input, ...] = ()  # the types of the outputs, for loops without iterations
+    nodes: list[Node] = field(default_factory=list)
+    constants: dict[str, AnyArray] = field(default_factory=dict)
+    defaults: frozenset[str] = frozenset()  # the inputs that may be omitted; constants hold their values
+    carries: dict[str, str] = field(default_factory=dict)  # names of inputs to names of declared outputs
+    structure: Structure | None = None
+    sizes: Sizes = field(default_factory=Sizes)
+    source: Source | None = None
+    opset: int = 0  # from the ONNX file: the nodes have dtypes that this opset allows
+    of_layers: bool = False  # whether Onward's layers became the graph: then it keeps their bits
+    _names: dict[str, int] = field(default_factory=dict)  # to the last number appended to each
+    _input_names: set[str] = field(default_factory=set)
 
     def replaced(self, **changes: Any) -> Graph:
         """Return a graph with some attributes replaced; it shares all others."""
-        graph = object.__new__(type(self))
-        vars(graph).update(vars(self), **changes)
-        return graph
+        return replace(self, **changes)
 
     def add_input(self, name: str, dtype: Any = None, axes: Sequence[int | str] | None = None) -> str:
         """Declare the next input and return its name."""

@@ -66,9 +66,11 @@ class Recorder:
         return self._names[key]
 
     def _add(self, kind: str, *arguments: Any) -> Weights:
-        arrays: list[str] = []
-        words = list(_words((kind, arguments), lambda array: _placed(self.name_of(array), arrays)))
-        described = {"words": words, "arrays": arrays}
+        arrays: dict[str, int] = {}  # the place of each array by its name
+        words = list(
+            _words((kind, arguments), lambda array: arrays.setdefault(self.name_of(array), len(arrays)))
+        )
+        described = {"words": words, "arrays": list(arrays)}
         number = self._numbers.setdefault(str(described), len(self.weights))
         if number == len(self.weights):
             self.weights.append(described)
@@ -108,21 +110,13 @@ def _floats(options: Iterable[tuple[Any, Any, Any, float, bool]]) -> list[Any]:
     return [(*functions, float(clip), coupled) for *functions, clip, coupled in options]
 
 
-def _placed(name: str, names: list[str]) -> int:
-    if name not in names:
-        names.append(name)
-    return names.index(name)
-
-
 def _words(value: Any, place: Any = None) -> Iterator[int]:
     """Yield the numbers of a value; `place` returns the place of an array."""
     match value:
         case None:
             yield -1
         case View():
-            yield from _words(
-                (value.space, value.offset, list(value.shape), list(value.strides), value.dtype)
-            )
+            yield from _words((*value[:2], list(value.shape), list(value.strides), value.dtype))
         case Weights():
             yield value.number
         case float() | np.floating():

@@ -104,7 +104,6 @@ class View(NamedTuple):
 
     def reversed(self, axis: int) -> "View":
         """Return the view with one axis reversed."""
-        strides = list(self.strides)
-        strides[axis] = -strides[axis]
-        offset = self.offset + (self.shape[axis] - 1) * self.strides[axis]
-        return self._replace(offset=offset, strides=tuple(strides))
+        last = self.sliced(axis, self.shape[axis] - 1, self.shape[axis])
+        strides = tuple(-stride if place == axis else stride for place, stride in enumerate(self.strides))
+        return last._replace(shape=self.shape, strides=strides)
