@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -65,7 +65,9 @@ class Graph:
 
     def replaced(self, **changes: Any) -> Graph:
         """Return a graph with some attributes replaced; it shares all others."""
-        return replace(self, **changes)
+        graph = object.__new__(type(self))
+        vars(graph).update(vars(self), **changes)
+        return graph
 
     def add_input(self, name: str, dtype: Any = None, axes: Sequence[int | str] | None = None) -> str:
         """Declare the next input and return its name."""

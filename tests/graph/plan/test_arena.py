@@ -7,7 +7,7 @@ import pytest
 from onnx import helper
 from support.onnx_nodes import model_of, open_model
 
-from onward.graph.plan.arena import Lifetime, place
+from onward.graph.plan.passes import Lifetime, place
 
 
 @pytest.mark.parametrize("seed", range(20))

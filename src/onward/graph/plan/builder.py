@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from ... import _core
 from ..node import MemoryLimit
-from .arena import Lifetime, place
-from .passes import fused, users_of, without_copies, without_unread_rows
+from .passes import Lifetime, fused, place, users_of, without_copies, without_unread_rows
 from .view import ARENA, CONSTANTS, DTYPES, FIRST_ARGUMENT, View
 
 Bytes = NDArray[np.uint8]

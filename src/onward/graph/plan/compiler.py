@@ -19,6 +19,7 @@ from ..operations import OPERATIONS
 from ..operations.control import keeps_condition
 from ..operations.registry import Expand, Known, Operation, Value, naming
 from .builder import Builder, Bytes, Weights
+from .passes import views_of
 from .view import DTYPES, MAX_AXES, View
 
 MAX_UNROLLED, MAX_INLINED = 4000, 100_000  # nodes of one loop, and of all bodies in a plan
@@ -299,10 +300,10 @@ def _new_value(signature: Signature, view: View | None) -> Value:
     return Value(shape, dtype, np.empty(shape, dtype)) if 0 in shape else Value(shape, dtype, view=view)
 
 
-def _described(step: str, arguments: Sequence[Any]) -> str:
+def _described(step: str, arguments: tuple[Any, ...]) -> str:
     """Describe a step of the core by its name, its function and the shape of its output."""
     functions = [str(a[0] if isinstance(a, tuple) else a) for a in arguments[:1] if type(a) in (str, tuple)]
-    views = [argument for argument in arguments if isinstance(argument, View)]
+    views = views_of((step, arguments))
     shape = f" {views[-1].shape}" if views else ""
     return " ".join([step, *functions]) + shape
 

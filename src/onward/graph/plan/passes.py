@@ -1,9 +1,10 @@
-"""Passes over the steps of a plan, so that it has fewer of them and less to compute."""
+"""Passes over the steps of a plan, so that it has fewer of them, less to compute and less memory to use."""
 
 from __future__ import annotations
 
+import heapq
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -225,3 +226,48 @@ def _redirected(step: Step, x: View, y: View, lanes: int) -> Step | None:
 def _innermost(view: View) -> list[int]:
     """Return the axis whose elements are adjacent, if there is one."""
     return [axis for axis, size in enumerate(view.shape) if size > 1 and view.strides[axis] == 1]
+
+
+class Lifetime(NamedTuple):
+    """The size of an array and the first and the last step that use it."""
+
+    size: int
+    first: int
+    last: int
+
+
+def place(lifetimes: Sequence[Lifetime]) -> tuple[list[int], int]:
+    """Return an offset for each array, and the size of the arena that holds them.
+
+    Arrays that are never live at the same time share memory: each array takes the smallest gap that it fits
+    in; otherwise the arena grows.
+
+    >>> place([Lifetime(64, 0, 1), Lifetime(64, 1, 2), Lifetime(64, 2, 3)])
+    ([0, 64, 0], 128)
+    """
+    offsets, arena = [0] * len(lifetimes), 0
+    gaps: list[tuple[int, int]] = []  # (start, end), in order; no two are adjacent
+    live: list[tuple[int, int]] = []  # the last step and the number of each array
+    for number in sorted(range(len(lifetimes)), key=lambda number: lifetimes[number].first):
+        size, first, last = lifetimes[number]
+        while live and live[0][0] < first:
+            ended = heapq.heappop(live)[1]
+            start, end = offsets[ended], offsets[ended] + lifetimes[ended].size
+            following = bisect_left(gaps, (start, 0))
+            if following < len(gaps) and gaps[following][0] == end:
+                end = gaps.pop(following)[1]
+            if following > 0 and gaps[following - 1][1] == start:
+                start = gaps.pop(following - 1)[0]
+            insort(gaps, (start, end))
+        fitting = [gap for gap in gaps if gap[1] - gap[0] >= size]
+        if fitting:
+            start, end = min(fitting, key=lambda gap: gap[1] - gap[0])
+            gaps.remove((start, end))
+            if end > start + size:
+                insort(gaps, (start + size, end))
+        else:
+            start = gaps.pop()[0] if gaps and gaps[-1][1] == arena else arena
+            arena = start + size
+        offsets[number] = start
+        heapq.heappush(live, (last, number))
+    return offsets, arena

@@ -202,13 +202,9 @@ class Plan:
             arena = aligned_zeros(self._arena_size)
         spaces, values, results = self._values(inputs, arena)
         for segment in self._segments:
-            if isinstance(segment, NumPyNode):
-                _run_node(segment, spaces, values)
-            elif isinstance(segment, Rest):
-                # the arena is not reused, because the inputs of the next call are views of it
-                return Call(segment.graph, tuple(_found(s, spaces, values) for s in segment.inputs))
-            else:
-                self._run(spaces, *segment)
+            rest = self._run(segment, spaces, values)
+            if rest is not None:  # the arena is not reused, because the inputs of the rest are views of it
+                return rest
         self._arenas.append(arena)
         if len(results) == len(self._outputs):
             return results
@@ -236,28 +232,32 @@ class Plan:
         spaces, values, _ = self._values(inputs, aligned_zeros(self._arena_size))
         times = []
         for segment in self._segments:
-            if isinstance(segment, NumPyNode):
-                times.append((f"{segment.node} in NumPy", _seconds(_run_node, segment, spaces, values)))
-            elif isinstance(segment, Rest):
-                found = [_found(location, spaces, values) for location in segment.inputs]
-                segment.graph(*found)  # builds the plan
-                times.append(("the rest of the graph", _seconds(segment.graph, *found)))
-            else:
-                for step in range(*segment):
-                    times.append((self._steps[step], _seconds(self._run, spaces, step, step + 1)))
+            parts = [(step, step + 1) for step in range(*segment)] if type(segment) is tuple else [segment]
+            for part in parts:
+                start = time.perf_counter()
+                rest = self._run(part, spaces, values)
+                if rest is not None:
+                    rest.planner(*rest.inputs)
+                times.append((self._described(part), time.perf_counter() - start))
         return times
 
-    def _run(self, spaces: list[Any], first: int, last: int) -> None:
+    def _described(self, part: Any) -> str:
+        if isinstance(part, NumPyNode):
+            return f"{part.node} in NumPy"
+        return "the rest of the graph" if isinstance(part, Rest) else self._steps[part[0]]
+
+    def _run(self, segment: Any, spaces: list[Any], values: dict[str, Any]) -> Call | None:
+        """Run a segment, or return the call of the rest of the graph."""
+        if isinstance(segment, Rest):
+            return Call(segment.graph, tuple(_found(source, spaces, values) for source in segment.inputs))
+        if isinstance(segment, NumPyNode):
+            _run_node(segment, spaces, values)
+            return None
         try:
-            self._core.run(spaces, first, last)
+            self._core.run(spaces, *segment)
         except IndexError as error:  # a step met an index out of range; it names its node
             raise ArgumentError(str(error)) from None
-
-
-def _seconds(function: Callable[..., Any], *arguments: Any) -> float:
-    start = time.perf_counter()
-    function(*arguments)
-    return time.perf_counter() - start
+        return None
 
 
 def _is_filled(source: Any) -> bool:

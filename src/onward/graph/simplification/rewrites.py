@@ -30,16 +30,30 @@ def rewrite(*operations: str) -> Callable[[Rewrite], Rewrite]:
     return register
 
 
-@rewrite("Identity")
-def _identity(s: Simplifier, node: Node) -> str:
-    return node.inputs[0]
-
-
-@rewrite("Dropout")
-def _dropout(s: Simplifier, node: Node) -> str | None:
-    """Dropout changes nothing, unless it trains or its mask is used."""
-    is_kept = len(node.inputs) > 2 or len(list(filter(None, node.outputs))) > 1
-    return None if is_kept else node.inputs[0]
+@rewrite("Identity", "Dropout", "Cast", "Concat", "Split", "Slice", "Pad")
+def _unchanged(s: Simplifier, node: Node) -> str | None:
+    """Drop a node that returns its first input as it is."""
+    same, (x, *others) = False, node.inputs
+    match node.operation:
+        case "Identity":
+            same = True
+        case "Dropout":  # unless it trains or its mask is used
+            same = len(others) < 2 and sum(map(bool, node.outputs)) <= 1
+        case "Cast":  # a value that has been cast to the dtype
+            before = s.makers.get(x)
+            same = before is not None and (before.operation, before.attributes) == ("Cast", node.attributes)
+        case "Concat":
+            same = not others
+        case "Split":
+            same = len(node.outputs) == 1 and not any(others)
+        case "Slice":
+            starts, ends, steps = (_integers(s, node, place) for place in (1, 2, 4))
+            forward = steps is not None and set(steps) == {1} if any(node.inputs[4:]) else True
+            same = bool(starts and ends and forward and set(starts) == {0} and min(ends) >= UNBOUNDED)
+        case "Pad":
+            widths = _integers(s, node, 1)
+            same = widths is not None and not any(widths)
+    return x if same else None
 
 
 @rewrite("Squeeze", "Unsqueeze")
@@ -72,37 +86,6 @@ def _reshape(s: Simplifier, node: Node) -> Node | None:
     if before is None or before.operation not in ("Reshape", "Flatten") or not shape or 0 in shape:
         return None
     return node._replace(inputs=(before.inputs[0], node.inputs[1]))
-
-
-@rewrite("Cast")
-def _cast(s: Simplifier, node: Node) -> str | None:
-    """A value that has been cast to a dtype has it."""
-    before = s.makers.get(node.inputs[0])
-    is_cast = before is not None and before.operation == "Cast" and before.attributes == node.attributes
-    return node.inputs[0] if is_cast else None
-
-
-@rewrite("Concat", "Split")
-def _one_part(s: Simplifier, node: Node) -> str | None:
-    """The concatenation of one array is the array, and so is its only part."""
-    is_one = len(node.inputs) == 1 if node.operation == "Concat" else len(node.outputs) == 1
-    return node.inputs[0] if is_one and not any(node.inputs[1:]) else None
-
-
-@rewrite("Slice")
-def _slice(s: Simplifier, node: Node) -> str | None:
-    """A slice of everything is the array."""
-    starts, ends, steps = _integers(s, node, 1), _integers(s, node, 2), _integers(s, node, 4)
-    forward = steps is not None and set(steps) == {1} if any(node.inputs[4:]) else True
-    is_whole = starts and ends and forward and set(starts) == {0} and min(ends) >= UNBOUNDED
-    return node.inputs[0] if is_whole else None
-
-
-@rewrite("Pad")
-def _pad(s: Simplifier, node: Node) -> str | None:
-    """Padding by nothing changes nothing."""
-    widths = _integers(s, node, 1)
-    return None if widths is None or any(widths) else node.inputs[0]
 
 
 @rewrite("Add", "Sub", "Mul", "Div")
