@@ -62,8 +62,14 @@ class _SequenceEstimator(BaseEstimator):
     def _fit(self, items: list[AnyArray], targets: AnyArray, num_classes: int | None) -> None:
         """Train `model_` on sequences (T, F) and their classes (N,) or numbers (N, O)."""
         rng = np.random.default_rng(check_random_state(self.random_state).randint(1 << 31))
-        examples, held_out = sequences.Examples(items, targets), self._number_held_out(len(items))
-        training, validation = sequences.split(examples, held_out, rng)
+        N, fraction = len(items), probability("validation_fraction", self.validation_fraction)
+        held_out = max(1, int(fraction * N)) if fraction else 0
+        if held_out >= N:
+            raise ArgumentError(
+                f"validation_fraction={fraction} of n_samples={N} leaves no sequence to train on: add "
+                "sequences or lower validation_fraction"
+            )
+        training, validation = sequences.split(sequences.Examples(items, targets), held_out, rng)
         self.model_, self.history_ = sequences.fit_sequences(
             training,
             validation if held_out else None,
@@ -72,17 +78,6 @@ class _SequenceEstimator(BaseEstimator):
             progress=False,
             **{name: getattr(self, name) for name in PASSED_ON},
         )
-
-    def _number_held_out(self, N: int) -> int:
-        """Return how many of N sequences to validate on: at least one unless validation_fraction is 0."""
-        fraction = probability("validation_fraction", self.validation_fraction)
-        held_out = max(1, int(fraction * N)) if fraction else 0
-        if held_out >= N:
-            raise ArgumentError(
-                f"validation_fraction={fraction} of n_samples={N} leaves no sequence to train on: add "
-                "sequences or lower validation_fraction"
-            )
-        return held_out
 
     def _outputs(self, X: Any) -> AnyArray:
         """Return the outputs (N, O) of the model."""

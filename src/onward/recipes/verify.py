@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from difflib import SequenceMatcher
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,6 +26,7 @@ from ..graph.plan.planner import Planner
 from ..graph.simplification.simplify import simplify
 
 Arrays = dict[str, NDArray[Any]]
+Step = tuple[Node, NDArray[Any]]  # a node, and its first output
 TOLERANCE = 1e-4
 CALLS = 20  # the time of a call is the median of these
 MAX_NODES = 4000  # the largest graph that is compared node by node
@@ -320,18 +321,6 @@ def _microseconds(run: _Run) -> float:
     return 1e6 * statistics.median(timeit.repeat(run, number=1, repeat=CALLS))
 
 
-class Step(NamedTuple):
-    """A node, and its first output."""
-
-    node: Node
-    output: NDArray[Any]
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What corresponding nodes of two models have in common."""
-        return self.node.operation, self.output.shape
-
-
 def first_divergence(
     model: Any, other: Any, inputs: Sequence[NDArray[Any]], tolerance: float
 ) -> Divergence | str:
@@ -340,24 +329,23 @@ def first_divergence(
         steps, others = (list(_steps(each, inputs)) for each in (model, other))
     except OnwardError as error:
         return f"the models cannot be compared node by node: {error}"
-    for step, twin in _corresponding(steps, others):
-        found = _difference(str(step.node), step.output, twin.output)
+    for (node, y), (twin, other_y) in _corresponding(steps, others):
+        found = _difference(str(node), y, other_y)
         if found.relative > tolerance:
-            return Divergence(found.name, str(twin.node), found.shape, found.relative)
+            return Divergence(found.name, str(twin), found.shape, found.relative)
     return "no two nodes of the models that correspond differ"
 
 
-def _corresponding(steps: Sequence[Step], others: Sequence[Step]) -> Iterator[tuple[Step, Step]]:
-    """Yield the nodes that correspond: by their names if most nodes share them, otherwise by their order."""
-    named = {step.node.name: step for step in others}
-    pairs = [(step, twin) for step in steps if (twin := named.get(step.node.name)) and step.key == twin.key]
-    if 2 * len(pairs) > min(len(steps), len(others)):
-        yield from pairs
-        return
-    keys, other_keys = ([step.key for step in each] for each in (steps, others))
-    for block in SequenceMatcher(None, keys, other_keys, autojunk=False).get_matching_blocks():
-        for place in range(block.size):
-            yield steps[block.a + place], others[block.b + place]
+def _corresponding(steps: Sequence[Step], others: Sequence[Step]) -> list[tuple[Step, Step]]:
+    """Return the nodes that correspond: by their names if most nodes share them, otherwise by their order."""
+    keys, other_keys = ([(node.operation, y.shape) for node, y in each] for each in (steps, others))
+    named = {node.name: place for place, (node, _) in enumerate(others)}
+    places = [(i, named[node.name]) for i, (node, _) in enumerate(steps) if node.name in named]
+    places = [(i, j) for i, j in places if keys[i] == other_keys[j]]
+    if 2 * len(places) <= min(len(steps), len(others)):
+        blocks = SequenceMatcher(None, keys, other_keys, autojunk=False).get_matching_blocks()
+        places = [(block.a + k, block.b + k) for block in blocks for k in range(block.size)]
+    return [(steps[i], others[j]) for i, j in places]
 
 
 def _steps(model: Any, inputs: Sequence[NDArray[Any]]) -> Iterator[Step]:
@@ -374,7 +362,7 @@ def _steps(model: Any, inputs: Sequence[NDArray[Any]]) -> Iterator[Step]:
     wanted = graph.replaced(outputs=tuple(node.outputs[0] for node in nodes), declared_outputs=())
     for node, output in zip(nodes, Planner(wanted)(*arrays), strict=True):
         if isinstance(output, np.ndarray) and output.dtype.kind == "f":
-            yield Step(node, output)
+            yield node, output
 
 
 def _graph(model: Any, inputs: Sequence[NDArray[Any]]) -> tuple[Graph, list[NDArray[Any]]]:
