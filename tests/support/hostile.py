@@ -17,7 +17,6 @@ import pytest
 import onward
 import onward.core.storage  # these, before any watch begins, because an import counts as execution
 import onward.formats.keras.load
-import onward.formats.match_weights
 import onward.formats.native
 import onward.formats.onnx.read
 import onward.formats.onnx.translate

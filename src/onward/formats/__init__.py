@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from ..core import files
+from ..core.arrays import Shape
 from ..errors import ArgumentError, FileError, OnwardError
 from ..layers.base import Layer
-from . import zip
 from .keras import HDF5_SIGNATURE
 from .keras import MEMBERS as KERAS_MEMBERS
+from .zip import NPY_SIGNATURE, SIGNATURE, Data, ZipMembers, read_npy, read_npz
 
 if TYPE_CHECKING:
     from ..graph import Model
@@ -28,6 +29,7 @@ ONNX_START = b"\x08"  # the first field of a model, which ONNX usually writes fi
 PT2_MEMBERS = ("archive_format", "serialized_exported_program.json")
 GRAPHS = ("onnx", "pt2")
 Path = str | os.PathLike[str]
+Weights = tuple[tuple[str, Shape], ...]  # the names and shapes of one layer's weights
 FORMATS = "safetensors, PyTorch (.pt, .pt2, TorchScript), ONNX, Keras (.keras, .h5) and NumPy (.npz, .npy)"
 
 
@@ -155,27 +157,58 @@ def weights_for(model: Layer, path: str | os.PathLike[str]) -> Mapping[str, NDAr
 
         with _errors_naming(path):
             return keras.weights_for(data, model)
-    from . import match_weights
     from .torch.state_dict import merged
 
     found, _ = _read(path, data, kind)
     with _errors_naming(path):
         tensors = merged(found, trusted=True).tensors  # the model says which layers they belong to
-    return match_weights.rename(tensors, model, ordered=kind != "safetensors")
+    return _renamed(tensors, model, ordered=kind != "safetensors")
 
 
-def _format(path: Path, data: zip.Data) -> str:
+def _renamed(tensors: Mapping[str, NDArray[Any]], model: Layer, ordered: bool) -> Mapping[str, NDArray[Any]]:
+    """The tensors under the model's names, or unchanged if they cannot be matched.
+
+    If the names differ, the modules of the file are matched with the layers of the model: in order if the
+    file has an order, provided that each pair has the same weights; otherwise by their shapes, provided that
+    these are unique.
+    """
+    shapes = dict(model.shapes())
+    ours, theirs = _by_prefix(shapes), _by_prefix({name: tensor.shape for name, tensor in tensors.items()})
+    if not ordered:
+        prefixes = {group: prefix for prefix, group in theirs.items()}
+        unique = len(prefixes) == len(theirs) == len(ours)
+        theirs = {prefixes[group]: group for group in ours.values() if unique and group in prefixes}
+    if tensors.keys() == shapes.keys() or list(ours.values()) != list(theirs.values()):
+        return tensors
+    their_prefixes = list(theirs)
+    return {
+        our_prefix + name: tensors[their_prefixes[place] + name]
+        for place, (our_prefix, group) in enumerate(ours.items())
+        for name, _ in group
+    }
+
+
+def _by_prefix(shapes: Mapping[str, Shape]) -> dict[str, Weights]:
+    """The names and shapes of each module's weights, sorted."""
+    groups: dict[str, list[tuple[str, Shape]]] = {}
+    for name, shape in shapes.items():
+        before, dot, last = name.rpartition(".")
+        groups.setdefault(before + dot, []).append((last, shape))
+    return {prefix: tuple(sorted(group)) for prefix, group in groups.items()}
+
+
+def _format(path: Path, data: Data) -> str:
     """The format of a file, from its content or, without a signature, its suffix. Raises FileError."""
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     members = set()
-    if is_zip := data[:4] == zip.SIGNATURE:
+    if is_zip := data[:4] == SIGNATURE:
         with _errors_naming(path):
-            members = set(zip.ZipMembers(data).entries)
+            members = set(ZipMembers(data).entries)
     has_header = data[8:9] == b"{"  # safetensors: the length of a JSON header, then the header
     formats = {
         "keras": data[:8] == HDF5_SIGNATURE or members >= KERAS_MEMBERS,
         "npz": bool(members) and all(name.endswith(".npy") for name in members),
-        "npy": data[: len(zip.NPY_SIGNATURE)] == zip.NPY_SIGNATURE,
+        "npy": data[: len(NPY_SIGNATURE)] == NPY_SIGNATURE,
         "pt2": any(name.rpartition("/")[2] in PT2_MEMBERS for name in members),
         "torch": is_zip or (data[:1] in PICKLE_STARTS and not has_header),
         "onnx": not has_header and (suffix == ".onnx" or data[:1] == ONNX_START),
@@ -188,7 +221,7 @@ def _format(path: Path, data: zip.Data) -> str:
     return next(name for name, matches in formats.items() if matches)
 
 
-def _read(path: Path, data: zip.Data, kind: str) -> tuple[Found, dict[str, Any] | None]:
+def _read(path: Path, data: Data, kind: str) -> tuple[Found, dict[str, Any] | None]:
     """The state dicts of a file, and the description of the model if Onward saved it."""
     from ..core import storage
     from .torch import archive
@@ -207,11 +240,11 @@ def _read(path: Path, data: zip.Data, kind: str) -> tuple[Found, dict[str, Any] 
                 from .keras import load as keras
 
                 return {(): StateDict(keras.tensors(data))}, None
-            tensors = zip.read_npz(data) if kind == "npz" else {"": zip.read_npy(data, "the file")}
+            tensors = read_npz(data) if kind == "npz" else {"": read_npy(data, "the file")}
     return {(): StateDict(tensors)}, description
 
 
-def _graph(path: Path, data: zip.Data, kind: str) -> Model:
+def _graph(path: Path, data: Data, kind: str) -> Model:
     from ..graph import Model
 
     with _errors_naming(path):
@@ -226,7 +259,7 @@ def _graph(path: Path, data: zip.Data, kind: str) -> Model:
 
 
 def _keras(
-    path: Path, data: zip.Data, kind: str, weights: Path | None, version: str | None, custom_objects: Any
+    path: Path, data: Data, kind: str, weights: Path | None, version: str | None, custom_objects: Any
 ) -> Model:
     if (kind == "json") != (weights is not None):
         raise ArgumentError(
@@ -243,11 +276,11 @@ def _keras(
 
 
 def _script(
-    path: Path, data: zip.Data, method: str | None, part: str | None, inputs: Mapping[str, Any] | None
+    path: Path, data: Data, method: str | None, part: str | None, inputs: Mapping[str, Any] | None
 ) -> Model | None:
     """Return the model of a TorchScript file, or None if the file contains no code."""
     with _errors_naming(path):
-        if data[:4] != zip.SIGNATURE or not any("code/" in name for name in zip.ZipMembers(data).entries):
+        if data[:4] != SIGNATURE or not any("code/" in name for name in ZipMembers(data).entries):
             return None
         from ..graph import Model
         from .torch import archive
