@@ -173,6 +173,15 @@ def test_values_that_double_sixty_times_are_refused(where: str) -> None:
     assert "(Concat): the values need" in str(error)
 
 
+@pytest.mark.parametrize("is_constant", [False, True])
+def test_compositions_of_small_inputs_with_large_outputs_are_refused(is_constant: bool) -> None:
+    arrays = {name: np.ones((1, 1, 20_000, 1), np.float32) for name in "QKV"}
+    nodes = [helper.make_node("Attention", list("QKV"), ["y"])]
+    given = ({}, ["y"], arrays) if is_constant else (arrays, ["y"])
+    error = refused(model_of(nodes, *given), *([] if is_constant else arrays.values()))
+    assert isinstance(error, MemoryLimitError)
+
+
 def test_a_chain_of_operators_whose_shapes_depend_on_values_stays_within_the_memory() -> None:
     nodes = [helper.make_node("NonZero", [f"v{i}"], [f"v{i + 1}"]) for i in range(60)]
     x = np.ones((2, 2), np.int64)

@@ -144,17 +144,20 @@ class Unknown(Exception):
 
 
 class Composition:
-    """Records the nodes of a composition, and the array or the signature of each value."""
+    """Records the nodes of a composition, and the array or the signature of each value.
+
+    If it `computes`, all inputs are arrays. Otherwise, it computes only what may decide about shapes.
+    """
 
     def __init__(
-        self, inputs: Mapping[str, Known], prefix: str = "", name: str = "", source: str = ""
+        self, inputs: Mapping[str, Known], computes: bool, prefix: str = "", name: str = "", source: str = ""
     ) -> None:
         self.values: dict[str, Known] = dict(inputs)
         self.nodes: list[Node] = []
         self.constants: dict[str, AnyArray] = {}
         self.expands = bool(prefix)  # whether the nodes will run, not only their signatures be known
         self._prefix, self._label = prefix, (name, source)
-        self._is_known = all(isinstance(value, np.ndarray) for value in inputs.values())
+        self._computes = computes
 
     def cast(self, value: Any, dtype: Any) -> str:
         """Return the name of a constant."""
@@ -172,8 +175,8 @@ class Composition:
             x if isinstance(x, str) else "" if x is None else self.cast(x, np.int64) for x in inputs
         )
         known, defined = [self.values[name] if name else None for name in names], OPERATIONS[operation]
-        signatures = None if self._is_known else defined.signatures(known, attributes)
-        computes = self._is_known or not defined.reads_values
+        signatures = None if self._computes else defined.signatures(known, attributes)
+        computes = self._computes or not defined.reads_values
         if not computes and signatures and not any(isinstance(value, Signature) for value in known):
             computes = size_of(signatures) <= MAX_COMPUTED
         results: Any = defined.compute(known, attributes) if computes else signatures
@@ -229,20 +232,22 @@ def composed(name: str, *, widens: bool = False, **options: Any) -> Callable[[Bo
     """
 
     def register(body: Body) -> Operation:
-        def recorded(inputs: Sequence[Known | None], attributes: Mapping[str, Any]) -> list[Known]:
+        def recorded(
+            inputs: Sequence[Known | None], attributes: Mapping[str, Any], computes: bool
+        ) -> list[Known]:
             names = ["" if x is None else f"input_{i}" for i, x in enumerate(inputs)]
             values = {name: x for name, x in zip(names, inputs, strict=True) if x is not None}
-            composition = Composition(values)
+            composition = Composition(values, computes)
             results = composition.run(body, names, attributes, widens, None)
             return [composition.values[y] for y in results]
 
         @functools.wraps(body)
         def compute(*inputs: Any, **attributes: Any) -> tuple[Any, ...]:
-            return tuple(recorded(inputs, attributes))
+            return tuple(recorded(inputs, attributes, True))
 
         def signature(*inputs: Known | None, **attributes: Any) -> Any:
             try:
-                return [Signature.of(y) for y in recorded(inputs, attributes)]
+                return [Signature.of(y) for y in recorded(inputs, attributes, False)]
             except Unknown:
                 return None
 
@@ -255,7 +260,7 @@ def composed(name: str, *, widens: bool = False, **options: Any) -> Callable[[Bo
                 return None
             used = max((i for i, output in enumerate(node.outputs, start=1) if output), default=0)
             prefix = f"{next(filter(None, node.outputs), node.name)}/"
-            composition = Composition(values, prefix, node.name, node.source or node.operation)
+            composition = Composition(values, False, prefix, node.name, node.source or node.operation)
             try:
                 results = composition.run(body, node.inputs, node.attributes, widens, used)
             except Unknown:

@@ -10,6 +10,7 @@ A module of this package defines an operation in one place:
     def _(b, node, inputs, shapes):
         ...
 
+An operation that is a composition of others needs nothing but its meaning (`expressions.composed`).
 Operations have the names, inputs and attributes of ONNX's operators of opset 22; omitted inputs are None.
 """
 
