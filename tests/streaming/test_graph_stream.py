@@ -183,6 +183,17 @@ def test_an_out_that_does_not_fit_leaves_the_carries_unchanged() -> None:
         np.testing.assert_equal(stream.state, before)
 
 
+def test_an_out_with_too_few_axes_is_a_wrong_shape() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("batch", "time", 4))
+    steps = graph.add("Transpose", x, perm=[1, 0, 2])
+    y = graph.add_all("Recurrent", (steps, ""), 2, layer=onward.GRU(4, 4, rng=0))[0]
+    graph.outputs = (graph.add("Sin", graph.add("Transpose", y, perm=[1, 0, 2])),)
+    stream = Model(graph).stream(2, time_axis=1)
+    with pytest.raises(errors.ShapeError, match=r"out has shape \(\), but y has shape \(2, 4\)"):
+        stream(np.ones((2, 4), np.float32), out=np.empty((), np.float32))
+
+
 def test_a_call_with_out_allocates_nothing_that_grows_with_the_model() -> None:
     sizes = []
     for width in (64, 512):

@@ -66,7 +66,8 @@ class GraphStream:
         views = targets
         if targets:
             if layout.targets:
-                views = tuple([y[index] for y, index in zip(targets, layout.targets, strict=True)])
+                pairs = zip(targets, layout.targets, strict=True)
+                views = tuple([y[index] if y.ndim >= index.count(ALL) else y for y, index in pairs])
             blocks = _copied_if_shared(blocks, targets)
             if inputs:
                 named = dict(zip(inputs, _copied_if_shared(inputs.values(), targets), strict=True))
