@@ -171,12 +171,10 @@ class Recurrent(Quantizable, TextbookParameters, Generic[State]):
         """The core's options for each direction; empty for a plain cell."""
         if self.is_plain():
             return []
-        options = []
-        for functions in self.functions()[: self.sizes.D]:
-            # a cell reads only the activations that it has
-            gate, candidate, output = (call(functions[min(n, len(functions) - 1)]) for n in range(3))
-            options.append((gate, candidate, output, self.clip or math.inf, self.coupled))
-        return options
+        # a cell reads only the activations that it has
+        chosen = [(*functions, *functions[-1:] * 2)[:3] for functions in self.functions()[: self.sizes.D]]
+        clip = self.clip or math.inf
+        return [(call(gate), call(cell), call(output), clip, self.coupled) for gate, cell, output in chosen]
 
     @packed
     def step_kernel(self, weights: dict[str, Array]) -> _core.Stack:
@@ -218,12 +216,7 @@ class Recurrent(Quantizable, TextbookParameters, Generic[State]):
         ]
 
     def __call__(
-        self,
-        x: ArrayLike,
-        state: State | None = None,
-        *,
-        lengths: ArrayLike | None = None,
-        **unknown: Never,
+        self, x: ArrayLike, state: State | None = None, *, lengths: ArrayLike | None = None, **unknown: Never
     ) -> tuple[Array, State]:
         """Run a sequence from its first step to its last.
 

@@ -306,8 +306,12 @@ class PlannedModel:
             inputs = (x, *self._flat(model, x, state)) if with_state else (x,)
             planner = self._planners.get(with_state)
             results = None if planner is None else planner.run(inputs, {})
-            if results is None and self._is_frequent((x.shape, with_state)):
-                results = self._planned(model, inputs, with_state)
+            if results is None:
+                kind = x.shape, with_state
+                self._calls = 1 + (self._calls if kind == self._last else 0)
+                self._last = kind
+                if self._calls == CALLS:
+                    results = self._planned(model, inputs, with_state)
         except OnwardError:  # the layer that raises it explains it better
             return None
         if results is None:
@@ -327,12 +331,6 @@ class PlannedModel:
         parts = zip(self._layers, state if is_list else model.split_states(state), strict=True)
         return [a for layer, part in parts for a in layer.split_state(part)[: len(layer.state_names)]]
 
-    def _is_frequent(self, kind: Any) -> bool:
-        """Whether x had this shape in enough calls of the same kind for a plan."""
-        self._calls = 1 + (self._calls if kind == self._last else 0)
-        self._last = kind
-        return self._calls == CALLS
-
     def _planned(self, model: Sequential, inputs: tuple[Any, ...], with_state: bool) -> Any:
         """Build a plan for these inputs and run it; None if some steps would run in NumPy."""
         planner = self._planners.get(with_state) or _planner(model, with_state)
@@ -341,8 +339,7 @@ class PlannedModel:
         pairs = zip(inputs, planner.graph.inputs, strict=True)
         if not all(type(a) is np.ndarray and a.dtype == declared.dtype for a, declared in pairs):
             return None
-        results = planner(*inputs)
-        plan = planner.find(inputs)
+        results, plan = planner(*inputs), planner.find(inputs)
         if plan is None or plan.entry is None:
             return None
         self._planners[with_state] = planner
