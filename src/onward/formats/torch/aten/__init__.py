@@ -1,7 +1,6 @@
 """The ATen operators of PyTorch as operations of graphs; may import every folder up to graph."""
 
 from . import (  # noqa: F401 - each module registers its operators
-    attention,
     control,
     convolutions,
     creation,
