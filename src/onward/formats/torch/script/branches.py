@@ -155,7 +155,7 @@ class _Branch(Join):
         return self.found[names]
 
     def _name(self, side: Region, value: Any, dtype: Any) -> str:
-        with side.entered(self.recorder):
+        with self.recorder.recording(side.graph):
             name = self.calls.leaf(value)
             is_cast = dtype is not None and dtype != dtype_of(value)
             return side.graph.add("Cast", name, to=dtype) if is_cast else name

@@ -78,6 +78,9 @@ class Carried:
     initial: Any  # a tensor, a number, or UNINITIALIZED
     known: Known | None
     dtype: Any = None  # that of a number
+    name: str = ""  # in the body, at the start of an iteration
+    end: Any = None  # at its end
+    output: str = ""  # the name of this
 
 
 class _Loop(Join):
@@ -111,7 +114,8 @@ class _Loop(Join):
         interpreter, body = self.interpreter, self.interpreter.graph
         self.counter = body.declare("iteration", Signature((), np.dtype(np.int64)))
         self.condition = body.declare("condition", Signature((), np.dtype(np.bool_)))
-        self.names = {path: body.declare("carried", each.known) for path, each in self.carried.items()}
+        for each in self.carried.values():
+            each.name = body.declare("carried", each.known)
         for key, change in self.changes.items():
             value = change.value
             change.repeat(self.recorder, self._replaced((key,), value, value, self._opened))
@@ -132,9 +136,9 @@ class _Loop(Join):
             return self.recorder.create([HIDDEN])
         if value is UNINITIALIZED:
             return value
-        if isinstance(value, Tensor):
-            return self.recorder.share(self.recorder.tensor(self.names[path]))
-        return Symbol(self.names[path], self.carried[path].dtype)
+        name, dtype = self.carried[path].name, self.carried[path].dtype
+        is_tensor = isinstance(value, Tensor)
+        return self.recorder.share(self.recorder.tensor(name)) if is_tensor else Symbol(name, dtype)
 
     def _replaced(self, path: Path, entry: Any, template: Any, new: Callable[[Path, Any], Any]) -> Any:
         """Replace the values inside a value that iterations change; `template` has its structure."""
@@ -156,10 +160,11 @@ class _Loop(Join):
             self.changes.setdefault(key, change)
             if change.value is not MISSING:
                 self.join((key,), change.value, value)
-        ends = {path: self._end(path) for path in self.done}
-        kept = {path: carried for path, carried in self.carried.items() if path in ends}
-        self.exits = {path: (ends[path], self._exit(carried, ends[path])) for path, carried in kept.items()}
-        self.added = {path: _added(ends[path]) for path in self.grown if path in ends}
+        self.added = {path: _added(self._end(path)) for path in self.grown if path in self.done}
+        for path, carried in self.carried.items():
+            if path in self.done:
+                carried.end = self._end(path)
+                carried.output = self._output(carried)
         self.done = {*self.carried, *self.grown}
 
     def _end(self, path: Path) -> Any:
@@ -193,11 +198,11 @@ class _Loop(Join):
             kinds = f"a {type(a).__name__} becomes a {type(b).__name__}"
             raise UnlikeError(f"an iteration changes the type or the length of a value: {kinds}")
 
-    def _exit(self, carried: Carried, value: Any) -> str:
+    def _output(self, carried: Carried) -> str:
         """Return the name in the body of the value that the next iteration takes over."""
-        if isinstance(value, Unknown):
-            raise UnlikeError(value.reason)
-        name = self._inside(value)
+        if isinstance(carried.end, Unknown):
+            raise UnlikeError(carried.end.reason)
+        name = self._inside(carried.end)
         known = unvalued(self.region.graph.known(name))
         if carried.initial is UNINITIALIZED:
             carried.known = known
@@ -207,13 +212,13 @@ class _Loop(Join):
                 if not self.start:
                     raise UnlikeError("an iteration changes the shape or the dtype of a tensor")
                 carried.known, self.is_stable = joined, False
-        elif dtype_of(value) != carried.dtype:
+        elif dtype_of(carried.end) != carried.dtype:
             return self.region.graph.add("Cast", name, to=carried.dtype)
         return name
 
     def _inside(self, value: Any) -> str:
         """Return the name of a tensor or number in the body."""
-        with self.region.entered(self.recorder):
+        with self.recorder.recording(self.region.graph):
             return self.interpreter.leaf(value)
 
     # the node
@@ -226,20 +231,20 @@ class _Loop(Join):
             self.number if is_for else self.interpreter.operate("Bool", self.number)
         )
         written = self._written() if is_for and not self.start else {}
-        carried = [path for path in self.carried if path not in written]
+        carried = {path: each for path, each in self.carried.items() if path not in written}
         segments = {path: self._segment(before or after) for path, (before, after) in self.added.items()}
         columns = [column.tensor.name for segment in segments.values() for column in leaves(segment.value)]
         columns += [name for name, _ in written.values()]
-        body.outputs = (self._inside(self.again), *(self.exits[path][1] for path in carried), *columns)
+        body.outputs = (self._inside(self.again), *(each.output for each in carried.values()), *columns)
         body.declared_outputs = tuple(map(self._declared, body.outputs))
-        own = [self.counter, self.condition, *(self.names[path] for path in carried)]
+        own = [self.counter, self.condition, *(each.name for each in carried.values())]
         body.inputs = [self._declared(name) for name in (*own, *body.captured)]
         inputs = [number, ""] if is_for else ["", number]
-        inputs += [*(self._initial(self.carried[path]) for path in carried), *body.captured]
+        inputs += [*map(self._initial, carried.values()), *body.captured]
         count = len(carried) + len(columns)
         names = outer.add_all("Loop", inputs, count, body=body.without_unused(), captured=len(body.captured))
         made = iter(names)
-        results = {path: self._result(path, next(made)) for path in carried}
+        results = {path: self._result(each, next(made)) for path, each in carried.items()}
         rounds = outer.known(number) if is_for else None
         for path, segment in segments.items():
             before, after = map(len, self.added[path])
@@ -257,16 +262,14 @@ class _Loop(Join):
         for key, (change, value) in self.region.changes.items():
             change.repeat(self.recorder, self._replaced((key,), change.value, value, final))
 
-    def _result(self, path: Path, name: str) -> Any:
+    def _result(self, carried: Carried, name: str) -> Any:
         """Return a carried value after the last iteration."""
-        carried, (value, _) = self.carried[path], self.exits[path]
         self.interpreter.graph.values[name] = carried.known
         if carried.dtype is not None:
             return Symbol(name, carried.dtype)
-        result = self.recorder.tensor(name)
-        region = self.region
-        roots = [region.root(other) for other, _ in self.exits.values() if isinstance(other, Tensor)]
-        is_shared = roots.count(region.root(value)) > 1 or region.existed(region.root(value))
+        result, root = self.recorder.tensor(name), self.region.root
+        roots = [root(each.end) for each in self.carried.values() if isinstance(each.end, Tensor)]
+        is_shared = roots.count(root(carried.end)) > 1 or self.region.existed(root(carried.end))
         return self.recorder.share(result) if is_shared else result
 
     def _written(self) -> dict[Path, tuple[str, int]]:
@@ -277,18 +280,18 @@ class _Loop(Join):
         graph = self.region.graph
         matcher = Matcher(graph)
         found = {}
-        for path, entry in self.names.items():
-            match = matcher.find(WRITE, self.exits[path][1])
-            if match is None or (match.values["before"], match.values["round"]) != (entry, self.counter):
+        for path, carried in self.carried.items():
+            match = matcher.find(WRITE, carried.output)
+            if not match or (match.values["before"], match.values["round"]) != (carried.name, self.counter):
                 continue
             step = match.values["step"]
             maker = matcher.makers.get(step)
             if maker is not None and maker.operation == "Expand":
                 given = maker.inputs[0]
                 step = given if unvalued(graph.known(step)) == unvalued(graph.known(given)) else step
-            others = [exit for other, (_, exit) in self.exits.items() if other != path]
+            others = [other.output for other in self.carried.values() if other is not carried]
             kept = graph.replaced(outputs=(*others, self._inside(self.again), step)).without_unused()
-            if not any(entry in node.inputs for node in kept.nodes):
+            if not any(carried.name in node.inputs for node in kept.nodes):
                 found[path] = step, int(graph.constants[match.values["axis"]].item())
         return found
 
@@ -315,7 +318,7 @@ class _Loop(Join):
 
     def _segment(self, elements: list[Any]) -> Segment:
         """Return what an iteration adds to a list as a segment of the body."""
-        with self.region.entered(self.recorder):
+        with self.recorder.recording(self.region.graph):
             segment = lists.segment_of(self.interpreter, elements, "stack" if len(elements) > 1 else "")
         for column in leaves(segment.value):
             known = self.region.graph.known(column.tensor.name)

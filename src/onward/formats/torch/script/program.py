@@ -20,12 +20,11 @@ from ...zip import Data
 from ..archive import Archive, read
 from ..aten.registry import Symbol, Tensor
 from ..unpickle import PickledObject
-from .carries import carried
 from .code import Class, Code, Function
 from .general import general_graph, plain
 from .interpreter import MAX_ROUNDS, Interpreter
 from .nesting import NUMBERS, UNSIZED, Literals, Structure, structure_of, without_classes
-from .objects import Loader
+from .objects import Loader, carried
 from .recording import Folded, Known, Recording
 from .values import Object, items, leaves, rebuilt
 
@@ -242,12 +241,11 @@ class Program:
 
     def _size(self, interpreter: Interpreter, axis: str) -> Any:
         """Return the size of an open axis, as the code gets it from the input that has this axis."""
-        graph = interpreter.graph
-        for name, _, _ in graph.inputs:
-            known = graph.known(name)
-            for place in range(0 if known is None else len(known.shape)):
-                if graph.open_axis(name, place) == axis:
-                    return interpreter.recorder.size(interpreter.recorder.tensor(name), place)
+        recorder = interpreter.recorder
+        for tensor in (recorder.tensor(name) for name, _, _ in interpreter.graph.inputs):
+            for place in range(tensor.rank):
+                if interpreter.graph.open_axis(tensor.name, place) == axis:
+                    return recorder.size(tensor, place)
         raise ArgumentError(f"no input has the axis {axis}")
 
     def _input(self, interpreter: Interpreter, name: str) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -87,11 +88,15 @@ class Recorder(Translator):
         self.visits = 0
         self.created: dict[int, Any] = {}
 
-    def enter(self, recording: Recording) -> Recording:
-        """Continue in another graph and return the one before."""
-        before, self.graph = self.graph, recording
+    @contextmanager
+    def recording(self, graph: Recording) -> Iterator[None]:
+        """Record in another graph."""
+        before, self.graph = self.graph, graph
         self._constants = {}  # they belong to the graph
-        return before
+        try:
+            yield
+        finally:
+            self.graph, self._constants = before, {}
 
     def create(self, value: Any) -> Any:
         """Note that the current branch or loop created a container or an object, and return it."""
@@ -211,12 +216,11 @@ class Recorder(Translator):
         x = bound["self"]
         known = self.graph.known(self.read(x).name)
         dim = x.axis(bound.get("dim", 0))
-        sizes = [value.shape[dim] for value in (example(known, 0), example(known, 1)) if value is not None]
-        counts = {size if name == "unbind" else _parts(size, bound) for size in sizes}
-        count = next(iter(counts), None)
-        if count is None or len(counts) > 1:
+        sizes = [None] if known is None else [example(known, place).shape[dim] for place in (0, 1)]
+        counts = [size if name == "unbind" else _parts(size, bound) for size in sizes]
+        if counts[0] is None or counts[0] != counts[-1]:
             raise ArgumentError("the number of slices depends on the sizes or values of the inputs")
-        return int(count)
+        return int(counts[0])
 
     def _readied(self, value: Any) -> Any:
         if isinstance(value, Tensor):

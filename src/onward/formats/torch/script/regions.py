@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,15 +26,6 @@ class Region:
     error: ArgumentError | None = None
     roots: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # of the new tensors, by their ids
 
-    @contextmanager
-    def entered(self, recorder: Recorder) -> Iterator[None]:
-        """Record in the graph of the region."""
-        outer = recorder.enter(self.graph)
-        try:
-            yield
-        finally:
-            recorder.enter(outer)
-
     def root(self, tensor: Tensor) -> Tensor:
         """Return the tensor whose memory a tensor shares, also if the region created both."""
         return self.roots.get(id(tensor), (tensor, tensor.root))[1]
@@ -52,7 +42,7 @@ def record(recorder: Recorder, run: Callable[[], None]) -> Region:
     outer, created = recorder.changes, recorder.created
     recorder.changes, recorder.created = changes, own = dict[Key, Change](), dict[int, Any]()
     region = Region(Recording(recorder.graph))
-    with region.entered(recorder):
+    with recorder.recording(region.graph):
         try:
             run()
         except RaisedError as error:
