@@ -1,19 +1,20 @@
-"""Record both sides of a branch that depends on the value of a tensor as the bodies of an If node."""
+"""Record code in a graph of its own, such as the sides of a branch that depends on the value of a tensor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ....errors import ArgumentError
-from ....graph import Input
+from ....graph import Graph, Input
+from ....graph.inference import infer
 from ....graph.node import Node
-from ....graph.operations import OPERATIONS
 from ..aten.registry import Symbol, Tensor
-from .calls import Calls, dtype_of
-from .recorder import UnknownShape
+from .calls import Calls, RaisedError, dtype_of
+from .recorder import Change, Key, Recorder, UnknownShape
 from .recording import (
     Examples,
     Known,
@@ -27,12 +28,120 @@ from .recording import (
     unvalued,
     varies,
 )
-from .regions import Join, Path, Region
-from .regions import record as record_region
-from .values import UNINITIALIZED, Unknown
+from .values import UNINITIALIZED, Unknown, alike, items, rebuilt
+
+NUMBERS = Symbol | int | float
+Path = tuple[Any, ...]  # a key of a change, and places in nested values
 
 
-def record(calls: Calls, condition: Tensor | Symbol, runs: Sequence[Callable[[], Any]]) -> None:
+@dataclass
+class Region:
+    """Recorded code: its graph and what it changed, with the new values; the error if it raises one."""
+
+    graph: Recording
+    changes: dict[Key, tuple[Change, Any]] = field(default_factory=dict)
+    error: ArgumentError | None = None
+    roots: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # of the new tensors, by their ids
+
+    def root(self, tensor: Tensor) -> Tensor:
+        """Return the tensor whose memory a tensor shares, also if the region created both."""
+        return self.roots.get(id(tensor), (tensor, tensor.root))[1]
+
+    def existed(self, tensor: Tensor) -> bool:
+        """Whether a tensor is older than the region."""
+        change = self.changes.get((id(tensor), None))
+        assert self.graph.around is not None
+        return self.graph.around.has((change[0].before if change else tensor).name)
+
+
+def record_region(recorder: Recorder, run: Callable[[], None]) -> Region:
+    """Run code that records nodes in a new graph, and undo what it changes outside of it."""
+    outer, created = recorder.changes, recorder.created
+    recorder.changes, recorder.created = changes, own = dict[Key, Change](), dict[int, Any]()
+    region = Region(Recording(recorder.graph))
+    with recorder.recording(region.graph):
+        try:
+            run()
+        except RaisedError as error:
+            region.error = error
+        finally:
+            region.changes = {key: (change, change.value) for key, change in changes.items()}
+            if region.error is None:
+                _settle(recorder, region)
+            for change in changes.values():
+                if not isinstance(change.target, Tensor) or region.existed(change.target.root):
+                    change.set(change.before)
+            recorder.changes, recorder.created = outer, created
+            if outer is not None:
+                created |= own
+    return region
+
+
+def _settle(recorder: Recorder, region: Region) -> None:
+    """Give the tensors that a region created values that do not depend on other tensors."""
+    found: dict[int, Tensor] = {}
+
+    def settled(value: Any, inside: bool = False) -> Any:
+        recorder.visit()
+        if isinstance(value, Tensor) and not region.existed(value):
+            if id(value) not in found:
+                new = replace(recorder.read(value), base=None)
+                if id(value) in recorder.shared:
+                    recorder.share(new)
+                found[id(value)], region.roots[id(new)] = new, (new, value.root)
+            return found[id(value)]
+        if inside or isinstance(value, tuple) or id(value) in recorder.created:
+            return rebuilt(value, [settled(element) for _, element in items(value)])
+        return value
+
+    for key, (change, value) in list(region.changes.items()):
+        if not isinstance(change.target, Tensor):
+            region.changes[key] = change, settled(value, change.key is None)
+        elif change.target.base is not None or not region.existed(change.target):
+            del region.changes[key]  # views follow the tensors that they show
+
+
+class Join:
+    """Joins the values before and after the rounds of a loop, or those of both sides of a branch."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+        self.done: set[Path] = set()  # where values are joined already
+
+    def leaf(self, path: Path, a: Any, b: Any) -> Any:
+        """Return the value that is one of two tensors or numbers; one may be UNINITIALIZED."""
+        raise NotImplementedError
+
+    def unlike(self, path: Path, a: Any, b: Any) -> Any:
+        """Return the value that is one of two of different kinds."""
+        raise NotImplementedError
+
+    def join(self, path: Path, a: Any, b: Any) -> Any:
+        """Return the value that is a or b, which may be nested."""
+        self.recorder.visit()
+        if a is b or _is_same(a, b) or path in self.done:
+            return a
+        given = b if a is UNINITIALIZED else a
+        pair = [given if each is UNINITIALIZED else each for each in (a, b)]
+        if all(isinstance(each, Tensor) for each in pair) or all(isinstance(each, NUMBERS) for each in pair):
+            return self.leaf(path, a, b)
+        if not alike(*pair):
+            return self.unlike(path, a, b)
+        elements = [
+            self.join((*path, key), *(each if each is UNINITIALIZED else each[key] for each in (a, b)))
+            for key, _ in items(given)
+        ]
+        return self.recorder.create(rebuilt(given, elements))
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    """Whether two values are the same value of one tensor, or the same number or string."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.root is b.root and a.name == b.name and a.version == b.version
+    return type(a) is type(b) and isinstance(a, int | float | Symbol | str) and a == b
+
+
+def record_branch(calls: Calls, condition: Tensor | Symbol, runs: Sequence[Callable[[], Any]]) -> None:
     """Record the code for a condition that holds, and that for one that does not."""
     sides = [record_region(calls.recorder, run) for run in runs]
     failed = [side.error for side in sides if side.error is not None]
@@ -70,8 +179,12 @@ def _learn(calls: Calls, condition: Tensor | Symbol, raises: bool) -> None:
     constants = [graph.known(value) for node in nodes for value in node.inputs if value]
     numbers = [int(a.item()) for a in constants if isinstance(a, np.ndarray) and a.size == 1]
 
+    made = {output for node in nodes for output in node.outputs}
+    given = {value for node in nodes for value in node.inputs if value and value not in made}
+
     def flips(sizes: dict[int, int]) -> bool:
-        return bool(np.all(_evaluated(graph, nodes, sizes)[name])) != raises
+        inputs = {value: replaced(example(graph.known(value), 0), sizes) for value in given}
+        return bool(np.all(np.asarray(infer(Graph(nodes=nodes), inputs)[name]))) != raises
 
     others = [size for size, _ in graph.open_sizes.values()]
     sizes = dict.fromkeys([*(n for n in numbers if n > 0), *others])
@@ -98,19 +211,6 @@ def _nodes_before(graph: Recording, name: str) -> list[Node]:
                 needed.update(() if node.operation in ("Shape", "Size") else node.inputs)
         recording = recording.around
     return found[::-1]
-
-
-def _evaluated(graph: Recording, nodes: list[Node], sizes: Mapping[int, int]) -> dict[str, Any]:
-    """Compute nodes in the first example, with other sizes."""
-    values: dict[str, Any] = {"": None}
-    for node in nodes:
-        inputs = [
-            values[name] if name in values else replaced(example(graph.known(name), 0), sizes)
-            for name in node.inputs
-        ]
-        results = OPERATIONS[node.operation].compute(inputs, node.attributes)
-        values |= zip(node.outputs, results, strict=False)
-    return values
 
 
 class _Branch(Join):

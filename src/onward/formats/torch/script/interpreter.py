@@ -151,7 +151,9 @@ class Interpreter(Calls):
         """Run the side of a branch that a condition selects, or record both."""
         condition = self.evaluate(test, local)
         if isinstance(condition, Tensor | Symbol):
-            branches.record(self, condition, [partial(self.run, side, local) for side in (body, orelse)])
+            branches.record_branch(
+                self, condition, [partial(self.run, side, local) for side in (body, orelse)]
+            )
         else:
             self.run(body if condition else orelse, local)
 

@@ -16,12 +16,11 @@ from ....graph.node import Signature
 from ....graph.simplification.patterns import Matcher
 from ..aten.registry import Symbol, Tensor
 from . import lists
+from .branches import Join, Path, record_region
 from .calls import dtype_of
 from .lists import HIDDEN, Segment
 from .recorder import Change, Key
 from .recording import Examples, Known, Open, common, declaration, example, unknown, unvalued
-from .regions import Join, Path
-from .regions import record as record_region
 from .values import MISSING, UNINITIALIZED, Unknown, items, leaves, rebuilt
 
 if TYPE_CHECKING:

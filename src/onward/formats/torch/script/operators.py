@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -96,10 +97,8 @@ def _contains(container: Any, value: Any) -> bool:
 
 
 def _format(template: str, *values: Any) -> str:
-    parts = template.split("{}")
-    texts = [text(value) for value in values][: len(parts) - 1]
-    texts += ["{}"] * (len(parts) - 1 - len(texts))
-    return "".join(part + value for part, value in zip(parts, [*texts, ""], strict=True))
+    texts = map(text, values)
+    return re.sub(r"\{\}", lambda found: next(texts, "{}"), template)
 
 
 NUMERIC: dict[str, Plain] = {

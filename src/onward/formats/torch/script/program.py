@@ -65,7 +65,14 @@ class Program:
                 problem = f"the default value of {name} is a {type(value).__name__}"
                 self.defaults |= dict.fromkeys(inner, self._array(interpreter, value, problem))
         self.numbers = {name for name, kind in self.kinds.items() if kind in NUMBERS}
-        self.outputs = self._output_structure()
+        returned = self.function.node.returns
+        structure = without_classes(structure_of(self.code, "output", returned, {}))
+        self.outputs: Structure = Literals(self.function.node).complete("output", structure)
+        if UNSIZED in leaves(self.outputs):
+            raise ArgumentError(
+                f"the number of outputs of {self.function.name} is not known: it returns "
+                f"{ast.unparse(returned) if returned is not None else 'an unknown type'}"[:300]
+            )
         # the paths of the attributes that calls change, which are additional inputs and outputs, by name
         self.carries = {".".join(path): path for path in carried(module, found.name)}
         self.initial: dict[str, AnyArray] = {}  # the values of the carries in the file
@@ -108,17 +115,6 @@ class Program:
         known = interpreter.graph.known(self._output(interpreter, value, problem))
         assert isinstance(known, np.ndarray)
         return known
-
-    def _output_structure(self) -> Structure:
-        kind = self.function.node.returns
-        structure = without_classes(structure_of(self.code, "output", kind, {}))
-        structure = Literals(self.function.node).complete("output", structure)
-        if UNSIZED in leaves(structure):
-            raise ArgumentError(
-                f"the number of outputs of {self.function.name} is not known: it returns "
-                f"{ast.unparse(kind) if kind is not None else 'an unknown type'}"[:300]
-            )
-        return structure
 
     def templates(self, carries: Iterable[str]) -> Templates | None:
         """Return how the method nests what it returns, or None for a tensor or a tuple of tensors.

@@ -139,11 +139,6 @@ class Folded:
     results: dict[Any, list[AnyArray]] = field(default_factory=dict)
     claimed: int = 0  # bytes of all arrays that the current recording computed
 
-    def claim(self, size: int) -> bool:
-        """Return whether a recording may compute an array of so many bytes."""
-        self.claimed += size
-        return self.claimed <= MAX_CLAIMED
-
     def key(self, operation: str, arrays: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
         """Return the key of an operation on weights, or None if other large arrays are among its inputs."""
         parts: list[Any] = []
@@ -287,7 +282,8 @@ class Recording(Graph):
                 return self.folded.results[key]
             results_of_rule = (meaning.signatures(known, attributes) if meaning.has_rule else None) or ()
             size = sum(math.prod(s.shape) * s.dtype.itemsize for s in results_of_rule)
-            if size <= MAX_FOLDED and self.folded.claim(size):
+            self.folded.claimed += size if size <= MAX_FOLDED else 0
+            if size <= MAX_FOLDED and self.folded.claimed <= MAX_CLAIMED:
                 results = [np.asarray(array) for array in meaning.compute(known, attributes)]
                 if key is not None:
                     self.folded.results[key] = results

@@ -9,15 +9,13 @@ from typing import Any
 from ....errors import ArgumentError
 from .code import Class
 
-Values = dict[str, Any]
-
 
 @dataclass(eq=False)
 class Object:
     """An instance of a class of the archive; `path` leads to it from the model, "" for new objects."""
 
     kind: Class
-    attributes: Values = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
     path: str = ""
 
 
