@@ -73,9 +73,8 @@ def scan_signatures(node: Node, inputs: Sequence[Known | None]) -> Sequence[Know
     if not expansion:
         return []
     given = zip(node.inputs, inputs, strict=True)
-    values: Values = {**expansion.constants, **{name: x for name, x in given if x is not None}}
-    for inner in expansion.nodes:
-        values |= outputs_of(inner, values)
+    unrolled = Graph(nodes=expansion.nodes, constants=expansion.constants)
+    values = infer(unrolled, {name: x for name, x in given if x is not None})
     return [values[name] for name in node.outputs] if values.keys() >= set(node.outputs) else []
 
 

@@ -35,13 +35,12 @@ class Structure:
         """
         if len(args) > len(self.parameters):
             return tuple(args), dict(named)  # the inputs themselves, in order
-        given = dict(zip(self.parameters, args, strict=False))
-        if twice := given.keys() & named.keys():
-            raise SignatureError(f"the argument {min(twice)} is passed twice")
         flat: dict[str, Any] = {}
-        for name, value in {**given, **named}.items():
-            if name in flat:
+        seen = set()
+        for name, value in (*zip(self.parameters, args, strict=False), *named.items()):
+            if name in flat or name in seen:
                 raise SignatureError(f"the argument {name} is passed twice")
+            seen.add(name)
             is_parameter = name in self.parameters
             flat |= _flattened(self.parameters[name], value, name) if is_parameter else {name: value}
         return (), flat

@@ -169,8 +169,7 @@ class Compiler:
         self._weights.limit.check(size_of(signatures or ()) + self._known_bytes)
         _check_axes(signatures or ())
         if computes or not operation.reads_values:
-            results = operation.compute(arrays, node.attributes)
-            computed = list(map(_as_array, results))
+            computed = operation.compute(arrays, node.attributes)
             self._known_bytes += sum(getattr(a, "nbytes", 0) for a in computed)
             self._define(node, [Value(a.shape, a.dtype, a) for a in computed])
             return True
@@ -312,10 +311,6 @@ def _source(value: Value | None) -> Source:
     if value is None or value.known:
         return None if value is None else value.array
     return Location(value.view, value.name)
-
-
-def _as_array(result: Any) -> Any:
-    return np.asarray(result) if isinstance(result, np.generic) else result
 
 
 def _run_count(node: Node, inputs: Sequence[Known | None], counted: dict[int, int]) -> int:

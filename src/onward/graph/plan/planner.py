@@ -302,7 +302,7 @@ def _run_node(step: NumPyNode, spaces: list[Any], values: dict[str, Any]) -> Non
             if target.view is not None:
                 _array_at(target.view, spaces)[...] = result
             elif target.name:
-                values[target.name] = np.asarray(result) if isinstance(result, np.generic) else result
+                values[target.name] = result
 
 
 def constants_of(graph: Graph) -> Iterator[Any]:

@@ -24,6 +24,35 @@ class Weights(NamedTuple):
     number: int
 
 
+class RecordedPlan:
+    """A plan whose methods record its steps."""
+
+    lanes = LANES
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self._sizes, self._steps = list(sizes), list[list[int]]()
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __getattr__(self, step: str) -> Any:
+        if step.startswith("_"):
+            raise AttributeError(step)
+        return partial(self._add, step)
+
+    def _add(self, step: str, *arguments: Any) -> None:
+        self._steps.append(list(_words((step, arguments))))
+
+    def words(self) -> NDArray[np.int32]:
+        """Return the numbers of the plan. Raises ArgumentError if it needs 2 GB or more."""
+        try:
+            return np.array(list(_words((self._sizes, self._steps))), np.int32)
+        except OverflowError:
+            raise ArgumentError(
+                "the plan needs 2 GB of memory or more, which JavaScript cannot use"
+            ) from None
+
+
 class Recorder:
     """Takes the place of the core for a `Builder`: it records plans and the weights of their steps.
 
@@ -31,14 +60,13 @@ class Recorder:
     and its arguments, in which an array is its place in the list of names.
     """
 
+    Plan = RecordedPlan
+
     def __init__(self) -> None:
         self.tensors: dict[str, NDArray[Any]] = {}
         self.weights: list[dict[str, Any]] = []
         self._names: dict[Any, str] = {}
         self._numbers: dict[str, int] = {}
-
-    def Plan(self, sizes: Sequence[int]) -> "RecordedPlan":
-        return RecordedPlan(sizes)
 
     def Dense(self, W: Any, b: Any = None, scale: Any = None) -> Weights:
         return self._add("Dense", W, scale, b)
@@ -75,35 +103,6 @@ class Recorder:
         if number == len(self.weights):
             self.weights.append(described)
         return Weights(number)
-
-
-class RecordedPlan:
-    """A plan whose methods record its steps."""
-
-    lanes = LANES
-
-    def __init__(self, sizes: Sequence[int]) -> None:
-        self._sizes, self._steps = list(sizes), list[list[int]]()
-
-    def __len__(self) -> int:
-        return len(self._steps)
-
-    def __getattr__(self, step: str) -> Any:
-        if step.startswith("_"):
-            raise AttributeError(step)
-        return partial(self._add, step)
-
-    def _add(self, step: str, *arguments: Any) -> None:
-        self._steps.append(list(_words((step, arguments))))
-
-    def words(self) -> NDArray[np.int32]:
-        """Return the numbers of the plan. Raises ArgumentError if it needs 2 GB or more."""
-        try:
-            return np.array(list(_words((self._sizes, self._steps))), np.int32)
-        except OverflowError:
-            raise ArgumentError(
-                "the plan needs 2 GB of memory or more, which JavaScript cannot use"
-            ) from None
 
 
 def _floats(options: Iterable[tuple[Any, Any, Any, float, bool]]) -> list[Any]:

@@ -68,26 +68,19 @@ def _step(
         if [set(linear[name].terms) for name in (of_x, of_h)] != own:
             return None
     zeros = np.zeros_like(first.bias)
-    layer = _layer(
-        cell,
-        match.matcher,
-        weight_ih_l0=np.concatenate([linear[of_x].terms[x].T for of_x, _ in gates]),
-        weight_hh_l0=np.concatenate([linear[of_h].terms[h].T for _, of_h in gates]),
-        bias_ih_l0=np.concatenate([linear[of_x].bias for of_x, _ in gates]),
-        bias_hh_l0=np.concatenate([zeros if of_x == of_h else linear[of_h].bias for of_x, of_h in gates]),
-    )
+    arrays = {
+        "weight_ih_l0": np.concatenate([linear[of_x].terms[x].T for of_x, _ in gates]),
+        "weight_hh_l0": np.concatenate([linear[of_h].terms[h].T for _, of_h in gates]),
+        "bias_ih_l0": np.concatenate([linear[of_x].bias for of_x, _ in gates]),
+        "bias_hh_l0": np.concatenate([zeros if of_x == of_h else linear[of_h].bias for of_x, of_h in gates]),
+    }
+    layers, key = match.matcher.layers, (cell, *(array.tobytes() for array in arrays.values()))
+    if key not in layers:  # equal weights make one layer
+        W, R = arrays["weight_ih_l0"], arrays["weight_hh_l0"]
+        layers[key] = LAYERS[cell](W.shape[1], R.shape[1], dtype=W.dtype, rng=NO_WEIGHTS)
+        layers[key].load_state_dict(arrays)
     inputs = (x, h, *(match.values[state] for state in other_states))
-    return [Node("Step", inputs, outputs, {"layer": layer}, match.nodes[0].name, cell)]
-
-
-def _layer(cell: str, matcher: Matcher, **arrays: AnyArray) -> Any:
-    """Return the layer with these weights; equal weights make one layer."""
-    W, R = arrays["weight_ih_l0"], arrays["weight_hh_l0"]
-    key = cell, *(array.tobytes() for array in arrays.values())
-    if key not in matcher.layers:
-        matcher.layers[key] = LAYERS[cell](W.shape[1], R.shape[1], dtype=W.dtype, rng=NO_WEIGHTS)
-        matcher.layers[key].load_state_dict(arrays)
-    return matcher.layers[key]
+    return [Node("Step", inputs, outputs, {"layer": layers[key]}, match.nodes[0].name, cell)]
 
 
 class Linear(NamedTuple):
