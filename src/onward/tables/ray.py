@@ -78,7 +78,12 @@ def score(
     actors read the files themselves. Raises ArgumentError and FileError; Ray raises the errors of bad rows,
     as text, when the dataset is consumed.
     """
-    scorer = Scorer(_load(model), input, lengths, output, on_error, row)
+    loaded = model if isinstance(model, Layer) else load(model)
+    if not isinstance(loaded, Layer):
+        raise ArgumentError(
+            f"{model} holds layers, not a connected model: put them into an onward.Sequential"
+        )
+    scorer = Scorer(runnable(loaded), input, lengths, output, on_error, row)
     scored = dataset.map_batches(
         TableActor,
         fn_constructor_args=(scorer,),
@@ -119,15 +124,6 @@ def score_parquet(
     )
     scored.context.execution_options.preserve_order = True
     return scored
-
-
-def _load(model: Layer | str | os.PathLike[str]) -> Layer:
-    loaded = model if isinstance(model, Layer) else load(model)
-    if not isinstance(loaded, Layer):
-        raise ArgumentError(
-            f"{model} holds layers, not a connected model: put them into an onward.Sequential"
-        )
-    return runnable(loaded)
 
 
 def run(

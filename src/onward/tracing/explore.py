@@ -75,53 +75,53 @@ def model_bytes(model: Layer, vocabulary: str | None = None) -> bytes:
 
 def page_of(trace: Trace, row: int, classes: Sequence[str] | None, text: str | None) -> Page:
     """The page of one row of a trace; `Trace.explore` documents the arguments."""
-    steps_of(trace.lengths, row, text)
-    live = _live(trace, row, classes, text)
-    entry = live if isinstance(live, dict) else _recorded(trace, row, classes, text) | {"reason": live}
+    steps = steps_of(trace.lengths, row, text)
+    x = trace.x[:steps, row]
+    signal: Entry = {"kind": "signal", "features": x.reshape(steps, -1).shape[1]}
+    if classes is not None:
+        signal["classes"] = list(classes)
+    live = _live(trace.model, x, classes, text)
+    if isinstance(live, bytes):
+        entry: Entry = {"id": "trace", "title": "The traced model", "bytes": _base64(live)}
+        entry |= {"kind": "text", "example": text} if x.dtype.kind in "iu" else signal | {"x": _floats(x)}
+    else:
+        entry = {"id": "trace", "title": "A recorded run", "reason": live, **signal}
+        entry["record"] = _record(trace, row, x)
+        if text is not None:
+            entry["labels"] = list(text)
     return single_file([entry])
 
 
-def _live(trace: Trace, row: int, classes: Sequence[str] | None, text: str | None) -> Entry | str:
-    """A model that the page runs itself, or the reason why it cannot."""
-    model = trace.model
+def _live(
+    model: Layer | None, x: NDArray[Any], classes: Sequence[str] | None, text: str | None
+) -> bytes | str:
+    """The file of a model that the page runs itself, or the reason why it cannot."""
     if model is None:
         return "it is a graph of operators, or its run did not start from zero states"
-    reason = unsupported(model)
-    if reason is not None:
+    if (reason := unsupported(model)) is not None:
         return reason
-    x = trace.x[: trace.lengths[row], row]
-    if x.dtype.kind in "iu" and (text is None or classes is None or any(len(name) != 1 for name in classes)):
+    is_text = x.dtype.kind in "iu"
+    if is_text and (text is None or classes is None or any(len(name) != 1 for name in classes)):
         return "it reads integers, and explore() was called without the characters that they stand for"
-    content = model_bytes(model, "".join(classes) if x.dtype.kind in "iu" and classes else None)
+    content = model_bytes(model, "".join(classes) if is_text and classes else None)
     if len(content) > MAX_EMBEDDED:
         return f"it has {len(content) / 1e6:.1f} MB, and a single file holds {MAX_EMBEDDED / 1e6:.0f} MB"
-    entry: Entry = {"id": "trace", "title": "The traced model", "bytes": _base64(content)}
-    if x.dtype.kind in "iu":
-        return entry | {"kind": "text", "example": text}
-    steps = x.reshape(len(x), -1)
-    names = {} if classes is None else {"classes": list(classes)}
-    return entry | {"kind": "signal", "features": steps.shape[1], "x": _floats(steps), **names}
+    return content
 
 
-def _recorded(trace: Trace, row: int, classes: Sequence[str] | None, text: str | None) -> Entry:
-    """The values of a run, without the model."""
-    steps = int(trace.lengths[row])
+def _record(trace: Trace, row: int, x: NDArray[Any]) -> Entry:
+    """The values of a run over x (T, ...)."""
     layers = []
     for name, arrays in trace.layers.items():
-        values = {key: array[:steps, row] for key, array in arrays.items()}
-        if len(values["h"]) != steps or any(array.ndim != 2 for array in values.values()):
+        values = {key: array[: len(x), row] for key, array in arrays.items()}
+        if len(values["h"]) != len(x) or any(array.ndim != 2 for array in values.values()):
             continue  # a layer that runs over other steps
         kind = "LSTM" if "c" in values else "GRU" if "z" in values else "RNN"
         packed = {key: _rows(array) for key, array in values.items()}
         H = next(iter(packed.values()))["width"]
         layers.append({"name": name, "type": kind, "H": H, "arrays": packed})
     outputs = trace.answers(row) if trace.has_answer or len(trace.y) == len(trace.x) else values["h"]
-    x = trace.x[:steps, row].reshape(steps, -1)
-    record = {"x": _floats(x), "layers": layers, "outputs": _rows(outputs.reshape(steps, -1))}
-    entry: Entry = {"id": "trace", "title": "A recorded run", "kind": "signal", "features": x.shape[1]}
-    names = {} if classes is None else {"classes": list(classes)}
-    labels = {} if text is None else {"labels": list(text)}
-    return entry | {"record": record} | names | labels
+    return {"x": _floats(x), "layers": layers, "outputs": _rows(outputs.reshape(len(x), -1))}
 
 
 def _rows(array: Array) -> dict[str, Any]:
