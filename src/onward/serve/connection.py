@@ -11,10 +11,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, urlsplit
 
-from websockets.frames import BINARY, DATA_OPCODES, CloseCode, Frame, Opcode
+from websockets.frames import DATA_OPCODES, CloseCode, Frame, Opcode
 from websockets.frames import apply_mask as unmask  # type: ignore[attr-defined]  # compiled where possible
 from websockets.http11 import Request, Response
-from websockets.protocol import OPEN
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from ..errors import ArgumentError, OnwardError
@@ -25,6 +25,7 @@ from .ticks import Pending
 if TYPE_CHECKING:
     from .service import Service
 
+OPEN, BINARY = State.OPEN, Opcode.BINARY
 CLOSE_SECONDS = 2.0  # until a client that does not end a closing connection is cut off
 MAX_REASON_BYTES = 123  # in a close frame
 FINAL_BINARY, MASKED = 0x82, 0x80  # in the first and in the second byte of a frame
