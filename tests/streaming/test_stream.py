@@ -422,3 +422,24 @@ def test_calls_from_several_threads_are_atomic() -> None:
     for thread in threads:
         thread.join()
     np.testing.assert_array_equal(stream(x[0]), net(x[:1].repeat(401, 0))[-1])
+
+
+class Residual(onward.GRU):
+    """Adds the input of a layer to its output."""
+
+    def sublayers(self) -> dict[str, Layer]:
+        return {"gru.": onward.GRU(5, 5, rng=0)}
+
+    def with_sublayers(self, sublayers: Any) -> Layer:
+        return self
+
+    def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: Any) -> tuple[Any, Any]:
+        y, state = run_recurrent("gru.", self.sublayers()["gru."], x, state, lengths)
+        return y + x, state
+
+
+def test_a_model_that_does_not_call_its_layers_one_after_another_streams_what_it_computes() -> None:
+    model, x = Residual(5, 5), numbers(7, 5)
+    stream = model.stream()
+    y = np.stack([stream(step) for step in x])
+    np.testing.assert_array_equal(y, model._run(x, None, None, lambda _, layer, *rest: layer(*rest[:2]))[0])

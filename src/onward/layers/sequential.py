@@ -364,3 +364,9 @@ def _planner(model: Sequential, with_state: bool) -> Planner | None:
         return Planner(simplify(graph if with_state else from_zeros(graph)))
     except OnwardError:
         return None
+
+
+def consecutive_layers(model: Layer) -> list[Layer]:
+    """The sublayers if each is called once, on the output of the one before; otherwise an empty list."""
+    sublayers = list(model.sublayers().values())
+    return sublayers if isinstance(model, Sequential) or sublayers == [model] else []

@@ -16,6 +16,7 @@ from ..core.checks import integer
 from ..errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
 from ..layers import Dropout, Last
 from ..layers.base import Layer, call
+from ..layers.sequential import consecutive_layers
 
 FILE_TYPE = "stream of Onward"
 # How errors describe a file whose metadata differs.
@@ -56,7 +57,7 @@ class StreamingModel:
             raise ArgumentError(f"{model!r} cannot stream: no layer determines the shape of a step")
         self.step_shape = self.model.step_shape
         self.batch_first = self.model.batch_first
-        changing = [layer for layer in self.model.sublayers().values() if not layer.unchanged_by_step]
+        changing = [layer for layer in consecutive_layers(self.model) if not layer.unchanged_by_step]
         self.in_core = bool(changing) and all(layer.step_kernel is not None for layer in changing)
         self.kernels: list[Any] = [layer.step_kernel for layer in (changing if self.in_core else self.layers)]
         self._weights = dict(self.model._weights_by_name())

@@ -12,6 +12,7 @@ from ..core import arrays
 from ..errors import ArgumentError
 from ..graph import Model
 from ..layers.base import Layer, call
+from ..layers.sequential import consecutive_layers
 from .layout import AnyArray, IntArray
 
 Item = TypeVar("Item")
@@ -87,7 +88,7 @@ def takes_padding(model: Layer) -> bool:
     """Whether padding leaves the outputs unchanged; layers that are not recurrent may read padded steps."""
     if isinstance(model, Model):
         return False
-    layers = [layer.causal or bool(layer.state_names) for layer in model.sublayers().values()]
+    layers = [layer.causal or bool(layer.state_names) for layer in consecutive_layers(model)]
     return model.causal or (bool(layers) and all(layers))
 
 
