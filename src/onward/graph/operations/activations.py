@@ -15,7 +15,7 @@ from ..node import AnyArray, Node
 from ..plan.builder import Builder
 from ..plan.view import View
 from .expressions import composed, maximum
-from .registry import Inputs, Value, broadcast_to_first, elementwise_operation, view
+from .registry import Inputs, broadcast_to_first, elementwise_operation, view
 
 GELU, SIGMOID, TANH = map(activations.call, ("gelu", "sigmoid", "tanh"))
 
@@ -26,16 +26,6 @@ def activate(call: Call, x: AnyArray) -> AnyArray:
     y = np.empty_like(x)
     _core.activate(call, x.reshape(-1), y.reshape(-1))
     return y
-
-
-def add_activation(b: Builder, call: Call, value: Value | None) -> list[View] | None:
-    """Add the step of a function of the core, fused into the product before it if possible."""
-    x = view(b, value)
-    if x is None or value is None:
-        return None
-    if value.used_once and b.fuse(call, x):
-        return [x]
-    return [b.map("activate", call, x)]
 
 
 def _define(name: str, call: Callable[..., Call]) -> None:
@@ -49,7 +39,11 @@ def _define(name: str, call: Callable[..., Call]) -> None:
 
     @elementwise_operation(name)(compute).lowering
     def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-        return add_activation(b, call(**node.attributes), inputs[0])
+        """Add the step of a function of the core, fused into the product before it if possible."""
+        function, x, value = call(**node.attributes), view(b, inputs[0]), inputs[0]
+        if x is None or value is None:
+            return None
+        return [x if value.used_once and b.fuse(function, x) else b.map("activate", function, x)]
 
 
 _calls: dict[str, Callable[..., Call]] = {

@@ -19,11 +19,6 @@ def _resized(x: Known, axis: int, size: int) -> Signature:
     return Signature((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype)
 
 
-def complete_windows(steps: int, span: int, stride: int) -> int:
-    """Return the number of windows of `span` steps, `stride` apart, that fit into some steps."""
-    return max(0, (steps - span) // stride + 1)
-
-
 # The steps of one output: the inputs that it joins, along an axis, and the first and last step that it takes.
 Steps = tuple[tuple[int, ...], int, int, int]
 
@@ -69,7 +64,7 @@ def _continue(
 ) -> list[Steps]:
     """Return the steps of the complete windows of `before` and x, and the steps that later windows need."""
     steps = before[axis] + x[axis]
-    n = complete_windows(steps, span, stride)
+    n = max(0, (steps - span) // stride + 1)
     return [((0, 1), axis, 0, (n - 1) * stride + span if n else 0), ((0, 1), axis, n * stride, steps)]
 
 

@@ -100,15 +100,6 @@ def reduced_axes(axes: Any, rank: int, noop_with_empty_axes: int = 0) -> list[in
     return sorted({int(axis) % rank for axis in axes})
 
 
-def over_rows(function: Callable[[AnyArray], AnyArray], x: AnyArray, axes: Sequence[int]) -> AnyArray:
-    """Apply a function of rows (N, F) to x over some axes, which keep the size 1."""
-    rest = [axis for axis in range(x.ndim) if axis not in axes]
-    rows = x.transpose([*rest, *axes]).reshape(
-        math.prod(x.shape[axis] for axis in rest), math.prod(x.shape[axis] for axis in axes)
-    )
-    return function(rows).reshape([1 if axis in axes else size for axis, size in enumerate(x.shape)])
-
-
 def _signature(
     x: Known, axes: Known | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
 ) -> Signature:
@@ -134,8 +125,11 @@ def _register(name: str) -> None:
         x: AnyArray, axes: AnyArray | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
     ) -> AnyArray:
         reduced = reduced_axes(axes, x.ndim, noop_with_empty_axes)
-        y = over_rows(ROWS[name], x, reduced)  # without axes, each element is a row of its own
-        return y if keepdims else y.squeeze(tuple(reduced))
+        rest = [axis for axis in range(x.ndim) if axis not in reduced]
+        N, F = (math.prod(x.shape[axis] for axis in part) for part in (rest, reduced))
+        rows = x.transpose([*rest, *reduced]).reshape(N, F)  # without axes, each element is a row of its own
+        y = ROWS[name](rows).reshape([x.shape[axis] for axis in rest])
+        return np.expand_dims(y, tuple(reduced)) if keepdims else y
 
 
 for _name in ROWS:
