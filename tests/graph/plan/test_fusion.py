@@ -9,6 +9,7 @@ from support.evaluate import evaluate
 from support.onnx_nodes import model_of, open_model
 
 from onward import _core
+from onward.graph import Graph, Model
 from onward.graph.plan import builder
 
 UNARY = ["Neg", "Abs", "Tanh", "Sigmoid", "Relu", "Identity"]
@@ -80,3 +81,13 @@ def test_a_fused_step_rejects_operands_that_do_not_exist() -> None:
         plan.fused([("unary", "negative", 0, 0)], *[view] * 9)
     with pytest.raises(IndexError, match="space"):
         plan.fused([("unary", "negative", 0, 0)], (0, 0, [9], [1], "float32"), view)
+
+
+def test_a_product_whose_value_a_composition_reads_twice_is_not_activated_in_place() -> None:
+    rng = np.random.default_rng(0)
+    x, W = (rng.integers(-3, 4, shape).astype(np.float32) for shape in ((17, 4), (4, 7)))
+    graph = Graph()
+    product = graph.add("MatMul", graph.add_input("x", np.float32, ("n", 4)), graph.add_constant(W))
+    graph.outputs = (graph.add("HardSwish", product),)
+    expected = (x @ W) * np.clip((x @ W) / 6 + 0.5, 0, 1)
+    np.testing.assert_allclose(Model(graph)(x), expected, rtol=0, atol=1e-5)

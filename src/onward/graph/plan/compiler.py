@@ -155,6 +155,9 @@ class Compiler:
         self._pending.extendleft(reversed(nodes))
         for node in nodes:
             self._uses.update(node.inputs)
+            for name in node.inputs:  # a composition may read a value twice that was read once before
+                if (value := self._values.get(name)) is not None and self._uses[name] > 1:
+                    self._values[name] = value._replace(used_once=False)
 
     def _add_node(self, node: Node) -> bool:
         """Add a node to the program; return False if its output shapes depend on unknown values."""
