@@ -10,6 +10,7 @@ import pytest
 
 import onward
 from onward.errors import ArgumentError
+from onward.layers.base import Layer
 
 LAYERS = [
     onward.RNN(5, 7, nonlinearity="relu", bias=False, rng=0),
@@ -130,3 +131,31 @@ def test_non_strict_load_state_dict_loads_matching_names() -> None:
 def test_load_state_dict_rejects_other_types() -> None:
     with pytest.raises(ArgumentError, match="takes a dict of arrays by name, not str"):
         onward.Linear(5, 7).load_state_dict("weights.npz")  # type: ignore[arg-type]
+
+
+class Branches(Layer):
+    """Adds the outputs of two layers."""
+
+    def __init__(self) -> None:
+        self.layers = {
+            "a.": onward.GRU(5, 7, batch_first=True, rng=0),
+            "b.": onward.LSTM(5, 7, batch_first=True),
+        }
+
+    def sublayers(self) -> dict[str, Layer]:
+        return dict(self.layers)
+
+
+def test_a_model_of_several_layers_has_their_states_weights_and_order_of_axes() -> None:
+    model = Branches()
+    assert model.batch_first
+    assert list(model.split_states(None)) == [None, None]
+    assert model.join_states([1, 2]) == [1, 2]
+    with pytest.raises(ArgumentError, match="state is 1 states, but must be a list of 2"):
+        model.split_states([None])
+    weights = model.state_dict()
+    assert {name.partition(".")[0] for name in weights} == {"a", "b"}
+    model.load_state_dict({name: weight + 1 for name, weight in weights.items()})
+    np.testing.assert_array_equal(
+        model.layers["a."].state_dict()["weight_ih_l0"], weights["a.weight_ih_l0"] + 1
+    )

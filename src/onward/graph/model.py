@@ -292,7 +292,7 @@ class Model(Layer):
         return layout and tuple(size for axis, size in enumerate(layout.shape) if axis not in layout.axes)
 
     @property
-    def batch_first(self) -> bool:  # type: ignore[override]  # a plain attribute of a layer
+    def batch_first(self) -> bool:
         """Whether the input has its batch axis before its time axis."""
         return self.layout is not None and self.layout.axes == (1, 0)
 

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ..tracing.explore import Page
     from ..tracing.trace import Trace
     from .summary import Row
-
-Value = TypeVar("Value")
 
 # How a model calls a recurrent sublayer: (its name, the layer, x, state, lengths) to (y, final state).
 RunRecurrent: TypeAlias = "Callable[[str, Any, Any, Any, Any], tuple[Any, Any]]"
@@ -102,7 +100,6 @@ class Layer(FamiliarNames):
     """
 
     dtype: FloatDtype = arrays.FLOAT32
-    batch_first: bool = False  # whether the batch axis comes before the time axis
     step_shape: Shape | None = None  # the shape of one row of x at one time step; None if any is accepted
     takes_vectors: bool = True  # whether a batched input may be (B, F), without a time axis
     causal: bool = False  # whether the output at a step depends only on that step and on the state before it
@@ -158,6 +155,11 @@ class Layer(FamiliarNames):
 
         return connected_rows({name.rstrip("."): layer for name, layer in self.sublayers().items()})
 
+    @property
+    def batch_first(self) -> bool:
+        """Whether the batch axis comes before the time axis."""
+        return any(layer.batch_first for layer in self.sublayers().values() if layer is not self)
+
     def state_shapes(self, batch: int) -> tuple[Shape, ...]:
         """The shape of each array named in `state_names` for a batch."""
         return ()
@@ -184,11 +186,20 @@ class Layer(FamiliarNames):
 
     def split_states(self, state: Any) -> Sequence[Any]:
         """One state for each recurrent sublayer, from a state passed to a call. Raises ArgumentError."""
-        return [state] if self.state_names else []
+        count = len(self.recurrent_sublayers())
+        if state is None:
+            return [None] * count
+        if not isinstance(state, list | tuple) or len(state) != count:
+            kind = type(state).__name__
+            given = f"{len(state)} states" if isinstance(state, list | tuple) else f"of type {kind}"
+            raise ArgumentError(
+                f"state is {given}, but must be a list of {count}, one for each recurrent layer"
+            )
+        return state
 
     def join_states(self, states: list[Any]) -> Any:
         """The state that a call returns, built from the state of each recurrent sublayer."""
-        return states[0]
+        return states
 
     def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, Any]:
         """Return the output and the final state; `run_recurrent` calls each recurrent sublayer."""
@@ -433,18 +444,3 @@ class Layer(FamiliarNames):
 
 # Attributes derived from the weights when first needed.
 DERIVED = ("step_kernel", "_filters", "_layer_kernels", "_backward_kernel", "_backward_kernels", "_planned")
-
-
-class packed(Generic[Value]):
-    """An attribute of DERIVED: a cached property of the weights, discarded when they are replaced."""
-
-    def __init__(self, make: Callable[[Any, dict[str, Array]], Value]) -> None:
-        self._make = make
-
-    def __get__(self, layer: Layer, owner: type) -> Value:
-        weights: Any = layer._weights  # read once: another thread may replace them
-        value = self._make(layer, weights)
-        with _LOADING:
-            if layer._weights is weights:
-                layer.__dict__[self._make.__name__] = value
-        return value

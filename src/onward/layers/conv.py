@@ -17,8 +17,8 @@ from .. import _core
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, integer
 from ..errors import ArgumentError, ShapeError
-from .base import Layer, packed
-from .quantize import Quantizable, uniform
+from .base import Layer
+from .quantize import Quantizable, packed, uniform
 
 AT_ONCE = 1 << 20  # floats of windows that are copied into one matrix at a time
 Sides: TypeAlias = Sequence[tuple[int, int]]  # for each axis, the padding before and after

@@ -12,8 +12,7 @@ from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, integer, unknown_arguments
 from ..errors import ShapeError
-from .base import packed
-from .quantize import Quantizable, uniform
+from .quantize import Quantizable, packed, uniform
 
 
 class Linear(Quantizable):

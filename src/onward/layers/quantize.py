@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,9 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 from ..core.arrays import FLOAT32, Array, Shape
 from ..core.checks import non_negative
 from ..errors import ArgumentError, DtypeError, PrecisionError
-from .base import Draw, Layer, call
+from .base import _LOADING, Draw, Layer, call
 
 PRECISIONS = ("float16", "int8")
+Value = TypeVar("Value")
+
 WIDEST = 2**17  # columns of an int8 matrix: longer sums could overflow 32 bits
 LEAST = np.float32(1e-30)  # a row of smaller numbers is stored as zeros
 
@@ -127,6 +129,21 @@ class Quantizable(Layer):
 
     def __repr__(self) -> str:
         return super().__repr__() + (f".quantize({self.precision!r})" if self.precision else "")
+
+
+class packed(Generic[Value]):
+    """An attribute of DERIVED: a cached property of the weights, discarded when they are replaced."""
+
+    def __init__(self, make: Callable[[Any, dict[str, Array]], Value]) -> None:
+        self._make = make
+
+    def __get__(self, layer: Layer, owner: type) -> Value:
+        weights: Any = layer._weights  # read once: another thread may replace them
+        value = self._make(layer, weights)
+        with _LOADING:
+            if layer._weights is weights:
+                layer.__dict__[self._make.__name__] = value
+        return value
 
 
 def uniform(bound: float) -> Draw:

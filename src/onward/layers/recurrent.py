@@ -21,8 +21,8 @@ from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, generator, integer, positive, probability, unknown_arguments
 from ..errors import ArgumentError, ShapeError
 from .activation import dropout_mask
-from .base import RunRecurrent, packed
-from .quantize import Quantizable, uniform
+from .base import RunRecurrent
+from .quantize import Quantizable, packed, uniform
 from .textbook_parameters import TextbookParameters
 
 State = TypeVar("State")
@@ -82,6 +82,7 @@ class Recurrent(Quantizable, TextbookParameters, Generic[State]):
     PLAIN: ClassVar[tuple[Specs, ...]]  # the activations that the core's cells support without options
     state_names: ClassVar[tuple[str, ...]] = ("h",)
     takes_vectors = False
+    batch_first: bool = False
     proj_size: int
     peephole: bool
     coupled: bool
@@ -395,6 +396,12 @@ class Recurrent(Quantizable, TextbookParameters, Generic[State]):
         H, _, D, _, DP = self.sizes
         own = (self.input_size, DP, D, self._layer_kernels[0].recorded, H)
         return sizes == own and first.x.dtype == self.dtype
+
+    def split_states(self, state: Any) -> list[Any]:
+        return [state]
+
+    def join_states(self, states: list[Any]) -> Any:
+        return states[0]
 
     def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, Any]:
         return run_recurrent("", self, x, state, lengths)

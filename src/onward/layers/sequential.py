@@ -35,6 +35,7 @@ class Last(Layer):
     """
 
     takes_vectors = False
+    batch_first: bool = False
     causal = unchanged_by_step = True  # in a stream, the present step is the last one
 
     def __init__(self, batch_first: bool = False) -> None:
@@ -112,7 +113,6 @@ class Sequential(Layer):
         _check_time_axis(layers)
         self.layers = layers
         self.causal = all(layer.causal for layer in layers)
-        self.batch_first = any(layer.batch_first for layer in layers)
         # a layer that is not causal may change the shape; causal layers of any shape keep it
         first = next((layer for layer in layers if layer.step_shape is not None or not layer.causal), self)
         self.step_shape = first.step_shape
@@ -164,21 +164,6 @@ class Sequential(Layer):
             results = planned.run(self, x, state, return_state or state is not None)
         y, after = self._run(x, state, lengths, call) if results is None else results
         return (y, after) if return_state else y
-
-    def split_states(self, state: Any) -> Sequence[Any]:
-        count = len(self.recurrent_sublayers())
-        if state is None:
-            return [None] * count
-        if not isinstance(state, list | tuple) or len(state) != count:
-            kind = type(state).__name__
-            given = f"{len(state)} states" if isinstance(state, list | tuple) else f"of type {kind}"
-            raise ArgumentError(
-                f"state is {given}, but must be a list of {count}, one for each recurrent layer"
-            )
-        return state
-
-    def join_states(self, states: list[Any]) -> Any:
-        return states
 
     def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, list[Any]]:
         before = iter(self.split_states(state))

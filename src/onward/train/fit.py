@@ -19,6 +19,7 @@ from ..core.checks import Rng, generator, instance, integer, non_negative, proba
 from ..errors import ArgumentError, NotFiniteError
 from ..layers.activation import dropout_mask
 from ..layers.base import Layer, call
+from ..layers.sequential import consecutive_layers
 from . import checkpoint as checkpoints
 from .batches import Batch, Data, as_data
 from .checkpoint import Run
@@ -374,7 +375,7 @@ def origin(model: Layer, batch: Batch, state: Any, gradients: dict[str, Array]) 
     y = np.asarray(batch.x)
     if not _is_finite(y):
         return f"in x, {_place(y, batch_first)}"
-    for name, layer in model.sublayers().items():
+    for name, layer in zip(model.sublayers(), consecutive_layers(model), strict=False):
         where = f"layer {name.rstrip('.')}, {layer!r}" if name else repr(layer)
         for weight, value in layer._weights_by_name().items():
             if not _is_finite(value):
