@@ -404,7 +404,7 @@ class Layer(FamiliarNames):
                     array = arrays.as_floats(state_dict[name], dtype, name)
                     if array.shape != shape:
                         raise ShapeError(f"{name} has shape {array.shape}; expected {shape}")
-                    weights[name] = array
+                    weights[name] = arrays.contiguous(array)
                 except OnwardError as error:
                     problems.append(str(error))
         if problems:
