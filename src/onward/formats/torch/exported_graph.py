@@ -37,7 +37,8 @@ def translate(data: Data) -> Graph:
     except OnwardError:
         raise
     except DAMAGES as error:
-        raise FileError(f"the program is damaged: {type(error).__name__}: {error}") from error
+        kind = "it has no entry" if isinstance(error, KeyError) else f"{type(error).__name__}:"
+        raise FileError(f"the program is damaged: {kind} {error}") from error
 
 
 class _Program:
