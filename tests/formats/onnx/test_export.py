@@ -196,7 +196,7 @@ def test_float64_is_exported_as_float64(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lengths", [False, True])
-@pytest.mark.parametrize("precision", [*PRECISIONS, ""])
+@pytest.mark.parametrize("precision", ["int8", ""])
 @pytest.mark.parametrize("layer", FUNCTION_LAYERS, ids=repr)
 def test_layers_that_no_operator_expresses_preserve_the_bits(
     tmp_path: Path, layer: Any, precision: str, lengths: bool
@@ -215,7 +215,7 @@ def test_layers_that_no_operator_expresses_preserve_the_bits(
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(15))
 def test_exported_quantized_random_models_preserve_the_bits(
     tmp_path: Path, seed: int, precision: str
 ) -> None:
