@@ -13,6 +13,7 @@ import contextlib
 import gc
 import io
 import math
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -32,9 +33,7 @@ import onward
 from onward.errors import ArgumentError, OnwardError
 from onward.formats.onnx import protobuf, read, tensors
 from onward.formats.onnx.translate import translate
-from onward.formats.torch import archive
 from onward.formats.torch.script.program import Program
-from onward.formats.torch.unpickle import PickledObject
 from onward.graph import Model
 from onward.tables import data
 
@@ -43,7 +42,7 @@ DATA = ROOT / "tests" / "data"
 FOUND = ROOT / "build" / "fuzz"
 sys.path.append(str(ROOT / "tests"))
 
-from support import hostile  # noqa: E402  # tests is not a package
+from support import hostile, script_archives  # noqa: E402  # tests is not a package
 
 
 class Reader(NamedTuple):
@@ -146,9 +145,8 @@ def run_script(path: Path) -> None:
 
 def run_code(path: Path) -> None:
     """Run the forward() of a class M in the code of a TorchScript archive."""
-    source = path.read_bytes().decode(errors="replace")
-    tree = PickledObject("__torch__.M", (), {"count": 3, "training": False})
-    content = archive.Archive(tree, 0, lambda key: memoryview(b""), code=lambda file: source)
+    state = pickle.dumps({"count": 3, "training": False}, 2)[2:-1]  # without the protocol and the end
+    content = script_archives.archived(path.read_bytes(), state)
     Model(Program(content).graph())(np.ones((2, 3), np.float32))
 
 

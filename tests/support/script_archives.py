@@ -1,5 +1,6 @@
 """TorchScript archives with hand-written code."""
 
+import io
 import pickle
 import zipfile
 from pathlib import Path
@@ -8,14 +9,21 @@ from typing import Any
 import onward
 
 
+def archived(code: str | bytes, state: bytes = b"}") -> bytes:
+    """Return an archive of a module of the class M of some code, with pickled attributes."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as members:
+        members.writestr("m/data.pkl", b"\x80\x02c__torch__\nM\n)\x81" + state + b"b.")
+        members.writestr("m/constants.pkl", pickle.dumps((), 2))
+        members.writestr("m/code/__torch__.py", code)
+    return content.getvalue()
+
+
 def archive(folder: Path, body: str, attributes: str = "", more: str = "", state: bytes = b"}") -> Path:
     """Write an archive of one module, with the body of a class and more code."""
     code = f"class M(Module):\n  __parameters__ = []\n{attributes}{body}\n{more}"
     path = folder / "m.pt"
-    with zipfile.ZipFile(path, "w") as members:
-        members.writestr("m/data.pkl", b"\x80\x02c__torch__\nM\n)\x81" + state + b"b.")
-        members.writestr("m/constants.pkl", pickle.dumps((), 2))
-        members.writestr("m/code/__torch__.py", code)
+    path.write_bytes(archived(code, state))
     return path
 
 
