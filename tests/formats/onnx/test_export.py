@@ -29,6 +29,11 @@ from onward import errors
 from onward.graph import Model
 
 
+def assert_same_bits(graph: Any, net: onward.Sequential, feeds: dict[str, Any]) -> None:
+    for mine, expected in zip(outputs_of(graph, **feeds), expected_outputs(net, feeds), strict=True):
+        np.testing.assert_array_equal(mine, expected)
+
+
 @pytest.mark.parametrize("lengths", [False, True])
 @pytest.mark.parametrize(("batch_first", "bidirectional"), OPTIONS)
 @pytest.mark.parametrize("cell", ["RNN", "GRU", "GRU, reset before", "LSTM"])
@@ -43,9 +48,7 @@ def test_an_exported_model_is_valid_and_preserves_the_bits(
     assert isinstance(graph, Model)
     for T, B in ((6, 4), (1, 1)):
         feeds = random_inputs(model, T, B)
-        expected = expected_outputs(net, feeds)
-        for mine, other in zip(outputs_of(graph, **feeds), expected, strict=True):
-            np.testing.assert_array_equal(mine, other)
+        assert_same_bits(graph, net, feeds)
 
 
 @pytest.mark.parametrize("lengths", [False, True])
@@ -58,10 +61,7 @@ def test_an_exported_recurrent_layer_preserves_the_bits(
     onward.export_onnx(layer, tmp_path / "m.onnx", lengths=lengths)
     graph: Any = onward.load(tmp_path / "m.onnx")
     feeds = random_inputs(onnx.load(tmp_path / "m.onnx"), 6, 4)
-    for mine, other in zip(
-        outputs_of(graph, **feeds), expected_outputs(onward.Sequential(layer), feeds), strict=True
-    ):
-        np.testing.assert_array_equal(mine, other)
+    assert_same_bits(graph, onward.Sequential(layer), feeds)
 
 
 @pytest.mark.parametrize("lengths", [False, True])
@@ -137,8 +137,7 @@ def test_exported_random_models_preserve_the_bits_and_declare_their_shapes(tmp_p
     feeds = random_inputs(model, 6, 4)
     graph: Any = onward.load(tmp_path / "m.onnx")
     expected = expected_outputs(net, feeds)
-    for mine, other in zip(outputs_of(graph, **feeds), expected, strict=True):
-        np.testing.assert_array_equal(mine, other)
+    assert_same_bits(graph, net, feeds)
     sizes = SIZES | {"time": 6, "batch": 4}
     of_input, of_output = (v[0].type.tensor_type.shape.dim for v in (model.graph.input, model.graph.output))
     for declared, actual in zip(of_output, expected[0].shape, strict=True):
@@ -163,8 +162,7 @@ def test_projection_is_exported_as_a_function(
             feeds["lengths"][0] = 0
         elif T == 0:
             continue  # there is no last step
-        for mine, other in zip(outputs_of(graph, **feeds), expected_outputs(net, feeds), strict=True):
-            np.testing.assert_array_equal(mine, other)
+        assert_same_bits(graph, net, feeds)
 
 
 def test_a_function_of_a_later_version_is_refused(tmp_path: Path) -> None:
@@ -174,15 +172,6 @@ def test_a_function_of_a_later_version_is_refused(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(errors.FileError, match=r"onward.silu\).*not 2"):
         onward.load(tmp_path / "m.onnx")
-
-
-def test_float16_weights_are_exported_and_widened(tmp_path: Path) -> None:
-    small = onward.Sequential(onward.GRU(3, 5, rng=0)).quantize("float16")
-    onward.export_onnx(small, tmp_path / "m.onnx")
-    graph: Any = onward.load(tmp_path / "m.onnx")
-    feeds = random_inputs(onnx.load(tmp_path / "m.onnx"), 6, 4)
-    for mine, other in zip(outputs_of(graph, **feeds), expected_outputs(small, feeds), strict=True):
-        np.testing.assert_array_equal(mine, other)
 
 
 def test_float64_is_exported_as_float64(tmp_path: Path) -> None:
@@ -208,10 +197,7 @@ def test_layers_that_no_operator_expresses_preserve_the_bits(
     graph: Any = onward.load(tmp_path / "m.onnx")
     for T, B in ((9, 5), (1, 1), (0, 2)):
         feeds = random_inputs(model, T, B)
-        for mine, other in zip(
-            outputs_of(graph, **feeds), expected_outputs(onward.Sequential(layer), feeds), strict=True
-        ):
-            np.testing.assert_array_equal(mine, other)
+        assert_same_bits(graph, onward.Sequential(layer), feeds)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -225,8 +211,7 @@ def test_exported_quantized_random_models_preserve_the_bits(
     onnx.checker.check_model(model, full_check=True)
     feeds = random_inputs(model, 6, 4)
     graph: Any = onward.load(tmp_path / "m.onnx")
-    for mine, other in zip(outputs_of(graph, **feeds), expected_outputs(net, feeds), strict=True):
-        np.testing.assert_array_equal(mine, other)
+    assert_same_bits(graph, net, feeds)
 
 
 def test_quantized_matrices_keep_their_size_in_the_file(tmp_path: Path) -> None:
