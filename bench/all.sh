@@ -26,6 +26,7 @@ run() {
 mkdir -p "$root/build"
 run startup
 run models --cases "$cases"
+run keras_models
 run latency --cases "$cases"
 run pool --cases "$cases"
 run denormals

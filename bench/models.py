@@ -54,6 +54,7 @@ class Model(NamedTuple):
     module: torch.nn.Module | None = None
     tolerance: float = 2e-5
     program: Path | None = None  # the .pt2 file of the module
+    source: Path | None = None  # the file that Onward opens instead
 
 
 def generated(
@@ -117,10 +118,10 @@ def contestants(model: Model, threads: int) -> dict[str, Callable[[], Any]]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     session = onnxruntime.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
-    ours: Any = onward.load(model.path)
+    ours: Any = onward.load(model.source or model.path)
     expected = session.run(None, model.inputs)
     calls: dict[str, Callable[[], Any]] = {
-        "onward": lambda: ours(**model.inputs),
+        "onward": lambda: ours(*model.inputs.values()) if model.source else ours(**model.inputs),
         "onnxruntime": lambda: session.run(None, model.inputs),
     }
     if model.program is not None:

@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"<!-- bench: (?P<name>[^>]+) -->(?P<line>\n?)(?P<text>.*?)<!-- end -->", re.DOTALL)
 NAMES = {"onnxruntime": "onnxruntime", "openvino": "OpenVINO", "torch": "PyTorch", "jax": "JAX"}
 PEERS = {f"{name}, µs": key for key, name in NAMES.items() if key != "jax"}
+MODELS = {"model": "model", "Onward, µs": "onward", **PEERS, "fastest peer / Onward": "ratio"}
 LSTM = {"float32": "float32", "float16": "float16", "int8": "int8"}
 
 Row = dict[str, Any]
@@ -35,8 +36,9 @@ Reports = dict[str, Row]
 
 # For each table, the headers of its columns and the keys of their values in the rows.
 TABLES: dict[str, dict[str, str]] = {
-    "models.models": {"model": "model", "Onward, µs": "onward", **PEERS, "fastest peer / Onward": "ratio"},
-    "models.int8": {"model": "model", "Onward, µs": "onward", **PEERS, "fastest peer / Onward": "ratio"},
+    "models.models": MODELS,
+    "models.int8": MODELS,
+    "keras_models.models": MODELS,
     "peers.cells": {
         "cell": "cell",
         "threads": "threads",
