@@ -345,7 +345,7 @@ def conv_lstm(
 def _body(
     k: Layer, n: int, kernel: Tensor, functions: Sequence[Function], masked: bool, zeros: bool
 ) -> Graph:
-    """Return one step: the states, the last output if masked, and the gates to the same and the output."""
+    """Return one step, from the states, the last output (if masked) and the gates to states and outputs."""
     activation, gate = functions
     sizes = list(kernel.shape[2:])
     pads = [*((size - 1) // 2 for size in sizes), *(size // 2 for size in sizes)]

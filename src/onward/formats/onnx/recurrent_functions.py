@@ -110,22 +110,22 @@ class _Cell:
             case GRU():
                 yield from self._gru()
             case _:
-                yield f"h = {self._clipped(self._sum('weight_hh'), self.functions[0])}"
+                yield f"h = {self._gate(self._sum('weight_hh'), self.functions[0])}"
 
     def _lstm(self) -> Iterator[str]:
         layer, (gate, candidate, output) = self.layer, self.functions
         if layer.peephole:
             self.prepared.append(self._split("p_i, p_f, p_o", "weight_peephole_l0"))
 
-        def seen(a: str, c: str) -> str:
+        def gated(a: str, c: str) -> str:
             """Return a gate, which sees the cell through its peephole."""
-            return self._clipped(f"Add({a}, Mul(p_{a}, {c}))" if layer.peephole else a, gate)
+            return self._gate(f"Add({a}, Mul(p_{a}, {c}))" if layer.peephole else a, gate)
 
         yield self._split("i, f, g, o", self._sum("weight_hh"))
-        yield f"input = {seen('i', 'c_before')}"
-        yield f"forget = {f'Sub({self.real}(1), input)' if layer.coupled else seen('f', 'c_before')}"
-        yield f"c = Add(Mul(forget, c_before), Mul(input, {self._clipped('g', candidate)}))"
-        yield f"hidden = Mul({seen('o', 'c')}, {self._activated('c', output)})"
+        yield f"input = {gated('i', 'c_before')}"
+        yield f"forget = {f'Sub({self.real}(1), input)' if layer.coupled else gated('f', 'c_before')}"
+        yield f"c = Add(Mul(forget, c_before), Mul(input, {self._gate('g', candidate)}))"
+        yield f"hidden = Mul({gated('o', 'c')}, {self._activated('c', output)})"
         yield f"h = {self._product('hidden', 'weight_hr') if layer.proj_size else 'Identity(hidden)'}"
 
     def _gru(self) -> Iterator[str]:
@@ -134,9 +134,9 @@ class _Cell:
             product = self._product("h_before", "weight_hh")
             yield self._split("x_r, x_z, x_n", "sum")
             yield self._split("h_r, h_z, h_n", f"Add({product}, bias_hh_l0)" if self.layer.bias else product)
-            yield f"r = {self._clipped('Add(x_r, h_r)', gate)}"
-            yield f"z = {self._clipped('Add(x_z, h_z)', gate)}"
-            yield f"n = {self._clipped('Add(x_n, Mul(r, h_n))', candidate)}"
+            yield f"r = {self._gate('Add(x_r, h_r)', gate)}"
+            yield f"z = {self._gate('Add(x_z, h_z)', gate)}"
+            yield f"n = {self._gate('Add(x_n, Mul(r, h_n))', candidate)}"
         else:
             parts = {"weight_hh": 1} | ({"weight_hh_scale": 0} if self.layer.precision == "int8" else {})
             for name, axis in parts.items():
@@ -146,10 +146,10 @@ class _Cell:
                 )
             yield f"sum_gates, sum_n = Split(sum, {[2 * self.H, self.H]}, axis=-1)"
             yield self._split("a_r, a_z", self._sum("weight_gates", "sum_gates"))
-            yield f"r = {self._clipped('a_r', gate)}"
-            yield f"z = {self._clipped('a_z', gate)}"
+            yield f"r = {self._gate('a_r', gate)}"
+            yield f"z = {self._gate('a_z', gate)}"
             yield "reset = Mul(r, h_before)"
-            yield f"n = {self._clipped(self._sum('weight_candidate', 'sum_n', 'reset'), candidate)}"
+            yield f"n = {self._gate(self._sum('weight_candidate', 'sum_n', 'reset'), candidate)}"
         yield f"h = Add(Mul(Sub({self.real}(1), z), n), Mul(z, h_before))"
 
     def _product(self, x: str, name: str) -> str:
@@ -168,8 +168,8 @@ class _Cell:
         a, b = f"{self.real}({alpha})", f"{self.real}({beta})"
         return FORMULAS[name].format(x=x, alpha=alpha, beta=beta, a=a, b=b, real=self.real)
 
-    def _clipped(self, argument: str, function: Spec) -> str:
-        """Return an activation of an argument, which the layer may clip."""
+    def _gate(self, argument: str, function: Spec) -> str:
+        """Return the activation of an argument, clipped if the layer clips."""
         if self.layer.clip is not None:
             argument = f"Clip({argument}, {self.real}({-self.layer.clip}), {self.real}({self.layer.clip}))"
         return self._activated(argument, function)

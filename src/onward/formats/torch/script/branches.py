@@ -224,7 +224,7 @@ class _Branch(Join):
         self.given: dict[tuple[str, ...], int] = {}  # the side that gives a value that the other does not
 
     def unlike(self, path: Path, a: Any, b: Any) -> Any:
-        """Return a value that cannot be used, or that of the side that gives one."""
+        """Return the only value of two sides, or an Unknown if both give values."""
         if a is UNINITIALIZED or b is UNINITIALIZED:
             return b if a is UNINITIALIZED else a
         if isinstance(a, Unknown) or isinstance(b, Unknown):

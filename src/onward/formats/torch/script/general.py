@@ -268,7 +268,7 @@ def _guessed(
 
 
 def _with(layout: Layout, axis: str, size: int | str) -> Layout:
-    """Return a layout in which an axis has a size, or that of another open axis."""
+    """Return a layout in which a size, or another open axis, replaces an axis."""
 
     def replaced(value: Any) -> Any:
         if isinstance(value, tuple):
