@@ -1,11 +1,11 @@
 // The interface of the core for JavaScript: plans of whole models.
 //
 // A graph holds the packed weights and the plans of one file. The words that describe them are checked here and in
-// Plan, and so is the size of every array.
+// Program, and so is the size of every array.
 #include <emscripten.h>
 
 #include "platform/dispatch.h"
-#include "words.h"
+#include "run/program.h"
 
 using namespace onward;
 
@@ -13,13 +13,16 @@ namespace {
 
 std::string message;  // describes the last error
 
+using KeptWeights = std::variant<Dense<float>, Stack<float>, IntegerMatrix, QuantizedLSTM>;
+
 struct PlanInMemory {
-    Plan plan;
+    std::unique_ptr<const BoundPlan> bound;
     std::vector<Buffer<std::byte>> memory;
     std::vector<std::byte*> spaces;
 
-    explicit PlanInMemory(const std::vector<Size>& sizes) : plan(sizes) {
-        for (const Size size : sizes) {
+    explicit PlanInMemory(const Program& program) : bound(program.bind({})) {
+        if (!bound) throw std::invalid_argument("the guards of a program do not hold");
+        for (const Size size : bound->plan.sizes()) {
             if (size < 0) throw std::out_of_range("a space has a negative size");
             memory.push_back(Buffer<std::byte>::zeros(size));
             spaces.push_back(memory.back().data());
@@ -28,7 +31,7 @@ struct PlanInMemory {
 };
 
 struct Graph {
-    std::vector<std::unique_ptr<PackedWeights>> weights;
+    std::vector<std::unique_ptr<KeptWeights>> weights;
     std::vector<std::unique_ptr<PlanInMemory>> plans;
 };
 
@@ -47,11 +50,11 @@ int guarded(Function f) {
 
 // ---- Weights: the arguments of the Python classes of the same names -----------------------------------------------
 
-using Kept = std::unique_ptr<PackedWeights>;
+using Kept = std::unique_ptr<KeptWeights>;
 
 template <class Kind, class... Arguments>
 Kept keep(const Arguments&... arguments) {
-    return std::make_unique<PackedWeights>(std::in_place_type<Kind>, arguments...);
+    return std::make_unique<KeptWeights>(std::in_place_type<Kind>, arguments...);
 }
 
 std::vector<Options<float>> options_of(Words& words, size_t D) {
@@ -131,87 +134,6 @@ constexpr std::pair<const char*, Kept (*)(Words&)> kinds[] = {
     {"Dense", dense}, {"Stack", stack}, {"IntegerMatrix", integer_matrix}, {"QuantizedLSTM", quantized_lstm},
 };
 
-// ---- Steps: the methods of Plan, called with their arguments in order ----------------------------------------------
-
-// An argument while the step is added; `get` passes it on.
-template <class T>
-struct Argument {
-    std::decay_t<T> value;
-    explicit Argument(Words& words) : value(words.read<std::decay_t<T>>()) {}
-    const std::decay_t<T>& get() const { return value; }
-};
-
-template <>
-struct Argument<const View*> {
-    std::optional<View> value;
-    explicit Argument(Words& words) : value(words.optional<View>()) {}
-    const View* get() const { return value ? &*value : nullptr; }
-};
-
-template <>
-struct Argument<const std::optional<Activation<float>>&> {
-    std::optional<Activation<float>> value;
-    explicit Argument(Words& words) : value(words.optional<Activation<float>>()) {}
-    const std::optional<Activation<float>>& get() const { return value; }
-};
-
-template <class T>
-struct WeightsArgument {
-    const T& value;
-    explicit WeightsArgument(Words& words) : value(words.read<T>()) {}
-    const T& get() const { return value; }
-};
-template <>
-struct Argument<const Dense<float>&> : WeightsArgument<Dense<float>> { using WeightsArgument::WeightsArgument; };
-template <>
-struct Argument<const Stack<float>&> : WeightsArgument<Stack<float>> { using WeightsArgument::WeightsArgument; };
-template <>
-struct Argument<const IntegerMatrix&> : WeightsArgument<IntegerMatrix> { using WeightsArgument::WeightsArgument; };
-template <>
-struct Argument<const QuantizedLSTM&> : WeightsArgument<QuantizedLSTM> { using WeightsArgument::WeightsArgument; };
-
-template <class... Arguments>
-void add(Plan& plan, void (Plan::*step)(Arguments...), Words& words) {
-    const std::tuple<Argument<Arguments>...> arguments{Argument<Arguments>(words)...};  // braces: from left to right
-    std::apply([&](const auto&... each) { (plan.*step)(each.get()...); }, arguments);
-}
-
-template <auto step>
-void add(Plan& plan, Words& words) {
-    add(plan, step, words);
-}
-
-void add_fused(Plan& plan, Words& words) {
-    std::vector<ElementwiseOperation> operations;
-    for (Size n = words.count(); n--;) {
-        const auto kind = words.read<std::string>();
-        ElementwiseOperation operation{};
-        if (kind == "activate") operation.function = words.read<Activation<float>>();
-        else if (kind == "unary") operation.function = words.read<Unary>();
-        else operation.function = words.read<Binary>();
-        operation.a = words.read<Size>(), operation.b = words.read<Size>();
-        operations.push_back(operation);
-    }
-    std::vector<View> views{words.read<View>()};
-    while (!words.at_end()) views.push_back(words.read<View>());
-    const View y = views.back();
-    views.pop_back();
-    plan.fused(operations, views, y);
-}
-
-constexpr std::pair<const char*, void (*)(Plan&, Words&)> steps[] = {
-    {"copy", add<&Plan::copy>}, {"fill_border", add<&Plan::fill_border>}, {"gather", add<&Plan::gather>},
-    {"take", add<&Plan::take>}, {"where", add<&Plan::where>}, {"cast", add<&Plan::cast>},
-    {"activate", add<&Plan::activate>}, {"unary", add<&Plan::unary>}, {"binary", add<&Plan::binary>},
-    {"fused", add_fused}, {"compare", add<&Plan::compare>}, {"window", add<&Plan::window>},
-    {"reduce", add<&Plan::reduce>}, {"accumulate", add<&Plan::accumulate>}, {"top", add<&Plan::top>},
-    {"softmax", add<&Plan::softmax>}, {"standardize", add<&Plan::standardize>}, {"product", add<&Plan::product>},
-    {"matmul", add<&Plan::matmul>}, {"quantize_dynamically", add<&Plan::quantize_dynamically>},
-    {"quantize", add<&Plan::quantize>}, {"dequantize", add<&Plan::dequantize>},
-    {"integer_product", add<&Plan::integer_product>}, {"recurrent", add<&Plan::recurrent>},
-    {"masked_steps", add<&Plan::masked_steps>}, {"quantized_lstm", add<&Plan::quantized_lstm>},
-};
-
 }  // namespace
 
 extern "C" {
@@ -225,7 +147,7 @@ EMSCRIPTEN_KEEPALIVE Graph* graph_new() { return new Graph; }
 EMSCRIPTEN_KEEPALIVE void graph_free(Graph* graph) { delete graph; }
 
 // Packs weights of `count` arrays, which are not needed any more afterwards. Returns their number, or -1.
-EMSCRIPTEN_KEEPALIVE int graph_add_weights(Graph* graph, const int32_t* first, int n, const Array* arrays, int count) {
+EMSCRIPTEN_KEEPALIVE int graph_add_weights(Graph* graph, const int64_t* first, int n, const Array* arrays, int count) {
     return guarded([&] {
         Words words(first, n);
         words.arrays.assign(arrays, arrays + count);
@@ -236,16 +158,12 @@ EMSCRIPTEN_KEEPALIVE int graph_add_weights(Graph* graph, const int32_t* first, i
 }
 
 // Returns the number of the plan, or -1.
-EMSCRIPTEN_KEEPALIVE int graph_add_plan(Graph* graph, const int32_t* first, int n) {
+EMSCRIPTEN_KEEPALIVE int graph_add_plan(Graph* graph, const int64_t* first, int n) {
     return guarded([&] {
-        Words words(first, n);
-        words.weights = &graph->weights;
-        auto added = std::make_unique<PlanInMemory>(words.read<std::vector<Size>>());
-        for (Size step = words.count(); step--;) {
-            Words part = words.part();
-            lookup(steps, part.read<std::string>())(added->plan, part);
-        }
-        graph->plans.push_back(std::move(added));
+        std::vector<PackedWeights> weights;
+        for (const auto& kept : graph->weights)
+            std::visit([&](const auto& found) { weights.push_back(&found); }, *kept);
+        graph->plans.push_back(std::make_unique<PlanInMemory>(Program(first, n, weights)));
         return int(graph->plans.size()) - 1;
     });
 }
@@ -253,7 +171,7 @@ EMSCRIPTEN_KEEPALIVE int graph_add_plan(Graph* graph, const int32_t* first, int 
 // The address of a space of a plan: 0 is the arena, 1 holds the constants; the inputs and then the outputs follow.
 // Returns -1 if there is no such space of this size.
 EMSCRIPTEN_KEEPALIVE int plan_space(const Graph* graph, int plan, int space, int size) {
-    const std::vector<Size>& sizes = graph->plans[plan]->plan.sizes();
+    const std::vector<Size>& sizes = graph->plans[plan]->bound->plan.sizes();
     return space < int(sizes.size()) && sizes[space] == size ? int(intptr_t(graph->plans[plan]->spaces[space])) : -1;
 }
 
@@ -261,7 +179,7 @@ EMSCRIPTEN_KEEPALIVE int plan_space(const Graph* graph, int plan, int space, int
 EMSCRIPTEN_KEEPALIVE int plan_run(const Graph* graph, int plan) {
     return guarded([&] {
         const PlanInMemory& p = *graph->plans[plan];
-        p.plan.run(p.spaces.data(), 0, p.plan.size());
+        p.bound->plan.run(p.spaces.data(), 0, p.bound->plan.size());
         return 0;
     });
 }

@@ -1,40 +1,81 @@
-// A plan as a Python object.
+// Programs, and plans of them for the sizes of a call, as Python objects.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "bind/arrays.h"
 #include "platform/reuse.h"
 #include "run/names.h"
-#include "run/plan.h"
+#include "run/program.h"
 
 namespace python {
 
 using onward::DType;
 
-struct Plan {
-    onward::Plan core;
-    std::vector<nb::object> weights;  // keeps alive the weights that the steps use
-
-    explicit Plan(const std::vector<Size>& sizes) : core(sizes) {}
-    Plan(const Plan&) = delete;
-
-    // Runs all steps in an arena of this call. Concurrent calls use separate arenas, which later calls reuse.
-    // `spaces` holds the memory of all spaces except the first.
-    void run(std::vector<std::byte*>& spaces) {
+// Memory for the arenas of a program: each call uses one of its own, which later calls reuse.
+class Arenas {
+public:
+    // Calls f with an arena of at least this size.
+    template <class Function>
+    void with(Size size, Function f) {
         auto unused = arenas.take([](const auto&) { return true; });
         struct Return {
-            Plan& plan;
-            onward::Buffer<std::byte> arena;
-            ~Return() { plan.arenas.give(std::move(arena)); }
-        } call{*this, unused ? std::move(*unused) : onward::Buffer<std::byte>::zeros(core.sizes()[0])};
-        spaces[0] = call.arena.data();
-        core.run(spaces.data(), 0, core.size());
+            Arenas& owner;
+            Arena arena;
+            ~Return() { owner.arenas.give(std::move(arena)); }
+        } call{*this, unused && unused->size >= size ? std::move(*unused) : Arena(size)};
+        f(call.arena.memory.data());
     }
 
 private:
+    struct Arena {
+        Size size;
+        onward::Buffer<std::byte> memory;
+        explicit Arena(Size size) : size(size), memory(onward::Buffer<std::byte>::zeros(size)) {}
+    };
+
     static constexpr size_t most_arenas = 64;
-    onward::Reusable<onward::Buffer<std::byte>> arenas{most_arenas};
+    onward::Reusable<Arena> arenas{most_arenas};
+};
+
+// The steps of a program for the sizes of a call.
+struct Plan {
+    std::unique_ptr<const onward::BoundPlan> core;
+    std::shared_ptr<Arenas> arenas;
+    std::vector<nb::object> weights;  // keeps alive the weights that the steps use
+    std::vector<nb::tuple> outputs;   // their shapes
+    bool is_allowed;                  // whether calls may use so much memory
+
+    // Runs all steps in an arena of this call. `spaces` holds the memory of all spaces except the first.
+    void run(std::vector<std::byte*>& spaces) const {
+        arenas->with(core->arena_size, [&](std::byte* arena) {
+            spaces[0] = arena;
+            core->plan.run(spaces.data(), 0, core->plan.size());
+        });
+    }
+};
+
+class Program {
+public:
+    Program(const In& words, const std::vector<nb::object>& weights);
+    Program(const Program&) = delete;
+
+    // Returns the plan for these sizes of the axes, or null if the program does not hold for them: because of its
+    // guards or, unless `throws`, because a step does not accept its views. The most recent plans are kept.
+    std::shared_ptr<Plan> bind(const std::vector<Size>& axes, bool throws = false);
+
+    Size size() const { return core.size(); }
+
+private:
+    static constexpr size_t most_plans = 8;
+    static constexpr Size free_memory = Size(1) << 26;  // bytes; calls that need more ask Python first
+
+    const std::vector<nb::object> weights;
+    const onward::Program core;
+    const std::shared_ptr<Arenas> arenas = std::make_shared<Arenas>();
+    std::vector<std::shared_ptr<Plan>> plans;  // the most recent first
+    nb::ft_mutex mutex;                        // the GIL takes its place where there is one
 };
 
 }  // namespace python

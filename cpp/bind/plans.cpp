@@ -54,60 +54,80 @@ bool is_contiguous(const Py_buffer& buffer) {
     return true;
 }
 
-// What a plan requires of an input: its dtype and shape and, if the plan depends on it, its value.
+// What a program requires of an input: its dtype, its sizes and, if the program depends on it, its value. A size below
+// 0 is that of axis -1 - size, which is not empty.
 struct Input {
     DType dtype;
     std::vector<Size> shape;
     std::optional<std::string> value;
 
-    bool accepts(const Py_buffer& buffer) const {
+    // Whether an array fits; `axes` takes the sizes of the axes, which are 0 at first.
+    bool accepts(const Py_buffer& buffer, std::vector<Size>& axes) const {
         if (dtype_of(buffer) != dtype || size_t(buffer.ndim) != shape.size()) return false;
-        for (size_t axis = 0; axis < shape.size(); axis++)
-            if (buffer.shape[axis] != shape[axis]) return false;
+        for (size_t axis = 0; axis < shape.size(); axis++) {
+            const Size size = buffer.shape[axis];
+            if (shape[axis] >= 0) {
+                if (size != shape[axis]) return false;
+                continue;
+            }
+            Size& known = axes[-1 - shape[axis]];
+            if (size == 0 || (known != 0 && known != size)) return false;
+            known = size;
+        }
         return !value || std::memcmp(buffer.buf, value->data(), value->size()) == 0;
     }
 };
 
-// An output of a plan, and the same as a requirement of an array to write it into.
 struct Output {
-    nb::tuple shape;
     nb::object dtype;
-    Input target;
+    DType kind;
 };
 
 struct Entry {
-    nb::object plan, constants;
+    nb::object program, constants;
     std::vector<Input> inputs;
     std::vector<Output> outputs;
+    size_t axes;
 };
 
 using EntryIn = std::tuple<nb::object, nb::object,
                            std::vector<std::tuple<std::string, std::vector<Size>, std::optional<nb::bytes>>>,
-                           std::vector<std::tuple<nb::tuple, nb::object>>>;
+                           std::vector<nb::object>>;
+
+// A program for the inputs of a call, and its plan for their sizes.
+struct Found {
+    const Entry* entry = nullptr;
+    std::shared_ptr<Plan> plan;
+};
+
+bool has_shape(const Py_buffer& buffer, const std::vector<Size>& shape) {
+    return std::equal(shape.begin(), shape.end(), buffer.shape, buffer.shape + buffer.ndim);
+}
 
 class Plans {
 public:
-    Plans(std::vector<nb::str> names, const std::vector<EntryIn>& plans) : names(std::move(names)) {
-        for (const auto& [plan, constants, inputs, outputs] : plans) {
-            Entry& entry = entries.emplace_back(Entry{plan, constants, {}, {}});
-            for (const auto& [shape, dtype] : outputs) {
-                Input target{onward::lookup(onward::dtypes, nb::cast<std::string>(dtype.attr("name"))), {}, {}};
-                for (const nb::handle size : shape) target.shape.push_back(nb::cast<Size>(size));
-                entry.outputs.push_back({shape, dtype, std::move(target)});
+    Plans(std::vector<nb::str> names, const std::vector<EntryIn>& programs) : names(std::move(names)) {
+        for (const auto& [program, constants, inputs, dtypes] : programs) {
+            Entry& entry = entries.emplace_back(Entry{program, constants, {}, {}, 0});
+            for (const nb::object& dtype : dtypes) {
+                const auto name = nb::cast<std::string>(dtype.attr("name"));
+                entry.outputs.push_back({dtype, onward::lookup(onward::dtypes, name)});
             }
-            for (const auto& [dtype, shape, value] : inputs)
+            for (const auto& [dtype, shape, value] : inputs) {
+                for (const Size size : shape) entry.axes = std::max(entry.axes, size_t(std::max(Size(0), -size)));
                 entry.inputs.push_back({onward::lookup(onward::dtypes, dtype), shape,
                                         value ? std::optional(std::string(value->c_str(), value->size()))
                                               : std::nullopt});
-            if (!fits(entry)) throw nb::value_error("the inputs, outputs or constants do not fit the plan");
+            }
+            if (entry.inputs.size() != this->names.size()) throw nb::value_error("the inputs do not fit the program");
         }
     }
 
     std::optional<nb::tuple> call(const nb::tuple& arguments, const nb::dict& named, const nb::tuple& outputs) const {
         Buffers buffers;
-        const Entry* entry = find(arguments, named, buffers);
-        if (!entry) return {};
-        return run(*entry, buffers.held, outputs);
+        const Found found = find(arguments, named, buffers);
+        if (!found.plan) return {};
+        return run(found, buffers.held, outputs);
     }
 
     // Runs the body of a loop up to `count` times, from (i, condition, *carried, *others) to (condition, *carried,
@@ -115,9 +135,10 @@ public:
     std::optional<std::tuple<Size, bool, nb::tuple, nb::tuple>> repeat(Size count, const nb::tuple& arguments,
                                                                        size_t carried) const {
         Buffers buffers;
-        const Entry* entry = find(arguments, {}, buffers);
-        if (!entry || !is_loop(*entry, buffers.held, carried)) return {};
-        Plan& plan = *nb::inst_ptr<Plan>(entry->plan);
+        const Found found = find(arguments, {}, buffers);
+        if (!found.plan || !is_loop(found, buffers.held, carried)) return {};
+        const auto& [entry, bound] = found;
+        const Plan& plan = *bound;
         std::vector<std::byte*> spaces{nullptr, memory_of<std::byte>(entry->constants)};
         for (size_t i = 0; i < names.size(); i++)
             if (!entry->inputs[i].value) spaces.push_back((std::byte*)buffers.held[i].buf);
@@ -132,10 +153,10 @@ public:
         for (size_t i = 1; i < entry->outputs.size(); i++) {
             const Output& output = entry->outputs[i];
             if (i <= carried) {
-                for (auto& set : states) set.push_back(numpy().empty(output.shape, output.dtype));
+                for (auto& set : states) set.push_back(numpy().empty(plan.outputs[i], output.dtype));
                 spaces.push_back(memory_of<std::byte>(states[0].back()));
             } else {
-                scanned.push_back(numpy().empty(nb::make_tuple(count) + output.shape, output.dtype));
+                scanned.push_back(numpy().empty(nb::make_tuple(count) + plan.outputs[i], output.dtype));
                 strides.push_back(nb::cast<Size>(scanned.back().attr("nbytes")) / count);
                 spaces.push_back(memory_of<std::byte>(scanned.back()));
             }
@@ -158,34 +179,39 @@ public:
     }
 
 private:
-    // The plan for these inputs, whose buffers it adds, or null.
-    const Entry* find(const nb::tuple& arguments, const nb::dict& named, Buffers& buffers) const {
+    // The program and the plan for these inputs, whose buffers it adds, if there are any that need no Python.
+    Found find(const nb::tuple& arguments, const nb::dict& named, Buffers& buffers) const {
         const size_t n = arguments.size();
-        if (n + named.size() != names.size()) return nullptr;
+        if (n + named.size() != names.size()) return {};
         buffers.held.reserve(names.size());
         for (size_t i = 0; i < names.size(); i++)
             if (!buffers.add(i < n ? arguments[i].ptr() : PyDict_GetItemWithError(named.ptr(), names[i].ptr()))) {
                 PyErr_Clear();
-                return nullptr;
+                return {};
             }
+        thread_local std::vector<Size> axes;
         for (const Entry& entry : entries) {
+            axes.assign(entry.axes, 0);
             bool fits = true;
-            for (size_t i = 0; fits && i < names.size(); i++) fits = entry.inputs[i].accepts(buffers.held[i]);
-            if (fits) return &entry;
+            for (size_t i = 0; fits && i < names.size(); i++) fits = entry.inputs[i].accepts(buffers.held[i], axes);
+            if (!fits) continue;
+            std::shared_ptr<Plan> plan = nb::inst_ptr<Program>(entry.program)->bind(axes);
+            if (plan && plan->is_allowed && this->fits(entry, *plan, buffers.held)) return {&entry, std::move(plan)};
+            if (plan) return {};
         }
-        return nullptr;
+        return {};
     }
 
     // Whether the states of a loop's body have the same shapes and dtypes before and after it.
-    static bool is_loop(const Entry& entry, const std::vector<Py_buffer>& inputs, size_t carried) {
-        const auto& [in, out] = std::tie(entry.inputs, entry.outputs);
+    static bool is_loop(const Found& found, const std::vector<Py_buffer>& inputs, size_t carried) {
+        const auto& [in, out] = std::tie(found.entry->inputs, found.entry->outputs);
+        const auto& shapes = found.plan->core->outputs;
         if (in.size() < 2 + carried || out.size() < 1 + carried || in[0].value || in[0].dtype != DType::int64 ||
-            !in[0].shape.empty() || out[0].target.dtype != DType::boolean || !out[0].target.shape.empty())
+            inputs[0].ndim || out[0].kind != DType::boolean || !shapes[0].empty())
             return false;
-        for (size_t i = 0; i < carried; i++) {
-            const Input &before = in[2 + i], &after = out[1 + i].target;
-            if (before.value || before.dtype != after.dtype || before.shape != after.shape) return false;
-        }
+        for (size_t i = 0; i < carried; i++)
+            if (in[2 + i].value || in[2 + i].dtype != out[1 + i].kind || !has_shape(inputs[2 + i], shapes[1 + i]))
+                return false;
         return std::all_of(inputs.begin(), inputs.end(), is_contiguous);
     }
 
@@ -197,30 +223,22 @@ private:
     }
 
     // Whether the arrays of a call are as large as the spaces of the plan.
-    bool fits(const Entry& entry) const {
-        const std::vector<Size>& needed = nb::cast<Plan&>(entry.plan).core.sizes();
-        auto bytes = [](const auto& shape, Size itemsize) {
-            for (const auto size : shape) itemsize *= nb::cast<Size>(nb::cast(size));
-            return itemsize;
-        };
-        std::vector<Size> sizes{needed.at(0), nb::cast<Size>(entry.constants.attr("nbytes"))};
-        for (const Input& input : entry.inputs) {
-            if (!input.value) sizes.push_back(bytes(input.shape, size_of(input.dtype)));
-            else if (Size(input.value->size()) != bytes(input.shape, size_of(input.dtype))) return false;
-        }
-        for (const Output& output : entry.outputs)
-            sizes.push_back(bytes(output.target.shape, size_of(output.target.dtype)));
-        return entry.inputs.size() == names.size() && sizes.size() == needed.size() &&
-               std::equal(sizes.begin(), sizes.end(), needed.begin(), std::greater_equal());
+    static bool fits(const Entry& entry, const Plan& plan, const std::vector<Py_buffer>& inputs) {
+        const std::vector<Size>& sizes = plan.core->plan.sizes();
+        size_t space = 2;
+        for (size_t i = 0; i < inputs.size(); i++)
+            if (!entry.inputs[i].value && (space == sizes.size() || inputs[i].len < sizes[space++])) return false;
+        return plan.outputs.size() == entry.outputs.size() && space + entry.outputs.size() == sizes.size();
     }
 
     // Writes each output into the array in its place of `targets`, or into a new one if that does not fit.
-    static nb::tuple run(const Entry& entry, const std::vector<Py_buffer>& inputs, const nb::tuple& targets) {
+    static nb::tuple run(const Found& found, const std::vector<Py_buffer>& inputs, const nb::tuple& targets) {
         Buffers written;
-        Plan& plan = *nb::inst_ptr<Plan>(entry.plan);
+        const Entry& entry = *found.entry;
+        const Plan& plan = *found.plan;
         std::vector<nb::object> copies;
         std::vector<std::byte*> spaces;
-        spaces.reserve(plan.core.sizes().size());
+        spaces.reserve(plan.core->plan.sizes().size());
         spaces.push_back(nullptr);
         spaces.push_back(memory_of<std::byte>(entry.constants));
         for (size_t i = 0; i < inputs.size(); i++) {
@@ -237,8 +255,9 @@ private:
             const Output& output = entry.outputs[i];
             nb::object result = i < targets.size() ? nb::object(targets[i]) : nb::none();
             const bool fits = written.add(result.ptr(), PyBUF_WRITABLE) && is_contiguous(written.held.back()) &&
-                              output.target.accepts(written.held.back());
-            if (!fits) result = numpy().empty(output.shape, output.dtype);
+                              dtype_of(written.held.back()) == output.kind &&
+                              has_shape(written.held.back(), plan.core->outputs[i]);
+            if (!fits) result = numpy().empty(plan.outputs[i], output.dtype);
             spaces.push_back(memory_of<std::byte>(result));
             PyTuple_SetItem(results.ptr(), Py_ssize_t(i), result.release().ptr());
         }
@@ -255,9 +274,9 @@ private:
 
 void bind_plans(nb::module_& m) {
     nb::class_<Plans>(m, "Plans",
-                      "Plans of one graph: (plan, constants, inputs (dtype, shape, value or None), outputs (shape, "
-                      "dtype)).")
-        .def(nb::init<std::vector<nb::str>, const std::vector<EntryIn>&>(), "names"_a, "plans"_a)
+                      "Programs of one graph: (program, constants, inputs (dtype, shape, value or None), dtypes of the "
+                      "outputs). A size -1 - n in a shape is that of axis n of the program.")
+        .def(nb::init<std::vector<nb::str>, const std::vector<EntryIn>&>(), "names"_a, "programs"_a)
         .def("__call__", &Plans::call, "arguments"_a, "named"_a, "outputs"_a = nb::make_tuple(),
              "Run the plan for these inputs and return its outputs, or None if there is none. Arrays of `outputs` that "
              "fit hold the results.")

@@ -21,7 +21,7 @@ std::vector<Size> offsets_of(const View& view, size_t first, size_t last) {
     return offsets;
 }
 
-Plan::Plan(std::vector<Size> sizes) : kernels(onward::kernels<float>()), space_sizes(std::move(sizes)) {}
+Plan::Plan(const Kernels<float>& kernels, std::vector<Size> sizes) : kernels(kernels), space_sizes(std::move(sizes)) {}
 
 void Plan::check(const View& view) const {
     if (view.space < 0 || view.space >= Size(space_sizes.size()) || view.shape.size() != view.strides.size() ||

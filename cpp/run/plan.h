@@ -1,4 +1,4 @@
-// A whole model, compiled for one set of input shapes: a list of steps that share one arena.
+// A whole model for one set of input shapes: a list of steps that share one arena.
 #pragma once
 
 #include <functional>
@@ -26,10 +26,10 @@ struct ElementwiseOperation {
 
 class Plan {
 public:
-    // `sizes` holds the size of each space in bytes. The methods below add a step. They throw std::out_of_range if a
-    // view exceeds its space, and std::invalid_argument if its dtype does not fit; where no dtype is stated, it is
-    // float32.
-    explicit Plan(std::vector<Size> sizes);
+    // The kernels are those for which the weights of the steps are packed; `sizes` holds the size of each space in
+    // bytes. The methods below add a step. They throw std::out_of_range if a view exceeds its space, and
+    // std::invalid_argument if its dtype does not fit; where no dtype is stated, it is float32.
+    Plan(const Kernels<float>& kernels, std::vector<Size> sizes);
 
     // Steps that move, select or convert elements of any dtype.
     void copy(const View& x, const View& y);
@@ -40,6 +40,10 @@ public:
     // y (I.., ..) holds the rows of x (n, ..) with the numbers `indices` (I..), of dtype int32 or int64; negative ones
     // count from the end. The step throws std::out_of_range, with a message that starts with `name`.
     void take(const View& x, const View& indices, const View& y, const std::string& name);
+    // Sets the elements of y, which must be contiguous and may have any dtype, to these numbers, or to
+    // first + i * step.
+    void numbers(const std::vector<Size>& numbers, const View& y);
+    void range(Size first, Size step, const View& y);
     void where(const View& condition, const View& a, const View& b, const View& y);  // condition ? a : b
     void cast(const View& x, const View& y);
 

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "answers.h"
+#include "platform/dispatch.h"
 #include "run/plan.h"
 
 using namespace onward;
@@ -135,7 +136,7 @@ private:
     Size end = 0;
 
 public:
-    Plan plan{{bytes}};
+    Plan plan{kernels<float>(), {bytes}};
     Random numbers;
 };
 

@@ -8,7 +8,7 @@ from support import control_flow
 from support.evaluate import evaluate
 from support.onnx_nodes import open_model
 
-from onward.graph.plan.planner import MAX_PLANS
+from onward.graph.plan.planner import MAX_PROGRAMS
 
 
 def assert_same_bits(model: Any, feeds: list[control_flow.Feeds]) -> None:
@@ -35,7 +35,7 @@ def test_the_bodies_of_a_loop_are_planned_once() -> None:
     opened = open_model(model)
     opened(**feeds[-1])
     (body,) = opened._planner._weights.planners.values()
-    assert len(body._plans) == 1
+    assert len(body.programs) == 1
 
 
 def test_an_if_in_a_loop_is_planned_once_although_it_reads_the_number_of_the_iteration() -> None:
@@ -44,7 +44,7 @@ def test_an_if_in_a_loop_is_planned_once_although_it_reads_the_number_of_the_ite
     opened(**feeds[-1])
     planners = opened._planner._weights.planners.values()
     assert len(planners) == 4  # the loops and the branches
-    assert all(len(planner._plans) == 1 for planner in planners)
+    assert all(len(planner.programs) == 1 for planner in planners)
 
 
 def test_a_loop_whose_values_grow_keeps_a_bounded_number_of_plans() -> None:
@@ -52,4 +52,4 @@ def test_a_loop_whose_values_grow_keeps_a_bounded_number_of_plans() -> None:
     opened = open_model(model)
     opened(**feeds[-1])
     (body,) = opened._planner._weights.planners.values()
-    assert len(body._plans) <= MAX_PLANS
+    assert len(body.programs) <= MAX_PROGRAMS

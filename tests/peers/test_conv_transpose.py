@@ -36,6 +36,6 @@ def test_grouped_and_padded_transposed_convolutions_agree(x: Any, W: Any, attrib
     graph = open_model(model)
     (y,) = graph(**inputs)
     plan = graph._planner.find([*inputs.values()])
-    assert plan is not None and all(type(segment) is tuple for segment in plan._segments)
+    assert plan is not None and all(type(segment) is tuple for segment in plan.segments)
     assert y.shape == expected.shape
     np.testing.assert_allclose(y, expected, atol=1e-5)

@@ -29,7 +29,7 @@ def planned(model: onnx.ModelProto, feeds: dict[str, Any]) -> Any:
     graph = open_model(model)
     results = graph(**feeds)
     plan = graph._planner.find([*feeds.values()])
-    assert plan is not None and all(type(segment) is tuple for segment in plan._segments)
+    assert plan is not None and all(type(segment) is tuple for segment in plan.segments)
     return results
 
 

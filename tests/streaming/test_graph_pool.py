@@ -177,7 +177,7 @@ def test_any_number_of_streams_runs_with_few_plans() -> None:
         expected = [streams[place](row[None]) for place, row in zip(places, x, strict=True)]
         assert_equal_bits(pool.step(ids[places], x), np.concatenate(expected))
     assert pool._planner is not None
-    assert len(pool._planner._plans) <= 7
+    assert len(pool._planner.programs) <= 7
 
 
 def test_an_id_far_beyond_the_streams_of_a_file_is_refused(tmp_path: Path) -> None:

@@ -38,4 +38,6 @@ def run_lowered(
     program = Compiler(graph, arguments, [False] * len(arguments), Weights(frozenset())).compile()
     if any(type(segment) is not tuple for segment in program.segments):
         return None
-    return list(Plan(program, Weights(frozenset()), False)(arguments))
+    bound = Plan(program, Weights(frozenset()), False).bind(arguments)
+    assert bound is not None
+    return list(bound(arguments))

@@ -108,6 +108,28 @@ void Plan::gather(const View& x, std::vector<Size> table, const View& y) {
     });
 }
 
+void Plan::numbers(const std::vector<Size>& numbers, const View& y) {
+    check(y);
+    if (!is_contiguous(y) || Size(numbers.size()) != elements(y.shape))
+        throw std::invalid_argument("a list of numbers needs a contiguous result of its size");
+    with_type(y.dtype, [&]<class T>(T) {
+        steps.push_back([y, numbers](std::byte* const* spaces) {
+            std::transform(numbers.begin(), numbers.end(), at<T>(y, spaces), [](Size number) { return T(number); });
+        });
+    });
+}
+
+void Plan::range(Size first, Size step, const View& y) {
+    check(y);
+    if (!is_contiguous(y)) throw std::invalid_argument("a range needs a contiguous result");
+    with_type(y.dtype, [&]<class T>(T) {
+        steps.push_back([y, first, step, n = elements(y.shape)](std::byte* const* spaces) {
+            T* const to = at<T>(y, spaces);
+            for (Size i = 0; i < n; i++) to[i] = T(first + i * step);
+        });
+    });
+}
+
 void Plan::take(const View& x, const View& indices, const View& y, const std::string& name) {
     check(x), check(indices), check(y), check_same(x, y);
     const size_t index_axes = indices.shape.size();

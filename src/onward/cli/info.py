@@ -29,6 +29,13 @@ def _show(report: Report) -> Printed:
         for number, step in enumerate(report["steps"]):
             table.add_row(str(number), Text(str(step["step"])), f"{step['microseconds']:.2f}")
         yield table
+        yield Text(
+            f"The program holds for {', '.join(report['axes'])} of any size"
+            if report["axes"]
+            else "The program holds for these sizes alone"
+        )
+        for guard in report["guards"]:
+            yield Text(f"  if {guard['condition']}, because of {guard['node']}")
         return
     yield Text(f"{report['model']}: {kilobytes(report['file_bytes'])}", "bold")
     table = new_table("", "layer", "<kind", "<output shape", "parameters")
@@ -65,8 +72,9 @@ def info(model: ModelFile, show_steps: bool, length: int, **settings: Any) -> Re
     Sizes that depend on the input are letters: T time steps, B sequences; L, H and W are the axes of a
     convolution. --json also lists the weights of each layer.
 
-    --graph lists the steps that the core runs in one call, and the median time of each. The batch has
-    size 1, and other open sizes are --length.
+    --graph lists the steps that the core runs in one call, and the median time of each, and the conditions
+    on the sizes of the inputs under which calls run these steps. The batch has size 1, and other open sizes
+    are --length.
     """
     net: Any = model.load(**settings)
     if show_steps:
@@ -101,7 +109,14 @@ def _steps(model: str, net: Any, length: int) -> Report:
         sizes = [n if isinstance(n, int) else 1 if n == batch else length for n in declared.axes]
         arrays.append(np.ones(sizes, declared.dtype))
     steps = [{"step": name, "microseconds": 1e6 * seconds} for name, seconds in graph.steps(*arrays)]
-    return {"model": model, "input_shapes": [list(array.shape) for array in arrays], "steps": steps}
+    (program, *_) = graph.programs
+    return {
+        "model": model,
+        "input_shapes": [list(array.shape) for array in arrays],
+        "steps": steps,
+        "axes": program.axes.names,
+        "guards": [{"condition": str(each), "node": each.node} for each in program.axes.guards.values()],
+    }
 
 
 def _layers(net: Layer | Parts) -> list[Report]:

@@ -21,7 +21,7 @@ from ..graph.over_time.streamed import Streamed
 from ..graph.plan.builder import Weights
 from ..graph.plan.compiler import Compiler, Location, NumPyNode
 from ..graph.plan.planner import constants_of
-from ..graph.plan.recorded import Recorder
+from ..graph.plan.words import Recorder
 from ..layers.base import Layer
 from ..streaming.graph_stream import GraphStream, SequenceStream, stream_of_graph
 
@@ -165,9 +165,10 @@ class _Writer:
                     f"{segment.node}: it runs in NumPy for these inputs, and JavaScript has only the core"
                 )
         described = []
-        for declared, array, (dtype, shape, value) in zip(
-            graph.inputs, inputs, program.signature, strict=True
-        ):
+        for declared, array, required in zip(graph.inputs, inputs, program.signature, strict=True):
+            if required is None:
+                raise ArgumentError(f"the input {declared.name} is not an array")
+            dtype, shape, value = required
             decided = None if value is None or not array.size else str(int(array))
             described.append({"name": declared.name, "dtype": dtype, "shape": list(shape), "value": decided})
         outputs, signatures = [], []
@@ -181,9 +182,8 @@ class _Writer:
                 signatures.append(Signature.of(source))
             else:
                 raise ArgumentError("an output has a dtype that JavaScript does not have")
-        plan: Any = program.core
         names = [self.recorder.name_of(array) for array in program.constants]
-        words = self.recorder.name_of(plan.words())
+        words = self.recorder.name_of(program.core.words)
         return {"words": words, "constants": names, "inputs": described, "outputs": outputs}, signatures
 
     def _tensor(self, array: AnyArray) -> Described:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..tracing.trace import Trace
     from .over_time.sequences import Layout
     from .over_time.streamed import Axes, Streamed
+    from .plan.compiler import Program
 
 WHOLE_MEMORY = 1 << 26  # bytes; calls whose values need more run block by block where that is possible
 
@@ -366,6 +367,11 @@ class Model(Layer):
         small = Model(quantized(self._whole(), precision))
         check_outputs(small, self, lambda model: outputs(model, check), precision, check, tolerance)
         return small
+
+    @property
+    def programs(self) -> list[Program]:
+        """The programs that calls have needed so far; their guards tell for which sizes they hold."""
+        return self._planner.programs
 
     def steps(self, *inputs: ArrayLike, calls: int = 20) -> list[tuple[str, float]]:
         """Return the steps of the plan for these inputs with the median time of each, in seconds."""

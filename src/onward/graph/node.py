@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MemoryLimitError
+from .size import dtype_of, hint
 
 AnyArray = NDArray[Any]
 
@@ -18,13 +19,13 @@ MEMORY_MULTIPLE, FREE_MEMORY = 1000, 1 << 26
 class Signature(NamedTuple):
     """The shape and dtype of a value."""
 
-    shape: tuple[int, ...]
+    shape: tuple[Any, ...]  # of integers and sizes
     dtype: np.dtype[Any]
 
     @classmethod
     def of(cls, array: Any) -> "Signature":
         """Return the signature of an array."""
-        return cls(array.shape, array.dtype)
+        return cls(array.shape, dtype_of(array))
 
 
 class Expansion(NamedTuple):
@@ -75,5 +76,5 @@ class MemoryLimit:
 
 
 def size_of(signatures: Iterable[Signature]) -> int:
-    """Return how many bytes values with these signatures take."""
-    return sum(math.prod(s.shape) * s.dtype.itemsize for s in signatures)
+    """Return how many bytes values with these signatures take, in the first call if sizes are symbolic."""
+    return sum(math.prod(map(hint, s.shape)) * s.dtype.itemsize for s in signatures)

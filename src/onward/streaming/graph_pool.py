@@ -15,7 +15,7 @@ from ..errors import ArgumentError, ShapeError
 from ..graph.declared import as_declared
 from ..graph.node import AnyArray
 from ..graph.over_time.rows import by_rows, likely_axes
-from ..graph.over_time.streamed import MAX_PLANS, Streamed
+from ..graph.over_time.streamed import MAX_PROGRAMS, Streamed
 from ..graph.plan.planner import Planner
 from .pool import Ids, Pool, argument_errors, checked_ids
 
@@ -83,7 +83,7 @@ class GraphPool(Pool):
             names = Counter(axis for axes in all_axes for axis in {*axes} if isinstance(axis, str) and axis)
             choices = [likely_axes(axes, names) for axes in all_axes]
         graph, self._axes, self._output_axes = by_rows(graph, self._count, shapes, choices)
-        self._planner = Planner(graph, max_plans=MAX_PLANS)
+        self._planner = Planner(graph, max_programs=MAX_PROGRAMS)
 
     def _initial(self, n: int) -> list[AnyArray]:
         """Return the initial values of the carries of n streams."""

@@ -53,7 +53,7 @@ def test_functions_match_float64(operation: str) -> None:
         _core.set_isa(isa)
         graph = open_model(model_of([helper.make_node(operation, ["x"], ["y"])], {"x": X}, ["y"], {}))
         results.append(graph(X)[0])
-        assert all(type(segment) is tuple for segment in graph._planner.find([X])._segments)  # type: ignore[union-attr]
+        assert all(type(segment) is tuple for segment in graph._planner.find([X]).segments)  # type: ignore[union-attr]
     _core.set_isa(before)
     for result in results:
         np.testing.assert_array_equal(result.view(np.int32), results[0].view(np.int32))

@@ -27,7 +27,7 @@ def run(
     graph = open_model(model_of(nodes, inputs, list(outputs), parameters, opset))
     results = graph(**inputs)
     plan = graph._planner.find([*inputs.values()])
-    assert plan is not None and all(type(segment) is tuple for segment in plan._segments)
+    assert plan is not None and all(type(segment) is tuple for segment in plan.segments)
     return results
 
 

@@ -27,7 +27,7 @@ def check(nodes: list[Any], inputs: dict[str, Any], expected: Any, weights: Any 
         (y,) = graph(**inputs)
         assert y.dtype == expected.dtype
         np.testing.assert_array_equal(y, expected)
-    assert all(type(segment) is tuple for segment in graph._planner.find([*inputs.values()])._segments)  # type: ignore[union-attr]
+    assert all(type(segment) is tuple for segment in graph._planner.find([*inputs.values()]).segments)  # type: ignore[union-attr]
 
 
 # Layouts of an operand (4, 3, 5): as it is, transposed, and with one axis reversed.

@@ -27,7 +27,7 @@ def run(nodes: list[Any], inputs: dict[str, Any], weights: dict[str, Any], outpu
     graph = open_model(model_of(nodes, inputs, list(outputs), weights))
     graph(**inputs)
     results = graph(**inputs)
-    assert all(type(segment) is tuple for segment in graph._planner.find([*inputs.values()])._segments)  # type: ignore[union-attr]
+    assert all(type(segment) is tuple for segment in graph._planner.find([*inputs.values()]).segments)  # type: ignore[union-attr]
     return results
 
 
@@ -169,7 +169,7 @@ def test_a_dynamically_quantized_linear_layer_is_one_product(
         np.testing.assert_array_equal(y, expected)
     graph = open_model(model_of(nodes, {"x": x}, ["y"], weights))
     graph(x)
-    assert [graph._planner.find([x])._segments] == [[(0, 4)]]  # type: ignore[union-attr]  # with the copy
+    assert [graph._planner.find([x]).segments] == [[(0, 4)]]  # type: ignore[union-attr]  # with the copy
 
 
 def test_a_product_that_others_read_stays_an_integer_product() -> None:

@@ -46,7 +46,7 @@ def planned(graph: Model, feeds: dict[str, Any]) -> Any:
     """Run a graph, and check that nothing ran in NumPy."""
     results = graph(**feeds)
     plan = graph._planner.find([*feeds.values()])
-    assert plan is not None and all(type(segment) is tuple for segment in plan._segments)
+    assert plan is not None and all(type(segment) is tuple for segment in plan.segments)
     return results
 
 

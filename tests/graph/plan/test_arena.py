@@ -6,28 +6,28 @@ import numpy as np
 import pytest
 from onnx import helper
 from support.onnx_nodes import model_of, open_model
+from support.programs import plan_of
 
-from onward.graph.plan.passes import Lifetime, place
+from onward.graph.plan.view import View
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_arrays_that_are_live_at_the_same_time_do_not_overlap(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    lifetimes = []
-    for _ in range(100):
-        first = int(rng.integers(100))
-        last = first + int(rng.integers(1 + seed))
-        lifetimes.append(Lifetime(int(rng.integers(1, 50)), first, last))
-    offsets, size = place(lifetimes)
+    firsts = sorted(int(first) for first in rng.integers(100, size=100))
+    lives = [(int(rng.integers(1, 500)), first, first + int(rng.integers(1 + seed))) for first in firsts]
+    views = [View.contiguous(-1 - place, 0, (size,), "uint8") for place, (size, *_) in enumerate(lives)]
+    plan = plan_of([], arrays=lives, locations=views)
+    assert plan.arena_size <= sum(-(-size // 64) * 64 for size, *_ in lives)
     for step in range(200):
         live = [
-            (start, life.size)
-            for start, life in zip(offsets, lifetimes, strict=True)
-            if life.first <= step <= life.last
+            (view[1], size)
+            for view, (size, first, last) in zip(plan.views, lives, strict=True)
+            if first <= step <= last
         ]
         for (start, length), (following, _) in pairwise(sorted(live)):
             assert start + length <= following
-        assert all(start >= 0 and start + length <= size for start, length in live)
+        assert all(start >= 0 and start + length <= plan.arena_size for start, length in live)
 
 
 def test_a_chain_needs_the_memory_of_two_values() -> None:
@@ -38,7 +38,7 @@ def test_a_chain_needs_the_memory_of_two_values() -> None:
     graph = open_model(model_of(nodes, {"x": np.zeros((7, 64), np.float32)}, ["y"], {}))
     graph(np.zeros((7, 64), np.float32))
     plan = graph._planner.find([np.zeros((7, 64), np.float32)])
-    assert plan is not None and plan._arena_size == 2 * 7 * 64 * 4
+    assert plan is not None and plan.plan.arena_size == 2 * 7 * 64 * 4
 
 
 def test_a_value_that_is_read_again_at_the_end_keeps_its_memory() -> None:

@@ -7,10 +7,11 @@ import pytest
 from onnx import helper
 from support.evaluate import evaluate
 from support.onnx_nodes import model_of, open_model
+from support.programs import plan_of
 
-from onward import _core
 from onward.graph import Graph, Model
 from onward.graph.plan import builder
+from onward.graph.plan.view import View
 
 UNARY = ["Neg", "Abs", "Tanh", "Sigmoid", "Relu", "Identity"]
 BINARY = ["Add", "Sub", "Mul", "Max", "Min"]
@@ -67,20 +68,20 @@ def test_a_chain_of_functions_is_one_step() -> None:
     x = np.linspace(-3, 3, 2000, dtype=np.float32).reshape(2, 1000)
     model = open_model(model_of(nodes, {"x": x}, ["y"], {}))
     (y,) = model(x)
-    (plan,) = model._planner._plans.values()
-    assert len(plan._core) == 1
+    (program,) = model._planner.programs
+    assert len(program.core) == 1
     np.testing.assert_allclose(y, evaluate(model._planner.graph, x)[0], atol=1e-6)
 
 
 def test_a_fused_step_rejects_operands_that_do_not_exist() -> None:
-    view = (0, 0, [4], [1], "float32")
-    plan = _core.Plan([32])
+    view, arrays = View(-1, 0, (4,), (1,)), [(32, 0, 0)]
     with pytest.raises(IndexError, match="operand"):
-        plan.fused([("unary", "negative", 1, 1)], view, view)
+        plan_of([("fused", ([("unary", "negative", 1, 1)], view, view))], arrays=arrays)
     with pytest.raises(ValueError, match="inputs"):
-        plan.fused([("unary", "negative", 0, 0)], *[view] * 9)
+        plan_of([("fused", ([("unary", "negative", 0, 0)], *[view] * 9))], arrays=arrays)
     with pytest.raises(IndexError, match="space"):
-        plan.fused([("unary", "negative", 0, 0)], (0, 0, [9], [1], "float32"), view)
+        long = View(-1, 0, (17,), (1,))
+        plan_of([("fused", ([("unary", "negative", 0, 0)], long, view))], arrays=arrays)
 
 
 def test_a_product_whose_value_a_composition_reads_twice_is_not_activated_in_place() -> None:

@@ -8,10 +8,11 @@ import pytest
 from onnx import TensorProto, helper
 from support.evaluate import evaluate
 from support.onnx_nodes import model_of, open_model
+from support.programs import plan_of
 
 import onward
-from onward import _core
 from onward.graph import Model
+from onward.graph.plan.view import View
 
 RNG = np.random.default_rng(0)
 
@@ -108,7 +109,7 @@ def test_unsupported_nodes_run_in_numpy_between_steps_of_the_core() -> None:
     ]
     graph = compared(nodes, {"x": normal(3, 5)}, ["y", "m"], {})
     plan = graph._planner.find([normal(3, 5)])
-    assert plan is not None and [type(segment) is tuple for segment in plan._segments].count(False) == 2
+    assert plan is not None and [type(segment) is tuple for segment in plan.segments].count(False) == 2
 
 
 def test_each_value_of_a_scalar_that_selects_a_branch_has_its_own_plan() -> None:
@@ -162,12 +163,12 @@ def test_a_graph_whose_shapes_depend_on_values_runs_without_a_plan() -> None:
         np.testing.assert_array_equal(graph(x)[0], [np.flatnonzero(x)])
 
 
-def test_only_the_most_recent_plans_are_kept() -> None:
+def test_one_program_holds_for_all_sizes_and_another_for_one_row() -> None:
     graph = open_model(model_of([helper.make_node("Tanh", ["x"], ["y"])], {"x": normal(2, 3)}, ["y"], {}))
     graph._inputs["x"] = graph._inputs["x"]._replace(axes=None)
     for rows in range(1, 20):
         assert graph(normal(rows, 3))[0].shape == (rows, 3)
-    assert len(graph._planner._plans) == 8
+    assert len(graph._planner.programs) == 2
 
 
 def test_concurrent_calls_do_not_share_an_arena() -> None:
@@ -238,20 +239,6 @@ def test_a_plan_runs_only_for_arrays_of_its_dtypes_shapes_and_parameters() -> No
     assert run((x,), {"x": scale}) is None
 
 
-def test_a_core_plan_rejects_arrays_that_do_not_fill_its_spaces() -> None:
-    plan, four = _core.Plan([0, 0, 8, 8]), np.dtype(np.float32)
-    inputs, outputs, none = [("float32", [2], None)], [((2,), four)], np.zeros(0, np.uint8)
-    _core.Plans(["x"], [(plan, none, inputs, outputs)])
-    for entry in [
-        (plan, none, [("float32", [1], None)], outputs),
-        (plan, none, inputs, [((1,), four)]),
-        (plan, none, [("float32", [2], bytes(8))], outputs),
-        (plan, none, [*inputs, *inputs], outputs),
-    ]:
-        with pytest.raises(ValueError, match="fit"):
-            _core.Plans(["x"], [entry])
-
-
 def test_rows_of_reductions_do_not_depend_on_the_batch(isa: str) -> None:
     nodes = [
         helper.make_node("ReduceMean", ["x"], ["m"], axes=[1]),
@@ -267,17 +254,18 @@ def test_rows_of_reductions_do_not_depend_on_the_batch(isa: str) -> None:
 
 
 def test_views_beyond_their_space_are_rejected() -> None:
-    plan = _core.Plan([10, 0])
-    inside = (0, 0, [1], [1], "uint8")
-    for view in [(0, 5, [6], [1]), (0, 0, [2], [-1]), (2, 0, [1], [1]), (0, 0, [3, 3], [5, 1])]:
+    inside, arrays = View(-1, 0, (1,), (1,), "uint8"), [(10, 0, 0)]
+    for view in [(-1, 60, (6,), (1,)), (-1, 0, (2,), (-1,)), (2, 0, (1,), (1,)), (-1, 0, (3, 13), (26, 1))]:
         with pytest.raises(IndexError, match="space"):
-            plan.copy(inside, (*view, "uint8"))
+            plan_of([("copy", (inside, View(*view, "uint8")))], arrays=arrays)
     with pytest.raises(IndexError, match="space"):
-        plan.cast(inside, (0, 0, [3], [1], "float32"))
+        plan_of([("cast", (inside, View(-1, 0, (17,), (1,))))], arrays=arrays)
     with pytest.raises(ValueError, match="dtype"):
-        plan.copy(inside, (0, 0, [1], [1], "int8"))
+        plan_of([("copy", (inside, View(-1, 0, (1,), (1,), "int8")))], arrays=arrays)
     with pytest.raises(ValueError, match="smaller"):
-        plan.run([np.zeros(9, np.uint8), np.zeros(0, np.uint8)], 0, 0)
+        plan_of([], spaces=[0, 8]).run(
+            [np.zeros(0, np.uint8), np.zeros(0, np.uint8), np.zeros(7, np.uint8)], 0, 0
+        )
 
 
 def test_thread_counts_give_the_same_bits() -> None:

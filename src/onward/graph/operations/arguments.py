@@ -7,11 +7,12 @@ import numpy as np
 
 from ...errors import ArgumentError
 from ..node import AnyArray
+from ..size import Size, integers
 
 
-def as_integers(values: Any) -> list[int]:
-    """Return the integers of an array or sequence as Python's, which cannot overflow."""
-    return [int(value) for value in np.ravel(values)]
+def as_integers(values: Any) -> list[Any]:
+    """Return the integers of an array or sequence as Python's, which cannot overflow; sizes remain."""
+    return [value if type(value) is Size else int(value) for value in np.ravel(values)]
 
 
 def as_axis(axis: int, rank: int) -> int:
@@ -33,4 +34,5 @@ def as_indices(indices: AnyArray, size: int) -> AnyArray:
     outside = indices[(indices < -size) | (indices >= size)]
     if outside.size:
         raise ArgumentError(f"the index {outside[0]} is out of range for an axis of size {size}")
-    return np.where(indices < 0, indices + size, indices).astype(np.int64)
+    found = np.where(indices < 0, indices + size, indices)
+    return integers(found) if found.dtype == object else found.astype(np.int64)

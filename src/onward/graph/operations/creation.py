@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, ShapeError
-from ..node import AnyArray, Signature
+from ..node import AnyArray, Node, Signature
+from ..plan.builder import Builder
+from ..plan.view import DTYPES, View
+from ..size import Size, dtype_of, integers
 from .arguments import as_integers
 from .casting import as_dtype
-from .registry import WIDENED, Known, like_first, operation
+from .registry import WIDENED, Inputs, Known, like_first, operation
 
 FLOAT32, INT32 = np.dtype(np.float32), np.dtype(np.int32)
 
@@ -21,17 +24,17 @@ FLOAT32, INT32 = np.dtype(np.float32), np.dtype(np.int32)
 
 @operation("Shape", reads_values=False)
 def shape(x: Known, *, start: int = 0, end: int | None = None) -> Any:
-    return np.array(x.shape[start:end], np.int64)
+    return integers(x.shape[start:end])
 
 
 @operation("Size", reads_values=False)
 def size(x: Known) -> Any:
-    return np.array(math.prod(x.shape), np.int64)
+    return integers(math.prod(x.shape))
 
 
 def _constant_signature(sizes: AnyArray, *, value: AnyArray | None = None) -> Signature:
     shape = tuple(as_integers(sizes))
-    if min(shape, default=0) < 0:
+    if any(size < 0 for size in shape):
         raise ShapeError(f"the shape {shape} has negative sizes")
     return Signature(shape, np.dtype(np.float32) if value is None else value.dtype)
 
@@ -43,13 +46,22 @@ def constant_of_shape(sizes: AnyArray, *, value: AnyArray | None = None) -> Any:
     return np.full(signature.shape, 0 if value is None else value.reshape(()), signature.dtype)
 
 
+@constant_of_shape.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[Any, ...]]) -> list[View] | None:
+    """Repeat the constant."""
+    value = node.attributes.get("value")
+    element = np.zeros((), np.float32) if value is None else value.reshape(())
+    return [b.constant(element).broadcast(*shapes[0])] if element.dtype.name in DTYPES else None
+
+
 def _range_signature(start: AnyArray, limit: AnyArray, delta: AnyArray, **attributes: Any) -> Signature:
     first, last, step = start.item(), limit.item(), delta.item()
-    if step == 0 or not all(map(math.isfinite, (first, last, step))):
+    is_finite = all(type(x) is Size or math.isfinite(x) for x in (first, last, step))
+    if step == 0 or not is_finite:
         raise ArgumentError(f"Range from {first} to {last} in steps of {step}; expected a finite step, not 0")
-    is_integer = start.dtype.kind in "iu"
+    is_integer = dtype_of(start).kind in "iu"
     count = -((first - last) // step) if is_integer else math.ceil((last - first) / step)
-    return Signature((max(0, count),), start.dtype)
+    return Signature((max(0, count),), dtype_of(start))
 
 
 @operation("Range", signature=_range_signature, shape_inputs=(0, 1, 2))
@@ -65,6 +77,17 @@ def arange(start: AnyArray, limit: AnyArray, delta: AnyArray, *, stash_type: int
     steps = np.arange(count, dtype=np.int64).astype(working)
     y = start.reshape(()).astype(working) + steps * delta.reshape(()).astype(working)
     return y.astype(dtype)
+
+
+@arange.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[Any, ...]]) -> list[View] | None:
+    """Count in the core, for integers whose number a call decides."""
+    start, _, step = inputs
+    if start is None or step is None or not start.known or not step.known or start.dtype.kind != "i":
+        return None
+    y = b.new(*shapes[0], dtype=start.dtype.name)
+    b.add("range", start.array.item(), step.array.item(), y)
+    return [y]
 
 
 @operation(

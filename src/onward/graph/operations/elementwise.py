@@ -10,6 +10,7 @@ from ...errors import ArgumentError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
+from ..size import broadcast_shape
 from .expressions import composed
 from .integer_fusion import fuse
 from .registry import (
@@ -17,7 +18,6 @@ from .registry import (
     Known,
     broadcast,
     broadcast_booleans,
-    broadcast_shape,
     common_dtype,
     elementwise_operation,
     known,
@@ -83,10 +83,11 @@ def is_inf(x: AnyArray, *, detect_negative: int = 1, detect_positive: int = 1) -
 
 def _divide(a: AnyArray, b: AnyArray) -> Any:
     """a / b; the quotient of integers is rounded toward zero."""
-    if a.dtype.kind not in "iu":
+    if a.dtype.kind not in "iuO":
         return np.divide(a, b)
-    quotient, remainder = np.divmod(a, b)
-    return (quotient + ((remainder != 0) & ((a < 0) != (b < 0)))).astype(a.dtype)
+    quotient = np.floor_divide(a, b)
+    are_opposite = (a < 0) != (b < 0)
+    return quotient + ((a - quotient * b != 0) & are_opposite) if are_opposite.any() else quotient
 
 
 def _of_two(a: Known, b: Known) -> Signature:
@@ -96,7 +97,7 @@ def _of_two(a: Known, b: Known) -> Signature:
 def _define_combined(name: str, function: Any, core: str, rule: Any = _of_two) -> None:
     """Define a function that combines arrays from the first to the last; `core` is its name in the core."""
 
-    @elementwise_operation(name, signature=rule, widens=rule is not broadcast_booleans)
+    @elementwise_operation(name, signature=rule, widens=rule is not broadcast_booleans, takes_sizes=True)
     def compute(*arrays: AnyArray) -> Any:
         return reduce(function, arrays)
 
@@ -128,7 +129,7 @@ _define_combined("Sum", np.add, "add", broadcast)
 def _define_comparison(name: str, function: Any, core: str, is_swapped: bool = False) -> None:
     """Define a comparison; that of the core may take the operands in the opposite order."""
 
-    @elementwise_operation(name, signature=broadcast_booleans, widens=False)
+    @elementwise_operation(name, signature=broadcast_booleans, widens=False, takes_sizes=True)
     def compute(a: AnyArray, b: AnyArray) -> Any:
         return function(a, b)
 
@@ -167,7 +168,7 @@ def bit_shift(a: AnyArray, b: AnyArray, *, direction: str) -> Any:
     return shifts[direction](a, b)
 
 
-@elementwise_operation("Mod", signature=broadcast)
+@elementwise_operation("Mod", signature=broadcast, takes_sizes=True)
 def mod(a: AnyArray, b: AnyArray, *, fmod: int = 0) -> Any:
     """The remainder has the sign of b, or the sign of a with `fmod`."""
     return np.fmod(a, b) if fmod else np.mod(a, b)
@@ -207,7 +208,7 @@ def _where_signature(condition: Known, x: Known, y: Known) -> Signature:
     return Signature(broadcast_shape(condition.shape, x.shape, y.shape), common_dtype(x, y))
 
 
-@elementwise_operation("Where", signature=_where_signature, widens=False)
+@elementwise_operation("Where", signature=_where_signature, widens=False, takes_sizes=True)
 def where(condition: AnyArray, x: AnyArray, y: AnyArray) -> Any:
     return np.where(condition, x, y)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,15 @@ import numpy as np
 from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
+from ..plan.strided import NotStridedError, Strided
 from ..plan.view import View
+from ..size import as_numbers, broadcast_shape
 from .arguments import as_axes, as_axis, as_integers
 from .registry import (
     OPERATIONS,
     Inputs,
     Known,
     along_time,
-    broadcast_shape,
     common_dtype,
     elementwise,
     known,
@@ -36,12 +38,12 @@ def along_axis(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collectio
     return [[as_axis(node.attributes.get("axis", 0), len(inputs[0].shape))]]  # type: ignore[union-attr]  # not optional
 
 
-@operation("Identity", signature=like_first, combines=elementwise)
+@operation("Identity", signature=like_first, combines=elementwise, takes_sizes=True)
 def identity(x: Any) -> Any:
     return x
 
 
-@operation("Reshape", shape_inputs=(1,), combines=elementwise)
+@operation("Reshape", shape_inputs=(1,), combines=elementwise, takes_sizes=True)
 def reshape(x: AnyArray, shape: AnyArray, *, allowzero: int = 0) -> Any:
     """0 copies the size of the input, unless `allowzero`; -1 is inferred."""
     sizes = as_integers(shape)
@@ -56,12 +58,12 @@ def reshape(x: AnyArray, shape: AnyArray, *, allowzero: int = 0) -> Any:
         sizes[sizes.index(-1)] = total // rest
     elif sizes.count(-1) == 1 and rest == total == 0:
         raise ShapeError(f"an array of shape {x.shape} has no elements from which to infer -1 in {sizes}")
-    if min(sizes, default=0) < 0 or math.prod(sizes) != math.prod(x.shape):
+    if any(size < 0 for size in sizes) or math.prod(sizes) != math.prod(x.shape):
         raise ShapeError(f"an array of shape {x.shape} cannot be reshaped to {sizes}")
     return x.reshape(sizes)
 
 
-@operation("Squeeze", shape_inputs=(1,), combines=elementwise)
+@operation("Squeeze", shape_inputs=(1,), combines=elementwise, takes_sizes=True)
 def squeeze(x: AnyArray, axes: AnyArray | None = None) -> Any:
     removed = [i for i, size in enumerate(x.shape) if size == 1] if axes is None else as_axes(axes, x.ndim)
     if any(x.shape[axis] != 1 for axis in removed):
@@ -69,25 +71,25 @@ def squeeze(x: AnyArray, axes: AnyArray | None = None) -> Any:
     return x.reshape([size for i, size in enumerate(x.shape) if i not in removed])
 
 
-@operation("Unsqueeze", shape_inputs=(1,), combines=elementwise)
+@operation("Unsqueeze", shape_inputs=(1,), combines=elementwise, takes_sizes=True)
 def unsqueeze(x: AnyArray, axes: AnyArray) -> Any:
     """The axes are those of the output."""
     axes = np.ravel(axes)
     return np.expand_dims(x, tuple(as_axes(axes, x.ndim + axes.size)))
 
 
-@operation("Flatten", combines=elementwise)
+@operation("Flatten", combines=elementwise, takes_sizes=True)
 def flatten(x: AnyArray, *, axis: int = 1) -> Any:
     axis = x.ndim if axis == x.ndim else as_axis(axis, x.ndim)
     return x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
 
 
-@operation("Transpose", combines=elementwise)
+@operation("Transpose", combines=elementwise, takes_sizes=True)
 def transpose(x: AnyArray, *, perm: Sequence[int] | None = None) -> Any:
     return np.transpose(x, perm)
 
 
-@operation("Slice", shape_inputs=(1, 2, 3, 4))
+@operation("Slice", shape_inputs=(1, 2, 3, 4), takes_sizes=True)
 def slice_axes(
     x: AnyArray, starts: AnyArray, ends: AnyArray, axes: AnyArray | None = None, steps: AnyArray | None =
     None,
@@ -122,7 +124,7 @@ def _clipped(start: int, end: int, step: int, size: int) -> slice:
     return slice(min(max(start, 0), size - 1), None if end < 0 else end, step)
 
 
-@operation("Split", shape_inputs=(1,), combines=along_axis)
+@operation("Split", shape_inputs=(1,), combines=along_axis, takes_sizes=True)
 def split(
     x: AnyArray, sizes: AnyArray | None = None, *, axis: int = 0, num_outputs: int | None = None
 ) -> tuple[Any, ...]:
@@ -138,9 +140,9 @@ def split(
         parts = [max(0, min(size, total - i * size)) for i in range(num_outputs)]
     else:
         raise ArgumentError("Split has neither sizes nor num_outputs; expected one of them")
-    if sum(parts) != total or min(parts) < 0:
+    if sum(parts) != total or any(part < 0 for part in parts):
         raise ShapeError(f"the sizes {parts} do not add up to {total}, the size of axis {axis}")
-    return tuple(np.split(x, np.cumsum(parts)[:-1], axis))
+    return tuple(np.split(x, list(accumulate(parts[:-1])), axis))
 
 
 @operation("Dropout", combines=elementwise)
@@ -164,7 +166,7 @@ def _expand_signature(x: Known, shape: AnyArray) -> Signature:
     return Signature(broadcast_shape(x.shape, tuple(as_integers(shape))), x.dtype)
 
 
-@operation("Expand", signature=_expand_signature, shape_inputs=(1,), combines=elementwise)
+@operation("Expand", signature=_expand_signature, shape_inputs=(1,), combines=elementwise, takes_sizes=True)
 def expand(x: AnyArray, shape: AnyArray) -> Any:
     return np.broadcast_to(x, _expand_signature(x, shape).shape)
 
@@ -236,28 +238,32 @@ def reverse_sequence(x: AnyArray, lengths: AnyArray, *, batch_axis: int = 1, tim
 def move(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     """Return views if strides can express the outputs; otherwise copy or gather the elements.
 
-    It moves the offsets of the elements instead of their values, which must not decide on the positions.
+    The values must not decide on the positions. A table of positions holds for the sizes of this call alone.
     """
-    x, *others = inputs
-    if x is None or x.view is None or any(o is not None and not o.known for o in others):
+    value, *others = inputs
+    x = typed_view(b, value)
+    if x is None or any(o is not None and not o.known for o in others) or any(size == 0 for size in x.shape):
         return None
-    if not math.prod(x.shape):
-        return None
-    parameters = [x.view.offsets(), *map(known, others)]
-    moved = OPERATIONS[node.operation].compute(parameters, node.attributes)
-    views = []
-    for offsets in moved[: len(shapes)]:
-        if not offsets.size:
-            return None
-        found = View.at(x.view.space, offsets, x.view.dtype)
-        if found is None and np.array_equal(offsets.ravel(), parameters[0].ravel()):
-            found = b.reshaped(x.view, *offsets.shape)
-        elif found is None:
-            found = b.new(*offsets.shape, dtype=x.view.dtype)
-            table = offsets.ravel() - x.view.offset
-            b.add("gather", x.view, table.tolist(), found)
-        views.append(found)
-    return views
+    operation, parameters, before = OPERATIONS[node.operation], list(map(known, others)), len(b.steps)
+    try:
+        moved = operation.compute([Strided(x, x.dtype, b.contiguous), *parameters], node.attributes)
+    except NotStridedError:
+        del b.steps[before:]
+        moved = operation.compute([x.offsets(), *map(as_numbers, parameters)], node.attributes)
+        views = [_gathered(b, x, offsets) for offsets in moved]
+    else:
+        views = [each.view for each in moved]
+    views = views[: len(shapes)]
+    return None if any(size == 0 for view in views for size in view.shape) else views
+
+
+def _gathered(b: Builder, x: View, offsets: AnyArray) -> View:
+    """Return the view of the elements of x that have these offsets."""
+    found = View.at(x.space, offsets, x.dtype) if offsets.size else x._replace(shape=offsets.shape)
+    if found is None:
+        found = b.new(*offsets.shape, dtype=x.dtype)
+        b.add("gather", x, (offsets.ravel() - int(x.offset)).tolist(), found)
+    return found
 
 
 def _concat_signature(*arrays: Known, axis: int) -> Signature:
@@ -269,7 +275,7 @@ def _concat_signature(*arrays: Known, axis: int) -> Signature:
     return Signature((*first[:axis], total, *first[axis + 1 :]), common_dtype(*arrays))
 
 
-@operation("Concat", signature=_concat_signature, combines=along_axis)
+@operation("Concat", signature=_concat_signature, combines=along_axis, takes_sizes=True)
 def concat(*arrays: AnyArray, axis: int) -> Any:
     return np.concatenate(arrays, axis)
 

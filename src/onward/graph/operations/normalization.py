@@ -12,8 +12,9 @@ from ...layers.norm import standardized
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
+from ..size import broadcast_shape
 from .expressions import composed, sqrt, square, where
-from .registry import Known, broadcast_shape, combining, like_first, operation
+from .registry import Known, combining, like_first, operation
 
 
 def softmax_rows(x: AnyArray, logarithm: bool) -> AnyArray:

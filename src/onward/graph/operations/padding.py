@@ -32,7 +32,7 @@ def _pad_signature(
 ) -> Signature:  # fmt: skip
     widths = _widths(len(x.shape), pads, axes)
     shape = tuple(size + sum(width) for size, width in zip(x.shape, widths, strict=True))
-    if min(shape, default=0) < 0:
+    if any(size < 0 for size in shape):
         raise ShapeError(f"pads={as_integers(pads)} remove more elements than an axis of {x.shape} has")
     return Signature(shape, x.dtype)
 
@@ -51,12 +51,16 @@ def pad(
 
 @pad.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    if node.attributes.get("mode", "constant") != "constant":
-        return move(b, node, inputs, shapes)
     x, *others = inputs
     if x is None or x.view is None or any(o is not None and not o.known for o in others):
         return None
     pads, value, axes = (*map(known, others), None, None)[:3]
+    mode = node.attributes.get("mode", "constant")
+    if mode != "constant":
+        found: View | None = x.view
+        for axis, width in enumerate(_widths(len(x.shape), pads, axes)):
+            found = found and _extended(b, found, axis, width, mode)
+        return [found] if found else move(b, node, inputs, shapes)
     y, from_view = b.new(*shapes[0], dtype=x.view.dtype), x.view
     b.add("copy", b.scalar(0 if value is None else value.item(), y.dtype), y)
     inner = y
@@ -67,6 +71,33 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         return None
     b.add("copy", from_view, inner)
     return [y]
+
+
+def _extended(b: Builder, x: View, axis: int, width: tuple[Any, Any], mode: str) -> View | None:
+    """Extend or crop an axis by its own elements; None if it does not have enough of them."""
+    before, after = width
+    x = x.sliced(axis, max(0, -before), x.shape[axis] - max(0, -after))
+    before, after, size = max(0, before), max(0, after), x.shape[axis]
+    if before == 0 and after == 0:
+        return x
+    if size == 0 or (mode != "edge" and (before >= size or after >= size)):
+        return None
+    total = before + size + after
+    shape = (*x.shape[:axis], total, *x.shape[axis + 1 :])
+    y = b.new(*shape, dtype=x.dtype)
+    b.add("copy", x, y.sliced(axis, before, before + size))
+    sources = {
+        "reflect": ((1, before + 1), (size - 1 - after, size - 1)),
+        "edge": ((0, 1), (size - 1, size)),
+        "wrap": ((size - before, size), (0, after)),
+    }[mode]
+    for (first, last), (start, stop) in zip(sources, ((0, before), (before + size, total)), strict=True):
+        if stop != start:
+            part, target = x.sliced(axis, first, last), y.sliced(axis, start, stop)
+            b.add(
+                "copy", (part.reversed(axis) if mode == "reflect" else part).broadcast(*target.shape), target
+            )
+    return y
 
 
 def _center_signature(x: Known, shape: AnyArray, *, axes: Sequence[int] | None = None) -> Signature:

@@ -135,10 +135,16 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         if x.dtype == "float64":
             total = b.binary("add", total, b.scalar(0.0, x.dtype))  # turns -0 into 0
     if node.operation == "AveragePool":
-        included = attributes.get("count_include_pad", 0)
-        counts = _counts(x.shape[2:], g, included, np.float32)[0, 0, ..., None]
-        same = counts.size and (counts == counts.flat[0]).all()
-        total = b.binary("divide", total, b.scalar(float(counts.flat[0])) if same else b.constant(counts))
+        counted = g.sides if attributes.get("count_include_pad") else [(0, 0)] * n
+        if sides == list(counted):  # each window counts all of its elements
+            counts = b.scalar(float(math.prod(g.kernel)))
+        else:
+            sizes = (size + sum(side) for size, side in zip(x.shape[2:], counted, strict=True))
+            others = zip(sides, counted, strict=True)
+            rest = [(before - b_in, after - a_in) for (before, after), (b_in, a_in) in others]
+            ones = pad_view(b, b.scalar(1.0).broadcast(1, *sizes, 1), rest, b.scalar(0.0))
+            counts = window_step(b, "sum", ones, g)
+        total = b.binary("divide", total, counts)
     return [total.permuted(0, n + 1, *range(1, n + 1))]
 
 

@@ -16,6 +16,7 @@ from ...errors import ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
+from ..size import broadcast_shape
 from .registry import Inputs, Known, combining, common_dtype, known, lowering, operation, view
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -27,7 +28,7 @@ def product_shape(A: Sequence[int], B: Sequence[int]) -> tuple[int, ...]:
         raise ShapeError(f"the shapes {tuple(A)} and {tuple(B)} do not match in a matrix product")
     rows = A[-2:-1] if len(A) > 1 else ()
     columns = B[-1:] if len(B) > 1 else ()
-    return (*np.broadcast_shapes(tuple(A[:-2]), tuple(B[:-2])), *rows, *columns)
+    return (*broadcast_shape(tuple(A[:-2]), tuple(B[:-2])), *rows, *columns)
 
 
 def multiply(A: AnyArray, B: AnyArray, bias: AnyArray | None = None) -> AnyArray:
@@ -42,7 +43,7 @@ def multiply(A: AnyArray, B: AnyArray, bias: AnyArray | None = None) -> AnyArray
     if B.ndim <= 2:
         y = _rows_times(rows, matrices, first)
     else:
-        leading = np.broadcast_shapes(rows.shape[:-2], matrices.shape[:-2])
+        leading = broadcast_shape(rows.shape[:-2], matrices.shape[:-2])
         rows = np.broadcast_to(rows, (*leading, *rows.shape[-2:]))
         matrices = np.broadcast_to(matrices, (*leading, *matrices.shape[-2:]))
         y = np.empty((*leading, rows.shape[-2], matrices.shape[-1]), A.dtype)
@@ -81,7 +82,8 @@ def product_step(b: Builder, W: _core.Dense, x: View, outputs: int, summed: int 
 
 def split_rows(y: View, leading: tuple[int, ...]) -> View:
     """Split the first axis of y (rows, O) into the leading axes."""
-    strides, stride = [], y.strides[0]
+    strides: list[Any] = []
+    stride = y.strides[0]
     for size in reversed(leading):
         strides.append(stride)
         stride *= size
@@ -117,14 +119,14 @@ def _orders(A: Any, B: Any, attributes: Mapping[str, Any]) -> list[list[int]]:
 def _product_signature(A: Known, B: Known, C: Known | None = None, **attributes: Any) -> Signature:
     operands = zip((A, B), _orders(A, B, attributes), strict=True)
     shape = product_shape(*([a.shape[axis] for axis in order] for a, order in operands))
-    return Signature(shape if C is None else np.broadcast_shapes(shape, C.shape), common_dtype(A, B, C))
+    return Signature(shape if C is None else broadcast_shape(shape, C.shape), common_dtype(A, B, C))
 
 
 def _gemm_signature(A: Known, B: Known, C: Known | None = None, **attributes: Any) -> Signature:
     if len(A.shape) != 2 or len(B.shape) != 2:
         raise ShapeError(f"Gemm takes matrices, not arrays of shapes {A.shape} and {B.shape}")
     shape = _product_signature(A, B, **attributes).shape
-    if C is not None and np.broadcast_shapes(shape, C.shape) != shape:
+    if C is not None and broadcast_shape(shape, C.shape) != shape:
         raise ShapeError(f"C has shape {C.shape}, which does not broadcast into {shape}")
     return Signature(shape, common_dtype(A, B, C))
 

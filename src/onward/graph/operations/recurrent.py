@@ -16,8 +16,9 @@ from ..activation_names import RECURRENT
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
+from ..size import broadcast_shape
 from .expressions import Unknown, composed
-from .registry import Inputs, Known, along_time, broadcast_shape, operation, typed_view, view
+from .registry import Inputs, Known, along_time, operation, typed_view, view
 
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 LAYERS: dict[str, Any] = {"RNN": rnn.RNN, "GRU": rnn.GRU, "LSTM": rnn.LSTM}
@@ -76,6 +77,9 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if lengths is not None and (steps is None or lengths.dtype.kind != "i" or node.attributes.get("reverse")):
         return None
     states = [view(b, value) for value in (h, c)]
+    if all(state is None or b.is_zero(state) for state in states):  # as without initial states
+        h = c = None
+        states = [None, None]
     if T == 0:
         unchanged = [state for state in states[: len(shapes) - 1] if state is not None]
         return [unchanged[0], *unchanged] if len(unchanged) == len(shapes) - 1 else None

@@ -3,6 +3,7 @@
 Sums of floats depend neither on the batch nor on the memory order.
 """
 
+import functools
 import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -12,8 +13,9 @@ import numpy as np
 from ... import _core
 from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Node, Signature
-from ..plan.builder import Builder
+from ..plan.builder import Builder, Weights
 from ..plan.view import View
+from ..size import Axes
 from .arguments import as_axis
 from .expressions import composed, log, sqrt, square
 from .registry import Inputs, Known, along_time, known, like_first, lowering, operation, over_time, view
@@ -31,14 +33,20 @@ def row_sums(rows: AnyArray) -> AnyArray:
 def _reduce_rows(function: str, rows: AnyArray) -> AnyArray:
     """Run the core's step `reduce` on rows (N, F) of float32."""
     rows = np.ascontiguousarray(rows)
-    N, F = rows.shape
-    y = np.zeros(N, np.float32)
+    y = np.zeros(len(rows), np.float32)
     if rows.size:
-        plan = _core.Plan([0, 0, rows.nbytes, y.nbytes])
-        plan.reduce(function, View.contiguous(2, 0, (N, F)), View.contiguous(3, 0, (N, 1)))
         empty = np.zeros(0, np.uint8)
-        plan.run([empty, empty, rows, y], 0, 1)
+        _reduction(function, _core.isa()).bind(rows.shape).run([empty, empty, rows, y], 0, 1)
     return y
+
+
+@functools.cache
+def _reduction(function: str, isa: str) -> Any:
+    """Return the program that reduces rows of any number and length with an instruction set."""
+    b, axes = Builder(Weights(frozenset())), Axes()
+    N, F = axes.add("N", 2), axes.add("F", 2)
+    b.add("reduce", function, b.new_argument(N, F), b.new_argument(N, 1))
+    return b.build(axes, [], [])[0]
 
 
 def bounds(dtype: np.dtype[Any]) -> tuple[Any, Any]:

@@ -27,7 +27,9 @@ import numpy as np
 from ...errors import ArgumentError, DtypeError, MemoryLimitError, OnwardError, ShapeError
 from ..node import AnyArray, Expansion, Node, Signature
 from ..plan.builder import Builder
+from ..plan.strided import NotStridedError, Strided
 from ..plan.view import DTYPES, View
+from ..size import as_numbers, broadcast_shape, dtype_of, has_sizes, integers, is_symbolic
 from .modules import MODULES
 
 
@@ -89,9 +91,10 @@ class Operation:
     output shapes. `signature` returns the output signatures from the inputs (`Known`, or None if omitted) and
     the attributes; without it, `compute` runs on zeros. If `widens`, inputs of half precision are computed in
     float32. If not `reads_values`, `compute` also accepts signatures, because the result depends on the
-    signatures of the inputs alone. An operation that is not pure is never folded. `attributes` are the names
-    of attributes that `compute` takes as keywords (**). `combines` may also be registered later, as the steps
-    in the core (`lowering`, `steps`) and the rule over time (`over_time`) are.
+    signatures of the inputs alone. An operation that is not pure is never folded. If `takes_sizes`, `compute`
+    accepts arrays of symbolic sizes. `attributes` are the names of attributes that `compute` takes as
+    keywords (**). `combines` may also be registered later, as the steps in the core (`lowering`, `steps`) and
+    the rule over time (`over_time`) are.
     """
 
     def __init__(
@@ -104,12 +107,14 @@ class Operation:
         widens: bool = False,
         reads_values: bool = True,
         is_pure: bool = True,
+        takes_sizes: bool = False,
         attributes: Sequence[str] = (),
         combines: Combines | None = None,
     ) -> None:
         self.name, self._compute, self._signature = name, compute, signature
         self.shape_inputs = EVERY_INPUT if shape_inputs is None else frozenset(shape_inputs)
         self.widens, self.reads_values, self.is_pure = widens, reads_values, is_pure
+        self.takes_sizes = takes_sizes
         self.lower: Lowering | None = None
         self.lowers_empty = False  # whether `lower` accepts arrays without elements
         self.expand: Expand | None = None
@@ -166,6 +171,10 @@ class Operation:
             if not isinstance(results, tuple):
                 results = (results,)
             results = tuple(np.asarray(a) if isinstance(a, np.generic) else a for a in results)
+            if self.takes_sizes and any(map(has_sizes, inputs)):
+                results = tuple(
+                    integers(a) if isinstance(a, np.ndarray) and a.dtype == object else a for a in results
+                )
             if narrow:
                 results = tuple(a.astype(narrow[0]) if a.dtype == np.float32 else a for a in results)
         return results
@@ -182,11 +191,24 @@ class Operation:
         if self._signature is not None:
             found = self._signature(*inputs, **attributes)
             return [found] if isinstance(found, Signature) else found
+        inputs = [as_numbers(a) if not self.takes_sizes else a for a in inputs]
+        if any(a is not None and is_symbolic(a.shape) for a in inputs):
+            try:
+                return [Signature.of(a) for a in self.compute(list(map(_strided, inputs)), attributes)]
+            except NotStridedError:  # it needs numbers
+                inputs = [
+                    Signature(tuple(map(int, a.shape)), a.dtype) if isinstance(a, Signature) else a
+                    for a in inputs
+                ]
         # zeros that take no memory
         zeros = [
             np.broadcast_to(np.zeros((), a.dtype), a.shape) if isinstance(a, Signature) else a for a in inputs
         ]
         return [Signature.of(a) for a in self.compute(zeros, attributes)]
+
+
+def _strided(x: Known | None) -> Any:
+    return Strided.of(x.shape, x.dtype) if isinstance(x, Signature) else x
 
 
 class _Operations(dict[str, Operation]):
@@ -288,20 +310,6 @@ def like_first(x: Known, *others: Known | None, **attributes: Any) -> Signature:
 elementwise_operation = functools.partial(operation, signature=like_first, widens=True, combines=elementwise)
 
 
-def broadcast_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of arrays broadcast together. Raises ShapeError.
-
-    It accepts sizes for which NumPy has no arrays, so that the planner can refuse them.
-    """
-    rank = max(map(len, shapes))
-    sizes = zip(*((1,) * (rank - len(shape)) + tuple(shape) for shape in shapes), strict=True)
-    joined = tuple(next((size for size in column if size != 1), 1) for column in sizes)
-    for shape in shapes:
-        if any(size not in (1, other) for size, other in zip(shape[::-1], joined[::-1], strict=False)):
-            raise ShapeError(f"the shapes {', '.join(map(str, shapes))} cannot be broadcast together")
-    return joined
-
-
 def broadcast_to_first(x: Known, *others: Known) -> Signature:
     """The output has the shape and dtype of the first input, to which the others are broadcast."""
     if broadcast_shape(x.shape, *(a.shape for a in others)) != x.shape:
@@ -313,7 +321,7 @@ def broadcast_to_first(x: Known, *others: Known) -> Signature:
 
 def common_dtype(*inputs: Known | None) -> np.dtype[Any]:
     """Return the dtype of all inputs. Raises DtypeError if they differ."""
-    dtypes = {a.dtype: None for a in inputs if a is not None}  # in order
+    dtypes = {dtype_of(a): None for a in inputs if a is not None}  # in order
     if len(dtypes) > 1:
         raise DtypeError(f"the inputs have dtypes {', '.join(map(str, dtypes))}; expected one dtype for all")
     return next(iter(dtypes))

@@ -197,7 +197,7 @@ def _lower_interpolation(b: Builder, x: View, axis: int, at: AnyArray) -> View:
     places, weights = _neighbors("linear", at, np.float32(1), np.float32(0))
     terms = []
     for place, weight in zip(places.T, weights.T, strict=True):
-        offsets = np.take(x.offsets(), place.clip(0, x.shape[axis] - 1), axis)
+        offsets = np.take(x.offsets(), place.clip(0, int(x.shape[axis]) - 1), axis)
         neighbors = b.new(*offsets.shape)
         b.add("gather", x, (offsets - x.offset).ravel().tolist(), neighbors)
         factor = weight.astype(np.float32).reshape(-1, *[1] * (len(x.shape) - axis - 1))

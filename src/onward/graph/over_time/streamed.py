@@ -14,7 +14,7 @@ from ..graph import Graph, Input
 from ..node import AnyArray
 from ..plan.planner import Planner
 
-MAX_PLANS = 64  # blocks of different lengths, and phases of strides
+MAX_PROGRAMS = 64  # phases of strides
 
 
 class Axes(NamedTuple):
@@ -72,7 +72,7 @@ class Streamed:
     last_planner: Planner | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self.planner = Planner(self.graph, max_plans=MAX_PLANS)
+        self.planner = Planner(self.graph, max_programs=MAX_PROGRAMS)
         self.last_planner = None if self.last is None else Planner(self.last)
 
     @property

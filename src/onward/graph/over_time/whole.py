@@ -14,7 +14,7 @@ from ..node import AnyArray, Signature, size_of
 from ..operations.registry import Known
 from ..plan.builder import Weights
 from ..plan.planner import Planner
-from .streamed import MAX_PLANS
+from .streamed import MAX_PROGRAMS
 from .transformation import BlockBuilder
 
 BLOCK_MEMORY = 1 << 22  # bytes of the values of one block, which caches hold
@@ -57,7 +57,7 @@ class BlockPlan:
         sources = tuple(carry.source for carry in self._carries if carry.source)
         start = graph.replaced(outputs=sources).without_unused()
         self._start, self._block, self._end = (
-            Planner(part, weights, max_plans=MAX_PLANS) for part in (start, block, end)
+            Planner(part, weights, max_programs=MAX_PROGRAMS) for part in (start, block, end)
         )
         self._outputs = [
             Output(builder.signature(name), builder.known(name), builder.axis(name)) for name in graph.outputs

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 
 from ... import _core
 from ..node import MemoryLimit
-from .passes import Lifetime, fused, place, users_of, without_copies, without_unread_rows
-from .view import ARENA, CONSTANTS, DTYPES, FIRST_ARGUMENT, View
+from ..size import Axes, Size, broadcast_shape, has_sizes, hint
+from .passes import fused, users_of, without_copies, without_unread_rows
+from .view import CONSTANTS, DTYPES, FIRST_ARGUMENT, View
+from .words import CONDITIONS, Writer
+from .words import Weights as RecordedWeights
 
 Bytes = NDArray[np.uint8]
 
@@ -38,31 +41,29 @@ class Builder:
     def __init__(self, weights: Weights) -> None:
         self.steps: list[tuple[str, tuple[Any, ...]]] = []
         self.core = weights.core
-        self.lanes = self.core.Plan([0]).lanes
-        self.arena_size = 0  # bytes, after `build`
-        self._sizes: dict[int, int] = {}  # of the arrays in the arena, in bytes, by their spaces
-        self._offsets: dict[int, int] = {}  # in bytes, after `build`
+        self.lanes = self.core.lanes()
+        self._sizes: dict[int, Any] = {}  # of the arrays in the arena, in bytes, by their spaces
         self.segment_start = 0  # the first step that does not precede a node that runs in NumPy
         self.exact_casts: set[View] = set()  # integers that were computed exactly in float32
-        self._argument_sizes: list[int] = []
+        self._argument_sizes: list[Any] = []
         self._weights = weights
         self._constants: list[Bytes] = []
         self._constants_size = 0
         self._views: dict[int, tuple[NDArray[Any], View]] = {}
 
-    def new(self, *shape: int, dtype: str = "float32") -> View:
+    def new(self, *shape: Any, dtype: str = "float32") -> View:
         """Allocate a contiguous array in the arena."""
         space = -1 - len(self._sizes)
-        self._sizes[space] = _aligned(math.prod(shape) * DTYPES[dtype])
+        self._sizes[space] = math.prod(shape) * DTYPES[dtype]
         return View.contiguous(space, 0, shape, dtype)
 
-    def new_argument(self, *shape: int, dtype: str = "float32") -> View:
+    def new_argument(self, *shape: Any, dtype: str = "float32") -> View:
         """Return the view of the next array of a call: its inputs first, then its outputs."""
         view = View.contiguous(FIRST_ARGUMENT + len(self._argument_sizes), 0, shape, dtype)
         self._argument_sizes.append(math.prod(shape) * DTYPES[dtype])
         return view
 
-    def new_rows(self, rows: int, units: int) -> View:
+    def new_rows(self, rows: Any, units: int) -> View:
         """Allocate the output rows of a product; the row stride is a multiple of the vector length."""
         stride = -(-units // self.lanes) * self.lanes
         return self.new(rows, stride).sliced(1, 0, units)
@@ -71,12 +72,16 @@ class Builder:
         """Allocate a dense array with the shape and dtype of a view and the same memory order of axes."""
         if view.is_contiguous():
             return self.new(*view.shape, dtype=dtype or view.dtype)
-        order = sorted(range(len(view.shape)), key=lambda axis: -abs(view.strides[axis]))
+        order = sorted(range(len(view.shape)), key=lambda axis: -abs(hint(view.strides[axis])))
         dense = self.new(*(view.shape[axis] for axis in order), dtype=dtype or view.dtype)
         return dense.permuted(*np.argsort(order))
 
     def constant(self, array: NDArray[Any]) -> View:
-        """Return a view of an array that never changes; each array is stored once."""
+        """Return a view of an array that never changes, stored once, or of sizes that a call decides."""
+        if has_sizes(array):
+            y = self.new(*array.shape, dtype="int64")
+            self.add("numbers", list(array.flat), y)
+            return y
         known = self._views.get(id(array))
         if known is None:
             offset = self._constants_size // array.itemsize
@@ -87,6 +92,13 @@ class Builder:
             self._constants_size += numbers.size
             known = self._views[id(array)] = array, view  # keeps the array, and thus its id
         return known[1]
+
+    def is_zero(self, view: View) -> bool:
+        """Whether a view repeats a constant 0."""
+        if view.space != CONSTANTS or any(view.strides):
+            return False
+        found = (array for array, first in self._views.values() if first[:2] == view[:2])
+        return any(not array.flat[0] for array in found if array.size and array.dtype.name == view.dtype)
 
     def packed(
         self,
@@ -143,7 +155,7 @@ class Builder:
         It is allocated in the memory order of an operand of its shape.
         """
         operands = [argument for argument in arguments if isinstance(argument, View)]
-        shape, dtype = np.broadcast_shapes(*(view.shape for view in operands)), dtype or operands[-1].dtype
+        shape, dtype = broadcast_shape(*(view.shape for view in operands)), dtype or operands[-1].dtype
         layouts = sorted(
             (view for view in operands if view.shape == shape), key=lambda view: view.space == CONSTANTS
         )
@@ -163,8 +175,12 @@ class Builder:
         self.add("cast", x, y)
         return y
 
-    def scalar(self, value: float, dtype: str = "float32") -> View:
-        """Return a view of a constant number."""
+    def scalar(self, value: Any, dtype: str = "float32") -> View:
+        """Return a view of a constant number, or of a size that a call decides."""
+        if type(value) is Size:
+            y = self.new(dtype=dtype)
+            self.add("numbers", [value], y)
+            return y
         return self.constant(np.full((), value, dtype))
 
     def map(self, step: str, function: Any, x: View) -> View:
@@ -198,34 +214,48 @@ class Builder:
         self.add(step, parameter, ordered.reshaped(*flat), y.reshaped(*flat))
         return y.permuted(*np.argsort(order))
 
-    def build(self, optimize: bool = False) -> tuple[_core.Plan, list[Bytes]]:
-        """Return the core's plan and the bytes of its constants, which follow each other in memory.
+    def build(
+        self, axes: Axes, outputs: Sequence[View], locations: Sequence[View], optimize: bool = False
+    ) -> tuple[Any, list[Bytes]]:
+        """Return the core's program and the bytes of its constants, which follow each other in memory.
 
-        If `optimize`, the plan has fewer steps, and arrays in the arena share memory if no step needs both.
-        All steps must then run in one call, and views of the arena have no meaning outside the plan.
+        `locations` are the views that the caller asks for. If `optimize`, the program has fewer steps, and
+        arrays in the arena share memory if no step needs both. All steps must then run in one call, and no
+        location may lie in the arena.
         """
+        arrays: dict[int, tuple[Any, int, int]] = {}
         if optimize:
             steps = fused(without_unread_rows(self.steps))
             self.steps = without_copies(steps, self.lanes)
-            users = {space: numbers for space, numbers in users_of(self.steps).items() if space < 0}
-            lifetimes = [Lifetime(self._sizes[space], used[0], used[-1]) for space, used in users.items()]
-            offsets, self.arena_size = place(lifetimes)
-            self._offsets = dict(zip(users, offsets, strict=True))
+            for space, users in users_of(self.steps).items():
+                if space < 0:
+                    arrays[space] = self._sizes[space], users[0], users[-1]
         else:
-            ends = list(accumulate(self._sizes.values(), initial=0))
-            self._offsets, self.arena_size = dict(zip(self._sizes, ends, strict=False)), ends[-1]
-        self.steps = [(step, tuple(map(self.placed, arguments))) for step, arguments in self.steps]
-        plan: _core.Plan = self.core.Plan([self.arena_size, self._constants_size, *self._argument_sizes])
-        for step, arguments in self.steps:
-            getattr(plan, step)(*arguments)
-        return plan, self._constants
+            arrays = {space: (size, 0, len(self.steps)) for space, size in self._sizes.items()}
+        places = {space: -1 - place for place, space in enumerate(arrays)}
+        weights: dict[int, tuple[int, Any]] = {}
 
-    def placed(self, argument: Any) -> Any:
-        """Return an argument of a step after `build`; an array is then in the arena."""
-        if not isinstance(argument, View) or argument.space >= 0:
-            return argument
-        offset = argument.offset + self._offsets[argument.space] // DTYPES[argument.dtype]
-        return argument._replace(space=ARENA, offset=offset)
+        def place_of(found: Any) -> int:
+            """Return the number of a core's weights."""
+            if isinstance(found, RecordedWeights):
+                return found.number
+            return weights.setdefault(id(found), (len(weights), found))[0]
+
+        def placed(argument: Any) -> Any:
+            is_array = isinstance(argument, View) and argument.space < 0
+            return argument._replace(space=places[argument.space]) if is_array else argument
+
+        writer = Writer(place_of)
+        spaces = [self._constants_size, *self._argument_sizes]
+        writer.write([(CONDITIONS.index(guard.condition), guard.size) for guard in axes.guards.values()])
+        writer.write(spaces)
+        writer.write(list(arrays.values()))
+        writer.write([list(view.shape) for view in outputs])
+        writer.write(list(map(placed, locations)))
+        writer.steps([(step, list(map(placed, arguments))) for step, arguments in self.steps])
+        table = [len(writer.values), *chain.from_iterable(writer.values)]
+        words = np.array([*table, *writer.words], np.int64)
+        return self.core.Program(words, [found for _, found in weights.values()]), self._constants
 
 
 def aligned(constants: Sequence[Bytes]) -> Bytes:

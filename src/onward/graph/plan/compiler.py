@@ -1,23 +1,25 @@
-"""Compile a graph for one signature of its inputs: remove everything that is known before the first step.
+"""Compile a graph for all sizes of its inputs: remove everything that is known before the first step.
 
 The compiler infers the shape and dtype of each value, computes the values that are the same in every call,
 resolves each If whose condition is known, and unrolls short loops. All other nodes become steps of the core,
-or run in NumPy between the steps.
+or run in NumPy between the steps. Sizes that differ from call to call are symbolic; the guards of the program
+tell for which of them it holds.
 """
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ... import _core
 from ...errors import ArgumentError, ShapeError
-from ..graph import Graph, bodies
+from ..declared import UNNAMED
+from ..graph import Graph, Input, bodies
 from ..node import AnyArray, MemoryLimit, Node, Signature, size_of
 from ..operations import OPERATIONS
 from ..operations.control import keeps_condition
 from ..operations.registry import Expand, Known, Operation, Value, naming
+from ..size import Axes, as_numbers, dtype_of, has_sizes, is_symbolic
 from .builder import Builder, Bytes, Weights
 from .passes import views_of
 from .view import DTYPES, MAX_AXES, View
@@ -28,10 +30,14 @@ MAX_COPIED = 2_000_000  # nodes, when a graph is compiled piece by piece
 
 
 class Location(NamedTuple):
-    """Where a call finds a value: in a space of the plan (view) or in a named NumPy array (name)."""
+    """Where a call finds a value: in a space of the plan (view) or in a named NumPy array (name).
+
+    `place` is the number of the view among those that the program asks for.
+    """
 
     view: View | None
     name: str
+    place: int = -1
 
 
 Source = Any  # a known array, a Location, or None for an omitted input
@@ -58,18 +64,25 @@ class Program:
     """A compiled graph: segments of core steps, NumPy nodes, and where its outputs are."""
 
     def __init__(self) -> None:
-        self.core, self.constants = _core.Plan([0, 0]), list[Bytes]()
-        self.arena_size = 0  # bytes
+        self.core: Any = None
+        self.constants: list[Bytes] = []
+        self.axes = Axes()
         self.steps: list[str] = []  # the name and the output shape of each step of the core
         self.inputs: list[str] = []  # for NumPy nodes, "" for those in spaces of the plan
-        # for each input: its dtype, its shape and, if the plan depends on them, the bytes of its value
-        self.signature: list[tuple[str, tuple[int, ...], bytes | None]] = []
+        # for each input: its dtype, its shape, in which -1 - n stands for axis n, and, if the program depends
+        # on them, the bytes of its value; None for an input that is not an array
+        self.signature: list[tuple[str, tuple[int, ...], bytes | None] | None] = []
         self.segments: list[tuple[int, int] | NumPyNode | Rest] = []
         self.outputs: list[Source] = []
 
 
 class Compiler:
-    """Compiles one graph; `weights` is shared between all plans of a model."""
+    """Compiles one graph; `weights` is shared between all programs of a model.
+
+    `inputs` are those of the first call. The sizes of their axes are symbolic unless the graph declares them,
+    they are 1, or `fixed` names them; all are plain if that is None. Axes that the graph gives one name have
+    one size.
+    """
 
     def __init__(
         self,
@@ -78,6 +91,7 @@ class Compiler:
         parameters: Sequence[bool],
         weights: Weights,
         copied: int = 0,
+        fixed: Collection[str] | None = None,
     ) -> None:
         self._builder, self._weights = Builder(weights), weights
         self._known_bytes = self._inlined = 0
@@ -86,8 +100,9 @@ class Compiler:
         self._values: dict[str, Value | None] = {"": None}
         self._uses: Counter[str] = Counter()
         self._pending: deque[Node] = deque()
+        self._fixed, self._axes = fixed, dict[Any, Any]()  # sizes by the names of axes
         for declared, array, is_parameter in zip(graph.inputs, inputs, parameters, strict=True):
-            self._add_input(declared.name, array, is_parameter)
+            self._add_input(declared, array, is_parameter)
         self._add_constants(graph.constants)
         self._outputs = graph.outputs
         self._uses.update(graph.outputs)
@@ -97,6 +112,7 @@ class Compiler:
         """Return the program. Raises the errors of the nodes, which name them."""
         while self._pending:
             node = self._pending.popleft()
+            self._program.axes.node = str(node)
             with naming(node):
                 is_planned = self._add_node(node)
             if not is_planned:
@@ -106,49 +122,83 @@ class Compiler:
             self._program.outputs = [self._output(self._values[name]) for name in self._outputs]
         self._end_segment()
         only_steps = all(type(segment) is tuple for segment in self._program.segments)
-        self._program.core, self._program.constants = self._builder.build(optimize=only_steps)
+        self._program.axes.node = "optimization"
+        outputs = [o.view for o in self._program.outputs if isinstance(o, Location) and o.view is not None]
+        locations: list[View] = []
+        self._program.segments = [self._located(segment, locations) for segment in self._program.segments]
+        self._program.outputs = [self._asked(output, locations) for output in self._program.outputs]
+        found = self._builder.build(self._program.axes, outputs, locations, optimize=only_steps)
+        self._program.core, self._program.constants = found
         self._program.steps = [_described(*step) for step in self._builder.steps]
         if only_steps:
-            self._program.segments = [(0, len(self._program.core))]
-        else:
-            self._program.segments = list(map(self._placed, self._program.segments))
-        self._program.arena_size = self._builder.arena_size
-        self._weights.limit.check(self._builder.arena_size)
+            self._program.segments = [(0, len(self._builder.steps))]
         return self._program
 
-    def _placed(self, segment: Any) -> Any:
-        """Return a segment with its values in the arena."""
+    def _asked(self, source: Source, locations: list[View]) -> Source:
+        """Return a source whose view in the arena or an input, if it has one, is among those asked for."""
+        if not isinstance(source, Location) or source.view is None:
+            return source
+        locations.append(source.view)
+        return source._replace(place=len(locations) - 1)
 
-        def placed(source: Source) -> Source:
-            is_found = isinstance(source, Location)
-            return source._replace(view=self._builder.placed(source.view)) if is_found else source
-
+    def _located(self, segment: Any, locations: list[View]) -> Any:
+        """Return a segment whose values are among the views that the program asks for."""
         if type(segment) is tuple:
             return segment
-        inputs = list(map(placed, segment.inputs))
+        inputs = [self._asked(source, locations) for source in segment.inputs]
         if isinstance(segment, Rest):
             return segment._replace(inputs=inputs)
-        return segment._replace(inputs=inputs, outputs=list(map(placed, segment.outputs)))
+        return segment._replace(inputs=inputs, outputs=[self._asked(o, locations) for o in segment.outputs])
 
-    def _add_input(self, name: str, array: Any, is_parameter: bool) -> None:
+    def _add_input(self, declared: Input, array: Any, is_parameter: bool) -> None:
+        name = declared.name
         if not isinstance(array, np.ndarray):
             value = Value((), np.dtype(object), name=name)
+            self._program.signature.append(None)
         else:
-            value, is_known = Value(array.shape, array.dtype, name=name), is_parameter or array.size == 0
+            is_known = is_parameter or array.size == 0
             known = array.tobytes() if is_known else None
-            self._program.signature.append((array.dtype.name, array.shape, known))
+            shape, places = self._shape(declared, array, is_known)
+            value = Value(shape, array.dtype, name=name)
+            self._program.signature.append((array.dtype.name, places, known))
             _check_axes([Signature.of(array)])
             if is_known:
                 value = value._replace(array=array.copy())
             elif array.dtype.name in DTYPES:
-                view = self._builder.new_argument(*array.shape, dtype=array.dtype.name)
+                view = self._builder.new_argument(*shape, dtype=array.dtype.name)
                 value = value._replace(view=view)
         self._values[name] = value
         self._program.inputs.append("" if value.view else name)
 
+    def _shape(self, declared: Input, array: AnyArray, is_known: bool) -> tuple[Any, tuple[int, ...]]:
+        """Return the shape of an input with symbolic sizes, and with the numbers of their axes."""
+        if is_known or self._fixed is None or array.dtype.name not in DTYPES:
+            return array.shape, array.shape
+        names = (
+            declared.axes
+            if declared.axes is not None and len(declared.axes) == array.ndim
+            else [None] * array.ndim
+        )
+        shape, places, axes = list(array.shape), list(array.shape), self._program.axes
+        for axis, (name, size) in enumerate(zip(names, array.shape, strict=True)):
+            if isinstance(name, int) or size == 1:
+                continue
+            is_shared = isinstance(name, str) and name not in UNNAMED
+            key = (name, size) if is_shared else (declared.name, axis)
+            shown = str(name) if is_shared else f"{declared.name}.shape[{axis}]"
+            if shown in self._fixed:
+                continue
+            if key not in self._axes:
+                while shown in axes.names:
+                    shown += "'"
+                self._axes[key] = len(axes.names), axes.add(shown, size)
+            number, shape[axis] = self._axes[key]
+            places[axis] = -1 - number
+        return tuple(shape), tuple(places)
+
     def _add_constants(self, constants: Mapping[str, AnyArray]) -> None:
         for name, array in constants.items():
-            self._values[name] = Value(array.shape, array.dtype, array, name=name)
+            self._values[name] = Value(array.shape, dtype_of(array), array, name=name)
 
     def _splice(self, nodes: Sequence[Node]) -> None:
         """Put nodes in front of the pending ones."""
@@ -171,10 +221,21 @@ class Compiler:
         signatures = operation.signatures(arrays, node.attributes) if operation.has_rule else None
         self._weights.limit.check(size_of(signatures or ()) + self._known_bytes)
         _check_axes(signatures or ())
+        has_open_shape = any(is_symbolic(signature.shape) for signature in signatures or ())
+        if has_open_shape or (any(map(has_sizes, arrays)) and not operation.takes_sizes):
+            views = self._lower(node, operation, inputs, signatures) if signatures is not None else None
+            if views is not None:
+                return True
+            arrays = list(map(as_numbers, arrays))
+            inputs = [
+                v and v._replace(array=a) if v and v.known else v for v, a in zip(inputs, arrays, strict=True)
+            ]
+            if computes and has_open_shape:
+                signatures = operation.signatures(arrays, node.attributes)
         if computes or not operation.reads_values:
             computed = operation.compute(arrays, node.attributes)
             self._known_bytes += sum(getattr(a, "nbytes", 0) for a in computed)
-            self._define(node, [Value(a.shape, a.dtype, a) for a in computed])
+            self._define(node, [Value(a.shape, dtype_of(a), a) for a in computed])
             return True
         if signatures is None:
             signatures = operation.signatures(arrays, node.attributes)
@@ -299,14 +360,16 @@ def _used(node: Node, signatures: Sequence[Signature]) -> list[Signature]:
 def _new_value(signature: Signature, view: View | None) -> Value:
     """Return the value at a view; one without elements is known."""
     shape, dtype = signature
-    return Value(shape, dtype, np.empty(shape, dtype)) if 0 in shape else Value(shape, dtype, view=view)
+    if 0 not in shape:
+        return Value(shape, dtype, view=view)
+    return Value(tuple(map(int, shape)), dtype, np.empty(tuple(map(int, shape)), dtype))
 
 
 def _described(step: str, arguments: tuple[Any, ...]) -> str:
     """Describe a step of the core by its name, its function and the shape of its output."""
     functions = [str(a[0] if isinstance(a, tuple) else a) for a in arguments[:1] if type(a) in (str, tuple)]
     views = views_of((step, arguments))
-    shape = f" {views[-1].shape}" if views else ""
+    shape = f" ({', '.join(map(str, views[-1].shape))})" if views else ""
     return " ".join([step, *functions]) + shape
 
 

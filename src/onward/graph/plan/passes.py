@@ -1,13 +1,13 @@
-"""Passes over the steps of a plan, so that it has fewer of them, less to compute and less memory to use."""
+"""Passes over the steps of a program, so that it has fewer of them and less to compute."""
 
 from __future__ import annotations
 
-import heapq
 import math
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from ..size import is_symbolic
 from .view import CONSTANTS, View
 
 Step = tuple[str, tuple[Any, ...]]
@@ -96,7 +96,7 @@ class Expression(NamedTuple):
         def inside(operand: View | int) -> Any:
             if isinstance(operand, int):
                 return operand
-            return view.like(other.y, _broadcast(operand, other.y.shape))
+            return view.like(other.y, operand.broadcast(*other.y.shape))
 
         def after(operand: View | int) -> View | int:
             if isinstance(operand, int):
@@ -158,13 +158,6 @@ def _arrays(views: Iterable[View]) -> set[int]:
     return {view.space for view in views if view.space < 0}
 
 
-def _broadcast(view: View, shape: tuple[int, ...]) -> View:
-    missing = len(shape) - len(view.shape)
-    sizes, strides = (1,) * missing + view.shape, (0,) * missing + view.strides
-    pairs = zip(sizes, strides, strict=True)
-    return view._replace(shape=shape, strides=tuple(stride if size > 1 else 0 for size, stride in pairs))
-
-
 def without_copies(steps: list[Step], lanes: int) -> list[Step]:
     """Return the steps without the copies of results that nothing else reads.
 
@@ -212,8 +205,9 @@ def _redirected(step: Step, x: View, y: View, lanes: int) -> Step | None:
     if target is None:
         return None
     if name == "product":
-        is_aligned = y.space < 0 and target.offset % lanes == 0 and target.strides[0] % lanes == 0
-        allowed = place == len(arguments) - 1 and is_aligned and target.shape[1] % lanes == 0
+        numbers = target.offset, target.strides[0], target.shape[1]
+        is_aligned = y.space < 0 and not any(is_symbolic([rest := n % lanes]) or rest for n in numbers)
+        allowed = place == len(arguments) - 1 and is_aligned
     elif name == "recurrent":
         allowed = (place == 4 and target.strides[2] == 1) or (place > 4 and target.is_contiguous())
     else:
@@ -226,48 +220,3 @@ def _redirected(step: Step, x: View, y: View, lanes: int) -> Step | None:
 def _innermost(view: View) -> list[int]:
     """Return the axis whose elements are adjacent, if there is one."""
     return [axis for axis, size in enumerate(view.shape) if size > 1 and view.strides[axis] == 1]
-
-
-class Lifetime(NamedTuple):
-    """The size of an array and the first and the last step that use it."""
-
-    size: int
-    first: int
-    last: int
-
-
-def place(lifetimes: Sequence[Lifetime]) -> tuple[list[int], int]:
-    """Return an offset for each array, and the size of the arena that holds them.
-
-    Arrays that are never live at the same time share memory: each array takes the smallest gap that it fits
-    in; otherwise the arena grows.
-
-    >>> place([Lifetime(64, 0, 1), Lifetime(64, 1, 2), Lifetime(64, 2, 3)])
-    ([0, 64, 0], 128)
-    """
-    offsets, arena = [0] * len(lifetimes), 0
-    gaps: list[tuple[int, int]] = []  # (start, end), in order; no two are adjacent
-    live: list[tuple[int, int]] = []  # the last step and the number of each array
-    for number in sorted(range(len(lifetimes)), key=lambda number: lifetimes[number].first):
-        size, first, last = lifetimes[number]
-        while live and live[0][0] < first:
-            ended = heapq.heappop(live)[1]
-            start, end = offsets[ended], offsets[ended] + lifetimes[ended].size
-            following = bisect_left(gaps, (start, 0))
-            if following < len(gaps) and gaps[following][0] == end:
-                end = gaps.pop(following)[1]
-            if following > 0 and gaps[following - 1][1] == start:
-                start = gaps.pop(following - 1)[0]
-            insort(gaps, (start, end))
-        fitting = [gap for gap in gaps if gap[1] - gap[0] >= size]
-        if fitting:
-            start, end = min(fitting, key=lambda gap: gap[1] - gap[0])
-            gaps.remove((start, end))
-            if end > start + size:
-                insort(gaps, (start + size, end))
-        else:
-            start = gaps.pop()[0] if gaps and gaps[-1][1] == arena else arena
-            arena = start + size
-        offsets[number] = start
-        heapq.heappush(live, (last, number))
-    return offsets, arena

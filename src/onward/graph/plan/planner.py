@@ -1,4 +1,4 @@
-"""Run a graph with one plan for each signature of its inputs; the most recent plans are kept."""
+"""Run a graph with programs for all sizes of its inputs; the most recent ones are kept."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import _core
-from ...errors import ArgumentError
+from ...errors import ArgumentError, OnwardError
 from ..graph import Graph, bodies, with_bodies
 from ..node import MemoryLimit, Signature, size_of
 from ..operations import OPERATIONS
 from ..operations.registry import naming
 from .builder import Weights, aligned, aligned_zeros
 from .compiler import Compiler, Location, NumPyNode, Program, Rest
-from .view import View
 
-MAX_PLANS = 8  # the most recent signatures
+MAX_PROGRAMS = 8  # the most recent ones
 
 # From a graph, its inputs (arrays or signatures) and its weights to a plan that runs block by block, or None.
 InBlocks = Callable[[Graph, Sequence[Any], Weights], Any]
 
 
 class Planner:
-    """Plans a graph for each signature of its inputs and runs the plans.
+    """Compiles programs of a graph and runs them.
 
-    A signature consists of the shapes and dtypes of the inputs and, if `parameters`, of the values of integer
-    and boolean scalars, such as a sampling rate. A scalar that takes more than `max_plans` values becomes
-    an ordinary input. `in_blocks` returns how to run calls that need much memory, or None.
+    A program holds for inputs of some dtypes and numbers of axes, for the sizes that satisfy its guards, and,
+    if `parameters`, for the values of integer and boolean scalars, such as a sampling rate. A scalar that
+    takes more than `max_programs` values becomes an ordinary input. `in_blocks` returns how to run calls that
+    need much memory, or None.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Planner:
         graph: Graph,
         weights: Weights | None = None,
         parameters: bool = True,
-        max_plans: int = MAX_PLANS,
+        max_programs: int = MAX_PROGRAMS,
         copied: int = 0,
         weights_size: int | None = None,
         in_blocks: InBlocks | None = None,
@@ -54,13 +54,16 @@ class Planner:
             weights = Weights(frozenset(map(id, constants)))
             self._weights_size = weights_size or sum(array.nbytes for array in constants)
         self._weights = weights
-        self._parameters, self._max_plans, self._in_blocks = parameters, max_plans, in_blocks
+        self._parameters, self._max_programs, self._in_blocks = parameters, max_programs, in_blocks
         self._varying: set[int] = set()
-        self._plans: OrderedDict[Any, Any] = OrderedDict()
+        self._programs: list[tuple[Any, Plan]] = []  # with what they require of inputs; the most recent last
+        self._blocks: OrderedDict[Any, Any] = (
+            OrderedDict()
+        )  # plans that run in blocks, by the signatures of inputs
         self._lock = threading.Lock()
         _planners.add(self)
         self._names = tuple(declared.name for declared in graph.inputs)
-        self._ready = _core.Plans(self._names, [])  # the plans that run without Python
+        self._ready = _core.Plans(self._names, [])  # the programs that run without Python
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
         """Run the graph on its inputs, in order. Raises the errors of the nodes, which name them."""
@@ -69,7 +72,7 @@ class Planner:
             ready = planner.run(inputs, {})
             if ready is not None:
                 return ready
-            plan = planner.find(inputs) or planner._plan(inputs)
+            plan = planner.find(inputs) or planner._new(inputs)
             results = plan(inputs)
             if not isinstance(results, Call):
                 return tuple(results)
@@ -106,35 +109,88 @@ class Planner:
         return self._weights.limit
 
     def find(self, inputs: Sequence[Any]) -> Any:
-        """Return the existing plan for the signature of these inputs, or None."""
-        return self._plans.get(self._signature(inputs))
+        """Return what runs these inputs, or None if no program holds for them."""
+        blocks = self._blocks.get(self._signature(inputs, True)) if self._blocks else None
+        if blocks is not None:
+            return blocks
+        kind = self._signature(inputs, False)
+        for required, program in reversed(self._programs):
+            bound = program.bind(inputs) if required == kind else None
+            if bound is not None:
+                return bound if bound.plan.is_allowed or self._allows(bound, inputs) else None
+        return None
 
-    def _plan(self, inputs: Sequence[Any]) -> Any:
-        with self._lock:
-            signature = self._signature(inputs)
-            plan = self._plans.get(signature)
-            if plan is None:
-                parameters = [kind is not None and kind[2] is not None for kind in signature]
-                if self._weights_size is not None:
-                    self._weights.limit.allow(inputs, self._weights_size)
-                plan = self._plans[signature] = self._new_plan(inputs, parameters)
-                if len(self._plans) > self._max_plans:
-                    self._plans.popitem(last=False)
-                    self._stop_following()
-                entries = [plan.entry for plan in self._plans.values() if plan.entry is not None]
-                self._ready = _core.Plans(self._names, entries)
-            return plan
+    @property
+    def programs(self) -> list[Program]:
+        """The programs so far, whose guards tell for which sizes they hold."""
+        return [plan.program for _, plan in self._programs]
 
-    def _new_plan(self, inputs: Sequence[Any], parameters: Sequence[bool]) -> Any:
-        if self._in_blocks is not None and all(isinstance(array, np.ndarray) for array in inputs):
-            known = [a if p else Signature.of(a) for a, p in zip(inputs, parameters, strict=True)]
+    def _allows(self, bound: Bound, inputs: Sequence[Any]) -> bool:
+        """Whether a call may use so much memory.
+
+        Otherwise, it runs in blocks, or compiling a program for it tells which node fails.
+        """
+        if self._runs_in_blocks(inputs) or bound.plan.arena_size > self._weights.limit.bytes:
+            return False
+        bound.plan.is_allowed = True
+        return True
+
+    def _runs_in_blocks(self, inputs: Sequence[Any]) -> bool:
+        """Whether a call runs block by block, which is decided for the signature of its inputs."""
+        if self._weights_size is not None:
+            self._weights.limit.allow(inputs, self._weights_size)
+        if self._in_blocks is None or not all(isinstance(array, np.ndarray) for array in inputs):
+            return False
+        signature = self._signature(inputs, True)
+        if signature not in self._blocks:
+            kinds = self._signature(inputs, False)
+            known = [a if k[2] is not None else Signature.of(a) for a, k in zip(inputs, kinds, strict=True)]
             blocks = self._in_blocks(self.graph, known, self._weights)
-            if blocks is not None:
-                return blocks
-        compiler = Compiler(self.graph, inputs, parameters, self._weights, self._copied)
-        return Plan(compiler.compile(), self._weights, self._parameters)
+            if blocks is None:
+                return False
+            self._blocks[signature] = blocks
+            if len(self._blocks) > self._max_programs:
+                self._blocks.popitem(last=False)
+        return True
 
-    def _signature(self, inputs: Sequence[Any]) -> Any:
+    def _new(self, inputs: Sequence[Any]) -> Any:
+        with self._lock:
+            found = self.find(inputs)
+            if found is None and self._runs_in_blocks(inputs):
+                found = self.find(inputs)
+            if found is not None:
+                return found
+            kind = self._signature(inputs, False)
+            parameters = [each is not None and each[2] is not None for each in kind]
+            plan = Plan(self._compiled(inputs, parameters), self._weights, self._parameters)
+            self._programs.append((kind, plan))
+            if len(self._programs) > self._max_programs:
+                self._programs.pop(0)
+                self._stop_following()
+            entries = [plan.entry for _, plan in reversed(self._programs) if plan.entry is not None]
+            bound = plan.bind(inputs, is_first=True)
+            assert bound is not None  # the guards hold for the sizes that they were recorded with
+            if not bound.plan.is_allowed:
+                self._weights.limit.check(bound.plan.arena_size)
+                bound.plan.is_allowed = True
+            self._ready = _core.Plans(self._names, entries)
+            return bound
+
+    def _compiled(self, inputs: Sequence[Any], parameters: Sequence[bool]) -> Program:
+        """Compile a program; again, if guards fix axes, with plain sizes for these, which permit fewer steps.
+
+        An error is that of a program for these sizes alone, which states them.
+        """
+        options = self.graph, inputs, parameters, self._weights, self._copied
+        try:
+            program = Compiler(*options, fixed=()).compile()
+        except OnwardError:
+            return Compiler(*options).compile()
+        fixed = program.axes.fixed
+        return Compiler(*options, fixed=fixed).compile() if fixed else program
+
+    def _signature(self, inputs: Sequence[Any], with_sizes: bool) -> Any:
+        """Return the number of axes, or the shape, the dtype, and the value if it decides, of each input."""
         signature: list[Any] = []
         for place, array in enumerate(inputs):
             if type(array) is not np.ndarray:
@@ -142,20 +198,20 @@ class Planner:
                 continue
             shape, dtype = array.shape, array.dtype
             decides = self._parameters and not shape and dtype.kind in "iub" and place not in self._varying
-            signature.append((shape, dtype, array.item() if decides else None))
+            signature.append((shape if with_sizes else len(shape), dtype, array.item() if decides else None))
         return tuple(signature)
 
     def _stop_following(self) -> None:
-        """Make ordinary inputs of the scalars that differ between all plans."""
+        """Make ordinary inputs of the scalars that differ between all programs."""
         for place in range(len(self.graph.inputs)):
-            kinds = [signature[place] for signature in self._plans]
+            kinds = [kind[place] for kind, _ in self._programs]
             values = {kind[2] for kind in kinds if kind is not None and kind[2] is not None}
-            if len(values) == len(self._plans):
+            if len(values) == len(self._programs):
                 self._varying.add(place)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        options = self._parameters, self._max_plans, 0, self._weights_size, self._in_blocks
-        return Planner, (self.graph, None, *options)  # without plans and locks
+        options = self._parameters, self._max_programs, 0, self._weights_size, self._in_blocks
+        return Planner, (self.graph, None, *options)  # without programs and locks
 
 
 _planners: weakref.WeakSet[Planner] = weakref.WeakSet()
@@ -179,45 +235,92 @@ class Call(NamedTuple):
 
 
 class Plan:
-    """A compiled graph, ready to run. Calls may run concurrently; each one uses its own arena."""
+    """A program that is ready to be bound to the sizes of a call; the most recent bindings are kept."""
 
     def __init__(self, program: Program, weights: Weights, parameters: bool) -> None:
-        self._inputs, self._outputs = program.inputs, program.outputs
-        self._segments = [_prepared(segment, weights, parameters) for segment in program.segments]
-        views = [source.view for source in program.outputs if _is_filled(source)]
-        self._filled = [(view.shape, np.dtype(view.dtype)) for view in views]
-        self._core, self._constants = program.core, aligned(program.constants)
-        self._arena_size, self._steps = program.arena_size, program.steps
-        # what the core needs to run the plan without Python, or None
-        only_steps = len(self._segments) == 1 and type(self._segments[0]) is tuple
-        needs_python = not only_steps or not all(map(_is_filled, self._outputs))
-        self.entry = None if needs_python else (self._core, self._constants, program.signature, self._filled)
-        self._arenas: list[NDArray[np.uint8]] = []
+        self.program, self.core, self.constants = program, program.core, aligned(program.constants)
+        self.segments = [_prepared(segment, weights, parameters) for segment in program.segments]
+        self.dtypes = [np.dtype(source.view.dtype) for source in program.outputs if _is_filled(source)]
+        # what the core needs to run the program without Python, or None
+        only_steps = len(self.segments) == 1 and type(self.segments[0]) is tuple
+        needs_python = (
+            not only_steps or not all(map(_is_filled, program.outputs)) or None in program.signature
+        )
+        self.entry = None if needs_python else (self.core, self.constants, program.signature, self.dtypes)
+        self._bound: OrderedDict[tuple[int, ...], Bound] = OrderedDict()
+
+    def bind(self, inputs: Sequence[Any], is_first: bool = False) -> Bound | None:
+        """Return the plan for the sizes of these inputs, or None if the program does not hold for them.
+
+        It must hold for those of the first call.
+        """
+        axes = [0] * len(self.program.axes.names)
+        for array, required in zip(inputs, self.program.signature, strict=True):
+            if required is None:
+                continue
+            _, shape, value = required
+            if value is not None and array.tobytes() != value:
+                return None
+            for size, place in zip(array.shape, shape, strict=True):
+                if place >= 0 or axes[-1 - place]:
+                    if size != (place if place >= 0 else axes[-1 - place]):
+                        return None
+                elif size == 0:
+                    return None
+                else:
+                    axes[-1 - place] = size
+        key = tuple(axes)
+        if key not in self._bound:
+            plan = self.core.bind(axes, is_first)
+            if plan is None:
+                return None
+            self._bound[key] = Bound(self, plan)
+            if len(self._bound) > MAX_PROGRAMS:
+                self._bound.popitem(last=False)
+        return self._bound[key]
+
+
+class Bound:
+    """A program with the plan for the sizes of a call.
+
+    Calls may run concurrently; each one uses its own arena.
+    """
+
+    def __init__(self, owner: Plan, plan: Any) -> None:
+        self._owner, self.plan = owner, plan
+        self.entry, self.segments = owner.entry, owner.segments
+        self._views, self._arenas = plan.views, list[NDArray[np.uint8]]()
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any] | Call:
-        """Run the plan on inputs with its signature; return the outputs, or the call that computes them."""
+        """Run the plan on inputs with its sizes; return the outputs, or the call that computes them."""
         try:
             arena = self._arenas.pop()
         except IndexError:
-            arena = aligned_zeros(self._arena_size)
+            arena = aligned_zeros(self.plan.arena_size)
         spaces, values, results = self._values(inputs, arena)
-        for segment in self._segments:
+        for segment in self.segments:
             rest = self._run(segment, spaces, values)
             if rest is not None:  # the arena is not reused, because the inputs of the rest are views of it
                 return rest
-        self._arenas.append(arena)
-        if len(results) == len(self._outputs):
+        outputs = self._owner.program.outputs
+        if len(results) == len(outputs):
+            self._arenas.append(arena)
             return results
         filled = iter(results)
-        return [next(filled) if _is_filled(o) else _copied(_found(o, spaces, values)) for o in self._outputs]
+        results = [
+            next(filled) if _is_filled(o) else _copied(self._found(o, spaces, values)) for o in outputs
+        ]
+        self._arenas.append(arena)
+        return results
 
     def _values(self, inputs: Sequence[Any], arena: NDArray[np.uint8]) -> tuple[list[Any], Any, list[Any]]:
         """Return the spaces of a call, the values outside of them by name, and the results among them."""
-        pairs = list(zip(self._inputs, inputs, strict=True))
+        pairs = list(zip(self._owner.program.inputs, inputs, strict=True))
         arrays = [np.asarray(array, order="C") for name, array in pairs if not name]
-        results = [np.empty(shape, dtype) for shape, dtype in self._filled]
+        pairs_of_outputs = zip(self.plan.outputs, self._owner.dtypes, strict=True)
+        results = [np.empty(shape, dtype) for shape, dtype in pairs_of_outputs]
         values = {name: array for name, array in pairs if name}
-        return [arena, self._constants, *arrays, *results], values, results
+        return [arena, self._owner.constants, *arrays, *results], values, results
 
     def timed(self, inputs: Sequence[Any], calls: int) -> list[tuple[str, float]]:
         """Return each step and node, in order, with the median time of `calls` runs, in seconds.
@@ -229,9 +332,9 @@ class Plan:
         return [(step, float(np.median(times))) for step, times in runs]
 
     def _timed_once(self, inputs: Sequence[Any]) -> list[tuple[str, float]]:
-        spaces, values, _ = self._values(inputs, aligned_zeros(self._arena_size))
+        spaces, values, _ = self._values(inputs, aligned_zeros(self.plan.arena_size))
         times = []
-        for segment in self._segments:
+        for segment in self.segments:
             parts = [(step, step + 1) for step in range(*segment)] if type(segment) is tuple else [segment]
             for part in parts:
                 start = time.perf_counter()
@@ -244,20 +347,52 @@ class Plan:
     def _described(self, part: Any) -> str:
         if isinstance(part, NumPyNode):
             return f"{part.node} in NumPy"
-        return "the rest of the graph" if isinstance(part, Rest) else self._steps[part[0]]
+        return "the rest of the graph" if isinstance(part, Rest) else self._owner.program.steps[part[0]]
 
     def _run(self, segment: Any, spaces: list[Any], values: dict[str, Any]) -> Call | None:
         """Run a segment, or return the call of the rest of the graph."""
         if isinstance(segment, Rest):
-            return Call(segment.graph, tuple(_found(source, spaces, values) for source in segment.inputs))
+            return Call(
+                segment.graph, tuple(self._found(source, spaces, values) for source in segment.inputs)
+            )
         if isinstance(segment, NumPyNode):
-            _run_node(segment, spaces, values)
+            self._run_node(segment, spaces, values)
             return None
         try:
-            self._core.run(spaces, *segment)
+            self.plan.run(spaces, *segment)
         except IndexError as error:  # a step met an index out of range; it names its node
             raise ArgumentError(str(error)) from None
         return None
+
+    def _found(self, source: Any, spaces: list[Any], values: Mapping[str, Any]) -> Any:
+        if not isinstance(source, Location):
+            return source
+        return values[source.name] if source.view is None else self._array_at(source, spaces)
+
+    def _array_at(self, location: Location, spaces: Sequence[Any]) -> Any:
+        """Return the elements of a view as an array that shares their memory."""
+        assert location.view is not None
+        dtype = np.dtype(location.view.dtype)
+        space, offset, shape, strides = self._views[location.place]
+        steps = [dtype.itemsize * stride for stride in strides]
+        return np.ndarray(shape, dtype, spaces[space], dtype.itemsize * offset, steps)
+
+    def _run_node(self, step: NumPyNode, spaces: list[Any], values: dict[str, Any]) -> None:
+        operation, attributes = OPERATIONS[step.node.operation], step.node.attributes
+        with naming(step.node):
+            inputs = [self._found(source, spaces, values) for source in step.inputs]
+            if step.limit is not None and operation.has_rule:
+                step.limit.check(size_of(operation.signatures(inputs, attributes) or ()))
+            results = operation.compute(inputs, attributes)
+            if step.limit is not None:
+                step.limit.check(sum(getattr(a, "nbytes", 0) for a in results))
+            if len(results) < len(step.outputs):
+                raise ArgumentError(f"has {len(step.outputs)} outputs, but returns {len(results)}")
+            for target, result in zip(step.outputs, results, strict=False):
+                if target.view is not None:
+                    self._array_at(target, spaces)[...] = result
+                elif target.name:
+                    values[target.name] = result
 
 
 def _is_filled(source: Any) -> bool:
@@ -270,39 +405,6 @@ def _copied(value: Any) -> Any:
     if isinstance(value, list):
         return list(map(_copied, value))
     return value.copy() if isinstance(value, np.ndarray) else value
-
-
-def _found(source: Any, spaces: list[Any], values: Mapping[str, Any]) -> Any:
-    if not isinstance(source, Location):
-        return source
-    if source.view is None:
-        return values[source.name]
-    return _array_at(source.view, spaces)
-
-
-def _array_at(view: View, spaces: Sequence[Any]) -> Any:
-    """Return the elements of a view as an array that shares their memory."""
-    size = np.dtype(view.dtype).itemsize
-    strides = [size * stride for stride in view.strides]
-    return np.ndarray(view.shape, view.dtype, spaces[view.space], size * view.offset, strides)
-
-
-def _run_node(step: NumPyNode, spaces: list[Any], values: dict[str, Any]) -> None:
-    operation, attributes = OPERATIONS[step.node.operation], step.node.attributes
-    with naming(step.node):
-        inputs = [_found(source, spaces, values) for source in step.inputs]
-        if step.limit is not None and operation.has_rule:
-            step.limit.check(size_of(operation.signatures(inputs, attributes) or ()))
-        results = operation.compute(inputs, attributes)
-        if step.limit is not None:
-            step.limit.check(sum(getattr(a, "nbytes", 0) for a in results))
-        if len(results) < len(step.outputs):
-            raise ArgumentError(f"has {len(step.outputs)} outputs, but returns {len(results)}")
-        for target, result in zip(step.outputs, results, strict=False):
-            if target.view is not None:
-                _array_at(target.view, spaces)[...] = result
-            elif target.name:
-                values[target.name] = result
 
 
 def constants_of(graph: Graph) -> Iterator[Any]:

@@ -1,9 +1,11 @@
-"""Strided, typed views of the spaces (memory blocks) of a plan.
+"""Strided, typed views of the spaces (memory blocks) of a program.
 
-While a plan is built, each array of the arena is a space of its own with a negative number.
+Each array of the arena is a space of its own with a negative number. Offsets, shapes and strides may be
+symbolic (`Size`).
 """
 
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +25,13 @@ class View(NamedTuple):
     """
 
     space: int
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
+    offset: Any
+    shape: tuple[Any, ...]
+    strides: tuple[Any, ...]
     dtype: str = "float32"
 
     @classmethod
-    def contiguous(cls, space: int, offset: int, shape: tuple[int, ...], dtype: str = "float32") -> "View":
+    def contiguous(cls, space: int, offset: Any, shape: tuple[Any, ...], dtype: str = "float32") -> "View":
         """Return the view of a C-contiguous array."""
         strides, stride = [], 1
         for size in reversed(shape):
@@ -49,14 +51,15 @@ class View(NamedTuple):
         return view if np.array_equal(view.offsets(), offsets) else None
 
     def offsets(self) -> Offsets:
-        """Return the offset of each element."""
-        total = np.full(self.shape, self.offset, np.int64)
-        for axis, (size, stride) in enumerate(zip(self.shape, self.strides, strict=True)):
+        """Return the offset of each element, which fixes symbolic sizes."""
+        shape, strides = tuple(map(int, self.shape)), tuple(map(int, self.strides))
+        total = np.full(shape, int(self.offset), np.int64)
+        for axis, (size, stride) in enumerate(zip(shape, strides, strict=True)):
             steps = np.arange(size, dtype=np.int64) * stride
-            total += steps.reshape(size, *[1] * (len(self.shape) - axis - 1))
+            total += steps.reshape(size, *[1] * (len(shape) - axis - 1))
         return total
 
-    def extent(self) -> tuple[int, int]:
+    def extent(self) -> tuple[Any, Any]:
         """Return the lowest and the highest offset; the view must not be empty."""
         reaches = [(size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True)]
         low = self.offset + sum(reach for reach in reaches if reach < 0)
@@ -70,37 +73,71 @@ class View(NamedTuple):
         """
         if x[:2] != self[:2] or x.shape != y.shape or x.dtype != y.dtype:
             return None
-        axes = {axis[:2]: axis[2] for axis in zip(x.shape, x.strides, y.strides, strict=True) if axis[0] > 1}
+        axes = {axis[:2]: axis[2] for axis in zip(x.shape, x.strides, y.strides, strict=True) if axis[0] != 1}
         strides = []
         for size, stride in zip(self.shape, self.strides, strict=True):
-            if size > 1 and (size, stride) not in axes:
+            if size != 1 and (size, stride) not in axes:
                 return None
-            strides.append(axes.pop((size, stride)) if size > 1 else 1)
+            strides.append(axes.pop((size, stride)) if size != 1 else 1)
         return None if axes else y._replace(shape=self.shape, strides=tuple(strides))
 
     def is_contiguous(self) -> bool:
         """Whether the view is C-contiguous."""
         expected = self.contiguous(self.space, self.offset, self.shape).strides
         axes = zip(self.shape, self.strides, expected, strict=True)
-        return all(size == 1 or stride == other for size, stride, other in axes)
+        return all(stride == other or size == 1 for size, stride, other in axes)
 
     def permuted(self, *axes: int) -> "View":
         """Return the view with its axes in another order."""
         shape, strides = tuple(self.shape[a] for a in axes), tuple(self.strides[a] for a in axes)
         return self._replace(shape=shape, strides=strides)
 
-    def reshaped(self, *shape: int) -> "View | None":
+    def reshaped(self, *shape: Any) -> "View | None":
         """Return the view with another shape, in C order, or None if that requires a copy."""
         if self.is_contiguous():
             return self.contiguous(self.space, self.offset, shape, self.dtype)
-        return View.at(self.space, self.offsets().reshape(shape), self.dtype)
+        if any(size == 0 for size in self.shape):
+            return None
+        mine = [axis for axis in zip(self.shape, self.strides, strict=True) if axis[0] != 1]
+        places = [place for place, size in enumerate(shape) if size != 1]
+        strides: list[Any] = [1] * len(shape)
+        while mine or places:  # the fewest axes of both that have the same number of elements
+            if not mine or not places:
+                return None
+            old, new = [mine.pop(0)], [places.pop(0)]
+            count, wanted = old[0][0], shape[new[0]]
+            while count != wanted:
+                is_smaller = count < wanted
+                if not (mine if is_smaller else places):
+                    return None
+                if is_smaller:
+                    old.append(mine.pop(0))
+                    count = count * old[-1][0]
+                else:
+                    new.append(places.pop(0))
+                    wanted = wanted * shape[new[-1]]
+            if any(stride != inner * size for (_, stride), (size, inner) in pairwise(old)):
+                return None
+            stride = old[-1][1]
+            for place in reversed(new):
+                strides[place] = stride
+                stride = stride * shape[place]
+        return self._replace(shape=tuple(shape), strides=tuple(strides))
 
-    def sliced(self, axis: int, start: int, stop: int, step: int = 1) -> "View":
-        """Return a slice of one axis; `step` must be positive."""
+    def sliced(self, axis: int, start: Any, stop: Any, step: int = 1) -> "View":
+        """Return a slice of one axis; `step` must be positive, and `start` and `stop` within the axis."""
         shape, strides = list(self.shape), list(self.strides)
-        shape[axis], strides[axis] = len(range(start, stop, step)), strides[axis] * step
+        count = stop - start if step == 1 else -((start - stop) // step)
+        shape[axis], strides[axis] = (count if count > 0 else 0), strides[axis] * step
         offset = self.offset + start * self.strides[axis]
         return self._replace(offset=offset, shape=tuple(shape), strides=tuple(strides))
+
+    def broadcast(self, *shape: Any) -> "View":
+        """Return the view with its axes of size 1 repeated, and with new axes in front."""
+        missing = len(shape) - len(self.shape)
+        axes = zip(self.shape, self.strides, shape[missing:], strict=True)
+        strides = (0 if size == 1 and other != 1 else stride for size, stride, other in axes)
+        return self._replace(shape=tuple(shape), strides=(*[0] * missing, *strides))
 
     def reversed(self, axis: int) -> "View":
         """Return the view with one axis reversed."""

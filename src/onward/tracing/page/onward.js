@@ -589,7 +589,7 @@ class Graph {
           const { data, shape } = this.tensor(name);
           return [m.put(data), kinds.indexOf(data.constructor), shape.length, shape[0] ?? 0, shape[1] ?? 0];
         });
-        const numbers = Int32Array.from(words), count = arrays.length;
+        const numbers = BigInt64Array.from(words, BigInt), count = arrays.length;
         checked(graphCore.graph_add_weights(this.pointer, m.put(numbers), numbers.length, m.put(Int32Array.from(table)), count), FileError, `${file}: `);
       }, graphCore);
   }
@@ -611,7 +611,7 @@ class Plan {
   build() {
     const { graph } = this, constants = this.constants.map((name) => graph.tensor(name, Uint8Array).data);
     const number = withMemory((m) => {
-      const { data } = graph.tensor(this.words, Int32Array);
+      const { data } = graph.tensor(this.words, BigInt64Array);
       return checked(graphCore.graph_add_plan(graph.pointer, m.put(data), data.length), FileError, `${graph.file}: `);
     }, graphCore);
     let space = 1;

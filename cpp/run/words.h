@@ -1,10 +1,10 @@
-// Reads the steps and the weights of plans from the numbers that Python writes (onward/graph/plan/recorded.py).
+// Reads the steps and the weights of programs from the numbers that Python writes (onward/graph/plan/words.py).
 //
 // Files are not trusted: a number that is missing, or does not fit, throws an exception.
 #pragma once
 
 #include <bit>
-#include <memory>
+#include <limits>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -27,20 +27,33 @@ struct Array {
     int32_t axes, shape[2];
 };
 
-using PackedWeights = std::variant<Dense<float>, Stack<float>, IntegerMatrix, QuantizedLSTM>;
+// The weights of a step; their owner must outlive the programs that use them.
+using PackedWeights =
+    std::variant<const Dense<float>*, const Stack<float>*, const IntegerMatrix*, const QuantizedLSTM*>;
+
+// A number of a program: the same in every call, or an entry of its table of values, which the sizes of a call decide.
+struct Number {
+    Size value = 0;
+    bool is_entry = false;
+
+    Size at(const std::vector<Size>& values) const { return is_entry ? values[value] : value; }
+};
 
 class Words {
 public:
-    Words(const int32_t* first, Size n) : next(first), end(first + n) {}
+    static constexpr int64_t none = int64_t(1) << 62;
+
+    Words(const int64_t* first, Size n) : next(first), end(first + n) {}
 
     std::vector<Array> arrays;                                             // weights refer to them by number
-    const std::vector<std::unique_ptr<PackedWeights>>* weights = nullptr;  // steps refer to them by number
+    const std::vector<PackedWeights>* weights = nullptr;  // steps refer to them by number
+    Size entries = 0;                                     // of the table of values
 
     bool at_end() const { return next == end; }
 
     template <class T>
     decltype(auto) read() {
-        if constexpr (std::is_same_v<T, float>) return std::bit_cast<float>(word());
+        if constexpr (std::is_same_v<T, float>) return std::bit_cast<float>(int32_t(word()));
         else if constexpr (std::is_same_v<T, bool>) return word() != 0;
         else if constexpr (std::is_same_v<T, Size>) return word();
         else if constexpr (std::is_same_v<T, std::string>) return text();
@@ -51,23 +64,23 @@ public:
         else if constexpr (std::is_same_v<T, Window>) return lookup(windows, text());
         else if constexpr (std::is_same_v<T, Reduction>) return lookup(reductions, text());
         else if constexpr (std::is_same_v<T, Activation<float>>) return activation(text());
-        else if constexpr (std::is_same_v<T, View>) return view();
+        else if constexpr (std::is_same_v<T, Number>) return number();
+        else if constexpr (std::is_same_v<T, DType>) return lookup(dtypes, text());
         else if constexpr (std::is_same_v<T, std::vector<Size>>) return list<Size>();
         else return packed<T>();
     }
 
-    // None is -1, which starts no view and no name.
-    template <class T>
-    std::optional<T> optional() {
-        if (next == end || *next != -1) return read<T>();
-        next++;
-        return {};
+    // Reads what stands for None, which starts no view and no name, and returns whether it was there.
+    bool skips_none() {
+        const bool is_none = next != end && *next == none;
+        next += is_none;
+        return is_none;
     }
 
     // The number of the items that follow, each of which has at least one word.
     Size count() {
         const Size n = word();
-        if (n < 0 || n > end - next) throw std::out_of_range("a list exceeds the plan");
+        if (n < 0 || n > end - next) throw std::out_of_range("a list exceeds the program");
         return n;
     }
 
@@ -82,7 +95,7 @@ public:
     Words part() {
         const Size n = count();
         Words words(next, n);
-        words.arrays = arrays, words.weights = weights;
+        words.arrays = arrays, words.weights = weights, words.entries = entries;
         next += n;
         return words;
     }
@@ -119,15 +132,16 @@ public:
     }
 
 private:
-    int32_t word() {
-        if (next == end) throw std::out_of_range("a plan ends early");
+    int64_t word() {
+        if (next == end) throw std::out_of_range("a program ends early");
         return *next++;
     }
 
     const Array* array() {
         const Size number = word();
-        if (number < -1 || number >= Size(arrays.size())) throw std::out_of_range("an array of weights does not exist");
-        return number < 0 ? nullptr : &arrays[number];
+        if (number != none && (number < 0 || number >= Size(arrays.size())))
+            throw std::out_of_range("an array of weights does not exist");
+        return number == none ? nullptr : &arrays[number];
     }
 
     std::string text() {
@@ -142,12 +156,13 @@ private:
         return {function, alpha, read<float>()};
     }
 
-
-    View view() {
-        View view;
-        view.space = word(), view.offset = word(), view.shape = list<Size>(), view.strides = list<Size>();
-        view.dtype = lookup(dtypes, text());
-        return view;
+    // Words just above the lowest one are entries of the table.
+    Number number() {
+        constexpr int64_t first_entry = std::numeric_limits<int64_t>::min();
+        const int64_t found = word();
+        if (found >= first_entry + (int64_t(1) << 32)) return {Size(found)};
+        if (found - first_entry >= entries) throw std::out_of_range("a program refers to a size that does not exist");
+        return {Size(found - first_entry), true};
     }
 
     template <class T>
@@ -155,12 +170,12 @@ private:
         const Size number = word();
         if (number < 0 || number >= Size(weights->size()))
             throw std::out_of_range("the weights of a step do not exist");
-        const T* const found = std::get_if<T>((*weights)[number].get());
+        const auto* const found = std::get_if<const T*>(&(*weights)[number]);
         if (!found) throw std::invalid_argument("the weights of a step have the wrong kind");
-        return *found;
+        return **found;
     }
 
-    const int32_t *next, *end;
+    const int64_t *next, *end;
 };
 
 }  // namespace onward

@@ -1,0 +1,144 @@
+"""Arrays of which only the layout is known: what an operation that moves elements does to them is a view."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from .view import View
+
+
+class NotStridedError(AttributeError):
+    """What an operation does with an array is not a view of it."""
+
+
+class Strided(NDArrayOperatorsMixin):
+    """An array with NumPy's names of movements, whose results are views of the same memory.
+
+    A reshape that no strides describe is a new array that `copy` makes. All that NumPy offers beyond that
+    raises NotStridedError.
+    """
+
+    def __init__(self, view: View, dtype: Any, copy: Callable[[View], View] | None = None) -> None:
+        self.view, self.dtype, self._copy = view, np.dtype(dtype), copy
+
+    @classmethod
+    def of(cls, shape: tuple[Any, ...], dtype: Any) -> Strided:
+        """Return an array that lies nowhere."""
+        return cls(View.contiguous(0, 0, shape), dtype)
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """The sizes of the axes."""
+        return self.view.shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.view.shape)
+
+    @property
+    def size(self) -> Any:
+        """The number of elements."""
+        return math.prod(self.view.shape)
+
+    def with_view(self, view: View) -> Strided:
+        """Return another view of the memory."""
+        return Strided(view, self.dtype, self._copy)
+
+    def reshape(self, *shape: Any) -> Strided:
+        """Return the array in another shape without -1."""
+        sizes = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
+        view = self.view.reshaped(*sizes)
+        if view is None:
+            copied = View.contiguous(0, 0, self.shape) if self._copy is None else self._copy(self.view)
+            view = copied.reshaped(*sizes)
+        assert view is not None
+        return self.with_view(view)
+
+    def transpose(self, *axes: Any) -> Strided:
+        """Return the array with its axes in another order."""
+        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
+        return self.with_view(self.view.permuted(*(order if len(order) else reversed(range(self.ndim)))))
+
+    def __getitem__(self, index: Any) -> Strided:
+        view, axis = self.view, 0
+        for part in index if isinstance(index, tuple) else (index,):
+            if not isinstance(part, slice):
+                raise NotStridedError(f"an index {part!r}")
+            if part != slice(None):
+                step, size = part.step or 1, view.shape[axis]
+                if step < 0:
+                    raise NotStridedError("a step below 0")
+                stop = size if part.stop is None else part.stop
+                view = view.sliced(axis, part.start or 0, stop, step)
+            axis += 1
+        return self.with_view(view)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        if function not in MOVEMENTS:
+            raise NotStridedError(function.__name__)
+        return MOVEMENTS[function](*args, **options)
+
+    def __array_ufunc__(self, function: Any, *args: Any, **options: Any) -> Any:
+        raise NotStridedError(function.__name__)
+
+    def __array__(self, *args: Any, **options: Any) -> Any:
+        raise NotStridedError("a conversion to an array")
+
+    def __getattr__(self, name: str) -> Any:
+        raise NotStridedError(name)
+
+
+def _expand_dims(x: Strided, axis: Any) -> Strided:
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    rank, old = x.ndim + len(axes), iter(zip(x.view.shape, x.view.strides, strict=True))
+    new = {each % rank for each in axes}
+    shape, strides = zip(*((1, 1) if place in new else next(old) for place in range(rank)), strict=True)
+    return x.with_view(x.view._replace(shape=shape, strides=strides))
+
+
+def _split(x: Strided, places: Any, axis: int = 0) -> list[Strided]:
+    bounds = [0, *places, x.shape[axis]]
+    return [x.with_view(x.view.sliced(axis, *pair)) for pair in pairwise(bounds)]
+
+
+def _take(x: Strided, indices: Any, axis: int) -> Strided:
+    """Select by an index, which removes the axis, or by indices at one distance."""
+    found = np.ravel(indices)
+    if not found.size or indices.ndim > 1:
+        raise NotStridedError("indices with several axes")
+    first, step = found[0], found[1] - found[0] if found.size > 1 else 1
+    if any(found[i] != first + i * step for i in range(2, found.size)):
+        raise NotStridedError("indices at several distances")
+    view, stride = x.view, x.view.strides[axis]
+    shape = (*view.shape[:axis], *[found.size] * indices.ndim, *view.shape[axis + 1 :])
+    strides = (*view.strides[:axis], *[step * stride] * indices.ndim, *view.strides[axis + 1 :])
+    return x.with_view(view._replace(offset=view.offset + first * stride, shape=shape, strides=strides))
+
+
+def _transpose(x: Strided, axes: Any = None) -> Strided:
+    return x.transpose(*(() if axes is None else [axes]))
+
+
+MOVEMENTS: dict[Any, Callable[..., Any]] = {
+    np.broadcast_to: lambda x, shape: x.with_view(x.view.broadcast(*shape)),
+    np.expand_dims: _expand_dims,
+    np.flip: lambda x, axis: x.with_view(x.view.reversed(axis)),
+    np.reshape: lambda x, shape: x.reshape(shape),
+    np.split: _split,
+    np.swapaxes: lambda x, a, b: x.transpose(_swapped(x.ndim, a % x.ndim, b % x.ndim)),
+    np.take: _take,
+    np.transpose: _transpose,
+}
+
+
+def _swapped(rank: int, a: int, b: int) -> list[int]:
+    order = list(range(rank))
+    order[a], order[b] = b, a
+    return order

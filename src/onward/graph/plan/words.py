@@ -1,0 +1,191 @@
+"""The words of a program: the numbers from which the core and Onward for JavaScript make its steps.
+
+cpp/run/words.h reads them, and cpp/run/program.h tells their order. A `Recorder` takes the place of the core
+and keeps the words and the weights of programs for a file.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..size import Size
+from .view import View
+
+LANES = 4  # floats in a vector of WebAssembly
+
+
+NONE, FIRST_ENTRY = 1 << 62, -(1 << 63)  # as in cpp/run/words.h
+AXIS, NUMBER, SUM, PRODUCT, QUOTIENT = range(5)  # the operations of the table, as in cpp/run/program.h
+CONDITIONS = ("= 0", "!= 0", "> 0", "<= 0")
+
+
+class Weights(NamedTuple):
+    """Weights that a step uses: their place in the list of the recorder."""
+
+    number: int
+
+
+class RecordedProgram(NamedTuple):
+    """The words of a program."""
+
+    words: NDArray[np.int64]
+    weights: Sequence[Any]
+
+
+class Recorder:
+    """Takes the place of the core for a `Builder`: it records programs and the weights of their steps.
+
+    `tensors` holds each array once, by name. `weights` describes the weights by the numbers of a core's class
+    and its arguments, in which an array is its place in the list of names.
+    """
+
+    Program = RecordedProgram
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, NDArray[Any]] = {}
+        self.weights: list[dict[str, Any]] = []
+        self._names: dict[Any, str] = {}
+        self._numbers: dict[str, int] = {}
+
+    @staticmethod
+    def lanes() -> int:
+        """Return the number of floats in a vector."""
+        return LANES
+
+    def Dense(self, W: Any, b: Any = None, scale: Any = None) -> Weights:
+        return self._add("Dense", W, scale, b)
+
+    def Stack(self, cell: str, weights: Sequence[Any], num_directions: int, options: Any) -> Weights:
+        directions = [
+            (W, R, b_W, b_R, W_hr is not None, () if W_hr is None else W_hr, peephole)
+            for W, R, b_W, b_R, W_hr, peephole in weights
+        ]
+        return self._add("Stack", cell, num_directions, directions, _floats(options))
+
+    def IntegerMatrix(self, q: Any, zero_points: Any) -> Weights:
+        return self._add("IntegerMatrix", q, zero_points)
+
+    def QuantizedLSTM(self, weights: Sequence[Any], options: Any, reverse: bool) -> Weights:
+        return self._add("QuantizedLSTM", list(weights), _floats(options), reverse)
+
+    def name_of(self, array: NDArray[Any]) -> str:
+        """Return the name under which an array is stored; equal arrays are stored once."""
+        content = np.ascontiguousarray(array)
+        key = content.dtype.str, content.shape, hashlib.blake2b(content.tobytes()).digest()
+        if key not in self._names:
+            self._names[key] = name = str(len(self._names))
+            self.tensors[name] = content.reshape(array.shape)
+        return self._names[key]
+
+    def _add(self, kind: str, *arguments: Any) -> Weights:
+        arrays: dict[str, int] = {}  # the place of each array by its name
+        writer = Writer(lambda array: arrays.setdefault(self.name_of(array), len(arrays)))
+        writer.write((kind, arguments))
+        described = {"words": writer.words, "arrays": list(arrays)}
+        number = self._numbers.setdefault(str(described), len(self.weights))
+        if number == len(self.weights):
+            self.weights.append(described)
+        return Weights(number)
+
+
+def _floats(options: Iterable[tuple[Any, Any, Any, float, bool]]) -> list[Any]:
+    return [(*functions, float(clip), coupled) for *functions, clip, coupled in options]
+
+
+@cache
+def _text(name: str) -> tuple[int, ...]:
+    content = name.encode()
+    return len(content), *content
+
+
+def _float(number: Any) -> int:
+    return int(np.float32(number).view(np.int32))
+
+
+class Writer:
+    """Writes values as words; `place` returns the number of an array or of a core's weights.
+
+    A string or a list is its length and its items, a float is its bits, None is a word of its own, a tuple is
+    its items, and a symbolic size is an entry of the table of values.
+    """
+
+    def __init__(self, place: Callable[[Any], int]) -> None:
+        self.words: list[int] = []
+        self.values: list[tuple[int, int, int]] = []  # of the table: operations and operands
+        self._place = place
+        self._entries: dict[Any, int] = {}
+
+    def write(self, value: Any) -> None:
+        """Append a value."""
+        kind = type(value)
+        if kind is View:
+            self.words += (value.space, self.number(value.offset))
+            for numbers in (value.shape, value.strides):
+                self.words.append(len(numbers))
+                self.words += map(self.number, numbers)
+            self.words += _text(value.dtype)
+        elif kind is str:
+            self.words += _text(value)
+        elif kind is tuple:
+            is_activation = len(value) == 3 and type(value[0]) is str
+            for item in (value[0], *map(float, value[1:])) if is_activation else value:
+                self.write(item)
+        elif kind is list:
+            self.words.append(len(value))
+            for item in value:
+                self.write(item)
+        elif value is None:
+            self.words.append(NONE)
+        elif isinstance(value, float | np.floating):
+            self.words.append(_float(value))
+        elif kind is Size or isinstance(value, int | np.integer | np.bool_):
+            self.words.append(self.number(value))
+        else:
+            self.words.append(self._place(value))
+
+    def steps(self, steps: Sequence[tuple[str, Sequence[Any]]]) -> None:
+        """Append a list of steps, each with its length in words."""
+        self.words.append(len(steps))
+        for name, arguments in steps:
+            start = len(self.words)
+            self.words += 0, *_text(name)
+            for argument in arguments:
+                self.write(argument)
+            self.words[start] = len(self.words) - start - 1
+
+    def number(self, number: Any) -> int:
+        """Return the word of an integer or a size."""
+        return FIRST_ENTRY + self._size(number) if type(number) is Size else int(number)
+
+    def _size(self, size: Size) -> int:
+        """Return the entry of a size."""
+        if size.terms not in self._entries:
+            total = None
+            for monomial, coefficient in size.terms:
+                entry = None if coefficient != 1 or not monomial else self._factor(size, monomial[0])
+                rest = monomial if entry is None else monomial[1:]
+                if entry is None:
+                    entry = self._value(NUMBER, coefficient)
+                for number in rest:
+                    entry = self._value(PRODUCT, entry, self._factor(size, number))
+                total = entry if total is None else self._value(SUM, total, entry)
+            self._entries[size.terms] = self._value(NUMBER, 0) if total is None else total
+        return self._entries[size.terms]
+
+    def _factor(self, size: Size, number: int) -> int:
+        meaning = size.axes.factors[number].meaning
+        if isinstance(meaning, str):
+            return self._value(AXIS, size.axes.names.index(meaning))
+        return self._value(QUOTIENT, *map(self._size, meaning))
+
+    def _value(self, operation: int, a: int, b: int = 0) -> int:
+        """Return the entry of a value, which is added at its first use."""
+        value = operation, a, b
+        if value not in self._entries:
+            self._entries[value] = len(self.values)
+            self.values.append(value)
+        return self._entries[value]

@@ -1,0 +1,357 @@
+"""Sizes that differ from call to call: integer polynomials over the axes of a program's inputs.
+
+A program is compiled once, with the sizes of its first call as hints, and runs for all sizes that satisfy its
+guards. Arithmetic stays symbolic. A comparison is decided by the hints and recorded as a guard. A conversion
+to an integer, as NumPy and `range` need it, records the guard that the size equals its hint: code that does
+not know symbolic sizes makes a program less general, never wrong.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import ShapeError
+
+LARGE = 1 << 60  # no array has so many elements
+
+Monomial = tuple[int, ...]  # the numbers of its factors, sorted
+Terms = tuple[tuple[Monomial, int], ...]  # monomials and their coefficients, sorted
+
+CONDITIONS = {"= 0": operator.eq, "!= 0": operator.ne, "> 0": operator.gt, "<= 0": operator.le}
+CONTRARY = {"= 0": "!= 0", "!= 0": "= 0", "> 0": "<= 0", "<= 0": "> 0"}
+
+
+class Quotient(NamedTuple):
+    """The floored quotient of two sizes, where no polynomial expresses it."""
+
+    numerator: Size
+    denominator: Size
+
+    def __str__(self) -> str:
+        return f"(({self.numerator}) // ({self.denominator}))"
+
+
+class Factor(NamedTuple):
+    """A factor of a monomial: an axis or a quotient, its hint, and a number that it never falls below."""
+
+    meaning: str | Quotient
+    hint: int
+    low: int | None
+
+
+class Guard(NamedTuple):
+    """A condition on a size, and the node that required it first."""
+
+    size: Size
+    condition: str
+    node: str
+
+    def __str__(self) -> str:
+        return f"{self.size} {self.condition}"
+
+
+class Axes:
+    """The axes of a program, in order, and the guards that its compilation has recorded.
+
+    An axis has at least one element.
+    """
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.guards: dict[tuple[Terms, str], Guard] = {}
+        self.node = ""  # the node that is compiled
+        self.factors: list[Factor] = []
+        self._numbers: dict[Any, int] = {}  # of the factors
+
+    def add(self, name: str, hint: int) -> Size:
+        """Return the size of a new axis."""
+        self.names.append(name)
+        return Size(self, (((self._number(name, Factor(name, hint, 1)),), 1),))
+
+    def size(self, terms: Iterable[tuple[Monomial, int]]) -> Any:
+        """Return the sum of terms: a size, or an integer if it is constant."""
+        total: dict[Monomial, int] = {}
+        for monomial, coefficient in terms:
+            total[monomial] = total.get(monomial, 0) + coefficient
+        kept = tuple(sorted([item for item in total.items() if item[1]]))
+        if not kept:
+            return 0
+        return kept[0][1] if len(kept) == 1 and not kept[0][0] else Size(self, kept)
+
+    def quotient(self, numerator: Size, denominator: Size) -> Size:
+        """Return the floored quotient of two sizes."""
+        least, divisor = self.low(numerator.terms), denominator.terms
+        is_constant = len(divisor) == 1 and not divisor[0][0]
+        low = None
+        if least is not None and is_constant and divisor[0][1] > 0:
+            low = least // divisor[0][1]
+        elif least is not None and least >= 0 and (self.low(divisor) or 0) > 0:
+            low = 0
+        factor = Factor(Quotient(numerator, denominator), numerator.hint // denominator.hint, low)
+        return Size(self, (((self._number((numerator.terms, divisor), factor),), 1),))
+
+    def _number(self, key: Any, factor: Factor) -> int:
+        if key not in self._numbers:
+            self._numbers[key] = len(self.factors)
+            self.factors.append(factor)
+        return self._numbers[key]
+
+    def low(self, terms: Terms) -> int | None:
+        """Return a number that a polynomial never falls below, or None if none is plain.
+
+        Each factor is its lowest number and a rest of at least 0. If no term with rests is negative, the
+        polynomial is never below the term without rests.
+        """
+        total: dict[Monomial, int] = {}
+        for monomial, coefficient in terms:
+            expanded: list[tuple[Monomial, int]] = [((), coefficient)]
+            for number in monomial:
+                low = self.factors[number].low
+                if low is None:
+                    return None
+                with_rest = [((*rests, number), product) for rests, product in expanded]
+                expanded = [(rests, product * low) for rests, product in expanded] + with_rest
+            for rests, product in expanded:
+                total[rests] = total.get(rests, 0) + product
+        least = total.pop((), 0)
+        return None if any(product < 0 for product in total.values()) else least
+
+    @property
+    def fixed(self) -> dict[str, int]:
+        """The sizes of the axes for which a guard accepts only the hint."""
+        fixed = {}
+        for size, condition, _ in self.guards.values():
+            monomials = [monomial for monomial, _ in size.terms if monomial]
+            if condition == "= 0" and len(monomials) == 1 and len(monomials[0]) == 1:
+                factor = self.factors[monomials[0][0]]
+                if isinstance(factor.meaning, str):
+                    fixed[factor.meaning] = factor.hint
+        return fixed
+
+    def decide(self, size: Size, condition: str) -> bool:
+        """Return whether a condition holds for the hint, and record it, or its contrary, as a guard."""
+        holds = bool(CONDITIONS[condition](size.hint, 0))
+        self.require(size, condition if holds else CONTRARY[condition])
+        return holds
+
+    def require(self, size: Size, condition: str) -> None:
+        """Record a guard, unless it holds for all sizes."""
+        if abs(dict(size.terms).get((), 0)) >= LARGE:
+            return
+        low, negative = self.low(size.terms), self.low((-size).terms)
+        is_positive, is_negative = low is not None and low > 0, negative is not None and negative > 0
+        follows = {
+            "> 0": is_positive,
+            "<= 0": negative is not None and negative >= 0,
+            "!= 0": is_positive or is_negative,
+        }
+        if not follows.get(condition):
+            self.guards.setdefault((size.terms, condition), Guard(size, condition, self.node))
+
+
+class Size:
+    """An integer polynomial over axes and quotients. Results that are constant are Python's integers."""
+
+    __slots__ = ("axes", "hint", "terms")
+
+    def __init__(self, axes: Axes, terms: Terms) -> None:
+        self.axes, self.terms, self.hint = axes, terms, 0
+        for monomial, product in terms:
+            for number in monomial:
+                product *= axes.factors[number].hint
+            self.hint += product
+
+    def _other(self, other: Any) -> Size | None:
+        """Return an operand as a size, or None if it is not an integer."""
+        if type(other) is Size:
+            return other
+        if not isinstance(other, int | np.integer):
+            return None
+        return Size(self.axes, (((), int(other)),) if other else ())
+
+    def __add__(self, other: Any) -> Any:
+        x = self._other(other)
+        return NotImplemented if x is None else self.axes.size((*self.terms, *x.terms))
+
+    def __mul__(self, other: Any) -> Any:
+        x = self._other(other)
+        if x is None:
+            return NotImplemented
+        return self.axes.size((tuple(sorted(m + n)), c * d) for m, c in self.terms for n, d in x.terms)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __neg__(self) -> Size:
+        return Size(self.axes, tuple((m, -c) for m, c in self.terms))
+
+    def __sub__(self, other: Any) -> Any:
+        x = self._other(other)
+        return NotImplemented if x is None else self + -x
+
+    def __rsub__(self, other: Any) -> Any:
+        return -self + other
+
+    def __floordiv__(self, other: Any) -> Any:
+        """Return q + r // d, where q d are the terms that the divisor d divides."""
+        d = self._other(other)
+        if d is None:
+            return NotImplemented
+        if d.hint == 0:
+            raise ZeroDivisionError("a size is divided by 0")
+        if len(d.terms) != 1:
+            return self.axes.quotient(self, d)
+        ((factors, divisor),) = d.terms
+        divided = [
+            (rest, c // divisor)
+            for m, c in self.terms
+            if (rest := _without(m, factors)) is not None and (not rest or c % divisor == 0)
+        ]
+        q = self.axes.size(divided)
+        r = self - q * d
+        if type(r) is not Size and r == 0:
+            return q
+        if type(r) is not Size:
+            low = self.axes.low(d.terms)
+            if low is not None and -low <= r < low:
+                return q - (r < 0)
+            r = Size(self.axes, (((), r),))
+        return q + self.axes.quotient(r, d)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        x = self._other(other)
+        return NotImplemented if x is None else x // self
+
+    def __mod__(self, other: Any) -> Any:
+        return self - (self // other) * other
+
+    def __rmod__(self, other: Any) -> Any:
+        return other - (other // self) * self
+
+    def __divmod__(self, other: Any) -> Any:
+        whole = self // other
+        return whole, self - whole * other
+
+    def __truediv__(self, other: Any) -> Any:
+        return int(self) / other
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return other / int(self)
+
+    def _decide(self, other: Any, condition: str) -> Any:
+        difference = self - other
+        if difference is NotImplemented:
+            return NotImplemented
+        if type(difference) is not Size:
+            return CONDITIONS[condition](difference, 0)
+        return self.axes.decide(difference, condition)
+
+    def __eq__(self, other: Any) -> Any:
+        return NotImplemented if self._other(other) is None else self._decide(other, "= 0")
+
+    def __ne__(self, other: Any) -> Any:
+        return NotImplemented if self._other(other) is None else self._decide(other, "!= 0")
+
+    def __gt__(self, other: Any) -> Any:
+        return NotImplemented if self._other(other) is None else self._decide(other, "> 0")
+
+    def __le__(self, other: Any) -> Any:
+        return NotImplemented if self._other(other) is None else self._decide(other, "<= 0")
+
+    def __lt__(self, other: Any) -> Any:
+        x = self._other(other)
+        return NotImplemented if x is None else x > self
+
+    def __ge__(self, other: Any) -> Any:
+        x = self._other(other)
+        return NotImplemented if x is None else x <= self
+
+    def __hash__(self) -> int:
+        return hash(self.terms)
+
+    def __bool__(self) -> bool:
+        return bool(self != 0)
+
+    def __abs__(self) -> Size:
+        return self if self >= 0 else -self
+
+    def __index__(self) -> int:
+        difference = self - self.hint
+        if type(difference) is Size:
+            self.axes.require(difference, "= 0")
+        return self.hint
+
+    __int__ = __index__
+
+    def __repr__(self) -> str:
+        text = ""
+        for monomial, coefficient in self.terms:
+            names = [str(self.axes.factors[number].meaning) for number in monomial]
+            number = [str(abs(coefficient))] if abs(coefficient) != 1 or not names else []
+            sign = ("-" if coefficient < 0 else "+" * bool(text)).center(3 if text else 0)
+            text += sign + "*".join(number + names)
+        return text or "0"
+
+
+def _without(monomial: Monomial, factors: Monomial) -> Monomial | None:
+    """Return a monomial divided by factors; None if they do not divide it."""
+    rest = list(monomial)
+    for number in factors:
+        if number not in rest:
+            return None
+        rest.remove(number)
+    return tuple(rest)
+
+
+def hint(size: Any) -> int:
+    """Return a size in the first call, without a guard."""
+    return size.hint if type(size) is Size else int(size)
+
+
+def is_symbolic(shape: Iterable[Any]) -> bool:
+    """Whether a shape has sizes that differ from call to call."""
+    return any(type(size) is Size for size in shape)
+
+
+def broadcast_shape(*shapes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the shape of arrays broadcast together. Raises ShapeError.
+
+    It accepts sizes for which NumPy has no arrays.
+    """
+    rank = max(map(len, shapes), default=0)
+    sizes = zip(*((1,) * (rank - len(shape)) + tuple(shape) for shape in shapes), strict=True)
+    joined = tuple(next((size for size in column if size != 1), 1) for column in sizes)
+    for shape in shapes:
+        if any(other != size and size != 1 for size, other in zip(shape[::-1], joined[::-1], strict=False)):
+            raise ShapeError(f"the shapes {', '.join(map(str, shapes))} cannot be broadcast together")
+    return joined
+
+
+# Arrays of sizes, such as the result of Shape, have dtype object in NumPy and stand for arrays of int64.
+
+
+def integers(values: Any) -> Any:
+    """Return integers as an array: of dtype int64, or of dtype object if some of them are sizes."""
+    array = np.empty((), object) if type(values) is Size else np.array(values, object)
+    if type(values) is Size:
+        array[()] = values
+    return array if is_symbolic(array.flat) else array.astype(np.int64)
+
+
+def has_sizes(array: Any) -> bool:
+    """Whether an array holds sizes."""
+    return isinstance(array, np.ndarray) and array.dtype == object and is_symbolic(array.flat)
+
+
+def dtype_of(array: Any) -> np.dtype[Any]:
+    """Return the dtype of an array or a signature; that of an array of sizes is int64."""
+    found: np.dtype[Any] = np.dtype(np.int64) if has_sizes(array) else array.dtype
+    return found
+
+
+def as_numbers(array: Any) -> Any:
+    """Return an array in which sizes are fixed to those of the first call."""
+    return array.astype(np.int64) if has_sizes(array) else array

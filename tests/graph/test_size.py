@@ -1,0 +1,96 @@
+"""Symbolic sizes: arithmetic, guards, and what NumPy does with them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onward.graph.size import Axes, Size, broadcast_shape, has_sizes, integers
+
+
+def random_number(rng: np.random.Generator, axes: int, depth: int) -> Callable[[Any], Any]:
+    """A random expression: a function of the sizes of some axes."""
+    kind = rng.integers(7) if depth else rng.integers(2)
+    if kind == 0:
+        place = int(rng.integers(axes))
+        return lambda sizes: sizes[place]
+    if kind == 1:
+        number = int(rng.integers(-4, 9))
+        return lambda sizes: number
+    a, b = (random_number(rng, axes, depth - 1) for _ in range(2))
+    divisor = int(rng.integers(1, 5))
+    return {
+        2: lambda sizes: a(sizes) + b(sizes),
+        3: lambda sizes: a(sizes) - b(sizes),
+        4: lambda sizes: a(sizes) * b(sizes),
+        5: lambda sizes: a(sizes) // divisor + b(sizes) % divisor,
+        6: lambda sizes: max(a(sizes), b(sizes)),
+    }[int(kind)]
+
+
+def value_of(size: Any, sizes: dict[str, int]) -> int:
+    """A symbolic size for the sizes of the axes, computed without the core."""
+    total = 0
+    for monomial, coefficient in size.terms if isinstance(size, Size) else [((), size)]:
+        for number in monomial:
+            meaning = size.axes.factors[number].meaning
+            if isinstance(meaning, str):
+                coefficient *= sizes[meaning]
+            else:
+                coefficient *= value_of(meaning.numerator, sizes) // value_of(meaning.denominator, sizes)
+        total += coefficient
+    return total
+
+
+CONDITIONS = {"= 0": np.equal, "!= 0": np.not_equal, "> 0": np.greater, "<= 0": np.less_equal}
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_an_expression_of_sizes_is_right_wherever_its_guards_hold(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    axes, hints = Axes(), {"T": int(rng.integers(1, 9)), "B": int(rng.integers(1, 5))}
+    expression = random_number(rng, len(hints), 4)
+    found = expression([axes.add(name, size) for name, size in hints.items()])
+    is_large, held = found > 3, 0
+    for T, B in np.ndindex(12, 6):
+        sizes = {"T": T + 1, "B": B + 1}
+        if all(CONDITIONS[g.condition](value_of(g.size, sizes), 0) for g in axes.guards.values()):
+            held += 1
+            expected = expression(list(sizes.values()))
+            assert value_of(found, sizes) == expected and (expected > 3) == is_large
+    assert held
+
+
+def test_what_holds_for_all_sizes_needs_no_guard() -> None:
+    axes = Axes()
+    T, B = axes.add("T", 7), axes.add("B", 2)
+    assert T >= 1 and T * B * 3 > 0 and T * B >= B and T * 4 != 0 and -T < 0 and T // 2 >= 0
+    assert (T * B * 32 + 31) // 32 == T * B and (T * 6) % 3 == 0 and (T * B - 1) // B == T - 1
+    assert not axes.guards
+
+
+def test_comparisons_and_conversions_are_guards() -> None:
+    axes = Axes()
+    T = axes.add("T", 7)
+    axes.node = "node a"
+    assert T != 1 and T > 3 and list(range(T)) == list(range(7)) and int(T) == 7
+    assert [str(guard) for guard in axes.guards.values()] == ["-1 + T != 0", "-3 + T > 0", "-7 + T = 0"]
+    assert axes.fixed == {"T": 7} and {guard.node for guard in axes.guards.values()} == {"node a"}
+
+
+def test_arrays_of_sizes_stay_symbolic_until_numpy_needs_numbers() -> None:
+    axes = Axes()
+    T = axes.add("T", 7)
+    shape = integers((T, 3))
+    assert has_sizes(shape) and not has_sizes(integers((4, 3))) and integers((4, 3)).dtype == np.int64
+    assert not axes.guards
+    np.testing.assert_array_equal(shape.astype(np.int64), [7, 3])
+    assert axes.fixed == {"T": 7}
+
+
+def test_broadcasting_compares_sizes_with_one_alone() -> None:
+    axes = Axes()
+    T = axes.add("T", 7)
+    assert broadcast_shape((T, 3), (1, 3), (3,)) == (T, 3)
+    assert [str(guard) for guard in axes.guards.values()] == ["-1 + T != 0"]

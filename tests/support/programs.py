@@ -1,0 +1,30 @@
+"""Programs of the core made of single steps, for tests of what the core accepts."""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from onward import _core
+from onward.graph.plan.words import Writer
+
+
+def plan_of(
+    steps: Sequence[tuple[str, Sequence[Any]]],
+    spaces: Sequence[Any] = (0,),
+    arrays: Sequence[tuple[Any, int, int]] = (),
+    locations: Sequence[Any] = (),
+    axes: Sequence[int] = (),
+) -> Any:
+    """Bind a program of some steps; raises what the core raises.
+
+    `spaces` are the sizes in bytes of the constants and the arguments, `arrays` those of the arena with their
+    first and last steps.
+    """
+    writer = Writer(lambda weights: 0)
+    for part in ([], list(spaces), list(arrays), [], list(locations)):
+        writer.write(part)
+    writer.steps(steps)
+    table = [len(writer.values), *chain.from_iterable(writer.values)]
+    return _core.Program(np.array([*table, *writer.words], np.int64), []).bind(list(axes), True)
