@@ -64,6 +64,7 @@ class Axes:
         self.names: list[str] = []
         self.guards: dict[tuple[Terms, str], Guard] = {}
         self.node = ""  # the node that is compiled
+        self.is_structural = False  # whether sizes are equal only if all sizes of the axes make them so
         self.factors: list[Factor] = []
         self._numbers: dict[Any, int] = {}  # of the factors
 
@@ -134,6 +135,8 @@ class Axes:
 
     def decide(self, size: Size, condition: str) -> bool:
         """Return whether a condition holds for the hint, and record it, or its contrary, as a guard."""
+        if self.is_structural and condition in ("= 0", "!= 0"):
+            return condition == "!= 0"
         holds = bool(CONDITIONS[condition](size.hint, 0))
         self.require(size, condition if holds else CONTRARY[condition])
         return holds

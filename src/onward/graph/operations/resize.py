@@ -13,9 +13,11 @@ from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
+from ..size import is_symbolic
 from .movement import move
-from .registry import Inputs, Known, along_time, known, operation, view
+from .registry import Inputs, Known, along_time, known, operation, typed_view, view
 
+EXACT = 1 << 22  # float32 represents halves of smaller numbers
 RADII = {"linear": 1, "cubic": 2}  # how far the elements of an interpolation lie from its coordinate
 NEAREST: dict[str, Callable[[AnyArray], AnyArray]] = {
     "floor": np.floor,
@@ -29,8 +31,8 @@ class Axis(NamedTuple):
     """The resizing of one axis; `roi` is its region of interest, from 0 to 1."""
 
     axis: int
-    before: int
-    after: int
+    before: Any
+    after: Any
     scale: np.float32
     roi: tuple[float, float]
 
@@ -73,7 +75,9 @@ def _resized_axes(
         if not all(0 < factor < math.inf for factor in factors):
             raise ArgumentError(f"scales={factors}; expected positive numbers")
         afters = [
-            int(np.float32(factor) * np.float32(before))
+            int(factor) * before
+            if factor.is_integer() and before < EXACT // int(factor)
+            else int(np.float32(factor) * np.float32(before))
             for factor, before in zip(factors, befores, strict=True)
         ]
     n = len(places)
@@ -146,13 +150,34 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if coordinates == "tf_crop_and_resize":
         return None
     if mode == "nearest":
-        return move(b, node, inputs, shapes)
+        return _repeated(b, node, inputs, shapes) or move(b, node, inputs, shapes)
     x = view(b, inputs[0])
     if x is None or mode != "linear" or options.get("antialias") or options.get("exclude_outside"):
         return None
     for item in _resized_axes(x.shape, known(scales), known(sizes), options):
         if item.changes:
             x = _lower_interpolation(b, x, item.axis, _coordinates(coordinates, item))
+    return [x]
+
+
+def _repeated(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Repeat each element along an axis by a whole factor; None if that is not the result."""
+    x, (_, _, scales, sizes) = typed_view(b, inputs[0]), (*inputs, None, None, None)[:4]
+    if x is None or not is_symbolic(x.shape):
+        return None
+    for item in _resized_axes(x.shape, known(scales), known(sizes), node.attributes):
+        factor = int(item.scale)
+        first = item._replace(before=4, after=4 * factor)  # whatever the size, until numbers are inexact
+        rounded = NEAREST[node.attributes.get("nearest_mode", "round_prefer_floor")]
+        if factor != item.scale or item.after != factor * item.before or not item.after < EXACT:
+            return None
+        places = rounded(_coordinates(_modes(node.attributes)[1], first)).clip(0, 3)
+        if not np.array_equal(places, np.arange(4 * factor) // factor):
+            return None
+        if factor > 1:
+            before, after = x.shape[: item.axis + 1], x.shape[item.axis + 1 :]
+            apart = b.reshaped(x, *before, 1, *after).broadcast(*before, factor, *after)
+            x = b.reshaped(apart, *before[:-1], item.after, *after)
     return [x]
 
 

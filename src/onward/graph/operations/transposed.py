@@ -172,7 +172,7 @@ def phases(out: int, kernel: int, stride: int, dilation: int, before: int) -> li
         taps = [tap for tap in reversed(range(kernel)) if (first + before - tap * dilation) % stride == 0]
         inputs = [(first + before - tap * dilation) // stride for tap in taps]
         step = inputs[1] - inputs[0] if len(inputs) > 1 else 1
-        size = len(range(first, out, stride))
+        size = max(0, -((first - out) // stride))
         found.append(Phase(first, size, taps, inputs[0] if inputs else 0, step))
     return found
 

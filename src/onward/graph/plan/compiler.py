@@ -122,7 +122,7 @@ class Compiler:
             self._program.outputs = [self._output(self._values[name]) for name in self._outputs]
         self._end_segment()
         only_steps = all(type(segment) is tuple for segment in self._program.segments)
-        self._program.axes.node = "optimization"
+        self._program.axes.node, self._program.axes.is_structural = "optimization", True
         outputs = [o.view for o in self._program.outputs if isinstance(o, Location) and o.view is not None]
         locations: list[View] = []
         self._program.segments = [self._located(segment, locations) for segment in self._program.segments]
