@@ -29,7 +29,7 @@ from ..node import AnyArray, Expansion, Node, Signature
 from ..plan.builder import Builder
 from ..plan.strided import NotStridedError, Strided
 from ..plan.view import DTYPES, View
-from ..size import as_numbers, broadcast_shape, dtype_of, has_sizes, integers, is_symbolic
+from ..size import Size, as_numbers, broadcast_shape, dtype_of, has_sizes, integers, is_symbolic
 from .modules import MODULES
 
 
@@ -172,9 +172,10 @@ class Operation:
                 results = (results,)
             results = tuple(np.asarray(a) if isinstance(a, np.generic) else a for a in results)
             if self.takes_sizes and any(map(has_sizes, inputs)):
-                results = tuple(
-                    integers(a) if isinstance(a, np.ndarray) and a.dtype == object else a for a in results
+                is_object = (
+                    isinstance(a, int | Size) or getattr(a, "dtype", None) == object for a in results
                 )
+                results = tuple(integers(a) if o else a for a, o in zip(results, is_object, strict=True))
             if narrow:
                 results = tuple(a.astype(narrow[0]) if a.dtype == np.float32 else a for a in results)
         return results
@@ -205,6 +206,16 @@ class Operation:
             np.broadcast_to(np.zeros((), a.dtype), a.shape) if isinstance(a, Signature) else a for a in inputs
         ]
         return [Signature.of(a) for a in self.compute(zeros, attributes)]
+
+
+def _as_integers(result: Any) -> Any:
+    """Return what an operation makes of arrays of sizes, which may be a plain number, as an array."""
+    is_array = isinstance(result, np.ndarray)
+    return (
+        integers(result)
+        if isinstance(result, int | Size) or (is_array and result.dtype == object)
+        else result
+    )
 
 
 def _strided(x: Known | None) -> Any:
