@@ -3,15 +3,22 @@
 import multiprocessing
 import os
 import random
+import re
 import signal
+import socket
+import stat
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
+from support.cli import invoke
 
+import onward
 from onward.core import atomic
 from onward.errors import FileError
 
@@ -201,3 +208,113 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     link.symlink_to(target)
     atomic.replace(link, b"content")
     assert link.is_symlink() and target.read_bytes() == b"content"
+
+
+def as_user(path: Path, content: bytes) -> None:
+    """Write a file as an ordinary user: root may write everywhere."""
+    if os.getuid() == 0:
+        os.setuid(12345)
+    with pytest.raises(FileError, match="is read-only"):
+        atomic.replace(path, content)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither modes nor named pipes")
+class TestOnlyRegularFilesAreReplaced:
+    """A save renamed its file over devices and pipes, and made private files readable for everyone."""
+
+    WRITERS: ClassVar[dict[str, Callable[[Path], object]]] = {
+        "save.safetensors": lambda path: onward.LSTM(3, 4).save(path),
+        "export.onnx": lambda path: onward.LSTM(3, 4).export_onnx(path),
+        "stream": lambda path: onward.LSTM(3, 4).stream().save(path),
+        "pool": lambda path: onward.LSTM(3, 4).pool(1).save(path),
+        "trace.npz": lambda path: onward.LSTM(3, 4).trace(np.ones((2, 3), np.float32)).save(path),
+        "page.html": lambda path: onward.LSTM(3, 4).trace(np.ones((2, 3), np.float32)).save(path),
+        "outputs.npz": lambda path: invoke("run", "vowels", "--out", path, expect=0),
+        "outputs.csv": lambda path: invoke("run", "vowels", "--out", path, expect=0),
+    }
+
+    @pytest.mark.parametrize("name", WRITERS)
+    def test_a_pipe_gets_the_content(self, name: str, tmp_path: Path) -> None:
+        path, received = tmp_path / name, []
+        os.mkfifo(path)
+        reader = threading.Thread(target=lambda: received.append(path.read_bytes()), daemon=True)
+        reader.start()
+        self.WRITERS[name](path)
+        reader.join(10)
+        assert stat.S_ISFIFO(path.lstat().st_mode) and files(tmp_path) == [name]
+        assert received and len(received[0]) > 100
+
+    @pytest.mark.parametrize("name", WRITERS)
+    def test_the_mode_of_a_file_stays(self, name: str, tmp_path: Path) -> None:
+        path = tmp_path / name
+        path.touch(0o600)
+        self.WRITERS[name](path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600 and path.stat().st_size > 100
+
+    def test_no_other_module_writes_files(self) -> None:
+        source = Path(onward.__file__).parent
+        writes = re.compile(
+            r"\.write_(bytes|text)\(|\bos\.(open|replace|rename|link)\(|\bopen\([^)]*[\"'][rb+]*[wax]|shutil\.(copy|move)|tofile\("
+        )
+        modules = [
+            path.relative_to(source).as_posix()
+            for path in source.rglob("*.py")
+            if writes.search(path.read_text())
+        ]
+        assert modules == ["core/atomic.py"]
+
+    def test_a_device_stays(self) -> None:
+        before = os.stat("/dev/null")
+        onward.LSTM(3, 4).save("/dev/null")
+        assert os.path.samestat(before, os.stat("/dev/null"))
+        with pytest.raises(FileError, match="/dev/full cannot be written: No space left"):
+            onward.LSTM(3, 4).save("/dev/full")
+
+    @pytest.mark.parametrize("kind", ["folder", "socket", "loop"])
+    def test_anything_else_is_refused(self, kind: str, tmp_path: Path, monkeypatch: Any) -> None:
+        monkeypatch.chdir(tmp_path)  # the name of a socket is short
+        with socket.socket(socket.AF_UNIX) as listening:
+            match kind:
+                case "folder":
+                    os.mkdir("it")
+                case "socket":
+                    listening.bind("it")
+                case "loop":
+                    os.symlink("it", "it")
+            before = os.lstat("it")
+            for path in ("it", tmp_path / "it"):
+                with pytest.raises(FileError, match="it cannot be written"):
+                    atomic.replace(path, b"content")
+            assert os.path.samestat(before, os.lstat("it")) and files(tmp_path) == ["it"]
+
+    @pytest.mark.parametrize("path", ["/", "", ".", "a\0b"])
+    def test_what_names_no_file_is_refused(self, path: str) -> None:
+        with pytest.raises(FileError):
+            atomic.replace(path, b"content")
+
+    def test_a_chain_of_links_leads_to_the_file(self, tmp_path: Path) -> None:
+        (tmp_path / "files").mkdir()
+        (tmp_path / "first").symlink_to("second")
+        (tmp_path / "second").symlink_to("files/third")
+        for content in (b"created", b"replaced"):
+            atomic.replace(tmp_path / "first", content)
+            assert (tmp_path / "files" / "third").read_bytes() == content
+        assert files(tmp_path) == ["files", "first", "second"] and files(tmp_path / "files") == ["third"]
+
+    def test_a_read_only_file_is_not_replaced(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        path.write_bytes(b"old")
+        path.chmod(0o444)
+        for folder in (tmp_path, *tmp_path.parents[:2]):
+            folder.chmod(0o777)
+        assert run(as_user, path, b"new") == 0
+        assert path.read_bytes() == b"old" and stat.S_IMODE(path.stat().st_mode) == 0o444
+
+    def test_the_content_is_never_readable_under_another_mode(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        path.touch(0o600)
+        with atomic.replacing(path) as temporary:
+            assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+            temporary.write_bytes(b"content")
+        with atomic.replacing(tmp_path / "new", mode=0o640) as temporary:
+            assert stat.S_IMODE(temporary.stat().st_mode) == 0o640

@@ -3,7 +3,9 @@
 import os
 import re
 import shutil
+import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,29 +16,79 @@ if sys.platform != "win32":
     import fcntl
 
 
-def replace(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file atomically: after a crash or an error, the previous file is intact. Raises FileError."""
-    with replacing(path) as temporary:
+def replace(path: str | os.PathLike[str], content: bytes, mode: int | None = None) -> None:
+    """Write a file atomically: after a crash or an error, the previous file is intact. Raises FileError.
+
+    mode: as for `replacing`.
+    """
+    with replacing(path, mode) as temporary:
         temporary.write_bytes(content)
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path and, on success, move the file written there to `path` atomically.
+def replacing(path: str | os.PathLike[str], mode: int | None = None) -> Iterator[Path]:
+    """Yield a temporary file and, on success, move it to `path` atomically.
 
-    Concurrent writers do not interfere: the last one to finish determines the content. Raises FileError.
+    A link stays a link: its target is replaced. The file gets the permissions `mode`: by default those of the
+    file that it replaces, or those that the umask leaves to a new one. Pipes and character devices, such as
+    /dev/null, are written to. Concurrent writers do not interfere: the last one to finish determines the
+    content. Raises FileError, also if `path` is a folder, a file that may not be written, or anything else.
     """
-    target = Path(path).resolve()  # a link stays a link: its target is replaced
     try:
+        existing = _status(path)
+        if existing is not None and not stat.S_ISREG(existing.st_mode):
+            with _written_to(path, existing) as temporary:
+                yield temporary
+            return
+        if existing is not None and not os.access(path, os.W_OK):
+            raise FileError(f"{path} is read-only: change its permissions, or choose another name")
+        target = Path(os.path.realpath(path))
         with temporary_path(target) as temporary:
+            _create(temporary, existing, mode)
             yield temporary
-            with open(temporary, "r+b") as file:
+            with open(temporary, "ab") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, target)
     except FileError:
         raise
     except OSError as error:
         raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _status(path: str | os.PathLike[str]) -> os.stat_result | None:
+    """The status of what a path leads to; None if it does not exist. Raises OSError, FileError."""
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:  # a zero byte
+        raise FileError(f"{os.fspath(path)!r} is not the name of a file: {error}") from None
+
+
+@contextmanager
+def _written_to(path: str | os.PathLike[str], existing: os.stat_result) -> Iterator[Path]:
+    """Yield a temporary file and, on success, write its content to a pipe or a character device."""
+    if not (stat.S_ISFIFO(existing.st_mode) or stat.S_ISCHR(existing.st_mode)):
+        kind = "a folder" if stat.S_ISDIR(existing.st_mode) else "neither a file nor a pipe"
+        raise FileError(f"{path} cannot be written: it is {kind}")
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder, "content")
+        yield temporary
+        with open(temporary, "rb") as content, open(path, "wb") as opened:
+            shutil.copyfileobj(content, opened)
+
+
+def _create(temporary: Path, existing: os.stat_result | None, mode: int | None) -> None:
+    """Create the file that a writer opens, with its owner and permissions before it has any content."""
+    private = 0o666 if existing is None and mode is None else 0o600
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, private))
+    if existing is not None and hasattr(os, "chown"):
+        with suppress(OSError):  # only root may give files away
+            os.chown(temporary, existing.st_uid, existing.st_gid)
+    if existing is not None and mode is None:
+        mode = stat.S_IMODE(existing.st_mode)
+    if mode is not None:
+        os.chmod(temporary, mode)
 
 
 @contextmanager

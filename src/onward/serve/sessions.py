@@ -1,7 +1,6 @@
 """Streams with ids that clients know: kept for a while after a connection ends, and across restarts."""
 
 import json
-import os
 import secrets
 import time
 from dataclasses import dataclass
@@ -10,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core import storage
+from ..core import atomic, storage
 from ..errors import ArgumentError, FileError
-from ..streaming.stream import write_state
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -86,11 +84,8 @@ class Sessions:
         ]
         pool, listed = self._pool, np.frombuffer(json.dumps(described).encode(), np.uint8)
         tensors = pool._tensors(pool.ids, pool._states(pool.ids))
-        umask = os.umask(0o077)
-        try:
-            write_state(path, pool._file_type, pool._model, tensors | {"sessions": listed})
-        finally:
-            os.umask(umask)
+        described_model = {"type": pool._file_type, **pool._model.fingerprint()}
+        atomic.replace(path, storage.content(tensors | {"sessions": listed}, described_model), mode=0o600)
 
     def load(self, path: Path) -> None:
         """Replace all streams with those in a file that have not expired since. Raises FileError."""
