@@ -3,6 +3,7 @@
 import importlib
 import typing
 
+from . import core as core  # first, because it imports the extension modules
 from . import errors, textbook
 from .core.threads import get_num_threads, num_threads, set_num_threads
 from .formats import load, load_tensors

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -147,6 +148,37 @@ def test_an_interrupt_gives_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("onward.formats.load", interrupted)
     assert invoke("info", "vowels", expect=130).output == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal to itself")
+@pytest.mark.parametrize("module", ["datetime", "numpy.linalg", "onward.cli.info", "rich.table"])
+def test_an_interrupt_during_an_import_is_not_an_import_error(module: str) -> None:
+    """NumPy reported that its extension modules are broken, and the exit code was 1."""
+    code = (
+        "import signal, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}: print('now'); signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from onward.cli import main; main(['info', 'vowels'])"
+    )
+    result = python(code)
+    assert result.stdout == "now\n" and "ImportError" not in result.stderr
+    assert result.returncode in (130, -signal.SIGINT)  # the latter becomes 130 in a shell
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is full")
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("command", [["run", "vowels", "--out", "-"], ["models", "--json"], ["--help"]])
+def test_a_full_disk_behind_stdout_ends_in_one_message(command: list[str], buffered: bool) -> None:
+    """It ended in a traceback."""
+    environment = os.environ | {"PYTHONUNBUFFERED": "" if buffered else "1"}
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [COMMAND, *command], stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False
+        )
+    assert result.returncode == 1
+    assert result.stderr == "Error: standard output cannot be written: No space left on device\n"
 
 
 def test_too_little_memory_ends_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:

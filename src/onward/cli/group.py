@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import errno
 import importlib
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -12,6 +15,7 @@ from typing import Any
 import click
 
 from ..core.extras import install_hint
+from ..core.interrupts import interrupted_afterwards
 from ..errors import KerasWarning, OnwardError
 
 
@@ -58,7 +62,8 @@ class LazyGroup(Group):
         if cmd_name not in self.lazy:
             return None
         try:
-            module = importlib.import_module(f"{__package__}.{self.lazy[cmd_name][0]}")
+            with interrupted_afterwards():
+                module = importlib.import_module(f"{__package__}.{self.lazy[cmd_name][0]}")
         except ModuleNotFoundError as error:
             if error.name is None or error.name.startswith("onward"):
                 raise
@@ -71,6 +76,20 @@ class LazyGroup(Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_) for name, (_, help_) in self.lazy.items()])
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        try:
+            try:
+                return super().main(*args, **options)
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()
+        except OSError as error:  # files raise FileError, so that this is what the command prints to
+            _drop_output()
+            if error.errno != errno.EPIPE:  # the reader of a pipe ended it, as `head` does
+                what = error.filename or "standard output cannot be written"
+                click.echo(click.style(f"Error: {what}: {error.strerror or error}", "red"), err=True)
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -88,3 +107,9 @@ class LazyGroup(Group):
             raise click.ClickException(click.style(message, "red")) from error
         except click.UsageError as error:
             raise click.UsageError(click.style(error.format_message(), "red"), error.ctx) from error
+
+
+def _drop_output() -> None:
+    """Drop what could not be written to stdout: Python would report it again as it exits."""
+    with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
