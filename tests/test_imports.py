@@ -4,7 +4,7 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,6 +46,72 @@ def imported(path: Path) -> Iterator[tuple[str, bool]]:
             if name.split(".")[0] == "onward":
                 inside = folder(name.removeprefix("onward").lstrip("."))
                 yield inside if inside in ORDER else "", node in tree.body
+
+
+def at_import(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
+    """The imports that run when a module is imported."""
+    for node in body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif isinstance(node, ast.Try | ast.With) or (
+            isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.dump(node.test)
+        ):
+            yield from at_import(node.body)
+
+
+def needs(name: str, path: Path, names: Collection[str]) -> set[str]:
+    """The modules that Python imports before or while it imports a module: its package, and what it names."""
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    found = {name.rpartition(".")[0]}
+    for node in at_import(ast.parse(path.read_text()).body):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        else:
+            outer = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*outer, *([node.module] if node.module else [])])
+            found.update([base, *(f"{base}.{alias.name}" for alias in node.names)])
+    return found & set(names) - {name}
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """The names that need each other, directly or through others; [] if there are none."""
+    left = dict(graph)
+    while ends := {name for name, needed in left.items() if not needed & left.keys()}:
+        left = {name: needed for name, needed in left.items() if name not in ends}
+    while starts := left.keys() - {each for needed in left.values() for each in needed}:
+        left = {name: needed for name, needed in left.items() if name not in starts}
+    return sorted(left)
+
+
+# Packages that import their modules. Others import the package, never one of its modules: so threads meet at
+# its lock. The command line is imported by the main thread.
+WHOLE = ("onward.train", "onward.cli")
+
+
+def test_no_modules_import_each_other() -> None:
+    """Threads that import a circle from two ends deadlock, or get a module that is half imported."""
+    files = {
+        ".".join(["onward", *path.relative_to(SOURCE).with_suffix("").parts]).removesuffix(".__init__"): path
+        for path in FILES
+    }
+    graph = {name: needs(name, path, files) for name, path in files.items()}
+    for whole in WHOLE:
+        inside = {name for name in graph if name.startswith(f"{whole}.")}
+        for name in inside:
+            graph[name].discard(whole)
+        for name in graph.keys() - inside - {whole}:
+            entered = {each for each in graph[name] & inside if whole not in graph[name]}
+            assert not entered, f"{name} imports {entered}: import {whole} instead"
+    loaded, following = set[str](), {"onward"}  # by `import onward`
+    while following:
+        loaded |= following
+        following = {each for name in following for each in graph[name]} - loaded
+    assert circle({name: needed - loaded for name, needed in graph.items() if name not in loaded}) == []
+
+
+def test_a_circle_is_found() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set[str](), "e": {"a"}}
+    assert circle(graph) == ["b", "c"]
 
 
 def test_every_folder_is_in_the_order() -> None:

@@ -21,8 +21,8 @@ from torch.utils._pytree import tree_flatten, tree_map
 import onward
 from onward.errors import FileError, ShapeError, SignatureError
 from onward.formats.onnx import messages, protobuf
+from onward.formats.torch.aten.operators import OPERATORS
 from onward.formats.torch.aten.refusals import reason
-from onward.formats.torch.aten.registry import OPERATORS
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import onward
 from onward.cli import COMMANDS, main
 from onward.formats.keras.load import LAYERS as KERAS_LAYERS
 from onward.formats.onnx.opsets import MICROSOFT
-from onward.formats.torch.aten.registry import OPERATORS as ATEN_OPERATORS
+from onward.formats.torch.aten.operators import OPERATORS as ATEN_OPERATORS
 from onward.graph.operations import OPERATIONS
 from onward.graph.operations.modules import MODULES
 from onward.layers.base import Layer

@@ -17,6 +17,7 @@ from ...graph.graph import Graph, Input
 from ...graph.structure import Fixed, Structure
 from ..zip import Data
 from . import exported_program as schema
+from .aten import operators  # noqa: F401 - registers them
 from .aten.expressions import dtype_of
 from .aten.registry import BOOL, DAMAGES, FLOAT32, INT64, Symbol, Tensor, Translator
 

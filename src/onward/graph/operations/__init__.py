@@ -1,5 +1,11 @@
 """The operations of graphs, under their ONNX names; may import every folder up to layers."""
 
-from .registry import OPERATIONS, Operation, Value
+from typing import TYPE_CHECKING
+
+from ...core.lazy import attributes
+
+if TYPE_CHECKING:
+    from .registry import OPERATIONS, Operation, Value
 
 __all__ = ["OPERATIONS", "Operation", "Value"]
+__getattr__ = attributes(__name__, dict.fromkeys(__all__, "registry"))

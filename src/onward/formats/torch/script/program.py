@@ -18,6 +18,7 @@ from ....graph.structure import Structure as Templates
 from ....graph.structure import names as names_of
 from ...zip import Data
 from ..archive import Archive, read
+from ..aten import operators  # noqa: F401 - registers them
 from ..aten.registry import Symbol, Tensor
 from ..unpickle import PickledObject
 from .code import Class, Code, Function

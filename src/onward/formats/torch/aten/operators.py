@@ -1,0 +1,40 @@
+"""All operators: each module registers its own, and aliases have those of another operator."""
+
+from . import (  # noqa: F401 - each module registers its operators
+    control,
+    convolutions,
+    creation,
+    elementwise,
+    indexing,
+    joins,
+    layers,
+    linear_algebra,
+    losses,
+    ordering,
+    recurrent,
+    reductions,
+    shapes,
+    signal,
+)
+from .registry import OPERATORS, PUTS, VIEWS, aten
+
+# Operators that have all overloads of another operator.
+ALIASES = {
+    "absolute": "abs", "adjoint": "mT", "arccos": "acos", "arccosh": "acosh", "arcsin": "asin",
+    "arcsinh": "asinh", "arctan": "atan", "arctan2": "atan2", "arctanh": "atanh", "argwhere": "nonzero",
+    "clip": "clamp", "concat": "cat", "concatenate": "cat", "divide": "div", "fix": "trunc", "ger": "outer",
+    "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "mH": "mT", "matrix_H": "mT",
+    "moveaxis": "movedim", "multiply": "mul", "negative": "neg", "not_equal": "ne", "row_stack": "vstack",
+    "special_digamma": "digamma", "special_erf": "erf", "special_erfc": "erfc", "special_erfinv": "erfinv",
+    "special_exp2": "exp2", "special_expit": "sigmoid", "special_expm1": "expm1",
+    "special_gammaln": "lgamma", "special_i0": "i0", "special_log1p": "log1p",
+    "special_log_softmax": "log_softmax", "special_logit": "logit", "special_logsumexp": "logsumexp",
+    "special_psi": "digamma", "special_round": "round", "special_sinc": "sinc",
+    "special_softmax": "softmax", "subtract": "sub", "true_divide": "div",
+}  # fmt: skip
+for _key, _function in list(OPERATORS.items()):
+    _name, _, _overload = _key.partition(".")
+    _aliases = [f"{alias}.{_overload}" for alias, name in ALIASES.items() if name == _name]
+    aten(*_aliases, view=_key in VIEWS, put=PUTS.get(_key))(_function)
+    if _key in VIEWS:  # with the same elements in memory of their own
+        OPERATORS.setdefault(f"{_name}_copy.{_overload}", _function)
