@@ -19,6 +19,7 @@
 #include <variant>
 #include <vector>
 
+#include "bind/gil.h"
 #include "run/run.h"
 
 namespace nb = nanobind;

@@ -16,7 +16,7 @@ onward::Backward<Real> make_backward(const std::string& cell_name, const std::ve
         for (const onward::Matrix<Real>& matrix : {w.W, w.R, w.W_hr})
             if (matrix.format != Format::native)
                 throw nb::value_error("compressed weights have no gradients");
-    const nb::gil_scoped_release release;
+    const WithoutGil release;
     return onward::Backward<Real>(cell, weights);
 }
 
@@ -58,7 +58,7 @@ struct Backward {
                 data_of<Real>(dh0, "dh0", {D, B, P}), data_of<Real>(dc0, "dc0", {D, B, H}), weight_gradients};
             for (Size b = 0; lengths && b < B; b++)
                 if (sequence.lengths[b] < 0 || sequence.lengths[b] > T) throw nb::value_error("a length exceeds T");
-            const nb::gil_scoped_release release;
+            const WithoutGil release;
             back.run(sequence);
         }, core);
     }

@@ -15,7 +15,7 @@ void each_row(const In& x, const Out& y, Function function) {
     const Real* const from = data_of<const Real>(x, "x", {-1, -1});
     const Size rows = Size(x.shape(0)), n = Size(x.shape(1));
     Real* const to = data_of<Real>(y, "y", {rows, n});
-    const nb::gil_scoped_release release;
+    const WithoutGil release;
     const onward::FlushDenormals flush;
     for (Size row = 0; row < rows; row++) function(onward::kernels<Real>(), n, from + row * n, to + row * n);
 }

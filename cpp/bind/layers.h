@@ -15,7 +15,7 @@ onward::Stack<Real> make_stack(const std::string& cell_name, const std::vector<W
     if (!options.empty() && options.size() != size_t(D))
         throw nb::value_error("options must be empty or have one entry per direction");
     const std::vector<onward::Weights<Real>> weights = weights_of<Real>(cell, arrays, D);
-    const nb::gil_scoped_release release;
+    const WithoutGil release;
     return onward::Stack<Real>(cell, weights, options, D);
 }
 
@@ -55,7 +55,7 @@ struct Stack {
                 data_of<Real>(sums, "sums", {LD, T, B, G, stack.H})};
             for (Size b = 0; lengths && b < B; b++)
                 if (sequence.lengths[b] < 0 || sequence.lengths[b] > T) throw nb::value_error("a length exceeds T");
-            const nb::gil_scoped_release release;
+            const WithoutGil release;
             stack.forward(sequence);
         }, core);
     }
@@ -81,7 +81,7 @@ struct Dense {
             const Real* const in = data_of<const Real>(x, "x", {-1, dense.I});
             const Size rows = Size(x.shape(0));
             Real* const out = data_of<Real>(y, "y", {rows, dense.O});
-            const nb::gil_scoped_release release;
+            const WithoutGil release;
             onward::Interrupt interrupt;
             dense.forward(in, rows, out, interrupt);
             interrupt.throw_if_happened();
@@ -95,7 +95,7 @@ void add_gradients(const In& dy, const In& x, const Out& dW, const OptionalOut& 
     const Size rows = Size(x.shape(0)), O = Size(dy.shape(1)), I = Size(x.shape(1));
     if (Size(dy.shape(0)) != rows) throw nb::value_error("dy and x must have equally many rows");
     Real *const to = data_of<Real>(dW, "dW", {O, I}), *const to_bias = data_of<Real>(db, "db", {O});
-    const nb::gil_scoped_release release;
+    const WithoutGil release;
     onward::Interrupt interrupt;
     onward::add_gradients(d, O, in, I, rows, to, to_bias, interrupt);
     interrupt.throw_if_happened();

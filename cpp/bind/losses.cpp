@@ -15,7 +15,7 @@ double reduce(const In& x, Function function) {
     auto call = [&]<class Real>(Real) {
         const Real* const data = data_of<const Real>(x, "x", {-1});
         const Size n = Size(x.shape(0));
-        const nb::gil_scoped_release release;
+        const WithoutGil release;
         return function(onward::kernels<Real>(), n, data);
     };
     return is_float32(x) ? call(float()) : call(double());
@@ -29,7 +29,7 @@ double cross_entropy(const In& y, const In& targets, double smoothing, const Out
     Real* const gradient = data_of<Real>(dy, "dy", {rows, C});
     for (Size row = 0; row < rows; row++)
         if (classes[row] >= C) throw nb::value_error("a target is not among the classes");
-    const nb::gil_scoped_release release;
+    const WithoutGil release;
     return onward::cross_entropy(logits, rows, C, classes, smoothing, gradient);
 }
 

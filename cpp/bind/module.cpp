@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
+#include <new>
 
 #include "bind/weights.h"
 #include "platform/denormals.h"
@@ -20,7 +22,7 @@ void activate(const ActivationIn& activation, const In& x, const Out& y) {
     const Size n = Size(x.shape(0));
     Real* const out = data_of<Real>(y, "out", {n});
     const onward::Activation<Real> function = activation_of<Real>(activation);
-    const nb::gil_scoped_release release;
+    const WithoutGil release;
     const onward::FlushDenormals flush;
     onward::Interrupt interrupt;
     constexpr Size piece = 1 << 20;
@@ -56,6 +58,36 @@ void handle_signals() {
     });
 }
 
+// ---- Out of memory --------------------------------------------------------------------------------------------------
+
+// The first exception of a thread needs memory for the exceptions of that thread; if there is none, glibc ends the
+// process. Therefore the first allocation that fails gives back some memory, with which the thread throws once.
+std::atomic<void*> reserved;
+std::new_handler other_handler;
+
+void throw_once() {
+    try {
+        throw std::bad_alloc();
+    } catch (const std::bad_alloc&) {
+    }
+}
+
+// Called before operator new throws.
+void prepare_exceptions() {
+    std::free(reserved.exchange(nullptr));
+    throw_once();
+    std::free(reserved.exchange(std::malloc(1 << 16)));
+    if (!other_handler) throw std::bad_alloc();
+    other_handler();
+}
+
+void handle_exhaustion() {
+    throw_once();
+    onward::num_threads();  // which is also a variable of each thread
+    reserved = std::malloc(1 << 16);
+    other_handler = std::set_new_handler(prepare_exceptions);
+}
+
 }  // namespace
 
 }  // namespace python
@@ -66,6 +98,7 @@ NB_MODULE(_core, m) {
     nb::set_leak_warnings(false);  // objects that live until Python exits, such as a layer in a module, are not leaks
 
     handle_signals();
+    handle_exhaustion();
     bind_layers(m);
     bind_backward(m);
     bind_losses(m);

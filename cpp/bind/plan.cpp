@@ -94,7 +94,7 @@ void run(const Plan& plan, const nb::list& arrays, Size first, Size last) {
         PyBuffer_Release(&view);
         if (!fits) throw nb::value_error("an array is smaller than the space that it stands for");
     }
-    const nb::gil_scoped_release release;
+    const WithoutGil release;
     plan.core->plan.run(spaces.data(), first, last);
 }
 

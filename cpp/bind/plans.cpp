@@ -130,13 +130,13 @@ public:
         return run(found, buffers.held, outputs);
     }
 
-    // Runs the body of a loop up to `count` times, from (i, condition, *carried, *others) to (condition, *carried,
+    // Runs the body of a loop up to `count` >= 1 times, from (i, condition, *carried, *others) to (condition, *carried,
     // *scanned). Returns how often it ran, the last condition, the carried arrays, and the scanned ones of all runs.
     std::optional<std::tuple<Size, bool, nb::tuple, nb::tuple>> repeat(Size count, const nb::tuple& arguments,
                                                                        size_t carried) const {
         Buffers buffers;
         const Found found = find(arguments, {}, buffers);
-        if (!found.plan || !is_loop(found, buffers.held, carried)) return {};
+        if (count < 1 || !found.plan || !is_loop(found, buffers.held, carried)) return {};
         const auto& [entry, bound] = found;
         const Plan& plan = *bound;
         std::vector<std::byte*> spaces{nullptr, memory_of<std::byte>(entry->constants)};
@@ -166,7 +166,7 @@ public:
             for (const nb::object& state : states[set]) memory[set].push_back(memory_of<std::byte>(state));
         Size runs = 0;
         {
-            const nb::gil_scoped_release release;
+            const WithoutGil release;
             while (runs < count && condition) {
                 std::copy(memory[runs % 2].begin(), memory[runs % 2].end(), spaces.begin() + first_output + 1);
                 plan.run(spaces);
@@ -261,7 +261,7 @@ private:
             spaces.push_back(memory_of<std::byte>(result));
             PyTuple_SetItem(results.ptr(), Py_ssize_t(i), result.release().ptr());
         }
-        const nb::gil_scoped_release release;
+        const WithoutGil release;
         plan.run(spaces);
         return results;
     }

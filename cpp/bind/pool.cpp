@@ -46,7 +46,7 @@ struct Pool {
         const std::vector<Size> copy = copy_of(ids);
         std::visit([&](const auto& pool) {
             const auto prepared = prepare(*pool, Size(copy.size()));
-            const nb::gil_scoped_release release;
+            const WithoutGil release;
             body(*pool, copy.data(), Size(copy.size()), prepared);
         }, core);
     }
@@ -55,7 +55,7 @@ struct Pool {
     template <class Body>
     auto without_gil(Body body) const {
         return std::visit([&](const auto& pool) {
-            const nb::gil_scoped_release release;
+            const WithoutGil release;
             return body(*pool);
         }, core);
     }

@@ -114,7 +114,7 @@ struct Stream {
     // the mutex with the GIL: the thread that holds the mutex may run for long, or wait for the GIL itself.
     template <class Real>
     void advance(onward::Stream<Real>& stream, const onward::Rows<const Real>& x, const onward::Rows<Real>& y, Size T) {
-        std::optional<nb::gil_scoped_release> release;
+        std::optional<WithoutGil> release;
         std::unique_lock lock(mutex, std::try_to_lock);
         if (T * stream.B > 1 || !lock.owns_lock()) release.emplace();
         if (!lock.owns_lock()) lock = onward::interruptible_lock(mutex);
@@ -122,7 +122,7 @@ struct Stream {
     }
 
     static nb::object converted(nb::handle self, const nb::object& x, const nb::object& out) {
-        return self(self.attr("_converted")(x, out), out);
+        return waiting_at_exit([&] { return self(self.attr("_converted")(x, out), out); });
     }
 
     Size outputs() const {
@@ -132,7 +132,7 @@ struct Stream {
     void state(const States<Out>& to) {
         std::visit([&]<class Real>(const std::unique_ptr<onward::Stream<Real>>& stream) {
             const auto states = states_of<Real>(stream->stages, to, stream->B);
-            const nb::gil_scoped_release release;
+            const WithoutGil release;
             const auto lock = onward::interruptible_lock(mutex);
             stream->state(states);
         }, core);
@@ -141,7 +141,7 @@ struct Stream {
     void set_state(const States<In>& from) {
         std::visit([&]<class Real>(const std::unique_ptr<onward::Stream<Real>>& stream) {
             const auto states = states_of<const Real>(stream->stages, from, stream->B);
-            const nb::gil_scoped_release release;
+            const WithoutGil release;
             const auto lock = onward::interruptible_lock(mutex);
             stream->set_state(states);
         }, core);

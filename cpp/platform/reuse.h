@@ -17,7 +17,7 @@ std::mutex& reuse_mutex();
 template <class Object>
 class Reusable {
 public:
-    explicit Reusable(size_t most) : most(most) {}
+    explicit Reusable(size_t most) : most(most) { unused.reserve(most); }
 
     template <class Fits>
     std::optional<Object> take(Fits fits) {
@@ -29,7 +29,8 @@ public:
         return object;
     }
 
-    void give(Object object) {
+    // Allocates nothing, so that destructors may call it.
+    void give(Object object) noexcept {
         std::optional<Object> oldest;  // destroyed after the mutex is unlocked
         const std::lock_guard lock(reuse_mutex());
         if (unused.size() == most) {

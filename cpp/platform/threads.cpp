@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
+#include <mutex>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -95,13 +97,14 @@ public:
         start = now();
         epoch.fetch_add(1, std::memory_order_release);
         epoch.notify_all();
-        job(0);
+        attempt(0);
         const Time own_end = now();
         spin_until([&] { return running.load(std::memory_order_acquire) == 0; });
         const Time end = now(), others_end = finished.load(std::memory_order_relaxed);
         const Time alone = Time(waited.load(std::memory_order_relaxed)) + std::max(end - own_end, own_end - others_end);
         // After a dismissal, one thread worked, which is neither a gain nor a loss.
         account = std::clamp(account - 2 * alone + (hopeless() ? alone : end - start), -most_debt, most_credit);
+        if (failed_.exchange(false)) std::rethrow_exception(std::exchange(error, nullptr));
     }
 
     // Runs a call that could be shared on this thread alone, and pays back debts.
@@ -120,6 +123,9 @@ public:
     }
     bool hopeless() const { return hopeless_.load(std::memory_order_relaxed); }
 
+    // Whether a part of the call has thrown: it waits for no other part any more.
+    bool failed() const { return failed_.load(std::memory_order_acquire); }
+
     // Whether a call began shortly after the end of the previous one, so that the next one probably will, too.
     bool frequent() const { return now() - last_end < patience; }
     void end() { last_end = now(); }
@@ -127,6 +133,17 @@ public:
     std::atomic<bool> busy{false};  // protects the account and last_end
 
 private:
+    // Runs a part. The other parts use what the caller owns, so that an exception waits until all of them have ended.
+    void attempt(int part) noexcept {
+        try {
+            (*job)(part);
+        } catch (...) {
+            const std::lock_guard lock(error_mutex);
+            if (!error) error = std::current_exception();
+            failed_.store(true, std::memory_order_release);
+        }
+    }
+
     void work(int part, unsigned seen) {
         for (;; seen++) {
             const Time until = now() + patience;
@@ -134,7 +151,7 @@ private:
             epoch.wait(seen, std::memory_order_acquire);
             if (part < parts) {
                 if (core >= 0 && core == this_core()) leave(core);
-                (*job)(part);
+                attempt(part);
                 finished.store(now(), std::memory_order_relaxed);
             }
             running.fetch_sub(1, std::memory_order_release);
@@ -149,7 +166,9 @@ private:
     std::atomic<unsigned> epoch{0};
     std::atomic<Time> finished{Time(0)};   // when the last worker finished its part
     std::atomic<Time::rep> waited{0};
-    std::atomic<bool> hopeless_{false};
+    std::atomic<bool> hopeless_{false}, failed_{false};
+    std::mutex error_mutex;
+    std::exception_ptr error;  // the first one that a part has thrown
 };
 
 std::atomic<int> threads{1};
@@ -199,6 +218,7 @@ void share_call(int n, const std::function<void(int)>& plan, const std::function
 
 bool Barrier::wait_for_others(bool stop) {
     Pool& shared = *pool.load(std::memory_order_relaxed);
+    if (shared.failed()) return true;
     if (stop) stop_requested.store(true, std::memory_order_relaxed);
     const int before = generation.load(std::memory_order_relaxed);
     const int last = parties - 1;  // read before arriving: once all have arrived, `parties` may change
@@ -210,11 +230,12 @@ bool Barrier::wait_for_others(bool stop) {
         if (shared.hopeless()) dismissed_.store(true, std::memory_order_relaxed);
         generation.store(before + 1, std::memory_order_release);
     } else {
-        const Time wait = spin_until([&] { return generation.load(std::memory_order_acquire) != before; });
+        const Time wait =
+            spin_until([&] { return generation.load(std::memory_order_acquire) != before || shared.failed(); });
         if (position == 0 && counts_waits && wait > Time(0)) shared.add_wait(wait);  // the longest wait
     }
     // The next wait cannot change it yet: that takes all threads, this one included.
-    return stopped.load(std::memory_order_relaxed);
+    return stopped.load(std::memory_order_relaxed) || shared.failed();
 }
 
 }  // namespace onward

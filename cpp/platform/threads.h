@@ -23,6 +23,9 @@ void share_call(int n, const std::function<void(int n)>& plan, const std::functi
 // the call of another thread, so that calls never compete for cores; if they sleep and `work`, the multiply-adds of the
 // call, is too little to wake them for a single call; and while calls wait more for workers than these save (below).
 //
+// If a part throws, the other parts stop at their next barrier, and the call throws the first exception after they have
+// ended.
+//
 // Other processes can take a worker's core for milliseconds while the other threads wait for it. Therefore the calls
 // keep an account of time: a shared call earns the time that several threads worked, and pays the time that all but one
 // waited. In debt, calls run on one thread, and each pays back a small part of its duration. So the waits cost at most
@@ -38,13 +41,17 @@ void parallel(int n, const PlanParts& plan, const Job& job, int64_t work = worth
 class Barrier {
 public:
     explicit Barrier(int parties) : parties(parties) {}
-    // Returns, to all threads alike, whether any of them passed stop = true.
+    // Returns, to all threads alike, whether any of them passed stop = true. After a part has thrown, it returns true:
+    // threads must not wait here again before set_parties.
     bool wait(bool stop = false) { return parties == 1 ? stop : wait_for_others(stop); }
 
     // Whether, as of the last wait, the call has waited so long that one thread should finish it alone. That thread
     // then sets parties = 1; the others must not wait here again.
     bool dismissed() const { return dismissed_.load(std::memory_order_relaxed); }
-    void set_parties(int n) { parties = n, dismissed_ = false; }  // for a new call
+    void set_parties(int n) {  // for a new call, also after one that failed
+        parties = n, dismissed_ = false;
+        arrived = 0, stop_requested = false;
+    }
 
     int parties;               // may change while no thread waits
     bool counts_waits = true;  // false: threads wait here while another one works as planned

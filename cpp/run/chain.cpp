@@ -116,7 +116,7 @@ template <class Real>
 bool Chain<Real>::advance(Rows<const Real> x, Rows<Real> y, Size T, int part, Interrupt& interrupt,
                           const Recording<Real>* recordings) {
     if (!T) return true;
-    all.wait();  // for the start of the block
+    if (all.wait()) return false;  // for the start of the block
     const Size rows = Size(lengths.size()), end = t + T;
     // A reverse direction needs the whole output of the layer below.
     const Size chunk = bidirectional ? T : std::max(rows_at_once / rows, Size(1));

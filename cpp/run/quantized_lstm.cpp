@@ -81,7 +81,7 @@ void QuantizedLSTM::forward(const QuantizedSequence& s) const {
         for (Size d = 0; d < D; d++) {
             const bool backward = reverse || d == 1;
             if (part == 0) start(d);
-            r.barrier.wait();
+            if (r.barrier.wait()) return;
             for (Size first = 0; first < s.T; first += r.steps_at_once) {
                 const Size steps = std::min(r.steps_at_once, s.T - first);
                 const Size earliest = backward ? s.T - first - steps : first;
@@ -107,7 +107,7 @@ void QuantizedLSTM::forward(const QuantizedSequence& s) const {
                 copy_rows(s.h_n + d * B * H, H, r.h[s.T % 2], r.padded);
                 copy_rows(s.c_n + d * B * H, H, r.c, r.padded);
             }
-            r.barrier.wait();
+            if (r.barrier.wait()) return;
         }
     }, work);
     interrupt.throw_if_happened();

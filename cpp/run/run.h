@@ -100,7 +100,7 @@ public:
                                 own_quantized, input);
             } else {
                 const Size rows = gather(in, t0, end, running, part, parts);
-                barrier.wait();
+                if (barrier.wait()) return false;
                 kernels.product(d.input, {x, d.I}, rows, z, z_stride, own_quantized, input);
             }
             Real* z_t = z;
@@ -113,7 +113,7 @@ public:
                 units.backward = second.backward = t % 2 == 1;
                 kernels.gates(d, step, units);
                 if (d.candidate.blocks || d.projection.blocks) {
-                    barrier.wait();
+                    if (barrier.wait()) return false;
                     kernels.second_product(d, step, second);
                 }
                 copy_sums(recording.sums, z_t, t, running, part, parts);

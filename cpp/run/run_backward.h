@@ -125,13 +125,13 @@ private:
             for (Size b = 0; b < n; b++)
                 for (Size p = outputs.first * L; p < outputs.last * L; p++)
                     dh_t[b * P + p] = dh[b * P + p] + (p < direction.P ? dy[b][p] : 0);
-            barrier.wait();
+            if (barrier.wait()) return false;
             product(direction.projection, dh_t, P, n, dm, H, units);
             step.dh = dm, step.dy = nullptr;
         }
         kernels.backward(direction, step, units);
         if (direction.candidate.blocks) {
-            barrier.wait();
+            if (barrier.wait()) return false;
             product(direction.candidate, d_t + 2 * H, d_stride, n, d_reset, H, units);
             kernels.backward_reset(direction, step, units);
         }

@@ -53,8 +53,11 @@ void Stream<Real>::advance(const Rows<const Real>& x, const Rows<Real>& y, Size 
             make_chains(threads);
             set_state(onward::as_const(states.arrays));
         }
+        const struct Alone {  // also after an exception
+            Chain<Real>& chain;
+            ~Alone() { chain.set_threads(1); }
+        } afterwards{*chains[0]};
         parallel(threads, [&](int n) { chains[0]->set_threads(n); }, [&](int part) { block(0, part); }, T * work);
-        chains[0]->set_threads(1);
     } else {
         size_t parts = 1;
         parallel(std::min(threads, int(chains.size())), [&](int n) { parts = n; },

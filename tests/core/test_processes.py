@@ -16,6 +16,7 @@ from typing import Any
 import cloudpickle
 import numpy as np
 import pytest
+from support.randomized import random_cases
 
 import onward
 
@@ -162,3 +163,50 @@ def test_cloudpickle_sends_a_closure_over_a_model_to_another_python() -> None:
     code = "import pickle, sys; f, x = pickle.load(sys.stdin.buffer); sys.stdout.buffer.write(f(x))"
     process = subprocess.run([sys.executable, "-c", code], input=content, check=True, capture_output=True)
     assert process.stdout == model(X).tobytes()
+
+
+CALLS = {
+    "layer": ("f = onward.LSTM(64, 128)", "f(x)"),
+    "stream": ("f = onward.LSTM(64, 128).stream()", "f(x)"),
+    "converted": ("f, x = onward.LSTM(64, 8).stream(), x[0].tolist()", "f(x)"),
+    "plan": ("f, x = onward.Sequential(onward.Linear(64, 8), onward.GRU(8, 8)), x[:8, None]", "f(x)"),
+    "pool": ("p = onward.LSTM(64, 128).pool(64); ids, x = p.open(64), x[:64]", "p.step(ids, x)"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_python_exits_while_a_daemon_thread_is_inside_a_call(call: str) -> None:
+    """Python ends the thread when it asks for the GIL, which aborted the process."""
+    prepare, repeated = CALLS[call]
+    code = (
+        "import threading, time, numpy as np, onward\n"
+        f"x = np.ones((500, 64), np.float32); {prepare}\n"
+        "def work():\n"
+        f"    while True: {repeated}\n"
+        "for _ in range(3): threading.Thread(target=work, daemon=True).start()\n"
+        "time.sleep(0.1)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS limits memory on Linux only")
+def test_the_first_exception_of_a_process_can_be_that_there_is_no_memory() -> None:
+    """The process ended with "cannot allocate memory for thread-local data"."""
+    code = (
+        "import os, resource, onward; lstm = onward.LSTM(3, 4)\n"
+        "def child(most):\n"
+        "    resource.setrlimit(resource.RLIMIT_AS, (most, most))\n"
+        "    try: lstm.stream(batch=1_000_000)\n"
+        "    except MemoryError: os._exit(0)\n"
+        "pages = int(open('/proc/self/statm').read().split()[0])\n"
+        f"for kilobytes in range(30_000, 50_000, {20_000 // random_cases(10)}):\n"
+        "    if (process := os.fork()) == 0: child(pages * resource.getpagesize() + (kilobytes << 10))\n"
+        "    print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=True
+    )
+    assert set(result.stdout.split()) == {"0"} and result.stderr == ""
