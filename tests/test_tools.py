@@ -1,6 +1,8 @@
 """The scripts in tools/ that run parts of the test suite."""
 
 import importlib.util
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +31,19 @@ def test_the_nightly_workflow_runs_tests_that_exist() -> None:
     workflow = (ROOT / ".github" / "workflows" / "nightly.yml").read_text()
     tests = [word for word in workflow.split() if word.startswith("tests/")]
     assert tests and [test for test in tests if not (ROOT / test).exists()] == []
+
+
+def test_workflows_may_only_read_and_pin_the_actions_of_others() -> None:
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        text = path.read_text()
+        assert "\npermissions:\n  contents: read\n" in text, f"{path.name} has all permissions"
+        for action in re.findall(r"uses: (\S+)", text):
+            assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action), f"{path.name}: {action} is not a commit"
+
+
+def test_the_metadata_name_every_license_that_the_wheel_needs() -> None:
+    """The wheel contained nanobind without its license."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found = {path.name for pattern in project["license-files"] for path in ROOT.glob(pattern)}
+    assert found == load_script("check_wheel").LICENSES
+    assert set(project["license"].split(" AND ")) == {"Apache-2.0", "BSD-3-Clause", "MIT", "CC-BY-4.0"}

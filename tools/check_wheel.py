@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 MAX_CODE, MAX_BUNDLED = 2.5e6, 2.6e6  # bytes in the wheel: Onward itself, and its models and recordings
 MAX_IMPORT = 1.6  # times NumPy's own import time
 DEPENDENCIES = {"numpy", "safetensors"}
+LICENSES = {"LICENSE", "nanobind.txt", "robin-map.txt"}
 TESTS = [
     "core", "layers", "streaming", "formats/test_native.py",
     "formats/test_safetensors.py", "formats/test_zip.py",
@@ -45,6 +46,8 @@ def check_contents(wheel: Path) -> None:
         line.split(">")[0] for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line
     }
     assert declared == DEPENDENCIES, f"the wheel requires {declared}; expected {DEPENDENCIES}"
+    licenses = {name.rpartition("/")[2] for name in sizes if ".dist-info/licenses/" in name}
+    assert licenses == LICENSES, f"the wheel has the licenses {licenses}; expected {LICENSES}"
 
 
 def run(*command: str | Path) -> str:
