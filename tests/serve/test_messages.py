@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onward.errors import ArgumentError, DtypeError, OnwardError, ShapeError
-from onward.serve.messages import InputFormat, Port, parsed, to_bytes, to_object
+from onward.serve.messages import InputFormat, Port, parsed, to_bytes, to_json
 
 TWO = InputFormat([Port("x", (2, 3), np.dtype("f4")), Port("n", (), np.dtype("i8"))])
 ONE = InputFormat([Port("x", (3,), np.dtype("f4"))])
@@ -69,5 +69,5 @@ def test_answers_hold_all_outputs_of_a_stream() -> None:
 
 def test_json_has_null_for_numbers_that_json_lacks() -> None:
     y = np.array([[1, np.nan, -np.inf]], "f4")
-    text = json.dumps(to_object(["y", "n"], [y, np.array([7])], is_step=True), allow_nan=False)
-    assert json.loads(text) == {"y": [1, None, None], "n": 7}
+    text = to_json(["y", "n"], [y, np.array([7])], is_step=True)
+    assert json.loads(text, parse_constant=pytest.fail) == {"y": [1, None, None], "n": 7}

@@ -67,7 +67,10 @@ def _arrays(ctx: click.Context, param: click.Parameter, values: tuple[str, ...])
     help="File that keeps the streams across restarts. Default: MODEL-PORT.streams.",
 )
 @click.option("--max-message", "message", default=Limits.message, help="Largest message, in bytes.")
-@click.option("--max-body", "body", default=Limits.body, help="Largest body of POST /run, in bytes.")
+@click.option("--max-json", "json", default=Limits.json, help="Largest message or body of JSON, in bytes.")
+@click.option(
+    "--max-body", "body", default=Limits.body, help="Largest body of POST /run, and its answer, in bytes."
+)
 @click.option(
     "--max-connections", "connections", default=Limits.connections, help="Largest number of connections."
 )
@@ -75,8 +78,14 @@ def _arrays(ctx: click.Context, param: click.Parameter, values: tuple[str, ...])
     "--queue", default=Limits.queue, type=click.IntRange(1), help="Messages of a connection that may wait."
 )
 @click.option("--idle", default=float(Limits.idle), help="Seconds until a silent connection is closed.")
+@click.option("--request", default=float(Limits.request), help="Seconds that a request may take to arrive.")
 @click.option("--token", envvar="ONWARD_TOKEN", show_envvar=True, help="Token that requests must carry.")
-@click.option("--origin", "origins", multiple=True, help="Origin of pages elsewhere that may open streams.")
+@click.option(
+    "--origin",
+    "origins",
+    multiple=True,
+    help="Origin of pages that may open streams, and name of this server.",
+)
 def serve(
     model: ModelFile,
     port: int,
@@ -104,6 +113,7 @@ def serve(
         state = Path(f"{model.path.stem}-{port}.streams")
     limits = Limits(**{limit.name: settings.pop(limit.name) for limit in fields(Limits)})
     settings |= {"token": settings["token"] or None, "states": state if settings["keep"] else None}
+    settings["hosts"] = [host]
     try:
         service = Service(model.path.name, steps, limits, **settings)
     except FileError as error:

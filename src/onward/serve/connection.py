@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections import deque
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, urlsplit
@@ -18,16 +19,20 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from ..errors import ArgumentError, OnwardError
-from .messages import AnyArray, Input, parsed, to_object
+from .messages import PIECE, AnyArray, Input, to_json
+from .service import WRONG_HOST
 from .sessions import Session
 from .ticks import Pending
 
 if TYPE_CHECKING:
+    from asyncio import Future
+
     from .service import Service
 
 OPEN, BINARY = State.OPEN, Opcode.BINARY
 CLOSE_SECONDS = 2.0  # until a client that does not end a closing connection is cut off
 MAX_REASON_BYTES = 123  # in a close frame
+SHORT = 4096  # bytes of JSON that are read at once
 FINAL_BINARY, MASKED = 0x82, 0x80  # in the first and in the second byte of a frame
 
 
@@ -57,7 +62,8 @@ class Connection(asyncio.Protocol):
         self._opcode: Opcode | None = None  # of the message whose fragments have arrived in part
         self._fragments = bytearray()
         self._queue: deque[tuple[Input, float]] = deque()
-        self._is_writing = True
+        self._is_writing, self._is_parsing = True, False
+        self.encoding: Future[bytes] | None = None  # an answer that a thread writes as JSON
         self.active = time.perf_counter()  # when the last data arrived
 
     # What asyncio calls
@@ -106,7 +112,8 @@ class Connection(asyncio.Protocol):
     @property
     def _takes_input(self) -> bool:
         has_room = len(self._queue) < self._service.limits.queue
-        return has_room and self._is_writing and not self._service.is_stopping
+        is_free = self._is_writing and not self._is_parsing and not self._transport.is_closing()
+        return has_room and is_free and not self._service.is_stopping
 
     def _read(self) -> None:
         """Put the messages that have arrived into the queue, until it is full."""
@@ -114,10 +121,12 @@ class Connection(asyncio.Protocol):
         try:
             while self._takes_input and (frame := self._next_frame()):
                 opcode, payload = self._message(*frame)
-                if opcode is BINARY:
+                if opcode is not None and not payload:
+                    self._queue.append((Input(b"", is_json=opcode is Opcode.TEXT), arrived))
+                elif opcode is BINARY:
                     self._queue.append((inputs.from_bytes(payload), arrived))
                 elif opcode is not None:
-                    self._queue.append((inputs.from_object(parsed(payload)), arrived))
+                    self._take_text(payload, arrived)
         except OnwardError as error:
             self.close(CloseCode.INVALID_DATA, str(error))
         if self._takes_input:
@@ -126,6 +135,27 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
         if self._queue:
             self._service.ticker.wake(self, arrived)
+
+    def _take_text(self, text: bytes, arrived: float) -> None:
+        """Put a message of JSON into the queue; a thread reads a long one."""
+        limit, inputs = self._service.limits.json, self._service.steps.inputs
+        if len(text) > limit:
+            raise ArgumentError(f"a message of JSON may have {limit} bytes at most: send the steps as bytes")
+        if len(text) <= SHORT:
+            self._queue.append((inputs.from_json(text), arrived))
+            return
+        self._is_parsing = True
+        self._service.in_thread(partial(inputs.from_json, text), partial(self._take_parsed, arrived))
+
+    def _take_parsed(self, arrived: float, found: Future[Input]) -> None:
+        self._is_parsing = False
+        if self._protocol.state is not OPEN:
+            return
+        try:
+            self._queue.append((found.result(), arrived))
+        except OnwardError as error:
+            self.close(CloseCode.INVALID_DATA, str(error))
+        self._read()
 
     def _next_frame(self) -> tuple[bytearray, int] | None:
         """Remove the first frame and return it with the start of its payload; None if it is incomplete.
@@ -178,7 +208,7 @@ class Connection(asyncio.Protocol):
         if self._protocol.state is OPEN:
             self._service.metrics.connections += 1
             self._service.connections.add(self)
-            self._send_json(self._service.hello(self.session))
+            self._send_text(json.dumps(self._service.hello(self.session)).encode())
 
     def _accepted(self, request: Request) -> Response:
         """Return the response that opens the WebSocket. Raises Refused."""
@@ -189,6 +219,8 @@ class Connection(asyncio.Protocol):
             raise Refused(HTTPStatus.NOT_FOUND, "the streams are at /stream")
         if not self._service.is_authorized(headers.get("Authorization"), query.get("token")):
             raise Refused(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong")
+        if not self._service.is_host_allowed(headers.get("Host")):
+            raise Refused(HTTPStatus.MISDIRECTED_REQUEST, WRONG_HOST)
         if not self._service.is_origin_allowed(origin, headers.get("Host")):
             raise Refused(HTTPStatus.FORBIDDEN, f"pages of {origin} may not connect; see --origin")
         response = self._protocol.accept(request)
@@ -208,7 +240,7 @@ class Connection(asyncio.Protocol):
 
     def take(self) -> Pending | None:
         """Take the next message into a tick; None if the client does not read its answers."""
-        if not self._is_writing or not self._queue:
+        if not self._is_writing or self.encoding is not None or not self._queue:
             return None
         found, arrived = self._queue.popleft()
         self.session.position += 1
@@ -225,12 +257,22 @@ class Connection(asyncio.Protocol):
             self._write()
 
     def answer_json(self, outputs: list[AnyArray], is_step: bool) -> None:
-        """Send the outputs (T, ...) as JSON, unless the connection is closing."""
-        self._send_json(to_object(self._service.steps.output_names, outputs, is_step))
+        """Send the outputs (T, ...) as JSON, which a thread writes if they are many."""
+        encode = partial(to_json, self._service.steps.output_names, outputs, is_step)
+        if sum(output.size for output in outputs) <= PIECE:
+            self._send_text(encode())
+        else:
+            self.encoding = self._service.in_thread(encode, self._send_encoded)
 
-    def _send_json(self, data: Any) -> None:
+    def _send_encoded(self, found: Future[bytes]) -> None:
+        self.encoding = None
+        self._send_text(found.result())
+        if self._queue:
+            self._service.ticker.wake(self, time.perf_counter())
+
+    def _send_text(self, text: bytes) -> None:
         if self._protocol.state is OPEN:
-            self._protocol.send_text(json.dumps(data).encode())
+            self._protocol.send_text(text)
             self._write()
 
     def reject(self, error: Exception) -> None:
@@ -257,7 +299,8 @@ class Connection(asyncio.Protocol):
         """Write what the protocol has to send, and no more after its end."""
         for data in self._protocol.data_to_send():
             if data:
-                self._transport.write(data)
+                if not self._transport.is_closing():  # asyncio logs each write to a socket that is lost
+                    self._transport.write(data)
             else:
                 self._end()
 

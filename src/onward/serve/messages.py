@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from ..errors import ArgumentError, DtypeError, ShapeError
 
 AnyArray = NDArray[Any]
+PIECE = 1000  # numbers that are written as JSON at once
+NAMES = {str: "text", dict: "objects", list: "lists beside numbers", type(None): "null", float: "fractions"}
 # of all streams of a call: an array (n, T, ...), or an array (T, ...) for each if their lengths differ
 Output = AnyArray | list[AnyArray]
 
@@ -30,9 +33,17 @@ class Input(NamedTuple):
     is_json: bool = False
     is_step: bool = False
 
+    @property
+    def is_end(self) -> bool:
+        """Whether it holds no step, and ends the sequence."""
+        return not self.payload
+
 
 class InputFormat:
-    """Decodes messages: the inputs of T >= 1 steps, each as bytes in order, or as JSON by name."""
+    """Decodes messages: the inputs of T >= 1 steps, each as bytes in order, or as JSON by name.
+
+    An empty message ends the sequence: it asks for the last steps.
+    """
 
     def __init__(self, ports: Sequence[Port]) -> None:
         self.ports = ports
@@ -55,6 +66,10 @@ class InputFormat:
                 f"a message has {len(payload)} bytes, but must hold a multiple of {self.step_bytes}: {inputs}"
             )
         return Input(payload)
+
+    def from_json(self, text: bytes) -> Input:
+        """Check a message in JSON. Raises ArgumentError, ShapeError, DtypeError."""
+        return self.from_object(parsed(text))
 
     def from_object(self, data: Any) -> Input:
         """Check an object from JSON, the inputs by name; a model with one input also takes its bare value.
@@ -101,23 +116,38 @@ def parsed(text: bytes) -> Any:
 
 
 def _array(port: Port, value: Any) -> AnyArray:
-    """Return a value of JSON as an array of one step or of a block."""
+    """Return a value of JSON as an array of one step or of a block.
+
+    Its shape and the types of its numbers are checked before NumPy sees it: an array of strings takes as much
+    memory for each as the longest one needs.
+    """
+    shape, items = list[int](), [value]
+    while items and all(isinstance(item, list) for item in items):
+        (length, *others) = {len(item) for item in items}
+        if others or not length or len(shape) > len(port.shape):
+            raise ShapeError(f"{port.name} is not a regular array of one step {list(port.shape)} or a block")
+        shape.append(length)
+        items = list(chain.from_iterable(items))
+    allowed = {bool, int, float} if port.dtype.kind == "f" else {bool, int}
+    if wrong := {type(item) for item in items} - allowed:
+        names = ", ".join(sorted(NAMES[each] for each in wrong))
+        raise DtypeError(f"{port.name} holds {names}, but must hold numbers of dtype {port.dtype}")
+    if not any(_fits(found, port.shape) for found in (shape, shape[1:])):
+        expected = f"one step {list(port.shape)} or a block of steps"
+        raise ShapeError(f"{port.name} has shape {tuple(shape)}, but must be {expected}")
     try:
-        array = np.asarray(value)
-    except (ValueError, OverflowError) as error:
-        raise ShapeError(f"{port.name} is not a regular array: {error}") from None
-    if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and port.dtype.kind not in "f"):
-        raise DtypeError(f"{port.name} holds {array.dtype}, but must hold numbers of dtype {port.dtype}")
-    for shape in (array.shape, array.shape[1:]):
-        fits = len(shape) == len(port.shape) and all(
-            expected in (None, size) for size, expected in zip(shape, port.shape, strict=True)
-        )
-        if fits and array.size:
-            with np.errstate(all="ignore"):
-                return np.ascontiguousarray(array, port.dtype)
-    raise ShapeError(
-        f"{port.name} has shape {array.shape}, but must be one step {list(port.shape)} or a block of steps"
-    )
+        numbers = np.array(items, np.float64 if port.dtype.kind == "f" else np.int64)
+    except OverflowError as error:
+        raise DtypeError(f"{port.name} holds a number beyond {port.dtype}: {error}") from None
+    with np.errstate(all="ignore"):
+        array = numbers.astype(port.dtype).reshape(shape)
+    if port.dtype.kind != "f" and (array.ravel() != numbers).any():
+        raise DtypeError(f"{port.name} holds numbers that {port.dtype} cannot hold")
+    return array
+
+
+def _fits(shape: Sequence[int], expected: Sequence[int | None]) -> bool:
+    return len(shape) == len(expected) and all(b in (None, a) for a, b in zip(shape, expected, strict=True))
 
 
 def to_bytes(outputs: Sequence[Output], n: int) -> list[bytes]:
@@ -128,13 +158,26 @@ def to_bytes(outputs: Sequence[Output], n: int) -> list[bytes]:
     return [row.tobytes() for row in (parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))]
 
 
-def to_object(names: Sequence[str], outputs: Sequence[AnyArray], is_step: bool) -> dict[str, Any]:
-    """Return the outputs (T, ...) of one stream for JSON, by name, with null for numbers that JSON lacks."""
-    found: dict[str, Any] = {}
+def to_json(names: Sequence[str], outputs: Sequence[AnyArray], is_step: bool) -> bytes:
+    """Return the outputs (T, ...) of one stream as a JSON object, with null for numbers that JSON lacks.
+
+    It is written in pieces, between which other threads run.
+    """
+    parts = []
     for name, output in zip(names, outputs, strict=True):
         y = output[0] if is_step and len(output) == 1 else output
-        if y.dtype.kind == "f" and not np.isfinite(y).all():
-            y = y.astype(object)
-            y[~np.isfinite(y.astype(np.float64))] = None
-        found[name] = y.tolist()
-    return found
+        parts.append(f"{json.dumps(name)}: {_text(y)}")
+    return f"{{{', '.join(parts)}}}".encode()
+
+
+def _text(y: AnyArray) -> str:
+    """Return an array as JSON."""
+    if y.size > PIECE and y.ndim:
+        rows = max(1, PIECE * len(y) // y.size)
+        if rows == 1:
+            return f"[{', '.join(_text(row) for row in y)}]"
+        return f"[{', '.join(_text(y[first : first + rows])[1:-1] for first in range(0, len(y), rows))}]"
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        y = y.astype(object)
+        y[~np.isfinite(y.astype(np.float64))] = None
+    return json.dumps(y.tolist())

@@ -17,6 +17,7 @@ from ..streaming.graph_stream import GraphStream, SequenceStream
 from .messages import AnyArray, Input, InputFormat, Output, Port
 
 CAPACITY = 64  # streams in a new pool, which grows as needed
+RUN_AT_ONCE = 4096  # steps of a whole sequence
 WARM = 2 * MAX_ROWS - 1  # this many rows need every plan of a pool
 
 
@@ -79,11 +80,33 @@ class Steps:
     def _run(self, stream: Any, arrays: Sequence[AnyArray]) -> list[AnyArray]:
         """Run a stream over inputs (T, ...) and return the outputs (T, ...)."""
 
-    def run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
-        """Run a whole sequence of inputs (T, ...) and return the outputs (T, ...)."""
+    def finish(self, ids: Sequence[int]) -> list[list[AnyArray]]:
+        """Return the last steps of some streams, an array (T, ...) for each, and start other sequences.
+
+        There are none unless the model looks ahead.
+        """
+        self.pool.reset(ids)
+        return [[np.zeros(0, np.float32)] * len(ids) for _ in self.output_names]
+
+    def run(self, arrays: Sequence[AnyArray], most_bytes: int) -> list[AnyArray]:
+        """Run a whole sequence of inputs (T, ...) and return the outputs (T, ...).
+
+        Raises ArgumentError if they have more than `most_bytes`.
+        """
         with self._lock:
             self._stream.reset()
-            return self._run(self._stream, arrays)
+            parts, size = [], 0
+            for first in range(0, len(arrays[0]), RUN_AT_ONCE):
+                block = [array[first : first + RUN_AT_ONCE] for array in arrays]
+                parts.append(self._run(self._stream, block))
+                size += sum(output.nbytes for output in parts[-1])
+                if size > most_bytes:
+                    raise ArgumentError(f"the answer has over {most_bytes} bytes: send a shorter sequence")
+            return self._joined(parts)
+
+    def _joined(self, parts: Sequence[Sequence[AnyArray]]) -> list[AnyArray]:
+        """Return the outputs of all parts of the stream's sequence, which has ended."""
+        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
     def warm_up(self) -> None:
         """Step many new streams once, so that the first clients do not wait while the model is prepared."""
@@ -159,6 +182,7 @@ class SequenceSteps(Steps):
         self, pool: SequencePool | StreamPool, stream: SequenceStream, output_names: Sequence[str]
     ) -> None:
         super().__init__(pool, stream, output_names)
+        self._new = stream.copy()
         self._streamed = streamed = stream._streamed
         time, rows = streamed.x
         shape = tuple(size for axis, size in enumerate(streamed.step_shape) if axis not in (time, rows))
@@ -190,14 +214,20 @@ class SequenceSteps(Steps):
     def _by_time(self, outputs: Any) -> list[AnyArray]:
         return [self._timed(i, output, 0) for i, output in enumerate(_as_tuple(outputs))]
 
-    def run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
-        with self._lock:
-            self._stream.reset()
-            parts = zip(self._run(self._stream, arrays), self._by_time(self._stream.finish()), strict=True)
-            return [
-                last if axes.time is None else np.concatenate([first, last])
-                for (first, last), axes in zip(parts, self._streamed.outputs, strict=True)
-            ]
+    def _joined(self, parts: Sequence[Sequence[AnyArray]]) -> list[AnyArray]:
+        every = zip(*parts, self._by_time(self._stream.finish()), strict=True)
+        return [
+            outputs[-1] if axes.time is None else np.concatenate(outputs)
+            for outputs, axes in zip(every, self._streamed.outputs, strict=True)
+        ]
+
+    def finish(self, ids: Sequence[int]) -> list[list[AnyArray]]:
+        streams = [self._new.copy() for _ in ids]
+        for stream, state in zip(streams, self.pool.state(ids), strict=True):
+            stream.state = state
+        finished = [self._by_time(stream.finish()) for stream in streams]
+        self.pool.reset(ids)
+        return [list(outputs) for outputs in zip(*finished, strict=True)]
 
 
 def _as_tuple(outputs: Any) -> tuple[Any, ...]:

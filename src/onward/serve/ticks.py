@@ -105,8 +105,10 @@ class Ticker:
 
     async def _outputs(self, group: list[Pending]) -> Sequence[Output]:
         """Run the pool, in a thread if it is expected to take longer than a tick."""
-        arrays = self._steps.inputs.arrays([message for _, message, _ in group])
         ids = [connection.session.stream for connection, _, _ in group]
+        if group[0][1].is_end:
+            return self._steps.finish(ids)
+        arrays = self._steps.inputs.arrays([message for _, message, _ in group])
         rows = len(ids) * arrays[0].shape[1]
         if self._seconds_per_row * rows > self._seconds:
             loop = asyncio.get_running_loop()
