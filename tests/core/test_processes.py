@@ -192,6 +192,7 @@ def test_python_exits_while_a_daemon_thread_is_inside_a_call(call: str) -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.skipif("ASAN_OPTIONS" in os.environ, reason="sanitizers end the process instead of throwing")
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS limits memory on Linux only")
 def test_the_first_exception_of_a_process_can_be_that_there_is_no_memory() -> None:
     """The process ended with "cannot allocate memory for thread-local data"."""

@@ -206,6 +206,7 @@ def test_calls_run_on_fewer_threads_if_the_system_cannot_start_more() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+@pytest.mark.skipif("ASAN_OPTIONS" in os.environ, reason="sanitizers end the process instead of throwing")
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS limits memory on Linux only")
 @pytest.mark.parametrize("room", [20, 60])  # megabytes: for no thread, or for the buffer of one
 def test_a_thread_without_memory_raises_memory_error(room: int) -> None:
