@@ -183,6 +183,18 @@ def test_slow_requests_and_idle_connections_are_closed_and_hold_up_nobody() -> N
     run(session(), 20)
 
 
+def test_a_client_that_vanishes_while_it_sends_a_body_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    async def session() -> None:
+        async with serving(model()) as (_, address):
+            _, writer = await opened(address, post(b"{", length=100))
+            await asyncio.sleep(0.05)
+            writer.transport.abort()
+            await asyncio.sleep(0.05)
+
+    run(session())
+    assert not caplog.records, caplog.text
+
+
 @pytest.mark.parametrize(
     ("host", "allowed"),
     [

@@ -15,7 +15,7 @@ from typing import Any, cast
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -80,6 +80,8 @@ class Pages:
             return JSONResponse({"error": "the sequence needs more memory than there is"}, 422)
         except TimeoutError:
             return JSONResponse({"error": "the body took too long to arrive"}, 408, CLOSE)
+        except ClientDisconnect:
+            return Response(status_code=400)  # which nobody reads
         except HTTPException as error:
             return JSONResponse({"error": error.detail}, error.status_code, CLOSE)
         finally:
