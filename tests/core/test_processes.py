@@ -167,10 +167,8 @@ def test_cloudpickle_sends_a_closure_over_a_model_to_another_python() -> None:
 
 CALLS = {
     "layer": ("f = onward.LSTM(64, 128)", "f(x)"),
-    "stream": ("f = onward.LSTM(64, 128).stream()", "f(x)"),
     "converted": ("f, x = onward.LSTM(64, 8).stream(), x[0].tolist()", "f(x)"),
     "plan": ("f, x = onward.Sequential(onward.Linear(64, 8), onward.GRU(8, 8)), x[:8, None]", "f(x)"),
-    "pool": ("p = onward.LSTM(64, 128).pool(64); ids, x = p.open(64), x[:64]", "p.step(ids, x)"),
 }
 
 

@@ -54,8 +54,3 @@ def test_threads_that_load_for_the_first_time_do_not_wait_for_each_other(case: i
     files = [*FILES.values(), tmp_path / "model.onnx", tmp_path / "graph.safetensors"]
     turned = files[case % len(files) :] + files[: case % len(files)]
     assert run([*turned, *turned]) == ""
-
-
-@pytest.mark.parametrize("pair", [("TorchScript", "exported program")])
-def test_two_formats_at_once(pair: tuple[str, str]) -> None:
-    assert run([FILES[name] for name in pair]) == ""

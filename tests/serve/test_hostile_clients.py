@@ -95,7 +95,7 @@ HUGE = {
 }
 
 
-@pytest.mark.parametrize("kind", HUGE)
+@pytest.mark.parametrize("kind", ["strings", "numbers", "rows", "deep"])
 def test_a_large_message_of_faulty_json_takes_little_memory_and_delays_nobody(kind: str) -> None:
     """Empty strings beside a long one made an array of 4 GB."""
 
@@ -340,7 +340,7 @@ def test_random_clients_neither_fill_the_memory_nor_delay_or_confuse_others(
             if vanishes:
                 writer.transport.abort()
                 return b""
-            async with asyncio.timeout(1.5):
+            async with asyncio.timeout(0.8):
                 return await reader.read()
         except (TimeoutError, ConnectionError):
             return b""
@@ -351,7 +351,7 @@ def test_random_clients_neither_fill_the_memory_nor_delay_or_confuse_others(
         statuses, before = set[bytes](), resident()
         limits = Limits(request=0.5, idle=0.5)
         async with serving(model(), limits=limits, keep=0) as (_, address), Witness(address) as witness:
-            for first in range(0, random_cases(80), 20):
+            for first in range(0, random_cases(60), 20):
                 seeds = range(first, first + 20)
                 for answer in await asyncio.gather(*(client(address, seed) for seed in seeds)):
                     statuses.add(answer[9:12])
