@@ -5,31 +5,58 @@
 #include <atomic>
 #include <cstdlib>
 #include <new>
+#include <optional>
 
 #include "bind/weights.h"
 #include "platform/denormals.h"
 #include "platform/dispatch.h"
 #include "platform/interrupt.h"
 #include "platform/threads.h"
+#include "run/names.h"
 
 namespace python {
 
 namespace {
 
-template <class Real>
-void activate(const ActivationIn& activation, const In& x, const Out& y) {
+// Calls function(kernels, n, x, y) for pieces of n numbers of a contiguous array, without the GIL.
+template <class Real, class Function>
+void map(const In& x, const Out& y, Function function) {
     const Real* const in = data_of<const Real>(x, "x", {-1});
     const Size n = Size(x.shape(0));
     Real* const out = data_of<Real>(y, "out", {n});
-    const onward::Activation<Real> function = activation_of<Real>(activation);
     const WithoutGil release;
     const onward::FlushDenormals flush;
     onward::Interrupt interrupt;
     constexpr Size piece = 1 << 20;
     for (Size first = 0; first < n && !interrupt.requested(); first += piece)
-        onward::kernels<Real>().activate(function, std::min(piece, n - first), in + first, out + first);
+        function(onward::kernels<Real>(), std::min(piece, n - first), in + first, out + first);
     interrupt.throw_if_happened();
 }
+
+template <class Real>
+void activate(const ActivationIn& activation, const In& x, const Out& y) {
+    map<Real>(x, y, [function = activation_of<Real>(activation)](const auto& kernels, Size n, auto* in, auto* out) {
+        kernels.activate(function, n, in, out);
+    });
+}
+
+template <class Real>
+void unary(const std::string& operation, const In& x, const Out& y) {
+    map<Real>(x, y, [found = onward::lookup(onward::unaries, operation)](const auto& kernels, Size n, auto* in,
+                                                                         auto* out) {
+        kernels.unary(found, n, in, out);
+    });
+}
+
+// A Python context in which the present thread flushes denormals to zero, as the core does.
+class Flushing {
+public:
+    void enter() { mode.emplace(); }
+    void exit(const nb::args&) { mode.reset(); }
+
+private:
+    std::optional<onward::FlushDenormals> mode;
+};
 
 // ---- Ctrl-C ---------------------------------------------------------------------------------------------------------
 
@@ -111,6 +138,13 @@ NB_MODULE(_core, m) {
         is_float32(x) ? activate<float>(function, x, out) : activate<double>(function, x, out);
     }, "function"_a, "x"_a.noconvert(), "out"_a.noconvert(),
        "Apply the function (name, alpha, beta) to each element of x.");
+    m.def("unary", [](const std::string& operation, const In& x, const Out& out) {
+        is_float32(x) ? unary<float>(operation, x, out) : unary<double>(operation, x, out);
+    }, "operation"_a, "x"_a.noconvert(), "out"_a.noconvert(), "Apply the operation to each element of x.");
+    nb::class_<Flushing>(m, "Flushing", "A context in which NumPy flushes denormal numbers to zero, as the core does.")
+        .def(nb::init<>())
+        .def("__enter__", &Flushing::enter)
+        .def("__exit__", &Flushing::exit, nb::sig("def __exit__(self, *args: object) -> None"));
 
     m.def("isa", [] { return std::string(onward::selected().name); }, "The instruction set in use.");
     m.def("available_isas", &onward::available_isas,

@@ -11,14 +11,16 @@ namespace {
 using onward::Binary;
 using onward::Unary;
 
+// The first of two equal numbers, such as -0 and 0, as the activations that clip return it. NaN propagates from either
+// side.
 template <class Real>
 vec_of<Real> larger(vec_of<Real> a, vec_of<Real> b) {
-    return (a > b) | (a != a) ? a : b;  // NaN propagates from either side
+    return (a >= b) | (a != a) ? a : b;
 }
 
 template <class Real>
 vec_of<Real> smaller(vec_of<Real> a, vec_of<Real> b) {
-    return (a < b) | (a != a) ? a : b;
+    return (a <= b) | (a != a) ? a : b;
 }
 
 // y[i] = f(x[i]), vector by vector; the last vector is padded with zeros.
@@ -85,7 +87,8 @@ void binary(Binary operation, Size n, const Real* a, Size a_step, const Real* b,
     }
 }
 
-// Returns the maximum of n >= 1 numbers; NaN if any of them is NaN.
+// Returns the maximum of n >= 1 numbers plus 0, which turns -0 into 0: which of them is found depends on the vector
+// length. NaN if any of the numbers is NaN.
 template <class Real>
 Real maximum(Size n, const Real* x) {
     constexpr int L = Float<Real>::L;
@@ -95,7 +98,7 @@ Real maximum(Size n, const Real* x) {
     auto join = [&](Real other) { result = result > other || result != result ? result : other; };
     for (int l = 1; l < L; l++) join(most[l]);
     for (Size i = n / L * L; i < n; i++) join(x[i]);
-    return result;
+    return flush<Real>(broadcast(result) + Real(0))[0];
 }
 
 }  // namespace

@@ -12,10 +12,11 @@ template <class Real>
 vec_of<Real> log(vec_of<Real> x) {
     using F = Float<Real>;
     using I = typename F::ivec;
+    using U = typename F::uvec;  // differences of bits wrap: those of negative numbers and NaN mean nothing
     constexpr bool single = sizeof(Real) == 4;
     constexpr Real sqrt_half = Real(0x1.6a09e667f3bcdp-1), smallest = single ? Real(0x1p-126) : Real(0x1p-1022);
-    const I rest = (I)x - (I)broadcast(sqrt_half), exponent = rest >> F::mantissa_bits;
-    const vec_of<Real> m = (vec_of<Real>)((I)x - (exponent << F::mantissa_bits));
+    const I exponent = (I)((U)x - (U)broadcast(sqrt_half)) >> F::mantissa_bits;
+    const vec_of<Real> m = (vec_of<Real>)((U)x - ((U)exponent << F::mantissa_bits));
     const vec_of<Real> n = __builtin_convertvector(exponent, vec_of<Real>), f = m - Real(1);
     const vec_of<Real> s = f / (m + Real(1)), w = s * s;
     // 2 s = f - f s, which is more accurate than rounding s first

@@ -34,6 +34,8 @@ typedef float f32v __attribute__((vector_size(vector_bytes), may_alias));
 typedef double f64v __attribute__((vector_size(vector_bytes), may_alias));
 typedef int32_t i32v __attribute__((vector_size(vector_bytes), may_alias));
 typedef int64_t i64v __attribute__((vector_size(vector_bytes), may_alias));
+typedef uint32_t u32v __attribute__((vector_size(vector_bytes), may_alias));
+typedef uint64_t u64v __attribute__((vector_size(vector_bytes), may_alias));
 
 // The vectors and constants of a precision.
 //   magic     adding it to x rounds x to an integer, which is then in the low bits
@@ -52,6 +54,7 @@ template <>
 struct Float<float> {
     typedef f32v vec;
     typedef i32v ivec;
+    typedef u32v uvec;
     static constexpr int L = vector_bytes / 4, mantissa_bits = 23, exponent_bias = 127;
     static constexpr float magic = 0x1.8p23f, log2e = 0x1.715476p0f;
     static constexpr float ln2_hi = 0x1.62e4p-1f, ln2_lo = 0x1.7f7d1cp-20f;
@@ -68,6 +71,7 @@ template <>
 struct Float<double> {
     typedef f64v vec;
     typedef i64v ivec;
+    typedef u64v uvec;
     static constexpr int L = vector_bytes / 8, mantissa_bits = 52, exponent_bias = 1023;
     static constexpr double magic = 0x1.8p52, log2e = 0x1.71547652b82fep0;
     static constexpr double ln2_hi = 0x1.62e42feep-1, ln2_lo = 0x1.a39ef35793c76p-33;

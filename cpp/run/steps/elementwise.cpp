@@ -39,8 +39,8 @@ void with_operation(Binary operation, Run run) {
             case Binary::subtract: return run([](T a, T b) { return a - b; });
             case Binary::multiply: return run([](T a, T b) { return a * b; });
             case Binary::divide: return run([](T a, T b) { return a / b; });
-            case Binary::minimum: return run([](T a, T b) { return a < b || a != a ? a : b; });
-            case Binary::maximum: return run([](T a, T b) { return a > b || a != a ? a : b; });
+            case Binary::minimum: return run([](T a, T b) { return a <= b || a != a ? a : b; });
+            case Binary::maximum: return run([](T a, T b) { return a >= b || a != a ? a : b; });
         }
     }
 }

@@ -160,7 +160,7 @@ def _last(b: _Builder, layer: Any, x: str) -> str:
 
 def _activation(b: _Builder, layer: Any, x: str) -> str:
     name, *numbers = activations.call(layer._spec)
-    if (name, *numbers) == activations.call("linear"):
+    if layer._spec == "linear":
         return x
     if (name, *numbers) == activations.call("selu"):
         return b.add("Selu", x)

@@ -105,7 +105,8 @@ class Spatial(Layer):
                 f"x has sizes {sizes}, {whole} with padding, but the window of this {type(self).__name__} "
                 f"spans {covered}"
             )
-        y = self._slide(x if whole == sizes else padded(x, sides, self.outside), window, sides)
+        with np.errstate(all="ignore"), _core.Flushing():
+            y = self._slide(x if whole == sizes else padded(x, sides, self.outside), window, sides)
         return y if batched else y[0]
 
     def _slide(self, x: Array, window: Window, sides: Sides) -> Array:

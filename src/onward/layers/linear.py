@@ -126,7 +126,10 @@ class Embedding(Quantizable):
         weights = self._weights  # read once: another thread may replace them
         y = np.take(weights["weight"], x, axis=0).astype(self.dtype, copy=False)
         scale = weights.get("weight_scale")
-        return y if scale is None else y * np.take(scale, x)[..., None]
+        if scale is None:
+            return y
+        with np.errstate(all="ignore"), _core.Flushing():
+            return y * np.take(scale, x)[..., None]
 
     def _forward(self, x: ArrayLike, lengths: Any, rng: Rng) -> tuple[Array, Any]:
         self._check_gradients()

@@ -36,10 +36,11 @@ class Normalization(Layer):
 
 
 def affine(weights: Mapping[str, Array], x: Array, shape: Shape) -> Array:
-    """weight x + bias, without those that are None; each is reshaped to `shape`."""
-    if "weight" in weights:
-        x = x * weights["weight"].reshape(shape)
-    return x + weights["bias"].reshape(shape) if "bias" in weights else x
+    """weight x + bias, or 1 and 0 for those that are None; each is reshaped to `shape`."""
+    with np.errstate(all="ignore"), _core.Flushing():
+        if "weight" in weights:
+            x = x * weights["weight"].reshape(shape)
+        return x + (weights["bias"].reshape(shape) if "bias" in weights else 0)
 
 
 def channels_of(x: Array) -> Shape:
@@ -52,9 +53,8 @@ def channel_factors(weight: Array | None, variance: Array, eps: float) -> Array:
 
     y = (x - mean) factors + bias needs no division, and x - mean is exact where x is close to the mean.
     """
-    with np.errstate(all="ignore"):
-        factors = 1 / np.sqrt(variance.astype(np.float64) + eps)
-        return (factors if weight is None else weight * factors).astype(variance.dtype)
+    factors = 1 / np.sqrt(variance.astype(np.float64) + eps)
+    return (factors if weight is None else weight * factors).astype(variance.dtype)
 
 
 class BatchNorm(Normalization):
@@ -98,10 +98,11 @@ class BatchNorm(Normalization):
                 f"C={self.num_features}"
             )
         weights = self._weights  # read once: another thread may replace them
-        factors = channel_factors(weights.get("weight"), weights["running_var"], self.eps)
-        shape = channels_of(x)
-        y = (x - weights["running_mean"].reshape(shape)) * factors.reshape(shape)
-        return y + weights["bias"].reshape(shape) if "bias" in weights else y
+        shape, bias = channels_of(x), weights.get("bias")
+        with np.errstate(all="ignore"), _core.Flushing():
+            factors = channel_factors(weights.get("weight"), weights["running_var"], self.eps)
+            y = (x - weights["running_mean"].reshape(shape)) * factors.reshape(shape)
+            return y + (0 if bias is None else bias.reshape(shape))
 
 
 class BatchNorm1d(BatchNorm):

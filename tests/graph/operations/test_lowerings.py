@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.extremes import bits, extremes
 from support.lowering import run_lowered
 
 from onward.graph.operations import OPERATIONS
@@ -78,6 +79,18 @@ def test_computed_elements_are_the_same(case: Any) -> None:
     (expected,) = OPERATIONS[operation].compute(inputs, attributes)
     tolerance = {"Log": 1e-6, "Pow": 2e-7}.get(operation, 0)  # NumPy has its own log and power
     np.testing.assert_allclose(found[0], expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("case", [*MOVES, *ROUNDING], ids=lambda case: case[0])
+def test_denormals_and_the_signs_of_zeros_are_the_same(case: Any) -> None:
+    operation, inputs, attributes = case
+    drawn = [a is not None and a.dtype == np.float32 and a.size > 1 for a in inputs]
+    arrays = [extremes(a.dtype, *a.shape) if own else a for a, own in zip(inputs, drawn, strict=True)]
+    constants = [i for i, a in enumerate(arrays) if a is not None and not drawn[i]]
+    found = run_lowered(operation, arrays, attributes, known=constants)
+    assert found is not None
+    expected = OPERATIONS[operation].compute(arrays, attributes)
+    assert list(map(bits, found)) == list(map(bits, expected))
 
 
 def test_gather_by_computed_indices() -> None:

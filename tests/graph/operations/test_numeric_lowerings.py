@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.extremes import bits, extremes
 from support.lowering import run_lowered
 
 from onward.graph.operations import OPERATIONS
@@ -89,6 +90,10 @@ def test_the_steps_give_the_bits_of_numpy(case: Any) -> None:
     assert found is not None
     expected = OPERATIONS[operation].compute(inputs, attributes)[0]
     np.testing.assert_array_equal(found[0], expected)
+    extreme = [extremes(a.dtype, *a.shape) if a is not None and a.dtype == np.float32 else a for a in inputs]
+    again = run_lowered(operation, extreme, attributes, constants, outputs=1)
+    assert again is not None
+    assert bits(again[0]) == bits(OPERATIONS[operation].compute(extreme, attributes)[0])
 
 
 @pytest.mark.parametrize("case", TRANSFORMS, ids=lambda case: case[0])

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ... import _core
 from ...errors import ArgumentError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
@@ -36,11 +37,16 @@ def like_first_boolean(x: Known, **attributes: Any) -> Signature:
 
 
 def _define_unary(name: str, function: Any, core: str | None = None, **options: Any) -> None:
-    """Define a function of one array; `core` is its name in the core, if the core has it."""
+    """Define a function of one array; `core` is its name in the core, which computes floats if it has it."""
 
     @elementwise_operation(name, **options)
     def compute(x: AnyArray) -> Any:
-        return function(np.asarray(x, order="C"))  # NumPy may round differently along strided axes
+        x = np.asarray(x, order="C")  # NumPy may round differently along strided axes
+        if core is None or x.dtype not in (np.float32, np.float64):
+            return function(x)
+        y = np.empty_like(x)
+        _core.unary(core, x.reshape(-1), y.reshape(-1))
+        return y
 
     if core is not None:
         compute.steps(lambda b, x: b.map("unary", core, x))
@@ -90,6 +96,15 @@ def _divide(a: AnyArray, b: AnyArray) -> Any:
     return quotient + ((a - quotient * b != 0) & are_opposite) if are_opposite.any() else quotient
 
 
+def _larger(a: AnyArray, b: AnyArray) -> Any:
+    """The first of two equal numbers, as in the core; np.maximum may return either -0 or 0."""
+    return np.where((a >= b) | (a != a), a, b)
+
+
+def _smaller(a: AnyArray, b: AnyArray) -> Any:
+    return np.where((a <= b) | (a != a), a, b)
+
+
 def _of_two(a: Known, b: Known) -> Signature:
     return broadcast(a, b)
 
@@ -121,8 +136,8 @@ _define_combined("Mul", np.multiply, "multiply")
 _define_combined("Div", _divide, "divide")
 _define_combined("And", np.logical_and, "minimum", broadcast_booleans)
 _define_combined("Or", np.logical_or, "maximum", broadcast_booleans)
-_define_combined("Max", np.maximum, "maximum", broadcast)
-_define_combined("Min", np.minimum, "minimum", broadcast)
+_define_combined("Max", _larger, "maximum", broadcast)
+_define_combined("Min", _smaller, "minimum", broadcast)
 _define_combined("Sum", np.add, "add", broadcast)
 
 

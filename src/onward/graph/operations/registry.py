@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from ... import _core
 from ...errors import ArgumentError, DtypeError, MemoryLimitError, OnwardError, ShapeError
 from ..node import AnyArray, Expansion, Node, Signature
 from ..plan.builder import Builder
@@ -162,11 +163,11 @@ class Operation:
             raise ArgumentError(f"{self.name} lacks the attribute {', '.join(sorted(missing))}")
 
     def compute(self, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Compute the outputs in NumPy."""
+        """Compute the outputs in NumPy, which flushes denormals to zero as the core does."""
         narrow = [a.dtype for a in inputs if a is not None and a.dtype.name in WIDENED] if self.widens else []
         if narrow:
             inputs = [a if a is None or a.dtype.name not in WIDENED else a.astype(np.float32) for a in inputs]
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), _core.Flushing():
             results = self._compute(*inputs, **attributes)
             if not isinstance(results, tuple):
                 results = (results,)
