@@ -56,3 +56,21 @@ def test_a_text_is_rejected_by_a_model_that_is_not_a_text_model(tmp_path: Path) 
     (tmp_path / "text.txt").write_text("To be")
     reported = message(invoke("score", "vowels", tmp_path / "text.txt", expect=2))
     assert "vowels is not a text model; tables end in .npy, .npz, .csv" in reported
+
+
+def test_the_loss_follows_from_the_last_layer_or_the_options(tmp_path: Path) -> None:
+    rng, file = np.random.default_rng(0), tmp_path / "table.npz"
+    x, y = rng.normal(size=(6, 5, 2)), rng.integers(0, 2, 6)
+    np.savez(file, x=x, y=y)
+    finals = {"cross_entropy": (2, onward.Softmax()), "bce": (1, onward.Activation("sigmoid"))}
+    for loss, (outputs, last) in finals.items():
+        head, path = onward.Linear(4, outputs, rng=1), tmp_path / loss
+        model = onward.Sequential(onward.LSTM(2, 4, rng=0), onward.Last(), head, last)
+        model.save(path)
+        expected = onward.train.evaluate(model[:-1], (x.swapaxes(0, 1), y), loss)
+        for options in ([], ["--loss", loss], ["--from-probabilities"]):
+            found = report("score", path, file, *options)
+            assert found["loss"] == pytest.approx(expected.loss, rel=1e-5)
+            assert found["accuracy"] == expected.accuracy
+        other = report("score", path, file, "--loss", loss, "--from-logits")
+        assert abs(other["loss"] - expected.loss) > 1e-3

@@ -47,6 +47,8 @@ def check(layer: Any, x: NDArray[Any], rows: int) -> None:
     y = layer(x)
     model, expected = onward.Sequential(layer), bits(y)
     assert all(bits(layer(x)) == bits(model(x)) == expected for _ in range(10)), layer
+    swapped = x.astype(x.dtype.newbyteorder())
+    assert bits(layer(swapped)) == bits(model(swapped)) == expected, layer
     if layer.dtype == x.dtype:  # the graph of a layer without weights is float32
         graph = graph_of(layer)
         assert bits(Planner(simplify(graph))(x)[0]) == bits(evaluate(graph, x)[0]) == expected, layer

@@ -34,6 +34,26 @@ def test_cross_entropy_and_its_gradient_match_torch(
     assert_alike(loss, dlogits, right, y)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_losses_of_probabilities_and_their_gradients_match_torch(dtype: str) -> None:
+    y = DRAWS.uniform(0.01, 0.99, (6, 5, 7)).astype(dtype)
+    classes, targets = DRAWS.integers(0, 7, (6, 5)), DRAWS.uniform(0, 1, (6, 5, 7)).astype(dtype)
+    for mine, theirs in (
+        (
+            train.cross_entropy(y, classes, from_logits=False),
+            lambda p: F.nll_loss(torch.log(p).reshape(-1, 7), torch.tensor(classes).reshape(-1)),
+        ),
+        (
+            train.bce(y, targets, from_logits=False),
+            lambda p: F.binary_cross_entropy(p, torch.tensor(targets)),
+        ),
+    ):
+        p = torch.tensor(y, requires_grad=True)
+        right = theirs(p)
+        right.backward()
+        assert_alike(*mine, right, p)
+
+
 NUMBERS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "mse": (train.mse, F.mse_loss),
     "mae": (train.mae, F.l1_loss),

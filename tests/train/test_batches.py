@@ -193,3 +193,35 @@ def test_an_iterable_yields_tuples_or_batches() -> None:
 def test_errors_name_the_bad_data(call: Callable[[], Any], error: type[OnwardError], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("u1", "i8"), ("i8", "f4"), ("?", "f8"), ("f4", ">f8"), ("i4", "f2"), ("f8", "u1")]
+)
+def test_no_sequence_of_a_batch_is_converted_to_the_dtype_of_another(first: str, second: str) -> None:
+    x = [np.ones((1, 2), first), np.array([[0.25, 100.5], [-3.75, 7.0]]).astype(second)]
+    y = [item[:, :1] for item in x]
+    batch = next(train.Batches(x, y, per_step=True).epoch(None))
+    for padded, given in ((batch.x, x), (batch.targets, y)):
+        for n, item in enumerate(given):
+            assert (padded[: len(item), n] == item).all()
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_batches_have_the_layout_of_the_model(batch_first: bool) -> None:
+    model = onward.LSTM(2, 3, batch_first=not batch_first)
+    x = np.random.default_rng(0).normal(size=(4, 4, 2))
+    batches = train.Batches(x, np.arange(4), batch_first=batch_first, per_step=False)
+    batch, own = (next(data.epoch(None)) for data in (batches.for_model(model), batches))
+    np.testing.assert_array_equal(batch.x, own.x.swapaxes(0, 1))
+    chunks = train.Chunks(x[0], x[0], batch_size=2, steps=2, batch_first=batch_first)
+    batch, own = (next(data.epoch(None)) for data in (chunks.for_model(model), chunks))
+    np.testing.assert_array_equal(batch.x, own.x.swapaxes(0, 1))
+    np.testing.assert_array_equal(batch.targets, own.targets.swapaxes(0, 1))
+    assert chunks.for_model(onward.Linear(2, 3)).batch_first == batch_first
+
+
+def test_targets_per_step_differ_in_their_number_of_steps_only() -> None:
+    x = [np.zeros((3, 2)), np.zeros((4, 2))]
+    with pytest.raises(ShapeError, match=r"y\[1\] has shape \(4, 5\), but y\[0\] \(3, 2\)"):
+        train.Batches(x, [np.zeros((3, 2)), np.zeros((4, 5))])

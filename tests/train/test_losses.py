@@ -19,6 +19,11 @@ LOSSES: dict[str, Callable[..., Any]] = {
     "huber": partial(train.huber, delta=0.7),
     "bce": train.bce,
 }
+OF_PROBABILITIES: dict[str, Callable[..., Any]] = {
+    "cross_entropy": partial(train.cross_entropy, from_logits=False),
+    "cross_entropy_smoothed": partial(LOSSES["cross_entropy_smoothed"], from_logits=False),
+    "bce": partial(train.bce, from_logits=False),
+}
 
 
 def targets_for(name: str, y: np.ndarray) -> np.ndarray:
@@ -108,3 +113,56 @@ BAD: list[tuple[Callable[[], Any], type[OnwardError], str]] = [
 def test_errors_name_the_bad_input(call: Callable[[], Any], error: type[OnwardError], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", OF_PROBABILITIES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_losses_of_probabilities_are_those_of_their_logits(name: str, dtype: str) -> None:
+    logits = DRAWS.normal(0, 2, (4, 3, 5)).astype(dtype)
+    targets, mask = targets_for(name, logits), DRAWS.random((4, 3)) < 0.7
+    y = 1 / (1 + np.exp(-logits)) if name == "bce" else np.exp(logits)
+    y = y if name == "bce" else y / y.sum(axis=-1, keepdims=True)
+    y[~mask] = -1
+    loss, dy = OF_PROBABILITIES[name](y, targets, mask)
+    y[~mask] = 0.5
+    expected, dlogits = LOSSES[name](logits, targets, mask)
+    tolerance = 1e-5 if dtype == "float32" else 1e-12
+    assert loss == pytest.approx(expected, rel=tolerance) and dy.dtype == y.dtype
+    chained = dy * y * (1 - y) if name == "bce" else y * (dy - (dy * y).sum(axis=-1, keepdims=True))
+    np.testing.assert_allclose(chained, dlogits, rtol=100 * tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", OF_PROBABILITIES)
+def test_a_wrong_probability_of_0_costs_a_finite_loss(name: str) -> None:
+    targets = np.eye(3)[:, ::-1] if name == "bce" else [2, 1, 0]
+    loss, dy = OF_PROBABILITIES[name](np.eye(3, dtype=np.float32), targets)
+    assert 30 < loss < 90 and np.isfinite(dy).all()
+    with pytest.raises(ArgumentError, match="holds probabilities"):
+        OF_PROBABILITIES[name]([[1.5, -1.0]], [[1.0, 0.0]] if name == "bce" else [0])
+
+
+def test_bce_of_confident_logits_keeps_its_digits() -> None:
+    y = np.array([[8, 12, 16, 20, 40, 80, -8, -12, -16, -20, -40, -80]], np.float32)
+    t = (y > 0).astype(np.float32)
+    for wrong in (False, True):
+        for value, target in zip(y[0], t[0], strict=True):
+            margin = -abs(float(value)) if not wrong else abs(float(value))
+            loss, dy = train.bce([[value]], [[abs(target - wrong)]])
+            exact = max(margin, 0) + np.log1p(np.exp(-abs(margin)))
+            assert loss == pytest.approx(exact, rel=1e-6)
+            sigmoid = 1 / (1 + np.exp(-margin))
+            assert abs(dy[0, 0]) == pytest.approx(sigmoid, rel=1e-6)
+
+
+def test_one_output_takes_one_number_for_each_row() -> None:
+    y, targets = DRAWS.normal(0, 1, (4, 3, 1)), DRAWS.uniform(0, 1, (4, 3))
+    for name in ("mse", "mae", "huber", "bce"):
+        loss, dy = LOSSES[name](y, targets)
+        assert loss == LOSSES[name](y, targets[..., None])[0] and dy.shape == y.shape
+
+
+def test_losses_of_byte_swapped_float64_stay_in_float64() -> None:
+    y, targets = DRAWS.normal(0, 1, (4, 5)), DRAWS.uniform(0, 1, (4, 5))
+    for name in ("mse", "mae", "huber", "bce"):
+        loss, dy = LOSSES[name](y.astype(">f8"), targets)
+        assert (loss, dy.dtype) == (LOSSES[name](y, targets)[0], np.float64)

@@ -9,6 +9,7 @@ from ..core import files
 from ..errors import ArgumentError
 from ..recipes import sequences, text
 from ..tables import data
+from ..train.losses import LOSSES, as_loss
 from .common import Printed, Report, counted, progress, reported
 from .sources import ModelFile, complete_data, data_file, model_argument, read_sequences, selection_options
 
@@ -41,9 +42,26 @@ def _show(report: Report) -> Printed:
     default="skip",
     help="What to do about characters of a text that are not in the model's vocabulary.",
 )
+@click.option(
+    "--loss",
+    type=click.Choice(list(LOSSES)),
+    help="The loss of a table. Default: mse for numbers; for classes cross_entropy, or bce after a sigmoid.",
+)
+@click.option(
+    "--from-logits/--from-probabilities",
+    default=None,
+    help="What the outputs are for cross_entropy and bce. Default: what the last layer returns.",
+)
 @selection_options
 @reported(_show)
-def score(model: ModelFile, file: str, unknown: str, selection: data.Selection) -> Report:
+def score(
+    model: ModelFile,
+    file: str,
+    unknown: str,
+    loss: str | None,
+    from_logits: bool | None,
+    selection: data.Selection,
+) -> Report:
     """Evaluate MODEL on FILE: a text or a table of labeled sequences.
 
     MODEL is a bundled model (see `onward models`) or a model file. FILE is a bundled data set, an .npz or
@@ -57,7 +75,8 @@ def score(model: ModelFile, file: str, unknown: str, selection: data.Selection) 
     if path.suffix.lower() in data.SUFFIXES:
         net = model.sequential()
         table = read_sequences(model, file, selection)
-        found = sequences.score_table(net, table)
+        chosen = None if loss is None and table.labels is None else as_loss(loss, net, from_logits)
+        found = sequences.score_table(net, table, chosen)
         report: Report = {"read_as": table.describe(), "loss": found.loss, "accuracy": found.accuracy}
     else:
         report = _score_text(model, path, unknown)

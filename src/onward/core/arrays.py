@@ -30,8 +30,11 @@ def float_dtype(dtype: DTypeLike) -> FloatDtype:
 
 
 def working_dtype(*given: NDArray[Any]) -> FloatDtype:
-    """The dtype in which a layer without weights computes: float64 if an array has it, else float32."""
-    return FLOAT64 if any(array.dtype == FLOAT64 for array in given) else FLOAT32
+    """The dtype in which a layer without weights computes: float64 if an array has it, else float32.
+
+    Any byte order and wider floats count as float64.
+    """
+    return FLOAT64 if any(a.dtype.kind == "f" and a.dtype.itemsize >= 8 for a in given) else FLOAT32
 
 
 def as_array(value: ArrayLike, name: str) -> NDArray[Any]:
@@ -114,9 +117,10 @@ def as_lengths(value: ArrayLike, batch: Shape, steps: int) -> NDArray[np.int64]:
 
 
 def padded(items: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[Any]:
-    """Sequences (T, ...) of different T as one array (B, longest T, ...), padded with 0."""
+    """Sequences (T, ...) of different T as one array (B, longest T, ...) of a common dtype, padded with 0."""
+    dtype = np.result_type(*{item.dtype for item in items})
     # several times as fast as (T, B, ...), because it copies whole rows
-    rows = np.zeros((len(items), max(map(len, items)), *items[0].shape[1:]), items[0].dtype)
+    rows = np.zeros((len(items), max(map(len, items)), *items[0].shape[1:]), dtype)
     for row, item in zip(rows, items, strict=True):
         row[: len(item)] = item
     return rows

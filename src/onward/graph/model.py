@@ -298,6 +298,13 @@ class Model(Layer):
         return self.layout is not None and self.layout.axes == (1, 0)
 
     @property
+    def final_function(self) -> str:
+        """ "softmax" or "sigmoid" if the outputs are its probabilities, otherwise ""."""
+        from .final import final_function
+
+        return final_function(self._planner.graph)
+
+    @property
     def carries(self) -> dict[str, str]:
         """The inputs that a stream feeds from outputs: {input: output}."""
         from .over_time.named_carries import found_carries

@@ -15,6 +15,7 @@ from ..errors import ArgumentError
 from ..layers import GRU, LSTM, RNN, Dropout, Last, Linear, Sequential
 from ..tables.data import Sequences
 from ..train import AdamW, Batch, Batches, History, OneCycleLR, Score, cross_entropy, evaluate, fit, mse
+from ..train.losses import Loss
 
 CELLS: dict[str, Any] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 HIDDEN = 32
@@ -168,15 +169,18 @@ def fit_table(sequences: Sequences, *, seed: int = 0, **options: Any) -> tuple[S
     return model, history, _score(model, validation, sequences.labels is not None)
 
 
-def score_table(model: Sequential, sequences: Sequences) -> Score:
-    """Compute the cross-entropy and the accuracy for classes, or the mean squared error for numbers."""
-    return _score(model, _examples(sequences), sequences.labels is not None)
+def score_table(model: Sequential, sequences: Sequences, loss: str | Loss | None = None) -> Score:
+    """Compute a loss of `onward.train` and, for classes, the accuracy.
+
+    The loss is by default the mean squared error for numbers, and for classes that of `evaluate`.
+    """
+    return _score(model, _examples(sequences), sequences.labels is not None, loss)
 
 
-def _score(model: Sequential, examples: Examples, of_classes: bool) -> Score:
+def _score(model: Sequential, examples: Examples, of_classes: bool, loss: str | Loss | None = None) -> Score:
     items = [item.astype(np.float32) for item in examples.items]
     batches = Batches(items, examples.targets, batch_first=model.batch_first)
-    return evaluate(model, batches, "cross_entropy" if of_classes else "mse")
+    return evaluate(model, batches, loss or (None if of_classes else "mse"))
 
 
 def _examples(sequences: Sequences) -> Examples:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..core import arrays
 from ..core.checks import flag, integer
 from ..errors import ArgumentError, ShapeError
+from ..graph import Model
 from ..layers.base import Layer, call
 
 AnyArray: TypeAlias = NDArray[Any]
@@ -66,7 +67,8 @@ class Batches(Data):
     sequence, (N,) or (N, O), or one per time step, laid out like x. lengths (N,): the number of valid steps
     of each sequence; None: all. batch_size: the number of sequences in a batch; None: 32, or N if that is
     less. per_step: whether y holds one target per time step; None infers it from the shape of y and, if that
-    is ambiguous, `fit` and `evaluate` infer it from the rank of the model's output.
+    is ambiguous, `fit` and `evaluate` infer it from the rank of the model's output. The batches have the
+    layout of x; in `fit` and `evaluate`, that of the model.
 
     Raises ArgumentError, ShapeError, DtypeError.
 
@@ -133,17 +135,18 @@ class Batches(Data):
         for n, (item, target) in enumerate(zip(self.items, y, strict=True)):
             if np.shape(target)[:1] != item.shape[:1]:
                 return f"y[{n}] has shape {np.shape(target)}, but x[{n}] has {len(item)} steps"
+            if np.shape(target)[1:] != np.shape(y[0])[1:]:
+                return f"y[{n}] has shape {np.shape(target)}, but y[0] {np.shape(y[0])}: only T may differ"
         return "y has one target per time step, but per_step=False"
 
     def for_model(self, model: Layer) -> Batches:
-        """Return the data with one target per step if the model's output has a time axis."""
-        if self.per_step is not None:
-            return self
-        longest = max(self.items, key=len)
-        x = longest[None] if self.batch_first else longest[:, None]
-        y, _ = model._run(x, None, None, call)
+        """Return the data in the model's layout, with one target per step if its output has a time axis."""
         data = copy.copy(self)
-        data.per_step = y.ndim > 2
+        data.batch_first = _layout(model, self.batch_first)
+        if self.per_step is None:
+            longest = max(self.items, key=len)
+            y, _ = model._run(longest[None] if data.batch_first else longest[:, None], None, None, call)
+            data.per_step = y.ndim > 2
         return data
 
     @property
@@ -179,6 +182,13 @@ class Batches(Data):
         return x if self.batch_first else x.swapaxes(0, 1)
 
 
+def _layout(model: Layer, otherwise: bool) -> bool:
+    """Return whether batches for a model have the batch axis first; `otherwise` if the model takes either."""
+    tells = isinstance(model, Model) and model.layout is not None
+    tells = tells or any("batch_first" in vars(layer) for layer in model.sublayers().values())
+    return model.batch_first if tells else otherwise
+
+
 def _readings(items: list[AnyArray], y: Any, rows_first: bool) -> dict[bool | None, Targets]:
     """Return y as a list of targets per step (True) and as an array per sequence (False), if these fit."""
     whole: AnyArray | None
@@ -189,7 +199,9 @@ def _readings(items: list[AnyArray], y: Any, rows_first: bool) -> dict[bool | No
         whole = np.atleast_1d(arrays.as_array(y, "y"))
         rows = list(whole if rows_first or whole.ndim < 2 else whole.swapaxes(0, 1))
     fits = len(rows) == len(items)
-    fits = fits and all(row.shape[:1] == item.shape[:1] for row, item in zip(rows, items, strict=True))
+    fits = fits and all(
+        row.shape == item.shape[:1] + rows[0].shape[1:] for row, item in zip(rows, items, strict=True)
+    )
     # a model's output for a sequence has one axis
     is_whole = whole is not None and len(whole) == len(items) and not (fits and whole.ndim > 2)
     candidates: list[tuple[bool, bool, Any]] = [(fits, True, rows), (is_whole, False, whole)]
@@ -210,7 +222,8 @@ class Chunks(Data):
 
     x (N, ...) and y (N, ...), one target per time step, are cut into batch_size parts of equal length, which
     run side by side, `steps` time steps at a time. The state is carried from chunk to chunk; the gradient is
-    not. The last N mod batch_size steps are dropped. Raises ArgumentError, ShapeError.
+    not. The last N mod batch_size steps are dropped. The chunks are (B, T, ...) with batch_first, otherwise
+    (T, B, ...); in `fit` and `evaluate`, they have the layout of the model. Raises ArgumentError, ShapeError.
 
     >>> [chunk.x.shape for chunk in Chunks(np.arange(9), np.arange(9), batch_size=2, steps=3).epoch(None)]
     [(3, 2), (1, 2)]
@@ -238,6 +251,12 @@ class Chunks(Data):
         content = f"{self.x.shape[0] * self.x.shape[1]} steps, {_checksum([self.x, self.y])}"
         sizes = {"batch size": len(self.x), "steps of a chunk": self.steps}
         return super().settings() | sizes | {"data set": content}
+
+    def for_model(self, model: Layer) -> Chunks:
+        """Return the data in the model's layout."""
+        data = copy.copy(self)
+        data.batch_first = _layout(model, self.batch_first)
+        return data
 
     def epoch(self, rng: np.random.Generator | None) -> Iterator[Batch]:
         for start in range(0, self.x.shape[1], self.steps):

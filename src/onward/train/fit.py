@@ -24,7 +24,7 @@ from . import checkpoint as checkpoints
 from .batches import Batch, Data, as_data
 from .checkpoint import Run
 from .history import Epoch, History, Reporter, reporter
-from .losses import Loss, as_loss, counted_rows, describe, label
+from .losses import Loss, as_loss, counted_rows, describe, label, predicted_classes
 from .optimizers import (
     OPTIMIZER,
     Adam,
@@ -42,7 +42,7 @@ def fit(
     model: Layer,
     data: Any,
     *,
-    loss: str | Loss = "cross_entropy",
+    loss: str | Loss | None = None,
     optimizer: Optimizer | None = None,
     schedule: Constant | None = None,
     epochs: int = 10,
@@ -66,7 +66,10 @@ def fit(
     after each epoch; the weights with the lowest one are restored at the end. With `patience`, training stops
     after that many epochs without improvement.
 
-    loss: a name, or a function like those of `onward.train`. optimizer: Adam(1e-3) if None. schedule:
+    loss: a name, or a function like those of `onward.train`; None: cross_entropy, or bce if the model ends in
+    a sigmoid. A loss given by its name takes the outputs of a model that ends in a softmax or a sigmoid as
+    probabilities, and those of others as logits; functools.partial(cross_entropy, from_logits=...) says so
+    explicitly. optimizer: Adam(1e-3) if None. schedule:
     Constant() if None. max_value, max_norm: clip the gradients by value, then by global norm. average=a: the
     model that is validated and returned has an exponential moving average of the weights, with decay a (as
     torch.optim.swa_utils.get_ema_multi_avg_fn). recurrent_dropout: the probability of dropping a unit of
@@ -104,7 +107,7 @@ def fit(
         model,
         as_data(data, model),
         None if validation is None else as_data(validation, model),
-        as_loss(loss),
+        as_loss(loss, model),
         Adam(1e-3) if optimizer is None else instance("optimizer", optimizer, Optimizer, OPTIMIZER),
         Constant() if schedule is None else instance("schedule", schedule, Constant, SCHEDULE),
         integer("epochs", epochs, 0),
@@ -296,8 +299,10 @@ class Score(NamedTuple):
     accuracy: float | None
 
 
-def evaluate(model: Layer, data: Any, loss: str | Loss = "cross_entropy") -> Score:
+def evaluate(model: Layer, data: Any, loss: str | Loss | None = None) -> Score:
     """Return the score of a model on data of any kind that `fit` accepts, with dropout disabled.
+
+    The loss is that of `fit`.
 
     Raises ArgumentError if the data is empty, and the errors of the model and the loss.
 
@@ -308,7 +313,7 @@ def evaluate(model: Layer, data: Any, loss: str | Loss = "cross_entropy") -> Sco
     >>> type(score).__name__, 0 <= score.accuracy <= 1
     ('Score', True)
     """
-    return score(model, as_data(data, as_model(model)), as_loss(loss))
+    return score(model, as_data(data, as_model(model)), as_loss(loss, model))
 
 
 def as_model(model: Any) -> Layer:
@@ -320,19 +325,29 @@ def score(model: Layer, data: Data, loss: Loss) -> Score:
     total, count, correct, are_classes = 0.0, 0, 0, True
     state: Any = None
     for batch in data.epoch(None):
-        y, state = model._run(batch.x, initial_state(model, batch, state), batch.lengths, call)
+        y, state = model._run(batch.x, initial_state(model, batch, state), _lengths(model, batch), call)
         mask = valid_rows(model, batch, y)
         value, _ = loss(y, batch.targets, mask)
         mask = counted_rows(loss, batch.targets, mask)
         total += float(value) * int(mask.sum())
         count += int(mask.sum())
-        classes = np.asarray(batch.targets)
+        classes, predicted = np.asarray(batch.targets), predicted_classes(loss, y)
+        if y.shape[-1] == 1 and classes.shape == y.shape:
+            classes = classes[..., 0]
         are_classes = are_classes and classes.dtype.kind in "iu" and classes.shape == mask.shape
+        are_classes = are_classes and predicted is not None
         if are_classes:
-            correct += int(((y.argmax(axis=-1) == classes) & mask).sum())
+            correct += int(((predicted == classes) & mask).sum())
     if not count:
         raise ArgumentError("the evaluation data is empty: it has no valid steps")
     return Score(total / count, correct / count if are_classes else None)
+
+
+def _lengths(model: Layer, batch: Batch) -> NDArray[np.int64] | None:
+    """Return the lengths of the sequences of a batch, or None if all have every step."""
+    steps = np.shape(batch.x)[1 if model.batch_first else 0]
+    lengths = None if batch.lengths is None else np.asarray(batch.lengths)
+    return None if lengths is None or (lengths == steps).all() else lengths
 
 
 def valid_rows(model: Layer, batch: Batch, y: Array) -> NDArray[np.bool_]:

@@ -18,8 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _core
 from ..core import arrays
 from ..core.arrays import Array, Shape
-from ..core.checks import LARGEST, integer, positive, probability
+from ..core.checks import LARGEST, flag, integer, positive, probability
 from ..errors import ArgumentError, DtypeError, ShapeError
+from ..layers.base import Layer
+from .outputs import final_function
 
 IGNORE_INDEX = -100  # as in PyTorch
 
@@ -33,12 +35,14 @@ def cross_entropy(
     *,
     ignore_index: int = IGNORE_INDEX,
     label_smoothing: float = 0.0,
+    from_logits: bool = True,
 ) -> tuple[float, Array]:
     """Cross entropy of logits, as torch.nn.functional.cross_entropy but with the classes on the last axis.
 
     loss = -sum_k q_k log softmax(y)_k, where q = (1 - e) [k = target] + e / C and e = label_smoothing.
-    y (..., C): logits. targets (...): class indices; a row whose target is ignore_index does not count.
-    Raises ShapeError, DtypeError, ArgumentError.
+    y (..., C): logits or, with from_logits=False as in Keras, probabilities, which a final softmax returns;
+    then log y_k takes the place of log softmax(y)_k. targets (...): class indices; a row whose target is
+    ignore_index does not count. Raises ShapeError, DtypeError, ArgumentError.
 
     >>> loss, dy = cross_entropy([[0.0, 0.0]], [1])
     >>> round(loss, 4), dy.tolist()
@@ -51,11 +55,16 @@ def cross_entropy(
     if C == 0:
         raise ShapeError(f"y has shape {y.shape}; expected (..., C) with at least one class")
     smoothing = probability("label_smoothing", label_smoothing)
-    reason = f"y has {C} classes"
+    reason = f"y has {C} classes" if C > 1 else "y has one class: use bce for a model with one output"
     targets = arrays.as_integers(targets, -LARGEST - 1, LARGEST, "targets", reason)
     _check_shape(targets, y.shape[:-1], y)
     counted = _mask(mask, targets.shape) & (targets != integer("ignore_index", ignore_index, -(1 << 63)))
     arrays.as_integers(np.where(counted, targets, 0), 0, C - 1, "targets", reason)
+    if not flag("from_logits", from_logits):
+        q = smoothing / C + (1 - smoothing) * (np.arange(C) == targets[..., None])
+        p = _probabilities(y, counted)
+        losses = -(q * _log(p)).sum(axis=-1, keepdims=True)
+        return _mean(losses, (-q / p).astype(y.dtype), counted)
     logits, classes = arrays.contiguous(y).reshape(-1, C), np.where(counted, targets, -1).reshape(-1)
     dy = np.empty_like(logits)
     loss = _core.cross_entropy(logits, classes, smoothing, dy)
@@ -102,11 +111,14 @@ def huber(
     return _mean(clipped * (error - clipped / 2), clipped, counted)
 
 
-def bce(y: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None) -> tuple[float, Array]:
+def bce(
+    y: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None, *, from_logits: bool = True
+) -> tuple[float, Array]:
     """Binary cross entropy of logits, as torch.nn.functional.binary_cross_entropy_with_logits.
 
-    loss = -t log s - (1 - t) log(1 - s) = softplus(y) - t y, where s = sigmoid(y) and the targets t are
-    probabilities. Raises ShapeError, DtypeError, ArgumentError.
+    loss = -t log s - (1 - t) log(1 - s), where s = sigmoid(y) and the targets t are probabilities. With
+    from_logits=False as in Keras, s = y: probabilities, which a final sigmoid returns.
+    Raises ShapeError, DtypeError, ArgumentError.
 
     >>> loss, dy = bce([[0.0]], [[1.0]])
     >>> round(loss, 4), dy.tolist()
@@ -115,8 +127,19 @@ def bce(y: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None) -> tupl
     y = arrays.contiguous(_outputs(y))
     t, counted = _targets(y, targets, mask)
     if ((t < 0) | (t > 1)).any(where=counted[..., None]):
-        raise ArgumentError("the targets of bce must be probabilities, from 0 to 1")
-    return _mean(_activation("softplus", y) - y * t, _activation("sigmoid", y) - t, counted)
+        raise ArgumentError(
+            "the targets of bce must be probabilities, from 0 to 1: use cross_entropy for more classes"
+        )
+    if not flag("from_logits", from_logits):
+        p, wide = _probabilities(y, counted), t.astype(np.float64)
+        rest = np.maximum(1 - p, np.finfo(y.dtype).tiny)
+        losses = -wide * _log(p) - (1 - wide) * _log(rest)
+        return _mean(losses, ((1 - wide) / rest - wide / p).astype(y.dtype), counted)
+    # with z = -|y|, no term cancels another: for y > 0, the loss is softplus(z) + (1 - t) y
+    z, positive_logit = -np.abs(y), y > 0
+    s, rest = _activation("sigmoid", z), 1 - t
+    errors = _activation("softplus", z) + np.where(positive_logit, rest * y, -t * y)
+    return _mean(errors, np.where(positive_logit, rest - s, s - t), counted)
 
 
 LABELS = {
@@ -127,15 +150,32 @@ LABELS = {
     bce: "binary cross entropy in nats",
 }
 LOSSES: dict[str, Loss] = {loss.__name__: loss for loss in LABELS}
+OF_LOGITS: dict[str, Any] = {"cross_entropy": cross_entropy, "bce": bce}  # or of probabilities
 
 
-def as_loss(loss: str | Loss) -> Loss:
-    """Return the loss with this name, or the function itself; use functools.partial to set its options."""
+def as_loss(loss: str | Loss | None, model: Layer, from_logits: bool | None = None) -> Loss:
+    """Return a function itself, or the loss with this name for the outputs of a model.
+
+    None means bce for a model that ends in a sigmoid, and otherwise cross_entropy. Unless `from_logits` tells
+    otherwise, the outputs of a model that ends in a softmax or a sigmoid are probabilities. Use
+    functools.partial to set the options of a loss.
+    """
     if callable(loss):
         return loss
+    final = final_function(model)
+    if loss is None:
+        loss = "bce" if final == "sigmoid" else "cross_entropy"
     if not isinstance(loss, str) or loss not in LOSSES:
         raise ArgumentError(f"loss={loss!r}, but must be one of {', '.join(LOSSES)}, or a loss function")
-    return LOSSES[loss]
+    if loss not in OF_LOGITS:
+        return LOSSES[loss]
+    if loss == "cross_entropy" and final == "sigmoid" and from_logits is None:
+        raise ArgumentError(
+            "loss='cross_entropy' needs logits or probabilities of classes, but the model ends in a sigmoid: "
+            "use 'bce', or functools.partial(cross_entropy, from_logits=True) to take its outputs as logits"
+        )
+    is_logit = not final if from_logits is None else from_logits
+    return LOSSES[loss] if is_logit else partial(OF_LOGITS[loss], from_logits=False)
 
 
 def describe(loss: Loss) -> str:
@@ -168,11 +208,34 @@ def counted_rows(loss: Loss, targets: ArrayLike, mask: NDArray[np.bool_]) -> NDA
     return counted
 
 
+def predicted_classes(loss: Loss, y: Array) -> NDArray[Any] | None:
+    """Return the class of each row of y (..., O): of two if O is 1 and the loss is bce; None for a number."""
+    if y.shape[-1] != 1:
+        return np.asarray(y.argmax(axis=-1))
+    if _parts(loss)[0] is not bce:
+        return None
+    is_logit = not isinstance(loss, partial) or loss.keywords.get("from_logits", True)
+    return (y[..., 0] > (0 if is_logit else 0.5)).astype(np.int64)
+
+
 def _outputs(y: ArrayLike) -> Array:
     y = arrays.as_array(y, "y")
     if y.ndim == 0:
         raise ShapeError("y has shape (); expected (..., O): the outputs of each row")
     return arrays.as_floats(y, arrays.working_dtype(y), "y")
+
+
+def _probabilities(y: Array, counted: NDArray[np.bool_]) -> Array:
+    """Return y in float64, clipped from below at the smallest normal number of its dtype."""
+    if ((y < 0) | (y > 1.001)).any(where=counted[..., None]):
+        raise ArgumentError("y has values outside 0 to 1, but with from_logits=False it holds probabilities")
+    return np.maximum(y, np.finfo(y.dtype).tiny).astype(np.float64)
+
+
+def _log(x: Array) -> Array:
+    y = np.empty_like(x)
+    _core.unary("log", x.reshape(-1), y.reshape(-1))
+    return y
 
 
 def _activation(name: str, x: Array) -> Array:
@@ -187,8 +250,13 @@ def _check_shape(targets: NDArray[Any], expected: Shape, y: Array) -> None:
 
 
 def _targets(y: Array, targets: ArrayLike, mask: ArrayLike | None) -> tuple[Array, NDArray[np.bool_]]:
-    """Return targets with the shape and dtype of y, and the mask of the selected rows."""
+    """Return targets with the shape and dtype of y, and the mask of the selected rows.
+
+    One output for each row takes one number for each row.
+    """
     t = arrays.as_floats(targets, y.dtype, "targets")
+    if y.shape[-1] == 1 and t.shape == y.shape[:-1]:
+        t = t[..., None]
     _check_shape(t, y.shape, y)
     return t, _mask(mask, y.shape[:-1])
 
