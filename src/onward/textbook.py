@@ -18,7 +18,8 @@ The gradient of the scalar loss with respect to an array is named after the arra
 its shape: `dWf` is the gradient with respect to `Wf`.
 
 All functions accept float32 and float64 and compute in the precision of their arguments; integers are
-converted to floats. They raise ValueError for arrays of the wrong shape and for missing parameters.
+converted to floats: to float64 if no argument has a precision. They raise ValueError for arrays of the wrong
+shape, for missing parameters, and for caches of another cell.
 
 References:
 
@@ -79,6 +80,11 @@ _GRU = {
 }  # fmt: skip
 _GRU_RESET_AFTER = _GRU | {"bnr": "n_h 1"}  # a separate bias for the recurrent part of the candidate
 _OUTPUT = {"Wy": "n_y n_h", "by": "n_y 1"}
+# The arrays of a cache that the backward pass reads.
+_CACHE = {"a_next": "n_h m", "a_prev": "n_h m", "xt": "n_x m", "yt_pred": "n_y m"}
+_LSTM_GATES = ("c_next", "c_prev", "forget_gate", "input_gate", "output_gate", "candidate")
+_LSTM_CACHE = _CACHE | dict.fromkeys(_LSTM_GATES, "n_h m")
+_GRU_CACHE = _CACHE | dict.fromkeys(("reset_gate", "update_gate", "candidate"), "n_h m")
 
 
 def _check(shapes: dict[str, str], /, **arrays: Array) -> None:
@@ -124,20 +130,97 @@ def _sizes(shapes: dict[str, str], arrays: dict[str, Array]) -> dict[str, int]:
     return sizes | {"1": 1}
 
 
-def _check_caches(caches: list[Cache], da: Array) -> None:
-    """Raise ValueError unless there is at least one step, and `da` has the shape of all hidden states."""
+def _floats(**arrays: Any) -> list[Array]:
+    """Return arrays in one float dtype: the widest that they have, or float64 if all of them hold integers.
+
+    Raises ValueError for an array of anything but real numbers, or without a shape.
+    """
+    given: list[Any] = []
+    for name, value in arrays.items():
+        try:
+            given.append(np.asarray(value))
+        except ValueError as error:
+            raise ValueError(f"{name} is not an array of numbers: its rows differ in length") from error
+        if given[-1].dtype.kind not in "biuf":
+            raise ValueError(f"{name} has dtype {given[-1].dtype}, expected floats or integers")
+    dtypes = [array.dtype for array in given if array.dtype.kind == "f"]
+    dtype = np.result_type(*dtypes) if dtypes else np.float64
+    return [array.astype(dtype, copy=False) for array in given]
+
+
+def _checked(shapes: dict[str, str], parameters: Parameters, /, **arrays: Any) -> list[Array]:
+    """Return the arrays and parameters named in `shapes`, checked, in their order and in one float dtype."""
+    if not isinstance(parameters, dict):
+        raise ValueError(
+            f"parameters has type {type(parameters).__name__}, expected a dict of arrays by name"
+        )
+    given = {name: value for name, value in (parameters | arrays).items() if name in shapes}
+    given = dict(zip(given, _floats(**given), strict=True))
+    _check(shapes, **given)
+    return [given[name] for name in shapes]
+
+
+def _check_names(
+    where: str, cell: str, cache: Cache, shapes: dict[str, str], weights: dict[str, str]
+) -> None:
+    """Raise ValueError unless a cache has the arrays and the parameters of these names."""
+    source = f"{cell}_cell_forward"
+    if not isinstance(cache, dict) or not isinstance(cache.get("param", {}), dict):
+        raise ValueError(f"{where} is {cache!r:.40}, expected the dict that {source} returned")
+    missing = [name for name in (*shapes, "param") if name not in cache]
+    missing += [name for name in weights if name not in cache.get("param", weights)]
+    if missing:
+        fix = f"pass the one that {source} returned, not that of another cell"
+        raise ValueError(f"{where} has no {', '.join(missing)}: {fix}")
+
+
+def _from_cache(
+    cell: str, cache: Cache, shapes: dict[str, str], weights: dict[str, str], **gradients: Array
+) -> list[Array]:
+    """Return the arrays of a cache, its parameters and gradients of shape (n_h, m), checked and as floats."""
+    _check_names("cache", cell, cache, shapes, weights)
+    arrays = {name: cache[name] for name in shapes} | gradients
+    return _checked(shapes | weights | dict.fromkeys(gradients, "n_h m"), cache["param"], **arrays)
+
+
+def _from_caches(
+    cell: str,
+    caches: list[Cache],
+    shapes: dict[str, str],
+    weights: dict[str, str],
+    output: dict[str, str],
+    da: Array,
+    y: Array | None,
+) -> tuple[Array, Array | None]:
+    """Return da (T, n_h, m) and the labels y (T, n_y, m) as floats; check them, and the names in caches."""
+    if not isinstance(caches, list | tuple):
+        raise ValueError(f"caches is {caches!r:.40}, expected the list that {cell}_forward returned")
     if not caches:
         raise ValueError(
             "caches is empty, expected one cache per time step: a sequence of no steps has no gradients, so "
             "skip the backward pass for it"
         )
-    x, a = (np.stack([cache[name] for cache in caches]) for name in ("xt", "a_next"))
-    _check({"x": "T n_x m", "a": "T n_h m", "da": "T n_h m"}, x=x, a=a, da=da)
+    for t, cache in enumerate(caches):
+        _check_names(f"caches[{t}]", cell, cache, shapes, weights)
+        for name in _CACHE:
+            shape, first = np.shape(cache[name]), np.shape(caches[0][name])
+            if shape != first:
+                raise ValueError(f"caches[{t}] has {name} of shape {shape}, but caches[0] of shape {first}")
+    a, y_pred = (np.stack([cache[name] for cache in caches]) for name in ("a_next", "yt_pred"))
+    own, sequences = caches[0]["param"], {"a": "T n_h m", "da": "T n_h m"}
+    if y is None:
+        _checked(sequences, {}, a=a, da=da)
+    else:
+        _checked(
+            sequences | output | {"y_pred": "T n_y m", "y": "T n_y m"}, own, a=a, da=da, y_pred=y_pred, y=y
+        )
+    dtype = _dtype(da, caches[0]["xt"], *own.values())  # labels have no say
+    return np.asarray(da, dtype), None if y is None else np.asarray(y, dtype)
 
 
-def _dtype(*arrays: Array) -> Any:
-    """Return the dtype in which NumPy computes with these arrays; integers become floats."""
-    return np.result_type(np.float16, *arrays)
+def _dtype(*arrays: Any) -> Any:
+    """Return the dtype in which these arrays are computed."""
+    return _floats(**{f"array {n}": array for n, array in enumerate(arrays)})[0].dtype
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -158,6 +241,7 @@ def sigmoid(x: Array) -> Array:
     >>> sigmoid(np.array([-1000.0, 0.0, 1000.0]))
     array([0. , 0.5, 1. ])
     """
+    (x,) = _floats(x=x)
     s: Array = np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))
     return s
 
@@ -172,6 +256,7 @@ def sigmoid_deriv(s: Array) -> Array:
     >>> sigmoid_deriv(sigmoid(np.array([0.0, 1000.0])))
     array([0.25, 0.  ])
     """
+    (s,) = _floats(s=s)
     return s * (1 - s)
 
 
@@ -185,6 +270,7 @@ def tanh(x: Array) -> Array:
     >>> tanh(np.array([-1000.0, 0.0, 1000.0]))
     array([-1.,  0.,  1.])
     """
+    (x,) = _floats(x=x)
     return np.tanh(x)
 
 
@@ -200,25 +286,31 @@ def tanh_deriv(t: Array) -> Array:
     >>> tanh_deriv(tanh(np.array([0.0, 1000.0])))
     array([1., 0.])
     """
+    (t,) = _floats(t=t)
     return (1 - t) * (1 + t)
 
 
 def softmax(x: Array) -> Array:
-    """Apply the softmax to each column, along axis 0.
+    """Apply the softmax to each column.
 
         s_i = exp(x_i) / sum_j exp(x_j)
 
     The maximum of each column is subtracted first, which leaves the quotient unchanged. The largest
     exponential is then 1, so the sum neither overflows nor vanishes, however far apart the columns are.
 
-    Takes x (n, m) or (n,) and returns an array of the same shape, whose columns sum to 1.
+    Takes x (n, m), (n,) or a sequence (T, n, m) and returns an array of the same shape, whose columns sum
+    to 1. Raises ValueError for another rank, and if n is 0.
 
     >>> softmax(np.array([[1000.0, -1000.0], [1000.0, -1000.0]]))
     array([[0.5, 0.5],
            [0.5, 0.5]])
     """
-    e = np.exp(x - np.max(x, axis=0, keepdims=True))
-    s: Array = e / np.sum(e, axis=0, keepdims=True)
+    (x,) = _floats(x=x)
+    axis = 0 if x.ndim == 1 else -2
+    if x.ndim not in (1, 2, 3) or x.shape[axis] == 0:
+        raise ValueError(f"x has shape {x.shape}, expected (n,), (n, m) or (T, n, m) with n of at least 1")
+    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    s: Array = e / np.sum(e, axis=axis, keepdims=True)
     return s
 
 
@@ -233,9 +325,9 @@ def softmax_deriv(s: Array) -> Array:
     array([[ 0.25, -0.25],
            [-0.25,  0.25]])
     """
-    _check({"s": "n m"}, s=s)
+    (s,) = _checked({"s": "n m"}, {}, s=s)
     n, m = s.shape
-    J = np.zeros((n, n, m), _dtype(s))
+    J = np.zeros((n, n, m), s.dtype)
     for k in range(m):
         for i in range(n):
             for j in range(n):
@@ -255,8 +347,8 @@ def softmax_deriv_vectorized(s: Array) -> Array:
     >>> bool(np.allclose(softmax_deriv_vectorized(s), softmax_deriv(s)))
     True
     """
-    _check({"s": "n m"}, s=s)
-    delta = np.eye(len(s), dtype=_dtype(s))
+    (s,) = _checked({"s": "n m"}, {}, s=s)
+    delta = np.eye(len(s), dtype=s.dtype)
     return s[:, None, :] * (delta[:, :, None] - s[None, :, :])
 
 
@@ -280,8 +372,8 @@ def cross_entropy_loss_t(y_t: Array, ypred_t: Array) -> Array:
     >>> cross_entropy_loss_t(y_t, np.array([[0.5, 0.75], [0.5, 0.25]])).round(4)
     array([0.6931, 1.3863])
     """
-    _check({"ypred_t": "n_y m", "y_t": "n_y m"}, ypred_t=ypred_t, y_t=y_t)
-    p = np.maximum(ypred_t, np.finfo(_dtype(ypred_t)).tiny)
+    ypred_t, y_t = _checked({"ypred_t": "n_y m", "y_t": "n_y m"}, {}, ypred_t=ypred_t, y_t=y_t)
+    p = np.maximum(ypred_t, np.finfo(ypred_t.dtype).tiny)
     loss: Array = np.sum(y_t * -np.log(p), axis=0)
     return loss
 
@@ -298,7 +390,7 @@ def cross_entropy_loss(y: Array, y_pred: Array) -> float:
     >>> round(cross_entropy_loss(y, np.full((2, 2, 1), 0.5)), 4)
     1.3863
     """
-    _check({"y_pred": "T n_y m", "y": "T n_y m"}, y_pred=y_pred, y=y)
+    y_pred, y = _checked({"y_pred": "T n_y m", "y": "T n_y m"}, {}, y_pred=y_pred, y=y)
     total = sum(np.sum(cross_entropy_loss_t(y_t, ypred_t)) for y_t, ypred_t in zip(y, y_pred, strict=True))
     return float(total / max(y.shape[2], 1))  # the loss of an empty batch is 0
 
@@ -316,8 +408,8 @@ def _output_backward(
 
     Returns `da` plus the gradient with respect to each hidden state, and the gradients dW and db.
     """
-    _check({"da": "T n_h m", "by": "n_y 1", "y": "T n_y m"}, da=da, by=b, y=y)
-    da, dW, db = da.copy(), np.zeros_like(W, da.dtype), np.zeros_like(b, da.dtype)
+    W, b = (np.asarray(array, da.dtype) for array in (W, b))
+    da, dW, db = da.copy(), np.zeros_like(W), np.zeros_like(b)
     for t, cache in enumerate(caches):
         dz = (cache["yt_pred"] * np.sum(y[t], axis=0) - y[t]) / y.shape[2]
         da[t] += W.T @ dz
@@ -348,8 +440,8 @@ def rnn_cell_forward(xt: Array, a_prev: Array, parameters: Parameters) -> tuple[
     >>> a_next, yt_pred, cache["a_prev"]
     (array([[0.]]), array([[1.]]), array([[-1.5]]))
     """
-    _check(_RNN | _RNN_OUTPUT | {"xt": "n_x m", "a_prev": "n_h m"}, xt=xt, a_prev=a_prev, **parameters)
-    Wax, Waa, ba, Wya, by = (parameters[name] for name in _RNN | _RNN_OUTPUT)
+    shapes = _RNN | _RNN_OUTPUT | {"xt": "n_x m", "a_prev": "n_h m"}
+    Wax, Waa, ba, Wya, by, xt, a_prev = _checked(shapes, parameters, xt=xt, a_prev=a_prev)
     a_next = tanh(Wax @ xt + Waa @ a_prev + ba)
     yt_pred = softmax(Wya @ a_next + by)
     cache = {"a_next": a_next, "a_prev": a_prev, "xt": xt, "param": parameters, "yt_pred": yt_pred}
@@ -378,11 +470,10 @@ def rnn_forward(x: Array, a0: Array, parameters: Parameters) -> tuple[Array, Arr
     >>> gradients["dWax"].shape, gradients["dx"].shape
     ((5, 3), (7, 3, 4))
     """
-    _check(_RNN | _RNN_OUTPUT | {"x": "T n_x m", "a0": "n_h m"}, x=x, a0=a0, **parameters)
+    shapes = _RNN | _RNN_OUTPUT | {"x": "T n_x m", "a0": "n_h m"}
+    *_, by, x, a0 = _checked(shapes, parameters, x=x, a0=a0)
     T, _, m = x.shape
-    dtype = _dtype(x, a0, *parameters.values())
-    a = np.zeros((T, len(a0), m), dtype)
-    y_pred = np.zeros((T, len(parameters["by"]), m), dtype)
+    a, y_pred = np.zeros((T, len(a0), m), x.dtype), np.zeros((T, len(by), m), x.dtype)
     caches = []
     a_prev = a0
     for t in range(T):
@@ -412,9 +503,7 @@ def rnn_cell_backward(da_next: Array, cache: Cache) -> Gradients:
     >>> rnn_cell_backward(np.array([[1.0]]), cache)["dWaa"]
     array([[-1.5]])
     """
-    a_next, a_prev, xt = cache["a_next"], cache["a_prev"], cache["xt"]
-    Wax, Waa = cache["param"]["Wax"], cache["param"]["Waa"]
-    _check({"a_next": "n_h m", "da_next": "n_h m"}, a_next=a_next, da_next=da_next)
+    a_next, a_prev, xt, _, Wax, Waa, _, da_next = _from_cache("rnn", cache, _CACHE, _RNN, da_next=da_next)
     dz = da_next * tanh_deriv(a_next)
     return {
         "dxt": Wax.T @ dz,
@@ -445,10 +534,8 @@ def rnn_backward(da: Array, caches: list[Cache], y: Array | None = None) -> Grad
     >>> sorted(rnn_backward(np.ones_like(a), caches))
     ['dWaa', 'dWax', 'da0', 'dba', 'dx']
     """
-    _check_caches(caches, da)
-    parameters = caches[0]["param"]
-    dtype = _dtype(da, caches[0]["xt"], *parameters.values())
-    da = da.astype(dtype, copy=False)
+    da, y = _from_caches("rnn", caches, _CACHE, _RNN, _RNN_OUTPUT, da, y)
+    parameters, dtype = caches[0]["param"], da.dtype
     gradients = {"d" + name: np.zeros_like(parameters[name], dtype) for name in _RNN}
     if y is not None:
         output = parameters["Wya"], parameters["by"]
@@ -498,8 +585,8 @@ def lstm_cell_forward(
     (array([[0.5]]), array([[0.5]]))
     """
     shapes = _LSTM | _OUTPUT | {"xt": "n_x m", "a_prev": "n_h m", "c_prev": "n_h m"}
-    _check(shapes, xt=xt, a_prev=a_prev, c_prev=c_prev, **parameters)
-    Wf, bf, Wi, bi, Wo, bo, Wc, bc, Wy, by = (parameters[name] for name in _LSTM | _OUTPUT)
+    given = _checked(shapes, parameters, xt=xt, a_prev=a_prev, c_prev=c_prev)
+    Wf, bf, Wi, bi, Wo, bo, Wc, bc, Wy, by, xt, a_prev, c_prev = given
     ax = np.concatenate([a_prev, xt])
     f = sigmoid(Wf @ ax + bf)
     i = sigmoid(Wi @ ax + bi)
@@ -550,11 +637,10 @@ def lstm_forward(
     ((5, 8), (7, 3, 4))
     """
     shapes = _LSTM | _OUTPUT | {"x": "T n_x m", "a0": "n_h m", "c0": "n_h m"}
-    _check(shapes, x=x, a0=a0, c0=c0, **parameters)
+    *_, by, x, a0, c0 = _checked(shapes, parameters, x=x, a0=a0, c0=c0)
     T, _, m = x.shape
-    dtype = _dtype(x, a0, c0, *parameters.values())
-    a, c = np.zeros((T, len(a0), m), dtype), np.zeros((T, len(c0), m), dtype)
-    y_pred = np.zeros((T, len(parameters["by"]), m), dtype)
+    a, c = np.zeros((T, len(a0), m), x.dtype), np.zeros((T, len(c0), m), x.dtype)
+    y_pred = np.zeros((T, len(by), m), x.dtype)
     caches = []
     a_prev, c_prev = a0, c0
     for t in range(T):
@@ -585,12 +671,8 @@ def lstm_cell_backward(da_next: Array, dc_next: Array, cache: Cache) -> Gradient
     >>> lstm_cell_backward(0 * one, one, cache)["dc_prev"]  # half passes the forget gate
     array([[0.5]])
     """
-    a_next, c_next, a_prev, c_prev = (cache[name] for name in ("a_next", "c_next", "a_prev", "c_prev"))
-    f, i, o = cache["forget_gate"], cache["input_gate"], cache["output_gate"]
-    g, xt, parameters = cache["candidate"], cache["xt"], cache["param"]
-    Wf, Wi, Wo, Wc = (parameters[name] for name in ("Wf", "Wi", "Wo", "Wc"))
-    shapes = {"a_next": "n_h m", "da_next": "n_h m", "dc_next": "n_h m"}
-    _check(shapes, a_next=a_next, da_next=da_next, dc_next=dc_next)
+    given = _from_cache("lstm", cache, _LSTM_CACHE, _LSTM, da_next=da_next, dc_next=dc_next)
+    _, a_prev, xt, _, c_next, c_prev, f, i, o, g, Wf, _, Wi, _, Wo, _, Wc, _, da_next, dc_next = given
     tanh_c = tanh(c_next)
     dc = dc_next + da_next * o * tanh_deriv(tanh_c)
 
@@ -603,7 +685,7 @@ def lstm_cell_backward(da_next: Array, dc_next: Array, cache: Cache) -> Gradient
     ax = np.concatenate([a_prev, xt])
     dax = Wf.T @ df + Wi.T @ di + Wo.T @ do + Wc.T @ dg  # from Wf ax + bf and its like
     da_prev, dxt = np.split(dax, [len(a_prev)])  # from ax = [a_prev; xt]
-    gradients = {"dxt": dxt, "da_prev": da_prev, "dc_prev": dc * f}
+    gradients: Gradients = {"dxt": dxt, "da_prev": da_prev, "dc_prev": dc * f}
     for gate, dgate in {"f": df, "i": di, "o": do, "c": dg}.items():
         gradients["dW" + gate] = dgate @ ax.T
         gradients["db" + gate] = np.sum(dgate, axis=1, keepdims=True)
@@ -637,10 +719,8 @@ def lstm_backward(da: Array, caches: list[Cache], y: Array | None = None) -> Gra
     >>> gradients["dWf"].shape, gradients["dx"].shape
     ((1, 2), (3, 1, 2))
     """
-    _check_caches(caches, da)
-    parameters = caches[0]["param"]
-    dtype = _dtype(da, caches[0]["xt"], *parameters.values())
-    da = da.astype(dtype, copy=False)
+    da, y = _from_caches("lstm", caches, _LSTM_CACHE, _LSTM, _OUTPUT, da, y)
+    parameters, dtype = caches[0]["param"], da.dtype
     gradients = {"d" + name: np.zeros_like(parameters[name], dtype) for name in _LSTM}
     if y is not None:
         output = parameters["Wy"], parameters["by"]
@@ -695,14 +775,14 @@ def gru_cell_forward(
     (array([[0.5]]), array([[0.5]]))
     """
     shapes = (_GRU_RESET_AFTER if reset_after else _GRU) | _OUTPUT
-    _check(shapes | {"xt": "n_x m", "a_prev": "n_h m"}, xt=xt, a_prev=a_prev, **parameters)
-    Wr, br, Wz, bz, Wn, bn, Wy, by = (parameters[name] for name in _GRU | _OUTPUT)
+    shapes |= {"xt": "n_x m", "a_prev": "n_h m"}
+    Wr, br, Wz, bz, Wn, bn, *bnr, Wy, by, xt, a_prev = _checked(shapes, parameters, xt=xt, a_prev=a_prev)
     Wna, Wnx = np.split(Wn, [len(a_prev)], axis=1)
     ax = np.concatenate([a_prev, xt])
     r = sigmoid(Wr @ ax + br)
     z = sigmoid(Wz @ ax + bz)
     if reset_after:
-        n = tanh(Wnx @ xt + bn + r * (Wna @ a_prev + parameters["bnr"]))
+        n = tanh(Wnx @ xt + bn + r * (Wna @ a_prev + bnr[0]))
     else:
         n = tanh(Wnx @ xt + bn + Wna @ (r * a_prev))
     a_next = (1 - z) * n + z * a_prev
@@ -745,11 +825,9 @@ def gru_forward(
     ((5, 8), (7, 3, 4))
     """
     shapes = (_GRU_RESET_AFTER if reset_after else _GRU) | _OUTPUT
-    _check(shapes | {"x": "T n_x m", "a0": "n_h m"}, x=x, a0=a0, **parameters)
+    *_, by, x, a0 = _checked(shapes | {"x": "T n_x m", "a0": "n_h m"}, parameters, x=x, a0=a0)
     T, _, m = x.shape
-    dtype = _dtype(x, a0, *parameters.values())
-    a = np.zeros((T, len(a0), m), dtype)
-    y_pred = np.zeros((T, len(parameters["by"]), m), dtype)
+    a, y_pred = np.zeros((T, len(a0), m), x.dtype), np.zeros((T, len(by), m), x.dtype)
     caches = []
     a_prev = a0
     for t in range(T):
@@ -775,10 +853,9 @@ def gru_cell_backward(da_next: Array, cache: Cache) -> Gradients:
     >>> gru_cell_backward(np.ones((1, 1)), cache)["da_prev"]  # half passes the update gate
     array([[0.5]])
     """
-    a_next, a_prev, xt, parameters = (cache[name] for name in ("a_next", "a_prev", "xt", "param"))
-    r, z, n = cache["reset_gate"], cache["update_gate"], cache["candidate"]
-    Wr, Wz, Wn = (parameters[name] for name in ("Wr", "Wz", "Wn"))
-    _check({"a_next": "n_h m", "da_next": "n_h m"}, a_next=a_next, da_next=da_next)
+    reset_after = isinstance(cache, dict) and cache.get("reset_after")
+    given = _from_cache("gru", cache, _GRU_CACHE, _GRU_RESET_AFTER if reset_after else _GRU, da_next=da_next)
+    _, a_prev, xt, _, r, z, n, Wr, _, Wz, _, Wn, _, *bnr, da_next = given
     Wna, Wnx = np.split(Wn, [len(a_prev)], axis=1)
     gradients = {}
 
@@ -788,9 +865,9 @@ def gru_cell_backward(da_next: Array, cache: Cache) -> Gradients:
     dn = da_next * (1 - z) * tanh_deriv(n)
 
     # The reset gate and the recurrent part of the candidate
-    if cache["reset_after"]:
+    if reset_after:
         drecurrent = dn * r  # from r * (Wna a_prev + bnr)
-        dr = dn * (Wna @ a_prev + parameters["bnr"]) * sigmoid_deriv(r)  # likewise
+        dr = dn * (Wna @ a_prev + bnr[0]) * sigmoid_deriv(r)  # likewise
         da_prev_candidate = Wna.T @ drecurrent  # from Wna a_prev + bnr
         dWna = drecurrent @ a_prev.T
         gradients["dbnr"] = np.sum(drecurrent, axis=1, keepdims=True)
@@ -833,11 +910,10 @@ def gru_backward(da: Array, caches: list[Cache], y: Array | None = None) -> Grad
     >>> gradients["dWz"].shape, gradients["dx"].shape
     ((1, 2), (3, 1, 2))
     """
-    _check_caches(caches, da)
-    parameters = caches[0]["param"]
-    dtype = _dtype(da, caches[0]["xt"], *parameters.values())
-    da = da.astype(dtype, copy=False)
-    names = _GRU_RESET_AFTER if caches[0]["reset_after"] else _GRU
+    first = caches[0] if isinstance(caches, list | tuple) and caches else {}
+    names = _GRU_RESET_AFTER if isinstance(first, dict) and first.get("reset_after") else _GRU
+    da, y = _from_caches("gru", caches, _GRU_CACHE, names, _OUTPUT, da, y)
+    parameters, dtype = caches[0]["param"], da.dtype
     gradients = {"d" + name: np.zeros_like(parameters[name], dtype) for name in names}
     if y is not None:
         output = parameters["Wy"], parameters["by"]

@@ -57,3 +57,17 @@ def test_an_error_in_a_worker_ends_the_iteration() -> None:
     net = onward.Sequential(onward.Embedding(9, 4, rng=0), onward.LSTM(4, 5, rng=1))
     with pytest.raises(ArgumentError, match="expected 0 to 8"):
         inference.outputs(net, [np.array([1, 2]), np.array([3, 99])] * 200, workers=2)
+
+
+def test_the_output_of_a_sequence_without_a_step_is_nan() -> None:
+    """It would be the bias of the last layer, whatever the data."""
+    layers = onward.LSTM(3, 4, rng=0), onward.Last(), onward.Linear(4, 2, rng=0)
+    items = [np.ones((n, 3), np.float32) for n in (2, 0, 1, 0)]
+    for batch_first in (False, True):
+        lstm = onward.LSTM(3, 4, batch_first=batch_first, rng=0)
+        model = onward.Sequential(lstm, onward.Last(batch_first), layers[2])
+        found = inference.outputs(model, items)
+        assert inference.rows_with_nan(found) == [1, 3]
+        assert {y.dtype for y in found} == {np.dtype(np.float32)}
+        np.testing.assert_array_equal(found[2], inference.outputs(model, items[2:3])[0])
+        assert [len(y) for y in inference.outputs(lstm, items)] == [2, 0, 1, 0]  # one output per step

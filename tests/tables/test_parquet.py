@@ -23,7 +23,7 @@ STEPS = pa.list_(pa.list_(pa.float32()))
 
 def table(rows: int, seed: int = 0) -> pa.Table:
     rng = np.random.default_rng(seed)
-    x = [rng.standard_normal((T, 3)).astype(np.float32).tolist() for T in rng.integers(0, 12, rows)]
+    x = [rng.standard_normal((T, 3)).astype(np.float32).tolist() for T in rng.integers(1, 12, rows)]
     return pa.table({"id": [f"{seed}-{row}" for row in range(rows)], "x": pa.array(x, STEPS)})
 
 

@@ -25,7 +25,7 @@ def sequences(lengths: Any) -> list[Any]:
     return [RNG.standard_normal((T, 3)).astype(np.float32) for T in lengths]
 
 
-RAGGED, FIXED = sequences(RNG.integers(0, 30, 150)), sequences([4] * 150)
+RAGGED, FIXED = sequences(RNG.integers(1, 30, 150)), sequences([4] * 150)
 
 
 def column(xs: list[Any], kind: Any) -> Any:
@@ -75,7 +75,7 @@ def test_scalar_steps_are_lists_of_numbers_or_several_columns() -> None:
 
 
 def test_lengths_cut_padded_sequences() -> None:
-    lengths = RNG.integers(0, 5, 150)
+    lengths = RNG.integers(1, 5, 150)
     table = pa.table({"x": COLUMNS["fixed"][1], "n": lengths})
     scored = Scorer(NET, lengths="n")(table)
     for y, x, n in zip(scored["y"].to_pylist(), FIXED, lengths, strict=True):
@@ -186,3 +186,13 @@ def test_a_cancelled_call_ends_after_the_current_batch(monkeypatch: pytest.Monke
     with pytest.raises(CancelledError):
         scorer(table, cancelled)
     assert batches == [64]
+
+
+def test_an_empty_list_is_set_aside_unless_the_output_has_steps() -> None:
+    lstm = onward.LSTM(3, 4, rng=0)
+    model = onward.Sequential(lstm, onward.Last(), onward.Linear(4, 2, rng=0))
+    column = pa.array([[[1.0, 2.0, 3.0]], []], pa.list_(pa.list_(pa.float64())))
+    scored = Scorer(model, "x", on_error="keep")(pa.table({"x": column})).to_pylist()
+    assert scored[0]["y"] is not None and scored[1]["y"] is None
+    assert scored[1]["y_error"] == "column 'x': a sequence without a step"
+    assert Scorer(lstm, "x")(pa.table({"x": column}))["y"].to_pylist()[1] == []

@@ -11,7 +11,7 @@ from ..errors import ArgumentError
 from ..layers.summary import Axes, Row
 from .graph import Graph, bodies
 from .inference import infer
-from .node import Signature
+from .node import Node, Signature
 
 MAX_COMPUTED = 8000  # bytes of values that follow from shapes
 Weights = dict[str, NDArray[Any]]
@@ -30,12 +30,13 @@ class Summary(NamedTuple):
 def summarize(graph: Graph) -> Summary:
     """Summarize a graph. A weight that several nodes share belongs to the first of them.
 
-    Nodes of the same name are one row.
+    Nodes of the same name are one row, whose output is that of the last of them.
     """
     rows: list[Row] = []
     weights: list[Weights] = []
     others, seen = 0, set()
     for inner, shapes in _graphs(graph):
+        last = {_layer(node): next(filter(None, node.outputs), "") for node in inner.nodes}
         for node in inner.nodes:
             layer = node.attributes.get("layer")  # recurrent nodes have one, unless their weights are inputs
             held = {} if layer is None or id(layer) in seen else dict(layer.state_dict())
@@ -53,7 +54,7 @@ def summarize(graph: Graph) -> Summary:
                 continue
             sizes = sum(w.size for w in held.values()), sum(w.nbytes for w in held.values())
             name, kind = node.name.partition(",")[0], node.source or node.operation
-            row = Row(name, kind, shapes.get(next(filter(None, node.outputs), "")), *sizes)
+            row = Row(name, kind, shapes.get(last[_layer(node)]), *sizes)
             if rows and rows[-1][:2] == row[:2]:  # a layer of several nodes
                 parameters, size = rows[-1].parameters + row.parameters, rows[-1].bytes + row.bytes
                 rows[-1] = row._replace(parameters=parameters, bytes=size)
@@ -62,6 +63,12 @@ def summarize(graph: Graph) -> Summary:
                 rows.append(row)
                 weights.append(held)
     return Summary(rows, weights, others)
+
+
+def _layer(node: Node) -> tuple[str, ...]:
+    """Return what the nodes of a layer have in common."""
+    name = node.name.partition(",")[0]
+    return (name, node.source) if name and node.source else node.outputs
 
 
 def _graphs(graph: Graph) -> Iterator[tuple[Graph, dict[str, Axes]]]:

@@ -28,6 +28,7 @@ def outputs(
 ) -> list[AnyArray]:
     """Return the output of each sequence, (T, O) or (O,), bitwise that of the sequence on its own.
 
+    The output (O,) of a sequence without a step is NaN, because it would depend on the model alone.
     Sequences (T, ...) of equal length may be a single array (N, T, ...), which is not copied. workers: the
     number of threads. advance: called with the number of sequences of each batch that ends. Raises the errors
     of the model, for any sequence.
@@ -113,7 +114,7 @@ def run_batch(model: Layer, sequences: Sequence[AnyArray] | AnyArray, padded: bo
     if isinstance(y, list | tuple):
         raise ArgumentError(f"the model has {len(y)} outputs per sequence, but must have one")
     if y.ndim == 2:
-        return list(y)
+        return list(y if lengths.all() else np.where(lengths[:, None] > 0, y, np.nan).astype(y.dtype))
     rows = y if batch_first else y.swapaxes(0, 1)
     return [row[:length] for row, length in zip(rows, lengths, strict=True)]
 

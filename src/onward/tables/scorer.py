@@ -140,7 +140,8 @@ class Scorer:
                 except OnwardError as error:
                     bad[row] = f"column {self.input!r}: {error}"
         for row in inference.rows_with_nan(outputs):
-            outputs[row], bad[row] = None, f"column {self.input!r}: the model's output is NaN"
+            reason = "the model's output is NaN" if len(sequences[row]) else "a sequence without a step"
+            outputs[row], bad[row] = None, f"column {self.input!r}: {reason}"
         return outputs
 
 

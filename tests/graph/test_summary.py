@@ -1,0 +1,27 @@
+"""The summary of a graph: a layer of several nodes has the parameters of all and the output of the last."""
+
+import numpy as np
+
+from onward.graph import Graph
+from onward.graph.node import Node
+from onward.graph.summary import summarize
+
+HALVES = {"axis": -1, "num_outputs": 2}
+
+
+def test_the_output_of_a_layer_is_that_of_its_last_node() -> None:
+    graph = Graph(outputs=("y", "z"))
+    graph.add_input("x", np.float32, ("time", "batch", 3))
+    for name, shape in {"W": (3, 24), "V": (12, 2)}.items():
+        graph.add_constant(np.ones(shape, np.float32), name)
+    graph.nodes = [
+        Node("MatMul", ("x", "W"), ("both",), {}, "pair, forward", "Bidirectional"),
+        Node("Split", ("both",), ("first", "second"), HALVES, "pair", "Bidirectional"),
+        Node("Add", ("first", "second"), ("sum",), {}, "pair", "Bidirectional"),
+        Node("Transpose", ("sum",), ("y",), {"perm": [1, 0, 2]}, "pair", "Bidirectional"),
+        Node("MatMul", ("sum", "V"), ("z",), {}, "", "MatMul"),
+        Node("Transpose", ("z",), ("other",), {}, "", "Transpose"),
+    ]
+    first, second = summarize(graph).rows
+    assert first[:4] == ("pair", "Bidirectional", ("batch", "time", 12), 72)
+    assert second[1:4] == ("MatMul", ("time", "batch", 2), 24)
