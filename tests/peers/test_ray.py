@@ -40,7 +40,7 @@ def cluster() -> Iterator[None]:
 
 
 def table(rows: int) -> pa.Table:
-    x = [RNG.standard_normal((T, 3)).astype(np.float32).tolist() for T in RNG.integers(0, 12, rows)]
+    x = [RNG.standard_normal((T, 3)).astype(np.float32).tolist() for T in RNG.integers(1, 12, rows)]
     return pa.table({"id": range(rows), "x": pa.array(x, STEPS)})
 
 

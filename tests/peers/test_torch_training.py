@@ -92,12 +92,12 @@ OPTIMIZERS: list[tuple[Optimizer, Callable[..., optim.Optimizer]]] = [
         partial(optim.SGD, lr=0.05, momentum=0.9, nesterov=True),
     ),
     (
-        train.RMSprop(0.01, 0.1, alpha=0.95),
+        train.RMSprop(0.01, weight_decay=0.1, alpha=0.95),
         partial(optim.RMSprop, lr=0.01, weight_decay=0.1, alpha=0.95),
     ),
     (train.Adam(0.01), partial(optim.Adam, lr=0.01)),
     (
-        train.Adam(0.01, 0.1, betas=(0.8, 0.99), eps=1e-6),
+        train.Adam(0.01, weight_decay=0.1, betas=(0.8, 0.99), eps=1e-6),
         partial(optim.Adam, lr=0.01, weight_decay=0.1, betas=(0.8, 0.99), eps=1e-6),
     ),
     (train.AdamW(0.01), partial(optim.AdamW, lr=0.01)),

@@ -1,5 +1,6 @@
 """Checkpoints: training resumes with the same bits, and rejects the checkpoint of another training."""
 
+import json
 import os
 import traceback
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 import onward
 from onward import train
@@ -339,3 +342,43 @@ def test_a_full_disk_leaves_the_previous_checkpoint_intact(
         train.fit(make(), data, **options | {"epochs": 1, "checkpoint": saved})
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == ["run"]
+
+
+BAD_VALUES = [None, -1, 3.5, 10**30, "x", [], {"state": 1}, [["a", {}, None]]]
+
+
+def test_no_damage_to_a_checkpoint_raises_a_bare_error_or_changes_the_model(tmp_path: Path) -> None:
+    path, damaged = tmp_path / "run", tmp_path / "damaged"
+    rng = np.random.default_rng(0)
+    data = train.Chunks(rng.normal(size=(24, 2)), rng.integers(0, 2, 24), batch_size=2, steps=6)
+
+    def model() -> onward.Sequential:
+        return onward.Sequential(onward.LSTM(2, 3, rng=0), onward.Linear(3, 2, rng=0))
+
+    options = {"validation": data, "average": 0.9, "rng": 0, "progress": False, "checkpoint_every": 3}
+    train.fit(model(), data, epochs=2, checkpoint=path, **options)
+    with safe_open(path, "numpy") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # no mapping
+        header = json.loads(file.metadata()["onward"])
+    headers = [header | {key: value} for key in header for value in BAD_VALUES]
+    headers += [{k: v for k, v in header.items() if k != key} for key in header]
+    headers += [header | {"batch": 1, "drawn": value} for value in BAD_VALUES]
+    headers += [header | {"epochs": [header["epochs"][0], value]} for value in BAD_VALUES]
+    files = [(tensors, each) for each in headers]
+    for key, array in tensors.items():
+        files.append(({k: v for k, v in tensors.items() if k != key}, header))
+        for other in (array[:-1], array[None], array.astype(np.int32), array.astype(np.float16)):
+            files.append((tensors | {key: np.ascontiguousarray(other)}, header))
+    refused = 0
+    for arrays, each in files:
+        save_file(arrays, damaged, {"onward": json.dumps(each)})
+        net = model()
+        before = net.state_dict()
+        try:
+            train.fit(net, data, epochs=3, checkpoint=damaged, resume=True, **options)
+        except FileError as error:
+            refused += 1
+            assert str(damaged) in str(error)
+            for name, weight in net.state_dict().items():
+                np.testing.assert_array_equal(weight, before[name], err_msg=str(error))
+    assert refused > 0.9 * len(files)

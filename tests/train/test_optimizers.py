@@ -1,10 +1,14 @@
 """Optimizers and clipping. tests/peers compares them with PyTorch."""
 
+import copy
+import pickle
+from typing import Any
+
 import numpy as np
 import pytest
 
 from onward import train
-from onward.errors import ArgumentError
+from onward.errors import ArgumentError, SignatureError
 from onward.train.optimizers import Optimizer
 
 OPTIMIZERS = [
@@ -129,13 +133,26 @@ def test_settings_given_as_numpy_scalars_do_not_promote_float32(scalar: type[np.
     w = {name: each.astype(np.float32) for name, each in weights().items()}
     half = scalar(0.5)
     for optimizer in (
-        train.SGD(half, half, momentum=half, nesterov=np.bool_(True)),
-        train.RMSprop(half, half, alpha=half, eps=half),
-        train.Adam(half, half, betas=[half, half], eps=half),
-        train.AdamW(half, half),
+        train.SGD(half, weight_decay=half, momentum=half, nesterov=np.bool_(True)),
+        train.RMSprop(half, weight_decay=half, alpha=half, eps=half),
+        train.Adam(half, weight_decay=half, betas=[half, half], eps=half),
+        train.AdamW(half, weight_decay=half),
     ):
         after, memory = optimizer.step(w, w, optimizer.start(w), lr=half)
         arrays = [*after.values(), *(a for named in memory.averages.values() for a in named.values())]
         assert {a.dtype for a in arrays} == {np.dtype(np.float32)}
-    plain = train.Adam(0.5, 0.5, betas=(0.5, 0.5), eps=0.5)
-    assert repr(train.Adam(half, half, betas=[half, half], eps=half)) == repr(plain)  # resuming compares this
+    plain = train.Adam(0.5, weight_decay=0.5, betas=(0.5, 0.5), eps=0.5)
+    assert repr(train.Adam(half, weight_decay=half, betas=[half, half], eps=half)) == repr(
+        plain
+    )  # resuming compares this
+
+
+@pytest.mark.parametrize("kind", [train.SGD, train.RMSprop, train.Adam, train.AdamW])
+def test_options_are_keywords_because_pytorch_orders_them_differently(kind: Any) -> None:
+    with pytest.raises(
+        SignatureError, match=rf"^{kind.__name__}: too many positional .* it takes \(lr.*, \*, "
+    ):
+        kind(0.1, 0.9)
+    with pytest.raises(SignatureError, match="has no argument nesterow"):
+        kind(0.1, nesterow=True)
+    assert pickle.loads(pickle.dumps(kind(0.1))) == copy.copy(kind(0.1)) == kind(lr=0.1)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from ..errors import ArgumentError
-from .checks import finite
+from .checks import finite, flag
 
 Spec: TypeAlias = str | tuple[str | float, ...]  # "tanh", or with parameters ("leaky_relu", 0.01)
 Specs: TypeAlias = tuple[Spec, ...]  # one for each activation of a cell
@@ -65,7 +65,7 @@ def spec(argument: str, value: Any) -> Spec:
             f"{argument}={value!r}; expected the name of a function, or a name and parameters such as "
             "('leaky_relu', 0.01)"
         )
-    name, *given = [value] if isinstance(value, str) else value
+    name, *given = parts(value)
     if name not in FUNCTIONS:
         raise ArgumentError(f"{argument}={value!r}; expected one of {', '.join(FUNCTIONS)}")
     function = FUNCTIONS[name]
@@ -81,7 +81,7 @@ def spec(argument: str, value: Any) -> Spec:
 
 def choose_one(argument: str, value: Any, bidirectional: bool) -> Spec | tuple[Spec, Spec]:
     """`value` as one Spec, or as two if the directions differ. Raises ArgumentError."""
-    if bidirectional and is_sequence(value) and len(value) == 2 and not is_spec(value):
+    if flag("bidirectional", bidirectional) and is_sequence(value) and len(value) == 2 and not is_spec(value):
         forward, reverse = (spec(argument, one) for one in value)
         return forward if forward == reverse else (forward, reverse)
     return spec(argument, value)
@@ -100,7 +100,8 @@ def choose(
 
     if fits(value):
         return specs(value)
-    if bidirectional and is_sequence(value) and len(value) == 2 and all(map(fits, value)):
+    differ = flag("bidirectional", bidirectional) and is_sequence(value) and len(value) == 2
+    if differ and all(map(fits, value)):
         forward, reverse = map(specs, value)
         return forward if forward == reverse else (forward, reverse)
     raise ArgumentError(
@@ -115,9 +116,14 @@ def by_direction(chosen: Any) -> tuple[Specs, Specs]:
     return forward, reverse
 
 
+def parts(function: Spec) -> tuple[Any, ...]:
+    """The name and the given parameters of a Spec."""
+    return (function,) if isinstance(function, str) else function
+
+
 def call(function: Spec) -> Call:
     """The arguments of the core for a Spec."""
-    name, *given = [function] if isinstance(function, str) else function
+    name, *given = parts(function)
     known = FUNCTIONS[str(name)]
     defaults = [known.alpha, known.beta][len(given) :]
     alpha, beta = (float(parameter or 0) for parameter in [*given, *defaults])

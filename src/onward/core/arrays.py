@@ -23,9 +23,10 @@ FLOAT64: FloatDtype = np.dtype(np.float64)
 
 def float_dtype(dtype: DTypeLike) -> FloatDtype:
     """float32 or float64 in native byte order. Raises DtypeError for anything else."""
-    for known in (FLOAT32, FLOAT64):
-        if dtype is not None and known == dtype:  # NumPy would take None for float64
-            return known
+    if isinstance(dtype, str | type | np.dtype):  # NumPy takes None and arrays, too
+        for known in (FLOAT32, FLOAT64):
+            if known == dtype:
+                return known
     raise DtypeError(f"dtype={dtype!r}, but layers compute in 'float32' or 'float64'")
 
 
@@ -41,6 +42,11 @@ def as_array(value: ArrayLike, name: str) -> NDArray[Any]:
     """`value` as a NumPy array of any dtype; errors call it `name`. Raises DtypeError."""
     if type(value) is np.ndarray:
         return value
+    if isinstance(value, tuple) and any(getattr(part, "ndim", 0) for part in value):
+        raise DtypeError(
+            f"{name} is a tuple of arrays, but must be one array: of the (y, state) that a recurrent layer "
+            "returns, pass y, or connect the layers with onward.Sequential; numpy.stack joins arrays"
+        )
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, tensors that require a gradient

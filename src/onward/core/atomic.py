@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import FileError
+from .files import check_path
 
 if sys.platform != "win32":
     import fcntl
@@ -32,8 +33,10 @@ def replacing(path: str | os.PathLike[str], mode: int | None = None) -> Iterator
     A link stays a link: its target is replaced. The file gets the permissions `mode`: by default those of the
     file that it replaces, or those that the umask leaves to a new one. Pipes and character devices, such as
     /dev/null, are written to. Concurrent writers do not interfere: the last one to finish determines the
-    content. Raises FileError, also if `path` is a folder, a file that may not be written, or anything else.
+    content. Raises FileError, also if `path` is a folder, a file that may not be written, or anything else, and
+    ArgumentError if it is no path.
     """
+    check_path(path)
     try:
         existing = _status(path)
         if existing is not None and not stat.S_ISREG(existing.st_mode):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations  # np.random is slow to import
 
+import contextlib
 import functools
 import inspect
 import math
 import operator
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, ParamSpec, TypeAlias, TypeVar
+from typing import Any, ClassVar, ParamSpec, Self, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -26,21 +27,25 @@ def checked(init: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(init)
     def checked_init(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            signature.bind(*args, **kwargs)
-        except TypeError as error:
-            unknown = ", ".join(name for name in kwargs if name not in signature.parameters)
-            problem = f"has no argument {unknown}" if unknown else str(error)
-            takes = ", ".join(
-                str(parameter.replace(annotation=inspect.Parameter.empty))
-                for name, parameter in signature.parameters.items()
-                if name != "self"
-            )
-            layer = type(args[0]).__name__
-            raise SignatureError(f"{layer}: {problem}; it takes ({takes}){argument_hints(kwargs)}") from None
+        check_signature(type(args[0]), signature, args, kwargs)
         init(*args, **kwargs)
 
     return checked_init
+
+
+def check_signature(
+    kind: type, signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> None:
+    """Raise SignatureError, with the signature of a constructor, for arguments that it does not take."""
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        unknown = ", ".join(name for name in kwargs if name not in signature.parameters)
+        problem = f"has no argument {unknown}" if unknown else str(error)
+        parameters = [p for name, p in signature.parameters.items() if name != "self"]
+        takes = str(inspect.Signature([p.replace(annotation=inspect.Parameter.empty) for p in parameters]))
+        hints = argument_hints(kwargs)
+        raise SignatureError(f"{kind.__name__}: {problem}; it takes {takes}{hints}") from None
 
 
 def unknown_arguments(layer: Any, names: Iterable[str], takes: str) -> SignatureError:
@@ -54,12 +59,14 @@ LARGEST = (1 << 63) - 1  # the largest size of an axis
 
 def integer(name: str, value: Any, low: int, high: int = LARGEST) -> int:
     """`value` as an int from `low` to `high`. Raises ArgumentError."""
-    is_integer = hasattr(value, "__index__") and not isinstance(value, bool | np.bool_)
-    number = operator.index(value) if is_integer else None
+    number: int | None = None
+    if not isinstance(value, bool | np.bool_):
+        with contextlib.suppress(TypeError):  # an array of one integer
+            number = operator.index(value)
     if number is None or not low <= number <= high:
         plain = high == LARGEST and (number is None or number < low)
         bounds = f"of at least {low}" if plain else f"from {low} to {high}"
-        raise ArgumentError(f"{name}={value!r}, but must be an integer {bounds}")
+        raise ArgumentError(f"{name}={reprlib.repr(value)}, but must be an integer {bounds}")
     return number
 
 
@@ -119,6 +126,11 @@ class Checked:
     """
 
     CHECKS: ClassVar[Mapping[str, Callable[[str, Any], Any]]] = {}
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        if args or kwargs:  # copying and unpickling pass none
+            check_signature(cls, inspect.signature(cls.__init__), (None, *args), kwargs)
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         for kind in reversed(type(self).__mro__):

@@ -7,11 +7,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FileError
+from ..errors import ArgumentError, FileError
+
+
+def check_path(path: Any) -> str:
+    """Return a path as a string. Raises ArgumentError: an integer would be taken for an open descriptor."""
+    if not isinstance(path, str | os.PathLike) or not isinstance(found := os.fspath(path), str):
+        raise ArgumentError(f"path={path!r}, but must be the path of a file: a str or a pathlib.Path")
+    if not found or "\0" in found:
+        raise ArgumentError(f"path={path!r}, but must name a file")
+    return found
 
 
 def mapped(path: str | os.PathLike[str]) -> mmap.mmap | bytes:
-    """Return the content of a file as a memory map, which reads only what is accessed. Raises FileError."""
+    """Return the content of a file as a memory map, which reads only what is accessed.
+
+    Raises FileError, and ArgumentError for anything but a path.
+    """
+    check_path(path)
     if not os.path.isfile(path):  # reading a device or a pipe might never end
         raise FileError(f"{path} is not a file" if os.path.exists(path) else f"{path} does not exist")
     try:

@@ -12,7 +12,7 @@ from .. import _core
 from ..core import activations, arrays
 from ..core.arrays import Array, FloatDtype, Shape
 from ..core.checks import Rng, generator, integer, probability
-from ..errors import ShapeError
+from ..errors import ArgumentError, ShapeError
 from .base import Layer
 
 
@@ -33,9 +33,15 @@ class Activation(Layer):
     causal = True
 
     def __init__(self, name: str, alpha: float | None = None, beta: float | None = None) -> None:
+        if beta is not None and alpha is None:
+            known = activations.FUNCTIONS.get(name) if isinstance(name, str) else None
+            if known is None or known.takes < 2 or known.alpha is None:
+                raise ArgumentError(f"beta={beta!r} needs a function with a default alpha; got name={name!r}")
+            alpha = known.alpha
         given = [parameter for parameter in (alpha, beta) if parameter is not None]
         self._spec = activations.spec("name", (name, *given) if given else name)
-        self.name, self.alpha, self.beta = name, alpha, beta
+        # plain floats, which JSON can hold
+        self.name, self.alpha, self.beta, *_ = (*activations.parts(self._spec), None, None)
 
     def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x of any shape to a new array y of the same shape.

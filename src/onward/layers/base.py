@@ -17,7 +17,7 @@ from ..core import arrays
 from ..core.arrays import Array, FloatDtype, Shape
 from ..core.checks import LARGEST, Rng, checked, generator, unknown_arguments
 from ..core.equivalents import ATTRIBUTES
-from ..errors import ArgumentError, LayerAttributeError, OnwardError, ShapeError
+from ..errors import ArgumentError, LayerAttributeError, MemoryLimitError, OnwardError, ShapeError
 
 if TYPE_CHECKING:
     from ..streaming.pool import Pool
@@ -347,7 +347,10 @@ class Layer(FamiliarNames):
             if math.prod(shape) > LARGEST // self.dtype.itemsize:
                 raise ArgumentError(f"{name} would have shape {shape}, which exceeds the address space")
         drawn = generator(rng)
-        self._take({name: draw(drawn, shape).astype(self.dtype) for name, shape in self.shapes()})
+        try:
+            self._take({name: draw(drawn, shape).astype(self.dtype) for name, shape in self.shapes()})
+        except MemoryError as error:
+            raise MemoryLimitError(f"the weights of {self!r} do not fit in memory: {error}") from error
 
     def _weights_by_name(self) -> dict[str, Array]:
         """The weights, consistent even during a concurrent load_state_dict."""

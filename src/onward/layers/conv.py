@@ -187,7 +187,7 @@ class Convolution(Spatial, Quantizable):
                 f"groups={groups}, but must divide in_channels={in_channels} and out_channels={out_channels}"
             )
         self.bias = flag("bias", bias)
-        if padding_mode != "zeros":
+        if not isinstance(padding_mode, str) or padding_mode != "zeros":
             raise ArgumentError(f"padding_mode={padding_mode!r}, but only 'zeros' is supported")
         self.padding_mode = padding_mode
         inputs = (self.in_channels // self.groups, *self._sizes(self.kernel_size))

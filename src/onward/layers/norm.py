@@ -74,7 +74,8 @@ class BatchNorm(Normalization):
         rng: Rng = None,
     ) -> None:
         self.num_features = integer("num_features", num_features, 1)
-        self.momentum = momentum  # acts in training only
+        # acts in training only
+        self.momentum = None if momentum is None else non_negative("momentum", momentum)
         self.affine = flag("affine", affine)
         if not flag("track_running_stats", track_running_stats):
             raise ArgumentError(

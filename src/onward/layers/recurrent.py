@@ -26,6 +26,7 @@ from .quantize import Quantizable, packed, uniform
 from .textbook_parameters import TextbookParameters
 
 State = TypeVar("State")
+MOST_LAYERS = 4096  # more would be a mistake, such as sizes in the wrong order
 
 
 class Sizes(NamedTuple):
@@ -103,7 +104,7 @@ class Recurrent(Quantizable, TextbookParameters, Generic[State]):
     ) -> None:
         self.input_size = integer("input_size", input_size, 1)
         self.hidden_size = integer("hidden_size", hidden_size, 1)
-        self.num_layers = integer("num_layers", num_layers, 1)
+        self.num_layers = integer("num_layers", num_layers, 1, MOST_LAYERS)
         self.bias = flag("bias", bias)
         self.batch_first = flag("batch_first", batch_first)
         self.dropout = probability("dropout", dropout)  # acts in training only

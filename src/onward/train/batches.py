@@ -302,7 +302,7 @@ def as_data(data: Any, model: Layer) -> Data:
             raise ArgumentError(f"data is a tuple of {len(data)}; expected (x, y) or (x, y, lengths)")
         x, y, lengths = (*data, None)[:3]
         return Batches(x, y, lengths, batch_first=model.batch_first).for_model(model)
-    if not isinstance(data, Iterable):
+    if not isinstance(data, Iterable) or isinstance(data, np.ndarray | str | bytes):
         raise ArgumentError(
             f"data is a {type(data).__name__}; expected (x, y), Batches, Chunks or an iterable of batches"
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations  # np.random is slow to import
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core import storage
-from ..core.arrays import Array
+from ..core.arrays import FLOAT64, Array
+from ..core.checks import LARGEST, integer
 from ..errors import FileError
 from ..layers.base import Layer
 from .history import Epoch, History
@@ -94,44 +96,71 @@ def read(
     for key, array in tensors.items():
         group, _, name = key.partition("/")
         groups.setdefault(group, {})[name] = array.copy()
-    try:
-        generator = type(run.rng)(type(run.rng.bit_generator)())
-        generator.bit_generator.state = header["rng"]
-        parts = groups.get("state", {})
-        state = [parts[str(number)] for number in range(len(parts))]
-        resumed = Run(
-            generator,
-            Memory(header["step"], {kind: groups[kind] for kind in run.memory.averages}),
-            _history(header, tensors),
-            groups.get("average"),
-            groups.get("best"),
-            header["batch"],
-            header["drawn"],
-            header["total"],
-            header["counted"],
-            _joined(model, state),
-            saved=True,
-        )
-        expected = {name: weight.shape for name, weight in trained(model).items()}
-        for named in filter(None, (resumed.average, resumed.best, *resumed.memory.averages.values())):
-            if {name: array.shape for name, array in named.items()} != expected:
-                raise ValueError("an array does not have the shape of its weight")
-        begun = len(resumed.history.epochs) + (resumed.batch > 0)
-        if begun > epochs:
-            raise FileError(f"{path} has reached epoch {begun}, but epochs={epochs}")
-        model.load_state_dict(groups["weights"])
-    except (LookupError, TypeError, ValueError, StopIteration) as error:
-        raise FileError(f"{path} is a damaged checkpoint: {error}") from error
+    with _damage_named(path):
+        resumed = _resumed(model, run, header, tensors, groups)
+        weights, _ = model._checked_weights(groups["weights"])
+    begun = len(resumed.history.epochs) + (resumed.batch > 0)
+    if begun > epochs:
+        raise FileError(f"{path} has reached epoch {begun}, but epochs={epochs}")
+    model._take({name: weight.copy() for name, weight in weights.items()})
     return resumed
+
+
+def _resumed(
+    model: Layer,
+    run: Run,
+    header: Mapping[str, Any],
+    tensors: Mapping[str, NDArray[Any]],
+    groups: Mapping[str, dict[str, Array]],
+) -> Run:
+    """Return the run that the arrays and the header of a file describe. Raises the errors of damage."""
+    settings = header["settings"]
+    batch = integer("batch", header["batch"], 0, settings["number of batches"] or LARGEST)
+    history = _history(header, tensors)
+    step = integer("step", header["step"], len(history.losses), len(history.losses))
+    resumed = Run(
+        _generator(run.rng, header["rng"]),
+        Memory(step, {kind: groups[kind] for kind in run.memory.averages}),
+        history,
+        groups.get("average"),
+        groups.get("best"),
+        batch,
+        header["drawn"],
+        _number("total", header["total"]),
+        integer("counted", header["counted"], 0),
+        _state(model, groups.get("state", {}), settings.get("batch size")),
+        saved=True,
+    )
+    if batch:
+        _generator(run.rng, resumed.epoch_rng)
+    expected = {name: (weight.shape, weight.dtype) for name, weight in trained(model).items()}
+    for named in filter(None, (resumed.average, resumed.best, *resumed.memory.averages.values())):
+        if {name: (array.shape, array.dtype) for name, array in named.items()} != expected:
+            raise ValueError("an array does not have the shape and dtype of its weight")
+    return resumed
+
+
+@contextmanager
+def _damage_named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn the errors of reading a damaged file into FileError."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise FileError(f"{path} is a damaged checkpoint: {error}") from error
+
+
+def _generator(like: np.random.Generator, state: Any) -> np.random.Generator:
+    """Return a generator of the same kind in a state. Raises the errors of damage."""
+    generator = type(like)(type(like.bit_generator)())
+    generator.bit_generator.state = state
+    return generator
 
 
 def history(path: str | os.PathLike[str]) -> History:
     """Return the history in a checkpoint. Raises FileError."""
     tensors, header = _read(path)
-    try:
+    with _damage_named(path):
         return _history(header, tensors)
-    except (LookupError, TypeError, ValueError) as error:
-        raise FileError(f"{path} is a damaged checkpoint: {error}") from error
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -143,10 +172,28 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[s
 
 def _history(header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> History:
     losses, rates = tensors["losses"], tensors["rates"]
-    if not losses.shape == rates.shape == (losses.size,):
-        raise ValueError("losses and rates differ in length")
-    epochs = [Epoch(*epoch) for epoch in header["epochs"]]
-    return History(losses.tolist(), epochs, rates.tolist(), header.get("loss", "unknown"))
+    if not losses.shape == rates.shape == (losses.size,) or {losses.dtype, rates.dtype} != {FLOAT64}:
+        raise ValueError("losses and rates are not float64 arrays of one length")
+    epochs = [
+        Epoch(
+            integer("step", step, 0, losses.size),
+            _number("lr", rate),
+            _number("loss", loss),
+            *(None if score is None else _number("a score", score) for score in scores),
+        )
+        for step, rate, loss, *scores in header["epochs"]
+    ]
+    label = header.get("loss", "unknown")
+    if not isinstance(label, str) or len({epoch.validation_loss is None for epoch in epochs}) > 1:
+        raise ValueError("the loss has no name, or only some epochs have a validation loss")
+    return History(losses.tolist(), epochs, rates.tolist(), label)
+
+
+def _number(name: str, value: Any) -> float:
+    """Return a number of JSON, which may be NaN or infinite. Raises TypeError."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} is {value!r:.40}, but must be a number")
+    return float(value)
 
 
 def _parts(model: Layer, state: Any) -> list[Array]:
@@ -156,14 +203,19 @@ def _parts(model: Layer, state: Any) -> list[Array]:
     return [part for own in model.split_states(state) for part in (own if isinstance(own, tuple) else (own,))]
 
 
-def _joined(model: Layer, parts: list[Array]) -> Any:
-    """Return the state made of the arrays of `_parts`."""
-    if not parts:
+def _state(model: Layer, group: Mapping[str, Array], batch_size: int | None) -> Any:
+    """Return the state made of the arrays of `_parts`, by number. Raises LookupError, ValueError."""
+    if not group:
         return None
+    parts = [group[str(number)] for number in range(len(group))]
+    layers, rows = model.recurrent_sublayers(), batch_size or parts[0].shape[1]
+    expected = [(shape, layer.dtype) for layer in layers for shape in layer.state_shapes(rows)]
+    if [(part.shape, part.dtype) for part in parts] != expected:
+        raise ValueError("the arrays of the state do not have the shapes and dtypes of the model's state")
     remaining = iter(parts)
     states = [
         layer.join_state(next(remaining), next(remaining) if "c" in layer.state_names else None)
-        for layer in model.recurrent_sublayers()
+        for layer in layers
     ]
     return model.join_states(states)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import ClassVar, NamedTuple, TypeAlias
 
@@ -18,7 +18,7 @@ import numpy as np
 from .. import _core
 from ..core import arrays
 from ..core.arrays import Array
-from ..core.checks import Checked, flag, non_negative, probability
+from ..core.checks import Checked, flag, instance, non_negative, probability
 from ..errors import ArgumentError
 from ..layers.base import Layer
 from .schedules import power
@@ -52,10 +52,12 @@ class Memory(NamedTuple):
 class Optimizer(Checked):
     """Base of all optimizers: a learning rate, and weight decay as an L2 penalty added to the gradients.
 
-    With decay_biases=False, weights whose names begin with `bias` do not decay. Raises ArgumentError.
+    With decay_biases=False, weights whose names begin with `bias` do not decay. All options are keywords:
+    PyTorch orders them differently. Raises ArgumentError.
     """
 
     lr: float
+    _: KW_ONLY
     weight_decay: float = 0.0
     decay_biases: bool = True
     DECOUPLED: ClassVar = False  # whether the weights themselves decay, instead of adding to the gradients
@@ -113,6 +115,7 @@ class SGD(Optimizer):
     SGD(lr=0.1, weight_decay=0.0, decay_biases=True, momentum=0.9, nesterov=False)
     """
 
+    _: KW_ONLY
     momentum: float = 0.0
     nesterov: bool = False
     REMEMBERS = ("momentum",)
@@ -142,6 +145,7 @@ class RMSprop(Optimizer):
     """
 
     lr: float = 1e-2
+    _: KW_ONLY
     alpha: float = 0.99
     eps: float = 1e-8
     REMEMBERS = ("square",)
@@ -165,6 +169,7 @@ class Adam(Optimizer):
     """
 
     lr: float = 1e-3
+    _: KW_ONLY
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     REMEMBERS = ("mean", "square")
@@ -191,8 +196,16 @@ class AdamW(Adam):
     AdamW(lr=0.01, weight_decay=0.1, decay_biases=True, betas=(0.9, 0.999), eps=1e-08)
     """
 
+    _: KW_ONLY
     weight_decay: float = 1e-2
     DECOUPLED = True
+
+
+def _floats(gradients: ByName) -> ByName:
+    """Return gradients as arrays of floats. Raises ArgumentError, DtypeError."""
+    instance("gradients", gradients, dict, "a dict of arrays by name, as `backward` returns it")
+    found = {name: arrays.as_array(g, str(name)) for name, g in gradients.items()}
+    return {name: arrays.as_floats(g, arrays.working_dtype(g), str(name)) for name, g in found.items()}
 
 
 def global_norm(gradients: ByName) -> float:
@@ -201,7 +214,7 @@ def global_norm(gradients: ByName) -> float:
     >>> global_norm({"a": np.array([3.0, -4.0], np.float32), "b": np.array([12.0])})
     13.0
     """
-    vectors = [arrays.contiguous(g).reshape(-1) for g in gradients.values() if g.size]
+    vectors = [arrays.contiguous(g).reshape(-1) for g in _floats(gradients).values() if g.size]
     largest = float(np.max([[v.max(), -v.min()] for v in vectors], initial=0.0))
     if not 0 < largest < math.inf:
         return largest
@@ -218,6 +231,7 @@ def clip_norm(gradients: ByName, max_norm: float) -> Weights:
     >>> clip_norm({"weight": np.array([3.0, 4.0])}, 1.0)
     {'weight': array([0.59999988, 0.79999984])}
     """
+    gradients = _floats(gradients)
     scale = min(1.0, non_negative("max_norm", max_norm) / (global_norm(gradients) + 1e-6))
     # in float64, because the scale may be too small for float32
     scaled = partial(np.multiply, scale, dtype=np.float64, casting="same_kind")
@@ -233,7 +247,7 @@ def clip_value(gradients: ByName, clip_value: float) -> Weights:
     {'weight': array([ 1. , -0.5])}
     """
     bound = non_negative("clip_value", clip_value)
-    return {name: g.clip(-bound, bound) for name, g in gradients.items()}
+    return {name: g.clip(-bound, bound) for name, g in _floats(gradients).items()}
 
 
 def trained(model: Layer) -> Weights:

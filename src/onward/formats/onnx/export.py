@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from ...core.checks import flag, instance
 from ...errors import ArgumentError
 from ...layers.base import Layer
 
@@ -37,7 +38,8 @@ def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = F
     from .protobuf import encode
     from .writer import model_of
 
-    if isinstance(model, Model) and lengths:
+    instance("model", model, Layer, "a layer or a model of onward, such as Sequential(...)")
+    if flag("lengths", lengths) and isinstance(model, Model):
         raise ArgumentError("lengths applies to layers only: a graph has the inputs of its source")
     graph = model._whole() if isinstance(model, Model) else graph_of(model, lengths)
     content = encode(model_of(graph))
