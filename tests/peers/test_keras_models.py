@@ -13,6 +13,7 @@ from keras import ops
 from support.keras_models import RNG, F, T, agree, graph, random_inputs, through, with_random_weights
 
 import onward
+from onward import train
 
 # keras 3.15 uses what NumPy 2.4 deprecates
 pytestmark = [
@@ -370,3 +371,26 @@ def test_masked_and_branching_models_stream_quantize_and_export(name: str, tmp_p
     (other,) = session.run(None, {session.get_inputs()[0].name: given})
     np.testing.assert_allclose(other, expected, atol=1e-5)
     np.testing.assert_array_equal(onward.load(tmp_path / "m.onnx")(given), expected)
+
+
+@pytest.mark.parametrize("final", ["softmax", "sigmoid", "hard_sigmoid"])
+@pytest.mark.parametrize("every_step", [False, True])
+def test_the_loss_of_a_classifier_is_that_of_keras(final: str, every_step: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(7, 5, 3)).astype(np.float32)
+    outputs = 4 if final == "softmax" else 1
+    y = rng.integers(0, max(2, outputs), (7, 5) if every_step else 7)
+    model = keras.Sequential([
+        keras.Input((None, 3)),
+        L.LSTM(6, return_sequences=every_step),
+        L.Dense(outputs, activation=final, kernel_initializer="orthogonal"),
+    ])  # fmt: skip
+    loss = "sparse_categorical_crossentropy" if outputs > 1 else "binary_crossentropy"
+    model.compile(loss=loss, metrics=["accuracy"])
+    expected = model.evaluate(x, y if outputs > 1 else y[..., None], verbose=0)
+    model.save(tmp_path / "m.keras")
+    whole = onward.load(tmp_path / "m.keras")
+    assert isinstance(whole, onward.graph.Model)
+    for each in (whole, whole.layers()):
+        data = train.Batches(x, y, batch_first=True, per_step=every_step)
+        np.testing.assert_allclose(train.evaluate(each, data), expected, rtol=1e-4)
