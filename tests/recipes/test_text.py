@@ -95,6 +95,18 @@ def test_bits_per_character_are_the_same_for_every_block_size(
         text.bits_per_character(net, VOCABULARY, "F")
 
 
+def test_a_text_model_that_ends_in_a_softmax_is_not_normalized_again() -> None:
+    net = model()
+    probable = onward.Sequential(*net, onward.Softmax())
+    bits = [text.bits_per_character(each, VOCABULARY, PLAY) for each in (net, probable)]
+    assert bits[1] == pytest.approx(bits[0], rel=1e-5)
+    for temperature in (0.0, 0.5, 1.0):
+        samples = [
+            "".join(text.sample(each, VOCABULARY, "Ent", 40, temperature, rng=0)) for each in (net, probable)
+        ]
+        assert samples[0] == samples[1]
+
+
 def test_samples_follow_the_probabilities_of_the_model() -> None:
     net = model()
     logits = net(VOCABULARY.encode("Ent"))[-1].astype(np.float64) / 0.5

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core import storage
+from ..core.arrays import Array
 from ..core.checks import Rng, generator, non_negative
 from ..errors import ArgumentError, FileError, OnwardError
 from ..formats import load as load_model
 from ..layers.sequential import Sequential
+from ..train.outputs import final_function
 
 BLOCK = 4096  # steps per call when scoring a text
 
@@ -147,11 +149,11 @@ def bits_per_character(
     numbers = vocabulary.encode(text)
     if len(numbers) < 2:
         raise ArgumentError(f"the text has {len(numbers)} characters; expected at least 2")
-    bits, state = 0.0, None
+    bits, state, final = 0.0, None, final_function(model)
     for start in range(0, len(numbers) - 1, BLOCK):
         block = numbers[start : start + BLOCK + 1]
-        logits, state = model(block[:-1], state, return_state=True)
-        logits = logits.astype(np.float64)
+        y, state = model(block[:-1], state, return_state=True)
+        logits = _logits(y, final)
         peak = logits.max(axis=1)
         log_sums = peak + np.log(np.exp(logits - peak[:, None]).sum(axis=1))
         bits += float((log_sums - logits[np.arange(len(logits)), block[1:]]).sum())
@@ -180,20 +182,26 @@ def sample(
     numbers = vocabulary.encode(prompt)
     if not len(numbers):
         raise ArgumentError("the prompt is empty: pass at least one character to continue from")
-    drawn = generator(rng)
+    drawn, final = generator(rng), final_function(model)
 
     def characters() -> Iterator[str]:
         stream = model.stream()
-        logits = stream(numbers)[-1]
+        logits = _logits(stream(numbers)[-1], final)
         for _ in range(length):
             if temperature:
                 with np.errstate(over="ignore"):  # a logit that overflows has probability 0
-                    scaled = (logits.astype(np.float64) - logits.max()) / temperature
+                    scaled = (logits - logits.max()) / temperature
                 sums = np.exp(scaled).cumsum()
                 number = int(np.searchsorted(sums, drawn.random() * sums[-1], side="right"))
             else:
                 number = int(logits.argmax())
             yield vocabulary.characters[number]
-            logits = stream(np.int64(number))
+            logits = _logits(stream(np.int64(number)), final)
 
     return characters()
+
+
+def _logits(y: Array, final: str) -> Array:
+    """The outputs of a model in float64, or their logarithm if its final function is softmax."""
+    with np.errstate(divide="ignore"):  # of a probability of 0
+        return np.log(y, dtype=np.float64) if final == "softmax" else y.astype(np.float64)
