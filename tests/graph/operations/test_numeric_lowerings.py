@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.bits import each_isa
 from support.extremes import bits, extremes
 from support.lowering import run_lowered
 
@@ -115,3 +116,12 @@ def test_statistics_are_the_same(outputs: int) -> None:
     expected = OPERATIONS["LayerNormalization"].compute(inputs, {})
     for mine, theirs in zip(found, expected, strict=False):
         np.testing.assert_array_equal(mine, theirs)
+
+
+def test_the_maximum_of_zeros_of_both_signs_is_the_same_on_every_instruction_set() -> None:
+    """Which of equal numbers a vector finds last depends on its length."""
+    rng = np.random.default_rng(3)
+    x = rng.choice(np.array([0.0, -0.0, -1.0, 1e-40, -1e-40], np.float32), (200, 37))
+    x[:, 0] = 0
+    found = {bits(run_lowered("ReduceMax", [x, integers(-1)], {}, (1,))[0]) for _ in each_isa()}  # type: ignore[index]
+    assert found == {bits(OPERATIONS["ReduceMax"].compute([x, integers(-1)], {})[0])}
