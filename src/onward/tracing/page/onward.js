@@ -368,6 +368,7 @@ const BUILDERS = {
     return [new Elementwise((x, n, count, y) => core.softmax(x, count / n, n, 0, y))];
   },
   Activation: ({ name, alpha, beta }) => {
+    if (name === "linear") return []; // it keeps the sign of zeros
     const [number, a, b] = activation([name, alpha, beta]);
     return [new Elementwise((x, n, count, y) => core.activate(number, a, b, count, x, y))];
   },
