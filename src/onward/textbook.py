@@ -236,7 +236,7 @@ def sigmoid(x: Array) -> Array:
     It is computed as exp(min(x, 0)) / (1 + exp(-|x|)), which is equal and never takes the exponential of a
     positive number: it cannot overflow, and small results keep all their digits.
 
-    Takes an array of any shape and returns one of the same shape.
+    Takes an array of any shape and returns one of the same shape. Raises ValueError for anything but numbers.
 
     >>> sigmoid(np.array([-1000.0, 0.0, 1000.0]))
     array([0. , 0.5, 1. ])
@@ -251,7 +251,7 @@ def sigmoid_deriv(s: Array) -> Array:
 
         d sigmoid(x) / dx = s (1 - s)
 
-    Takes an array of any shape and returns one of the same shape.
+    Takes an array of any shape and returns one of the same shape. Raises ValueError for anything but numbers.
 
     >>> sigmoid_deriv(sigmoid(np.array([0.0, 1000.0])))
     array([0.25, 0.  ])
@@ -265,7 +265,7 @@ def tanh(x: Array) -> Array:
 
         tanh(x) = (exp(x) - exp(-x)) / (exp(x) + exp(-x))
 
-    Takes an array of any shape and returns one of the same shape.
+    Takes an array of any shape and returns one of the same shape. Raises ValueError for anything but numbers.
 
     >>> tanh(np.array([-1000.0, 0.0, 1000.0]))
     array([-1.,  0.,  1.])
@@ -281,7 +281,7 @@ def tanh_deriv(t: Array) -> Array:
 
     It is computed as (1 - t) (1 + t), which keeps its digits where t is close to -1 or 1.
 
-    Takes an array of any shape and returns one of the same shape.
+    Takes an array of any shape and returns one of the same shape. Raises ValueError for anything but numbers.
 
     >>> tanh_deriv(tanh(np.array([0.0, 1000.0])))
     array([1., 0.])

@@ -211,6 +211,8 @@ def _floats(gradients: ByName) -> ByName:
 def global_norm(gradients: ByName) -> float:
     """Return the L2 norm of all gradients as one vector, without overflow and with the same bits everywhere.
 
+    Raises ArgumentError, DtypeError.
+
     >>> global_norm({"a": np.array([3.0, -4.0], np.float32), "b": np.array([12.0])})
     13.0
     """
