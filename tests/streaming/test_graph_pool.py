@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.multirate_graphs import MultirateGraph
+from support.randomized import random_cases
 from support.sequence_graphs import RandomGraph, detector, normal
 from support.sequence_graphs import stepper as row_stepper
 
@@ -209,3 +211,50 @@ def test_ids_stay_as_the_capacity_doubles_and_streams_close(tmp_path: Path) -> N
     rows = [0, 2, 3, 5, 6]
     expected = np.concatenate([streams[row](x[row : row + 1]) for row in rows])
     assert_equal_bits(other.step(ids[rows[::-1]], x[rows[::-1]])[::-1], expected)
+
+
+def test_an_output_that_is_the_same_for_all_rows_has_a_row_for_each_stream() -> None:
+    graph = Graph()
+    x, h = graph.add_input("x", FLOAT, ("batch", 4)), graph.add_input("h", FLOAT, ("batch", 4))
+    after = graph.add("Tanh", graph.add("Add", x, h), output="hn")
+    rows = graph.add("Gather", graph.add("Shape", x), graph.add_constant(np.array([0])))
+    sizes = graph.add("Concat", rows, graph.add_constant(np.array([2])), axis=0)
+    deviations = normal(np.random.default_rng(0), 2)
+    graph.outputs = (graph.add("Expand", graph.add_constant(deviations), sizes), after)
+    graph.declared_outputs = (Input("deviations", FLOAT), Input("hn", FLOAT, ("batch", 4)))
+    pool = Model(graph).pool(3)
+    for n in (2, 3):
+        assert_equal_bits(pool.step(pool.open(n), np.ones((n, 4), np.float32)), np.stack([deviations] * n))
+        pool.close(pool.ids)
+
+
+def test_multirate_graphs_pool_with_the_bits_of_each_stream_alone() -> None:
+    pooled = 0
+    seeds = range(random_cases(9))
+    for seed in seeds:
+        rng, model = np.random.default_rng(seed), MultirateGraph(seed).build(5)
+        try:
+            pool = model.pool(3, time_axis=1)
+        except errors.ArgumentError as error:  # some move channels into the batch
+            assert "cannot run rows of a batch separately" in str(error)
+            continue
+        ids, streams, pooled = pool.open(3), [model.stream(time_axis=1) for _ in range(3)], pooled + 1
+        for _ in range(5):
+            places = np.flatnonzero(rng.random(3) < 0.7)
+            x = normal(rng, len(places), int(rng.integers(0, 9)), 5)
+            y = pool.step(ids[places], x)
+            rows = zip(*y, strict=True) if isinstance(y, tuple) else ((row,) for row in y)
+            for own, place, blocks in zip(rows, places, x, strict=True):
+                expected = streams[place](blocks)
+                for one, other in zip(own, expected if isinstance(y, tuple) else (expected,), strict=True):
+                    assert_equal_bits(one, other)
+    assert pooled * 2 > len(seeds)
+
+
+def test_a_graph_that_adds_to_its_input_is_not_taken_for_a_chain_of_layers() -> None:
+    graph = Graph()
+    x, h = graph.add_input("x", FLOAT, ("batch", 4)), graph.add_input("h", FLOAT, ("batch", 4))
+    graph.outputs = (graph.add("Add", x, h, name="sum"),)
+    graph.declared_outputs = (Input("hn", FLOAT, ("batch", 4)),)
+    with pytest.raises(errors.ArgumentError, match=r"node sum .*cannot be converted to layers"):
+        Model(graph).layers()

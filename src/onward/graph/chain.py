@@ -76,7 +76,7 @@ class _Chain:
         outputs = set(node.outputs)
         if self.at in node.inputs and node.operation not in SHAPES:
             activation = self._elementwise if node.operation in OPERATORS else None
-            step = getattr(self, f"_{node.operation.lower()}", activation)
+            step = getattr(self, f"_take_{node.operation.lower()}", activation)
             if node.operation == "Recurrent":
                 self._recurrent(node)
             elif step is None or not step(node, [self.constants.get(name) for name in node.inputs]):
@@ -156,19 +156,19 @@ class _Chain:
         self.layers.append(Last(batch_first=self.time == (1,)))
         return True
 
-    # One method for each operator returns whether the chain continues through the node. `constants` are the
-    # inputs that are constants, None for others.
+    # One method for each operator, _take_..., returns whether the chain continues through the node.
+    # `constants` are the inputs that are constants, None for others.
 
-    def _identity(self, node: Node, constants: list[Any]) -> bool:
+    def _take_identity(self, node: Node, constants: list[Any]) -> bool:
         return True
 
-    _dropout = _identity
+    _take_dropout = _take_identity
 
-    def _finalstate(self, node: Node, constants: list[Any]) -> bool:
+    def _take_finalstate(self, node: Node, constants: list[Any]) -> bool:
         """Select the state of rows without steps, as layers do."""
         return node.inputs[0] == self.at and node.inputs[2] == self.lengths
 
-    def _unsqueeze(self, node: Node, constants: list[Any]) -> bool:
+    def _take_unsqueeze(self, node: Node, constants: list[Any]) -> bool:
         """Insert the axis of the only direction."""
         axes = [] if constants[1] is None else [int(axis) % (len(self.axes) + 1) for axis in constants[1]]
         if len(axes) != 1 or () in self.axes or self.sizes.get(DIRECTIONS) != 1:
@@ -176,7 +176,7 @@ class _Chain:
         self.axes.insert(axes[0], ())
         return True
 
-    def _concat(self, node: Node, constants: list[Any]) -> bool:
+    def _take_concat(self, node: Node, constants: list[Any]) -> bool:
         """Concatenate final states of which later nodes use one."""
         if len(constants) == 1:
             return True
@@ -185,7 +185,7 @@ class _Chain:
         self.among = list(node.inputs).index(self.at), len(constants)
         return list(node.inputs).count(self.at) == 1
 
-    def _slice(self, node: Node, constants: list[Any]) -> bool:
+    def _take_slice(self, node: Node, constants: list[Any]) -> bool:
         """Select the final state with which the chain continues."""
         starts, ends, axes, steps = (*constants[1:], None, None)[:4]
         if starts is None or ends is None or axes is None or len(axes) != 1:
@@ -199,16 +199,16 @@ class _Chain:
     def _is(self, axis: int, what: Any) -> bool:
         return -len(self.axes) <= axis < len(self.axes) and self.axes[axis] == what
 
-    def _cast(self, node: Node, constants: list[Any]) -> bool:
+    def _take_cast(self, node: Node, constants: list[Any]) -> bool:
         return not self.layers  # layers convert the input themselves
 
-    def _transpose(self, node: Node, constants: list[Any]) -> bool:
+    def _take_transpose(self, node: Node, constants: list[Any]) -> bool:
         if len(node.attributes["perm"]) != len(self.axes):
             return False
         self.axes = [self.axes[axis] for axis in node.attributes["perm"]]
         return True
 
-    def _squeeze(self, node: Node, constants: list[Any]) -> bool:
+    def _take_squeeze(self, node: Node, constants: list[Any]) -> bool:
         """Remove the axis of the only direction."""
         axes = None if len(constants) < 2 else constants[1]
         if axes is None or len(axes) != 1 or not self._is(int(axes[0]), ()) or self.among != (0, 1):
@@ -216,12 +216,12 @@ class _Chain:
         del self.axes[int(axes[0])]
         return True
 
-    def _reshape(self, node: Node, constants: list[Any]) -> bool:
+    def _take_reshape(self, node: Node, constants: list[Any]) -> bool:
         """Merge the directions and the features, split them, or remove the axis of the only direction."""
         before = self.axes
         return self._regroup(node) and self.axes != before and self._merged() <= {self.features}
 
-    def _flatten(self, node: Node, constants: list[Any]) -> bool:
+    def _take_flatten(self, node: Node, constants: list[Any]) -> bool:
         """Merge the axes before the features, as exporters do around a softmax."""
         return self._regroup(node) and len(self.axes) == 2 and self.axes[-1] == self.features
 
@@ -242,7 +242,7 @@ class _Chain:
             self.axes.append(axis)
         return not parts and [self._size(axis) for axis in self.axes] == list(found.shape)
 
-    def _gather(self, node: Node, constants: list[Any]) -> bool:
+    def _take_gather(self, node: Node, constants: list[Any]) -> bool:
         table, index = constants
         if (
             table is not None
@@ -265,11 +265,11 @@ class _Chain:
         # without lengths, the last step of the batch is the last one of each row
         return bool(index == -1) and not self.lengths and self._last_step(axis)
 
-    def _laststep(self, node: Node, constants: list[Any]) -> bool:
+    def _take_laststep(self, node: Node, constants: list[Any]) -> bool:
         """Select the last step of each row by the lengths of the recurrent layers."""
         return bool(self.lengths) and node.inputs[1] == self.lengths and self._last_step(1)
 
-    def _swish(self, node: Node, constants: list[Any]) -> bool:
+    def _take_swish(self, node: Node, constants: list[Any]) -> bool:
         self.layers.append(Activation("silu"))
         return bool(node.attributes.get("alpha", 1) == 1)
 
@@ -281,13 +281,13 @@ class _Chain:
         self.layers.append(Activation(function, *numbers))
         return True
 
-    def _clip(self, node: Node, constants: list[Any]) -> bool:
+    def _take_clip(self, node: Node, constants: list[Any]) -> bool:
         """Clip to [0, 6], which is relu6."""
         bounds = constants[1:]
         self.layers.append(Activation("relu6"))
         return bounds == [0, 6]
 
-    def _layernormalization(self, node: Node, constants: list[Any]) -> bool:
+    def _take_layernormalization(self, node: Node, constants: list[Any]) -> bool:
         _, *arrays = constants
         if any(a is None or a.ndim != 1 for a in arrays) or not self._is_over_features(node):
             return False
@@ -296,12 +296,12 @@ class _Chain:
         self._add(layer, *arrays)
         return True
 
-    def _matmul(self, node: Node, constants: list[Any]) -> bool:
+    def _take_matmul(self, node: Node, constants: list[Any]) -> bool:
         """Multiply by a constant matrix, and add the constant third input if there is one."""
         _, W, *b = constants
         return node.inputs[0] == self.at and (not b or b[0] is not None) and self._linear(W, *b)
 
-    def _gemm(self, node: Node, constants: list[Any]) -> bool:
+    def _take_gemm(self, node: Node, constants: list[Any]) -> bool:
         _, W, b = (*constants, None)[:3]
         a = node.attributes
         plain = a.get("alpha", 1) == 1 and a.get("beta", 1) == 1 and not a.get("transA")
@@ -321,7 +321,7 @@ class _Chain:
         self.axes[-1] = self.features
         return True
 
-    def _softmax(self, node: Node, constants: list[Any]) -> bool:
+    def _take_softmax(self, node: Node, constants: list[Any]) -> bool:
         self.layers.append(Softmax())
         return self._is_over_features(node)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
@@ -74,13 +75,18 @@ def _skip(count: tuple[int, ...], x: tuple[int, ...], *, axis: int) -> list[Step
     return [((1,), axis, skipped, x[axis]), ((0,), axis, 0, count[axis] - skipped)]
 
 
-def _align(*pairs: tuple[int, ...], axes: Sequence[int]) -> list[Steps]:
+def _align(*pairs: tuple[int, ...], axes: Sequence[int], are_equal: bool) -> list[Steps]:
     """Return the steps that all of several sequences have, and the steps of each that the others lack.
 
-    The inputs are (steps held back before, new steps) of each sequence.
+    The inputs are (steps held back before, new steps) of each sequence. If `are_equal`, no step may remain.
     """
     totals = [pairs[2 * i][axis] + pairs[2 * i + 1][axis] for i, axis in enumerate(axes)]
     n = min(totals)
+    if are_equal and n < max(totals):
+        raise ShapeError(
+            f"its inputs have {', '.join(map(str, totals))} steps left at the end, but need equally many: "
+            "the model does not take a sequence of this length"
+        )
     joined = [((2 * i, 2 * i + 1), axis) for i, axis in enumerate(axes)]
     return [
         *((*each, 0, n) for each in joined),

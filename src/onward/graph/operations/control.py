@@ -105,8 +105,6 @@ def _(time: Any, node: Node) -> None:
     is_counted = not condition and keeps_condition(body) and steps
     if not is_counted or not all(time.is_length(count, x) for x in steps.values()):
         time.refuse(node, "the number of its iterations is not that of the steps")
-    if len({time.timing(x).stages for x in steps.values()}) > 1:
-        time.refuse(node, "its inputs have different look-ahead")
     if any(name not in steps and not time.is_independent(x) for name, x in zip(inner, outer, strict=True)):
         time.refuse(node, "its body uses a value that depends on the sequence")
     counter = body.inputs[0].name

@@ -95,7 +95,6 @@ def _(time: Any, node: Node) -> None:
         time.refuse(node, "its reverse direction starts at the last step of the sequence")
     if time.axis(x) != 0 or time.axis(mask) != 0:
         time.refuse(node, "its steps are not those of the time axis")
-    inputs, timing = time.aligned(node.inputs[:2])
     states = (*node.inputs[3:], "", "")[: len(layer.state_names)]
     B = time.shape(x)[1]
     carried = []
@@ -105,7 +104,7 @@ def _(time: Any, node: Node) -> None:
             time.refuse(node, f"its initial {name} depends on the sequence")
         carried.append(time.carry(node, initial, None, name))
     last = time.carry(node, np.zeros((1, B, layer.sizes.P), layer.dtype), None, "last")
-    y, *finals = time.add_all("MaskedRecurrent", (*inputs, last, *carried), 1 + len(carried), layer=layer)
-    time.define(node.outputs[0], y, timing)
+    y, *finals = time.add_all("MaskedRecurrent", (x, mask, last, *carried), 1 + len(carried), layer=layer)
+    time.define(node.outputs[0], y, time.timing(x))
     time.keep(last, time.slice(time.add("Concat", last, y, axis=0), 0, -1))
     keep_states(time, node, carried, finals)

@@ -18,7 +18,6 @@ from .registry import (
     OPERATIONS,
     Inputs,
     Known,
-    along_time,
     common_dtype,
     elementwise,
     known,
@@ -105,14 +104,23 @@ def _parts(
     x: Known, starts: Any, ends: Any, axes: Any = None, steps: Any = None
 ) -> dict[int, tuple[int, int, int]]:
     """Return the start, end and step of a Slice along each axis of which it leaves out elements."""
+    whole, parts = [slice(0, size, 1) for size in x.shape], _listed_parts(x, starts, ends, axes, steps)
+    return {axis: part for axis, part in parts.items() if _clipped(*part, x.shape[axis]) != whole[axis]}
+
+
+def _listed_parts(
+    x: Known, starts: Any, ends: Any, axes: Any = None, steps: Any = None
+) -> dict[int, tuple[int, int, int]]:
+    """Return the start, end and step of a Slice along each axis that it lists."""
     places = as_axes(range(np.size(starts)) if axes is None else axes, len(x.shape))
     strides = [1] * len(places) if steps is None else as_integers(steps)
     if 0 in strides:
         raise ArgumentError(f"steps={strides}; expected no 0")
     found = zip(places, as_integers(starts), as_integers(ends), strides, strict=True)
-    parts = {axis: (start, end, step) for axis, start, end, step in found}
-    whole = [slice(0, size, 1) for size in x.shape]
-    return {axis: part for axis, part in parts.items() if _clipped(*part, x.shape[axis]) != whole[axis]}
+    return {axis: (start, end, step) for axis, start, end, step in found}
+
+
+NO_END = 2**31 - 1  # what files write for the end of an axis, or more
 
 
 def _clipped(start: int, end: int, step: int, size: int) -> slice:
@@ -317,64 +325,97 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
 
 
 @slice_axes.over_time
-@along_time
-def _(time: Any, node: Node, axis: int) -> None:
+def _(time: Any, node: Node) -> None:
     """Skip the first steps, hold back the last ones, take every n-th step, or take the last step so far."""
-    x, *others = node.inputs
-    parts = _parts(time.signature(x), *(time.known(name) if name else None for name in others))
-    start, end, step = parts.pop(axis)
-    size = time.shape(x)[axis]
-    end = end - size if 0 < end < size and end > size // 2 else end  # counted from the end
-    if parts:
-        axes = sorted(parts)
-        columns = ([parts[a][i] for a in axes] for i in (0, 1))
-        rest = [*columns, axes, [parts[a][2] for a in axes]]
-        sliced = time.add("Slice", x, *(time.constant(np.array(numbers)) for numbers in rest))
-        x = time.define_new(sliced, time.timing(x))
-    if start in (-1, size - 1) and (end >= size or end in (-size - 1,)):
+    (x, *others), axis = node.inputs, time.axis(node.inputs[0])
+    found = time.for_lengths(lambda x, *others: (x.shape, _listed_parts(x, *others)), x, *others)
+    if axis not in found[0][1]:
+        time.unchanged(node)
+        return
+    sizes, parts = [shape[axis] for shape, _ in found], [part for _, part in found]
+    own = [part.pop(axis) for part in parts]
+    rest, step = parts[0], own[0][2]
+    if any(part != rest for part in parts) or any(each[2] != step for each in own) or step < 0:
+        time.refuse(node, "it takes steps whose place depends on the length of the sequence")
+    ends = {end for _, end, _ in own}
+    if len(ends) == 1 and 0 <= max(ends) < NO_END:
+        time.refuse(node, f"it takes steps up to step {max(ends)} alone")
+    if rest:
+        columns = zip(*((*rest[other], other) for other in rest), strict=True)
+        first, last, steps, axes = (time.constant(np.array(numbers)) for numbers in columns)
+        x = time.define_new(time.add("Slice", x, first, last, axes, steps), time.timing(x))
+    taken = [_clipped(start, end, step, size) for (start, end, _), size in zip(own, sizes, strict=True)]
+    if all((each.start, each.stop) == (size - 1, size) for each, size in zip(taken, sizes, strict=True)):
         time.summarize(node, time.latest(node, x), [])
-    elif 0 <= start < size // 2 and (end >= size or end < 0) and step > 0:
-        if start:
-            x = time.padded(node, x, -start, 0, 0)
-        if end < 0:
-            x = time.without_last(node, x, -end)
+    else:
+        x = _without_start(time, node, _without_end(time, node, x, taken, sizes), taken)
         if step > 1:
             x = time.every(node, x, step)
         time.define(node.outputs[0], x, time.timing(x))
-    else:
-        time.refuse(node, "it takes steps whose place depends on the length of the sequence")
+
+
+def _without_end(time: Any, node: Node, x: str, taken: Sequence[slice], sizes: Sequence[int]) -> str:
+    """Leave out the last steps: a fixed number of them, or those that another value does not have."""
+    stops = [each.stop for each in taken]
+    left_out = {size - stop for stop, size in zip(stops, sizes, strict=True)}
+    if len(left_out) == 1:
+        count = left_out.pop()
+        return str(time.without_last(node, x, count)) if count else x
+    other, longer = time.of_length(stops) if len(stops) > 2 else (None, 0)
+    if other is None:
+        time.refuse(node, "the last step that it takes depends on the length of the sequence")
+    return str(time.as_long_as(x, time.without_last(node, other, longer) if longer else other))
+
+
+def _without_start(time: Any, node: Node, x: str, taken: Sequence[slice]) -> str:
+    """Leave out the first steps."""
+    start = taken[0].start
+    if any(each.start != start for each in taken):
+        time.refuse(node, "the first step that it takes depends on the length of the sequence")
+    return str(time.padded(node, x, -start, 0, 0)) if start else x
 
 
 @concat.over_time
 def _(time: Any, node: Node) -> None:
-    """Steps before the first one that are known are a carry, as padding is."""
-    first = next(name for name in node.inputs if time.timing(name))
-    if time.axis(first) != as_axis(node.attributes["axis"], len(time.shape(first))):
+    """Steps before the first one or after the last one that are known are added as padding is."""
+    (x, *more) = (name for name in node.inputs if time.timing(name))
+    axis, place = time.axis(x), node.inputs.index(x)
+    if axis != as_axis(node.attributes["axis"], len(time.shape(x))):
         time.unchanged(node)
         return
-    *before, x = node.inputs
-    if x != first or any(time.known(name) is None for name in before):
+    others = [time.known(name) for name in node.inputs if name != x]
+    if more or any(array is None for array in others):
         time.refuse(node, "it joins sequences along time")
-    steps = np.concatenate([time.known(name) for name in before], time.axis(x))
-    y = time.windows(node, x, 1, 1, steps, 0, 0)
+    shape = list(time.shape(x))
+    shape[axis] = 0
+    sides = np.zeros(shape, time.dtype(x)), *others
+    before, after = (
+        np.concatenate([sides[0], *part], axis) for part in (sides[1 : place + 1], sides[place + 1 :])
+    )
+    y = time.windows(node, x, 1, 1, before, after, 0)
     time.define(node.outputs[0], y, time.timing(y))
 
 
 @over_time("Reshape")
 def _(time: Any, node: Node) -> None:
-    """Join time with the axes after it, or replace -1 by its size where another axis may be empty."""
-    x, shape = node.inputs
-    sizes, y, axis = time.known(shape), time.shape(node.outputs[0]), time.axis(x)
-    if axis is not None and time.axis_of_output(node) == axis and time.shape(x)[:axis] == y[:axis]:
-        factor, rest = divmod(y[axis], time.shape(x)[axis])
-        if factor > 1 and not rest:  # each step becomes several
-            sizes = np.array([*[0] * axis, -1, *y[axis + 1 :]])
-            joined = time.add("Reshape", x, time.constant(sizes))
-            time.define(node.outputs[0], joined, time.timing(time.upsampled(x, joined, factor, 0)))
-            return
-    if sizes is not None and -1 in sizes and time.axis_of_output(node) not in (None, list(sizes).index(-1)):
-        place = list(sizes).index(-1)
-        fixed = np.where(np.arange(sizes.size) == place, y[place], sizes)
-        if time.is_independent(shape):
-            node = node._replace(inputs=(x, time.constant(fixed)))
-    time.unchanged(node)
+    """Join time with the axes after it; sizes that hold for the whole sequence become those of any block."""
+    x, y, axis, place = (
+        node.inputs[0],
+        time.shape(node.outputs[0]),
+        time.axis(node.inputs[0]),
+        time.axis_of_output(node),
+    )
+    if axis is None or place is None:
+        time.unchanged(node)
+        return
+    same = next(
+        i for i, (a, b) in enumerate(zip(time.shape(x), y, strict=False)) if a != b or i in (axis, place)
+    )
+    sizes = time.constant(np.array([*[0] * same, *y[same:place], -1, *y[place + 1 :]]))
+    factor = y[place] // time.shape(x)[axis]
+    if same == axis == place and factor > 1:  # each step becomes several
+        joined = time.add("Reshape", x, sizes)
+        time.define(node.outputs[0], joined, time.timing(time.upsampled(x, joined, factor, 0)))
+    else:
+        fixed = Node("Reshape", (x, sizes), node.outputs, {}, node.name, node.source)
+        time.unchanged(node if time.accepts(node, place) else fixed)

@@ -153,25 +153,25 @@ def _mirrored(time: Any, node: Node, before: int, after: int, mode: str) -> str:
         time.refuse(node, f"it pads time with mode={mode!r}")
     x = node.inputs[0]
     timing, needed = time.timing(x), [count + 1 if mode == "reflect" else 1 for count in (before, after)]
-    empty, one = list(time.shape(x)), list(time.shape(x))
-    empty[timing.axis], one[timing.axis] = 0, 1
-    waiting = time.carry(node, np.ones(one, bool), timing.axis, "waiting")
-    held = time.carry(node, np.zeros(empty, time.dtype(x)), timing.axis, "held")
-    recent = time.carry(node, np.zeros(empty, time.dtype(x)), timing.axis, "steps")
-    attributes = {"axis": timing.axis, "count": before, "needed": needed[0], "mode": mode}
+    axis, empty, one = timing.axis, list(time.shape(x)), list(time.shape(x))
+    empty[axis], one[axis] = 0, 1
+    waiting = time.carry(node, np.ones(one, bool), axis, "waiting")
+    held = time.carry(node, np.zeros(empty, time.dtype(x)), axis, "held")
+    recent = time.carry(node, np.zeros(empty, time.dtype(x)), axis, "steps")
+    attributes = {"axis": axis, "count": before, "needed": needed[0], "mode": mode}
     y, waiting_after, held_after = time.add_all("PadStart", (waiting, held, x), 3, **attributes)
-    joined = time.add("Concat", recent, x, axis=timing.axis)
-    recent_after = time.slice(joined, timing.axis, -needed[1])
+    joined = time.add("Concat", recent, x, axis=axis)
+    recent_after = time.slice(joined, axis, -needed[1])
     if time.at_end:
-        attributes = {"axis": timing.axis, "before": before, "after": after, "mode": mode}
+        attributes = {"axis": axis, "before": before, "after": after, "mode": mode}
         rest = time.add("PadEnd", waiting_after, held_after, recent_after, **attributes)
-        y = time.add("Concat", y, rest, axis=timing.axis)
+        y = time.add("Concat", y, rest, axis=axis)
     else:
         for carry, value in ((waiting, waiting_after), (held, held_after), (recent, recent_after)):
             time.keep(carry, value)
-    stages = (*timing.stages, (needed[0] - 1, 0))
-    latency = timing.latency + (needed[0] - 1) * timing.stride
-    return str(time.define_new(y, timing._replace(stages=stages, latency=latency, tail=after)))
+    complete = timing.complete.then(add=before, least=needed[0])
+    length = timing.length.then(add=before + after, least=1)
+    return str(time.define_new(y, timing._replace(complete=complete, length=length)))
 
 
 def _sized(like: Known, axis: int, size: int) -> Signature:

@@ -199,15 +199,18 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
 @along_time
 def _(time: Any, node: Node, axis: int) -> None:
     """Repeat each step by a whole factor; the other axes are resized as in a call."""
-    x, options = node.inputs[0], node.attributes
-    scales, sizes = (time.known(name) if name else None for name in (*node.inputs, "", "")[2:4])
-    listed = _resized_axes(time.shape(x), scales, sizes, options)
+    x, options, modes = node.inputs[0], node.attributes, _modes(node.attributes)
+
+    def factor_of(x: Known, scales: AnyArray | None, sizes: AnyArray | None) -> tuple[int, int, list[Axis]]:
+        listed = _resized_axes(x.shape, scales, sizes, options)
+        own = next(item for item in listed if item.axis == axis)
+        return *divmod(own.after, own.before), listed
+
+    (factor, rest, listed), *others = time.for_lengths(factor_of, x, *(*node.inputs, "", "")[2:4])
     own = next(item for item in listed if item.axis == axis)
-    factor, rest = divmod(own.after, own.before)
-    modes = _modes(options)
     places = NEAREST[options.get("nearest_mode", "round_prefer_floor")](_coordinates(modes[1], own))
     repeats = modes[0] == "nearest" and not rest and np.array_equal(places, np.arange(own.after) // factor)
-    if not repeats:
+    if not repeats or any(other[:2] != (factor, 0) for other in others):
         time.refuse(node, "it interpolates between steps, or does not repeat each step equally often")
     factors = [float(item.scale) if item.axis != axis else float(factor) for item in listed]
     kept = {"mode", "nearest_mode", "coordinate_transformation_mode"} & options.keys()

@@ -20,7 +20,7 @@ def varying_axes(first: tuple[int, ...], second: tuple[int, ...]) -> list[int]:
 class Follower:
     """Follows an axis through a graph, whose values for two sizes of the axis are `first` and `second`.
 
-    The class attributes up to `otherwise` are parts of errors.
+    `others` are values for further sizes. The class attributes up to `otherwise` are parts of errors.
     """
 
     problem: ClassVar[str]  # what a node prevents
@@ -30,8 +30,9 @@ class Follower:
     otherwise: ClassVar[str]  # why the size of an axis may change, apart from merged axes
     exempt: ClassVar[Collection[str]] = ()  # operations whose rules check sizes themselves
 
-    def __init__(self, graph: Graph, first: Values, second: Values) -> None:
+    def __init__(self, graph: Graph, first: Values, second: Values, *others: Values) -> None:
         self._source, self._first, self._second = graph, first, second
+        self._values = [first, second, *others]
         self._nodes: list[Node] = []
 
     def follow(self) -> None:
@@ -76,11 +77,19 @@ class Follower:
                     self.refuse(node, f"it computes with {self.size}")
 
     def _differs(self, name: str) -> bool:
-        """Whether a known value depends on the size of the axis."""
+        """Whether the shape of a value, or a known value, depends on the size of the axis."""
+        first, *others = (values[name] for values in self._values)
+        if not isinstance(first, np.ndarray):
+            return any(first.shape != other.shape for other in others)
+        return any(not isinstance(other, np.ndarray) or not np.array_equal(first, other) for other in others)
+
+    def _repeated_axis(self, name: str) -> int | None:
+        """Return the only axis in which known arrays differ, if all elements along it are the same."""
         first, second = self._first[name], self._second[name]
-        if not isinstance(first, np.ndarray) or not isinstance(second, np.ndarray):
-            return False
-        return not np.array_equal(first, second)
+        axes = varying_axes(first.shape, second.shape) if len(first.shape) == len(second.shape) else []
+        if len(axes) != 1 or not isinstance(second, np.ndarray) or not second.size:
+            return None
+        return axes[0] if (second == second.take([0], axes[0])).all() else None
 
     def _varying_axes(self, name: str) -> list[int]:
         return varying_axes(self._first[name].shape, self._second[name].shape)

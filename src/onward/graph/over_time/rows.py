@@ -10,7 +10,7 @@ from ...errors import ArgumentError
 from ..graph import Graph
 from ..inference import Values, flattened, outputs_of
 from ..node import Node, Signature
-from .following import Follower, varying_axes
+from .following import Follower
 
 SEVERAL = 3  # rows, to see where they are
 MAX_TRIALS = 200  # combinations of axes that may be the inputs' batch axes
@@ -70,7 +70,7 @@ class _RowBuilder(Follower):
     def build(self) -> tuple[Graph, list[int | None]]:
         """Return the graph and the batch axis of each output, if it has one."""
         self.follow()
-        axes = [self._axes.get(name) for name in self._source.outputs]
+        axes = [self.axis(name) for name in self._source.outputs]
         return self._source.replaced(nodes=self._nodes), axes
 
     def _add_node(self, node: Node) -> None:
@@ -127,11 +127,7 @@ class _RowBuilder(Follower):
         """Return the batch axis of a value, or of an array that follows from the number of rows."""
         if not name or name in self._axes:
             return self._axes.get(name)
-        one, several = self._first[name], self._second[name]
-        varying = varying_axes(one.shape, several.shape)
-        if isinstance(several, np.ndarray) and len(varying) == 1 and (several == several.flat[0]).all():
-            return varying[0]
-        return None
+        return self._repeated_axis(name)
 
     def _for_any_rows(self, node: Node) -> Node:
         """Return a Reshape whose constant shape holds for one row with a shape for any number of rows."""

@@ -1,7 +1,6 @@
 """Run a graph over sequences: find the time axis of its input, and build the graphs over blocks."""
 
 import contextlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, product
 from typing import Any, NamedTuple
@@ -51,26 +50,33 @@ def streamed_over_time(
     whole, x = _with_fixed(graph, fixed)
     layout = find_layout(whole, x, time_axis)
     assert layout.axes.time is not None
-    parts, time = _flattened(whole, x, layout, batch), {x.name: layout.axes.time}
-    builder, graph = BlockBuilder(*parts, time, at_end=False), parts[0]
+
+    def builder_of(rows: int, at_end: bool = False) -> BlockBuilder:
+        first, second = (_signature(x, layout.at(length, rows)) for length in layout.lengths)
+        return BlockBuilder(whole, first, second, {x.name: layout.axes.time or 0}, at_end)
+
+    builder = builder_of(batch)
     block = builder.build().without_unused()
     block.inputs[-1] = x._replace(axes=layout.at("time", "batch"))
+    for name in whole.outputs:
+        if builder.depends_on_length(name):
+            raise ArgumentError(f"cannot stream: the output {name} depends on the length of the sequence")
     carries = builder.carries
     if pooled:  # the batch axes are those in which the carries of several rows are larger
-        several = BlockBuilder(*_flattened(whole, x, layout, SEVERAL), time, at_end=False)
+        several = builder_of(SEVERAL)
         several.build()
         for i, (one, other) in enumerate(zip(carries, several.carries, strict=True)):
             rows = next(iter(varying_axes(one.initial.shape, other.initial.shape)), None)
             carries[i] = one._replace(axes=one.axes._replace(batch=rows))
-    timed = [timing for name in graph.outputs if (timing := builder.timing(name)) is not None]
+    timed = [timing.complete for name in whole.outputs if (timing := builder.timing(name)) is not None]
     return Streamed(
         block,
         tuple(carries),
         layout.axes,
-        tuple(output_axes(graph, x, layout)),
-        math.ceil(max((timing.latency for timing in timed), default=0)),
-        all(not timing.stages for timing in timed),
-        BlockBuilder(*parts, time, at_end=True).build().without_unused(),
+        tuple(output_axes(whole, x, layout)),
+        max((count.latency() for count in timed), default=0),
+        all(count.is_every_step for count in timed),
+        builder_of(batch, at_end=True).build().without_unused(),
         step_shape=layout.shape,
         block_shape=layout.at(layout.lengths[0], 1),
     )

@@ -4,73 +4,43 @@ Each operation adds its own nodes (`Operation.over_time`). An operation without 
 if it does not combine the steps of a sequence (`Operation.combining`), and is refused otherwise.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from ...errors import OnwardError
 from ..graph import Graph, Input
-from ..inference import Values, outputs_of
-from ..node import AnyArray, Node, Signature
+from ..inference import outputs_of
+from ..node import AnyArray, Expansion, Node, Signature
 from ..operations import OPERATIONS
 from ..operations.registry import Known
-from .following import Follower
 from .streamed import Axes, Carry
+from .timing import TimeFollower, Timing, with_steps
 
 
-class Timing(NamedTuple):
-    """Where time is in a value, and when its steps are complete.
-
-    Step k is complete after k * stride + latency + 1 steps of the input, rounded down. `stages` are (delay,
-    stride) of the windows before it, with the stride 1 / n if each step becomes n steps: values with equal
-    stages always have the same number of complete steps. The last `tail` steps become complete only at the
-    end of the sequence.
-    """
-
-    axis: int
-    stages: tuple[tuple[int, int | Fraction], ...] = ()
-    latency: int | Fraction = 0
-    stride: int | Fraction = 1
-    tail: int = 0
-
-    def after(self, delay: int, stride: int, tail: int) -> "Timing":
-        """Return the timing of windows over the value, the first of which is complete `delay` steps later."""
-        stages = self.stages
-        if (delay, stride) != (0, 1):
-            if stride == 1 and delay > 0 and stages and stages[-1][1] == 1 and stages[-1][0] > 0:
-                stages = (*stages[:-1], (stages[-1][0] + delay, 1))
-            else:
-                stages = (*stages, (delay, stride))
-        return Timing(self.axis, stages, self.latency + delay * self.stride, self.stride * stride, tail)
-
-
-class BlockBuilder(Follower):
+class BlockBuilder(TimeFollower):
     """Builds the graph over one block, or over the end of the sequence if `at_end`.
 
-    `first` and `second` are the values of the graph for sequences of two lengths: what differs between them
-    depends on time. `axes` are the time axes of the inputs that are sequences.
+    Each node that it adds accepts blocks of any number of steps; the other arguments are those of
+    `TimeFollower`.
     """
 
-    problem, name, elements = "cannot stream", "time", "the steps of the whole sequence"
-    size, otherwise = "the length of the sequence", "combines steps"
-    exempt = ("Recurrent", "LastStep", "FinalState", "Loop")
-
     def __init__(
-        self, graph: Graph, first: Values, second: Values, axes: Mapping[str, int], at_end: bool
+        self,
+        graph: Graph,
+        first: Mapping[str, Known],
+        second: Mapping[str, Known],
+        axes: Mapping[str, int],
+        at_end: bool,
     ) -> None:
-        super().__init__(graph, dict(first), second)
+        super().__init__(graph, first, second, axes)
         self.at_end = at_end  # whether the graph ends the sequence
-        # None: the result for the steps so far
-        self._timings: dict[str, Timing | None] = {name: Timing(axis) for name, axis in axes.items()}
-        self._lengths: dict[str, Timing] = {}  # the sequences whose shapes decide about a value
         self._names: dict[str, str] = {"": ""}
         self._constants = dict(graph.constants)
         self.carries: list[Carry] = []
         self._after: dict[str, str] = {}
         self._node = Node("", (), (), {}, "")
-        self._number = 0
 
     def build(self) -> Graph:
         """Return the graph; its first inputs and, unless at the end, its first outputs are the carries."""
@@ -87,96 +57,78 @@ class BlockBuilder(Follower):
 
     def _add_node(self, node: Node) -> None:
         self._node = node
-        missing = [name for name in (*node.inputs, *node.outputs) if name and name not in self._first]
-        if missing or any(name and name not in self._second for name in node.outputs):
+        inputs = [name for name in node.inputs if name]
+        if any(name not in self._first for name in inputs):
             self.refuse(node, "its shapes depend on the values of the sequence")
-        timed = [name for name in node.inputs if name and self.timing(name) is not None]
-        if all(isinstance(self._first[name], np.ndarray) for name in node.outputs if name):
-            lengths = [self.timing(name) or self._lengths.get(name) for name in node.inputs if name]
-            source = next(filter(None, lengths), None)
-            if source is not None and any(self._differs(name) for name in node.outputs if name):
-                self._lengths |= {name: source for name in node.outputs if name}
+        expansion = self._expanded(node)
+        if expansion is not None:
+            self._constants |= expansion.constants
+            for values in self._values:
+                values |= expansion.constants
+            for inner in expansion.nodes:
+                self._add_node(inner)
+            return
+        timed = [name for name in inputs if self.timing(name) is not None]
+        so_far = any(name in self.timings and self.timings[name] is None for name in inputs)
+        if timed and so_far:
+            self.refuse(node, "it combines a step with a result for the whole sequence")
+        if len(timed) > 1:
+            node = node._replace(inputs=self.aligned(node.inputs))
+        for values in self._values[:2]:
+            values |= outputs_of(node, values)
+        outputs = [name for name in node.outputs if name]
+        if any(name not in self._first or name not in self._second for name in outputs):
+            self.refuse(node, "its shapes depend on the values of the sequence")
+        if not timed or all(isinstance(self._first[name], np.ndarray) for name in outputs):
             self._copy(node)
-        elif timed or any(name in self._timings for name in node.inputs):
+            self.producers |= dict.fromkeys(outputs, node)
+            self._periods |= dict.fromkeys(outputs, self._period_of(node))
+            if so_far:
+                self.timings |= dict.fromkeys(outputs)
+        else:
             self._check_sizes(node)
             rule = OPERATIONS[node.operation].stream
             (rule or BlockBuilder.unchanged)(self, node)
-        else:
-            self._copy(node)
+
+    def _expanded(self, node: Node) -> Expansion | None:
+        """Return the nodes that replace a node with bodies, which must not depend on the length."""
+        expand = OPERATIONS[node.operation].expand
+        if expand is None:
+            return None
+        varies = any(
+            isinstance(self._first[name], np.ndarray) and self._differs(name) for name in node.inputs if name
+        )
+        found = [
+            expand(node, [values[name] if name else None for name in node.inputs])
+            for values in (self._values if varies else self._values[:2])
+        ]
+        first = found[0]
+        if first is not None and any(each is None or not _are_equal(each, first) for each in found):
+            self.refuse(node, "what it runs depends on the length of the sequence")
+        return first
 
     def _copy(self, node: Node) -> None:
+        """Add a node as it is. Raises ArgumentError if it does not accept some blocks."""
+        for values in self._blocks:
+            try:
+                values |= outputs_of(node, values)
+            except OnwardError as error:
+                self.refuse(node, f"it does not accept every block: {error}")
+            if any(name and name not in values for name in node.outputs):
+                self.refuse(node, "its shapes depend on the values of the sequence")
+        self._append(node)
+
+    def _append(self, node: Node) -> None:
         self._nodes.append(node._replace(inputs=tuple(self._names.get(name, name) for name in node.inputs)))
-
-    @property
-    def stride(self) -> int:
-        """The number of input steps after which all strides are at the same phase again."""
-        strides = (timing.stride for timing in self._timings.values() if timing is not None)
-        return math.lcm(*(Fraction(stride).numerator for stride in strides))
-
-    # What rules ask.
-
-    def timing(self, name: str) -> Timing | None:
-        """Return when the steps of a value are complete, or None if it has no time axis."""
-        if name in self._timings:
-            return self._timings[name]
-        source = self._lengths.get(name)
-        if source is None:
-            return None
-        axes = self._varying_axes(name)
-        array = self._first[name]
-        if len(axes) != 1 or not isinstance(array, np.ndarray) or (array != array.flat[0]).any():
-            return None
-        return source._replace(axis=axes[0])
-
-    def _timing_of(self, name: str) -> Timing:
-        """Return when the steps of a value with a time axis are complete."""
-        timing = self.timing(name)
-        assert timing is not None
-        return timing
-
-    def axis(self, name: str) -> int | None:
-        """Return the time axis of a value, or None."""
-        timing = self.timing(name)
-        return None if timing is None else timing.axis
-
-    def known(self, name: str) -> AnyArray | None:
-        """Return a value that does not depend on the values of the sequence, for one length."""
-        value = self._first.get(name)
-        return value if isinstance(value, np.ndarray) else None
-
-    def is_independent(self, name: str) -> bool:
-        """Whether a value depends neither on the values of the sequence nor on its length."""
-        return name not in self._timings and self.timing(name) is None and not self._differs(name)
-
-    def is_length(self, count: str, x: str) -> bool:
-        """Whether a value is the number of steps of another one, for all lengths of the sequence."""
-        axis, values = self.axis(x), (self._first, self._second)
-        if axis is None or self.known(count) is None:
-            return False
-        return all(bool(known[count] == known[x].shape[axis]) for known in values)
-
-    def signature(self, name: str) -> Signature:
-        """Return the shape, for one length, and the dtype of a value."""
-        return Signature.of(self._first[name])
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of a value for one length."""
-        return self.signature(name).shape
-
-    def dtype(self, name: str) -> Any:
-        """Return the dtype of a value."""
-        return self.signature(name).dtype
-
-    def inputs(self, node: Node) -> list[Known | None]:
-        """Return the inputs of a node as arrays or signatures."""
-        return [self._first[name] if name else None for name in node.inputs]
 
     # What rules add.
 
     def constant(self, array: AnyArray) -> str:
         """Add a constant."""
         name = self._new_name("constant")
-        self._constants[name] = self._first[name] = array
+        self._constants[name] = array
+        for values in self._values:
+            values[name] = array
         return name
 
     def add(self, operation: str, *inputs: str, **attributes: Any) -> str:
@@ -190,12 +142,13 @@ class BlockBuilder(Follower):
         names = tuple(self._new_name(operation) for _ in range(outputs))
         node = Node(operation, tuple(inputs), names, attributes, self._node.name, self._node.source)
         self._first |= outputs_of(node, self._first)
-        self._copy(node)
+        self._append(node)
         return names
 
     def _new_name(self, what: str) -> str:
-        self._number += 1
-        return f"{next(filter(None, self._node.outputs))}/{what}:{self._number}"
+        name = f"{next(filter(None, self._node.outputs))}/{what}:{len(self._added)}"
+        self._added.add(name)
+        return name
 
     def carry(
         self, node: Node, initial: AnyArray, axis: int | None, suffix: str = "", source: str = ""
@@ -221,50 +174,68 @@ class BlockBuilder(Follower):
         """Let a value stand for an output of the graph over the whole sequence."""
         if output:
             self._names[output] = self._names.get(value, value)
-            self._timings[output] = timing
-
-    def define_new(self, value: str, timing: Timing | None) -> str:
-        """Set the timing of an added value, and return its name."""
-        self._timings[value] = timing
-        return value
+            before = [values[output].shape for values in (self._first, self._second)]
+            self.define_new(output, timing)
+            if before != [values[output].shape for values in (self._first, self._second)]:
+                self.refuse(self._node, "its number of steps does not follow from the length of the sequence")
 
     def unchanged(self, node: Node) -> None:
         """Add a node that does not combine steps."""
-        if all(self.timing(name) is None for name in node.inputs):  # only results for the steps so far
-            self._copy(node)
-            self._timings |= {name: None for name in node.outputs if name}
-            return
-        if any(name in self._timings and self._timings[name] is None for name in node.inputs if name):
-            self.refuse(node, "it combines a step with a result for the whole sequence")
         self._check_combined(node)
-        inputs, timing = self.aligned(node.inputs)
+        timing = next(filter(None, map(self.timing, node.inputs)))
+        self._copy(node)
         for output in filter(None, node.outputs):
-            self._timings[output] = timing._replace(axis=self._axis_after(node, output))
             self._names.pop(output, None)
-        self._copy(node._replace(inputs=inputs))
+            found = [values.get(output) for values in self._values]
+            self.define_new(output, timing._replace(axis=self._axis_after(node, output)))
+            if any(a is None or a.shape != self._values[i][output].shape for i, a in enumerate(found)):
+                self.refuse(node, "its sizes are not those of a block")
 
-    def aligned(self, names: Sequence[str]) -> tuple[tuple[str, ...], Timing]:
-        """Return values with the same number of complete steps, and their timing.
+    def accepts(self, node: Node, axis: int) -> bool:
+        """Whether a node accepts blocks of any number of steps, which are those of an axis of its output."""
+        (output,), timing = node.outputs, next(filter(None, map(self.timing, node.inputs)))
+        steps = self._steps_of_blocks(timing.complete)
+        try:
+            found = [outputs_of(node, values)[output].shape for values in self._blocks]
+        except OnwardError:
+            return False
+        return found == [with_steps(self._first[output], axis, n).shape for n in steps]
+
+    def aligned(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return values of one length with the same number of complete steps.
 
         The steps of each value that the others lack yet are held back.
         """
-        found = {name: timing for name in names if (timing := self.timing(name)) is not None}
-        latest = max(found.values(), key=lambda timing: timing.latency)
-        tail = max(timing.tail for timing in found.values())
-        if len({timing.stages for timing in found.values()}) == 1:
-            return tuple(names), latest._replace(tail=tail)
-        if len({timing.stride for timing in found.values()}) > 1:
+        found = [name for name in dict.fromkeys(names) if self.timing(name) is not None]
+        if len({self._timing_of(name)[1:] for name in found}) == 1:
+            return tuple(names)
+        steps = dict(zip(found, self._align(found, self.at_end), strict=True))
+        return tuple(steps.get(name, name) for name in names)
+
+    def _align(self, names: Sequence[str], are_equal: bool) -> list[str]:
+        """Return the steps of values that all of them have; if `are_equal`, none may have others."""
+        timings = [self._timing_of(name) for name in names]
+        if len({timing.complete.rate for timing in timings}) > 1:
             self.refuse(self._node, "its inputs have different rates")
-        axes = [timing.axis for timing in found.values()]
-        held = [self.carry(self._node, self._steps(name, 0), self.axis(name), "held") for name in found]
-        pairs = [name for pair in zip(held, found, strict=True) for name in pair]
-        results = self.add_all("Align", pairs, len(pairs), axes=axes)
+        held = [self.carry(self._node, self._steps(name, 0), self.axis(name), "held") for name in names]
+        pairs = [name for pair in zip(held, names, strict=True) for name in pair]
+        axes = [timing.axis for timing in timings]
+        results = self.add_all("Align", pairs, len(pairs), axes=axes, are_equal=are_equal)
         for before, after in zip(held, results[len(axes) :], strict=True):
             self.keep(before, after)
-        aligned = dict(zip(found, results, strict=False))
-        stages = (*latest.stages, (0, 0, *(timing.stages for timing in found.values())))
-        joined = latest._replace(stages=stages, tail=tail)  # type: ignore[arg-type]  # unlike any other stages
-        return tuple(aligned.get(name, name) for name in names), joined
+        complete = self._counts.least(*(timing.complete for timing in timings))
+        length = self._counts.least(*(timing.length for timing in timings))
+        return [
+            self.define_new(name, Timing(axis, complete, length))
+            for name, axis in zip(results, axes, strict=False)
+        ]
+
+    def as_long_as(self, x: str, other: str) -> str:
+        """Return the first steps of x, as many as another value has."""
+        (_, *counts), (_, *others) = self._timing_of(x), self._timing_of(other)
+        if all(self._counts.least(*pair) is pair[0] for pair in zip(counts, others, strict=True)):
+            return x
+        return self._align([x, other], are_equal=False)[0]
 
     def _steps(self, x: str, count: int, value: Any = 0) -> AnyArray:
         """Return steps of x that hold one value."""
@@ -272,38 +243,47 @@ class BlockBuilder(Follower):
         return np.full((*shape[:axis], count, *shape[axis + 1 :]), value, self.dtype(x))
 
     def windows(
-        self, node: Node, x: str, span: int, stride: int, before: int | AnyArray, after: int, padding: Any
+        self,
+        node: Node,
+        x: str,
+        span: int,
+        stride: int,
+        before: int | AnyArray,
+        after: int | AnyArray,
+        padding: Any,
     ) -> str:
         """Return the steps of complete windows.
 
-        `before` and `after` are steps of padding at the ends; `before` may also hold these steps.
+        `before` and `after` are numbers of steps of padding at the ends, or hold these steps.
         """
         timing, reach = self._timing_of(x), max(span, stride)
+        after = after if isinstance(after, np.ndarray) else int(after)
         initial = before if isinstance(before, np.ndarray) else self._steps(x, before, padding)
         held = self.carry(node, initial, timing.axis, "steps")
+        known, ending = (
+            initial.shape[timing.axis],
+            after if isinstance(after, int) else after.shape[timing.axis],
+        )
         if self.at_end:  # all remaining steps
-            y = self.add("Concat", held, x, axis=timing.axis)
-            if after:
+            more = () if isinstance(after, int) else (self.constant(after),)
+            y = self.add("Concat", held, x, *more, axis=timing.axis)
+            if ending and not more:
                 widths = np.zeros((2, initial.ndim), np.int64)
-                widths[1, timing.axis] = after
+                widths[1, timing.axis] = ending
                 value = self.constant(np.asarray(padding, initial.dtype))
                 y = self.add("Pad", y, self.constant(widths.ravel()), value)
         else:
             attributes = {"axis": timing.axis, "span": reach, "stride": stride}
             y, rest = self.add_all("Continue", (held, x), 2, **attributes)
             self.keep(held, rest)
-        # a sequence of few steps does not have the whole tail, but steps of padding that are complete earlier
-        known = initial.shape[timing.axis]
-        tail = (0 if known >= reach else timing.tail) + after
-        return self.define_new(y, timing.after(reach - 1 - known, stride, tail // stride))
+        complete = timing.complete.then(add=known - reach + stride, down=stride)
+        length = timing.length.then(add=known + ending - span + stride, down=stride)
+        return self.define_new(y, Timing(timing.axis, complete, length))
 
     def upsampled(self, x: str, value: str, factor: int, tail: int) -> str:
         """Set the timing of a value with `factor` steps for each step of x, and `tail` more at the end."""
-        timing = self._timing_of(x)
-        rate = Fraction(1, factor)
-        stages = timing.stages if factor == 1 else (*timing.stages, (0, rate))
-        after = timing._replace(stages=stages, stride=timing.stride * rate, tail=timing.tail * factor + tail)
-        return self.define_new(value, after)
+        axis, complete, length = self._timing_of(x)
+        return self.define_new(value, Timing(axis, complete.then(up=factor), length.then(factor, tail)))
 
     def ones_like_steps(self, x: str) -> str:
         """Return ones in the shape of x (batch, channels, ...) for one channel."""
@@ -316,26 +296,28 @@ class BlockBuilder(Follower):
     def padded(self, node: Node, x: str, before: int, after: int, value: Any) -> str:
         """Return x with steps of one value added at both ends, or left out where the number is negative."""
         if before < 0:
-            timing = self._timing_of(x)
-            left = self.carry(node, self._steps(x, -before).astype(bool), timing.axis, "left")
-            y, rest = self.add_all("Skip", (left, x), 2, axis=timing.axis)
+            axis, complete, length = self._timing_of(x)
+            left = self.carry(node, self._steps(x, -before).astype(bool), axis, "left")
+            y, rest = self.add_all("Skip", (left, x), 2, axis=axis)
             self.keep(left, rest)
-            x, before = self.define_new(y, timing.after(-before, 1, timing.tail)), 0
-        y = self.windows(node, x, 1, 1, before, max(0, after), np.asarray(value).item())
+            x = self.define_new(y, Timing(axis, complete.then(add=before), length.then(add=before)))
+            before = 0
+        y = (
+            self.windows(node, x, 1, 1, before, max(0, after), np.asarray(value).item())
+            if before or after > 0
+            else x
+        )
         return self.without_last(node, y, -after) if after < 0 else y
 
     def without_last(self, node: Node, x: str, count: int) -> str:
         """Return x without its last steps, which are held back as long as they may be the last ones."""
-        timing = self._timing_of(x)
-        held_back = max(0, count - timing.tail)
-        left_out = count if self.at_end else held_back
-        y, after = x, timing._replace(tail=timing.tail - count)
+        axis, complete, length = self._timing_of(x)
+        held_back, y = complete.most_that_may_be_last(length, count), x
         if held_back:
             y = self.windows(node, x, held_back + 1, 1, 0, 0, 0)
-            after = self._timing_of(y)._replace(tail=0)
-        if left_out:
-            y = self.slice(y, timing.axis, 0, -left_out)
-        return self.define_new(y, after)
+        if left_out := count if self.at_end else held_back:
+            y = self.slice(y, axis, 0, -left_out)
+        return self.define_new(y, Timing(axis, complete.then(add=-held_back), length.then(add=-count)))
 
     def every(self, node: Node, x: str, step: int) -> str:
         """Return every step-th step of x."""
@@ -362,15 +344,10 @@ class BlockBuilder(Follower):
             value = self.add("Squeeze", value, self.constant(np.array(removed)))
         self.define(node.outputs[0], value, None)
 
-    def check_all_steps(self, node: Node, lengths: str, x: str) -> None:
-        """Refuse lengths of sequences that are shorter than the longest one."""
-        if lengths:
-            known = self.known(lengths)
-            steps = self.shape(x)[self.axis(x) or 0] if x else None
-            if known is None or (known != (known.flat[0] if steps is None else steps)).any():
-                self.refuse(node, "its sequences have different lengths")
 
-    def axis_of_output(self, node: Node) -> int | None:
-        """Return the axis of the output of a node whose size depends on the length of the sequence."""
-        axes = self._varying_axes(node.outputs[0])
-        return axes[0] if len(axes) == 1 else None
+def _are_equal(first: Expansion, second: Expansion) -> bool:
+    """Whether two expansions of a node run the same nodes."""
+    nodes = zip(first.nodes, second.nodes, strict=False)
+    return len(first.nodes) == len(second.nodes) and all(
+        a._replace(attributes={}) == b._replace(attributes={}) for a, b in nodes
+    )

@@ -9,7 +9,6 @@ import numpy as np
 from ...errors import OnwardError
 from ..declared import UNNAMED
 from ..graph import Graph
-from ..inference import flattened, infer
 from ..node import AnyArray, Signature, size_of
 from ..operations.registry import Known
 from ..plan.builder import Weights
@@ -48,11 +47,9 @@ class BlockPlan:
         for name, axis in axes.items():
             shape, dtype = signatures[name].shape, signatures[name].dtype
             longer[name] = Signature((*shape[:axis], 2 * shape[axis], *shape[axis + 1 :]), dtype)
-        graph = flattened(graph, signatures)
-        first, second = infer(graph, signatures), infer(graph, longer)
-        builder = BlockBuilder(graph, first, second, axes, at_end=False)
+        builder = BlockBuilder(graph, signatures, longer, axes, at_end=False)
         block = builder.build().without_unused()
-        end = BlockBuilder(graph, first, second, axes, at_end=True).build().without_unused()
+        end = BlockBuilder(graph, signatures, longer, axes, at_end=True).build().without_unused()
         self._carries = tuple(builder.carries)
         sources = tuple(carry.source for carry in self._carries if carry.source)
         start = graph.replaced(outputs=sources).without_unused()
@@ -60,7 +57,8 @@ class BlockPlan:
             Planner(part, weights, max_programs=MAX_PROGRAMS) for part in (start, block, end)
         )
         self._outputs = [
-            Output(builder.signature(name), builder.known(name), builder.axis(name)) for name in graph.outputs
+            Output(Signature.of(value), value if isinstance(value, np.ndarray) else None, builder.axis(name))
+            for name, value in ((name, builder.value(name)) for name in graph.outputs)
         ]
         weights.limit.check(size_of(output.signature for output in self._outputs))
         self._axes = [axes.get(declared.name) for declared in graph.inputs]

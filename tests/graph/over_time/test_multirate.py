@@ -1,0 +1,123 @@
+"""Streams of graphs whose values have different rates: the bits and the number of steps of the whole call."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from support.multirate_graphs import MultirateGraph
+from support.randomized import random_cases
+from support.sequence_graphs import blocks, normal
+
+from onward.errors import ArgumentError, OnwardError, ShapeError
+from onward.graph import Graph, Model
+
+
+def as_tuple(outputs: Any) -> tuple[NDArray[Any], ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def assert_streams(model: Model, x: NDArray[Any], sizes: list[slice], rates: Any) -> bool:
+    """Stream x in blocks; return whether the whole call accepts it, too."""
+    stream = model.stream(len(x), time_axis=1)
+    done, steps = [as_tuple(stream(x[:, block])) for block in sizes], 0
+    try:
+        whole = as_tuple(model(x))
+    except OnwardError:  # shorter than a window, or of a length that two joined values do not agree on
+        return False
+    done.append(as_tuple(stream.finish()))
+    for i, expected in enumerate(whole):
+        parts = [part[i].reshape(len(x), -1, expected.shape[-1]) for part in done]
+        y = np.concatenate(parts, 1)
+        np.testing.assert_array_equal(y.view(np.int32), expected.view(np.int32), strict=True)
+        steps = 0
+        for block, part in zip(sizes, parts, strict=False):
+            steps += part.shape[1]
+            due = (
+                int((block.stop - 1 - stream.latency) * rates[i] // 1) + 1
+                if block.stop > stream.latency
+                else 0
+            )
+            assert steps >= min(due, expected.shape[1])
+    return True
+
+
+def test_random_multirate_graphs_stream_with_the_bits_of_the_whole_call() -> None:
+    count: Counter[str] = Counter()
+    for seed in range(random_cases(12)):
+        rng, drawn = np.random.default_rng(seed), MultirateGraph(seed)
+        model = drawn.build(int(rng.integers(2, 9)))
+        try:
+            model.stream(time_axis=1)
+        except ArgumentError as error:
+            assert "cannot stream: node " in str(error) or ": cannot stream: " in str(error), error
+            count["refused"] += 1
+            continue
+        for T in (int(rng.integers(1, 12)), int(rng.integers(12, 50))):
+            single = [slice(t, t + 1) for t in range(T)]
+            sizes = blocks(rng, T) if rng.integers(3) else single
+            accepted = assert_streams(model, normal(rng, 2, T, 5), sizes, drawn.rates)
+            count["run" if accepted else "too short"] += 1
+    assert count["run"] > 2 * (count["refused"] + count["too short"]), count
+
+
+def test_steps_that_two_values_of_other_lengths_do_not_share_raise_at_the_end() -> None:
+    graph = Graph()
+    x = graph.add("Transpose", graph.add_input("x", np.float32, (1, "time", 4)), perm=[0, 2, 1])
+    halves = graph.add("MaxPool", x, kernel_shape=[2], strides=[2])
+    scales = graph.add_constant(np.array([1, 1, 2], np.float32))
+    options = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    twice = graph.add("Resize", halves, "", scales, mode="nearest", **options)
+    graph.outputs = (graph.add("Add", x, twice, name="joined"),)
+    stream, steps = Model(graph).stream(time_axis=1), normal(np.random.default_rng(0), 7, 4)
+    stream(steps)
+    with pytest.raises(ShapeError, match=r"node joined .*1, 0 steps left at the end"):
+        stream.finish()
+    stream.reset()
+    y = np.concatenate([stream(steps[:6]), stream.finish()], 1)
+    np.testing.assert_array_equal(y, Model(graph)(steps[None, :6])[0])
+
+
+def test_a_fixed_number_of_first_steps_is_refused() -> None:
+    for end in (100, 20_000, 100_000):  # more than a short sequence has
+        graph = Graph()
+        x, ends = graph.add_input("x", np.float32, (1, "time", 4)), graph.add_constant(np.array([end]))
+        zero, one = (graph.add_constant(np.array([n])) for n in (0, 1))
+        graph.outputs = (graph.add("Slice", x, zero, ends, one, name="cut"),)
+        with pytest.raises(ArgumentError, match=f"node cut .*it takes steps up to step {end} alone"):
+            Model(graph).stream(time_axis=1)
+
+
+def test_a_branch_that_the_length_decides_is_refused() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (1, "time", 4))
+    steps = graph.add("Gather", graph.add("Shape", x), graph.add_constant(np.array(1)))
+    is_long = graph.add("Greater", steps, graph.add_constant(np.array(9)))
+    bodies = {}
+    for name, operation in (("then_branch", "Exp"), ("else_branch", "Neg")):
+        body = Graph()
+        body.outputs = (body.add(operation, body.add_input("x", np.float32, (1, "time", 4))),)
+        bodies[name] = body
+    graph.outputs = (graph.add("If", is_long, x, name="choice", **bodies),)
+    with pytest.raises(ArgumentError, match=r"node choice .*what it runs depends on the length"):
+        Model(graph).stream(time_axis=1)
+
+
+def test_the_length_as_an_output_is_refused() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (1, "time", 4))
+    graph.outputs = (graph.add("Exp", x), graph.add("Shape", x, output="sizes"))
+    with pytest.raises(ArgumentError, match="the output sizes depends on the length of the sequence"):
+        Model(graph).stream(time_axis=1)
+
+
+def test_results_for_the_steps_so_far_are_joined() -> None:
+    rng, graph = np.random.default_rng(0), Graph()
+    x = graph.add_input("x", np.float32, (1, "time", 4))
+    last = graph.add("Gather", x, graph.add_constant(np.array(-1)), axis=1)
+    mean = graph.add("ReduceMean", x, graph.add_constant(np.array([1])), keepdims=0)
+    graph.outputs = (graph.add("Concat", last, mean, axis=1),)
+    model, steps = Model(graph), normal(rng, 9, 4)
+    stream = model.stream(time_axis=1)
+    np.testing.assert_array_equal([stream(step)[None] for step in steps][-1], model(steps[None]))
