@@ -104,6 +104,25 @@ def test_a_branch_that_the_length_decides_is_refused() -> None:
         Model(graph).stream(time_axis=1)
 
 
+def test_a_result_for_the_whole_sequence_at_each_step_is_refused() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (1, "time", 4))
+    mean = graph.add("ReduceMean", x, graph.add_constant(np.array([1])))
+    graph.outputs = (graph.add("Expand", mean, graph.add("Shape", x), name="all steps"),)
+    with pytest.raises(ArgumentError, match=r"node all steps .*it repeats a result for the whole sequence"):
+        Model(graph).stream(time_axis=1)
+
+
+def test_the_length_at_each_step_is_refused() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (1, "time", 4))
+    steps = graph.add("Gather", graph.add("Shape", x), graph.add_constant(np.array(1)))
+    lengths = graph.add("Expand", graph.add("Cast", steps, to=np.float32), graph.add("Shape", x))
+    graph.outputs = (graph.add("Mul", x, lengths, name="scaled"),)
+    with pytest.raises(ArgumentError, match=r"node scaled .*it computes with the length of the sequence"):
+        Model(graph).stream(time_axis=1)
+
+
 def test_the_length_as_an_output_is_refused() -> None:
     graph = Graph()
     x = graph.add_input("x", np.float32, (1, "time", 4))

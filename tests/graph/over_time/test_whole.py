@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.multirate_graphs import MultirateGraph
 from support.sequence_graphs import RandomGraph, normal
 
 import onward
@@ -62,6 +63,15 @@ def test_a_random_graph_in_blocks_gives_the_bits_of_one_plan(seed: int, blocks: 
     except OnwardError:
         return
     np.testing.assert_array_equal(model(x), expected)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_random_multirate_graph_in_blocks_gives_the_bits_of_one_plan(seed: int, blocks: None) -> None:
+    model, x = MultirateGraph(seed).build(6), normal(np.random.default_rng(seed), 2, 120, 5)
+    outputs, expected = model(x), in_one_plan(model, x)
+    assert isinstance(model._planner.find([x]), whole.BlockPlan)
+    for y, other in zip(outputs if isinstance(outputs, tuple) else (outputs,), expected, strict=True):
+        np.testing.assert_array_equal(y, other)
 
 
 @pytest.mark.parametrize("cell", [onward.RNN, onward.GRU, onward.LSTM])

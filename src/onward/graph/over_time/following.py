@@ -84,12 +84,17 @@ class Follower:
         return any(not isinstance(other, np.ndarray) or not np.array_equal(first, other) for other in others)
 
     def _repeated_axis(self, name: str) -> int | None:
-        """Return the only axis in which known arrays differ, if all elements along it are the same."""
-        first, second = self._first[name], self._second[name]
-        axes = varying_axes(first.shape, second.shape) if len(first.shape) == len(second.shape) else []
-        if len(axes) != 1 or not isinstance(second, np.ndarray) or not second.size:
+        """Return the only axis in which known arrays differ, if they hold the same elements along it."""
+        arrays = [array for values in self._values if isinstance(array := values[name], np.ndarray)]
+        shapes = [array.shape for array in arrays]
+        if len(arrays) < len(self._values) or len({*map(len, shapes)}) > 1:
             return None
-        return axes[0] if (second == second.take([0], axes[0])).all() else None
+        axes = {axis for shape in shapes for axis in varying_axes(shapes[0], shape)}
+        if len(axes) != 1:
+            return None
+        (axis,) = axes
+        element = arrays[0].take([0], axis)
+        return axis if all((array == element).all() for array in arrays) else None
 
     def _varying_axes(self, name: str) -> list[int]:
         return varying_axes(self._first[name].shape, self._second[name].shape)

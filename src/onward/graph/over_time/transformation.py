@@ -84,6 +84,8 @@ class BlockBuilder(TimeFollower):
             self.producers |= dict.fromkeys(outputs, node)
             self._periods |= dict.fromkeys(outputs, self._period_of(node))
             if so_far:
+                if any(map(self._differs, outputs)):
+                    self.refuse(node, "it repeats a result for the whole sequence")
                 self.timings |= dict.fromkeys(outputs)
         else:
             self._check_sizes(node)
