@@ -18,8 +18,13 @@ from onward.errors import ArgumentError, OnwardError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # from the exporters
 
-# which of the modules may be refused: their norm, and steps that are joined for some lengths only
-REASONS = "combines a step with a result for the whole sequence", "cannot be broadcast together"
+# The modules that may be refused have norms over the sequence, join steps for some lengths only, or compute
+# sizes from the length of the input where a block has other ones.
+REASONS = (
+    "combines a step with a result for the whole sequence",
+    "cannot be broadcast together",
+    "does not accept every block",
+)
 
 
 def as_tuple(outputs: Any) -> tuple[Any, ...]:
@@ -51,9 +56,13 @@ def assert_streams(model: Any, module: CausalNet, x: NDArray[Any], sizes: list[s
 
 def test_random_causal_modules_and_unets_stream_with_the_bits_of_the_whole_call(tmp_path: Path) -> None:
     count: Counter[str] = Counter()
-    for seed in range(random_cases(16)):
+    for seed in range(random_cases(12)):
         rng, module = np.random.default_rng(seed), CausalNet(seed).eval()
-        write(module, tmp_path / "module")
+        try:
+            write(module, tmp_path / "module")
+        except NotImplementedError:  # torch.export cannot solve an inequality of sizes
+            count["not exported"] += 1
+            continue
         model = onward.load(tmp_path / "module")
         try:
             model.stream(time_axis=2)
@@ -64,7 +73,9 @@ def test_random_causal_modules_and_unets_stream_with_the_bits_of_the_whole_call(
         for T in (int(rng.integers(5, 20)), int(rng.integers(20, 70))):  # no step is broadcast by chance
             sizes = blocks(rng, T) if rng.integers(2) else [slice(t, t + 1) for t in range(T)]
             count[assert_streams(model, module, normal(rng, 2, module.channels, T), sizes)] += 1
-    assert count["run"] > 2 * sum(count[what] for what in ("refused", "too short", "excluded")), count
+    assert count["run"] > 2 * sum(
+        count[what] for what in ("refused", "too short", "excluded", "not exported")
+    ), count
 
 
 class Demucs(nn.Module):
