@@ -45,6 +45,60 @@ def test_random_graphs_pool_with_the_bits_of_each_stream_alone(seed: int, tmp_pa
             pool, ids, streams = pool.copy(), ids[1:], streams[1:]
             pool.close([int(ids[0]) - 1] if int(ids[0]) - 1 in pool.ids else [])
             ids, streams = np.append(ids, pool.open(1)), [*streams, model.stream(time_axis=1)]
+    places = rng.permutation(5)[:4]
+    for last, place in zip(pool.finish(ids[places]), places, strict=True):
+        assert_equal_bits(last, streams[place].finish())
+
+
+def test_sequences_that_have_ended_need_reset() -> None:
+    model, x = detector(8), normal(np.random.default_rng(0), 3, 6, 8)
+    pool, stream = model.pool(4), model.stream()
+    ids = pool.open(3)
+    pool.step(ids, x)
+    state = pool.state(ids)
+    expected = [stream(x[1]), stream.finish()]
+    assert_equal_bits(pool.finish(ids[:2])[1], expected[1])
+    twin = pool.copy()
+    for each in (pool, twin):
+        for call in (lambda: each.step(ids, x), lambda: each.finish(ids)):  # noqa: B023
+            with pytest.raises(errors.ArgumentError, match=r"streams \[0, 1\] have ended: call reset"):
+                call()
+        np.testing.assert_equal(each.state(ids), state)
+        each.step(ids[2:], x[2:])
+    pool.reset(ids[:1])
+    assert_equal_bits(pool.step(ids[:1], x[1:2])[0], expected[0])
+    pool.set_state(ids[1:2], state[1:2])
+    assert_equal_bits(pool.finish(ids[:2])[1], expected[1])
+    pool.close(ids[:1])
+    assert pool.open(1) == ids[:1]
+    assert_equal_bits(pool.step(ids[:1], x[1:2])[0], expected[0])
+    with pytest.raises(errors.ArgumentError, match="not open"):
+        pool.finish([3])
+
+
+def test_finish_returns_the_result_of_each_output_and_stream(tmp_path: Path) -> None:
+    drawn = RandomGraph(0)
+    drawn.add("Conv", drawn.constant(4, 5, 3), pads=[1, 1])
+    largest = drawn.graph.add("ReduceMax", drawn.value, drawn.integers(2), keepdims=0)
+    drawn.graph.outputs = (drawn.graph.add("Transpose", drawn.value, perm=[0, 2, 1]), largest)
+    model, rng = Model(drawn.graph), np.random.default_rng(0)
+    pool, lengths = model.pool(4, time_axis=1), (0, 1, 5, 9)
+    ids, x = pool.open(4), [normal(rng, 1, n, 5) for n in lengths]
+    parts = [pool.step(ids[i : i + 1], x[i])[0][0] for i in range(4)]
+    pool.save(tmp_path / "pool")
+    steps, results = pool.finish(ids)
+    for i in range(1, 4):  # the convolution needs a step
+        whole, result = model(x[i])
+        assert_equal_bits(np.concatenate([parts[i], steps[i]]), whole[0])
+        assert_equal_bits(results[i], result[0])
+    pool.load(tmp_path / "pool")  # the sequences before their end
+    assert_equal_bits(pool.finish(ids)[1], results)
+
+
+def test_finish_needs_a_sequence() -> None:
+    pool = stepper("batch").pool(2)
+    with pytest.raises(errors.ArgumentError, match=r"named \(h\): each call returns all its steps"):
+        pool.finish(pool.open(1))
 
 
 def stepper(batch: int | str, flat: tuple[int, ...] = (-1, 8)) -> Model:

@@ -68,6 +68,20 @@ def test_each_stream_matches_a_stream_on_its_own_bitwise(isa: str, name: str, th
 
 
 @every_model
+def test_no_steps_remain_at_the_end(name: str) -> None:
+    model = MODELS[name]()
+    pool, stream = model.pool(4), model.stream()
+    ids = pool.open(3)
+    pool.step(ids, inputs(name, 3))
+    before, rest = pool.state(ids), pool.finish(ids[:2])
+    assert [(y.shape, y.dtype) for y in rest] == [(stream.finish().shape, stream.finish().dtype)] * 2
+    assert_same(pool.state(ids), before)
+    assert pool.finish([]) == []
+    with pytest.raises(ArgumentError, match="not open"):
+        pool.finish([3])
+
+
+@every_model
 def test_states_are_copies_that_can_be_set_and_reset(name: str) -> None:
     pool = MODELS[name]().pool(8)
     a, b, c = pool.open(3)

@@ -3,8 +3,8 @@
 import itertools
 import operator
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -122,22 +122,37 @@ class GraphPool(Pool):
         joined = [_joined_outputs(groups, i, axis) for i, axis in enumerate(axes)]
         return joined[0] if len(joined) == 1 else tuple(joined)
 
+    def finish(self, ids: ArrayLike) -> Any:
+        """Raise ArgumentError: no call of a model with named carries leaves steps for the end."""
+        names = ", ".join(carry.name for carry in self._model.carries)
+        raise ArgumentError(
+            "finish() returns the last steps of a sequence, but the carries of this model are "
+            f"named ({names}): each call returns all its steps"
+        )
+
     def _run(self, ids: Ids, blocks: list[AnyArray]) -> list[Group]:
         """Run the streams, keep their next carries, and return the outputs of each group."""
         if self._planner is None:  # the rows are the first axis of the inputs
             self._prepare([(1, *block.shape[1:]) for block in blocks])
         assert self._planner is not None
+        groups = [
+            Group(places, results[self._count :], results[: self._count])
+            for places, results in self._results(self._planner, ids, blocks)
+        ]
+        self._keep(ids, groups)
+        return groups
+
+    def _results(
+        self, planner: Planner, ids: Ids, blocks: list[AnyArray]
+    ) -> Iterator[tuple[Ids, Sequence[AnyArray]]]:
+        """Yield the places of the streams that run together, and what a graph over their rows returns."""
         blocks, axes = self._checked_blocks(blocks, len(ids)), self._axes[self._count :]
-        groups = []
         for places in [part for group in self._alike(ids) for part in _parts(group)]:
             joined = self._joined_carries(ids[places])
             own = blocks
             if len(places) < len(ids):
                 own = [np.take(block, places, axis) for block, axis in zip(blocks, axes, strict=True)]
-            results = self._planner.run((*joined, *own), {}) or self._planner(*joined, *own)
-            groups.append(Group(places, results[self._count :], results[: self._count]))
-        self._keep(ids, groups)
-        return groups
+            yield places, planner.run((*joined, *own), {}) or planner(*joined, *own)
 
     def _alike(self, ids: Ids) -> Iterable[Ids]:
         """Return the places of the streams for each combination of shapes of their carries."""
@@ -245,7 +260,7 @@ class SequencePool(GraphPool):
 
     x has a row for each id on its first axis, then the axes of the model's input without the batch axis. So
     has y; if a step of x does not always complete a step of y, y is a list with an array for each id, which
-    has none, one or several steps.
+    has none, one or several steps. `finish` returns the steps that remain at the end.
     """
 
     def _prepare_if_possible(self) -> None:
@@ -253,6 +268,53 @@ class SequencePool(GraphPool):
             raise ArgumentError("the input of the model has no batch axis, in which a pool puts its streams")
         axes = [carry.axes.batch for carry in self._model.carries] + [self._model.x.batch]
         self._prepare([self._model.block_shape], [[] if axis is None else [axis] for axis in axes])
+        self._last: tuple[Planner, list[int]] | None = None  # known when a sequence ends
+        self._ended: set[int] = set()  # the ids of sequences that have ended
+
+    def _prepared_last(self) -> tuple[Planner, list[int]]:
+        """Return the planner of the graph that ends sequences, and the batch axes of its outputs."""
+        if self._last is None:
+            assert self._model.last is not None
+            shapes = [*(initial.shape for initial in self._model.initial), self._model.block_shape]
+            graph, _, axes = by_rows(self._model.last, 0, shapes, [[axis] for axis in self._axes])
+            self._last = Planner(graph, max_programs=MAX_PROGRAMS), axes
+        return self._last
+
+    def finish(self, ids: ArrayLike) -> Any:
+        """End the sequences of some streams and return their remaining steps; `reset` starts others.
+
+        Returns a list with an array for each id, which is what `finish` of a stream returns, or a tuple of
+        lists if the model has several outputs. Raises ArgumentError.
+        """
+        time, rows = self._model.x
+        shape = list(self._model.step_shape)
+        shape[time] = 0
+        with self._lock:
+            numbers = self._indices(checked_ids(ids))
+            self._check_open(numbers)
+            planner, axes = self._prepared_last()
+            shape[rows] = len(numbers)
+            none = np.zeros(shape, self._model.inputs[0].dtype)
+            groups = [Group(*found, ()) for found in self._results(planner, numbers, [none])]
+            self._ended |= set(numbers.tolist())
+        returned = [_separated(groups, i, axis, len(numbers)) for i, axis in enumerate(axes)]
+        return returned[0] if len(returned) == 1 else tuple(returned)
+
+    def _check_open(self, ids: Ids) -> None:
+        if self._ended and (ended := self._ended.intersection(ids.tolist())):
+            raise ArgumentError(
+                f"the sequences of the streams {sorted(ended)} have ended: call reset(ids) to start others"
+            )
+
+    def _set(self, ids: Ids, rows: Sequence[AnyArray]) -> None:
+        super()._set(ids, rows)
+        if self._ended:
+            self._ended -= set(ids.tolist())
+
+    def _copy(self) -> Self:
+        twin = super()._copy()
+        twin._ended = self._ended.copy()
+        return twin
 
     def step(self, ids: ArrayLike, x: ArrayLike) -> Any:  # type: ignore[override]  # a sequence has one input
         time, rows = self._model.x
@@ -270,6 +332,7 @@ class SequencePool(GraphPool):
             raise ShapeError(f"x has shape {array.shape}, but the model takes {shape} for one step and row")
         with self._lock:
             numbers = self._indices(checked_ids(ids))
+            self._check_open(numbers)
             groups = self._run(numbers, [block])
         returned = [self._returned(groups, i, len(numbers), is_step) for i in range(len(self._model.outputs))]
         return returned[0] if len(returned) == 1 else tuple(returned)
@@ -280,11 +343,16 @@ class SequencePool(GraphPool):
         if axes.time is None or self._model.every_step:
             y = np.moveaxis(_joined_outputs(groups, i, axis), axis, 0)
             return np.squeeze(y, axes.time + (axis > axes.time)) if is_step and axes.time is not None else y
-        rows: list[Any] = [None] * n
-        for group in groups:
-            for place, row in zip(group.places, _separate_rows(group.outputs[i], axis), strict=True):
-                rows[place] = np.squeeze(row, axis)
-        return rows
+        return _separated(groups, i, axis, n)
+
+
+def _separated(groups: list[Group], i: int, axis: int, n: int) -> list[AnyArray]:
+    """Return each of the n rows of an output of all groups, in the order of the ids."""
+    rows: list[Any] = [None] * n
+    for group in groups:
+        for place, row in zip(group.places, _separate_rows(group.outputs[i], axis), strict=True):
+            rows[place] = np.squeeze(row, axis)
+    return rows
 
 
 def _joined_outputs(groups: list[Group], i: int, axis: int) -> AnyArray:

@@ -53,6 +53,7 @@ class GraphStream:
         self._buffers: tuple[Carried, Carried] = _copies(streamed.initial), ()
         outputs = len(streamed.outputs)
         self._whole = _Layout((), [()] * outputs, [], False)
+        self._is_finished = False  # a sequence ends with `finish`, and another one begins with its carries
         self._lock = threading.Lock()
 
     def __call__(self, /, *args: ArrayLike, out: Any = None, **inputs: ArrayLike) -> Any:
@@ -123,7 +124,7 @@ class GraphStream:
 
     def _replace(self, carried: Carried) -> None:
         with self._lock:
-            self._buffers = carried, ()
+            self._buffers, self._is_finished = (carried, ()), False
 
     def reset(self) -> None:
         """Set the carries to their initial values."""
@@ -167,7 +168,7 @@ class SequenceStream(GraphStream):
 
     def __init__(self, streamed: Streamed, batch: int | None) -> None:
         super().__init__(streamed)
-        self._batch, self._is_finished = None if batch is None else integer("batch", batch, 1), False
+        self._batch = None if batch is None else integer("batch", batch, 1)
         time, rows = streamed.x
         assert time is not None
         self._time, self._rows, rank = time, rows, len(streamed.step_shape)
@@ -196,7 +197,11 @@ class SequenceStream(GraphStream):
             return y
 
     def finish(self) -> Any:
-        """End the sequence and return the remaining steps, as a block; `reset` starts another one."""
+        """End the sequence and return the remaining steps, as a block.
+
+        `reset` starts another one, and `load` or an assignment of `state` continues one. Raises ArgumentError
+        if the sequence has ended.
+        """
         with self._lock:
             self._check_open()
             planner, sizes = self._streamed.last_planner, self._declared.axes or ()
@@ -205,11 +210,6 @@ class SequenceStream(GraphStream):
             results = self._layouts[len(sizes) - self._lacks_rows].reduced(planner(*self._buffers[0], none))
             self._is_finished = True
             return results[0] if len(results) == 1 else results
-
-    def reset(self) -> None:
-        """Start another sequence."""
-        super().reset()
-        self._is_finished = False
 
     def _check_open(self) -> None:
         if self._is_finished:

@@ -90,6 +90,19 @@ class Pool(_core.Pool):
             raise ShapeError(f"x has shape {x.shape}, but one step of {len(checked)} streams is {expected}")
         return checked, x
 
+    def finish(self, ids: ArrayLike) -> Any:
+        """Return the steps that remain at the end of the sequences: none, as no layer looks ahead.
+
+        Returns a list with an array (0, O) for each id. Raises ArgumentError.
+        """
+        checked = checked_ids(ids)
+        axis, n = (1 if self._model.batch_first else 0), len(checked)
+        none = np.zeros((n, *self._model.step_shape), self._model.model.dtype)
+        with self._lock:
+            state = self._joined(self._states(checked), n)
+            y, _ = self._model.run(np.expand_dims(none, axis).take([], axis), state, True, False)
+        return list(np.moveaxis(y, 1 - axis, 0))
+
     def state(self, ids: ArrayLike) -> Any:
         """A copy of the states of some streams, in the form that a call of the model returns for a batch."""
         checked = checked_ids(ids)
@@ -128,10 +141,12 @@ class Pool(_core.Pool):
     def copy(self) -> Self:
         """A new pool with the same open streams and copies of their states."""
         with self._lock:
-            ids, capacity = self.ids, self.capacity
-            states = self._states(ids)
-        twin = type(self)(self._model, capacity, self._max)
-        twin._restore(ids, states)
+            return self._copy()
+
+    def _copy(self) -> Self:
+        ids = self.ids
+        twin = type(self)(self._model, self.capacity, self._max)
+        twin._restore(ids, self._states(ids))
         return twin
 
     def __copy__(self, memo: Any = None) -> Self:

@@ -239,6 +239,22 @@ def test_a_stream_needs_reset_after_its_end() -> None:
     np.testing.assert_array_equal(np.concatenate([stream(x), stream.finish()], 1), first)
 
 
+def test_a_stream_continues_from_a_state_after_its_end(tmp_path: Path) -> None:
+    stream = over_steps(TO_CHANNELS, ("Conv", [FILTERS], {"pads": [1, 1]})).stream(time_axis=1)
+    x = normal(np.random.default_rng(1), 6, 4)
+    stream(x)
+    state = stream.state
+    stream.save(tmp_path / "state")
+    expected = stream.copy()(x)
+    for continue_from in (
+        lambda: stream.load(tmp_path / "state"),
+        lambda: setattr(stream, "state", state),
+    ):
+        stream.finish()
+        continue_from()
+        np.testing.assert_array_equal(stream(x), expected)
+
+
 def test_the_time_axis_must_be_given_without_a_recurrent_layer() -> None:
     for nodes in ([("Exp", [], {})], [TO_CHANNELS, ("Conv", [FILTERS], {"pads": [2, 0]})]):
         with pytest.raises(errors.ArgumentError, match="pass time_axis="):
