@@ -69,6 +69,11 @@ class Graph:
         vars(graph).update(vars(self), **changes)
         return graph
 
+    def meaning(self) -> Any:
+        """Return what determines the outputs: all except the names that errors use."""
+        nodes = [(node.operation, node.inputs, node.outputs, node.attributes) for node in self.nodes]
+        return self.inputs, self.outputs, self.constants, self.defaults, self.carries, nodes
+
     def add_input(self, name: str, dtype: Any = None, axes: Sequence[int | str] | None = None) -> str:
         """Declare the next input and return its name."""
         declared = Input(name, dtype and np.dtype(dtype), None if axes is None else tuple(axes))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...core.arrays import as_array
+from ...core.fingerprint import fingerprint
 from ...errors import ArgumentError, DtypeError, ShapeError
 from ..declared import check_call
 from ..graph import Graph, Input
@@ -105,16 +106,6 @@ class Streamed:
         return tuple(carried)
 
     def fingerprint(self) -> dict[str, str]:
-        """Return metadata that identifies the model: a hash of the operations and constants of its graph."""
-        import hashlib  # deferred: hashlib loads OpenSSL, which takes as much memory as all of Onward
-
-        digest = hashlib.sha256()
-        for node in self.graph.nodes:
-            digest.update(repr((node.operation, node.inputs, node.outputs)).encode())
-            if layer := node.attributes.get("layer"):
-                for name, weight in layer._weights_by_name().items():
-                    digest.update(name.encode() + weight.tobytes())
-        for name, array in self.graph.constants.items():
-            digest.update(f"{name} {array.dtype} {array.shape}".encode())
-            digest.update(array.tobytes())
-        return {"model": digest.hexdigest()}
+        """Return metadata that identifies the model: a hash of all that determines its outputs."""
+        carries = [(carry.name, carry.axes, carry.any_shape) for carry in self.carries]
+        return {"model": fingerprint((self.graph, self.last, carries, self.x, self.outputs))}
