@@ -1,7 +1,9 @@
 // The Python class Stream: rows that keep their state from call to call.
 #include "run/stream.h"
 
+#include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <functional>
 #include <mutex>
 #include <numeric>
@@ -44,14 +46,26 @@ struct Stream {
         return layout((Real*)array.data(), axes, [&](Size axis) { return Size(array.stride(axis)); });
     }
 
-    // Whether writing y could overwrite elements of x before they are read. x and y may be the same array.
-    static bool overlap(const In& x, const Out& y) {
-        bool same = x.data() == y.data() && x.ndim() == y.ndim();
-        for (size_t axis = 0; same && axis < x.ndim(); axis++)
-            same = x.shape(axis) == y.shape(axis) && x.stride(axis) == y.stride(axis);
+    // Whether y surely has memory of its own: none of x, and no element twice. If not, Python finds out exactly.
+    static bool separate(const In& x, const Out& y) {
         const auto [x_first, x_last] = extent(x);
         const auto [y_first, y_last] = extent(y);
-        return !same && x_first < y_last && y_first < x_last;
+        return (x_last <= y_first || y_last <= x_first) && has_distinct_elements(y);
+    }
+
+    // Whether each axis steps over all elements along the axes with smaller strides; for up to 3 axes.
+    static bool has_distinct_elements(const Out& y) {
+        std::array<std::pair<Size, Size>, 3> axes{};
+        for (size_t axis = 0; axis < y.ndim(); axis++)
+            axes[axis] = {std::abs(Size(y.stride(axis))), Size(y.shape(axis))};
+        std::sort(axes.begin(), axes.begin() + y.ndim());
+        Size reach = 1;
+        for (size_t axis = 0; axis < y.ndim(); axis++) {
+            const auto [stride, size] = axes[axis];
+            if (size > 1 && stride < reach) return !y.size();
+            reach += (size - 1) * stride;
+        }
+        return true;
     }
 
     // The first address of an array and the one past its last.
@@ -90,7 +104,7 @@ struct Stream {
             std::optional<onward::Rows<Real>> y;
             if (out) {
                 y = self.rows<Real>(*out, B, stream->O);
-                bool fits = y && Size(out->ndim()) == axes && !overlap(x, *out);
+                bool fits = y && Size(out->ndim()) == axes && separate(x, *out);
                 for (Size axis = 0; fits && axis < axes - 1; axis++) fits = out->shape(axis) == x.shape(axis);
                 if (!fits) return converted(handle, nb::cast(x), nb::cast(*out));
                 result = nb::cast(*out);

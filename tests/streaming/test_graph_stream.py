@@ -149,21 +149,37 @@ def test_out_takes_the_output_and_later_calls_change_nothing_that_was_returned()
         np.testing.assert_array_equal(stream(x=x, out=sparse), y)
 
 
-def test_out_may_be_the_memory_of_the_input() -> None:
+def recurrent_over_steps() -> Model:
     graph = Graph()
     x = graph.add_input("x", np.float32, (1, "time", 4))
     steps = graph.add("Transpose", x, perm=[1, 0, 2])
     y = graph.add_all("Recurrent", (steps, ""), 2, layer=onward.GRU(4, 4, rng=0))[0]
-    graph.outputs = (graph.add("Transpose", y, perm=[1, 0, 2]),)
-    model, xs = Model(graph), normal(np.random.default_rng(0), 10, 4)
-    stream, expected = model.stream(time_axis=1), model(xs[None])[0]
-    for row, y_t in zip(xs, expected, strict=True):
-        step = row.copy()
-        np.testing.assert_array_equal(stream(step, out=step), y_t)
-    stream.reset()
-    out = np.empty((1, 10, 4), np.float32)
-    assert stream(xs[None], out=out) is out
-    np.testing.assert_array_equal(out[0], expected)
+    graph.outputs = (graph.add("Transpose", y, perm=[1, 0, 2]), graph.add("Exp", x))
+    return Model(graph)
+
+
+def test_out_may_not_share_memory_with_an_input_or_another_output() -> None:
+    model, memory = recurrent_over_steps(), normal(np.random.default_rng(0), 2, 4, 12)
+    x, a, b = memory[0, :, :4], memory[0, :, 4:8], memory[0, :, 8:]  # between each other's elements
+    expected = model(x[None])
+    stream = model.stream(time_axis=1)
+    for _ in range(3):  # in NumPy at first, later in the core
+        for out in ((a, a), (x, b), (a, memory[0, :, 6:10]), (memory[0, :, 3:7], b)):
+            before = stream.state
+            with pytest.raises(errors.ArgumentError, match="share"):
+                stream(x, out=out)
+            np.testing.assert_equal(stream.state, before)
+        y = stream(x, out=(a, b))
+        np.testing.assert_array_equal(y[0], expected[0][0])
+        np.testing.assert_array_equal(y[1], expected[1][0])
+        stream.reset()
+
+
+def test_out_may_not_share_memory_with_a_named_input() -> None:
+    stream, x = stepper().stream(rate=1), np.ones((2, 1, 4), np.float32)
+    for _ in range(3):
+        with pytest.raises(errors.ArgumentError, match="out shares memory with"):
+            stream(x=x[0], out=x)
 
 
 def test_an_out_that_does_not_fit_leaves_the_carries_unchanged() -> None:

@@ -5,7 +5,7 @@ float32 or float64; values that overflow become infinite. Other dtypes raise Dty
 modified.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -130,6 +130,40 @@ def padded(items: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[Any]:
     for row, item in zip(rows, items, strict=True):
         row[: len(item)] = item
     return rows
+
+
+MAX_WORK = 1000  # of the exact search for an element that two arrays share; more counts as sharing
+
+
+def check_separate(outputs: Sequence[NDArray[Any]], inputs: Iterable[Any]) -> None:
+    """Raise ArgumentError if arrays that take outputs share memory with one another or with an input.
+
+    Otherwise an output would overwrite another one, or an input before it is read.
+    """
+    others = [*inputs]
+    for out in outputs:
+        if not (out.flags.c_contiguous or _has_distinct_elements(out)):
+            raise ArgumentError(f"with the strides {out.strides}, the elements of out may overlap: copy it")
+        for other in others:
+            if _share_memory(out, other):
+                raise ArgumentError("out shares memory with an input or another output: pass separate arrays")
+        others.append(out)
+
+
+def _share_memory(out: NDArray[Any], other: Any) -> bool:
+    if type(other) is np.ndarray and other.base is None and out.base is None:  # both own their memory
+        return other is out
+    return np.may_share_memory(out, other, max_work=MAX_WORK)  # type: ignore[arg-type]  # any int, as documented
+
+
+def _has_distinct_elements(array: NDArray[Any]) -> bool:
+    """Whether each axis steps over all elements along the axes with smaller strides."""
+    reach = array.itemsize
+    for stride, size in sorted(zip(map(abs, array.strides), array.shape, strict=True)):
+        if size > 1 and stride < reach:
+            return not array.size
+        reach += (size - 1) * stride
+    return True
 
 
 def with_contiguous_rows(array: Array) -> Array:

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -39,7 +39,8 @@ class GraphStream:
 
     The carries are what one call passes to the next: states, the last steps of convolutions, running sums. A
     call takes the other inputs, in order or by name, and returns the other outputs: one array, or a tuple.
-    These are new arrays, or `out`: an array of the same shape and dtype, or a tuple of them.
+    These are new arrays, or `out`: an array of the same shape and dtype, or a tuple of them, which share no
+    memory with one another or with the inputs.
 
     A call that raises leaves the carries unchanged; calls from several threads take effect one after the
     other. Raises SignatureError, ShapeError and DtypeError, and ArgumentError, which names the node, for
@@ -63,16 +64,14 @@ class GraphStream:
     def _advance(self, args: Sequence[Any], inputs: dict[str, ArrayLike], out: Any, layout: _Layout) -> Any:
         """Run a block, keep the next carries and return the outputs."""
         targets, (carried, spare) = self._targets(out), self._buffers
-        blocks, named = (args[0][layout.x],) if layout.x else args, inputs
+        blocks = (args[0][layout.x],) if layout.x else args
         views = targets
         if targets:
+            arrays.check_separate(targets, (*args, *inputs.values()))
             if layout.targets:
                 pairs = zip(targets, layout.targets, strict=True)
                 views = tuple([y[index] if y.ndim >= index.count(ALL) else y for y, index in pairs])
-            blocks = _copied_if_shared(blocks, targets)
-            if inputs:
-                named = dict(zip(inputs, _copied_if_shared(inputs.values(), targets), strict=True))
-        results = self._planner.run((*carried, *blocks), named, (*(spare or (None,) * self._count), *views))
+        results = self._planner.run((*carried, *blocks), inputs, (*(spare or (None,) * self._count), *views))
         if results is None:  # the next call with these shapes runs in the core
             results = self._planner(*carried, *self._block(args, inputs))
             for carry, before, after in zip(self._streamed.carries, carried, results, strict=False):
@@ -81,7 +80,7 @@ class GraphStream:
         if targets:
             for y, view, index, target in zip(returned, views, layout.outputs, targets, strict=True):
                 if y is not view:
-                    check_out(target, y[index].shape, y.dtype)
+                    check_out(target, (), y[index].shape, y.dtype)
                     target[...] = y[index]
             returned = targets
         elif layout is not self._whole:
@@ -265,15 +264,3 @@ def stream_of_graph(
 
 def _copies(carried: Sequence[AnyArray]) -> Carried:
     return tuple(array.copy() for array in carried)
-
-
-def _copied_if_shared(inputs: Iterable[Any], targets: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the inputs, copied where they share memory with an array that takes an output."""
-    return tuple([x.copy() if any([_may_overlap(x, y) for y in targets]) else x for x in inputs])
-
-
-def _may_overlap(x: Any, y: AnyArray) -> bool:
-    """Whether an input may share memory with an array; two arrays that own their memory do not."""
-    if type(x) is np.ndarray and x.base is None and y.base is None:
-        return x is y
-    return isinstance(x, np.ndarray) and np.may_share_memory(x, y)

@@ -175,8 +175,8 @@ def read_state(
         raise FileError(f"{path}: {error}") from error
 
 
-def check_out(out: Any, shape: Shape, dtype: Any) -> None:
-    """Raise ShapeError, DtypeError or ArgumentError unless y can be written into `out`."""
+def check_out(out: Any, inputs: Iterable[Any], shape: Shape, dtype: Any) -> None:
+    """Raise ShapeError, DtypeError or ArgumentError unless y can be written into `out`, away from inputs."""
     if not isinstance(out, np.ndarray) or out.dtype != dtype:
         actual = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
         raise DtypeError(f"out is {actual}, but must be an array of {dtype}")
@@ -184,6 +184,7 @@ def check_out(out: Any, shape: Shape, dtype: Any) -> None:
         raise ShapeError(f"out has shape {out.shape}, but y has shape {shape}")
     if not out.flags.writeable:
         raise ArgumentError("out is read-only: pass an array that can be written to")
+    arrays.check_separate((out,), inputs)
 
 
 def frozen(model: Layer) -> Layer:
@@ -198,8 +199,8 @@ class Stream(_core.Stream):
 
     x is one time step or a block of steps: (I,) or (T, I); with `batch=B`, (B, I) or (T, B, I), or (B, T, I)
     if the model is batch_first. If the model begins with Embedding, x holds integers and has no axis I. y has
-    the same layout; it is a new array, or `out`. The outputs are
-    bitwise those of one call on the whole sequence, however it is split into blocks. A model that keeps only
+    the same layout; it is a new array, or `out`, which must not share memory with x. The outputs are bitwise
+    those of one call on the whole sequence, however it is split into blocks. A model that keeps only
     the last step returns the output for the steps so far.
 
     A call that raises leaves the state unchanged; calls from several threads take effect one after the other.
@@ -228,14 +229,14 @@ class Stream(_core.Stream):
 
     def _converted(self, x: ArrayLike, out: Array | None) -> Array:
         """x in a form that the core's call accepts, once x and out are valid."""
-        array = self._check_x(arrays.as_floats(x, self._model.model.dtype, "x"))
+        given = arrays.as_array(x, "x")
+        array = self._check_x(arrays.as_floats(given, self._model.model.dtype, "x"))
         if out is None:
             return arrays.contiguous(array)
-        check_out(out, (*array.shape[:-1], self.outputs), array.dtype)
+        check_out(out, (given,), (*array.shape[:-1], self.outputs), array.dtype)
         if not (out.flags.aligned and (not out.size or out.strides[-1] == out.itemsize)):
             raise ArgumentError("out must be aligned, and contiguous along its last axis")
-        # writing y must not overwrite x before it is read
-        return array.copy() if np.may_share_memory(array, out) else arrays.contiguous(array)
+        return array.copy()  # away from out, whose elements may lie between those of x
 
     latency = 0  # steps; each step of x completes one of y
 
@@ -312,7 +313,7 @@ class LayerStream(Stream):
             y, state = self._model.run(array, self.state, self._batch is not None, is_step)
             states = self._model.check_state(state, self._batch or 1, self._batch is not None)
             if out is not None:
-                check_out(out, y.shape, y.dtype)
+                check_out(out, (array,), y.shape, y.dtype)
                 out[...] = y
             self._set_state(states)
         return y if out is None else out
