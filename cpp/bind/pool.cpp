@@ -62,10 +62,9 @@ struct Pool {
 
     void open(const Out& ids) {
         auto* const to = data_of<int64_t>(ids, "ids", {-1});
-        std::vector<Size> opened(ids.shape(0));
-        without_gil([&](auto& pool) { pool.open(Size(opened.size()), opened.data()); });
-        std::copy(opened.begin(), opened.end(), to);
+        without_gil([&](auto& pool) { pool.open(Size(ids.shape(0)), to); });
     }
+    void make_room(Size n) { without_gil([&](auto& pool) { pool.make_room(n); }); }
 
     void close(const In& ids) {
         with(ids, nothing, [](auto& pool, const Size* ids, Size n, int) { pool.close(ids, n); });
@@ -117,6 +116,7 @@ void bind_pool(nb::module_& m) {
     nb::class_<Pool>(m, "Pool", "Streams through Stacks and Denses, identified by ids.")
         .def(nb::init<const std::vector<nb::object>&, Size, Size>(), "layers"_a, "capacity"_a, "max_capacity"_a)
         .def("_open", &Pool::open, "ids"_a.noconvert(), "Open as many streams as ids (n,) has elements, and fill ids.")
+        .def("_make_room", &Pool::make_room, "n"_a, "Allocate the memory for n more streams.")
         .def("_close", &Pool::close, "ids"_a.noconvert(), "Close streams.")
         .def("_restore", &Pool::restore, "ids"_a.noconvert(), "states"_a.noconvert(),
              "Open the streams with these ids (ascending) and states, and close all others.")

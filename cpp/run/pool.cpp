@@ -97,14 +97,26 @@ void Pool<Real>::put(const Size* ids, Size n, const std::vector<State<const Real
         }
 }
 
+// Makes room for n more streams, with the lock held.
+template <class Real>
+void Pool<Real>::reserve_more(Size n) {
+    const Size capacity = Size(status.size()), open = capacity - Size(free.size());
+    if (n > max_capacity - open)
+        throw std::length_error(std::to_string(n) + " more would make " + std::to_string(open + n) +
+                                " open streams, but max_capacity is " + std::to_string(max_capacity));
+    if (n > Size(free.size())) reserve(std::min(std::max(2 * capacity, open + n), max_capacity));
+}
+
+template <class Real>
+void Pool<Real>::make_room(Size n) {
+    const auto lock = interruptible_lock(mutex);
+    reserve_more(n);
+}
+
 template <class Real>
 void Pool<Real>::open(Size n, Size* ids) {
     const auto lock = interruptible_lock(mutex);
-    const Size capacity = Size(status.size()), needed = capacity - Size(free.size()) + n;
-    if (needed > max_capacity)
-        throw std::length_error(std::to_string(n) + " more would make " + std::to_string(needed) +
-                                " open streams, but max_capacity is " + std::to_string(max_capacity));
-    if (needed > capacity) reserve(std::min(std::max(2 * capacity, needed), max_capacity));
+    reserve_more(n);
     for (Size i = 0; i < n; i++, free.pop_back()) {
         ids[i] = free.back();
         status[ids[i]] = open_;

@@ -16,7 +16,8 @@ template <class Real>
 class Pool {
 public:
     Pool(const std::vector<Stage<Real>>& stages, Size capacity, Size max_capacity);
-    void open(Size n, Size* ids);  // states are zeros; doubles the capacity if necessary
+    void make_room(Size n);        // for n more streams; doubles the capacity if necessary
+    void open(Size n, Size* ids);  // states are zeros; makes room
     void close(const Size* ids, Size n);
     void step(const Size* ids, Size n, const Real* x, Real* y);  // from x (n, I) to y (n, O)
     void state(const Size* ids, Size n, const std::vector<State<Real>>& to) const;
@@ -34,6 +35,7 @@ private:
     enum Status : char { closed, open_, claimed };
     class Claim;
     void reserve(Size n);
+    void reserve_more(Size n);
     void clear(Size id);
     // Copies states between the pool and rows `first` to first + n - 1 of arrays.
     void get(const Size* ids, Size n, const std::vector<State<Real>>& to, Size first) const;

@@ -38,7 +38,7 @@ class LayerAttributeError(OnwardError, AttributeError):
 
 
 class MemoryLimitError(OnwardError, MemoryError):
-    """A model would need far more memory than its inputs and weights."""
+    """A model would need far more memory than its inputs and weights, or its streams more than there is."""
 
 
 class FileError(OnwardError, OSError):

@@ -258,3 +258,18 @@ def test_a_graph_with_states_as_inputs_runs_and_streams_over_its_sequences(batch
         np.testing.assert_array_equal(found[place], alone[place])
         stream.reset()
         np.testing.assert_array_equal([stream(x_t) for x_t in sequence], alone[place])
+
+
+@pytest.mark.parametrize("layer", [onward.Activation("relu"), onward.Conv1d(3, 9, 2, groups=3, rng=0)])
+def test_a_given_time_axis_is_not_asked_for(layer: Any, tmp_path: Path) -> None:
+    onward.Sequential(onward.MaxPool1d(2, stride=1), layer).export_onnx(tmp_path / "model.onnx")
+    model, x = onward.load(tmp_path / "model.onnx"), normal(np.random.default_rng(0), 3, 9)
+    if isinstance(layer, onward.Activation):  # any number of channels fits
+        with pytest.raises(
+            errors.ArgumentError, match=r"\(batch, channels, length\), and no weight tells the size"
+        ):
+            model.stream(time_axis=2)
+        return
+    stream = model.stream(time_axis=2)
+    y = np.concatenate([stream(x[:, :4]), stream(x[:, 4:]), stream.finish()], 1)
+    np.testing.assert_array_equal(y, model(x[None])[0])

@@ -3,6 +3,8 @@
 import copy
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from support.hostile import bounded
+from support.sequence_graphs import detector, stepper
 
 import onward
 from onward.core import storage
-from onward.errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
+from onward.errors import ArgumentError, DtypeError, FileError, MemoryLimitError, OnwardError, ShapeError
 from onward.streaming.pool import Pool
 
 MODELS = {
@@ -65,6 +68,57 @@ def test_each_stream_matches_a_stream_on_its_own_bitwise(isa: str, name: str, th
         onward.set_num_threads(onward_threads)
     for id, stream in alone.items():
         assert_same([part[:, 0] for part in parts(pool.state([id]))], stream.state)
+
+
+def test_a_pool_refuses_to_open_too_many_streams_before_it_allocates_memory() -> None:
+    code = """
+import resource, onward
+from onward.errors import ArgumentError
+
+pool = onward.LSTM(3, 4).pool(4, max_capacity=100)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for n in (101, 200_000_000, 10**12, 2**62, 2**63 - 1):
+    try:
+        pool.open(n)
+    except ArgumentError:
+        continue
+    raise AssertionError(n)
+assert len(pool) == 0 and pool.capacity == 4
+assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4096  # kB
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+ROWS = [2**31, 2**40, 2**58, 2**62, 2**63 - 1, 2**63, 10**30]
+SMALL = onward.LSTM(3, 4, rng=0)
+MAKERS: dict[str, Any] = {
+    "stream": SMALL.stream,
+    "stream of layers": onward.Sequential(SMALL, onward.Softmax()).stream,
+    "stream over time": lambda n: detector(8).stream(n),
+    "stream with named carries": lambda n: stepper().stream(n, rate=1),
+    "pool": SMALL.pool,
+    "pool of layers": onward.Sequential(SMALL, onward.Softmax()).pool,
+    "pool over time": lambda n: detector(8).pool(n),
+    "open": lambda n: SMALL.pool(1).open(n),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("rows", ROWS)
+def test_more_rows_than_any_memory_holds_are_refused(name: str, rows: int) -> None:
+    MAKERS[name](1)
+    with bounded(seconds=10), pytest.raises(OnwardError, match=str(rows)):
+        MAKERS[name](rows)
+
+
+def test_rows_for_which_there_is_no_memory_are_named() -> None:
+    with bounded(seconds=10):
+        for name in ("stream", "stream of layers", "stream over time", "stream with named carries"):
+            with pytest.raises(MemoryLimitError, match="batch=2000000000"):
+                MAKERS[name](2_000_000_000)
+        for name in ("pool", "pool of layers", "pool over time", "open"):
+            with pytest.raises(MemoryLimitError, match="the states of the streams"):
+                MAKERS[name](2_000_000_000)
 
 
 @every_model

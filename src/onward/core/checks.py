@@ -8,12 +8,13 @@ import inspect
 import math
 import operator
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, ParamSpec, Self, TypeAlias, TypeVar
 
 import numpy as np
 
-from ..errors import ArgumentError, SignatureError
+from ..errors import ArgumentError, MemoryLimitError, OnwardError, SignatureError
 from .equivalents import argument_hints
 
 P = ParamSpec("P")
@@ -68,6 +69,20 @@ def integer(name: str, value: Any, low: int, high: int = LARGEST) -> int:
         bounds = f"of at least {low}" if plain else f"from {low} to {high}"
         raise ArgumentError(f"{name}={reprlib.repr(value)}, but must be an integer {bounds}")
     return number
+
+
+MOST_ROWS = (1 << 31) - 1  # whose states no computer holds
+
+
+@contextmanager
+def enough_memory(what: str) -> Iterator[None]:
+    """Raise MemoryLimitError if the memory for `what` cannot be allocated."""
+    try:
+        yield
+    except OnwardError:
+        raise
+    except MemoryError as error:
+        raise MemoryLimitError(f"this process cannot allocate the memory for {what}: {error}") from error
 
 
 def finite(value: Any) -> float | None:

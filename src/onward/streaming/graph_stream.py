@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core import arrays
-from ..core.checks import integer
+from ..core.checks import MOST_ROWS, enough_memory, integer
 from ..errors import ArgumentError, ShapeError
 from ..graph.declared import as_declared
 from ..graph.node import AnyArray
@@ -167,7 +167,7 @@ class SequenceStream(GraphStream):
 
     def __init__(self, streamed: Streamed, batch: int | None) -> None:
         super().__init__(streamed)
-        self._batch = None if batch is None else integer("batch", batch, 1)
+        self._batch = batch
         time, rows = streamed.x
         assert time is not None
         self._time, self._rows, rank = time, rows, len(streamed.step_shape)
@@ -257,9 +257,11 @@ def stream_of_graph(
     **fixed: ArrayLike,
 ) -> GraphStream:
     """Return the stream of a whole model that runs its graph; `Model.stream` documents the arguments."""
+    batch = None if batch is None else integer("batch", batch, 1, MOST_ROWS)
     model, others = model._general(fixed)
-    streamed = model._streamed(batch or 1, carry, initial, time_axis, others)
-    return GraphStream(streamed) if streamed.last is None else SequenceStream(streamed, batch)
+    with enough_memory(f"the states of batch={batch}"):
+        streamed = model._streamed(batch or 1, carry, initial, time_axis, others)
+        return GraphStream(streamed) if streamed.last is None else SequenceStream(streamed, batch)
 
 
 def _copies(carried: Sequence[AnyArray]) -> Carried:

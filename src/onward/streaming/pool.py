@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _core
 from ..core import arrays
 from ..core.arrays import Array
-from ..core.checks import integer
+from ..core.checks import MOST_ROWS, enough_memory, integer
 from ..errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
 from ..layers.base import Layer
 from .stream import StreamingModel, read_state, write_state
@@ -48,15 +48,18 @@ class Pool(_core.Pool):
         self._max = sys.maxsize if max_capacity is None else integer("max_capacity", max_capacity, 1)
         self._lock = threading.Lock()  # held to change streams, and for several calls of the core
         with argument_errors():
-            super().__init__(self._kernels(), integer("capacity", capacity, 1, self._max), self._max)
+            most = min(self._max, MOST_ROWS)
+            super().__init__(self._kernels(), integer("capacity", capacity, 1, most), self._max)
 
     def open(self, n: int = 1) -> NDArray[np.int64]:
         """Open n streams with zero states and return their ids (n,). The capacity doubles as needed.
 
-        Raises ArgumentError, and opens none, if more than max_capacity streams would be open.
+        Raises ArgumentError, and opens none, if more than max_capacity streams would be open, and
+        MemoryLimitError if there is not enough memory.
         """
         with self._lock, argument_errors():
-            ids = np.empty(integer("n", n, 0), np.int64)
+            self._make_room(integer("n", n, 0, MOST_ROWS))
+            ids = np.empty(n, np.int64)
             self._open(ids)
             self._opened(ids)
         return ids
@@ -240,9 +243,10 @@ def checked_ids(ids: ArrayLike) -> Ids:
 
 @contextmanager
 def argument_errors() -> Iterator[None]:
-    """Raise the core's errors as ArgumentError."""
+    """Raise the core's errors as ArgumentError or MemoryLimitError."""
     try:
-        yield
+        with enough_memory("the states of the streams"):
+            yield
     except OnwardError:
         raise
     except ValueError as error:

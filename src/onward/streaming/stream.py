@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _core
 from ..core import arrays, storage
 from ..core.arrays import Array, Shape
-from ..core.checks import integer
+from ..core.checks import MOST_ROWS, enough_memory, integer
 from ..errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
 from ..layers import Dropout, Last
 from ..layers.base import Layer, call
@@ -215,12 +215,12 @@ class Stream(_core.Stream):
     """
 
     def __init__(self, model: StreamingModel, batch: int | None) -> None:
-        self._batch = None if batch is None else integer("batch", batch, 1)
-        self._model = model
+        self._batch, self._model = batch, model
         self._step_axes = (() if self._batch is None else (self._batch,)) + model.step_shape
         self._time_axis = 1 if self._batch is not None and model.batch_first else 0  # in a block
         self._lock = threading.Lock()  # held while the state is replaced
-        super().__init__(model.kernels, self._batch, model.batch_first)
+        with enough_memory(f"the states of batch={batch}"):
+            super().__init__(model.kernels, self._batch, model.batch_first)
 
     if TYPE_CHECKING:  # type: ignore, because the stub of the core's method has no NumPy types
 
@@ -321,5 +321,6 @@ class LayerStream(Stream):
 
 def stream(model: Layer, batch: int | None) -> Stream:
     """A stream of a model; `Layer.stream` documents the arguments."""
+    batch = None if batch is None else integer("batch", batch, 1, MOST_ROWS)
     streaming = StreamingModel(model)
     return (Stream if streaming.in_core else LayerStream)(streaming, batch)

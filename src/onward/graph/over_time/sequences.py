@@ -136,6 +136,12 @@ def find_layout(graph: Graph, x: Input, time_axis: int | None) -> Layout:
     has_steps = any(node.operation in RECURRENT for node in graph.nodes)
     if problem is not None and (has_steps or not runs):
         raise ArgumentError(f"cannot stream: {problem}") from problem
+    if time_axis is not None:
+        axes = ", ".join(map(str, x.axes))
+        raise ArgumentError(
+            f"cannot stream: {x.name} has the axes ({axes}), and no weight tells the size of one that is "
+            "neither time nor the batch: export the model with a fixed size"
+        )
     raise ArgumentError("no recurrent layer tells which axis of the input is time: pass time_axis=")
 
 
@@ -146,6 +152,10 @@ def _layouts(graph: Graph, x: Input, time_axis: int | None) -> Iterator[Layout]:
     times = range(len(axes))[::-1] if time_axis is None else [time_axis % len(axes)]
     guesses = [node.attributes["layer"].input_size for node in graph.nodes if "layer" in node.attributes]
     guesses += [size for array in graph.constants.values() for size in array.shape]
+    grouped = [
+        node for node in graph.nodes if "group" in node.attributes and node.inputs[1] in graph.constants
+    ]
+    guesses += [node.attributes["group"] * graph.constants[node.inputs[1]].shape[1] for node in grouped]
     for time in sorted(times, key=lambda axis: axis not in open_axes):
         batches = [axis for axis, size in axes if axis != time and (isinstance(size, str) or size == 1)]
         for batch in [*batches, None]:
