@@ -1,6 +1,7 @@
 """`verify` finds differences, their position, and rows, threads and instruction sets that change bits."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,52 @@ def test_blocks_of_time_are_compared_with_the_whole_call() -> None:
     assert onward.verify(last, [x], [last(x)]).same_bits["blocks of time"] is True
     both = onward.LSTM(3, 7, bidirectional=True)
     assert "does not stream" in str(onward.verify(both, [x], [both(x)[0]]).same_bits["blocks of time"])
+
+
+LASTS: dict[str, Callable[[int], list[Any]]] = {
+    "dense": lambda n: [onward.Linear(n, 2, rng=1)],
+    "layers": lambda n: [onward.Linear(n, 4, rng=1), onward.LayerNorm(4), onward.Softmax()],
+}
+
+
+@pytest.mark.parametrize("kind", ["layers", "file"])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("every_step", [False, True])
+@pytest.mark.parametrize("end", LASTS)
+def test_blocks_of_time_have_the_bits_of_the_whole_call(
+    kind: str, batch_first: bool, every_step: bool, end: str, tmp_path: Path
+) -> None:
+    order = {"batch_first": batch_first}
+    last = [] if every_step else [onward.Last(**order)]
+    model: Any = onward.Sequential(
+        onward.LSTM(3, 7, rng=0, **order), onward.GRU(7, 5, rng=2, **order), *last, *LASTS[end](5)
+    )
+    x = normal(4, 17, 3)
+    y = model(x)
+    if kind == "file":
+        model.export_onnx(tmp_path / "model.onnx")
+        model = onward.load(tmp_path / "model.onnx")
+    assert onward.verify(model, [x], [y]).same_bits["blocks of time"] is True
+
+
+def test_a_stream_with_other_bits_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = normal(9, 2, 3)
+    for last in ([], [onward.Last()]):
+        model = onward.Sequential(onward.GRU(3, 7, rng=0), *last)
+        other = onward.Sequential(onward.GRU(3, 7, rng=1), *last).stream(2)
+        monkeypatch.setattr(onward.Sequential, "stream", lambda *_, other=other: other)
+        assert onward.verify(model, [x], [model(x)]).same_bits["blocks of time"] is False
+
+
+@pytest.mark.parametrize("first", [onward.Linear(3, 5, rng=0), onward.Embedding(9, 5, rng=0)])
+def test_an_export_is_verified_against_its_source(first: Any, tmp_path: Path) -> None:
+    source, path = tmp_path / "model.safetensors", tmp_path / "model.onnx"
+    onward.Sequential(first, onward.LSTM(5, 7, rng=1), onward.Linear(7, 9, rng=2)).save(source)
+    invoke("convert", source, path, expect=0)
+    for arguments in ((source, "--against", path), (path, "--against", source)):
+        found = report("verify", *arguments)
+        assert found["passed"]
+        assert found["outputs"][0]["largest"] == 0
 
 
 def chain(bias: float, names: str = "node") -> Any:
