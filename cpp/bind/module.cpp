@@ -81,6 +81,9 @@ void handle_signals() {
         try {
             std::rethrow_exception(exception);
         } catch (const onward::Interrupted&) {  // raises the error that is set
+        } catch (const onward::Reentrant& error) {
+            const nb::object type = nb::module_::import_("onward.errors").attr("ArgumentError");
+            PyErr_SetString(type.ptr(), error.what());
         }
     });
 }

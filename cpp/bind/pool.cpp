@@ -81,11 +81,18 @@ struct Pool {
     }
 
     void step(const In& ids, const In& x, const Out& y) {
-        with(ids, [&]<class Real>(const onward::Pool<Real>& pool, Size n) {
-            if (!onward::connected(pool.stages)) throw nb::value_error("the layers do not fit together");
-            return std::pair(data_of<const Real>(x, "x", {n, onward::inputs(pool.stages.front())}),
-                             data_of<Real>(y, "y", {n, onward::outputs(pool.stages.back())}));
-        }, [](auto& pool, const Size* ids, Size n, const auto& data) { pool.step(ids, n, data.first, data.second); });
+        const std::vector<Size> copy = copy_of(ids);
+        const Size n = Size(copy.size());
+        std::visit([&]<class Real>(const std::unique_ptr<onward::Pool<Real>>& pool) {
+            if (!onward::connected(pool->stages)) throw nb::value_error("the layers do not fit together");
+            const Real* const from = data_of<const Real>(x, "x", {n, onward::inputs(pool->stages.front())});
+            Real* const to = data_of<Real>(y, "y", {n, onward::outputs(pool->stages.back())});
+            std::optional<nb::gil_scoped_release> release(std::in_place);
+            pool->step(copy.data(), n, from, to, [&] {
+                release.reset();
+                return !PyErr_CheckSignals();
+            });
+        }, core);
     }
 
     void state(const In& ids, const States<Out>& to) const {

@@ -20,7 +20,8 @@ struct Stream {
     const EitherPointer<onward::Stream> core;
     const bool connected;  // otherwise the stream only holds states
     const bool batched, batch_first;
-    std::timed_mutex mutex;  // calls from several threads take effect one after the other
+    const nb::tuple step_shape;  // of y for one step
+    onward::CallMutex mutex;  // calls from several threads take effect one after the other
 
     template <class Real>
     static EitherPointer<onward::Stream> make(const std::vector<nb::object>& layers, Size B) {
@@ -32,7 +33,8 @@ struct Stream {
         : layers(layers), core(first_is_float32(layers) ? make<float>(layers, batch.value_or(1))
                                                         : make<double>(layers, batch.value_or(1))),
           connected(std::visit([](const auto& stream) { return onward::connected(stream->stages); }, core)),
-          batched(batch), batch_first(batch_first) {}
+          batched(batch), batch_first(batch_first),
+          step_shape(batch ? nb::make_tuple(*batch, outputs()) : nb::make_tuple(outputs())) {}
 
     // The rows of one step ([B], features) or of a block ([T], [B], features); nullopt if the array is neither.
     template <class Real, class Array>
@@ -58,7 +60,7 @@ struct Stream {
         std::array<std::pair<Size, Size>, 3> axes{};
         for (size_t axis = 0; axis < y.ndim(); axis++)
             axes[axis] = {std::abs(Size(y.stride(axis))), Size(y.shape(axis))};
-        std::sort(axes.begin(), axes.begin() + y.ndim());
+        if (y.ndim() > 1) std::sort(axes.begin(), axes.begin() + y.ndim());
         Size reach = 1;
         for (size_t axis = 0; axis < y.ndim(); axis++) {
             const auto [stride, size] = axes[axis];
@@ -112,7 +114,7 @@ struct Stream {
                 std::array<Size, 3> shape{};
                 for (Size axis = 0; axis < axes - 1; axis++) shape[axis] = Size(x.shape(axis));
                 shape[axes - 1] = stream->O;
-                result = empty<Real>(axes == 1   ? nb::make_tuple(shape[0])
+                result = empty<Real>(axes == 1 + self.batched ? self.step_shape
                                      : axes == 2 ? nb::make_tuple(shape[0], shape[1])
                                                  : nb::make_tuple(shape[0], shape[1], shape[2]));
                 y = self.layout(memory_of<Real>(result), axes, [&](Size axis) {
@@ -133,6 +135,10 @@ struct Stream {
         if (T * stream.B > 1 || !lock.owns_lock()) release.emplace();
         if (!lock.owns_lock()) lock = onward::interruptible_lock(mutex);
         stream.advance(x, y, T);
+        release.reset();
+        if (!PyErr_CheckSignals()) return;
+        stream.undo();  // the error of a signal handler replaces the output: the call has no effect
+        throw nb::python_error();
     }
 
     static nb::object converted(nb::handle self, const nb::object& x, const nb::object& out) {
@@ -146,6 +152,7 @@ struct Stream {
     void state(const States<Out>& to) {
         std::visit([&]<class Real>(const std::unique_ptr<onward::Stream<Real>>& stream) {
             const auto states = states_of<Real>(stream->stages, to, stream->B);
+            if (mutex.is_mine()) return stream->state_before(states);  // for a signal handler during a call
             const WithoutGil release;
             const auto lock = onward::interruptible_lock(mutex);
             stream->state(states);

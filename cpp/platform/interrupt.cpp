@@ -8,12 +8,12 @@ namespace {
 constexpr auto interval = std::chrono::milliseconds(100);
 std::atomic<bool (*)()> interrupt_check{nullptr};
 
-bool check() {
+}  // namespace
+
+bool is_interrupted() {
     const auto function = interrupt_check.load(std::memory_order_relaxed);
     return function && function();
 }
-
-}  // namespace
 
 void set_interrupt_check(bool (*check)()) { interrupt_check = check; }
 
@@ -24,15 +24,16 @@ bool Interrupt::requested() {
     // The first poll only starts the interval, so that short calls never run the check.
     const bool first = next_check == std::chrono::steady_clock::time_point{};
     next_check = now + interval;
-    if (!first && check()) flag.store(true, std::memory_order_relaxed);
+    if (!first && is_interrupted()) flag.store(true, std::memory_order_relaxed);
     return happened();
 }
 
-std::unique_lock<std::timed_mutex> interruptible_lock(std::timed_mutex& mutex) {
+std::unique_lock<CallMutex> interruptible_lock(CallMutex& mutex) {
+    if (mutex.is_mine()) throw Reentrant();
     std::unique_lock lock(mutex, std::try_to_lock);
     // The system clock, because GCC's thread sanitizer does not know the wait on the steady clock.
     while (!lock.owns_lock() && !lock.try_lock_until(std::chrono::system_clock::now() + interval))
-        if (check()) throw Interrupted();
+        if (is_interrupted()) throw Interrupted();
     return lock;
 }
 

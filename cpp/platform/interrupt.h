@@ -40,7 +40,43 @@ private:
     std::atomic<bool> flag{false};
 };
 
-// Locks the mutex. Throws Interrupted if the calling thread is interrupted while it waits.
-std::unique_lock<std::timed_mutex> interruptible_lock(std::timed_mutex& mutex);
+// Runs the function that tells whether the calling thread has been interrupted.
+bool is_interrupted();
+
+// A signal handler makes a call that would wait for the one that it interrupts.
+struct Reentrant : std::exception {
+    const char* what() const noexcept override {
+        return "a signal handler calls a stream or pool while it interrupts one of its calls: it can read states, but "
+               "not change them";
+    }
+};
+
+// A mutex that knows its owner, for calls during which signal handlers may run.
+class CallMutex {
+public:
+    bool is_mine() const { return owner.load(std::memory_order_relaxed) == std::this_thread::get_id(); }
+    bool try_lock() { return !is_mine() && mutex.try_lock() && own(); }
+    template <class Time>
+    bool try_lock_until(const Time& time) {
+        return mutex.try_lock_until(time) && own();
+    }
+    void lock() { mutex.lock(), own(); }
+    void unlock() {
+        owner.store({}, std::memory_order_relaxed);
+        mutex.unlock();
+    }
+
+private:
+    bool own() {
+        owner.store(std::this_thread::get_id(), std::memory_order_relaxed);
+        return true;
+    }
+    std::timed_mutex mutex;
+    std::atomic<std::thread::id> owner{};
+};
+
+// Locks the mutex. Throws Interrupted if the calling thread is interrupted while it waits, and Reentrant if it has
+// locked the mutex already.
+std::unique_lock<CallMutex> interruptible_lock(CallMutex& mutex);
 
 }  // namespace onward

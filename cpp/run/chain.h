@@ -30,10 +30,6 @@ bool connected(const std::vector<Stage<Real>>& stages);
 template <class Real>
 Size multiply_adds(const std::vector<Stage<Real>>& stages);
 
-// A call of a stream or a pool can be interrupted if it has at least so many multiply-adds: only then does it back up
-// the states that it changes, to restore them.
-constexpr Size interruptible_work = 1'000'000'000;
-
 // The state sizes of one row: h (P) and c (H, or 0 if the cell has none), one entry per layer and direction.
 struct StateSize {
     Size P, H;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 
@@ -77,12 +78,12 @@ void Pool<Real>::clear(Size id) {
 }
 
 template <class Real>
-void Pool<Real>::get(const Size* ids, Size n, const std::vector<State<Real>>& to, Size first) const {
+void Pool<Real>::get(const Size* ids, Size n, const std::vector<State<Real>>& to) const {
     for (size_t i = 0; i < sizes.size(); i++)
         for (Size row = 0; row < n; row++) {
             const auto& [P, H] = sizes[i];
-            std::copy_n(states.arrays[i].h + ids[row] * P, P, to[i].h + (first + row) * P);
-            if (H) std::copy_n(states.arrays[i].c + ids[row] * H, H, to[i].c + (first + row) * H);
+            std::copy_n(states.arrays[i].h + ids[row] * P, P, to[i].h + row * P);
+            if (H) std::copy_n(states.arrays[i].c + ids[row] * H, H, to[i].c + row * H);
         }
 }
 
@@ -135,51 +136,63 @@ void Pool<Real>::close(const Size* ids, Size n) {
 }
 
 template <class Real>
-void Pool<Real>::step(const Size* ids, Size n, const Real* x, Real* y) {
+void Pool<Real>::step(const Size* ids, Size n, const Real* x, Real* y, const std::function<bool()>& confirm) {
     const auto lock = interruptible_lock(mutex);
-    const Claim claim(*this, ids, n);
+    { const Claim claim(*this, ids, n); }
     const Size I = inputs(stages.front()), O = outputs(stages.back());
     const std::vector<State<const Real>> from = onward::as_const(states.arrays);
     Size blocks = ceil_div(n, rows_at_once), parts = 1;
     auto first_row = [&](Size block) { return n * block / blocks; };
-    Interrupt interrupt(n * work >= interruptible_work);
-    const OwnedStates<Real> before(sizes, interrupt.enabled ? n : 0);
-    std::vector<char> advanced;  // blocks
+    std::vector<Size> rows;  // 0 to n - 1
+    Interrupt interrupt(n * work > work_per_poll);
     parallel(
         int(std::clamp(n / rows_worth_a_thread, Size(1), Size(num_threads()))),
         [&](int threads) {
             parts = threads;
             blocks = std::max(blocks, parts);
-            advanced.resize(blocks);
             while (Size(chains.size()) < parts)
                 chains.push_back(std::make_unique<Chain<Real>>(stages, rows_at_once, 1, 1));
+            if (blocks == parts) return;
+            rows.resize(n);
+            std::iota(rows.begin(), rows.end(), Size(0));
+            if (after_rows < n) after = OwnedStates<Real>(sizes, n), after_rows = n;
         },
         [&](int part) {
             const FlushDenormals flush;
-            for (Size block = part; block < blocks && !(block > part && interrupt.requested()); block += parts) {
-                const Size first = first_row(block), rows = first_row(block + 1) - first;
-                if (!rows) continue;
-                if (interrupt.enabled) get(ids + first, rows, before.arrays, first);
-                Chain<Real>& chain = *chains[part];
-                chain.start(from, ids + first, rows);
-                if (!chain.advance({x + first * I, rows * I, I}, {y + first * O, rows * O, O}, 1, 0, interrupt)) return;
-                chain.finish(states.arrays, ids + first);
-                advanced[block] = true;
+            Chain<Real>& chain = *chains[part];
+            for (Size block = part; block < blocks; block += parts) {
+                if (block > part) {  // the chain keeps the states of its last block until the end
+                    if (interrupt.requested()) return;
+                    chain.finish(after.arrays, rows.data() + first_row(block - parts));
+                }
+                const Size first = first_row(block), count = first_row(block + 1) - first;
+                chain.start(from, ids + first, count);
+                if (!count) continue;
+                const Rows<const Real> in{x + first * I, count * I, I};
+                if (!chain.advance(in, {y + first * O, count * O, O}, 1, 0, interrupt)) return;
             }
         });
-    if (!interrupt.happened()) return;
-    for (Size block = 0; block < blocks; block++)
-        if (advanced[block])
-            put(ids + first_row(block), first_row(block + 1) - first_row(block), onward::as_const(before.arrays),
-                first_row(block));
-    throw Interrupted();
+    interrupt.throw_if_happened();
+    if (!confirm()) throw Interrupted();
+    for (Size block = 0; block < blocks; block++) {
+        const Size first = first_row(block), count = first_row(block + 1) - first;
+        if (block + parts < blocks) put(ids + first, count, onward::as_const(after.arrays), first);
+        else chains[block % parts]->finish(states.arrays, ids + first);
+    }
+}
+
+// Does not lock for a signal handler that interrupts a step: until the end, a step changes no state.
+template <class Real>
+std::unique_lock<CallMutex> Pool<Real>::lock_to_read() const {
+    if (mutex.is_mine()) return {};
+    return interruptible_lock(mutex);
 }
 
 template <class Real>
 void Pool<Real>::state(const Size* ids, Size n, const std::vector<State<Real>>& to) const {
-    const auto lock = interruptible_lock(mutex);
+    const auto lock = lock_to_read();
     const Claim claim(*this, ids, n);
-    get(ids, n, to, 0);
+    get(ids, n, to);
 }
 
 template <class Real>
@@ -207,19 +220,19 @@ void Pool<Real>::restore(const Size* ids, Size n, const std::vector<State<const 
 
 template <class Real>
 Size Pool<Real>::size() const {
-    const auto lock = interruptible_lock(mutex);
+    const auto lock = lock_to_read();
     return Size(status.size() - free.size());
 }
 
 template <class Real>
 Size Pool<Real>::capacity() const {
-    const auto lock = interruptible_lock(mutex);
+    const auto lock = lock_to_read();
     return Size(status.size());
 }
 
 template <class Real>
 std::vector<Size> Pool<Real>::ids() const {
-    const auto lock = interruptible_lock(mutex);
+    const auto lock = lock_to_read();
     std::vector<Size> open;
     for (Size id = 0; id < Size(status.size()); id++)
         if (status[id] == open_) open.push_back(id);

@@ -1,6 +1,7 @@
 // Thousands of rows, each of which advances whenever a call passes its id.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -11,7 +12,8 @@ namespace onward {
 
 // Each call holds a lock, so that calls from several threads take effect one after the other. A call that throws
 // changes nothing: std::invalid_argument for an id that is not open or occurs twice, std::length_error if the call
-// would exceed max_capacity, Interrupted while it waits for the lock or takes a long step.
+// would exceed max_capacity, Interrupted while it waits for the lock or takes a long step. A signal handler that runs
+// during a step may read the pool, as it was before the step.
 template <class Real>
 class Pool {
 public:
@@ -19,7 +21,9 @@ public:
     void make_room(Size n);        // for n more streams; doubles the capacity if necessary
     void open(Size n, Size* ids);  // states are zeros; makes room
     void close(const Size* ids, Size n);
-    void step(const Size* ids, Size n, const Real* x, Real* y);  // from x (n, I) to y (n, O)
+    // From x (n, I) to y (n, O). Changes the states only if `confirm` then returns true; throws Interrupted if not.
+    void step(const Size* ids, Size n, const Real* x, Real* y,
+              const std::function<bool()>& confirm = [] { return true; });
     void state(const Size* ids, Size n, const std::vector<State<Real>>& to) const;
     void set_state(const Size* ids, Size n, const std::vector<State<const Real>>& from);
     Size size() const;
@@ -36,17 +40,20 @@ private:
     class Claim;
     void reserve(Size n);
     void reserve_more(Size n);
+    std::unique_lock<CallMutex> lock_to_read() const;
     void clear(Size id);
-    // Copies states between the pool and rows `first` to first + n - 1 of arrays.
-    void get(const Size* ids, Size n, const std::vector<State<Real>>& to, Size first) const;
+    void get(const Size* ids, Size n, const std::vector<State<Real>>& to) const;
+    // Sets states to rows `first` to first + n - 1 of arrays; null: zeros.
     void put(const Size* ids, Size n, const std::vector<State<const Real>>& from, Size first);
 
-    mutable std::timed_mutex mutex;
+    mutable CallMutex mutex;
     const Size max_capacity, work;       // multiply-adds per stream and step
     mutable std::vector<Status> status;  // one for each id below the capacity
     std::vector<Size> free;              // closed ids; the last one is opened next
     OwnedStates<Real> states;            // (capacity, P) and (capacity, H)
     std::vector<std::unique_ptr<Chain<Real>>> chains;  // one per thread
+    OwnedStates<Real> after;                           // of a step: (after_rows, P) and (after_rows, H)
+    Size after_rows = 0;
 };
 
 }  // namespace onward

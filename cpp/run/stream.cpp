@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <numeric>
-#include <optional>
 
 #include "platform/denormals.h"
 #include "platform/threads.h"
@@ -13,7 +12,7 @@ namespace onward {
 template <class Real>
 Stream<Real>::Stream(const std::vector<Stage<Real>>& stages, Size B)
     : stages(stages), B(B), I(inputs(stages.front())), O(outputs(stages.back())), work(B * multiply_adds(stages)),
-      order(B), chains(ceil_div(B, rows_at_once)) {
+      order(B), chains(ceil_div(B, rows_at_once)), before(state_sizes(stages), B) {
     std::iota(order.begin(), order.end(), Size(0));
     make_chains(1);
     set_state(std::vector<State<const Real>>(state_sizes(stages).size()));
@@ -30,12 +29,8 @@ void Stream<Real>::make_chains(int threads) {
 
 template <class Real>
 void Stream<Real>::advance(const Rows<const Real>& x, const Rows<Real>& y, Size T) {
-    Interrupt interrupt(T * work >= interruptible_work);
-    std::optional<OwnedStates<Real>> before;
-    if (interrupt.enabled) {
-        before.emplace(state_sizes(stages), B);
-        state(before->arrays);
-    }
+    Interrupt interrupt(T * work > work_per_poll);
+    state(before.arrays);
     auto block = [&](size_t i, int part) {
         const FlushDenormals flush;
         const Size first = first_row(i);
@@ -64,8 +59,22 @@ void Stream<Real>::advance(const Rows<const Real>& x, const Rows<Real>& y, Size 
                  [&](int part) { for (size_t i = part; i < chains.size(); i += parts) block(i, 0); });
     }
     if (!interrupt.happened()) return;
-    set_state(onward::as_const(before->arrays));
+    undo();
     throw Interrupted();
+}
+
+template <class Real>
+void Stream<Real>::undo() {
+    set_state(onward::as_const(before.arrays));
+}
+
+template <class Real>
+void Stream<Real>::state_before(const std::vector<State<Real>>& to) const {
+    const std::vector<StateSize> sizes = state_sizes(stages);
+    for (size_t i = 0; i < sizes.size(); i++) {
+        std::copy_n(before.arrays[i].h, B * sizes[i].P, to[i].h);
+        if (sizes[i].H) std::copy_n(before.arrays[i].c, B * sizes[i].H, to[i].c);
+    }
 }
 
 template <class Real>

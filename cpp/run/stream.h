@@ -15,6 +15,8 @@ public:
     Stream(const std::vector<Stage<Real>>& stages, Size B);
     // From x (T, B, I) to y (T, B, O). Throws Interrupted; the states are then those before the call.
     void advance(const Rows<const Real>& x, const Rows<Real>& y, Size T);
+    void undo();  // restores the states before the last advance
+    void state_before(const std::vector<State<Real>>& to) const;  // those before the last advance, also during it
     void state(const std::vector<State<Real>>& to) const;
     void set_state(const std::vector<State<const Real>>& from);
 
@@ -28,6 +30,7 @@ private:
     const Size work;  // multiply-adds per step
     std::vector<Size> order;
     std::vector<std::unique_ptr<Chain<Real>>> chains;  // one per block of rows
+    OwnedStates<Real> before;
     int threads_per_chain = 0;
 };
 

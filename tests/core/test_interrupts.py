@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
+from support import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="os.kill cannot send Ctrl-C on Windows")
 
@@ -62,6 +63,48 @@ def dense_model():
                              onward.Linear(4096, 4096, rng=2), onward.Linear(4096, 1, rng=3))
 """
 
+# Raise an error in a signal handler at a random time of calls of some milliseconds.
+HANDLER = """
+import random
+
+
+class Late(Exception):
+    pass
+
+
+def check_calls(call, state, read=None):
+    "Check that a call changes nothing if a handler raises an error meanwhile."
+    durations = []
+    for _ in range(4):
+        begin = time.perf_counter()
+        y = call()
+        durations.append(time.perf_counter() - begin)
+    found = []
+
+    def handler(number, frame):
+        found.append(read and read())
+        raise Late
+
+    signal.signal(signal.SIGALRM, handler)
+    random.seed(0)
+    interrupted = 0
+    for _ in range(8):
+        before, y = state(), None
+        try:
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(0.02, 0.5) * min(durations))
+            y = call()
+            time.sleep(1)  # waits for the signal
+        except Late:
+            pass
+        if y is not None:  # the call was shorter than before
+            continue
+        interrupted += 1
+        np.testing.assert_equal(state(), before)
+        if read:
+            np.testing.assert_equal(found[-1], before)
+    assert interrupted >= 4
+"""
+
 # Runs one test after the other: reads its code and prints the error, or nothing.
 LOOP = """
 for line in sys.stdin:
@@ -91,6 +134,79 @@ def run() -> Iterator[Run]:
 
         yield execute
         to.close()
+
+
+SHORT_CALLS = {
+    "stream": """
+stream, x = onward.LSTM(8, 128, 2, rng=0).stream(), np.ones((300, 8), np.float32)
+call, state = lambda: stream(x), lambda: stream.state
+check_calls(call, state, state)
+""",
+    "step": """
+stream, x = onward.LSTM(8, 512, 2, rng=0).stream(batch=40), np.ones((40, 8), np.float32)
+call, state = lambda: stream(x), lambda: stream.state
+check_calls(call, state, state)
+""",
+    "layers": """
+model = onward.Sequential(onward.LSTM(8, 128, 2, rng=0), onward.Softmax())
+stream, x = model.stream(), np.ones((300, 8), np.float32)
+check_calls(lambda: stream(x), lambda: stream.state)
+""",
+    "graph": """
+sys.path.append(TESTS)
+from support.sequence_graphs import detector
+stream, x = detector(64).stream(time_axis=1), np.ones((9000, 64), np.float32)
+check_calls(lambda: stream(x), lambda: stream.state)
+""",
+    "pool": """
+pool = onward.LSTM(8, 128, rng=0).pool(1000)
+ids, x = pool.open(1000), np.ones((1000, 8), np.float32)
+check_calls(lambda: pool.step(ids, x), lambda: pool.state(ids), lambda: pool.state(pool.ids))
+""",
+    "pool of a graph": """
+sys.path.append(TESTS)
+from support.sequence_graphs import detector
+pool = detector(64).pool(100, time_axis=1)
+ids, x = pool.open(100), np.ones((100, 200, 64), np.float32)
+check_calls(lambda: pool.step(ids, x), lambda: pool.state(ids))
+""",
+}
+
+
+@pytest.mark.parametrize("kind", SHORT_CALLS)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_short_call_that_a_handler_ends_changes_nothing(run: Run, kind: str, threads: int) -> None:
+    run(f"TESTS = {str(ROOT / 'tests')!r}\n{HANDLER}\n{SHORT_CALLS[kind]}", threads)
+
+
+@pytest.mark.parametrize(
+    "change", ["stream(x)", "stream.reset()", "pool.step(ids, x)", "pool.open()", "pool.close(ids)"]
+)
+def test_a_handler_cannot_change_what_it_interrupts(run: Run, change: str) -> None:
+    code = f"""
+model, x = onward.LSTM(8, 128, 2, rng=0), np.ones((1000, 8), np.float32)
+stream, pool = model.stream(), model.pool(1000)
+ids = pool.open(1000)
+errors = []
+
+def handler(number, frame):
+    try:
+        {change}
+    except onward.errors.ArgumentError as error:
+        errors.append(str(error))
+
+signal.signal(signal.SIGALRM, handler)
+expected, found = model.stream()(x), None
+signal.setitimer(signal.ITIMER_REAL, 0.005)
+if "stream" in {change!r}:
+    np.testing.assert_array_equal(stream(x), expected)
+else:
+    pool.step(ids, x)
+    assert len(pool) == 1000
+    np.testing.assert_array_equal(pool.step(ids[:1], x[:1])[0], expected[1])
+assert len(errors) == 1 and "can read states, but not change them" in errors[0], errors
+"""
+    run(code)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

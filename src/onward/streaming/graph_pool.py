@@ -118,8 +118,9 @@ class GraphPool(Pool):
             numbers = self._indices(checked_ids(ids))
             blocks = zip(self._model.in_order(args, inputs), self._model.inputs, strict=True)
             groups = self._run(numbers, [arrays.as_array(block, d.name) for block, d in blocks])
-        axes = self._output_axes[self._count :]
-        joined = [_joined_outputs(groups, i, axis) for i, axis in enumerate(axes)]
+            axes = self._output_axes[self._count :]
+            joined = [_joined_outputs(groups, i, axis) for i, axis in enumerate(axes)]
+            self._keep(numbers, groups)
         return joined[0] if len(joined) == 1 else tuple(joined)
 
     def finish(self, ids: ArrayLike) -> Any:
@@ -131,16 +132,14 @@ class GraphPool(Pool):
         )
 
     def _run(self, ids: Ids, blocks: list[AnyArray]) -> list[Group]:
-        """Run the streams, keep their next carries, and return the outputs of each group."""
+        """Run the streams, and return the outputs and the next carries of each group."""
         if self._planner is None:  # the rows are the first axis of the inputs
             self._prepare([(1, *block.shape[1:]) for block in blocks])
         assert self._planner is not None
-        groups = [
+        return [
             Group(places, results[self._count :], results[: self._count])
             for places, results in self._results(self._planner, ids, blocks)
         ]
-        self._keep(ids, groups)
-        return groups
 
     def _results(
         self, planner: Planner, ids: Ids, blocks: list[AnyArray]
@@ -296,8 +295,8 @@ class SequencePool(GraphPool):
             shape[rows] = len(numbers)
             none = np.zeros(shape, self._model.inputs[0].dtype)
             groups = [Group(*found, ()) for found in self._results(planner, numbers, [none])]
+            returned = [_separated(groups, i, axis, len(numbers)) for i, axis in enumerate(axes)]
             self._ended |= set(numbers.tolist())
-        returned = [_separated(groups, i, axis, len(numbers)) for i, axis in enumerate(axes)]
         return returned[0] if len(returned) == 1 else tuple(returned)
 
     def _check_open(self, ids: Ids) -> None:
@@ -333,8 +332,9 @@ class SequencePool(GraphPool):
         with self._lock:
             numbers = self._indices(checked_ids(ids))
             self._check_open(numbers)
-            groups = self._run(numbers, [block])
-        returned = [self._returned(groups, i, len(numbers), is_step) for i in range(len(self._model.outputs))]
+            groups, count = self._run(numbers, [block]), len(self._model.outputs)
+            returned = [self._returned(groups, i, len(numbers), is_step) for i in range(count)]
+            self._keep(numbers, groups)
         return returned[0] if len(returned) == 1 else tuple(returned)
 
     def _returned(self, groups: list[Group], i: int, n: int, is_step: bool) -> Any:

@@ -85,8 +85,9 @@ class GraphStream:
             returned = targets
         elif layout is not self._whole:
             returned = layout.reduced(returned)
-        self._buffers = results[: self._count], carried
-        return returned[0] if len(returned) == 1 else returned
+        returned, after = returned[0] if len(returned) == 1 else returned, results[: self._count]
+        self._buffers = after, carried  # last, so that an error in a signal handler loses no output
+        return returned
 
     def _targets(self, out: Any) -> tuple[Any, ...]:
         """Return the arrays that take the outputs, if there are any. Raises ArgumentError."""
@@ -207,8 +208,9 @@ class SequenceStream(GraphStream):
             assert planner is not None
             none = np.zeros([0 if isinstance(size, str) else size for size in sizes], self._declared.dtype)
             results = self._layouts[len(sizes) - self._lacks_rows].reduced(planner(*self._buffers[0], none))
+            returned = results[0] if len(results) == 1 else results
             self._is_finished = True
-            return results[0] if len(results) == 1 else results
+            return returned
 
     def _check_open(self) -> None:
         if self._is_finished:

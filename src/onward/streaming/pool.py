@@ -81,8 +81,10 @@ class Pool(_core.Pool):
         checked, x = self._check_step(ids, x)
         x = arrays.contiguous(arrays.as_floats(x, self._model.model.dtype, "x"))
         y = np.empty((len(checked), self.outputs), x.dtype)
-        with argument_errors():
+        try:  # a context manager would run after the step, where a signal handler would lose y
             self._step(checked, x, y)
+        except ValueError as error:
+            raise error if isinstance(error, OnwardError) else ArgumentError(str(error)) from None
         return y
 
     def _check_step(self, ids: ArrayLike, x: ArrayLike) -> tuple[Ids, NDArray[Any]]:
