@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from onward.graph import Graph
+from onward.graph import Graph, Model
 from onward.graph.node import MemoryLimit
 from onward.graph.operations import OPERATIONS
 
@@ -29,6 +29,11 @@ def evaluate(graph: Graph, *inputs: Any) -> tuple[Any, ...]:
         results = OPERATIONS[node.operation].compute([values[name] for name in node.inputs], attributes)
         values |= {name: array for name, array in zip(node.outputs, results, strict=False) if name}
     return tuple(values[name] for name in graph.outputs)
+
+
+def meaning(model: Model, *inputs: Any) -> tuple[Any, ...]:
+    """Return the outputs of a model, from its graph as the file says it: before any simplification."""
+    return evaluate(model._graph.with_defaults(), *inputs)
 
 
 class _Body(partial[tuple[Any, ...]]):

@@ -47,18 +47,29 @@ def test_a_model_with_loaded_weights_gives_the_outputs_of_keras(name: str) -> No
     "name", ["front_end_2.h5", "front_end_2.keras", "front_end_3.h5", "front_end_3.keras"]
 )
 def test_load_weights_equals_load_for_a_whole_model(name: str) -> None:
-    net = front_end()
+    net, model = front_end(), onward.load(DATA / name)
     net.load_weights(DATA / name)
-    loaded = onward.load(DATA / name).state_dict()  # type: ignore[union-attr]
-    graph = {**loaded, **recurrent_weights(onward.load(DATA / name))}
-    for mine in (weight for weight in net.state_dict().values() if weight.ndim):
-        assert any(np.array_equal(mine, theirs) for theirs in graph.values() if theirs.shape == mine.shape)
+    (layer,) = (node.attributes["layer"] for node in model._graph.nodes if "layer" in node.attributes)  # type: ignore[union-attr]
+    expected = {f"4.{weight}": array for weight, array in layer.state_dict().items()}
+    for key, array in model.state_dict().items():  # type: ignore[union-attr]
+        kind, _, weight = key.partition("/")
+        if place := PLACES.get(kind.rstrip("_0123456789")):
+            expected[f"{place}.{WEIGHTS[weight]}"] = array
+    weights = net.state_dict()
+    batches = weights.pop("1.num_batches_tracked")
+    assert batches == 0
+    assert weights.keys() == expected.keys()
+    for key, array in weights.items():
+        np.testing.assert_array_equal(array, expected[key], err_msg=key)
+    distinct = {(array.shape, array.tobytes()) for array in expected.values()}
+    assert len(distinct) == len(expected)  # so that swapped weights are noticed
 
 
-def recurrent_weights(model: Any) -> dict[str, Any]:
-    """The weights of the recurrent layers in a graph."""
-    layers = [node.attributes["layer"] for node in model._graph.nodes if "layer" in node.attributes]
-    return {f"{i}.{name}": w for i, layer in enumerate(layers) for name, w in layer.state_dict().items()}
+PLACES = {"conv2d": "0", "batch_normalization": "1", "conv1d": "2", "layer_normalization": "3"}
+WEIGHTS = {
+    **{"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"},
+    **{"moving_mean": "running_mean", "moving_variance": "running_var"},
+}
 
 
 def test_optimizer_state_is_ignored(tmp_path: Path) -> None:

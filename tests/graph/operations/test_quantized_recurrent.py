@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import helper
-from support.evaluate import evaluate
+from support.evaluate import meaning
 from support.onnx_nodes import draw_quantized, model_of, open_model
 
 import onward
@@ -61,7 +61,7 @@ CASES = [
 @pytest.mark.parametrize(("T", "B", "H", "direction"), CASES)
 def test_layers_match_numpy_with_the_same_bits_everywhere(T: int, B: int, H: int, direction: str) -> None:
     proto, feeds = model(T, B, H, direction)
-    expected = evaluate(open_model(proto)._planner.graph, *feeds.values())
+    expected = meaning(open_model(proto), *feeds.values())
     before, results = _core.isa(), []
     for isa in _core.available_isas():
         _core.set_isa(isa)
@@ -84,7 +84,7 @@ def test_layers_with_options_match_numpy(isa: str) -> None:
             continue
         graph = open_model(case.model)
         for mine, expected in zip(
-            planned(graph, case.feeds), evaluate(graph._planner.graph, *case.feeds.values()), strict=True
+            planned(graph, case.feeds), meaning(graph, *case.feeds.values()), strict=True
         ):
             np.testing.assert_allclose(mine, expected, rtol=0, atol=0.02)
         in_core += 1

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import helper
-from support.evaluate import evaluate
+from support.evaluate import meaning
 from support.onnx_nodes import model_of, open_model
 from support.programs import plan_of
 
@@ -56,7 +56,7 @@ def test_random_elementwise_graphs_match_numpy(seed: int, monkeypatch: pytest.Mo
     proto = model_of(nodes, inputs, [output], weights)
     model = open_model(proto)
     (y,) = model(**inputs)
-    (expected,) = evaluate(model._planner.graph, *(inputs[name] for name in model._planner._names))
+    (expected,) = meaning(model, *(inputs[name] for name in model._planner._names))
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
     monkeypatch.setattr(builder, "fused", lambda steps: steps)
     np.testing.assert_array_equal(open_model(proto)(**inputs)[0], y)
@@ -70,7 +70,7 @@ def test_a_chain_of_functions_is_one_step() -> None:
     (y,) = model(x)
     (program,) = model._planner.programs
     assert len(program.core) == 1
-    np.testing.assert_allclose(y, evaluate(model._planner.graph, x)[0], atol=1e-6)
+    np.testing.assert_allclose(y, meaning(model, x)[0], atol=1e-6)
 
 
 def test_a_fused_step_rejects_operands_that_do_not_exist() -> None:

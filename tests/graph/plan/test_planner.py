@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from support.evaluate import evaluate
+from support.evaluate import meaning
 from support.onnx_nodes import model_of, open_model
 from support.programs import plan_of
 
@@ -26,7 +26,7 @@ def compared(nodes: list[Any], inputs: dict[str, Any], outputs: list[str], weigh
     graph = open_model(model_of(nodes, inputs, outputs, weights))
     for scale in (1, -0.5):
         scaled = {name: (x * scale).astype(x.dtype) for name, x in inputs.items()}
-        reference = evaluate(graph._planner.graph, *scaled.values())
+        reference = meaning(graph, *scaled.values())
         for mine, expected in zip(graph(**scaled), reference, strict=True):
             assert mine.shape == expected.shape
             np.testing.assert_allclose(mine, expected, rtol=0, atol=2e-5 * max(1, np.abs(expected).max()))
