@@ -226,7 +226,7 @@ def new_layer(
 
     If W is a signature, the layer has no weights. Raises ArgumentError and ShapeError.
     """
-    D, layer_type = DIRECTIONS[attributes.get("direction") or "forward"], LAYERS[cell]
+    D, layer_type = _directions(attributes), LAYERS[cell]
     arguments = _options(cell, attributes, D)
     G = len(layer_type.gates)
     _check("W", W.shape, (D, None, None))
@@ -266,13 +266,17 @@ def _weights(layer: Any, W: Any, R: Any, B: Any, P: Any) -> dict[str, Any]:
 
 def check_options(cell: str, attributes: Mapping[str, Any]) -> None:
     """Raise ArgumentError if no layer has the options of a node of ONNX."""
-    direction, layout = attributes.get("direction") or "forward", attributes.get("layout", 0)
-    if direction not in DIRECTIONS:
-        raise ArgumentError(f"direction={direction!r}, but must be one of {', '.join(DIRECTIONS)}")
+    D, layout = _directions(attributes), attributes.get("layout", 0)
     if layout not in (0, 1):
         raise ArgumentError(f"layout={layout!r}, but must be 0 or 1")
-    D = DIRECTIONS[direction]
     LAYERS[cell](1, 1, bidirectional=D == 2, rng=NO_WEIGHTS, **_options(cell, attributes, D))
+
+
+def _directions(attributes: Mapping[str, Any]) -> int:
+    direction = attributes.get("direction") or "forward"
+    if not isinstance(direction, str) or direction not in DIRECTIONS:
+        raise ArgumentError(f"direction={direction!r}, but must be one of {', '.join(DIRECTIONS)}")
+    return DIRECTIONS[direction]
 
 
 def _options(cell: str, attributes: Mapping[str, Any], D: int) -> dict[str, Any]:

@@ -118,7 +118,9 @@ LENGTHS, STATES = 4, (5, 6)  # inputs of ONNX's recurrent operators
 @rewrite("RNN", "GRU", "LSTM")
 def _recurrent(s: Simplifier, node: Node) -> Sequence[Node]:
     """A node of ONNX with constant weights becomes what it is composed of, among them a layer."""
-    W, R = (s.constants[name] for name in node.inputs[1:3])  # otherwise the node stays
+    W, R = (s.constants.get(name) for name in node.inputs[1:3])
+    if W is None or R is None:
+        return [node]
     known: list[Known | None] = []
     for place, name in enumerate(node.inputs):
         shape: tuple[int, ...] = (1, 1, W.shape[2])  # of one step and one row

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, OnwardError
 from ..graph import Graph, bodies, with_bodies
 from ..inference import outputs_of
 from ..node import AnyArray, Node
@@ -13,6 +13,8 @@ from .idioms import replace_idioms
 from .rewrites import REWRITES
 
 MAX_FOLDED = 1 << 24  # bytes of arrays that are computed from constants, unless the constants are large
+# What a rule raises for a node that lacks inputs, or has attributes or constants of other types or lengths.
+MALFORMED = (OnwardError, IndexError, TypeError, ValueError)
 MAX_COMPARED = 64  # elements of constants that are compared by value
 
 
@@ -74,13 +76,15 @@ class Simplifier:
         return True
 
     def _rewritten(self, node: Node) -> list[Node]:
+        if node.operation not in REWRITES:
+            return [node]
         try:
             simpler = REWRITES[node.operation](self, node)
             if isinstance(simpler, str):
                 self.alias(node.outputs[0], simpler)
                 return []
             return [simpler or node] if isinstance(simpler, Node | None) else list(simpler)
-        except Exception:  # no rule, or a malformed node; its error belongs to the call, which names the node
+        except MALFORMED:  # the error belongs to the call, which names the node
             return [node]
 
     def _append(self, node: Node) -> None:
