@@ -238,6 +238,64 @@ def test_errors_name_range_constraints(tmp_path: Path) -> None:
         net(x, np.ones((6, 2), np.float32))
 
 
+class PaddedSpectra(nn.Module):
+    """Cuts spectra and pads them again, as HDemucs does around its layers."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = torch.stft(x, 16, 4, window=torch.hann_window(16), return_complex=True)[:, :-1]
+        z = nn.functional.pad(nn.functional.pad(z, (0, 0, 0, 1)), (2, 2))
+        return torch.view_as_real(z) * z.abs()[..., None]
+
+
+def test_complex_numbers_are_padded_along_their_own_axes(tmp_path: Path) -> None:
+    module, inputs = PaddedSpectra(), (torch.randn(2, 64),)
+    check(load(program_of(module, inputs), tmp_path), module, inputs)
+
+
+@pytest.mark.parametrize("function", [torch.exp, torch.square, lambda z: z == 1, torch.prod, torch.var])
+def test_functions_without_a_complex_meaning_refuse_complex_numbers(function: Any, tmp_path: Path) -> None:
+    module = Function(lambda x: torch.view_as_real(function(torch.view_as_complex(x)) * 1j))
+    with pytest.raises(FileError, match=r"node \w+ \(aten[.\w]+\): [.\w]+ of complex numbers is not supp"):
+        load(program_of(module, (torch.randn(3, 2),)), tmp_path)
+
+
+def test_complex_outputs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="the output view_as_complex is complex"):
+        load(program_of(Function(torch.view_as_complex), (torch.randn(3, 2),)), tmp_path)
+
+
+class StridedGru(nn.Module):
+    """A strided convolution before a recurrent layer, which run_decompositions() unrolls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.gru = nn.Conv1d(8, 8, 3, stride=2, padding=1), nn.GRU(8, 6, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.gru(self.conv(x.transpose(1, 2)).transpose(1, 2))[0]
+
+
+def test_axes_of_unknown_size_are_squeezed_as_the_program_declares(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module, inputs = StridedGru(), (torch.randn(2, 20, 8),)
+    program = program_of(module, inputs, ({0: Dim.AUTO, 1: Dim.AUTO},)).run_decompositions()
+    check(load(program, tmp_path), module, inputs)
+
+
+def test_functions_in_place_keep_the_dtype_of_their_tensor(tmp_path: Path) -> None:
+    module = Function(
+        lambda x, i: (x.clone().gt_(0), i.clone().eq_(2), i.clone().cumsum_(0), x.half().add_(x))
+    )
+    inputs = torch.randn(5), torch.tensor([1, 2, 3], dtype=torch.uint8)
+    check(load(program_of(module, inputs), tmp_path), module, inputs)
+
+
+def test_elements_of_memory_outside_of_a_view_are_refused(tmp_path: Path) -> None:
+    module = Function(lambda x: x[1:].as_strided((2,), (1,), 0))
+    with pytest.raises(FileError, match=r"as_strided .* of a view"):
+        load(program_of(module, (torch.randn(4),)), tmp_path)
+
+
 def test_unsupported_operators_name_their_node(tmp_path: Path) -> None:
     module = Function(lambda x: torch.linalg.lu_factor(x)[0])
     with pytest.raises(

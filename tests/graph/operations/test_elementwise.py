@@ -55,6 +55,11 @@ def test_a_power_keeps_the_dtype_of_its_base() -> None:
     assert computed("Pow", np.array([1, 2, -1]), np.array(-1)).tolist() == [1, 0, -1]
 
 
+def test_negative_powers_of_integers_leave_those_beside_them_exact() -> None:
+    x, exponent = np.array([0, -1, -1, 2, 3, 3]), np.array([-1, -2, -3, -1, 39, 0])
+    assert computed("Pow", x, exponent).tolist() == [0, 1, -1, 0, 3**39, 1]
+
+
 def test_clip_applies_the_maximum_last() -> None:
     x = np.array([-1.0, 5.0, np.nan], np.float32)
     np.testing.assert_array_equal(computed("Clip", x, np.float32(3), np.float32(1)), [1, 1, np.nan])

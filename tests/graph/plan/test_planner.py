@@ -300,3 +300,10 @@ def test_an_activation_of_a_view_leaves_the_product_that_others_use_as_it_is() -
         helper.make_node("Add", ["z", "s"], ["y"]),
     ]
     compared(nodes, {"x": normal(5, 6)}, ["y"], {"W": normal(6, 7)})
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float16, np.uint32])
+def test_arrays_without_elements_of_dtypes_that_the_core_lacks(dtype: Any) -> None:
+    x = np.empty((0, 3), dtype)
+    (y,) = open_model(model_of([helper.make_node("IsNaN", ["x"], ["y"])], {"x": x}, ["y"], {}))(x=x)
+    assert (y.shape, y.dtype) == ((0, 3), np.bool_)

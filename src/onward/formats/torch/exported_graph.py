@@ -19,7 +19,8 @@ from ..zip import Data
 from . import exported_program as schema
 from .aten import operators  # noqa: F401 - registers them
 from .aten.expressions import dtype_of
-from .aten.registry import BOOL, DAMAGES, FLOAT32, INT64, Symbol, Tensor, Translator
+from .aten.registry import BOOL, FLOAT32, INT64, Symbol, Tensor
+from .aten.translator import DAMAGES, Translator, is_contiguous
 
 ARRAYS = {"parameter": "parameter_name", "buffer": "buffer_name", "tensor_constant": "tensor_constant_name"}
 # torch's descriptions of nested values
@@ -91,7 +92,8 @@ class _Program:
             name = self.graph.add_input(value["name"], meta.dtype, axes)
             self.axes[name] = axes
             self.leaves.append(name)
-            return Tensor(name, meta.dtype, tuple(n if isinstance(n, int) else None for n in meta.sizes))
+            shape = tuple(n if isinstance(n, int) else None for n in meta.sizes)
+            return Tensor(name, meta.dtype, shape, is_contiguous=is_contiguous(meta) and meta.offset == 0)
         if kind in FIXED:
             self.leaves.append(Fixed(None if kind == "as_none" else value))
             return self.leaves[-1].value
@@ -162,6 +164,8 @@ class _Program:
         if not isinstance(result, Tensor | Symbol):
             return Fixed(result)
         name = argument.value.get("name") or argument.value.get("as_name") or "output"
+        if result.dtype.kind == "c":
+            raise FileError(f"the output {name} is complex, which Onward does not support: view it as real")
         taken = {other for other, _, _ in outputs} | {declared.name for declared in self.graph.inputs}
         unique = next(n for n in (name, *(f"{name}_{i}" for i in range(1, len(taken) + 2))) if n not in taken)
         value = self.translator.read(result).name if isinstance(result, Tensor) else result.name

@@ -22,16 +22,11 @@ from .registry import (
     common_dtype,
     elementwise_operation,
     known,
+    like_first_boolean,
     lowering,
     typed_view,
     view,
 )
-
-
-def like_first_boolean(x: Known, **attributes: Any) -> Signature:
-    """The output has the shape of the input; its dtype is bool."""
-    return Signature(x.shape, np.dtype(bool))
-
 
 # Functions of one array.
 
@@ -195,7 +190,10 @@ def mod(a: AnyArray, b: AnyArray, *, fmod: int = 0) -> Any:
 def power(x: AnyArray, exponent: AnyArray) -> Any:
     """The result has the dtype of x, whatever the dtype of the exponent."""
     if x.dtype.kind in "iu" and exponent.dtype.kind == "i" and (exponent < 0).any():
-        exponent = exponent.astype(np.float64)  # NumPy rejects negative powers of integers
+        # NumPy rejects negative powers of integers, which are 0, 1 or -1
+        power = np.power(x, np.maximum(exponent, 0)).astype(x.dtype)
+        unit = np.where(exponent % 2 == 0, x * x, x) * (np.abs(x) == 1)
+        return np.where(exponent < 0, unit, power).astype(x.dtype)
     return np.power(np.asarray(x, order="C"), np.asarray(exponent, order="C")).astype(x.dtype)
 
 

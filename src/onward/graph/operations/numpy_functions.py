@@ -105,6 +105,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "nextafter": np.nextafter, "pseudoinverse": np.linalg.pinv, "qr": np.linalg.qr, "quantile": _quantile,
     "signbit": np.signbit, "singular_values": lambda x: np.linalg.svd(x, compute_uv=False),
     "slogdet": np.linalg.slogdet, "solve": _solve,
+    "ndtri": lambda x: math.sqrt(2) * _erfinv(2 * x - 1),
     "svd": lambda x, full=True: np.linalg.svd(x, full_matrices=full),
 }  # fmt: skip
 IN_OWN_PRECISION = {"nextafter", "copysign", "gcd", "lcm"}

@@ -151,6 +151,11 @@ class Operation:
         """Whether the output signatures follow without computing anything."""
         return self._signature is not None
 
+    @property
+    def is_predicate(self) -> bool:
+        """Whether the results are booleans, whatever the dtypes of the inputs."""
+        return self._signature in (broadcast_booleans, like_first_boolean)
+
     def check_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Raise ArgumentError for attributes that the operation does not have or lacks."""
         unknown = attributes.keys() - set(self.attributes)
@@ -316,6 +321,11 @@ def naming(node: Node) -> Iterator[None]:
 def like_first(x: Known, *others: Known | None, **attributes: Any) -> Signature:
     """The output has the shape and dtype of the first input."""
     return Signature.of(x)
+
+
+def like_first_boolean(x: Known, **attributes: Any) -> Signature:
+    """The output has the shape of the input; its dtype is bool."""
+    return Signature(x.shape, np.dtype(bool))
 
 
 # Define an operation on the elements of one array.

@@ -312,7 +312,7 @@ def grid_sample(
         return np.zeros((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
     indices, weights = [], []
     for axis, size in enumerate(sizes):
-        normal = grid[..., len(sizes) - 1 - axis].astype(np.float32, copy=False)
+        normal = grid[..., len(sizes) - 1 - axis]
         at = (normal + 1) / 2 * (size - 1) if align_corners else ((normal + 1) * size - 1) / 2
         bounds = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
         if mode == "nearest":
@@ -325,8 +325,7 @@ def grid_sample(
         if mode == "nearest":
             places, weight = at[..., None].astype(np.int64), np.ones((*at.shape, 1), x.dtype)
         else:
-            flat = at.astype(np.float32, copy=False).reshape(-1)
-            places, weight = _neighbors(mode, flat, np.float32(1), np.float32(-0.75))
+            places, weight = _neighbors(mode, at.reshape(-1), np.float32(1), np.float32(-0.75))
             places, weight = (a.reshape(*at.shape, a.shape[-1]) for a in (places, weight))
         if padding_mode == "zeros":
             weight = np.where((places >= 0) & (places < size), weight, 0)

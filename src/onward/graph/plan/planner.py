@@ -21,6 +21,7 @@ from ..operations import OPERATIONS
 from ..operations.registry import naming
 from .builder import Weights, aligned, aligned_zeros
 from .compiler import Compiler, Location, NumPyNode, Program, Rest
+from .view import DTYPES
 
 MAX_PROGRAMS = 8  # the most recent ones
 
@@ -243,9 +244,9 @@ class Plan:
         self.dtypes = [np.dtype(source.view.dtype) for source in program.outputs if _is_filled(source)]
         # what the core needs to run the program without Python, or None
         only_steps = len(self.segments) == 1 and type(self.segments[0]) is tuple
-        needs_python = (
-            not only_steps or not all(map(_is_filled, program.outputs)) or None in program.signature
-        )
+        # even of arrays without elements
+        in_core = all(given is not None and given[0] in DTYPES for given in program.signature)
+        needs_python = not only_steps or not in_core or not all(map(_is_filled, program.outputs))
         self.entry = None if needs_python else (self.core, self.constants, program.signature, self.dtypes)
         self._bound: OrderedDict[tuple[int, ...], Bound] = OrderedDict()
 

@@ -10,7 +10,8 @@ from ....graph.graph import Graph, Input
 from .. import exported_program as schema
 from .elementwise import add, binary, floor_divide, mul, power, sub
 from .expressions import dtype_of, promoted
-from .registry import BOOL, FLOAT32, INT64, OPERATORS, Symbol, Tensor, Translator, aten, define, ignore
+from .registry import BOOL, FLOAT32, INT64, OPERATORS, Symbol, Tensor, aten, define, ignore
+from .translator import Translator
 
 FLOAT64 = np.dtype(np.float64)
 

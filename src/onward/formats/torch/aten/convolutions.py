@@ -8,8 +8,9 @@ import numpy as np
 
 from ....errors import ArgumentError
 from .expressions import expression
-from .registry import INT64, Symbol, Tensor, Translator, aten, bounded, define
+from .registry import INT64, Symbol, Tensor, aten, bounded, define
 from .shapes import permuted, reshaped, sliced
+from .translator import Translator
 
 Sizes = Sequence[int]
 DIMENSIONS = (1, 2, 3)
@@ -39,6 +40,8 @@ def conv(
     n = weight.rank - 2
     dilations, kernel = spread(dilation, n), [int(size or 0) for size in weight.shape[2:]]
     if padding == "same":
+        if None in weight.shape[2:]:
+            raise ArgumentError("the padding of a kernel of unknown size is not supported")
         totals = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
         pads = [total // 2 for total in totals] + [total - total // 2 for total in totals]
     else:
@@ -97,8 +100,12 @@ def avg_pool(
     t: Translator, self: Tensor, kernel_size: Any, stride: Any = (), padding: Any = 0,
     ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> str:  # fmt: skip
+    if self.dtype.kind != "f":
+        raise ArgumentError(f"means of {self.dtype} are not supported; expected floats")
     n = int(t.node.target.partition("avg_pool")[2][0])
     options = _pooling(n, kernel_size, stride, padding, ceil_mode)
+    if divisor_override is not None and ceil_mode:
+        raise ArgumentError("divisor_override with ceil_mode is not supported")
     counts = int(count_include_pad or divisor_override is not None)
     (y,) = _windowed(t, "AveragePool", self, n, (), {**options, "count_include_pad": counts})
     if divisor_override is None:
@@ -174,6 +181,8 @@ def upsample_vec(
     }
     if "_aa" in target:
         options |= {"antialias": 1, "exclude_outside": 1, "cubic_coeff_a": -0.5}
+    if input.dtype.kind != "f" and not nearest:
+        raise ArgumentError(f"interpolation of {input.dtype} is not supported; expected floats")
     return t.add("Resize", input, None, scales, sizes, **options)
 
 
@@ -182,6 +191,9 @@ def upsample(
     t: Translator, self: Tensor, output_size: Any, align_corners: bool = False, **scales: float | None
 ) -> str:
     factors = [scale for scale in scales.values() if scale is not None]
+    for size, wanted, factor in zip(self.shape[2:], output_size, factors, strict=False):
+        if isinstance(size, int) and isinstance(wanted, int) and math.floor(size * factor) != wanted:
+            raise ArgumentError(f"the scale {factor} of {size} elements does not give {wanted}")
     return upsample_vec(t, self, None if factors else output_size, factors, align_corners)
 
 

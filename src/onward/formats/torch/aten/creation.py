@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from ....errors import ArgumentError
 from .expressions import dtype_of
-from .registry import FLOAT32, INT64, Operand, Symbol, Tensor, Translator, aten, bounded, define
+from .registry import FLOAT32, INT64, Operand, Symbol, Tensor, aten, bounded, define
+from .translator import Translator
 
 Sizes = Sequence[int | Symbol]
 
@@ -56,8 +58,11 @@ def arange(t: Translator, start: Any = 0, end: Any = None, step: Any = 1, dtype:
 def linspace(t: Translator, start: Any, end: Any, steps: Any, dtype: Any = None) -> str:
     if not any(isinstance(value, Tensor | Symbol) for value in (start, end)):
         return _array(t, steps, lambda: np.linspace(start, end, steps), dtype)
-    a, b = (t.cast(value, dtype or FLOAT32) for value in (start, end))
-    places = _array(t, steps, lambda: np.linspace(0, 1, steps), dtype)
+    wanted = np.dtype(dtype or FLOAT32)
+    if wanted.kind != "f":
+        raise ArgumentError(f"linspace of {wanted} between tensors is not supported; expected floats")
+    a, b = (t.cast(value, wanted) for value in (start, end))
+    places = _array(t, steps, lambda: np.linspace(0, 1, steps), wanted)
     return t.add("Add", a, t.add("Mul", places, t.add("Sub", b, a)))
 
 

@@ -24,7 +24,8 @@ from ....graph.operations.expressions import (
     x_times,
 )
 from .expressions import define_formulas, expression, floating, promoted
-from .registry import BOOL, Number, Operand, Tensor, Translator, aten, define
+from .registry import BOOL, Number, Operand, Tensor, aten, define
+from .translator import Translator
 
 
 def binary(
@@ -41,9 +42,11 @@ def _sum(operation: str) -> Any:
     def function(t: Translator, self: Operand, other: Operand, alpha: Any = 1) -> str:
         dtype = promoted(self, other)
         if dtype == BOOL:
-            return binary(t, "Or", self, other)
+            return binary(t, "Or" if operation == "Add" else "Xor", self, other)
+        if dtype.kind == "c" and alpha != 1:
+            other = Tensor(mul(t, other, alpha), dtype, ())
         term = t.cast(other, dtype)
-        term = term if alpha == 1 else t.add("Mul", term, t.cast(alpha, dtype))
+        term = term if alpha == 1 or dtype.kind == "c" else t.add("Mul", term, t.cast(alpha, dtype))
         return t.add(operation, t.cast(self, dtype), term)
 
     return function
@@ -52,7 +55,7 @@ def _sum(operation: str) -> Any:
 add, sub = _sum("Add"), _sum("Sub")
 
 
-@aten("mul.Tensor mul.Scalar")
+@aten("mul.Tensor mul.Scalar", takes_complex=True)
 def mul(t: Translator, self: Operand, other: Operand) -> str:
     dtype = promoted(self, other)
     if dtype.kind == "c":
@@ -78,7 +81,7 @@ def _complex_product(t: Translator, a: str, b: str, sign: int) -> str:
     return as_pairs(t, real, t.add(second, t.add("Mul", ai, br), t.add("Mul", ar, bi)))
 
 
-@aten("div.Tensor div.Scalar")
+@aten("div.Tensor div.Scalar", takes_complex=True)
 def div(t: Translator, self: Operand, other: Operand) -> str:
     dtype = floating(self, other)
     if dtype.kind != "c":
@@ -139,8 +142,14 @@ define({
     "add.Tensor add.Scalar": add,
     "sub.Tensor sub.Scalar": sub,
     "rsub.Tensor rsub.Scalar": lambda t, self, other, alpha=1: sub(t, other, self, alpha),
+    "abs": lambda t, self: (
+        t.add("ReduceL2", self, [-1], keepdims=0) if self.dtype.kind == "c" else t.add("Abs", self)),
+    "neg": lambda t, self: t.add("Neg", self),
+}, takes_complex=True)  # fmt: skip
+define({
     "remainder.Tensor remainder.Scalar remainder.Scalar_Tensor": _pair("Mod"),
     "fmod.Tensor fmod.Scalar": _pair("Mod", fmod=1),
+    "square": lambda t, self: power(t, self, 2),
     "pow.Tensor_Tensor pow.Tensor_Scalar pow.Scalar": power,
     "float_power.Tensor_Scalar float_power.Tensor_Tensor float_power.Scalar": (
         lambda t, self, exponent: binary(t, "Pow", self, exponent, np.float64)),
@@ -153,8 +162,6 @@ define({
     "lt.Tensor lt.Scalar": _pair("Less"),
     "le.Tensor le.Scalar": _pair("LessOrEqual"),
     "logical_not": lambda t, self: t.add("Not", t.cast(self, BOOL)),
-    "abs": lambda t, self: (
-        t.add("ReduceL2", self, [-1], keepdims=0) if self.dtype.kind == "c" else t.add("Abs", self)),
     "trunc": lambda t, self: _rounded(t, self, None),
     "frac": lambda t, self: t.add("Sub", self, _rounded(t, self, None)),
     "ceil": lambda t, self: _rounded(t, self, "Ceil"),
@@ -195,9 +202,9 @@ def where_(t: Translator, condition: Tensor, self: Operand, other: Operand) -> s
 def clamp(
     t: Translator, self: Tensor, min: Any = None, max: Any = None, min_val: Any = -1.0, max_val: Any = 1.0
 ) -> str:
+    dtype = promoted(self, min, max)
     if min is None and max is None:
         min, max = min_val, max_val
-    dtype = promoted(self, min, max)
     x, *bounds = (None if value is None else t.cast(value, dtype) for value in (self, min, max))
     if not any(isinstance(bound, Tensor) for bound in (min, max)):
         return t.add("Clip", x, *bounds)
@@ -301,10 +308,8 @@ define_formulas({
 define_formulas({
     "lerp.Scalar lerp.Tensor": lambda self, end, weight: self + weight * (end - self),
     "addcmul": lambda self, tensor1, tensor2, value=1: self + tensor1 * tensor2 * value,
-    "square": lambda self: square(self),
     "heaviside": lambda self, values: where(self.equals(0), values, (self > 0).cast(self.dtype)),
     "sign sgn": lambda self: self.apply("Sign"),
-    "neg": lambda self: -self,
     "round.decimals": lambda self, decimals=0: (self * 10.0**decimals).apply("Round") / 10.0**decimals,
 }, promoted)  # fmt: skip
 
@@ -328,15 +333,25 @@ def _elu(self: Any, alpha: Number = 1, scale: Number = 1, input_scale: Number = 
     return (maximum(self, 0) + negative * alpha) * scale
 
 
+def _shrink(self: Any, lambd: float, bias: float) -> Any:
+    """ONNX's Shrink, and NaN for NaN"""
+    return where(is_nan(self), self, self.apply("Shrink", lambd=lambd, bias=bias))
+
+
 def _logit(self: Any, eps: float | None = None) -> Any:
     x = self if eps is None else self.apply("Clip", eps, 1 - eps)
     return log(x / (1 - x))
 
 
+@aten("threshold")
+def threshold(t: Translator, self: Tensor, threshold: float, value: float) -> str:
+    x = expression(t, self, self.dtype)
+    return where(expression(t, self, promoted(self, threshold)) <= threshold, x.constant(value), x).name
+
+
 define_formulas({
     "relu": lambda self: self.apply("Relu"),
     "relu6": lambda self: self.apply("Clip", 0, 6),
-    "threshold": lambda self, threshold, value: where(self > threshold, self, value),
 }, promoted)  # fmt: skip
 define_formulas({
     "silu": lambda self: self.apply("Swish"),
@@ -352,8 +367,8 @@ define_formulas({
         "LeakyRelu", alpha=(lower + upper) / 2),
     "softplus": _softplus,
     "log_sigmoid log_sigmoid_forward": lambda self: -softplus(-self),
-    "hardshrink": lambda self, lambd=0.5: self.apply("Shrink", lambd=float(lambd)),
-    "softshrink": lambda self, lambd=0.5: self.apply("Shrink", lambd=float(lambd), bias=float(lambd)),
+    "hardshrink": lambda self, lambd=0.5: _shrink(self, float(lambd), 0.0),
+    "softshrink": lambda self, lambd=0.5: _shrink(self, float(lambd), float(lambd)),
     "logit": _logit,
 })  # fmt: skip
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from ....graph.operations.expressions import Expression
-from .registry import BOOL, FLOAT32, INT64, Operand, Symbol, Tensor, Translator, define
+from .registry import BOOL, FLOAT32, INT64, Operand, Symbol, Tensor, define
+from .translator import Translator
 
 Formula = Callable[..., Any]
 NUMBERS: dict[type, np.dtype[Any]] = {bool: BOOL, int: INT64, float: FLOAT32}  # the dtypes of numbers
@@ -33,22 +35,19 @@ def promoted(*values: Operand) -> np.dtype[Any]:
     for value in values:
         if value is not None:
             groups[2 if not isinstance(value, Tensor) else 0 if value.rank else 1].append(dtype_of(value))
-    result = None
-    for group in groups:
-        for dtype in group:
-            if result is None:
-                result = dtype
-            elif _category(dtype) > _category(result):
-                result = _with_precision(dtype, result)
-            elif _category(dtype) == _category(result) and group is (groups[0] or groups[1]):
-                result = np.promote_types(dtype, result)
-    assert result is not None
-    return result
+    first, *others = (reduce(joined, group) for group in groups if group)
+    for other in others:
+        if _category(other) > _category(first):
+            first = joined(first, other)
+    return first
 
 
-def _with_precision(dtype: np.dtype[Any], other: np.dtype[Any]) -> np.dtype[Any]:
-    """A complex dtype keeps the precision of the floats that it meets."""
-    return np.dtype(np.complex128) if dtype.kind == "c" and other == np.float64 else dtype
+def joined(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
+    """Return torch's common dtype of two: that of the higher category, and the wider one within it."""
+    low, high = sorted((a, b), key=_category)
+    if _category(low) == _category(high):
+        return np.promote_types(a, b)
+    return np.dtype(np.complex128) if high.kind == "c" and low == np.float64 else high
 
 
 def floating(*values: Operand) -> np.dtype[Any]:

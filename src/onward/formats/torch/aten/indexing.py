@@ -1,5 +1,6 @@
 """ATen's operators that read or write elements at indices."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -7,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
+from .elementwise import div_mode
 from .joins import broadcast_tensors
-from .registry import BOOL, INT64, Operand, Tensor, Translator, aten, define
+from .registry import BOOL, INT64, Number, Operand, Tensor, aten, define
 from .shapes import axes_first, permuted, reshaped, sliced
+from .translator import Translator
 
 REDUCTIONS = {"sum": "add", "prod": "mul", "amax": "max", "amin": "min", "add": "add", "multiply": "mul"}
 
 
-@aten("index.Tensor", "_unsafe_index.Tensor")
+@aten("index.Tensor", "_unsafe_index.Tensor", takes_complex=True)
 def index(t: Translator, self: Tensor, indices: Sequence[Tensor | None]) -> str:
     """Indices along several axes, which broadcast together; None keeps an axis."""
     if not all(x is None or x.dtype.kind in "iub" for x in indices):
@@ -123,7 +126,13 @@ def put(t: Translator, self: Tensor, index: Tensor, source: Tensor, accumulate: 
     return t.add("Reshape", updated, t.shape(self))
 
 
-STARTS = {"add": 0, "mean": 0, "mul": 1, "max": -np.inf, "min": np.inf}  # initial values of reductions
+def _start(reduction: str, dtype: np.dtype[Any]) -> Number:
+    """Return the initial value of a reduction."""
+    if reduction in ("max", "min"):
+        limits: Any = np.iinfo(dtype) if dtype.kind in "iu" else None
+        low, high = (limits.min, limits.max) if limits else (-np.inf, np.inf)
+        return low if reduction == "max" else high
+    return 1 if reduction == "mul" else 0
 
 
 @aten("scatter.src scatter.value scatter.reduce scatter.value_reduce scatter_reduce.two scatter_add")
@@ -145,12 +154,14 @@ def scatter(
     else:
         number = value if src is None else src
         updates = everywhere(0 if number is None else number)
-    base = self if include_self else scattered(self, everywhere(STARTS[reduction]), "none")
+    base = self if include_self else scattered(self, everywhere(_start(reduction, self.dtype)), "none")
     if reduction != "mean":
         return scattered(base, updates, reduction)
     counts = t.add("Expand", t.cast(1, self.dtype), t.shape(self))
     counts = counts if include_self else scattered(counts, everywhere(0), "none")
-    return t.add("Div", scattered(base, updates, "add"), scattered(counts, everywhere(1), "add"))
+    total = Tensor(scattered(base, updates, "add"), self.dtype, self.shape)
+    count = Tensor(scattered(counts, everywhere(1), "add"), self.dtype, self.shape)
+    return div_mode(t, total, count, None if self.dtype.kind == "f" else "floor")
 
 
 @aten("index_add index_copy index_fill.int_Scalar index_fill.int_Tensor")
@@ -175,6 +186,24 @@ def masked_select(t: Translator, self: Tensor, mask: Tensor) -> str:
     return t.add("Compress", x, m, axis=0)
 
 
+@aten("take_along_dim")
+def take_along_dim(t: Translator, self: Tensor, indices: Tensor, dim: int | None = None) -> str:
+    """The elements at indices along an axis; the other axes broadcast together."""
+    if dim is None:
+        return _taken(t, self, indices)
+    axis, pair = self.axis(dim), (self, indices)
+    if None in (*self.shape, *indices.shape):
+        return gather(t, self, dim, indices)
+    shapes = [[1 if place == axis else size for place, size in enumerate(x.shape)] for x in pair]
+    common = list(np.broadcast_shapes(*shapes))  # type: ignore[arg-type]  # sizes
+    x, places = (
+        dataclasses.replace(each, name=t.add("Expand", each, size), shape=tuple(size), base=None)
+        for each in pair
+        for size in [[each.shape[axis] if place == axis else n for place, n in enumerate(common)]]
+    )
+    return gather(t, x, axis, places)
+
+
 def _places(t: Translator, x: Any) -> str:
     """Return the places (count, axes) of the nonzero elements."""
     return t.add("Transpose", t.add("NonZero", x), perm=[1, 0])
@@ -187,12 +216,13 @@ def masked_scatter(t: Translator, self: Tensor, mask: Tensor, source: Tensor) ->
     return t.add("ScatterND", self, places, values)
 
 
+@aten("index_select", takes_complex=True)
+def index_select(t: Translator, self: Tensor, dim: int, index: Tensor) -> str:
+    return t.add("Gather", self, t.cast(index, INT64), axis=self.axis(dim))
+
+
 define({
-    "index_select": lambda t, self, dim, index: (
-        t.add("Gather", self, t.cast(index, INT64), axis=self.axis(dim))),
     "take": lambda t, self, index: _taken(t, self, index),
-    "take_along_dim": lambda t, self, indices, dim=None: (
-        _taken(t, self, indices) if dim is None else gather(t, self, dim, indices)),
     "nonzero": lambda t, self: _places(t, self),
     "nonzero_numpy": lambda t, self: _rows(t, t.add("NonZero", self), self.rank),
     # the first `size` places, followed by a number where there are fewer

@@ -6,25 +6,27 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
-from .registry import INT64, Number, Symbol, Tensor, Translator, aten, bounded, define
+from .expressions import floating, promoted
+from .registry import INT64, Number, Symbol, Tensor, aten, bounded, define
 from .shapes import WHOLE, reshaped, sliced
+from .translator import Translator
 
 Sizes = Sequence[int | Symbol]
 MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
 def _of_one_dtype(t: Translator, tensors: Sequence[Tensor]) -> list[str]:
-    dtype = max((x.dtype for x in tensors), key=lambda d: ("biufc".index(d.kind), d.itemsize))
+    dtype = promoted(*tensors)
     return [t.cast(x, dtype) for x in tensors]
 
 
-@aten("cat")
+@aten("cat", takes_complex=True)
 def cat(t: Translator, tensors: Sequence[Tensor], dim: int = 0) -> str:
     parts = [x for x in tensors if not (x.shape == (0,) and any(y.rank > 1 for y in tensors))]
     return t.add("Concat", *_of_one_dtype(t, parts), axis=parts[0].axis(dim))
 
 
-@aten("stack", "_stack")
+@aten("stack", "_stack", takes_complex=True)
 def stack(t: Translator, tensors: Sequence[Tensor], dim: int = 0) -> str:
     axis = dim % (tensors[0].rank + 1)
     parts = [t.add("Unsqueeze", x, [axis]) for x in _of_one_dtype(t, tensors)]
@@ -168,7 +170,7 @@ def rolled(t: Translator, x: Any, axis: int, shift: int | Symbol, size: int | Sy
     return t.add("Concat", *parts, axis=axis)
 
 
-@aten("roll")
+@aten("roll", takes_complex=True)
 def roll(t: Translator, self: Tensor, shifts: Sequence[int], dims: Sequence[int] = ()) -> str:
     if not dims:
         whole = rolled(t, reshaped(t, self, [-1]), 0, shifts[0], Symbol(t.add("Size", self)))
@@ -195,11 +197,13 @@ def diff(
 @aten(*(f"{name}.{kind}" for name in ("trapezoid", "trapz", "cumulative_trapezoid") for kind in ("x", "dx")))
 def trapezoid(t: Translator, y: Tensor, x: Tensor | None = None, dx: Number = 1, dim: int = -1) -> str:
     """The integral of y over x by the trapezoidal rule."""
-    axis = y.axis(dim)
-    means = t.add("Add", sliced(t, y, axis, 1, WHOLE), sliced(t, y, axis, 0, -1))
-    means = t.add("Mul", means, t.cast(0.5, y.dtype))
+    axis, dtype = y.axis(dim), floating(y) if x is None else floating(y, x)
+    if y.shape[axis] == 0:
+        dtype = y.dtype
+    sums = t.add("Add", sliced(t, y, axis, 1, WHOLE), sliced(t, y, axis, 0, -1))
+    means = t.add("Mul", t.cast(Tensor(sums, y.dtype, y.shape), dtype), t.cast(0.5, dtype))
     widths: Any = dx if x is None else Tensor(diff(t, x, 1, dim), x.dtype, (None,))
-    areas = t.add("Mul", means, t.cast(widths, y.dtype))
+    areas = t.add("Mul", means, t.cast(widths, dtype))
     if "cumulative" in t.node.target:
         return t.add("CumSum", areas, axis)
     return t.add("ReduceSum", areas, [axis], keepdims=0)
@@ -209,7 +213,10 @@ def padded(t: Translator, x: Tensor, pad: Sizes, mode: str, value: Number = 0) -
     """Pad the last axes; `pad` holds the widths before and after each, from the last axis on."""
     before, after = list(pad[::2])[::-1], list(pad[1::2])[::-1]
     axes = range(x.rank - len(before), x.rank)
-    return t.add("Pad", x, before + after, t.cast(value, x.dtype), axes, mode=mode)
+    if x.dtype.kind == "c" and value != 0:
+        raise ArgumentError("pad of complex numbers with other numbers than 0 is not supported")
+    number = t.cast(value, np.zeros(0, x.dtype).real.dtype)
+    return t.add("Pad", x, before + after, number, axes, mode=mode)
 
 
 define({
@@ -219,6 +226,8 @@ define({
     "dstack": _stacked(3, 2),
     "column_stack": _stacked(2, 1, has_columns=True),
     "tile": lambda t, self, dims: repeat(t, self, [*[1] * (self.rank - len(dims)), *dims]),
+})  # fmt: skip
+define({
     "flip": lambda t, self, dims: _reversed(t, self, [self.axis(dim) for dim in dims]),
     "fliplr": lambda t, self: _reversed(t, self, [1]),
     "flipud": lambda t, self: _reversed(t, self, [0]),
@@ -229,4 +238,4 @@ define({
         padded(t, self, padding, "reflect")),
     "replication_pad1d replication_pad2d replication_pad3d": lambda t, self, padding: (
         padded(t, self, padding, "edge")),
-})  # fmt: skip
+}, takes_complex=True)  # fmt: skip

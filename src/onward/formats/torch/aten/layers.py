@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
-from .registry import FLOAT32, Number, Symbol, Tensor, Translator, aten, define
+from .registry import FLOAT32, INT64, Number, Symbol, Tensor, aten, define
 from .shapes import reshaped, transposed
+from .translator import Translator
 
 Sizes = Sequence[int]
+FLOATS = {np.dtype(name) for name in ("float16", "float32", "float64")}
 Affine = Tensor | None  # the scale or the shift of a norm
 
 
@@ -92,13 +94,17 @@ def batch_norm(
 def _batch_statistics(t: Translator, x: Tensor, weight: Affine, bias: Affine, eps: float) -> str:
     """Normalize with the statistics of the batch."""
     axes = [axis for axis in range(x.rank) if axis != 1]
-    return _by_channel(t, x, _normalized(t, x, axes, eps, FLOAT32), weight, bias)
+    return _by_channel(t, x, _normalized(t, x, axes, eps, x.dtype), weight, bias)
 
 
 def _normalized(t: Translator, x: Any, axes: Sequence[int], eps: float, dtype: Any) -> str:
+    """Subtract the mean and divide by the deviation; those of half precision are computed in float32."""
+    is_half = dtype == np.float16
+    x, dtype = (t.add("Cast", x, to=FLOAT32), FLOAT32) if is_half else (x, dtype)
     difference = t.add("Sub", x, t.add("ReduceMean", x, axes, keepdims=1))
     variance = t.add("ReduceMean", t.add("Mul", difference, difference), axes, keepdims=1)
-    return t.add("Div", difference, t.add("Sqrt", t.add("Add", variance, t.cast(eps, dtype))))
+    y = t.add("Div", difference, t.add("Sqrt", t.add("Add", variance, t.cast(eps, dtype))))
+    return t.add("Cast", y, to=np.dtype(np.float16)) if is_half else y
 
 
 def _by_channel(t: Translator, x: Tensor, y: str, weight: Affine, bias: Affine) -> str:
@@ -128,11 +134,14 @@ def rms_norm(
     eps: float | None = None,
 ) -> Any:  # fmt: skip
     axes = range(input.rank - len(normalized_shape), input.rank)
-    mean = t.add("ReduceMean", t.add("Mul", input, input), axes, keepdims=1)
+    dtype = FLOAT32 if input.dtype == np.float16 else input.dtype
+    x = t.cast(input, dtype)
+    mean = t.add("ReduceMean", t.add("Mul", x, x), axes, keepdims=1)
     added = float(np.finfo(input.dtype).eps) if eps is None else eps
-    scale = t.add("Reciprocal", t.add("Sqrt", t.add("Add", mean, t.cast(added, input.dtype))))
-    y = t.add("Mul", input, scale)
-    y = y if weight is None else t.add("Mul", y, weight)
+    scale = t.add("Reciprocal", t.add("Sqrt", t.add("Add", mean, t.cast(added, dtype))))
+    y = t.add("Mul", x, scale)
+    y = y if weight is None else t.add("Mul", y, t.cast(weight, dtype))
+    y = y if dtype == input.dtype else t.add("Cast", y, to=input.dtype)
     return (y, scale) if "_fused" in t.node.target else y
 
 
@@ -171,12 +180,20 @@ def weight_norm(t: Translator, v: Tensor, g: Tensor, dim: int = 0) -> str:
     return t.add("Mul", v, t.add("Div", g, t.add("ReduceL2", v, axes, keepdims=1)))
 
 
+@aten("einsum")
+def einsum(t: Translator, equation: str, tensors: Sequence[Tensor], path: Any = None) -> str:
+    dtypes = {x.dtype for x in tensors}
+    if not dtypes <= {*FLOATS, INT64}:
+        raise ArgumentError(
+            f"einsum of {', '.join(map(str, dtypes))} is not supported; expected floats or int64"
+        )
+    return t.add("Einsum", *tensors, equation=equation.replace(" ", ""))
+
+
 define({
     "outer": outer,
     "addr": lambda t, self, vec1, vec2, beta=1, alpha=1: (
         _added(t, self, outer(t, vec1, vec2), beta, alpha)),
-    "einsum": lambda t, equation, tensors, path=None: (
-        t.add("Einsum", *tensors, equation=equation.replace(" ", ""))),
     "_native_batch_norm_legit.no_stats": lambda t, input, weight, bias, training, momentum, eps: (
         _batch_statistics(t, input, weight, bias, eps)),
     "native_group_norm": lambda t, input, weight, bias, N, C, HxW, group, eps: (
@@ -194,6 +211,11 @@ def attention(
     dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
 ) -> Any:  # fmt: skip
     """softmax(scale Q K^T + mask) V; rows without any allowed key are 0."""
+    if query.dtype == np.float16:  # as in torch: its scores would lose most digits
+        q, k, v, mask = (_as_float32(t, x) for x in (query, key, value, attn_mask))
+        found = attention(t, q, k, v, mask, dropout_p, is_causal, scale, enable_gqa)
+        results = [t.add("Cast", y, to=query.dtype) for y in ([found] if isinstance(found, str) else found)]
+        return results[0] if isinstance(found, str) else tuple(results)
     depth = t.size(query, -1)
     heads = (query.shape[-3], key.shape[-3]) if enable_gqa else (1, 1)
     keys, values = (_grouped(t, x, heads) for x in (key, value))
@@ -226,6 +248,13 @@ def attention(
     if "flash" not in t.node.target:
         return result
     return result, t.add("ReduceLogSumExp", scores, [-1], keepdims=0)
+
+
+def _as_float32(t: Translator, x: Tensor | None) -> Any:
+    """Return a tensor of half precision in float32, and any other one unchanged."""
+    if x is None or x.dtype != np.float16:
+        return x
+    return dataclasses.replace(x, name=t.cast(x, FLOAT32), dtype=FLOAT32, base=None)
 
 
 def _grouped(t: Translator, x: Tensor, heads: Any) -> Any:

@@ -12,9 +12,10 @@ from ....errors import ArgumentError
 from ....graph.operations.expressions import Expression, where
 from .elementwise import binary
 from .expressions import expression, floating, promoted
-from .reductions import vector_norm
-from .registry import Tensor, Translator, aten, bounded, define
+from .reductions import vector_norm, wide
+from .registry import Tensor, aten, bounded, define
 from .shapes import permuted, reshaped, transposed
+from .translator import Translator
 
 
 def through_numpy(t: Translator, function: str, *inputs: Any, count: int = 1, **options: Any) -> Any:
@@ -30,9 +31,9 @@ def _special(function: str) -> Any:
     return lambda t, self: through_numpy(t, function, t.cast(self, floating(self)))
 
 
-def _of_pair(function: str) -> Any:
+def _of_pair(function: str, common: Any = promoted) -> Any:
     def pair(t: Translator, self: Tensor, other: Any) -> Any:
-        dtype = promoted(self, other)
+        dtype = common(self, other)
         return through_numpy(t, function, t.cast(self, dtype), t.cast(other, dtype))
 
     return pair
@@ -67,12 +68,12 @@ define({
         _solved(t, _triangle(t, self, upper, unitriangular), B, left)),
     "cholesky_solve": lambda t, self, input2, upper=False: _solved(t, _gram(t, input2, upper), self),
     "cholesky_inverse": lambda t, self, upper=False: through_numpy(t, "inverse", _gram(t, self, upper)),
-    "trace": lambda t, self: t.add("Einsum", self, equation="ii->"),
+    "trace": lambda t, self: t.add("Einsum", t.cast(self, wide(self)), equation="ii->"),
     "signbit": lambda t, self: through_numpy(t, "signbit", self),
     "frexp.Tensor": lambda t, self: through_numpy(t, "frexp", self, count=2),
     **{name: _special(name) for name in ("lgamma", "digamma", "erfinv", "i0")},
     **{name: _of_pair(name) for name in ("gcd", "lcm", "nextafter")},
-    "copysign copysign.Tensor copysign.Scalar": _of_pair("copysign"),
+    "copysign copysign.Tensor copysign.Scalar": _of_pair("copysign", floating),
 })  # fmt: skip
 
 
@@ -140,6 +141,7 @@ def matrix_norm(
     summed, compared = (rows, columns) if abs(order) == 1 else (columns, rows)
     total = t.add("ReduceL1", self, [summed], keepdims=1)
     y = t.add("ReduceMax" if order > 0 else "ReduceMin", total, [compared], keepdims=1)
+    y = t.add("Max", y, t.cast(0, self.dtype)) if order > 0 else y  # the maximum of no sums is 0
     return y if keepdim else t.add("Squeeze", y, [rows, columns])
 
 
@@ -157,15 +159,20 @@ def _norm(x: Expression, p: float, axes: Sequence[int], keepdim: bool = False) -
 
 @aten("dist")
 def dist(t: Translator, self: Tensor, other: Tensor, p: float = 2) -> str:
-    difference = binary(t, "Sub", self, other)
-    return _norm(Expression(t, difference, self.dtype), p, range(max(self.rank, other.rank))).name
+    return _norm(_difference(t, self, other), p, range(max(self.rank, other.rank))).name
+
+
+def _difference(t: Translator, a: Tensor, b: Tensor) -> Expression:
+    """Return a - b, computed in the dtype of both, as floats."""
+    dtype = promoted(a, b)
+    return Expression(t, binary(t, "Sub", a, b), dtype).cast(floating(a, b))
 
 
 @aten("pairwise_distance")
 def pairwise_distance(
     t: Translator, x1: Tensor, x2: Tensor, p: float = 2, eps: float = 1e-6, keepdim: bool = False
 ) -> str:
-    return _norm(Expression(t, binary(t, "Sub", x1, x2), x1.dtype) + eps, p, [-1], keepdim).name
+    return _norm(_difference(t, x1, x2) + eps, p, [-1], keepdim).name
 
 
 @aten("cdist _cdist_forward")
@@ -241,5 +248,4 @@ def kron(t: Translator, self: Tensor, other: Tensor) -> str:
 
 @aten("special_ndtri")
 def ndtri(t: Translator, self: Tensor) -> str:
-    x = expression(t, self, self.dtype) * 2 - 1
-    return t.add("Mul", through_numpy(t, "erfinv", x.name), t.cast(math.sqrt(2), self.dtype))
+    return str(through_numpy(t, "ndtri", t.cast(self, floating(self))))

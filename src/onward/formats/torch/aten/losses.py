@@ -17,8 +17,9 @@ from ....graph.operations.expressions import (
     where,
     x_times,
 )
-from .expressions import define_formulas, expression
-from .registry import Tensor, Translator, aten
+from .expressions import define_formulas, expression, promoted
+from .registry import Operand, Tensor, aten
+from .translator import Translator
 
 REDUCTIONS = {0: "none", 1: "mean", 2: "sum"}  # torch's numbers
 
@@ -104,6 +105,14 @@ def _triplet(
     return reduced(maximum(near - far + margin, 0), reduction)
 
 
+def _of_floats(*values: Operand) -> np.dtype[Any]:
+    """Return the dtype of a loss. Raises ArgumentError for integers, whose differences torch may wrap."""
+    dtype = promoted(*values)
+    if dtype.kind != "f":
+        raise ArgumentError(f"the loss of {dtype} is not supported; expected floats")
+    return dtype
+
+
 define_formulas({
     "mse_loss": lambda self, target, reduction=1: reduced(square(self - target), reduction),
     "l1_loss": lambda self, target, reduction=1: reduced(abs(self - target), reduction),
@@ -119,7 +128,7 @@ define_formulas({
         reduced(maximum(margin - target * (input1 - input2), 0), reduction)),
     "cosine_embedding_loss": _cosine_embedding,
     "triplet_margin_loss": _triplet,
-})  # fmt: skip
+}, _of_floats)  # fmt: skip
 
 
 def _of_classes(

@@ -16,7 +16,7 @@ from . import (  # noqa: F401 - each module registers its operators
     shapes,
     signal,
 )
-from .registry import OPERATORS, PUTS, VIEWS, aten
+from .registry import COMPLEX, OPERATORS, PUTS, VIEWS, aten
 
 # Operators that have all overloads of another operator.
 ALIASES = {
@@ -35,6 +35,9 @@ ALIASES = {
 for _key, _function in list(OPERATORS.items()):
     _name, _, _overload = _key.partition(".")
     _aliases = [f"{alias}.{_overload}" for alias, name in ALIASES.items() if name == _name]
-    aten(*_aliases, view=_key in VIEWS, put=PUTS.get(_key))(_function)
-    if _key in VIEWS:  # with the same elements in memory of their own
-        OPERATORS.setdefault(f"{_name}_copy.{_overload}", _function)
+    _is_view, _takes_complex = _key in VIEWS, _key in COMPLEX
+    aten(*_aliases, view=_is_view, put=PUTS.get(_key), takes_complex=_takes_complex)(_function)
+    if _is_view:  # with the same elements in memory of their own
+        _copy = f"{_name}_copy.{_overload}"
+        if _copy not in OPERATORS:
+            aten(_copy, takes_complex=_takes_complex)(_function)

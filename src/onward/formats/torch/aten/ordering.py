@@ -10,11 +10,13 @@ from ....errors import ArgumentError
 from .creation import filled
 from .expressions import promoted
 from .linear_algebra import through_numpy
-from .registry import BOOL, INT64, Operand, Symbol, Tensor, Translator, aten, define
-from .shapes import WHOLE, reshaped, sliced
+from .registry import BOOL, INT64, Operand, Symbol, Tensor, aten, define
+from .shapes import WHOLE, lifts_scalars, reshaped, sliced
+from .translator import Translator
 
 
 @aten("topk")
+@lifts_scalars
 def topk(
     t: Translator, self: Tensor, k: Any, dim: int = -1, largest: bool = True, sorted: bool = True
 ) -> Any:
@@ -22,15 +24,15 @@ def topk(
 
 
 @aten("sort sort.stable")
+@lifts_scalars
 def sort(
     t: Translator, self: Tensor, stable: bool | None = None, dim: int = -1, descending: bool = False
 ) -> Any:
-    if not self.rank:
-        return t.add("Identity", self), t.constant(0)
     return topk(t, self, t.size(self, dim), dim, largest=descending)
 
 
 @aten("argsort argsort.stable")
+@lifts_scalars
 def argsort(
     t: Translator, self: Tensor, stable: bool = False, dim: int = -1, descending: bool = False
 ) -> str:
@@ -42,19 +44,17 @@ def _without_axis(t: Translator, outputs: Sequence[str], axis: int, keepdim: boo
 
 
 @aten("kthvalue")
+@lifts_scalars
 def kthvalue(t: Translator, self: Tensor, k: Any, dim: int = -1, keepdim: bool = False) -> Any:
-    if not self.rank:
-        return t.add("Identity", self), t.constant(0)
     axis, place = self.axis(dim), t.add("Sub", [k], [1])
     found = [t.add("Gather", y, place, axis=axis) for y in topk(t, self, k, dim, largest=False)]
     return _without_axis(t, found, axis, keepdim)
 
 
 @aten("median.dim", "nanmedian.dim")
+@lifts_scalars
 def median_dim(t: Translator, self: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
     """The lower middle one of the sorted elements; NaN is the largest of them, or ignored."""
-    if not self.rank:
-        return t.add("Identity", self), t.constant(0)
     axis = self.axis(dim)
     last = t.add("Sub", t.cast(t.size(self, dim), INT64), 1)
     if self.dtype.kind != "f":
@@ -84,9 +84,8 @@ define({
 
 
 @aten("mode")
+@lifts_scalars
 def mode(t: Translator, self: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
-    if not self.rank:
-        return t.add("Identity", self), t.constant(0)
     found = through_numpy(t, "mode", self, count=2, axis=self.axis(dim))
     return tuple(t.add("Unsqueeze", y, [self.axis(dim)]) for y in found) if keepdim else found
 
@@ -96,14 +95,14 @@ def quantile(
     t: Translator, self: Tensor, q: Operand, dim: int | None = None, keepdim: bool = False,
     interpolation: str = "linear",
 ) -> str:  # fmt: skip
-    x = _flat(t, self) if dim is None else self
+    x = _flat(t, self) if dim is None or not self.rank else self
     axis = x.axis(0 if dim is None else dim)
     options: Any = {"axis": axis, "method": interpolation, "ignores_nan": "nanquantile" in t.node.target}
     y = str(through_numpy(t, "quantile", x, t.cast(q, self.dtype), **options))
     if not keepdim:
         return y
     front = q.rank if isinstance(q, Tensor) else 0  # the axis of q precedes the others
-    kept = range(self.rank) if dim is None else [axis]
+    kept = [axis] if x is self else range(self.rank)
     return t.add("Unsqueeze", y, [front + place for place in kept])
 
 
@@ -178,11 +177,13 @@ def bucketize(
 
 @aten("bincount")
 def bincount(t: Translator, self: Tensor, weights: Tensor | None = None, minlength: int = 0) -> str:
-    largest = Symbol(t.add("ReduceMax", self, [0], keepdims=0), self.dtype)
-    count = Symbol(t.add("Max", t.add("Add", t.cast(largest, INT64), 1), minlength))
+    places = t.cast(self, INT64)
+    largest = t.add("ReduceMax", t.add("Concat", places, [-1], axis=0), [0], keepdims=0)
+    count = Symbol(t.add("Max", t.add("Add", largest, 1), minlength))
     dtype: Any = INT64
     if weights is not None:
-        dtype = weights.dtype if weights.dtype.kind == "f" else np.dtype(np.float64)
+        is_float = weights.dtype.kind == "f"
+        dtype = weights.dtype if is_float else INT64 if self.shape == (0,) else np.dtype(np.float64)
     added = t.add("Expand", 1, t.shape(self)) if weights is None else t.cast(weights, dtype)
-    zeros, places = filled(t, [count], 0, dtype), t.cast(self, INT64)
+    zeros = filled(t, [count], 0, dtype)
     return t.add("ScatterElements", zeros, places, added, axis=0, reduction="add")

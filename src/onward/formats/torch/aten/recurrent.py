@@ -8,7 +8,8 @@ import numpy as np
 from ....errors import ArgumentError
 from ....layers.base import NO_WEIGHTS
 from ....layers.rnn import GRU, LSTM, RNN
-from .registry import Tensor, Translator, aten
+from .registry import Tensor, aten
+from .translator import Translator
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 

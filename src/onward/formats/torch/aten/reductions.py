@@ -9,7 +9,9 @@ import numpy as np
 from ....errors import ArgumentError
 from ....graph.graph import Graph
 from .expressions import floating
-from .registry import BOOL, FLOAT32, INT64, Tensor, Translator, aten, define
+from .registry import BOOL, FLOAT32, INT64, Tensor, aten, define
+from .shapes import lifts_scalars
+from .translator import Translator
 
 Dims = Sequence[int] | int | None
 
@@ -29,9 +31,13 @@ def _same(t: Translator, x: Tensor, dtype: Any) -> str:
     return t.cast(x, dtype or x.dtype)
 
 
+def wide(x: Tensor) -> np.dtype[Any]:
+    """Return the dtype of sums and products: those of integers are int64."""
+    return INT64 if x.dtype.kind in "biu" else x.dtype
+
+
 def _wide(t: Translator, x: Tensor, dtype: Any) -> str:
-    """Sums and products of integers are int64."""
-    return t.cast(x, dtype or (INT64 if x.dtype.kind in "biu" else x.dtype))
+    return t.cast(x, dtype or wide(x))
 
 
 def _without_nan(t: Translator, x: Tensor, dtype: Any) -> str:
@@ -48,24 +54,30 @@ def _truth(dtype: Any) -> Callable[[Translator, Tensor, Any], str]:
     return lambda t, x, _: t.add("Cast", t.cast(x, BOOL), to=np.dtype(dtype))
 
 
+_logical = _truth(np.uint8)  # whose smallest and largest numbers are the results without elements
+
+
 def _reduction(operation: str, prepare: Callable[[Translator, Tensor, Any], str]) -> Any:
     def function(
         t: Translator, self: Tensor, dim: Dims = None, keepdim: bool = False, dtype: Any = None
     ) -> str:
         y = reduced(t, operation, prepare(t, self, dtype), self, dim, keepdim)
-        is_truth = (self.dtype == BOOL and prepare is _comparable) or prepare is _logical
-        return t.add("Cast", y, to=BOOL) if is_truth else y
+        if prepare is _logical:
+            y = t.add("Cast", y, to=BOOL)
+            return t.add("Cast", y, to=self.dtype) if self.dtype == np.uint8 else y
+        return t.add("Cast", y, to=BOOL) if self.dtype == BOOL and prepare is _comparable else y
 
     return function
 
 
-_logical = _truth(np.int32)
 amax, amin = _reduction("ReduceMax", _comparable), _reduction("ReduceMin", _comparable)
 define({
     "sum sum.dim_IntList": _reduction("ReduceSum", _wide),
+    "mean mean.dim": _reduction("ReduceMean", _same),
+}, takes_complex=True)  # fmt: skip
+define({
     "nansum": _reduction("ReduceSum", _without_nan),
     "prod prod.dim_int": _reduction("ReduceProd", _wide),
-    "mean mean.dim": _reduction("ReduceMean", _same),
     "logsumexp": _reduction("ReduceLogSumExp", lambda t, x, _: t.cast(x, floating(x))),
     "amax max": amax,
     "amin min": amin,
@@ -110,6 +122,7 @@ def variance(t: Translator, x: Tensor, dim: Dims, correction: float, keepdim: bo
     else:
         product = t.add("ReduceProd", t.add("Gather", t.add("Shape", x), axes), [0], keepdims=0)
         count = t.add("Sub", t.add("Cast", product, to=x.dtype), t.cast(correction, x.dtype))
+        count = t.add("Max", count, t.cast(0, x.dtype))
     return t.add("Div", total, count), center if keepdim else t.add("ReduceMean", x, axes, keepdims=0)
 
 
@@ -145,6 +158,7 @@ def vector_norm(
 
 
 @aten("softmax.int", "_softmax", "_safe_softmax")
+@lifts_scalars
 def softmax(t: Translator, self: Tensor, dim: int, dtype: Any = None, half_to_float: bool = False) -> str:
     x = t.cast(self, dtype or self.dtype)
     y = t.add("Softmax", x, axis=self.axis(dim))
@@ -155,6 +169,7 @@ def softmax(t: Translator, self: Tensor, dim: int, dtype: Any = None, half_to_fl
 
 
 @aten("log_softmax.int", "_log_softmax")
+@lifts_scalars
 def log_softmax(t: Translator, self: Tensor, dim: int, dtype: Any = None, half_to_float: bool = False) -> str:
     return t.add("LogSoftmax", t.cast(self, dtype or self.dtype), axis=self.axis(dim))
 
@@ -171,13 +186,15 @@ def cosine_similarity(t: Translator, x1: Tensor, x2: Tensor, dim: int = 1, eps: 
 # Cumulative operators.
 
 
-@aten("cumsum")
+@aten("cumsum", takes_complex=True)
+@lifts_scalars
 def cumsum(t: Translator, self: Tensor, dim: int, dtype: Any = None) -> str:
     x = _wide(t, self, dtype)
-    return t.add("CumSum", x, self.axis(dim)) if self.rank else x
+    return t.add("CumSum", x, self.axis(dim))
 
 
 @aten("cumprod")
+@lifts_scalars
 def cumprod(t: Translator, self: Tensor, dim: int, dtype: Any = None) -> str:
     return t.add("CumProd", _wide(t, self, dtype), self.axis(dim))
 
@@ -198,10 +215,9 @@ def _slices(t: Translator, x: Tensor, axis: int, value: float) -> tuple[tuple[in
 
 def _define_extremum(name: str, operation: str, start: float) -> None:
     @aten(name)
+    @lifts_scalars
     def extremum(t: Translator, self: Tensor, dim: int) -> tuple[str, ...]:
         """The extremum of the elements so far, and the index of its last occurrence."""
-        if not self.rank:
-            return t.add("Identity", self), t.constant(0)
         if self.dtype.kind != "f":
             raise ArgumentError(f"{name} of {self.dtype} is not supported")
         sizes, first = _slices(t, self, self.axis(dim), start)
@@ -224,10 +240,9 @@ _define_extremum("cummin", "LessOrEqual", math.inf)
 
 
 @aten("logcumsumexp")
+@lifts_scalars
 def logcumsumexp(t: Translator, self: Tensor, dim: int) -> str:
     """log(exp(x_0) + .. + exp(x_t)), each step from the one before."""
-    if not self.rank:
-        return t.add("Identity", self)
     sizes, first = _slices(t, self, self.axis(dim), -math.inf)
     body = Graph()
     before = body.add_input("before", self.dtype, sizes)

@@ -1,4 +1,4 @@
-"""Translate calls of ATen operators to operations of a graph.
+"""The table of ATen's operators, and the tensors and numbers that they take.
 
 An operator is a function of a `Translator` and of the operator's arguments, under torch's names. It returns
 the names of its outputs in the graph. In-place operators are the same functions, whose result the translator
@@ -7,33 +7,18 @@ writes into the first argument and into every tensor that shares its memory.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ....errors import ArgumentError, OnwardError
-from ....graph.graph import Graph
-from ....graph.node import Node
-from ....graph.operations import OPERATIONS
-from .. import exported_program as schema
-from .refusals import reason
+from ....errors import ArgumentError
 
 Shape = tuple[int | None, ...]  # None: a size that the file does not fix
 Function = Callable[..., Any]
 Operator = TypeVar("Operator", bound=Function)
-IGNORED = {"device", "layout", "pin_memory", "memory_format", "generator", "non_blocking", "requires_grad"}
 MAX_CREATED = 1 << 24  # elements of a constant that an operator creates
-# What arguments of other kinds than those of an operator raise.
-DAMAGES = (
-    *(TypeError, ValueError, LookupError, AttributeError, AssertionError, StopIteration),
-    *(ArithmeticError, RecursionError, MemoryError),
-)
 INT64, FLOAT32, BOOL = np.dtype(np.int64), np.dtype(np.float32), np.dtype(np.bool_)
 
 
@@ -87,13 +72,17 @@ Operand = Tensor | Symbol | Number
 OPERATORS: dict[str, Function] = {}
 VIEWS: set[str] = set()  # operators whose outputs share the memory of their first argument
 PUTS: dict[str, Function] = {}  # how to write into such an output, where there is a simple way
+COMPLEX: set[str] = set()  # operators that take complex tensors
 
 
-def aten(*names: str, view: bool = False, put: Function | None = None) -> Callable[[Operator], Operator]:
+def aten(
+    *names: str, view: bool = False, put: Function | None = None, takes_complex: bool = False
+) -> Callable[[Operator], Operator]:
     """Register a function as the meaning of operators, of torch.ops.aten if they name nothing else.
 
     A string may contain several names, separated by spaces. The outputs of a view share the memory of its
-    first argument; `put` returns that argument with a value written into such an output.
+    first argument; `put` returns that argument with a value written into such an output. An operator refuses
+    complex tensors, which have one axis more than the program knows, unless it takes them.
     """
 
     def register(function: Operator) -> Operator:
@@ -104,344 +93,36 @@ def aten(*names: str, view: bool = False, put: Function | None = None) -> Callab
                 VIEWS.add(full)
             if put is not None:
                 PUTS[full] = put
+            if takes_complex:
+                COMPLEX.add(full)
         return function
 
     return register
 
 
-def define(functions: Mapping[str, Function], view: bool = False, put: Function | None = None) -> None:
-    """Register functions by the names of operators."""
+def define(functions: Mapping[str, Function], **options: Any) -> None:
+    """Register functions by the names of operators, with the options of `aten`."""
     for names, function in functions.items():
-        aten(names, view=view, put=put)(function)
+        aten(names, **options)(function)
 
 
-def ignore(t: Translator, *arguments: Any, **named: Any) -> None:
+def leaves(value: Any) -> Iterator[Any]:
+    """Yield the elements of nested lists."""
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from leaves(each)
+    else:
+        yield value
+
+
+def check_complex(key: str, arguments: Mapping[str, Any]) -> None:
+    """Raise ArgumentError if an argument is complex, and the operator takes none that is."""
+    if key not in COMPLEX:
+        for value in leaves([*arguments.values()]):
+            dtype = value if isinstance(value, np.dtype) else getattr(value, "dtype", None)
+            if isinstance(value, complex) or (dtype is not None and dtype.kind == "c"):
+                raise ArgumentError(f"{key.removesuffix('.default')} of complex numbers is not supported")
+
+
+def ignore(t: Any, *arguments: Any, **named: Any) -> None:
     """Assertions and hints of torch.export have no results."""
-
-
-class Translator:
-    """Adds the nodes of a program to a graph. `metas` describes the values of the nodes at hand."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.node = schema.Node("", [], [], "")
-        self.values: dict[str, Any] = {}  # by name in the program
-        self.metas: Mapping[str, schema.TensorMeta] = {}
-        self.layers: dict[Any, Any] = {}  # by the ids of their weights, which are kept beside them
-        self._constants: dict[Any, str] = {}
-        self._makers: dict[str, Node] = {}
-
-    # Adding operations.
-
-    def add(self, operation: str, *inputs: Any, **attributes: Any) -> str:
-        """Add an operation with one output.
-
-        Inputs are names, tensors, symbols, integers, lists of integers and symbols, or None if omitted.
-        """
-        return self.add_all(operation, inputs, 1, **attributes)[0]
-
-    def add_all(
-        self, operation: str, inputs: Sequence[Any], count: int, **attributes: Any
-    ) -> tuple[str, ...]:
-        """Add an operation with several outputs."""
-        names, source = [self._name(value) for value in inputs], _short(self.node.target)
-        outputs = self.graph.add_all(
-            operation, names, count, name=self.node.name, source=source, **attributes
-        )
-        self._makers |= dict.fromkeys(outputs, self.graph.nodes[-1])
-        return outputs
-
-    def _name(self, value: Any) -> str:
-        if value is None or isinstance(value, str):
-            return value or ""
-        if isinstance(value, Tensor):
-            return self.read(value).name
-        if isinstance(value, int):
-            return self.constant(value)
-        return self.vector(value) if isinstance(value, Sequence) else str(value.name)
-
-    def constant(self, value: Any, dtype: Any = None) -> str:
-        """Return the name of a constant."""
-        array = np.asarray(value, dtype)
-        key = (array.dtype.str, array.shape, array.tobytes())
-        if key not in self._constants:
-            self._constants[key] = self.graph.add_constant(array)
-        return self._constants[key]
-
-    def cast(self, value: Operand, dtype: Any) -> str:
-        """Return a value of this dtype; a number becomes a constant without axes."""
-        dtype = np.dtype(dtype)
-        if isinstance(value, Tensor | Symbol):
-            if value.dtype == dtype:
-                return self._name(value)
-            if dtype.kind == "c":
-                return self._as_pairs(value, dtype)
-            return self.add("Cast", value, to=dtype)
-        if dtype.kind == "c":
-            part = np.float32 if dtype == np.complex64 else np.float64
-            return self.constant([complex(value).real, complex(value).imag], part)
-        with np.errstate(all="ignore"):
-            return self.constant(np.asarray(value).astype(dtype))
-
-    def _as_pairs(self, value: Tensor | Symbol, dtype: np.dtype[Any]) -> str:
-        part = np.float32 if dtype == np.complex64 else np.float64
-        if value.dtype.kind == "c":
-            return self.add("Cast", value, to=np.dtype(part))
-        real = self.add("Unsqueeze", self.cast(value, part), [-1])
-        return self.add("Concat", real, self.add("Mul", real, self.cast(0, part)), axis=-1)
-
-    def vector(self, values: Sequence[Any]) -> str:
-        """Return the name of an integer vector of numbers and symbols."""
-        if all(isinstance(value, int) for value in values):
-            return self.constant(values, np.int64)
-        parts = [
-            [value] if isinstance(value, int) else self.add("Reshape", self.cast(value, np.int64), [1])
-            for value in values
-        ]
-        return self.add("Concat", *parts, axis=0)
-
-    def shape(self, x: Tensor) -> str:
-        """Return the name of the shape of a tensor."""
-        if all(isinstance(size, int) for size in x.shape):
-            return self.constant(x.shape, np.int64)
-        return self.add("Shape", x, end=x.rank)
-
-    def size(self, x: Tensor, dim: int) -> int | Symbol:
-        """Return the size of an axis."""
-        size = x.shape[x.axis(dim)]
-        if size is not None:
-            return size
-        return Symbol(self.add("Gather", self.add("Shape", x), x.axis(dim)))
-
-    def sizes(self, x: Tensor) -> list[int | Symbol]:
-        """Return the sizes of all axes."""
-        return [self.size(x, axis) for axis in range(x.rank)]
-
-    def expect_size(self, x: Tensor, dim: int, size: int | tuple[Tensor, int]) -> None:
-        """Note that an axis must have a size, or that of an axis of another tensor, if its size is open."""
-
-    def array(self, x: Tensor) -> NDArray[Any] | None:
-        """Return the value of a tensor that is the same in every call, or None."""
-        return self._folded(self.read(x).name)
-
-    def _folded(self, name: str) -> NDArray[Any] | None:
-        if name in self.graph.constants and name not in self.graph.defaults:
-            return self.graph.constants[name]
-        node = self._makers.get(name)
-        if node is None or not OPERATIONS[node.operation].is_pure:
-            return None
-        inputs = [self._folded(other) if other else None for other in node.inputs]
-        if any(array is None and other for array, other in zip(inputs, node.inputs, strict=True)):
-            return None
-        results = OPERATIONS[node.operation].compute(inputs, node.attributes)
-        self.graph.constants |= zip(node.outputs, results, strict=False)
-        self.graph.nodes = [other for other in self.graph.nodes if other is not node]
-        return self.graph.constants[name]
-
-    # Memory that tensors share.
-
-    def read(self, x: Tensor) -> Tensor:
-        """Return the tensor with its current value."""
-        if x.base is not None and x.version != x.root.version:
-            assert x.replay is not None
-            x.name = x.replay(self.read(x.base))
-            x.version = x.root.version
-        return x
-
-    def write(self, x: Tensor, value: str) -> None:
-        """Give a tensor, and every other one that shares its memory, a new value."""
-        if x.base is None:
-            x.version += 1
-        else:
-            base = self.read(x.base)
-            put = x.put or (lambda base, value: self._scattered(x, base, value))
-            self.write(base, put(base, value))
-            x.version = x.root.version
-        x.name = value
-
-    def _scattered(self, x: Tensor, base: Tensor, value: str) -> str:
-        """Write into the elements of the base that the view selects."""
-        assert x.replay is not None
-        shape, indices = self.shape(base), self.add("Range", 0, self.add("Size", base), 1)
-        places = x.replay(dataclasses.replace(base, name=self.add("Reshape", indices, shape), dtype=INT64))
-        flat = [self.add("Reshape", each, [-1]) for each in (base, places, value)]
-        return self.add("Reshape", self.add("ScatterElements", *flat), shape)
-
-    # Translating programs.
-
-    def run(self, graph: schema.Graph, inputs: Sequence[Any]) -> list[Any]:
-        """Add the nodes of a graph and return its outputs."""
-        values, metas = self.values, self.metas
-        self.values, self.metas = {}, graph.tensors
-        if len(inputs) != len(graph.inputs):
-            raise ArgumentError(f"a graph takes {len(graph.inputs)} inputs, but gets {len(inputs)}")
-        for argument, value in zip(graph.inputs, inputs, strict=True):
-            self.define(argument, value)
-        for node in graph.nodes:
-            with self._naming(node):
-                self._add_node(node)
-        outputs = [self.argument(output) for output in graph.outputs]
-        self.values, self.metas = values, metas
-        return outputs
-
-    @contextmanager
-    def _naming(self, node: schema.Node) -> Iterator[None]:
-        outer, self.node = self.node, node
-        try:
-            yield
-        except OnwardError as error:
-            if str(error).startswith("node "):
-                raise
-            raise type(error)(f"node {node.name} ({_short(node.target)}): {error}") from error
-        except DAMAGES as error:
-            message = f"its arguments are not those of the operator: {error}"
-            raise ArgumentError(f"node {node.name} ({_short(node.target)}): {message}") from error
-        finally:
-            self.node = outer
-
-    def _add_node(self, node: schema.Node) -> None:
-        target = _short(node.target)
-        domain, _, name = target.partition(".")
-        in_place = name.partition(".")[0].endswith("_") and not name.startswith("_")
-        found = name.replace("_.", ".", 1) if in_place and domain == "aten" else name
-        key = found if domain == "aten" else target
-        if key not in OPERATORS:
-            raise ArgumentError(f"the operator {target} is not supported{reason(name)}")
-        if OPERATORS[key] is ignore:
-            return
-        if domain == "aten":
-            arguments = {n: self.argument(a) for n, a in node.inputs if n not in IGNORED}
-            self._call(node, key, arguments, in_place)
-        else:
-            self._define_all(node, OPERATORS[key](self, *(self.argument(a) for _, a in node.inputs)))
-
-    def _call(self, node: schema.Node, key: str, arguments: dict[str, Any], in_place: bool) -> None:
-        lists = [[value] if kind == "as_tensor" else value for kind, value in node.outputs]
-        declared = [each["name"] for values in lists for each in values] if key in VIEWS else []
-        first = next(iter(arguments.values()), None)
-        results = self.apply(
-            key, arguments, first, in_place, lambda name, place: self._tensor(name, declared[place])
-        )
-        self._define_all(node, results)
-
-    def apply(
-        self,
-        key: str,
-        arguments: Mapping[str, Any],
-        first: Any,
-        in_place: bool,
-        tensor: Callable[[str, int], Tensor],
-    ) -> Any:
-        """Return the outputs of an operator: names, or tensors that share the memory of the first argument.
-
-        `tensor` makes such a tensor from its name and its place among the outputs.
-        """
-        node = self.node
-        results = self.evaluate(key, arguments, node)
-        if in_place and key not in VIEWS:
-            if not isinstance(first, Tensor):
-                raise ArgumentError(f"an operator changes a {type(first).__name__} in place")
-            result = results[0] if isinstance(results, tuple | list) else results
-            if result is not first:
-                self.write(first, result.name if isinstance(result, Tensor) else result)
-            return first
-        if key not in VIEWS or not isinstance(first, Tensor) or isinstance(results, Tensor):
-            return results
-        name, *_ = arguments
-        others = {other: value for other, value in arguments.items() if other != name}
-        put = partial(PUTS[key], self, **others) if key in PUTS else None
-        version = first.root.version
-
-        def view(place: int | None, value: str) -> Tensor:
-            def replay(other: Tensor) -> str:
-                again = self.evaluate(key, {name: other, **others}, node)
-                return again if place is None else again[place]  # type: ignore[no-any-return]  # names
-
-            found = tensor(value, place or 0)
-            return dataclasses.replace(found, base=first, replay=replay, put=put, version=version)
-
-        is_list = isinstance(results, tuple | list)
-        return [view(place, value) for place, value in enumerate(results)] if is_list else view(None, results)
-
-    def evaluate(self, key: str, arguments: Mapping[str, Any], node: schema.Node) -> Any:
-        """Call the function of an operator for a node, which errors name."""
-        with self._naming(node):
-            return OPERATORS[key](self, **arguments)
-
-    def _tensor(self, value: str, name: str) -> Tensor:
-        meta = self.metas[name]
-        shape = tuple(size if isinstance(size, int) else None for size in meta.sizes)
-        return Tensor(value, meta.dtype, shape, is_contiguous=_is_contiguous(meta))
-
-    def _define_all(self, node: schema.Node, results: Any) -> None:
-        """Define the outputs of a node; operators may have further ones, which no model uses."""
-        is_list = [output.kind for output in node.outputs] in (["as_tensors"], ["as_optional_tensors"])
-        results = (results,) if is_list or not isinstance(results, list | tuple) else results
-        for output, result in zip(node.outputs, results, strict=False):
-            self.define(output, result)
-
-    def define(self, output: schema.Argument, value: Any) -> None:
-        """Record the value of an output, or of an input of the program; None is a value that has no use."""
-        kind, content = output
-        if value is None:
-            return
-        if kind == "as_tensor":
-            name, is_tensor = content["name"], isinstance(value, Tensor)
-            self.values[name] = value if is_tensor else self._tensor(self._name(value), name)
-        elif kind in ("as_tensors", "as_optional_tensors"):
-            for each, result in zip(content, value, strict=True):
-                self.define(schema.Argument("as_tensor", each.get("as_tensor", each)), result)
-        elif kind in ("as_sym_int", "as_sym_float", "as_sym_bool") and "as_name" in content:
-            self.values[content["as_name"]] = value
-
-    def argument(self, argument: schema.Argument) -> Any:
-        """Return the value of an argument: a tensor, symbol, number, dtype or graph, or a list of these."""
-        kind, value = argument
-        if kind == "as_tensor":
-            return self._find(value["name"])
-        if kind in ("as_tensors", "as_nested_tensors"):
-            kinds: dict[type, str] = {dict: "as_tensor", list: "as_tensors"}
-            return [self.argument(schema.Argument(kinds[type(each)], each)) for each in value]
-        if kind in ("as_optional_tensors", "as_sym_ints", "as_sym_floats", "as_sym_bools"):
-            return [self._item(each) for each in value]
-        if kind in ("as_sym_int", "as_sym_float", "as_sym_bool", "as_optional_tensor"):
-            return self._item(value)
-        if kind == "as_scalar_type":
-            if value not in schema.DTYPES:
-                raise ArgumentError(f"the dtype number {value} is not supported")
-            name = schema.DTYPES[value]
-            return np.dtype("float32" if name == "bfloat16" else name)
-        if kind == "as_complex":
-            return complex(value["real"], value["imag"])
-        if kind in ("as_none", "as_memory_format", "as_layout", "as_device"):
-            return None
-        return value
-
-    def _item(self, value: Any) -> Any:
-        """Return an entry of a list of tensors or symbols."""
-        kind, content = next(iter(value.items()))
-        if kind == "as_tensor":
-            return self._find(content["name"])
-        return None if kind == "as_none" else self._find(content) if kind == "as_name" else content
-
-    def _find(self, name: str) -> Any:
-        if name not in self.values:
-            raise ArgumentError(f"the value {name} is not defined")
-        value = self.values[name]
-        return self.read(value) if isinstance(value, Tensor) else value
-
-
-def _short(target: str) -> str:
-    return target.removeprefix("torch.ops.")
-
-
-def _is_contiguous(meta: schema.TensorMeta) -> bool:
-    """Tell whether the elements are in C order; symbolic strides count as if they were."""
-    expected = 1
-    for size, stride in zip(meta.sizes[::-1], meta.strides[::-1], strict=True):
-        if not isinstance(size, int) or not isinstance(stride, int):
-            return True
-        if size != 1 and stride != expected:
-            return False
-        expected *= size
-    return True

@@ -1,6 +1,7 @@
 """ATen's operators on shapes, axes and dtypes: views, slices, splits, diagonals, triangles and copies."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
-from .registry import BOOL, FLOAT32, INT64, Symbol, Tensor, Translator, aten, bounded, define
+from .registry import BOOL, FLOAT32, INT64, Operator, Symbol, Tensor, aten, bounded, define
+from .translator import Translator
 
 WHOLE = np.iinfo(np.int64).max  # the end of a slice without an end
 Sizes = Sequence[int | Symbol]
@@ -24,15 +26,15 @@ def _reshaped(t: Translator, x: Tensor, sizes: Sizes) -> str:
 
 
 def _inverse_reshape(t: Translator, base: Tensor, value: str, *arguments: Any, **named: Any) -> str:
-    return t.add("Reshape", value, t.shape(base), allowzero=1)
+    return reshaped(t, value, t.sizes(base), base.dtype.kind == "c")
 
 
-@aten("view _unsafe_view _reshape_alias", put=_inverse_reshape)
+@aten("view _unsafe_view _reshape_alias", put=_inverse_reshape, takes_complex=True)
 def view(t: Translator, self: Tensor, size: Sizes, stride: Any = None) -> str:
     return _reshaped(t, self, size)
 
 
-@aten("flatten.using_ints", put=_inverse_reshape)
+@aten("flatten.using_ints", put=_inverse_reshape, takes_complex=True)
 def flatten(t: Translator, self: Tensor, start_dim: int = 0, end_dim: int = -1) -> str:
     first, last = self.axis(start_dim), self.axis(end_dim)
     if last == self.rank - 1 and self.dtype.kind != "c":
@@ -41,17 +43,39 @@ def flatten(t: Translator, self: Tensor, start_dim: int = 0, end_dim: int = -1) 
     return _reshaped(t, self, [*sizes[:first], -1, *sizes[last + 1 :]])
 
 
-@aten("unflatten.int", put=_inverse_reshape)
+@aten("unflatten.int", put=_inverse_reshape, takes_complex=True)
 def unflatten(t: Translator, self: Tensor, dim: int, sizes: Sizes) -> str:
     axis, whole = self.axis(dim), t.sizes(self)
     return _reshaped(t, self, [*whole[:axis], *sizes, *whole[axis + 1 :]])
 
 
-@aten("squeeze.dim squeeze.dims squeeze", put=_inverse_reshape)
+@aten("squeeze.dim squeeze.dims squeeze", put=_inverse_reshape, takes_complex=True)
 def squeeze(t: Translator, self: Tensor, dim: Any = None) -> str:
     dims = range(self.rank) if dim is None else [dim] if isinstance(dim, int) else dim
-    axes = [self.axis(axis) for axis in dims if self.rank and self.shape[self.axis(axis)] == 1]
+    places = [self.axis(axis) for axis in dims if self.rank]
+    axes = [axis for axis in places if self.shape[axis] == 1]
+    declared = t.declared_rank()
+    if declared is not None and declared != self.rank - len(axes):  # an axis of unknown size that has size 1
+        axes = [axis for axis in places if self.shape[axis] in (1, None)]
+        if declared != self.rank - len(axes):
+            raise ArgumentError("the axes of unknown size that it removes are not known")
     return t.add("Squeeze", self, axes) if axes else t.add("Identity", self)
+
+
+def lifts_scalars(function: Operator) -> Operator:
+    """Let an operator along an axis take a tensor without axes, as torch does: as a vector of one element."""
+
+    @functools.wraps(function)
+    def lifted(t: Translator, self: Tensor, *arguments: Any, **named: Any) -> Any:
+        if self.rank:
+            return function(t, self, *arguments, **named)
+        vector = Tensor(t.add("Reshape", self, [1]), self.dtype, (1,))
+        found = function(t, vector, *arguments, **named)
+        is_one = isinstance(found, str)
+        results = tuple(t.add("Reshape", y, []) for y in ((found,) if is_one else found))
+        return results[0] if is_one else results
+
+    return lifted  # type: ignore[return-value]  # it has the signature of the function
 
 
 def permuted(t: Translator, x: Tensor, order: Sequence[int]) -> str:
@@ -70,7 +94,7 @@ def axes_first(x: Tensor, *axes: int) -> tuple[list[int], list[int]]:
     return order, [order.index(axis) for axis in range(x.rank)]
 
 
-@aten("transpose.int swapaxes swapdims", view=True)
+@aten("transpose.int swapaxes swapdims", view=True, takes_complex=True)
 def transpose(
     t: Translator, self: Tensor, dim0: int = 0, dim1: int = 1, axis0: int = 0, axis1: int = 0
 ) -> str:
@@ -78,7 +102,7 @@ def transpose(
     return permuted(t, self, [{a: b, b: a}.get(axis, axis) for axis in range(self.rank)])
 
 
-@aten("movedim.intlist movedim.int", view=True)
+@aten("movedim.intlist movedim.int", view=True, takes_complex=True)
 def movedim(t: Translator, self: Tensor, source: Any, destination: Any) -> str:
     sources, targets = ([d] if isinstance(d, int) else d for d in (source, destination))
     rest = [axis for axis in range(self.rank) if axis not in [self.axis(d) for d in sources]]
@@ -87,23 +111,30 @@ def movedim(t: Translator, self: Tensor, source: Any, destination: Any) -> str:
     return permuted(t, self, rest)
 
 
+@aten("expand", "broadcast_to", view=True, takes_complex=True)
+def expand(t: Translator, self: Tensor, size: Sizes, implicit: bool = False) -> str:
+    added = len(size) - self.rank
+    sizes = [t.size(self, i - added) if isinstance(n, int) and n == -1 else n for i, n in enumerate(size)]
+    return t.add("Expand", self, [*sizes, 2] if self.dtype.kind == "c" else sizes)
+
+
 define({
     "reshape ravel": lambda t, self, shape=(-1,): _reshaped(t, self, shape),
     "view_as reshape_as": lambda t, self, other: _reshaped(t, self, t.sizes(other)),
     "unsqueeze": lambda t, self, dim: t.add("Unsqueeze", self, [dim % (self.rank + 1)]),
-}, put=_inverse_reshape)  # fmt: skip
+}, put=_inverse_reshape, takes_complex=True)  # fmt: skip
 define({
     "alias detach lift lift_fresh positive conj_physical detach_": lambda t, self: t.add("Identity", self),
-}, put=lambda t, base, value: value)  # fmt: skip
+}, put=lambda t, base, value: value, takes_complex=True)  # fmt: skip
+aten("view.dtype", view=True)(lambda t, self, dtype: t.add("BitCast", self, to=dtype))
 define({
-    "view.dtype": lambda t, self, dtype: t.add("BitCast", self, to=dtype),
     "permute": lambda t, self, dims: permuted(t, self, [self.axis(dim) for dim in dims]),
     "t mT": lambda t, self: permuted(t, self, [*range(self.rank - 2), *range(self.rank)[-2:][::-1]]),
     "numpy_T": lambda t, self: permuted(t, self, range(self.rank)[::-1]),
-    "expand_as": lambda t, self, other: t.add("Expand", self, t.shape(other)),
-}, view=True)  # fmt: skip
+    "expand_as": lambda t, self, other: expand(t, self, t.sizes(other)),
+}, view=True, takes_complex=True)  # fmt: skip
+aten("clone resolve_conj resolve_neg", takes_complex=True)(lambda t, self: t.add("Identity", self))
 define({
-    "clone resolve_conj resolve_neg": lambda t, self: t.add("Identity", self),
     "float": lambda t, self: t.cast(self, FLOAT32),
     "double": lambda t, self: t.cast(self, np.float64),
     "long": lambda t, self: t.cast(self, INT64),
@@ -119,13 +150,6 @@ define({
     "diagonal_scatter": lambda t, self, src, offset=0, dim1=0, dim2=1: (
         _put_diagonal(t, self, t.add("Identity", src), offset, dim1, dim2)),
 })  # fmt: skip
-
-
-@aten("expand", "broadcast_to", view=True)
-def expand(t: Translator, self: Tensor, size: Sizes, implicit: bool = False) -> str:
-    added = len(size) - self.rank
-    sizes = [t.size(self, i - added) if isinstance(n, int) and n == -1 else n for i, n in enumerate(size)]
-    return t.add("Expand", self, [*sizes, 2] if self.dtype.kind == "c" else sizes)
 
 
 def sliced(t: Translator, x: Any, axis: int, start: Any, end: Any, step: int = 1) -> str:
@@ -159,7 +183,7 @@ def _put_at(t: Translator, base: Tensor, value: str, axis: int, start: Any, end:
     return t.add("Transpose", updated, perm=back)
 
 
-@aten("slice.Tensor", put=_put_slice)
+@aten("slice.Tensor", put=_put_slice, takes_complex=True)
 def slice_(
     t: Translator, self: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
 ) -> str:
@@ -184,12 +208,12 @@ def _put_selected(t: Translator, base: Tensor, value: str, dim: int, index: Any)
     return _put_slice(t, base, t.add("Unsqueeze", value, [axis]), axis, *limits)
 
 
-@aten("select.int", put=_put_selected)
+@aten("select.int", put=_put_selected, takes_complex=True)
 def select(t: Translator, self: Tensor, dim: int, index: Any) -> str:
     return t.add("Gather", self, t.cast(index, INT64), axis=self.axis(dim))
 
 
-@aten("narrow", view=True)
+@aten("narrow", view=True, takes_complex=True)
 def narrow(t: Translator, self: Tensor, dim: int, start: Any, length: Any) -> str:
     if isinstance(start, int) and isinstance(length, int):
         end: Any = start + length
@@ -198,7 +222,7 @@ def narrow(t: Translator, self: Tensor, dim: int, start: Any, length: Any) -> st
     return sliced(t, self, self.axis(dim), start, end)
 
 
-@aten("split.Tensor", "unsafe_split.Tensor", view=True)
+@aten("split.Tensor", "unsafe_split.Tensor", view=True, takes_complex=True)
 def split(t: Translator, self: Tensor, split_size: int, dim: int = 0) -> Any:
     """Split an axis into parts of a size, which may be a symbol."""
     count = _declared_count(t)
@@ -210,7 +234,7 @@ def split(t: Translator, self: Tensor, split_size: int, dim: int = 0) -> Any:
     return [sliced(t, self, self.axis(dim), start, end) for start, end in pairs]
 
 
-@aten("split_with_sizes", "split.sizes", "unsafe_split_with_sizes", view=True)
+@aten("split_with_sizes split.sizes unsafe_split_with_sizes", view=True, takes_complex=True)
 def split_with_sizes(
     t: Translator, self: Tensor, split_sizes: Any = None, dim: int = 0, split_size: Any = None
 ) -> Any:
@@ -224,7 +248,7 @@ def _declared_count(t: Translator) -> int:
     return len(first.value) if first.kind == "as_tensors" else len(t.node.outputs)
 
 
-@aten("chunk", "unsafe_chunk", view=True)
+@aten("chunk", "unsafe_chunk", view=True, takes_complex=True)
 def chunk(t: Translator, self: Tensor, chunks: int, dim: int = 0) -> Any:
     size: Any = t.size(self, dim)
     if isinstance(size, int):
@@ -250,7 +274,7 @@ def tensor_split(t: Translator, self: Tensor, sections: Any = None, dim: int = 0
     return [sliced(t, self, axis, *limits) for limits in zip([0, *indices], [*indices, WHOLE], strict=True)]
 
 
-@aten("unbind.int", view=True)
+@aten("unbind.int", view=True, takes_complex=True)
 def unbind(t: Translator, self: Tensor, dim: int = 0) -> Any:
     return [t.add("Gather", self, i, axis=self.axis(dim)) for i in range(_declared_count(t))]
 
@@ -260,8 +284,9 @@ def as_strided(
     t: Translator, self: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
 ) -> str:
     """The elements of a tensor in C order at computed places."""
-    if not self.is_contiguous or not all(isinstance(n, int) for n in (*size, *stride)):
-        what = "as_strided of unknown sizes, or of elements that are not in C order,"
+    is_whole = self.base is None and self.is_contiguous
+    if not is_whole or not all(isinstance(n, int) for n in (*size, *stride)):
+        what = "as_strided of unknown sizes, of a view, or of elements that are not in C order,"
         raise ArgumentError(f"{what} is not supported")
     bounded(math.prod(size))
     places = np.full((), storage_offset or 0)
@@ -286,7 +311,7 @@ def unfold(t: Translator, self: Tensor, dimension: int, size: int, step: int) ->
     return t.add("Transpose", windows, perm=order)
 
 
-@aten("contiguous", put=lambda t, base, value: value)
+@aten("contiguous", put=lambda t, base, value: value, takes_complex=True)
 def contiguous(t: Translator, self: Tensor) -> Any:
     name = t.add("Identity", self)
     return name if self.is_contiguous else dataclasses.replace(self, name=name, base=None, is_contiguous=True)
@@ -302,8 +327,12 @@ def to(
     return dataclasses.replace(self, name=t.cast(self, wanted), dtype=wanted, base=None, is_contiguous=True)
 
 
-aten("to.dtype to.dtype_layout to.device to.other type_as", put=lambda t, base, value: value)(to)
-aten("_to_copy", view=True)(to)
+aten(
+    "to.dtype to.dtype_layout to.device to.other type_as",
+    put=lambda t, base, value: value,
+    takes_complex=True,
+)(to)
+aten("_to_copy", view=True, takes_complex=True)(to)
 
 
 # The diagonals and triangles of matrices.

@@ -11,8 +11,9 @@ from ....graph.operations.expressions import is_nan, where
 from .elementwise import as_pairs, parts
 from .expressions import expression, floating
 from .joins import rolled
-from .registry import OPERATORS, Symbol, Tensor, Translator, aten, bounded, define
+from .registry import OPERATORS, Symbol, Tensor, aten, bounded, define
 from .shapes import WHOLE
+from .translator import Translator
 
 NONE, BY_ROOT, BY_SIZE = 0, 1, 2  # the normalizations of torch
 
@@ -55,7 +56,7 @@ def real_to_complex(
     return complex_to_complex(t, _with_size(self, y, last, half), others, normalization, True)
 
 
-@aten("_fft_c2c")
+@aten("_fft_c2c", takes_complex=True)
 def complex_to_complex(
     t: Translator, self: Tensor, dim: Sequence[int], normalization: int, forward: bool
 ) -> str:
@@ -69,7 +70,7 @@ def complex_to_complex(
     return y
 
 
-@aten("_fft_c2r")
+@aten("_fft_c2r", takes_complex=True)
 def complex_to_real(
     t: Translator, self: Tensor, dim: Sequence[int], normalization: int, last_dim_size: int
 ) -> str:
@@ -104,7 +105,7 @@ def conj(t: Translator, x: Tensor) -> str:
     return t.add("Mul", x, t.constant([1, -1], _part(x))) if is_complex else t.add("Identity", x)
 
 
-aten("view_as_real view_as_complex", view=True)(lambda t, self: t.add("Identity", self))
+aten("view_as_real view_as_complex", view=True, takes_complex=True)(lambda t, self: t.add("Identity", self))
 define({
     "real": lambda t, self: parts(t, self)[0] if self.dtype.kind == "c" else t.add("Identity", self),
     "imag": lambda t, self: parts(t, self)[1],
@@ -114,10 +115,10 @@ define({
     "conj _conj _conj_physical": lambda t, self: conj(t, self),
     "fft_fftshift": lambda t, self, dim=None: _shifted(t, self, dim, 0),
     "fft_ifftshift": lambda t, self, dim=None: _shifted(t, self, dim, 1),
-})  # fmt: skip
+}, takes_complex=True)  # fmt: skip
 
 
-@aten("angle")
+@aten("angle", takes_complex=True)
 def angle(t: Translator, self: Tensor) -> str:
     if self.dtype.kind != "c":  # 0, or pi below 0
         x = expression(t, self, floating(self))
@@ -179,14 +180,14 @@ def _define_transforms(kind: str) -> None:
     define({
         f"fft_{kind}": lambda t, self, n=None, dim=-1, norm=None: (
             _transform(t, kind, self, None if n is None else [n], dim, norm)),
-    })  # fmt: skip
+    }, takes_complex=True)  # fmt: skip
     if "h" not in kind:
         define({
             f"fft_{kind}2": lambda t, self, s=None, dim=(-2, -1), norm=None: (
                 _transform(t, kind, self, s, dim, norm)),
             f"fft_{kind}n": lambda t, self, s=None, dim=None, norm=None: (
                 _transform(t, kind, self, s, dim, norm)),
-        })  # fmt: skip
+        }, takes_complex=True)  # fmt: skip
 
 
 for _kind in ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft"):
@@ -233,7 +234,7 @@ def stft(
     return t.add("Squeeze", y, [0]) if self.rank == 1 else y
 
 
-@aten("istft")
+@aten("istft", takes_complex=True)
 def istft(
     t: Translator, self: Tensor, n_fft: int, hop_length: int | None = None, win_length: int | None = None,
     window: Tensor | None = None, center: bool = True, normalized: bool = False,

@@ -13,7 +13,8 @@ import numpy as np
 
 from ....errors import ArgumentError
 from .. import exported_program as schema
-from ..aten.registry import OPERATORS, Symbol, Tensor, Translator
+from ..aten.registry import OPERATORS, Symbol, Tensor
+from ..aten.translator import Translator
 from .recording import LearnedSizeError, Recording, example
 from .signatures import DTYPES, overload
 from .values import MISSING, Object, leaves, mapped

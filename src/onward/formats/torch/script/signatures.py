@@ -11,7 +11,8 @@ import numpy as np
 
 from ....errors import ArgumentError
 from .. import exported_graph  # noqa: F401 - it registers the operators
-from ..aten.registry import IGNORED, OPERATORS, Symbol, Tensor
+from ..aten.registry import OPERATORS, Symbol, Tensor
+from ..aten.translator import IGNORED
 
 # The positional parameters of operators whose functions have others, or in another order.
 _PAIR = ("self", "dim", "index")

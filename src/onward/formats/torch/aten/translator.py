@@ -1,0 +1,377 @@
+"""Translate calls of ATen's operators to operations of a graph."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ....errors import ArgumentError, OnwardError
+from ....graph.graph import Graph
+from ....graph.node import Node
+from ....graph.operations import OPERATIONS
+from .. import exported_program as schema
+from .refusals import reason
+from .registry import INT64, OPERATORS, PUTS, VIEWS, Operand, Symbol, Tensor, check_complex, ignore, leaves
+
+IGNORED = {"device", "layout", "pin_memory", "memory_format", "generator", "non_blocking", "requires_grad"}
+# What arguments of other kinds than those of an operator raise.
+DAMAGES = (
+    *(TypeError, ValueError, LookupError, AttributeError, AssertionError, StopIteration),
+    *(ArithmeticError, RecursionError, MemoryError),
+)
+
+
+class Translator:
+    """Adds the nodes of a program to a graph. `metas` describes the values of the nodes at hand."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.node = schema.Node("", [], [], "")
+        self.values: dict[str, Any] = {}  # by name in the program
+        self.missing: dict[str, str] = {}  # outputs that are not supported, and their nodes
+        self.metas: Mapping[str, schema.TensorMeta] = {}
+        self.layers: dict[Any, Any] = {}  # by the ids of their weights, which are kept beside them
+        self._constants: dict[Any, str] = {}
+        self._makers: dict[str, Node] = {}
+
+    # Adding operations.
+
+    def add(self, operation: str, *inputs: Any, **attributes: Any) -> str:
+        """Add an operation with one output.
+
+        Inputs are names, tensors, symbols, integers, lists of integers and symbols, or None if omitted.
+        """
+        return self.add_all(operation, inputs, 1, **attributes)[0]
+
+    def add_all(
+        self, operation: str, inputs: Sequence[Any], count: int, **attributes: Any
+    ) -> tuple[str, ...]:
+        """Add an operation with several outputs."""
+        names, source = [self._name(value) for value in inputs], _short(self.node.target)
+        outputs = self.graph.add_all(
+            operation, names, count, name=self.node.name, source=source, **attributes
+        )
+        self._makers |= dict.fromkeys(outputs, self.graph.nodes[-1])
+        return outputs
+
+    def _name(self, value: Any) -> str:
+        if value is None or isinstance(value, str):
+            return value or ""
+        if isinstance(value, Tensor):
+            return self.read(value).name
+        if isinstance(value, int):
+            return self.constant(value)
+        return self.vector(value) if isinstance(value, Sequence) else str(value.name)
+
+    def constant(self, value: Any, dtype: Any = None) -> str:
+        """Return the name of a constant."""
+        array = np.asarray(value, dtype)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            self._constants[key] = self.graph.add_constant(array)
+        return self._constants[key]
+
+    def cast(self, value: Operand, dtype: Any) -> str:
+        """Return a value of this dtype; a number becomes a constant without axes."""
+        dtype = np.dtype(dtype)
+        if isinstance(value, Tensor | Symbol):
+            if value.dtype == dtype:
+                return self._name(value)
+            if dtype.kind == "c":
+                return self._as_pairs(value, dtype)
+            real = self.add("Gather", value, 0, axis=-1) if value.dtype.kind == "c" else value
+            return self.add("Cast", real, to=dtype)
+        if dtype.kind == "c":
+            part = np.float32 if dtype == np.complex64 else np.float64
+            return self.constant([complex(value).real, complex(value).imag], part)
+        with np.errstate(all="ignore"):
+            return self.constant(np.asarray(value).astype(dtype))
+
+    def _as_pairs(self, value: Tensor | Symbol, dtype: np.dtype[Any]) -> str:
+        part = np.float32 if dtype == np.complex64 else np.float64
+        if value.dtype.kind == "c":
+            return self.add("Cast", value, to=np.dtype(part))
+        real = self.add("Unsqueeze", self.cast(value, part), [-1])
+        return self.add("Concat", real, self.add("Mul", real, self.cast(0, part)), axis=-1)
+
+    def vector(self, values: Sequence[Any]) -> str:
+        """Return the name of an integer vector of numbers and symbols."""
+        if all(isinstance(value, int) for value in values):
+            return self.constant(values, np.int64)
+        parts = [
+            [value] if isinstance(value, int) else self.add("Reshape", self.cast(value, np.int64), [1])
+            for value in values
+        ]
+        return self.add("Concat", *parts, axis=0)
+
+    def shape(self, x: Tensor) -> str:
+        """Return the name of the shape of a tensor."""
+        if all(isinstance(size, int) for size in x.shape):
+            return self.constant(x.shape, np.int64)
+        return self.add("Shape", x, end=x.rank)
+
+    def size(self, x: Tensor, dim: int) -> int | Symbol:
+        """Return the size of an axis."""
+        size = x.shape[x.axis(dim)]
+        if size is not None:
+            return size
+        return Symbol(self.add("Gather", self.add("Shape", x), x.axis(dim)))
+
+    def sizes(self, x: Tensor) -> list[int | Symbol]:
+        """Return the sizes of all axes."""
+        return [self.size(x, axis) for axis in range(x.rank)]
+
+    def declared_rank(self) -> int | None:
+        """Return the rank of the output of the node at hand, if the program declares it."""
+        names = [value["name"] for kind, value in self.node.outputs[:1] if kind == "as_tensor"]
+        return len(self.metas[names[0]].sizes) if names and names[0] in self.metas else None
+
+    def expect_size(self, x: Tensor, dim: int, size: int | tuple[Tensor, int]) -> None:
+        """Note that an axis must have a size, or that of an axis of another tensor, if its size is open."""
+
+    def array(self, x: Tensor) -> NDArray[Any] | None:
+        """Return the value of a tensor that is the same in every call, or None."""
+        return self._folded(self.read(x).name)
+
+    def _folded(self, name: str) -> NDArray[Any] | None:
+        if name in self.graph.constants and name not in self.graph.defaults:
+            return self.graph.constants[name]
+        node = self._makers.get(name)
+        if node is None or not OPERATIONS[node.operation].is_pure:
+            return None
+        inputs = [self._folded(other) if other else None for other in node.inputs]
+        if any(array is None and other for array, other in zip(inputs, node.inputs, strict=True)):
+            return None
+        results = OPERATIONS[node.operation].compute(inputs, node.attributes)
+        self.graph.constants |= zip(node.outputs, results, strict=False)
+        self.graph.nodes = [other for other in self.graph.nodes if other is not node]
+        return self.graph.constants[name]
+
+    # Memory that tensors share.
+
+    def read(self, x: Tensor) -> Tensor:
+        """Return the tensor with its current value."""
+        if x.base is not None and x.version != x.root.version:
+            assert x.replay is not None
+            x.name = x.replay(self.read(x.base))
+            x.version = x.root.version
+        return x
+
+    def write(self, x: Tensor, value: str) -> None:
+        """Give a tensor, and every other one that shares its memory, a new value."""
+        if x.base is None:
+            x.version += 1
+        else:
+            base = self.read(x.base)
+            put = x.put or (lambda base, value: self._scattered(x, base, value))
+            self.write(base, put(base, value))
+            x.version = x.root.version
+        x.name = value
+
+    def _scattered(self, x: Tensor, base: Tensor, value: str) -> str:
+        """Write into the elements of the base that the view selects."""
+        assert x.replay is not None
+        shape, indices = self.shape(base), self.add("Range", 0, self.add("Size", base), 1)
+        places = x.replay(dataclasses.replace(base, name=self.add("Reshape", indices, shape), dtype=INT64))
+        flat = [self.add("Reshape", each, [-1]) for each in (base, places, value)]
+        return self.add("Reshape", self.add("ScatterElements", *flat), shape)
+
+    # Translating programs.
+
+    def run(self, graph: schema.Graph, inputs: Sequence[Any]) -> list[Any]:
+        """Add the nodes of a graph and return its outputs."""
+        values, metas = self.values, self.metas
+        self.values, self.metas = {}, graph.tensors
+        if len(inputs) != len(graph.inputs):
+            raise ArgumentError(f"a graph takes {len(graph.inputs)} inputs, but gets {len(inputs)}")
+        for argument, value in zip(graph.inputs, inputs, strict=True):
+            self.define(argument, value)
+        for node in graph.nodes:
+            with self._naming(node):
+                self._add_node(node)
+        outputs = [self.argument(output) for output in graph.outputs]
+        self.values, self.metas = values, metas
+        return outputs
+
+    @contextmanager
+    def _naming(self, node: schema.Node) -> Iterator[None]:
+        outer, self.node = self.node, node
+        try:
+            yield
+        except OnwardError as error:
+            if str(error).startswith("node "):
+                raise
+            raise type(error)(f"node {node.name} ({_short(node.target)}): {error}") from error
+        except DAMAGES as error:
+            message = f"its arguments are not those of the operator: {error}"
+            raise ArgumentError(f"node {node.name} ({_short(node.target)}): {message}") from error
+        finally:
+            self.node = outer
+
+    def _add_node(self, node: schema.Node) -> None:
+        target = _short(node.target)
+        domain, _, name = target.partition(".")
+        in_place = name.partition(".")[0].endswith("_") and not name.startswith("_")
+        found = name.replace("_.", ".", 1) if in_place and domain == "aten" else name
+        key = found if domain == "aten" else target
+        if key not in OPERATORS:
+            raise ArgumentError(f"the operator {target} is not supported{reason(name)}")
+        if OPERATORS[key] is ignore:
+            return
+        if domain == "aten":
+            arguments = {n: self.argument(a) for n, a in node.inputs if n not in IGNORED}
+            self._call(node, key, arguments, in_place)
+        else:
+            self._define_all(node, OPERATORS[key](self, *(self.argument(a) for _, a in node.inputs)))
+
+    def _call(self, node: schema.Node, key: str, arguments: dict[str, Any], in_place: bool) -> None:
+        lists = [[value] if kind == "as_tensor" else value for kind, value in node.outputs]
+        declared = [each["name"] for values in lists for each in values] if key in VIEWS else []
+        first = next(iter(arguments.values()), None)
+        results = self.apply(
+            key, arguments, first, in_place, lambda name, place: self._tensor(name, declared[place])
+        )
+        self._define_all(node, results)
+
+    def apply(
+        self,
+        key: str,
+        arguments: Mapping[str, Any],
+        first: Any,
+        in_place: bool,
+        tensor: Callable[[str, int], Tensor],
+    ) -> Any:
+        """Return the outputs of an operator: names, or tensors that share the memory of the first argument.
+
+        `tensor` makes such a tensor from its name and its place among the outputs.
+        """
+        node = self.node
+        check_complex(key, arguments)
+        results = self.evaluate(key, arguments, node)
+        if in_place and key not in VIEWS:
+            if not isinstance(first, Tensor):
+                raise ArgumentError(f"an operator changes a {type(first).__name__} in place")
+            result = results[0] if isinstance(results, tuple | list) else results
+            if result is not first:
+                value = result.name if isinstance(result, Tensor) else result
+                self.write(first, self._like(first, value, arguments))
+            return first
+        if key not in VIEWS or not isinstance(first, Tensor) or isinstance(results, Tensor):
+            return results
+        name, *_ = arguments
+        others = {other: value for other, value in arguments.items() if other != name}
+        put = partial(PUTS[key], self, **others) if key in PUTS else None
+        version = first.root.version
+
+        def view(place: int | None, value: str) -> Tensor:
+            def replay(other: Tensor) -> str:
+                again = self.evaluate(key, {name: other, **others}, node)
+                return again if place is None else again[place]  # type: ignore[no-any-return]  # names
+
+            found = tensor(value, place or 0)
+            return dataclasses.replace(found, base=first, replay=replay, put=put, version=version)
+
+        is_list = isinstance(results, tuple | list)
+        return [view(place, value) for place, value in enumerate(results)] if is_list else view(None, results)
+
+    def _like(self, x: Tensor, value: str, arguments: Mapping[str, Any]) -> str:
+        """Return a value in the dtype of the tensor into which an operator writes it."""
+        dtypes = {other.dtype for other in leaves([*arguments.values()]) if isinstance(other, Tensor)}
+        maker = self._makers.get(value)
+        is_predicate = maker is not None and OPERATIONS[maker.operation].is_predicate
+        if x.dtype.kind == "c" or (x.dtype.kind == "f" and dtypes == {x.dtype} and not is_predicate):
+            return value
+        return self.add("Cast", value, to=x.dtype)
+
+    def evaluate(self, key: str, arguments: Mapping[str, Any], node: schema.Node) -> Any:
+        """Call the function of an operator for a node, which errors name."""
+        with self._naming(node):
+            return OPERATORS[key](self, **arguments)
+
+    def _tensor(self, value: str, name: str) -> Tensor:
+        meta = self.metas[name]
+        shape = tuple(size if isinstance(size, int) else None for size in meta.sizes)
+        return Tensor(value, meta.dtype, shape, is_contiguous=is_contiguous(meta))
+
+    def _define_all(self, node: schema.Node, results: Any) -> None:
+        """Define the outputs of a node; operators may have further ones, which no model uses."""
+        is_list = [output.kind for output in node.outputs] in (["as_tensors"], ["as_optional_tensors"])
+        results = (results,) if is_list or not isinstance(results, list | tuple) else results
+        missing = [None] * (len(node.outputs) - len(results))
+        for output, result in zip(node.outputs, (*results, *missing), strict=False):
+            self.define(output, result)
+
+    def define(self, output: schema.Argument, value: Any) -> None:
+        """Record the value of an output, or of an input of the program; None is one that is not supported."""
+        kind, content = output
+        if value is None and kind in ("as_tensor", "as_tensors"):
+            for each in [content] if kind == "as_tensor" else content:
+                self.missing[each["name"]] = f"{self.node.name} ({_short(self.node.target)})"
+        elif kind == "as_tensor":
+            name, is_tensor = content["name"], isinstance(value, Tensor)
+            self.values[name] = value if is_tensor else self._tensor(self._name(value), name)
+        elif kind in ("as_tensors", "as_optional_tensors"):
+            for each, result in zip(content, value, strict=True):
+                self.define(schema.Argument("as_tensor", each.get("as_tensor", each)), result)
+        elif kind in ("as_sym_int", "as_sym_float", "as_sym_bool") and "as_name" in content:
+            self.values[content["as_name"]] = value
+
+    def argument(self, argument: schema.Argument) -> Any:
+        """Return the value of an argument: a tensor, symbol, number, dtype or graph, or a list of these."""
+        kind, value = argument
+        if kind == "as_tensor":
+            return self._find(value["name"])
+        if kind in ("as_tensors", "as_nested_tensors"):
+            kinds: dict[type, str] = {dict: "as_tensor", list: "as_tensors"}
+            return [self.argument(schema.Argument(kinds[type(each)], each)) for each in value]
+        if kind in ("as_optional_tensors", "as_sym_ints", "as_sym_floats", "as_sym_bools"):
+            return [self._item(each) for each in value]
+        if kind in ("as_sym_int", "as_sym_float", "as_sym_bool", "as_optional_tensor"):
+            return self._item(value)
+        if kind == "as_scalar_type":
+            if value not in schema.DTYPES:
+                raise ArgumentError(f"the dtype number {value} is not supported")
+            name = schema.DTYPES[value]
+            return np.dtype("float32" if name == "bfloat16" else name)
+        if kind == "as_complex":
+            return complex(value["real"], value["imag"])
+        if kind in ("as_none", "as_memory_format", "as_layout", "as_device"):
+            return None
+        return value
+
+    def _item(self, value: Any) -> Any:
+        """Return an entry of a list of tensors or symbols."""
+        kind, content = next(iter(value.items()))
+        if kind == "as_tensor":
+            return self._find(content["name"])
+        return None if kind == "as_none" else self._find(content) if kind == "as_name" else content
+
+    def _find(self, name: str) -> Any:
+        if name in self.missing:
+            raise ArgumentError(f"the output {name} of {self.missing[name]} is not supported")
+        if name not in self.values:
+            raise ArgumentError(f"the value {name} is not defined")
+        value = self.values[name]
+        return self.read(value) if isinstance(value, Tensor) else value
+
+
+def _short(target: str) -> str:
+    return target.removeprefix("torch.ops.")
+
+
+def is_contiguous(meta: schema.TensorMeta) -> bool:
+    """Tell whether the elements are in C order; symbolic strides count as if they were."""
+    expected = 1
+    for size, stride in zip(meta.sizes[::-1], meta.strides[::-1], strict=True):
+        if not isinstance(size, int) or not isinstance(stride, int):
+            return True
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True

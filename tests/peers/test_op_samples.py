@@ -1,0 +1,52 @@
+"""PyTorch's own samples of its functions (OpInfo), as .pt2 and TorchScript, beside PyTorch.
+
+ONWARD_RANDOM_CASES=1000 tries all samples, and prints the functions that are refused.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from support.op_programs import Outcome, outcomes
+from support.op_samples import OPERATORS, samples
+from support.randomized import random_cases
+
+WAYS = ("exported", "dynamic", "decomposed", "traced")
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Hide the messages of the exporter."""
+    logging.disable(logging.CRITICAL)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    logging.disable(logging.NOTSET)
+
+
+def _found(way: str, path: Path) -> Iterator[Outcome]:
+    """Yield the outcomes of samples of every function; few samples are those of every fourth function."""
+    count = random_cases(1)
+    for place, operator in enumerate(OPERATORS):
+        if count > 1 or WAYS[place % len(WAYS)] == way:
+            yield from outcomes([*samples(operator, count)], way, path)
+
+
+@pytest.mark.filterwarnings("ignore")  # those of PyTorch's samples
+@pytest.mark.parametrize("way", WAYS)
+def test_a_function_equals_that_of_torch_or_is_refused_by_name(way: str, tmp_path: Path) -> None:
+    counts: Counter[str] = Counter()
+    refused: Counter[str] = Counter()
+    wrong = []
+    for sample, kind, details in _found(way, tmp_path / "m.pt2"):
+        counts[kind] += 1
+        refused[sample.operator] += kind == "refused"
+        if kind == "wrong":
+            wrong.append(f"{sample.operator}, {sample.label}: {details}")
+    print(way, dict(counts), *(f"{name}: {n}" for name, n in refused.most_common() if n))
+    assert wrong == []
+    assert counts["equal"] > counts["refused"] + counts["skipped"]
