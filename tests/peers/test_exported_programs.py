@@ -23,6 +23,7 @@ from onward.errors import FileError, ShapeError, SignatureError
 from onward.formats.onnx import messages, protobuf
 from onward.formats.torch.aten.operators import OPERATORS
 from onward.formats.torch.aten.refusals import reason
+from onward.formats.torch.aten.returns import RETURNS
 
 
 @pytest.fixture(autouse=True)
@@ -315,3 +316,12 @@ def test_every_operator_of_the_core_opset_is_translated_or_refused_with_a_reason
                 core.add(f"{base}.{overload or 'default'}")
     assert len(core) > 180
     assert [key for key in core if key not in OPERATORS and not reason(key)] == []
+
+
+def test_the_numbers_of_results_are_those_of_the_schemas() -> None:
+    found = {}
+    for key in OPERATORS:
+        base, _, overload = key.partition(".")
+        operator = getattr(getattr(torch.ops.aten, base, None), overload, None)
+        found[key] = len(operator._schema.returns) if operator is not None else 1
+    assert {key: count for key, count in found.items() if count > 1} == RETURNS

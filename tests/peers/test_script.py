@@ -355,3 +355,17 @@ def test_random_scripted_modules(first_seed: int, tmp_path: Path) -> None:
             assert_close(flat(actual)[: len(expected)], expected)  # the states follow the outputs
             checked += 1
     assert checked > 20 and refused <= 2
+
+
+class Pooled(torch.nn.Module):
+    """Uses the first results of functions that return several."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y, _ = torch.nn.functional.adaptive_max_pool1d_with_indices(x, 3)
+        return torch.ops.aten.native_batch_norm(y, None, None, None, None, True, 0.1, 1e-5)[0]
+
+
+def test_results_that_are_not_computed_leave_the_others_whole(tmp_path: Path) -> None:
+    x = torch.randn(2, 3, 9)
+    model = onward.load(saved(Pooled(), (x,), "traced", tmp_path / "m.pt"))
+    assert_close(model(x.numpy()), flat(Pooled()(x)))

@@ -146,7 +146,9 @@ def matrix_norm(
 
 
 def _norm(x: Expression, p: float, axes: Sequence[int], keepdim: bool = False) -> Expression:
-    """The p-norm over axes."""
+    """The p-norm over axes; those of half precision are computed in float32."""
+    if x.dtype == np.float16:
+        return _norm(x.cast(np.float32), p, axes, keepdim).cast(np.float16)
     if p in (1, 2):
         return x.reduce(f"ReduceL{int(p)}", axes, keepdim)
     size = abs(x)

@@ -18,6 +18,7 @@ from ....graph.operations import OPERATIONS
 from .. import exported_program as schema
 from .refusals import reason
 from .registry import INT64, OPERATORS, PUTS, VIEWS, Operand, Symbol, Tensor, check_complex, ignore, leaves
+from .returns import completed
 
 IGNORED = {"device", "layout", "pin_memory", "memory_format", "generator", "non_blocking", "requires_grad"}
 # What arguments of other kinds than those of an operator raise.
@@ -253,7 +254,7 @@ class Translator:
         """
         node = self.node
         check_complex(key, arguments)
-        results = self.evaluate(key, arguments, node)
+        results = completed(key, self.evaluate(key, arguments, node))
         if in_place and key not in VIEWS:
             if not isinstance(first, Tensor):
                 raise ArgumentError(f"an operator changes a {type(first).__name__} in place")

@@ -14,10 +14,11 @@ import numpy as np
 from ....errors import ArgumentError
 from .. import exported_program as schema
 from ..aten.registry import OPERATORS, Symbol, Tensor
+from ..aten.returns import RETURNS
 from ..aten.translator import Translator
 from .recording import LearnedSizeError, Recording, example
 from .signatures import DTYPES, overload
-from .values import MISSING, Object, leaves, mapped
+from .values import MISSING, Object, Unknown, leaves, mapped
 
 NUMBERS = {np.dtype(dtype).name: number for number, dtype in DTYPES.items() if number != 15}
 COMPLEX = {"stft", "view_as_complex", "complex", "polar", "fft_fft", "fft_rfft", "fft_ifft"}
@@ -197,8 +198,16 @@ class Recorder(Translator):
         bound = {n: self._readied(value) for n, value in bound.items()}
         has_complex = any(isinstance(x, Tensor) and x.dtype.kind == "c" for x in leaves([*bound.values()]))
         is_complex = plain not in REAL and (plain in COMPLEX or has_complex)
+        for dtype in leaves([*bound.values()]):
+            is_complex = dtype.kind == "c" if isinstance(dtype, np.dtype) else is_complex
         results = self.apply(key, bound, first, in_place, lambda name, _: self.tensor(name, is_complex))
-        return mapped(lambda each: self.tensor(each, is_complex) if isinstance(each, str) else each, results)
+        missing = Unknown(f"an output of {key.removesuffix('.default')} is not supported")
+
+        def output(each: Any) -> Any:
+            value = self.tensor(each, is_complex) if isinstance(each, str) else each
+            return missing if value is None and key in RETURNS else value
+
+        return mapped(output, results)
 
     def evaluate(self, key: str, arguments: Mapping[str, Any], node: schema.Node) -> Any:
         """Call the function of an operator, which finds its name and number of outputs in `node`."""
