@@ -14,7 +14,7 @@ from support.op_programs import Outcome, outcomes
 from support.op_samples import OPERATORS, samples
 from support.randomized import random_cases
 
-WAYS = ("exported", "dynamic", "decomposed", "traced")
+WAYS = ("exported", "decomposed", "traced")
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _found(way: str, path: Path) -> Iterator[Outcome]:
-    """Yield the outcomes of samples of every function; few samples are those of every fourth function."""
+    """Yield the outcomes of samples of every function; few samples are those of every third function."""
     count = random_cases(1)
     for place, operator in enumerate(OPERATORS):
         if count > 1 or WAYS[place % len(WAYS)] == way:
