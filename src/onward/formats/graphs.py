@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..core import storage
 from ..core.extras import install_hint
+from ..core.identity import Identity
 from ..errors import ArgumentError
 from ..graph import Graph, Input
 from ..graph.declared import Sizes
@@ -74,7 +75,7 @@ class _Writer:
         self.tensors: Tensors = {}
         self.layers: list[Any] = []
         self._prefixes: list[str] = []  # prefixes of the names of the layers' weights
-        self._known: dict[int, tuple[Any, Any]] = {}  # an object by its id, and its description
+        self._known: dict[Identity, Any] = {}  # the descriptions of arrays and layers
 
     def graph(self, graph: Graph, path: str) -> dict[str, Any]:
         return {
@@ -124,7 +125,8 @@ class _Writer:
             if others := {type(item).__name__ for item in array.flat if not isinstance(item, str)}:
                 raise ArgumentError(f"{name} holds objects of type {min(others)}, which cannot be saved")
             return {"strings": array.ravel().tolist(), "shape": list(array.shape)}
-        if id(array) not in self._known:
+        identity = Identity(array)
+        if identity not in self._known:
             key = self._new_key(name)
             description: dict[str, Any] = {"tensor": key}
             if array.dtype.name in STORED:
@@ -132,20 +134,21 @@ class _Writer:
             else:  # a dtype that safetensors lacks, as bytes
                 self.tensors[key] = np.frombuffer(array.tobytes(), np.uint8)
                 description |= {"dtype": array.dtype.name, "shape": list(array.shape)}
-            self._known[id(array)] = description, array
-        described: dict[str, Any] = self._known[id(array)][0]
+            self._known[identity] = description
+        described: dict[str, Any] = self._known[identity]
         return described
 
     def _layer(self, layer: Layer, name: str) -> int:
-        if id(layer) not in self._known:
+        identity = Identity(layer)
+        if identity not in self._known:
             prefix = self._new_key(f"{name}.")
             while any(key.startswith(prefix) for key in self.tensors):
                 prefix = f"_{prefix}"
             self._prefixes.append(prefix)
             self.tensors |= {prefix + weight: array for weight, array in layer._weights_by_name().items()}
-            self._known[id(layer)] = len(self.layers), layer
+            self._known[identity] = len(self.layers)
             self.layers.append({"prefix": prefix, "description": layer.description()})
-        place: int = self._known[id(layer)][0]
+        place: int = self._known[identity]
         return place
 
     def _new_key(self, name: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core import storage
+from ..core.identity import Identity
 from ..errors import ArgumentError
 from ..graph import Graph, Model
 from ..graph.node import AnyArray, Signature
@@ -83,7 +84,7 @@ class _Writer:
 
     def __init__(self) -> None:
         self.recorder = Recorder()
-        self._weights: dict[int, tuple[Graph, Weights]] = {}  # by the id of the graph
+        self._weights: dict[Identity, Weights] = {}  # of each graph
 
     def call(self, model: Model, call: Any) -> Described:
         """Return the plan for a call of the model with these inputs."""
@@ -153,12 +154,13 @@ class _Writer:
 
         Raises ArgumentError, which names the node, if an operation has no steps in the core.
         """
-        if id(graph) not in self._weights:  # which all plans of the graph share
+        key = Identity(graph)
+        if key not in self._weights:  # which all plans of the graph share
             constants = list(constants_of(graph))
-            weights = Weights(frozenset(map(id, constants)), self.recorder)
+            weights = Weights(frozenset(map(Identity, constants)), self.recorder)
             weights.limit.allow(inputs, sum(array.nbytes for array in constants))
-            self._weights[id(graph)] = graph, weights
-        program = Compiler(graph, inputs, decides, self._weights[id(graph)][1]).compile()
+            self._weights[key] = weights
+        program = Compiler(graph, inputs, decides, self._weights[key]).compile()
         for segment in program.segments:
             if isinstance(segment, NumPyNode):  # before a Rest, there is always one
                 raise ArgumentError(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.identity import Identity
 from ..errors import ArgumentError
 from ..layers.quantize import check_precision, quantized_matrix
 from .graph import Graph, with_bodies
@@ -36,9 +37,9 @@ def quantized(graph: Graph, precision: str) -> Graph:
 class _Quantizer:
     """Quantizes the nodes of a graph one by one, and counts them."""
 
-    def __init__(self, precision: str, layers: dict[int, tuple[Any, Any]]) -> None:
+    def __init__(self, precision: str, layers: dict[Identity, Any]) -> None:
         self.constants: dict[str, AnyArray] = {}
-        self._precision, self._layers = precision, layers  # by id: a layer and its quantized copy
+        self._precision, self._layers = precision, layers  # the quantized copy of each layer
         self.count = 0
         self._stored: dict[Any, tuple[str, str]] = {}
 
@@ -74,9 +75,10 @@ class _Quantizer:
     def _layer(self, layer: Any) -> Any:
         """Return the quantized copy of a layer, which several nodes may share."""
         self.count += 1
-        if id(layer) not in self._layers:
-            self._layers[id(layer)] = layer, layer._compressed(self._precision)
-        return self._layers[id(layer)][1]
+        key = Identity(layer)
+        if key not in self._layers:
+            self._layers[key] = layer._compressed(self._precision)
+        return self._layers[key]
 
     def _product(self, node: Node, weight: AnyArray) -> Iterator[Node]:
         """Replace alpha x W + beta C, with x and W transposed on request."""

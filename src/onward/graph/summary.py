@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from ..core.identity import Identity
 from ..errors import ArgumentError
 from ..layers.summary import Axes, Row
 from .graph import Graph, bodies
@@ -39,16 +40,16 @@ def summarize(graph: Graph) -> Summary:
         last = {_layer(node): next(filter(None, node.outputs), "") for node in inner.nodes}
         for node in inner.nodes:
             layer = node.attributes.get("layer")  # recurrent nodes have one, unless their weights are inputs
-            held = {} if layer is None or id(layer) in seen else dict(layer.state_dict())
-            seen.add(id(layer))
+            held = {} if layer is None or Identity(layer) in seen else dict(layer.state_dict())
+            seen.add(Identity(layer))
             held |= {name: inner.constants[name] for name in node.inputs if name in inner.constants}
             held = {
                 name: array
                 for name, array in held.items()
                 # single numbers are constants of the node, such as an exponent
-                if (array.dtype.kind == "f" or array.ndim > 1) and array.ndim and id(array) not in seen
+                if (array.dtype.kind == "f" or array.ndim > 1) and array.ndim and Identity(array) not in seen
             }
-            seen |= set(map(id, held.values()))
+            seen |= set(map(Identity, held.values()))
             if not held:
                 others += 1
                 continue

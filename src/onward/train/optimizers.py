@@ -19,6 +19,7 @@ from .. import _core
 from ..core import arrays
 from ..core.arrays import Array
 from ..core.checks import Checked, flag, instance, non_negative, probability
+from ..core.identity import Identity
 from ..errors import ArgumentError
 from ..layers.base import Layer
 from .schedules import power
@@ -270,10 +271,10 @@ def summed(model: Layer, gradients: ByName) -> Weights:
 
 def _first_names(model: Layer) -> dict[str, str]:
     """Map every name of a weight to its first name."""
-    prefixes: dict[int, str] = {}
+    prefixes: dict[Identity, str] = {}
     names: dict[str, str] = {}
     for prefix, leaf in model.sublayers().items():
-        first = prefixes.setdefault(id(leaf), prefix)
+        first = prefixes.setdefault(Identity(leaf), prefix)
         names |= {prefix + name: first + name for name in leaf._weights_by_name()}
     return names
 

@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from ...core.arrays import FLOAT32, FLOAT64, FloatDtype
+from ...core.identity import Identity
 from ...errors import ArgumentError, FileError, OnwardError
 from ...graph import Graph
 from .stored_weights import Tensor, Weights
@@ -91,7 +92,7 @@ class Context:
     theano: bool = False  # whether the kernels of convolutions are Theano's
     custom_objects: Mapping[str, Any] = field(default_factory=dict)
     graph: Graph = field(default_factory=Graph)  # that all layers write
-    constants: dict[int, tuple[str, Any]] = field(default_factory=dict)
+    constants: dict[Identity, str] = field(default_factory=dict)
 
 
 class Layer(Writer):

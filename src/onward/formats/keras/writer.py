@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...core.identity import Identity
 from ...errors import FileError
 from ...graph import Graph
 
@@ -34,15 +35,14 @@ class Value(NamedTuple):
 class Writer:
     """Writes the nodes of one layer, named after it.
 
-    `constants` are the names of the graph's constants by the id of the array, which is unique as long as the
-    array lives: therefore the arrays are kept, too.
+    `constants` are the names of the constants of the graph.
     """
 
     name: str
     path: str
     kind: str
     graph: Graph
-    constants: dict[int, tuple[str, Any]]
+    constants: dict[Identity, str]
 
     def error(self, problem: str) -> FileError:
         """Return an error that names the layer."""
@@ -93,11 +93,12 @@ class Writer:
 
     def constant(self, array: Any, name: str = "") -> Value:
         """Add a constant; a weight has a name."""
-        if id(array) not in self.constants:
+        key = Identity(array)
+        if key not in self.constants:
             stored = np.ascontiguousarray(array) if array.ndim else array
             added = self.graph.add_constant(stored, name and f"{self.path}/{name}")
-            self.constants[id(array)] = added, array
-        return Value(self.constants[id(array)][0], array.ndim, array.dtype)
+            self.constants[key] = added
+        return Value(self.constants[key], array.ndim, array.dtype)
 
     def number(self, number: float, x: Value) -> Value:
         """Return a number in the dtype of x."""

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.identity import Identity
 from ...errors import FileError
 
 MAX_DEPTH = 100  # nested messages, as in Google's implementations
@@ -112,7 +113,7 @@ class _Reader:
         self.data = data
         self.fields = 0
         # the bytes of each array with its field and message, which the key identifies
-        self.arrays: dict[tuple[int, str], tuple[Message, Field, memoryview | bytearray]] = {}
+        self.arrays: dict[tuple[Identity, str], tuple[Message, Field, memoryview | bytearray]] = {}
 
     def read(self, message: Message, at: int, end: int, depth: int) -> None:
         """Merge the fields in [at, end) into a message."""
@@ -182,7 +183,7 @@ class _Reader:
 
     def append(self, message: Message, own: Field, content: memoryview) -> None:
         """Append to the bytes of an array; the usual single part is not copied."""
-        key = id(message), own.name
+        key = Identity(message), own.name
         before = self.arrays[key][2] if key in self.arrays else None
         if isinstance(before, bytearray):
             before += content

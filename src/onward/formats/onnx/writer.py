@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ...core.identity import Identity
 from ...errors import ArgumentError
 from ...graph import Graph, Input, Node
 from ...graph.graph import bodies
@@ -95,7 +96,7 @@ class Writer:
         self._nodes: list[messages.Node] = []
         self._tensors: list[messages.Tensor] = []
         # the constants by id, with their names: those of this graph, and in further maps those around it
-        self._stored: ChainMap[int, tuple[str, Any]] = outer._stored.new_child() if outer else ChainMap()
+        self._stored: ChainMap[Identity, str] = outer._stored.new_child() if outer else ChainMap()
         self.names: dict[str, str] = {"": ""}
         self._signatures = signatures(graph)
 
@@ -161,11 +162,12 @@ class Writer:
 
     def constant(self, value: ArrayLike, name: str = "constant") -> str:
         """Store an array, unless this graph or one around it holds it, and return its name."""
-        if id(value) not in self._stored:
+        key = Identity(value)
+        if key not in self._stored:
             unique = self.new_name(name)
             self._tensors.append(build.tensor(np.asarray(value), unique))
-            self._stored[id(value)] = unique, value
-        return self._stored[id(value)][0]
+            self._stored[key] = unique
+        return self._stored[key]
 
     def array(self, name: str) -> AnyArray:
         """Return a constant of the graph. Raises ArgumentError."""

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,16 @@ class Storage:
     start: int = 0
 
 
+class View(NamedTuple):
+    """The elements of a storage that make a tensor; two tensors with equal views are the same."""
+
+    key: str | int
+    dtype: str  # one of DTYPES
+    start: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
 @dataclass
 class Archive:
     """A file's pickled value, the bytes of its storages by key, and TorchScript's constants and code."""
@@ -53,51 +63,39 @@ class Archive:
 
     def array(self, value: Any) -> NDArray[Any] | None:
         """The read-only array of a pickled tensor or NumPy array; None for other values. Raises FileError."""
-        for _ in range(MAX_WRAPPERS):
-            match value:
-                case PickledObject(path, (PickledObject() as inner, *_)) if path in WRAPPERS:
-                    value = inner
-                case PickledObject("torch._tensor._rebuild_from_type_v2", (Global(path), _, tuple(args), *_)):
-                    value = PickledObject(path, args)
-                case PickledObject(
-                    "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2",
-                    (Storage() as storage, start, shape, strides, *rest),
-                ):
-                    return self._tensor(storage, storage.kind, start, shape, strides, rest[2:])
-                case PickledObject(
-                    "torch._utils._rebuild_tensor_v3",
-                    (Storage() as storage, start, shape, strides, _, _, Global(kind), *flags),
-                ):
-                    return self._tensor(storage, kind, start, shape, strides, flags)
-                case PickledObject(
-                    "numpy.core.multiarray._reconstruct" | "numpy._core.multiarray._reconstruct",
-                    _,
-                    (_, shape, PickledObject("numpy.dtype") as dtype, fortran, data),
-                ):
-                    return self._numpy(data, dtype, shape, "F" if fortran else "C")
-                case PickledObject(
-                    "numpy.core.numeric._frombuffer" | "numpy._core.numeric._frombuffer",
-                    (data, PickledObject("numpy.dtype") as dtype, shape, order),
-                ):
-                    return self._numpy(data, dtype, shape, order)
-                case PickledObject(path) if path.startswith("torch._utils._rebuild_"):
-                    raise FileError(f"{path} makes a kind of tensor that NumPy does not have")
-                case _:
-                    return None
+        value = _unwrapped(value)
+        if (view := self.view(value)) is not None:
+            return self.tensor(*view)
+        match value:
+            case PickledObject(
+                "numpy.core.multiarray._reconstruct" | "numpy._core.multiarray._reconstruct",
+                _,
+                (_, shape, PickledObject("numpy.dtype") as dtype, fortran, data),
+            ):
+                return self._numpy(data, dtype, shape, "F" if fortran else "C")
+            case PickledObject(
+                "numpy.core.numeric._frombuffer" | "numpy._core.numeric._frombuffer",
+                (data, PickledObject("numpy.dtype") as dtype, shape, order),
+            ):
+                return self._numpy(data, dtype, shape, order)
         return None
 
-    def _tensor(
-        self, storage: Storage, kind: str, start: Any, shape: Any, strides: Any, flags: list[Any]
-    ) -> NDArray[Any]:
-        if kind not in DTYPES:
-            raise FileError(f"the tensor has dtype {kind}; expected one of {', '.join(DTYPES)}")
-        if any(flags):
-            raise FileError(
-                "the tensor is a lazy negative or conjugate view: call resolve_neg() or resolve_conj() "
-                "before saving"
-            )
-        start = storage.start + start if type(start) is int else start
-        return self.tensor(storage.key, DTYPES[kind], start, shape, strides)
+    def view(self, value: Any) -> View | None:
+        """The place of a pickled tensor in the file; None for other values. Raises FileError."""
+        match _unwrapped(value):
+            case PickledObject(
+                "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2",
+                (Storage(kind) as storage, start, shape, strides, *rest),
+            ):
+                return _view(storage, kind, start, shape, strides, rest[2:])
+            case PickledObject(
+                "torch._utils._rebuild_tensor_v3",
+                (Storage() as storage, start, shape, strides, _, _, Global(kind), *flags),
+            ):
+                return _view(storage, kind, start, shape, strides, flags)
+            case PickledObject(path) if path.startswith("torch._utils._rebuild_"):
+                raise FileError(f"{path} makes a kind of tensor that NumPy does not have")
+        return None
 
     def tensor(
         self,
@@ -110,13 +108,7 @@ class Archive:
     ) -> NDArray[Any]:
         """Return elements of a storage as an array; bfloat16 is widened. Raises FileError."""
         where, storage = names
-        if not (_are_sizes(shape) and _are_sizes(strides) and _are_sizes((start,))):
-            raise FileError(
-                f"{where} has a shape, strides or an offset that are not integers from 0 to 2^63: "
-                f"they must each be up to {MAX_AXES} integers"
-            )
-        if len(shape) != len(strides):
-            raise FileError(f"{where} has shape {shape}, but strides {strides}")
+        _check_place(where, start, shape, strides)
         dtype = _stored_dtype(code, self.byteorder)
         content = self.content(key)
         elements = math.prod(shape)
@@ -155,6 +147,42 @@ class Archive:
         """Count what the tensors occupy once copied: as views they cost nothing."""
         self.claimed += size
         check_size(self.claimed, self.size, "the tensors")
+
+
+def _unwrapped(value: Any) -> Any:
+    """Return what builds a pickled tensor, without the functions that wrap it."""
+    for _ in range(MAX_WRAPPERS):
+        match value:
+            case PickledObject(path, (PickledObject() as inner, *_)) if path in WRAPPERS:
+                value = inner
+            case PickledObject("torch._tensor._rebuild_from_type_v2", (Global(path), _, tuple(args), *_)):
+                value = PickledObject(path, args)
+            case _:
+                return value
+    return None
+
+
+def _view(storage: Storage, kind: str, start: Any, shape: Any, strides: Any, flags: list[Any]) -> View:
+    if kind not in DTYPES:
+        raise FileError(f"the tensor has dtype {kind}; expected one of {', '.join(DTYPES)}")
+    if any(flags):
+        raise FileError(
+            "the tensor is a lazy negative or conjugate view: call resolve_neg() or resolve_conj() "
+            "before saving"
+        )
+    _check_place("the tensor", start, shape, strides)
+    return View(storage.key, DTYPES[kind], storage.start + start, tuple(shape), tuple(strides))
+
+
+def _check_place(where: str, start: Any, shape: Any, strides: Any) -> None:
+    """Raise FileError unless the shape and strides of a tensor are integers that NumPy accepts."""
+    if not (_are_sizes(shape) and _are_sizes(strides) and _are_sizes((start,))):
+        raise FileError(
+            f"{where} has a shape, strides or an offset that are not integers from 0 to 2^63: "
+            f"they must each be up to {MAX_AXES} integers"
+        )
+    if len(shape) != len(strides):
+        raise FileError(f"{where} has shape {shape}, but strides {strides}")
 
 
 def _stored_dtype(code: str, byteorder: str = "<") -> np.dtype[Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.identity import Identity
 from ...errors import ArgumentError, FileError
 from ...layers.rnn import GRU, LSTM, RNN
 from .archive import Archive
@@ -65,7 +66,7 @@ class _Finder:
         self.archive = archive
         self.found: dict[tuple[str, ...], StateDict] = {}
         self.above: list[Any] = []  # the containers being searched, which may contain themselves
-        self.barren: set[int] = set()  # containers without tensors, which may occur many times
+        self.barren: set[Identity] = set()  # containers without tensors, which may occur many times
         self.entries = self.tensors = 0
 
     def look_into(self, value: Any, path: tuple[str, ...]) -> None:
@@ -78,7 +79,7 @@ class _Finder:
             if not self.take(path, (name,), child):
                 self.look_into(child, (*path, name))
         if self.tensors == before:
-            self.barren.add(id(value))
+            self.barren.add(Identity(value))
 
     def look_into_module(self, module: PickledObject, path: tuple[str, ...], prefix: tuple[str, ...]) -> None:
         scripted = module.path.startswith("__torch__")
@@ -95,7 +96,7 @@ class _Finder:
 
     def within(self, value: Any) -> Iterator[tuple[str, Any]]:
         """The entries of a container by name; none for other values and for containers being searched."""
-        if id(value) in self.barren or any(value is other for other in self.above):
+        if Identity(value) in self.barren or any(value is other for other in self.above):
             return
         entries = value if isinstance(value, dict) else {}
         if isinstance(value, list | tuple):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import _core
+from ...core.identity import Identity
 from ..node import MemoryLimit
 from ..size import Axes, Size, broadcast_shape, has_sizes, hint
 from .passes import fused, users_of, without_copies, without_unread_rows
@@ -26,12 +27,12 @@ ALIGNMENT = 64  # bytes in a cache line
 class Weights:
     """The packed weights and planners that all plans of one graph share."""
 
-    def __init__(self, lasting: frozenset[int], core: Any = _core) -> None:
-        self.lasting = lasting  # the ids of the arrays that live as long as the graph
+    def __init__(self, lasting: frozenset[Identity], core: Any = _core) -> None:
+        self.lasting = lasting  # the arrays that live as long as the graph
         self.core = core  # what makes the plans and packs the weights
         self.packed: dict[Any, Any] = {}  # matrices and recurrent layers
-        self.planners: dict[int, Any] = {}  # planners of the nodes' bodies, by the id of the body
-        self.runs: dict[int, int] = {}  # nodes in one run of a body, by the id of the body
+        self.planners: dict[Identity, Any] = {}  # planners of the nodes' bodies
+        self.runs: dict[Identity, int] = {}  # nodes in one run of a body
         self.limit = MemoryLimit()
 
 
@@ -49,7 +50,7 @@ class Builder:
         self._weights = weights
         self._constants: list[Bytes] = []
         self._constants_size = 0
-        self._views: dict[int, tuple[NDArray[Any], View]] = {}
+        self._views: dict[Identity, View] = {}
 
     def new(self, *shape: Any, dtype: str = "float32") -> View:
         """Allocate a contiguous array in the arena."""
@@ -82,22 +83,22 @@ class Builder:
             y = self.new(*array.shape, dtype="int64")
             self.add("numbers", list(array.flat), y)
             return y
-        known = self._views.get(id(array))
-        if known is None:
+        key = Identity(array)
+        if key not in self._views:
             offset = self._constants_size // array.itemsize
             view = View.contiguous(CONSTANTS, offset, array.shape, array.dtype.name)
             numbers = np.zeros(_aligned(array.nbytes), np.uint8)
             numbers[: array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
             self._constants.append(numbers)
             self._constants_size += numbers.size
-            known = self._views[id(array)] = array, view  # keeps the array, and thus its id
-        return known[1]
+            self._views[key] = view
+        return self._views[key]
 
     def is_zero(self, view: View) -> bool:
         """Whether a view repeats a constant 0."""
         if view.space != CONSTANTS or any(view.strides):
             return False
-        found = (array for array, first in self._views.values() if first[:2] == view[:2])
+        found = (key.value for key, first in self._views.items() if first[:2] == view[:2])
         return any(not array.flat[0] for array in found if array.size and array.dtype.name == view.dtype)
 
     def packed(
@@ -127,9 +128,9 @@ class Builder:
         self, source: tuple[NDArray[Any] | None, ...], variant: Any, make: Callable[[], Packed]
     ) -> Packed:
         """Return what `make` makes of the source arrays, once for all plans of the graph."""
-        key = (_core.isa(), variant, *map(id, source))
+        key = (_core.isa(), variant, *map(Identity, source))
         made: Packed = self._weights.packed[key] if key in self._weights.packed else make()
-        if all(array is None or id(array) in self._weights.lasting for array in source):
+        if all(array is None or Identity(array) in self._weights.lasting for array in source):
             self._weights.packed[key] = made
         return made
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...core.identity import Identity
 from ...errors import ArgumentError, ShapeError
 from ..declared import UNNAMED
 from ..graph import Graph, Input, bodies
@@ -379,10 +380,10 @@ def _source(value: Value | None) -> Source:
     return Location(value.view, value.name)
 
 
-def _run_count(node: Node, inputs: Sequence[Known | None], counted: dict[int, int]) -> int:
+def _run_count(node: Node, inputs: Sequence[Known | None], counted: dict[Identity, int]) -> int:
     """Return how many nodes of its bodies a node runs, as far as the lengths of loops are known.
 
-    `counted` keeps the numbers of graphs, by their ids. Raises ArgumentError if there are too many.
+    `counted` keeps the numbers of graphs. Raises ArgumentError if there are too many.
     """
     inner = sum(_nodes_run(body, counted) for body in bodies(node))
     count = 1
@@ -393,11 +394,12 @@ def _run_count(node: Node, inputs: Sequence[Known | None], counted: dict[int, in
     return count * inner
 
 
-def _nodes_run(body: Graph, counted: dict[int, int]) -> int:
-    if id(body) not in counted:
+def _nodes_run(body: Graph, counted: dict[Identity, int]) -> int:
+    key = Identity(body)
+    if key not in counted:
         total = len(body.nodes)
         for node in body.nodes:
             if any(bodies(node)):
                 total += _run_count(node, [body.constants.get(name) for name in node.inputs], counted)
-        counted[id(body)] = total
-    return counted[id(body)]
+        counted[key] = total
+    return counted[key]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import _core
+from ...core.identity import Identity
 from ...errors import ArgumentError, OnwardError
 from ..graph import Graph, bodies, with_bodies
 from ..node import MemoryLimit, Signature, size_of
@@ -52,7 +53,7 @@ class Planner:
         self._weights_size = weights_size  # in bytes, of a whole model before it was simplified
         if weights is None:
             constants = list(constants_of(graph))
-            weights = Weights(frozenset(map(id, constants)))
+            weights = Weights(frozenset(map(Identity, constants)))
             self._weights_size = weights_size or sum(array.nbytes for array in constants)
         self._weights = weights
         self._parameters, self._max_programs, self._in_blocks = parameters, max_programs, in_blocks
@@ -426,9 +427,10 @@ def _prepared(segment: Any, weights: Weights, parameters: bool) -> Any:
     follows = parameters and segment.node.operation == "If"
 
     def planner(body: Graph) -> Planner:
-        if id(body) not in weights.planners:
-            weights.planners[id(body)] = Planner(body, weights, follows)
-        found: Planner = weights.planners[id(body)]
+        key = Identity(body)
+        if key not in weights.planners:
+            weights.planners[key] = Planner(body, weights, follows)
+        found: Planner = weights.planners[key]
         return found
 
     return segment._replace(node=with_bodies(segment.node, planner))

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ....core.identity import Identity
 from ....errors import ArgumentError
 from ....layers.base import NO_WEIGHTS
 from ....layers.rnn import GRU, LSTM, RNN
@@ -20,9 +21,9 @@ def new_layer(
 ) -> Any:  # fmt: skip
     """Return a layer with the weights of an operator; calls with the same weights share it."""
     arrays = [_constant(t, each) for each in params]
-    key = (kind, has_biases, num_layers, bidirectional, *options.items(), *map(id, arrays))
+    key = (kind, has_biases, num_layers, bidirectional, *options.items(), *map(Identity, arrays))
     if key in t.layers:
-        return t.layers[key][0]
+        return t.layers[key]
     if not 0 < num_layers <= len(params):
         raise ArgumentError(f"{num_layers} layers have {len(params)} weights")
     names = list(NAMES[: 4 if has_biases else 2])
@@ -39,7 +40,7 @@ def new_layer(
     hidden = weights["weight_hh_l0"].shape[0] // len(kind.gates)
     layer = kind(W.shape[1], hidden, dtype=W.dtype, rng=NO_WEIGHTS, **options)
     layer._take(layer._checked_weights(weights)[0])
-    t.layers[key] = layer, arrays
+    t.layers[key] = layer
     return layer
 
 

@@ -37,7 +37,7 @@ class Translator:
         self.values: dict[str, Any] = {}  # by name in the program
         self.missing: dict[str, str] = {}  # outputs that are not supported, and their nodes
         self.metas: Mapping[str, schema.TensorMeta] = {}
-        self.layers: dict[Any, Any] = {}  # by the ids of their weights, which are kept beside them
+        self.layers: dict[Any, Any] = {}  # by their weights and options
         self._constants: dict[Any, str] = {}
         self._makers: dict[str, Node] = {}
 
@@ -136,6 +136,9 @@ class Translator:
     def expect_size(self, x: Tensor, dim: int, size: int | tuple[Tensor, int]) -> None:
         """Note that an axis must have a size, or that of an axis of another tensor, if its size is open."""
 
+    def expect_like(self, name: str, x: Tensor, dtype: np.dtype[Any]) -> None:
+        """Note that a value has the shape of a tensor, and a dtype."""
+
     def array(self, x: Tensor) -> NDArray[Any] | None:
         """Return the value of a tensor that is the same in every call, or None."""
         return self._folded(self.read(x).name)
@@ -232,6 +235,7 @@ class Translator:
             self._define_all(node, OPERATORS[key](self, *(self.argument(a) for _, a in node.inputs)))
 
     def _call(self, node: schema.Node, key: str, arguments: dict[str, Any], in_place: bool) -> None:
+        arguments = taken(key, OPERATORS[key], completed(key, arguments))
         lists = [[value] if kind == "as_tensor" else value for kind, value in node.outputs]
         declared = [each["name"] for values in lists for each in values] if key in VIEWS else []
         first = next(iter(arguments.values()), None)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ....core.identity import Identity
 from ....errors import ArgumentError
 from ....graph import Graph, Input
 from ....graph.inference import infer
@@ -41,15 +42,15 @@ class Region:
     graph: Recording
     changes: dict[Key, tuple[Change, Any]] = field(default_factory=dict)
     error: ArgumentError | None = None
-    roots: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # of the new tensors, by their ids
+    roots: dict[Identity, Tensor] = field(default_factory=dict)  # of the new tensors
 
     def root(self, tensor: Tensor) -> Tensor:
         """Return the tensor whose memory a tensor shares, also if the region created both."""
-        return self.roots.get(id(tensor), (tensor, tensor.root))[1]
+        return self.roots.get(Identity(tensor), tensor.root)
 
     def existed(self, tensor: Tensor) -> bool:
         """Whether a tensor is older than the region."""
-        change = self.changes.get((id(tensor), None))
+        change = self.changes.get((Identity(tensor), None))
         assert self.graph.around is not None
         return self.graph.around.has((change[0].before if change else tensor).name)
 
@@ -57,7 +58,7 @@ class Region:
 def record_region(recorder: Recorder, run: Callable[[], None]) -> Region:
     """Run code that records nodes in a new graph, and undo what it changes outside of it."""
     outer, created = recorder.changes, recorder.created
-    recorder.changes, recorder.created = changes, own = dict[Key, Change](), dict[int, Any]()
+    recorder.changes, recorder.created = changes, own = dict[Key, Change](), set[Identity]()
     region = Region(Recording(recorder.graph))
     with recorder.recording(region.graph):
         try:
@@ -79,18 +80,19 @@ def record_region(recorder: Recorder, run: Callable[[], None]) -> Region:
 
 def _settle(recorder: Recorder, region: Region) -> None:
     """Give the tensors that a region created values that do not depend on other tensors."""
-    found: dict[int, Tensor] = {}
+    found: dict[Identity, Tensor] = {}
 
     def settled(value: Any, inside: bool = False) -> Any:
         recorder.visit()
         if isinstance(value, Tensor) and not region.existed(value):
-            if id(value) not in found:
+            key = Identity(value)
+            if key not in found:
                 new = replace(recorder.read(value), base=None)
-                if id(value) in recorder.shared:
+                if key in recorder.shared:
                     recorder.share(new)
-                found[id(value)], region.roots[id(new)] = new, (new, value.root)
-            return found[id(value)]
-        if inside or isinstance(value, tuple) or id(value) in recorder.created:
+                found[key], region.roots[Identity(new)] = new, value.root
+            return found[key]
+        if inside or isinstance(value, tuple) or Identity(value) in recorder.created:
             return rebuilt(value, [settled(element) for _, element in items(value)])
         return value
 
@@ -306,7 +308,7 @@ class _Branch(Join):
         others = [pair[place] for pair in self.pairs.values() if isinstance(pair[place], Tensor)]
         root = side.root(value)
         is_shared = [side.root(other) for other in others].count(root) > 1
-        return is_shared or id(value) in self.recorder.shared or side.existed(root)
+        return is_shared or Identity(value) in self.recorder.shared or side.existed(root)
 
 
 def _selected(a: Known | None, b: Known | None, selected: tuple[bool, bool]) -> Known | None:

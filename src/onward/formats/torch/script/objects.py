@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ....core.identity import Identity
 from ....errors import ArgumentError
 from ....graph.node import AnyArray
-from ..archive import Archive
+from ..archive import Archive, View
 from ..unpickle import Global, PickledObject
 from .code import Class, Code
 from .recorder import Recorder
@@ -29,15 +30,14 @@ class Loader:
     def __init__(self, archive: Archive, code: Code) -> None:
         self.archive, self.code = archive, code
         self.arrays: dict[str, AnyArray] = {}
-        self._names: dict[int, str] = {}  # names of the arrays, by the id of the pickled tensor
-        self._by_memory: dict[Any, str] = {}
+        self._names: dict[View, str] = {}  # of the arrays, by their places in the file
         self._layers: dict[Any, Any] = {}  # that all recordings share
         self.begin(Recorder(Recording()))
 
     def begin(self, recorder: Recorder) -> None:
         """Start a recording: forget the objects of the one before."""
         self.recorder, recorder.layers = recorder, self._layers
-        self._objects: dict[int, Any] = {}
+        self._objects: dict[Identity, Any] = {}
         self._count = 0
 
     def module(self) -> Object:
@@ -59,8 +59,9 @@ class Loader:
             raise ArgumentError(
                 f"the file has more than {MAX_OBJECTS} values, or more than {MAX_DEPTH} levels"
             )
-        if id(pickled) in self._objects:
-            return self._objects[id(pickled)]
+        identity = Identity(pickled)
+        if identity in self._objects:
+            return self._objects[identity]
         if isinstance(pickled, list | tuple):
             inner = [self.value(each, f"{path}.{i}", depth + 1) for i, each in enumerate(pickled)]
             return inner if isinstance(pickled, list) else tuple(inner)
@@ -74,7 +75,7 @@ class Loader:
             kind = self.code.find(pickled.path)
             if not isinstance(kind, Class):
                 raise ArgumentError(f"the archive has no class {pickled.path[:100]}")
-            created = self._objects[id(pickled)] = Object(kind, path=path)
+            created = self._objects[identity] = Object(kind, path=path)
             for name, value in (pickled.state if isinstance(pickled.state, dict) else {}).items():
                 inner_path = f"{path}.{name}" if path else str(name)
                 created.attributes[name] = self.value(value, inner_path, depth + 1)
@@ -84,22 +85,20 @@ class Loader:
             return Unknown(f"{path} is a {pickled.path}, which is not supported")
         if name not in self.recorder.graph.values:
             self.recorder.graph.add_constant(self.arrays[name], name)
-        tensor = self._objects[id(pickled)] = self.recorder.tensor(name)
+        tensor = self._objects[identity] = self.recorder.tensor(name)
         return tensor
 
     def _array_name(self, pickled: PickledObject, path: str) -> str | None:
-        """Return the name of a tensor's array; tensors with the same elements share one."""
-        if id(pickled) not in self._names:
-            array = self.archive.array(pickled)
-            if array is None:
-                return None
-            array = np.asarray(array, order="C")
-            key = (array.ctypes.data, array.shape, array.dtype.str) if array.size else (path,)
-            name = self._by_memory.setdefault(key, path)
-            if name not in self.arrays:
-                self.arrays[name] = array.copy()  # the file may change while the model lives
-            self._names[id(pickled)] = name
-        return self._names[id(pickled)]
+        """Return the name of a tensor's array; tensors with the same place in the file share one."""
+        view = self.archive.view(pickled)
+        if view is None:
+            return None
+        name = self._names.setdefault(view, path)
+        if name not in self.arrays:
+            self.arrays[name] = np.array(
+                self.archive.tensor(*view)
+            )  # the file may change while the model lives
+        return name
 
 
 Value = tuple[Any, tuple[str, ...]]  # an attribute and its path
@@ -112,12 +111,12 @@ def carried(module: Object, method: str) -> list[tuple[str, ...]]:
     Branches that an attribute, such as `training`, rules out are not searched.
     """
     found: list[tuple[str, ...]] = []
-    visited: set[tuple[int, str]] = set()
+    visited: set[tuple[Identity, str]] = set()
 
     def visit(owner: Object, path: tuple[str, ...], method: str) -> None:
         function = owner.kind.methods.get(method)
-        if function is not None and (id(owner), method) not in visited and len(visited) <= MAX_VISITS:
-            visited.add((id(owner), method))
+        if function is not None and (Identity(owner), method) not in visited and len(visited) <= MAX_VISITS:
+            visited.add((Identity(owner), method))
             names = [name for name, _, _ in function.parameters][:1]  # usually self
             search(function.node.body, dict.fromkeys(names, (owner, path)))
 

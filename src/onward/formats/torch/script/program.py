@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ....core.identity import Identity
 from ....errors import ArgumentError, OnwardError
 from ....graph import Graph, Input
 from ....graph.node import AnyArray, Signature
@@ -85,7 +86,7 @@ class Program:
             if isinstance(value, int | float):
                 self.number_carries.add(name)
         self.weights = self.loader.arrays
-        self.folded = Folded(set(map(id, self.weights.values())))
+        self.folded = Folded(set(map(Identity, self.weights.values())))
 
     def _interpreter(self, recording: Recording) -> Interpreter:
         """Return an interpreter at the start of a call."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ....core.identity import Identity
 from ....errors import ArgumentError
 from .. import exported_program as schema
 from ..aten.registry import OPERATORS, Symbol, Tensor
@@ -24,7 +25,7 @@ NUMBERS = {np.dtype(dtype).name: number for number, dtype in DTYPES.items() if n
 COMPLEX = {"stft", "view_as_complex", "complex", "polar", "fft_fft", "fft_rfft", "fft_ifft"}
 REAL = {"abs", "angle", "real", "imag", "view_as_real", "istft", "fft_irfft"}
 MAX_VISITS = 20_000
-Key = tuple[int, str | None]  # the id of what changes, and the name of a variable or attribute
+Key = tuple[Identity, str | None]  # what changes, and the name of a variable or attribute
 
 
 class UnknownShape(tuple[Any, ...]):
@@ -77,7 +78,7 @@ class Recorder(Translator):
     """Records operators in `graph`.
 
     In a branch or loop, `changes` are the changes that it made, and `created` are the containers that it
-    created, by their ids.
+    created.
     """
 
     graph: Recording
@@ -86,9 +87,9 @@ class Recorder(Translator):
         super().__init__(recording)
         self.module = ""  # the path of the module whose code runs, which names the nodes
         self.changes: dict[Key, Change] | None = None
-        self.shared: dict[int, Tensor] = {}  # tensors whose memory differs between branches or rounds
+        self.shared: set[Identity] = set()  # tensors whose memory differs between branches or rounds
         self.visits = 0
-        self.created: dict[int, Any] = {}
+        self.created: set[Identity] = set()
 
     @contextmanager
     def recording(self, graph: Recording) -> Iterator[None]:
@@ -104,18 +105,18 @@ class Recorder(Translator):
         """Note that the current branch or loop created a container or an object, and return it."""
         content = value.attributes if isinstance(value, Object) else value
         if self.changes is not None and isinstance(content, list | dict):
-            self.created[id(content)] = content
+            self.created.add(Identity(content))
         return value
 
     def change(self, target: Any, key: str | None = None) -> None:
         """Note that the code is about to change a container, a tensor, or what a key in a dict stands for."""
-        if self.changes is not None and id(target) not in self.created:
-            if (place := (id(target), key)) not in self.changes:
+        if self.changes is not None and Identity(target) not in self.created:
+            if (place := (Identity(target), key)) not in self.changes:
                 self.changes[place] = Change(target, key, Change(target, key).value)
 
     def share(self, x: Tensor) -> Tensor:
         """Forbid to write a tensor, which shares memory with others in a branch or loop, and return it."""
-        self.shared[id(x)] = x
+        self.shared.add(Identity(x))
         return x
 
     def visit(self) -> None:
@@ -157,7 +158,7 @@ class Recorder(Translator):
 
     def write(self, x: Tensor, value: str) -> None:
         """Give a tensor, and every other one that shares its memory, a new value of its dtype."""
-        if id(x) in self.shared:
+        if Identity(x) in self.shared:
             raise ArgumentError(
                 "the code writes into a tensor whose memory differs between branches or rounds"
             )

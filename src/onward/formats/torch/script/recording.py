@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ....core.identity import Identity
 from ....errors import ArgumentError, OnwardError
 from ....graph import Graph, Input
 from ....graph.node import AnyArray, Signature
@@ -135,7 +136,7 @@ def unknown(value: Known) -> Known:
 class Folded:
     """Arrays computed from the weights of a file, which every recording of its code shares."""
 
-    lasting: set[int] = field(default_factory=set)  # the ids of the weights and of these arrays
+    lasting: set[Identity] = field(default_factory=set)  # the weights and these arrays
     results: dict[Any, list[AnyArray]] = field(default_factory=dict)
     claimed: int = 0  # bytes of all arrays that the current recording computed
 
@@ -143,11 +144,11 @@ class Folded:
         """Return the key of an operation on weights, or None if other large arrays are among its inputs."""
         parts: list[Any] = []
         for array in arrays:
-            is_weight = array is None or id(array) in self.lasting
+            is_weight = array is None or Identity(array) in self.lasting
             if not is_weight and (array.nbytes > MAX_KEY or array.dtype == object):
                 return None
-            parts.append(id(array) if is_weight else (array.dtype.str, array.shape, array.tobytes()))
-        uses_weights = any(type(part) is int for part in parts)
+            parts.append(Identity(array) if is_weight else (array.dtype.str, array.shape, array.tobytes()))
+        uses_weights = any(isinstance(part, Identity) for part in parts)
         return (operation, *parts, repr(sorted(attributes.items()))) if uses_weights else None
 
 
@@ -287,7 +288,7 @@ class Recording(Graph):
                 results = [np.asarray(array) for array in meaning.compute(known, attributes)]
                 if key is not None:
                     self.folded.results[key] = results
-                    self.folded.lasting.update(map(id, results))
+                    self.folded.lasting.update(map(Identity, results))
                 return results
         signatures = meaning.signatures(known, attributes)
         return _opened(operation, known, attributes) if signatures is None else signatures
