@@ -16,7 +16,7 @@ import onward
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns that TorchScript is deprecated
 WIDTH = 12
 # LayerNorm magnifies rounding errors of expanded weights; other weights would change whole numbers
-TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-9, torch.bfloat16: 1e-3, torch.float16: 5e-2}
+TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-9, torch.bfloat16: 1e-3, torch.float16: 0.2}
 
 
 def transposed(w: Tensor) -> Tensor:

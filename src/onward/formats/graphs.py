@@ -160,7 +160,9 @@ class _Writer:
 
 def _declared(declared: Input) -> dict[str, Any]:
     dtype = {} if declared.dtype is None else {"dtype": declared.dtype.name}
-    return {"name": declared.name, **dtype} | ({} if declared.axes is None else {"axes": list(declared.axes)})
+    axes = {} if declared.axes is None else {"axes": list(declared.axes)}
+    converts = {} if declared.converts == "same_kind" else {"converts": declared.converts}
+    return {"name": declared.name, **dtype, **axes, **converts}
 
 
 def rebuild(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Graph:
@@ -315,8 +317,11 @@ def _check_bodies(operation: str, attributes: Mapping[str, Any], count: int, own
 
 
 def _input(described: Any) -> Input:
-    name, dtype, axes = _entries(described, name=str, dtype=(str, None), axes=([int, str], None))
-    return Input(name, None if dtype is None else _dtype(dtype), None if axes is None else tuple(axes))
+    name, dtype, axes, converts = _entries(
+        described, name=str, dtype=(str, None), axes=([int, str], None), converts=(str, None)
+    )
+    axes = None if axes is None else tuple(axes)
+    return Input(name, None if dtype is None else _dtype(dtype), axes, converts or "same_kind")
 
 
 def _dtype(name: str) -> np.dtype[Any]:

@@ -18,11 +18,16 @@ UNNAMED = {"", "?", "-1", "None"}  # what exporters write for an axis of any siz
 
 
 class Input(NamedTuple):
-    """The declaration of an input. An axis is a size, the name of an open size, or "" without a name."""
+    """The declaration of an input. An axis is a size, the name of an open size, or "" without a name.
+
+    A dtype that the file does not state may be a guess. Arrays of other dtypes are not converted to it, since
+    the code might compute something else with them; `converts` tells which are.
+    """
 
     name: str
     dtype: np.dtype[Any] | None = None  # None: any object
     axes: tuple[int | str, ...] | None = None  # None: any shape
+    converts: str = "same_kind"  # arrays of kinds that fit, "floats" or "no" arrays
 
 
 def check_names(known: Mapping[str, Any], names: Sequence[str], what: str) -> None:
@@ -38,16 +43,27 @@ def as_declared(declared: Input, value: ArrayLike) -> Any:
     name = declared.name
     array = value if type(value) is np.ndarray else arrays.as_array(value, name)
     if array.dtype != declared.dtype:
-        if not np.can_cast(array.dtype, declared.dtype, "same_kind"):
-            raise DtypeError(
-                f"{name} has dtype {array.dtype}, but the model takes {declared.dtype}: convert it first"
-            )
+        _check_conversion(declared, array.dtype, hasattr(value, "dtype"))
         with np.errstate(all="ignore"):
             array = array.astype(declared.dtype)
     if declared.axes is not None and not _fits(array.shape, declared.axes):
         takes = ", ".join("any" if axis in UNNAMED else str(axis) for axis in declared.axes)
         raise ShapeError(f"{name} has shape {array.shape}, but the model takes ({takes})")
     return array
+
+
+def _check_conversion(declared: Input, dtype: np.dtype[Any], is_array: bool) -> None:
+    """Raise DtypeError for values of a dtype that must not be converted; lists may be if the kinds fit."""
+    assert declared.dtype is not None
+    name = declared.name
+    if not np.can_cast(dtype, declared.dtype, "same_kind"):
+        raise DtypeError(f"{name} has dtype {dtype}, but the model takes {declared.dtype}: convert it first")
+    is_kept = dtype.kind == declared.dtype.kind and declared.converts == "floats"
+    if is_array and not is_kept and declared.converts != "same_kind":
+        raise DtypeError(
+            f"{name} has dtype {dtype}, but the code was recorded for {declared.dtype}, since the file "
+            f'states no dtype: pass inputs={{"{name}": ("{dtype}", axes)}} to load'
+        )
 
 
 def _fits(shape: tuple[int, ...], axes: tuple[int | str, ...]) -> bool:

@@ -74,9 +74,15 @@ class Graph:
         nodes = [(node.operation, node.inputs, node.outputs, node.attributes) for node in self.nodes]
         return self.inputs, self.outputs, self.constants, self.defaults, self.carries, nodes
 
-    def add_input(self, name: str, dtype: Any = None, axes: Sequence[int | str] | None = None) -> str:
+    def add_input(
+        self,
+        name: str,
+        dtype: Any = None,
+        axes: Sequence[int | str] | None = None,
+        converts: str = "same_kind",
+    ) -> str:
         """Declare the next input and return its name."""
-        declared = Input(name, dtype and np.dtype(dtype), None if axes is None else tuple(axes))
+        declared = Input(name, dtype and np.dtype(dtype), None if axes is None else tuple(axes), converts)
         self.inputs.append(declared)
         self._input_names.add(name)
         return self._new_name(name)

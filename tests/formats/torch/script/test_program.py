@@ -12,7 +12,7 @@ from support.pickles import tensor
 from support.script_archives import archive, forward, model
 
 import onward
-from onward.errors import ArgumentError, FileError, OnwardError
+from onward.errors import ArgumentError, DtypeError, FileError, OnwardError
 
 DATA = support.DATA / "torch"
 
@@ -390,3 +390,15 @@ def test_two_inputs_that_are_both_tokens_are_recorded_for_all_sizes(tmp_path: Pa
     saved = onward.load(tmp_path / "m.safetensors")
     src, tgt = np.zeros((2, 7), np.int64), np.ones((2, 5), np.int64)
     assert np.array_equal(saved(src, tgt), np.full((2, 3), 12, np.float32))
+
+
+def test_inputs_without_a_declared_dtype_keep_theirs(tmp_path: Path) -> None:
+    program = model(tmp_path, "return torch.cat([x, x])")
+    for dtype in (np.bool_, np.uint8, np.int64, np.float16, np.float64, np.float32):
+        y = program(np.ones((2, 3), dtype))
+        assert y.dtype == dtype and y.shape == (4, 3)
+    assert program([[1.0, 2.0]]).dtype == np.float32
+    with pytest.raises(
+        DtypeError, match="recorded for float32, since the file states no dtype: pass inputs="
+    ):
+        next(iter(program.stream(time_axis=1)(np.ones((1, 4), np.int64))))

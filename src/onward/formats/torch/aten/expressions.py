@@ -25,8 +25,15 @@ def _category(dtype: np.dtype[Any]) -> int:
 def dtype_of(value: Operand) -> np.dtype[Any]:
     """Return the dtype of an operand; numbers have torch's default dtypes."""
     if isinstance(value, Tensor | Symbol):
-        return value.dtype if isinstance(value, Tensor) or value.dtype.kind != "f" else FLOAT32
+        return FLOAT32 if value.dtype.kind == "f" and _precedence(value) == 2 else value.dtype
     return next((dtype for kind, dtype in NUMBERS.items() if isinstance(value, kind)), np.dtype(np.complex64))
+
+
+def _precedence(value: Operand) -> int:
+    """Return 0 for tensors with axes, 1 for those without, and 2 for numbers, also those in tensors."""
+    if not isinstance(value, Tensor) or value.is_number:
+        return 2
+    return 0 if value.rank else 1
 
 
 def promoted(*values: Operand) -> np.dtype[Any]:
@@ -34,7 +41,7 @@ def promoted(*values: Operand) -> np.dtype[Any]:
     groups: list[list[np.dtype[Any]]] = [[], [], []]
     for value in values:
         if value is not None:
-            groups[2 if not isinstance(value, Tensor) else 0 if value.rank else 1].append(dtype_of(value))
+            groups[_precedence(value)].append(dtype_of(value))
     first, *others = (reduce(joined, group) for group in groups if group)
     for other in others:
         if _category(other) > _category(first):

@@ -27,7 +27,8 @@ class Tensor:
     """A tensor of the program: the name of its value, and the tensor whose memory it shares, if any.
 
     `replay` computes it from another value of its base; `version` counts the writes that the value contains.
-    A complex tensor has an additional last axis of its real and imaginary parts.
+    A complex tensor has an additional last axis of its real and imaginary parts. A number in a tensor counts
+    as a number when dtypes are promoted.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Tensor:
     put: Callable[[Tensor, str], str] | None = None
     version: int = 0
     is_contiguous: bool = True
+    is_number: bool = False
 
     @property
     def rank(self) -> int:

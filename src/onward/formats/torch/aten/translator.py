@@ -16,11 +16,11 @@ from ....graph.graph import Graph
 from ....graph.node import Node
 from ....graph.operations import OPERATIONS
 from .. import exported_program as schema
+from . import schemas
 from .refusals import reason
 from .registry import INT64, OPERATORS, PUTS, VIEWS, Operand, Symbol, Tensor, check_complex, ignore, leaves
 from .returns import completed
 
-IGNORED = {"device", "layout", "pin_memory", "memory_format", "generator", "non_blocking", "requires_grad"}
 # What arguments of other kinds than those of an operator raise.
 DAMAGES = (
     *(TypeError, ValueError, LookupError, AttributeError, AssertionError, StopIteration),
@@ -229,13 +229,13 @@ class Translator:
         if OPERATORS[key] is ignore:
             return
         if domain == "aten":
-            arguments = {n: self.argument(a) for n, a in node.inputs if n not in IGNORED}
+            arguments = {n: self.argument(a) for n, a in node.inputs if n not in schemas.IGNORED}
             self._call(node, key, arguments, in_place)
         else:
             self._define_all(node, OPERATORS[key](self, *(self.argument(a) for _, a in node.inputs)))
 
     def _call(self, node: schema.Node, key: str, arguments: dict[str, Any], in_place: bool) -> None:
-        arguments = taken(key, OPERATORS[key], completed(key, arguments))
+        arguments = schemas.taken(key, OPERATORS[key], schemas.completed(key, arguments))
         lists = [[value] if kind == "as_tensor" else value for kind, value in node.outputs]
         declared = [each["name"] for values in lists for each in values] if key in VIEWS else []
         first = next(iter(arguments.values()), None)

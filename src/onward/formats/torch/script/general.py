@@ -35,7 +35,7 @@ MAX_ROUNDS = 10_000  # calls, iterations and nodes of all recordings together
 MAX_TRIES = 81  # combinations of ranks and dtypes of the inputs
 MAX_AXES = 6  # code that takes so many takes any number
 RANKS = (3, 2, 4, 1)
-DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.bool_))
+FLOAT32, INT64, BOOL = (np.dtype(kind) for kind in (np.float32, np.int64, np.bool_))
 
 Axes = tuple[int | str, ...]
 # What is known about each input and carry: an array, the dtype and axes of a tensor, or the axis whose size a
@@ -54,7 +54,9 @@ def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
     problem: OnwardError | None = None
     furthest = -1
     program.limit = MAX_ROUNDS
-    for kinds in islice(_kinds(len(unknown)), MAX_TRIES):
+    floats = {array.dtype for array in program.weights.values() if array.dtype.kind == "f" and array.ndim}
+    dtypes = next(iter(floats)) if len(floats) == 1 else FLOAT32, INT64, BOOL
+    for kinds in islice(_kinds(len(unknown), dtypes), MAX_TRIES):
         tensors = {
             name: (dtype, tuple(f"{name}_{axis}" for axis in range(rank)))
             for name, (rank, dtype) in zip(unknown, kinds, strict=True)
@@ -65,12 +67,14 @@ def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
             if program.progress > furthest:
                 problem, furthest = error, program.progress
             continue
-        if not kinds or any(rank != MAX_AXES for rank, _ in kinds):
-            return graph
-        for rank in (2, 3):  # any rank is possible
-            axes = {name: (dtype, names[:rank]) for name, (dtype, names) in tensors.items()}
-            with contextlib.suppress(OnwardError):
-                return _graph(program, {**layout, **axes})
+        if kinds and all(rank == MAX_AXES for rank, _ in kinds):
+            graph = _of_likely_ranks(program, layout, tensors) or graph
+        converts = "floats" if floats else "no"
+        graph.inputs = [
+            declared._replace(converts=converts) if declared.name in unknown else declared
+            for declared in graph.inputs
+        ]
+        return graph
     name = next(iter(program.kinds), "x")
     raise ArgumentError(
         f"the code cannot be recorded as one graph for all sizes of its inputs: {problem}. Pass the axes of "
@@ -78,15 +82,26 @@ def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
     ) from problem
 
 
-def _kinds(count: int) -> Iterator[tuple[tuple[int, np.dtype[Any]], ...]]:
-    """Yield possible ranks and dtypes of some inputs, the likeliest first."""
+def _of_likely_ranks(
+    program: Program, layout: Layout, tensors: Mapping[str, tuple[np.dtype[Any], Axes]]
+) -> Graph | None:
+    """Return the graph for two or three axes of tensors that may have any number, or None."""
+    for rank in (2, 3):
+        axes = {name: (dtype, names[:rank]) for name, (dtype, names) in tensors.items()}
+        with contextlib.suppress(OnwardError):
+            return _graph(program, {**layout, **axes})
+    return None
+
+
+def _kinds(count: int, dtypes: Sequence[np.dtype[Any]]) -> Iterator[tuple[tuple[int, np.dtype[Any]], ...]]:
+    """Yield possible ranks and dtypes of some inputs, the likeliest first; masks have the last dtype."""
     if count == 1:
-        yield from (((rank, dtype),) for rank in range(MAX_AXES, -1, -1) for dtype in DTYPES[:2])
+        yield from (((rank, dtype),) for rank in range(MAX_AXES, -1, -1) for dtype in dtypes[:2])
         return
-    yield tuple((MAX_AXES, DTYPES[0]) for _ in range(count))
+    yield tuple((MAX_AXES, dtypes[0]) for _ in range(count))
     # masks are rare, and most inputs share one dtype
-    for dtypes in sorted(product(DTYPES, repeat=count), key=lambda d: (d.count(DTYPES[2]), len(set(d)))):
-        yield from (tuple(zip(ranks, dtypes, strict=True)) for ranks in product(RANKS, repeat=count))
+    for chosen in sorted(product(dtypes, repeat=count), key=lambda d: (d.count(dtypes[-1]), len(set(d)))):
+        yield from (tuple(zip(ranks, chosen, strict=True)) for ranks in product(RANKS, repeat=count))
 
 
 def _declared_layout(program: Program, declared: Mapping[str, Any]) -> tuple[Layout, list[str]]:
@@ -111,7 +126,7 @@ def _declared_layout(program: Program, declared: Mapping[str, Any]) -> tuple[Lay
 
 def _tensor(name: str, value: Sequence[Any]) -> tuple[np.dtype[Any], Axes]:
     """Return the dtype and axes of a declaration: axes, or (dtype, axes)."""
-    dtype = DTYPES[0]
+    dtype = FLOAT32
     if len(value) == 2 and isinstance(value[1], tuple | list):
         dtype, value = np.dtype(value[0]), value[1]
     if not all(isinstance(size, str) or (isinstance(size, int) and size >= 0) for size in value):

@@ -12,6 +12,7 @@ from ....core.identity import Identity
 from ....errors import ArgumentError
 from ....graph.node import AnyArray
 from ..archive import Archive, View
+from ..aten.registry import Tensor
 from ..unpickle import Global, PickledObject
 from .code import Class, Code
 from .recorder import Recorder
@@ -48,9 +49,13 @@ class Loader:
         return value
 
     def constants(self) -> Sequence[Any]:
-        """Return the constants of the code."""
-        values = self.archive.constants
-        return [self.value(each, f"CONSTANTS.c{i}", 0) for i, each in enumerate(values)]
+        """Return the constants of the code; torch.jit.trace stores numbers as tensors without axes."""
+        pickled = self.archive.constants
+        values = [self.value(each, f"CONSTANTS.c{i}", 0) for i, each in enumerate(pickled)]
+        for value in values:
+            if isinstance(value, Tensor):
+                value.is_number = value.rank == 0
+        return values
 
     def value(self, pickled: Any, path: str, depth: int) -> Any:
         """Return a pickled value as the code sees it; `path` leads to it."""

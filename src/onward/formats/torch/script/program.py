@@ -240,7 +240,7 @@ class Program:
     def _size(self, interpreter: Interpreter, axis: str) -> Any:
         """Return the size of an open axis, as the code gets it from the input that has this axis."""
         recorder = interpreter.recorder
-        for tensor in (recorder.tensor(name) for name, _, _ in interpreter.graph.inputs):
+        for tensor in (recorder.tensor(name) for name, *_ in interpreter.graph.inputs):
             for place in range(tensor.rank):
                 if interpreter.graph.open_axis(tensor.name, place) == axis:
                     return recorder.size(tensor, place)
