@@ -247,7 +247,7 @@ define({
         t.add("SpaceToDepth", self, blocksize=downscale_factor, mode="CRD")),
     "affine_grid_generator": lambda t, theta, size, align_corners: (
         t.add("AffineGrid", theta, size, align_corners=int(align_corners))),
-    **{f"adaptive_avg_pool{n}d _adaptive_avg_pool{n}d": lambda t, self, output_size: (
+    **{f"adaptive_avg_pool{n}d" + f" _adaptive_avg_pool{n}d" * (n > 1): lambda t, self, output_size: (
         _adaptive(t, self, output_size, "ReduceMean")) for n in DIMENSIONS},
     **{f"adaptive_max_pool{n}d": lambda t, self, output_size: (
         _adaptive(t, self, output_size, "ReduceMax"), None) for n in DIMENSIONS},  # without the indices

@@ -73,7 +73,7 @@ define({
     "frexp.Tensor": lambda t, self: through_numpy(t, "frexp", self, count=2),
     **{name: _special(name) for name in ("lgamma", "digamma", "erfinv", "i0")},
     **{name: _of_pair(name) for name in ("gcd", "lcm", "nextafter")},
-    "copysign copysign.Tensor copysign.Scalar": _of_pair("copysign", floating),
+    "copysign.Tensor copysign.Scalar": _of_pair("copysign", floating),
 })  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from . import (  # noqa: F401 - each module registers its operators
     signal,
 )
 from .registry import COMPLEX, OPERATORS, PUTS, VIEWS, aten
+from .schemas import schema
 
 # Operators that have all overloads of another operator.
 ALIASES = {
@@ -36,8 +37,14 @@ for _key, _function in list(OPERATORS.items()):
     _name, _, _overload = _key.partition(".")
     _aliases = [f"{alias}.{_overload}" for alias, name in ALIASES.items() if name == _name]
     _is_view, _takes_complex = _key in VIEWS, _key in COMPLEX
-    aten(*_aliases, view=_is_view, put=PUTS.get(_key), takes_complex=_takes_complex)(_function)
-    if _is_view:  # with the same elements in memory of their own
-        _copy = f"{_name}_copy.{_overload}"
-        if _copy not in OPERATORS:
-            aten(_copy, takes_complex=_takes_complex)(_function)
+    _known = filter(schema, _aliases)
+    aten(*_known, view=_is_view, put=PUTS.get(_key), takes_complex=_takes_complex)(_function)
+    _copy = f"{_name}_copy.{_overload}"
+    if _is_view and _copy not in OPERATORS and schema(_copy):  # its elements have memory of their own
+        aten(_copy, takes_complex=_takes_complex)(_function)
+for _alias, _key in (  # overloads of other names
+    ("special_round", "round.decimals"),
+    ("special_softmax", "softmax.int"),
+    ("special_log_softmax", "log_softmax.int"),
+):
+    aten(_alias)(OPERATORS[_key])

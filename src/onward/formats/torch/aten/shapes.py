@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
-from .registry import BOOL, FLOAT32, INT64, Operator, Symbol, Tensor, aten, bounded, define
+from .registry import BOOL, INT64, Operator, Symbol, Tensor, aten, bounded, define
 from .translator import Translator
 
 WHOLE = np.iinfo(np.int64).max  # the end of a slice without an end
@@ -135,11 +135,8 @@ define({
 }, view=True, takes_complex=True)  # fmt: skip
 aten("clone resolve_conj resolve_neg", takes_complex=True)(lambda t, self: t.add("Identity", self))
 define({
-    "float": lambda t, self: t.cast(self, FLOAT32),
-    "double": lambda t, self: t.cast(self, np.float64),
-    "long": lambda t, self: t.cast(self, INT64),
-    "int": lambda t, self: t.cast(self, np.int32),
     "copy": lambda t, self, src: t.add("Expand", t.cast(src, self.dtype), t.shape(self)),
+    "copy.int copy.float": lambda t, self, other: t.add("Expand", t.cast(other, self.dtype), t.shape(self)),
     "fill.Scalar fill.Tensor": lambda t, self, value: (
         t.add("Expand", t.cast(value, self.dtype), t.shape(self))),
     "zero": lambda t, self: t.add("Expand", t.cast(0, self.dtype), t.shape(self)),
@@ -234,7 +231,7 @@ def split(t: Translator, self: Tensor, split_size: int, dim: int = 0) -> Any:
     return [sliced(t, self, self.axis(dim), start, end) for start, end in pairs]
 
 
-@aten("split_with_sizes split.sizes unsafe_split_with_sizes", view=True, takes_complex=True)
+@aten("split_with_sizes split split.sizes unsafe_split_with_sizes", view=True, takes_complex=True)
 def split_with_sizes(
     t: Translator, self: Tensor, split_sizes: Any = None, dim: int = 0, split_size: Any = None
 ) -> Any:

@@ -12,11 +12,11 @@ import numpy as np
 from ....errors import ArgumentError
 from ....graph.node import Signature
 from ..aten.registry import Symbol, Tensor
+from ..aten.schemas import DTYPES
 from . import lists, packed
 from .operators import CONTAINERS, PLAIN, checked, text
 from .recorder import NUMBERS, Recorder
 from .recording import Recording
-from .signatures import DTYPES
 from .values import DEVICE, UNINITIALIZED
 
 MUTATING = {

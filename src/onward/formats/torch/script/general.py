@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 # The smallest sizes of the two examples: the first that are long enough for the kernels are used.
 EXAMPLES = ((40, 2), (212, 100), (211, 101), (2003, 1009), (30011, 20011))
+# Between the examples of a size, in the recording that is kept. What grows or shrinks with a size and is the
+# same so far apart is constant between them, and the remainders of primes differ.
+DISTANCES = (30011, 2003, 211)
 MAX_GUESSES = 2  # sizes that follow from others and are tried at once
 MAX_ROUNDS = 10_000  # calls, iterations and nodes of all recordings together
 MAX_TRIES = 81  # combinations of ranks and dtypes of the inputs
@@ -71,7 +74,7 @@ def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
             graph = _of_likely_ranks(program, layout, tensors) or graph
         converts = "floats" if floats else "no"
         graph.inputs = [
-            declared._replace(converts=converts) if declared.name in unknown else declared
+            _with_guess(graph, declared, converts) if declared.name in unknown else declared
             for declared in graph.inputs
         ]
         return graph
@@ -80,6 +83,15 @@ def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
         f"the code cannot be recorded as one graph for all sizes of its inputs: {problem}. Pass the axes of "
         f'tensors and the values of numbers to load, such as inputs={{"{name}": ("int64", ("batch", 100))}}'
     ) from problem
+
+
+def _with_guess(graph: Graph, declared: Input, converts: str) -> Input:
+    """Return the declaration of an input whose dtype is a guess, or that to which the code converts it."""
+    uses = [node for node in graph.nodes if declared.name in node.inputs]
+    dtypes = {node.attributes["to"] if node.operation == "Cast" else None for node in uses}
+    if len(dtypes) == 1 and declared.name not in graph.outputs and (dtype := dtypes.pop()) is not None:
+        return declared._replace(dtype=np.dtype(dtype))
+    return declared._replace(converts=converts)
 
 
 def _of_likely_ranks(
@@ -252,9 +264,9 @@ def _suitable(program: Program, layout: Layout, guesses: int = MAX_GUESSES) -> t
     for smallest in EXAMPLES:
         while True:
             a, b = smallest
-            sizes = {x: (a + 2 * place, b + 2 * place) for place, x in enumerate(_open_axes(layout))}
             try:
-                return program.record(_examples(layout, sizes), sizes), layout  # all sizes differ
+                recording = _recorded(program, layout, a, b)
+                return _recorded_far_apart(program, layout, b) or recording, layout
             except LearnedSizeError as found:
                 if len(found.guesses) > 1:
                     if not guesses:
@@ -266,6 +278,25 @@ def _suitable(program: Program, layout: Layout, guesses: int = MAX_GUESSES) -> t
                 break
     assert problem is not None
     raise problem
+
+
+def _recorded(program: Program, layout: Layout, a: int, b: int) -> Recording:
+    """Record the program with these examples of the first open size; those of all others differ from them."""
+    sizes = {axis: (a + 2 * place, b + 2 * place) for place, axis in enumerate(_open_axes(layout))}
+    return program.record(_examples(layout, sizes), sizes)
+
+
+def _recorded_far_apart(program: Program, layout: Layout, smallest: int) -> Recording | None:
+    """Record the program with examples that are as far apart as the code permits."""
+    limit = program.limit
+    for distance in DISTANCES if _open_axes(layout) else ():
+        try:
+            return _recorded(program, layout, smallest + distance, smallest)
+        except OnwardError:  # the code does not accept the larger size
+            continue
+        finally:
+            program.limit = limit
+    return None
 
 
 def _guessed(

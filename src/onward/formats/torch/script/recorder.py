@@ -16,9 +16,10 @@ from ....errors import ArgumentError
 from .. import exported_program as schema
 from ..aten.registry import OPERATORS, Symbol, Tensor
 from ..aten.returns import RETURNS
+from ..aten.schemas import DTYPES, taken
 from ..aten.translator import Translator
 from .recording import LearnedSizeError, Recording, example
-from .signatures import DTYPES, overload
+from .signatures import overload
 from .values import MISSING, Object, Unknown, leaves, mapped
 
 NUMBERS = {np.dtype(dtype).name: number for number, dtype in DTYPES.items() if number != 15}
@@ -194,9 +195,9 @@ class Recorder(Translator):
         """Record an operator of TorchScript and return its results."""
         in_place = name.endswith("_") and not name.startswith("_") and f"{name}.default" not in OPERATORS
         plain = name[:-1] if in_place else name
-        key, bound = overload(plain, arguments, keywords)
+        key, bound = overload(plain, arguments, keywords, in_place)
         first = next(iter(bound.values()), None)
-        bound = {n: self._readied(value) for n, value in bound.items()}
+        bound = {n: self._readied(value) for n, value in taken(key, OPERATORS[key], bound).items()}
         has_complex = any(isinstance(x, Tensor) and x.dtype.kind == "c" for x in leaves([*bound.values()]))
         is_complex = plain not in REAL and (plain in COMPLEX or has_complex)
         for dtype in leaves([*bound.values()]):
@@ -248,5 +249,7 @@ def _parts(size: int | None, bound: Mapping[str, Any]) -> int | None:
     """Return the number of parts into which `split` and `chunk` divide an axis."""
     if size is None:
         return None
+    if "split_sizes" in bound:
+        return len(bound["split_sizes"])
     length = bound["split_size"] if "split_size" in bound else -(-size // bound.get("chunks", 1))
-    return 1 if isinstance(length, list) else max(-(-size // max(length, 1)), 1)
+    return len(length) if isinstance(length, list) else max(-(-size // max(length, 1)), 1)

@@ -1,0 +1,111 @@
+"""The schemas of ATen's overloads: the names, order, types and default values of their arguments.
+
+`schemas.txt` lists them as PyTorch registers them; `tools/make_schemas.py` writes it.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ....errors import ArgumentError
+
+REQUIRED = object()  # the default value of an argument that has none
+IGNORED = {"device", "layout", "pin_memory", "memory_format", "generator", "non_blocking", "requires_grad"}
+# bfloat16 has no NumPy dtype, and is widened to float32
+DTYPES = {
+    0: np.uint8, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.int64, 5: np.float16, 6: np.float32,
+    7: np.float64, 9: np.complex64, 10: np.complex128, 11: np.bool_, 15: np.float32,
+}  # fmt: skip
+
+
+class Parameter(NamedTuple):
+    """A parameter of an overload; `kind` is its type, such as "int[2]?"."""
+
+    name: str
+    kind: str
+    default: Any
+    is_positional: bool
+
+
+def overloads(name: str) -> Mapping[str, tuple[Parameter, ...]]:
+    """Return the overloads of an operator, such as split.sizes, in the order in which PyTorch tries them."""
+    return _overloads(name)
+
+
+def completed(key: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an overload, of which a call may have omitted some, with the default values."""
+    omitted = [p for p in schema(key) if p.name not in arguments and p.name not in IGNORED]
+    return {**arguments, **{p.name: p.default for p in omitted if p.default is not REQUIRED}}
+
+
+def taken(key: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that a function takes. Raises ArgumentError if others have no default values."""
+    parameters = _signature(function)
+    if any(kind is inspect.Parameter.VAR_KEYWORD for kind in parameters.values()):
+        return dict(arguments)
+    defaults = completed(key, {})
+    for name in arguments.keys() - parameters.keys() - IGNORED:
+        if name not in defaults or not _equal(arguments[name], defaults[name]):
+            raise ArgumentError(f"{key} takes no other value of {name} than {defaults.get(name)}")
+    return {name: value for name, value in arguments.items() if name in parameters}
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and bool(a == b)
+
+
+@cache
+def _signature(function: Callable[..., Any]) -> dict[str, Any]:
+    return {name: p.kind for name, p in inspect.signature(function).parameters.items()}
+
+
+def schema(key: str) -> tuple[Parameter, ...]:
+    """Return the parameters of an overload, or of its in-place variant if there is no other."""
+    name, _, overload = key.rpartition(".")
+    return _overloads(name).get(key) or _overloads(f"{name}_").get(f"{name}_.{overload}", ())
+
+
+def lines() -> list[str]:
+    """Return the lines of the table."""
+    return (pkgutil.get_data(__name__, "schemas.txt") or b"").decode().splitlines()
+
+
+@cache
+def _table() -> dict[str, list[str]]:
+    """Return the lines of the table by the names of operators."""
+    table: dict[str, list[str]] = {}
+    for line in lines():
+        table.setdefault(re.split(r"[.(]", line, maxsplit=1)[0], []).append(line)
+    return table
+
+
+@cache
+def _overloads(name: str) -> dict[str, tuple[Parameter, ...]]:
+    found = {}
+    for line in _table().get(name, ()):
+        key, _, parameters = line.removesuffix(")").partition("(")
+        found[key if "." in key else f"{key}.default"] = tuple(_parameters(parameters))
+    return found
+
+
+def _parameters(text: str) -> list[Parameter]:
+    parameters, is_positional = [], True
+    for part in re.split(r", (?![^\[]*\])", text) if text else ():
+        if part == "*":
+            is_positional = False
+            continue
+        kind, _, declared = part.partition(" ")
+        name, has_default, default = declared.partition("=")
+        value = ast.literal_eval(default) if has_default else REQUIRED
+        if kind.startswith("ScalarType") and type(value) is int:
+            value = np.dtype(DTYPES[value])
+        parameters.append(Parameter(name, kind, value, is_positional))
+    return parameters
