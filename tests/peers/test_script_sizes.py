@@ -69,7 +69,7 @@ def test_codecs_of_any_strides_keep_their_length(tmp_path: Path) -> None:
 
 
 class Steps(nn.Module):
-    """A function of the length, added to the last step."""
+    """The number of steps that a function of the length selects or appends, as a factor."""
 
     def __init__(self, kind: str, number: int) -> None:
         super().__init__()
@@ -78,16 +78,66 @@ class Steps(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         length, n = x.shape[-1], self.number
         if self.kind == "padded":  # to a multiple
-            return nn.functional.pad(x, (0, -length % n))
-        if self.kind == "frames":
-            return x[..., : length // n + 1]
-        if self.kind == "clamped":
-            return x.sum(-1) * torch.clamp(torch.tensor(length), max=n)
-        return x[..., : torch.div(length + n - 1, n, rounding_mode="floor")]
+            y = nn.functional.pad(x, (0, -length % n))
+        elif self.kind == "clamped":
+            y = x[..., :n]
+        elif self.kind == "remainder":
+            y = x[..., : length % n + 1]
+        else:
+            y = x[..., :: self.number]
+        return y[..., :1] * y.shape[-1]
 
 
-@pytest.mark.parametrize("kind", ["padded", "frames", "clamped", "ceiling"])
+@pytest.mark.parametrize("kind", ["padded", "clamped", "remainder", "strided"])
 @torch.no_grad()
 def test_functions_of_sizes_are_not_constants(kind: str, tmp_path: Path) -> None:
-    for number in (3, 8, 38, 100, 160):
+    for number in (3, 19, 38, 100, 160):
         check(Steps(kind, number), torch.randn(2, 3, 500), [1, 39, 48, 161, 333, 1000], tmp_path / "model.pt")
+
+
+class MinGRU(nn.Module):
+    """A minimal GRU, whose states are a scan in logarithms."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.gates, self.output = nn.Linear(size, 2 * size), nn.Linear(size, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, z = self.gates(x).chunk(2, -1)
+        log_h = torch.where(h >= 0, (h.relu() + 0.5).log(), -nn.functional.softplus(-h))
+        log_a = (-nn.functional.softplus(z)).cumsum(1)
+        states = (log_a + (log_h - nn.functional.softplus(-z) - log_a).logcumsumexp(1)).exp()
+        y: Tensor = self.output(states[:, -x.shape[1] :])
+        return y
+
+
+class MinLSTM(nn.Module):
+    """A minimal LSTM, whose states are sums over the earlier steps that a comparison of places selects."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.gates, self.output = nn.Linear(size, 3 * size), nn.Linear(size, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        f, i, h = self.gates(x).chunk(3, -1)
+        total = torch.sigmoid(f) + torch.sigmoid(i)
+        a = torch.log(torch.sigmoid(f) / total).cumsum(1)
+        places = torch.arange(x.shape[1], device=x.device)
+        earlier = (places[:, None] >= places[None]).unsqueeze(-1)
+        weights = torch.where(earlier, a.unsqueeze(2) - a.unsqueeze(1), float("-inf")).exp()
+        y: Tensor = self.output((weights * (torch.sigmoid(i) / total * h).unsqueeze(1)).sum(2))
+        return y
+
+
+@pytest.mark.parametrize("kind", [MinGRU, MinLSTM])
+@pytest.mark.parametrize("how", ["traced", "scripted"])
+@torch.no_grad()
+def test_recurrent_layers_as_scans_run_at_any_length(kind: type[nn.Module], how: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module, path = kind(6), tmp_path / "model.pt"
+    x = torch.randn(2, 9, 6)
+    (torch.jit.trace(module, x) if how == "traced" else torch.jit.script(module)).save(str(path))
+    program = onward.load(path)
+    for shape in ((2, 9, 6), (3, 30, 6), (1, 1, 6)):
+        x = torch.randn(shape)
+        np.testing.assert_allclose(program(x.numpy()), module(x).numpy(), rtol=0, atol=1e-5)

@@ -46,6 +46,18 @@ class TensorMeta:
     offset: Size
     is_bfloat16: bool = False
 
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether the elements are in C order; symbolic strides count as if they were."""
+        expected = 1
+        for size, stride in zip(self.sizes[::-1], self.strides[::-1], strict=True):
+            if not isinstance(size, int) or not isinstance(stride, int):
+                return True
+            if size != 1 and stride != expected:
+                return False
+            expected *= size
+        return True
+
 
 @dataclass(frozen=True)
 class Node:

@@ -199,11 +199,16 @@ def cumprod(t: Translator, self: Tensor, dim: int, dtype: Any = None) -> str:
     return t.add("CumProd", _wide(t, self, dtype), self.axis(dim))
 
 
-def _scan(t: Translator, x: Tensor, axis: int, starts: list[str], body: Graph) -> tuple[str, ...]:
-    """Add a scan over an axis of x; the outputs are the values at each step."""
+def _scan(
+    t: Translator, x: Tensor, axis: int, starts: list[str], body: Graph, *dtypes: Any
+) -> tuple[str, ...]:
+    """Add a scan over an axis of x; the outputs, of these dtypes, are the values at each step."""
     count, options = len(body.outputs), {"num_scan_inputs": 1, "scan_input_axes": [axis]}
     axes = [axis] * (count - len(starts))
-    return t.add_all("Scan", (*starts, x), count, body=body, scan_output_axes=axes, **options)[len(starts) :]
+    found = t.add_all("Scan", (*starts, x), count, body=body, scan_output_axes=axes, **options)[len(starts) :]
+    for name, dtype in zip(found, dtypes, strict=True):
+        t.expect_like(name, x, np.dtype(dtype))
+    return found
 
 
 def _slices(t: Translator, x: Tensor, axis: int, value: float) -> tuple[tuple[int | str, ...], str]:
@@ -232,7 +237,7 @@ def _define_extremum(name: str, operation: str, start: float) -> None:
         following = body.add("Add", step, body.add_constant(np.array(1)))
         body.outputs = (best, place, following, body.add("Identity", best), body.add("Identity", place))
         zeros = t.add("Expand", 0, t.add("Shape", first))
-        return _scan(t, self, self.axis(dim), [first, zeros, t.constant(0)], body)
+        return _scan(t, self, self.axis(dim), [first, zeros, t.constant(0)], body, self.dtype, INT64)
 
 
 _define_extremum("cummax", "GreaterOrEqual", -math.inf)
@@ -253,4 +258,4 @@ def logcumsumexp(t: Translator, self: Tensor, dim: int) -> str:
     total = body.add("Add", larger, body.add("Log", ratio))
     total = body.add("Where", body.add("IsInf", larger), larger, total)  # infinities have no difference
     body.outputs = (total, body.add("Identity", total))
-    return _scan(t, self, self.axis(dim), [first], body)[0]
+    return _scan(t, self, self.axis(dim), [first], body, self.dtype)[0]

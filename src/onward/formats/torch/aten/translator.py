@@ -302,7 +302,7 @@ class Translator:
     def _tensor(self, value: str, name: str) -> Tensor:
         meta = self.metas[name]
         shape = tuple(size if isinstance(size, int) else None for size in meta.sizes)
-        return Tensor(value, meta.dtype, shape, is_contiguous=is_contiguous(meta))
+        return Tensor(value, meta.dtype, shape, is_contiguous=meta.is_contiguous)
 
     def _define_all(self, node: schema.Node, results: Any) -> None:
         """Define the outputs of a node; operators may have further ones, which no model uses."""
@@ -368,15 +368,3 @@ class Translator:
 
 def _short(target: str) -> str:
     return target.removeprefix("torch.ops.")
-
-
-def is_contiguous(meta: schema.TensorMeta) -> bool:
-    """Tell whether the elements are in C order; symbolic strides count as if they were."""
-    expected = 1
-    for size, stride in zip(meta.sizes[::-1], meta.strides[::-1], strict=True):
-        if not isinstance(size, int) or not isinstance(stride, int):
-            return True
-        if size != 1 and stride != expected:
-            return False
-        expected *= size
-    return True

@@ -282,17 +282,19 @@ def _suitable(program: Program, layout: Layout, guesses: int = MAX_GUESSES) -> t
 
 def _recorded(program: Program, layout: Layout, a: int, b: int) -> Recording:
     """Record the program with these examples of the first open size; those of all others differ from them."""
-    sizes = {axis: (a + 2 * place, b + 2 * place) for place, axis in enumerate(_open_axes(layout))}
+    sizes = {
+        axis: (a + 2 * place, b + 2 * place if b > 1 else 1) for place, axis in enumerate(_open_axes(layout))
+    }
     return program.record(_examples(layout, sizes), sizes)
 
 
 def _recorded_far_apart(program: Program, layout: Layout, smallest: int) -> Recording | None:
     """Record the program with examples that are as far apart as the code permits."""
     limit = program.limit
-    for distance in DISTANCES if _open_axes(layout) else ():
+    for distance, size in product(DISTANCES, (1, smallest)) if _open_axes(layout) else ():
         try:
-            return _recorded(program, layout, smallest + distance, smallest)
-        except OnwardError:  # the code does not accept the larger size
+            return _recorded(program, layout, size + distance, size)
+        except OnwardError:  # the code does not accept one of the sizes
             continue
         finally:
             program.limit = limit

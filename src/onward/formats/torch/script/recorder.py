@@ -18,7 +18,7 @@ from ..aten.registry import OPERATORS, Symbol, Tensor
 from ..aten.returns import RETURNS
 from ..aten.schemas import DTYPES, taken
 from ..aten.translator import Translator
-from .recording import LearnedSizeError, Recording, example
+from .recording import LearnedSizeError, Recording, example, retyped
 from .signatures import overload
 from .values import MISSING, Object, Unknown, leaves, mapped
 
@@ -185,6 +185,10 @@ class Recorder(Translator):
             wanted = other.shape[other.axis(place)] or self._open_axis(other, place)
         if axis and wanted and axis != wanted:
             raise LearnedSizeError((axis, wanted))
+
+    def expect_like(self, name: str, x: Tensor, dtype: np.dtype[Any]) -> None:
+        """Record that a value about which nothing was inferred has the shape of a tensor, and a dtype."""
+        self.graph.values[name] = retyped(self.graph.known(self.read(x).name), dtype)
 
     def _open_axis(self, x: Tensor, dim: int) -> str:
         return self.graph.open_axis(self.read(x).name, x.axis(dim))

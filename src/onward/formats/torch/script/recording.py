@@ -23,6 +23,8 @@ MAX_FOLDED = 1 << 24  # bytes of an array that is computed from constants
 MAX_CLAIMED = 1 << 27  # bytes of all such arrays of one recording
 MAX_LEARNED = 12  # sizes that are tried for two axes at once
 MAX_KEY = 256  # bytes of an array that is compared by its content
+# what operations raise for arrays that they do not accept
+REFUSALS = (OnwardError, TypeError, ValueError, LookupError, ArithmeticError, MemoryError)
 
 
 class Open(NamedTuple):
@@ -122,6 +124,15 @@ def declaration(name: str, known: Known | None) -> Input:
 def unvalued(value: Known | None) -> Known | None:
     """Return what is known about a value except for its elements."""
     return common(value, value)
+
+
+def retyped(value: Known | None, dtype: np.dtype[Any]) -> Known | None:
+    """Return what is known about a value of the shape of another one and of a dtype."""
+    if isinstance(value, Examples):
+        return Examples(Signature(value.first.shape, dtype), Signature(value.second.shape, dtype))
+    if value is None:
+        return None
+    return Open(value.shape, dtype) if isinstance(value, Open) else Signature(value.shape, dtype)
 
 
 def unknown(value: Known) -> Known:
@@ -258,7 +269,7 @@ class Recording(Graph):
             raise
         except OnwardError as error:
             raise type(error)(f"{node}: {error}") from error
-        except Exception as error:  # NumPy's error for arrays that the operation does not accept
+        except REFUSALS as error:
             raise ArgumentError(f"{node}: {error}") from error
         self.values |= dict.fromkeys(names)
         self.values |= zip(names, map(unknown, results or ()), strict=False)
@@ -303,7 +314,7 @@ class Recording(Graph):
         for place in range(3 if is_varied else 2):
             try:
                 found.append(self._inferred(operation, [example(v, place) for v in known], attributes))
-            except Exception as error:
+            except REFUSALS as error:
                 problems.append(error)
         if problems and is_varied:
             unvaried = [_joined(*map(Signature.of, each)) if varies(each) else each for each in known]
@@ -371,7 +382,7 @@ class Recording(Graph):
 def _holds(condition: Callable[[dict[int, int]], bool], sizes: dict[int, int]) -> bool:
     try:
         return condition(sizes)
-    except Exception:  # whatever the operation raises for arrays that do not fit
+    except REFUSALS:
         return False
 
 
@@ -431,6 +442,6 @@ def _opened(
             return None
         try:
             found.append(meaning.compute(inputs, attributes))
-        except Exception:  # the example does not fit; the error of the call names the node
+        except REFUSALS:  # of the example; the error of the call names the node
             return None
     return [Open(common_shape(a.shape, b.shape), a.dtype) for a, b in zip(*found, strict=True)]
