@@ -234,13 +234,13 @@ class Builder:
         else:
             arrays = {space: (size, 0, len(self.steps)) for space, size in self._sizes.items()}
         places = {space: -1 - place for place, space in enumerate(arrays)}
-        weights: dict[int, tuple[int, Any]] = {}
+        weights: dict[Identity, int] = {}
 
         def place_of(found: Any) -> int:
             """Return the number of a core's weights."""
             if isinstance(found, RecordedWeights):
                 return found.number
-            return weights.setdefault(id(found), (len(weights), found))[0]
+            return weights.setdefault(Identity(found), len(weights))
 
         def placed(argument: Any) -> Any:
             is_array = isinstance(argument, View) and argument.space < 0
@@ -256,7 +256,7 @@ class Builder:
         writer.steps([(step, list(map(placed, arguments))) for step, arguments in self.steps])
         table = [len(writer.values), *chain.from_iterable(writer.values)]
         words = np.array([*table, *writer.words], np.int64)
-        return self.core.Program(words, [found for _, found in weights.values()]), self._constants
+        return self.core.Program(words, [key.value for key in weights]), self._constants
 
 
 def aligned(constants: Sequence[Bytes]) -> Bytes:
