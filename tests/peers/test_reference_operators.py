@@ -14,7 +14,11 @@ from support.onnx_nodes import normal, open_model
 
 from onward.formats.onnx.reference import OPERATORS as REFERENCE
 
-OPERATORS = REFERENCE | {"Optional", "OptionalGetElement", "OptionalHasElement"}  # Onward's own
+OPERATORS = REFERENCE | {
+    *("Optional", "OptionalGetElement", "OptionalHasElement", "SequenceEmpty", "SequenceConstruct"),
+    *("SequenceLength", "SequenceAt", "SequenceErase", "SequenceInsert", "ConcatFromSequence"),
+    *("SplitToSequence", "SequenceMap"),
+}  # the last ones are Onward's own
 
 
 class Case(NamedTuple):

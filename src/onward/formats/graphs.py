@@ -26,7 +26,12 @@ from . import native
 
 Tensors = dict[str, NDArray[Any]]
 STORED = {np.dtype(dtype).name for name, dtype in storage.DTYPES.items() if name not in ("BF16", "C64")}
-CONTROL = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
+CONTROL = {
+    "If": ("then_branch", "else_branch"),
+    "Loop": ("body",),
+    "Scan": ("body",),
+    "SequenceMap": ("body",),
+}
 MAX_DEPTH = 32  # nested bodies and lists
 
 
@@ -257,13 +262,13 @@ class _Reader:
             _expect(value in defined, f"{owner} takes {value}, which no earlier node defines")
         _expect(operation != "Python", f"{owner} would run a Python function")
         attributes = {key: self._value(value, depth + 1) for key, value in described.items()}
-        if operation in CONTROL:
-            _check_bodies(operation, attributes, len(inputs), owner)
         wanted = [output or "unused" for output in outputs]
         named = graph.add_all(operation, inputs, wanted, name=name, source=source, **attributes)
         for output, new in zip(outputs, named, strict=True):
             _expect(output in ("", new), f"{owner} defines {output}, which another node defines")
         graph.nodes[-1] = Node(operation, tuple(inputs), tuple(outputs), attributes, name, source)
+        if operation in CONTROL:
+            _check_bodies(graph.nodes[-1])
         defined |= set(outputs)
 
     def _value(self, value: Any, depth: int) -> Any:
@@ -307,13 +312,12 @@ class _Reader:
         return layer
 
 
-def _check_bodies(operation: str, attributes: Mapping[str, Any], count: int, owner: str) -> None:
-    """Check the bodies of a node with `count` inputs."""
-    captured = attributes.get("captured", count - 1 if operation == "If" else 0)
-    _expect(type(captured) is int and 0 <= captured <= count, f"{owner} has {captured!r} captured values")
-    for name in CONTROL[operation]:
-        body = attributes.get(name)
-        _expect(isinstance(body, Graph) and len(body.inputs) >= captured, f"{owner} has no graph {name}")
+def _check_bodies(node: Node) -> None:
+    captured, count = node.captured, len(node.inputs)
+    _expect(type(captured) is int and 0 <= captured <= count, f"{node} has {captured!r} captured values")
+    for name in CONTROL[node.operation]:
+        body = node.attributes.get(name)
+        _expect(isinstance(body, Graph) and len(body.inputs) >= captured, f"{node} has no graph {name}")
 
 
 def _input(described: Any) -> Input:

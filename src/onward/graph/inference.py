@@ -83,7 +83,7 @@ def loop_signatures(node: Node, inputs: Sequence[Known | None]) -> Sequence[Know
     body, (count, condition, *values) = node.attributes["body"], inputs
     if not isinstance(count, np.ndarray) or condition is not None or not keeps_condition(body):
         return []
-    carried = len(values) - node.attributes.get("captured", 0)
+    carried = len(values) - node.captured
     states = [Signature.of(value) for value in values[:carried]]
     own = [Signature((), np.dtype(np.int64)), Signature((), np.dtype(np.bool_)), *states]
     results = _results(body, [*own, *values[carried:]])[1:]

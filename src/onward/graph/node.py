@@ -50,6 +50,13 @@ class Node(NamedTuple):
     name: str
     source: str = ""
 
+    @property
+    def captured(self) -> int:
+        """How many of the last inputs are values from around the bodies; all but the condition of an If."""
+        default = len(self.inputs) - 1 if self.operation == "If" else 0
+        captured: int = self.attributes.get("captured", default)
+        return captured
+
     def __str__(self) -> str:
         """The node in errors."""
         return f"node {self.name} ({self.source or self.operation})"

@@ -22,11 +22,11 @@ from support.export_models import (
     recurrent_layer,
     recurrent_model,
 )
-from support.onnx_nodes import outputs_of
+from support.onnx_nodes import normal, outputs_of
 
 import onward
 from onward import errors
-from onward.graph import Model
+from onward.graph import Graph, Input, Model
 
 
 def assert_same_bits(graph: Any, net: onward.Sequential, feeds: dict[str, Any]) -> None:
@@ -275,3 +275,23 @@ def test_export_needs_no_onnx_package(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     onnx.checker.check_model(onnx.load(tmp_path / "m.onnx"), full_check=True)
+
+
+def test_an_exported_scan_that_captures_nothing_keeps_its_inputs(tmp_path: Path) -> None:
+    """All but its first input became captured values, as in the ConvLSTM layers of Keras files."""
+    body, graph, dtype = Graph(), Graph(), np.dtype(np.float32)
+    h, x_t = (body.add_input(name, dtype) for name in ("h", "x_t"))
+    new = body.add("Tanh", body.add("Add", h, x_t))
+    body.outputs = (new, body.add("Neg", new))
+    body.declared_outputs = tuple(Input(name, dtype) for name in body.outputs)
+    inputs = graph.add_input("h0", dtype, ("B", 3)), graph.add_input("x", dtype, ("T", "B", 3))
+    graph.outputs = graph.add_all("Scan", inputs, 2, body=body, num_scan_inputs=1)
+    graph.declared_outputs = Input("h_n", dtype), Input("y", dtype)
+    model = Model(graph)
+    model.export_onnx(tmp_path / "m.onnx")
+    onnx.checker.check_model(onnx.load(tmp_path / "m.onnx"), full_check=True)
+    feeds = normal(2, 3), normal(5, 2, 3)
+    for mine, expected in zip(
+        outputs_of(onward.load(tmp_path / "m.onnx"), *feeds), model(*feeds), strict=True
+    ):
+        np.testing.assert_array_equal(mine, expected)

@@ -123,12 +123,9 @@ def test_an_unknown_operator_says_what_to_do(tmp_path: Path) -> None:
 
 def test_an_operator_that_the_onnx_package_refuses_is_named(tmp_path: Path) -> None:
     """It raises RuntimeError for a missing attribute."""
-    nodes = [
-        helper.make_node("SequenceConstruct", ["x"], ["sequence"]),
-        helper.make_node("ConcatFromSequence", ["sequence"], ["y"], "join"),
-    ]
+    nodes = [helper.make_node("TfIdfVectorizer", ["x"], ["y"], "count")]
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("x", "y")]
     graph = helper.make_graph(nodes, "graph", values[:1], values[1:])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), tmp_path / "model.onnx")
-    with pytest.raises(FileError, match=r"node join \(ConcatFromSequence\): .*'axis' is expected"):
+    with pytest.raises(FileError, match=r"node count \(TfIdfVectorizer\): .*'mode' is expected"):
         onward.load(tmp_path / "model.onnx")

@@ -11,7 +11,7 @@ from support.onnx_nodes import model_of, open_model
 from support.programs import plan_of
 
 import onward
-from onward.graph import Model
+from onward.graph import Graph, Model
 from onward.graph.plan.view import View
 
 RNG = np.random.default_rng(0)
@@ -307,3 +307,14 @@ def test_arrays_without_elements_of_dtypes_that_the_core_lacks(dtype: Any) -> No
     x = np.empty((0, 3), dtype)
     (y,) = open_model(model_of([helper.make_node("IsNaN", ["x"], ["y"])], {"x": x}, ["y"], {}))(x=x)
     assert (y.shape, y.dtype) == ((0, 3), np.bool_)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "uint16", "complex64", "object", None])
+def test_an_unused_input_that_the_core_does_not_hold_is_accepted(dtype: Any) -> None:
+    """A call raised ValueError, also of bodies that do not use a captured sequence."""
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (2,))
+    graph.add_input("unused", dtype)
+    graph.outputs = (graph.add("Tanh", x),)
+    unused = [] if dtype is None else np.zeros(3, dtype)
+    np.testing.assert_array_equal(Model(graph)(normal(2), unused).shape, (2,))

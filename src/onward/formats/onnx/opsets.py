@@ -253,7 +253,7 @@ def _cast(call: Call) -> None:
 @rule(
     *("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
     *("EyeLike", "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix"),
-    *("QuantizeLinear", "DequantizeLinear", "Attention"),
+    *("QuantizeLinear", "DequantizeLinear", "Attention", "SequenceEmpty"),
 )
 def _dtype_attribute(call: Call) -> None:
     for name in ("dtype", "output_datatype", "output_dtype", "precision", "softmax_precision"):

@@ -15,11 +15,10 @@ from . import messages
 from .protobuf import encode
 
 OPERATORS = frozenset(
-    "CausalConvWithState ConcatFromSequence DeformConv LinearAttention RegexFullMatch RoiAlign SequenceAt "
-    "SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength SequenceMap SplitToSequence "
-    "StringConcat StringNormalizer StringSplit TfIdfVectorizer ai.onnx.ml.ArrayFeatureExtractor "
-    "ai.onnx.ml.Binarizer ai.onnx.ml.FeatureVectorizer ai.onnx.ml.Imputer ai.onnx.ml.LabelEncoder "
-    "ai.onnx.ml.LinearRegressor ai.onnx.ml.OneHotEncoder ai.onnx.ml.Scaler ai.onnx.ml.TreeEnsemble".split()
+    "CausalConvWithState DeformConv LinearAttention RegexFullMatch RoiAlign StringConcat StringNormalizer "
+    "StringSplit TfIdfVectorizer ai.onnx.ml.ArrayFeatureExtractor ai.onnx.ml.Binarizer "
+    "ai.onnx.ml.FeatureVectorizer ai.onnx.ml.Imputer ai.onnx.ml.LabelEncoder ai.onnx.ml.LinearRegressor "
+    "ai.onnx.ml.OneHotEncoder ai.onnx.ml.Scaler ai.onnx.ml.TreeEnsemble".split()
 )
 
 

@@ -1,7 +1,7 @@
 """Translate the graph of an ONNX file to a graph of Onward.
 
-Functions of the file are inlined. The body of an If, Loop or Scan becomes a graph of its own, to which the
-values that it uses from around it are passed.
+Functions of the file are inlined. The body of an If, Loop, Scan or SequenceMap becomes a graph of its own,
+to which the values that it uses from around it are passed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from . import messages, opsets, own_functions, reference
 from .tensors import attribute_value, dtype_of, tensor_array
 from .validate import described
 
-CAPTURING = {"If", "Loop", "Scan"}
+CAPTURING = {"If", "Loop", "Scan", "SequenceMap"}
 Functions = Mapping[tuple[str, str, str], messages.Function]
 
 

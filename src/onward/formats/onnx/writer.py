@@ -224,11 +224,11 @@ class Writer:
             return
         attributes = {key: self._attribute(value) for key, value in node.attributes.items()}
         if any(bodies(node)):
-            captured = attributes.pop("captured", len(inputs) - 1)
-            first = len(inputs) - captured
+            attributes.pop("captured", None)
+            first = len(inputs) - node.captured
             for key, body in node.attributes.items():
                 if isinstance(body, Graph):
-                    last = [declared.name for declared in body.inputs[len(body.inputs) - captured :]]
+                    last = [declared.name for declared in body.inputs[len(body.inputs) - node.captured :]]
                     prefix = f"{next(filter(None, outputs))}/{key}/"
                     written = Writer(self._file, body, prefix, self)
                     attributes[key] = written.finish(dict(zip(last, inputs[first:], strict=True)))

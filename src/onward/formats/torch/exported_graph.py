@@ -20,7 +20,7 @@ from . import exported_program as schema
 from .aten import operators  # noqa: F401 - registers them
 from .aten.expressions import dtype_of
 from .aten.registry import BOOL, FLOAT32, INT64, Symbol, Tensor
-from .aten.translator import DAMAGES, Translator, is_contiguous
+from .aten.translator import DAMAGES, Translator
 
 ARRAYS = {"parameter": "parameter_name", "buffer": "buffer_name", "tensor_constant": "tensor_constant_name"}
 # torch's descriptions of nested values
@@ -93,7 +93,7 @@ class _Program:
             self.axes[name] = axes
             self.leaves.append(name)
             shape = tuple(n if isinstance(n, int) else None for n in meta.sizes)
-            return Tensor(name, meta.dtype, shape, is_contiguous=is_contiguous(meta) and meta.offset == 0)
+            return Tensor(name, meta.dtype, shape, is_contiguous=meta.is_contiguous and meta.offset == 0)
         if kind in FIXED:
             self.leaves.append(Fixed(None if kind == "as_none" else value))
             return self.leaves[-1].value

@@ -5,7 +5,6 @@ The last `captured` inputs of a node are values from around it; they are the las
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -99,7 +98,7 @@ def loop(
 def _(time: Any, node: Node) -> None:
     """Carry the values, if the iterations are the steps and each one reads its own step alone."""
     body, (count, condition, *values) = node.attributes["body"], node.inputs
-    states, _, outer = loop_inputs(values, node.attributes.get("captured", 0))
+    states, _, outer = loop_inputs(values, node.captured)
     inner = [declared.name for declared in body.inputs[len(body.inputs) - len(outer) :]]
     steps = {name: x for name, x in zip(inner, outer, strict=True) if time.timing(x) is not None}
     is_counted = not condition and keeps_condition(body) and steps
@@ -166,7 +165,7 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
     if condition is not None and not (isinstance(condition, np.ndarray) and _is_true(condition)):
         return None
     prefix, attributes = f"{_identity(node)}/", node.attributes
-    states, _, outer = loop_inputs(node.inputs[2:], attributes.get("captured", 0))
+    states, _, outer = loop_inputs(node.inputs[2:], node.captured)
     last = 1 + len(states)
     none = [0] * (len(body.outputs) - last)
     axes, backwards = (attributes.get(f"scan_output_{key}") or none for key in ("axes", "directions"))
@@ -207,8 +206,7 @@ def scan(
 def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
     """A scan is a loop over the steps, each of which gathers the slices."""
     attributes, scans = node.attributes, node.attributes["num_scan_inputs"]
-    captured = attributes.get("captured", 0)
-    states, scanned, _ = loop_inputs(node.inputs, captured, scans)
+    states, scanned, _ = loop_inputs(node.inputs, node.captured, scans)
     axes, backwards = (attributes.get(f"scan_input_{key}") or [0] * scans for key in ("axes", "directions"))
     shapes = [x.shape if x is not None else () for x in inputs[len(states) : len(states) + scans]]
     if not all(shapes):
@@ -217,15 +215,21 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
     if len(set(counts)) > 1:
         raise ArgumentError(f"the scanned inputs have {', '.join(map(str, counts))} slices")
     sizes, axis, count = (f"{_identity(node)}/{name}" for name in ("sizes", "axis", "count"))
+    constants, values = {axis: np.array(axes[0])}, list(node.inputs)
+    if not counts[0]:  # a slice of zeros, which tells the shapes of the outputs
+        for place, (shape, x_axis) in enumerate(zip(shapes, axes, strict=True), start=len(states)):
+            values[place] = f"{_identity(node)}/slice {place}"
+            one = [1 if other == x_axis % len(shape) else size for other, size in enumerate(shape)]
+            constants[values[place]] = np.zeros(one, inputs[place].dtype)  # type: ignore[union-attr]  # it has a shape
     options = {key: attributes[key] for key in attributes if key.startswith("scan_output_")}
     options["body"] = _loop_body(attributes["body"], len(states), tuple(axes), tuple(backwards))
-    options["captured"] = scans + captured
+    options["captured"] = scans + node.captured
     nodes = [
         Node("Shape", (scanned[0],), (sizes,), {}, node.name),
         Node("Gather", (sizes, axis), (count,), {}, node.name),
-        Node("Loop", (count, "", *node.inputs), node.outputs, options, node.name, node.source or "Scan"),
+        Node("Loop", (count, "", *values), node.outputs, options, node.name, node.source or "Scan"),
     ]
-    return Expansion(nodes, {axis: np.array(axes[0])})
+    return Expansion(nodes, constants)
 
 
 _loop_bodies: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()  # of the bodies of scans
@@ -304,22 +308,21 @@ def _is_true(condition: Any) -> bool:
 
 
 def _without_rounds(body: Body, inputs: Sequence[Any], first: int) -> list[AnyArray]:
-    """Return the scanned outputs of no iterations, with the other axes that an iteration would give them."""
-    from ..inference import infer  # it imports the operations
+    """Return the scanned outputs of no iterations, with the other axes that an iteration gives them.
 
-    graph, values = body.graph, {}
-    with suppress(OnwardError):
-        values = infer(graph, {d.name: Signature.of(x) for d, x in zip(graph.inputs, inputs, strict=True)})
-    empty = []
-    for place, name in enumerate(graph.outputs[first:], start=first):
-        if name in values:
-            found = Signature.of(values[name])
-        else:
-            declared = graph.declared_outputs[place]
-            sizes = tuple(n if isinstance(n, int) else 0 for n in declared.axes or ())
-            found = Signature(sizes, np.dtype(declared.dtype))
-        empty.append(np.zeros((0, *found.shape), found.dtype))
-    return empty
+    If no iteration runs on these inputs, their axes are those that the body declares; open ones have size 0.
+    """
+    if first == len(body.graph.outputs):
+        return []
+    try:
+        found = [Signature.of(y) for y in body(*inputs)[first:]]
+    except OnwardError:
+        declared = body.graph.declared_outputs[first:]
+        if not declared or any(output.dtype is None for output in declared):
+            raise
+        sizes = [tuple(n if isinstance(n, int) else 0 for n in output.axes or ()) for output in declared]
+        found = [Signature(shape, output.dtype) for shape, output in zip(sizes, declared, strict=True)]
+    return [np.zeros((0, *shape), dtype) for shape, dtype in found]
 
 
 # Optional values: an array, a sequence of arrays, or nothing, which is None.

@@ -50,6 +50,10 @@ NAMES = {
     ),
     "resize": "Resize GridSample AffineGrid",
     "selection": "ArgMax ArgMin Hardmax TopK Unique NonMaxSuppression",
+    "sequences": (
+        "SequenceEmpty SequenceConstruct SequenceLength SequenceAt SequenceErase SequenceInsert "
+        "ConcatFromSequence SplitToSequence SequenceMap"
+    ),
     "transposed": "ConvTranspose Col2Im",
     "signal": "DFT STFT HannWindow HammingWindow BlackmanWindow MelWeightMatrix",
 }

@@ -84,7 +84,7 @@ class _RowBuilder(Follower):
     def _add_loop(self, node: Node) -> None:
         """Add a loop whose iterations compute each row from the same row of other values."""
         attributes, (count, _, *values) = node.attributes, node.inputs
-        states = values[: len(values) - attributes.get("captured", 0)]
+        states = values[: len(values) - node.captured]
         if not np.array_equal(self._first.get(count), self._second.get(count)):  # type: ignore[arg-type]  # signatures differ
             self.refuse(node, "the number of its iterations depends on the rows")
         names = [declared.name for declared in attributes["body"].inputs]

@@ -125,9 +125,8 @@ class Simplifier:
 
     def _with_constants(self, node: Node) -> Node:
         """Give the bodies of a node the constants that they use, and simplify the bodies."""
-        all_but_condition = len(node.inputs) - 1 if node.operation == "If" else 0
-        captured = node.attributes.get("captured", all_but_condition)
-        own, outer = node.inputs[: len(node.inputs) - captured], node.inputs[len(node.inputs) - captured :]
+        first, captured = len(node.inputs) - node.captured, node.captured
+        own, outer = node.inputs[:first], node.inputs[first:]
         unknown = [name for name in outer if name not in self.constants]
 
         def simpler(body: Graph) -> Graph:

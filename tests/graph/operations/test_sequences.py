@@ -1,0 +1,82 @@
+"""Sequences of arrays; tests/peers compares them with onnxruntime."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.onnx_nodes import normal
+
+import onward
+from onward.errors import ArgumentError
+from onward.graph import Graph, Input, Model
+
+
+def body_of_sequences() -> Graph:
+    """One iteration, which appends a row to a sequence."""
+    body = Graph()
+    for name, dtype in (("i", np.int64), ("on", bool), ("rows", None), ("x", np.float32)):
+        body.add_input(name, dtype)
+    row = body.add("Gather", "x", "i", axis=0)
+    body.outputs = ("on", body.add("SequenceInsert", "rows", row), row)
+    body.declared_outputs = tuple(Input(name) for name in body.outputs)
+    return body
+
+
+def collecting() -> Model:
+    graph = Graph()
+    x, count = graph.add_input("x", np.float32, ("T", 3)), graph.add_input("count", np.int64, ())
+    empty = graph.add("SequenceEmpty", dtype=np.dtype(np.float32))
+    inputs = (count, "", empty, x)
+    rows, scanned = graph.add_all("Loop", inputs, 2, body=body_of_sequences(), captured=1)
+    graph.outputs = (rows, scanned)
+    graph.declared_outputs = (Input("rows"), Input("scanned", np.dtype(np.float32)))
+    return Model(graph)
+
+
+def test_a_model_whose_bodies_use_sequences_is_saved(tmp_path: Path) -> None:
+    model, x = collecting(), normal(5, 3)
+    model.save(tmp_path / "m.safetensors")
+    again: Any = onward.load(tmp_path / "m.safetensors")
+    for count in (2, 5):
+        rows, scanned = again(x, np.array(count))
+        np.testing.assert_array_equal(rows, x[:count])
+        np.testing.assert_array_equal(scanned, x[:count])
+
+
+def test_scanned_outputs_of_no_iterations_have_the_axes_of_an_iteration() -> None:
+    """They had one axis if the shapes in the body did not follow from those of the inputs alone."""
+    model = collecting()
+    for x in (normal(5, 3), normal(2, 3)):
+        rows, scanned = model(x, np.array(0))
+        assert rows == [] and scanned.shape == (0, 3) and scanned.dtype == np.float32
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_a_scan_of_no_slices_has_the_axes_of_a_slice(axis: int) -> None:
+    """onnxruntime refuses it; its outputs have the shapes of one slice, apart from their number."""
+    body, graph = Graph(), Graph()
+    h, x_t = body.add_input("h", np.float32), body.add_input("x_t", np.float32)
+    kept = body.add("Compress", body.add("Add", h, x_t), body.add_constant(np.array([True, False])), axis=0)
+    body.outputs = (body.add("Tanh", h), body.add("Squeeze", kept, body.add_constant(np.array([0]))))
+    body.declared_outputs = tuple(Input(name, np.dtype(np.float32)) for name in body.outputs)
+    inputs = [graph.add_input(name, np.float32) for name in ("h0", "x")]
+    options: dict[str, Any] = {"scan_input_axes": [axis], "scan_output_axes": [axis]}
+    graph.outputs = graph.add_all("Scan", inputs, 2, body=body, num_scan_inputs=1, **options)
+    h0, x = normal(2, 3), np.moveaxis(normal(4, 2, 3), 0, axis)
+    model = Model(graph)
+    _, y = model(h0, x)
+    assert y.shape[axis] == 4
+    state, empty = model(h0, np.take(x, [], axis))
+    np.testing.assert_array_equal(state, h0)
+    assert empty.shape == np.take(y, [], axis).shape
+
+
+def test_errors_of_sequences_name_the_node() -> None:
+    for operation, attributes in (("SequenceAt", {}), ("ConcatFromSequence", {"axis": 0})):
+        graph = Graph()
+        empty = graph.add("SequenceEmpty")
+        places = [graph.add_constant(np.array(0))] if operation == "SequenceAt" else []
+        graph.outputs = (graph.add(operation, empty, *places, name="first", **attributes),)
+        with pytest.raises(ArgumentError, match=rf"node first \({operation}\)"):
+            Model(graph)()

@@ -1,0 +1,94 @@
+"""Random ONNX models with control flow, sequences and functions give what onnxruntime gives, also when saved.
+
+The onnx package's reference evaluator is the second oracle, where onnxruntime refuses a valid model: it needs
+the shape of every scanned output of a Scan, and cannot infer some types. Where a loop has no iterations,
+onnxruntime returns 0 for each size that the file leaves open, and the shape (0,) if it declares none; Onward
+returns the sizes that an iteration gives. onnxruntime refuses a Scan of no slices, or ends the process.
+"""
+
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx.reference import ReferenceEvaluator
+from support.onnx_nodes import open_model, outputs_of
+from support.random_onnx import Case, Feeds, RandomModel
+from support.randomized import random_cases
+
+import onward
+
+BATCHES, MODELS = 10, random_cases(25)  # models in a batch
+SILENT = onnxruntime.SessionOptions()
+SILENT.log_severity_level, SILENT.intra_op_num_threads = 4, 1
+
+
+def oracles(case: Case) -> list[Any]:
+    """The functions of feeds that compute what to expect: the first that accepts them decides."""
+    found: list[Any] = [lambda feeds: ReferenceEvaluator(case.model).run(None, feeds)]
+    try:
+        session = onnxruntime.InferenceSession(case.model.SerializeToString(), SILENT)
+    except Exception:  # a type that onnxruntime cannot infer
+        return found
+    return [lambda feeds: session.run(None, feeds), *found]
+
+
+def expected(case: Case, feeds: Feeds) -> Any:
+    """The outputs of the first oracle that runs the model, or None."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for oracle in oracles(case):
+            try:
+                return oracle(feeds)
+            except Exception:  # each oracle has its own
+                continue
+    return None
+
+
+def assert_equal(y: Any, wanted: Any) -> None:
+    if isinstance(wanted, list):
+        assert isinstance(y, list) and len(y) == len(wanted)
+        for mine, other in zip(y, wanted, strict=True):
+            assert_equal(mine, other)
+        return
+    wanted = np.asarray(wanted)
+    assert y.dtype == wanted.dtype
+    if y.shape != wanted.shape and y.shape[:1] == (0,):  # no iterations: onnxruntime does not know the sizes
+        known = zip(y.shape, wanted.shape, strict=wanted.shape != (0,))
+        assert all(other in (0, size) for size, other in known)
+        return
+    np.testing.assert_allclose(y, wanted, rtol=1e-4, atol=1e-5, strict=True)
+
+
+def assert_same_bits(y: Any, other: Any) -> None:
+    assert type(y) is type(other)
+    if isinstance(y, list):
+        assert len(y) == len(other)
+        for mine, theirs in zip(y, other, strict=True):
+            assert_same_bits(mine, theirs)
+    else:
+        np.testing.assert_array_equal(y, other, strict=True)
+
+
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_a_random_model_gives_the_outputs_of_onnxruntime(batch: int, tmp_path: Path) -> None:
+    counts = Counter[str]()
+    for seed in range(batch * MODELS, (batch + 1) * MODELS):
+        case = RandomModel(seed).build()
+        model = open_model(case.model)
+        model.save(tmp_path / "m.safetensors")
+        saved: Any = onward.load(tmp_path / "m.safetensors")
+        for feeds in case.feeds:
+            wanted = expected(case, feeds)
+            counts["refused by the oracles" if wanted is None else "compared"] += 1
+            if wanted is None:
+                continue
+            outputs = model(**feeds)
+            again = outputs_of(saved, **feeds)
+            for y, value, other in zip(outputs, wanted, again, strict=True):
+                assert_equal(y, value)
+                assert_same_bits(y, other)
+    assert counts["compared"] > 5 * counts["refused by the oracles"], counts
