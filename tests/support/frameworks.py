@@ -124,3 +124,12 @@ def _onnx_gru(case: Case, inputs: Inputs, layer: int) -> onnx.ModelProto:
         [numpy_helper.from_array(weight, name) for name, weight in weights.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+
+
+def onnxruntime_outputs(path: Any, inputs: Any) -> Any:
+    """The outputs of an ONNX file for inputs in order."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
+    return session.run(None, dict(zip(names, inputs, strict=False)))

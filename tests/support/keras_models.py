@@ -10,6 +10,8 @@ from keras import layers as L
 
 import onward
 
+from .frameworks import onnxruntime_outputs
+
 RNG = np.random.default_rng(0)
 
 
@@ -58,7 +60,7 @@ def random_inputs(model: keras.Model, batch: int = 5) -> list[np.ndarray]:
 
 
 def agree(model: keras.Model, path: Path, **tolerance: float) -> None:
-    """Check that Onward gives Keras' outputs for each file format, and again for its own file."""
+    """Check that Onward gives the outputs of Keras for each file format, and its own and ONNX files."""
     inputs = random_inputs(with_random_weights(model))
     expected = keras.tree.flatten(model(inputs if len(inputs) > 1 else inputs[0], training=False))
     for suffix in ("keras", "h5"):
@@ -82,3 +84,7 @@ def agree(model: keras.Model, path: Path, **tolerance: float) -> None:
             )
             for y, all_rows in zip(keras.tree.flatten(alone), answers, strict=True):
                 np.testing.assert_array_equal(y[0], all_rows[row])
+    opened.export_onnx(path / "model.onnx")
+    for y, wanted in zip(onnxruntime_outputs(path / "model.onnx", inputs), answers, strict=True):
+        scale = max(1.0, float(np.abs(wanted).max(initial=0)))
+        np.testing.assert_allclose(y, wanted, rtol=0, atol=1e-5 * scale)

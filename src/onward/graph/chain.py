@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import activations
 from ..errors import ArgumentError, OnwardError
 from ..layers.activation import Activation, Softmax
 from ..layers.base import NO_WEIGHTS, Layer
@@ -280,6 +281,11 @@ class _Chain:
         numbers = (node.attributes.get(name, value) for name, value in defaults.items())
         self.layers.append(Activation(function, *numbers))
         return True
+
+    def _take_selu(self, node: Node, constants: list[Any]) -> bool:
+        _, alpha, gamma = activations.call("selu")
+        self.layers.append(Activation("selu"))
+        return node.attributes in ({}, {"alpha": alpha, "gamma": gamma})
 
     def _take_clip(self, node: Node, constants: list[Any]) -> bool:
         """Clip to [0, 6], which is relu6."""

@@ -162,8 +162,9 @@ def _activation(b: _Builder, layer: Any, x: str) -> str:
     name, *numbers = activations.call(layer._spec)
     if layer._spec == "linear":
         return x
-    if (name, *numbers) == activations.call("selu"):
-        return b.add("Selu", x)
+    if (name, *numbers) == activations.call("selu"):  # the operator's own numbers are float32
+        exact = {"alpha": numbers[0], "gamma": numbers[1]} if b.dtype == np.float64 else {}
+        return b.add("Selu", x, **exact)
     if name == "relu6":
         return b.add("Clip", x, b.constant(0.0), b.constant(6.0))
     operation = OPERATION_OF[name]

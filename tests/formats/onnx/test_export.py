@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from support import cases
 from support.export_models import (
     FUNCTION_LAYERS,
     OPTIONS,
@@ -26,6 +27,8 @@ from support.onnx_nodes import normal, outputs_of
 
 import onward
 from onward import errors
+from onward.core import activations
+from onward.formats.onnx import writer
 from onward.graph import Graph, Input, Model
 
 
@@ -240,8 +243,8 @@ def edited_call(path: Path, **attributes: Any) -> None:
 @pytest.mark.parametrize(
     ("attributes", "problem"),
     [
-        ({"layer": "[" * 10_000}, "does not describe a layer"),
-        ({"layer": "3"}, "does not describe a layer"),
+        ({"layer": "[" * 10_000}, "does not describe a mapping"),
+        ({"layer": "3"}, "does not describe a mapping"),
         ({"layer": '{"type": "Linear", "in_features": 2, "out_features": 3}'}, "weight is missing"),
         ({"layer": '{"type": "ReLU6"}'}, "layer of type 'ReLU6'"),
         ({"layer": '{"type": "Dropout"}'}, "is not expected"),
@@ -295,3 +298,69 @@ def test_an_exported_scan_that_captures_nothing_keeps_its_inputs(tmp_path: Path)
         outputs_of(onward.load(tmp_path / "m.onnx"), *feeds), model(*feeds), strict=True
     ):
         np.testing.assert_array_equal(mine, expected)
+
+
+WIDE: list[Any] = [
+    *(cases.spatial(index, "float64")[0] for index in range(len(cases.SPATIAL))),
+    *(
+        onward.Sequential(
+            onward.Linear(7, 5, dtype="float64", rng=0), onward.Activation(name, *(0.3, 0.7)[: f.takes])
+        )
+        for name, f in activations.FUNCTIONS.items()
+    ),
+    onward.LayerNorm(7, 0.3, dtype="float64"),
+    onward.GRU(7, 5, clip=0.1, dtype="float64", rng=0),
+    onward.GRU(7, 5, reset_after=False, clip=0.1, bidirectional=True, dtype="float64", rng=0),
+    onward.RNN(7, 5, 2, nonlinearity=("leaky_relu", 0.1), dtype="float64", rng=0),
+    onward.LSTM(7, 5, activations=("hard_sigmoid", "tanh", "tanh"), dtype="float64", rng=0),
+    onward.LSTM(7, 5, activations=("sigmoid", ("elu", 0.3), "selu"), dtype="float64", rng=0),
+]
+
+
+@pytest.mark.parametrize("layer", WIDE, ids=repr)
+def test_a_model_in_float64_keeps_its_bits_although_attributes_are_float32(
+    tmp_path: Path, layer: Any
+) -> None:
+    """The numbers of activations, clip and eps were rounded to float32."""
+    onward.export_onnx(layer, tmp_path / "m.onnx", check=False)
+    exported = onnx.load(tmp_path / "m.onnx")
+    onnx.checker.check_model(exported, full_check=True)
+    net = layer if isinstance(layer, onward.Sequential) else onward.Sequential(layer)
+    assert_same_bits(onward.load(tmp_path / "m.onnx"), net, random_inputs(exported, 20, 4))
+
+
+def test_an_export_that_computes_something_else_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, model = (
+        tmp_path / "m.onnx",
+        onward.Sequential(onward.Linear(3, 4, rng=0), onward.Activation("tanh")),
+    )
+    onward.export_onnx(model, path)
+    before = path.read_bytes()
+
+    def wrong(operation: str) -> Any:
+        return lambda writer, node, inputs, outputs: bool(writer.node(operation, inputs, *outputs))
+
+    problems = {"Sigmoid": "gives other outputs", "Flatten": "gives other", "Conv": "does not run: node"}
+    for operation, problem in problems.items():
+        monkeypatch.setitem(writer.SPECIAL, "Tanh", wrong(operation))
+        with pytest.raises(
+            errors.ArgumentError, match=f"nothing was written, because the ONNX file {problem}"
+        ):
+            model.export_onnx(path)
+        assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    monkeypatch.setitem(writer.SPECIAL, "Tanh", wrong("Unknown"))
+    with pytest.raises(errors.ArgumentError, match=r"cannot be opened: node .*Unknown"):
+        model.export_onnx(path)
+    model.export_onnx(path, check=False)
+    assert path.read_bytes() != before
+
+
+def test_a_model_with_random_numbers_is_exported(tmp_path: Path) -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("N", 3))
+    graph.outputs = (graph.add("RandomNormalLike", x),)
+    graph.declared_outputs = (Input("y", np.dtype(np.float32)),)
+    Model(graph).export_onnx(tmp_path / "m.onnx")
+    assert (tmp_path / "m.onnx").exists()

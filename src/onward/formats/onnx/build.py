@@ -65,6 +65,12 @@ def node(
     )
 
 
+def is_float32(value: Any) -> bool:
+    """Whether an attribute, which holds float32, preserves a value."""
+    with np.errstate(over="ignore"):
+        return not isinstance(value, float) or np.isnan(value) or float(np.float32(value)) == value
+
+
 class Reference(NamedTuple):
     """The value of an attribute of the function around a node, and its kind."""
 

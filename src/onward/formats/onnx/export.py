@@ -11,7 +11,9 @@ from ...layers.base import Layer
 MAX_BYTES = 2**31 - 1  # the limit for a message in every implementation
 
 
-def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = False) -> None:
+def export_onnx(
+    model: Layer, path: str | os.PathLike[str], *, lengths: bool = False, check: bool = True
+) -> None:
     """Write a model as ONNX: a layer, a Sequential, or a whole model.
 
     A graph keeps the names of its inputs, outputs and nodes. Layers become a graph with the input `x` and the
@@ -22,8 +24,11 @@ def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = F
 
     The sizes of batch, time and convolution axes are dynamic; x has three axes if the layers accept any
     number. What no operator expresses, such as a layer in int8 or an LSTM with proj_size, becomes a
-    function of ONNX operators. If Onward loads the graph again, it gives the same bits. Raises FileError, and
-    ArgumentError for a node that runs a Python function.
+    function of ONNX operators. If Onward loads the graph again, it gives the same bits: before it is written,
+    it is opened and compared with the model on random inputs, if the model declares the axes of its inputs.
+    With check=False, it is not.
+
+    Raises FileError, and ArgumentError for a node that runs a Python function.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -35,6 +40,7 @@ def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = F
     """
     from ...graph import Model
     from ...graph.of_layers import graph_of
+    from .check import check_export
     from .protobuf import encode
     from .writer import model_of
 
@@ -48,6 +54,8 @@ def export_onnx(model: Layer, path: str | os.PathLike[str], *, lengths: bool = F
             f"the model takes {len(content)} bytes as ONNX; Protocol Buffers allow {MAX_BYTES}: "
             "save it with model.save"
         )
+    if check:
+        check_export(graph, content, path)
     from ...core import atomic
 
     atomic.replace(path, content)

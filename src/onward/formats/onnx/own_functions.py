@@ -29,9 +29,17 @@ OPERATIONS = {
     "steps": "Steps",
     "last": "LastStep",
     "final_state": "FinalState",
+    "floor_mod": "Mod",
     "quantized_linear": "QuantizedMatMul",
     "quantized_convolution": "QuantizedConv",
 }
+
+# The operators with numbers as attributes, which are float32. In float64, calls name the operator and have
+# its attributes as JSON, unless float32 holds all digits.
+EXACT = frozenset(
+    "Attention BatchNormalization Celu Elu Gemm GroupNormalization HardSigmoid InstanceNormalization LRN "
+    "LayerNormalization LeakyRelu RMSNormalization Selu Shrink ThresholdedRelu".split()
+)
 
 # The equations have Python's syntax: an operator or a function is called with values, and keyword arguments
 # are its attributes. Literals are int64 constants. Keyword-only parameters are attributes of the function.
@@ -44,6 +52,12 @@ def affine(x, alpha, beta):
 
 def scaled_tanh(x, alpha, beta):
     return Mul(alpha, Tanh(Mul(beta, x)))
+
+# Mod of floats with the sign of y, which the operator has from opset 28 on
+def floor_mod(x, y):
+    remainder = Mod(x, y, fmod=1)
+    differs = Less(Mul(Sign(remainder), Sign(y)), CastLike(0, y))
+    return Where(differs, Add(remainder, y), remainder)
 
 # y (B, T, F) and lengths (B,) to (B, F): the step `length` of y with a zero step prepended
 def last(y, lengths):
@@ -112,6 +126,9 @@ def add(
         raise ArgumentError(f"this version of Onward reads version {VERSION} of {DOMAIN}, not {version}")
     if name in OPERATIONS:
         return graph.add_all(OPERATIONS[name], inputs, node.output, name=node.name, **attributes)
+    if attributes.get("operation") in EXACT:
+        exact = _json(attributes, "attributes")
+        return graph.add_all(attributes["operation"], inputs, node.output, name=node.name, **exact)
     weights = attributes.get("weights", [])
     first = 1 if name in ACTIVATIONS else len(inputs) - len(weights)
     constants = [graph.constants.get(value) for value in inputs[first:]]
@@ -123,7 +140,7 @@ def add(
         return graph.add_all(ACTIVATIONS[name], inputs[:1], node.output, name=node.name, **parameters)
     if "layer" not in attributes:
         return None
-    layer = _restored(attributes["layer"], dict(zip(weights, constants, strict=False)))
+    layer = _restored(_json(attributes, "layer"), dict(zip(weights, constants, strict=False)))
     reverse = bool(attributes.get("reverse"))
     y, *states = graph.add_all(
         "Recurrent", inputs[:first], len(node.output), name=node.name, layer=layer, reverse=reverse
@@ -131,14 +148,22 @@ def add(
     return graph.add("Unsqueeze", y, graph.add_constant(np.array([1]))), *states
 
 
-def _restored(description: Any, weights: Mapping[str, Any]) -> Recurrent[Any]:
-    """Return the layer of a call. Raises ArgumentError unless it has one direction."""
-    import json  # slow to import, as are all layers
-
-    from .. import native
+def _json(attributes: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the mapping that an attribute describes. Raises ArgumentError."""
+    import json  # slow to import
 
     try:
-        layer = native.restore(dict(json.loads(description)), weights)
+        return dict(json.loads(attributes[name]))
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise ArgumentError(f"the attribute {name} does not describe a mapping: {error}") from error
+
+
+def _restored(description: dict[str, Any], weights: Mapping[str, Any]) -> Recurrent[Any]:
+    """Return the layer of a call. Raises ArgumentError unless it has one direction."""
+    from .. import native  # slow to import, as are all layers
+
+    try:
+        layer = native.restore(description, weights)
     except (ValueError, TypeError, RecursionError) as error:
         raise ArgumentError(f"the attribute layer does not describe a layer: {error}") from error
     if not isinstance(layer, Recurrent) or layer.batch_first or layer.num_layers > 1 or layer.bidirectional:

@@ -13,7 +13,7 @@ from ...core.gates import reorder
 from ...graph.activation_names import RECURRENT, by_function
 from ...layers.rnn import GRU
 from .. import native
-from . import messages, recurrent_functions
+from . import build, messages, recurrent_functions
 
 if TYPE_CHECKING:
     from .writer import Writer
@@ -222,7 +222,9 @@ def _is_operator(layer: Any) -> bool:
     """Return whether an operator of ONNX can express a layer."""
     calls = [activations.call(function) for functions in layer.functions() for function in functions]
     known = all(name in NAME_OF and (name != "elu" or scale == 1) for name, _, scale in calls)
-    return known and not layer.proj_size and layer.precision != "int8"
+    numbers = [layer.clip or 0.0, *(number for _, *own in calls for number in own)]
+    exact = layer.dtype != np.float64 or all(map(build.is_float32, numbers))
+    return known and exact and not layer.proj_size and layer.precision != "int8"
 
 
 def _attributes(layer: Any) -> dict[str, Any]:

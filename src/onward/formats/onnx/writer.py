@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import ChainMap
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from ...errors import ArgumentError
 from ...graph import Graph, Input, Node
 from ...graph.graph import bodies
 from ...graph.node import AnyArray
+from ...graph.plan.planner import constants_of
 from ...graph.summary import shapes_of, signatures
 from . import build, messages, own_functions, write_recurrent
 from .tensors import DATA_TYPES
@@ -49,7 +51,7 @@ FUNCTIONS = {
 
 def model_of(graph: Graph) -> messages.Model:
     """Return the model of a graph. Raises ArgumentError, which names a node that ONNX cannot express."""
-    file = _File()
+    file = _File(graph)
     written = Writer(file, graph).finish()
     definitions = own_functions.definitions(file.called, file.defined)
     operators = {operator for definition in definitions for operator in own_functions.operators(definition)}
@@ -69,13 +71,15 @@ def model_of(graph: Graph) -> messages.Model:
 class _File:
     """The functions, versions and names that the graphs of a model share."""
 
-    def __init__(self) -> None:
+    def __init__(self, graph: Graph) -> None:
         self.called: set[str] = set()  # names of Onward's functions
         self.defined: dict[str, str] = {}  # the names of further functions, by their equations
         self.function_names: set[str] = set()
         self.opsets: list[int] = []
         self.domains: set[str] = set()
         self.names: set[str] = set()  # names of values
+        arrays = [*(declared.dtype for declared in graph.inputs), *(a.dtype for a in constants_of(graph))]
+        self.has_float64 = np.dtype(np.float64) in arrays
         self.node_names: set[str] = set()
 
     def new_name(self, name: str, taken: set[str]) -> str:
@@ -234,8 +238,30 @@ class Writer:
                     attributes[key] = written.finish(dict(zip(last, inputs[first:], strict=True)))
             inputs = inputs[:first]
             outputs = [name or self.new_name("unused") for name in outputs]  # onnxruntime crashes without
+        if self._loses_digits(node) and all(inputs):
+            self._call_exactly(node, attributes, inputs, outputs)
+            return
         domain = "com.microsoft" if node.operation in MICROSOFT else ""
         self.node(node.operation, inputs, *outputs, name=node.name, domain=domain, **attributes)
+
+    def _loses_digits(self, node: Node) -> bool:
+        """Whether a node computes in float64, with numbers that attributes round to float32."""
+        if node.operation not in own_functions.EXACT or all(map(build.is_float32, node.attributes.values())):
+            return False
+        dtype = self.dtype(node.inputs[0])
+        return self._file.has_float64 if dtype is None else dtype == np.float64
+
+    def _call_exactly(
+        self, node: Node, attributes: dict[str, Any], inputs: Sequence[str], outputs: Sequence[str]
+    ) -> None:
+        """Write a node as a function: other runtimes run its operator, and Onward reads all digits."""
+        x, y = (", ".join(f"{a}{i}" for i in range(len(each))) for a, each in (("x", inputs), ("y", outputs)))
+        options = ", ".join(f"{key}={value!r}" for key, value in attributes.items())
+        called = f"{y} = {node.operation}({x}, {options})"
+        equations = f"def function({x}):\n    {called}\n    return {y}"
+        function = self.define(equations, f"exact_{node.operation}")
+        exact = {"operation": node.operation, "attributes": json.dumps(attributes)}
+        self.call(function, inputs, *outputs, name=node.name, **exact)
 
     def _output(self, name: str) -> str:
         if name not in self.names:
@@ -263,6 +289,14 @@ def _function(writer: Writer, node: Node, inputs: list[str], outputs: list[str])
     constants = [writer.constant(np.array(number, dtype or np.float32)) for number in numbers]
     writer.call(FUNCTIONS[node.operation], [*inputs, *constants], *outputs, name=node.name)
     return True
+
+
+def _mod(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
+    """Write the remainder of floats with the sign of the divisor as a function."""
+    dtype = writer.dtype(node.inputs[0])
+    if node.attributes.get("fmod") or dtype is None or dtype.kind != "f":
+        return False
+    return _function(writer, node, inputs, outputs)
 
 
 def _product(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
@@ -343,6 +377,7 @@ SPECIAL: dict[str, Special] = {
     "Check": _check,
     **dict.fromkeys(FUNCTIONS, _function),
     "MatMul": _product,
+    "Mod": _mod,
     "QuantizedConv": _quantized,
     "QuantizedMatMul": _quantized,
     "Recurrent": _recurrent,
