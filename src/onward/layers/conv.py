@@ -132,7 +132,8 @@ class Filters:
         self.kernel_size = weight.shape[2:]
         self.O = len(weight) // groups
         # channels last: the windows of one axis then overlap in memory, and need no copy
-        matrices = np.split(np.moveaxis(weight, 1, -1).reshape(len(weight), -1), groups)
+        rows = np.moveaxis(weight, 1, -1).reshape(len(weight), math.prod(weight.shape[1:]))
+        matrices = np.split(rows, groups)
         others = ([None] * groups if array is None else np.split(array, groups) for array in (bias, scale))
         self.products = [_core.Dense(*arrays) for arrays in zip(matrices, *others, strict=True)]
 
@@ -148,7 +149,8 @@ class Filters:
         for first in range(0, N, at_once):
             some = slice(first, first + at_once)
             for group, product in enumerate(self.products):
-                rows = np.ascontiguousarray(seen[some, group]).reshape(-1, inputs)
+                own = seen[some, group]
+                rows = np.ascontiguousarray(own).reshape(len(own) * places, inputs)
                 result = np.empty((len(rows), self.O), x.dtype)
                 product.forward(rows, result)
                 y[some, :, group] = result.reshape(-1, places, self.O)

@@ -118,3 +118,14 @@ def test_a_condition_of_numbers_does_not_reach_the_core(name: str, others: list[
     node = helper.make_node(name, ["x", *others], ["y"])
     (y,) = open_model(onnx_nodes.model_of([node], {"x": x}, ["y"], {}))(x)
     np.testing.assert_array_equal(y, x if others else [True, False, False])
+
+
+@pytest.mark.parametrize("operator", ["MatMul", "com.microsoft.FusedMatMul"])
+def test_a_product_with_a_third_input_is_refused(operator: str) -> None:
+    """It was added to the product, as by the operations of graphs."""
+    domain, _, name = operator.rpartition(".")
+    node = helper.make_node(name, ["a", "b", "c"], ["y"], domain=domain)
+    model = onnx_nodes.model_of([node], {each: normal(2, 2) for each in "abc"}, ["y"])
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    with pytest.raises(errors.ArgumentError, match=r"node y \(.*MatMul\): has 3 inputs; expected 2"):
+        open_model(model)

@@ -178,15 +178,21 @@ def padding(k: Layer, x: Value) -> Value:
 @layer("Resizing")
 def resizing(k: Layer, x: Value, *, height: int, width: int, interpolation: str = "bilinear") -> Value:
     """Images (B, H, W, C) of another size, interpolated linearly."""
-    return _interpolated(k, x, interpolation, None, np.array([height, width], np.int64))
+
+    def sizes(last: Value) -> Value:
+        return k.add(
+            "Concat", k.sliced(k.shape_of(last), 0, 0, 2), np.array([height, width], np.int64), axis=0
+        )
+
+    return _interpolated(k, x, interpolation, lambda last: (None, sizes(last)))
 
 
-def _interpolated(k: Layer, x: Value, interpolation: str, *sizes: Any) -> Value:
+def _interpolated(k: Layer, x: Value, interpolation: str, sizes: Callable[[Value], tuple[Any, ...]]) -> Value:
+    """Resize images; `sizes` are those of all axes, because onnxruntime permutes others wrongly."""
     if interpolation != "bilinear":
         raise k.error(f"has interpolation={interpolation!r}, which Onward does not support")
     k.rank(x, 4)
-    options: dict[str, Any] = {"axes": [2, 3], "mode": "linear"}
-    return spatial(k, k.floats(x), lambda last: k.add("Resize", last, None, *sizes, **options))
+    return spatial(k, k.floats(x), lambda last: k.add("Resize", last, None, *sizes(last), mode="linear"))
 
 
 @layer("UpSampling1D", "UpSampling2D", "UpSampling3D")
@@ -194,7 +200,8 @@ def up_sampling(k: Layer, x: Value, *, size: Any = 2, interpolation: str = "near
     """Each element repeated along each axis, or interpolated linearly."""
     sizes = numbers(size, _axes(k))
     if interpolation != "nearest":
-        return _interpolated(k, x, interpolation, np.array(sizes, np.float32))
+        scales = np.array([1, 1, *sizes], np.float32)
+        return _interpolated(k, x, interpolation, lambda last: (scales,))
 
     def repeated(last: Value) -> Value:
         for axis, times in enumerate(sizes, 2):

@@ -195,6 +195,13 @@ def _prelu_of_channels(X: AnyArray, slope: AnyArray) -> Any:
     return np.where(X < 0, slopes * X, X)
 
 
+@rule("MatMul", "FusedMatMul")
+def _product(call: Call) -> None:
+    """The operations of graphs also take a bias."""
+    if len(call.inputs) != 2:
+        raise ArgumentError(f"has {len(call.inputs)} inputs; expected 2")
+
+
 @rule("Gemm", before=7)
 def _gemm(call: Call) -> None:
     call.attributes.pop("broadcast", None)  # later versions broadcast whatever C is

@@ -5,12 +5,14 @@ The last `captured` inputs of a node are values from around it; they are the las
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from ...errors import ArgumentError, OnwardError
+from ..declared import Input
 from ..node import AnyArray, Expansion, Node, Signature
 from .registry import EVERY_INPUT, Known, operation
 
@@ -310,19 +312,27 @@ def _is_true(condition: Any) -> bool:
 def _without_rounds(body: Body, inputs: Sequence[Any], first: int) -> list[AnyArray]:
     """Return the scanned outputs of no iterations, with the other axes that an iteration gives them.
 
-    If no iteration runs on these inputs, their axes are those that the body declares; open ones have size 0.
+    Their shapes follow from those of the inputs, or else from an iteration. If none runs on these inputs,
+    they are those that the body declares, with open axes of size 0.
     """
-    if first == len(body.graph.outputs):
-        return []
-    try:
-        found = [Signature.of(y) for y in body(*inputs)[first:]]
-    except OnwardError:
-        declared = body.graph.declared_outputs[first:]
-        if not declared or any(output.dtype is None for output in declared):
-            raise
-        sizes = [tuple(n if isinstance(n, int) else 0 for n in output.axes or ()) for output in declared]
-        found = [Signature(shape, output.dtype) for shape, output in zip(sizes, declared, strict=True)]
-    return [np.zeros((0, *shape), dtype) for shape, dtype in found]
+    from ..inference import infer  # it imports the operations
+
+    graph, scanned = body.graph, body.graph.outputs[first:]
+    pairs = zip(graph.inputs, inputs, strict=True)
+    values: dict[str, Known] = {d.name: Signature.of(x) for d, x in pairs if isinstance(x, np.ndarray)}
+    with suppress(OnwardError):
+        values = infer(graph, values)
+    if any(name not in values for name in scanned):
+        with suppress(OnwardError):
+            values |= dict(zip(scanned, body(*inputs)[first:], strict=True))
+    empty = []
+    for name, declared in zip(scanned, graph.declared_outputs[first:] or map(Input, scanned), strict=True):
+        if name not in values and declared.dtype is None:
+            raise ArgumentError(f"the shape of {name} without iterations is not known")
+        sizes = tuple(n if isinstance(n, int) else 0 for n in declared.axes or ())
+        shape, dtype = Signature.of(values[name]) if name in values else (sizes, declared.dtype)
+        empty.append(np.zeros((0, *shape), dtype))
+    return empty
 
 
 # Optional values: an array, a sequence of arrays, or nothing, which is None.

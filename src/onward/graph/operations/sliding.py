@@ -38,7 +38,7 @@ def geometry(sizes: Sequence[int], kernel: Sequence[int], attributes: Mapping[st
     """Return the geometry of windows over axes of some sizes.
 
     `attributes` holds auto_pad, pads, strides, dilations and ceil_mode of ONNX. Raises ArgumentError for
-    attributes that do not match the axes, and ShapeError if a window is larger than the padded axis.
+    attributes that do not match the axes, and ShapeError if no window fits into the padded axis.
     """
     n = len(kernel)
     if len(sizes) != n:
@@ -54,17 +54,17 @@ def geometry(sizes: Sequence[int], kernel: Sequence[int], attributes: Mapping[st
     out, steps = [], []
     for size, span, step, (before, after) in zip(sizes, covered, strides, sides, strict=True):
         room = size + before + after - span
-        if room < 0:
-            raise ShapeError(
-                f"an axis of size {size}, {size + before + after} with padding, is shorter than {span}"
-            )
         places = room // step + 1
         # with ceil_mode, a last window may exceed the padding, but must start before it
         if attributes.get("ceil_mode") and room % step and places * step < size + before:
             places += 1
+        if places < 1:
+            raise ShapeError(
+                f"an axis of size {size}, {size + before + after} with padding, is shorter than {span}"
+            )
         out.append(places)
         # a step that is never taken may have any size, which views cannot represent
-        steps.append(step if places > 1 else min(step, room + 1))
+        steps.append(step if places > 1 else max(1, min(step, room + 1)))
     strides = tuple(steps)
     dilations = tuple(step if k > 1 else 1 for step, k in zip(dilations, kernel, strict=True))
     return Geometry(tuple(kernel), strides, dilations, sides, tuple(out))

@@ -100,7 +100,9 @@ def conv_transpose(x: AnyArray, W: AnyArray, bias: AnyArray | None = None, **att
     for number, own_W in enumerate(np.split(W, g.groups)):
         rows = np.moveaxis(x[:, number * channels : (number + 1) * channels], 1, -1)
         # each output channel at each place of the kernel
-        parts = multiply(rows, own_W.reshape(channels, -1)).reshape(*rows.shape[:-1], outputs, *kernel)
+        parts = multiply(rows, own_W.reshape(channels, math.prod(own_W.shape[1:]))).reshape(
+            *rows.shape[:-1], outputs, *kernel
+        )
         own = y[:, number * outputs : (number + 1) * outputs]
         _add_overlapping(own, np.moveaxis(parts, range(1, n + 1), range(-n, 0)), g.strides, g.dilations)
     y = pad_or_crop(y, [(-before, -after) for before, after in g.crops])

@@ -162,7 +162,7 @@ class Compiler:
             shape, places = self._shape(declared, array, is_known)
             value = Value(shape, array.dtype, name=name)
             self._program.signature.append((array.dtype.name, places, known))
-            _check_axes([Signature.of(array)])
+            _check_shapes([Signature.of(array)])
             if is_known:
                 value = value._replace(array=array.copy())
             elif array.dtype.name in DTYPES:
@@ -220,8 +220,7 @@ class Compiler:
         if operation.expand is not None and not computes and self._inline(node, operation.expand, arrays):
             return True
         signatures = operation.signatures(arrays, node.attributes) if operation.has_rule else None
-        self._weights.limit.check(size_of(signatures or ()) + self._known_bytes)
-        _check_axes(signatures or ())
+        self._check(signatures or ())
         has_open_shape = any(is_symbolic(signature.shape) for signature in signatures or ())
         if has_open_shape or (any(map(has_sizes, arrays)) and not operation.takes_sizes):
             views = self._lower(node, operation, inputs, signatures) if signatures is not None else None
@@ -243,7 +242,7 @@ class Compiler:
         if signatures is None:
             self._run_in_numpy(node, inputs, None)
             return False
-        _check_axes(signatures)
+        self._check(signatures)
         if operation.is_pure and all(0 in s.shape for s in _used(node, signatures)):
             self._define(node, [_new_value(signature, None) for signature in signatures])
             return True
@@ -251,6 +250,11 @@ class Compiler:
         if views is None:
             self._run_in_numpy(node, inputs, signatures)
         return True
+
+    def _check(self, signatures: Sequence[Signature]) -> None:
+        """Raise the errors of values that no plan can hold."""
+        _check_shapes(signatures)
+        self._weights.limit.check(size_of(signatures) + self._known_bytes)
 
     def _lower(
         self, node: Node, operation: Operation, inputs: list[Value | None], signatures: Sequence[Signature]
@@ -263,7 +267,7 @@ class Compiler:
         if any(s.dtype.name not in DTYPES for s in _used(node, signatures)):
             return None
         views = operation.lower(self._builder, node, inputs, [s.shape for s in signatures])
-        if views is None or any(v.dtype != s.dtype for v, s in zip(views, signatures, strict=False)):
+        if views is None or not all(map(_fits, views, signatures)):
             del self._builder.steps[before:]
             return None
         # A view of an input's memory counts as used once only if the input is also used once.
@@ -292,9 +296,14 @@ class Compiler:
         return self._builder.new(*signature.shape, dtype=signature.dtype.name)
 
     def _define(self, node: Node, values: Sequence[Value], alone: bool = True) -> None:
+        self._check_outputs(node, node.outputs[: len(values)])
         for name, value in zip(node.outputs, values, strict=False):
             if name:
                 self._values[name] = value._replace(name=name, used_once=alone and self._uses[name] == 1)
+
+    def _check_outputs(self, node: Node, defined: Collection[str]) -> None:
+        if missing := [name for name in node.outputs if self._uses[name] and name not in {"", *defined}]:
+            raise ArgumentError(f"has no output for {', '.join(missing)}; expected fewer outputs")
 
     def _add_rest(self) -> None:
         """Make a graph of the pending nodes, which run when the shapes of their inputs are known."""
@@ -322,6 +331,7 @@ class Compiler:
         expansion = expand(node, inputs)
         if expansion is None:
             return False
+        self._check_outputs(node, {name for inner in expansion.nodes for name in inner.outputs})
         self._inlined += len(expansion.nodes)
         self._add_constants(expansion.constants)
         self._uses.subtract(node.inputs)
@@ -346,16 +356,21 @@ class Compiler:
         self._builder.segment_start = steps
 
 
-def _check_axes(signatures: Sequence[Signature]) -> None:
-    """Raise ShapeError for values that have more axes than the core supports."""
-    most = max((len(signature.shape) for signature in signatures), default=0)
-    if most > MAX_AXES:
-        raise ShapeError(f"a value has {most} axes; expected at most {MAX_AXES}")
+def _check_shapes(signatures: Sequence[Signature]) -> None:
+    """Raise ShapeError for negative sizes, and for more axes than the core supports."""
+    for shape, _ in signatures:
+        if len(shape) > MAX_AXES or min(shape, default=0) < 0:
+            raise ShapeError(f"a value has the shape {shape}; expected at most {MAX_AXES} axes of sizes >= 0")
 
 
 def _used(node: Node, signatures: Sequence[Signature]) -> list[Signature]:
     """Return the signatures of the outputs that have a name."""
     return [signature for signature, output in zip(signatures, node.outputs, strict=False) if output]
+
+
+def _fits(view: View, signature: Signature) -> bool:
+    is_value = 0 in signature.shape or view.shape == signature.shape  # a value without elements needs no view
+    return is_value and view.dtype == signature.dtype
 
 
 def _new_value(signature: Signature, view: View | None) -> Value:

@@ -67,7 +67,7 @@ class Simplifier:
         except ArgumentError:  # the error belongs to the call, which names the node
             return False
         arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
-        if len(arrays) < len(found):
+        if arrays.keys() != set(filter(None, node.outputs)):
             return False
         self._limit -= sum(array.nbytes for array in arrays.values())
         self.constants |= arrays
