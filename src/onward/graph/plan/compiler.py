@@ -359,8 +359,10 @@ class Compiler:
 def _check_shapes(signatures: Sequence[Signature]) -> None:
     """Raise ShapeError for negative sizes, and for more axes than the core supports."""
     for shape, _ in signatures:
-        if len(shape) > MAX_AXES or min(shape, default=0) < 0:
-            raise ShapeError(f"a value has the shape {shape}; expected at most {MAX_AXES} axes of sizes >= 0")
+        if len(shape) > MAX_AXES:
+            raise ShapeError(f"a value has {len(shape)} axes; expected at most {MAX_AXES}")
+        if min(shape, default=0) < 0:
+            raise ShapeError(f"a value has the shape {shape}; expected no negative size")
 
 
 def _used(node: Node, signatures: Sequence[Signature]) -> list[Signature]:
