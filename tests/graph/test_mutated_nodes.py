@@ -15,7 +15,10 @@ CASES = random_cases(4 * len(NODES))
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_mutated_node_raises_only_errors_that_name_it() -> None:
-    """Too many outputs raised KeyError, and what an operation did not check ValueError or TypeError."""
+    """Too many outputs raised KeyError, and what an operation did not check ValueError or TypeError.
+
+    Attributes with names such as `name` and `inputs` raised TypeError when the file was opened.
+    """
     counts = Counter[str]()
     for mutant in mutants(np.random.default_rng(0), CASES):
         try:

@@ -142,6 +142,8 @@ def mutants(rng: np.random.Generator, count: int) -> Iterator[Mutant]:
             elif kind < 5 and attributes:
                 key = str(rng.choice(list(attributes)))
                 attributes[key] = mutated_value(rng, attributes[key])
+            elif rng.integers(5) == 0:
+                attributes[str(rng.choice(["name", "source", "operation", "inputs", "axis"]))] = 1
             else:
                 inputs, outputs = mutated_counts(rng, inputs, outputs)
         yield model_of(rng, operator, inputs, outputs, attributes)

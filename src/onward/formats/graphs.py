@@ -263,7 +263,7 @@ class _Reader:
         _expect(operation != "Python", f"{owner} would run a Python function")
         attributes = {key: self._value(value, depth + 1) for key, value in described.items()}
         wanted = [output or "unused" for output in outputs]
-        named = graph.add_all(operation, inputs, wanted, name=name, source=source, **attributes)
+        named = graph.add_node(operation, inputs, wanted, attributes, name, source)
         for output, new in zip(outputs, named, strict=True):
             _expect(output in ("", new), f"{owner} defines {output}, which another node defines")
         graph.nodes[-1] = Node(operation, tuple(inputs), tuple(outputs), attributes, name, source)

@@ -123,6 +123,18 @@ class Graph:
         **attributes: Any,
     ) -> tuple[str, ...]:
         """Add a node with several outputs, given their number or names, and return their names."""
+        return self.add_node(operation, inputs, outputs, attributes, name, source)
+
+    def add_node(
+        self,
+        operation: str,
+        inputs: Sequence[str],
+        outputs: int | Sequence[str],
+        attributes: Mapping[str, Any],
+        name: str = "",
+        source: str = "",
+    ) -> tuple[str, ...]:
+        """Add a node as `add_all` does; its attributes may have any names, such as those of a file."""
         wanted = [""] * outputs if isinstance(outputs, int) else outputs
         named = tuple(self._new_name(output or f"{operation}_{len(self.nodes)}") for output in wanted)
         name = (name if named else self._new_name(operation)) or named[0]

@@ -125,10 +125,11 @@ def add(
     if version != VERSION:
         raise ArgumentError(f"this version of Onward reads version {VERSION} of {DOMAIN}, not {version}")
     if name in OPERATIONS:
-        return graph.add_all(OPERATIONS[name], inputs, node.output, name=node.name, **attributes)
-    if attributes.get("operation") in EXACT:
+        return graph.add_node(OPERATIONS[name], inputs, node.output, attributes, node.name)
+    operation = attributes.get("operation")
+    if isinstance(operation, str) and operation in EXACT:
         exact = _json(attributes, "attributes")
-        return graph.add_all(attributes["operation"], inputs, node.output, name=node.name, **exact)
+        return graph.add_node(operation, inputs, node.output, exact, node.name)
     weights = attributes.get("weights", [])
     first = 1 if name in ACTIVATIONS else len(inputs) - len(weights)
     constants = [graph.constants.get(value) for value in inputs[first:]]

@@ -116,13 +116,13 @@ class _Scope:
             if operation in CAPTURING:
                 inputs, attributes = self._with_bodies(operation, inputs, attributes)
             own = node.output[: min(call.defined, default=None)]
-            self._define(node, self._add(node, operation, inputs, own, **attributes))
+            self._define(node, self._add(node, operation, inputs, own, attributes))
             self.names |= {node.output[i]: v for i, v in call.defined.items() if i < len(node.output)}
         elif function is not None:
             self._inline(node, function, inputs, attributes)
         else:
             function_call = reference.function(node, version, attributes)
-            self._define(node, self._add(node, "Python", inputs, node.output, function=function_call))
+            self._define(node, self._add(node, "Python", inputs, node.output, {"function": function_call}))
 
     def _add(
         self,
@@ -130,10 +130,10 @@ class _Scope:
         operation: str,
         inputs: list[str],
         outputs: Sequence[str],
-        **attributes: Any,
+        attributes: Mapping[str, Any],
     ) -> Sequence[str]:
         name = node.name or ", ".join(filter(None, node.output))
-        return self.graph.add_all(operation, inputs, outputs, name=name, source=node.operator, **attributes)
+        return self.graph.add_node(operation, inputs, outputs, attributes, name, node.operator)
 
     def _define(self, node: messages.Node, values: Sequence[str]) -> None:
         self.names |= {name: value for name, value in zip(node.output, values, strict=False) if name}

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import ArgumentError
 from ..node import AnyArray, Expansion, Node, Signature, size_of
 from .registry import OPERATIONS, WIDENED, Known, Operation, operation
 
@@ -204,6 +205,8 @@ class Composition:
 
     def expansion(self, results: Sequence[str], outputs: Sequence[str]) -> Expansion:
         """Return the nodes on which the used outputs depend; the outputs get the names of those of a node."""
+        if any(outputs[len(results) :]):
+            raise ArgumentError(f"has {len(outputs)} outputs; expected at most {len(results)}")
         renamed = {y: name for y, name in zip(results, outputs, strict=False) if name}
         needed, nodes = set(renamed), []
         for node in reversed(self.nodes):
