@@ -364,3 +364,19 @@ def test_a_model_with_random_numbers_is_exported(tmp_path: Path) -> None:
     graph.declared_outputs = (Input("y", np.dtype(np.float32)),)
     Model(graph).export_onnx(tmp_path / "m.onnx")
     assert (tmp_path / "m.onnx").exists()
+
+
+def test_a_loop_without_a_condition_and_carried_values_keeps_its_captured_values(tmp_path: Path) -> None:
+    """The file left out the empty condition, and the first captured value took its place."""
+    body, graph, dtype = Graph(), Graph(), np.dtype(np.float32)
+    for name, kind in (("i", np.dtype(np.int64)), ("on", np.dtype(bool)), ("x", dtype)):
+        body.add_input(name, kind)
+    body.outputs = ("on", body.add("Tanh", "x"))
+    body.declared_outputs = (Input("on", np.dtype(bool)), Input("y", dtype))
+    count, x = graph.add_input("count", np.int64, ()), graph.add_input("x", dtype, ("N", 3))
+    graph.outputs = (graph.add("Loop", count, "", x, body=body, captured=1),)
+    graph.declared_outputs = (Input("y", dtype, ("", "N", 3)),)
+    Model(graph).export_onnx(tmp_path / "m.onnx")
+    onnx.checker.check_model(onnx.load(tmp_path / "m.onnx"), full_check=True)
+    (y,) = outputs_of(onward.load(tmp_path / "m.onnx"), np.array(2), normal(2, 3))
+    np.testing.assert_array_equal(y, Model(graph)(np.array(2), normal(2, 3)))

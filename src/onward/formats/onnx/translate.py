@@ -171,6 +171,8 @@ class _Scope:
             own = [declared for declared in scope.graph.inputs if declared.name not in outside]
             scope.graph.inputs = [*own, *map(Input, captured)]
         attributes = attributes | {name: scope.graph for name, scope in scopes.items()}
+        if operation == "Loop":  # captured values follow the count and the condition
+            inputs = [*inputs, *[""] * (2 - len(inputs))]
         if operation != "If":
             attributes["captured"] = len(captured)
         return [*inputs, *map(self.find, captured)], attributes

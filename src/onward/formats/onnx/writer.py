@@ -201,7 +201,8 @@ class Writer:
         kept = {key: value for key, value in attributes.items() if value is not None}
         name = self._file.new_name(name or f"{next(filter(None, outputs))}_{op_type}", self._file.node_names)
         names = [value if isinstance(value, str) else self.constant(value) for value in inputs]
-        while names and not names[-1]:
+        least = 2 if op_type == "Loop" else 0  # its count and condition may be omitted, but not left out
+        while len(names) > least and not names[-1]:
             names.pop()
         self._nodes.append(build.node(op_type, names, outputs, name=name, domain=domain, **kept))
         return outputs[0]
