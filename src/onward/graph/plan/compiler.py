@@ -128,7 +128,10 @@ class Compiler:
         locations: list[View] = []
         self._program.segments = [self._located(segment, locations) for segment in self._program.segments]
         self._program.outputs = [self._asked(output, locations) for output in self._program.outputs]
-        found = self._builder.build(self._program.axes, outputs, locations, optimize=only_steps)
+        try:
+            found = self._builder.build(self._program.axes, outputs, locations, optimize=only_steps)
+        except OverflowError as error:
+            raise ArgumentError("a size or stride of a node has more than 64 bits") from error
         self._program.core, self._program.constants = found
         self._program.steps = [_described(*step) for step in self._builder.steps]
         if only_steps:
@@ -361,7 +364,7 @@ def _check_shapes(signatures: Sequence[Signature]) -> None:
     for shape, _ in signatures:
         if len(shape) > MAX_AXES:
             raise ShapeError(f"a value has {len(shape)} axes; expected at most {MAX_AXES}")
-        if min(shape, default=0) < 0:
+        if any(type(size) is int and size < 0 for size in shape):
             raise ShapeError(f"a value has the shape {shape}; expected no negative size")
 
 
@@ -371,8 +374,10 @@ def _used(node: Node, signatures: Sequence[Signature]) -> list[Signature]:
 
 
 def _fits(view: View, signature: Signature) -> bool:
-    is_value = 0 in signature.shape or view.shape == signature.shape  # a value without elements needs no view
-    return is_value and view.dtype == signature.dtype
+    """Whether a view holds a value, as far as its shape is known; one without elements needs no view."""
+    is_known = not is_symbolic((*view.shape, *signature.shape))
+    differs = is_known and 0 not in signature.shape and view.shape != signature.shape
+    return not differs and view.dtype == signature.dtype
 
 
 def _new_value(signature: Signature, view: View | None) -> Value:

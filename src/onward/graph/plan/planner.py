@@ -245,9 +245,9 @@ class Plan:
         self.dtypes = [np.dtype(source.view.dtype) for source in program.outputs if _is_filled(source)]
         # what the core needs to run the program without Python, or None
         only_steps = len(self.segments) == 1 and type(self.segments[0]) is tuple
-        # even of arrays without elements
-        in_core = all(given is not None and given[0] in DTYPES for given in program.signature)
-        needs_python = not only_steps or not in_core or not all(map(_is_filled, program.outputs))
+        # also arrays without elements must have a dtype of the core
+        held = all(required is not None and required[0] in DTYPES for required in program.signature)
+        needs_python = not (only_steps and held and all(map(_is_filled, program.outputs)))
         self.entry = None if needs_python else (self.core, self.constants, program.signature, self.dtypes)
         self._bound: OrderedDict[tuple[int, ...], Bound] = OrderedDict()
 
@@ -273,7 +273,10 @@ class Plan:
                     axes[-1 - place] = size
         key = tuple(axes)
         if key not in self._bound:
-            plan = self.core.bind(axes, is_first)
+            try:
+                plan = self.core.bind(axes, is_first)
+            except (TypeError, ValueError, IndexError, OverflowError) as error:
+                raise ArgumentError(f"the core refuses a step of a node: {error}") from error
             if plan is None:
                 return None
             self._bound[key] = Bound(self, plan)
