@@ -37,8 +37,16 @@ class LayerAttributeError(OnwardError, AttributeError):
     """A layer has no attribute of this name, or the attribute is read-only."""
 
 
-class MemoryLimitError(OnwardError, MemoryError):
-    """A model would need far more memory than its inputs and weights, or its streams more than there is."""
+class LimitError(OnwardError):
+    """A file or a model asks for far more work or memory than its size explains."""
+
+
+class MemoryLimitError(LimitError, MemoryError):
+    """A file or a model would need far more memory than its bytes, its inputs and its weights."""
+
+
+class WorkLimitError(LimitError):
+    """A file or a model would need far more time than its bytes, its inputs and its weights."""
 
 
 class FileError(OnwardError, OSError):

@@ -1,7 +1,7 @@
 """Safetensors files: headers are checked, and files that cannot be opened are named."""
 
+import builtins
 import json
-import mmap
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise PermissionError(13, "Permission denied")
 
     onward.Linear(5, 7).save(tmp_path / "model")
-    monkeypatch.setattr(mmap, "mmap", refuse)
+    monkeypatch.setattr(builtins, "open", refuse)
     assert "cannot be read: Permission denied" in problem(tmp_path / "model")
 
 
@@ -85,7 +85,7 @@ def test_false_sizes_allocate_nothing(tmp_path: Path) -> None:
     conv = {"format": 1, "type": "Conv1d", "in_channels": 10**300, "out_channels": 1, "kernel_size": 10**300}
     for architecture in (linear, lstm, lstm | {"hidden_size": 1, "num_layers": 10**12}, conv):
         message = problem(saved(tmp_path, state_dict(onward.Linear(3, 2)), architecture))
-        assert "expected" in message or "must be an integer from" in message
+        assert any(words in message for words in ("expected", "must be an integer from", "are allowed"))
     assert tracemalloc.get_traced_memory()[1] < 1e6
     tracemalloc.stop()
 

@@ -66,7 +66,8 @@ def npy(shape: str, dtype: str = "<f4", content: bytes = b"") -> bytes:
     [
         (npy(f"({1 << 40}, {1 << 40})"), r"a.npy has shape \(1099511627776, 1099511627776\): "),
         (npy(f"(0, {1 << 63})"), "a.npy has shape"),
-        (npy("(3,)", content=bytes(11)), r"a.npy has shape \(3,\): buffer is too small"),
+        (npy(f"({(1 << 63) - 1},)", "|u1", b"abc"), "a.npy has shape"),  # NumPy's own check overflows
+        (npy("(3,)", content=bytes(11)), r"a.npy has shape \(3,\): 78 bytes are too few"),
         (npy("(" + "1, " * 65 + ")", content=bytes(4)), "at most 64 axes"),
         (npy("(-1,)"), "a.npy does not have the header of an array of numbers"),
         (npy("(1,)", "<f3", bytes(8)), "a.npy has shape"),

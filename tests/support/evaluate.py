@@ -3,8 +3,8 @@
 from functools import partial
 from typing import Any
 
+from onward.core.budget import Limit
 from onward.graph import Graph, Model
-from onward.graph.node import MemoryLimit
 from onward.graph.operations import OPERATIONS
 
 
@@ -41,11 +41,12 @@ class _Body(partial[tuple[Any, ...]]):
 
     def __new__(cls, graph: Graph) -> "_Body":
         body = super().__new__(cls, evaluate, graph)
-        body.graph, body.limit = graph, MemoryLimit()
+        body.graph, body.limit = graph, Limit()
         return body
 
     graph: Graph
-    limit: MemoryLimit
+    limit: Limit
+    work = 0
 
     def repeat(self, *arguments: Any) -> None:
         """Leave each iteration to NumPy."""

@@ -1,5 +1,6 @@
 """Damaged files, and limits on what opening them may do, for the tests of every loader."""
 
+import codecs
 import contextlib
 import os
 import resource
@@ -31,6 +32,7 @@ from onward.errors import KerasWarning, OnwardError
 from onward.graph.operations import OPERATIONS
 from onward.graph.operations.modules import MODULES
 
+codecs.lookup("cp437")  # zipfile reads names with it
 for _name in MODULES:
     OPERATIONS[_name]  # imports its module
 
@@ -88,7 +90,7 @@ def inflated(content: bytes, places: int = 15) -> Iterator[bytes]:
 
 
 @contextmanager
-def bounded(seconds: float = 1.0, memory: int = 1 << 28) -> Iterator[None]:
+def bounded(seconds: float = 2.0, memory: int = 1 << 28) -> Iterator[None]:
     """Fail if the block executes or writes anything, or exceeds these limits of time and memory."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)

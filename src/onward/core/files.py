@@ -1,6 +1,5 @@
-"""Read files: through memory maps, as text, and arrays of bfloat16."""
+"""Read files: whole, as text, JSON, and arrays of bfloat16."""
 
-import mmap
 import os
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, FileError
+from . import budget
 
 
 def check_path(path: Any) -> str:
@@ -19,19 +19,17 @@ def check_path(path: Any) -> str:
     return found
 
 
-def mapped(path: str | os.PathLike[str]) -> mmap.mmap | bytes:
-    """Return the content of a file as a memory map, which reads only what is accessed.
+def content(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of a file. Raises FileError, and ArgumentError for anything but a path.
 
-    Raises FileError, and ArgumentError for anything but a path.
+    A memory map would read only what is accessed, but a process that truncates the file would end this one.
     """
     check_path(path)
     if not os.path.isfile(path):  # reading a device or a pipe might never end
         raise FileError(f"{path} is not a file" if os.path.exists(path) else f"{path} does not exist")
     try:
-        with open(path, "rb") as file:
-            # an empty file cannot be mapped
-            size = os.fstat(file.fileno()).st_size
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}") from error
 
@@ -39,11 +37,26 @@ def mapped(path: str | os.PathLike[str]) -> mmap.mmap | bytes:
 def read_text(path: str | os.PathLike[str]) -> str:
     """Return the text of a file in UTF-8. Raises FileError."""
     try:
-        return bytes(mapped(path)).decode("utf-8-sig")
+        return content(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileError(
             f"{path} is not text in UTF-8: byte {error.start} is {error.object[error.start]:#x}"
         ) from error
+
+
+def parse_json(content: bytes | memoryview | str, name: str) -> Any:
+    """Return the value of a JSON text in UTF-8. Raises FileError, and LimitError before the value is made."""
+    import json  # slow to import, and few formats need it
+
+    try:  # of bytes, json.loads would guess the encoding
+        budget.take(2 * len(content))
+        text = content if isinstance(content, str) else bytes(content).decode()
+        values, entries = sum(map(text.count, ",[{")), text.count(":")
+        budget.spend(10 * len(text) + budget.STEP * values // 10)
+        budget.take(budget.OBJECT * (values + entries))
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{name} is not valid JSON: {error}") from error
 
 
 def widened(bfloat16: NDArray[Any]) -> NDArray[Any]:

@@ -4,19 +4,19 @@ Onward's own files hold their architecture as JSON, with a format version, under
 """
 
 import json
-import mmap
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from ..errors import FileError
+from ..errors import FileError, LimitError
+from . import budget, files
 from .atomic import replace
-from .files import mapped, widened
+from .files import widened
 
 FORMAT = 1
 DTYPES = {
@@ -41,34 +41,61 @@ def content(tensors: Mapping[str, NDArray[Any]], architecture: Mapping[str, Any]
     return safetensors.numpy.save(contiguous, metadata)
 
 
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any] | None]:
-    """Return all tensors of a file by key, as views of it, and the architecture if Onward wrote it.
+def read(
+    path: str | os.PathLike[str], data: bytes | None = None
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any] | None]:
+    """Return all tensors of a file by key, as views of its content, and the architecture if Onward wrote it.
 
-    bfloat16, which NumPy lacks, becomes float32 without loss. Raises FileError.
+    `data` is the content, if it was read before. bfloat16, which NumPy lacks, becomes float32 without loss.
+    Raises FileError.
     """
-    data = mapped(path)
-    try:
-        # checks the sizes in the header against the file before any tensor is allocated
-        with safetensors.safe_open(os.fspath(path), "numpy"):
-            start = 8 + int.from_bytes(data[:8], "little")
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror}") from error
-    except safetensors.SafetensorError as error:
-        raise FileError(
-            f"{path} is not a complete safetensors file ({error}); expected one that Onward saved, "
-            "or a PyTorch state dict saved with safetensors.torch.save_file or torch.save"
-        ) from error
-    header = json.loads(data[8:start])
+    data = files.content(path) if data is None else data
+    with budget.of_file(len(data)):
+        start = 8 + int.from_bytes(data[:8], "little")
+        try:
+            header, metadata = _header(data, start)
+        except (FileError, LimitError) as error:
+            raise FileError(
+                f"{path} is not a complete safetensors file ({error}); expected one that Onward saved, "
+                "or a PyTorch state dict saved with safetensors.torch.save_file or torch.save"
+            ) from error
+        return (
+            {key: _tensor(path, key, data, start, entry) for key, entry in sorted(header.items())},
+            _architecture(path, metadata.get("onward")),
+        )
+
+
+def _header(data: bytes, start: int) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the description of each tensor and the metadata; tensors fill the file without gaps."""
+    if start > len(data):
+        raise FileError(f"its header takes {start} bytes; the file has {len(data)}")
+    header = files.parse_json(memoryview(data)[8:start], "the header")
+    if not isinstance(header, dict):
+        raise FileError("the header is not an object")
     metadata = header.pop("__metadata__", None) or {}
-    return (
-        {key: _tensor(path, key, data, start, entry) for key, entry in sorted(header.items())},
-        _architecture(path, metadata.get("onward")),
-    )
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+        raise FileError("the metadata are not texts by name")
+    ranges = []
+    for key, entry in header.items():
+        match entry:
+            case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(first), int(last)]} if all(
+                type(size) is int and size >= 0 for size in shape
+            ):
+                size = (
+                    math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize if dtype in DTYPES else last - first
+                )
+                if last - first != size:
+                    raise FileError(f"{key} has shape {shape} and dtype {dtype}, but {last - first} bytes")
+                ranges.append((first, last))
+            case _:
+                raise FileError(f"{key} has no dtype, shape and data_offsets")
+    ends = [0, *(last for _, last in sorted(ranges))]
+    if [first for first, _ in sorted(ranges)] != ends[:-1] or ends[-1] != len(data) - start:
+        raise FileError(f"the tensors do not take the {len(data) - start} bytes after the header, once each")
+    return header, metadata
 
 
-def _tensor(
-    path: object, key: str, data: mmap.mmap | bytes, start: int, entry: Mapping[str, Any]
-) -> NDArray[Any]:
+def _tensor(path: object, key: str, data: bytes, start: int, entry: Mapping[str, Any]) -> NDArray[Any]:
     dtype, shape = entry["dtype"], entry["shape"]
     if dtype not in DTYPES:
         raise FileError(f"{path}: {key} has dtype {dtype}; expected one of {', '.join(DTYPES)}")
@@ -83,9 +110,9 @@ def _architecture(path: object, text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        architecture: dict[str, Any] = json.loads(text)
+        architecture: dict[str, Any] = files.parse_json(text, "it")
         version = architecture.pop("format")
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+    except (FileError, LookupError, TypeError, AttributeError) as error:
         raise FileError(
             f"{path}: the metadata entry 'onward' is not the JSON that Onward writes: {error}"
         ) from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from ..core import files
+from ..core import budget, files
 from ..core.arrays import Shape
 from ..errors import ArgumentError, FileError, OnwardError
 from ..layers.base import Layer
@@ -82,7 +82,38 @@ def load(
       (2): Linear(48, 9)
     )
     """
-    data = files.mapped(path)
+    data = files.content(path)
+    size = len(data) + (0 if weights is None else len(files.content(weights)))
+    with budget.of_file(size):
+        return _loaded(
+            path,
+            data,
+            nonlinearity,
+            batch_first,
+            keras_version,
+            custom_objects,
+            weights,
+            method,
+            part,
+            inputs,
+            layers,
+        )
+
+
+def _loaded(
+    path: Path,
+    data: Data,
+    nonlinearity: str | None,
+    batch_first: bool | None,
+    keras_version: str | None,
+    custom_objects: Mapping[str, Callable[..., Any]] | None,
+    weights: Path | None,
+    method: str | None,
+    part: str | None,
+    inputs: Mapping[str, Any] | None,
+    layers: dict[str, Any],
+) -> Layer | Parts:
+    """Load the content of a file; see `load`."""
     kind = _format(path, data)
     torch_options = {"nonlinearity": nonlinearity, "batch_first": batch_first}
     for name, options in layers.items():
@@ -138,30 +169,31 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     >>> list(tensors)[:2], tensors["0.weight_hh_l0"].shape
     (['0.bias_hh_l0', '0.bias_ih_l0'], (192, 48))
     """
-    data = files.mapped(path)
-    kind = _format(path, data)
-    found, _ = _read(path, data, kind)
-    return {
-        ".".join((*keys, name)): tensor.copy()
-        for keys, state_dict in found.items()
-        for name, tensor in state_dict.tensors.items()
-    }
+    data = files.content(path)
+    with budget.of_file(len(data)):
+        found, _ = _read(path, data, _format(path, data))
+        return {
+            ".".join((*keys, name)): tensor.copy()
+            for keys, state_dict in found.items()
+            for name, tensor in state_dict.tensors.items()
+        }
 
 
 def weights_for(model: Layer, path: str | os.PathLike[str]) -> Mapping[str, NDArray[Any]]:
     """The tensors of a file under the names that a model uses. Raises FileError."""
-    data = files.mapped(path)
-    kind = _format(path, data)
-    if kind == "keras":
-        from .keras import load as keras
+    data = files.content(path)
+    with budget.of_file(len(data)):
+        kind = _format(path, data)
+        if kind == "keras":
+            from .keras import load as keras
 
+            with _errors_naming(path):
+                return keras.weights_for(data, model)
+        from .torch.state_dict import merged
+
+        found, _ = _read(path, data, kind)
         with _errors_naming(path):
-            return keras.weights_for(data, model)
-    from .torch.state_dict import merged
-
-    found, _ = _read(path, data, kind)
-    with _errors_naming(path):
-        tensors = merged(found, trusted=True).tensors  # the model says which layers they belong to
+            tensors = merged(found, trusted=True).tensors  # the model says which layers they belong to
     return _renamed(tensors, model, ordered=kind != "safetensors")
 
 
@@ -231,7 +263,7 @@ def _read(path: Path, data: Data, kind: str) -> tuple[Found, dict[str, Any] | No
     if kind in GRAPHS:
         tensors = _graph(path, data, kind).state_dict()
     elif kind == "safetensors":
-        tensors, description = storage.read(path)
+        tensors, description = storage.read(path, data)
     else:
         with _errors_naming(path):
             if kind == "torch":
@@ -271,7 +303,7 @@ def _keras(
     from .keras import load as keras
 
     with _errors_naming(path):
-        stored = None if weights is None else files.mapped(weights)
+        stored = None if weights is None else files.content(weights)
         return Model(keras.load(data, version, custom_objects, stored))
 
 

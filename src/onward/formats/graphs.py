@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core import storage
+from ..core import budget, storage
 from ..core.extras import install_hint
 from ..core.identity import Identity
 from ..errors import ArgumentError
@@ -33,6 +33,7 @@ CONTROL = {
     "SequenceMap": ("body",),
 }
 MAX_DEPTH = 32  # nested bodies and lists
+PARAMETERS = {"self", "operation", "inputs", "outputs", "name", "source"}  # of Graph.add_all
 
 
 def describe(graph: Graph) -> tuple[dict[str, Any], Tensors]:
@@ -261,6 +262,7 @@ class _Reader:
         for value in inputs:
             _expect(value in defined, f"{owner} takes {value}, which no earlier node defines")
         _expect(operation != "Python", f"{owner} would run a Python function")
+        _expect(PARAMETERS.isdisjoint(described), f"{owner} has an attribute of an impossible name")
         attributes = {key: self._value(value, depth + 1) for key, value in described.items()}
         wanted = [output or "unused" for output in outputs]
         named = graph.add_node(operation, inputs, wanted, attributes, name, source)
@@ -294,17 +296,19 @@ class _Reader:
                 return _shaped(strings, shape)
             case {"tensor": str(key), "dtype": str(name), "shape": list(shape)} if key in self._tensors:
                 content, dtype = self._tensors[key], _dtype(name)
+                budget.take(content.nbytes)
                 fits = content.dtype == np.uint8 and content.ndim == 1 and dtype.itemsize
                 _expect(fits and content.size % dtype.itemsize == 0, f"{key} does not hold {name}")
                 return _shaped(np.frombuffer(content.tobytes(), dtype), shape)
             case {"tensor": str(key)} if key in self._tensors:
-                if key not in self._arrays:  # a copy: the file may change while the model lives
+                if key not in self._arrays:  # an aligned copy
                     self._arrays[key] = self._tensors[key].copy()
                 return self._arrays[key]
         raise ArgumentError(f"the description has {str(value)[:60]}; expected a tensor of the file")
 
     def _layer(self, described: Any) -> Layer:
         prefix, description = _entries(described, prefix=str, description=dict)
+        budget.spend(budget.STEP * len(self._tensors))
         weights = {name: array for name, array in self._tensors.items() if name.startswith(prefix)}
         layer = native.restore(description, {name.removeprefix(prefix): a for name, a in weights.items()})
         fits = isinstance(layer, Recurrent) and not layer.batch_first

@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from .. import layers
+from ..core import budget
 from ..errors import ArgumentError
 from ..layers.base import NO_WEIGHTS, Layer
 from ..layers.quantize import PRECISIONS, Quantizable
@@ -43,6 +44,8 @@ def _build(description: Any) -> Layer:
     precision = config.pop("precision", None) if issubclass(layer_type, Quantizable) else None
     if precision not in (None, *PRECISIONS):
         raise ArgumentError(f"the precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    if type(layer_count := config.get("num_layers")) is int:
+        budget.spend(100 * budget.STEP * layer_count)
     if "rng" in inspect.signature(layer_type).parameters:
         config["rng"] = NO_WEIGHTS
     layer = layer_type(**config)

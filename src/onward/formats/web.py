@@ -160,7 +160,9 @@ class _Writer:
             weights = Weights(frozenset(map(Identity, constants)), self.recorder)
             weights.limit.allow(inputs, sum(array.nbytes for array in constants))
             self._weights[key] = weights
-        program = Compiler(graph, inputs, decides, self._weights[key]).compile()
+        weights = self._weights[key]
+        with weights.limit.entered():
+            program = Compiler(graph, inputs, decides, weights).compile()
         for segment in program.segments:
             if isinstance(segment, NumPyNode):  # before a Rest, there is always one
                 raise ArgumentError(

@@ -1,7 +1,7 @@
-"""Zip archives, JSON and NumPy's arrays in memory-mapped files, with limits on what they unpack to."""
+"""Zip archives and NumPy's arrays, within the budget for reading a file."""
 
 import io
-import mmap
+import math
 import re
 import struct
 import zlib
@@ -10,15 +10,16 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core import budget
 from ..errors import FileError
 
-Data: TypeAlias = bytes | mmap.mmap
+Data: TypeAlias = bytes
 
 SIGNATURE = b"PK\3\4"
-MAX_RATIO, SLACK = 20, 1 << 24  # a file may unpack to MAX_RATIO times its size plus SLACK bytes
 MAX_AXES = 64
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 STORED, DEFLATED = 0, 8
+ENTRY = 1 << 10  # bytes that zipfile allocates for each member
 ENCRYPTED = 1
 NPY_SIGNATURE = b"\x93NUMPY"
 LENGTH_BYTES = {1: 2, 2: 4, 3: 4}  # the size of the field that holds the header's length, by version
@@ -32,40 +33,39 @@ HEADER = (
 class ZipMembers:
     """The members of a zip archive by name: views of the file, or decompressed copies.
 
-    Raises FileError if the archive is damaged, unpacks to more than the limits allow, or has member names
-    that repeat or lead out of a folder.
+    Raises FileError if the archive is damaged, or has member names that repeat or lead out of a folder, and
+    LimitError if its members are larger than its budget.
     """
 
     def __init__(self, data: Data) -> None:
         import zipfile  # slow to import, and only zip archives need it
 
         self.view = memoryview(data)
-        self._inflated: dict[str, memoryview] = {}
+        self._read: dict[str, memoryview] = {}
         try:
-            file: Any = io.BytesIO(data) if isinstance(data, bytes) else data  # a map is a readable file
-            with zipfile.ZipFile(file) as archive:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 infos = archive.infolist()
         except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError, struct.error) as error:
             raise FileError(f"the zip archive is damaged: {error}") from error
+        budget.take(ENTRY * len(infos))
         self.entries = {info.filename: info for info in infos}
         if len(self.entries) < len(infos):
             raise FileError("the zip archive has two members with the same name")
         for name in self.entries:
             if name.startswith("/") or ".." in re.split(r"[/\\]", name):
                 raise FileError(f"the zip archive has a member {name!r}, which leads out of its folder")
-        compressed = [info for info in infos if info.compress_type != STORED]
-        check_size(sum(info.file_size for info in compressed), len(data), "the compressed members")
 
     def get(self, name: str) -> memoryview | None:
         """The member of this name, or None if there is none."""
         return self[name] if name in self.entries else None
 
     def __getitem__(self, name: str) -> memoryview:
-        if name in self._inflated:
-            return self._inflated[name]
+        if name in self._read:
+            return self._read[name]
         if name not in self.entries:
             raise FileError(f"the zip archive has no member {name}")
         info = self.entries[name]
+        budget.take(info.file_size)  # also of a stored member, of which several names may lead to one
         at = info.header_offset
         header = bytes(self.view[at : at + LOCAL_HEADER.size]) if at >= 0 else b""
         if len(header) < LOCAL_HEADER.size or header[:4] != SIGNATURE or info.flag_bits & ENCRYPTED:
@@ -74,20 +74,13 @@ class ZipMembers:
         at += LOCAL_HEADER.size + name_size + extra_size
         content = self.view[at : at + info.compress_size]
         if info.compress_type == DEFLATED:
-            self._inflated[name] = content = _inflate(content, info.file_size, name)
+            content = _inflate(content, info.file_size, name)
         elif info.compress_type != STORED:
             raise FileError(f"the member {name} uses compression method {info.compress_type}, not deflate")
         if len(content) != info.file_size:
             raise FileError(f"the member {name} has {len(content)} bytes; expected {info.file_size}")
+        self._read[name] = content
         return content
-
-
-def check_size(unpacked: int, size: int, what: str) -> None:
-    """Raise FileError if a file of `size` bytes unpacks to more than the limits allow."""
-    if unpacked > MAX_RATIO * size + SLACK:
-        raise FileError(
-            f"{what} unpack to {unpacked} bytes, more than {MAX_RATIO} times the {size} bytes of the file"
-        )
 
 
 def native_byte_order(array: NDArray[Any]) -> NDArray[Any]:
@@ -100,16 +93,6 @@ def _inflate(content: memoryview, size: int, name: str) -> memoryview:
         return memoryview(zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, size or 1))
     except zlib.error as error:
         raise FileError(f"the member {name} is damaged: {error}") from error
-
-
-def read_json(content: bytes | memoryview | str, name: str) -> Any:
-    """The value of a JSON text in UTF-8. Raises FileError."""
-    import json  # slow to import, and few formats need it
-
-    try:  # of bytes, json.loads would guess the encoding
-        return json.loads(content if isinstance(content, str) else bytes(content).decode())
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"{name} is not valid JSON: {error}") from error
 
 
 def read_npz(data: Data) -> dict[str, NDArray[Any]]:
@@ -136,6 +119,9 @@ def read_npy(content: Data | memoryview, name: str) -> NDArray[Any]:
     try:
         if len(shape) > MAX_AXES:
             raise ValueError(f"an array has at most {MAX_AXES} axes")
-        return native_byte_order(np.ndarray(shape, header["dtype"].decode(), content, at, order=order))
+        dtype = np.dtype(header["dtype"].decode())
+        if at + math.prod(shape) * dtype.itemsize > len(content):  # NumPy's own check overflows
+            raise ValueError(f"{len(content)} bytes are too few")
+        return native_byte_order(np.ndarray(shape, dtype, content, at, order=order))
     except (ValueError, TypeError, OverflowError) as error:
         raise FileError(f"{name} has shape {tuple(shape)}: {error}") from error

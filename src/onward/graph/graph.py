@@ -8,12 +8,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..core import budget
 from ..errors import ArgumentError, OnwardError
 from .declared import Input as Input
 from .declared import Sizes
 from .node import AnyArray, Expansion, Node
 from .operations import OPERATIONS
 from .structure import Structure
+
+NODE = 1 << 10  # bytes of a node, with its attributes and the names of its values
 
 
 class Source(Protocol):
@@ -135,6 +138,7 @@ class Graph:
         source: str = "",
     ) -> tuple[str, ...]:
         """Add a node as `add_all` does; its attributes may have any names, such as those of a file."""
+        budget.charge(10 * budget.STEP, NODE)
         wanted = [""] * outputs if isinstance(outputs, int) else outputs
         named = tuple(self._new_name(output or f"{operation}_{len(self.nodes)}") for output in wanted)
         name = (name if named else self._new_name(operation)) or named[0]

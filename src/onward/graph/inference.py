@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..core.budget import Limit
+from ..errors import ArgumentError, LimitError
 from .graph import Graph, bodies
-from .node import MemoryLimit, Node, Signature, size_of
+from .node import Node, Signature, size_of
 from .operations import OPERATIONS
 from .operations.control import keeps_condition
 from .operations.registry import Known, named
 
-MAX_KNOWN = 1 << 26  # bytes of an array that follows from the shapes
 UNKNOWN = Signature((), np.dtype(object))
 Values = dict[str, Known]
 
@@ -21,28 +21,31 @@ Values = dict[str, Known]
 def infer(
     graph: Graph,
     inputs: Mapping[str, Known],
-    limit: MemoryLimit | None = None,
-    most: int = MAX_KNOWN,
+    limit: Limit | None = None,
+    most: int | None = None,
     ignored: tuple[type[Exception], ...] = (),
 ) -> Values:
     """Return the array of each value that follows from constants and shapes, and the signatures of the rest.
 
     Values whose shapes depend on unknown values, and those after them, are missing, as are the outputs of
     nodes that raise `ignored` errors. Raises ArgumentError, which names the node, if the inputs do not fit
-    the graph or an array exceeds the limit. Outputs of more than `most` bytes are not computed.
+    the graph. Outputs of more than `most` bytes, or that the budget does not afford, are not computed;
+    outside of a budget, that of a call within the `limit` holds.
     """
     values: Values = {**graph.constants, **inputs}
-    for node in graph.nodes:
-        if all(not name or name in values for name in node.inputs):
-            with suppress(*ignored):
-                values |= outputs_of(node, values, limit, most)
+    with (limit or Limit.of(graph.constants.values())).entered():
+        for node in graph.nodes:
+            if all(not name or name in values for name in node.inputs):
+                with suppress(*ignored):
+                    values |= outputs_of(node, values, most)
     return values
 
 
-def outputs_of(
-    node: Node, values: Mapping[str, Known], limit: MemoryLimit | None = None, most: int = MAX_KNOWN
-) -> Values:
-    """Return the arrays or signatures of the outputs of a node, or nothing if they cannot be inferred."""
+def outputs_of(node: Node, values: Mapping[str, Known], most: int | None = None) -> Values:
+    """Return the arrays or signatures of the outputs of a node, or nothing if they cannot be inferred.
+
+    Outputs of more than `most` bytes, or that the current budget does not afford, are not computed.
+    """
     operation = OPERATIONS[node.operation]
     inputs = [values[name] if name else None for name in node.inputs]
     known = all(value is None or isinstance(value, np.ndarray) for value in inputs)
@@ -53,14 +56,19 @@ def outputs_of(
         if any(bodies(node)):
             return {}
         signatures = operation.signatures(inputs, node.attributes) if operation.has_rule else None
-        if signatures is not None and size_of(signatures) > most:
-            found = signatures
-        elif (known and operation.is_pure) or not operation.reads_values:
-            if limit is not None:
-                limit.check(size_of(signatures or ()))
-            found = [np.asarray(a) for a in operation.compute(inputs, node.attributes)]
+        computes = (known and operation.is_pure) or not operation.reads_values
+        is_small = signatures is None or most is None or size_of(signatures) <= most
+        made = (
+            operation.run_if_affordable(inputs, node.attributes, signatures)
+            if computes and is_small
+            else None
+        )
+        if made is not None:
+            found = [np.asarray(a) for a in made]
         else:
-            found = operation.signatures(inputs, node.attributes) or ()
+            found = signatures or operation.signatures(inputs, node.attributes) or ()
+    except LimitError:
+        raise
     except Exception as error:
         raise ArgumentError(named(node, error)) from error
     return {name: value for name, value in zip(node.outputs, found, strict=False) if name}

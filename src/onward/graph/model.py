@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.arrays import Shape
+from ..core.budget import MEMORY_OF_GIVEN
 from ..errors import ArgumentError, DtypeError, OnwardError, ShapeError, SignatureError
 from ..layers.base import IncompatibleKeys, Layer
 from ..layers.quantize import check_outputs
@@ -18,7 +19,7 @@ from ..layers.summary import table
 from .declared import as_declared, check_call, open_sizes, zeros_of
 from .graph import Graph
 from .inference import infer
-from .node import MEMORY_MULTIPLE, Signature, size_of
+from .node import Signature, size_of
 from .plan.builder import Weights
 from .plan.planner import Planner, constants_of
 from .simplification.simplify import simplify
@@ -84,8 +85,8 @@ class Model(Layer):
         bits and in bounded memory, if the graph permits it: no layer may run from the last step to the first
         or combine all steps (softmax or attention over time). All other graphs run all at once.
 
-        Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, MemoryLimitError, and
-        ArgumentError, which names the node, for values that a node does not accept.
+        Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, MemoryLimitError,
+        WorkLimitError, and ArgumentError, which names the node, for values that a node does not accept.
         """
         results, structure = self._results(args, inputs), self._graph.structure
         if structure is not None:
@@ -429,7 +430,7 @@ class Model(Layer):
 
 def _in_blocks(graph: Graph, inputs: Sequence[Any], weights: Weights) -> Any:
     """Return a plan that runs a graph block by block, or None if it is better to run it all at once."""
-    if size_of(inputs) * MEMORY_MULTIPLE < WHOLE_MEMORY:
+    if size_of(inputs) * MEMORY_OF_GIVEN < WHOLE_MEMORY:
         return None
     signatures = {declared.name: known for declared, known in zip(graph.inputs, inputs, strict=True)}
     try:

@@ -1,4 +1,4 @@
-"""The nodes of a graph, the signatures of the values between them, and the limit on their memory."""
+"""The nodes of a graph, and the signatures of the values between them."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -7,13 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import MemoryLimitError
 from .size import dtype_of, hint
 
 AnyArray = NDArray[Any]
-
-# The values may take this many times the memory of the inputs and weights, or FREE_MEMORY if that is more.
-MEMORY_MULTIPLE, FREE_MEMORY = 1000, 1 << 26
 
 
 class Signature(NamedTuple):
@@ -60,26 +56,6 @@ class Node(NamedTuple):
     def __str__(self) -> str:
         """The node in errors."""
         return f"node {self.name} ({self.source or self.operation})"
-
-
-class MemoryLimit:
-    """The limit of a model; the inputs and weights of the whole model decide it, also for its bodies."""
-
-    def __init__(self) -> None:
-        self.bytes = FREE_MEMORY
-
-    def allow(self, inputs: Iterable[Any], weights: int) -> None:
-        """Raise the limit to what a call with these inputs, and weights of so many bytes, may use."""
-        given = weights + sum(getattr(array, "nbytes", 0) for array in inputs)
-        self.bytes = max(self.bytes, MEMORY_MULTIPLE * given)
-
-    def check(self, needed: int) -> None:
-        """Raise MemoryLimitError if values that take so many bytes exceed the limit."""
-        if needed > self.bytes:
-            raise MemoryLimitError(
-                f"the values need {needed} bytes; a graph may use {MEMORY_MULTIPLE} times the memory of its "
-                f"inputs and weights, here {self.bytes} bytes: pass shorter sequences or smaller batches"
-            )
 
 
 def size_of(signatures: Iterable[Signature]) -> int:

@@ -5,6 +5,7 @@ Axes: N batch, C channels, O output channels, G groups.
 
 from __future__ import annotations  # importing np.random is slow
 
+import itertools
 import math
 import operator
 from collections.abc import Sequence
@@ -145,15 +146,19 @@ class Filters:
         seen = np.moveaxis(seen.reshape(N, G, C // G, *seen.shape[2:]), 2, -1)
         places, inputs = math.prod(out), C // G * math.prod(self.kernel_size)
         y = np.empty((N, places, G, self.O), x.dtype)
-        at_once = max(1, AT_ONCE // max(1, places * inputs))
-        for first in range(0, N, at_once):
-            some = slice(first, first + at_once)
+        at_once = max(1, AT_ONCE // max(1, places * inputs))  # rows, or a part of one
+        width = max(1, places // max(1, out[0]))  # places for each index of the first axis
+        part = max(1, AT_ONCE // max(1, width * inputs)) if at_once == 1 else max(1, out[0])
+        for first, start in itertools.product(range(0, N, at_once), range(0, out[0], part)):
+            some, of_axis = slice(first, first + at_once), slice(start, start + part)
             for group, product in enumerate(self.products):
-                own = seen[some, group]
-                rows = np.ascontiguousarray(own).reshape(len(own) * places, inputs)
+                own = seen[some, group, of_axis]
+                count = math.prod(own.shape[: 1 + len(out)])
+                rows = np.ascontiguousarray(own).reshape(count, inputs)
                 result = np.empty((len(rows), self.O), x.dtype)
                 product.forward(rows, result)
-                y[some, :, group] = result.reshape(-1, places, self.O)
+                found = y[some, start * width : (start + part) * width, group]
+                found[...] = result.reshape(found.shape)
         return np.ascontiguousarray(np.moveaxis(y, 1, -1)).reshape(N, G * self.O, *out)
 
 

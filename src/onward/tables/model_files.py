@@ -44,6 +44,6 @@ def load_saved(path: str | os.PathLike[str]) -> Saved:
 
 def metadata(path: str | os.PathLike[str]) -> Mapping[str, Any]:
     """Read the architecture from a file that Onward wrote; it is empty for other files."""
-    if bytes(files.mapped(path)[8:9]) != b"{":  # not safetensors
+    if bytes(files.content(path)[8:9]) != b"{":  # not safetensors
         return {}
     return storage.read(path)[1] or {}

@@ -74,7 +74,7 @@ HOSTILE = {
                 path,
                 data=np.zeros((5, 4), "f4"),
                 maxshape=(None, None),
-                chunks=(1 << 12, 1 << 12),
+                chunks=(1 << 13, 1 << 12),
                 compression="gzip",
             )
             and None

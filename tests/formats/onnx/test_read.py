@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from support import hostile
 
-from onward.errors import FileError
+from onward.errors import FileError, LimitError
 from onward.formats.onnx import messages, protobuf
 from onward.formats.onnx.read import read
 from onward.formats.onnx.tensors import attribute_value, dtype_of, tensor_array
@@ -41,7 +41,7 @@ def opened(model: onnx.ModelProto, path: Path = Path("model.onnx")) -> messages.
 def refused(model: onnx.ModelProto, path: Path = Path("model.onnx")) -> str:
     """The message of the error, raised within the limits of time and memory."""
     content = model.SerializeToString()
-    with hostile.bounded(), pytest.raises(FileError) as error:
+    with hostile.bounded(), pytest.raises((FileError, LimitError)) as error:
         read(path, content)
     return str(error.value)
 
@@ -340,9 +340,9 @@ def test_functions_are_checked() -> None:
 
 
 def test_functions_that_expand_to_too_many_nodes_are_refused() -> None:
-    chain = [f"f{n} (x) => (y) {{ a = mine.f{n + 1} (x) y = mine.f{n + 1} (a) }}" for n in range(400)]
-    model = with_functions(*chain, "f400 (x) => (y) { y = Relu (x) }")
-    assert "nodes with its functions expanded" in refused(model)
+    chain = [f"f{n} (x) => (y) {{ a = mine.f{n + 1} (x) y = mine.f{n + 1} (a) }}" for n in range(40)]
+    model = with_functions(*chain, "f40 (x) => (y) { y = Relu (x) }")
+    assert "are allowed" in refused(model)
 
 
 def sparse(dims: list[int], values: Any, indices: Any) -> onnx.SparseTensorProto:
@@ -369,8 +369,8 @@ def test_sparse_tensors_become_dense(dtype: str) -> None:
 @pytest.mark.parametrize(
     ("dims", "values", "indices", "message"),
     [
-        ([2**40], [1.0], [7], "bytes when dense; expected at most"),
-        ([2**62, 2**62], [1.0], [7], "bytes when dense; expected at most"),
+        ([2**40], [1.0], [7], "bytes of memory"),
+        ([2**62, 2**62], [1.0], [7], "bytes of memory"),
         ([-2], [1.0], [7], "has the shape (-2,)"),
         ([4], [1.0], [4], "expected an int64 index inside the shape (4,)"),
         ([4], [1.0], [-1], "expected an int64 index inside the shape (4,)"),

@@ -168,8 +168,8 @@ def test_random_opcodes_are_read_or_refused(tmp_path: Path) -> None:
         (tensor((3, 4), start=1), "the tensor needs 13 elements"),
         (tensor((2,), (12,)), "the tensor needs 13 elements"),
         (tensor((1 << 40, 1 << 40)), "elements of float32, but its storage has 48 bytes"),
-        (tensor((1 << 62, 1 << 62), (0, 0)), "the tensors unpack to"),
-        (tensor((1 << 20, 1 << 20), (0, 0)), "the tensors unpack to"),
+        (tensor((1 << 62, 1 << 62), (0, 0)), "bytes of memory"),
+        (tensor((1 << 20, 1 << 20), (0, 0)), "bytes of memory"),
         (tensor((0, 1 << 62, 1 << 62)), "is not possible"),
         (tensor((0, 1 << 63)), "must each be up to 64 integers"),
         (tensor((1,) * 99, (0,) * 99), "must each be up to 64 integers"),
@@ -199,7 +199,7 @@ def test_claimed_sizes_are_checked_before_allocation(of_tensor: bytes, words: st
 
 def test_many_tensors_over_one_storage_are_refused(tmp_path: Path) -> None:
     pickled = entries(**{str(k): tensor((1 << 16,)) for k in range(9_999)})
-    assert "the tensors unpack to" in problem(zipped(pickled, floats(1 << 16))(tmp_path))
+    assert "bytes of memory" in problem(zipped(pickled, floats(1 << 16))(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -243,10 +243,10 @@ def test_recorded_options_must_agree_with_the_weights(tmp_path: Path) -> None:
 def test_a_zip_bomb_is_refused_before_decompression(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("model/data.pkl", entries(a=tensor((1 << 24,))))
-        archive.writestr("model/data/0", bytes(1 << 26))
+        archive.writestr("model/data.pkl", entries(a=tensor((1 << 25,))))
+        archive.writestr("model/data/0", bytes(1 << 27))
     tracemalloc.start()
-    assert "the compressed members unpack to" in problem(path)
+    assert "bytes of memory" in problem(path)
     assert tracemalloc.get_traced_memory()[1] < 1e6
     tracemalloc.stop()
 

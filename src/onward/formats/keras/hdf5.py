@@ -16,8 +16,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core import budget
 from ...errors import FileError
-from ..zip import MAX_RATIO, SLACK, native_byte_order
+from ..zip import native_byte_order
 
 NOWHERE = (1 << 64) - 1
 STEP = 64  # bytes that a message, node or entry counts for
@@ -40,10 +41,10 @@ Messages: TypeAlias = list[tuple[int, int]]  # of an object's header: the kind o
 
 
 class File:
-    """The bytes of a file, and how much of it may still be read."""
+    """The bytes of a file, and the heaps that were read."""
 
     def __init__(self, data: memoryview) -> None:
-        self.data, self.left = data, len(data) * MAX_RATIO + SLACK
+        self.data = data
         self.heaps: dict[int, dict[int, memoryview]] = {}
 
 
@@ -61,9 +62,8 @@ class Object:
 
     def take(self, size: int = STEP) -> None:
         """Count memory before it is allocated, or a step of a walk: damaged addresses may form a circle."""
-        self._file.left -= size
-        if self._file.left < 0:
-            raise self.error(f"and the objects before it claim {MAX_RATIO} times the size of the file")
+        budget.take(size)
+        budget.spend(budget.STEP + size)
 
     def part(self, at: int, size: int) -> memoryview:
         """Return `size` bytes from an address."""
@@ -85,8 +85,11 @@ class Object:
 
     def decoded(self, content: bytes | memoryview) -> str:
         """A name, or the text of an attribute, up to its zero."""
+        text = bytes(content).partition(b"\0")[0]
+        budget.spend(len(content))
+        budget.take(2 * budget.OBJECT + len(text))  # several names may share their bytes
         try:
-            return bytes(content).partition(b"\0")[0].decode("utf-8")
+            return text.decode("utf-8")
         except UnicodeDecodeError as error:
             raise self.damaged("a text in it is not UTF-8") from error
 
@@ -338,7 +341,6 @@ class Dataset(Object):
         if size and (address == NOWHERE or given != size):
             raise self.error(f"has shape {self.shape}, {size} bytes, but the file contains {given} for it")
         content = self.part(address, size) if size else b""
-        # a copy: the file may change while the model lives
         return native_byte_order(np.ndarray(self.shape, dtype, content)).copy()
 
     def _of_chunks(self, at: int, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
+from ...core import budget
 from ...core.arrays import FLOAT32, FLOAT64, FloatDtype
 from ...core.identity import Identity
 from ...errors import ArgumentError, FileError, OnwardError
@@ -209,7 +210,7 @@ class Layer(Writer):
             raise
         except OnwardError as error:
             raise FileError(f"layer {self.name} ({self.kind}): {error}") from error
-        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             raise FileError(
                 f"layer {self.name} ({self.kind}) is not described as Keras does: {error!r}"
             ) from error
@@ -235,6 +236,7 @@ class Layer(Writer):
         masks = own or inside
         masked = [x._replace(mask=mask) for x, mask in zip(inputs, masks, strict=False)]
         self._left = dict(self.config)
+        budget.spend(50 * budget.STEP + budget.STEP * len(self._left))
         with self.errors():
             found = self.call(self.type.function, *masked, *inputs[len(masked) :], **options)
             if self.type.function is not _python:

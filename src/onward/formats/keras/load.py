@@ -6,9 +6,10 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from ...core.files import parse_json
 from ...errors import FileError, KerasWarning
 from ...graph import Graph
-from ..zip import Data, ZipMembers, read_json
+from ..zip import Data, ZipMembers
 from . import HDF5_SIGNATURE, hdf5, match_weights
 from .layer import LAYERS, Context, Layer
 from .model import whole_graph
@@ -32,7 +33,7 @@ def load(
     if config is None:
         raise FileError("the file contains weights but no model: build the model and call its load_weights")
     read: set[str] = set()  # the paths of the weights that are read
-    version = keras_version or written or _assumed(config)
+    version: Any = keras_version or written or _assumed(config)
     context = _context(version, root.text("backend") == "theano", custom_objects or {})
     stored: Weights = ByPath(root, "", read) if layer_names(root) is None else ByLayer(root, read)
     model = Layer(config, stored, context)
@@ -74,7 +75,7 @@ def _opened(data: Data, weights: Data | None = None) -> tuple[dict[str, Any] | N
 
 
 def _json(text: str | bytes | memoryview, name: str) -> dict[str, Any]:
-    value = read_json(text, name)
+    value = parse_json(text, name)
     if not isinstance(value, dict):
         raise FileError(f"{name} is not a JSON object")
     return value
@@ -93,9 +94,11 @@ def _assumed(config: Mapping[str, Any]) -> str:
     return version
 
 
-def _context(version: str, theano: bool, custom_objects: Mapping[str, Any]) -> Context:
+def _context(version: Any, theano: bool, custom_objects: Mapping[str, Any]) -> Context:
     """Return the settings that old files omit and the version of Keras implies."""
-    numbers = [int(number) for number in re.findall(r"\d+", version)[:2]]
+    if not isinstance(version, str):
+        raise FileError(f"keras_version is {str(version)[:60]}; expected text")
+    numbers = [int(number) for number in re.findall(r"\d{1,9}", version)[:2]]
     if not numbers or numbers[0] not in (1, 2, 3):
         raise FileError(f"keras_version is {version!r}, but this Onward knows Keras 1, 2 and 3")
     of_tensorflow = "tf" in version

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from ...core import budget
 from ...errors import ArgumentError, FileError
 from ...graph import Graph, Input
 from ...graph.structure import Structure
@@ -182,7 +183,12 @@ def _declared(entry: Any) -> Declared:
 def whole_graph(layer: Layer) -> Graph:
     """Return the graph of a whole model."""
     layer.path = ""  # the names of nodes begin with those of its layers
-    parsed, graph = parse(layer), layer.graph
+    with layer.errors():
+        return _whole_graph(parse(layer), layer)
+
+
+def _whole_graph(parsed: Parsed, layer: Layer) -> Graph:
+    graph = layer.graph
     several = len(parsed.inputs) > 1
     values = []
     for place, (name, declared) in enumerate(parsed.inputs.items()):
@@ -268,6 +274,7 @@ def _ordered(
     waiting = [call._replace(number=call.number + (call.layer in shifted)) for call in waiting]
     known, calls = {(name, 0) for name in inputs}, []
     while waiting:
+        budget.spend(2 * budget.STEP * len(waiting))
         ready = [call for call in waiting if known >= call.needs()]
         if not ready:
             names = ", ".join(call.layer for call in waiting)

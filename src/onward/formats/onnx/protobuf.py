@@ -1,12 +1,11 @@
 """Protocol Buffers: read and write messages whose classes declare their fields.
 
 Source: https://protobuf.dev/programming-guides/encoding. Reading is bounded: every length is checked against
-the bytes that remain before anything is sliced, and the depth and the number of fields have limits.
+the bytes that remain before anything is sliced, the depth has a limit, and each field charges the budget.
 """
 
 from __future__ import annotations
 
-import mmap
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
@@ -14,16 +13,17 @@ from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core import budget
 from ...core.identity import Identity
 from ...errors import FileError
 
 MAX_DEPTH = 100  # nested messages, as in Google's implementations
-MAX_FIELDS = 500_000  # each takes at least two bytes of the file, but up to 300 bytes of memory
+FIELD, NUMBER = 200, 40  # bytes of a value, and of a number in a list
 VARINT, FIXED64, DELIMITED, GROUP_START, GROUP_END, FIXED32 = range(6)  # wire types
 MAX_VARINT = 10  # bytes
 BLOCK = 1 << 16  # bytes or numbers that NumPy converts at a time, which bounds its temporary arrays
 
-Data = mmap.mmap | memoryview | bytes
+Data = memoryview | bytes
 M = TypeVar("M", bound="Message")
 
 
@@ -100,9 +100,10 @@ def decode(kind: type[M], data: Data) -> M:
 
     Fields that the class does not declare are skipped. Raises FileError, which names the byte.
     """
-    message, reader = kind.__new__(kind), _Reader(memoryview(data))
-    reader.read(message, 0, len(reader.data), 1)
-    reader.finish()
+    with budget.of_file(len(data)):
+        message, reader = kind.__new__(kind), _Reader(memoryview(data))
+        reader.read(message, 0, len(reader.data), 1)
+        reader.finish()
     return message
 
 
@@ -111,7 +112,7 @@ class _Reader:
 
     def __init__(self, data: memoryview) -> None:
         self.data = data
-        self.fields = 0
+        self._budget = budget.current()
         # the bytes of each array with its field and message, which the key identifies
         self.arrays: dict[tuple[Identity, str], tuple[Message, Field, memoryview | bytearray]] = {}
 
@@ -119,9 +120,9 @@ class _Reader:
         """Merge the fields in [at, end) into a message."""
         if depth > MAX_DEPTH:
             raise FileError(f"the messages at byte {at} are nested more than {MAX_DEPTH} deep")
-        data, known, values = self.data, message._by_key, vars(message)
+        data, known, values, fields = self.data, message._by_key, vars(message), 0
         while at < end:
-            self.count(1)
+            fields += 1
             key = data[at]
             at += 1
             if key > 127:
@@ -145,6 +146,7 @@ class _Reader:
                 values[own.name] = value
                 for other in own.alternatives:
                     values.pop(other, None)
+        self.charge(FIELD * fields)
 
     def value(
         self, message: Message, own: Field, wire: int, at: int, end: int, depth: int
@@ -170,7 +172,7 @@ class _Reader:
             return content.tobytes(), stop
         if wire == DELIMITED:
             numbers = _array(message, own, content)
-            self.count(len(numbers))
+            self.charge(NUMBER * len(numbers))
             return numbers.tolist(), stop
         return struct.unpack("<f" if own.kind is FLOAT else "<d", content)[0], stop
 
@@ -196,10 +198,10 @@ class _Reader:
         for message, own, content in self.arrays.values():
             vars(message)[own.name] = _array(message, own, content)
 
-    def count(self, fields: int) -> None:
-        self.fields += fields
-        if self.fields > MAX_FIELDS:
-            raise FileError(f"the file has more than {MAX_FIELDS} fields")
+    def charge(self, memory: int) -> None:
+        """Charge for values that take so many bytes."""
+        self._budget.take(memory)
+        self._budget.spend(10 * memory)
 
     def varint(self, at: int, end: int) -> tuple[int, int]:
         """The unsigned number at a byte, and the byte after it."""
@@ -241,7 +243,7 @@ class _Reader:
             raise FileError(f"the groups at byte {at} are nested more than {MAX_DEPTH} deep")
         while True:
             inner, at = self.varint(at, end)
-            self.count(1)
+            self.charge(FIELD)
             if inner == key - GROUP_START + GROUP_END:
                 return at
             at = self.skip(inner, at, end, depth + 1)

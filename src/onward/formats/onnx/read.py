@@ -6,12 +6,11 @@ requires, and external data are inside the model's folder.
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from ...core import files
+from ...core import budget, files
 from ...errors import FileError
 from .messages import Attribute, AttributeType, DataLocation, Function, Graph, Model, SparseTensor, Tensor
 from .protobuf import Data, decode
@@ -21,17 +20,19 @@ from .validate import check_attribute, check_model
 if TYPE_CHECKING:
     from pathlib import Path
 
-MAX_NODES, MAX_SUBGRAPHS = 100_000, 1000
 MAX_DEPTH = 16  # nested subgraphs
-MAX_DENSITY = 64  # the bytes of sparse tensors, made dense, per byte of the file
 
 
 def read(path: str | os.PathLike[str], data: Data) -> Model:
-    """Read the content of a file: its tensors are views of it or of memory maps of its external data.
+    """Read the content of a file: its tensors are views of it or of its external data.
 
     Sparse tensors become dense, and each attribute has a type. Raises FileError.
     """
-    model = decode(Model, data)
+    with budget.of_file(len(data)):
+        return _checked(path, decode(Model, data))
+
+
+def _checked(path: str | os.PathLike[str], model: Model) -> Model:
     if model.graph is None:
         raise FileError("the file has no graph; expected a complete ONNX model")
     blocks = _blocks(model)
@@ -44,7 +45,7 @@ def read(path: str | os.PathLike[str], data: Data) -> Model:
         _map_external_data(Path(path).resolve().parent, external)
     for tensor in tensors:
         check_size(tensor)
-    _make_dense(blocks, attributes, MAX_DENSITY * len(data))
+    _make_dense(blocks, attributes)
     check_model(model)
     return model
 
@@ -53,19 +54,13 @@ def _blocks(model: Model) -> list[Graph | Function]:
     """The graph, the functions and all subgraphs, with checked attributes. Raises FileError."""
     blocks: list[tuple[Graph | Function, int]] = [(model.graph or Graph(), 0)]
     blocks += [(function, 0) for function in model.functions]
-    nodes, subgraphs = 0, 0
     for block, depth in blocks:  # the loop body appends to the blocks
-        nodes += len(block.node)
-        if nodes > MAX_NODES or subgraphs > MAX_SUBGRAPHS:
-            raise FileError(f"the graph has more than {MAX_NODES} nodes or {MAX_SUBGRAPHS} subgraphs")
         if depth > MAX_DEPTH:
             raise FileError(f"the subgraph {block.name} is nested more than {MAX_DEPTH} deep")
         for node in block.node:
             for attribute in node.attribute:
                 check_attribute(attribute, node)
-                inner = attribute.subgraphs()
-                blocks += [(graph, depth + 1) for graph in inner]
-                subgraphs += len(inner)
+                blocks += [(graph, depth + 1) for graph in attribute.subgraphs()]
     return [block for block, _ in blocks]
 
 
@@ -93,37 +88,32 @@ def _tensors(blocks: Iterable[Graph | Function], attributes: Iterable[Attribute]
         yield from (part for part in (each.values, each.indices) if part is not None)
 
 
-def _make_dense(blocks: Iterable[Graph | Function], attributes: Iterable[Attribute], limit: int) -> None:
-    """Replace sparse tensors by dense ones, which take at most `limit` bytes together."""
-
-    def made_dense(sparse: SparseTensor) -> Tensor:
-        nonlocal limit
-        tensor = dense(sparse, limit)
-        limit -= len(tensor.raw_data or b"")
-        return tensor
-
+def _make_dense(blocks: Iterable[Graph | Function], attributes: Iterable[Attribute]) -> None:
+    """Replace sparse tensors by dense ones."""
     for block in blocks:
         if isinstance(block, Graph) and block.sparse_initializer:
-            block.initializer = [*block.initializer, *map(made_dense, block.sparse_initializer)]
+            block.initializer = [*block.initializer, *map(dense, block.sparse_initializer)]
             block.sparse_initializer = ()
     for attribute in attributes:
         if attribute.sparse_tensor is not None:
-            attribute.t, attribute.sparse_tensor = made_dense(attribute.sparse_tensor), None
+            attribute.t, attribute.sparse_tensor = dense(attribute.sparse_tensor), None
             attribute.type = AttributeType.TENSOR
         if attribute.sparse_tensors:
-            attribute.tensors, attribute.sparse_tensors = [*map(made_dense, attribute.sparse_tensors)], ()
+            attribute.tensors, attribute.sparse_tensors = [*map(dense, attribute.sparse_tensors)], ()
             attribute.type = AttributeType.TENSORS
 
 
 def _map_external_data(folder: Path, tensors: Iterable[Tensor]) -> None:
     """Let the external data of tensors be their raw_data. Raises FileError."""
-    opened: dict[Path, mmap.mmap | bytes] = {}
+    opened: dict[Path, bytes] = {}
     total = 0
     for tensor in tensors:
         entries = {entry.key: entry.value for entry in tensor.external_data}
         what = f"the external data {entries.get('location')!r} of {named(tensor)}"
         path = _inside(folder, entries.get("location", ""), what)
-        content = opened[path] = opened.get(path) or files.mapped(path)
+        if path not in opened:
+            opened[path] = files.content(path)
+        content = opened[path]
         start, length = _number(entries, "offset", 0), _number(entries, "length", len(content))
         total += length
         if start + length > len(content) or total > sum(map(len, opened.values())):

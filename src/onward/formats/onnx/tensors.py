@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core import budget
 from ...errors import FileError
 from .messages import ATTRIBUTE_FIELDS, Attribute, AttributeType, DataType, SparseTensor, Tensor
 
@@ -173,11 +174,8 @@ def _text(content: bytes, owner: str) -> str:
         raise FileError(f"{owner} has the string {content[:60]!r}; expected UTF-8") from error
 
 
-def dense(sparse: SparseTensor, limit: int) -> Tensor:
-    """A sparse tensor, whose parts passed check_size, as a dense one of at most `limit` bytes.
-
-    Raises FileError.
-    """
+def dense(sparse: SparseTensor) -> Tensor:
+    """A sparse tensor, whose parts passed check_size, as a dense one. Raises FileError, MemoryLimitError."""
     if sparse.values is None or sparse.indices is None:
         raise FileError("a sparse tensor has no values or no indices")
     name, shape = f"the sparse tensor {sparse.values.name}", tuple(sparse.dims)
@@ -187,8 +185,7 @@ def dense(sparse: SparseTensor, limit: int) -> Tensor:
     if bits < 8:
         raise FileError(f"{name} has elements of less than a byte, or strings; expected whole bytes")
     size = math.prod(shape)
-    if size * bits // 8 > limit:
-        raise FileError(f"{name} takes {size * bits // 8} bytes when dense; expected at most {limit}")
+    budget.take(2 * max(size, *shape, 0) * bits // 8)  # also of an axis beside one of size 0
     flat = _flat_indices(indices, shape)
     fits = indices.dtype == np.int64 and values.ndim == 1 and flat.shape == values.shape
     if not fits or np.any((flat < 0) | (flat >= size)):

@@ -11,13 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from ...core import budget
 from ...errors import FileError, OnwardError
 from ...graph import Graph, Input
+from ...graph.node import AnyArray
 from . import messages, opsets, own_functions, reference
 from .tensors import attribute_value, dtype_of, tensor_array
 from .validate import described
 
 CAPTURING = {"If", "Loop", "Scan", "SequenceMap"}
+MAX_DEPTH = 64  # functions that call functions
 Functions = Mapping[tuple[str, str, str], messages.Function]
 
 
@@ -44,6 +47,7 @@ class _Scope:
     ) -> None:
         self.graph, self.versions, self.functions, self.outer = graph, versions, functions, outer
         self.attributes = attributes or {}  # from the call of the function around the nodes
+        self.depth: int = 0 if outer is None else outer.depth  # functions that are being expanded
         self.names: dict[str, str] = {"": ""}  # names in the file to names in the graph
         self.ranks: dict[str, int] = {}  # by name in the file, for values whose shape it declares
         self.captured: list[str] = []  # names in the file of values from outside
@@ -55,8 +59,7 @@ class _Scope:
             self.names[value.name] = self.graph.add_input(*declared)
             self._keep_rank(declared)
         for tensor in graph.initializer:
-            # a copy: the file may change while the model lives
-            self.names[tensor.name] = self.graph.add_constant(tensor_array(tensor).copy(), tensor.name)
+            self.names[tensor.name] = self.graph.add_constant(_aligned(tensor_array(tensor)), tensor.name)
         for value in (*graph.value_info, *graph.output):
             self._keep_rank(declaration(value))
         self.add_nodes(graph.node)
@@ -143,7 +146,7 @@ class _Scope:
         for attribute in node.attribute:
             if not attribute.ref_attr_name:
                 value = attribute_value(attribute)
-                values[attribute.name] = value.copy() if isinstance(value, np.ndarray) else value
+                values[attribute.name] = _aligned(value) if isinstance(value, np.ndarray) else value
             elif attribute.ref_attr_name in self.attributes:
                 values[attribute.name] = self.attributes[attribute.ref_attr_name]
         return values
@@ -155,6 +158,9 @@ class _Scope:
         defaults = {a.name: attribute_value(a) for a in function.attribute_proto}
         versions = {**self.versions, **_versions(function.opset_import)}
         inner = _Scope(self.graph, versions, self.functions, None, {**defaults, **attributes})
+        inner.depth = self.depth + 1
+        if inner.depth > MAX_DEPTH:
+            raise FileError(f"functions are nested more than {MAX_DEPTH} deep")
         padded = [*inputs, *[""] * (len(function.input) - len(inputs))]
         inner.names |= dict(zip(function.input, padded, strict=True))
         inner.add_nodes(function.node)
@@ -190,6 +196,12 @@ class _Scope:
             return self.ranks[name]
         constant = self.graph.constants.get(self.names.get(name, ""))
         return None if constant is None else constant.ndim
+
+
+def _aligned(array: AnyArray) -> AnyArray:
+    """Return a copy of an array: in the file, it may be anywhere."""
+    budget.take(array.nbytes)
+    return array.copy()
 
 
 def declaration(value: messages.ValueInfo) -> Input:

@@ -6,7 +6,9 @@ import graphlib
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 
+from ...core import budget
 from ...errors import FileError
+from ...graph.graph import NODE
 from . import messages
 from .messages import Attribute, AttributeType, Function, Graph, Model, Node, Type
 from .tensors import storage_of
@@ -15,7 +17,7 @@ FIELDS = messages.ATTRIBUTE_FIELDS
 TYPES = {name: kind for kind, name in FIELDS.items()}
 REQUIRED = {"t", "g", "sparse_tensor", "tp"}  # the other fields may be absent, which means zero or empty
 FIRST_WITH_OPSETS = 3  # the first IR version that declares the versions of operators
-MAX_CALLS = 100_000  # nodes after all functions are expanded
+MOST = 1 << 63  # numbers of nodes are not distinguished beyond
 FunctionKey = tuple[str, str, str]
 
 
@@ -194,7 +196,7 @@ def _functions(model: Model) -> dict[FunctionKey, Function]:
 
 
 def _check_calls(graph: Graph, functions: Mapping[FunctionKey, Function]) -> None:
-    """Raise FileError if functions call themselves, or expand to more than MAX_CALLS nodes."""
+    """Raise FileError if functions call themselves, and LimitError if they expand to too many nodes."""
     blocks: list[tuple[FunctionKey | None, Graph | Function]] = [*functions.items(), (None, graph)]
     calls = {key: _calls(block, functions) for key, block in blocks}
     try:
@@ -202,12 +204,11 @@ def _check_calls(graph: Graph, functions: Mapping[FunctionKey, Function]) -> Non
     except graphlib.CycleError as error:
         cycle = " -> ".join(name for _, name, _ in error.args[1])
         raise FileError(f"functions call themselves: {cycle}; expected no recursion") from error
-    sizes: dict[FunctionKey | None, int] = {}  # the numbers of nodes, up to one above MAX_CALLS
+    sizes: dict[FunctionKey | None, int] = {}  # the numbers of nodes with all functions expanded
     for key in order:
         count, callees = calls[key]
-        sizes[key] = min(count + sum(sizes[callee] for callee in callees), MAX_CALLS + 1)
-    if sizes[None] > MAX_CALLS:
-        raise FileError(f"the graph has more than {MAX_CALLS} nodes with its functions expanded")
+        sizes[key] = min(count + sum(sizes[callee] for callee in callees), MOST)
+    budget.current().check(budget.STEP * sizes[None], NODE * sizes[None])
 
 
 def _calls(

@@ -1,6 +1,6 @@
 """Read the files that torch.save and torch.jit.save write: the pickled value and the tensors it refers to.
 
-A tensor is a view of the memory-mapped file, and its claimed size is checked before any memory is allocated.
+A tensor is a view of the file, and its claimed size is checked before any memory is allocated.
 """
 
 import math
@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core import budget
 from ...core.files import widened
 from ...errors import FileError
-from ..zip import MAX_AXES, SIGNATURE, Data, ZipMembers, check_size, native_byte_order
+from ..zip import MAX_AXES, SIGNATURE, Data, ZipMembers, native_byte_order
 from .unpickle import Global, PickledObject, load
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -54,12 +55,10 @@ class Archive:
     """A file's pickled value, the bytes of its storages by key, and TorchScript's constants and code."""
 
     tree: Any
-    size: int
     content: Callable[[str | int], memoryview]
     byteorder: str = "<"
     constants: Any = ()
     code: Callable[[str], str] = field(default=lambda path: "")
-    claimed: int = 0
 
     def array(self, value: Any) -> NDArray[Any] | None:
         """The read-only array of a pickled tensor or NumPy array; None for other values. Raises FileError."""
@@ -117,7 +116,7 @@ class Archive:
             raise FileError(
                 f"{where} needs {last + 1} elements of {dtype}, but {storage} has {len(content)} bytes"
             )
-        self._claim(elements * max(dtype.itemsize, 4))
+        budget.take(elements * max(dtype.itemsize, 4))  # once copied: as a view, it costs nothing
         # the stride of an axis of size 1 may be any number
         steps = [0 if n == 1 else stride * dtype.itemsize for n, stride in zip(shape, strides, strict=True)]
         view = (content, start * dtype.itemsize, steps) if elements else ()
@@ -137,16 +136,11 @@ class Archive:
         known = order in ("C", "F") and byteorder in ("<", ">", "=", "|")
         if not (known and isinstance(data, bytes) and _are_sizes(shape)):
             raise FileError("the NumPy array is damaged")
-        self._claim(len(data))
+        budget.take(len(data))
         try:
             return native_byte_order(np.ndarray(shape, np.dtype(byteorder + kind), data, order=order))
         except (ValueError, TypeError, OverflowError) as error:
             raise FileError(f"the shape {shape} is not possible: {error}") from error
-
-    def _claim(self, size: int) -> None:
-        """Count what the tensors occupy once copied: as views they cost nothing."""
-        self.claimed += size
-        check_size(self.claimed, self.size, "the tensors")
 
 
 def _unwrapped(value: Any) -> Any:
@@ -254,7 +248,7 @@ def _read_legacy(data: Data) -> Archive:
             raise FileError("the storage is missing")
         return contents[key]
 
-    return Archive(tree, len(data), content)
+    return Archive(tree, content)
 
 
 def byteorder_of(members: ZipMembers, folder: str) -> str:
@@ -277,7 +271,6 @@ def _read_zip(members: ZipMembers) -> Archive:
 
     return Archive(
         unpickled("data"),
-        len(members.view),
         lambda key: members[str(key)],
         byteorder_of(members, folder),
         unpickled("constants") if f"{folder}constants.pkl" in members.entries else (),

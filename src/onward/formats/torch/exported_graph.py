@@ -4,13 +4,12 @@ Buffers that forward() changes become carries: inputs that start from the values
 passes others, and outputs with the new values. A call never changes the file's values.
 """
 
-import itertools
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from ...core.files import parse_json
 from ...errors import FileError, OnwardError
 from ...graph.declared import Sizes, readable
 from ...graph.graph import Graph, Input
@@ -24,7 +23,7 @@ from .aten.translator import DAMAGES, Translator
 
 ARRAYS = {"parameter": "parameter_name", "buffer": "buffer_name", "tensor_constant": "tensor_constant_name"}
 # torch's descriptions of nested values
-MAX_DEPTH, MAX_LEAVES = 32, 10_000
+MAX_DEPTH = 32
 TUPLES = ("builtins.tuple", "torch.Size", "torch.return_types")
 DICTS = ("builtins.dict", "collections.OrderedDict", "collections.defaultdict")
 FIXED = ("as_none", "as_int", "as_float", "as_bool", "as_string")
@@ -187,15 +186,14 @@ class _Program:
 
 def _template(text: str, leaves: Iterator[Any]) -> Any:
     """Build the nested values that torch describes in JSON from the next leaves."""
-    count = itertools.count()
 
     def built(tree: Any, depth: int) -> Any:
-        if depth > MAX_DEPTH or next(count) >= MAX_LEAVES:
-            raise ValueError(f"it is deeper than {MAX_DEPTH} or has more than {MAX_LEAVES} nodes")
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it is deeper than {MAX_DEPTH}")
         kind = tree["type"]
         if kind is None:
             return next(leaves)
-        keys: Any = json.loads(tree["context"]) if tree["context"] else None
+        keys: Any = parse_json(tree["context"], "a context") if tree["context"] else None
         children = [built(child, depth + 1) for child in tree["children_spec"]]
         if kind.startswith(DICTS):
             while kind != DICTS[0] and len(keys) == 2 and isinstance(keys[1], list):
@@ -210,7 +208,7 @@ def _template(text: str, leaves: Iterator[Any]) -> Any:
         raise ValueError(f"it has a {kind!r}, and Onward supports tuples, lists and dicts")
 
     try:
-        _, tree = json.loads(text)
+        _, tree = parse_json(text, "it")
         return built(tree, 0)
     except (ValueError, TypeError, KeyError, RecursionError, StopIteration, RuntimeError) as error:
         raise FileError(f"the structure of the inputs or outputs is damaged: {error}") from error

@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core import budget
+from ...core.files import parse_json
 from ...errors import FileError
-from ..zip import MAX_AXES, Data, ZipMembers, read_json
+from ..zip import MAX_AXES, Data, ZipMembers
 from . import archive
 
 OLD_LAYOUT = "serialized_exported_program.json"
 VERSIONS = range(5, 9)  # major versions of the schema
-MAX_DEPTH, MAX_NODES = 16, 100_000  # nested graphs, and nodes in all of them
+MAX_DEPTH = 16  # nested graphs
 # torch's numbers of dtypes; bfloat16 has no NumPy dtype, and is widened to float32
 DTYPES = {
     1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64",
@@ -100,7 +102,7 @@ def read(data: Data) -> Program:
     """Read a program. Raises FileError, and errors of other types if the JSON does not have its form."""
     members = ZipMembers(data)
     if OLD_LAYOUT in members.entries:
-        program = _program(read_json(members[OLD_LAYOUT], OLD_LAYOUT))
+        program = _program(parse_json(members[OLD_LAYOUT], OLD_LAYOUT))
         for name in members.entries:
             if re.fullmatch(r"serialized_(state_dict|constants)\.(pt|json)", name) and len(members[name]):
                 program.arrays.update(_saved_arrays(name, members[name]))
@@ -115,10 +117,8 @@ def read(data: Data) -> Program:
             )
         raise FileError(f"the archive has {len(models)} programs; expected one member models/NAME.json")
     root, _, name = models[0].rpartition("models/")
-    program = _program(read_json(members[models[0]], models[0]))
-    stored = archive.Archive(
-        None, len(members.view), lambda path: members[str(path)], archive.byteorder_of(members, root)
-    )
+    program = _program(parse_json(members[models[0]], models[0]))
+    stored = archive.Archive(None, lambda path: members[str(path)], archive.byteorder_of(members, root))
     stem = name.removesuffix(".json")
     for kind in ("weights", "constants"):
         folder = f"{root}data/{kind}/"
@@ -126,7 +126,7 @@ def read(data: Data) -> Program:
             program.arrays.update(_saved_arrays(saved, members[saved]))
         for config in names:  # whose name has varied
             if config.startswith(folder + stem) and config.endswith("_config.json"):
-                program.arrays.update(_arrays(stored, folder, read_json(members[config], config)))
+                program.arrays.update(_arrays(stored, folder, parse_json(members[config], config)))
     return program
 
 
@@ -204,17 +204,12 @@ def _ends(specs: list[Any], arguments: list[Argument], what: str) -> list[End]:
 
 
 class _Graphs:
-    """Reads graphs, with limits on their number of nodes and depth."""
-
-    def __init__(self) -> None:
-        self.nodes = 0
+    """Reads graphs, with a limit on their depth."""
 
     def read(self, tree: Any, depth: int = 0) -> Graph:
         if depth > MAX_DEPTH:
             raise FileError(f"graphs are nested more than {MAX_DEPTH} deep")
-        self.nodes += len(tree["nodes"])
-        if self.nodes > MAX_NODES:
-            raise FileError(f"the program has more than {MAX_NODES} nodes")
+        budget.spend(20 * budget.STEP * len(tree["nodes"]))
         return Graph(
             [self._argument(value, depth) for value in tree["inputs"]],
             [self._argument(value, depth) for value in tree["outputs"]],

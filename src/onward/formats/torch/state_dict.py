@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core import budget
 from ...core.identity import Identity
 from ...errors import ArgumentError, FileError
 from ...layers.rnn import GRU, LSTM, RNN
 from .archive import Archive
 from .unpickle import PickledObject
 
-MAX_ENTRIES, MAX_TENSORS = 2_000_000, 30_000
 MAX_DEPTH = 64
 MAX_NAME = 1000
 RECURRENT = re.compile(r"(weight_ih|weight_hh|weight_hr|weight_peephole|bias_ih|bias_hh)_l(\d+)(_reverse)?")
@@ -67,7 +67,7 @@ class _Finder:
         self.found: dict[tuple[str, ...], StateDict] = {}
         self.above: list[Any] = []  # the containers being searched, which may contain themselves
         self.barren: set[Identity] = set()  # containers without tensors, which may occur many times
-        self.entries = self.tensors = 0
+        self.tensors = 0
 
     def look_into(self, value: Any, path: tuple[str, ...]) -> None:
         """Find the tensors among a container's entries and below them."""
@@ -84,6 +84,7 @@ class _Finder:
     def look_into_module(self, module: PickledObject, path: tuple[str, ...], prefix: tuple[str, ...]) -> None:
         scripted = module.path.startswith("__torch__")
         attributes = _dict(module.state)
+        _charge_visit(len(attributes))
         own = attributes if scripted else _dict(attributes["_parameters"]) | _dict(attributes["_buffers"])
         children = attributes if scripted else _dict(attributes["_modules"])
         options = {**attributes, "class": module.path}
@@ -105,9 +106,9 @@ class _Finder:
             entries = _dict(value.entries) | _dict(value.state) | dict(enumerate(value.elements or ()))
         if not entries:
             return
-        self.entries += len(entries)
-        if self.entries > MAX_ENTRIES or len(self.above) > MAX_DEPTH:
-            raise FileError(f"the file has more than {MAX_ENTRIES} values, or more than {MAX_DEPTH} levels")
+        _charge_visit(len(entries))
+        if len(self.above) > MAX_DEPTH:
+            raise FileError(f"the file has more than {MAX_DEPTH} levels")
         self.above.append(value)
         for place, (key, child) in enumerate(entries.items()):
             # a key that cannot be part of a name is replaced by its position
@@ -129,14 +130,20 @@ class _Finder:
         if tensor is None:
             return False
         full_name, name = _joined(path + names), _joined(names)
+        budget.spend(20 * budget.STEP)
         self.tensors += 1
-        if self.tensors > MAX_TENSORS:
-            raise FileError(f"the file has more than {MAX_TENSORS} tensors: {full_name} is one too many")
+        budget.take(len(full_name) + len(name) + 4 * budget.OBJECT)
         tensors = self.found.setdefault(path, StateDict()).tensors
         if name in tensors:
             raise FileError(f"two tensors have the name {full_name}")
         tensors[name] = tensor
         return True
+
+
+def _charge_visit(entries: int) -> None:
+    """Charge for a copy of the entries of a container: any number of others may refer to it."""
+    budget.spend(5 * budget.STEP * (1 + entries))
+    budget.take(2 * budget.OBJECT * (1 + entries))
 
 
 def _joined(names: tuple[str, ...]) -> str:

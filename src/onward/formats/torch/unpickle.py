@@ -2,22 +2,21 @@
 
 Plain values become plain values. Everything else becomes a PickledObject: the name of what the pickle would
 have called, and the arguments. Sets become lists and tuples, because hashing nested values can take forever.
-Each opcode uses memory for a few values and for what it reads from the file, never more.
+Each opcode uses memory for a few values and for what it reads from the file, and charges the budget for more.
 """
 
 import io
 import pickletools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
+from ...core import budget
 from ...errors import FileError
 from ..zip import Data
 
-MAX_OPCODES = 2_000_000
-MAX_NAME = 1000
 MAX_INTEGER = 2048  # bits
+OPCODE, ENTRY = 40, 100  # bytes that an opcode and an entry of a dict take
 PROTOCOL = 5
 
 
@@ -44,26 +43,25 @@ def load(data: Data, at: int, persistent: Callable[[Any], Any]) -> tuple[Any, in
 
     `persistent` turns persistent ids into values. Raises FileError, which names the byte.
     """
-    file = io.BytesIO(data) if isinstance(data, bytes) else data  # a map is a readable file
+    file = io.BytesIO(data)
     file.seek(at)
-    machine = _Machine(len(data), persistent)
+    machine, left = _Machine(persistent), budget.current()
     try:
-        for opcode, argument, _ in islice(pickletools.genops(file), MAX_OPCODES):  # type: ignore[arg-type]
+        for opcode, argument, _ in pickletools.genops(file):
+            left.spend(budget.STEP)
+            left.take(OPCODE + (len(argument) if isinstance(argument, str | bytes) else 0))
             HANDLERS[opcode.name](machine, argument)
-        if opcode.name == "STOP":
-            return machine.stack.pop(), file.tell()
+        return machine.stack.pop(), file.tell()
     except KeyError as error:
         what = f"memo entry {error}" if opcode.name in HANDLERS else f"opcode {opcode.name}"
         raise FileError(f"the pickle has an unknown {what} before byte {file.tell()}") from error
     except (LookupError, TypeError, ValueError, AttributeError, Warning) as error:
         # Python may turn its warning of an invalid escape in a name into an error
         raise FileError(f"the pickle is damaged before byte {file.tell()}: {error}") from error
-    raise FileError(f"the pickle has more than {MAX_OPCODES} opcodes, up to byte {file.tell()}")
 
 
 class _Machine:
-    def __init__(self, size: int, persistent: Callable[[Any], Any]) -> None:
-        self.size, self.copied = size, 0
+    def __init__(self, persistent: Callable[[Any], Any]) -> None:
         self.persistent = persistent
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []  # the stacks below each mark
@@ -96,8 +94,7 @@ class _Machine:
     def named(self, module: Any, name: Any) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):
             raise TypeError("the name of a class is not a string")
-        if len(module) + len(name) > MAX_NAME:  # names are copied
-            raise ValueError(f"the name of a class has more than {MAX_NAME} characters")
+        budget.take(len(module) + len(name))
         self.push(Global(f"{module}.{name}"))
 
     def call(self, callee: Any, args: Any, state: Any = None) -> None:
@@ -105,9 +102,7 @@ class _Machine:
             raise TypeError(f"arguments are a {type(args).__name__}; expected a tuple")
         path = callee.path if isinstance(callee, Global) else "a value"
         if path in PLAIN:
-            self.copied += sum(len(arg) for arg in args if isinstance(arg, str | list))
-            if self.copied > self.size:  # the same argument was copied again and again
-                raise ValueError("the copied values are larger than the file")
+            _charge_copy(sum(len(arg) for arg in args if isinstance(arg, str | list | tuple | dict)))
             self.push(PLAIN[path](*args))
         else:
             self.push(PickledObject(path, args, state))
@@ -134,6 +129,12 @@ class _Machine:
 
     def set_items(self, values: Iterable[Any]) -> None:
         self.content("entries", dict).update(_entries(values))
+
+
+def _charge_copy(entries: int) -> None:
+    """Charge for a copy of a container: an opcode may copy the same one again and again."""
+    budget.spend(budget.STEP * entries)
+    budget.take(ENTRY * entries)
 
 
 def _entries(values: Iterable[Any]) -> dict[Any, Any]:

@@ -11,16 +11,17 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ...core import budget
 from ...errors import ArgumentError, OnwardError
 from ..declared import Input
 from ..node import AnyArray, Expansion, Node, Signature
 from .registry import EVERY_INPUT, Known, operation
 
 MAX_UNROLLED = 16  # iterations
-MAX_ITERATIONS = 10**7
 MAX_BATCH = 4096  # iterations that the core runs in one call
 INTERRUPTIBLE = 0.01  # seconds; a call that takes longer is followed by a shorter one
-MAX_SINGLE = 10**5  # iterations, one by one, of a loop that only its condition ends
+# The work of an iteration, beside that of its nodes: in the core, and in Python.
+IN_CORE, IN_PYTHON = budget.STEP, 50 * budget.STEP
 
 
 class Body(Protocol):
@@ -28,6 +29,7 @@ class Body(Protocol):
 
     graph: Any
     limit: Any
+    work: int
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]: ...
 
@@ -61,31 +63,31 @@ def loop(
     their axes, the last one first where the direction is 1.
     """
     carried, _, outer = loop_inputs(values, captured)
-    limit = MAX_ITERATIONS + 1 if count is None else min(int(count), MAX_ITERATIONS + 1)
-    is_open = limit > MAX_ITERATIONS
-    goes_on, scanned, done, single, size = condition is None or _is_true(condition), list[Any](), 0, 0, 0
+    left, limit = budget.current(), (1 << 63) - 1 if count is None else int(count)
+    goes_on, scanned, done, size = condition is None or _is_true(condition), list[Any](), 0, 0
     if goes_on and keeps_condition(body.graph):
-        _check_iterations(limit)
+        left.check(work=IN_CORE * limit)
     true, batch = np.array(True), 1
     while goes_on and done < limit:
         start, inputs = time.perf_counter(), (np.array(done, np.int64), true, *carried, *outer)
         # as many as the memory of the scanned values allows, if they stay as large as so far
-        rounds = min(batch, limit - done, max(1, (body.limit.bytes - size) * done // max(1, size)))
+        rounds = min(batch, limit - done, max(1, (left.memory - size) * done // max(1, size)))
+        work = rounds * (IN_CORE + body.work)
+        left.check(work)
         found = body.repeat(rounds, inputs, len(carried)) if done else None
         if found is None:
+            left.spend(IN_PYTHON)
             again, *results = body(*inputs)
             parts = [a[None] for a in results[len(carried) :]]
             found = 1, _is_true(again), tuple(results[: len(carried)]), parts
-            single += 1
+        else:
+            left.spend(work)
         rounds, goes_on, carried, parts = found
         scanned.append([part[:rounds] for part in parts])
         size += sum(part.nbytes for part in scanned[-1])
-        body.limit.check(size)
+        left.check(memory=size)
         done += rounds
         batch = min(2 * batch, MAX_BATCH) if time.perf_counter() - start < INTERRUPTIBLE else 1
-        _check_iterations(done)
-        if is_open:
-            _check_iterations(single, MAX_SINGLE)
     if scanned:
         stacked = [np.concatenate(parts) for parts in zip(*scanned, strict=True)]
     else:
@@ -138,11 +140,6 @@ def _(time: Any, node: Node) -> None:
         if output:
             place = axis if axis >= 0 else axis + len(time.shape(y))
             time.define(output, y, time.timing(x)._replace(axis=place))
-
-
-def _check_iterations(count: int, most: int = MAX_ITERATIONS) -> None:
-    if count > most:
-        raise ArgumentError(f"the loop has more than {most} iterations: split the model around it")
 
 
 def loop_inputs(

@@ -1,7 +1,7 @@
 """Convolution over any number of axes."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,13 +14,15 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .products import split_rows
-from .registry import Inputs, Known, Value, is_known, known, operation, over_time, view
+from .registry import Inputs, Known, Value, allocating, is_known, known, operation, over_time, reading, view
 from .sliding import (
     WINDOW,
     Geometry,
+    filter_size,
     geometry,
     pad_or_crop,
     pad_view,
+    padded_size,
     window_step,
     window_view,
     windows_combine,
@@ -98,6 +100,13 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 
 over_time("Conv", "QuantizedConv")(windows_over_time)
+reading("Conv", "QuantizedConv")(filter_size)
+
+
+@allocating("Conv", "QuantizedConv")
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    x, W = inputs[:2]
+    return padded_size(x, conv_geometry(x, W, attributes)) * int(x.dtype.itemsize)
 
 
 def filter_rows(

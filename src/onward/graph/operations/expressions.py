@@ -180,7 +180,7 @@ class Composition:
         computes = self._computes or not defined.reads_values
         if not computes and signatures and not any(isinstance(value, Signature) for value in known):
             computes = size_of(signatures) <= MAX_COMPUTED
-        results: Any = defined.compute(known, attributes) if computes else signatures
+        results: Any = defined.run(known, attributes, signatures) if computes else signatures
         if results is None:
             raise Unknown
         prefix = f"{self._prefix}{operation}_{len(self.nodes)}"
@@ -255,6 +255,7 @@ def composed(name: str, *, widens: bool = False, **options: Any) -> Callable[[Bo
                 return None
 
         defined = operation(name, signature=signature, **options)(compute)
+        defined.is_composed = True
 
         @defined.expanding
         def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:

@@ -9,7 +9,7 @@ from ...errors import ShapeError
 from ..node import AnyArray, Expansion, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from .recurrent import add_recurrent, keep_states, recurrent
+from .recurrent import add_recurrent, keep_states, recurrent, weights_of_unit
 from .registry import Inputs, Known, operation, typed_view
 
 
@@ -108,3 +108,6 @@ def _(time: Any, node: Node) -> None:
     time.define(node.outputs[0], y, time.timing(x))
     time.keep(last, time.slice(time.add("Concat", last, y, axis=0), 0, -1))
     keep_states(time, node, carried, finals)
+
+
+masked_recurrent.reading(weights_of_unit)

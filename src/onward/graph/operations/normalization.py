@@ -1,7 +1,7 @@
 """Softmax, the normalizations, each row on its own, and losses of classification."""
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,11 @@ def lrn(x: AnyArray, *, size: int, alpha: float = 1e-4, beta: float = 0.75, bias
         sums[:, first:last] += squares[:, first + offset : last + offset]
     factor = x.dtype.type(alpha / size)
     return np.asarray(x / (x.dtype.type(bias) + factor * sums) ** x.dtype.type(beta))
+
+
+@lrn.reading
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    return int(min(attributes["size"], 2 * inputs[0].shape[1]))
 
 
 @combining("Softmax", "LogSoftmax", "Standardize", "LRN")

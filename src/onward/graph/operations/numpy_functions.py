@@ -1,11 +1,12 @@
 """Rare functions that run in NumPy: linear algebra, order statistics and special functions."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ...core import budget
 from ...errors import ArgumentError
 from ..node import AnyArray, Signature
 from .registry import Known, operation
@@ -139,3 +140,10 @@ def numpy_function(*inputs: AnyArray, function: str, **options: Any) -> tuple[An
     results = results if isinstance(results, tuple) else (results,)
     arrays = [np.asarray(y) for y in results]
     return tuple(y.astype(dtype) if is_wide and y.dtype == np.float64 else y for y in arrays)
+
+
+@numpy_function.reading
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    """Some functions run Python for each element; those of matrices take n^3 operations."""
+    x: Any = inputs[0]
+    return max(budget.STEP // 4, *(10 * int(size) for size in x.shape[-1:]), 0)

@@ -10,20 +10,23 @@ from typing import Any
 
 import numpy as np
 
+from ...core import budget
 from ...errors import ShapeError
 from ...layers.conv import windows
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from .expressions import composed
 from .reductions import bounds, powers, root
-from .registry import Inputs, Known, lowering, operation, over_time, typed_view, view
+from .registry import Inputs, Known, allocating, lowering, operation, over_time, reading, typed_view, view
 from .sliding import (
     WINDOW,
     Geometry,
     Sides,
     geometry,
+    kernel_size,
     pad_or_crop,
     pad_view,
+    padded_size,
     tap_view,
     whole_sides,
     window_step,
@@ -34,6 +37,7 @@ from .sliding import (
 
 INT64: np.dtype[Any] = np.dtype(np.int64)
 POOLING = ("ceil_mode", *WINDOW)
+TAP = 32  # bytes of an element in a list of those of a window
 
 
 def _windows(x: AnyArray, g: Geometry, sides: Sides, value: Any = 0) -> AnyArray:
@@ -112,6 +116,15 @@ def lp_pool(x: Any, *, kernel_shape: Sequence[int], p: int = 2, **attributes: An
 
 
 over_time("MaxPool", "AveragePool", "SumPool")(windows_over_time)
+reading("MaxPool", "AveragePool", "SumPool")(kernel_size)
+
+
+@allocating("MaxPool", "AveragePool", "SumPool")
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    """The padded x, the places of its elements, and the list of the elements of a window."""
+    x = inputs[0]
+    g = geometry(x.shape[2:], attributes["kernel_shape"], attributes)
+    return padded_size(x, g) * int(x.dtype.itemsize + INT64.itemsize) + TAP * math.prod(g.kernel)
 
 
 @lowering("MaxPool", "AveragePool", "SumPool")
@@ -129,6 +142,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if x.dtype == "float32":
         total = window_step(b, "maximum" if is_maximum else "sum", last, g)
     else:
+        budget.spend(20 * budget.STEP * math.prod(g.kernel))
         seen = window_view(last, g)
         taps = [tap_view(seen, n, tap) for tap in np.ndindex(*g.kernel)]
         total = reduce(partial(b.binary, "maximum"), taps)

@@ -17,7 +17,7 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from ..size import broadcast_shape
-from .registry import Inputs, Known, combining, common_dtype, known, lowering, operation, view
+from .registry import Inputs, Known, combining, common_dtype, known, lowering, operation, reading, view
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -190,6 +190,13 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     return [[first[-1]], [second[max(0, len(second) - 2)]], ()]
 
 
+@reading("MatMul", "Gemm", "FusedMatMul")
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    A = inputs[0]
+    order = _order(len(A.shape), attributes.get("transA", 0), attributes.get("transBatchA", 0))
+    return int(A.shape[order[-1]])
+
+
 def _det_signature(x: Known) -> Signature:
     if len(x.shape) < 2 or x.shape[-1] != x.shape[-2]:
         raise ShapeError(f"x has shape {x.shape}; expected square matrices")
@@ -200,6 +207,11 @@ def _det_signature(x: Known) -> Signature:
 def det(x: AnyArray) -> AnyArray:
     """The determinant of each matrix of x (..., n, n)."""
     return np.asarray(np.linalg.det(x), x.dtype)
+
+
+@det.reading
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    return int(inputs[0].shape[-1]) ** 3
 
 
 Labels = list[int]
@@ -301,6 +313,20 @@ def einsum(*inputs: AnyArray, equation: str) -> AnyArray:
     return y.reshape(layout.parts).transpose(layout.order)
 
 
+@einsum.reading
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    """The sizes of the labels that are summed."""
+    present = [a for a in inputs if a is not None]
+    operands, result = _labels(attributes["equation"], [len(a.shape) for a in present])
+    sizes = {
+        label: size
+        for labels, a in zip(operands, present, strict=True)
+        for label, size in sorted(zip(labels, a.shape, strict=True), key=lambda pair: pair[1])
+        if label not in result
+    }
+    return math.prod(sizes.values())
+
+
 @einsum.steps
 def _(b: Builder, *views: View, equation: str) -> View | None:
     layout = _layout(equation, [x.shape for x in views])
@@ -313,6 +339,11 @@ def _(b: Builder, *views: View, equation: str) -> View | None:
 
 def _quantized_signature(x: Known, W: Known, *others: Known | None) -> Signature:
     return Signature(product_shape(x.shape, W.shape[::-1]), np.dtype(np.float32))
+
+
+def last_size(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    """Return the size of the last axis of the first input, whose elements are summed."""
+    return int(inputs[0].shape[-1])
 
 
 @operation("QuantizedMatMul", signature=_quantized_signature)
@@ -342,3 +373,6 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 @quantized_matmul.combining
 def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     return [[len(inputs[0].shape) - 1], range(2), [0], [0]]  # type: ignore[union-attr]  # x is not optional
+
+
+quantized_matmul.reading(last_size)

@@ -14,7 +14,7 @@ from ..plan.view import View
 from .casting import cast_to
 from .convolutions import CONVOLUTION, conv_signature, convolve, depthwise, filter_matrix, windows_of_groups
 from .expressions import composed
-from .products import product_shape, split_rows
+from .products import last_size, product_shape, split_rows
 from .registry import (
     Inputs,
     Known,
@@ -28,7 +28,7 @@ from .registry import (
     typed_view,
     view,
 )
-from .sliding import geometry, pad_view, windows_combine, windows_over_time
+from .sliding import filter_size, geometry, pad_view, windows_combine, windows_over_time
 
 UINT8, INT32, FLOAT32 = np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.float32)
 
@@ -379,3 +379,7 @@ def qlinear_global_average_pool(
     factor = _reshaped(x_scale) / (_reshaped(y_scale) * count)
     zero_point = x.constant(0) if y_zero is None else _reshaped(y_zero)
     return _quantized(wide.reduce("ReduceSum", axes, True), factor, zero_point)
+
+
+matmul_integer.reading(last_size)
+conv_integer.reading(filter_size)

@@ -18,7 +18,7 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .quantization import quantize_dynamically
-from .recurrent import OPTIONS, new_layer
+from .recurrent import OPTIONS, new_layer, rows_of_unit
 from .registry import Inputs, Known, is_known, known, operation, view
 
 
@@ -198,3 +198,6 @@ def _directions(W: Any, R: Any, bias: Any, P: Any, *quantization: Any) -> list[t
         matrices = (*matrix(d, W, *quantization[:2]), *matrix(d, R, *quantization[2:]))
         directions.append((*matrices, reorder(total, "lstm", "onnx", "torch"), peephole))
     return directions
+
+
+dynamic_quantize_lstm.reading(rows_of_unit)

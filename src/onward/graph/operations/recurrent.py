@@ -18,7 +18,7 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from ..size import broadcast_shape
 from .expressions import Unknown, composed
-from .registry import Inputs, Known, along_time, operation, typed_view, view
+from .registry import Inputs, Known, along_time, operation, reading, typed_view, view
 
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 LAYERS: dict[str, Any] = {"RNN": rnn.RNN, "GRU": rnn.GRU, "LSTM": rnn.LSTM}
@@ -41,6 +41,12 @@ def _recurrent_signature(
         if state is not None and state.shape != shape:
             raise ShapeError(f"the initial {name} has shape {state.shape}, but x requires {shape}")
     return [Signature(shape, x.dtype) for shape in ((T, B, layer.sizes.DP), *shapes)]
+
+
+def weights_of_unit(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    """Return how many weights each unit of a layer has, in all of its layers."""
+    layer = attributes["layer"]
+    return int(sum(math.prod(shape) for _, shape in layer.shapes()) // layer.hidden_size)
 
 
 @operation("Recurrent", signature=_recurrent_signature, combines=lambda node, inputs: [(0, 2), (), (0, 2)])
@@ -377,3 +383,13 @@ def _(time: Any, node: Node) -> None:
         return
     time.check_all_steps(node, node.inputs[2], "")
     time.define(node.outputs[0], node.inputs[0], None)
+
+
+reading("Recurrent", "Step")(weights_of_unit)
+
+
+@reading("RNN", "GRU", "LSTM")
+def rows_of_unit(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    """The weights of each unit: a row of W and of R for each gate."""
+    W, R = inputs[1:3]
+    return int((math.prod(W.shape) + math.prod(R.shape)) // max(1, min(R.shape[1:])))

@@ -16,6 +16,7 @@ Operations have the names, inputs and attributes of ONNX's operators of opset 22
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -25,12 +26,13 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from ... import _core
+from ...core import budget
 from ...errors import ArgumentError, DtypeError, MemoryLimitError, OnwardError, ShapeError
-from ..node import AnyArray, Expansion, Node, Signature
+from ..node import AnyArray, Expansion, Node, Signature, size_of
 from ..plan.builder import Builder
 from ..plan.strided import NotStridedError, Strided
 from ..plan.view import DTYPES, View
-from ..size import Size, as_numbers, broadcast_shape, dtype_of, has_sizes, integers, is_symbolic
+from ..size import Size, as_numbers, broadcast_shape, dtype_of, has_sizes, hint, integers, is_symbolic
 from .modules import MODULES
 
 
@@ -67,11 +69,16 @@ Lowering = Callable[[Builder, Node, Inputs, list[tuple[int, ...]]], list[View] |
 # Returns the axes along which a node combines elements, for each input; the last entry holds for further
 # inputs. Along all other axes, each slice of the outputs depends on the same slice of the inputs alone.
 Combines = Callable[[Node, Sequence[Known | None]], Sequence[Collection[int]]]
+# Returns how many elements each element of the outputs is computed from.
+Reads = Callable[[Sequence[Any], Mapping[str, Any]], int]
+# Returns how many bytes of temporary arrays `compute` allocates.
+Temporaries = Callable[[Sequence[Any], Mapping[str, Any]], int]
 # Adds a node, some of whose inputs vary over time, to a graph over one block: it takes a `BlockBuilder`.
 StreamRule = Callable[[Any, Node], None]
-Rule = TypeVar("Rule", Lowering, Combines, StreamRule, Expand)
+Rule = TypeVar("Rule", Lowering, Combines, StreamRule, Expand, Reads, Temporaries)
 
 WIDENED = {"float16", "bfloat16"}  # dtypes that are computed in float32
+OPERATIONS_OF_ELEMENT = 4  # elementary operations for an element that is read or written
 EVERY_INPUT = None  # as `shape_inputs`: the output shapes depend on the values of all inputs
 
 
@@ -94,8 +101,9 @@ class Operation:
     float32. If not `reads_values`, `compute` also accepts signatures, because the result depends on the
     signatures of the inputs alone. An operation that is not pure is never folded. If `takes_sizes`, `compute`
     accepts arrays of symbolic sizes. `attributes` are the names of attributes that `compute` takes as
-    keywords (**). `combines` may also be registered later, as the steps in the core (`lowering`, `steps`) and
-    the rule over time (`over_time`) are.
+    keywords (**). `combines` may also be registered later, as the steps in the core (`lowering`, `steps`),
+    the rule over time (`over_time`), how many elements each output is computed from (`reading`, by default
+    one) and the memory of temporary arrays (`allocating`) are.
     """
 
     def __init__(
@@ -121,6 +129,9 @@ class Operation:
         self.expand: Expand | None = None
         self.combines = combines  # None: the axes are not known
         self.stream: StreamRule | None = None
+        self.reads: Reads | None = None
+        self.temporaries: Temporaries | None = None
+        self.is_composed = False  # whether it computes with other operations, which count their work
         declared = inspect.unwrap(compute)
         code = declared.__code__  # quicker to read than inspect.signature, for hundreds of operations
         self._takes_any = bool(code.co_flags & inspect.CO_VARKEYWORDS) and not attributes
@@ -130,6 +141,7 @@ class Operation:
         self._required = set(own) - (declared.__kwdefaults__ or {}).keys()
 
     lowering, combining, over_time, expanding = map(_registration, ("lower", "combines", "stream", "expand"))
+    reading, allocating = map(_registration, ("reads", "temporaries"))
 
     def steps(self, function: Callable[..., View | None]) -> Callable[..., View | None]:
         """Register a function of the builder, the views of the inputs and the attributes as `lowering`.
@@ -186,6 +198,71 @@ class Operation:
                 results = tuple(a.astype(narrow[0]) if a.dtype == np.float32 else a for a in results)
         return results
 
+    def cost(
+        self,
+        inputs: Sequence[Known | None],
+        attributes: Mapping[str, Any],
+        signatures: Sequence[Signature] | None,
+    ) -> tuple[int, int, int]:
+        """Return the work, and the bytes of the outputs and of temporary arrays; that of the first call."""
+        if signatures is None and self.has_rule and not self.is_composed:
+            signatures = self.signatures(inputs, attributes)
+        inputs = list(map(_in_first_call, inputs))
+        given, each = 0, OPERATIONS_OF_ELEMENT
+        x: Any
+        for x in inputs:
+            if hasattr(x, "shape"):  # others are sequences
+                given += math.prod(x.shape)
+                if x.dtype.hasobject:
+                    each = budget.STEP
+        made = given if signatures is None else sum(math.prod(map(hint, s.shape)) for s in signatures)
+        reads = 1 if self.reads is None else self.reads(inputs, attributes)
+        temporary = 0 if self.temporaries is None else self.temporaries(inputs, attributes)
+        return each * (given + made * reads) + budget.STEP * reads, size_of(signatures or ()), temporary
+
+    def run(
+        self,
+        inputs: Sequence[Any],
+        attributes: Mapping[str, Any],
+        signatures: Sequence[Signature] | None = None,
+        keeps: bool = True,
+    ) -> tuple[Any, ...]:
+        """Compute the outputs within the current budget; `keeps` says whether they count as taken.
+
+        Raises WorkLimitError and MemoryLimitError before it computes anything.
+        """
+        return self._run(
+            budget.current(), self.cost(inputs, attributes, signatures), inputs, attributes, keeps
+        )
+
+    def run_if_affordable(
+        self,
+        inputs: Sequence[Any],
+        attributes: Mapping[str, Any],
+        signatures: Sequence[Signature] | None = None,
+        keeps: bool = True,
+    ) -> tuple[Any, ...] | None:
+        """Compute outputs that are not needed yet; return None if that takes much of the current budget."""
+        cost, left = self.cost(inputs, attributes, signatures), budget.current()
+        if not left.affords(cost[0], cost[1] + cost[2]):
+            return None
+        return self._run(left, cost, inputs, attributes, keeps)
+
+    def _run(
+        self,
+        left: budget.Budget,
+        cost: tuple[int, int, int],
+        inputs: Sequence[Any],
+        attributes: Mapping[str, Any],
+        keeps: bool,
+    ) -> tuple[Any, ...]:
+        work, outputs, temporary = cost
+        left.spend(work)
+        left.check(memory=outputs + temporary)
+        if keeps:
+            left.take(outputs)
+        return self.compute(inputs, attributes)
+
     def signatures(
         self, inputs: Sequence[Known | None], attributes: Mapping[str, Any]
     ) -> Sequence[Signature] | None:
@@ -226,6 +303,15 @@ def _as_integers(result: Any) -> Any:
 
 def _strided(x: Known | None) -> Any:
     return Strided.of(x.shape, x.dtype) if isinstance(x, Signature) else x
+
+
+def _in_first_call(x: Any) -> Any:
+    """Return an input with the sizes that it has in the first call."""
+    if isinstance(x, Signature):
+        return x._replace(shape=tuple(map(hint, x.shape)))
+    if isinstance(x, np.ndarray) and has_sizes(x):
+        return np.array(list(map(hint, x.flat)), np.int64).reshape(x.shape)
+    return x
 
 
 class _Operations(dict[str, Operation]):
@@ -273,8 +359,10 @@ def _registrations(rule: str) -> Callable[..., Callable[[Rule], Rule]]:
     return decorator
 
 
-# decorators that set Operation.lowering, combining and over_time of the named operations
-lowering, combining, over_time = map(_registrations, ("lower", "combines", "stream"))
+# decorators that set Operation.lowering, combining, over_time, reading and allocating of the named operations
+lowering, combining, over_time, reading, allocating = map(
+    _registrations, ("lower", "combines", "stream", "reads", "temporaries")
+)
 
 
 def along_time(rule: Callable[[Any, Node, int], None]) -> StreamRule:

@@ -302,6 +302,9 @@ def _grid_signature(x: Known, grid: Known, **attributes: Any) -> Signature:
     return Signature((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
 
 
+resize.reading(lambda inputs, attributes: 16)  # along each axis, up to four taps or the scale
+
+
 @operation("GridSample", signature=_grid_signature, widens=True)
 def grid_sample(
     x: AnyArray, grid: AnyArray, *, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"
@@ -370,3 +373,6 @@ def affine_grid(theta: AnyArray, size: AnyArray, *, align_corners: int = 0) -> A
     for k in range(points.shape[-1]):
         y += points[None, ..., k, None] * theta[:, :, k].reshape(len(theta), *[1] * len(sizes), len(sizes))
     return y
+
+
+grid_sample.reading(lambda inputs, attributes: 64)

@@ -1,15 +1,28 @@
 """Operations that compare the elements along an axis: the largest, the sorted, the distinct."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ...core import budget
 from ...errors import ArgumentError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .arguments import as_axis, as_integers
-from .registry import EVERY_INPUT, Combines, Inputs, Known, known, like_first, lowering, operation, view
+from .registry import (
+    EVERY_INPUT,
+    Combines,
+    Inputs,
+    Known,
+    known,
+    like_first,
+    lowering,
+    operation,
+    reading,
+    view,
+)
 
 INT64: np.dtype[Any] = np.dtype(np.int64)
 
@@ -146,3 +159,12 @@ def _iou(a: AnyArray, b: AnyArray) -> Any:
     common = np.prod(sides)
     union = np.prod(a[1] - a[0]) + np.prod(b[1] - b[0]) - common
     return common / union if union > 0 else 0.0
+
+
+reading("TopK", "Unique")(lambda inputs, attributes: 32)
+
+
+@non_max_suppression.reading
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    """Python compares each box with those that were chosen before."""
+    return budget.STEP * int(inputs[0].shape[1])

@@ -1,12 +1,14 @@
 """Signal processing: Fourier transforms, windows and the matrix of the mel scale."""
 
 import math
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core import budget
 from ...errors import ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
@@ -68,6 +70,26 @@ def dft(
         return _as_pairs(np.fft.rfft(numbers, n, place), x.dtype)
     y = np.fft.fft(numbers, n, place)
     return _as_pairs(y.take(range(n // 2 + 1), place) if onesided else y, x.dtype)
+
+
+@dft.reading
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    return _transform_size(inputs, attributes)[0]
+
+
+@dft.allocating
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    """The matrix of the transform in the core."""
+    n, bins = _transform_size(inputs, attributes)
+    return 8 * n * bins
+
+
+def _transform_size(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many numbers a transform reads and how many frequencies it has."""
+    x, length, axis = (*inputs, None, None)[:3]
+    options = (bool(attributes.get(name)) for name in ("inverse", "onesided"))
+    _, n, bins = _dft_sizes(x, length, axis, *options)
+    return n * x.shape[-1], bins
 
 
 def _transform_matrix(
@@ -165,6 +187,23 @@ def stft(
     return _as_pairs(y, signal.dtype)
 
 
+@stft.reading
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    return _stft_of(inputs, attributes)[1]
+
+
+@stft.allocating
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    """The frames in float64, and the matrix of the transform in the core."""
+    _, n, frames, bins = _stft_of(inputs, attributes)
+    return 32 * int(inputs[0].shape[0]) * frames * n + 16 * n * bins
+
+
+def _stft_of(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[int, int, int, int]:
+    signal, step, window, length = (*inputs, None, None)[:4]
+    return _stft_sizes(signal, step, window, length, attributes.get("onesided", 1))
+
+
 @stft.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     """Lower to a product of overlapping frames with a matrix of cosines and sines."""
@@ -223,3 +262,6 @@ def mel_weight_matrix(
             y[left : center + 1, i] = np.arange(center - left + 1) / (center - left)
         y[center:right, i] = np.arange(right - center, 0, -1) / max(1, right - center)
     return y.astype(output_datatype)
+
+
+mel_weight_matrix.reading(lambda inputs, attributes: budget.STEP)  # Python runs for each filter

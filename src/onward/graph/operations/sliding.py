@@ -1,5 +1,6 @@
 """Sliding windows of convolutions and pooling: padding, output sizes, views, and the rules over time."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -161,6 +162,23 @@ def window_step(
     y = b.new(x.shape[0], *g.out, x.shape[-1])
     b.add("window", operation, window_view(x, g), weights, bias, y)
     return y
+
+
+def kernel_size(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    """Return how many elements a window of a pooling has."""
+    return int(math.prod(attributes["kernel_shape"]))
+
+
+def filter_size(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    """Return how many elements each output of a convolution is computed from."""
+    return int(math.prod(inputs[1].shape[1:]))
+
+
+def padded_size(x: Known, g: Geometry) -> int:
+    """Return how many elements x (N, C, *in) has with its padding."""
+    axes = zip(x.shape[2:], whole_sides(x.shape[2:], g), strict=True)
+    sizes = [max(0, size + sum(sides)) for size, sides in axes]
+    return int(math.prod([*x.shape[:2], *sizes]))
 
 
 # The operations whose weights, the second input, determine the size of the kernel.

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core import budget
 from ...errors import ShapeError
 from ...layers.conv import spans
 from ..node import AnyArray, Node, Signature
@@ -170,6 +171,7 @@ def phases(out: int, kernel: int, stride: int, dilation: int, before: int) -> li
      Phase(first=1, size=2, taps=[1], start=0, step=1)]
     """
     found = []
+    budget.spend(budget.STEP // 10 * min(stride, out) * kernel)
     for first in range(min(stride, out)):
         taps = [tap for tap in reversed(range(kernel)) if (first + before - tap * dilation) % stride == 0]
         inputs = [(first + before - tap * dilation) // stride for tap in taps]
@@ -177,6 +179,25 @@ def phases(out: int, kernel: int, stride: int, dilation: int, before: int) -> li
         size = max(0, -((first - out) // stride))
         found.append(Phase(first, size, taps, inputs[0] if inputs else 0, step))
     return found
+
+
+@conv_transpose.reading
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    outputs, _, *kernel = inputs[1].shape
+    return math.prod((outputs, *kernel))
+
+
+@conv_transpose.allocating
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    """The products of each element of x with all elements of its filters."""
+    x, W = inputs[:2]
+    return math.prod((x.shape[0], *x.shape[2:], *W.shape[1:], x.dtype.itemsize))
+
+
+@col2im.reading
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    block = inputs[2]
+    return math.prod(as_integers(block)) if isinstance(block, np.ndarray) else 1
 
 
 @conv_transpose.lowering

@@ -34,6 +34,7 @@ class BlockPlan:
     """
 
     entry = None  # the core cannot run it without Python
+    work = 0  # that of the blocks counts when they run
 
     def __init__(
         self,

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import _core
+from ...core import budget
+from ...core.budget import Limit
 from ...core.identity import Identity
-from ..node import MemoryLimit
 from ..size import Axes, Size, broadcast_shape, has_sizes, hint
 from .passes import fused, users_of, without_copies, without_unread_rows
 from .view import CONSTANTS, DTYPES, FIRST_ARGUMENT, View
@@ -33,7 +34,7 @@ class Weights:
         self.packed: dict[Any, Any] = {}  # matrices and recurrent layers
         self.planners: dict[Identity, Any] = {}  # planners of the nodes' bodies
         self.runs: dict[Identity, int] = {}  # nodes in one run of a body
-        self.limit = MemoryLimit()
+        self.limit = Limit()
 
 
 class Builder:
@@ -56,6 +57,7 @@ class Builder:
         """Allocate a contiguous array in the arena."""
         space = -1 - len(self._sizes)
         self._sizes[space] = math.prod(shape) * DTYPES[dtype]
+        budget.current().check(memory=hint(self._sizes[space]))
         return View.contiguous(space, 0, shape, dtype)
 
     def new_argument(self, *shape: Any, dtype: str = "float32") -> View:

@@ -12,22 +12,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...core import budget
 from ...core.identity import Identity
 from ...errors import ArgumentError, ShapeError
 from ..declared import UNNAMED
 from ..graph import Graph, Input, bodies
-from ..node import AnyArray, MemoryLimit, Node, Signature, size_of
+from ..node import AnyArray, Node, Signature
 from ..operations import OPERATIONS
-from ..operations.control import keeps_condition
+from ..operations.control import IN_CORE, keeps_condition
 from ..operations.registry import Expand, Known, Operation, Value, naming
 from ..size import Axes, as_numbers, dtype_of, has_sizes, is_symbolic
 from .builder import Builder, Bytes, Weights
 from .passes import views_of
 from .view import DTYPES, MAX_AXES, View
 
-MAX_UNROLLED, MAX_INLINED = 4000, 100_000  # nodes of one loop, and of all bodies in a plan
-MAX_RUNS = 10**9  # nodes
-MAX_COPIED = 2_000_000  # nodes, when a graph is compiled piece by piece
+MAX_UNROLLED = 4000  # nodes of one loop
+NODE = 20 * budget.STEP  # the work of compiling a node
 
 
 class Location(NamedTuple):
@@ -50,7 +50,7 @@ class NumPyNode(NamedTuple):
     node: Node  # in a plan, its attributes have planners instead of graphs
     inputs: list[Source]
     outputs: list[Location]
-    limit: MemoryLimit | None  # for outputs whose sizes the plan does not know
+    is_open: bool  # whether the plan does not know the sizes of the outputs
 
 
 class Rest(NamedTuple):
@@ -58,7 +58,6 @@ class Rest(NamedTuple):
 
     graph: Any  # in a plan, its planner
     inputs: list[Location]
-    copied: int  # how many nodes this graph and those before it have
 
 
 class Program:
@@ -68,6 +67,7 @@ class Program:
         self.core: Any = None
         self.constants: list[Bytes] = []
         self.axes = Axes()
+        self.work = 0  # elementary operations of one run, without those of bodies
         self.steps: list[str] = []  # the name and the output shape of each step of the core
         self.inputs: list[str] = []  # for NumPy nodes, "" for those in spaces of the plan
         # for each input: its dtype, its shape, in which -1 - n stands for axis n, and, if the program depends
@@ -91,12 +91,9 @@ class Compiler:
         inputs: Sequence[Any],
         parameters: Sequence[bool],
         weights: Weights,
-        copied: int = 0,
         fixed: Collection[str] | None = None,
     ) -> None:
         self._builder, self._weights = Builder(weights), weights
-        self._known_bytes = self._inlined = 0
-        self._copied = copied
         self._program = Program()
         self._values: dict[str, Value | None] = {"": None}
         self._uses: Counter[str] = Counter()
@@ -215,6 +212,8 @@ class Compiler:
 
     def _add_node(self, node: Node) -> bool:
         """Add a node to the program; return False if its output shapes depend on unknown values."""
+        left = budget.current()
+        left.spend(NODE)
         operation = OPERATIONS[node.operation]
         inputs = [self._values[name] for name in node.inputs]
         all_known = all(value is None or value.known for value in inputs)
@@ -223,7 +222,11 @@ class Compiler:
         if operation.expand is not None and not computes and self._inline(node, operation.expand, arrays):
             return True
         signatures = operation.signatures(arrays, node.attributes) if operation.has_rule else None
-        self._check(signatures or ())
+        _check_shapes(signatures or ())
+        if signatures is not None and not computes:
+            work, outputs, temporary = operation.cost(arrays, node.attributes, signatures)
+            self._program.work += work
+            left.check(self._program.work, outputs + temporary)
         has_open_shape = any(is_symbolic(signature.shape) for signature in signatures or ())
         if has_open_shape or (any(map(has_sizes, arrays)) and not operation.takes_sizes):
             views = self._lower(node, operation, inputs, signatures) if signatures is not None else None
@@ -236,8 +239,7 @@ class Compiler:
             if computes and has_open_shape:
                 signatures = operation.signatures(arrays, node.attributes)
         if computes or not operation.reads_values:
-            computed = operation.compute(arrays, node.attributes)
-            self._known_bytes += sum(getattr(a, "nbytes", 0) for a in computed)
+            computed = operation.run(arrays, node.attributes, signatures)
             self._define(node, [Value(a.shape, dtype_of(a), a) for a in computed])
             return True
         if signatures is None:
@@ -245,7 +247,7 @@ class Compiler:
         if signatures is None:
             self._run_in_numpy(node, inputs, None)
             return False
-        self._check(signatures)
+        _check_shapes(signatures)
         if operation.is_pure and all(0 in s.shape for s in _used(node, signatures)):
             self._define(node, [_new_value(signature, None) for signature in signatures])
             return True
@@ -253,11 +255,6 @@ class Compiler:
         if views is None:
             self._run_in_numpy(node, inputs, signatures)
         return True
-
-    def _check(self, signatures: Sequence[Signature]) -> None:
-        """Raise the errors of values that no plan can hold."""
-        _check_shapes(signatures)
-        self._weights.limit.check(size_of(signatures) + self._known_bytes)
 
     def _lower(
         self, node: Node, operation: Operation, inputs: list[Value | None], signatures: Sequence[Signature]
@@ -288,8 +285,7 @@ class Compiler:
         unknown = [Value((), np.dtype(object)) for _ in node.outputs]
         values = unknown if signatures is None else [_new_value(s, self._new(s)) for s in signatures]
         targets = [Location(v.view, name) for v, name in zip(values, node.outputs, strict=False)]
-        limit = self._weights.limit if signatures is None else None
-        self._program.segments.append(NumPyNode(node, sources, targets, limit))
+        self._program.segments.append(NumPyNode(node, sources, targets, signatures is None))
         self._define(node, values)
 
     def _new(self, signature: Signature) -> View | None:
@@ -310,9 +306,7 @@ class Compiler:
 
     def _add_rest(self) -> None:
         """Make a graph of the pending nodes, which run when the shapes of their inputs are known."""
-        copied = self._copied + len(self._pending)
-        if copied > MAX_COPIED:
-            raise ArgumentError("too many shapes depend on the values of other arrays: split the model")
+        budget.spend(budget.STEP * len(self._pending))
         used = {name for node in self._pending for name in node.inputs} | set(self._outputs)
         live = {name: value for name in used if (value := self._values.get(name)) is not None}
         rest = Graph(nodes=list(self._pending), outputs=self._outputs)
@@ -322,20 +316,20 @@ class Compiler:
             rest.add_input(name)
         self._end_segment()
         locations = [Location(value.view, value.name) for value in unknown.values()]
-        self._program.segments.append(Rest(rest, locations, copied))
+        self._program.segments.append(Rest(rest, locations))
 
     def _inline(self, node: Node, expand: Expand, inputs: Sequence[Known | None]) -> bool:
         """Replace a composition, or a node with bodies if what decides about them is known, by its nodes."""
         size = _run_count(node, inputs, self._weights.runs) if node.operation != "Scan" else 0
+        budget.current().check(IN_CORE * size)
         if (node.operation == "Loop" and size > MAX_UNROLLED) or (
-            size and self._inlined + size > MAX_INLINED
+            size and not budget.current().affords(NODE * size)
         ):
             return False
         expansion = expand(node, inputs)
         if expansion is None:
             return False
         self._check_outputs(node, {name for inner in expansion.nodes for name in inner.outputs})
-        self._inlined += len(expansion.nodes)
         self._add_constants(expansion.constants)
         self._uses.subtract(node.inputs)
         self._splice(expansion.nodes)
@@ -405,14 +399,12 @@ def _source(value: Value | None) -> Source:
 def _run_count(node: Node, inputs: Sequence[Known | None], counted: dict[Identity, int]) -> int:
     """Return how many nodes of its bodies a node runs, as far as the lengths of loops are known.
 
-    `counted` keeps the numbers of graphs. Raises ArgumentError if there are too many.
+    `counted` keeps the numbers of graphs.
     """
     inner = sum(_nodes_run(body, counted) for body in bodies(node))
     count = 1
     if node.operation == "Loop" and keeps_condition(node.attributes["body"]):
         count = max(0, int(inputs[0])) if isinstance(inputs[0], np.ndarray) else 1
-    if count * inner > MAX_RUNS:
-        raise ArgumentError(f"it runs {count * inner} nodes; expected at most {MAX_RUNS}: split the model")
     return count * inner
 
 

@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import _core
+from ...core import budget
+from ...core.budget import Limit
 from ...core.identity import Identity
 from ...errors import ArgumentError, OnwardError
 from ..graph import Graph, bodies, with_bodies
-from ..node import MemoryLimit, Signature, size_of
+from ..node import Signature
 from ..operations import OPERATIONS
 from ..operations.registry import naming
 from .builder import Weights, aligned, aligned_zeros
@@ -45,11 +47,10 @@ class Planner:
         weights: Weights | None = None,
         parameters: bool = True,
         max_programs: int = MAX_PROGRAMS,
-        copied: int = 0,
         weights_size: int | None = None,
         in_blocks: InBlocks | None = None,
     ) -> None:
-        self.graph, self._copied = graph, copied
+        self.graph, self.work = graph, 0  # the most elementary operations that a plan takes
         self._weights_size = weights_size  # in bytes, of a whole model before it was simplified
         if weights is None:
             constants = list(constants_of(graph))
@@ -59,9 +60,7 @@ class Planner:
         self._parameters, self._max_programs, self._in_blocks = parameters, max_programs, in_blocks
         self._varying: set[int] = set()
         self._programs: list[tuple[Any, Plan]] = []  # with what they require of inputs; the most recent last
-        self._blocks: OrderedDict[Any, Any] = (
-            OrderedDict()
-        )  # plans that run in blocks, by the signatures of inputs
+        self._blocks = OrderedDict[Any, Any]()  # plans that run in blocks, by the signatures of inputs
         self._lock = threading.Lock()
         _planners.add(self)
         self._names = tuple(declared.name for declared in graph.inputs)
@@ -69,16 +68,21 @@ class Planner:
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
         """Run the graph on its inputs, in order. Raises the errors of the nodes, which name them."""
-        planner: Planner = self
-        while True:
-            ready = planner.run(inputs, {})
-            if ready is not None:
-                return ready
-            plan = planner.find(inputs) or planner._new(inputs)
-            results = plan(inputs)
-            if not isinstance(results, Call):
-                return tuple(results)
-            planner, inputs = results
+        ready = self.run(inputs, {})
+        if ready is not None:
+            budget.spend(self.work)
+            return ready
+        if self._weights_size is not None:
+            self.limit.allow(inputs, self._weights_size)
+        with self.limit.entered(is_whole=self._weights_size is not None) as left:
+            planner: Planner = self
+            while True:
+                plan = planner.find(inputs) or planner._new(inputs)
+                left.spend(plan.work)
+                results = plan(inputs)
+                if not isinstance(results, Call):
+                    return tuple(results)
+                planner, inputs = results
 
     def run(
         self, args: tuple[Any, ...], inputs: dict[str, Any], outputs: tuple[Any, ...] = ()
@@ -106,8 +110,8 @@ class Planner:
             raise ArgumentError(str(error)) from None
 
     @property
-    def limit(self) -> MemoryLimit:
-        """The limit on the memory of the values of the whole model."""
+    def limit(self) -> Limit:
+        """The limit on the calls of the whole model."""
         return self._weights.limit
 
     def find(self, inputs: Sequence[Any]) -> Any:
@@ -132,7 +136,7 @@ class Planner:
 
         Otherwise, it runs in blocks, or compiling a program for it tells which node fails.
         """
-        if self._runs_in_blocks(inputs) or bound.plan.arena_size > self._weights.limit.bytes:
+        if self._runs_in_blocks(inputs) or bound.plan.arena_size > self._weights.limit.memory:
             return False
         bound.plan.is_allowed = True
         return True
@@ -165,6 +169,7 @@ class Planner:
             kind = self._signature(inputs, False)
             parameters = [each is not None and each[2] is not None for each in kind]
             plan = Plan(self._compiled(inputs, parameters), self._weights, self._parameters)
+            self.work = max(self.work, plan.program.work)
             self._programs.append((kind, plan))
             if len(self._programs) > self._max_programs:
                 self._programs.pop(0)
@@ -183,9 +188,10 @@ class Planner:
 
         An error is that of a program for these sizes alone, which states them.
         """
-        options = self.graph, inputs, parameters, self._weights, self._copied
+        options = self.graph, inputs, parameters, self._weights
         try:
-            program = Compiler(*options, fixed=()).compile()
+            with budget.temporary():
+                program = Compiler(*options, fixed=()).compile()
         except OnwardError:
             return Compiler(*options).compile()
         fixed = program.axes.fixed
@@ -212,7 +218,7 @@ class Planner:
                 self._varying.add(place)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        options = self._parameters, self._max_programs, 0, self._weights_size, self._in_blocks
+        options = self._parameters, self._max_programs, self._weights_size, self._in_blocks
         return Planner, (self.graph, None, *options)  # without programs and locks
 
 
@@ -292,7 +298,7 @@ class Bound:
     """
 
     def __init__(self, owner: Plan, plan: Any) -> None:
-        self._owner, self.plan = owner, plan
+        self._owner, self.plan, self.work = owner, plan, owner.program.work
         self.entry, self.segments = owner.entry, owner.segments
         self._views, self._arenas = plan.views, list[NDArray[np.uint8]]()
 
@@ -386,11 +392,11 @@ class Bound:
         operation, attributes = OPERATIONS[step.node.operation], step.node.attributes
         with naming(step.node):
             inputs = [self._found(source, spaces, values) for source in step.inputs]
-            if step.limit is not None and operation.has_rule:
-                step.limit.check(size_of(operation.signatures(inputs, attributes) or ()))
-            results = operation.compute(inputs, attributes)
-            if step.limit is not None:
-                step.limit.check(sum(getattr(a, "nbytes", 0) for a in results))
+            if step.is_open:
+                results = operation.run(inputs, attributes, keeps=False)
+                budget.current().check(memory=sum(map(_size, results)))
+            else:
+                results = operation.compute(inputs, attributes)
             if len(results) < len(step.outputs):
                 raise ArgumentError(f"has {len(step.outputs)} outputs, but returns {len(results)}")
             for target, result in zip(step.outputs, results, strict=False):
@@ -412,6 +418,16 @@ def _copied(value: Any) -> Any:
     return value.copy() if isinstance(value, np.ndarray) else value
 
 
+def _size(value: Any) -> int:
+    """Return the bytes of an array, of its texts, or of a sequence of arrays."""
+    if isinstance(value, list):
+        return sum(map(_size, value))
+    if not isinstance(value, np.ndarray):
+        return 0
+    texts = value.flat if value.dtype.hasobject else ()
+    return value.nbytes + sum(len(text) for text in texts if isinstance(text, str))
+
+
 def constants_of(graph: Graph) -> Iterator[Any]:
     """Yield the constants of a graph and its bodies."""
     yield from graph.constants.values()
@@ -423,7 +439,7 @@ def constants_of(graph: Graph) -> Iterator[Any]:
 def _prepared(segment: Any, weights: Weights, parameters: bool) -> Any:
     """Make planners of the graphs of a segment; `parameters` is as in the planner around them."""
     if isinstance(segment, Rest):
-        return segment._replace(graph=Planner(segment.graph, weights, parameters, copied=segment.copied))
+        return segment._replace(graph=Planner(segment.graph, weights, parameters))
     if not isinstance(segment, NumPyNode):
         return segment
     # in a loop, the number of the iteration is an ordinary input, also of an If

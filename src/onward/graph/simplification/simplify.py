@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError, OnwardError
+from ...core import budget
+from ...core.budget import Limit
+from ...errors import ArgumentError, LimitError, OnwardError
 from ..graph import Graph, bodies, with_bodies
 from ..inference import outputs_of
 from ..node import AnyArray, Node
@@ -12,7 +14,6 @@ from ..operations import OPERATIONS
 from .idioms import replace_idioms
 from .rewrites import REWRITES
 
-MAX_FOLDED = 1 << 24  # bytes of arrays that are computed from constants, unless the constants are large
 # What a rule raises for a node that lacks inputs, or has attributes or constants of other types or lengths.
 MALFORMED = (OnwardError, IndexError, TypeError, ValueError)
 MAX_COMPARED = 64  # elements of constants that are compared by value
@@ -21,8 +22,9 @@ MAX_COMPARED = 64  # elements of constants that are compared by value
 def simplify(graph: Graph) -> Graph:
     """Return an equivalent graph with fewer nodes."""
     simpler = Simplifier(graph)
-    for node in graph.nodes:
-        simpler.add(node)
+    with Limit.of(graph.constants.values()).entered():
+        for node in graph.nodes:
+            simpler.add(node)
     outputs = tuple(simpler.names.get(name, name) for name in graph.outputs)
     whole = graph.replaced(nodes=simpler.nodes, outputs=outputs, constants=simpler.constants)
     return replace_idioms(whole.without_unused())
@@ -38,10 +40,9 @@ class Simplifier:
         self.makers: dict[str, Node] = {}
         self.dequantized: dict[str, Node] = {}  # the nodes that made constants from quantized ones
         self._earlier: dict[Any, Node] = {}  # the pure nodes, by what they compute
-        # the bytes that may still be folded; int8 weights become float32
-        self._limit = max(MAX_FOLDED, 8 * sum(array.nbytes for array in graph.constants.values()))
 
     def add(self, node: Node) -> None:
+        budget.spend(20 * budget.STEP)
         node = node._replace(inputs=tuple(self.names.get(name, name) for name in node.inputs))
         operation = OPERATIONS[node.operation]
         if node.operation == "If" and node.inputs[0] in self.constants:
@@ -60,16 +61,14 @@ class Simplifier:
             self._append(node)
 
     def _fold(self, node: Node) -> bool:
-        """Compute a node whose inputs are constants, unless its outputs are large or it raises an error."""
-        given = sum(self.constants[name].nbytes for name in node.inputs if name)
+        """Compute a node whose inputs are constants, unless that takes much work or raises an error."""
         try:
-            found = outputs_of(node, self.constants, most=min(self._limit, max(MAX_FOLDED, 2 * given)))
-        except ArgumentError:  # the error belongs to the call, which names the node
+            found = outputs_of(node, self.constants)
+        except (ArgumentError, LimitError):  # the error belongs to the call, which names the node
             return False
         arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
         if arrays.keys() != set(filter(None, node.outputs)):
             return False
-        self._limit -= sum(array.nbytes for array in arrays.values())
         self.constants |= arrays
         if node.operation == "DequantizeLinear":
             self.dequantized[node.outputs[0]] = node

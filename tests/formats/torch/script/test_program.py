@@ -280,8 +280,8 @@ def test_hostile_code_is_refused_at_once(name: str, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     path = archive(tmp_path, forward(*HOSTILE[name]))
     with (
-        bounded(seconds=15 if name.startswith("many") else 1),
-        pytest.raises(OnwardError, match=r"code/__torch__\.py|nested too deeply|values need"),
+        bounded(seconds=15 if name.startswith("many") else 5),
+        pytest.raises(OnwardError, match=r"code/__torch__\.py|nested too deeply|are allowed"),
     ):
         onward.load(path)(X)
     assert [file.name for file in tmp_path.iterdir()] == ["m.pt"]

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ....core import budget
 from ....errors import ArgumentError
 
 Shape = tuple[int | None, ...]  # None: a size that the file does not fix
 Function = Callable[..., Any]
 Operator = TypeVar("Operator", bound=Function)
-MAX_CREATED = 1 << 24  # elements of a constant that an operator creates
 INT64, FLOAT32, BOOL = np.dtype(np.int64), np.dtype(np.float32), np.dtype(np.bool_)
 
 
@@ -55,9 +55,11 @@ class Tensor:
 
 
 def bounded(count: float) -> None:
-    """Raise ArgumentError for a number of elements of a constant, or of nodes, that no model has."""
-    if not 0 <= count <= MAX_CREATED:
-        raise ArgumentError(f"it creates {count:.3g} elements; expected at most {MAX_CREATED}")
+    """Charge for the elements of a constant that an operator creates. Raises ArgumentError below 0."""
+    if count < 0:
+        raise ArgumentError(f"it creates {count} elements; expected at least 0")
+    budget.spend(int(count))
+    budget.take(4 * int(count))
 
 
 @dataclass(frozen=True)

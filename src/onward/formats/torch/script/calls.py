@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from ....core import budget
 from ....errors import ArgumentError
 from ....graph.node import Signature
 from ..aten.registry import Symbol, Tensor
 from ..aten.schemas import DTYPES
 from . import lists, packed
-from .operators import CONTAINERS, PLAIN, checked, text
+from .operators import CONTAINERS, PLAIN, SINGLE, as_key, charge_copies, checked, text
 from .recorder import NUMBERS, Recorder
 from .recording import Recording
 from .values import DEVICE, UNINITIALIZED
@@ -73,6 +74,7 @@ class Calls:
         takes_it = name in CONTAINERS and is_container and not isinstance(arguments[-1], Tensor | Symbol)
         if takes_it or name in ("append", "insert", "_set_item", "setdefault"):
             return self.apply_to_container(name, *arguments, **keywords)
+        charge_copies(*arguments)
         if name in ("eq", "ne") and len(arguments) == 2 and _are_sizes(*arguments):
             return self._compare(name, *arguments)
         values = [*arguments, *(first if isinstance(first, list | tuple) else ())]
@@ -86,6 +88,12 @@ class Calls:
         """Apply an operator to a list, tuple, dict or string."""
         if name in MUTATING:
             self.recorder.change(container)
+        if isinstance(container, dict) and arguments and name != "update":
+            as_key(arguments[0])
+        if name in SINGLE:
+            budget.take(2 * budget.OBJECT)
+        else:
+            charge_copies(container, *arguments)
         result = checked(CONTAINERS[name](container, *arguments, **keywords))
         return self.recorder.create(result) if name in CREATING else result
 
@@ -186,7 +194,8 @@ def _to_tensor(calls: Calls, value: Any, dtype: int | None = None, **options: An
     if isinstance(value, Tensor | Symbol):
         result = calls.recorder.tensor(calls.name(value))
         return result if dtype is None else _to(calls, result, dtype)
-    if isinstance(value, list | tuple) and any(isinstance(e, Tensor | Symbol | list) for e in value):
+    charge_copies(value)
+    if isinstance(value, list | tuple) and any(isinstance(e, Tensor | Symbol | list | tuple) for e in value):
         parts = [_to_tensor(calls, element, dtype) for element in value]
         return calls.recorder.call("stack", parts, 0)  # type: ignore[no-any-return]  # a tensor
     array = np.array(value)
@@ -228,6 +237,7 @@ def _list_of(calls: Calls, x: Any, *others: Any) -> Any:
     known = calls.graph.known(calls.name(x))
     if not isinstance(known, np.ndarray):
         raise ArgumentError("a list depends on the values of a tensor")
+    budget.take(budget.OBJECT * known.size)
     return known.tolist()
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from ....core import budget
 from ....errors import ArgumentError
 
-MAX_SOURCE = 1 << 22  # characters in one file
-MAX_PATH = 1000  # characters
+TOKEN = re.compile(r"\w+|[^\w\s.,):]")  # what the syntax tree has a node for
+NODE = 500  # bytes of a node of a syntax tree
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +51,6 @@ class Code:
 
     def find(self, path: str) -> Function | Class | None:
         """Return the function or class with a dotted path, or None. Raises ArgumentError for invalid code."""
-        if len(path) > MAX_PATH:
-            raise ArgumentError(f"the name {path[:60]}... has more than {MAX_PATH} characters")
         module, _, name = path.rpartition(".")
         if module not in self._files:
             file = module.replace(".", "/") + ".py"
@@ -59,8 +59,9 @@ class Code:
 
 
 def _definitions(module: str, file: str, source: str) -> Iterator[tuple[str, Function | Class]]:
-    if len(source) > MAX_SOURCE:
-        raise ArgumentError(f"code/{file} has {len(source)} characters; at most {MAX_SOURCE} are supported")
+    tokens = sum(1 for _ in TOKEN.finditer(source))
+    budget.spend(budget.STEP * tokens)
+    budget.take(NODE * tokens)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

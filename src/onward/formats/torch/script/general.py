@@ -34,7 +34,6 @@ EXAMPLES = ((40, 2), (212, 100), (211, 101), (2003, 1009), (30011, 20011))
 # same so far apart is constant between them, and the remainders of primes differ.
 DISTANCES = (30011, 2003, 211)
 MAX_GUESSES = 2  # sizes that follow from others and are tried at once
-MAX_ROUNDS = 10_000  # calls, iterations and nodes of all recordings together
 MAX_TRIES = 81  # combinations of ranks and dtypes of the inputs
 MAX_AXES = 6  # code that takes so many takes any number
 RANKS = (3, 2, 4, 1)
@@ -56,7 +55,6 @@ def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
     layout, unknown = _declared_layout(program, declared)
     problem: OnwardError | None = None
     furthest = -1
-    program.limit = MAX_ROUNDS
     floats = {array.dtype for array in program.weights.values() if array.dtype.kind == "f" and array.ndim}
     dtypes = next(iter(floats)) if len(floats) == 1 else FLOAT32, INT64, BOOL
     for kinds in islice(_kinds(len(unknown), dtypes), MAX_TRIES):

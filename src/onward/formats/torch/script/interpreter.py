@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from ....core import budget
 from ....errors import ArgumentError, OnwardError
 from ..aten.registry import Symbol, Tensor
 from . import branches, lists, loops
 from .calls import Calls
 from .code import Class, Code, Function, annotation
-from .operators import checked
+from .operators import as_key, charge_copies, checked
 from .recording import LearnedSizeError, Recording
 from .values import UNINITIALIZED, Method, NamedTuple, Namespace, Object, Unknown
 
-MAX_ROUNDS = 100_000  # iterations of loops and calls of functions, in total
 MAX_CALL_DEPTH = 60
 MAX_DEPTH = 100  # nested expressions and blocks in one function
 
@@ -46,20 +46,14 @@ class Interpreter(Calls):
     def __init__(self, code: Code, constants: Sequence[Any], graph: Recording) -> None:
         super().__init__(graph)
         self.code, self.constants = code, constants
-        self.rounds = self.call_depth = self.depth = self.loop_depth = 0
-        self.max_rounds = MAX_ROUNDS
+        self.budget = budget.current()
+        self.call_depth = self.depth = self.loop_depth = 0
         self.file = ""  # the file in the archive of the code that runs
-
-    def count(self, rounds: int = 1) -> None:
-        """Count iterations or calls. Raises ArgumentError if there are too many."""
-        self.rounds += rounds
-        if self.rounds > self.max_rounds:
-            raise ArgumentError(f"the code needs more than {self.max_rounds} iterations and calls")
 
     def call(self, function: Function, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """Call a function of the archive."""
-        self.count()
         parameters = list(function.parameters)
+        self.budget.spend(budget.STEP * (4 + len(parameters)))
         if function.node.decorator_list:
             raise ArgumentError(f"code/{function.file}: {function.name} has a decorator, which cannot run")
         if len(arguments) > len(parameters) or function.node.args.vararg or function.node.args.kwarg:
@@ -105,6 +99,7 @@ class Interpreter(Calls):
         return None
 
     def _descend(self) -> None:
+        self.budget.spend(2 * budget.STEP)
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise ArgumentError(f"the code has more than {MAX_DEPTH} levels")
@@ -127,14 +122,12 @@ class Interpreter(Calls):
                 if isinstance(values, Symbol):
                     return loops.record(self, statement, local, values)
                 for found in self.elements(values):
-                    self.count()
                     self.assign(target, found, local)
                     self.run(body, local)
             case ast.While(test, body):
                 while condition := self.evaluate(test, local):
                     if isinstance(condition, Tensor | Symbol):
                         return loops.record(self, statement, local, condition)
-                    self.count()
                     self.run(body, local)
             case ast.With(contexts, body):
                 for context in contexts:
@@ -178,8 +171,9 @@ class Interpreter(Calls):
             case ast.Subscript(expression, index):
                 container = self.evaluate(expression, local)
                 self.recorder.change(container)
-                container[self.evaluate(index, local)] = value
-                checked(container)
+                place = self.evaluate(index, local)
+                self.budget.take(2 * budget.OBJECT)
+                container[as_key(place) if isinstance(container, dict) else place] = value
             case _:
                 raise ArgumentError(f"the target {type(target).__name__} is not supported")
 
@@ -209,11 +203,14 @@ class Interpreter(Calls):
             case ast.Call():
                 return self._called(node, local)
             case ast.Tuple(elements):
+                self.budget.take(16 * len(elements) + budget.OBJECT)
                 return tuple(self.evaluate(element, local) for element in elements)
             case ast.List(elements):
+                self.budget.take(16 * len(elements) + budget.OBJECT)
                 return self.recorder.create([self.evaluate(element, local) for element in elements])
             case ast.Dict(keys, values):
-                names = [None if key is None else self.evaluate(key, local) for key in keys]
+                self.budget.take(2 * budget.OBJECT * (1 + len(values)))
+                names = [None if each is None else as_key(self.evaluate(each, local)) for each in keys]
                 pairs = zip(names, values, strict=True)
                 return self.recorder.create({name: self.evaluate(value, local) for name, value in pairs})
             case ast.Subscript(owner, place):
@@ -236,8 +233,7 @@ class Interpreter(Calls):
             path = f"{owner.path}.{name}"
             if path.startswith("CONSTANTS.c") and path[11:].isdecimal():
                 return self.constants[int(path[11:])]
-            if len(path) > 1000:
-                raise ArgumentError(f"the name {path[:60]}... is too long")
+            self.budget.spend(len(path))
             return Namespace(path)
         if isinstance(owner, NamedTuple) and name in owner.kind.fields:
             return owner[list(owner.kind.fields).index(name)]
@@ -259,7 +255,7 @@ class Interpreter(Calls):
             return lists.element(self, container, place)
         if not isinstance(container, list | tuple | dict | str):
             raise ArgumentError(f"a {type(container).__name__} has no elements")
-        return container[place]
+        return container[as_key(place) if isinstance(container, dict) else place]
 
     def _called(self, node: ast.Call, local: Environment) -> Any:
         name = node.func.id if isinstance(node.func, ast.Name) and node.func.id not in local else ""
@@ -325,4 +321,7 @@ class Interpreter(Calls):
             value = self.operate("unbind", value, 0)
         if not isinstance(value, list | tuple | dict | str | range):
             raise ArgumentError(f"a {type(value).__name__} cannot be iterated over")
-        return value if isinstance(value, range) else list(value)
+        if isinstance(value, range):
+            return value
+        charge_copies(value)
+        return list(value)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ....core import budget
 from ....errors import ArgumentError
 from ....graph import Input
 from ....graph.node import Signature
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPTS = 12  # recordings of one body, until they find every value that it carries
 MAX_NESTED = 3  # nested loops of unknown length
-ROUNDS = 20  # what a recording of a body counts as
 Loop = ast.For | ast.While
 # One step of a tensor is replaced along an axis.
 _PLACE = ("Unsqueeze", ("Equal", "places", ("Mod", "round", "size")), "axes")
@@ -123,7 +123,7 @@ class _Loop(Join):
             if self.start:
                 number = interpreter.operate("add", number, self.start)
             interpreter.assign(self.node.target, number, self.local)
-        interpreter.count(ROUNDS)
+        interpreter.budget.spend(100 * budget.STEP)
         interpreter.run(self.node.body, self.local)
         self.again: Any = Symbol(self.condition, np.dtype(np.bool_))
         if isinstance(self.node, ast.While):

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ....core import budget
 from ....errors import ArgumentError
 from ....graph.structure import Fixed
 from .code import Class, Code, annotation
-from .operators import MAX_SIZE
 from .values import NamedTuple, Unknown, rebuilt
 
 NUMBERS = {"int": np.int64, "bool": np.bool_, "float": np.float32}
@@ -25,6 +25,7 @@ def structure_of(
     code: Code, name: str, kind: ast.expr | None, kinds: dict[str, str], depth: int = 0
 ) -> Structure:
     """Return the structure of a value of a type; `kinds` gets the types of its tensors and numbers."""
+    budget.spend(10 * budget.STEP)
     outer, arguments = annotation(kind)
     if depth > MAX_TYPE_DEPTH:
         raise ArgumentError(f"the type of {name} has more than {MAX_TYPE_DEPTH} levels")
@@ -78,7 +79,7 @@ class Literals:
                 case ast.List(elements) if structure is UNSIZED:
                     return [f"{name}.{i}" for i in range(len(elements))]
                 case ast.Dict(keys) if name == "output" and all(isinstance(k, ast.Constant) for k in keys):
-                    names = [str(key.value)[:MAX_SIZE] for key in keys if isinstance(key, ast.Constant)]
+                    names = [str(key.value) for key in keys if isinstance(key, ast.Constant)]
                     return {key: key for key in names}
                 case ast.Tuple(elements) if isinstance(structure, tuple) and len(elements) == len(structure):
                     pairs = enumerate(zip(structure, elements, strict=True))

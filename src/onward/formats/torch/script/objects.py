@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ....core import budget
 from ....core.identity import Identity
 from ....errors import ArgumentError
 from ....graph.node import AnyArray
@@ -20,8 +21,6 @@ from .recording import Recording
 from .values import Object, Unknown
 
 MAX_DEPTH = 64
-MAX_VISITS = 20_000  # of methods
-MAX_OBJECTS = 200_000
 LISTS = {f"torch.jit._pickle.build_{kind}list" for kind in ("int", "tensor", "double", "bool")}
 
 
@@ -39,7 +38,6 @@ class Loader:
         """Start a recording: forget the objects of the one before."""
         self.recorder, recorder.layers = recorder, self._layers
         self._objects: dict[Identity, Any] = {}
-        self._count = 0
 
     def module(self) -> Object:
         """Return the module of the archive."""
@@ -59,11 +57,9 @@ class Loader:
 
     def value(self, pickled: Any, path: str, depth: int) -> Any:
         """Return a pickled value as the code sees it; `path` leads to it."""
-        self._count += 1
-        if depth > MAX_DEPTH or self._count > MAX_OBJECTS:
-            raise ArgumentError(
-                f"the file has more than {MAX_OBJECTS} values, or more than {MAX_DEPTH} levels"
-            )
+        budget.charge(5 * budget.STEP, 2 * budget.OBJECT + len(path))
+        if depth > MAX_DEPTH:
+            raise ArgumentError(f"the file has more than {MAX_DEPTH} levels")
         identity = Identity(pickled)
         if identity in self._objects:
             return self._objects[identity]
@@ -120,7 +116,7 @@ def carried(module: Object, method: str) -> list[tuple[str, ...]]:
 
     def visit(owner: Object, path: tuple[str, ...], method: str) -> None:
         function = owner.kind.methods.get(method)
-        if function is not None and (Identity(owner), method) not in visited and len(visited) <= MAX_VISITS:
+        if function is not None and (Identity(owner), method) not in visited:
             visited.add((Identity(owner), method))
             names = [name for name, _, _ in function.parameters][:1]  # usually self
             search(function.node.body, dict.fromkeys(names, (owner, path)))
@@ -128,6 +124,7 @@ def carried(module: Object, method: str) -> list[tuple[str, ...]]:
     def search(body: Sequence[ast.stmt], values: dict[str, Value]) -> None:
         """Search statements; `values` are the attributes in variables."""
         for statement in body:
+            budget.spend(5 * budget.STEP)
             match statement:
                 case ast.If(test, first, second):
                     decided, _ = _resolved(test, values)
@@ -137,6 +134,7 @@ def carried(module: Object, method: str) -> list[tuple[str, ...]]:
                     search(inner, values)
                 case _:
                     for node in ast.walk(statement):
+                        budget.spend(2 * budget.STEP)
                         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                             follow(node.func, node.args, values)
             match statement:

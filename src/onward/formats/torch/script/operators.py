@@ -8,27 +8,45 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from ....core import budget
 from ....errors import ArgumentError
 
 MAX_INTEGER = 1 << 63
-MAX_SIZE = 20_000  # elements of a list or characters of a string
+ELEMENT, CHARACTER = 100, 10  # operations for an element of a container, or for a character
 
 Plain = Callable[..., Any]
 SCALARS = (int, float, str, type(None))
 
 
 def checked(value: Any) -> Any:
-    """Return a value if it is as small as its type allows. Raises ArgumentError."""
+    """Return a value. Raises ArgumentError for an integer that its type does not hold."""
     if isinstance(value, int) and not -MAX_INTEGER <= value < MAX_INTEGER:
         raise ArgumentError("the integer does not fit in 64 bits")
-    if isinstance(value, str | list | dict | tuple) and len(value) > MAX_SIZE:
-        raise ArgumentError(f"a {type(value).__name__} has more than {MAX_SIZE} elements")
+    return value
+
+
+def charge_copies(*values: Any) -> None:
+    """Charge for visiting and copying the elements of the containers, and the texts, among some values."""
+    for value in values:
+        if isinstance(value, list | tuple | dict):
+            budget.spend(ELEMENT * len(value))
+            budget.take(2 * budget.OBJECT * len(value))
+        elif isinstance(value, str):
+            budget.spend(CHARACTER * len(value))
+            budget.take(4 * len(value))
+
+
+def as_key(value: Any) -> Any:
+    """Return a key of a dict. Raises ArgumentError for other types: nested tuples take forever to hash."""
+    if not isinstance(value, (*SCALARS, complex)):
+        raise ArgumentError(f"a {type(value).__name__} is a key; expected a number or a string")
     return value
 
 
 def text(value: Any) -> str:
     """Return a value as TorchScript prints it, shortened."""
     if isinstance(value, list | tuple) and all(isinstance(element, SCALARS) for element in value[:100]):
+        charge_copies(*value[:100])
         return str(value[:100])[:1000]
     return str(value)[:1000] if isinstance(value, SCALARS) else f"<{type(value).__name__}>"
 
@@ -85,8 +103,8 @@ def _divide(a: Any, b: Any, rounding_mode: str | None = None) -> Any:
 def _repeat(values: Any, count: Any) -> Any:
     if not isinstance(values, list) or type(count) is not int:
         raise ArgumentError(f"a {type(values).__name__} cannot be repeated")
-    if len(values) * count > MAX_SIZE:
-        raise ArgumentError(f"a list has more than {MAX_SIZE} elements")
+    budget.spend(len(values) * max(count, 0))
+    budget.take(8 * len(values) * max(count, 0))
     return values * count
 
 
@@ -94,6 +112,29 @@ def _contains(container: Any, value: Any) -> bool:
     if isinstance(container, dict | str):
         return value in container
     return any(type(element) in (*SCALARS, bool) and element == value for element in container)
+
+
+def _index(values: list[Any], value: Any) -> int:
+    for place, element in enumerate(values):
+        if type(element) in (*SCALARS, bool) and element == value:
+            return place
+    raise ArgumentError("the list does not contain the value, or is one of other values than numbers")
+
+
+def _join(separator: str, parts: list[str]) -> str:
+    charge_copies(separator * min(1, len(parts)), *parts)
+    budget.take(4 * len(separator) * len(parts))
+    return separator.join(parts)
+
+
+def _split(string: str, separator: str | None = None, maximum: int = -1) -> list[str]:
+    budget.take(2 * budget.OBJECT * len(string))
+    return string.split(separator, maximum)
+
+
+def dict_items(values: Any) -> Any:
+    """Return the pairs of a dict, or of a list of pairs."""
+    return values.items() if isinstance(values, dict) else values
 
 
 def _format(template: str, *values: Any) -> str:
@@ -121,15 +162,27 @@ PLAIN: dict[str, Plain] = {
     "sum": _of_all(sum), "any": any, "all": all, "__not__": operator.not_,
     "abs": abs, "prim.abs": abs, "round": round, "is_floating_point": lambda a: isinstance(a, float),
     "Int": int, "Float": float, "Bool": bool, "str": text, "ScalarImplicit": lambda a: a, "item": lambda a: a,
-    "format": _format, "split": lambda string, separator=None, maximum=-1: string.split(separator, maximum),
+    "format": _format, "split": _split,
     **{name: getattr(str, name) for name in ("lower", "upper", "strip", "startswith", "endswith", "find")},
 }  # fmt: skip
 
-# operators on containers, whatever their elements are
+SINGLE = {
+    "append",
+    "pop",
+    "popitem",
+    "len",
+    "__getitem__",
+    "select",
+    "_set_item",
+    "get",
+    "setdefault",
+    "Delete",
+}
+# operators on containers, whatever their elements are; those in SINGLE visit a single element
 CONTAINERS: dict[str, Plain] = {
-    "append": lambda values, value: (values.append(value), checked(values))[1],
-    **dict.fromkeys(("add_", "extend"), lambda values, others: (values.extend(others), checked(values))[1]),
-    "insert": lambda values, place, value: (values.insert(place, value), checked(values))[1],
+    "append": lambda values, value: (values.append(value), values)[1],
+    **dict.fromkeys(("add_", "extend"), lambda values, others: (values.extend(others), values)[1]),
+    "insert": lambda values, place, value: (values.insert(place, value), values)[1],
     "pop": lambda values, *place: values.pop(*place), "popitem": lambda values: values.popitem(),
     "reverse": lambda values: values.reverse(), "clear": lambda values: values.clear(),
     "copy": lambda values: values.copy(), "list": list, "len": len,
@@ -138,8 +191,9 @@ CONTAINERS: dict[str, Plain] = {
     "__getitem__": operator.getitem, "select": operator.getitem, "_set_item": operator.setitem,
     "Delete": operator.delitem, "keys": list, "values": lambda values: list(values.values()),
     "items": lambda values: list(values.items()), "get": lambda values, key, *other: values.get(key, *other),
-    "update": lambda values, others: values.update(others), "dict": dict,
+    "update": lambda values, others: values.update(others),
+    "dict": lambda values: {as_key(name): value for name, value in dict_items(values)},
     "setdefault": lambda values, key, value: values.setdefault(key, value),
-    "__contains__": _contains, "ListIndex": list.index,
-    "join": lambda separator, parts: separator.join(parts),
+    "__contains__": _contains, "ListIndex": _index,
+    "join": _join,
 }  # fmt: skip

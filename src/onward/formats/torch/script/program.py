@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ....core import budget
 from ....core.identity import Identity
 from ....errors import ArgumentError, OnwardError
 from ....graph import Graph, Input
@@ -24,7 +25,7 @@ from ..aten.registry import Symbol, Tensor
 from ..unpickle import PickledObject
 from .code import Class, Code, Function
 from .general import general_graph, plain
-from .interpreter import MAX_ROUNDS, Interpreter
+from .interpreter import Interpreter
 from .nesting import NUMBERS, UNSIZED, Literals, Structure, structure_of, without_classes
 from .objects import Loader, carried
 from .recording import Folded, Known, Recording
@@ -32,6 +33,7 @@ from .values import Object, items, leaves, rebuilt
 
 NONE = np.array(None, object)  # the value of an input that is None
 MAX_MESSAGE = 2000  # characters of an error
+SEARCH = 2 * 10**9  # elementary operations that the search for a graph of all sizes may take
 
 
 class Program:
@@ -42,8 +44,7 @@ class Program:
 
     def __init__(self, content: Data, method: str = "forward", part: str = "") -> None:
         self.content, self.method, self.part = content, method, part
-        self.progress = 0  # calls, iterations and nodes of the last recording, also of one that failed
-        self.limit = MAX_ROUNDS  # rounds in the next recording
+        self.progress = 0  # the work of the last recording, also of one that failed
         archive = read(content)
         self.code = Code(archive.code)
         self.loader = Loader(archive, self.code)
@@ -177,10 +178,8 @@ class Program:
 
     def general(self, declared: Mapping[str, Any]) -> Graph:
         """Return one graph for all sizes of the inputs; see `general_graph`."""
-        try:
+        with budget.of_file(len(self.content)), budget.of_part(SEARCH):
             return general_graph(self, declared)
-        finally:
-            self.limit = MAX_ROUNDS
 
     # recording
 
@@ -188,7 +187,8 @@ class Program:
         """Record the method for inputs, carries and weights of these shapes, dtypes and known values."""
         found = dict(zip([*self.kinds, *self.carries], known, strict=False))
         try:
-            recording = self.record(found)
+            with budget.of_file(len(self.content)):
+                recording = self.record(found)
         except OnwardError as error:
             shapes = ", ".join(f"{name} {value.shape}" for name, value in found.items())
             raise type(error)(f"{error}; the inputs have the shapes {shapes}"[:MAX_MESSAGE]) from error
@@ -200,13 +200,18 @@ class Program:
         self, known: Mapping[str, Known | str], open_sizes: Mapping[str, tuple[int, int]] | None = None
     ) -> Recording:
         """Record the method for what is known about each input and carry; a name is an open axis' size."""
-        self.folded.claimed = 0
+        with budget.temporary():
+            return self._record(known, open_sizes)
+
+    def _record(
+        self, known: Mapping[str, Known | str], open_sizes: Mapping[str, tuple[int, int]] | None
+    ) -> Recording:
+        left, before = budget.current(), budget.current().work
         recording = Recording(folded=self.folded, open_sizes=open_sizes)
         for name, value in known.items():
             if not isinstance(value, str):
                 recording.declare(name, value)
         interpreter = self._interpreter(recording)
-        interpreter.max_rounds = self.limit
         try:
             module = self._module()
             carried = self._carried(module)
@@ -231,9 +236,7 @@ class Program:
         except RecursionError:
             raise ArgumentError(f"code/{self.function.file}: the code is nested too deeply") from None
         finally:
-            self.progress = interpreter.rounds + len(recording.nodes)
-            if self.limit < MAX_ROUNDS:
-                self.limit -= self.progress
+            self.progress = before - left.work
         recording.outputs = tuple(outputs)
         return recording
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ....core import budget
 from ....core.identity import Identity
 from ....errors import ArgumentError
 from .. import exported_program as schema
@@ -25,7 +26,6 @@ from .values import MISSING, Object, Unknown, leaves, mapped
 NUMBERS = {np.dtype(dtype).name: number for number, dtype in DTYPES.items() if number != 15}
 COMPLEX = {"stft", "view_as_complex", "complex", "polar", "fft_fft", "fft_rfft", "fft_ifft"}
 REAL = {"abs", "angle", "real", "imag", "view_as_real", "istft", "fft_irfft"}
-MAX_VISITS = 20_000
 Key = tuple[Identity, str | None]  # what changes, and the name of a variable or attribute
 
 
@@ -89,7 +89,6 @@ class Recorder(Translator):
         self.module = ""  # the path of the module whose code runs, which names the nodes
         self.changes: dict[Key, Change] | None = None
         self.shared: set[Identity] = set()  # tensors whose memory differs between branches or rounds
-        self.visits = 0
         self.created: set[Identity] = set()
 
     @contextmanager
@@ -121,10 +120,8 @@ class Recorder(Translator):
         return x
 
     def visit(self) -> None:
-        """Count a value that leaves a branch or loop. Raises ArgumentError if there are too many."""
-        self.visits += 1
-        if self.visits > MAX_VISITS:
-            raise ArgumentError(f"branches and loops change more than {MAX_VISITS} values")
+        """Charge for a value that leaves a branch or loop."""
+        budget.spend(10 * budget.STEP)
 
     # what Translator does by the declarations of a program follows from the recording here
 
@@ -239,6 +236,7 @@ class Recorder(Translator):
         return int(counts[0])
 
     def _readied(self, value: Any) -> Any:
+        budget.spend(budget.STEP)
         if isinstance(value, Tensor):
             return self.read(value)
         if isinstance(value, Symbol):

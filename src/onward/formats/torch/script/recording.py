@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -12,15 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ....core import budget
 from ....core.identity import Identity
 from ....errors import ArgumentError, OnwardError
 from ....graph import Graph, Input
 from ....graph.node import AnyArray, Signature
 from ....graph.operations import OPERATIONS
 
-MAX_NODES = 20_000
-MAX_FOLDED = 1 << 24  # bytes of an array that is computed from constants
-MAX_CLAIMED = 1 << 27  # bytes of all such arrays of one recording
 MAX_LEARNED = 12  # sizes that are tried for two axes at once
 MAX_KEY = 256  # bytes of an array that is compared by its content
 # what operations raise for arrays that they do not accept
@@ -149,7 +146,6 @@ class Folded:
 
     lasting: set[Identity] = field(default_factory=set)  # the weights and these arrays
     results: dict[Any, list[AnyArray]] = field(default_factory=dict)
-    claimed: int = 0  # bytes of all arrays that the current recording computed
 
     def key(self, operation: str, arrays: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
         """Return the key of an operation on weights, or None if other large arrays are among its inputs."""
@@ -257,8 +253,7 @@ class Recording(Graph):
         """Add a node and infer its outputs. Raises ArgumentError, which names the node."""
         inputs = [self.find(value) for value in inputs]
         names = super().add_all(operation, inputs, outputs, name=name, source=source, **attributes)
-        if len(self.nodes) > MAX_NODES:
-            raise ArgumentError(f"the graph has more than {MAX_NODES} nodes")
+        budget.spend(100 * budget.STEP)
         node = self.nodes[-1]
         known = [self.values[value] if value else None for value in inputs]
         is_complete = all(k is not None or not value for k, value in zip(known, inputs, strict=True))
@@ -292,11 +287,10 @@ class Recording(Graph):
             key = self.folded.key(operation, known, attributes) if is_known else None
             if key in self.folded.results:
                 return self.folded.results[key]
-            results_of_rule = (meaning.signatures(known, attributes) if meaning.has_rule else None) or ()
-            size = sum(math.prod(s.shape) * s.dtype.itemsize for s in results_of_rule)
-            self.folded.claimed += size if size <= MAX_FOLDED else 0
-            if size <= MAX_FOLDED and self.folded.claimed <= MAX_CLAIMED:
-                results = [np.asarray(array) for array in meaning.compute(known, attributes)]
+            rule = meaning.signatures(known, attributes) if meaning.has_rule else None
+            made = meaning.run_if_affordable(known, attributes, rule)
+            if made is not None:
+                results = [np.asarray(array) for array in made]
                 if key is not None:
                     self.folded.results[key] = results
                     self.folded.lasting.update(map(Identity, results))
@@ -438,10 +432,13 @@ def _opened(
             else k
             for k in (example(k, place) for k in known)
         ]
-        if not meaning.is_pure or sum(a.nbytes for a in inputs if a is not None) > MAX_FOLDED:
+        if not meaning.is_pure:
             return None
         try:
-            found.append(meaning.compute(inputs, attributes))
-        except REFUSALS:  # of the example; the error of the call names the node
+            made = meaning.run_if_affordable(inputs, attributes, keeps=False)
+        except REFUSALS:  # the example does not fit; the error of the call names the node
             return None
+        if made is None:
+            return None
+        found.append(made)
     return [Open(common_shape(a.shape, b.shape), a.dtype) for a, b in zip(*found, strict=True)]

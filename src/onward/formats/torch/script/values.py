@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ....core import budget
 from ....errors import ArgumentError
 from .code import Class
 
@@ -62,6 +63,7 @@ DEVICE = "cpu"
 
 
 CONTAINERS = (tuple, list, dict)
+ELEMENT = budget.STEP // 2  # operations for an element of nested containers, of which many may be the same
 
 
 def items(value: Any) -> list[tuple[Any, Any]]:
@@ -85,6 +87,7 @@ def alike(a: Any, b: Any) -> bool:
 
 def mapped(function: Callable[[Any], Any], value: Any) -> Any:
     """Return a tuple, list or dict with a function applied to each element, or to each in nested ones."""
+    budget.spend(ELEMENT)
     if not isinstance(value, CONTAINERS):
         return function(value)
     return rebuilt(value, [mapped(function, element) for _, element in items(value)])
@@ -92,6 +95,7 @@ def mapped(function: Callable[[Any], Any], value: Any) -> Any:
 
 def leaves(value: Any) -> Iterator[Any]:
     """Yield the elements of nested tuples, lists and dicts."""
+    budget.spend(ELEMENT)
     if isinstance(value, CONTAINERS):
         for _, element in items(value):
             yield from leaves(element)
