@@ -33,8 +33,8 @@ def replacing(path: str | os.PathLike[str], mode: int | None = None) -> Iterator
     A link stays a link: its target is replaced. The file gets the permissions `mode`: by default those of the
     file that it replaces, or those that the umask leaves to a new one. Pipes and character devices, such as
     /dev/null, are written to. Concurrent writers do not interfere: the last one to finish determines the
-    content. Raises FileError, also if `path` is a folder, a file that may not be written, or anything else, and
-    ArgumentError if it is no path.
+    content. Raises FileError, also if `path` is a folder, a file that may not be written, or anything else,
+    and ArgumentError if it is no path.
     """
     check_path(path)
     try:

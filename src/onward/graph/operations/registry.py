@@ -190,10 +190,7 @@ class Operation:
                 results = (results,)
             results = tuple(np.asarray(a) if isinstance(a, np.generic) else a for a in results)
             if self.takes_sizes and any(map(has_sizes, inputs)):
-                is_object = (
-                    isinstance(a, int | Size) or getattr(a, "dtype", None) == object for a in results
-                )
-                results = tuple(integers(a) if o else a for a, o in zip(results, is_object, strict=True))
+                results = tuple(map(_as_integers, results))
             if narrow:
                 results = tuple(a.astype(narrow[0]) if a.dtype == np.float32 else a for a in results)
         return results
@@ -293,12 +290,8 @@ class Operation:
 
 def _as_integers(result: Any) -> Any:
     """Return what an operation makes of arrays of sizes, which may be a plain number, as an array."""
-    is_array = isinstance(result, np.ndarray)
-    return (
-        integers(result)
-        if isinstance(result, int | Size) or (is_array and result.dtype == object)
-        else result
-    )
+    is_object = isinstance(result, np.ndarray) and result.dtype == object
+    return integers(result) if is_object or isinstance(result, int | Size) else result
 
 
 def _strided(x: Known | None) -> Any:

@@ -288,14 +288,11 @@ def _recorded(program: Program, layout: Layout, a: int, b: int) -> Recording:
 
 def _recorded_far_apart(program: Program, layout: Layout, smallest: int) -> Recording | None:
     """Record the program with examples that are as far apart as the code permits."""
-    limit = program.limit
     for distance, size in product(DISTANCES, (1, smallest)) if _open_axes(layout) else ():
         try:
             return _recorded(program, layout, size + distance, size)
         except OnwardError:  # the code does not accept one of the sizes
             continue
-        finally:
-            program.limit = limit
     return None
 
 
