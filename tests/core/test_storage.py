@@ -20,7 +20,7 @@ from support.cli import invoke
 
 import onward
 from onward.core import atomic
-from onward.errors import FileError
+from onward.errors import ArgumentError, FileError
 
 KILLS = 10
 # Forking is fast; Windows can only start a new Python.
@@ -289,7 +289,7 @@ class TestOnlyRegularFilesAreReplaced:
 
     @pytest.mark.parametrize("path", ["/", "", ".", "a\0b"])
     def test_what_names_no_file_is_refused(self, path: str) -> None:
-        with pytest.raises(FileError):
+        with pytest.raises((FileError, ArgumentError)):
             atomic.replace(path, b"content")
 
     def test_a_chain_of_links_leads_to_the_file(self, tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ class TestOnlyRegularFilesAreReplaced:
         path = tmp_path / "file"
         path.write_bytes(b"old")
         path.chmod(0o444)
-        for folder in (tmp_path, *tmp_path.parents[:2]):
+        for folder in (tmp_path, *tmp_path.parents[:3]):
             folder.chmod(0o777)
         assert run(as_user, path, b"new") == 0
         assert path.read_bytes() == b"old" and stat.S_IMODE(path.stat().st_mode) == 0o444

@@ -17,7 +17,7 @@ from ..core.checks import Rng, generator, non_negative
 from ..errors import ArgumentError, FileError, OnwardError
 from ..formats import load as load_model
 from ..layers.sequential import Sequential
-from ..train.outputs import final_function
+from ..train import final_function
 
 BLOCK = 4096  # steps per call when scoring a text
 

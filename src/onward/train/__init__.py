@@ -5,6 +5,7 @@ from .fit import Score, evaluate, fit
 from .history import Epoch, History
 from .losses import bce, cross_entropy, huber, mae, mse
 from .optimizers import SGD, Adam, AdamW, RMSprop, clip_norm, clip_value, global_norm
+from .outputs import final_function as final_function  # for recipes
 from .schedules import Constant, CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau, StepLR, Warmup
 
 __all__ = [

@@ -54,7 +54,7 @@ def export_onnx(
             f"the model takes {len(content)} bytes as ONNX; Protocol Buffers allow {MAX_BYTES}: "
             "save it with model.save"
         )
-    if check:
+    if flag("check", check):
         check_export(graph, content, path)
     from ...core import atomic
 

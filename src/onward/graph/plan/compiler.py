@@ -280,8 +280,8 @@ class Compiler:
         self, node: Node, inputs: list[Value | None], signatures: Sequence[Signature] | None
     ) -> None:
         """Run a node in NumPy and copy its outputs of known shape into the arena."""
+        sources = [_source(self._with_numbers(value)) for value in inputs]
         self._end_segment()
-        sources = [_source(value) for value in inputs]
         unknown = [Value((), np.dtype(object)) for _ in node.outputs]
         values = unknown if signatures is None else [_new_value(s, self._new(s)) for s in signatures]
         targets = [Location(v.view, name) for v, name in zip(values, node.outputs, strict=False)]
@@ -310,7 +310,8 @@ class Compiler:
         used = {name for node in self._pending for name in node.inputs} | set(self._outputs)
         live = {name: value for name in used if (value := self._values.get(name)) is not None}
         rest = Graph(nodes=list(self._pending), outputs=self._outputs)
-        rest.constants = {name: value.array for name, value in live.items() if value.known}
+        # what follows may be unable to use symbolic sizes
+        rest.constants = {name: as_numbers(value.array) for name, value in live.items() if value.known}
         unknown = {name: value for name, value in live.items() if not value.known}
         for name in unknown:
             rest.add_input(name)
@@ -335,8 +336,15 @@ class Compiler:
         self._splice(expansion.nodes)
         return True
 
+    def _with_numbers(self, value: Value | None) -> Value | None:
+        """Return a value whose sizes, if it has any, are the numbers of the call, in the arena."""
+        if value is None or not has_sizes(value.array):
+            return value
+        return value._replace(array=None, view=self._builder.constant(value.array))
+
     def _output(self, value: Value | None) -> Source:
         """Return the source of an output; the core copies a view into an array of its own."""
+        value = self._with_numbers(value)
         assert value is not None
         is_empty = value.known and 0 in value.shape and value.dtype.name in DTYPES
         if not is_empty and (value.known or value.view is None):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ... import _core
 from ...core import budget
@@ -20,11 +18,9 @@ from ...core.identity import Identity
 from ...errors import ArgumentError, OnwardError
 from ..graph import Graph, bodies, with_bodies
 from ..node import Signature
-from ..operations import OPERATIONS
-from ..operations.registry import naming
-from .builder import Weights, aligned, aligned_zeros
-from .compiler import Compiler, Location, NumPyNode, Program, Rest
-from .view import DTYPES
+from .bound import Bound, Call, Plan
+from .builder import Weights
+from .compiler import Compiler, NumPyNode, Program, Rest
 
 MAX_PROGRAMS = 8  # the most recent ones
 
@@ -168,7 +164,9 @@ class Planner:
                 return found
             kind = self._signature(inputs, False)
             parameters = [each is not None and each[2] is not None for each in kind]
-            plan = Plan(self._compiled(inputs, parameters), self._weights, self._parameters)
+            program = self._compiled(inputs, parameters)
+            segments = [_prepared(each, self._weights, self._parameters) for each in program.segments]
+            plan = Plan(program, segments)
             self.work = max(self.work, plan.program.work)
             self._programs.append((kind, plan))
             if len(self._programs) > self._max_programs:
@@ -233,199 +231,6 @@ def _renew_locks() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
-
-
-class Call(NamedTuple):
-    """A planner and its inputs, which continue a call whose shapes are known only now."""
-
-    planner: Planner
-    inputs: tuple[Any, ...]
-
-
-class Plan:
-    """A program that is ready to be bound to the sizes of a call; the most recent bindings are kept."""
-
-    def __init__(self, program: Program, weights: Weights, parameters: bool) -> None:
-        self.program, self.core, self.constants = program, program.core, aligned(program.constants)
-        self.segments = [_prepared(segment, weights, parameters) for segment in program.segments]
-        self.dtypes = [np.dtype(source.view.dtype) for source in program.outputs if _is_filled(source)]
-        # what the core needs to run the program without Python, or None
-        only_steps = len(self.segments) == 1 and type(self.segments[0]) is tuple
-        # also arrays without elements must have a dtype of the core
-        held = all(required is not None and required[0] in DTYPES for required in program.signature)
-        needs_python = not (only_steps and held and all(map(_is_filled, program.outputs)))
-        self.entry = None if needs_python else (self.core, self.constants, program.signature, self.dtypes)
-        self._bound: OrderedDict[tuple[int, ...], Bound] = OrderedDict()
-
-    def bind(self, inputs: Sequence[Any], is_first: bool = False) -> Bound | None:
-        """Return the plan for the sizes of these inputs, or None if the program does not hold for them.
-
-        It must hold for those of the first call.
-        """
-        axes = [0] * len(self.program.axes.names)
-        for array, required in zip(inputs, self.program.signature, strict=True):
-            if required is None:
-                continue
-            _, shape, value = required
-            if value is not None and array.tobytes() != value:
-                return None
-            for size, place in zip(array.shape, shape, strict=True):
-                if place >= 0 or axes[-1 - place]:
-                    if size != (place if place >= 0 else axes[-1 - place]):
-                        return None
-                elif size == 0:
-                    return None
-                else:
-                    axes[-1 - place] = size
-        key = tuple(axes)
-        if key not in self._bound:
-            try:
-                plan = self.core.bind(axes, is_first)
-            except (TypeError, ValueError, IndexError, OverflowError) as error:
-                raise ArgumentError(f"the core refuses a step of a node: {error}") from error
-            if plan is None:
-                return None
-            self._bound[key] = Bound(self, plan)
-            if len(self._bound) > MAX_PROGRAMS:
-                self._bound.popitem(last=False)
-        return self._bound[key]
-
-
-class Bound:
-    """A program with the plan for the sizes of a call.
-
-    Calls may run concurrently; each one uses its own arena.
-    """
-
-    def __init__(self, owner: Plan, plan: Any) -> None:
-        self._owner, self.plan, self.work = owner, plan, owner.program.work
-        self.entry, self.segments = owner.entry, owner.segments
-        self._views, self._arenas = plan.views, list[NDArray[np.uint8]]()
-
-    def __call__(self, inputs: Sequence[Any]) -> list[Any] | Call:
-        """Run the plan on inputs with its sizes; return the outputs, or the call that computes them."""
-        try:
-            arena = self._arenas.pop()
-        except IndexError:
-            arena = aligned_zeros(self.plan.arena_size)
-        spaces, values, results = self._values(inputs, arena)
-        for segment in self.segments:
-            rest = self._run(segment, spaces, values)
-            if rest is not None:  # the arena is not reused, because the inputs of the rest are views of it
-                return rest
-        outputs = self._owner.program.outputs
-        if len(results) == len(outputs):
-            self._arenas.append(arena)
-            return results
-        filled = iter(results)
-        results = [
-            next(filled) if _is_filled(o) else _copied(self._found(o, spaces, values)) for o in outputs
-        ]
-        self._arenas.append(arena)
-        return results
-
-    def _values(self, inputs: Sequence[Any], arena: NDArray[np.uint8]) -> tuple[list[Any], Any, list[Any]]:
-        """Return the spaces of a call, the values outside of them by name, and the results among them."""
-        pairs = list(zip(self._owner.program.inputs, inputs, strict=True))
-        arrays = [np.asarray(array, order="C") for name, array in pairs if not name]
-        pairs_of_outputs = zip(self.plan.outputs, self._owner.dtypes, strict=True)
-        results = [np.empty(shape, dtype) for shape, dtype in pairs_of_outputs]
-        values = {name: array for name, array in pairs if name}
-        return [arena, self._owner.constants, *arrays, *results], values, results
-
-    def timed(self, inputs: Sequence[Any], calls: int) -> list[tuple[str, float]]:
-        """Return each step and node, in order, with the median time of `calls` runs, in seconds.
-
-        The nodes after one whose output shapes are known only in a call are a single entry.
-        """
-        found = [self._timed_once(inputs) for _ in range(calls)]
-        runs = [(once[0][0], [seconds for _, seconds in once]) for once in zip(*found, strict=True)]
-        return [(step, float(np.median(times))) for step, times in runs]
-
-    def _timed_once(self, inputs: Sequence[Any]) -> list[tuple[str, float]]:
-        spaces, values, _ = self._values(inputs, aligned_zeros(self.plan.arena_size))
-        times = []
-        for segment in self.segments:
-            parts = [(step, step + 1) for step in range(*segment)] if type(segment) is tuple else [segment]
-            for part in parts:
-                start = time.perf_counter()
-                rest = self._run(part, spaces, values)
-                if rest is not None:
-                    rest.planner(*rest.inputs)
-                times.append((self._described(part), time.perf_counter() - start))
-        return times
-
-    def _described(self, part: Any) -> str:
-        if isinstance(part, NumPyNode):
-            return f"{part.node} in NumPy"
-        return "the rest of the graph" if isinstance(part, Rest) else self._owner.program.steps[part[0]]
-
-    def _run(self, segment: Any, spaces: list[Any], values: dict[str, Any]) -> Call | None:
-        """Run a segment, or return the call of the rest of the graph."""
-        if isinstance(segment, Rest):
-            return Call(
-                segment.graph, tuple(self._found(source, spaces, values) for source in segment.inputs)
-            )
-        if isinstance(segment, NumPyNode):
-            self._run_node(segment, spaces, values)
-            return None
-        try:
-            self.plan.run(spaces, *segment)
-        except IndexError as error:  # a step met an index out of range; it names its node
-            raise ArgumentError(str(error)) from None
-        return None
-
-    def _found(self, source: Any, spaces: list[Any], values: Mapping[str, Any]) -> Any:
-        if not isinstance(source, Location):
-            return source
-        return values[source.name] if source.view is None else self._array_at(source, spaces)
-
-    def _array_at(self, location: Location, spaces: Sequence[Any]) -> Any:
-        """Return the elements of a view as an array that shares their memory."""
-        assert location.view is not None
-        dtype = np.dtype(location.view.dtype)
-        space, offset, shape, strides = self._views[location.place]
-        steps = [dtype.itemsize * stride for stride in strides]
-        return np.ndarray(shape, dtype, spaces[space], dtype.itemsize * offset, steps)
-
-    def _run_node(self, step: NumPyNode, spaces: list[Any], values: dict[str, Any]) -> None:
-        operation, attributes = OPERATIONS[step.node.operation], step.node.attributes
-        with naming(step.node):
-            inputs = [self._found(source, spaces, values) for source in step.inputs]
-            if step.is_open:
-                results = operation.run(inputs, attributes, keeps=False)
-                budget.current().check(memory=sum(map(_size, results)))
-            else:
-                results = operation.compute(inputs, attributes)
-            if len(results) < len(step.outputs):
-                raise ArgumentError(f"has {len(step.outputs)} outputs, but returns {len(results)}")
-            for target, result in zip(step.outputs, results, strict=False):
-                if target.view is not None:
-                    self._array_at(target, spaces)[...] = result
-                elif target.name:
-                    values[target.name] = result
-
-
-def _is_filled(source: Any) -> bool:
-    """Whether the core writes an output into an array of its own."""
-    return isinstance(source, Location) and source.view is not None
-
-
-def _copied(value: Any) -> Any:
-    """Copy an output, which may be an input or a constant, or a sequence that contains one."""
-    if isinstance(value, list):
-        return list(map(_copied, value))
-    return value.copy() if isinstance(value, np.ndarray) else value
-
-
-def _size(value: Any) -> int:
-    """Return the bytes of an array, of its texts, or of a sequence of arrays."""
-    if isinstance(value, list):
-        return sum(map(_size, value))
-    if not isinstance(value, np.ndarray):
-        return 0
-    texts = value.flat if value.dtype.hasobject else ()
-    return value.nbytes + sum(len(text) for text in texts if isinstance(text, str))
 
 
 def constants_of(graph: Graph) -> Iterator[Any]:
