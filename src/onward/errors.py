@@ -37,7 +37,7 @@ class LayerAttributeError(OnwardError, AttributeError):
     """A layer has no attribute of this name, or the attribute is read-only."""
 
 
-class LimitError(OnwardError):
+class LimitError(OnwardError, RuntimeError):
     """A file or a model asks for far more work or memory than its size explains."""
 
 

@@ -186,7 +186,7 @@ ERRORS = [e for e in vars(errors).values() if isinstance(e, type) and not issubc
 def test_every_error_derives_from_a_builtin_error(error: type[Exception]) -> None:
     assert issubclass(error, OnwardError)
     assert error is OnwardError or issubclass(
-        error, ValueError | TypeError | OSError | AttributeError | MemoryError
+        error, ValueError | TypeError | OSError | AttributeError | MemoryError | RuntimeError
     )
 
 

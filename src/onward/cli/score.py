@@ -9,7 +9,7 @@ from ..core import files
 from ..errors import ArgumentError
 from ..recipes import sequences, text
 from ..tables import data
-from ..train.losses import LOSSES, as_loss
+from ..train import LOSSES, as_loss
 from .common import Printed, Report, counted, progress, reported
 from .sources import ModelFile, complete_data, data_file, model_argument, read_sequences, selection_options
 

@@ -9,10 +9,10 @@ import numpy as np
 from ..core.budget import Limit
 from ..errors import ArgumentError, LimitError
 from .graph import Graph, bodies
-from .node import Node, Signature, size_of
+from .node import Node, Signature, named, size_of
 from .operations import OPERATIONS
 from .operations.control import keeps_condition
-from .operations.registry import Known, named
+from .operations.registry import Known
 
 UNKNOWN = Signature((), np.dtype(object))
 Values = dict[str, Known]

@@ -1,12 +1,14 @@
-"""The nodes of a graph, and the signatures of the values between them."""
+"""The nodes of a graph, their names in errors, and the signatures of the values between them."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ArgumentError, MemoryLimitError, OnwardError
 from .size import dtype_of, hint
 
 AnyArray = NDArray[Any]
@@ -61,3 +63,22 @@ class Node(NamedTuple):
 def size_of(signatures: Iterable[Signature]) -> int:
     """Return how many bytes values with these signatures take, in the first call if sizes are symbolic."""
     return sum(math.prod(map(hint, s.shape)) * s.dtype.itemsize for s in signatures)
+
+
+def named(node: Node, error: Exception) -> str:
+    """Return the message of an error that a node raised, with the node unless the message names the place."""
+    message = str(error)
+    return message if message.startswith(("node ", "code/")) else f"{node}: {message}"
+
+
+@contextmanager
+def naming(node: Node) -> Iterator[None]:
+    """Name the node in its errors; NumPy's, for values that it does not accept, become ArgumentError."""
+    try:
+        yield
+    except OnwardError as error:
+        raise type(error)(named(node, error)) from error
+    except MemoryError as error:
+        raise MemoryLimitError(named(node, error)) from error
+    except Exception as error:
+        raise ArgumentError(named(node, error)) from error

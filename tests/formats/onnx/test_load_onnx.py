@@ -367,17 +367,18 @@ def test_loading_computes_nothing_that_could_grow(tmp_path: Path) -> None:
     ]
     onnx.save(onnx_nodes.model_of(nodes, {}, ["zeros"]), tmp_path / "m.onnx")
     model: Any = onward.load(tmp_path / "m.onnx")
-    with pytest.raises(errors.MemoryLimitError, match="node bomb"):
+    with pytest.raises(errors.LimitError, match="node bomb"):
         model()
 
 
-def test_deeply_nested_bodies_are_refused(tmp_path: Path) -> None:
+def test_the_time_of_nested_bodies_is_bounded_by_the_file(tmp_path: Path) -> None:
     nodes = [helper.make_node("Identity", ["true"], ["y0"])]
     for depth in range(1, 12):
         body = helper.make_graph(nodes, "g", [], [onnx.ValueInfoProto(name=f"y{depth - 1}")])
         nodes = [helper.make_node("If", ["true"], [f"y{depth}"], then_branch=body, else_branch=body)]
     onnx.save(onnx_nodes.model_of(nodes, {}, ["y11"], {"true": np.array(True)}), tmp_path / "m.onnx")
-    assert "subgraphs" in hostile.refused(tmp_path / "m.onnx")
+    with hostile.bounded():
+        assert onward.load(tmp_path / "m.onnx")()
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES)

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 from support.onnx_nodes import open_model
 
-from onward.errors import MemoryLimitError, OnwardError
+from onward.errors import LimitError, OnwardError
 
 
 def model_of(operator: str, inputs: dict[str, Any], opset: int = 15, **attributes: Any) -> Any:
@@ -71,5 +71,5 @@ def test_the_file_chooses_the_dtype(operator: str) -> None:
 
 @pytest.mark.parametrize("shape", [[2**40, 2**40], [-1]])
 def test_shapes_of_absurd_sizes_are_refused(shape: list[int]) -> None:
-    with pytest.raises(MemoryLimitError if shape[0] > 0 else OnwardError, match="node y"):
+    with pytest.raises(LimitError if shape[0] > 0 else OnwardError, match="node y"):
         model_of("RandomNormal", {}, shape=shape)()

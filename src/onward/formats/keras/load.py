@@ -89,7 +89,7 @@ def _assumed(config: Mapping[str, Any]) -> str:
     warnings.warn(
         f"the file does not record its version of Keras: assuming Keras {version}; pass keras_version=",
         KerasWarning,
-        stacklevel=5,  # the caller of onward.load
+        stacklevel=6,  # the caller of onward.load
     )
     return version
 

@@ -17,8 +17,7 @@ Operations have the names, inputs and attributes of ONNX's operators of opset 22
 import functools
 import inspect
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import wraps
 from importlib import import_module
 from typing import Any, NamedTuple, TypeVar
@@ -27,7 +26,7 @@ import numpy as np
 
 from ... import _core
 from ...core import budget
-from ...errors import ArgumentError, DtypeError, MemoryLimitError, OnwardError, ShapeError
+from ...errors import ArgumentError, DtypeError, ShapeError
 from ..node import AnyArray, Expansion, Node, Signature, size_of
 from ..plan.builder import Builder
 from ..plan.strided import NotStridedError, Strided
@@ -375,25 +374,6 @@ def along_time(rule: Callable[[Any, Node, int], None]) -> StreamRule:
 def elementwise(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     """Return that no axis is combined."""
     return [()]
-
-
-def named(node: Node, error: Exception) -> str:
-    """Return the message of an error that a node raised, with the node unless the message names the place."""
-    message = str(error)
-    return message if message.startswith(("node ", "code/")) else f"{node}: {message}"
-
-
-@contextmanager
-def naming(node: Node) -> Iterator[None]:
-    """Name the node in its errors; NumPy's, for values that it does not accept, become ArgumentError."""
-    try:
-        yield
-    except OnwardError as error:
-        raise type(error)(named(node, error)) from error
-    except MemoryError as error:
-        raise MemoryLimitError(named(node, error)) from error
-    except Exception as error:
-        raise ArgumentError(named(node, error)) from error
 
 
 # Signature rules that several operations share.

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ...core import budget
 from ...errors import ArgumentError
+from ..node import naming
 from ..operations import OPERATIONS
-from ..operations.registry import naming
 from .builder import aligned, aligned_zeros
 from .compiler import Location, NumPyNode, Program, Rest
 from .view import DTYPES

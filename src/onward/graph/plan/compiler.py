@@ -17,10 +17,10 @@ from ...core.identity import Identity
 from ...errors import ArgumentError, ShapeError
 from ..declared import UNNAMED
 from ..graph import Graph, Input, bodies
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Signature, naming
 from ..operations import OPERATIONS
 from ..operations.control import IN_CORE, keeps_condition
-from ..operations.registry import Expand, Known, Operation, Value, naming
+from ..operations.registry import Expand, Known, Operation, Value
 from ..size import Axes, as_numbers, dtype_of, has_sizes, is_symbolic
 from .builder import Builder, Bytes, Weights
 from .passes import views_of
