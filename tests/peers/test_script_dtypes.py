@@ -74,3 +74,22 @@ def test_a_double_module_computes_in_float64(tmp_path: Path) -> None:
     actual = onward.load(tmp_path / "model.pt")(x.numpy())
     assert actual.dtype == np.float64
     np.testing.assert_allclose(actual, module(x).numpy(), rtol=0, atol=1e-12)
+
+
+class Listed(nn.Module):
+    """Numbers of tensors in lists, by which others are multiplied, selected and cut."""
+
+    def forward(self, x: Tensor, numbers: Tensor) -> Tensor:
+        rows: list[list[int]] = numbers.tolist()
+        return x[rows[0][1]] * rows[1][0] + x.sum(0) * len(rows[0])
+
+
+def test_the_elements_of_a_tensor_are_nested_lists(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.jit.script(Listed()).save(path)
+    model, rng = onward.load(path), np.random.default_rng(0)
+    for rows, columns in ((2, 2), (3, 4)):
+        x = rng.standard_normal((5, 3)).astype(np.float32)
+        numbers = rng.integers(0, 5, (rows, columns))
+        expected = torch.jit.load(path)(torch.from_numpy(x), torch.from_numpy(numbers))
+        np.testing.assert_allclose(model(x, numbers), expected, rtol=1e-6)

@@ -246,6 +246,8 @@ class Interpreter(Calls):
                 return self.evaluate(field.value, {})
         if isinstance(owner, Tensor) and name in ("real", "imag", "T"):
             return self.operate(name, owner)
+        if isinstance(owner, Tensor) and name == "tolist":
+            return partial(self._numbers, owner)
         raise ArgumentError(f"a {type(owner).__name__} has no attribute {name}")
 
     def _element(self, container: Any, place: Any) -> Any:
@@ -281,6 +283,8 @@ class Interpreter(Calls):
                 return self.call(method, [function.owner, *arguments], keywords)
             finally:
                 self.recorder.module = before
+        if isinstance(function, partial):
+            return function(*arguments)
         if not isinstance(function, Namespace):
             raise ArgumentError(f"a {type(function).__name__} cannot be called")
         path = function.path
@@ -314,6 +318,14 @@ class Interpreter(Calls):
         if isinstance(found := self.code.find(path), Class):
             return found
         raise ArgumentError(f"the archive has no class or function {path[:100]}")
+
+    def _numbers(self, x: Any) -> Any:
+        """Return the elements of a tensor as nested lists of numbers."""
+        if not isinstance(x, Tensor):
+            raise ArgumentError("tolist needs a tensor of a known size")
+        if not x.rank:
+            return self.operate("item", x)
+        return self.recorder.create([self._numbers(each) for each in self.elements(x)])
 
     def elements(self, value: Any) -> Sequence[Any]:
         """Return the elements of a container, or the slices of a tensor."""
