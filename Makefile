@@ -9,13 +9,15 @@ SOURCES := pyproject.toml CMakeLists.txt $(wildcard cpp/* cpp/*/* cpp/*/*/*)
 run: $(VENV)/.installed-cli
 	$(BIN)/onward run vowels
 
+# A process for each core; the tests of a file stay in one.
+PARALLEL := --numprocesses auto --dist loadfile
 ## Run the tests that need no other framework
 test: $(VENV)/.installed-test
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 ## Compare Onward with PyTorch, onnxruntime, Keras and Ray
 test-peers: $(VENV)/.installed-peers
-	$(BIN)/pytest tests/peers
+	$(BIN)/pytest $(PARALLEL) tests/peers
 
 ## Compare published models with their original outputs: ONWARD_CASES=DIR
 test-cases: $(VENV)/.installed-peers

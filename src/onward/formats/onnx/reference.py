@@ -1,4 +1,4 @@
-"""Run operators that Onward does not define with the reference operators of the onnx package, if installed.
+"""Run operators that Onward does not define with RE2 or the onnx package's references, if installed.
 
 Only operators in OPERATORS run, because tests compare their results with another implementation. They process
 strings and sequences, sample regions, or belong to classical machine learning.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from ...core.extras import install_hint
 from ...errors import ArgumentError
@@ -31,11 +33,34 @@ def function(node: messages.Node, version: int, attributes: dict[str, Any]) -> C
             "split the model around it"
         )
     try:
+        if operator == "RegexFullMatch":
+            return FullMatch(attributes.get("pattern", ""))
         return ReferenceOperator(encode(node), version)
     except ModuleNotFoundError as error:
         raise ArgumentError(f"the operator {operator} needs {error.name}: {install_hint('onnx')}") from error
     except Exception as error:  # any type: the operator may lack or reject an attribute
         raise ArgumentError(f"the onnx package does not run it: {error}") from error
+
+
+class FullMatch:
+    """RegexFullMatch: whether strings match a regular expression as a whole; it can be pickled.
+
+    RE2 takes time that is linear in the strings, whatever the expression.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        import re2
+
+        options = re2.Options()
+        options.log_errors = False
+        self._pattern, self._compiled = pattern, re2.compile(pattern, options)
+
+    def __call__(self, x: Any) -> tuple[Any, ...]:
+        found = [self._compiled.fullmatch(text) is not None for text in x.flat]
+        return (np.array(found, bool).reshape(x.shape),)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FullMatch, (self._pattern,)
 
 
 class ReferenceOperator:
