@@ -46,6 +46,7 @@ struct Plan {
     std::vector<nb::object> weights;  // keeps alive the weights that the steps use
     std::vector<nb::tuple> outputs;   // their shapes
     bool is_allowed;                  // whether calls may use so much memory
+    bool has_fitted = false;          // whether arrays with these sizes fill the spaces
 
     // Runs all steps in an arena of this call. `spaces` holds the memory of all spaces except the first.
     void run(std::vector<std::byte*>& spaces) const {

@@ -196,8 +196,9 @@ private:
             for (size_t i = 0; fits && i < names.size(); i++) fits = entry.inputs[i].accepts(buffers.held[i], axes);
             if (!fits) continue;
             std::shared_ptr<Plan> plan = nb::inst_ptr<Program>(entry.program)->bind(axes);
-            if (plan && plan->is_allowed && this->fits(entry, *plan, buffers.held)) return {&entry, std::move(plan)};
-            if (plan) return {};
+            if (!plan) continue;
+            plan->has_fitted = plan->has_fitted || this->fits(entry, *plan, buffers.held);
+            return plan->is_allowed && plan->has_fitted ? Found{&entry, std::move(plan)} : Found{};
         }
         return {};
     }
