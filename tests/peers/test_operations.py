@@ -22,6 +22,7 @@ EXCLUDED = {
     "test_dft_inverse": "the suite expects the rounding errors of a transform in float32",
     "test_resize_downsample_scales_(cubic|linear)_align_corners": "align_corners of a size that is no whole "
     "number, where the specification's text, PyTorch and onnxruntime use the whole one",
+    "test_sequence_map_": "its body, a graph, runs in test_onnx_backend",
     "test_training_dropout(?!_zero_ratio)": "Dropout in training mode",
 }
 DTYPES = {  # attributes that are dtypes in graphs

@@ -86,7 +86,10 @@ def assert_alike(loss: float, dy: np.ndarray, right: torch.Tensor, y: torch.Tens
 
 OPTIMIZERS: list[tuple[Optimizer, Callable[..., optim.Optimizer]]] = [
     (train.SGD(0.05), partial(optim.SGD, lr=0.05)),
-    (train.SGD(0.05, 0.1, momentum=0.9), partial(optim.SGD, lr=0.05, weight_decay=0.1, momentum=0.9)),
+    (
+        train.SGD(0.05, weight_decay=0.1, momentum=0.9),
+        partial(optim.SGD, lr=0.05, weight_decay=0.1, momentum=0.9),
+    ),
     (
         train.SGD(0.05, momentum=0.9, nesterov=True),
         partial(optim.SGD, lr=0.05, momentum=0.9, nesterov=True),
@@ -101,7 +104,7 @@ OPTIMIZERS: list[tuple[Optimizer, Callable[..., optim.Optimizer]]] = [
         partial(optim.Adam, lr=0.01, weight_decay=0.1, betas=(0.8, 0.99), eps=1e-6),
     ),
     (train.AdamW(0.01), partial(optim.AdamW, lr=0.01)),
-    (train.AdamW(0.01, 0.2, False), partial(optim.AdamW, lr=0.01)),
+    (train.AdamW(0.01, weight_decay=0.2, decay_biases=False), partial(optim.AdamW, lr=0.01)),
 ]
 
 

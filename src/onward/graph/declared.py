@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from ..core import arrays
 from ..errors import DtypeError, ShapeError, SignatureError
 from .node import AnyArray
+from .size import Size
 
 UNNAMED = {"", "?", "-1", "None"}  # what exporters write for an axis of any size
 
@@ -135,7 +136,7 @@ class Sizes(NamedTuple):
     ranges: Mapping[str, tuple[int | None, int | None]] = {}
     axes: Mapping[str, tuple[int | str, ...]] = {}
 
-    def check(self, shapes: Mapping[str, Sequence[int]]) -> None:
+    def check(self, shapes: Mapping[str, Sequence[Any]]) -> None:
         """Check the shapes of inputs by name. Raises ShapeError, which names the axis and the constraint.
 
         Axes with the same symbol have the same size: the model has checked that.
@@ -165,7 +166,7 @@ def readable(expression: str) -> str:
     return SYMBOL.sub(r"\1", expression)
 
 
-def evaluate(expression: str, sizes: Mapping[str, int]) -> int | None:
+def evaluate(expression: str, sizes: Mapping[str, Any]) -> Any:
     """Evaluate an expression of symbols, or return None if one of them is unknown or it is not of sizes."""
     if len(expression) > MAX_EXPRESSION:
         return None
@@ -173,10 +174,10 @@ def evaluate(expression: str, sizes: Mapping[str, int]) -> int | None:
         value = _evaluated(ast.parse(expression, mode="eval").body, sizes)
     except (SyntaxError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError, MemoryError):
         return None
-    return value if isinstance(value, int) and abs(value) < 1 << 63 else None
+    return value if type(value) is Size or (isinstance(value, int) and abs(value) < 1 << 63) else None
 
 
-def _evaluated(node: ast.AST, sizes: Mapping[str, int]) -> Any:
+def _evaluated(node: ast.AST, sizes: Mapping[str, Any]) -> Any:
     match node:
         case ast.Constant(int() as number):
             return number

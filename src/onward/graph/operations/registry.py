@@ -206,7 +206,7 @@ class Operation:
         inputs = list(map(_in_first_call, inputs))
         given, each = 0, OPERATIONS_OF_ELEMENT
         x: Any
-        for x in inputs:
+        for x in inputs if self.reads_values else ():
             if hasattr(x, "shape"):  # others are sequences
                 given += math.prod(x.shape)
                 if x.dtype.hasobject:

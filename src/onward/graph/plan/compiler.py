@@ -101,6 +101,9 @@ class Compiler:
         self._fixed, self._axes = fixed, dict[Any, Any]()  # sizes by the names of axes
         for declared, array, is_parameter in zip(graph.inputs, inputs, parameters, strict=True):
             self._add_input(declared, array, is_parameter)
+        shapes = {declared.name: self._values[declared.name] for declared in graph.inputs}
+        # as guards: calls that a program accepts are not checked otherwise
+        graph.sizes.check({name: value.shape for name, value in shapes.items() if value is not None})
         self._add_constants(graph.constants)
         self._outputs = graph.outputs
         self._uses.update(graph.outputs)

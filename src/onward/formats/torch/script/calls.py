@@ -18,7 +18,7 @@ from . import lists, packed
 from .operators import CONTAINERS, PLAIN, SINGLE, as_key, charge_copies, checked, text
 from .recorder import NUMBERS, Recorder
 from .recording import Recording
-from .values import DEVICE, UNINITIALIZED
+from .values import DEVICE, Unknown
 
 MUTATING = {
     *("append", "extend", "insert", "pop", "popitem", "reverse", "clear", "_set_item", "Delete"),
@@ -55,8 +55,9 @@ class Calls:
 
     def operate(self, name: str, /, *arguments: Any, **keywords: Any) -> Any:
         """Apply an operator, without its overload, to its arguments."""
-        if any(argument is UNINITIALIZED for argument in arguments):
-            raise ArgumentError(UNINITIALIZED.reason)
+        for argument in arguments:
+            if isinstance(argument, Unknown):
+                raise ArgumentError(argument.reason)
         if name in SPECIAL:
             return SPECIAL[name](self, *arguments, **keywords)
         if any(isinstance(argument, packed.BatchSizes) for argument in arguments[:2]):

@@ -186,7 +186,7 @@ class Interpreter(Calls):
             value = self._value(node, local)
         finally:
             self.depth -= 1
-        if isinstance(value, Unknown) and value is not UNINITIALIZED:
+        if isinstance(value, Unknown) and value is not UNINITIALIZED and not isinstance(node, ast.Name):
             raise ArgumentError(value.reason)
         return value
 
