@@ -40,8 +40,7 @@ public:
     // y (I.., ..) holds the rows of x (n, ..) with the numbers `indices` (I..), of dtype int32 or int64; negative ones
     // count from the end. The step throws std::out_of_range, with a message that starts with `name`.
     void take(const View& x, const View& indices, const View& y, const std::string& name);
-    // Sets the elements of y, which must be contiguous and may have any dtype, to these numbers, or to
-    // first + i * step.
+    // Sets the elements of y (int64), which must be contiguous, to these numbers, or to first + i * step.
     void numbers(const std::vector<Size>& numbers, const View& y);
     void range(Size first, Size step, const View& y);
     void where(const View& condition, const View& a, const View& b, const View& y);  // condition ? a : b

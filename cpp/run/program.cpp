@@ -2,8 +2,7 @@
 #include "run/program.h"
 
 #include <algorithm>
-#include <map>
-#include <queue>
+#include <limits>
 #include <stdexcept>
 
 #include "platform/dispatch.h"
@@ -90,22 +89,47 @@ struct Argument<const IntegerMatrix&> : WeightsArgument<IntegerMatrix> { using W
 template <>
 struct Argument<const QuantizedLSTM&> : WeightsArgument<QuantizedLSTM> { using WeightsArgument::WeightsArgument; };
 
+using AnyStep = std::unique_ptr<const Program::Step>;
+
 template <class... Arguments>
-Program::Step read(void (Plan::*step)(Arguments...), Words& words) {
-    using Read = std::tuple<Argument<Arguments>...>;
-    const auto arguments = std::make_shared<const Read>(Read{Argument<Arguments>(words)...});  // from left to right
-    return [step, arguments](Plan& plan, const Program::Sizes& sizes) {
-        std::apply([&](const auto&... each) { (plan.*step)(each.at(sizes)...); }, *arguments);
-    };
+class StepOf : public Program::Step {
+public:
+    StepOf(void (Plan::*step)(Arguments...), Words& words)
+        : step(step), arguments{Argument<Arguments>(words)...} {}  // braces: from left to right
+    void add(Plan& plan, const Program::Sizes& sizes) const override {
+        std::apply([&](const auto&... each) { (plan.*step)(each.at(sizes)...); }, arguments);
+    }
+
+private:
+    void (Plan::*step)(Arguments...);
+    std::tuple<Argument<Arguments>...> arguments;
+};
+
+template <class... Arguments>
+AnyStep read(void (Plan::*step)(Arguments...), Words& words) {
+    return std::make_unique<const StepOf<Arguments...>>(step, words);
 }
 
 template <auto step>
-Program::Step read(Words& words) {
+AnyStep read(Words& words) {
     return read(step, words);
 }
 
-Program::Step read_fused(Words& words) {
+class Fused : public Program::Step {
+public:
+    explicit Fused(Words& words);
+    void add(Plan& plan, const Program::Sizes& sizes) const override {
+        std::vector<View> inputs;
+        for (size_t i = 0; i + 1 < views.size(); i++) inputs.push_back(views[i].at(sizes));
+        plan.fused(operations, inputs, views.back().at(sizes));
+    }
+
+private:
     std::vector<ElementwiseOperation> operations;
+    std::vector<Program::SizedView> views;
+};
+
+Fused::Fused(Words& words) {
     for (Size n = words.count(); n--;) {
         const auto kind = words.read<std::string>();
         ElementwiseOperation operation{};
@@ -115,16 +139,13 @@ Program::Step read_fused(Words& words) {
         operation.a = words.read<Size>(), operation.b = words.read<Size>();
         operations.push_back(operation);
     }
-    std::vector<Program::SizedView> views{Program::SizedView(words)};
-    while (!words.at_end()) views.emplace_back(words);
-    return [operations, views](Plan& plan, const Program::Sizes& sizes) {
-        std::vector<View> inputs;
-        for (size_t i = 0; i + 1 < views.size(); i++) inputs.push_back(views[i].at(sizes));
-        plan.fused(operations, inputs, views.back().at(sizes));
-    };
+    do views.emplace_back(words);
+    while (!words.at_end());
 }
 
-constexpr std::pair<const char*, Program::Step (*)(Words&)> names[] = {
+AnyStep read_fused(Words& words) { return std::make_unique<const Fused>(words); }
+
+constexpr std::pair<const char*, AnyStep (*)(Words&)> names[] = {
     {"copy", read<&Plan::copy>}, {"fill_border", read<&Plan::fill_border>}, {"gather", read<&Plan::gather>},
     {"take", read<&Plan::take>}, {"where", read<&Plan::where>}, {"cast", read<&Plan::cast>},
     {"numbers", read<&Plan::numbers>}, {"range", read<&Plan::range>},
@@ -227,46 +248,26 @@ bool Program::holds(const std::vector<Size>& values) const {
 // Arrays that are never used at the same time share memory: each one takes the smallest gap that it fits in; otherwise,
 // the arena grows.
 Size Program::place(Sizes& sizes) const {
+    struct Part {
+        Size first, stop, last;  // the bytes [first, stop), and the last step that uses them
+    };
+    std::vector<Part> parts;  // in use, in the order of their bytes
     Size end = 0;
-    std::map<Size, Size> gaps;                         // from the start to the end of each gap; no two are adjacent
-    std::priority_queue<std::pair<Size, Size>> ended;  // minus the last step, and the number, of each array in use
-    std::vector<Size> lengths;
-    sizes.arrays.reserve(arrays.size()), lengths.reserve(arrays.size());
-    for (size_t number = 0; number < arrays.size(); number++) {
-        const Array& array = arrays[number];
+    for (const Array& array : arrays) {
         const Size size = array.size.at(sizes.values);
         if (size < 0) throw std::invalid_argument("an array has a negative size");
         const Size length = ceil_div(size, alignment) * alignment;
-        for (; !ended.empty() && -ended.top().first < array.first; ended.pop()) {
-            Size first = sizes.arrays[ended.top().second], last = first + lengths[ended.top().second];
-            const auto after = gaps.lower_bound(first);
-            if (after != gaps.begin() && std::prev(after)->second == first) {
-                first = std::prev(after)->first;
-                gaps.erase(std::prev(after));
-            }
-            if (after != gaps.end() && after->first == last) {
-                last = after->second;
-                gaps.erase(after);
-            }
-            if (first < last) gaps[first] = last;
+        std::erase_if(parts, [&](const Part& part) { return part.last < array.first; });
+        Size first = parts.empty() ? 0 : parts.back().stop, best = std::numeric_limits<Size>::max(), stop = 0;
+        size_t place = parts.size();
+        for (size_t i = 0; i < parts.size(); stop = parts[i++].stop) {
+            const Size gap = parts[i].first - stop;
+            if (gap >= length && gap < best) best = gap, first = stop, place = i;
         }
-        auto best = gaps.end();
-        for (auto gap = gaps.begin(); gap != gaps.end(); gap++)
-            if (gap->second - gap->first >= length &&
-                (best == gaps.end() || gap->second - gap->first < best->second - best->first))
-                best = gap;
-        if (best == gaps.end() && !gaps.empty() && gaps.rbegin()->second == end) best = std::prev(gaps.end());
-        const Size first = best == gaps.end() ? end : best->first;
-        if (best != gaps.end()) {
-            const Size last = best->second;
-            gaps.erase(best);
-            if (last > first + length) gaps[first + length] = last;
-        }
-        Size stop = 0;
         if (__builtin_add_overflow(first, length, &stop)) throw std::overflow_error("a size is too large");
+        parts.insert(parts.begin() + place, {first, stop, array.last});
+        sizes.arrays.push_back(first);
         end = std::max(end, stop);
-        sizes.arrays.push_back(first), lengths.push_back(length);
-        ended.push({-array.last, Size(number)});
     }
     return end;
 }
@@ -282,7 +283,7 @@ std::unique_ptr<BoundPlan> Program::bind(std::vector<Size> axes) const {
         for (const Number size : shape) found.push_back(size.at(sizes.values));
     }
     for (const SizedView& view : locations) bound->locations.push_back(view.at(sizes));
-    for (const Step& step : steps) step(bound->plan, sizes);
+    for (const auto& step : steps) step->add(bound->plan, sizes);
     return bound;
 }
 

@@ -1,7 +1,6 @@
 // A whole model, compiled for all sizes of its inputs: steps whose views depend on a table of values.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <vector>
 
@@ -47,7 +46,12 @@ public:
         std::vector<Size> values;
         std::vector<Size> arrays;  // the offset of each array of the arena in bytes
     };
-    using Step = std::function<void(Plan& plan, const Sizes& sizes)>;
+    // Adds a step to a plan, with its arguments for the sizes.
+    class Step {
+    public:
+        virtual ~Step() = default;
+        virtual void add(Plan& plan, const Sizes& sizes) const = 0;
+    };
 
     // A view whose numbers depend on the sizes. Array n of the arena is the space -1 - n.
     struct SizedView {
@@ -88,7 +92,7 @@ private:
     std::vector<Array> arrays;
     std::vector<std::vector<Number>> outputs;
     std::vector<SizedView> locations;
-    std::vector<Step> steps;
+    std::vector<std::unique_ptr<const Step>> steps;
 };
 
 }  // namespace onward

@@ -776,13 +776,14 @@ def gru_cell_forward(
     """
     shapes = (_GRU_RESET_AFTER if reset_after else _GRU) | _OUTPUT
     shapes |= {"xt": "n_x m", "a_prev": "n_h m"}
-    Wr, br, Wz, bz, Wn, bn, *bnr, Wy, by, xt, a_prev = _checked(shapes, parameters, xt=xt, a_prev=a_prev)
+    Wr, br, Wz, bz, Wn, bn, *others, Wy, by, xt, a_prev = _checked(shapes, parameters, xt=xt, a_prev=a_prev)
     Wna, Wnx = np.split(Wn, [len(a_prev)], axis=1)
     ax = np.concatenate([a_prev, xt])
     r = sigmoid(Wr @ ax + br)
     z = sigmoid(Wz @ ax + bz)
     if reset_after:
-        n = tanh(Wnx @ xt + bn + r * (Wna @ a_prev + bnr[0]))
+        (bnr,) = others
+        n = tanh(Wnx @ xt + bn + r * (Wna @ a_prev + bnr))
     else:
         n = tanh(Wnx @ xt + bn + Wna @ (r * a_prev))
     a_next = (1 - z) * n + z * a_prev
@@ -855,7 +856,7 @@ def gru_cell_backward(da_next: Array, cache: Cache) -> Gradients:
     """
     reset_after = isinstance(cache, dict) and cache.get("reset_after")
     given = _from_cache("gru", cache, _GRU_CACHE, _GRU_RESET_AFTER if reset_after else _GRU, da_next=da_next)
-    _, a_prev, xt, _, r, z, n, Wr, _, Wz, _, Wn, _, *bnr, da_next = given
+    _, a_prev, xt, _, r, z, n, Wr, _, Wz, _, Wn, _, *others, da_next = given
     Wna, Wnx = np.split(Wn, [len(a_prev)], axis=1)
     gradients = {}
 
@@ -866,8 +867,9 @@ def gru_cell_backward(da_next: Array, cache: Cache) -> Gradients:
 
     # The reset gate and the recurrent part of the candidate
     if reset_after:
+        (bnr,) = others
         drecurrent = dn * r  # from r * (Wna a_prev + bnr)
-        dr = dn * (Wna @ a_prev + bnr[0]) * sigmoid_deriv(r)  # likewise
+        dr = dn * (Wna @ a_prev + bnr) * sigmoid_deriv(r)  # likewise
         da_prev_candidate = Wna.T @ drecurrent  # from Wna a_prev + bnr
         dWna = drecurrent @ a_prev.T
         gradients["dbnr"] = np.sum(drecurrent, axis=1, keepdims=True)

@@ -109,24 +109,20 @@ void Plan::gather(const View& x, std::vector<Size> table, const View& y) {
 }
 
 void Plan::numbers(const std::vector<Size>& numbers, const View& y) {
-    check(y);
+    check(y, DType::int64);
     if (!is_contiguous(y) || Size(numbers.size()) != elements(y.shape))
         throw std::invalid_argument("a list of numbers needs a contiguous result of its size");
-    with_type(y.dtype, [&]<class T>(T) {
-        steps.push_back([y, numbers](std::byte* const* spaces) {
-            std::transform(numbers.begin(), numbers.end(), at<T>(y, spaces), [](Size number) { return T(number); });
-        });
+    steps.push_back([y, numbers](std::byte* const* spaces) {
+        std::copy(numbers.begin(), numbers.end(), at<int64_t>(y, spaces));
     });
 }
 
 void Plan::range(Size first, Size step, const View& y) {
-    check(y);
+    check(y, DType::int64);
     if (!is_contiguous(y)) throw std::invalid_argument("a range needs a contiguous result");
-    with_type(y.dtype, [&]<class T>(T) {
-        steps.push_back([y, first, step, n = elements(y.shape)](std::byte* const* spaces) {
-            T* const to = at<T>(y, spaces);
-            for (Size i = 0; i < n; i++) to[i] = T(first + i * step);
-        });
+    steps.push_back([y, first, step](std::byte* const* spaces) {
+        int64_t* const to = at<int64_t>(y, spaces);
+        for (Size i = 0; i < elements(y.shape); i++) to[i] = first + i * step;
     });
 }
 

@@ -85,9 +85,9 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[Any, ...]]) -> 
     start, _, step = inputs
     if start is None or step is None or not start.known or not step.known or start.dtype.kind != "i":
         return None
-    y = b.new(*shapes[0], dtype=start.dtype.name)
+    y = b.new(*shapes[0], dtype="int64")
     b.add("range", start.array.item(), step.array.item(), y)
-    return [y]
+    return [b.cast(y, start.dtype.name)] if start.dtype.name in DTYPES else None
 
 
 @operation(

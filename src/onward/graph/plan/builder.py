@@ -181,9 +181,9 @@ class Builder:
     def scalar(self, value: Any, dtype: str = "float32") -> View:
         """Return a view of a constant number, or of a size that a call decides."""
         if type(value) is Size:
-            y = self.new(dtype=dtype)
+            y = self.new(dtype="int64")
             self.add("numbers", [value], y)
-            return y
+            return self.cast(y, dtype)
         return self.constant(np.full((), value, dtype))
 
     def map(self, step: str, function: Any, x: View) -> View:

@@ -8,7 +8,7 @@ const CAUSE = "a “what if” or an option of this layer changes this line";
 const LARGEST = 4;      // terms of a sum that are listed
 
 // The two candidates of a GRU.
-const RESET_AFTER = 'n = tanh(Wnx @ xt + bn + r * (Wna @ a_prev + parameters["bnr"]))';
+const RESET_AFTER = 'n = tanh(Wnx @ xt + bn + r * (Wna @ a_prev + bnr))';
 const RESET_BEFORE = "n = tanh(Wnx @ xt + bn + Wna @ (r * a_prev))";
 const EITHER = "One of these two lines: the record does not tell whether the layer resets before or after the product.";
 
