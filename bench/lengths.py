@@ -5,8 +5,7 @@
 
 The models have open axes for time and the batch. onnxruntime, OpenVINO (with dynamic shapes) and PyTorch run
 the same files and the same inputs, in turn, on one thread. The outputs of a few calls are compared first. A
-model's figure is the median time of a call; it is preceded by the time of the same calls when each length has
-been seen before, and by the longest first call. Needs onward[bench].
+model's figure is the median time of a call, also that of the first. Needs onward[bench].
 """
 
 import itertools

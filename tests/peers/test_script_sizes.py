@@ -9,6 +9,7 @@ from support.randomized import random_cases
 from torch import Tensor, nn
 
 import onward
+from onward.errors import ArgumentError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns that TorchScript is deprecated
 
@@ -141,3 +142,22 @@ def test_recurrent_layers_as_scans_run_at_any_length(kind: type[nn.Module], how:
     for shape in ((2, 9, 6), (3, 30, 6), (1, 1, 6)):
         x = torch.randn(shape)
         np.testing.assert_allclose(program(x.numpy()), module(x).numpy(), rtol=0, atol=1e-5)
+
+
+class Cut(nn.Module):
+    """A table of positions, and parts whose number depends on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pos_emb = nn.Parameter(torch.randn(1, 7, 5))
+
+    def forward(self, x: Tensor, sizes: Tensor) -> Tensor:
+        parts: list[int] = sizes.tolist()
+        return torch.split(x + self.pos_emb[:, : x.shape[1]], parts, 1)[0]
+
+
+def test_an_error_says_that_its_sizes_are_guesses(tmp_path: Path) -> None:
+    torch.jit.script(Cut()).save(tmp_path / "model.pt")
+    model = onward.load(tmp_path / "model.pt")
+    with pytest.raises(ArgumentError, match=r"declares no axes, so Onward tried x with \d axes of float32, "):
+        model.export_onnx(tmp_path / "model.onnx")

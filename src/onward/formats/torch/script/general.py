@@ -54,7 +54,7 @@ def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
     """
     layout, unknown = _declared_layout(program, declared)
     problem: OnwardError | None = None
-    furthest = -1
+    furthest, guess = -1, ""
     floats = {array.dtype for array in program.weights.values() if array.dtype.kind == "f" and array.ndim}
     dtypes = next(iter(floats)) if len(floats) == 1 else FLOAT32, INT64, BOOL
     for kinds in islice(_kinds(len(unknown), dtypes), MAX_TRIES):
@@ -66,7 +66,7 @@ def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
             graph = _graph(program, {**layout, **tensors})
         except OnwardError as error:
             if program.progress > furthest:
-                problem, furthest = error, program.progress
+                problem, furthest, guess = error, program.progress, _as_guess(tensors)
             continue
         if kinds and all(rank == MAX_AXES for rank, _ in kinds):
             graph = _of_likely_ranks(program, layout, tensors) or graph
@@ -78,9 +78,18 @@ def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
         return graph
     name = next(iter(program.kinds), "x")
     raise ArgumentError(
-        f"the code cannot be recorded as one graph for all sizes of its inputs: {problem}. Pass the axes of "
-        f'tensors and the values of numbers to load, such as inputs={{"{name}": ("int64", ("batch", 100))}}'
+        f"the code cannot be recorded as one graph for all sizes of its inputs: {problem}{guess}. "
+        "Pass the axes of tensors and the values of numbers to load, such as "
+        f'inputs={{"{name}": ("int64", ("batch", 100))}}'
     ) from problem
+
+
+def _as_guess(tensors: Mapping[str, tuple[np.dtype[Any], Axes]]) -> str:
+    """Return that an error belongs to guesses of the axes and dtypes of inputs, with the guesses."""
+    guesses = ", ".join(f"{name} with {len(axes)} axes of {dtype}" for name, (dtype, axes) in tensors.items())
+    return (
+        f" (the sizes are examples: the file declares no axes, so Onward tried {guesses})" if guesses else ""
+    )
 
 
 def _with_guess(graph: Graph, declared: Input, converts: str) -> Input:
