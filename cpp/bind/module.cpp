@@ -88,32 +88,40 @@ void handle_signals() {
     });
 }
 
+// The lock of Python code that runs the calls of a stream or pool.
+class CallLock {
+public:
+    void enter() {
+        if (mutex.is_mine()) throw onward::Reentrant();
+        if (mutex.try_lock()) return;
+        const WithoutGil release;  // the thread that holds the lock may need the GIL
+        onward::interruptible_lock(mutex).release();
+    }
+    void exit(const nb::args&) { mutex.unlock(); }
+    bool is_mine() const { return mutex.is_mine(); }
+
+private:
+    onward::CallMutex mutex;
+};
+
 // ---- Out of memory --------------------------------------------------------------------------------------------------
 
-// The first exception of a thread needs memory for the exceptions of that thread; if there is none, glibc ends the
-// process. Therefore the first allocation that fails gives back some memory, with which the thread throws once.
+// A thread of Python may throw its first exception when there is no memory. Therefore an allocation that fails gives
+// back some memory first, which prepares the thread.
 std::atomic<void*> reserved;
 std::new_handler other_handler;
-
-void throw_once() {
-    try {
-        throw std::bad_alloc();
-    } catch (const std::bad_alloc&) {
-    }
-}
 
 // Called before operator new throws.
 void prepare_exceptions() {
     std::free(reserved.exchange(nullptr));
-    throw_once();
+    onward::prepare_thread();
     std::free(reserved.exchange(std::malloc(1 << 16)));
     if (!other_handler) throw std::bad_alloc();
     other_handler();
 }
 
 void handle_exhaustion() {
-    throw_once();
-    onward::num_threads();  // which is also a variable of each thread
+    onward::prepare_thread();
     reserved = std::malloc(1 << 16);
     other_handler = std::set_new_handler(prepare_exceptions);
 }
@@ -137,6 +145,11 @@ NB_MODULE(_core, m) {
     bind_plans(m);
     bind_pool(m);
 
+    nb::class_<CallLock>(m, "CallLock", "A lock for calls, which a signal handler that interrupts one cannot acquire.")
+        .def(nb::init<>())
+        .def("__enter__", &CallLock::enter)
+        .def("__exit__", &CallLock::exit, nb::sig("def __exit__(self, *args: object) -> None"))
+        .def("is_mine", &CallLock::is_mine, "Whether this thread holds the lock.");
     m.def("activate", [](const ActivationIn& function, const In& x, const Out& out) {
         is_float32(x) ? activate<float>(function, x, out) : activate<double>(function, x, out);
     }, "function"_a, "x"_a.noconvert(), "out"_a.noconvert(),

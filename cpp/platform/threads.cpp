@@ -5,6 +5,7 @@
 #include <chrono>
 #include <exception>
 #include <mutex>
+#include <new>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -145,6 +146,7 @@ private:
     }
 
     void work(int part, unsigned seen) {
+        prepare_thread();
         for (;; seen++) {
             const Time until = now() + patience;
             while (epoch.load(std::memory_order_acquire) == seen && now() < until) pause();
@@ -189,6 +191,14 @@ Pool& the_pool() {
 }
 
 }  // namespace
+
+void prepare_thread() {
+    try {
+        throw std::bad_alloc();
+    } catch (const std::bad_alloc&) {
+    }
+    num_threads();
+}
 
 void set_num_threads(int n) { threads = n; }
 

@@ -11,6 +11,10 @@ void set_num_threads(int n);
 int set_own_num_threads(int n);  // for calls from this thread only; 0: as for all threads; returns the previous value
 int num_threads();               // for a call from this thread
 
+// Allocates the memory for the exceptions and the variables of this thread. The first use of either does, too; if there
+// is no memory then, glibc ends the process.
+void prepare_thread();
+
 // Sharing a call with fewer multiply-adds between threads takes longer than it saves; sharing one with fewer than
 // worth_waking does if the workers sleep.
 constexpr int64_t worth_threads = 300'000, worth_waking = 3'000'000;

@@ -130,6 +130,7 @@ private:
 
     const Kernels<float>& kernels;
     const std::vector<Size> space_sizes;
+    const bool is_large;  // otherwise reading the clock takes as long as a step
     std::vector<Step> steps;
 };
 

@@ -6,6 +6,7 @@
 #include <numeric>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 
 #include "platform/denormals.h"
 #include "platform/threads.h"
@@ -88,13 +89,13 @@ void Pool<Real>::get(const Size* ids, Size n, const std::vector<State<Real>>& to
 }
 
 template <class Real>
-void Pool<Real>::put(const Size* ids, Size n, const std::vector<State<const Real>>& from, Size first) {
+void Pool<Real>::put(const Size* ids, Size n, const std::vector<State<const Real>>& from) {
     for (Size row = 0; row < n; row++) clear(ids[row]);
     for (size_t i = 0; i < sizes.size(); i++)
         for (Size row = 0; row < n; row++) {
             const auto& [P, H] = sizes[i];
-            if (from[i].h) std::copy_n(from[i].h + (first + row) * P, P, states.arrays[i].h + ids[row] * P);
-            if (from[i].c) std::copy_n(from[i].c + (first + row) * H, H, states.arrays[i].c + ids[row] * H);
+            if (from[i].h) std::copy_n(from[i].h + row * P, P, states.arrays[i].h + ids[row] * P);
+            if (from[i].c) std::copy_n(from[i].c + row * H, H, states.arrays[i].c + ids[row] * H);
         }
 }
 
@@ -143,7 +144,6 @@ void Pool<Real>::step(const Size* ids, Size n, const Real* x, Real* y, const std
     const std::vector<State<const Real>> from = onward::as_const(states.arrays);
     Size blocks = ceil_div(n, rows_at_once), parts = 1;
     auto first_row = [&](Size block) { return n * block / blocks; };
-    std::vector<Size> rows;  // 0 to n - 1
     Interrupt interrupt(n * work > work_per_poll);
     parallel(
         int(std::clamp(n / rows_worth_a_thread, Size(1), Size(num_threads()))),
@@ -152,33 +152,42 @@ void Pool<Real>::step(const Size* ids, Size n, const Real* x, Real* y, const std
             blocks = std::max(blocks, parts);
             while (Size(chains.size()) < parts)
                 chains.push_back(std::make_unique<Chain<Real>>(stages, rows_at_once, 1, 1));
-            if (blocks == parts) return;
-            rows.resize(n);
-            std::iota(rows.begin(), rows.end(), Size(0));
-            if (after_rows < n) after = OwnedStates<Real>(sizes, n), after_rows = n;
+            if (Size(order.size()) >= n) return;
+            after = OwnedStates<Real>(sizes, n);
+            order.resize(n);
+            std::iota(order.begin(), order.end(), Size(0));
         },
         [&](int part) {
             const FlushDenormals flush;
             Chain<Real>& chain = *chains[part];
             for (Size block = part; block < blocks; block += parts) {
-                if (block > part) {  // the chain keeps the states of its last block until the end
-                    if (interrupt.requested()) return;
-                    chain.finish(after.arrays, rows.data() + first_row(block - parts));
-                }
+                if (block > part && interrupt.requested()) return;
                 const Size first = first_row(block), count = first_row(block + 1) - first;
                 chain.start(from, ids + first, count);
                 if (!count) continue;
                 const Rows<const Real> in{x + first * I, count * I, I};
                 if (!chain.advance(in, {y + first * O, count * O, O}, 1, 0, interrupt)) return;
+                chain.finish(after.arrays, order.data() + first);
             }
         });
     interrupt.throw_if_happened();
     if (!confirm()) throw Interrupted();
-    for (Size block = 0; block < blocks; block++) {
-        const Size first = first_row(block), count = first_row(block + 1) - first;
-        if (block + parts < blocks) put(ids + first, count, onward::as_const(after.arrays), first);
-        else chains[block % parts]->finish(states.arrays, ids + first);
-    }
+    exchange(ids, n);
+    if (confirm()) return;  // again, because it takes long to exchange many states
+    exchange(ids, n);
+    throw Interrupted();
+}
+
+// Exchanges the states of streams and those after the step.
+template <class Real>
+void Pool<Real>::exchange(const Size* ids, Size n) {
+    for (size_t i = 0; i < sizes.size(); i++)
+        for (Size row = 0; row < n; row++) {
+            const auto& [P, H] = sizes[i];
+            const auto& [now, then] = std::tie(states.arrays[i], after.arrays[i]);
+            std::swap_ranges(now.h + ids[row] * P, now.h + (ids[row] + 1) * P, then.h + row * P);
+            if (H) std::swap_ranges(now.c + ids[row] * H, now.c + (ids[row] + 1) * H, then.c + row * H);
+        }
 }
 
 // Does not lock for a signal handler that interrupts a step: until the end, a step changes no state.
@@ -199,7 +208,7 @@ template <class Real>
 void Pool<Real>::set_state(const Size* ids, Size n, const std::vector<State<const Real>>& from) {
     const auto lock = interruptible_lock(mutex);
     const Claim claim(*this, ids, n);
-    put(ids, n, from, 0);
+    put(ids, n, from);
 }
 
 template <class Real>
@@ -212,7 +221,7 @@ void Pool<Real>::restore(const Size* ids, Size n, const std::vector<State<const 
     if (top > Size(status.size())) reserve(top);
     std::fill(status.begin(), status.end(), closed);
     for (Size i = 0; i < n; i++) status[ids[i]] = open_;
-    put(ids, n, from, 0);
+    put(ids, n, from);
     free.clear();
     for (Size id = Size(status.size()) - 1; id >= 0; id--)
         if (status[id] == closed) free.push_back(id);

@@ -21,7 +21,8 @@ public:
     void make_room(Size n);        // for n more streams; doubles the capacity if necessary
     void open(Size n, Size* ids);  // states are zeros; makes room
     void close(const Size* ids, Size n);
-    // From x (n, I) to y (n, O). Changes the states only if `confirm` then returns true; throws Interrupted if not.
+    // From x (n, I) to y (n, O). Changes the states only if `confirm` returns true before and after it changes them;
+    // throws Interrupted if not.
     void step(const Size* ids, Size n, const Real* x, Real* y,
               const std::function<bool()>& confirm = [] { return true; });
     void state(const Size* ids, Size n, const std::vector<State<Real>>& to) const;
@@ -43,8 +44,9 @@ private:
     std::unique_lock<CallMutex> lock_to_read() const;
     void clear(Size id);
     void get(const Size* ids, Size n, const std::vector<State<Real>>& to) const;
-    // Sets states to rows `first` to first + n - 1 of arrays; null: zeros.
-    void put(const Size* ids, Size n, const std::vector<State<const Real>>& from, Size first);
+    // Sets states to the rows of arrays; null: zeros.
+    void put(const Size* ids, Size n, const std::vector<State<const Real>>& from);
+    void exchange(const Size* ids, Size n);
 
     mutable CallMutex mutex;
     const Size max_capacity, work;       // multiply-adds per stream and step
@@ -52,8 +54,8 @@ private:
     std::vector<Size> free;              // closed ids; the last one is opened next
     OwnedStates<Real> states;            // (capacity, P) and (capacity, H)
     std::vector<std::unique_ptr<Chain<Real>>> chains;  // one per thread
-    OwnedStates<Real> after;                           // of a step: (after_rows, P) and (after_rows, H)
-    Size after_rows = 0;
+    OwnedStates<Real> after;                           // of a step: (rows, P) and (rows, H)
+    std::vector<Size> order;                           // 0 to rows - 1
 };
 
 }  // namespace onward

@@ -30,11 +30,12 @@ SET_ITEM: Any = operator.setitem  # the types of its overloads are not those of 
 
 
 class Group(NamedTuple):
-    """The outputs of streams that run together, the places of their ids in a call, and the next carries."""
+    """Streams that run together: the places of their ids in a call, their outputs, and their carries."""
 
     places: Ids
     outputs: Sequence[AnyArray]
-    carries: Sequence[AnyArray]
+    before: Sequence[AnyArray]
+    after: Sequence[AnyArray]
 
 
 class GraphPool(Pool):
@@ -136,22 +137,18 @@ class GraphPool(Pool):
         if self._planner is None:  # the rows are the first axis of the inputs
             self._prepare([(1, *block.shape[1:]) for block in blocks])
         assert self._planner is not None
-        return [
-            Group(places, results[self._count :], results[: self._count])
-            for places, results in self._results(self._planner, ids, blocks)
-        ]
+        return [*self._groups(self._planner, ids, blocks, self._count)]
 
-    def _results(
-        self, planner: Planner, ids: Ids, blocks: list[AnyArray]
-    ) -> Iterator[tuple[Ids, Sequence[AnyArray]]]:
-        """Yield the places of the streams that run together, and what a graph over their rows returns."""
+    def _groups(self, planner: Planner, ids: Ids, blocks: list[AnyArray], count: int) -> Iterator[Group]:
+        """Yield the groups of streams, for which a graph over their rows returns `count` carries first."""
         blocks, axes = self._checked_blocks(blocks, len(ids)), self._axes[self._count :]
         for places in [part for group in self._alike(ids) for part in _parts(group)]:
             joined = self._joined_carries(ids[places])
             own = blocks
             if len(places) < len(ids):
                 own = [np.take(block, places, axis) for block, axis in zip(blocks, axes, strict=True)]
-            yield places, planner.run((*joined, *own), {}) or planner(*joined, *own)
+            results = planner.run((*joined, *own), {}) or planner(*joined, *own)
+            yield Group(places, results[count:], joined, results[:count])
 
     def _alike(self, ids: Ids) -> Iterable[Ids]:
         """Return the places of the streams for each combination of shapes of their carries."""
@@ -178,9 +175,19 @@ class GraphPool(Pool):
 
     def _keep(self, ids: Ids, groups: Sequence[Group]) -> None:
         """Keep the carries that the groups return."""
+        places = groups[0].places if len(groups) == 1 else np.concatenate([group.places for group in groups])
+        rows = self._rows([group.after for group in groups], self._output_axes)
+        try:
+            self._set(ids[places], rows)
+        except BaseException:  # of a signal handler, which loses the outputs
+            self._set(ids[places], self._rows([group.before for group in groups], self._axes))
+            raise
+
+    def _rows(self, groups: Sequence[Sequence[AnyArray]], axes: Sequence[int]) -> list[AnyArray]:
+        """Return the carries of groups, as `_set` takes them."""
         rows = []
-        for place, (carry, axis) in enumerate(zip(self._model.carries, self._output_axes, strict=False)):
-            parts = [group.carries[place] for group in groups]
+        for place, (carry, axis) in enumerate(zip(self._model.carries, axes, strict=False)):
+            parts = [carries[place] for carries in groups]
             if self._varies[place]:
                 found = [row for part in parts for row in _separate_rows(part, axis)]
                 for row in found[:1]:
@@ -191,8 +198,7 @@ class GraphPool(Pool):
             if first[0].shape[1:] != carry.initial.shape or first[0].dtype != carry.initial.dtype:
                 carry.check(carry.initial, first[0][0], "after this call")
             rows.append(first[0] if len(first) == 1 else np.concatenate(first))
-        places = groups[0].places if len(groups) == 1 else np.concatenate([group.places for group in groups])
-        self._set(ids[places], rows)
+        return rows
 
     def _checked_blocks(self, blocks: list[AnyArray], n: int) -> list[AnyArray]:
         """Return the inputs in the declared dtypes. Raises ShapeError, DtypeError."""
@@ -294,7 +300,7 @@ class SequencePool(GraphPool):
             planner, axes = self._prepared_last()
             shape[rows] = len(numbers)
             none = np.zeros(shape, self._model.inputs[0].dtype)
-            groups = [Group(*found, ()) for found in self._results(planner, numbers, [none])]
+            groups = [*self._groups(planner, numbers, [none], 0)]
             returned = [_separated(groups, i, axis, len(numbers)) for i, axis in enumerate(axes)]
             self._ended |= set(numbers.tolist())
         return returned[0] if len(returned) == 1 else tuple(returned)

@@ -1,7 +1,6 @@
 """`GraphStream`: a sequence that runs through a whole model, continued from call to call."""
 
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core import arrays
+from ..core.calls import CallLock
 from ..core.checks import MOST_ROWS, enough_memory, integer
 from ..errors import ArgumentError, ShapeError
 from ..graph.declared import as_declared
@@ -55,7 +55,7 @@ class GraphStream:
         outputs = len(streamed.outputs)
         self._whole = _Layout((), [()] * outputs, [], False)
         self._is_finished = False  # a sequence ends with `finish`, and another one begins with its carries
-        self._lock = threading.Lock()
+        self._lock = CallLock()
 
     def __call__(self, /, *args: ArrayLike, out: Any = None, **inputs: ArrayLike) -> Any:
         with self._lock:
@@ -114,7 +114,7 @@ class GraphStream:
     @property
     def state(self) -> dict[str, AnyArray]:
         """Copies of the carries by name; assign a dict to set them."""
-        with self._lock:
+        with self._lock.reading():
             carried = _copies(self._buffers[0])
         return {c.name: a for c, a in zip(self._streamed.carries, carried, strict=True)}
 
@@ -133,10 +133,10 @@ class GraphStream:
     def copy(self) -> Self:
         """Return a new stream with a copy of the carries."""
         branch = object.__new__(type(self))
-        with self._lock:
+        with self._lock.reading():
             branch.__dict__.update(self.__dict__)
             branch._buffers = _copies(self._buffers[0]), ()
-        branch._lock = threading.Lock()
+        branch._lock = CallLock()
         return branch
 
     def __copy__(self, memo: Any = None) -> Self:

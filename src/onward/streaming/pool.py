@@ -2,7 +2,6 @@
 
 import os
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
@@ -13,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _core
 from ..core import arrays
 from ..core.arrays import Array
+from ..core.calls import CallLock
 from ..core.checks import MOST_ROWS, enough_memory, integer
 from ..errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
 from ..layers.base import Layer
@@ -46,7 +46,7 @@ class Pool(_core.Pool):
     def __init__(self, model: Any, capacity: int, max_capacity: int | None = None) -> None:
         self._model = model
         self._max = sys.maxsize if max_capacity is None else integer("max_capacity", max_capacity, 1)
-        self._lock = threading.Lock()  # held to change streams, and for several calls of the core
+        self._lock = CallLock()  # held to change streams, and for several calls of the core
         with argument_errors():
             most = min(self._max, MOST_ROWS)
             super().__init__(self._kernels(), integer("capacity", capacity, 1, most), self._max)
@@ -111,7 +111,7 @@ class Pool(_core.Pool):
     def state(self, ids: ArrayLike) -> Any:
         """A copy of the states of some streams, in the form that a call of the model returns for a batch."""
         checked = checked_ids(ids)
-        with self._lock:
+        with self._lock.reading():
             states = self._states(checked)
         return self._joined(states, len(checked))
 
@@ -145,7 +145,7 @@ class Pool(_core.Pool):
 
     def copy(self) -> Self:
         """A new pool with the same open streams and copies of their states."""
-        with self._lock:
+        with self._lock.reading():
             return self._copy()
 
     def _copy(self) -> Self:
@@ -161,7 +161,7 @@ class Pool(_core.Pool):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the ids and states of all open streams to a safetensors file. Raises FileError."""
-        with self._lock:
+        with self._lock.reading():
             ids = self.ids
             states = self._states(ids)
         write_state(path, self._file_type, self._model, self._tensors(ids, states))
@@ -224,9 +224,15 @@ class LayerPool(Pool):
     def step(self, ids: ArrayLike, x: ArrayLike) -> Array:
         checked, x = self._check_step(ids, x)
         with self._lock, argument_errors():
+            before, n = self._states(checked), len(checked)
             y: Array
-            y, state = self._model.run(x, self._joined(self._states(checked), len(checked)), True, True)
-            self._set_state(checked, self._model.check_state(state, len(checked), batched=True))
+            y, state = self._model.run(x, self._joined(before, n), True, True)
+            after = self._model.check_state(state, n, batched=True)
+            try:
+                self._set_state(checked, after)
+            except BaseException:  # of a signal handler, which loses y
+                self._set_state(checked, before)
+                raise
         return y
 
 

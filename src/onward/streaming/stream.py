@@ -2,7 +2,6 @@
 
 import json
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
@@ -218,7 +217,7 @@ class Stream(_core.Stream):
         self._batch, self._model = batch, model
         self._step_axes = (() if self._batch is None else (self._batch,)) + model.step_shape
         self._time_axis = 1 if self._batch is not None and model.batch_first else 0  # in a block
-        self._lock = threading.Lock()  # held while the state is replaced
+        self._lock = _core.CallLock()  # held while the state is replaced
         with enough_memory(f"the states of batch={batch}"):
             super().__init__(model.kernels, self._batch, model.batch_first)
 
@@ -310,12 +309,17 @@ class LayerStream(Stream):
         with self._lock:
             array = self._check_x(x)
             is_step = array.ndim == len(self._step_axes)
-            y, state = self._model.run(array, self.state, self._batch is not None, is_step)
-            states = self._model.check_state(state, self._batch or 1, self._batch is not None)
+            before, batched = self._states(), self._batch is not None
+            y, state = self._model.run(array, self._model.join(before, batched), batched, is_step)
+            after = self._model.check_state(state, self._batch or 1, batched)
             if out is not None:
                 check_out(out, (array,), y.shape, y.dtype)
                 out[...] = y
-            self._set_state(states)
+            try:
+                self._set_state(after)
+            except BaseException:  # of a signal handler, which loses y
+                self._set_state(before)
+                raise
         return y if out is None else out
 
 

@@ -57,7 +57,7 @@ class Planner:
         self._varying: set[int] = set()
         self._programs: list[tuple[Any, Plan]] = []  # with what they require of inputs; the most recent last
         self._blocks = OrderedDict[Any, Any]()  # plans that run in blocks, by the signatures of inputs
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may call a model that it interrupts
         _planners.add(self)
         self._names = tuple(declared.name for declared in graph.inputs)
         self._ready = _core.Plans(self._names, [])  # the programs that run without Python
@@ -226,7 +226,7 @@ _planners: weakref.WeakSet[Planner] = weakref.WeakSet()
 def _renew_locks() -> None:
     """Replace the locks that threads of the parent held during a fork; they do not exist in the child."""
     for planner in _planners:
-        planner._lock = threading.Lock()
+        planner._lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
