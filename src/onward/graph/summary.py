@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from ..core import budget
 from ..core.identity import Identity
-from ..errors import ArgumentError
+from ..errors import ArgumentError, LimitError
 from ..layers.summary import Axes, Row
 from .graph import Graph, bodies
 from .inference import infer
 from .node import Node, Signature
 
-MAX_COMPUTED = 8000  # bytes of values that follow from shapes
+WORK = 10**7  # of computing the values that follow from shapes
 Weights = dict[str, NDArray[Any]]
 # Two sizes that stand for an open size: what differs between them depends on the input.
 STAND_INS = (11, 13, 17, 19, 23, 29), (31, 37, 41, 43, 47, 53)
@@ -116,5 +117,6 @@ def _inferred(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Signature]:
             shape = tuple(axis if isinstance(axis, int) else sizes.get(axis, 1) for axis in declared.axes)
             inputs[declared.name] = Signature(shape, declared.dtype)
     # the shapes are a convenience; a call reports the errors
-    values = infer(graph, inputs, most=MAX_COMPUTED, ignored=(ArgumentError,))
+    with budget.of_part(WORK):
+        values = infer(graph, inputs, ignored=(ArgumentError, LimitError))
     return {name: Signature.of(value) for name, value in values.items()}

@@ -14,6 +14,8 @@ import numpy as np
 from ...core import budget
 from ...errors import ArgumentError, OnwardError
 from ..declared import Input
+from ..graph import Graph
+from ..inference import infer
 from ..node import AnyArray, Expansion, Node, Signature
 from .registry import EVERY_INPUT, Known, operation
 
@@ -191,6 +193,33 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
     return Expansion(nodes, constants)
 
 
+@loop.inferring
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Known] | None:
+    """Infer the outputs of a loop of a known length whose iterations do not change any shape."""
+    body, (count, condition, *values) = node.attributes["body"], inputs
+    states, _, outer = loop_inputs(values, node.captured)
+    if not isinstance(count, np.ndarray) or condition is not None or not keeps_condition(body):
+        return None
+    if any(x is None or x.dtype.hasobject for x in values):
+        return None
+    before = [Signature.of(state) for state in states]
+    inner = [Signature((), np.dtype(np.int64)), Signature((), np.dtype(np.bool_)), *before, *outer]
+    found: dict[str, Known] = {}
+    with suppress(ArgumentError):  # without iterations, the body may be one that refuses its inputs
+        found = infer(body, {declared.name: x for declared, x in zip(body.inputs, inner, strict=True)})
+    if any(name not in found for name in body.outputs):
+        return None
+    results = [Signature.of(found[name]) for name in body.outputs[1:]]
+    after, scanned = results[: len(before)], results[len(before) :]
+    if after != before or any(each.dtype.hasobject for each in scanned):
+        return None
+    for place, axis in enumerate(node.attributes.get("scan_output_axes") or [0] * len(scanned)):
+        shape, dtype = list(scanned[place].shape), scanned[place].dtype
+        shape.insert(axis % (len(shape) + 1), max(0, count.item()))
+        scanned[place] = Signature(tuple(shape), dtype)
+    return [*before, *scanned]
+
+
 @operation("Scan", shape_inputs=EVERY_INPUT, is_pure=False)
 def scan(
     *inputs: Any, body: Body, num_scan_inputs: int, captured: int = 0,
@@ -229,6 +258,17 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
         Node("Loop", (count, "", *values), node.outputs, options, node.name, node.source or "Scan"),
     ]
     return Expansion(nodes, constants)
+
+
+@scan.inferring
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Known] | None:
+    """Infer the outputs of the loop that a scan is."""
+    expansion = scan.expand and scan.expand(node, inputs)
+    if not expansion:
+        return None
+    given = {name: x for name, x in zip(node.inputs, inputs, strict=True) if x is not None}
+    found = infer(Graph(nodes=expansion.nodes, constants=expansion.constants), given)
+    return [found[name] for name in node.outputs] if found.keys() >= set(node.outputs) else None
 
 
 _loop_bodies: WeakKeyDictionary[Any, dict[Any, Any]] = WeakKeyDictionary()  # of the bodies of scans
@@ -312,8 +352,6 @@ def _without_rounds(body: Body, inputs: Sequence[Any], first: int) -> list[AnyAr
     Their shapes follow from those of the inputs, or else from an iteration. If none runs on these inputs,
     they are those that the body declares, with open axes of size 0.
     """
-    from ..inference import infer  # it imports the operations
-
     graph, scanned = body.graph, body.graph.outputs[first:]
     pairs = zip(graph.inputs, inputs, strict=True)
     values: dict[str, Known] = {d.name: Signature.of(x) for d, x in pairs if isinstance(x, np.ndarray)}

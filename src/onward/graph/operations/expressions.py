@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError
-from ..node import AnyArray, Expansion, Node, Signature, size_of
+from ..node import AnyArray, Expansion, Node, Signature
+from .evaluation import evaluate
 from .registry import OPERATIONS, WIDENED, Known, Operation, operation
 
 BOOL: np.dtype[Any] = np.dtype(np.bool_)
-MAX_COMPUTED = 1 << 16  # bytes of a result that other nodes of a composition may need to know
 
 
 def _method(
@@ -147,7 +147,7 @@ class Unknown(Exception):
 class Composition:
     """Records the nodes of a composition, and the array or the signature of each value.
 
-    If it `computes`, all inputs are arrays. Otherwise, it computes only what may decide about shapes.
+    If it `computes`, all inputs are arrays. Otherwise, it evaluates as far as these are known.
     """
 
     def __init__(
@@ -175,18 +175,19 @@ class Composition:
         names = tuple(
             x if isinstance(x, str) else "" if x is None else self.cast(x, np.int64) for x in inputs
         )
-        known, defined = [self.values[name] if name else None for name in names], OPERATIONS[operation]
-        signatures = None if self._computes else defined.signatures(known, attributes)
-        computes = self._computes or not defined.reads_values
-        if not computes and signatures and not any(isinstance(value, Signature) for value in known):
-            computes = size_of(signatures) <= MAX_COMPUTED
-        results: Any = defined.run(known, attributes, signatures) if computes else signatures
+        known = [self.values[name] if name else None for name in names]
+        prefix = f"{self._prefix}{operation}_{len(self.nodes)}"
+        node = Node(operation, names, (prefix,), attributes, *self._label)
+        results: Sequence[Known] | None
+        if self._computes:
+            results = OPERATIONS[operation].run(known, attributes)
+        else:
+            results = evaluate(node, known)
         if results is None:
             raise Unknown
-        prefix = f"{self._prefix}{operation}_{len(self.nodes)}"
         found = {prefix + (f":{place}" if place else ""): y for place, y in enumerate(results[:most])}
         self.values |= found
-        self.nodes.append(Node(operation, names, tuple(found), attributes, *self._label))
+        self.nodes.append(node._replace(outputs=tuple(found)))
         return list(found)
 
     def run(

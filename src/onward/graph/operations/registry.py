@@ -62,6 +62,8 @@ Known = AnyArray | Signature
 SignatureRule = Callable[..., Signature | Sequence[Signature]]
 # Replaces a node by those of its bodies, or returns None if that is not possible.
 Expand = Callable[[Node, Sequence[Known | None]], Expansion | None]
+# Returns what is known about the outputs of a node with bodies, or None.
+Infer = Callable[[Node, Sequence[Known | None]], Sequence[Known] | None]
 # Adds the steps of a node to a plan: from the builder, the node, its inputs and the shapes of its outputs, to
 # the views of the outputs, or None if the core does not support the node, which then runs in NumPy.
 Lowering = Callable[[Builder, Node, Inputs, list[tuple[int, ...]]], list[View] | None]
@@ -74,7 +76,7 @@ Reads = Callable[[Sequence[Any], Mapping[str, Any]], int]
 Temporaries = Callable[[Sequence[Any], Mapping[str, Any]], int]
 # Adds a node, some of whose inputs vary over time, to a graph over one block: it takes a `BlockBuilder`.
 StreamRule = Callable[[Any, Node], None]
-Rule = TypeVar("Rule", Lowering, Combines, StreamRule, Expand, Reads, Temporaries)
+Rule = TypeVar("Rule", Lowering, Combines, StreamRule, Expand, Infer, Reads, Temporaries)
 
 WIDENED = {"float16", "bfloat16"}  # dtypes that are computed in float32
 OPERATIONS_OF_ELEMENT = 4  # elementary operations for an element that is read or written
@@ -123,9 +125,11 @@ class Operation:
         self.shape_inputs = EVERY_INPUT if shape_inputs is None else frozenset(shape_inputs)
         self.widens, self.reads_values, self.is_pure = widens, reads_values, is_pure
         self.takes_sizes = takes_sizes
+        self.has_rule = signature is not None  # whether the output signatures follow without computing
         self.lower: Lowering | None = None
         self.lowers_empty = False  # whether `lower` accepts arrays without elements
         self.expand: Expand | None = None
+        self.infer: Infer | None = None
         self.combines = combines  # None: the axes are not known
         self.stream: StreamRule | None = None
         self.reads: Reads | None = None
@@ -139,7 +143,8 @@ class Operation:
         self.attributes = (*own, *attributes)
         self._required = set(own) - (declared.__kwdefaults__ or {}).keys()
 
-    lowering, combining, over_time, expanding = map(_registration, ("lower", "combines", "stream", "expand"))
+    lowering, combining, over_time = map(_registration, ("lower", "combines", "stream"))
+    expanding, inferring = map(_registration, ("expand", "infer"))
     reading, allocating = map(_registration, ("reads", "temporaries"))
 
     def steps(self, function: Callable[..., View | None]) -> Callable[..., View | None]:
@@ -158,14 +163,13 @@ class Operation:
         return function
 
     @property
-    def has_rule(self) -> bool:
-        """Whether the output signatures follow without computing anything."""
-        return self._signature is not None
-
-    @property
     def is_predicate(self) -> bool:
         """Whether the results are booleans, whatever the dtypes of the inputs."""
         return self._signature in (broadcast_booleans, like_first_boolean)
+
+    def folds(self, inputs: Sequence[Known | None]) -> bool:
+        """Whether the outputs are the same in every call: for arrays, if the operation is pure."""
+        return self.is_pure and Signature not in map(type, inputs)
 
     def check_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Raise ArgumentError for attributes that the operation does not have or lacks."""

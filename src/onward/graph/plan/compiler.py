@@ -14,17 +14,18 @@ import numpy as np
 
 from ...core import budget
 from ...core.identity import Identity
-from ...errors import ArgumentError, ShapeError
+from ...errors import ArgumentError
 from ..declared import UNNAMED
 from ..graph import Graph, Input, bodies
 from ..node import AnyArray, Node, Signature, naming
 from ..operations import OPERATIONS
 from ..operations.control import IN_CORE, keeps_condition
+from ..operations.evaluation import check_shapes, evaluate
 from ..operations.registry import Expand, Known, Operation, Value
 from ..size import Axes, as_numbers, dtype_of, has_sizes, is_symbolic
 from .builder import Builder, Bytes, Weights
 from .passes import views_of
-from .view import DTYPES, MAX_AXES, View
+from .view import DTYPES, View
 
 MAX_UNROLLED = 4000  # nodes of one loop
 NODE = 20 * budget.STEP  # the work of compiling a node
@@ -165,7 +166,7 @@ class Compiler:
             shape, places = self._shape(declared, array, is_known)
             value = Value(shape, array.dtype, name=name)
             self._program.signature.append((array.dtype.name, places, known))
-            _check_shapes([Signature.of(array)])
+            check_shapes([Signature.of(array)])
             if is_known:
                 value = value._replace(array=array.copy())
             elif array.dtype.name in DTYPES:
@@ -215,46 +216,38 @@ class Compiler:
 
     def _add_node(self, node: Node) -> bool:
         """Add a node to the program; return False if its output shapes depend on unknown values."""
-        left = budget.current()
-        left.spend(NODE)
+        budget.current().spend(NODE)
         operation = OPERATIONS[node.operation]
         inputs = [self._values[name] for name in node.inputs]
-        all_known = all(value is None or value.known for value in inputs)
-        arrays = [None if v is None else v.array if v.known else Signature(v.shape, v.dtype) for v in inputs]
-        computes = all_known and operation.is_pure
-        if operation.expand is not None and not computes and self._inline(node, operation.expand, arrays):
-            return True
-        signatures = operation.signatures(arrays, node.attributes) if operation.has_rule else None
-        _check_shapes(signatures or ())
-        if signatures is not None and not computes:
-            work, outputs, temporary = operation.cost(arrays, node.attributes, signatures)
-            self._program.work += work
-            left.check(self._program.work, outputs + temporary)
-        has_open_shape = any(is_symbolic(signature.shape) for signature in signatures or ())
-        if has_open_shape or (any(map(has_sizes, arrays)) and not operation.takes_sizes):
-            views = self._lower(node, operation, inputs, signatures) if signatures is not None else None
-            if views is not None:
+        arrays = _known(inputs)
+        if operation.expand is not None and not operation.folds(arrays):
+            if self._inline(node, operation.expand, arrays):
                 return True
-            arrays = list(map(as_numbers, arrays))
-            inputs = [
-                v and v._replace(array=a) if v and v.known else v for v, a in zip(inputs, arrays, strict=True)
-            ]
-            if computes and has_open_shape:
-                signatures = operation.signatures(arrays, node.attributes)
-        if computes or not operation.reads_values:
-            computed = operation.run(arrays, node.attributes, signatures)
-            self._define(node, [Value(a.shape, dtype_of(a), a) for a in computed])
-            return True
-        if signatures is None:
-            signatures = operation.signatures(arrays, node.attributes)
-        if signatures is None:
+        return self._place(node, operation, inputs)
+
+    def _place(self, node: Node, operation: Operation, inputs: list[Value | None]) -> bool:
+        """Fold a node, or add it as steps or in NumPy; return False as `_add_node` does."""
+        arrays = _known(inputs)
+        found, has_numbers = evaluate(node, arrays), not any(map(has_sizes, arrays))
+        if found is None and (has_numbers or operation.takes_sizes):
             self._run_in_numpy(node, inputs, None)
             return False
-        _check_shapes(signatures)
+        if found is None:
+            return self._place(node, operation, list(map(_in_numbers, inputs)))
+        if Signature not in map(type, found):
+            self._define(node, [Value(y.shape, dtype_of(y), y) for y in found])
+            return True
+        signatures = [y if isinstance(y, Signature) else Signature.of(y) for y in found]
         if operation.is_pure and all(0 in s.shape for s in _used(node, signatures)):
             self._define(node, [_new_value(signature, None) for signature in signatures])
             return True
+        work, outputs, temporary = operation.cost(arrays, node.attributes, signatures)
+        budget.current().check(self._program.work + work, outputs + temporary)
         views = self._lower(node, operation, inputs, signatures)
+        if views is None and not has_numbers:
+            if not operation.takes_sizes or any(is_symbolic(signature.shape) for signature in signatures):
+                return self._place(node, operation, list(map(_in_numbers, inputs)))
+        self._program.work += work
         if views is None:
             self._run_in_numpy(node, inputs, signatures)
         return True
@@ -364,15 +357,6 @@ class Compiler:
         self._builder.segment_start = steps
 
 
-def _check_shapes(signatures: Sequence[Signature]) -> None:
-    """Raise ShapeError for negative sizes, and for more axes than the core supports."""
-    for shape, _ in signatures:
-        if len(shape) > MAX_AXES:
-            raise ShapeError(f"a value has {len(shape)} axes; expected at most {MAX_AXES}")
-        if any(type(size) is int and size < 0 for size in shape):
-            raise ShapeError(f"a value has the shape {shape}; expected no negative size")
-
-
 def _used(node: Node, signatures: Sequence[Signature]) -> list[Signature]:
     """Return the signatures of the outputs that have a name."""
     return [signature for signature, output in zip(signatures, node.outputs, strict=False) if output]
@@ -399,6 +383,20 @@ def _described(step: str, arguments: tuple[Any, ...]) -> str:
     views = views_of((step, arguments))
     shape = f" ({', '.join(map(str, views[-1].shape))})" if views else ""
     return " ".join([step, *functions]) + shape
+
+
+def _known(values: Sequence[Value | None]) -> list[Known | None]:
+    """Return the array of each value that is known, and the signatures of the others."""
+    return [
+        None if v is None else Signature(v.shape, v.dtype) if v.array is None else v.array for v in values
+    ]
+
+
+def _in_numbers(value: Value | None) -> Value | None:
+    """Return a value whose sizes, if it has any, are fixed to those of the first call."""
+    if value is None or not has_sizes(value.array):
+        return value
+    return value._replace(array=as_numbers(value.array))
 
 
 def _source(value: Value | None) -> Source:

@@ -15,6 +15,7 @@ from ....errors import ArgumentError, OnwardError
 from ....graph.graph import Graph
 from ....graph.node import Node
 from ....graph.operations import OPERATIONS
+from ....graph.operations.evaluation import evaluate
 from .. import exported_program as schema
 from . import schemas
 from .refusals import reason
@@ -147,15 +148,17 @@ class Translator:
         if name in self.graph.constants and name not in self.graph.defaults:
             return self.graph.constants[name]
         node = self._makers.get(name)
-        if node is None or not OPERATIONS[node.operation].is_pure:
+        if node is None:
             return None
         inputs = [self._folded(other) if other else None for other in node.inputs]
         if any(array is None and other for array, other in zip(inputs, node.inputs, strict=True)):
             return None
-        results = OPERATIONS[node.operation].compute(inputs, node.attributes)
-        self.graph.constants |= zip(node.outputs, results, strict=False)
-        self.graph.nodes = [other for other in self.graph.nodes if other is not node]
-        return self.graph.constants[name]
+        found = zip(node.outputs, evaluate(node, inputs) or (), strict=False)
+        arrays = {output: array for output, array in found if isinstance(array, np.ndarray)}
+        if len(arrays) == len(node.outputs):
+            self.graph.constants |= arrays
+            self.graph.nodes = [other for other in self.graph.nodes if other is not node]
+        return arrays.get(name)
 
     # Memory that tensors share.
 

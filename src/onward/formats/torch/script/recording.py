@@ -15,8 +15,9 @@ from ....core import budget
 from ....core.identity import Identity
 from ....errors import ArgumentError, OnwardError
 from ....graph import Graph, Input
-from ....graph.node import AnyArray, Signature
+from ....graph.node import AnyArray, Node, Signature
 from ....graph.operations import OPERATIONS
+from ....graph.operations.evaluation import evaluate
 
 MAX_LEARNED = 12  # sizes that are tried for two axes at once
 MAX_KEY = 256  # bytes of an array that is compared by its content
@@ -281,22 +282,17 @@ class Recording(Graph):
             return _opened(operation, known, attributes)
         if any(isinstance(value, Examples) for value in known):
             return self._inferred_twice(operation, known, attributes)
-        meaning = OPERATIONS[operation]
-        is_known = not any(isinstance(value, Signature) for value in known)
-        if meaning.is_pure and (is_known or not meaning.reads_values):
-            key = self.folded.key(operation, known, attributes) if is_known else None
-            if key in self.folded.results:
-                return self.folded.results[key]
-            rule = meaning.signatures(known, attributes) if meaning.has_rule else None
-            made = meaning.run_if_affordable(known, attributes, rule)
-            if made is not None:
-                results = [np.asarray(array) for array in made]
-                if key is not None:
-                    self.folded.results[key] = results
-                    self.folded.lasting.update(map(Identity, results))
-                return results
-        signatures = meaning.signatures(known, attributes)
-        return _opened(operation, known, attributes) if signatures is None else signatures
+        is_known = OPERATIONS[operation].folds(known)
+        key = self.folded.key(operation, known, attributes) if is_known else None
+        if key in self.folded.results:
+            return self.folded.results[key]
+        found = evaluate(Node(operation, (), (), attributes, ""), known)
+        if key is not None and found is not None:
+            results = [result for result in found if isinstance(result, np.ndarray)]
+            if len(results) == len(found):
+                self.folded.results[key] = results
+                self.folded.lasting.update(map(Identity, results))
+        return _opened(operation, known, attributes) if found is None else found
 
     def _inferred_twice(
         self, operation: str, known: Sequence[Any], attributes: Mapping[str, Any]

@@ -1,0 +1,50 @@
+"""Evaluate a node as far as its inputs are known: this decides for every part of Onward what follows."""
+
+from collections.abc import Sequence
+
+from ...errors import ShapeError
+from ..node import Node, Signature
+from ..plan.view import MAX_AXES
+from ..size import as_numbers, has_sizes, is_symbolic
+from .registry import OPERATIONS, Known
+
+
+def evaluate(node: Node, inputs: Sequence[Known | None]) -> Sequence[Known] | None:
+    """Return what is known about the outputs of a node: arrays, or else signatures.
+
+    The outputs are arrays if all inputs are arrays and the operation is pure, or if it reads only the
+    signatures of its inputs. Otherwise, they are signatures, as they are if their shapes have symbolic sizes,
+    if the operation does not take arrays of sizes, or if computing them takes much of the current budget.
+    Returns None if the shapes depend on the values of unknown inputs.
+
+    Raises ShapeError for negative sizes and for too many axes, LimitError, and what the operation raises.
+    """
+    operation, attributes = OPERATIONS[node.operation], node.attributes
+    if operation.infer is not None:
+        return operation.infer(node, inputs)
+    if not operation.has_rule and not operation.takes_sizes:
+        inputs = list(map(as_numbers, inputs))
+    signatures = None
+    if operation.has_rule:
+        signatures = operation.signatures(inputs, attributes)
+        check_shapes(signatures or ())
+    if operation.folds(inputs) or not operation.reads_values:
+        is_open = any(is_symbolic(signature.shape) for signature in signatures or ())
+        if not is_open and (operation.takes_sizes or not any(map(has_sizes, inputs))):
+            made = operation.run_if_affordable(inputs, attributes, signatures)
+            if made is not None:
+                return made
+    if signatures is None and not operation.has_rule:
+        signatures = operation.signatures(inputs, attributes)
+        check_shapes(signatures or ())
+    return signatures
+
+
+def check_shapes(signatures: Sequence[Signature]) -> None:
+    """Raise ShapeError for negative sizes, and for more axes than the core supports."""
+    for shape, _ in signatures:
+        if len(shape) > MAX_AXES:
+            raise ShapeError(f"a value has {len(shape)} axes; expected at most {MAX_AXES}")
+        for size in shape:
+            if type(size) is int and size < 0:
+                raise ShapeError(f"a value has the shape {shape}; expected no negative size")
