@@ -16,12 +16,13 @@ std::string message;  // describes the last error
 using KeptWeights = std::variant<Dense<float>, Stack<float>, IntegerMatrix, QuantizedLSTM>;
 
 struct PlanInMemory {
-    std::unique_ptr<const BoundPlan> bound;
+    const Program program;
+    const std::unique_ptr<BoundPlan> bound = program.unbound();
     std::vector<Buffer<std::byte>> memory;
     std::vector<std::byte*> spaces;
 
-    explicit PlanInMemory(const Program& program) : bound(program.bind({})) {
-        if (!bound) throw std::invalid_argument("the guards of a program do not hold");
+    PlanInMemory(const int64_t* words, Size n, const std::vector<PackedWeights>& weights) : program(words, n, weights) {
+        if (!program.bind({}, *bound)) throw std::invalid_argument("the guards of a program do not hold");
         for (const Size size : bound->plan.sizes()) {
             if (size < 0) throw std::out_of_range("a space has a negative size");
             memory.push_back(Buffer<std::byte>::zeros(size));
@@ -163,7 +164,7 @@ EMSCRIPTEN_KEEPALIVE int graph_add_plan(Graph* graph, const int64_t* first, int 
         std::vector<PackedWeights> weights;
         for (const auto& kept : graph->weights)
             std::visit([&](const auto& found) { weights.push_back(&found); }, *kept);
-        graph->plans.push_back(std::make_unique<PlanInMemory>(Program(first, n, weights)));
+        graph->plans.push_back(std::make_unique<PlanInMemory>(first, n, weights));
         return int(graph->plans.size()) - 1;
     });
 }

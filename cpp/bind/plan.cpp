@@ -4,8 +4,11 @@
 #include <nanobind/stl/shared_ptr.h>
 
 #include <algorithm>
+#include <atomic>
+#include <numeric>
 #include <stdexcept>
 
+#include "bind/gil.h"
 #include "bind/layers.h"
 #include "bind/module.h"
 #include "platform/dispatch.h"
@@ -68,10 +71,10 @@ onward::PackedWeights weights_in(const nb::object& object) {
     return &nb::cast<const QuantizedLSTM&>(object).core;
 }
 
-onward::Program program_of(const In& words, const std::vector<nb::object>& weights) {
+std::vector<onward::PackedWeights> packed(const std::vector<nb::object>& weights) {
     std::vector<onward::PackedWeights> packed;
     for (const nb::object& object : weights) packed.push_back(weights_in(object));
-    return {data_of<const int64_t>(words, "words", {-1}), Size(words.shape(0)), packed};
+    return packed;
 }
 
 template <class Numbers>
@@ -101,9 +104,12 @@ void run(const Plan& plan, const nb::list& arrays, Size first, Size last) {
 }  // namespace
 
 Program::Program(const In& words, const std::vector<nb::object>& weights)
-    : weights(weights), core(program_of(words, weights)) {}
+    : code(new Code{weights, {data_of<const int64_t>(words, "words", {-1}), Size(words.shape(0)), packed(weights)}, {}}) {
+    plans.reserve(most_plans);
+}
 
 std::shared_ptr<Plan> Program::bind(const std::vector<Size>& axes, bool throws) {
+    std::shared_ptr<Plan> plan;
     {
         const nb::ft_lock_guard lock(mutex);
         for (size_t i = 0; i < plans.size(); i++)
@@ -111,27 +117,40 @@ std::shared_ptr<Plan> Program::bind(const std::vector<Size>& axes, bool throws) 
                 if (i > 0) std::rotate(plans.begin(), plans.begin() + i, plans.begin() + i + 1);
                 return plans[0];
             }
+        if (plans.size() == most_plans && plans.back().use_count() == 1) {
+            plan = std::move(plans.back());
+            plans.pop_back();
+            std::atomic_thread_fence(std::memory_order_acquire);  // after the last call that used it
+        }
     }
-    std::shared_ptr<Plan> plan;
+    const bool is_kept = bool(plan);
+    if (!plan) plan.reset(new Plan{code->core.unbound(), code, {}});
+    onward::BoundPlan& bound = *plan->core;
+    bool holds;
     try {
-        std::unique_ptr<onward::BoundPlan> bound = core.bind(axes);
-        if (!bound) return nullptr;
-        plan = std::make_shared<Plan>(Plan{std::move(bound), arenas, weights, {}, false});
+        const WithoutGil release;
+        holds = code->core.bind(axes, bound);
     } catch (const std::bad_alloc&) {
         throw;
     } catch (const std::exception&) {  // a view does not fit: another program is needed, whose compiler tells why
         if (throws) throw;
         return nullptr;
     }
-    Size memory = plan->core->arena_size;
-    const std::vector<Size>& spaces = plan->core->plan.sizes();
-    for (size_t i = spaces.size() - plan->core->outputs.size(); i < spaces.size(); i++) memory += spaces[i];
-    plan->is_allowed = memory <= free_memory;
-    for (const std::vector<Size>& shape : plan->core->outputs) plan->outputs.push_back(tuple_of(shape));
+    if (holds) {
+        const std::vector<Size>& spaces = bound.plan.sizes();
+        const Size memory = std::accumulate(spaces.end() - bound.outputs.size(), spaces.end(), bound.arena_size);
+        plan->is_allowed = memory <= free_memory, plan->has_fitted = false;
+        plan->outputs.clear();
+        for (const onward::Axes& shape : bound.outputs) plan->outputs.push_back(tuple_of(shape));
+    }
+    if (holds || is_kept) keep(plan);
+    return holds ? plan : nullptr;
+}
+
+void Program::keep(std::shared_ptr<Plan> plan) {
     const nb::ft_lock_guard lock(mutex);
     if (plans.size() == most_plans) plans.pop_back();
-    plans.insert(plans.begin(), plan);
-    return plan;
+    plans.insert(plans.begin(), std::move(plan));
 }
 
 void bind_plan(nb::module_& m) {

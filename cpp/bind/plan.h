@@ -39,18 +39,24 @@ private:
     onward::Reusable<Arena> arenas{most_arenas};
 };
 
+// What the plans of a program share.
+struct Code {
+    const std::vector<nb::object> weights;  // keeps alive those that the steps use
+    const onward::Program core;
+    Arenas arenas;
+};
+
 // The steps of a program for the sizes of a call.
 struct Plan {
-    std::unique_ptr<const onward::BoundPlan> core;
-    std::shared_ptr<Arenas> arenas;
-    std::vector<nb::object> weights;  // keeps alive the weights that the steps use
-    std::vector<nb::tuple> outputs;   // their shapes
-    bool is_allowed;                  // whether calls may use so much memory
-    bool has_fitted = false;          // whether arrays with these sizes fill the spaces
+    std::unique_ptr<onward::BoundPlan> core;
+    std::shared_ptr<Code> code;
+    std::vector<nb::tuple> outputs;  // their shapes
+    bool is_allowed = false;         // whether calls may use so much memory
+    bool has_fitted = false;         // whether arrays with these sizes fill the spaces
 
     // Runs all steps in an arena of this call. `spaces` holds the memory of all spaces except the first.
     void run(std::vector<std::byte*>& spaces) const {
-        arenas->with(core->arena_size, [&](std::byte* arena) {
+        code->arenas.with(core->arena_size, [&](std::byte* arena) {
             spaces[0] = arena;
             core->plan.run(spaces.data(), 0, core->plan.size());
         });
@@ -63,18 +69,20 @@ public:
     Program(const Program&) = delete;
 
     // Returns the plan for these sizes of the axes, or null if the program does not hold for them: because of its
-    // guards or, unless `throws`, because a step does not accept its views. The most recent plans are kept.
+    // guards or, unless `throws`, because a step does not accept its views. The most recent plans are kept; a new one
+    // takes the memory of the oldest one, unless that is in use.
     std::shared_ptr<Plan> bind(const std::vector<Size>& axes, bool throws = false);
 
-    Size size() const { return core.size(); }
+    Size size() const { return code->core.size(); }
 
 private:
     static constexpr size_t most_plans = 8;
     static constexpr Size free_memory = Size(1) << 26;  // bytes; calls that need more ask Python first
 
-    const std::vector<nb::object> weights;
-    const onward::Program core;
-    const std::shared_ptr<Arenas> arenas = std::make_shared<Arenas>();
+    // Keeps a plan as the most recent one.
+    void keep(std::shared_ptr<Plan> plan);
+
+    const std::shared_ptr<Code> code;
     std::vector<std::shared_ptr<Plan>> plans;  // the most recent first
     nb::ft_mutex mutex;                        // the GIL takes its place where there is one
 };

@@ -100,7 +100,7 @@ struct Found {
     std::shared_ptr<Plan> plan;
 };
 
-bool has_shape(const Py_buffer& buffer, const std::vector<Size>& shape) {
+bool has_shape(const Py_buffer& buffer, const onward::Axes& shape) {
     return std::equal(shape.begin(), shape.end(), buffer.shape, buffer.shape + buffer.ndim);
 }
 

@@ -13,7 +13,7 @@ IntegerMatrix::IntegerMatrix(const int8_t* q, const int32_t* zero_points, Size O
       packed({Format::integer, q, nullptr, zero_points}, nullptr, 0, 1, O, K, kernels<float>().L),
       has_zero_points(std::any_of(zero_points, zero_points + O, [](int32_t z) { return z != 0; })) {}
 
-void IntegerMatrix::pack_row(const uint8_t* x, const std::vector<Size>& pieces, Size length, uint8_t flip,
+void IntegerMatrix::pack_row(const uint8_t* x, std::span<const Size> pieces, Size length, uint8_t flip,
                              int zero_point, int32_t* row) const {
     uint8_t* const stored = (uint8_t*)row + sizeof(RowHeader);
     uint8_t* to = stored;

@@ -10,26 +10,14 @@
 
 namespace onward {
 
-std::vector<Size> offsets_of(const View& view, size_t first, size_t last) {
-    std::vector<Size> offsets{0};
-    for (size_t axis = first; axis < last; axis++) {
-        std::vector<Size> next;
-        next.reserve(offsets.size() * view.shape[axis]);
-        for (const Size offset : offsets)
-            for (Size i = 0; i < view.shape[axis]; i++) next.push_back(offset + i * view.strides[axis]);
-        offsets = std::move(next);
-    }
-    return offsets;
+std::vector<Size>& Plan::restart() {
+    steps.clear(), kept.clear(), space_sizes.clear();
+    return space_sizes;
 }
 
-Plan::Plan(const Kernels<float>& kernels, std::vector<Size> sizes)
-    : kernels(kernels), space_sizes(std::move(sizes)),
-      is_large(std::any_of(space_sizes.begin(), space_sizes.end(), [](Size size) { return size > 1 << 20; })) {}
-
 void Plan::check(const View& view) const {
-    if (view.space < 0 || view.space >= Size(space_sizes.size()) || view.shape.size() != view.strides.size() ||
-        view.shape.size() > 16)
-        throw std::out_of_range("a view refers to a space that does not exist, or has too many axes");
+    if (view.space < 0 || view.space >= Size(space_sizes.size()) || view.shape.size() != view.strides.size())
+        throw std::out_of_range("a view refers to a space that does not exist, or lacks strides");
     Size low = view.offset, high = view.offset;
     bool fits = true;
     for (size_t axis = 0; axis < view.shape.size(); axis++) {
@@ -52,9 +40,12 @@ void Plan::run(std::byte* const* spaces, Size first, Size last) const {
     if (first < 0 || last > size()) throw std::invalid_argument("the plan has fewer steps");
     const FlushDenormals flush;
     Interrupt interrupt;
+    // Where all spaces are small, reading the clock takes as long as a step.
+    const bool is_large =
+        std::any_of(space_sizes.begin(), space_sizes.end(), [](Size size) { return size > 1 << 20; });
     for (Size step = first; step < last; step++) {
         if ((is_large || step % 8 == 7) && interrupt.requested()) break;
-        steps[step](spaces);
+        steps[step].run(steps[step].kept, spaces);
     }
     interrupt.throw_if_happened();
 }

@@ -1,11 +1,9 @@
 // A whole model for one set of input shapes: a list of steps that share one arena.
 #pragma once
 
-#include <functional>
 #include <initializer_list>
-#include <memory>
 #include <optional>
-#include <string>
+#include <span>
 #include <variant>
 #include <vector>
 
@@ -22,26 +20,46 @@ namespace onward {
 struct ElementwiseOperation {
     std::variant<Unary, Binary, Activation<float>> function;
     Size a, b;
+    Size buffer = 0;  // for its result
+};
+
+// The operations of a fused step.
+struct FusedOperations {
+    static constexpr Size most_inputs = 7, most_operations = 16;
+
+    // Throws std::out_of_range or std::invalid_argument if an operand does not exist, or if there are too many.
+    FusedOperations(std::vector<ElementwiseOperation> operations, Size inputs);
+
+    std::vector<ElementwiseOperation> operations;
+    Size inputs, buffers = 0;  // buffers: for results
 };
 
 class Plan {
 public:
-    // The kernels are those for which the weights of the steps are packed; `sizes` holds the size of each space in
-    // bytes. The methods below add a step. They throw std::out_of_range if a view exceeds its space, and
-    // std::invalid_argument if its dtype does not fit; where no dtype is stated, it is float32.
-    Plan(const Kernels<float>& kernels, std::vector<Size> sizes);
+    // The kernels are those for which the weights of the steps are packed.
+    explicit Plan(const Kernels<float>& kernels) : kernels(kernels) {}
+    Plan(const Plan&) = delete;
+
+    // Removes all steps, and keeps their memory for those to come; the caller sets the size of each space in bytes.
+    std::vector<Size>& restart();
+    // Memory until the next restart.
+    Memory& memory() { return kept; }
+
+    // The methods below add a step. They throw std::out_of_range if a view exceeds its space, and std::invalid_argument
+    // if its dtype does not fit; where no dtype is stated, it is float32. Lists, names, operations and weights must
+    // outlive the plan, or lie in its memory.
 
     // Steps that move, select or convert elements of any dtype.
     void copy(const View& x, const View& y);
     // Fills y with the number x, except for the box of elements from low[axis] to high[axis] - 1.
-    void fill_border(const View& x, const View& y, const std::vector<Size>& low, const std::vector<Size>& high);
+    void fill_border(const View& x, const View& y, std::span<const Size> low, std::span<const Size> high);
     // y[i] = x[table[i]]; the table holds offsets from the first element of x. y must be contiguous.
-    void gather(const View& x, std::vector<Size> table, const View& y);
+    void gather(const View& x, std::span<const Size> table, const View& y);
     // y (I.., ..) holds the rows of x (n, ..) with the numbers `indices` (I..), of dtype int32 or int64; negative ones
     // count from the end. The step throws std::out_of_range, with a message that starts with `name`.
-    void take(const View& x, const View& indices, const View& y, const std::string& name);
+    void take(const View& x, const View& indices, const View& y, const char* name);
     // Sets the elements of y (int64), which must be contiguous, to these numbers, or to first + i * step.
-    void numbers(const std::vector<Size>& numbers, const View& y);
+    void numbers(std::span<const Size> numbers, const View& y);
     void range(Size first, Size step, const View& y);
     void where(const View& condition, const View& a, const View& b, const View& y);  // condition ? a : b
     void cast(const View& x, const View& y);
@@ -50,7 +68,7 @@ public:
     void unary(Unary operation, const View& x, const View& y);
     void binary(Binary operation, const View& a, const View& b, const View& y);           // any dtype
     // Several of the operations above in one pass; their results are never stored as a whole.
-    void fused(const std::vector<ElementwiseOperation>& operations, const std::vector<View>& inputs, const View& y);
+    void fused(const FusedOperations& operations, std::span<const View> views);  // the inputs, then y
     void compare(Comparison operation, const View& a, const View& b, const View& y);      // any dtype; y is boolean
     // y (.., C) combines the elements of each window of x (.., taps.., C). A weighted sum has weights (taps, C); the
     // bias (C) may be null. The channels are adjacent in memory.
@@ -84,9 +102,9 @@ public:
                          const View* scale, const View* bias, const View& y);
 
     // x (T, B, I), y (T, B, D*P), states (layers * D, B, units); h0, c0 and the lengths (B), of dtype int64, may be
-    // null. The stack must outlive the plan. The step throws std::out_of_range, with a message that starts with `name`.
+    // null. The step throws std::out_of_range, with a message that starts with `name`.
     void recurrent(const Stack<float>& stack, const View& x, const View* h0, const View* c0, const View& y,
-                   const View& h_n, const View* c_n, const View* lengths, const std::string& name);
+                   const View& h_n, const View* c_n, const View* lengths, const char* name);
     // How a layer of D directions runs over the steps at which a mask (T, B) is true. The other views are contiguous
     // and of dtype int64. counted (T, B) holds the rows of x (T*B, I), those that count first; lengths (B) holds their
     // number. sources (T, B, D) holds, for each step, the row of y ((T + 1)*B*D, P) that is its output: the row of the
@@ -105,15 +123,25 @@ public:
     Size lanes() const { return kernels.L; }
 
 private:
-    using Step = std::function<void(std::byte* const* spaces)>;
+    // A function of the memory of the spaces, and what it keeps.
+    struct Step {
+        void (*run)(const void* kept, std::byte* const* spaces);
+        const void* kept;
+    };
+    template <class Function>
+    void add(const Function& function) {
+        auto run = [](const void* kept, std::byte* const* spaces) { (*(const Function*)kept)(spaces); };
+        steps.push_back({run, kept.keep(function)});
+    }
 
-    // The rows of a product: the offset of each row, and the contiguous pieces that it consists of.
+    // The rows of a product, and the contiguous pieces that each consists of.
     struct Rows {
-        Rows(const View& view, Size row_axes);
-        std::vector<Size> offsets, pieces;
-        Size length = 1;           // elements in a piece
-        Size line = 0, stride = 0;  // every `line` rows are `stride` apart
-        bool in_place = false;     // whether the product reads them in place
+        // Throws std::out_of_range if a row does not have K elements.
+        Rows(Memory& memory, const View& view, Size row_axes, Size K);
+        Offsets offsets;
+        Size length = 1;  // elements in a piece
+        std::span<const Size> pieces;
+        bool in_place = false;  // whether the product reads them in place
     };
 
     void multiply(const Panels<float>& panels, const float* x, const Rows& rows, Size first, Size last,
@@ -124,14 +152,14 @@ private:
         for (const View* view : views) check(*view, DType::float32);
     }
     template <int inputs>
-    void add_fused(const std::vector<ElementwiseOperation>& operations, const std::vector<View>& views);
+    void add_fused(const FusedOperations& operations, std::span<const View> views);
     template <class Function>
     void each_row(const View& x, const View& y, Function function);
 
     const Kernels<float>& kernels;
-    const std::vector<Size> space_sizes;
-    const bool is_large;  // otherwise reading the clock takes as long as a step
+    std::vector<Size> space_sizes;
     std::vector<Step> steps;
+    Memory kept;
 };
 
 }  // namespace onward

@@ -2,7 +2,9 @@
 #include "run/program.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
+#include <span>
 #include <stdexcept>
 
 #include "platform/dispatch.h"
@@ -15,18 +17,33 @@ constexpr Size alignment = 64;  // bytes in a cache line
 
 // ---- Steps: the methods of Plan, called with their arguments in order ----------------------------------------------
 
+// What steps are read from, and the memory that they keep.
+struct Reader {
+    Words& words;
+    Memory& memory;
+    std::deque<FusedOperations>& operations;
+
+    template <class T>
+    std::span<const T> list() {
+        const Size n = words.count();
+        T* const items = memory.take<T>(n);
+        for (Size i = 0; i < n; i++) items[i] = words.read<T>();
+        return {items, size_t(n)};
+    }
+};
+
 // An argument of a step; `at` returns it for the sizes of a call.
 template <class T>
 struct Argument {
     std::decay_t<T> value;
-    explicit Argument(Words& words) : value(words.read<std::decay_t<T>>()) {}
+    explicit Argument(Reader& reader) : value(reader.words.read<std::decay_t<T>>()) {}
     const std::decay_t<T>& at(const Program::Sizes&) const { return value; }
 };
 
 template <>
 struct Argument<const View&> {
     Program::SizedView value;
-    explicit Argument(Words& words) : value(words) {}
+    explicit Argument(Reader& reader) : value(reader.words, reader.memory) {}
     View at(const Program::Sizes& sizes) const { return value.at(sizes); }
 };
 
@@ -37,39 +54,51 @@ struct Argument<const View*> {
         operator const View*() const { return view ? &*view : nullptr; }
     };
     std::optional<Program::SizedView> value;
-    explicit Argument(Words& words) {
-        if (!words.skips_none()) value.emplace(words);
+    explicit Argument(Reader& reader) {
+        if (!reader.words.skips_none()) value.emplace(reader.words, reader.memory);
     }
     Pointer at(const Program::Sizes& sizes) const { return {value ? std::optional(value->at(sizes)) : std::nullopt}; }
 };
 
-struct SizedNumbers {
-    std::vector<Number> numbers;
-    explicit SizedNumbers(Words& words) : numbers(words.list<Number>()) {}
-    std::vector<Size> at(const Program::Sizes& sizes) const {
-        std::vector<Size> found;
-        found.reserve(numbers.size());
-        for (const Number number : numbers) found.push_back(number.at(sizes.values));
-        return found;
+// Numbers that do not depend on the sizes are evaluated once.
+template <>
+struct Argument<std::span<const Size>> {
+    std::span<const Number> numbers;
+    bool is_sized;
+    explicit Argument(Reader& reader)
+        : numbers(reader.list<Number>()),
+          is_sized(std::any_of(numbers.begin(), numbers.end(), [](Number number) { return number.is_entry(); })) {}
+    std::span<const Size> at(const Program::Sizes& sizes) const {
+        static_assert(sizeof(Number) == sizeof(Size));
+        if (!is_sized) return {(const Size*)numbers.data(), numbers.size()};
+        Size* const found = sizes.memory.take<Size>(Size(numbers.size()));
+        for (size_t i = 0; i < numbers.size(); i++) found[i] = numbers[i].at(sizes.values);
+        return {found, numbers.size()};
     }
 };
-template <>
-struct Argument<std::vector<Size>> : SizedNumbers { using SizedNumbers::SizedNumbers; };
-template <>
-struct Argument<const std::vector<Size>&> : SizedNumbers { using SizedNumbers::SizedNumbers; };
 
 template <>
 struct Argument<Size> {
     Number value;
-    explicit Argument(Words& words) : value(words.read<Number>()) {}
+    explicit Argument(Reader& reader) : value(reader.words.read<Number>()) {}
     Size at(const Program::Sizes& sizes) const { return value.at(sizes.values); }
+};
+
+template <>
+struct Argument<const char*> {
+    const char* value;
+    explicit Argument(Reader& reader) {
+        const auto text = reader.words.read<std::string>();
+        value = (const char*)std::memcpy(reader.memory.take<char>(Size(text.size()) + 1), text.c_str(), text.size() + 1);
+    }
+    const char* at(const Program::Sizes&) const { return value; }
 };
 
 template <>
 struct Argument<const std::optional<Activation<float>>&> {
     std::optional<Activation<float>> value;
-    explicit Argument(Words& words) {
-        if (!words.skips_none()) value = words.read<Activation<float>>();
+    explicit Argument(Reader& reader) {
+        if (!reader.words.skips_none()) value = reader.words.read<Activation<float>>();
     }
     const std::optional<Activation<float>>& at(const Program::Sizes&) const { return value; }
 };
@@ -77,7 +106,7 @@ struct Argument<const std::optional<Activation<float>>&> {
 template <class T>
 struct WeightsArgument {
     const T* value;
-    explicit WeightsArgument(Words& words) : value(&words.read<T>()) {}
+    explicit WeightsArgument(Reader& reader) : value(&reader.words.read<T>()) {}
     const T& at(const Program::Sizes&) const { return *value; }
 };
 template <>
@@ -89,13 +118,54 @@ struct Argument<const IntegerMatrix&> : WeightsArgument<IntegerMatrix> { using W
 template <>
 struct Argument<const QuantizedLSTM&> : WeightsArgument<QuantizedLSTM> { using WeightsArgument::WeightsArgument; };
 
-using AnyStep = std::unique_ptr<const Program::Step>;
+template <>
+struct Argument<const FusedOperations&> {
+    const FusedOperations* value;
+    explicit Argument(Reader& reader) {
+        std::vector<ElementwiseOperation> operations;
+        for (Size n = reader.words.count(); n--;) {
+            const auto kind = reader.words.read<std::string>();
+            ElementwiseOperation operation{};
+            if (kind == "activate") operation.function = reader.words.read<Activation<float>>();
+            else if (kind == "unary") operation.function = reader.words.read<Unary>();
+            else operation.function = reader.words.read<Binary>();
+            operation.a = reader.words.read<Size>(), operation.b = reader.words.read<Size>();
+            operations.push_back(operation);
+        }
+        Memory unused;
+        Size views = 0;
+        for (Words ahead = reader.words; !ahead.at_end(); views++) Program::SizedView(ahead, unused);
+        value = &reader.operations.emplace_back(std::move(operations), views - 1);
+    }
+    const FusedOperations& at(const Program::Sizes&) const { return *value; }
+};
+
+// The views up to the end of a step.
+template <>
+struct Argument<std::span<const View>> {
+    std::span<const Program::SizedView> views;
+    explicit Argument(Reader& reader) {
+        constexpr Size most = FusedOperations::most_inputs + 1;
+        auto* const found = reader.memory.take<Program::SizedView>(most);
+        Size n = 0;
+        for (; !reader.words.at_end(); n++) {
+            if (n == most) throw std::out_of_range("a step has too many views");
+            new (found + n) Program::SizedView(reader.words, reader.memory);
+        }
+        views = {found, size_t(n)};
+    }
+    std::span<const View> at(const Program::Sizes& sizes) const {
+        View* const found = sizes.memory.take<View>(Size(views.size()));
+        for (size_t i = 0; i < views.size(); i++) new (found + i) View(views[i].at(sizes));
+        return {found, views.size()};
+    }
+};
 
 template <class... Arguments>
 class StepOf : public Program::Step {
 public:
-    StepOf(void (Plan::*step)(Arguments...), Words& words)
-        : step(step), arguments{Argument<Arguments>(words)...} {}  // braces: from left to right
+    StepOf(void (Plan::*step)(Arguments...), Reader& reader)
+        : step(step), arguments{Argument<Arguments>(reader)...} {}  // braces: from left to right
     void add(Plan& plan, const Program::Sizes& sizes) const override {
         std::apply([&](const auto&... each) { (plan.*step)(each.at(sizes)...); }, arguments);
     }
@@ -105,52 +175,24 @@ private:
     std::tuple<Argument<Arguments>...> arguments;
 };
 
+using AnyStep = const Program::Step*;
+
 template <class... Arguments>
-AnyStep read(void (Plan::*step)(Arguments...), Words& words) {
-    return std::make_unique<const StepOf<Arguments...>>(step, words);
+AnyStep read(void (Plan::*step)(Arguments...), Reader& reader) {
+    return new (reader.memory.take<StepOf<Arguments...>>()) StepOf<Arguments...>(step, reader);
 }
 
 template <auto step>
-AnyStep read(Words& words) {
-    return read(step, words);
+AnyStep read(Reader& reader) {
+    return read(step, reader);
 }
 
-class Fused : public Program::Step {
-public:
-    explicit Fused(Words& words);
-    void add(Plan& plan, const Program::Sizes& sizes) const override {
-        std::vector<View> inputs;
-        for (size_t i = 0; i + 1 < views.size(); i++) inputs.push_back(views[i].at(sizes));
-        plan.fused(operations, inputs, views.back().at(sizes));
-    }
-
-private:
-    std::vector<ElementwiseOperation> operations;
-    std::vector<Program::SizedView> views;
-};
-
-Fused::Fused(Words& words) {
-    for (Size n = words.count(); n--;) {
-        const auto kind = words.read<std::string>();
-        ElementwiseOperation operation{};
-        if (kind == "activate") operation.function = words.read<Activation<float>>();
-        else if (kind == "unary") operation.function = words.read<Unary>();
-        else operation.function = words.read<Binary>();
-        operation.a = words.read<Size>(), operation.b = words.read<Size>();
-        operations.push_back(operation);
-    }
-    do views.emplace_back(words);
-    while (!words.at_end());
-}
-
-AnyStep read_fused(Words& words) { return std::make_unique<const Fused>(words); }
-
-constexpr std::pair<const char*, AnyStep (*)(Words&)> names[] = {
+constexpr std::pair<const char*, AnyStep (*)(Reader&)> names[] = {
     {"copy", read<&Plan::copy>}, {"fill_border", read<&Plan::fill_border>}, {"gather", read<&Plan::gather>},
     {"take", read<&Plan::take>}, {"where", read<&Plan::where>}, {"cast", read<&Plan::cast>},
     {"numbers", read<&Plan::numbers>}, {"range", read<&Plan::range>},
     {"activate", read<&Plan::activate>}, {"unary", read<&Plan::unary>}, {"binary", read<&Plan::binary>},
-    {"fused", read_fused}, {"compare", read<&Plan::compare>}, {"window", read<&Plan::window>},
+    {"fused", read<&Plan::fused>}, {"compare", read<&Plan::compare>}, {"window", read<&Plan::window>},
     {"reduce", read<&Plan::reduce>}, {"accumulate", read<&Plan::accumulate>}, {"top", read<&Plan::top>},
     {"softmax", read<&Plan::softmax>}, {"standardize", read<&Plan::standardize>}, {"product", read<&Plan::product>},
     {"matmul", read<&Plan::matmul>}, {"quantize_dynamically", read<&Plan::quantize_dynamically>},
@@ -161,16 +203,28 @@ constexpr std::pair<const char*, AnyStep (*)(Words&)> names[] = {
 
 }  // namespace
 
-Program::SizedView::SizedView(Words& words)
-    : space(words.read<Size>()), offset(words.read<Number>()), shape(words.list<Number>()),
-      strides(words.list<Number>()), dtype(words.read<DType>()) {}
+Program::SizedView::SizedView(Words& words, Memory& memory) : space(words.read<Size>()) {
+    const auto offset = words.read<Number>();
+    const auto shape = words.list<Number>(), strides = words.list<Number>();
+    if (shape.size() > Axes::most || shape.size() != strides.size())
+        throw std::out_of_range("a view has too many axes, or lacks strides");
+    axes = int32_t(shape.size()), dtype = words.read<DType>();
+    auto* const found = memory.take<Number>(1 + 2 * Size(axes));
+    found[0] = offset;
+    std::copy(strides.begin(), strides.end(), std::copy(shape.begin(), shape.end(), found + 1));
+    numbers = found;
+}
 
 View Program::SizedView::at(const Sizes& sizes) const {
-    View view{space, offset.at(sizes.values), {}, {}, dtype};
-    view.shape.reserve(shape.size()), view.strides.reserve(strides.size());
-    for (const Number size : shape) view.shape.push_back(size.at(sizes.values));
-    for (const Number stride : strides) view.strides.push_back(stride.at(sizes.values));
-    if (space < 0) view.space = 0, view.offset += sizes.arrays.at(-1 - space) / size_of(dtype);
+    View view{space, numbers[0].at(sizes.values), {}, {}, dtype};
+    for (int32_t axis = 0; axis < axes; axis++) {
+        view.shape.push_back(numbers[1 + axis].at(sizes.values));
+        view.strides.push_back(numbers[1 + axes + axis].at(sizes.values));
+    }
+    if (space < 0) {
+        if (-1 - space >= sizes.array_count) throw std::out_of_range("a view is in an array that does not exist");
+        view.space = 0, view.offset += sizes.arrays[-1 - space] / size_of(dtype);
+    }
     return view;
 }
 
@@ -202,16 +256,17 @@ Program::Program(const int64_t* first, Size n, const std::vector<PackedWeights>&
         arrays.push_back(array);
     }
     for (Size count = words.count(); count--;) outputs.push_back(words.list<Number>());
-    for (Size count = words.count(); count--;) locations.emplace_back(words);
+    for (Size count = words.count(); count--;) locations.emplace_back(words, memory);
     for (Size count = words.count(); count--;) {
         Words part = words.part();
-        steps.push_back(lookup(names, part.read<std::string>())(part));
+        const auto make = lookup(names, part.read<std::string>());
+        Reader reader{part, memory, operations};
+        steps.push_back(make(reader));
     }
 }
 
-std::vector<Size> Program::values_of(const std::vector<Size>& axes) const {
-    std::vector<Size> found;
-    found.reserve(values.size());
+void Program::evaluate(const std::vector<Size>& axes, std::vector<Size>& found) const {
+    found.clear();
     for (const auto& [operation, a, b] : values) {
         Size value = 0;
         bool overflows = false;
@@ -229,10 +284,9 @@ std::vector<Size> Program::values_of(const std::vector<Size>& axes) const {
         if (overflows) throw std::overflow_error("a size is too large");
         found.push_back(value);
     }
-    return found;
 }
 
-bool Program::holds(const std::vector<Size>& values) const {
+bool Program::holds(const Size* values) const {
     return std::all_of(guards.begin(), guards.end(), [&](const Guard& guard) {
         const Size value = guard.number.at(values);
         switch (guard.condition) {
@@ -247,44 +301,54 @@ bool Program::holds(const std::vector<Size>& values) const {
 
 // Arrays that are never used at the same time share memory: each one takes the smallest gap that it fits in; otherwise,
 // the arena grows.
-Size Program::place(Sizes& sizes) const {
+Size Program::place(const Size* values, Size* offsets, Memory& memory) const {
     struct Part {
         Size first, stop, last;  // the bytes [first, stop), and the last step that uses them
     };
-    std::vector<Part> parts;  // in use, in the order of their bytes
+    Part* const parts = memory.take<Part>(Size(arrays.size()));  // in use, in the order of their bytes
+    Part* parts_end = parts;
     Size end = 0;
     for (const Array& array : arrays) {
-        const Size size = array.size.at(sizes.values);
+        const Size size = array.size.at(values);
         if (size < 0) throw std::invalid_argument("an array has a negative size");
         const Size length = ceil_div(size, alignment) * alignment;
-        std::erase_if(parts, [&](const Part& part) { return part.last < array.first; });
-        Size first = parts.empty() ? 0 : parts.back().stop, best = std::numeric_limits<Size>::max(), stop = 0;
-        size_t place = parts.size();
-        for (size_t i = 0; i < parts.size(); stop = parts[i++].stop) {
-            const Size gap = parts[i].first - stop;
-            if (gap >= length && gap < best) best = gap, first = stop, place = i;
+        parts_end = std::remove_if(parts, parts_end, [&](const Part& part) { return part.last < array.first; });
+        Size first = parts_end == parts ? 0 : parts_end[-1].stop, best = std::numeric_limits<Size>::max(), stop = 0;
+        Part* place = parts_end;
+        for (Part* part = parts; part != parts_end; stop = part++->stop) {
+            const Size gap = part->first - stop;
+            if (gap >= length && gap < best) best = gap, first = stop, place = part;
         }
         if (__builtin_add_overflow(first, length, &stop)) throw std::overflow_error("a size is too large");
-        parts.insert(parts.begin() + place, {first, stop, array.last});
-        sizes.arrays.push_back(first);
+        std::move_backward(place, parts_end, parts_end + 1);
+        *place = {first, stop, array.last}, parts_end++;
+        *offsets++ = first;
         end = std::max(end, stop);
     }
     return end;
 }
 
-std::unique_ptr<BoundPlan> Program::bind(std::vector<Size> axes) const {
-    Sizes sizes{values_of(axes), {}};
-    if (!holds(sizes.values)) return nullptr;
-    std::vector<Size> bytes{place(sizes)};
-    for (const Number space : spaces) bytes.push_back(space.at(sizes.values));
-    auto bound = std::make_unique<BoundPlan>(kernels, std::move(axes), std::move(bytes));
+bool Program::bind(const std::vector<Size>& axes, BoundPlan& bound) const {
+    thread_local std::vector<Size> found;
+    evaluate(axes, found);
+    const Size* const values = found.data();
+    if (!holds(values)) return false;
+    std::vector<Size>& bytes = bound.plan.restart();
+    Memory& kept = bound.plan.memory();
+    auto* const offsets = kept.take<Size>(Size(arrays.size()));
+    bound.axes = axes;
+    bound.arena_size = place(values, offsets, kept);
+    bytes.push_back(bound.arena_size);
+    for (const Number space : spaces) bytes.push_back(space.at(values));
+    bound.outputs.clear(), bound.locations.clear();
     for (const auto& shape : outputs) {
-        auto& found = bound->outputs.emplace_back();
-        for (const Number size : shape) found.push_back(size.at(sizes.values));
+        Axes& sizes = bound.outputs.emplace_back();
+        for (const Number size : shape) sizes.push_back(size.at(values));
     }
-    for (const SizedView& view : locations) bound->locations.push_back(view.at(sizes));
-    for (const auto& step : steps) step->add(bound->plan, sizes);
-    return bound;
+    const Sizes sizes{values, offsets, Size(arrays.size()), kept};
+    for (const SizedView& view : locations) bound.locations.push_back(view.at(sizes));
+    for (const Step* step : steps) step->add(bound.plan, sizes);
+    return true;
 }
 
 }  // namespace onward

@@ -1,6 +1,7 @@
 // A whole model, compiled for all sizes of its inputs: steps whose views depend on a table of values.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -11,14 +12,13 @@ namespace onward {
 
 // The steps of a program for one call's sizes, ready to run in an arena of `arena_size` bytes.
 struct BoundPlan {
-    std::vector<Size> axes;                  // the sizes that decided
-    Size arena_size = 0;                     // bytes
+    std::vector<Size> axes;       // the sizes that decided
+    Size arena_size = 0;          // bytes
     Plan plan;
-    std::vector<std::vector<Size>> outputs;  // their shapes
-    std::vector<View> locations;             // of values that the caller asks for
+    std::vector<Axes> outputs;    // their shapes
+    std::vector<View> locations;  // of values that the caller asks for
 
-    BoundPlan(const Kernels<float>& kernels, std::vector<Size> axes, std::vector<Size> spaces)
-        : axes(std::move(axes)), arena_size(spaces[0]), plan(kernels, std::move(spaces)) {}
+    explicit BoundPlan(const Kernels<float>& kernels) : plan(kernels) {}
 };
 
 // What the words of a program contain, in order:
@@ -34,34 +34,44 @@ class Program {
 public:
     // `weights` must outlive the program. Throws std::out_of_range or std::invalid_argument if the words are damaged.
     Program(const int64_t* words, Size n, const std::vector<PackedWeights>& weights);
+    Program(const Program&) = delete;
 
-    // Returns the plan for these sizes of the axes, or null if they do not satisfy the guards. Throws what the methods
-    // of Plan throw, and std::overflow_error if a size is too large.
-    std::unique_ptr<BoundPlan> bind(std::vector<Size> axes) const;
+    // A plan without steps, for `bind`; the program must outlive it.
+    std::unique_ptr<BoundPlan> unbound() const { return std::make_unique<BoundPlan>(kernels); }
+    // Makes a plan the one for these sizes of the axes; it allocates nothing if its memory suffices. Returns false, and
+    // leaves the plan as it was, if they do not satisfy the guards. Throws what the methods of Plan throw, and
+    // std::overflow_error if a size is too large; the plan is then of no use.
+    bool bind(const std::vector<Size>& axes, BoundPlan& bound) const;
 
     Size size() const { return Size(steps.size()); }
 
-    // Where a view lies while the steps are added.
+    // The sizes of a call, and where the arrays lie, while the steps are added.
     struct Sizes {
-        std::vector<Size> values;
-        std::vector<Size> arrays;  // the offset of each array of the arena in bytes
+        const Size* values;
+        const Size* arrays;  // the offset of each array of the arena in bytes
+        Size array_count;
+        Memory& memory;  // of the plan
     };
-    // Adds a step to a plan, with its arguments for the sizes.
+    // Adds a step to a plan, with its arguments for the sizes. It lies in the memory of the program.
     class Step {
     public:
-        virtual ~Step() = default;
         virtual void add(Plan& plan, const Sizes& sizes) const = 0;
+
+    protected:
+        ~Step() = default;
     };
 
     // A view whose numbers depend on the sizes. Array n of the arena is the space -1 - n.
-    struct SizedView {
-        Size space = 0;
-        Number offset;
-        std::vector<Number> shape, strides;
-        DType dtype = DType::float32;
-
-        explicit SizedView(Words& words);
+    class SizedView {
+    public:
+        SizedView(Words& words, Memory& memory);
         View at(const Sizes& sizes) const;
+
+    private:
+        Size space;
+        const Number* numbers;  // the offset, the shape and the strides
+        int32_t axes;
+        DType dtype;
     };
 
 private:
@@ -80,10 +90,11 @@ private:
         Size first, last;
     };
 
-    std::vector<Size> values_of(const std::vector<Size>& axes) const;
-    bool holds(const std::vector<Size>& values) const;
+    // Computes the table of values.
+    void evaluate(const std::vector<Size>& axes, std::vector<Size>& found) const;
+    bool holds(const Size* values) const;
     // Gives each array of the arena an offset, and returns the size of the arena.
-    Size place(Sizes& sizes) const;
+    Size place(const Size* values, Size* offsets, Memory& memory) const;
 
     const Kernels<float>& kernels;  // those for which the weights are packed
     std::vector<Value> values;
@@ -92,7 +103,9 @@ private:
     std::vector<Array> arrays;
     std::vector<std::vector<Number>> outputs;
     std::vector<SizedView> locations;
-    std::vector<std::unique_ptr<const Step>> steps;
+    Memory memory;                            // of the steps
+    std::deque<FusedOperations> operations;   // likewise
+    std::vector<const Step*> steps;
 };
 
 }  // namespace onward

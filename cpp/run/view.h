@@ -7,8 +7,12 @@
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
+#include <initializer_list>
+#include <memory>
+#include <new>
 #include <numeric>
 #include <stdexcept>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -50,17 +54,58 @@ auto with_type(DType dtype, Function f) {
     return f(float());
 }
 
+// A number for each axis of a view, stored in place.
+class Axes {
+public:
+    static constexpr size_t most = 16;
+
+    Axes() = default;
+    Axes(std::initializer_list<Size> items) {
+        for (const Size item : items) push_back(item);
+    }
+    Axes(const Axes& other) : count(other.count) { std::copy_n(other.numbers, count, numbers); }
+    Axes& operator=(const Axes& other) {
+        std::copy_n(other.numbers, count = other.count, numbers);
+        return *this;
+    }
+    size_t size() const { return count; }
+    bool empty() const { return count == 0; }
+    Size* begin() { return numbers; }
+    Size* end() { return numbers + count; }
+    const Size* begin() const { return numbers; }
+    const Size* end() const { return numbers + count; }
+    Size& operator[](size_t axis) { return numbers[axis]; }
+    const Size& operator[](size_t axis) const { return numbers[axis]; }
+    Size& back() { return numbers[count - 1]; }
+    const Size& back() const { return numbers[count - 1]; }
+    const Size& at(size_t axis) const {
+        if (axis >= count) throw std::out_of_range("a view has too few axes");
+        return numbers[axis];
+    }
+    void push_back(Size number) {
+        if (count == most) throw std::out_of_range("a view has too many axes");
+        numbers[count++] = number;
+    }
+    // Removes the first n axes.
+    void drop(size_t n) { std::copy(numbers + n, end(), numbers), count -= n; }
+    bool operator==(const Axes& other) const { return std::equal(begin(), end(), other.begin(), other.end()); }
+
+private:
+    size_t count = 0;
+    Size numbers[most];
+};
+
 // An array in one of a plan's spaces: 0 is the arena, 1 holds the constants; the inputs and then the outputs of a call
 // follow. Offset and strides count elements.
 struct View {
     Size space = 0, offset = 0;
-    std::vector<Size> shape, strides;
+    Axes shape, strides;
     DType dtype = DType::float32;
 };
 
 inline bool is_empty(const View& view) { return std::count(view.shape.begin(), view.shape.end(), 0) > 0; }
 
-inline Size elements(const std::vector<Size>& shape) {
+inline Size elements(const Axes& shape) {
     return std::accumulate(shape.begin(), shape.end(), Size(1), std::multiplies());
 }
 
@@ -71,99 +116,113 @@ inline bool is_contiguous(const View& view) {
     return true;
 }
 
+// Where the first element of a view is.
+struct Place {
+    Size space, offset;
+    Place(const View& view) : space(view.space), offset(view.offset * size_of(view.dtype)) {}
+};
+
 template <class T>
-T* at(const View& view, std::byte* const* spaces) {
-    return (T*)spaces[view.space] + view.offset;
+T* at(const Place& place, std::byte* const* spaces) {
+    return (T*)(spaces[place.space] + place.offset);
 }
 
-// The offsets of all elements of the axes [first, last).
-std::vector<Size> offsets_of(const View& view, size_t first, size_t last);
+// Memory for what the steps of a plan keep. It is used again as a whole, and grows only if what follows is larger.
+class Memory {
+public:
+    // Uninitialized memory for n objects that need no destructor.
+    template <class T>
+    T* take(Size n = 1) {
+        static_assert(std::is_trivially_destructible_v<T> && alignof(T) <= sizeof(Size));
+        return (T*)bytes(size_t(n) * sizeof(T));
+    }
+    template <class T>
+    T* keep(T object) {
+        return new (take<T>()) T(std::move(object));
+    }
+    void clear() { block = used = 0; }
+
+private:
+    void* bytes(size_t n);
+
+    struct Block {
+        std::unique_ptr<std::byte[]> memory;
+        size_t size;
+    };
+    std::vector<Block> blocks;
+    size_t block = 0, used = 0;
+};
+
+// The offsets of the elements of some axes of a view, in order. `line` of them at a time are `stride` apart.
+class Offsets {
+public:
+    Offsets(Memory& memory, const View& view, size_t first, size_t last);
+    // The offset of an element, of which there must be at least one.
+    Size operator[](Size element) const {
+        Size offset = 0;
+        for (Size axis = depth; axis-- > 1; element /= axes[axis].n) offset += element % axes[axis].n * axes[axis].stride;
+        return depth ? offset + element * axes[0].stride : offset;
+    }
+    // All of them one behind the other.
+    const Size* list(Memory& memory) const;
+
+    Size count = 1, line = 1, stride = 0;
+
+private:
+    struct Axis {
+        Size n, stride;
+    };
+    const Axis* axes = nullptr;  // those that cannot be merged with the next one
+    Size depth = 0;
+};
 
 // Iterates over the elements of N views of one shape, merging axes where the strides allow it.
+struct AnyLoops {
+    AnyLoops(Memory& memory, const View* const* views, size_t count);
+
+    // For each view: its space, its offset in bytes and its stride in elements. The outer loops, each a size and the
+    // strides in bytes.
+    const Size *spaces = nullptr, *offsets = nullptr, *inner_steps = nullptr, *outer = nullptr;
+    Size inner = 1, depth = 0;
+};
+
 template <int N>
 class Loops {
 public:
     // Follows the memory order of the last view and broadcasts the others to its shape: a leading axis that a view
     // lacks, or an axis of size 1, has stride 0. Throws std::invalid_argument if their shapes do not permit that.
-    explicit Loops(const std::array<const View*, N>& views);
+    Loops(Memory& memory, const std::array<const View*, N>& views) : loops(memory, views.data(), N) {}
     // Calls body(pointers, n, steps) for each run of the innermost loop. The pointers have type T*; steps count
     // elements.
     template <class T, class Body>
     void run(std::byte* const* spaces, const Body& body) const;
 
 private:
-    std::array<Size, N> space, offset, inner_steps{};
-    std::vector<std::pair<Size, std::array<Size, N>>> outer;  // sizes and strides in bytes
-    Size inner = 1;
+    AnyLoops loops;
 };
-
-template <int N>
-Loops<N>::Loops(const std::array<const View*, N>& views) {
-    const View& last = *views[N - 1];
-    const size_t axes = last.shape.size();
-    std::array<std::vector<Size>, N> strides;
-    std::array<Size, N> sizes;
-    for (int i = 0; i < N; i++) {
-        const View& view = *views[i];
-        sizes[i] = size_of(view.dtype);
-        space[i] = view.space, offset[i] = view.offset * sizes[i];
-        strides[i].assign(axes, 0);
-        if (view.shape.size() > axes) throw std::invalid_argument("an operand of a step has too many axes");
-        for (size_t axis = 0, missing = axes - view.shape.size(); axis < view.shape.size(); axis++) {
-            if (view.shape[axis] == 1) continue;
-            if (view.shape[axis] != last.shape[missing + axis])
-                throw std::invalid_argument("an operand of a step does not broadcast to its result");
-            strides[i][missing + axis] = view.strides[axis];
-        }
-    }
-    std::vector<size_t> order;
-    for (size_t axis = 0; axis < axes; axis++)
-        if (last.shape[axis] != 1) order.push_back(axis);
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-        return std::abs(strides[N - 1][a]) > std::abs(strides[N - 1][b]);
-    });
-    for (const size_t axis : order) {
-        std::array<Size, N> own;
-        for (int i = 0; i < N; i++) own[i] = strides[i][axis];
-        const Size n = last.shape[axis];
-        bool merges = !outer.empty();
-        for (int i = 0; merges && i < N; i++) merges = outer.back().second[i] == own[i] * n;
-        if (merges)
-            outer.back() = {outer.back().first * n, own};
-        else
-            outer.push_back({n, own});
-    }
-    if (is_empty(last)) {
-        inner = 0, outer.clear();
-    } else if (!outer.empty()) {
-        inner = outer.back().first, inner_steps = outer.back().second;
-        outer.pop_back();
-    }
-    for (auto& [n, own] : outer)
-        for (int i = 0; i < N; i++) own[i] *= sizes[i];
-}
 
 template <int N>
 template <class T, class Body>
 void Loops<N>::run(std::byte* const* spaces, const Body& body) const {
-    if (inner == 0) return;
+    if (loops.inner == 0) return;
     std::array<std::byte*, N> p;
-    for (int i = 0; i < N; i++) p[i] = spaces[space[i]] + offset[i];
+    std::array<Size, N> steps;
+    for (int i = 0; i < N; i++) p[i] = spaces[loops.spaces[i]] + loops.offsets[i], steps[i] = loops.inner_steps[i];
     auto call = [&] {
         std::array<T*, N> typed;
         for (int i = 0; i < N; i++) typed[i] = (T*)p[i];
-        body(typed, inner, inner_steps);
+        body(typed, loops.inner, steps);
     };
-    if (outer.empty()) return call();
-    Size counts[16] = {};
-    for (const int depth = int(outer.size());;) {
+    if (loops.depth == 0) return call();
+    Size counts[Axes::most] = {};
+    for (;;) {
         call();
-        int axis = depth - 1;
+        Size axis = loops.depth - 1;
         for (; axis >= 0; axis--) {
-            const auto& [n, strides] = outer[axis];
-            for (int i = 0; i < N; i++) p[i] += strides[i];
-            if (++counts[axis] < n) break;
-            for (int i = 0; i < N; i++) p[i] -= n * strides[i];
+            const Size* const outer = loops.outer + axis * (N + 1);
+            for (int i = 0; i < N; i++) p[i] += outer[1 + i];
+            if (++counts[axis] < outer[0]) break;
+            for (int i = 0; i < N; i++) p[i] -= outer[0] * outer[1 + i];
             counts[axis] = 0;
         }
         if (axis < 0) return;

@@ -33,10 +33,13 @@ using PackedWeights =
 
 // A number of a program: the same in every call, or an entry of its table of values, which the sizes of a call decide.
 struct Number {
-    Size value = 0;
-    bool is_entry = false;
+    // Words just above the lowest one are entries.
+    static constexpr int64_t first_entry = std::numeric_limits<int64_t>::min();
 
-    Size at(const std::vector<Size>& values) const { return is_entry ? values[value] : value; }
+    int64_t word = 0;
+
+    bool is_entry() const { return word < first_entry + (int64_t(1) << 32); }
+    Size at(const Size* values) const { return is_entry() ? values[word - first_entry] : word; }
 };
 
 class Words {
@@ -156,13 +159,11 @@ private:
         return {function, alpha, read<float>()};
     }
 
-    // Words just above the lowest one are entries of the table.
     Number number() {
-        constexpr int64_t first_entry = std::numeric_limits<int64_t>::min();
-        const int64_t found = word();
-        if (found >= first_entry + (int64_t(1) << 32)) return {Size(found)};
-        if (found - first_entry >= entries) throw std::out_of_range("a program refers to a size that does not exist");
-        return {Size(found - first_entry), true};
+        const Number found{word()};
+        if (found.is_entry() && found.word - Number::first_entry >= entries)
+            throw std::out_of_range("a program refers to a size that does not exist");
+        return found;
     }
 
     template <class T>

@@ -59,7 +59,7 @@ void with_comparison(Comparison operation, Run run) {
 
 void Plan::activate(Activation<float> function, const View& x, const View& y) {
     check_floats({&x, &y});
-    steps.push_back([this, function, loops = Loops<2>({&x, &y})](std::byte* const* spaces) {
+    add([this, function, loops = Loops<2>(kept, {&x, &y})](std::byte* const* spaces) {
         loops.run<float>(spaces, [&](const auto& p, Size n, const auto& step) {
             with_contiguous<1>(p, n, step, [&](Size count, auto operands, auto operand_steps, float* out) {
                 if (operand_steps[0] == 0) {
@@ -75,7 +75,7 @@ void Plan::activate(Activation<float> function, const View& x, const View& y) {
 
 void Plan::unary(Unary operation, const View& x, const View& y) {
     check_floats({&x, &y});
-    steps.push_back([this, operation, loops = Loops<2>({&x, &y})](std::byte* const* spaces) {
+    add([this, operation, loops = Loops<2>(kept, {&x, &y})](std::byte* const* spaces) {
         loops.run<float>(spaces, [&](const auto& p, Size n, const auto& step) {
             with_contiguous<1>(p, n, step, [&](Size count, auto operands, auto operand_steps, float* out) {
                 if (operand_steps[0] == 0) {
@@ -96,14 +96,14 @@ void Plan::binary(Binary operation, const View& a, const View& b, const View& y)
             if (std::is_integral_v<T> && operation == Binary::divide)
                 throw std::invalid_argument("integers cannot be divided");
             with_operation<T>(operation, [&](auto f) {
-                steps.push_back([f, loops = Loops<3>({&a, &b, &y})](std::byte* const* spaces) {
+                add([f, loops = Loops<3>(kept, {&a, &b, &y})](std::byte* const* spaces) {
                     loops.run<std::byte>(spaces, [=](const auto& p, Size n, const auto& step) {
                         for_pairs<T, T>(p, n, step, f);
                     });
                 });
             });
         });
-    steps.push_back([this, operation, loops = Loops<3>({&a, &b, &y})](std::byte* const* spaces) {
+    add([this, operation, loops = Loops<3>(kept, {&a, &b, &y})](std::byte* const* spaces) {
         loops.run<float>(spaces, [&](const auto& p, Size n, const auto& step) {
             with_contiguous<2>(p, n, step, [&](Size count, auto operands, auto operand_steps, float* out) {
                 kernels.binary(operation, count, operands[0], operand_steps[0], operands[1], operand_steps[1], out);
@@ -116,7 +116,7 @@ void Plan::compare(Comparison operation, const View& a, const View& b, const Vie
     check(a), check(b, a.dtype), check(y, DType::boolean);
     with_type(a.dtype, [&]<class T>(T) {
         with_comparison<T>(operation, [&](auto f) {
-            steps.push_back([f, loops = Loops<3>({&a, &b, &y})](std::byte* const* spaces) {
+            add([f, loops = Loops<3>(kept, {&a, &b, &y})](std::byte* const* spaces) {
                 loops.run<std::byte>(spaces, [=](const auto& p, Size n, const auto& step) {
                     for_pairs<T, uint8_t>(p, n, step, f);
                 });

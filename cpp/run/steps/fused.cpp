@@ -9,55 +9,43 @@
 
 namespace onward {
 
-namespace {
-
-constexpr size_t most_inputs = 7, most_operations = 16;
-
-// Where an operation reads and writes: the buffer of its result, and whether it is the last one.
-struct Placed {
-    ElementwiseOperation operation;
-    Size buffer;
-};
-
-// Assigns buffers to results so that a buffer is used again after the last operation that reads it, which may write to
-// it. Returns the number of buffers.
-Size place(const std::vector<ElementwiseOperation>& operations, Size inputs, std::vector<Placed>& placed) {
+// A buffer is used again after the last operation that reads it, which may write to it.
+FusedOperations::FusedOperations(std::vector<ElementwiseOperation> list, Size inputs)
+    : operations(std::move(list)), inputs(inputs) {
+    if (operations.empty() || Size(operations.size()) > most_operations || inputs < 1 || inputs > most_inputs)
+        throw std::invalid_argument("a fused step needs 1 to 16 operations and 1 to 7 inputs");
     const Size n = Size(operations.size());
     std::vector<Size> last_use(n, -1), unused;
-    auto operands = [&](const ElementwiseOperation& operation) {
-        const bool binary = std::holds_alternative<Binary>(operation.function);
-        return std::array<Size, 2>{operation.a, binary ? operation.b : operation.a};
-    };
-    for (Size i = 0; i < n; i++)
-        for (const Size operand : operands(operations[i])) {
+    for (Size i = 0; i < n; i++) {
+        auto& operation = operations[i];
+        if (!std::holds_alternative<Binary>(operation.function)) operation.b = operation.a;
+        for (const Size operand : {operation.a, operation.b}) {
             if (operand < 0 || operand >= inputs + i) throw std::out_of_range("an operand does not exist yet");
             if (operand >= inputs) last_use[operand - inputs] = i;
         }
-    Size buffers = 0;
+    }
     for (Size i = 0; i < n; i++) {
-        auto [a, b] = operands(operations[i]);
+        auto& [function, a, b, buffer] = operations[i];
         for (const Size operand : {a, a == b ? Size(-1) : b})
-            if (operand >= inputs && last_use[operand - inputs] == i) unused.push_back(placed[operand - inputs].buffer);
+            if (operand >= inputs && last_use[operand - inputs] == i)
+                unused.push_back(operations[operand - inputs].buffer);
         if (unused.empty()) unused.push_back(buffers++);
-        placed.push_back({operations[i], unused.back()});
+        buffer = unused.back();
         unused.pop_back();
     }
-    return buffers;
 }
 
-}  // namespace
-
 template <int inputs>
-void Plan::add_fused(const std::vector<ElementwiseOperation>& operations, const std::vector<View>& views) {
+void Plan::add_fused(const FusedOperations& list, std::span<const View> views) {
     std::array<const View*, inputs + 1> pointers;
     for (int i = 0; i <= inputs; i++) pointers[i] = &views[i];
-    std::vector<Placed> placed;
-    const Size buffers = place(operations, inputs, placed);
-    steps.push_back([this, placed, buffers, loops = Loops<inputs + 1>(pointers)](std::byte* const* spaces) {
+    add([this, &placed = list.operations, buffers = list.buffers, loops = Loops<inputs + 1>(kept, pointers)](
+            std::byte* const* spaces) {
         thread_local std::vector<float> memory;
         if (memory.size() < size_t((buffers + inputs) * block)) memory.resize((buffers + inputs) * block);
         float* const gathered = memory.data() + buffers * block;
-        std::array<std::pair<const float*, Size>, most_inputs + most_operations> values;  // operands and their steps
+        std::array<std::pair<const float*, Size>, FusedOperations::most_inputs + FusedOperations::most_operations>
+            values;  // operands and their steps
         loops.template run<float>(spaces, [&](const auto& p, Size n, const auto& step) {
             float* const y = p[inputs];
             const bool in_place = step[inputs] == 1 || n == 1;
@@ -71,11 +59,11 @@ void Plan::add_fused(const std::vector<ElementwiseOperation>& operations, const 
                     values[i] = {gathered + i * block, 1};
                 }
                 for (size_t i = 0; i < placed.size(); i++) {
-                    const auto& [operation, buffer] = placed[i];
+                    const ElementwiseOperation& operation = placed[i];
                     const auto [a, a_step] = values[operation.a];
                     const auto [b, b_step] = values[operation.b];
                     const bool is_last = i + 1 == placed.size();
-                    float* const out = is_last && in_place ? y + first : memory.data() + buffer * block;
+                    float* const out = is_last && in_place ? y + first : memory.data() + operation.buffer * block;
                     const bool is_binary = std::holds_alternative<Binary>(operation.function);
                     const bool is_number = a_step == 0 && (!is_binary || b_step == 0);
                     const Size size = is_number ? 1 : count;
@@ -96,13 +84,10 @@ void Plan::add_fused(const std::vector<ElementwiseOperation>& operations, const 
     });
 }
 
-void Plan::fused(const std::vector<ElementwiseOperation>& operations, const std::vector<View>& inputs, const View& y) {
-    std::vector<View> views = inputs;
-    views.push_back(y);
+void Plan::fused(const FusedOperations& operations, std::span<const View> views) {
     for (const View& view : views) check(view, DType::float32);
-    if (operations.empty() || operations.size() > most_operations || inputs.empty() || inputs.size() > most_inputs)
-        throw std::invalid_argument("a fused step needs 1 to 16 operations and 1 to 7 inputs");
-    switch (inputs.size()) {
+    if (Size(views.size()) != operations.inputs + 1) throw std::invalid_argument("a fused step lacks views");
+    switch (operations.inputs) {
         case 1: return add_fused<1>(operations, views);
         case 2: return add_fused<2>(operations, views);
         case 3: return add_fused<3>(operations, views);

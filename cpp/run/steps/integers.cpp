@@ -25,7 +25,8 @@ void Plan::quantize_dynamically(const View& x, const View& y, const View& scale,
     if (n == 0 || n != elements(y.shape) || !is_contiguous(x) || !is_contiguous(y) || elements(scale.shape) != 1 ||
         elements(zero_point.shape) != 1)
         throw std::invalid_argument("the views of a dynamic quantization do not match");
-    steps.push_back([=, &bytes = selected().bytes](std::byte* const* spaces) {
+    add([n, x = Place(x), y = Place(y), scale = Place(scale), zero_point = Place(zero_point), &bytes = selected().bytes](
+            std::byte* const* spaces) {
         const float* const from = at<float>(x, spaces);
         float low, high;
         bytes.range(n, from, &low, &high);
@@ -45,8 +46,8 @@ void Plan::quantize(const View& x, const View& scale, const View& zero_point, co
     check(y), check(zero_point, y.dtype);
     if (!is_byte(y)) throw std::invalid_argument("a quantized array must have dtype int8 or uint8");
     const int low = lowest(y);
-    steps.push_back([low, &bytes = selected().bytes, loops = Loops<4>({&x, &scale, &zero_point, &y})](
-                        std::byte* const* spaces) {
+    add([low, &bytes = selected().bytes, loops = Loops<4>(kept, {&x, &scale, &zero_point, &y})](
+            std::byte* const* spaces) {
         loops.run<std::byte>(spaces, [&](const auto& p, Size n, const auto& step) {
             const float *const x = (const float*)p[0], *const scale = (const float*)p[1];
             const uint8_t* const zero = (const uint8_t*)p[2];
@@ -66,7 +67,7 @@ void Plan::dequantize(const View& x, const View& scale, const View& zero_point, 
     if (!is_byte(x) && x.dtype != DType::int32)
         throw std::invalid_argument("a quantized array must have dtype int8, uint8 or int32");
     with_type(x.dtype, [&]<class T>(T) {
-        steps.push_back([loops = Loops<4>({&x, &scale, &zero_point, &y})](std::byte* const* spaces) {
+        add([loops = Loops<4>(kept, {&x, &scale, &zero_point, &y})](std::byte* const* spaces) {
             loops.run<std::byte>(spaces, [](const auto& p, Size n, const auto& step) {
                 const T *const x = (const T*)p[0], *const zero = (const T*)p[2];
                 const float* const scale = (const float*)p[1];
@@ -91,26 +92,26 @@ void Plan::integer_product(const IntegerMatrix& W, const View& x, Size row_axes,
     if ((!is_float && (y.dtype != DType::int32 || scale)) ||
         (bias && !adds_first && !(is_float && bias->dtype == DType::float32)))
         throw std::invalid_argument("the dtypes of an integer product do not fit each other");
-    const Rows rows(x, row_axes);
-    const Size count = Size(rows.offsets.size());
+    const Rows rows(kept, x, row_axes, W.K);
+    const Size count = rows.offsets.count;
     const Size scales = scale ? elements(scale->shape) : 1;
-    if (!is_byte(x) || Size(rows.pieces.size()) * rows.length != W.K || y.shape.size() != 2 || y.shape[0] != count ||
+    if (!is_byte(x) || y.shape.size() != 2 || y.shape[0] != count ||
         y.shape[1] != W.O || (y.strides[1] != 1 && W.O > 1) || (scales != 1 && scales != W.O) ||
         elements(zero_point.shape) != 1 || (scale && !is_contiguous(*scale)) ||
         (bias && (bias->shape.size() != 1 || bias->shape[0] != W.O || !is_contiguous(*bias))))
         throw std::invalid_argument("the views of an integer product do not match its weights");
-    struct Views {
-        View x, zero_point, y, scale, bias;
+    struct Places {
+        Place x, zero_point, y, scale, bias;
     };
-    const Views v{x, zero_point, y, scale ? *scale : View{}, bias ? *bias : View{}};
+    const Places v{x, zero_point, y, scale ? *scale : View{}, bias ? *bias : View{}};
+    const bool is_unsigned = x.dtype == DType::uint8;
+    const Size stride = y.strides[0];
     const bool has_scale = scale, has_bias = bias, worth_threads = count * W.K * W.O >= 4'000'000;
-    steps.push_back([=, &W](std::byte* const* spaces) {
-        const bool is_unsigned = v.x.dtype == DType::uint8;
+    add([=, &W](std::byte* const* spaces) {
         const ByteKernels& bytes = W.byte_kernels();
         const uint8_t* const from = at<uint8_t>(v.x, spaces);
         const int zero = is_unsigned ? *at<uint8_t>(v.zero_point, spaces) - 128 : *at<int8_t>(v.zero_point, spaces);
         const uint8_t flip = is_unsigned == (bytes.offset == 128) ? 0 : 128;
-        const Size stride = v.y.strides[0];
         int parts = 1;
         const int useful = worth_threads ? int(std::min<Size>(num_threads(), ceil_div(count, rows_worth_a_thread))) : 1;
         parallel(useful, [&](int n) { parts = n; }, [&](int part) {

@@ -56,7 +56,7 @@ To converted(From x) {
 void Plan::copy(const View& x, const View& y) {
     check(x), check(y), check_same(x, y);
     with_element(x.dtype, [&]<class T>(T) {
-        steps.push_back([loops = Loops<2>({&x, &y})](std::byte* const* spaces) {
+        add([loops = Loops<2>(kept, {&x, &y})](std::byte* const* spaces) {
             loops.run<T>(spaces, [](const auto& p, Size n, const auto& step) {
                 copy_run(p[0], step[0], n, p[1], step[1]);
             });
@@ -64,11 +64,12 @@ void Plan::copy(const View& x, const View& y) {
     });
 }
 
-void Plan::fill_border(const View& x, const View& y, const std::vector<Size>& low, const std::vector<Size>& high) {
+void Plan::fill_border(const View& x, const View& y, std::span<const Size> low, std::span<const Size> high) {
     check(x), check(y), check_same(x, y);
     if (low.size() != y.shape.size() || high.size() != y.shape.size())
         throw std::invalid_argument("a box needs two bounds for each axis");
-    std::vector<Loops<2>> sides;  // before and after the box, axis by axis
+    auto* const sides = kept.take<Loops<2>>(2 * Size(y.shape.size()));  // before and after the box, axis by axis
+    Size count = 0;
     View rest = y;
     for (size_t axis = 0; axis < y.shape.size(); axis++) {
         if (low[axis] < 0 || low[axis] > high[axis] || high[axis] > y.shape[axis])
@@ -79,20 +80,20 @@ void Plan::fill_border(const View& x, const View& y, const std::vector<Size>& lo
             return part;
         };
         for (const View& side : {slice(0, low[axis]), slice(high[axis], y.shape[axis])})
-            if (!is_empty(side)) sides.push_back(Loops<2>({&x, &side}));
+            if (!is_empty(side)) new (sides + count++) Loops<2>(kept, {&x, &side});
         rest = slice(low[axis], high[axis]);
     }
     with_element(x.dtype, [&]<class T>(T) {
-        steps.push_back([sides](std::byte* const* spaces) {
-            for (const Loops<2>& loops : sides)
-                loops.run<T>(spaces, [](const auto& p, Size n, const auto& step) {
+        add([sides, count](std::byte* const* spaces) {
+            for (Size side = 0; side < count; side++)
+                sides[side].run<T>(spaces, [](const auto& p, Size n, const auto& step) {
                     copy_run(p[0], step[0], n, p[1], step[1]);
                 });
         });
     });
 }
 
-void Plan::gather(const View& x, std::vector<Size> table, const View& y) {
+void Plan::gather(const View& x, std::span<const Size> table, const View& y) {
     check(y), check_same(x, y);
     if (!is_contiguous(y) || Size(table.size()) != elements(y.shape))
         throw std::invalid_argument("a table of offsets needs a contiguous result of its size");
@@ -100,7 +101,7 @@ void Plan::gather(const View& x, std::vector<Size> table, const View& y) {
         if (x.offset + offset < 0 || (x.offset + offset + 1) * size_of(x.dtype) > space_sizes.at(x.space))
             throw std::out_of_range("a table of offsets exceeds its space");
     with_element(x.dtype, [&]<class T>(T) {
-        steps.push_back([x, y, table = std::move(table)](std::byte* const* spaces) {
+        add([x = Place(x), y = Place(y), table](std::byte* const* spaces) {
             const T* const from = at<T>(x, spaces);
             T* const to = at<T>(y, spaces);
             for (size_t i = 0; i < table.size(); i++) to[i] = from[table[i]];
@@ -108,11 +109,11 @@ void Plan::gather(const View& x, std::vector<Size> table, const View& y) {
     });
 }
 
-void Plan::numbers(const std::vector<Size>& numbers, const View& y) {
+void Plan::numbers(std::span<const Size> numbers, const View& y) {
     check(y, DType::int64);
     if (!is_contiguous(y) || Size(numbers.size()) != elements(y.shape))
         throw std::invalid_argument("a list of numbers needs a contiguous result of its size");
-    steps.push_back([y, numbers](std::byte* const* spaces) {
+    add([y = Place(y), numbers](std::byte* const* spaces) {
         std::copy(numbers.begin(), numbers.end(), at<int64_t>(y, spaces));
     });
 }
@@ -120,13 +121,13 @@ void Plan::numbers(const std::vector<Size>& numbers, const View& y) {
 void Plan::range(Size first, Size step, const View& y) {
     check(y, DType::int64);
     if (!is_contiguous(y)) throw std::invalid_argument("a range needs a contiguous result");
-    steps.push_back([y, first, step](std::byte* const* spaces) {
+    add([y = Place(y), n = elements(y.shape), first, step](std::byte* const* spaces) {
         int64_t* const to = at<int64_t>(y, spaces);
-        for (Size i = 0; i < elements(y.shape); i++) to[i] = first + i * step;
+        for (Size i = 0; i < n; i++) to[i] = first + i * step;
     });
 }
 
-void Plan::take(const View& x, const View& indices, const View& y, const std::string& name) {
+void Plan::take(const View& x, const View& indices, const View& y, const char* name) {
     check(x), check(indices), check(y), check_same(x, y);
     const size_t index_axes = indices.shape.size();
     if (x.shape.empty() || y.shape.size() != x.shape.size() - 1 + index_axes ||
@@ -135,18 +136,17 @@ void Plan::take(const View& x, const View& indices, const View& y, const std::st
         throw std::invalid_argument("the shapes of a selection of rows do not match");
     // The loops cover one row; the rows of x and y are `stride` and `places` away.
     View from = x, to = y;
-    from.shape.erase(from.shape.begin()), from.strides.erase(from.strides.begin());
-    to.shape.erase(to.shape.begin(), to.shape.begin() + index_axes);
-    to.strides.erase(to.strides.begin(), to.strides.begin() + index_axes);
-    const std::vector<Size> places = offsets_of(y, 0, index_axes), index_places = offsets_of(indices, 0, index_axes);
+    from.shape.drop(1), from.strides.drop(1);
+    to.shape.drop(index_axes), to.strides.drop(index_axes);
+    const Offsets places(kept, y, 0, index_axes), index_places(kept, indices, 0, index_axes);
     const Size n = x.shape[0], stride = x.strides[0];
-    auto add = [&]<class T, class Index>(T, Index) {
-        steps.push_back([=, loops = Loops<2>({&from, &to})](std::byte* const* spaces) {
-            const Index* const index = at<Index>(indices, spaces);
-            for (size_t i = 0; i < places.size(); i++) {
+    auto add_step = [&]<class T, class Index>(T, Index) {
+        add([=, first = Place(indices), loops = Loops<2>(kept, {&from, &to})](std::byte* const* spaces) {
+            const Index* const index = at<Index>(first, spaces);
+            for (Size i = 0; i < places.count; i++) {
                 const int64_t row = index[index_places[i]];
                 if (row < -n || row >= n)
-                    throw std::out_of_range(name + ": the index " + std::to_string(row) +
+                    throw std::out_of_range(std::string(name) + ": the index " + std::to_string(row) +
                                             " is out of range for an axis of size " + std::to_string(n));
                 const Size x_place = (row < 0 ? row + n : row) * stride, y_place = places[i];
                 loops.run<T>(spaces, [=](const auto& p, Size count, const auto& step) {
@@ -158,14 +158,14 @@ void Plan::take(const View& x, const View& indices, const View& y, const std::st
     if (indices.dtype != DType::int32 && indices.dtype != DType::int64)
         throw std::invalid_argument("indices must have dtype int32 or int64");
     with_element(x.dtype, [&]<class T>(T element) {
-        indices.dtype == DType::int32 ? add(element, int32_t()) : add(element, int64_t());
+        indices.dtype == DType::int32 ? add_step(element, int32_t()) : add_step(element, int64_t());
     });
 }
 
 void Plan::where(const View& condition, const View& a, const View& b, const View& y) {
     check(condition, DType::boolean), check(a), check(b), check(y), check_same(a, b), check_same(a, y);
     with_element(y.dtype, [&]<class T>(T) {
-        steps.push_back([loops = Loops<4>({&condition, &a, &b, &y})](std::byte* const* spaces) {
+        add([loops = Loops<4>(kept, {&condition, &a, &b, &y})](std::byte* const* spaces) {
             loops.run<std::byte>(spaces, [](const auto& p, Size n, const auto& step) {
                 const auto* const flag = (const uint8_t*)p[0];
                 const T *const a = (const T*)p[1], *const b = (const T*)p[2];
@@ -178,18 +178,18 @@ void Plan::where(const View& condition, const View& a, const View& b, const View
 
 void Plan::cast(const View& x, const View& y) {
     check(x), check(y);
-    auto add = [&](auto convert) {
-        steps.push_back([loops = Loops<2>({&x, &y}), convert](std::byte* const* spaces) {
+    auto add_step = [&](auto convert) {
+        add([loops = Loops<2>(kept, {&x, &y}), convert](std::byte* const* spaces) {
             loops.run<std::byte>(spaces, convert);
         });
     };
     with_type(x.dtype, [&]<class From>(From) {
         if (y.dtype == DType::boolean)
-            return add([](const auto& p, Size n, const auto& step) {
+            return add_step([](const auto& p, Size n, const auto& step) {
                 for (Size i = 0; i < n; i++) ((uint8_t*)p[1])[i * step[1]] = ((const From*)p[0])[i * step[0]] != 0;
             });
         with_type(y.dtype, [&]<class To>(To) {
-            add([](const auto& p, Size n, const auto& step) {
+            add_step([](const auto& p, Size n, const auto& step) {
                 const From* const from = (const From*)p[0];
                 To* const to = (To*)p[1];
                 if (step[0] == 1 && step[1] == 1)

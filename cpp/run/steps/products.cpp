@@ -26,6 +26,12 @@ float* copied(const float* from, Size n, float* to) {
     return to + n;
 }
 
+size_t row_axes_of(const View& view, Size row_axes) {
+    if (row_axes < 0 || row_axes > Size(view.shape.size()))
+        throw std::out_of_range("a view has fewer axes than its rows");
+    return size_t(row_axes);
+}
+
 // Memory of this thread for n numbers, until the next call.
 template <class Number>
 Number* scratch(Size n) {
@@ -51,19 +57,16 @@ void pack(const float* matrix, const std::array<Size, 2>& strides, Size K, Size 
 
 }  // namespace
 
-Plan::Rows::Rows(const View& view, Size row_axes) {
-    if (row_axes < 0 || row_axes > Size(view.shape.size()))
-        throw std::out_of_range("a view has fewer axes than its rows");
-    offsets = offsets_of(view, 0, row_axes);
+Plan::Rows::Rows(Memory& memory, const View& view, Size row_axes, Size K)
+    : offsets(memory, view, 0, row_axes_of(view, row_axes)) {
     size_t last = view.shape.size();
     while (last > size_t(row_axes) && (view.strides[last - 1] == length || view.shape[last - 1] == 1))
         length *= view.shape[--last];
-    pieces = offsets_of(view, row_axes, last);
-    stride = offsets.size() > 1 ? offsets[1] - offsets[0] : Size(pieces.size()) * length;
-    line = Size(offsets.size());
-    for (size_t row = 1; row < offsets.size(); row++)
-        if (row % line && offsets[row] - offsets[row - 1] != stride) line = std::gcd(line, Size(row));
-    in_place = length > 1 && (line >= short_line || line == Size(offsets.size()));
+    const Offsets found(memory, view, row_axes, last);
+    if (Size size; __builtin_mul_overflow(found.count, length, &size) || size != K)
+        throw std::out_of_range("the rows of a product do not match its weights");
+    pieces = {found.list(memory), size_t(found.count)};
+    in_place = length > 1 && (offsets.line >= short_line || offsets.line == offsets.count);
 }
 
 // out[row] = f(x[row] . panels + bias) for the rows [first, last). Rows of which enough are evenly spaced are read in
@@ -79,13 +82,19 @@ void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& row
     int32_t* const quantized = panels.quantized_size ? scratch<int32_t>(at_once * panels.quantized_size) : nullptr;
     for (Size n; first < last; first += n) {
         n = std::min(at_once, last - first);
-        Operand<float> a{x + rows.offsets[first], rows.stride, Size(rows.pieces.size()), rows.pieces.data()};
+        const Size line = rows.offsets.line;
+        Operand<float> a{x, rows.offsets.stride, Size(rows.pieces.size()), rows.pieces.data()};
         if (in_place) {
-            n = std::min(n, rows.line - first % rows.line);
+            n = std::min(n, line - first % line);
+            a.rows += rows.offsets[first];
         } else {
             float* to = gathered;
-            for (Size row = first; row < first + n; row++)
-                for (const Size piece : rows.pieces) to = copied(x + rows.offsets[row] + piece, rows.length, to);
+            for (Size row = first, end; row < first + n; row = end) {
+                end = std::min(first + n, row + line - row % line);
+                const float* from = x + rows.offsets[row];
+                for (Size i = row; i < end; i++, from += a.stride)
+                    for (const Size piece : rows.pieces) to = copied(from + piece, rows.length, to);
+            }
             a = {gathered, K};
         }
         kernels.product(panels, a, n, out + first * out_stride, out_stride, quantized, {0, panels.blocks});
@@ -98,17 +107,16 @@ void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& row
 void Plan::product(const Dense<float>& W, const View& x, Size row_axes, const std::optional<Activation<float>>& f,
                    const View& y) {
     check_floats({&x, &y});
-    const Rows rows(x, row_axes);
+    const Panels<float>& panels = W.panels();
+    const Rows rows(kept, x, row_axes, panels.K);
     if (y.shape.size() != 2 || y.shape[1] != W.O || y.strides[0] < 0 || (y.strides[1] != 1 && W.O > 1))
         throw std::out_of_range("the output of a product must have rows of its units");
-    const Panels<float>& panels = W.panels();
-    const Size y_stride = y.strides[0], count = Size(rows.offsets.size()), K = panels.K;
+    const Size y_stride = y.strides[0], count = rows.offsets.count, K = panels.K;
     const Size end = y.offset + (count - 1) * y_stride + panels.blocks * kernels.L;
-    if (rows.pieces.size() * rows.length != size_t(K) || count != y.shape[0] ||
-        (count && end * Size(sizeof(float)) > space_sizes[y.space]))
-        throw std::out_of_range("the rows of a product do not match its weights or its output");
+    if (count != y.shape[0] || (count && end * Size(sizeof(float)) > space_sizes[y.space]))
+        throw std::out_of_range("the rows of a product do not match its output");
     const Size work = count * K * W.O;
-    steps.push_back([this, &panels, x, f, y, rows, count, y_stride, work](std::byte* const* spaces) {
+    add([this, &panels, x = Place(x), f, y = Place(y), rows, count, y_stride, work](std::byte* const* spaces) {
         const float* const from = at<float>(x, spaces);
         float* const to = at<float>(y, spaces);
         int parts = 1;
@@ -131,26 +139,26 @@ void Plan::matmul(const View& a, const View& b, const View& y) {
     auto matrix = [](const View& view) { return std::array<Size, 2>{view.strides.end()[-2], view.strides.back()}; };
     // The offsets of all matrices of an operand, broadcast to those of y.
     auto offsets = [&](const View& operand, Size rows, Size columns) {
-        View view = operand;
-        if (view.shape.size() > axes || view.shape.end()[-2] != rows || view.shape.back() != columns)
+        if (operand.shape.size() > axes || operand.shape.end()[-2] != rows || operand.shape.back() != columns)
             throw std::out_of_range("the shapes of a matrix product do not match");
-        view.shape.insert(view.shape.begin(), axes - view.shape.size(), 1);
-        view.strides.insert(view.strides.begin(), axes - view.strides.size(), 0);
-        for (size_t axis = 0; axis + 2 < axes; axis++) {
-            if (view.shape[axis] == 1) view.shape[axis] = y.shape[axis], view.strides[axis] = 0;
-            if (view.shape[axis] != y.shape[axis]) throw std::out_of_range("matrices do not broadcast to a product");
+        View view{0, 0, y.shape, y.strides};
+        for (size_t axis = 0, missing = axes - operand.shape.size(); axis + 2 < axes; axis++) {
+            const Size size = axis < missing ? 1 : operand.shape[axis - missing];
+            view.strides[axis] = size == 1 ? 0 : operand.strides[axis - missing];
+            if (size != 1 && size != y.shape[axis]) throw std::out_of_range("matrices do not broadcast to a product");
         }
-        return offsets_of(view, 0, axes - 2);
+        return Offsets(kept, view, 0, axes - 2);
     };
-    steps.push_back([=, this, a_offsets = offsets(a, M, K), b_offsets = offsets(b, K, N), y_offsets = offsets(y, M, N),
-                     a_strides = matrix(a), b_strides = matrix(b), y_strides = matrix(y)](std::byte* const* spaces) {
+    add([this, M, N, K, a = Place(a), b = Place(b), y = Place(y), a_offsets = offsets(a, M, K),
+         b_offsets = offsets(b, K, N), y_offsets = offsets(y, M, N), a_strides = matrix(a), b_strides = matrix(b),
+         y_strides = matrix(y)](std::byte* const* spaces) {
         const Size L = kernels.L, blocks = ceil_div(N, L), units = blocks * L, at_once = std::min(M, rows_at_once);
         const Buffer<float> memory(units * (K + 1 + at_once) + at_once * K);
         float *const weights = memory.data(), *const zeros = weights + units * K, *const out = zeros + units,
               *const rows = out + at_once * units;
         std::fill_n(zeros, units, 0.0f);
         const Panels<float> panels{1, K, blocks, Format::native, weights, zeros, K * L * Size(sizeof(float))};
-        for (size_t i = 0; i < y_offsets.size(); i++) {
+        for (Size i = 0; i < y_offsets.count; i++) {
             if (i == 0 || b_offsets[i] != b_offsets[i - 1])
                 pack(at<float>(b, spaces) + b_offsets[i], b_strides, K, N, L, weights);
             for (Size first = 0; first < M; first += at_once) {

@@ -14,7 +14,7 @@ void Plan::reduce(Reduction operation, const View& x, const View& y) {
     View first = x;
     const Size n = x.shape.back(), stride = x.strides.back();
     first.shape.back() = 1;
-    steps.push_back([this, operation, n, stride, loops = Loops<2>({&first, &y})](std::byte* const* spaces) {
+    add([this, operation, n, stride, loops = Loops<2>(kept, {&first, &y})](std::byte* const* spaces) {
         std::vector<float> run;
         loops.run<float>(spaces, [&](const auto& p, Size count, const auto& step) {
             for (Size i = 0; i < count; i++) {
@@ -37,7 +37,7 @@ void Plan::each_row(const View& x, const View& y, Function function) {
     if (x.shape.empty() || is_empty(x) || x.shape != y.shape || !is_contiguous(x) || !is_contiguous(y))
         throw std::invalid_argument("a step on rows needs contiguous views of one shape");
     const Size n = x.shape.back(), rows = elements(x.shape) / n;
-    steps.push_back([x, y, n, rows, function](std::byte* const* spaces) {
+    add([x = Place(x), y = Place(y), n, rows, function](std::byte* const* spaces) {
         const float* const from = at<float>(x, spaces);
         float* const to = at<float>(y, spaces);
         for (Size row = 0; row < rows; row++) function(n, from + row * n, to + row * n);
@@ -62,8 +62,8 @@ void Plan::accumulate(const View& x, const View& y) {
     if (n == 0 || y.shape != x.shape) throw std::invalid_argument("a running sum needs arrays of one shape");
     View x_0 = x, y_0 = y;
     x_0.shape[0] = y_0.shape[0] = 1;
-    steps.push_back([this, n, x_stride, y_stride, first = Loops<2>({&x_0, &y_0}), loops = Loops<3>({&y_0, &x_0, &y_0})](
-                        std::byte* const* spaces) {
+    add([this, n, x_stride, y_stride, first = Loops<2>(kept, {&x_0, &y_0}),
+         loops = Loops<3>(kept, {&y_0, &x_0, &y_0})](std::byte* const* spaces) {
         first.run<float>(spaces, [](const auto& p, Size count, const auto& step) {
             for (Size i = 0; i < count; i++) p[1][i * step[1]] = p[0][i * step[0]];
         });
@@ -85,7 +85,7 @@ void Plan::top(bool largest, bool nan_first, const View& x, const View& values, 
         throw std::invalid_argument("the largest elements need contiguous views");
     const Size n = x.shape.back(), k = values.shape.back(), rows = elements(x.shape) / n;
     if (k > n || rows != elements(values.shape) / k) throw std::invalid_argument("a row has too few elements");
-    steps.push_back([=](std::byte* const* spaces) {
+    add([=, x = Place(x), values = Place(values), indices = Place(indices)](std::byte* const* spaces) {
         std::vector<int64_t> order(n);
         for (Size row = 0; row < rows; row++) {
             const float* const from = at<float>(x, spaces) + row * n;

@@ -16,22 +16,22 @@ void Plan::window(Window operation, const View& x, const View* weights, const Vi
         throw std::invalid_argument("the arguments of a window do not match its operation");
     const size_t row_axes = y.shape.size() - 1, last = x.shape.size() - 1;
     const Size channels = y.shape.back();
-    const Rows in(x, Size(row_axes)), out(y, Size(row_axes));
-    const std::vector<Size> offsets = offsets_of(x, row_axes, last);
-    const Size rows = Size(out.offsets.size()), taps = Size(offsets.size());
+    const Offsets in(kept, x, 0, row_axes), out(kept, y, 0, row_axes), found(kept, x, row_axes, last);
+    const Size rows = out.count, taps = found.count;
     auto is_adjacent = [](const View& view) { return view.strides.back() == 1 || view.shape.back() <= 1; };
     bool fits = std::equal(y.shape.begin(), y.shape.end() - 1, x.shape.begin()) && x.shape.back() == channels &&
                 taps > 0 && is_adjacent(x) && is_adjacent(y);
-    if (weights) fits = fits && weights->shape == std::vector<Size>{taps, channels} && is_adjacent(*weights) &&
+    if (weights) fits = fits && weights->shape == Axes{taps, channels} && is_adjacent(*weights) &&
                         (weights->strides[0] == channels || taps == 1);
-    if (bias) fits = fits && bias->shape == std::vector<Size>{channels} && is_adjacent(*bias);
+    if (bias) fits = fits && bias->shape == Axes{channels} && is_adjacent(*bias);
     if (!fits) throw std::out_of_range("the views of a window have the wrong shapes or strides");
     const Size line = std::gcd(in.line, out.line), work = rows * taps * channels;
-    const View weights_view = weights ? *weights : View{}, bias_view = bias ? *bias : View{};
-    steps.push_back([=, this](std::byte* const* spaces) {
-        Windows<float> windows{nullptr, in.stride, 0, channels, offsets.data(), taps,
-                               has_weights ? at<float>(weights_view, spaces) : nullptr,
-                               has_bias ? at<float>(bias_view, spaces) : nullptr};
+    const Place weights_place = weights ? *weights : View{}, bias_place = bias ? *bias : View{};
+    const Size* const offsets = found.list(kept);
+    add([=, this, x = Place(x), y = Place(y)](std::byte* const* spaces) {
+        Windows<float> windows{nullptr, in.stride, 0, channels, offsets, taps,
+                               has_weights ? at<float>(weights_place, spaces) : nullptr,
+                               has_bias ? at<float>(bias_place, spaces) : nullptr};
         int parts = 1;
         const int useful = int(std::min<Size>(num_threads(), work / worth_threads + 1));
         parallel(useful, [&](int n) { parts = n; }, [&](int part) {
@@ -40,8 +40,8 @@ void Plan::window(Window operation, const View& x, const View* weights, const Vi
             const Size end = rows * (part + 1) / parts;
             for (Size first = rows * part / parts; first < end; first += own.rows) {
                 own.rows = std::min(end - first, line - first % line);
-                own.x = at<float>(x, spaces) + in.offsets[first];
-                kernels.window(operation, own, at<float>(y, spaces) + out.offsets[first], out.stride);
+                own.x = at<float>(x, spaces) + in[first];
+                kernels.window(operation, own, at<float>(y, spaces) + out[first], out.stride);
             }
         }, work);
     });
