@@ -67,6 +67,8 @@ class Axes:
         self.is_structural = False  # whether sizes are equal only if all sizes of the axes make them so
         self.factors: list[Factor] = []
         self._numbers: dict[Any, int] = {}  # of the factors
+        self._decisions: dict[Any, bool] = {}  # of comparisons so far
+        self._lows: dict[Terms, int | None] = {}  # of polynomials so far
 
     def add(self, name: str, hint: int) -> Size:
         """Return the size of a new axis."""
@@ -107,6 +109,11 @@ class Axes:
         Each factor is its lowest number and a rest of at least 0. If no term with rests is negative, the
         polynomial is never below the term without rests.
         """
+        if terms not in self._lows:
+            self._lows[terms] = self._low(terms)
+        return self._lows[terms]
+
+    def _low(self, terms: Terms) -> int | None:
         total: dict[Monomial, int] = {}
         for monomial, coefficient in terms:
             expanded: list[tuple[Monomial, int]] = [((), coefficient)]
@@ -133,13 +140,23 @@ class Axes:
                     fixed[factor.meaning] = factor.hint
         return fixed
 
-    def decide(self, size: Size, condition: str) -> bool:
-        """Return whether a condition holds for the hint, and record it, or its contrary, as a guard."""
-        if self.is_structural and condition in ("= 0", "!= 0"):
-            return condition == "!= 0"
-        holds = bool(CONDITIONS[condition](size.hint, 0))
-        self.require(size, condition if holds else CONTRARY[condition])
-        return holds
+    def compare(self, a: Size, b: Any, condition: str) -> bool:
+        """Return whether a condition holds for the difference of the hints of two sizes.
+
+        Record the condition, or its contrary, as a guard.
+        """
+        comparison = a.terms, b.terms if type(b) is Size else b, condition, self.is_structural
+        if comparison not in self._decisions:
+            difference = a - b
+            if type(difference) is not Size:
+                holds = CONDITIONS[condition](difference, 0)
+            elif self.is_structural and condition in ("= 0", "!= 0"):
+                holds = condition == "!= 0"
+            else:
+                holds = CONDITIONS[condition](difference.hint, 0)
+                self.require(difference, condition if holds else CONTRARY[condition])
+            self._decisions[comparison] = bool(holds)
+        return self._decisions[comparison]
 
     def require(self, size: Size, condition: str) -> None:
         """Record a guard, unless it holds for all sizes."""
@@ -159,28 +176,43 @@ class Axes:
 class Size:
     """An integer polynomial over axes and quotients. Results that are constant are Python's integers."""
 
-    __slots__ = ("axes", "hint", "terms")
+    __slots__ = ("_hint", "axes", "terms")
 
     def __init__(self, axes: Axes, terms: Terms) -> None:
-        self.axes, self.terms, self.hint = axes, terms, 0
-        for monomial, product in terms:
-            for number in monomial:
-                product *= axes.factors[number].hint
-            self.hint += product
+        self.axes, self.terms = axes, terms
+
+    @property
+    def hint(self) -> int:
+        """The size in the first call."""
+        if not hasattr(self, "_hint"):
+            self._hint = 0
+            for monomial, product in self.terms:
+                for number in monomial:
+                    product *= self.axes.factors[number].hint
+                self._hint += product
+        return self._hint
 
     def _other(self, other: Any) -> Size | None:
         """Return an operand as a size, or None if it is not an integer."""
         if type(other) is Size:
             return other
-        if not isinstance(other, int | np.integer):
+        if not isinstance(other, INTEGERS):
             return None
         return Size(self.axes, (((), int(other)),) if other else ())
 
     def __add__(self, other: Any) -> Any:
         x = self._other(other)
-        return NotImplemented if x is None else self.axes.size((*self.terms, *x.terms))
+        if x is None:
+            return NotImplemented
+        if len(x.terms) == 1 and not x.terms[0][0] and self.terms and self.terms[0][0]:
+            return Size(self.axes, x.terms + self.terms)  # a constant is the first term
+        return self.axes.size(self.terms + x.terms)
 
     def __mul__(self, other: Any) -> Any:
+        if type(other) is int and self.terms and self.terms[-1][0]:  # not a constant
+            if other in (0, 1):
+                return self if other else 0
+            return Size(self.axes, tuple([(m, c * other) for m, c in self.terms]))
         x = self._other(other)
         if x is None:
             return NotImplemented
@@ -189,7 +221,7 @@ class Size:
     __radd__, __rmul__ = __add__, __mul__
 
     def __neg__(self) -> Size:
-        return Size(self.axes, tuple((m, -c) for m, c in self.terms))
+        return Size(self.axes, tuple([(m, -c) for m, c in self.terms]))
 
     def __sub__(self, other: Any) -> Any:
         x = self._other(other)
@@ -244,25 +276,17 @@ class Size:
     def __rtruediv__(self, other: Any) -> Any:
         return other / int(self)
 
-    def _decide(self, other: Any, condition: str) -> Any:
-        difference = self - other
-        if difference is NotImplemented:
-            return NotImplemented
-        if type(difference) is not Size:
-            return CONDITIONS[condition](difference, 0)
-        return self.axes.decide(difference, condition)
-
     def __eq__(self, other: Any) -> Any:
-        return NotImplemented if self._other(other) is None else self._decide(other, "= 0")
+        return self.axes.compare(self, other, "= 0") if isinstance(other, INTEGERS) else NotImplemented
 
     def __ne__(self, other: Any) -> Any:
-        return NotImplemented if self._other(other) is None else self._decide(other, "!= 0")
+        return self.axes.compare(self, other, "!= 0") if isinstance(other, INTEGERS) else NotImplemented
 
     def __gt__(self, other: Any) -> Any:
-        return NotImplemented if self._other(other) is None else self._decide(other, "> 0")
+        return self.axes.compare(self, other, "> 0") if isinstance(other, INTEGERS) else NotImplemented
 
     def __le__(self, other: Any) -> Any:
-        return NotImplemented if self._other(other) is None else self._decide(other, "<= 0")
+        return self.axes.compare(self, other, "<= 0") if isinstance(other, INTEGERS) else NotImplemented
 
     def __lt__(self, other: Any) -> Any:
         x = self._other(other)
@@ -297,6 +321,9 @@ class Size:
             sign = ("-" if coefficient < 0 else "+" * bool(text)).center(3 if text else 0)
             text += sign + "*".join(number + names)
         return text or "0"
+
+
+INTEGERS = Size, int, np.integer
 
 
 def _without(monomial: Monomial, factors: Monomial) -> Monomial | None:
