@@ -8,17 +8,23 @@ namespace onward {
 
 namespace {
 
-// Each unit stores `terms` consecutive k together.
-template <class Number>
-Buffer<std::byte> packed_weights(const Number* matrix, Size terms, Size G, Size N, Size K, Size L) {
-    const Size blocks = ceil_div(N, L), steps = ceil_div(K, terms);
-    auto memory = Buffer<std::byte>::zeros(blocks * steps * G * L * terms * Size(sizeof(Number)));
+// Each unit stores `terms` consecutive k together. Copies a square of k and units at a time, which stays in cache.
+template <Size terms, class Number>
+Buffer<std::byte> packed_weights(const Number* matrix, Size G, Size N, Size K, Size L) {
+    constexpr Size side = 16;
+    const Size blocks = ceil_div(N, L), steps = ceil_div(K, terms), block = steps * G * L * terms;
+    Buffer<std::byte> memory(blocks * block * Size(sizeof(Number)));
     Number* const weights = (Number*)memory.data();
-    for (Size g = 0; g < G; g++)
-        for (Size n = 0; n < N; n++) {
-            Number* const unit = weights + (n / L * steps * G + g) * L * terms + n % L * terms;
-            for (Size k = 0; k < K; k++) unit[k / terms * G * L * terms + k % terms] = matrix[(g * N + n) * K + k];
-        }
+    for (Size first = 0; first < N; first += L) {
+        const Size last = std::min(first + L, N);
+        Number* const panel = weights + first / L * block;
+        if (last < first + L || K % terms) std::fill_n(panel, block, Number{});
+        for (Size g = 0; g < G; g++)
+            for (Size k = 0; k < K; k += side)
+                for (Size n = first, end = std::min(k + side, K); n < last; n++)
+                    for (Size i = k; i < end; i++)
+                        panel[((i / terms * G + g) * L + n - first) * terms + i % terms] = matrix[(g * N + n) * K + i];
+    }
     return memory;
 }
 
@@ -31,17 +37,17 @@ Packed<Real>::Packed(const Matrix<Real>& matrix, const Real* bias, Size first, S
     switch (matrix.format) {
         case Format::native:
             this->block_bytes = K * G * L * Size(sizeof(Real));
-            weights_memory = packed_weights((const Real*)matrix.numbers + start * K, 1, G, N, K, L);
+            weights_memory = packed_weights<1>((const Real*)matrix.numbers + start * K, G, N, K, L);
             break;
         case Format::float16:
             this->block_bytes = K * G * L * Size(sizeof(Half));
-            weights_memory = packed_weights((const Half*)matrix.numbers + start * K, 1, G, N, K, L);
+            weights_memory = packed_weights<1>((const Half*)matrix.numbers + start * K, G, N, K, L);
             break;
         case Format::int8:
         case Format::integer:
         case Format::dynamic:
             this->block_bytes = ceil_div(K, 4) * 4 * G * L;
-            weights_memory = packed_weights((const int8_t*)matrix.numbers + start * K, 4, G, N, K, L);
+            weights_memory = packed_weights<4>((const int8_t*)matrix.numbers + start * K, G, N, K, L);
             this->quantized_size = (matrix.zero_points ? Size(sizeof(RowHeader) / 4) : 1) + ceil_div(K, 4);
             break;
     }
