@@ -343,7 +343,7 @@ def hint(size: Any) -> int:
 
 def is_symbolic(shape: Iterable[Any]) -> bool:
     """Whether a shape has sizes that differ from call to call."""
-    return any(type(size) is Size for size in shape)
+    return Size in map(type, shape)
 
 
 def broadcast_shape(*shapes: tuple[Any, ...]) -> tuple[Any, ...]:

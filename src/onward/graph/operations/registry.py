@@ -30,7 +30,7 @@ from ...errors import ArgumentError, DtypeError, ShapeError
 from ..node import AnyArray, Expansion, Node, Signature, size_of
 from ..plan.builder import Builder
 from ..plan.strided import NotStridedError, Strided
-from ..plan.view import DTYPES, View
+from ..plan.view import DTYPES, View, name_of
 from ..size import Size, as_numbers, broadcast_shape, dtype_of, has_sizes, hint, integers, is_symbolic
 from .modules import MODULES
 
@@ -184,9 +184,12 @@ class Operation:
 
     def compute(self, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[Any, ...]:
         """Compute the outputs in NumPy, which flushes denormals to zero as the core does."""
-        narrow = [a.dtype for a in inputs if a is not None and a.dtype.name in WIDENED] if self.widens else []
+        given = (a.dtype for a in inputs if a is not None) if self.widens else ()
+        narrow = [dtype for dtype in given if name_of(dtype) in WIDENED]
         if narrow:
-            inputs = [a if a is None or a.dtype.name not in WIDENED else a.astype(np.float32) for a in inputs]
+            inputs = [
+                a if a is None or name_of(a.dtype) not in WIDENED else a.astype(np.float32) for a in inputs
+            ]
         with np.errstate(all="ignore"), _core.Flushing():
             results = self._compute(*inputs, **attributes)
             if not isinstance(results, tuple):
@@ -441,6 +444,6 @@ def view(b: Builder, value: Value | None) -> View | None:
 
 def typed_view(b: Builder, value: Value | None) -> View | None:
     """Return the view of a value of any dtype of the core, or None; known values become constants."""
-    if value is None or value.dtype.name not in DTYPES:
+    if value is None or name_of(value.dtype) not in DTYPES:
         return None
     return b.constant(value.array) if value.known else value.view

@@ -25,7 +25,7 @@ from ..operations.registry import Expand, Known, Operation, Value
 from ..size import Axes, as_numbers, dtype_of, has_sizes, is_symbolic
 from .builder import Builder, Bytes, Weights
 from .passes import views_of
-from .view import DTYPES, View
+from .view import DTYPES, View, name_of
 
 MAX_UNROLLED = 4000  # nodes of one loop
 NODE = 20 * budget.STEP  # the work of compiling a node
@@ -165,19 +165,19 @@ class Compiler:
             known = array.tobytes() if is_known else None
             shape, places = self._shape(declared, array, is_known)
             value = Value(shape, array.dtype, name=name)
-            self._program.signature.append((array.dtype.name, places, known))
+            self._program.signature.append((name_of(array.dtype), places, known))
             check_shapes([Signature.of(array)])
             if is_known:
                 value = value._replace(array=array.copy())
-            elif array.dtype.name in DTYPES:
-                view = self._builder.new_argument(*shape, dtype=array.dtype.name)
+            elif name_of(array.dtype) in DTYPES:
+                view = self._builder.new_argument(*shape, dtype=name_of(array.dtype))
                 value = value._replace(view=view)
         self._values[name] = value
         self._program.inputs.append("" if value.view else name)
 
     def _shape(self, declared: Input, array: AnyArray, is_known: bool) -> tuple[Any, tuple[int, ...]]:
         """Return the shape of an input with symbolic sizes, and with the numbers of their axes."""
-        if is_known or self._fixed is None or array.dtype.name not in DTYPES:
+        if is_known or self._fixed is None or name_of(array.dtype) not in DTYPES:
             return array.shape, array.shape
         names = (
             declared.axes
@@ -260,7 +260,7 @@ class Compiler:
         empty = any(0 in value.shape for value in (*inputs[:1], *signatures) if value is not None)
         if operation.lower is None or (empty and not operation.lowers_empty):
             return None
-        if any(s.dtype.name not in DTYPES for s in _used(node, signatures)):
+        if any(name_of(s.dtype) not in DTYPES for s in _used(node, signatures)):
             return None
         views = operation.lower(self._builder, node, inputs, [s.shape for s in signatures])
         if views is None or not all(map(_fits, views, signatures)):
@@ -286,15 +286,17 @@ class Compiler:
 
     def _new(self, signature: Signature) -> View | None:
         """Allocate memory in the arena for a value that the core can use."""
-        if signature.dtype.name not in DTYPES or 0 in signature.shape:
+        if name_of(signature.dtype) not in DTYPES or 0 in signature.shape:
             return None
-        return self._builder.new(*signature.shape, dtype=signature.dtype.name)
+        return self._builder.new(*signature.shape, dtype=name_of(signature.dtype))
 
     def _define(self, node: Node, values: Sequence[Value], alone: bool = True) -> None:
         self._check_outputs(node, node.outputs[: len(values)])
         for name, value in zip(node.outputs, values, strict=False):
             if name:
-                self._values[name] = value._replace(name=name, used_once=alone and self._uses[name] == 1)
+                shape, dtype, array, view, *_ = value
+                used_once = alone and self._uses[name] == 1
+                self._values[name] = Value(shape, dtype, array, view, used_once, name)
 
     def _check_outputs(self, node: Node, defined: Collection[str]) -> None:
         if missing := [name for name in node.outputs if self._uses[name] and name not in {"", *defined}]:
@@ -342,10 +344,10 @@ class Compiler:
         """Return the source of an output; the core copies a view into an array of its own."""
         value = self._with_numbers(value)
         assert value is not None
-        is_empty = value.known and 0 in value.shape and value.dtype.name in DTYPES
+        is_empty = value.known and 0 in value.shape and name_of(value.dtype) in DTYPES
         if not is_empty and (value.known or value.view is None):
             return _source(value)
-        target = self._builder.new_argument(*value.shape, dtype=value.dtype.name)
+        target = self._builder.new_argument(*value.shape, dtype=name_of(value.dtype))
         if not is_empty:
             self._builder.add("copy", value.view, target)
         return Location(target, value.name)

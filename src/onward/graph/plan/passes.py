@@ -21,15 +21,17 @@ STRIDED = frozenset("activate binary cast compare copy fused unary where window"
 
 def views_of(step: Step) -> list[View]:
     """Return the views among the arguments of a step."""
-    return [argument for argument in step[1] if isinstance(argument, View)]
+    return [argument for argument in step[1] if type(argument) is View]
 
 
 def users_of(steps: Sequence[Step]) -> dict[int, list[int]]:
     """Return the numbers of the steps that use each space, in order."""
     users: dict[int, list[int]] = {}
     for number, step in enumerate(steps):
-        for space in dict.fromkeys(view.space for view in views_of(step)):
-            users.setdefault(space, []).append(number)
+        for view in views_of(step):
+            numbers = users.setdefault(view.space, [])
+            if not numbers or numbers[-1] != number:
+                numbers.append(number)
     return users
 
 

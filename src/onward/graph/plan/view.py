@@ -4,6 +4,7 @@ Each array of the arena is a space of its own with a negative number. Offsets, s
 symbolic (`Size`).
 """
 
+from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -16,6 +17,12 @@ ARENA, CONSTANTS, FIRST_ARGUMENT = 0, 1, 2
 MAX_AXES = 16  # the core's limit for a view
 # The core's dtypes and the sizes of their elements in bytes.
 DTYPES = {"float32": 4, "float64": 8, "int32": 4, "int64": 8, "int8": 1, "uint8": 1, "bool": 1}
+
+
+@cache
+def name_of(dtype: np.dtype[Any]) -> str:
+    """Return the name of a dtype, which NumPy composes anew each time."""
+    return dtype.name
 
 
 class View(NamedTuple):
