@@ -6,16 +6,16 @@
 float32, one thread; medians of interleaved runs, in CPU time, which other processes do not change much.
 """
 
+import ctypes
 import statistics
 import time
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import report
-from latency import onnxruntime_step
+from latency import onnxruntime_step, resident
 from peers import Cell, problem
 
 import onward
@@ -56,12 +56,13 @@ def detector(measured: report.Report, name: str, path: Path, fixed: dict[str, An
     feeds = {name: np.array(value) for name, value in fixed.items()} | {model.inputs[0]: x[:1]} | states
     pool = model.pool(2000, **fixed)
     pool.step(pool.open(1), x[:1])
-    tracemalloc.start()
-    other = pool.copy()
-    other.open(1999)
-    memory = tracemalloc.get_traced_memory()[0] / 2000
-    tracemalloc.stop()
-    del other
+    ctypes.CDLL(None).malloc_trim(0)  # memory that is free now would not count
+    before = resident()
+    others = [pool.copy() for _ in range(10)]
+    for other in others:
+        other.open(1999)
+    memory = (resident() - before) * 1024 / 20_000
+    del others
     ids = np.concatenate([pool.ids, pool.open(1999)])
     for n in (1, 64, 256, 2000):
         times: dict[str, list[float]] = {"pool": [], "onnxruntime": []}

@@ -144,6 +144,7 @@ NB_MODULE(_core, m) {
     bind_plan(m);
     bind_plans(m);
     bind_pool(m);
+    bind_carries(m);
 
     nb::class_<CallLock>(m, "CallLock", "A lock for calls, which a signal handler that interrupts one cannot acquire.")
         .def(nb::init<>())

@@ -131,24 +131,45 @@ def test_named_carries_pool_even_if_the_file_fixes_one_row(batch: int | str, fla
     np.testing.assert_equal(pool.state(ids[:2]), [streams[1].state, model.stream().state])
 
 
-def test_an_operation_that_combines_rows_is_named() -> None:
+def total() -> Model:
+    """hn = h + the sum of x over its rows, y = x + that sum."""
     graph = Graph()
     x, h = graph.add_input("x", FLOAT, ("batch", 4)), graph.add_input("h", FLOAT, ("batch", 4))
-    total = graph.add("ReduceSum", x, graph.add_constant(np.array([0])), name="over rows", keepdims=1)
+    total = graph.add("ReduceSum", x, graph.add_constant(np.array([0])), keepdims=1)
     graph.outputs = (graph.add("Add", h, total, output="hn"), graph.add("Add", x, total, output="y"))
     graph.declared_outputs = (Input("hn", FLOAT, ("batch", 4)), Input("y", FLOAT, ("batch", 4)))
-    with pytest.raises(errors.ArgumentError, match=r"node over rows .*cannot run rows .*it combines rows"):
-        Model(graph).pool(3)
+    return Model(graph)
 
 
-def test_sizes_that_hold_for_one_row_are_named() -> None:
+def flat() -> Model:
+    """hn = h + x without its axis of one row, y = exp(that x)."""
     graph = Graph()
     x, h = graph.add_input("x", FLOAT, (1, 4)), graph.add_input("h", FLOAT, (1, 4))
-    flat = graph.add("Reshape", x, graph.add_constant(np.array([4])), name="without rows")
+    flat = graph.add("Reshape", x, graph.add_constant(np.array([4])))
     graph.outputs = (graph.add("Add", h, flat, output="hn"), graph.add("Exp", flat, output="y"))
     graph.declared_outputs = (Input("hn", FLOAT, (1, 4)), Input("y", FLOAT, (4,)))
-    with pytest.raises(errors.ArgumentError, match=r"node without rows .*cannot run rows"):
-        Model(graph).pool(3)
+    return Model(graph)
+
+
+@pytest.mark.parametrize("build", [total, flat])
+def test_rows_that_a_graph_ties_together_run_one_after_the_other(build: Any) -> None:
+    rng, model = np.random.default_rng(0), build()
+    pool, streams = model.pool(4), [model.stream() for _ in range(4)]
+    ids = pool.open(4)
+    for places in ([2, 0, 3], [1, 2, 3, 0], [1]):
+        x = normal(rng, len(places), 4)
+        expected = [streams[place](row[None]).ravel() for place, row in zip(places, x, strict=True)]
+        assert_equal_bits(pool.step(ids[places], x), np.stack(expected))
+    np.testing.assert_equal(pool.state(ids), [stream.state for stream in streams])
+    assert pool.step([], np.ones((0, 4))).shape == (0, 4)
+
+
+def test_an_input_without_a_batch_axis_has_the_rows_on_a_new_one() -> None:
+    model, x = row_stepper(), normal(np.random.default_rng(0), 3, 4)
+    pool, rates = model.pool(3), np.array([1, 2, 3])
+    y = pool.step(pool.open(3), x, rates)
+    for i, rate in enumerate(rates):
+        assert_equal_bits(y[:, i], model.stream()(x[i : i + 1], rate)[:, 0])
 
 
 def test_errors_of_a_step_change_no_stream() -> None:
@@ -197,13 +218,6 @@ def test_files_that_fix_the_number_of_steps_stream_and_pool_with_any() -> None:
     assert_equal_bits(np.concatenate(parts), np.concatenate(y)[: len(np.concatenate(parts))])
 
 
-def test_an_input_without_a_batch_axis_is_named() -> None:
-    with pytest.raises(
-        errors.ArgumentError, match="cannot run rows of a batch separately: rate has no batch axis"
-    ):
-        row_stepper().pool(2)
-
-
 def test_an_interrupt_changes_no_carry(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = detector(8), normal(np.random.default_rng(0), 2, 6, 8)
     stream, pool = model.stream(), model.pool(2)
@@ -215,7 +229,7 @@ def test_an_interrupt_changes_no_carry(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    for planner in (stream._planner, pool._planner):
+    for planner in (stream._planner, pool._rows.planner):
         monkeypatch.setattr(planner, "run", interrupt)
     for call in (lambda: stream(x[0]), lambda: pool.step(ids, x)):
         with pytest.raises(KeyboardInterrupt):
@@ -224,7 +238,7 @@ def test_an_interrupt_changes_no_carry(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_equal(pool.state(ids), states)
 
 
-def test_any_number_of_streams_runs_with_few_plans() -> None:
+def test_any_number_of_streams_runs_with_few_programs() -> None:
     rng, model = np.random.default_rng(0), stepper("batch")
     pool, streams = model.pool(150), [model.stream() for _ in range(150)]
     ids = pool.open(150)
@@ -232,8 +246,19 @@ def test_any_number_of_streams_runs_with_few_plans() -> None:
         places, x = rng.permutation(150)[:n], normal(rng, n, 4)
         expected = [streams[place](row[None]) for place, row in zip(places, x, strict=True)]
         assert_equal_bits(pool.step(ids[places], x), np.concatenate(expected))
-    assert pool._planner is not None
-    assert len(pool._planner.programs) <= 7
+    assert pool._rows is not None
+    assert len(pool._rows.planner.programs) <= 2  # for one row and for several
+
+
+def test_many_streams_in_different_phases_run_with_the_bits_of_each_alone() -> None:
+    rng, model = np.random.default_rng(0), RandomGraph(0).build(2)  # it halves the steps
+    pool, first = model.pool(1, time_axis=1), model.stream(time_axis=1)
+    ids, streams = pool.open(150), [first.copy() for _ in range(150)]
+    for n, steps in ((150, 1), (90, 3), (131, 2), (150, 5)):
+        places = rng.permutation(150)[:n]
+        x = normal(rng, n, steps, 5)
+        for y, place, row in zip(pool.step(ids[places], x), places, x, strict=True):
+            assert_equal_bits(y, streams[place](row))
 
 
 def test_an_id_far_beyond_the_streams_of_a_file_is_refused(tmp_path: Path) -> None:
@@ -283,16 +308,10 @@ def test_an_output_that_is_the_same_for_all_rows_has_a_row_for_each_stream() -> 
 
 
 def test_multirate_graphs_pool_with_the_bits_of_each_stream_alone() -> None:
-    pooled = 0
-    seeds = range(random_cases(9))
-    for seed in seeds:
+    for seed in range(random_cases(9)):
         rng, model = np.random.default_rng(seed), MultirateGraph(seed).build(5)
-        try:
-            pool = model.pool(3, time_axis=1)
-        except errors.ArgumentError as error:  # some move channels into the batch
-            assert "cannot run rows of a batch separately" in str(error)
-            continue
-        ids, streams, pooled = pool.open(3), [model.stream(time_axis=1) for _ in range(3)], pooled + 1
+        pool, streams = model.pool(3, time_axis=1), [model.stream(time_axis=1) for _ in range(3)]
+        ids = pool.open(3)
         for _ in range(5):
             places = np.flatnonzero(rng.random(3) < 0.7)
             x = normal(rng, len(places), int(rng.integers(0, 9)), 5)
@@ -302,7 +321,6 @@ def test_multirate_graphs_pool_with_the_bits_of_each_stream_alone() -> None:
                 expected = streams[place](blocks)
                 for one, other in zip(own, expected if isinstance(y, tuple) else (expected,), strict=True):
                     assert_equal_bits(one, other)
-    assert pooled * 2 > len(seeds)
 
 
 def test_a_graph_that_adds_to_its_input_is_not_taken_for_a_chain_of_layers() -> None:

@@ -1,10 +1,8 @@
 """What the server needs of a model: its inputs, steps of a pool, and runs over whole sequences."""
 
-import contextlib
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,35 +10,13 @@ import numpy as np
 from ..errors import ArgumentError
 from ..graph.model import Model
 from ..layers.base import Layer
-from ..streaming.graph_pool import MAX_ROWS, GraphPool, SequencePool
+from ..streaming.graph_pool import ROWS_AT_ONCE, GraphPool, SequencePool
 from ..streaming.graph_stream import GraphStream, SequenceStream
 from .messages import AnyArray, Input, InputFormat, Output, Port
 
 CAPACITY = 64  # streams in a new pool, which grows as needed
 RUN_AT_ONCE = 4096  # steps of a whole sequence
-WARM = 2 * MAX_ROWS - 1  # this many rows need every plan of a pool
-
-
-class StreamPool(GraphPool):
-    """A pool of a whole model whose rows cannot run together: each stream runs on its own."""
-
-    def __init__(self, stream: GraphStream) -> None:
-        super().__init__(stream._streamed, CAPACITY)
-        self._new = stream
-
-    def _prepare_if_possible(self) -> None:
-        """Rows need no axis."""
-
-    def step(  # type: ignore[override]  # a stream runs its own blocks
-        self, ids: Sequence[int], run: Callable[[GraphStream, int], list[AnyArray]]
-    ) -> list[list[AnyArray]]:
-        """Run each stream with its place in ids, and return the list of the results for each output."""
-        streams = [self._new.copy() for _ in ids]
-        for stream, state in zip(streams, self.state(ids), strict=True):
-            stream.state = state
-        results = [run(stream, place) for place, stream in enumerate(streams)]
-        self.set_state(ids, [stream.state for stream in streams])
-        return [list(outputs) for outputs in zip(*results, strict=True)]
+WARM = 1, ROWS_AT_ONCE  # so many rows need every program of a pool
 
 
 class Steps:
@@ -54,14 +30,6 @@ class Steps:
 
     def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
         """Run T steps of some streams. A call that raises changes no stream."""
-        if isinstance(self.pool, StreamPool):
-            return self.pool.step(
-                ids, lambda stream, place: self._run(stream, [array[place] for array in arrays])
-            )
-        return self._step_pool(ids, arrays)
-
-    def _step_pool(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
-        """Run all streams together, step by step."""
         length = arrays[0].shape[1]
         before = self.pool.state(ids) if length > 1 else None
         try:
@@ -76,9 +44,13 @@ class Steps:
         """Run one step of the pool over inputs (n, ...)."""
         raise NotImplementedError
 
+    def _start(self) -> None:
+        """Begin a whole sequence."""
+        self._stream.reset()
+
     @abstractmethod
-    def _run(self, stream: Any, arrays: Sequence[AnyArray]) -> list[AnyArray]:
-        """Run a stream over inputs (T, ...) and return the outputs (T, ...)."""
+    def _run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
+        """Continue the whole sequence with inputs (T, ...), and return the outputs (T, ...)."""
 
     def finish(self, ids: Sequence[int]) -> list[list[AnyArray]]:
         """Return the last steps of some streams, an array (T, ...) for each, and start other sequences.
@@ -94,11 +66,11 @@ class Steps:
         Raises ArgumentError if they have more than `most_bytes`.
         """
         with self._lock:
-            self._stream.reset()
+            self._start()
             parts, size = [], 0
             for first in range(0, len(arrays[0]), RUN_AT_ONCE):
                 block = [array[first : first + RUN_AT_ONCE] for array in arrays]
-                parts.append(self._run(self._stream, block))
+                parts.append(self._run(block))
                 size += sum(output.nbytes for output in parts[-1])
                 if size > most_bytes:
                     raise ArgumentError(f"the answer has over {most_bytes} bytes: send a shorter sequence")
@@ -109,10 +81,10 @@ class Steps:
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
     def warm_up(self) -> None:
-        """Step many new streams once, so that the first clients do not wait while the model is prepared."""
-        if not self.inputs.is_open:
-            ids = self.pool.open(WARM).tolist()
-            zeros = self.inputs.arrays([Input(bytes(self.inputs.step_bytes))] * WARM)
+        """Step new streams, so that the first clients do not wait while the model is prepared."""
+        for n in WARM if not self.inputs.is_open else ():
+            ids = self.pool.open(n).tolist()
+            zeros = self.inputs.arrays([Input(bytes(self.inputs.step_bytes))] * n)
             try:
                 self.step(ids, zeros)
             finally:
@@ -132,8 +104,8 @@ class LayerSteps(Steps):
     def _step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[AnyArray]:
         return [self.pool.step(ids, arrays[0])]
 
-    def _run(self, stream: Any, arrays: Sequence[AnyArray]) -> list[AnyArray]:
-        return [stream(arrays[0])]
+    def _run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
+        return [self._stream(arrays[0])]
 
 
 class GraphSteps(Steps):
@@ -141,46 +113,51 @@ class GraphSteps(Steps):
 
     def __init__(self, pool: GraphPool, stream: GraphStream, output_names: Sequence[str]) -> None:
         super().__init__(pool, stream, output_names)
-        declared, self._count = stream._streamed.inputs, len(stream._streamed.carries)
-        carries, names = stream._streamed.graph.inputs[: self._count], set[Any]()
-        self._axes: list[Any] = [None] * len(declared)  # along which rows run together
-        if not isinstance(pool, StreamPool):
-            self._axes = pool._axes[self._count :] or [0] * len(declared)
-        else:
-            names = {axis for each in carries for axis in each.axes or () if isinstance(axis, str)}
-        ports = []
-        for each, place in zip(declared, self._axes, strict=True):
+        self._alone = pool.copy()  # for whole sequences
+        self._alone.open()
+        declared, ports = stream._streamed.inputs, []
+        for each, place in zip(declared, pool.input_axes or [None] * len(declared), strict=True):
             axes = (None,) if each.axes is None else each.axes  # TorchScript declares none: take a vector
-            sizes = [axis if isinstance(axis, int) else 1 if axis in names else None for axis in axes]
+            sizes = [axis if isinstance(axis, int) else None for axis in axes]
             if place is not None:
-                del sizes[place]
+                sizes[place : place + 1] = [] if pool.runs_together else [1]
             ports.append(Port(each.name, tuple(sizes), np.dtype(each.dtype or np.float32)))
         self.inputs = InputFormat(ports)
 
     def _step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[AnyArray]:
-        return self._call(partial(self.pool.step, ids), arrays)
+        return self._step_of(self.pool, ids, arrays)
 
-    def _run(self, stream: Any, arrays: Sequence[AnyArray]) -> list[AnyArray]:
-        if isinstance(self.pool, StreamPool):
-            steps = [list(_as_tuple(stream(*inputs))) for inputs in zip(*arrays, strict=True)]
-            return [np.stack(outputs) for outputs in zip(*steps, strict=True)]
-        steps = [self._call(stream, [array[t : t + 1] for array in arrays]) for t in range(len(arrays[0]))]
+    def _start(self) -> None:
+        self._alone.reset(self._alone.ids)
+
+    def _run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
+        ids = self._alone.ids.tolist()
+        steps = [
+            self._step_of(self._alone, ids, [x[t : t + 1] for x in arrays]) for t in range(len(arrays[0]))
+        ]
         return [np.concatenate(outputs) for outputs in zip(*steps, strict=True)]
 
-    def _call(self, function: Callable[..., Any], arrays: Sequence[AnyArray]) -> list[AnyArray]:
-        """Call a function, which takes and returns the rows on axes of its own, with arrays (n, ...)."""
-        x = [np.moveaxis(array, 0, axis) for array, axis in zip(arrays, self._axes, strict=True)]
-        outputs = _as_tuple(function(*x))
-        axes = self.pool._output_axes[self._count :] or [0] * len(outputs)
-        return [np.moveaxis(y, axis, 0) for y, axis in zip(outputs, axes, strict=True)]
+    def _step_of(self, pool: Any, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[AnyArray]:
+        """Step a pool, which takes and returns the rows on axes of its own, with arrays (n, ...).
+
+        Rows that run one after the other keep these axes, with size 1.
+        """
+        axes, x, y = pool.input_axes or [None] * len(arrays), list(arrays), []
+        for i, axis in enumerate(axes):
+            if axis is not None:
+                x[i] = np.moveaxis(x[i] if pool.runs_together else np.squeeze(x[i], 1 + axis), 0, axis)
+        outputs = _as_tuple(pool.step(ids, *x))
+        for output, axis in zip(outputs, pool.output_axes, strict=True):
+            y.append(np.moveaxis(output, axis or 0, 0))
+            if axis is not None and not pool.runs_together:
+                y[-1] = np.expand_dims(y[-1], 1 + axis)
+        return y
 
 
 class SequenceSteps(Steps):
     """The steps of a whole model over a sequence, which may complete none, one or several steps."""
 
-    def __init__(
-        self, pool: SequencePool | StreamPool, stream: SequenceStream, output_names: Sequence[str]
-    ) -> None:
+    def __init__(self, pool: SequencePool, stream: SequenceStream, output_names: Sequence[str]) -> None:
         super().__init__(pool, stream, output_names)
         self._new = stream.copy()
         self._streamed = streamed = stream._streamed
@@ -192,7 +169,7 @@ class SequenceSteps(Steps):
         self._time = time - (rows is not None and rows < time)  # in an input without rows
         self.inputs = InputFormat([Port(streamed.inputs[0].name, shape, np.dtype(dtype))])
 
-    def _step_pool(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
+    def step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> Sequence[Output]:
         outputs = _as_tuple(self.pool.step(ids, np.moveaxis(arrays[0], 1, 1 + self._time)))
         return [
             self._timed(i, output, 1)
@@ -208,8 +185,8 @@ class SequenceSteps(Steps):
             return np.expand_dims(y, axis)
         return np.moveaxis(y, axis + time - (rows is not None and rows < time), axis)
 
-    def _run(self, stream: Any, arrays: Sequence[AnyArray]) -> list[AnyArray]:
-        return self._by_time(stream(np.moveaxis(arrays[0], 0, self._time)))
+    def _run(self, arrays: Sequence[AnyArray]) -> list[AnyArray]:
+        return self._by_time(self._stream(np.moveaxis(arrays[0], 0, self._time)))
 
     def _by_time(self, outputs: Any) -> list[AnyArray]:
         return [self._timed(i, output, 0) for i, output in enumerate(_as_tuple(outputs))]
@@ -243,12 +220,9 @@ def steps_of(model: Layer, options: Mapping[str, Any]) -> Steps:
     if not isinstance(stream, GraphStream):
         return LayerSteps(model.pool(CAPACITY, **options), stream)
     assert isinstance(model, Model)
-    inputs, outputs = stream._streamed.inputs, stream._streamed.graph.outputs
+    outputs = stream._streamed.graph.outputs
     states = (options.get("carry") or model.carries).values()
     returned = [name for name in model.outputs if name not in states]
     names = returned if len(returned) == len(outputs) - len(stream._streamed.carries) else list(model.outputs)
-    pool: Any = StreamPool(stream.copy())
-    if all(each.axes is not None and each.dtype is not None for each in inputs):
-        with contextlib.suppress(ArgumentError):  # its rows cannot run together
-            pool = model.pool(CAPACITY, **options)
+    pool: Any = model.pool(CAPACITY, **options)
     return (SequenceSteps if isinstance(stream, SequenceStream) else GraphSteps)(pool, stream, names)

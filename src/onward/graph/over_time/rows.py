@@ -20,8 +20,10 @@ Shapes = Sequence[tuple[int, ...]]
 
 def by_rows(
     graph: Graph, carries: int, shapes: Shapes, choices: Sequence[Sequence[int]]
-) -> tuple[Graph, list[int], list[int]]:
+) -> tuple[Graph, list[int], list[int | None]]:
     """Return the graph for any number of rows, and the batch axes of its inputs and outputs.
+
+    An output that is the same for any number of rows has no batch axis.
 
     `shapes` are the shapes of the inputs for one row, and `choices` the possible batch axes of each, the
     likeliest first. The first inputs and outputs are carries, whose batch axes must be the same. Raises
@@ -41,19 +43,12 @@ def by_rows(
         names = [declared.name for declared in graph.inputs]
         try:
             built, found = _RowBuilder(graph, one, several, dict(zip(names, axes, strict=True))).build()
-            outputs = [_row_axis(name, axis) for name, axis in zip(graph.outputs, found, strict=True)]
         except ArgumentError as error:
             problem = problem or error
             continue
-        if outputs[:carries] == list(axes[:carries]):
-            return built, list(axes), outputs
+        if found[:carries] == list(axes[:carries]):
+            return built, list(axes), found
     raise problem or ArgumentError("cannot run rows of a batch separately: a carry changes its batch axis")
-
-
-def _row_axis(name: str, axis: int | None) -> int:
-    if axis is None:
-        raise ArgumentError(f"the output {name} has no row of its own for each row of the input")
-    return axis
 
 
 class _RowBuilder(Follower):
@@ -70,8 +65,18 @@ class _RowBuilder(Follower):
     def build(self) -> tuple[Graph, list[int | None]]:
         """Return the graph and the batch axis of each output, if it has one."""
         self.follow()
-        axes = [self.axis(name) for name in self._source.outputs]
+        axes = [self._axis_of_output(name) for name in self._source.outputs]
         return self._source.replaced(nodes=self._nodes), axes
+
+    def _axis_of_output(self, name: str) -> int | None:
+        """Return the batch axis of an output, or None if it is the same for any number of rows."""
+        axis = self.axis(name)
+        if axis is None and self._differs(name):
+            varying = self._varying_axes(name)
+            if len(varying) != 1:
+                raise ArgumentError(f"the output {name} has no row of its own for each row of the input")
+            (axis,) = varying
+        return axis
 
     def _add_node(self, node: Node) -> None:
         if node.operation == "Recurrent" and self._axes.get(node.inputs[0]) == 0:
