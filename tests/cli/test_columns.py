@@ -9,7 +9,7 @@ import pytest
 from support.cli import invoke, message, report
 
 import onward
-from onward.recipes import sequences
+from onward.recipes import forecasts, sequences
 
 SMALL = "--hidden", "8"
 
@@ -19,6 +19,7 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A directory of its own, and short training."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sequences, "READ", 4_000)
+    monkeypatch.setattr(forecasts, "READ", 2_000)
 
 
 def write(name: str, header: list[str], rows: list[list[object]]) -> None:
@@ -88,8 +89,7 @@ def test_any_number_and_names_of_classes_are_learned() -> None:
     assert set(ran["predicted"]) == {"-5", "1000000"} and ran["accuracy"] > 0.8
 
 
-def test_a_long_table_is_forecast_into_the_future(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sequences, "READ", 20_000)
+def test_a_long_table_is_forecast_into_the_future() -> None:
     days = [str(date(2024, 1, 1) + timedelta(day)) for day in range(120)]
     sold = 50 + 20 * np.sin(np.arange(120) * 2 * np.pi / 7)
     rows = [[day, value, 3] for day, value in zip(days, sold, strict=True)]

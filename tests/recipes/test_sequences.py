@@ -66,5 +66,5 @@ def test_constant_feature_is_not_divided_by_zero() -> None:
 
 def test_short_training_forgets_the_initial_weights() -> None:
     for steps in (1, 15, 100, 1000, 100_000):
-        initial_share = sequences._average(steps) ** steps
-        assert initial_share < 1e-4 and sequences._average(steps) <= sequences.AVERAGE
+        initial_share = sequences.average_decay(steps) ** steps
+        assert initial_share < 1e-4 and sequences.average_decay(steps) <= sequences.AVERAGE

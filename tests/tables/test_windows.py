@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from onward.errors import ArgumentError
-from onward.tables import data
-from onward.tables.data import Saved, Selection
+from onward.tables import data, windows
+from onward.tables.data import Saved, Selection, Sequences
 
 FORECAST = Selection(("a", "y"), ("y",), window=3, horizon=2)
 
@@ -79,3 +79,89 @@ def test_tables_that_cannot_be_cut_are_errors(
     (tmp_path / "x.csv").write_text(text)
     with pytest.raises((ArgumentError, OSError), match=words):
         data.read(tmp_path / "x.csv", selection)
+
+
+def series_of(rng: np.random.Generator, lengths: list[int], horizon: int) -> Sequences:
+    """Return windows of three steps of random series, whose target is the first of two inputs."""
+    items = [rng.normal(size=(length, 2)) for length in lengths]
+    table = Sequences(items, targets=[item[:, :1] for item in items], names=[f"s{n}" for n in range(9)])
+    return windows.cut(table, 3, horizon, future=False)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_end_of_each_series_is_held_out_by_time(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    horizon = int(rng.integers(1, 5))
+    lengths = rng.integers(3 + 2 * horizon, 60, 4).tolist()
+    table = series_of(rng, lengths, horizon)
+    training, selection, reported = windows.hold_out(table, 0.2)
+    assert table.ends is not None
+    for number, length in enumerate(lengths):
+        of_series = [mask & (table.ends[:, 0] == number) for mask in (training, selection, reported)]
+        targets = [
+            {end + ahead for end in table.ends[mask, 1].tolist() for ahead in range(horizon)}
+            for mask in of_series
+        ]
+        held = max(horizon, round(0.2 * length))
+        assert max(targets[0]) == length - held - 1  # nothing between the parts is lost
+        assert max(targets[2]) == length - 1
+        assert max(targets[0]) < min(targets[1])
+        if held >= 2 * horizon:
+            assert max(targets[1]) < min(targets[2])
+        assert targets[1] | targets[2] <= set(range(length - held, length))
+
+
+def test_a_series_that_is_too_short_to_be_divided_is_trained_on() -> None:
+    table = series_of(np.random.default_rng(0), [5, 40, 2], 2)
+    training, selection, reported = windows.hold_out(table, 0.2)
+    assert table.ends is not None
+    short = table.ends[:, 0] == 0
+    assert training[short].all() and not (selection | reported)[short].any()
+    assert windows.left_out(table) == (["s2 (2)"], 3)
+    with pytest.raises(
+        ArgumentError, match="the longest series has 6 steps, but holding out its end needs 7"
+    ):
+        windows.hold_out(series_of(np.random.default_rng(0), [6], 2), 0.2)
+
+
+@pytest.mark.parametrize("season", [1, 2, 3])
+def test_naive_forecasts_repeat_the_last_season(season: int) -> None:
+    table = series_of(np.random.default_rng(0), [9, 7], 4)
+    assert table.ends is not None and table.series is not None
+    for forecast, (number, end) in zip(windows.naive(table, season), table.ends, strict=True):
+        known = table.series.items[number][:end, 0].tolist()
+        for value in forecast:
+            known.append(known[-season])
+            assert value == known[-1]
+
+
+def test_errors_are_those_of_the_textbook_and_a_model_that_loses_is_told() -> None:
+    rng = np.random.default_rng(0)
+    table = series_of(rng, [30, 20], 2)
+    y = table.targets
+    assert isinstance(y, np.ndarray) and table.ends is not None and table.series is not None
+    forecasts = {"model": y + rng.normal(size=y.shape), "naive": y + 0.1}
+    report = windows.compare(table, forecasts, 1)
+    model, naive = report["forecasts"]
+    error = forecasts["model"] - y
+    assert naive["mae"] == pytest.approx(0.1) and naive["rmse"] == pytest.approx(0.1)
+    assert model["rmse"] == pytest.approx(np.sqrt((error**2).mean()))
+    parts = [table.ends[:, 0] == n for n in range(2)]
+    spread = sum(((y[part] - y[part].mean()) ** 2).sum() for part in parts)
+    assert model["r2"] == pytest.approx(1 - (error**2).sum() / spread)
+    changes = [np.abs(np.diff(item[:3, 0])).mean() for item in table.series.items]
+    mases = [np.abs(error[part]).mean() / change for part, change in zip(parts, changes, strict=True)]
+    assert model["mase"] == pytest.approx(np.mean(mases))
+    assert report["verdict"].startswith("The model loses to the naive forecast (MASE ")
+    forecasts["model"] = np.where(parts[0][:, None], y, y + 0.11)
+    assert (
+        "loses to a naive forecast for 1 of 2 series: s1" in windows.compare(table, forecasts, 1)["verdict"]
+    )
+
+
+def test_the_season_is_the_shortest_that_repeats_the_series() -> None:
+    t = np.arange(200)
+    item = np.sin(2 * np.pi * t / 12)[:, None] + 0.01 * np.random.default_rng(0).normal(size=(200, 1))
+    table = windows.cut(Sequences([item], targets=[item], single=True), 40, 3, future=False)
+    assert windows.find_season(table) == 12
+    assert windows.find_season(series_of(np.random.default_rng(0), [5] * 9, 1)) <= 3

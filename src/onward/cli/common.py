@@ -63,6 +63,12 @@ def is_json() -> bool:
     return bool(click.get_current_context().params["as_json"])
 
 
+def announce(message: str) -> None:
+    """Print a line before the report, unless the command prints its report as JSON."""
+    if not is_json():
+        click.echo(message)
+
+
 def options(*declared: Decorator) -> Decorator:
     """Several options as one decorator."""
     return lambda command: functools.reduce(lambda done, option: option(done), reversed(declared), command)

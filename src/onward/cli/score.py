@@ -7,9 +7,10 @@ from rich.text import Text
 
 from ..core import files
 from ..errors import ArgumentError
-from ..recipes import sequences, text
+from ..recipes import forecasts, sequences, text
 from ..tables import data
 from ..train import LOSSES, as_loss
+from . import comparison
 from .common import Printed, Report, counted, progress, reported
 from .sources import ModelFile, complete_data, data_file, model_argument, read_sequences, selection_options
 
@@ -19,6 +20,9 @@ LISTED = 5  # the maximum number of unknown characters in a message
 def _show(report: Report) -> Printed:
     if "bits_per_character" not in report:
         yield report["read_as"]
+        if "forecasts" in report:
+            yield from comparison.show(report)
+            return
         accuracy = report["accuracy"]
         yield f"loss {report['loss']:.4g}" + ("" if accuracy is None else f", {accuracy:.1%} correct")
         return
@@ -73,14 +77,23 @@ def score(
     """
     path = data_file(file, "FILE")
     if path.suffix.lower() in data.SUFFIXES:
-        net = model.sequential()
         table = read_sequences(model, file, selection)
-        chosen = None if loss is None and table.labels is None else as_loss(loss, net, from_logits)
-        found = sequences.score_table(net, table, chosen)
-        report: Report = {"read_as": table.describe(), "loss": found.loss, "accuracy": found.accuracy}
+        report: Report = {"read_as": table.describe(), **_score_table(model, table, loss, from_logits)}
     else:
         report = _score_text(model, path, unknown)
     return {"model": model.name, "file": file, **report}
+
+
+def _score_table(
+    model: ModelFile, table: data.Sequences, loss: str | None, from_logits: bool | None
+) -> Report:
+    if table.series is not None and table.targets is not None and loss is None:
+        comparison.warn_of_short(table)
+        found = forecasts.compare(model.layer, table)
+        return found | {"loss": found["forecasts"][0]["rmse"] ** 2, "accuracy": None}
+    net = model.sequential()
+    chosen = None if loss is None and table.labels is None else as_loss(loss, net, from_logits)
+    return sequences.score_table(net, table, chosen)._asdict()
 
 
 def _score_text(model: ModelFile, path: Path, unknown: str) -> Report:

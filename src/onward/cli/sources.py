@@ -35,7 +35,11 @@ SELECTION = {  # the help of the option for each field
     "time": "Column that orders the steps of a sequence: numbers or dates.",
     "window": "Cut long sequences into windows of this many steps.",
     "horizon": "With --window, forecast the target this many steps ahead.",
+    "season": "With --window, the steps after which the series repeat. Default: by the data.",
 }
+
+
+COUNTS = ("window", "horizon", "season")
 
 
 class ModelFile:
@@ -147,7 +151,7 @@ def selection_options(command: Command) -> Command:
         return command(*args, selection=selection, **options)
 
     for field, explanation in reversed(SELECTION.items()):
-        count = click.IntRange(1) if field in ("window", "horizon") else str
+        count = click.IntRange(1) if field in COUNTS else str
         split = (lambda ctx, param, value: names(value)) if field in ("inputs", "targets") else None
         name = f"--{field.removesuffix('s')}"
         option = click.option(name, field, type=count, callback=split, help=explanation)

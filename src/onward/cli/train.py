@@ -3,17 +3,18 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..core import files
-from ..layers.sequential import Sequential
-from ..recipes import characters, sequences, text
+from ..layers.base import Layer
+from ..recipes import characters, forecasts, sequences, text
 from ..tables import data, model_files
 from ..train import History, checkpoint
-from . import common
+from . import common, comparison
 from .common import Printed, Report, counted, out_option
 from .group import Group, warn
 from .sources import complete_data, data_file, selection_options
@@ -42,6 +43,9 @@ def _show(report: Report) -> Printed:
             f"(perplexity {report['perplexity']:.2f})"
         )
         next_command = f"sample {report['model']}"
+    elif "forecasts" in report:
+        held = counted(report["windows"]["held_out"], "window")
+        result = f"errors on the held-out end of each series, {held}:"
     elif accuracy is None:
         result = f"held-out sequences: mean squared error {loss:.4g} in the units of the targets"
     else:
@@ -50,6 +54,8 @@ def _show(report: Report) -> Printed:
     yield table
     yield f"Losses: {report['losses']}"
     yield f"{counted(epochs[-1]['step'], 'step')}; {result}"
+    if "forecasts" in report:
+        yield from comparison.show(report)
     yield f"Wrote {report['model']}. Try:  onward {next_command}"
 
 
@@ -62,6 +68,32 @@ settings = common.options(
     click.option("--seed", default=0, help="Seed of initial weights, order and dropout."),
     click.option("--resume", is_flag=True, help="Continue the same command after an interruption."),
     common.reported(_show),
+)
+
+
+# what `train table` adds
+table_settings = common.options(
+    click.option("--cell", type=click.Choice(list(sequences.CELLS)), help="Kind of the recurrent layers."),
+    click.option("--bidirectional", is_flag=True, default=None, help="Read sequences in both directions."),
+    click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Of AdamW, at its peak."),
+    click.option(
+        "--patience", type=click.IntRange(1), help="Stop after this many epochs without improvement."
+    ),
+    click.option(
+        "--hold-out",
+        type=click.FloatRange(0, 0.9, min_open=True),
+        help="Share of the sequences, or of the end of each series, to hold out.",
+    ),
+    click.option(
+        "--scale",
+        type=click.Choice(list(forecasts.LEVELS)),
+        help="With --window: scale each series by itself (the default), or the whole table as one.",
+    ),
+    click.option(
+        "--refit/--no-refit",
+        default=None,
+        help="With --window: train once more, on all windows, after the validation (the default).",
+    ),
 )
 
 
@@ -94,6 +126,7 @@ def train_text(
 @train.command("table", epilog="Example:  onward train table recordings.npz")
 @click.argument("file", shell_complete=complete_data)
 @selection_options
+@table_settings
 @settings
 def train_table(file: str, selection: data.Selection, out: Path | None, **settings: Any) -> Report:
     """Train a model that predicts the class, or numbers, of the sequences in FILE.
@@ -110,25 +143,45 @@ def train_table(file: str, selection: data.Selection, out: Path | None, **settin
     \b
     onward train table sales.csv --time day --input sold,price --target sold --window 28 --horizon 7
 
-    A fifth of the sequences (with --window, the last fifth of the windows) is held out to select the best
-    epoch and to compute the reported score. The columns, windows and class names are saved with the model for
-    `onward run` and `onward score`.
+    A fifth of the sequences is held out to select the best epoch and to compute the reported score. With
+    --window, it is the last fifth of each series in time: its first half selects, its second half is reported
+    on, beside the naive forecast, which repeats the last value, and the seasonal naive forecast, which
+    repeats the last season. The model is then trained once more on all windows. The columns, windows and
+    class names are saved with the model for `onward run` and `onward score`.
     """
     path = data_file(file, "FILE")
     common.check_suffix(path, "FILE", (".npz", ".csv"))
     out = _output(path, out)
     table = data.read(path, selection).with_class_names()
-    if not common.is_json():
-        click.echo(table.describe())
+    common.announce(table.describe())
     options = {name: value for name, value in settings.items() if value is not None}
+    options |= {"checkpoint": _run_file(out)}
     with _interruptible(_run_file(out), settings["resume"]):
-        model, history, score = sequences.fit_table(table, checkpoint=_run_file(out), **options)
-    model_files.save(out, model, data.Saved(table.selection, table.classes))
-    report = _report(file, out, model, history) | score._asdict()
-    if score.accuracy is None:
-        report["losses"] += " of standardized targets"
+        model, history, found = _fit_windows(table, options) if table.series else _fit(table, options)
+    saved = replace(table.selection, season=found.get("season"))
+    model_files.save(out, model, data.Saved(saved, table.classes))
+    report = _report(file, out, model, history) | found
+    if found["accuracy"] is None:
+        report["losses"] += " of standardized targets" if table.series is None else " of scaled targets"
     described = {"read_as": table.describe(), "sequences": len(table.items)}
     return report | described | {"classes": list(table.classes)}
+
+
+def _fit(table: data.Sequences, options: dict[str, Any]) -> tuple[Layer, History, Report]:
+    """Train on whole sequences."""
+    for name in ("scale", "refit"):
+        if name in options:
+            raise click.UsageError(f"--{name} needs --window, the number of steps that the model reads")
+    model, history, score = sequences.fit_table(table, **options)
+    return model, history, score._asdict()
+
+
+def _fit_windows(table: data.Sequences, options: dict[str, Any]) -> tuple[Layer, History, Report]:
+    """Train on windows of series."""
+    comparison.warn_of_short(table)
+    model, history, found = forecasts.fit_forecasts(table, announce=common.announce, **options)
+    loss = found["forecasts"][0]["rmse"] ** 2
+    return model, history, found | {"loss": loss, "accuracy": None}
 
 
 @click.command(epilog="Example:  onward plot plays.run -o plays.png")
@@ -173,7 +226,7 @@ def _interruptible(run: Path, resume: bool) -> Iterator[None]:
         sys.exit(130)
 
 
-def _report(file: str | Path, out: Path, model: Sequential, history: History) -> Report:
+def _report(file: str | Path, out: Path, model: Layer, history: History) -> Report:
     return {
         "file": str(file),
         "model": str(out),

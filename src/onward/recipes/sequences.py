@@ -13,6 +13,7 @@ from ..core.arrays import Array
 from ..core.checks import integer
 from ..errors import ArgumentError
 from ..layers import GRU, LSTM, RNN, Dropout, Last, Linear, Sequential
+from ..layers.base import Layer
 from ..tables.data import Sequences
 from ..train import AdamW, Batch, Batches, History, OneCycleLR, Score, cross_entropy, evaluate, fit, mse
 from ..train.losses import Loss
@@ -24,7 +25,7 @@ MAX_NORM = 1.0
 AVERAGE = 0.99
 LABEL_SMOOTHING = 0.02
 DROPOUT, NOISE, OFFSET = 0.5, 0.3, 0.1  # for classifiers only, which otherwise memorize a small data set
-HELD_OUT = 5  # one sequence in five is held out
+HELD_OUT = 5  # by default, one sequence in five is held out
 READ = 50_000  # sequences read over all epochs
 Moments: TypeAlias = tuple[Array, Array]  # the mean and standard deviation of each feature
 
@@ -89,6 +90,7 @@ def fit_sequences(
     num_layers: int = 1,
     bidirectional: bool = False,
     epochs: int | None = None,
+    learning_rate: float = LEARNING_RATE,
     rng: np.random.Generator,
     **options: Any,
 ) -> tuple[Sequential, History]:
@@ -100,14 +102,10 @@ def fit_sequences(
     50,000 sequences in total, but for 20 to 200 epochs. The standardization is folded into the weights, so
     the model takes raw sequences. `options` are those of `fit`. Raises ArgumentError and the errors of `fit`.
     """
-    if cell not in CELLS:
-        raise ArgumentError(f"cell={cell!r}, expected one of {', '.join(map(repr, CELLS))}")
-    is_regressor, kind = num_classes is None, CELLS[cell]
+    is_regressor = num_classes is None
     x_moments = moments(training.items)
     y_moments = moments(_rows(training.targets)) if is_regressor else None
-    layers = [kind(len(x_moments[0]), hidden_size, num_layers, bidirectional=bidirectional, rng=rng)]
-    if bidirectional:  # at the last step, which Last takes, the reverse direction has read only that step
-        layers.append(kind(2 * hidden_size, hidden_size, rng=rng))
+    layers = recurrent_layers(len(x_moments[0]), cell, hidden_size, num_layers, bidirectional, rng)
     if not isinstance(training.targets, list):
         layers.append(Last())
     linear = Linear(hidden_size, num_classes or _rows(training.targets)[0].shape[-1], rng=rng)
@@ -119,12 +117,12 @@ def fit_sequences(
         Sequential(*layers, Dropout(0.0 if is_regressor else DROPOUT), linear),
         batches,
         loss=mse if is_regressor else partial(cross_entropy, label_smoothing=LABEL_SMOOTHING),
-        optimizer=AdamW(LEARNING_RATE),
+        optimizer=AdamW(learning_rate),
         schedule=OneCycleLR(cycle_momentum=False),
         epochs=integer("epochs", epochs, 1),
         validation=_standardized_batches(validation, x_moments, y_moments) if validation else None,
         max_norm=MAX_NORM,
-        average=_average(epochs * (batches.size or 1)),
+        average=average_decay(epochs * (batches.size or 1)),
         rng=rng,
         **options,
     )
@@ -136,7 +134,19 @@ def fit_sequences(
     return model, history
 
 
-def _average(steps: int) -> float:
+def recurrent_layers(
+    features: int, cell: str, hidden_size: int, num_layers: int, bidirectional: bool, rng: np.random.Generator
+) -> list[Layer]:
+    """Return recurrent layers whose output has `hidden_size` features. Raises ArgumentError."""
+    if cell not in CELLS:
+        raise ArgumentError(f"cell={cell!r}, expected one of {', '.join(map(repr, CELLS))}")
+    layers = [CELLS[cell](features, hidden_size, num_layers, bidirectional=bidirectional, rng=rng)]
+    if bidirectional:  # at the last step, which Last takes, the reverse direction has read only that step
+        layers.append(CELLS[cell](2 * hidden_size, hidden_size, rng=rng))
+    return layers
+
+
+def average_decay(steps: int) -> float:
     """The decay of the averaged weights, with a window of at most a tenth of all steps.
 
     A longer window would retain much of the random initial weights.
@@ -144,7 +154,9 @@ def _average(steps: int) -> float:
     return min(AVERAGE, max(0.0, 1 - 10 / steps))
 
 
-def fit_table(sequences: Sequences, *, seed: int = 0, **options: Any) -> tuple[Sequential, History, Score]:
+def fit_table(
+    sequences: Sequences, *, seed: int = 0, hold_out: float = 1 / HELD_OUT, **options: Any
+) -> tuple[Sequential, History, Score]:
     """Train an LSTM on a table of sequences; return it, its history and its score on held-out sequences.
 
     `fit_sequences` describes the training and its options. Raises ArgumentError and the errors of `fit`.
@@ -156,14 +168,8 @@ def fit_table(sequences: Sequences, *, seed: int = 0, **options: Any) -> tuple[S
             f"the table has {N} sequences, expected at least {HELD_OUT}: add some, because one in {HELD_OUT} "
             "is held out"
         )
-    rng = np.random.default_rng(seed)
-    examples, window = _examples(sequences), sequences.selection.window
-    if window is None:
-        training, validation = split(examples, N // HELD_OUT, rng)
-    else:  # the last windows are held out, and those before that share steps with them are dropped
-        first, overlap = N - N // HELD_OUT, window + (sequences.selection.horizon or 1) - 1
-        training = examples.take(np.arange(max(1, first - overlap)))
-        validation = examples.take(np.arange(first, N))
+    rng, examples = np.random.default_rng(seed), _examples(sequences)
+    training, validation = split(examples, max(1, int(hold_out * N)), rng)
     num_classes = None if sequences.labels is None else len(sequences.classes)
     model, history = fit_sequences(training, validation, num_classes, rng=rng, **options)
     return model, history, _score(model, validation, sequences.labels is not None)

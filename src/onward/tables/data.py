@@ -1,15 +1,12 @@
 """Read sequences from .npy, .npz and .csv files and from standard input, or windows of them to forecast."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 from ..core.arrays import Shape
 from ..errors import ArgumentError, FileError, OnwardError
-from . import array_files, csv_files
+from . import array_files, csv_files, windows
 from .layout import AnyArray, Saved, Selection, Sequences
 
 __all__ = ["SUFFIXES", "AnyArray", "Saved", "Selection", "Sequences", "detect_suffix", "parse", "read"]
@@ -75,7 +72,7 @@ def parse(
             if selection.horizon is not None:
                 raise ArgumentError("--horizon needs --window, the number of steps that the model reads")
             return sequences
-        return _windows(sequences, window, selection.horizon or saved.selection.horizon or 1, future)
+        return windows.cut(sequences, window, selection.horizon or saved.selection.horizon or 1, future)
     except OnwardError:
         raise
     except UnicodeDecodeError as error:
@@ -89,43 +86,3 @@ def detect_suffix(content: bytes) -> str:
     if content.startswith(b"\x93NUMPY"):
         return ".npy"
     return ".npz" if content.startswith(b"PK\3\4") else ".csv"
-
-
-def _windows(sequences: Sequences, window: int, horizon: int, future: bool) -> Sequences:
-    """Return every window, named after its last step, with the next `horizon` targets, (N, H * O).
-
-    With `future`, windows whose targets are not all known stay, with NaN. Raises ArgumentError.
-    """
-    targets = sequences.targets
-    if sequences.labels is not None or not (targets is None or isinstance(targets, list)):
-        raise ArgumentError(
-            f"{sequences.origin}: --window forecasts numbers, so the target must be a number for each step"
-        )
-    ahead = 0 if future or targets is None else horizon
-    items: list[AnyArray] = []
-    following: list[AnyArray] = []
-    names: list[str] = []
-    for row, item in enumerate(sequences.items):
-        for start in range(len(item) - window - ahead + 1):
-            end = start + window
-            items.append(item[start:end])
-            last = str(end - 1) if sequences.times is None else sequences.times[row][end - 1]
-            names.append(last if sequences.single else f"{sequences.name(row)}:{last}")
-            if targets is not None:
-                known = targets[row][end : end + horizon]
-                padding = ((0, horizon - len(known)), (0, 0))
-                following.append(np.pad(known, padding, constant_values=np.nan).reshape(-1))
-    if not items:
-        raise ArgumentError(
-            f"{sequences.origin}: the longest sequence has {sequences.lengths.max()} steps, but --window "
-            f"{window}{f' and --horizon {horizon}' if ahead else ''} need {window + ahead}"
-        )
-    return replace(
-        sequences,
-        items=items,
-        targets=None if targets is None else np.stack(following),
-        names=names,
-        times=None,
-        selection=replace(sequences.selection, window=window, horizon=horizon),
-        single=False,
-    )

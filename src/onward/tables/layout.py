@@ -29,6 +29,9 @@ class Selection:
     time: str | None = None
     window: int | None = None
     horizon: int | None = None
+    season: int | None = None
+    missing: str | None = None
+    every: str | None = None
 
     @property
     def other_columns(self) -> list[str]:
@@ -75,7 +78,8 @@ class Sequences:
     labels: the class of each sequence, an index into `classes` if the classes have names. targets: numbers to
     predict for each sequence, (N, O), or for each step, a list of (T, O). names: the name of each sequence in
     the file. times: the name of each step. origin: the file and the shape of its content, for error messages.
-    suffix: the format of the file. single: whether it held one sequence without a batch axis.
+    suffix: the format of the file. single: whether it held one sequence without a batch axis. series, ends:
+    for windows, the sequences that they were cut from, and the series and the end of each, (N, 2).
     """
 
     items: list[AnyArray]
@@ -88,6 +92,8 @@ class Sequences:
     origin: str = ""
     suffix: str = ".csv"
     single: bool = False
+    series: "Sequences | None" = None
+    ends: IntArray | None = None
 
     @property
     def lengths(self) -> IntArray:

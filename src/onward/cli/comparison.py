@@ -1,0 +1,51 @@
+"""Tables of forecasts: the errors of a model beside those of naive forecasts, and the forecast itself."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from ..tables import windows
+from ..tables.layout import Sequences
+from .common import Printed, Report, new_table
+from .group import warn
+
+MOST_SERIES, MOST_NAMED = 20, 10
+MEASURES = {"mae": "MAE", "rmse": "RMSE", "r2": "R²", "mase": "MASE"}
+
+
+def show(report: Report) -> Printed:
+    """Show the errors over all series, those of each series, and who wins."""
+    season = report["season"]
+    table = new_table("", "forecast", *MEASURES.values())
+    for row in report["forecasts"]:
+        table.add_row(_title(row["name"], season), *(_number(row[key]) for key in MEASURES))
+    yield table
+    names = [row["name"] for row in report["forecasts"]]
+    series = report["series"]
+    if len(series) > 1:
+        table = new_table("", "series", *(f"MAE, {_title(name, season)}" for name in names))
+        for row in series[:MOST_SERIES]:
+            table.add_row(row["name"], *(_number(row["mae"][name]) for name in names))
+        if len(series) > MOST_SERIES:
+            table.caption = f"and {len(series) - MOST_SERIES:,} more series: --json shows all"
+        yield table
+    yield Text(report["verdict"], "yellow" if "loses" in report["verdict"] else "green")
+
+
+def _title(name: str, season: int) -> str:
+    return f"{name} ({season} steps)" if name == "seasonal naive" else name
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def warn_of_short(table: Sequences) -> None:
+    """Name the series that have no window."""
+    names, total = windows.left_out(table)
+    if names:
+        listed = ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
+        warn(
+            f"{len(names)} of {total} series have too few steps for --window {table.selection.window} and "
+            f"--horizon {table.selection.horizon}: {listed}"
+        )

@@ -1,0 +1,349 @@
+"""Forecast series of any level: a linear map of each window, and recurrent layers that correct it.
+
+    y = level + deviation (A z + b + gain network(x))
+
+The targets in a window are taken relative to its mean or to their last value, and divided by their standard
+deviation: z are these, and x all scaled inputs. Ridge regression determines A and b; the network then learns
+the rest. The model is a graph of this equation: it takes and returns numbers in the units of the table.
+
+Sources: Lai et al. 2018, Modeling Long- and Short-Term Temporal Patterns with Deep Neural Networks (the
+linear part); Kim et al. 2022, Reversible Instance Normalization (the scale).
+"""
+
+from __future__ import annotations  # np.random is slow to import
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core.arrays import Array
+from ..errors import ArgumentError
+from ..graph import Graph, Model
+from ..graph.of_layers import graph_of
+from ..graph.over_time.named_carries import from_zeros
+from ..layers import Last, Linear, Sequential
+from ..layers.base import Layer
+from ..tables import inference, windows
+from ..tables.layout import IntArray, Selection, Sequences
+from ..train import AdamW, Batch, Data, History, OneCycleLR, fit, huber
+from .sequences import HIDDEN, LEARNING_RATE, MAX_NORM, average_decay, moments, recurrent_layers
+
+HELD_OUT = 0.2  # of the steps of each series
+READ = 60_000  # windows read over all epochs
+MOST = 3000  # windows read in an epoch: neighbours differ by one step
+BATCH = 64
+LARGEST = 10.0  # deviations: training takes a target further from its level as this far away
+CONSTANT = 1e-6  # a window with a deviation below this share of its mean is constant
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # penalties in units of the mean eigenvalue
+MOST_FITTED = 20_000  # windows that determine the linear map
+LEVELS = {"series": ("last", "mean"), "table": ("table",)}  # what validation chooses from
+END = np.iinfo(np.int64).max
+
+
+class Scaled(NamedTuple):
+    """Windows in units of their own: inputs (N, W, F) and targets (N, H, O)."""
+
+    x: Array
+    y: Array
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How windows are scaled.
+
+    level: what the targets in a window are relative to: its "mean", its "last" step, or the mean of the
+    "table". columns: those of the inputs that are the targets. inputs, targets: mean and deviation in the
+    table. Inputs other than the targets have the scale of the table.
+    """
+
+    level: str
+    columns: tuple[int, ...]
+    inputs: tuple[Array, Array]
+    targets: tuple[Array, Array]
+
+    def of(self, part: Sequences, rows: IntArray) -> Scaled:
+        """Return windows by number."""
+        raw = np.stack([part.items[row] for row in rows]).astype(np.float64)
+        columns, targets = list(self.columns), part.targets
+        own, x = raw[:, :, columns], (raw - self.inputs[0]) / self.inputs[1]
+        if self.level == "table":
+            level, deviation = self.targets
+        else:
+            mean, spread = own.mean(axis=1, keepdims=True), own.std(axis=1, keepdims=True)
+            level = own[:, -1:] if self.level == "last" else mean
+            # a window of one value becomes 0, and its forecast is that value
+            deviation = np.where(spread > CONSTANT * np.abs(mean), spread, np.inf)
+            x[:, :, columns] = (own - level) / deviation
+        assert isinstance(targets, np.ndarray)
+        y = targets[rows].reshape(len(rows), -1, len(self.targets[0]))
+        return Scaled(x, np.clip((y - level) / deviation, -LARGEST, LARGEST))
+
+    def history(self, x: Array) -> Array:
+        """Return the scaled targets in windows (N, W, F), (N, W, O), or zeros if they are not inputs."""
+        return x[:, :, list(self.columns)] if self.columns else np.zeros((len(x), 1, len(self.targets[0])))
+
+
+class LinearMap(NamedTuple):
+    """A map from the scaled targets in a window to the forecast: A (O, W, H) and b (O, H)."""
+
+    A: Array
+    b: Array
+
+    def __call__(self, z: Array) -> Array:
+        """Return (N, H, O) for z (N, W, O)."""
+        y: Array = np.matmul(np.moveaxis(z, 2, 0), self.A) + self.b[:, None]
+        return np.moveaxis(y, 0, 2)
+
+
+def linear_maps(windows: Scaled, scaling: Scaling) -> list[LinearMap]:
+    """Return the ridge regression of the targets on those in the window, for each penalty in RIDGES."""
+    maps: list[list[tuple[Array, Array]]] = [[] for _ in RIDGES]
+    for own, target in zip(
+        np.moveaxis(scaling.history(windows.x), 2, 0), np.moveaxis(windows.y, 2, 0), strict=True
+    ):
+        mean, bias = own.mean(axis=0), target.mean(axis=0)
+        values, vectors = np.linalg.eigh((own - mean).T @ (own - mean))
+        projected = vectors.T @ ((own - mean).T @ (target - bias))
+        power = max(float(values.mean()), np.finfo(np.float64).tiny)
+        for found, ridge in zip(maps, RIDGES, strict=True):
+            A = vectors @ (projected / (values.clip(min=0) + ridge * power)[:, None])
+            found.append((A, bias - mean @ A))
+    return [LinearMap(np.stack([A for A, _ in each]), np.stack([b for _, b in each])) for each in maps]
+
+
+class WindowBatches(Data):
+    """Batches of scaled windows and of what the linear map leaves of their targets, in units of `unit`.
+
+    An epoch with a generator draws at most MOST windows.
+    """
+
+    def __init__(self, part: Sequences, scaling: Scaling, linear: LinearMap, unit: float) -> None:
+        self.part, self.scaling, self.linear, self.unit = part, scaling, linear, unit
+        self.size = -(-min(MOST, len(part.items)) // BATCH)
+
+    def settings(self) -> dict[str, Any]:
+        assert self.part.series is not None
+        sums = [float(np.nansum(item)) for item in self.part.series.items]
+        described = {"data set": [len(self.part.items), *sums], "scaling": self.scaling.level}
+        return super().settings() | {"batch size": BATCH, "unit": self.unit} | described
+
+    def epoch(self, rng: np.random.Generator | None) -> Iterator[Batch]:
+        order = evenly(len(self.part.items), MOST) if rng is None else rng.permutation(len(self.part.items))
+        for start in range(0, min(MOST, len(order)), BATCH):
+            scaled = self.scaling.of(self.part, order[start : start + BATCH][: MOST - start])
+            rest = (scaled.y - self.linear(self.scaling.history(scaled.x))) / self.unit
+            flat = rest.reshape(len(rest), -1).astype(np.float32)
+            yield Batch(scaled.x.swapaxes(0, 1).astype(np.float32), flat)
+
+
+class Fitted(NamedTuple):
+    """A linear map and the network that corrects it, whose outputs are multiplied by `gain`."""
+
+    linear: LinearMap
+    network: Sequential
+    gain: float
+    history: History
+
+
+def fit_forecasts(
+    table: Sequences,
+    *,
+    scale: str = "series",
+    hold_out: float = HELD_OUT,
+    refit: bool = True,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    announce: Callable[[str], None] = lambda message: None,
+    **options: Any,
+) -> tuple[Model, History, dict[str, Any]]:
+    """Train on windows of series; return the model, the history and the comparison on held-out windows.
+
+    The end of each series is held out: the first half of it selects the level, the linear map and the epoch,
+    and the second half is reported on. With `refit`, the returned model is then trained on all windows.
+    scale: "series" or "table". options: those of `fit_part`. Raises ArgumentError and the errors of `fit`.
+    """
+    if table.targets is None:
+        raise ArgumentError("the table has no targets: name the column to forecast with --target")
+    training, selection, reported = (
+        windows.take(table, np.flatnonzero(mask)) for mask in windows.hold_out(table, hold_out)
+    )
+    season = table.selection.season or windows.find_season(training)
+    second = None if checkpoint is None else checkpoint.with_suffix(".refit.run")
+    if second is not None and not resume:
+        second.unlink(missing_ok=True)  # it would belong to another training
+    options |= {"seed": seed, "resume": resume}
+    scaling, ridge = choose(training, selection, scale)
+    fitted = fit_part(training, selection, scaling, ridge, checkpoint=checkpoint, **options)
+    model = assemble(scaling, fitted, table.selection)
+    report = compare(model, reported, season)
+    if refit:
+        announce("Training once more, on all windows")
+        options["epochs"] = (fitted.history.best or 0) + 1
+        whole = fit_part(table, None, scaling, ridge, checkpoint=second, **options)
+        model = assemble(scaling, whole._replace(gain=fitted.gain), table.selection)
+    counts = {"training": len(training.items), "held_out": len(reported.items)}
+    return model, fitted.history, report | {"windows": counts, "level": scaling.level}
+
+
+def compare(model: Layer, part: Sequences, season: int | None = None) -> dict[str, Any]:
+    """Compare the forecasts of a model, and naive ones, with the targets of windows."""
+    season = season or part.selection.season or windows.find_season(part)
+    forecasts = {"model": np.stack(inference.outputs(model, part.items)), "naive": windows.naive(part)}
+    if season > 1:
+        forecasts["seasonal naive"] = windows.naive(part, season)
+    return windows.compare(part, forecasts, season)
+
+
+def choose(training: Sequences, selection: Sequences, scale: str) -> tuple[Scaling, int]:
+    """Return the scaling, and the index in RIDGES, whose linear map has the lowest error on `selection`."""
+    inputs, targets = training.selection.inputs, training.selection.targets
+    columns = tuple(map(inputs.index, targets)) if targets and set(targets) <= set(inputs) else ()
+    series = training.series
+    assert series is not None and isinstance(series.targets, list)
+    known = [values[~np.isnan(values).any(axis=1)] for values in series.targets]
+    table = moments([np.nan_to_num(item) for item in series.items]), moments(known)
+    found: list[tuple[float, Scaling, int]] = []
+    for level in LEVELS[scale] if columns else LEVELS["table"]:
+        scaling = Scaling(level, columns, *table)
+        maps = linear_maps(scaling.of(training, evenly(len(training.items), MOST_FITTED)), scaling)
+        held = scaling.of(selection, evenly(len(selection.items), MOST_FITTED))
+        errors = [float(np.abs(held.y - each(scaling.history(held.x))).mean()) for each in maps]
+        found.append((min(errors), scaling, int(np.argmin(errors))))
+    _, scaling, ridge = min(found, key=lambda each: each[0])
+    return scaling, ridge
+
+
+def fit_part(
+    training: Sequences,
+    selection: Sequences | None,
+    scaling: Scaling,
+    ridge: int,
+    *,
+    seed: int = 0,
+    epochs: int | None = None,
+    learning_rate: float = LEARNING_RATE,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    patience: int | None = None,
+    cell: str = "lstm",
+    hidden_size: int = HIDDEN,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+) -> Fitted:
+    """Fit the linear map, then the network. Raises ArgumentError and the errors of `fit`."""
+    sample = scaling.of(training, evenly(len(training.items), MOST_FITTED))
+    linear = linear_maps(sample, scaling)[ridge]
+    unit = float((sample.y - linear(scaling.history(sample.x))).std()) or 1.0
+    N, rng = len(training.items), np.random.default_rng(seed)
+    epochs = min(200, max(READ // MOST, READ // N)) if epochs is None else epochs
+    layers = recurrent_layers(sample.x.shape[2], cell, hidden_size, num_layers, bidirectional, rng)
+    network = Sequential(*layers, Last(), Linear(hidden_size, sample.y[0].size, rng=rng))
+    batches = WindowBatches(training, scaling, linear, unit)
+    history = fit(
+        network,
+        batches,
+        loss=huber,
+        optimizer=AdamW(learning_rate),
+        schedule=OneCycleLR(cycle_momentum=False),
+        epochs=epochs,
+        validation=None if selection is None else WindowBatches(selection, scaling, linear, unit),
+        patience=None if selection is None else patience,
+        max_norm=MAX_NORM,
+        average=average_decay(epochs * (batches.size or 1)),
+        rng=rng,
+        checkpoint=checkpoint,
+        resume=resume,
+        progress=progress,
+    )
+    gain = unit
+    if selection is not None:
+        pairs = [
+            (network(batch.x), batch.targets)
+            for batch in WindowBatches(selection, scaling, linear, unit).epoch(None)
+        ]
+        ys, rests = (np.concatenate(each) for each in zip(*pairs, strict=True))
+        gain *= float(np.clip((ys * rests).sum() / max((ys * ys).sum(), 1e-30), 0, 1))
+    return Fitted(linear, network, gain, history)
+
+
+def evenly(N: int, most: int) -> IntArray:
+    """Return the numbers from 0 to N - 1, or `most` of them at even distances."""
+    return np.arange(N) if N <= most else np.linspace(0, N - 1, most).astype(np.int64)
+
+
+def assemble(scaling: Scaling, fitted: Fitted, selection: Selection) -> Model:
+    """Return the graph of the equation above, from windows (T, B, F) to forecasts (B, H * O)."""
+    H, count = fitted.linear.b.T.shape
+    *layers, last = fitted.network
+    weights = {name: fitted.gain * weight for name, weight in last.state_dict().items()}
+    last = Linear(weights["weight"].shape[1], H * count, rng=0)
+    last.load_state_dict(weights)
+    graph = graph_of(Sequential(*layers, last))
+    body, graph.nodes = graph.nodes, []
+    b = _Builder(graph)
+    W = selection.window or 1
+    level, deviation, x = b.scaled("x", W, scaling)
+    y = b.add("Reshape", b.linear(b.last(x, W), fitted.linear, scaling.columns), [-1, H, count])
+    graph.nodes += [node._replace(inputs=tuple(x if i == "x" else i for i in node.inputs)) for node in body]
+    y = b.add("Add", y, b.add("Reshape", graph.outputs[0], [-1, H, count]))
+    y = b.add("Add", b.add("Mul", y, deviation), level)
+    y = b.add("Reshape", y, [-1, H * count])
+    graph.outputs = (y, *graph.outputs[1:])
+    return Model(from_zeros(graph))
+
+
+class _Builder:
+    """Adds nodes to a graph; arrays become constants, floats in float32."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+
+    def add(self, operation: str, *inputs: Any, **attributes: Any) -> str:
+        names = [each if isinstance(each, str) else self._constant(each) for each in inputs]
+        return self.graph.add(operation, *names, **attributes)
+
+    def _constant(self, value: Any) -> str:
+        array = np.asarray(value)
+        return self.graph.add_constant(array.astype(np.float32) if array.dtype.kind == "f" else array)
+
+    def last(self, x: str, steps: int) -> str:
+        """Return the last steps of x (T, ...)."""
+        return self.add("Slice", x, [-steps], [END], [0])
+
+    def scaled(self, x: str, window: int, scaling: Scaling) -> tuple[str, str, str]:
+        """Return level and deviation (B, 1, O) of the last `window` steps, and x (T, B, F) scaled by them."""
+        mean, deviation = scaling.inputs
+        if scaling.level == "table":
+            ours, theirs = (each.reshape(1, 1, -1) for each in scaling.targets)
+            x = self.add("Div", self.add("Sub", x, mean), deviation)
+            return self._constant(ours), self._constant(theirs), x
+        F, columns = len(mean), list(scaling.columns)
+        others = np.ones(F)
+        others[columns] = 0
+        place = np.eye(F)[columns]  # (O, F)
+        own = self.add("Gather", self.last(x, window), columns, axis=2)
+        centre = self.add("ReduceMean", own, [0], keepdims=1)
+        level = self.last(own, 1) if scaling.level == "last" else centre
+        error = self.add("Sub", own, centre)
+        spread = self.add("Sqrt", self.add("ReduceMean", self.add("Mul", error, error), [0], keepdims=1))
+        varies = self.add("Greater", spread, self.add("Mul", self.add("Abs", centre), CONSTANT))
+        divisor = self.add("Where", varies, spread, 1.0)
+        spread = self.add("Where", varies, spread, 0.0)
+        offset = self.add("Add", self.add("MatMul", level, place), mean * others)
+        factor = self.add("Add", self.add("MatMul", divisor, place), np.where(others > 0, deviation, 0.0))
+        x = self.add("Div", self.add("Sub", x, offset), factor)
+        level, spread = (self.add("Transpose", each, perm=[1, 0, 2]) for each in (level, spread))
+        return level, spread, x
+
+    def linear(self, x: str, linear: LinearMap, columns: tuple[int, ...]) -> str:
+        """Return A z + b as (B, H, O)."""
+        y: Any = linear.b[:, None]  # (O, 1, H)
+        if columns:
+            z = self.add("Transpose", self.add("Gather", x, list(columns), axis=2), perm=[2, 1, 0])
+            y = self.add("Add", self.add("MatMul", z, linear.A), y)
+        return self.add("Transpose", y, perm=[1, 2, 0])

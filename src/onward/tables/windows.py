@@ -1,0 +1,245 @@
+"""Cut long series into windows, hold out the end of each series, and compare forecasts with naive ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ArgumentError
+from .layout import AnyArray, IntArray, Sequences
+
+Mask = NDArray[np.bool_]
+LONGEST_SEARCH = 1000  # windows that determine the season
+CLEAR = 1.2  # a shorter season is preferred unless a longer one has a lower error by this factor
+
+
+def cut(sequences: Sequences, window: int, horizon: int, future: bool) -> Sequences:
+    """Return every window, named after its last step, with the next `horizon` targets, (N, H * O).
+
+    `ends` holds the series of each window and the number of its steps up to the end of the window; `series`,
+    the sequences that were cut. With `future`, windows whose targets are not all known stay, with NaN. A
+    window with a missing input is left out. Raises ArgumentError if no window remains.
+    """
+    targets = sequences.targets
+    if sequences.labels is not None or not (targets is None or isinstance(targets, list)):
+        raise ArgumentError(
+            f"{sequences.origin}: --window forecasts numbers, so the target must be a number for each step"
+        )
+    ahead = 0 if future or targets is None else horizon
+    items: list[AnyArray] = []
+    following: list[AnyArray] = []
+    ends: list[tuple[int, int]] = []
+    for row, item in enumerate(sequences.items):
+        complete = np.isfinite(item).all(axis=1) | (sequences.selection.missing != "skip")
+        good = np.concatenate([[0], np.cumsum(complete)])
+        for end in range(window, len(item) - ahead + 1):
+            known = None if targets is None else targets[row][end : end + horizon]
+            if good[end] - good[end - window] < window or (
+                known is not None and ahead and np.isnan(known).any()
+            ):
+                continue
+            items.append(item[end - window : end])
+            ends.append((row, end))
+            if known is not None:
+                padding = ((0, horizon - len(known)), (0, 0))
+                following.append(np.pad(known, padding, constant_values=np.nan).reshape(-1))
+    if not items:
+        raise ArgumentError(
+            f"{sequences.origin}: the longest sequence has {sequences.lengths.max()} steps, but --window "
+            f"{window}{f' and --horizon {horizon}' if ahead else ''} need {window + ahead}"
+        )
+    return replace(
+        sequences,
+        items=items,
+        targets=None if targets is None else np.stack(following),
+        names=[step_name(sequences, row, end - 1) for row, end in ends],
+        times=None,
+        selection=replace(sequences.selection, window=window, horizon=horizon),
+        single=False,
+        series=sequences,
+        ends=np.array(ends, np.int64),
+    )
+
+
+def step_name(series: Sequences, row: int, step: int) -> str:
+    """The name of a step: its time or number, after the name of its series if there are several."""
+    time = str(step) if series.times is None else series.times[row][step]
+    return time if series.single else f"{series.name(row)}:{time}"
+
+
+def latest(windows: Sequences) -> Sequences:
+    """The last window of each series."""
+    assert windows.ends is not None
+    series = windows.ends[:, 0]
+    return take(windows, np.flatnonzero(np.diff(series, append=-1)))
+
+
+def take(windows: Sequences, rows: IntArray) -> Sequences:
+    """The windows with these numbers."""
+    assert windows.ends is not None and windows.names is not None
+    targets = windows.targets
+    return replace(
+        windows,
+        items=[windows.items[row] for row in rows],
+        targets=targets[rows] if isinstance(targets, np.ndarray) else targets,
+        names=[windows.names[row] for row in rows],
+        ends=windows.ends[rows],
+    )
+
+
+def left_out(windows: Sequences) -> tuple[list[str], int]:
+    """The series that have no window, with their steps, and the number of all series."""
+    assert windows.ends is not None and windows.series is not None
+    series, present = windows.series, set(windows.ends[:, 0].tolist())
+    lengths = dict(enumerate(series.lengths.tolist()))
+    return [f"{series.name(n)} ({steps:,})" for n, steps in lengths.items() if n not in present], len(lengths)
+
+
+def hold_out(windows: Sequences, share: float) -> tuple[Mask, Mask, Mask]:
+    """Masks of the windows to train on, to select with and to report on: of each series, the end in time.
+
+    The targets of the last `share` of the steps of a series are held out; the first half of them selects,
+    the second half is reported on, or all of them for both if half is less than a horizon. No target belongs
+    to two parts. A series that is too short to be divided is trained on. Raises ArgumentError if all are.
+    """
+    assert windows.ends is not None and windows.series is not None
+    series, ends = windows.ends.T
+    horizon = windows.selection.horizon or 1
+    lengths = windows.series.lengths
+    held = np.maximum(horizon, np.rint(share * lengths)).astype(np.int64)
+    cuts = lengths - held
+    first = np.full(len(lengths), np.iinfo(np.int64).max)
+    np.minimum.at(first, series, ends)
+    cuts[cuts < first + horizon] = np.iinfo(np.int64).max // 2  # nothing would remain to train on
+    middle = np.where(held >= 2 * horizon, cuts + held // 2, cuts)
+    selection_end = np.where(held >= 2 * horizon, middle, cuts + held)
+    training = ends + horizon <= cuts[series]
+    training |= cuts[series] > lengths[series]
+    selection = (ends >= cuts[series]) & (ends + horizon <= selection_end[series])
+    reported = ends >= middle[series]
+    if not (selection.any() and reported.any() and training.any()):
+        need = (windows.selection.window or 1) + 2 * horizon
+        raise ArgumentError(
+            f"{windows.series.origin}: the longest series has {lengths.max()} steps, but holding out its end "
+            f"needs {need}: a window and two horizons. Lower --window or --horizon, or add steps"
+        )
+    return training, selection, reported
+
+
+def naive(windows: Sequences, season: int = 1) -> AnyArray:
+    """The forecasts that repeat the last `season` known targets, (N, H * O); 1 is the naive forecast."""
+    assert windows.ends is not None and windows.series is not None and windows.series.targets is not None
+    series, ends = windows.ends.T
+    ahead = np.arange(windows.selection.horizon or 1) % season - season
+    forecasts = np.empty((len(ends), len(ahead) * windows.series.targets[0].shape[-1]))
+    for number in np.unique(series):
+        own = series == number
+        history = _filled(windows.series.targets[number])
+        forecasts[own] = history[ends[own, None] + ahead].reshape(own.sum(), -1)
+    return forecasts
+
+
+def _filled(values: AnyArray) -> AnyArray:
+    """Numbers (T, O) with the last known one in place of each NaN."""
+    if not np.isnan(values).any():
+        return values
+    known = np.where(np.isnan(values), 0, np.arange(len(values))[:, None])
+    filled: AnyArray = np.take_along_axis(values, np.maximum.accumulate(known, axis=0), axis=0)
+    return filled
+
+
+def find_season(windows: Sequences) -> int:
+    """The number of steps after which the targets repeat best, at most a window; 1 if nothing repeats.
+
+    It is the one whose seasonal naive forecast has the lowest absolute error, relative to each series.
+    """
+    assert windows.ends is not None and isinstance(windows.targets, np.ndarray)
+    step = max(1, len(windows.items) // LONGEST_SEARCH)
+    some = take(windows, np.arange(0, len(windows.items), step))
+    scales = np.maximum(np.abs(naive(some) - some.targets).mean(axis=1, keepdims=True), 1e-30)
+    scales = _means(some, scales)
+    errors = np.array([
+        (np.abs(naive(some, season) - some.targets) / scales).mean()
+        for season in range(1, (windows.selection.window or 1) + 1)
+    ])  # fmt: skip
+    return int(np.flatnonzero(errors <= CLEAR * errors.min())[0]) + 1
+
+
+def _means(windows: Sequences, values: AnyArray) -> AnyArray:
+    """The mean of values (N, 1) over the windows of the same series."""
+    assert windows.ends is not None
+    series = windows.ends[:, 0]
+    sums = np.bincount(series, values[:, 0]) / np.maximum(1, np.bincount(series))
+    means: AnyArray = sums[series][:, None]
+    return means
+
+
+def scales(windows: Sequences, season: int) -> AnyArray:
+    """The mean absolute change over a season of each series, (series,), before its first scored target."""
+    assert windows.ends is not None and windows.series is not None
+    targets: Any = windows.series.targets
+    found = np.full(len(windows.series.items), np.nan)
+    for row in np.unique(windows.ends[:, 0]).tolist():
+        first = windows.ends[windows.ends[:, 0] == row, 1].min()
+        values = _filled(targets[row])[:first]
+        if len(values) > season:
+            found[row] = np.abs(values[season:] - values[:-season]).mean()
+    return found
+
+
+def compare(windows: Sequences, forecasts: Mapping[str, AnyArray], season: int) -> dict[str, Any]:
+    """Compare forecasts (N, H * O) by name with the targets, over all series and for each.
+
+    mae, rmse: in the units of the targets. r2: the explained share of the variance around the mean of each
+    series. mase: the mean over the series of the absolute error divided by their mean change over a season
+    (Hyndman and Koehler 2006), None if the series do not change.
+    """
+    assert windows.ends is not None and windows.series is not None
+    y: Any = windows.targets
+    series, scale = windows.ends[:, 0], scales(windows, season)
+    numbers = np.unique(series)
+    spread = sum(float(((y[series == n] - y[series == n].mean()) ** 2).sum()) for n in numbers)
+    report: dict[str, Any] = {"season": season, "forecasts": [], "series": []}
+    each = {}
+    for name, forecast in forecasts.items():
+        error = forecast.astype(np.float64) - y
+        absolute = np.array([np.abs(error[series == n]).mean() for n in numbers])
+        scaled = absolute[scale[numbers] > 0] / scale[numbers][scale[numbers] > 0]
+        each[name] = absolute
+        squares = float((error**2).sum())
+        report["forecasts"].append({
+            "name": name,
+            "mae": float(np.abs(error).mean()),
+            "rmse": float(np.sqrt((error**2).mean())),
+            "r2": 1 - squares / spread if spread else None,
+            "mase": float(scaled.mean()) if len(scaled) else None,
+        })  # fmt: skip
+    for place, number in enumerate(numbers.tolist()):
+        errors = {name: float(values[place]) for name, values in each.items()}
+        report["series"].append({"name": windows.series.name(number), "mae": errors})
+    return report | {"verdict": verdict(report)}
+
+
+def verdict(report: Mapping[str, Any]) -> str:
+    """A sentence that says whether the model is better than the naive forecasts, and for which series not."""
+    model, *others = report["forecasts"]
+    key = "mae" if model["mase"] is None else "mase"
+    better = [other for other in others if other[key] <= model[key]]
+    names = [other["name"] for other in others]
+    series = report["series"]
+    losing = [one["name"] for one in series if one["mae"]["model"] >= min(one["mae"][n] for n in names)]
+    if better:
+        best = min(better, key=lambda other: float(other[key]))
+        return (
+            f"The model loses to the {best['name']} forecast ({key.upper()} {model[key]:.3g} against "
+            f"{best[key]:.3g}): use that forecast instead, or change the window, the inputs or the training."
+        )
+    if losing:
+        listed = ", ".join(losing[:10]) + (", ..." if len(losing) > 10 else "")
+        return f"The model loses to a naive forecast for {len(losing)} of {len(series)} series: {listed}."
+    wins = f"The model is better than the {' and the '.join(names)} forecast"
+    return f"{wins} for each of {len(series)} series." if len(series) > 1 else f"{wins}."

@@ -1,0 +1,85 @@
+"""Forecasts: the graph of a trained model, and series of any level and order against naive forecasts."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import stores
+
+import onward
+from onward.recipes import forecasts
+from onward.recipes.forecasts import Fitted, LinearMap, Scaling
+from onward.tables import data, inference, windows
+from onward.tables.data import Selection, Sequences
+from onward.train import History
+
+HOURS = 312
+
+
+@pytest.mark.parametrize("last", ["store 0", "store 7"])
+def test_the_store_that_is_listed_last_is_forecast_like_the_others(tmp_path: Path, last: str) -> None:
+    series = stores.stores(HOURS + stores.HORIZON)
+    order = [*(name for name in series if name != last), last]
+    stores.write(tmp_path / "x.csv", {name: values[:HOURS] for name, values in series.items()}, order)
+    selection = Selection((), ("sold",), "store", "time", window=168, horizon=stores.HORIZON)
+    table = data.read(tmp_path / "x.csv", selection)
+    model, _, report = forecasts.fit_forecasts(
+        table, hold_out=0.3, epochs=1, hidden_size=8, refit=False, progress=False
+    )
+    newest = windows.latest(data.read(tmp_path / "x.csv", selection, future=True))
+    outputs = inference.outputs(model, newest.items)
+    assert stores.wins(dict(zip(order, outputs, strict=True)), series, HOURS) >= 7
+    assert report["season"] == 24
+    assert [row["name"] for row in report["forecasts"]] == ["model", "naive", "seasonal naive"]
+    assert "is better" in report["verdict"]
+
+
+@pytest.mark.parametrize("level", ["mean", "last", "table"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_the_graph_computes_the_equation(level: str, bidirectional: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    W, H, F, targets = 6, 3, 4, 2
+    table = (rng.normal(size=F), rng.uniform(1, 2, F)), (rng.normal(size=targets), rng.uniform(1, 2, targets))
+    scaling = Scaling(level, (2, 0), *table)
+    linear = LinearMap(rng.normal(size=(targets, W, H)), rng.normal(size=(targets, H)))
+    layers: list[Any] = [onward.GRU(F, 5, bidirectional=bidirectional, rng=0)]
+    if bidirectional:
+        layers.append(onward.GRU(10, 5, rng=1))
+    network = onward.Sequential(*layers, onward.Last(), onward.Linear(5, H * targets, rng=1))
+    model = forecasts.assemble(
+        scaling, Fitted(linear, network, 0.7, History()), Selection(window=W, horizon=H)
+    )
+    raw = rng.normal(5, 3, (7, W, F))
+    raw[3, :, 0] = 7.3  # a constant target
+    scaled = scaling.of(Sequences(list(raw), targets=np.zeros((7, H * targets))), np.arange(7))
+    own = raw[:, :, [2, 0]]
+    mean, spread = own.mean(axis=1, keepdims=True), own.std(axis=1, keepdims=True)
+    spread[spread < 1e-9] = 0
+    centre = {"mean": mean, "last": own[:, -1:], "table": scaling.targets[0]}[level]
+    deviation = scaling.targets[1] if level == "table" else spread
+    z = scaled.x[:, :, [2, 0]]
+    A = np.einsum("nwo,owh->nho", z, linear.A) + linear.b.T
+    rest = 0.7 * network(scaled.x.swapaxes(0, 1).astype(np.float32)).reshape(7, H, targets)
+    expected = (centre + deviation * (A + rest)).reshape(7, -1)
+    x = raw.swapaxes(0, 1).astype(np.float32)
+    np.testing.assert_allclose(model(x), expected, rtol=0, atol=2e-5)
+    if level != "table":
+        np.testing.assert_allclose(model(x)[3, 1::2], 7.3, rtol=1e-6)  # without the network's output
+    model.save(tmp_path / "m.safetensors")
+    restored: Any = onward.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(np.stack(inference.outputs(restored, list(raw))), model(x))
+
+
+def test_ridge_regression_solves_its_normal_equations() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(2, 1, (50, 4, 1)), rng.normal(3, 1, (50, 2, 1))
+    scaling = Scaling("table", (0,), (np.zeros(1), np.ones(1)), (np.zeros(1), np.ones(1)))
+    z = np.c_[x[:, :, 0] - x[:, :, 0].mean(axis=0)]
+    for ridge, (A, b) in zip(
+        forecasts.RIDGES, forecasts.linear_maps(forecasts.Scaled(x, y), scaling), strict=True
+    ):
+        penalty = ridge * np.trace(z.T @ z) / 4 * np.eye(4)
+        expected = np.linalg.solve(z.T @ z + penalty, z.T @ (y[:, :, 0] - y[:, :, 0].mean(axis=0)))
+        np.testing.assert_allclose(A[0], expected, atol=1e-12)
+        np.testing.assert_allclose(x[:, :, 0].mean(axis=0) @ A[0] + b[0], y[:, :, 0].mean(axis=0), atol=1e-12)
