@@ -199,6 +199,8 @@ constexpr std::pair<const char*, AnyStep (*)(Reader&)> names[] = {
     {"quantize", read<&Plan::quantize>}, {"dequantize", read<&Plan::dequantize>},
     {"integer_product", read<&Plan::integer_product>}, {"recurrent", read<&Plan::recurrent>},
     {"masked_steps", read<&Plan::masked_steps>}, {"quantized_lstm", read<&Plan::quantized_lstm>},
+    {"rescale", read<&Plan::rescale>}, {"lookup", read<&Plan::lookup>},
+    {"reduce_integers", read<&Plan::reduce_integers>}, {"fixed_reciprocal", read<&Plan::fixed_reciprocal>},
 };
 
 }  // namespace

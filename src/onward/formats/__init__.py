@@ -15,6 +15,7 @@ from ..errors import ArgumentError, FileError, OnwardError
 from ..layers.base import Layer
 from .keras import HDF5_SIGNATURE
 from .keras import MEMBERS as KERAS_MEMBERS
+from .tflite import IDENTIFIER as TFLITE_IDENTIFIER
 from .zip import NPY_SIGNATURE, SIGNATURE, Data, ZipMembers, read_npy, read_npz
 
 if TYPE_CHECKING:
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
 PICKLE_STARTS = (b"\x80", b"L")  # PyTorch's legacy format is a pickle
 ONNX_START = b"\x08"  # the first field of a model, which ONNX usually writes first
 PT2_MEMBERS = ("archive_format", "serialized_exported_program.json")
-GRAPHS = ("onnx", "pt2")
+GRAPHS = ("onnx", "pt2", "tflite")
 Path = str | os.PathLike[str]
 Weights = tuple[tuple[str, Shape], ...]  # the names and shapes of one layer's weights
-FORMATS = "safetensors, PyTorch (.pt, .pt2, TorchScript), ONNX, Keras (.keras, .h5) and NumPy (.npz, .npy)"
+FORMATS = (
+    "safetensors, PyTorch (.pt, .pt2, TorchScript), ONNX, TensorFlow Lite, Keras (.keras, .h5) and NumPy "
+    "(.npz, .npy)"
+)
 
 
 def load(
@@ -127,9 +131,10 @@ def _loaded(
         _reject(path, keras_options, "they apply to Keras files only")
     if kind in ("keras", "json", *GRAPHS):
         _reject(path, torch_options | layers, "the file records its options")
-        _reject(path, script_options, "they apply to TorchScript files only")
+        _reject(path, {"part": part, "inputs": inputs}, "they apply to TorchScript files only")
         if kind in GRAPHS:
-            return _graph(path, data, kind)
+            return _graph(path, data, kind, method)
+        _reject(path, {"method": method}, "it applies to TorchScript and TensorFlow Lite files only")
         return _keras(path, data, kind, weights, keras_version, custom_objects)
     if kind == "torch" and (model := _script(path, data, method, part, inputs)) is not None:
         _reject(path, torch_options | layers, "the file records its options")
@@ -241,6 +246,7 @@ def _format(path: Path, data: Data) -> str:
         "keras": data[:8] == HDF5_SIGNATURE or members >= KERAS_MEMBERS,
         "npz": bool(members) and all(name.endswith(".npy") for name in members),
         "npy": data[: len(NPY_SIGNATURE)] == NPY_SIGNATURE,
+        "tflite": data[4:8] == TFLITE_IDENTIFIER,
         "pt2": any(name.rpartition("/")[2] in PT2_MEMBERS for name in members),
         "torch": is_zip or (data[:1] in PICKLE_STARTS and not has_header),
         "onnx": not has_header and (suffix == ".onnx" or data[:1] == ONNX_START),
@@ -276,10 +282,15 @@ def _read(path: Path, data: Data, kind: str) -> tuple[Found, dict[str, Any] | No
     return {(): StateDict(tensors)}, description
 
 
-def _graph(path: Path, data: Data, kind: str) -> Model:
+def _graph(path: Path, data: Data, kind: str, method: str | None = None) -> Model:
     from ..graph import Model
 
     with _errors_naming(path):
+        if kind == "tflite":
+            from .tflite import translate as tflite
+
+            return Model(tflite.load(data, method))
+        _reject(path, {"method": method}, "it applies to TorchScript and TensorFlow Lite files only")
         if kind == "pt2":
             from .torch import exported_graph
 

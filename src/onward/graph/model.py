@@ -213,7 +213,7 @@ class Model(Layer):
         Raises ArgumentError, which names the node, if an operation needs the whole sequence.
         """
         model, others = self._general(fixed)
-        if carry is None and time_axis is None and not others and not initial:
+        if carry is None and time_axis is None and not others and not initial and not model._runs_in_calls:
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
                 return model.layers().stream(batch)
         from ..streaming.graph_stream import stream_of_graph
@@ -234,12 +234,19 @@ class Model(Layer):
         from .over_time.sequences import streamed_over_time
 
         has_rows = self.layout is not None and self.layout.axes.batch is not None
-        if carry is None and time_axis is None and (initial or not has_rows):
+        if carry is None and time_axis is None and (initial or not has_rows or self._runs_in_calls):
             carry = self.carries
         if carry:
             return streamed_with(self._graph, carry, fixed, initial or {}, batch)
         with candidates_in_errors(self._graph):
             return streamed_over_time(self._from_zeros, time_axis, fixed, batch, pooled)
+
+    @property
+    def _runs_in_calls(self) -> bool:
+        """Whether the source keeps a state from call to call, and fixes the sizes of the inputs of a call."""
+        given = [d.axes for d in self._graph.inputs if d.name not in self._graph.defaults]
+        fixed = [axes is not None and all(isinstance(axis, int) for axis in axes[1:]) for axes in given]
+        return bool(self._graph.carries) and all(fixed)
 
     @cached_property
     def _from_zeros(self) -> Graph:
@@ -328,7 +335,7 @@ class Model(Layer):
         as `stream` does, and if an operation combines the rows of a batch.
         """
         model, others = self._general(fixed)
-        if carry is None and time_axis is None and not others and not initial:
+        if carry is None and time_axis is None and not others and not initial and not model._runs_in_calls:
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
                 return model.layers().pool(capacity, max_capacity)
         from ..streaming.graph_pool import GraphPool, SequencePool

@@ -18,7 +18,18 @@ from ..plan.view import View
 from ..size import Axes
 from .arguments import as_axis
 from .expressions import composed, log, sqrt, square
-from .registry import Inputs, Known, along_time, known, like_first, lowering, operation, over_time, view
+from .registry import (
+    Inputs,
+    Known,
+    along_time,
+    known,
+    like_first,
+    lowering,
+    operation,
+    over_time,
+    typed_view,
+    view,
+)
 
 
 def row_sums(rows: AnyArray) -> AnyArray:
@@ -146,18 +157,25 @@ for _name in ROWS:
 
 @lowering("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin")
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, axes, name = view(b, inputs[0]), (*inputs, None)[1], node.operation
+    x, axes, name = typed_view(b, inputs[0]), (*inputs, None)[1], node.operation
     if x is None or (axes is not None and not axes.known):
         return None
+    is_exact = x.dtype in ("int32", "int64") and name in ("ReduceSum", "ReduceMax")
     reduced = _axes(x, known(axes), node)
-    if not reduced:
+    if not reduced or not (is_exact or x.dtype == "float32"):
         return None
     rest = [axis for axis in range(len(x.shape)) if axis not in reduced]
     count = math.prod(x.shape[axis] for axis in reduced)
     numbers = b.map("unary", "negative", x) if name == "ReduceMin" else x
     kept = [x.shape[axis] for axis in rest]
-    rows, y = b.reshaped(numbers.permuted(*rest, *reduced), *kept, count), b.new(*kept, 1)
-    b.add("reduce", "sum" if name in ("ReduceSum", "ReduceMean") else "maximum", rows, y)
+    rows = b.reshaped(numbers.permuted(*rest, *reduced), *kept, count)
+    y = b.new(*kept, 1, dtype=x.dtype)
+    b.add(
+        "reduce_integers" if is_exact else "reduce",
+        "sum" if name in ("ReduceSum", "ReduceMean") else "maximum",
+        rows,
+        y,
+    )
     if name == "ReduceMean":
         y = b.binary("divide", y, b.scalar(count))
     elif name == "ReduceMin":

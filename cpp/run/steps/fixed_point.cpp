@@ -1,0 +1,148 @@
+// Steps on integers that stand for real numbers: rescaling by fixed-point factors, tables, exact reductions.
+#include <algorithm>
+#include <bit>
+#include <limits>
+#include <stdexcept>
+
+#include "run/plan.h"
+
+namespace onward {
+
+namespace {
+
+// The upper half of 2 a b, rounded to nearest, ties up; only -2^31 squared exceeds the range.
+int32_t high_product(int32_t a, int32_t b) {
+    const int64_t product = (int64_t(a) * b + (int64_t(1) << 30)) >> 31;
+    return int32_t(std::min<int64_t>(product, std::numeric_limits<int32_t>::max()));
+}
+
+// x / 2^n for n from 0 to 31, rounded to nearest, ties away from zero.
+int32_t shifted_right(int32_t x, int32_t n) {
+    const int64_t mask = (int64_t(1) << n) - 1, rest = x & mask;
+    return int32_t(x >> n) + (rest > (mask >> 1) + (x < 0));
+}
+
+// x times multiplier / 2^31 times 2^shift. Products of wide numbers have a multiplier of 15 bits.
+int32_t rescaled(int32_t x, int32_t multiplier, int32_t shift) {
+    const int32_t left = std::clamp(shift, 0, 31), right = std::clamp(-shift, 0, 31);
+    return shifted_right(high_product(int32_t(uint32_t(x) << left), multiplier), right);
+}
+
+int32_t rescaled(int64_t x, int32_t multiplier, int32_t shift) {
+    const int64_t reduced = multiplier < 0x7fff0000 ? (int64_t(multiplier) + (1 << 15)) >> 16 : 0x7fff;
+    const int32_t right = std::clamp(15 - shift, 1, 62);
+    return int32_t((int64_t(uint64_t(x) * uint64_t(reduced)) + (int64_t(1) << (right - 1))) >> right);
+}
+
+// Calls f with a value of the C++ type of a dtype of integers.
+template <class Function>
+void with_integer(DType dtype, Function f) {
+    with_type(dtype, [&]<class T>(T zero) {
+        if constexpr (std::is_integral_v<T>) f(zero);
+        else throw std::invalid_argument("a step on integers got floats");
+    });
+}
+
+}  // namespace
+
+void Plan::rescale(Size zero_point, Size low, Size high, const View& x, const View& multiplier, const View& shift,
+                   const View& y) {
+    check(x), check(multiplier, DType::int32), check(shift, DType::int32), check(y);
+    if (x.dtype != DType::int32 && x.dtype != DType::int64)
+        throw std::invalid_argument("a rescaled array must have dtype int32 or int64");
+    with_integer(y.dtype, [&]<class To>(To) {
+        auto add = [&]<class From>(From) {
+            steps.push_back([=, loops = Loops<4>({&x, &multiplier, &shift, &y})](std::byte* const* spaces) {
+                loops.run<std::byte>(spaces, [=](const auto& p, Size n, const auto& step) {
+                    const From* const x = (const From*)p[0];
+                    const int32_t *const multiplier = (const int32_t*)p[1], *const shift = (const int32_t*)p[2];
+                    To* const y = (To*)p[3];
+                    for (Size i = 0; i < n; i++) {
+                        const int64_t sum = rescaled(x[i * step[0]], multiplier[i * step[1]], shift[i * step[2]]);
+                        y[i * step[3]] = To(std::clamp<int64_t>(sum + zero_point, low, high));
+                    }
+                });
+            });
+        };
+        x.dtype == DType::int32 ? add(int32_t()) : add(int64_t());
+    });
+}
+
+void Plan::lookup(Size low, const View& table, const View& x, const View& y) {
+    check(x), check(table, y.dtype), check(y);
+    if (table.shape.size() != 1 || table.shape[0] < 1 || !is_contiguous(table))
+        throw std::invalid_argument("a table must be a contiguous vector");
+    const Size last = table.shape[0] - 1;
+    with_integer(x.dtype, [&]<class From>(From) {
+        auto add = [&]<class To>(To) {
+            steps.push_back([=, loops = Loops<2>({&x, &y})](std::byte* const* spaces) {
+                const To* const numbers = at<To>(table, spaces);
+                loops.run<std::byte>(spaces, [=](const auto& p, Size n, const auto& step) {
+                    const From* const x = (const From*)p[0];
+                    To* const y = (To*)p[1];
+                    for (Size i = 0; i < n; i++)
+                        y[i * step[1]] = numbers[std::clamp<Size>(Size(x[i * step[0]]) - low, 0, last)];
+                });
+            });
+        };
+        switch (size_of(y.dtype)) {
+            case 1: return add(uint8_t());
+            case 4: return add(uint32_t());
+            default: return add(uint64_t());
+        }
+    });
+}
+
+void Plan::reduce_integers(Reduction operation, const View& x, const View& y) {
+    check(x), check(y, x.dtype);
+    if (x.shape.empty() || x.shape.back() == 0) throw std::invalid_argument("a reduction needs elements");
+    View first = x;
+    const Size n = x.shape.back(), stride = x.strides.back();
+    first.shape.back() = 1;
+    with_integer(x.dtype, [&]<class T>(T) {
+        steps.push_back([=, loops = Loops<2>({&first, &y})](std::byte* const* spaces) {
+            loops.run<std::byte>(spaces, [=](const auto& p, Size count, const auto& step) {
+                for (Size i = 0; i < count; i++) {
+                    const T* const from = (const T*)p[0] + i * step[0];
+                    T largest = *from;
+                    uint64_t sum = 0;  // wraps
+                    for (Size k = 0; k < n; k++)
+                        largest = std::max(largest, from[k * stride]), sum += uint64_t(from[k * stride]);
+                    ((T*)p[1])[i * step[1]] = operation == Reduction::sum ? T(sum) : largest;
+                }
+            });
+        });
+    });
+}
+
+// 1 / (1 + x) for x from 0 to 1, both with 31 fractional bits, by three steps of Newton's method with 29.
+static int32_t reciprocal_of_one_plus(int32_t x) {
+    constexpr int32_t one = std::numeric_limits<int32_t>::max(), one_of_29_bits = 1 << 29;
+    const int32_t half = int32_t((int64_t(x) + one + 1) / 2);
+    auto saturated = [](int64_t number) {
+        return int32_t(std::clamp<int64_t>(number, std::numeric_limits<int32_t>::min(), one));
+    };
+    int32_t y = 1515870810 + high_product(half, -1010580540);  // 48/17 - 32/17 half
+    for (int i = 0; i < 3; i++) {
+        const int32_t rest = one_of_29_bits - high_product(half, y);
+        y += saturated(int64_t(high_product(y, rest)) * 4);
+    }
+    return saturated(int64_t(y) * 2);
+}
+
+void Plan::fixed_reciprocal(Size integer_bits, const View& x, const View& multiplier, const View& shift) {
+    check(x, DType::int32), check(multiplier, DType::int32), check(shift, DType::int32);
+    steps.push_back([=, loops = Loops<3>({&x, &multiplier, &shift})](std::byte* const* spaces) {
+        loops.run<int32_t>(spaces, [=](const auto& p, Size n, const auto& step) {
+            for (Size i = 0; i < n; i++) {
+                const uint32_t number = uint32_t(p[0][i * step[0]]);
+                const int zeros = std::countl_zero(number);
+                const uint32_t fraction = zeros > 31 ? 0 : (number << zeros) - (1u << 31);
+                p[1][i * step[1]] = reciprocal_of_one_plus(int32_t(fraction));
+                p[2][i * step[2]] = int32_t(zeros - integer_bits);
+            }
+        });
+    });
+}
+
+}  // namespace onward

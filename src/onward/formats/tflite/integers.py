@@ -1,0 +1,441 @@
+"""Operators of integers that stand for real numbers, with the answers of LiteRT's reference kernels.
+
+A quantized tensor of 8 bits keeps its dtype; one of 16 bits is int32 in the graph. What an operator computes
+from one 8-bit integer alone is a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...graph.node import AnyArray
+from ...graph.operations.expressions import where
+from . import tables
+from .movement import joined
+from .products import REDUCTIONS, multiplied, rows
+from .read import Tensor
+from .registry import BOUNDS, FLOAT32, INT32, INTEGERS, Call, Value, activated, operator
+from .schema import ACTIVATIONS
+from .windows import FIRST, LAST, filters, transposed, window_options
+
+RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767), "int32": (-(2**31), 2**31 - 1)}
+
+
+def bounds(call: Call, tensor: Tensor, activation: str | None = None) -> tuple[int, int]:
+    """Return the lowest and the highest integer of a result, which its activation may narrow."""
+    low, high = RANGES[tensor.type]
+    name = ACTIVATIONS.get(getattr(call.options, "activation", 0), "?") if activation is None else activation
+    if not name:
+        return low, high
+    if name not in BOUNDS:
+        raise call.refuse(f"the activation {name} of integers")
+    least, most = (
+        None if number is None else int(tables.rounded(number / np.float32(tensor.scale))) + tensor.zero_point
+        for number in BOUNDS[name]
+    )
+    return max(low, low if least is None else least), min(high, high if most is None else most)
+
+
+def rescale(call: Call, x: Value, scale: Any, y: Tensor, limits: tuple[int, int] | None = None) -> Any:
+    """Multiply int32 by a factor, or one for each index of the last axis; convert it to a tensor's type."""
+    values = np.ravel(scale)
+    multipliers, shifts = tables.factors(values)
+    if len(values) == 1:
+        multipliers, shifts = multipliers[0], shifts[0]
+    low, high = bounds(call, y) if limits is None else limits
+    dtype = np.dtype(np.int32 if y.type == "int16" else y.type)
+    options = {"to": dtype, "low": low, "high": high, "zero_point": y.zero_point}
+    constants = call.constant(multipliers, INT32), call.constant(shifts, INT32)
+    return x.apply("Rescale", *constants, dtype=dtype, **options)
+
+
+def table(call: Call, x: Value, tensor: Tensor, function: Callable[[AnyArray], AnyArray], dtype: Any) -> Any:
+    """Apply a function of integers to a tensor of 8 bits, by a table, or to a constant."""
+    if x.known is not None:
+        return call.constant(function(x.known.astype(np.int64)), dtype)
+    if tensor.type not in ("int8", "uint8"):
+        raise call.refuse(f"this operator with the type {tensor.type}")
+    low, high = RANGES[tensor.type]
+    values = np.asarray(function(np.arange(low, high + 1)))
+    return x.apply("Lookup", call.constant(values, dtype), dtype=np.dtype(dtype), low=low)
+
+
+def centered(call: Call, x: Value, place: int) -> Any:
+    """Return an input minus its zero point, in int32."""
+    zero = call.tensor(place).zero_point
+    wide = x.cast(np.int32)
+    return wide - zero if zero else wide
+
+
+# Functions of one number.
+
+
+def exp32(x: AnyArray) -> AnyArray:
+    """exp(x) of float32."""
+    return np.exp(x.astype(np.float64)).astype(np.float32)
+
+
+def _gelu(x: AnyArray) -> AnyArray:
+    from math import erf
+
+    return np.array([0.5 * v * (1 + erf(v / 2**0.5)) for v in x.tolist()])
+
+
+REAL: dict[str, Callable[[AnyArray], AnyArray]] = {
+    "LOGISTIC": lambda x: np.float32(1) / (np.float32(1) + exp32(-x)),
+    "TANH": np.tanh,
+    "ELU": lambda x: np.where(x < 0, np.expm1(np.minimum(x, 0)), x),
+    "EXP": exp32,
+    "LOG": np.log,
+    "GELU": _gelu,
+}
+
+
+def _define_real(name: str, function: Callable[[AnyArray], AnyArray]) -> None:
+    @operator(INTEGERS, name)
+    def compute(call: Call, x: Value) -> Any:
+        given, y = call.tensor(0), call.y
+        if given.type == "int16":
+            raise call.refuse("this operator with the type int16")
+        return table(
+            call, x, given, lambda q: tables.real_table(function, q, given, y, RANGES[y.type]), y.type
+        )
+
+
+for _name, _function in REAL.items():
+    _define_real(_name, _function)
+
+
+@operator(INTEGERS, " ".join(BOUNDS))
+def relu(call: Call, x: Value) -> Any:
+    return _requantized(call, x, bounds(call, call.y, call.operator.kind))
+
+
+def _requantized(call: Call, x: Value, limits: tuple[int, int]) -> Any:
+    """Convert integers to those of the output."""
+    given, y = call.tensor(0), call.y
+    scale = float(np.float32(given.scale) / np.float32(y.scale))
+    if given.type in ("int8", "uint8") and y.type in ("int8", "uint8"):
+        return table(
+            call, x, given, lambda q: np.clip(_scaled(q, given, scale) + y.zero_point, *limits), y.type
+        )
+    return rescale(call, centered(call, x, 0), scale, y, limits)
+
+
+def _scaled(q: AnyArray, given: Tensor, scale: float) -> AnyArray:
+    found: AnyArray = tables.scaled(q - given.zero_point, scale).astype(np.int64)
+    return found
+
+
+@operator(INTEGERS, "LEAKY_RELU")
+def leaky_relu(call: Call, x: Value) -> Any:
+    given, y = call.tensor(0), call.y
+    scale, alpha = np.float32(given.scale), np.float32(call.options.alpha)
+    slopes = float(scale / np.float32(y.scale)), float(scale * alpha / np.float32(y.scale))
+
+    def function(q: AnyArray) -> Any:
+        positive, negative = (_scaled(q, given, slope) for slope in slopes)
+        return np.clip(np.where(q >= given.zero_point, positive, negative) + y.zero_point, *RANGES[y.type])
+
+    return table(call, x, given, function, y.type)
+
+
+@operator(INTEGERS, "ABS")
+def absolute(call: Call, x: Value) -> Any:
+    given, y = call.tensor(0), call.y
+    scale = float(np.float32(given.scale) / np.float32(y.scale))
+    return table(
+        call,
+        x,
+        given,
+        lambda q: np.clip(
+            tables.scaled(np.abs(q - given.zero_point), scale).astype(np.int64) + y.zero_point,
+            *RANGES[y.type],
+        ),
+        y.type,
+    )
+
+
+@operator(INTEGERS, "HARD_SWISH")
+def hard_swish(call: Call, x: Value) -> Any:
+    given, y = call.tensor(0), call.y
+    fine = np.float32(1 / 128) * np.float32(given.scale)
+    factors = [tables.factor(float(v)) for v in (fine / np.float32(y.scale), fine / np.float32(3 / 32768))]
+
+    def function(q: AnyArray) -> Any:
+        value = tables.hard_swish(q - given.zero_point, *factors)
+        return np.clip(value + y.zero_point, *RANGES[y.type])
+
+    return table(call, x, given, function, y.type)
+
+
+@operator(INTEGERS, "NEG")
+def negative(call: Call, x: Value) -> Any:
+    given, y = call.tensor(0), call.y
+    zeros = given.zero_point + y.zero_point
+    return table(call, x, given, lambda q: np.clip(zeros - q, *RANGES[y.type]), y.type)
+
+
+# Functions of two numbers.
+
+
+def _aligned(call: Call, places: Sequence[int], shift: int, scale: float) -> list[Any]:
+    """Return inputs as int32 of one scale, with so many bits behind the point."""
+    found = []
+    for place in places:
+        tensor = call.tensor(place)
+        x, own = call.inputs[place], tensor.scale / scale
+
+        def function(q: AnyArray, tensor: Tensor = tensor, own: float = own) -> AnyArray:
+            return tables.scaled((q - tensor.zero_point) << shift, own)
+
+        if tensor.type == "int16" and x.known is None:
+            wide = centered(call, x, place) * (1 << shift)
+            found.append(rescale(call, wide, own, Tensor.of("int32"), RANGES["int32"]))
+        else:
+            found.append(table(call, x, tensor, function, np.int32))
+    return found
+
+
+@operator(INTEGERS, "ADD SUB")
+def add(call: Call, *operands: Value) -> Any:
+    if call.y.type == "int16" and _powers_of_two(call):
+        raise call.refuse("a sum of int16 whose scales are powers of two")
+    shift = 15 if call.y.type == "int16" else 20
+    twice = 2 * max(call.tensor(0).scale, call.tensor(1).scale)
+    a, b = _aligned(call, (0, 1), shift, twice)
+    total = a + b if call.operator.kind == "ADD" else a - b
+    return rescale(call, total, twice / ((1 << shift) * call.y.scale), call.y)
+
+
+def _powers_of_two(call: Call) -> bool:
+    scales = [call.tensor(0).scale, call.tensor(1).scale, call.y.scale]
+    return call.options.pot_scale_int16 and all(np.frexp(scale)[0] == 0.5 for scale in scales)
+
+
+@operator(INTEGERS, "MUL")
+def multiply(call: Call, a: Value, b: Value) -> Any:
+    product = centered(call, a, 0) * centered(call, b, 1)
+    first, second, out = (np.float32(x.scale) for x in (call.tensor(0), call.tensor(1), call.y))
+    return rescale(call, product, float(first * second / out), call.y)
+
+
+@operator(INTEGERS, "SQUARED_DIFFERENCE")
+def squared_difference(call: Call, a: Value, b: Value) -> Any:
+    twice = 2 * max(call.tensor(0).scale, call.tensor(1).scale)
+    first, second = _aligned(call, (0, 1), 7, twice)
+    difference = first - second
+    return rescale(call, difference * difference, twice * twice / ((1 << 14) * call.y.scale), call.y)
+
+
+@operator(INTEGERS, "MAXIMUM MINIMUM")
+def extreme(call: Call, a: Value, b: Value) -> Any:
+    return a.apply("Max" if call.operator.kind == "MAXIMUM" else "Min", b)
+
+
+COMPARED: dict[str, Callable[[Any, Any], Any]] = {
+    "EQUAL": lambda a, b: a.equals(b),
+    "NOT_EQUAL": lambda a, b: ~a.equals(b),
+    **{"LESS": lambda a, b: a < b, "LESS_EQUAL": lambda a, b: a <= b},
+    **{"GREATER": lambda a, b: a > b, "GREATER_EQUAL": lambda a, b: a >= b},
+}
+
+
+@operator(INTEGERS, " ".join(COMPARED))
+def compare(call: Call, a: Value, b: Value) -> Any:
+    return COMPARED[call.operator.kind](*_aligned(call, (0, 1), 8, 1.0))
+
+
+@operator(INTEGERS, "PRELU")
+def prelu(call: Call, x: Value, slope: Value) -> Any:
+    given, alpha, y = call.tensor(0), call.tensor(1), call.y
+    scale, out = np.float32(given.scale), np.float32(y.scale)
+    value = centered(call, x, 0)
+    wide = Tensor.of("int32")
+    positive = rescale(call, value, float(scale / out), wide)
+    product = value * centered(call, slope, 1)
+    negative_ = rescale(call, product, float(scale * np.float32(alpha.scale) / out), wide)
+    found = where(value < 0, negative_, positive) + y.zero_point
+    return found.apply("Clip", *RANGES[y.type]).cast(y.type)
+
+
+# Products.
+
+
+def _sums(call: Call, x: Value, W: Value, bias: Value | None) -> Any:
+    """Return exact sums of the rows of x times W^T, in int32."""
+    given, weights = call.tensor(0), call.tensor(1)
+    turned = W.permuted(1, 0) if W.known is None else call.constant(W.known.T, W.dtype)
+    zeros = [call.constant(each.zero_point, dtype) for each, dtype in ((given, x.dtype), (weights, W.dtype))]
+    sums = x.apply("MatMulInteger", turned, *zeros, dtype=INT32)
+    return sums if bias is None else sums + bias
+
+
+@operator(INTEGERS, "FULLY_CONNECTED")
+def fully_connected(call: Call, x: Value, W: Value, bias: Value | None = None) -> Any:
+    given, weights = call.tensor(0), call.tensor(1)
+    if call.options.weights_format or given.type == "int16":
+        raise call.refuse(f"a product of {given.type} with weights of format {call.options.weights_format}")
+    return rescale(call, _sums(call, rows(call, x), W, bias), _product_scale(call, weights), call.y)
+
+
+def _product_scale(call: Call, weights: Tensor) -> AnyArray:
+    """Return the factors of exact sums, one or one for each output channel."""
+    found: AnyArray = call.tensor(0).scale * weights.scales.astype(np.float64) / call.y.scale
+    return found
+
+
+@operator(INTEGERS, "BATCH_MATMUL")
+def batch_matmul(call: Call, a: Value, b: Value) -> Any:
+    first, second = call.tensor(0), call.tensor(1)
+    if first.type == "int16":
+        raise call.refuse("a product of int16")
+    zeros = [call.constant(x.zero_point, dtype) for x, dtype in ((first, a.dtype), (second, b.dtype))]
+    sums = multiplied(call, a, b, "MatMulInteger", zeros)
+    return rescale(call, Value(call.t, sums.name, INT32), _product_scale(call, second), call.y)
+
+
+@operator(INTEGERS, "CONV_2D DEPTHWISE_CONV_2D")
+def conv(call: Call, x: Value, W: Value, bias: Value | None = None) -> Any:
+    given, weights = call.tensor(0), call.tensor(1)
+    if given.type == "int16":
+        raise call.refuse("a convolution of int16")
+    array, group = filters(call, W)
+    zeros = [call.constant(given.zero_point, x.dtype), call.constant(weights.zero_point, W.dtype)]
+    sums = x.permuted(*FIRST).apply(
+        "ConvInteger", call.constant(array, W.dtype), *zeros, bias, group=group, **window_options(call)
+    )
+    last = Value(call.t, sums.name, INT32).permuted(*LAST)
+    return rescale(call, last, _product_scale(call, weights), call.y)
+
+
+@operator(INTEGERS, "TRANSPOSE_CONV")
+def transposed_conv(call: Call, shape: Value, W: Value, x: Value, bias: Value | None = None) -> Any:
+    """Sums in float64 are exact."""
+    weights, given = call.tensor(1), call.tensor(2)
+    if given.type == "int16":
+        raise call.refuse("a transposed convolution of int16")
+    array = call.array(W, "weights").astype(np.float64) - weights.zero_point
+    wide: Any = x.cast(np.float64) - given.zero_point
+    filters_ = call.constant(array.transpose(3, 0, 1, 2), np.float64)
+    sums = transposed(call, shape, wide, filters_, None).cast(np.int32)
+    sums = sums if bias is None else sums + bias
+    return rescale(call, sums, given.scale * weights.scales.astype(np.float64) / call.y.scale, call.y)
+
+
+# Pooling, reductions and softmax.
+
+
+@operator(INTEGERS, "AVERAGE_POOL_2D MAX_POOL_2D")
+def pool(call: Call, x: Value) -> Any:
+    """Sums of whole numbers are exact in float32."""
+    options = window_options(call) | {"kernel_shape": [call.options.filter_h, call.options.filter_w]}
+    first: Any = x.cast(np.float32).apply("Transpose", perm=list(FIRST))
+    if call.operator.kind == "MAX_POOL_2D":
+        found = first.apply("MaxPool", **options)
+    else:
+        sums = first.apply("SumPool", **options)
+        count = (first * 0 + 1).apply("SumPool", **options)
+        half = (count * 0.5).apply("Floor")
+        found = ((abs(sums) + half) / count).apply("Floor") * sums.apply("Sign")
+    low, high = bounds(call, call.y)
+    return found.apply("Transpose", perm=list(LAST)).apply("Clip", low, high).cast(x.dtype)
+
+
+@operator(INTEGERS, " ".join(REDUCTIONS))
+def reduce(call: Call, x: Value, axes: Value) -> Any:
+    kind, places, given, y = call.operator.kind, call.numbers(axes, "axes"), call.tensor(0), call.y
+    keeps = call.options.keep_axes
+    if kind in ("REDUCE_MAX", "REDUCE_MIN"):
+        wide: Any = x.cast(np.int32)
+        found = wide if kind == "REDUCE_MAX" else -wide
+        found = found.reduce("ReduceMax", places, keeps)
+        return (found if kind == "REDUCE_MAX" else -found).cast(x.dtype)
+    if kind == "REDUCE_PROD":
+        raise call.refuse("the product of integers with scales")
+    sums = centered(call, x, 0).reduce("ReduceSum", places, keeps)
+    scale = given.scale / y.scale
+    if kind == "MEAN":
+        sizes = call.shape(0)
+        count = int(np.prod([sizes[place] for place in {p % len(sizes) for p in places}]))
+        if count < 1:
+            raise call.refuse("a mean over open axes")
+        scale /= count
+    return rescale(call, sums, scale, y)
+
+
+@operator(INTEGERS, "SOFTMAX")
+def softmax(call: Call, x: Value) -> Any:
+    given, y = call.tensor(0), call.y
+    if given.type not in ("int8", "uint8") or y.type != given.type:
+        raise call.refuse(f"softmax of {given.type} in {y.type}")
+    values, terms = tables.softmax_tables(given.scale, call.options.beta)
+    wide: Any = x.cast(np.int32)
+    below = wide - wide.reduce("ReduceMax", [-1], True)
+    found = [
+        below.apply("Lookup", call.constant(each, INT32), dtype=INT32, low=-255) for each in (values, terms)
+    ]
+    total = found[1].reduce("ReduceSum", [-1], True)
+    multiplier, shift = total.applied("FixedReciprocal", 2, integer_bits=12)
+    low, high = RANGES[y.type]
+    options = {"to": np.dtype(y.type), "low": low, "high": high, "zero_point": low}
+    return found[0].apply("Rescale", multiplier, shift - 23, dtype=np.dtype(y.type), **options)
+
+
+# Conversions.
+
+
+def concatenated(call: Call, parts: Sequence[Value]) -> Any:
+    """Join arrays; integers of other scales are converted."""
+    y, found = call.y, []
+    for place, part in enumerate(parts):
+        given = call.tensor(place)
+        differs = given.is_quantized and (given.scale, given.zero_point) != (y.scale, y.zero_point)
+        found.append(_joinable(call, part, given) if differs else part)
+    result = joined(found, call.options.axis)
+    return result if y.is_quantized else activated(call, result)
+
+
+def _joinable(call: Call, part: Value, given: Tensor) -> Any:
+    y = call.y
+    if given.type != "uint8":
+        raise call.refuse("joining integers of different scales")
+    scale = np.float32(given.scale) * (np.float32(1) / np.float32(y.scale))
+    start = np.float32(-given.zero_point) * scale
+    return table(
+        call,
+        part,
+        given,
+        lambda q: np.clip(tables.rounded(q.astype(np.float32) * scale + start) + y.zero_point, 0, 255),
+        y.type,
+    )
+
+
+@operator(INTEGERS, "QUANTIZE")
+def quantize(call: Call, x: Value) -> Any:
+    """Round real numbers to integers, ties away from zero, or convert integers."""
+    y = call.y
+    if call.tensor(0).is_quantized:
+        return _requantized(call, x, RANGES[y.type])
+    steps = rounded(x / np.float32(y.scale)) + y.zero_point
+    dtype = np.int32 if y.type == "int16" else y.type
+    return steps.apply("Clip", *RANGES[y.type]).cast(dtype)
+
+
+def rounded(x: Any) -> Any:
+    """Round to nearest, ties away from zero."""
+    size = abs(x)
+    whole = size.apply("Floor")
+    return (whole + where(size - whole < 0.5, whole.constant(0), 1)) * x.apply("Sign")
+
+
+def dequantized(call: Call, x: Value, tensor: Tensor) -> Any:
+    """Return integers as real numbers."""
+    scales = tensor.scales if len(tensor.scales) > 1 else tensor.scales.reshape(())
+    zeros = tensor.zero_points if len(tensor.zero_points) > 1 else np.asarray(tensor.zero_point)
+    zeros = np.broadcast_to(zeros, scales.shape)
+    constants = call.constant(scales), call.constant(zeros, x.dtype)
+    return x.apply("DequantizeLinear", *constants, dtype=FLOAT32, axis=tensor.axis)

@@ -1,0 +1,333 @@
+"""Operators that move, select, join and create elements of any type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...graph.operations.expressions import where
+from .registry import ANY, INT32, INT64, Call, Value, operator
+from .schema import TYPES
+
+LAST = np.iinfo(np.int64).max
+
+
+def vector(x: Any) -> Any:
+    """Return integers as int64."""
+    return x.cast(np.int64)
+
+
+@operator(ANY, "RESHAPE")
+def reshape(call: Call, x: Value, shape: Value | None = None) -> Any:
+    wanted = shape.known if shape is not None else call.options.new_shape
+    if wanted is not None:
+        return x.reshaped(*map(int, np.ravel(wanted)))
+    return x.apply("Reshape", vector(shape), allowzero=1)
+
+
+@operator(ANY, "SQUEEZE")
+def squeeze(call: Call, x: Value) -> Any:
+    axes = call.options.axes.tolist()
+    return x.apply("Squeeze", axes or None)
+
+
+@operator(ANY, "EXPAND_DIMS")
+def expand_dims(call: Call, x: Value, axis: Value) -> Any:
+    return x.apply("Unsqueeze", call.numbers(axis, "axis"))
+
+
+@operator(ANY, "TRANSPOSE")
+def transpose(call: Call, x: Value, perm: Value) -> Any:
+    return x.permuted(*call.numbers(perm, "order of axes"))
+
+
+@operator(ANY, "CONCATENATION")
+def concatenate(call: Call, *parts: Value) -> Any:
+    from .integers import concatenated
+
+    return concatenated(call, parts)
+
+
+@operator(ANY, "PACK")
+def pack(call: Call, *parts: Value) -> Any:
+    rows = [part.apply("Unsqueeze", [call.options.axis]) for part in parts]
+    return joined(rows, call.options.axis)
+
+
+def joined(parts: Sequence[Any], axis: int) -> Any:
+    """Return arrays one behind the other along an axis."""
+    return parts[0].apply("Concat", *parts[1:], axis=axis)
+
+
+@operator(ANY, "UNPACK")
+def unpack(call: Call, x: Value) -> Any:
+    count, axis = call.options.count, call.options.axis
+    return [part.apply("Squeeze", [axis]) for part in _split(call, x, count, axis)]
+
+
+def _split(call: Call, x: Value, count: int, axis: int) -> list[Value]:
+    if not 1 <= count == len(call.results):
+        raise call.refuse(f"a split into {count} parts for {len(call.results)} outputs")
+    return x.applied("Split", count, axis=axis, num_outputs=count)
+
+
+@operator(ANY, "SPLIT")
+def split(call: Call, axis: Value, x: Value) -> Any:
+    return _split(call, x, call.options.count, call.numbers(axis, "axis")[0])
+
+
+@operator(ANY, "SPLIT_V")
+def split_v(call: Call, x: Value, sizes: Value, axis: Value) -> Any:
+    parts, place = call.numbers(sizes, "sizes"), call.numbers(axis, "axis")[0]
+    if -1 in parts:
+        parts[parts.index(-1)] = call.shape(0)[place] - sum(size for size in parts if size >= 0)
+    return x.applied("Split", len(call.results), parts, axis=place)
+
+
+@operator(ANY, "SLICE")
+def slice_(call: Call, x: Value, begin: Value, size: Value) -> Any:
+    rank = len(call.shape(0))
+    starts, sizes = vector(begin), vector(size)
+    if starts.known is not None and sizes.known is not None:
+        ends = [LAST if n < 0 else int(start + n) for start, n in zip(starts.known, sizes.known, strict=True)]
+        return x.apply("Slice", call.numbers(starts, "begin"), ends, list(range(rank)))
+    return x.apply("Slice", starts, where(sizes < 0, LAST, starts + sizes), list(range(rank)))
+
+
+@operator(ANY, "STRIDED_SLICE")
+def strided_slice(call: Call, x: Value, begin: Value, end: Value, strides: Value) -> Any:
+    o, rank = call.options, len(call.shape(0))
+    if o.offset:
+        raise call.refuse("an end that counts from the begin")
+    steps = call.numbers(strides, "strides")
+    if begin.known is None or end.known is None:
+        return _dynamic_slice(call, x, begin, end, steps)
+    starts, ends = call.numbers(begin, "begin"), call.numbers(end, "end")
+    added = bin(o.new_axis_mask & (1 << len(steps)) - 1).count("1")
+    ellipses = [place for place in range(len(steps)) if o.ellipsis_mask >> place & 1]
+    axis = 0
+    chosen: list[tuple[int, ...]] = []
+    shrunk: list[int] = []
+    new: list[int] = []
+    for place, step in enumerate(steps):
+        if place in ellipses:
+            axis += rank - (len(steps) - added - 1)
+        elif o.new_axis_mask >> place & 1:
+            new.append(axis + len(new) - len(shrunk))
+        else:
+            chosen.append((axis, *_bounds(o, place, starts[place], ends[place], step)))
+            if o.shrink_axis_mask >> place & 1:
+                shrunk.append(axis)
+            axis += 1
+    axes, *parts = [list(column) for column in zip(*chosen, strict=True)] or [[], [], [], []]
+    y: Any = x.apply("Slice", parts[0], parts[1], axes, parts[2]) if axes else x
+    y = y.apply("Squeeze", shrunk) if shrunk else y
+    return y.apply("Unsqueeze", new) if new else y
+
+
+def _bounds(o: Any, place: int, start: int, end: int, step: int) -> tuple[int, int, int]:
+    """Return the start, the end and the step along an axis, with the masks."""
+    if o.shrink_axis_mask >> place & 1:
+        return start, start + 1 if start != -1 else LAST, 1
+    if o.begin_mask >> place & 1:
+        start = 0 if step > 0 else LAST
+    if o.end_mask >> place & 1:
+        end = LAST if step > 0 else -LAST
+    return start, end, step
+
+
+def _dynamic_slice(call: Call, x: Value, begin: Value, end: Value, steps: list[int]) -> Any:
+    """Slice at places that a call decides."""
+    o, n = call.options, len(steps)
+    if o.ellipsis_mask or o.new_axis_mask or any(step != 1 for step in steps):
+        raise call.refuse("a slice with an open begin or end and new axes, an ellipsis or strides")
+    masks = [[bool(mask >> place & 1) for place in range(n)] for mask in (o.begin_mask, o.end_mask)]
+    starts, ends = (
+        where(call.constant(mask, bool), value, bound) if any(mask) else bound
+        for mask, value, bound in zip(masks, (0, LAST), (vector(begin), vector(end)), strict=True)
+    )
+    shrunk = [place for place in range(n) if o.shrink_axis_mask >> place & 1]
+    if shrunk:
+        is_shrunk = call.constant([place in shrunk for place in range(n)], bool)
+        ends = where(is_shrunk, where(starts.equals(-1), LAST, starts + 1), ends)
+    y = x.apply("Slice", starts, ends, list(range(n)))
+    return y.apply("Squeeze", shrunk) if shrunk else y
+
+
+@operator(ANY, "REVERSE_V2")
+def reverse(call: Call, x: Value, axes: Value) -> Any:
+    places = call.numbers(axes, "axes")
+    n = len(places)
+    return x.apply("Slice", [-1] * n, [-LAST] * n, places, [-1] * n)
+
+
+@operator(ANY, "REVERSE_SEQUENCE")
+def reverse_sequence(call: Call, x: Value, lengths: Value) -> Any:
+    options = {"batch_axis": call.options.batch_axis, "time_axis": call.options.seq_axis}
+    return x.apply("ReverseSequence", vector(lengths), **options)
+
+
+@operator(ANY, "GATHER")
+def gather(call: Call, x: Value, indices: Value) -> Any:
+    axis, batch = call.options.axis, call.options.batch_axes
+    if not batch:
+        return x.apply("Gather", indices, axis=axis)
+    if axis % len(call.shape(0)) != batch:
+        raise call.refuse(f"a gather along axis {axis} with {batch} batch axes")
+    places = vector(indices).apply("Unsqueeze", [-1])
+    return x.apply("GatherND", places, batch_dims=batch)
+
+
+@operator(ANY, "GATHER_ND")
+def gather_nd(call: Call, x: Value, indices: Value) -> Any:
+    return x.apply("GatherND", vector(indices))
+
+
+@operator(ANY, "SCATTER_ND")
+def scatter_nd(call: Call, indices: Value, updates: Value, shape: Value) -> Any:
+    zeros = updates.constant(0).apply("Expand", vector(shape))
+    return zeros.apply("ScatterND", vector(indices), updates, reduction="add")
+
+
+@operator(ANY, "DYNAMIC_UPDATE_SLICE")
+def update_slice(call: Call, x: Value, update: Value, start: Value) -> Any:
+    """x with a part replaced; the start is moved so that the part fits."""
+    sizes, part = call.shape(0), call.shape(1)
+    if min(sizes + part) < 0:
+        raise call.refuse("an update of open sizes")
+    room = call.constant([n - m for n, m in zip(sizes, part, strict=True)], INT64)
+    first = vector(start).apply("Max", 0).apply("Min", room)
+    places = np.stack(np.meshgrid(*map(np.arange, part), indexing="ij"), -1)
+    return x.apply("ScatterND", call.constant(places, INT64) + first, update)
+
+
+@operator(ANY, "TILE")
+def tile(call: Call, x: Value, repeats: Value) -> Any:
+    return x.apply("Tile", vector(repeats))
+
+
+@operator(ANY, "BROADCAST_TO")
+def broadcast_to(call: Call, x: Value, shape: Value) -> Any:
+    return x.apply("Expand", vector(shape))
+
+
+@operator(ANY, "FILL")
+def fill(call: Call, shape: Value, x: Value) -> Any:
+    return x.apply("Expand", vector(shape))
+
+
+@operator(ANY, "ZEROS_LIKE")
+def zeros_like(call: Call, x: Value) -> Any:
+    return x.constant(0).apply("Expand", x.apply("Shape", dtype=INT64))
+
+
+@operator(ANY, "SHAPE")
+def shape_of(call: Call, x: Value) -> Any:
+    if min(call.shape(0), default=0) >= 0:
+        return call.constant(call.shape(0), TYPES[call.options.dtype])
+    return x.apply("Shape", dtype=INT64).cast(TYPES[call.options.dtype])
+
+
+@operator(ANY, "RANK")
+def rank_of(call: Call, x: Value) -> Any:
+    return call.constant(len(call.shape(0)), INT32)
+
+
+@operator(ANY, "RANGE")
+def range_(call: Call, start: Value, limit: Value, step: Value) -> Any:
+    return start.apply("Range", limit, step)
+
+
+@operator(ANY, "CAST")
+def cast(call: Call, x: Value) -> Any:
+    from .translate import working_dtype
+
+    dtype = working_dtype(call.y)
+    if x.dtype.kind == "c" or dtype.kind == "c":
+        raise call.refuse("a conversion of complex numbers")
+    return x.cast(dtype)
+
+
+@operator(ANY, "ONE_HOT")
+def one_hot(call: Call, indices: Value, depth: Value, on: Value, off: Value) -> Any:
+    """Indices outside of the depth give no hot element, also negative ones."""
+    count = call.numbers(depth, "depth")[0]
+    axis = call.options.axis if call.options.axis >= 0 else len(call.shape(0))
+    places = call.constant(np.arange(count).reshape(-1, *[1] * (len(call.shape(0)) - axis)), indices.dtype)
+    return where(indices.apply("Unsqueeze", [axis]).equals(places), on, off)
+
+
+@operator(ANY, "TOPK_V2")
+def top_k(call: Call, x: Value, k: Value) -> Any:
+    values, indices = x.applied("TopK", 2, vector(k).reshaped(1))
+    return [values, Value(call.t, indices.name, INT64).cast(np.int32)]
+
+
+@operator(ANY, "ARG_MAX ARG_MIN")
+def arg_max(call: Call, x: Value, axis: Value) -> Any:
+    name = "ArgMax" if call.operator.kind == "ARG_MAX" else "ArgMin"
+    place = call.numbers(axis, "axis")[0]
+    found = x.apply(name, dtype=INT64, axis=place, keepdims=0)
+    return found.cast(TYPES[call.options.dtype])
+
+
+@operator(ANY, "WHERE")
+def where_true(call: Call, condition: Value) -> Any:
+    return condition.apply("NonZero", dtype=INT64).apply("Transpose", perm=[1, 0])
+
+
+@operator(ANY, "PAD PADV2 MIRROR_PAD")
+def pad(call: Call, x: Value, widths: Value, value: Value | None = None) -> Any:
+    """Widths (rank, 2); integers are padded with the zero point."""
+    pads = call.array(widths, "widths").T.ravel().tolist()
+    if call.operator.kind == "MIRROR_PAD":
+        if call.options.mode:
+            raise call.refuse("symmetric padding")
+        return x.apply("Pad", pads, mode="reflect")
+    tensor = call.tensor(0)
+    zero = call.constant(tensor.zero_point if tensor.is_quantized else 0, x.dtype)
+    return x.apply("Pad", pads, zero if value is None else value.reshaped())
+
+
+@operator(ANY, "DEPTH_TO_SPACE SPACE_TO_DEPTH")
+def blocks(call: Call, x: Value) -> Any:
+    """Exchange blocks of pixels for channels; channels are last."""
+    name = "DepthToSpace" if call.operator.kind == "DEPTH_TO_SPACE" else "SpaceToDepth"
+    y = x.permuted(0, 3, 1, 2).apply(name, blocksize=call.options.block_size)
+    return y.apply("Transpose", perm=[0, 2, 3, 1])
+
+
+@operator(ANY, "SPACE_TO_BATCH_ND")
+def space_to_batch(call: Call, x: Value, block: Value, pads: Value) -> Any:
+    """Pad the spatial axes, and move their places within blocks to the batch axis."""
+    sizes, (N, *space) = call.numbers(block, "blocks"), call.shape(0)
+    widths, n = call.array(pads, "padding"), len(sizes)
+    rest = space[n:]
+    before, after = widths.T.tolist()
+    tensor = call.tensor(0)
+    zero = call.constant(tensor.zero_point if tensor.is_quantized else 0, x.dtype)
+    padded = x.apply("Pad", [0, *before, *[0] * len(rest), 0, *after, *[0] * len(rest)], zero)
+    outer = [(s + a + b) // k for s, a, b, k in zip(space, before, after, sizes, strict=False)]
+    split = Value(call.t, padded.name, x.dtype).reshaped(
+        N, *(n for pair in zip(outer, sizes, strict=True) for n in pair), *rest
+    )
+    inner, whole = [2 + 2 * i for i in range(n)], [1 + 2 * i for i in range(n)]
+    ordered = split.permuted(*inner, 0, *whole, *range(1 + 2 * n, 1 + 2 * n + len(rest)))
+    return ordered.reshaped(-1, *outer, *rest)
+
+
+@operator(ANY, "BATCH_TO_SPACE_ND")
+def batch_to_space(call: Call, x: Value, block: Value, crops: Value) -> Any:
+    """The inverse of SPACE_TO_BATCH_ND, with crops instead of padding."""
+    sizes, (_, *space) = call.numbers(block, "blocks"), call.shape(0)
+    n, rest = len(sizes), space[len(sizes) :]
+    split = x.reshaped(*sizes, -1, *space)
+    pairs = [axis for i in range(n) for axis in (n + 1 + i, i)]
+    ordered = split.permuted(n, *pairs, *range(2 * n + 1, 2 * n + 1 + len(rest)))
+    whole = [s * k for s, k in zip(space, sizes, strict=False)]
+    joined_ = ordered.reshaped(-1, *whole, *rest)
+    before, after = call.array(crops, "crops").T.tolist()
+    ends = [size - end for size, end in zip(whole, after, strict=True)]
+    return joined_.apply("Slice", before, ends, list(range(1, n + 1)))

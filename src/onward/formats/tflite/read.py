@@ -1,0 +1,245 @@
+"""Read and check files of TensorFlow Lite: subgraphs of tensors, some of them constant, and operators."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from ...core import budget
+from ...errors import FileError
+from ...graph.node import AnyArray
+from .flatbuffer import Reader
+from .schema import OPERATORS, OPTIONS, TABLES, TYPES
+
+OMITTED = -1  # the number of a tensor that an operator does not have
+CUSTOM = "CUSTOM"
+
+
+@dataclass(eq=False)
+class Tensor:
+    """A tensor: -1 stands for an open size; `scales` is empty unless it holds integers for real numbers."""
+
+    name: str
+    type: str
+    axes: tuple[int, ...]
+    data: AnyArray | None
+    scales: AnyArray
+    zero_points: AnyArray
+    axis: int
+    is_variable: bool
+
+    @classmethod
+    def of(cls, type_: str) -> Tensor:
+        """Return a tensor of integers without a name or a scale."""
+        return cls("", type_, (), None, np.zeros(0, np.float32), np.zeros(0, np.int64), 0, False)
+
+    @property
+    def scale(self) -> float:
+        """The only scale, as the reference kernels read it."""
+        return float(self.scales[0])
+
+    @property
+    def zero_point(self) -> int:
+        """The only zero point."""
+        return int(self.zero_points[0]) if len(self.zero_points) else 0
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether its integers stand for real numbers."""
+        return bool(len(self.scales)) and self.type in ("int8", "uint8", "int16", "int32", "int4", "int64")
+
+
+@dataclass(eq=False)
+class Operator:
+    """An operator, its options and the numbers of the tensors that it takes and returns."""
+
+    kind: str
+    number: int
+    options: SimpleNamespace
+    inputs: Sequence[int]
+    outputs: Sequence[int]
+    intermediates: Sequence[int]
+
+    def __str__(self) -> str:
+        return f"operator {self.number} ({self.kind})"
+
+
+@dataclass(eq=False)
+class Subgraph:
+    """A function of a file."""
+
+    name: str
+    tensors: list[Tensor]
+    inputs: list[int]
+    outputs: list[int]
+    operators: list[Operator]
+
+
+@dataclass(eq=False)
+class Signature:
+    """The names under which callers know the inputs and outputs of a subgraph."""
+
+    key: str
+    subgraph: int
+    inputs: dict[int, str]
+    outputs: dict[int, str]
+
+
+@dataclass(eq=False)
+class Model:
+    """The content of a file."""
+
+    subgraphs: list[Subgraph] = field(default_factory=list)
+    signatures: list[Signature] = field(default_factory=list)
+
+
+def read(data: Any) -> Model:
+    """Read the content of a file; constants are views of it. Raises FileError."""
+    with budget.of_file(len(data)):
+        reader = Reader(data, TABLES)
+        root = reader.root("Model")
+        if root.version != 3:
+            raise FileError(f"the file has version {root.version} of the schema; expected 3")
+        if not root.subgraphs:
+            raise FileError("the file has no subgraph; expected a complete model")
+        buffers = [_content(reader, buffer) for buffer in root.buffers]
+        codes = [_operator_kind(code) for code in root.operator_codes]
+        subgraphs = [_subgraph(reader, table, codes, buffers) for table in root.subgraphs]
+        return Model(subgraphs, [_signature(table, subgraphs) for table in root.signature_defs])
+
+
+def _content(reader: Reader, buffer: SimpleNamespace) -> AnyArray:
+    """Return the bytes of a buffer, which large files keep behind the tables."""
+    if buffer.offset > 1:
+        if buffer.offset + buffer.size > len(reader.data):
+            raise FileError(
+                f"a buffer ends at byte {buffer.offset + buffer.size}, behind the end of the file"
+            )
+        return np.frombuffer(reader.data, np.uint8, buffer.size, buffer.offset)
+    content: AnyArray = buffer.data
+    return content
+
+
+def _operator_kind(code: SimpleNamespace) -> str:
+    """Return the name of an operator; that of a custom one follows a colon."""
+    number = max(code.code, code.old_code)  # old files have numbers below 128 in the old field alone
+    kind = OPERATORS.get(number, f"BUILTIN_{number}")
+    return f"{CUSTOM}:{code.custom_code}" if kind == CUSTOM else kind
+
+
+def _subgraph(
+    reader: Reader, table: SimpleNamespace, codes: Sequence[str], buffers: Sequence[AnyArray]
+) -> Subgraph:
+    tensors = [_tensor(each, buffers) for each in table.tensors]
+
+    def checked(numbers: Any, what: str) -> list[int]:
+        found: list[int] = numbers.tolist() if isinstance(numbers, np.ndarray) else list(numbers)
+        budget.spend(budget.STEP * len(found))
+        wrong = [number for number in found if not OMITTED <= number < len(tensors)]
+        if wrong:
+            raise FileError(f"{what} refers to the tensor {wrong[0]}; the subgraph has {len(tensors)}")
+        return found
+
+    operators = []
+    for number, each in enumerate(table.operators):
+        if each.code >= len(codes):
+            raise FileError(f"operator {number} has the code {each.code}; the file has {len(codes)}")
+        kind = codes[each.code]
+        own = OPTIONS.get(kind, "None")
+        options = reader.table(own, each.options, 1) if each.options else _defaults(own)
+        links = [
+            checked(numbers, f"operator {number} ({kind})")
+            for numbers in (each.inputs, each.outputs, each.intermediates)
+        ]
+        operators.append(Operator(kind, number, options, *links))
+    name = table.name or ""
+    inputs, outputs = (checked(n, f"the subgraph {name}") for n in (table.inputs, table.outputs))
+    if OMITTED in (*inputs, *outputs):
+        raise FileError(f"the subgraph {name} has an input or output without a tensor")
+    return Subgraph(name, tensors, inputs, outputs, operators)
+
+
+def _defaults(kind: str) -> SimpleNamespace:
+    from .flatbuffer import fields_of
+
+    return SimpleNamespace(**{each.name: each.default for each in fields_of(TABLES[kind])})
+
+
+def _tensor(table: SimpleNamespace, buffers: Sequence[AnyArray]) -> Tensor:
+    name, type_ = table.name or "", TYPES.get(table.type, str(table.type))
+    shape = table.shape.tolist()
+    if min(shape, default=0) < 0:
+        raise FileError(f"the tensor {name} has the shape {shape}; expected sizes of at least 0")
+    open_axes = table.shape_signature.tolist()
+    axes: Any = shape
+    if len(open_axes) == len(shape):
+        axes = [-1 if size < 0 else known for size, known in zip(open_axes, shape, strict=True)]
+    if table.buffer >= max(1, len(buffers)):
+        raise FileError(f"the tensor {name} refers to the buffer {table.buffer}; the file has {len(buffers)}")
+    content = buffers[table.buffer] if buffers else np.zeros(0, np.uint8)
+    data = None
+    if len(content) or (0 in shape and table.buffer and not table.is_variable):
+        data = _constant(name, type_, shape, content)
+    scales, zero_points, axis = np.zeros(0, np.float32), np.zeros(0, np.int64), 0
+    if table.quantization is not None:
+        scales, zero_points = table.quantization.scale, table.quantization.zero_point
+        axis = table.quantization.axis
+        _check_quantization(name, scales, zero_points, shape, axis)
+    if table.sparsity and data is not None:
+        raise FileError(f"the tensor {name} is sparse; convert the model without sparse weights")
+    return Tensor(name, type_, tuple(axes), data, scales, zero_points, axis, table.is_variable)
+
+
+def _constant(name: str, type_: str, shape: Sequence[int], content: AnyArray) -> AnyArray | None:
+    """Return the constant of a tensor as a view of the file, or None for a type that NumPy does not have."""
+    count = math.prod(shape)
+    if type_ == "int4":
+        budget.charge(4 * count, 2 * count)
+        _check_size(name, -(-count // 2), content)
+        nibbles = np.stack([content << 4, content & 0xF0], -1).astype(np.uint8).view(np.int8) >> 4
+        return nibbles.reshape(-1)[:count].reshape(shape)
+    try:
+        dtype = np.dtype(type_)
+    except TypeError:
+        return None
+    _check_size(name, count * dtype.itemsize, content)
+    if dtype.kind == "b":
+        content = (content != 0).view(np.uint8)
+    numbers: AnyArray = content.view(dtype.newbyteorder("<")).reshape(shape)
+    return numbers
+
+
+def _check_size(name: str, expected: int, content: AnyArray) -> None:
+    if len(content) != expected:
+        raise FileError(f"the tensor {name} takes {expected} bytes, but its buffer has {len(content)}")
+
+
+def _check_quantization(
+    name: str, scales: AnyArray, zero_points: AnyArray, shape: Sequence[int], axis: int
+) -> None:
+    count = len(scales)
+    if len(zero_points) not in (0, 1, count):
+        raise FileError(f"the tensor {name} has {count} scales, but {len(zero_points)} zero points")
+    if count > 1 and not (0 <= axis < len(shape) and shape[axis] == count):
+        raise FileError(f"the tensor {name} of shape {shape} has {count} scales along axis {axis}")
+    if count and not (np.isfinite(scales).all() and (scales >= 0).all()):
+        raise FileError(f"the tensor {name} has a scale that is negative, infinite or NaN")
+
+
+def _signature(table: SimpleNamespace, subgraphs: Sequence[Subgraph]) -> Signature:
+    key = table.key or ""
+    if table.subgraph >= len(subgraphs):
+        raise FileError(f"the signature {key} has subgraph {table.subgraph}; the file has {len(subgraphs)}")
+    subgraph = subgraphs[table.subgraph]
+    named: list[dict[int, str]] = []
+    for maps, numbers in ((table.inputs, subgraph.inputs), (table.outputs, subgraph.outputs)):
+        names = {each.tensor: each.name or "" for each in maps}
+        if names.keys() != set(numbers):
+            raise FileError(f"the signature {key} does not name the inputs and outputs of its subgraph")
+        named.append(names)
+    return Signature(key, table.subgraph, *named)

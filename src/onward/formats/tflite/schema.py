@@ -1,0 +1,166 @@
+"""The tables of TensorFlow Lite's files, as far as Onward reads them, and the numbers of its operators.
+
+The names, the order and the defaults of the fields are those of the schema, version 3.
+"""
+
+TABLES = {
+    "Model": (
+        "version:uint32 operator_codes:[OperatorCode] subgraphs:[SubGraph] description:string "
+        "buffers:[Buffer] metadata_buffer:[int32] metadata:[table] signature_defs:[SignatureDef]"
+    ),
+    "OperatorCode": "old_code:int8 custom_code:string version:int32=1 code:int32",
+    "SubGraph": "tensors:[Tensor] inputs:[int32] outputs:[int32] operators:[Operator] name:string",
+    "Tensor": (
+        "shape:[int32] type:int8 buffer:uint32 name:string quantization:Quantization is_variable:bool "
+        "sparsity:table shape_signature:[int32] has_rank:bool variants:[table] external_buffer:uint32"
+    ),
+    "Quantization": (
+        "min:[float32] max:[float32] scale:[float32] zero_point:[int64] details_type:uint8 details:table "
+        "axis:int32"
+    ),
+    "Operator": (
+        "code:uint32 inputs:[int32] outputs:[int32] options_type:uint8 options:table "
+        "custom_options:[uint8] custom_format:int8 mutating:[bool] intermediates:[int32]"
+    ),
+    "Buffer": "data:[uint8] offset:uint64 size:uint64",
+    "SignatureDef": "inputs:[TensorMap] outputs:[TensorMap] key:string unused:string subgraph:uint32",
+    "TensorMap": "name:string tensor:uint32",
+    # The options of operators.
+    "None": "",
+    "Activated": "activation:int8 pot_scale_int16:bool=1",
+    "ArgMax": "dtype:int8",
+    "BatchMatMul": "adj_x:bool adj_y:bool asymmetric:bool",
+    "BidirectionalLSTM": (
+        "activation:int8 cell_clip:float32 proj_clip:float32 merge_outputs:bool time_major:bool=1 "
+        "asymmetric:bool"
+    ),
+    "BidirectionalRNN": "time_major:bool activation:int8 merge_outputs:bool asymmetric:bool",
+    "CallOnce": "subgraph:int32",
+    "Cast": "source:int8 dtype:int8",
+    "Concatenation": "axis:int32 activation:int8",
+    "Conv": (
+        "padding:int8 stride_w:int32 stride_h:int32 activation:int8 dilation_w:int32=1 dilation_h:int32=1 "
+        "bias_dtype:int8"
+    ),
+    "CumSum": "exclusive:bool reverse:bool",
+    "DepthwiseConv": (
+        "padding:int8 stride_w:int32 stride_h:int32 multiplier:int32 activation:int8 dilation_w:int32=1 "
+        "dilation_h:int32=1"
+    ),
+    "BlockSize": "block_size:int32",
+    "FullyConnected": "activation:int8 weights_format:int8 keep_axes:bool asymmetric:bool bias_dtype:int8",
+    "Gather": "axis:int32 batch_axes:int32",
+    "Gelu": "approximate:bool",
+    "If": "then_subgraph:int32 else_subgraph:int32",
+    "LSTM": "activation:int8 cell_clip:float32 proj_clip:float32 kernel_type:int8 asymmetric:bool",
+    "LeakyRelu": "alpha:float32",
+    "MirrorPad": "mode:int8",
+    "OneHot": "axis:int32",
+    "Pack": "count:int32 axis:int32",
+    "Pool": ("padding:int8 stride_w:int32 stride_h:int32 filter_w:int32 filter_h:int32 activation:int8"),
+    "RNN": "activation:int8 asymmetric:bool",
+    "Reducer": "keep_axes:bool",
+    "Reshape": "new_shape:[int32]",
+    "ResizeBilinear": "new_h:int32 new_w:int32 align_corners:bool half_pixel_centers:bool",
+    "ResizeNearest": "align_corners:bool half_pixel_centers:bool",
+    "ReverseSequence": "seq_axis:int32 batch_axis:int32",
+    "SVDF": "rank:int32 activation:int8 asymmetric:bool",
+    "SequenceRNN": "time_major:bool activation:int8 asymmetric:bool",
+    "Shape": "dtype:int8",
+    "Softmax": "beta:float32",
+    "Split": "count:int32",
+    "Squeeze": "axes:[int32]",
+    "StridedSlice": (
+        "begin_mask:int32 end_mask:int32 ellipsis_mask:int32 new_axis_mask:int32 shrink_axis_mask:int32 "
+        "offset:bool"
+    ),
+    "TransposeConv": "padding:int8 stride_w:int32 stride_h:int32 activation:int8",
+    "UnidirectionalLSTM": (
+        "activation:int8 cell_clip:float32 proj_clip:float32 time_major:bool asymmetric:bool diagonal:bool"
+    ),
+    "Unpack": "count:int32 axis:int32",
+    "VarHandle": "container:string name:string",
+    "While": "cond_subgraph:int32 body_subgraph:int32",
+}
+
+TYPES = dict(
+    enumerate(
+        "float32 float16 int32 uint8 int64 string bool int16 complex64 int8 float64 complex128 uint64 "
+        "resource variant uint32 uint16 int4 bfloat16 int2 uint4".split()
+    )
+)
+ACTIVATIONS = dict(enumerate(["", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "SIGN_BIT"]))
+SAME, VALID = 0, 1  # paddings
+
+# The operators by their numbers in files; "-" stands for one that has never existed.
+OPERATORS = dict(
+    enumerate(
+        """ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE
+        EMBEDDING_LOOKUP FLOOR FULLY_CONNECTED HASHTABLE_LOOKUP L2_NORMALIZATION L2_POOL_2D
+        LOCAL_RESPONSE_NORMALIZATION LOGISTIC LSH_PROJECTION LSTM MAX_POOL_2D MUL RELU RELU_N1_TO_1 RELU6
+        RESHAPE RESIZE_BILINEAR RNN SOFTMAX SPACE_TO_DEPTH SVDF TANH CONCAT_EMBEDDINGS SKIP_GRAM CALL CUSTOM
+        EMBEDDING_LOOKUP_SPARSE PAD UNIDIRECTIONAL_SEQUENCE_RNN GATHER BATCH_TO_SPACE_ND SPACE_TO_BATCH_ND
+        TRANSPOSE MEAN SUB DIV SQUEEZE UNIDIRECTIONAL_SEQUENCE_LSTM STRIDED_SLICE
+        BIDIRECTIONAL_SEQUENCE_RNN EXP TOPK_V2 SPLIT LOG_SOFTMAX DELEGATE BIDIRECTIONAL_SEQUENCE_LSTM CAST
+        PRELU MAXIMUM ARG_MAX MINIMUM LESS NEG PADV2 GREATER GREATER_EQUAL LESS_EQUAL SELECT SLICE SIN
+        TRANSPOSE_CONV SPARSE_TO_DENSE TILE EXPAND_DIMS EQUAL NOT_EQUAL LOG SUM SQRT RSQRT SHAPE POW ARG_MIN
+        FAKE_QUANT REDUCE_PROD REDUCE_MAX PACK LOGICAL_OR ONE_HOT LOGICAL_AND LOGICAL_NOT UNPACK REDUCE_MIN
+        FLOOR_DIV REDUCE_ANY SQUARE ZEROS_LIKE FILL FLOOR_MOD RANGE RESIZE_NEAREST_NEIGHBOR LEAKY_RELU
+        SQUARED_DIFFERENCE MIRROR_PAD ABS SPLIT_V UNIQUE CEIL REVERSE_V2 ADD_N GATHER_ND COS WHERE RANK ELU
+        REVERSE_SEQUENCE MATRIX_DIAG QUANTIZE MATRIX_SET_DIAG ROUND HARD_SWISH IF WHILE NON_MAX_SUPPRESSION_V4
+        NON_MAX_SUPPRESSION_V5 SCATTER_ND SELECT_V2 DENSIFY SEGMENT_SUM BATCH_MATMUL
+        PLACEHOLDER_FOR_GREATER_OP_CODES CUMSUM CALL_ONCE BROADCAST_TO RFFT2D CONV_3D IMAG REAL COMPLEX_ABS
+        HASHTABLE HASHTABLE_FIND HASHTABLE_IMPORT HASHTABLE_SIZE REDUCE_ALL CONV_3D_TRANSPOSE VAR_HANDLE
+        READ_VARIABLE ASSIGN_VARIABLE BROADCAST_ARGS RANDOM_STANDARD_NORMAL BUCKETIZE RANDOM_UNIFORM
+        MULTINOMIAL GELU DYNAMIC_UPDATE_SLICE RELU_0_TO_1 UNSORTED_SEGMENT_PROD UNSORTED_SEGMENT_MAX
+        UNSORTED_SEGMENT_SUM ATAN2 UNSORTED_SEGMENT_MIN SIGN BITCAST BITWISE_XOR RIGHT_SHIFT""".split()
+    )
+)
+
+# The kind of options of each operator; all others have none.
+OPTIONS = {
+    name: kind
+    for kind, names in {
+        "Activated": "ADD SUB MUL DIV L2_NORMALIZATION",
+        "ArgMax": "ARG_MAX ARG_MIN",
+        "BatchMatMul": "BATCH_MATMUL",
+        "BidirectionalLSTM": "BIDIRECTIONAL_SEQUENCE_LSTM",
+        "BidirectionalRNN": "BIDIRECTIONAL_SEQUENCE_RNN",
+        "CallOnce": "CALL_ONCE",
+        "Cast": "CAST",
+        "Concatenation": "CONCATENATION",
+        "Conv": "CONV_2D",
+        "CumSum": "CUMSUM",
+        "DepthwiseConv": "DEPTHWISE_CONV_2D",
+        "BlockSize": "DEPTH_TO_SPACE SPACE_TO_DEPTH",
+        "FullyConnected": "FULLY_CONNECTED",
+        "Gather": "GATHER",
+        "Gelu": "GELU",
+        "If": "IF",
+        "LSTM": "LSTM",
+        "LeakyRelu": "LEAKY_RELU",
+        "MirrorPad": "MIRROR_PAD",
+        "OneHot": "ONE_HOT",
+        "Pack": "PACK",
+        "Pool": "AVERAGE_POOL_2D MAX_POOL_2D L2_POOL_2D",
+        "RNN": "RNN",
+        "Reducer": "MEAN SUM REDUCE_PROD REDUCE_MAX REDUCE_MIN REDUCE_ANY REDUCE_ALL",
+        "Reshape": "RESHAPE",
+        "ResizeBilinear": "RESIZE_BILINEAR",
+        "ResizeNearest": "RESIZE_NEAREST_NEIGHBOR",
+        "ReverseSequence": "REVERSE_SEQUENCE",
+        "SVDF": "SVDF",
+        "SequenceRNN": "UNIDIRECTIONAL_SEQUENCE_RNN",
+        "Shape": "SHAPE",
+        "Softmax": "SOFTMAX",
+        "Split": "SPLIT SPLIT_V",
+        "Squeeze": "SQUEEZE",
+        "StridedSlice": "STRIDED_SLICE",
+        "TransposeConv": "TRANSPOSE_CONV",
+        "UnidirectionalLSTM": "UNIDIRECTIONAL_SEQUENCE_LSTM",
+        "Unpack": "UNPACK",
+        "VarHandle": "VAR_HANDLE",
+        "While": "WHILE",
+    }.items()
+    for name in names.split()
+}

@@ -1,0 +1,134 @@
+"""Fixed-point factors, and functions of integers as tables: as LiteRT's reference kernels compute them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...errors import ArgumentError
+from ...graph.node import AnyArray
+from ...graph.operations.fixed_point import (
+    high_product,
+    newton_reciprocal,
+    reciprocal_of_one_plus,
+    rescaled,
+    shifted_right,
+)
+
+EXPONENTIALS = [1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242]  # exp(-2^k), k from -2
+
+
+def factor(value: float) -> tuple[int, int]:
+    """Return a factor as a multiplier of 31 fractional bits and a shift. Raises ArgumentError."""
+    if not math.isfinite(value) or value < 0:
+        raise ArgumentError(f"the scale {value} of its integers is not a positive number")
+    if value == 0:
+        return 0, 0
+    fraction, shift = math.frexp(value)
+    multiplier = math.floor(fraction * 2.0**31 + 0.5)
+    if multiplier == 1 << 31:
+        multiplier, shift = multiplier // 2, shift + 1
+    if shift < -31:
+        return 0, 0
+    return ((1 << 31) - 1, 30) if shift > 30 else (multiplier, shift)
+
+
+def factors(values: Any) -> tuple[AnyArray, AnyArray]:
+    """Return several factors as arrays of multipliers and shifts."""
+    pairs = [factor(float(value)) for value in values]
+    multipliers, shifts = zip(*pairs, strict=True) if pairs else ((), ())
+    return np.array(multipliers, np.int32), np.array(shifts, np.int32)
+
+
+def scaled(x: AnyArray, value: float) -> AnyArray:
+    """Multiply integers by a factor."""
+    multiplier, shift = (np.array(number, np.int32) for number in factor(value))
+    return rescaled(x.astype(np.int32), multiplier, shift)
+
+
+def rounded(x: Any) -> AnyArray:
+    """Round to nearest, ties away from zero."""
+    whole = np.trunc(x)
+    result: AnyArray = whole + np.where(np.abs(x - whole) >= 0.5, np.sign(x), 0)
+    return result
+
+
+def real_table(
+    function: Callable[[AnyArray], AnyArray], integers: AnyArray, x: Any, y: Any, bounds: tuple[int, int]
+) -> AnyArray:
+    """Return a function of real numbers as integers of y, for each integer of x; in float32."""
+    numbers = np.float32(x.scale) * (integers - x.zero_point).astype(np.float32)
+    with np.errstate(all="ignore"):
+        values = np.asarray(function(numbers.astype(np.float64))).astype(np.float32)
+        steps = rounded(values * (np.float32(1) / np.float32(y.scale))) + y.zero_point
+    clipped: AnyArray = np.clip(np.nan_to_num(steps, nan=0.0), *bounds)
+    return clipped
+
+
+def exp_of_negative(x: AnyArray, integer_bits: int, bits: int = 32) -> AnyArray:
+    """exp(x) for x of at most 0, with so many bits before the point; the result has none."""
+    fraction_bits, highest, low = bits - 1 - integer_bits, (1 << (bits - 1)) - 1, 32 - bits
+    x = np.asarray(x, np.int64)
+    quarter = 1 << (fraction_bits - 2)
+    remainder = (x & (quarter - 1)) - quarter  # from -1/4 to 0
+    inner = np.clip(remainder << integer_bits, -highest - 1, highest) + (1 << (bits - 4))  # plus 1/8
+    constants = [int(shifted_right(np.array(c), low)) for c in (1895147668, 715827883)]  # exp(-1/8), 1/3
+    square = high_product(inner, inner, bits)
+    cube, fourth = high_product(square, inner, bits), high_product(square, square, bits)
+    higher = high_product(shifted_right(fourth, 2) + cube, constants[1], bits) + square
+    result = constants[0] + high_product(inner + shifted_right(higher, 1), constants[0], bits)
+    result = np.minimum(result, highest)
+    for exponent, constant in zip(range(-2, 5), EXPONENTIALS, strict=True):
+        if integer_bits > exponent:
+            is_set = ((remainder - x) >> (fraction_bits + exponent)) & 1
+            reduced = high_product(result, int(shifted_right(np.array(constant), low)), bits)
+            result = np.where(is_set, reduced, result)
+    if integer_bits > 5:
+        result = np.where(x < -(1 << (fraction_bits + 5)), 0, result)
+    return np.where(x == 0, highest, result)
+
+
+def logistic_table() -> AnyArray:
+    """Return the logistic function of int16 with 3 bits before the point; the results have none."""
+    x = np.arange(-(1 << 15), 1 << 15)
+    positive = reciprocal_of_one_plus(exp_of_negative(-np.abs(x), 3, 16), 16)
+    y = np.where(x > 0, positive, (1 << 15) - 1 - positive)
+    return np.where(x == 0, 1 << 14, y).astype(np.int32)
+
+
+def tanh_table(integer_bits: int) -> AnyArray:
+    """Return the hyperbolic tangent of int16 with so many bits before the point; the results have none."""
+    x = np.arange(-(1 << 15), 1 << 15)
+    e = exp_of_negative(-np.abs(x), integer_bits + 1, 16)
+    y = np.clip((newton_reciprocal(e, 16) - (1 << 13)) * 4, -(1 << 15), (1 << 15) - 1)
+    return np.where(x == 0, 0, np.where(x < 0, -y, y)).astype(np.int32)
+
+
+def softmax_tables(scale: float, beta: float) -> tuple[AnyArray, AnyArray]:
+    """Return exp(scale beta x) for x from -255 to 0: with no bits before the point, and with 12."""
+    x = np.arange(-255, 1)
+    real = min(float(beta) * float(np.float32(scale)) * (1 << 26), (1 << 31) - 1.0)
+    multiplier, shift = factor(real)
+    radius = math.floor(31 * 2.0**26 / 2.0**shift)
+    steps = rescaled(x.astype(np.int32), *(np.array(n, np.int32) for n in (multiplier, shift)))
+    values = np.where(x >= -radius, exp_of_negative(steps, 5), 0)
+    return values.astype(np.int32), shifted_right(values, 12).astype(np.int32)
+
+
+def hard_swish(x: AnyArray, output: tuple[int, int], reluish: tuple[int, int]) -> AnyArray:
+    """x clip(x / 6 + 1/2, 0, 1) of centered integers of 8 bits, with the factors of both parts."""
+    low, high = -(1 << 15), (1 << 15) - 1
+    factors = [min((multiplier + (1 << 15)) >> 16, high) for multiplier, _ in (output, reluish)]
+    fine = np.asarray(x, np.int64) << 7
+    scaled_up = high_product(fine, factors[0], 16)
+    shift = reluish[1]
+    gate = np.clip(fine << max(shift - 1, 0), low, high)
+    gate = high_product(gate, factors[1], 16)
+    gate = np.clip(gate << 1, low, high) if shift > 0 else shifted_right(gate, -shift)
+    gate = (gate + (1 << 15)) >> 1
+    product = gate * scaled_up
+    before = np.where(product >= 0, product >> 15, -(-product >> 15))
+    return shifted_right(before, max(0, -output[1]))

@@ -1,0 +1,276 @@
+"""Translate the operators of a TensorFlow Lite file to a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...core import budget
+from ...errors import ArgumentError, FileError, OnwardError
+from ...graph import Graph, Input
+from ...graph.node import AnyArray
+from ...graph.structure import Structure
+from . import control, elementwise, integers, lstm, movement, products, windows
+from .read import CUSTOM, OMITTED, Model, Operator, Signature, Subgraph, Tensor, read
+from .registry import ANY, FLOATS, INTEGERS, Call, Value
+from .schema import TYPES
+
+MODULES = (control, elementwise, integers, lstm, movement, products, windows)  # fill the tables
+MAX_DEPTH = 16  # subgraphs in subgraphs
+FLEX = "Flex"  # starts the names of TensorFlow's own operators
+COMPLEX = np.dtype(np.complex64)
+
+
+def load(data: Any, method: str | None = None) -> Graph:
+    """Return the graph of a file; `method` is the key of the signature, if there are several.
+
+    Raises FileError, and ArgumentError, which names the operator.
+    """
+    model = read(data)
+    signature = _chosen(model, method)
+    subgraph = model.subgraphs[signature.subgraph]
+    t = Translator(model, Graph())
+    names = [signature.inputs[number] for number in subgraph.inputs]
+    dtypes = [declared_dtype(subgraph.tensors[number]) for number in subgraph.inputs]
+    inputs = [
+        t.graph.add_input(name, dtype, _axes(subgraph.tensors[number]))
+        for name, dtype, number in zip(names, dtypes, subgraph.inputs, strict=True)
+    ]
+    outputs = t.subgraph(signature.subgraph, [t.taken(*pair) for pair in zip(inputs, dtypes, strict=True)])
+    declared = [
+        Input(signature.outputs[number], declared_dtype(tensor := subgraph.tensors[number]), _axes(tensor))
+        for number in subgraph.outputs
+    ]
+    t.graph.outputs = tuple(t.returned(y, d.dtype) for y, d in zip(outputs, declared, strict=True))
+    t.graph.declared_outputs = tuple(declared)
+    if t.variables:
+        t.add_carries(names, [each.name for each in declared])
+    return t.graph
+
+
+def _chosen(model: Model, method: str | None) -> Signature:
+    """Return the signature with a key, or the only one; files without any name their tensors."""
+    found = {each.key: each for each in model.signatures}
+    if method is not None or len(found) > 1:
+        if method not in found:
+            raise ArgumentError(
+                f"method={method!r}; the file has the signatures {', '.join(found) or 'none'}"
+            )
+        return found[method]
+    if found:
+        return next(iter(found.values()))
+    subgraph = model.subgraphs[0]
+    inputs, outputs = (
+        dict(zip(numbers, _unique(subgraph.tensors[number].name for number in numbers), strict=True))
+        for numbers in (subgraph.inputs, subgraph.outputs)
+    )
+    return Signature("", 0, inputs, outputs)
+
+
+def _unique(names: Any) -> list[str]:
+    """Return names, with numbers appended to those that appear before."""
+    found: list[str] = []
+    for name in names:
+        new, number = name, 1
+        while new in found:
+            number += 1
+            new = f"{name}_{number}"
+        found.append(new)
+    return found
+
+
+def _axes(tensor: Tensor) -> tuple[int | str, ...]:
+    return tuple(axis if axis >= 0 else "" for axis in tensor.axes)
+
+
+def declared_dtype(tensor: Tensor) -> np.dtype[Any]:
+    """Return the dtype of a tensor. Raises FileError."""
+    if tensor.type in ("string", "resource", "variant") or tensor.type not in TYPES.values():
+        raise FileError(f"the tensor {tensor.name} has the type {tensor.type}, which Onward does not support")
+    try:
+        return np.dtype(tensor.type)
+    except TypeError:
+        return np.dtype(np.int8) if tensor.type == "int4" else _unknown(tensor)
+
+
+def _unknown(tensor: Tensor) -> np.dtype[Any]:
+    raise FileError(f"the tensor {tensor.name} has the type {tensor.type}, which Onward does not support")
+
+
+def working_dtype(tensor: Tensor) -> np.dtype[Any]:
+    """Return the dtype in which the graph holds a tensor: the core has no int16."""
+    dtype = declared_dtype(tensor)
+    return np.dtype(np.int32) if dtype == np.int16 else dtype
+
+
+class Translator:
+    """Adds the operators of subgraphs to a graph."""
+
+    def __init__(self, model: Model, graph: Graph, outer: Translator | None = None) -> None:
+        self.model, self.graph = model, graph
+        self.depth: int = 0 if outer is None else outer.depth + 1
+        self.is_inner = outer is not None
+        self.variables: dict[str, Value] = {}  # the present values of the state, by name
+        self.initial: dict[str, AnyArray] = {}
+        self.starts: dict[str, AnyArray] = {}  # what a subgraph that runs once assigns, by name
+        self.starting: dict[str, AnyArray] | None = None  # in that subgraph, what it has assigned
+        self.label = ("", "")  # the name and the kind of the operator at hand
+        self._constants: dict[Any, str] = {}
+        self._values: dict[int, Value] = {}  # of the subgraph at hand, by the number of the tensor
+
+    # Adding operations.
+
+    def add(self, operation: str, *inputs: Any, **attributes: Any) -> str:
+        """Add an operation with one output; inputs are names, lists of integers, or None if omitted."""
+        found: str = self.add_all(operation, inputs, 1, **attributes)[0]
+        return found
+
+    def add_all(self, operation: str, inputs: Sequence[Any], outputs: int, **attributes: Any) -> Any:
+        """Add an operation with several outputs and return their names."""
+        names = [x if isinstance(x, str) else "" if x is None else self.cast(x, np.int64) for x in inputs]
+        name, source = self.label
+        return self.graph.add_all(operation, names, outputs, name=name, source=source, **attributes)
+
+    def cast(self, value: Any, dtype: Any) -> str:
+        """Return the name of a constant; equal ones are stored once."""
+        array: AnyArray = np.asarray(value).astype(dtype)
+        if array.nbytes > 1024:
+            budget.take(array.nbytes)
+            return self.graph.add_constant(array)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            self._constants[key] = self.graph.add_constant(array)
+        return self._constants[key]
+
+    # Values at the borders of a graph.
+
+    def taken(self, name: str, dtype: np.dtype[Any]) -> Value:
+        """Return an input of the graph as operators take it."""
+        value = Value(self, name, dtype)
+        return value.cast(np.int32) if dtype == np.int16 else value  # type: ignore[return-value]
+
+    def returned(self, value: Value, dtype: np.dtype[Any] | None) -> str:
+        """Return the name of an output of the graph."""
+        found: str = value.cast(dtype).name if dtype == np.int16 else value.name
+        return found
+
+    def add_carries(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        """Declare the variables as inputs with default values, and as outputs that a call does not return."""
+        graph = self.graph
+        for name, value in self.variables.items():
+            graph.carries[name] = f"{name}_out"
+            graph.outputs += (value.name,)
+            start = self.initial[name]
+            graph.declared_outputs += (Input(f"{name}_out", start.dtype, start.shape),)
+        graph.structure = Structure({name: name for name in inputs}, tuple(outputs))
+
+    def variable(self, name: str, initial: AnyArray | None) -> Value:
+        """Return the present value of a variable, which starts with an array. Raises ArgumentError."""
+        if name not in self.variables:
+            if self.is_inner:
+                raise ArgumentError(f"the variable {name} is used inside a loop or branch")
+            if initial is None:
+                raise ArgumentError(f"the variable {name} is read before it is assigned")
+            self.initial[name] = initial
+            input_name = self.graph.add_input(name, initial.dtype, initial.shape)
+            self.graph.add_constant(initial, input_name)
+            self.variables[name] = Value(self, input_name, initial.dtype)
+        return self.variables[name]
+
+    def assign(self, name: str, value: Value) -> None:
+        """Replace the value of a variable. Raises ArgumentError."""
+        if self.starting is not None:
+            if value.known is None:
+                raise ArgumentError(f"the initial value of the variable {name} is not a constant")
+            self.starting[name] = value.known
+            return
+        if name not in self.variables:
+            self.variable(name, self.starts.get(name))
+        self.variables[name] = value
+
+    # Subgraphs.
+
+    def subgraph(self, number: int, inputs: Sequence[Value]) -> list[Value]:
+        """Add the operators of a subgraph and return its outputs."""
+        if not 0 <= number < len(self.model.subgraphs):
+            raise FileError(f"it refers to subgraph {number}; the file has {len(self.model.subgraphs)}")
+        if self.depth > MAX_DEPTH:
+            raise FileError(f"the subgraphs are nested more than {MAX_DEPTH} deep")
+        found, around = self.model.subgraphs[number], (self._values, self.label)
+        if len(inputs) != len(found.inputs):
+            raise FileError(f"the subgraph {found.name} takes {len(found.inputs)} inputs, not {len(inputs)}")
+        self._values = dict(zip(found.inputs, inputs, strict=True))
+        self.depth += 1
+        for each in found.operators:
+            self._add_operator(found, each)
+        outputs = [self._value(found, each) for each in found.outputs]
+        self.depth -= 1
+        self._values, self.label = around
+        return outputs
+
+    def _add_operator(self, subgraph: Subgraph, operator: Operator) -> None:
+        given = [None if n == OMITTED else subgraph.tensors[n] for n in operator.inputs]
+        results = [subgraph.tensors[number] for number in operator.outputs if number != OMITTED]
+        name = results[0].name if results else str(operator)
+        self.label = name, operator.kind
+        try:
+            function = _function(operator, given, results)
+            inputs = [
+                None if n == OMITTED else self._input(subgraph, n, operator.kind) for n in operator.inputs
+            ]
+            call = Call(self, operator, given, results)
+            call.inputs = inputs
+            call.intermediates = [subgraph.tensors[n] for n in operator.intermediates]
+            found = function(call, *inputs)
+        except OnwardError as error:
+            message = str(error)
+            raise type(error)(
+                message if message.startswith("node ") else f"node {name} ({operator.kind}): {message}"
+            ) from error
+        except TypeError as error:
+            raise FileError(f"node {name} ({operator.kind}) has {len(given)} inputs: {error}") from error
+        outputs = found if isinstance(found, list | tuple) else [] if found is None else [found]
+        for number, value in zip(operator.outputs, outputs, strict=False):
+            self._values[number] = value
+
+    def _input(self, subgraph: Subgraph, number: int, kind: str) -> Any:
+        if subgraph.tensors[number].is_variable and number not in self._values:
+            return None  # the state of a recurrent operator, which asks for it itself
+        return self._value(subgraph, number)
+
+    def _value(self, subgraph: Subgraph, number: int) -> Value:
+        if number not in self._values:
+            tensor = subgraph.tensors[number]
+            if tensor.data is None:
+                raise FileError(f"the tensor {tensor.name} is used before an operator computes it")
+            budget.take(tensor.data.nbytes)
+            array = np.ascontiguousarray(tensor.data).astype(working_dtype(tensor))
+            name = self.graph.add_constant(array.reshape(tensor.data.shape), tensor.name)
+            self._values[number] = Value(self, name, array.dtype)
+        return self._values[number]
+
+
+def _function(operator: Operator, given: Sequence[Tensor | None], results: Sequence[Tensor]) -> Any:
+    """Return the function that translates an operator. Raises ArgumentError if there is none."""
+    kind = operator.kind
+    if kind.startswith(f"{CUSTOM}:{FLEX}"):
+        raise ArgumentError(
+            f"the operator {kind.removeprefix(CUSTOM + ':')} runs code of TensorFlow, which a file does not "
+            "contain: convert the model without SELECT_TF_OPS"
+        )
+    if kind.startswith(f"{CUSTOM}:"):
+        raise ArgumentError(
+            f"the custom operator {kind.removeprefix(CUSTOM + ':')} runs code that the file does not contain"
+        )
+    if kind in ANY:
+        return ANY[kind]
+    values = [x for x in (*given, *results) if x is not None and x.data is None]
+    is_integer = any(x.is_quantized and x.type in ("int8", "uint8", "int16") for x in values)
+    table = INTEGERS if is_integer else FLOATS
+    if kind not in table:
+        known = kind in (FLOATS if is_integer else INTEGERS)
+        types = " with quantized values" if is_integer and known else ""
+        raise ArgumentError(f"the operator {kind}{types} is not supported")
+    return table[kind]

@@ -1,0 +1,69 @@
+"""Damaged files of TensorFlow Lite are loaded or refused with an error that names them."""
+
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import support
+
+import onward
+from onward.errors import FileError, OnwardError
+
+SEEDS = ["mww_vad", "keras_gru", "keras_lstm_int8"]
+BOUNDARIES = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
+
+
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """A copy in which a few bytes or numbers differ, or whose end is missing."""
+    found = bytearray(data)
+    # most of the tables are at the end or the start, and what lies between are weights
+    limit = len(found) if rng.random() < 0.3 else min(len(found), 6000)
+    for _ in range(rng.choice([1, 1, 2, 5])):
+        at = 8 + rng.randrange(limit - 16)
+        at = at if rng.random() < 0.5 else len(found) - at
+        if rng.random() < 0.5:
+            found[at] = rng.randrange(256)
+        else:
+            at -= at % 4
+            found[at : at + 4] = rng.choice(BOUNDARIES).to_bytes(4, "little")
+    return bytes(found[: rng.randrange(len(found))] if rng.random() < 0.1 else found)
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_damaged_files_are_loaded_or_refused(name: str, tmp_path: Path) -> None:
+    data, rng, path = (
+        (support.DATA / "tflite" / f"{name}.tflite").read_bytes(),
+        random.Random(0),
+        tmp_path / "m.tflite",
+    )
+    refused, end = 0, time.monotonic() + 1.0
+    for count in range(2000):
+        path.write_bytes(damaged(data, rng))
+        try:
+            onward.load(path)
+        except OnwardError as error:
+            refused += 1
+            assert str(path) in str(error)
+        if count > 60 and time.monotonic() > end:
+            break
+    assert refused > 10
+
+
+def test_every_prefix_of_the_tables_is_refused(tmp_path: Path) -> None:
+    data, path = (support.DATA / "tflite" / "keras_lstm_int8.tflite").read_bytes(), tmp_path / "m.tflite"
+    for size in (8, 9, 16, 100, len(data) // 2, len(data) - 1000):
+        path.write_bytes(data[:size])
+        with pytest.raises(FileError, match=r"m\.tflite"):
+            onward.load(path)
+
+
+def test_weights_of_a_wrong_size_are_refused(tmp_path: Path) -> None:
+    data = bytearray((support.DATA / "tflite" / "keras_lstm.tflite").read_bytes())
+    shape = np.array([2, 24, 8], "<i4").tobytes()  # a vector of two sizes
+    at = data.find(shape)
+    data[at + 4 : at + 8] = (25).to_bytes(4, "little")
+    (tmp_path / "m.tflite").write_bytes(data)
+    with pytest.raises(FileError, match="takes 800 bytes, but its buffer has 768"):
+        onward.load(tmp_path / "m.tflite")
