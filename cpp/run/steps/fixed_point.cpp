@@ -51,8 +51,8 @@ void Plan::rescale(Size zero_point, Size low, Size high, const View& x, const Vi
     if (x.dtype != DType::int32 && x.dtype != DType::int64)
         throw std::invalid_argument("a rescaled array must have dtype int32 or int64");
     with_integer(y.dtype, [&]<class To>(To) {
-        auto add = [&]<class From>(From) {
-            steps.push_back([=, loops = Loops<4>({&x, &multiplier, &shift, &y})](std::byte* const* spaces) {
+        auto rescale = [&]<class From>(From) {
+            add([zero_point, low, high, loops = Loops<4>(kept, {&x, &multiplier, &shift, &y})](std::byte* const* spaces) {
                 loops.run<std::byte>(spaces, [=](const auto& p, Size n, const auto& step) {
                     const From* const x = (const From*)p[0];
                     const int32_t *const multiplier = (const int32_t*)p[1], *const shift = (const int32_t*)p[2];
@@ -64,7 +64,7 @@ void Plan::rescale(Size zero_point, Size low, Size high, const View& x, const Vi
                 });
             });
         };
-        x.dtype == DType::int32 ? add(int32_t()) : add(int64_t());
+        x.dtype == DType::int32 ? rescale(int32_t()) : rescale(int64_t());
     });
 }
 
@@ -74,8 +74,8 @@ void Plan::lookup(Size low, const View& table, const View& x, const View& y) {
         throw std::invalid_argument("a table must be a contiguous vector");
     const Size last = table.shape[0] - 1;
     with_integer(x.dtype, [&]<class From>(From) {
-        auto add = [&]<class To>(To) {
-            steps.push_back([=, loops = Loops<2>({&x, &y})](std::byte* const* spaces) {
+        auto look_up = [&]<class To>(To) {
+            add([low, last, table = Place(table), loops = Loops<2>(kept, {&x, &y})](std::byte* const* spaces) {
                 const To* const numbers = at<To>(table, spaces);
                 loops.run<std::byte>(spaces, [=](const auto& p, Size n, const auto& step) {
                     const From* const x = (const From*)p[0];
@@ -86,9 +86,9 @@ void Plan::lookup(Size low, const View& table, const View& x, const View& y) {
             });
         };
         switch (size_of(y.dtype)) {
-            case 1: return add(uint8_t());
-            case 4: return add(uint32_t());
-            default: return add(uint64_t());
+            case 1: return look_up(uint8_t());
+            case 4: return look_up(uint32_t());
+            default: return look_up(uint64_t());
         }
     });
 }
@@ -100,7 +100,7 @@ void Plan::reduce_integers(Reduction operation, const View& x, const View& y) {
     const Size n = x.shape.back(), stride = x.strides.back();
     first.shape.back() = 1;
     with_integer(x.dtype, [&]<class T>(T) {
-        steps.push_back([=, loops = Loops<2>({&first, &y})](std::byte* const* spaces) {
+        add([operation, n, stride, loops = Loops<2>(kept, {&first, &y})](std::byte* const* spaces) {
             loops.run<std::byte>(spaces, [=](const auto& p, Size count, const auto& step) {
                 for (Size i = 0; i < count; i++) {
                     const T* const from = (const T*)p[0] + i * step[0];
@@ -132,7 +132,7 @@ static int32_t reciprocal_of_one_plus(int32_t x) {
 
 void Plan::fixed_reciprocal(Size integer_bits, const View& x, const View& multiplier, const View& shift) {
     check(x, DType::int32), check(multiplier, DType::int32), check(shift, DType::int32);
-    steps.push_back([=, loops = Loops<3>({&x, &multiplier, &shift})](std::byte* const* spaces) {
+    add([integer_bits, loops = Loops<3>(kept, {&x, &multiplier, &shift})](std::byte* const* spaces) {
         loops.run<int32_t>(spaces, [=](const auto& p, Size n, const auto& step) {
             for (Size i = 0; i < n; i++) {
                 const uint32_t number = uint32_t(p[0][i * step[0]]);
