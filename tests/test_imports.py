@@ -4,9 +4,9 @@ import ast
 import re
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import ROOT
@@ -18,41 +18,47 @@ ORDER = [  # the folders of src/onward, lowest first; "" is onward/__init__.py
     *("errors", "textbook", "_core", "core", "layers", "graph", "streaming", "tracing"),
     *("formats", "bundled", "train", "tables", "recipes", "serve", "", "cli", "__main__"),
 ]
-CPP_ORDER = ["kernels", "platform", "run", "bind"]
-# How many names lower folders import from higher ones inside functions, or for type checkers only.
-# Most are in methods of layers. The numbers may only fall.
-DEFERRED = {
-    ("layers", "graph"): 5,
-    ("layers", "streaming"): 4,
-    ("layers", "tracing"): 3,
-    ("layers", "formats"): 2,
-    ("graph", "streaming"): 6,
-    ("graph", "tracing"): 2,
-    ("graph", "formats"): 1,
+FILES = sorted(SOURCE.rglob("*.py"))
+NAMED = {  # by the name of the module
+    ".".join(["onward", *path.relative_to(SOURCE).with_suffix("").parts]).removesuffix(".__init__"): path
+    for path in FILES
 }
+CPP_ORDER = ["kernels", "platform", "run", "bind"]
 
 
 def folder(module: str) -> str:
     return module.partition(".")[0]
 
 
-def imported(path: Path) -> Iterator[tuple[str, bool]]:
-    """The folders of Onward that a file imports anywhere, and whether at its top level."""
+def running(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """The imports of a file, also inside functions, except those for type checkers only."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)):
+            yield from running(node)
+
+
+def modules(node: ast.Import | ast.ImportFrom, package: Sequence[str]) -> list[str]:
+    """The modules, or the names in modules, that a file of a package imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    outer = package[: len(package) - node.level + 1] if node.level else []
+    base = ".".join([*outer, *([node.module] if node.module else [])])
+    return [f"{base}.{alias.name}" for alias in node.names]
+
+
+def higher(path: Path) -> Iterator[str]:
+    """The higher folders that a file imports anything from."""
+    own = folder(path.relative_to(SOURCE).with_suffix("").parts[0].replace("__init__", ""))
     package = ["onward", *path.relative_to(SOURCE).parent.parts]
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            base = [*base, *(node.module or "").split(".")] if node.module else base
-            names = [".".join([*base, alias.name]) for alias in node.names]
-        else:
-            continue
-        for name in names:
+    for node in running(ast.parse(path.read_text())):
+        for name in modules(node, package):
             if name.split(".")[0] == "onward":
                 inside = folder(name.removeprefix("onward").lstrip("."))
-                yield inside if inside in ORDER else "", node in tree.body
+                inside = inside if inside in ORDER else ""
+                if ORDER.index(inside) > ORDER.index(own):
+                    yield name
 
 
 def at_import(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
@@ -97,11 +103,7 @@ WHOLE = ("onward.train", "onward.cli")
 
 def test_no_modules_import_each_other() -> None:
     """Threads that import a circle from two ends deadlock, or get a module that is half imported."""
-    files = {
-        ".".join(["onward", *path.relative_to(SOURCE).with_suffix("").parts]).removesuffix(".__init__"): path
-        for path in FILES
-    }
-    graph = {name: needs(name, path, files) for name, path in files.items()}
+    graph = {name: needs(name, path, NAMED) for name, path in NAMED.items()}
     for whole in WHOLE:
         inside = {name for name in graph if name.startswith(f"{whole}.")}
         for name in inside:
@@ -126,26 +128,35 @@ def test_every_folder_is_in_the_order() -> None:
     assert sorted({*found, "_core"}) == sorted({*ORDER, "__init__"} - {""})
 
 
-FILES = sorted(SOURCE.rglob("*.py"))
-
-
-def higher(path: Path) -> Iterator[tuple[str, str, bool]]:
-    """The folder of a file, each higher folder that it imports a name from, and whether at its top level."""
-    own = folder(str(path.relative_to(SOURCE)).removesuffix(".py").replace("/", "."))
-    own = "" if own == "__init__" else own
-    for name, at_top in imported(path):
-        if ORDER.index(name) > ORDER.index(own):
-            yield own, name, at_top
-
-
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_no_file_imports_a_higher_folder(path: Path) -> None:
-    assert not [name for _, name, at_top in higher(path) if at_top]
+    """Methods that need one call what `onward/__init__.py` registers in `core/facade.py`."""
+    assert not [*higher(path)]
 
 
-def test_no_function_imports_a_higher_folder_except_those_that_are_counted() -> None:
-    found = Counter((own, name) for path in FILES for own, name, _ in higher(path))
-    assert found == DEFERRED, "a folder imports more of a higher one, or less: then lower its number"
+def test_no_files_import_each_other() -> None:
+    """Imports inside functions count: two files that need each other are one."""
+    graph: dict[str, set[str]] = {}
+    for name, path in NAMED.items():
+        package, tree = name.split("."), ast.parse(path.read_text())
+        package = package if path.name == "__init__.py" else package[:-1]
+        found = {each for node in running(tree) for each in modules(node, package) if "_core" not in each}
+        graph[name] = {each if each in NAMED else each.rpartition(".")[0] for each in found} - {name}
+    assert circle({name: needed & set(NAMED) for name, needed in graph.items()}) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["from ..graph import size", "def f():\n    from onward.formats import load", "import onward.train"],
+)
+def test_an_import_of_a_higher_folder_is_found(code: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setitem(globals(), "SOURCE", tmp_path)
+    path = tmp_path / "layers" / "new.py"
+    path.parent.mkdir()
+    path.write_text(code)
+    assert len([*higher(path)]) == 1
+    path.write_text(f"if TYPE_CHECKING:\n    {code.splitlines()[-1].strip()}")
+    assert not [*higher(path)]
 
 
 def test_no_cpp_file_includes_a_higher_folder() -> None:

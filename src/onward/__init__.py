@@ -5,6 +5,7 @@ import typing
 
 from . import core as core  # first, because it imports the extension modules
 from . import errors, textbook
+from .core import facade
 from .core.threads import get_num_threads, num_threads, set_num_threads
 from .formats import load, load_tensors
 from .formats.onnx.export import export_onnx
@@ -67,6 +68,25 @@ __all__ = [
     "verify",
 ]
 
+
+facade.register(
+    {
+        "GraphPool": "onward.streaming.graph_pool",
+        "SequencePool": "onward.streaming.graph_pool",
+        "connected_rows": "onward.layers.summary",
+        "describe": "onward.formats.graphs",
+        "export_onnx": "onward.formats.onnx.export",
+        "planner_of": "onward.graph.of_layers",
+        "pool": "onward.streaming.pool",
+        "quantize": "onward.layers.quantize",
+        "stream": "onward.streaming.stream",
+        "stream_of_graph": "onward.streaming.graph_stream",
+        "table": "onward.layers.summary",
+        "trace": "onward.tracing.trace",
+        "trace_graph": "onward.tracing.graph_trace",
+        "weights_for": "onward.formats",
+    }
+)
 
 # Imported when first named: those who only run models need not wait for them.
 LAZY = {

@@ -5,4 +5,4 @@ from .interrupts import interrupted_afterwards
 with interrupted_afterwards():
     import numpy as numpy
 
-    from .. import _core as _core
+    import onward._core  # noqa: F401 - an interrupt waits until it is whole

@@ -2,7 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 
-from .. import _core
+import onward._core as _core
 
 
 class CallLock(_core.CallLock):

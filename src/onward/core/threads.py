@@ -8,7 +8,8 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from .. import _core
+import onward._core as _core
+
 from .checks import integer
 
 MOST = 1024

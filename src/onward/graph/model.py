@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..core import facade
 from ..core.arrays import Shape
 from ..core.budget import MEMORY_OF_GIVEN
 from ..errors import ArgumentError, DtypeError, OnwardError, ShapeError, SignatureError
@@ -216,9 +217,10 @@ class Model(Layer):
         if carry is None and time_axis is None and not others and not initial and not model._runs_in_calls:
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
                 return model.layers().stream(batch)
-        from ..streaming.graph_stream import stream_of_graph
-
-        return stream_of_graph(model, batch, carry, initial, time_axis, **others)
+        stream: GraphStream = facade.call(
+            "stream_of_graph", model, batch, carry, initial, time_axis, **others
+        )
+        return stream
 
     def _streamed(
         self,
@@ -338,10 +340,10 @@ class Model(Layer):
         if carry is None and time_axis is None and not others and not initial and not model._runs_in_calls:
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
                 return model.layers().pool(capacity, max_capacity)
-        from ..streaming.graph_pool import GraphPool, SequencePool
-
         streamed = model._streamed(1, carry, initial, time_axis, others, pooled=True)
-        return (GraphPool if streamed.last is None else SequencePool)(streamed, capacity, max_capacity)
+        kind = "GraphPool" if streamed.last is None else "SequencePool"
+        pool: Pool = facade.call(kind, streamed, capacity, max_capacity)
+        return pool
 
     def trace(  # type: ignore[override]  # a whole model may have several inputs
         self,
@@ -358,15 +360,15 @@ class Model(Layer):
         iterations is known from the shapes of the inputs. Raises the errors of a call, and ArgumentError if
         there is nothing to record, or for unknown values.
         """
-        from ..tracing.graph_trace import trace_graph
-
         if self._graph.is_recorded:
             return Model(self._whole()).trace(*args, values=values, preactivations=preactivations, **inputs)
         if self._graph.structure is not None:
             args, inputs = self._graph.structure.flatten(args, inputs)
         model = self if len(args) + len(inputs) >= len(self._names) else self._of_sequences
         replaced, _, arrays = model._checked(args, inputs)
-        return trace_graph(model, model._graph.with_defaults(replaced), arrays, values, preactivations)
+        graph = model._graph.with_defaults(replaced)
+        trace: Trace = facade.call("trace_graph", model, graph, arrays, values, preactivations)
+        return trace
 
     def quantize(self, precision: str, *, check: Any = None, tolerance: float | None = None) -> Any:
         """Return a copy with weights as "float16", or as "int8" with scales.
@@ -417,9 +419,8 @@ class Model(Layer):
         return {"type": "Model", **self._described()[0]}
 
     def _described(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        from ..formats import graphs
-
-        return graphs.describe(self._whole())
+        described: tuple[dict[str, Any], dict[str, Any]] = facade.call("describe", self._whole())
+        return described
 
     def __str__(self) -> str:
         from .summary import summarize

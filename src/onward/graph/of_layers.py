@@ -22,8 +22,17 @@ from ..layers.sequential import Last, Sequential
 from ..layers.summary import output_shape
 from .activation_names import OPERATORS, by_function
 from .graph import Graph, Input
+from .over_time.named_carries import from_zeros
+from .plan.planner import Planner
+from .simplification.simplify import simplify
 
 OPERATION_OF = by_function(OPERATORS)
+
+
+def planner_of(model: Layer, with_state: bool) -> Planner:
+    """Return the planner of a layer or a Sequential, whose graph takes and returns states if `with_state`."""
+    graph = graph_of(model)
+    return Planner(simplify(graph if with_state else from_zeros(graph)))
 
 
 def graph_of(model: Layer, lengths: bool = False) -> Graph:

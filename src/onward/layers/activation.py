@@ -8,7 +8,8 @@ from typing import Any, Never
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import _core
+import onward._core as _core
+
 from ..core import activations, arrays
 from ..core.arrays import Array, FloatDtype, Shape
 from ..core.checks import Rng, generator, integer, probability

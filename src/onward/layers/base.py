@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from ..core import arrays
+from ..core import arrays, facade
 from ..core.arrays import Array, FloatDtype, Shape
 from ..core.checks import LARGEST, Rng, checked, generator, unknown_arguments
 from ..core.equivalents import ATTRIBUTES
@@ -87,9 +87,7 @@ class FamiliarNames:
 
     def summary(self) -> None:
         """Print the kind, output shape and number of parameters of each layer, as `onward info` does."""
-        from .summary import table
-
-        print(table(self._summary_rows()))
+        print(facade.call("table", self._summary_rows()))
 
 
 class Layer(FamiliarNames):
@@ -151,9 +149,9 @@ class Layer(FamiliarNames):
         return array if array.dtype == dtype else arrays.as_floats(array, dtype, "x")
 
     def _summary_rows(self) -> list[Row]:
-        from .summary import connected_rows
-
-        return connected_rows({name.rstrip("."): layer for name, layer in self.sublayers().items()})
+        layers = {name.rstrip("."): layer for name, layer in self.sublayers().items()}
+        rows: list[Row] = facade.call("connected_rows", layers)
+        return rows
 
     @property
     def batch_first(self) -> bool:
@@ -245,9 +243,8 @@ class Layer(FamiliarNames):
 
         Raises ArgumentError if the model needs future steps, as a reverse direction does.
         """
-        from ..streaming.stream import stream
-
-        return stream(self, batch)
+        stream: Stream = facade.call("stream", self, batch)
+        return stream
 
     def pool(self, capacity: int, max_capacity: int | None = None) -> Pool:
         """Thousands of streams, addressed by id: `ids = pool.open(n)`, `y = pool.step(ids, x)`.
@@ -255,9 +252,8 @@ class Layer(FamiliarNames):
         Memory is allocated for `capacity` streams and doubles as needed, up to max_capacity. Raises
         ArgumentError as `stream` does.
         """
-        from ..streaming.pool import pool
-
-        return pool(self, capacity, max_capacity)
+        pool: Pool = facade.call("pool", self, capacity, max_capacity)
+        return pool
 
     def trace(
         self,
@@ -271,9 +267,8 @@ class Layer(FamiliarNames):
 
         Raises the errors of a call, and ArgumentError if the model has no recurrent layer.
         """
-        from ..tracing.trace import trace
-
-        return trace(self, x, state, lengths, preactivations)
+        trace: Trace = facade.call("trace", self, x, state, lengths, preactivations)
+        return trace
 
     def explore(self, x: ArrayLike, *, classes: Sequence[str] | None = None, text: str | None = None) -> Page:
         """The interactive page of `onward explore` for a run on x; see `Trace.explore`."""
@@ -293,9 +288,8 @@ class Layer(FamiliarNames):
         exceed `tolerance`. Raises PrecisionError, which states the difference; DtypeError for a float64
         model; ArgumentError for weights that the precision cannot represent or that are already quantized.
         """
-        from .quantize import quantize
-
-        return quantize(self, precision, check, tolerance)  # type: ignore[no-any-return]
+        small: Self = facade.call("quantize", self, precision, check, tolerance)
+        return small
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments as JSON values."""
@@ -422,18 +416,14 @@ class Layer(FamiliarNames):
         counterpart, in layer order; kernels, gates and the cuDNN layout are converted. Changes nothing if it
         raises: FileError, and ArgumentError as load_state_dict does.
         """
-        from ..formats import weights_for
-
         try:
-            self.load_state_dict(weights_for(self, path))
+            self.load_state_dict(facade.call("weights_for", self, path))
         except ArgumentError as error:
             raise ArgumentError(f"{path}: {error}") from error
 
     def export_onnx(self, path: str | os.PathLike[str], **options: Any) -> None:
         """Write the model as ONNX. The options and the errors are those of `onward.export_onnx`."""
-        from ..formats.onnx.export import export_onnx
-
-        export_onnx(self, path, **options)
+        facade.call("export_onnx", self, path, **options)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the architecture and the weights to a safetensors file, for `onward.load`.

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Never, Self, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .. import _core
+import onward._core as _core
+
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, integer
 from ..errors import ArgumentError, ShapeError

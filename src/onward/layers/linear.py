@@ -7,7 +7,8 @@ from typing import Any, Never
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .. import _core
+import onward._core as _core
+
 from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, integer, unknown_arguments

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Never
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .. import _core
+import onward._core as _core
+
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, integer, non_negative
 from ..errors import ArgumentError, ShapeError

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Generic, NamedTuple, Never, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .. import _core
+import onward._core as _core
+
 from ..core import arrays
 from ..core.activations import Call, Specs, by_direction, call
 from ..core.arrays import Array, Shape

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Never, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core import arrays
+from ..core import arrays, facade
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, generator, unknown_arguments
 from ..errors import ArgumentError, OnwardError, ShapeError
@@ -237,9 +237,8 @@ class Sequential(Layer):
 
     def __str__(self) -> str:
         """A table with one line for each layer."""
-        from .summary import table
-
-        return table(self._summary_rows())
+        text: str = facade.call("table", self._summary_rows())
+        return text
 
     def config(self) -> dict[str, Any]:
         return {"layers": [layer.description() for layer in self]}
@@ -339,14 +338,9 @@ def _planner(model: Sequential, with_state: bool) -> Planner | None:
     copied = [layer for layer in model if not layer.state_names]
     if sum(weight.nbytes for layer in copied for weight in layer._weights.values()) > MAX_COPIED:
         return None
-    from ..graph.of_layers import graph_of
-    from ..graph.over_time.named_carries import from_zeros
-    from ..graph.plan.planner import Planner
-    from ..graph.simplification.simplify import simplify
-
     try:
-        graph = graph_of(model)
-        return Planner(simplify(graph if with_state else from_zeros(graph)))
+        planner: Planner = facade.call("planner_of", model, with_state)
+        return planner
     except OnwardError:
         return None
 

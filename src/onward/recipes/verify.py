@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _core
+import onward._core as _core
+
 from ..core.threads import num_threads
 from ..errors import ArgumentError, OnwardError, ShapeError
 from ..graph import Graph, Model

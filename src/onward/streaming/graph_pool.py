@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _core
+import onward._core as _core
+
 from ..core import arrays
 from ..errors import ArgumentError, ShapeError
 from ..graph.declared import as_declared

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _core
+import onward._core as _core
+
 from ..core import arrays
 from ..core.arrays import Array
 from ..core.calls import CallLock

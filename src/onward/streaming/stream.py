@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _core
+import onward._core as _core
+
 from ..core import arrays, storage
 from ..core.arrays import Array, Shape
 from ..core.checks import MOST_ROWS, enough_memory, integer

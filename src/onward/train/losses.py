@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _core
+import onward._core as _core
+
 from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import LARGEST, flag, integer, positive, probability

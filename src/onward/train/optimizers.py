@@ -15,7 +15,8 @@ from typing import ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .. import _core
+import onward._core as _core
+
 from ..core import arrays
 from ..core.arrays import Array
 from ..core.checks import Checked, flag, instance, non_negative, probability

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ... import _core
+import onward._core as _core
+
 from ...core import activations
 from ...core.activations import Call
 from ...errors import ArgumentError

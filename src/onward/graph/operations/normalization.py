@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ... import _core
+import onward._core as _core
+
 from ...errors import ArgumentError, ShapeError
 from ...layers.norm import standardized
 from ..node import AnyArray, Node, Signature

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ... import _core
+import onward._core as _core
+
 from ...errors import ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder

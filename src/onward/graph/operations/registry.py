@@ -24,7 +24,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from ... import _core
+import onward._core as _core
+
 from ...core import budget
 from ...errors import ArgumentError, DtypeError, ShapeError
 from ..node import AnyArray, Expansion, Node, Signature, size_of

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ... import _core
+import onward._core as _core
+
 from ...core import budget
 from ...core.budget import Limit
 from ...core.identity import Identity

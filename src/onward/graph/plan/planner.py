@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ... import _core
+import onward._core as _core
+
 from ...core import budget
 from ...core.budget import Limit
 from ...core.identity import Identity
