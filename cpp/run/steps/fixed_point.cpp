@@ -52,7 +52,8 @@ void Plan::rescale(Size zero_point, Size low, Size high, const View& x, const Vi
         throw std::invalid_argument("a rescaled array must have dtype int32 or int64");
     with_integer(y.dtype, [&]<class To>(To) {
         auto rescale = [&]<class From>(From) {
-            add([zero_point, low, high, loops = Loops<4>(kept, {&x, &multiplier, &shift, &y})](std::byte* const* spaces) {
+            add([zero_point, low, high, loops = Loops<4>(kept, {&x, &multiplier, &shift, &y})](
+                    std::byte* const* spaces) {
                 loops.run<std::byte>(spaces, [=](const auto& p, Size n, const auto& step) {
                     const From* const x = (const From*)p[0];
                     const int32_t *const multiplier = (const int32_t*)p[1], *const shift = (const int32_t*)p[2];
