@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch.export import Dim
 from torch.utils._pytree import tree_flatten, tree_map
 
 import onward
-from onward.errors import FileError, ShapeError, SignatureError
+from onward.errors import ArgumentError, FileError, ShapeError, SignatureError
 from onward.formats.onnx import messages, protobuf
 from onward.formats.torch.aten.operators import OPERATORS
 from onward.formats.torch.aten.refusals import reason
@@ -261,8 +261,40 @@ def test_functions_without_a_complex_meaning_refuse_complex_numbers(function: An
 
 
 def test_complex_outputs_are_refused(tmp_path: Path) -> None:
+    """TorchScript returned pairs of real numbers."""
+    module, x = Function(torch.view_as_complex), torch.randn(3, 2)
     with pytest.raises(FileError, match="the output view_as_complex is complex"):
-        load(program_of(Function(torch.view_as_complex), (torch.randn(3, 2),)), tmp_path)
+        load(program_of(module, (x,)), tmp_path)
+    torch.jit.trace(module, x).save(tmp_path / "m.pt")
+    with pytest.raises(ArgumentError, match="an output is complex"):
+        onward.load(tmp_path / "m.pt")(x.numpy())
+
+
+FUNCTIONS_OF_PAIRS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "conj_physical": lambda x: torch.view_as_real(torch.conj_physical(torch.view_as_complex(x))),
+    "complex": lambda x: torch.view_as_real(x.to(torch.complex64)),  # whose imaginary part is 0 beside NaN
+    "real": lambda x: torch.view_as_complex(x).to(torch.float16),
+    "sign": torch.sign,  # 0 for NaN
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # "casting complex values to real"
+@pytest.mark.parametrize("name", FUNCTIONS_OF_PAIRS)
+def test_functions_of_complex_numbers_and_nan_in_both_formats(name: str, tmp_path: Path) -> None:
+    """They kept the imaginary part, lost its sign, or returned NaN for 0."""
+    module, x = Function(FUNCTIONS_OF_PAIRS[name]), torch.tensor([[1, 2], [-3, torch.nan], [-0.0, -4]])
+    expected = module(x).numpy()
+    torch.jit.trace(module, x).save(tmp_path / "m.pt")
+    for net in (load(program_of(module, (x,)), tmp_path), onward.load(tmp_path / "m.pt")):
+        np.testing.assert_array_equal(net(x.numpy()), expected, strict=True)
+
+
+def test_a_size_that_an_operator_needs_as_a_number_is_refused_by_name(tmp_path: Path) -> None:
+    """The error was "unsupported operand type(s) for *: 'Symbol' and 'int'"."""
+    module = Function(lambda x: nn.functional.interpolate(x, scale_factor=1.7, mode="area"))
+    torch.jit.trace(module, torch.randn(2, 3, 5, 6)).save(tmp_path / "m.pt")
+    with pytest.raises(FileError, match="a number that adaptive_avg_pool2d needs depends on the inputs"):
+        onward.load(tmp_path / "m.pt", inputs={"input": ("float32", (2, 3, "height", "width"))})
 
 
 class StridedGru(nn.Module):

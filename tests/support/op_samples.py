@@ -3,6 +3,7 @@
 Complex tensors become pairs of real numbers at both ends of a call.
 """
 
+import copy
 import itertools
 import random
 from collections.abc import Callable, Iterator
@@ -101,7 +102,7 @@ def _made(operator: str, variation: str, dtype: torch.dtype, place: int, sample:
     call = info.inplace_variant if variation == "in place" else info.op
     leaves, tree = tree_flatten((sample.input, tuple(sample.args), dict(sample.kwargs)))
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
-    tensors = [leaves[i].detach() for i in places]
+    tensors = [copy.deepcopy(leaves[i].detach()) for i in places]  # later samples may change them
     known = [_is_known(tensor) for tensor in tensors]
     if call is None or not places or not all(known) or sum(tensor.numel() for tensor in tensors) > MOST:
         return

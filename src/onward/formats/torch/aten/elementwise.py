@@ -267,6 +267,13 @@ def _sinc(self: Any) -> Any:
     return where(self.equals(0), 1, sin(angle) / angle)
 
 
+def _sign(self: Any) -> Any:
+    """The sign, which is 0 for NaN."""
+    if self.dtype.kind != "f":
+        return self.apply("Sign")
+    return (self > 0).cast(self.dtype) - (self < 0).cast(self.dtype)
+
+
 def _is_infinity(ignored: str) -> Any:
     return lambda self: self.apply("IsInf", dtype=BOOL, **{ignored: 0})
 
@@ -309,7 +316,7 @@ define_formulas({
     "lerp.Scalar lerp.Tensor": lambda self, end, weight: self + weight * (end - self),
     "addcmul": lambda self, tensor1, tensor2, value=1: self + tensor1 * tensor2 * value,
     "heaviside": lambda self, values: where(self.equals(0), values, (self > 0).cast(self.dtype)),
-    "sign sgn": lambda self: self.apply("Sign"),
+    "sign sgn": _sign,
     "round.decimals": lambda self, decimals=0: (self * 10.0**decimals).apply("Round") / 10.0**decimals,
 }, promoted)  # fmt: skip
 

@@ -212,7 +212,7 @@ def attention(
 ) -> Any:  # fmt: skip
     """softmax(scale Q K^T + mask) V; rows without any allowed key are 0."""
     if query.dtype == np.float16:  # as in torch: its scores would lose most digits
-        q, k, v, mask = (_as_float32(t, x) for x in (query, key, value, attn_mask))
+        q, k, v, mask = (as_float32(t, x) for x in (query, key, value, attn_mask))
         found = attention(t, q, k, v, mask, dropout_p, is_causal, scale, enable_gqa)
         results = [t.add("Cast", y, to=query.dtype) for y in ([found] if isinstance(found, str) else found)]
         return results[0] if isinstance(found, str) else tuple(results)
@@ -250,7 +250,7 @@ def attention(
     return result, t.add("ReduceLogSumExp", scores, [-1], keepdims=0)
 
 
-def _as_float32(t: Translator, x: Tensor | None) -> Any:
+def as_float32(t: Translator, x: Tensor | None) -> Any:
     """Return a tensor of half precision in float32, and any other one unchanged."""
     if x is None or x.dtype != np.float16:
         return x

@@ -9,6 +9,7 @@ from ....core.identity import Identity
 from ....errors import ArgumentError
 from ....layers.base import NO_WEIGHTS
 from ....layers.rnn import GRU, LSTM, RNN
+from .layers import as_float32
 from .registry import Tensor, aten
 from .translator import Translator
 
@@ -33,6 +34,8 @@ def new_layer(
     suffixes = [f"_l{layer}{direction}" for layer in range(num_layers) for direction in directions]
     keys = [name + suffix for suffix in suffixes for name in names]
     weights = dict(zip(keys, arrays, strict=True))
+    if arrays[0].dtype == np.float16:  # layers compute in float32
+        weights = {name: array.astype(np.float32) for name, array in weights.items()}
     W = weights["weight_ih_l0"]
     options |= {"num_layers": num_layers, "bias": has_biases, "bidirectional": bidirectional}
     if "weight_hr_l0" in weights:
@@ -55,6 +58,7 @@ def run_layer(
     t: Translator, layer: Any, x: Tensor, states: Sequence[Any], batch_first: bool
 ) -> tuple[str, ...]:
     """Add a recurrent layer over x and return y and the final states."""
+    dtype, (x, *states) = x.dtype, [as_float32(t, each) for each in (x, *states)]
     t.expect_size(x, -1, layer.input_size)
     rows = layer.num_layers * (1 + layer.bidirectional)
     sizes = getattr(layer, "proj_size", 0) or layer.hidden_size, layer.hidden_size
@@ -67,17 +71,23 @@ def run_layer(
     order = [1, 0, 2]
     steps: Any = t.add("Transpose", x, perm=order) if batch_first else x
     y, *final = t.add_all("Recurrent", (steps, None, *states), 1 + len(states), layer=layer)
-    return t.add("Transpose", y, perm=order) if batch_first else y, *final
+    return in_dtype(t, (t.add("Transpose", y, perm=order) if batch_first else y, *final), dtype)
 
 
 def _step(t: Translator, layer: Any, x: Tensor, states: Sequence[Tensor]) -> tuple[str, ...]:
     """Run one step of a layer and return its states."""
+    dtype, (x, *states) = x.dtype, [as_float32(t, each) for each in (x, *states)]
     t.expect_size(x, -1, layer.input_size)
     for state in states:
         t.expect_size(state, -1, layer.hidden_size)
         if x.rank == state.rank == 2:
             t.expect_size(state, 0, (x, 0))
-    return t.add_all("Step", (x, *states), len(states), layer=layer)
+    return in_dtype(t, t.add_all("Step", (x, *states), len(states), layer=layer), dtype)
+
+
+def in_dtype(t: Translator, values: Sequence[str], dtype: Any) -> tuple[str, ...]:
+    """Return float32 values as the outputs of a layer over a tensor of this dtype."""
+    return tuple(t.add("Cast", value, to=dtype) if dtype == np.float16 else value for value in values)
 
 
 def _define(name: str, kind: type[Any], **options: Any) -> None:

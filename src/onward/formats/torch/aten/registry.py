@@ -128,5 +128,16 @@ def check_complex(key: str, arguments: Mapping[str, Any]) -> None:
                 raise ArgumentError(f"{key.removesuffix('.default')} of complex numbers is not supported")
 
 
+def called(t: Any, key: str, arguments: Mapping[str, Any]) -> Any:
+    """Call the function of an operator. Raises ArgumentError if it needs a number, but the inputs decide."""
+    try:
+        return OPERATORS[key](t, **arguments)
+    except TypeError as error:
+        if not any(isinstance(value, Symbol) for value in leaves([*arguments.values()])):
+            raise
+        name = key.removesuffix(".default")
+        raise ArgumentError(f"a number that {name} needs depends on the inputs") from error
+
+
 def ignore(t: Any, *arguments: Any, **named: Any) -> None:
     """Assertions and hints of torch.export have no results."""

@@ -124,7 +124,7 @@ define({
     "unsqueeze": lambda t, self, dim: t.add("Unsqueeze", self, [dim % (self.rank + 1)]),
 }, put=_inverse_reshape, takes_complex=True)  # fmt: skip
 define({
-    "alias detach lift lift_fresh positive conj_physical detach_": lambda t, self: t.add("Identity", self),
+    "alias detach lift lift_fresh positive detach_": lambda t, self: t.add("Identity", self),
 }, put=lambda t, base, value: value, takes_complex=True)  # fmt: skip
 aten("view.dtype", view=True)(lambda t, self, dtype: t.add("BitCast", self, to=dtype))
 define({

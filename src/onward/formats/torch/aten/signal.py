@@ -112,7 +112,7 @@ define({
     "complex": lambda t, real, imag: as_pairs(t, t.add("Identity", real), t.add("Identity", imag)),
     "polar": lambda t, abs, angle: (
         as_pairs(t, _product(t, abs, angle, "Cos"), _product(t, abs, angle, "Sin"))),
-    "conj _conj _conj_physical": lambda t, self: conj(t, self),
+    "conj _conj conj_physical _conj_physical": lambda t, self: conj(t, self),
     "fft_fftshift": lambda t, self, dim=None: _shifted(t, self, dim, 0),
     "fft_ifftshift": lambda t, self, dim=None: _shifted(t, self, dim, 1),
 }, takes_complex=True)  # fmt: skip

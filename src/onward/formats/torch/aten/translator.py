@@ -17,7 +17,7 @@ from ....graph.node import Node
 from ....graph.operations import OPERATIONS
 from ....graph.operations.evaluation import evaluate
 from .. import exported_program as schema
-from . import schemas
+from . import registry, schemas
 from .refusals import reason
 from .registry import INT64, OPERATORS, PUTS, VIEWS, Operand, Symbol, Tensor, check_complex, ignore, leaves
 from .returns import completed
@@ -100,7 +100,7 @@ class Translator:
         if value.dtype.kind == "c":
             return self.add("Cast", value, to=np.dtype(part))
         real = self.add("Unsqueeze", self.cast(value, part), [-1])
-        return self.add("Concat", real, self.add("Mul", real, self.cast(0, part)), axis=-1)
+        return self.add("Pad", real, [0, 1], None, [-1])
 
     def vector(self, values: Sequence[Any]) -> str:
         """Return the name of an integer vector of numbers and symbols."""
@@ -300,7 +300,7 @@ class Translator:
     def evaluate(self, key: str, arguments: Mapping[str, Any], node: schema.Node) -> Any:
         """Call the function of an operator for a node, which errors name."""
         with self._naming(node):
-            return OPERATORS[key](self, **arguments)
+            return registry.called(self, key, arguments)
 
     def _tensor(self, value: str, name: str) -> Tensor:
         meta = self.metas[name]

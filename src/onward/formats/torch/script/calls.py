@@ -223,7 +223,8 @@ def _to(calls: Calls, x: Any, *others: Any, **keywords: Any) -> Any:
             dtype = other
     if dtype is None or DTYPES[dtype] == x.dtype:
         return x
-    return calls.recorder.tensor(calls.graph.add("Cast", calls.name(x), to=np.dtype(DTYPES[dtype])))
+    wanted = np.dtype(DTYPES[dtype])
+    return calls.recorder.tensor(calls.recorder.cast(x, wanted), wanted.kind == "c")
 
 
 def _contains(calls: Calls, container: Any, value: Any) -> Any:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
-from ..aten.recurrent import KINDS, new_layer
+from ..aten.layers import as_float32
+from ..aten.recurrent import KINDS, in_dtype, new_layer
 from ..aten.registry import INT64, Symbol, Tensor
 from .recorder import Recorder
 
@@ -67,9 +68,10 @@ def apply(r: Recorder, name: str, /, *arguments: Any, **keywords: Any) -> Any:
         layer = new_layer(
             r, kind, list(map(r.read, weights)), has_biases, num_layers, bidirectional, **options
         )
-        hidden = list(map(r.read, states if isinstance(states, list | tuple) else [states]))
-        results = r.add_all("Recurrent", (data, sizes.lengths, *hidden), 1 + len(hidden), layer=layer)
-        y, *final = map(r.tensor, results)
+        given = states if isinstance(states, list | tuple) else [states]
+        x, *hidden = (as_float32(r, r.read(each)) for each in (data, *given))
+        results = r.add_all("Recurrent", (x, sizes.lengths, *hidden), 1 + len(hidden), layer=layer)
+        y, *final = map(r.tensor, in_dtype(r, results, data.dtype))
         return Steps.of(y), *final
     if name == "_pad_packed_sequence":
         return _pad(r, *arguments, **keywords)

@@ -281,6 +281,8 @@ class Program:
 
     def _output(self, interpreter: Interpreter, value: Any, problem: str = "") -> str:
         if isinstance(value, Tensor | Symbol):
+            if value.dtype.kind == "c":
+                raise ArgumentError("an output is complex, which Onward does not support: view it as real")
             return interpreter.name(value)
         if value is not None and not isinstance(value, int | float):
             raise ArgumentError(problem or f"an output is a {type(value).__name__}, not a tensor")

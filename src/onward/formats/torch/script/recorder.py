@@ -15,7 +15,7 @@ from ....core import budget
 from ....core.identity import Identity
 from ....errors import ArgumentError
 from .. import exported_program as schema
-from ..aten.registry import OPERATORS, Symbol, Tensor
+from ..aten.registry import OPERATORS, Symbol, Tensor, called
 from ..aten.returns import RETURNS
 from ..aten.schemas import DTYPES, taken
 from ..aten.translator import Translator
@@ -217,7 +217,7 @@ class Recorder(Translator):
         outputs = [schema.Argument("as_tensors", [None] * self._outputs(key, arguments))]
         before, self.node = self.node, schema.Node(f"torch.ops.aten.{key}", [], outputs, "")
         try:
-            return OPERATORS[key](self, **arguments)
+            return called(self, key, arguments)
         finally:
             self.node = before
 
