@@ -13,6 +13,7 @@
 #include "platform/interrupt.h"
 #include "platform/threads.h"
 #include "run/names.h"
+#include "run/plan.h"
 
 namespace python {
 
@@ -69,6 +70,11 @@ bool interrupted() {
     return PyErr_CheckSignals() != 0;
 }
 
+void raise_argument_error(const std::exception& error) {
+    const nb::object type = nb::module_::import_("onward.errors").attr("ArgumentError");
+    PyErr_SetString(type.ptr(), error.what());
+}
+
 void handle_signals() {
     main_thread = nb::cast<unsigned long>(nb::module_::import_("threading").attr("main_thread")().attr("ident"));
     const nb::module_ os = nb::module_::import_("os");
@@ -82,8 +88,9 @@ void handle_signals() {
             std::rethrow_exception(exception);
         } catch (const onward::Interrupted&) {  // raises the error that is set
         } catch (const onward::Reentrant& error) {
-            const nb::object type = nb::module_::import_("onward.errors").attr("ArgumentError");
-            PyErr_SetString(type.ptr(), error.what());
+            raise_argument_error(error);
+        } catch (const onward::BadValue& error) {
+            raise_argument_error(error);
         }
     });
 }

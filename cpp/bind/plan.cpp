@@ -104,7 +104,9 @@ void run(const Plan& plan, const nb::list& arrays, Size first, Size last) {
 }  // namespace
 
 Program::Program(const In& words, const std::vector<nb::object>& weights)
-    : code(new Code{weights, {data_of<const int64_t>(words, "words", {-1}), Size(words.shape(0)), packed(weights)}, {}}) {
+    : code(new Code{weights,
+                    {data_of<const int64_t>(words, "words", {-1}), Size(words.shape(0)), packed(weights)},
+                    {}}) {
     plans.reserve(most_plans);
 }
 

@@ -4,6 +4,7 @@
 #include <initializer_list>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <variant>
 #include <vector>
 
@@ -14,6 +15,11 @@
 #include "run/view.h"
 
 namespace onward {
+
+// What a step throws for values that it does not accept; the message names the node.
+struct BadValue : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
 
 // One of the operations of a fused step. Its operands are numbered: first the inputs of the step, then the results of
 // the operations before it. Only a binary operation uses b.
@@ -56,7 +62,7 @@ public:
     // y[i] = x[table[i]]; the table holds offsets from the first element of x. y must be contiguous.
     void gather(const View& x, std::span<const Size> table, const View& y);
     // y (I.., ..) holds the rows of x (n, ..) with the numbers `indices` (I..), of dtype int32 or int64; negative ones
-    // count from the end. The step throws std::out_of_range, with a message that starts with `name`.
+    // count from the end. The step throws BadValue, with a message that starts with `name`.
     void take(const View& x, const View& indices, const View& y, const char* name);
     // Sets the elements of y (int64), which must be contiguous, to these numbers, or to first + i * step.
     void numbers(std::span<const Size> numbers, const View& y);
@@ -112,7 +118,7 @@ public:
     void fixed_reciprocal(Size integer_bits, const View& x, const View& multiplier, const View& shift);
 
     // x (T, B, I), y (T, B, D*P), states (layers * D, B, units); h0, c0 and the lengths (B), of dtype int64, may be
-    // null. The step throws std::out_of_range, with a message that starts with `name`.
+    // null. The step throws BadValue, with a message that starts with `name`.
     void recurrent(const Stack<float>& stack, const View& x, const View* h0, const View* c0, const View& y,
                    const View& h_n, const View* c_n, const View* lengths, const char* name);
     // How a layer of D directions runs over the steps at which a mask (T, B) is true. The other views are contiguous

@@ -89,7 +89,8 @@ struct Argument<const char*> {
     const char* value;
     explicit Argument(Reader& reader) {
         const auto text = reader.words.read<std::string>();
-        value = (const char*)std::memcpy(reader.memory.take<char>(Size(text.size()) + 1), text.c_str(), text.size() + 1);
+        const size_t size = text.size() + 1;
+        value = (const char*)std::memcpy(reader.memory.take<char>(Size(size)), text.c_str(), size);
     }
     const char* at(const Program::Sizes&) const { return value; }
 };

@@ -160,7 +160,8 @@ public:
     // The offset of an element, of which there must be at least one.
     Size operator[](Size element) const {
         Size offset = 0;
-        for (Size axis = depth; axis-- > 1; element /= axes[axis].n) offset += element % axes[axis].n * axes[axis].stride;
+        for (Size axis = depth; axis-- > 1; element /= axes[axis].n)
+            offset += element % axes[axis].n * axes[axis].stride;
         return depth ? offset + element * axes[0].stride : offset;
     }
     // All of them one behind the other.

@@ -25,8 +25,8 @@ void Plan::quantize_dynamically(const View& x, const View& y, const View& scale,
     if (n == 0 || n != elements(y.shape) || !is_contiguous(x) || !is_contiguous(y) || elements(scale.shape) != 1 ||
         elements(zero_point.shape) != 1)
         throw std::invalid_argument("the views of a dynamic quantization do not match");
-    add([n, x = Place(x), y = Place(y), scale = Place(scale), zero_point = Place(zero_point), &bytes = selected().bytes](
-            std::byte* const* spaces) {
+    add([n, x = Place(x), y = Place(y), scale = Place(scale), zero_point = Place(zero_point),
+         &bytes = selected().bytes](std::byte* const* spaces) {
         const float* const from = at<float>(x, spaces);
         float low, high;
         bytes.range(n, from, &low, &high);

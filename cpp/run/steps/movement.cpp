@@ -146,8 +146,8 @@ void Plan::take(const View& x, const View& indices, const View& y, const char* n
             for (Size i = 0; i < places.count; i++) {
                 const int64_t row = index[index_places[i]];
                 if (row < -n || row >= n)
-                    throw std::out_of_range(std::string(name) + ": the index " + std::to_string(row) +
-                                            " is out of range for an axis of size " + std::to_string(n));
+                    throw BadValue(std::string(name) + ": the index " + std::to_string(row) +
+                                   " is out of range for an axis of size " + std::to_string(n));
                 const Size x_place = (row < 0 ? row + n : row) * stride, y_place = places[i];
                 loops.run<T>(spaces, [=](const auto& p, Size count, const auto& step) {
                     copy_run(p[0] + x_place, step[0], count, p[1] + y_place, step[1]);

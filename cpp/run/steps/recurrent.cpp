@@ -48,9 +48,9 @@ void Plan::recurrent(const Stack<float>& stack, const View& x, const View* h0, c
         const auto* const steps = places.at<int64_t>(spaces);
         for (Size b = 0; steps && b < B; b++)
             if (steps[b] < 0 || steps[b] > T)
-                throw std::out_of_range(std::string(name) + ": lengths[" + std::to_string(b) + "] is " +
-                                        std::to_string(steps[b]) + ", expected 0 to " + std::to_string(T) +
-                                        ", because x has " + std::to_string(T) + " time steps");
+                throw BadValue(std::string(name) + ": lengths[" + std::to_string(b) + "] is " +
+                               std::to_string(steps[b]) + ", expected 0 to " + std::to_string(T) +
+                               ", because x has " + std::to_string(T) + " time steps");
         stack.forward({T, B, {at<float>(x, spaces), x_strides[0], x_strides[1]},
                        {at<float>(y, spaces), y_strides[0], y_strides[1]}, first_h.at<float>(spaces),
                        first_c.at<float>(spaces), steps, at<float>(h_n, spaces), last_c.at<float>(spaces)});

@@ -74,6 +74,8 @@ class Model(Layer):
         # how many inputs in order are those of the planner, whose graph lacks inputs with default values
         pairs = enumerate(zip(self.inputs, self._names, strict=False))
         self._in_order = next((i for i, (mine, other) in pairs if mine != other), len(self._names))
+        # whether the inputs are arrays, and every error is final
+        self._takes_arrays = graph.structure is None and (graph.source is None or graph.is_recorded)
 
     def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> Any:
         """Run the model.
@@ -89,6 +91,10 @@ class Model(Layer):
         Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, MemoryLimitError,
         WorkLimitError, and ArgumentError, which names the node, for values that a node does not accept.
         """
+        if self._takes_arrays and len(args) <= self._in_order:
+            results = self._planner.run(args, inputs)
+            if results is not None:  # the signature has passed the checks before
+                return results[0] if len(results) == 1 else results
         results, structure = self._results(args, inputs), self._graph.structure
         if structure is not None:
             return structure.pack(dict(zip(self.outputs, results, strict=True)))

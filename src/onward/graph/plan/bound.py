@@ -155,10 +155,7 @@ class Bound:
         if isinstance(segment, NumPyNode):
             self._run_node(segment, spaces, values)
             return None
-        try:
-            self.plan.run(spaces, *segment)
-        except IndexError as error:  # a step met an index out of range; it names its node
-            raise ArgumentError(str(error)) from None
+        self.plan.run(spaces, *segment)
         return None
 
     def _found(self, source: Any, spaces: list[Any], values: Mapping[str, Any]) -> Any:

@@ -16,7 +16,7 @@ import onward._core as _core
 from ...core import budget
 from ...core.budget import Limit
 from ...core.identity import Identity
-from ...errors import ArgumentError, OnwardError
+from ...errors import OnwardError
 from ..graph import Graph, bodies, with_bodies
 from ..node import Signature
 from .bound import Bound, Call, Plan
@@ -87,12 +87,10 @@ class Planner:
         """Run the plan for inputs in order and by name, and return its outputs.
 
         Arrays in `outputs` with the shape and dtype of the output in their place hold the results. Returns
-        None if there is no such plan yet, or if it has steps in NumPy.
+        None if there is no such plan yet, or if it has steps in NumPy. Raises ArgumentError, which names the
+        node, for values that a step does not accept.
         """
-        try:
-            return self._ready(args, inputs, outputs)
-        except IndexError as error:  # a step met an index out of range; it names its node
-            raise ArgumentError(str(error)) from None
+        return self._ready(args, inputs, outputs)
 
     def repeat(self, count: int, inputs: tuple[Any, ...], carried: int) -> Any:
         """Run the body of a loop up to `count` times in the core, while its condition is true.
@@ -101,10 +99,7 @@ class Planner:
         Returns how often it ran, the condition, and the carried and the stacked scanned arrays, or None if
         it needs Python.
         """
-        try:
-            return self._ready.repeat(count, inputs, carried)
-        except IndexError as error:  # as in `run`
-            raise ArgumentError(str(error)) from None
+        return self._ready.repeat(count, inputs, carried)
 
     @property
     def limit(self) -> Limit:
