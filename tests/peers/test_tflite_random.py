@@ -1,0 +1,38 @@
+"""Random models of Keras as TensorFlow Lite files beside LiteRT's reference kernels, call after call."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tf_keras
+from support.random_tflite import FORMS, RandomModel, Reference, converted
+from support.randomized import random_cases
+
+import onward
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning:tensorflow"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+@pytest.mark.parametrize("seed", range(random_cases(6)))  # a conversion takes seconds
+def test_a_converted_model_gives_the_answers_of_the_reference_kernels(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    content = converted(RandomModel(tf_keras, rng).build(), FORMS[seed % len(FORMS)], rng)
+    (tmp_path / "m.tflite").write_bytes(content)
+    reference, model = Reference(content), onward.load(tmp_path / "m.tflite")
+    run: Any = model.stream() if model.carries else model
+    ((shape, dtype),) = reference.inputs
+    for _ in range(3):
+        x = (
+            rng.normal(size=shape).astype(dtype)
+            if dtype.kind == "f"
+            else rng.integers(-128, 128, shape, dtype)
+        )
+        (expected,), y = reference(x), run(x)
+        if dtype.kind == "f":
+            np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+        else:
+            np.testing.assert_array_equal(y, expected)
