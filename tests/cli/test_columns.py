@@ -98,16 +98,28 @@ def test_a_long_table_is_forecast_into_the_future() -> None:
     reported = report("train", "table", "sales.csv", *forecast, "-o", "net.safetensors")
     assert reported["read_as"] == "104 sequences of 14 steps, 1 feature"
     assert reported["accuracy"] is None and reported["loss"] < 0.2 * sold.var()
-    assert report("score", "net.safetensors", "sales.csv")["loss"] < 0.2 * sold.var()
-    ran = report("run", "net.safetensors", "sales.csv", "--out", "y.csv")
+    assert reported["season"] == 7 and [row["name"] for row in reported["forecasts"]] == [
+        "model",
+        "naive",
+        "seasonal naive",
+    ]
+    scored = report("score", "net.safetensors", "sales.csv")
+    assert scored["loss"] < 0.2 * sold.var() and scored["season"] == 7
+    ran = report("run", "net.safetensors", "sales.csv", "--out", "y.csv", "--backtest")
     assert ran["sequences"] == 107 and ran["mean_squared_error"] < 0.2 * sold.var()
+    report("run", "net.safetensors", "sales.csv", "--out", "y.csv")
     with Path("y.csv").open(newline="") as file:
-        last = list(csv.DictReader(file))[-1]
-    assert last["sequence"] == days[-1] and "predicted" not in last
+        rows = list(csv.DictReader(file))
+    assert [list(row.values())[:2] for row in rows] == [[days[-1], f"2024-04-{30 + n}"] for n in (0,)] + [
+        [days[-1], f"2024-05-0{n}"] for n in (1, 2)
+    ]
+    assert list(rows[0]) == ["from", "day", "sold"]
     following = 50 + 20 * np.sin(np.arange(120, 123) * 2 * np.pi / 7)
-    assert np.abs([float(last[f"output_{k}"]) for k in range(3)] - following).max() < 10
+    assert np.abs([float(row["sold"]) for row in rows] - following).max() < 10
     printed = invoke("run", "net.safetensors", "sales.csv").output
-    assert "class" not in printed and "predicted" not in printed and "Mean squared error" in printed
+    assert "2024-05-02" in printed and "class" not in printed and "predicted" not in printed
+    printed = invoke("train", "table", "sales.csv", *forecast, "-o", "net.safetensors", "--no-refit").output
+    assert "MASE" in printed and "seasonal naive (7 steps)" in printed
 
 
 def test_score_respects_the_layout_of_the_model() -> None:

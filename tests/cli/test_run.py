@@ -68,7 +68,7 @@ def test_every_form_of_input_gives_the_same_predictions(tmp_path: Path) -> None:
 
 
 def test_outputs_are_written_in_the_order_of_the_sequences(tmp_path: Path, expected: np.ndarray) -> None:
-    for suffix in data.SUFFIXES:
+    for suffix in data.WRITTEN:
         assert invoke("run", "vowels", "--out", tmp_path / f"y{suffix}").exit_code == 0
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), expected)
     np.testing.assert_array_equal(np.load(tmp_path / "y.npz")["outputs"], expected)

@@ -65,7 +65,7 @@ def run_with_stdin(content: bytes, *arguments: str | Path, expect: int = 0) -> R
     return result
 
 
-@pytest.mark.parametrize("suffix", data.SUFFIXES)
+@pytest.mark.parametrize("suffix", data.WRITTEN)
 def test_a_dash_reads_standard_input_and_writes_standard_output(tmp_path: Path, suffix: str) -> None:
     x = np.random.default_rng(0).standard_normal((3, 5, 12)).astype(np.float32)
     source, out = tmp_path / f"x{suffix}", tmp_path / f"y{suffix}"
@@ -88,7 +88,7 @@ def test_a_dash_reads_standard_input_and_writes_standard_output(tmp_path: Path, 
 
 
 def test_binary_content_that_is_not_an_array_is_rejected_with_the_formats_to_use() -> None:
-    result = run_with_stdin(b"PAR1\x80\xff", "vowels", "-", expect=1)
+    result = run_with_stdin(b"BLOB\x80\xff", "vowels", "-", expect=1)
     assert "standard input: not CSV in UTF-8, nor .npy or .npz: convert it" in message(result)
 
 

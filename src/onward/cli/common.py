@@ -97,7 +97,7 @@ def out_option(help: str, **settings: Any) -> Decorator:
 
 def check_suffix(path: Path, argument: str, suffixes: Sequence[str]) -> None:
     """Raise BadParameter unless a path ends in one of the suffixes and its directory exists."""
-    if path.suffix.lower() not in suffixes:
+    if not path.name.lower().endswith(tuple(suffixes)):
         message = f"the name of {path} must end in one of {', '.join(suffixes)}"
         raise click.BadParameter(message, param_hint=argument)
     if not path.parent.is_dir():

@@ -3,6 +3,7 @@
 import io
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from click.core import ParameterSource
 from ..core import atomic
 from ..core.extras import install_hint
 from ..errors import ArgumentError
-from ..tables import array_files, data, inference
+from ..tables import array_files, data, inference, model_files, windows
 from ..tables.data import Selection
-from . import run_summary, sources
+from . import comparison, run_summary, sources
 from .common import Report, check_suffix, is_json, progress, refuse_to_overwrite, reported
 from .group import warn
 from .sources import STDIN, ModelFile
@@ -37,6 +38,7 @@ MOST_NAMED = 10  # the maximum number of bad sequences in a message
     help="Number of threads, or of Ray actors. Default: 1 thread, or as many actors as fit.",
 )
 @sources.selection_options
+@click.option("--backtest", is_flag=True, help="With windows: forecast from each window, not only the last.")
 @click.option(
     "--on-error",
     type=click.Choice(["fail", "keep"]),
@@ -60,6 +62,7 @@ def run(
     workers: int | None,
     selection: Selection,
     on_error: str,
+    backtest: bool,
     **parquet: Any,
 ) -> Report:
     """Run MODEL on the sequences of INPUT and show its predictions.
@@ -93,7 +96,8 @@ def run(
     state the reason, and the exit code is 0.
     """
     try:
-        if source is not None and (parquet["engine"] is not None or _is_parquet(source)):
+        by_row = parquet["engine"] is None and source is not None and _has_steps(model, source, selection)
+        if source is not None and not by_row and (parquet["engine"] is not None or _is_parquet(source)):
             _refuse(ARRAYS_ONLY, "arrays, CSV and text")
             return _run_parquet(model, source, out, selection, workers, on_error=on_error, **parquet)
         _refuse(PARQUET_ONLY, "Parquet")
@@ -105,7 +109,9 @@ def run(
         if sources.takes_arrays(model, source):
             _refuse((*ARRAYS_ONLY, "inputs", "group", "workers"), "sequences")
             return _run_arrays(model, source, out, on_error)
-        return _run_file(model, source, out, selection, workers or 1, on_error)
+        if on_error == "keep" and selection.missing is None:
+            selection = replace(selection, missing="keep")
+        return _run_file(model, source, out, selection, workers or 1, on_error, backtest)
     except KeyboardInterrupt:
         warn("Interrupted: nothing was written.")
         sys.exit(130)
@@ -126,6 +132,15 @@ def _refuse(options: tuple[str, ...], kind: str) -> None:
 def _is_parquet(source: str) -> bool:
     """Whether INPUT is a Parquet file or a folder of them, local or at a URI."""
     return source.endswith(".parquet") or "://" in source or any(Path(source).glob("**/*.parquet"))
+
+
+def _has_steps(model: ModelFile, source: str, selection: Selection) -> bool:
+    """Whether INPUT is a Parquet file with a row for each step, as those that the model was trained on."""
+    path = Path(source)
+    if path.suffix.lower() != ".parquet" or not path.is_file():
+        return False
+    chosen = selection.completed(model_files.load_saved(model.path).selection)
+    return bool(chosen.time or chosen.window)
 
 
 def _run_parquet(
@@ -189,13 +204,24 @@ def _run_arrays(model: ModelFile, source: str, out: str | None, on_error: str) -
 
 
 def _run_file(
-    model: ModelFile, source: str, out: str | None, selection: Selection, workers: int, on_error: str
+    model: ModelFile,
+    source: str,
+    out: str | None,
+    selection: Selection,
+    workers: int,
+    on_error: str,
+    backtest: bool,
 ) -> Report:
     """Run on a file that fits in memory, write the outputs and summarize them."""
     if out is not None and out != STDIN:
-        check_suffix(Path(out), "--out", data.SUFFIXES)
+        check_suffix(Path(out), "--out", data.WRITTEN)
         refuse_to_overwrite(source, out)
     net, sequences = model.layer, sources.read_sequences(model, source, selection, future=True)
+    if backtest and sequences.series is None:
+        raise click.UsageError("--backtest needs a model of windows, or --window")
+    if sequences.series is not None and not backtest:
+        sequences = windows.latest(sequences)
+        comparison.warn_of_short(sequences)
     start = time.perf_counter()
     with progress("Running", len(sequences.items)) as advance:
         outputs = inference.outputs(net, sequences.items, workers, advance)
@@ -212,14 +238,19 @@ def _run_file(
     predicted = None if predictions is None else predictions.names
     reasons = dict.fromkeys(bad, "the outputs are NaN") if on_error == "keep" else None
     if out is not None:
-        on_stdout = ".csv" if sys.stdout.isatty() else sequences.suffix
+        is_array = sequences.suffix in (".npy", ".npz") and not sys.stdout.isatty()
+        on_stdout = sequences.suffix if is_array else ".csv"
         suffix = on_stdout if out == STDIN else Path(out).suffix.lower()
-        content = array_files.encode(suffix, sequences, outputs, predicted, reasons)
+        class_names = () if predictions is None else predictions.class_names
+        content = array_files.encode(suffix, sequences, outputs, predicted, reasons, class_names)
         if out == STDIN:
             sys.stdout.buffer.write(content)
             sys.stdout.flush()
         else:
             atomic.replace(Path(out), content)
     report = run_summary.summarize(sequences, outputs, predictions, bad)
+    if sequences.series is not None and not backtest:
+        header, rows = windows.forecast_rows(sequences, outputs)
+        report["forecast"] = [dict(zip(header, run_summary.finite(row), strict=True)) for row in rows]
     report |= {"seconds": seconds, "steps_per_second": report["steps"] / seconds}
     return {"model": model.name, "input": source, "read_as": sequences.describe(), **report, "out": out}

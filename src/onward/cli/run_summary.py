@@ -127,6 +127,11 @@ def _number(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
+def finite(row: list[Any]) -> list[Any]:
+    """A row of a table for JSON: None in place of NaN and infinities."""
+    return [value if isinstance(value, str) else _number(value) for value in row]
+
+
 def of_array(name: str, y: AnyArray) -> Report:
     """The shape, and the mean, minimum and maximum of the finite numbers, of one output."""
     finite = y[np.isfinite(y)] if y.dtype.kind in "fiub" else y[:0]
@@ -162,6 +167,9 @@ def _show_parquet(report: Report) -> Printed:
 
 def _show_sequences(report: Report) -> Printed:
     yield report["read_as"]
+    if "forecast" in report:
+        yield _forecast_table(report)
+        return
     yield _classes_table(report) if "classes" in report else _outputs_table(report)
     yield (
         f"{counted(report['sequences'], 'sequence')}, {counted(report['steps'], 'time step')} in "
@@ -176,6 +184,16 @@ def _show_sequences(report: Report) -> Printed:
         yield Text(f"{counted(bad, 'sequence')} set aside, outputs NaN: {names}", "yellow")
     elif report["not_finite"]:
         yield Text(f"{counted(report['not_finite'], 'output')} infinite.", "yellow")
+
+
+def _forecast_table(report: Report) -> Table:
+    rows = report["forecast"]
+    table = new_table(f"{report['model']} on {report['input']}: the forecast", *rows[0])
+    for row in rows[:MOST_ROWS]:
+        table.add_row(*("" if v is None else v if isinstance(v, str) else f"{v:.5g}" for v in row.values()))
+    if len(rows) > MOST_ROWS:
+        table.caption = f"and {counted(len(rows) - MOST_ROWS, 'more row')}: --out and --json have all"
+    return table
 
 
 def _title(report: Report) -> str:

@@ -12,7 +12,15 @@ from ..tables import data
 from ..train import LOSSES, as_loss
 from . import comparison
 from .common import Printed, Report, counted, progress, reported
-from .sources import ModelFile, complete_data, data_file, model_argument, read_sequences, selection_options
+from .sources import (
+    STDIN,
+    ModelFile,
+    complete_data,
+    data_file,
+    model_argument,
+    read_sequences,
+    selection_options,
+)
 
 LISTED = 5  # the maximum number of unknown characters in a message
 
@@ -75,8 +83,8 @@ def score(
     For a text, prints the bits per character and the perplexity; for a table, the loss and, if the labels are
     classes, the accuracy.
     """
-    path = data_file(file, "FILE")
-    if path.suffix.lower() in data.SUFFIXES:
+    path = Path(STDIN) if file == STDIN else data_file(file, "FILE")
+    if file == STDIN or data.suffix_of(path) in data.SUFFIXES:
         table = read_sequences(model, file, selection)
         report: Report = {"read_as": table.describe(), **_score_table(model, table, loss, from_logits)}
     else:

@@ -22,6 +22,7 @@ from ..layers.sequential import Sequential
 from ..recipes import text
 from ..tables import data, inference, model_files
 from ..tables.data import AnyArray, Selection, Sequences
+from ..tables.layout import CHOICES
 from .common import Command, counted
 from .group import did_you_mean, warn
 
@@ -36,6 +37,13 @@ SELECTION = {  # the help of the option for each field
     "window": "Cut long sequences into windows of this many steps.",
     "horizon": "With --window, forecast the target this many steps ahead.",
     "season": "With --window, the steps after which the series repeat. Default: by the data.",
+    "every": "Time from step to step, such as 15min, 1h, 1d or 1M. Default: by the data, with --window.",
+    "missing": "What to do about empty cells, NA, null and NaN, and about steps without a row: stop, skip "
+    "the steps, fill with the last value, or fill and mask with one more feature per column.",
+    "task": "What the target is: a class, a number, or a class of each step. Default: by the data.",
+    "delimiter": "CSV: what separates the cells, such as ';' or tab. Default: a comma.",
+    "decimal": "CSV: the decimal sign. Default: a point.",
+    "day_first": "CSV: dates are 31.1.2024 or 31/1/2024.",
 }
 
 
@@ -151,12 +159,27 @@ def selection_options(command: Command) -> Command:
         return command(*args, selection=selection, **options)
 
     for field, explanation in reversed(SELECTION.items()):
-        count = click.IntRange(1) if field in COUNTS else str
-        split = (lambda ctx, param, value: names(value)) if field in ("inputs", "targets") else None
-        name = f"--{field.removesuffix('s')}"
-        option = click.option(name, field, type=count, callback=split, help=explanation)
-        with_selection = option(with_selection)
+        settings: dict[str, Any] = {"help": explanation}
+        if field in COUNTS:
+            settings["type"] = click.IntRange(1)
+        elif field in CHOICES:
+            settings["type"] = click.Choice([choice for choice in CHOICES[field] if choice != "keep"])
+        elif field in ("inputs", "targets"):
+            settings["callback"] = lambda ctx, param, value: names(value)
+        elif field == "delimiter":
+            settings["callback"] = _delimiter
+        elif field == "day_first":
+            settings["is_flag"] = True
+        name = {"inputs": "--input", "targets": "--target"}.get(field, f"--{field.replace('_', '-')}")
+        with_selection = click.option(name, field, **settings)(with_selection)
     return with_selection
+
+
+def _delimiter(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    value = {"tab": "\t", "\\t": "\t", "semicolon": ";"}.get(value or "", value)
+    if value is not None and len(value) != 1:
+        raise click.BadParameter(f"{value!r} is not one character: expected one such as ';', or tab")
+    return value
 
 
 def names(listed: str | None) -> tuple[str, ...]:
@@ -173,19 +196,21 @@ def read_sequences(
     windows whose targets are still unknown. Raises FileError, or ArgumentError for other features.
     """
     step_shape, saved = model.layer.step_shape, model_files.load_saved(model.path)
-    options: dict[str, Any] = {"step_shape": step_shape, "saved": saved, "future": future}
-    if source == STDIN:
-        content = sys.stdin.buffer.read()
-        suffix = data.detect_suffix(content)
-        sequences = data.parse(io.BytesIO(content), suffix, "standard input", selection, **options)
+    if source == STDIN or data.suffix_of(data_file(source, "INPUT")) in data.SUFFIXES:
+        sequences = read_table(source, selection, step_shape=step_shape, saved=saved, future=future)
     else:
-        path = data_file(source, "INPUT")
-        if path.suffix.lower() in data.SUFFIXES:
-            sequences = data.read(path, selection, **options)
-        else:
-            sequences = _read_text(model, path)
+        sequences = _read_text(model, data_file(source, "INPUT"))
     sequences.check_features(step_shape)
     return sequences
+
+
+def read_table(source: str, selection: Selection | None = None, **options: Any) -> Sequences:
+    """Read the sequences of a file, a bundled data set or standard input, as `data.read` does."""
+    if source != STDIN:
+        return data.read(data_file(source, "FILE"), selection, **options)
+    content = sys.stdin.buffer.read()
+    suffix = data.detect_suffix(content)
+    return data.parse(io.BytesIO(content), suffix, "standard input", selection, **options)
 
 
 def _read_text(model: ModelFile, path: Path) -> Sequences:

@@ -17,7 +17,7 @@ from ..train import History, checkpoint
 from . import common, comparison
 from .common import Printed, Report, counted, out_option
 from .group import Group, warn
-from .sources import complete_data, data_file, selection_options
+from .sources import STDIN, complete_data, data_file, read_table, selection_options
 
 
 @click.group(cls=Group, epilog="Example:  onward train text plays.txt")
@@ -131,12 +131,12 @@ def train_text(
 def train_table(file: str, selection: data.Selection, out: Path | None, **settings: Any) -> Report:
     """Train a model that predicts the class, or numbers, of the sequences in FILE.
 
-    FILE is a bundled data set, or an .npz or .csv file like the INPUT of `onward run`, with targets to
-    predict. In an .npz file, `y` holds classes (N,), as integers or strings; numbers (N, O) for each
-    sequence; or numbers (N, T, O) for each step. In a .csv file, --target names the column: strings and
+    FILE is a bundled data set; an .npz, .csv, .csv.gz or .parquet file like the INPUT of `onward run`, with
+    targets to predict; or - for standard input. In an .npz file, `y` holds classes (N,), as integers or
+    strings; numbers (N, O) for each sequence; or numbers (N, T, O) for each step. In other files, --target
+    names the column: strings and
     integers that are the same on all rows of a sequence are classes; other numbers are values, one per
-    sequence if they are constant within it, otherwise one per step. Write 3.0 rather than 3 for an integer
-    that is a value.
+    sequence if they are constant within it, otherwise one per step. --task says so explicitly.
 
     To forecast a long table, --window sets how many steps the model reads and --horizon how many it predicts:
 
@@ -149,10 +149,13 @@ def train_table(file: str, selection: data.Selection, out: Path | None, **settin
     repeats the last season. The model is then trained once more on all windows. The columns, windows and
     class names are saved with the model for `onward run` and `onward score`.
     """
-    path = data_file(file, "FILE")
-    common.check_suffix(path, "FILE", (".npz", ".csv"))
+    if file == STDIN and out is None:
+        raise click.UsageError("--out is missing: name the model that standard input trains")
+    path = Path(STDIN) if file == STDIN else data_file(file, "FILE")
+    if file != STDIN:
+        common.check_suffix(path, "FILE", (".npz", *data.TABLES))
     out = _output(path, out)
-    table = data.read(path, selection).with_class_names()
+    table = read_table(file, selection).with_class_names()
     common.announce(table.describe())
     options = {name: value for name, value in settings.items() if value is not None}
     options |= {"checkpoint": _run_file(out)}
@@ -231,7 +234,7 @@ def _report(file: str | Path, out: Path, model: Layer, history: History) -> Repo
         "file": str(file),
         "model": str(out),
         "run": str(_run_file(out)),
-        "parameters": sum(weight.size for weight in model.state_dict().values()),
+        "parameters": sum(weight.size for weight in model._weights_by_name().values()),
         "losses": history.loss,
         "best": history.best,
         "epochs": [epoch._asdict() for epoch in history.epochs],

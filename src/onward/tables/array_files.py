@@ -13,6 +13,7 @@ from numpy.lib import format as npy
 from ..core.arrays import padded
 from ..errors import FileError
 from .layout import AnyArray, Sequences, number_classes
+from .windows import forecast_rows
 
 LARGEST_ARRAY = 100e6  # bytes that any member of an archive may unpack to
 LARGEST_RATIO = 100
@@ -133,20 +134,33 @@ def encode(
     outputs: list[AnyArray],
     predicted: list[str] | None = None,
     reasons: Mapping[int, str] | None = None,
+    names: tuple[str, ...] = (),
 ) -> bytes:
     """Return the content of a file of outputs.
 
     .npy: (N, O), or (N, T, O) with zeros past the end of shorter sequences; (O,) or (T, O) if the input was a
     single sequence. .npz: the same array as `outputs`, and `lengths` (N,) if the outputs are per step. .csv:
-    one row per sequence, with the predicted class if there are classes; or one row per step. reasons: why
-    some sequences are bad, by index; .csv has them in the column `error`.
+    one row per sequence, with the predicted class if there are classes; or one row per step; or the rows of
+    `forecast_rows`. reasons: why some sequences are bad, by index; .csv has them in the column `error`.
+    names: what the columns of the outputs are called, such as the classes.
     """
     content = io.BytesIO()
     per_step = outputs[0].ndim == 2
     if suffix == ".csv":
         text = io.TextIOWrapper(content, encoding="utf-8", newline="")
         rows = csv.writer(text)
-        columns = [f"output_{i}" for i in range(outputs[0].shape[-1])]
+        if sequences.series is not None:
+            header, forecasts = forecast_rows(sequences, outputs)
+            horizon = len(forecasts) // len(outputs)
+            errors = [
+                [] if reasons is None else [reasons.get(n // horizon, "")] for n in range(len(forecasts))
+            ]
+            rows.writerow([*header, *([] if reasons is None else ["error"])])
+            rows.writerows(row + error for row, error in zip(forecasts, errors, strict=True))
+            text.flush()
+            return content.getvalue()
+        width = outputs[0].shape[-1]
+        columns = list(names) if len(names) == width else [f"output_{i}" for i in range(width)]
         second = ["step"] if per_step else ["predicted"] if predicted else []
         rows.writerow(["sequence", *second, *columns, *(["error"] if reasons is not None else [])])
         for row, y in enumerate(outputs):

@@ -1,17 +1,24 @@
 """Read sequences from .npy, .npz and .csv files and from standard input, or windows of them to forecast."""
 
+import gzip
+import io
 import os
 from pathlib import Path
 from typing import IO, Any
 
 from ..core.arrays import Shape
 from ..errors import ArgumentError, FileError, OnwardError
-from . import array_files, csv_files, windows
+from . import array_files, steps, windows
+from .columns import Choose, Columns, read_csv, read_parquet
 from .layout import AnyArray, Saved, Selection, Sequences
 
 __all__ = ["SUFFIXES", "AnyArray", "Saved", "Selection", "Sequences", "detect_suffix", "parse", "read"]
 
-SUFFIXES = (".npy", ".npz", ".csv")
+SUFFIXES = (".npy", ".npz", ".csv", ".csv.gz", ".parquet")
+WRITTEN = (".npy", ".npz", ".csv")  # what outputs are written to
+TABLES = (".csv", ".csv.gz", ".parquet")  # with a row for each step
+SIGNATURES = {b"\x93NUMPY": ".npy", b"PK\3\4": ".npz", b"\x1f\x8b": ".csv.gz", b"PAR1": ".parquet"}
+LARGEST, LARGEST_RATIO = 100e6, 100  # bytes that a compressed file may unpack to
 
 
 def read(path: str | os.PathLike[str], selection: Selection | None = None, **settings: Any) -> Sequences:
@@ -33,7 +40,7 @@ def read(path: str | os.PathLike[str], selection: Selection | None = None, **set
     Raises FileError, which names the line and the column if there is one.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
+    suffix = suffix_of(path)
     if suffix not in SUFFIXES:
         raise FileError(f"{path}: the name must end in one of {', '.join(SUFFIXES)}")
     try:
@@ -59,8 +66,10 @@ def parse(
     selection, saved = selection or Selection(), saved or Saved()
     step_rank = 1 if step_shape is None else len(step_shape)
     try:
-        if suffix == ".csv":
-            sequences = csv_files.parse(file, name, selection, saved, step_rank)
+        if suffix in TABLES:
+            chooser = steps.Chooser(name, selection, saved.selection)
+            columns = _columns(file, suffix, name, chooser, selection.completed(saved.selection))
+            sequences = steps.sequences(columns, chooser.chosen, saved, step_rank, suffix)
         else:
             if selection.named_columns:
                 raise FileError(
@@ -81,8 +90,26 @@ def parse(
         raise FileError(f"{name}: cannot be read: {error}") from error
 
 
+def suffix_of(path: str | os.PathLike[str]) -> str:
+    """The end of a file's name that tells its format, such as ".csv.gz"."""
+    path = Path(path)
+    return "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
+
+
+def _columns(file: IO[bytes], suffix: str, name: str, choose: Choose, selection: Selection) -> Columns:
+    """Read the columns of a table."""
+    if suffix == ".parquet":
+        return read_parquet(file, name, choose)
+    content = file.read()
+    if suffix == ".csv.gz":
+        most = int(max(LARGEST, LARGEST_RATIO * len(content)))
+        with gzip.open(io.BytesIO(content)) as unpacked:
+            content = unpacked.read(most + 1)
+        if len(content) > most:
+            raise FileError(f"{name} unpacks to more than {most} bytes: unpack it first")
+    return read_csv(content, name, choose, selection.delimiter, selection.decimal or ".")
+
+
 def detect_suffix(content: bytes) -> str:
-    """The format of content without a file name: ".npy", ".npz", or ".csv" for anything else."""
-    if content.startswith(b"\x93NUMPY"):
-        return ".npy"
-    return ".npz" if content.startswith(b"PK\3\4") else ".csv"
+    """The format of content without a file name, ".csv" if it is no other."""
+    return next((suffix for start, suffix in SIGNATURES.items() if content.startswith(start)), ".csv")

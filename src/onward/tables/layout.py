@@ -12,6 +12,12 @@ from ..errors import ArgumentError, FileError
 
 AnyArray: TypeAlias = NDArray[Any]
 IntArray: TypeAlias = NDArray[np.int64]
+CHOICES = {
+    "missing": ("error", "skip", "fill", "mask", "keep"),
+    "task": ("classify", "regress", "label-steps"),
+    "decimal": (".", ","),
+}
+UNKNOWN = -100  # the label of a class that the model does not know, which losses ignore
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,10 @@ class Selection:
 
     inputs: the features of a time step. targets: the values to predict. group: identifies the sequence of a
     row. time: orders the steps of a sequence. window and horizon: each run of `window` steps becomes a
-    sequence whose targets are those of the next `horizon` steps. Empty fields take the defaults of `read`.
+    sequence whose targets are those of the next `horizon` steps. season: the steps after which a series
+    repeats. every: the time from step to step. missing: what happens to missing values. task: what the
+    targets are. delimiter, decimal, day_first: how a CSV file is written. Empty fields take the defaults of
+    `read`.
     """
 
     inputs: tuple[str, ...] = ()
@@ -30,8 +39,12 @@ class Selection:
     window: int | None = None
     horizon: int | None = None
     season: int | None = None
-    missing: str | None = None
     every: str | None = None
+    missing: str | None = None
+    task: str | None = None
+    delimiter: str | None = None
+    decimal: str | None = None
+    day_first: bool = False
 
     @property
     def other_columns(self) -> list[str]:
@@ -40,6 +53,12 @@ class Selection:
     @property
     def named_columns(self) -> list[str]:
         return [*self.inputs, *self.other_columns]
+
+    def completed(self, saved: "Selection") -> "Selection":
+        """Return this selection with the entries of a saved one where it has none."""
+        return Selection(
+            **{item.name: getattr(self, item.name) or getattr(saved, item.name) for item in fields(Selection)}
+        )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"inputs": list(self.inputs), "targets": list(self.targets)}
@@ -54,10 +73,14 @@ class Selection:
             found[name] = tuple(entry) if isinstance(entry, list) else entry
             if name in ("inputs", "targets"):
                 valid = isinstance(entry, list) and all(isinstance(column, str) for column in entry)
-            elif name in ("group", "time"):
-                valid = entry is None or isinstance(entry, str)
-            else:
+            elif name in CHOICES:
+                valid = entry is None or entry in CHOICES[name]
+            elif name in ("window", "horizon", "season"):
                 valid = entry is None or (type(entry) is int and entry > 0)
+            elif name == "day_first":
+                valid = isinstance(entry, bool)
+            else:
+                valid = entry is None or isinstance(entry, str)
             if not valid:
                 raise ArgumentError(f"{name}={entry!r} does not describe columns of a table")
         return Selection(**found)
@@ -75,7 +98,8 @@ class Saved:
 class Sequences:
     """Sequences of shape (T, F), or (T,) for token ids, with their labels, targets and names.
 
-    labels: the class of each sequence, an index into `classes` if the classes have names. targets: numbers to
+    labels: the class of each sequence, an index into `classes` if the classes have names. step_labels: the
+    class of each step. UNKNOWN marks a class that the model does not know. targets: numbers to
     predict for each sequence, (N, O), or for each step, a list of (T, O). names: the name of each sequence in
     the file. times: the name of each step. origin: the file and the shape of its content, for error messages.
     suffix: the format of the file. single: whether it held one sequence without a batch axis. series, ends:
@@ -92,6 +116,7 @@ class Sequences:
     origin: str = ""
     suffix: str = ".csv"
     single: bool = False
+    step_labels: list[IntArray] | None = None
     series: "Sequences | None" = None
     ends: IntArray | None = None
 
@@ -150,8 +175,9 @@ def number_classes(
 ) -> tuple[IntArray, tuple[str, ...]]:
     """Return the number of each label, and the class names.
 
-    Labels are looked up among the known classes. Without these, integer labels are class numbers, and other
-    labels are numbered in alphabetical order. Raises FileError for an unknown label.
+    Labels are looked up among the known classes; others, such as blank ones, become UNKNOWN. Without known
+    classes, integer labels are class numbers, and other labels are numbered in alphabetical order; a blank
+    label is then a FileError.
 
     >>> number_classes("x.csv", ["cat", "ant", "cat"], known=())
     (array([1, 0, 1]), ('ant', 'cat'))
@@ -159,14 +185,13 @@ def number_classes(
     (array([3, 0]), ())
     """
     found = set(labels)
+    if not known and "" in found:
+        raise FileError(f"{name}: a label is blank: every sequence to train on needs one")
     if known:
-        unknown = sorted(found - set(known))
-        if unknown:
-            raise FileError(f"{name}: {unknown[0]!r} is not one of the model's classes, {', '.join(known)}")
         classes = tuple(known)
     elif all(label.isascii() and label.isdecimal() and len(label) < 19 for label in found):
         return np.array([int(label) for label in labels], np.int64), ()
     else:
         classes = tuple(sorted(found))
     numbers = {label: number for number, label in enumerate(classes)}
-    return np.array([numbers[label] for label in labels], np.int64), classes
+    return np.array([numbers.get(label, UNKNOWN) for label in labels], np.int64), classes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError
 from .layout import AnyArray, IntArray, Sequences
+from .times import Step, after
 
 Mask = NDArray[np.bool_]
 LONGEST_SEARCH = 1000  # windows that determine the season
@@ -72,10 +73,33 @@ def step_name(series: Sequences, row: int, step: int) -> str:
 
 
 def latest(windows: Sequences) -> Sequences:
-    """The last window of each series."""
-    assert windows.ends is not None
-    series = windows.ends[:, 0]
-    return take(windows, np.flatnonzero(np.diff(series, append=-1)))
+    """The window at the end of each series. Raises ArgumentError if there is none."""
+    assert windows.ends is not None and windows.series is not None
+    series, ends = windows.ends.T
+    found = np.flatnonzero(ends == windows.series.lengths[series])
+    if not len(found):
+        raise ArgumentError(f"{windows.series.origin}: no series has a complete window at its end")
+    return take(windows, found)
+
+
+def forecast_rows(windows: Sequences, forecasts: Sequence[AnyArray]) -> tuple[list[str], list[list[Any]]]:
+    """The header and rows of forecasts (H * O): series, last known time, time, a column per target."""
+    assert windows.ends is not None and windows.series is not None
+    series, chosen = windows.series, windows.selection
+    horizon = chosen.horizon or 1
+    count = len(forecasts[0]) // horizon
+    targets = chosen.targets or tuple(f"output_{n}" for n in range(count))
+    step = Step.parse(chosen.every) if chosen.every else None
+    has_time = step is not None and series.times is not None
+    group = [] if series.single else [chosen.group or "sequence"]
+    header = [*group, "from", (chosen.time or "step") if has_time else "step", *targets]
+    rows: list[list[Any]] = []
+    for (number, end), forecast in zip(windows.ends.tolist(), forecasts, strict=True):
+        last = str(end - 1) if series.times is None else series.times[number][end - 1]
+        for ahead, values in enumerate(forecast.reshape(horizon, count), 1):
+            time = after(last, step, ahead) if step is not None and has_time else str(end - 1 + ahead)
+            rows.append([*([series.name(number)] if group else []), last, time, *values])
+    return header, rows
 
 
 def take(windows: Sequences, rows: IntArray) -> Sequences:
@@ -179,13 +203,17 @@ def _means(windows: Sequences, values: AnyArray) -> AnyArray:
 
 
 def scales(windows: Sequences, season: int) -> AnyArray:
-    """The mean absolute change over a season of each series, (series,), before its first scored target."""
+    """The mean absolute change over a season of each series, (series,), before its first scored target.
+
+    If these steps are fewer than a season, it is that of the whole series.
+    """
     assert windows.ends is not None and windows.series is not None
     targets: Any = windows.series.targets
     found = np.full(len(windows.series.items), np.nan)
     for row in np.unique(windows.ends[:, 0]).tolist():
         first = windows.ends[windows.ends[:, 0] == row, 1].min()
-        values = _filled(targets[row])[:first]
+        known = _filled(targets[row])
+        values = known[:first] if first > season else known
         if len(values) > season:
             found[row] = np.abs(values[season:] - values[:-season]).mean()
     return found

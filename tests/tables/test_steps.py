@@ -1,5 +1,8 @@
-"""CSV files: columns by name, groups, order in time, classes and targets; errors that say where."""
+"""Tables with a row for each step: columns, groups, order in time, gaps, classes and targets; errors."""
 
+import gzip
+from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +10,7 @@ import numpy as np
 import pytest
 
 from onward.errors import FileError
-from onward.tables import data
+from onward.tables import columns, data
 from onward.tables.data import Saved, Selection
 
 
@@ -96,8 +99,9 @@ def test_a_class_that_changes_within_a_sequence_is_an_error(tmp_path: Path) -> N
 def test_saved_classes_number_the_labels(tmp_path: Path) -> None:
     saved = Saved(classes=("ok", "7", "odd"))
     assert targets_of(tmp_path, "p,1,7\nq,1,odd\n", saved=saved).labels.tolist() == [1, 2]
-    with pytest.raises(FileError, match="'new' is not one of the model's classes, ok, 7, odd"):
-        targets_of(tmp_path, "p,1,new\nq,1,odd\n", saved=saved)
+    assert targets_of(tmp_path, "p,1,new\nq,1,odd\nr,1,\n", saved=saved).labels.tolist() == [-100, 2, -100]
+    with pytest.raises(FileError, match="column 'y': a label is blank"):
+        targets_of(tmp_path, "p,1,a\nq,1,\n")
 
 
 def test_saved_columns_are_used_and_only_inputs_must_be_present(tmp_path: Path) -> None:
@@ -128,7 +132,7 @@ def test_token_ids_come_from_one_column_of_integers(tmp_path: Path) -> None:
 
 def test_the_defaults_are_sequence_label_and_target(tmp_path: Path) -> None:
     text = "\ufefflabel, a,sequence,b\n7,1,first,2\n7,3,first,4e-1\n\n1,nan,second,-inf\n"
-    sequences = data.read(write(tmp_path / "x.csv", text))
+    sequences = data.read(write(tmp_path / "x.csv", text), Selection(missing="keep"))
     np.testing.assert_array_equal(sequences.items[0], [[1, 2], [3, 0.4]])
     np.testing.assert_array_equal(sequences.items[1], [[np.nan, -np.inf]])
     assert sequences.labels is not None and sequences.labels.tolist() == [7, 1]
@@ -150,7 +154,7 @@ def test_a_file_without_groups_is_one_unlabeled_sequence(tmp_path: Path) -> None
         ("a,a\n1,2\n", ["line 1", "a different name for each"]),
         ("sequence,label\ns,1\n", ["line 1", "--input"]),
         ("a,b\n1,2\n3,x\n", ["line 3", "column 'b'", "'x'", "--input"]),
-        ("a,b\n1,\n", ["line 2", "column 'b'", "''"]),
+        ("a,b\n1,\n", ["line 2", "column 'b'", "is missing", "--missing"]),
         ("a,b\n1,2\n3\n", ["line 3", "1 values", "2 columns"]),
         ("sequence,a,label\ns,1,0\ns,1,2\n", ["line 3", "column 'label'"]),
         ("a,b\n", ["no rows"]),
@@ -161,3 +165,102 @@ def test_errors_name_the_line_and_the_column(tmp_path: Path, text: str, fragment
     with pytest.raises(FileError) as caught:
         data.read(path)
     assert all(fragment in str(caught.value) for fragment in [str(path), *fragments]), caught.value
+
+
+ROWS = "id,t,a,b\np,1,1,\np,2,NA,5\np,3,3,7\nq,1,nan,1\nq,2,4,null\n"
+
+
+def with_missing(tmp_path: Path, missing: str, **options: Any) -> Any:
+    path = write(tmp_path / "x.csv", ROWS)
+    return data.read(path, Selection(("a", "b"), group="id", time="t", missing=missing, **options))
+
+
+def test_missing_values_are_filled_masked_or_left_out(tmp_path: Path) -> None:
+    filled = with_missing(tmp_path, "fill").items
+    np.testing.assert_array_equal(filled[0], [[1, 6], [1, 5], [3, 7]])  # 6 is the mean of 5 and 7
+    np.testing.assert_array_equal(filled[1], [[4, 1], [4, 1]])
+    masked = with_missing(tmp_path, "mask").items
+    np.testing.assert_array_equal(masked[0][:, :2], filled[0])
+    np.testing.assert_array_equal(masked[0][:, 2:], [[0, 1], [1, 0], [0, 0]])
+    left = with_missing(tmp_path, "skip")
+    assert [item.tolist() for item in left.items] == [[[3, 7]], []]
+    kept = with_missing(tmp_path, "keep").items
+    np.testing.assert_array_equal(kept[1], [[np.nan, 1], [4, np.nan]])
+    with pytest.raises(FileError, match=r"line 2, column 'b': the value of 'p' is missing: .*--missing fill"):
+        with_missing(tmp_path, "error")
+
+
+def test_the_task_overrides_the_guess(tmp_path: Path) -> None:
+    ages = "".join(f"{name},{n},{30 + n}\n" for n, name in enumerate("pqrstu"))
+    path = write(tmp_path / "x.csv", "id,a,age\n" + ages)
+    assert data.read(path, Selection(("a",), ("age",), "id")).labels is not None
+    numbers = data.read(path, Selection(("a",), ("age",), "id", task="regress"))
+    assert numbers.labels is None and np.ravel(numbers.targets).tolist() == list(range(30, 36))
+    path = write(tmp_path / "y.csv", "id,a,y\np,1,1.5\np,2,1.5\nq,1,2.5\n")
+    classes = data.read(path, Selection(("a",), ("y",), "id", task="classify"))
+    assert classes.labels is not None and classes.classes == ("1.5", "2.5")
+    path = write(tmp_path / "z.csv", "id,a,y\np,1,run\np,2,walk\nq,1,run\n")
+    steps = data.read(path, Selection(("a",), ("y",), "id", task="label-steps"))
+    assert steps.step_labels is not None and steps.classes == ("run", "walk")
+    assert [labels.tolist() for labels in steps.step_labels] == [[0, 1], [0]]
+
+
+@pytest.mark.parametrize("arrow", [True, False])
+def test_delimiters_decimal_commas_and_compressed_files(
+    tmp_path: Path, arrow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not arrow:
+        monkeypatch.setattr(columns, "find_spec", lambda name: None)
+    text = 'a;b;note\n1,5;-2;"x;\ny"\n\n3;4,25e1;\n'
+    (tmp_path / "x.csv.gz").write_bytes(gzip.compress(text.encode()))
+    selection = Selection(("a", "b"), delimiter=";", decimal=",")
+    np.testing.assert_array_equal(data.read(tmp_path / "x.csv.gz", selection).items, [[[1.5, -2], [3, 42.5]]])
+    path = write(tmp_path / "x.csv", text)
+    with pytest.raises(
+        FileError, match="line 1: has one column, 'a;b;note': separate it with --delimiter ';'"
+    ):
+        data.read(path)
+    with pytest.raises(FileError, match=r"line 3, column 'a': '1,5' is not a number: .*--decimal ,"):
+        data.read(path, Selection(("a",), delimiter=";"))
+    path = write(tmp_path / "y.csv", "a;b\n1,5;2\n\n1.5;2\n")
+    with pytest.raises(
+        FileError, match=r"line 4, column 'a': '1.5' is not a number: expected numbers such as 1,5"
+    ):
+        data.read(path, selection)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pyarrow_and_python_read_the_same_columns(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(seed)
+    cells = ["1", " 2.5", "-0", "nan", "", "1e300", "inf", '"3"', '"a ""b"" c"', '"two\nlines"', "x y", "NA"]
+    rows = [",".join(rng.choice(cells, 3)) for _ in range(50)]
+    content = ("u,v,w\n" + "\n".join(rows) + "\n\n").encode()
+    found = []
+    for spec in (find_spec, lambda name: None):
+        monkeypatch.setattr(columns, "find_spec", spec)
+        read = columns.read_csv(content, "x", lambda header, lists=(): header, None, ".")
+        found.append([read.texts("u"), read.texts("w"), read.place(30, "v"), read.are_numbers("v")])
+    assert found[0] == found[1]
+
+
+def test_parquet_has_a_row_for_each_step_or_each_sequence(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    days = [date(2024, 1, 2), date(2024, 1, 1), date(2024, 1, 1)]
+    steps = pa.table({"id": ["p", "p", "q"], "day": days, "a": [1, 2, None], "y": ["u", "u", "v"]})
+    parquet.write_table(steps, tmp_path / "steps.parquet")
+    selection = Selection(("a",), ("y",), "id", "day", missing="keep")
+    found = data.read(tmp_path / "steps.parquet", selection)
+    np.testing.assert_array_equal(found.items[0], [[2], [1]])
+    assert found.names == ["p", "q"] and found.times == [["2024-01-01", "2024-01-02"], ["2024-01-01"]]
+    assert found.classes == ("u", "v") and np.isnan(found.items[1]).all()
+    rows = pa.table({"x": [[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0]]], "y": [1.5, 2.5], "label": ["u", "v"]})
+    parquet.write_table(rows, tmp_path / "rows.parquet")
+    found = data.read(tmp_path / "rows.parquet")
+    assert [item.tolist() for item in found.items] == [[[1, 2], [3, 4]], [[5, 6]]]
+    assert found.labels is not None and found.labels.tolist() == [0, 1]
+    numbers = data.read(tmp_path / "rows.parquet", Selection((), ("y",)))
+    assert np.ravel(numbers.targets).tolist() == [1.5, 2.5]

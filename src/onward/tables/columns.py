@@ -1,0 +1,252 @@
+"""The columns of a table with a row for each time step, from a CSV or Parquet file.
+
+CSV files are read with pyarrow if it is installed, which is several times as fast, and otherwise with Python.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
+from itertools import islice
+from operator import itemgetter
+from typing import IO, Any
+
+import numpy as np
+
+from ..core.extras import install_hint
+from ..errors import ArgumentError, FileError
+from .layout import AnyArray
+
+MISSING = frozenset({"", "na", "n/a", "null", "nan", "none"})  # in any case
+Choose = Callable[..., Iterable[str]]  # the columns to read, given the names of all and of those of lists
+
+
+def is_missing(cell: str) -> bool:
+    """Whether a cell holds no value.
+
+    >>> is_missing(" NA"), is_missing("0")
+    (True, False)
+    """
+    return cell.strip().lower() in MISSING
+
+
+class Columns:
+    """Columns by name: as text with `texts`, or as numbers with `numbers`."""
+
+    def __init__(
+        self, name: str, header: list[str], cells: dict[str, Any], decimal: str, place: Callable[[int], str]
+    ) -> None:
+        """cells: lists of text or arrays of numbers. place: the line or number of a row, for errors.
+
+        `lists` holds the columns of Parquet with a sequence in each row, as lists of arrays (T, F).
+        """
+        self.lists: dict[str, list[AnyArray]] = {}
+        self.name, self.header, self.decimal = name, header, decimal
+        self._cells, self._place = cells, place
+
+    def __len__(self) -> int:
+        return len(next(iter((self._cells | self.lists).values())))
+
+    def place(self, row: int, column: str) -> str:
+        """Say where a cell is."""
+        return f"{self.name}, {self._place(row)}, column {column!r}"
+
+    def texts(self, column: str) -> list[str]:
+        """Return the cells of a column, without spaces around them."""
+        cells = self._cells[column]
+        if isinstance(cells, list):
+            return [cell.strip() for cell in cells]
+        return ["" if value != value else repr(value) for value in cells.tolist()]
+
+    def numbers(self, column: str) -> AnyArray:
+        """Return a column in float64, NaN for missing values. Raises FileError, which names the line."""
+        cells = self._cells[column]
+        if not isinstance(cells, list):
+            return np.asarray(cells, np.float64)
+        if self.decimal == ".":
+            try:
+                return np.array(cells, np.float64)
+            except ValueError:
+                pass
+        return np.array([self._number(row, column, cell) for row, cell in enumerate(cells)])
+
+    def are_numbers(self, column: str) -> bool:
+        """Whether every cell of a column is a number or missing."""
+        try:
+            self.numbers(column)
+        except FileError:
+            return False
+        return True
+
+    def _number(self, row: int, column: str, cell: str) -> float:
+        if is_missing(cell):
+            return np.nan
+        try:
+            if self.decimal == ".":
+                return float(cell)
+            if "." not in cell:
+                return float(cell.replace(self.decimal, "."))
+        except ValueError:
+            pass
+        comma = ", or --decimal , if it has a decimal comma" if cell.count(",") == 1 else ""
+        hint = f"select numeric columns with --input{comma}"
+        if self.decimal != ".":
+            hint = f"expected numbers such as 1{self.decimal}5"
+        raise FileError(f"{self.place(row, column)}: {cell!r} is not a number: {hint}") from None
+
+
+def read_csv(content: bytes, name: str, choose: Choose, delimiter: str | None, decimal: str) -> Columns:
+    """Read the columns that `choose` selects from the header. Raises FileError and UnicodeDecodeError."""
+    header = _header(content, name, delimiter)
+    delimiter = delimiter or ","
+    wanted = list(dict.fromkeys(choose(header)))
+    cells = _with_arrow(content, header, wanted, delimiter) if find_spec("pyarrow") else None
+    if cells is not None:
+        return Columns(name, header, cells, decimal, lambda row: f"line {_line(content, delimiter, row)}")
+    cells, lines = _with_python(content, name, header, wanted, delimiter)
+    return Columns(name, header, cells, decimal, lambda row: f"line {lines[row]}")
+
+
+def _rows(content: bytes, delimiter: str) -> Any:
+    text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
+    return csv.reader(text, delimiter=delimiter)
+
+
+def _header(content: bytes, name: str, delimiter: str | None) -> list[str]:
+    header = [column.strip() for column in next(_rows(content, delimiter or ","), [])]
+    if not header or len(set(header)) < len(header) or all(map(_is_number, header)):
+        raise FileError(
+            f"{name}, line 1: must name the columns, with a different name for each, but is "
+            f"{','.join(header)!r}"
+        )
+    other = next((sign for sign in ";\t|" if len(header) == 1 and sign in header[0]), None)
+    if other is not None and delimiter is None:
+        shown = "tab" if other == "\t" else f"'{other}'"
+        raise FileError(
+            f"{name}, line 1: has one column, {header[0]!r}: separate it with --delimiter {shown}"
+        )
+    return header
+
+
+def _with_arrow(
+    content: bytes, header: list[str], wanted: list[str], delimiter: str
+) -> dict[str, Any] | None:
+    """Return lists of text, or None if pyarrow refuses the file: Python then finds the line."""
+    import pyarrow as pa
+    from pyarrow import csv as arrow
+
+    try:
+        table = arrow.read_csv(
+            pa.BufferReader(content),
+            arrow.ReadOptions(column_names=header, skip_rows_after_names=1),
+            arrow.ParseOptions(delimiter=delimiter, newlines_in_values=b'"' in content),
+            arrow.ConvertOptions(include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string())),
+        )
+    except pa.ArrowException:
+        return None
+    if not len(table):
+        return None
+    return {column: table[column].to_pylist() for column in wanted}
+
+
+def _with_python(
+    content: bytes, name: str, header: list[str], wanted: list[str], delimiter: str
+) -> tuple[dict[str, Any], list[int]]:
+    """Return lists of text and the line that each row ends on."""
+    reader = _rows(content, delimiter)
+    next(reader)
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    for cells in reader:
+        if not cells:
+            continue
+        if len(cells) != len(header):
+            raise FileError(
+                f"{name}, line {reader.line_num}: has {len(cells)} values, but line 1 has {len(header)} "
+                "columns"
+            )
+        rows.append(cells)
+        lines.append(reader.line_num)
+    if not lines:
+        raise FileError(f"{name}: has a header but no rows")
+    return {column: list(map(itemgetter(header.index(column)), rows)) for column in wanted}, lines
+
+
+def _line(content: bytes, delimiter: str, row: int) -> int:
+    """The line that a row ends on, without empty lines, after the header."""
+    reader = _rows(content, delimiter)
+    next(islice(filter(None, reader), row + 1, None))
+    return int(reader.line_num)
+
+
+def read_parquet(file: IO[bytes], name: str, choose: Choose) -> Columns:
+    """Read columns of numbers, texts, dates and times from a Parquet file. Raises FileError."""
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ModuleNotFoundError as error:
+        raise ArgumentError(f"Parquet needs {error.name}: {install_hint('parquet')}") from error
+    try:
+        with parquet.ParquetFile(file) as opened:
+            header = list(opened.schema_arrow.names)
+            lists = [field.name for field in opened.schema_arrow if pa.types.is_nested(field.type)]
+            wanted = list(dict.fromkeys(choose(header, lists)))
+            table = opened.read(columns=wanted)
+    except (pa.ArrowException, OSError) as error:
+        raise FileError(f"{name} cannot be read as Parquet: {error}") from error
+    if not len(table):
+        raise FileError(f"{name} has no rows")
+    cells = {column: _of_arrow(table[column]) for column in wanted if column not in lists}
+    columns = Columns(name, header, cells, ".", lambda row: f"row {row}")
+    columns.lists = {column: _arrays(name, column, table[column]) for column in wanted if column in lists}
+    return columns
+
+
+def _arrays(name: str, column: str, values: Any) -> list[AnyArray]:
+    """Return the lists of a column as arrays (T, F); numbers (T,) are steps of one feature."""
+    found = []
+    for row, value in enumerate(values.to_pylist()):
+        try:
+            array = np.array(value, np.float64)
+        except (TypeError, ValueError):
+            array = np.zeros(0)
+        if array.ndim not in (1, 2) or not array.size:
+            raise FileError(
+                f"{name}, row {row}, column {column!r}: is not a list of steps with equal features"
+            )
+        found.append(array[:, None] if array.ndim == 1 else array)
+    return found
+
+
+def _of_arrow(values: Any) -> Any:
+    """Return a column as an array of numbers, or as a list of texts."""
+    import pyarrow as pa
+
+    kind = values.type
+    if pa.types.is_integer(kind) and not values.null_count:
+        return values.to_numpy()
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        return values.cast(pa.float64()).to_numpy()
+    if pa.types.is_timestamp(kind):
+        try:
+            values = values.cast(pa.timestamp("s", kind.tz))
+        except pa.ArrowInvalid:
+            values = values.cast(pa.timestamp("us", kind.tz), safe=False)
+    if pa.types.is_dictionary(kind):
+        values = values.cast(kind.value_type)
+    return ["" if value is None else value for value in values.cast(pa.string()).to_pylist()]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def unique(texts: Sequence[str]) -> dict[str, int]:
+    """Number texts in the order in which they first occur."""
+    return {text: number for number, text in enumerate(dict.fromkeys(texts))}

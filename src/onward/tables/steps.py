@@ -1,0 +1,342 @@
+"""Make sequences of the columns of a table: choose columns, group rows, order them by time, fill gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..errors import FileError
+from . import times
+from .columns import Columns, unique
+from .layout import AnyArray, IntArray, Saved, Selection, Sequences, number_classes
+
+GAP = "fill them with --missing fill, or leave out the windows that contain them with --missing skip"
+EMPTY = "fill such values with --missing fill, mark them with mask, or leave out these steps with skip"
+
+
+class Chooser:
+    """Chooses the columns to read once the header is known; `chosen` is then complete."""
+
+    def __init__(self, name: str, selection: Selection, saved: Selection) -> None:
+        self.name, self.selection, self.saved = name, selection, saved
+        self.chosen = selection
+
+    def __call__(self, header: list[str], lists: Sequence[str] = ()) -> list[str]:
+        """lists: the columns of lists, the first of which is by default the input."""
+        if lists and not (self.selection.inputs or self.saved.inputs):
+            self.selection = replace(self.selection, inputs=(lists[0],))
+        self.chosen = resolve(self.name, header, self.selection, self.saved)
+        return self.chosen.named_columns
+
+
+def resolve(name: str, header: list[str], selection: Selection, saved: Selection) -> Selection:
+    """Choose the columns to read: the selected ones, else those of the training table, else the defaults.
+
+    The file may lack the target, group and time of the training table, but not its inputs. Raises FileError,
+    which lists the file's columns.
+    """
+
+    def present(columns: Iterable[str | None]) -> tuple[str, ...]:
+        return tuple(column for column in columns if column in header)
+
+    group = selection.group or next(iter(present((saved.group, "sequence"))), None)
+    time = selection.time or next(iter(present((saved.time,))), None)
+    defaults = [column for column in header if column == "label" or column.startswith("target")]
+    targets = selection.targets or present(saved.targets)
+    if not saved.inputs:
+        targets = targets or (("label",) if "label" in defaults else tuple(defaults))
+    window = selection.window or saved.window
+    # a forecast also uses past values of its target
+    others = {group, time, *(set(defaults) - set(targets) if window else (*targets, *defaults))}
+    inputs = selection.inputs or saved.inputs or tuple(c for c in header if c not in others)
+    for column in (*selection.named_columns, *inputs):
+        if column not in header:
+            trained = "" if column in selection.named_columns else "; the model was trained on that column"
+            raise FileError(
+                f"{name}: there is no column {column!r}; the columns are {', '.join(header)}: "
+                f"choose with --input (and --target, --group, --time){trained}"
+            )
+    if not inputs:
+        raise FileError(
+            f"{name}, line 1: none of {', '.join(header)} is an input: select the inputs with --input"
+        )
+    chosen = selection.completed(saved)
+    return replace(chosen, inputs=inputs, targets=targets, group=group, time=time)
+
+
+def sequences(columns: Columns, chosen: Selection, saved: Saved, step_rank: int, suffix: str) -> Sequences:
+    """Return a sequence for each group, or the whole table as one; see `data.read`. Raises FileError."""
+    if columns.lists:
+        return _sequences_of_rows(columns, chosen, saved, suffix)
+    table = _Table(columns, chosen)
+    table.expand()
+    x = np.stack([columns.numbers(column) for column in chosen.inputs], axis=1)
+    x = table.in_order(x, np.nan)
+    if step_rank == 0:
+        x = _token_ids(columns.name, chosen.inputs, x)
+    else:
+        x = table.without_missing(x, trains=not saved.selection.inputs)
+    found = Sequences(
+        table.split(x),
+        classes=saved.classes,
+        names=list(table.groups) if chosen.group else None,
+        times=table.times(),
+        selection=replace(chosen, every=None if table.step is None else str(table.step)),
+        origin=f"{columns.name}: the input columns are {', '.join(chosen.inputs)}",
+        suffix=suffix,
+        single=chosen.group is None,
+    )
+    return _Targets(table, saved).add(found) if chosen.targets else found
+
+
+def _sequences_of_rows(columns: Columns, chosen: Selection, saved: Saved, suffix: str) -> Sequences:
+    """Return the sequence in each row of a column of lists."""
+    (column, items), *others = columns.lists.items()
+    if others or chosen.inputs != (column,):
+        raise FileError(
+            f"{columns.name}: a sequence for each row is in one column of lists, but the inputs are "
+            f"{', '.join(chosen.inputs)}: select it with --input"
+        )
+    table = _Table(columns, replace(chosen, group=None, time=None))
+    table.starts = np.arange(len(items))
+    names = columns.texts(chosen.group) if chosen.group else None
+    origin = f"{columns.name}: the input column is {column}"
+    found = Sequences(
+        items, classes=saved.classes, names=names, selection=chosen, origin=origin, suffix=suffix
+    )
+    return _Targets(table, saved).add(found) if chosen.targets else found
+
+
+def _token_ids(name: str, inputs: tuple[str, ...], x: AnyArray) -> AnyArray:
+    """Return the one input column as integers (T,)."""
+    if len(inputs) != 1:
+        raise FileError(
+            f"{name}: the model takes token ids, one column, but the inputs are "
+            f"{', '.join(inputs)}: select the column with --input"
+        )
+    ids = x[:, 0]
+    if not (np.isfinite(ids).all() and (ids == np.rint(ids)).all()):
+        raise FileError(f"{name}, column {inputs[0]!r}: token ids must be integers")
+    return ids.astype(np.int64)
+
+
+class _Table:
+    """The order of the rows: by sequence, then by time, with -1 for each step that has no row."""
+
+    def __init__(self, columns: Columns, chosen: Selection) -> None:
+        self.columns, self.chosen = columns, chosen
+        names = columns.texts(chosen.group) if chosen.group else [""] * len(columns)
+        self.groups = unique(names)
+        self.sequence = np.array([self.groups[name] for name in names])
+        self.step: times.Step | None = None
+        self.cells: list[str] | None = None
+        self.order = np.argsort(self.sequence, kind="stable")
+        if chosen.time:
+            self.time, self.cells, self.are_dates = times.seconds(columns, chosen.time, chosen.day_first)
+            self.order = np.lexsort((self.time, self.sequence))
+            self._refuse_repeated(chosen.time)
+        self.starts = np.flatnonzero(np.diff(self.sequence[self.order], prepend=-1))
+
+    def _refuse_repeated(self, column: str) -> None:
+        assert self.cells is not None
+        in_order, sequence = self.time[self.order], self.sequence[self.order]
+        repeated = np.flatnonzero((np.diff(in_order) == 0) & (np.diff(sequence) == 0))
+        if len(repeated):
+            row = int(self.order[repeated[0] + 1])
+            raise FileError(
+                f"{self.columns.place(row, column)}: {self.cells[row]!r} occurs twice in one "
+                "sequence: name the column that identifies the sequence with --group, or omit --time"
+            )
+
+    def split(self, values: AnyArray) -> list[AnyArray]:
+        """Return the part of each sequence of values in order."""
+        return np.split(values, self.starts[1:])
+
+    def in_order(self, values: AnyArray, absent: Any) -> AnyArray:
+        """Return values of the rows (rows, ...) for each step, `absent` where there is no row."""
+        found = values[self.order]
+        if (self.order < 0).any():
+            found[self.order < 0] = absent
+        return found
+
+    def expand(self) -> None:
+        """Find the step of the times, and insert the missing steps. Raises FileError."""
+        chosen = self.chosen
+        if chosen.time is None or not (chosen.every or chosen.window):
+            return
+        rows = np.split(self.order, self.starts[1:])
+        series = [self.time[each] for each in rows]
+        self.step = times.Step.parse(chosen.every) if chosen.every else None
+        if self.step is None:
+            self.step = times.infer_step(series, self.are_dates)
+        if self.step is None:
+            return
+        expanded = []
+        for number, (each, values) in enumerate(zip(rows, series, strict=True)):
+            positions = times.whole_positions(self.step, values)
+            self._check(number, each, values, positions)
+            assert positions is not None
+            full = np.full(int(positions[-1]) + 1, -1)
+            full[positions] = each
+            expanded.append(full)
+        self.order = np.concatenate(expanded)
+        self.starts = np.cumsum([0, *map(len, expanded[:-1])])
+
+    def _check(self, number: int, rows: IntArray, values: AnyArray, positions: IntArray | None) -> None:
+        """Raise FileError for times between two steps, and for gaps that nothing is said about."""
+        assert self.cells is not None and self.chosen.time is not None and self.step is not None
+        name = f" in {list(self.groups)[number]!r}" if self.chosen.group else ""
+        if positions is None or (np.diff(positions) == 0).any():
+            exact = self.step.positions(values)
+            gaps = np.diff(np.rint(exact), prepend=-1)
+            wrong = int(np.flatnonzero((np.abs(exact - np.rint(exact)) > times.CLOSE) | (gaps == 0))[0])
+            row = int(rows[wrong])
+            raise FileError(
+                f"{self.columns.place(row, self.chosen.time)}: {self.cells[row]!r}{name} is not a whole "
+                f"number of steps of {self.step} after {self.cells[int(rows[0])]!r}: choose it with --every"
+            )
+        gaps = np.flatnonzero(np.diff(positions) > 1)
+        if len(gaps) and self.chosen.missing in (None, "error"):
+            first, row = int(gaps[0]), int(rows[gaps[0] + 1])
+            lost = int(positions[first + 1] - positions[first]) - 1
+            raise FileError(
+                f"{self.columns.place(row, self.chosen.time)}: before {self.cells[row]!r}{name}, "
+                f"{lost} step{'s are' if lost > 1 else ' is'} missing, with a step of {self.step}: {GAP}; "
+                "--every gives another step"
+            )
+
+    def times(self) -> list[list[str]] | None:
+        """Return the time of each step of each sequence; None without a time column."""
+        if self.cells is None:
+            return None
+        found: list[list[str]] = []
+        for rows in self.split(self.order):
+            names = [self.cells[row] if row >= 0 else "" for row in rows.tolist()]
+            if self.step is not None:
+                names = [name or times.after(names[0], self.step, n) for n, name in enumerate(names)]
+            found.append(names)
+        return found
+
+    def without_missing(self, x: AnyArray, trains: bool) -> AnyArray:
+        """Treat missing inputs as the selection says. Raises FileError, which names the line."""
+        absent: AnyArray = np.isnan(x)
+        incomplete: AnyArray = np.any(absent, axis=1)
+        policy = self.chosen.missing
+        if policy == "mask":
+            return np.concatenate([self.filled(x), absent], axis=1)
+        if not absent.any() or policy == "keep":
+            return x
+        if policy == "fill":
+            return self.filled(x)
+        if policy == "skip":
+            if self.chosen.window is None:
+                self.drop(incomplete)
+                return x[~incomplete]
+            return x
+        step, place = np.argwhere(absent)[0]
+        row, column = int(self.order[step]), self.chosen.inputs[place]
+        name = f" of {list(self.groups)[self.sequence[row]]!r}" if self.chosen.group else ""
+        raise FileError(f"{self.columns.place(row, column)}: the value{name} is missing: {EMPTY}")
+
+    def drop(self, steps: AnyArray) -> None:
+        """Remove steps; a sequence keeps its place if it has none left."""
+        before = np.concatenate([[0], np.cumsum(~steps)])
+        self.order, self.starts = self.order[~steps], before[self.starts]
+
+    def filled(self, x: AnyArray) -> AnyArray:
+        """Return x with the last value of the sequence for NaN, or its mean before the first value."""
+        whole = np.nan_to_num(_mean(x))
+        parts = []
+        for part in self.split(x):
+            absent = np.isnan(part)
+            last = np.maximum.accumulate(np.where(absent, -1, np.arange(len(part))[:, None]), axis=0)
+            mean = _mean(part)
+            mean = np.where(np.isnan(mean), whole, mean)
+            parts.append(np.where(last < 0, mean, np.take_along_axis(part, np.maximum(last, 0), axis=0)))
+        return np.concatenate(parts)
+
+
+def _mean(x: AnyArray) -> AnyArray:
+    """The mean of each column without NaN; NaN if it has no other value."""
+    present = ~np.isnan(x)
+    count = present.sum(axis=0)
+    sums = np.where(present, x, 0).sum(axis=0)
+    means: AnyArray = np.where(count > 0, sums / np.maximum(count, 1), np.nan)
+    return means
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """The target columns as classes or numbers, for each sequence or each step."""
+
+    table: _Table
+    saved: Saved
+
+    def add(self, found: Sequences) -> Sequences:
+        """Return sequences with labels or targets. Raises FileError."""
+        table, chosen = self.table, self.table.chosen
+        task = chosen.task or self._guess()
+        if task == "regress":
+            return self._with_numbers(found)
+        if len(chosen.targets) > 1:
+            raise FileError(
+                f"{table.columns.name}: classes are in one column, but the targets are "
+                f"{', '.join(chosen.targets)}: select one with --target, or pass --task regress"
+            )
+        if chosen.window is not None:
+            raise FileError(f"{table.columns.name}: --window forecasts numbers: pass --task regress")
+        cells = table.in_order(np.array(table.columns.texts(chosen.targets[0]), object), "")
+        name = f"{table.columns.name}, column {chosen.targets[0]!r}"
+        if task == "label-steps":
+            numbers, classes = number_classes(name, cells.tolist(), self.saved.classes)
+            return replace(found, step_labels=table.split(numbers), classes=classes)
+        change = self._change([cells])
+        if change is not None:
+            place = table.columns.place(int(table.order[change]), chosen.targets[0])
+            raise FileError(
+                f"{place}: {cells[change]!r} in a sequence of class {cells[change - 1]!r}: a class must be "
+                "the same on every row of a sequence; name the column that identifies the sequence with "
+                "--group, or pass --task label-steps"
+            )
+        labels, classes = number_classes(name, cells[table.starts].tolist(), self.saved.classes)
+        return replace(found, labels=labels, classes=classes)
+
+    def _change(self, columns: Sequence[AnyArray]) -> int | None:
+        """The first step in order whose targets differ from the step before in the same sequence."""
+        differs = np.zeros(len(self.table.order), bool)
+        for cells in columns:
+            differs[1:] |= cells[1:] != cells[:-1]
+        differs[self.table.starts[self.table.starts < len(differs)]] = False
+        found = np.flatnonzero(differs)
+        return int(found[0]) if len(found) else None
+
+    def _guess(self) -> str:
+        """The task of the model, or by the cells: text and integers constant in a sequence are classes."""
+        chosen, saved, columns = self.table.chosen, self.saved, self.table.columns
+        if chosen.window is not None or (saved.selection.targets and not saved.classes):
+            return "regress"
+        if chosen.targets[0] == "label" or saved.classes:
+            return "classify"
+        if len(chosen.targets) > 1:
+            return "regress"
+        if not columns.are_numbers(chosen.targets[0]):
+            return "classify"
+        cells = self.table.in_order(np.array(columns.texts(chosen.targets[0]), object), "")
+        integers = all(cell.removeprefix("-").isdecimal() for cell in cells[self.table.starts])
+        return "classify" if integers and self._change([cells]) is None else "regress"
+
+    def _with_numbers(self, found: Sequences) -> Sequences:
+        table, chosen = self.table, self.table.chosen
+        values = np.stack([table.columns.numbers(column) for column in chosen.targets], axis=1)
+        values = table.in_order(values.astype(np.float32), np.nan)
+        if not self.saved.selection.inputs and chosen.missing in (None, "error") and np.isnan(values).any():
+            step, place = np.argwhere(np.isnan(values))[0]
+            where = table.columns.place(int(table.order[step]), chosen.targets[place])
+            raise FileError(f"{where}: the target is missing: pass --missing skip to leave it out")
+        constant = self._change(list(values.T)) is None and 1 < len(table.starts) < len(table.order)
+        if table.columns.lists or (chosen.window is None and constant):  # the same at every step
+            return replace(found, targets=values[table.starts])
+        return replace(found, targets=table.split(values))

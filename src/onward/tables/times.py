@@ -1,0 +1,209 @@
+"""Time stamps: read them, find their step, count missing steps and name the steps that follow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ArgumentError, FileError
+from .columns import Columns
+from .layout import IntArray
+
+DAY_FIRST = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4})(.*)")
+DAY = 86400
+SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+MONTHS = {"M": 1, "y": 12}
+UNITS = {
+    "seconds": "s",
+    "minutes": "min",
+    "hours": "h",
+    "days": "d",
+    "weeks": "w",
+    "months": "M",
+    "years": "y",
+}
+EVERY = re.compile(r"(\d*\.?\d+)?\s*(\w*)")
+LARGEST_MONTH = 31
+MOST_MISSING = 0.5  # of all steps: with more, the rows do not have a common step
+CLOSE = 1e-6
+
+
+@dataclass(frozen=True)
+class Step:
+    """The time from one step to the next: `count` times a unit, which is "" for plain numbers."""
+
+    count: float
+    unit: str = ""
+
+    @staticmethod
+    def parse(text: str) -> Step:
+        """Read "1h", "15min", "1d", "1M" (a month) or a number.
+
+        >>> Step.parse("15min"), str(Step.parse("M"))
+        (Step(count=15.0, unit='min'), '1M')
+        """
+        match = EVERY.fullmatch(text.strip())
+        count, unit = (float(match[1] or 1), match[2]) if match else (0.0, "")
+        unit = UNITS.get(unit if unit.endswith("s") else f"{unit}s", unit)
+        if (
+            count <= 0
+            or unit not in {"", "b", *SECONDS, *MONTHS}
+            or (unit not in SECONDS and unit and count % 1)
+        ):
+            raise ArgumentError(
+                f"every={text!r} is not a time step: expected a number or, for dates, a number and a unit, "
+                f"such as 15min: {', '.join([*SECONDS, *MONTHS])}, or b for days from Monday to Friday"
+            )
+        return Step(count, unit)
+
+    def __str__(self) -> str:
+        return f"{self.count:g}{self.unit}"
+
+    def positions(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return how many steps each time is after the first one; not whole for times between two steps."""
+        if self.unit in MONTHS:
+            months = np.array([_months(value) for value in values.tolist()])
+            return np.asarray((months - months[0]) / (self.count * MONTHS[self.unit]))
+        if self.unit == "b":
+            return np.asarray(np.busday_count(_days(values[:1]), _days(values)) / self.count)
+        return np.asarray((values - values[0]) / (self.count * SECONDS.get(self.unit, 1)))
+
+
+def _weekdays(values: NDArray[np.float64]) -> IntArray:
+    """Return the weekday of each time, 0 for Monday."""
+    return (np.floor(values / DAY).astype(np.int64) + 3) % 7
+
+
+def _days(values: NDArray[np.float64]) -> NDArray[np.datetime64]:
+    return np.floor(values / DAY).astype("datetime64[D]")
+
+
+def _months(value: float) -> float:
+    """Return the months since year 0 of a time, with the last day of each month as one day."""
+    time = datetime.fromtimestamp(value, UTC)
+    is_last = (time + timedelta(days=1)).month != time.month
+    day = LARGEST_MONTH - 1 if is_last else time.day - 1
+    return 12 * time.year + time.month - 1 + (day + (value % 86400) / 86400) / LARGEST_MONTH
+
+
+def after(last: str, step: Step, count: int) -> str:
+    """Name the time `count` steps after another one, in the same form.
+
+    >>> after("2024-01-31", Step(1, "M"), 1), after("2024-01-01 23:00", Step(1, "h"), 2)
+    ('2024-02-29', '2024-01-02 01:00')
+    """
+    if not step.unit:
+        return f"{float(last) + count * step.count:.15g}"
+    time = parse_date(last)
+    if step.unit in MONTHS:
+        is_last = (time + timedelta(days=1)).month != time.month
+        months = 12 * time.year + time.month - 1 + count * int(step.count) * MONTHS[step.unit]
+        first = time.replace(year=months // 12, month=months % 12 + 1, day=1)
+        following = (first.replace(day=28) + timedelta(days=4)).replace(day=1) - timedelta(days=1)
+        time = following if is_last else first.replace(day=min(time.day, following.day))
+    elif step.unit == "b":
+        start = np.datetime64(time.date(), "D")
+        moved = np.busday_offset(start, int(count * step.count), roll="forward") - start
+        time += timedelta(days=int(moved.astype(np.int64)))
+    else:
+        time += timedelta(seconds=count * step.count * SECONDS[step.unit])
+    is_date = len(last.strip()) <= len("2024-01-31") and not (time.hour or time.minute or time.second)
+    if is_date:
+        return time.date().isoformat()
+    separator = "T" if "T" in last else " "
+    short = last.count(":") == 1 and not time.second
+    return time.isoformat(separator, "minutes" if short else "auto")
+
+
+def parse_date(cell: str, day_first: bool = False) -> datetime:
+    """Read a date in ISO 8601 or, with `day_first`, as 31.1.2024 or 31/1/2024. Raises ValueError."""
+    match = DAY_FIRST.fullmatch(cell) if day_first else None
+    if match:
+        cell = f"{match[3]}-{match[2]:>02}-{match[1]:>02}{match[4]}"
+    return datetime.fromisoformat(cell.replace("/", "-"))
+
+
+def seconds(columns: Columns, column: str, day_first: bool) -> tuple[NDArray[np.float64], list[str], bool]:
+    """Return times as numbers, their cells, with dates in ISO 8601, and whether they are dates.
+
+    Raises FileError, which names the line.
+    """
+    cells = columns.texts(column)
+    if columns.are_numbers(column):
+        values = columns.numbers(column)
+        absent = np.flatnonzero(np.isnan(values))
+        if len(absent):
+            raise FileError(f"{columns.place(int(absent[0]), column)}: the time is missing")
+        return values, cells, False
+    found: dict[str, tuple[float, str]] = {}
+    first: datetime | None = None
+    for row, cell in enumerate(cells):
+        if cell in found:
+            continue
+        try:
+            date = parse_date(cell, day_first)
+        except ValueError:
+            where = f"{columns.place(row, column)}: {cell!r}"
+            hint = "31.01.2024" if day_first else "2024-01-31 or 2024-01-31 12:30:00, or pass --day-first"
+            raise FileError(f"{where} is not a date: write it as {hint}") from None
+        first = first or date
+        if (first.tzinfo is None) != (date.tzinfo is None):
+            where = f"{columns.place(row, column)}: {cell!r}"
+            raise FileError(f"{where}: dates with a time zone and dates without one cannot be ordered")
+        iso = cell
+        if day_first:
+            iso = date.date().isoformat() if len(cell) <= len("31.01.2024") else date.isoformat(" ")
+        found[cell] = (date.replace(tzinfo=date.tzinfo or UTC).timestamp(), iso)
+    return np.array([found[cell][0] for cell in cells]), [found[cell][1] for cell in cells], True
+
+
+def infer_step(series: Sequence[NDArray[np.float64]], are_dates: bool) -> Step | None:
+    """Return the step of series of increasing times; None if they have none in common.
+
+    It is the most frequent difference, or a number of months, if most times are whole steps apart.
+    """
+    differences = np.concatenate([np.diff(values) for values in series] or [np.zeros(0)])
+    if not len(differences):
+        return None
+    values, counts = np.unique(differences, return_counts=True)
+    usual = float(values[counts.argmax()])
+    candidates = [_step(usual)] if are_dates else [Step(usual)]
+    if (
+        are_dates
+        and usual == DAY < differences.max()
+        and all(np.isin(_weekdays(each), range(5)).all() for each in series)
+    ):
+        candidates.insert(0, Step(1, "b"))
+    if are_dates and usual >= 28 * 86400:
+        candidates = [Step(months, "M") for months in (12, 6, 3, 1)] + candidates
+    for step in candidates:
+        gaps = [np.diff(step.positions(each)) for each in series if len(each) > 1]
+        every = np.concatenate(gaps)
+        whole = np.abs(every - np.rint(every)).max() < CLOSE and every.min() > 1 - CLOSE
+        if whole and every.sum() * (1 - MOST_MISSING) <= len(every):
+            return step
+    return None
+
+
+def _step(length: float) -> Step:
+    """Return a number of seconds as a step in the largest unit that divides it.
+
+    >>> str(_step(7200)), str(_step(90))
+    ('2h', '90s')
+    """
+    unit = next(unit for unit in ("w", "d", "h", "min", "s") if length % SECONDS[unit] == 0 or unit == "s")
+    return Step(length / SECONDS[unit], unit)
+
+
+def whole_positions(step: Step, values: NDArray[np.float64]) -> IntArray | None:
+    """Return the positions of increasing times, or None if some are not whole steps apart."""
+    positions = step.positions(values)
+    rounded = np.rint(positions)
+    if np.abs(positions - rounded).max() > CLOSE * max(1.0, float(rounded[-1])):
+        return None
+    return rounded.astype(np.int64)

@@ -1,0 +1,115 @@
+"""Time stamps: the step between them, missing steps, and the names of the steps that follow."""
+
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onward.errors import ArgumentError, FileError
+from onward.tables import data, times
+from onward.tables.data import Selection, Sequences
+from onward.tables.times import Step
+
+
+def months(count: int, day: int = 1) -> list[str]:
+    return [str(date(2023 + n // 12, n % 12 + 1, day)) for n in range(count)]
+
+
+def month_ends(count: int) -> list[str]:
+    return [str(date.fromisoformat(first) - timedelta(1)) for first in months(count + 1)[1:]]
+
+
+WEEKDAYS = [str(day) for n in range(30) if (day := date(2024, 1, 1) + timedelta(n)).weekday() < 5]
+
+
+def read(tmp_path: Path, cells: list[str], **options: str | int) -> Sequences:
+    rows = "".join(f"{cell},{n}\n" for n, cell in enumerate(cells))
+    (tmp_path / "x.csv").write_text("t,a\n" + rows)
+    selection = Selection(("a",), ("a",), time="t", window=2, **options)  # type: ignore[arg-type]
+    found = data.read(tmp_path / "x.csv", selection).series
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("cells", "step", "following"),
+    [
+        (["1", "3", "5", "7"], "2", ["9", "11"]),
+        (["0.5", "0.75", "1"], "0.25", ["1.25", "1.5"]),
+        (["2024-02-27", "2024-02-28", "2024-02-29"], "1d", ["2024-03-01", "2024-03-02"]),
+        (
+            ["2024-01-01 23:00", "2024-01-01 23:15", "2024-01-01 23:30"],
+            "15min",
+            ["2024-01-01 23:45", "2024-01-02 00:00"],
+        ),
+        (["2024-01-01T00:00Z", "2024-01-01T06:00Z", "2024-01-01T12:00Z"], "6h", ["2024-01-01T18:00+00:00"]),
+        (["2024-01-01", "2024-01-08", "2024-01-15"], "1w", ["2024-01-22"]),
+        (months(14), "1M", ["2024-03-01", "2024-04-01"]),
+        (months(14, 15), "1M", ["2024-03-15"]),
+        (month_ends(14), "1M", ["2024-03-31", "2024-04-30"]),
+        (months(14)[::3], "3M", ["2024-04-01"]),
+        (["2020-01-01", "2021-01-01", "2022-01-01"], "12M", ["2023-01-01"]),
+        (WEEKDAYS, "1b", ["2024-01-31", "2024-02-01", "2024-02-02", "2024-02-05"]),
+    ],
+)
+def test_the_step_is_inferred_and_continued(
+    tmp_path: Path, cells: list[str], step: str, following: list[str]
+) -> None:
+    found = read(tmp_path, cells)
+    assert found.selection.every == step
+    assert len(found.items[0]) == len(cells)  # no step is missing
+    assert [times.after(cells[-1], Step.parse(step), n + 1) for n in range(len(following))] == following
+
+
+def test_times_without_a_common_step_are_rows(tmp_path: Path) -> None:
+    found = read(tmp_path, ["2024-01-01", "2024-01-02", "2024-01-02 05:17", "2024-03-09"])
+    assert found.selection.every is None and len(found.items[0]) == 4
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_missing_steps_are_inserted_at_their_times(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    length = [3600, 86400, 900][seed % 3]
+    every = [str(datetime(2024, 1, 1) + timedelta(seconds=length * n)) for n in range(40)]
+    kept = np.sort(np.r_[0, 39, rng.choice(np.arange(1, 39), 30, replace=False)])
+    found = read(tmp_path, [every[n] for n in kept], missing="fill")
+    assert found.times is not None
+    assert [str(datetime.fromisoformat(time)) for time in found.times[0]] == every
+    last = np.searchsorted(kept, np.arange(40), side="right") - 1
+    np.testing.assert_array_equal(found.items[0][:, 0], last)
+    assert isinstance(found.targets, list)
+    np.testing.assert_array_equal(np.isnan(found.targets[0][:, 0]), ~np.isin(np.arange(40), kept))
+    skipped = data.read(tmp_path / "x.csv", Selection(("a",), ("a",), time="t", window=2, missing="skip"))
+    assert skipped.ends is not None
+    whole = [end for end in range(2, 40) if {end - 2, end - 1, end} <= set(kept.tolist())]
+    assert skipped.ends[:, 1].tolist() == whole
+
+
+def test_a_gap_that_nothing_is_said_about_is_an_error_with_its_place(tmp_path: Path) -> None:
+    cells = ["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-05", "2024-01-06"]
+    with pytest.raises(
+        FileError, match="line 5, column 't': before '2024-01-05', 1 step is missing, with a step of 1d"
+    ):
+        read(tmp_path, cells)
+    with pytest.raises(
+        FileError, match="'2024-01-02' is not a whole number of steps of 2d after '2024-01-01'"
+    ):
+        read(tmp_path, cells, every="2d")
+    with pytest.raises(ArgumentError, match="every='1 fortnight' is not a time step"):
+        read(tmp_path, cells, every="1 fortnight")
+
+
+@pytest.mark.parametrize(
+    ("text", "step"), [("1h", "1h"), ("hour", "1h"), ("15 minutes", "15min"), ("M", "1M"), ("0.5", "0.5")]
+)
+def test_steps_are_written_in_several_ways(text: str, step: str) -> None:
+    assert str(Step.parse(text)) == step
+
+
+def test_dates_with_the_day_first(tmp_path: Path) -> None:
+    cells = ["1.2.2024", "31.1.2024", "02/02/2024"]
+    found = read(tmp_path, cells, day_first=True)
+    assert found.times == [["2024-01-31", "2024-02-01", "2024-02-02"]]
+    with pytest.raises(FileError, match=r"'31.1.2024' is not a date: .*--day-first"):
+        read(tmp_path, cells[1:])
