@@ -1,14 +1,19 @@
 """Columns by name in `train table`, `score` and `run`, and what a trained model remembers of them."""
 
 import csv
+import json
 from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow.csv as csv_table
 import pytest
+from click.testing import CliRunner
+from pyarrow import parquet
 from support.cli import invoke, message, report
 
 import onward
+from onward.cli import main
 from onward.recipes import forecasts, sequences
 
 SMALL = "--hidden", "8"
@@ -137,3 +142,52 @@ def test_score_respects_the_layout_of_the_model() -> None:
         losses.append(report("score", "net.safetensors", "x.npz")["loss"])
     expected = np.stack([net(row) for row in x])
     assert losses == pytest.approx([((expected - y) ** 2).mean()] * 2)
+
+
+def test_each_step_gets_a_class_and_new_labels_may_be_blank_or_unknown() -> None:
+    rng = np.random.default_rng(0)
+    header = ["id", "pulse", "activity"]
+    rows: list[list[object]] = [
+        [n, rng.normal() + 6 * moves, ["rest", "run"][moves]]
+        for n in range(30)
+        for moves in rng.integers(0, 2, 5).tolist()
+    ]
+    write("steps.csv", header, rows)
+    columns = "--group", "id", "--input", "pulse", "--target", "activity", "--task", "label-steps"
+    reported = report("train", "table", "steps.csv", *columns, *SMALL, "-o", "net.safetensors")
+    assert reported["accuracy"] > 0.9 and reported["classes"] == ["rest", "run"]
+    assert [row["class"] for row in reported["by_class"]] == ["rest", "run"]
+    rows[0][2], rows[1][2] = "", "swim"
+    write("new.csv", header, rows)
+    scored = report("score", "net.safetensors", "new.csv")
+    assert scored["accuracy"] > 0.9 and scored["unknown_labels"] == 2
+    assert "2 labels not scored: blank" in invoke("score", "net.safetensors", "new.csv", expect=0).output
+    report("run", "net.safetensors", "new.csv", "--out", "y.csv")
+    with Path("y.csv").open(newline="") as file:
+        out = list(csv.DictReader(file))
+    assert list(out[0]) == ["sequence", "step", "predicted", "rest", "run"]
+    right = [row["predicted"] == truth[2] for row, truth in zip(out, rows, strict=True)]
+    assert np.mean(right) > 0.9
+
+
+def test_weights_come_from_a_column_and_tables_from_standard_input_and_parquet() -> None:
+    rng = np.random.default_rng(0)
+    rows: list[list[object]] = [[n, rng.normal() + 4 * (n % 2), "ab"[n % 2], 1 + n % 3] for n in range(40)]
+    write("x.csv", ["id", "x", "y", "w"], rows)
+    columns = "--group", "id", "--target", "y", "--weight", "w", *SMALL, "-o", "net.safetensors", "--json"
+    train = ["train", "table"]
+    expected = invoke(*train, "x.csv", *columns, "--class-weight", "balanced", expect=0)
+    result = CliRunner().invoke(
+        main, [*train, "-", *columns, "--class-weight", "balanced"], input=Path("x.csv").read_bytes()
+    )
+    first, second = (json.loads(each.stdout) for each in (expected, result))
+    assert first["epochs"] == second["epochs"] and first["by_class"][0]["recall"] > 0.8
+    assert "--out is missing" in CliRunner().invoke(main, [*train, "-"], input=b"a\n1\n").stderr
+    parquet.write_table(csv_table.read_csv("x.csv"), "x.parquet")
+    third = report(*train, "x.parquet", *columns[:-1], "--class-weight", "balanced")
+    assert third["epochs"] == first["epochs"]
+    assert (
+        report("score", "net.safetensors", "x.parquet")["accuracy"]
+        == report("score", "net.safetensors", "x.csv")["accuracy"]
+    )
+    assert "needs --window" in message(invoke(*train, "x.csv", "--scale", "series", *columns[:-1], expect=2))

@@ -22,10 +22,13 @@ QUICK: dict[str, Any] = {"hidden_size": 8, "epochs": 20, "random_state": 0}
 
 
 def expected_failures(estimator: Any) -> dict[str, str]:
-    reason = (
-        "it fits nested lists and expects an array of other columns to be rejected, but lists have no columns"
-    )
-    return {"check_classifiers_train": reason} if isinstance(estimator, SequenceClassifier) else {}
+    found = {"check_sample_weight_equivalence_on_dense_data": "other sequences make other batches and noise"}
+    if isinstance(estimator, SequenceClassifier):
+        lists = (
+            "it fits nested lists and expects an array of other columns to be rejected, but lists have none"
+        )
+        found["check_classifiers_train"] = lists
+    return found
 
 
 @parametrize_with_checks(
@@ -237,3 +240,16 @@ def test_masked_arrays_are_rejected_instead_of_losing_their_mask() -> None:
             classifier.fit(*arguments)
     with pytest.raises(ArgumentError, match=r"^X is a masked array"):
         classifier.fit(X, y).predict(masked)
+
+
+def test_weights_of_samples_and_classes_change_the_fit() -> None:
+    rng = np.random.default_rng(0)
+    y = (np.arange(200) % 20 == 0).astype(int)
+    X = [rng.normal(1.0 * label, 1, (4, 1)) for label in y]
+    recalls = []
+    for options, weights in (({}, None), ({"class_weight": "balanced"}, None), ({}, 1 + 18 * y)):
+        classifier = SequenceClassifier(**QUICK | options).fit(X, y, sample_weight=weights)
+        recalls.append((classifier.predict(X)[y == 1] == 1).mean())
+    assert recalls[0] < min(recalls[1:])
+    with pytest.raises(ValueError, match="class_weight"):
+        SequenceClassifier(**QUICK, class_weight="heavy").fit(X, y)

@@ -68,3 +68,42 @@ def test_short_training_forgets_the_initial_weights() -> None:
     for steps in (1, 15, 100, 1000, 100_000):
         initial_share = sequences.average_decay(steps) ** steps
         assert initial_share < 1e-4 and sequences.average_decay(steps) <= sequences.AVERAGE
+
+
+def test_measures_are_those_of_scikit_learn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    labels, scores = rng.choice(3, 60, p=[0.8, 0.15, 0.05]), rng.normal(size=(60, 3)).round(1)
+    scores[np.arange(60), labels] += 1
+    found = sequences.measures(scores, labels, ("a", "b", "c"))
+    predicted = scores.argmax(axis=1)
+    recalls = metrics.recall_score(labels, predicted, average=None)
+    precisions = metrics.precision_score(labels, predicted, average=None)
+    for k, row in enumerate(found):
+        margin = scores[:, k] - np.delete(scores, k, axis=1).max(axis=1)
+        assert row["recall"] == pytest.approx(recalls[k]) and row["precision"] == pytest.approx(precisions[k])
+        assert row["auc"] == pytest.approx(metrics.roc_auc_score(labels == k, margin))
+        assert row["count"] == (labels == k).sum()
+
+
+def test_balanced_weights_find_a_rare_class() -> None:
+    rng = np.random.default_rng(0)
+    labels = (np.arange(300) % 20 == 0).astype(int)
+    items = [rng.normal(1.0 * label, 1, (4, 1)) for label in labels]
+    recalls = []
+    for class_weight in (None, "balanced"):
+        model, _ = sequences.fit_sequences(
+            Examples(items, labels), None, 2, epochs=15, class_weight=class_weight,
+            rng=np.random.default_rng(0), progress=False,
+        )  # fmt: skip
+        predicted = np.array([model(item).argmax() for item in items])
+        recalls.append(predicted[labels == 1].mean())
+    assert recalls[0] < 0.5 < recalls[1]
+    with pytest.raises(ArgumentError, match="class_weight='balanced', but must be 'balanced', for classes"):
+        sequences.fit_sequences(
+            Examples(items, labels[:, None] / 2),
+            None,
+            None,
+            class_weight="balanced",
+            rng=np.random.default_rng(0),
+        )

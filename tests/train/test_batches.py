@@ -20,8 +20,8 @@ def test_an_epoch_contains_each_sequence_once_with_its_length_and_target() -> No
     batches = list(train.Batches(ITEMS, CLASSES, batch_size=16).epoch(np.random.default_rng(0)))
     assert sorted(np.concatenate([batch.targets for batch in batches]).tolist()) == CLASSES.tolist()
     assert len(batches) == 7
-    for x, targets, lengths, goes_on in batches:
-        assert lengths is not None and not goes_on
+    for x, targets, lengths, goes_on, weights in batches:
+        assert lengths is not None and not goes_on and weights is None
         np.testing.assert_array_equal(lengths, LENGTHS[targets])
         valid = np.arange(len(x))[:, None] < lengths
         np.testing.assert_array_equal(x, np.where(valid, targets, 0)[:, :, None].repeat(2, 2))

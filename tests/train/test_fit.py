@@ -368,3 +368,39 @@ def test_the_plot_shows_the_learning_rate_of_every_step() -> None:
     expected = [train.OneCycleLR().lr(1e-3, Progress(step, steps)) for step in range(steps)]
     assert history.rates == expected and max(expected) > 2 * max(expected[0], expected[-1])
     assert list(history.plot().axes[1].lines[0].get_ydata()) == expected
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("per_step", [False, True])
+def test_weights_of_sequences_are_those_of_their_rows_in_the_loss(per_step: bool, batch_first: bool) -> None:
+    rng = np.random.default_rng(0)
+    items = [rng.normal(size=(length, 2)) for length in (3, 5, 4, 2)]
+    y = [rng.integers(0, 3, len(item)) for item in items] if per_step else rng.integers(0, 3, 4)
+    weights = [0.5, 0.0, 2.0, 0.5]
+    layers: list[Any] = [onward.LSTM(2, 4, batch_first=batch_first, rng=0)]
+    layers += [] if per_step else [onward.Last(batch_first=batch_first)]
+    net = onward.Sequential(*layers, onward.Linear(4, 3, rng=1))
+    losses, counts = [], []
+    for n, item in enumerate(items):  # one sequence alone
+        batch = train.Batches([item], [y[n]], per_step=per_step)
+        losses.append(train.evaluate(net, batch).loss)
+        counts.append(len(item) if per_step else 1)
+    total = np.multiply(weights, counts)
+    expected = (total * losses).sum() / total.sum()
+    data = train.Batches(items, y, weights=weights, per_step=per_step)
+    assert train.evaluate(net, data).loss == pytest.approx(expected, rel=1e-6)
+    before = net.state_dict()
+    train.fit(net, data, optimizer=train.SGD(0.0), epochs=1, progress=False, rng=0)
+    history = train.fit(net, data, optimizer=train.SGD(1e-3), epochs=1, progress=False, rng=0)
+    assert history.losses[0] == pytest.approx(expected, rel=1e-6)
+    step = {name: (before[name] - weight) / 1e-3 for name, weight in net.state_dict().items()}
+    slope = sum(float((g.astype(np.float64) ** 2).sum()) for g in step.values())
+    moved = onward.Sequential(*layers, net[-1])
+    moved.load_state_dict({name: before[name] - np.float32(1e-3) * g for name, g in step.items()})
+    assert expected - train.evaluate(moved, data).loss == pytest.approx(1e-3 * slope, rel=0.02)
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [0.0, 0.0], [1.0, np.nan], [[1.0], [1.0]]])
+def test_weights_that_do_not_fit_are_errors(weights: list[Any]) -> None:
+    with pytest.raises((ArgumentError, ShapeError), match="weights"):
+        train.Batches(np.zeros((3, 2, 1)), [0, 1], weights=weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.table import Table
 from rich.text import Text
 
 from ..tables import windows
@@ -38,6 +39,18 @@ def _title(name: str, season: int) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
+
+
+def classes(report: Report) -> Table:
+    """The recall, the precision and the AUC of each class."""
+    rows = report["by_class"]
+    table = new_table("", "class", "count", "recall", "precision", "AUC")
+    for row in rows[:MOST_SERIES]:
+        shares = ("" if row[key] is None else f"{row[key]:.1%}" for key in ("recall", "precision"))
+        table.add_row(row["class"], f"{row['count']:,}", *shares, _number(row["auc"]))
+    if len(rows) > MOST_SERIES:
+        table.caption = f"and {len(rows) - MOST_SERIES:,} more classes: --json shows all"
+    return table
 
 
 def warn_of_short(table: Sequences) -> None:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ..tables import model_files
 from ..tables.data import AnyArray, Sequences
+from ..tables.layout import UNKNOWN
 from .common import Printed, Report, counted, new_table, statistics_cells
 from .sources import ModelFile
 
@@ -39,8 +40,10 @@ def predict(
 
     Outputs are scores if the file has labels, the model was trained on classes, or they are probabilities.
     """
-    if outputs[0].ndim != 1 or len(outputs[0]) == 1 or sequences.targets is not None:
+    if outputs[0].shape[-1] == 1 or sequences.targets is not None:
         return None
+    if outputs[0].ndim != 1:
+        return _predict_steps(model, sequences, outputs)
     scores = np.stack(outputs)
     if sequences.labels is None and "accuracy" not in model.card:
         probable = (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3)
@@ -50,6 +53,16 @@ def predict(
     for row in bad:
         classes[row] = None
     return Predictions(classes, sequences.classes)
+
+
+def _predict_steps(model: ModelFile, sequences: Sequences, outputs: list[AnyArray]) -> Predictions | None:
+    """The class of each step, if the model was trained on classes of steps."""
+    saved = model_files.load_saved(model.path)
+    if saved.selection.task != "label-steps" or len(saved.classes) != outputs[0].shape[-1]:
+        return None
+    scores = np.concatenate(outputs)
+    classes = np.where(np.isnan(scores).any(axis=1), -1, scores.argmax(axis=1)).tolist()
+    return Predictions([None if number < 0 else number for number in classes], saved.classes)
 
 
 def summarize(
@@ -81,7 +94,7 @@ def summarize(
             predictions.name(k) if k is not None and predictions.class_names else k
             for k in predictions.classes
         ]
-        if sequences.labels is not None:
+        if sequences.labels is not None and outputs[0].ndim == 1:
             report |= _accuracy(sequences, predictions, good)
     elif (error := _squared_error(sequences, outputs, good)) is not None:
         report["mean_squared_error"] = _number(error)
@@ -89,6 +102,7 @@ def summarize(
 
 
 def _accuracy(sequences: Sequences, predictions: Predictions, good: list[int]) -> Report:
+    good = [row for row in good if sequences.labels[row] != UNKNOWN]  # type: ignore[index]  # the caller checked
     labels = np.array([sequences.labels[row] for row in good])  # type: ignore[index]  # the caller checked
     predicted = np.array([predictions.classes[row] for row in good])
     classes = []

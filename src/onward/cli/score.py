@@ -1,14 +1,17 @@
 """`onward score`: evaluate a model on a text or a table of labeled sequences."""
 
 from pathlib import Path
+from typing import Any
 
 import click
+import numpy as np
 from rich.text import Text
 
 from ..core import files
 from ..errors import ArgumentError
 from ..recipes import forecasts, sequences, text
 from ..tables import data
+from ..tables.layout import UNKNOWN
 from ..train import LOSSES, as_loss
 from . import comparison
 from .common import Printed, Report, counted, progress, reported
@@ -33,6 +36,12 @@ def _show(report: Report) -> Printed:
             return
         accuracy = report["accuracy"]
         yield f"loss {report['loss']:.4g}" + ("" if accuracy is None else f", {accuracy:.1%} correct")
+        if "by_class" in report:
+            yield comparison.classes(report)
+        if unknown := report["unknown_labels"]:
+            yield Text(
+                f"{counted(unknown, 'label')} not scored: blank, or none of the model's classes", "yellow"
+            )
         return
     yield (
         f"{report['bits_per_character']:.4f} bits per character, perplexity {report['perplexity']:.3f}, over "
@@ -101,7 +110,9 @@ def _score_table(
         return found | {"loss": found["forecasts"][0]["rmse"] ** 2, "accuracy": None}
     net = model.sequential()
     chosen = None if loss is None and table.labels is None else as_loss(loss, net, from_logits)
-    return sequences.score_table(net, table, chosen)._asdict()
+    labels: list[Any] = table.step_labels or [table.labels]
+    unknown = sum(int(np.count_nonzero(np.asarray(each) == UNKNOWN)) for each in labels)
+    return sequences.score_table(net, table, chosen) | {"unknown_labels": unknown}
 
 
 def _score_text(model: ModelFile, path: Path, unknown: str) -> Report:

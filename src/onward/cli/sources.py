@@ -41,6 +41,7 @@ SELECTION = {  # the help of the option for each field
     "missing": "What to do about empty cells, NA, null and NaN, and about steps without a row: stop, skip "
     "the steps, fill with the last value, or fill and mask with one more feature per column.",
     "task": "What the target is: a class, a number, or a class of each step. Default: by the data.",
+    "weight": "Column with the weight of each sequence in training: the value on its first row.",
     "delimiter": "CSV: what separates the cells, such as ';' or tab. Default: a comma.",
     "decimal": "CSV: the decimal sign. Default: a point.",
     "day_first": "CSV: dates are 31.1.2024 or 31/1/2024.",

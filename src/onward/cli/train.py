@@ -56,6 +56,8 @@ def _show(report: Report) -> Printed:
     yield f"{counted(epochs[-1]['step'], 'step')}; {result}"
     if "forecasts" in report:
         yield from comparison.show(report)
+    if "by_class" in report:
+        yield comparison.classes(report)
     yield f"Wrote {report['model']}. Try:  onward {next_command}"
 
 
@@ -78,6 +80,11 @@ table_settings = common.options(
     click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Of AdamW, at its peak."),
     click.option(
         "--patience", type=click.IntRange(1), help="Stop after this many epochs without improvement."
+    ),
+    click.option(
+        "--class-weight",
+        type=click.Choice(["balanced"]),
+        help="Let each class count the same in training, however rare it is.",
     ),
     click.option(
         "--hold-out",
@@ -175,12 +182,13 @@ def _fit(table: data.Sequences, options: dict[str, Any]) -> tuple[Layer, History
     for name in ("scale", "refit"):
         if name in options:
             raise click.UsageError(f"--{name} needs --window, the number of steps that the model reads")
-    model, history, score = sequences.fit_table(table, **options)
-    return model, history, score._asdict()
+    return sequences.fit_table(table, **options)
 
 
 def _fit_windows(table: data.Sequences, options: dict[str, Any]) -> tuple[Layer, History, Report]:
     """Train on windows of series."""
+    if "class_weight" in options:
+        raise click.UsageError("--class-weight is for classes, but --window forecasts numbers")
     comparison.warn_of_short(table)
     model, history, found = forecasts.fit_forecasts(table, announce=common.announce, **options)
     loss = found["forecasts"][0]["rmse"] ** 2

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
     from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
+    from sklearn.utils.class_weight import compute_sample_weight
     from sklearn.utils.extmath import softmax
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, validate_data
@@ -25,7 +26,14 @@ from ..tables import inference
 from . import sequences
 
 AnyArray = NDArray[Any]
-PASSED_ON = ("cell", "hidden_size", "num_layers", "bidirectional", "epochs", "patience")  # to fit_sequences
+PASSED_ON = (
+    "cell",
+    "hidden_size",
+    "num_layers",
+    "bidirectional",
+    "epochs",
+    "patience",
+)  # to fit_sequences
 
 
 class _SequenceEstimator(BaseEstimator):
@@ -59,7 +67,7 @@ class _SequenceEstimator(BaseEstimator):
         tags.input_tags.three_d_array = True
         return tags
 
-    def _fit(self, items: list[AnyArray], targets: AnyArray, num_classes: int | None) -> None:
+    def _fit(self, items: list[AnyArray], targets: AnyArray, num_classes: int | None, weights: Any) -> None:
         """Train `model_` on sequences (T, F) and their classes (N,) or numbers (N, O)."""
         rng = np.random.default_rng(check_random_state(self.random_state).randint(1 << 31))
         N, fraction = len(items), probability("validation_fraction", self.validation_fraction)
@@ -69,7 +77,7 @@ class _SequenceEstimator(BaseEstimator):
                 f"validation_fraction={fraction} of n_samples={N} leaves no sequence to train on: add "
                 "sequences or lower validation_fraction"
             )
-        training, validation = sequences.split(sequences.Examples(items, targets), held_out, rng)
+        training, validation = sequences.split(sequences.Examples(items, targets, weights), held_out, rng)
         self.model_, self.history_ = sequences.fit_sequences(
             training,
             validation if held_out else None,
@@ -153,6 +161,15 @@ def _check_y(estimator: Any, items: list[AnyArray], y: Any, dtype: Any) -> AnyAr
     return y  # type: ignore[no-any-return]  # scikit-learn has no types
 
 
+def _check_weights(items: list[AnyArray], sample_weight: Any) -> AnyArray | None:
+    """Return one weight per sequence, or None. Raises ValueError, as scikit-learn does."""
+    if sample_weight is None:
+        return None
+    weights: AnyArray = column_or_1d(check_array(sample_weight, ensure_2d=False, input_name="sample_weight"))
+    check_consistent_length(items, weights)
+    return weights
+
+
 class SequenceClassifier(ClassifierMixin, _SequenceEstimator):
     """Classify sequences with recurrent layers, the last step, a linear layer and softmax.
 
@@ -172,6 +189,8 @@ class SequenceClassifier(ClassifierMixin, _SequenceEstimator):
     validation_fraction : share of the sequences held out to choose the best epoch; 0 for none
     patience : stop after this many epochs without improvement on the held-out sequences; None for never
     random_state : seed, `numpy.random.RandomState` or None
+    class_weight : the weight of each label as a dict; "balanced" to let each class count the same in
+        training, however rare it is; or None
 
     Attributes
     ----------
@@ -190,8 +209,25 @@ class SequenceClassifier(ClassifierMixin, _SequenceEstimator):
     ['up', 'down']
     """
 
-    def fit(self, X: Any, y: Any) -> SequenceClassifier:
-        """Train on sequences X and their labels y (N,)."""
+    def __init__(
+        self,
+        cell: str = "lstm",
+        hidden_size: int = sequences.HIDDEN,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        epochs: int | None = None,
+        validation_fraction: float = 0.2,
+        patience: int | None = None,
+        random_state: Any = None,
+        class_weight: Any = None,
+    ) -> None:
+        super().__init__(
+            cell, hidden_size, num_layers, bidirectional, epochs, validation_fraction, patience, random_state
+        )
+        self.class_weight = class_weight
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> SequenceClassifier:
+        """Train on sequences X and their labels y (N,), with weights sample_weight (N,)."""
         items = self._sequences(X, reset=True)
         y = _check_y(self, items, y, None)
         check_classification_targets(y)
@@ -199,7 +235,11 @@ class SequenceClassifier(ClassifierMixin, _SequenceEstimator):
         if len(self.classes_) < 2:
             only = self.classes_.tolist()[0]
             raise ArgumentError(f"y has one class, {only!r}, expected at least two: add sequences")
-        self._fit(items, labels, len(self.classes_))
+        weights = _check_weights(items, sample_weight)
+        if self.class_weight is not None:
+            by_class = compute_sample_weight(self.class_weight, self.classes_[labels])
+            weights = by_class if weights is None else weights * by_class
+        self._fit(items, labels, len(self.classes_), weights)
         return self
 
     def predict(self, X: Any) -> AnyArray:
@@ -234,11 +274,11 @@ class SequenceRegressor(RegressorMixin, _SequenceEstimator):
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(self, X: Any, y: Any) -> SequenceRegressor:
-        """Train on sequences X and their targets y, (N,) or (N, O)."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> SequenceRegressor:
+        """Train on sequences X and their targets y, (N,) or (N, O), with weights sample_weight (N,)."""
         items = self._sequences(X, reset=True)
         y = _check_y(self, items, y, np.float64)
-        self._fit(items, y.reshape(len(y), -1), None)
+        self._fit(items, y.reshape(len(y), -1), None, _check_weights(items, sample_weight))
         self._has_vector_targets = y.ndim == 2
         return self
 

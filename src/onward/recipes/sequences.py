@@ -14,8 +14,9 @@ from ..core.checks import integer
 from ..errors import ArgumentError
 from ..layers import GRU, LSTM, RNN, Dropout, Last, Linear, Sequential
 from ..layers.base import Layer
+from ..tables import inference
 from ..tables.data import Sequences
-from ..train import AdamW, Batch, Batches, History, OneCycleLR, Score, cross_entropy, evaluate, fit, mse
+from ..train import AdamW, Batch, Batches, History, OneCycleLR, cross_entropy, evaluate, fit, mse
 from ..train.losses import Loss
 
 CELLS: dict[str, Any] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
@@ -31,16 +32,21 @@ Moments: TypeAlias = tuple[Array, Array]  # the mean and standard deviation of e
 
 
 class Examples(NamedTuple):
-    """Sequences (T, F) and their targets: classes (N,), numbers (N, O), or a list of (T, O) for each step."""
+    """Sequences (T, F), their targets, and how much each counts; without weights, all count the same.
+
+    targets: classes (N,), numbers (N, O), or a list with the classes (T,) or the numbers (T, O) of each step.
+    """
 
     items: list[NDArray[Any]]
     targets: Any
+    weights: NDArray[Any] | None = None
 
     def take(self, rows: NDArray[np.int64]) -> Examples:
         """Return the examples with these numbers."""
         targets = self.targets
         chosen = [targets[row] for row in rows] if isinstance(targets, list) else targets[rows]
-        return Examples([self.items[row] for row in rows], chosen)
+        weights = None if self.weights is None else self.weights[rows]
+        return Examples([self.items[row] for row in rows], chosen, weights)
 
 
 class Noisy(Batches):
@@ -91,6 +97,7 @@ def fit_sequences(
     bidirectional: bool = False,
     epochs: int | None = None,
     learning_rate: float = LEARNING_RATE,
+    class_weight: str | None = None,
     rng: np.random.Generator,
     **options: Any,
 ) -> tuple[Sequential, History]:
@@ -109,7 +116,8 @@ def fit_sequences(
     if not isinstance(training.targets, list):
         layers.append(Last())
     linear = Linear(hidden_size, num_classes or _rows(training.targets)[0].shape[-1], rng=rng)
-    batches = _standardized_batches(training, x_moments, y_moments)
+    share = None if class_weight is None else balanced(training, num_classes, class_weight)
+    batches = _standardized_batches(training, x_moments, y_moments, share)
     if epochs is None:
         N = len(training.items) + (len(validation.items) if validation else 0)
         epochs = min(200, max(20, READ // N))
@@ -120,7 +128,7 @@ def fit_sequences(
         optimizer=AdamW(learning_rate),
         schedule=OneCycleLR(cycle_momentum=False),
         epochs=integer("epochs", epochs, 1),
-        validation=_standardized_batches(validation, x_moments, y_moments) if validation else None,
+        validation=_standardized_batches(validation, x_moments, y_moments, share) if validation else None,
         max_norm=MAX_NORM,
         average=average_decay(epochs * (batches.size or 1)),
         rng=rng,
@@ -156,8 +164,8 @@ def average_decay(steps: int) -> float:
 
 def fit_table(
     sequences: Sequences, *, seed: int = 0, hold_out: float = 1 / HELD_OUT, **options: Any
-) -> tuple[Sequential, History, Score]:
-    """Train an LSTM on a table of sequences; return it, its history and its score on held-out sequences.
+) -> tuple[Sequential, History, dict[str, Any]]:
+    """Train on a table of sequences; return the model, its history and its measures on held-out sequences.
 
     `fit_sequences` describes the training and its options. Raises ArgumentError and the errors of `fit`.
     """
@@ -170,44 +178,121 @@ def fit_table(
         )
     rng, examples = np.random.default_rng(seed), _examples(sequences)
     training, validation = split(examples, max(1, int(hold_out * N)), rng)
-    num_classes = None if sequences.labels is None else len(sequences.classes)
+    is_class = sequences.labels is not None or sequences.step_labels is not None
+    num_classes = len(sequences.classes) if is_class else None
     model, history = fit_sequences(training, validation, num_classes, rng=rng, **options)
-    return model, history, _score(model, validation, sequences.labels is not None)
+    return model, history, _report(model, validation, sequences.classes if is_class else None)
 
 
-def score_table(model: Sequential, sequences: Sequences, loss: str | Loss | None = None) -> Score:
-    """Compute a loss of `onward.train` and, for classes, the accuracy.
+def score_table(model: Sequential, sequences: Sequences, loss: str | Loss | None = None) -> dict[str, Any]:
+    """Compute a loss of `onward.train` and, for classes, the accuracy and the measures of each class.
 
     The loss is by default the mean squared error for numbers, and for classes that of `evaluate`.
     """
-    return _score(model, _examples(sequences), sequences.labels is not None, loss)
+    is_class = sequences.labels is not None or sequences.step_labels is not None
+    return _report(model, _examples(sequences), sequences.classes if is_class else None, loss)
 
 
-def _score(model: Sequential, examples: Examples, of_classes: bool, loss: str | Loss | None = None) -> Score:
+def _report(
+    model: Sequential, examples: Examples, classes: tuple[str, ...] | None, loss: str | Loss | None = None
+) -> dict[str, Any]:
     items = [item.astype(np.float32) for item in examples.items]
     batches = Batches(items, examples.targets, batch_first=model.batch_first)
-    return evaluate(model, batches, loss or (None if of_classes else "mse"))
+    report = evaluate(model, batches, loss or ("mse" if classes is None else None))._asdict()
+    if classes is None or not classes:
+        return report
+    scores = np.concatenate([np.atleast_2d(y) for y in inference.outputs(model, items)])
+    labels = np.concatenate([np.reshape(labels, -1) for labels in examples.targets])
+    if scores.shape != (len(labels), len(classes)):
+        return report
+    return report | {"by_class": measures(scores[labels >= 0], labels[labels >= 0], classes)}
+
+
+def measures(scores: Array, labels: NDArray[np.int64], classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return how many labels each class has, and its recall, precision and AUC: None where it is undefined.
+
+    scores: (N, classes). The AUC is the share of pairs, of one row of the class and one of another class, in
+    which the class leads by more in its own row (Hanley and McNeil 1982); ties count half.
+    """
+    predicted = scores.argmax(axis=1)
+    margins = scores.astype(np.float64)
+    others = np.stack(
+        [np.delete(margins, k, axis=1).max(axis=1, initial=-np.inf) for k in range(len(classes))], axis=1
+    )
+    found = []
+    for k, name in enumerate(classes):
+        own, taken = labels == k, predicted == k
+        positives, negatives = int(own.sum()), int((~own).sum())
+        hits = int((own & taken).sum())
+        found.append({
+            "class": name,
+            "count": positives,
+            "recall": hits / positives if positives else None,
+            "precision": hits / int(taken.sum()) if taken.any() else None,
+            "auc": _auc(margins[:, k] - others[:, k], own) if positives and negatives else None,
+        })  # fmt: skip
+    return found
+
+
+def _auc(scores: Array, own: NDArray[np.bool_]) -> float:
+    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]
+    positives, negatives = int(own.sum()), int((~own).sum())
+    return float((ranks[own].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
 def _examples(sequences: Sequences) -> Examples:
     """The sequences of a table with their classes or targets. Raises ArgumentError."""
     if sequences.labels is not None:
-        return Examples(sequences.items, sequences.labels)
+        return Examples(sequences.items, sequences.labels, sequences.weights)
+    if sequences.step_labels is not None:
+        return Examples(sequences.items, sequences.step_labels, sequences.weights)
     if sequences.targets is None:
         raise ArgumentError(
             "the table has neither classes nor targets: save them as `y` in an .npz file, or name the column "
             "of a .csv file with --target"
         )
-    return Examples(sequences.items, sequences.targets)
+    return Examples(sequences.items, sequences.targets, sequences.weights)
 
 
-def _standardized_batches(examples: Examples, x_moments: Moments, y_moments: Moments | None) -> Noisy:
+def _standardized_batches(
+    examples: Examples, x_moments: Moments, y_moments: Moments | None, class_weights: Array | None
+) -> Noisy:
     """Batches of standardized sequences, noisy for classes; numbers as targets are standardized too."""
-    items, targets = standardized(examples.items, *x_moments), examples.targets
+    items, targets, weights = standardized(examples.items, *x_moments), examples.targets, examples.weights
+    if class_weights is not None:
+        weights = _times(_weight_of(targets, class_weights), weights)
     if y_moments is None:
-        return Noisy(items, targets, noise=NOISE, offset=OFFSET)
+        return Noisy(items, targets, noise=NOISE, offset=OFFSET, weights=weights)
     scaled = standardized(_rows(targets), *y_moments)
-    return Noisy(items, scaled if isinstance(targets, list) else scaled[0], noise=0.0, offset=0.0)
+    y = scaled if isinstance(targets, list) else scaled[0]
+    return Noisy(items, y, noise=0.0, offset=0.0, weights=weights)
+
+
+def balanced(examples: Examples, num_classes: int | None, class_weight: str) -> Array:
+    """Return the weight of each class for which all classes count the same. Raises ArgumentError."""
+    if class_weight != "balanced" or num_classes is None:
+        raise ArgumentError(f"class_weight={class_weight!r}, but must be 'balanced', for classes, or None")
+    labels = np.concatenate([np.reshape(labels, -1) for labels in examples.targets])
+    counts = np.bincount(labels[labels >= 0], minlength=num_classes)
+    shares: Array = counts.sum() / (num_classes * np.maximum(counts, 1))
+    return shares
+
+
+def _weight_of(targets: Any, class_weights: Array) -> Any:
+    """The weight of each label, 0 for unknown ones."""
+    if isinstance(targets, list):
+        return [_weight_of(labels, class_weights) for labels in targets]
+    return np.where(targets >= 0, class_weights[targets], 0)
+
+
+def _times(weights: Any, others: NDArray[Any] | None) -> Any:
+    """The products of weights of sequences or steps with those of the sequences."""
+    if others is None:
+        return weights
+    if isinstance(weights, list):
+        return [row * other for row, other in zip(weights, others, strict=True)]
+    return weights * others
 
 
 def _rows(targets: Any) -> list[NDArray[Any]]:

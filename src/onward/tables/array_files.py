@@ -161,12 +161,13 @@ def encode(
             return content.getvalue()
         width = outputs[0].shape[-1]
         columns = list(names) if len(names) == width else [f"output_{i}" for i in range(width)]
-        second = ["step"] if per_step else ["predicted"] if predicted else []
+        second = [*(["step"] if per_step else []), *(["predicted"] if predicted else [])]
+        classes = iter(predicted or [])
         rows.writerow(["sequence", *second, *columns, *(["error"] if reasons is not None else [])])
         for row, y in enumerate(outputs):
             error = [] if reasons is None else [reasons.get(row, "")]
             for step, values in enumerate(y if per_step else [y]):
-                cells = [str(step)] if per_step else [predicted[row]] if predicted else []
+                cells = [*([str(step)] if per_step else []), *([next(classes)] if predicted else [])]
                 rows.writerow([sequences.name(row), *cells, *map(str, values), *error])
         text.flush()
         return content.getvalue()

@@ -28,8 +28,8 @@ class Selection:
     row. time: orders the steps of a sequence. window and horizon: each run of `window` steps becomes a
     sequence whose targets are those of the next `horizon` steps. season: the steps after which a series
     repeats. every: the time from step to step. missing: what happens to missing values. task: what the
-    targets are. delimiter, decimal, day_first: how a CSV file is written. Empty fields take the defaults of
-    `read`.
+    targets are. weight: how much a sequence counts in training. delimiter, decimal, day_first: how a CSV file
+    is written. Empty fields take the defaults of `read`.
     """
 
     inputs: tuple[str, ...] = ()
@@ -42,13 +42,14 @@ class Selection:
     every: str | None = None
     missing: str | None = None
     task: str | None = None
+    weight: str | None = None
     delimiter: str | None = None
     decimal: str | None = None
     day_first: bool = False
 
     @property
     def other_columns(self) -> list[str]:
-        return [*self.targets, *filter(None, (self.group, self.time))]
+        return [*self.targets, *filter(None, (self.group, self.time, self.weight))]
 
     @property
     def named_columns(self) -> list[str]:
@@ -99,11 +100,12 @@ class Sequences:
     """Sequences of shape (T, F), or (T,) for token ids, with their labels, targets and names.
 
     labels: the class of each sequence, an index into `classes` if the classes have names. step_labels: the
-    class of each step. UNKNOWN marks a class that the model does not know. targets: numbers to
-    predict for each sequence, (N, O), or for each step, a list of (T, O). names: the name of each sequence in
-    the file. times: the name of each step. origin: the file and the shape of its content, for error messages.
-    suffix: the format of the file. single: whether it held one sequence without a batch axis. series, ends:
-    for windows, the sequences that they were cut from, and the series and the end of each, (N, 2).
+    class of each step. UNKNOWN marks a class that the model does not know. targets: numbers to predict for
+    each sequence, (N, O), or for each step, a list of (T, O). weights (N,): how much each sequence counts in
+    training. names: the name of each sequence in the file. times: the name of each step. origin: the file and
+    the shape of its content, for error messages. suffix: the format of the file. single: whether it held one
+    sequence without a batch axis. series, ends: for windows, the sequences that they were cut from, and the
+    series and the end of each, (N, 2).
     """
 
     items: list[AnyArray]
@@ -117,6 +119,7 @@ class Sequences:
     suffix: str = ".csv"
     single: bool = False
     step_labels: list[IntArray] | None = None
+    weights: AnyArray | None = None
     series: "Sequences | None" = None
     ends: IntArray | None = None
 

@@ -50,7 +50,8 @@ def resolve(name: str, header: list[str], selection: Selection, saved: Selection
         targets = targets or (("label",) if "label" in defaults else tuple(defaults))
     window = selection.window or saved.window
     # a forecast also uses past values of its target
-    others = {group, time, *(set(defaults) - set(targets) if window else (*targets, *defaults))}
+    weight = selection.weight or next(iter(present((saved.weight,))), None)
+    others = {group, time, weight, *(set(defaults) - set(targets) if window else (*targets, *defaults))}
     inputs = selection.inputs or saved.inputs or tuple(c for c in header if c not in others)
     for column in (*selection.named_columns, *inputs):
         if column not in header:
@@ -64,7 +65,7 @@ def resolve(name: str, header: list[str], selection: Selection, saved: Selection
             f"{name}, line 1: none of {', '.join(header)} is an input: select the inputs with --input"
         )
     chosen = selection.completed(saved)
-    return replace(chosen, inputs=inputs, targets=targets, group=group, time=time)
+    return replace(chosen, inputs=inputs, targets=targets, group=group, time=time, weight=weight)
 
 
 def sequences(columns: Columns, chosen: Selection, saved: Saved, step_rank: int, suffix: str) -> Sequences:
@@ -89,7 +90,19 @@ def sequences(columns: Columns, chosen: Selection, saved: Saved, step_rank: int,
         suffix=suffix,
         single=chosen.group is None,
     )
-    return _Targets(table, saved).add(found) if chosen.targets else found
+    return _completed(found, table, saved)
+
+
+def _completed(found: Sequences, table: _Table, saved: Saved) -> Sequences:
+    """Add the weights and the targets."""
+    column = table.chosen.weight
+    if column is not None:
+        weights = table.in_order(table.columns.numbers(column), np.nan)
+        if len(table.starts) and np.isnan(weights[table.starts]).any():
+            step = table.starts[np.isnan(weights[table.starts])][0]
+            raise FileError(f"{table.columns.place(int(table.order[step]), column)}: the weight is missing")
+        found = replace(found, weights=weights[table.starts])
+    return _Targets(table, saved).add(found) if table.chosen.targets else found
 
 
 def _sequences_of_rows(columns: Columns, chosen: Selection, saved: Saved, suffix: str) -> Sequences:
@@ -107,7 +120,7 @@ def _sequences_of_rows(columns: Columns, chosen: Selection, saved: Saved, suffix
     found = Sequences(
         items, classes=saved.classes, names=names, selection=chosen, origin=origin, suffix=suffix
     )
-    return _Targets(table, saved).add(found) if chosen.targets else found
+    return _completed(found, table, saved)
 
 
 def _token_ids(name: str, inputs: tuple[str, ...], x: AnyArray) -> AnyArray:

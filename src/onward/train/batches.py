@@ -24,7 +24,8 @@ JITTER = 0.25  # random change of each length before sorting, as a fraction of t
 class Batch(NamedTuple):
     """One batch: x and lengths for the model, targets for the loss.
 
-    With goes_on=True, the model starts from the final state of the previous batch.
+    With goes_on=True, the model starts from the final state of the previous batch. weights: how much
+    each row of the targets counts in the mean of the loss, (B,) for sequences; None: all the same.
 
     >>> import numpy as np
     >>> batch = Batch(np.zeros((20, 4, 12)), np.zeros(4, int), lengths=np.array([20, 7, 1, 3]))
@@ -36,6 +37,7 @@ class Batch(NamedTuple):
     targets: Any
     lengths: NDArray[np.int64] | None = None
     goes_on: bool = False
+    weights: NDArray[np.float64] | None = None
 
 
 class Data:
@@ -67,8 +69,9 @@ class Batches(Data):
     sequence, (N,) or (N, O), or one per time step, laid out like x. lengths (N,): the number of valid steps
     of each sequence; None: all. batch_size: the number of sequences in a batch; None: 32, or N if that is
     less. per_step: whether y holds one target per time step; None infers it from the shape of y and, if that
-    is ambiguous, `fit` and `evaluate` infer it from the rank of the model's output. The batches have the
-    layout of x; in `fit` and `evaluate`, that of the model.
+    is ambiguous, `fit` and `evaluate` infer it from the rank of the model's output. weights (N,): how much
+    each sequence counts in the mean of the loss, or a list of (T_n,) for each step; None: all the same.
+    The batches have the layout of x; in `fit` and `evaluate`, that of the model.
 
     Raises ArgumentError, ShapeError, DtypeError.
 
@@ -85,6 +88,7 @@ class Batches(Data):
         batch_size: int | None = None,
         batch_first: bool = False,
         per_step: bool | None = None,
+        weights: ArrayLike | list[Any] | None = None,
     ) -> None:
         self.batch_first = flag("batch_first", batch_first)
         self.per_step = None if per_step is None else flag("per_step", per_step)
@@ -122,6 +126,7 @@ class Batches(Data):
             if True in self._readings:
                 self._readings[True] = [y[:end] for y, end in zip(self._readings[True], ends, strict=True)]
         self.lengths = np.array([len(item) for item in self.items], np.int64)
+        self.weights = None if weights is None else checked_weights(weights, self.lengths)
 
     def _misfit(self, y: Any) -> str:
         """Say why y does not fit x."""
@@ -161,6 +166,8 @@ class Batches(Data):
     def settings(self) -> dict[str, Any]:
         targets = self.targets
         content = self.items + targets if isinstance(targets, list) else [*self.items, targets]
+        if self.weights is not None:
+            content += self.weights if isinstance(self.weights, list) else [self.weights]
         return super().settings() | {
             "batch size": self.batch_size,
             "data set": f"{len(self.items)} sequences, {self.lengths.sum()} steps, {_checksum(content)}",
@@ -175,11 +182,28 @@ class Batches(Data):
         for number in numbers:
             rows = order[number * self.batch_size : (number + 1) * self.batch_size]
             y = self._padded(targets, rows) if isinstance(targets, list) else targets[rows]
-            yield Batch(self._padded(self.items, rows), y, self.lengths[rows])
+            weights = self.weights
+            if weights is not None:
+                weights = self._padded(weights, rows) if isinstance(weights, list) else weights[rows]
+            yield Batch(self._padded(self.items, rows), y, self.lengths[rows], weights=weights)
 
     def _padded(self, sequences: list[AnyArray], rows: AnyArray) -> AnyArray:
         x = arrays.padded([sequences[row] for row in rows])
         return x if self.batch_first else x.swapaxes(0, 1)
+
+
+def checked_weights(weights: Any, lengths: NDArray[np.int64]) -> Targets:
+    """Return weights (N,), or (T_n,) for each step, in float64. Raises ShapeError, ArgumentError."""
+    rows = [np.asarray(row, np.float64) for row in weights]
+    per_step = bool(rows) and rows[0].ndim > 0
+    if [row.shape for row in rows] != [(length,) if per_step else () for length in lengths.tolist()]:
+        raise ShapeError(
+            f"weights do not fit the {len(lengths)} sequences: expected ({len(lengths)},), or one per step"
+        )
+    every = np.concatenate([row.reshape(-1) for row in rows])
+    if not (np.isfinite(every).all() and (every >= 0).all() and every.any()):
+        raise ArgumentError("weights must be finite, at least 0, and not all zero")
+    return rows if per_step else every
 
 
 def _layout(model: Layer, otherwise: bool) -> bool:

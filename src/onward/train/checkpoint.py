@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..core import storage
 from ..core.arrays import FLOAT64, Array
-from ..core.checks import LARGEST, integer
+from ..core.checks import LARGEST, integer, non_negative
 from ..errors import FileError
 from ..layers.base import Layer
 from .history import Epoch, History
@@ -29,7 +29,7 @@ class Run:
 
     average: the moving average of the weights. best: the weights with the lowest validation loss. batch: the
     number of batches done in the epoch. epoch_rng: the state of `rng` at the start of the epoch. total and
-    count: the sum of the epoch's losses so far, and the number of rows in it. state: the model's state, for
+    count: the weighted sum of the epoch's losses so far, and of its weights. state: the model's state, for
     the next chunk. saved: whether the checkpoint file belongs to this run.
     """
 
@@ -41,7 +41,7 @@ class Run:
     batch: int = 0
     epoch_rng: Any = None
     total: float = 0.0
-    count: int = 0
+    count: float = 0.0
     state: Any = None
     saved: bool = False
 
@@ -127,12 +127,14 @@ def _resumed(
         batch,
         header["drawn"],
         _number("total", header["total"]),
-        integer("counted", header["counted"], 0),
+        non_negative("counted", header["counted"]),
         _state(model, groups.get("state", {}), settings.get("batch size")),
         saved=True,
     )
     if batch:
         _generator(run.rng, resumed.epoch_rng)
+    elif resumed.total or resumed.count:
+        raise ValueError("an epoch without a batch has a loss")
     expected = {name: (weight.shape, weight.dtype) for name, weight in trained(model).items()}
     for named in filter(None, (resumed.average, resumed.best, *resumed.memory.averages.values())):
         if {name: (array.shape, array.dtype) for name, array in named.items()} != expected:

@@ -24,7 +24,7 @@ from . import checkpoint as checkpoints
 from .batches import Batch, Data, as_data
 from .checkpoint import Run
 from .history import Epoch, History, Reporter, reporter
-from .losses import Loss, as_loss, counted_rows, describe, label, predicted_classes
+from .losses import Loss, as_loss, counted_rows, describe, label, predicted_classes, weighted
 from .optimizers import (
     OPTIMIZER,
     Adam,
@@ -60,38 +60,21 @@ def fit(
 ) -> History:
     """Train a model in place and return the history of the training.
 
-    data: arrays (x, y) or (x, y, lengths), which `Batches` groups into batches of similar length; `Batches`;
-    `Chunks`, one long sequence whose state is carried from chunk to chunk; or an iterable of batches
-    (x, targets[, lengths]) that starts again for each epoch. validation: the same kinds, to compute the loss
-    after each epoch; the weights with the lowest one are restored at the end. With `patience`, training stops
-    after that many epochs without improvement.
+    data: arrays (x, y) or (x, y, lengths); `Batches` of sequences; `Chunks` of one long sequence; or an
+    iterable of (x, targets[, lengths]) that starts again for each epoch. validation: the same kinds, to
+    compute the loss after each epoch and restore the best weights at the end; with `patience`, training stops
+    after that many epochs without improvement. loss: a name or a function of `onward.train`; None:
+    cross_entropy, or bce if the model ends in a sigmoid. A name takes the outputs of a model that ends in a
+    softmax or a sigmoid as probabilities.
+    optimizer: Adam(1e-3) if None. max_value, max_norm: clip the gradients by value, then by
+    global norm. average=a: validate and return an exponential moving average of the weights, with decay a.
+    recurrent_dropout: drop units of h_{t-1} before its product with R, the same for all steps (Gal and
+    Ghahramani 2016). rng: a generator or a seed. checkpoint: a file, written after each epoch and every
+    checkpoint_every steps; resume=True continues from it with the same bits, with the same other arguments
+    (`epochs` may grow, unless the schedule spans the run, and `patience` may change). progress: show a bar.
 
-    loss: a name, or a function like those of `onward.train`; None: cross_entropy, or bce if the model ends in
-    a sigmoid. A loss given by its name takes the outputs of a model that ends in a softmax or a sigmoid as
-    probabilities, and those of others as logits; functools.partial(cross_entropy, from_logits=...) says so
-    explicitly. optimizer: Adam(1e-3) if None. schedule:
-    Constant() if None. max_value, max_norm: clip the gradients by value, then by global norm. average=a: the
-    model that is validated and returned has an exponential moving average of the weights, with decay a (as
-    torch.optim.swa_utils.get_ema_multi_avg_fn). recurrent_dropout: the probability of dropping a unit of
-    h_{t-1} before its product with R; the mask is the same for all time steps and rows of a batch (Gal and
-    Ghahramani 2016). All other dropout belongs to the layers. rng: a generator or a seed for the order of the
-    sequences and for dropout.
-
-    checkpoint: a file, written after each epoch and every checkpoint_every steps. resume=True continues from
-    that file if it exists and ends with the same bits as an uninterrupted training, whatever the instruction
-    set of the processor. The generator then comes from the file. All other arguments must be those of the
-    first call, with two exceptions: `epochs` may grow, unless the schedule spans the whole run (OneCycleLR
-    and CosineAnnealingLR without a number of steps); `patience` may change, and counts from the best epoch so
-    far. Arrays and lists of batches are compared by content, other iterables by type and number of batches
-    only, subclasses of `Data` by their settings(), loss functions by name and options, optimizers and
-    schedules by their repr.
-
-    progress: show a progress bar on a terminal if rich is installed, and otherwise print a line to stderr
-    from time to time.
-
-    Raises ArgumentError, ShapeError, DtypeError; NotFiniteError, which names the layer, the step and the row,
-    if the loss or a gradient is not finite; FileError if the checkpoint cannot be written, or if it belongs
-    to another model, other data or other settings.
+    Raises ArgumentError, ShapeError, DtypeError; NotFiniteError, which names the layer, the step and the row;
+    FileError for a checkpoint that cannot be written, or of another training.
 
     >>> from onward import LSTM, Last, Linear, Sequential
     >>> x = np.random.default_rng(0).normal(size=(9, 40, 2))
@@ -100,27 +83,10 @@ def fit(
     >>> len(history.losses), history.epochs[-1].step
     (4, 4)
     """
-    as_model(model)
-    if not isinstance(checkpoint, str | os.PathLike | None):
-        raise ArgumentError(f"checkpoint={checkpoint!r}, but must be the path of a file")
     training = Training(
-        model,
-        as_data(data, model),
-        None if validation is None else as_data(validation, model),
-        as_loss(loss, model),
-        Adam(1e-3) if optimizer is None else instance("optimizer", optimizer, Optimizer, OPTIMIZER),
-        Constant() if schedule is None else instance("schedule", schedule, Constant, SCHEDULE),
-        integer("epochs", epochs, 0),
-        None if patience is None else integer("patience", patience, 1),
-        None if max_norm is None else non_negative("max_norm", max_norm),
-        None if max_value is None else non_negative("max_value", max_value),
-        None if average is None else probability("average", average),
-        probability("recurrent_dropout", recurrent_dropout),
-        checkpoint,
-        None if checkpoint_every is None else integer("checkpoint_every", checkpoint_every, 1),
-    )
-    if patience is not None and validation is None:
-        raise ArgumentError(f"patience={patience} needs validation data, to tell which epochs are better")
+        model, data, validation, loss, optimizer, schedule, epochs, patience, max_norm, max_value, average,
+        recurrent_dropout, checkpoint, checkpoint_every,
+    )  # fmt: skip
     run = training.begin(rng, resume)
     try:
         with reporter(training.total, progress) as report:
@@ -131,16 +97,16 @@ def fit(
     return run.history
 
 
-@dataclass(frozen=True)
+@dataclass
 class Training:
-    """Everything that stays constant while a model is trained."""
+    """Everything that stays constant while a model is trained, checked: the arguments of `fit`."""
 
     model: Layer
-    data: Data
-    validation: Data | None
-    loss: Loss
-    optimizer: Optimizer
-    schedule: Constant
+    data: Any
+    validation: Any
+    loss: Any
+    optimizer: Any
+    schedule: Any
     epochs: int
     patience: int | None
     max_norm: float | None
@@ -149,6 +115,30 @@ class Training:
     recurrent_dropout: float
     checkpoint: str | os.PathLike[str] | None
     checkpoint_every: int | None
+
+    def __post_init__(self) -> None:
+        model = as_model(self.model)
+        if not isinstance(self.checkpoint, str | os.PathLike | None):
+            raise ArgumentError(f"checkpoint={self.checkpoint!r}, but must be the path of a file")
+        self.data: Data = as_data(self.data, model)
+        self.validation: Data | None = None if self.validation is None else as_data(self.validation, model)
+        self.loss: Loss = as_loss(self.loss, model)
+        self.optimizer = instance("optimizer", self.optimizer or Adam(1e-3), Optimizer, OPTIMIZER)
+        self.schedule = instance("schedule", self.schedule or Constant(), Constant, SCHEDULE)
+        self.epochs = integer("epochs", self.epochs, 0)
+        for name in ("patience", "checkpoint_every"):
+            if (count := getattr(self, name)) is not None:
+                setattr(self, name, integer(name, count, 1))
+        for name in ("max_norm", "max_value"):
+            if (bound := getattr(self, name)) is not None:
+                setattr(self, name, non_negative(name, bound))
+        if self.average is not None:
+            self.average = probability("average", self.average)
+        self.recurrent_dropout = probability("recurrent_dropout", self.recurrent_dropout)
+        if self.patience is not None and self.validation is None:
+            raise ArgumentError(
+                f"patience={self.patience} needs validation data, to tell which epochs are better"
+            )
 
     @property
     def total(self) -> int | None:
@@ -183,7 +173,7 @@ class Training:
         number = len(run.history.epochs) + 1
         for batch in self._batches(run):
             self._step(run, batch)
-            report.step(run.memory.step, number, run.total / max(1, run.count))
+            report.step(run.memory.step, number, run.total / (run.count or 1))
             if self.checkpoint_every and run.memory.step % self.checkpoint_every == 0:
                 self._save(run)
         if run.batch == 0:
@@ -193,11 +183,11 @@ class Training:
             )
         history = run.history
         validated = () if self.validation is None else self._validated(run, self.validation)
-        mean = run.total / max(1, run.count)
+        mean = run.total / (run.count or 1)
         history.epochs.append(Epoch(run.memory.step, history.rates[-1], mean, *validated))
         if history.best == number - 1:
             run.best = run.average or trained(self.model)
-        run.batch, run.total, run.count, run.state = 0, 0.0, 0, None
+        run.batch, run.total, run.count, run.state = 0, 0.0, 0.0, None
         self._save(run)
         report.epoch(number, history.epochs[-1])
 
@@ -207,7 +197,7 @@ class Training:
         if run.batch == 0:
             run.epoch_rng = now
         run.rng.bit_generator.state = run.epoch_rng
-        batches = self.data.epoch(run.rng)
+        batches: Iterator[Batch] = self.data.epoch(run.rng)
         if run.batch:
             next(islice(batches, run.batch - 1, None), None)
             run.rng.bit_generator.state = now
@@ -224,8 +214,7 @@ class Training:
         masked = replaced(model, dropped) if dropped else model
         y, next_state, cache = masked.forward(batch.x, state, lengths=batch.lengths, rng=run.rng)
         rows = valid_rows(model, batch, y)
-        value, dy = self.loss(y, batch.targets, rows)
-        loss = float(value)  # a checkpoint cannot hold NumPy scalars
+        loss, dy, count = weighted(self.loss, y, batch.targets, rows, row_weights(model, batch, rows))
         _, _, by_name = masked.backward(dy, None, cache)
         gradients = summed(model, by_name)
         gradients |= {name: gradients[name] * mask for name, mask in masks.items()}
@@ -250,7 +239,6 @@ class Training:
         history.losses.append(loss)
         history.rates.append(rate)
         run.batch += 1
-        count = int(counted_rows(self.loss, batch.targets, rows).sum())
         run.total += loss * count
         run.count += count
 
@@ -322,15 +310,14 @@ def as_model(model: Any) -> Layer:
 
 
 def score(model: Layer, data: Data, loss: Loss) -> Score:
-    total, count, correct, are_classes = 0.0, 0, 0, True
+    total, weights, count, correct, are_classes = 0.0, 0.0, 0, 0, True
     state: Any = None
     for batch in data.epoch(None):
         y, state = model._run(batch.x, initial_state(model, batch, state), _lengths(model, batch), call)
         mask = valid_rows(model, batch, y)
-        value, _ = loss(y, batch.targets, mask)
+        value, _, weight = weighted(loss, y, batch.targets, mask, row_weights(model, batch, mask))
         mask = counted_rows(loss, batch.targets, mask)
-        total += float(value) * int(mask.sum())
-        count += int(mask.sum())
+        total, weights, count = total + value * weight, weights + weight, count + int(mask.sum())
         classes, predicted = np.asarray(batch.targets), predicted_classes(loss, y)
         if y.shape[-1] == 1 and classes.shape == y.shape:
             classes = classes[..., 0]
@@ -338,9 +325,9 @@ def score(model: Layer, data: Data, loss: Loss) -> Score:
         are_classes = are_classes and predicted is not None
         if are_classes:
             correct += int(((predicted == classes) & mask).sum())
-    if not count:
-        raise ArgumentError("the evaluation data is empty: it has no valid steps")
-    return Score(total / count, correct / count if are_classes else None)
+    if not weights:
+        raise ArgumentError("the evaluation data is empty: it has no valid steps, or their weights are 0")
+    return Score(total / weights, correct / count if are_classes else None)
 
 
 def _lengths(model: Layer, batch: Batch) -> NDArray[np.int64] | None:
@@ -357,6 +344,16 @@ def valid_rows(model: Layer, batch: Batch, y: Array) -> NDArray[np.bool_]:
         steps = mask.swapaxes(0, 1) if model.batch_first else mask
         steps &= np.arange(len(steps))[:, None] < np.asarray(batch.lengths)
     return mask
+
+
+def row_weights(model: Layer, batch: Batch, mask: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+    """Return the weight of each row of a mask, (T, B) or (B,), from those of the sequences."""
+    if batch.weights is None:
+        return None
+    weights = np.asarray(batch.weights, np.float64)
+    if weights.ndim < mask.ndim and model.batch_first:
+        weights = weights[:, None]
+    return np.broadcast_to(weights, mask.shape)
 
 
 def initial_state(model: Layer, batch: Batch, state: Any) -> Any:

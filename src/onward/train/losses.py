@@ -179,6 +179,31 @@ def as_loss(loss: str | Loss | None, model: Layer, from_logits: bool | None = No
     return LOSSES[loss] if is_logit else partial(OF_LOGITS[loss], from_logits=False)
 
 
+def weighted(
+    loss: Loss, y: Array, targets: NDArray[Any], mask: NDArray[np.bool_], weights: NDArray[np.float64] | None
+) -> tuple[float, Array, float]:
+    """Return the mean of a loss over rows with weights (...), its gradient, and the sum of the weights.
+
+        sum_i w_i loss_i / sum_i w_i
+
+    The mask (...) selects rows. Without weights, all are 1.
+    """
+    counted = counted_rows(loss, targets, mask)
+    value, dy = loss(y, targets, mask)
+    count = int(counted.sum())
+    if weights is None or not count:
+        return float(value), dy, count
+    total = float((weights * counted).sum())
+    scale = (weights * (count / total if total else 0.0)).astype(dy.dtype)
+    values = [
+        float(loss(y, targets, mask & (weights == weight))[0])
+        * weight
+        * int((counted & (weights == weight)).sum())
+        for weight in np.unique(weights[counted]).tolist()
+    ]
+    return sum(values) / (total or 1.0), dy * scale[..., None], total
+
+
 def describe(loss: Loss) -> str:
     """Return the name and the options of a loss: "cross_entropy(label_smoothing=0.1)"."""
     function, options = _parts(loss)
