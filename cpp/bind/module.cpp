@@ -7,6 +7,7 @@
 #include <new>
 #include <optional>
 
+#include "bind/lock.h"
 #include "bind/weights.h"
 #include "platform/denormals.h"
 #include "platform/dispatch.h"
@@ -95,22 +96,6 @@ void handle_signals() {
     });
 }
 
-// The lock of Python code that runs the calls of a stream or pool.
-class CallLock {
-public:
-    void enter() {
-        if (mutex.is_mine()) throw onward::Reentrant();
-        if (mutex.try_lock()) return;
-        const WithoutGil release;  // the thread that holds the lock may need the GIL
-        onward::interruptible_lock(mutex).release();
-    }
-    void exit(const nb::args&) { mutex.unlock(); }
-    bool is_mine() const { return mutex.is_mine(); }
-
-private:
-    onward::CallMutex mutex;
-};
-
 // ---- Out of memory --------------------------------------------------------------------------------------------------
 
 // A thread of Python may throw its first exception when there is no memory. Therefore an allocation that fails gives
@@ -152,6 +137,7 @@ NB_MODULE(_core, m) {
     bind_plans(m);
     bind_pool(m);
     bind_carries(m);
+    bind_session(m);
 
     nb::class_<CallLock>(m, "CallLock", "A lock for calls, which a signal handler that interrupts one cannot acquire.")
         .def(nb::init<>())

@@ -220,21 +220,17 @@ def test_files_that_fix_the_number_of_steps_stream_and_pool_with_any() -> None:
 
 def test_an_interrupt_changes_no_carry(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = detector(8), normal(np.random.default_rng(0), 2, 6, 8)
-    stream, pool = model.stream(), model.pool(2)
+    pool = model.pool(2)
     ids = pool.open(2)
-    stream(x[0])
     pool.step(ids, x)
-    before, states = stream.state, pool.state(ids)
+    states = pool.state(ids)
 
     def interrupt(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    for planner in (stream._planner, pool._rows.planner):
-        monkeypatch.setattr(planner, "run", interrupt)
-    for call in (lambda: stream(x[0]), lambda: pool.step(ids, x)):
-        with pytest.raises(KeyboardInterrupt):
-            call()
-    np.testing.assert_equal(stream.state, before)
+    monkeypatch.setattr(pool._rows.planner, "run", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        pool.step(ids, x)
     np.testing.assert_equal(pool.state(ids), states)
 
 

@@ -97,7 +97,7 @@ class _Writer:
     def stream(self, stream: GraphStream, blocks: Sequence[Any]) -> Described:
         """Return the plans for blocks with these shapes, whatever precedes them in the stream."""
         streamed = stream._streamed
-        inputs = [stream._block(*_arguments(block)) for block in blocks]
+        inputs = [stream._block(*_arguments(block))[0] for block in blocks]
         names = [carry.name for carry in streamed.carries]
         last = [inputs[0][0].take(range(0), axis=streamed.x.time)] if streamed.last is not None else []
         plans, last_plans = [], []

@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .. import _core
 from ..core import arrays
 from ..core.calls import CallLock
 from ..core.checks import MOST_ROWS, enough_memory, integer
@@ -22,19 +23,22 @@ FILE_TYPE = "stream of a whole model of Onward"
 
 
 class _Layout(NamedTuple):
-    """The indices that add the axes that a block lacks, and remove them from outputs, or add them there."""
+    """The axes that a block lacks, and those that each output loses again."""
 
-    x: tuple[slice | None, ...]
-    outputs: list[tuple[slice | int, ...]]
-    targets: list[Any]
+    added: tuple[int, ...]
+    dropped: list[tuple[int, ...]]
     lacks_rows: bool
 
-    def reduced(self, outputs: Sequence[AnyArray]) -> tuple[AnyArray, ...]:
+    def whole(self, x: AnyArray) -> AnyArray:
+        """Return a block with the axes that it lacks."""
+        return np.expand_dims(x, self.added)
+
+    def reduced(self, outputs: Sequence[AnyArray]) -> Carried:
         """Return outputs without the axes that the block lacks."""
-        return tuple([y[index] if index else y for y, index in zip(outputs, self.outputs, strict=True)])
+        return tuple([np.squeeze(y, axes) for y, axes in zip(outputs, self.dropped, strict=True)])
 
 
-class GraphStream:
+class GraphStream(_core.Session):
     """A sequence that runs through a whole model, continued from call to call: y = stream(x).
 
     The carries are what one call passes to the next: states, the last steps of convolutions, running sums. A
@@ -47,64 +51,61 @@ class GraphStream:
     values that a node does not accept.
     """
 
-    def __init__(self, streamed: Streamed) -> None:
-        self._streamed, self._planner = streamed, streamed.planner
-        self._count = len(streamed.carries)
-        # the carries, and arrays for the next ones, all of which only this stream holds
-        self._buffers: tuple[Carried, Carried] = _copies(streamed.initial), ()
-        outputs = len(streamed.outputs)
-        self._whole = _Layout((), [()] * outputs, [], False)
-        self._is_finished = False  # a sequence ends with `finish`, and another one begins with its carries
-        self._lock = CallLock()
+    def __init__(self, streamed: Streamed, layouts: Mapping[int, _Layout] | None = None) -> None:
+        self._streamed, self._planner, self._lock = streamed, streamed.planner, CallLock()
+        self._layouts = layouts or {}  # by the number of axes of a block
+        known = [self._layouts.get(axes) for axes in range(max(self._layouts, default=-1) + 1)]
+        indices = [layout and (layout.added, layout.dropped) for layout in known]
+        super().__init__(streamed.planner.ready, self._lock, len(streamed.outputs), indices)
+        self._carries = _copies(streamed.initial)
 
-    def __call__(self, /, *args: ArrayLike, out: Any = None, **inputs: ArrayLike) -> Any:
+    if TYPE_CHECKING:  # type: ignore, because the stub of the core's method has no NumPy types
+
+        def __call__(  # type: ignore[override]
+            self, /, *args: ArrayLike, out: Any = None, **inputs: ArrayLike
+        ) -> Any: ...
+
+    def _converted(self, args: Sequence[Any], inputs: dict[str, Any]) -> Any:
+        """Run a block that the core does not take as it is."""
+        out, named = inputs.get("out"), {name: x for name, x in inputs.items() if name != "out"}
         with self._lock:
-            return self._advance(args, inputs, out, self._whole)
-
-    def _advance(self, args: Sequence[Any], inputs: dict[str, ArrayLike], out: Any, layout: _Layout) -> Any:
-        """Run a block, keep the next carries and return the outputs."""
-        targets, (carried, spare) = self._targets(out), self._buffers
-        blocks = (args[0][layout.x],) if layout.x else args
-        views = targets
-        if targets:
-            arrays.check_separate(targets, (*args, *inputs.values()))
-            if layout.targets:
-                pairs = zip(targets, layout.targets, strict=True)
-                views = tuple([y[index] if y.ndim >= index.count(ALL) else y for y, index in pairs])
-        results = self._planner.run((*carried, *blocks), inputs, (*(spare or (None,) * self._count), *views))
-        if results is None:  # the next call with these shapes runs in the core
-            results = self._planner(*carried, *self._block(args, inputs))
+            self._check_open()
+            carried, count = self._carries, len(self._streamed.carries)
+            blocks, layout = self._block(args, named)
+            results = self._planner(*carried, *blocks)
             for carry, before, after in zip(self._streamed.carries, carried, results, strict=False):
                 carry.check(before, after, "after this call")
-        returned = results[self._count :]
-        if targets:
-            for y, view, index, target in zip(returned, views, layout.outputs, targets, strict=True):
-                if y is not view:
-                    check_out(target, (), y[index].shape, y.dtype)
-                    target[...] = y[index]
-            returned = targets
-        elif layout is not self._whole:
-            returned = layout.reduced(returned)
-        returned, after = returned[0] if len(returned) == 1 else returned, results[: self._count]
-        self._buffers = after, carried  # last, so that an error in a signal handler loses no output
+            outputs = results[count:] if layout is None else layout.reduced(results[count:])
+            if out is not None:
+                outputs = self._written(outputs, out, (*args, *named.values()))
+            returned = outputs[0] if len(outputs) == 1 else outputs
+            # last, so that an error in a signal handler loses no output
+            self._carries, self._axes = results[:count], len(np.shape(args[0])) if args else -1
         return returned
 
-    def _targets(self, out: Any) -> tuple[Any, ...]:
-        """Return the arrays that take the outputs, if there are any. Raises ArgumentError."""
-        if out is None:
-            return ()
-        targets, n = out if isinstance(out, tuple) else (out,), len(self._streamed.outputs)
-        if type(out) is np.ndarray and n == 1:  # the check below takes long
-            return targets
-        if len(targets) != n or not all([isinstance(target, np.ndarray) for target in targets]):
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise ArgumentError("the sequence has ended: call reset() to start another one")
+
+    def _written(self, outputs: Carried, out: Any, inputs: Sequence[Any]) -> Carried:
+        """Write outputs into `out`, and return its arrays. Raises ArgumentError, ShapeError, DtypeError."""
+        targets, n = out if isinstance(out, tuple) else (out,), len(outputs)
+        if len(targets) != n or not all(isinstance(target, np.ndarray) for target in targets):
             what = "an array" if n == 1 else f"a tuple of {n} arrays"
             raise ArgumentError(f"out is {type(out).__name__}, but must be {what}")
+        arrays.check_separate(targets, inputs)
+        for target, y in zip(targets, outputs, strict=True):
+            check_out(target, (), y.shape, y.dtype)
+        for target, y in zip(targets, outputs, strict=True):
+            target[...] = y
         return targets
 
-    def _block(self, args: Sequence[ArrayLike], inputs: dict[str, ArrayLike]) -> list[AnyArray]:
+    def _block(
+        self, args: Sequence[ArrayLike], inputs: dict[str, ArrayLike]
+    ) -> tuple[list[AnyArray], _Layout | None]:
         """Return the inputs of a call in order, as the plans take them."""
         values = self._streamed.in_order(args, inputs)
-        return [as_declared(d, value) for d, value in zip(self._streamed.inputs, values, strict=True)]
+        return [as_declared(d, value) for d, value in zip(self._streamed.inputs, values, strict=True)], None
 
     @property
     def latency(self) -> int:
@@ -115,7 +116,7 @@ class GraphStream:
     def state(self) -> dict[str, AnyArray]:
         """Copies of the carries by name; assign a dict to set them."""
         with self._lock.reading():
-            carried = _copies(self._buffers[0])
+            carried = _copies(self._carries)
         return {c.name: a for c, a in zip(self._streamed.carries, carried, strict=True)}
 
     @state.setter
@@ -124,7 +125,7 @@ class GraphStream:
 
     def _replace(self, carried: Carried) -> None:
         with self._lock:
-            self._buffers, self._is_finished = (carried, ()), False
+            self._carries, self._is_open = carried, True
 
     def reset(self) -> None:
         """Set the carries to their initial values."""
@@ -132,12 +133,14 @@ class GraphStream:
 
     def copy(self) -> Self:
         """Return a new stream with a copy of the carries."""
-        branch = object.__new__(type(self))
+        branch = type(self)(*self._options())
         with self._lock.reading():
-            branch.__dict__.update(self.__dict__)
-            branch._buffers = _copies(self._buffers[0]), ()
-        branch._lock = CallLock()
+            branch._carries, branch._is_open, branch._axes = _copies(self._carries), self._is_open, self._axes
         return branch
+
+    def _options(self) -> tuple[Any, ...]:
+        """Return the arguments of the constructor."""
+        return (self._streamed,)
 
     def __copy__(self, memo: Any = None) -> Self:
         return self.copy()
@@ -167,7 +170,6 @@ class SequenceStream(GraphStream):
     """
 
     def __init__(self, streamed: Streamed, batch: int | None) -> None:
-        super().__init__(streamed)
         self._batch = batch
         time, rows = streamed.x
         assert time is not None
@@ -177,24 +179,20 @@ class SequenceStream(GraphStream):
         if rows is not None:
             sizes[rows] = batch or 1
         self._declared = streamed.inputs[0]._replace(axes=tuple(sizes))
-        # by the axes of x: a whole block, and one that lacks the batch axis, the time axis, or both
-        self._layouts = {rank: self._layout_of([])}
+        # a whole block, and one that lacks the batch axis, the time axis, or both
+        layouts = {rank: self._layout_of(streamed, [])}
         if batch is None and rows is not None:
-            self._layouts |= {rank - 1: self._layout_of([rows]), rank - 2: self._layout_of([rows, time])}
+            layouts |= {
+                rank - 1: self._layout_of(streamed, [rows]),
+                rank - 2: self._layout_of(streamed, [rows, time]),
+            }
         else:
-            self._layouts[rank - 1] = self._layout_of([time])
-        self._lacks_rows = batch is None and rows is not None  # whether the last block did
+            layouts[rank - 1] = self._layout_of(streamed, [time])
+        super().__init__(streamed, layouts)
 
-    def __call__(self, x: ArrayLike, out: Any = None) -> Any:  # type: ignore[override]  # a sequence has one input
-        with self._lock:
-            self._check_open()
-            x = arrays.as_array(x, "x")
-            layout = self._layouts.get(x.ndim)
-            if layout is None:
-                raise self._wrong_shape(x)
-            y = self._advance((x,), {}, out, layout)
-            self._lacks_rows = layout.lacks_rows
-            return y
+    if TYPE_CHECKING:
+
+        def __call__(self, x: ArrayLike, out: Any = None) -> Any: ...  # type: ignore[override]  # one input
 
     def finish(self) -> Any:
         """End the sequence and return the remaining steps, as a block.
@@ -207,38 +205,48 @@ class SequenceStream(GraphStream):
             planner, sizes = self._streamed.last_planner, self._declared.axes or ()
             assert planner is not None
             none = np.zeros([0 if isinstance(size, str) else size for size in sizes], self._declared.dtype)
-            results = self._layouts[len(sizes) - self._lacks_rows].reduced(planner(*self._buffers[0], none))
+            layout = self._layouts.get(self._axes)  # outputs lack the batch axis if the last block did
+            lacks_rows = (
+                self._batch is None and self._rows is not None if layout is None else layout.lacks_rows
+            )
+            results = self._layouts[len(sizes) - lacks_rows].reduced(planner(*self._carries, none))
             returned = results[0] if len(results) == 1 else results
-            self._is_finished = True
+            self._is_open = False
             return returned
 
-    def _check_open(self) -> None:
-        if self._is_finished:
-            raise ArgumentError("the sequence has ended: call reset() to start another one")
+    def _options(self) -> tuple[Any, ...]:
+        return self._streamed, self._batch
 
-    def _block(self, args: Sequence[ArrayLike], inputs: dict[str, ArrayLike]) -> list[AnyArray]:
+    def _block(
+        self, args: Sequence[ArrayLike], inputs: dict[str, ArrayLike]
+    ) -> tuple[list[AnyArray], _Layout | None]:
         (value,) = self._streamed.in_order(args, inputs)
         x = arrays.as_array(value, "x")
         layout = self._layouts.get(x.ndim)
         if layout is None:
             raise self._wrong_shape(x)
         try:
-            return [as_declared(self._declared, x[layout.x])]
+            return [as_declared(self._declared, layout.whole(x))], layout
         except ShapeError:
             raise self._wrong_shape(x) from None
 
-    def _layout_of(self, added: Sequence[int | None]) -> _Layout:
+    def _converted(self, args: Sequence[Any], inputs: dict[str, Any]) -> Any:
+        def named(x: ArrayLike, out: Any = None) -> tuple[ArrayLike, Any]:
+            return x, out
+
+        x, out = named(*args, **inputs)
+        return super()._converted((x,), {"out": out})
+
+    @staticmethod
+    def _layout_of(streamed: Streamed, added: Sequence[int]) -> _Layout:
         """Return the layout of a block that lacks the batch axis, the time axis, or both."""
-        lacks_time, lacks_rows = self._time in added, self._rows in added
-        outputs: list[Any] = []
-        for axes in self._streamed.outputs:
-            dropped = [axes.batch] if lacks_rows else []
-            dropped += [axes.time] if lacks_time and self._streamed.every_step else []
-            last = max((axis for axis in dropped if axis is not None), default=-1)
-            outputs.append(tuple(0 if axis in dropped else ALL for axis in range(last + 1)))
-        targets = [(*(None if index == 0 else ALL for index in indices), ...) for indices in outputs]
-        x = tuple(None if axis in added else ALL for axis in range(len(self._streamed.step_shape)) if added)
-        return _Layout(x, outputs, targets, lacks_rows)
+        time, rows = streamed.x
+        dropped = []
+        for axes in streamed.outputs:
+            lacking = [axes.batch] if rows in added else []
+            lacking += [axes.time] if time in added and streamed.every_step else []
+            dropped.append(tuple(sorted(axis for axis in lacking if axis is not None)))
+        return _Layout(tuple(sorted(added)), dropped, rows in added)
 
     def _wrong_shape(self, x: AnyArray) -> ShapeError:
         names = [size or "T" for size in map(str, self._declared.axes or ())]

@@ -56,7 +56,7 @@ def test_random_elementwise_graphs_match_numpy(seed: int, monkeypatch: pytest.Mo
     proto = model_of(nodes, inputs, [output], weights)
     model = open_model(proto)
     (y,) = model(**inputs)
-    (expected,) = meaning(model, *(inputs[name] for name in model._planner._names))
+    (expected,) = meaning(model, *(inputs[name] for name in model.inputs))
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
     monkeypatch.setattr(builder, "fused", lambda steps: steps)
     np.testing.assert_array_equal(open_model(proto)(**inputs)[0], y)

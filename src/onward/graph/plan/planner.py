@@ -60,8 +60,8 @@ class Planner:
         self._blocks = OrderedDict[Any, Any]()  # plans that run in blocks, by the signatures of inputs
         self._lock = threading.RLock()  # a signal handler may call a model that it interrupts
         _planners.add(self)
-        self._names = tuple(declared.name for declared in graph.inputs)
-        self._ready = _core.Plans(self._names, [])  # the programs that run without Python
+        # the programs that run without Python
+        self.ready = _core.Plans([declared.name for declared in graph.inputs], [])
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
         """Run the graph on its inputs, in order. Raises the errors of the nodes, which name them."""
@@ -81,16 +81,13 @@ class Planner:
                     return tuple(results)
                 planner, inputs = results
 
-    def run(
-        self, args: tuple[Any, ...], inputs: dict[str, Any], outputs: tuple[Any, ...] = ()
-    ) -> tuple[Any, ...] | None:
+    def run(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...] | None:
         """Run the plan for inputs in order and by name, and return its outputs.
 
-        Arrays in `outputs` with the shape and dtype of the output in their place hold the results. Returns
-        None if there is no such plan yet, or if it has steps in NumPy. Raises ArgumentError, which names the
-        node, for values that a step does not accept.
+        Returns None if there is no such plan yet, or if it has steps in NumPy. Raises ArgumentError, which
+        names the node, for values that a step does not accept.
         """
-        return self._ready(args, inputs, outputs)
+        return self.ready(args, inputs)
 
     def repeat(self, count: int, inputs: tuple[Any, ...], carried: int) -> Any:
         """Run the body of a loop up to `count` times in the core, while its condition is true.
@@ -99,7 +96,7 @@ class Planner:
         Returns how often it ran, the condition, and the carried and the stacked scanned arrays, or None if
         it needs Python.
         """
-        return self._ready.repeat(count, inputs, carried)
+        return self.ready.repeat(count, inputs, carried)
 
     @property
     def limit(self) -> Limit:
@@ -174,7 +171,7 @@ class Planner:
             if not bound.plan.is_allowed:
                 self._weights.limit.check(bound.plan.arena_size)
                 bound.plan.is_allowed = True
-            self._ready = _core.Plans(self._names, entries)
+            self.ready.replace(entries)
             return bound
 
     def _compiled(self, inputs: Sequence[Any], parameters: Sequence[bool]) -> Program:

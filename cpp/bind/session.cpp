@@ -1,0 +1,189 @@
+// The Python class Session: a program of a graph, with carries that each call passes to the next one.
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include <nanobind/stl/pair.h>
+
+#include "bind/lock.h"
+#include "bind/module.h"
+#include "bind/plans.h"
+
+namespace python {
+
+namespace {
+
+// How a block of fewer axes than the graph's input runs: the axes of size 1 that the input has in addition, and the
+// axes that each output loses again. All are ascending.
+struct Layout {
+    std::vector<Size> added;
+    std::vector<std::vector<Size>> dropped;
+};
+
+using LayoutIn = std::pair<std::vector<Size>, std::vector<std::vector<Size>>>;
+
+class Session {
+public:
+    // The inputs of the graph are the carries, in order, and then those of a call; so are its outputs. `layouts` holds
+    // how an only input of a call runs, by the number of its axes; without layouts, all inputs run as they are.
+    Session(const nb::object& plans, const nb::object& lock, size_t outputs,
+            const std::vector<std::optional<LayoutIn>>& layouts)
+        : plans(plans), lock(lock), outputs(outputs) {
+        for (const auto& layout : layouts)
+            this->layouts.push_back(layout ? std::optional(Layout{layout->first, layout->second}) : std::nullopt);
+    }
+
+    // Runs arguments that a program accepts as they are. All others go to the Python subclass, which converts them,
+    // compiles a program, runs one that needs Python, or raises an error.
+    static nb::object call(nb::handle_t<Session> handle, const nb::args& args, const nb::kwargs& named) {
+        Session& self = *nb::inst_ptr<Session>(handle);
+        nb::object out = nb::none();
+        const size_t known = named.size() ? size_t(named.contains("out")) : 0;
+        if (known) out = named["out"];
+        if (named.size() == known) {
+            self.enter();
+            const struct Leave {
+                Session& self;
+                ~Leave() { self.leave(); }
+            } afterwards{self};
+            if (nb::object y = self.run(args, out); y.is_valid()) return y;
+        }
+        return nb::borrow<nb::object>(handle).attr("_converted")(args, named);
+    }
+
+    nb::list carries() const {
+        nb::list arrays;
+        for (const Carry& carry : now) arrays.append(carry.array);
+        return arrays;
+    }
+
+    // Takes arrays that nobody else holds.
+    void set_carries(const std::vector<nb::object>& arrays) {
+        std::vector<Carry> carries;
+        for (const nb::object& array : arrays) carries.emplace_back(array);
+        now = std::move(carries);
+        other.clear();
+    }
+
+    bool is_open = true;  // otherwise calls go to the subclass, which raises an error
+    int axes = -1;        // of the only input of the last call; -1: unknown
+
+private:
+    struct Carry {
+        nb::object array;
+        Operand operand;
+
+        explicit Carry(const nb::object& object) : array(object) {
+            const auto found = Operand::of(object.ptr());
+            if (!found) throw nb::type_error("a carry must be an array");
+            operand = *found;
+        }
+    };
+
+    void enter() { nb::inst_ptr<CallLock>(lock)->enter(); }
+    void leave() { nb::inst_ptr<CallLock>(lock)->unlock(); }
+
+    // Returns the output, or an invalid object if no program accepts the arguments as they are.
+    nb::object run(const nb::args& args, const nb::object& out) {
+        const Plans& programs = *nb::inst_ptr<Plans>(plans);
+        if (!is_open || now.size() + args.size() != programs.inputs()) return {};
+        inputs.clear();
+        for (const Carry& carry : now) inputs.push_back(carry.operand);
+        for (const nb::handle arg : args) {
+            const auto operand = Operand::of(arg.ptr());
+            if (!operand) return {};
+            inputs.push_back(*operand);
+        }
+        const Layout* const layout = layout_of(inputs);
+        if (!layouts.empty() && !layout) return {};
+        const int axes_of_input = int(inputs.back().shape.size());
+        if (layout) add_axes(inputs.back(), layout->added);
+        const Found found = programs.find(inputs);
+        if (!found.plan || found.entry->outputs.size() != now.size() + outputs) return {};
+
+        std::vector<nb::object> copies;
+        std::vector<std::byte*> spaces = found.spaces(inputs, copies);
+        if (other.size() != now.size()) other.clear();
+        for (size_t i = 0; i < now.size(); i++) {
+            const Output& output = found.entry->outputs[i];
+            const auto& shape = found.plan->core->outputs[i];
+            const auto made = [&] { return Carry(numpy().empty(found.plan->outputs[i], output.dtype)); };
+            if (i == other.size()) other.push_back(made());
+            else if (other[i].operand.dtype != output.kind || !(other[i].operand.shape == shape)) other[i] = made();
+            spaces.push_back(other[i].operand.data);
+        }
+        std::vector<nb::object> results;
+        for (size_t i = 0; i < outputs; i++) {
+            nb::object y = result(found, now.size() + i, layout, i, out);
+            if (!y.is_valid()) return {};
+            spaces.push_back(memory_of<std::byte>(y));
+            results.push_back(std::move(y));
+        }
+        with_argument_errors([&] {
+            const WithoutGil release;
+            found.plan->run(spaces);
+        });
+        if (PyErr_CheckSignals()) throw nb::python_error();  // the call has no effect
+        std::swap(now, other);
+        axes = axes_of_input;
+        return outputs == 1 ? std::move(results[0]) : nb::object(tuple_of(results));
+    }
+
+    const Layout* layout_of(const std::vector<Operand>& inputs) const {
+        const size_t axes = inputs.empty() ? 0 : inputs.back().shape.size();
+        return axes < layouts.size() && layouts[axes] ? &*layouts[axes] : nullptr;
+    }
+
+    static void add_axes(Operand& operand, const std::vector<Size>& added) {
+        for (const Size axis : added) {
+            operand.shape.push_back(1);
+            std::rotate(operand.shape.begin() + axis, operand.shape.end() - 1, operand.shape.end());
+        }
+    }
+
+    // The array for output i of a call, or an invalid object if `out` does not take it as it is.
+    nb::object result(const Found& found, size_t place, const Layout* layout, size_t i, const nb::object& out) const {
+        const Output& output = found.entry->outputs[place];
+        const bool drops = layout && !layout->dropped[i].empty();
+        onward::Axes shape;
+        if (drops || !out.is_none())
+            for (size_t axis = 0; axis < found.plan->core->outputs[place].size(); axis++)
+                if (!drops || !std::binary_search(layout->dropped[i].begin(), layout->dropped[i].end(), Size(axis)))
+                    shape.push_back(found.plan->core->outputs[place][axis]);
+        if (out.is_none()) {
+            if (!drops) return numpy().empty(found.plan->outputs[place], output.dtype);
+            nb::tuple sizes = nb::steal<nb::tuple>(PyTuple_New(Py_ssize_t(shape.size())));
+            for (size_t axis = 0; axis < shape.size(); axis++)
+                PyTuple_SetItem(sizes.ptr(), Py_ssize_t(axis), PyLong_FromLongLong(shape[axis]));
+            return numpy().empty(sizes, output.dtype);
+        }
+        const auto target = outputs == 1 ? Operand::of(out.ptr(), PyBUF_WRITABLE) : std::nullopt;
+        if (!target || !target->is_contiguous || target->dtype != output.kind || !(target->shape == shape)) return {};
+        const auto is_apart = [&](const Operand& input) {
+            return input.is_contiguous &&
+                   (input.data + input.bytes <= target->data || target->data + target->bytes <= input.data);
+        };
+        return std::all_of(inputs.begin(), inputs.end(), is_apart) ? out : nb::object();
+    }
+
+    const nb::object plans, lock;
+    const size_t outputs;
+    std::vector<std::optional<Layout>> layouts;
+    std::vector<Carry> now, other;  // those of the next call, and arrays for those after it
+    std::vector<Operand> inputs;    // of the present call
+};
+
+}  // namespace
+
+void bind_session(nb::module_& m) {
+    nb::class_<Session>(m, "Session", "Programs of a graph with carries that each call passes to the next one.")
+        .def(nb::init<const nb::object&, const nb::object&, size_t, const std::vector<std::optional<LayoutIn>>&>(),
+             "plans"_a, "lock"_a, "outputs"_a, "layouts"_a)
+        .def("__call__", &Session::call, nb::sig("def __call__(self, *args: object, **inputs: object) -> object"),
+             "Run a block, and return the outputs.")
+        .def_prop_rw("_carries", &Session::carries, &Session::set_carries, "The carries of the next call.")
+        .def_rw("_is_open", &Session::is_open, "Whether the sequence continues.")
+        .def_rw("_axes", &Session::axes, "The number of axes of the only input of the last call, or -1.");
+}
+
+}  // namespace python
