@@ -25,3 +25,11 @@ def test_the_output_of_a_layer_is_that_of_its_last_node() -> None:
     first, second = summarize(graph).rows
     assert first[:4] == ("pair", "Bidirectional", ("batch", "time", 12), 72)
     assert second[1:4] == ("MatMul", ("time", "batch", 2), 24)
+
+
+def test_any_number_of_open_axes_keeps_its_names() -> None:
+    graph = Graph(outputs=("y",))
+    graph.add_input("x", np.float32, ("batch", *"abcdef", 3))
+    graph.add_constant(np.ones((3, 2), np.float32), "W")
+    graph.nodes = [Node("MatMul", ("x", "W"), ("y",), {}, "")]
+    assert summarize(graph).rows[0].output_shape == ("batch", *"abcdef", 2)

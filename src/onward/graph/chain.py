@@ -20,6 +20,7 @@ from .activation_names import OPERATORS
 from .graph import Graph
 from .inference import Values, outputs_of
 from .node import Node, Signature
+from .size import Axes
 
 # Operations that move states and shapes, which are computed outside of the layers.
 MOVES = {
@@ -28,8 +29,6 @@ MOVES = {
 }  # fmt: skip
 SHAPES = {"Shape", "Steps"}  # operations that read only the shape of the chain's last value
 FEATURES, DIRECTIONS = "features", "directions"
-# Sizes that stand for the open sizes of the graph. They are prime, so that products of them differ.
-OPEN = 1009, 1013, 1019
 
 
 def layers_of(graph: Graph) -> Sequential:
@@ -58,10 +57,13 @@ class _Chain:
         parts: list[Any] = [0, 1] if len(shape) == 2 else [0, 1, FEATURES]
         self.axes: list[Any] = [(part,) for part in parts]
         self.features: Any = (FEATURES,)
-        # the size of each part, with the sizes of OPEN for open ones, and the values that follow from sizes
-        known = [size if isinstance(size, int) else 0 for size in shape]
-        declared = known if len(shape) == len(parts) else [0] * len(OPEN)
-        self.sizes = {part: n or size for part, n, size in zip(parts, declared, OPEN, strict=False)}
+        # the size of each part, and the values that follow from sizes
+        declared = shape if len(shape) == len(parts) else [""] * len(parts)
+        open_axes = Axes(is_open=True)
+        self.sizes: dict[Any, Any] = {
+            part: size if isinstance(size, int) and size else open_axes.add(f"axis {part}")
+            for part, size in zip(parts, declared, strict=True)
+        }
         self.values: Values = dict(graph.constants)
         self.time: Any = None  # the time axis of the input, known from the first recurrent node
         self.inputs = [declared.name for declared in graph.inputs[1:]]
@@ -101,11 +103,11 @@ class _Chain:
             raise ArgumentError(f"the axes of {output} are not in the order that layers have")
         return Sequential(*self.layers)
 
-    def _size(self, axis: Any) -> int:
+    def _size(self, axis: Any) -> Any:
         return math.prod(self.sizes[part] for part in axis)
 
     def _infer(self, node: Node) -> None:
-        """Infer the outputs of a node from the shape of the last value, with the sizes of OPEN."""
+        """Infer the outputs of a node from the shape of the last value."""
         self.values[self.at] = Signature(tuple(map(self._size, self.axes)), np.dtype(np.float32))
         with contextlib.suppress(OnwardError, KeyError):  # an operator may reject these sizes
             self.values |= outputs_of(node, self.values)
@@ -238,7 +240,7 @@ class _Chain:
         parts, self.axes = [part for axis in self.axes for part in axis], []
         for size in found.shape:
             axis: Any = ()
-            while parts and (self._size(axis) < size or (not axis and self.sizes[parts[0]] == 1)):
+            while parts and (self._size(axis) != size or (not axis and self.sizes[parts[0]] == 1)):
                 axis += (parts.pop(0),)
             self.axes.append(axis)
         return not parts and [self._size(axis) for axis in self.axes] == list(found.shape)

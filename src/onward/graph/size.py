@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import ArgumentError, ShapeError
 
 LARGE = 1 << 60  # no array has so many elements
+LONG = 1 << 20  # the hint of an axis of which no call is known
 
 Monomial = tuple[int, ...]  # the numbers of its factors, sorted
 Terms = tuple[tuple[Monomial, int], ...]  # monomials and their coefficients, sorted
@@ -57,20 +58,23 @@ class Guard(NamedTuple):
 class Axes:
     """The axes of a program, in order, and the guards that its compilation has recorded.
 
-    An axis has at least one element.
+    An axis has at least one element. If `is_open`, no call gives hints: sizes are equal only if all sizes of
+    the axes make them so, they are long if they are compared, and a conversion to an integer raises
+    ArgumentError.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_open: bool = False) -> None:
+        self.is_open = is_open
+        self.is_structural = is_open  # whether sizes are equal only if all sizes of the axes make them so
         self.names: list[str] = []
         self.guards: dict[tuple[Terms, str], Guard] = {}
         self.node = ""  # the node that is compiled
-        self.is_structural = False  # whether sizes are equal only if all sizes of the axes make them so
         self.factors: list[Factor] = []
         self._numbers: dict[Any, int] = {}  # of the factors
         self._decisions: dict[Any, bool] = {}  # of comparisons so far
         self._lows: dict[Terms, int | None] = {}  # of polynomials so far
 
-    def add(self, name: str, hint: int) -> Size:
+    def add(self, name: str, hint: int = LONG) -> Size:
         """Return the size of a new axis."""
         self.names.append(name)
         return Size(self, (((self._number(name, Factor(name, hint, 1)),), 1),))
@@ -192,6 +196,12 @@ class Size:
                 self._hint += product
         return self._hint
 
+    @property
+    def name(self) -> str:
+        """The name of the axis whose size it is, or "" for any other size."""
+        meaning = self.axes.factors[self.terms[0][0][0]].meaning if self.terms[0][0] else ""
+        return meaning if isinstance(meaning, str) and str(self) == meaning else ""
+
     def _other(self, other: Any) -> Size | None:
         """Return an operand as a size, or None if it is not an integer."""
         if type(other) is Size:
@@ -308,6 +318,8 @@ class Size:
     def __index__(self) -> int:
         difference = self - self.hint
         if type(difference) is Size:
+            if self.axes.is_open:
+                raise ArgumentError(f"it needs the size {self} as a number")
             self.axes.require(difference, "= 0")
         return self.hint
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -14,11 +14,11 @@ from ..layers.summary import Axes, Row
 from .graph import Graph, bodies
 from .inference import infer
 from .node import Node, Signature
+from .size import Axes as SizeAxes
+from .size import Size
 
 WORK = 10**7  # of computing the values that follow from shapes
 Weights = dict[str, NDArray[Any]]
-# Two sizes that stand for an open size: what differs between them depends on the input.
-STAND_INS = (11, 13, 17, 19, 23, 29), (31, 37, 41, 43, 47, 53)
 
 
 class Summary(NamedTuple):
@@ -82,41 +82,29 @@ def _graphs(graph: Graph) -> Iterator[tuple[Graph, dict[str, Axes]]]:
 
 
 def signatures(graph: Graph) -> dict[str, Signature]:
-    """Infer the signatures of values, as far as they follow from shapes; open sizes have arbitrary ones."""
-    return _inferred(graph, dict(zip(_open_axes(graph), STAND_INS[0], strict=False)))
+    """Infer the signatures of values, as far as they follow from shapes; open sizes are symbolic.
 
-
-def _open_axes(graph: Graph) -> list[str]:
-    axes = {axis for declared in graph.inputs for axis in declared.axes or () if isinstance(axis, str)}
-    return sorted(axes - {""})
-
-
-def shapes_of(graph: Graph) -> dict[str, Axes]:
-    """Return the shapes of the values of a graph; open sizes have their declared names, or are "?"."""
-    names = [dict(zip(sizes, _open_axes(graph), strict=False)) for sizes in STAND_INS]
-    # an open size without a name is 1 at first, which broadcasts to any other
-    first, second = (
-        _inferred(graph, {axis: size for size, axis in stand_ins.items()} | {"": unnamed})
-        for unnamed, stand_ins in enumerate(names, start=1)
-    )
-    shapes: dict[str, Axes] = {}
-    for name, (shape, _) in first.items():
-        other = second[name].shape if name in second else tuple(0 if size == 1 else size for size in shape)
-        shapes[name] = tuple(
-            m if m == n else names[0].get(m, "?") if names[0].get(m) == names[1].get(n) else "?"
-            for m, n in zip(shape, other, strict=True)
-        )
-    return shapes
-
-
-def _inferred(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Signature]:
-    """Infer signatures with sizes in place of the open ones, as far as they follow from shapes."""
+    Axes of one declared name have one size, as have all axes without a name.
+    """
+    axes, sizes = SizeAxes(is_open=True), dict[str, Size]()
     inputs = {}
     for declared in graph.inputs:
-        if declared.name not in graph.constants and declared.axes is not None and declared.dtype is not None:
-            shape = tuple(axis if isinstance(axis, int) else sizes.get(axis, 1) for axis in declared.axes)
-            inputs[declared.name] = Signature(shape, declared.dtype)
+        if declared.name in graph.constants or declared.axes is None or declared.dtype is None:
+            continue
+        for axis in declared.axes:
+            if isinstance(axis, str) and axis not in sizes:
+                sizes[axis] = axes.add(axis or "?")
+        shape = tuple(axis if isinstance(axis, int) else sizes[axis] for axis in declared.axes)
+        inputs[declared.name] = Signature(shape, declared.dtype)
     # the shapes are a convenience; a call reports the errors
     with budget.of_part(WORK):
         values = infer(graph, inputs, ignored=(ArgumentError, LimitError))
     return {name: Signature.of(value) for name, value in values.items()}
+
+
+def shapes_of(graph: Graph) -> dict[str, Axes]:
+    """Return the shapes of the values of a graph; open sizes have their declared names, or are "?"."""
+    return {
+        name: tuple(size.name or "?" if type(size) is Size else size for size in shape)
+        for name, (shape, _) in signatures(graph).items()
+    }
