@@ -309,3 +309,15 @@ def test_a_planned_model_can_be_pickled_and_returns_new_arrays() -> None:
     y = planned(net, x)
     assert net(x) is not y
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(net))(x), y)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_calls_of_changing_sizes_share_one_program(name: str) -> None:
+    make, x = NETS[name]
+    net, rng = make(), np.random.default_rng(0)
+    for _ in range(3 * CALLS):
+        sizes = rng.integers(2, 6, 2)
+        x = np.resize(x, (*sizes, *x.shape[2:]))
+        np.testing.assert_array_equal(net(x), by_layers(net, x), strict=True)
+    (planner,) = net.__dict__["_planned"]._planners.values()
+    assert len(planner.programs) == 1

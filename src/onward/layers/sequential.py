@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Never, overload
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from ..graph.plan.planner import Planner
 
 # A Sequential runs small calls as one plan of the core, with the bits of its layers.
-CALLS = 8  # with the same shape of x, after which a plan is worth its time and memory
+CALLS = 8  # without a program, after which one is worth its time and memory
+ATTEMPTS = {CALLS * 10**n for n in range(9)}  # the numbers of such calls at which to compile one
 MAX_ELEMENTS = 1 << 12  # elements in x; larger calls spend their time in the layers
 MAX_COPIED = 1 << 20  # bytes of the weights of layers that are not recurrent, which a plan copies
 
@@ -261,17 +263,16 @@ def _check_time_axis(layers: Sequence[Layer]) -> None:
 
 
 class PlannedModel:
-    """The plans of a model with its present weights, for shapes of x that come several times in a row.
+    """The programs of a model with its present weights, for all sizes of x.
 
-    There is a plan for calls from zeros that return y alone, and another for those with states.
+    There are those for calls from zeros that return y alone, and others for calls with states.
     """
 
     def __init__(self, model: Sequential) -> None:
         self._weights = [layer._weights for layer in model.layers]  # dicts that are replaced as a whole
         self._layers: list[Any] = [layer for layer in model.layers if layer.state_names]
         self._planners: dict[bool, Planner] = {}  # by whether they take and return states
-        self._last: Any = None  # shape of x and kind of the last calls without a plan
-        self._calls = 0
+        self._calls = Counter[tuple[int, bool]]()  # those without a plan, by the axes of x and `with_state`
 
     def is_current(self, model: Sequential) -> bool:
         """Whether the model still has the weights of the plans."""
@@ -291,11 +292,12 @@ class PlannedModel:
             planner = self._planners.get(with_state)
             results = None if planner is None else planner.run(inputs, {})
             if results is None:
-                kind = x.shape, with_state
-                self._calls = 1 + (self._calls if kind == self._last else 0)
-                self._last = kind
-                if self._calls == CALLS:
+                kind = x.ndim, with_state
+                self._calls[kind] += 1
+                if self._calls[kind] in ATTEMPTS:
                     results = self._planned(model, inputs, with_state)
+                    if results is not None:  # further sizes may need a program of their own
+                        self._calls[kind] = 0
         except OnwardError:  # the layer that raises it explains it better
             return None
         if results is None:
