@@ -2,7 +2,8 @@
 
 Run it with PyTorch after an operator is added: `python tools/make_schemas.py`. The table has the overloads of
 each name that take or return tensors, in the order in which PyTorch tries them, and those of the operator in
-place if their arguments differ. Variants that write into an argument `out` are left out.
+place if their arguments differ. Lines such as `add_ = add` tell which operator another one computes in place.
+Variants that write into an argument `out` are left out.
 """
 
 from __future__ import annotations
@@ -49,6 +50,9 @@ def table() -> list[str]:
         functional, in_place = overloads(name), overloads(f"{name}_")
         differs = not {*without_name(in_place)} <= {*without_name(functional)}
         lines += [*functional, *(in_place if differs else [])]
+        schemas = torch._C._jit_get_schemas_for_operator(f"aten::{name}_")
+        if any(each.arguments[0].alias_info and each.arguments[0].alias_info.is_write for each in schemas):
+            lines.append(f"{name}_ = {name}")
     return lines
 
 

@@ -156,8 +156,19 @@ class Cut(nn.Module):
         return torch.split(x + self.pos_emb[:, : x.shape[1]], parts, 1)[0]
 
 
-def test_an_error_says_that_its_sizes_are_guesses(tmp_path: Path) -> None:
-    torch.jit.script(Cut()).save(tmp_path / "model.pt")
-    model = onward.load(tmp_path / "model.pt")
-    with pytest.raises(ArgumentError, match=r"declares no axes, so Onward tried x with \d axes of float32, "):
-        model.export_onnx(tmp_path / "model.onnx")
+class Joined(nn.Module):
+    """Steps of two and of three features, which are not joined."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, 2).matmul(torch.ones(3, 2))
+
+
+def test_an_error_says_that_its_axes_are_guesses(tmp_path: Path) -> None:
+    for module, reason in (
+        (Cut(), 'pass .* inputs={"x": '),
+        (Joined(), "for x with 3 axes of float32, code"),
+    ):
+        torch.jit.script(module).save(tmp_path / "model.pt")
+        model = onward.load(tmp_path / "model.pt")
+        with pytest.raises(ArgumentError, match=f"the file declares no axes.*{reason}"):
+            model.export_onnx(tmp_path / "model.onnx")

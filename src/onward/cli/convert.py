@@ -24,6 +24,7 @@ from .sources import (
     ModelFile,
     as_model,
     complete_data,
+    inputs_option,
     model_argument,
     outputs_of,
     read_arrays,
@@ -35,6 +36,7 @@ WITHOUT_EFFECT = {"dropout", "padding_idx"}  # options that do not affect infere
 
 
 @click.command(epilog="Example:  onward convert vowels vowels.onnx")
+@inputs_option
 @click.argument("source", metavar="IN", **as_model)
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path, dir_okay=False))
 @common.state_dict_options

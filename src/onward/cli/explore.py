@@ -18,7 +18,7 @@ from ..core import atomic
 from ..recipes import text as text_models
 from ..tables import data
 from ..tracing.explore import FILES, PAGE, Entry, example, model_bytes, unsupported
-from .sources import ModelFile, as_model
+from .sources import ModelFile, as_model, inputs_option
 
 TYPES = {
     ".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript",
@@ -32,6 +32,7 @@ OPENING = PLAYS[: PLAYS.index("r sun, and kill")]
 
 
 @click.command(epilog="Example:  onward explore shakespeare")
+@inputs_option
 @click.argument("model", required=False, **as_model)
 @click.option(
     "--save", type=click.Path(path_type=Path, file_okay=False), help="Write the page to this folder."

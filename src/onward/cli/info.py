@@ -100,7 +100,7 @@ def _steps(model: str, net: Any, length: int) -> Report:
     """The steps of a whole model with their times."""
     if isinstance(net, dict):
         raise click.UsageError(f"{model} contains layers but no forward(), so it has no steps")
-    graph = net if isinstance(net, Model) else Model(graph_of(net))
+    graph = net.general if isinstance(net, Model) else Model(graph_of(net))
     arrays = []
     for declared in graph._planner.graph.inputs:
         if declared.axes is None or declared.dtype is None:
@@ -122,7 +122,7 @@ def _steps(model: str, net: Any, length: int) -> Report:
 def _layers(net: Layer | Parts) -> list[Report]:
     """The report on each layer, or on each node of a graph that holds parameters."""
     if isinstance(net, Model):
-        nodes = summarize(net._graph)
+        nodes = summarize(net.general._graph)
         pairs = zip(nodes.rows, nodes.weights, strict=True)
         return [_report(row, row.kind, weights) for row, weights in pairs]
     layers = net if isinstance(net, Parts) else net.sublayers()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import io
+import json
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +64,10 @@ class ModelFile:
         return self.name
 
     def load(self, **settings: Any) -> Layer | Parts:
-        """The whole model, or its parts."""
+        """The whole model, or its parts; `--inputs` declares the inputs of a TorchScript program."""
+        context = click.get_current_context(silent=True)
+        if declared := context and context.meta.get(DECLARED):
+            settings["inputs"] = declared
         return formats.load(self.path, **settings)
 
     @functools.cached_property
@@ -147,7 +153,43 @@ def _complete(what: str, ctx: click.Context, param: click.Parameter, start: str)
 
 complete_data = functools.partial(_complete, "data set")
 as_model: dict[str, Any] = {"type": ModelFile, "shell_complete": functools.partial(_complete, "model")}
-model_argument = click.argument("model", **as_model)
+DECLARED = f"{__name__}.declared"  # the key of the inputs that --inputs declares
+DECLARATION = re.compile(r"([\w.]+)=(?:(\w*)\(([^()]*)\)|([^,()]+))")
+
+
+def _declare(ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> None:
+    """Parse declarations for `onward.load`. Raises BadParameter."""
+    declared: dict[str, Any] = {}
+    for each in texts:
+        if re.fullmatch(rf"{DECLARATION.pattern}(,{DECLARATION.pattern})*", each) is None:
+            raise click.BadParameter(f"{each!r}; expected name=dtype(axes) or name=number, such as {EXAMPLE}")
+        for name, dtype, axes, number in DECLARATION.findall(each):
+            sizes = tuple(int(axis) if axis.isdecimal() else axis for axis in names(axes))
+            try:
+                value = {"true": True, "false": False}.get(number) if number else (dtype or "float32", sizes)
+                declared[name] = json.loads(number) if value is None else value
+            except ValueError:
+                raise click.BadParameter(f"{number!r} is not a number") from None
+    ctx.meta[DECLARED] = declared
+
+
+EXAMPLE = '"x=float32(batch,time,40),rate=16000"'
+inputs_option = click.option(
+    "--inputs",
+    "declared_inputs",
+    metavar="DECLARATION",
+    multiple=True,
+    expose_value=False,
+    callback=_declare,
+    help=f"Dtypes and axes, or values, of the inputs of a TorchScript program: {EXAMPLE}.",
+)
+
+
+def model_argument(command: Command) -> Command:
+    """Add the argument MODEL, and the option that declares its inputs."""
+    return inputs_option(click.argument("model", **as_model)(command))
+
+
 source_argument = click.argument("source", metavar="[INPUT]", required=False, shell_complete=complete_data)
 
 

@@ -22,13 +22,14 @@ class Input(NamedTuple):
     """The declaration of an input. An axis is a size, the name of an open size, or "" without a name.
 
     A dtype that the file does not state may be a guess. Arrays of other dtypes are not converted to it, since
-    the code might compute something else with them; `converts` tells which are.
+    the code might compute something else with them; `converts` tells which are. Without a dtype, "lists"
+    become arrays, and all other values stay what they are.
     """
 
     name: str
     dtype: np.dtype[Any] | None = None  # None: any object
     axes: tuple[int | str, ...] | None = None  # None: any shape
-    converts: str = "same_kind"  # arrays of kinds that fit, "floats" or "no" arrays
+    converts: str = "same_kind"  # arrays of kinds that fit, "floats", "no" arrays, or only "lists"
 
 
 def check_names(known: Mapping[str, Any], names: Sequence[str], what: str) -> None:
@@ -39,9 +40,13 @@ def check_names(known: Mapping[str, Any], names: Sequence[str], what: str) -> No
 
 def as_declared(declared: Input, value: ArrayLike) -> Any:
     """Convert a value to the declared dtype and check its shape. Raises DtypeError, ShapeError."""
-    if declared.dtype is None:
-        return value
     name = declared.name
+    if declared.dtype is None:
+        if declared.converts != "lists" or value is None or type(value) is np.ndarray:
+            return value
+        array = arrays.as_array(value, name)
+        is_list = array.dtype.kind == "f" and not hasattr(value, "dtype")
+        return array.astype(np.float32) if is_list else array
     array = value if type(value) is np.ndarray else arrays.as_array(value, name)
     if array.dtype != declared.dtype:
         _check_conversion(declared, array.dtype, hasattr(value, "dtype"))

@@ -13,14 +13,13 @@ from numpy.typing import ArrayLike
 from ..core import facade
 from ..core.arrays import Shape
 from ..core.budget import MEMORY_OF_GIVEN
-from ..errors import ArgumentError, DtypeError, OnwardError, ShapeError, SignatureError
+from ..errors import ArgumentError
 from ..layers.base import IncompatibleKeys, Layer
 from ..layers.quantize import check_outputs
 from ..layers.summary import table
 from .declared import as_declared, check_call, open_sizes, zeros_of
 from .graph import Graph
-from .inference import infer
-from .node import Signature, size_of
+from .node import size_of
 from .plan.builder import Weights
 from .plan.planner import Planner, constants_of
 from .simplification.simplify import simplify
@@ -45,10 +44,10 @@ class Model(Layer):
     """A whole model: takes its inputs in order or by name and returns its output, or a tuple of several.
 
     `inputs` and `outputs` are the names. Inputs with default values may be omitted, as may the initial states
-    of recurrent layers, which are then zeros. A model of PyTorch takes
-    and returns the tuples, lists and dicts of its forward(): the result is what forward() returns, or
-    a tuple of that and the new values of the buffers that it changes. Operations run in the core, or in NumPy
-    if the core does not support them. The weights are fixed, and there are no gradients.
+    of recurrent layers, which are then zeros. A model of PyTorch takes and returns the tuples, lists and
+    dicts of its forward(): the result is what forward() returns, or a tuple of that and the new values of the
+    buffers that it changes. Operations run in the core, or in NumPy if the core does not support them. The
+    weights are fixed, and there are no gradients.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -67,15 +66,13 @@ class Model(Layer):
         self._graph = graph
         self._inputs = {declared.name: declared for declared in graph.inputs}
         self.inputs, self.outputs = tuple(self._inputs), tuple(d.name for d in graph.declared_outputs)
+        self._recorded: Model | None = None  # of the code that is recorded for each call
         self._variants: dict[frozenset[str], Planner] = {}  # by the replaced defaults
-        self._other: Model | None = None  # for inputs of other ranks or dtypes
         self._planner = self._variant(frozenset())
         self._names = tuple(declared.name for declared in self._planner.graph.inputs)
         # how many inputs in order are those of the planner, whose graph lacks inputs with default values
         pairs = enumerate(zip(self.inputs, self._names, strict=False))
         self._in_order = next((i for i, (mine, other) in pairs if mine != other), len(self._names))
-        # whether the inputs are arrays, and every error is final
-        self._takes_arrays = graph.structure is None and (graph.source is None or graph.is_recorded)
 
     def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> Any:
         """Run the model.
@@ -91,11 +88,12 @@ class Model(Layer):
         Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, MemoryLimitError,
         WorkLimitError, and ArgumentError, which names the node, for values that a node does not accept.
         """
-        if self._takes_arrays and len(args) <= self._in_order:
+        structure = self._graph.structure
+        if structure is None and len(args) <= self._in_order:
             results = self._planner.run(args, inputs)
             if results is not None:  # the signature has passed the checks before
                 return results[0] if len(results) == 1 else results
-        results, structure = self._results(args, inputs), self._graph.structure
+        results = self._results(args, inputs)
         if structure is not None:
             return structure.pack(dict(zip(self.outputs, results, strict=True)))
         return results[0] if len(results) == 1 else results
@@ -105,19 +103,11 @@ class Model(Layer):
         if self._graph.structure is not None:
             args, inputs = self._graph.structure.flatten(args, inputs)
         if "lengths" in inputs and "lengths" not in self._inputs:
-            return self._with_lengths(args, **inputs)
-        try:
-            results = self._planner.run(args, inputs) if len(args) <= self._in_order else None
-            if results is not None:  # the signature has passed the checks before
-                return results
-            _, planner, arrays = self._checked(args, inputs)
-            return planner(*arrays)
-        except (SignatureError, ShapeError, DtypeError, ArgumentError):
-            if self._graph.source is None or self._graph.is_recorded:
-                raise
-        # the code may accept inputs that the graph rejects; otherwise, the error names a line of the code
-        self._other = self._other or Model(self._graph.source.graph())
-        return self._other._results(args, inputs)
+            return self.general._with_lengths(args, **inputs)
+        if len(args) <= self._in_order and (results := self._planner.run(args, inputs)) is not None:
+            return results
+        _, planner, arrays = self._checked(args, inputs)
+        return planner(*arrays)
 
     def _with_lengths(self, args: tuple[Any, ...], lengths: ArrayLike, **inputs: Any) -> tuple[Any, ...]:
         """Run the sequences of a batch without their padding."""
@@ -158,24 +148,25 @@ class Model(Layer):
         return initial_states(self._planner.graph)
 
     def _whole(self, fixed: Mapping[str, Any] | None = None) -> Graph:
-        """Return the graph for all sizes of the inputs, of which some may be fixed.
+        """Return the graph of `general`; some inputs may be fixed."""
+        source = self._graph.source
+        given = {name: np.asarray(value) for name, value in (fixed or {}).items()}
+        return self._graph if source is None else source.general(given)
 
-        Raises ArgumentError, which names the line of the source's code, if there is none.
-        """
-        graph, source = self._graph, self._graph.source
-        if graph.is_recorded and source is not None:
-            return source.general({name: np.asarray(value) for name, value in (fixed or {}).items()})
-        return graph.replaced(source=None)
+    @property
+    def general(self) -> Model:
+        """The model for all sizes: this one, unless code is recorded. Raises ArgumentError without one."""
+        graph = self._whole()
+        if self._recorded is None or self._recorded._graph is not graph:
+            self._recorded = self if graph is self._graph else Model(graph)
+        return self._recorded
 
     def _general(self, fixed: Mapping[str, Any]) -> tuple[Model, Mapping[str, Any]]:
-        """Return the model for all sizes of the inputs, and the inputs that it leaves to fix.
-
-        Code that cannot be recorded as a whole streams call by call if it keeps a state.
-        """
-        if not self._graph.is_recorded:
+        """Return `general`, or the model if it keeps a state and lacks that, and the inputs left to fix."""
+        if self._graph.source is None:
             return self, fixed
         try:
-            model = Model(self._whole(fixed))
+            model = Model(self._whole(fixed)) if fixed else self.general
         except ArgumentError:
             if not self._graph.carries:
                 raise
@@ -198,7 +189,7 @@ class Model(Layer):
         """
         from .chain import layers_of
 
-        return layers_of(simplify(self._whole()) if self._graph.is_recorded else self._planner.graph)
+        return layers_of(self.general._planner.graph)
 
     def stream(  # type: ignore[override]  # a graph streams in more ways, with the same calls
         self,
@@ -281,18 +272,24 @@ class Model(Layer):
         """Run sequences of equal length from zeros; an only output gets the order of the input's axes."""
         if self.layout is None or state is not None or lengths is not None:
             raise ArgumentError(f"{self!r} does not take a batch of sequences of equal length alone")
-        graph = self._of_sequences._planner.graph
-        y, *others = self._of_sequences._planner(as_declared(graph.inputs[0], x))
+        planner = self.general._of_sequences._planner
+        y, *others = planner(as_declared(planner.graph.inputs[0], x))
         if others:
             return [y, *others], None
-        time, batch = self._output_axes
+        time, batch = self.general._output_axes
         if time is None or batch is None:
             return y if batch is None else np.moveaxis(y, batch, 0), None
         return np.moveaxis(y, (time, batch), (1, 0) if self.batch_first else (0, 1)), None
 
-    @cached_property
+    @property
     def layout(self) -> Layout | None:
         """Which axes of the only input are time and the batch, or None if no recurrent layer shows it."""
+        with contextlib.suppress(ArgumentError):
+            return self.general._layout
+        return None
+
+    @cached_property
+    def _layout(self) -> Layout | None:
         from .over_time.sequences import find_layout
 
         graph = simplify(self._from_zeros.with_defaults())
@@ -318,13 +315,15 @@ class Model(Layer):
         """ "softmax" or "sigmoid" if the outputs are its probabilities, otherwise ""."""
         from .final import final_function
 
-        return final_function(self._planner.graph)
+        return final_function(self.general._planner.graph)
 
     @property
     def carries(self) -> dict[str, str]:
         """The inputs that a stream feeds from outputs: {input: output}."""
         from .over_time.named_carries import found_carries
 
+        with contextlib.suppress(ArgumentError):
+            return found_carries(self._whole())
         return found_carries(self._graph)
 
     def pool(
@@ -366,8 +365,8 @@ class Model(Layer):
         iterations is known from the shapes of the inputs. Raises the errors of a call, and ArgumentError if
         there is nothing to record, or for unknown values.
         """
-        if self._graph.is_recorded:
-            return Model(self._whole()).trace(*args, values=values, preactivations=preactivations, **inputs)
+        if self._graph.source is not None:
+            return self.general.trace(*args, values=values, preactivations=preactivations, **inputs)
         if self._graph.structure is not None:
             args, inputs = self._graph.structure.flatten(args, inputs)
         model = self if len(args) + len(inputs) >= len(self._names) else self._of_sequences
@@ -407,7 +406,7 @@ class Model(Layer):
     def _summary_rows(self) -> list[Row]:
         from .summary import summarize
 
-        return summarize(self._graph).rows
+        return summarize(self.general._graph).rows
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of each constant of the source, by name."""
@@ -431,7 +430,7 @@ class Model(Layer):
     def __str__(self) -> str:
         from .summary import summarize
 
-        summary = summarize(self._graph)
+        summary = summarize(self.general._graph)
         others = f"\n{summary.others} nodes without parameters" if summary.others else ""
         return table(summary.rows) + others
 
@@ -446,14 +445,6 @@ def _in_blocks(graph: Graph, inputs: Sequence[Any], weights: Weights) -> Any:
     """Return a plan that runs a graph block by block, or None if it is better to run it all at once."""
     if size_of(inputs) * MEMORY_OF_GIVEN < WHOLE_MEMORY:
         return None
-    signatures = {declared.name: known for declared, known in zip(graph.inputs, inputs, strict=True)}
-    try:
-        values = infer(graph, signatures, weights.limit).values()
-    except OnwardError:  # the plan for all blocks raises it as well, and names the node
-        return None
-    needed = size_of(value for value in values if isinstance(value, Signature))
-    if needed <= WHOLE_MEMORY:
-        return None
-    from .over_time.whole import run_in_blocks
+    from .over_time.whole import run_if_large
 
-    return run_in_blocks(graph, signatures, needed, weights)
+    return run_if_large(graph, inputs, WHOLE_MEMORY, weights)

@@ -9,7 +9,8 @@ not know symbolic sizes makes a program less general, never wrong.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,6 +79,11 @@ class Axes:
         """Return the size of a new axis."""
         self.names.append(name)
         return Size(self, (((self._number(name, Factor(name, hint, 1)),), 1),))
+
+    def unknown(self, hint: int) -> Size:
+        """Return a number that the values of the inputs determine, for which no guard can be checked."""
+        name = f"value {len(self.factors)}"
+        return Size(self, (((self._number(name, Factor(name, hint, None)),), 1),))
 
     def size(self, terms: Iterable[tuple[Monomial, int]]) -> Any:
         """Return the sum of terms: a size, or an integer if it is constant."""
@@ -161,6 +167,16 @@ class Axes:
                 self.require(difference, condition if holds else CONTRARY[condition])
             self._decisions[comparison] = bool(holds)
         return self._decisions[comparison]
+
+    @contextmanager
+    def separate(self) -> Iterator[dict[tuple[Terms, str], Guard]]:
+        """Collect the guards of the comparisons within, which are not recorded."""
+        before = self.guards, self._decisions
+        self.guards, self._decisions = {}, {}
+        try:
+            yield self.guards
+        finally:
+            self.guards, self._decisions = before
 
     def require(self, size: Size, condition: str) -> None:
         """Record a guard, unless it holds for all sizes."""
@@ -325,6 +341,41 @@ class Size:
 
     __int__ = __index__
 
+    @property
+    def names(self) -> set[str]:
+        """The names of the axes, and of the unknown numbers, of which it is a polynomial."""
+        found: set[str] = set()
+        for monomial, _ in self.terms:
+            for number in monomial:
+                meaning = self.axes.factors[number].meaning
+                parts = () if isinstance(meaning, str) else meaning
+                found = found.union({meaning} if isinstance(meaning, str) else (), *(x.names for x in parts))
+        return found
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it follows from the sizes of the axes."""
+        return self.names <= {*self.axes.names}
+
+    @property
+    def axis(self) -> str:
+        """The name of the axis of which it is the size, or ""."""
+        names = self.names
+        return next(iter(names)) if names <= {*self.axes.names} and repr(self) in names else ""
+
+    def at(self, sizes: Mapping[str, int]) -> int:
+        """Return the number that it is for some sizes of the axes."""
+        total = 0
+        for monomial, product in self.terms:
+            for number in monomial:
+                meaning = self.axes.factors[number].meaning
+                if isinstance(meaning, str):
+                    product *= sizes[meaning]
+                else:
+                    product *= meaning.numerator.at(sizes) // meaning.denominator.at(sizes)
+            total += product
+        return total
+
     def __repr__(self) -> str:
         text = ""
         for monomial, coefficient in self.terms:
@@ -351,6 +402,12 @@ def _without(monomial: Monomial, factors: Monomial) -> Monomial | None:
 def hint(size: Any) -> int:
     """Return a size in the first call, without a guard."""
     return size.hint if type(size) is Size else int(size)
+
+
+def are_same(a: Any, b: Any) -> bool:
+    """Whether two sizes are the same for all sizes of the axes."""
+    difference = a - b
+    return type(difference) is not Size and difference == 0
 
 
 def is_symbolic(shape: Iterable[Any]) -> bool:

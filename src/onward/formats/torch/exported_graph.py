@@ -19,6 +19,7 @@ from . import exported_program as schema
 from .aten import operators  # noqa: F401 - registers them
 from .aten.expressions import dtype_of
 from .aten.registry import BOOL, FLOAT32, INT64, Symbol, Tensor
+from .aten.schemas import in_place
 from .aten.translator import DAMAGES, Translator
 
 ARRAYS = {"parameter": "parameter_name", "buffer": "buffer_name", "tensor_constant": "tensor_constant_name"}
@@ -66,8 +67,8 @@ class _Program:
     def _written(self) -> set[str]:
         """Return the names in the program of tensors that an in-place operator may write."""
         written = {str(spec.get("buffer_name")) for (kind, spec), _ in self.program.outputs if kind in WRITES}
-        targets = [node.target.rpartition("::")[2].split(".") for node in self.program.graph.nodes]
-        if any(len(target) > 1 and target[-2].endswith("_") for target in targets):
+        targets = [node.target.removeprefix("torch.ops.aten.") for node in self.program.graph.nodes]
+        if any(in_place(target.partition(".")[0]) for target in targets):
             trial = _Program(self.program)  # a first translation, without carries, tells what is written
             trial.translator.run(self.program.graph, trial._inputs(set()))
             written |= {name for name, tensor in trial.buffers.items() if tensor.root.version}

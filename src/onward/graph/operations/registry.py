@@ -280,7 +280,7 @@ class Operation:
             found = self._signature(*inputs, **attributes)
             return [found] if isinstance(found, Signature) else found
         inputs = [as_numbers(a) if not self.takes_sizes else a for a in inputs]
-        if any(a is not None and is_symbolic(a.shape) for a in inputs):
+        if any(a is not None and (is_symbolic(a.shape) or has_sizes(a)) for a in inputs):
             try:
                 return [Signature.of(a) for a in self.compute(list(map(_strided, inputs)), attributes)]
             except NotStridedError:  # it needs numbers

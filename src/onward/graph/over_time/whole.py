@@ -9,6 +9,7 @@ import numpy as np
 from ...errors import OnwardError
 from ..declared import UNNAMED
 from ..graph import Graph
+from ..inference import flattened, infer
 from ..node import AnyArray, Signature, size_of
 from ..operations.registry import Known
 from ..plan.builder import Weights
@@ -109,6 +110,19 @@ class BlockPlan:
         """Return the carries before the first block."""
         sources = iter(self._start(*inputs))
         return [next(sources) if carry.source else carry.initial for carry in self._carries]
+
+
+def run_if_large(graph: Graph, inputs: Sequence[Any], most: int, weights: Weights) -> Any:
+    """Return a plan that runs a graph block by block if its values take more than so many bytes, or None."""
+    signatures = {declared.name: known for declared, known in zip(graph.inputs, inputs, strict=True)}
+    try:
+        if graph.source is not None:  # of code that is recorded for each call
+            graph = flattened(graph, signatures)
+        values = infer(graph, signatures, weights.limit).values()
+    except OnwardError:  # the plan for all blocks raises it as well, and names the node
+        return None
+    needed = size_of(value for value in values if isinstance(value, Signature))
+    return run_in_blocks(graph, signatures, needed, weights) if needed > most else None
 
 
 def run_in_blocks(

@@ -320,7 +320,7 @@ def test_a_check_of_a_size_becomes_the_size_of_the_input(tmp_path: Path) -> None
         "  y = x",
         "return torch.neg(y)",
     )
-    assert program._graph.inputs[0].axes == ("x_0", 3)
+    assert program._whole().inputs[0].axes == ("x_0", 3)
     program.save(tmp_path / "m.safetensors")
     restored = onward.load(tmp_path / "m.safetensors")
     for rows in (1, 5, 6, 9):
@@ -386,9 +386,14 @@ def test_two_inputs_that_are_both_tokens_are_recorded_for_all_sizes(tmp_path: Pa
         "return torch.add(source, torch.sum(torch.permute(torch.embedding(w, tgt), [0, 2, 1]), [2]))",
         signature="self, src: Tensor, tgt: Tensor",
     )
+    src, tgt = np.zeros((2, 7), np.int64), np.ones((2, 5), np.int64)
+    with pytest.raises(
+        ArgumentError, match=r'inputs=\{"src": \("float32".*"tgt": .* or call the model first'
+    ):
+        opened.save(tmp_path / "m.safetensors")
+    opened(src[:1], tgt[:1, :3])
     opened.save(tmp_path / "m.safetensors")
     saved = onward.load(tmp_path / "m.safetensors")
-    src, tgt = np.zeros((2, 7), np.int64), np.ones((2, 5), np.int64)
     assert np.array_equal(saved(src, tgt), np.full((2, 3), 12, np.float32))
 
 

@@ -126,19 +126,21 @@ def variance(t: Translator, x: Tensor, dim: Dims, correction: float, keepdim: bo
     return t.add("Div", total, count), center if keepdim else t.add("ReduceMean", x, axes, keepdims=0)
 
 
-def _define_variance(name: str) -> None:
+def _define_variance(name: str, is_deviation: bool, with_mean: bool) -> None:
     @aten(name, f"{name}.dim", f"{name}.correction")
     def function(
         t: Translator, self: Tensor, dim: Dims = None, unbiased: bool = True, keepdim: bool = False,
         correction: Any = None,
     ) -> Any:  # fmt: skip
         found, mean = variance(t, self, dim, unbiased if correction is None else correction, keepdim)
-        found = t.add("Sqrt", found) if "std" in name else found
-        return (found, mean) if "mean" in name else found
+        found = t.add("Sqrt", found) if is_deviation else found
+        return (found, mean) if with_mean else found
 
 
-for _name in ("var", "std", "var_mean", "std_mean"):
-    _define_variance(_name)
+_define_variance("var", False, False)
+_define_variance("std", True, False)
+_define_variance("var_mean", False, True)
+_define_variance("std_mean", True, True)
 
 
 @aten("linalg_vector_norm norm.ScalarOpt_dim norm.Scalar norm.ScalarOpt_dim_dtype linalg_norm")

@@ -73,6 +73,11 @@ def schema(key: str) -> tuple[Parameter, ...]:
     return _overloads(name).get(key) or _overloads(f"{name}_").get(f"{name}_.{overload}", ())
 
 
+def in_place(name: str) -> str:
+    """Return the operator that another one, such as add_, computes in place, or "" if it does not."""
+    return next(iter(_table().get(f"{name} =", ())), "")
+
+
 def lines() -> list[str]:
     """Return the lines of the table."""
     return (pkgutil.get_data(__name__, "schemas.txt") or b"").decode().splitlines()
@@ -83,7 +88,10 @@ def _table() -> dict[str, list[str]]:
     """Return the lines of the table by the names of operators."""
     table: dict[str, list[str]] = {}
     for line in lines():
-        table.setdefault(re.split(r"[.(]", line, maxsplit=1)[0], []).append(line)
+        name, _, plain = line.partition(" = ")
+        is_alias = plain.isidentifier()
+        key = f"{name} =" if is_alias else re.split(r"[.(]", line, maxsplit=1)[0]
+        table.setdefault(key, []).append(plain if is_alias else line)
     return table
 
 

@@ -224,8 +224,9 @@ class Translator:
     def _add_node(self, node: schema.Node) -> None:
         target = _short(node.target)
         domain, _, name = target.partition(".")
-        in_place = name.partition(".")[0].endswith("_") and not name.startswith("_")
-        found = name.replace("_.", ".", 1) if in_place and domain == "aten" else name
+        operator, _, overload = name.partition(".")
+        in_place = schemas.in_place(operator) if domain == "aten" else ""
+        found = f"{in_place}.{overload}" if in_place else name
         key = found if domain == "aten" else target
         if key not in OPERATORS:
             raise ArgumentError(f"the operator {target} is not supported{reason(name)}")
@@ -233,7 +234,7 @@ class Translator:
             return
         if domain == "aten":
             arguments = {n: self.argument(a) for n, a in node.inputs if n not in schemas.IGNORED}
-            self._call(node, key, arguments, in_place)
+            self._call(node, key, arguments, bool(in_place))
         else:
             self._define_all(node, OPERATORS[key](self, *(self.argument(a) for _, a in node.inputs)))
 

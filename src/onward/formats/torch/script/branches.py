@@ -10,25 +10,11 @@ import numpy as np
 
 from ....core.identity import Identity
 from ....errors import ArgumentError
-from ....graph import Graph, Input
-from ....graph.inference import infer
-from ....graph.node import Node
+from ....graph import Input
 from ..aten.registry import Symbol, Tensor
 from .calls import Calls, RaisedError, dtype_of
 from .recorder import Change, Key, Recorder, UnknownShape
-from .recording import (
-    Examples,
-    Known,
-    LearnedSizeError,
-    Open,
-    Recording,
-    UnsuitableSizesError,
-    common,
-    example,
-    replaced,
-    unvalued,
-    varies,
-)
+from .recording import Recording
 from .values import UNINITIALIZED, Unknown, alike, items, rebuilt
 
 NUMBERS = Symbol | int | float
@@ -152,67 +138,13 @@ def record_branch(calls: Calls, condition: Tensor | Symbol, runs: Sequence[Calla
     if not failed:
         return _Branch(calls, sides).finish(condition)
     raises = sides[0].error is not None
-    found = _example_values(calls, condition)
-    if found is not None and raises in found:
-        if found[0] == found[1]:
-            _learn(calls, condition, raises)
-        raise UnsuitableSizesError(str(failed[0]))
+    if (decided := calls.graph.decided.get(calls.name(condition))) is not None:
+        value, guards = decided
+        calls.graph.axes.guards |= guards  # the code needs them
+        if bool(value) == raises:
+            raise ArgumentError(str(failed[0]))
     calls.graph.add("Check", calls.name(condition), message=str(failed[0]), expected=not raises)
     runs[raises]()
-
-
-def _example_values(calls: Calls, condition: Tensor | Symbol) -> tuple[bool, bool] | None:
-    """Return the condition in both examples of the open sizes, or None if it does not follow from them."""
-    known = calls.graph.known(calls.name(condition))
-    if not isinstance(known, Examples) or not known.is_known:
-        return None
-    return bool(np.all(np.asarray(known.first))), bool(np.all(np.asarray(known.second)))
-
-
-def _learn(calls: Calls, condition: Tensor | Symbol, raises: bool) -> None:
-    """Raise LearnedSizeError if the condition is what it should be once an open axis has another size.
-
-    Tries the integers that the nodes before the condition use, then to make the sides of each equation equal.
-    """
-    graph, name = calls.graph, calls.name(condition)
-    nodes = _nodes_before(graph, name)
-    if not any(node.operation == "Equal" for node in nodes):
-        return  # other conditions may hold for larger sizes
-    constants = [graph.known(value) for node in nodes for value in node.inputs if value]
-    numbers = [int(a.item()) for a in constants if isinstance(a, np.ndarray) and a.size == 1]
-
-    made = {output for node in nodes for output in node.outputs}
-    given = {value for node in nodes for value in node.inputs if value and value not in made}
-
-    def flips(sizes: dict[int, int]) -> bool:
-        inputs = {value: replaced(example(graph.known(value), 0), sizes) for value in given}
-        return bool(np.all(np.asarray(infer(Graph(nodes=nodes), inputs)[name]))) != raises
-
-    others = [size for size, _ in graph.open_sizes.values()]
-    sizes = dict.fromkeys([*(n for n in numbers if n > 0), *others])
-    graph.learn(({old: new} for old in others for new in sizes if new != old), flips)
-    for node in (each for each in nodes if each.operation == "Equal"):
-        known = [graph.known(value) for value in node.inputs]
-        if any(isinstance(side, Examples) for side in known):
-            sides = [[int(example(side, place)) for place in (0, 1)] for side in known]
-            for (a, b), (size, other) in (sides, sides[::-1]):
-                if a != b and size == other and size not in (a, b):
-                    if axis := graph.axis_of(a, b):
-                        raise LearnedSizeError((axis, size))
-                    graph.guess([(a, b, size)])
-
-
-def _nodes_before(graph: Recording, name: str) -> list[Node]:
-    """Return the nodes from the shapes of tensors to a value, in order."""
-    needed, found = {name}, []
-    recording: Recording | None = graph
-    while recording is not None:
-        for node in reversed(recording.nodes):
-            if needed.intersection(node.outputs) and node.operation not in ("If", "Loop", "Scan"):
-                found.append(node)
-                needed.update(() if node.operation in ("Shape", "Size") else node.inputs)
-        recording = recording.around
-    return found[::-1]
 
 
 class _Branch(Join):
@@ -281,7 +213,6 @@ class _Branch(Join):
         graphs = [side.graph for side in self.sides]
         if not self.found and not any(graph.without_unused().nodes for graph in graphs):
             return
-        selected = _example_values(self.calls, condition)
         captured = list(dict.fromkeys(name for graph in graphs for name in graph.captured))
         for place, graph in enumerate(graphs):
             graph.outputs = tuple(pair[place] for pair in self.found)
@@ -291,15 +222,14 @@ class _Branch(Join):
         names = outer.add_all("If", inputs, len(self.found), then_branch=graphs[0], else_branch=graphs[1])
         for name, (pair, made) in zip(names, self.found.items(), strict=True):
             values = graphs[0].values[pair[0]], graphs[1].values[pair[1]]
-            if pair in self.given:
-                found = unvalued(values[self.given[pair]])
-            else:
-                found = common(*values) if selected is None else _selected(*values, selected)
-            outer.values[name] = found
+            given = values[self.given[pair]] if pair in self.given else values[0]
+            common = outer.common(given, given if pair in self.given else values[1])
+            found = outer.values[name] = common and outer.unknown(common)
             vars(made)["name"] = name
             if isinstance(made, Tensor):
                 if found is not None:
-                    made.dtype, made.shape = found.dtype, found.shape
+                    like = self.recorder.tensor(name)
+                    made.dtype, made.shape = like.dtype, like.shape
                 if any(self._is_shared(place, value) for place, value in enumerate(self.pairs[pair])):
                     self.recorder.share(made)
 
@@ -309,12 +239,3 @@ class _Branch(Join):
         root = side.root(value)
         is_shared = [side.root(other) for other in others].count(root) > 1
         return is_shared or Identity(value) in self.recorder.shared or side.existed(root)
-
-
-def _selected(a: Known | None, b: Known | None, selected: tuple[bool, bool]) -> Known | None:
-    """Return the value after a branch whose condition is known in both examples."""
-    chosen = [a if is_first else b for is_first in selected]
-    first, second = (example(value, place) for place, value in enumerate(chosen))
-    if any(value is None or isinstance(value, Open) for value in (first, second)):
-        return None
-    return common(*chosen) if any(map(varies, chosen)) else Examples(first, second)

@@ -12,6 +12,7 @@ import numpy as np
 from ....core import budget
 from ....errors import ArgumentError
 from ....graph.node import Signature
+from ....graph.size import is_symbolic
 from ..aten.registry import Symbol, Tensor
 from ..aten.schemas import DTYPES
 from . import lists, packed
@@ -146,19 +147,17 @@ class Calls:
     def number(self, tensor: Tensor | Symbol, kind: type) -> Any:
         """Return the number in a tensor, or a symbol that stands for it."""
         name = self.name(tensor)
-        known = self.graph.known(name)
-        if known is None:
-            known = Signature((), np.dtype(KINDS[kind]))
-        if None not in known.shape and math.prod(known.shape) != 1:
-            raise ArgumentError(f"a tensor of shape {known.shape} is not one number")
-        if isinstance(known, np.ndarray):
-            return checked(kind(known.item()))
-        if known.shape:
+        if (array := self.graph.array(name)) is not None and array.size == 1:
+            return checked(kind(array.item()))
+        dtype, known = np.dtype(KINDS[kind]), self.graph.known(name)
+        shape, given = ((), dtype) if known is None else Signature.of(known)
+        if not is_symbolic(shape) and math.prod(shape) != 1:
+            raise ArgumentError(f"a tensor of shape {shape} is not one number")
+        if shape:
             name = self.graph.add("Reshape", name, self.graph.add_constant(np.zeros(0, np.int64)))
-        dtype = np.dtype(KINDS[kind])
-        if known.dtype != dtype and not (kind is float and known.dtype.kind == "f"):
-            name = self.graph.add("Cast", name, to=dtype)
-        return Symbol(name, known.dtype if kind is float and known.dtype.kind == "f" else dtype)
+        if given != dtype and not (kind is float and given.kind == "f"):
+            return Symbol(self.graph.add("Cast", name, to=dtype), dtype)
+        return Symbol(name, given)
 
 
 def _are_sizes(a: Any, b: Any) -> bool:
@@ -236,8 +235,8 @@ def _contains(calls: Calls, container: Any, value: Any) -> Any:
 def _list_of(calls: Calls, x: Any, *others: Any) -> Any:
     if not isinstance(x, Tensor):
         return calls.recorder.create(CONTAINERS["list"](x))
-    known = calls.graph.known(calls.name(x))
-    if not isinstance(known, np.ndarray):
+    known = calls.graph.array(calls.name(x))
+    if known is None:
         raise ArgumentError("a list depends on the values of a tensor")
     budget.take(budget.OBJECT * known.size)
     return known.tolist()

@@ -1,11 +1,9 @@
-"""Record a method as one graph for all sizes of its inputs."""
+"""Record a method as one graph for all sizes of its inputs, which need not be declared."""
 
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice, product
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,114 +11,98 @@ import numpy as np
 from ....errors import ArgumentError, OnwardError
 from ....graph import Graph, Input
 from ....graph.node import AnyArray, Signature
+from ....graph.plan.planner import Planner
+from ....graph.size import Axes, Size, is_symbolic
 from ....graph.structure import names as names_of
-from ..aten.registry import bounded
 from .nesting import NUMBERS
-from .recording import (
-    Examples,
-    LearnedSizeError,
-    Recording,
-    UnsuitableSizesError,
-    declaration,
-    example,
-)
+from .recording import Recording, declaration
 
 if TYPE_CHECKING:
     from .program import Program
 
-# The smallest sizes of the two examples: the first that are long enough for the kernels are used.
-EXAMPLES = ((40, 2), (212, 100), (211, 101), (2003, 1009), (30011, 20011))
-# Between the examples of a size, in the recording that is kept. What grows or shrinks with a size and is the
-# same so far apart is constant between them, and the remainders of primes differ.
-DISTANCES = (30011, 2003, 211)
-MAX_GUESSES = 2  # sizes that follow from others and are tried at once
-MAX_TRIES = 81  # combinations of ranks and dtypes of the inputs
+HINTS = (211, 2003, 30011)  # of the first axis; the others follow. The first that is long enough is used.
+MAX_LEARNED = 16  # sizes that the code needs
+MAX_DISTANCE = 64  # of such a size from where it would be if it were proportional to an axis
 MAX_AXES = 6  # code that takes so many takes any number
-RANKS = (3, 2, 4, 1)
-FLOAT32, INT64, BOOL = (np.dtype(kind) for kind in (np.float32, np.int64, np.bool_))
+EXAMPLE = 3  # so many axes have the tensor in the error if the code accepts no number
+FLOAT32, INT64 = np.dtype(np.float32), np.dtype(np.int64)
 
-Axes = tuple[int | str, ...]
+Axes_ = tuple[int | str, ...]
 # What is known about each input and carry: an array, the dtype and axes of a tensor, or the axis whose size a
 # carried number is.
-Layout = dict[str, AnyArray | tuple[np.dtype[Any], Axes] | str]
+Layout = dict[str, AnyArray | tuple[np.dtype[Any], Axes_] | str]
 
 
 def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
     """Return the graph of a program for all sizes that its inputs may have.
 
-    `declared` gives the axes of tensors (numbers or names, perhaps after a dtype) and the values of numbers.
-    Ranks and dtypes that it does not give are tried. Raises ArgumentError, which names the line of the code,
-    if one graph cannot serve all sizes.
+    `declared` gives the axes of tensors (numbers or names, perhaps after a dtype) and the values of numbers;
+    the tensors that it does not give have the ranks and dtypes of those of the last call. Those of a single
+    tensor may also follow from the code. Raises ArgumentError, which names the line of the code, if one graph
+    cannot serve all sizes.
     """
     layout, unknown = _declared_layout(program, declared)
-    problem: OnwardError | None = None
-    furthest, guess = -1, ""
-    floats = {array.dtype for array in program.weights.values() if array.dtype.kind == "f" and array.ndim}
-    dtypes = next(iter(floats)) if len(floats) == 1 else FLOAT32, INT64, BOOL
-    for kinds in islice(_kinds(len(unknown), dtypes), MAX_TRIES):
-        tensors = {
-            name: (dtype, tuple(f"{name}_{axis}" for axis in range(rank)))
-            for name, (rank, dtype) in zip(unknown, kinds, strict=True)
-        }
-        try:
-            graph = _graph(program, {**layout, **tensors})
-        except OnwardError as error:
-            if program.progress > furthest:
-                problem, furthest, guess = error, program.progress, _as_guess(tensors)
-            continue
-        if kinds and all(rank == MAX_AXES for rank, _ in kinds):
-            graph = _of_likely_ranks(program, layout, tensors) or graph
-        converts = "floats" if floats else "no"
-        graph.inputs = [
-            _with_guess(graph, declared, converts) if declared.name in unknown else declared
-            for declared in graph.inputs
-        ]
-        return graph
-    name = next(iter(program.kinds), "x")
-    raise ArgumentError(
-        f"the code cannot be recorded as one graph for all sizes of its inputs: {problem}{guess}. "
-        "Pass the axes of tensors and the values of numbers to load, such as "
-        f'inputs={{"{name}": ("int64", ("batch", 100))}}'
-    ) from problem
+    open_names = [name for name in unknown if name not in program.seen]
+    if len(open_names) > 1:
+        raise ArgumentError(f"the file declares no axes of its inputs; {_advice(program, open_names)}")
+    for name in unknown:
+        if name in program.seen:
+            dtype, shape = program.seen[name]
+            layout[name] = dtype, tuple(f"{name}_{axis}" for axis in range(len(shape)))
+    try:
+        graph = _of_any_rank(program, layout, open_names[0]) if open_names else _graph(program, layout)
+    except OnwardError as error:
+        problem = f"the code cannot be recorded as one graph for all sizes of its inputs: {error}"
+        raise ArgumentError(f"{problem}. {_advice(program, open_names or unknown).capitalize()}") from error
+    graph.inputs = [_with_guess(program, graph, x) if x.name in unknown else x for x in graph.inputs]
+    return graph
 
 
-def _as_guess(tensors: Mapping[str, tuple[np.dtype[Any], Axes]]) -> str:
-    """Return that an error belongs to guesses of the axes and dtypes of inputs, with the guesses."""
-    guesses = ", ".join(f"{name} with {len(axes)} axes of {dtype}" for name, (dtype, axes) in tensors.items())
+def _advice(program: Program, names: Sequence[str]) -> str:
+    """Return how to declare inputs."""
+    tensors = [f'"{name}": ("float32", ("batch", "time", 40))' for name in names]
+    numbers = [f'"{name}": 1' for name in program.numbers if name not in program.defaults]
+    examples = ", ".join([*tensors, *numbers]) or '"x": ("int64", ("batch", 100))'
     return (
-        f" (the sizes are examples: the file declares no axes, so Onward tried {guesses})" if guesses else ""
+        "pass the dtypes and axes of tensors and the values of numbers to load, such as "
+        f"inputs={{{examples}}} with your sizes and names, or call the model first"
     )
 
 
-def _with_guess(graph: Graph, declared: Input, converts: str) -> Input:
+def _with_guess(program: Program, graph: Graph, declared: Input) -> Input:
     """Return the declaration of an input whose dtype is a guess, or that to which the code converts it."""
     uses = [node for node in graph.nodes if declared.name in node.inputs]
     dtypes = {node.attributes["to"] if node.operation == "Cast" else None for node in uses}
     if len(dtypes) == 1 and declared.name not in graph.outputs and (dtype := dtypes.pop()) is not None:
         return declared._replace(dtype=np.dtype(dtype))
-    return declared._replace(converts=converts)
+    return declared._replace(converts="floats" if program.floats else "no")
 
 
-def _of_likely_ranks(
-    program: Program, layout: Layout, tensors: Mapping[str, tuple[np.dtype[Any], Axes]]
-) -> Graph | None:
-    """Return the graph for two or three axes of tensors that may have any number, or None."""
-    for rank in (2, 3):
-        axes = {name: (dtype, names[:rank]) for name, (dtype, names) in tensors.items()}
-        with contextlib.suppress(OnwardError):
-            return _graph(program, {**layout, **axes})
-    return None
+def _of_any_rank(program: Program, layout: Layout, name: str) -> Graph:
+    """Return the graph for the rank and dtype of a tensor that the code takes: the highest rank.
 
+    Code that takes any rank gets two or three axes.
+    """
+    dtype = next(iter(program.floats)) if len(program.floats) == 1 else FLOAT32
+    problems: list[str] = []
 
-def _kinds(count: int, dtypes: Sequence[np.dtype[Any]]) -> Iterator[tuple[tuple[int, np.dtype[Any]], ...]]:
-    """Yield possible ranks and dtypes of some inputs, the likeliest first; masks have the last dtype."""
-    if count == 1:
-        yield from (((rank, dtype),) for rank in range(MAX_AXES, -1, -1) for dtype in dtypes[:2])
-        return
-    yield tuple((MAX_AXES, dtypes[0]) for _ in range(count))
-    # masks are rare, and most inputs share one dtype
-    for chosen in sorted(product(dtypes, repeat=count), key=lambda d: (d.count(dtypes[-1]), len(set(d)))):
-        yield from (tuple(zip(ranks, chosen, strict=True)) for ranks in product(RANKS, repeat=count))
+    def graph(rank: int, dtype: np.dtype[Any]) -> Graph:
+        return _graph(program, {**layout, name: (dtype, tuple(f"{name}_{axis}" for axis in range(rank)))})
+
+    for rank in range(MAX_AXES, -1, -1):
+        for kind in (dtype, INT64):
+            try:
+                found = graph(rank, kind)
+            except OnwardError as error:
+                problems += [str(error)] if rank == EXAMPLE else []
+                continue
+            for lower in (2, 3) if rank == MAX_AXES else ():
+                with contextlib.suppress(OnwardError):
+                    return graph(lower, kind)
+            return found
+    raise ArgumentError(
+        f"the file declares no axes; for {name} with {EXAMPLE} axes of {dtype}, {problems[0]}"
+    )
 
 
 def _declared_layout(program: Program, declared: Mapping[str, Any]) -> tuple[Layout, list[str]]:
@@ -143,7 +125,7 @@ def _declared_layout(program: Program, declared: Mapping[str, Any]) -> tuple[Lay
     return layout, [name for name in program.kinds if name not in layout]
 
 
-def _tensor(name: str, value: Sequence[Any]) -> tuple[np.dtype[Any], Axes]:
+def _tensor(name: str, value: Sequence[Any]) -> tuple[np.dtype[Any], Axes_]:
     """Return the dtype and axes of a declaration: axes, or (dtype, axes)."""
     dtype = FLOAT32
     if len(value) == 2 and isinstance(value[1], tuple | list):
@@ -158,11 +140,13 @@ def _graph(program: Program, layout: Layout) -> Graph:
     if not any(array.dtype == object for array in program.initial.values()):
         kept = {name: (array.dtype, array.shape) for name, array in program.initial.items()}
         try:
-            recording, found = _suitable(program, {**layout, **kept})
+            recording, found = _recorded(program, {**layout, **kept})
             states = [recording.known(name) for name in program.states(recording)]
-            if [None if state is None else (state.dtype, state.shape) for state in states] == [
-                *kept.values()
-            ]:
+            signatures = [None if state is None else Signature.of(state) for state in states]
+            if all(
+                state is not None and not is_symbolic(state.shape) and (state.dtype, state.shape) == before
+                for state, before in zip(signatures, kept.values(), strict=True)
+            ):
                 return _finished(program, found, recording)
         except OnwardError:
             if not kept:
@@ -176,84 +160,48 @@ def _later_calls(program: Program, layout: Layout) -> Graph:
     The state of such a program gets its shape in the first call, from the sizes of the inputs. That call must
     compute what a later one computes from zeros.
     """
-    recording, found = _suitable(program, {**layout, **program.initial})
+    first, found = _recorded(program, {**layout, **program.initial})
     later = {**found}
-    for (name, before), output in zip(program.initial.items(), program.states(recording), strict=True):
-        known = recording.known(output)
-        is_number = name in program.number_carries
-        if known is None or (isinstance(known, Examples) and is_number and not known.is_known):
+    for (name, before), output in zip(program.initial.items(), program.states(first), strict=True):
+        known, is_number = first.known(output), name in program.number_carries
+        if known is None or (is_number and not isinstance(known, np.ndarray)):
             raise ArgumentError(f"the shape of {name} after a call depends on values")
-        if isinstance(known, np.ndarray) and is_number:
-            later[name] = known
-        elif is_number and isinstance(known, Examples):
-            later[name] = _axis_of(recording, *(int(a) for a in known[:2]))  # type: ignore[arg-type]  # arrays
+        if is_number:
+            assert isinstance(known, np.ndarray)
+            later[name] = _axis(known.item()) if type(known.item()) is Size else known  # type: ignore[assignment]
         else:
             if before.dtype != object and before.size:
                 raise ArgumentError(f"a call changes the shape of {name}")
-            a, b = example(known, 0).shape, example(known, 1).shape
-            axes = tuple(n if n == m else _axis_of(recording, n, m) for n, m in zip(a, b, strict=True))
-            later[name] = known.dtype, axes
-    recording, later = _suitable(program, later)
-    _check_zeros(program, later)
-    return _finished(program, later, recording)
+            shape, dtype = Signature.of(known)
+            later[name] = dtype, tuple(map(_axis, shape))
+    recording, later = _recorded(program, later)
+    graph = _finished(program, later, recording)
+    _check_zeros(program, _finished(program, found, first), graph)
+    return graph
 
 
-def _axis_of(recording: Recording, a: int, b: int) -> str:
-    """Return the open axis that has these sizes in the examples."""
-    if axis := recording.axis_of(a, b):
-        return axis
-    raise ArgumentError("the shape of a state is not that of an input")
+def _axis(size: Any) -> int | str:
+    """Return a size of a state, or the axis of an input that has it."""
+    axis = size.axis if type(size) is Size else int(size)
+    if axis == "":
+        raise ArgumentError("the shape of a state is not that of an input")
+    return axis
 
 
-def _check_zeros(program: Program, layout: Layout) -> None:
+def _check_zeros(program: Program, first: Graph, later: Graph) -> None:
     """Check that the first call computes what a later call computes from states of zeros."""
-    for place, (size, other) in enumerate(EXAMPLES[1:3]):
-        sizes = {axis: size + 2 * i + place * other for i, axis in enumerate(_open_axes(layout))}
-        first, zeros = _at({**layout, **program.initial}, sizes), _at(layout, sizes)
-        for name in program.carries:
-            if isinstance(value := zeros[name], Signature):
-                bounded(math.prod(value.shape))
-                zeros[name] = np.zeros(*value)
-            elif isinstance(value, str):
-                zeros[name] = np.array(sizes[value])
-        a, b = map(program.record, (first, zeros))
-        if not _same(a.without_unused(), b.without_unused()):
-            raise ArgumentError("the first call of the code does not compute what later calls compute")
-
-
-def _same(a: Graph, b: Graph) -> bool:
-    """Whether two graphs compute the same."""
-    names = {"": ""}
-
-    def same(first: str, second: str) -> bool:
-        if first in a.constants or second in b.constants:
-            x, y = a.constants.get(first), b.constants.get(second)
-            return x is y or (x is not None and y is not None and np.array_equal(x, y))
-        return names.setdefault(first, second) == second
-
-    if len(a.nodes) != len(b.nodes):
-        return False
-    for x, y in zip(a.nodes, b.nodes, strict=True):
-        is_same = (
-            x.operation == y.operation
-            and len(x.inputs) == len(y.inputs)
-            and x.attributes.keys() == y.attributes.keys()
-            and all(map(same, x.inputs, y.inputs))
-            and all(_same_attribute(x.attributes[key], y.attributes[key]) for key in x.attributes)
-        )
-        if not is_same:
-            return False
-        names |= zip(x.outputs, y.outputs, strict=True)
-    return all(map(same, a.outputs, b.outputs))
-
-
-def _same_attribute(a: Any, b: Any) -> bool:
-    if isinstance(a, Graph):
-        return isinstance(b, Graph) and _same(a, b)
-    if hasattr(a, "state_dict"):
-        weights, others = a.state_dict(), b.state_dict()
-        return repr(a) == repr(b) and all(np.array_equal(weights[key], others[key]) for key in weights)
-    return bool(np.array_equal(a, b))
+    random = np.random.default_rng(0)
+    axes = dict.fromkeys(axis for declared in later.inputs for axis in declared.axes or ())
+    sizes = {axis: axis if isinstance(axis, int) else 5 + place for place, axis in enumerate(axes)}
+    arrays: dict[str, Any] = {}
+    for declared in later.inputs:
+        shape = [sizes[axis] for axis in declared.axes or ()]
+        is_state = declared.name in program.carries
+        values = np.zeros(shape) if is_state else random.standard_normal(shape)
+        arrays[declared.name] = values.astype(declared.dtype)
+    outputs = [Planner(g)(*(arrays[x.name] for x in g.inputs)) for g in (first, later)]
+    if not all(np.array_equal(a, b) for a, b in zip(*outputs, strict=False)):
+        raise ArgumentError("the first call of the code does not compute what later calls compute")
 
 
 def _open_axes(layout: Layout) -> list[str]:
@@ -262,61 +210,72 @@ def _open_axes(layout: Layout) -> list[str]:
     return list(dict.fromkeys(axis for shape in shapes for axis in shape if isinstance(axis, str)))
 
 
-def _suitable(program: Program, layout: Layout, guesses: int = MAX_GUESSES) -> tuple[Recording, Layout]:
-    """Record the program with the first examples of the open sizes that it accepts.
-
-    Returns the recording, and the layout with the sizes that the code needs.
-    """
+def _recorded(program: Program, layout: Layout) -> tuple[Recording, Layout]:
+    """Record the program for the open axes; return the recording, and the layout with the sizes it needs."""
     problem: OnwardError | None = None
-    for smallest in EXAMPLES:
-        while True:
-            a, b = smallest
+    seen = {f"{name}_{i}": n for name, (_, shape) in program.seen.items() for i, n in enumerate(shape)}
+    for smallest in HINTS:
+        hints: dict[str, int] = {}
+        for _ in range(MAX_LEARNED):
+            hints = {axis: hints.get(axis, smallest + 12 * i) for i, axis in enumerate(_open_axes(layout))}
+            axes = Axes()
+            sizes = {name: axes.add(name, size) for name, size in hints.items()}
             try:
-                recording = _recorded(program, layout, a, b)
-                return _recorded_far_apart(program, layout, b) or recording, layout
-            except LearnedSizeError as found:
-                if len(found.guesses) > 1:
-                    if not guesses:
-                        raise
-                    return _guessed(program, layout, found, guesses - 1)
-                layout = _with(layout, *found.guesses[0])
-            except UnsuitableSizesError as error:
-                problem = error
-                break
-    assert problem is not None
-    raise problem
-
-
-def _recorded(program: Program, layout: Layout, a: int, b: int) -> Recording:
-    """Record the program with these examples of the first open size; those of all others differ from them."""
-    sizes = {
-        axis: (a + 2 * place, b + 2 * place if b > 1 else 1) for place, axis in enumerate(_open_axes(layout))
-    }
-    return program.record(_examples(layout, sizes), sizes)
-
-
-def _recorded_far_apart(program: Program, layout: Layout, smallest: int) -> Recording | None:
-    """Record the program with examples that are as far apart as the code permits."""
-    for distance, size in product(DISTANCES, (1, smallest)) if _open_axes(layout) else ():
-        try:
-            return _recorded(program, layout, size + distance, size)
-        except OnwardError:  # the code does not accept one of the sizes
-            continue
-    return None
-
-
-def _guessed(
-    program: Program, layout: Layout, found: LearnedSizeError, guesses: int
-) -> tuple[Recording, Layout]:
-    """Record the program with the first of several guesses that it accepts."""
-    problem: OnwardError = found
-    for deeper in range(guesses + 1):  # fewer guesses are likelier
-        for axis, size in found.guesses:
-            try:
-                return _suitable(program, _with(layout, axis, size), deeper)
+                recording = program.record(_at(layout, sizes), axes)
             except OnwardError as error:
-                problem = error
-    raise problem
+                found = _learned(axes, hints, seen)
+                if found is None:
+                    problem = problem or error
+                    break
+                layout, hints = _with(layout, *found[:2]), hints | found[2]
+                continue
+            if fixed := axes.fixed.keys() & hints.keys():
+                raise ArgumentError(f"the code needs the size of the axis {min(fixed)}")
+            return recording, layout
+    raise problem or ArgumentError(f"the code needs more than {MAX_LEARNED} sizes")
+
+
+def _learned(
+    axes: Axes, hints: Mapping[str, int], seen: Mapping[str, int]
+) -> tuple[str, int | str, dict[str, int]] | None:
+    """Return the axis that must have another size, or be another axis, where two sizes had to be the same.
+
+    The last comparison that failed tells it, if it holds for the sizes of a call. The code may accept further
+    sizes, such as multiples: then the axis stays open, and gets another hint.
+    """
+    solutions = []
+    for guard in reversed(axes.guards.values()):
+        size, is_seen = guard.size, guard.size.names <= seen.keys()
+        if guard.condition != "!= 0" or not size.is_known or (is_seen and size.at(seen) != 0):
+            continue
+        is_one = abs(dict(size.terms).get((), 0)) == 1  # it had to be 1, which is the least likely
+        for axis in sorted(size.names, reverse=True):
+            n = seen[axis] if is_seen and len(size.names) == 1 else _solution(size, axis, hints)
+            solutions += [] if n is None else [(n < 2 or is_one, size, axis, n)]
+    if not solutions:
+        return None
+    _, size, axis, n = min(solutions, key=lambda each: each[0])
+    others = [other for other in hints if hints[other] == n and other in size.names]
+    if others:
+        return axis, others[0], {}
+    is_only = size.at({**hints, axis: 2 * n}) != 0
+    return (axis, n, {}) if is_only else (axis, axis, {axis: n})
+
+
+def _solution(size: Size, axis: str, hints: Mapping[str, int]) -> int | None:
+    """Return the size of an axis for which another size is 0, which is about proportional to it."""
+    n = hints[axis]
+    a, b = (size.at({**hints, axis: each}) for each in (n, 2 * n))
+    if a == b:
+        return None
+    start = n - a * n // (b - a)
+    for distance in range(MAX_DISTANCE):
+        for found in (start + distance, start - distance):
+            if found > 0 and size.at({**hints, axis: found}) == 0:
+                while found > 1 and size.at({**hints, axis: found - 1}) == 0:
+                    found -= 1  # the smallest of those that a stride makes equal
+                return found
+    return None
 
 
 def _with(layout: Layout, axis: str, size: int | str) -> Layout:
@@ -332,21 +291,14 @@ def _with(layout: Layout, axis: str, size: int | str) -> Layout:
     return {name: replaced(value) for name, value in layout.items()}
 
 
-def _at(layout: Layout, sizes: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return what is known about each input if the open axes have these sizes."""
+def _at(layout: Layout, sizes: Mapping[str, Size]) -> dict[str, Any]:
+    """Return what is known about each input."""
     return {
-        name: Signature(tuple(sizes.get(axis, axis) for axis in value[1]), value[0])
+        name: Signature(tuple(sizes[axis] if isinstance(axis, str) else axis for axis in value[1]), value[0])
         if isinstance(value, tuple)
-        else value
+        else (sizes[value] if isinstance(value, str) else value)
         for name, value in layout.items()
     }
-
-
-def _examples(layout: Layout, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
-    """Return what is known about each input for both examples of the open sizes."""
-    first, second = (_at(layout, {axis: pair[place] for axis, pair in sizes.items()}) for place in (0, 1))
-    is_open = {name: isinstance(value, Signature) and value != second[name] for name, value in first.items()}
-    return {name: Examples(each, second[name]) if is_open[name] else each for name, each in first.items()}
 
 
 def _finished(program: Program, layout: Layout, recording: Recording) -> Graph:

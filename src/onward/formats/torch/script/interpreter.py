@@ -15,7 +15,7 @@ from . import branches, lists, loops
 from .calls import Calls
 from .code import Class, Code, Function, annotation
 from .operators import as_key, charge_copies, checked
-from .recording import LearnedSizeError, Recording
+from .recording import Recording
 from .values import UNINITIALIZED, Method, NamedTuple, Namespace, Object, Unknown
 
 MAX_CALL_DEPTH = 60
@@ -85,8 +85,6 @@ class Interpreter(Calls):
                 if isinstance(statement, ast.Return):
                     return None if statement.value is None else self.evaluate(statement.value, local)
                 self._execute(statement, local)
-            except LearnedSizeError:
-                raise
             except OnwardError as error:
                 if str(error).startswith("code/"):
                     raise

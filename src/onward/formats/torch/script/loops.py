@@ -15,13 +15,14 @@ from ....errors import ArgumentError
 from ....graph import Input
 from ....graph.node import Signature
 from ....graph.simplification.patterns import Matcher
+from ....graph.size import Size
 from ..aten.registry import Symbol, Tensor
 from . import lists
 from .branches import Join, Path, record_region
 from .calls import dtype_of
 from .lists import HIDDEN, Segment
 from .recorder import Change, Key
-from .recording import Examples, Known, Open, common, declaration, example, unknown, unvalued
+from .recording import UNKNOWN, Known, declaration, is_like
 from .values import MISSING, UNINITIALIZED, Unknown, items, leaves, rebuilt
 
 if TYPE_CHECKING:
@@ -55,8 +56,11 @@ def record(interpreter: Interpreter, node: Loop, local: Environment, number: Any
 def _record_after_first(interpreter: Interpreter, node: Loop, local: Environment, number: Any) -> None:
     is_for = isinstance(node, ast.For)
     runs = interpreter.operate("gt", number, 0) if is_for else number
-    message = f"code/{interpreter.file}, line {node.lineno}: the loop must run at least once"
-    interpreter.graph.add("Check", interpreter.name(runs), message=message, expected=True)
+    if isinstance(runs, Tensor | Symbol):
+        message = f"code/{interpreter.file}, line {node.lineno}: the loop must run at least once"
+        interpreter.graph.add("Check", interpreter.name(runs), message=message, expected=True)
+    elif not runs:
+        return
     if isinstance(node, ast.For):
         interpreter.assign(node.target, 0, local)
     interpreter.run(node.body, local)
@@ -178,12 +182,12 @@ class _Loop(Join):
         self.is_stable = False
         if not isinstance(b, Tensor):
             dtype = dtype_of(b if a is UNINITIALIZED else a)
-            self.carried[path] = Carried(a, unknown(Signature((), dtype)), dtype)
+            self.carried[path] = Carried(a, Signature((), dtype), dtype)
         elif a is UNINITIALIZED:
             self.carried[path] = Carried(a, None)
         else:
             known = self.interpreter.graph.known(self.interpreter.name(a))
-            self.carried[path] = Carried(a, unvalued(known))
+            self.carried[path] = Carried(a, known if known is None else Signature.of(known))
 
     def unlike(self, path: Path, a: Any, b: Any) -> None:
         """Note that a list grows. Raises UnlikeError for other values."""
@@ -202,12 +206,12 @@ class _Loop(Join):
         if isinstance(carried.end, Unknown):
             raise UnlikeError(carried.end.reason)
         name = self._inside(carried.end)
-        known = unvalued(self.region.graph.known(name))
+        known = self.region.graph.known(name)
         if carried.initial is UNINITIALIZED:
-            carried.known = known
+            carried.known = known if known is None else Signature.of(known)
         elif carried.dtype is None:
-            joined = common(carried.known, known)
-            if joined != carried.known:
+            joined = self.region.graph.common(carried.known, known)
+            if not is_like(joined, carried.known):
                 if not self.start:
                     raise UnlikeError("an iteration changes the shape or the dtype of a tensor")
                 carried.known, self.is_stable = joined, False
@@ -263,7 +267,8 @@ class _Loop(Join):
 
     def _result(self, carried: Carried, name: str) -> Any:
         """Return a carried value after the last iteration."""
-        self.interpreter.graph.values[name] = carried.known
+        graph = self.interpreter.graph
+        graph.values[name] = carried.known if carried.known is None else graph.unknown(carried.known)
         if carried.dtype is not None:
             return Symbol(name, carried.dtype)
         result, root = self.recorder.tensor(name), self.region.root
@@ -287,7 +292,7 @@ class _Loop(Join):
             maker = matcher.makers.get(step)
             if maker is not None and maker.operation == "Expand":
                 given = maker.inputs[0]
-                step = given if unvalued(graph.known(step)) == unvalued(graph.known(given)) else step
+                step = given if is_like(graph.known(step), graph.known(given)) else step
             others = [other.output for other in self.carried.values() if other is not carried]
             kept = graph.replaced(outputs=(*others, self._inside(self.again), step)).without_unused()
             if not any(carried.name in node.inputs for node in kept.nodes):
@@ -298,7 +303,7 @@ class _Loop(Join):
         """Return a tensor whose first steps along an axis are others."""
         r, graph, before = self.recorder, self.interpreter.graph, self.carried[path].initial
         moved: Tensor = r.call("movedim", steps, 0, axis)
-        if graph.known(moved.name) == unvalued(graph.known(before.name)):
+        if is_like(graph.known(moved.name), graph.known(before.name)):
             return moved
         rest = r.call("slice", before, axis, r.size(steps, 0), None, 1)
         return r.call("cat", [moved, rest], axis)  # type: ignore[no-any-return]  # a tensor
@@ -321,19 +326,17 @@ class _Loop(Join):
             segment = lists.segment_of(self.interpreter, elements, "stack" if len(elements) > 1 else "")
         for column in leaves(segment.value):
             known = self.region.graph.known(column.tensor.name)
-            if known is None or (isinstance(known, Open) and None in known.shape):
+            if known is None or any(type(size) is Size and not size.is_known for size in known.shape):
                 raise ArgumentError("the shape of an element of a list depends on the iteration or on values")
         return segment
 
     def _scanned(self, name: str, inner: str, count: Known | None) -> Tensor:
         """Return what all iterations gave, along the first axis; `inner` is its name in the body."""
-        known = self.region.graph.known(inner)
+        body = self.region.graph
+        known = body.known(inner)
         assert known is not None
-        found: Known = Open((None, *known.shape), known.dtype)
-        if isinstance(count, Examples) and count.is_known:
-            shapes = [(max(0, int(count[place])), *example(known, place).shape) for place in (0, 1)]  # type: ignore[arg-type]  # arrays
-            first, second = (Signature(shape, known.dtype) for shape in shapes)
-            found = Examples(first, second)
+        rounds = body.axes.unknown(UNKNOWN) if count is None else count.item()  # type: ignore[union-attr]  # an array
+        found = Signature((rounds, *known.shape), Signature.of(known).dtype)
         self.interpreter.graph.values[name] = found
         return self.recorder.tensor(name)
 

@@ -14,6 +14,7 @@ from ....errors import ArgumentError
 from ....graph.node import AnyArray
 from ..archive import Archive, View
 from ..aten.registry import Tensor
+from ..aten.schemas import in_place
 from ..unpickle import Global, PickledObject
 from .code import Class, Code
 from .recorder import Recorder
@@ -148,7 +149,7 @@ def carried(module: Object, method: str) -> list[tuple[str, ...]]:
         owner, path = _resolved(function.value, values)
         if isinstance(owner, Object):
             visit(owner, path, function.attr)
-        if function.attr.endswith("_") and not function.attr.endswith("__") and arguments:
+        if in_place(function.attr) and arguments:
             _, changed = _resolved(arguments[0], values)
             found.extend([changed] if changed else [])
 

@@ -15,6 +15,7 @@ from ....errors import ArgumentError, OnwardError
 from ....graph import Graph, Input
 from ....graph.node import AnyArray, Signature
 from ....graph.simplification.simplify import simplify
+from ....graph.size import Axes, Size, are_same, hint
 from ....graph.structure import Fixed
 from ....graph.structure import Structure as Templates
 from ....graph.structure import names as names_of
@@ -44,7 +45,8 @@ class Program:
 
     def __init__(self, content: Data, method: str = "forward", part: str = "") -> None:
         self.content, self.method, self.part = content, method, part
-        self.progress = 0  # the work of the last recording, also of one that failed
+        self.seen: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}  # the tensors of the last call
+        self.found: dict[Any, Graph | OnwardError] = {}  # the last graph for all sizes, by the tensors seen
         archive = read(content)
         self.code = Code(archive.code)
         self.loader = Loader(archive, self.code)
@@ -87,6 +89,9 @@ class Program:
             if isinstance(value, int | float):
                 self.number_carries.add(name)
         self.weights = self.loader.arrays
+        self.floats = {
+            array.dtype for array in self.weights.values() if array.dtype.kind == "f" and array.ndim
+        }
         self.folded = Folded(set(map(Identity, self.weights.values())))
 
     def _interpreter(self, recording: Recording) -> Interpreter:
@@ -135,24 +140,14 @@ class Program:
     # the graph
 
     def opened(self, declared: Mapping[str, Any] | None = None) -> Graph:
-        """Return the graph for all sizes of the inputs, or one that records each signature of them anew.
+        """Return the graph for declared inputs, or one that is recorded for the inputs of calls.
 
         Raises ArgumentError if the inputs are declared, and the code cannot be recorded for them.
         """
-        if declared is not None:
-            return self.general(declared)
-        optional = any(default is not None for _, _, default in self.inputs)
-        try:
-            graph = self.general({})
-            if graph.carries.keys() <= graph.defaults and not (optional and self.carries):
-                graph.source = self
-                return graph
-        except OnwardError:  # it explains what the methods that need the graph cannot do
-            pass
-        return self.graph()
+        return self.graph() if declared is None else self.general(declared)
 
     def graph(self) -> Graph:
-        """Return a graph of one node, which records the method for each signature of its inputs."""
+        """Return a graph of one node, which records the method for the inputs of a call."""
         graph = Graph()
         graph.carries = {name: f"{name}_out" for name in self.carries}
         dtypes = {name: NUMBERS.get(kind) for name, kind in self.kinds.items()}
@@ -161,7 +156,7 @@ class Program:
         for name, dtype in dtypes.items():
             initial = values.get(name)
             dtype = dtype if initial is not NONE else None
-            graph.add_input(name, dtype, () if dtype else None)
+            graph.add_input(name, dtype, () if dtype else None, converts="same_kind" if dtype else "lists")
             if initial is not None:
                 graph.add_constant(initial.astype(dtype) if dtype else initial, name)
         weights = [graph.add_constant(array, name) for name, array in self.weights.items()]
@@ -178,46 +173,69 @@ class Program:
 
     def general(self, declared: Mapping[str, Any]) -> Graph:
         """Return one graph for all sizes of the inputs; see `general_graph`."""
+        key = tuple((name, dtype, len(shape)) for name, (dtype, shape) in self.seen.items())
+        if declared:
+            return self._general(declared)
+        if key not in self.found:
+            try:
+                self.found = {key: self._general({})}
+            except OnwardError as error:
+                self.found = {key: error}
+        found = self.found[key]
+        if isinstance(found, OnwardError):
+            raise found
+        return found
+
+    def _general(self, declared: Mapping[str, Any]) -> Graph:
         with budget.of_file(len(self.content)), budget.of_part(SEARCH):
             return general_graph(self, declared)
 
     # recording
 
     def __call__(self, known: Sequence[AnyArray | Signature]) -> Graph:
-        """Record the method for inputs, carries and weights of these shapes, dtypes and known values."""
+        """Record the method for inputs, carries and weights of these shapes, dtypes and known values.
+
+        The guards of symbolic sizes tell for which sizes the graph holds.
+        """
         found = dict(zip([*self.kinds, *self.carries], known, strict=False))
+        self.seen = {
+            name: (Signature.of(value).dtype, tuple(map(hint, value.shape)))
+            for name, value in found.items()
+            if self.kinds.get(name) == "Tensor" and Signature.of(value).dtype != object
+        }
+        sizes = [size for value in found.values() for size in value.shape if type(size) is Size]
+        axes = sizes[0].axes if sizes else Axes()
         try:
             with budget.of_file(len(self.content)):
-                recording = self.record(found)
+                recording = self.record(found, axes, has_guards=True)
         except OnwardError as error:
             shapes = ", ".join(f"{name} {value.shape}" for name, value in found.items())
             raise type(error)(f"{error}; the inputs have the shapes {shapes}"[:MAX_MESSAGE]) from error
+        axes.guards = {key: guard for key, guard in axes.guards.items() if guard.size.is_known}
         for weight in range(len(known) - len(found)):
             recording.add_input(f" weight {weight}")  # the recording contains the weights that it uses
         return simplify(plain(recording))
 
-    def record(
-        self, known: Mapping[str, Known | str], open_sizes: Mapping[str, tuple[int, int]] | None = None
-    ) -> Recording:
-        """Record the method for what is known about each input and carry; a name is an open axis' size."""
-        with budget.temporary():
-            return self._record(known, open_sizes)
+    def record(self, known: Mapping[str, Known | Size], axes: Axes, has_guards: bool = False) -> Recording:
+        """Record the method for what is known about each input and carry, whose sizes are of these axes.
 
-    def _record(
-        self, known: Mapping[str, Known | str], open_sizes: Mapping[str, tuple[int, int]] | None
-    ) -> Recording:
-        left, before = budget.current(), budget.current().work
-        recording = Recording(folded=self.folded, open_sizes=open_sizes)
+        A size is that of an axis of an input.
+        """
+        recording = Recording(folded=self.folded, axes=axes, has_guards=has_guards)
+        with budget.temporary():
+            return self._recorded(known, recording)
+
+    def _recorded(self, known: Mapping[str, Known | Size], recording: Recording) -> Recording:
         for name, value in known.items():
-            if not isinstance(value, str):
+            if not isinstance(value, Size):
                 recording.declare(name, value)
         interpreter = self._interpreter(recording)
         try:
             module = self._module()
             carried = self._carried(module)
             for carry, (attributes, name) in zip(self.carries, carried, strict=True):
-                if isinstance(axis := known.get(carry), str):
-                    attributes[name] = self._size(interpreter, axis)
+                if isinstance(size := known.get(carry), Size):
+                    attributes[name] = self._size(interpreter, size)
                 else:
                     attributes[name] = self._input(interpreter, carry)
             arguments = []
@@ -235,28 +253,26 @@ class Program:
             outputs += [self._output(interpreter, attributes[name]) for attributes, name in carried]
         except RecursionError:
             raise ArgumentError(f"code/{self.function.file}: the code is nested too deeply") from None
-        finally:
-            self.progress = before - left.work
         recording.outputs = tuple(outputs)
         return recording
 
-    def _size(self, interpreter: Interpreter, axis: str) -> Any:
+    def _size(self, interpreter: Interpreter, size: Size) -> Any:
         """Return the size of an open axis, as the code gets it from the input that has this axis."""
-        recorder = interpreter.recorder
-        for tensor in (recorder.tensor(name) for name, *_ in interpreter.graph.inputs):
-            for place in range(tensor.rank):
-                if interpreter.graph.open_axis(tensor.name, place) == axis:
-                    return recorder.size(tensor, place)
-        raise ArgumentError(f"no input has the axis {axis}")
+        graph, recorder = interpreter.graph, interpreter.recorder
+        for name, *_ in graph.inputs:
+            for place, other in enumerate(getattr(graph.known(name), "shape", ())):
+                if are_same(size, other):
+                    return recorder.size(recorder.tensor(name), place)
+        raise ArgumentError(f"no input has the axis {size}")
 
     def _input(self, interpreter: Interpreter, name: str) -> Any:
         """Return an input as the code sees it."""
-        known = interpreter.graph.known(name)
-        if isinstance(known, np.ndarray) and known.dtype == object:
+        known, array = interpreter.graph.known(name), interpreter.graph.array(name)
+        if array is not None and array.dtype == object:
             return None
         if known is None or known.shape or name not in self.numbers | self.number_carries:
             return interpreter.recorder.tensor(name)
-        return known.item() if isinstance(known, np.ndarray) else Symbol(name, known.dtype)
+        return Symbol(name, Signature.of(known).dtype) if array is None else array.item()
 
     def _argument(self, interpreter: Interpreter, structure: Structure) -> Any:
         if not isinstance(structure, tuple):

@@ -14,18 +14,21 @@ import numpy as np
 from ....core import budget
 from ....core.identity import Identity
 from ....errors import ArgumentError
+from ....graph.node import Signature
+from ....graph.size import Size, dtype_of, is_symbolic
 from .. import exported_program as schema
 from ..aten.registry import OPERATORS, Symbol, Tensor, called
 from ..aten.returns import RETURNS
-from ..aten.schemas import DTYPES, taken
+from ..aten.schemas import DTYPES, in_place, taken
 from ..aten.translator import Translator
-from .recording import LearnedSizeError, Recording, example, retyped
+from .recording import Recording
 from .signatures import overload
 from .values import MISSING, Object, Unknown, leaves, mapped
 
 NUMBERS = {np.dtype(dtype).name: number for number, dtype in DTYPES.items() if number != 15}
 COMPLEX = {"stft", "view_as_complex", "complex", "polar", "fft_fft", "fft_rfft", "fft_ifft"}
 REAL = {"abs", "angle", "real", "imag", "view_as_real", "istft", "fft_irfft"}
+LISTS = {"unbind", "split", "chunk", "unsafe_split", "unsafe_chunk"}  # operators that return one
 Key = tuple[Identity, str | None]  # what changes, and the name of a variable or attribute
 
 
@@ -134,18 +137,18 @@ class Recorder(Translator):
         return self.graph.add_all(operation, names, count, name=self.module, source=source, **attributes)
 
     def _folded(self, name: str) -> Any:
-        known = self.graph.known(name)
-        return known if isinstance(known, np.ndarray) else None
+        return self.graph.array(name)
 
     def tensor(self, name: str, is_complex: bool = False) -> Tensor:
         """Return a new tensor with a value of the recording."""
         known = self.graph.known(name)
         if known is None:
             return Tensor(name, np.dtype(object), UnknownShape())
+        sizes, dtype = Signature.of(known)
+        shape = tuple(None if type(size) is Size else size for size in sizes)
         if is_complex:
-            dtype = np.complex128 if known.dtype == np.float64 else np.complex64
-            return Tensor(name, np.dtype(dtype), tuple(known.shape)[:-1])
-        return Tensor(name, known.dtype, tuple(known.shape))
+            return Tensor(name, np.dtype(np.complex128 if dtype == np.float64 else np.complex64), shape[:-1])
+        return Tensor(name, dtype, shape)
 
     def read(self, x: Tensor) -> Tensor:
         """Return the tensor with its current value, which a branch does not keep."""
@@ -161,7 +164,7 @@ class Recorder(Translator):
                 "the code writes into a tensor whose memory differs between branches or rounds"
             )
         known = self.graph.known(value)
-        if known is not None and known.dtype != x.dtype and x.dtype.kind != "c":
+        if known is not None and dtype_of(known) != x.dtype and x.dtype.kind != "c":
             value = self.graph.add("Cast", value, to=x.dtype)
         self.change(x)
         super().write(x, value)
@@ -174,36 +177,35 @@ class Recorder(Translator):
         return Symbol(self.graph.find_size(self.read(x).name, x.axis(dim)))
 
     def expect_size(self, x: Tensor, dim: int, size: int | tuple[Tensor, int]) -> None:
-        """Raise LearnedSizeError if the axis is an open axis of an input, which must have this size."""
-        axis = self._open_axis(x, dim)
-        wanted: Any = size
-        if isinstance(size, tuple):
-            other, place = size
-            wanted = other.shape[other.axis(place)] or self._open_axis(other, place)
-        if axis and wanted and axis != wanted:
-            raise LearnedSizeError((axis, wanted))
+        """Raise ArgumentError unless a symbolic size is as expected, for the sizes of the recording."""
+        found = self._known_size(x, dim)
+        wanted = self._known_size(*size) if isinstance(size, tuple) else size
+        are_known = all(n.is_known for n in (found, wanted) if type(n) is Size)
+        if is_symbolic((found, wanted)) and are_known and wanted and found is not None and found != wanted:
+            raise ArgumentError(f"an axis has size {found}, but must have size {wanted}")
 
     def expect_like(self, name: str, x: Tensor, dtype: np.dtype[Any]) -> None:
         """Record that a value about which nothing was inferred has the shape of a tensor, and a dtype."""
-        self.graph.values[name] = retyped(self.graph.known(self.read(x).name), dtype)
+        known = self.graph.known(self.read(x).name)
+        self.graph.values[name] = None if known is None else Signature(known.shape, dtype)
 
-    def _open_axis(self, x: Tensor, dim: int) -> str:
-        return self.graph.open_axis(self.read(x).name, x.axis(dim))
+    def _known_size(self, x: Tensor, dim: int) -> Any:
+        known = self.graph.known(self.read(x).name)
+        return None if known is None else known.shape[x.axis(dim)]
 
     # calls
 
     def call(self, name: str, /, *arguments: Any, **keywords: Any) -> Any:
         """Record an operator of TorchScript and return its results."""
-        in_place = name.endswith("_") and not name.startswith("_") and f"{name}.default" not in OPERATORS
-        plain = name[:-1] if in_place else name
-        key, bound = overload(plain, arguments, keywords, in_place)
+        plain = in_place(name) or name
+        key, bound = overload(plain, arguments, keywords, plain != name)
         first = next(iter(bound.values()), None)
         bound = {n: self._readied(value) for n, value in taken(key, OPERATORS[key], bound).items()}
         has_complex = any(isinstance(x, Tensor) and x.dtype.kind == "c" for x in leaves([*bound.values()]))
         is_complex = plain not in REAL and (plain in COMPLEX or has_complex)
         for dtype in leaves([*bound.values()]):
             is_complex = dtype.kind == "c" if isinstance(dtype, np.dtype) else is_complex
-        results = self.apply(key, bound, first, in_place, lambda name, _: self.tensor(name, is_complex))
+        results = self.apply(key, bound, first, plain != name, lambda name, _: self.tensor(name, is_complex))
         missing = Unknown(f"an output of {key.removesuffix('.default')} is not supported")
 
         def output(each: Any) -> Any:
@@ -223,17 +225,21 @@ class Recorder(Translator):
 
     def _outputs(self, key: str, bound: Mapping[str, Any]) -> int:
         """Return the number of tensors in the list that an operator returns."""
-        name = key.partition(".")[0].removeprefix("unsafe_")
-        if name not in ("unbind", "split", "chunk"):
+        name = key.partition(".")[0]
+        if name not in LISTS:
             return 1
-        x = bound["self"]
-        known = self.graph.known(self.read(x).name)
-        dim = x.axis(bound.get("dim", 0))
-        sizes = [None] if known is None else [example(known, place).shape[dim] for place in (0, 1)]
-        counts = [size if name == "unbind" else _parts(size, bound) for size in sizes]
-        if counts[0] is None or counts[0] != counts[-1]:
-            raise ArgumentError("the number of slices depends on the sizes or values of the inputs")
-        return int(counts[0])
+        size: Any = self._known_size(bound["self"], bound.get("dim", 0))
+        parts: Any = None
+        if name == "unbind":
+            parts = size
+        elif "split_sizes" in bound:
+            parts = len(bound["split_sizes"])
+        elif size is not None:
+            length = bound["split_size"] if "split_size" in bound else -(-size // bound.get("chunks", 1))
+            parts = len(length) if isinstance(length, list) else max(-(-size // max(length, 1)), 1)
+        if parts is None or (type(parts) is Size and not parts.is_known):
+            raise ArgumentError("the number of slices depends on the values of the inputs")
+        return int(parts)
 
     def _readied(self, value: Any) -> Any:
         budget.spend(budget.STEP)
@@ -245,13 +251,3 @@ class Recorder(Translator):
         if isinstance(value, list | tuple):
             return [self._readied(element) for element in value]
         return value
-
-
-def _parts(size: int | None, bound: Mapping[str, Any]) -> int | None:
-    """Return the number of parts into which `split` and `chunk` divide an axis."""
-    if size is None:
-        return None
-    if "split_sizes" in bound:
-        return len(bound["split_sizes"])
-    length = bound["split_size"] if "split_size" in bound else -(-size // bound.get("chunks", 1))
-    return len(length) if isinstance(length, list) else max(-(-size // max(length, 1)), 1)

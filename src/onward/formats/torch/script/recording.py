@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from fractions import Fraction
-from functools import reduce
-from itertools import chain, combinations, product
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,127 +18,36 @@ from ....graph import Graph, Input
 from ....graph.node import AnyArray, Node, Signature
 from ....graph.operations import OPERATIONS
 from ....graph.operations.evaluation import evaluate
+from ....graph.operations.registry import Operation
+from ....graph.size import Axes, Guard, Size, are_same, has_sizes, hint, integers, is_symbolic
 
-MAX_LEARNED = 12  # sizes that are tried for two axes at once
 MAX_KEY = 256  # bytes of an array that is compared by its content
+MAX_INTEGERS = 8  # of a value, which count as sizes
+UNKNOWN = 2  # the hint of an integer that a call determines
+# Other sizes than the hints, for which an operation may give another shape.
+OTHERS: tuple[Callable[[int], int], ...] = (lambda size: 1, lambda size: 3, lambda size: size + 1)
 # what operations raise for arrays that they do not accept
 REFUSALS = (OnwardError, TypeError, ValueError, LookupError, ArithmeticError, MemoryError)
 
-
-class Open(NamedTuple):
-    """The shape and dtype of a value; sizes that depend on the values of the inputs are None."""
-
-    shape: tuple[int | None, ...]
-    dtype: np.dtype[Any]
-
-
-class Examples(NamedTuple):
-    """What a value is for two examples of the sizes that the inputs leave open: arrays, or signatures.
-
-    An array may also depend on integers other than sizes, such as the number of an iteration. The second
-    example then has others than the first, and `varied` has those of the second with the sizes of the first.
-    """
-
-    first: AnyArray | Signature
-    second: AnyArray | Signature
-    varied: AnyArray | None = None
-
-    @property
-    def shape(self) -> tuple[int | None, ...]:
-        """The shape, in which the sizes that depend on the open ones are None."""
-        return common_shape(self.first.shape, self.second.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype, which is the same in both examples."""
-        return self.first.dtype
-
-    @property
-    def is_known(self) -> bool:
-        """Whether the value follows from the sizes of the inputs."""
-        is_known = isinstance(self.first, np.ndarray) and isinstance(self.second, np.ndarray)
-        return is_known and self.varied is None
-
-
-Known = AnyArray | Signature | Open | Examples
-Shape = Sequence[int | None]
-
-
-class UnsuitableSizesError(ArgumentError):
-    """The code does not accept one of the examples of the open sizes."""
-
-
-class LearnedSizeError(ArgumentError):
-    """The code needs a size, or the size of another axis, where an axis is open.
-
-    Several guesses are alternatives.
-    """
-
-    def __init__(self, *guesses: tuple[str, int | str]) -> None:
-        super().__init__(" or ".join(f"the axis {axis} must have size {size}" for axis, size in guesses))
-        self.guesses = guesses
-
-
-def common_shape(a: Shape, b: Shape) -> tuple[int | None, ...]:
-    """Return the sizes that two shapes share, and None for the others. Raises ArgumentError."""
-    if len(a) != len(b):
-        raise ArgumentError("the number of axes of a tensor depends on the sizes of the inputs")
-    return tuple(n if n == m else None for n, m in zip(a, b, strict=True))
-
-
-def example(value: Any, place: int) -> Any:
-    """Return what a value is in one of the two examples."""
-    if not isinstance(value, Examples):
-        return value
-    return value.first if place == 2 and value.varied is None else value[place]
-
-
-def varies(value: Any) -> bool:
-    """Whether a value depends on other integers than sizes."""
-    return isinstance(value, Examples) and value.varied is not None
-
-
-def common(a: Known | None, b: Known | None) -> Known | None:
-    """Return what is known about a value that is one of two; None if nothing is."""
-    if a is None or b is None or a.dtype != b.dtype or len(a.shape) != len(b.shape):
-        return None
-    is_varied = varies(a) or varies(b)
-    if is_varied and a.shape == ():
-        return unknown(Signature((), a.dtype))
-    shapes = [tuple(example(value, place).shape) for place in (0, 1) for value in (a, b)]
-    if shapes[::2] == shapes[1::2] and not is_varied and not any(None in shape for shape in shapes):
-        first, second = (Signature(shape, a.dtype) for shape in shapes[::2])
-        return unknown(first) if first == second else Examples(first, second)
-    return Open(reduce(common_shape, shapes), a.dtype)
+# What is known about a value: the array, which may hold sizes, or its shape and dtype.
+Known = AnyArray | Signature
+Guards = dict[Any, Guard]
 
 
 def declaration(name: str, known: Known | None) -> Input:
     """Return the declaration of a value."""
-    if known is None or known.dtype == object:
+    if known is None or (known.dtype == object and not has_sizes(known)):
         return Input(name)
-    return Input(name, known.dtype, tuple("" if size is None else size for size in known.shape))
+    shape, dtype = Signature.of(known)
+    return Input(name, dtype, tuple("" if type(size) is Size else size for size in shape))
 
 
-def unvalued(value: Known | None) -> Known | None:
-    """Return what is known about a value except for its elements."""
-    return common(value, value)
-
-
-def retyped(value: Known | None, dtype: np.dtype[Any]) -> Known | None:
-    """Return what is known about a value of the shape of another one and of a dtype."""
-    if isinstance(value, Examples):
-        return Examples(Signature(value.first.shape, dtype), Signature(value.second.shape, dtype))
-    if value is None:
-        return None
-    return Open(value.shape, dtype) if isinstance(value, Open) else Signature(value.shape, dtype)
-
-
-def unknown(value: Known) -> Known:
-    """Return what is known about a value of this shape and dtype; an integer gets two examples."""
-    if isinstance(value, Signature) and not value.shape and value.dtype.kind in "iu":
-        one, two = np.array(1, value.dtype), np.array(2, value.dtype)
-        return Examples(one, two, two)
-    return value
+def is_like(a: Known | None, b: Known | None) -> bool:
+    """Whether two values have the same shape and dtype, whatever the sizes of the axes."""
+    if a is None or b is None:
+        return a is b
+    (shape, dtype), (other, other_dtype) = Signature.of(a), Signature.of(b)
+    return dtype == other_dtype and len(shape) == len(other) and all(map(are_same, shape, other))
 
 
 @dataclass
@@ -163,28 +72,35 @@ class Folded:
 class Recording(Graph):
     """A graph under construction: it infers what it can about each value, and computes known ones at once.
 
-    The recording of a branch uses values of the recordings around it; they become its inputs.
+    Sizes are symbolic, as are integers that the values of the inputs determine. The hints of the axes decide
+    comparisons of sizes. If `has_guards`, the graph holds for the sizes that satisfy the guards of the axes;
+    otherwise, it holds for all sizes, and computes the results of comparisons. The recording of a branch uses
+    values of the recordings around it; they become its inputs.
     """
 
     def __init__(
         self,
         around: Recording | None = None,
         folded: Folded | None = None,
-        open_sizes: Mapping[str, tuple[int, int]] | None = None,
+        axes: Axes | None = None,
+        has_guards: bool = False,
     ) -> None:
         super().__init__()
-        self.around, self.folded = around, folded or Folded()
+        self.around, self.folded, self.has_guards = around, folded or Folded(), has_guards
+        self.axes = Axes() if axes is None else axes
         self.captured: list[str] = []
         self.values: dict[str, Known | None] = {}  # None: the shape is unknown
-        self.open_sizes = open_sizes or {}  # the examples of each open axis
         self.sizes_of: dict[tuple[str, int], str] = {}  # the sizes that are values
+        # what the hints decide, which other sizes may decide otherwise, and the guards
+        self.decided: dict[str, tuple[AnyArray, Guards]] = {}
         if around is not None:
-            self._names, self.folded, self.open_sizes = around._names, around.folded, around.open_sizes
+            self._names, self.folded, self.axes = around._names, around.folded, around.axes
+            self.has_guards, self.decided = around.has_guards, around.decided
 
     def declare(self, name: str, value: Known | None) -> str:
         """Add an input with a known shape and dtype, or a known value."""
         name = self.add_input(name)
-        self.values[name] = None if value is None else unknown(value)
+        self.values[name] = None if value is None else self.unknown(value)
         if isinstance(value, np.ndarray):
             self.constants[name] = value
         return name
@@ -203,6 +119,11 @@ class Recording(Graph):
             raise ArgumentError(f"the value {name} belongs to another branch")
         return self.around.known(name)
 
+    def array(self, name: str) -> AnyArray | None:
+        """Return the value if it is the same in every call, otherwise None."""
+        known = self.known(name)
+        return known if isinstance(known, np.ndarray) and not has_sizes(known) else None
+
     def has(self, name: str) -> bool:
         """Whether a value belongs to this recording or to one around it."""
         return name in self.values or (self.around is not None and self.around.has(name))
@@ -211,24 +132,13 @@ class Recording(Graph):
         """Make a value of a recording around this one available, and return its name."""
         if not name or name in self.values:
             return name
-        value = self.known(name)
-        self.values[name] = value
-        if isinstance(value, np.ndarray):
-            self.constants[name] = value
+        self.values[name] = self.known(name)
+        if (array := self.array(name)) is not None:
+            self.constants[name] = array
         else:
             self.inputs.append(Input(name))
             self.captured.append(name)
         return name
-
-    def axis_of(self, *sizes: int | None) -> str:
-        """Return the open axis that has these sizes in the examples, or ""."""
-        return next((name for name, pair in self.open_sizes.items() if pair == sizes), "")
-
-    def open_axis(self, name: str, axis: int) -> str:
-        """Return the open axis of an input that an axis of a value has the size of, or ""."""
-        known = self.known(name)
-        sizes = [each.shape[axis] for each in known[:2]] if isinstance(known, Examples) else []
-        return self.axis_of(*sizes)
 
     def find_size(self, name: str, axis: int) -> str:
         """Return the size of an axis of a value; the same size is always the same value."""
@@ -256,185 +166,188 @@ class Recording(Graph):
         names = super().add_all(operation, inputs, outputs, name=name, source=source, **attributes)
         budget.spend(100 * budget.STEP)
         node = self.nodes[-1]
-        known = [self.values[value] if value else None for value in inputs]
-        is_complete = all(k is not None or not value for k, value in zip(known, inputs, strict=True))
+        self.axes.node = str(node)
+        is_complete = all(not value or self.values[value] is not None for value in inputs)
         try:
             with np.errstate(all="ignore"):
-                results = self._inferred(operation, known, attributes) if is_complete else None
-        except (UnsuitableSizesError, LearnedSizeError):
-            raise
+                results = self._inferred(node) if is_complete else None
         except OnwardError as error:
             raise type(error)(f"{node}: {error}") from error
         except REFUSALS as error:
             raise ArgumentError(f"{node}: {error}") from error
         self.values |= dict.fromkeys(names)
-        self.values |= zip(names, map(unknown, results or ()), strict=False)
-        if results and all(isinstance(result, np.ndarray) for result in results):
+        self.values |= zip(names, map(self.unknown, results or ()), strict=False)
+        if results and all(isinstance(result, np.ndarray) and not has_sizes(result) for result in results):
             self.nodes.pop()
             self.constants.update(zip(names, results, strict=False))  # type: ignore[arg-type]
         return names
 
-    def _inferred(
-        self, operation: str, known: Sequence[Any], attributes: Mapping[str, Any]
-    ) -> Sequence[Known] | None:
+    # what is known about values
+
+    def unknown(self, value: Known) -> Known:
+        """Return what is known about a value of this shape and dtype: a few integers are sizes."""
+        if not isinstance(value, Signature) or value.dtype != np.int64 or is_symbolic(value.shape):
+            return value
+        count = math.prod(value.shape)
+        if not 0 < count <= MAX_INTEGERS:
+            return value
+        return integers([self.axes.unknown(UNKNOWN) for _ in range(count)]).reshape(value.shape)  # type: ignore[no-any-return]
+
+    def common(self, a: Known | None, b: Known | None) -> Signature | None:
+        """Return the shape and dtype of a value that is one of two; None if they are not known."""
+        if a is None or b is None:
+            return None
+        (shape, dtype), (other, other_dtype) = Signature.of(a), Signature.of(b)
+        if dtype != other_dtype or len(shape) != len(other):
+            return None
+        pairs = zip(shape, other, strict=True)
+        return Signature(tuple(n if are_same(n, m) else self._unknown_like(n) for n, m in pairs), dtype)
+
+    def _unknown_like(self, size: Any) -> Size:
+        return self.axes.unknown(max(hint(size), UNKNOWN))
+
+    def _inferred(self, node: Node) -> Sequence[Known] | None:
         """Return the arrays that a node computes if they are known, otherwise their signatures."""
-        if any(isinstance(value, Open) for value in known):
-            return _opened(operation, known, attributes)
-        if any(isinstance(value, Examples) for value in known):
-            return self._inferred_twice(operation, known, attributes)
-        is_known = OPERATIONS[operation].folds(known)
-        key = self.folded.key(operation, known, attributes) if is_known else None
+        operation, known = OPERATIONS[node.operation], [self.values[x] if x else None for x in node.inputs]
+        if operation.expand is not None and not operation.is_pure:
+            return None  # the recording of its bodies tells
+        try:
+            with self.axes.separate() as made:
+                results = self._outputs(operation, node, known)
+        except REFUSALS as error:
+            _append(self.axes.guards, made)  # they tell what the operation needs
+            decides = any(not guard.size.is_known for guard in made.values())
+            if not decides and (isinstance(error, OnwardError) or not _has_unknown(known)):
+                raise
+            results = self._by_examples(operation, node, known)
+        if results is None or not made:
+            return results and self._decided_before(operation, node, results)
+        if self.has_guards and all(guard.size.is_known for guard in made.values()):
+            _append(self.axes.guards, made)
+            return results
+        if all(isinstance(result, np.ndarray) for result in results):
+            self.decided |= {x: (y, made) for x, y in zip(node.outputs, results, strict=False)}  # type: ignore[misc]
+            return [self._undecided(result) for result in results]
+        kept = {key: guard for key, guard in made.items() if self.has_guards or key[1] != "= 0"}
+        _append(self.axes.guards, kept)
+        return self._for_other_sizes(operation, node, known, results)
+
+    def _outputs(
+        self, operation: Operation, node: Node, known: Sequence[Known | None]
+    ) -> Sequence[Known] | None:
+        deciding = range(len(known)) if operation.shape_inputs is None else operation.shape_inputs
+        is_open = any(i < len(known) and has_sizes(known[i]) for i in deciding)
+        if is_open or not operation.takes_sizes:  # only sizes that decide the shape matter
+            is_data = [i not in deciding and isinstance(k, np.ndarray) for i, k in enumerate(known)]
+            known = [
+                Signature.of(k) if data and (is_open or has_sizes(k)) else k
+                for k, data in zip(known, is_data, strict=True)
+            ]
+        key = self.folded.key(node.operation, known, node.attributes) if operation.folds(known) else None
         if key in self.folded.results:
             return self.folded.results[key]
-        found = evaluate(Node(operation, (), (), attributes, ""), known)
+        found = evaluate(node, known)
         if key is not None and found is not None:
             results = [result for result in found if isinstance(result, np.ndarray)]
             if len(results) == len(found):
                 self.folded.results[key] = results
                 self.folded.lasting.update(map(Identity, results))
-        return _opened(operation, known, attributes) if found is None else found
+        return self._by_examples(operation, node, known) if found is None else found
 
-    def _inferred_twice(
-        self, operation: str, known: Sequence[Any], attributes: Mapping[str, Any]
-    ) -> Sequence[Known] | None:
-        """Infer the outputs of a node for both examples of the open sizes."""
-        found: list[Sequence[Known] | None] = []
-        problems: list[Exception] = []
-        is_varied = any(map(varies, known))
-        for place in range(3 if is_varied else 2):
-            try:
-                found.append(self._inferred(operation, [example(v, place) for v in known], attributes))
-            except REFUSALS as error:
-                problems.append(error)
-        if problems and is_varied:
-            unvaried = [_joined(*map(Signature.of, each)) if varies(each) else each for each in known]
-            return self._inferred(operation, unvaried, attributes)
-        if len(problems) == 2:
-            self._learn(operation, known, attributes)
-            raise problems[0]
-        if problems:
-            raise UnsuitableSizesError(str(problems[0])) from problems[0]
-        return None if None in found else [_joined(*values) for values in zip(*found, strict=True)]
+    def _undecided(self, result: Any) -> Known:
+        """Return what is known about an array of which a comparison of sizes decides the elements."""
+        shape, dtype = Signature.of(result)
+        if dtype != np.int64 or result.size > MAX_INTEGERS:
+            return Signature(shape, dtype)
+        return integers([self._unknown_like(n) for n in result.flat]).reshape(shape)  # type: ignore[no-any-return]
 
-    def _learn(self, operation: str, known: Sequence[Any], attributes: Mapping[str, Any]) -> None:
-        """Raise LearnedSizeError if the node accepts its inputs once an open axis has another size."""
-        first = [example(value, 0) for value in known]
-        numbers = [size for value in first if value is not None for size in _numbers(value)]
-        numbers += [layer.input_size] if (layer := attributes.get("layer")) is not None else []
-        numbers += [n * attributes.get("group", 1) for n in numbers]
-        sizes = dict.fromkeys(sorted(numbers, key=lambda size: size < 2))  # 0 and 1 are the least likely
-        others = [size for size, _ in self.open_sizes.values()]
-        open_here = [size for size in others if size in sizes]
-        fixed = [size for size in sizes if size not in others][:MAX_LEARNED]
+    def _decided_before(self, operation: Operation, node: Node, results: Sequence[Known]) -> Sequence[Known]:
+        """Note what a node computes from what the hints decided."""
+        decided = [self.decided.get(name) for name in node.inputs]
+        if any(decided) and operation.is_pure and results[0].dtype == np.bool_:
+            values = [y[0] if y else self.array(x) for x, y in zip(node.inputs, decided, strict=True)]
+            if not any(value is None for value in values):
+                guards = {key: guard for y in decided if y for key, guard in y[1].items()}
+                self.decided[node.outputs[0]] = operation.compute(values, node.attributes)[0], guards
+        return results
 
-        def accepts(tried: Mapping[int, int]) -> bool:
-            inputs = [replaced(value, tried) for value in first]
-            return self._inferred(operation, inputs, attributes) is not None
+    def _for_other_sizes(
+        self, operation: Operation, node: Node, known: Sequence[Known | None], results: Sequence[Known]
+    ) -> Sequence[Known]:
+        """Return signatures in which sizes are unknown that the hints decide and other sizes do not give.
 
-        one = ({old: new} for old in open_here for new in sizes if new != old)
-        replacements = product(combinations(open_here, 2), product(fixed, repeat=2))
-        two = (dict(zip(old, new, strict=True)) for old, new in replacements)
-        self.learn(chain(one, two, _alignments(operation, first, set(others))), accepts)
-        self.guess(
-            (a, b, size)
-            for value in known
-            if isinstance(value, Examples)
-            for a, b in zip(value.first.shape, value.second.shape, strict=False)
-            if a != b and a not in others
-            for size in fixed
-            if _holds(accepts, {a: size})
-        )
-
-    def learn(self, tries: Iterable[dict[int, int]], accepts: Callable[[dict[int, int]], bool]) -> None:
-        """Raise LearnedSizeError for the first replacement of open sizes that is accepted, if any."""
-        axes = {size: axis for axis, (size, _) in self.open_sizes.items()}
-        for sizes in tries:
-            if _holds(accepts, sizes):
-                old, new = next(iter(sizes.items()))
-                raise LearnedSizeError((axes[old], axes.get(new, new)))
-
-    def guess(self, wanted: Iterable[tuple[int, int, int]]) -> None:
-        """Raise LearnedSizeError for the sizes of open axes that turn sizes into others, if any.
-
-        A size is given by its two examples. It is taken to grow in proportion to one axis, as that after a
-        convolution does.
+        An operation that needs numbers may give the size of an input as one.
         """
-        guesses: dict[tuple[str, int], None] = {}
-        for a, b, size in wanted:
-            for axis, (first, second) in self.open_sizes.items():
-                found = second + Fraction((size - b) * (first - second), a - b)
-                if found > 0 and found.denominator == 1:
-                    guesses[axis, int(found)] = None
-        if guesses:
-            raise LearnedSizeError(*guesses)
+        named = {n.hint: n for k in known if k is not None for n in _numbers(k) if type(n) is Size}
 
+        def size(n: Any, other: int, sizes: Mapping[str, int]) -> Any:
+            if type(n) is Size or n == other:
+                return n
+            found = named.get(n)
+            return found if found is not None and found.at(sizes) == other else self._unknown_like(n)
 
-def _holds(condition: Callable[[dict[int, int]], bool], sizes: dict[int, int]) -> bool:
-    try:
-        return condition(sizes)
-    except REFUSALS:
-        return False
+        for change in OTHERS:
+            sizes = {str(f.meaning): change(f.hint) for f in self.axes.factors}
+            with suppress(*REFUSALS):
+                others = operation.signatures([_at(k, sizes) for k in known], node.attributes) or ()
+                results = [
+                    Signature(
+                        tuple(size(*pair, sizes) for pair in zip(x.shape, y.shape, strict=True)),
+                        Signature.of(x).dtype,
+                    )
+                    for x, y in zip(results, others, strict=True)
+                ]
+        return results
 
-
-def _alignments(operation: str, inputs: Sequence[Any], open_here: set[int]) -> Iterator[dict[int, int]]:
-    """Yield replacements of open sizes that let the axes of two inputs be broadcast, or multiplied."""
-    for a, b in combinations([value for value in inputs if value is not None], 2):
-        pairs = list(zip(a.shape[::-1], b.shape[::-1], strict=False))
-        products = [(a.shape[-1], b.shape[-2]), *pairs[2:]] if min(len(a.shape), len(b.shape)) > 1 else []
-        aligned = [pair for pair in (products if operation == "MatMul" else pairs) if pair[0] != pair[1]]
-        found = {m if m in open_here else n: n if m in open_here else m for n, m in aligned}
-        if found and found.keys() <= open_here:
-            yield found
-
-
-def _joined(a: Any, b: Any, varied: Any = None) -> Known:
-    """Return what a value is, given what it is in each example, and for other integers of the first one."""
-    shape = common_shape(a.shape, b.shape)
-    others = a.shape if varied is None else varied.shape
-    if others != a.shape or isinstance(a, Open) or isinstance(b, Open):
-        return Open(common_shape(shape, others), a.dtype)
-    if not all(isinstance(value, np.ndarray) for value in (a, b, varied) if value is not None):
-        a, b, varied = Signature.of(a), Signature.of(b), None
-    return a if isinstance(a, Signature) and a == b else Examples(a, b, varied)
-
-
-def _numbers(value: AnyArray | Signature) -> Sequence[int]:
-    """Return the sizes of a value, and its elements if they are a few integers."""
-    if isinstance(value, np.ndarray) and value.dtype.kind in "iu" and value.size <= 8:
-        return [*value.shape, *map(int, value.ravel())]
-    return value.shape
-
-
-def replaced(value: Any, sizes: Mapping[int, int]) -> Any:
-    """Return an array or signature in which sizes, or integers that equal them, are replaced in order."""
-    for old, new in sizes.items():
-        if isinstance(value, Signature):
-            value = value._replace(shape=tuple(new if size == old else size for size in value.shape))
-        elif isinstance(value, np.ndarray) and value.dtype.kind in "iu" and value.size <= 8:
-            value = np.where(value == old, np.array(new, value.dtype), value)
-    return value
-
-
-def _opened(
-    operation: str, known: Sequence[Known | None], attributes: Mapping[str, Any]
-) -> Sequence[Known] | None:
-    """Return the outputs with the sizes that two examples of the unknown sizes and values share, or None."""
-    meaning = OPERATIONS[operation]
-    found = []
-    for place, (size, element) in enumerate(((4, 1), (3, 0))):
-        inputs = [
-            np.broadcast_to(np.full((), element, k.dtype), [size if n is None else n for n in k.shape])
-            if isinstance(k, Signature | Open)
-            else k
-            for k in (example(k, place) for k in known)
-        ]
-        if not meaning.is_pure:
+    def _by_examples(
+        self, operation: Operation, node: Node, known: Sequence[Known | None]
+    ) -> Sequence[Known] | None:
+        """Return the outputs with the sizes that two examples of what is unknown share, or None."""
+        if not operation.is_pure:
             return None
-        try:
-            made = meaning.run_if_affordable(inputs, attributes, keeps=False)
-        except REFUSALS:  # the example does not fit; the error of the call names the node
-            return None
-        if made is None:
-            return None
-        found.append(made)
-    return [Open(common_shape(a.shape, b.shape), a.dtype) for a, b in zip(*found, strict=True)]
+        found = []
+        for size, element in ((4, 1), (3, 0)):
+            inputs = [_at(k, defaultdict(lambda: size)) for k in known]  # noqa: B023
+            arrays = [
+                np.broadcast_to(np.full((), element, k.dtype), k.shape) if isinstance(k, Signature) else k
+                for k in inputs
+            ]
+            try:
+                made = operation.run_if_affordable(arrays, node.attributes, keeps=False)
+            except REFUSALS:  # the example does not fit; the error of the call names the node
+                return None
+            if made is None:
+                return None
+            found.append(made)
+        pairs = [(Signature.of(a), Signature.of(b)) for a, b in zip(*found, strict=True)]
+        return [self.common(a, b) or a for a, b in pairs]
+
+
+def _append(guards: Guards, others: Guards) -> None:
+    """Add guards, the last ones at the end."""
+    for key, guard in others.items():
+        guards.pop(key, None)
+        guards[key] = guard
+
+
+def _numbers(known: Known) -> Sequence[Any]:
+    """Return the sizes of a value, and its elements if they are sizes."""
+    return [*known.shape, *(known.flat if has_sizes(known) else ())]  # type: ignore[union-attr]  # an array
+
+
+def _has_unknown(known: Sequence[Known | None]) -> bool:
+    """Whether there is an integer or a size that a call determines."""
+    return any(type(n) is Size and not n.is_known for k in known if k is not None for n in _numbers(k))
+
+
+def _at(known: Any, sizes: Mapping[str, int]) -> Any:
+    """Return what is known about a value for some sizes of the axes. Raises ValueError for negative sizes."""
+    if has_sizes(known):
+        numbers = [n.at(sizes) if type(n) is Size else n for n in known.flat]
+        return np.array(numbers, np.int64).reshape(known.shape)
+    if not isinstance(known, Signature):
+        return known
+    shape = tuple(n.at(sizes) if type(n) is Size else n for n in known.shape)
+    if min(shape, default=0) < 0:
+        raise ValueError("a size is negative")
+    return Signature(shape, known.dtype)
