@@ -10,14 +10,13 @@ from onward import _core
 from onward.graph.plan.words import Writer
 
 
-def plan_of(
+def program_of(
     steps: Sequence[tuple[str, Sequence[Any]]],
     spaces: Sequence[Any] = (0,),
     arrays: Sequence[tuple[Any, int, int]] = (),
     locations: Sequence[Any] = (),
-    axes: Sequence[int] = (),
 ) -> Any:
-    """Bind a program of some steps; raises what the core raises.
+    """Return a program of some steps; raises what the core raises.
 
     `spaces` are the sizes in bytes of the constants and the arguments, `arrays` those of the arena with their
     first and last steps.
@@ -27,4 +26,9 @@ def plan_of(
         writer.write(part)
     writer.steps(steps)
     table = [len(writer.values), *chain.from_iterable(writer.values)]
-    return _core.Program(np.array([*table, *writer.words], np.int64), []).bind(list(axes), True)
+    return _core.Program(np.array([*table, *writer.words], np.int64), [])
+
+
+def plan_of(*parts: Any, axes: Sequence[int] = (), **named: Any) -> Any:
+    """Bind a program of these parts; raises what the core raises."""
+    return program_of(*parts, **named).bind(list(axes), True)

@@ -42,6 +42,19 @@ class Plan:
         needs_python = not (only_steps and held and all(map(_is_filled, program.outputs)))
         self.entry = None if needs_python else (self.core, self.constants, program.signature, self.dtypes)
         self._bound: OrderedDict[tuple[int, ...], Bound] = OrderedDict()
+        self._arenas = list[NDArray[np.uint8]]()  # those that no call uses
+
+    def take_arena(self, size: int) -> NDArray[np.uint8]:
+        """Return an arena of at least this size for one call."""
+        try:
+            arena = self._arenas.pop()
+        except IndexError:
+            return aligned_zeros(size)
+        return arena if arena.size >= size else aligned_zeros(size)
+
+    def give_arena(self, arena: NDArray[np.uint8]) -> None:
+        """Keep the arena of a call that has ended for a later one."""
+        self._arenas.append(arena)
 
     def bind(self, inputs: Sequence[Any], is_first: bool = False) -> Bound | None:
         """Return the plan for the sizes of these inputs, or None if the program does not hold for them.
@@ -86,14 +99,11 @@ class Bound:
     def __init__(self, owner: Plan, plan: Any) -> None:
         self._owner, self.plan, self.work = owner, plan, owner.program.work
         self.entry, self.segments = owner.entry, owner.segments
-        self._views, self._arenas = plan.views, list[NDArray[np.uint8]]()
+        self._views = plan.views
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any] | Call:
         """Run the plan on inputs with its sizes; return the outputs, or the call that computes them."""
-        try:
-            arena = self._arenas.pop()
-        except IndexError:
-            arena = aligned_zeros(self.plan.arena_size)
+        arena = self._owner.take_arena(self.plan.arena_size)
         spaces, values, results = self._values(inputs, arena)
         for segment in self.segments:
             rest = self._run(segment, spaces, values)
@@ -101,13 +111,13 @@ class Bound:
                 return rest
         outputs = self._owner.program.outputs
         if len(results) == len(outputs):
-            self._arenas.append(arena)
+            self._owner.give_arena(arena)
             return results
         filled = iter(results)
         results = [
             next(filled) if _is_filled(o) else _copied(self._found(o, spaces, values)) for o in outputs
         ]
-        self._arenas.append(arena)
+        self._owner.give_arena(arena)
         return results
 
     def _values(self, inputs: Sequence[Any], arena: NDArray[np.uint8]) -> tuple[list[Any], Any, list[Any]]:
