@@ -68,6 +68,7 @@ def streamed_over_time(
         for i, (one, other) in enumerate(zip(carries, several.carries, strict=True)):
             rows = next(iter(varying_axes(one.initial.shape, other.initial.shape)), None)
             carries[i] = one._replace(axes=one.axes._replace(batch=rows))
+    block.inputs[:-1] = [Input(carry.name, carry.initial.dtype, carry.sizes) for carry in carries]
     timed = [timing.complete for name in whole.outputs if (timing := builder.timing(name)) is not None]
     return Streamed(
         block,

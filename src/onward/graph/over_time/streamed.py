@@ -41,6 +41,12 @@ class Carry(NamedTuple):
     any_shape: bool = False
     source: str = ""
 
+    @property
+    def sizes(self) -> tuple[int | str, ...]:
+        """The sizes of its axes, with a name for the batch, and none for an axis that varies otherwise."""
+        names = {self.axes.time: "", self.axes.batch: "batch"}
+        return tuple(names.get(axis, size) for axis, size in enumerate(self.initial.shape))
+
     def check(self, before: AnyArray, after: AnyArray, when: str) -> None:
         """Raise ShapeError or DtypeError unless an array can follow another one as the value."""
         shapes = [list(a.shape) for a in (before, after)]

@@ -25,7 +25,7 @@ from ..operations.registry import Expand, Known, Operation, Value
 from ..size import Axes, as_numbers, dtype_of, has_sizes, is_symbolic
 from .builder import Builder, Bytes, Weights
 from .passes import views_of
-from .view import DTYPES, View, name_of
+from .view import CONSTANTS, DTYPES, View, name_of
 
 MAX_UNROLLED = 4000  # nodes of one loop
 NODE = 20 * budget.STEP  # the work of compiling a node
@@ -161,9 +161,9 @@ class Compiler:
             value = Value((), np.dtype(object), name=name)
             self._program.signature.append(None)
         else:
-            is_known = is_parameter or array.size == 0
+            shape, places = self._shape(declared, array, is_parameter)
+            is_known = is_parameter or (array.size == 0 and not is_symbolic(shape))
             known = array.tobytes() if is_known else None
-            shape, places = self._shape(declared, array, is_known)
             value = Value(shape, array.dtype, name=name)
             self._program.signature.append((name_of(array.dtype), places, known))
             check_shapes([Signature.of(array)])
@@ -186,7 +186,7 @@ class Compiler:
         )
         shape, places, axes = list(array.shape), list(array.shape), self._program.axes
         for axis, (name, size) in enumerate(zip(names, array.shape, strict=True)):
-            if isinstance(name, int) or size == 1:
+            if isinstance(name, int) or size in (0, 1):
                 continue
             is_shared = isinstance(name, str) and name not in UNNAMED
             key = (name, size) if is_shared else (declared.name, axis)
@@ -344,7 +344,7 @@ class Compiler:
         """Return the source of an output; the core copies a view into an array of its own."""
         value = self._with_numbers(value)
         assert value is not None
-        is_empty = value.known and 0 in value.shape and name_of(value.dtype) in DTYPES
+        is_empty = 0 in value.shape and name_of(value.dtype) in DTYPES
         if not is_empty and (value.known or value.view is None):
             return _source(value)
         target = self._builder.new_argument(*value.shape, dtype=name_of(value.dtype))
@@ -372,10 +372,12 @@ def _fits(view: View, signature: Signature) -> bool:
 
 
 def _new_value(signature: Signature, view: View | None) -> Value:
-    """Return the value at a view; one without elements is known."""
+    """Return the value at a view; one without elements is known, unless its shape varies."""
     shape, dtype = signature
     if 0 not in shape:
         return Value(shape, dtype, view=view)
+    if is_symbolic(shape) and name_of(dtype) in DTYPES:
+        return Value(shape, dtype, view=View.contiguous(CONSTANTS, 0, shape, name_of(dtype)))
     return Value(tuple(map(int, shape)), dtype, np.empty(tuple(map(int, shape)), dtype))
 
 
