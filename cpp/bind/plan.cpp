@@ -106,23 +106,33 @@ void run(const Plan& plan, const nb::list& arrays, Size first, Size last) {
 Program::Program(const In& words, const std::vector<nb::object>& weights)
     : code(new Code{weights,
                     {data_of<const int64_t>(words, "words", {-1}), Size(words.shape(0)), packed(weights)},
-                    {}}) {
+                    {}}),
+      most_plans(size_t(std::clamp(most_steps / std::max(size(), Size(1)), Size(8), Size(64)))) {
     plans.reserve(most_plans);
+}
+
+std::vector<Program::Kept>::iterator Program::oldest() {
+    return std::min_element(plans.begin(), plans.end(), [](const Kept& a, const Kept& b) { return a.used < b.used; });
 }
 
 std::shared_ptr<Plan> Program::bind(const std::vector<Size>& axes, bool throws) {
     std::shared_ptr<Plan> plan;
+    size_t hash = 0;
+    for (const Size size : axes) hash = hash * 0x9e3779b97f4a7c15 + size_t(size);
     {
         const nb::ft_lock_guard lock(mutex);
-        for (size_t i = 0; i < plans.size(); i++)
-            if (plans[i]->core->axes == axes) {
-                if (i > 0) std::rotate(plans.begin(), plans.begin() + i, plans.begin() + i + 1);
-                return plans[0];
+        calls++;
+        for (Kept& kept : plans)
+            if (kept.hash == hash && kept.plan->core->axes == axes) {
+                kept.used = calls;
+                return kept.plan;
             }
-        if (plans.size() == most_plans && plans.back().use_count() == 1) {
-            plan = std::move(plans.back());
-            plans.pop_back();
-            std::atomic_thread_fence(std::memory_order_acquire);  // after the last call that used it
+        if (plans.size() == most_plans) {
+            if (const auto last = oldest(); last->plan.use_count() == 1) {
+                plan = std::move(last->plan);
+                plans.erase(last);
+                std::atomic_thread_fence(std::memory_order_acquire);  // after the last call that used it
+            }
         }
     }
     const bool is_kept = bool(plan);
@@ -145,14 +155,14 @@ std::shared_ptr<Plan> Program::bind(const std::vector<Size>& axes, bool throws) 
         plan->outputs.clear();
         for (const onward::Axes& shape : bound.outputs) plan->outputs.push_back(tuple_of(shape));
     }
-    if (holds || is_kept) keep(plan);
+    if (holds || is_kept) keep(hash, plan);
     return holds ? plan : nullptr;
 }
 
-void Program::keep(std::shared_ptr<Plan> plan) {
+void Program::keep(size_t hash, std::shared_ptr<Plan> plan) {
     const nb::ft_lock_guard lock(mutex);
-    if (plans.size() == most_plans) plans.pop_back();
-    plans.insert(plans.begin(), std::move(plan));
+    if (plans.size() == most_plans) plans.erase(oldest());
+    plans.push_back({hash, calls, std::move(plan)});
 }
 
 void bind_plan(nb::module_& m) {

@@ -76,14 +76,24 @@ public:
     Size size() const { return code->core.size(); }
 
 private:
-    static constexpr size_t most_plans = 8;
+    static constexpr Size most_steps = 1024;  // of all plans, if there are more than 8
     static constexpr Size free_memory = Size(1) << 26;  // bytes; calls that need more ask Python first
 
-    // Keeps a plan as the most recent one.
-    void keep(std::shared_ptr<Plan> plan);
+    // A plan that is kept; the hash of its sizes is here, because that of another one is not worth a look.
+    struct Kept {
+        size_t hash;
+        uint64_t used;  // when, counted in calls
+        std::shared_ptr<Plan> plan;
+    };
+
+    // Keeps a plan in place of the one that was not used for longest, if there are many.
+    void keep(size_t hash, std::shared_ptr<Plan> plan);
+    std::vector<Kept>::iterator oldest();
 
     const std::shared_ptr<Code> code;
-    std::vector<std::shared_ptr<Plan>> plans;  // the most recent first
+    const size_t most_plans;
+    uint64_t calls = 0;
+    std::vector<Kept> plans;
     nb::ft_mutex mutex;                        // the GIL takes its place where there is one
 };
 
