@@ -11,16 +11,17 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from itertools import islice
 from operator import itemgetter
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from ..core.extras import install_hint
 from ..errors import ArgumentError, FileError
-from .layout import AnyArray
+from .layout import AnyArray, IntArray
 
 MISSING = frozenset({"", "na", "n/a", "null", "nan", "none"})  # in any case
 Choose = Callable[..., Iterable[str]]  # the columns to read, given the names of all and of those of lists
+NULLS = [form for cell in MISSING for form in {cell, cell.upper(), cell.title(), cell.replace("n", "N")}]
 
 
 def is_missing(cell: str) -> bool:
@@ -32,13 +33,20 @@ def is_missing(cell: str) -> bool:
     return cell.strip().lower() in MISSING
 
 
+class Encoded(NamedTuple):
+    """A column of text: the number of each row's cell among the different ones."""
+
+    codes: IntArray
+    names: list[str]
+
+
 class Columns:
     """Columns by name: as text with `texts`, or as numbers with `numbers`."""
 
     def __init__(
         self, name: str, header: list[str], cells: dict[str, Any], decimal: str, place: Callable[[int], str]
     ) -> None:
-        """cells: lists of text or arrays of numbers. place: the line or number of a row, for errors.
+        """cells: lists of text, Encoded or arrays of numbers. place: the line or number of a row, for errors.
 
         `lists` holds the columns of Parquet with a sequence in each row, as lists of arrays (T, F).
         """
@@ -55,22 +63,39 @@ class Columns:
 
     def texts(self, column: str) -> list[str]:
         """Return the cells of a column, without spaces around them."""
+        codes, names = self.codes(column)
+        found: list[str] = np.array(names, object)[codes].tolist()
+        return found
+
+    def codes(self, column: str) -> tuple[IntArray, list[str]]:
+        """Return the number of each row's cell among the different ones, and these in order of occurrence."""
         cells = self._cells[column]
-        if isinstance(cells, list):
-            return [cell.strip() for cell in cells]
-        return ["" if value != value else repr(value) for value in cells.tolist()]
+        if isinstance(cells, Encoded):
+            numbers, names = cells
+        else:
+            if not isinstance(cells, list):
+                cells = ["" if value != value else repr(value) for value in cells.tolist()]
+            places = unique(cells)
+            numbers, names = np.array([places[cell] for cell in cells]), list(places)
+        places = unique([name.strip() for name in names])
+        if len(places) < len(names):
+            numbers = np.array([places[name.strip()] for name in names])[numbers]
+        return numbers, list(places)
 
     def numbers(self, column: str) -> AnyArray:
         """Return a column in float64, NaN for missing values. Raises FileError, which names the line."""
         cells = self._cells[column]
-        if not isinstance(cells, list):
-            return np.asarray(cells, np.float64)
-        if self.decimal == ".":
-            try:
-                return np.array(cells, np.float64)
-            except ValueError:
-                pass
-        return np.array([self._number(row, column, cell) for row, cell in enumerate(cells)])
+        if isinstance(cells, np.ndarray):
+            return cells.astype(np.float64)
+        codes, names = cells if isinstance(cells, Encoded) else (None, cells)
+        try:
+            if self.decimal != ".":
+                raise ValueError("the numbers of NumPy have a decimal point")
+            numbers = np.array(names, np.float64)
+        except ValueError:
+            row_of = (lambda n: n) if codes is None else (lambda n: int(np.flatnonzero(codes == n)[0]))
+            numbers = np.array([self._number(row_of, n, column, cell) for n, cell in enumerate(names)])
+        return numbers if codes is None else numbers[codes]
 
     def are_numbers(self, column: str) -> bool:
         """Whether every cell of a column is a number or missing."""
@@ -80,7 +105,7 @@ class Columns:
             return False
         return True
 
-    def _number(self, row: int, column: str, cell: str) -> float:
+    def _number(self, row_of: Callable[[int], int], number: int, column: str, cell: str) -> float:
         if is_missing(cell):
             return np.nan
         try:
@@ -94,7 +119,7 @@ class Columns:
         hint = f"select numeric columns with --input{comma}"
         if self.decimal != ".":
             hint = f"expected numbers such as 1{self.decimal}5"
-        raise FileError(f"{self.place(row, column)}: {cell!r} is not a number: {hint}") from None
+        raise FileError(f"{self.place(row_of(number), column)}: {cell!r} is not a number: {hint}") from None
 
 
 def read_csv(content: bytes, name: str, choose: Choose, delimiter: str | None, decimal: str) -> Columns:
@@ -102,7 +127,11 @@ def read_csv(content: bytes, name: str, choose: Choose, delimiter: str | None, d
     header = _header(content, name, delimiter)
     delimiter = delimiter or ","
     wanted = list(dict.fromkeys(choose(header)))
-    cells = _with_arrow(content, header, wanted, delimiter) if find_spec("pyarrow") else None
+    numeric = [column for column in wanted if column in getattr(choose, "numeric", ())]
+    cells = None
+    if find_spec("pyarrow"):  # text that is not a number in the numeric columns makes the first attempt fail
+        cells = _with_arrow(content, header, wanted, numeric, delimiter, decimal)
+        cells = cells or _with_arrow(content, header, wanted, [], delimiter, decimal)
     if cells is not None:
         return Columns(name, header, cells, decimal, lambda row: f"line {_line(content, delimiter, row)}")
     cells, lines = _with_python(content, name, header, wanted, delimiter)
@@ -116,7 +145,7 @@ def _rows(content: bytes, delimiter: str) -> Any:
 
 def _header(content: bytes, name: str, delimiter: str | None) -> list[str]:
     header = [column.strip() for column in next(_rows(content, delimiter or ","), [])]
-    if not header or len(set(header)) < len(header) or all(map(_is_number, header)):
+    if not header or len(set(header)) < len(header) or all(map(is_number, header)):
         raise FileError(
             f"{name}, line 1: must name the columns, with a different name for each, but is "
             f"{','.join(header)!r}"
@@ -131,9 +160,9 @@ def _header(content: bytes, name: str, delimiter: str | None) -> list[str]:
 
 
 def _with_arrow(
-    content: bytes, header: list[str], wanted: list[str], delimiter: str
+    content: bytes, header: list[str], wanted: list[str], numeric: list[str], delimiter: str, decimal: str
 ) -> dict[str, Any] | None:
-    """Return lists of text, or None if pyarrow refuses the file: Python then finds the line."""
+    """Return encoded text and arrays of numbers, or None if pyarrow refuses the file."""
     import pyarrow as pa
     from pyarrow import csv as arrow
 
@@ -142,13 +171,25 @@ def _with_arrow(
             pa.BufferReader(content),
             arrow.ReadOptions(column_names=header, skip_rows_after_names=1),
             arrow.ParseOptions(delimiter=delimiter, newlines_in_values=b'"' in content),
-            arrow.ConvertOptions(include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string())),
+            arrow.ConvertOptions(
+                include_columns=wanted,
+                column_types=dict.fromkeys(wanted, pa.string()) | dict.fromkeys(numeric, pa.float64()),
+                null_values=NULLS,
+                decimal_point=decimal,
+            ),
         )
     except pa.ArrowException:
         return None
     if not len(table):
         return None
-    return {column: table[column].to_pylist() for column in wanted}
+    cells: dict[str, Any] = {column: table[column].to_numpy() for column in numeric}
+    for column in wanted:
+        if column not in cells:
+            encoded = table[column].dictionary_encode().combine_chunks()
+            cells[column] = Encoded(
+                encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
+            )
+    return cells
 
 
 def _with_python(
@@ -239,7 +280,8 @@ def _of_arrow(values: Any) -> Any:
     return ["" if value is None else value for value in values.cast(pa.string()).to_pylist()]
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a text is a number, also NaN or infinite."""
     try:
         float(text)
     except ValueError:

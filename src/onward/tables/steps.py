@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import FileError
 from . import times
-from .columns import Columns, unique
+from .columns import Columns
 from .layout import AnyArray, IntArray, Saved, Selection, Sequences, number_classes
 
 GAP = "fill them with --missing fill, or leave out the windows that contain them with --missing skip"
@@ -23,12 +23,15 @@ class Chooser:
     def __init__(self, name: str, selection: Selection, saved: Selection) -> None:
         self.name, self.selection, self.saved = name, selection, saved
         self.chosen = selection
+        self.numeric: tuple[str, ...] = ()  # columns that must be numbers
 
     def __call__(self, header: list[str], lists: Sequence[str] = ()) -> list[str]:
         """lists: the columns of lists, the first of which is by default the input."""
         if lists and not (self.selection.inputs or self.saved.inputs):
             self.selection = replace(self.selection, inputs=(lists[0],))
         self.chosen = resolve(self.name, header, self.selection, self.saved)
+        is_number = self.chosen.window is not None or self.chosen.task == "regress"
+        self.numeric = (*self.chosen.inputs, *(self.chosen.targets if is_number else ()))
         return self.chosen.named_columns
 
 
@@ -83,7 +86,7 @@ def sequences(columns: Columns, chosen: Selection, saved: Saved, step_rank: int,
     found = Sequences(
         table.split(x),
         classes=saved.classes,
-        names=list(table.groups) if chosen.group else None,
+        names=table.groups if chosen.group else None,
         times=table.times(),
         selection=replace(chosen, every=None if table.step is None else str(table.step)),
         origin=f"{columns.name}: the input columns are {', '.join(chosen.inputs)}",
@@ -141,15 +144,18 @@ class _Table:
 
     def __init__(self, columns: Columns, chosen: Selection) -> None:
         self.columns, self.chosen = columns, chosen
-        names = columns.texts(chosen.group) if chosen.group else [""] * len(columns)
-        self.groups = unique(names)
-        self.sequence = np.array([self.groups[name] for name in names])
+        self.sequence, self.groups = np.zeros(len(columns), np.int64), [""]
+        if chosen.group:
+            self.sequence, self.groups = columns.codes(chosen.group)
         self.step: times.Step | None = None
-        self.cells: list[str] | None = None
+        self.cells: AnyArray | None = None
         self.order = np.argsort(self.sequence, kind="stable")
         if chosen.time:
             self.time, self.cells, self.are_dates = times.seconds(columns, chosen.time, chosen.day_first)
-            self.order = np.lexsort((self.time, self.sequence))
+            if (np.diff(self.sequence) < 0).any() or (
+                np.diff(self.time)[np.diff(self.sequence) == 0] <= 0
+            ).any():
+                self.order = np.lexsort((self.time, self.sequence))
             self._refuse_repeated(chosen.time)
         self.starts = np.flatnonzero(np.diff(self.sequence[self.order], prepend=-1))
 
@@ -201,7 +207,7 @@ class _Table:
     def _check(self, number: int, rows: IntArray, values: AnyArray, positions: IntArray | None) -> None:
         """Raise FileError for times between two steps, and for gaps that nothing is said about."""
         assert self.cells is not None and self.chosen.time is not None and self.step is not None
-        name = f" in {list(self.groups)[number]!r}" if self.chosen.group else ""
+        name = f" in {self.groups[number]!r}" if self.chosen.group else ""
         if positions is None or (np.diff(positions) == 0).any():
             exact = self.step.positions(values)
             gaps = np.diff(np.rint(exact), prepend=-1)
@@ -227,9 +233,10 @@ class _Table:
             return None
         found: list[list[str]] = []
         for rows in self.split(self.order):
-            names = [self.cells[row] if row >= 0 else "" for row in rows.tolist()]
-            if self.step is not None:
-                names = [name or times.after(names[0], self.step, n) for n, name in enumerate(names)]
+            names = self.cells[rows].tolist()
+            for n in np.flatnonzero(rows < 0).tolist():
+                assert self.step is not None
+                names[n] = times.after(names[0], self.step, n)
             found.append(names)
         return found
 
@@ -251,7 +258,7 @@ class _Table:
             return x
         step, place = np.argwhere(absent)[0]
         row, column = int(self.order[step]), self.chosen.inputs[place]
-        name = f" of {list(self.groups)[self.sequence[row]]!r}" if self.chosen.group else ""
+        name = f" of {self.groups[self.sequence[row]]!r}" if self.chosen.group else ""
         raise FileError(f"{self.columns.place(row, column)}: the value{name} is missing: {EMPTY}")
 
     def drop(self, steps: AnyArray) -> None:

@@ -6,12 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, FileError
-from .columns import Columns
+from .columns import Columns, is_number
 from .layout import IntArray
 
 DAY_FIRST = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4})(.*)")
@@ -128,38 +129,37 @@ def parse_date(cell: str, day_first: bool = False) -> datetime:
     return datetime.fromisoformat(cell.replace("/", "-"))
 
 
-def seconds(columns: Columns, column: str, day_first: bool) -> tuple[NDArray[np.float64], list[str], bool]:
+def seconds(columns: Columns, column: str, day_first: bool) -> tuple[NDArray[np.float64], NDArray[Any], bool]:
     """Return times as numbers, their cells, with dates in ISO 8601, and whether they are dates.
 
     Raises FileError, which names the line.
     """
-    cells = columns.texts(column)
-    if columns.are_numbers(column):
-        values = columns.numbers(column)
-        absent = np.flatnonzero(np.isnan(values))
-        if len(absent):
-            raise FileError(f"{columns.place(int(absent[0]), column)}: the time is missing")
-        return values, cells, False
-    found: dict[str, tuple[float, str]] = {}
+    codes, cells = columns.codes(column)
+
+    def place(number: int) -> str:
+        row = int(np.flatnonzero(codes == number)[0])
+        return f"{columns.place(row, column)}: {cells[number]!r}"
+
+    if all(map(is_number, cells)):
+        return np.array(list(map(float, cells)))[codes], np.array(cells, object)[codes], False
+    values, names = np.zeros(len(cells)), np.array(cells, object)
     first: datetime | None = None
-    for row, cell in enumerate(cells):
-        if cell in found:
-            continue
+    for number, cell in enumerate(cells):
         try:
             date = parse_date(cell, day_first)
         except ValueError:
-            where = f"{columns.place(row, column)}: {cell!r}"
             hint = "31.01.2024" if day_first else "2024-01-31 or 2024-01-31 12:30:00, or pass --day-first"
-            raise FileError(f"{where} is not a date: write it as {hint}") from None
+            raise FileError(f"{place(number)} is not a date: write it as {hint}") from None
         first = first or date
         if (first.tzinfo is None) != (date.tzinfo is None):
-            where = f"{columns.place(row, column)}: {cell!r}"
-            raise FileError(f"{where}: dates with a time zone and dates without one cannot be ordered")
-        iso = cell
+            raise FileError(
+                f"{place(number)}: dates with a time zone and dates without one cannot be ordered"
+            )
+        values[number] = date.replace(tzinfo=date.tzinfo or UTC).timestamp()
         if day_first:
-            iso = date.date().isoformat() if len(cell) <= len("31.01.2024") else date.isoformat(" ")
-        found[cell] = (date.replace(tzinfo=date.tzinfo or UTC).timestamp(), iso)
-    return np.array([found[cell][0] for cell in cells]), [found[cell][1] for cell in cells], True
+            is_date = len(cell) <= len("31.01.2024")
+            names[number] = date.date().isoformat() if is_date else date.isoformat(" ")
+    return values[codes], names[codes], True
 
 
 def infer_step(series: Sequence[NDArray[np.float64]], are_dates: bool) -> Step | None:
