@@ -166,3 +166,23 @@ def test_losses_of_byte_swapped_float64_stay_in_float64() -> None:
     for name in ("mse", "mae", "huber", "bce"):
         loss, dy = LOSSES[name](y.astype(">f8"), targets)
         assert (loss, dy.dtype) == (LOSSES[name](y, targets)[0], np.float64)
+
+
+def test_quantile_loss_is_its_definition_and_its_minimum_the_quantiles() -> None:
+    rng = np.random.default_rng(0)
+    levels = (0.1, 0.5, 0.9)
+    y, t = rng.normal(size=(5, 6)), rng.normal(size=(5, 2))
+    expected = np.mean([
+        max(q * (t[i, j] - y[i, 2 * k + j]), (q - 1) * (t[i, j] - y[i, 2 * k + j]))
+        for i in range(5) for j in range(2) for k, q in enumerate(levels)
+    ])  # fmt: skip
+    assert train.quantile(y, t, quantiles=levels)[0] == pytest.approx(expected)
+    sample = rng.normal(size=(999, 1))
+    best = np.quantile(sample, levels)
+    losses = [
+        train.quantile(np.tile(best + shift, (999, 1)), sample, quantiles=levels)[0]
+        for shift in (0, 0.05, -0.05)
+    ]
+    assert losses[0] < min(losses[1:])
+    with pytest.raises(ShapeError, match="a multiple of 3 outputs"):
+        train.quantile(y[:, :4], t, quantiles=levels)

@@ -30,6 +30,8 @@ def show(report: Report) -> Printed:
         if len(series) > MOST_SERIES:
             table.caption = f"and {len(series) - MOST_SERIES:,} more series: --json shows all"
         yield table
+    if "interval" in report:
+        yield f"The bounds for {report['interval']:.0%} contain {report['coverage']:.1%} of the targets."
     yield Text(report["verdict"], "yellow" if "loses" in report["verdict"] else "green")
 
 

@@ -25,7 +25,7 @@ from ..layers.sequential import Sequential
 from ..recipes import text
 from ..tables import data, inference, model_files
 from ..tables.data import AnyArray, Selection, Sequences
-from ..tables.layout import CHOICES
+from ..tables.layout import CHOICES, SEVERAL
 from .common import Command, counted
 from .group import did_you_mean, warn
 
@@ -45,6 +45,10 @@ SELECTION = {  # the help of the option for each field
     "the steps, fill with the last value, or fill and mask with one more feature per column.",
     "task": "What the target is: a class, a number, or a class of each step. Default: by the data.",
     "weight": "Column with the weight of each sequence in training: the value on its first row.",
+    "known": "With --window, features whose future is known, such as a price; rows after the last target "
+    "hold it.",
+    "static": "With --window, features of a series, such as its region: numbers or text.",
+    "interval": "With --window, also forecast bounds that contain this share of the targets, such as 0.8.",
     "delimiter": "CSV: what separates the cells, such as ';' or tab. Default: a comma.",
     "decimal": "CSV: the decimal sign. Default: a point.",
     "day_first": "CSV: dates are 31.1.2024 or 31/1/2024.",
@@ -207,10 +211,12 @@ def selection_options(command: Command) -> Command:
             settings["type"] = click.IntRange(1)
         elif field in CHOICES:
             settings["type"] = click.Choice([choice for choice in CHOICES[field] if choice != "keep"])
-        elif field in ("inputs", "targets"):
+        elif field in SEVERAL:
             settings["callback"] = lambda ctx, param, value: names(value)
         elif field == "delimiter":
             settings["callback"] = _delimiter
+        elif field == "interval":
+            settings["type"] = click.FloatRange(0, 1, min_open=True, max_open=True)
         elif field == "day_first":
             settings["is_flag"] = True
         name = {"inputs": "--input", "targets": "--target"}.get(field, f"--{field.replace('_', '-')}")

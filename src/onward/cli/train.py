@@ -169,7 +169,7 @@ def train_table(file: str, selection: data.Selection, out: Path | None, **settin
     with _interruptible(_run_file(out), settings["resume"]):
         model, history, found = _fit_windows(table, options) if table.series else _fit(table, options)
     saved = replace(table.selection, season=found.get("season"))
-    model_files.save(out, model, data.Saved(saved, table.classes))
+    model_files.save(out, model, data.Saved(saved, table.classes, table.categories))
     report = _report(file, out, model, history) | found
     if found["accuracy"] is None:
         report["losses"] += " of standardized targets" if table.series is None else " of scaled targets"

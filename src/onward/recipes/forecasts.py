@@ -14,6 +14,7 @@ from __future__ import annotations  # np.random is slow to import
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from ..layers import Last, Linear, Sequential
 from ..layers.base import Layer
 from ..tables import inference, windows
 from ..tables.layout import IntArray, Selection, Sequences
-from ..train import AdamW, Batch, Data, History, OneCycleLR, fit, huber
+from ..train import AdamW, Batch, Data, History, OneCycleLR, fit, huber, quantile
 from .sequences import HIDDEN, LEARNING_RATE, MAX_NORM, average_decay, moments, recurrent_layers
 
 HELD_OUT = 0.2  # of the steps of each series
@@ -40,6 +41,8 @@ CONSTANT = 1e-6  # a window with a deviation below this share of its mean is con
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # penalties in units of the mean eigenvalue
 MOST_FITTED = 20_000  # windows that determine the linear map
 LEVELS = {"series": ("last", "mean"), "table": ("table",)}  # what validation chooses from
+TINY = 1e-6
+WIDEST = (0.1, 10.0)  # the bounds of the factors of the bounds
 END = np.iinfo(np.int64).max
 
 
@@ -56,13 +59,16 @@ class Scaling:
 
     level: what the targets in a window are relative to: its "mean", its "last" step, or the mean of the
     "table". columns: those of the inputs that are the targets. inputs, targets: mean and deviation in the
-    table. Inputs other than the targets have the scale of the table.
+    table. Inputs other than the targets have the scale of the table. known: how many of the last inputs are
+    known features, which come a horizon early.
     """
 
     level: str
     columns: tuple[int, ...]
     inputs: tuple[Array, Array]
     targets: tuple[Array, Array]
+    known: int = 0
+    horizon: int = 1
 
     def of(self, part: Sequences, rows: IntArray) -> Scaled:
         """Return windows by number."""
@@ -82,18 +88,24 @@ class Scaling:
         return Scaled(x, np.clip((y - level) / deviation, -LARGEST, LARGEST))
 
     def history(self, x: Array) -> Array:
-        """Return the scaled targets in windows (N, W, F), (N, W, O), or zeros if they are not inputs."""
-        return x[:, :, list(self.columns)] if self.columns else np.zeros((len(x), 1, len(self.targets[0])))
+        """Return what the linear map reads in windows (N, W, F): (N, P, O) for each target.
+
+        These are the scaled targets, if they are inputs, and the known features of the horizon.
+        """
+        count = len(self.targets[0])
+        own = x[:, :, list(self.columns)] if self.columns else np.zeros((len(x), 0, count))
+        known = x[:, -self.horizon :, x.shape[2] - self.known :].reshape(len(x), -1, 1)
+        return np.concatenate([own, np.repeat(known, count, axis=2)], axis=1)
 
 
 class LinearMap(NamedTuple):
-    """A map from the scaled targets in a window to the forecast: A (O, W, H) and b (O, H)."""
+    """A map from what `Scaling.history` returns to the forecast: A (O, P, H) and b (O, H)."""
 
     A: Array
     b: Array
 
     def __call__(self, z: Array) -> Array:
-        """Return (N, H, O) for z (N, W, O)."""
+        """Return (N, H, O) for z (N, P, O)."""
         y: Array = np.matmul(np.moveaxis(z, 2, 0), self.A) + self.b[:, None]
         return np.moveaxis(y, 0, 2)
 
@@ -105,6 +117,10 @@ def linear_maps(windows: Scaled, scaling: Scaling) -> list[LinearMap]:
         np.moveaxis(scaling.history(windows.x), 2, 0), np.moveaxis(windows.y, 2, 0), strict=True
     ):
         mean, bias = own.mean(axis=0), target.mean(axis=0)
+        if not own.shape[1]:
+            for found in maps:
+                found.append((np.zeros((0, target.shape[1])), bias))
+            continue
         values, vectors = np.linalg.eigh((own - mean).T @ (own - mean))
         projected = vectors.T @ ((own - mean).T @ (target - bias))
         power = max(float(values.mean()), np.finfo(np.float64).tiny)
@@ -140,11 +156,15 @@ class WindowBatches(Data):
 
 
 class Fitted(NamedTuple):
-    """A linear map and the network that corrects it, whose outputs are multiplied by `gain`."""
+    """A linear map, and the network that corrects it, in units of `unit` deviations of the window.
+
+    gains: the factor of the network's output, of the distance of the lower bound from it, and of the upper one.
+    """
 
     linear: LinearMap
     network: Sequential
-    gain: float
+    unit: float
+    gains: tuple[float, float, float]
     history: History
 
 
@@ -184,7 +204,7 @@ def fit_forecasts(
         announce("Training once more, on all windows")
         options["epochs"] = (fitted.history.best or 0) + 1
         whole = fit_part(table, None, scaling, ridge, checkpoint=second, **options)
-        model = assemble(scaling, whole._replace(gain=fitted.gain), table.selection)
+        model = assemble(scaling, whole._replace(gains=fitted.gains), table.selection)
     counts = {"training": len(training.items), "held_out": len(reported.items)}
     return model, fitted.history, report | {"windows": counts, "level": scaling.level}
 
@@ -192,10 +212,16 @@ def fit_forecasts(
 def compare(model: Layer, part: Sequences, season: int | None = None) -> dict[str, Any]:
     """Compare the forecasts of a model, and naive ones, with the targets of windows."""
     season = season or part.selection.season or windows.find_season(part)
-    forecasts = {"model": np.stack(inference.outputs(model, part.items)), "naive": windows.naive(part)}
+    outputs = np.stack(inference.outputs(model, part.items))
+    outputs = outputs.reshape(len(outputs), len(part.selection.quantiles), -1)
+    forecasts = {"model": outputs[:, outputs.shape[1] // 2], "naive": windows.naive(part)}
     if season > 1:
         forecasts["seasonal naive"] = windows.naive(part, season)
-    return windows.compare(part, forecasts, season)
+    report = windows.compare(part, forecasts, season)
+    if part.selection.interval:
+        inside = (outputs[:, 0] <= part.targets) & (part.targets <= outputs[:, -1])
+        report |= {"interval": part.selection.interval, "coverage": float(inside.mean())}
+    return report
 
 
 def choose(training: Sequences, selection: Sequences, scale: str) -> tuple[Scaling, int]:
@@ -205,10 +231,12 @@ def choose(training: Sequences, selection: Sequences, scale: str) -> tuple[Scali
     series = training.series
     assert series is not None and isinstance(series.targets, list)
     known = [values[~np.isnan(values).any(axis=1)] for values in series.targets]
-    table = moments([np.nan_to_num(item) for item in series.items]), moments(known)
+    inputs_known = [item[np.isfinite(item).all(axis=1)] for item in series.items]
+    table = moments(inputs_known), moments(known)
+    horizon = training.selection.horizon or 1
     found: list[tuple[float, Scaling, int]] = []
     for level in LEVELS[scale] if columns else LEVELS["table"]:
-        scaling = Scaling(level, columns, *table)
+        scaling = Scaling(level, columns, *table, len(training.selection.known), horizon)
         maps = linear_maps(scaling.of(training, evenly(len(training.items), MOST_FITTED)), scaling)
         held = scaling.of(selection, evenly(len(selection.items), MOST_FITTED))
         errors = [float(np.abs(held.y - each(scaling.history(held.x))).mean()) for each in maps]
@@ -242,12 +270,13 @@ def fit_part(
     N, rng = len(training.items), np.random.default_rng(seed)
     epochs = min(200, max(READ // MOST, READ // N)) if epochs is None else epochs
     layers = recurrent_layers(sample.x.shape[2], cell, hidden_size, num_layers, bidirectional, rng)
-    network = Sequential(*layers, Last(), Linear(hidden_size, sample.y[0].size, rng=rng))
+    quantiles = training.selection.quantiles
+    network = Sequential(*layers, Last(), Linear(hidden_size, len(quantiles) * sample.y[0].size, rng=rng))
     batches = WindowBatches(training, scaling, linear, unit)
     history = fit(
         network,
         batches,
-        loss=huber,
+        loss=huber if len(quantiles) == 1 else partial(quantile, quantiles=quantiles),
         optimizer=AdamW(learning_rate),
         schedule=OneCycleLR(cycle_momentum=False),
         epochs=epochs,
@@ -260,15 +289,27 @@ def fit_part(
         resume=resume,
         progress=progress,
     )
-    gain = unit
+    gains = (1.0, 1.0, 1.0)
     if selection is not None:
-        pairs = [
-            (network(batch.x), batch.targets)
-            for batch in WindowBatches(selection, scaling, linear, unit).epoch(None)
-        ]
-        ys, rests = (np.concatenate(each) for each in zip(*pairs, strict=True))
-        gain *= float(np.clip((ys * rests).sum() / max((ys * ys).sum(), 1e-30), 0, 1))
-    return Fitted(linear, network, gain, history)
+        gains = calibrated(network, WindowBatches(selection, scaling, linear, unit), quantiles)
+    return Fitted(linear, network, unit, gains, history)
+
+
+def calibrated(
+    network: Sequential, batches: WindowBatches, quantiles: tuple[float, ...]
+) -> tuple[float, float, float]:
+    """Return the gains that fit other windows: the least squares factor, from 0 to 1, or those of the bounds.
+
+    The bounds then contain their share of these windows, as in conformal prediction (Romano et al. 2019).
+    """
+    pairs = [(network(batch.x), batch.targets) for batch in batches.epoch(None)]
+    ys, rest = (np.concatenate(each) for each in zip(*pairs, strict=True))
+    if len(quantiles) == 1:
+        return float(np.clip((ys * rest).sum() / max(float((ys * ys).sum()), TINY), 0, 1)), 1.0, 1.0
+    low, middle, high = np.split(ys, 3, axis=1)
+    below = np.quantile((middle - rest) / np.maximum(middle - low, TINY), quantiles[-1])
+    above = np.quantile((rest - middle) / np.maximum(high - middle, TINY), quantiles[-1])
+    return 1.0, float(np.clip(below, *WIDEST)), float(np.clip(above, *WIDEST))
 
 
 def evenly(N: int, most: int) -> IntArray:
@@ -277,24 +318,45 @@ def evenly(N: int, most: int) -> IntArray:
 
 
 def assemble(scaling: Scaling, fitted: Fitted, selection: Selection) -> Model:
-    """Return the graph of the equation above, from windows (T, B, F) to forecasts (B, H * O)."""
+    """Return the graph of the equation above, from windows (T, B, F) to forecasts (B, Q * H * O)."""
     H, count = fitted.linear.b.T.shape
-    *layers, last = fitted.network
-    weights = {name: fitted.gain * weight for name, weight in last.state_dict().items()}
-    last = Linear(weights["weight"].shape[1], H * count, rng=0)
-    last.load_state_dict(weights)
-    graph = graph_of(Sequential(*layers, last))
+    Q = len(selection.quantiles)
+    graph = graph_of(Sequential(*list(fitted.network)[:-1], scaled_head(fitted, Q)))
     body, graph.nodes = graph.nodes, []
     b = _Builder(graph)
     W = selection.window or 1
     level, deviation, x = b.scaled("x", W, scaling)
-    y = b.add("Reshape", b.linear(b.last(x, W), fitted.linear, scaling.columns), [-1, H, count])
+    y = b.add("Reshape", b.linear(b.last(x, W), fitted.linear, scaling), [-1, 1, H, count])
     graph.nodes += [node._replace(inputs=tuple(x if i == "x" else i for i in node.inputs)) for node in body]
-    y = b.add("Add", y, b.add("Reshape", graph.outputs[0], [-1, H, count]))
+    y = b.add("Add", y, b.add("Reshape", graph.outputs[0], [-1, Q, H, count]))
+    level, deviation = (b.add("Reshape", each, [-1, 1, 1, count]) for each in (level, deviation))
     y = b.add("Add", b.add("Mul", y, deviation), level)
-    y = b.add("Reshape", y, [-1, H * count])
+    if Q > 1:  # the bounds contain the median
+        low, median, high = (b.add("Gather", y, [q], axis=1) for q in range(Q))
+        bounds = b.add("Min", low, median), median, b.add("Max", high, median)
+        y = b.add("Concat", *bounds, axis=1)
+    y = b.add("Reshape", y, [-1, Q * H * count])
     graph.outputs = (y, *graph.outputs[1:])
     return Model(from_zeros(graph))
+
+
+def scaled_head(fitted: Fitted, quantiles: int) -> Linear:
+    """Return the last layer of the network with its unit and gains."""
+    last = fitted.network[-1]
+    weights = {}
+    for name, weight in last.state_dict().items():
+        blocks = np.split(fitted.unit * weight, quantiles)
+        middle = blocks[quantiles // 2]
+        factor, below, above = fitted.gains
+        if quantiles == 1:
+            blocks = [factor * middle]
+        else:
+            low, _, high = blocks
+            blocks = [middle + below * (low - middle), middle, middle + above * (high - middle)]
+        weights[name] = np.concatenate(blocks).astype(np.float32)
+    head = Linear(weights["weight"].shape[1], len(weights["bias"]), rng=0)
+    head.load_state_dict(weights)
+    return head
 
 
 class _Builder:
@@ -340,10 +402,18 @@ class _Builder:
         level, spread = (self.add("Transpose", each, perm=[1, 0, 2]) for each in (level, spread))
         return level, spread, x
 
-    def linear(self, x: str, linear: LinearMap, columns: tuple[int, ...]) -> str:
+    def linear(self, x: str, linear: LinearMap, scaling: Scaling) -> str:
         """Return A z + b as (B, H, O)."""
+        F, read = len(scaling.inputs[0]), scaling.horizon * scaling.known
+        own, ahead = np.split(linear.A, [linear.A.shape[1] - read], axis=1)
         y: Any = linear.b[:, None]  # (O, 1, H)
-        if columns:
-            z = self.add("Transpose", self.add("Gather", x, list(columns), axis=2), perm=[2, 1, 0])
-            y = self.add("Add", self.add("MatMul", z, linear.A), y)
+        if scaling.columns:
+            z = self.add("Transpose", self.add("Gather", x, list(scaling.columns), axis=2), perm=[2, 1, 0])
+            y = self.add("Add", self.add("MatMul", z, own), y)
+        if read:
+            known = self.add(
+                "Gather", self.last(x, scaling.horizon), list(range(F - scaling.known, F)), axis=2
+            )
+            z = self.add("Reshape", self.add("Transpose", known, perm=[1, 0, 2]), [1, -1, read])
+            y = self.add("Add", self.add("MatMul", z, ahead), y)
         return self.add("Transpose", y, perm=[1, 2, 0])

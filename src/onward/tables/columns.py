@@ -97,6 +97,10 @@ class Columns:
             numbers = np.array([self._number(row_of, n, column, cell) for n, cell in enumerate(names)])
         return numbers if codes is None else numbers[codes]
 
+    def matrix(self, columns: Sequence[str]) -> AnyArray:
+        """Return columns of numbers side by side, (rows, columns)."""
+        return np.stack([self.numbers(column) for column in columns], axis=1)
+
     def are_numbers(self, column: str) -> bool:
         """Whether every cell of a column is a number or missing."""
         try:

@@ -1,6 +1,6 @@
 """The sequences that every reader returns, and the selection of the columns that form them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeAlias
 
@@ -17,6 +17,7 @@ CHOICES = {
     "task": ("classify", "regress", "label-steps"),
     "decimal": (".", ","),
 }
+SEVERAL = ("inputs", "targets", "known", "static")  # fields that name several columns
 UNKNOWN = -100  # the label of a class that the model does not know, which losses ignore
 
 
@@ -28,8 +29,10 @@ class Selection:
     row. time: orders the steps of a sequence. window and horizon: each run of `window` steps becomes a
     sequence whose targets are those of the next `horizon` steps. season: the steps after which a series
     repeats. every: the time from step to step. missing: what happens to missing values. task: what the
-    targets are. weight: how much a sequence counts in training. delimiter, decimal, day_first: how a CSV file
-    is written. Empty fields take the defaults of `read`.
+    targets are. weight: how much a sequence counts in training. known: features whose future is known when
+    the forecast is made. static: features of a series, numbers or text. interval: the share of the targets
+    that the bounds of the forecast contain. delimiter, decimal, day_first: how a CSV file is written. Empty
+    fields take the defaults of `read`.
     """
 
     inputs: tuple[str, ...] = ()
@@ -43,9 +46,18 @@ class Selection:
     missing: str | None = None
     task: str | None = None
     weight: str | None = None
+    known: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
+    interval: float | None = None
     delimiter: str | None = None
     decimal: str | None = None
     day_first: bool = False
+
+    @property
+    def quantiles(self) -> tuple[float, ...]:
+        """The quantiles that are forecast: the median, and with an interval its bounds around it."""
+        half = (1 - self.interval) / 2 if self.interval else 0
+        return (half, 0.5, 1 - half) if self.interval else (0.5,)
 
     @property
     def other_columns(self) -> list[str]:
@@ -53,7 +65,7 @@ class Selection:
 
     @property
     def named_columns(self) -> list[str]:
-        return [*self.inputs, *self.other_columns]
+        return [*self.inputs, *self.known, *self.static, *self.other_columns]
 
     def completed(self, saved: "Selection") -> "Selection":
         """Return this selection with the entries of a saved one where it has none."""
@@ -62,7 +74,7 @@ class Selection:
         )
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"inputs": list(self.inputs), "targets": list(self.targets)}
+        return asdict(self) | {name: list(getattr(self, name)) for name in SEVERAL}
 
     @staticmethod
     def from_json(value: Any) -> "Selection":
@@ -72,12 +84,14 @@ class Selection:
         found: dict[str, Any] = {}
         for name, entry in value.items():
             found[name] = tuple(entry) if isinstance(entry, list) else entry
-            if name in ("inputs", "targets"):
+            if name in SEVERAL:
                 valid = isinstance(entry, list) and all(isinstance(column, str) for column in entry)
             elif name in CHOICES:
                 valid = entry is None or entry in CHOICES[name]
             elif name in ("window", "horizon", "season"):
                 valid = entry is None or (type(entry) is int and entry > 0)
+            elif name == "interval":
+                valid = entry is None or (type(entry) is float and 0 < entry < 1)
             elif name == "day_first":
                 valid = isinstance(entry, bool)
             else:
@@ -93,6 +107,7 @@ class Saved:
 
     selection: Selection = field(default_factory=Selection)
     classes: tuple[str, ...] = ()
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of the static columns of text
 
 
 @dataclass(frozen=True)
@@ -112,6 +127,7 @@ class Sequences:
     labels: IntArray | None = None
     targets: AnyArray | list[AnyArray] | None = None
     classes: tuple[str, ...] = ()
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     names: list[str] | None = None
     times: list[list[str]] | None = None
     selection: Selection = field(default_factory=Selection)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from ..core import files, storage
@@ -18,6 +19,8 @@ def save(path: str | os.PathLike[str], model: Layer, saved: Saved) -> None:
     description = model.description()
     if saved != Saved():
         description[KEY] = {"selection": saved.selection.to_json(), "classes": list(saved.classes)}
+        if saved.categories:
+            description[KEY]["categories"] = {name: list(each) for name, each in saved.categories.items()}
     storage.write(path, model._weights_by_name(), description)
 
 
@@ -35,11 +38,12 @@ def load_saved(path: str | os.PathLike[str]) -> Saved:
     try:
         selection = Selection.from_json(table["selection"])
         classes = tuple(table["classes"])
-        if not all(isinstance(name, str) for name in classes):
+        categories = {name: tuple(each) for name, each in table.get("categories", {}).items()}
+        if not all(isinstance(name, str) for name in (*classes, *chain(*categories.values()))):
             raise ArgumentError(f"classes={classes!r} must be strings")
-    except (ArgumentError, LookupError, TypeError) as error:
+    except (ArgumentError, AttributeError, LookupError, TypeError) as error:
         raise FileError(f"{path}: the metadata entry '{KEY}' is invalid: {error}") from error
-    return Saved(selection, classes)
+    return Saved(selection, classes, categories)
 
 
 def metadata(path: str | os.PathLike[str]) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,17 @@ def resolve(name: str, header: list[str], selection: Selection, saved: Selection
     window = selection.window or saved.window
     # a forecast also uses past values of its target
     weight = selection.weight or next(iter(present((saved.weight,))), None)
-    others = {group, time, weight, *(set(defaults) - set(targets) if window else (*targets, *defaults))}
+    known, static = selection.known or saved.known, selection.static or saved.static
+    others = {
+        group,
+        time,
+        weight,
+        *known,
+        *static,
+        *(set(defaults) - set(targets) if window else (*targets, *defaults)),
+    }
     inputs = selection.inputs or saved.inputs or tuple(c for c in header if c not in others)
-    for column in (*selection.named_columns, *inputs):
+    for column in (*selection.named_columns, *inputs, *known, *static):
         if column not in header:
             trained = "" if column in selection.named_columns else "; the model was trained on that column"
             raise FileError(
@@ -77,15 +86,18 @@ def sequences(columns: Columns, chosen: Selection, saved: Saved, step_rank: int,
         return _sequences_of_rows(columns, chosen, saved, suffix)
     table = _Table(columns, chosen)
     table.expand()
-    x = np.stack([columns.numbers(column) for column in chosen.inputs], axis=1)
-    x = table.in_order(x, np.nan)
+    categories: dict[str, tuple[str, ...]] = {}
+    x = table.in_order(columns.matrix(chosen.inputs), np.nan)
     if step_rank == 0:
         x = _token_ids(columns.name, chosen.inputs, x)
     else:
         x = table.without_missing(x, trains=not saved.selection.inputs)
+        x = table.with_static(x, categories := _categories(columns, chosen, saved))
+        x = table.with_known(x)
     found = Sequences(
         table.split(x),
         classes=saved.classes,
+        categories=categories,
         names=table.groups if chosen.group else None,
         times=table.times(),
         selection=replace(chosen, every=None if table.step is None else str(table.step)),
@@ -106,6 +118,12 @@ def _completed(found: Sequences, table: _Table, saved: Saved) -> Sequences:
             raise FileError(f"{table.columns.place(int(table.order[step]), column)}: the weight is missing")
         found = replace(found, weights=weights[table.starts])
     return _Targets(table, saved).add(found) if table.chosen.targets else found
+
+
+def _categories(columns: Columns, chosen: Selection, saved: Saved) -> dict[str, tuple[str, ...]]:
+    """The categories of the static columns of text: those of the training, or those of the file."""
+    text = [column for column in chosen.static if not columns.are_numbers(column)]
+    return {column: saved.categories.get(column, tuple(sorted(columns.codes(column)[1]))) for column in text}
 
 
 def _sequences_of_rows(columns: Columns, chosen: Selection, saved: Saved, suffix: str) -> Sequences:
@@ -243,6 +261,8 @@ class _Table:
     def without_missing(self, x: AnyArray, trains: bool) -> AnyArray:
         """Treat missing inputs as the selection says. Raises FileError, which names the line."""
         absent: AnyArray = np.isnan(x)
+        if self.chosen.known:  # after the last target, only the known features are present
+            absent &= ~self.after_targets()[:, None]
         incomplete: AnyArray = np.any(absent, axis=1)
         policy = self.chosen.missing
         if policy == "mask":
@@ -260,6 +280,57 @@ class _Table:
         row, column = int(self.order[step]), self.chosen.inputs[place]
         name = f" of {self.groups[self.sequence[row]]!r}" if self.chosen.group else ""
         raise FileError(f"{self.columns.place(row, column)}: the value{name} is missing: {EMPTY}")
+
+    def with_static(self, x: AnyArray, categories: dict[str, tuple[str, ...]]) -> AnyArray:
+        """Append the static features on the first row of a series: a number, or 0 and 1 per category."""
+        parts = [x]
+        lengths = np.diff([*self.starts, len(self.order)])
+        for column in self.chosen.static:
+            if column in categories:
+                codes, names = self.columns.codes(column)
+                values = np.array([[name == each for each in categories[column]] for name in names], float)[
+                    codes
+                ]
+            else:
+                values = self.columns.numbers(column)[:, None]
+            first = self.order[self.starts]
+            absent = np.flatnonzero(np.isnan(values[first]).any(axis=1))
+            if len(absent):
+                place = self.columns.place(int(first[absent[0]]), column)
+                raise FileError(
+                    f"{place}: a static feature is missing: write it on the first row of each series"
+                )
+            parts.append(np.repeat(values[first], lengths, axis=0))
+        return np.concatenate(parts, axis=1) if len(parts) > 1 else x
+
+    def with_known(self, x: AnyArray) -> AnyArray:
+        """Append the known features, each a horizon early, and drop the steps after the last target.
+
+        A model that reads a window thereby reads the known features of the steps that it forecasts.
+        """
+        chosen = self.chosen
+        if not chosen.known:
+            return x
+        horizon = chosen.horizon or 1
+        if chosen.window is None or chosen.window < horizon:
+            raise FileError(f"{self.columns.name}: --known needs a --window of at least the --horizon")
+        known = self.in_order(self.columns.matrix(chosen.known), np.nan)
+        early = np.full_like(known, np.nan)
+        for start, end in pairwise([*self.starts.tolist(), len(x)]):
+            early[start : end - horizon] = known[start + horizon : end]
+        later = self.after_targets()
+        self.drop(later)
+        return np.concatenate([x, early], axis=1)[~later]
+
+    def after_targets(self) -> AnyArray:
+        """Whether each step comes after the last target of its series."""
+        targets = self.in_order(self.columns.matrix(self.chosen.targets), np.nan)
+        absent: AnyArray = np.all(np.isnan(targets), axis=1)
+        later = np.zeros(len(absent), bool)
+        for start, end in pairwise([*self.starts.tolist(), len(absent)]):
+            present = np.flatnonzero(~absent[start:end])
+            later[start + (int(present[-1]) + 1 if len(present) else 0) : end] = True
+        return later
 
     def drop(self, steps: AnyArray) -> None:
         """Remove steps; a sequence keeps its place if it has none left."""
@@ -350,8 +421,7 @@ class _Targets:
 
     def _with_numbers(self, found: Sequences) -> Sequences:
         table, chosen = self.table, self.table.chosen
-        values = np.stack([table.columns.numbers(column) for column in chosen.targets], axis=1)
-        values = table.in_order(values.astype(np.float32), np.nan)
+        values = table.in_order(table.columns.matrix(chosen.targets).astype(np.float32), np.nan)
         if not self.saved.selection.inputs and chosen.missing in (None, "error") and np.isnan(values).any():
             step, place = np.argwhere(np.isnan(values))[0]
             where = table.columns.place(int(table.order[step]), chosen.targets[place])

@@ -83,12 +83,18 @@ def latest(windows: Sequences) -> Sequences:
 
 
 def forecast_rows(windows: Sequences, forecasts: Sequence[AnyArray]) -> tuple[list[str], list[list[Any]]]:
-    """The header and rows of forecasts (H * O): series, last known time, time, a column per target."""
+    """The header and rows of forecasts (Q * H * O): series, last known time, time, a column per target.
+
+    Bounds follow the target, in the columns <target>_low and <target>_high.
+    """
     assert windows.ends is not None and windows.series is not None
     series, chosen = windows.series, windows.selection
     horizon = chosen.horizon or 1
-    count = len(forecasts[0]) // horizon
-    targets = chosen.targets or tuple(f"output_{n}" for n in range(count))
+    Q = len(chosen.quantiles)
+    count = len(forecasts[0]) // (horizon * Q)
+    order = [1, 0, 2] if Q > 1 else [0]
+    names = chosen.targets or tuple(f"output_{n}" for n in range(count))
+    targets = [f"{name}{end}" for name in names for end in ("", "_low", "_high")[:Q]]
     step = Step.parse(chosen.every) if chosen.every else None
     has_time = step is not None and series.times is not None
     group = [] if series.single else [chosen.group or "sequence"]
@@ -96,9 +102,9 @@ def forecast_rows(windows: Sequences, forecasts: Sequence[AnyArray]) -> tuple[li
     rows: list[list[Any]] = []
     for (number, end), forecast in zip(windows.ends.tolist(), forecasts, strict=True):
         last = str(end - 1) if series.times is None else series.times[number][end - 1]
-        for ahead, values in enumerate(forecast.reshape(horizon, count), 1):
+        for ahead, values in enumerate(forecast.reshape(Q, horizon, count)[order].transpose(1, 2, 0), 1):
             time = after(last, step, ahead) if step is not None and has_time else str(end - 1 + ahead)
-            rows.append([*([series.name(number)] if group else []), last, time, *values])
+            rows.append([*([series.name(number)] if group else []), last, time, *values.reshape(-1)])
     return header, rows
 
 

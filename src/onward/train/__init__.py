@@ -5,7 +5,7 @@ from .fit import Score, evaluate, fit
 from .history import Epoch, History
 from .losses import LOSSES as LOSSES  # for the command line
 from .losses import as_loss as as_loss
-from .losses import bce, cross_entropy, huber, mae, mse
+from .losses import bce, cross_entropy, huber, mae, mse, quantile
 from .optimizers import SGD, Adam, AdamW, RMSprop, clip_norm, clip_value, global_norm
 from .outputs import final_function as final_function  # for recipes
 from .schedules import Constant, CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau, StepLR, Warmup
@@ -38,4 +38,5 @@ __all__ = [
     "huber",
     "mae",
     "mse",
+    "quantile",
 ]

@@ -8,7 +8,7 @@ bits on every processor: exponentials, logarithms and sums are computed by the c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -112,6 +112,35 @@ def huber(
     return _mean(clipped * (error - clipped / 2), clipped, counted)
 
 
+def quantile(
+    y: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None, *, quantiles: Sequence[float] = (0.5,)
+) -> tuple[float, Array]:
+    """Quantile loss, whose minimum is the quantiles of the targets.
+
+    With e = targets - y, the loss is q e where e > 0 and (q - 1) e elsewhere. y (..., Q O): the O outputs of
+    each of the Q quantiles, one after another. targets (..., O). Raises ShapeError, DtypeError and
+    ArgumentError.
+    Source: Koenker and Bassett 1978.
+
+    >>> loss, dy = quantile([[1.0, 3.0]], [[2.0]], quantiles=(0.1, 0.9))
+    >>> round(loss, 4), dy.round(2).tolist()
+    (0.1, [[-0.05, 0.05]])
+    """
+    levels = np.array([probability("quantiles", each) for each in quantiles])
+    y = _outputs(y)
+    if not len(levels) or y.shape[-1] % len(levels):
+        raise ShapeError(
+            f"y has shape {y.shape}; expected a multiple of {len(levels)} outputs, the quantiles"
+        )
+    goal = np.asarray(targets)
+    if y.shape[-1] == len(levels) and goal.ndim < y.ndim:
+        goal = goal[..., None]
+    error, counted = _error(y, np.concatenate([goal] * len(levels), axis=-1), mask)
+    level = np.repeat(levels, y.shape[-1] // len(levels)).astype(y.dtype)
+    slope = np.where(error > 0, 1 - level, -level).astype(y.dtype)  # error is y - targets
+    return _mean(slope * error, slope, counted)
+
+
 def bce(
     y: ArrayLike, targets: ArrayLike, mask: ArrayLike | None = None, *, from_logits: bool = True
 ) -> tuple[float, Array]:
@@ -148,6 +177,7 @@ LABELS = {
     mse: "mean squared error",
     mae: "mean absolute error",
     huber: "Huber loss",
+    quantile: "quantile loss",
     bce: "binary cross entropy in nats",
 }
 LOSSES: dict[str, Loss] = {loss.__name__: loss for loss in LABELS}
