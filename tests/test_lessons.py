@@ -25,3 +25,34 @@ def test_lesson_needs_only_numpy_and_matplotlib(lesson: Path) -> None:
             words = line.split()
             if words[:1] in (["import"], ["from"]):
                 assert words[1].split(".")[0] in standard | {"numpy", "matplotlib", "onward"}, line
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("return s * (1 - s)", "return s * (1.01 - s)"),
+        ("sigmoid(x - 1e-6)) / 2e-6", "sigmoid(x - 1e-6)) / 2.1e-6"),
+        ("return (1 - t) * (1 + t)", "return (1 - t) * (1.01 + t)"),
+        ("softmax(x - step)) / 2e-6", "softmax(x - step)) / 2.1e-6"),
+        ("(confident, confident) <", "(confident, confident) > 9 + "),
+    ],
+)
+def test_claim_that_stays_true_whatever_the_lesson_computes(
+    right: str, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    import matplotlib.pyplot as plt
+
+    names: dict[str, object] = {}
+    cells = [
+        cell.source
+        for cell in jupytext.read(ROOT / "docs/learn/forward.md").cells
+        if cell.cell_type == "code"
+    ]
+    cells = cells[: next(k for k, source in enumerate(cells) if "import onward\n" in source)]
+    changed = [source.replace(right, wrong) for source in cells]
+    assert sum(a != b for a, b in zip(cells, changed, strict=True)) == 1
+    with pytest.raises(AssertionError):
+        for source in changed:
+            exec(source, names)
+    plt.close("all")
