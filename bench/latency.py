@@ -6,6 +6,7 @@
 "Bytes" is the memory that Python and NumPy allocate during a call.
 """
 
+import statistics
 import sys
 import tempfile
 import time
@@ -21,6 +22,7 @@ from peers import Cell, Problem, onnx_model, problem
 
 import onward
 from onward import _core
+from onward.graph import Graph, Input, Model
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))  # the tests are not a package
 
@@ -200,6 +202,43 @@ def blocks(measured: report.Report, cases: Path, calls: int) -> None:
                 measured.add("blocks", model=model.name, call=name, **found, **ratio)
 
 
+def enhancer() -> Model:
+    """Return causal convolutions and a GRU with random weights over x (batch, 40, time)."""
+    rng, graph, channels = np.random.default_rng(0), Graph(), 64
+
+    def constant(*shape: int) -> str:
+        return graph.add_constant((rng.standard_normal(shape) / shape[-1] ** 0.5).astype(np.float32))
+
+    y = graph.add_input("x", np.dtype(np.float32), ("batch", 40, "time"))
+    for dilation, size in ((1, 40), (2, channels)):
+        y = graph.add("Pad", y, graph.add_constant(np.array([0, 0, 2 * dilation, 0, 0, 0])))
+        y = graph.add("Relu", graph.add("Conv", y, constant(channels, size, 3), dilations=[dilation]))
+    y = graph.add("Transpose", y, perm=[2, 0, 1])
+    y = graph.add("Recurrent", y, layer=onward.GRU(channels, channels, rng=0))
+    y = graph.add("Transpose", y, perm=[1, 2, 0])
+    graph.outputs = (graph.add("Sigmoid", graph.add("Conv", y, constant(40, channels, 1))),)
+    graph.declared_outputs = (Input("y", np.dtype(np.float32)),)
+    return Model(graph)
+
+
+def lengths(measured: report.Report, rounds: int) -> None:
+    """Blocks of 1 to 50 steps: in random order, and all blocks of one length in a row."""
+    stream, rng = enhancer().stream(), np.random.default_rng(0)
+    blocks = [rng.standard_normal((40, steps)).astype(np.float32) for steps in range(1, 51)]
+    order = rng.integers(0, 50, 500)
+    for block in blocks:
+        stream(block)
+    times: dict[str, list[float]] = {"random": [], "constant": []}
+    for _ in range(rounds):
+        for name, turns in (("random", order), ("constant", np.sort(order))):
+            start = time.thread_time()
+            for turn in turns:
+                stream(blocks[turn])
+            times[name].append((time.thread_time() - start) / len(order))
+    mixed, constant = (statistics.median(each) for each in times.values())
+    measured.add("lengths", random=mixed * 1e6, constant=constant * 1e6, ratio=mixed / constant)
+
+
 def main() -> None:
     parser = report.parser(__doc__)
     parser.add_argument("--cases", type=Path, help="a folder with silero_v6, silero_vad and dtln")
@@ -208,6 +247,7 @@ def main() -> None:
     onward.set_num_threads(1)
     single_calls(measured, 20_000 if options.quick else 1_000_000)
     stacks(measured, 1_000 if options.quick else 50_000)
+    lengths(measured, 3 if options.quick else 21)
     if options.cases is not None:
         blocks(measured, options.cases, 1_000 if options.quick else 20_000)
 

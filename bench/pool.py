@@ -1,6 +1,6 @@
 """Compare a step of a pool with a batched call, and with one onnxruntime call per stream.
 
-    python bench/pool.py                 # an LSTM, I = H = 128, with 10,000 open streams
+    python bench/pool.py                 # 10,000 streams of an LSTM, I = H = 128, and 200 of a whole model
     python bench/pool.py --cases DIR     # also Silero's voice detectors, one frame of 32 ms per stream
 
 float32, one thread; medians of interleaved runs, in CPU time, which other processes do not change much.
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import report
-from latency import onnxruntime_step, resident
+from latency import enhancer, onnxruntime_step, resident
 from peers import Cell, problem
 
 import onward
@@ -112,6 +112,32 @@ def layer_pool(measured: report.Report, rounds: int) -> None:
         )
 
 
+def changing_pool(measured: report.Report, rounds: int) -> None:
+    """Compare pools of a whole model with a batched stream, and ready sets that change with constant ones."""
+    model, n, ticks = enhancer(), 200, 50
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((n, 40, 2)).astype(np.float32)
+    pool, stream = model.pool(n), model.stream(batch=n)
+    ids = pool.open(n)
+    ready = [rng.permutation(ids)[:size] for size in rng.integers(1, n + 1, ticks)]
+    calls = {
+        "pool": lambda: [pool.step(ids, x) for _ in range(ticks)],
+        "batched": lambda: [stream(x) for _ in range(ticks)],
+        "changing": lambda: [pool.step(some, x[: len(some)]) for some in ready],
+        "constant": lambda: [pool.step(some, x[: len(some)]) for some in sorted(ready, key=len)],
+    }
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            times[name].append(seconds(call) / ticks)
+    found = {name: statistics.median(each) * 1e6 for name, each in times.items()}
+    ratios = {
+        "batched_ratio": found["pool"] / found["batched"],
+        "ratio": found["changing"] / found["constant"],
+    }
+    measured.add("graphs", streams=n, **found, **ratios)
+
+
 def main() -> None:
     parser = report.parser(__doc__)
     parser.add_argument("--cases", type=Path, help="a folder with silero_v6 and silero_vad")
@@ -119,6 +145,7 @@ def main() -> None:
     measured, rounds = report.Report(options, ["onnxruntime"]), 3 if options.quick else 21
     onward.set_num_threads(1)
     layer_pool(measured, rounds)
+    changing_pool(measured, rounds)
     for name, file, fixed in DETECTORS if options.cases is not None else ():
         detector(measured, name, options.cases / file, fixed, rounds)
 
