@@ -30,6 +30,7 @@ PAGES = {
     "src/onward/bundled/vowels.md": "project/vowels.md",
     **{f"examples/{path.name}": f"examples/{path.stem}.md" for path in sorted(ROOT.glob("examples/*.py"))},
 }
+FILES = {"src/onward/textbook.py": "learn/textbook.py"}  # to download
 SOURCES = {page: source for source, page in PAGES.items()}
 CODE = re.compile(
     r"(^(?P<indent> *)(?P<fence>```+).*?^(?P=indent)(?P=fence)\s*?$|`[^`\n]+`)", re.DOTALL | re.MULTILINE
@@ -56,6 +57,8 @@ def on_files(files: Files, config: Any) -> Files:
             files.append(File.generated(config, f"learn/{name}", content=picture))
         content = nbformat.writes(notebook)
         files.append(File.generated(config, f"learn/{lesson.stem}.ipynb", content=content))
+    for source, place in FILES.items():
+        files.append(File.generated(config, place, content=(ROOT / source).read_text(encoding="utf-8")))
     for name, content in explore.site(None).items():
         files.append(File.generated(config, f"explore/{name}", content=content))
     return files
@@ -97,7 +100,9 @@ def _links(text: str, place: str) -> str:
             return match[0]
         path = Path(os.path.normpath(source.parent / target))
         found = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else target
-        there = PAGES.get(found) or (found.removeprefix("docs/") if found.startswith("docs/") else None)
+        there = {**PAGES, **FILES}.get(found) or (
+            found.removeprefix("docs/") if found.startswith("docs/") else None
+        )
         if there is None:  # a file that only the repository has
             return label.strip("[]") if label.startswith("[") else match[0]
         return f"{label}({posixpath.relpath(there, posixpath.dirname(place) or '.')}{anchor})"
