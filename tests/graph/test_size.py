@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onward.graph.size import Axes, Size, broadcast_shape, has_sizes, integers
+from onward.errors import ArgumentError
+from onward.graph.polynomial import UnsureError, evaluated
+from onward.graph.size import Axes, broadcast_shape, has_sizes, integers
 
 
 def random_number(rng: np.random.Generator, axes: int, depth: int) -> Callable[[Any], Any]:
@@ -29,20 +31,6 @@ def random_number(rng: np.random.Generator, axes: int, depth: int) -> Callable[[
     }[int(kind)]
 
 
-def value_of(size: Any, sizes: dict[str, int]) -> int:
-    """A symbolic size for the sizes of the axes, computed without the core."""
-    total = 0
-    for monomial, coefficient in size.terms if isinstance(size, Size) else [((), size)]:
-        for number in monomial:
-            meaning = size.axes.factors[number].meaning
-            if isinstance(meaning, str):
-                coefficient *= sizes[meaning]
-            else:
-                coefficient *= value_of(meaning.numerator, sizes) // value_of(meaning.denominator, sizes)
-        total += coefficient
-    return total
-
-
 CONDITIONS = {"= 0": np.equal, "!= 0": np.not_equal, "> 0": np.greater, "<= 0": np.less_equal}
 
 
@@ -55,10 +43,10 @@ def test_an_expression_of_sizes_is_right_wherever_its_guards_hold(seed: int) -> 
     is_large, held = found > 3, 0
     for T, B in np.ndindex(12, 6):
         sizes = {"T": T + 1, "B": B + 1}
-        if all(CONDITIONS[g.condition](value_of(g.size, sizes), 0) for g in axes.guards.values()):
+        if all(CONDITIONS[g.condition](evaluated(g.size, sizes), 0) for g in axes.guards.values()):
             held += 1
             expected = expression(list(sizes.values()))
-            assert value_of(found, sizes) == expected and (expected > 3) == is_large
+            assert evaluated(found, sizes) == expected and (expected > 3) == is_large
     assert held
 
 
@@ -94,3 +82,34 @@ def test_broadcasting_compares_sizes_with_one_alone() -> None:
     T = axes.add("T", 7)
     assert broadcast_shape((T, 3), (1, 3), (3,)) == (T, 3)
     assert [str(guard) for guard in axes.guards.values()] == ["-1 + T != 0"]
+
+
+def test_equal_quotients_have_one_form() -> None:
+    axes = Axes(is_open=True)
+    T, B = axes.add("T"), axes.add("B")
+    for first, second in [
+        ((T - 1) // 2 + 1, (T + 1) // 2),
+        (-(-T // 3), (T + 2) // 3),
+        ((3 * T + 5) // 2, T + 2 + (T + 1) // 2),
+        (((T + 1) // 2 + 1) // 2, (T + 3) // 4),
+        ((6 * B + 6 * B * (T // 3)) // (2 + 2 * (T // 3)), 3 * B),
+    ]:
+        assert first == second
+    assert T // 2 != (T + 1) // 2 and 2 * (T // 2) != T
+
+
+def test_what_rounds_down_and_up_again_is_never_larger() -> None:
+    axes = Axes(is_open=True)
+    T = axes.add("T")
+    for divisor in (2, 3, 5):
+        assert not divisor * (T // divisor) > T and divisor * ((T + divisor - 1) // divisor) >= T
+        assert T // 4 >= 4 * (T // 16) and 3 + T // 4 >= 4 * ((T + 12) // 16)
+
+
+def test_open_sizes_have_no_numbers_and_no_remainders() -> None:
+    axes = Axes(is_open=True)
+    T = axes.add("T")
+    with pytest.raises(ArgumentError, match="it needs the size T as a number"):
+        np.zeros(T)
+    with pytest.raises(UnsureError, match="it depends on whether"):
+        max(T % 3, 1 + T % 2)

@@ -8,52 +8,34 @@ not know symbolic sizes makes a program less general, never wrong.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
+from .polynomial import (
+    CONDITIONS,
+    Factor,
+    Guard,
+    Monomial,
+    Quotient,
+    Terms,
+    UnsureError,
+    degree,
+    described,
+    evaluated,
+    follows,
+    lowest,
+    without,
+)
 
-LARGE = 1 << 60  # no array has so many elements
-LONG = 1 << 20  # the hint of an axis of which no call is known
+LONG = 1 << 30  # the hint of an axis of which no call is known; less than what files write for the end of one
+APART = 99_991  # a prime, between such hints
+NEAR = 1 << 8  # sizes that differ by less do so for all long axes
 
-Monomial = tuple[int, ...]  # the numbers of its factors, sorted
-Terms = tuple[tuple[Monomial, int], ...]  # monomials and their coefficients, sorted
-
-CONDITIONS = {"= 0": operator.eq, "!= 0": operator.ne, "> 0": operator.gt, "<= 0": operator.le}
 CONTRARY = {"= 0": "!= 0", "!= 0": "= 0", "> 0": "<= 0", "<= 0": "> 0"}
-
-
-class Quotient(NamedTuple):
-    """The floored quotient of two sizes, where no polynomial expresses it."""
-
-    numerator: Size
-    denominator: Size
-
-    def __str__(self) -> str:
-        return f"(({self.numerator}) // ({self.denominator}))"
-
-
-class Factor(NamedTuple):
-    """A factor of a monomial: an axis or a quotient, its hint, and a number that it never falls below."""
-
-    meaning: str | Quotient
-    hint: int
-    low: int | None
-
-
-class Guard(NamedTuple):
-    """A condition on a size, and the node that required it first."""
-
-    size: Size
-    condition: str
-    node: str
-
-    def __str__(self) -> str:
-        return f"{self.size} {self.condition}"
 
 
 class Axes:
@@ -61,24 +43,26 @@ class Axes:
 
     An axis has at least one element. If `is_open`, no call gives hints: sizes are equal only if all sizes of
     the axes make them so, they are long if they are compared, and a conversion to an integer raises
-    ArgumentError.
+    ArgumentError. If `is_strict`, comparisons that decide about values must hold for all sizes.
     """
 
-    def __init__(self, is_open: bool = False) -> None:
-        self.is_open = is_open
+    def __init__(self, is_open: bool = False, is_strict: bool = False) -> None:
+        self.is_open, self.is_strict = is_open, is_strict
         self.is_structural = is_open  # whether sizes are equal only if all sizes of the axes make them so
         self.names: list[str] = []
         self.guards: dict[tuple[Terms, str], Guard] = {}
         self.node = ""  # the node that is compiled
+        self.is_sure = False  # whether comparisons must hold for all sizes
         self.factors: list[Factor] = []
         self._numbers: dict[Any, int] = {}  # of the factors
         self._decisions: dict[Any, bool] = {}  # of comparisons so far
         self._lows: dict[Terms, int | None] = {}  # of polynomials so far
 
-    def add(self, name: str, hint: int = LONG) -> Size:
-        """Return the size of a new axis."""
+    def add(self, name: str, hint: int = 0, low: int = 1) -> Size:
+        """Return the size of a new axis; without a hint, it is long, and unlike all others."""
+        hint = hint or LONG + APART * len(self.names)
         self.names.append(name)
-        return Size(self, (((self._number(name, Factor(name, hint, 1)),), 1),))
+        return Size(self, (((self._number(name, Factor(name, hint, low)),), 1),))
 
     def unknown(self, hint: int) -> Size:
         """Return a number that the values of the inputs determine, for which no guard can be checked."""
@@ -95,12 +79,18 @@ class Axes:
             return 0
         return kept[0][1] if len(kept) == 1 and not kept[0][0] else Size(self, kept)
 
-    def quotient(self, numerator: Size, denominator: Size) -> Size:
-        """Return the floored quotient of two sizes."""
-        least, divisor = self.low(numerator.terms), denominator.terms
-        is_constant = len(divisor) == 1 and not divisor[0][0]
+    def quotient(self, numerator: Size, denominator: Size) -> Any:
+        """Return the floored quotient of two sizes; a quotient of a quotient by numbers is one of its own."""
+        divisor = denominator.terms
+        is_constant = len(divisor) == 1 and not divisor[0][0] and divisor[0][1] > 0
+        (inner, coefficient), *more = numerator.terms[::-1]
+        if is_constant and coefficient == 1 and len(inner) == 1 and not (more and more[0][0]):
+            meaning = self.factors[inner[0]].meaning
+            if isinstance(meaning, Quotient) and (d := meaning.constant):
+                return (meaning.numerator + d * self.size(more)) // (d * divisor[0][1])
+        least = self.low(numerator.terms)
         low = None
-        if least is not None and is_constant and divisor[0][1] > 0:
+        if least is not None and is_constant:
             low = least // divisor[0][1]
         elif least is not None and least >= 0 and (self.low(divisor) or 0) > 0:
             low = 0
@@ -114,29 +104,13 @@ class Axes:
         return self._numbers[key]
 
     def low(self, terms: Terms) -> int | None:
-        """Return a number that a polynomial never falls below, or None if none is plain.
-
-        Each factor is its lowest number and a rest of at least 0. If no term with rests is negative, the
-        polynomial is never below the term without rests.
-        """
+        """Return a number that a polynomial never falls below, or None if none is plain."""
         if terms not in self._lows:
-            self._lows[terms] = self._low(terms)
+            self._lows[terms] = lowest(self, terms)
         return self._lows[terms]
 
-    def _low(self, terms: Terms) -> int | None:
-        total: dict[Monomial, int] = {}
-        for monomial, coefficient in terms:
-            expanded: list[tuple[Monomial, int]] = [((), coefficient)]
-            for number in monomial:
-                low = self.factors[number].low
-                if low is None:
-                    return None
-                with_rest = [((*rests, number), product) for rests, product in expanded]
-                expanded = [(rests, product * low) for rests, product in expanded] + with_rest
-            for rests, product in expanded:
-                total[rests] = total.get(rests, 0) + product
-        least = total.pop((), 0)
-        return None if any(product < 0 for product in total.values()) else least
+    def _is_quotient(self, term: tuple[Monomial, int]) -> bool:
+        return any(isinstance(self.factors[number].meaning, Quotient) for number in term[0])
 
     @property
     def fixed(self) -> dict[str, int]:
@@ -155,16 +129,13 @@ class Axes:
 
         Record the condition, or its contrary, as a guard.
         """
-        comparison = a.terms, b.terms if type(b) is Size else b, condition, self.is_structural
+        comparison = a.terms, b.terms if type(b) is Size else b, condition, self.is_structural, self.is_sure
         if comparison not in self._decisions:
             difference = a - b
-            if type(difference) is not Size:
-                holds = CONDITIONS[condition](difference, 0)
-            elif self.is_structural and condition in ("= 0", "!= 0"):
-                holds = condition == "!= 0"
+            if type(difference) is Size:
+                holds = self._decide(difference, condition)
             else:
-                holds = CONDITIONS[condition](difference.hint, 0)
-                self.require(difference, condition if holds else CONTRARY[condition])
+                holds = CONDITIONS[condition](difference, 0)
             self._decisions[comparison] = bool(holds)
         return self._decisions[comparison]
 
@@ -178,18 +149,27 @@ class Axes:
         finally:
             self.guards, self._decisions = before
 
+    def _decide(self, size: Size, condition: str) -> bool:
+        is_order = condition in ("> 0", "<= 0")
+        if (
+            self.is_open
+            and not follows(self, size, condition)
+            and not follows(self, size, CONTRARY[condition])
+        ):
+            has_rounding = is_order and any(map(self._is_quotient, size.terms))
+            if has_rounding and not self.is_sure and self.low(size.terms) == 0:
+                return condition == "> 0"  # what is equal now and then may count as greater in a minimum
+            if self.is_sure or (has_rounding and abs(size.hint) < NEAR):
+                raise UnsureError(f"it depends on whether {size} {condition}")
+        if self.is_structural and not is_order:
+            return condition == "!= 0"
+        holds = bool(CONDITIONS[condition](size.hint, 0))
+        self.require(size, condition if holds else CONTRARY[condition])
+        return holds
+
     def require(self, size: Size, condition: str) -> None:
         """Record a guard, unless it holds for all sizes."""
-        if abs(dict(size.terms).get((), 0)) >= LARGE:
-            return
-        low, negative = self.low(size.terms), self.low((-size).terms)
-        is_positive, is_negative = low is not None and low > 0, negative is not None and negative > 0
-        follows = {
-            "> 0": is_positive,
-            "<= 0": negative is not None and negative >= 0,
-            "!= 0": is_positive or is_negative,
-        }
-        if not follows.get(condition):
+        if not follows(self, size, condition):
             self.guards.setdefault((size.terms, condition), Guard(size, condition, self.node))
 
 
@@ -264,12 +244,15 @@ class Size:
         if d.hint == 0:
             raise ZeroDivisionError("a size is divided by 0")
         if len(d.terms) != 1:
-            return self.axes.quotient(self, d)
+            exact = self._exactly_divided(d)
+            return self.axes.quotient(self, d) if exact is None else exact
         ((factors, divisor),) = d.terms
+        if not factors and divisor > 0:
+            return self._divided(divisor)
         divided = [
             (rest, c // divisor)
             for m, c in self.terms
-            if (rest := _without(m, factors)) is not None and (not rest or c % divisor == 0)
+            if (rest := without(m, factors)) is not None and (not rest or c % divisor == 0)
         ]
         q = self.axes.size(divided)
         r = self - q * d
@@ -281,6 +264,33 @@ class Size:
                 return q - (r < 0)
             r = Size(self.axes, (((), r),))
         return q + self.axes.quotient(r, d)
+
+    def _exactly_divided(self, d: Size) -> Any:
+        """Return the quotient by a polynomial that divides this one, or None if it does not."""
+        rest: Any = self
+        q, (last, divisor) = 0, max(d.terms, key=degree)
+        while type(rest) is Size:
+            monomial, coefficient = max(rest.terms, key=degree)
+            factors = without(monomial, last)
+            if factors is None or coefficient % divisor:
+                return None
+            part = self.axes.size([(factors, coefficient // divisor)])
+            q, rest = q + part, rest - part * d
+        return None if rest else q
+
+    def _divided(self, d: int) -> Any:
+        """Return the floored quotient by a positive number, in one form for equal quotients.
+
+        No coefficient of the rest exceeds d / 2, and its last one is positive.
+        """
+        nearest = [(m, (2 * abs(c) + d - 1) // (2 * d) * (1 if c > 0 else -1)) for m, c in self.terms if m]
+        q = self.axes.size([*nearest, ((), dict(self.terms).get((), 0) // d)])
+        r = self - q * d
+        if type(r) is not Size:
+            return q + r // d
+        if r.terms[-1][1] < 0:
+            return q - (d - 1 - r) // d
+        return q + self.axes.quotient(r, Size(self.axes, (((), d),)))
 
     def __rfloordiv__(self, other: Any) -> Any:
         x = self._other(other)
@@ -365,38 +375,13 @@ class Size:
 
     def at(self, sizes: Mapping[str, int]) -> int:
         """Return the number that it is for some sizes of the axes."""
-        total = 0
-        for monomial, product in self.terms:
-            for number in monomial:
-                meaning = self.axes.factors[number].meaning
-                if isinstance(meaning, str):
-                    product *= sizes[meaning]
-                else:
-                    product *= meaning.numerator.at(sizes) // meaning.denominator.at(sizes)
-            total += product
-        return total
+        return evaluated(self, sizes)
 
     def __repr__(self) -> str:
-        text = ""
-        for monomial, coefficient in self.terms:
-            names = [str(self.axes.factors[number].meaning) for number in monomial]
-            number = [str(abs(coefficient))] if abs(coefficient) != 1 or not names else []
-            sign = ("-" if coefficient < 0 else "+" * bool(text)).center(3 if text else 0)
-            text += sign + "*".join(number + names)
-        return text or "0"
+        return described(self.axes, self.terms)
 
 
 INTEGERS = Size, int, np.integer
-
-
-def _without(monomial: Monomial, factors: Monomial) -> Monomial | None:
-    """Return a monomial divided by factors; None if they do not divide it."""
-    rest = list(monomial)
-    for number in factors:
-        if number not in rest:
-            return None
-        rest.remove(number)
-    return tuple(rest)
 
 
 def hint(size: Any) -> int:

@@ -17,6 +17,7 @@ from ..declared import Input
 from ..graph import Graph
 from ..inference import infer
 from ..node import AnyArray, Expansion, Node, Signature
+from ..size import has_sizes
 from .registry import EVERY_INPUT, Known, operation
 
 MAX_UNROLLED = 16  # iterations
@@ -161,7 +162,9 @@ def keeps_condition(body: Any) -> bool:
 def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
     """Unroll a loop of a small known number of iterations whose body does not change the condition."""
     count, condition, body = *inputs[:2], node.attributes["body"]
-    if not isinstance(count, np.ndarray) or not 0 < int(count) <= MAX_UNROLLED or not keeps_condition(body):
+    if not isinstance(count, np.ndarray) or has_sizes(count) or not keeps_condition(body):
+        return None
+    if not 0 < int(count) <= MAX_UNROLLED:
         return None
     if condition is not None and not (isinstance(condition, np.ndarray) and _is_true(condition)):
         return None

@@ -1,11 +1,14 @@
 """Evaluate a node as far as its inputs are known: this decides for every part of Onward what follows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from ...errors import ShapeError
 from ..node import Node, Signature
 from ..plan.view import MAX_AXES
-from ..size import as_numbers, has_sizes, is_symbolic
+from ..polynomial import UnsureError
+from ..size import Size, as_numbers, has_sizes, is_symbolic
 from .registry import OPERATIONS, Known
 
 
@@ -31,9 +34,10 @@ def evaluate(node: Node, inputs: Sequence[Known | None]) -> Sequence[Known] | No
     if operation.folds(inputs) or not operation.reads_values:
         is_open = any(is_symbolic(signature.shape) for signature in signatures or ())
         if not is_open and (operation.takes_sizes or not any(map(has_sizes, inputs))):
-            made = operation.run_if_affordable(inputs, attributes, signatures)
-            if made is not None:
-                return made
+            with _surely(inputs if operation.is_predicate else ()), suppress(UnsureError):
+                made = operation.run_if_affordable(inputs, attributes, signatures)
+                if made is not None:
+                    return made
     if signatures is None and not operation.has_rule:
         signatures = operation.signatures(inputs, attributes)
         check_shapes(signatures or ())
@@ -48,3 +52,18 @@ def check_shapes(signatures: Sequence[Signature]) -> None:
         for size in shape:
             if type(size) is int and size < 0:
                 raise ShapeError(f"a value has the shape {shape}; expected no negative size")
+
+
+@contextmanager
+def _surely(arrays: Iterable[Any]) -> Iterator[None]:
+    """Let comparisons of the sizes in arrays raise UnsureError, if that is what their axes want."""
+    sizes = (size for array in arrays if has_sizes(array) for size in array.flat if type(size) is Size)
+    axes = next((size.axes for size in sizes), None)
+    if axes is None:
+        yield
+        return
+    axes.is_sure = axes.is_strict
+    try:
+        yield
+    finally:
+        axes.is_sure = False

@@ -167,11 +167,8 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
 def _(time: Any, node: Node, axis: int) -> None:
     """Gather the last step for the steps so far."""
     x, indices = node.inputs
-
-    def is_last(x: Known, places: Known) -> bool:
-        is_one = isinstance(places, np.ndarray) and places.ndim < 2 and places.size == 1
-        return is_one and places.item() in (-1, x.shape[axis] - 1)  # type: ignore[union-attr]  # an array
-
-    if not all(time.for_lengths(is_last, x, indices)):
+    places, last = time.value(indices), time.shape(x)[axis] - 1
+    is_one = isinstance(places, np.ndarray) and places.ndim < 2 and places.size == 1
+    if not is_one or places.item() not in (-1, last):
         time.refuse(node, "it takes other steps than the last one")
     time.summarize(node, time.latest(node, x), [] if time.shape(indices) else [axis])

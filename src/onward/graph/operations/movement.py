@@ -12,7 +12,7 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.strided import NotStridedError, Strided
 from ..plan.view import View
-from ..size import as_numbers, broadcast_shape
+from ..size import as_numbers, broadcast_shape, is_symbolic
 from .arguments import as_axes, as_axis, as_integers
 from .registry import (
     OPERATIONS,
@@ -327,52 +327,40 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
 @slice_axes.over_time
 def _(time: Any, node: Node) -> None:
     """Skip the first steps, hold back the last ones, take every n-th step, or take the last step so far."""
-    (x, *others), axis = node.inputs, time.axis(node.inputs[0])
-    found = time.for_lengths(lambda x, *others: (x.shape, _listed_parts(x, *others)), x, *others)
-    if axis not in found[0][1]:
+    x, axis = node.inputs[0], time.axis(node.inputs[0])
+    parts, size = _listed_parts(*time.inputs(node)), time.shape(x)[axis]
+    if axis not in parts:
         time.unchanged(node)
         return
-    sizes, parts = [shape[axis] for shape, _ in found], [part for _, part in found]
-    own = [part.pop(axis) for part in parts]
-    rest, step = parts[0], own[0][2]
-    if any(part != rest for part in parts) or any(each[2] != step for each in own) or step < 0:
+    start, end, step = parts.pop(axis)
+    if any(map(is_symbolic, [*parts.values(), [step]])) or step < 0:
         time.refuse(node, "it takes steps whose place depends on the length of the sequence")
-    ends = {end for _, end, _ in own}
-    if len(ends) == 1 and 0 <= max(ends) < NO_END:
-        time.refuse(node, f"it takes steps up to step {max(ends)} alone")
-    if rest:
-        columns = zip(*((*rest[other], other) for other in rest), strict=True)
+    if type(end) is int and 0 <= end < NO_END:
+        time.refuse(node, f"it takes steps up to step {end} alone")
+    if parts:
+        columns = zip(*((*parts[other], other) for other in parts), strict=True)
         first, last, steps, axes = (time.constant(np.array(numbers)) for numbers in columns)
         x = time.define_new(time.add("Slice", x, first, last, axes, steps), time.timing(x))
-    taken = [_clipped(start, end, step, size) for (start, end, _), size in zip(own, sizes, strict=True)]
-    if all((each.start, each.stop) == (size - 1, size) for each, size in zip(taken, sizes, strict=True)):
+    taken = _clipped(start, end, step, size)
+    if taken.start == size - 1 and taken.stop == size:
         time.summarize(node, time.latest(node, x), [])
-    else:
-        x = _without_start(time, node, _without_end(time, node, x, taken, sizes), taken)
-        if step > 1:
-            x = time.every(node, x, step)
-        time.define(node.outputs[0], x, time.timing(x))
+        return
+    if is_symbolic([taken.start]):
+        time.refuse(node, "the first step that it takes depends on the length of the sequence")
+    x = _without_end(time, node, x, taken.stop, size)
+    x = time.padded(node, x, -taken.start, 0, 0) if taken.start else x
+    x = time.every(node, x, step) if step > 1 else x
+    time.define(node.outputs[0], x, time.timing(x))
 
 
-def _without_end(time: Any, node: Node, x: str, taken: Sequence[slice], sizes: Sequence[int]) -> str:
+def _without_end(time: Any, node: Node, x: str, stop: Any, size: Any) -> str:
     """Leave out the last steps: a fixed number of them, or those that another value does not have."""
-    stops = [each.stop for each in taken]
-    left_out = {size - stop for stop, size in zip(stops, sizes, strict=True)}
-    if len(left_out) == 1:
-        count = left_out.pop()
-        return str(time.without_last(node, x, count)) if count else x
-    other, longer = time.of_length(stops) if len(stops) > 2 else (None, 0)
+    if not is_symbolic([size - stop]):
+        return str(time.without_last(node, x, size - stop)) if size - stop else x
+    other, longer = time.of_length(stop) if is_symbolic([stop]) else (None, 0)
     if other is None:
         time.refuse(node, "the last step that it takes depends on the length of the sequence")
     return str(time.as_long_as(x, time.without_last(node, other, longer) if longer else other))
-
-
-def _without_start(time: Any, node: Node, x: str, taken: Sequence[slice]) -> str:
-    """Leave out the first steps."""
-    start = taken[0].start
-    if any(each.start != start for each in taken):
-        time.refuse(node, "the first step that it takes depends on the length of the sequence")
-    return str(time.padded(node, x, -start, 0, 0)) if start else x
 
 
 @concat.over_time

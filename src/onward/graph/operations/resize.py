@@ -13,7 +13,8 @@ from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from ..size import is_symbolic
+from ..size import Size, is_symbolic
+from .arguments import as_integers
 from .movement import move
 from .registry import Inputs, Known, along_time, known, operation, typed_view, view
 
@@ -58,10 +59,10 @@ def _resized_axes(
         raise ArgumentError(f"Resize has {len(given)} scales or sizes for {len(places)} axes")
     befores = [shape[axis] for axis in places]
     if _absent(scales):
-        afters = [int(size) for size in sizes]
+        afters = as_integers(sizes)
         if any(after > 0 == before for before, after in zip(befores, afters, strict=True)):
             raise ShapeError(f"the shape {tuple(shape)} has an empty axis, which cannot be resized")
-        factors = [after / before if before else 1.0 for before, after in zip(befores, afters, strict=True)]
+        factors = [_ratio(after, before) for before, after in zip(befores, afters, strict=True)]
         if policy != "stretch":
             if policy not in ("not_larger", "not_smaller"):
                 raise ArgumentError(
@@ -76,7 +77,7 @@ def _resized_axes(
             raise ArgumentError(f"scales={factors}; expected positive numbers")
         afters = [
             int(factor) * before
-            if factor.is_integer() and before < EXACT // int(factor)
+            if factor.is_integer() and (isinstance(before, Size) or before < EXACT // int(factor))
             else int(np.float32(factor) * np.float32(before))
             for factor, before in zip(factors, befores, strict=True)
         ]
@@ -85,6 +86,12 @@ def _resized_axes(
     if roi is not None and roi.size:
         regions = [(float(roi[i]), float(roi[n + i])) for i in range(n)]
     return list(map(Axis, places, befores, afters, map(np.float32, factors), regions))
+
+
+def _ratio(after: Any, before: Any) -> float:
+    """Return by how much the size of an axis grows."""
+    factor = after // before if before else 1
+    return float(factor) if type(factor) is int and after == factor * before else after / before
 
 
 def _resize_signature(
@@ -167,18 +174,24 @@ def _repeated(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ..
         return None
     for item in _resized_axes(x.shape, known(scales), known(sizes), node.attributes):
         factor = int(item.scale)
-        first = item._replace(before=4, after=4 * factor)  # whatever the size, until numbers are inexact
-        rounded = NEAREST[node.attributes.get("nearest_mode", "round_prefer_floor")]
-        if factor != item.scale or item.after != factor * item.before or not item.after < EXACT:
-            return None
-        places = rounded(_coordinates(_modes(node.attributes)[1], first)).clip(0, 3)
-        if not np.array_equal(places, np.arange(4 * factor) // factor):
+        if not item.after < EXACT or not _repeats(item, node.attributes):
             return None
         if factor > 1:
             before, after = x.shape[: item.axis + 1], x.shape[item.axis + 1 :]
             apart = b.reshaped(x, *before, 1, *after).broadcast(*before, factor, *after)
             x = b.reshaped(apart, *before[:-1], item.after, *after)
     return [x]
+
+
+def _repeats(item: Axis, options: Mapping[str, Any]) -> bool:
+    """Whether each element along an axis is repeated equally often, whatever the size of the axis."""
+    mode, coordinates = _modes(options)
+    factor = int(item.scale)
+    if mode != "nearest" or factor != item.scale or item.after != factor * item.before:
+        return False
+    few = item._replace(before=4, after=4 * factor)
+    places = NEAREST[options.get("nearest_mode", "round_prefer_floor")](_coordinates(coordinates, few))
+    return np.array_equal(places.clip(0, 3), np.arange(4 * factor) // factor)
 
 
 def _modes(options: Mapping[str, Any]) -> tuple[str, str]:
@@ -199,18 +212,13 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
 @along_time
 def _(time: Any, node: Node, axis: int) -> None:
     """Repeat each step by a whole factor; the other axes are resized as in a call."""
-    x, options, modes = node.inputs[0], node.attributes, _modes(node.attributes)
+    x, options = node.inputs[0], node.attributes
 
-    def factor_of(x: Known, scales: AnyArray | None, sizes: AnyArray | None) -> tuple[int, int, list[Axis]]:
-        listed = _resized_axes(x.shape, scales, sizes, options)
-        own = next(item for item in listed if item.axis == axis)
-        return *divmod(own.after, own.before), listed
-
-    (factor, rest, listed), *others = time.for_lengths(factor_of, x, *(*node.inputs, "", "")[2:4])
+    _, _, scales, sizes = (*time.inputs(node), None, None, None)[:4]
+    listed = _resized_axes(time.shape(x), scales, sizes, options)
     own = next(item for item in listed if item.axis == axis)
-    places = NEAREST[options.get("nearest_mode", "round_prefer_floor")](_coordinates(modes[1], own))
-    repeats = modes[0] == "nearest" and not rest and np.array_equal(places, np.arange(own.after) // factor)
-    if not repeats or any(other[:2] != (factor, 0) for other in others):
+    factor = own.after // own.before
+    if not _repeats(own, options):
         time.refuse(node, "it interpolates between steps, or does not repeat each step equally often")
     factors = [float(item.scale) if item.axis != axis else float(factor) for item in listed]
     kept = {"mode", "nearest_mode", "coordinate_transformation_mode"} & options.keys()

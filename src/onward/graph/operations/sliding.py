@@ -56,9 +56,9 @@ def geometry(sizes: Sequence[int], kernel: Sequence[int], attributes: Mapping[st
     for size, span, step, (before, after) in zip(sizes, covered, strides, sides, strict=True):
         room = size + before + after - span
         places = room // step + 1
-        # with ceil_mode, a last window may exceed the padding, but must start before it
-        if attributes.get("ceil_mode") and room % step and places * step < size + before:
-            places += 1
+        if attributes.get("ceil_mode") and after < span:
+            # a last window may exceed the padding, but must start before it
+            places = -(-(size + before + min(0, after + step - span)) // step)
         if places < 1:
             raise ShapeError(
                 f"an axis of size {size}, {size + before + after} with padding, is shorter than {span}"
@@ -85,7 +85,9 @@ def padding(
     if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
         sides = []
         for size, span, step in zip(sizes, covered, strides, strict=True):
-            total = max(0, (-(-size // step) - 1) * step + span - size)
+            total = (-(-size // step) - 1) * step + span - size
+            if span < step:  # a window need not reach the last element
+                total = max(0, total) if span > 1 else 0
             less, more = total // 2, total - total // 2
             sides.append((less, more) if auto_pad == "SAME_UPPER" else (more, less))
         return tuple(sides)
@@ -99,11 +101,12 @@ def padding(
 
 def whole_sides(sizes: Sequence[int], g: Geometry) -> list[tuple[int, int]]:
     """Return the padding that includes the elements that ceil_mode adds after an axis."""
-    axes = zip(sizes, g.spans, g.strides, g.out, g.sides, strict=True)
-    return [
-        (before, max(after, (places - 1) * step + span - size - before))
-        for size, span, step, places, (before, after) in axes
-    ]
+    return [_whole_side(size, g, axis) for axis, size in enumerate(sizes)]
+
+
+def _whole_side(size: int, g: Geometry, axis: int) -> tuple[int, int]:
+    before, after = g.sides[axis]
+    return before, max(after, (g.out[axis] - 1) * g.strides[axis] + g.spans[axis] - size - before)
 
 
 def pad_or_crop(x: AnyArray, sides: Sides, value: Any = 0, mode: str = "constant") -> AnyArray:
@@ -213,8 +216,8 @@ def windows_over_time(time: Any, node: Node) -> None:
         time.refuse(node, "its channels are the steps" if axis == 1 else "it returns places in the sequence")
     g, place = _geometry(node, time.inputs(node)), axis - 2
     before, after = _sides(time, node, g, place)
-    whole = enumerate(whole_sides(time.shape(x)[2:], g))
-    sides = [(0, 0) if other == place else side for other, side in whole]
+    sizes = enumerate(time.shape(x)[2:])
+    sides = [(0, 0) if other == place else _whole_side(size, g, other) for other, size in sizes]
     pads = [number for column in zip(*sides, strict=True) for number in column]
     kept = {name: attributes[name] for name in attributes.keys() - {"auto_pad", "ceil_mode"}} | {"pads": pads}
     inner = node._replace(attributes=kept)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from ...errors import ArgumentError
 from ..node import AnyArray
+from ..size import Size
 
 MAX_STEPS = 1 << 22  # until a function repeats itself
 # numbers of steps at which equal functions must agree before they are compared everywhere
@@ -59,6 +61,11 @@ class Count:
     def at(self, n: AnyArray) -> AnyArray:
         """Return the numbers of steps after each n of an array."""
         return self._at(n, {})
+
+    def size(self, n: Size) -> Any:
+        """Return the number of steps after a long n. Raises UnsureError for the least of unlike sources."""
+        x = min(source.size(n) for source in self.sources) if self.sources else n
+        return (x * self.up + self.add) // self.down
 
     def _at(self, n: AnyArray, known: dict[Count, AnyArray]) -> AnyArray:
         if self not in known:
@@ -116,12 +123,6 @@ class Counts:
             if (difference > 0).any():
                 first = other if (difference >= 0).all() else self.distinct(Count(first, other))
         return first
-
-    def constant_difference(self, count: Count, other: Count) -> int | None:
-        """Return count - other if that is constant for long sequences, or None."""
-        if count.rate != other.rate:
-            return None
-        return self._difference(count, other, max(count.start, other.start))
 
     def _difference(self, count: Count, other: Count, start: int) -> int | None:
         end = max(start, _until_repeated(count, other))

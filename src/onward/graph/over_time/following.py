@@ -1,7 +1,9 @@
 """Follow an axis, such as time or the batch, through the nodes of a graph."""
 
+import math
 from collections.abc import Collection
-from typing import Any, ClassVar, NoReturn
+from contextlib import suppress
+from typing import ClassVar, NoReturn
 
 import numpy as np
 
@@ -10,17 +12,15 @@ from ..graph import Graph
 from ..inference import Values
 from ..node import Node
 from ..operations import OPERATIONS
+from ..size import Size, has_sizes, is_symbolic
 
-
-def varying_axes(first: tuple[int, ...], second: tuple[int, ...]) -> list[int]:
-    """Return the axes in which two shapes differ."""
-    return [axis for axis, (a, b) in enumerate(zip(first, second, strict=True)) if a != b]
+REPEATING = ("ConstantOfShape", "Expand")  # operations that repeat elements along axes of given sizes
 
 
 class Follower:
-    """Follows an axis through a graph, whose values for two sizes of the axis are `first` and `second`.
+    """Follows an axis, whose size is symbolic, through a graph.
 
-    `others` are values for further sizes. The class attributes up to `otherwise` are parts of errors.
+    `values` are those of the inputs. The class attributes up to `otherwise` are parts of errors.
     """
 
     problem: ClassVar[str]  # what a node prevents
@@ -30,9 +30,9 @@ class Follower:
     otherwise: ClassVar[str]  # why the size of an axis may change, apart from merged axes
     exempt: ClassVar[Collection[str]] = ()  # operations whose rules check sizes themselves
 
-    def __init__(self, graph: Graph, first: Values, second: Values, *others: Values) -> None:
-        self._source, self._first, self._second = graph, first, second
-        self._values = [first, second, *others]
+    def __init__(self, graph: Graph, values: Values) -> None:
+        self._source, self._whole = graph, {**graph.constants, **values}
+        self._derived = set[str]()  # values that follow from the size of the axis
         self._nodes: list[Node] = []
 
     def follow(self) -> None:
@@ -59,7 +59,7 @@ class Follower:
         combines = OPERATIONS[node.operation].combines
         if combines is None:
             self.refuse(node, f"Onward has no rule for {node.operation} over {self.name}")
-        found = list(combines(node, [self._second[name] if name else None for name in node.inputs]))
+        found = list(combines(node, [self._whole[name] if name else None for name in node.inputs]))
         return (found + found[-1:] * len(node.inputs))[: len(node.inputs)]
 
     def _check_combined(self, node: Node) -> None:
@@ -70,47 +70,57 @@ class Follower:
 
     def _check_sizes(self, node: Node) -> None:
         """Refuse a node that computes with the size of the axis or with the places of its elements."""
+        if node.operation not in self.exempt and any(
+            self.axis(name) is None for name in self._varying_inputs(node)
+        ):
+            self.refuse(node, f"it computes with {self.size}")
+
+    def _varying_inputs(self, node: Node) -> list[str]:
+        """Return the inputs that depend on the size of the axis, and do not only decide on shapes."""
         deciding = OPERATIONS[node.operation].shape_inputs or ()
-        for place, name in enumerate(node.inputs):
-            if name and place not in deciding and self._differs(name) and self.axis(name) is None:
-                if node.operation not in self.exempt:
-                    self.refuse(node, f"it computes with {self.size}")
+        return [
+            name
+            for place, name in enumerate(node.inputs)
+            if name and place not in deciding and self._differs(name)
+        ]
 
     def _differs(self, name: str) -> bool:
-        """Whether the shape of a value, or a known value, depends on the size of the axis."""
-        first, *others = (values[name] for values in self._values)
-        if not isinstance(first, np.ndarray):
-            return any(first.shape != other.shape for other in others)
-        return any(not isinstance(other, np.ndarray) or not np.array_equal(first, other) for other in others)
+        """Whether the shape of a value, or a value that follows from sizes, depends on that of the axis."""
+        value = self._whole[name]
+        return name in self._derived or is_symbolic(value.shape) or has_sizes(value)
 
-    def _repeated_axis(self, name: str) -> int | None:
-        """Return the only axis in which known arrays differ, if they hold the same elements along it."""
-        arrays = [array for values in self._values if isinstance(array := values[name], np.ndarray)]
-        shapes = [array.shape for array in arrays]
-        if len(arrays) < len(self._values) or len({*map(len, shapes)}) > 1:
-            return None
-        axes = {axis for shape in shapes for axis in varying_axes(shapes[0], shape)}
-        if len(axes) != 1:
-            return None
-        (axis,) = axes
-        element = arrays[0].take([0], axis)
-        return axis if all((array == element).all() for array in arrays) else None
+    def _derive(self, node: Node) -> dict[str, int | None]:
+        """Return the outputs that follow from the size of the axis, and where they repeat elements."""
+        if not any(name and self._differs(name) for name in node.inputs):
+            return {}
+        outputs = [name for name in node.outputs if name and not isinstance(self._whole[name], np.ndarray)]
+        self._derived.update(outputs)
+        return {name: self._repeated_axis(node, name) for name in outputs}
 
-    def _varying_axes(self, name: str) -> list[int]:
-        return varying_axes(self._first[name].shape, self._second[name].shape)
+    def _repeated_axis(self, node: Node, output: str) -> int | None:
+        """Return the axis along which an output that follows from its size holds the same elements."""
+        axes, inputs = self._open_axes(output), self._varying_inputs(node)
+        if len(axes) != 1 or (not inputs and node.operation not in REPEATING):
+            return None
+        if not inputs:
+            return axes[0]
+        with suppress(ArgumentError):
+            self._check_sizes(node)
+            self._check_combined(node)
+            return self._axis_after(node, output)
+        return None
+
+    def _open_axes(self, name: str) -> list[int]:
+        return [axis for axis, size in enumerate(self._whole[name].shape) if type(size) is Size]
 
     def _axis_after(self, node: Node, output: str) -> int:
         """Return the axis of an output. Raises ArgumentError if it is merged with another axis."""
         source = next(name for name in node.inputs if name and self.axis(name) is not None)
-        axis: Any = self.axis(source)
-        varying, before, after = (
-            self._varying_axes(output),
-            self._second[source].shape,
-            self._second[output].shape,
-        )
-        if len(varying) != 1 or after[varying[0]] != before[axis]:
+        axis, axes = self.axis(source), self._open_axes(output)
+        before, after = self._whole[source].shape, self._whole[output].shape
+        if axis is None or len(axes) != 1 or after[axes[0]] != before[axis]:
             self.refuse(node, f"it merges {self.name} with another axis, or {self.otherwise}")
         moves = node.operation in ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
-        if moves and np.prod(before[:axis]) != np.prod(after[: varying[0]]):
+        if moves and math.prod(before[:axis]) != math.prod(after[: axes[0]]):
             self.refuse(node, f"it merges {self.name} with another axis")
-        return varying[0]
+        return axes[0]

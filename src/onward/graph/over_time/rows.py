@@ -10,9 +10,10 @@ from ...errors import ArgumentError
 from ..graph import Graph
 from ..inference import Values, flattened, outputs_of
 from ..node import Node, Signature
+from ..polynomial import evaluated
+from ..size import Axes
 from .following import Follower
 
-SEVERAL = 3  # rows, to see where they are
 MAX_TRIALS = 200  # combinations of axes that may be the inputs' batch axes
 
 Shapes = Sequence[tuple[int, ...]]
@@ -33,16 +34,14 @@ def by_rows(
         if not possible:
             raise ArgumentError(f"cannot run rows of a batch separately: {declared.name} has no batch axis")
     problem: ArgumentError | None = None
+    names = [declared.name for declared in graph.inputs]
     for axes in islice(product(*choices), MAX_TRIALS):
-        one: Values = {}
-        several: Values = {}
+        rows, values = Axes(is_open=True).add("rows"), Values()
         for declared, shape, axis in zip(graph.inputs, shapes, axes, strict=True):
             assert declared.dtype is not None
-            one[declared.name] = Signature(tuple(shape), declared.dtype)
-            several[declared.name] = Signature((*shape[:axis], SEVERAL, *shape[axis + 1 :]), declared.dtype)
-        names = [declared.name for declared in graph.inputs]
+            values[declared.name] = Signature((*shape[:axis], rows, *shape[axis + 1 :]), declared.dtype)
         try:
-            built, found = _RowBuilder(graph, one, several, dict(zip(names, axes, strict=True))).build()
+            built, found = _RowBuilder(graph, values, dict(zip(names, axes, strict=True))).build()
         except ArgumentError as error:
             problem = problem or error
             continue
@@ -52,15 +51,20 @@ def by_rows(
 
 
 class _RowBuilder(Follower):
-    """Follows the batch axis through a graph, by inferring the shapes for one row and for several."""
+    """Follows the batch axis through a graph."""
 
     problem, name, elements = "cannot run rows of a batch separately", "the rows", "rows"
     size, otherwise = "the number of rows", "its sizes hold for one row"
 
-    def __init__(self, graph: Graph, one: Values, several: Values, axes: dict[str, int]) -> None:
-        graph = flattened(graph, one)
-        super().__init__(graph, {**graph.constants, **one}, {**graph.constants, **several})
-        self._axes = axes
+    def __init__(self, graph: Graph, values: Values, axes: dict[str, int]) -> None:
+        one = {
+            name: Signature(tuple(evaluated(size, {"rows": 1}) for size in value.shape), value.dtype)
+            if isinstance(value, Signature)
+            else value
+            for name, value in values.items()
+        }
+        super().__init__(flattened(graph, one), values)
+        self._axes: dict[str, int | None] = {**axes}
 
     def build(self) -> tuple[Graph, list[int | None]]:
         """Return the graph and the batch axis of each output, if it has one."""
@@ -72,14 +76,14 @@ class _RowBuilder(Follower):
         """Return the batch axis of an output, or None if it is the same for any number of rows."""
         axis = self.axis(name)
         if axis is None and self._differs(name):
-            varying = self._varying_axes(name)
+            varying = self._open_axes(name)
             if len(varying) != 1:
                 raise ArgumentError(f"the output {name} has no row of its own for each row of the input")
             (axis,) = varying
         return axis
 
     def _add_node(self, node: Node) -> None:
-        if node.operation == "Recurrent" and self._axes.get(node.inputs[0]) == 0:
+        if node.operation == "Recurrent" and self.axis(node.inputs[0]) == 0:
             self._add_steps_as_rows(node)
         elif node.operation == "Loop":
             self._add_loop(node)
@@ -90,70 +94,66 @@ class _RowBuilder(Follower):
         """Add a loop whose iterations compute each row from the same row of other values."""
         attributes, (count, _, *values) = node.attributes, node.inputs
         states = values[: len(values) - node.captured]
-        if not np.array_equal(self._first.get(count), self._second.get(count)):  # type: ignore[arg-type]  # signatures differ
+        if count and self._differs(count):
             self.refuse(node, "the number of its iterations depends on the rows")
         names = [declared.name for declared in attributes["body"].inputs]
-
-        def inside(known: Values) -> Values:
-            own = [Signature((), np.dtype(np.int64)), Signature((), np.dtype(np.bool_))]
-            own += [Signature.of(known[name]) for name in states]
-            return dict(zip(names, [*own, *(known[name] for name in values[len(states) :])], strict=True))
-
+        inside = [Signature((), np.dtype(np.int64)), Signature((), np.dtype(np.bool_))]
+        inside += [Signature.of(self._whole[name]) for name in states]
+        known = [*inside, *(self._whole[name] for name in values[len(states) :])]
         axes = [self.axis(name) for name in values]
         inner = {name: axis for name, axis in zip(names[2:], axes, strict=True) if axis is not None}
-        body, (_, *after) = _RowBuilder(
-            attributes["body"], inside(self._first), inside(self._second), inner
-        ).build()
+        builder = _RowBuilder(attributes["body"], dict(zip(names, known, strict=True)), inner)
+        body, (_, *after) = builder.build()
         if after[: len(states)] != axes[: len(states)]:
             self.refuse(node, "an iteration changes the batch axis of a value")
         self._nodes.append(node._replace(attributes={**attributes, "body": body}))
-        self._first |= outputs_of(node, self._first)
-        self._second |= outputs_of(node, self._second)
+        self._whole |= outputs_of(node, self._whole)
         for place, (name, axis) in enumerate(zip(node.outputs, after, strict=True)):
             if name and axis is not None:
                 self._axes[name] = axis + (place >= len(states))
 
     def _append(self, node: Node) -> None:
-        self._first |= outputs_of(node, self._first)
         if node.operation == "Reshape":
             node = self._for_any_rows(node)
-        self._second |= outputs_of(node, self._second)
+        self._whole |= outputs_of(node, self._whole)
         self._nodes.append(node)
         outputs = [name for name in node.outputs if name]
-        if any(name not in self._first or name not in self._second for name in outputs):
+        if any(name not in self._whole for name in outputs):
             self.refuse(node, "its shapes depend on the values of the input")
-        rowwise = any(self.axis(name) is not None for name in node.inputs)
-        if rowwise and not all(isinstance(self._second[name], np.ndarray) for name in outputs):
+        own = [name for name in node.inputs if self.axis(name) is not None and name not in self._derived]
+        if own and not all(isinstance(self._whole[name], np.ndarray) for name in outputs):
             self._check_combined(node)
             self._check_sizes(node)
             self._axes |= {name: self._axis_after(node, name) for name in outputs}
+        else:
+            self._axes |= self._derive(node)
 
     def axis(self, name: str) -> int | None:
-        """Return the batch axis of a value, or of an array that follows from the number of rows."""
-        if not name or name in self._axes:
-            return self._axes.get(name)
-        return self._repeated_axis(name)
+        """Return the batch axis of a value."""
+        return self._axes.get(name)
 
     def _for_any_rows(self, node: Node) -> Node:
         """Return a Reshape whose constant shape holds for one row with a shape for any number of rows."""
         x, shape = node.inputs
-        sizes, axis, y = self._first[shape], self.axis(x), self._first[node.outputs[0]].shape
+        sizes, axis, (before, dtype) = self._whole[shape], self.axis(x), Signature.of(self._whole[x])
         if axis is None or not isinstance(sizes, np.ndarray) or shape not in self._source.constants:
             return node
-        rows_before = math.prod(self._first[x].shape[:axis])
+        one = Signature((*before[:axis], 1, *before[axis + 1 :]), dtype)
+        y = outputs_of(node, {x: one, shape: sizes})[node.outputs[0]].shape
+        rows_before = math.prod(before[:axis])
         places = [place for place, size in enumerate(y) if size == 1 and math.prod(y[:place]) == rows_before]
         if not places or sizes[places[0]] in (0, -1):
             return node
         place = axis if axis in places else places[0]
         name = f"{node.outputs[0]}/shape"
         array = np.array([-1 if other == place else size for other, size in enumerate(y)])
-        self._first[name] = self._second[name] = self._source.constants[name] = array
+        self._whole[name] = self._source.constants[name] = array
         return node._replace(inputs=(x, name))
 
     def _add_steps_as_rows(self, node: Node) -> None:
         """Run rows that are the steps of a recurrent node, one step each, as rows of a batch."""
         x, lengths, *states = node.inputs
-        if self._first[x].shape[:2] != (1, 1) or lengths:
+        if self._whole[x].shape[1] != 1 or lengths:
             self.refuse(node, "the rows are its steps")
         perm = {"perm": [1, 0, 2]}
         swapped, y = f"{node.outputs[0]}/rows", f"{node.outputs[0]}/steps"

@@ -1,6 +1,5 @@
 """Run a graph over sequences: find the time axis of its input, and build the graphs over blocks."""
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, product
 from typing import Any, NamedTuple
@@ -16,14 +15,15 @@ from ..inference import Values, flattened, infer
 from ..node import AnyArray, Signature
 from ..plan.planner import Planner
 from ..simplification.simplify import simplify
-from .following import varying_axes
+from ..size import APART, LONG, Size
+from ..size import Axes as Sizes
 from .streamed import Axes, Streamed
 from .transformation import BlockBuilder
 
-LENGTHS = 20011, 30011  # two sequences show where time is; primes, unlike any other size
-EVEN_LENGTHS = 20480, 30720  # for models that halve their steps and double them again
+MULTIPLES = 1, 1 << 12  # what lengths are multiples of, for models that halve steps and double them again
 RECURRENT = ("Recurrent", "MaskedRecurrent")
-SEVERAL = 3  # rows that show where the batch is
+SEVERAL = 3  # rows that show where the batch is in carries
+BLOCK = 20011  # steps of a block that is longer than any window
 MAX_GUESSES = 500  # combinations of sizes for axes that the file leaves open
 
 
@@ -32,10 +32,10 @@ class Layout(NamedTuple):
 
     shape: tuple[int, ...]
     axes: Axes
-    lengths: tuple[int, int] = LENGTHS  # two lengths of sequences that the model takes
+    multiple: int = 1  # the model takes lengths that are multiples of it
 
     def at(self, steps: Any, rows: Any) -> tuple[Any, ...]:
-        """Return the shape for some steps and rows, which may be names."""
+        """Return the shape for some steps and rows, which may be names or symbolic."""
         sizes = {self.axes.time: steps, self.axes.batch: rows}
         return tuple(sizes.get(axis, size) for axis, size in enumerate(self.shape))
 
@@ -52,8 +52,10 @@ def streamed_over_time(
     assert layout.axes.time is not None
 
     def builder_of(rows: int, at_end: bool = False) -> BlockBuilder:
-        first, second = (_signature(x, layout.at(length, rows)) for length in layout.lengths)
-        return BlockBuilder(whole, first, second, {x.name: layout.axes.time or 0}, at_end)
+        steps = _steps(layout, Sizes(is_open=True, is_strict=True))
+        return BlockBuilder(
+            whole, _signature(x, layout.at(steps, rows)), {x.name: layout.axes.time or 0}, at_end
+        )
 
     builder = builder_of(batch)
     block = builder.build().without_unused()
@@ -66,7 +68,8 @@ def streamed_over_time(
         several = builder_of(SEVERAL)
         several.build()
         for i, (one, other) in enumerate(zip(carries, several.carries, strict=True)):
-            rows = next(iter(varying_axes(one.initial.shape, other.initial.shape)), None)
+            shapes = enumerate(zip(one.initial.shape, other.initial.shape, strict=True))
+            rows = next((axis for axis, (a, b) in shapes if a != b), None)
             carries[i] = one._replace(axes=one.axes._replace(batch=rows))
     block.inputs[:-1] = [Input(carry.name, carry.initial.dtype, carry.sizes) for carry in carries]
     timed = [timing.complete for name in whole.outputs if (timing := builder.timing(name)) is not None]
@@ -79,7 +82,7 @@ def streamed_over_time(
         all(count.is_every_step for count in timed),
         builder_of(batch, at_end=True).build().without_unused(),
         step_shape=layout.shape,
-        block_shape=layout.at(layout.lengths[0], 1),
+        block_shape=layout.at(BLOCK, 1),
     )
 
 
@@ -100,18 +103,7 @@ def _with_fixed(graph: Graph, fixed: Mapping[str, Any]) -> tuple[Graph, Input]:
     return simplify(alone), free[0]
 
 
-def _flattened(graph: Graph, x: Input, layout: Layout, rows: int) -> tuple[Graph, Values, Values]:
-    """Return the graph without bodies where that is possible, and its values for both lengths."""
-    graph = flattened(graph, _signature(x, layout.at(layout.lengths[0], rows)))
-    first, second = (_inferred(graph, x, layout.at(length, rows)) for length in layout.lengths)
-    return graph, first, second
-
-
-def _inferred(graph: Graph, x: Input, shape: tuple[int, ...]) -> Values:
-    return infer(graph, _signature(x, shape))
-
-
-def _signature(x: Input, shape: tuple[int, ...]) -> dict[str, Signature]:
+def _signature(x: Input, shape: tuple[Any, ...]) -> dict[str, Signature]:
     assert x.dtype is not None
     return {x.name: Signature(shape, x.dtype)}
 
@@ -164,39 +156,53 @@ def _layouts(graph: Graph, x: Input, time_axis: int | None) -> Iterator[Layout]:
             for sizes in product(dict.fromkeys(guesses), repeat=len(unknown)):
                 found = dict(zip(unknown, sizes, strict=True))
                 shape = tuple(1 if axis in (time, batch) else found.get(axis, size) for axis, size in axes)
-                for lengths in (LENGTHS, EVEN_LENGTHS):
-                    yield Layout(shape, Axes(time, batch), lengths)
+                for multiple in MULTIPLES:
+                    yield Layout(shape, Axes(time, batch), multiple)
 
 
 def _has_steps(graph: Graph, x: Input, layout: Layout, is_given: bool) -> bool:
     """Whether the steps and the rows of each recurrent node are those of the input."""
-    is_fixed = layout.axes.batch is not None and isinstance((x.axes or ())[layout.axes.batch], int)
-    rows = SEVERAL if layout.axes.batch is not None and not is_fixed else 1
-    graph, first, second = _flattened(graph, x, layout, rows)
+    graph, values, rows = _inferred(graph, x, layout)
     recurrent = [node.inputs[0] for node in graph.nodes if node.operation in RECURRENT]
-    if any(name not in first for name in graph.outputs):
+    if any(name not in values for name in graph.outputs):
         return False
     if not recurrent:
         return is_given
-    shapes = [(first[name].shape, second[name].shape) for name in recurrent if name in first]
-    return all(a[0] != b[0] and (a[1] == rows or is_given) for a, b in shapes)
+    shapes = [values[name].shape for name in recurrent if name in values]
+    return all(_is_timed(a) and (is_given or b == rows) for a, b, *_ in shapes)
+
+
+def _inferred(graph: Graph, x: Input, layout: Layout) -> tuple[Graph, Values, Any]:
+    """Return the graph without bodies where that is possible, its values, and the rows of x."""
+    axes, batch = Sizes(is_open=True), layout.axes.batch
+    is_open = batch is not None and x.axes is not None and isinstance(x.axes[batch], str)
+    rows: Any = axes.add("batch") if is_open else 1
+    signature = _signature(x, layout.at(_steps(layout, axes), rows))
+    graph = flattened(graph, signature)
+    return graph, infer(graph, signature), rows
+
+
+def _is_timed(size: Any) -> bool:
+    """Whether a size depends on the number of steps."""
+    return type(size) is Size and "time" in size.names
+
+
+def _steps(layout: Layout, axes: Sizes) -> Any:
+    """Return the symbolic number of steps; a multiple may stand for few of them."""
+    n = layout.multiple
+    return n * axes.add("time", (LONG + APART) // n, low=int(n == 1))
 
 
 def output_axes(graph: Graph, x: Input, layout: Layout) -> list[Axes]:
     """Return the time axis and the batch axis of each output."""
-    one, longer = (_inferred(graph, x, layout.at(length, 1)) for length in layout.lengths)
-    several = one
-    with contextlib.suppress(OnwardError):  # the file may fix the batch size
-        several = _inferred(graph, x, layout.at(layout.lengths[0], SEVERAL))
+    graph, values, rows = _inferred(graph, x, layout)
     found = []
     for name in graph.outputs:
-        shape = one[name].shape
-        times = varying_axes(shape, longer[name].shape)
-        rows = varying_axes(shape, several[name].shape)
-        rows = [
-            axis for axis in rows or range(len(shape)) if shape[axis] == 1 and layout.axes.batch is not None
-        ]
-        found.append(Axes(next(iter(times), None), next(iter(rows), None)))
+        sizes = list(enumerate(values[name].shape))
+        times = (axis for axis, size in sizes if _is_timed(size))
+        own = [axis for axis, size in sizes if size == rows] or [axis for axis, size in sizes if size == 1]
+        batches = iter(own if layout.axes.batch is not None else ())
+        found.append(Axes(next(times, None), next(batches, None)))
     return found
 
 

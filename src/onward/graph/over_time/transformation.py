@@ -12,7 +12,7 @@ import numpy as np
 from ...errors import OnwardError
 from ..graph import Graph, Input
 from ..inference import outputs_of
-from ..node import AnyArray, Expansion, Node, Signature
+from ..node import AnyArray, Node, Signature
 from ..operations import OPERATIONS
 from ..operations.registry import Known
 from .streamed import Axes, Carry
@@ -29,12 +29,11 @@ class BlockBuilder(TimeFollower):
     def __init__(
         self,
         graph: Graph,
-        first: Mapping[str, Known],
-        second: Mapping[str, Known],
+        inputs: Mapping[str, Known],
         axes: Mapping[str, int],
         at_end: bool,
     ) -> None:
-        super().__init__(graph, first, second, axes)
+        super().__init__(graph, inputs, axes)
         self.at_end = at_end  # whether the graph ends the sequence
         self._names: dict[str, str] = {"": ""}
         self._constants = dict(graph.constants)
@@ -58,31 +57,33 @@ class BlockBuilder(TimeFollower):
     def _add_node(self, node: Node) -> None:
         self._node = node
         inputs = [name for name in node.inputs if name]
-        if any(name not in self._first for name in inputs):
+        if any(name not in self._whole for name in inputs):
             self.refuse(node, "its shapes depend on the values of the sequence")
-        expansion = self._expanded(node)
-        if expansion is not None:
+        expand = OPERATIONS[node.operation].expand
+        expansion = expand and expand(node, self.inputs(node))
+        if expansion:
             self._constants |= expansion.constants
-            for values in self._values:
+            for values in (self._whole, *self._blocks):
                 values |= expansion.constants
             for inner in expansion.nodes:
                 self._add_node(inner)
             return
+        if node.operation == "If" and self._differs(node.inputs[0]):
+            self.refuse(node, "what it runs depends on the length of the sequence")
         timed = [name for name in inputs if self.timing(name) is not None]
         so_far = any(name in self.timings and self.timings[name] is None for name in inputs)
         if timed and so_far:
             self.refuse(node, "it combines a step with a result for the whole sequence")
         if len(timed) > 1:
             node = node._replace(inputs=self.aligned(node.inputs))
-        for values in self._values[:2]:
-            values |= outputs_of(node, values)
+        self._whole |= outputs_of(node, self._whole)
         outputs = [name for name in node.outputs if name]
-        if any(name not in self._first or name not in self._second for name in outputs):
+        if any(name not in self._whole for name in outputs):
             self.refuse(node, "its shapes depend on the values of the sequence")
-        if not timed or all(isinstance(self._first[name], np.ndarray) for name in outputs):
+        is_known = all(isinstance(self._whole[name], np.ndarray) for name in outputs)
+        if is_known or self._derived.issuperset(timed):
             self._copy(node)
-            self.producers |= dict.fromkeys(outputs, node)
-            self._periods |= dict.fromkeys(outputs, self._period_of(node))
+            self._define_derived(node)
             if so_far:
                 if any(map(self._differs, outputs)):
                     self.refuse(node, "it repeats a result for the whole sequence")
@@ -91,23 +92,6 @@ class BlockBuilder(TimeFollower):
             self._check_sizes(node)
             rule = OPERATIONS[node.operation].stream
             (rule or BlockBuilder.unchanged)(self, node)
-
-    def _expanded(self, node: Node) -> Expansion | None:
-        """Return the nodes that replace a node with bodies, which must not depend on the length."""
-        expand = OPERATIONS[node.operation].expand
-        if expand is None:
-            return None
-        varies = any(
-            isinstance(self._first[name], np.ndarray) and self._differs(name) for name in node.inputs if name
-        )
-        found = [
-            expand(node, [values[name] if name else None for name in node.inputs])
-            for values in (self._values if varies else self._values[:2])
-        ]
-        first = found[0]
-        if first is not None and any(each is None or not _are_equal(each, first) for each in found):
-            self.refuse(node, "what it runs depends on the length of the sequence")
-        return first
 
     def _copy(self, node: Node) -> None:
         """Add a node as it is. Raises ArgumentError if it does not accept some blocks."""
@@ -129,7 +113,7 @@ class BlockBuilder(TimeFollower):
         """Add a constant."""
         name = self._new_name("constant")
         self._constants[name] = array
-        for values in self._values:
+        for values in (self._whole, *self._blocks):
             values[name] = array
         return name
 
@@ -143,7 +127,7 @@ class BlockBuilder(TimeFollower):
         """Add a node, and return its outputs."""
         names = tuple(self._new_name(operation) for _ in range(outputs))
         node = Node(operation, tuple(inputs), names, attributes, self._node.name, self._node.source)
-        self._first |= outputs_of(node, self._first)
+        self._whole |= outputs_of(node, self._whole)
         self._append(node)
         return names
 
@@ -165,7 +149,7 @@ class BlockBuilder(TimeFollower):
             number += 1
             name = f"{base}_{number}"
         self.carries.append(Carry(name, initial, Axes(axis), source=source))
-        self._first[name] = Signature.of(initial)
+        self._whole[name] = Signature.of(initial)
         return name
 
     def keep(self, carry: str, value: str) -> None:
@@ -176,9 +160,9 @@ class BlockBuilder(TimeFollower):
         """Let a value stand for an output of the graph over the whole sequence."""
         if output:
             self._names[output] = self._names.get(value, value)
-            before = [values[output].shape for values in (self._first, self._second)]
+            before = self.shape(output)
             self.define_new(output, timing)
-            if before != [values[output].shape for values in (self._first, self._second)]:
+            if before != self.shape(output):
                 self.refuse(self._node, "its number of steps does not follow from the length of the sequence")
 
     def unchanged(self, node: Node) -> None:
@@ -188,9 +172,9 @@ class BlockBuilder(TimeFollower):
         self._copy(node)
         for output in filter(None, node.outputs):
             self._names.pop(output, None)
-            found = [values.get(output) for values in self._values]
+            found = [values[output].shape for values in (self._whole, *self._blocks)]
             self.define_new(output, timing._replace(axis=self._axis_after(node, output)))
-            if any(a is None or a.shape != self._values[i][output].shape for i, a in enumerate(found)):
+            if found != [values[output].shape for values in (self._whole, *self._blocks)]:
                 self.refuse(node, "its sizes are not those of a block")
 
     def accepts(self, node: Node, axis: int) -> bool:
@@ -201,7 +185,7 @@ class BlockBuilder(TimeFollower):
             found = [outputs_of(node, values)[output].shape for values in self._blocks]
         except OnwardError:
             return False
-        return found == [with_steps(self._first[output], axis, n).shape for n in steps]
+        return found == [with_steps(self._whole[output], axis, n).shape for n in steps]
 
     def aligned(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return values of one length with the same number of complete steps.
@@ -345,11 +329,3 @@ class BlockBuilder(TimeFollower):
         if removed:
             value = self.add("Squeeze", value, self.constant(np.array(removed)))
         self.define(node.outputs[0], value, None)
-
-
-def _are_equal(first: Expansion, second: Expansion) -> bool:
-    """Whether two expansions of a node run the same nodes."""
-    nodes = zip(first.nodes, second.nodes, strict=False)
-    return len(first.nodes) == len(second.nodes) and all(
-        a._replace(attributes={}) == b._replace(attributes={}) for a, b in nodes
-    )

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import OnwardError
+from ...errors import ArgumentError, OnwardError
 from ..declared import UNNAMED
 from ..graph import Graph
 from ..inference import flattened, infer
@@ -14,7 +14,10 @@ from ..node import AnyArray, Signature, size_of
 from ..operations.registry import Known
 from ..plan.builder import Weights
 from ..plan.planner import Planner
+from ..polynomial import evaluated
+from ..size import Axes, dtype_of, has_sizes
 from .streamed import MAX_PROGRAMS
+from .timing import with_steps
 from .transformation import BlockBuilder
 
 BLOCK_MEMORY = 1 << 22  # bytes of the values of one block, which caches hold
@@ -45,13 +48,14 @@ class BlockPlan:
         blocks: int,
         weights: Weights,
     ) -> None:
-        longer = dict(signatures)
+        name, axis = next(iter(axes.items()))
+        self._length = signatures[name].shape[axis]
+        steps, inputs = Axes(is_open=True, is_strict=True).add("steps"), dict(signatures)
         for name, axis in axes.items():
-            shape, dtype = signatures[name].shape, signatures[name].dtype
-            longer[name] = Signature((*shape[:axis], 2 * shape[axis], *shape[axis + 1 :]), dtype)
-        builder = BlockBuilder(graph, signatures, longer, axes, at_end=False)
+            inputs[name] = with_steps(signatures[name], axis, steps)
+        builder = BlockBuilder(graph, inputs, axes, at_end=False)
         block = builder.build().without_unused()
-        end = BlockBuilder(graph, signatures, longer, axes, at_end=True).build().without_unused()
+        end = BlockBuilder(graph, inputs, axes, at_end=True).build().without_unused()
         self._carries = tuple(builder.carries)
         sources = tuple(carry.source for carry in self._carries if carry.source)
         start = graph.replaced(outputs=sources).without_unused()
@@ -59,14 +63,24 @@ class BlockPlan:
             Planner(part, weights, max_programs=MAX_PROGRAMS) for part in (start, block, end)
         )
         self._outputs = [
-            Output(Signature.of(value), value if isinstance(value, np.ndarray) else None, builder.axis(name))
-            for name, value in ((name, builder.value(name)) for name in graph.outputs)
+            self._output(builder.value(name), builder.axis(name), builder.is_derived(name))
+            for name in graph.outputs
         ]
         weights.limit.check(size_of(output.signature for output in self._outputs))
         self._axes = [axes.get(declared.name) for declared in graph.inputs]
-        self._length = next(signatures[name].shape[axis] for name, axis in axes.items())
         steps = self._length // blocks
         self._steps = max(1, steps - steps % builder.stride)
+
+    def _output(self, value: Known, axis: int | None, is_derived: bool) -> Output:
+        """Return where an output comes from, with the sizes of this call."""
+        numbers = {"steps": self._length}
+        if is_derived:
+            raise ArgumentError("an output depends on the length of the sequence")
+        signature = Signature(tuple(evaluated(size, numbers) for size in value.shape), dtype_of(value))
+        if not isinstance(value, np.ndarray):
+            return Output(signature, None, axis)
+        sizes = [evaluated(size, numbers) for size in value.flat] if has_sizes(value) else value
+        return Output(signature, np.array(sizes, signature.dtype).reshape(signature.shape), axis)
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         """Return the outputs of the graph."""

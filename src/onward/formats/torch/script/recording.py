@@ -19,7 +19,8 @@ from ....graph.node import AnyArray, Node, Signature
 from ....graph.operations import OPERATIONS
 from ....graph.operations.evaluation import evaluate
 from ....graph.operations.registry import Operation
-from ....graph.size import Axes, Guard, Size, are_same, has_sizes, hint, integers, is_symbolic
+from ....graph.polynomial import Guard
+from ....graph.size import Axes, Size, are_same, has_sizes, hint, integers, is_symbolic
 
 MAX_KEY = 256  # bytes of an array that is compared by its content
 MAX_INTEGERS = 8  # of a value, which count as sizes
