@@ -56,9 +56,10 @@ def load(
 
     - **TorchScript**: files of torch.jit.save are whole models. `method="encode"` runs another method than
       forward(), and `part="model.decoder"` a submodule. Attributes that a call changes are additional inputs,
-      with the file's values as defaults, and additional outputs. The code becomes one graph for all sizes of
-      its inputs; where sizes decide what it computes, `inputs={"x": ("batch", 512), "sr": 16000}` gives the
-      axes of tensors, as sizes or names of open sizes, and the values of numbers.
+      with the file's values as defaults, and additional outputs. The code is recorded at the first call, for
+      all sizes of its inputs. What needs the axes of several inputs before that, such as `save` and `stream`,
+      takes them from `inputs={"x": ("int64", ("batch", 512)), "sr": 16000}`: the axes of tensors, as sizes or
+      names of open sizes, perhaps after a dtype, and the values of numbers.
     - **PyTorch**: files of torch.save, and state dicts in safetensors or .npz files. They contain weights but
       no forward(), so `load` returns `Parts`, a dict of layers by name, whose method `sequential` connects
       them. A pickled nn.Sequential records its order and becomes a Sequential. If the
@@ -332,7 +333,7 @@ def _script(
         content = archive.read(data)
         if not is_script(content) or (method is None and part is None and not has_forward(content)):
             return None
-        return Model(Program(data, method or "forward", part or "").opened(inputs))
+        return Model(Program(data, method or "forward", part or "", content).opened(inputs))
 
 
 def _reject(path: Path, options: Mapping[str, Any], reason: str) -> None:

@@ -20,13 +20,10 @@ NODE = 1 << 10  # bytes of a node, with its attributes and the names of its valu
 
 
 class Source(Protocol):
-    """Code from which a graph was recorded for inputs of some ranks and dtypes."""
+    """Code that is recorded for the inputs of each call."""
 
     def general(self, declared: Mapping[str, Any]) -> Graph:
         """Return one graph for all sizes of the inputs, whose axes or values may be declared."""
-
-    def graph(self) -> Graph:
-        """Return a graph that records the code for each signature of its inputs."""
 
 
 @dataclass(eq=False, repr=False)
@@ -38,8 +35,8 @@ class Graph:
 
     `carries` maps inputs with default values to the outputs that hold their next values: the state that the
     source keeps between calls. `structure` is the signature of the source's function if that takes or returns
-    nested containers, and `sizes` is what it requires of the sizes of the inputs. `source` is code that
-    can be recorded for inputs of other ranks.
+    nested containers, and `sizes` is what it requires of the sizes of the inputs. `source` is code
+    that is recorded for each call.
 
     Examples
     --------
@@ -169,11 +166,6 @@ class Graph:
             if outer:
                 nodes.append(Node("Identity", (names.get(inner, prefix + inner),), (outer,), {}, outer))
         return Expansion(nodes, {prefix + name: array for name, array in self.constants.items()})
-
-    @property
-    def is_recorded(self) -> bool:
-        """Whether the nodes follow from the signature of the inputs, for each one anew."""
-        return any(node.operation == "Recorded" for node in self.nodes)
 
     def with_defaults(self, replaced: frozenset[str] = frozenset()) -> Graph:
         """Return a graph whose inputs with default values are constants, except those that are replaced."""

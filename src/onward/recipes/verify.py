@@ -374,8 +374,8 @@ def _graph(model: Any, inputs: Sequence[NDArray[Any]]) -> tuple[Graph, list[NDAr
         if len(inputs) != len(graph.inputs):
             raise ArgumentError("the states of layers are compared from zeros only")
         return graph, list(inputs)
-    if model._graph.is_recorded:
-        return _graph(Model(model._whole()), inputs)
+    if model.general is not model:
+        return _graph(model.general, inputs)
     structure = model._graph.structure
     args, named = (tuple(inputs), {}) if structure is None else structure.flatten(tuple(inputs), {})
     _, planner, arrays = model._checked(args, named)

@@ -43,11 +43,13 @@ class Program:
     `graph()` returns a graph of one node, which records the method for each signature of its inputs.
     """
 
-    def __init__(self, content: Data, method: str = "forward", part: str = "") -> None:
+    def __init__(
+        self, content: Data, method: str = "forward", part: str = "", archive: Archive | None = None
+    ) -> None:
         self.content, self.method, self.part = content, method, part
         self.seen: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}  # the tensors of the last call
         self.found: dict[Any, Graph | OnwardError] = {}  # the last graph for all sizes, by the tensors seen
-        archive = read(content)
+        archive = archive or read(content)
         self.code = Code(archive.code)
         self.loader = Loader(archive, self.code)
         interpreter = self._interpreter(Recording())
