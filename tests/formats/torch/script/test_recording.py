@@ -1,11 +1,14 @@
 """When the code of a TorchScript archive is recorded, for which sizes, and what tells the axes of inputs."""
 
+import operator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from support.cli import invoke, message, report
+from support.randomized import random_cases
 from support.script_archives import archive, forward, model
 
 import onward
@@ -92,3 +95,72 @@ def test_commands_take_the_inputs_of_a_program(tmp_path: Path) -> None:
     np.testing.assert_array_equal(y, 2 * rows(5)[None] + 1)
     for wrong in ("x", "x=float32(3", "n=two", "x=float32(3),,y=1"):
         assert invoke("info", path, "--inputs", wrong).exit_code == 2
+
+
+def test_functions_of_lists_of_sizes_reduce_their_elements(tmp_path: Path) -> None:
+    program = model(
+        tmp_path,
+        "n = [torch.size(x, 0), torch.size(x, 1), 2]",
+        "are = [torch.gt(torch.size(x, 0), 4), torch.gt(torch.size(x, 1), 4)]",
+        "if torch.any(are):",
+        "  y = torch.mul(x, torch.sum(n))",
+        "else:",
+        "  y = torch.mul(x, torch.sub(torch.max(n), torch.min(n)))",
+        "if torch.all(are):",
+        "  y = torch.neg(y)",
+        "else:",
+        "  pass",
+        "return y",
+    )
+    for shape in ((3, 4), (4, 2), (3, 5), (5, 3), (6, 7), (1, 1)):
+        x, n = rows(*shape), [*shape, 2]
+        y = x * (sum(n) if max(shape) > 4 else max(n) - min(n)) * (-1 if min(shape) > 4 else 1)
+        np.testing.assert_array_equal(program(x), y)
+    saved = tmp_path / "m.safetensors"
+    program.save(saved)
+    np.testing.assert_array_equal(onward.load(saved)(rows(6, 7)), -15 * rows(6, 7))
+    np.testing.assert_array_equal(onward.load(saved)(rows(3, 4)), 2 * rows(3, 4))
+
+
+OPERATORS: dict[str, Callable[..., Any]] = {
+    "torch.add": lambda a, b: a + b, "torch.sub": lambda a, b: a - b, "torch.mul": lambda a, b: a * b,
+    "torch.floordiv": lambda a, b: a // b, "torch.remainder": lambda a, b: a % b,
+    "ops.prim.max": max, "ops.prim.min": min, "torch.max": max, "torch.min": min,
+}  # fmt: skip
+
+
+def expression(random: np.random.Generator, depth: int) -> tuple[str, Callable[[int, int], int]]:
+    """Return code that computes a number from the sizes T and C, and the function."""
+    kind = random.integers(5 if depth else 2)
+    if kind == 0:
+        n = int(random.integers(1, 6))
+        return str(n), lambda T, C: n
+    if kind == 1:
+        axis = int(random.integers(2))
+        return f"torch.size(x, {axis})", lambda *sizes: sizes[axis]
+    (a, f), (b, g), (c, h) = (expression(random, depth - 1) for _ in range(3))
+    if kind == 2:
+        name = str(random.choice([*OPERATORS]))
+        if name in ("torch.floordiv", "torch.remainder"):
+            c, h = b, g
+            b, g = f"ops.prim.max({c}, 1)", lambda T, C: max(h(T, C), 1)
+        return f"{name}({a}, {b})", lambda T, C: OPERATORS[name](f(T, C), g(T, C))
+    if kind == 3:
+        name, of_all = (("sum", sum), ("max", max), ("min", min))[random.integers(3)]
+        return f"torch.{name}([{a}, {b}, {c}])", lambda T, C: of_all([f(T, C), g(T, C), h(T, C)])
+    name, holds = (("gt", operator.gt), ("le", operator.le), ("eq", operator.eq))[random.integers(3)]
+    code = f"{a} if torch.{name}({b}, {c}) else {b}"
+    return f"({code})", lambda T, C: f(T, C) if holds(g(T, C), h(T, C)) else g(T, C)
+
+
+def test_arithmetic_of_sizes_holds_for_all_sizes(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for _ in range(random_cases(12)):
+        code, expected = expression(random, 3)
+        program = model(tmp_path, f"n = {code}", "return torch.add(torch.mul(x, 0), n)")
+        saved = tmp_path / "m.safetensors"
+        for shape in ((3, 5), (7, 2), (5, 5), (1, 4), (12, 1)):
+            x, wanted = rows(*shape), float(expected(*shape))
+            np.testing.assert_array_equal(program(x), np.full(shape, np.float32(wanted)), err_msg=code)
+            program.save(saved)
+            np.testing.assert_array_equal(onward.load(saved)(x), program(x), err_msg=code)

@@ -31,6 +31,11 @@ SYMBOLIC = {
     "__not__": "logical_not", "floordiv": "floor_divide",
     **dict.fromkeys(("max", "prim.max"), "maximum"), **dict.fromkeys(("min", "prim.min"), "minimum"),
 }  # fmt: skip
+OF_TWO = {
+    "sum": "add",
+    "any": "__or__",
+    "all": "__and__",
+}  # what functions of a list do to two of its elements
 KINDS: dict[type, Any] = {bool: np.bool_, int: np.int64, float: np.float64}
 
 
@@ -101,8 +106,8 @@ class Calls:
 
     def _compute(self, name: str, *arguments: Any) -> Any:
         """Record an operator on numbers that depend on the inputs."""
-        if len(arguments) == 1 and isinstance(arguments[0], list):  # the largest or smallest of a list
-            return reduce(partial(self.operate, name), arguments[0])
+        if len(arguments) == 1 and isinstance(arguments[0], list):
+            return reduce(partial(self.operate, OF_TWO.get(name, name)), arguments[0])
         if name in ("eq", "ne") and arguments[0] == arguments[1]:
             return name == "eq"
         result = self.recorder.call(SYMBOLIC.get(name, name), *map(self._operand, arguments))
