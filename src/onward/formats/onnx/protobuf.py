@@ -20,7 +20,7 @@ from ...errors import FileError
 MAX_DEPTH = 100  # nested messages, as in Google's implementations
 FIELD, NUMBER = 200, 40  # bytes of a value, and of a number in a list
 VARINT, FIXED64, DELIMITED, GROUP_START, GROUP_END, FIXED32 = range(6)  # wire types
-MAX_VARINT = 10  # bytes
+MAX_VARINT, MORE = 10, 128  # bytes of a number; the bit of a byte that others follow
 BLOCK = 1 << 16  # bytes or numbers that NumPy converts at a time, which bounds its temporary arrays
 
 Data = memoryview | bytes
@@ -138,7 +138,7 @@ class _Reader:
             value, at = self.value(message, own, key & 7, at, end, depth)
             if own.is_repeated:
                 items = values.setdefault(own.name, [])
-                if isinstance(value, list):  # packed
+                if type(value) is list:  # packed
                     items += value
                 else:
                     items.append(value)
@@ -152,10 +152,16 @@ class _Reader:
         self, message: Message, own: Field, wire: int, at: int, end: int, depth: int
     ) -> tuple[Any, int]:
         """The value of a field, or a list of its packed numbers, and the byte after it."""
+        first = self.data[at] if at < end else MORE  # of a number or a length, usually the only byte
         if wire == VARINT:
+            if first < MORE:
+                return first, at + 1
             number, at = self.varint(at, end)
             return _wrapped(number, own.kind), at
-        start, stop = self.span(wire, at, end)
+        if wire == DELIMITED and first < MORE and first < end - at:
+            start, stop = at + 1, at + 1 + first
+        else:
+            start, stop = self.span(wire, at, end)
         if own.kind is STRING:
             return self.text(message, own, start, stop), stop
         if own.kind is MESSAGE:
@@ -218,11 +224,7 @@ class _Reader:
     def span(self, wire: int, at: int, end: int) -> tuple[int, int]:
         """Where the value of a field starts and ends."""
         if wire == DELIMITED:
-            if at < end and self.data[at] < 128:
-                length = self.data[at]
-                at += 1
-            else:
-                length, at = self.varint(at, end)
+            length, at = self.varint(at, end)
         elif wire == VARINT:
             return at, self.varint(at, end)[1]
         elif wire in (FIXED32, FIXED64):
