@@ -116,7 +116,8 @@ class GraphSteps(Steps):
         self._alone = pool.copy()  # for whole sequences
         self._alone.open()
         declared, ports = stream._streamed.inputs, []
-        for each, place in zip(declared, pool.input_axes or [None] * len(declared), strict=True):
+        first = [None if each.axes is None else 0 for each in declared]
+        for each, place in zip(declared, pool.input_axes or first, strict=True):
             axes = (None,) if each.axes is None else each.axes  # TorchScript declares none: take a vector
             sizes = [axis if isinstance(axis, int) else None for axis in axes]
             if place is not None:

@@ -72,7 +72,7 @@ class GraphPool(Pool):
         self._carried: Any = _core.Carries(list(streamed.initial))
         self._rows = self._declared_rows()
         if self._rows is not None:
-            self._use(self._rows)
+            self._set_axes(self._rows)
 
     @property
     def input_axes(self) -> Sequence[int | None] | None:
@@ -131,8 +131,7 @@ class GraphPool(Pool):
             next((i for i in candidates if shape[i : i + 1] == (1,)), None) for shape, candidates in found
         ]
 
-    def _use(self, rows: Rows) -> None:
-        self._rows = rows
+    def _set_axes(self, rows: Rows) -> None:
         self._carried.set_axes([-1 if axis is None else axis for axis in rows.axes[: self._count]])
 
     def _opened(self, ids: Ids) -> None:
@@ -178,14 +177,14 @@ class GraphPool(Pool):
         rows, n = self._rows, self._count
         if rows is None:  # the rows are the first axis of the inputs
             rows = self._rows_for([(1, *block.shape[1:]) for block in blocks])
+            self._set_axes(rows)
         parts = [
             Part(p, results[n:], results[:n])
             for p, results in self._results(rows, ids, blocks, self._model.carries)
         ]
         if rows.output_axes is None:
             rows = rows._replace(output_axes=self._axes_of(parts[0].outputs, rows.axes[n:]))
-        if rows is not self._rows:
-            self._use(rows)
+        self._rows = rows
         return rows, parts
 
     def _results(
