@@ -257,7 +257,7 @@ def test_any_number_of_streams_runs_with_few_programs() -> None:
 
 
 def test_many_streams_in_different_phases_run_with_the_bits_of_each_alone() -> None:
-    rng, model = np.random.default_rng(0), RandomGraph(0).build(2)  # it halves the steps
+    rng, model = np.random.default_rng(0), RandomGraph(0).build(5)  # it halves the steps
     pool, first = model.pool(1, time_axis=1), model.stream(time_axis=1)
     ids, streams = pool.open(150), [first.copy() for _ in range(150)]
     for n, steps in ((150, 1), (90, 3), (131, 2), (150, 5)):
@@ -265,6 +265,11 @@ def test_many_streams_in_different_phases_run_with_the_bits_of_each_alone() -> N
         x = normal(rng, n, steps, 5)
         for y, place, row in zip(pool.step(ids[places], x), places, x, strict=True):
             assert_equal_bits(y, streams[place](row))
+    assert pool._rows is not None
+    for program in pool._rows.planner.programs:
+        shapes = [required[1] for required in program.signature]
+        rows = [shape[axis] for shape, axis in zip(shapes, pool._rows.axes, strict=True)]
+        assert max(rows) <= 1, "a program holds for one number of rows"
 
 
 def test_an_id_far_beyond_the_streams_of_a_file_is_refused(tmp_path: Path) -> None:
