@@ -158,7 +158,7 @@ class WindowBatches(Data):
 class Fitted(NamedTuple):
     """A linear map, and the network that corrects it, in units of `unit` deviations of the window.
 
-    gains: the factor of the network's output, of the distance of the lower bound from it, and of the upper one.
+    gains: the factors of the network's output, and of the distances of the lower and the upper bound from it.
     """
 
     linear: LinearMap
