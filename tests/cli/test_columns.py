@@ -191,3 +191,33 @@ def test_weights_come_from_a_column_and_tables_from_standard_input_and_parquet()
         == report("score", "net.safetensors", "x.csv")["accuracy"]
     )
     assert "needs --window" in message(invoke(*train, "x.csv", "--scale", "series", *columns[:-1], expect=2))
+
+
+def test_short_series_gaps_and_guessed_classes_are_told() -> None:
+    rows: list[list[object]] = [
+        [shop, str(date(2024, 1, 1) + timedelta(day)), day % 7 + (shop == "b")]
+        for shop, days in (("a", 60), ("b", 60), ("new", 5))
+        for day in range(days)
+        if (shop, day) != ("a", 30)
+    ]
+    write("x.csv", ["shop", "day", "sold"], rows)
+    forecast = "--group", "shop", "--time", "day", "--target", "sold", "--window", "14", *SMALL
+    words = message(invoke("train", "table", "x.csv", *forecast, expect=1))
+    assert "x.csv, line 32, column 'day': before '2024-02-01' in 'a', 1 step is missing" in words
+    result = invoke("train", "table", "x.csv", *forecast, "--missing", "fill", "--epochs", "1", expect=0)
+    named = "1 of 3 series have too few steps for --window 14 and --horizon 1: new (5)"
+    assert named in message(result)
+    result = invoke("run", "x.safetensors", "x.csv", "--out", "y.csv", expect=0)
+    assert "new (5)" in message(result)
+    assert [line.split(",")[0] for line in Path("y.csv").read_text().splitlines()] == ["shop", "a", "b"]
+    ages: list[list[object]] = [[n, n / 9, 30 + n % 25] for n in range(50)]
+    write("ages.csv", ["id", "x", "age"], ages)
+    columns = "train", "table", "ages.csv", "--group", "id", "--target", "age", "--epochs", "1"
+    assert "The integers of 'age' are 25 classes: for numbers, pass --task regress." in message(
+        invoke(*columns)
+    )
+    result = invoke(*columns, "--task", "regress", expect=0)
+    assert "classes" not in result.stderr and "mean squared error" in result.stdout
+    ages[7][1] = "inf"
+    write("ages.csv", ["id", "x", "age"], ages)
+    assert "sequence 7 has inf at step 0" in message(invoke(*columns, expect=1))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.cli import invoke, report
+from support.cli import invoke, message, report
 
 import onward
 from onward.core import storage
@@ -130,6 +130,8 @@ def test_resuming_an_interrupted_training_gives_the_same_model(kind: str) -> Non
     assert (
         "another model" in invoke(*command, "cut.safetensors", "--resume", "--hidden", "17", expect=1).stderr
     )
+    words = message(invoke(*command, "cut.safetensors", "--resume", "--hidden", "17", expect=1))
+    assert "start again without --resume (--resume needs the data and the options" in words
 
 
 def test_ctrl_c_does_not_offer_to_resume_from_the_checkpoint_of_an_earlier_training(
@@ -262,7 +264,7 @@ def test_mistakes_are_one_error_message() -> None:
     np.savez("odd.npz", x=np.ones((3, 2)), targets=np.ones((2, 2, 2)))
     Path("other.txt").write_text(PLAY + "é")
     invoke("train", "text", "play.txt", *SMALL, "--epochs", "1", expect=0)
-    for arguments, code, message in (
+    for arguments, code, expected in (
         (("train", "text", "short.txt"), 1, "6 characters; training needs at least 1,000"),
         (("train", "text", "binary.txt"), 1, "not text in UTF-8: byte 0 is 0xff"),
         (("train", "text", "nothing.txt"), 2, "does not exist"),
@@ -282,7 +284,7 @@ def test_mistakes_are_one_error_message() -> None:
         (("plot", "play.run", "-o", "x.gif"), 2, ".png, .svg, .pdf"),
     ):
         stderr = " ".join(invoke(*arguments, expect=code).stderr.replace("│", " ").split())
-        assert message in stderr, (arguments, stderr)
+        assert expected in stderr, (arguments, stderr)
 
 
 def test_a_full_disk_leaves_the_previous_model_intact(monkeypatch: pytest.MonkeyPatch) -> None:

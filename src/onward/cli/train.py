@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ..core import files
+from ..errors import FileError
 from ..layers.base import Layer
 from ..recipes import characters, forecasts, sequences, text
 from ..tables import data, model_files
@@ -164,6 +165,12 @@ def train_table(file: str, selection: data.Selection, out: Path | None, **settin
     out = _output(path, out)
     table = read_table(file, selection).with_class_names()
     common.announce(table.describe())
+    guessed = table.labels is not None and selection.task is None and table.selection.targets
+    if guessed and all(name.removeprefix("-").isdecimal() for name in table.classes):
+        classes = counted(len(table.classes), "class").replace("classs", "classes")
+        warn(
+            f"The integers of {table.selection.targets[0]!r} are {classes}: for numbers, pass --task regress."
+        )
     options = {name: value for name, value in settings.items() if value is not None}
     options |= {"checkpoint": _run_file(out)}
     with _interruptible(_run_file(out), settings["resume"]):
@@ -229,6 +236,14 @@ def _interruptible(run: Path, resume: bool) -> Iterator[None]:
     before = run.exists() and run.stat().st_mtime_ns
     try:
         yield
+    except FileError as error:
+        if not resume:
+            raise
+        message = str(error).replace("with resume=False", "without --resume").replace("epochs=", "--epochs ")
+        hint = (
+            "--resume needs the data and the options of the first command; only --epochs of a text may differ"
+        )
+        raise FileError(f"{message} ({hint})") from error
     except KeyboardInterrupt:
         # an unmodified checkpoint belongs to this training only if it was resumed
         saved = run.exists() and (resume or run.stat().st_mtime_ns != before)
