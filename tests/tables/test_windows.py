@@ -124,14 +124,14 @@ def test_a_series_that_is_too_short_to_be_divided_is_trained_on() -> None:
         windows.hold_out(series_of(np.random.default_rng(0), [6], 2), 0.2)
 
 
-@pytest.mark.parametrize("season", [1, 2, 3])
+@pytest.mark.parametrize("season", [1, 2, 3, 5])
 def test_naive_forecasts_repeat_the_last_season(season: int) -> None:
     table = series_of(np.random.default_rng(0), [9, 7], 4)
     assert table.ends is not None and table.series is not None
     for forecast, (number, end) in zip(windows.naive(table, season), table.ends, strict=True):
         known = table.series.items[number][:end, 0].tolist()
         for value in forecast:
-            known.append(known[-season])
+            known.append(known[-season] if end >= season else known[-1])
             assert value == known[-1]
 
 

@@ -161,15 +161,19 @@ def hold_out(windows: Sequences, share: float) -> tuple[Mask, Mask, Mask]:
 
 
 def naive(windows: Sequences, season: int = 1) -> AnyArray:
-    """The forecasts that repeat the last `season` known targets, (N, H * O); 1 is the naive forecast."""
+    """The forecasts that repeat the last `season` known targets, (N, H * O); 1 is the naive forecast.
+
+    Where fewer are known, they repeat the last one.
+    """
     assert windows.ends is not None and windows.series is not None and windows.series.targets is not None
     series, ends = windows.ends.T
     ahead = np.arange(windows.selection.horizon or 1) % season - season
     forecasts = np.empty((len(ends), len(ahead) * windows.series.targets[0].shape[-1]))
     for number in np.unique(series):
         own = series == number
-        history = _filled(windows.series.targets[number])
-        forecasts[own] = history[ends[own, None] + ahead].reshape(own.sum(), -1)
+        history, end = _filled(windows.series.targets[number]), ends[own, None]
+        steps = np.where(end >= season, end + ahead, end - 1)
+        forecasts[own] = history[steps].reshape(own.sum(), -1)
     return forecasts
 
 
