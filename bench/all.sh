@@ -27,6 +27,7 @@ mkdir -p "$root/build"
 run startup
 run models --cases "$cases"
 run keras_models
+run lengths
 run latency --cases "$cases"
 run pool --cases "$cases"
 run denormals

@@ -1,7 +1,7 @@
 """Time calls of whole models whose inputs have a new length in every call.
 
-    python bench/lengths.py              # one row, 200 lengths in random order; what a new length costs
-    python bench/lengths.py --batches    # the size of the batch is new as well
+    python bench/lengths.py              # one row, and 1 to 8 rows, of 200 lengths in random order
+    python bench/lengths.py --batches    # only the latter
 
 The models have open axes for time and the batch. Onward opens ONNX, .pt2 and Keras files; onnxruntime,
 OpenVINO (with dynamic shapes) and PyTorch run the same models and inputs in turn, on one thread. The outputs
@@ -181,7 +181,7 @@ def rebinding(measured: report.Report, calls: int) -> None:
 
 def main() -> None:
     parser = report.parser(__doc__)
-    parser.add_argument("--batches", action="store_true", help="also vary the size of the batch")
+    parser.add_argument("--batches", action="store_true", help="only batches of changing size")
     parser.add_argument("--only", default="", help="only models whose name contains this text")
     arguments = parser.parse_args()
     measured = report.Report(arguments, (*PEERS, "keras", "tf2onnx"))
@@ -194,14 +194,15 @@ def main() -> None:
             model = opened.model
             if arguments.only not in model.name:
                 continue
-            inputs = inputs_of(opened, count, arguments.batches)
-            compare(model, contestants(model), inputs[:3])
-            calls = contestants(model)  # none of which has seen an input
-            first = timed(calls, inputs)
-            took = {name: statistics.median(times) for name, times in first.items()}
-            best = min(took[name] for name in PEERS if name in took)
-            row = {"total": sum(first["onward"]) / 1e3, "longest": max(first["onward"]) / 1e3}
-            measured.add("models", model=model.name, **took, **row, ratio=best / took["onward"])
+            for table in ("batches",) if arguments.batches else ("lengths", "batches"):
+                inputs = inputs_of(opened, count, with_batches=table == "batches")
+                compare(model, contestants(model), inputs[:3])
+                calls = contestants(model)  # none of which has seen an input
+                first = timed(calls, inputs)
+                took = {name: statistics.median(times) for name, times in first.items()}
+                best = min(took[name] for name in PEERS if name in took)
+                row = {"total": sum(first["onward"]) / 1e3, "longest": max(first["onward"]) / 1e3}
+                measured.add(table, model=model.name, **took, **row, ratio=best / took["onward"])
     if not arguments.batches:
         rebinding(measured, 20 if arguments.quick else 200)
 

@@ -39,6 +39,14 @@ TABLES: dict[str, dict[str, str]] = {
     "models.models": MODELS,
     "models.int8": MODELS,
     "keras_models.models": MODELS,
+    "lengths.lengths": MODELS,
+    "lengths.batches": MODELS,
+    "lengths.rebinding": {
+        "steps": "steps",
+        "same length, µs": "same",
+        "new length, µs": "new",
+        "difference, µs": "difference",
+    },
     "peers.cells": {
         "cell": "cell",
         "threads": "threads",
@@ -232,6 +240,8 @@ def cluster(reports: Reports) -> float:
 # Figures in sentences.
 FIGURES: dict[str, Callable[[Reports], Any]] = {
     "models.mean": lambda r: mean(r, "models.models"),
+    "lengths.mean": lambda r: mean(r, "lengths.lengths"),
+    "lengths.mean_of_batches": lambda r: mean(r, "lengths.batches"),
     "latency.step": lambda r: one(r, "latency.calls", "p50", H=32, call="stream(x)"),
     "latency.silero": lambda r: one(r, "latency.blocks", "p50", model="Silero 6", call="stream(x)"),
     "pool.live": lambda r: round(one(r, "pool.detectors", "live", model="Silero 6", streams=256), -1),
