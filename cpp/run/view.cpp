@@ -84,7 +84,7 @@ AnyLoops::AnyLoops(Memory& memory, const View* const* views, size_t count) {
     Size merged = 0;  // rows
     for (size_t n = 0; n < used; n++) {
         const Size* const row = rows + n * width;
-        Size* const before = rows + (merged - 1) * Size(width);
+        Size* const before = merged > 0 ? rows + (merged - 1) * Size(width) : rows;
         bool merges = merged > 0;
         for (size_t i = 1; merges && i < width; i++) merges = before[i] == product(row[i], row[0]);
         Size* const to = merges ? before : rows + merged++ * Size(width);

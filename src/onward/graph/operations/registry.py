@@ -307,8 +307,8 @@ def _strided(x: Known | None) -> Any:
 
 def _in_first_call(x: Any) -> Any:
     """Return an input with the sizes that it has in the first call."""
-    if isinstance(x, Signature):
-        return x._replace(shape=tuple(map(hint, x.shape)))
+    if type(x) is Signature:
+        return Signature(tuple(map(hint, x.shape)), x.dtype) if is_symbolic(x.shape) else x
     if isinstance(x, np.ndarray) and has_sizes(x):
         return np.array(list(map(hint, x.flat)), np.int64).reshape(x.shape)
     return x

@@ -246,8 +246,8 @@ class Builder:
             return weights.setdefault(Identity(found), len(weights))
 
         def placed(argument: Any) -> Any:
-            is_array = isinstance(argument, View) and argument.space < 0
-            return argument._replace(space=places[argument.space]) if is_array else argument
+            is_array = type(argument) is View and argument.space < 0
+            return View(places[argument.space], *argument[1:]) if is_array else argument
 
         writer = Writer(place_of)
         spaces = [self._constants_size, *self._argument_sizes]

@@ -96,8 +96,8 @@ class View(NamedTuple):
 
     def permuted(self, *axes: int) -> "View":
         """Return the view with its axes in another order."""
-        shape, strides = tuple(self.shape[a] for a in axes), tuple(self.strides[a] for a in axes)
-        return self._replace(shape=shape, strides=strides)
+        shape, strides = tuple([self.shape[a] for a in axes]), tuple([self.strides[a] for a in axes])
+        return View(self.space, self.offset, shape, strides, self.dtype)
 
     def reshaped(self, *shape: Any) -> "View | None":
         """Return the view with another shape, in C order, or None if that requires a copy."""
@@ -129,7 +129,7 @@ class View(NamedTuple):
             for place in reversed(new):
                 strides[place] = stride
                 stride = stride * shape[place]
-        return self._replace(shape=tuple(shape), strides=tuple(strides))
+        return View(self.space, self.offset, tuple(shape), tuple(strides), self.dtype)
 
     def sliced(self, axis: int, start: Any, stop: Any, step: int = 1) -> "View":
         """Return a slice of one axis; `step` must be positive, and `start` and `stop` within the axis."""
@@ -137,14 +137,14 @@ class View(NamedTuple):
         count = stop - start if step == 1 else -((start - stop) // step)
         shape[axis], strides[axis] = (count if count > 0 else 0), strides[axis] * step
         offset = self.offset + start * self.strides[axis]
-        return self._replace(offset=offset, shape=tuple(shape), strides=tuple(strides))
+        return View(self.space, offset, tuple(shape), tuple(strides), self.dtype)
 
     def broadcast(self, *shape: Any) -> "View":
         """Return the view with its axes of size 1 repeated, and with new axes in front."""
         missing = len(shape) - len(self.shape)
         axes = zip(self.shape, self.strides, shape[missing:], strict=True)
         strides = (0 if size == 1 and other != 1 else stride for size, stride, other in axes)
-        return self._replace(shape=tuple(shape), strides=(*[0] * missing, *strides))
+        return View(self.space, self.offset, tuple(shape), (*[0] * missing, *strides), self.dtype)
 
     def reversed(self, axis: int) -> "View":
         """Return the view with one axis reversed."""
