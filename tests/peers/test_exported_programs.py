@@ -14,6 +14,7 @@ from support import modules
 from support.exported_functions import Case, Function
 from support.exported_modules import CASES, Counter
 from support.onnx_nodes import open_model
+from support.skips import counted_cases
 from torch import nn
 from torch.export import Dim
 from torch.utils._pytree import tree_flatten, tree_map
@@ -145,14 +146,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_random_modules(start: int, tmp_path: Path) -> None:
-    for seed in range(start, start + 20):
-        module, inputs = modules.random_module(seed)
-        try:
-            expected = modules.answer(module, inputs)
-        except RuntimeError:  # a kernel that is longer than the sequence
-            continue
-        net = load(program_of(module, tuple(map(torch.from_numpy, inputs.values()))), tmp_path)
-        close(net(*inputs.values()), expected)
+    for case in counted_cases(20, start):
+        with case:
+            module, inputs = modules.random_module(case.seed)
+            with case.skipping(RuntimeError):  # a kernel is longer than its input
+                expected = modules.answer(module, inputs)
+            net = load(program_of(module, tuple(map(torch.from_numpy, inputs.values()))), tmp_path)
+            close(net(*inputs.values()), expected)
 
 
 def test_changed_buffers_are_carries(tmp_path: Path) -> None:
@@ -270,19 +270,20 @@ def test_complex_outputs_are_refused(tmp_path: Path) -> None:
         onward.load(tmp_path / "m.pt")(x.numpy())
 
 
-FUNCTIONS_OF_PAIRS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+RARE_ARGUMENTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "conj_physical": lambda x: torch.view_as_real(torch.conj_physical(torch.view_as_complex(x))),
     "complex": lambda x: torch.view_as_real(x.to(torch.complex64)),  # whose imaginary part is 0 beside NaN
     "real": lambda x: torch.view_as_complex(x).to(torch.float16),
     "sign": torch.sign,  # 0 for NaN
+    "norm": lambda x: torch.norm(x[1, 0], 2, 0),  # of a negative number
 }
 
 
 @pytest.mark.filterwarnings("ignore")  # "casting complex values to real"
-@pytest.mark.parametrize("name", FUNCTIONS_OF_PAIRS)
-def test_functions_of_complex_numbers_and_nan_in_both_formats(name: str, tmp_path: Path) -> None:
-    """They kept the imaginary part, lost its sign, or returned NaN for 0."""
-    module, x = Function(FUNCTIONS_OF_PAIRS[name]), torch.tensor([[1, 2], [-3, torch.nan], [-0.0, -4]])
+@pytest.mark.parametrize("name", RARE_ARGUMENTS)
+def test_rare_arguments_keep_their_meaning_in_both_formats(name: str, tmp_path: Path) -> None:
+    """Imaginary parts stayed, lost their signs or became NaN; a number was its own norm."""
+    module, x = Function(RARE_ARGUMENTS[name]), torch.tensor([[1, 2], [-3, torch.nan], [-0.0, -4]])
     expected = module(x).numpy()
     torch.jit.trace(module, x).save(tmp_path / "m.pt")
     for net in (load(program_of(module, (x,)), tmp_path), onward.load(tmp_path / "m.pt")):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from support import modules
 from support.onnx_nodes import outputs_of
+from support.skips import Case, counted_cases
 
 import onward
 from onward import _core
@@ -16,8 +17,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from th
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "seed" in metafunc.fixturenames:
-        metafunc.parametrize("seed", range(metafunc.config.getoption("--random-modules")))
+    if "start" in metafunc.fixturenames:
+        metafunc.parametrize("start", range(0, metafunc.config.getoption("--random-modules"), 20))
 
 
 def whole(name: str, folder: Path, **options: Any) -> tuple[torch.nn.Module, dict[str, Any], Any]:
@@ -47,17 +48,17 @@ def test_whole_models_match_pytorch(name: str, tmp_path: Path) -> None:
     assert model._planner.find([*inputs.values()]) is not None
 
 
-def test_random_modules_match_pytorch(seed: int, tmp_path: Path) -> None:
-    module, inputs = modules.random_module(seed)
-    path = tmp_path / "model.onnx"
-    try:
-        expected = modules.answer(module, inputs)
-    except RuntimeError as error:  # a kernel is longer than its input
-        pytest.skip(str(error))
-    path.write_bytes(modules.exported(module, inputs))
-    model: Any = onward.load(path)
-    for _ in range(2):
-        assert_close(outputs_of(model, **inputs), expected)
+def test_random_modules_match_pytorch(start: int, tmp_path: Path) -> None:
+    for case in counted_cases(20, start):
+        with case:
+            module, inputs = modules.random_module(case.seed)
+            path = tmp_path / "model.onnx"
+            with case.skipping(RuntimeError):  # a kernel is longer than its input
+                expected = modules.answer(module, inputs)
+            path.write_bytes(modules.exported(module, inputs))
+            model: Any = onward.load(path)
+            for _ in range(2):
+                assert_close(outputs_of(model, **inputs), expected)
 
 
 @pytest.mark.parametrize(
@@ -74,17 +75,21 @@ def test_a_row_has_the_same_bits_in_any_batch(name: str, tmp_path: Path) -> None
             np.testing.assert_array_equal(y[row : row + 1], alone)
 
 
-@pytest.mark.parametrize("number", range(100))
+@pytest.mark.parametrize("first", range(0, 100, 20))
 def test_random_modules_give_the_same_bits_in_any_batch_with_any_threads_and_instructions(
-    number: int, tmp_path: Path
+    first: int, tmp_path: Path
 ) -> None:
-    module, inputs = modules.random_module(10_000 + number)
+    for case in counted_cases(20, first):
+        with case:
+            assert_same_bits(case, tmp_path)
+
+
+def assert_same_bits(case: Case, tmp_path: Path) -> None:
+    module, inputs = modules.random_module(10_000 + case.seed)
     path, scale = tmp_path / "model.onnx", inputs["scale"]
-    x = modules.inputs_of({"x": (5, *inputs["x"].shape[1:])}, number)["x"]
-    try:
+    x = modules.inputs_of({"x": (5, *inputs["x"].shape[1:])}, case.seed)["x"]
+    with case.skipping(RuntimeError):  # a kernel is longer than its input
         module(torch.from_numpy(x), torch.from_numpy(scale))
-    except RuntimeError as error:  # a kernel is longer than its input
-        pytest.skip(str(error))
     path.write_bytes(modules.exported(module, {"x": x, "scale": scale}, dynamic_axes={"x": {0: "batch"}}))
     model: Any = onward.load(path)
     expected, before = outputs_of(model, x, scale), _core.isa()

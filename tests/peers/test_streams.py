@@ -1,6 +1,5 @@
 """Streams of PyTorch modules: the bits of the whole call, which agrees with PyTorch."""
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from support.causal_modules import CausalNet, write
 from support.randomized import random_cases
 from support.sequence_graphs import blocks, normal
+from support.skips import Case, Cases
 from torch import nn
 
 import onward
@@ -31,19 +31,14 @@ def as_tuple(outputs: Any) -> tuple[Any, ...]:
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
-def assert_streams(model: Any, module: CausalNet, x: NDArray[Any], sizes: list[slice]) -> str:
-    """Stream x in blocks; return whether PyTorch and Onward accept a sequence of this length."""
+def assert_streams(case: Case, model: Any, module: CausalNet, x: NDArray[Any], sizes: list[slice]) -> None:
+    """Stream x in blocks."""
     stream = model.stream(len(x), time_axis=2)
     parts = [as_tuple(stream(x[:, :, block])) for block in sizes]
-    try:
-        with torch.no_grad():
-            expected = as_tuple(module(torch.from_numpy(x)))
-    except RuntimeError:  # shorter than a window
-        return "too short"
-    try:
+    with torch.no_grad(), case.skipping(RuntimeError):  # shorter than a window
+        expected = as_tuple(module(torch.from_numpy(x)))
+    with case.skipping(OnwardError):  # the exporter excludes lengths that the module accepts
         whole = as_tuple(model(x))
-    except OnwardError:  # the exporter excludes lengths that the module accepts
-        return "excluded"
     parts.append(as_tuple(stream.finish()))
     for i, (y, other) in enumerate(zip(whole, expected, strict=True)):
         np.testing.assert_allclose(y, other.numpy(), rtol=1e-4, atol=1e-5)
@@ -51,31 +46,25 @@ def assert_streams(model: Any, module: CausalNet, x: NDArray[Any], sizes: list[s
         if y.ndim == 3:  # with steps
             streamed = np.concatenate([part[i].reshape(*y.shape[:2], -1) for part in parts], 2)
         np.testing.assert_array_equal(streamed.view(np.int32), y.view(np.int32), strict=True)
-    return "run"
 
 
 def test_random_causal_modules_and_unets_stream_with_the_bits_of_the_whole_call(tmp_path: Path) -> None:
-    count: Counter[str] = Counter()
+    cases = Cases()
     for seed in range(random_cases(12)):
         rng, module = np.random.default_rng(seed), CausalNet(seed).eval()
-        try:
-            write(module, tmp_path / "module")
-        except NotImplementedError:  # torch.export cannot solve an inequality of sizes
-            count["not exported"] += 1
-            continue
-        model = onward.load(tmp_path / "module")
-        try:
-            model.stream(time_axis=2)
-        except ArgumentError as error:
-            assert any(reason in str(error) for reason in REASONS), error
-            count["refused"] += 1
+        with cases.new(seed) as case:
+            with case.skipping(NotImplementedError):  # torch.export cannot solve an inequality of sizes
+                write(module, tmp_path / "module")
+            model = onward.load(tmp_path / "module")
+            with case.skipping(ArgumentError, match="|".join(REASONS)):
+                model.stream(time_axis=2)
+        if case.skipped:
             continue
         for T in (int(rng.integers(5, 20)), int(rng.integers(20, 70))):  # no step is broadcast by chance
-            sizes = blocks(rng, T) if rng.integers(2) else [slice(t, t + 1) for t in range(T)]
-            count[assert_streams(model, module, normal(rng, 2, module.channels, T), sizes)] += 1
-    assert count["run"] > 2 * sum(
-        count[what] for what in ("refused", "too short", "excluded", "not exported")
-    ), count
+            with cases.new(seed) as each:
+                sizes = blocks(rng, T) if rng.integers(2) else [slice(t, t + 1) for t in range(T)]
+                assert_streams(each, model, module, normal(rng, 2, module.channels, T), sizes)
+    cases.check(most=1 / 4)
 
 
 class Demucs(nn.Module):

@@ -1,6 +1,8 @@
 """Random cases of which a test may skip some, but not most."""
 
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import NoReturn
 
@@ -14,7 +16,7 @@ class Skipped(Exception):
 class Case:
     """One case: `with case:` runs it, `case.skip()` ends it, and an error names its seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int | None) -> None:
         self.seed, self.ran, self.skipped = seed, False, False
 
     def __enter__(self) -> "Case":
@@ -24,21 +26,42 @@ class Case:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         self.ran, self.skipped = error is None, isinstance(error, Skipped)
-        if error is not None and not self.skipped:
+        if error is not None and not self.skipped and self.seed is not None:
             error.add_note(f"in the random case with the seed {self.seed}")
         return self.skipped
 
     def skip(self) -> NoReturn:
         raise Skipped
 
+    @contextmanager
+    def skipping(self, *errors: type[Exception], match: str = "") -> Iterator[None]:
+        """Skip the case if the block raises one of these errors, whose message matches the pattern."""
+        try:
+            yield
+        except errors as error:
+            assert re.search(match, str(error)), error
+            self.skip()
 
-def counted_cases(count: int) -> Iterator[Case]:
-    """Yield `random_cases(count)` cases, with seeds from 0 on; fail if more are skipped than run."""
-    cases = [Case(seed) for seed in range(random_cases(count))]
-    yield from cases
-    check_skips(sum(case.skipped for case in cases), sum(case.ran for case in cases))
+
+class Cases:
+    """The cases of a test: each begins with `with cases.new(seed) as case:`, and `check` ends the test."""
+
+    def __init__(self) -> None:
+        self._all: list[Case] = []
+
+    def new(self, seed: int | None = None) -> Case:
+        self._all.append(Case(seed))
+        return self._all[-1]
+
+    def check(self, most: float = 0.5) -> None:
+        """Fail if the test skips more than this share of its cases, or runs none."""
+        skipped, ran = sum(case.skipped for case in self._all), sum(case.ran for case in self._all)
+        assert ran and skipped <= most * (skipped + ran), f"{skipped} cases were skipped, and {ran} ran"
 
 
-def check_skips(skipped: int, ran: int) -> None:
-    """Fail if a test skips more of its cases than it runs."""
-    assert ran >= max(1, skipped), f"{skipped} random cases were skipped, and {ran} ran"
+def counted_cases(count: int, first: int = 0, most: float = 0.5) -> Iterator[Case]:
+    """Yield `random_cases(count)` cases, with seeds from `first` on; fail if too many are skipped."""
+    cases = Cases()
+    for seed in range(first, first + random_cases(count)):
+        yield cases.new(seed)
+    cases.check(most)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from support.javascript import Exported, in_chromium, in_node, silero_like
 from support.sequence_graphs import RandomGraph, normal, stepper
+from support.skips import counted_cases
 
 import onward
 from onward.errors import ArgumentError
@@ -27,17 +28,15 @@ def test_a_voice_detector_whose_state_is_an_input_gives_the_bits_of_python(tmp_p
 @pytest.mark.parametrize("first", range(0, 40, 20))
 def test_random_graphs_give_the_bits_of_python(tmp_path: Path, first: int) -> None:
     exported = []
-    for seed in range(first, first + 20):
-        rng = np.random.default_rng(seed)
-        model = RandomGraph(seed).build(int(rng.integers(2, 9)))
-        T = int(rng.integers(40, 70))
-        x, size = normal(rng, 1, T, 5), int(rng.integers(1, 13))
-        parts = [x[:, t : t + size] for t in range(0, T - size + 1, size)]
-        try:
-            exported.append(Exported(tmp_path, model, [normal(rng, 3, 50, 5), x], parts))
-        except ArgumentError as error:
-            assert "NumPy" in str(error) or "stream" in str(error) or "time" in str(error), error
-    assert len(exported) > 10
+    for case in counted_cases(20, first):
+        with case:
+            rng = np.random.default_rng(case.seed)
+            model = RandomGraph(case.seed).build(int(rng.integers(2, 9)))
+            T = int(rng.integers(40, 70))
+            x, size = normal(rng, 1, T, 5), int(rng.integers(1, 13))
+            parts = [x[:, t : t + size] for t in range(0, T - size + 1, size)]
+            with case.skipping(ArgumentError, match="NumPy|stream|time"):
+                exported.append(Exported(tmp_path, model, [normal(rng, 3, 50, 5), x], parts))
     for model, answer in zip(exported, in_node(tmp_path, [each.case for each in exported]), strict=True):
         model.check(answer)
 

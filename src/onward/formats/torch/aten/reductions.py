@@ -24,7 +24,9 @@ def axes_of(x: Tensor, dim: Dims) -> list[int]:
 
 def reduced(t: Translator, operation: str, x: str, like: Tensor, dim: Dims, keepdim: bool) -> str:
     """Reduce axes of a value with the axes of `like`; no axes stand for all."""
-    return t.add(operation, x, axes_of(like, dim), keepdims=int(keepdim)) if like.rank else x
+    if not like.rank:
+        return t.add(operation, t.add("Unsqueeze", x, [0]), [0], keepdims=0)
+    return t.add(operation, x, axes_of(like, dim), keepdims=int(keepdim))
 
 
 def _same(t: Translator, x: Tensor, dtype: Any) -> str:

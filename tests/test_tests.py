@@ -1,0 +1,62 @@
+"""Rules that all tests follow."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+FILES = sorted(path for path in TESTS.rglob("test_*.py") if "real" not in path.parts)
+RANDOM = {"random_cases", "counted_cases", "Cases", "default_rng", "rng", "seed", "given", "draw", "random"}
+ENDS = ast.Continue, ast.Break, ast.Return, ast.Pass
+
+
+def names_in(node: ast.AST) -> set[str]:
+    """Return the names of variables, attributes and parameters."""
+    found = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    found |= {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)}
+    return found | {each.arg for each in ast.walk(node) if isinstance(each, ast.arg)}
+
+
+def uncounted(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield the places at which random tests leave a case without counting it."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name("assume") | ast.Attribute(attr="assume" | "filter_too_much" | "xfail"):
+                yield node
+            case ast.FunctionDef() if RANDOM & names_in(node):
+                yield from filter(leaves_a_case, ast.walk(node))
+
+
+def leaves_a_case(node: ast.AST) -> bool:
+    """Whether a handler of errors ends a case and asserts nothing, or a call skips the whole test."""
+    match node:
+        case ast.ExceptHandler(body=body):
+            checks = ("assert", "raise", "pytest.raises", ".skip()")
+            return isinstance(body[-1], ENDS) and not any(word in ast.unparse(node) for word in checks)
+        case ast.Call(ast.Attribute(ast.Name("pytest"), "skip")) | ast.Call(ast.Name("suppress")):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(TESTS)))
+def test_a_random_test_counts_the_cases_that_it_skips(path: Path) -> None:
+    found = {f"line {getattr(node, 'lineno', 0)}" for node in uncounted(ast.parse(path.read_text()))}
+    assert not found, "use support.skips"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "try: f()\n        except ValueError: continue",
+        "try: f()\n        except ValueError:\n            skipped += 1\n            continue",
+        "try: f()\n        except ValueError: return",
+        "try: f()\n        except ValueError: pass",
+        "pytest.skip('')",
+        "with suppress(ValueError): f()",
+        "assume(x)",
+    ],
+)
+def test_the_rule_finds_cases_that_are_not_counted(code: str) -> None:
+    assert list(uncounted(ast.parse(f"def test(seed):\n    for seed in range(9):\n        {code}")))
