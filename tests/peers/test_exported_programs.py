@@ -276,6 +276,9 @@ RARE_ARGUMENTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "real": lambda x: torch.view_as_complex(x).to(torch.float16),
     "sign": torch.sign,  # 0 for NaN
     "norm": lambda x: torch.norm(x[1, 0], 2, 0),  # of a negative number
+    "norm in float16": lambda x: torch.linalg.vector_norm(x[2].half() * 2000),  # whose squares overflow
+    "layer_norm": lambda x: torch.native_layer_norm(x.half(), [2], None, None, 1e-5)[2].float().nan_to_num(),
+    "take_along_dim": lambda x: torch.take_along_dim(x, torch.tensor([[0, 1], [2, 5]])).nan_to_num(),
 }
 
 

@@ -160,7 +160,6 @@ class SequenceSteps(Steps):
 
     def __init__(self, pool: SequencePool, stream: SequenceStream, output_names: Sequence[str]) -> None:
         super().__init__(pool, stream, output_names)
-        self._new = stream.copy()
         self._streamed = streamed = stream._streamed
         time, rows = streamed.x
         shape = tuple(size for axis, size in enumerate(streamed.step_shape) if axis not in (time, rows))
@@ -200,12 +199,9 @@ class SequenceSteps(Steps):
         ]
 
     def finish(self, ids: Sequence[int]) -> list[list[AnyArray]]:
-        streams = [self._new.copy() for _ in ids]
-        for stream, state in zip(streams, self.pool.state(ids), strict=True):
-            stream.state = state
-        finished = [self._by_time(stream.finish()) for stream in streams]
+        finished = _as_tuple(self.pool.finish(ids))
         self.pool.reset(ids)
-        return [list(outputs) for outputs in zip(*finished, strict=True)]
+        return [[self._timed(i, y, 0) for y in outputs] for i, outputs in enumerate(finished)]
 
 
 def _as_tuple(outputs: Any) -> tuple[Any, ...]:

@@ -190,7 +190,7 @@ def masked_select(t: Translator, self: Tensor, mask: Tensor) -> str:
 def take_along_dim(t: Translator, self: Tensor, indices: Tensor, dim: int | None = None) -> str:
     """The elements at indices along an axis; the other axes broadcast together."""
     if dim is None:
-        return _taken(t, self, indices)
+        return t.add("Reshape", _taken(t, self, indices), [-1])
     axis, pair = self.axis(dim), (self, indices)
     if None in (*self.shape, *indices.shape):
         return gather(t, self, dim, indices)

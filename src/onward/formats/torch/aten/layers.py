@@ -125,7 +125,9 @@ def layer_norm(
     if weight is None:
         scale = t.add("ConstantOfShape", normalized_shape, value=np.ones(1, input.dtype))
     outputs = t.add_all("LayerNormalization", (input, scale, bias), 3, axis=axis, epsilon=eps)
-    return outputs if "native" in t.node.target else outputs[0]
+    if "native" not in t.node.target:
+        return outputs[0]
+    return outputs[0], *(t.add("Cast", each, to=input.dtype) for each in outputs[1:])
 
 
 @aten("rms_norm _fused_rms_norm")

@@ -9,6 +9,7 @@ import numpy as np
 from ....errors import ArgumentError
 from ....graph.graph import Graph
 from .expressions import floating
+from .layers import as_float32
 from .registry import BOOL, FLOAT32, INT64, Tensor, aten, define
 from .shapes import lifts_scalars
 from .translator import Translator
@@ -150,6 +151,9 @@ def vector_norm(
     t: Translator, self: Tensor, ord: Any = 2, dim: Dims = None, keepdim: bool = False, dtype: Any = None,
     p: Any = None,
 ) -> str:  # fmt: skip
+    if self.dtype == np.float16:  # whose squares overflow
+        y = vector_norm(t, as_float32(t, self), ord, dim, keepdim, dtype, p)
+        return t.add("Cast", y, to=dtype or self.dtype)
     order = float(2 if p is None and ord is None else ord if p is None else p)
     x = t.cast(self, dtype or self.dtype)
     if order in (1, 2):
