@@ -1,6 +1,8 @@
 """One program for all sizes: the bits of the program that is compiled for a call alone."""
 
+import resource
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,3 +53,33 @@ def test_the_sizes_that_a_call_has_decide_its_program() -> None:
     (first, *_) = model.programs
     assert first.axes.names == ["batch", "time"] and not first.axes.fixed
     assert len(model.programs) == 5  # sizes of 1, and no steps, have programs of their own
+
+
+def test_a_batch_as_large_as_another_axis_in_the_first_call_stays_open() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("batch", 3, 5))
+    graph.outputs = (graph.add("Add", x, graph.add_constant(np.ones((3, 1), np.float32))),)
+    model = Model(graph)
+    for batch in (3, 4, 2):
+        np.testing.assert_array_equal(model(np.zeros((batch, 3, 5), np.float32)), np.ones((batch, 3, 5)))
+    assert len(model.programs) == 1
+
+
+def memory() -> int:
+    """The resident memory of the process in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_memory_does_not_grow_with_the_number_of_lengths() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("time",))
+    half = graph.add("Slice", x, *(graph.add_constant(np.array([n])) for n in (0, 1 << 40, 0, 2)))
+    mean = graph.add("ReduceMean", x, graph.add_constant(np.array([0])))
+    graph.outputs = (graph.add("Softmax", half, axis=0), graph.add("Add", x, mean))
+    model, lengths = Model(graph), np.random.default_rng(0).permutation(10_000) + 3
+    whole, before = np.ones(10_003, np.float32), 0
+    for call, length in enumerate(lengths):
+        before = memory() if call == 1000 else before
+        model(whole[:length])
+    assert len(model.programs) == 1
+    assert memory() - before < 1 << 22

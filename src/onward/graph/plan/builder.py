@@ -13,7 +13,7 @@ import onward._core as _core
 from ...core import budget
 from ...core.budget import Limit
 from ...core.identity import Identity
-from ..size import Axes, Size, broadcast_shape, has_sizes, hint
+from ..size import Axes, Size, are_same, broadcast_shape, has_sizes, hint
 from .passes import fused, users_of, without_copies, without_unread_rows
 from .view import CONSTANTS, DTYPES, FIRST_ARGUMENT, View
 from .words import CONDITIONS, Writer
@@ -160,9 +160,10 @@ class Builder:
         """
         operands = [argument for argument in arguments if isinstance(argument, View)]
         shape, dtype = broadcast_shape(*(view.shape for view in operands)), dtype or operands[-1].dtype
-        layouts = sorted(
-            (view for view in operands if view.shape == shape), key=lambda view: view.space == CONSTANTS
-        )
+        rank = len(shape)
+        # sizes that are equal in the first call alone must not become equal in all
+        whole = [x for x in operands if len(x.shape) == rank and all(map(are_same, x.shape, shape))]
+        layouts = sorted(whole, key=lambda view: view.space == CONSTANTS)
         y = self.like(layouts[0], dtype) if layouts else self.new(*shape, dtype=dtype)
         self.add(step, *arguments, y)
         return y
