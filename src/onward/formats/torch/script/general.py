@@ -63,9 +63,10 @@ def _advice(program: Program, names: Sequence[str]) -> str:
     tensors = [f'"{name}": ("float32", ("batch", "time", 40))' for name in names]
     numbers = [f'"{name}": 1' for name in program.numbers if name not in program.defaults]
     examples = ", ".join([*tensors, *numbers]) or '"x": ("int64", ("batch", 100))'
+    option = f'--inputs "{(*names, "x")[0]}=float32(batch,time,40)"'
     return (
-        "pass the dtypes and axes of tensors and the values of numbers to load, such as "
-        f"inputs={{{examples}}} with your sizes and names, or call the model first"
+        "pass the dtypes and axes of tensors and the values of numbers, such as "
+        f"inputs={{{examples}}} to load, or {option} to a command, or call the model first"
     )
 
 
