@@ -5,10 +5,14 @@
 The model is an LSTM with 12 features and 64 units, Last, and a Linear to 9; sequences have 1,000 steps of
 float32, and every worker computes on one thread. Each method scores a table of n and one of 3n sequences; the
 difference of the times excludes fixed costs. The fastest of three rounds counts.
+
+Before that, a whole ONNX model scores 20,000 sequences of 30 to 90 steps, and as many of equal length with
+the same steps in all, as `onward run` does with arrays. Needs onward[bench].
 """
 
 import logging
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +26,9 @@ import report
 from pyarrow import parquet as pq
 
 import onward
-from onward.tables import parquet, scorer
+from onward.tables import inference, parquet, scorer
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # the tests are not a package
 
 STEPS, FEATURES = 1000, 12
 NET = onward.Sequential(onward.LSTM(FEATURES, 64, rng=0), onward.Last(), onward.Linear(64, 9, rng=1))
@@ -83,11 +89,40 @@ def seconds(run: Callable[[Path], None], path: Path) -> float:
     return time.perf_counter() - start
 
 
+def ragged(measured: report.Report, rows: int, rounds: int) -> None:
+    """Compare sequences of many lengths with sequences of one length, in CPU time on one thread."""
+    from support import modules
+
+    rng, whole = np.random.default_rng(0), modules.WHOLE["attention pooling"]
+    with tempfile.TemporaryDirectory() as folder:
+        path, axes = Path(folder, "model.onnx"), {"x": {0: "batch", 1: "time"}}
+        path.write_bytes(
+            modules.exported(whole.module(), modules.inputs_of(whole.inputs, 0), dynamic_axes=axes)
+        )
+        model = inference.runnable(onward.load(path))
+    lengths = rng.integers(30, 91, rows)
+    equal = np.diff(np.linspace(0, lengths.sum(), rows + 1).astype(int)).max()
+    sequences = {
+        "ragged": [rng.standard_normal((length, 40)).astype(np.float32) for length in lengths],
+        "equal": [rng.standard_normal((equal, 40)).astype(np.float32) for _ in range(rows)],
+    }
+    times: dict[str, list[float]] = {name: [] for name in sequences}
+    for _ in range(rounds):
+        for name, each in sequences.items():
+            start = time.thread_time()
+            inference.outputs(model, each)
+            steps = sum(map(len, each))
+            times[name].append((time.thread_time() - start) * lengths.sum() / steps)
+    rates = {name: rows / float(min(each)) for name, each in times.items()}
+    measured.add("ragged", sequences=rows, **rates, ratio=rates["ragged"] / rates["equal"])
+
+
 def main() -> None:
     options = report.parser(__doc__).parse_args()
     rows, rounds = (512, 1) if options.quick else (2048, 3)
     measured = report.Report(options, ["pyarrow", "ray"])
     onward.set_num_threads(1)
+    ragged(measured, 2_000 if options.quick else 20_000, rounds)
     ray.init(num_cpus=max(3, os.cpu_count() or 1), include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
