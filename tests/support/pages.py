@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -203,6 +204,7 @@ FILES: dict[str, Callable[[Path], Any]] = {
     "detector.onnx": lambda path: detector(8).save(path),
     "stepper.onnx": lambda path: stepper().save(path),
     "silero_vad.onnx": lambda path: voice_detector().save(path),
+    "okay_nabu.tflite": lambda path: shutil.copy(DATA / "tflite" / "mww_okay_nabu.tflite", path),
     "visits.csv": measurements,
     "new.csv": measurements,
     "measured.csv": recordings,

@@ -9,6 +9,7 @@ import onward
 from onward.cli import COMMANDS, main
 from onward.formats.keras.load import LAYERS as KERAS_LAYERS
 from onward.formats.onnx.opsets import MICROSOFT
+from onward.formats.tflite import translate as tflite
 from onward.formats.torch.aten.operators import OPERATORS as ATEN_OPERATORS
 from onward.graph.operations import OPERATIONS
 from onward.graph.operations.modules import MODULES
@@ -57,6 +58,21 @@ def keras_layers() -> str:
     return ", ".join(f"`{name}`" for name in sorted(KERAS_LAYERS) if not name.startswith("ops."))
 
 
+def tflite_operators() -> str:
+    names = sorted({*tflite.FLOATS, *tflite.INTEGERS, *tflite.ANY})
+    return table(
+        ["operator", "float32", "int8"],
+        (
+            (
+                f"`{name}`",
+                yes(name in tflite.FLOATS or name in tflite.ANY),
+                yes(name not in tflite.FLOATS or name in tflite.INTEGERS),
+            )
+            for name in names
+        ),
+    )
+
+
 def layers() -> str:
     rows = []
     for name in onward.__all__:
@@ -75,5 +91,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "onnxruntime operators": microsoft_operators,
     "ATen operators": aten_operators,
     "Keras layers": keras_layers,
+    "TensorFlow Lite operators": tflite_operators,
     "layers": layers,
 }
