@@ -83,6 +83,12 @@ def onnx_files(folder: Path) -> Iterator[bytes]:
             yield path.read_bytes()
 
 
+def tflite_files(folder: Path) -> Iterator[bytes]:
+    """Models of TensorFlow Lite: of integers, with variables, loops and recurrent operators."""
+    for path in sorted((DATA / "tflite").glob("*.tflite")):
+        yield path.read_bytes()
+
+
 def read_onnx(path: Path) -> None:
     """Read the tensors and attributes of an ONNX file; what was read must survive writing."""
     model = read.read(path, path.read_bytes())
@@ -177,6 +183,7 @@ READERS = {
     "keras": Reader(".keras", onward.load, stored("keras/*.keras")),
     "hdf5": Reader(".h5", onward.load, stored("keras/[!w]*.h5")),
     "onnx": Reader(".onnx", onward.load, exported),
+    "tflite": Reader(".tflite", onward.load, tflite_files),
     "onnx-messages": Reader(".onnx", read_onnx, onnx_files),
     "onnx-graphs": Reader(".onnx", run_onnx, onnx_files),
     "npz": Reader(".npz", onward.load_tensors, arrays),

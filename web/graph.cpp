@@ -63,8 +63,8 @@ std::vector<Options<float>> options_of(Words& words, size_t D) {
     for (Size n = words.count(); n--;) {
         const auto gate = words.read<Activation<float>>(), candidate = words.read<Activation<float>>();
         const auto output = words.read<Activation<float>>();
-        const float clip = words.read<float>();
-        options.push_back({gate, candidate, output, clip, words.read<bool>()});
+        const float clip = words.read<float>(), cell_clip = words.read<float>();
+        options.push_back({gate, candidate, output, clip, cell_clip, words.read<bool>()});
     }
     if (!options.empty() && options.size() != D)
         throw std::invalid_argument("options must be empty or have one entry per direction");

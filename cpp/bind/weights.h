@@ -13,7 +13,7 @@ using onward::Format;
 using MatrixIn = std::tuple<In, OptionalIn>;  // numbers and, if they are int8, the scale of each row
 using WeightsIn = std::tuple<MatrixIn, MatrixIn, OptionalIn, OptionalIn, std::optional<MatrixIn>, OptionalIn>;
 using ActivationIn = std::tuple<std::string, double, double>;                         // name, alpha, beta
-using OptionsIn = std::tuple<ActivationIn, ActivationIn, ActivationIn, double, bool>;  // as onward::Options
+using OptionsIn = std::tuple<ActivationIn, ActivationIn, ActivationIn, double, double, bool>;  // as onward::Options
 
 template <class Real>
 onward::Activation<Real> activation_of(const ActivationIn& activation) {
@@ -38,9 +38,9 @@ onward::Matrix<Real> matrix_of(const MatrixIn& matrix, const char* name, Size ro
 template <class Real>
 std::vector<onward::Options<Real>> options_of(const std::vector<OptionsIn>& arguments) {
     std::vector<onward::Options<Real>> options;
-    for (const auto& [gate, candidate, output, clip, coupled] : arguments)
+    for (const auto& [gate, candidate, output, clip, cell_clip, coupled] : arguments)
         options.push_back({activation_of<Real>(gate), activation_of<Real>(candidate), activation_of<Real>(output),
-                           Real(clip), coupled});
+                           Real(clip), Real(cell_clip), coupled});
     return options;
 }
 

@@ -23,6 +23,7 @@ struct Standard {
     Quotient<Real> candidate(vec x) const { return tanh<Real>(x); }
     Quotient<Real> output(vec c) const { return tanh<Real>(c); }
     vec add_peephole(int, vec, vec x) const { return x; }
+    vec bounded(vec c) const { return c; }
 };
 
 template <class Real>
@@ -44,6 +45,7 @@ struct Custom {
     Quotient<Real> gate(vec x) const { return activate(options.gate, clipped(x)); }
     Quotient<Real> candidate(vec x) const { return activate(options.candidate, clipped(x)); }
     Quotient<Real> output(vec c) const { return activate(options.output, c); }
+    vec bounded(vec c) const { return clip(c, -options.cell_clip, options.cell_clip); }
     // Adds the peephole connection from c to gate 0, 1 or 2 of i, f, o.
     vec add_peephole(int gate, vec c, vec x) const {
         return peephole ? fma(load(peephole + gate * Float<Real>::L), c, x) : x;
@@ -95,7 +97,7 @@ void lstm(Options o, Real* z, const Real* u, Real* c, Real* h, Record<Real> reco
     const auto sum_f = o.add_peephole(1, c_prev, load(z + L) + load(u + L));
     const auto sum_g = load(z + 2 * L) + load(u + 2 * L);
     const auto i = o.gate(sum_i), f = o.coupled ? one_minus(i) : o.gate(sum_f), g = o.candidate(sum_g);
-    const auto c_next = fma(f.value(), c_prev, (i * g).value());
+    const auto c_next = o.bounded(fma(f.value(), c_prev, (i * g).value()));
     const auto sum_o = o.add_peephole(2, c_next, load(z + 3 * L) + load(u + 3 * L));
     const auto out = o.gate(sum_o);
     store(c, c_next);

@@ -40,6 +40,7 @@ template <class Real>
 struct Options {
     Activation<Real> gate, candidate, output;
     Real clip = 0;         // clips the arguments of gate and candidate to [-clip, clip]
+    Real cell_clip = 0;    // clips c (LSTM)
     bool coupled = false;  // f = 1 - i (LSTM)
 };
 

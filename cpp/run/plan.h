@@ -108,14 +108,14 @@ public:
                          const View* scale, const View* bias, const View& y);
 
     // Steps on integers that stand for real numbers. y = x multiplier / 2^31 2^shift + zero point, from `low` to `high`;
-    // x has dtype int32 or int64, y any dtype of integers, the multipliers and shifts int32.
+    // y has any dtype of integers, the others int32.
     void rescale(Size zero_point, Size low, Size high, const View& x, const View& multiplier, const View& shift,
                  const View& y);
     // y = table[x - low]; x beyond the table takes its first or last element.
     void lookup(Size low, const View& table, const View& x, const View& y);
     void reduce_integers(Reduction operation, const View& x, const View& y);  // as `reduce`; sums wrap
-    // 1 / x = multiplier / 2^31 2^shift; x (int32) has so many bits before the point.
-    void fixed_reciprocal(Size integer_bits, const View& x, const View& multiplier, const View& shift);
+    // 2^31 / x = multiplier / 2^31 2^shift, all int32; x has no sign.
+    void fixed_reciprocal(const View& x, const View& multiplier, const View& shift);
 
     // x (T, B, I), y (T, B, D*P), states (layers * D, B, units); h0, c0 and the lengths (B), of dtype int64, may be
     // null. The step throws BadValue, with a message that starts with `name`.

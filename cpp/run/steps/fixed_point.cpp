@@ -22,16 +22,10 @@ int32_t shifted_right(int32_t x, int32_t n) {
     return int32_t(x >> n) + (rest > (mask >> 1) + (x < 0));
 }
 
-// x times multiplier / 2^31 times 2^shift. Products of wide numbers have a multiplier of 15 bits.
+// x times multiplier / 2^31 times 2^shift.
 int32_t rescaled(int32_t x, int32_t multiplier, int32_t shift) {
     const int32_t left = std::clamp(shift, 0, 31), right = std::clamp(-shift, 0, 31);
     return shifted_right(high_product(int32_t(uint32_t(x) << left), multiplier), right);
-}
-
-int32_t rescaled(int64_t x, int32_t multiplier, int32_t shift) {
-    const int64_t reduced = multiplier < 0x7fff0000 ? (int64_t(multiplier) + (1 << 15)) >> 16 : 0x7fff;
-    const int32_t right = std::clamp(15 - shift, 1, 62);
-    return int32_t((int64_t(uint64_t(x) * uint64_t(reduced)) + (int64_t(1) << (right - 1))) >> right);
 }
 
 // Calls f with a value of the C++ type of a dtype of integers.
@@ -47,25 +41,19 @@ void with_integer(DType dtype, Function f) {
 
 void Plan::rescale(Size zero_point, Size low, Size high, const View& x, const View& multiplier, const View& shift,
                    const View& y) {
-    check(x), check(multiplier, DType::int32), check(shift, DType::int32), check(y);
-    if (x.dtype != DType::int32 && x.dtype != DType::int64)
-        throw std::invalid_argument("a rescaled array must have dtype int32 or int64");
+    check(x, DType::int32), check(multiplier, DType::int32), check(shift, DType::int32), check(y);
     with_integer(y.dtype, [&]<class To>(To) {
-        auto rescale = [&]<class From>(From) {
-            add([zero_point, low, high, loops = Loops<4>(kept, {&x, &multiplier, &shift, &y})](
-                    std::byte* const* spaces) {
-                loops.run<std::byte>(spaces, [=](const auto& p, Size n, const auto& step) {
-                    const From* const x = (const From*)p[0];
-                    const int32_t *const multiplier = (const int32_t*)p[1], *const shift = (const int32_t*)p[2];
-                    To* const y = (To*)p[3];
-                    for (Size i = 0; i < n; i++) {
-                        const int64_t sum = rescaled(x[i * step[0]], multiplier[i * step[1]], shift[i * step[2]]);
-                        y[i * step[3]] = To(std::clamp<int64_t>(sum + zero_point, low, high));
-                    }
-                });
+        add([zero_point, low, high, loops = Loops<4>(kept, {&x, &multiplier, &shift, &y})](std::byte* const* spaces) {
+            loops.run<std::byte>(spaces, [=](const auto& p, Size n, const auto& step) {
+                const int32_t *const x = (const int32_t*)p[0], *const multiplier = (const int32_t*)p[1];
+                const int32_t* const shift = (const int32_t*)p[2];
+                To* const y = (To*)p[3];
+                for (Size i = 0; i < n; i++) {
+                    const int64_t sum = rescaled(x[i * step[0]], multiplier[i * step[1]], shift[i * step[2]]);
+                    y[i * step[3]] = To(std::min<int64_t>(std::max<int64_t>(sum + zero_point, low), high));
+                }
             });
-        };
-        x.dtype == DType::int32 ? rescale(int32_t()) : rescale(int64_t());
+        });
     });
 }
 
@@ -131,16 +119,16 @@ static int32_t reciprocal_of_one_plus(int32_t x) {
     return saturated(int64_t(y) * 2);
 }
 
-void Plan::fixed_reciprocal(Size integer_bits, const View& x, const View& multiplier, const View& shift) {
+void Plan::fixed_reciprocal(const View& x, const View& multiplier, const View& shift) {
     check(x, DType::int32), check(multiplier, DType::int32), check(shift, DType::int32);
-    add([integer_bits, loops = Loops<3>(kept, {&x, &multiplier, &shift})](std::byte* const* spaces) {
+    add([loops = Loops<3>(kept, {&x, &multiplier, &shift})](std::byte* const* spaces) {
         loops.run<int32_t>(spaces, [=](const auto& p, Size n, const auto& step) {
             for (Size i = 0; i < n; i++) {
                 const uint32_t number = uint32_t(p[0][i * step[0]]);
                 const int zeros = std::countl_zero(number);
                 const uint32_t fraction = zeros > 31 ? 0 : (number << zeros) - (1u << 31);
                 p[1][i * step[1]] = reciprocal_of_one_plus(int32_t(fraction));
-                p[2][i * step[2]] = int32_t(zeros - integer_bits);
+                p[2][i * step[2]] = zeros;
             }
         });
     });

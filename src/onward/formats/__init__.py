@@ -50,7 +50,7 @@ def load(
     inputs: Mapping[str, Any] | None = None,
     **layers: Mapping[str, Any],
 ) -> Layer | Parts:
-    """Load a model from an Onward, ONNX, Keras or TorchScript file, or layers from a state dict.
+    """Load a model from a file of Onward, ONNX, Keras, TorchScript or TensorFlow Lite, or layers by name.
 
     The format is detected from the content. No code in the file is run, and no framework is needed.
 
@@ -68,6 +68,8 @@ def load(
       `conv={"stride": 2, "padding": 1}`, `norm={"type": "BatchNorm2d", "eps": 1e-3}`. float16 and
       bfloat16 weights are converted to float32.
     - **ONNX**: `help(type(model))` explains how to call the model.
+    - **TensorFlow Lite**: a call starts from the initial values of the variables; `stream` keeps them. If the
+      file has several signatures, `method` is the key of one.
     - **Keras**: the model takes batch-first input. `load("model.json", weights="weights.h5")` opens the files
       of to_json and save_weights. `custom_objects={"MyLayer": function}` supplies functions of arrays for
       layers that Onward does not know, by class, or by name if several are Lambdas; for a subclass of a layer

@@ -46,8 +46,8 @@ class Model(Layer):
     `inputs` and `outputs` are the names. Inputs with default values may be omitted, as may the initial states
     of recurrent layers, which are then zeros. A model of PyTorch takes and returns the tuples, lists and
     dicts of its forward(): the result is what forward() returns, or a tuple of that and the new values of the
-    buffers that it changes. Operations run in the core, or in NumPy if the core does not support them. The
-    weights are fixed, and there are no gradients.
+    buffers that it changes. Variables of TensorFlow Lite have their initial values in every call; `stream`
+    keeps them. What the core does not support runs in NumPy. The weights are fixed; there are no gradients.
 
     >>> import tempfile
     >>> from pathlib import Path

@@ -88,6 +88,7 @@ class Recurrent(Quantizable, TextbookParameters, Generic[State]):
     proj_size: int
     peephole: bool
     coupled: bool
+    cell_clip: float | None
     activations: Any
 
     def _configure(
@@ -168,16 +169,16 @@ class Recurrent(Quantizable, TextbookParameters, Generic[State]):
         """Whether the cell has no options beyond those of torch.nn."""
         forward, reverse = self.functions()
         usual = forward == reverse and forward in self.PLAIN
-        return usual and not (self.clip or self.peephole or self.coupled)
+        return usual and not (self.clip or self.cell_clip or self.peephole or self.coupled)
 
-    def _options(self) -> list[tuple[Call, Call, Call, float, bool]]:
+    def _options(self) -> list[tuple[Call, Call, Call, float, float, bool]]:
         """The core's options for each direction; empty for a plain cell."""
         if self.is_plain():
             return []
         # a cell reads only the activations that it has
         chosen = [(*functions, *functions[-1:] * 2)[:3] for functions in self.functions()[: self.sizes.D]]
-        clip = self.clip or math.inf
-        return [(call(gate), call(cell), call(output), clip, self.coupled) for gate, cell, output in chosen]
+        rest = self.clip or math.inf, self.cell_clip or math.inf, self.coupled
+        return [(call(gate), call(cell), call(output), *rest) for gate, cell, output in chosen]
 
     @packed
     def step_kernel(self, weights: dict[str, Array]) -> _core.Stack:

@@ -8,7 +8,7 @@ from numpy.typing import DTypeLike
 
 from ..core.activations import Spec, Specs, choose, choose_one, is_spec
 from ..core.arrays import Array
-from ..core.checks import Rng, flag, integer
+from ..core.checks import Rng, flag, integer, positive
 from .recurrent import Recurrent
 
 
@@ -46,7 +46,7 @@ class RNN(Recurrent[Array]):
     """
 
     gates = "h"
-    proj_size, peephole, coupled = 0, False, False
+    proj_size, peephole, coupled, cell_clip = 0, False, False, None
     PLAIN = ("tanh",), ("relu",)
 
     def __init__(
@@ -103,6 +103,7 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         activations: replace sigmoid, tanh and the tanh of c_t: names or (name, parameters) of
             `onward.Activation`, or a pair of such triples, one for each direction.
         clip: clip the arguments of the first two to [-clip, clip], as onnxruntime does.
+        cell_clip: clip c_t to [-cell_clip, cell_clip], as TensorFlow Lite does.
 
     Raises ArgumentError, DtypeError, SignatureError.
 
@@ -135,12 +136,14 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         coupled: bool = False,
         activations: Specs | tuple[Specs, Specs] = ("sigmoid", "tanh", "tanh"),
         clip: float | None = None,
+        cell_clip: float | None = None,
         dtype: DTypeLike = "float32",
         rng: Rng = None,
     ) -> None:
         self.proj_size = integer("proj_size", proj_size, 0, integer("hidden_size", hidden_size, 1) - 1)
         self.peephole = flag("peephole", peephole)
         self.coupled = flag("coupled", coupled)
+        self.cell_clip = None if cell_clip is None else positive("cell_clip", cell_clip)
         self.activations = choose("activations", activations, ["gate", "cell", "output"], bidirectional)
         self._configure(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, clip, dtype, rng
@@ -179,7 +182,7 @@ class GRU(Recurrent[Array]):
     """
 
     gates = "rzn"
-    proj_size, peephole, coupled = 0, False, False
+    proj_size, peephole, coupled, cell_clip = 0, False, False, None
     PLAIN = (("sigmoid", "tanh"),)
 
     def __init__(

@@ -32,6 +32,9 @@ OPERATIONS = {
     "floor_mod": "Mod",
     "quantized_linear": "QuantizedMatMul",
     "quantized_convolution": "QuantizedConv",
+    "rescale": "Rescale",
+    "lookup": "Lookup",
+    "fixed_reciprocal": "FixedReciprocal",
 }
 
 # The operators with numbers as attributes, which are float32. In float64, calls name the operator and have
@@ -114,6 +117,40 @@ def quantized_convolution(
     product = quantized_product(rows, unsigned(columns), Reshape(scale, by_group))
     y = Transpose(Add(product, Reshape(bias, by_group)), perm=[0, 1, 3, 2])
     return Reshape(y, Concat(Shape(x, end=1), Shape(W, end=1), Shape(windows, start=2), axis=0))
+
+# a b / 2^31 of int64, rounded to nearest, ties up
+def high_product(a, b):
+    sum = Add(Mul(a, b), 1073741824)
+    return Min(Div(Sub(sum, Mod(sum, 2147483648)), 2147483648), 2147483647)
+
+# x multiplier / 2^31 2^shift, ties away from zero in the shift to the right, plus a zero point; all int32
+def rescale(x, multiplier, shift, zero_point, low, high):
+    bits = Cast(shift, to=7)
+    left = Pow(2, Max(bits, 0))
+    right = Pow(2, Max(Neg(bits), 0))
+    product = high_product(Mul(Cast(x, to=7), left), Cast(multiplier, to=7))
+    size = Div(Add(Mul(Abs(product), 2), right), Mul(right, 2))
+    y = Add(Mul(size, Sign(product)), Cast(zero_point, to=7))
+    return CastLike(Min(Max(y, Cast(low, to=7)), Cast(high, to=7)), zero_point)
+
+# table[x - low]; integers beyond the table take its first or last element
+def lookup(x, table, low):
+    place = Sub(Cast(x, to=7), Cast(low, to=7))
+    return Gather(table, Min(Max(place, 0), Sub(Size(table), 1)))
+
+# 2^31 / x as a multiplier of 31 bits behind the point and a shift, by Newton's method
+def fixed_reciprocal(x):
+    wide = Cast(x, to=7)
+    digits = Ceil(Div(Log(Add(Cast(wide, to=11), float64(1))), Log(float64(2))))
+    zeros = Sub(32, Cast(digits, to=7))
+    half = Div(Mul(wide, Pow(2, zeros)), 2)
+    start = Add(high_product(half, -1010580540), 1515870810)
+    first = newton_step(start, half)
+    y = newton_step(newton_step(first, half), half)
+    return Cast(Min(Mul(y, 2), 2147483647), to=6), Cast(zeros, to=6)
+
+def newton_step(y, half):
+    return Add(y, Mul(high_product(y, Sub(536870912, high_product(half, y))), 4))
 """
 
 

@@ -124,7 +124,8 @@ class _Cell:
         yield self._split("i, f, g, o", self._sum("weight_hh"))
         yield f"input = {gated('i', 'c_before')}"
         yield f"forget = {f'Sub({self.real}(1), input)' if layer.coupled else gated('f', 'c_before')}"
-        yield f"c = Add(Mul(forget, c_before), Mul(input, {self._gate('g', candidate)}))"
+        c = f"Add(Mul(forget, c_before), Mul(input, {self._gate('g', candidate)}))"
+        yield f"c = {c if layer.cell_clip is None else self._clip(c, layer.cell_clip)}"
         yield f"hidden = Mul({gated('o', 'c')}, {self._activated('c', output)})"
         yield f"h = {self._product('hidden', 'weight_hr') if layer.proj_size else 'Identity(hidden)'}"
 
@@ -171,5 +172,8 @@ class _Cell:
     def _gate(self, argument: str, function: Spec) -> str:
         """Return the activation of an argument, clipped if the layer clips."""
         if self.layer.clip is not None:
-            argument = f"Clip({argument}, {self.real}({-self.layer.clip}), {self.real}({self.layer.clip}))"
+            argument = self._clip(argument, self.layer.clip)
         return self._activated(argument, function)
+
+    def _clip(self, x: str, limit: float) -> str:
+        return f"Clip({x}, {self.real}({-limit}), {self.real}({limit}))"

@@ -224,7 +224,7 @@ def _is_operator(layer: Any) -> bool:
     known = all(name in NAME_OF and (name != "elu" or scale == 1) for name, _, scale in calls)
     numbers = [layer.clip or 0.0, *(number for _, *own in calls for number in own)]
     exact = layer.dtype != np.float64 or all(map(build.is_float32, numbers))
-    return known and exact and not layer.proj_size and layer.precision != "int8"
+    return known and exact and not (layer.proj_size or layer.cell_clip) and layer.precision != "int8"
 
 
 def _attributes(layer: Any) -> dict[str, Any]:

@@ -365,6 +365,17 @@ def _quantized(writer: Writer, node: Node, inputs: list[str], outputs: list[str]
     return True
 
 
+def _conv_integer(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
+    """Write the bias of a convolution of integers, which ONNX's operator does not have, as a sum."""
+    if len(inputs) < 5 or not inputs[4]:
+        return False
+    sums = writer.node("ConvInteger", inputs[:4], name=node.name, **node.attributes)
+    axes = len(node.attributes.get("strides") or node.attributes["kernel_shape"])
+    shape = writer.constant(np.array([-1, *[1] * axes]))
+    writer.node("Add", [sums, writer.node("Reshape", [inputs[4], shape])], *outputs)
+    return True
+
+
 def _python(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
     raise ArgumentError("it runs a Python function")
 
@@ -378,6 +389,7 @@ SPECIAL: dict[str, Special] = {
     "Check": _check,
     **dict.fromkeys(FUNCTIONS, _function),
     "MatMul": _product,
+    "ConvInteger": _conv_integer,
     "Mod": _mod,
     "QuantizedConv": _quantized,
     "QuantizedMatMul": _quantized,

@@ -1,3 +1,3 @@
-"""Models of TensorFlow Lite (LiteRT): a reader of flatbuffers and a translator of their operators."""
+"""Read models of TensorFlow Lite; may import core, graph and layers."""
 
 IDENTIFIER = b"TFL3"  # at byte 4 of a file

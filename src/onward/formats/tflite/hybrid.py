@@ -23,52 +23,61 @@ def quantized_rows(x: Any) -> tuple[Any, Any]:
     return steps.cast(np.int8), safe / 127
 
 
-def hybrid_product(call: Call, x: Value, W: Value, bias: Value | None) -> Any:
-    """x W^T + b, with the rows of x quantized as they come."""
-    if call.options.asymmetric:
-        raise call.refuse("rows with zero points")
-    steps, scale = quantized_rows(x)
-    return _real_sums(call, steps, scale, call.array(W, "weights").T, call.tensor(1), bias)
-
-
-def _real_sums(call: Call, steps: Any, scale: Any, W: AnyArray, weights: Tensor, bias: Value | None) -> Any:
-    sums = steps.apply("MatMulInteger", call.constant(W, W.dtype), dtype=INT32)
-    scales = weights.scales if len(weights.scales) > 1 else weights.scales.reshape(())
-    y: Any = sums.cast(np.float32) * (scale * call.constant(scales))
-    return y if bias is None else y + bias
-
-
-def hybrid_conv(call: Call, x: Value, W: Value, bias: Value | None) -> Any:
-    """A convolution of real numbers, quantized as they come, with integer weights.
-
-    Weights of one scale take images from -127 to 127, and weights of several scales those with a zero point.
-    """
-    weights, sizes, options = call.tensor(1), call.shape(0), window_options(call)
-    array, options["group"] = filters(call, W)
-    if len(weights.scales) == 1:
-        rows, scale = quantized_rows(x.reshaped(sizes[0], -1))
-        scale = scale.apply("Reshape", [-1, 1, 1, 1])
-        first = rows.apply("Reshape", sizes).apply("Transpose", perm=list(FIRST))
-        sums = first.apply("ConvInteger", call.constant(array, W.dtype), dtype=INT32, **options)
-    else:  # sums of whole numbers, exact in float64
-        steps, scale, zero = _quantized_images(x, [1, 2, 3])
-        first = (steps - zero).apply("Transpose", perm=list(FIRST)).cast(np.float64)
-        sums = first.apply("Conv", call.constant(array, np.float64), **options)
-    scales = weights.scales if len(weights.scales) > 1 else weights.scales.reshape(())
-    y = sums.cast(np.float32).apply("Transpose", perm=list(LAST)) * call.constant(scales) * scale
-    return y if bias is None else y + bias
-
-
-def _quantized_images(x: Any, axes: list[int]) -> tuple[Any, Any, Any]:
-    """Return images as whole numbers from -128 to 127, their scales and their zero points."""
+def quantized_parts(x: Any, axes: list[int]) -> tuple[Any, Any, Any]:
+    """Return parts over axes as int8, their scales in float32, and their zero points in int32."""
     low = -(-x).reduce("ReduceMax", axes, True).apply("Max", 0.0).cast(np.float64)
     high = x.reduce("ReduceMax", axes, True).apply("Max", 0.0).cast(np.float64)
     is_zero = low.equals(high)
     scale = where(is_zero, low.constant(1), (high - low) / 255)
     from_low, from_high = -128 - low / scale, 127 - high / scale
-    low_error, high_error = 128 + abs(low / scale), 127 + abs(high / scale)
-    zero = rounded(where(low_error < high_error, from_low, from_high).apply("Clip", -128.0, 127.0))
+    is_low = 128 + abs(low / scale) < 127 + abs(high / scale)
+    zero = rounded(where(is_low, from_low, from_high).apply("Clip", -128.0, 127.0))
     zero = where(is_zero, zero.constant(0), zero).cast(np.float32)
     scale = scale.cast(np.float32)
     steps = rounded(zero + x * (scale.constant(1) / scale)).apply("Clip", -128.0, 127.0)
-    return steps, scale, zero
+    return steps.cast(np.int8), scale, zero.cast(np.int32)
+
+
+def hybrid_product(call: Call, x: Value, W: Value, bias: Value | None) -> Any:
+    """x W^T + b, with the rows of x quantized as they come."""
+    array, weights = call.array(W, "weights"), call.tensor(1)
+    matrix = call.constant(array.T, W.dtype)
+    if call.options.asymmetric:
+        steps, scale, zero = quantized_parts(x, [-1])
+        totals = call.constant(array.astype(np.int32).sum(1), INT32)
+        sums = steps.apply("MatMulInteger", matrix, dtype=INT32) - zero * totals
+    else:
+        steps, scale = quantized_rows(x)
+        sums = steps.apply("MatMulInteger", matrix, dtype=INT32)
+    # rows before columns: onnxruntime fuses the other order into an operator of one scale
+    y: Any = sums.cast(np.float32) * scale * call.constant(_scales(weights))
+    return y if bias is None else y + bias
+
+
+def _scales(weights: Tensor) -> AnyArray:
+    return weights.scales if len(weights.scales) > 1 else weights.scales.reshape(())
+
+
+def hybrid_conv(call: Call, x: Value, W: Value, bias: Value | None) -> Any:
+    """A convolution of real numbers, quantized as they come, with integer weights.
+
+    Weights of one scale take images from -127 to 127, all others those with a zero point.
+    """
+    weights, sizes, options = call.tensor(1), call.shape(0), window_options(call)
+    array, options["group"] = filters(call, W)
+    if len(weights.scales) == 1 and call.operator.kind == "CONV_2D":
+        rows, scale = quantized_rows(x.reshaped(sizes[0], -1))
+        scale = scale.apply("Reshape", [-1, 1, 1, 1])
+        first = rows.apply("Reshape", sizes).apply("Transpose", perm=list(FIRST))
+        sums = first.apply("ConvInteger", call.constant(array, W.dtype), dtype=INT32, **options)
+    else:
+        steps, scale, zero = quantized_parts(x, [1, 2, 3])
+        first = steps.apply("Transpose", perm=list(FIRST))
+        if sizes[0] == 1:
+            zero = zero.cast(np.int8).apply("Reshape", [1])
+            sums = first.apply("ConvInteger", call.constant(array, W.dtype), zero, dtype=INT32, **options)
+        else:  # exact in float64
+            centered = (first.cast(np.int32) - zero).cast(np.float64)
+            sums = centered.apply("Conv", call.constant(array, np.float64), **options)
+    y = sums.cast(np.float32).apply("Transpose", perm=list(LAST)) * scale * call.constant(_scales(weights))
+    return y if bias is None else y + bias

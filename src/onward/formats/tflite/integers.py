@@ -6,6 +6,7 @@ from one 8-bit integer alone is a table.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -45,11 +46,14 @@ def rescale(call: Call, x: Value, scale: Any, y: Tensor, limits: tuple[int, int]
     multipliers, shifts = tables.factors(values)
     if len(values) == 1:
         multipliers, shifts = multipliers[0], shifts[0]
-    low, high = bounds(call, y) if limits is None else limits
-    dtype = np.dtype(np.int32 if y.type == "int16" else y.type)
-    options = {"to": dtype, "low": low, "high": high, "zero_point": y.zero_point}
-    constants = call.constant(multipliers, INT32), call.constant(shifts, INT32)
-    return x.apply("Rescale", *constants, dtype=dtype, **options)
+    return x.rescaled(
+        multipliers, shifts, work(y), bounds(call, y) if limits is None else limits, y.zero_point
+    )
+
+
+def work(tensor: Tensor) -> Any:
+    """Return the dtype in which the graph holds the integers of a tensor."""
+    return np.dtype(np.int32 if tensor.type == "int16" else tensor.type)
 
 
 def table(call: Call, x: Value, tensor: Tensor, function: Callable[[AnyArray], AnyArray], dtype: Any) -> Any:
@@ -60,7 +64,7 @@ def table(call: Call, x: Value, tensor: Tensor, function: Callable[[AnyArray], A
         raise call.refuse(f"this operator with the type {tensor.type}")
     low, high = RANGES[tensor.type]
     values = np.asarray(function(np.arange(low, high + 1)))
-    return x.apply("Lookup", call.constant(values, dtype), dtype=np.dtype(dtype), low=low)
+    return x.looked_up(values, low, dtype)
 
 
 def centered(call: Call, x: Value, place: int) -> Any:
@@ -279,13 +283,15 @@ def fully_connected(call: Call, x: Value, W: Value, bias: Value | None = None) -
     given, weights = call.tensor(0), call.tensor(1)
     if call.options.weights_format or given.type == "int16":
         raise call.refuse(f"a product of {given.type} with weights of format {call.options.weights_format}")
-    return rescale(call, _sums(call, rows(call, x), W, bias), _product_scale(call, weights), call.y)
+    scale = _product_scale(call, weights, len(weights.scales) == 1)
+    return rescale(call, _sums(call, rows(call, x), W, bias), scale, call.y)
 
 
-def _product_scale(call: Call, weights: Tensor) -> AnyArray:
-    """Return the factors of exact sums, one or one for each output channel."""
-    found: AnyArray = call.tensor(0).scale * weights.scales.astype(np.float64) / call.y.scale
-    return found
+def _product_scale(call: Call, weights: Tensor, is_float: bool = False) -> AnyArray:
+    """Return the factors of exact sums, one or one for each output channel; some kernels multiply floats."""
+    dtype = np.float32 if is_float else np.float64
+    products: AnyArray = np.asarray(call.tensor(0).scale, dtype) * weights.scales.astype(dtype)
+    return products.astype(np.float64) / call.y.scale
 
 
 @operator(INTEGERS, "BATCH_MATMUL")
@@ -309,7 +315,7 @@ def conv(call: Call, x: Value, W: Value, bias: Value | None = None) -> Any:
         "ConvInteger", call.constant(array, W.dtype), *zeros, bias, group=group, **window_options(call)
     )
     last = Value(call.t, sums.name, INT32).permuted(*LAST)
-    return rescale(call, last, _product_scale(call, weights), call.y)
+    return rescale(call, last, _product_scale(call, weights, given.type == "uint8"), call.y)
 
 
 @operator(INTEGERS, "TRANSPOSE_CONV")
@@ -358,13 +364,13 @@ def reduce(call: Call, x: Value, axes: Value) -> Any:
         raise call.refuse("the product of integers with scales")
     sums = centered(call, x, 0).reduce("ReduceSum", places, keeps)
     scale = given.scale / y.scale
-    if kind == "MEAN":
-        sizes = call.shape(0)
-        count = int(np.prod([sizes[place] for place in {p % len(sizes) for p in places}]))
-        if count < 1:
-            raise call.refuse("a mean over open axes")
-        scale /= count
-    return rescale(call, sums, scale, y)
+    if kind == "SUM":
+        return rescale(call, sums, scale, y)
+    sizes = call.shape(0)
+    count = math.prod(sizes[place] for place in {place % len(sizes) for place in places})
+    if count < 1:
+        raise call.refuse("a mean over open axes")
+    return sums.rescaled(*tables.mean_factor(scale, count), work(y), bounds(call, y), y.zero_point)
 
 
 @operator(INTEGERS, "SOFTMAX")
@@ -375,14 +381,11 @@ def softmax(call: Call, x: Value) -> Any:
     values, terms = tables.softmax_tables(given.scale, call.options.beta)
     wide: Any = x.cast(np.int32)
     below = wide - wide.reduce("ReduceMax", [-1], True)
-    found = [
-        below.apply("Lookup", call.constant(each, INT32), dtype=INT32, low=-255) for each in (values, terms)
-    ]
-    total = found[1].reduce("ReduceSum", [-1], True)
-    multiplier, shift = total.applied("FixedReciprocal", 2, integer_bits=12)
-    low, high = RANGES[y.type]
-    options = {"to": np.dtype(y.type), "low": low, "high": high, "zero_point": low}
-    return found[0].apply("Rescale", multiplier, shift - 23, dtype=np.dtype(y.type), **options)
+    exponentials, terms_ = (below.looked_up(each, -255, INT32) for each in (values, terms))
+    total = terms_.reduce("ReduceSum", [-1], True)
+    multiplier, shift = total.applied("FixedReciprocal", 2)
+    limits = RANGES[y.type]  # the total has 12 bits before the point, and the result 8 behind it
+    return exponentials.rescaled(multiplier, shift - (12 + 31 - 8), y.type, limits, limits[0])
 
 
 # Conversions.

@@ -63,6 +63,8 @@ def lstm(call: Call, x: Value, *others: Value | None) -> Any:
     start = [state(call, place).apply("Unsqueeze", [0]) for place in (H, C)]
     constants = [None if m is None else call.constant(m[None]) for m in matrices]
     options: dict[str, Any] = {"hidden_size": matrices[1].shape[1]}
+    if call.options.cell_clip > 0:
+        options["cell_clip"] = float(call.options.cell_clip)
     y, *states = steps_first(call, x).applied(
         "LSTM", 3, *constants[:3], None, *start, constants[3], **options
     )
@@ -122,13 +124,7 @@ def _gates(call: Call, sums: Any, tensor: Tensor, part: slice) -> Any:
     scales = [np.float32(w.scale) * np.float32(tensor.scale) / np.float32(2.0**-12) for w in weights]
     multipliers, shifts = tables.factors(scales)
     units = call.tensor(RECURRENT.start).axes[0]
-    return _rescaled(sums, np.repeat(multipliers, units), np.repeat(shifts, units), np.int32, INT32_RANGE)
-
-
-def _rescaled(x: Any, multiplier: Any, shift: Any, to: Any, limits: tuple[int, int], zero: int = 0) -> Any:
-    names = [Value(x.t, x.t.cast(number, np.int32), INT32) for number in (multiplier, shift)]
-    options = {"to": np.dtype(to), "low": limits[0], "high": limits[1], "zero_point": zero}
-    return x.apply("Rescale", *names, dtype=np.dtype(to), **options)
+    return sums.rescaled(np.repeat(multipliers, units), np.repeat(shifts, units), np.int32, INT32_RANGE)
 
 
 def _saturated(x: Any) -> Any:
@@ -137,7 +133,7 @@ def _saturated(x: Any) -> Any:
 
 def _shifted(x: Any, n: int) -> Any:
     """x / 2^n, rounded, ties away from zero: a factor of 1 and a shift."""
-    return _rescaled(x, 1 << 30, 1 - n, np.int32, INT32_RANGE)
+    return x.rescaled(1 << 30, 1 - n, np.int32, INT32_RANGE)
 
 
 def _step(call: Call, inputs: Sequence[Value | None]) -> Graph:
@@ -153,19 +149,19 @@ def _step(call: Call, inputs: Sequence[Value | None]) -> Graph:
     recurrent = _gates(call, _gate_sums(call, h, hidden, inputs, RECURRENT), hidden, RECURRENT)
     gates = _saturated(sums.apply("Gather", i, axis=0) + recurrent)
     parts = gates.applied("Split", 4, axis=-1, num_outputs=4)
-    logistic = t.cast(tables.logistic_table(), np.int32)
-    places = [Value(t, logistic, INT32), Value(t, t.cast(tables.tanh_table(3), np.int32), INT32)]
-    i_, f, g, o = (part.apply("Lookup", places[gate == 2], low=-(1 << 15)) for gate, part in enumerate(parts))
+    gate_tables = tables.logistic_table(), tables.tanh_table(3)
+    i_, f, g, o = (
+        part.looked_up(gate_tables[gate == 2], -(1 << 15), np.int32) for gate, part in enumerate(parts)
+    )
     exponent = round(np.log2(cells.scale))
     next_c = _saturated(_shifted(f * c, 15) + _shifted(i_ * g, 30 + exponent))
     clip = min(call.options.cell_clip / cells.scale, 32767.0)
     if clip > 0:
         next_c = next_c.apply("Max", -int(clip)).apply("Min", int(clip))
-    tanh = Value(t, t.cast(tables.tanh_table(15 + exponent), np.int32), INT32)
-    product = o * next_c.apply("Lookup", tanh, low=-(1 << 15))
+    product = o * next_c.looked_up(tables.tanh_table(15 + exponent), -(1 << 15), np.int32)
     scale = call.intermediates[4] if len(call.intermediates) > 4 else hidden
     factor = tables.factor(float(np.float32(2.0**-15) / np.float32(scale.scale) * np.float32(2.0**-15)))
-    y = _rescaled(product, *factor, np.int8, (-128, 127), hidden.zero_point)
+    y = product.rescaled(*factor, np.int8, (-128, 127), hidden.zero_point)
     graph.outputs = (condition, y.name, next_c.name, y.name)
     declared = [
         (condition, np.bool_, ()),

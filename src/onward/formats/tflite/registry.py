@@ -57,6 +57,22 @@ class Value(Expression):
         """Return the elements in another shape; one size may be -1."""
         return self.apply("Reshape", list(shape), allowzero=1)  # type: ignore[return-value]  # of this class
 
+    def rescaled(
+        self, multiplier: Any, shift: Any, dtype: Any, limits: tuple[int, int], zero: int = 0
+    ) -> Any:
+        """Multiply int32 by a factor, add a zero point and clip, in another dtype of integers."""
+        factor = [n if isinstance(n, Value) else self.number(n, INT32) for n in (multiplier, shift)]
+        numbers = [self.number(n, dtype) for n in (zero, *limits)]
+        return self.apply("Rescale", *factor, *numbers, dtype=np.dtype(dtype))
+
+    def looked_up(self, table: AnyArray, low: int, dtype: Any) -> Any:
+        """Return the numbers of a table that starts at an integer."""
+        return self.apply("Lookup", self.number(table, dtype), self.number(low, INT32), dtype=np.dtype(dtype))
+
+    def number(self, value: Any, dtype: Any) -> Value:
+        """Return a constant of another dtype."""
+        return Value(self.t, self.t.cast(value, dtype), np.dtype(dtype))
+
     def permuted(self, *perm: int) -> Value:
         """Return the axes in another order."""
         return self.apply("Transpose", perm=list(perm))  # type: ignore[return-value]  # of this class

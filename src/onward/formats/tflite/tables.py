@@ -43,6 +43,13 @@ def factors(values: Any) -> tuple[AnyArray, AnyArray]:
     return np.array(multipliers, np.int32), np.array(shifts, np.int32)
 
 
+def mean_factor(value: float, count: int) -> tuple[int, int]:
+    """Return the factor of a sum of so many numbers, whose multiplier is divided as an integer."""
+    multiplier, shift = factor(value)
+    more = min(count.bit_length() - 1, 32, 31 + shift)
+    return (multiplier << more) // count, shift - more
+
+
 def scaled(x: AnyArray, value: float) -> AnyArray:
     """Multiply integers by a factor."""
     multiplier, shift = (np.array(number, np.int32) for number in factor(value))
@@ -64,7 +71,7 @@ def real_table(
     with np.errstate(all="ignore"):
         values = np.asarray(function(numbers.astype(np.float64))).astype(np.float32)
         steps = rounded(values * (np.float32(1) / np.float32(y.scale))) + y.zero_point
-    clipped: AnyArray = np.clip(np.nan_to_num(steps, nan=0.0), *bounds)
+    clipped: AnyArray = np.clip(np.nan_to_num(steps, nan=bounds[0]), *bounds)
     return clipped
 
 

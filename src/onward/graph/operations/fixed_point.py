@@ -3,8 +3,6 @@
 A factor is a multiplier of 31 fractional bits and a shift, as in gemmlowp and TensorFlow Lite.
 """
 
-from typing import Any
-
 import numpy as np
 
 from ...errors import DtypeError, ShapeError
@@ -12,9 +10,9 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
 from ..size import broadcast_shape
-from .registry import Inputs, Known, elementwise, operation, typed_view
+from .registry import Inputs, Known, elementwise, known, operation, typed_view
 
-INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
+INT32 = np.dtype(np.int32)
 
 
 def high_product(a: AnyArray, b: AnyArray | int, bits: int = 32) -> AnyArray:
@@ -32,65 +30,62 @@ def shifted_right(x: AnyArray, n: AnyArray | int) -> AnyArray:
 
 
 def rescaled(x: AnyArray, multiplier: AnyArray, shift: AnyArray) -> AnyArray:
-    """x multiplier / 2^31 2^shift in int32, in two roundings; int64 uses 15 bits of the multiplier."""
-    if x.dtype == np.int64:
-        wide = multiplier.astype(np.int64)
-        reduced = np.where(wide < 0x7FFF0000, (wide + (1 << 15)) >> 16, 0x7FFF)
-        right = np.clip(15 - shift.astype(np.int64), 1, 62)
-        found: AnyArray = (x * reduced + (np.int64(1) << (right - 1))) >> right
-        return found.astype(np.int32)
+    """x multiplier / 2^31 2^shift in int32, in two roundings."""
     left, right = np.clip(shift, 0, 31), np.clip(-shift.astype(np.int64), 0, 31)
     wrapped = (x.astype(np.int64) << left).astype(np.int32)
     return shifted_right(high_product(wrapped, multiplier), right).astype(np.int32)
 
 
-def _signature(x: Known, multiplier: Known, shift: Known, *, to: Any, **bounds: int) -> Signature:
-    if x.dtype not in (INT32, INT64) or multiplier.dtype != INT32 or shift.dtype != INT32:
+def _signature(
+    x: Known, multiplier: Known, shift: Known, zero_point: Known, low: Known, high: Known
+) -> Signature:
+    if not x.dtype == multiplier.dtype == shift.dtype == INT32:
         raise DtypeError(
-            f"the inputs have dtypes {x.dtype}, {multiplier.dtype}, {shift.dtype}; expected int32 or int64, "
-            "int32, int32"
+            f"x has dtype {x.dtype}, its factor {multiplier.dtype}, {shift.dtype}; expected int32"
         )
-    return Signature(broadcast_shape(x.shape, multiplier.shape, shift.shape), np.dtype(to))
+    return Signature(broadcast_shape(x.shape, multiplier.shape, shift.shape), zero_point.dtype)
 
 
 @operation("Rescale", signature=_signature, combines=elementwise)
 def rescale(
-    x: AnyArray, multiplier: AnyArray, shift: AnyArray, *, to: Any, low: int, high: int, zero_point: int = 0
+    x: AnyArray, multiplier: AnyArray, shift: AnyArray, zero_point: AnyArray, low: AnyArray, high: AnyArray
 ) -> AnyArray:
-    """x multiplier / 2^31 2^shift + zero_point, clipped to the range from low to high."""
-    y = rescaled(*np.broadcast_arrays(x, multiplier, shift)).astype(np.int64) + zero_point
-    return np.clip(y, low, high).astype(to)
+    """x multiplier / 2^31 2^shift + zero_point, from low to high; the last three are numbers of one dtype."""
+    y = rescaled(*np.broadcast_arrays(x, multiplier, shift)).astype(np.int64) + int(zero_point)
+    return np.clip(y, int(low), int(high)).astype(zero_point.dtype)
 
 
 @rescale.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    views, a = [typed_view(b, value) for value in inputs], node.attributes
-    dtype = np.dtype(a["to"]).name
-    if any(v is None for v in views) or dtype not in DTYPES or np.dtype(dtype).kind not in "iu":
+    views, numbers = [typed_view(b, value) for value in inputs[:3]], [known(value) for value in inputs[3:]]
+    if any(v is None for v in views) or any(
+        n is None or n.size != 1 or n.dtype.kind not in "iu" for n in numbers
+    ):
         return None
-    return [b.combined("rescale", a.get("zero_point", 0), a["low"], a["high"], *views, dtype=dtype)]
+    dtype = numbers[0].dtype.name
+    return [b.combined("rescale", *map(int, numbers), *views, dtype=dtype)] if dtype in DTYPES else None
 
 
-def _table_signature(x: Known, table: Known, *, low: int) -> Signature:
+def _table_signature(x: Known, table: Known, low: Known) -> Signature:
     if len(table.shape) != 1 or x.dtype.kind not in "iu":
         raise ShapeError(f"x has dtype {x.dtype}, the table shape {table.shape}; expected integers, a vector")
     return Signature(x.shape, table.dtype)
 
 
-@operation("Lookup", signature=_table_signature, combines=lambda node, inputs: [(), (0,)])
-def lookup(x: AnyArray, table: AnyArray, *, low: int) -> AnyArray:
+@operation("Lookup", signature=_table_signature, combines=lambda node, inputs: [(), (0,), ()])
+def lookup(x: AnyArray, table: AnyArray, low: AnyArray) -> AnyArray:
     """table[x - low]; integers beyond the table take its first or last element."""
-    found: AnyArray = table[np.clip(x.astype(np.int64) - low, 0, len(table) - 1)]
+    found: AnyArray = table[np.clip(x.astype(np.int64) - int(low), 0, len(table) - 1)]
     return found
 
 
 @lookup.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, table = (typed_view(b, value) for value in inputs)
-    if x is None or table is None or np.dtype(x.dtype).kind not in "iu":
+    x, table, low = typed_view(b, inputs[0]), typed_view(b, inputs[1]), known(inputs[2])
+    if x is None or table is None or low is None or np.dtype(x.dtype).kind not in "iu":
         return None
     y = b.like(x, table.dtype)
-    b.add("lookup", node.attributes["low"], b.contiguous(table), x, y)
+    b.add("lookup", int(low), b.contiguous(table), x, y)
     return [y]
 
 
@@ -112,17 +107,13 @@ def reciprocal_of_one_plus(x: AnyArray, bits: int = 32) -> AnyArray:
     return y
 
 
-@operation(
-    "FixedReciprocal",
-    signature=lambda x, *, integer_bits: [Signature(x.shape, INT32)] * 2,
-    combines=elementwise,
-)
-def fixed_reciprocal(x: AnyArray, *, integer_bits: int) -> tuple[AnyArray, AnyArray]:
-    """The multiplier and the shift that stand for 1 / x; x has so many bits before the point."""
+@operation("FixedReciprocal", signature=lambda x: [Signature(x.shape, INT32)] * 2, combines=elementwise)
+def fixed_reciprocal(x: AnyArray) -> tuple[AnyArray, AnyArray]:
+    """The multiplier and the shift of the factor 2^31 / x; x is int32 without a sign."""
     wide = x.astype(np.uint32).astype(np.int64)
     zeros = 32 - np.ceil(np.log2(wide + 1.0)).astype(np.int64)
     fraction = np.where(wide == 0, 0, (wide << zeros) - (1 << 31))
-    return reciprocal_of_one_plus(fraction).astype(np.int32), (zeros - integer_bits).astype(np.int32)
+    return reciprocal_of_one_plus(fraction).astype(np.int32), zeros.astype(np.int32)
 
 
 @fixed_reciprocal.lowering
@@ -130,6 +121,6 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     x = typed_view(b, inputs[0])
     if x is None or x.dtype != "int32":
         return None
-    multiplier, shift = b.like(x, "int32"), b.like(x, "int32")
-    b.add("fixed_reciprocal", node.attributes["integer_bits"], x, multiplier, shift)
+    multiplier, shift = b.like(x), b.like(x)
+    b.add("fixed_reciprocal", x, multiplier, shift)
     return [multiplier, shift]

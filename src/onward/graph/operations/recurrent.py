@@ -25,7 +25,7 @@ LAYERS: dict[str, Any] = {"RNN": rnn.RNN, "GRU": rnn.GRU, "LSTM": rnn.LSTM}
 FUNCTIONS = {"RNN": 1, "GRU": 2, "LSTM": 3}  # in one direction
 OPTIONS = (
     *("activations", "activation_alpha", "activation_beta", "clip", "direction", "hidden_size"),
-    "input_forget",
+    *("input_forget", "cell_clip"),
 )
 ACTIVATIONS = {name.lower(): meaning for name, meaning in RECURRENT.items()}  # whatever their case
 
@@ -301,6 +301,8 @@ def _options(cell: str, attributes: Mapping[str, Any], D: int) -> dict[str, Any]
         options["reset_after"] = bool(attributes.get("linear_before_reset"))
     if cell == "LSTM" and attributes.get("input_forget"):
         options["coupled"] = True
+    if cell == "LSTM" and attributes.get("cell_clip") is not None:
+        options["cell_clip"] = float(attributes["cell_clip"])
     return options
 
 

@@ -92,8 +92,8 @@ class Recorder:
         return Weights(number)
 
 
-def _floats(options: Iterable[tuple[Any, Any, Any, float, bool]]) -> list[Any]:
-    return [(*functions, float(clip), coupled) for *functions, clip, coupled in options]
+def _floats(options: Iterable[tuple[Any, Any, Any, float, float, bool]]) -> list[Any]:
+    return [(*each[:3], *map(float, each[3:5]), each[5]) for each in options]
 
 
 @cache

@@ -1,0 +1,23 @@
+"""Files of TensorFlow Lite run in onnxruntime after an export: integers keep their bits."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import support
+
+import onward
+
+
+@pytest.mark.parametrize("name", ["keras_lstm_int8", "mww_vad", "mww_okay_nabu", "keras_gru", "keras_lstm"])
+def test_exported_files_give_the_same_answers(name: str, tmp_path: Path) -> None:
+    model = onward.load(support.DATA / "tflite" / f"{name}.tflite")
+    model.export_onnx(tmp_path / "m.onnx")
+    again, session = onward.load(tmp_path / "m.onnx"), onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    for x in np.load(support.DATA / "tflite" / f"{name}.npz")["x"][:5]:
+        y = model(x)
+        found = again(x)  # an ONNX file also returns the states
+        np.testing.assert_array_equal(found[0] if isinstance(found, tuple) else found, y)
+        found = session.run(None, {session.get_inputs()[0].name: x})[0]
+        np.testing.assert_allclose(found, y, atol=1e-5 * (y.dtype.kind == "f"))
