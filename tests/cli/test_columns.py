@@ -221,3 +221,19 @@ def test_short_series_gaps_and_guessed_classes_are_told() -> None:
     ages[7][1] = "inf"
     write("ages.csv", ["id", "x", "age"], ages)
     assert "sequence 7 has inf at step 0" in message(invoke(*columns, expect=1))
+
+
+def test_a_converted_model_keeps_the_columns_the_classes_and_the_windows(patients: list[str]) -> None:
+    invoke("train", "table", "patients.csv", *COLUMNS, *SMALL, "-o", "net.safetensors", expect=0)
+    expected = report("run", "net.safetensors", "new.csv")["predicted"]
+    assert set(expected) <= set(patients)
+    for name in ("net.onnx", "again.safetensors"):
+        report("convert", "net.safetensors" if name == "net.onnx" else "net.onnx", name)
+        assert report("run", name, "new.csv")["predicted"] == expected
+    days = [str(date(2024, 1, 1) + timedelta(day)) for day in range(60)]
+    write("x.csv", ["day", "sold"], [[day, n % 7] for n, day in enumerate(days)])
+    forecast = "--time", "day", "--target", "sold", "--window", "14", "--epochs", "1", *SMALL
+    invoke("train", "table", "x.csv", *forecast, expect=0)
+    report("convert", "x.safetensors", "x.onnx")
+    rows = [report("run", name, "x.csv")["forecast"] for name in ("x.safetensors", "x.onnx")]
+    assert rows[0] == rows[1] and rows[0][0]["day"] == "2024-03-01"

@@ -11,7 +11,6 @@ import numpy as np
 from ..core import storage
 from ..errors import ArgumentError, PrecisionError
 from ..formats import load_tensors
-from ..formats.onnx.export import export_onnx
 from ..formats.torch.find_layers import find_layers
 from ..formats.torch.parts import Parts
 from ..formats.torch.state_dict import StateDict, merged
@@ -46,7 +45,7 @@ def convert(source: ModelFile, target: Path, **settings: Any) -> Report:
 
     IN is a bundled model (see `onward models`) or any file that onward.load opens.
 
-    A .safetensors file keeps the metadata of IN: columns, windows and classes of a table, or a vocabulary.
+    OUT keeps the metadata of IN: columns, windows and classes of a table, or a vocabulary.
 
     If IN does not record how its layers are connected, a single layer is written as a model. Several layers
     can only be written to .safetensors, as tensors, and only if that preserves all their options.
@@ -69,7 +68,7 @@ def convert(source: ModelFile, target: Path, **settings: Any) -> Report:
         if isinstance(net, Model):
             with contextlib.suppress(ArgumentError):  # a graph that is no chain remains one
                 net = net.layers()
-        export_onnx(net, target) if to_onnx else model_files.save_converted(target, net, source.path)
+        model_files.save_converted(target, net, source.path)
     return {"model": source.name, "out": str(target), "file_bytes": target.stat().st_size}
 
 

@@ -1,16 +1,22 @@
 """Save in a model file, and read from it, the columns, windows and classes of its training table."""
 
+import json
 import os
 from collections.abc import Mapping
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
-from ..core import files, storage
+from ..core import budget, files, storage
 from ..errors import ArgumentError, FileError
+from ..formats.onnx import messages
+from ..formats.onnx.export import export_onnx
+from ..formats.onnx.protobuf import decode
 from ..layers.base import Layer
 from .layout import Saved, Selection
 
 KEY = "table"
+ENTRY = "onward"  # in the metadata of ONNX files
 RECORDS = (KEY, "vocabulary")  # metadata that a model file may hold besides its architecture
 
 
@@ -27,7 +33,10 @@ def save(path: str | os.PathLike[str], model: Layer, saved: Saved) -> None:
 def save_converted(path: str | os.PathLike[str], model: Layer, source: str | os.PathLike[str]) -> None:
     """Write a model made from the file `source` with everything that `source` records. Raises FileError."""
     records = {name: value for name, value in metadata(source).items() if name in RECORDS}
-    storage.write(path, model._weights_by_name(), model.description() | records)
+    if Path(path).suffix.lower() == ".onnx":
+        export_onnx(model, path, metadata={ENTRY: json.dumps(records)} if records else None)
+    else:
+        storage.write(path, model._weights_by_name(), model.description() | records)
 
 
 def load_saved(path: str | os.PathLike[str]) -> Saved:
@@ -47,7 +56,18 @@ def load_saved(path: str | os.PathLike[str]) -> Saved:
 
 
 def metadata(path: str | os.PathLike[str]) -> Mapping[str, Any]:
-    """Read the architecture from a file that Onward wrote; it is empty for other files."""
-    if bytes(files.content(path)[8:9]) != b"{":  # not safetensors
-        return {}
-    return storage.read(path)[1] or {}
+    """Read the architecture and the records from a file that Onward wrote; they are empty for other files."""
+    content = files.content(path)
+    if bytes(content[8:9]) == b"{":  # safetensors
+        return storage.read(path)[1] or {}
+    return _onnx_metadata(path, content) if Path(path).suffix.lower() == ".onnx" else {}
+
+
+def _onnx_metadata(path: str | os.PathLike[str], content: bytes) -> Mapping[str, Any]:
+    """Read what `save_converted` added to an ONNX file. Raises FileError if it is damaged."""
+    with budget.of_file(len(content)):
+        entries = {entry.key: entry.value for entry in decode(messages.Model, content).metadata_props}
+        records = files.parse_json(entries.get(ENTRY, "{}"), f"{path}: the metadata entry '{ENTRY}'")
+    if not isinstance(records, dict):
+        raise FileError(f"{path}: the metadata entry '{ENTRY}' is not an object")
+    return records

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from ...core.checks import flag, instance
 from ...errors import ArgumentError
@@ -12,7 +13,12 @@ MAX_BYTES = 2**31 - 1  # the limit for a message in every implementation
 
 
 def export_onnx(
-    model: Layer, path: str | os.PathLike[str], *, lengths: bool = False, check: bool = True
+    model: Layer,
+    path: str | os.PathLike[str],
+    *,
+    lengths: bool = False,
+    check: bool = True,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write a model as ONNX: a layer, a Sequential, or a whole model.
 
@@ -26,7 +32,7 @@ def export_onnx(
     number. What no operator expresses, such as a layer in int8 or an LSTM with proj_size, becomes a
     function of ONNX operators. If Onward loads the graph again, it gives the same bits: before it is written,
     it is opened and compared with the model on random inputs, if the model declares the axes of its inputs.
-    With check=False, it is not.
+    With check=False, it is not. metadata: texts to add to the file's metadata, by key.
 
     Raises FileError, and ArgumentError for a node that runs a Python function.
 
@@ -48,7 +54,7 @@ def export_onnx(
     if flag("lengths", lengths) and isinstance(model, Model):
         raise ArgumentError("lengths applies to layers only: a graph has the inputs of its source")
     graph = model._whole() if isinstance(model, Model) else graph_of(model, lengths)
-    content = encode(model_of(graph))
+    content = encode(model_of(graph, metadata or {}))
     if len(content) > MAX_BYTES:
         raise ArgumentError(
             f"the model takes {len(content)} bytes as ONNX; Protocol Buffers allow {MAX_BYTES}: "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import ChainMap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ FUNCTIONS = {
 }
 
 
-def model_of(graph: Graph) -> messages.Model:
+def model_of(graph: Graph, metadata: Mapping[str, str]) -> messages.Model:
     """Return the model of a graph. Raises ArgumentError, which names a node that ONNX cannot express."""
     file = _File(graph)
     written = Writer(file, graph).finish()
@@ -63,7 +63,10 @@ def model_of(graph: Graph) -> messages.Model:
         opset_import=imports,
         producer_name="onward",
         graph=written,
-        metadata_props=[messages.StringStringEntry(key=messages.OF_LAYERS)] if graph.of_layers else (),
+        metadata_props=[
+            messages.StringStringEntry(key=key, value=value)
+            for key, value in {**({messages.OF_LAYERS: ""} if graph.of_layers else {}), **metadata}.items()
+        ],
         functions=[own_functions.function(definition, opset) for definition in definitions],
     )
 
