@@ -154,7 +154,9 @@ def test_each_step_gets_a_class_and_new_labels_may_be_blank_or_unknown() -> None
     ]
     write("steps.csv", header, rows)
     columns = "--group", "id", "--input", "pulse", "--target", "activity", "--task", "label-steps"
-    reported = report("train", "table", "steps.csv", *columns, *SMALL, "-o", "net.safetensors")
+    reported = report(
+        "train", "table", "steps.csv", *columns, *SMALL, "--epochs", "80", "-o", "net.safetensors"
+    )
     assert reported["accuracy"] > 0.9 and reported["classes"] == ["rest", "run"]
     assert [row["class"] for row in reported["by_class"]] == ["rest", "run"]
     rows[0][2], rows[1][2] = "", "swim"
@@ -174,7 +176,20 @@ def test_weights_come_from_a_column_and_tables_from_standard_input_and_parquet()
     rng = np.random.default_rng(0)
     rows: list[list[object]] = [[n, rng.normal() + 4 * (n % 2), "ab"[n % 2], 1 + n % 3] for n in range(40)]
     write("x.csv", ["id", "x", "y", "w"], rows)
-    columns = "--group", "id", "--target", "y", "--weight", "w", *SMALL, "-o", "net.safetensors", "--json"
+    columns = (
+        "--group",
+        "id",
+        "--target",
+        "y",
+        "--weight",
+        "w",
+        *SMALL,
+        "--epochs",
+        "20",
+        "-o",
+        "net.safetensors",
+        "--json",
+    )
     train = ["train", "table"]
     expected = invoke(*train, "x.csv", *columns, "--class-weight", "balanced", expect=0)
     result = CliRunner().invoke(
@@ -235,5 +250,9 @@ def test_a_converted_model_keeps_the_columns_the_classes_and_the_windows(patient
     forecast = "--time", "day", "--target", "sold", "--window", "14", "--epochs", "1", *SMALL
     invoke("train", "table", "x.csv", *forecast, expect=0)
     report("convert", "x.safetensors", "x.onnx")
+    for name in ("x.safetensors", "x.onnx"):
+        assert report("info", name)["table"]["window"] == 14
+        printed = " ".join(invoke("info", name, expect=0).stdout.split())
+        assert "Trained on a table: inputs sold; targets sold; time day; window 14;" in printed
     rows = [report("run", name, "x.csv")["forecast"] for name in ("x.safetensors", "x.onnx")]
     assert rows[0] == rows[1] and rows[0][0]["day"] == "2024-03-01"

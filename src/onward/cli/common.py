@@ -6,7 +6,7 @@ import functools
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -122,6 +122,14 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda n: bar.advance(task, n)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show on stderr, in a terminal, what the command does at the moment."""
+    stderr = Console(stderr=True)
+    with stderr.status(what) if stderr.is_terminal else nullcontext():
+        yield
 
 
 def new_table(title: str, *columns: str) -> Table:

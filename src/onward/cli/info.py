@@ -16,7 +16,7 @@ from ..graph.of_layers import graph_of
 from ..graph.summary import summarize
 from ..layers.base import Layer
 from ..layers.summary import Row, rows, shape_text
-from ..tables import data
+from ..tables import data, model_files
 from .common import Printed, Report, kilobytes, new_table, reported, state_dict_options
 from .sources import ModelFile, model_argument
 
@@ -46,6 +46,10 @@ def _show(report: Report) -> Printed:
     table.add_row("total", "", "", f"{report['parameters']:,}", style="bold")
     yield table
     yield f"The weights take {kilobytes(report['bytes'])}."
+    if report["table"]:
+        entries = {name: value for name, value in report["table"].items() if value not in (None, [], False)}
+        shown = (f"{name} {', '.join(v) if isinstance(v, list) else v}" for name, v in entries.items())
+        yield f"Trained on a table: {'; '.join(shown)}."
     if report["carries"]:
         pairs = ", ".join(f"{name} from {output}" for name, output in report["carries"].items())
         yield f"A stream feeds states back: {pairs}."
@@ -91,6 +95,7 @@ def info(model: ModelFile, show_steps: bool, length: int, **settings: Any) -> Re
         "layers": layers,
         "connected": not isinstance(net, dict),
         "carries": getattr(net, "carries", {}),
+        "table": model_files.metadata(model.path).get(model_files.KEY, {}).get("selection"),
         "leftover": net.leftover if isinstance(net, Parts) else [],
         "reasons": net.reasons if isinstance(net, Parts) else {},
     }

@@ -26,7 +26,7 @@ from ..recipes import text
 from ..tables import data, inference, model_files
 from ..tables.data import AnyArray, Selection, Sequences
 from ..tables.layout import CHOICES, SEVERAL
-from .common import Command, counted
+from .common import Command, counted, waiting
 from .group import did_you_mean, warn
 
 STDIN = "-"
@@ -255,11 +255,12 @@ def read_sequences(
 
 def read_table(source: str, selection: Selection | None = None, **options: Any) -> Sequences:
     """Read the sequences of a file, a bundled data set or standard input, as `data.read` does."""
-    if source != STDIN:
-        return data.read(data_file(source, "FILE"), selection, **options)
-    content = sys.stdin.buffer.read()
-    suffix = data.detect_suffix(content)
-    return data.parse(io.BytesIO(content), suffix, "standard input", selection, **options)
+    with waiting(f"Reading {'standard input' if source == STDIN else source}"):
+        if source != STDIN:
+            return data.read(data_file(source, "FILE"), selection, **options)
+        content = sys.stdin.buffer.read()
+        suffix = data.detect_suffix(content)
+        return data.parse(io.BytesIO(content), suffix, "standard input", selection, **options)
 
 
 def _read_text(model: ModelFile, path: Path) -> Sequences:
