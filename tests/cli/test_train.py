@@ -134,6 +134,44 @@ def test_resuming_an_interrupted_training_gives_the_same_model(kind: str) -> Non
     assert "start again without --resume (--resume needs the data and the options" in words
 
 
+@pytest.mark.parametrize("steps", [3, 9])  # in the training that is validated, and in the one on all windows
+def test_resuming_a_forecaster_gives_the_same_model(steps: int) -> None:
+    rows = [f"{n},{n % 7 + n / 50:.2f}" for n in range(150)]
+    Path("x.csv").write_text("\n".join(["t,y", *rows]))
+    command = (
+        "train",
+        "table",
+        "x.csv",
+        "--time",
+        "t",
+        "--target",
+        "y",
+        "--window",
+        "14",
+        "--epochs",
+        "4",
+        *SMALL,
+    )
+    invoke(*command, "-o", "whole.safetensors", expect=0)
+    count = 0
+    step = Training._step
+
+    def until(self: Training, run: checkpoint.Run, batch: Any) -> None:
+        nonlocal count
+        count += 1
+        if count > steps:
+            raise KeyboardInterrupt
+        step(self, run, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Training, "_step", until)
+        assert "--resume continues" in invoke(*command, "-o", "cut.safetensors", expect=130).stderr
+    assert not Path("cut.safetensors").exists()
+    invoke(*command, "-o", "cut.safetensors", "--resume", expect=0)
+    assert Path("cut.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
+    assert not list(Path().glob("*.refit.run"))
+
+
 def test_ctrl_c_does_not_offer_to_resume_from_the_checkpoint_of_an_earlier_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

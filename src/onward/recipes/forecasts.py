@@ -205,6 +205,8 @@ def fit_forecasts(
         options["epochs"] = (fitted.history.best or 0) + 1
         whole = fit_part(table, None, scaling, ridge, checkpoint=second, **options)
         model = assemble(scaling, whole._replace(gains=fitted.gains), table.selection)
+        if second is not None:
+            second.unlink(missing_ok=True)
     counts = {"training": len(training.items), "held_out": len(reported.items)}
     return model, fitted.history, report | {"windows": counts, "level": scaling.level}
 
