@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as arrow
 import pyarrow.csv as csv_table
 import pytest
 from click.testing import CliRunner
@@ -205,6 +206,27 @@ def test_weights_come_from_a_column_and_tables_from_standard_input_and_parquet()
         report("score", "net.safetensors", "x.parquet")["accuracy"]
         == report("score", "net.safetensors", "x.csv")["accuracy"]
     )
+    ran = report("run", "net.safetensors", "x.parquet")  # a row for each step, as in training
+    assert ran["sequences"] == 40 and ran["accuracy"] > 0.8
+    steps = [[[row[1]]] for row in rows]
+    lists = arrow.table({"seq": steps, "y": [str(row[2]) for row in rows]})
+    parquet.write_table(lists, "lists.parquet")
+    report(
+        *train,
+        "lists.parquet",
+        "--input",
+        "seq",
+        "--target",
+        "y",
+        *SMALL,
+        "--epochs",
+        "20",
+        "-o",
+        "l.safetensors",
+    )
+    report("run", "l.safetensors", "lists.parquet", "--out", "out.parquet", "--output", "scores")
+    outputs = np.array(parquet.read_table("out.parquet")["scores"].to_pylist())
+    assert np.mean(outputs.argmax(axis=1) == np.arange(40) % 2) > 0.8
     assert "needs --window" in message(invoke(*train, "x.csv", "--scale", "series", *columns[:-1], expect=2))
 
 

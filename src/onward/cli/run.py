@@ -15,6 +15,7 @@ from ..core import atomic
 from ..core.extras import install_hint
 from ..errors import ArgumentError
 from ..tables import array_files, data, inference, model_files, windows
+from ..tables.columns import lists_in
 from ..tables.data import Selection
 from . import comparison, run_summary, sources
 from .common import Report, check_suffix, is_json, progress, refuse_to_overwrite, reported
@@ -139,8 +140,11 @@ def _has_steps(model: ModelFile, source: str, selection: Selection) -> bool:
     path = Path(source)
     if path.suffix.lower() != ".parquet" or not path.is_file():
         return False
-    chosen = selection.completed(model_files.load_saved(model.path).selection)
-    return bool(chosen.time or chosen.window)
+    saved = model_files.load_saved(model.path).selection
+    chosen = selection.completed(saved)
+    if chosen.time or chosen.window or not saved.inputs or selection.inputs:
+        return bool(chosen.time or chosen.window)
+    return not set(saved.inputs) & set(lists_in(path))
 
 
 def _run_parquet(
@@ -160,7 +164,8 @@ def _run_parquet(
         from ..tables.scorer import Scorer
     except ModuleNotFoundError as error:
         raise ArgumentError(f"Parquet needs {error.name}: {install_hint('parquet')}") from error
-    inputs = list(selection.inputs) if len(selection.inputs) > 1 else (*selection.inputs, "x")[0]
+    named = selection.inputs or model_files.load_saved(model.path).selection.inputs
+    inputs = list(named) if len(named) > 1 else (*named, "x")[0]
     scorer = Scorer(model.layer, inputs, row=parquet.ROW_NUMBER, **options)
     keys = (selection.group,) if selection.group else ()
     kept: dict[str, Any] = {"columns": None if columns is None else sources.names(columns), "keys": keys}

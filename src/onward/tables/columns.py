@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import islice
 from operator import itemgetter
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -226,8 +228,9 @@ def _line(content: bytes, delimiter: str, row: int) -> int:
     return int(reader.line_num)
 
 
-def read_parquet(file: IO[bytes], name: str, choose: Choose) -> Columns:
-    """Read columns of numbers, texts, dates and times from a Parquet file. Raises FileError."""
+@contextmanager
+def _parquet(file: IO[bytes], name: str) -> Iterator[tuple[Any, list[str]]]:
+    """Open a Parquet file; yields it and its columns of lists. Raises FileError, ArgumentError."""
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -235,12 +238,23 @@ def read_parquet(file: IO[bytes], name: str, choose: Choose) -> Columns:
         raise ArgumentError(f"Parquet needs {error.name}: {install_hint('parquet')}") from error
     try:
         with parquet.ParquetFile(file) as opened:
-            header = list(opened.schema_arrow.names)
-            lists = [field.name for field in opened.schema_arrow if pa.types.is_nested(field.type)]
-            wanted = list(dict.fromkeys(choose(header, lists)))
-            table = opened.read(columns=wanted)
+            yield opened, [each.name for each in opened.schema_arrow if pa.types.is_nested(each.type)]
     except (pa.ArrowException, OSError) as error:
         raise FileError(f"{name} cannot be read as Parquet: {error}") from error
+
+
+def lists_in(path: Path) -> list[str]:
+    """Return the columns of lists of a Parquet file. Raises FileError, and ArgumentError without pyarrow."""
+    with path.open("rb") as file, _parquet(file, str(path)) as (_, lists):
+        return lists
+
+
+def read_parquet(file: IO[bytes], name: str, choose: Choose) -> Columns:
+    """Read columns of numbers, texts, dates, times and lists from a Parquet file. Raises FileError."""
+    with _parquet(file, name) as (opened, lists):
+        header = list(opened.schema_arrow.names)
+        wanted = list(dict.fromkeys(choose(header, lists)))
+        table = opened.read(columns=wanted)
     if not len(table):
         raise FileError(f"{name} has no rows")
     cells = {column: _of_arrow(table[column]) for column in wanted if column not in lists}
