@@ -139,7 +139,7 @@ def test_run_calls_each_recurrent_sublayer_through_the_given_function() -> None:
         called.append((name, layer, lengths))
         return layer(x, state, lengths=lengths)
 
-    y, states = net._run(X, None, LENGTHS, run_recurrent)
+    y, states = net.run(X, None, LENGTHS, run_recurrent)
     assert called == [("0.", net[0], LENGTHS), ("2.", net[2], LENGTHS)]
     np.testing.assert_array_equal(y, net(X, lengths=LENGTHS))
     assert len(states) == 2
@@ -155,7 +155,7 @@ RNG = np.random.default_rng(0)
 
 
 def by_layers(net: onward.Sequential, x: Any) -> Any:
-    return net._run(x, None, None, call)[0]
+    return net.run(x, None, None, call)[0]
 
 
 def planned(net: onward.Sequential, x: Any) -> Any:
@@ -247,9 +247,9 @@ def flat(state: Any) -> list[Any]:
 def test_plans_with_states_have_the_bits_of_the_layers(name: str) -> None:
     make, x = NETS[name]
     net = make()
-    _, state = net._run(x, None, None, call)
+    _, state = net.run(x, None, None, call)
     for given in (state, tuple(state), None):
-        expected, after = net._run(x, given, None, call)
+        expected, after = net.run(x, given, None, call)
         for _ in range(CALLS + 1):
             y, found = net(x, given, return_state=True)
         np.testing.assert_array_equal(y, expected, strict=True)
@@ -272,13 +272,13 @@ def test_wrong_states_are_errors_of_the_layers() -> None:
     for wrong in cases:
         for _ in range(CALLS + 1):
             with pytest.raises(errors.OnwardError) as expected:
-                net._run(x, wrong, None, call)
+                net.run(x, wrong, None, call)
             with pytest.raises(type(expected.value)) as actual:
                 net(x, wrong)
             assert str(actual.value) == str(expected.value)
     y, _ = net(x, [(h.astype(np.float64), c.tolist())], return_state=True)
     np.testing.assert_array_equal(y, net(x, state))
-    np.testing.assert_array_equal(net(x, [(h, None)]), net._run(x, [(h, None)], None, call)[0])
+    np.testing.assert_array_equal(net(x, [(h, None)]), net.run(x, [(h, None)], None, call)[0])
 
 
 def test_lengths_and_other_dtypes_run_layer_by_layer() -> None:
@@ -292,8 +292,8 @@ def test_lengths_and_other_dtypes_run_layer_by_layer() -> None:
 
 def test_a_subclass_of_a_layer_is_called() -> None:
     class Doubled(onward.Linear):
-        def _run(self, x: Any, *others: Any) -> Any:
-            y, state = super()._run(x, *others)
+        def run(self, x: Any, *others: Any) -> Any:
+            y, state = super().run(x, *others)
             return 2 * y, state
 
     net = onward.Sequential(onward.GRU(5, 7, rng=0), Doubled(7, 3, rng=1))

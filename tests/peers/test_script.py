@@ -265,8 +265,8 @@ def test_all_recordings_of_a_module_share_the_weights_of_its_layers(
         loaded.append(layer)
         load(layer, weights)
 
-    load = onward.LSTM._take
-    monkeypatch.setattr(onward.LSTM, "_take", count)
+    load = onward.LSTM.take_weights
+    monkeypatch.setattr(onward.LSTM, "take_weights", count)
     model: Any = onward.load(path)
     model(np.zeros((4, 1, 3), np.float32))
     assert len(loaded) == 1
@@ -306,7 +306,7 @@ def test_tables_errors_and_traces_use_the_names_of_modules(how: str, tmp_path: P
 
     x = torch.randn(2, 4, 5)
     model = onward.load(saved(Tagger().eval(), (x,), how, tmp_path / "tagger.pt"))
-    rows = model._summary_rows()
+    rows = model.summary_rows()
     parameters = [("body.0", 42), ("body.2", 40), ("rnn", 3 * 33 * (5 + 33 + 2)), ("head", 68)]
     assert [(row.name, row.parameters) for row in rows] == parameters
     assert rows[0].kind == "aten.linear.default" and str(rows[3].output_shape).endswith("2)")

@@ -420,7 +420,7 @@ class Residual(onward.GRU):
     def with_sublayers(self, sublayers: Any) -> Layer:
         return self
 
-    def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: Any) -> tuple[Any, Any]:
+    def run(self, x: Any, state: Any, lengths: Any, run_recurrent: Any) -> tuple[Any, Any]:
         y, state = run_recurrent("gru.", self.sublayers()["gru."], x, state, lengths)
         return y + x, state
 
@@ -429,4 +429,4 @@ def test_a_model_that_does_not_call_its_layers_one_after_another_streams_what_it
     model, x = Residual(5, 5), numbers(7, 5)
     stream = model.stream()
     y = np.stack([stream(step) for step in x])
-    np.testing.assert_array_equal(y, model._run(x, None, None, lambda _, layer, *rest: layer(*rest[:2]))[0])
+    np.testing.assert_array_equal(y, model.run(x, None, None, lambda _, layer, *rest: layer(*rest[:2]))[0])

@@ -48,6 +48,6 @@ def test_other_model_files_record_nothing(tmp_path: Path) -> None:
 )
 def test_an_invalid_record_is_a_file_error(tmp_path: Path, record: Any) -> None:
     path = tmp_path / "net.safetensors"
-    storage.write(path, NET._weights_by_name(), NET.description() | {"table": record})
+    storage.write(path, NET.weights_by_name(), NET.description() | {"table": record})
     with pytest.raises(FileError, match=r"net\.safetensors: the metadata entry 'table' is invalid"):
         model_files.load_saved(path)

@@ -107,7 +107,7 @@ def _steps(model: str, net: Any, length: int) -> Report:
         raise click.UsageError(f"{model} contains layers but no forward(), so it has no steps")
     graph = net.general if isinstance(net, Model) else Model(graph_of(net))
     arrays = []
-    for declared in graph._planner.graph.inputs:
+    for declared in graph.planner.graph.inputs:
         if declared.axes is None or declared.dtype is None:
             raise click.UsageError(f"{model} does not declare the shape of its input {declared.name}")
         batch = next((axis for axis in declared.axes if axis in BATCH), next(iter(declared.axes), None))
@@ -127,11 +127,11 @@ def _steps(model: str, net: Any, length: int) -> Report:
 def _layers(net: Layer | Parts) -> list[Report]:
     """The report on each layer, or on each node of a graph that holds parameters."""
     if isinstance(net, Model):
-        nodes = summarize(net.general._graph)
+        nodes = summarize(net.general.graph)
         pairs = zip(nodes.rows, nodes.weights, strict=True)
         return [_report(row, row.kind, weights) for row, weights in pairs]
     layers = net if isinstance(net, Parts) else net.sublayers()
-    found = rows(net) if isinstance(net, Parts) else net._summary_rows()
+    found = rows(net) if isinstance(net, Parts) else net.summary_rows()
     both = zip(found, layers.values(), strict=True)
     return [_report(row, repr(layer), layer.state_dict()) for row, layer in both]
 

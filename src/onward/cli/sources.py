@@ -308,5 +308,5 @@ def takes_arrays(model: ModelFile, source: str) -> bool:
 def outputs_of(net: Any, arrays: Arrays) -> dict[str, AnyArray]:
     """The outputs of a whole model by name, for inputs in order or by name."""
     by_name = isinstance(arrays, dict)
-    outputs = net._results(() if by_name else tuple(arrays), arrays if by_name else {})
+    outputs = net.results(() if by_name else tuple(arrays), arrays if by_name else {})
     return dict(zip(net.outputs, outputs, strict=True))

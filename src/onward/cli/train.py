@@ -257,7 +257,7 @@ def _report(file: str | Path, out: Path, model: Layer, history: History) -> Repo
         "file": str(file),
         "model": str(out),
         "run": str(_run_file(out)),
-        "parameters": sum(weight.size for weight in model._weights_by_name().values()),
+        "parameters": sum(weight.size for weight in model.weights_by_name().values()),
         "losses": history.loss,
         "best": history.best,
         "epochs": [epoch._asdict() for epoch in history.epochs],

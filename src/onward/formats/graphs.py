@@ -151,7 +151,7 @@ class _Writer:
             while any(key.startswith(prefix) for key in self.tensors):
                 prefix = f"_{prefix}"
             self._prefixes.append(prefix)
-            self.tensors |= {prefix + weight: array for weight, array in layer._weights_by_name().items()}
+            self.tensors |= {prefix + weight: array for weight, array in layer.weights_by_name().items()}
             self._known[identity] = len(self.layers)
             self.layers.append({"prefix": prefix, "description": layer.description()})
         place: int = self._known[identity]

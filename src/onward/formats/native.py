@@ -27,7 +27,7 @@ def restore(description: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) ->
     else:
         model = _build(description)
     # a hostile description may claim any number of tensors: stop at the first that is missing
-    for name, shape, dtype in model._stored():
+    for name, shape, dtype in model.stored_weights():
         if name not in tensors:
             raise ArgumentError(f"{name} is missing; expected shape {shape}")
         if tensors[name].dtype != dtype:
@@ -49,7 +49,7 @@ def _build(description: Any) -> Layer:
     if "rng" in inspect.signature(layer_type).parameters:
         config["rng"] = NO_WEIGHTS
     layer = layer_type(**config)
-    return layer._compressed(precision) if precision else layer
+    return layer.compressed(precision) if precision else layer
 
 
 def _layer_type(name: Any) -> type[Layer]:

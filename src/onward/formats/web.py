@@ -54,7 +54,7 @@ def export_web(
     """
     if not calls and not blocks:
         raise ArgumentError("pass the inputs of at least one call, or blocks=, so that the shapes are known")
-    whole = model if isinstance(model, Model) else Model(graph_of(model))._of_sequences
+    whole = model if isinstance(model, Model) else Model(graph_of(model)).of_sequences
     writer = _Writer()
     described: Described = {
         "type": "Plans",
@@ -89,15 +89,15 @@ class _Writer:
     def call(self, model: Model, call: Any) -> Described:
         """Return the plan for a call of the model with these inputs."""
         args, named = _arguments(call)
-        if model._graph.structure is not None:
-            args, named = model._graph.structure.flatten(args, named)
-        _, planner, inputs = model._checked(args, named)
+        if model.graph.structure is not None:
+            args, named = model.graph.structure.flatten(args, named)
+        _, planner, inputs = model.checked(args, named)
         return self._plan(planner.graph, inputs, _deciding(inputs))[0]
 
     def stream(self, stream: GraphStream, blocks: Sequence[Any]) -> Described:
         """Return the plans for blocks with these shapes, whatever precedes them in the stream."""
-        streamed = stream._streamed
-        inputs = [stream._block(*_arguments(block))[0] for block in blocks]
+        streamed = stream.streamed
+        inputs = [stream.block(*_arguments(block))[0] for block in blocks]
         names = [carry.name for carry in streamed.carries]
         last = [inputs[0][0].take(range(0), axis=streamed.x.time)] if streamed.last is not None else []
         plans, last_plans = [], []
@@ -115,7 +115,7 @@ class _Writer:
             "every_step": streamed.every_step,
             # the time axis and the batch axis of a block, and the rows; None: a block may lack the batch axis
             "x": list(streamed.x) if isinstance(stream, SequenceStream) else None,
-            "batch": stream._batch if isinstance(stream, SequenceStream) else None,
+            "batch": stream.batch if isinstance(stream, SequenceStream) else None,
             "outputs": [list(axes) for axes in streamed.outputs],
         }
 

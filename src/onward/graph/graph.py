@@ -167,6 +167,13 @@ class Graph:
                 nodes.append(Node("Identity", (names.get(inner, prefix + inner),), (outer,), {}, outer))
         return Expansion(nodes, {prefix + name: array for name, array in self.constants.items()})
 
+    @property
+    def runs_in_calls(self) -> bool:
+        """Whether the source keeps a state from call to call, and fixes the sizes of the inputs of a call."""
+        given = [declared.axes for declared in self.inputs if declared.name not in self.defaults]
+        fixed = [axes is not None and all(isinstance(axis, int) for axis in axes[1:]) for axes in given]
+        return bool(self.carries) and all(fixed)
+
     def with_defaults(self, replaced: frozenset[str] = frozenset()) -> Graph:
         """Return a graph whose inputs with default values are constants, except those that are replaced."""
         fixed = self.defaults - replaced

@@ -16,7 +16,6 @@ from ..core.budget import MEMORY_OF_GIVEN
 from ..errors import ArgumentError
 from ..layers.base import IncompatibleKeys, Layer
 from ..layers.quantize import check_outputs
-from ..layers.summary import table
 from .declared import as_declared, check_call, open_sizes, zeros_of
 from .graph import Graph
 from .node import size_of
@@ -93,23 +92,33 @@ class Model(Layer):
             results = self._planner.run(args, inputs)
             if results is not None:  # the signature has passed the checks before
                 return results[0] if len(results) == 1 else results
-        results = self._results(args, inputs)
+        results = self.results(args, inputs)
         if structure is not None:
             return structure.pack(dict(zip(self.outputs, results, strict=True)))
         return results[0] if len(results) == 1 else results
 
-    def _results(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
+    @property
+    def graph(self) -> Graph:
+        """The graph that the source describes."""
+        return self._graph
+
+    @property
+    def planner(self) -> Planner:
+        """What runs the graph, simplified and with the default values of its inputs."""
+        return self._planner
+
+    def results(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...]:
         """Run the model and return its outputs, which are not packed in containers."""
         if self._graph.structure is not None:
             args, inputs = self._graph.structure.flatten(args, inputs)
         if "lengths" in inputs and "lengths" not in self._inputs:
-            return self.general._with_lengths(args, **inputs)
+            return self.general.with_lengths(args, **inputs)
         if len(args) <= self._in_order and (results := self._planner.run(args, inputs)) is not None:
             return results
-        _, planner, arrays = self._checked(args, inputs)
+        _, planner, arrays = self.checked(args, inputs)
         return planner(*arrays)
 
-    def _with_lengths(self, args: tuple[Any, ...], lengths: ArrayLike, **inputs: Any) -> tuple[Any, ...]:
+    def with_lengths(self, args: tuple[Any, ...], lengths: ArrayLike, **inputs: Any) -> tuple[Any, ...]:
         """Run the sequences of a batch without their padding."""
         from .over_time.sequences import run_with_lengths
 
@@ -117,16 +126,16 @@ class Model(Layer):
             raise ArgumentError(
                 f"{self!r} got lengths, which only models of one input over time and a batch take"
             )
-        _, planner, (x,) = self._checked(args, inputs)
+        _, planner, (x,) = self.checked(args, inputs)
         return run_with_lengths(planner, self.layout, x, lengths)
 
-    def _checked(
+    def checked(
         self, args: tuple[Any, ...], inputs: dict[str, Any]
     ) -> tuple[frozenset[str], Planner, list[Any]]:
         """Check the inputs; return the defaults that they replace, the planner for them, and its inputs."""
         named = dict(zip(self.inputs, args, strict=False)) | inputs
         missing = [name for name in self._names if name not in named]
-        check_call(self.inputs, args, inputs, [name for name in missing if name not in self._initial_states])
+        check_call(self.inputs, args, inputs, [name for name in missing if name not in self.initial_states])
         replaced = self._graph.defaults.intersection(named)
         planner = self._variant(replaced)
         passed = [each for each in planner.graph.inputs if each.name in named]
@@ -141,13 +150,13 @@ class Model(Layer):
         return replaced, planner, [arrays[each.name] for each in planner.graph.inputs]
 
     @cached_property
-    def _initial_states(self) -> frozenset[str]:
+    def initial_states(self) -> frozenset[str]:
         """The inputs that a call may omit, because recurrent layers start at zeros without them."""
         from .over_time.named_carries import initial_states
 
         return initial_states(self._planner.graph)
 
-    def _whole(self, fixed: Mapping[str, Any] | None = None) -> Graph:
+    def whole(self, fixed: Mapping[str, Any] | None = None) -> Graph:
         """Return the graph of `general`; some inputs may be fixed."""
         source = self._graph.source
         given = {name: np.asarray(value) for name, value in (fixed or {}).items()}
@@ -156,17 +165,17 @@ class Model(Layer):
     @property
     def general(self) -> Model:
         """The model for all sizes: this one, unless code is recorded. Raises ArgumentError without one."""
-        graph = self._whole()
-        if self._recorded is None or self._recorded._graph is not graph:
+        graph = self.whole()
+        if self._recorded is None or self._recorded.graph is not graph:
             self._recorded = self if graph is self._graph else Model(graph)
         return self._recorded
 
-    def _general(self, fixed: Mapping[str, Any]) -> tuple[Model, Mapping[str, Any]]:
+    def generalized(self, fixed: Mapping[str, Any]) -> tuple[Model, Mapping[str, Any]]:
         """Return `general`, or the model if it keeps a state and lacks that, and the inputs left to fix."""
         if self._graph.source is None:
             return self, fixed
         try:
-            model = Model(self._whole(fixed)) if fixed else self.general
+            model = Model(self.whole(fixed)) if fixed else self.general
         except ArgumentError:
             if not self._graph.carries:
                 raise
@@ -189,7 +198,7 @@ class Model(Layer):
         """
         from .chain import layers_of
 
-        return layers_of(self.general._planner.graph)
+        return layers_of(self.general.planner.graph)
 
     def stream(  # type: ignore[override]  # a graph streams in more ways, with the same calls
         self,
@@ -210,8 +219,9 @@ class Model(Layer):
 
         Raises ArgumentError, which names the node, if an operation needs the whole sequence.
         """
-        model, others = self._general(fixed)
-        if carry is None and time_axis is None and not others and not initial and not model._runs_in_calls:
+        model, others = self.generalized(fixed)
+        is_plain = carry is None and time_axis is None and not others and not initial
+        if is_plain and not model.graph.runs_in_calls:
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
                 return model.layers().stream(batch)
         stream: GraphStream = facade.call(
@@ -219,7 +229,7 @@ class Model(Layer):
         )
         return stream
 
-    def _streamed(
+    def streamed(
         self,
         batch: int,
         carry: Mapping[str, str] | None,
@@ -233,19 +243,12 @@ class Model(Layer):
         from .over_time.sequences import streamed_over_time
 
         has_rows = self.layout is not None and self.layout.axes.batch is not None
-        if carry is None and time_axis is None and (initial or not has_rows or self._runs_in_calls):
+        if carry is None and time_axis is None and (initial or not has_rows or self._graph.runs_in_calls):
             carry = self.carries
         if carry:
             return streamed_with(self._graph, carry, fixed, initial or {}, batch)
         with candidates_in_errors(self._graph):
             return streamed_over_time(self._from_zeros, time_axis, fixed, batch, pooled)
-
-    @property
-    def _runs_in_calls(self) -> bool:
-        """Whether the source keeps a state from call to call, and fixes the sizes of the inputs of a call."""
-        given = [d.axes for d in self._graph.inputs if d.name not in self._graph.defaults]
-        fixed = [axes is not None and all(isinstance(axis, int) for axis in axes[1:]) for axes in given]
-        return bool(self._graph.carries) and all(fixed)
 
     @cached_property
     def _from_zeros(self) -> Graph:
@@ -255,28 +258,28 @@ class Model(Layer):
         return from_zeros(self._graph)
 
     @cached_property
-    def _of_sequences(self) -> Model:
+    def of_sequences(self) -> Model:
         """The model whose initial states are zeros."""
         return self if self._from_zeros is self._graph else Model(self._from_zeros)
 
     @cached_property
-    def _output_axes(self) -> Axes:
+    def output_axes(self) -> Axes:
         """The time axis and the batch axis of the first output of a model with a layout."""
         from .over_time.sequences import output_axes
 
-        graph = self._of_sequences._planner.graph
+        graph = self.of_sequences.planner.graph
         assert self.layout is not None
         return output_axes(graph, graph.inputs[0], self.layout)[0]
 
-    def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: Any) -> tuple[Any, Any]:
+    def run(self, x: Any, state: Any, lengths: Any, run_recurrent: Any) -> tuple[Any, Any]:
         """Run sequences of equal length from zeros; an only output gets the order of the input's axes."""
         if self.layout is None or state is not None or lengths is not None:
             raise ArgumentError(f"{self!r} does not take a batch of sequences of equal length alone")
-        planner = self.general._of_sequences._planner
+        planner = self.general.of_sequences.planner
         y, *others = planner(as_declared(planner.graph.inputs[0], x))
         if others:
             return [y, *others], None
-        time, batch = self.general._output_axes
+        time, batch = self.general.output_axes
         if time is None or batch is None:
             return y if batch is None else np.moveaxis(y, batch, 0), None
         return np.moveaxis(y, (time, batch), (1, 0) if self.batch_first else (0, 1)), None
@@ -315,7 +318,7 @@ class Model(Layer):
         """ "softmax" or "sigmoid" if the outputs are its probabilities, otherwise ""."""
         from .final import final_function
 
-        return final_function(self.general._planner.graph)
+        return final_function(self.general.planner.graph)
 
     @property
     def carries(self) -> dict[str, str]:
@@ -323,7 +326,7 @@ class Model(Layer):
         from .over_time.named_carries import found_carries
 
         with contextlib.suppress(ArgumentError):
-            return found_carries(self._whole())
+            return found_carries(self.whole())
         return found_carries(self._graph)
 
     def pool(
@@ -341,11 +344,12 @@ class Model(Layer):
         The arguments after `max_capacity` are those of `stream`. Raises ArgumentError, which names the node,
         as `stream` does, and if an operation combines the rows of a batch.
         """
-        model, others = self._general(fixed)
-        if carry is None and time_axis is None and not others and not initial and not model._runs_in_calls:
+        model, others = self.generalized(fixed)
+        is_plain = carry is None and time_axis is None and not others and not initial
+        if is_plain and not model.graph.runs_in_calls:
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
                 return model.layers().pool(capacity, max_capacity)
-        streamed = model._streamed(1, carry, initial, time_axis, others, pooled=True)
+        streamed = model.streamed(1, carry, initial, time_axis, others, pooled=True)
         kind = "GraphPool" if streamed.last is None else "SequencePool"
         pool: Pool = facade.call(kind, streamed, capacity, max_capacity)
         return pool
@@ -369,9 +373,9 @@ class Model(Layer):
             return self.general.trace(*args, values=values, preactivations=preactivations, **inputs)
         if self._graph.structure is not None:
             args, inputs = self._graph.structure.flatten(args, inputs)
-        model = self if len(args) + len(inputs) >= len(self._names) else self._of_sequences
-        replaced, _, arrays = model._checked(args, inputs)
-        graph = model._graph.with_defaults(replaced)
+        model = self if len(args) + len(inputs) >= len(self._names) else self.of_sequences
+        replaced, _, arrays = model.checked(args, inputs)
+        graph = model.graph.with_defaults(replaced)
         trace: Trace = facade.call("trace_graph", model, graph, arrays, values, preactivations)
         return trace
 
@@ -386,7 +390,7 @@ class Model(Layer):
         """
         from .quantize import outputs, quantized
 
-        small = Model(quantized(self._whole(), precision))
+        small = Model(quantized(self.whole(), precision))
         check_outputs(small, self, lambda model: outputs(model, check), precision, check, tolerance)
         return small
 
@@ -399,20 +403,18 @@ class Model(Layer):
         """Return the steps of the plan for these inputs with the median time of each, in seconds."""
         arrays = [as_declared(d, a) for d, a in zip(self._planner.graph.inputs, inputs, strict=True)]
         self._planner(*arrays)
-        plan = self._planner.find(arrays)
-        found: list[tuple[str, float]] = plan.timed(arrays, calls)
-        return found
+        return list(self._planner.find(arrays).timed(arrays, calls))
 
-    def _summary_rows(self) -> list[Row]:
+    def summary_rows(self) -> list[Row]:
         from .summary import summarize
 
-        return summarize(self.general._graph).rows
+        return summarize(self.general.graph).rows
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of each constant of the source, by name."""
         return {name: array.copy() for name, array in self._graph.constants.items()}
 
-    def _weights_by_name(self) -> dict[str, Any]:
+    def weights_by_name(self) -> dict[str, Any]:
         return self._described()[1]
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
@@ -424,15 +426,13 @@ class Model(Layer):
         return {"type": "Model", **self._described()[0]}
 
     def _described(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        described: tuple[dict[str, Any], dict[str, Any]] = facade.call("describe", self._whole())
+        described: tuple[dict[str, Any], dict[str, Any]] = facade.call("describe", self.whole())
         return described
 
     def __str__(self) -> str:
-        from .summary import summarize
+        from .summary import described
 
-        summary = summarize(self.general._graph)
-        others = f"\n{summary.others} nodes without parameters" if summary.others else ""
-        return table(summary.rows) + others
+        return described(self.general.graph)
 
     def __repr__(self) -> str:
         return f"Model(({', '.join(self.inputs)}) -> ({', '.join(self.outputs)}))"

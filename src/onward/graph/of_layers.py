@@ -135,7 +135,7 @@ def _recurrent(b: _Builder, layer: Any, x: str) -> str:
 
 
 def _linear(b: _Builder, layer: Any, x: str) -> str:
-    weights = layer._weights_by_name()
+    weights = layer.weights_by_name()
     bias = [b.constant(weights["bias"])] if layer.bias else []
     if layer.precision:
         return b.add("QuantizedMatMul", x, *_quantized(b, weights), *bias)
@@ -149,7 +149,7 @@ def _quantized(b: _Builder, weights: dict[str, Array]) -> tuple[str, str]:
 
 
 def _embedding(b: _Builder, layer: Any, x: str) -> str:
-    weights = layer._weights_by_name()
+    weights = layer.weights_by_name()
     y = b.add("Gather", b.graph.add_constant(weights["weight"]), x)
     if not layer.precision:
         return y
@@ -168,8 +168,8 @@ def _last(b: _Builder, layer: Any, x: str) -> str:
 
 
 def _activation(b: _Builder, layer: Any, x: str) -> str:
-    name, *numbers = activations.call(layer._spec)
-    if layer._spec == "linear":
+    name, *numbers = activations.call(layer.spec)
+    if layer.spec == "linear":
         return x
     if (name, *numbers) == activations.call("selu"):  # the operator's own numbers are float32
         exact = {"alpha": numbers[0], "gamma": numbers[1]} if b.dtype == np.float64 else {}
@@ -181,9 +181,9 @@ def _activation(b: _Builder, layer: Any, x: str) -> str:
 
 
 def _convolution(b: _Builder, layer: Any, x: str) -> str:
-    weights = layer._weights_by_name()
-    kernel_size, stride, dilation = layer._window()
-    before, after = zip(*layer._sides(), strict=True)
+    weights = layer.weights_by_name()
+    kernel_size, stride, dilation = layer.window()
+    before, after = zip(*layer.sides(), strict=True)
     matrix = _quantized(b, weights) if layer.precision else (b.constant(weights["weight"]),)
     bias = [b.constant(weights["bias"])] if layer.bias else []
     return b.add(
@@ -202,13 +202,13 @@ def _convolution(b: _Builder, layer: Any, x: str) -> str:
 def _pooling(b: _Builder, layer: Any, x: str) -> str:
     options: dict[str, Any] = {
         "ceil_mode": int(layer.ceil_mode),
-        "pads": list(layer._sizes(layer.padding) * 2),
+        "pads": list(layer.per_axis(layer.padding) * 2),
     }
     if isinstance(layer, MaxPool):
-        operation, options["dilations"] = "MaxPool", list(layer._sizes(layer.dilation))
+        operation, options["dilations"] = "MaxPool", list(layer.per_axis(layer.dilation))
     else:
         operation, options["count_include_pad"] = "AveragePool", int(layer.count_include_pad)
-    kernel_size, stride, _ = layer._window()
+    kernel_size, stride, _ = layer.window()
     return b.add(operation, x, kernel_shape=list(kernel_size), strides=list(stride), **options)
 
 
@@ -223,7 +223,7 @@ def _norm(b: _Builder, layer: Any, x: str) -> str:
             operation, options["num_groups"] = "GroupNormalization", layer.num_groups
         case _:
             operation, shape = "BatchNormalization", (layer.num_features,)
-    weights = {"weight": np.ones(shape), "bias": np.zeros(shape)} | layer._weights_by_name()
+    weights = {"weight": np.ones(shape), "bias": np.zeros(shape)} | layer.weights_by_name()
     names = ("weight", "bias", "running_mean", "running_var")
     return b.add(operation, x, *(b.constant(weights[name]) for name in names if name in weights), **options)
 

@@ -77,7 +77,7 @@ class _Quantizer:
         self.count += 1
         key = Identity(layer)
         if key not in self._layers:
-            self._layers[key] = layer._compressed(self._precision)
+            self._layers[key] = layer.compressed(self._precision)
         return self._layers[key]
 
     def _product(self, node: Node, weight: AnyArray) -> Iterator[Node]:
@@ -126,7 +126,7 @@ def _is_depthwise(weight: AnyArray, node: Node) -> bool:
 def outputs(model: Any, check: Any) -> list[AnyArray]:
     """The outputs of a model that are floats for an input, a tuple of inputs, or a dict of inputs by name."""
     if isinstance(check, Mapping):
-        results = model._results((), dict(check))
+        results = model.results((), dict(check))
     else:
-        results = model._results(check if isinstance(check, tuple) else (check,), {})
+        results = model.results(check if isinstance(check, tuple) else (check,), {})
     return [y for y in results if isinstance(y, np.ndarray) and y.dtype.kind == "f"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..core import budget
 from ..core.identity import Identity
 from ..errors import ArgumentError, LimitError
-from ..layers.summary import Axes, Row
+from ..layers.summary import Axes, Row, table
 from .graph import Graph, bodies
 from .inference import infer
 from .node import Node, Signature
@@ -65,6 +65,13 @@ def summarize(graph: Graph) -> Summary:
                 rows.append(row)
                 weights.append(held)
     return Summary(rows, weights, others)
+
+
+def described(graph: Graph) -> str:
+    """Return the summary of a graph as text."""
+    summary = summarize(graph)
+    others = f"\n{summary.others} nodes without parameters" if summary.others else ""
+    return table(summary.rows) + others
 
 
 def _layer(node: Node) -> tuple[str, ...]:

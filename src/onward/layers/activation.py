@@ -40,9 +40,9 @@ class Activation(Layer):
                 raise ArgumentError(f"beta={beta!r} needs a function with a default alpha; got name={name!r}")
             alpha = known.alpha
         given = [parameter for parameter in (alpha, beta) if parameter is not None]
-        self._spec = activations.spec("name", (name, *given) if given else name)
+        self.spec = activations.spec("name", (name, *given) if given else name)
         # plain floats, which JSON can hold
-        self.name, self.alpha, self.beta, *_ = (*activations.parts(self._spec), None, None)
+        self.name, self.alpha, self.beta, *_ = (*activations.parts(self.spec), None, None)
 
     def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x of any shape to a new array y of the same shape.
@@ -51,10 +51,10 @@ class Activation(Layer):
         Raises DtypeError.
         """
         x = arrays.contiguous(self._floats(x, unknown))
-        if self._spec == "linear":  # in the core, 1 x + 0 turns -0 into 0
+        if self.spec == "linear":  # in the core, 1 x + 0 turns -0 into 0
             return x.copy()
         y = np.empty_like(x)
-        _core.activate(activations.call(self._spec), x.reshape(-1), y.reshape(-1))
+        _core.activate(activations.call(self.spec), x.reshape(-1), y.reshape(-1))
         return y
 
 

@@ -43,10 +43,10 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
-_LOADING = threading.RLock()  # held while weights are replaced, so that a snapshot never mixes two sets
+LOADING = threading.RLock()  # held while weights are replaced, so that a snapshot never mixes two sets
 if hasattr(os, "register_at_fork"):  # a forked child has no thread that would release the lock
     os.register_at_fork(
-        before=_LOADING.acquire, after_in_parent=_LOADING.release, after_in_child=_LOADING.release
+        before=LOADING.acquire, after_in_parent=LOADING.release, after_in_child=LOADING.release
     )
 
 
@@ -74,7 +74,7 @@ class FamiliarNames:
             message = f"{type(self).__name__} has no attribute {name!r}{hint}"
             raise LayerAttributeError(message, name=name, obj=self)
 
-    def _summary_rows(self) -> Sequence[Row]:
+    def summary_rows(self) -> Sequence[Row]:
         raise NotImplementedError
 
     def eval(self) -> Self:
@@ -87,7 +87,7 @@ class FamiliarNames:
 
     def summary(self) -> None:
         """Print the kind, output shape and number of parameters of each layer, as `onward info` does."""
-        print(facade.call("table", self._summary_rows()))
+        print(facade.call("table", self.summary_rows()))
 
 
 class Layer(FamiliarNames):
@@ -148,7 +148,7 @@ class Layer(FamiliarNames):
         dtype = self.__dict__.get("dtype") or arrays.working_dtype(array)  # layers with weights have one
         return array if array.dtype == dtype else arrays.as_floats(array, dtype, "x")
 
-    def _summary_rows(self) -> list[Row]:
+    def summary_rows(self) -> list[Row]:
         layers = {name.rstrip("."): layer for name, layer in self.sublayers().items()}
         rows: list[Row] = facade.call("connected_rows", layers)
         return rows
@@ -176,7 +176,7 @@ class Layer(FamiliarNames):
 
     def frozen(self) -> Layer:
         """A model that shares the present weights and their packed copies, and keeps them from then on."""
-        with _LOADING:
+        with LOADING:
             twins = {name: object.__new__(type(layer)) for name, layer in self.sublayers().items()}
             for name, layer in self.sublayers().items():
                 twins[name].__dict__.update(layer.__dict__)
@@ -199,7 +199,7 @@ class Layer(FamiliarNames):
         """The state that a call returns, built from the state of each recurrent sublayer."""
         return states
 
-    def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, Any]:
+    def run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, Any]:
         """Return the output and the final state; `run_recurrent` calls each recurrent sublayer."""
         return self(x), None
 
@@ -320,14 +320,14 @@ class Layer(FamiliarNames):
         """The name and shape of each weight before quantization."""
         return self._shapes.items()
 
-    def _stored(self) -> Iterator[tuple[str, Shape, np.dtype[Any]]]:
+    def stored_weights(self) -> Iterator[tuple[str, Shape, np.dtype[Any]]]:
         """The name, shape and dtype of each weight."""
         for prefix, leaf in self.sublayers().items():
             for name, shape in leaf.shapes():
                 is_quantized = leaf.precision and len(shape) > 1
                 yield prefix + name, shape, np.dtype(leaf.precision) if is_quantized else leaf.dtype
 
-    def _compressed(self, precision: str) -> Layer:
+    def compressed(self, precision: str) -> Layer:
         """The layer with quantized matrices, or the layer itself if it has none to quantize."""
         return self
 
@@ -342,26 +342,32 @@ class Layer(FamiliarNames):
                 raise ArgumentError(f"{name} would have shape {shape}, which exceeds the address space")
         drawn = generator(rng)
         try:
-            self._take({name: draw(drawn, shape).astype(self.dtype) for name, shape in self.shapes()})
+            self.take_weights({name: draw(drawn, shape).astype(self.dtype) for name, shape in self.shapes()})
         except MemoryError as error:
             raise MemoryLimitError(f"the weights of {self!r} do not fit in memory: {error}") from error
 
-    def _weights_by_name(self) -> dict[str, Array]:
+    def weights_by_name(self) -> dict[str, Array]:
         """The weights, consistent even during a concurrent load_state_dict."""
-        with _LOADING:
+        with LOADING:
             leaves = self.sublayers().items()
-            return {
-                prefix + name: weight for prefix, leaf in leaves for name, weight in leaf._weights.items()
-            }
+            return {prefix + name: w for prefix, leaf in leaves for name, w in leaf.own_weights.items()}
 
-    def _take(self, weights: Mapping[str, Array]) -> None:
+    @property
+    def own_weights(self) -> Mapping[str, Array]:
+        """The weights without those of other layers; a new dict replaces this one when they change."""
+        return self._weights
+
+    def take_weights(self, weights: Mapping[str, Array]) -> None:
         """Replace some weights with arrays of the right shape and dtype, and take ownership of them."""
-        with _LOADING:
+        with LOADING:
             for prefix, leaf in self.sublayers().items():
-                for name in DERIVED:  # first: a copy made meanwhile never combines them with new weights
-                    leaf.__dict__.pop(name, None)
                 own = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
-                leaf._weights = {**leaf._weights, **own}  # a new dict: a running call keeps the old one
+                if leaf is not self:
+                    leaf.take_weights(own)
+                    continue
+                for name in DERIVED:  # first: a copy made meanwhile never combines them with new weights
+                    self.__dict__.pop(name, None)
+                self._weights = {**self._weights, **own}  # a new dict: a running call keeps the old one
 
     def __getstate__(self) -> dict[str, Any]:
         # copied in one step: another thread may be adding a derived attribute
@@ -369,7 +375,7 @@ class Layer(FamiliarNames):
 
     def state_dict(self) -> dict[str, Array]:
         """A copy of each weight under the name that PyTorch gives it."""
-        return {name: weight.copy() for name, weight in self._weights_by_name().items()}
+        return {name: weight.copy() for name, weight in self.weights_by_name().items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Copy weights into the layer, converted to its dtype; changes nothing if it raises.
@@ -378,18 +384,22 @@ class Layer(FamiliarNames):
         missing and the unexpected names. Raises ArgumentError, which lists these names and every wrong shape
         and dtype; with `strict=False`, missing and unexpected names are not an error.
         """
-        weights, keys = self._checked_weights(state_dict, strict)
-        self._take({name: weight.copy() for name, weight in weights.items()})
+        weights, keys = self.checked_weights(state_dict, strict)
+        self.take_weights({name: weight.copy() for name, weight in weights.items()})
         return keys
 
-    def _checked_weights(
+    def adopt(self, state_dict: Mapping[str, Any]) -> None:
+        """Take arrays that nobody changes as weights, without copying those of the right dtype and layout."""
+        self.take_weights(self.checked_weights(state_dict)[0])
+
+    def checked_weights(
         self, state_dict: Mapping[str, Any], strict: bool = True
     ) -> tuple[dict[str, Array], IncompatibleKeys]:
         """The weights in a state dict, not copied, in the dtypes of the layer. Raises ArgumentError."""
         if not isinstance(state_dict, Mapping):
             kind = type(state_dict).__name__
             raise ArgumentError(f"load_state_dict takes a dict of arrays by name, not {kind}")
-        stored = {name: (shape, dtype) for name, shape, dtype in self._stored()}
+        stored = {name: (shape, dtype) for name, shape, dtype in self.stored_weights()}
         missing = [name for name in stored if name not in state_dict]
         unexpected = [name for name in state_dict if name not in stored]
         problems = [f"{name} is missing; expected shape {stored[name][0]}" for name in missing if strict]
@@ -432,7 +442,7 @@ class Layer(FamiliarNames):
         """
         from ..core import storage  # imports the JSON and safetensors packages
 
-        storage.write(path, self._weights_by_name(), self.description())
+        storage.write(path, self.weights_by_name(), self.description())
 
 
 # Attributes derived from the weights when first needed.

@@ -70,19 +70,19 @@ class Spatial(Layer):
         sizes = tuple(integer(name, size, low) for size in given)
         return sizes[0] if len(set(sizes)) == 1 else sizes
 
-    def _sizes(self, value: Any) -> Shape:
+    def per_axis(self, value: Any) -> Shape:
         """One integer per axis."""
         return value if isinstance(value, tuple) else (value,) * self.axes
 
-    def _window(self) -> Window:
-        return self._sizes(self.kernel_size), self._sizes(self.stride), self._sizes(self.dilation)
+    def window(self) -> Window:
+        return self.per_axis(self.kernel_size), self.per_axis(self.stride), self.per_axis(self.dilation)
 
-    def _sides(self) -> Sides:
+    def sides(self) -> Sides:
         """The padding of x, without that added by ceil_mode."""
         if self.padding == "same":  # an odd padding is longer after x
-            kernel_size, _, dilation = self._window()
+            kernel_size, _, dilation = self.window()
             return [((span - 1) // 2, span // 2) for span in spans(kernel_size, dilation)]
-        return [(n, n) for n in self._sizes(0 if self.padding == "valid" else self.padding)]
+        return [(n, n) for n in self.per_axis(0 if self.padding == "valid" else self.padding)]
 
     def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x (N, C, *sizes), or (C, *sizes) unbatched, to y (N, O, *out); pooling keeps the channels.
@@ -96,7 +96,7 @@ class Spatial(Layer):
             takes = f"this {type(self).__name__} takes (N, {layout}), or ({layout}) unbatched"
             raise ShapeError(f"x has shape {x.shape}, but {takes}")
         x = x if batched else x[None]
-        sizes, sides, window = x.shape[2:], self._sides(), self._window()
+        sizes, sides, window = x.shape[2:], self.sides(), self.window()
         kernel_size, stride, dilation = window
         covered = spans(kernel_size, dilation)
         if self.ceil_mode:
@@ -198,7 +198,7 @@ class Convolution(Spatial, Quantizable):
         if not isinstance(padding_mode, str) or padding_mode != "zeros":
             raise ArgumentError(f"padding_mode={padding_mode!r}, but only 'zeros' is supported")
         self.padding_mode = padding_mode
-        inputs = (self.in_channels // self.groups, *self._sizes(self.kernel_size))
+        inputs = (self.in_channels // self.groups, *self.per_axis(self.kernel_size))
         bias_shape = (self.out_channels,) if self.bias else None
         draw = uniform(math.prod(inputs) ** -0.5)
         self._draw(dtype, rng, draw, weight=(self.out_channels, *inputs), bias=bias_shape)
@@ -216,10 +216,10 @@ class Convolution(Spatial, Quantizable):
     def _filters(self, weights: dict[str, Array]) -> Filters:
         return Filters(weights["weight"], weights.get("bias"), self.groups, weights.get("weight_scale"))
 
-    def _compressed(self, precision: str) -> Self:
+    def compressed(self, precision: str) -> Self:
         if 1 < self.groups == self.in_channels == self.out_channels:  # filters of a few weights
             return self
-        return super()._compressed(precision)
+        return super().compressed(precision)
 
     def _slide(self, x: Array, window: Window, sides: Sides) -> Array:
         return self._filters(x, *window[1:])
@@ -266,7 +266,7 @@ class Pooling(Spatial):
         self.kernel_size = self._per_axis("kernel_size", kernel_size, 1)
         self.stride = self.kernel_size if stride is None else self._per_axis("stride", stride, 1)
         self.padding = self._per_axis("padding", padding, 0)
-        sizes = zip(self._sizes(self.padding), self._sizes(self.kernel_size), strict=True)
+        sizes = zip(self.per_axis(self.padding), self.per_axis(self.kernel_size), strict=True)
         if any(n > k // 2 for n, k in sizes):
             raise ArgumentError(f"padding={padding!r}; expected at most half of kernel_size={kernel_size!r}")
         self.ceil_mode = flag("ceil_mode", ceil_mode)
@@ -345,7 +345,7 @@ class AvgPool(Pooling):
         self.count_include_pad = flag("count_include_pad", count_include_pad)
 
     def _slide(self, x: Array, window: Window, sides: Sides) -> Array:
-        counted = self._sides() if self.count_include_pad else [(0, 0)] * self.axes
+        counted = self.sides() if self.count_include_pad else [(0, 0)] * self.axes
         rest = [(b - own_b, a - own_a) for (b, a), (own_b, own_a) in zip(sides, counted, strict=True)]
         sizes = [size - before - after for size, (before, after) in zip(x.shape[2:], rest, strict=True)]
         ones = padded(np.ones((1, 1, *sizes), x.dtype), rest)

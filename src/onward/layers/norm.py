@@ -33,7 +33,7 @@ class Normalization(Layer):
     def _start(self, eps: float, dtype: DTypeLike, rng: Rng, **shapes: Shape | None) -> None:
         self.eps = non_negative("eps", eps)
         self._draw(dtype, rng, lambda generator, shape: np.zeros(shape), **shapes)
-        self._take({name: np.ones_like(w) for name, w in self._weights.items() if name in ONES})
+        self.take_weights({name: np.ones_like(w) for name, w in self._weights.items() if name in ONES})
 
 
 def affine(weights: Mapping[str, Array], x: Array, shape: Shape) -> Array:

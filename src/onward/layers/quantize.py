@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..core.arrays import FLOAT32, Array, Shape
 from ..core.checks import non_negative
 from ..errors import ArgumentError, DtypeError, PrecisionError
-from .base import _LOADING, Draw, Layer, call
+from .base import LOADING, Draw, Layer, call
 
 PRECISIONS = ("float16", "int8")
 Value = TypeVar("Value")
@@ -35,9 +35,9 @@ def quantize(model: Layer, precision: str, check: ArrayLike | None, tolerance: f
     if model.dtype != FLOAT32:
         raise DtypeError(f"{model!r} computes in {model.dtype}, but quantized models compute in float32")
     frozen = model.frozen()  # another thread may replace the weights
-    layers = {name: layer._compressed(precision) for name, layer in frozen.sublayers().items()}
+    layers = {name: layer.compressed(precision) for name, layer in frozen.sublayers().items()}
     small = frozen.with_sublayers(layers)
-    check_outputs(small, model, lambda m: [m._run(check, None, None, call)[0]], precision, check, tolerance)
+    check_outputs(small, model, lambda m: [m.run(check, None, None, call)[0]], precision, check, tolerance)
     return small
 
 
@@ -98,7 +98,7 @@ def quantized_matrix(name: str, matrix: Array, precision: str) -> tuple[NDArray[
 class Quantizable(Layer):
     """A layer with matrices; filters are matrices with one row for each output."""
 
-    def _compressed(self, precision: str) -> Self:
+    def compressed(self, precision: str) -> Self:
         if self.precision:
             raise ArgumentError(f"{self!r} is already quantized: quantize the original layer instead")
         if precision == "int8":
@@ -114,7 +114,7 @@ class Quantizable(Layer):
                 weights[name] = matrix.reshape(weight.shape)
                 if scale is not None:
                     weights[f"{name}_scale"] = scale
-        small._weights = weights
+        small.take_weights(weights)
         return small
 
     def _check_gradients(self) -> None:
@@ -138,10 +138,10 @@ class packed(Generic[Value]):
         self._make = make
 
     def __get__(self, layer: Layer, owner: type) -> Value:
-        weights: Any = layer._weights  # read once: another thread may replace them
+        weights: Any = layer.own_weights  # read once: another thread may replace them
         value = self._make(layer, weights)
-        with _LOADING:
-            if layer._weights is weights:
+        with LOADING:
+            if layer.own_weights is weights:
                 layer.__dict__[self._make.__name__] = value
         return value
 

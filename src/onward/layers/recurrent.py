@@ -171,7 +171,7 @@ class Recurrent(Quantizable, TextbookParameters, Generic[State]):
         usual = forward == reverse and forward in self.PLAIN
         return usual and not (self.clip or self.cell_clip or self.peephole or self.coupled)
 
-    def _options(self) -> list[tuple[Call, Call, Call, float, float, bool]]:
+    def core_options(self) -> list[tuple[Call, Call, Call, float, float, bool]]:
         """The core's options for each direction; empty for a plain cell."""
         if self.is_plain():
             return []
@@ -194,8 +194,12 @@ class Recurrent(Quantizable, TextbookParameters, Generic[State]):
         return [_core.Backward(self.cell, matrices) for matrices in self._by_layer(weights)]
 
     def _stack(self, matrices: list[Any], core: Any = _core) -> _core.Stack:
-        stack: _core.Stack = core.Stack(self.cell, matrices, self.sizes.D, self._options())
+        stack: _core.Stack = core.Stack(self.cell, matrices, self.sizes.D, self.core_options())
         return stack
+
+    def packed_in(self, core: Any) -> Any:
+        """The packed weights in another build of the core."""
+        return self._stack(self._matrices(self._weights), core)
 
     def _by_layer(self, weights: Mapping[str, Array]) -> list[list[Any]]:
         matrices, D = self._matrices(weights), self.sizes.D
@@ -406,7 +410,7 @@ class Recurrent(Quantizable, TextbookParameters, Generic[State]):
     def join_states(self, states: list[Any]) -> Any:
         return states[0]
 
-    def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, Any]:
+    def run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, Any]:
         return run_recurrent("", self, x, state, lengths)
 
     def _wrong_shape(self, shape: Shape) -> ShapeError:

@@ -43,7 +43,7 @@ class Last(Layer):
     def __init__(self, batch_first: bool = False) -> None:
         self.batch_first = flag("batch_first", batch_first)
 
-    def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, Any]:
+    def run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, Any]:
         return self(x, lengths), None
 
     def __call__(self, y: ArrayLike, lengths: ArrayLike | None = None, **unknown: Never) -> Array:
@@ -164,10 +164,10 @@ class Sequential(Layer):
             if planned is None or not planned.is_current(self):
                 planned = self.__dict__["_planned"] = PlannedModel(self)
             results = planned.run(self, x, state, return_state or state is not None)
-        y, after = self._run(x, state, lengths, call) if results is None else results
+        y, after = self.run(x, state, lengths, call) if results is None else results
         return (y, after) if return_state else y
 
-    def _run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, list[Any]]:
+    def run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, list[Any]]:
         before = iter(self.split_states(state))
         after = []
         y = x
@@ -176,7 +176,7 @@ class Sequential(Layer):
                 y, last = run_recurrent(name, layer, y, next(before), lengths)
                 after.append(last)
             else:
-                y, _ = layer._run(y, None, lengths, run_recurrent)
+                y, _ = layer.run(y, None, lengths, run_recurrent)
         return y, after
 
     def forward(
@@ -239,14 +239,14 @@ class Sequential(Layer):
 
     def __str__(self) -> str:
         """A table with one line for each layer."""
-        text: str = facade.call("table", self._summary_rows())
+        text: str = facade.call("table", self.summary_rows())
         return text
 
     def config(self) -> dict[str, Any]:
         return {"layers": [layer.description() for layer in self]}
 
     def shapes(self) -> Iterator[tuple[str, Shape]]:
-        return ((name, shape) for name, shape, _ in self._stored())
+        return ((name, shape) for name, shape, _ in self.stored_weights())
 
 
 def _check_time_axis(layers: Sequence[Layer]) -> None:
@@ -269,14 +269,14 @@ class PlannedModel:
     """
 
     def __init__(self, model: Sequential) -> None:
-        self._weights = [layer._weights for layer in model.layers]  # dicts that are replaced as a whole
+        self._weights = [layer.own_weights for layer in model.layers]  # dicts that are replaced as a whole
         self._layers: list[Any] = [layer for layer in model.layers if layer.state_names]
         self._planners: dict[bool, Planner] = {}  # by whether they take and return states
         self._calls = Counter[tuple[int, bool]]()  # those without a plan, by the axes of x and `with_state`
 
     def is_current(self, model: Sequential) -> bool:
         """Whether the model still has the weights of the plans."""
-        return all(layer._weights is own for layer, own in zip(model.layers, self._weights, strict=True))
+        return all(layer.own_weights is own for layer, own in zip(model.layers, self._weights, strict=True))
 
     def run(self, model: Sequential, x: Any, state: Any, with_state: bool) -> tuple[Array, list[Any]] | None:
         """Return the output and the final states, or None if the layers of the model have to compute them.
@@ -338,7 +338,7 @@ def _planner(model: Sequential, with_state: bool) -> Planner | None:
     if model.dtype != np.float32 or not all(type(m).__module__.startswith(str(__package__)) for m in model):
         return None
     copied = [layer for layer in model if not layer.state_names]
-    if sum(weight.nbytes for layer in copied for weight in layer._weights.values()) > MAX_COPIED:
+    if sum(weight.nbytes for layer in copied for weight in layer.own_weights.values()) > MAX_COPIED:
         return None
     try:
         planner: Planner = facade.call("planner_of", model, with_state)

@@ -43,7 +43,7 @@ def connected_rows(layers: Mapping[str, Layer]) -> list[Row]:
 
 def row(name: str, layer: Layer, shape: Axes | None) -> Row:
     """The row of one layer with its output shape."""
-    weights = layer._weights_by_name()
+    weights = layer.weights_by_name()
     scales = {f"{weight}_scale" for weight in weights}  # scales of int8 weights are not parameters
     parameters = sum(array.size for weight, array in weights.items() if weight not in scales)
     return Row(name, kind(layer), shape, parameters, sum(array.nbytes for array in weights.values()))

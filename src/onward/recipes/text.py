@@ -95,7 +95,7 @@ def save(path: str | os.PathLike[str], model: Sequential, vocabulary: Vocabulary
     'ab'
     """
     described = model.description() | {"vocabulary": vocabulary.characters}
-    storage.write(path, model._weights_by_name(), described)
+    storage.write(path, model.weights_by_name(), described)
 
 
 def load(path: str | os.PathLike[str]) -> tuple[Sequential, Vocabulary]:

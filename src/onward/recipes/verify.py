@@ -376,9 +376,9 @@ def _graph(model: Any, inputs: Sequence[NDArray[Any]]) -> tuple[Graph, list[NDAr
         return graph, list(inputs)
     if model.general is not model:
         return _graph(model.general, inputs)
-    structure = model._graph.structure
+    structure = model.graph.structure
     args, named = (tuple(inputs), {}) if structure is None else structure.flatten(tuple(inputs), {})
-    _, planner, arrays = model._checked(args, named)
+    _, planner, arrays = model.checked(args, named)
     return planner.graph, arrays
 
 
@@ -408,8 +408,8 @@ def _example(models: Sequence[Any], size: int) -> dict[str, NDArray[Any]]:
         if not model.step_shape:  # of an Embedding
             return {"x": rng.integers(0, LARGEST_INDEX, (size, 2))}
         return {"x": rng.standard_normal((size, 2, *model.step_shape)).astype(np.float32)}
-    left_out = set() if all(isinstance(other, Model) for other in others) else model._initial_states
-    declared = [each for each in model._planner.graph.inputs if each.name not in left_out]
+    left_out = set() if all(isinstance(other, Model) for other in others) else model.initial_states
+    declared = [each for each in model.planner.graph.inputs if each.name not in left_out]
     keys: list[list[int | str]] = []
     for each in declared:
         if each.axes is None or each.dtype is None:
@@ -418,7 +418,7 @@ def _example(models: Sequence[Any], size: int) -> dict[str, NDArray[Any]]:
     sizes: dict[int | str, int] = {}
     for other in others:
         if isinstance(other, Model):
-            for axes, twin in zip(keys, other._planner.graph.inputs, strict=False):
+            for axes, twin in zip(keys, other.planner.graph.inputs, strict=False):
                 pairs = zip(axes, twin.axes or (), strict=False)
                 sizes |= {key: axis for key, axis in pairs if isinstance(axis, int)}
     inputs = {}

@@ -83,8 +83,8 @@ class Sessions:
             for each in self._sessions.values()
         ]
         pool, listed = self._pool, np.frombuffer(json.dumps(described).encode(), np.uint8)
-        tensors = pool._tensors(pool.ids, pool._states(pool.ids))
-        described_model = {"type": pool._file_type, **pool._model.fingerprint()}
+        tensors = pool.tensors()
+        described_model = {"type": pool.file_type, **pool.model.fingerprint()}
         atomic.replace(path, storage.content(tensors | {"sessions": listed}, described_model), mode=0o600)
 
     def load(self, path: Path) -> None:

@@ -96,7 +96,7 @@ class LayerSteps(Steps):
 
     def __init__(self, pool: Any, stream: Any) -> None:
         super().__init__(pool, stream, ("y",))
-        model = pool._model
+        model = pool.model
         # layers without a step shape of their own, such as Embedding, take integers
         dtype = np.dtype(model.model.dtype if model.step_shape else np.int32)
         self.inputs = InputFormat([Port("x", model.step_shape, dtype)])
@@ -115,7 +115,7 @@ class GraphSteps(Steps):
         super().__init__(pool, stream, output_names)
         self._alone = pool.copy()  # for whole sequences
         self._alone.open()
-        declared, ports = stream._streamed.inputs, []
+        declared, ports = stream.streamed.inputs, []
         first = [None if each.axes is None else 0 for each in declared]
         for each, place in zip(declared, pool.input_axes or first, strict=True):
             axes = (None,) if each.axes is None else each.axes  # TorchScript declares none: take a vector
@@ -160,7 +160,7 @@ class SequenceSteps(Steps):
 
     def __init__(self, pool: SequencePool, stream: SequenceStream, output_names: Sequence[str]) -> None:
         super().__init__(pool, stream, output_names)
-        self._streamed = streamed = stream._streamed
+        self._streamed = streamed = stream.streamed
         time, rows = streamed.x
         shape = tuple(size for axis, size in enumerate(streamed.step_shape) if axis not in (time, rows))
         dtype = streamed.inputs[0].dtype
@@ -217,9 +217,9 @@ def steps_of(model: Layer, options: Mapping[str, Any]) -> Steps:
     if not isinstance(stream, GraphStream):
         return LayerSteps(model.pool(CAPACITY, **options), stream)
     assert isinstance(model, Model)
-    outputs = stream._streamed.graph.outputs
+    outputs = stream.streamed.graph.outputs
     states = (options.get("carry") or model.carries).values()
     returned = [name for name in model.outputs if name not in states]
-    names = returned if len(returned) == len(outputs) - len(stream._streamed.carries) else list(model.outputs)
+    names = returned if len(returned) == len(outputs) - len(stream.streamed.carries) else list(model.outputs)
     pool: Any = model.pool(CAPACITY, **options)
     return (SequenceSteps if isinstance(stream, SequenceStream) else GraphSteps)(pool, stream, names)

@@ -61,7 +61,7 @@ class GraphPool(Pool):
     Raises ArgumentError for duplicate ids and ids of closed streams.
     """
 
-    _file_type = "pool of a whole model of Onward"
+    file_type = "pool of a whole model of Onward"
 
     def __init__(self, streamed: Streamed, capacity: int, max_capacity: int | None = None) -> None:
         super().__init__(streamed, capacity, max_capacity)

@@ -71,7 +71,7 @@ class GraphStream(_core.Session):
         with self._lock:
             self._check_open()
             carried, count = self._carries, len(self._streamed.carries)
-            blocks, layout = self._block(args, named)
+            blocks, layout = self.block(args, named)
             results = self._planner(*carried, *blocks)
             for carry, before, after in zip(self._streamed.carries, carried, results, strict=False):
                 carry.check(before, after, "after this call")
@@ -100,7 +100,12 @@ class GraphStream(_core.Session):
             target[...] = y
         return targets
 
-    def _block(
+    @property
+    def streamed(self) -> Streamed:
+        """The graph over a block that the stream runs."""
+        return self._streamed
+
+    def block(
         self, args: Sequence[ArrayLike], inputs: dict[str, ArrayLike]
     ) -> tuple[list[AnyArray], _Layout | None]:
         """Return the inputs of a call in order, as the plans take them."""
@@ -170,7 +175,7 @@ class SequenceStream(GraphStream):
     """
 
     def __init__(self, streamed: Streamed, batch: int | None) -> None:
-        self._batch = batch
+        self.batch = batch  # the number of sequences; None: one without a batch axis
         time, rows = streamed.x
         assert time is not None
         self._time, self._rows, rank = time, rows, len(streamed.step_shape)
@@ -207,7 +212,7 @@ class SequenceStream(GraphStream):
             none = np.zeros([0 if isinstance(size, str) else size for size in sizes], self._declared.dtype)
             layout = self._layouts.get(self._axes)  # outputs lack the batch axis if the last block did
             lacks_rows = (
-                self._batch is None and self._rows is not None if layout is None else layout.lacks_rows
+                self.batch is None and self._rows is not None if layout is None else layout.lacks_rows
             )
             results = self._layouts[len(sizes) - lacks_rows].reduced(planner(*self._carries, none))
             returned = results[0] if len(results) == 1 else results
@@ -215,9 +220,9 @@ class SequenceStream(GraphStream):
             return returned
 
     def _options(self) -> tuple[Any, ...]:
-        return self._streamed, self._batch
+        return self._streamed, self.batch
 
-    def _block(
+    def block(
         self, args: Sequence[ArrayLike], inputs: dict[str, ArrayLike]
     ) -> tuple[list[AnyArray], _Layout | None]:
         (value,) = self._streamed.in_order(args, inputs)
@@ -250,7 +255,7 @@ class SequenceStream(GraphStream):
 
     def _wrong_shape(self, x: AnyArray) -> ShapeError:
         names = [size or "T" for size in map(str, self._declared.axes or ())]
-        if self._batch is None and self._rows is not None:
+        if self.batch is None and self._rows is not None:
             del names[self._rows]
         step = ", ".join(name for name in names if name != "T")
         return ShapeError(
@@ -268,9 +273,9 @@ def stream_of_graph(
 ) -> GraphStream:
     """Return the stream of a whole model that runs its graph; `Model.stream` documents the arguments."""
     batch = None if batch is None else integer("batch", batch, 1, MOST_ROWS)
-    model, others = model._general(fixed)
+    model, others = model.generalized(fixed)
     with enough_memory(f"the states of batch={batch}"):
-        streamed = model._streamed(batch or 1, carry, initial, time_axis, others)
+        streamed = model.streamed(batch or 1, carry, initial, time_axis, others)
         return GraphStream(streamed) if streamed.last is None else SequenceStream(streamed, batch)
 
 

@@ -42,7 +42,7 @@ class Pool(_core.Pool):
     (2, 4)
     """
 
-    _file_type: ClassVar[str] = "pool of Onward"
+    file_type: ClassVar[str] = "pool of Onward"
 
     def __init__(self, model: Any, capacity: int, max_capacity: int | None = None) -> None:
         self._model = model
@@ -162,10 +162,19 @@ class Pool(_core.Pool):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the ids and states of all open streams to a safetensors file. Raises FileError."""
+        write_state(path, self.file_type, self.model, self.tensors())
+
+    @property
+    def model(self) -> Any:
+        """The model whose streams these are, prepared for steps."""
+        return self._model
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that `save` writes, by name."""
         with self._lock.reading():
             ids = self.ids
             states = self._states(ids)
-        write_state(path, self._file_type, self._model, self._tensors(ids, states))
+        return self._tensors(ids, states)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Replace all streams with those that a pool of the same model saved, under the same ids.
@@ -174,7 +183,7 @@ class Pool(_core.Pool):
         more memory than its size and the capacity justify, and ArgumentError if max_capacity is too low. The
         pool is unchanged after an error.
         """
-        ids, states = read_state(path, self._file_type, self._model, self._restored)
+        ids, states = read_state(path, self.file_type, self._model, self._restored)
         # a closed stream takes at most a byte in the file, but as much memory in the pool as an open one
         needed = int(ids.max(initial=-1)) + 1
         limit = MEMORY_PER_FILE_BYTE * os.path.getsize(path) + FREE_MEMORY

@@ -60,7 +60,7 @@ class StreamingModel:
         changing = [layer for layer in consecutive_layers(self.model) if not layer.unchanged_by_step]
         self.in_core = bool(changing) and all(layer.step_kernel is not None for layer in changing)
         self.kernels: list[Any] = [layer.step_kernel for layer in (changing if self.in_core else self.layers)]
-        self._weights = dict(self.model._weights_by_name())
+        self._weights = dict(self.model.weights_by_name())
         self._names = [f"{i}.{name}" for i, layer in enumerate(self.layers) for name in layer.state_names]
         # the present step is the last one: Last passes each step through, as Dropout does
         passing = {name: Dropout() for name, layer in self.model.sublayers().items() if type(layer) is Last}
@@ -69,7 +69,7 @@ class StreamingModel:
     def run(self, x: Any, state: Any, batched: bool, is_step: bool) -> tuple[Array, Any]:
         """Run a step or a block layer by layer, from `state` to y and the next state."""
         axis = 1 if batched and self.batch_first else 0
-        y, state = self._every_step._run(np.expand_dims(x, axis) if is_step else x, state, None, call)
+        y, state = self._every_step.run(np.expand_dims(x, axis) if is_step else x, state, None, call)
         return (np.take(y, 0, axis) if is_step else y), state
 
     def paired(self, arrays: Iterable[Array]) -> States:

@@ -110,7 +110,7 @@ def run_batch(model: Layer, sequences: Sequence[AnyArray] | AnyArray, padded: bo
     x = arrays.padded(sequences) if ragged or not isinstance(sequences, np.ndarray) else sequences
     batch_first = model.batch_first
     steps = x if batch_first else x.swapaxes(0, 1)
-    y, _ = model._run(steps, None, lengths if padded and ragged else None, call)
+    y, _ = model.run(steps, None, lengths if padded and ragged else None, call)
     if isinstance(y, list | tuple):
         raise ArgumentError(f"the model has {len(y)} outputs per sequence, but must have one")
     if y.ndim == 2:

@@ -27,7 +27,7 @@ def save(path: str | os.PathLike[str], model: Layer, saved: Saved) -> None:
         description[KEY] = {"selection": saved.selection.to_json(), "classes": list(saved.classes)}
         if saved.categories:
             description[KEY]["categories"] = {name: list(each) for name, each in saved.categories.items()}
-    storage.write(path, model._weights_by_name(), description)
+    storage.write(path, model.weights_by_name(), description)
 
 
 def save_converted(path: str | os.PathLike[str], model: Layer, source: str | os.PathLike[str]) -> None:
@@ -36,7 +36,7 @@ def save_converted(path: str | os.PathLike[str], model: Layer, source: str | os.
     if Path(path).suffix.lower() == ".onnx":
         export_onnx(model, path, metadata={ENTRY: json.dumps(records)} if records else None)
     else:
-        storage.write(path, model._weights_by_name(), model.description() | records)
+        storage.write(path, model.weights_by_name(), model.description() | records)
 
 
 def load_saved(path: str | os.PathLike[str]) -> Saved:

@@ -70,7 +70,7 @@ def unsupported(model: Layer) -> str | None:
 def model_bytes(model: Layer, vocabulary: str | None = None) -> bytes:
     """The content of the model's file."""
     extra = {} if vocabulary is None else {"vocabulary": vocabulary}
-    return storage.content(model._weights_by_name(), model.description() | extra)
+    return storage.content(model.weights_by_name(), model.description() | extra)
 
 
 def page_of(trace: Trace, row: int, classes: Sequence[str] | None, text: str | None) -> Page:

@@ -232,5 +232,5 @@ def _answer(model: Model, x: AnyArray, layout: Layout, axes: Axes, row: int, ste
     part, (time, rows) = x[:steps, row : row + 1], layout.axes
     assert time is not None
     prefix = np.moveaxis(part[:, 0], 0, time) if rows is None else np.moveaxis(part, (0, 1), (time, rows))
-    y: Array = model._planner(prefix)[0]
+    y: Array = model.planner(prefix)[0]
     return y if axes.batch is None else np.take(y, 0, axes.batch)

@@ -250,7 +250,7 @@ def trace(model: Layer, x: ArrayLike, state: Any, lengths: ArrayLike | None, pre
         return y, state
 
     x = arrays.as_array(x, "x").copy()
-    y = _first(model._run(x, state, lengths, record))
+    y = _first(model.run(x, state, lengths, record))
     if not calls:
         raise ArgumentError(f"{model!r} has no recurrent layer to trace")
     batched, batch_first = calls[0][1].batched, calls[-1][0].batch_first
@@ -284,5 +284,5 @@ def _answer(
         layers = zip(model.recurrent_sublayers(), own, strict=True)
         state = model.join_states([None if h is None else layer.join_state(h, c) for layer, (h, c) in layers])
     prefix = x[:steps, row : row + 1]
-    y: Array = _first(model._run(prefix.swapaxes(0, 1) if batch_first else prefix, state, None, call))[0]
+    y: Array = _first(model.run(prefix.swapaxes(0, 1) if batch_first else prefix, state, None, call))[0]
     return y

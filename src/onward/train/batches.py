@@ -150,7 +150,7 @@ class Batches(Data):
         data.batch_first = _layout(model, self.batch_first)
         if self.per_step is None:
             longest = max(self.items, key=len)
-            y, _ = model._run(longest[None] if data.batch_first else longest[:, None], None, None, call)
+            y, _ = model.run(longest[None] if data.batch_first else longest[:, None], None, None, call)
             data.per_step = y.ndim > 2
         return data
 

@@ -49,7 +49,7 @@ class Run:
 def write(path: str | os.PathLike[str], model: Layer, run: Run, settings: Mapping[str, Any]) -> None:
     """Write a checkpoint, or leave the previous one intact if that fails. Raises FileError."""
     groups = {
-        "weights": model._weights_by_name(),
+        "weights": model.weights_by_name(),
         "average": run.average or {},
         "best": run.best or {},
         **run.memory.averages,
@@ -98,11 +98,11 @@ def read(
         groups.setdefault(group, {})[name] = array.copy()
     with _damage_named(path):
         resumed = _resumed(model, run, header, tensors, groups)
-        weights, _ = model._checked_weights(groups["weights"])
+        weights, _ = model.checked_weights(groups["weights"])
     begun = len(resumed.history.epochs) + (resumed.batch > 0)
     if begun > epochs:
         raise FileError(f"{path} has reached epoch {begun}, but epochs={epochs}")
-    model._take({name: weight.copy() for name, weight in weights.items()})
+    model.take_weights({name: weight.copy() for name, weight in weights.items()})
     return resumed
 
 

@@ -167,7 +167,7 @@ class Training:
                 if self.patience is not None and best is not None and done - 1 - best >= self.patience:
                     break
                 self._epoch(run, report)
-        self.model._take(run.best or run.average or {})
+        self.model.take_weights(run.best or run.average or {})
 
     def _epoch(self, run: Run, report: Reporter) -> None:
         number = len(run.history.epochs) + 1
@@ -231,7 +231,7 @@ class Training:
         momentum = self.schedule.momentum(progress)
         optimizer = self.optimizer if momentum is None else self.optimizer.with_momentum(momentum)
         weights, run.memory = optimizer.step(weights, gradients, run.memory, rate)
-        model._take(weights)
+        model.take_weights(weights)
         if run.average is not None and self.average is not None:
             share = 1 - self.average
             run.average = {name: a + share * (weights[name] - a) for name, a in run.average.items()}
@@ -313,7 +313,7 @@ def score(model: Layer, data: Data, loss: Loss) -> Score:
     total, weights, count, correct, are_classes = 0.0, 0.0, 0, 0, True
     state: Any = None
     for batch in data.epoch(None):
-        y, state = model._run(batch.x, initial_state(model, batch, state), _lengths(model, batch), call)
+        y, state = model.run(batch.x, initial_state(model, batch, state), _lengths(model, batch), call)
         mask = valid_rows(model, batch, y)
         value, _, weight = weighted(loss, y, batch.targets, mask, row_weights(model, batch, mask))
         mask = counted_rows(loss, batch.targets, mask)
@@ -389,10 +389,10 @@ def origin(model: Layer, batch: Batch, state: Any, gradients: dict[str, Array]) 
         return f"in x, {_place(y, batch_first)}"
     for name, layer in zip(model.sublayers(), consecutive_layers(model), strict=False):
         where = f"layer {name.rstrip('.')}, {layer!r}" if name else repr(layer)
-        for weight, value in layer._weights_by_name().items():
+        for weight, value in layer.weights_by_name().items():
             if not _is_finite(value):
                 return f"in {name}{weight}, because of an earlier step: lower the learning rate"
-        y, _ = layer._run(y, next(states) if layer.state_names else None, batch.lengths, call)
+        y, _ = layer.run(y, next(states) if layer.state_names else None, batch.lengths, call)
         if not _is_finite(y):
             return f"in the output of {where}, {_place(y, batch_first)}, although its weights are finite"
     if not _is_finite(targets := np.asarray(batch.targets)):

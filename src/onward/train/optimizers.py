@@ -256,7 +256,7 @@ def clip_value(gradients: ByName, clip_value: float) -> Weights:
 
 def trained(model: Layer) -> Weights:
     """Return every weight of the model once, under its first name."""
-    weights = model._weights_by_name()
+    weights = model.weights_by_name()
     return {name: weights[name] for name, first in _first_names(model).items() if name == first}
 
 
@@ -276,13 +276,13 @@ def _first_names(model: Layer) -> dict[str, str]:
     names: dict[str, str] = {}
     for prefix, leaf in model.sublayers().items():
         first = prefixes.setdefault(Identity(leaf), prefix)
-        names |= {prefix + name: first + name for name in leaf._weights_by_name()}
+        names |= {prefix + name: first + name for name in leaf.weights_by_name()}
     return names
 
 
 def replaced(model: Layer, weights: Weights) -> Layer:
     """Return a copy of the model with the given weights replaced; the other weights are shared."""
-    shared = {id(weight): weight for weight in model._weights_by_name().values()}
+    shared = {id(weight): weight for weight in model.weights_by_name().values()}
     other = copy.deepcopy(model, shared)
-    other._take(weights)
+    other.take_weights(weights)
     return other

@@ -103,7 +103,7 @@ def test_state_dict_lists_the_arrays_of_the_file() -> None:
 
 
 def test_summary_counts_the_weights_of_recurrent_layers() -> None:
-    rows = onward.load(DATA / "torch_2.13.pt2")._summary_rows()
+    rows = onward.load(DATA / "torch_2.13.pt2").summary_rows()
     (gru,) = (row for row in rows if row.kind == "aten.gru.input")
     assert gru.parameters == 2 * 3 * 3 * (3 + 3 + 2)
 

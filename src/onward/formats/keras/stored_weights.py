@@ -26,14 +26,14 @@ class ByPath:
     """Keras 3: layers/gru_1/cell/vars/0, where members are named by their class and counted."""
 
     def __init__(self, group: Group | None, path: str, read: set[str]) -> None:
-        self._group = group
+        self.group = group
         self._path = path
         self._read = read
         self._counts: Counter[str] = Counter()
 
     def _at(self, *names: str) -> "ByPath":
         """The weights under the first of these names that the file contains."""
-        own = self._group
+        own = self.group
         found = next((own[each] for each in names if own is not None and each in own), None)
         group = found if isinstance(found, Group) else None
         return ByPath(group, f"{self._path}/{names[0]}", self._read)
@@ -53,7 +53,7 @@ class ByPath:
 
     def take(self, count: int) -> list[Tensor]:
         """The layer's own arrays, in Keras' order. Raises FileError if there are fewer or more."""
-        own = self.part("vars")._group
+        own = self.part("vars").group
         names = [] if own is None else sorted(own, key=lambda name: (len(name), name))
         if len(names) != count or own is None:
             raise FileError(f"{self._path}/vars holds {len(names)} arrays; expected {count}")
@@ -63,7 +63,7 @@ class ByPath:
 
     def rest(self) -> list[Tensor]:
         """All arrays of the layer and its parts that were not taken."""
-        members = [] if self._group is None else list(arrays(self._group))
+        members = [] if self.group is None else list(arrays(self.group))
         self._read |= {member.path for member in members}
         return [member.read() for member in members]
 

@@ -21,19 +21,19 @@ def check_export(graph: Graph, content: bytes, path: str | os.PathLike[str]) -> 
     """
     try:
         exported, source = Model(translate(read(path, content))), Model(graph.replaced(structure=None))
-        inputs = [declared for declared in source._planner.graph.inputs if declared.name in source.inputs]
+        inputs = [declared for declared in source.planner.graph.inputs if declared.name in source.inputs]
     except OnwardError as error:
         raise _refused(f"cannot be opened: {error}") from error
     for arrays in examples(inputs):
         try:
-            expected = source._planner(*arrays)
+            expected = source.planner(*arrays)
         except OnwardError:  # the graph does not accept these sizes
             continue
         try:
-            outputs = exported._planner(*arrays)
+            outputs = exported.planner(*arrays)
         except OnwardError as error:
             raise _refused(f"does not run: {error}") from error
-        again = expected if _same(outputs, expected) else source._planner(*arrays)
+        again = expected if _same(outputs, expected) else source.planner(*arrays)
         if _same(again, expected) and not _same(outputs, expected):  # otherwise its numbers are random
             raise _refused("gives other outputs than the model")
         return

@@ -53,7 +53,7 @@ def export_onnx(
     instance("model", model, Layer, "a layer or a model of onward, such as Sequential(...)")
     if flag("lengths", lengths) and isinstance(model, Model):
         raise ArgumentError("lengths applies to layers only: a graph has the inputs of its source")
-    graph = model._whole() if isinstance(model, Model) else graph_of(model, lengths)
+    graph = model.whole() if isinstance(model, Model) else graph_of(model, lengths)
     content = encode(model_of(graph, metadata or {}))
     if len(content) > MAX_BYTES:
         raise ArgumentError(

@@ -70,20 +70,20 @@ class Message:
 
     classes: ClassVar[dict[str, type[Message]]] = {}  # by name
     fields: ClassVar[dict[str, Field]]  # by name, in the order of their numbers
-    _by_key: ClassVar[dict[int, Field]]  # by the number and wire type in the file
+    by_key: ClassVar[dict[int, Field]]  # by the number and wire type in the file
 
     def __init_subclass__(cls) -> None:
         declared = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
         Message.classes[cls.__name__] = cls
         cls.fields = dict(sorted(declared.items(), key=lambda item: item[1].number))
-        cls._by_key = {}
+        cls.by_key = {}
         for name, own in declared.items():
             own.name = name
             same = [other for other in declared if own.oneof and declared[other].oneof == own.oneof]
             own.alternatives = tuple(other for other in same if other != name)
-            cls._by_key[own.key] = own
+            cls.by_key[own.key] = own
             if own.is_packed:  # readers must also accept a field for each number
-                cls._by_key[own.number << 3 | own.kind.wire] = own
+                cls.by_key[own.number << 3 | own.kind.wire] = own
             setattr(cls, name, own.default)
 
     def __init__(self, **values: Any) -> None:
@@ -120,7 +120,7 @@ class _Reader:
         """Merge the fields in [at, end) into a message."""
         if depth > MAX_DEPTH:
             raise FileError(f"the messages at byte {at} are nested more than {MAX_DEPTH} deep")
-        data, known, values, fields = self.data, message._by_key, vars(message), 0
+        data, known, values, fields = self.data, message.by_key, vars(message), 0
         while at < end:
             fields += 1
             key = data[at]

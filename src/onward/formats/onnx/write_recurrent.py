@@ -123,7 +123,7 @@ class _LayerWriter:
 
     def __init__(self, writer: Writer, layer: Any, lengths: str, reverse: bool) -> None:
         self.writer, self.layer, self.lengths, self.reverse = writer, layer, lengths, reverse
-        self.weights = layer._weights_by_name()
+        self.weights = layer.weights_by_name()
 
     def level(self, x: str, suffixes: list[str], initial: list[str], final: list[str]) -> str:
         """Write all directions as one node.
@@ -167,7 +167,7 @@ class _LayerWriter:
         for place, suffix in enumerate(suffixes):
             part = self.part(suffix, place)
             reverse = self.reverse or place == 1
-            weights = part._weights_by_name()
+            weights = part.weights_by_name()
             function = writer.define(
                 recurrent_functions.equations(part, reverse), type(part).__name__.lower()
             )
@@ -187,7 +187,7 @@ class _LayerWriter:
 
     def part(self, suffix: str, direction: int) -> Any:
         """Return the layer of one direction of one level."""
-        layer, own = self.layer, self.layer._weights_by_name()
+        layer, own = self.layer, self.layer.weights_by_name()
         description = layer.description() | {"num_layers": 1, "bidirectional": False}
         description["input_size"] = layer.input_size if "_l0" in suffix else layer.sizes.DP
         functions = layer.functions()[direction]

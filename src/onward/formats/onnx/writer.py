@@ -103,7 +103,7 @@ class Writer:
         self._nodes: list[messages.Node] = []
         self._tensors: list[messages.Tensor] = []
         # the constants by id, with their names: those of this graph, and in further maps those around it
-        self._stored: ChainMap[Identity, str] = outer._stored.new_child() if outer else ChainMap()
+        self.stored: ChainMap[Identity, str] = outer.stored.new_child() if outer else ChainMap()
         self.names: dict[str, str] = {"": ""}
         self._signatures = signatures(graph)
 
@@ -170,11 +170,11 @@ class Writer:
     def constant(self, value: ArrayLike, name: str = "constant") -> str:
         """Store an array, unless this graph or one around it holds it, and return its name."""
         key = Identity(value)
-        if key not in self._stored:
+        if key not in self.stored:
             unique = self.new_name(name)
             self._tensors.append(build.tensor(np.asarray(value), unique))
-            self._stored[key] = unique
-        return self._stored[key]
+            self.stored[key] = unique
+        return self.stored[key]
 
     def array(self, name: str) -> AnyArray:
         """Return a constant of the graph. Raises ArgumentError."""

@@ -75,7 +75,7 @@ def find_layers(
 
     parents = {"", *(prefix.rpartition(".")[0] for prefix in groups)}
     parts, given = Parts(), given or {}
-    parts._containers = _sequential_modules(state_dict.modules)
+    parts.containers = _sequential_modules(state_dict.modules)
     if unknown := given.keys() - groups.keys():
         raise ArgumentError(
             f"the file has no module {', '.join(sorted(unknown))}; it has {', '.join(filter(None, groups))}"

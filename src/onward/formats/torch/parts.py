@@ -31,9 +31,9 @@ class Parts(FamiliarNames, dict[str, Layer]):
         super().__init__()
         self.leftover: list[str] = []
         self.reasons: dict[str, str] = {}
-        self._containers: dict[str, list[str]] = {}  # the modules of each nn.Sequential, in order
+        self.containers: dict[str, list[str]] = {}  # the modules of each nn.Sequential, in order
 
-    def _summary_rows(self) -> list[Row]:
+    def summary_rows(self) -> list[Row]:
         return rows(self)
 
     def sequential(self, *names: str) -> Sequential:
@@ -46,7 +46,7 @@ class Parts(FamiliarNames, dict[str, Layer]):
         Raises ArgumentError for an unknown name, for a module in an nn.Sequential that Onward does not
         support, and without names if the file records no order.
         """
-        if not names and "" not in self._containers:
+        if not names and "" not in self.containers:
             raise ArgumentError(
                 "the file contains no forward(): it records neither the order of its layers nor what happens "
                 "between them, such as activations and transposes. Name the layers in order, as in "
@@ -56,8 +56,8 @@ class Parts(FamiliarNames, dict[str, Layer]):
 
     def _flatten(self, name: str) -> Iterator[Layer]:
         """The layers that a module consists of, in order."""
-        if name in self._containers:
-            for child in self._containers[name]:
+        if name in self.containers:
+            for child in self.containers[name]:
                 if not self.reasons.get(child, "").endswith(NO_EFFECT):
                     yield from self._flatten(child)
         elif name in self:
@@ -72,7 +72,7 @@ class Parts(FamiliarNames, dict[str, Layer]):
     def model(self) -> Sequential | None:
         """The model of a file that is a pickled nn.Sequential, if Onward supports all its modules."""
         try:
-            return self.sequential() if "" in self._containers else None
+            return self.sequential() if "" in self.containers else None
         except ArgumentError:
             return None
 

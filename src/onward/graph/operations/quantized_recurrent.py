@@ -165,7 +165,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     arrays = tuple(map(known, weights))
     if lengths is not None and (lengths.array != x.shape[0]).any():
         return None
-    options = _layer(arrays[0], arrays[1], arrays[3], dict(node.attributes))._options()
+    options = _layer(arrays[0], arrays[1], arrays[3], dict(node.attributes)).core_options()
     reverse = node.attributes.get("direction") == "reverse"
     packed = b.shared(
         arrays, ("lstm", reverse), lambda: b.core.QuantizedLSTM(_directions(*arrays), options, reverse)

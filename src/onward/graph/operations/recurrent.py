@@ -251,7 +251,7 @@ def new_layer(
     if not isinstance(W, Signature):
         if B is not None:
             _check("B", B.shape, (D, 2 * G * H))
-        layer._take(layer._checked_weights(_weights(layer, W, R, B, P))[0])
+        layer.adopt(_weights(layer, W, R, B, P))
     return layer
 
 

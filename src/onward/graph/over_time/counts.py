@@ -60,14 +60,15 @@ class Count:
 
     def at(self, n: AnyArray) -> AnyArray:
         """Return the numbers of steps after each n of an array."""
-        return self._at(n, {})
+        return self.at_all(n, {})
 
     def size(self, n: Size) -> Any:
         """Return the number of steps after a long n. Raises UnsureError for the least of unlike sources."""
         x = min(source.size(n) for source in self.sources) if self.sources else n
         return (x * self.up + self.add) // self.down
 
-    def _at(self, n: AnyArray, known: dict[Count, AnyArray]) -> AnyArray:
+    def at_all(self, n: AnyArray, known: dict[Count, AnyArray]) -> AnyArray:
+        """Return the numbers as `at` does, and add those of all counts before this one to the known ones."""
         if self not in known:
             x = self._source_at(n, known)
             y = np.maximum((x * self.up + self.add) // self.down, 0)
@@ -75,7 +76,7 @@ class Count:
         return known[self]
 
     def _source_at(self, n: AnyArray, known: dict[Count, AnyArray]) -> AnyArray:
-        found = [source._at(n, known) for source in self.sources]
+        found = [source.at_all(n, known) for source in self.sources]
         return np.minimum.reduce(found) if found else n
 
     @property

@@ -122,9 +122,7 @@ class Builder:
     def stack(self, layer: Any) -> _core.Stack:
         """Return the packed weights of a recurrent layer."""
         own = self.core is _core
-        stack: _core.Stack = (
-            layer.step_kernel if own else layer._stack(layer._matrices(layer._weights), self.core)
-        )
+        stack: _core.Stack = layer.step_kernel if own else layer.packed_in(self.core)
         return stack
 
     def shared(

@@ -78,7 +78,7 @@ def _step(
     if key not in layers:  # equal weights make one layer
         W, R = arrays["weight_ih_l0"], arrays["weight_hh_l0"]
         layers[key] = LAYERS[cell](W.shape[1], R.shape[1], dtype=W.dtype, rng=NO_WEIGHTS)
-        layers[key]._take(layers[key]._checked_weights(arrays)[0])
+        layers[key].adopt(arrays)
     inputs = (x, h, *(match.values[state] for state in other_states))
     return [Node("Step", inputs, outputs, {"layer": layers[key]}, match.nodes[0].name, cell)]
 

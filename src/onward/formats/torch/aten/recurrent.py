@@ -42,7 +42,7 @@ def new_layer(
         options["proj_size"] = weights["weight_hr_l0"].shape[0]
     hidden = weights["weight_hh_l0"].shape[0] // len(kind.gates)
     layer = kind(W.shape[1], hidden, dtype=W.dtype, rng=NO_WEIGHTS, **options)
-    layer._take(layer._checked_weights(weights)[0])
+    layer.adopt(weights)
     t.layers[key] = layer
     return layer
 
