@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ...graph import Graph, Input
-from .registry import ANY, Call, Value, operator
+from .integers import dequantized
+from .registry import ANY, Call, Value, operator, working_dtype
 
 
 class Handle:
@@ -71,8 +72,6 @@ def _inner(call: Call, number: int) -> Any:
 
 
 def _declared(call: Call, names: Sequence[str]) -> tuple[Input, ...]:
-    from .translate import working_dtype
-
     found = []
     for name, tensor in zip(names, call.results, strict=True):
         axes = tuple(size if size >= 0 else "" for size in tensor.axes)
@@ -81,8 +80,6 @@ def _declared(call: Call, names: Sequence[str]) -> tuple[Input, ...]:
 
 
 def _results(call: Call, names: Sequence[str]) -> list[Value]:
-    from .translate import working_dtype
-
     return [Value(call.t, n, working_dtype(x)) for n, x in zip(names, call.results, strict=True)]
 
 
@@ -112,6 +109,4 @@ def dequantize(call: Call, x: Value) -> Any:
         return call.constant(x.known)  # also where an operator takes constant weights only
     if not tensor.is_quantized:
         return x.cast(np.float32)
-    from .integers import dequantized
-
     return dequantized(call, x, tensor)

@@ -1,4 +1,4 @@
-"""Products and convolutions of real numbers with integer weights: the inputs are quantized as they come."""
+"""Products and convolutions of real numbers; with integer weights, the inputs are quantized as they come."""
 
 from __future__ import annotations
 
@@ -9,9 +9,32 @@ import numpy as np
 from ...graph.node import AnyArray
 from ...graph.operations.expressions import where
 from .integers import rounded
+from .products import rows
 from .read import Tensor
-from .registry import INT32, Call, Value
+from .registry import FLOATS, INT32, Call, Value, activated, operator
 from .windows import FIRST, LAST, filters, window_options
+
+
+@operator(FLOATS, "FULLY_CONNECTED")
+def fully_connected(call: Call, x: Value, W: Value, bias: Value | None = None) -> Any:
+    """x W^T + b with W (O, K)"""
+    if call.options.weights_format:
+        raise call.refuse(f"the weights format {call.options.weights_format}")
+    if call.tensor(1).is_quantized:
+        return activated(call, hybrid_product(call, rows(call, x), W, bias))
+    transposed = W.permuted(1, 0) if W.known is None else call.constant(W.known.T)
+    y: Any = rows(call, x).apply("MatMul", transposed)
+    return activated(call, y if bias is None else y + bias)
+
+
+@operator(FLOATS, "CONV_2D DEPTHWISE_CONV_2D")
+def conv(call: Call, x: Value, W: Value, bias: Value | None = None) -> Any:
+    """x (N, H, W, C) with W (O, H, W, I), or (1, H, W, O) if each channel has its own filters."""
+    if call.tensor(1).is_quantized:
+        return activated(call, hybrid_conv(call, x, W, bias))
+    array, group = filters(call, W)
+    y = x.permuted(*FIRST).apply("Conv", call.constant(array), bias, group=group, **window_options(call))
+    return activated(call, y.permuted(*LAST))  # type: ignore[attr-defined]  # of the class of x
 
 
 def quantized_rows(x: Any) -> tuple[Any, Any]:

@@ -18,7 +18,7 @@ from . import tables
 from .movement import joined
 from .products import REDUCTIONS, multiplied, rows
 from .read import Tensor
-from .registry import BOUNDS, FLOAT32, INT32, INTEGERS, Call, Value, activated, operator
+from .registry import ANY, BOUNDS, FLOAT32, INT32, INTEGERS, Call, Value, activated, operator
 from .schema import ACTIVATIONS
 from .windows import FIRST, LAST, filters, transposed, window_options
 
@@ -391,7 +391,8 @@ def softmax(call: Call, x: Value) -> Any:
 # Conversions.
 
 
-def concatenated(call: Call, parts: Sequence[Value]) -> Any:
+@operator(ANY, "CONCATENATION")
+def concatenate(call: Call, *parts: Value) -> Any:
     """Join arrays; integers of other scales are converted."""
     y, found = call.y, []
     for place, part in enumerate(parts):

@@ -10,7 +10,7 @@ import numpy as np
 from ...graph import Graph, Input
 from . import tables
 from .read import Tensor
-from .registry import FLOATS, INT32, INTEGERS, Call, Value, operator
+from .registry import FLOATS, INT32, INTEGERS, Call, Value, operator, working_dtype
 from .schema import ACTIVATIONS
 
 # The inputs of a direction: one of each for the input, forget, cell and output gate.
@@ -23,8 +23,6 @@ INT32_RANGE = (-(2**31), 2**31 - 1)
 
 def state(call: Call, place: int) -> Value:
     """Return the present value of a state, which starts at the number 0."""
-    from .translate import working_dtype
-
     tensor = call.tensor(place)
     zero = tensor.zero_point if tensor.is_quantized else 0
     return call.t.variable(tensor.name, np.full(tensor.axes, zero, working_dtype(tensor)))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...graph.operations.expressions import where
-from .registry import ANY, INT32, INT64, Call, Value, operator
+from .registry import ANY, INT32, INT64, Call, Value, operator, working_dtype
 from .schema import TYPES
 
 LAST = np.iinfo(np.int64).max
@@ -41,13 +41,6 @@ def expand_dims(call: Call, x: Value, axis: Value) -> Any:
 @operator(ANY, "TRANSPOSE")
 def transpose(call: Call, x: Value, perm: Value) -> Any:
     return x.permuted(*call.numbers(perm, "order of axes"))
-
-
-@operator(ANY, "CONCATENATION")
-def concatenate(call: Call, *parts: Value) -> Any:
-    from .integers import concatenated
-
-    return concatenated(call, parts)
 
 
 @operator(ANY, "PACK")
@@ -242,8 +235,6 @@ def range_(call: Call, start: Value, limit: Value, step: Value) -> Any:
 
 @operator(ANY, "CAST")
 def cast(call: Call, x: Value) -> Any:
-    from .translate import working_dtype
-
     dtype = working_dtype(call.y)
     if x.dtype.kind == "c" or dtype.kind == "c":
         raise call.refuse("a conversion of complex numbers")

@@ -13,20 +13,6 @@ from .registry import ANY, FLOATS, Call, Value, activated, operator
 REDUCTIONS = {"MEAN": "Mean", "SUM": "Sum", "REDUCE_PROD": "Prod", "REDUCE_MAX": "Max", "REDUCE_MIN": "Min"}
 
 
-@operator(FLOATS, "FULLY_CONNECTED")
-def fully_connected(call: Call, x: Value, W: Value, bias: Value | None = None) -> Any:
-    """x W^T + b with W (O, K)"""
-    if call.options.weights_format:
-        raise call.refuse(f"the weights format {call.options.weights_format}")
-    if call.tensor(1).is_quantized:
-        from .hybrid import hybrid_product
-
-        return activated(call, hybrid_product(call, rows(call, x), W, bias))
-    transposed = W.permuted(1, 0) if W.known is None else call.constant(W.known.T)
-    y: Any = rows(call, x).apply("MatMul", transposed)
-    return activated(call, y if bias is None else y + bias)
-
-
 def rows(call: Call, x: Value) -> Value:
     """Return the rows of a product: the axes before the last, or all elements in rows of its length."""
     shape, K = call.shape(0), call.shape(1)[-1]

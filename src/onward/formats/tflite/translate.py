@@ -12,12 +12,11 @@ from ...errors import ArgumentError, FileError, OnwardError
 from ...graph import Graph, Input
 from ...graph.node import AnyArray
 from ...graph.structure import Structure
-from . import control, elementwise, integers, lstm, movement, products, windows
+from . import control, elementwise, hybrid, integers, lstm, movement, products, windows
 from .read import CUSTOM, OMITTED, Model, Operator, Signature, Subgraph, Tensor, read
-from .registry import ANY, FLOATS, INTEGERS, Call, Value
-from .schema import TYPES
+from .registry import ANY, FLOATS, INTEGERS, Call, Value, declared_dtype, working_dtype
 
-MODULES = (control, elementwise, integers, lstm, movement, products, windows)  # fill the tables
+MODULES = (control, elementwise, hybrid, integers, lstm, movement, products, windows)  # fill the tables
 MAX_DEPTH = 16  # subgraphs in subgraphs
 FLEX = "Flex"  # starts the names of TensorFlow's own operators
 COMPLEX = np.dtype(np.complex64)
@@ -83,26 +82,6 @@ def _unique(names: Any) -> list[str]:
 
 def _axes(tensor: Tensor) -> tuple[int | str, ...]:
     return tuple(axis if axis >= 0 else "" for axis in tensor.axes)
-
-
-def declared_dtype(tensor: Tensor) -> np.dtype[Any]:
-    """Return the dtype of a tensor. Raises FileError."""
-    if tensor.type in ("string", "resource", "variant") or tensor.type not in TYPES.values():
-        raise FileError(f"the tensor {tensor.name} has the type {tensor.type}, which Onward does not support")
-    try:
-        return np.dtype(tensor.type)
-    except TypeError:
-        return np.dtype(np.int8) if tensor.type == "int4" else _unknown(tensor)
-
-
-def _unknown(tensor: Tensor) -> np.dtype[Any]:
-    raise FileError(f"the tensor {tensor.name} has the type {tensor.type}, which Onward does not support")
-
-
-def working_dtype(tensor: Tensor) -> np.dtype[Any]:
-    """Return the dtype in which the graph holds a tensor: the core has no int16."""
-    dtype = declared_dtype(tensor)
-    return np.dtype(np.int32) if dtype == np.int16 else dtype
 
 
 class Translator:
