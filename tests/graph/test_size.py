@@ -8,7 +8,7 @@ import pytest
 
 from onward.errors import ArgumentError
 from onward.graph.polynomial import UnsureError, evaluated
-from onward.graph.size import Axes, broadcast_shape, has_sizes, integers
+from onward.graph.size import Axes, are_same, broadcast_shape, has_sizes, integers
 
 
 def random_number(rng: np.random.Generator, axes: int, depth: int) -> Callable[[Any], Any]:
@@ -113,3 +113,24 @@ def test_open_sizes_have_no_numbers_and_no_remainders() -> None:
         np.zeros(T)
     with pytest.raises(UnsureError, match="it depends on whether"):
         max(T % 3, 1 + T % 2)
+
+
+def test_sizes_tell_their_axes_and_their_numbers_for_others() -> None:
+    axes = Axes()
+    T, C = axes.add("T", 9), axes.add("C", 4)
+    n, frames = axes.unknown(2), (T - 3) // 2 * C
+    assert (T.axis, (T + 1).axis, n.axis, frames.names) == ("T", "", "", {"T", "C"})
+    assert T.is_known and frames.is_known and not (n + T).is_known
+    for sizes in ({"T": 9, "C": 4}, {"T": 20, "C": 3}):
+        assert evaluated(frames, sizes) == (sizes["T"] - 3) // 2 * sizes["C"]
+    assert are_same(frames + T, T + frames) and not are_same(T, C) and not axes.guards
+    assert n != 0 and [guard.size.is_known for guard in axes.guards.values()] == [False]  # it may be 0
+
+
+def test_separate_guards_are_recorded_again_outside() -> None:
+    axes = Axes()
+    T = axes.add("T", 9)
+    with axes.separate() as made:
+        assert T > 5
+    assert len(made) == 1 and not axes.guards
+    assert T > 5 and axes.guards == made

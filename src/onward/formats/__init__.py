@@ -335,7 +335,8 @@ def _script(
         content = archive.read(data)
         if not is_script(content) or (method is None and part is None and not has_forward(content)):
             return None
-        return Model(Program(data, method or "forward", part or "", content).opened(inputs))
+        program = Program(data, method or "forward", part or "", content)
+        return Model(program.graph() if inputs is None else program.general(inputs))
 
 
 def _reject(path: Path, options: Mapping[str, Any], reason: str) -> None:

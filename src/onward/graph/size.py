@@ -8,7 +8,7 @@ not know symbolic sizes makes a program less general, never wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,7 +25,6 @@ from .polynomial import (
     UnsureError,
     degree,
     described,
-    evaluated,
     follows,
     lowest,
     without,
@@ -372,10 +371,6 @@ class Size:
         """The name of the axis of which it is the size, or ""."""
         names = self.names
         return next(iter(names)) if names <= {*self.axes.names} and repr(self) in names else ""
-
-    def at(self, sizes: Mapping[str, int]) -> int:
-        """Return the number that it is for some sizes of the axes."""
-        return evaluated(self, sizes)
 
     def __repr__(self) -> str:
         return described(self.axes, self.terms)

@@ -12,6 +12,7 @@ from ....errors import ArgumentError, OnwardError
 from ....graph import Graph, Input
 from ....graph.node import AnyArray, Signature
 from ....graph.plan.planner import Planner
+from ....graph.polynomial import evaluated
 from ....graph.size import Axes, Size, is_symbolic
 from ....graph.structure import names as names_of
 from .nesting import NUMBERS
@@ -27,10 +28,10 @@ MAX_AXES = 6  # code that takes so many takes any number
 EXAMPLE = 3  # so many axes have the tensor in the error if the code accepts no number
 FLOAT32, INT64 = np.dtype(np.float32), np.dtype(np.int64)
 
-Axes_ = tuple[int | str, ...]
+Sizes = tuple[int | str, ...]
 # What is known about each input and carry: an array, the dtype and axes of a tensor, or the axis whose size a
 # carried number is.
-Layout = dict[str, AnyArray | tuple[np.dtype[Any], Axes_] | str]
+Layout = dict[str, AnyArray | tuple[np.dtype[Any], Sizes] | str]
 
 
 def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
@@ -126,7 +127,7 @@ def _declared_layout(program: Program, declared: Mapping[str, Any]) -> tuple[Lay
     return layout, [name for name in program.kinds if name not in layout]
 
 
-def _tensor(name: str, value: Sequence[Any]) -> tuple[np.dtype[Any], Axes_]:
+def _tensor(name: str, value: Sequence[Any]) -> tuple[np.dtype[Any], Sizes]:
     """Return the dtype and axes of a declaration: axes, or (dtype, axes)."""
     dtype = FLOAT32
     if len(value) == 2 and isinstance(value[1], tuple | list):
@@ -247,7 +248,7 @@ def _learned(
     solutions = []
     for guard in reversed(axes.guards.values()):
         size, is_seen = guard.size, guard.size.names <= seen.keys()
-        if guard.condition != "!= 0" or not size.is_known or (is_seen and size.at(seen) != 0):
+        if guard.condition != "!= 0" or not size.is_known or (is_seen and evaluated(size, seen) != 0):
             continue
         is_one = abs(dict(size.terms).get((), 0)) == 1  # it had to be 1, which is the least likely
         for axis in sorted(size.names, reverse=True):
@@ -259,21 +260,21 @@ def _learned(
     others = [other for other in hints if hints[other] == n and other in size.names]
     if others:
         return axis, others[0], {}
-    is_only = size.at({**hints, axis: 2 * n}) != 0
+    is_only = evaluated(size, {**hints, axis: 2 * n}) != 0
     return (axis, n, {}) if is_only else (axis, axis, {axis: n})
 
 
 def _solution(size: Size, axis: str, hints: Mapping[str, int]) -> int | None:
     """Return the size of an axis for which another size is 0, which is about proportional to it."""
     n = hints[axis]
-    a, b = (size.at({**hints, axis: each}) for each in (n, 2 * n))
+    a, b = (evaluated(size, {**hints, axis: each}) for each in (n, 2 * n))
     if a == b:
         return None
     start = n - a * n // (b - a)
     for distance in range(MAX_DISTANCE):
         for found in (start + distance, start - distance):
-            if found > 0 and size.at({**hints, axis: found}) == 0:
-                while found > 1 and size.at({**hints, axis: found - 1}) == 0:
+            if found > 0 and evaluated(size, {**hints, axis: found}) == 0:
+                while found > 1 and evaluated(size, {**hints, axis: found - 1}) == 0:
                     found -= 1  # the smallest of those that a stride makes equal
                 return found
     return None

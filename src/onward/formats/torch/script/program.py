@@ -141,13 +141,6 @@ class Program:
 
     # the graph
 
-    def opened(self, declared: Mapping[str, Any] | None = None) -> Graph:
-        """Return the graph for declared inputs, or one that is recorded for the inputs of calls.
-
-        Raises ArgumentError if the inputs are declared, and the code cannot be recorded for them.
-        """
-        return self.graph() if declared is None else self.general(declared)
-
     def graph(self) -> Graph:
         """Return a graph of one node, which records the method for the inputs of a call."""
         graph = Graph()

@@ -19,7 +19,7 @@ from ....graph.node import AnyArray, Node, Signature
 from ....graph.operations import OPERATIONS
 from ....graph.operations.evaluation import evaluate
 from ....graph.operations.registry import Operation
-from ....graph.polynomial import Guard
+from ....graph.polynomial import Guard, evaluated
 from ....graph.size import Axes, Size, are_same, has_sizes, hint, integers, is_symbolic
 
 MAX_KEY = 256  # bytes of an array that is compared by its content
@@ -285,7 +285,7 @@ class Recording(Graph):
             if type(n) is Size or n == other:
                 return n
             found = named.get(n)
-            return found if found is not None and found.at(sizes) == other else self._unknown_like(n)
+            return found if found is not None and evaluated(found, sizes) == other else self._unknown_like(n)
 
         for change in OTHERS:
             sizes = {str(f.meaning): change(f.hint) for f in self.axes.factors}
@@ -344,11 +344,11 @@ def _has_unknown(known: Sequence[Known | None]) -> bool:
 def _at(known: Any, sizes: Mapping[str, int]) -> Any:
     """Return what is known about a value for some sizes of the axes. Raises ValueError for negative sizes."""
     if has_sizes(known):
-        numbers = [n.at(sizes) if type(n) is Size else n for n in known.flat]
+        numbers = [evaluated(n, sizes) for n in known.flat]
         return np.array(numbers, np.int64).reshape(known.shape)
     if not isinstance(known, Signature):
         return known
-    shape = tuple(n.at(sizes) if type(n) is Size else n for n in known.shape)
+    shape = tuple(evaluated(n, sizes) for n in known.shape)
     if min(shape, default=0) < 0:
         raise ValueError("a size is negative")
     return Signature(shape, known.dtype)
