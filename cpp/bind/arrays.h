@@ -10,6 +10,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <atomic>
+#include <cstdint>
 #include <initializer_list>
 #include <memory>
 #include <optional>
@@ -66,6 +67,14 @@ onward::Rows<Real> rows_of(const Array& array, const char* name, std::initialize
     Real* const data = data_of<Real>(array, name, shape, 2);
     return {data, Size(array.stride(0)), Size(array.stride(1))};
 }
+
+// The first address of the elements of an array, and the one past the last.
+struct Extent {
+    uintptr_t first, last;
+
+    // Whether two arrays surely share no memory. If not, Python finds out exactly.
+    bool is_apart(const Extent& other) const { return last <= other.first || other.last <= first; }
+};
 
 // An object of the core, in the precision of its weights.
 template <template <class> class Object>

@@ -23,6 +23,9 @@ struct Operand {
     Size bytes;
     bool is_contiguous;
 
+    // Of one that is contiguous.
+    Extent extent() const { return {uintptr_t(data), uintptr_t(data) + uintptr_t(bytes)}; }
+
     // Nullopt for an object that is not an array. A subclass of ndarray may behave differently.
     static std::optional<Operand> of(PyObject* object, int flags = 0);
 };

@@ -160,8 +160,7 @@ private:
         const auto target = outputs == 1 ? Operand::of(out.ptr(), PyBUF_WRITABLE) : std::nullopt;
         if (!target || !target->is_contiguous || target->dtype != output.kind || !(target->shape == shape)) return {};
         const auto is_apart = [&](const Operand& input) {
-            return input.is_contiguous &&
-                   (input.data + input.bytes <= target->data || target->data + target->bytes <= input.data);
+            return input.is_contiguous && input.extent().is_apart(target->extent());
         };
         return std::all_of(inputs.begin(), inputs.end(), is_apart) ? out : nb::object();
     }

@@ -50,9 +50,7 @@ struct Stream {
 
     // Whether y surely has memory of its own: none of x, and no element twice. If not, Python finds out exactly.
     static bool separate(const In& x, const Out& y) {
-        const auto [x_first, x_last] = extent(x);
-        const auto [y_first, y_last] = extent(y);
-        return (x_last <= y_first || y_last <= x_first) && has_distinct_elements(y);
+        return extent(x).is_apart(extent(y)) && has_distinct_elements(y);
     }
 
     // Whether each axis steps over all elements along the axes with smaller strides; for up to 3 axes.
@@ -70,9 +68,8 @@ struct Stream {
         return true;
     }
 
-    // The first address of an array and the one past its last.
     template <class Array>
-    static std::pair<uintptr_t, uintptr_t> extent(const Array& array) {
+    static Extent extent(const Array& array) {
         const Size bytes = Size(array.itemsize());
         uintptr_t first = uintptr_t(array.data()), last = first + bytes;
         if (!array.size()) return {first, first};
