@@ -24,6 +24,7 @@ REASONS = (
     "combines a step with a result for the whole sequence",
     "cannot be broadcast together",
     "does not accept every block",
+    "leave different steps for the end",
 )
 
 
@@ -65,6 +66,13 @@ def test_random_causal_modules_and_unets_stream_with_the_bits_of_the_whole_call(
                 sizes = blocks(rng, T) if rng.integers(2) else [slice(t, t + 1) for t in range(T)]
                 assert_streams(each, model, module, normal(rng, 2, module.channels, T), sizes)
     cases.check(most=1 / 4)
+
+
+def test_a_stream_that_cannot_end_is_refused_at_once(tmp_path: Path) -> None:
+    """`finish` raised ValueError for a model that streamed."""
+    write(CausalNet(18).eval(), tmp_path / "module")
+    with pytest.raises(ArgumentError, match="node Add_70: cannot stream: its inputs leave different steps"):
+        onward.load(tmp_path / "module").stream(time_axis=2)
 
 
 class Demucs(nn.Module):
