@@ -185,16 +185,6 @@ pool = onward.LSTM(1, 2048, proj_size=1, rng=0).pool(500)
 ids, x = pool.open(500), np.ones((500, 1), np.float32)
 call, state = lambda: pool.step(ids, x), lambda: pool.state(ids)
 """,
-    "pool of layers": """
-pool = onward.Sequential(onward.LSTM(1, 2048, proj_size=1, rng=0), onward.Softmax()).pool(500)
-ids, x = pool.open(500), np.ones((500, 1), np.float32)
-call, state = lambda: pool.step(ids, x), lambda: pool.state(ids)
-""",
-    "stream of layers": """
-stream = onward.Sequential(onward.LSTM(1, 2048, proj_size=1, rng=0), onward.Softmax()).stream(500)
-x = np.ones((500, 1), np.float32)
-call, state = lambda: stream(x), lambda: stream.state
-""",
     "pool of a graph": """
 from onward.graph import Graph, Model
 graph = Graph()
