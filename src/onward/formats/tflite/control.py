@@ -1,4 +1,4 @@
-"""Control flow and state: WHILE, IF, CALL_ONCE and variables; conversions between types of real numbers."""
+"""Control flow and state: WHILE, IF, CALL_ONCE and variables."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ...graph import Graph, Input
-from .integers import dequantized
-from .registry import ANY, Call, Value, operator, working_dtype
+from .read import working_dtype
+from .registry import ANY, Call, Value, operator
 
 
 class Handle:
@@ -87,26 +87,40 @@ def _results(call: Call, names: Sequence[str]) -> list[Value]:
 def while_(call: Call, *inputs: Value) -> Any:
     """Run the body as long as the condition holds for its outputs, which are its next inputs."""
     o, t = call.options, call.t
-    (start,) = t.subgraph(o.cond_subgraph, inputs)
+    count = _count(call, inputs)
     inner = _inner(call, o.body_subgraph)
     graph = inner.graph
     graph.add_input("i", np.int64, ())
-    graph.add_input("condition", bool, ())
+    again = graph.add_input("condition", bool, ())
     taken = [Value(inner, graph.add_input(f"input_{i}"), x.dtype) for i, x in enumerate(inputs)]
     found = inner.subgraph(o.body_subgraph, taken)
-    (again,) = inner.subgraph(o.cond_subgraph, found)
-    graph.outputs = (again.name, *(y.name for y in found))
-    graph.declared_outputs = (Input(again.name, np.dtype(bool), ()), *_declared(call, graph.outputs[1:]))
-    names = ["", start.name, *(x.name for x in inputs)]
+    start = [call.constant(0 if count is None else count, np.int64).name, ""]
+    if count is None:
+        start = ["", t.subgraph(o.cond_subgraph, inputs)[0].name]
+        again = inner.subgraph(o.cond_subgraph, found)[0].name
+    graph.outputs = (again, *(y.name for y in found))
+    graph.declared_outputs = (Input(again, np.dtype(bool), ()), *_declared(call, graph.outputs[1:]))
+    names = [*start, *(x.name for x in inputs)]
     return _results(call, t.add_all("Loop", names, len(inputs), body=graph))
 
 
-@operator(ANY, "DEQUANTIZE")
-def dequantize(call: Call, x: Value) -> Any:
-    """Real numbers from float16, or from integers with scales."""
-    tensor = call.tensor(0)
-    if x.known is not None and x.dtype == np.float16:
-        return call.constant(x.known)  # also where an operator takes constant weights only
-    if not tensor.is_quantized:
-        return x.cast(np.float32)
-    return dequantized(call, x, tensor)
+def _count(call: Call, inputs: Sequence[Value]) -> int | None:
+    """Return the number of iterations if the loop counts up to a constant by ones, otherwise None."""
+    o, graphs = call.options, call.t.model.subgraphs
+    if not 0 <= min(o.cond_subgraph, o.body_subgraph) <= max(o.cond_subgraph, o.body_subgraph) < len(graphs):
+        return None
+    condition, body_ = graphs[o.cond_subgraph], graphs[o.body_subgraph]
+    if [each.kind for each in condition.operators] != ["LESS"]:
+        return None
+    (test,) = condition.operators
+    place = condition.inputs.index(test.inputs[0]) if test.inputs[0] in condition.inputs else -1
+    limit = condition.tensors[test.inputs[1]].data
+    if place < 0 or limit is None or condition.outputs != list(test.outputs) or len(body_.outputs) <= place:
+        return None
+    own = [each for each in body_.operators if body_.outputs[place] in each.outputs]
+    if [each.kind for each in own] != ["ADD"] or body_.inputs[place] != own[0].inputs[0]:
+        return None
+    step, first = body_.tensors[own[0].inputs[1]].data, inputs[place].known
+    if step is None or first is None or step.size != 1 or limit.size != 1 or int(step.item()) != 1:
+        return None
+    return max(0, int(limit.item()) - int(first.item()))

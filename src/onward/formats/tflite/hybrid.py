@@ -1,4 +1,4 @@
-"""Products and convolutions of real numbers; with integer weights, the inputs are quantized as they come."""
+"""Products and convolutions of real numbers; for integer weights, the inputs are quantized as they come."""
 
 from __future__ import annotations
 
@@ -9,32 +9,10 @@ import numpy as np
 from ...graph.node import AnyArray
 from ...graph.operations.expressions import where
 from .integers import rounded
-from .products import rows
+from .products import product, rows
 from .read import Tensor
 from .registry import FLOATS, INT32, Call, Value, activated, operator
-from .windows import FIRST, LAST, filters, window_options
-
-
-@operator(FLOATS, "FULLY_CONNECTED")
-def fully_connected(call: Call, x: Value, W: Value, bias: Value | None = None) -> Any:
-    """x W^T + b with W (O, K)"""
-    if call.options.weights_format:
-        raise call.refuse(f"the weights format {call.options.weights_format}")
-    if call.tensor(1).is_quantized:
-        return activated(call, hybrid_product(call, rows(call, x), W, bias))
-    transposed = W.permuted(1, 0) if W.known is None else call.constant(W.known.T)
-    y: Any = rows(call, x).apply("MatMul", transposed)
-    return activated(call, y if bias is None else y + bias)
-
-
-@operator(FLOATS, "CONV_2D DEPTHWISE_CONV_2D")
-def conv(call: Call, x: Value, W: Value, bias: Value | None = None) -> Any:
-    """x (N, H, W, C) with W (O, H, W, I), or (1, H, W, O) if each channel has its own filters."""
-    if call.tensor(1).is_quantized:
-        return activated(call, hybrid_conv(call, x, W, bias))
-    array, group = filters(call, W)
-    y = x.permuted(*FIRST).apply("Conv", call.constant(array), bias, group=group, **window_options(call))
-    return activated(call, y.permuted(*LAST))  # type: ignore[attr-defined]  # of the class of x
+from .windows import FIRST, LAST, conv, filters, window_options
 
 
 def quantized_rows(x: Any) -> tuple[Any, Any]:
@@ -89,9 +67,9 @@ def hybrid_conv(call: Call, x: Value, W: Value, bias: Value | None) -> Any:
     weights, sizes, options = call.tensor(1), call.shape(0), window_options(call)
     array, options["group"] = filters(call, W)
     if len(weights.scales) == 1 and call.operator.kind == "CONV_2D":
-        rows, scale = quantized_rows(x.reshaped(sizes[0], -1))
+        flat, scale = quantized_rows(x.reshaped(sizes[0], -1))
         scale = scale.apply("Reshape", [-1, 1, 1, 1])
-        first = rows.apply("Reshape", sizes).apply("Transpose", perm=list(FIRST))
+        first = flat.apply("Reshape", sizes).apply("Transpose", perm=list(FIRST))
         sums = first.apply("ConvInteger", call.constant(array, W.dtype), dtype=INT32, **options)
     else:
         steps, scale, zero = quantized_parts(x, [1, 2, 3])
@@ -104,3 +82,17 @@ def hybrid_conv(call: Call, x: Value, W: Value, bias: Value | None) -> Any:
             sums = centered.apply("Conv", call.constant(array, np.float64), **options)
     y = sums.cast(np.float32).apply("Transpose", perm=list(LAST)) * scale * call.constant(_scales(weights))
     return y if bias is None else y + bias
+
+
+@operator(FLOATS, "FULLY_CONNECTED")
+def fully_connected(call: Call, x: Value, W: Value, bias: Value | None = None) -> Any:
+    if call.options.weights_format:
+        raise call.refuse(f"the weights format {call.options.weights_format}")
+    multiply = hybrid_product if call.tensor(1).is_quantized else product
+    return activated(call, multiply(call, rows(call, x), W, bias))
+
+
+@operator(FLOATS, "CONV_2D DEPTHWISE_CONV_2D")
+def convolution(call: Call, x: Value, W: Value, bias: Value | None = None) -> Any:
+    convolve = hybrid_conv if call.tensor(1).is_quantized else conv
+    return activated(call, convolve(call, x, W, bias))

@@ -15,6 +15,7 @@ import numpy as np
 from ...graph.node import AnyArray
 from ...graph.operations.expressions import where
 from . import tables
+from .elementwise import COMPARISONS
 from .movement import joined
 from .products import REDUCTIONS, multiplied, rows
 from .read import Tensor
@@ -77,27 +78,6 @@ def centered(call: Call, x: Value, place: int) -> Any:
 # Functions of one number.
 
 
-def exp32(x: AnyArray) -> AnyArray:
-    """exp(x) of float32."""
-    return np.exp(x.astype(np.float64)).astype(np.float32)
-
-
-def _gelu(x: AnyArray) -> AnyArray:
-    from math import erf
-
-    return np.array([0.5 * v * (1 + erf(v / 2**0.5)) for v in x.tolist()])
-
-
-REAL: dict[str, Callable[[AnyArray], AnyArray]] = {
-    "LOGISTIC": lambda x: np.float32(1) / (np.float32(1) + exp32(-x)),
-    "TANH": np.tanh,
-    "ELU": lambda x: np.where(x < 0, np.expm1(np.minimum(x, 0)), x),
-    "EXP": exp32,
-    "LOG": np.log,
-    "GELU": _gelu,
-}
-
-
 def _define_real(name: str, function: Callable[[AnyArray], AnyArray]) -> None:
     @operator(INTEGERS, name)
     def compute(call: Call, x: Value) -> Any:
@@ -109,7 +89,7 @@ def _define_real(name: str, function: Callable[[AnyArray], AnyArray]) -> None:
         )
 
 
-for _name, _function in REAL.items():
+for _name, _function in tables.REAL.items():
     _define_real(_name, _function)
 
 
@@ -240,17 +220,9 @@ def extreme(call: Call, a: Value, b: Value) -> Any:
     return a.apply("Max" if call.operator.kind == "MAXIMUM" else "Min", b)
 
 
-COMPARED: dict[str, Callable[[Any, Any], Any]] = {
-    "EQUAL": lambda a, b: a.equals(b),
-    "NOT_EQUAL": lambda a, b: ~a.equals(b),
-    **{"LESS": lambda a, b: a < b, "LESS_EQUAL": lambda a, b: a <= b},
-    **{"GREATER": lambda a, b: a > b, "GREATER_EQUAL": lambda a, b: a >= b},
-}
-
-
-@operator(INTEGERS, " ".join(COMPARED))
+@operator(INTEGERS, " ".join(COMPARISONS))
 def compare(call: Call, a: Value, b: Value) -> Any:
-    return COMPARED[call.operator.kind](*_aligned(call, (0, 1), 8, 1.0))
+    return COMPARISONS[call.operator.kind](*_aligned(call, (0, 1), 8, 1.0))
 
 
 @operator(INTEGERS, "PRELU")
@@ -436,8 +408,14 @@ def rounded(x: Any) -> Any:
     return (whole + where(size - whole < 0.5, whole.constant(0), 1)) * x.apply("Sign")
 
 
-def dequantized(call: Call, x: Value, tensor: Tensor) -> Any:
-    """Return integers as real numbers."""
+@operator(ANY, "DEQUANTIZE")
+def dequantize(call: Call, x: Value) -> Any:
+    """Real numbers from float16, or from integers with scales."""
+    tensor = call.tensor(0)
+    if x.known is not None and x.dtype == np.float16:
+        return call.constant(x.known)  # also where an operator takes constant weights only
+    if not tensor.is_quantized:
+        return x.cast(np.float32)
     scales = tensor.scales if len(tensor.scales) > 1 else tensor.scales.reshape(())
     zeros = tensor.zero_points if len(tensor.zero_points) > 1 else np.asarray(tensor.zero_point)
     zeros = np.broadcast_to(zeros, scales.shape)

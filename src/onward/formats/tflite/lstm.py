@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ...graph import Graph, Input
+from ...graph.operations.recurrent import new_layer
 from . import tables
-from .read import Tensor
-from .registry import FLOATS, INT32, INTEGERS, Call, Value, operator, working_dtype
+from .read import Tensor, working_dtype
+from .registry import FLOATS, INT32, INTEGERS, Call, Value, operator
 from .schema import ACTIVATIONS
 
 # The inputs of a direction: one of each for the input, forget, cell and output gate.
@@ -57,18 +58,14 @@ def lstm(call: Call, x: Value, *others: Value | None) -> Any:
     inputs = complete(call, [x, *others])
     if call.tensor(2).is_quantized:
         raise call.refuse("an LSTM of real numbers with quantized weights")
-    matrices = _onnx_weights(call, inputs)
+    matrices: list[Any] = [None if matrix is None else matrix[None] for matrix in _onnx_weights(call, inputs)]
+    clip = call.options.cell_clip
+    layer = new_layer("LSTM", {"cell_clip": clip} if clip > 0 else {}, *matrices)
     start = [state(call, place).apply("Unsqueeze", [0]) for place in (H, C)]
-    constants = [None if m is None else call.constant(m[None]) for m in matrices]
-    options: dict[str, Any] = {"hidden_size": matrices[1].shape[1]}
-    if call.options.cell_clip > 0:
-        options["cell_clip"] = float(call.options.cell_clip)
-    y, *states = steps_first(call, x).applied(
-        "LSTM", 3, *constants[:3], None, *start, constants[3], **options
-    )
+    y, *states = steps_first(call, x).applied("Recurrent", 3, None, *start, layer=layer, reverse=False)
     for place, after in zip((H, C), states, strict=True):
         keep(call, place, after.apply("Squeeze", [0]))
-    return steps_first(call, y.apply("Squeeze", [1]))
+    return steps_first(call, y)
 
 
 def _onnx_weights(call: Call, inputs: Sequence[Value | None]) -> list[Any]:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ...graph.operations.expressions import where
-from .registry import ANY, INT32, INT64, Call, Value, operator, working_dtype
+from .read import working_dtype
+from .registry import ANY, INT32, INT64, Call, Value, operator
 from .schema import TYPES
 
 LAST = np.iinfo(np.int64).max

@@ -13,6 +13,13 @@ from .registry import ANY, FLOATS, Call, Value, activated, operator
 REDUCTIONS = {"MEAN": "Mean", "SUM": "Sum", "REDUCE_PROD": "Prod", "REDUCE_MAX": "Max", "REDUCE_MIN": "Min"}
 
 
+def product(call: Call, x: Value, W: Value, bias: Value | None) -> Any:
+    """x W^T + b with W (O, K)"""
+    transposed = W.permuted(1, 0) if W.known is None else call.constant(W.known.T)
+    y: Any = x.apply("MatMul", transposed)
+    return y if bias is None else y + bias
+
+
 def rows(call: Call, x: Value) -> Value:
     """Return the rows of a product: the axes before the last, or all elements in rows of its length."""
     shape, K = call.shape(0), call.shape(1)[-1]

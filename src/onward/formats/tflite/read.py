@@ -13,7 +13,7 @@ import numpy as np
 from ...core import budget
 from ...errors import FileError
 from ...graph.node import AnyArray
-from .flatbuffer import Reader
+from .flatbuffer import Reader, fields_of
 from .schema import OPERATORS, OPTIONS, TABLES, TYPES
 
 OMITTED = -1  # the number of a tensor that an operator does not have
@@ -165,8 +165,6 @@ def _subgraph(
 
 
 def _defaults(kind: str) -> SimpleNamespace:
-    from .flatbuffer import fields_of
-
     return SimpleNamespace(**{each.name: each.default for each in fields_of(TABLES[kind])})
 
 
@@ -229,6 +227,26 @@ def _check_quantization(
         raise FileError(f"the tensor {name} of shape {shape} has {count} scales along axis {axis}")
     if count and not (np.isfinite(scales).all() and (scales >= 0).all()):
         raise FileError(f"the tensor {name} has a scale that is negative, infinite or NaN")
+
+
+def declared_dtype(tensor: Tensor) -> np.dtype[Any]:
+    """Return the dtype of a tensor. Raises FileError."""
+    if tensor.type in ("string", "resource", "variant") or tensor.type not in TYPES.values():
+        raise FileError(f"the tensor {tensor.name} has the type {tensor.type}, which Onward does not support")
+    try:
+        return np.dtype(tensor.type)
+    except TypeError:
+        return np.dtype(np.int8) if tensor.type == "int4" else _unknown(tensor)
+
+
+def _unknown(tensor: Tensor) -> np.dtype[Any]:
+    raise FileError(f"the tensor {tensor.name} has the type {tensor.type}, which Onward does not support")
+
+
+def working_dtype(tensor: Tensor) -> np.dtype[Any]:
+    """Return the dtype in which the graph holds a tensor: the core has no int16."""
+    dtype = declared_dtype(tensor)
+    return np.dtype(np.int32) if dtype == np.int16 else dtype
 
 
 def _signature(table: SimpleNamespace, subgraphs: Sequence[Subgraph]) -> Signature:

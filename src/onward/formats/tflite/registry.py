@@ -11,35 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import ArgumentError, FileError
+from ...errors import ArgumentError
 from ...graph.node import AnyArray
 from ...graph.operations.expressions import Expression
 from .read import Operator, Tensor
-from .schema import ACTIVATIONS, TYPES
+from .schema import ACTIVATIONS
 
 if TYPE_CHECKING:
     from .translate import Translator
-
-
-def declared_dtype(tensor: Tensor) -> np.dtype[Any]:
-    """Return the dtype of a tensor. Raises FileError."""
-    if tensor.type in ("string", "resource", "variant") or tensor.type not in TYPES.values():
-        raise FileError(f"the tensor {tensor.name} has the type {tensor.type}, which Onward does not support")
-    try:
-        return np.dtype(tensor.type)
-    except TypeError:
-        return np.dtype(np.int8) if tensor.type == "int4" else _unknown(tensor)
-
-
-def _unknown(tensor: Tensor) -> np.dtype[Any]:
-    raise FileError(f"the tensor {tensor.name} has the type {tensor.type}, which Onward does not support")
-
-
-def working_dtype(tensor: Tensor) -> np.dtype[Any]:
-    """Return the dtype in which the graph holds a tensor: the core has no int16."""
-    dtype = declared_dtype(tensor)
-    return np.dtype(np.int32) if dtype == np.int16 else dtype
-
 
 Function = Callable[..., Any]
 Table = dict[str, Function]

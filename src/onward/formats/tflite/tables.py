@@ -63,6 +63,25 @@ def rounded(x: Any) -> AnyArray:
     return result
 
 
+def _exp(x: AnyArray) -> AnyArray:
+    """exp(x) of float32."""
+    return np.exp(x.astype(np.float64)).astype(np.float32)
+
+
+def _gelu(x: AnyArray) -> AnyArray:
+    return np.array([0.5 * v * (1 + math.erf(v / 2**0.5)) for v in x.tolist()])
+
+
+REAL: dict[str, Callable[[AnyArray], AnyArray]] = {
+    "LOGISTIC": lambda x: np.float32(1) / (np.float32(1) + _exp(-x)),
+    "TANH": np.tanh,
+    "ELU": lambda x: np.where(x < 0, np.expm1(np.minimum(x, 0)), x),
+    "EXP": _exp,
+    "LOG": np.log,
+    "GELU": _gelu,
+}
+
+
 def real_table(
     function: Callable[[AnyArray], AnyArray], integers: AnyArray, x: Any, y: Any, bounds: tuple[int, int]
 ) -> AnyArray:

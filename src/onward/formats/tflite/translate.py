@@ -13,13 +13,25 @@ from ...graph import Graph, Input
 from ...graph.node import AnyArray
 from ...graph.structure import Structure
 from . import control, elementwise, hybrid, integers, lstm, movement, products, windows
-from .read import CUSTOM, OMITTED, Model, Operator, Signature, Subgraph, Tensor, read
-from .registry import ANY, FLOATS, INTEGERS, Call, Value, declared_dtype, working_dtype
+from .read import (
+    CUSTOM,
+    OMITTED,
+    Model,
+    Operator,
+    Signature,
+    Subgraph,
+    Tensor,
+    declared_dtype,
+    read,
+    working_dtype,
+)
+from .registry import ANY, FLOATS, INTEGERS, Call, Value
 
 MODULES = (control, elementwise, hybrid, integers, lstm, movement, products, windows)  # fill the tables
 MAX_DEPTH = 16  # subgraphs in subgraphs
+# What inputs and options of other kinds than those of an operator raise.
+DAMAGES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 FLEX = "Flex"  # starts the names of TensorFlow's own operators
-COMPLEX = np.dtype(np.complex64)
 
 
 def load(data: Any, method: str | None = None) -> Graph:
@@ -208,8 +220,10 @@ class Translator:
             raise type(error)(
                 message if message.startswith("node ") else f"node {name} ({operator.kind}): {message}"
             ) from error
-        except TypeError as error:
-            raise FileError(f"node {name} ({operator.kind}) has {len(given)} inputs: {error}") from error
+        except DAMAGES as error:
+            raise FileError(
+                f"node {name} ({operator.kind}) has inputs or options that it does not take: {error}"
+            ) from error
         outputs = found if isinstance(found, list | tuple) else [] if found is None else [found]
         for number, value in zip(operator.outputs, outputs, strict=False):
             self._values[number] = value

@@ -38,6 +38,13 @@ def filters(call: Call, W: Value) -> tuple[AnyArray, int]:
     return array.transpose(0, 3, 1, 2), channels // array.shape[3]
 
 
+def conv(call: Call, x: Value, W: Value, bias: Value | None) -> Any:
+    """x (N, H, W, C) with W (O, H, W, I), or (1, H, W, O) if each channel has its own filters."""
+    array, group = filters(call, W)
+    y = x.permuted(*FIRST).apply("Conv", call.constant(array), bias, group=group, **window_options(call))
+    return y.permuted(*LAST)  # type: ignore[attr-defined]  # of the class of x
+
+
 @operator(FLOATS, "AVERAGE_POOL_2D MAX_POOL_2D L2_POOL_2D")
 def pool(call: Call, x: Value) -> Any:
     kind, first = call.operator.kind, x.permuted(*FIRST)

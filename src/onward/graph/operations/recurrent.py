@@ -25,7 +25,7 @@ LAYERS: dict[str, Any] = {"RNN": rnn.RNN, "GRU": rnn.GRU, "LSTM": rnn.LSTM}
 FUNCTIONS = {"RNN": 1, "GRU": 2, "LSTM": 3}  # in one direction
 OPTIONS = (
     *("activations", "activation_alpha", "activation_beta", "clip", "direction", "hidden_size"),
-    *("input_forget", "cell_clip"),
+    "input_forget",
 )
 ACTIVATIONS = {name.lower(): meaning for name, meaning in RECURRENT.items()}  # whatever their case
 
@@ -229,6 +229,8 @@ def new_layer(
     None,
 ) -> Any:  # fmt: skip
     """Return the layer of an ONNX node with weights W (D, G*H, I), R (D, G*H, H), B (D, 2*G*H), P (D, 3*H).
+
+    An LSTM of TensorFlow Lite also has the attribute `cell_clip`.
 
     If W is a signature, the layer has no weights. Raises ArgumentError and ShapeError.
     """
