@@ -24,7 +24,7 @@ def test_contributing_lists_the_targets_of_the_makefile() -> None:
 
 
 def test_contributing_names_files_that_exist() -> None:
-    folders = [ROOT, ROOT / "src" / "onward", ROOT / "src" / "onward" / "formats"]
+    folders = [ROOT, ROOT / "src", ROOT / "src" / "onward", ROOT / "src" / "onward" / "formats"]
     for name in re.findall(r"`([\w./]+/[\w.]+\.(?:py|cpp|h))`", CONTRIBUTING):
         assert any((folder / name).exists() for folder in folders), name
 

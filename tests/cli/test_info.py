@@ -79,6 +79,7 @@ def test_info_of_another_onnx_graph_shows_its_nodes(tmp_path: Path) -> None:
     node = onnx.helper.make_node("Mul", ["x", "scale"], ["y"], "scaled")
     x = np.zeros((4, 1, 12), np.float32)
     model = onnx_nodes.model_of([node], {"x": x}, ["y"], {"scale": np.ones(12, np.float32)})
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 12
     onnx.save(model, tmp_path / "m.onnx")
     (layer,) = report("info", tmp_path / "m.onnx")["layers"]
     assert (layer["name"], layer["kind"], layer["output_shape"]) == ("scaled", "Mul", ["?", "?", 12])

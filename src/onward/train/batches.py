@@ -194,7 +194,10 @@ class Batches(Data):
 
 def checked_weights(weights: Any, lengths: NDArray[np.int64]) -> Targets:
     """Return weights (N,), or (T_n,) for each step, in float64. Raises ShapeError, ArgumentError."""
-    rows = [np.asarray(row, np.float64) for row in weights]
+    try:
+        rows = [np.asarray(row, np.float64) for row in weights]
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"weights must be numbers, one per sequence or one per step: {error}") from error
     per_step = bool(rows) and rows[0].ndim > 0
     if [row.shape for row in rows] != [(length,) if per_step else () for length in lengths.tolist()]:
         raise ShapeError(

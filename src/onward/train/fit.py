@@ -123,8 +123,12 @@ class Training:
         self.data: Data = as_data(self.data, model)
         self.validation: Data | None = None if self.validation is None else as_data(self.validation, model)
         self.loss: Loss = as_loss(self.loss, model)
-        self.optimizer = instance("optimizer", self.optimizer or Adam(1e-3), Optimizer, OPTIMIZER)
-        self.schedule = instance("schedule", self.schedule or Constant(), Constant, SCHEDULE)
+        self.optimizer = instance(
+            "optimizer", Adam(1e-3) if self.optimizer is None else self.optimizer, Optimizer, OPTIMIZER
+        )
+        self.schedule = instance(
+            "schedule", Constant() if self.schedule is None else self.schedule, Constant, SCHEDULE
+        )
         self.epochs = integer("epochs", self.epochs, 0)
         for name in ("patience", "checkpoint_every"):
             if (count := getattr(self, name)) is not None:

@@ -54,7 +54,8 @@ def export_onnx(
     if flag("lengths", lengths) and isinstance(model, Model):
         raise ArgumentError("lengths applies to layers only: a graph has the inputs of its source")
     graph = model.whole() if isinstance(model, Model) else graph_of(model, lengths)
-    content = encode(model_of(graph, metadata or {}))
+    texts = instance("metadata", {} if metadata is None else metadata, Mapping, "a dict of texts")
+    content = encode(model_of(graph, texts))
     if len(content) > MAX_BYTES:
         raise ArgumentError(
             f"the model takes {len(content)} bytes as ONNX; Protocol Buffers allow {MAX_BYTES}: "
