@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 from ...core.checks import flag, instance
 from ...errors import ArgumentError
@@ -18,7 +17,7 @@ def export_onnx(
     *,
     lengths: bool = False,
     check: bool = True,
-    metadata: Mapping[str, str] | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> None:
     """Write a model as ONNX: a layer, a Sequential, or a whole model.
 
@@ -54,7 +53,10 @@ def export_onnx(
     if flag("lengths", lengths) and isinstance(model, Model):
         raise ArgumentError("lengths applies to layers only: a graph has the inputs of its source")
     graph = model.whole() if isinstance(model, Model) else graph_of(model, lengths)
-    texts = instance("metadata", {} if metadata is None else metadata, Mapping, "a dict of texts")
+    texts = instance("metadata", {} if metadata is None else metadata, dict, "a dict of texts")
+    for key, text in texts.items():
+        instance("a key of metadata", key, str, "a text")
+        instance(f"metadata[{key!r}]", text, str, "a text")
     content = encode(model_of(graph, texts))
     if len(content) > MAX_BYTES:
         raise ArgumentError(
