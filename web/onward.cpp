@@ -29,14 +29,15 @@ std::vector<Weights<float>> weights_of(Format format, Size D, Size I, Size H, Si
     return weights;
 }
 
-// For each direction: three activations as (function, alpha, beta), then clip and coupled.
+// For each direction: three activations as (function, alpha, beta), then clip, cell_clip and coupled.
 std::vector<Options<float>> options_of(const float* numbers, Size D) {
     std::vector<Options<float>> options;
-    for (; numbers && D--; numbers += 11) {
+    for (; numbers && D--; numbers += 12) {
         auto activation = [&](int i) {
             return Activation<float>{Function(int(numbers[3 * i])), numbers[3 * i + 1], numbers[3 * i + 2]};
         };
-        options.push_back({activation(0), activation(1), activation(2), numbers[9], numbers[10] != 0});
+        options.push_back({activation(0), activation(1), activation(2), numbers[9], numbers[10],
+                           numbers[11] != 0});
     }
     return options;
 }

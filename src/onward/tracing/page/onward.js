@@ -231,7 +231,7 @@ class Recurrent {
     const functions = [].concat(config.activations ?? [config.nonlinearity]);
     const standard = { RNN: "tanh", LSTM: "sigmoid,tanh,tanh", GRU: "sigmoid,tanh" }[type];
     const relu = type === "RNN" && config.nonlinearity === "relu" && !config.clip;
-    this.plain = (String(functions) === standard || relu) && !(config.clip || config.peephole || config.coupled);
+    this.plain = (String(functions) === standard || relu) && !(config.clip || config.cell_clip || config.peephole || config.coupled);
     this.cell = CELLS.indexOf(
       type === "LSTM" ? "lstm" : type === "RNN" ? (relu ? "rnn_relu" : "rnn") : config.reset_after ? "gru" : "gru_reset_before",
     );
@@ -239,7 +239,7 @@ class Recurrent {
       const directions = Array.isArray(functions[0]) && Array.isArray(functions[0][0]) ? functions : [functions, functions];
       const numbers = directions.slice(0, D).flatMap((each) => {
         const of = (n) => activation(each[Math.min(n, each.length - 1)]);
-        return [...of(0), ...of(1), ...of(2), config.clip || Infinity, config.coupled ? 1 : 0];
+        return [...of(0), ...of(1), ...of(2), config.clip || Infinity, config.cell_clip || Infinity, config.coupled ? 1 : 0];
       });
       this.options = new Float32Array(numbers);
     }
