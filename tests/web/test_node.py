@@ -77,7 +77,9 @@ def models():
     yield onward.RNN(5, 7, nonlinearity="relu", rng=1)
     yield onward.LSTM(5, 33, proj_size=9, rng=1)
     yield onward.LSTM(5, 7, peephole=True, rng=1)
-    yield onward.LSTM(5, 7, coupled=True, clip=0.5, activations=("hard_sigmoid", "softsign", "elu"), rng=1)
+    yield onward.LSTM(
+        5, 7, coupled=True, clip=0.5, cell_clip=0.2, activations=("hard_sigmoid", "softsign", "elu"), rng=1
+    )
     yield onward.GRU(5, 7, reset_after=False, rng=1)
     for last in (onward.Softmax(), onward.Activation("gelu"), onward.Activation("leaky_relu", 0.1)):
         yield onward.Sequential(

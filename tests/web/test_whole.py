@@ -51,7 +51,9 @@ def models() -> Iterator[tuple[Any, list[Any], list[Any], dict[str, Any]]]:
     both = onward.LSTM(3, 33, 2, bidirectional=True, proj_size=5, rng=2)
     yield onward.Sequential(both, onward.Linear(10, 1, rng=3), onward.Activation("gelu")), [x], [], {}
     yield (
-        onward.LSTM(3, 7, peephole=True, clip=0.5, activations=("hard_sigmoid", "tanh", "elu"), rng=1),
+        onward.LSTM(
+            3, 7, peephole=True, clip=0.5, cell_clip=0.2, activations=("hard_sigmoid", "tanh", "elu"), rng=1
+        ),
         [x],
         [],
         {},
