@@ -31,6 +31,7 @@ def test_messages_get_the_bits_of_a_stream(
     steps = steps_of(model, options)
     steps.warm_up()
     assert list(steps.output_names) == [output]
+    assert steps.pool.runs_together
     ids, streams = steps.pool.open(5).tolist(), [model.stream(**options) for _ in range(5)]
     for n in (5, 2, 3, 1):
         x = rng.normal(0, 0.1, (n, *shape)).astype(np.float32)

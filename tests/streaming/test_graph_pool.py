@@ -141,6 +141,18 @@ def test_the_first_step_of_a_file_with_several_open_sizes_takes_several_rows() -
     assert_equal_bits(pool.step([0, *pool.open(1)], x[:2]), np.concatenate(expected))
 
 
+def test_a_graph_that_counts_the_axes_of_its_rows_runs_them_together() -> None:
+    """PyTorch's exporter writes x.dim() as Size(Shape(x))."""
+    graph = Graph()
+    x, h = graph.add_input("x", FLOAT, ("batch", 4)), graph.add_input("h", FLOAT, ("batch", 4))
+    rank = graph.add("Cast", graph.add("Size", graph.add("Shape", x)), to="float32")
+    graph.outputs = (graph.add("Add", h, x, output="hn"), graph.add("Mul", x, rank, output="y"))
+    graph.declared_outputs = (Input("hn", FLOAT, ("batch", 4)), Input("y", FLOAT, ("batch", 4)))
+    pool, rows = Model(graph).pool(3), normal(np.random.default_rng(0), 3, 4)
+    assert_equal_bits(pool.step(pool.open(3), rows), 2 * rows)
+    assert pool.runs_together
+
+
 def total() -> Model:
     """hn = h + the sum of x over its rows, y = x + that sum."""
     graph = Graph()

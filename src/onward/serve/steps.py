@@ -115,13 +115,14 @@ class GraphSteps(Steps):
         super().__init__(pool, stream, output_names)
         self._alone = pool.copy()  # for whole sequences
         self._alone.open()
+        self._has_row_axis = not pool.runs_together  # in messages; unknown rows become the first axis
         declared, ports = stream.streamed.inputs, []
         first = [None if each.axes is None else 0 for each in declared]
         for each, place in zip(declared, pool.input_axes or first, strict=True):
             axes = (None,) if each.axes is None else each.axes  # TorchScript declares none: take a vector
             sizes = [axis if isinstance(axis, int) else None for axis in axes]
             if place is not None:
-                sizes[place : place + 1] = [] if pool.runs_together else [1]
+                sizes[place : place + 1] = [1] if self._has_row_axis else []
             ports.append(Port(each.name, tuple(sizes), np.dtype(each.dtype or np.float32)))
         self.inputs = InputFormat(ports)
 
@@ -141,16 +142,16 @@ class GraphSteps(Steps):
     def _step_of(self, pool: Any, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[AnyArray]:
         """Step a pool, which takes and returns the rows on axes of its own, with arrays (n, ...).
 
-        Rows that run one after the other keep these axes, with size 1.
+        Where rows run one after the other, messages keep these axes, with size 1.
         """
         axes, x, y = pool.input_axes or [None] * len(arrays), list(arrays), []
         for i, axis in enumerate(axes):
             if axis is not None:
-                x[i] = np.moveaxis(x[i] if pool.runs_together else np.squeeze(x[i], 1 + axis), 0, axis)
+                x[i] = np.moveaxis(np.squeeze(x[i], 1 + axis) if self._has_row_axis else x[i], 0, axis)
         outputs = _as_tuple(pool.step(ids, *x))
         for output, axis in zip(outputs, pool.output_axes, strict=True):
             y.append(np.moveaxis(output, axis or 0, 0))
-            if axis is not None and not pool.runs_together:
+            if axis is not None and self._has_row_axis:
                 y[-1] = np.expand_dims(y[-1], 1 + axis)
         return y
 

@@ -22,12 +22,12 @@ FLOAT32, INT32 = np.dtype(np.float32), np.dtype(np.int32)
 # Without a signature rule, operations that do not read values are computed from signatures.
 
 
-@operation("Shape", reads_values=False)
+@operation("Shape", reads_values=False, takes_sizes=True)
 def shape(x: Known, *, start: int = 0, end: int | None = None) -> Any:
     return integers(x.shape[start:end])
 
 
-@operation("Size", reads_values=False)
+@operation("Size", reads_values=False, takes_sizes=True)
 def size(x: Known) -> Any:
     return integers(math.prod(x.shape))
 
