@@ -102,10 +102,11 @@ def _made(operator: str, variation: str, dtype: torch.dtype, place: int, sample:
     call = info.inplace_variant if variation == "in place" else info.op
     leaves, tree = tree_flatten((sample.input, tuple(sample.args), dict(sample.kwargs)))
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
-    tensors = [copy.deepcopy(leaves[i].detach()) for i in places]  # later samples may change them
+    tensors = [leaves[i].detach() for i in places]
     known = [_is_known(tensor) for tensor in tensors]
     if call is None or not places or not all(known) or sum(tensor.numel() for tensor in tensors) > MOST:
         return
+    tensors = [copy.deepcopy(tensor) for tensor in tensors]  # later samples may change them
     tensors = [torch.view_as_real(x.resolve_conj()) if x.is_complex() else x for x in tensors]
     if variation == "strided":
         tensors = [noncontiguous_like(tensor) for tensor in tensors]
