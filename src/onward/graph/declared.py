@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core import arrays
+from ..core.syntax import parse_expression
 from ..errors import DtypeError, ShapeError, SignatureError
 from .node import AnyArray
 from .size import Size
@@ -176,7 +177,7 @@ def evaluate(expression: str, sizes: Mapping[str, Any]) -> Any:
     if len(expression) > MAX_EXPRESSION:
         return None
     try:
-        value = _evaluated(ast.parse(expression, mode="eval").body, sizes)
+        value = _evaluated(parse_expression(expression), sizes)
     except (SyntaxError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError, MemoryError):
         return None
     return value if type(value) is Size or (isinstance(value, int) and abs(value) < 1 << 63) else None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...core.syntax import parse
 from ...errors import ArgumentError
 from ...graph.node import AnyArray
 from ...layers.recurrent import Recurrent
@@ -215,7 +216,7 @@ def definitions(called: Iterable[str], defined: Mapping[str, str]) -> list[ast.F
     `defined` has the names of functions beside those of `EQUATIONS`, by their equations.
     """
     texts = [EQUATIONS, *(text.replace("function", name, 1) for text, name in defined.items())]
-    parsed = [each for text in texts for each in ast.parse(text).body]
+    parsed = [each for text in texts for each in parse(text)]
     named = {each.name: each for each in parsed if isinstance(each, ast.FunctionDef)}
     found: dict[str, ast.FunctionDef] = {}
     waiting = list(called)

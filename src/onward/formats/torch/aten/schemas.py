@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ....core.syntax import parse_expression
 from ....errors import ArgumentError
 
 REQUIRED = object()  # the default value of an argument that has none
@@ -112,7 +113,7 @@ def _parameters(text: str) -> list[Parameter]:
             continue
         kind, _, declared = part.partition(" ")
         name, has_default, default = declared.partition("=")
-        value = ast.literal_eval(default) if has_default else REQUIRED
+        value = ast.literal_eval(parse_expression(default)) if has_default else REQUIRED
         if kind.startswith("ScalarType") and type(value) is int:
             value = np.dtype(DTYPES[value])
         parameters.append(Parameter(name, kind, value, is_positional))

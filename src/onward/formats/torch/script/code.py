@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ....core import budget
+from ....core.syntax import parse
 from ....errors import ArgumentError
 
 TOKEN = re.compile(r"\w+|[^\w\s.,):]")  # what the syntax tree has a node for
@@ -65,11 +66,11 @@ def _definitions(module: str, file: str, source: str) -> Iterator[tuple[str, Fun
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = ast.parse(source)
+            statements = parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise ArgumentError(f"code/{file}{line}: the code cannot be parsed: {error}") from None
-    for node in tree.body:
+    for node in statements:
         if isinstance(node, ast.FunctionDef):
             yield node.name, Function(file, node.name, node)
         elif isinstance(node, ast.ClassDef):
