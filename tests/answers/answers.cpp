@@ -1,4 +1,5 @@
 // Prints a hash of the results of each case, after checking that all instruction sets give the same bits.
+#include <array>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -211,8 +212,8 @@ void integer_products(Hash& hash) {
             const Size size = matrix.panels().quantized_size;
             std::vector<int32_t> packed(rows * size), sums(rows * O);
             for (Size row = 0; row < rows; row++)
-                matrix.pack_row((const uint8_t*)x.data() + row * K, {0}, K, uint8_t(kernels.offset), -5,
-                                packed.data() + row * size);
+                matrix.pack_row((const uint8_t*)x.data() + row * K, std::array<Size, 1>{0}, K, uint8_t(kernels.offset),
+                                -5, packed.data() + row * size);
             kernels.integer_product(matrix.panels(), packed.data(), rows,
                                     {O, O, nullptr, sums.data(), nullptr, nullptr, false, nullptr});
             hash.add(sums);

@@ -13,13 +13,11 @@ using namespace onward;
 
 namespace {
 
-using Shape = std::vector<Size>;
+using Shape = Axes;
 
 constexpr Size lanes = 16;  // floats in the longest vector of any instruction set
 constexpr DType dtypes[] = {DType::float32, DType::float64, DType::int32, DType::int64,
                             DType::int8,    DType::uint8,   DType::boolean};
-
-Size size_of(const Shape& shape) { return std::accumulate(shape.begin(), shape.end(), Size(1), std::multiplies()); }
 
 View permuted(const View& view, const Shape& axes) {
     View result = view;
@@ -34,15 +32,16 @@ View sliced(View view, size_t axis, Size first, Size last, Size step = 1) {
     return view;
 }
 
-View with_axes(View view, Shape shape, Shape strides) {
-    view.shape = std::move(shape), view.strides = std::move(strides);
+View with_axes(View view, const Shape& shape, const Shape& strides) {
+    view.shape = shape, view.strides = strides;
     return view;
 }
 
 // The contiguous view of another shape that starts at the same element.
 View reshaped(const View& view, const Shape& shape) {
-    Shape strides(shape.size(), 1);
-    for (size_t axis = shape.size(); axis-- > 1;) strides[axis - 1] = strides[axis] * shape[axis];
+    Shape strides = shape;
+    Size stride = 1;
+    for (size_t axis = shape.size(); axis-- > 0; stride *= shape[axis]) strides[axis] = stride;
     return with_axes(view, shape, strides);
 }
 
@@ -57,9 +56,11 @@ View windows(const View& x, Size kernel, Size step) {
 // A plan, the memory of its arrays, and its weights.
 class Graph {
 public:
+    Graph() { plan.restart() = {bytes}; }
+
     View array(const Shape& shape, DType dtype = DType::float32) {
-        const View view = reshaped({0, end / onward::size_of(dtype), {}, {}, dtype}, shape);
-        end += ceil_div(size_of(shape) * onward::size_of(dtype), 64) * 64;
+        const View view = reshaped({0, end / size_of(dtype), {}, {}, dtype}, shape);
+        end += ceil_div(elements(shape) * size_of(dtype), 64) * 64;
         return view;
     }
 
@@ -68,8 +69,9 @@ public:
         with_type(dtype, [&]<class T>(T) {
             // A negative float becomes an unsigned integer through a signed one: C++ defines no other way.
             using Wide = std::conditional_t<std::is_integral_v<T>, Size, T>;
-            for (const Size i : offsets_of(view, 0, shape.size()))
-                at<T>(view, spaces)[i] =
+            const Offsets offsets(plan.memory(), view, 0, shape.size());
+            for (Size i = 0; i < elements(shape); i++)
+                at<T>(view, spaces)[offsets[i]] =
                     dtype == DType::boolean ? T(numbers.bits() & 1) : T(Wide(numbers.number() * scale));
         });
         return view;
@@ -83,8 +85,9 @@ public:
 
     // y (*rows, O) of x (*rows, *K), whose first `row_axes` axes are the rows; a row of y covers whole vectors.
     View product(const View& x, Size row_axes, Size O, const std::optional<Activation<float>>& f = {}) {
-        Shape shape(x.shape.begin(), x.shape.begin() + row_axes);
-        const Size rows = size_of(shape), K = size_of(x.shape) / rows;
+        Shape shape;
+        for (Size axis = 0; axis < row_axes; axis++) shape.push_back(x.shape[axis]);
+        const Size rows = elements(shape), K = elements(x.shape) / rows;
         const auto &W = floats(O * K, 0.3), &b = floats(O);
         const View memory = array({rows, ceil_div(O, lanes) * lanes});
         dense.emplace_back(Matrix<float>{Format::native, W.data()}, b.data(), O, K);
@@ -96,8 +99,14 @@ public:
     View standardized(const View& x) {
         const View y = array(x.shape), scale = random({x.shape.back()}), shift = random({x.shape.back()});
         plan.standardize(1e-5f, x, y);
-        plan.fused({{Binary::multiply, 0, 1}, {Binary::add, 3, 2}}, {y, scale, shift}, y);
+        fused({{Binary::multiply, 0, 1}, {Binary::add, 3, 2}}, {y, scale, shift}, y);
         return y;
+    }
+
+    void fused(std::vector<ElementwiseOperation> operations, std::vector<View> views, const View& y) {
+        const FusedOperations& kept = fusions.emplace_back(std::move(operations), Size(views.size()));
+        views.push_back(y);
+        plan.fused(kept, views);
     }
 
     View contiguous(const View& x) {
@@ -113,12 +122,13 @@ public:
     // Adds the elements of a view to a hash.
     void add(const View& view, Hash& hash) {
         with_type(view.dtype, [&]<class T>(T) {
-            std::vector<T> elements;
-            for (const Size i : offsets_of(view, 0, view.shape.size())) {
-                elements.push_back(at<T>(view, spaces)[i]);
-                if (elements.back() != elements.back()) throw std::runtime_error("NaN, which has no fixed bits");
+            std::vector<T> found;
+            const Offsets offsets(plan.memory(), view, 0, view.shape.size());
+            for (Size i = 0; i < elements(view.shape); i++) {
+                found.push_back(at<T>(view, spaces)[offsets[i]]);
+                if (found.back() != found.back()) throw std::runtime_error("NaN, which has no fixed bits");
             }
-            hash.add(elements);
+            hash.add(found);
         });
     }
 
@@ -133,10 +143,12 @@ private:
     std::byte* const spaces[1] = {memory.data()};
     std::deque<std::vector<float>> weights;
     std::deque<Dense<float>> dense;
+    std::deque<FusedOperations> fusions;
     Size end = 0;
 
 public:
-    Plan plan{kernels<float>(), {bytes}};
+    Plan plan{kernels<float>()};
+    std::deque<std::vector<Size>> tables;  // of steps, which read them when they run
     Random numbers;
 };
 
@@ -146,7 +158,8 @@ void convolutions(Hash& hash) {
     const Size N = 2, H = 21, W = 17, C = 5, M = 24;
     const View x = permuted(g.random({N, C, H, W}), {0, 2, 3, 1}), padded = g.array({N, H + 2, W + 2, C});
     g.plan.copy(x, sliced(sliced(padded, 1, 1, H + 1), 2, 1, W + 1));
-    g.plan.fill_border(g.number(0), padded, {0, 1, 1, 0}, {N, H + 1, W + 1, C});
+    const Shape low{0, 1, 1, 0}, high{N, H + 1, W + 1, C};
+    g.plan.fill_border(g.number(0), padded, low, high);
     const View y = g.product(windows(padded, 3, 1), 3, M, Activation<float>{Function::relu});
     const View pooled = g.array({N, 10, 8, M}), channels = g.array({N, 8, 6, M});
     g.plan.window(Window::maximum, windows(y, 2, 2), nullptr, nullptr, pooled);
@@ -248,7 +261,7 @@ void resized(Hash& hash) {
     const Size N = 3, H = 9, W = 11, larger = 25;
     const View x = g.random({N, H, W}), y = g.array({N, larger, W}), maxima = g.array({N, 1, W});
     for (int side = 0; side < 2; side++) {
-        std::vector<Size> table;
+        std::vector<Size>& table = g.tables.emplace_back();
         for (Size n = 0; n < N; n++)
             for (Size i = 0; i < larger; i++)
                 for (Size k = 0; k < W; k++) table.push_back((n * H + std::min(H - 1, i * H / larger + side)) * W + k);
@@ -272,13 +285,13 @@ void elementwise(Hash& hash) {
     std::vector<View> outputs;
     auto add = [&] { return outputs.emplace_back(g.array(even.shape)); };
     const View positive = add();
-    g.plan.fused({{Unary::absolute, 0, 0}, {Binary::add, 2, 1}}, {even, g.number(0.1)}, positive);
+    g.fused({{Unary::absolute, 0, 0}, {Binary::add, 2, 1}}, {even, g.number(0.1)}, positive);
     for (int f = 0; f <= int(Unary::sqrt); f++)
         g.plan.unary(Unary(f), f == int(Unary::log) || f == int(Unary::sqrt) ? positive : even, add());
     for (int f = 0; f <= int(Function::thresholded_relu); f++)
         g.plan.activate({Function(f), 0.7f, 0.3f}, even, add());
     for (int f = 0; f <= int(Binary::minimum); f++) g.plan.binary(Binary(f), even, b, add());
-    g.plan.fused({{Binary::multiply, 0, 1}, {Activation<float>{Function::sigmoid}, 3, 0}, {Unary::sine, 2, 2},
+    g.fused({{Binary::multiply, 0, 1}, {Activation<float>{Function::sigmoid}, 3, 0}, {Unary::sine, 2, 2},
                   {Binary::subtract, 4, 5}, {Binary::maximum, 6, 3}},
                  {even, b, g.number(0.5)}, add());
     g.run(outputs, hash);
