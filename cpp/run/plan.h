@@ -107,8 +107,8 @@ public:
     void integer_product(const IntegerMatrix& W, const View& x, Size row_axes, const View& zero_point,
                          const View* scale, const View* bias, const View& y);
 
-    // Steps on integers that stand for real numbers. y = x multiplier / 2^31 2^shift + zero point, from `low` to `high`;
-    // y has any dtype of integers, the others int32.
+    // Steps on integers that stand for real numbers. y = x multiplier / 2^31 2^shift + zero point, from `low` to
+    // `high`; x has dtype int32 or int64, y any dtype of integers, the multipliers and shifts int32.
     void rescale(Size zero_point, Size low, Size high, const View& x, const View& multiplier, const View& shift,
                  const View& y);
     // y = table[x - low]; x beyond the table takes its first or last element.
