@@ -220,7 +220,7 @@ class Recording(Graph):
             decides = any(not guard.size.is_known for guard in made.values())
             if not decides and (isinstance(error, OnwardError) or not _has_unknown(known)):
                 raise
-            results = self._by_examples(operation, node, known)
+            results = self._by_rule(operation, node, known) or self._by_examples(operation, node, known)
         if results is None or not made:
             return results and self._decided_before(operation, node, results)
         if self.has_guards and all(guard.size.is_known for guard in made.values()):
@@ -299,6 +299,18 @@ class Recording(Graph):
                     for x, y in zip(results, others, strict=True)
                 ]
         return results
+
+    def _by_rule(
+        self, operation: Operation, node: Node, known: Sequence[Known | None]
+    ) -> Sequence[Known] | None:
+        """Return the signatures of the outputs if none of the unknown numbers decides about them, or None."""
+        deciding = operation.shape_inputs
+        if not operation.has_rule or deciding is None:
+            return None
+        if any(has_sizes(k) for place, k in enumerate(known) if place in deciding):
+            return None
+        inputs = [Signature.of(k) if k is not None and has_sizes(k) else k for k in known]
+        return operation.signatures(inputs, node.attributes)
 
     def _by_examples(
         self, operation: Operation, node: Node, known: Sequence[Known | None]
