@@ -65,7 +65,7 @@ public:
         }
         if (c.options)
             options.assign(D, {{Function::hard_sigmoid, Real(0.3), Real(0.4)}, {Function::elu, Real(0.7)},
-                               {Function::softsign}, Real(0.6), c.cell == Cell::lstm && !c.peephole});
+                               {Function::softsign}, Real(0.6), Real(0.8), c.cell == Cell::lstm && !c.peephole});
     }
 
     std::vector<Weights<Real>> weights;
