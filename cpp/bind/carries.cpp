@@ -22,7 +22,7 @@ Size product(Shape::const_iterator first, Shape::const_iterator last) {
     return std::accumulate(first, last, Size(1), std::multiplies());
 }
 
-// An array for several rows, contiguous while this object lives.
+// An array for several rows, which is contiguous while this object lives.
 class Contiguous {
 public:
     explicit Contiguous(const nb::object& object) : array(numpy().ascontiguousarray(object)) {
@@ -146,7 +146,7 @@ public:
         exchange();
     }
 
-    // Undoes the last `put`, unless it threw.
+    // Undoes the last `put`, if it succeeded.
     void undo() {
         exchange();
         last.clear();

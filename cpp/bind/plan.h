@@ -79,7 +79,7 @@ private:
     static constexpr Size most_steps = 1024;  // of all plans, if there are more than 8
     static constexpr Size free_memory = Size(1) << 26;  // bytes; calls that need more ask Python first
 
-    // A plan that is kept; the hash of its sizes is here, because that of another one is not worth a look.
+    // A plan that is kept. The hash of its sizes stands beside it, so that a search does not read the other plans.
     struct Kept {
         size_t hash;
         uint64_t used;  // when, counted in calls

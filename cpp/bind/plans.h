@@ -23,7 +23,7 @@ struct Operand {
     Size bytes;
     bool is_contiguous;
 
-    // Of one that is contiguous.
+    // The addresses of its elements; the array must be contiguous.
     Extent extent() const { return {uintptr_t(data), uintptr_t(data) + uintptr_t(bytes)}; }
 
     // Nullopt for an object that is not an array. A subclass of ndarray may behave differently.

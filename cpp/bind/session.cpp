@@ -57,7 +57,7 @@ public:
         return arrays;
     }
 
-    // Takes arrays that nobody else holds.
+    // Takes arrays to which there is no other reference.
     void set_carries(const std::vector<nb::object>& arrays) {
         std::vector<Carry> carries;
         for (const nb::object& array : arrays) carries.emplace_back(array);
@@ -141,7 +141,7 @@ private:
         }
     }
 
-    // The array for output i of a call, or an invalid object if `out` does not take it as it is.
+    // The array for output i of a call, or an invalid object if the array in `out` needs a conversion.
     nb::object result(const Found& found, size_t place, const Layout* layout, size_t i, const nb::object& out) const {
         const Output& output = found.entry->outputs[place];
         const bool drops = layout && !layout->dropped[i].empty();

@@ -119,7 +119,7 @@ def test_sizes_tell_their_axes_and_their_numbers_for_others() -> None:
     axes = Axes()
     T, C = axes.add("T", 9), axes.add("C", 4)
     n, frames = axes.unknown(2), (T - 3) // 2 * C
-    assert (T.axis, (T + 1).axis, n.axis, frames.names) == ("T", "", "", {"T", "C"})
+    assert (T.name, (T + 1).name, n.name, frames.names) == ("T", "", "", {"T", "C"})
     assert T.is_known and frames.is_known and not (n + T).is_known
     for sizes in ({"T": 9, "C": 4}, {"T": 20, "C": 3}):
         assert evaluated(frames, sizes) == (sizes["T"] - 3) // 2 * sizes["C"]

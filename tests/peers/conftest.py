@@ -1,7 +1,10 @@
 """Settings for the frameworks that the peer tests compare with."""
 
+import logging
 import os
 import sys
+import warnings
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,3 +17,13 @@ def keras_seed() -> None:
     for name in ("keras", "tf_keras"):
         if name in sys.modules:
             sys.modules[name].utils.set_random_seed(0)
+
+
+@pytest.fixture
+def quiet_exporters() -> Iterator[None]:
+    """Hide the warnings of PyTorch's exporters."""
+    logging.disable(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    logging.disable(logging.NOTSET)

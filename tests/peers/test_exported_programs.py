@@ -1,8 +1,6 @@
 """Exported programs (.pt2) against PyTorch, which wrote them."""
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +24,7 @@ from onward.formats.torch.aten.operators import OPERATORS
 from onward.formats.torch.aten.refusals import reason
 from onward.formats.torch.aten.returns import RETURNS
 
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """Hide the warnings of the exporter."""
-    logging.disable(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    logging.disable(logging.NOTSET)
+pytestmark = pytest.mark.usefixtures("quiet_exporters")
 
 
 def program_of(module: nn.Module, inputs: tuple[Any, ...], dynamic: Any = None, **options: Any) -> Any:

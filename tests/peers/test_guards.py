@@ -1,9 +1,6 @@
 """For which kinds of nodes a program holds for one size of an open axis alone: a table, with the reasons."""
 
-import logging
-import warnings
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,8 @@ from support.skips import Cases
 
 import onward
 
+pytestmark = pytest.mark.usefixtures("quiet_exporters")
+
 # Operations in which the sizes of two values meet. If the file gives them different names, or computes one of
 # them, they are equal in some calls only. A Split into two equal parts needs an even size.
 BETWEEN_AXES = {
@@ -33,16 +32,6 @@ WITH_NUMBERS = {
     "LSTM": "the open sizes after the batch are as many features as the matrix has columns",
     "Split": "the file states the sizes of the parts, or how many equal parts there are",
 }
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """Hide the warnings of the exporters."""
-    logging.disable(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    logging.disable(logging.NOTSET)
 
 
 def assert_known(model: Any) -> Counter[str]:

@@ -1,9 +1,7 @@
 """Each module of the table in every form that PyTorch saves: .pt2, TorchScript, ONNX of both exporters."""
 
 import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -27,6 +25,8 @@ from onward.graph.inference import flattened
 from onward.graph.node import Signature
 from onward.graph.simplification.simplify import simplify
 
+pytestmark = pytest.mark.usefixtures("quiet_exporters")
+
 Inputs = tuple[Any, ...]
 WRONG_IN_TORCH = {("weight norm", "scripted"), ("branch on a tensor", "traced")}  # not the module
 WITHOUT_PROGRAM = {
@@ -35,16 +35,6 @@ WITHOUT_PROGRAM = {
     "packed rnn",
     "branch on a tensor",
 }  # torch.export refuses them
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """Hide the warnings of the exporters."""
-    logging.disable(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    logging.disable(logging.NOTSET)
 
 
 def dynamic(module: nn.Module, inputs: Inputs) -> Any:

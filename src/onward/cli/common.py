@@ -126,7 +126,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Show on stderr, in a terminal, what the command does at the moment."""
+    """Show what the command is doing, if stderr is a terminal."""
     stderr = Console(stderr=True)
     with stderr.status(what) if stderr.is_terminal else nullcontext():
         yield

@@ -15,7 +15,7 @@ MEASURES = {"mae": "MAE", "rmse": "RMSE", "r2": "R²", "mase": "MASE"}
 
 
 def show(report: Report) -> Printed:
-    """Show the errors over all series, those of each series, and who wins."""
+    """Show the errors over all series, the errors of each series, and the best forecast."""
     season = report["season"]
     table = new_table("", "forecast", *MEASURES.values())
     for row in report["forecasts"]:

@@ -6,7 +6,7 @@ import onward._core as _core
 
 
 class CallLock(_core.CallLock):
-    """A lock, during which a signal handler of the same thread can read, but not change what it protects.
+    """A lock. While a thread holds it, its signal handlers can read what it protects, but not change it.
 
     Raises ArgumentError in a signal handler that enters it while it interrupts a call.
     """

@@ -195,7 +195,7 @@ class Size:
     def name(self) -> str:
         """The name of the axis whose size it is, or "" for any other size."""
         meaning = self.axes.factors[self.terms[0][0][0]].meaning if self.terms[0][0] else ""
-        return meaning if isinstance(meaning, str) and str(self) == meaning else ""
+        return meaning if meaning in self.axes.names and str(self) == meaning else ""
 
     def _other(self, other: Any) -> Size | None:
         """Return an operand as a size, or None if it is not an integer."""
@@ -352,7 +352,7 @@ class Size:
 
     @property
     def names(self) -> set[str]:
-        """The names of the axes, and of the unknown numbers, of which it is a polynomial."""
+        """The names of its axes and of its unknown numbers."""
         found: set[str] = set()
         for monomial, _ in self.terms:
             for number in monomial:
@@ -365,12 +365,6 @@ class Size:
     def is_known(self) -> bool:
         """Whether it follows from the sizes of the axes."""
         return self.names <= {*self.axes.names}
-
-    @property
-    def axis(self) -> str:
-        """The name of the axis of which it is the size, or ""."""
-        names = self.names
-        return next(iter(names)) if names <= {*self.axes.names} and repr(self) in names else ""
 
     def __repr__(self) -> str:
         return described(self.axes, self.terms)

@@ -389,7 +389,7 @@ class Layer(FamiliarNames):
         return keys
 
     def adopt(self, state_dict: Mapping[str, Any]) -> None:
-        """Take arrays that nobody changes as weights, without copying those of the right dtype and layout."""
+        """Use arrays, which must not change, as weights; copy those of another dtype or layout."""
         self.take_weights(self.checked_weights(state_dict)[0])
 
     def checked_weights(

@@ -30,7 +30,7 @@ class _Layout(NamedTuple):
     lacks_rows: bool
 
     def whole(self, x: AnyArray) -> AnyArray:
-        """Return a block with the axes that it lacks."""
+        """Add the axes that a block lacks."""
         return np.expand_dims(x, self.added)
 
     def reduced(self, outputs: Sequence[AnyArray]) -> Carried:
@@ -102,7 +102,7 @@ class GraphStream(_core.Session):
 
     @property
     def streamed(self) -> Streamed:
-        """The graph over a block that the stream runs."""
+        """The graph over one block, which the stream runs."""
         return self._streamed
 
     def block(

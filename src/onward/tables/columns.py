@@ -60,7 +60,7 @@ class Columns:
         return len(next(iter((self._cells | self.lists).values())))
 
     def place(self, row: int, column: str) -> str:
-        """Say where a cell is."""
+        """Return the place of a cell, for an error message."""
         return f"{self.name}, {self._place(row)}, column {column!r}"
 
     def texts(self, column: str) -> list[str]:
@@ -299,7 +299,7 @@ def _of_arrow(values: Any) -> Any:
 
 
 def is_number(text: str) -> bool:
-    """Whether a text is a number, also NaN or infinite."""
+    """Whether a text is a number, NaN and infinity included."""
     try:
         float(text)
     except ValueError:

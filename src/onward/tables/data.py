@@ -111,5 +111,5 @@ def _columns(file: IO[bytes], suffix: str, name: str, choose: Choose, selection:
 
 
 def detect_suffix(content: bytes) -> str:
-    """The format of content without a file name, ".csv" if it is no other."""
+    """The format of content without a file name; ".csv" if no other format matches."""
     return next((suffix for start, suffix in SIGNATURES.items() if content.startswith(start)), ".csv")

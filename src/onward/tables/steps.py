@@ -200,7 +200,7 @@ class _Table:
         return found
 
     def expand(self) -> None:
-        """Find the step of the times, and insert the missing steps. Raises FileError."""
+        """Find the time between two steps, and insert the missing steps. Raises FileError."""
         chosen = self.chosen
         if chosen.time is None or not (chosen.every or chosen.window):
             return
@@ -223,7 +223,7 @@ class _Table:
         self.starts = np.cumsum([0, *map(len, expanded[:-1])])
 
     def _check(self, number: int, rows: IntArray, values: AnyArray, positions: IntArray | None) -> None:
-        """Raise FileError for times between two steps, and for gaps that nothing is said about."""
+        """Raise FileError for times between two steps, and for gaps unless an option treats them."""
         assert self.cells is not None and self.chosen.time is not None and self.step is not None
         name = f" in {self.groups[number]!r}" if self.chosen.group else ""
         if positions is None or (np.diff(positions) == 0).any():

@@ -365,7 +365,7 @@ def softmax(call: Call, x: Value) -> Any:
 
 @operator(ANY, "CONCATENATION")
 def concatenate(call: Call, *parts: Value) -> Any:
-    """Join arrays; integers of other scales are converted."""
+    """Join arrays, after converting integers of other scales."""
     y, found = call.y, []
     for place, part in enumerate(parts):
         given = call.tensor(place)

@@ -30,7 +30,7 @@ def state(call: Call, place: int) -> Value:
 
 
 def keep(call: Call, place: int, value: Any) -> None:
-    """Let a value be the next one of a state."""
+    """Set the next value of a state."""
     call.t.assign(call.tensor(place).name, value)
 
 

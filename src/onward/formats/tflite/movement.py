@@ -244,7 +244,7 @@ def cast(call: Call, x: Value) -> Any:
 
 @operator(ANY, "ONE_HOT")
 def one_hot(call: Call, indices: Value, depth: Value, on: Value, off: Value) -> Any:
-    """Indices outside of the depth give no hot element, also negative ones."""
+    """Indices outside of the depth, and negative ones, give no hot element."""
     count = call.numbers(depth, "depth")[0]
     axis = call.options.axis if call.options.axis >= 0 else len(call.shape(0))
     places = call.constant(np.arange(count).reshape(-1, *[1] * (len(call.shape(0)) - axis)), indices.dtype)

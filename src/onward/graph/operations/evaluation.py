@@ -1,4 +1,4 @@
-"""Evaluate a node as far as its inputs are known: this decides for every part of Onward what follows."""
+"""Evaluate a node as far as its inputs are known, for simplification, compilation and recordings."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress

@@ -89,7 +89,7 @@ def _resized_axes(
 
 
 def _ratio(after: Any, before: Any) -> float:
-    """Return by how much the size of an axis grows."""
+    """Return the growth of the size of an axis."""
     factor = after // before if before else 1
     return float(factor) if type(factor) is int and after == factor * before else after / before
 

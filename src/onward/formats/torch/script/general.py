@@ -184,7 +184,7 @@ def _later_calls(program: Program, layout: Layout) -> Graph:
 
 def _axis(size: Any) -> int | str:
     """Return a size of a state, or the axis of an input that has it."""
-    axis = size.axis if type(size) is Size else int(size)
+    axis = size.name if type(size) is Size else int(size)
     if axis == "":
         raise ArgumentError("the shape of a state is not that of an input")
     return axis

@@ -337,7 +337,7 @@ class Recording(Graph):
 
 
 def _append(guards: Guards, others: Guards) -> None:
-    """Add guards, the last ones at the end."""
+    """Add guards; those that exist already move to the end."""
     for key, guard in others.items():
         guards.pop(key, None)
         guards[key] = guard
