@@ -8,10 +8,34 @@ namespace onward {
 
 namespace {
 
+// Transposes a square of `side` rows and columns, which stays in cache.
+template <class Number>
+void transpose(const Number* x, Size x_stride, Number* y, Size y_stride, Size side) {
+    for (Size n = 0; n < side; n++)
+        for (Size k = 0; k < side; k++) y[k * y_stride + n] = x[n * x_stride + k];
+}
+
+// In squares of four floats, for which GCC does not find the shuffles by itself.
+template <>
+void transpose(const float* x, Size x_stride, float* y, Size y_stride, Size side) {
+    typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+    for (Size n = 0; n < side; n += 4)
+        for (Size k = 0; k < side; k += 4) {
+            auto row = [&](Size i) { return *(const Four*)(x + (n + i) * x_stride + k); };
+            auto column = [&](Size i) -> Four& { return *(Four*)(y + (k + i) * y_stride + n); };
+            const Four a = row(0), b = row(1), c = row(2), d = row(3);
+            const Four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+            const Four AB = __builtin_shufflevector(a, b, 2, 6, 3, 7), CD = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+            column(0) = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+            column(1) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+            column(2) = __builtin_shufflevector(AB, CD, 0, 1, 4, 5);
+            column(3) = __builtin_shufflevector(AB, CD, 2, 3, 6, 7);
+        }
+}
+
 // Each unit stores `terms` consecutive k together. Copies a square of k and units at a time, which stays in cache.
 template <Size terms, class Number>
 Buffer<std::byte> packed_weights(const Number* matrix, Size G, Size N, Size K, Size L) {
-    constexpr Size side = 16;
     const Size blocks = ceil_div(N, L), steps = ceil_div(K, terms), block = steps * G * L * terms;
     Buffer<std::byte> memory(blocks * block * Size(sizeof(Number)));
     Number* const weights = (Number*)memory.data();
@@ -20,10 +44,17 @@ Buffer<std::byte> packed_weights(const Number* matrix, Size G, Size N, Size K, S
         Number* const panel = weights + first / L * block;
         if (last < first + L || K % terms) std::fill_n(panel, block, Number{});
         for (Size g = 0; g < G; g++)
-            for (Size k = 0; k < K; k += side)
-                for (Size n = first, end = std::min(k + side, K); n < last; n++)
+            for (Size k = 0; k < K; k += L) {
+                const Number* const rows = matrix + (g * N + first) * K;
+                const Size end = std::min(k + L, K);
+                if (terms == 1 && end == k + L && last == first + L) {
+                    transpose(rows + k, K, panel + (k * G + g) * L, G * L, L);
+                    continue;
+                }
+                for (Size n = 0; n < last - first; n++)
                     for (Size i = k; i < end; i++)
-                        panel[((i / terms * G + g) * L + n - first) * terms + i % terms] = matrix[(g * N + n) * K + i];
+                        panel[((i / terms * G + g) * L + n) * terms + i % terms] = rows[n * K + i];
+            }
     }
     return memory;
 }
