@@ -1,15 +1,13 @@
 """The nodes of a graph, their names in errors, and the signatures of the values between them."""
 
-import math
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, MemoryLimitError, OnwardError
-from .size import dtype_of, hint
+from .size import count, dtype_of
 
 AnyArray = NDArray[Any]
 
@@ -24,6 +22,13 @@ class Signature(NamedTuple):
     def of(cls, array: Any) -> "Signature":
         """Return the signature of an array."""
         return cls(array.shape, dtype_of(array))
+
+    def zeros(self) -> AnyArray:
+        """Return zeros that take no memory."""
+        shape, dtype = self
+        if dtype.hasobject:
+            return np.broadcast_to(np.zeros((), dtype), shape)
+        return np.ndarray(shape, dtype, bytes(dtype.itemsize), 0, (0,) * len(shape))
 
 
 class Expansion(NamedTuple):
@@ -62,7 +67,7 @@ class Node(NamedTuple):
 
 def size_of(signatures: Iterable[Signature]) -> int:
     """Return how many bytes values with these signatures take, in the first call if sizes are symbolic."""
-    return sum(math.prod(map(hint, s.shape)) * s.dtype.itemsize for s in signatures)
+    return sum([count(s.shape) * s.dtype.itemsize for s in signatures])
 
 
 def named(node: Node, error: Exception) -> str:
@@ -71,14 +76,21 @@ def named(node: Node, error: Exception) -> str:
     return message if message.startswith(("node ", "code/")) else f"{node}: {message}"
 
 
-@contextmanager
-def naming(node: Node) -> Iterator[None]:
-    """Name the node in its errors; NumPy's, for values that it does not accept, become ArgumentError."""
-    try:
-        yield
-    except OnwardError as error:
-        raise type(error)(named(node, error)) from error
-    except MemoryError as error:
-        raise MemoryLimitError(named(node, error)) from error
-    except Exception as error:
-        raise ArgumentError(named(node, error)) from error
+class Naming:
+    """Names the node in its errors; NumPy's, for values that it does not accept, become ArgumentError."""
+
+    __slots__ = ("_node",)
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, OnwardError):
+            raise type(error)(named(self._node, error)) from error
+        if isinstance(error, MemoryError):
+            raise MemoryLimitError(named(self._node, error)) from error
+        if isinstance(error, Exception):
+            raise ArgumentError(named(self._node, error)) from error

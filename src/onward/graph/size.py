@@ -378,8 +378,18 @@ def hint(size: Any) -> int:
     return size.hint if type(size) is Size else int(size)
 
 
+def count(shape: Iterable[Any]) -> int:
+    """Return the number of elements of an array of this shape in the first call, without a guard."""
+    total = 1
+    for size in shape:
+        total *= size.hint if type(size) is Size else size
+    return int(total)
+
+
 def are_same(a: Any, b: Any) -> bool:
     """Whether two sizes are the same for all sizes of the axes."""
+    if a is b:
+        return True
     difference = a - b
     return type(difference) is not Size and difference == 0
 
@@ -395,12 +405,17 @@ def broadcast_shape(*shapes: tuple[Any, ...]) -> tuple[Any, ...]:
     It accepts sizes for which NumPy has no arrays.
     """
     rank = max(map(len, shapes), default=0)
-    sizes = zip(*((1,) * (rank - len(shape)) + tuple(shape) for shape in shapes), strict=True)
-    joined = tuple(next((size for size in column if size != 1), 1) for column in sizes)
+    joined: list[Any] = [1] * rank
     for shape in shapes:
-        if any(other != size and size != 1 for size, other in zip(shape[::-1], joined[::-1], strict=False)):
-            raise ShapeError(f"the shapes {', '.join(map(str, shapes))} cannot be broadcast together")
-    return joined
+        for place, size in enumerate(shape, rank - len(shape)):
+            other = joined[place]
+            if size is other:
+                continue
+            if other == 1:
+                joined[place] = size
+            elif size != 1 and size != other:
+                raise ShapeError(f"the shapes {', '.join(map(str, shapes))} cannot be broadcast together")
+    return tuple(joined)
 
 
 # Arrays of sizes, such as the result of Shape, have dtype object in NumPy and stand for arrays of int64.

@@ -25,19 +25,23 @@ def evaluate(node: Node, inputs: Sequence[Known | None]) -> Sequence[Known] | No
     operation, attributes = OPERATIONS[node.operation], node.attributes
     if operation.infer is not None:
         return operation.infer(node, inputs)
-    if not operation.has_rule and not operation.takes_sizes:
-        inputs = list(map(as_numbers, inputs))
-    signatures = None
+    has_any = any(map(has_sizes, inputs))
+    if has_any and not operation.has_rule and not operation.takes_sizes:
+        inputs, has_any = list(map(as_numbers, inputs)), False
+    signatures = made = None
     if operation.has_rule:
         signatures = operation.signatures(inputs, attributes)
         check_shapes(signatures or ())
     if operation.folds(inputs) or not operation.reads_values:
         is_open = any(is_symbolic(signature.shape) for signature in signatures or ())
-        if not is_open and (operation.takes_sizes or not any(map(has_sizes, inputs))):
-            with _surely(inputs if operation.is_predicate else ()), suppress(UnsureError):
+        if not is_open and (operation.takes_sizes or not has_any):
+            if has_any and operation.is_predicate:
+                with _surely(inputs), suppress(UnsureError):
+                    made = operation.run_if_affordable(inputs, attributes, signatures)
+            else:
                 made = operation.run_if_affordable(inputs, attributes, signatures)
-                if made is not None:
-                    return made
+            if made is not None:
+                return made
     if signatures is None and not operation.has_rule:
         signatures = operation.signatures(inputs, attributes)
         check_shapes(signatures or ())

@@ -16,7 +16,6 @@ Operations have the names, inputs and attributes of ONNX's operators of opset 22
 
 import functools
 import inspect
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import wraps
 from importlib import import_module
@@ -32,7 +31,7 @@ from ..node import AnyArray, Expansion, Node, Signature, size_of
 from ..plan.builder import Builder
 from ..plan.strided import NotStridedError, Strided
 from ..plan.view import DTYPES, View, name_of
-from ..size import Size, as_numbers, broadcast_shape, dtype_of, has_sizes, hint, integers, is_symbolic
+from ..size import Size, as_numbers, broadcast_shape, count, dtype_of, has_sizes, hint, integers, is_symbolic
 from .modules import MODULES
 
 
@@ -185,7 +184,7 @@ class Operation:
 
     def compute(self, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[Any, ...]:
         """Compute the outputs in NumPy, which flushes denormals to zero as the core does."""
-        given = (a.dtype for a in inputs if a is not None) if self.widens else ()
+        given = [a.dtype for a in inputs if a is not None] if self.widens else []
         narrow = [dtype for dtype in given if name_of(dtype) in WIDENED]
         if narrow:
             inputs = [
@@ -195,7 +194,7 @@ class Operation:
             results = self._compute(*inputs, **attributes)
             if not isinstance(results, tuple):
                 results = (results,)
-            results = tuple(np.asarray(a) if isinstance(a, np.generic) else a for a in results)
+            results = tuple([np.asarray(a) if isinstance(a, np.generic) else a for a in results])
             if self.takes_sizes and any(map(has_sizes, inputs)):
                 results = tuple(map(_as_integers, results))
             if narrow:
@@ -211,15 +210,16 @@ class Operation:
         """Return the work, and the bytes of the outputs and of temporary arrays; that of the first call."""
         if signatures is None and self.has_rule and not self.is_composed:
             signatures = self.signatures(inputs, attributes)
-        inputs = list(map(_in_first_call, inputs))
         given, each = 0, OPERATIONS_OF_ELEMENT
         x: Any
         for x in inputs if self.reads_values else ():
             if hasattr(x, "shape"):  # others are sequences
-                given += math.prod(x.shape)
-                if x.dtype.hasobject:
+                given += count(x.shape)
+                if x.dtype.hasobject and not has_sizes(x):
                     each = budget.STEP
-        made = given if signatures is None else sum(math.prod(map(hint, s.shape)) for s in signatures)
+        made = given if signatures is None else sum([count(s.shape) for s in signatures])
+        if self.reads is not None or self.temporaries is not None:
+            inputs = list(map(_in_first_call, inputs))
         reads = 1 if self.reads is None else self.reads(inputs, attributes)
         temporary = 0 if self.temporaries is None else self.temporaries(inputs, attributes)
         return each * (given + made * reads) + budget.STEP * reads, size_of(signatures or ()), temporary
@@ -288,10 +288,7 @@ class Operation:
                     Signature(tuple(map(int, a.shape)), a.dtype) if isinstance(a, Signature) else a
                     for a in inputs
                 ]
-        # zeros that take no memory
-        zeros = [
-            np.broadcast_to(np.zeros((), a.dtype), a.shape) if isinstance(a, Signature) else a for a in inputs
-        ]
+        zeros = [a.zeros() if type(a) is Signature else a for a in inputs]
         return [Signature.of(a) for a in self.compute(zeros, attributes)]
 
 

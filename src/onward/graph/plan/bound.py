@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...core import budget
 from ...errors import ArgumentError
-from ..node import naming
+from ..node import Naming
 from ..operations import OPERATIONS
 from .builder import aligned, aligned_zeros
 from .compiler import Location, NumPyNode, Program, Rest
@@ -183,7 +183,7 @@ class Bound:
 
     def _run_node(self, step: NumPyNode, spaces: list[Any], values: dict[str, Any]) -> None:
         operation, attributes = OPERATIONS[step.node.operation], step.node.attributes
-        with naming(step.node):
+        with Naming(step.node):
             inputs = [self._found(source, spaces, values) for source in step.inputs]
             if step.is_open:
                 results = operation.run(inputs, attributes, keeps=False)

@@ -15,7 +15,7 @@ from ...core.budget import Limit
 from ...core.identity import Identity
 from ..size import Axes, Size, are_same, broadcast_shape, has_sizes, hint
 from .passes import fused, users_of, without_copies, without_unread_rows
-from .view import CONSTANTS, DTYPES, FIRST_ARGUMENT, View
+from .view import CONSTANTS, DTYPES, FIRST_ARGUMENT, View, name_of
 from .words import CONDITIONS, Writer
 from .words import Weights as RecordedWeights
 
@@ -89,7 +89,7 @@ class Builder:
         key = Identity(array)
         if key not in self._views:
             offset = self._constants_size // array.itemsize
-            view = View.contiguous(CONSTANTS, offset, array.shape, array.dtype.name)
+            view = View.contiguous(CONSTANTS, offset, array.shape, name_of(array.dtype))
             numbers = np.zeros(_aligned(array.nbytes), np.uint8)
             numbers[: array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
             self._constants.append(numbers)
@@ -102,7 +102,7 @@ class Builder:
         if view.space != CONSTANTS or any(view.strides):
             return False
         found = (key.value for key, first in self._views.items() if first[:2] == view[:2])
-        return any(not array.flat[0] for array in found if array.size and array.dtype.name == view.dtype)
+        return any(not array.flat[0] for array in found if array.size and name_of(array.dtype) == view.dtype)
 
     def packed(
         self,

@@ -17,7 +17,7 @@ from ...core.identity import Identity
 from ...errors import ArgumentError
 from ..declared import UNNAMED
 from ..graph import Graph, Input, bodies
-from ..node import AnyArray, Node, Signature, naming
+from ..node import AnyArray, Naming, Node, Signature
 from ..operations import OPERATIONS
 from ..operations.control import IN_CORE, keeps_condition
 from ..operations.evaluation import check_shapes, evaluate
@@ -115,7 +115,7 @@ class Compiler:
         while self._pending:
             node = self._pending.popleft()
             self._program.axes.node = str(node)
-            with naming(node):
+            with Naming(node):
                 is_planned = self._add_node(node)
             if not is_planned:
                 self._add_rest()
@@ -209,9 +209,9 @@ class Compiler:
         """Put nodes in front of the pending ones."""
         self._pending.extendleft(reversed(nodes))
         for node in nodes:
-            self._uses.update(node.inputs)
             for name in node.inputs:  # a composition may read a value twice that was read once before
-                if (value := self._values.get(name)) is not None and self._uses[name] > 1:
+                self._uses[name] += 1
+                if self._uses[name] > 1 and (value := self._values.get(name)) is not None and value.used_once:
                     self._values[name] = value._replace(used_once=False)
 
     def _add_node(self, node: Node) -> bool:
@@ -223,17 +223,18 @@ class Compiler:
         if operation.expand is not None and not operation.folds(arrays):
             if self._inline(node, operation.expand, arrays):
                 return True
-        return self._place(node, operation, inputs)
+        return self._place(node, operation, inputs, arrays)
 
-    def _place(self, node: Node, operation: Operation, inputs: list[Value | None]) -> bool:
+    def _place(
+        self, node: Node, operation: Operation, inputs: list[Value | None], arrays: list[Known | None]
+    ) -> bool:
         """Fold a node, or add it as steps or in NumPy; return False as `_add_node` does."""
-        arrays = _known(inputs)
         found, has_numbers = evaluate(node, arrays), not any(map(has_sizes, arrays))
         if found is None and (has_numbers or operation.takes_sizes):
             self._run_in_numpy(node, inputs, None)
             return False
         if found is None:
-            return self._place(node, operation, list(map(_in_numbers, inputs)))
+            return self._place_in_numbers(node, operation, inputs)
         if Signature not in map(type, found):
             self._define(node, [Value(y.shape, dtype_of(y), y) for y in found])
             return True
@@ -246,11 +247,16 @@ class Compiler:
         views = self._lower(node, operation, inputs, signatures)
         if views is None and not has_numbers:
             if not operation.takes_sizes or any(is_symbolic(signature.shape) for signature in signatures):
-                return self._place(node, operation, list(map(_in_numbers, inputs)))
+                return self._place_in_numbers(node, operation, inputs)
         self._program.work += work
         if views is None:
             self._run_in_numpy(node, inputs, signatures)
         return True
+
+    def _place_in_numbers(self, node: Node, operation: Operation, inputs: list[Value | None]) -> bool:
+        """Add a node for the sizes of the first call alone."""
+        fixed = list(map(_in_numbers, inputs))
+        return self._place(node, operation, fixed, _known(fixed))
 
     def _lower(
         self, node: Node, operation: Operation, inputs: list[Value | None], signatures: Sequence[Signature]

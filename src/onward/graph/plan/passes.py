@@ -59,9 +59,13 @@ def without_unread_rows(steps: list[Step]) -> list[Step]:
 
 
 class Expression(NamedTuple):
-    """Operations (kind, function, operands) on views or, by number, on earlier results; the last one is y."""
+    """Operations (kind, function, operands), the last of which computes y.
 
-    operations: list[tuple[str, Any, tuple[View | int, ...]]]
+    An operand is the place of an input, or -1 - n for the result of operation n.
+    """
+
+    inputs: list[View]  # distinct
+    operations: list[tuple[str, Any, tuple[int, ...]]]
     y: View
 
     @classmethod
@@ -71,49 +75,41 @@ class Expression(NamedTuple):
         if name not in ("unary", "activate", "binary") or any(v.dtype != "float32" for v in arguments[1:]):
             return None
         function, *operands, y = arguments
-        return cls([(name, function, tuple(operands))], y)
-
-    @property
-    def inputs(self) -> list[View]:
-        """The distinct views that the operations read, in order."""
-        operands = (operand for *_, operands in self.operations for operand in operands)
-        return list(dict.fromkeys(operand for operand in operands if isinstance(operand, View)))
+        places: dict[View, int] = {}
+        numbered = tuple([places.setdefault(operand, len(places)) for operand in operands])
+        return cls([*places], [(name, function, numbered)], y)
 
     def step(self) -> Step:
         """Return the step that computes the expression; it numbers the inputs before the results."""
         if len(self.operations) == 1:
-            kind, function, operands = self.operations[0]
-            return kind, (function, *operands, self.y)
-        inputs = self.inputs
-
-        def number(operand: View | int) -> int:
-            return inputs.index(operand) if isinstance(operand, View) else len(inputs) + operand
-
-        numbered = [(kind, f, number(o[0]), number(o[-1])) for kind, f, o in self.operations]
-        return "fused", (numbered, *inputs, self.y)
+            ((kind, function, operands),) = self.operations
+            return kind, (function, *(self.inputs[operand] for operand in operands), self.y)
+        count = len(self.inputs)
+        numbers = [[o if o >= 0 else count - 1 - o for o in operands] for *_, operands in self.operations]
+        pairs = zip(self.operations, numbers, strict=True)
+        return "fused", ([(kind, f, o[0], o[-1]) for (kind, f, _), o in pairs], *self.inputs, self.y)
 
     def with_input(self, view: View, other: Expression) -> Expression | None:
         """Return the expression with an input replaced by the expression that computes it, or None."""
-
-        def inside(operand: View | int) -> Any:
-            if isinstance(operand, int):
-                return operand
-            return view.like(other.y, operand.broadcast(*other.y.shape))
-
-        def after(operand: View | int) -> View | int:
-            if isinstance(operand, int):
-                return operand + count
-            return count - 1 if operand == view else operand
-
         count = len(other.operations)
-        first = [(kind, f, tuple(map(inside, operands))) for kind, f, operands in other.operations]
-        second = [(kind, f, tuple(map(after, operands))) for kind, f, operands in self.operations]
-        merged = Expression(first + second, self.y)
-        is_same_size = math.prod(view.shape) == math.prod(self.y.shape)
-        if not is_same_size or any(None in operands for *_, operands in first):
+        if count + len(self.operations) > MOST_OPERATIONS:
             return None
-        fits = len(merged.inputs) <= MOST_INPUTS and len(merged.operations) <= MOST_OPERATIONS
-        return merged if fits else None
+        moved = [view.like(other.y, x.broadcast(*other.y.shape)) for x in other.inputs]
+        if None in moved or math.prod(view.shape) != math.prod(self.y.shape):
+            return None
+        places: dict[Any, int] = {}
+        own = [places.setdefault(x, len(places)) for x in moved]
+        rest = [-count if x == view else places.setdefault(x, len(places)) for x in self.inputs]
+        if len(places) > MOST_INPUTS:
+            return None
+        first = [
+            (kind, f, tuple([own[o] if o >= 0 else o for o in each])) for kind, f, each in other.operations
+        ]
+        second = [
+            (kind, f, tuple([rest[o] if o >= 0 else o - count for o in each]))
+            for kind, f, each in self.operations
+        ]
+        return Expression([*places], first + second, self.y)
 
 
 def fused(steps: list[Step]) -> list[Step]:
