@@ -4,7 +4,7 @@
     python bench/models.py --cases DIR          # also the trained models in a folder
     python bench/models.py --pt2                # also the generated models from .pt2
     python bench/models.py --overhead           # the overhead of a call and of a step
-    python bench/models.py --first              # from the start of a process to the first output
+    python bench/models.py --first              # loading, compiling, and fresh processes
 
 All frameworks run the same ONNX file, except PyTorch, which runs the module. The outputs are compared before
 timing. The calls are interleaved in one process, and the medians are reported. OpenVINO is skipped for files
@@ -36,6 +36,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from support import modules  # the tests are not a package
 
 import onward
+import onward.graph
 
 # A deep LSTM, an LSTM after convolutions, one step of an LSTM, and convolutions alone.
 QUANTIZED = ("acoustic model", "text reader", "policy", "keyword spotter")
@@ -205,13 +206,63 @@ def first_outputs(measured: report.Report, models: Iterable[Model], folder: Path
         measured.add("first", model=model.name, onward=ours, onnxruntime=theirs, ratio=theirs / ours)
 
 
+def unrolled(steps: int) -> tuple[onward.graph.Graph, Any]:
+    """A liquid time-constant cell in primitives, repeated for each step, and its input."""
+    rng = np.random.default_rng(0)
+    graph = onward.graph.Graph()
+    x = graph.add_input("x", np.float32, ("batch", steps, 8))
+
+    def constant(*shape: int) -> str:
+        return graph.add_constant(rng.standard_normal(shape).astype(np.float32))
+
+    weights, slopes, centers, reversals = (constant(8, 8) for _ in range(4))
+    leak, rest, states = constant(8), constant(8), []
+    last, first = graph.add_constant(np.array([-1])), graph.add_constant(np.array([1]))
+    h = graph.add("Gather", x, graph.add_constant(np.array(0)), axis=1)
+    for step in range(steps):
+        u = graph.add("Gather", x, graph.add_constant(np.array(step)), axis=1)
+        away = graph.add("Sub", graph.add("Unsqueeze", graph.add("Add", h, u), last), centers)
+        opened = graph.add("Mul", weights, graph.add("Sigmoid", graph.add("Mul", slopes, away)))
+        driven = graph.add("ReduceSum", graph.add("Mul", opened, reversals), first, keepdims=0)
+        total = graph.add("Add", graph.add("ReduceSum", opened, first, keepdims=0), leak)
+        h = graph.add("Div", graph.add("Add", graph.add("Add", h, rest), driven), graph.add("Exp", total))
+        states.append(graph.add("Unsqueeze", h, first))
+    graph.outputs = (graph.add("Concat", *states, axis=1),)
+    return graph, rng.standard_normal((2, steps, 8)).astype(np.float32)
+
+
+def compiling(measured: report.Report, models: Iterable[Model], rounds: int) -> None:
+    """Measure the CPU time of opening files and of first calls, in a process that has done both before."""
+
+    def milliseconds(call: Callable[[], Any]) -> tuple[float, Any]:
+        start = time.process_time()
+        result = call()
+        return 1e3 * (time.process_time() - start), result
+
+    for model in models:
+        runs = []
+        for _ in range(1 + rounds):
+            loading, opened = milliseconds(lambda model=model: onward.load(model.path))
+            calls = [milliseconds(lambda m=opened, x=model.inputs: m(**x))[0] for _ in range(2)]
+            runs.append((loading, *calls))
+        names = ("load", "first_call", "second_call")
+        medians_of = (statistics.median(values) for values in zip(*runs[1:], strict=True))
+        measured.add("compiling", model=model.name, **dict(zip(names, medians_of, strict=True)))
+    for steps in (10, 90):
+        graph, x = unrolled(steps)
+        times = [milliseconds(lambda g=graph, x=x: onward.graph.Model(g)(x))[0] for _ in range(1 + rounds)]
+        nodes = len(graph.nodes)
+        per_node = 1e3 * statistics.median(times[1:]) / nodes
+        measured.add("unrolled", nodes=nodes, first_call=statistics.median(times[1:]), per_node=per_node)
+
+
 def main() -> None:
     parser = report.parser(__doc__)
     parser.add_argument("--cases", type=Path, help="a folder of trained models")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", default="", help="only models whose name contains this text")
     parser.add_argument("--pt2", action="store_true", help="also the generated models from .pt2")
-    parser.add_argument("--first", action="store_true", help="only the time of fresh processes")
+    parser.add_argument("--first", action="store_true", help="only loading, compiling and fresh processes")
     parser.add_argument("--overhead", action="store_true", help="only the cost of calls and steps")
     arguments = parser.parse_args()
     measured = report.Report(arguments, PEERS)
@@ -226,6 +277,7 @@ def main() -> None:
         ]
         models = [model for model in (*models, *quantized(Path(folder))) if arguments.only in model.name]
         if arguments.first:
+            compiling(measured, models, 3 if arguments.quick else 10)
             return first_outputs(measured, models, Path(folder), 3 if arguments.quick else 10)
         for model in models:
             took = medians(contestants(model, arguments.threads), 0.02 if arguments.quick else 0.6)
