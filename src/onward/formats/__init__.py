@@ -90,56 +90,35 @@ def load(
     )
     """
     data = files.content(path)
+    torch_options = {"nonlinearity": nonlinearity, "batch_first": batch_first}
+    keras_options = {"keras_version": keras_version, "custom_objects": custom_objects, "weights": weights}
+    script_options = {"method": method, "part": part, "inputs": inputs}
     size = len(data) + (0 if weights is None else len(files.content(weights)))
     with budget.of_file(size):
-        return _loaded(
-            path,
-            data,
-            nonlinearity,
-            batch_first,
-            keras_version,
-            custom_objects,
-            weights,
-            method,
-            part,
-            inputs,
-            layers,
-        )
+        return _loaded(path, data, torch_options, keras_options, script_options, layers)
 
 
 def _loaded(
-    path: Path,
-    data: Data,
-    nonlinearity: str | None,
-    batch_first: bool | None,
-    keras_version: str | None,
-    custom_objects: Mapping[str, Callable[..., Any]] | None,
-    weights: Path | None,
-    method: str | None,
-    part: str | None,
-    inputs: Mapping[str, Any] | None,
-    layers: dict[str, Any],
+    path: Path, data: Data, torch_options: Any, keras_options: Any, script_options: Any, layers: Any
 ) -> Layer | Parts:
-    """Load the content of a file; see `load`."""
+    """Load the content of a file, with the arguments of `load` by the formats that take them."""
     kind = _format(path, data)
-    torch_options = {"nonlinearity": nonlinearity, "batch_first": batch_first}
     for name, options in layers.items():
         if not isinstance(options, Mapping):
             raise ArgumentError(
                 f"load has no argument {name}; the options of a module {name} are a dict, got {options!r}"
             )
-    script_options = {"method": method, "part": part, "inputs": inputs}
     if kind not in ("keras", "json"):
-        keras_options = {"keras_version": keras_version, "custom_objects": custom_objects, "weights": weights}
         _reject(path, keras_options, "they apply to Keras files only")
     if kind in ("keras", "json", *GRAPHS):
         _reject(path, torch_options | layers, "the file records its options")
-        _reject(path, {"part": part, "inputs": inputs}, "they apply to TorchScript files only")
+        method = script_options.pop("method")
+        _reject(path, script_options, "they apply to TorchScript files only")
         if kind in GRAPHS:
             return _graph(path, data, kind, method)
         _reject(path, {"method": method}, "it applies to TorchScript and TensorFlow Lite files only")
-        return _keras(path, data, kind, weights, keras_version, custom_objects)
-    if kind == "torch" and (model := _script(path, data, method, part, inputs)) is not None:
+        return _keras(path, data, kind, **keras_options)
+    if kind == "torch" and (model := _script(path, data, **script_options)) is not None:
         _reject(path, torch_options | layers, "the file records its options")
         return model
     _reject(path, script_options, "they apply to TorchScript files only")
@@ -154,7 +133,7 @@ def _loaded(
         _reject(path, torch_options, "the file records its options")
     with _errors_naming(path):
         if description is None:
-            parts = find_layers(merged(found), nonlinearity, batch_first, layers)
+            parts = find_layers(merged(found), **torch_options, given=layers)
             return parts.model or parts
         if description.get("type") == "Plans":
             raise ArgumentError("the file holds plans for JavaScript: load the model that was exported")
@@ -305,7 +284,7 @@ def _graph(path: Path, data: Data, kind: str, method: str | None = None) -> Mode
 
 
 def _keras(
-    path: Path, data: Data, kind: str, weights: Path | None, version: str | None, custom_objects: Any
+    path: Path, data: Data, kind: str, weights: Path | None, keras_version: str | None, custom_objects: Any
 ) -> Model:
     if (kind == "json") != (weights is not None):
         raise ArgumentError(
@@ -318,7 +297,7 @@ def _keras(
 
     with _errors_naming(path):
         stored = None if weights is None else files.content(weights)
-        return Model(keras.load(data, version, custom_objects, stored))
+        return Model(keras.load(data, keras_version, custom_objects, stored))
 
 
 def _script(

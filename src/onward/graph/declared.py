@@ -32,6 +32,10 @@ class Input(NamedTuple):
     axes: tuple[int | str, ...] | None = None  # None: any shape
     converts: str = "same_kind"  # arrays of kinds that fit, "floats", "no" arrays, or only "lists"
 
+    def with_axes(self, *axes: int | str) -> "Input":
+        """Return the declaration with other axes."""
+        return Input(self.name, self.dtype, axes, self.converts)
+
 
 def check_names(known: Mapping[str, Any], names: Sequence[str], what: str) -> None:
     """Raise SignatureError for names that are not known."""

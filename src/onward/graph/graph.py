@@ -156,9 +156,8 @@ class Graph:
         """
         names = {declared.name: name for declared, name in zip(self.inputs, inputs, strict=True)} | {"": ""}
         nodes = [
-            node._replace(
-                inputs=tuple(names.get(name, prefix + name) for name in node.inputs),
-                outputs=tuple(name and prefix + name for name in node.outputs),
+            node.with_inputs(*(names.get(name, prefix + name) for name in node.inputs)).with_outputs(
+                *(name and prefix + name for name in node.outputs)
             )
             for node in self.nodes
         ]
@@ -189,7 +188,7 @@ class Graph:
         for node in reversed(self.nodes):
             if needed.intersection(node.outputs) or _checks(node):
                 outputs = tuple(name if name in needed else "" for name in node.outputs)
-                used.append(node._replace(outputs=outputs))
+                used.append(node.with_outputs(*outputs))
                 needed.update(node.inputs)
         constants = {name: array for name, array in self.constants.items() if name in needed}
         return self.replaced(nodes=used[::-1], constants=constants)
@@ -220,7 +219,7 @@ def bodies(node: Node) -> Iterator[Graph]:
 def with_bodies(node: Node, change: Callable[[Graph], Any]) -> Node:
     """Return the node with what `change` makes of its bodies."""
     attributes = {k: change(v) if isinstance(v, Graph) else v for k, v in node.attributes.items()}
-    return node._replace(attributes=attributes)
+    return node.with_attributes(attributes)
 
 
 def used_names(nodes: Sequence[Node]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ..errors import ArgumentError, MemoryLimitError, OnwardError
 from .size import count, dtype_of
@@ -29,6 +29,10 @@ class Signature(NamedTuple):
         if dtype.hasobject:
             return np.broadcast_to(np.zeros((), dtype), shape)
         return np.ndarray(shape, dtype, bytes(dtype.itemsize), 0, (0,) * len(shape))
+
+    def of_dtype(self, dtype: DTypeLike) -> "Signature":
+        """Return the signature of an array of the same shape with another dtype."""
+        return Signature(self.shape, np.dtype(dtype))
 
 
 class Expansion(NamedTuple):
@@ -59,6 +63,22 @@ class Node(NamedTuple):
         default = len(self.inputs) - 1 if self.operation == "If" else 0
         captured: int = self.attributes.get("captured", default)
         return captured
+
+    def with_inputs(self, *inputs: str) -> "Node":
+        """Return the node with other inputs."""
+        return self._replace(inputs=inputs)
+
+    def with_outputs(self, *outputs: str) -> "Node":
+        """Return the node with other outputs."""
+        return self._replace(outputs=outputs)
+
+    def with_attributes(self, attributes: Mapping[str, Any]) -> "Node":
+        """Return the node with other attributes."""
+        return self._replace(attributes=attributes)
+
+    def with_operation(self, operation: str) -> "Node":
+        """Return the node of another operation, with the same inputs, outputs and attributes."""
+        return self._replace(operation=operation)
 
     def __str__(self) -> str:
         """The node in errors."""

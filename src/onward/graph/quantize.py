@@ -60,7 +60,7 @@ class _Quantizer:
         layer = node.attributes.get("layer")
         weight = self.constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
         if layer is not None and layer.dtype == np.float32 and not layer.precision:
-            yield node._replace(attributes={**node.attributes, "layer": self._layer(layer)})
+            yield node.with_attributes({**node.attributes, "layer": self._layer(layer)})
         elif weight is None or weight.dtype != np.float32 or not weight.size:
             yield node
         elif node.operation in ("MatMul", "Gemm") and weight.ndim == 2:
@@ -68,7 +68,7 @@ class _Quantizer:
         elif node.operation == "Conv" and weight.ndim <= 4 and not _is_depthwise(weight, node):
             x, name, bias = (*node.inputs, "")[:3]
             W, scale = self._matrix(name, lambda: weight)
-            yield node._replace(operation="QuantizedConv", inputs=(x, W, scale, bias))
+            yield node.with_operation("QuantizedConv").with_inputs(x, W, scale, bias)
         else:
             yield node
 

@@ -59,7 +59,7 @@ def summarize(graph: Graph) -> Summary:
             row = Row(name, kind, shapes.get(last[_layer(node)]), *sizes)
             if rows and rows[-1][:2] == row[:2]:  # a layer of several nodes
                 parameters, size = rows[-1].parameters + row.parameters, rows[-1].bytes + row.bytes
-                rows[-1] = row._replace(parameters=parameters, bytes=size)
+                rows[-1] = Row(row.name, row.kind, row.output_shape, parameters, size)
                 weights[-1] |= held
             else:
                 rows.append(row)

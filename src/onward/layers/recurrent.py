@@ -317,7 +317,7 @@ class Recurrent(Quantizable, TextbookParameters, Generic[State]):
             )
         y, state, inputs, records = self.record(x, state, lengths, rng=rng)
         if len(self.gates) == 1 and not self.bidirectional:  # the gate of an RNN is its h: keep one of them
-            records = [record._replace(y=record.gates[0, :, :, 0]) for record in records]
+            records = [LayerRecord(r.x, r.gates[0, :, :, 0], r.gates, r.sums, r.mask) for r in records]
         return y, state, Cache(inputs, records)
 
     def record(
@@ -350,7 +350,7 @@ class Recurrent(Quantizable, TextbookParameters, Generic[State]):
             y = record.y
             if drawing is not None and self.dropout and number < self.num_layers - 1:
                 mask = dropout_mask(drawing, self.dropout, y.shape, self.dtype)
-                record, y = record._replace(mask=mask), y * mask
+                record, y = LayerRecord(record.x, y, record.gates, record.sums, mask), y * mask
             records.append(record)
         return *self.outputs(inputs, y.copy(), h, c), inputs, records
 

@@ -13,7 +13,7 @@ linear part); Kim et al. 2022, Reversible Instance Normalization (the scale).
 from __future__ import annotations  # np.random is slow to import
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -155,7 +155,8 @@ class WindowBatches(Data):
             yield Batch(scaled.x.swapaxes(0, 1).astype(np.float32), flat)
 
 
-class Fitted(NamedTuple):
+@dataclass(frozen=True)
+class Fitted:
     """A linear map, and the network that corrects it, in units of `unit` deviations of the window.
 
     gains: the factors of the network's output, and of the distances of the lower and the upper bound from it.
@@ -204,7 +205,7 @@ def fit_forecasts(
         announce("Training once more, on all windows")
         options["epochs"] = (fitted.history.best or 0) + 1
         whole = fit_part(table, None, scaling, ridge, checkpoint=second, **options)
-        model = assemble(scaling, whole._replace(gains=fitted.gains), table.selection)
+        model = assemble(scaling, replace(whole, gains=fitted.gains), table.selection)
         if second is not None:
             second.unlink(missing_ok=True)
     counts = {"training": len(training.items), "held_out": len(reported.items)}
@@ -329,7 +330,7 @@ def assemble(scaling: Scaling, fitted: Fitted, selection: Selection) -> Model:
     W = selection.window or 1
     level, deviation, x = b.scaled("x", W, scaling)
     y = b.add("Reshape", b.linear(b.last(x, W), fitted.linear, scaling), [-1, 1, H, count])
-    graph.nodes += [node._replace(inputs=tuple(x if i == "x" else i for i in node.inputs)) for node in body]
+    graph.nodes += [node.with_inputs(*(x if i == "x" else i for i in node.inputs)) for node in body]
     y = b.add("Add", y, b.add("Reshape", graph.outputs[0], [-1, Q, H, count]))
     level, deviation = (b.add("Reshape", each, [-1, 1, 1, count]) for each in (level, deviation))
     y = b.add("Add", b.add("Mul", y, deviation), level)

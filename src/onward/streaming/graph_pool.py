@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
@@ -29,7 +30,8 @@ WITHOUT_STATE = _core.Dense(np.zeros((1, 1), np.float32), None)
 States = list[list[AnyArray]]  # the carries of each stream
 
 
-class Rows(NamedTuple):
+@dataclass(frozen=True)
+class Rows:
     """How a graph runs the rows of a pool: together, or one after the other if the graph ties them together.
 
     The axes are those of the inputs, carries first, and of the other outputs that hold the rows. None is an
@@ -80,12 +82,12 @@ class GraphPool(Pool):
 
         They are unknown before the first step if the file does not declare the shapes of the inputs.
         """
-        return self._rows and self._rows.axes[self._count :]
+        return None if self._rows is None else self._rows.axes[self._count :]
 
     @property
     def output_axes(self) -> Sequence[int | None] | None:
         """The axis of each output that holds the rows, which may be unknown before the first step."""
-        return self._rows and self._rows.output_axes
+        return None if self._rows is None else self._rows.output_axes
 
     @property
     def runs_together(self) -> bool:
@@ -183,7 +185,7 @@ class GraphPool(Pool):
             for p, results in self._results(rows, ids, blocks, self._model.carries)
         ]
         if rows.output_axes is None:
-            rows = rows._replace(output_axes=self._axes_of(parts[0].outputs, rows.axes[n:]))
+            rows = replace(rows, output_axes=self._axes_of(parts[0].outputs, rows.axes[n:]))
         self._rows = rows
         return rows, parts
 
@@ -294,14 +296,14 @@ class SequencePool(GraphPool):
         return found or self._apart([self._model.x.batch])
 
     def _apart(self, axes: Sequence[int | None]) -> Rows:
-        return super()._apart(axes)._replace(output_axes=[each.batch for each in self._model.outputs])
+        return replace(super()._apart(axes), output_axes=[each.batch for each in self._model.outputs])
 
     def _rows_at_end(self) -> Rows:
         """Return how the graph that ends sequences runs."""
         rows, model = self._rows, self._model
         if self._last is None:
             assert rows is not None
-            self._last = rows._replace(planner=model.last_planner)
+            self._last = replace(rows, planner=model.last_planner)
             if rows.are_together:
                 shapes = [*(initial.shape for initial in model.initial), model.block_shape]
                 choices = [[axis] for axis in rows.axes if axis is not None]
@@ -395,7 +397,7 @@ def _checked(declared: Any, block: AnyArray, axis: int | None, n: int) -> AnyArr
         )
     if declared.axes is not None:  # the file may declare one row
         rest = declared.axes[place if axis is None else place + 1 :]
-        declared = declared._replace(axes=(*declared.axes[:place], "", *rest))
+        declared = declared.with_axes(*declared.axes[:place], "", *rest)
     checked: AnyArray = as_declared(declared, block)
     return checked
 

@@ -183,7 +183,7 @@ class SequenceStream(GraphStream):
         sizes[time] = ""
         if rows is not None:
             sizes[rows] = batch or 1
-        self._declared = streamed.inputs[0]._replace(axes=tuple(sizes))
+        self._declared = streamed.inputs[0].with_axes(*sizes)
         # a whole block, and one that lacks the batch axis, the time axis, or both
         layouts = {rank: self._layout_of(streamed, [])}
         if batch is None and rows is not None:

@@ -74,9 +74,7 @@ def _with_taken_branches(graph: Graph, known: Mapping[str, Any], inputs: Sequenc
     while conditions := {node.inputs[0] for node in graph.nodes if node.operation == "If"}:
         taken = {f"{name}/taken": array for name, array in _run(graph, [*conditions], inputs).items()}
         nodes = [
-            node._replace(inputs=(f"{node.inputs[0]}/taken", *node.inputs[1:]))
-            if node.operation == "If"
-            else node
+            node.with_inputs(f"{node.inputs[0]}/taken", *node.inputs[1:]) if node.operation == "If" else node
             for node in graph.nodes
         ]
         graph = flattened(graph.replaced(nodes=nodes, constants=graph.constants | taken), known)
@@ -106,7 +104,7 @@ def _returning_inputs(graph: Graph) -> tuple[Graph, list[_Site]]:
                 if attributes.get(key):
                     attributes[key] = [*attributes[key], *[0] * len(names)]
             outputs = (*node.outputs, *unused, *(outer[name] for name in names))
-            node = node._replace(outputs=outputs, attributes=attributes)
+            node = node.with_outputs(*outputs).with_attributes(attributes)
             sites += [_Site(s.node, tuple(outer[name] for name in s.inputs), s.loops + 1) for s in inner]
         nodes.append(node)
     return graph.replaced(nodes=nodes), sites

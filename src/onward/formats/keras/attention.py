@@ -37,7 +37,7 @@ def attention(
     y = k.add("MatMul", weights, v)
     if query.mask is not None:
         y = k.where(query.mask, y)
-    return [y._replace(mask=query.mask), *([weights] if return_attention_scores else [])]
+    return [y.with_mask(query.mask), *([weights] if return_attention_scores else [])]
 
 
 def _scores(
@@ -126,4 +126,4 @@ def multi_head_attention(
     joined = k.reshaped(y, k.shape_of(y, 0, 1), -1, rank=3)
     kernel, offset = k.arrays(True, bias, part="output_dense")
     y = k.product(joined, kernel.reshape(heads * value_size, -1), offset, "attention_output/")
-    return [y._replace(mask=query.mask), *([weights] if return_attention_scores else [])]
+    return [y.with_mask(query.mask), *([weights] if return_attention_scores else [])]

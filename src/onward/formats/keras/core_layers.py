@@ -69,7 +69,7 @@ def embedding(k: Layer, x: Value, *, input_dim: int, output_dim: int, mask_zero:
     if x.dtype.kind != "i":  # Keras' inputs are floats unless told otherwise
         x = k.cast(x, INT64)
     y = k.add("Gather", k.weight("embeddings", table), x, rank=None if x.rank is None else x.rank + 1)
-    return y._replace(mask=k.add("Not", k.add("Equal", x, 0))) if mask_zero else y
+    return y.with_mask(k.add("Not", k.add("Equal", x, 0))) if mask_zero else y
 
 
 @layer("Masking", masks="own")
@@ -79,7 +79,7 @@ def masking(k: Layer, x: Value, *, mask_value: Any = 0.0) -> Value:
     distance = k.add("Abs", k.add("Sub", x, float(value)) if value else x)
     farthest = k.reduced("ReduceMax", distance, [-1], keepdims=True)
     counts = k.add("Not", k.add("Equal", farthest, 0.0))
-    return k.where(counts, x)._replace(mask=k.squeezed(counts, -1))
+    return k.where(counts, x).with_mask(k.squeezed(counts, -1))
 
 
 def _identity(k: Layer, x: Value) -> Value:
@@ -258,7 +258,7 @@ def merge(k: Layer, *inputs: Value) -> Value:
     dtype = next((x.dtype for x in inputs if x.dtype.kind == "f"), None)
     typed = [k.cast(x, dtype or x.dtype) for x in inputs]
     values = [  # with axes of size 1 after the batch
-        x if x.rank == rank else k.unsqueezed(x, *range(1, 1 + rank - k.rank(x)))._replace(mask=x.mask)
+        x if x.rank == rank else k.unsqueezed(x, *range(1, 1 + rank - k.rank(x))).with_mask(x.mask)
         for x in typed
     ]
     given = [x.mask for x in inputs if x.mask is not None]
@@ -270,9 +270,9 @@ def merge(k: Layer, *inputs: Value) -> Value:
     if k.kind_name == "Average":
         y = k.add("Div", y, float(len(values)))
     if not given or not (every or len(given) == len(values)):
-        return y._replace(mask=None)
+        return y.with_mask(None)
     mask = _joined(k, "And" if every else "Or", given)
-    return (k.where(mask, y) if not every and operation == "Mul" else y)._replace(mask=mask)
+    return (k.where(mask, y) if not every and operation == "Mul" else y).with_mask(mask)
 
 
 def _joined(k: Layer, operation: str, masks: list[Value]) -> Value:
@@ -287,7 +287,7 @@ def _extreme(k: Layer, operation: str, values: list[Value]) -> Value:
         kept = y if counts is None else k.where(counts, y, given)
         y = k.add(operation, kept, given)
         counts = None if counts is None or x.mask is None else _joined(k, "Or", [counts, x.mask])
-    return y._replace(mask=counts)
+    return y.with_mask(counts)
 
 
 @layer("Concatenate", masks="own")
@@ -300,9 +300,9 @@ def concatenate(k: Layer, *inputs: Value, axis: int = -1) -> Value:
     y = k.add("Concat", *inputs, axis=axis, rank=rank)
     given = [x.mask for x in inputs if x.mask is not None]
     if not given:
-        return y._replace(mask=None)
+        return y.with_mask(None)
     if axis == rank - 1 == given[0].rank and (every or len(given) == len(inputs)):
-        return y._replace(mask=_joined(k, "And" if every else "Or", given))
+        return y.with_mask(_joined(k, "And" if every else "Or", given))
     true = k.constant(np.array(True))
     elements = [
         k.add("Expand", true if x.mask is None else k.over(x.mask, x), k.shape_of(x), rank=rank)
@@ -310,7 +310,7 @@ def concatenate(k: Layer, *inputs: Value, axis: int = -1) -> Value:
     ]
     joined = k.cast(k.add("Concat", *elements, axis=axis), k.dtype())
     counts = k.reduced("ReduceMin" if every else "ReduceMax", joined, [-1])
-    return y._replace(mask=k.cast(counts, BOOL))
+    return y.with_mask(k.cast(counts, BOOL))
 
 
 @layer("Dot")

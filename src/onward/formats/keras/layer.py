@@ -234,7 +234,7 @@ class Layer(Writer):
         """
         own, inside = options.pop("mask", []), options.pop("mask_inside", [])
         masks = own or inside
-        masked = [x._replace(mask=mask) for x, mask in zip(inputs, masks, strict=False)]
+        masked = [x.with_mask(mask) for x, mask in zip(inputs, masks, strict=False)]
         self._left = dict(self.config)
         budget.spend(50 * budget.STEP + budget.STEP * len(self._left))
         with self.errors():
@@ -245,9 +245,9 @@ class Layer(Writer):
         if self.type.masks != "own":
             kept = self.type.masks == "kept" or (self.type.masks != "dropped" and self.context.version == 3)
             mask = (masked or inputs)[0].mask if kept and inputs else None
-            outputs = [y._replace(mask=mask) for y in outputs]
+            outputs = [y.with_mask(mask) for y in outputs]
         if inside:
-            outputs = [y._replace(mask=y.mask and inputs[0].mask) for y in outputs]
+            outputs = [y.with_mask(y.mask and inputs[0].mask) for y in outputs]
         return outputs
 
     def once(self, key: str, make: Callable[[], Made]) -> Made:

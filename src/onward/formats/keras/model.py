@@ -125,7 +125,7 @@ def _sequential(layer: Layer) -> Parsed:
         name = _name_of(entry)
         layers[name] = _member(layer, entry, name)
         if declared.shape is None and len(layers) == 1:
-            declared = declared._replace(shape=_shape(layers[name].config) or _shape(layer.config))
+            declared = Declared(declared.dtype, _shape(layers[name].config) or _shape(layer.config))
     sources = [("x", 0, 0), *((name, 0, 0) for name in layers)]
     calls = [Call(name, 0, [source], {}) for name, source in zip(layers, sources, strict=False)]
     return Parsed({"x": declared}, ["x"], layers, calls, [sources[-1]], None, named=False)
@@ -271,7 +271,10 @@ def _ordered(
     # Keras counts the calls of most nested models from 1: making the model was call 0, which nobody uses
     used = {each[:2] for each in outputs}.union(*(call.needs() for call in waiting))
     shifted = {name for name, each in layers.items() if each.kind in MODELS and (name, 0) not in used}
-    waiting = [call._replace(number=call.number + (call.layer in shifted)) for call in waiting]
+    waiting = [
+        Call(call.layer, call.number + (call.layer in shifted), call.arguments, call.options)
+        for call in waiting
+    ]
     known, calls = {(name, 0) for name in inputs}, []
     while waiting:
         budget.spend(2 * budget.STEP * len(waiting))

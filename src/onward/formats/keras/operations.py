@@ -277,7 +277,7 @@ def _order(k: Layer, x: Value, move: Callable[..., Any], *arguments: Any) -> Val
 
 def _filled(k: Layer, x: Value, number: int, dtype: Any) -> Value:
     kind = x.dtype if dtype is None else np.dtype(dtype)
-    return k.filled(number, x._replace(dtype=kind), k.shape_of(x), x.rank)
+    return k.filled(number, Value(x.name, x.rank, kind), k.shape_of(x), x.rank)
 
 
 def _cast(k: Layer, x: Value, dtype: Any = None) -> Value:

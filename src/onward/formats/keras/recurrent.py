@@ -2,8 +2,9 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,8 @@ POINTWISE = {
 }  # fmt: skip
 
 
-class Settings(NamedTuple):
+@dataclass(frozen=True)
+class Settings:
     """A recurrent layer of Keras: its cells, one on top of the other, and its options."""
 
     cells: Sequence[Recurrent[Any]]
@@ -104,7 +106,7 @@ def settings(k: Layer) -> Settings:
         cells = k.once("cells", lambda: _cells(k, entry))
     else:
         cells = [k.call(cell)]
-    return Settings(cells, *(k.option(key, False) for key in Settings._fields[1:]))
+    return Settings(cells, *(k.option(option.name, False) for option in fields(Settings)[1:]))
 
 
 @layer(*KINDS, "RNN", "Bidirectional", masks="own", arguments=ARGUMENTS)
@@ -123,7 +125,10 @@ def recurrent(
     if mode not in MERGES:
         raise k.error(f"has merge_mode={mode!r}; expected concat, sum, ave, mul or None")
     k.rank(x, 3)
-    steps, mask = k.cast(x._replace(rank=3), first.cells[0].dtype), x.mask if use_mask else None
+    steps, mask = (
+        k.cast(Value(x.name, 3, x.dtype, x.mask), first.cells[0].dtype),
+        x.mask if use_mask else None,
+    )
     if not first.time_major:
         steps, mask = k.transposed(steps, 1, 0, 2), mask and k.transposed(mask, 1, 0)
     states = [k.cast(state, first.cells[0].dtype) for state in (*more, *initial_state)]
@@ -151,7 +156,7 @@ def recurrent(
             outputs = [k.add("Mul", outputs[0], 0.5)] if mode == "ave" else outputs
     if first.return_sequences:
         batch_first = outputs if first.time_major else [k.transposed(y, 1, 0, 2) for y in outputs]
-        outputs = [y._replace(mask=x.mask) for y in batch_first]
+        outputs = [y.with_mask(x.mask) for y in batch_first]
     final = [state for _, own in found for state in own] if first.return_state else []
     return [*outputs, *(k.squeezed(state, 0) for state in final)]
 
@@ -205,7 +210,7 @@ def _both(k: Layer, *, layer: Any, backward_layer: Any = None) -> list[Settings]
         raise k.error("does not contain an RNN")
     sides = [forward.read(settings), backward.read(settings)]
     if _zeros_in_both(k, forward.config, sides[0].return_sequences):
-        return [s._replace(zero_output_for_mask=s.return_sequences) for s in sides]
+        return [replace(s, zero_output_for_mask=s.return_sequences) for s in sides]
     return sides
 
 
@@ -227,7 +232,7 @@ def _zeros_in_both(k: Layer, config: Mapping[str, Any], sequences: bool) -> bool
 
 def _pair(k: Layer, first: Settings, second: Settings) -> Recurrent[Any] | None:
     """Return two cells that differ in their direction alone as one layer of two directions, or None."""
-    options = [s._replace(cells=(), go_backwards=False) for s in (first, second)]
+    options = [replace(s, cells=(), go_backwards=False) for s in (first, second)]
     if options[0] != options[1] or first.go_backwards or not second.go_backwards or len(first.cells) > 1:
         return None
     forward, backward = first.cells[0], second.cells[0]
@@ -259,13 +264,13 @@ def time_distributed(k: Layer, x: Value, *, layer: Any) -> list[Value]:
     """
     inner, inside, mask = k.part("layer", layer), k.context.masks_inside, x.mask
     if inner.kind_name in POINTWISE and inner.custom is None:
-        return [y._replace(mask=mask) for y in inner(x._replace(mask=None))]
+        return [y.with_mask(mask) for y in inner(x.with_mask(None))]
     steps = k.shape_of(x, 0, 1)
     # in Keras 3, a mask over steps says nothing about what is inside one
     goes_in = mask is not None and (inside or k.rank(mask) > 2)
     rows = _flattened(k, x)
     if mask is not None and goes_in:
-        rows = rows._replace(mask=_flattened(k, mask))
+        rows = rows.with_mask(_flattened(k, mask))
     outputs = []
     for y in inner(rows):
         own = mask
@@ -274,7 +279,7 @@ def time_distributed(k: Layer, x: Value, *, layer: Any) -> list[Value]:
         elif inside and mask is not None and k.rank(mask) > 2:
             counts = k.reduced("ReduceMax", k.cast(mask, np.dtype(np.float32)), range(2, k.rank(mask)))
             own = k.cast(counts, BOOL)
-        outputs.append(_restored(k, y, steps)._replace(mask=own))
+        outputs.append(_restored(k, y, steps).with_mask(own))
     return outputs
 
 
@@ -334,7 +339,7 @@ def conv_lstm(
     h, c, y = outputs[0], outputs[1], outputs[-1]
     if return_sequences:
         order = (1, 0, *range(2, 3 + n)) if first else (1, 0, *range(3, 3 + n), 2)
-        result = k.transposed(y, *order)._replace(mask=x.mask)
+        result = k.transposed(y, *order).with_mask(x.mask)
     else:
         final = k.taken(y, -1, 0) if masked else h
         result = final if first else k.transposed(final, *to_last)

@@ -31,6 +31,10 @@ class Value(NamedTuple):
     dtype: np.dtype[Any]
     mask: "Value | None" = None
 
+    def with_mask(self, mask: "Value | None") -> "Value":
+        """Return the value with another mask."""
+        return Value(self.name, self.rank, self.dtype, mask)
+
 
 class Writer:
     """Writes the nodes of one layer, named after it.
@@ -108,7 +112,7 @@ class Writer:
         """Convert a value to a dtype."""
         if x.dtype == dtype:
             return x
-        return self.add("Cast", x, to=np.dtype(dtype), dtype=dtype)._replace(mask=x.mask)
+        return self.add("Cast", x, to=np.dtype(dtype), dtype=dtype).with_mask(x.mask)
 
     def rank(self, x: Value, expected: int | None = None) -> int:
         """Return the rank of a value; `expected` is that of all values that the layer accepts."""

@@ -53,11 +53,11 @@ class _Program:
         self.axes: dict[str, tuple[int | str, ...]] = {}
 
     def translate(self) -> Graph:
-        self._finish(self.translator.run(self.program.graph, self._inputs(self._written())))
+        self._finish(self.translator.run(self.program.graph, self.inputs(self._written())))
         self.graph.sizes = Sizes(self.program.ranges, self.axes)
         return self.graph
 
-    def _inputs(self, written: set[str]) -> list[Any]:
+    def inputs(self, written: set[str]) -> list[Any]:
         """Return the inputs of the program's graph; those of forward() come first in the new one."""
         ends = self.program.inputs
         order = sorted(range(len(ends)), key=lambda place: ends[place][0][0] in ARRAYS)
@@ -70,7 +70,7 @@ class _Program:
         targets = [node.target.removeprefix("torch.ops.aten.") for node in self.program.graph.nodes]
         if any(in_place(target.partition(".")[0]) for target in targets):
             trial = _Program(self.program)  # a first translation, without carries, tells what is written
-            trial.translator.run(self.program.graph, trial._inputs(set()))
+            trial.translator.run(self.program.graph, trial.inputs(set()))
             written |= {name for name, tensor in trial.buffers.items() if tensor.root.version}
         return written
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from ...core.lazy import attributes
 
 if TYPE_CHECKING:
-    from .registry import OPERATIONS, Operation, Value
+    from .registry import OPERATIONS, Operation
 
-__all__ = ["OPERATIONS", "Operation", "Value"]
+__all__ = ["OPERATIONS", "Operation"]
 __getattr__ = attributes(__name__, dict.fromkeys(__all__, "registry"))

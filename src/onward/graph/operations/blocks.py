@@ -13,7 +13,8 @@ from ...errors import ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from .registry import OPERATIONS, Inputs, Known, Value, operation, typed_view
+from .registry import OPERATIONS, Inputs, Known, operation, typed_view
+from .value import Value
 
 
 def _resized(x: Known, axis: int, size: int) -> Signature:

@@ -142,7 +142,7 @@ def _(time: Any, node: Node) -> None:
     for (y, output), axis in zip(scanned, axes, strict=True):
         if output:
             place = axis if axis >= 0 else axis + len(time.shape(y))
-            time.define(output, y, time.timing(x)._replace(axis=place))
+            time.define(output, y, time.timing(x).at(place))
 
 
 def loop_inputs(
@@ -288,7 +288,7 @@ def _loop_body(body: Any, states: int, axes: tuple[int, ...], backwards: tuple[i
         gathered = f"scan:{declared.name}", places[reverse]
         nodes.append(Node("Gather", gathered, (declared.name,), {"axis": axis}, declared.name))
     names = [*places[:1], "scan:true", *(f"scan:{declared.name}" for declared in slices)]
-    step, true, *whole = (slices[0]._replace(name=name, dtype=None, axes=None) for name in names)
+    step, true, *whole = map(Input, names)
     bodies[key] = body.replaced(
         inputs=[step, true, *body.inputs[:states], *whole, *body.inputs[states + len(axes) :]],
         outputs=("scan:true", *body.outputs),

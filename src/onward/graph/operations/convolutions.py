@@ -14,7 +14,7 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .products import split_rows
-from .registry import Inputs, Known, Value, allocating, is_known, known, operation, over_time, reading, view
+from .registry import Inputs, Known, allocating, is_known, known, operation, over_time, reading, view
 from .sliding import (
     WINDOW,
     Geometry,
@@ -28,6 +28,7 @@ from .sliding import (
     windows_combine,
     windows_over_time,
 )
+from .value import Value
 
 CONVOLUTION = ("group", "kernel_shape", *WINDOW)
 

@@ -187,7 +187,7 @@ class Composition:
             raise Unknown
         found = {prefix + (f":{place}" if place else ""): y for place, y in enumerate(results[:most])}
         self.values |= found
-        self.nodes.append(node._replace(outputs=tuple(found)))
+        self.nodes.append(node.with_outputs(*found))
         return list(found)
 
     def run(
@@ -213,13 +213,12 @@ class Composition:
         for node in reversed(self.nodes):
             if needed.intersection(node.outputs):
                 needed.update(node.inputs)
-                nodes.append(node._replace(outputs=tuple(y if y in needed else "" for y in node.outputs)))
+                nodes.append(node.with_outputs(*(y if y in needed else "" for y in node.outputs)))
         made = {y for node in nodes for y in node.outputs}
         names = {y: name for y, name in renamed.items() if y in made}
         nodes = [
-            node._replace(
-                inputs=tuple(names.get(x, x) for x in node.inputs),
-                outputs=tuple(names.get(y, y) for y in node.outputs),
+            node.with_inputs(*(names.get(x, x) for x in node.inputs)).with_outputs(
+                *(names.get(y, y) for y in node.outputs)
             )
             for node in reversed(nodes)
         ]

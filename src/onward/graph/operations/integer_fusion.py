@@ -21,8 +21,8 @@ def converted(b: Builder, x: View) -> View | None:
     *product, scale, bias, y = b.steps[place][1]
     if y.dtype != "int32":
         return None
-    b.steps[place] = "integer_product", (*product, scale, bias, y._replace(dtype="float32"))
-    return x._replace(dtype="float32")
+    b.steps[place] = "integer_product", (*product, scale, bias, y.of_dtype("float32"))
+    return x.of_dtype("float32")
 
 
 def _exact_floats(b: Builder, x: View) -> View | None:
@@ -34,7 +34,7 @@ def _exact_floats(b: Builder, x: View) -> View | None:
     if not is_x or integers not in b.exact_casts or floats.strides != integers.strides:
         return None
     del b.steps[-1]
-    return x._replace(space=floats.space, offset=floats.offset, dtype="float32")
+    return View(floats.space, floats.offset, x.shape, x.strides, "float32")
 
 
 def fuse(b: Builder, operation: str, x: View, operand: View) -> View | None:
@@ -74,9 +74,9 @@ def _per_unit(operand: View, x: View, y: View) -> View | None:
         return None
     axes = [axis for axis in range(-len(operand.shape), 0) if operand.shape[axis] != 1]
     if not axes:
-        return operand._replace(shape=(1,), strides=(1,))
+        return operand.with_axes((1,), (1,))
     (axis, *others), units = axes, y.shape[1]
     is_aligned = not others and x.shape[axis] == operand.shape[axis] == units and x.strides[axis] == 1
     if not is_aligned or operand.strides[axis] != 1:
         return None
-    return operand._replace(shape=(units,), strides=(1,))
+    return operand.with_axes((units,), (1,))

@@ -267,7 +267,7 @@ def move(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
 
 def _gathered(b: Builder, x: View, offsets: AnyArray) -> View:
     """Return the view of the elements of x that have these offsets."""
-    found = View.at(x.space, offsets, x.dtype) if offsets.size else x._replace(shape=offsets.shape)
+    found = View.at(x.space, offsets, x.dtype) if offsets.size else x.with_axes(offsets.shape, x.strides)
     if found is None:
         found = b.new(*offsets.shape, dtype=x.dtype)
         b.add("gather", x, (offsets.ravel() - int(x.offset)).tolist(), found)

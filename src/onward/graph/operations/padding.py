@@ -171,7 +171,7 @@ def _mirrored(time: Any, node: Node, before: int, after: int, mode: str) -> str:
             time.keep(carry, value)
     complete = timing.complete.then(add=before, least=needed[0])
     length = timing.length.then(add=before + after, least=1)
-    return str(time.define_new(y, timing._replace(complete=complete, length=length)))
+    return str(time.define_new(y, timing.with_counts(complete, length)))
 
 
 def _sized(like: Known, axis: int, size: int) -> Signature:

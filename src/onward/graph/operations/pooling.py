@@ -53,7 +53,7 @@ def _signature(x: Known, *, kernel_shape: Sequence[int], **attributes: Any) -> S
 
 @operation(
     "MaxPool",
-    signature=lambda x, **options: [y := _signature(x, **options), y._replace(dtype=INT64)],
+    signature=lambda x, **options: [y := _signature(x, **options), y.of_dtype(INT64)],
     attributes=POOLING,
     combines=windows_combine,
     widens=True,

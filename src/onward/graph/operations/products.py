@@ -88,7 +88,7 @@ def split_rows(y: View, leading: tuple[int, ...]) -> View:
     for size in reversed(leading):
         strides.append(stride)
         stride *= size
-    return y._replace(shape=(*leading, y.shape[1]), strides=(*reversed(strides), y.strides[1]))
+    return y.with_axes((*leading, y.shape[1]), (*reversed(strides), y.strides[1]))
 
 
 def matmul_step(b: Builder, A: View, B: View) -> View:

@@ -19,7 +19,6 @@ from .products import last_size, product_shape, split_rows
 from .registry import (
     Inputs,
     Known,
-    Value,
     combining,
     is_known,
     known,
@@ -30,6 +29,7 @@ from .registry import (
     view,
 )
 from .sliding import filter_size, geometry, pad_view, windows_combine, windows_over_time
+from .value import Value
 
 UINT8, INT32, FLOAT32 = np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.float32)
 
@@ -163,7 +163,7 @@ def matmul_integer(
     "ConvInteger",
     signature=lambda x, W, x_zero=None, w_zero=None, bias=None, **options: conv_signature(
         x, W, bias, **options
-    )._replace(dtype=INT32),
+    ).of_dtype(INT32),
     attributes=CONVOLUTION,
     combines=windows_combine,
 )
@@ -231,10 +231,10 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     parameters = []  # broadcast along all axes of x except one
     for parameter in (scale, offset):
         if math.prod(parameter.shape) == 1:
-            parameters.append(parameter._replace(shape=(), strides=()))
+            parameters.append(parameter.with_axes((), ()))
         elif len(parameter.shape) == 1:
             shape, strides = (*parameter.shape, *[1] * following), (*parameter.strides, *[0] * following)
-            parameters.append(parameter._replace(shape=shape, strides=strides))
+            parameters.append(parameter.with_axes(shape, strides))
         else:
             return None
     y = b.like(x, y_dtype or dtype)
@@ -265,7 +265,7 @@ def _packed(
 def _zero_point(b: Builder, value: Value | None, x: View) -> View | None:
     """Return the zero point of x, 0 if omitted, or None if it has several."""
     found = b.scalar(0, x.dtype) if value is None else typed_view(b, value)
-    return None if found is None or math.prod(found.shape) != 1 else found._replace(shape=(), strides=())
+    return None if found is None or math.prod(found.shape) != 1 else found.with_axes((), ())
 
 
 @matmul_integer.lowering

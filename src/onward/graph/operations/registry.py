@@ -19,7 +19,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import wraps
 from importlib import import_module
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -33,27 +33,7 @@ from ..plan.strided import NotStridedError, Strided
 from ..plan.view import DTYPES, View, name_of
 from ..size import Size, as_numbers, broadcast_shape, count, dtype_of, has_sizes, hint, integers, is_symbolic
 from .modules import MODULES
-
-
-class Value(NamedTuple):
-    """A value of a graph during planning.
-
-    `array` is the value if it is the same in every call with this signature, otherwise None. `view` locates
-    its elements in a space of the plan, or is None if no space holds them. `used_once` tells whether it has
-    exactly one reader. `name` is unique among the values of a plan.
-    """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    array: Any = None
-    view: View | None = None
-    used_once: bool = False
-    name: str = ""
-
-    @property
-    def known(self) -> bool:
-        return self.array is not None
-
+from .value import Value
 
 Inputs = Sequence[Value | None]
 Compute = Any  # a Python function of arrays and attributes
@@ -422,7 +402,7 @@ def broadcast(*inputs: Known, **attributes: Any) -> Signature:
 
 def broadcast_booleans(*inputs: Known, **attributes: Any) -> Signature:
     """The output has the broadcast shape of the inputs, which have one dtype; its dtype is bool."""
-    return broadcast(*inputs)._replace(dtype=np.dtype(bool))
+    return broadcast(*inputs).of_dtype(bool)
 
 
 def known(value: Value | None) -> Any:

@@ -189,7 +189,7 @@ def _repeats(item: Axis, options: Mapping[str, Any]) -> bool:
     factor = int(item.scale)
     if mode != "nearest" or factor != item.scale or item.after != factor * item.before:
         return False
-    few = item._replace(before=4, after=4 * factor)
+    few = Axis(item.axis, 4, 4 * factor, item.scale, item.roi)
     places = NEAREST[options.get("nearest_mode", "round_prefer_floor")](_coordinates(coordinates, few))
     return np.array_equal(places.clip(0, 3), np.arange(4 * factor) // factor)
 

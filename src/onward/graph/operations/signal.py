@@ -129,7 +129,7 @@ def _lower_transform(
         pairs = [b.binary("add", *sums[i : i + 2]) for i in range(0, len(sums) - 1, 2)]
         sums = [*pairs, *sums[len(pairs) * 2 :]]
     y = split_rows(sums[0], leading)
-    return y._replace(shape=(*leading, bins, 2), strides=(*y.strides[:-1], 2 * y.strides[-1], y.strides[-1]))
+    return y.with_axes((*leading, bins, 2), (*y.strides[:-1], 2 * y.strides[-1], y.strides[-1]))
 
 
 @dft.lowering
@@ -215,7 +215,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     parts = signal.shape[2] if len(signal.shape) == 3 else 1
     whole = b.contiguous(signal)
     strides = (signal.shape[1] * parts, step * parts, 1)
-    rows = whole._replace(shape=(signal.shape[0], frames, n * parts), strides=strides)
+    rows = whole.with_axes((signal.shape[0], frames, n * parts), strides)
     return [_lower_transform(b, rows, n, parts, bins, False, known(window))]
 
 

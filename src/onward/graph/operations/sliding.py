@@ -143,7 +143,7 @@ def window_view(x: View, g: Geometry) -> View:
     places = tuple(x.strides[1 + axis] * g.strides[axis] for axis in range(n))
     taps = tuple(x.strides[1 + axis] * g.dilations[axis] for axis in range(n))
     shape = (x.shape[0], *g.out, *g.kernel, x.shape[-1])
-    return x._replace(shape=shape, strides=(x.strides[0], *places, *taps, x.strides[-1]))
+    return x.with_axes(shape, (x.strides[0], *places, *taps, x.strides[-1]))
 
 
 def tap_view(windows: View, n: int, tap: Sequence[int]) -> View:
@@ -151,9 +151,7 @@ def tap_view(windows: View, n: int, tap: Sequence[int]) -> View:
     part = windows
     for axis, place in enumerate(tap):
         part = part.sliced(1 + n + axis, place, place + 1)
-    return part._replace(
-        shape=(*part.shape[: 1 + n], part.shape[-1]), strides=(*part.strides[: 1 + n], part.strides[-1])
-    )
+    return part.with_axes((*part.shape[: 1 + n], part.shape[-1]), (*part.strides[: 1 + n], part.strides[-1]))
 
 
 def window_step(
@@ -220,7 +218,7 @@ def windows_over_time(time: Any, node: Node) -> None:
     sides = [(0, 0) if other == place else _whole_side(size, g, other) for other, size in sizes]
     pads = [number for column in zip(*sides, strict=True) for number in column]
     kept = {name: attributes[name] for name in attributes.keys() - {"auto_pad", "ceil_mode"}} | {"pads": pads}
-    inner = node._replace(attributes=kept)
+    inner = node.with_attributes(kept)
 
     def over_windows(value: str, inner: Node, padding: Any) -> str:
         """Run a node over the windows of a sequence."""
@@ -232,7 +230,7 @@ def windows_over_time(time: Any, node: Node) -> None:
 
     if _counts_vary(time, node, g, before, after):
         kept.pop("count_include_pad", None)
-        sums = inner._replace(operation="SumPool", attributes=kept)
+        sums = inner.with_operation("SumPool").with_attributes(kept)
         y = over_windows(x, sums, 0)
         counts = over_windows(time.ones_like_steps(x), sums, 0)
         y = time.define_new(time.add("Div", y, counts), time.timing(y))

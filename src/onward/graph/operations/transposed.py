@@ -238,10 +238,8 @@ def _overlapping(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None
         packed = b.packed((W,), ("overlapping", group), make)
         rows = product_step(b, packed, part, M * math.prod(kernel))
         shape, taps = (N, *sizes, *kernel, M), View.contiguous(0, 0, (*kernel, M)).strides
-        target = y._replace(offset=y.offset + group * M, shape=shape, strides=reach)
-        b.add(
-            "binary", "add", target, rows._replace(shape=shape, strides=(*rows.strides[:-1], *taps)), target
-        )
+        target = y.with_axes(shape, reach, group * M)
+        b.add("binary", "add", target, rows.with_axes(shape, (*rows.strides[:-1], *taps)), target)
     for axis, (skip, m) in enumerate(zip(g.before, out, strict=True), start=1):
         y = y.sliced(axis, skip, skip + m)
     return y
@@ -295,7 +293,7 @@ def _windows(x: View, phase: tuple[Phase, ...], before: list[int]) -> View:
     taps = [p.step * stride for p, stride in zip(phase, places, strict=True)]
     shape = (x.shape[0], *(p.size for p in phase), *(len(p.taps) for p in phase), x.shape[-1])
     strides = (x.strides[0], *places, *taps, x.strides[-1])
-    return x._replace(offset=x.offset + offset, shape=shape, strides=strides)
+    return x.with_axes(shape, strides, offset)
 
 
 def _filters(

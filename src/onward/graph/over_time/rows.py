@@ -106,7 +106,7 @@ class _RowBuilder(Follower):
         body, (_, *after) = builder.build()
         if after[: len(states)] != axes[: len(states)]:
             self.refuse(node, "an iteration changes the batch axis of a value")
-        self._nodes.append(node._replace(attributes={**attributes, "body": body}))
+        self._nodes.append(node.with_attributes({**attributes, "body": body}))
         self._whole |= outputs_of(node, self._whole)
         for place, (name, axis) in enumerate(zip(node.outputs, after, strict=True)):
             if name and axis is not None:
@@ -148,7 +148,7 @@ class _RowBuilder(Follower):
         name = f"{node.outputs[0]}/shape"
         array = np.array([-1 if other == place else size for other, size in enumerate(y)])
         self._whole[name] = self._source.constants[name] = array
-        return node._replace(inputs=(x, name))
+        return node.with_inputs(x, name)
 
     def _add_steps_as_rows(self, node: Node) -> None:
         """Run rows that are the steps of a recurrent node, one step each, as rows of a batch."""
@@ -158,7 +158,7 @@ class _RowBuilder(Follower):
         perm = {"perm": [1, 0, 2]}
         swapped, y = f"{node.outputs[0]}/rows", f"{node.outputs[0]}/steps"
         self._append(Node("Transpose", (x,), (swapped,), perm, node.name, node.source))
-        self._append(node._replace(inputs=(swapped, "", *states), outputs=(y, *node.outputs[1:])))
+        self._append(node.with_inputs(swapped, "", *states).with_outputs(y, *node.outputs[1:]))
         self._append(Node("Transpose", (y,), (node.outputs[0],), perm, node.name, node.source))
 
 

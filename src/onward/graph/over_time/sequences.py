@@ -59,7 +59,7 @@ def streamed_over_time(
 
     builder = builder_of(batch)
     block = builder.build().without_unused()
-    block.inputs[-1] = x._replace(axes=layout.at("time", "batch"))
+    block.inputs[-1] = x.with_axes(*layout.at("time", "batch"))
     for name in whole.outputs:
         if builder.depends_on_length(name):
             raise ArgumentError(f"cannot stream: the output {name} depends on the length of the sequence")
@@ -70,7 +70,7 @@ def streamed_over_time(
         for i, (one, other) in enumerate(zip(carries, several.carries, strict=True)):
             shapes = enumerate(zip(one.initial.shape, other.initial.shape, strict=True))
             rows = next((axis for axis, (a, b) in shapes if a != b), None)
-            carries[i] = one._replace(axes=one.axes._replace(batch=rows))
+            carries[i] = one.with_rows(rows)
     block.inputs[:-1] = [Input(carry.name, carry.initial.dtype, carry.sizes) for carry in carries]
     ending = builder_of(batch, at_end=True)
     last = ending.build().without_unused()

@@ -41,6 +41,10 @@ class Carry(NamedTuple):
     any_shape: bool = False
     source: str = ""
 
+    def with_rows(self, axis: int | None) -> "Carry":
+        """Return the carry with the batch on another axis."""
+        return Carry(self.name, self.initial, Axes(self.axes.time, axis), self.any_shape, self.source)
+
     @property
     def sizes(self) -> tuple[int | str, ...]:
         """The sizes of its axes, with a name for the batch, and none for an axis that varies otherwise."""

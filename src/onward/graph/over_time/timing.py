@@ -27,6 +27,14 @@ class Timing(NamedTuple):
     complete: Count
     length: Count
 
+    def at(self, axis: int) -> "Timing":
+        """Return the timing of a value whose time is on another axis."""
+        return Timing(axis, self.complete, self.length)
+
+    def with_counts(self, complete: Count, length: Count) -> "Timing":
+        """Return the timing of a value that has other steps."""
+        return Timing(self.axis, complete, length)
+
 
 def with_steps(value: Known, axis: int, steps: Any) -> Signature:
     """Return the signature of a value that has other steps."""
@@ -114,7 +122,7 @@ class TimeFollower(Follower):
                 size, new = (values[name].shape[axis] for values in (self._whole, self._blocks[0]))
                 for timing in filter(None, self.timings.values()):
                     if self._size(timing.length) == size and self._news[timing.complete] == new:
-                        self.timings[name] = timing._replace(axis=axis)
+                        self.timings[name] = timing.at(axis)
                         break
 
     def axis(self, name: str) -> int | None:

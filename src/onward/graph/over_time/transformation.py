@@ -75,7 +75,7 @@ class BlockBuilder(TimeFollower):
         if timed and so_far:
             self.refuse(node, "it combines a step with a result for the whole sequence")
         if len(timed) > 1:
-            node = node._replace(inputs=self.aligned(node.inputs))
+            node = node.with_inputs(*self.aligned(node.inputs))
         self._whole |= outputs_of(node, self._whole)
         outputs = [name for name in node.outputs if name]
         if any(name not in self._whole for name in outputs):
@@ -105,7 +105,7 @@ class BlockBuilder(TimeFollower):
         self._append(node)
 
     def _append(self, node: Node) -> None:
-        self._nodes.append(node._replace(inputs=tuple(self._names.get(name, name) for name in node.inputs)))
+        self._nodes.append(node.with_inputs(*(self._names.get(name, name) for name in node.inputs)))
 
     # What rules add.
 
@@ -173,7 +173,7 @@ class BlockBuilder(TimeFollower):
         for output in filter(None, node.outputs):
             self._names.pop(output, None)
             found = [values[output].shape for values in (self._whole, *self._blocks)]
-            self.define_new(output, timing._replace(axis=self._axis_after(node, output)))
+            self.define_new(output, timing.at(self._axis_after(node, output)))
             if found != [values[output].shape for values in (self._whole, *self._blocks)]:
                 self.refuse(node, "its sizes are not those of a block")
 

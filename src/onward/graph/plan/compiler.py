@@ -21,7 +21,8 @@ from ..node import AnyArray, Naming, Node, Signature
 from ..operations import OPERATIONS
 from ..operations.control import IN_CORE, keeps_condition
 from ..operations.evaluation import check_shapes, evaluate
-from ..operations.registry import Expand, Known, Operation, Value
+from ..operations.registry import Expand, Known, Operation
+from ..operations.value import Value
 from ..size import Axes, as_numbers, dtype_of, has_sizes, is_symbolic
 from .builder import Builder, Bytes, Weights
 from .passes import views_of
@@ -144,7 +145,7 @@ class Compiler:
         if not isinstance(source, Location) or source.view is None:
             return source
         locations.append(source.view)
-        return source._replace(place=len(locations) - 1)
+        return Location(source.view, source.name, len(locations) - 1)
 
     def _located(self, segment: Any, locations: list[View]) -> Any:
         """Return a segment whose values are among the views that the program asks for."""
@@ -152,8 +153,10 @@ class Compiler:
             return segment
         inputs = [self._asked(source, locations) for source in segment.inputs]
         if isinstance(segment, Rest):
-            return segment._replace(inputs=inputs)
-        return segment._replace(inputs=inputs, outputs=[self._asked(o, locations) for o in segment.outputs])
+            return Rest(segment.graph, inputs)
+        return NumPyNode(
+            segment.node, inputs, [self._asked(o, locations) for o in segment.outputs], segment.is_open
+        )
 
     def _add_input(self, declared: Input, array: Any, is_parameter: bool) -> None:
         name = declared.name
@@ -168,10 +171,10 @@ class Compiler:
             self._program.signature.append((name_of(array.dtype), places, known))
             check_shapes([Signature.of(array)])
             if is_known:
-                value = value._replace(array=array.copy())
+                value = value.with_array(array.copy())
             elif name_of(array.dtype) in DTYPES:
                 view = self._builder.new_argument(*shape, dtype=name_of(array.dtype))
-                value = value._replace(view=view)
+                value = value.with_view(view)
         self._values[name] = value
         self._program.inputs.append("" if value.view else name)
 
@@ -212,7 +215,7 @@ class Compiler:
             for name in node.inputs:  # a composition may read a value twice that was read once before
                 self._uses[name] += 1
                 if self._uses[name] > 1 and (value := self._values.get(name)) is not None and value.used_once:
-                    self._values[name] = value._replace(used_once=False)
+                    self._values[name] = value.read_again()
 
     def _add_node(self, node: Node) -> bool:
         """Add a node to the program; return False if its output shapes depend on unknown values."""
@@ -344,7 +347,7 @@ class Compiler:
         """Return a value whose sizes, if it has any, are the numbers of the call, in the arena."""
         if value is None or not has_sizes(value.array):
             return value
-        return value._replace(array=None, view=self._builder.constant(value.array))
+        return value.with_view(self._builder.constant(value.array))
 
     def _output(self, value: Value | None) -> Source:
         """Return the source of an output; the core copies a view into an array of its own."""
@@ -406,7 +409,7 @@ def _in_numbers(value: Value | None) -> Value | None:
     """Return a value whose sizes, if it has any, are fixed to those of the first call."""
     if value is None or not has_sizes(value.array):
         return value
-    return value._replace(array=as_numbers(value.array))
+    return value.with_array(as_numbers(value.array))
 
 
 def _source(value: Value | None) -> Source:

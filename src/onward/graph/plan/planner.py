@@ -237,7 +237,7 @@ def constants_of(graph: Graph) -> Iterator[Any]:
 def _prepared(segment: Any, weights: Weights, parameters: bool) -> Any:
     """Make planners of the graphs of a segment; `parameters` is as in the planner around them."""
     if isinstance(segment, Rest):
-        return segment._replace(graph=Planner(segment.graph, weights, parameters))
+        return Rest(Planner(segment.graph, weights, parameters), segment.inputs)
     if not isinstance(segment, NumPyNode):
         return segment
     # in a loop, the number of the iteration is an ordinary input, also of an If
@@ -250,4 +250,4 @@ def _prepared(segment: Any, weights: Weights, parameters: bool) -> Any:
         found: Planner = weights.planners[key]
         return found
 
-    return segment._replace(node=with_bodies(segment.node, planner))
+    return NumPyNode(with_bodies(segment.node, planner), segment.inputs, segment.outputs, segment.is_open)

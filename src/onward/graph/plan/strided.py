@@ -100,7 +100,7 @@ def _expand_dims(x: Strided, axis: Any) -> Strided:
     rank, old = x.ndim + len(axes), iter(zip(x.view.shape, x.view.strides, strict=True))
     new = {each % rank for each in axes}
     shape, strides = zip(*((1, 1) if place in new else next(old) for place in range(rank)), strict=True)
-    return x.with_view(x.view._replace(shape=shape, strides=strides))
+    return x.with_view(x.view.with_axes(shape, strides))
 
 
 def _split(x: Strided, places: Any, axis: int = 0) -> list[Strided]:
@@ -119,7 +119,7 @@ def _take(x: Strided, indices: Any, axis: int) -> Strided:
     view, stride = x.view, x.view.strides[axis]
     shape = (*view.shape[:axis], *[found.size] * indices.ndim, *view.shape[axis + 1 :])
     strides = (*view.strides[:axis], *[step * stride] * indices.ndim, *view.strides[axis + 1 :])
-    return x.with_view(view._replace(offset=view.offset + first * stride, shape=shape, strides=strides))
+    return x.with_view(view.with_axes(shape, strides, first * stride))
 
 
 def _transpose(x: Strided, axes: Any = None) -> Strided:

@@ -4,6 +4,7 @@ Each array of the arena is a space of its own with a negative number. Offsets, s
 symbolic (`Size`).
 """
 
+from collections.abc import Iterable
 from functools import cache
 from itertools import pairwise
 from operator import is_
@@ -47,6 +48,14 @@ class View(NamedTuple):
             stride *= size
         return cls(space, offset, tuple(shape), tuple(reversed(strides)), dtype)
 
+    def with_axes(self, shape: Iterable[Any], strides: Iterable[Any], skipped: Any = 0) -> "View":
+        """Return the view with other axes that starts `skipped` elements later."""
+        return View(self.space, self.offset + skipped, tuple(shape), tuple(strides), self.dtype)
+
+    def of_dtype(self, dtype: str) -> "View":
+        """Return the view of elements of another dtype with the same size."""
+        return View(self.space, self.offset, self.shape, self.strides, dtype)
+
     @classmethod
     def at(cls, space: int, offsets: Offsets, dtype: str) -> "View | None":
         """Return the view whose elements have these offsets, or None if no strides describe them."""
@@ -89,7 +98,7 @@ class View(NamedTuple):
             if size != 1 and (size, stride) not in axes:
                 return None
             strides.append(axes.pop((size, stride)) if size != 1 else 1)
-        return None if axes else y._replace(shape=self.shape, strides=tuple(strides))
+        return None if axes else y.with_axes(self.shape, strides)
 
     def is_contiguous(self) -> bool:
         """Whether the view is C-contiguous."""
@@ -158,4 +167,4 @@ class View(NamedTuple):
         """Return the view with one axis reversed."""
         last = self.sliced(axis, self.shape[axis] - 1, self.shape[axis])
         strides = tuple(-stride if place == axis else stride for place, stride in enumerate(self.strides))
-        return last._replace(shape=self.shape, strides=strides)
+        return last.with_axes(self.shape, strides)

@@ -112,7 +112,7 @@ def _linear(matcher: Matcher, name: str) -> Linear | None:
         case "Slice", [_, *others] if others[2:] and others[2] is not None:
             if [axis in LAST_AXIS for axis in others[2].ravel()] == [True]:
                 found = _columns(matcher, node, others, 0)
-    return None if found is None else found._replace(nodes=(node, *found.nodes))
+    return None if found is None else Linear(found.terms, found.bias, (node, *found.nodes))
 
 
 def _product(x: str, W: AnyArray | None) -> Linear | None:
@@ -124,7 +124,7 @@ def _product(x: str, W: AnyArray | None) -> Linear | None:
 def _biased(found: Linear | None, bias: AnyArray | None) -> Linear | None:
     if found is None or bias is None or bias.ndim > 1 or bias.size not in (1, len(found.bias)):
         return None
-    return found._replace(bias=found.bias + bias)
+    return Linear(found.terms, found.bias + bias, found.nodes)
 
 
 def _sum(matcher: Matcher, node: Node, constants: list[AnyArray | None]) -> Linear | None:

@@ -70,7 +70,7 @@ def _batch_norm(match: Match) -> list[Node] | None:
     inputs = (match.values["x"], *(f"{norm.outputs[0]}/{name}" for name in ("weights", "bias")))
     arrays = (array.astype(found[0].dtype) for array in (_scaled(before, W, factor), shift))
     match.matcher.constants |= zip(inputs[1:], arrays, strict=True)
-    return [before._replace(inputs=inputs, outputs=norm.outputs)]
+    return [before.with_inputs(*inputs).with_outputs(*norm.outputs)]
 
 
 def _scaled(node: Node, W: AnyArray, factor: AnyArray) -> AnyArray:
@@ -193,9 +193,9 @@ def _normalization_of_tensorflow(match: Match) -> list[Node] | None:
     standardized, scaled = f"{prefix}/standardized", f"{prefix}/scaled"
     product, total = match.node("Mul", "scale"), match.node("Add", "bias")
     return [
-        match.node("Standardize", "x", **attributes)._replace(outputs=(standardized,)),
-        product._replace(inputs=(standardized, *product.inputs), outputs=(scaled,)),
-        total._replace(inputs=(scaled, *total.inputs)),
+        match.node("Standardize", "x", **attributes).with_outputs(standardized),
+        product.with_inputs(standardized, *product.inputs).with_outputs(scaled),
+        total.with_inputs(scaled, *total.inputs),
     ]
 
 
@@ -232,8 +232,8 @@ def _bias_after_reshape(match: Match) -> list[Node] | None:
         return None
     inputs, biased = (*product.inputs, match.values["C"]), f"{last.outputs[0]}/biased"
     return [
-        product._replace(inputs=inputs, outputs=(biased,), attributes={}),
-        move._replace(inputs=(biased, match.values["shape"]), outputs=last.outputs, attributes={}),
+        product.with_inputs(*inputs).with_outputs(biased).with_attributes({}),
+        move.with_inputs(biased, match.values["shape"]).with_outputs(*last.outputs).with_attributes({}),
     ]
 
 
@@ -241,4 +241,4 @@ def _bias_after_reshape(match: Match) -> list[Node] | None:
 def _biased_product(match: Match) -> list[Node]:
     """A B + C as one product, which starts its sums from C as a layer does"""
     last, product = match.nodes
-    return [product._replace(inputs=(*product.inputs, match.values["C"]), outputs=last.outputs)]
+    return [product.with_inputs(*product.inputs, match.values["C"]).with_outputs(*last.outputs)]

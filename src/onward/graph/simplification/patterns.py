@@ -99,13 +99,13 @@ class Matcher:
                 yield from self._match(choice, value, found)
         elif isinstance(pattern, str):
             if pattern not in found.values:
-                yield found._replace(values={**found.values, pattern: value})
+                yield Match(self, {**found.values, pattern: value}, found.nodes)
             elif self._is_same(found.values[pattern], value):
                 yield found
         elif isinstance(pattern, tuple):
             operation, *inputs = pattern
             for operands, nodes in self._operands(operation, value, len(inputs)):
-                yield from self._match_all(inputs, operands, found._replace(nodes=found.nodes + nodes))
+                yield from self._match_all(inputs, operands, Match(self, found.values, found.nodes + nodes))
         elif self._is_number(value, pattern):
             yield found
 

@@ -76,7 +76,7 @@ def _transpose(s: Simplifier, node: Node) -> str | Node | None:
         if inner is not None and len(inner) == len(perm):
             (x,), perm = before.inputs, [inner[axis] for axis in perm]
     is_still = list(perm) == list(range(len(perm)))
-    return x if is_still else node._replace(inputs=(x,), attributes={"perm": perm})
+    return x if is_still else node.with_inputs(x).with_attributes({"perm": perm})
 
 
 @rewrite("Reshape")
@@ -85,7 +85,7 @@ def _reshape(s: Simplifier, node: Node) -> Node | None:
     before, shape = s.makers.get(node.inputs[0]), _integers(s, node, 1)
     if before is None or before.operation not in ("Reshape", "Flatten") or not shape or 0 in shape:
         return None
-    return node._replace(inputs=(before.inputs[0], node.inputs[1]))
+    return node.with_inputs(before.inputs[0], node.inputs[1])
 
 
 @rewrite("Add", "Sub", "Mul", "Div")

@@ -43,7 +43,7 @@ class Simplifier:
 
     def add(self, node: Node) -> None:
         budget.spend(20 * budget.STEP)
-        node = node._replace(inputs=tuple(self.names.get(name, name) for name in node.inputs))
+        node = node.with_inputs(*(self.names.get(name, name) for name in node.inputs))
         operation = OPERATIONS[node.operation]
         if node.operation == "If" and node.inputs[0] in self.constants:
             assert operation.expand is not None
@@ -135,9 +135,9 @@ class Simplifier:
             inputs = [declared for declared in body.inputs if declared.name not in constants]
             return simplify(body.replaced(inputs=inputs, constants=constants))
 
-        node = with_bodies(node._replace(inputs=(*own, *unknown)), simpler)
+        node = with_bodies(node.with_inputs(*own, *unknown), simpler)
         if "captured" in node.attributes:
-            node = node._replace(attributes={**node.attributes, "captured": len(unknown)})
+            node = node.with_attributes({**node.attributes, "captured": len(unknown)})
         return node
 
 

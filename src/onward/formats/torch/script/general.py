@@ -332,8 +332,8 @@ def plain(recording: Graph) -> Graph:
     names = vars(graph).keys()
     vars(graph).update((name, value) for name, value in vars(recording).items() if name in names)
     graph.nodes = [
-        node._replace(
-            attributes={
+        node.with_attributes(
+            {
                 key: plain(value) if isinstance(value, Graph) else value
                 for key, value in node.attributes.items()
             }
