@@ -71,8 +71,6 @@ __all__ = [
 
 facade.register(
     {
-        "GraphPool": "onward.streaming.graph_pool",
-        "SequencePool": "onward.streaming.graph_pool",
         "connected_rows": "onward.layers.summary",
         "describe": "onward.formats.graphs",
         "export_onnx": "onward.formats.onnx.export",
@@ -80,10 +78,8 @@ facade.register(
         "pool": "onward.streaming.pool",
         "quantize": "onward.layers.quantize",
         "stream": "onward.streaming.stream",
-        "stream_of_graph": "onward.streaming.graph_stream",
         "table": "onward.layers.summary",
         "trace": "onward.tracing.trace",
-        "trace_graph": "onward.tracing.graph_trace",
         "weights_for": "onward.formats",
     }
 )

@@ -123,7 +123,7 @@ def test_info_of_a_keras_model_has_no_repr_in_a_cell(name: str) -> None:
 @pytest.mark.parametrize("name", ["cudnn.h5", "tagger_3.keras"])
 def test_output_shapes_of_a_keras_model_are_those_of_a_call(name: str) -> None:
     net = onward.load(KERAS / name)
-    assert isinstance(net, onward.layers.base.Layer)
+    assert isinstance(net, onward.graph.Model)
     last = report("info", KERAS / name)["layers"][-1]["output_shape"]
     x = [ANSWERS[key] for key in sorted(ANSWERS) if key.startswith(f"{name}/x")]
     y = net(x if len(x) > 1 else x[0])

@@ -10,7 +10,7 @@ import pytest
 import onward
 from onward import errors
 from onward.errors import ArgumentError
-from onward.layers.base import call
+from onward.layers.base_model import call
 from onward.layers.sequential import CALLS
 
 X = np.random.default_rng(0).standard_normal((6, 4, 5)).astype(np.float32)

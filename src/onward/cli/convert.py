@@ -14,8 +14,8 @@ from ..formats import load_tensors
 from ..formats.torch.find_layers import find_layers
 from ..formats.torch.parts import Parts
 from ..formats.torch.state_dict import StateDict, merged
-from ..graph import Model
-from ..layers.base import Layer
+from ..layers.base_model import BaseModel
+from ..model import Model
 from ..tables import inference, model_files
 from . import common
 from .common import Printed, Report, kilobytes
@@ -87,7 +87,7 @@ def _lost(net: Parts, path: Path) -> str:
     return next((f"{name}: {reason}".removeprefix(": ") for name, reason in others.items()), "")
 
 
-def _computed(layer: Layer) -> Report:
+def _computed(layer: BaseModel) -> Report:
     """The options that determine what a layer computes."""
     return {name: value for name, value in layer.description().items() if name not in WITHOUT_EFFECT}
 

@@ -111,13 +111,12 @@ def site(model: ModelFile | None) -> dict[str, bytes]:
 def _small_text_model() -> bytes:
     """The bundled text model with int8 matrices, quantized from float32, which halves the page."""
     model, vocabulary = text_models.load(bundled.models()["shakespeare"])
-    layers = []
-    for layer in model.sublayers().values():
+    layers: list[Any] = [*model.sublayers().values()]
+    for place, layer in enumerate(layers):
         if layer.state_names:
             wide = type(layer)(**{key: value for key, value in layer.config().items() if key != "precision"})
             wide.load_state_dict({name: W.astype(np.float32) for name, W in layer.state_dict().items()})
-            layer = wide
-        layers.append(layer)
+            layers[place] = wide
     return model_bytes(type(model)(*layers).quantize("int8"), vocabulary.characters)
 
 

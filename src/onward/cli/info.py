@@ -11,11 +11,11 @@ from rich.text import Text
 from .. import bundled
 from ..errors import ArgumentError
 from ..formats.torch.parts import WHOLE_MODEL, Parts
-from ..graph import Model
 from ..graph.of_layers import graph_of
 from ..graph.summary import summarize
-from ..layers.base import Layer
+from ..layers.base_model import BaseModel
 from ..layers.summary import Row, rows, shape_text
+from ..model import Model
 from ..tables import data, model_files
 from .common import Printed, Report, kilobytes, new_table, reported, state_dict_options
 from .sources import ModelFile, model_argument
@@ -124,7 +124,7 @@ def _steps(model: str, net: Any, length: int) -> Report:
     }
 
 
-def _layers(net: Layer | Parts) -> list[Report]:
+def _layers(net: BaseModel | Parts) -> list[Report]:
     """The report on each layer, or on each node of a graph that holds parameters."""
     if isinstance(net, Model):
         nodes = summarize(net.general.graph)

@@ -19,9 +19,9 @@ from .. import bundled, formats
 from ..core import files
 from ..errors import ArgumentError, FileError
 from ..formats.torch.parts import Parts
-from ..graph import Model
-from ..layers.base import Layer
+from ..layers.base_model import BaseModel
 from ..layers.sequential import Sequential
+from ..model import Model
 from ..recipes import text
 from ..tables import data, inference, model_files
 from ..tables.data import AnyArray, Selection, Sequences
@@ -67,7 +67,7 @@ class ModelFile:
     def __str__(self) -> str:
         return self.name
 
-    def load(self, **settings: Any) -> Layer | Parts:
+    def load(self, **settings: Any) -> BaseModel | Parts:
         """The whole model, or its parts; `--inputs` declares the inputs of a TorchScript program."""
         context = click.get_current_context(silent=True)
         if declared := context and context.meta.get(DECLARED):
@@ -75,7 +75,7 @@ class ModelFile:
         return formats.load(self.path, **settings)
 
     @functools.cached_property
-    def model(self) -> Layer:
+    def model(self) -> BaseModel:
         """The model, or the single layer. Raises UsageError for layers that are not connected."""
         net = self.load()
         if not isinstance(net, Parts):
@@ -88,7 +88,7 @@ class ModelFile:
         return net.only_layer
 
     @functools.cached_property
-    def layer(self) -> Layer:
+    def layer(self) -> BaseModel:
         """The model, or the single layer, in a form that runs over sequences. Raises UsageError."""
         return inference.runnable(self.model)
 

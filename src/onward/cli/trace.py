@@ -9,8 +9,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graph import Model
-from ..layers.base import Layer
+from ..layers.base_model import BaseModel
+from ..model import Model
 from ..tables.data import Sequences
 from ..tracing.trace import Trace
 from . import common
@@ -41,7 +41,7 @@ def units(text: str) -> list[int]:
 class Run(NamedTuple):
     """A model, one input for it, and the labels of the picture."""
 
-    model: Layer
+    model: BaseModel
     x: NDArray[Any]
     title: str
     class_names: Callable[[Trace], list[str] | None]
@@ -133,7 +133,7 @@ def _read_sequence(model: ModelFile, source: str | None, number: int) -> Run:
             f'{model} is a text model: pass its input with --text:  onward trace {model} --text "To be"'
         )
     source = model.source(source)
-    net: Layer = model.model if isinstance(model.model, Model) else model.sequential()
+    net: BaseModel = model.model if isinstance(model.model, Model) else model.sequential()
     if isinstance(net, Model) and net.layout is None:
         raise click.UsageError(
             f"{model} takes ({', '.join(net.inputs)}), not one sequence: use "

@@ -11,7 +11,7 @@ import click
 
 from ..core import files
 from ..errors import FileError
-from ..layers.base import Layer
+from ..layers.base_model import BaseModel
 from ..recipes import characters, forecasts, sequences, text
 from ..tables import data, model_files
 from ..train import History, checkpoint
@@ -184,7 +184,7 @@ def train_table(file: str, selection: data.Selection, out: Path | None, **settin
     return report | described | {"classes": list(table.classes)}
 
 
-def _fit(table: data.Sequences, options: dict[str, Any]) -> tuple[Layer, History, Report]:
+def _fit(table: data.Sequences, options: dict[str, Any]) -> tuple[BaseModel, History, Report]:
     """Train on whole sequences."""
     for name in ("scale", "refit"):
         if name in options:
@@ -192,7 +192,7 @@ def _fit(table: data.Sequences, options: dict[str, Any]) -> tuple[Layer, History
     return sequences.fit_table(table, **options)
 
 
-def _fit_windows(table: data.Sequences, options: dict[str, Any]) -> tuple[Layer, History, Report]:
+def _fit_windows(table: data.Sequences, options: dict[str, Any]) -> tuple[BaseModel, History, Report]:
     """Train on windows of series."""
     if "class_weight" in options:
         raise click.UsageError("--class-weight is for classes, but --window forecasts numbers")
@@ -252,7 +252,7 @@ def _interruptible(run: Path, resume: bool) -> Iterator[None]:
         sys.exit(130)
 
 
-def _report(file: str | Path, out: Path, model: Layer, history: History) -> Report:
+def _report(file: str | Path, out: Path, model: BaseModel, history: History) -> Report:
     return {
         "file": str(file),
         "model": str(out),

@@ -13,13 +13,14 @@ from ..core import budget, files
 from ..core.arrays import Shape
 from ..errors import ArgumentError, FileError, OnwardError
 from ..layers.base import Layer
+from ..layers.base_model import BaseModel
 from .keras import HDF5_SIGNATURE
 from .keras import MEMBERS as KERAS_MEMBERS
 from .tflite import IDENTIFIER as TFLITE_IDENTIFIER
 from .zip import NPY_SIGNATURE, SIGNATURE, Data, ZipMembers, read_npy, read_npz
 
 if TYPE_CHECKING:
-    from ..graph import Model
+    from ..model import Model
     from .torch.parts import Parts
     from .torch.state_dict import Found
 
@@ -49,7 +50,7 @@ def load(
     part: str | None = None,
     inputs: Mapping[str, Any] | None = None,
     **layers: Mapping[str, Any],
-) -> Layer | Parts:
+) -> Layer | Model | Parts:
     """Load a model from a file of Onward, ONNX, Keras, TorchScript or TensorFlow Lite, or layers by name.
 
     The format is detected from the content. No code in the file is run, and no framework is needed.
@@ -100,7 +101,7 @@ def load(
 
 def _loaded(
     path: Path, data: Data, torch_options: Any, keras_options: Any, script_options: Any, layers: Any
-) -> Layer | Parts:
+) -> Layer | Model | Parts:
     """Load the content of a file, with the arguments of `load` by the formats that take them."""
     kind = _format(path, data)
     for name, options in layers.items():
@@ -139,7 +140,7 @@ def _loaded(
             raise ArgumentError("the file holds plans for JavaScript: load the model that was exported")
         if description.get("type") != "Model":
             return native.restore(description, found[()].tensors)
-        from ..graph import Model
+        from ..model import Model
         from . import graphs
 
         return Model(graphs.rebuild(description, found[()].tensors))
@@ -166,7 +167,7 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
         }
 
 
-def weights_for(model: Layer, path: str | os.PathLike[str]) -> Mapping[str, NDArray[Any]]:
+def weights_for(model: BaseModel, path: str | os.PathLike[str]) -> Mapping[str, NDArray[Any]]:
     """The tensors of a file under the names that a model uses. Raises FileError."""
     data = files.content(path)
     with budget.of_file(len(data)):
@@ -184,7 +185,9 @@ def weights_for(model: Layer, path: str | os.PathLike[str]) -> Mapping[str, NDAr
     return _renamed(tensors, model, ordered=kind != "safetensors")
 
 
-def _renamed(tensors: Mapping[str, NDArray[Any]], model: Layer, ordered: bool) -> Mapping[str, NDArray[Any]]:
+def _renamed(
+    tensors: Mapping[str, NDArray[Any]], model: BaseModel, ordered: bool
+) -> Mapping[str, NDArray[Any]]:
     """The tensors under the model's names, or unchanged if they cannot be matched.
 
     If the names differ, the modules of the file are matched with the layers of the model: in order if the
@@ -265,7 +268,7 @@ def _read(path: Path, data: Data, kind: str) -> tuple[Found, dict[str, Any] | No
 
 
 def _graph(path: Path, data: Data, kind: str, method: str | None = None) -> Model:
-    from ..graph import Model
+    from ..model import Model
 
     with _errors_naming(path):
         if kind == "tflite":
@@ -292,7 +295,7 @@ def _keras(
             if weights is None
             else f"{path} contains its weights; remove weights="
         )
-    from ..graph import Model
+    from ..model import Model
     from .keras import load as keras
 
     with _errors_naming(path):
@@ -307,7 +310,7 @@ def _script(
     with _errors_naming(path):
         if data[:4] != SIGNATURE or not any("code/" in name for name in ZipMembers(data).entries):
             return None
-        from ..graph import Model
+        from ..model import Model
         from .torch import archive
         from .torch.script.program import Program, has_forward, is_script
 

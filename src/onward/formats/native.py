@@ -49,7 +49,7 @@ def _build(description: Any) -> Layer:
     if "rng" in inspect.signature(layer_type).parameters:
         config["rng"] = NO_WEIGHTS
     layer = layer_type(**config)
-    return layer.compressed(precision) if precision else layer
+    return layer.compressed(precision) if isinstance(layer, Quantizable) and precision else layer
 
 
 def _layer_type(name: Any) -> type[Layer]:

@@ -15,7 +15,7 @@ import numpy as np
 from ..core import storage
 from ..core.identity import Identity
 from ..errors import ArgumentError
-from ..graph import Graph, Model
+from ..graph import Graph
 from ..graph.node import AnyArray, Signature
 from ..graph.of_layers import graph_of
 from ..graph.over_time.streamed import Streamed
@@ -23,8 +23,9 @@ from ..graph.plan.builder import Weights
 from ..graph.plan.compiler import Compiler, Location, NumPyNode
 from ..graph.plan.planner import constants_of
 from ..graph.plan.words import Recorder
-from ..layers.base import Layer
-from ..streaming.graph_stream import GraphStream, SequenceStream, stream_of_graph
+from ..layers.base_model import BaseModel
+from ..model import Model
+from ..streaming.graph_stream import GraphStream, SequenceStream
 
 MAX_STATES = 64  # signatures of the carries of a stream
 
@@ -32,7 +33,7 @@ Described = dict[str, Any]
 
 
 def export_web(
-    model: Layer, path: str | os.PathLike[str], *calls: Any, blocks: Sequence[Any] = (), **options: Any
+    model: BaseModel, path: str | os.PathLike[str], *calls: Any, blocks: Sequence[Any] = (), **options: Any
 ) -> None:
     """Write a model for Onward for JavaScript, with the plans that its calls need.
 
@@ -61,7 +62,7 @@ def export_web(
         "inputs": list(whole.inputs),
         "outputs": list(whole.outputs),
         "run": [writer.call(whole, call) for call in calls],
-        "stream": writer.stream(stream_of_graph(whole, **options), blocks) if blocks else None,
+        "stream": writer.stream(whole.graph_stream(**options), blocks) if blocks else None,
         "weights": writer.recorder.weights,
     }
     storage.write(path, writer.recorder.tensors, described)

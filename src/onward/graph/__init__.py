@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 from ..core.lazy import attributes
 
 if TYPE_CHECKING:
+    from ..model import Model
     from .graph import Graph, Input
-    from .model import Model
     from .node import Node
     from .plan.planner import Planner
 
 __all__ = ["Graph", "Input", "Model", "Node", "Planner"]
 __getattr__ = attributes(
     __name__,
-    {"Graph": "graph", "Input": "graph", "Model": "model", "Node": "node", "Planner": "plan.planner"},
+    {"Graph": "graph", "Input": "graph", "Model": ".model", "Node": "node", "Planner": "plan.planner"},
 )

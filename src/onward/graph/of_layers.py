@@ -14,6 +14,7 @@ from ..core.arrays import Array
 from ..errors import ArgumentError
 from ..layers.activation import Activation, Dropout, Softmax
 from ..layers.base import Layer
+from ..layers.base_model import BaseModel
 from ..layers.conv import Convolution, MaxPool, Pooling, Spatial
 from ..layers.linear import Embedding, Linear
 from ..layers.norm import BatchNorm, BatchNorm2d, GroupNorm, LayerNorm, Normalization
@@ -29,13 +30,13 @@ from .simplification.simplify import simplify
 OPERATION_OF = by_function(OPERATORS)
 
 
-def planner_of(model: Layer, with_state: bool) -> Planner:
+def planner_of(model: BaseModel, with_state: bool) -> Planner:
     """Return the planner of a layer or a Sequential, whose graph takes and returns states if `with_state`."""
     graph = graph_of(model)
     return Planner(simplify(graph if with_state else from_zeros(graph)))
 
 
-def graph_of(model: Layer, lengths: bool = False) -> Graph:
+def graph_of(model: BaseModel, lengths: bool = False) -> Graph:
     """Return the graph of a layer or a Sequential, from the input `x` to the output `y`.
 
     With `lengths`, it has an int32 input `lengths` (B,). Each recurrent layer adds its initial state to the
@@ -65,7 +66,7 @@ class _Builder:
     prefix = ""  # before the names of the states
     name = ""  # the layer's name
 
-    def __init__(self, layers: list[Layer], model: Layer, lengths: bool) -> None:
+    def __init__(self, layers: list[BaseModel], model: BaseModel, lengths: bool) -> None:
         self.graph, self.dtype, self.batch_first = Graph(), model.dtype, model.batch_first
         axes = _input_axes(layers, model.batch_first)
         takes_indices = any(isinstance(layer, Embedding) for layer in layers)
@@ -84,7 +85,7 @@ class _Builder:
         return self.graph.add_constant(array.astype(self.dtype) if array.dtype.kind == "f" else array)
 
 
-def _input_axes(layers: list[Layer], batch_first: bool) -> tuple[int | str, ...]:
+def _input_axes(layers: list[BaseModel], batch_first: bool) -> tuple[int | str, ...]:
     """The axes of the input x, from the first layer that determines them."""
     axes: tuple[int | str, ...] = ("batch", "time") if batch_first else ("time", "batch")
     for layer in layers:
@@ -103,7 +104,7 @@ def _input_axes(layers: list[Layer], batch_first: bool) -> tuple[int | str, ...]
     return (*axes, "features")
 
 
-def _output_axes(layers: list[Layer], axes: tuple[int | str, ...]) -> tuple[int | str, ...] | None:
+def _output_axes(layers: list[BaseModel], axes: tuple[int | str, ...]) -> tuple[int | str, ...] | None:
     """The axes of the output y, or None if they are unknown."""
     names: dict[int | str, int | str] = {"B": "batch", "T": "time", "?": ""}
     shape: tuple[int | str, ...] | None = axes

@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..core.arrays import FLOAT32, Array, Shape
 from ..core.checks import non_negative
 from ..errors import ArgumentError, DtypeError, PrecisionError
-from .base import LOADING, Draw, Layer, call
+from .base import Draw, Layer
+from .base_model import LOADING, call
 
 PRECISIONS = ("float16", "int8")
 Value = TypeVar("Value")

@@ -22,7 +22,7 @@ from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, generator, integer, positive, probability, unknown_arguments
 from ..errors import ArgumentError, ShapeError
 from .activation import dropout_mask
-from .base import RunRecurrent
+from .base_model import RunRecurrent
 from .quantize import Quantizable, packed, uniform
 from .textbook_parameters import TextbookParameters
 

@@ -13,7 +13,8 @@ from ..core import arrays, facade
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, generator, unknown_arguments
 from ..errors import ArgumentError, OnwardError, ShapeError
-from .base import Layer, RunRecurrent, call
+from .base import Layer
+from .base_model import BaseModel, RunRecurrent, call
 
 if TYPE_CHECKING:
     from ..graph.plan.planner import Planner
@@ -100,9 +101,9 @@ class Sequential(Layer):
     (4, 9)
     """
 
-    def __init__(self, *layers: Layer) -> None:
+    def __init__(self, *layers: BaseModel) -> None:
         for layer in layers:
-            if not isinstance(layer, Layer) or isinstance(layer, Sequential):
+            if not isinstance(layer, BaseModel) or isinstance(layer, Sequential):
                 raise ArgumentError(f"Sequential takes layers other than itself, not {layer!r}")
         dtypes = {str(layer.dtype) for layer in layers if "dtype" in vars(layer)}
         orders = {layer.batch_first for layer in layers if "batch_first" in vars(layer)}
@@ -210,25 +211,25 @@ class Sequential(Layer):
                 before.insert(0, first)
         return dx, before, gradients
 
-    def sublayers(self) -> dict[str, Layer]:
+    def sublayers(self) -> dict[str, BaseModel]:
         return {f"{index}.": layer for index, layer in enumerate(self)}
 
-    def with_sublayers(self, leaves: Mapping[str, Layer]) -> Sequential:
+    def with_sublayers(self, leaves: Mapping[str, BaseModel]) -> Sequential:
         return Sequential(*(leaves.get(name, layer) for name, layer in self.sublayers().items()))
 
     def __len__(self) -> int:
         return len(self.layers)
 
-    def __iter__(self) -> Iterator[Layer]:
+    def __iter__(self) -> Iterator[BaseModel]:
         return iter(self.layers)
 
     @overload
-    def __getitem__(self, index: int) -> Layer: ...
+    def __getitem__(self, index: int) -> BaseModel: ...
 
     @overload
     def __getitem__(self, index: slice) -> Sequential: ...
 
-    def __getitem__(self, index: int | slice) -> Layer:
+    def __getitem__(self, index: int | slice) -> BaseModel:
         """A layer, or for a slice a Sequential of the same layers: `model[:2]`."""
         return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
 
@@ -249,7 +250,7 @@ class Sequential(Layer):
         return ((name, shape) for name, shape, _ in self.stored_weights())
 
 
-def _check_time_axis(layers: Sequence[Layer]) -> None:
+def _check_time_axis(layers: Sequence[BaseModel]) -> None:
     """Raise ArgumentError if a layer takes sequences, but an earlier Last returns one vector per sequence."""
     last = None
     for index, layer in enumerate(layers):
@@ -347,7 +348,7 @@ def _planner(model: Sequential, with_state: bool) -> Planner | None:
         return None
 
 
-def consecutive_layers(model: Layer) -> list[Layer]:
+def consecutive_layers(model: BaseModel) -> list[BaseModel]:
     """The sublayers if each is called once, on the output of the one before; otherwise an empty list."""
     sublayers = list(model.sublayers().values())
     return sublayers if isinstance(model, Sequential) or sublayers == [model] else []

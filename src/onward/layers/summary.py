@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from . import Activation, Dropout, Embedding, Last, Linear, Softmax
-from .base import Layer
+from .base_model import BaseModel
 from .conv import Convolution, Spatial
 from .norm import Normalization
 from .recurrent import Recurrent
@@ -26,12 +26,12 @@ class Row(NamedTuple):
     bytes: int
 
 
-def rows(layers: Mapping[str, Layer]) -> list[Row]:
+def rows(layers: Mapping[str, BaseModel]) -> list[Row]:
     """One row per layer for unconnected layers; each output shape is inferred from the layer alone."""
     return [row(name, layer, output_shape(layer, input_shape(layer))) for name, layer in layers.items()]
 
 
-def connected_rows(layers: Mapping[str, Layer]) -> list[Row]:
+def connected_rows(layers: Mapping[str, BaseModel]) -> list[Row]:
     """One row per layer of a chain, in which each layer takes the output of the previous one."""
     batch_first = any(layer.batch_first for layer in layers.values())
     # a leading layer that accepts any shape, such as Dropout, has the input shape of the next layer
@@ -41,7 +41,7 @@ def connected_rows(layers: Mapping[str, Layer]) -> list[Row]:
     return [row(name, layer, shape := output_shape(layer, shape)) for name, layer in layers.items()]
 
 
-def row(name: str, layer: Layer, shape: Axes | None) -> Row:
+def row(name: str, layer: BaseModel, shape: Axes | None) -> Row:
     """The row of one layer with its output shape."""
     weights = layer.weights_by_name()
     scales = {f"{weight}_scale" for weight in weights}  # scales of int8 weights are not parameters
@@ -49,7 +49,7 @@ def row(name: str, layer: Layer, shape: Axes | None) -> Row:
     return Row(name, kind(layer), shape, parameters, sum(array.nbytes for array in weights.values()))
 
 
-def kind(layer: Layer) -> str:
+def kind(layer: BaseModel) -> str:
     """Describe a layer: its class, and the options that affect how to read its output.
 
     >>> import onward
@@ -67,7 +67,7 @@ def kind(layer: Layer) -> str:
     return type(layer).__name__ + (f" ({details})" if details else "")
 
 
-def input_shape(layer: Layer, batch_first: bool | None = None) -> Axes | None:
+def input_shape(layer: BaseModel, batch_first: bool | None = None) -> Axes | None:
     """The shape of a layer's input, or None if the layer accepts any shape."""
     if isinstance(layer, Convolution):
         return ("B", layer.in_channels, *("L" if layer.axes == 1 else "HW"))
@@ -76,7 +76,7 @@ def input_shape(layer: Layer, batch_first: bool | None = None) -> Axes | None:
     return (*STEPS[layer.batch_first if batch_first is None else batch_first], *layer.step_shape)
 
 
-def output_shape(layer: Layer, shape: Axes | None) -> Axes | None:
+def output_shape(layer: BaseModel, shape: Axes | None) -> Axes | None:
     """The shape of a layer's output for an input of this shape, or None if it is unknown."""
     match layer:
         case Recurrent():

@@ -22,11 +22,12 @@ import numpy as np
 
 from ..core.arrays import Array
 from ..errors import ArgumentError
-from ..graph import Graph, Model
+from ..graph import Graph
 from ..graph.of_layers import graph_of
 from ..graph.over_time.named_carries import from_zeros
 from ..layers import Last, Linear, Sequential
-from ..layers.base import Layer
+from ..layers.base_model import BaseModel
+from ..model import Model
 from ..tables import inference, windows
 from ..tables.layout import IntArray, Selection, Sequences
 from ..train import AdamW, Batch, Data, History, OneCycleLR, fit, huber, quantile
@@ -212,7 +213,7 @@ def fit_forecasts(
     return model, fitted.history, report | {"windows": counts, "level": scaling.level}
 
 
-def compare(model: Layer, part: Sequences, season: int | None = None) -> dict[str, Any]:
+def compare(model: BaseModel, part: Sequences, season: int | None = None) -> dict[str, Any]:
     """Compare the forecasts of a model, and naive ones, with the targets of windows."""
     season = season or part.selection.season or windows.find_season(part)
     outputs = np.stack(inference.outputs(model, part.items))

@@ -13,7 +13,7 @@ from ..core.arrays import Array
 from ..core.checks import integer
 from ..errors import ArgumentError
 from ..layers import GRU, LSTM, RNN, Dropout, Last, Linear, Sequential
-from ..layers.base import Layer
+from ..layers.base_model import BaseModel
 from ..tables import inference
 from ..tables.data import Sequences
 from ..train import AdamW, Batch, Batches, History, OneCycleLR, cross_entropy, evaluate, fit, mse
@@ -144,7 +144,7 @@ def fit_sequences(
 
 def recurrent_layers(
     features: int, cell: str, hidden_size: int, num_layers: int, bidirectional: bool, rng: np.random.Generator
-) -> list[Layer]:
+) -> list[BaseModel]:
     """Return recurrent layers whose output has `hidden_size` features. Raises ArgumentError."""
     if cell not in CELLS:
         raise ArgumentError(f"cell={cell!r}, expected one of {', '.join(map(repr, CELLS))}")

@@ -18,13 +18,14 @@ import onward._core as _core
 
 from ..core.threads import num_threads
 from ..errors import ArgumentError, OnwardError, ShapeError
-from ..graph import Graph, Model
+from ..graph import Graph
 from ..graph.inference import flattened
 from ..graph.node import Node, Signature
 from ..graph.of_layers import graph_of
 from ..graph.over_time.named_carries import from_zeros
 from ..graph.plan.planner import Planner
 from ..graph.simplification.simplify import simplify
+from ..model import Model
 
 Arrays = dict[str, NDArray[Any]]
 Step = tuple[Node, NDArray[Any]]  # a node, and its first output

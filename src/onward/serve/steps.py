@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
-from ..graph.model import Model
-from ..layers.base import Layer
+from ..layers.base_model import BaseModel
+from ..model import Model
 from ..streaming.graph_pool import ROWS_AT_ONCE, GraphPool, SequencePool
 from ..streaming.graph_stream import GraphStream, SequenceStream
 from .messages import AnyArray, Input, InputFormat, Output, Port
@@ -210,7 +210,7 @@ def _as_tuple(outputs: Any) -> tuple[Any, ...]:
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
-def steps_of(model: Layer, options: Mapping[str, Any]) -> Steps:
+def steps_of(model: BaseModel, options: Mapping[str, Any]) -> Steps:
     """Return the steps of a model; `options` are those of `Model.pool`. Raises ArgumentError."""
     if options and not isinstance(model, Model):
         raise ArgumentError(f"{model!r} takes no options: its states are inside its layers")
@@ -223,4 +223,6 @@ def steps_of(model: Layer, options: Mapping[str, Any]) -> Steps:
     returned = [name for name in model.outputs if name not in states]
     names = returned if len(returned) == len(outputs) - len(stream.streamed.carries) else list(model.outputs)
     pool: Any = model.pool(CAPACITY, **options)
-    return (SequenceSteps if isinstance(stream, SequenceStream) else GraphSteps)(pool, stream, names)
+    if isinstance(stream, SequenceStream):
+        return SequenceSteps(pool, stream, names)
+    return GraphSteps(pool, stream, names)

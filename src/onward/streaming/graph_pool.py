@@ -388,6 +388,12 @@ class SequencePool(GraphPool):
         return np.squeeze(y, time + (axis is None or axis > time)) if is_step and time is not None else y
 
 
+def pool_of(streamed: Streamed, capacity: int, max_capacity: int | None) -> GraphPool:
+    """Return the pool of the streams that run a graph over one block."""
+    kind = GraphPool if streamed.last is None else SequencePool
+    return kind(streamed, capacity, max_capacity)
+
+
 def _checked(declared: Any, block: AnyArray, axis: int | None, n: int) -> AnyArray:
     """Return an input with n rows in the declared dtype. Raises ShapeError, DtypeError."""
     place = axis or 0

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 from .. import _core
 from ..core import arrays
 from ..core.calls import CallLock
-from ..core.checks import MOST_ROWS, enough_memory, integer
 from ..errors import ArgumentError, ShapeError
 from ..graph.declared import as_declared
 from ..graph.node import AnyArray
@@ -263,20 +262,9 @@ class SequenceStream(GraphStream):
         )
 
 
-def stream_of_graph(
-    model: Any,
-    batch: int | None = None,
-    carry: Mapping[str, str] | None = None,
-    initial: Mapping[str, ArrayLike] | None = None,
-    time_axis: int | None = None,
-    **fixed: ArrayLike,
-) -> GraphStream:
-    """Return the stream of a whole model that runs its graph; `Model.stream` documents the arguments."""
-    batch = None if batch is None else integer("batch", batch, 1, MOST_ROWS)
-    model, others = model.generalized(fixed)
-    with enough_memory(f"the states of batch={batch}"):
-        streamed = model.streamed(batch or 1, carry, initial, time_axis, others)
-        return GraphStream(streamed) if streamed.last is None else SequenceStream(streamed, batch)
+def stream_of(streamed: Streamed, batch: int | None) -> GraphStream:
+    """Return the stream that runs a graph over one block."""
+    return GraphStream(streamed) if streamed.last is None else SequenceStream(streamed, batch)
 
 
 def _copies(carried: Sequence[AnyArray]) -> Carried:

@@ -16,7 +16,7 @@ from ..core.arrays import Array
 from ..core.calls import CallLock
 from ..core.checks import MOST_ROWS, enough_memory, integer
 from ..errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
-from ..layers.base import Layer
+from ..layers.base_model import BaseModel
 from .stream import StreamingModel, read_state, write_state
 
 OVERHEAD = 9  # bytes per stream besides its state
@@ -271,7 +271,7 @@ def argument_errors() -> Iterator[None]:
         raise ArgumentError(str(error)) from None
 
 
-def pool(model: Layer, capacity: int, max_capacity: int | None) -> Pool:
+def pool(model: BaseModel, capacity: int, max_capacity: int | None) -> Pool:
     """A pool of a model; `Layer.pool` documents the arguments."""
     streaming = StreamingModel(model)
     return (Pool if streaming.in_core else LayerPool)(streaming, capacity, max_capacity)

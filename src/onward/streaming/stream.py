@@ -15,7 +15,7 @@ from ..core.arrays import Array, Shape
 from ..core.checks import MOST_ROWS, enough_memory, integer
 from ..errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
 from ..layers import Dropout, Last
-from ..layers.base import Layer, call
+from ..layers.base_model import BaseModel, call
 from ..layers.sequential import consecutive_layers
 
 FILE_TYPE = "stream of Onward"
@@ -38,7 +38,7 @@ class StreamingModel:
     otherwise `run` computes it. Raises ArgumentError for a model that needs future steps.
     """
 
-    def __init__(self, model: Layer) -> None:
+    def __init__(self, model: BaseModel) -> None:
         for layer in model.sublayers().values():
             if not layer.causal:
                 why = (
@@ -187,7 +187,7 @@ def check_out(out: Any, inputs: Iterable[Any], shape: Shape, dtype: Any) -> None
     arrays.check_separate((out,), inputs)
 
 
-def frozen(model: Layer) -> Layer:
+def frozen(model: BaseModel) -> BaseModel:
     """Prepare a model for streaming; all its streams share one packed copy of the present weights."""
     for layer in model.sublayers().values():
         _ = layer.step_kernel
@@ -324,7 +324,7 @@ class LayerStream(Stream):
         return y if out is None else out
 
 
-def stream(model: Layer, batch: int | None) -> Stream:
+def stream(model: BaseModel, batch: int | None) -> Stream:
     """A stream of a model; `Layer.stream` documents the arguments."""
     batch = None if batch is None else integer("batch", batch, 1, MOST_ROWS)
     streaming = StreamingModel(model)

@@ -10,9 +10,9 @@ import numpy as np
 
 from ..core import arrays
 from ..errors import ArgumentError
-from ..graph import Model
-from ..layers.base import Layer, call
+from ..layers.base_model import BaseModel, call
 from ..layers.sequential import consecutive_layers
+from ..model import Model
 from .layout import AnyArray, IntArray
 
 Item = TypeVar("Item")
@@ -21,7 +21,7 @@ BATCH = 64  # sequences per call, enough for the core's full speed
 
 
 def outputs(
-    model: Layer,
+    model: BaseModel,
     sequences: Sequence[AnyArray] | AnyArray,
     workers: int = 1,
     advance: Callable[[int], None] | None = None,
@@ -71,7 +71,7 @@ def in_order(
         executor.shutdown(cancel_futures=True)
 
 
-def runnable(model: Layer) -> Layer:
+def runnable(model: BaseModel) -> BaseModel:
     """Return the layers of a whole model that is a chain, otherwise the model if it takes one sequence."""
     if not isinstance(model, Model):
         return model
@@ -85,7 +85,7 @@ def runnable(model: Layer) -> Layer:
         raise
 
 
-def takes_padding(model: Layer) -> bool:
+def takes_padding(model: BaseModel) -> bool:
     """Whether padding leaves the outputs unchanged; layers that are not recurrent may read padded steps."""
     if isinstance(model, Model):
         return False
@@ -103,7 +103,7 @@ def batch_rows(lengths: Sequence[int], padded: bool) -> list[IntArray]:
     return [group[start : start + BATCH] for group in groups for start in range(0, len(group), BATCH)]
 
 
-def run_batch(model: Layer, sequences: Sequence[AnyArray] | AnyArray, padded: bool) -> list[AnyArray]:
+def run_batch(model: BaseModel, sequences: Sequence[AnyArray] | AnyArray, padded: bool) -> list[AnyArray]:
     """The outputs of one batch, without those of padded steps."""
     lengths = np.array([len(sequence) for sequence in sequences], np.int64)
     ragged = lengths.min() < lengths.max()

@@ -12,7 +12,7 @@ from ..errors import ArgumentError, FileError
 from ..formats.onnx import messages
 from ..formats.onnx.export import export_onnx
 from ..formats.onnx.protobuf import decode
-from ..layers.base import Layer
+from ..layers.base_model import BaseModel
 from .layout import Saved, Selection
 
 KEY = "table"
@@ -20,7 +20,7 @@ ENTRY = "onward"  # in the metadata of ONNX files
 RECORDS = (KEY, "vocabulary")  # metadata that a model file may hold besides its architecture
 
 
-def save(path: str | os.PathLike[str], model: Layer, saved: Saved) -> None:
+def save(path: str | os.PathLike[str], model: BaseModel, saved: Saved) -> None:
     """Write a model like its own `save`, with the description of its training table. Raises FileError."""
     description = model.description()
     if saved != Saved():
@@ -30,7 +30,7 @@ def save(path: str | os.PathLike[str], model: Layer, saved: Saved) -> None:
     storage.write(path, model.weights_by_name(), description)
 
 
-def save_converted(path: str | os.PathLike[str], model: Layer, source: str | os.PathLike[str]) -> None:
+def save_converted(path: str | os.PathLike[str], model: BaseModel, source: str | os.PathLike[str]) -> None:
     """Write a model made from the file `source` with everything that `source` records. Raises FileError."""
     records = {name: value for name, value in metadata(source).items() if name in RECORDS}
     if Path(path).suffix.lower() == ".onnx":

@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
 from ..core import threads
 from ..errors import ArgumentError, OnwardError
 from ..formats import load
-from ..layers.base import Layer
+from ..layers.base_model import BaseModel
 from . import parquet
 from .inference import runnable
 from .scorer import Scorer
@@ -55,7 +55,7 @@ class RowGroupActor(TableActor):
 
 def score(
     dataset: ray.data.Dataset,
-    model: Layer | str | os.PathLike[str],
+    model: BaseModel | str | os.PathLike[str],
     input: str | Sequence[str] = "x",
     lengths: str | None = None,
     output: str = "y",
@@ -78,8 +78,8 @@ def score(
     actors read the files themselves. Raises ArgumentError and FileError; Ray raises the errors of bad rows,
     as text, when the dataset is consumed.
     """
-    loaded = model if isinstance(model, Layer) else load(model)
-    if not isinstance(loaded, Layer):
+    loaded = model if isinstance(model, BaseModel) else load(model)
+    if not isinstance(loaded, BaseModel):
         raise ArgumentError(
             f"{model} holds layers, not a connected model: put them into an onward.Sequential"
         )

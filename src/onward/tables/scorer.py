@@ -12,7 +12,7 @@ import pyarrow.types as kinds
 
 from ..core.arrays import Array, Shape
 from ..errors import ArgumentError, OnwardError
-from ..layers.base import Layer
+from ..layers.base_model import BaseModel
 from . import inference
 from .layout import AnyArray, IntArray
 
@@ -40,7 +40,7 @@ class Scorer:
 
     def __init__(
         self,
-        model: Layer,
+        model: BaseModel,
         input: str | Sequence[str] = "x",
         lengths: str | None = None,
         output: str = "y",

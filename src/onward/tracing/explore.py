@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..core import atomic, storage
 from ..core.arrays import Array
 from ..layers import Activation, Dropout, Embedding, Last, Linear, Sequential, Softmax
-from ..layers.base import Layer
+from ..layers.base_model import BaseModel
 from ..layers.recurrent import Recurrent
 from .picture import steps_of
 
@@ -52,7 +52,7 @@ class Page:
         atomic.replace(path, self.html.encode())
 
 
-def unsupported(model: Layer) -> str | None:
+def unsupported(model: BaseModel) -> str | None:
     """Why Onward for JavaScript cannot run a model; None if it can."""
     layers = list(model) if isinstance(model, Sequential) else [model]
     for layer in layers:
@@ -67,7 +67,7 @@ def unsupported(model: Layer) -> str | None:
     return None
 
 
-def model_bytes(model: Layer, vocabulary: str | None = None) -> bytes:
+def model_bytes(model: BaseModel, vocabulary: str | None = None) -> bytes:
     """The content of the model's file."""
     extra = {} if vocabulary is None else {"vocabulary": vocabulary}
     return storage.content(model.weights_by_name(), model.description() | extra)
@@ -93,7 +93,7 @@ def page_of(trace: Trace, row: int, classes: Sequence[str] | None, text: str | N
 
 
 def _live(
-    model: Layer | None, x: NDArray[Any], classes: Sequence[str] | None, text: str | None
+    model: BaseModel | None, x: NDArray[Any], classes: Sequence[str] | None, text: str | None
 ) -> bytes | str:
     """The file of a model that the page runs itself, or the reason why it cannot."""
     if model is None:

@@ -1,7 +1,7 @@
 """Trace a whole model: record the gates and states of its recurrent nodes, and any intermediate values."""
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,7 +12,6 @@ from ..core.arrays import Array
 from ..errors import ArgumentError
 from ..graph.graph import Graph, Input
 from ..graph.inference import flattened
-from ..graph.model import Model
 from ..graph.node import AnyArray, Node, Signature
 from ..graph.operations import quantized_recurrent
 from ..graph.operations.masked_recurrent import unpacked
@@ -46,9 +45,17 @@ class _Site(NamedTuple):
 
 
 def trace_graph(
-    model: Model, graph: Graph, inputs: Sequence[Any], values: Sequence[str], preactivations: bool
+    graph: Graph,
+    inputs: Sequence[Any],
+    values: Sequence[str],
+    preactivations: bool,
+    layout: Layout | None,
+    run: Callable[..., Sequence[AnyArray]],
 ) -> Trace:
-    """Run the graph of a model on its inputs, and record it; `Model.trace` documents the arguments."""
+    """Run the graph of a model on its inputs, and record it; `Model.trace` documents the arguments.
+
+    `layout` is that of its only input, if known. `run` returns the outputs for other inputs.
+    """
     names = [declared.name for declared in graph.inputs]
     known: dict[str, Any] = dict(zip(names, inputs, strict=True))
     for name, value in known.items():  # an integer scalar may decide about branches
@@ -58,14 +65,14 @@ def trace_graph(
     found = _values(graph, values, inputs)
     whole, sites = _returning_inputs(simplify(graph))
     if not sites and not values:
-        raise ArgumentError(f"{model!r} has no recurrent layer to trace: name intermediate values in values=")
+        raise ArgumentError("the model has no recurrent layer to trace: name intermediate values in values=")
     results = _run(whole, [*whole.outputs, *(name for site in sites for name in site.inputs)], inputs)
     layers: dict[str, Recorded] = {}
     for site in sites:
         for own in site.runs(results):
             for name, recorded in _record(site.node, own, preactivations).items():
                 layers[_unique(name, layers)] = recorded
-    x, y, answer = _time_first(model, graph, inputs, results[whole.outputs[0]], layers)
+    x, y, answer = _time_first(graph, inputs, results[whole.outputs[0]], layers, layout, run)
     return Trace(x, y, layers, answer, found)
 
 
@@ -205,17 +212,21 @@ def _unique(name: str, names: Mapping[str, Any]) -> str:
 
 
 def _time_first(
-    model: Model, graph: Graph, inputs: Sequence[Any], y: AnyArray, layers: Mapping[str, Recorded]
+    graph: Graph,
+    inputs: Sequence[Any],
+    y: AnyArray,
+    layers: Mapping[str, Recorded],
+    layout: Layout | None,
+    run: Callable[..., Sequence[AnyArray]],
 ) -> tuple[Any, Any, Any]:
     """Return x and y as (T, B, ...), if the axes are known, and the function of `Trace.answers`."""
-    layout = model.layout if len(inputs) == 1 else None
-    if layout is None:
+    if layout is None or len(inputs) != 1:
         return (next(iter(layers.values())).x if layers else inputs[0]), y, None
     axes = output_axes(graph, graph.inputs[0], layout)[0]
     x = _moved(inputs[0], layout.axes)
     if axes.time is not None:
         return x, _moved(y, axes), None
-    return x, y, partial(_answer, model, x, layout, axes)
+    return x, y, partial(_answer, run, x, layout, axes)
 
 
 def _moved(array: AnyArray, axes: Axes) -> AnyArray:
@@ -225,10 +236,12 @@ def _moved(array: AnyArray, axes: Axes) -> AnyArray:
     return np.moveaxis(array, (axes.time or 0, axes.batch), (0, 1))
 
 
-def _answer(model: Model, x: AnyArray, layout: Layout, axes: Axes, row: int, steps: int) -> Array:
+def _answer(
+    run: Callable[..., Sequence[AnyArray]], x: AnyArray, layout: Layout, axes: Axes, row: int, steps: int
+) -> Array:
     """Return the first output of a model without its batch axis for the first steps of a row of x."""
     part, (time, rows) = x[:steps, row : row + 1], layout.axes
     assert time is not None
     prefix = np.moveaxis(part[:, 0], 0, time) if rows is None else np.moveaxis(part, (0, 1), (time, rows))
-    y: Array = model.planner(prefix)[0]
+    y: Array = run(prefix)[0]
     return y if axes.batch is None else np.take(y, 0, axes.batch)

@@ -16,7 +16,7 @@ from ..core import arrays, atomic
 from ..core.arrays import Array
 from ..core.checks import integer
 from ..errors import ArgumentError, OnwardError
-from ..layers.base import Layer, call
+from ..layers.base_model import BaseModel, call
 from ..layers.recurrent import Inputs, LayerRecord, Recurrent
 from ..streaming.stream import frozen
 from . import explore, picture
@@ -81,7 +81,7 @@ class Trace(Mapping[str, Array]):
         recorded: Mapping[str, Recorded],
         answer: Callable[[int, int], Array] | None = None,
         values: Mapping[str, NDArray[Any]] | None = None,
-        model: Layer | None = None,
+        model: BaseModel | None = None,
     ):
         self.x, self.y, self.recorded, self.intermediate = x, y, recorded, values or {}
         self.model = model  # which `explore` runs again from zero states; None for a whole graph
@@ -237,7 +237,9 @@ def by_suffix(
         yield suffix.removeprefix("_"), arrays
 
 
-def trace(model: Layer, x: ArrayLike, state: Any, lengths: ArrayLike | None, preactivations: bool) -> Trace:
+def trace(
+    model: BaseModel, x: ArrayLike, state: Any, lengths: ArrayLike | None, preactivations: bool
+) -> Trace:
     """Run a model and record its gates and states; `Model.trace` documents the arguments."""
     recorded: dict[str, Recorded] = {}
     calls: list[tuple[Recurrent[Any], Inputs]] = []
@@ -270,7 +272,7 @@ def _first(returned: tuple[Any, Any]) -> Any:
 
 
 def _answer(
-    model: Layer,
+    model: BaseModel,
     x: NDArray[Any],
     initial: Sequence[tuple[Array | None, Array | None]] | None,
     batch_first: bool,

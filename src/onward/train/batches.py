@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..core import arrays
 from ..core.checks import flag, integer
 from ..errors import ArgumentError, ShapeError
-from ..graph import Model
-from ..layers.base import Layer, call
+from ..layers.base_model import BaseModel, call
+from ..model import Model
 
 AnyArray: TypeAlias = NDArray[Any]
 Targets: TypeAlias = list[AnyArray] | AnyArray
@@ -57,7 +57,7 @@ class Data:
         """Yield the batches of one epoch, in an order drawn from `rng`, or in a fixed order if it is None."""
         raise NotImplementedError
 
-    def for_model(self, model: Layer) -> Data:
+    def for_model(self, model: BaseModel) -> Data:
         """Return the data in the form that `model` needs."""
         return self
 
@@ -144,7 +144,7 @@ class Batches(Data):
                 return f"y[{n}] has shape {np.shape(target)}, but y[0] {np.shape(y[0])}: only T may differ"
         return "y has one target per time step, but per_step=False"
 
-    def for_model(self, model: Layer) -> Batches:
+    def for_model(self, model: BaseModel) -> Batches:
         """Return the data in the model's layout, with one target per step if its output has a time axis."""
         data = copy.copy(self)
         data.batch_first = _layout(model, self.batch_first)
@@ -209,7 +209,7 @@ def checked_weights(weights: Any, lengths: NDArray[np.int64]) -> Targets:
     return rows if per_step else every
 
 
-def _layout(model: Layer, otherwise: bool) -> bool:
+def _layout(model: BaseModel, otherwise: bool) -> bool:
     """Return whether batches for a model have the batch axis first; `otherwise` if the model takes either."""
     tells = isinstance(model, Model) and model.layout is not None
     tells = tells or any("batch_first" in vars(layer) for layer in model.sublayers().values())
@@ -279,7 +279,7 @@ class Chunks(Data):
         sizes = {"batch size": len(self.x), "steps of a chunk": self.steps}
         return super().settings() | sizes | {"data set": content}
 
-    def for_model(self, model: Layer) -> Chunks:
+    def for_model(self, model: BaseModel) -> Chunks:
         """Return the data in the model's layout."""
         data = copy.copy(self)
         data.batch_first = _layout(model, self.batch_first)
@@ -320,7 +320,7 @@ class IterableData(Data):
                 )
 
 
-def as_data(data: Any, model: Layer) -> Data:
+def as_data(data: Any, model: BaseModel) -> Data:
     """Return arrays (x, y[, lengths]), Data or an iterable of batches as Data for a model."""
     if isinstance(data, Data):
         return data.for_model(model)

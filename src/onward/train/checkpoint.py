@@ -15,7 +15,7 @@ from ..core import storage
 from ..core.arrays import FLOAT64, Array
 from ..core.checks import LARGEST, integer, non_negative
 from ..errors import FileError
-from ..layers.base import Layer
+from ..layers.base_model import BaseModel
 from .history import Epoch, History
 from .optimizers import Memory, Weights, trained
 
@@ -46,7 +46,7 @@ class Run:
     saved: bool = False
 
 
-def write(path: str | os.PathLike[str], model: Layer, run: Run, settings: Mapping[str, Any]) -> None:
+def write(path: str | os.PathLike[str], model: BaseModel, run: Run, settings: Mapping[str, Any]) -> None:
     """Write a checkpoint, or leave the previous one intact if that fails. Raises FileError."""
     groups = {
         "weights": model.weights_by_name(),
@@ -76,7 +76,7 @@ def write(path: str | os.PathLike[str], model: Layer, run: Run, settings: Mappin
 
 
 def read(
-    path: str | os.PathLike[str], model: Layer, run: Run, settings: Mapping[str, Any], epochs: int
+    path: str | os.PathLike[str], model: BaseModel, run: Run, settings: Mapping[str, Any], epochs: int
 ) -> Run:
     """Return the run in a checkpoint and set the model's weights; `run` is a new run of the same training.
 
@@ -107,7 +107,7 @@ def read(
 
 
 def _resumed(
-    model: Layer,
+    model: BaseModel,
     run: Run,
     header: Mapping[str, Any],
     tensors: Mapping[str, NDArray[Any]],
@@ -198,14 +198,14 @@ def _number(name: str, value: Any) -> float:
     return float(value)
 
 
-def _parts(model: Layer, state: Any) -> list[Array]:
+def _parts(model: BaseModel, state: Any) -> list[Array]:
     """Return the arrays of a model's state in order."""
     if state is None:
         return []
     return [part for own in model.split_states(state) for part in (own if isinstance(own, tuple) else (own,))]
 
 
-def _state(model: Layer, group: Mapping[str, Array], batch_size: int | None) -> Any:
+def _state(model: BaseModel, group: Mapping[str, Array], batch_size: int | None) -> Any:
     """Return the state made of the arrays of `_parts`, by number. Raises LookupError, ValueError."""
     if not group:
         return None

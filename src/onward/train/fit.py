@@ -18,7 +18,7 @@ from ..core.arrays import Array
 from ..core.checks import Rng, generator, instance, integer, non_negative, probability
 from ..errors import ArgumentError, NotFiniteError
 from ..layers.activation import dropout_mask
-from ..layers.base import Layer, call
+from ..layers.base_model import BaseModel, call
 from ..layers.sequential import consecutive_layers
 from . import checkpoint as checkpoints
 from .batches import Batch, Data, as_data
@@ -39,7 +39,7 @@ from .schedules import SCHEDULE, Constant, Progress
 
 
 def fit(
-    model: Layer,
+    model: BaseModel,
     data: Any,
     *,
     loss: str | Loss | None = None,
@@ -101,7 +101,7 @@ def fit(
 class Training:
     """Everything that stays constant while a model is trained, checked: the arguments of `fit`."""
 
-    model: Layer
+    model: BaseModel
     data: Any
     validation: Any
     loss: Any
@@ -291,7 +291,7 @@ class Score(NamedTuple):
     accuracy: float | None
 
 
-def evaluate(model: Layer, data: Any, loss: str | Loss | None = None) -> Score:
+def evaluate(model: BaseModel, data: Any, loss: str | Loss | None = None) -> Score:
     """Return the score of a model on data of any kind that `fit` accepts, with dropout disabled.
 
     The loss is that of `fit`.
@@ -308,12 +308,12 @@ def evaluate(model: Layer, data: Any, loss: str | Loss | None = None) -> Score:
     return score(model, as_data(data, as_model(model)), as_loss(loss, model))
 
 
-def as_model(model: Any) -> Layer:
+def as_model(model: Any) -> BaseModel:
     """Return `model` if it is a layer or a model. Raises ArgumentError."""
-    return instance("model", model, Layer, "a layer or a model of onward, such as Sequential(...)")
+    return instance("model", model, BaseModel, "a layer or a model of onward, such as Sequential(...)")
 
 
-def score(model: Layer, data: Data, loss: Loss) -> Score:
+def score(model: BaseModel, data: Data, loss: Loss) -> Score:
     total, weights, count, correct, are_classes = 0.0, 0.0, 0, 0, True
     state: Any = None
     for batch in data.epoch(None):
@@ -334,14 +334,14 @@ def score(model: Layer, data: Data, loss: Loss) -> Score:
     return Score(total / weights, correct / count if are_classes else None)
 
 
-def _lengths(model: Layer, batch: Batch) -> NDArray[np.int64] | None:
+def _lengths(model: BaseModel, batch: Batch) -> NDArray[np.int64] | None:
     """Return the lengths of the sequences of a batch, or None if all have every step."""
     steps = np.shape(batch.x)[1 if model.batch_first else 0]
     lengths = None if batch.lengths is None else np.asarray(batch.lengths)
     return None if lengths is None or (lengths == steps).all() else lengths
 
 
-def valid_rows(model: Layer, batch: Batch, y: Array) -> NDArray[np.bool_]:
+def valid_rows(model: BaseModel, batch: Batch, y: Array) -> NDArray[np.bool_]:
     """Return a mask of the rows of y, (T, B, O) or (B, O), within the length of each sequence."""
     mask = np.ones(y.shape[:-1], np.bool_)
     if batch.lengths is not None and y.ndim == 3:
@@ -350,7 +350,7 @@ def valid_rows(model: Layer, batch: Batch, y: Array) -> NDArray[np.bool_]:
     return mask
 
 
-def row_weights(model: Layer, batch: Batch, mask: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+def row_weights(model: BaseModel, batch: Batch, mask: NDArray[np.bool_]) -> NDArray[np.float64] | None:
     """Return the weight of each row of a mask, (T, B) or (B,), from those of the sequences."""
     if batch.weights is None:
         return None
@@ -360,7 +360,7 @@ def row_weights(model: Layer, batch: Batch, mask: NDArray[np.bool_]) -> NDArray[
     return np.broadcast_to(weights, mask.shape)
 
 
-def initial_state(model: Layer, batch: Batch, state: Any) -> Any:
+def initial_state(model: BaseModel, batch: Batch, state: Any) -> Any:
     """Return the initial state of a batch, given the final state of the previous batch."""
     if not batch.goes_on:
         return None
@@ -384,7 +384,7 @@ def _how_to_resume(run: Run, checkpoint: str | os.PathLike[str] | None) -> str:
     return f"{stopped}; fit(..., resume=True) continues from the last checkpoint, {checkpoint}"
 
 
-def origin(model: Layer, batch: Batch, state: Any, gradients: dict[str, Array]) -> str:
+def origin(model: BaseModel, batch: Batch, state: Any, gradients: dict[str, Array]) -> str:
     """Describe where the first NaN or infinity of a training step occurs."""
     states = iter(model.split_states(state))
     batch_first = model.batch_first

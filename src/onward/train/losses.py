@@ -21,7 +21,7 @@ from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import LARGEST, flag, integer, positive, probability
 from ..errors import ArgumentError, DtypeError, ShapeError
-from ..layers.base import Layer
+from ..layers.base_model import BaseModel
 from .outputs import final_function
 
 IGNORE_INDEX = -100  # as in PyTorch
@@ -184,7 +184,7 @@ LOSSES: dict[str, Loss] = {loss.__name__: loss for loss in LABELS}
 OF_LOGITS: dict[str, Any] = {"cross_entropy": cross_entropy, "bce": bce}  # or of probabilities
 
 
-def as_loss(loss: str | Loss | None, model: Layer, from_logits: bool | None = None) -> Loss:
+def as_loss(loss: str | Loss | None, model: BaseModel, from_logits: bool | None = None) -> Loss:
     """Return a function itself, or the loss with this name for the outputs of a model.
 
     None means bce for a model that ends in a sigmoid, and otherwise cross_entropy. Unless `from_logits` tells

@@ -22,7 +22,7 @@ from ..core.arrays import Array
 from ..core.checks import Checked, flag, instance, non_negative, probability
 from ..core.identity import Identity
 from ..errors import ArgumentError
-from ..layers.base import Layer
+from ..layers.base_model import BaseModel
 from .schedules import power
 
 Weights: TypeAlias = dict[str, Array]
@@ -254,13 +254,13 @@ def clip_value(gradients: ByName, clip_value: float) -> Weights:
     return {name: g.clip(-bound, bound) for name, g in _floats(gradients).items()}
 
 
-def trained(model: Layer) -> Weights:
+def trained(model: BaseModel) -> Weights:
     """Return every weight of the model once, under its first name."""
     weights = model.weights_by_name()
     return {name: weights[name] for name, first in _first_names(model).items() if name == first}
 
 
-def summed(model: Layer, gradients: ByName) -> Weights:
+def summed(model: BaseModel, gradients: ByName) -> Weights:
     """Return the gradient of each weight of `trained`, summed over all uses of its layer."""
     first_names = _first_names(model)
     sums: Weights = {}
@@ -270,7 +270,7 @@ def summed(model: Layer, gradients: ByName) -> Weights:
     return sums
 
 
-def _first_names(model: Layer) -> dict[str, str]:
+def _first_names(model: BaseModel) -> dict[str, str]:
     """Map every name of a weight to its first name."""
     prefixes: dict[Identity, str] = {}
     names: dict[str, str] = {}
@@ -280,7 +280,7 @@ def _first_names(model: Layer) -> dict[str, str]:
     return names
 
 
-def replaced(model: Layer, weights: Weights) -> Layer:
+def replaced(model: BaseModel, weights: Weights) -> BaseModel:
     """Return a copy of the model with the given weights replaced; the other weights are shared."""
     shared = {id(weight): weight for weight in model.weights_by_name().values()}
     other = copy.deepcopy(model, shared)

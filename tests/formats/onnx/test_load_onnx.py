@@ -391,9 +391,9 @@ def test_a_familiar_attribute_of_a_graph_raises_an_error_with_the_equivalent(
     assert str(error.value) == f"Model has no attribute {name!r}: {ATTRIBUTES[name]}"
 
 
-def test_a_graph_is_a_layer_that_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_graph_is_no_layer_but_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     graph = onward.load(lstm_file(tmp_path / "model.onnx"))
-    assert isinstance(graph, Layer)
+    assert not isinstance(graph, Layer)
     assert graph.eval() is graph
     graph.summary()
     assert capsys.readouterr().out.splitlines()[1].split()[1] == "LSTM"

@@ -19,14 +19,14 @@ from onward.graph.over_time import whole
 @pytest.fixture
 def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let calls with few values run in blocks, too."""
-    monkeypatch.setattr("onward.graph.model.WHOLE_MEMORY", 1024)
+    monkeypatch.setattr("onward.graph.over_time.large.WHOLE_MEMORY", 1024)
     monkeypatch.setattr(whole, "BLOCK_MEMORY", 4096)
 
 
 def in_one_plan(model: Model, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     """Run a model all at once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("onward.graph.model.WHOLE_MEMORY", 1 << 40)
+        patch.setattr("onward.graph.over_time.large.WHOLE_MEMORY", 1 << 40)
         results = Model(model._graph)(*inputs)
     return results if isinstance(results, tuple) else (results,)
 

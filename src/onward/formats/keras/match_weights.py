@@ -11,6 +11,7 @@ import numpy as np
 from ...core.arrays import Shape
 from ...errors import FileError
 from ...layers.base import Layer
+from ...layers.base_model import BaseModel
 from ...layers.conv import Convolution
 from ...layers.linear import Embedding, Linear
 from ...layers.norm import BatchNorm, GroupNorm, LayerNorm
@@ -53,7 +54,7 @@ class Need(NamedTuple):
         return ", ".join(f"{name} {' or '.join(map(str, shapes))}" for name, shapes in self.arrays.items())
 
 
-def weights(root: Group, model: Layer, theano: bool) -> dict[str, Tensor]:
+def weights(root: Group, model: BaseModel, theano: bool) -> dict[str, Tensor]:
     """A file's arrays by the names of the model's weights. Raises FileError where file and model differ."""
     names = layer_names(root)
     take = _take_fitting if names is None else _take_next
@@ -118,7 +119,7 @@ def _side(path: str) -> str:
     return next((side for side in SIDES if side in path), "")
 
 
-def _needs(leaf: Layer, prefix: str, theano: bool) -> Iterator[Need]:
+def _needs(leaf: BaseModel, prefix: str, theano: bool) -> Iterator[Need]:
     """What a layer takes, in Keras' order. Raises FileError for weights that Keras' layers do not have."""
     if type(leaf) in CELLS:
         yield from _needs_of_cells(leaf, prefix)

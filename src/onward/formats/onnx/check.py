@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, OnwardError
-from ...graph import Graph, Model
+from ...graph import Graph
 from ...graph.examples import examples
+from ...model import Model
 from .read import read
 from .translate import translate
 

@@ -6,13 +6,13 @@ import os
 
 from ...core.checks import flag, instance
 from ...errors import ArgumentError
-from ...layers.base import Layer
+from ...layers.base_model import BaseModel
 
 MAX_BYTES = 2**31 - 1  # the limit for a message in every implementation
 
 
 def export_onnx(
-    model: Layer,
+    model: BaseModel,
     path: str | os.PathLike[str],
     *,
     lengths: bool = False,
@@ -43,13 +43,13 @@ def export_onnx(
     >>> onward.load(path).inputs
     ('x', 'h0', 'c0')
     """
-    from ...graph import Model
     from ...graph.of_layers import graph_of
+    from ...model import Model
     from .check import check_export
     from .protobuf import encode
     from .writer import model_of
 
-    instance("model", model, Layer, "a layer or a model of onward, such as Sequential(...)")
+    instance("model", model, BaseModel, "a layer or a model of onward, such as Sequential(...)")
     if flag("lengths", lengths) and isinstance(model, Model):
         raise ArgumentError("lengths applies to layers only: a graph has the inputs of its source")
     graph = model.whole() if isinstance(model, Model) else graph_of(model, lengths)

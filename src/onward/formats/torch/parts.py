@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from ...errors import ArgumentError
-from ...layers.base import FamiliarNames, Layer
+from ...layers.base import Layer
+from ...layers.base_model import FamiliarNames
 from ...layers.sequential import Sequential
 from ...layers.summary import Row, rows
 
@@ -25,7 +26,7 @@ class Parts(FamiliarNames, dict[str, Layer]):
     is not among the layers.
     """
 
-    _conversion: ClassVar[str] = "model.sequential(...)"
+    _conversion: ClassVar[tuple[str, type]] = "model.sequential(...)", Layer
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A whole model that runs a graph: it takes the graph's inputs in order or by name."""
+"""Whole models: what users call, stream, pool, trace, quantize, save and export."""
 
 from __future__ import annotations
 
@@ -10,36 +10,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core import facade
-from ..core.arrays import Shape
-from ..core.budget import MEMORY_OF_GIVEN
-from ..errors import ArgumentError
-from ..layers.base import IncompatibleKeys, Layer
-from ..layers.quantize import check_outputs
-from .declared import as_declared, check_call, open_sizes, zeros_of
-from .graph import Graph
-from .node import size_of
-from .plan.builder import Weights
-from .plan.planner import Planner, constants_of
-from .simplification.simplify import simplify
+from .core import facade
+from .core.arrays import Shape
+from .core.checks import MOST_ROWS, enough_memory, integer
+from .errors import ArgumentError
+from .graph.declared import as_declared, check_call, open_sizes, zeros_of
+from .graph.graph import Graph
+from .graph.over_time.large import in_blocks
+from .graph.plan.planner import Planner, constants_of
+from .graph.simplification.simplify import simplify
+from .layers.base_model import BaseModel, IncompatibleKeys
+from .layers.quantize import check_outputs
 
 # What a call does not need is imported where it is used: opening a model must be fast.
 
 if TYPE_CHECKING:
-    from ..layers.sequential import Sequential
-    from ..layers.summary import Row
-    from ..streaming.graph_stream import GraphStream
-    from ..streaming.pool import Pool
-    from ..streaming.stream import Stream
-    from ..tracing.trace import Trace
-    from .over_time.sequences import Layout
-    from .over_time.streamed import Axes, Streamed
-    from .plan.compiler import Program
-
-WHOLE_MEMORY = 1 << 26  # bytes; calls whose values need more run block by block where that is possible
+    from .graph.over_time.sequences import Layout
+    from .graph.over_time.streamed import Axes, Streamed
+    from .graph.plan.compiler import Program
+    from .layers.sequential import Sequential
+    from .layers.summary import Row
+    from .streaming.graph_stream import GraphStream
+    from .streaming.pool import Pool
+    from .streaming.stream import Stream
+    from .tracing.trace import Trace
 
 
-class Model(Layer):
+class Model(BaseModel):
     """A whole model: takes its inputs in order or by name and returns its output, or a tuple of several.
 
     `inputs` and `outputs` are the names. Inputs with default values may be omitted, as may the initial states
@@ -120,7 +117,7 @@ class Model(Layer):
 
     def with_lengths(self, args: tuple[Any, ...], lengths: ArrayLike, **inputs: Any) -> tuple[Any, ...]:
         """Run the sequences of a batch without their padding."""
-        from .over_time.sequences import run_with_lengths
+        from .graph.over_time.sequences import run_with_lengths
 
         if self.layout is None or len(self.inputs) != 1:
             raise ArgumentError(
@@ -152,7 +149,7 @@ class Model(Layer):
     @cached_property
     def initial_states(self) -> frozenset[str]:
         """The inputs that a call may omit, because recurrent layers start at zeros without them."""
-        from .over_time.named_carries import initial_states
+        from .graph.over_time.named_carries import initial_states
 
         return initial_states(self._planner.graph)
 
@@ -187,7 +184,7 @@ class Model(Layer):
         if replaced not in self._variants:
             graph = self._graph.with_defaults(replaced)
             size = sum(array.nbytes for array in constants_of(graph))
-            self._variants[replaced] = Planner(simplify(graph), weights_size=size, in_blocks=_in_blocks)
+            self._variants[replaced] = Planner(simplify(graph), weights_size=size, in_blocks=in_blocks)
         return self._variants[replaced]
 
     def layers(self) -> Sequential:
@@ -196,11 +193,11 @@ class Model(Layer):
         x has the layout of the model's first input; batch_first of the layers tells which it is. Raises
         ArgumentError, which names the node, if a node cannot be converted.
         """
-        from .chain import layers_of
+        from .graph.chain import layers_of
 
         return layers_of(self.general.planner.graph)
 
-    def stream(  # type: ignore[override]  # a graph streams in more ways, with the same calls
+    def stream(
         self,
         batch: int | None = None,
         *,
@@ -224,10 +221,23 @@ class Model(Layer):
         if is_plain and not model.graph.runs_in_calls:
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
                 return model.layers().stream(batch)
-        stream: GraphStream = facade.call(
-            "stream_of_graph", model, batch, carry, initial, time_axis, **others
-        )
-        return stream
+        return model.graph_stream(batch, carry, initial, time_axis, **others)
+
+    def graph_stream(
+        self,
+        batch: int | None = None,
+        carry: Mapping[str, str] | None = None,
+        initial: Mapping[str, ArrayLike] | None = None,
+        time_axis: int | None = None,
+        **fixed: ArrayLike,
+    ) -> GraphStream:
+        """Return a stream as `stream` does, but one that runs the graph, even if it is a chain of layers."""
+        from .streaming.graph_stream import stream_of
+
+        rows = None if batch is None else integer("batch", batch, 1, MOST_ROWS)
+        model, others = self.generalized(fixed)
+        with enough_memory(f"the states of batch={batch}"):
+            return stream_of(model.streamed(rows or 1, carry, initial, time_axis, others), rows)
 
     def streamed(
         self,
@@ -239,8 +249,8 @@ class Model(Layer):
         pooled: bool = False,
     ) -> Streamed:
         """Return the graph over a block, with named carries unless it streams over time."""
-        from .over_time.named_carries import candidates_in_errors, streamed_with
-        from .over_time.sequences import streamed_over_time
+        from .graph.over_time.named_carries import candidates_in_errors, streamed_with
+        from .graph.over_time.sequences import streamed_over_time
 
         has_rows = self.layout is not None and self.layout.axes.batch is not None
         if carry is None and time_axis is None and (initial or not has_rows or self._graph.runs_in_calls):
@@ -253,7 +263,7 @@ class Model(Layer):
     @cached_property
     def _from_zeros(self) -> Graph:
         """The graph whose initial states are zeros and which does not return its final states."""
-        from .over_time.named_carries import from_zeros
+        from .graph.over_time.named_carries import from_zeros
 
         return from_zeros(self._graph)
 
@@ -265,7 +275,7 @@ class Model(Layer):
     @cached_property
     def output_axes(self) -> Axes:
         """The time axis and the batch axis of the first output of a model with a layout."""
-        from .over_time.sequences import output_axes
+        from .graph.over_time.sequences import output_axes
 
         graph = self.of_sequences.planner.graph
         assert self.layout is not None
@@ -288,12 +298,13 @@ class Model(Layer):
     def layout(self) -> Layout | None:
         """Which axes of the only input are time and the batch, or None if no recurrent layer shows it."""
         with contextlib.suppress(ArgumentError):
-            return self.general._layout
+            return self.general.own_layout
         return None
 
     @cached_property
-    def _layout(self) -> Layout | None:
-        from .over_time.sequences import find_layout
+    def own_layout(self) -> Layout | None:
+        """The `layout` of a model that runs the same graph for all sizes."""
+        from .graph.over_time.sequences import find_layout
 
         graph = simplify(self._from_zeros.with_defaults())
         if len(graph.inputs) != 1 or graph.inputs[0].axes is None or graph.inputs[0].dtype is None:
@@ -303,7 +314,7 @@ class Model(Layer):
         return None
 
     @property
-    def step_shape(self) -> Shape | None:  # type: ignore[override]  # a plain attribute of a layer
+    def step_shape(self) -> Shape | None:
         """The shape of one step of one row."""
         layout = self.layout
         return layout and tuple(size for axis, size in enumerate(layout.shape) if axis not in layout.axes)
@@ -314,16 +325,9 @@ class Model(Layer):
         return self.layout is not None and self.layout.axes == (1, 0)
 
     @property
-    def final_function(self) -> str:
-        """ "softmax" or "sigmoid" if the outputs are its probabilities, otherwise ""."""
-        from .final import final_function
-
-        return final_function(self.general.planner.graph)
-
-    @property
     def carries(self) -> dict[str, str]:
         """The inputs that a stream feeds from outputs: {input: output}."""
-        from .over_time.named_carries import found_carries
+        from .graph.over_time.named_carries import found_carries
 
         with contextlib.suppress(ArgumentError):
             return found_carries(self.whole())
@@ -350,11 +354,11 @@ class Model(Layer):
             with contextlib.suppress(ArgumentError):  # if not, the error below names the node
                 return model.layers().pool(capacity, max_capacity)
         streamed = model.streamed(1, carry, initial, time_axis, others, pooled=True)
-        kind = "GraphPool" if streamed.last is None else "SequencePool"
-        pool: Pool = facade.call(kind, streamed, capacity, max_capacity)
-        return pool
+        from .streaming.graph_pool import pool_of
 
-    def trace(  # type: ignore[override]  # a whole model may have several inputs
+        return pool_of(streamed, capacity, max_capacity)
+
+    def trace(
         self,
         /,
         *args: ArrayLike,
@@ -376,8 +380,9 @@ class Model(Layer):
         model = self if len(args) + len(inputs) >= len(self._names) else self.of_sequences
         replaced, _, arrays = model.checked(args, inputs)
         graph = model.graph.with_defaults(replaced)
-        trace: Trace = facade.call("trace_graph", model, graph, arrays, values, preactivations)
-        return trace
+        from .tracing.graph_trace import trace_graph
+
+        return trace_graph(graph, arrays, values, preactivations, model.layout, model.planner)
 
     def quantize(self, precision: str, *, check: Any = None, tolerance: float | None = None) -> Any:
         """Return a copy with weights as "float16", or as "int8" with scales.
@@ -388,7 +393,7 @@ class Model(Layer):
         With `check`, an input, a tuple of inputs or a dict of inputs by name, the largest absolute difference
         between the outputs must not exceed `tolerance`. Raises PrecisionError and ArgumentError.
         """
-        from .quantize import outputs, quantized
+        from .graph.quantize import outputs, quantized
 
         small = Model(quantized(self.whole(), precision))
         check_outputs(small, self, lambda model: outputs(model, check), precision, check, tolerance)
@@ -406,7 +411,7 @@ class Model(Layer):
         return list(self._planner.find(arrays).timed(arrays, calls))
 
     def summary_rows(self) -> list[Row]:
-        from .summary import summarize
+        from .graph.summary import summarize
 
         return summarize(self.general.graph).rows
 
@@ -417,8 +422,9 @@ class Model(Layer):
     def weights_by_name(self) -> dict[str, Any]:
         return self._described()[1]
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
-        """Raise ArgumentError: the constants of a graph are fixed."""
+    def checked_weights(
+        self, state_dict: Mapping[str, Any], strict: bool = True
+    ) -> tuple[dict[str, Any], IncompatibleKeys]:
         raise ArgumentError(f"the weights of {self!r} are fixed: change its source, or use model.layers()")
 
     def description(self) -> dict[str, Any]:
@@ -430,7 +436,7 @@ class Model(Layer):
         return described
 
     def __str__(self) -> str:
-        from .summary import described
+        from .graph.summary import described
 
         return described(self.general.graph)
 
@@ -439,12 +445,3 @@ class Model(Layer):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._graph,)
-
-
-def _in_blocks(graph: Graph, inputs: Sequence[Any], weights: Weights) -> Any:
-    """Return a plan that runs a graph block by block, or None if it is better to run it all at once."""
-    if size_of(inputs) * MEMORY_OF_GIVEN < WHOLE_MEMORY:
-        return None
-    from .over_time.whole import run_if_large
-
-    return run_if_large(graph, inputs, WHOLE_MEMORY, weights)

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from support.onnx_nodes import normal, open_model
 
 import onward
-from onward.errors import DtypeError, PrecisionError, ShapeError, SignatureError
+from onward.errors import DtypeError, LayerAttributeError, PrecisionError, ShapeError, SignatureError
 from onward.graph import Graph, Input, Model
 from onward.graph.structure import Structure
 
@@ -297,3 +297,19 @@ def test_memory_does_not_grow_over_calls_whose_shapes_alternate() -> None:
         model(x, h)
     gc.collect()
     assert resident() - before < 8_000_000
+
+
+def test_the_names_of_inputs_cannot_be_replaced() -> None:
+    model = recurrent()
+    with pytest.raises(LayerAttributeError, match=r"Model.inputs is read-only"):
+        model.inputs = ("y", "h0")
+    assert model.inputs == ("x", "h0")
+
+
+def test_a_whole_model_is_a_member_of_a_sequential(tmp_path: Path) -> None:
+    gru, last = onward.GRU(12, 7, rng=0), onward.Linear(7, 2, rng=1)
+    onward.Sequential(gru, onward.Linear(7, 7, rng=2)).export_onnx(tmp_path / "m.onnx")
+    model: Any = onward.load(tmp_path / "m.onnx")
+    steps = normal(5, 3, 12)
+    y, _ = model(steps)
+    np.testing.assert_array_equal(onward.Sequential(model.of_sequences, last)(steps), last(y))
