@@ -18,14 +18,7 @@ from onward.errors import ArgumentError, OnwardError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # from the exporters
 
-# The modules that may be refused have norms over the sequence, join steps for some lengths only, or compute
-# sizes from the length of the input where a block has other ones.
-REASONS = (
-    "combines a step with a result for the whole sequence",
-    "cannot be broadcast together",
-    "does not accept every block",
-    "leave different steps for the end",
-)
+REASON = "combines a step with a result for the whole sequence"  # the mean over time
 
 
 def as_tuple(outputs: Any) -> tuple[Any, ...]:
@@ -57,22 +50,15 @@ def test_random_causal_modules_and_unets_stream_with_the_bits_of_the_whole_call(
             with case.skipping(NotImplementedError):  # torch.export cannot solve an inequality of sizes
                 write(module, tmp_path / "module")
             model = onward.load(tmp_path / "module")
-            with case.skipping(ArgumentError, match="|".join(REASONS)):
+            with case.skipping(ArgumentError, match=REASON):
                 model.stream(time_axis=2)
         if case.skipped:
             continue
-        for T in (int(rng.integers(5, 20)), int(rng.integers(20, 70))):  # no step is broadcast by chance
+        for T in (1, int(rng.integers(20)), int(rng.integers(20, 70))):
             with cases.new(seed) as each:
                 sizes = blocks(rng, T) if rng.integers(2) else [slice(t, t + 1) for t in range(T)]
                 assert_streams(each, model, module, normal(rng, 2, module.channels, T), sizes)
     cases.check(most=1 / 4)
-
-
-def test_a_stream_that_cannot_end_is_refused_at_once(tmp_path: Path) -> None:
-    """`finish` raised ValueError for a model that streamed."""
-    write(CausalNet(18).eval(), tmp_path / "module")
-    with pytest.raises(ArgumentError, match="node Add_70: cannot stream: its inputs leave different steps"):
-        onward.load(tmp_path / "module").stream(time_axis=2)
 
 
 class Demucs(nn.Module):

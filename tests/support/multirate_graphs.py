@@ -78,12 +78,19 @@ class MultirateGraph(RandomGraph):
         self.rate *= factor
 
     def computed(self, before: str, more: int, stride: int) -> None:
-        """Reshape to the number of steps, computed from that before a convolution, as some exporters do."""
+        """Use the number of steps, computed from that before a convolution, as some exporters do.
+
+        Reshape to it, or expand a constant to it.
+        """
         windows = self.graph.add(
             "Div", self.graph.add("Add", before, self.integers(more)), self.integers(stride)
         )
         batch = self.graph.add("Gather", self.graph.add("Shape", self.value), self.integers(0))
         steps = self.graph.add("Add", windows, self.integers(1))
+        if self.pick(0, 1):
+            sizes = self.graph.add("Concat", self.integers(self.channels), steps, axis=0)
+            self.add("Mul", self.graph.add("Expand", self.constant(self.channels, 1), sizes))
+            return
         self.add("Reshape", self.graph.add("Concat", batch, self.integers(self.channels), steps, axis=0))
 
     def length(self, value: str) -> str:
@@ -136,6 +143,13 @@ class MultirateGraph(RandomGraph):
         parts = (self.value, steps) if how == "after" else (steps, self.value)
         self.value = self.graph.add("Concat", *parts, axis=2)
 
+    def delayed(self) -> None:
+        """Join the value with its earlier steps; a single step is repeated by chance."""
+        start, count = self.value, self.pick(1, 2, 3)
+        self.add("Slice", self.integers(0), self.integers(-count), self.integers(2))
+        self.add("Pad", self.integers(0, 0, count, 0, 0, 0))
+        self.value = self.graph.add(self.pick("Sub", "Max"), self.value, start)
+
     def gate(self) -> None:
         """Multiply one half of the channels with the sigmoid of the other one, and normalize."""
         weights = self.constant(self.channels * 2, self.channels, 1)
@@ -171,6 +185,7 @@ class MultirateGraph(RandomGraph):
     def build(self, length: int) -> Model:
         operations = [
             *(self.down, self.down, self.up, self.up, self.skip, self.skip, self.skip, self.crop, self.shift),
+            self.delayed,
             *(
                 self.pad,
                 self.conv,

@@ -69,6 +69,72 @@ def test_steps_that_two_values_of_other_lengths_do_not_share_raise_at_the_end() 
     np.testing.assert_array_equal(y, Model(graph)(steps[None, :6])[0])
 
 
+@pytest.mark.parametrize("size", [1, 7])
+@pytest.mark.parametrize("T", range(6))
+def test_a_single_step_is_repeated_as_in_the_whole_call(T: int, size: int) -> None:
+    """`finish` raised ShapeError after a sequence of one step."""
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (1, "time", 4))
+    numbers = [graph.add_constant(np.array(n)) for n in ([0], [-2], [1], [0, 2, 0, 0, 0, 0])]
+    earlier = graph.add("Pad", graph.add("Slice", x, *numbers[:3]), numbers[3])
+    product = graph.add("Mul", graph.add("Sub", x, earlier, name="joined"), earlier)
+    graph.outputs = (product, graph.add("Add", product, x))
+    model, steps = Model(graph), normal(np.random.default_rng(0), T, 4)
+    stream = model.stream(time_axis=1)
+    parts = [stream(steps[t : t + size]) for t in range(0, T, size)]
+    if T == 0:  # its two earlier steps and none
+        with pytest.raises(OnwardError):
+            model(steps[None])
+        with pytest.raises(ShapeError, match=r"node joined .*0, 2 steps left at the end"):
+            stream.finish()
+        return
+    parts.append(stream.finish())
+    for found, expected in zip(zip(*parts, strict=True), model(steps[None]), strict=True):
+        y = np.concatenate([part.reshape(-1, 4) for part in found])
+        np.testing.assert_array_equal(y, expected[0])
+
+
+def test_no_step_is_repeated_without_steps() -> None:
+    graph = Graph()
+    x, axes = graph.add_input("x", np.float32, (1, "time", 4)), graph.add_constant(np.array([1]))
+    zero, last = (graph.add_constant(np.array([n])) for n in (0, -1))
+    first = graph.add_constant(np.array([0, 1, 0, 0, 0, 0]))
+    graph.outputs = (graph.add("Add", x, graph.add("Pad", graph.add("Slice", x, zero, last, axes), first)),)
+    stream = Model(graph).stream(time_axis=1)
+    assert stream.finish().shape == Model(graph)(np.zeros((1, 0, 4), np.float32)).shape[1:] == (0, 4)
+
+
+def test_a_cut_value_keeps_its_own_length() -> None:
+    """A stream was refused, because its inputs leave different steps for the end."""
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (1, "time", 4))
+    after, start, last, axes = (graph.add_constant(np.array(n)) for n in ([0, 0, 0, 0, 2, 0], [0], [-1], [1]))
+    longer = graph.add("Pad", x, after)
+    cut = graph.add("Slice", longer, start, last, axes)
+    graph.outputs = (cut, graph.add("Add", longer, graph.add("Pad", graph.add("Exp", x), after)))
+    model, steps = Model(graph), normal(np.random.default_rng(0), 5, 4)
+    stream = model.stream(time_axis=1)
+    parts = [stream(steps[:3]), stream(steps[3:]), stream.finish()]
+    for found, expected in zip(zip(*parts, strict=True), model(steps[None]), strict=True):
+        np.testing.assert_array_equal(np.concatenate(found), expected[0])
+
+
+def test_a_constant_expands_to_a_computed_length() -> None:
+    """A stream was refused, because the block has another length."""
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (1, "time", 4))
+    numbers = [graph.add_constant(np.array(n)) for n in ([2], [2**62], [1])]
+    steps = graph.add("Gather", graph.add("Shape", x), numbers[2])
+    features = graph.add_constant(np.array([4]))
+    sizes = graph.add("Concat", graph.add("Sub", steps, numbers[0]), features, axis=0)
+    scales = graph.add("Expand", graph.add_constant(np.arange(4, dtype=np.float32)), sizes)
+    graph.outputs = (graph.add("Mul", graph.add("Slice", x, *numbers), scales),)
+    model, inputs = Model(graph), normal(np.random.default_rng(0), 5, 4)
+    stream = model.stream(time_axis=1)
+    y = np.concatenate([stream(inputs[:1]), stream(inputs[1:]), stream.finish()])
+    np.testing.assert_array_equal(y, model(inputs[None])[0])
+
+
 def test_a_fixed_number_of_first_steps_is_refused() -> None:
     for end in (100, 20_000, 100_000):  # more than a short sequence has
         graph = Graph()

@@ -84,10 +84,7 @@ def _align(*pairs: tuple[int, ...], axes: Sequence[int], are_equal: bool) -> lis
     totals = [pairs[2 * i][axis] + pairs[2 * i + 1][axis] for i, axis in enumerate(axes)]
     n = min(totals)
     if are_equal and n < max(totals):
-        raise ShapeError(
-            f"its inputs have {', '.join(map(str, totals))} steps left at the end, but need equally many: "
-            "the model does not take a sequence of this length"
-        )
+        raise _unequal(totals)
     joined = [((2 * i, 2 * i + 1), axis) for i, axis in enumerate(axes)]
     return [
         *((*each, 0, n) for each in joined),
@@ -95,9 +92,35 @@ def _align(*pairs: tuple[int, ...], axes: Sequence[int], are_equal: bool) -> lis
     ]
 
 
+def _broadcast_rest(*parts: tuple[int, ...], axes: Sequence[int]) -> list[Steps]:
+    """Return the steps that remain of several sequences, of which those of one step are repeated.
+
+    The inputs are (first steps, at most two of those that were returned before; steps held back before; new
+    steps) of each sequence.
+    """
+    lengths = [sum(x[axis] for x in parts[3 * i : 3 * i + 3]) for i, axis in enumerate(axes)]
+    start, n = parts[0][axes[0]], next((length for length in lengths if length != 1), 1)
+    if any(length not in (1, n) for length in lengths):
+        raise _unequal([length - start for length in lengths])
+    return [
+        ((3 * i + 1, 3 * i + 2), axis, 0, n - start)
+        if length == n
+        else ((3 * i, 3 * i + 1, 3 * i + 2) * max(1, int(n)), axis, start, n)
+        for i, (axis, length) in enumerate(zip(axes, lengths, strict=True))
+    ]
+
+
+def _unequal(steps: Sequence[int]) -> ShapeError:
+    return ShapeError(
+        f"its inputs have {', '.join(map(str, steps))} steps left at the end, but need equally many: "
+        "the model does not take a sequence of this length"
+    )
+
+
 _define("Continue", _continue)
 _define("Skip", _skip)
 _define("Align", _align)
+_define("BroadcastRest", _broadcast_rest)
 
 
 def _joined(b: Builder, values: Sequence[Value | None], axis: int) -> View | None:

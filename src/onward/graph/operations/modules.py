@@ -7,7 +7,7 @@ NAMES = {
         "ThresholdedRelu Activate Celu Gelu HardSwish Swish PRelu Shrink Erf"
     ),
     "attention": "Attention RotaryEmbedding",
-    "blocks": "Continue Skip Align OverWindows",
+    "blocks": "Continue Skip Align BroadcastRest OverWindows",
     "casting": "Cast CastLike BitCast",
     "control": ("If Loop Scan Python Check Recorded Optional OptionalGetElement OptionalHasElement"),
     "convolutions": "Conv QuantizedConv",

@@ -13,6 +13,7 @@ from ..node import AnyArray
 from ..size import Size
 
 MAX_STEPS = 1 << 22  # until a function repeats itself
+NONE = np.iinfo(np.int64).max
 # numbers of steps at which equal functions must agree before they are compared everywhere
 SAMPLES = np.concatenate([np.arange(64), np.random.default_rng(0).integers(64, 1 << 20, 64)])
 
@@ -20,19 +21,29 @@ SAMPLES = np.concatenate([np.arange(64), np.random.default_rng(0).integers(64, 1
 class Count:
     """max(0, (x * up + add) // down) where x >= least, and 0 elsewhere; x is the least of `sources`, or n.
 
-    From n = `start` on, `period` more steps of the input give `gain` more. Raises ArgumentError if that takes
-    too many steps.
+    If `repeats_one`, x is the number of steps of sequences that are broadcast: the least of the sources that
+    are not 1. From n = `start` on, `period` more steps of the input give `gain` more. Raises ArgumentError if
+    that takes too many steps.
     """
 
     period: int
     gain: int
     start: int
 
-    def __init__(self, *sources: Count, up: int = 1, add: int = 0, down: int = 1, least: int = 0) -> None:
+    def __init__(
+        self,
+        *sources: Count,
+        up: int = 1,
+        add: int = 0,
+        down: int = 1,
+        least: int = 0,
+        repeats_one: bool = False,
+    ) -> None:
         self.sources, self.up, self.add, self.down, self.least = sources, up, add, down, least
+        self.repeats_one = repeats_one
         period = math.lcm(*(source.period for source in sources))
         gain = sources[0].gain * period // sources[0].period if sources else 1
-        start = max((source.start for source in sources), default=0)
+        start = max((source.first(2 if repeats_one else 0) for source in sources), default=0)
         repeats = down // math.gcd(gain * up, down)
         if start + period * repeats <= MAX_STEPS:
             missing = max(0, least, -(add // up)) - int(self._source_at(np.array([start]), {})[0])
@@ -56,7 +67,12 @@ class Count:
         up, add, down = self.up * up, self.add * up + add * self.down, self.down * down
         if len(self.sources) == 1 and (up, add, down) == (1, 0, 1):
             return self.sources[0]
-        return Count(*self.sources, up=up, add=add, down=down)
+        return Count(*self.sources, up=up, add=add, down=down, repeats_one=self.repeats_one)
+
+    def first(self, count: int) -> int:
+        """Return a number of steps of the input, at least `start`, from which on there are `count` steps."""
+        missing = max(0, count - int(self.at(np.array([self.start]))[0]))
+        return self.start + self.period * -(-missing // self.gain)
 
     def at(self, n: AnyArray) -> AnyArray:
         """Return the numbers of steps after each n of an array."""
@@ -77,6 +93,9 @@ class Count:
 
     def _source_at(self, n: AnyArray, known: dict[Count, AnyArray]) -> AnyArray:
         found = [source.at_all(n, known) for source in self.sources]
+        if self.repeats_one:
+            several = np.minimum.reduce([np.where(x == 1, NONE, x) for x in found])
+            return np.where(several == NONE, 1, several)
         return np.minimum.reduce(found) if found else n
 
     @property
@@ -124,6 +143,15 @@ class Counts:
             if (difference > 0).any():
                 first = other if (difference >= 0).all() else self.distinct(Count(first, other))
         return first
+
+    def broadcast(self, *counts: Count) -> Count | None:
+        """Return the steps of sequences that are broadcast; None if no length repeats one of them."""
+        distinct = list(dict.fromkeys(map(self.distinct, counts)))
+        n = np.arange(min(max(count.first(2) for count in distinct), 2 * MAX_STEPS))
+        found = np.array([count.at(n) for count in distinct])
+        if not ((found == 1).any(0) & (found != 1).any(0)).any():
+            return None
+        return self.distinct(Count(*distinct, repeats_one=True))
 
     def _difference(self, count: Count, other: Count, start: int) -> int | None:
         end = max(start, _until_repeated(count, other))

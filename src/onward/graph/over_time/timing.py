@@ -1,7 +1,7 @@
 """Follow time through a graph: which values have steps, how many, and what depends on their number."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -156,13 +156,14 @@ class TimeFollower(Follower):
         axis, number = self.axis(x), self._whole[count]
         return axis is not None and isinstance(number, np.ndarray) and number.item() == self.shape(x)[axis]
 
-    def of_length(self, steps: Size) -> tuple[str | None, int]:
-        """Return a value of the graph that has a number of steps.
+    def of_length(self, steps: Size, likely: Sequence[str] = ()) -> tuple[str | None, int]:
+        """Return a value of the graph that has a number of steps, one of `likely` if possible.
 
         It may have more steps, if their number is always the same; it comes second. None: there is no value.
         """
         found: list[tuple[str | None, int]] = []
-        for name, timing in self.timings.items():
+        for name in (*likely, *self.timings):
+            timing = self.timing(name)
             if timing is not None and name not in self._added:
                 more = self._size(timing.length) - steps
                 if type(more) is int and more >= 0:

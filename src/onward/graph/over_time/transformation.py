@@ -15,8 +15,12 @@ from ..inference import outputs_of
 from ..node import AnyArray, Node, Signature
 from ..operations import OPERATIONS
 from ..operations.registry import Known
+from ..size import has_sizes, integers, is_symbolic
+from .counts import Count
 from .streamed import Axes, Carry
 from .timing import TimeFollower, Timing, with_steps
+
+SEVERAL = 20011  # steps, as many as no other axis has
 
 
 class BlockBuilder(TimeFollower):
@@ -75,14 +79,14 @@ class BlockBuilder(TimeFollower):
         if timed and so_far:
             self.refuse(node, "it combines a step with a result for the whole sequence")
         if len(timed) > 1:
-            node = node.with_inputs(*self.aligned(node.inputs))
+            node = node.with_inputs(*self._aligned(node))
         self._whole |= outputs_of(node, self._whole)
         outputs = [name for name in node.outputs if name]
         if any(name not in self._whole for name in outputs):
             self.refuse(node, "its shapes depend on the values of the sequence")
         is_known = all(isinstance(self._whole[name], np.ndarray) for name in outputs)
         if is_known or self._derived.issuperset(timed):
-            self._copy(node)
+            self._copy(node if is_known else self._sized(node))
             self._define_derived(node)
             if so_far:
                 if any(map(self._differs, outputs)):
@@ -103,6 +107,43 @@ class BlockBuilder(TimeFollower):
             if any(name and name not in values for name in node.outputs):
                 self.refuse(node, "its shapes depend on the values of the sequence")
         self._append(node)
+
+    def _sized(self, node: Node) -> Node:
+        """Return a node that takes the steps of a block where it takes those of the sequence as sizes."""
+        places = OPERATIONS[node.operation].shape_inputs or ()
+        timed = [name for name in node.inputs if self.timing(name) is not None]
+        inputs = [
+            self._sizes_of_block(name, timed) if place in places else name
+            for place, name in enumerate(node.inputs)
+        ]
+        return node.with_inputs(*inputs)
+
+    def _sizes_of_block(self, name: str, likely: Sequence[str]) -> str:
+        """Return sizes in which the steps that a block adds to a value stand for those of the sequence.
+
+        The values of `likely` are tried first. Sizes that no value has, and none exceeds by a fixed number of
+        steps, stay as they are.
+        """
+        sizes = self._whole[name] if name else None
+        if not isinstance(sizes, np.ndarray) or sizes.ndim != 1 or not has_sizes(sizes):
+            return name
+        parts, blocks = list[str](), [list[Any]() for _ in self._blocks]
+        for size in sizes:
+            value, longer = self.of_length(size, likely) if is_symbolic([size]) else (None, 0)
+            if value is not None:
+                value = self.without_last(self._node, value, longer) if longer else value
+                axis = self._timing_of(value).axis
+                parts.append(self.slice(self.add("Shape", value), 0, axis, axis + 1))
+            elif is_symbolic([size]):
+                return name
+            else:
+                parts.append(self.constant(np.array([size])))
+            for found, values in zip(blocks, self._blocks, strict=True):
+                found.append(size if value is None else values[value].shape[axis])
+        new = self.add("Concat", *parts, axis=0)
+        for found, values in zip(blocks, self._blocks, strict=True):
+            values[new] = integers(found)
+        return new
 
     def _append(self, node: Node) -> None:
         self._nodes.append(node.with_inputs(*(self._names.get(name, name) for name in node.inputs)))
@@ -134,6 +175,13 @@ class BlockBuilder(TimeFollower):
     def _new_name(self, what: str) -> str:
         name = f"{next(filter(None, self._node.outputs))}/{what}:{len(self._added)}"
         self._added.add(name)
+        return name
+
+    def _alias(self, value: str) -> str:
+        """Return another name of a value, for a timing of its own."""
+        name = self._new_name("alias")
+        self._names[name] = self._names.get(value, value)
+        self._whole[name] = self._whole[value]
         return name
 
     def carry(
@@ -168,6 +216,7 @@ class BlockBuilder(TimeFollower):
     def unchanged(self, node: Node) -> None:
         """Add a node that does not combine steps."""
         self._check_combined(node)
+        node = self._sized(node)
         timing = next(filter(None, map(self.timing, node.inputs)))
         self._copy(node)
         for output in filter(None, node.outputs):
@@ -187,33 +236,77 @@ class BlockBuilder(TimeFollower):
             return False
         return found == [with_steps(self._whole[output], axis, n).shape for n in steps]
 
-    def aligned(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return values of one length with the same number of complete steps.
+    def _aligned(self, node: Node) -> tuple[str, ...]:
+        """Return the inputs of a node, those over time with the same number of complete steps.
 
         The steps of each value that the others lack yet are held back.
         """
-        found = [name for name in dict.fromkeys(names) if self.timing(name) is not None]
+        found = [name for name in dict.fromkeys(node.inputs) if self.timing(name) is not None]
+        lengths = [self._timing_of(name).length for name in found]
         if len({self._timing_of(name)[1:] for name in found}) == 1:
-            return tuple(names)
-        steps = dict(zip(found, self._align(found, self.at_end), strict=True))
-        return tuple(steps.get(name, name) for name in names)
+            return node.inputs
+        self._check_rates(found)
+        length = self._counts.broadcast(*lengths) if self._broadcasts(node, found) else None
+        aligned = self._align(found, self.at_end) if length is None else self._align_broadcast(found, length)
+        steps = dict(zip(found, aligned, strict=True))
+        return tuple(steps.get(name, name) for name in node.inputs)
+
+    def _broadcasts(self, node: Node, names: Sequence[str]) -> bool:
+        """Whether a node repeats each of several values over time if it has one step, and the others more."""
+        for one in names:
+            values = dict(self._whole)
+            for name in names:
+                steps = 1 if name == one else SEVERAL
+                values[name] = with_steps(self._whole[name], self._timing_of(name).axis, steps)
+            try:
+                found = outputs_of(node, values)
+            except OnwardError:
+                return False
+            if not found or any(SEVERAL not in value.shape for value in found.values()):
+                return False
+        return True
 
     def _align(self, names: Sequence[str], are_equal: bool) -> list[str]:
         """Return the steps of values that all of them have; if `are_equal`, none may have others."""
-        timings = [self._timing_of(name) for name in names]
-        if len({timing.complete.rate for timing in timings}) > 1:
-            self.refuse(self._node, "its inputs have different rates")
-        held = [self.carry(self._node, self._steps(name, 0), self.axis(name), "held") for name in names]
+        held = self._held(names)
         pairs = [name for pair in zip(held, names, strict=True) for name in pair]
-        axes = [timing.axis for timing in timings]
+        axes = [self._timing_of(name).axis for name in names]
         results = self.add_all("Align", pairs, len(pairs), axes=axes, are_equal=are_equal)
         for before, after in zip(held, results[len(axes) :], strict=True):
             self.keep(before, after)
+        length = self._counts.least(*(self._timing_of(name).length for name in names))
+        return self._define_aligned(names, results[: len(axes)], length)
+
+    def _align_broadcast(self, names: Sequence[str], length: Count) -> list[str]:
+        """Return the steps of values that all of them have; at the end, values of one step are repeated."""
+        axes = [self._timing_of(name).axis for name in names]
+        firsts = [
+            self.carry(self._node, self._steps(name, 0), axis, "first")
+            for name, axis in zip(names, axes, strict=True)
+        ]
+        if self.at_end:
+            parts = [name for group in zip(firsts, self._held(names), names, strict=True) for name in group]
+            results = self.add_all("BroadcastRest", parts, len(names), axes=axes)
+            return self._define_aligned(names, results, length)
+        aligned = self._align(names, are_equal=False)
+        for first, y, axis in zip(firsts, aligned, axes, strict=True):
+            self.keep(first, self.slice(self.add("Concat", first, y, axis=axis), axis, 0, 2))
+        return self._define_aligned(names, aligned, length)
+
+    def _check_rates(self, names: Sequence[str]) -> None:
+        if len({self._timing_of(name).complete.rate for name in names}) > 1:
+            self.refuse(self._node, "its inputs have different rates")
+
+    def _held(self, names: Sequence[str]) -> list[str]:
+        """Return carries for the steps of values that others lack yet."""
+        return [self.carry(self._node, self._steps(name, 0), self.axis(name), "held") for name in names]
+
+    def _define_aligned(self, names: Sequence[str], results: Sequence[str], length: Count) -> list[str]:
+        timings = [self._timing_of(name) for name in names]
         complete = self._counts.least(*(timing.complete for timing in timings))
-        length = self._counts.least(*(timing.length for timing in timings))
         return [
-            self.define_new(name, Timing(axis, complete, length))
-            for name, axis in zip(results, axes, strict=False)
+            self.define_new(name, Timing(timing.axis, complete, length))
+            for name, timing in zip(results, timings, strict=True)
         ]
 
     def as_long_as(self, x: str, other: str) -> str:
@@ -221,6 +314,7 @@ class BlockBuilder(TimeFollower):
         (_, *counts), (_, *others) = self._timing_of(x), self._timing_of(other)
         if all(self._counts.least(*pair) is pair[0] for pair in zip(counts, others, strict=True)):
             return x
+        self._check_rates([x, other])
         return self._align([x, other], are_equal=False)[0]
 
     def _steps(self, x: str, count: int, value: Any = 0) -> AnyArray:
@@ -298,7 +392,7 @@ class BlockBuilder(TimeFollower):
     def without_last(self, node: Node, x: str, count: int) -> str:
         """Return x without its last steps, which are held back as long as they may be the last ones."""
         axis, complete, length = self._timing_of(x)
-        held_back, y = complete.most_that_may_be_last(length, count), x
+        held_back, y = complete.most_that_may_be_last(length, count), self._alias(x)
         if held_back:
             y = self.windows(node, x, held_back + 1, 1, 0, 0, 0)
         if left_out := count if self.at_end else held_back:
