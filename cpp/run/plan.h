@@ -61,9 +61,13 @@ public:
     void fill_border(const View& x, const View& y, std::span<const Size> low, std::span<const Size> high);
     // y[i] = x[table[i]]; the table holds offsets from the first element of x. y must be contiguous.
     void gather(const View& x, std::span<const Size> table, const View& y);
-    // y (I.., ..) holds the rows of x (n, ..) with the numbers `indices` (I..), of dtype int32 or int64; negative ones
-    // count from the end. The step throws BadValue, with a message that starts with `name`.
+    // y[i] = x[indices[i], i] for each index i of y, where the first axes of x (n.., I..) are those that the indices
+    // (I.., D), of dtype int32 or int64, select; negative ones count from the end. The step throws BadValue, with a
+    // message that starts with `name`.
     void take(const View& x, const View& indices, const View& y, const char* name);
+    // y[indices[i], i] = x[i], or the operation of both, for each index i of x, in order. Otherwise as `take`.
+    void put(const std::optional<Binary>& operation, const View& x, const View& indices, const View& y,
+             const char* name);
     // Sets the elements of y (int64), which must be contiguous, to these numbers, or to first + i * step.
     void numbers(std::span<const Size> numbers, const View& y);
     void range(Size first, Size step, const View& y);

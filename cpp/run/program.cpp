@@ -95,13 +95,13 @@ struct Argument<const char*> {
     const char* at(const Program::Sizes&) const { return value; }
 };
 
-template <>
-struct Argument<const std::optional<Activation<float>>&> {
-    std::optional<Activation<float>> value;
+template <class T>
+struct Argument<const std::optional<T>&> {
+    std::optional<T> value;
     explicit Argument(Reader& reader) {
-        if (!reader.words.skips_none()) value = reader.words.read<Activation<float>>();
+        if (!reader.words.skips_none()) value = reader.words.read<T>();
     }
-    const std::optional<Activation<float>>& at(const Program::Sizes&) const { return value; }
+    const std::optional<T>& at(const Program::Sizes&) const { return value; }
 };
 
 template <class T>
@@ -190,7 +190,7 @@ AnyStep read(Reader& reader) {
 
 constexpr std::pair<const char*, AnyStep (*)(Reader&)> names[] = {
     {"copy", read<&Plan::copy>}, {"fill_border", read<&Plan::fill_border>}, {"gather", read<&Plan::gather>},
-    {"take", read<&Plan::take>}, {"where", read<&Plan::where>}, {"cast", read<&Plan::cast>},
+    {"take", read<&Plan::take>}, {"put", read<&Plan::put>}, {"where", read<&Plan::where>}, {"cast", read<&Plan::cast>},
     {"numbers", read<&Plan::numbers>}, {"range", read<&Plan::range>},
     {"activate", read<&Plan::activate>}, {"unary", read<&Plan::unary>}, {"binary", read<&Plan::binary>},
     {"fused", read<&Plan::fused>}, {"compare", read<&Plan::compare>}, {"window", read<&Plan::window>},

@@ -45,7 +45,7 @@ const Size* Offsets::list(Memory& memory) const {
     return found;
 }
 
-AnyLoops::AnyLoops(Memory& memory, const View* const* views, size_t count) {
+AnyLoops::AnyLoops(Memory& memory, const View* const* views, size_t count, bool in_order) {
     const View& last = *views[count - 1];
     const size_t axes = last.shape.size(), width = count + 1;
     for (size_t i = 0; i < count; i++) {
@@ -68,7 +68,7 @@ AnyLoops::AnyLoops(Memory& memory, const View* const* views, size_t count) {
         if (last.shape[axis] == 1) continue;
         const Size stride = std::abs(last.strides[axis]);
         size_t place = used++;
-        for (; place > 0 && std::abs(rows[place * width - 1]) < stride; place--)
+        for (; !in_order && place > 0 && std::abs(rows[place * width - 1]) < stride; place--)
             std::copy_n(rows + (place - 1) * width, width, rows + place * width);
         Size* const row = rows + place * width;
         row[0] = last.shape[axis];

@@ -179,7 +179,7 @@ private:
 
 // Iterates over the elements of N views of one shape, merging axes where the strides allow it.
 struct AnyLoops {
-    AnyLoops(Memory& memory, const View* const* views, size_t count);
+    AnyLoops(Memory& memory, const View* const* views, size_t count, bool in_order);
 
     // For each view: its space, its offset in bytes and its stride in elements. The outer loops, each a size and the
     // strides in bytes.
@@ -190,9 +190,11 @@ struct AnyLoops {
 template <int N>
 class Loops {
 public:
-    // Follows the memory order of the last view and broadcasts the others to its shape: a leading axis that a view
-    // lacks, or an axis of size 1, has stride 0. Throws std::invalid_argument if their shapes do not permit that.
-    Loops(Memory& memory, const std::array<const View*, N>& views) : loops(memory, views.data(), N) {}
+    // Follows the memory order of the last view, or, if `in_order`, the order of its axes. Broadcasts the others to
+    // its shape: a leading axis that a view lacks, or an axis of size 1, has stride 0. Throws std::invalid_argument
+    // if their shapes do not permit that.
+    Loops(Memory& memory, const std::array<const View*, N>& views, bool in_order = false)
+        : loops(memory, views.data(), N, in_order) {}
     // Calls body(pointers, n, steps) for each run of the innermost loop. The pointers have type T*; steps count
     // elements.
     template <class T, class Body>

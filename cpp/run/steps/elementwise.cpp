@@ -1,5 +1,6 @@
 // Elementwise steps: arithmetic, comparisons and activation functions.
 #include "run/plan.h"
+#include "run/steps/elements.h"
 
 #include <algorithm>
 #include <stdexcept>
@@ -18,31 +19,6 @@ void for_pairs(const std::array<std::byte*, 3>& p, Size n, const std::array<Size
         for (Size i = 0; i < n; i++) y[i] = Result(f(a[i], b[i]));
     else
         for (Size i = 0; i < n; i++) y[i * step[2]] = Result(f(a[i * step[0]], b[i * step[1]]));
-}
-
-// Calls run(f) with a binary operation f on two elements of a dtype other than float32. Integers wrap; of booleans, the
-// maximum is "or" and the minimum is "and".
-template <class T, class Run>
-void with_operation(Binary operation, Run run) {
-    if constexpr (std::is_integral_v<T>) {
-        using Unsigned = std::make_unsigned_t<T>;
-        switch (operation) {
-            case Binary::add: return run([](T a, T b) { return T(Unsigned(Unsigned(a) + Unsigned(b))); });
-            case Binary::subtract: return run([](T a, T b) { return T(Unsigned(Unsigned(a) - Unsigned(b))); });
-            case Binary::multiply: return run([](T a, T b) { return T(Unsigned(Unsigned(a) * Unsigned(b))); });
-            case Binary::minimum: return run([](T a, T b) { return std::min(a, b); });
-            default: return run([](T a, T b) { return std::max(a, b); });
-        }
-    } else {
-        switch (operation) {
-            case Binary::add: return run([](T a, T b) { return a + b; });
-            case Binary::subtract: return run([](T a, T b) { return a - b; });
-            case Binary::multiply: return run([](T a, T b) { return a * b; });
-            case Binary::divide: return run([](T a, T b) { return a / b; });
-            case Binary::minimum: return run([](T a, T b) { return a <= b || a != a ? a : b; });
-            case Binary::maximum: return run([](T a, T b) { return a >= b || a != a ? a : b; });
-        }
-    }
 }
 
 template <class T, class Run>

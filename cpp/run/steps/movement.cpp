@@ -7,34 +7,11 @@
 #include <type_traits>
 
 #include "run/plan.h"
+#include "run/steps/elements.h"
 
 namespace onward {
 
 namespace {
-
-// Calls f with an integer of the size of an element, for steps that only move elements.
-template <class Function>
-auto with_element(DType dtype, Function f) {
-    switch (size_of(dtype)) {
-        case 1: return f(uint8_t());
-        case 4: return f(uint32_t());
-    }
-    return f(uint64_t());
-}
-
-void check_same(const View& a, const View& b) {
-    if (a.dtype != b.dtype) throw std::invalid_argument("the views of this step must have one dtype");
-}
-
-template <class T>
-void copy_run(const T* from, Size from_step, Size n, T* to, Size to_step) {
-    if (from_step == 1 && to_step == 1)
-        std::memcpy(to, from, n * sizeof(T));
-    else if (from_step == 0 && to_step == 1)
-        std::fill_n(to, n, *from);
-    else
-        for (Size i = 0; i < n; i++) to[i * to_step] = from[i * from_step];
-}
 
 // Converts a number as NumPy does on x86: a float is truncated, and one that is out of range, or NaN, becomes the
 // smallest number of 32 or 64 bits; smaller integers keep the low bits.
@@ -124,41 +101,6 @@ void Plan::range(Size first, Size step, const View& y) {
     add([y = Place(y), n = elements(y.shape), first, step](std::byte* const* spaces) {
         int64_t* const to = at<int64_t>(y, spaces);
         for (Size i = 0; i < n; i++) to[i] = first + i * step;
-    });
-}
-
-void Plan::take(const View& x, const View& indices, const View& y, const char* name) {
-    check(x), check(indices), check(y), check_same(x, y);
-    const size_t index_axes = indices.shape.size();
-    if (x.shape.empty() || y.shape.size() != x.shape.size() - 1 + index_axes ||
-        !std::equal(indices.shape.begin(), indices.shape.end(), y.shape.begin()) ||
-        !std::equal(x.shape.begin() + 1, x.shape.end(), y.shape.begin() + index_axes))
-        throw std::invalid_argument("the shapes of a selection of rows do not match");
-    // The loops cover one row; the rows of x and y are `stride` and `places` away.
-    View from = x, to = y;
-    from.shape.drop(1), from.strides.drop(1);
-    to.shape.drop(index_axes), to.strides.drop(index_axes);
-    const Offsets places(kept, y, 0, index_axes), index_places(kept, indices, 0, index_axes);
-    const Size n = x.shape[0], stride = x.strides[0];
-    auto add_step = [&]<class T, class Index>(T, Index) {
-        add([=, first = Place(indices), loops = Loops<2>(kept, {&from, &to})](std::byte* const* spaces) {
-            const Index* const index = at<Index>(first, spaces);
-            for (Size i = 0; i < places.count; i++) {
-                const int64_t row = index[index_places[i]];
-                if (row < -n || row >= n)
-                    throw BadValue(std::string(name) + ": the index " + std::to_string(row) +
-                                   " is out of range for an axis of size " + std::to_string(n));
-                const Size x_place = (row < 0 ? row + n : row) * stride, y_place = places[i];
-                loops.run<T>(spaces, [=](const auto& p, Size count, const auto& step) {
-                    copy_run(p[0] + x_place, step[0], count, p[1] + y_place, step[1]);
-                });
-            }
-        });
-    };
-    if (indices.dtype != DType::int32 && indices.dtype != DType::int64)
-        throw std::invalid_argument("indices must have dtype int32 or int64");
-    with_element(x.dtype, [&]<class T>(T element) {
-        indices.dtype == DType::int32 ? add_step(element, int32_t()) : add_step(element, int64_t());
     });
 }
 

@@ -9,11 +9,25 @@ from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
+from ..size import are_same, is_symbolic
 from .arguments import as_axis, as_indices
-from .movement import along_axis, move
-from .registry import EVERY_INPUT, Inputs, Known, along_time, like_first, lowering, operation, typed_view
+from .movement import along_axis, moved
+from .registry import (
+    EVERY_INPUT,
+    Inputs,
+    Known,
+    along_time,
+    is_known,
+    like_first,
+    lowering,
+    operation,
+    typed_view,
+)
 
 ACCUMULATE = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
+BINARY = {"add": "add", "mul": "multiply", "max": "maximum", "min": "minimum"}
+LOGICAL = {"add": "maximum", "mul": "minimum", "max": "maximum", "min": "minimum"}  # of booleans
+INDICES = ("int32", "int64")
 
 
 def _gather_signature(x: Known, indices: Known, *, axis: int = 0) -> Signature:
@@ -64,24 +78,72 @@ def gather_nd(x: AnyArray, indices: AnyArray, *, batch_dims: int = 0) -> Any:
     return x[_positions(x, indices, batch_dims)]
 
 
-lowering("GatherElements", "GatherND")(move)
-
-
-@gather.lowering
+@lowering("Gather", "GatherElements", "GatherND")
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    if inputs[1] is not None and inputs[1].known:
-        return move(b, node, inputs, shapes)
+    """Return views, gather by a table of positions, or read at indices that may differ from call to call."""
+    if all(map(is_known, inputs[1:])):
+        has_numbers = inputs[0] is not None and not is_symbolic(inputs[0].shape)
+        if (views := moved(b, node, inputs, shapes, with_table=has_numbers)) or has_numbers:
+            return views
     x, indices = (typed_view(b, value) for value in inputs)
-    if x is None or indices is None or indices.dtype not in ("int32", "int64"):
+    if x is None or indices is None or indices.dtype not in INDICES:
         return None
-    axis, axes = node.attributes.get("axis", 0) % len(x.shape), range(len(x.shape))
-    rows = x.permuted(axis, *(other for other in axes if other != axis))
-    count = len(indices.shape)
-    y = b.new(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :], dtype=x.dtype)
-    index_axes = range(axis, axis + count)
-    selected = y.permuted(*index_axes, *(other for other in range(len(y.shape)) if other not in index_axes))
-    b.add("take", rows, indices, selected, str(node))
+    if node.operation == "Gather":
+        return [gathered(b, x, indices, as_axis(node.attributes.get("axis", 0), len(x.shape)), str(node))]
+    if node.operation == "GatherElements":
+        chosen = _along_axis(x, indices, node.attributes.get("axis", 0))
+    else:
+        chosen = _at_tuples(x, indices, shapes[0], node.attributes.get("batch_dims", 0))
+    if chosen is None:
+        return None
+    y = b.new(*shapes[0], dtype=x.dtype)
+    b.add("take", *chosen, y, str(node))
     return [y]
+
+
+def gathered(b: Builder, x: View, indices: View, axis: int, name: str) -> View:
+    """Take the slices of x along an axis at indices of any shape, as Gather does."""
+    before, after, count = x.shape[:axis], x.shape[axis + 1 :], len(indices.shape)
+    y = b.new(*before, *indices.shape, *after, dtype=x.dtype)
+    strides = (x.strides[axis], *x.strides[:axis], *[0] * count, *x.strides[axis + 1 :])
+    rows = x._replace(shape=(x.shape[axis], *y.shape), strides=strides)
+    strides = (*[0] * axis, *indices.strides, *[0] * len(after), 1)
+    b.add("take", rows, indices._replace(shape=(*y.shape, 1), strides=strides), y, name)
+    return y
+
+
+# What the steps `take` and `put` need: an array, with the axes that indices select in front of those of the
+# elements, and for each element its indices.
+Chosen = tuple[View, View]
+
+
+def _along_axis(x: View, indices: View, axis: int) -> Chosen | None:
+    """Select elements of x along an axis, as GatherElements does; None if indices exceed other axes."""
+    rank, axis = len(x.shape), as_axis(axis, len(x.shape))
+    sizes = zip(indices.shape, x.shape, strict=True)
+    if any(place != axis and count > size for place, (count, size) in enumerate(sizes)):
+        return None
+    strides = (x.strides[axis], *(0 if place == axis else x.strides[place] for place in range(rank)))
+    selected = x._replace(shape=(x.shape[axis], *indices.shape), strides=strides)
+    return selected, indices._replace(shape=(*indices.shape, 1), strides=(*indices.strides, 1))
+
+
+def _at_tuples(x: View, indices: View, shape: tuple[Any, ...], batch_dims: int = 0) -> Chosen | None:
+    """Select the slices of x at tuples of indices, as GatherND does; `shape` is that of the elements."""
+    *counts, depth = indices.shape
+    end = batch_dims + depth
+    if is_symbolic((depth,)) or end > len(x.shape) or tuple(counts[:batch_dims]) != x.shape[:batch_dims]:
+        return None
+    if shape != (*counts, *x.shape[end:]):
+        return None
+    strides = (*x.strides[:batch_dims], *[0] * (len(counts) - batch_dims), *x.strides[end:])
+    selected = x._replace(
+        shape=(*x.shape[batch_dims:end], *shape), strides=(*x.strides[batch_dims:end], *strides)
+    )
+    rest = [0] * (len(x.shape) - end)
+    return selected, indices._replace(
+        shape=(*shape, depth), strides=(*indices.strides[:-1], *rest, indices.strides[-1])
+    )
 
 
 def _scatter(x: AnyArray, positions: tuple[AnyArray, ...], updates: AnyArray, reduction: str) -> AnyArray:
@@ -108,6 +170,74 @@ def scatter_elements(
 def scatter_nd(x: AnyArray, indices: AnyArray, updates: AnyArray, *, reduction: str = "none") -> Any:
     """x with y[tuple(indices[i, j])] = updates[i, j]."""
     return _scatter(x, _positions(x, indices), updates, reduction)
+
+
+@lowering("ScatterElements", "ScatterND")
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Copy x and write to a view of the copy, or, if no strides describe the places, one by one."""
+    x, indices, updates = (typed_view(b, value) for value in inputs)
+    reduction = node.attributes.get("reduction", "none")
+    if x is None or indices is None or updates is None or x.dtype != updates.dtype:
+        return None
+    if indices.dtype not in INDICES or reduction not in {"none", *ACCUMULATE}:
+        return None
+    y = b.new(*x.shape, dtype=x.dtype)
+    if node.operation == "ScatterND":
+        chosen = _at_tuples(y, indices, updates.shape)
+    else:
+        fits = updates.shape == indices.shape
+        chosen = _along_axis(y, indices, node.attributes.get("axis", 0)) if fits else None
+    if chosen is None:
+        return None
+    b.add("copy", x, y)
+    function = None if reduction == "none" else (LOGICAL if x.dtype == "bool" else BINARY)[reduction]
+    target = _target(b, *chosen)
+    if 0 in updates.shape:
+        return [y]
+    if target is None:
+        b.add("put", function, updates, chosen[1], chosen[0], str(node))
+    elif function is None:
+        b.add("copy", updates, target)
+    else:
+        b.add("binary", function, target, updates, target)
+    return [y]
+
+
+def _target(b: Builder, selected: View, indices: View) -> View | None:
+    """Return the view of the elements at constant indices, or None.
+
+    No strides may lead to them, or two of them may be the same.
+    """
+    numbers, depth = b.numbers(indices), indices.shape[-1]
+    found = None if numbers is None or not numbers.size else _as_steps(numbers)
+    if numbers is None or found is None:
+        return None
+    first, steps = found
+    axes = list(zip(steps, selected.shape[depth:], selected.strides[depth:], strict=True))
+    # along an axis of the elements that is none of the array, the places must differ
+    new = [step for step, size, stride in axes if not are_same(size, 1) and are_same(stride, 0)]
+    if new and np.linalg.matrix_rank(np.array(new)) < len(new):
+        return None
+    offset, strides = selected.offset, list(selected.strides[depth:])
+    for i, (size, stride) in enumerate(zip(selected.shape[:depth], selected.strides[:depth], strict=True)):
+        low, high = int(numbers[..., i].min()), int(numbers[..., i].max())
+        if low < -size or high >= size or low < 0 <= high:
+            return None
+        offset += (int(first[i]) + (size if low < 0 else 0)) * stride
+        strides = [own + int(step[i]) * stride for own, step in zip(strides, steps, strict=True)]
+    return selected._replace(offset=offset, shape=selected.shape[depth:], strides=tuple(strides))
+
+
+def _as_steps(numbers: AnyArray) -> tuple[AnyArray, list[AnyArray]] | None:
+    """Return the first of the tuples (.., D) and the step to the next one along each axis, or None."""
+    first, axes = numbers[(0,) * (numbers.ndim - 1)], range(numbers.ndim - 1)
+    second = (
+        np.take(numbers, min(1, numbers.shape[axis] - 1), axis).reshape(-1, first.size)[0] for axis in axes
+    )
+    steps = [following - first for following in second]
+    places: Sequence[AnyArray] = np.indices(numbers.shape[:-1], sparse=True)
+    expected = first + sum(place[..., None] * step for place, step in zip(places, steps, strict=True))
+    return (first, steps) if np.array_equal(expected, numbers) else None
 
 
 @operation("TensorScatter", signature=like_first)

@@ -9,6 +9,7 @@ from ...errors import ShapeError
 from ..node import AnyArray, Expansion, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
+from .indexing import gathered
 from .recurrent import add_recurrent, keep_states, recurrent, weights_of_unit
 from .registry import Inputs, Known, operation, typed_view
 
@@ -64,14 +65,12 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     order, sources = b.new(T, B, dtype="int64"), b.new(T, B, D, dtype="int64")
     lengths = b.new(B, dtype="int64")
     b.add("masked_steps", mask, order, lengths, sources)
-    packed = b.new(T, B, x.shape[2])
-    b.add("take", b.reshaped(x, T * B, x.shape[2]), order, packed, str(node))
+    packed = gathered(b, b.reshaped(x, T * B, x.shape[2]), order, 0, str(node))
     steps, final = b.new(T + 1, B, D * P), [b.new(*shape) for shape in shapes[1:]]
     before = steps.sliced(0, T, T + 1)  # what masked steps repeat before the first one that counts
     b.add("copy", b.scalar(0) if last is None else last, before)
     add_recurrent(b, node, packed, initial, steps.sliced(0, 0, T), final, lengths)
-    y = b.new(T, B, D, P)
-    b.add("take", b.reshaped(steps, (T + 1) * B * D, P), sources, y, str(node))
+    y = gathered(b, b.reshaped(steps, (T + 1) * B * D, P), sources, 0, str(node))
     return [b.reshaped(y, T, B, D * P), *final]
 
 

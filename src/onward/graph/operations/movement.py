@@ -239,14 +239,13 @@ def reverse_sequence(x: AnyArray, lengths: AnyArray, *, batch_axis: int = 1, tim
     return np.moveaxis(moved[sources, rows], (0, 1), (time_axis, batch_axis))
 
 
-@lowering(
-    *("Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Split"),
-    *("Expand", "Tile", "DepthToSpace", "SpaceToDepth", "ReverseSequence"),
-)
-def move(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+def moved(
+    b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]], with_table: bool
+) -> list[View] | None:
     """Return views if strides can express the outputs; otherwise copy or gather the elements.
 
-    The values must not decide on the positions. A table of positions holds for the sizes of this call alone.
+    The values must not decide on the positions. A table of positions holds for the sizes of this call alone;
+    without it, the result is None.
     """
     value, *others = inputs
     x = typed_view(b, value)
@@ -254,15 +253,26 @@ def move(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
         return None
     operation, parameters, before = OPERATIONS[node.operation], list(map(known, others)), len(b.steps)
     try:
-        moved = operation.compute([Strided(x, x.dtype, b.contiguous), *parameters], node.attributes)
+        results = operation.compute([Strided(x, x.dtype, b.contiguous), *parameters], node.attributes)
     except NotStridedError:
         del b.steps[before:]
-        moved = operation.compute([x.offsets(), *map(as_numbers, parameters)], node.attributes)
-        views = [_gathered(b, x, offsets) for offsets in moved]
+        if not with_table:
+            return None
+        results = operation.compute([x.offsets(), *map(as_numbers, parameters)], node.attributes)
+        views = [_gathered(b, x, offsets) for offsets in results]
     else:
-        views = [each.view for each in moved]
+        views = [each.view for each in results]
     views = views[: len(shapes)]
     return None if any(size == 0 for view in views for size in view.shape) else views
+
+
+@lowering(
+    *("Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Split"),
+    *("Expand", "Tile", "DepthToSpace", "SpaceToDepth", "ReverseSequence"),
+)
+def move(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Return what `moved` does, with a table of positions if necessary."""
+    return moved(b, node, inputs, shapes, with_table=True)
 
 
 def _gathered(b: Builder, x: View, offsets: AnyArray) -> View:

@@ -211,10 +211,16 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         return None
     g, n = _geometry(inputs[0], W, node.attributes), W.ndim - 2
     few = W.shape[1] < FEW_CHANNELS and min(g.before) >= 0
-    y = (_overlapping if few else _phase_by_phase)(b, x.permuted(0, *range(2, 2 + n), 1), W, start, g)
+    overlaps = few and not _is_depthwise(W, g)
+    y = (_overlapping if overlaps else _phase_by_phase)(b, x.permuted(0, *range(2, 2 + n), 1), W, start, g)
     if added is not None and start is None:
         y = b.binary("add", y, added)
     return [y.permuted(0, n + 1, *range(1, n + 1))]
+
+
+def _is_depthwise(W: NDArray[Any], g: Transposed) -> bool:
+    """Whether each channel has its own kernel."""
+    return 1 < g.groups == len(W) and W.shape[1] == 1
 
 
 def _overlapping(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None, g: Transposed) -> View:
@@ -261,22 +267,28 @@ def _phase_by_phase(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | N
     by_axis = [phases(*axis) for axis in zip(out, W.shape[2:], g.strides, g.dilations, g.before, strict=True)]
     pads = [_padding(axis, size) for axis, size in zip(by_axis, sizes, strict=True)]
     whole, y = pad_view(b, x, pads, b.scalar(0.0)), b.new(N, *out, M)
+    if _is_depthwise(W, g) and whole.strides[-1] != 1:
+        whole = b.contiguous(whole)
     for phase in itertools.product(*by_axis):
         target = y
         for axis, part in enumerate(phase, start=1):
             target = target.sliced(axis, part.first, out[axis - 1], g.strides[axis - 1])
+        if not all(axis.taps for axis in phase):
+            b.add("copy", b.scalar(0.0) if bias is None else b.constant(bias), target)
+            continue
+        windows = _windows(whole, phase, [side[0] for side in pads])
+        if _is_depthwise(W, g):
+            weights = b.constant(np.ascontiguousarray(_taps_of(W[:, 0], phase).reshape(C, -1).T))
+            added = None if bias is None else b.constant(bias)
+            b.add("window", "weighted_sum", windows, weights, added, target)
+            continue
+        taps = tuple(tuple(axis.taps) for axis in phase)
         for group in range(groups):
-            own = slice(group * M // groups, (group + 1) * M // groups)
-            group_target = target.sliced(n + 1, own.start, own.stop)
-            if not all(axis.taps for axis in phase):
-                b.add("copy", b.scalar(0.0) if bias is None else b.constant(bias[own]), group_target)
-                continue
-            channels = whole.sliced(n + 1, group * C // groups, (group + 1) * C // groups)
-            rows = _windows(channels, phase, [side[0] for side in pads])
-            taps = tuple(tuple(axis.taps) for axis in phase)
+            rows = windows.sliced(2 * n + 1, group * C // groups, (group + 1) * C // groups)
             filters = partial(_filters, W, bias, group, groups, phase)
             packed = b.packed((W, bias), ("transposed", group, taps), filters)
-            b.add("copy", product_step(b, packed, rows, M // groups, n + 1), group_target)
+            product = product_step(b, packed, rows, M // groups, n + 1)
+            b.add("copy", product, target.sliced(n + 1, group * M // groups, (group + 1) * M // groups))
     return y
 
 
@@ -301,10 +313,15 @@ def _filters(
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Return the taps of a phase as rows of a matrix, for the outputs of one group, and their bias."""
     C, M = W.shape[0] // groups, W.shape[1]
-    own = np.moveaxis(W[group * C : (group + 1) * C], 0, -1)
-    for axis, part in enumerate(phase, start=1):
-        own = np.take(own, part.taps, axis)
+    own = _taps_of(np.moveaxis(W[group * C : (group + 1) * C], 0, -1), phase)
     return own.reshape(M, -1), None if bias is None else bias[group * M : (group + 1) * M]
+
+
+def _taps_of(W: NDArray[Any], phase: tuple[Phase, ...]) -> NDArray[Any]:
+    """Return the taps of a phase of kernels, whose axes follow the first one."""
+    for axis, part in enumerate(phase, start=1):
+        W = np.take(W, part.taps, axis)
+    return W
 
 
 @conv_transpose.combining

@@ -13,8 +13,8 @@ import onward._core as _core
 from ...core import budget
 from ...core.budget import Limit
 from ...core.identity import Identity
-from ..size import Axes, Size, are_same, broadcast_shape, has_sizes, hint
-from .passes import fused, users_of, without_copies, without_unread_rows
+from ..size import Axes, Size, are_same, broadcast_shape, has_sizes, hint, is_symbolic
+from .passes import fused, in_place, users_of, without_copies, without_unread_rows
 from .view import CONSTANTS, DTYPES, FIRST_ARGUMENT, View, name_of
 from .words import CONDITIONS, Writer
 from .words import Weights as RecordedWeights
@@ -97,12 +97,22 @@ class Builder:
             self._views[key] = view
         return self._views[key]
 
+    def numbers(self, view: View) -> NDArray[Any] | None:
+        """Return the constant that a view shows, with size 1 for each axis that repeats it, or None."""
+        shape = tuple(size if stride else 1 for size, stride in zip(view.shape, view.strides, strict=True))
+        if view.space != CONSTANTS or is_symbolic(shape):
+            return None
+        for key, first in self._views.items():
+            if first[:2] == view[:2] and first.dtype == view.dtype and key.value.size:
+                steps = [key.value.itemsize * stride for stride in view.strides]
+                flat = np.ascontiguousarray(key.value).ravel()
+                return np.lib.stride_tricks.as_strided(flat, shape, steps, writeable=False)
+        return None
+
     def is_zero(self, view: View) -> bool:
         """Whether a view repeats a constant 0."""
-        if view.space != CONSTANTS or any(view.strides):
-            return False
-        found = (key.value for key, first in self._views.items() if first[:2] == view[:2])
-        return any(not array.flat[0] for array in found if array.size and name_of(array.dtype) == view.dtype)
+        found = None if any(view.strides) else self.numbers(view)
+        return found is not None and not found.item()
 
     def packed(
         self,
@@ -228,7 +238,7 @@ class Builder:
         """
         arrays: dict[int, tuple[Any, int, int]] = {}
         if optimize:
-            steps = fused(without_unread_rows(self.steps))
+            steps = fused(without_unread_rows(in_place(self.steps, self._sizes)))
             self.steps = without_copies(steps, self.lanes)
             for space, users in users_of(self.steps).items():
                 if space < 0:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..size import is_symbolic
+from ..size import are_same, is_symbolic
 from .view import CONSTANTS, View
 
 Step = tuple[str, tuple[Any, ...]]
@@ -33,6 +33,35 @@ def users_of(steps: Sequence[Step]) -> dict[int, list[int]]:
             if not numbers or numbers[-1] != number:
                 numbers.append(number)
     return users
+
+
+def in_place(steps: list[Step], sizes: Mapping[int, Any]) -> list[Step]:
+    """Return the steps without the copies of arrays that nothing reads any more.
+
+    What follows changes the array itself. `sizes` holds those of the arrays of the arena in bytes.
+    """
+    users, arrays, result = users_of(steps), dict[int, int](), list[Step]()
+    for number, (name, arguments) in enumerate(steps):
+        arguments = tuple(
+            a._replace(space=arrays[a.space]) if type(a) is View and a.space in arrays else a
+            for a in arguments
+        )
+        x, y = arguments[0], arguments[-1]
+        if name == "copy" and _is_last(x, y, number, users, sizes):
+            arrays[y.space] = x.space
+            users[x.space] += users[y.space]
+        else:
+            result.append((name, arguments))
+    return result
+
+
+def _is_last(x: View, y: View, number: int, users: Mapping[int, list[int]], sizes: Mapping[int, Any]) -> bool:
+    """Whether a step copies a whole array to a whole array, which are not used after and before it."""
+    if x.space >= 0 or y.space >= 0 or users[x.space][-1] != number or users[y.space][0] != number:
+        return False
+    numbers = zip((x.offset, sizes[x.space], *x.shape), (y.offset, sizes[y.space], *y.shape), strict=False)
+    is_whole = x.is_contiguous() and y.is_contiguous() and are_same(y.offset, 0)
+    return is_whole and len(x.shape) == len(y.shape) and all(are_same(*pair) for pair in numbers)
 
 
 def without_unread_rows(steps: list[Step]) -> list[Step]:

@@ -1,0 +1,62 @@
+// What steps do with elements of any dtype.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+#include <type_traits>
+
+#include "run/view.h"
+
+namespace onward {
+
+// Calls f with an integer of the size of an element, for steps that only move elements.
+template <class Function>
+auto with_element(DType dtype, Function f) {
+    switch (size_of(dtype)) {
+        case 1: return f(uint8_t());
+        case 4: return f(uint32_t());
+    }
+    return f(uint64_t());
+}
+
+inline void check_same(const View& a, const View& b) {
+    if (a.dtype != b.dtype) throw std::invalid_argument("the views of this step must have one dtype");
+}
+
+template <class T>
+void copy_run(const T* from, Size from_step, Size n, T* to, Size to_step) {
+    if (from_step == 1 && to_step == 1)
+        std::memcpy(to, from, n * sizeof(T));
+    else if (from_step == 0 && to_step == 1)
+        std::fill_n(to, n, *from);
+    else
+        for (Size i = 0; i < n; i++) to[i * to_step] = from[i * from_step];
+}
+
+// Calls run(f) with a binary operation f on two elements of a dtype. Integers wrap; of booleans, the
+// maximum is "or" and the minimum is "and".
+template <class T, class Run>
+void with_operation(Binary operation, Run run) {
+    if constexpr (std::is_integral_v<T>) {
+        using Unsigned = std::make_unsigned_t<T>;
+        switch (operation) {
+            case Binary::add: return run([](T a, T b) { return T(Unsigned(Unsigned(a) + Unsigned(b))); });
+            case Binary::subtract: return run([](T a, T b) { return T(Unsigned(Unsigned(a) - Unsigned(b))); });
+            case Binary::multiply: return run([](T a, T b) { return T(Unsigned(Unsigned(a) * Unsigned(b))); });
+            case Binary::minimum: return run([](T a, T b) { return std::min(a, b); });
+            default: return run([](T a, T b) { return std::max(a, b); });
+        }
+    } else {
+        switch (operation) {
+            case Binary::add: return run([](T a, T b) { return a + b; });
+            case Binary::subtract: return run([](T a, T b) { return a - b; });
+            case Binary::multiply: return run([](T a, T b) { return a * b; });
+            case Binary::divide: return run([](T a, T b) { return a / b; });
+            case Binary::minimum: return run([](T a, T b) { return a <= b || a != a ? a : b; });
+            case Binary::maximum: return run([](T a, T b) { return a >= b || a != a ? a : b; });
+        }
+    }
+}
+
+}  // namespace onward
