@@ -2,9 +2,9 @@
 
     python tools/train_forecasters.py src/onward/tracing/page/models
 
-The forecaster predicts the next value of a curve: a sine or a triangle wave with a period of 8 to 40 steps,
-plus a slower wave. The latch returns the last pulse that it has read, however long ago;
-its models are also saved before training.
+The forecaster predicts the next value of a curve: a sine or a triangle wave with a period of 8 to 40
+steps, plus a slower wave. The latch returns the last pulse that it has read, however long ago. Its models
+are also saved before training, beside other initializations: forget biases, and an orthogonal RNN.
 """
 
 import sys
@@ -48,20 +48,42 @@ TASKS: dict[str, tuple[Callable[..., tuple[np.ndarray, np.ndarray]], int]] = {
 }
 
 
+def initial(kind: type[onward.RNN | onward.LSTM], hidden: int, forget_bias: float = 0) -> onward.Sequential:
+    """A model initialized as in PyTorch, with `forget_bias` added to the forget gates of an LSTM."""
+    model = onward.Sequential(kind(1, hidden, rng=1), onward.Linear(hidden, 1, rng=2))
+    if forget_bias:  # forget gates that start open learn to remember (Jozefowicz et al. 2015)
+        bias = model.state_dict()["0.bias_ih_l0"]
+        bias[hidden : 2 * hidden] += forget_bias
+        model.load_state_dict({"0.bias_ih_l0": bias}, strict=False)
+    return model
+
+
+def orthogonal(model: onward.Sequential) -> onward.Sequential:
+    """The model with the orthogonal matrix nearest to its recurrent one (Saxe et al. 2014), and no bias."""
+    weights = model.state_dict()
+    left, _, right = np.linalg.svd(weights["0.weight_hh_l0"])
+    none = {name: np.zeros_like(weights[name]) for name in ("0.bias_ih_l0", "0.bias_hh_l0")}
+    model.load_state_dict({"0.weight_hh_l0": left @ right} | none, strict=False)
+    return model
+
+
+def save_starts(folder: Path, hidden: int) -> None:
+    """Write models of the latch as they are before training."""
+    for bias in (0, 1, FORGET_BIAS):
+        initial(onward.LSTM, hidden, bias).save(folder / f"latch_start_bias{bias}.safetensors")
+    initial(onward.RNN, hidden).save(folder / "latch_rnn_start.safetensors")
+    orthogonal(initial(onward.RNN, hidden)).save(folder / "latch_rnn_start_orthogonal.safetensors")
+
+
 def main(folder: Path) -> None:
     """Train all models and write them to the folder."""
     folder.mkdir(parents=True, exist_ok=True)
+    save_starts(folder, TASKS["latch"][1])
     for name, (data, hidden) in TASKS.items():
         rng = np.random.default_rng(0)
         training, (x, y) = data(rng, SEQUENCES), data(rng, 200)
         for suffix, kind in {"": onward.LSTM, "_rnn": onward.RNN}.items():
-            model = onward.Sequential(kind(1, hidden, rng=1), onward.Linear(hidden, 1, rng=2))
-            if kind is onward.LSTM:  # forget gates that start open learn to remember (Jozefowicz et al. 2015)
-                bias = model.state_dict()["0.bias_ih_l0"]
-                bias[hidden : 2 * hidden] += FORGET_BIAS
-                model.load_state_dict({"0.bias_ih_l0": bias}, strict=False)
-            if name == "latch":
-                model.save(folder / f"{name}{suffix}_start.safetensors")
+            model = initial(kind, hidden, FORGET_BIAS if kind is onward.LSTM else 0)
             train.fit(
                 model,
                 training,

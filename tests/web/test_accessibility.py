@@ -29,7 +29,7 @@ def test_every_control_has_a_name_in_both_themes(visit, model):
 def test_text_stands_out_from_its_background(visit, model, scheme):
     """By the ratios of WCAG 2.2, level AA."""
     page = visit(f"#model={model}", scheme=scheme)
-    page.wait_for_selector("#influence .tape")
+    page.wait_for_selector("#influence[data-changes]")
     page.click("#tour-start")
     assert page.evaluate(CONTRAST) == []
     for _ in range(6):
@@ -72,7 +72,7 @@ def test_the_keyboard_alone_is_enough(visit):
 @pytest.mark.parametrize("model", MODELS)
 def test_every_control_is_reached_and_shows_its_focus(visit, model):
     page = visit(f"#model={model}")
-    page.wait_for_selector("#influence .tape")
+    page.wait_for_selector("#influence[data-changes]")
     count = "(all) => all.filter((e) => e.checkVisibility() && !e.disabled).length"
     expected = page.locator(CONTROLS).evaluate_all(count)
     reached = set()

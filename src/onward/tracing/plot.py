@@ -24,6 +24,8 @@ TEXT_HEIGHT, CHARACTER_WIDTH, ROW_NAME_HEIGHT = 0.2, 0.08, 0.15  # in inches
 MAX_NAMED_ROWS = 16
 MAX_MARKERS = 100  # markers on a longer curve would overlap
 LETTERS: dict[str, Any] = {"fontsize": 8, "family": "monospace", "parse_math": False}
+GATES = ["#f0eee8", "#7abab4", "#06545a"]  # from 0 to 1, as on the page of `onward explore`
+STATES = ["#20549e", "#f6f4ef", "#c75410"]  # from negative to positive
 VISIBLE = str.maketrans({"\n": "↵", "\t": "→", " ": "␣"})  # characters that would otherwise be invisible
 
 
@@ -135,7 +137,9 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _draw(ax: Axes, panel: Panel) -> AxesImage:
-    colors = "magma" if panel.low >= 0 else "RdBu_r"
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colors = LinearSegmentedColormap.from_list("onward", GATES if panel.low >= 0 else STATES)
     # matplotlib's default interpolation would blur neighboring steps
     image = ax.imshow(
         panel.values.T, colors, aspect="auto", interpolation="nearest", vmin=panel.low, vmax=panel.high
@@ -148,9 +152,9 @@ def _draw(ax: Axes, panel: Panel) -> AxesImage:
         ax.set_yticks(range(len(panel.names)), panel.names)
     elif rows <= 12:
         ax.set_yticks(range(0, rows, 1 + rows // 7))
-    middle = (panel.low + panel.high) / 2
     for (t, row), letter in np.ndenumerate([] if panel.letters is None else panel.letters):
-        color = "black" if panel.values[t, row] > middle else "white"
+        red, green, blue, _ = image.cmap(image.norm(panel.values[t, row]))
+        color = "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.4 else "white"
         ax.text(t, row, str(letter).translate(VISIBLE), color=color, ha="center", va="center", **LETTERS)
     return image
 

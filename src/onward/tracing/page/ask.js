@@ -2,18 +2,20 @@
 import { $, make } from "./dom.js";
 import * as influence from "./influence.js";
 import * as memory from "./memory.js";
+import * as needed from "./needed.js";
 import { state } from "./state.js";
 import * as whatif from "./whatif.js";
 
-const CARDS = [influence, memory, whatif];
+const CARDS = [influence, needed, memory, whatif];
 const RECORDED =
   "This page shows recorded values only. To ask questions, open a model that can run here with onward explore.";
 let cards = [];
 
 export function open() {
   cards = state.model ? CARDS : [];
-  const built = cards.map((card) => make("div", { class: "card" }, ...card.build()));
+  const built = cards.map((card) => make("div", { class: card === influence ? "card wide" : "card" }, ...card.build()));
   $("cards").replaceChildren(...(state.model ? built : [make("p", { class: "lead" }, RECORDED)]));
 }
+export const ranked = () => cards.includes(needed) && needed.show();
 export const run = () => cards.forEach((card) => card.run?.());
 export const show = () => cards.forEach((card) => card.show?.());

@@ -11,11 +11,11 @@ const DELAY = 200;      // milliseconds without a change before the gradients ar
 const PLOT = { low: 176, high: 14, decades: 30 };
 
 const LEAD =
-  "How much would the last output change if the memory of an earlier step changed? That is the gradient with respect to " +
-  "the state that a step hands on: h in the RNN, c in the LSTM. The core's backward pass computes it from right to left. " +
-  "In the RNN, it passes a matrix and a tanh at every step. Before training, that lets it vanish within a few steps, so " +
-  "the RNN cannot learn what happened before. In the LSTM, it is multiplied by the forget gate: where that is open, the " +
-  "gradient passes.";
+  "How much would the last output change if the state that an earlier step hands on changed? The state is h in the RNN, c in " +
+  "the LSTM. The core's backward pass computes this gradient from right to left: at every step, the RNN multiplies it by a matrix " +
+  "and the slope of its tanh, the LSTM mainly by the forget gate. How fast it shrinks depends on the weights, and so on the " +
+  "initialization and the training of each model.";
+const DASHES = [null, "2 4", "6 4", "12 4", "12 4 2 4"]; // of the lines of one kind of cell
 
 let waiting = null;
 
@@ -63,27 +63,26 @@ const normsOf = ({ data, length, width }) => Array.from({ length }, (_, t) => Ma
 
 function compare() {
   const x = state.signal.slice(-MOST_STEPS);
-  const all = state.compared.map(({ name, model }) => {
-    const rows = stateGradients(model, x);
-    return { name, rows, norms: normsOf(rows) };
+  const all = state.compared.map(({ name, about, model }) => {
+    const rows = stateGradients(model, x), norms = normsOf(rows), T = norms.length, back = Math.min(BACK, T - 1);
+    return { name, about, rows, norms, back, ratio: norms[T - 1 - back] / norms[T - 1] };
   });
   $("gradients").replaceChildren(
     make("p", { class: "lead" }, LEAD),
+    ...plot(all),
     make("div", { class: "pair" }, ...all.map(gradientMap)),
     note("Each row is a unit, each column a step. Strong colors are the largest gradients of a picture, " +
-      `pale ones are at least ${(10 ** DECADES).toLocaleString("en")} times smaller.`),
-    ...plot(all));
+      `pale ones are at least ${(10 ** DECADES).toLocaleString("en")} times smaller.`));
 }
 
-function gradientMap({ name, rows, norms }) {
+function gradientMap({ name, about, rows, back, ratio }) {
   const canvas = make("canvas", { role: "img", "aria-label": `Gradients of the ${name} over time` });
   const most = Math.max(...rows.data.map(Math.abs)) || 1;
   const shade = (value) => Math.sign(value) * Math.max(0, 1 + Math.log10(Math.abs(value) / most + 1e-9) / DECADES);
   paint(canvas, { ...rows, at: (t, unit) => shade(rows.at(t, unit)) }, inOrder(rows.width), false, 1);
-  const T = norms.length, back = Math.min(BACK, T - 1), ratio = norms[T - 1 - back] / norms[T - 1];
   return make("div", {}, make("h3", {}, name), make("div", { class: "map" }, canvas),
     make("p", { class: "note", "data-ratio": ratio, "data-name": name },
-      `${back} steps back, the gradient is ${ratio.toPrecision(2)} times that of the last step.`));
+      `${about} ${back} steps back, the gradient is ${ratio.toPrecision(2)} times that of the last step.`));
 }
 
 /** The length of the gradients over time on a logarithmic scale, with its key. */
@@ -91,18 +90,19 @@ function plot(all) {
   const T = all[0].norms.length, positive = all.flatMap(({ norms }) => norms).filter((value) => value > 0).map(Math.log10);
   const high = Math.max(...positive), low = Math.max(Math.min(...positive), high - PLOT.decades);
   const y = (value) => PLOT.high + ((high - Math.max(Math.log10(value || 1e-300), low)) / (high - low || 1)) * (PLOT.low - PLOT.high);
-  const dashed = (name) => (name.endsWith("before training") ? "6 5" : null);
-  const color = (name) => (name.startsWith("RNN") ? "var(--mark)" : "var(--accent)");
-  const lines = all.map(({ name, norms }) => svg("polyline", {
-    points: norms.map((value, t) => `${((t + 0.5) / T) * 1000},${y(value)}`).join(" "),
-    fill: "none", stroke: color(name), "stroke-width": 2.5, "stroke-dasharray": dashed(name), "vector-effect": "non-scaling-stroke",
+  const kindOf = (name) => name.split(",")[0], color = (name) => (kindOf(name) === "RNN" ? "var(--mark)" : "var(--accent)");
+  const dash = ({ name }) => DASHES[all.filter((other) => kindOf(other.name) === kindOf(name)).findIndex((other) => other.name === name) % DASHES.length];
+  const style = (each) => ({ fill: "none", stroke: color(each.name), "stroke-width": 2.5, "stroke-dasharray": dash(each), "vector-effect": "non-scaling-stroke" });
+  const lines = all.map((each) => svg("polyline", {
+    points: each.norms.map((value, t) => `${((t + 0.5) / T) * 1000},${y(value)}`).join(" "), ...style(each),
   }));
   const power = (exponent) => make("span", {}, "10", make("sup", {}, exponent.toFixed(0).replace("-", "−")));
-  const title = "the length of the gradient over time, on a logarithmic scale", key = (text, style) => make("span", { style }, text);
+  const title = "the length of the gradient over time, on a logarithmic scale";
+  const key = (each) => make("span", { class: "key" },
+    svg("svg", { width: 34, height: 8, "aria-hidden": "true" }, svg("line", { x1: 0, x2: 34, y1: 4, y2: 4, ...style(each) })), each.name);
   const picture = { viewBox: "0 0 1000 190", preserveAspectRatio: "none", role: "img", "aria-label": title };
   return [
     make("div", { class: "plot" }, svg("svg", picture, ...lines), make("div", { class: "axis", "aria-hidden": "true" }, power(high), power(low))),
-    make("p", { class: "note legend" }, key("━ LSTM", "color:var(--accent)"), key("━ RNN", "color:var(--mark)"),
-      all.some(({ name }) => dashed(name)) ? key("dashed: before training") : null, key(title)),
+    make("p", { class: "note legend" }, ...all.map(key), title),
   ];
 }

@@ -38,6 +38,7 @@ export const temperature = () => Number($("temperature").value);
 function addStep() {
   if (state.record.length >= MOST_STEPS) return stop();
   const row = [...state.record.outputs.row(state.record.length - 1)];
+  state.written.add(state.record.length);
   if (state.entry.kind === "text") state.text += state.vocabulary[draw(row, temperature())];
   else state.signal = Float32Array.of(...state.signal, row[0]);
   refresh(Infinity);
@@ -49,8 +50,17 @@ function sample() {
   timer = setInterval(addStep, SAMPLE);
 }
 
+/** The space bar plays, and the arrows step, unless a control has the keyboard. */
+function shortcut(event) {
+  const { key, target, ctrlKey, metaKey, altKey } = event, keys = { " ": play, ArrowLeft: () => choose(state.step - 1), ArrowRight: () => choose(state.step + 1) };
+  if (!(key in keys) || ctrlKey || metaKey || altKey || target.closest("input, textarea, select, button, summary, a, [role=slider]")) return;
+  event.preventDefault();
+  keys[key]();
+}
+
 /** Connect the controls, once. */
 export function start() {
+  document.addEventListener("keydown", shortcut);
   $("first").addEventListener("click", () => choose(0));
   $("back").addEventListener("click", () => choose(state.step - 1));
   $("forward").addEventListener("click", () => choose(state.step + 1));

@@ -20,6 +20,15 @@ export function open() {
 export const run = () => editor.run?.();
 export const show = () => editor.show?.();
 
+/** Keep the steps that the model wrote among the first `length` ones: the rest is the reader's. */
+const wrote = (length) => (state.written = new Set([...state.written].filter((t) => t < length)));
+
+/** How many characters two texts have in common at their start. */
+function commonLength(a, b) {
+  const [first, second] = [[...a], [...b]], end = first.findIndex((character, n) => character !== second[n]);
+  return end < 0 ? first.length : end;
+}
+
 /** Run the model before the next frame, once for the last of several changes; change() returns the step to choose. */
 function soon(change) {
   cancelAnimationFrame(frame);
@@ -31,7 +40,7 @@ function soon(change) {
 const HINT = "Type: everything on this page follows.";
 const NOTHING = "Type at least one character that the model knows.";
 const UNKNOWN = "The model does not know some of these characters; they are left out.";
-const COLORS = "Its reading. The stronger the color, the more probable it found the character.";
+const COLORS = "Its reading. The stronger the color, the more probable it found the character. What it wrote itself is underlined.";
 
 function textEditor() {
   const box = make("textarea", { id: "text", "aria-label": "Text to read", spellcheck: "false", maxlength: MOST_STEPS, rows: "6" });
@@ -40,6 +49,7 @@ function textEditor() {
   box.addEventListener("input", () => {
     stop();
     const text = known(box.value);
+    wrote(commonLength(text, state.text));
     hint.textContent = !text ? NOTHING : text === box.value ? HINT : UNKNOWN;
     if (!text) return;
     soon(() => {
@@ -57,9 +67,10 @@ function textEditor() {
       if (known(box.value) !== state.text) box.value = state.text; // changed by the page, not by typing
       const characters = [...state.text];
       tape.replaceChildren(...characters.map((character, t) => {
-        const guessed = t ? outputsAt(state.before, t - 1)[state.vocabulary.indexOf(character)].value : 0, color = colorOf(guessed, true);
-        const style = `background:${css(color)};color:${inkOn(color)}`, title = `probability ${percent(guessed, 1)}`;
-        return make("span", { style, title, on: { click: () => choose(t) } }, character === "\n" ? "↵\n" : character);
+        const read = state.inputs[t] ?? character, byModel = state.written.has(t);
+        const guessed = t ? outputsAt(state.record, t - 1)[state.vocabulary.indexOf(read)].value : 0, color = colorOf(guessed, true);
+        const style = `background:${css(color)};color:${inkOn(color)}`, title = `probability ${percent(guessed, 1)}${byModel ? ", written by the model" : ""}`;
+        return make("span", { style, title, class: byModel ? "written" : null, on: { click: () => choose(t) } }, read === "\n" ? "↵\n" : read);
       }));
     },
     show() {
@@ -125,6 +136,10 @@ function curveEditor() {
     stroke("--line", 2, [[0, h / 2], [w, h / 2]]);
     stroke("--mark", 3, [[x(state.step), 0], [x(state.step), h]]);
     stroke("--accent", 5, Array.from({ length: T }, (_, t) => [x(t), y(valueAt(t))]));
+    const written = [...state.written].sort((a, b) => a - b);
+    context.setLineDash([12, 10]);
+    if (written.length) stroke("--surface", 5, written.map((t) => [x(t), y(valueAt(t))]));
+    context.setLineDash([]);
     context.fillStyle = style.getPropertyValue("--mark");
     context.beginPath();
     context.arc(x(state.step), y(valueAt(state.step)), 9, 0, 7);
@@ -136,7 +151,10 @@ function curveEditor() {
     const signal = state.signal.slice();
     const from = previous ?? { t, value }, low = Math.min(t, from.t), high = Math.max(t, from.t);
     const share = (n) => (high === low ? 1 : (n - from.t) / (t - from.t));
-    for (let n = low; n <= high; n++) signal[n * I + channel] = from.value + share(n) * (value - from.value);
+    for (let n = low; n <= high; n++) {
+      signal[n * I + channel] = from.value + share(n) * (value - from.value);
+      state.written.delete(n);
+    }
     state.signal = signal;
     soon(() => t);
   };
@@ -174,6 +192,7 @@ function curveEditor() {
 
   const replace = (signal) => {
     stop();
+    wrote(0);
     state.signal = signal;
     rescale();
     refresh(Infinity);
@@ -193,7 +212,7 @@ function curveEditor() {
   ];
   return {
     elements: [
-      canvas, note("Draw with the pointer or the arrow keys: everything on this page follows."), ...(map ? [map.element] : []),
+      canvas, note("Draw with the pointer or the arrow keys: everything on this page follows. What the model wrote is dashed."), ...(map ? [map.element] : []),
       make("div", { class: "presets" }, ...controls), ...(entry.microphone ? voiceRecorder(replace) : []),
     ],
     run() {

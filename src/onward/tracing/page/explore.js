@@ -8,6 +8,7 @@ import { $, make, scrollTo } from "./dom.js";
 import * as editor from "./editor.js";
 import * as equation from "./equation.js";
 import * as layer from "./layer.js";
+import { rank } from "./needed.js";
 import * as overview from "./overview.js";
 import { bytes } from "./record.js";
 import { attach, open, redraw, state, titleOf } from "./state.js";
@@ -19,17 +20,18 @@ const embedded = JSON.parse($("embedded")?.textContent ?? "null"); // the models
 /** What surrounds the views: the words about the model, and the path from it to a unit. */
 const frame = {
   open() {
-    const { entry, model, record } = state, { type } = record.layers[0], why = entry.reason ? ` because ${entry.reason}` : "";
+    const { entry, model, record } = state, { type, source } = record.layers[0], precision = source?.precision;
+    const why = entry.reason ? ` because ${entry.reason}` : "";
     document.title = $("title").textContent = `${type === "GRU" ? "A" : "An"} ${type}, thinking`;
     $("model").value = entry.id;
     $("lead").textContent = entry.lead ?? "The input flows from left to right, one step at a time. Choose a layer to look inside.";
     $("provenance").textContent = entry.about ?? "";
     $("subtitle").textContent = model
-      ? "A trained network that runs here, in your browser. Every number is real."
+      ? `A ${entry.trained ? "trained " : ""}network that runs here, in your browser. Every number is real.`
       : "Recorded values of one run. There is no live computation on this page.";
     $("numbers").textContent = model
-      ? "The numbers come from Onward's C++ core, compiled to WebAssembly; they have the same bits as in Python. " +
-        "Gradients are those of the core's backward pass or, where the page says so, of differences."
+      ? "The numbers come from Onward's C++ core, compiled to WebAssembly; they have the same bits as those of this model " +
+        `in Python${precision ? `, with its matrices in ${precision}` : ""}. Gradients are those of the core's backward pass.`
       : `This page shows recorded values: the model cannot run here${why}, so the input cannot be changed.`;
   },
   show() {
@@ -66,7 +68,7 @@ function theme(name) {
 async function start() {
   theme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
   state.models = embedded?.models ?? (await (await fetch("models.json")).json());
-  attach([frame, editor, layer, overview, unit, equation, ask, backward, clock, tour, address]);
+  attach([frame, editor, layer, overview, unit, equation, ask, { open: rank }, backward, clock, tour, address]);
   $("model").replaceChildren(...state.models.map(({ id, title }) => make("option", { value: id }, title)));
   $("model-field").hidden = state.models.length < 2;
   $("model").addEventListener("change", () => attempt(show(state.models.find(({ id }) => id === $("model").value))));
@@ -76,7 +78,8 @@ async function start() {
   });
   for (const crumb of document.querySelectorAll("[data-go]")) crumb.addEventListener("click", () => scrollTo(crumb.dataset.go));
   addEventListener("hashchange", () => location.hash.includes("=") && attempt(follow()));
-  for (const part of [clock, unit, tour]) part.start();
+  for (const part of [clock, unit]) part.start();
+  tour.start((entry, chosen) => show(entry, chosen).catch(report));
   backward.start((entry) => attempt(show(entry).then(() => scrollTo("backward"))));
   await follow();
   document.body.dataset.ready = "true";
@@ -84,10 +87,12 @@ async function start() {
 
 /** Tell the reader what goes wrong. */
 function attempt(promise) {
-  promise.catch((error) => {
-    status(`This page cannot go on: ${error.message}`);
-    console.error(error);
-  });
+  promise.catch(report);
+}
+
+function report(error) {
+  status(`This page cannot go on: ${error.message}`);
+  console.error(error);
 }
 
 attempt(start());

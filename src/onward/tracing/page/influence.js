@@ -1,65 +1,15 @@
-// Which earlier inputs a prediction depends on: the gradient of its score with respect to them.
+// Which earlier inputs a prediction depends on: how it changes with each of them erased.
 import { colorOf, css, inkOn } from "./colors.js";
-import { make, note, visible } from "./dom.js";
-import { Tensor } from "./onward.js";
-import { changed, changedModel, choose, classes, inputOf, labelOf, outputsAt, state } from "./state.js";
+import { make, note, number, percent, svg, visible } from "./dom.js";
+import { erase } from "./interventions.js";
+import { answersOf, changedVariant, choose, classes, inputOf, labelOf, outputsAt, state, width } from "./state.js";
 
-const WINDOW = 40;      // earlier steps whose influence is computed
-const DELAY = 200;      // milliseconds without a change before it is computed
-const STEP = 1e-2;      // the step of central differences
-const MOST_WORK = 2e9;  // multiplications of central differences
+const DELAY = 200;  // milliseconds without a change before it is computed
+const ARCS = 12;    // at most
+const FAINTEST = 0.05; // the least change that has an arc, relative to the largest
+const HEIGHT = 190, BASE = 112, CURVE = 64; // of the picture of a signal: the arcs stand on the base, above the curve
 
-let result = null, waiting = null;
-
-/** A copy of a model with some of its layers. */
-const part = (model, from, to) =>
-  Object.assign(Object.create(Object.getPrototypeOf(model)), model, { layers: model.layers.slice(from, to), batchFirst: false });
-
-/** Whether the core's backward pass covers a layer. */
-const hasGradient = (layer) => layer.plain ?? !("call" in layer);
-
-/**
- * The length of the gradient of score k after step t with respect to each of the last inputs, embedded if they are
- * characters: {first, norms, method}, where `first` is the first of these inputs. The score is that before a final
- * Softmax or Activation layer.
- */
-export function influence(model, x, t, k) {
-  const embedded = model.layers[0].table ? 1 : 0, last = model.layers.length - ("call" in model.layers.at(-1) ? 1 : 0);
-  const net = part(model, embedded, last), exact = net.layers.every(hasGradient);
-  const steps = exact ? WINDOW : differenceSteps(net), first = Math.max(0, t + 1 - steps), T = t + 1 - first;
-  const size = x.data.length / x.shape[0], between = (from, to) => new Tensor(x.data.slice(from * size, to * size), [to - from, ...x.shape.slice(1)]);
-  const start = first ? model.trace(between(0, first)).state : null;
-  const inputs = embedded ? model.layers[0].run(between(first, t + 1)) : between(first, t + 1);
-  const { data } = exact ? backward(net, inputs, k, start) : differences(net, inputs, k, start);
-  const I = data.length / T;
-  return {
-    first, norms: Array.from({ length: T }, (_, n) => Math.hypot(...data.subarray(n * I, (n + 1) * I))),
-    method: exact ? "the core's backward pass" : "central differences, because the core has no backward pass for a layer of this model",
-  };
-}
-
-function backward(net, inputs, k, state) {
-  const y = net.run(inputs, { state }), O = y.shape.at(-1), dy = new Float32Array(y.data.length);
-  dy[dy.length - O + k] = 1;
-  return net.gradient(inputs, dy, { state });
-}
-
-/** How many steps central differences can cover: each needs two runs per feature. */
-function differenceSteps(net) {
-  const weights = net.recurrent.reduce((sum, { gates, H, I, P }) => sum + gates.length * H * (I + P), 0);
-  return Math.min(WINDOW, Math.max(1, Math.floor(Math.sqrt(MOST_WORK / (2 * net.recurrent[0].I * weights)))));
-}
-
-function differences(net, inputs, k, state) {
-  const [T, I] = inputs.shape, B = 2 * T * I, x = new Float32Array(T * B * I), step = STEP;
-  for (let t = 0; t < T; t++) for (let b = 0; b < B; b++) x.set(inputs.data.subarray(t * I, (t + 1) * I), (t * B + b) * I);
-  for (let n = 0; n < T * I; n++)
-    for (const [b, sign] of [[2 * n, 1], [2 * n + 1, -1]]) x[(Math.floor(n / I) * B + b) * I + (n % I)] += sign * step;
-  const repeat = (array) => array && Float32Array.from({ length: array.length * B }, (_, n) => array[n % array.length]);
-  const states = state?.map(({ h, c }) => ({ h: repeat(h), c: repeat(c) }));
-  const y = net.run(new Tensor(x, [T, B, I]), { state: states }), O = y.shape.at(-1), rows = y.data.subarray(y.data.length - B * O);
-  return { data: Float32Array.from({ length: T * I }, (_, n) => (rows[2 * n * O + k] - rows[(2 * n + 1) * O + k]) / (2 * step)) };
-}
+let result = null, waiting = null, run = 0;
 
 export function build() {
   result = make("div", { "aria-live": "polite", id: "influence" });
@@ -71,22 +21,90 @@ export function show() {
   waiting = setTimeout(answer, DELAY);
 }
 
-function answer() {
+/** Erase the inputs one after the other, and draw what is known whenever the page has time. */
+async function answer() {
   if (!state.model) return;
-  const outputs = outputsAt(state.record, state.step), best = classes() ? outputs.reduce((a, b) => (b.value > a.value ? b : a)) : outputs[0];
-  const { first, norms, method } = influence(changedModel(), inputOf(true), state.step, best.k), most = Math.max(...norms);
-  const subject = classes() ? `the score of ${best.name}` : `the ${best.name}`, isText = state.entry.kind === "text";
-  const rounded = state.model.recurrent[0].precision, top = first + norms.indexOf(most), characters = [...state.text];
+  const mine = ++run, { step } = state, outputs = outputsAt(state.record, step);
+  const best = classes() ? outputs.reduce((a, b) => (b.value > a.value ? b : a)) : outputs[0];
+  const changes = new Float32Array(step + 1), without = new Float32Array(step + 1);
+  let known = step + 1;
+  const found = (n, row) => {
+    without[n] = answersOf([...row])[best.k].value;
+    changes[n] = best.value - without[n];
+    known = n;
+  };
+  result.removeAttribute("data-changes");
+  await erase(changedVariant(), inputOf(true), step, found, () => mine === run && state.step === step);
+  if (mine !== run || known > 0) return;
+  draw(best, changes, without);
+  result.dataset.changes = JSON.stringify([...changes]);
+}
+
+function draw(best, changes, without) {
+  const strength = changes.map(Math.abs), most = Math.max(...strength), top = strength.indexOf(most), named = classes();
+  const shown = (value) => (named ? percent(value, 1) : number(value)), isText = state.entry.kind === "text";
+  const subject = named ? `the probability of ${best.name}` : `the ${state.entry.predicts?.toLowerCase() ?? best.name}`;
+  const arcs = [...strength.keys()].filter((n) => n < state.step && strength[n] > FAINTEST * most)
+    .sort((a, b) => strength[b] - strength[a]).slice(0, ARCS);
   result.replaceChildren(
-    make("p", {}, `After step ${state.step + 1}, ${subject} depends most on step ${top + 1}, ${labelOf(top)}:`),
-    make("div", { class: "tape whole" }, ...norms.map((norm, n) => {
-      const color = colorOf(most ? norm / most : 0, true), title = `step ${first + n + 1}: ${norm.toPrecision(3)}`;
-      const text = isText ? visible(state.inputs[first + n] ?? characters[first + n]) : ` ${first + n + 1} `;
-      const style = `background:${css(color)};color:${inkOn(color)}`;
-      return make("span", { style, title, on: { click: () => choose(first + n) } }, text);
-    })),
-    note(`The stronger the color, the more it would change with the ${isText ? "embedded character" : "step"}. This is the length ` +
-      `of the gradient of the output with respect to each of the last ${norms.length} inputs, computed by ${method}` +
-      (rounded ? `, with the ${rounded} weights in float32` : "") +
-      (changed() ? ", with the changes of “what if”, but unscaled forget gates" : "") + "."));
+    make("p", {}, `After step ${state.step + 1}, ${subject} depends most on step ${top + 1}, ${labelOf(top)}: ` +
+      `with that input erased, it is ${shown(without[top])} instead of ${shown(best.value)}.`),
+    isText ? text(changes, most, arcs) : signal(changes, most, arcs),
+    note(`Each input in turn is replaced by the mean of all ${isText ? "embedded characters" : "inputs"}, and the model runs again. ` +
+      "Orange inputs raise the answer, blue ones lower it: the stronger the color, the more. Arcs lead from the strongest."));
+  if (isText) placeArcs(arcs, changes, most);
+}
+
+const describe = (n, change) => `step ${n + 1}: ${change < 0 ? "−" : "+"}${Math.abs(change).toPrecision(3)}`;
+const stroke = (change, most) => ({
+  stroke: change < 0 ? "rgb(var(--neg))" : "rgb(var(--pos))", fill: "none", "vector-effect": "non-scaling-stroke",
+  "stroke-width": 1 + 3 * (Math.abs(change) / most), "stroke-opacity": 0.35 + 0.65 * (Math.abs(change) / most),
+});
+
+// ---- A text ----------------------------------------------------------------------------------------------------------
+
+function text(changes, most) {
+  const characters = [...state.text];
+  return make("div", { class: "tape whole arched" }, ...Array.from(changes, (change, n) => {
+    const color = colorOf(most ? change / most : 0, false), style = `background:${css(color)};color:${inkOn(color)}`;
+    const attributes = { style, title: describe(n, change), class: n === state.step ? "at" : null, on: { click: () => choose(n) } };
+    return make("span", attributes, visible(state.inputs[n] ?? characters[n]));
+  }));
+}
+
+/** Draw the arcs over the characters, whose places are known only now. */
+function placeArcs(arcs, changes, most) {
+  const tape = result.querySelector(".tape"), box = tape.getBoundingClientRect(), spans = [...tape.children];
+  const place = (n) => {
+    const { left, width, top } = spans[n].getBoundingClientRect();
+    return [left - box.left + width / 2, top - box.top + 2];
+  };
+  const [x, y] = place(state.step);
+  const paths = arcs.map((n) => {
+    const [from, at] = place(n), height = Math.min(26, 8 + Math.abs(x - from) / 8);
+    return svg("path", { d: `M${from} ${at}Q${(from + x) / 2} ${Math.min(at, y) - height} ${x} ${y}`, ...stroke(changes[n], most) });
+  });
+  tape.append(svg("svg", { class: "arcs", width: box.width, height: box.height, "aria-hidden": "true" }, ...paths));
+}
+
+// ---- A signal --------------------------------------------------------------------------------------------------------
+
+/** The input as a curve or, with several features, as its length; above it the arcs, below it a bar for each step. */
+function signal(changes, most, arcs) {
+  const { data } = inputOf(true), I = width(), T = changes.length, count = data.length / I;
+  const values = Array.from({ length: count }, (_, t) => (I === 1 ? data[t] : Math.hypot(...data.subarray(t * I, (t + 1) * I))));
+  const limit = Math.max(...values.map(Math.abs)) || 1, x = (t) => ((t + 0.5) / count) * 1000;
+  const middle = BASE + CURVE / 2, points = values.map((value, t) => `${x(t)},${middle - (value / limit) * CURVE * 0.45}`).join(" ");
+  const arc = (n) => svg("path", {
+    d: `M${x(n)} ${BASE}Q${(x(n) + x(T - 1)) / 2} ${BASE - 1.8 * Math.min(BASE / 1.8 + 44, 20 + ((T - n) / count) * 180)} ${x(T - 1)} ${BASE}`, ...stroke(changes[n], most),
+  }, svg("title", {}, describe(n, changes[n])));
+  const bar = (change, n) => svg("rect", {
+    x: x(n) - 500 / count, width: 1000 / count, y: HEIGHT - 12, height: 12, fill: css(colorOf(most ? change / most : 0, false)),
+    class: "erased", on: { click: () => choose(n) },
+  }, svg("title", {}, describe(n, change)));
+  return svg("svg", { class: "influence", viewBox: `0 0 1000 ${HEIGHT}`, preserveAspectRatio: "none", role: "img",
+    "aria-label": "The input over time, with arcs from the steps that the answer depends on" },
+    svg("polyline", { points, fill: "none", stroke: "var(--muted)", "stroke-width": 1.5, "vector-effect": "non-scaling-stroke" }),
+    svg("line", { x1: x(T - 1), x2: x(T - 1), y1: 0, y2: HEIGHT, stroke: "var(--mark)", "stroke-width": 1.5, "vector-effect": "non-scaling-stroke" }),
+    ...[...arcs].reverse().map(arc), ...Array.from(changes, bar));
 }

@@ -1,4 +1,4 @@
-// What a unit remembers: the places at which a gate of it is most open, or its state largest.
+// Where a unit reacts: the places at which a gate of it is most open, or its state largest.
 import { button, choice, make, note, number, visible } from "./dom.js";
 import { arraysOf } from "./layer.js";
 import { isGate } from "./record.js";
@@ -18,7 +18,7 @@ function searched() {
   const all = entry.kind === "text" ? [{ x: encoded(known(entry.corpus ?? state.text)) }]
     : entry.examples ? entry.examples.map(({ name, x }) => ({ name, x: new Tensor(Float32Array.from(x.flat()), [x.length, width()]) }))
     : [{ name: "this signal", x: inputOf() }];
-  return (samples = all.map((sample) => ({ ...sample, record: recordOf(state.model, sample.x) })));
+  return (samples = all.map((sample) => ({ ...sample, record: recordOf({ model: state.model }, sample.x) })));
 }
 
 export function build() {
@@ -59,6 +59,6 @@ function quote({ name, x }, t) {
 
 /** Follow the chosen unit, after the first search. */
 export function show() {
-  title.textContent = `What does unit ${state.unit} remember?`;
+  title.textContent = `Where does unit ${state.unit} react most?`;
   if (samples) search();
 }

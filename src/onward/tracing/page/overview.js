@@ -29,7 +29,10 @@ export function show() {
   const all = outputsAt(state.record, step), before = outputsAt(state.before, step);
   const top = [...all].sort((a, b) => (named ? b.value - a.value : a.k - b.k)).slice(0, MOST_BARS);
   const most = named ? 1 : Math.max(1, ...all.map(({ value }) => Math.abs(value)));
-  const share = (value) => `${Math.min(100, (Math.abs(value) / most) * 100)}%`;
+  const signed = !named && state.record.outputs.data.some((value) => value < 0); // then zero is in the middle of a bar
+  const share = (value) => Math.min(1, Math.abs(value) / most) * (signed ? 50 : 100);
+  const end = (value) => (signed ? 50 + Math.sign(value) * share(value) : share(value));
+  const fill = (value) => `width:${share(value)}%` + (signed ? `;margin-left:${Math.min(50, end(value))}%;background:rgb(var(--${value < 0 ? "neg" : "pos"}))` : "");
   const text = (value) => (named ? percent(value, 1) : number(value));
   $("after").textContent = `After step ${step + 1}, ${labelOf(step)}`;
   $("prediction").textContent = named
@@ -38,8 +41,8 @@ export function show() {
   $("bars").replaceChildren(...top.map(({ name, value, k }) => make("div", { class: "bar" },
     make("span", { class: "mono" }, name),
     make("span", { class: "track" },
-      make("span", { class: "fill", style: `width:${share(value)}` }),
-      changed() ? make("span", { class: "before", style: `left:${share(before[k].value)}`, title: `before: ${text(before[k].value)}` }) : null),
+      make("span", { class: "fill", style: fill(value) }),
+      changed() ? make("span", { class: "before", style: `left:${end(before[k].value)}%`, title: `before: ${text(before[k].value)}` }) : null),
     make("span", { class: "value" }, text(value)))));
   $("outcome").textContent = outcome(all);
   $("history").replaceChildren(...(predictions.length ? history(top[0]) : []));

@@ -48,7 +48,7 @@ export const GATE_NAMES = {
   r: ["reset gate", "lets the past in"],
   z: ["update gate", "keeps the state"],
   n: ["candidate", "what to write"],
-  c: ["cell state", "the memory"],
+  c: ["cell state", "what the cell keeps"],
   h: ["hidden state", "the output"],
 };
 export const ORDER = { LSTM: ["i", "f", "o", "g", "c", "h"], GRU: ["r", "z", "n", "h"], RNN: ["h"] };
@@ -73,19 +73,34 @@ export function emptyRecord(model, outputs) {
   return new Record(layers, new Rows(outputs));
 }
 
-/** Append steps x (a Tensor of T steps) to a record; `forget` scales c before a step, by layer. */
-export function extend(record, model, x, forget = {}) {
-  const features = x.shape.slice(1), size = features.reduce((a, b) => a * b, 1), T = x.shape[0];
-  const scaled = Object.values(forget).some((factor) => factor !== 1);
-  const byStep = scaled || model.description.layers?.some((layer) => layer.type === "Last");
-  const whole = byStep ? 1 : Math.max(T, 1);
-  for (let t = 0; t < T; t += whole) {
-    const block = new Tensor(x.data.slice(t * size, (t + whole) * size), [whole, ...features]);
-    const state = record.states.at(-1)?.map(({ h, c }, n) => {
-      const factor = forget[record.layers[n].name] ?? 1;
-      return { h, c: c && factor !== 1 ? c.map((value) => value * factor) : c };
-    });
-    const trace = model.trace(block, { state });
+/**
+ * A variant of a model: the model, the factors of its forget gates by layer, and the models of single steps, as a Map.
+ * A whole model is the variant { model }.
+ */
+const everyStep = ({ model, forget = {} }) =>
+  Object.values(forget).some((factor) => factor !== 1) || model.description.layers?.some((layer) => layer.type === "Last");
+
+/** The parts [from, to) of some steps that a variant runs in one call. */
+export function parts(from, to, variant) {
+  if (everyStep(variant)) return Array.from({ length: to - from }, (_, n) => [from + n, from + n + 1]);
+  const cuts = [...(variant.special?.keys() ?? [])].flatMap((step) => [step, step + 1]).filter((cut) => cut > from && cut < to);
+  const ends = [...new Set([from, ...cuts, to])].sort((a, b) => a - b);
+  return ends.slice(1).map((end, n) => [ends[n], end]);
+}
+
+/** A variant's states of its layers before a step, with c scaled as its forget gates are. */
+export const scaled = (states, { model, forget = {} }) => states?.map(({ h, c }, n) => {
+  const factor = forget[model.names[n]] ?? 1;
+  return { h, c: c && factor !== 1 ? c.map((value) => value * factor) : c };
+});
+
+/** Append steps x (a Tensor of T steps) to a record of a variant. */
+export function extend(record, variant, x) {
+  const features = x.shape.slice(1), size = features.reduce((a, b) => a * b, 1), { model, forget = {}, special } = variant;
+  const first = record.length;
+  for (const [from, to] of parts(first, first + x.shape[0], variant)) {
+    const block = new Tensor(x.data.slice((from - first) * size, (to - first) * size), [to - from, ...features]);
+    const trace = (special?.get(from) ?? model).trace(block, { state: scaled(record.states.at(-1), variant) });
     for (const layer of record.layers) {
       const factor = forget[layer.name] ?? 1;
       for (const [name, rows] of Object.entries(layer.arrays)) {
@@ -94,7 +109,7 @@ export function extend(record, model, x, forget = {}) {
       }
     }
     record.outputs.push(trace.y.data);
-    for (let step = 0; step < whole - 1; step++) record.states.push(null);
+    for (let step = from; step < to - 1; step++) record.states.push(null);
     record.states.push(trace.state);
   }
 }
@@ -126,11 +141,13 @@ export function softmax(logits) {
   return powers.map((power) => power / sum);
 }
 
-/** The unit whose forget gate (GRU: update gate) is open most; 0 for an RNN. */
-export function longestMemory({ arrays, H }) {
-  const keep = arrays.f ?? arrays.z, sums = new Float64Array(H);
-  keep?.data.forEach((value, n) => (sums[n % H] += value));
-  return sums.indexOf(Math.max(...sums));
+/** The unit whose hidden state varies most over time. */
+export function liveliest({ arrays: { h } }) {
+  const variances = Array.from({ length: h.width }, (_, unit) => {
+    const values = Array.from({ length: h.length }, (_, t) => h.at(t, unit)), mean = values.reduce((a, b) => a + b, 0) / h.length;
+    return values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+  });
+  return variances.indexOf(Math.max(...variances));
 }
 
 /** The values of one unit at one step; `_prev` are those of the step that the layer read before. */

@@ -1,7 +1,7 @@
 // The state of the page: the model, the reader's input and changes, their run, and the chosen layer, unit and step.
 import { number, visible } from "./dom.js";
 import { Onward, Tensor } from "./onward.js";
-import { bytes, emptyRecord, extend, floats, longestMemory, savedRecord, softmax } from "./record.js";
+import { bytes, emptyRecord, extend, floats, liveliest, savedRecord, softmax } from "./record.js";
 
 export const MOST_STEPS = 400; // in a text or signal
 
@@ -9,19 +9,22 @@ export const state = {
   models: [], entry: null, model: null, vocabulary: [], // vocabulary: the characters of a text model
   compared: [],                                       // other models of the same task, with their names
   text: "", signal: null,                             // the input: one of them
-  clamps: [], forget: {}, inputs: {},                 // what if: gates, factors of forget gates by layer, steps
+  written: new Set(),                                 // the steps of it that the model wrote
+  clamps: [], forget: {}, inputs: {},                 // what if: gates, factors of forget gates by layer, inputs
   record: null, before: null,                         // the run with these changes, and without them
   layer: null, unit: 0, step: 0,
+  needed: null,                                       // the error without each unit, once it is known
 };
 
 // ---- Views -----------------------------------------------------------------------------------------------------------
 
 let views = [];
 
-/** Views may export open(), called for a new model; run(), after each run; and show(), after each choice. */
+/** Views may export open(), called for a new model; ranked(), once its units are ranked; run(), after each run; and show(), after each choice. */
 export const attach = (all) => (views = all);
 
-const tell = (event) => views.forEach((view) => view[event]?.());
+/** Tell the views that something happened. */
+export const tell = (event) => views.forEach((view) => view[event]?.());
 
 /** Choose a step, a unit and a layer; numbers beyond the range mean the nearest one. */
 export function choose(step, unit = state.unit, layer = state.layer) {
@@ -51,9 +54,9 @@ export async function open(entry, { text, signal, layer = null, unit = null, ste
   let model = null, compared = [];
   if (!entry.record) {
     model = await Onward.load(entry.bytes ? bytes(entry.bytes) : entry.file, { wasm });
-    compared = await Promise.all((entry.compare ?? []).map(async ({ name, file }) => ({ name, model: await Onward.load(file) })));
+    compared = await Promise.all((entry.compare ?? []).map(async ({ file, ...each }) => ({ ...each, model: await Onward.load(file) })));
   }
-  const vocabulary = [...(model?.vocabulary ?? "")], none = { clamps: [], forget: {}, inputs: {}, before: null, text: "", signal: null };
+  const vocabulary = [...(model?.vocabulary ?? "")], none = { clamps: [], forget: {}, inputs: {}, before: null, needed: null, text: "", signal: null, written: new Set() };
   Object.assign(state, { entry, model, compared, vocabulary, ...none });
   if (entry.record) {
     state.record = state.before = savedRecord(entry.record);
@@ -66,7 +69,7 @@ export async function open(entry, { text, signal, layer = null, unit = null, ste
   }
   compute();
   state.layer = state.record.layer(layer).name;
-  state.unit = unit ?? longestMemory(state.record.layer(layer));
+  state.unit = unit ?? entry.unit ?? liveliest(state.record.layer(layer));
   tell("open");
   tell("run");
   choose(step);
@@ -98,14 +101,19 @@ export function inputOf(changed = false) {
 export const changed = () =>
   state.clamps.length > 0 || Object.values(state.forget).some((factor) => factor !== 1) || Object.keys(state.inputs).length > 0;
 
-/** The model with the clamped gates. */
-export const changedModel = () => (state.clamps.length ? state.model.clamp(state.clamps) : state.model);
+/** The variant of the model with the changes of “what if”: gates held at every step, or at a single one. */
+export function changedVariant() {
+  const always = state.clamps.filter(({ step }) => step === null), model = always.length ? state.model.clamp(always) : state.model;
+  const single = state.clamps.filter(({ step }) => step !== null);
+  const special = new Map(single.map(({ step }) => [step, state.model.clamp([...always, ...single.filter((each) => each.step === step)])]));
+  return { model, forget: state.forget, special };
+}
 
-/** The record of a model on x. */
-export function recordOf(model, x, forget = {}) {
+/** The record of a variant of a model on x. */
+export function recordOf(variant, x) {
   const first = new Tensor(x.data.slice(0, x.data.length / x.shape[0]), [1, ...x.shape.slice(1)]);
-  const record = emptyRecord(model, model.run(first).data.length);
-  extend(record, model, x, forget);
+  const record = emptyRecord(variant.model, variant.model.run(first).data.length);
+  extend(record, variant, x);
   return record;
 }
 
@@ -114,11 +122,11 @@ function compute() {
   if (!state.model) return;
   const x = inputOf(), size = x.data.length / x.shape[0], { before } = state;
   const same = before !== null && before.x.every((value, n) => Object.is(value, x.data[n]));
-  if (!same) state.before = recordOf(state.model, x);
+  if (!same) state.before = recordOf({ model: state.model }, x);
   else if (before.x.length < x.data.length)
-    extend(before, state.model, new Tensor(x.data.slice(before.x.length), [x.shape[0] - before.x.length / size, ...x.shape.slice(1)]));
+    extend(before, { model: state.model }, new Tensor(x.data.slice(before.x.length), [x.shape[0] - before.x.length / size, ...x.shape.slice(1)]));
   state.before.x = x.data;
-  state.record = changed() ? recordOf(changedModel(), inputOf(true), state.forget) : state.before;
+  state.record = changed() ? recordOf(changedVariant(), inputOf(true)) : state.before;
 }
 
 // ---- Names -----------------------------------------------------------------------------------------------------------
@@ -139,11 +147,14 @@ export function titleOf(layer) {
 /** The names of the outputs; null for a model without classes. */
 export const classes = () => (state.entry.kind === "text" ? state.vocabulary.map(visible) : state.entry.classes ?? null);
 
-/** The outputs {name, value, k} after a step: the probabilities of classes, or the values themselves. */
-export function outputsAt(record, t) {
-  const row = [...record.outputs.row(t)], names = classes();
+/** The outputs {name, value, k} of a row: the probabilities of classes, or the values themselves. */
+export function answersOf(row) {
+  const names = classes();
   const total = row.reduce((sum, value) => sum + value, 0);
   const isDistribution = row.every((value) => value >= 0) && Math.abs(total - 1) < 1e-3; // as after a Softmax layer
   const values = names && !isDistribution ? softmax(row) : row;
   return values.map((value, k) => ({ name: names ? names[k] : row.length > 1 ? `output ${k}` : "output", value, k }));
 }
+
+/** The outputs after a step of a record. */
+export const outputsAt = (record, t) => answersOf([...record.outputs.row(t)]);

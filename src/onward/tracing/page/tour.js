@@ -1,68 +1,118 @@
-// The guided tour: eight steps, each of which sets the page up and explains what it shows.
-import { $, scrollTo } from "./dom.js";
-import { longestMemory } from "./record.js";
-import { choose, state } from "./state.js";
+// The guided tour: how the latch remembers a pulse. Each step sets the page up and explains what it shows.
+import { $, number, scrollTo } from "./dom.js";
+import { choose, outputsAt, refresh, state } from "./state.js";
 import { clamp, undo } from "./whatif.js";
 
-const middle = () => Math.floor(state.record.length / 2);
-const layer = () => state.record.layer(state.layer);
+const MODEL = "latch";
+const AFTER = 5; // steps from the pulse to the closed gate
+
+/** What the tour tells, found in the run that it shows. */
+function story() {
+  const { signal, record, before, entry: { unit } } = state, pulse = signal.findLastIndex((value) => value !== 0);
+  const layer = before.layers[0], end = record.length - 1, answer = (of) => number(outputsAt(of, end)[0].value);
+  const at = (name, t) => layer.arrays[name].at(t, unit), gate = (name, t) => number(at(name, t), 2);
+  const held = Array.from({ length: end - pulse }, (_, n) => at("f", pulse + 1 + n));
+  return { signal, pulse, layer, unit, end, answer: answer(before), changed: answer(record), at, gate, keeps: held.reduce((a, b) => a + b, 0) / held.length };
+}
+
+/** The unit whose forget gate is open widest on average. */
+function widest({ arrays: { f }, H }) {
+  const sums = new Float64Array(H);
+  f.data.forEach((value, n) => (sums[n % H] += value));
+  return sums.indexOf(Math.max(...sums));
+}
+
+/** Close the forget gate of a unit, or of all units, at one step after the pulse. */
+function close({ layer, pulse, unit }, whole) {
+  clamp(layer.name, "f", whole ? null : unit, 0, pulse + AFTER);
+  choose(Infinity, unit);
+}
 
 const STEPS = [
   {
-    title: "A network that reads", part: "editor", setUp: () => choose(Infinity),
-    text: "This is a real, trained network. It reads its input one step at a time, from left to right, and after each step it " +
-      "gives an answer. Change the input, and everything on this page follows.",
+    title: "A pulse to remember", part: "editor", setUp: ({ pulse, unit }) => choose(pulse, unit),
+    text: ({ pulse, signal }) => "This small network is trained for one task: to answer with the last pulse, however long ago. It reads " +
+      `one number per step: zeros, and now and then a pulse. Step ${pulse + 1} is one, of ${number(signal[pulse], 2)}.`,
   },
   {
-    title: "The whole model", part: "layers", setUp: () => choose(Infinity),
-    text: "The input passes through the layers to the output. The pictures show each layer's hidden state over time, one row " +
-      "per unit: blue is negative, orange is positive. The red line is the step that you look at.",
+    title: "It still knows", part: "output", setUp: () => choose(Infinity),
+    text: ({ pulse, end, answer }) => `${end - pulse} steps later, it answers ${answer}. All inputs since the pulse were zeros: the network ` +
+      "has carried the number in its state.",
   },
   {
-    title: "Gates", part: "layer", setUp: () => choose(middle()),
-    text: "Inside an LSTM layer, three gates between 0 and 1 control a memory: the input gate lets something in, the forget " +
-      "gate keeps what is there, and the output gate lets it out.",
+    title: "Where the answer comes from", part: "influence", setUp: () => choose(Infinity),
+    text: () => "The page erases each input in turn and runs the network again. The color and the arcs show how much the answer changes: " +
+      "it comes from the pulse, not from what was read last.",
   },
   {
-    title: "One unit", part: "unit", setUp: () => choose(middle(), longestMemory(layer())),
-    text: "Follow the numbers. The old cell state is multiplied by the forget gate; the candidate, times the input gate, is " +
-      "added. That sum is the new memory.",
+    title: "Which unit holds it", part: "needed", setUp: () => choose(Infinity),
+    text: ({ unit, layer }) => {
+      const { intact, layers } = state.needed ?? { intact: NaN, layers: { [layer.name]: [] } }, errors = layers[layer.name], open = widest(layer);
+      return `Now one unit after the other is frozen. Without unit ${unit}, the error rises from ${number(intact, 2)} to ${number(errors[unit], 2)}. ` +
+        `Unit ${open} has the forget gate that is open widest, and yet nearly nothing is lost without it (${number(errors[open], 2)}): an open gate is no ` +
+        "memory if nothing was written.";
+    },
   },
   {
-    title: "A memory in time", part: "life", setUp: () => choose(middle()),
-    text: "This unit keeps its state for longer than any other in the layer: its forget gate stays close to 1. Play, or step " +
-      "through time, and watch its cell state.",
+    title: "The gate that caught it", part: "unit", setUp: ({ pulse, unit }) => choose(pulse, unit),
+    text: ({ pulse, unit, gate }) => `This is unit ${unit} at the pulse. Its input gate is ${gate("i", pulse)}, from ${gate("i", pulse - 1)} one step ` +
+      `before and ${gate("i", pulse + 1)} one step later: at that moment the candidate, ${gate("g", pulse)}, is written into the cell state.`,
   },
   {
-    title: "The equation", part: "equation", setUp: () => {},
-    text: "There is nothing else in the cell: six short lines. Each is the line of the textbook in Onward, with the numbers of " +
-      "this unit and this step filled in.",
+    title: "The gate that keeps it", part: "life", setUp: ({ pulse, end }) => choose(Math.floor((pulse + end) / 2)),
+    text: ({ pulse, end, keeps, gate }) => `From then on, the forget gate is ${number(keeps, 2)} on average: each step keeps nearly all of the cell ` +
+      `state. It is ${gate("c", pulse)} at the pulse, and still ${gate("c", end)} at the last step.`,
   },
   {
-    title: "What if it forgot?", part: "output", setUp: () => clamp(layer().name, "f", null, 0), leave: undo,
-    text: "All forget gates of this layer are now held at 0: its cell states keep nothing of the step before. The marks in the " +
-      "output show the prediction from before. Under “Ask it” you can try your own changes.",
+    title: "Close it once", part: "output", setUp: (told) => close(told, false), leave: undo,
+    text: ({ pulse, unit, answer, changed }) => `The forget gate of unit ${unit} is now held at 0, at step ${pulse + AFTER + 1} only. The last answer ` +
+      `goes from ${answer} to ${changed}: this unit holds a part of the memory, and others hold the rest.`,
+  },
+  {
+    title: "Close them all", part: "output", setUp: (told) => close(told, true), leave: undo,
+    text: ({ answer, changed }) => `The same for all units of the layer, at that one step: ${answer} becomes ${changed}. The memory is gone, and no ` +
+      "later input can bring it back.",
   },
   {
     title: "Now you", part: "ask", setUp: () => {},
-    text: "Undone. See which inputs a prediction depends on, search for what a unit remembers, and try your own “what if”. The " +
-      "latch, in the list of models, shows where gradients vanish. The address of this page keeps your input, unit and step.",
+    text: () => "Undone. Ask this network which inputs and units it needs, and try your own “what if”. When you close the tour, the page returns to " +
+      "what you had before it. Its address keeps your input, unit and step.",
   },
 ];
 
-let at = null;
+let at = null, own = null, openModel = null;
+
+/** What the reader had: the model, the input, the changes, and the place. */
+function kept() {
+  const { entry, text, signal, layer, unit, step, clamps, forget, inputs } = state;
+  return { entry, chosen: { text, signal, layer, unit, step }, changes: { clamps, forget, inputs } };
+}
+
+async function begin() {
+  own = kept();
+  const latch = state.models.find(({ id }) => id === MODEL);
+  await openModel(latch, {});
+  await ranked();
+  go(0);
+}
+
+/** Wait until the units are ranked, which takes moments for this model. */
+async function ranked() {
+  while (!state.needed) await new Promise((resolve) => setTimeout(resolve, 20));
+}
 
 function go(n) {
   STEPS[at]?.leave?.();
   at = n;
   const { title, part, text, setUp } = STEPS[n];
+  setUp(story());
+  document.body.classList.add("touring");
   $("tour").hidden = false;
   $("tour-count").textContent = `${n + 1} of ${STEPS.length}`;
   $("tour-title").textContent = title;
-  $("tour-text").textContent = text;
+  $("tour-text").textContent = text(story());
   $("tour-back").disabled = n === 0;
   $("tour-next").textContent = n === STEPS.length - 1 ? "Finish" : "Next";
-  setUp();
   light(part);
   scrollTo(part);
   $("tour-title").focus({ preventScroll: true });
@@ -74,23 +124,29 @@ function light(part) {
   if (part) $(part).classList.add("lit");
 }
 
-function end() {
+/** Close the tour, and give the page back as it was. */
+async function end() {
   STEPS[at].leave?.();
+  const { entry, chosen, changes } = own;
   at = null;
   $("tour").hidden = true;
+  document.body.classList.remove("touring");
   light(null);
+  await openModel(entry, chosen);
+  Object.assign(state, changes);
+  refresh(chosen.step);
   $("tour-start").focus({ preventScroll: true });
 }
 
-/** The tour is the story of a live LSTM; other models do without. */
+/** The tour needs the latch, which runs here. */
 export function open() {
-  if (at !== null) end();
-  $("tour-start").hidden = !state.model || layer().type !== "LSTM";
+  $("tour-start").hidden = !state.models.some(({ id }) => id === MODEL);
 }
 
-/** Connect the controls, once. */
-export function start() {
-  $("tour-start").addEventListener("click", () => go(0));
+/** Connect the controls, once; `open` opens a model of the list. */
+export function start(open) {
+  openModel = open;
+  $("tour-start").addEventListener("click", begin);
   $("tour-next").addEventListener("click", () => (at === STEPS.length - 1 ? end() : go(at + 1)));
   $("tour-back").addEventListener("click", () => go(at - 1));
   $("tour-end").addEventListener("click", end);

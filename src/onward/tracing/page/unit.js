@@ -73,7 +73,7 @@ const CELLS = {
     for (const x of [60, 172, 284, 396]) d.wire(`M${x} 306V274`);
     d.op(140, 60, "×"), d.op(228, 60, "+"), d.op(228, 150, "×"), d.op(340, 160, "×"), d.op(340, 110, "τ");
     d.gate(60, 250, "f  forget", v.f), d.gate(172, 250, "i  input", v.i), d.state(284, 250, "g  candidate", v.g), d.gate(396, 250, "o  output", v.o);
-    d.state(52, 60, "c  before", v.c_prev, 2), d.state(404, 60, "c  memory", v.c, 2), d.state(404, 346, "h  output", v.h);
+    d.state(52, 60, "c  before", v.c_prev, 2), d.state(404, 60, "c  cell state", v.c, 2), d.state(404, 346, "h  output", v.h);
     d.text(190, 30, `${two(v.f)} × ${two(v.c_prev)} = ${number(v.f * v.c_prev)}`, "num");
     d.text(228, 184, `${two(v.i)} × ${two(v.g)}`, "num"), d.text(238, 112, `= ${number(v.i * v.g)}`, "num", "start");
     d.text(362, 115, "tanh", "dim", "start");
@@ -85,7 +85,7 @@ const CELLS = {
     const d = drawing(`GRU cell: the update gate ${number(v.z)} keeps part of the old state ${number(v.h_prev)}; ` +
       `the new state is ${number(v.h)}`, 340);
     d.stateWire("M98 60H165", v.h_prev), d.stateWire("M195 60H315", v.z * v.h_prev), d.stateWire("M345 60H362", v.h);
-    d.wire("M180 206V75", v.z), d.wire("M180 150H315", 1 - v.z), d.wire("M60 206V158", v.r);
+    d.wire("M180 206V75", v.z), d.wire("M180 150H315", 1 - v.z), d.wire("M60 206V186Q60 176 70 176H244Q254 176 254 186V220Q254 230 264 230H284", v.r);
     d.stateWire("M330 206V165", v.n), d.stateWire("M330 135V75", (1 - v.z) * v.n);
     d.wire("M14 286H330");
     for (const x of [60, 180, 330]) d.wire(`M${x} 286V254`);
@@ -94,16 +94,19 @@ const CELLS = {
     d.state(52, 60, "h  before", v.h_prev), d.state(408, 60, "h", v.h);
     d.text(256, 30, `${two(v.z)} × ${two(v.h_prev)} = ${number(v.z * v.h_prev)}`, "num");
     d.text(248, 140, `1 − ${two(v.z)}`, "num"), d.text(340, 112, `= ${number((1 - v.z) * v.n)}`, "num", "start");
-    d.text(14, 148, "r weighs the past in n", "dim", "start");
+    d.text(70, 168, "r weighs h of the", "dim", "start"), d.text(196, 168, "step before in n", "dim", "start");
     d.text(14, 310, "All read this layer's input and h of all units at the step before.", "dim", "start");
     return d.root;
   },
   RNN(v) {
-    const a = v.h_preactivation, d = drawing(`RNN cell: the new state ${number(v.h)} is the activation of ${number(a)}`, 150);
-    d.stateWire("M98 60H155", v.h_prev), d.stateWire("M185 60H275", a ?? 0), d.stateWire("M305 60H362", v.h), d.wire("M170 122V75");
+    const a = v.h_preactivation, d = drawing(`RNN cell: the new state ${number(v.h)} is the activation of ${number(a)}, a sum over the input ` +
+      "and the states of all units at the step before", 172);
+    d.stateWire("M98 60H155", v.h_prev), d.stateWire("M185 60H275", a ?? 0), d.stateWire("M305 60H362", v.h);
+    d.wire("M163 132V84Q163 79 165 74"), d.wire("M52 132V118Q52 108 62 108H140Q152 108 158 70");
     d.op(170, 60, "Σ"), d.op(290, 60, "τ");
     d.state(52, 60, "h  before", v.h_prev), d.state(408, 60, "h", v.h);
-    d.text(230, 36, `sum = ${number(a)}`, "num"), d.text(170, 140, "this layer's input", "dim"), d.text(290, 98, "activation", "dim");
+    d.text(230, 36, `sum = ${number(a)}`, "num"), d.text(150, 148, "this layer's input", "dim", "start"), d.text(290, 98, "activation", "dim");
+    d.text(14, 148, "h of all other", "dim", "start"), d.text(14, 164, "units before", "dim", "start");
     return d.root;
   },
 };

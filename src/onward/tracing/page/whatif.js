@@ -3,7 +3,7 @@ import { draw, temperature } from "./clock.js";
 import { $, button, choice, make, note, number, visible } from "./dom.js";
 import { Tensor } from "./onward.js";
 import { extend, isGate, ORDER } from "./record.js";
-import { changed, changedModel, inputOf, recordOf, refresh, state } from "./state.js";
+import { changed, changedVariant, inputOf, recordOf, refresh, state } from "./state.js";
 
 const SAMPLED = 80, FORECAST = 20; // steps of a comparison
 const card = {};
@@ -14,10 +14,10 @@ export function undo() {
   refresh();
 }
 
-/** Hold a gate of a unit, or with unit null of the whole layer, at 0 or 1. */
-export function clamp(layer, gate, unit, value) {
-  state.clamps = state.clamps.filter((each) => each.layer !== layer || each.gate !== gate || (unit !== null && each.unit !== unit));
-  state.clamps.push({ layer, gate, unit, value });
+/** Hold a gate of a unit, or with unit null of the whole layer, at 0 or 1: at every step or, with a step, at this one. */
+export function clamp(layer, gate, unit, value, step = null) {
+  const replaced = (each) => each.layer === layer && each.gate === gate && each.step === step && (unit === null || each.unit === unit);
+  state.clamps = [...state.clamps.filter((each) => !replaced(each)), { layer, gate, unit, value, step }];
   refresh();
 }
 
@@ -26,7 +26,9 @@ export function build() {
   const gate = choice({ id: "clamp-gate", "aria-label": "Gate to hold" }, gates.map((name) => [name, name]));
   const scope = choice({ id: "clamp-scope", "aria-label": "Which units" }, [["unit", "of this unit"], ["layer", "of the whole layer"]]);
   const value = choice({ id: "clamp-value", "aria-label": "Value" }, [[0, "at 0, closed"], [1, "at 1, open"]]);
-  const hold = () => clamp(state.layer, gate.value, scope.value === "unit" ? state.unit : null, Number(value.value));
+  const when = choice({ id: "clamp-when", "aria-label": "When" }, [["always", "at every step"], ["step", "at this step only"]]);
+  const hold = () => clamp(state.layer, gate.value, scope.value === "unit" ? state.unit : null, Number(value.value),
+    when.value === "step" ? state.step : null);
   const possible = gates.length > 0 && model.recurrent.every((layer) => layer.plain);
   const scale = () => {
     state.forget = { ...state.forget, [state.layer]: Number(factor.value) };
@@ -48,7 +50,7 @@ export function build() {
     make("h3", {}, "What if?"),
     note("Hold a gate open or closed, and watch the page change: the model runs with another bias of that gate."),
     possible
-      ? make("div", { class: "row" }, gate, scope, value, button("Hold", hold, { id: "clamp", class: "primary" }))
+      ? make("div", { class: "row" }, gate, scope, value, when, button("Hold", hold, { id: "clamp", class: "primary" }))
       : note(gates.length ? "The gates of this model have options and cannot be held." : "An RNN has no gates to hold."),
     kind === "LSTM" ? field("Scale the forget gates of this layer ", factor, card.scaled) : null,
     field(text ? "At this step, read instead " : "At this step, add to the input ", step),
@@ -64,7 +66,8 @@ function changes() {
   const without = (object, key) => Object.fromEntries(Object.entries(object).filter(([name]) => name !== key));
   return [
     ...state.clamps.map((each) => ({
-      text: `${each.gate} of ${each.unit === null ? "all units" : `unit ${each.unit}`}${layerOf(each.layer)} = ${each.value}`,
+      text: `${each.gate} of ${each.unit === null ? "all units" : `unit ${each.unit}`}${layerOf(each.layer)} = ${each.value}` +
+        (each.step === null ? "" : ` at step ${each.step + 1}`),
       remove: () => (state.clamps = state.clamps.filter((other) => other !== each)),
     })),
     ...Object.entries(state.forget).filter(([, by]) => by !== 1).map(([layer, by]) => ({
@@ -99,14 +102,14 @@ export function show() {
 function compare() {
   const continued = state.entry.kind === "text" ? sampled : forecast;
   card.compared.replaceChildren(
-    make("b", {}, "Before"), make("div", { class: "quote" }, continued(state.model, inputOf(), {})),
-    make("b", {}, "After"), make("div", { class: "quote" }, continued(changedModel(), inputOf(true), state.forget)));
+    make("b", {}, "Before"), make("div", { class: "quote" }, continued({ model: state.model }, inputOf())),
+    make("b", {}, "After"), make("div", { class: "quote" }, continued(changedVariant(), inputOf(true))));
 }
 
-/** The outputs while a model reads x, and then `steps` steps that next() makes of its last outputs. */
-function goOn(model, x, forget, steps, next) {
-  const record = recordOf(model, x, forget);
-  for (let n = 0; n < steps; n++) extend(record, model, next([...record.outputs.row(record.length - 1)]), forget);
+/** The outputs while a variant reads x, and then `steps` steps that next() makes of its last outputs. */
+function goOn(variant, x, steps, next) {
+  const record = recordOf(variant, x);
+  for (let n = 0; n < steps; n++) extend(record, variant, next([...record.outputs.row(record.length - 1)]));
 }
 
 /** A fixed sequence of random numbers, so that samples differ only where the model does. */
@@ -114,9 +117,9 @@ function randoms(seed = 12345) {
   return () => (seed = (seed * 1103515245 + 12345) % 2147483648) / 2147483648;
 }
 
-function sampled(model, x, forget) {
+function sampled(variant, x) {
   const random = randoms(), text = [];
-  goOn(model, x, forget, SAMPLED, (scores) => {
+  goOn(variant, x, SAMPLED, (scores) => {
     const k = draw(scores, temperature(), random);
     text.push(state.vocabulary[k]);
     return new Tensor(Int32Array.of(k), [1]);
@@ -124,9 +127,9 @@ function sampled(model, x, forget) {
   return text.join("");
 }
 
-function forecast(model, x, forget) {
+function forecast(variant, x) {
   const values = [];
-  goOn(model, x, forget, FORECAST, ([value]) => {
+  goOn(variant, x, FORECAST, ([value]) => {
     values.push(number(value, 2));
     return new Tensor(Float32Array.of(value), [1, 1]);
   });
