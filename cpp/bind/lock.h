@@ -3,6 +3,8 @@
 
 #include <nanobind/nanobind.h>
 
+#include <mutex>
+
 #include "bind/arrays.h"
 #include "platform/interrupt.h"
 
@@ -21,8 +23,32 @@ public:
     void unlock() { mutex.unlock(); }
     bool is_mine() const { return mutex.is_mine(); }
 
+    // Runs a call that changes what the lock protects: `compute` returns the output, a function that makes the change,
+    // one that undoes it, and the arrays of both. The error of a signal handler undoes the change. None arrives between
+    // the change and the return, where the output would be lost, unless something large is freed there: the arrays
+    // live until the next call.
+    nb::object run(const nb::callable& compute) {
+        enter();
+        const std::unique_lock held(mutex, std::adopt_lock);
+        kept.reset();
+        nb::object output, change, undo;
+        {
+            const auto found = nb::cast<nb::tuple>(compute());
+            output = found[0], change = found[1], undo = found[2], kept = found[3];
+        }
+        try {
+            change();
+            if (PyErr_CheckSignals()) throw nb::python_error();
+        } catch (const nb::python_error&) {
+            undo();
+            throw;
+        }
+        return output;
+    }
+
 private:
     onward::CallMutex mutex;
+    nb::object kept;
 };
 
 }  // namespace python

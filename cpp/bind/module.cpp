@@ -143,7 +143,9 @@ NB_MODULE(_core, m) {
         .def(nb::init<>())
         .def("__enter__", &CallLock::enter)
         .def("__exit__", &CallLock::exit, nb::sig("def __exit__(self, *args: object) -> None"))
-        .def("is_mine", &CallLock::is_mine, "Whether this thread holds the lock.");
+        .def("is_mine", &CallLock::is_mine, "Whether this thread holds the lock.")
+        .def("run", &CallLock::run, "compute"_a,
+             "Return the output of compute() -> (output, change, undo, arrays) and call change(), or neither.");
     m.def("activate", [](const ActivationIn& function, const In& x, const Out& out) {
         is_float32(x) ? activate<float>(function, x, out) : activate<double>(function, x, out);
     }, "function"_a, "x"_a.noconvert(), "out"_a.noconvert(),

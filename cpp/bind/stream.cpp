@@ -22,6 +22,7 @@ struct Stream {
     const bool batched, batch_first;
     const nb::tuple step_shape;  // of y for one step
     onward::CallMutex mutex;  // calls from several threads take effect one after the other
+    nb::object block;         // the last one that was converted: freeing it before y is returned lets a signal lose y
 
     template <class Real>
     static EitherPointer<onward::Stream> make(const std::vector<nb::object>& layers, Size B) {
@@ -139,7 +140,11 @@ struct Stream {
     }
 
     static nb::object converted(nb::handle self, const nb::object& x, const nb::object& out) {
-        return waiting_at_exit([&] { return self(self.attr("_converted")(x, out), out); });
+        return waiting_at_exit([&] {
+            nb::object& block = nb::inst_ptr<Stream>(self)->block;
+            block = self.attr("_converted")(x, out);
+            return self(block, out);
+        });
     }
 
     Size outputs() const {

@@ -54,6 +54,39 @@ def test_a_short_call_that_a_handler_ends_changes_nothing(run: Run, kind: str, t
 
 
 LARGE_STATES = {
+    "stream of layers": """
+stream = onward.Sequential(onward.LSTM(1, 2048, proj_size=1, rng=0), onward.Softmax()).stream(500)
+x = np.ones((500, 1), np.float32)
+call, state = lambda: stream(x), lambda: stream.state
+""",
+    "stream of a converted block": """
+stream, x = onward.LSTM(4000, 1, rng=0).stream(500), np.ones((500, 4000))
+call, state = lambda: stream(x), lambda: stream.state
+""",
+    "stream of a converted block of a graph": """
+from onward.graph import Graph, Model
+graph = Graph()
+x = graph.add("Transpose", graph.add_input("x", np.float32, ("batch", "time", 8)), perm=[0, 2, 1])
+taps = graph.add_constant(np.ones((8, 1, 2), np.float32))
+y = graph.add("Conv", x, taps, dilations=[1000], pads=[1000, 0], group=8)
+graph.outputs = (graph.add("Transpose", y, perm=[0, 2, 1]),)
+stream, x = Model(graph).stream(100, time_axis=1), np.ones((100, 1, 8))
+call, state = lambda: stream(x), lambda: stream.state
+""",
+    "pool of layers": """
+pool = onward.Sequential(onward.LSTM(1, 2048, proj_size=1, rng=0), onward.Softmax()).pool(500)
+ids, x = pool.open(500), np.ones((500, 1), np.float32)
+call, state = lambda: pool.step(ids, x), lambda: pool.state(ids)
+""",
+    "pool of a converted step": """
+pool = onward.LSTM(4000, 1, rng=0).pool(500)
+ids, x = pool.open(500), np.ones((500, 4000))
+call, state = lambda: pool.step(ids, x), lambda: pool.state(ids)
+""",
+    "pool that opens streams": """
+pool = onward.LSTM(1, 64, rng=0).pool(100_000)
+call, state = lambda: pool.open(1000), lambda: pool.ids
+""",
     "pool": """
 pool = onward.LSTM(1, 2048, proj_size=1, rng=0).pool(500)
 ids, x = pool.open(500), np.ones((500, 1), np.float32)

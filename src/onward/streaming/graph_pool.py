@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 import onward._core as _core
 
 from ..core import arrays
+from ..core.calls import Change
 from ..errors import ArgumentError, ShapeError
 from ..graph.declared import as_declared
 from ..graph.node import AnyArray
@@ -137,11 +139,7 @@ class GraphPool(Pool):
         self._carried.set_axes([-1 if axis is None else axis for axis in rows.axes[: self._count]])
 
     def _opened(self, ids: Ids) -> None:
-        try:
-            self._set(ids, [list(self._model.initial)] * len(ids))
-        except BaseException:
-            self._close(ids)
-            raise
+        self._set(ids, [list(self._model.initial)] * len(ids))
 
     def _set(self, ids: Ids, states: States) -> None:
         """Replace the carries of some streams; an interrupt replaces all of them or none."""
@@ -157,14 +155,17 @@ class GraphPool(Pool):
         output without rows, get the rows as their first axis. Raises SignatureError, ShapeError, DtypeError,
         ArgumentError.
         """
-        with self._lock:
+
+        def compute() -> Change[Any]:
             numbers = self._indices(checked_ids(ids))
             blocks = zip(self._model.in_order(args, inputs), self._model.inputs, strict=True)
             rows, parts = self._run(numbers, [arrays.as_array(block, d.name) for block, d in blocks])
             axes = rows.output_axes or ()
-            joined = [_joined(parts, i, axis, len(numbers)) for i, axis in enumerate(axes)]
-            self._keep(numbers, parts)
-        return joined[0] if len(joined) == 1 else tuple(joined)
+            return self._change(
+                [_joined(parts, i, axis, len(numbers)) for i, axis in enumerate(axes)], numbers, parts
+            )
+
+        return self._lock.run(compute)
 
     def finish(self, ids: ArrayLike) -> Any:
         """Raise ArgumentError: no call of a model with named carries leaves steps for the end."""
@@ -224,13 +225,11 @@ class GraphPool(Pool):
             for first, last in pairwise(n * i // count for i in range(count + 1)):
                 yield slice(first, last) if len(groups) <= 1 else group[first:last]
 
-    def _keep(self, ids: Ids, parts: Sequence[Part]) -> None:
-        """Keep the carries that the parts return."""
-        try:
-            self._carried.put([(ids[part.places], list(part.carries)) for part in parts if len(ids)])
-        except BaseException:  # of a signal handler, which loses the outputs
-            self._carried.undo()
-            raise
+    def _change(self, outputs: Sequence[Any], ids: Ids, parts: Sequence[Part]) -> Change[Any]:
+        """Return the outputs of a step, and the change to the carries that the parts return."""
+        carried = [(ids[part.places], list(part.carries)) for part in parts if len(ids)]
+        returned = outputs[0] if len(outputs) == 1 else tuple(outputs)
+        return returned, partial(self._carried.put, carried), self._carried.undo, carried
 
     def _kernels(self) -> Sequence[Any]:
         return [WITHOUT_STATE]
@@ -320,18 +319,24 @@ class SequencePool(GraphPool):
         time, row_axis = self._model.x
         shape = list(self._model.step_shape)
         shape[time] = 0
-        with self._lock:
+        if row_axis is not None:
+            del shape[row_axis]
+
+        def compute() -> Change[Any]:
             numbers = self._indices(checked_ids(ids))
             self._check_open(numbers)
             rows = self._rows_at_end()
-            if row_axis is not None:
-                del shape[row_axis]
             none = np.zeros((len(numbers), *shape), self._model.inputs[0].dtype)
             parts = [Part(*found) for found in self._results(rows, numbers, [self._as_block(none)], ())]
             axes = rows.output_axes or ()
             returned = [_separated(parts, i, axis, len(numbers)) for i, axis in enumerate(axes)]
-            self._ended |= set(numbers.tolist())
-        return returned[0] if len(returned) == 1 else tuple(returned)
+            ended = set(numbers.tolist())
+            change, undo = (
+                partial(change, ended) for change in (self._ended.update, self._ended.difference_update)
+            )
+            return returned[0] if len(returned) == 1 else tuple(returned), change, undo, ()
+
+        return self._lock.run(compute)
 
     def _as_block(self, x: AnyArray) -> AnyArray:
         """Return blocks, whose first axis holds the rows, in the layout of the model."""
@@ -370,14 +375,16 @@ class SequencePool(GraphPool):
                 f"x has shape {array.shape}, but the model takes {self._model.step_shape} "
                 "for one step and row"
             )
-        with self._lock:
+
+        def compute() -> Change[Any]:
             numbers = self._indices(checked_ids(ids))
             self._check_open(numbers)
             rows, parts = self._run(numbers, [self._as_block(block)])
             count = len(self._model.outputs)
             returned = [self._returned(rows, parts, i, len(numbers), is_step) for i in range(count)]
-            self._keep(numbers, parts)
-        return returned[0] if len(returned) == 1 else tuple(returned)
+            return self._change(returned, numbers, parts)
+
+        return self._lock.run(compute)
 
     def _returned(self, rows: Rows, parts: list[Part], i: int, n: int, is_step: bool) -> Any:
         """Return an output with the rows first; a list if the streams may complete different steps."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from .. import _core
 from ..core import arrays
-from ..core.calls import CallLock
+from ..core.calls import CallLock, Change
 from ..errors import ArgumentError, ShapeError
 from ..graph.declared import as_declared
 from ..graph.node import AnyArray
@@ -67,7 +68,8 @@ class GraphStream(_core.Session):
     def _converted(self, args: Sequence[Any], inputs: dict[str, Any]) -> Any:
         """Run a block that the core does not take as it is."""
         out, named = inputs.get("out"), {name: x for name, x in inputs.items() if name != "out"}
-        with self._lock:
+
+        def compute() -> Change[Any]:
             self._check_open()
             carried, count = self._carries, len(self._streamed.carries)
             blocks, layout = self.block(args, named)
@@ -77,10 +79,15 @@ class GraphStream(_core.Session):
             outputs = results[count:] if layout is None else layout.reduced(results[count:])
             if out is not None:
                 outputs = self._written(outputs, out, (*args, *named.values()))
-            returned = outputs[0] if len(outputs) == 1 else outputs
-            # last, so that an error in a signal handler loses no output
-            self._carries, self._axes = results[:count], len(np.shape(args[0])) if args else -1
-        return returned
+            axes = len(np.shape(args[0])) if args else -1
+            change = partial(self._continue, results[:count], axes)
+            undo = partial(self._continue, carried, self._axes)
+            return outputs[0] if len(outputs) == 1 else outputs, change, undo, (carried, results[:count])
+
+        return self._lock.run(compute)
+
+    def _continue(self, carried: Sequence[AnyArray], axes: int) -> None:
+        self._carries, self._axes = carried, axes
 
     def _check_open(self) -> None:
         if not self._is_open:
@@ -204,7 +211,8 @@ class SequenceStream(GraphStream):
         `reset` starts another one, and `load` or an assignment of `state` continues one. Raises ArgumentError
         if the sequence has ended.
         """
-        with self._lock:
+
+        def compute() -> Change[Any]:
             self._check_open()
             planner, sizes = self._streamed.last_planner, self._declared.axes or ()
             assert planner is not None
@@ -214,9 +222,10 @@ class SequenceStream(GraphStream):
                 self.batch is None and self._rows is not None if layout is None else layout.lacks_rows
             )
             results = self._layouts[len(sizes) - lacks_rows].reduced(planner(*self._carries, none))
-            returned = results[0] if len(results) == 1 else results
-            self._is_open = False
-            return returned
+            change, undo = (partial(setattr, self, "_is_open", is_open) for is_open in (False, True))
+            return results[0] if len(results) == 1 else results, change, undo, ()
+
+        return self._lock.run(compute)
 
     def _options(self) -> tuple[Any, ...]:
         return self._streamed, self.batch

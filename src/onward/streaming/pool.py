@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,7 +14,7 @@ import onward._core as _core
 
 from ..core import arrays
 from ..core.arrays import Array
-from ..core.calls import CallLock
+from ..core.calls import CallLock, Change
 from ..core.checks import MOST_ROWS, enough_memory, integer
 from ..errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
 from ..layers.base_model import BaseModel
@@ -58,12 +59,20 @@ class Pool(_core.Pool):
         Raises ArgumentError, and opens none, if more than max_capacity streams would be open, and
         MemoryLimitError if there is not enough memory.
         """
-        with self._lock, argument_errors():
-            self._make_room(integer("n", n, 0, MOST_ROWS))
-            ids = np.empty(n, np.int64)
-            self._open(ids)
-            self._opened(ids)
-        return ids
+
+        def compute() -> Change[NDArray[np.int64]]:
+            with argument_errors():
+                self._make_room(integer("n", n, 0, MOST_ROWS))
+                ids = np.full(n, -1, np.int64)
+
+            def change() -> None:
+                with argument_errors():
+                    self._open(ids)
+                    self._opened(ids)
+
+            return ids, change, lambda: self._close(ids[ids >= 0]), ()
+
+        return self._lock.run(compute)
 
     def _opened(self, ids: Ids) -> None:
         """Set the states of new streams; those in the core are zeros already."""
@@ -79,9 +88,10 @@ class Pool(_core.Pool):
 
         Returns y (n, O), a new array. Raises ShapeError, DtypeError, ArgumentError.
         """
-        checked, x = self._check_step(ids, x)
-        x = arrays.contiguous(arrays.as_floats(x, self._model.model.dtype, "x"))
+        checked, given = self._check_step(ids, x)
+        x = arrays.contiguous(arrays.as_floats(given, self._model.model.dtype, "x"))
         y = np.empty((len(checked), self.outputs), x.dtype)
+        self._converted = None if x is given else x  # until the next step, where a signal cannot lose y
         try:  # a context manager would run after the step, where a signal handler would lose y
             self._step(checked, x, y)
         except ValueError as error:
@@ -233,17 +243,15 @@ class LayerPool(Pool):
 
     def step(self, ids: ArrayLike, x: ArrayLike) -> Array:
         checked, x = self._check_step(ids, x)
-        with self._lock, argument_errors():
+
+        def compute() -> Change[Array]:
             before, n = self._states(checked), len(checked)
-            y: Array
             y, state = self._model.run(x, self._joined(before, n), True, True)
             after = self._model.check_state(state, n, batched=True)
-            try:
-                self._set_state(checked, after)
-            except BaseException:  # of a signal handler, which loses y
-                self._set_state(checked, before)
-                raise
-        return y
+            change, undo = (partial(self._set_state, checked, states) for states in (after, before))
+            return y, change, undo, (before, after)
+
+        return self._lock.run(compute)
 
 
 def checked_ids(ids: ArrayLike) -> Ids:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ import onward._core as _core
 
 from ..core import arrays, storage
 from ..core.arrays import Array, Shape
+from ..core.calls import CallLock, Change
 from ..core.checks import MOST_ROWS, enough_memory, integer
 from ..errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
 from ..layers import Dropout, Last
@@ -218,7 +220,7 @@ class Stream(_core.Stream):
         self._batch, self._model = batch, model
         self._step_axes = (() if self._batch is None else (self._batch,)) + model.step_shape
         self._time_axis = 1 if self._batch is not None and model.batch_first else 0  # in a block
-        self._lock = _core.CallLock()  # held while the state is replaced
+        self._lock = CallLock()  # held while the state is replaced
         with enough_memory(f"the states of batch={batch}"):
             super().__init__(model.kernels, self._batch, model.batch_first)
 
@@ -307,7 +309,7 @@ class LayerStream(Stream):
     def __call__(  # type: ignore[override]  # the stub of the core's method has no NumPy types
         self, x: ArrayLike, out: Array | None = None
     ) -> Array:
-        with self._lock:
+        def compute() -> Change[Array]:
             array = self._check_x(x)
             is_step = array.ndim == len(self._step_axes)
             before, batched = self._states(), self._batch is not None
@@ -316,12 +318,10 @@ class LayerStream(Stream):
             if out is not None:
                 check_out(out, (array,), y.shape, y.dtype)
                 out[...] = y
-            try:
-                self._set_state(after)
-            except BaseException:  # of a signal handler, which loses y
-                self._set_state(before)
-                raise
-        return y if out is None else out
+            change, undo = (partial(self._set_state, states) for states in (after, before))
+            return y if out is None else out, change, undo, (before, after)
+
+        return self._lock.run(compute)
 
 
 def stream(model: BaseModel, batch: int | None) -> Stream:
