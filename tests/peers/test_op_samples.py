@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.op_programs import Outcome, outcomes
-from support.op_samples import OPERATORS, samples
+from support.op_samples import OPERATORS, labelled, samples
 from support.randomized import random_cases
 from support.skips import Cases
 
@@ -54,3 +54,21 @@ def test_a_function_equals_that_of_torch_or_is_refused_by_name(way: str, tmp_pat
     print(way, dict(counts), *(f"{name}: {n}" for name, n in refused.most_common() if n))
     assert wrong == []
     cases.check()
+
+
+WERE_WRONG = [
+    *[("diff", label) for label in ("plain bool 0", "strided int16 43", "plain float32 22")],
+    ("linalg.matrix_norm", "empty float32 24"), ("linalg.norm", "plain float32 52"),
+    ("linalg_norm_subgradients_at_zero", "empty float32 42"), ("scatter_reduce_amax", "plain bool 0"),
+    ("var_mean", "empty float32 9"), ("std", "empty float32 9"), ("div_floor_rounding", "plain float16 6"),
+    ("nn.functional.cosine_similarity", "strided float32 7"), ("mH", "plain complex64 1"),
+    ("bool", "plain complex64 12"), ("nonzero", "plain int64 2"), ("index_select", "plain complex64 0"),
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("operator", "label"), WERE_WRONG)
+def test_a_sample_that_was_wrong_is_right(operator: str, label: str, tmp_path: Path) -> None:
+    for way in ("exported", "traced"):
+        ((_, kind, details),) = outcomes([labelled(operator, label)], way, tmp_path / "m.pt2")
+        assert kind == "equal", details

@@ -180,6 +180,8 @@ def upsample_vec(
         "coordinate_transformation_mode": "asymmetric" if nearest and not exact else positions,
     }
     if "_aa" in target:
+        if align_corners and scales is not None:
+            raise ArgumentError("antialias with align_corners and scale factors is not supported")
         options |= {"antialias": 1, "exclude_outside": 1, "cubic_coeff_a": -0.5}
     if input.dtype.kind != "f" and not nearest:
         raise ArgumentError(f"interpolation of {input.dtype} is not supported; expected floats")

@@ -7,6 +7,7 @@ import numpy as np
 
 from ....errors import ArgumentError
 from ....graph.operations.expressions import (
+    Expression,
     atan,
     erf,
     exp,
@@ -109,9 +110,18 @@ def div_mode(t: Translator, self: Operand, other: Operand, rounding_mode: str | 
 def floor_divide(t: Translator, self: Operand, other: Operand) -> str:
     dtype = promoted(self, other)
     if dtype.kind == "f":
-        return t.add("Floor", binary(t, "Div", self, other))
+        wide = dtype if dtype == np.float64 else np.float32
+        return _floor_quotient(expression(t, self, wide), expression(t, other, wide)).cast(dtype).name
     a, b = t.cast(self, dtype), t.cast(other, dtype)
     return t.add("Div", t.add("Sub", a, t.add("Mod", a, b)), b)
+
+
+def _floor_quotient(a: Expression, b: Expression) -> Expression:
+    """The floor of the exact quotient a / b, which may be rounded up to an integer."""
+    rest = a.apply("Mod", b, fmod=1)
+    is_below = ((rest < 0) & (b > 0)) | ((rest > 0) & (b < 0))
+    q = (a - rest) / b - is_below.cast(a.dtype)
+    return where(b.equals(0), a / b, q.apply("Round"))
 
 
 def _truncate(t: Translator, x: str, dtype: Any) -> str:

@@ -130,7 +130,8 @@ def _start(reduction: str, dtype: np.dtype[Any]) -> Number:
     """Return the initial value of a reduction."""
     if reduction in ("max", "min"):
         limits: Any = np.iinfo(dtype) if dtype.kind in "iu" else None
-        low, high = (limits.min, limits.max) if limits else (-np.inf, np.inf)
+        unlimited = (False, True) if dtype == BOOL else (-np.inf, np.inf)
+        low, high = (limits.min, limits.max) if limits else unlimited
         return low if reduction == "max" else high
     return 1 if reduction == "mul" else 0
 
@@ -218,6 +219,8 @@ def masked_scatter(t: Translator, self: Tensor, mask: Tensor, source: Tensor) ->
 
 @aten("index_select", takes_complex=True)
 def index_select(t: Translator, self: Tensor, dim: int, index: Tensor) -> str:
+    if not self.rank:
+        return t.add("Identity", self)
     return t.add("Gather", self, t.cast(index, INT64), axis=self.axis(dim))
 
 

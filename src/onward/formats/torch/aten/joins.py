@@ -7,7 +7,7 @@ import numpy as np
 
 from ....errors import ArgumentError
 from .expressions import floating, promoted
-from .registry import INT64, Number, Symbol, Tensor, aten, define
+from .registry import BOOL, INT64, Number, Symbol, Tensor, aten, define
 from .shapes import WHOLE, reshaped, sliced
 from .translator import Translator
 
@@ -172,6 +172,9 @@ def rolled(t: Translator, x: Any, axis: int, shift: int | Symbol, size: int | Sy
 
 @aten("roll", takes_complex=True)
 def roll(t: Translator, self: Tensor, shifts: Sequence[int], dims: Sequence[int] = ()) -> str:
+    dims = dims or range(self.rank)[: self.rank == 1]
+    if not dims and self.dtype.kind == "c":
+        raise ArgumentError("rolling complex numbers over all axes is not supported")
     if not dims:
         whole = rolled(t, reshaped(t, self, [-1]), 0, shifts[0], Symbol(t.add("Size", self)))
         return reshaped(t, whole, t.sizes(self))
@@ -185,20 +188,22 @@ def roll(t: Translator, self: Tensor, shifts: Sequence[int], dims: Sequence[int]
 def diff(
     t: Translator, self: Tensor, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None
 ) -> str:
-    axis = self.axis(dim)
+    if n == 0:  # without what is prepended and appended
+        return t.add("Identity", self)
+    axis, difference = self.axis(dim), "Xor" if self.dtype == BOOL else "Sub"
     parts = [part for part in (prepend, self, append) if part is not None]
     x = cat(t, parts, axis)
     for _ in range(n):
-        x = t.add("Sub", sliced(t, x, axis, 1, WHOLE), sliced(t, x, axis, 0, -1))
+        x = t.add(difference, sliced(t, x, axis, 1, WHOLE), sliced(t, x, axis, 0, -1))
     return x
 
 
 @aten(*(f"{name}.{kind}" for name in ("trapezoid", "trapz", "cumulative_trapezoid") for kind in ("x", "dx")))
 def trapezoid(t: Translator, y: Tensor, x: Tensor | None = None, dx: Number = 1, dim: int = -1) -> str:
     """The integral of y over x by the trapezoidal rule."""
+    if y.dtype.kind != "f" or not (x is None or x.dtype.kind == "f"):
+        raise ArgumentError(f"the integral of {y.dtype}, whose sums torch may wrap, is not supported")
     axis, dtype = y.axis(dim), floating(y) if x is None else floating(y, x)
-    if y.shape[axis] == 0:
-        dtype = y.dtype
     sums = t.add("Add", sliced(t, y, axis, 1, WHOLE), sliced(t, y, axis, 0, -1))
     means = t.add("Mul", t.cast(Tensor(sums, y.dtype, y.shape), dtype), t.cast(0.5, dtype))
     widths: Any = dx if x is None else Tensor(diff(t, x, 1, dim), x.dtype, (None,))

@@ -1,5 +1,6 @@
 """ATen's linear algebra: decompositions, solvers, norms, distances and products of tensors."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from functools import reduce
@@ -132,17 +133,31 @@ def matrix_norm(
     rows, columns = (self.axis(axis) for axis in dim)
     if order == "fro":
         return vector_norm(t, self, 2, dim, keepdim, dtype)
+    if dtype is not None:
+        self = dataclasses.replace(self, name=t.cast(self, dtype), dtype=np.dtype(dtype))
     if order in ("nuc", 2, -2):
         places = [*(axis for axis in range(self.rank) if axis not in (rows, columns)), rows, columns]
         values = through_numpy(t, "singular_values", permuted(t, self, places))
         operation = {"nuc": "ReduceSum", 2: "ReduceMax", -2: "ReduceMin"}[order]
         y = t.add(operation, values, [-1], keepdims=0)
+        y = t.add("Max", y, t.cast(0, self.dtype)) if order == 2 else y  # the maximum of no values is 0
         return t.add("Unsqueeze", y, [rows, columns]) if keepdim else y
     summed, compared = (rows, columns) if abs(order) == 1 else (columns, rows)
     total = t.add("ReduceL1", self, [summed], keepdims=1)
     y = t.add("ReduceMax" if order > 0 else "ReduceMin", total, [compared], keepdims=1)
     y = t.add("Max", y, t.cast(0, self.dtype)) if order > 0 else y  # the maximum of no sums is 0
     return y if keepdim else t.add("Squeeze", y, [rows, columns])
+
+
+@aten("linalg_norm")
+def norm(
+    t: Translator, self: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, dtype: Any = None
+) -> str:
+    """The norm of matrices if two axes and an order are given, or else that of vectors."""
+    axes = range(self.rank) if dim is None and ord is not None else dim
+    if ord is not None and isinstance(axes, Sequence) and len(axes) == 2:
+        return matrix_norm(t, self, ord, axes, keepdim, dtype)
+    return vector_norm(t, self, 2 if ord is None else ord, dim, keepdim, dtype)
 
 
 def _norm(x: Expression, p: float, axes: Sequence[int], keepdim: bool = False) -> Expression:

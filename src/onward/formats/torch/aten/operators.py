@@ -21,10 +21,10 @@ from .schemas import schema
 
 # Operators that have all overloads of another operator.
 ALIASES = {
-    "absolute": "abs", "adjoint": "mT", "arccos": "acos", "arccosh": "acosh", "arcsin": "asin",
+    "absolute": "abs", "arccos": "acos", "arccosh": "acosh", "arcsin": "asin",
     "arcsinh": "asinh", "arctan": "atan", "arctan2": "atan2", "arctanh": "atanh", "argwhere": "nonzero",
     "clip": "clamp", "concat": "cat", "concatenate": "cat", "divide": "div", "fix": "trunc", "ger": "outer",
-    "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "mH": "mT", "matrix_H": "mT",
+    "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le",
     "moveaxis": "movedim", "multiply": "mul", "negative": "neg", "not_equal": "ne", "row_stack": "vstack",
     "special_digamma": "digamma", "special_erf": "erf", "special_erfc": "erfc", "special_erfinv": "erfinv",
     "special_exp2": "exp2", "special_expit": "sigmoid", "special_expm1": "expm1",

@@ -9,6 +9,7 @@ import numpy as np
 from ....errors import ArgumentError
 from ....graph.graph import Graph
 from .expressions import floating
+from .joins import broadcast_tensors
 from .layers import as_float32
 from .registry import BOOL, FLOAT32, INT64, Tensor, aten, define
 from .shapes import lifts_scalars
@@ -121,11 +122,14 @@ def variance(t: Translator, x: Tensor, dim: Dims, correction: float, keepdim: bo
     total = t.add("ReduceSumSquare", t.add("Sub", x, center), axes, keepdims=int(keepdim))
     sizes = [x.shape[axis] for axis in axes]
     if all(isinstance(size, int) for size in sizes):
-        count = t.cast(max(math.prod(s or 0 for s in sizes) - float(correction), 0), x.dtype)
+        size = math.prod(s or 0 for s in sizes)
+        count = t.cast(max(size - float(correction), 0) if size else 0, x.dtype)
     else:
         product = t.add("ReduceProd", t.add("Gather", t.add("Shape", x), axes), [0], keepdims=0)
         count = t.add("Sub", t.add("Cast", product, to=x.dtype), t.cast(correction, x.dtype))
         count = t.add("Max", count, t.cast(0, x.dtype))
+        if correction < 0:  # the variance of no elements is not a number
+            count = t.add("Mul", count, t.add("Min", t.add("Cast", product, to=x.dtype), t.cast(1, x.dtype)))
     return t.add("Div", total, count), center if keepdim else t.add("ReduceMean", x, axes, keepdims=0)
 
 
@@ -146,7 +150,7 @@ _define_variance("var_mean", False, True)
 _define_variance("std_mean", True, True)
 
 
-@aten("linalg_vector_norm norm.ScalarOpt_dim norm.Scalar norm.ScalarOpt_dim_dtype linalg_norm")
+@aten("linalg_vector_norm norm.ScalarOpt_dim norm.Scalar norm.ScalarOpt_dim_dtype")
 def vector_norm(
     t: Translator, self: Tensor, ord: Any = 2, dim: Dims = None, keepdim: bool = False, dtype: Any = None,
     p: Any = None,
@@ -159,10 +163,16 @@ def vector_norm(
     if order in (1, 2):
         return reduced(t, f"ReduceL{int(order)}", x, self, dim, keepdim)
     size = t.add("Abs", x)
-    if math.isinf(order):
-        return reduced(t, "ReduceMax" if order > 0 else "ReduceMin", size, self, dim, keepdim)
-    total = reduced(t, "ReduceSum", t.add("Pow", size, t.cast(order, self.dtype)), self, dim, keepdim)
-    return t.add("Pow", total, t.cast(1 / order, self.dtype))
+    number = dtype or self.dtype
+    if order == math.inf:  # that of no elements is 0
+        return t.add("Max", reduced(t, "ReduceMax", size, self, dim, keepdim), t.cast(0, number))
+    if order == -math.inf:
+        return reduced(t, "ReduceMin", size, self, dim, keepdim)
+    if order == 0:  # the number of elements that are not 0
+        counted = t.add("Cast", t.add("Cast", size, to=BOOL), to=number)
+        return reduced(t, "ReduceSum", counted, self, dim, keepdim)
+    total = reduced(t, "ReduceSum", t.add("Pow", size, t.cast(order, number)), self, dim, keepdim)
+    return t.add("Pow", total, t.cast(1 / order, number))
 
 
 @aten("softmax.int", "_softmax", "_safe_softmax")
@@ -185,9 +195,8 @@ def log_softmax(t: Translator, self: Tensor, dim: int, dtype: Any = None, half_t
 @aten("cosine_similarity")
 def cosine_similarity(t: Translator, x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> str:
     axes = [dim - max(x1.rank, x2.rank) if dim >= 0 else dim]
-    units = [
-        t.add("Div", x, t.add("Max", t.add("ReduceL2", x, axes), t.cast(eps, FLOAT32))) for x in (x1, x2)
-    ]
+    pair: list[Any] = [x1, x2] if x1.shape == x2.shape else broadcast_tensors(t, [x1, x2])
+    units = [t.add("Div", x, t.add("Max", t.add("ReduceL2", x, axes), t.cast(eps, FLOAT32))) for x in pair]
     return t.add("ReduceSum", t.add("Mul", *units), axes, keepdims=0)
 
 

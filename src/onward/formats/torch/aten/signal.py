@@ -1,5 +1,6 @@
 """ATen's Fourier transforms and complex numbers, which graphs hold as pairs of real numbers."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from .elementwise import as_pairs, parts
 from .expressions import expression, floating
 from .joins import rolled
 from .registry import OPERATORS, Symbol, Tensor, aten, bounded, define
-from .shapes import WHOLE
+from .shapes import WHOLE, permuted
 from .translator import Translator
 
 NONE, BY_ROOT, BY_SIZE = 0, 1, 2  # the normalizations of torch
@@ -103,6 +104,13 @@ def conj(t: Translator, x: Tensor) -> str:
     """The complex conjugate."""
     is_complex = x.dtype.kind == "c"
     return t.add("Mul", x, t.constant([1, -1], _part(x))) if is_complex else t.add("Identity", x)
+
+
+@aten("adjoint mH matrix_H", view=True, takes_complex=True)
+def adjoint(t: Translator, self: Tensor) -> str:
+    """The conjugates of transposed matrices."""
+    order = [*range(self.rank - 2), *range(self.rank)[-2:][::-1]]
+    return permuted(t, dataclasses.replace(self, name=conj(t, self)), order)
 
 
 aten("view_as_real view_as_complex", view=True, takes_complex=True)(lambda t, self: t.add("Identity", self))

@@ -87,8 +87,11 @@ class Translator:
                 return self._name(value)
             if dtype.kind == "c":
                 return self._as_pairs(value, dtype)
-            real = self.add("Gather", value, 0, axis=-1) if value.dtype.kind == "c" else value
-            return self.add("Cast", real, to=dtype)
+            if value.dtype.kind != "c":
+                return self.add("Cast", value, to=dtype)
+            is_truth = dtype.kind == "b"  # whether one of the parts is not 0
+            real = self.add("ReduceMax", self.add("Abs", value), [-1], keepdims=0) if is_truth else None
+            return self.add("Cast", real or self.add("Gather", value, 0, axis=-1), to=dtype)
         if dtype.kind == "c":
             part = np.float32 if dtype == np.complex64 else np.float64
             return self.constant([complex(value).real, complex(value).imag], part)

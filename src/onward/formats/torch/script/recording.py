@@ -18,7 +18,7 @@ from ....graph import Graph, Input
 from ....graph.node import AnyArray, Node, Signature
 from ....graph.operations import OPERATIONS
 from ....graph.operations.evaluation import evaluate
-from ....graph.operations.registry import Operation
+from ....graph.operations.registry import EVERY_INPUT, Operation
 from ....graph.polynomial import Guard, evaluated
 from ....graph.size import Axes, Size, are_same, has_sizes, hint, integers, is_symbolic
 
@@ -226,6 +226,9 @@ class Recording(Graph):
         if self.has_guards and all(guard.size.is_known for guard in made.values()):
             _append(self.axes.guards, made)
             return results
+        if operation.shape_inputs is EVERY_INPUT and not operation.has_rule:  # the numbers decide the shape
+            data = [Signature.of(k) if k is not None and has_sizes(k) else k for k in known]
+            return self._by_examples(operation, node, data)
         if all(isinstance(result, np.ndarray) for result in results):
             self.decided |= {x: (y, made) for x, y in zip(node.outputs, results, strict=False)}  # type: ignore[misc]
             return [self._undecided(result) for result in results]
