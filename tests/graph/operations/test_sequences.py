@@ -72,6 +72,23 @@ def test_a_scan_of_no_slices_has_the_axes_of_a_slice(axis: int) -> None:
     assert empty.shape == np.take(y, [], axis).shape
 
 
+def test_a_scan_of_axes_of_two_names_runs() -> None:
+    """Sizes that the call shows to be equal were refused because they have different names."""
+    body, graph = Graph(), Graph()
+    h, a, b = (body.add_input(name, np.float32) for name in ("h", "a", "b"))
+    total = body.add("Sum", h, a, b)
+    body.outputs = (total, total)
+    inputs = [graph.add_input("h0", np.float32, (3,))]
+    inputs += [graph.add_input(name, np.float32, (size, 3)) for name, size in (("x", "T"), ("z", "L"))]
+    graph.outputs = graph.add_all("Scan", inputs, 2, body=body, num_scan_inputs=2)
+    model, h0 = Model(graph), normal(3)
+    for n in (2, 5, 18):
+        x, z = normal(n, 3), normal(n, 3)
+        np.testing.assert_allclose(model(h0, x, z)[1], h0 + np.cumsum(x + z, 0), 1e-5, 1e-5)
+    with pytest.raises(ArgumentError, match="have 2, 3 slices"):
+        model(h0, normal(2, 3), normal(3, 3))
+
+
 def test_errors_of_sequences_name_the_node() -> None:
     for operation, attributes in (("SequenceAt", {}), ("ConcatFromSequence", {"axis": 0})):
         graph = Graph()

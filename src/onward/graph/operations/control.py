@@ -243,7 +243,7 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
     if not all(shapes):
         return None
     counts = [shape[axis] for shape, axis in zip(shapes, axes, strict=True)]
-    if len(set(counts)) > 1:
+    if any(other != counts[0] for other in counts[1:]):
         raise ArgumentError(f"the scanned inputs have {', '.join(map(str, counts))} slices")
     sizes, axis, count = (f"{_identity(node)}/{name}" for name in ("sizes", "axis", "count"))
     constants, values = {axis: np.array(axes[0])}, list(node.inputs)
