@@ -380,3 +380,21 @@ def test_a_loop_without_a_condition_and_carried_values_keeps_its_captured_values
     onnx.checker.check_model(onnx.load(tmp_path / "m.onnx"), full_check=True)
     (y,) = outputs_of(onward.load(tmp_path / "m.onnx"), np.array(2), normal(2, 3))
     np.testing.assert_array_equal(y, Model(graph)(np.array(2), normal(2, 3)))
+
+
+def test_a_loop_without_a_condition_and_other_values_has_one_in_the_file(tmp_path: Path) -> None:
+    """Where onnxruntime moves a loop out of a branch, it drops the last inputs that are omitted."""
+    body, branch, graph, dtype = Graph(), Graph(), Graph(), np.dtype(np.float32)
+    for name, kind in (("i", np.dtype(np.int64)), ("on", np.dtype(bool))):
+        body.add_input(name, kind)
+    body.outputs = ("on", body.add("Cast", "i", to=dtype))
+    body.declared_outputs = (Input("on", np.dtype(bool)), Input("y", dtype))
+    branch.outputs = (branch.add("Loop", branch.add_constant(np.array(3)), "", body=body),)
+    branch.declared_outputs = (Input("y", dtype),)
+    condition = graph.add_input("condition", np.bool_, ())
+    graph.outputs = (graph.add("If", condition, then_branch=branch, else_branch=branch),)
+    graph.declared_outputs = (Input("y", dtype),)
+    Model(graph).export_onnx(tmp_path / "m.onnx")
+    written = onnx.load(tmp_path / "m.onnx").graph.node[0].attribute[0].g.node
+    (loop,) = [node for node in written if node.op_type == "Loop"]
+    assert len(loop.input) == 2 and all(loop.input)

@@ -43,6 +43,7 @@ SINCE = {
 # by the last opset; 8 is the first with functions
 IR_VERSIONS = {18: 8, 20: 9, 22: 10, 23: 11, 24: 12, 27: 13}
 LAST_IR_VERSION = 14
+TRUE = np.array(True)
 MICROSOFT = {"DynamicQuantizeLSTM", "FusedMatMul", "QLinearGlobalAveragePool"}
 FUNCTIONS = {
     operation: name for name, operation in (own_functions.OPERATIONS | own_functions.ACTIVATIONS).items()
@@ -204,8 +205,9 @@ class Writer:
         kept = {key: value for key, value in attributes.items() if value is not None}
         name = self._file.new_name(name or f"{next(filter(None, outputs))}_{op_type}", self._file.node_names)
         names = [value if isinstance(value, str) else self.constant(value) for value in inputs]
-        least = 2 if op_type == "Loop" else 0  # its count and condition may be omitted, but not left out
-        while len(names) > least and not names[-1]:
+        if op_type == "Loop" and not any(names[1:]):  # onnxruntime leaves out an omitted condition at the end
+            names[1:] = [self.constant(TRUE)]
+        while names and not names[-1]:
             names.pop()
         self._nodes.append(build.node(op_type, names, outputs, name=name, domain=domain, **kept))
         return outputs[0]
