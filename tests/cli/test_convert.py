@@ -87,14 +87,6 @@ def test_an_onnx_file_runs_like_any_other(tmp_path: Path) -> None:
     assert report("run", path, TEST)["predicted"] == report("run", "vowels")["predicted"]
 
 
-def test_an_onnx_graph_that_is_not_a_chain_of_layers_names_the_node(tmp_path: Path) -> None:
-    node = onnx.helper.make_node("Mul", ["x", "scale"], ["y"], "scaled")
-    x = np.zeros((4, 1, 12), np.float32)
-    model = onnx_nodes.model_of([node], {"x": x}, ["y"], {"scale": np.ones(12, np.float32)})
-    onnx.save(model, tmp_path / "m.onnx")
-    assert "node scaled (Mul)" in message(invoke("run", tmp_path / "m.onnx", TEST, expect=1))
-
-
 @pytest.mark.parametrize("suffix", [".safetensors", ".onnx"])
 def test_a_graph_that_is_not_a_chain_of_layers_converts_to_both_formats(tmp_path: Path, suffix: str) -> None:
     node = onnx.helper.make_node("Mul", ["x", "scale"], ["y"], "scaled")

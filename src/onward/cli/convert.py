@@ -17,6 +17,7 @@ from ..formats.torch.state_dict import StateDict, merged
 from ..layers.base_model import BaseModel
 from ..model import Model
 from ..tables import inference, model_files
+from ..tables.rows import Rows
 from . import common
 from .common import Printed, Report, kilobytes
 from .sources import (
@@ -144,7 +145,8 @@ def quantize(
     if source is None and tolerance is not None:
         raise click.UsageError("--tolerance needs --check DATA, the inputs on which to compare the outputs")
     by_name = source is not None and takes_arrays(model, source)
-    net = model.model if source is None or by_name else model.layer
+    rows = source is not None and not by_name and isinstance(model.runner, Rows)
+    net: Any = model.model if source is None or by_name or rows else model.runner
     small = net.quantize(precision)
     before, after = (sum(weight.nbytes for weight in each.state_dict().values()) for each in (net, small))
     if before == after:
@@ -166,7 +168,8 @@ def quantize(
         else:
             sequences = read_sequences(model, source)
             with common.progress("Comparing", 2 * len(sequences.items)) as advance:
-                ys, others = (inference.outputs(n, sequences.items, advance=advance) for n in (net, small))
+                pair = (Rows(net), Rows(small)) if rows else (net, small)
+                ys, others = (inference.outputs(n, sequences.items, advance=advance) for n in pair)
             report |= {"read_as": sequences.describe(), **_difference(zip(ys, others, strict=True))}
         if tolerance is not None and report["largest_difference"] > tolerance:
             raise PrecisionError(

@@ -17,6 +17,7 @@ from ..errors import ArgumentError
 from ..tables import array_files, data, inference, model_files, windows
 from ..tables.columns import lists_in
 from ..tables.data import Selection
+from ..tables.rows import Rows
 from . import comparison, run_summary, sources
 from .common import Report, check_suffix, is_json, progress, refuse_to_overwrite, reported
 from .group import warn
@@ -75,12 +76,14 @@ def run(
 
     \b
     .npy      (N, T, F): N sequences of T steps with F features; (T, F): one
-              sequence; (N, T) or (T,): token ids
+              sequence; (N, T) or (T,): token ids. Models of images, or of
+              (N, C, T): rows with the axes that MODEL declares
     .npz      the same array as `x`; `lengths` (N,), if present, are the valid
               steps of each row, and `y` (N,) the classes. With `lengths`, x may
               also be (sum of lengths, F): one sequence after another
-              If MODEL does not run over sequences: its inputs by name, for one
-              call, whose outputs --out writes as .npz
+              Or the inputs of MODEL by name, for one call, whose outputs --out
+              writes as .npz; if MODEL declares a batch of one row, or arrays
+              have one more axis, one call for each row
     .csv      a header, a row per time step and a column per feature; the
               options below select columns. By default, `sequence` tells
               sequences apart and `label` is the class
@@ -166,7 +169,7 @@ def _run_parquet(
         raise ArgumentError(f"Parquet needs {error.name}: {install_hint('parquet')}") from error
     named = selection.inputs or model_files.load_saved(model.path).selection.inputs
     inputs = list(named) if len(named) > 1 else (*named, "x")[0]
-    scorer = Scorer(model.layer, inputs, row=parquet.ROW_NUMBER, **options)
+    scorer = Scorer(model.runner, inputs, row=parquet.ROW_NUMBER, **options)
     keys = (selection.group,) if selection.group else ()
     kept: dict[str, Any] = {"columns": None if columns is None else sources.names(columns), "keys": keys}
     rows = sum(group.rows for group in parquet.row_groups(source))
@@ -187,11 +190,15 @@ def _run_arrays(model: ModelFile, source: str, out: str | None, on_error: str) -
     """Run one call on the arrays of a file, write the outputs and summarize them."""
     if out is not None:
         refuse_to_overwrite(source, out)
-        check_suffix(Path(out), "--out", (".npz",))
+        check_suffix(Path(out), "--out", (".npz", ".npy"))
     arrays = sources.read_arrays(source, "INPUT")
     start = time.perf_counter()
     outputs = sources.outputs_of(model.model, arrays)
     seconds = time.perf_counter() - start
+    if out is not None and out.lower().endswith(".npy") and len(outputs) > 1:
+        raise click.BadParameter(
+            f"there are several outputs ({', '.join(outputs)}): write .npz", param_hint="--out"
+        )
     bad = [name for name, y in outputs.items() if y.dtype.kind == "f" and np.isnan(y).any()]
     if bad and on_error == "fail":
         raise ArgumentError(
@@ -200,7 +207,10 @@ def _run_arrays(model: ModelFile, source: str, out: str | None, on_error: str) -
         )
     if out is not None:
         content = io.BytesIO()
-        np.savez_compressed(content, **outputs)  # type: ignore[arg-type]  # NumPy's stub takes the names for options
+        if out.lower().endswith(".npy"):
+            np.save(content, next(iter(outputs.values())))
+        else:
+            np.savez_compressed(content, **outputs)  # type: ignore[arg-type]  # NumPy's stub takes the names for options
         atomic.replace(Path(out), content.getvalue())
     shapes = {name: list(a.shape) for name, a in arrays.items()} if isinstance(arrays, dict) else None
     rows = [run_summary.of_array(name, y) for name, y in outputs.items()]
@@ -221,7 +231,7 @@ def _run_file(
     if out is not None and out != STDIN:
         check_suffix(Path(out), "--out", data.WRITTEN)
         refuse_to_overwrite(source, out)
-    net, sequences = model.layer, sources.read_sequences(model, source, selection, future=True)
+    net, sequences = model.runner, sources.read_sequences(model, source, selection, future=True)
     if backtest and sequences.series is None:
         raise click.UsageError("--backtest needs a model of windows, or --window")
     if sequences.series is not None and not backtest:
@@ -230,6 +240,8 @@ def _run_file(
     start = time.perf_counter()
     with progress("Running", len(sequences.items)) as advance:
         outputs = inference.outputs(net, sequences.items, workers, advance)
+    time_axis = net.output_time if isinstance(net, Rows) else 0
+    outputs = [np.moveaxis(y, time_axis, 0) for y in outputs]
     seconds = time.perf_counter() - start
     bad = inference.rows_with_nan(outputs)
     if bad and on_error == "fail":
@@ -247,7 +259,8 @@ def _run_file(
         on_stdout = sequences.suffix if is_array else ".csv"
         suffix = on_stdout if out == STDIN else Path(out).suffix.lower()
         class_names = () if predictions is None else predictions.class_names
-        content = array_files.encode(suffix, sequences, outputs, predicted, reasons, class_names)
+        axis = 0 if sequences.suffix in data.TABLES else time_axis
+        content = array_files.encode(suffix, sequences, outputs, predicted, reasons, class_names, axis)
         if out == STDIN:
             sys.stdout.buffer.write(content)
             sys.stdout.flush()

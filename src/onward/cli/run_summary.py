@@ -70,9 +70,10 @@ def summarize(
 ) -> Report:
     """Statistics of each output and, if the targets are known, the accuracy or the mean squared error."""
     good = sorted({*range(len(outputs))} - {*bad})
-    per_step = outputs[0].ndim == 2
+    per_step = outputs[0].ndim > 1
     values = np.concatenate([outputs[row] if per_step else outputs[row][None] for row in good or [0]])
-    longest = [int(sequences.lengths.max())] if per_step else []
+    longest = [max(map(len, outputs)), *values.shape[1:-1]] if per_step else []
+    values = values.reshape(-1, values.shape[-1])
     report: Report = {
         "sequences": len(outputs),
         "steps": int(sequences.lengths.sum()),

@@ -106,7 +106,7 @@ def _score_table(
 ) -> Report:
     if table.series is not None and table.targets is not None and loss is None:
         comparison.warn_of_short(table)
-        found = forecasts.compare(model.layer, table)
+        found = forecasts.compare(model.runner, table)
         return found | {"loss": found["forecasts"][0]["rmse"] ** 2, "accuracy": None}
     net = model.sequential()
     chosen = None if loss is None and table.labels is None else as_loss(loss, net, from_logits)

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from .. import bundled, formats
 from ..core import files
 from ..errors import ArgumentError, FileError
 from ..formats.torch.parts import Parts
+from ..graph.structure import names as structure_names
 from ..layers.base_model import BaseModel
 from ..layers.sequential import Sequential
 from ..model import Model
@@ -26,6 +28,7 @@ from ..recipes import text
 from ..tables import data, inference, model_files
 from ..tables.data import AnyArray, Selection, Sequences
 from ..tables.layout import CHOICES, SEVERAL
+from ..tables.rows import Rows, called, has_several_outputs
 from .common import Command, counted, waiting
 from .group import did_you_mean, warn
 
@@ -88,9 +91,14 @@ class ModelFile:
         return net.only_layer
 
     @functools.cached_property
-    def layer(self) -> BaseModel:
-        """The model, or the single layer, in a form that runs over sequences. Raises UsageError."""
+    def runner(self) -> BaseModel | Rows:
+        """The model, or the single layer, in a form that runs on many sequences. Raises UsageError."""
         return inference.runnable(self.model)
+
+    @property
+    def layer(self) -> BaseModel:
+        """The model, or the single layer, as layers if it is a chain of them. Raises UsageError."""
+        return self.model.layers() if isinstance(self.runner, Rows) else self.runner  # type: ignore[attr-defined]
 
     def sequential(self) -> Sequential:
         """The model as a chain of layers; a single layer becomes a model of one layer."""
@@ -244,12 +252,20 @@ def read_sequences(
     The record of the training table in the model file fills in what `selection` leaves open. future: keep
     windows whose targets are still unknown. Raises FileError, or ArgumentError for other features.
     """
-    step_shape, saved = model.layer.step_shape, model_files.load_saved(model.path)
+    runner, saved = model.runner, model_files.load_saved(model.path)
+    step_shape = runner.step_shape
     if source == STDIN or data.suffix_of(data_file(source, "INPUT")) in data.SUFFIXES:
         sequences = read_table(source, selection, step_shape=step_shape, saved=saved, future=future)
     else:
         sequences = _read_text(model, data_file(source, "INPUT"))
-    sequences.check_features(step_shape)
+    if not isinstance(runner, Rows):
+        sequences.check_features(step_shape)
+        return sequences
+    if sequences.suffix in data.TABLES:
+        sequences.check_features(step_shape)
+        return replace(sequences, items=[runner.from_steps(item) for item in sequences.items])
+    if runner.time and len({len(item) for item in sequences.items}) > 1:
+        raise ArgumentError(f"{sequences.origin}, whose lengths do not count the first axis of a row")
     return sequences
 
 
@@ -282,31 +298,44 @@ def _read_text(model: ModelFile, path: Path) -> Sequences:
 
 
 def read_arrays(path: Path | str, argument: str = "INPUTS") -> Arrays:
-    """The arrays of an .npz file: by name, or in order if the names are NumPy's arr_0, arr_1, .."""
+    """The arrays of a file: by name, or in order if it is .npy or the names are NumPy's arr_0, arr_1, .."""
     file = data_file(str(path), argument)
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return [loaded]
+        with loaded as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (ValueError, OSError) as error:
-        raise ArgumentError(f"{path} is not a complete .npz file: {error}") from error
+        raise ArgumentError(f"{path} is not a complete .npy or .npz file: {error}") from error
     return list(arrays.values()) if all(name.startswith("arr_") for name in arrays) else arrays
 
 
 def takes_arrays(model: ModelFile, source: str) -> bool:
-    """Whether INPUT has the inputs of one call by name, because the model does not run over sequences."""
+    """Whether INPUT has the inputs of calls: the model does not run on rows, or the file has no `x`."""
     net = model.model
-    if not isinstance(net, Model) or Path(source).suffix.lower() != ".npz":
+    if not isinstance(net, Model) or data.suffix_of(source) not in (".npy", ".npz"):
         return False
     try:
         inference.runnable(net)
+        if has_several_outputs(net.general.planner.graph):
+            return True
     except ArgumentError:
-        arrays = read_arrays(source, "INPUT")
-        return len(net.inputs) > 1 or (isinstance(arrays, dict) and set(arrays) <= set(net.inputs))
-    return False
+        return True
+    if data.suffix_of(source) == ".npy":
+        return False
+    arrays = read_arrays(source, "INPUT")
+    return isinstance(arrays, dict) and "x" not in arrays and set(arrays) <= set(net.inputs)
 
 
 def outputs_of(net: Any, arrays: Arrays) -> dict[str, AnyArray]:
-    """The outputs of a whole model by name, for inputs in order or by name."""
-    by_name = isinstance(arrays, dict)
-    outputs = net.results(() if by_name else tuple(arrays), arrays if by_name else {})
-    return dict(zip(net.outputs, outputs, strict=True))
+    """The outputs of a whole model by name, for inputs in order or by name; `x` names an only input."""
+    if isinstance(arrays, dict) and arrays.keys() == {"x"} and len(net.inputs) == 1:
+        arrays = list(arrays.values())
+    given = dict(zip(net.inputs, arrays, strict=False)) if isinstance(arrays, list) else arrays
+    if len(given) < len(arrays):
+        raise ArgumentError(f"INPUT has {len(arrays)} arrays, but the model takes ({', '.join(net.inputs)})")
+    outputs = dict(zip(net.outputs, called(net, given), strict=True))
+    structure = net.graph.structure
+    returned = outputs.keys() if structure is None else {*structure_names(structure.results)}
+    return {name: y for name, y in outputs.items() if name in returned}

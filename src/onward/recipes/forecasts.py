@@ -30,6 +30,7 @@ from ..layers.base_model import BaseModel
 from ..model import Model
 from ..tables import inference, windows
 from ..tables.layout import IntArray, Selection, Sequences
+from ..tables.rows import Rows
 from ..train import AdamW, Batch, Data, History, OneCycleLR, fit, huber, quantile
 from .sequences import HIDDEN, LEARNING_RATE, MAX_NORM, average_decay, moments, recurrent_layers
 
@@ -213,7 +214,7 @@ def fit_forecasts(
     return model, fitted.history, report | {"windows": counts, "level": scaling.level}
 
 
-def compare(model: BaseModel, part: Sequences, season: int | None = None) -> dict[str, Any]:
+def compare(model: BaseModel | Rows, part: Sequences, season: int | None = None) -> dict[str, Any]:
     """Compare the forecasts of a model, and naive ones, with the targets of windows."""
     season = season or part.selection.season or windows.find_season(part)
     outputs = np.stack(inference.outputs(model, part.items))

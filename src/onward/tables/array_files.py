@@ -135,6 +135,7 @@ def encode(
     predicted: list[str] | None = None,
     reasons: Mapping[int, str] | None = None,
     names: tuple[str, ...] = (),
+    time: int = 0,
 ) -> bytes:
     """Return the content of a file of outputs.
 
@@ -142,10 +143,11 @@ def encode(
     single sequence. .npz: the same array as `outputs`, and `lengths` (N,) if the outputs are per step. .csv:
     one row per sequence, with the predicted class if there are classes; or one row per step; or the rows of
     `forecast_rows`. reasons: why some sequences are bad, by index; .csv has them in the column `error`.
-    names: what the columns of the outputs are called, such as the classes.
+    names: what the columns of the outputs are called, such as the classes. time: where arrays have the axis
+    of steps, which is the first of the outputs.
     """
     content = io.BytesIO()
-    per_step = outputs[0].ndim == 2
+    per_step = outputs[0].ndim > 1
     if suffix == ".csv":
         text = io.TextIOWrapper(content, encoding="utf-8", newline="")
         rows = csv.writer(text)
@@ -159,7 +161,7 @@ def encode(
             rows.writerows(row + error for row, error in zip(forecasts, errors, strict=True))
             text.flush()
             return content.getvalue()
-        width = outputs[0].shape[-1]
+        width = outputs[0][0].size if per_step else len(outputs[0])
         columns = list(names) if len(names) == width else [f"output_{i}" for i in range(width)]
         second = [*(["step"] if per_step else []), *(["predicted"] if predicted else [])]
         classes = iter(predicted or [])
@@ -168,10 +170,11 @@ def encode(
             error = [] if reasons is None else [reasons.get(row, "")]
             for step, values in enumerate(y if per_step else [y]):
                 cells = [*([str(step)] if per_step else []), *([next(classes)] if predicted else [])]
-                rows.writerow([sequences.name(row), *cells, *map(str, values), *error])
+                rows.writerow([sequences.name(row), *cells, *map(str, values.ravel()), *error])
         text.flush()
         return content.getvalue()
     stacked = padded(outputs) if per_step else np.stack(outputs)
+    stacked = np.moveaxis(stacked, 1, 1 + time) if time else stacked
     arrays: dict[str, Any] = {"outputs": stacked[0] if sequences.single else stacked}
     if per_step and not sequences.single:
         arrays["lengths"] = [len(y) for y in outputs]

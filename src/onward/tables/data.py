@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import IO, Any
 
-from ..core.arrays import Shape
 from ..errors import ArgumentError, FileError, OnwardError
 from . import array_files, steps, windows
 from .columns import Choose, Columns, read_csv, read_parquet
@@ -58,7 +57,7 @@ def parse(
     name: str,
     selection: Selection | None = None,
     *,
-    step_shape: Shape | None = None,
+    step_shape: tuple[int | None, ...] | None = None,
     saved: Saved | None = None,
     future: bool = False,
 ) -> Sequences:

@@ -14,6 +14,7 @@ from ..layers.base_model import BaseModel, call
 from ..layers.sequential import consecutive_layers
 from ..model import Model
 from .layout import AnyArray, IntArray
+from .rows import Rows
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -21,18 +22,21 @@ BATCH = 64  # sequences per call, enough for the core's full speed
 
 
 def outputs(
-    model: BaseModel,
+    model: BaseModel | Rows,
     sequences: Sequence[AnyArray] | AnyArray,
     workers: int = 1,
     advance: Callable[[int], None] | None = None,
 ) -> list[AnyArray]:
     """Return the output of each sequence, (T, O) or (O,), bitwise that of the sequence on its own.
 
-    The output (O,) of a sequence without a step is NaN, because it would depend on the model alone.
-    Sequences (T, ...) of equal length may be a single array (N, T, ...), which is not copied. workers: the
-    number of threads. advance: called with the number of sequences of each batch that ends. Raises the errors
-    of the model, for any sequence.
+    The sequences of a model that runs on `Rows`, and the outputs, have the axes that the model declares. The
+    output (O,) of a sequence without a step is NaN, because it would depend on the model alone. Sequences
+    (T, ...) of equal length may be a single array (N, T, ...), which is not copied. workers: the number of
+    threads. advance: called with the number of sequences of each batch that ends. Raises the errors of the
+    model, for any sequence.
     """
+    if isinstance(model, Rows):
+        return _outputs_of_rows(model, sequences, workers, advance)
     padded = takes_padding(model)
     batches = batch_rows([len(sequence) for sequence in sequences], padded)
 
@@ -44,6 +48,38 @@ def outputs(
     found: dict[int, AnyArray] = {}
     for rows, ys in zip(batches, in_order(run, batches, workers), strict=True):
         found.update(zip(rows.tolist(), ys, strict=True))
+        if advance is not None:
+            advance(len(rows))
+    return [found[row] for row in range(len(found))]
+
+
+def outputs_of_steps(
+    model: BaseModel | Rows,
+    sequences: Sequence[AnyArray] | AnyArray,
+    advance: Callable[[int], None] | None = None,
+) -> list[AnyArray]:
+    """Return `outputs` for sequences of a table, (T, ...), as outputs whose first axis is time."""
+    if not isinstance(model, Rows):
+        return outputs(model, sequences, advance=advance)
+    found = outputs(model, [model.from_steps(steps) for steps in sequences], advance=advance)
+    return [np.moveaxis(y, model.output_time, 0) for y in found]
+
+
+def _outputs_of_rows(
+    model: Rows,
+    sequences: Sequence[AnyArray] | AnyArray,
+    workers: int,
+    advance: Callable[[int], None] | None,
+) -> list[AnyArray]:
+    """The output of each row; a number becomes an array (1,)."""
+    batches = model.batches([sequence.shape for sequence in sequences], BATCH)
+
+    def run(rows: list[int]) -> list[AnyArray]:
+        return model.run([sequences[row] for row in rows])
+
+    found: dict[int, AnyArray] = {}
+    for rows, ys in zip(batches, in_order(run, batches, workers), strict=True):
+        found.update(zip(rows, map(np.atleast_1d, ys), strict=True))
         if advance is not None:
             advance(len(rows))
     return [found[row] for row in range(len(found))]
@@ -71,18 +107,26 @@ def in_order(
         executor.shutdown(cancel_futures=True)
 
 
-def runnable(model: BaseModel) -> BaseModel:
-    """Return the layers of a whole model that is a chain, otherwise the model if it takes one sequence."""
+def runnable(model: BaseModel) -> BaseModel | Rows:
+    """Return the layers of a whole model that is a chain, or the model if it takes sequences, or its rows.
+
+    Raises ArgumentError for a model of several inputs or outputs, or without an axis of rows.
+    """
     if not isinstance(model, Model):
         return model
     try:
         return model.layers()
     except ArgumentError:
-        if model.layout is not None:
-            return model
-        if len(model.inputs) > 1:
-            raise ArgumentError(f"the model takes several inputs ({', '.join(model.inputs)})") from None
-        raise
+        rows = Rows(model)
+        return model if takes_batches(model) else rows
+
+
+def takes_batches(model: Model) -> bool:
+    """Whether a model takes sequences as (T, B, ...) or (B, T, ...), for any number B of them."""
+    layout, axes = model.layout, model.general.planner.graph.inputs[0].axes if model.layout else None
+    if layout is None or axes is None or {*layout.axes} != {0, 1}:
+        return False
+    return isinstance(axes[layout.axes.batch or 0], str)
 
 
 def takes_padding(model: BaseModel) -> bool:

@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.arrays import Shape
 from ..errors import ArgumentError, FileError
 
 AnyArray: TypeAlias = NDArray[Any]
@@ -164,9 +163,14 @@ class Sequences:
             f"{describe_features(self.items[0].shape[1:])}"
         )
 
-    def check_features(self, step_shape: Shape | None) -> None:
-        """Raise ArgumentError unless the steps have the shape that a model takes; None accepts any shape."""
-        if step_shape is not None and self.items[0].shape[1:] != step_shape:
+    def check_features(self, step_shape: tuple[int | None, ...] | None) -> None:
+        """Raise ArgumentError unless the steps have the shape that a model takes; None accepts any size."""
+        shape = self.items[0].shape[1:]
+        fits = step_shape is None or (
+            len(shape) == len(step_shape)
+            and all(wanted in (None, size) for size, wanted in zip(shape, step_shape, strict=True))
+        )
+        if step_shape is not None and not fits:
             sizes = ", ".join(map(str, step_shape))
             forms = f"are (N, T, {sizes}) or (T, {sizes}); select the columns"
             if step_shape == ():
@@ -177,7 +181,7 @@ class Sequences:
             )
 
 
-def describe_features(shape: Shape) -> str:
+def describe_features(shape: tuple[int | None, ...]) -> str:
     """Describe the shape of a step in words.
 
     >>> describe_features((7,)), describe_features(())
@@ -185,7 +189,7 @@ def describe_features(shape: Shape) -> str:
     """
     if shape == ():
         return "token ids"
-    size = " x ".join(map(str, shape))
+    size = " x ".join("any" if each is None else str(each) for each in shape)
     return f"{size} feature{'' if shape == (1,) else 's'}"
 
 

@@ -15,6 +15,7 @@ from ..errors import ArgumentError, OnwardError
 from ..layers.base_model import BaseModel
 from . import inference
 from .layout import AnyArray, IntArray
+from .rows import Rows
 
 KEEP_HINT = "set bad rows aside with --on-error keep, or on_error='keep' in Python"
 
@@ -40,7 +41,7 @@ class Scorer:
 
     def __init__(
         self,
-        model: BaseModel,
+        model: BaseModel | Rows,
         input: str | Sequence[str] = "x",
         lengths: str | None = None,
         output: str = "y",
@@ -49,16 +50,18 @@ class Scorer:
     ) -> None:
         if on_error not in ("fail", "keep"):
             raise ArgumentError(f"on_error={on_error!r}, but must be 'fail' or 'keep'")
-        if model.step_shape is None or len(model.step_shape) > 1:
+        shape = model.step_shape
+        if shape is None or len(shape) > 1 or None in shape:
             raise ArgumentError(f"{model!r} cannot score tables: a step must be a number or a row of numbers")
         self.model = model
-        self.features = model.step_shape
+        self.features: Shape = tuple(size for size in shape if size is not None)
         self.input = input
         self.lengths = lengths
         self.output = output
         self.on_error = on_error
         self.row = row
-        (self.example,) = inference.outputs(model, [np.zeros((1, *self.features), np.int64)])
+        example = model.example() if isinstance(model, Rows) else np.zeros((1, *self.features), np.int64)
+        (self.example,) = inference.outputs_of_steps(model, [example])
 
     @property
     def columns(self) -> list[str]:
@@ -131,12 +134,14 @@ class Scorer:
 
         try:
             chosen = [sequences[row] for row in good] if bad else sequences
-            for row, y in zip(good, inference.outputs(self.model, chosen, advance=check), strict=True):
+            for row, y in zip(
+                good, inference.outputs_of_steps(self.model, chosen, advance=check), strict=True
+            ):
                 outputs[row] = y
         except OnwardError:
             for row in good:  # one by one, to find the rows that the model rejects
                 try:
-                    (outputs[row],) = inference.outputs(self.model, [sequences[row]])
+                    (outputs[row],) = inference.outputs_of_steps(self.model, [sequences[row]])
                 except OnwardError as error:
                     bad[row] = f"column {self.input!r}: {error}"
         for row in inference.rows_with_nan(outputs):

@@ -60,14 +60,17 @@ def streamed_with(
 def from_zeros(graph: Graph) -> Graph:
     """Return the graph over its first input whose states start at zeros and are not returned.
 
-    The states are the inputs of `found_carries`. Their open sizes are those of the axes of the first input
-    that have the same names; a state with another open size stays an input.
+    The states are the inputs of `found_carries`; one whose default value is not zeros starts at it. Their
+    open sizes are those of the axes of the first input that have the same names; a state with another open
+    size stays an input.
     """
     x, *others = graph.inputs
     pairs = found_carries(graph)
     known = {d.name: all(isinstance(a, int) or a in (x.axes or ()) for a in d.axes or ("",)) for d in others}
-    zeros = {d.name: d for d in others if d.name in pairs and d.dtype is not None and known[d.name]}
-    if not zeros:
+    states = {d.name: d for d in others if d.name in pairs and d.dtype is not None and known[d.name]}
+    started = {name for name in graph.defaults.intersection(states) if graph.constants[name].any()}
+    zeros = {name: declared for name, declared in states.items() if name not in started}
+    if not states:
         return graph
     nodes, constants = [], dict(graph.constants)
     shape = f"{x.name}/shape"
@@ -87,16 +90,16 @@ def from_zeros(graph: Graph) -> Graph:
     returned = [
         (declared, output)
         for declared, output in zip(graph.declared_outputs, graph.outputs, strict=True)
-        if declared.name not in {pairs[name] for name in zeros}
+        if declared.name not in {pairs[name] for name in states}
     ]
     return graph.replaced(
-        inputs=[declared for declared in graph.inputs if declared.name not in zeros],
+        inputs=[declared for declared in graph.inputs if declared.name not in states],
         declared_outputs=tuple(declared for declared, _ in returned),
         outputs=tuple(output for _, output in returned),
         nodes=[*nodes, *graph.nodes],
         constants={name: array for name, array in constants.items() if name not in zeros},
-        defaults=frozenset(graph.defaults - zeros.keys()),
-        carries={name: output for name, output in graph.carries.items() if name not in zeros},
+        defaults=frozenset(graph.defaults - states.keys()),
+        carries={name: output for name, output in graph.carries.items() if name not in states},
     ).without_unused()
 
 
