@@ -14,16 +14,17 @@ from support.sequence_graphs import stepper
 
 import onward
 from onward import bundled
+from onward.graph import Graph, Input
+from onward.model import Model
 
 KERAS = support.DATA / "keras"
 ANSWERS = np.load(KERAS / "answers.npz")
 
 
-def rows(output: str) -> list[list[str]]:
-    """The cells of the rows of a printed table."""
-    return [
-        [cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in output.splitlines() if "│" in line
-    ]
+def rows(output: str, number: int = 0) -> list[list[str]]:
+    """The cells of the rows of a printed table: of layers, or of inputs and outputs."""
+    lines = output.split("└")[number].splitlines()
+    return [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in lines if "│" in line]
 
 
 def test_info_shows_one_row_per_layer() -> None:
@@ -161,3 +162,42 @@ def test_graph_lists_the_steps_of_a_model_with_their_times(tmp_path: Path) -> No
     assert [step["step"].split()[0] for step in found["steps"][:2]] == ["product", "recurrent"]
     assert all(step["microseconds"] > 0 for step in found["steps"])
     assert "recurrent" in invoke("info", tmp_path / "m", "--graph", expect=0).output
+
+
+def test_info_shows_inputs_outputs_states_and_how_the_model_streams(tmp_path: Path) -> None:
+    layers = onward.Conv1d(3, 4, 3), onward.Linear(4, 2)
+    assert report("info", "vowels")["inputs"][:2] == [
+        {"name": "x", "dtype": "float32", "axes": ["time", "batch", 12], "optional": False},
+        {"name": "h0", "dtype": "float32", "axes": [1, "batch", 48], "optional": True},
+    ]
+    onward.LSTM(3, 4, batch_first=True).export_onnx(tmp_path / "m.onnx")
+    found = report("info", tmp_path / "m.onnx")
+    assert found["outputs"][0] == {"name": "y", "dtype": "float32", "axes": ["batch", "time", 4]}
+    assert found["stream"] == {"time_axis": 1, "latency": 0, "reason": ""}
+    assert found["layers"][0]["output_shape"] == ["B", "T", 4]
+    printed = invoke("info", tmp_path / "m.onnx", expect=0).output
+    assert ["input", "h0", "float32", "(1, batch, 4)", "may be omitted"] in rows(printed, 1)
+    assert "along axis 1 of its input; its latency is 0 steps" in printed
+    onward.Sequential(*layers[:1]).export_onnx(tmp_path / "conv.onnx")
+    assert "There is no stream over time: " in invoke("info", tmp_path / "conv.onnx", expect=0).output
+
+
+def test_shapes_are_products_of_named_axes(tmp_path: Path) -> None:
+    """A size such as 2*time was a question mark."""
+    x = np.zeros((2, 3, 5), np.float32)
+    node = onnx.helper.make_node("ConvTranspose", ["x", "W"], ["y"], "doubled", strides=[2])
+    model = onnx_nodes.model_of([node], {"x": x}, ["y"], {"W": np.ones((3, 4, 2), np.float32)})
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "time"
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 3
+    onnx.save(model, tmp_path / "m.onnx")
+    assert report("info", tmp_path / "m.onnx")["layers"][0]["output_shape"][1:] == [4, "2*time"]
+
+
+def test_an_input_that_a_call_passes_is_no_state(tmp_path: Path) -> None:
+    """The advice was carry=wav from linear."""
+    graph = Graph()
+    wav = graph.add_input("wav", np.float32, ("batch", 4))
+    graph.outputs = (graph.add("MatMul", wav, graph.add_constant(np.eye(4, dtype=np.float32))),)
+    graph.declared_outputs = (Input("linear", np.dtype(np.float32), ("batch", 4)),)
+    Model(graph).save(tmp_path / "m.safetensors")
+    assert "carry=" not in report("info", tmp_path / "m.safetensors")["stream"]["reason"]

@@ -9,18 +9,17 @@ import numpy as np
 from rich.text import Text
 
 from .. import bundled
-from ..errors import ArgumentError
+from ..errors import ArgumentError, OnwardError
 from ..formats.torch.parts import WHOLE_MODEL, Parts
 from ..graph.of_layers import graph_of
-from ..graph.summary import summarize
+from ..graph.summary import names_of, signatures, summarize
 from ..layers.base_model import BaseModel
 from ..layers.summary import Row, rows, shape_text
 from ..model import Model
 from ..tables import data, model_files
-from .common import Printed, Report, kilobytes, new_table, reported, state_dict_options
+from ..tables.rows import BATCH
+from .common import Printed, Report, counted, kilobytes, new_table, reported, state_dict_options
 from .sources import ModelFile, model_argument
-
-BATCH = ("batch", "batch_size", "B", "N")
 
 
 def _show(report: Report) -> Printed:
@@ -46,6 +45,7 @@ def _show(report: Report) -> Printed:
     table.add_row("total", "", "", f"{report['parameters']:,}", style="bold")
     yield table
     yield f"The weights take {kilobytes(report['bytes'])}."
+    yield from _show_values(report)
     if report["table"]:
         entries = {name: value for name, value in report["table"].items() if value not in (None, [], False)}
         shown = (f"{name} {', '.join(v) if isinstance(v, list) else v}" for name, v in entries.items())
@@ -62,6 +62,25 @@ def _show(report: Report) -> Printed:
         yield Text(f"Tensors that belong to no layer: {', '.join(report['leftover'])}", "yellow")
 
 
+def _show_values(report: Report) -> Printed:
+    """The inputs and outputs in one table, and how the model streams."""
+    if values := [("input", each) for each in report["inputs"]] + [
+        ("output", each) for each in report["outputs"]
+    ]:
+        table = new_table("", "", "<name", "<dtype", "<axes", "<")
+        for kind, each in values:
+            axes = "any" if each["axes"] is None else shape_text(tuple(axis or "?" for axis in each["axes"]))
+            note = "may be omitted" if each.get("optional") else ""
+            table.add_row(kind, Text(each["name"]), each["dtype"] or "any", axes, note)
+        yield table
+    stream = report["stream"] or {"time_axis": None, "reason": ""}
+    if stream["time_axis"] is not None:
+        latency = counted(stream["latency"], "step")
+        yield f"A stream takes steps along axis {stream['time_axis']} of its input; its latency is {latency}."
+    elif stream["reason"]:
+        yield Text(f"There is no stream over time: {stream['reason']}")
+
+
 @click.command(epilog="Example:  onward info vowels")
 @model_argument
 @state_dict_options
@@ -69,7 +88,7 @@ def _show(report: Report) -> Printed:
 @click.option("--length", default=100, help="The open sizes of inputs, with --graph.")
 @reported(_show)
 def info(model: ModelFile, show_steps: bool, length: int, **settings: Any) -> Report:
-    """Show the layers of MODEL, their output shapes and parameters.
+    """Show the layers of MODEL, their output shapes and parameters, and its inputs, outputs and states.
 
     MODEL is a bundled model (see `onward models`) or any file that onward.load opens.
 
@@ -83,6 +102,7 @@ def info(model: ModelFile, show_steps: bool, length: int, **settings: Any) -> Re
     net: Any = model.load(**settings)
     if show_steps:
         return _steps(model.name, net, length)
+    whole = net
     if isinstance(net, Model):
         with contextlib.suppress(ArgumentError):  # it may be a chain of layers
             net = net.layers()
@@ -94,6 +114,7 @@ def info(model: ModelFile, show_steps: bool, length: int, **settings: Any) -> Re
         "bytes": sum(layer["bytes"] for layer in layers),
         "layers": layers,
         "connected": not isinstance(net, dict),
+        **_values(whole),
         "carries": getattr(net, "carries", {}),
         "table": model_files.metadata(model.path).get(model_files.KEY, {}).get("selection"),
         "leftover": net.leftover if isinstance(net, Parts) else [],
@@ -122,6 +143,52 @@ def _steps(model: str, net: Any, length: int) -> Report:
         "axes": program.axes.names,
         "guards": [{"condition": str(each), "node": each.node} for each in program.axes.guards.values()],
     }
+
+
+def _values(net: Any) -> Report:
+    """The inputs and the outputs of a model with their dtypes and axes, and how it streams over time."""
+    if isinstance(net, Parts):
+        return {"inputs": [], "outputs": [], "stream": None}
+    model = net if isinstance(net, Model) else _as_graph(net)
+    if model is None:
+        return {"inputs": [], "outputs": [], "stream": None}
+    with contextlib.suppress(ArgumentError):  # code that must be recorded for declared inputs
+        model = model.general
+    graph = model.graph
+    known = signatures(graph.with_defaults())
+    inputs = [
+        _value(each.name, each.dtype, each.axes)
+        | {"optional": each.name in graph.defaults or each.name in model.initial_states}
+        for each in graph.inputs
+    ]
+    outputs = []
+    for declared, name in zip(graph.declared_outputs, graph.outputs, strict=True):
+        found = known.get(name)
+        dtype, axes = (
+            (declared.dtype, declared.axes) if found is None else (found.dtype, names_of(found.shape))
+        )
+        outputs.append(_value(declared.name, dtype, axes))
+    return {"inputs": inputs, "outputs": outputs, "stream": _stream(model)}
+
+
+def _as_graph(layer: Any) -> Model | None:
+    """The layers of a Sequential, or a single layer, as a graph; None if a graph cannot hold them."""
+    with contextlib.suppress(ArgumentError):
+        return Model(graph_of(layer))
+    return None
+
+
+def _value(name: str, dtype: Any, axes: Any) -> Report:
+    return {"name": name, "dtype": dtype and str(dtype), "axes": None if axes is None else list(axes)}
+
+
+def _stream(model: Model) -> Report:
+    """The time axis and the latency of a stream, or why there is none."""
+    try:
+        streamed = model.streamed(1, None, None, None, {})
+    except OnwardError as error:
+        return {"time_axis": None, "latency": None, "reason": str(error)}
+    return {"time_axis": streamed.x.time, "latency": streamed.latency, "reason": ""}
 
 
 def _layers(net: BaseModel | Parts) -> list[Report]:

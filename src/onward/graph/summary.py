@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from .node import Node, Signature
 from .size import Axes as SizeAxes
 from .size import Size
 
+LONGEST = 20  # characters of a size
 WORK = 10**7  # of computing the values that follow from shapes
 Weights = dict[str, NDArray[Any]]
 
@@ -110,8 +111,15 @@ def signatures(graph: Graph) -> dict[str, Signature]:
 
 
 def shapes_of(graph: Graph) -> dict[str, Axes]:
-    """Return the shapes of the values of a graph; open sizes have their declared names, or are "?"."""
-    return {
-        name: tuple(size.name or "?" if type(size) is Size else size for size in shape)
-        for name, (shape, _) in signatures(graph).items()
-    }
+    """Return the shapes of the values of a graph; open sizes are what `names_of` makes of them."""
+    return {name: names_of(shape) for name, (shape, _) in signatures(graph).items()}
+
+
+def names_of(shape: Iterable[Any]) -> Axes:
+    """Return sizes as numbers, names of axes, short expressions of them such as "2*time", or "?"."""
+    return tuple(_name(size) if type(size) is Size else size for size in shape)
+
+
+def _name(size: Size) -> str:
+    text = str(size)
+    return text if size.is_known and "?" not in size.names and len(text) <= LONGEST else "?"

@@ -139,6 +139,9 @@ def candidates_in_errors(graph: Graph) -> Iterator[None]:
         yield
     except (ArgumentError, SignatureError) as error:
         pairs = candidate_carries(graph)
+        given = [declared.name for declared in graph.inputs if declared.name not in graph.defaults]
+        if pairs.keys() >= {*given}:  # one of them is no state, but what a call passes
+            del pairs[given[0]]
         if not pairs:
             raise
         found = "; ".join(f"{name} from {' or '.join(outputs)}" for name, outputs in pairs.items())
