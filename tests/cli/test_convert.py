@@ -2,6 +2,7 @@
 
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ from support.onnx_nodes import model_of
 
 import onward
 from onward import bundled
-from onward.graph import Model
+from onward.graph import Graph, Input
+from onward.model import Model
 from onward.recipes import text
 from onward.tables import data, model_files
 from onward.tables.layout import Saved, Selection
 
 VOWELS = bundled.models()["vowels"]
 TEST = bundled.datasets()["japanese_vowels_test"]
+FLOAT = np.dtype(np.float32)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".onnx"])
@@ -279,3 +282,39 @@ def test_a_model_without_matrices_has_nothing_to_quantize(tmp_path: Path) -> Non
     result = invoke("quantize", tmp_path / "norm.safetensors", "--to", "int8", "-o", out)
     assert result.exit_code == 1 and "no weights that int8 compresses" in message(result)
     assert not out.exists()
+
+
+def packed_states() -> Model:
+    """A chain that takes and returns its state with another rank than layers do."""
+    graph = Graph()
+    x, state = graph.add_input("x", FLOAT, ("T", 1, 3)), graph.add_input("state", FLOAT, (1, 1, 1, 4))
+    h = graph.add("Squeeze", state, graph.add_constant(np.array([0])))
+    y, h = graph.add_all("Recurrent", (x, "", h), 2, layer=onward.GRU(3, 4, rng=0))
+    graph.outputs = (y, graph.add("Unsqueeze", h, graph.add_constant(np.array([0]))))
+    graph.declared_outputs = (Input("y", FLOAT, ("T", 1, 4)), Input("next", FLOAT, (1, 1, 1, 4)))
+    return Model(graph)
+
+
+def directions_apart() -> Model:
+    """The directions of an LSTM are an axis of their own."""
+    graph = Graph()
+    x = graph.add_input("x", FLOAT, ("T", 1, 3))
+    layer = onward.LSTM(3, 4, bidirectional=True, rng=0)
+    y, *_ = graph.add_all("Recurrent", (x,), 3, layer=layer)
+    y = graph.add("Reshape", y, graph.add_constant(np.array([0, 1, 2, 4])))
+    graph.outputs = (graph.add("Transpose", y, perm=[0, 2, 1, 3]),)
+    graph.declared_outputs = (Input("y", FLOAT, ("T", 2, 1, 4)),)
+    return Model(graph)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".onnx"])
+@pytest.mark.parametrize("build", [packed_states, directions_apart])
+def test_a_model_verifies_against_its_conversion_both_ways(
+    tmp_path: Path, suffix: str, build: Callable[[], Model]
+) -> None:
+    """Conversion to layers changed the states, or the axes of the output."""
+    model, out = tmp_path / "model.safetensors", tmp_path / f"out{suffix}"
+    build().save(model)
+    invoke("convert", model, out, expect=0)
+    for first, second in ((model, out), (out, model)):
+        assert report("verify", first, "--against", second)["passed"]

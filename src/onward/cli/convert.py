@@ -14,6 +14,8 @@ from ..formats import load_tensors
 from ..formats.torch.find_layers import find_layers
 from ..formats.torch.parts import Parts
 from ..formats.torch.state_dict import StateDict, merged
+from ..graph.of_layers import graph_of
+from ..graph.summary import signatures
 from ..layers.base_model import BaseModel
 from ..model import Model
 from ..tables import inference, model_files
@@ -67,10 +69,24 @@ def convert(source: ModelFile, target: Path, **settings: Any) -> Report:
         storage.write(target, load_tensors(source.path))
     else:
         if isinstance(net, Model):
-            with contextlib.suppress(ArgumentError):  # a graph that is no chain remains one
-                net = net.layers()
+            net = _simplest(net)
         model_files.save_converted(target, net, source.path)
     return {"model": source.name, "out": str(target), "file_bytes": target.stat().st_size}
+
+
+def _simplest(model: Model) -> BaseModel:
+    """A model as layers if it is a chain of them with the same inputs and axes, otherwise as it is."""
+    with contextlib.suppress(ArgumentError):
+        layers, graph = model.layers(), model.general.planner.graph
+        chain = graph_of(layers)
+        pairs = list(zip(model.general.graph.inputs, chain.inputs, strict=False))
+        same_inputs = len(model.inputs) in (1, len(chain.inputs)) and all(
+            None in (a.axes, b.axes) or len(a.axes or ()) == len(b.axes or ()) for a, b in pairs
+        )
+        axes, found = chain.declared_outputs[0].axes, signatures(graph).get(graph.outputs[0])
+        if same_inputs and (axes is None or found is None or len(axes) == len(found.shape)):
+            return layers
+    return model
 
 
 def _lost(net: Parts, path: Path) -> str:

@@ -2,5 +2,7 @@
 
 from ..core.lazy import attributes
 
-# scikit-learn is an optional dependency
-__getattr__ = attributes(__name__, {"SequenceClassifier": "estimators", "SequenceRegressor": "estimators"})
+# imported when first named: scikit-learn is an optional dependency
+__getattr__ = attributes(
+    __name__, {"Policy": "policy", "SequenceClassifier": "estimators", "SequenceRegressor": "estimators"}
+)

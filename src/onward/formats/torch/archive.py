@@ -261,6 +261,8 @@ def byteorder_of(members: ZipMembers, folder: str) -> str:
 
 def _read_zip(members: ZipMembers) -> Archive:
     pickles = [name for name in members.entries if re.fullmatch(r"([^/]+/)?data\.pkl", name)]
+    if "policy.pth" in members.entries:
+        raise FileError("stable-baselines3 wrote the file: open it with onward.recipes.Policy")
     if len(pickles) != 1:
         raise FileError("the zip archive has no data.pkl, so PyTorch did not write it")
     folder = pickles[0].removesuffix("data.pkl")
