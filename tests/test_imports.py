@@ -203,5 +203,5 @@ def test_opening_a_graph_imports_no_slow_modules() -> None:
 
 def test_all_lists_the_public_names() -> None:
     public = {name for name, value in vars(onward).items() if not name.startswith("_") and callable(value)}
-    assert set(onward.__all__) == public | {"errors", "export_web", "textbook", "train", "verify"}
+    assert set(onward.__all__) == public | {"chain", "errors", "export_web", "textbook", "train", "verify"}
     assert callable(onward.load)

@@ -32,6 +32,7 @@ def public() -> list[tuple[str, Any]]:
 )
 def test_public_name_without_a_place_in_the_reference_or_an_example(name: str, value: Any) -> None:
     aliases = {
+        "onward.chain": "onward.recipes.connect.chain",
         "onward.export_web": "onward.formats.web.export_web",
         "onward.verify": "onward.recipes.verify.verify",
     }

@@ -55,6 +55,7 @@ __all__ = [
     "MaxPool2d",
     "Sequential",
     "Softmax",
+    "chain",
     "errors",
     "export_onnx",
     "export_web",
@@ -91,7 +92,11 @@ LAZY = {
     "text": "onward.recipes.text",
     "train": "onward.train",
 }
-LAZY_FUNCTIONS = {"export_web": "onward.formats.web", "verify": "onward.recipes.verify"}
+LAZY_FUNCTIONS = {
+    "chain": "onward.recipes.connect",
+    "export_web": "onward.formats.web",
+    "verify": "onward.recipes.verify",
+}
 
 
 def __getattr__(name: str) -> typing.Any:
