@@ -1,4 +1,4 @@
-"""Random models of tf_keras, converted to TensorFlow Lite in four forms, and LiteRT's reference kernels."""
+"""Random models of tf_keras, converted to TensorFlow Lite in five forms, and LiteRT's reference kernels."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from typing import Any
 
 import numpy as np
 
-FORMS = ("float", "dynamic", "float16", "int8")
+FORMS = ("float", "dynamic", "float16", "int8", "int16x8")
 
 
 class RandomModel:
-    """Builds a model of fixed sizes; `keras` is tf_keras, `rng` decides."""
+    """Builds a model of fixed sizes; `keras` is tf_keras, `rng` decides.
 
-    def __init__(self, keras: Any, rng: np.random.Generator) -> None:
-        self.keras, self.L, self.rng = keras, keras.layers, rng
+    Without `has_loops`, it has no layer that the converter writes as a loop, whose integers end the process.
+    """
+
+    def __init__(self, keras: Any, rng: np.random.Generator, has_loops: bool = True) -> None:
+        self.keras, self.L, self.rng, self.has_loops = keras, keras.layers, rng, has_loops
 
     def build(self) -> Any:
         """Return a model of one input (1, T, I), or of an image, with random weights."""
-        build = self._image if self.rng.random() < 0.2 else self._sequence
+        build = self._pick([self._image, *[self._film] * self.has_loops, *[self._sequence] * 6])
         model = build()
         for weight in model.weights:
             scale = 1.0 if "variance" in weight.name else 0.4
@@ -34,8 +37,8 @@ class RandomModel:
 
     def _sequence(self) -> Any:
         L = self.L
-        inputs = self.keras.Input((self._size(4, 12), self._size()), batch_size=1)
-        x = inputs
+        inputs = self.keras.Input((self._size(4, 24), self._size()), batch_size=1)
+        x = L.Masking(0.0)(inputs) if self.rng.random() < 0.15 * self.has_loops else inputs
         for _ in range(self._size(1, 4)):
             x = self._layer(x)
         end = self._pick(["last", "mean", "all", "flat"])
@@ -52,9 +55,9 @@ class RandomModel:
         kinds = [
             lambda: L.LSTM(n, return_sequences=True)(x),
             lambda: L.LSTM(n, return_sequences=True, go_backwards=True)(x),
-            lambda: L.GRU(n, return_sequences=True, reset_after=self._pick([True, False]))(x),
-            lambda: L.SimpleRNN(n, return_sequences=True)(x),
+            lambda: L.LSTM(n, return_sequences=True, unroll=True)(x),
             lambda: L.Bidirectional(L.LSTM(n, return_sequences=True))(x),
+            lambda: L.TimeDistributed(L.Dense(n))(x),
             lambda: L.Conv1D(
                 n, self._size(1, 4), padding=self._pick(["same", "causal", "valid"]), activation=activation
             )(x),
@@ -72,7 +75,21 @@ class RandomModel:
             lambda: L.Multiply()([L.Dense(x.shape[-1], activation="sigmoid")(x), x]),
             lambda: L.Concatenate()([x, L.Dense(n)(x)]),
         ]
-        return self._pick(kinds)()
+        loops = [
+            lambda: L.LSTM(n, return_sequences=True, stateful=True)(x),
+            lambda: L.GRU(n, return_sequences=True, reset_after=self._pick([True, False]))(x),
+            lambda: L.GRU(n, return_sequences=True, stateful=True)(x),
+            lambda: L.SimpleRNN(n, return_sequences=True, activation=self._pick(["tanh", "relu"]))(x),
+            lambda: L.Bidirectional(L.GRU(n, return_sequences=True), merge_mode="sum")(x),
+        ]
+        return self._pick([*kinds, *loops * (2 * self.has_loops)])()
+
+    def _film(self) -> Any:
+        """A convolutional LSTM over a few images."""
+        L, n = self.L, self._size(2, 6)
+        inputs = self.keras.Input((self._size(2, 5), 6, 5, n), batch_size=1)
+        x = L.ConvLSTM2D(n, 3, padding="same", return_sequences=self._pick([True, False]))(inputs)
+        return self.keras.Model(inputs, L.Dense(3)(L.Flatten()(x)))
 
     def _image(self) -> Any:
         L, n = self.L, self._size(2, 6)
@@ -104,13 +121,16 @@ def converted(model: Any, form: str, rng: np.random.Generator) -> bytes:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if form == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if form == "int8":
+    if form.startswith("int"):
         shape = model.inputs[0].shape
         converter.representative_dataset = lambda: (
             [rng.normal(size=shape).astype(np.float32)] for _ in range(12)
         )
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
+        sets = tf.lite.OpsSet
+        wide = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        converter.target_spec.supported_ops = [wide if form == "int16x8" else sets.TFLITE_BUILTINS_INT8]
+        dtype = tf.int16 if form == "int16x8" else tf.int8
+        converter.inference_input_type = converter.inference_output_type = dtype
     content: bytes = converter.convert()
     return content
 

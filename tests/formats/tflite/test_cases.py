@@ -59,6 +59,17 @@ def test_a_wake_word_runs_in_the_core_alone() -> None:
     assert all(type(segment) is tuple for segment in program.segments)
 
 
+def test_a_loop_that_writes_a_list_is_a_layer_and_streams() -> None:
+    model, x, y = opened("keras_gru")
+    model(x[0])
+    (program,) = model.programs
+    assert all(type(segment) is tuple for segment in program.segments)
+    stream = model.stream()
+    blocks = [stream(block) for block in np.split(x[0][0], [1, 5, 6])]
+    np.testing.assert_array_equal(np.concatenate(blocks), model(x[0])[0])
+    np.testing.assert_allclose(np.concatenate(blocks), y[0][0], atol=1e-5)
+
+
 def test_the_names_are_those_of_the_signature() -> None:
     model, _, _ = opened("mww_vad")
     assert model.inputs[0] == "input_audio" and model.outputs[0] == "dense"

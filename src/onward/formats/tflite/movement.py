@@ -24,8 +24,21 @@ def vector(x: Any) -> Any:
 def reshape(call: Call, x: Value, shape: Value | None = None) -> Any:
     wanted = shape.known if shape is not None else call.options.new_shape
     if wanted is not None:
-        return x.reshaped(*map(int, np.ravel(wanted)))
+        before, sizes = call.shape(0), [int(n) for n in np.ravel(wanted)]
+        if sizes == [1, *before]:
+            return x.apply("Unsqueeze", [0])
+        perm = _order(before, sizes)
+        return x.reshaped(*sizes) if perm is None else x.permuted(*perm)
     return x.apply("Reshape", vector(shape), allowzero=1)
+
+
+def _order(before: list[int], after: list[int]) -> list[int] | None:
+    """Return the order of axes if a shape is another one with axes of size 1 at other places."""
+    if before == after or sorted(before) != sorted(after) or min(before) < 1:
+        return None
+    ones, others = (iter([k for k, n in enumerate(before) if (n == 1) == is_one]) for is_one in (True, False))
+    perm = [next(ones if n == 1 else others) for n in after]
+    return perm if [before[k] for k in perm] == after else None
 
 
 @operator(ANY, "SQUEEZE")

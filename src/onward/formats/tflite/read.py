@@ -97,6 +97,19 @@ class Model:
     subgraphs: list[Subgraph] = field(default_factory=list)
     signatures: list[Signature] = field(default_factory=list)
 
+    def subgraph(self, number: int, inputs: int, outputs: int | None = None) -> Subgraph:
+        """Return a subgraph that takes and returns so many values. Raises FileError."""
+        if not 0 <= number < len(self.subgraphs):
+            raise FileError(f"it refers to subgraph {number}; the file has {len(self.subgraphs)}")
+        found = self.subgraphs[number]
+        taken, returned = len(found.inputs), len(found.outputs)
+        if taken != inputs or outputs not in (None, returned):
+            expected = f"{inputs} inputs" if outputs is None else f"{inputs} inputs and {outputs} outputs"
+            raise FileError(
+                f"the subgraph {found.name} has {taken} inputs and {returned} outputs; expected {expected}"
+            )
+        return found
+
 
 def read(data: Any) -> Model:
     """Read the content of a file; constants are views of it. Raises FileError."""

@@ -12,7 +12,7 @@ from ...errors import ArgumentError, FileError, OnwardError
 from ...graph import Graph, Input
 from ...graph.node import AnyArray
 from ...graph.structure import Structure
-from . import control, elementwise, hybrid, integers, lstm, movement, products, windows
+from . import control, elementwise, hybrid, integers, loops, lstm, movement, products, windows
 from .read import (
     CUSTOM,
     OMITTED,
@@ -27,7 +27,17 @@ from .read import (
 )
 from .registry import ANY, FLOATS, INTEGERS, Call, Value
 
-MODULES = (control, elementwise, hybrid, integers, lstm, movement, products, windows)  # fill the tables
+MODULES = (
+    control,
+    elementwise,
+    hybrid,
+    integers,
+    loops,
+    lstm,
+    movement,
+    products,
+    windows,
+)  # fill the tables
 MAX_DEPTH = 16  # subgraphs in subgraphs
 # What inputs and options of other kinds than those of an operator raise.
 DAMAGES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
@@ -183,20 +193,18 @@ class Translator:
 
     # Subgraphs.
 
-    def subgraph(self, number: int, inputs: Sequence[Value]) -> list[Value]:
-        """Add the operators of a subgraph and return its outputs."""
-        if not 0 <= number < len(self.model.subgraphs):
-            raise FileError(f"it refers to subgraph {number}; the file has {len(self.model.subgraphs)}")
+    def subgraph(
+        self, number: int, inputs: Sequence[Value], wanted: Sequence[int] | None = None
+    ) -> list[Value]:
+        """Add the operators of a subgraph and return its outputs, or the tensors of other numbers."""
         if self.depth > MAX_DEPTH:
             raise FileError(f"the subgraphs are nested more than {MAX_DEPTH} deep")
-        found, around = self.model.subgraphs[number], (self._values, self.label)
-        if len(inputs) != len(found.inputs):
-            raise FileError(f"the subgraph {found.name} takes {len(found.inputs)} inputs, not {len(inputs)}")
+        found, around = self.model.subgraph(number, len(inputs)), (self._values, self.label)
         self._values = dict(zip(found.inputs, inputs, strict=True))
         self.depth += 1
         for each in found.operators:
             self._add_operator(found, each)
-        outputs = [self._value(found, each) for each in found.outputs]
+        outputs = [self._value(found, each) for each in wanted or found.outputs]
         self.depth -= 1
         self._values, self.label = around
         return outputs

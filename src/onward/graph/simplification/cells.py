@@ -4,7 +4,7 @@ The preactivations of the gates must be linear in two values, the input x and th
 weights. Products of all gates or of single ones, and any split and order of the gates, are recognized.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -31,56 +31,102 @@ GRU_STEP = [
 ]
 
 
+# n = tanh(n), whose state h the reset gate multiplies before the product
+OTHER_CANDIDATE = ("Tanh", "n")
+OTHER_GRU_STEP = [
+    ("Add", ("Mul", ("Sub", "h", OTHER_CANDIDATE), UPDATE), OTHER_CANDIDATE),
+    ("Add", ("Mul", UPDATE, "h"), ("Mul", ("Sub", 1.0, UPDATE), OTHER_CANDIDATE)),
+]
+NONLINEARITIES = {"Tanh": "tanh", "Relu": "relu"}
+
+
 def lstm_step(match: Match) -> list[Node] | None:
     """The node of the step h', c' = LSTM(x, h, c)."""
     (new_cell,) = (node.outputs[0] for node in match.nodes if node.operation == "Add")
-    return _step("LSTM", match, [(gate, gate) for gate in "ifgo"], ["c"], [new_cell])
+    gates = [(gate, gate) for gate in map(_linear_of(match), "ifgo")]
+    return _step("LSTM", match, gates, ["c"], [new_cell])
 
 
 def gru_step(match: Match) -> list[Node] | None:
     """The node of the step h' = GRU(x, h), whose reset gate multiplies the product with h."""
-    return _step("GRU", match, [("r", "r"), ("z", "z"), ("n_x", "n_h")])
+    r, z, n_x, n_h = map(_linear_of(match), ("r", "z", "n_x", "n_h"))
+    return _step("GRU", match, [(r, r), (z, z), (n_x, n_h)])
+
+
+def other_gru_step(match: Match) -> list[Node] | None:
+    """The node of the step h' = GRU(x, h), whose reset gate multiplies h."""
+    n, z, h = *map(_linear_of(match), "nz"), match.values["h"]
+    if n is None:
+        return None
+    for name in n.terms:
+        reset = match.matcher.find(("Mul", ("Sigmoid", "r"), "h"), name)
+        if reset is not None and reset.values["h"] == h:
+            terms = {h if other == name else other: W for other, W in n.terms.items()}
+            n = Linear(terms, n.bias, (*n.nodes, *reset.nodes))
+            r = _linear_of(reset)("r")
+            return _step("GRU", match, [(gate, gate) for gate in (r, z, n)], reset_after=False)
+    return None
+
+
+def rnn_step(matcher: Matcher, name: str, h: str) -> list[Node] | None:
+    """The node of the step h' = tanh(W x + R h + b), or relu, with a given name."""
+    last = matcher.makers.get(name)
+    if last is None or last.operation not in NONLINEARITIES:
+        return None
+    match, found = Match(matcher, {"h": h}, (last,)), _linear(matcher, last.inputs[0])
+    return _step("RNN", match, [(found, found)], nonlinearity=NONLINEARITIES[last.operation])
+
+
+def _linear_of(match: Match) -> Callable[[str], "Linear | None"]:
+    """Return a function that returns what a name of a pattern stands for, as a linear function."""
+    return lambda name: _linear(match.matcher, match.values[name])
 
 
 def _step(
     cell: str,
     match: Match,
-    gates: Sequence[tuple[str, str]],
+    gates: Sequence[tuple["Linear | None", "Linear | None"]],
     other_states: Sequence[str] = (),
     other_outputs: Sequence[str] = (),
+    **options: Any,
 ) -> list[Node] | None:
     """Return the node of a step; `gates` are the values to which x and h contribute, in the layer's order."""
-    names = dict.fromkeys(name for gate in gates for name in gate)
-    linear = {name: found for name in names if (found := _linear(match.matcher, match.values[name]))}
+    pairs = [(of_x, of_h) for of_x, of_h in gates if of_x is not None and of_h is not None]
+    covered = (*match.nodes, *(node for pair in pairs for found in pair for node in found.nodes))
     outputs = (*match.nodes[0].outputs, *other_outputs)
-    covered = (*match.nodes, *(node for found in linear.values() for node in found.nodes))
-    if len(linear) < len(names) or not match.matcher.is_private(covered, outputs):
+    if len(pairs) < len(gates) or not match.matcher.is_private(covered, outputs):
         return None
-    first = linear[gates[0][0]]
+    first = pairs[0][0]
     H = len(first.bias)
     states = [name for name, W in first.terms.items() if len(W) == H and match.values.get("h", name) == name]
-    if not states or len(first.terms) != 2 or any(len(found.bias) != H for found in linear.values()):
+    if not states or len(first.terms) != 2 or any(len(found.bias) != H for pair in pairs for found in pair):
         return None
     h = states[-1]
     (x,) = first.terms.keys() - {h}
-    for of_x, of_h in gates:
-        own = [{x, h}, {x, h}] if of_x == of_h else [{x}, {h}]
-        if [set(linear[name].terms) for name in (of_x, of_h)] != own:
+    for of_x, of_h in pairs:
+        own = [{x, h}, {x, h}] if of_x is of_h else [{x}, {h}]
+        if [set(of_x.terms), set(of_h.terms)] != own:
             return None
     zeros = np.zeros_like(first.bias)
     arrays = {
-        "weight_ih_l0": np.concatenate([linear[of_x].terms[x].T for of_x, _ in gates]),
-        "weight_hh_l0": np.concatenate([linear[of_h].terms[h].T for _, of_h in gates]),
-        "bias_ih_l0": np.concatenate([linear[of_x].bias for of_x, _ in gates]),
-        "bias_hh_l0": np.concatenate([zeros if of_x == of_h else linear[of_h].bias for of_x, of_h in gates]),
+        "weight_ih_l0": np.concatenate([of_x.terms[x].T for of_x, _ in pairs]),
+        "weight_hh_l0": np.concatenate([of_h.terms[h].T for _, of_h in pairs]),
+        "bias_ih_l0": np.concatenate([of_x.bias for of_x, _ in pairs]),
+        "bias_hh_l0": np.concatenate([zeros if of_x is of_h else of_h.bias for of_x, of_h in pairs]),
     }
-    layers, key = match.matcher.layers, (cell, *(array.tobytes() for array in arrays.values()))
-    if key not in layers:  # equal weights make one layer
-        W, R = arrays["weight_ih_l0"], arrays["weight_hh_l0"]
-        layers[key] = LAYERS[cell](W.shape[1], R.shape[1], dtype=W.dtype, rng=NO_WEIGHTS)
-        layers[key].adopt(arrays)
     inputs = (x, h, *(match.values[state] for state in other_states))
-    return [Node("Step", inputs, outputs, {"layer": layers[key]}, match.nodes[0].name, cell)]
+    layer = _layer(match.matcher, cell, arrays, options)
+    return [Node("Step", inputs, outputs, {"layer": layer}, match.nodes[0].name, cell)]
+
+
+def _layer(matcher: Matcher, cell: str, arrays: dict[str, AnyArray], options: dict[str, Any]) -> Any:
+    """Return a layer; equal weights make one."""
+    key = (cell, *options.items(), *(array.tobytes() for array in arrays.values()))
+    if key not in matcher.layers:
+        W, R = arrays["weight_ih_l0"], arrays["weight_hh_l0"]
+        matcher.layers[key] = LAYERS[cell](W.shape[1], R.shape[1], dtype=W.dtype, rng=NO_WEIGHTS, **options)
+        matcher.layers[key].adopt(arrays)
+    return matcher.layers[key]
 
 
 class Linear(NamedTuple):
@@ -99,8 +145,10 @@ def _linear(matcher: Matcher, name: str) -> Linear | None:
     constants, attributes = [matcher.constants.get(value) for value in node.inputs], node.attributes
     found = None
     match node.operation, constants:
-        case "MatMul", [_, W]:
+        case "MatMul", [_, W, *bias]:  # as the sum of a product and a bias
             found = _product(node.inputs[0], W)
+            if bias:
+                found = _added(found, _linear(matcher, node.inputs[2]) if bias[0] is None else None, bias[0])
         case "Gemm", [_, W, *others] if not attributes.get("transA"):
             if attributes.get("alpha", 1) == attributes.get("beta", 1) == 1:
                 found = _product(node.inputs[0], W.T if W is not None and attributes.get("transB") else W)
@@ -127,16 +175,21 @@ def _biased(found: Linear | None, bias: AnyArray | None) -> Linear | None:
     return Linear(found.terms, found.bias + bias, found.nodes)
 
 
-def _sum(matcher: Matcher, node: Node, constants: list[AnyArray | None]) -> Linear | None:
-    parts = [_linear(matcher, name) for name, a in zip(node.inputs, constants, strict=True) if a is None]
-    if len(parts) == 1:
-        return _biased(parts[0], next(a for a in constants if a is not None))
-    first, second = parts or (None, None)
+def _added(first: Linear | None, second: Linear | None, bias: AnyArray | None) -> Linear | None:
+    """The sum of a linear function and another one, or a bias."""
+    if bias is not None:
+        return _biased(first, bias)
     if first is None or second is None:
         return None
     if first.terms.keys() & second.terms.keys() or len(first.bias) != len(second.bias):
         return None
     return Linear(first.terms | second.terms, first.bias + second.bias, first.nodes + second.nodes)
+
+
+def _sum(matcher: Matcher, node: Node, constants: list[AnyArray | None]) -> Linear | None:
+    parts = [_linear(matcher, name) for name, a in zip(node.inputs, constants, strict=True) if a is None]
+    first, second = (*parts, None, None)[:2]
+    return _added(first, second, next((a for a in constants if a is not None), None))
 
 
 def _columns(matcher: Matcher, node: Node, constants: Sequence[Any], place: int) -> Linear | None:

@@ -12,6 +12,7 @@ from ..inference import outputs_of
 from ..node import AnyArray, Node
 from ..operations import OPERATIONS
 from .idioms import replace_idioms
+from .loops import as_layer, with_plain_index
 from .rewrites import REWRITES
 
 # What a rule raises for a node that lacks inputs, or has attributes or constants of other types or lengths.
@@ -53,7 +54,12 @@ class Simplifier:
             for inner in expansion.nodes:
                 self.add(inner)
         elif any(bodies(node)):
-            self._append(self._with_constants(node))
+            node = self._with_constants(node)
+            layer = as_layer(self, node) if node.operation == "Loop" else None
+            for simpler in layer or ():
+                self.add(simpler)
+            if layer is None:
+                self._append(node)
         elif not operation.is_pure or any(name and name not in self.constants for name in node.inputs):
             for simpler in self._rewritten(node):
                 self._append(simpler)
@@ -122,6 +128,25 @@ class Simplifier:
         self.constants[name] = array
         return name
 
+    def is_length(self, name: str, x: str) -> bool:
+        """Whether a value is the first size of another one."""
+        while (node := self.makers.get(name)) and node.operation != "Shape":
+            numbers = [
+                array.ravel().tolist()
+                for n in node.inputs[1:]
+                if (array := self.constants.get(n)) is not None
+            ]
+            unchanged = node.operation in ("Cast", "Squeeze", "Reshape", "Unsqueeze")
+            neutral = node.operation in ("Max", "Sub", "Add", "Gather") and numbers == [[0]]
+            if (
+                not unchanged
+                and not neutral
+                and (node.operation != "Slice" or numbers[:3] != [[0], [1], [0]])
+            ):
+                return False
+            name = node.inputs[0]
+        return node is not None and node.inputs[0] == x and not node.attributes.get("start")
+
     def _with_constants(self, node: Node) -> Node:
         """Give the bodies of a node the constants that they use, and simplify the bodies."""
         first, captured = len(node.inputs) - node.captured, node.captured
@@ -133,7 +158,8 @@ class Simplifier:
             known = {d.name: self.constants[name] for d, name in pairs if name in self.constants}
             constants = body.constants | known
             inputs = [declared for declared in body.inputs if declared.name not in constants]
-            return simplify(body.replaced(inputs=inputs, constants=constants))
+            inner = body.replaced(inputs=inputs, constants=constants)
+            return simplify(with_plain_index(inner) if node.operation == "Loop" else inner)
 
         node = with_bodies(node.with_inputs(*own, *unknown), simpler)
         if "captured" in node.attributes:
