@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import flatbuffers
@@ -20,6 +21,7 @@ class Tensor(NamedTuple):
     scale: Any = None
     zero: int = 0
     axis: int = 0
+    is_variable: bool = False
 
 
 def options(kind: str, **values: Any) -> Any:
@@ -31,19 +33,25 @@ def options(kind: str, **values: Any) -> Any:
 
 
 def file(
-    operator: str, inputs: list[Tensor | None], output: Tensor, chosen: Any = None, version: int = 1
+    operator: str,
+    inputs: list[Tensor | None],
+    output: Tensor,
+    chosen: Any = None,
+    version: int = 1,
+    intermediates: Sequence[Tensor] = (),
+    others: Sequence[Tensor] = (),
 ) -> bytes:
-    """A file with one operator."""
+    """A file with one operator, which may have other outputs."""
     model, graph, code, node = schema.ModelT(), schema.SubGraphT(), schema.OperatorCodeT(), schema.OperatorT()
     buffers, tensors = [schema.BufferT()], []
-    for number, each in enumerate(x for x in (*inputs, output) if x is not None):
+    for number, each in enumerate(x for x in (*inputs, *intermediates, output, *others) if x is not None):
         tensor, buffer = schema.TensorT(), schema.BufferT()
         tensor.shape, tensor.type, tensor.name = (
             each.shape,
             getattr(schema.TensorType, each.type),
             f"t{number}",
         )
-        tensor.buffer = len(buffers)
+        tensor.buffer, tensor.isVariable = len(buffers), each.is_variable
         if each.scale is not None:
             tensor.quantization = schema.QuantizationParametersT()
             tensor.quantization.scale = np.atleast_1d(np.float32(each.scale))
@@ -55,12 +63,18 @@ def file(
         tensors.append(tensor)
     numbers = iter(range(len(tensors)))
     node.inputs = [-1 if x is None else next(numbers) for x in inputs]
-    node.outputs, node.opcodeIndex = [len(tensors) - 1], 0
+    first = len(tensors) - 1 - len(others)
+    node.outputs, node.opcodeIndex = list(range(first, len(tensors))), 0
+    node.intermediates = list(range(first - len(intermediates), first))
     if chosen is not None:
         node.builtinOptions = chosen
         node.builtinOptionsType = getattr(schema.BuiltinOptions, type(chosen).__name__.removesuffix("T"))
     graph.tensors, graph.outputs, graph.operators, graph.name = tensors, node.outputs, [node], "main"
-    graph.inputs = [n for n, x in zip(node.inputs, inputs, strict=True) if x is not None and x.data is None]
+    graph.inputs = [
+        number
+        for number, x in zip(node.inputs, inputs, strict=True)
+        if x is not None and x.data is None and not x.is_variable
+    ]
     code.builtinCode = getattr(schema.BuiltinOperator, operator)
     code.deprecatedBuiltinCode, code.version = min(127, code.builtinCode), version
     model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [code], [graph], buffers
@@ -77,6 +91,8 @@ class Case(NamedTuple):
     output: Tensor
     options: Any = None
     version: int = 1
+    intermediates: Sequence[Tensor] = ()
+    others: Sequence[Tensor] = ()
 
 
 class RandomCases:

@@ -39,19 +39,23 @@ def quantized_parts(x: Any, axes: list[int]) -> tuple[Any, Any, Any]:
     return steps.cast(np.int8), scale, zero.cast(np.int32)
 
 
-def hybrid_product(call: Call, x: Value, W: Value, bias: Value | None) -> Any:
-    """x W^T + b, with the rows of x quantized as they come."""
-    array, weights = call.array(W, "weights"), call.tensor(1)
-    matrix = call.constant(array.T, W.dtype)
-    if call.options.asymmetric:
+def hybrid_times(x: Any, W: AnyArray, scales: AnyArray, is_asymmetric: bool) -> Any:
+    """x W with integers W (K, N) and their scales, and the rows of x quantized as they come."""
+    matrix = x.number(W, np.int8)
+    if is_asymmetric:
         steps, scale, zero = quantized_parts(x, [-1])
-        totals = call.constant(array.astype(np.int32).sum(1), INT32)
+        totals = zero.number(W.astype(np.int32).sum(0), INT32)
         sums = steps.apply("MatMulInteger", matrix, dtype=INT32) - zero * totals
     else:
         steps, scale = quantized_rows(x)
         sums = steps.apply("MatMulInteger", matrix, dtype=INT32)
     # rows before columns: onnxruntime fuses the other order into an operator of one scale
-    y: Any = sums.cast(np.float32) * scale * call.constant(_scales(weights))
+    return sums.cast(np.float32) * scale * x.number(scales, np.float32)
+
+
+def hybrid_product(call: Call, x: Value, W: Value, bias: Value | None) -> Any:
+    """x W^T + b, with the rows of x quantized as they come."""
+    y = hybrid_times(x, call.array(W, "weights").T, _scales(call.tensor(1)), call.options.asymmetric)
     return y if bias is None else y + bias
 
 

@@ -103,6 +103,10 @@ class Call:
             raise ArgumentError(f"its input {place} is omitted; expected a tensor")
         return tensor
 
+    def optional(self, place: int) -> Value | None:
+        """Return an input, or None if it is omitted."""
+        return self.inputs[place] if place < len(self.inputs) else None
+
     def shape(self, place: int) -> list[int]:
         """Return the sizes of an input, -1 for an open one."""
         return list(self.tensor(place).axes)

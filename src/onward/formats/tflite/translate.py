@@ -12,7 +12,7 @@ from ...errors import ArgumentError, FileError, OnwardError
 from ...graph import Graph, Input
 from ...graph.node import AnyArray
 from ...graph.structure import Structure
-from . import control, elementwise, hybrid, integers, loops, lstm, movement, products, windows
+from . import control, elementwise, hybrid, integers, loops, lstm, movement, products, rnn, windows
 from .read import (
     CUSTOM,
     OMITTED,
@@ -27,17 +27,8 @@ from .read import (
 )
 from .registry import ANY, FLOATS, INTEGERS, Call, Value
 
-MODULES = (
-    control,
-    elementwise,
-    hybrid,
-    integers,
-    loops,
-    lstm,
-    movement,
-    products,
-    windows,
-)  # fill the tables
+MODULES = (control, elementwise, hybrid, integers, loops, lstm, movement, products, rnn, windows)
+# fill the tables
 MAX_DEPTH = 16  # subgraphs in subgraphs
 # What inputs and options of other kinds than those of an operator raise.
 DAMAGES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
