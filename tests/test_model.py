@@ -87,7 +87,7 @@ def test_reopened_layers_start_at_zeros_without_a_state(
     named = {"lengths": np.arange(B, dtype=np.int32) % (T + 1)} if lengths else {}
     y = net(x, **named)
     np.testing.assert_array_equal(model(x, **named)[0], y[0] if isinstance(y, tuple) else y)
-    states = [declared for declared in model._graph.inputs if declared.name.endswith("0")]
+    states = [declared for declared in model.graph.inputs if declared.name.endswith("0")]
     zeros = {s.name: np.zeros([B if n == "batch" else n for n in s.axes], net.dtype) for s in states}
     for mine, other in zip(model(x, **named), model(x, **named, **zeros), strict=True):
         np.testing.assert_array_equal(mine, other)

@@ -23,7 +23,7 @@ struct Pool {
     }
 
     Pool(const std::vector<nb::object>& layers, Size capacity, Size max_capacity)
-        : layers(layers), core(first_is_float32(layers) ? make<float>(layers, capacity, max_capacity)
+        : layers(layers), core(layers.empty() || first_is_float32(layers) ? make<float>(layers, capacity, max_capacity)
                                                         : make<double>(layers, capacity, max_capacity)) {}
 
     // A copy of ids (n,), int64 or uint64, which no other thread can change during the call.
@@ -108,7 +108,9 @@ struct Pool {
     }
 
     Size outputs() const {
-        return std::visit([](const auto& pool) { return onward::outputs(pool->stages.back()); }, core);
+        return std::visit([](const auto& pool) {
+            return pool->stages.empty() ? 0 : onward::outputs(pool->stages.back());
+        }, core);
     }
     Size size() const { return without_gil([](const auto& pool) { return pool.size(); }); }
     Size capacity() const { return without_gil([](const auto& pool) { return pool.capacity(); }); }
@@ -120,7 +122,7 @@ struct Pool {
 }  // namespace
 
 void bind_pool(nb::module_& m) {
-    nb::class_<Pool>(m, "Pool", "Streams through Stacks and Denses, identified by ids.")
+    nb::class_<Pool>(m, "Pool", "Streams through Stacks and Denses, identified by ids; without layers, the ids alone.")
         .def(nb::init<const std::vector<nb::object>&, Size, Size>(), "layers"_a, "capacity"_a, "max_capacity"_a)
         .def("_open", &Pool::open, "ids"_a.noconvert(), "Open as many streams as ids (n,) has elements, and fill ids.")
         .def("_make_room", &Pool::make_room, "n"_a, "Allocate the memory for n more streams.")

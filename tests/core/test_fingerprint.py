@@ -86,10 +86,10 @@ def changed_graphs(graph: Graph) -> Iterator[Graph]:
 
 def graphs() -> Iterator[tuple[str, Graph]]:
     for seed in SEEDS:
-        yield f"random {seed}", RandomGraph(seed).build(4)._graph
-    yield "named carries", stepper()._graph
-    yield "scan", open_model(control_flow.scan(23, 1, 0, 1, 0)[0])._graph
-    yield "loops", open_model(control_flow.loop_with_inner_loop_and_if()[0])._graph
+        yield f"random {seed}", RandomGraph(seed).build(4).graph
+    yield "named carries", stepper().graph
+    yield "scan", open_model(control_flow.scan(23, 1, 0, 1, 0)[0]).graph
+    yield "loops", open_model(control_flow.loop_with_inner_loop_and_if()[0]).graph
 
 
 GRAPHS = dict(graphs())
@@ -106,7 +106,7 @@ def test_each_change_of_a_graph_changes_the_fingerprint(name: str) -> None:
 @pytest.mark.parametrize("name", GRAPHS)
 def test_a_copy_of_a_graph_has_the_same_fingerprint(name: str) -> None:
     graph, model = GRAPHS[name], Model(GRAPHS[name])
-    assert fingerprint(pickle.loads(pickle.dumps(graph))) == fingerprint(graph) == fingerprint(model._graph)
+    assert fingerprint(pickle.loads(pickle.dumps(graph))) == fingerprint(graph) == fingerprint(model.graph)
     renamed = [node._replace(name="another", source="another") for node in graph.nodes]
     assert fingerprint(graph.replaced(nodes=renamed)) == fingerprint(graph)
 

@@ -58,8 +58,8 @@ def test_the_signature_of_a_function_its_states_and_its_sizes_are_restored(tmp_p
     model = Model(graph)
     model.save(tmp_path / "m")
     again: Any = onward.load(tmp_path / "m")
-    assert again._graph.structure == graph.structure
-    assert (again._graph.carries, again._graph.sizes) == (graph.carries, graph.sizes)
+    assert again.graph.structure == graph.structure
+    assert (again.graph.carries, again.graph.sizes) == (graph.carries, graph.sizes)
     np.testing.assert_equal(again((np.ones(4), 2.5)), model((np.ones(4), 2.5)))
     with pytest.raises(onward.errors.ShapeError, match="T from 3"):
         again((np.ones(2), 2.5))
@@ -76,9 +76,7 @@ def test_a_graph_is_restored_with_all_it_holds(tmp_path: Path) -> None:
     model.save(tmp_path / "m")
     again: Any = onward.load(tmp_path / "m")
     assert (again.inputs, again.outputs) == (("x", "scale"), ("a", "b"))
-    assert [(n.name, n.source) for n in again._graph.nodes] == [
-        (n.name, n.source) for n in model._graph.nodes
-    ]
+    assert [(n.name, n.source) for n in again.graph.nodes] == [(n.name, n.source) for n in model.graph.nodes]
     x = RNG.standard_normal((2, 3, 1)).astype(np.float32)
     for inputs in ((x,), (x, np.float32(2))):
         for mine, expected in zip(again(*inputs), model(*inputs), strict=True):
@@ -103,7 +101,7 @@ def test_constants_of_every_dtype_are_restored(tmp_path: Path, dtype: str) -> No
     graph.declared_outputs = (Input("c"),)
     Model(graph).save(tmp_path / "m")
     again: Any = onward.load(tmp_path / "m")
-    restored = again._graph.constants["c"]
+    restored = again.graph.constants["c"]
     assert restored.dtype == array.dtype
     np.testing.assert_array_equal(restored, array.T)
 

@@ -7,6 +7,7 @@ import pytest
 from support import control_flow
 from support.evaluate import evaluate
 from support.onnx_nodes import open_model
+from support.running import weights_of
 
 from onward.graph.plan.planner import MAX_PROGRAMS
 
@@ -14,7 +15,7 @@ from onward.graph.plan.planner import MAX_PROGRAMS
 def assert_same_bits(model: Any, feeds: list[control_flow.Feeds]) -> None:
     opened = open_model(model)
     for feed in (*feeds, *feeds):
-        expected = evaluate(opened._graph, *feed.values())
+        expected = evaluate(opened.graph, *feed.values())
         for y, exact in zip(opened(**feed), expected, strict=True):
             assert y.dtype == exact.dtype and y.shape == exact.shape
             np.testing.assert_array_equal(y, exact)
@@ -34,7 +35,7 @@ def test_the_bodies_of_a_loop_are_planned_once() -> None:
     model, feeds = control_flow.loop_for()
     opened = open_model(model)
     opened(**feeds[-1])
-    (body,) = opened._planner._weights.planners.values()
+    (body,) = weights_of(opened).planners.values()
     assert len(body.programs) == 1
 
 
@@ -42,7 +43,7 @@ def test_an_if_in_a_loop_is_planned_once_although_it_reads_the_number_of_the_ite
     model, feeds = control_flow.loop_with_inner_loop_and_if()
     opened = open_model(model)
     opened(**feeds[-1])
-    planners = opened._planner._weights.planners.values()
+    planners = weights_of(opened).planners.values()
     assert len(planners) == 4  # the loops and the branches
     assert all(len(planner.programs) == 1 for planner in planners)
 
@@ -51,5 +52,5 @@ def test_a_loop_whose_values_grow_keeps_a_bounded_number_of_plans() -> None:
     model, feeds = control_flow.loop_that_grows()
     opened = open_model(model)
     opened(**feeds[-1])
-    (body,) = opened._planner._weights.planners.values()
+    (body,) = weights_of(opened).planners.values()
     assert len(body.programs) <= MAX_PROGRAMS

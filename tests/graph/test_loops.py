@@ -52,7 +52,7 @@ def check(model: Model, *inputs: NDArray[Any], monkeypatch: pytest.MonkeyPatch) 
         return found
 
     monkeypatch.setattr(Planner, "repeat", count)
-    for y, expected in zip(model(*inputs), evaluate(model._graph, *inputs), strict=True):
+    for y, expected in zip(model(*inputs), evaluate(model.graph, *inputs), strict=True):
         assert y.dtype == expected.dtype and y.shape == expected.shape
         np.testing.assert_array_equal(y, expected)
     return calls

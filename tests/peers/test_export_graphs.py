@@ -24,7 +24,7 @@ def assert_exports(model: Model, path: Path, *inputs: Any) -> onnx.ModelProto:
     onnx.checker.check_model(exported, full_check=True)
     again: Any = onward.load(path)
     assert (again.inputs, again.outputs) == (model.inputs, model.outputs)
-    for mine, expected in zip(again._planner(*inputs), model._planner(*inputs), strict=True):
+    for mine, expected in zip(again.planner(*inputs), model.planner(*inputs), strict=True):
         assert mine.dtype == expected.dtype
         np.testing.assert_array_equal(mine, expected)
     return exported
@@ -123,7 +123,7 @@ def test_constants_of_every_dtype_are_exported(tmp_path: Path, dtype: str) -> No
     onward.export_onnx(Model(graph), tmp_path / "m.onnx")
     onnx.checker.check_model(onnx.load(tmp_path / "m.onnx"), full_check=True)
     again: Any = onward.load(tmp_path / "m.onnx")
-    restored = again._graph.constants["c"]
+    restored = again.graph.constants["c"]
     assert restored.dtype == array.dtype
     np.testing.assert_array_equal(restored, array)
 
@@ -138,7 +138,7 @@ def test_defaults_remain_optional(tmp_path: Path) -> None:
     again: Any = onward.load(tmp_path / "m.onnx")
     x = normal(3)
     np.testing.assert_array_equal(again._variant(frozenset("a"))(x, np.array(5, np.float32))[0], 5 * x)
-    np.testing.assert_array_equal(again._planner(x)[0], 2 * x)
+    np.testing.assert_array_equal(again.planner(x)[0], 2 * x)
 
 
 def test_an_output_that_is_an_input_or_a_constant_is_copied(tmp_path: Path) -> None:

@@ -89,9 +89,7 @@ def test_dynamic_program_takes_other_sizes(case: Case, tmp_path: Path) -> None:
     net = load(program_of(module, inputs, dynamic), tmp_path)
     check(net, module, inputs)
     first = inputs[0]
-    open_axes = [
-        axis for axis, size in enumerate(net._graph.inputs[0].axes) if isinstance(size, str) and size
-    ]
+    open_axes = [axis for axis, size in enumerate(net.graph.inputs[0].axes) if isinstance(size, str) and size]
     for axis in open_axes:
         longer = torch.cat([first, first.narrow(axis, 0, 1).repeat_interleave(2, axis)], axis)
         check(net, module, (longer, *inputs[1:]))
@@ -151,7 +149,7 @@ def test_changed_buffers_are_carries(tmp_path: Path) -> None:
     for decomposed in (False, True):
         program = program_of(module, (torch.randn(2, 3),))
         net = load(program.run_decompositions() if decomposed else program, tmp_path)
-        assert net._graph.carries == {"h": "h_next", "calls": "calls_next"}
+        assert net.graph.carries == {"h": "h_next", "calls": "calls_next"}
         stored = {name: value.numpy().copy() for name, value in module.state_dict().items()}
         reference = Counter().eval()
         reference.load_state_dict(module.state_dict())

@@ -8,6 +8,7 @@ import pytest
 import torch
 from support import modules
 from support.onnx_nodes import outputs_of
+from support.running import bound
 from support.skips import Case, counted_cases
 
 import onward
@@ -45,7 +46,7 @@ def test_whole_models_match_pytorch(name: str, tmp_path: Path) -> None:
     other = {key: x[..., ::-1].copy() for key, x in inputs.items()}
     # the plan must not contain values of the first inputs
     assert_close(outputs_of(model, **other), modules.answer(module, other))
-    assert model._planner.find([*inputs.values()]) is not None
+    assert bound(model, *inputs.values()) is not None
 
 
 def test_random_modules_match_pytorch(start: int, tmp_path: Path) -> None:

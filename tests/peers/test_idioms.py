@@ -10,6 +10,7 @@ import pytest
 import torch
 from support import modules
 from support.onnx_nodes import outputs_of
+from support.running import bound, simplified
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -57,9 +58,9 @@ def check(module: nn.Module, inputs: dict[str, Any], dynamo: bool) -> list[str]:
         for y, theirs in zip(outputs_of(model, **inputs), expected, strict=True):
             scale = max(1.0, float(np.abs(theirs).max()))
             np.testing.assert_allclose(y, theirs, rtol=0, atol=2e-6 * scale)
-    plan = model._planner.find([*inputs.values()])
+    plan = bound(model, *inputs.values())
     assert plan is not None and plan.entry is not None
-    return [node.operation for node in model._planner.graph.nodes]
+    return [node.operation for node in simplified(model).nodes]
 
 
 def rms_norm(x: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ def assert_exported(model: Any, path: Path, arrays: list[NDArray[Any]], expected
 
 def operations(model: Any, arrays: list[NDArray[Any]]) -> list[str]:
     """Return the operations that a model computes for these inputs, and its constants."""
-    graph = model._graph
+    graph = model.graph
     if graph.source is not None:  # its code is recorded for each call
         return []
     known: dict[str, Any] = {d.name: Signature.of(a) for d, a in zip(graph.inputs, arrays, strict=False)}

@@ -44,7 +44,7 @@ def test_a_quantized_model_is_small_close_and_saved_unchanged(
 
 def test_the_steps_of_an_unrolled_loop_share_one_quantized_layer() -> None:
     model, _ = opened("translator")
-    nodes = model.quantize("int8")._graph.nodes
+    nodes = model.quantize("int8").graph.nodes
     layers = [node.attributes["layer"] for node in nodes if node.operation == "Step"]
     assert len(layers) == 8
     assert len(set(map(id, layers))) == 1

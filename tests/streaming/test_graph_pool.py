@@ -133,8 +133,8 @@ def test_named_carries_pool_even_if_the_file_fixes_one_row(batch: int | str, fla
 
 def test_the_first_step_of_a_file_with_several_open_sizes_takes_several_rows() -> None:
     model, x = stepper("batch"), normal(np.random.default_rng(0), 3, 4)
-    model._graph.inputs[0] = Input("x", FLOAT, ("batch", "features"))
-    pool = Model(model._graph).pool(3)
+    model.graph.inputs[0] = Input("x", FLOAT, ("batch", "features"))
+    pool = Model(model.graph).pool(3)
     with pytest.raises(errors.OnwardError):
         pool.step(pool.open(1), x[:1, :3])
     expected = [model.stream()(row[None]) for row in x[:2]]

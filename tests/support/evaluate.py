@@ -33,7 +33,7 @@ def evaluate(graph: Graph, *inputs: Any) -> tuple[Any, ...]:
 
 def meaning(model: Model, *inputs: Any) -> tuple[Any, ...]:
     """Return the outputs of a model, from its graph as the file says it: before any simplification."""
-    return evaluate(model._graph.with_defaults(), *inputs)
+    return evaluate(model.graph.with_defaults(), *inputs)
 
 
 class _Body(partial[tuple[Any, ...]]):

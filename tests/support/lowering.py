@@ -6,7 +6,7 @@ from typing import Any
 from onward.graph.graph import Graph
 from onward.graph.node import Node, Signature
 from onward.graph.operations import OPERATIONS
-from onward.graph.plan.bound import Plan
+from onward.graph.plan.bound import LoadedProgram
 from onward.graph.plan.builder import Weights
 from onward.graph.plan.compiler import Compiler
 
@@ -38,6 +38,6 @@ def run_lowered(
     program = Compiler(graph, arguments, [False] * len(arguments), Weights(frozenset())).compile()
     if any(type(segment) is not tuple for segment in program.segments):
         return None
-    bound = Plan(program, program.segments).bind(arguments)
+    bound = LoadedProgram(program, program.segments).bind(arguments)
     assert bound is not None
     return list(bound(arguments))

@@ -10,6 +10,7 @@ from ..errors import ArgumentError, MemoryLimitError, OnwardError
 from .size import count, dtype_of
 
 AnyArray = NDArray[Any]
+MAX_AXES = 16  # of a value; the core's limit for a view
 
 
 class Signature(NamedTuple):

@@ -26,9 +26,6 @@ from .pool import Ids, Pool, argument_errors, checked_ids
 # microseconds in blocks of 64, and 18.2 in a single one.
 ROWS_AT_ONCE = 64
 
-# The core assigns and checks the ids; its only layer has no state.
-WITHOUT_STATE = _core.Dense(np.zeros((1, 1), np.float32), None)
-
 States = list[list[AnyArray]]  # the carries of each stream
 
 
@@ -232,7 +229,7 @@ class GraphPool(Pool):
         return returned, partial(self._carried.put, carried), self._carried.undo, carried
 
     def _kernels(self) -> Sequence[Any]:
-        return [WITHOUT_STATE]
+        return []  # the core assigns and checks the ids alone
 
     def _states(self, ids: Ids) -> States:
         numbers = self._indices(ids)

@@ -52,7 +52,7 @@ def test_masked_bidirectional_steps_are_zero_only_in_tensorflow(version: str, ze
 
 def has_zeros(model: Any) -> bool:
     """Whether the Bidirectional layer replaces the outputs of masked steps."""
-    nodes = [node for node in model._graph.nodes if node.name == "bidirectional"]
+    nodes = [node for node in model.graph.nodes if node.name == "bidirectional"]
     return any(node.operation == "Where" for node in nodes)
 
 

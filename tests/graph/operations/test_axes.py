@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from onnx import helper
 from support.onnx_nodes import model_of, open_model
+from support.running import runs_in_core
 
 RNG = np.random.default_rng(0)
 
@@ -26,8 +27,7 @@ def run(
     parameters = {name: value for name, value in weights.items() if name}
     graph = open_model(model_of(nodes, inputs, list(outputs), parameters, opset))
     results = graph(**inputs)
-    plan = graph._planner.find([*inputs.values()])
-    assert plan is not None and all(type(segment) is tuple for segment in plan.segments)
+    assert runs_in_core(graph, *inputs.values())
     return results
 
 

@@ -51,7 +51,7 @@ def test_a_product_computes_with_the_quantized_matrix(
     small = model_of("MatMul", W, bias).quantize(precision)
     y = small(x)
     np.testing.assert_allclose(y, product(x, W.T, bias, precision), rtol=1e-5, atol=1e-5)
-    np.testing.assert_array_equal(y, evaluate(small._graph, x)[0])
+    np.testing.assert_array_equal(y, evaluate(small.graph, x)[0])
     np.testing.assert_array_equal(y, np.concatenate([small(row[None]) for row in x]))
     with onward.num_threads(3):
         np.testing.assert_array_equal(y, small(x))
@@ -116,7 +116,7 @@ def test_a_convolution_computes_with_the_quantized_filters(isa: str, precision: 
     small = model_of("Conv", W, bias, **attributes).quantize(precision)
     y = small(x)
     np.testing.assert_allclose(y, np.moveaxis(np.concatenate(parts, -1), -1, 1), rtol=1e-5, atol=1e-5)
-    np.testing.assert_array_equal(y, evaluate(small._graph, x)[0])
+    np.testing.assert_array_equal(y, evaluate(small.graph, x)[0])
     np.testing.assert_array_equal(y, np.concatenate([small(row[None]) for row in x]))
     with onward.num_threads(2):
         np.testing.assert_array_equal(y, small(x))
@@ -141,8 +141,8 @@ def test_depthwise_filters_stay_as_they_are(precision: str) -> None:
     depthwise = graph.add("Conv", x, graph.add_constant(random(6, 1, 3), "depthwise"), group=6)
     graph.outputs = (graph.add("Conv", depthwise, graph.add_constant(random(4, 6, 1), "W")),)
     small = Model(graph).quantize(precision)
-    assert [node.operation for node in small._graph.nodes] == ["Conv", "QuantizedConv"]
-    assert small._graph.constants["depthwise"].dtype == np.float32
+    assert [node.operation for node in small.graph.nodes] == ["Conv", "QuantizedConv"]
+    assert small.graph.constants["depthwise"].dtype == np.float32
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -7,6 +7,7 @@ import pytest
 from onnx import helper
 from support.evaluate import meaning
 from support.onnx_nodes import draw_quantized, model_of, open_model
+from support.running import runs_in_core, weights_of
 
 import onward
 from onward import _core
@@ -45,8 +46,7 @@ def model(T: int, B: int, H: int, direction: str) -> tuple[Any, dict[str, Any]]:
 def planned(graph: Model, feeds: dict[str, Any]) -> Any:
     """Run a graph, and check that nothing ran in NumPy."""
     results = graph(**feeds)
-    plan = graph._planner.find([*feeds.values()])
-    assert plan is not None and all(type(segment) is tuple for segment in plan.segments)
+    assert runs_in_core(graph, *feeds.values())
     return results
 
 
@@ -97,7 +97,7 @@ def test_plans_of_several_shapes_share_their_packed_weights() -> None:
     graph._inputs["X"] = graph._inputs["X"]._replace(axes=None)
     for T in (6, 4, 2):
         graph(**feeds | {"X": feeds["X"][:T]})
-    assert len(graph._planner._weights.packed) == 1
+    assert len(weights_of(graph).packed) == 1
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from support import control_flow
 from support.onnx_nodes import open_model
+from support.running import loaded_programs
 from support.sequence_graphs import RandomGraph, blocks, detector, normal
 from support.skips import Case, counted_cases
 
@@ -23,7 +24,7 @@ def assert_streams(case: Case, T: int, batch: int | None, path: Path) -> None:
     with case.skipping(errors.OnwardError):  # shorter than a window, or than its padding
         whole = model(x)
     stream, parts = model.stream(batch, time_axis=1), []
-    is_over_time = model._graph.nodes[-1].operation == "Transpose"
+    is_over_time = model.graph.nodes[-1].operation == "Transpose"
     for block in blocks(rng, T):
         parts.append(stream(x[:, block] if batch else x[0, block]))
         match rng.integers(4):
@@ -62,7 +63,7 @@ def test_compressed_graphs_stream_with_the_bits_of_the_whole_call(seed: int, pre
     small, x = model.quantize(precision), normal(rng, 2, 29, 5)
     stream, whole = small.stream(2, time_axis=1), small(x)
     parts = [*(stream(x[:, block]) for block in blocks(rng, 29)), stream.finish()]
-    is_over_time = model._graph.nodes[-1].operation == "Transpose"
+    is_over_time = model.graph.nodes[-1].operation == "Transpose"
     y = np.concatenate(parts, -2) if is_over_time else parts[-1]
     np.testing.assert_array_equal(y.view(np.int32), whole.view(np.int32), strict=True)
 
@@ -277,7 +278,7 @@ def test_steps_without_output_run_in_the_core() -> None:
     stream = detector(8).stream()  # every other step completes none
     for step in normal(np.random.default_rng(0), 12, 8):
         stream(step)
-    plans = [plan for _, plan in stream._planner._programs]
+    plans = loaded_programs(stream)
     assert len(plans) > 1
     assert all(plan.entry is not None for plan in plans)  # no step runs in NumPy
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support.multirate_graphs import MultirateGraph
+from support.running import bound
 from support.sequence_graphs import RandomGraph, normal
 from support.skips import counted_cases
 
@@ -27,14 +28,14 @@ def in_one_plan(model: Model, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]
     """Run a model all at once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("onward.graph.over_time.large.WHOLE_MEMORY", 1 << 40)
-        results = Model(model._graph)(*inputs)
+        results = Model(model.graph)(*inputs)
     return results if isinstance(results, tuple) else (results,)
 
 
 def check_blocks(model: Model, axes: list[int | None], *inputs: NDArray[Any]) -> None:
     """Check that a call runs in several blocks along the given axes, with the bits of one plan."""
     results = model(*inputs)
-    plan = model._planner.find(inputs)
+    plan = bound(model, *inputs)
     assert isinstance(plan, whole.BlockPlan)
     assert plan._axes == axes
     assert plan._steps * 2 < plan._length
@@ -68,7 +69,7 @@ def test_random_graphs_in_blocks_give_the_bits_of_one_plan(blocks: None) -> None
                     model(x)
                 case.skip()
             np.testing.assert_array_equal(model(x), expected)
-            plan = model._planner.find((x,))
+            plan = bound(model, x)
             in_blocks += isinstance(plan, whole.BlockPlan)
     assert in_blocks > 30
 
@@ -77,7 +78,7 @@ def test_random_graphs_in_blocks_give_the_bits_of_one_plan(blocks: None) -> None
 def test_a_random_multirate_graph_in_blocks_gives_the_bits_of_one_plan(seed: int, blocks: None) -> None:
     model, x = MultirateGraph(seed).build(6), normal(np.random.default_rng(seed), 2, 120, 5)
     outputs, expected = model(x), in_one_plan(model, x)
-    assert isinstance(model._planner.find([x]), whole.BlockPlan)
+    assert isinstance(bound(model, x), whole.BlockPlan)
     for y, other in zip(outputs if isinstance(outputs, tuple) else (outputs,), expected, strict=True):
         np.testing.assert_array_equal(y, other)
 
@@ -118,7 +119,7 @@ def test_a_graph_that_needs_all_steps_at_once_runs_in_one_plan(blocks: None) -> 
     graph, graph.outputs = recurrent(("time", "batch", 5), onward.GRU(5, 7, rng=1, bidirectional=True))  # type: ignore[assignment]
     model, x = Model(graph), normal(np.random.default_rng(0), 90, 1, 5)
     np.testing.assert_array_equal(model(x)[0], in_one_plan(model, x)[0])
-    assert not isinstance(model._planner.find([x]), whole.BlockPlan)
+    assert not isinstance(bound(model, x), whole.BlockPlan)
 
 
 def detector() -> Model:

@@ -7,6 +7,7 @@ import pytest
 from onnx import helper
 from support.onnx_nodes import model_of, open_model
 from support.programs import plan_of
+from support.running import bound
 
 from onward.graph.plan.view import View
 
@@ -37,7 +38,7 @@ def test_a_chain_needs_the_memory_of_two_values() -> None:
     ]
     graph = open_model(model_of(nodes, {"x": np.zeros((7, 64), np.float32)}, ["y"], {}))
     graph(np.zeros((7, 64), np.float32))
-    plan = graph._planner.find([np.zeros((7, 64), np.float32)])
+    plan = bound(graph, np.zeros((7, 64), np.float32))
     assert plan is not None and plan.plan.arena_size == 2 * 7 * 64 * 4
 
 

@@ -87,5 +87,5 @@ def test_copies_are_removed(name: str, steps: int) -> None:
     x = np.zeros((1, 4, 9), np.float32)
     model = open_model(model_of(GRAPHS[name], {"x": x}, ["y"], WEIGHTS))
     model(x)
-    (program,) = model._planner.programs
+    (program,) = model.programs
     assert len(program.core) == steps

@@ -68,7 +68,7 @@ def test_a_chain_of_functions_is_one_step() -> None:
     x = np.linspace(-3, 3, 2000, dtype=np.float32).reshape(2, 1000)
     model = open_model(model_of(nodes, {"x": x}, ["y"], {}))
     (y,) = model(x)
-    (program,) = model._planner.programs
+    (program,) = model.programs
     assert len(program.core) == 1
     np.testing.assert_allclose(y, meaning(model, x)[0], atol=1e-6)
 

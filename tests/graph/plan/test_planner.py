@@ -9,6 +9,7 @@ from onnx import TensorProto, helper
 from support.evaluate import meaning
 from support.onnx_nodes import model_of, open_model
 from support.programs import plan_of
+from support.running import bound, weights_of
 
 import onward
 from onward.graph import Graph, Model
@@ -108,7 +109,7 @@ def test_unsupported_nodes_run_in_numpy_between_steps_of_the_core() -> None:
         helper.make_node("Tan", ["m"], ["y"]),
     ]
     graph = compared(nodes, {"x": normal(3, 5)}, ["y", "m"], {})
-    plan = graph._planner.find([normal(3, 5)])
+    plan = bound(graph, normal(3, 5))
     assert plan is not None and [type(segment) is tuple for segment in plan.segments].count(False) == 2
 
 
@@ -168,7 +169,7 @@ def test_one_program_holds_for_all_sizes_and_another_for_one_row() -> None:
     graph._inputs["x"] = graph._inputs["x"]._replace(axes=None)
     for rows in range(1, 20):
         assert graph(normal(rows, 3))[0].shape == (rows, 3)
-    assert len(graph._planner.programs) == 2
+    assert len(graph.programs) == 2
 
 
 def test_concurrent_calls_do_not_share_an_arena() -> None:
@@ -219,7 +220,7 @@ def test_a_plan_runs_only_for_arrays_of_its_dtypes_shapes_and_parameters() -> No
     graph = open_model(model_of(nodes, {"x": normal(2, 3), "scale": np.array(2.0, np.float32)}, ["y"], {}))
     x, scale = normal(2, 3), np.array(2.0, np.float32)
     graph(x, scale)
-    run = graph._planner.run
+    run = graph.planner.run
     for args, inputs in [((x, scale), {}), ((x,), {"scale": scale}), ((), {"scale": scale, "x": x[:, ::-1]})]:
         outputs = run(args, inputs)
         assert outputs is not None
@@ -288,7 +289,7 @@ def test_plans_of_several_shapes_share_their_packed_weights() -> None:
     for rows in (1, 2, 5, 17):
         x = normal(rows, 6)
         np.testing.assert_allclose(graph(x)[0], x @ weights["W"] @ weights["V"].T + weights["b"], atol=1e-5)
-    assert len(graph._planner._weights.packed) == 2
+    assert len(weights_of(graph).packed) == 2
 
 
 def test_an_activation_of_a_view_leaves_the_product_that_others_use_as_it_is() -> None:

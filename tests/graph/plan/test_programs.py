@@ -24,7 +24,7 @@ def result(model: Model, x: Any) -> Any:
 @pytest.mark.parametrize("seed", range(40))
 def test_a_random_graph_gives_the_bits_of_a_program_for_each_shape(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    graph = RandomGraph(seed).build(int(rng.integers(2, 9)))._graph
+    graph = RandomGraph(seed).build(int(rng.integers(2, 9))).graph
     model = Model(graph)
     for _ in range(6):
         x = rng.standard_normal((int(rng.integers(1, 4)), int(rng.integers(1, 60)), 5)).astype(np.float32)

@@ -43,7 +43,7 @@ def test_sizes_that_a_step_refuses_leave_no_plan_behind() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_lengths_that_return_give_the_same_bits_in_all_threads(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    graph = RandomGraph(seed).build(6)._graph
+    graph = RandomGraph(seed).build(6).graph
     lengths = rng.integers(20, 90, 4 * KEPT)
     inputs = [rng.standard_normal((2, int(length), 5)).astype(np.float32) for length in lengths]
     expected = [Model(graph)(x) for x in inputs]

@@ -73,4 +73,4 @@ def test_rules_raise_nothing_for_valid_nodes(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(simplification, "MALFORMED", ())
     for case in counted_cases(60):
         with case:
-            simplify(RandomGraph(case.seed).build(8)._graph)
+            simplify(RandomGraph(case.seed).build(8).graph)

@@ -5,8 +5,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from ...errors import ShapeError
-from ..node import Node, Signature
-from ..plan.view import MAX_AXES
+from ..node import MAX_AXES, Node, Signature
 from ..polynomial import UnsureError
 from ..size import Size, as_numbers, has_sizes, is_symbolic
 from .registry import OPERATIONS, Known

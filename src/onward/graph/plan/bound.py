@@ -28,8 +28,8 @@ class Call(NamedTuple):
     inputs: tuple[Any, ...]
 
 
-class Plan:
-    """A program that is ready to be bound to the sizes of a call; the most recent bindings are kept."""
+class LoadedProgram:
+    """A program whose constants are in memory, to bind to the sizes of calls; keeps the latest bindings."""
 
     def __init__(self, program: Program, segments: Sequence[Any]) -> None:
         self.program, self.core, self.constants = program, program.core, aligned(program.constants)
@@ -96,7 +96,7 @@ class Bound:
     Calls may run concurrently; each one uses its own arena.
     """
 
-    def __init__(self, owner: Plan, plan: Any) -> None:
+    def __init__(self, owner: LoadedProgram, plan: Any) -> None:
         self._owner, self.plan, self.work = owner, plan, owner.program.work
         self.entry, self.segments = owner.entry, owner.segments
         self._views = plan.views

@@ -19,7 +19,7 @@ from ...core.identity import Identity
 from ...errors import OnwardError
 from ..graph import Graph, bodies, with_bodies
 from ..node import Signature
-from .bound import Bound, Call, Plan
+from .bound import Bound, Call, LoadedProgram
 from .builder import Weights
 from .compiler import Compiler, NumPyNode, Program, Rest
 
@@ -56,7 +56,9 @@ class Planner:
         self._weights = weights
         self._parameters, self._max_programs, self._in_blocks = parameters, max_programs, in_blocks
         self._varying: set[int] = set()
-        self._programs: list[tuple[Any, Plan]] = []  # with what they require of inputs; the most recent last
+        self._programs: list[
+            tuple[Any, LoadedProgram]
+        ] = []  # with what they require of inputs; the most recent last
         self._blocks = OrderedDict[Any, Any]()  # plans that run in blocks, by the signatures of inputs
         self._lock = threading.RLock()  # a signal handler may call a model that it interrupts
         _planners.add(self)
@@ -109,8 +111,8 @@ class Planner:
         if blocks is not None:
             return blocks
         kind = self._signature(inputs, False)
-        for required, program in reversed(self._programs):
-            bound = program.bind(inputs) if required == kind else None
+        for required, loaded in reversed(self._programs):
+            bound = loaded.bind(inputs) if required == kind else None
             if bound is not None:
                 return bound if bound.plan.is_allowed or self._allows(bound, inputs) else None
         return None
@@ -118,7 +120,7 @@ class Planner:
     @property
     def programs(self) -> list[Program]:
         """The programs so far, whose guards tell for which sizes they hold."""
-        return [plan.program for _, plan in self._programs]
+        return [loaded.program for _, loaded in self._programs]
 
     def _allows(self, bound: Bound, inputs: Sequence[Any]) -> bool:
         """Whether a call may use so much memory.
@@ -159,14 +161,14 @@ class Planner:
             parameters = [each is not None and each[2] is not None for each in kind]
             program = self._compiled(inputs, parameters)
             segments = [_prepared(each, self._weights, self._parameters) for each in program.segments]
-            plan = Plan(program, segments)
-            self.work = max(self.work, plan.program.work)
-            self._programs.append((kind, plan))
+            loaded = LoadedProgram(program, segments)
+            self.work = max(self.work, program.work)
+            self._programs.append((kind, loaded))
             if len(self._programs) > self._max_programs:
                 self._programs.pop(0)
                 self._stop_following()
-            entries = [plan.entry for _, plan in reversed(self._programs) if plan.entry is not None]
-            bound = plan.bind(inputs, is_first=True)
+            entries = [each.entry for _, each in reversed(self._programs) if each.entry is not None]
+            bound = loaded.bind(inputs, is_first=True)
             assert bound is not None  # the guards hold for the sizes that they were recorded with
             if not bound.plan.is_allowed:
                 self._weights.limit.check(bound.plan.arena_size)

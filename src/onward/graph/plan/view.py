@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 Offsets = NDArray[np.int64]
 
 ARENA, CONSTANTS, FIRST_ARGUMENT = 0, 1, 2
-MAX_AXES = 16  # the core's limit for a view
 # The core's dtypes and the sizes of their elements in bytes.
 DTYPES = {"float32": 4, "float64": 8, "int32": 4, "int64": 8, "int8": 1, "uint8": 1, "bool": 1}
 
