@@ -1,4 +1,4 @@
-"""Reading the page of `onward explore` in Chromium: the tour, the keys, the pen of the model, signs and zoom."""
+"""Reading the page of `onward explore` in Chromium: its tour, its keys, signs, authors and zoom."""
 
 import json
 
