@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import _core
+import onward._core as _core
+
 from ..core import arrays
 from ..core.calls import CallLock, Change
 from ..errors import ArgumentError, ShapeError
