@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 from support.multirate_graphs import MultirateGraph
-from support.randomized import random_cases
 from support.sequence_graphs import RandomGraph, detector, normal
 from support.sequence_graphs import stepper as row_stepper
+from support.skips import counted_cases
 
 from onward import errors
 from onward.core import storage
@@ -331,19 +331,42 @@ def test_an_output_that_is_the_same_for_all_rows_has_a_row_for_each_stream() -> 
 
 
 def test_multirate_graphs_pool_with_the_bits_of_each_stream_alone() -> None:
-    for seed in range(random_cases(9)):
-        rng, model = np.random.default_rng(seed), MultirateGraph(seed).build(5)
-        pool, streams = model.pool(3, time_axis=1), [model.stream(time_axis=1) for _ in range(3)]
-        ids = pool.open(3)
-        for _ in range(5):
-            places = np.flatnonzero(rng.random(3) < 0.7)
-            x = normal(rng, len(places), int(rng.integers(0, 9)), 5)
-            y = pool.step(ids[places], x)
-            rows = zip(*y, strict=True) if isinstance(y, tuple) else ((row,) for row in y)
-            for own, place, blocks in zip(rows, places, x, strict=True):
-                expected = streams[place](blocks)
-                for one, other in zip(own, expected if isinstance(y, tuple) else (expected,), strict=True):
-                    assert_equal_bits(one, other)
+    def assert_equal_rows(y: Any, expected: list[Any]) -> None:
+        rows = zip(*y, strict=True) if isinstance(y, tuple) else ((row,) for row in y)
+        for own, alone in zip(rows, expected, strict=True):
+            for one, other in zip(own, alone if isinstance(y, tuple) else (alone,), strict=True):
+                assert_equal_bits(one, other)
+
+    for case in counted_cases(12, most=1 / 3):
+        with case:
+            rng, model = np.random.default_rng(case.seed), MultirateGraph(case.seed or 0).build(5)
+            with case.skipping(errors.ArgumentError, match="cannot stream: "):
+                streams = [model.stream(time_axis=1) for _ in range(3)]
+            pool = model.pool(3, time_axis=1)
+            ids = pool.open(3)
+            for _ in range(int(rng.integers(6))):
+                places = np.flatnonzero(rng.random(3) < 0.7)
+                x = normal(rng, len(places), int(rng.integers(0, 9)), 5)
+                y = pool.step(ids[places], x)
+                assert_equal_rows(y, [streams[place](rows) for place, rows in zip(places, x, strict=True)])
+            for place in range(3):  # a sequence alone may have a length that the model does not take
+                with case.skipping(errors.ShapeError):
+                    expected = streams[place].finish()
+                assert_equal_rows(pool.finish(ids[place : place + 1]), [expected])
+
+
+def test_known_steps_after_the_last_one_end_each_sequence() -> None:
+    """`finish` of the pool raised ArgumentError, because these steps hold for one row."""
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("batch", "time", 4))
+    batch = graph.add("Gather", graph.add("Shape", x), graph.add_constant(np.array([0])))
+    sizes = graph.add("Concat", batch, graph.add_constant(np.array([2, 4])), axis=0)
+    steps = graph.add("Expand", graph.add_constant(np.ones((1, 1, 4), np.float32)), sizes)
+    graph.outputs = (graph.add("Concat", x, steps, axis=1),)
+    pool = Model(graph).pool(3, time_axis=1)
+    ids, blocks = pool.open(3), normal(np.random.default_rng(0), 3, 5, 4)
+    y = np.concatenate([pool.step(ids, blocks), pool.finish(ids)], 1)
+    np.testing.assert_array_equal(y, Model(graph)(blocks))
 
 
 def test_a_graph_that_adds_to_its_input_is_not_taken_for_a_chain_of_layers() -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -178,10 +179,8 @@ class GraphPool(Pool):
         if rows is None:  # the rows are the first axis of the inputs
             rows = self._rows_for([(1, *block.shape[1:]) for block in blocks])
             self._set_axes(rows)
-        parts = [
-            Part(p, results[n:], results[:n])
-            for p, results in self._results(rows, ids, blocks, self._model.carries)
-        ]
+        found = self._results(rows, ids, blocks, self._model.carries)
+        parts = [Part(places, results[n:], results[:n]) for places, results in found]
         if rows.output_axes is None:
             rows = replace(rows, output_axes=self._axes_of(parts[0].outputs, rows.axes[n:]))
         self._rows = rows
@@ -288,8 +287,8 @@ class SequencePool(GraphPool):
     def _declared_rows(self) -> Rows:
         shapes = [*(initial.shape for initial in self._model.initial), self._model.block_shape]
         axes = [carry.axes.batch for carry in self._model.carries] + [self._model.x.batch]
-        found = self._together(shapes, [[] if axis is None else [axis] for axis in axes])
-        return found or self._apart([self._model.x.batch])
+        choices: list[list[int]] = [[] if axis is None else [axis] for axis in axes]
+        return self._together(shapes, choices) or self._apart([self._model.x.batch])
 
     def _apart(self, axes: Sequence[int | None]) -> Rows:
         return replace(super()._apart(axes), output_axes=[each.batch for each in self._model.outputs])
@@ -297,14 +296,15 @@ class SequencePool(GraphPool):
     def _rows_at_end(self) -> Rows:
         """Return how the graph that ends sequences runs."""
         rows, model = self._rows, self._model
+        assert rows is not None
         if self._last is None:
-            assert rows is not None
-            self._last = replace(rows, planner=model.last_planner)
+            self._last = replace(self._apart([model.x.batch]), planner=model.last_planner)
             if rows.are_together:
                 shapes = [*(initial.shape for initial in model.initial), model.block_shape]
                 choices = [[axis] for axis in rows.axes if axis is not None]
-                graph, _, axes = by_rows(model.last, 0, shapes, choices)
-                self._last = Rows(Planner(graph, max_programs=MAX_PROGRAMS), rows.axes, axes, True)
+                with suppress(ArgumentError):  # steps after the last one may be those of one row
+                    graph, _, axes = by_rows(model.last, 0, shapes, choices)
+                    self._last = Rows(Planner(graph, max_programs=MAX_PROGRAMS), rows.axes, axes, True)
         return self._last
 
     def finish(self, ids: ArrayLike) -> Any:
@@ -327,10 +327,8 @@ class SequencePool(GraphPool):
             parts = [Part(*found) for found in self._results(rows, numbers, [self._as_block(none)], ())]
             axes = rows.output_axes or ()
             returned = [_separated(parts, i, axis, len(numbers)) for i, axis in enumerate(axes)]
-            ended = set(numbers.tolist())
-            change, undo = (
-                partial(change, ended) for change in (self._ended.update, self._ended.difference_update)
-            )
+            ended = numbers.tolist()
+            change, undo = partial(self._ended.update, ended), partial(self._ended.difference_update, ended)
             return returned[0] if len(returned) == 1 else tuple(returned), change, undo, ()
 
         return self._lock.run(compute)

@@ -45,8 +45,8 @@ def _define(name: str, take: Callable[..., list[Steps]]) -> None:
         )
 
     def combines(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-        axes = {i: axis for joined, axis, *_ in taken(inputs, node.attributes) for i in joined}
-        return [[axes[i]] for i in range(len(inputs))]  # along all others, they only move elements
+        axes = {i: [axis] for joined, axis, *_ in taken(inputs, node.attributes) for i in joined}
+        return [axes.get(i, ()) for i in range(len(inputs))]  # along all others, they only move elements
 
     defined = operation(name, signature=signature, combines=combines)(compute)
     defined.lowers_empty = True
