@@ -151,7 +151,7 @@ std::shared_ptr<Plan> Program::bind(const std::vector<Size>& axes, bool throws) 
     if (holds) {
         const std::vector<Size>& spaces = bound.plan.sizes();
         const Size memory = std::accumulate(spaces.end() - bound.outputs.size(), spaces.end(), bound.arena_size);
-        plan->is_allowed = memory <= free_memory, plan->has_fitted = false;
+        plan->is_allowed = memory <= free_memory && bound.work <= free_work, plan->has_fitted = false;
         plan->outputs.clear();
         for (const onward::Axes& shape : bound.outputs) plan->outputs.push_back(tuple_of(shape));
     }
@@ -182,7 +182,8 @@ void bind_plan(nb::module_& m) {
                 views.append(nb::make_tuple(view.space, view.offset, tuple_of(view.shape), tuple_of(view.strides)));
             return views;
         }, "The views that the program asks for: (space, offset, shape, strides).")
-        .def_rw("is_allowed", &Plan::is_allowed, "Whether calls may use so much memory.")
+        .def_prop_ro("work", [](const Plan& plan) { return plan.core->work; }, "Elementary operations, about.")
+        .def_rw("is_allowed", &Plan::is_allowed, "Whether calls may take so much memory and work.")
         .def("run", &run, "arrays"_a, "first"_a, "last"_a,
              "Run the steps [first, last) on the arena, the constants, the inputs and the outputs.");
     nb::class_<Program>(m, "Program", "Steps over views whose numbers depend on the sizes of a call.")

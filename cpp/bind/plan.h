@@ -51,7 +51,7 @@ struct Plan {
     std::unique_ptr<onward::BoundPlan> core;
     std::shared_ptr<Code> code;
     std::vector<nb::tuple> outputs;  // their shapes
-    bool is_allowed = false;         // whether calls may use so much memory
+    bool is_allowed = false;         // whether calls may take so much memory and work
     bool has_fitted = false;         // whether arrays with these sizes fill the spaces
 
     // Runs all steps in an arena of this call. `spaces` holds the memory of all spaces except the first.
@@ -77,7 +77,8 @@ public:
 
 private:
     static constexpr Size most_steps = 1024;  // of all plans, if there are more than 8
-    static constexpr Size free_memory = Size(1) << 26;  // bytes; calls that need more ask Python first
+    // Calls that need more bytes or elementary operations ask Python first.
+    static constexpr Size free_memory = Size(1) << 26, free_work = 10'000'000'000;
 
     // A plan that is kept. The hash of its sizes stands beside it, so that a search does not read the other plans.
     struct Kept {

@@ -163,7 +163,10 @@ Found Plans::find(const std::vector<Operand>& inputs) const {
         if (!holds) continue;
         std::shared_ptr<Plan> plan = nb::inst_ptr<Program>(entry.program)->bind(axes);
         if (!plan) continue;
-        plan->has_fitted = plan->has_fitted || fits(entry, *plan, inputs);
+        if (!plan->has_fitted) {
+            plan->has_fitted = fits(entry, *plan, inputs);
+            work = std::max(work.load(), plan->core->work);
+        }
         return plan->is_allowed && plan->has_fitted ? Found{programs, &entry, std::move(plan)} : Found{};
     }
     return {};
@@ -242,6 +245,7 @@ void bind_plans(nb::module_& m) {
         .def("replace", &Plans::replace, "programs"_a, "Take other programs of the same graph.")
         .def("__call__", &Plans::call, "arguments"_a, "named"_a,
              "Run the plan for these inputs and return its outputs, or None if there is none.")
+        .def_prop_ro("most_work", &Plans::most_work, "The most elementary operations of a plan that was found.")
         .def("repeat", &Plans::repeat, "count"_a, "arguments"_a, "carried"_a,
              "Run the body of a loop up to count times, while its condition is true. Return how often it ran, the last "
              "condition, the carried arrays and the scanned ones, or None if there is no plan.");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -88,12 +89,16 @@ public:
 
     size_t inputs() const { return names.size(); }
 
+    // The most elementary operations of a plan that was found.
+    Size most_work() const { return work; }
+
 private:
     // The inputs of a call in order; nothing if one is missing or not an array.
     std::vector<Operand> operands(const nb::tuple& arguments, const nb::dict& named) const;
 
     const std::vector<nb::str> names;
     std::shared_ptr<const std::vector<Entry>> entries;
+    mutable std::atomic<Size> work = 0;
     mutable nb::ft_mutex mutex;  // the GIL takes its place where there is one
 };
 

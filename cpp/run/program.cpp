@@ -266,6 +266,7 @@ Program::Program(const int64_t* first, Size n, const std::vector<PackedWeights>&
         Reader reader{part, memory, operations};
         steps.push_back(make(reader));
     }
+    if (!words.at_end()) work = words.read<Number>();
 }
 
 void Program::evaluate(const std::vector<Size>& axes, std::vector<Size>& found) const {
@@ -339,7 +340,7 @@ bool Program::bind(const std::vector<Size>& axes, BoundPlan& bound) const {
     std::vector<Size>& bytes = bound.plan.restart();
     Memory& kept = bound.plan.memory();
     auto* const offsets = kept.take<Size>(Size(arrays.size()));
-    bound.axes = axes;
+    bound.axes = axes, bound.work = work.at(values);
     bound.arena_size = place(values, offsets, kept);
     bytes.push_back(bound.arena_size);
     for (const Number space : spaces) bytes.push_back(space.at(values));

@@ -14,6 +14,7 @@ namespace onward {
 struct BoundPlan {
     std::vector<Size> axes;       // the sizes that decided
     Size arena_size = 0;          // bytes
+    Size work = 0;                // elementary operations, about
     Plan plan;
     std::vector<Axes> outputs;    // their shapes
     std::vector<View> locations;  // of values that the caller asks for
@@ -29,7 +30,8 @@ struct BoundPlan {
 //   a list of the arrays of the arena, each its size in bytes and the first and the last step that use it;
 //   a list of the shapes of the outputs;
 //   a list of the views that the caller asks for;
-//   a list of steps, each its length in words, its name and its arguments.
+//   a list of steps, each its length in words, its name and its arguments;
+//   how many elementary operations a run takes; files of older versions end before it.
 class Program {
 public:
     // `weights` must outlive the program. Throws std::out_of_range or std::invalid_argument if the words are damaged.
@@ -105,6 +107,7 @@ private:
     std::vector<SizedView> locations;
     Memory memory;                            // of the steps
     std::deque<FusedOperations> operations;   // likewise
+    Number work{0};
     std::vector<const Step*> steps;
 };
 

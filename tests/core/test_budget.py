@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import threading
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -192,3 +193,98 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(FileError, match="is not a complete safetensors file"):
         onward.load(path)
+
+
+def growing() -> Graph:
+    """A graph whose work is the cube of the size of its input."""
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("T",))
+    column = graph.add("Unsqueeze", x, graph.add_constant(np.array([1])))
+    outer = graph.add("Mul", x, column)
+    graph.outputs = (graph.add("ReduceMax", graph.add("MatMul", outer, outer), keepdims=0),)
+    return graph
+
+
+def test_a_program_that_is_bound_to_larger_sizes_is_charged_for_these() -> None:
+    model = Model(growing())
+    assert model(np.ones(10, np.float32)) == 10 and model(np.ones(300, np.float32)) == 300
+    assert len(model.planner.programs) == 1 and model.planner.work > 4 * 300**3
+    with hostile.bounded(seconds=3), pytest.raises(WorkLimitError, match=r"MatMul.*elementary operations"):
+        model(np.ones(3500, np.float32))
+
+
+def test_the_iterations_of_a_loop_are_charged_for_their_own_sizes() -> None:
+    body = growing()
+    y = body.outputs[0]
+    x = body.add("Concat", "x", "x", axis=0)
+    for name in ("condition", "i"):
+        body.inputs.insert(0, body.inputs[0]._replace(name=name, dtype=np.dtype(np.bool_), axes=()))
+    body.inputs[0] = body.inputs[0]._replace(dtype=np.dtype(np.int64))
+    short = body.add("Slice", x, *(body.add_constant(np.array([n])) for n in (0, 2000, 0)))
+    body.outputs = ("condition", short, y)
+    graph = Graph()
+    count, x = graph.add_input("count", np.int64, ()), graph.add_input("x", np.float32, ("T",))
+    graph.outputs = (graph.add_all("Loop", (count, "", x), 2, body=body)[1],)
+    model = Model(graph)
+    assert model(np.array(5), np.ones(1, np.float32)).shape == (5,)
+    with hostile.bounded(seconds=8), pytest.raises(WorkLimitError):
+        model(np.array(10**6), np.ones(1, np.float32))
+
+
+def doubled(count: int, keeps: bool) -> Model:
+    """Strings that a loop doubles, or that are doubled in many nodes, all of which are used in the end."""
+    graph, body = Graph(), Graph()
+    if keeps:
+        x = graph.add_input("x", np.object_, (1,))
+        for _ in range(18):
+            x = graph.add("StringConcat", x, x)
+        ends = [graph.add_constant(np.array([str(place)], object)) for place in range(count)]
+        parts = [graph.add("StringConcat", x, end) for end in ends]
+        graph.outputs = (graph.add("Concat", *parts, axis=0),)
+        return Model(graph)
+    body.add_input("i", np.int64, ())
+    body.add_input("condition", np.bool_, ())
+    state = body.add_input("state", np.object_, (1,))
+    body.outputs = ("condition", body.add("StringConcat", state, state))
+    times, x = graph.add_input("times", np.int64, ()), graph.add_input("x", np.object_, (1,))
+    graph.outputs = (graph.add_all("Loop", (times, "", x), 1, body=body)[0],)
+    return Model(graph)
+
+
+def test_strings_are_counted_before_they_are_made() -> None:
+    text = np.array(["text"], object)
+    assert doubled(2, False)(np.array(2), text)[0] == "text" * 4
+    tracemalloc.start()
+    try:
+        with hostile.bounded(seconds=5):
+            with pytest.raises(MemoryLimitError, match="StringConcat"):
+                doubled(0, False)(np.array(100), text)
+            with pytest.raises(MemoryLimitError, match="StringConcat"):
+                doubled(200, True)(text)
+            with pytest.raises(LimitError, match="StringSplit"):
+                spaces = np.array([" a" * 10**5] + ["a"] * 1000, object)
+                split = Graph()
+                x = split.add_input("x", np.object_, ("N",))
+                split.outputs = (split.add_all("StringSplit", (x,), 2)[0],)
+                Model(split)(spaces)
+        assert tracemalloc.get_traced_memory()[1] < 2 * budget.MEMORY_OF_ANY_CALL
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_memory_that_views_keep_alive_counts() -> None:
+    """A part of each large array of a size that only its call knows is used in the end."""
+    graph = Graph()
+    count = graph.add_input("count", np.int64, (1,))
+    parts = []
+    for place in range(20):
+        longer = graph.add("Add", count, graph.add_constant(np.array([place])))
+        total = graph.add("ReduceSum", graph.add("NonZero", graph.add("ConstantOfShape", longer)))
+        size = graph.add("Add", longer, graph.add("Reshape", total, graph.add_constant(np.array([1]))))
+        large = graph.add("ConstantOfShape", size)
+        parts.append(graph.add("Slice", large, *(graph.add_constant(np.array([n])) for n in (0, 2, 0))))
+    graph.outputs = (graph.add("Concat", *parts, axis=0),)
+    model = Model(graph)
+    assert model(np.array([10])).shape == (40,)
+    with hostile.bounded(seconds=5), pytest.raises(MemoryLimitError):
+        model(np.array([5 * 10**6]))

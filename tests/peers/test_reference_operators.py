@@ -17,7 +17,7 @@ from onward.formats.onnx.reference import OPERATORS as REFERENCE
 OPERATORS = REFERENCE | {
     *("Optional", "OptionalGetElement", "OptionalHasElement", "SequenceEmpty", "SequenceConstruct"),
     *("SequenceLength", "SequenceAt", "SequenceErase", "SequenceInsert", "ConcatFromSequence"),
-    *("SplitToSequence", "SequenceMap"),
+    *("SplitToSequence", "SequenceMap", "StringConcat", "StringSplit"),
 }  # the last ones are Onward's own
 
 

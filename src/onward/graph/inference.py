@@ -6,9 +6,9 @@ from contextlib import suppress
 import numpy as np
 
 from ..core.budget import Limit
-from ..errors import ArgumentError, LimitError
+from ..errors import ArgumentError, LimitError, OnwardError
 from .graph import Graph
-from .node import Node, Signature, named
+from .node import Naming, Node, Signature
 from .operations import OPERATIONS
 from .operations.evaluation import evaluate
 from .operations.registry import Known
@@ -44,11 +44,12 @@ def outputs_of(node: Node, values: Mapping[str, Known]) -> Values:
     Raises ArgumentError, which names the node, if it does not accept its inputs, and LimitError.
     """
     try:
-        found = evaluate(node, [values[name] if name else None for name in node.inputs])
+        with Naming(node):
+            found = evaluate(node, [values[name] if name else None for name in node.inputs])
     except LimitError:
         raise
-    except Exception as error:
-        raise ArgumentError(named(node, error)) from error
+    except OnwardError as error:
+        raise ArgumentError(str(error)) from error
     return {name: value for name, value in zip(node.outputs, found or (), strict=False) if name}
 
 

@@ -1,11 +1,13 @@
 """The nodes of a graph, their names in errors, and the signatures of the values between them."""
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ..core.identity import Identity
 from ..errors import ArgumentError, MemoryLimitError, OnwardError
 from .size import count, dtype_of
 
@@ -91,10 +93,33 @@ def size_of(signatures: Iterable[Signature]) -> int:
     return sum([count(s.shape) * s.dtype.itemsize for s in signatures])
 
 
+def held_by(values: Iterable[Any]) -> int:
+    """Return the bytes that values keep alive: arrays with those that they are views of, texts, sequences."""
+    owners: dict[Identity, int] = {}
+    waiting = list(values)
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += value
+        elif isinstance(value, np.ndarray):
+            while isinstance(value.base, np.ndarray):
+                value = value.base
+            if value.dtype.hasobject and Identity(value) not in owners:
+                waiting += value.flat
+            owners[Identity(value)] = value.nbytes
+        elif isinstance(value, str):
+            owners[Identity(value)] = sys.getsizeof(value)
+    return sum(owners.values())
+
+
 def named(node: Node, error: Exception) -> str:
     """Return the message of an error that a node raised, with the node unless the message names the place."""
     message = str(error)
     return message if message.startswith(("node ", "code/")) else f"{node}: {message}"
+
+
+# What NumPy and Python raise for values that an operation does not accept, such as None for an omitted input.
+REFUSALS = ArithmeticError, AttributeError, IndexError, TypeError, ValueError
 
 
 class Naming:
@@ -113,5 +138,5 @@ class Naming:
             raise type(error)(named(self._node, error)) from error
         if isinstance(error, MemoryError):
             raise MemoryLimitError(named(self._node, error)) from error
-        if isinstance(error, Exception):
+        if isinstance(error, REFUSALS):
             raise ArgumentError(named(self._node, error)) from error

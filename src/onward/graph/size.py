@@ -78,6 +78,11 @@ class Axes:
             return 0
         return kept[0][1] if len(kept) == 1 and not kept[0][0] else Size(self, kept)
 
+    def total(self, sizes: Iterable[Any]) -> Any:
+        """Return the sum of sizes; those that do not follow from the axes are as in the first call."""
+        known = [size if type(size) is not Size or size.is_known else size.hint for size in sizes]
+        return self.size([term for n in known for term in (n.terms if type(n) is Size else (((), n),))])
+
     def quotient(self, numerator: Size, denominator: Size) -> Any:
         """Return the floored quotient of two sizes; a quotient of a quotient by numbers is one of its own."""
         divisor = denominator.terms

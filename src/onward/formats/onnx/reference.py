@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from ...core import budget
 from ...core.extras import install_hint
-from ...errors import ArgumentError
-from . import messages
+from ...errors import ArgumentError, OnwardError
+from . import messages, reference_costs
 from .protobuf import encode
 
 OPERATORS = frozenset(
-    "CausalConvWithState DeformConv LinearAttention RegexFullMatch RoiAlign StringConcat StringNormalizer "
-    "StringSplit TfIdfVectorizer ai.onnx.ml.ArrayFeatureExtractor ai.onnx.ml.Binarizer "
+    "CausalConvWithState DeformConv LinearAttention RegexFullMatch RoiAlign StringNormalizer "
+    "TfIdfVectorizer ai.onnx.ml.ArrayFeatureExtractor ai.onnx.ml.Binarizer "
     "ai.onnx.ml.FeatureVectorizer ai.onnx.ml.Imputer ai.onnx.ml.LabelEncoder ai.onnx.ml.LinearRegressor "
     "ai.onnx.ml.OneHotEncoder ai.onnx.ml.Scaler ai.onnx.ml.TreeEnsemble".split()
 )
@@ -33,11 +34,14 @@ def function(node: messages.Node, version: int, attributes: dict[str, Any]) -> C
             "split the model around it"
         )
     try:
+        reference_costs.charge_preparation(attributes)
         if operator == "RegexFullMatch":
             return FullMatch(attributes.get("pattern", ""))
-        return ReferenceOperator(encode(node), version)
+        return ReferenceOperator(encode(node), version, operator, attributes)
     except ModuleNotFoundError as error:
         raise ArgumentError(f"the operator {operator} needs {error.name}: {install_hint('onnx')}") from error
+    except OnwardError:
+        raise
     except Exception as error:  # any type: the operator may lack or reject an attribute
         raise ArgumentError(f"the onnx package does not run it: {error}") from error
 
@@ -56,6 +60,7 @@ class FullMatch:
         self._pattern, self._compiled = pattern, re2.compile(pattern, options)
 
     def __call__(self, x: Any) -> tuple[Any, ...]:
+        budget.spend(sum(budget.STEP + len(text) * (1 + len(self._pattern)) for text in x.flat))
         found = [self._compiled.fullmatch(text) is not None for text in x.flat]
         return (np.array(found, bool).reshape(x.shape),)
 
@@ -66,11 +71,11 @@ class FullMatch:
 class ReferenceOperator:
     """A node that the onnx package runs; it can be pickled."""
 
-    def __init__(self, node: bytes, version: int) -> None:
+    def __init__(self, node: bytes, version: int, operator: str, attributes: dict[str, Any]) -> None:
         import onnx
         from onnx.reference import ReferenceEvaluator
 
-        self._node, self._version = node, version
+        self._options = node, version, operator, attributes
         proto = onnx.NodeProto.FromString(node)
         values = [dict.fromkeys(filter(None, names)) for names in (proto.input, proto.output)]
         inputs, outputs = ([onnx.ValueInfoProto(name=name) for name in names] for names in values)
@@ -81,9 +86,16 @@ class ReferenceOperator:
         self._evaluator = ReferenceEvaluator(model)
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
+        _, _, operator, attributes = self._options
         feed = {name: a for name, a in zip(self._input_names, inputs, strict=True) if name}
-        results = iter(self._evaluator.run(None, feed))
+        try:
+            reference_costs.charge(operator, inputs, attributes)
+            results = iter(self._evaluator.run(None, feed))
+        except (MemoryError, OnwardError):
+            raise
+        except Exception as error:  # any type: each operator has its own
+            raise ArgumentError(f"the onnx package does not run it: {error}") from error
         return tuple(next(results) if used else None for used in self._outputs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ReferenceOperator, (self._node, self._version)
+        return ReferenceOperator, self._options

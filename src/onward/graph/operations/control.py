@@ -16,7 +16,7 @@ from ...errors import ArgumentError, OnwardError
 from ..declared import Input
 from ..graph import Graph
 from ..inference import infer
-from ..node import AnyArray, Expansion, Node, Signature
+from ..node import AnyArray, Expansion, Node, Signature, held_by
 from ..size import has_sizes
 from .registry import EVERY_INPUT, Known, operation
 
@@ -75,22 +75,24 @@ def loop(
         start, inputs = time.perf_counter(), (np.array(done, np.int64), true, *carried, *outer)
         # as many as the memory of the scanned values allows, if they stay as large as so far
         rounds = min(batch, limit - done, max(1, (left.memory - size) * done // max(1, size)))
-        work = rounds * (IN_CORE + body.work)
-        left.check(work)
+        left.check(rounds * (IN_CORE + body.work))
         found = body.repeat(rounds, inputs, len(carried)) if done else None
         if found is None:
             left.spend(IN_PYTHON)
-            again, *results = body(*inputs)
+            batch = 0  # the next iteration alone may have new sizes, and with them another work
+            with budget.temporary():
+                left.take(size + held_by(carried))
+                again, *results = body(*inputs)
             parts = [a[None] for a in results[len(carried) :]]
             found = 1, _is_true(again), tuple(results[: len(carried)]), parts
         else:
-            left.spend(work)
+            left.spend(found[0] * (IN_CORE + body.work))
         rounds, goes_on, carried, parts = found
         scanned.append([part[:rounds] for part in parts])
         size += sum(part.nbytes for part in scanned[-1])
         left.check(memory=size)
         done += rounds
-        batch = min(2 * batch, MAX_BATCH) if time.perf_counter() - start < INTERRUPTIBLE else 1
+        batch = min(max(1, 2 * batch), MAX_BATCH) if time.perf_counter() - start < INTERRUPTIBLE else 1
     if scanned:
         stacked = [np.concatenate(parts) for parts in zip(*scanned, strict=True)]
     else:

@@ -55,6 +55,7 @@ NAMES = {
         "SequenceEmpty SequenceConstruct SequenceLength SequenceAt SequenceErase SequenceInsert "
         "ConcatFromSequence SplitToSequence SequenceMap"
     ),
+    "strings": "StringConcat StringSplit",
     "transposed": "ConvTranspose Col2Im",
     "signal": "DFT STFT HannWindow HammingWindow BlackmanWindow MelWeightMatrix",
 }

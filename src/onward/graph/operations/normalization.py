@@ -79,8 +79,8 @@ def lrn(x: AnyArray, *, size: int, alpha: float = 1e-4, beta: float = 0.75, bias
 
 
 @lrn.reading
-def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
-    return int(min(attributes["size"], 2 * inputs[0].shape[1]))
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
+    return min(attributes["size"], 2 * inputs[0].shape[1])
 
 
 @combining("Softmax", "LogSoftmax", "Standardize", "LRN")

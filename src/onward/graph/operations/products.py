@@ -192,10 +192,10 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
 
 
 @reading("MatMul", "Gemm", "FusedMatMul")
-def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
     A = inputs[0]
     order = _order(len(A.shape), attributes.get("transA", 0), attributes.get("transBatchA", 0))
-    return int(A.shape[order[-1]])
+    return A.shape[order[-1]]
 
 
 def _det_signature(x: Known) -> Signature:
@@ -211,8 +211,9 @@ def det(x: AnyArray) -> AnyArray:
 
 
 @det.reading
-def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
-    return int(inputs[0].shape[-1]) ** 3
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
+    n = inputs[0].shape[-1]
+    return n * n * n
 
 
 Labels = list[int]
@@ -315,15 +316,15 @@ def einsum(*inputs: AnyArray, equation: str) -> AnyArray:
 
 
 @einsum.reading
-def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
     """The sizes of the labels that are summed."""
     present = [a for a in inputs if a is not None]
     operands, result = _labels(attributes["equation"], [len(a.shape) for a in present])
     sizes = {
         label: size
         for labels, a in zip(operands, present, strict=True)
-        for label, size in sorted(zip(labels, a.shape, strict=True), key=lambda pair: pair[1])
-        if label not in result
+        for label, size in zip(labels, a.shape, strict=True)
+        if label not in result and not (type(size) is int and size == 1)
     }
     return math.prod(sizes.values())
 
@@ -342,9 +343,9 @@ def _quantized_signature(x: Known, W: Known, *others: Known | None) -> Signature
     return Signature(product_shape(x.shape, W.shape[::-1]), np.dtype(np.float32))
 
 
-def last_size(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+def last_size(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
     """Return the size of the last axis of the first input, whose elements are summed."""
-    return int(inputs[0].shape[-1])
+    return inputs[0].shape[-1]
 
 
 @operation("QuantizedMatMul", signature=_quantized_signature)

@@ -16,7 +16,7 @@ from ..activation_names import RECURRENT
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from ..size import broadcast_shape
+from ..size import broadcast_shape, hint
 from .expressions import Unknown, composed
 from .registry import Inputs, Known, along_time, operation, reading, typed_view, view
 
@@ -393,7 +393,7 @@ reading("Recurrent", "Step")(weights_of_unit)
 
 
 @reading("RNN", "GRU", "LSTM")
-def rows_of_unit(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+def rows_of_unit(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
     """The weights of each unit: a row of W and of R for each gate."""
     W, R = inputs[1:3]
-    return int((math.prod(W.shape) + math.prod(R.shape)) // max(1, min(R.shape[1:])))
+    return (math.prod(W.shape) + math.prod(R.shape)) // max(1, min(map(hint, R.shape[1:])))

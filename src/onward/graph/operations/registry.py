@@ -16,10 +16,11 @@ Operations have the names, inputs and attributes of ONNX's operators of opset 22
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import wraps
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -50,8 +51,8 @@ Lowering = Callable[[Builder, Node, Inputs, list[tuple[int, ...]]], list[View] |
 # Returns the axes along which a node combines elements, for each input; the last entry holds for further
 # inputs. Along all other axes, each slice of the outputs depends on the same slice of the inputs alone.
 Combines = Callable[[Node, Sequence[Known | None]], Sequence[Collection[int]]]
-# Returns how many elements each element of the outputs is computed from.
-Reads = Callable[[Sequence[Any], Mapping[str, Any]], int]
+# Returns how many elements each element of the outputs is computed from: an integer or a size.
+Reads = Callable[[Sequence[Any], Mapping[str, Any]], Any]
 # Returns how many bytes of temporary arrays `compute` allocates.
 Temporaries = Callable[[Sequence[Any], Mapping[str, Any]], int]
 # Adds a node, some of whose inputs vary over time, to a graph over one block: it takes a `BlockBuilder`.
@@ -71,6 +72,27 @@ def _registration(rule: str) -> Callable[["Operation", Rule], Rule]:
         return function
 
     return register
+
+
+class Work(NamedTuple):
+    """The work of a node: for each element of its inputs and outputs, and as often as an output reads one."""
+
+    each: int
+    given: tuple[tuple[Any, ...], ...]
+    made: tuple[tuple[Any, ...], ...]
+    reads: Any
+
+    @property
+    def hint(self) -> int:
+        """Elementary operations in the first call."""
+        given, made = (sum([count(shape) for shape in shapes]) for shapes in (self.given, self.made))
+        return self.each * (given + made * hint(self.reads)) + budget.STEP * hint(self.reads)
+
+    @property
+    def size(self) -> Any:
+        """Elementary operations: a size or an integer."""
+        given, made = (sum([math.prod(shape) for shape in shapes]) for shapes in (self.given, self.made))
+        return self.each * (given + made * self.reads) + budget.STEP * self.reads
 
 
 class Operation:
@@ -186,23 +208,23 @@ class Operation:
         inputs: Sequence[Known | None],
         attributes: Mapping[str, Any],
         signatures: Sequence[Signature] | None,
-    ) -> tuple[int, int, int]:
-        """Return the work, and the bytes of the outputs and of temporary arrays; that of the first call."""
+    ) -> tuple[Work, int, int]:
+        """Return the work, and the bytes of the outputs and of temporary arrays in the first call."""
         if signatures is None and self.has_rule and not self.is_composed:
             signatures = self.signatures(inputs, attributes)
-        given, each = 0, OPERATIONS_OF_ELEMENT
-        x: Any
-        for x in inputs if self.reads_values else ():
-            if hasattr(x, "shape"):  # others are sequences
-                given += count(x.shape)
-                if x.dtype.hasobject and not has_sizes(x):
-                    each = budget.STEP
-        made = given if signatures is None else sum([count(s.shape) for s in signatures])
-        if self.reads is not None or self.temporaries is not None:
-            inputs = list(map(_in_first_call, inputs))
+        arrays: list[Any] = [x for x in inputs if hasattr(x, "shape")] if self.reads_values else []
+        are_objects = any([x.dtype.hasobject and not has_sizes(x) for x in arrays])
+        given = tuple([x.shape for x in arrays])  # others are sequences
+        made = given if signatures is None else tuple([tuple(s.shape) for s in signatures])
         reads = 1 if self.reads is None else self.reads(inputs, attributes)
-        temporary = 0 if self.temporaries is None else self.temporaries(inputs, attributes)
-        return each * (given + made * reads) + budget.STEP * reads, size_of(signatures or ()), temporary
+        work = Work(budget.STEP if are_objects else OPERATIONS_OF_ELEMENT, given, made, reads)
+        return work, size_of(signatures or ()), self.temporary(inputs, attributes)
+
+    def temporary(self, inputs: Sequence[Known | None], attributes: Mapping[str, Any]) -> int:
+        """Return the bytes of temporary arrays, in the first call if sizes are symbolic."""
+        if self.temporaries is None:
+            return 0
+        return self.temporaries(list(map(_in_first_call, inputs)), attributes)
 
     def run(
         self,
@@ -228,23 +250,22 @@ class Operation:
     ) -> tuple[Any, ...] | None:
         """Compute outputs that are not needed yet; return None if that takes much of the current budget."""
         cost, left = self.cost(inputs, attributes, signatures), budget.current()
-        if not left.affords(cost[0], cost[1] + cost[2]):
+        if not left.affords(cost[0].hint, cost[1] + cost[2]):
             return None
         return self._run(left, cost, inputs, attributes, keeps)
 
     def _run(
         self,
         left: budget.Budget,
-        cost: tuple[int, int, int],
+        cost: tuple[Work, int, int],
         inputs: Sequence[Any],
         attributes: Mapping[str, Any],
         keeps: bool,
     ) -> tuple[Any, ...]:
         work, outputs, temporary = cost
-        left.spend(work)
+        left.spend(work.hint)
         left.check(memory=outputs + temporary)
-        if keeps:
-            left.take(outputs)
+        left.take(outputs if keeps else 0)
         return self.compute(inputs, attributes)
 
     def signatures(

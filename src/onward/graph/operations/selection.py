@@ -165,6 +165,6 @@ reading("TopK", "Unique")(lambda inputs, attributes: 32)
 
 
 @non_max_suppression.reading
-def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
     """Python compares each box with those that were chosen before."""
-    return budget.STEP * int(inputs[0].shape[1])
+    return budget.STEP * inputs[0].shape[1]

@@ -170,9 +170,9 @@ def kernel_size(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
     return int(math.prod(attributes["kernel_shape"]))
 
 
-def filter_size(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+def filter_size(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
     """Return how many elements each output of a convolution is computed from."""
-    return int(math.prod(inputs[1].shape[1:]))
+    return math.prod(inputs[1].shape[1:])
 
 
 def padded_size(x: Known, g: Geometry) -> int:

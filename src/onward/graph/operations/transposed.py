@@ -182,7 +182,7 @@ def phases(out: int, kernel: int, stride: int, dilation: int, before: int) -> li
 
 
 @conv_transpose.reading
-def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
     outputs, _, *kernel = inputs[1].shape
     return math.prod((outputs, *kernel))
 
@@ -195,7 +195,7 @@ def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
 
 
 @col2im.reading
-def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
     block = inputs[2]
     return math.prod(as_integers(block)) if isinstance(block, np.ndarray) else 1
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...core import budget
 from ...errors import ArgumentError
-from ..node import Naming
+from ..node import Naming, held_by
 from ..operations import OPERATIONS
 from .builder import aligned, aligned_zeros
 from .compiler import Location, NumPyNode, Program, Rest
@@ -97,7 +97,7 @@ class Bound:
     """
 
     def __init__(self, owner: LoadedProgram, plan: Any) -> None:
-        self._owner, self.plan, self.work = owner, plan, owner.program.work
+        self._owner, self.plan, self.work = owner, plan, plan.work
         self.entry, self.segments = owner.entry, owner.segments
         self._views = plan.views
 
@@ -187,8 +187,9 @@ class Bound:
             inputs = [self._found(source, spaces, values) for source in step.inputs]
             if step.is_open:
                 results = operation.run(inputs, attributes, keeps=False)
-                budget.current().check(memory=sum(map(_size, results)))
+                budget.current().check(memory=held_by(results))
             else:
+                budget.current().check(memory=operation.temporary(inputs, attributes))
                 results = operation.compute(inputs, attributes)
             if len(results) < len(step.outputs):
                 raise ArgumentError(f"has {len(step.outputs)} outputs, but returns {len(results)}")
@@ -209,13 +210,3 @@ def _copied(value: Any) -> Any:
     if isinstance(value, list):
         return list(map(_copied, value))
     return value.copy() if isinstance(value, np.ndarray) else value
-
-
-def _size(value: Any) -> int:
-    """Return the bytes of an array, of its texts, or of a sequence of arrays."""
-    if isinstance(value, list):
-        return sum(map(_size, value))
-    if not isinstance(value, np.ndarray):
-        return 0
-    texts = value.flat if value.dtype.hasobject else ()
-    return value.nbytes + sum(len(text) for text in texts if isinstance(text, str))

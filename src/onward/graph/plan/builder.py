@@ -228,13 +228,18 @@ class Builder:
         return y.permuted(*np.argsort(order))
 
     def build(
-        self, axes: Axes, outputs: Sequence[View], locations: Sequence[View], optimize: bool = False
+        self,
+        axes: Axes,
+        outputs: Sequence[View],
+        locations: Sequence[View],
+        work: Any = 0,
+        optimize: bool = False,
     ) -> tuple[Any, list[Bytes]]:
         """Return the core's program and the bytes of its constants, which follow each other in memory.
 
-        `locations` are the views that the caller asks for. If `optimize`, the program has fewer steps, and
-        arrays in the arena share memory if no step needs both. All steps must then run in one call, and no
-        location may lie in the arena.
+        `locations` are the views that the caller asks for, `work` is the number of elementary operations. If
+        `optimize`, the program has fewer steps, and arrays in the arena share memory if no step needs both.
+        All steps must then run in one call, and no location may lie in the arena.
         """
         arrays: dict[int, tuple[Any, int, int]] = {}
         if optimize:
@@ -266,6 +271,7 @@ class Builder:
         writer.write([list(view.shape) for view in outputs])
         writer.write(list(map(placed, locations)))
         writer.steps([(step, list(map(placed, arguments))) for step, arguments in self.steps])
+        writer.write(work)
         table = [len(writer.values), *chain.from_iterable(writer.values)]
         words = np.array([*table, *writer.words], np.int64)
         return self.core.Program(words, [key.value for key in weights]), self._constants

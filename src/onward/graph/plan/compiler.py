@@ -21,7 +21,7 @@ from ..node import AnyArray, Naming, Node, Signature
 from ..operations import OPERATIONS
 from ..operations.control import IN_CORE, keeps_condition
 from ..operations.evaluation import check_shapes, evaluate
-from ..operations.registry import Expand, Known, Operation
+from ..operations.registry import Expand, Known, Operation, Work
 from ..operations.value import Value
 from ..size import Axes, as_numbers, dtype_of, has_sizes, is_symbolic
 from .builder import Builder, Bytes, Weights
@@ -69,7 +69,6 @@ class Program:
         self.core: Any = None
         self.constants: list[Bytes] = []
         self.axes = Axes()
-        self.work = 0  # elementary operations of one run, without those of bodies
         self.steps: list[str] = []  # the name and the output shape of each step of the core
         self.inputs: list[str] = []  # for NumPy nodes, "" for those in spaces of the plan
         # for each input: its dtype, its shape, in which -1 - n stands for axis n, and, if the program depends
@@ -101,6 +100,7 @@ class Compiler:
         self._uses: Counter[str] = Counter()
         self._pending: deque[Node] = deque()
         self._fixed, self._axes = fixed, dict[Any, Any]()  # sizes by the names of axes
+        self._works, self._work = Counter[Work](), 0  # of the nodes so far, and their sum in the first call
         for declared, array, is_parameter in zip(graph.inputs, inputs, parameters, strict=True):
             self._add_input(declared, array, is_parameter)
         shapes = {declared.name: self._values[declared.name] for declared in graph.inputs}
@@ -131,7 +131,8 @@ class Compiler:
         self._program.segments = [self._located(segment, locations) for segment in self._program.segments]
         self._program.outputs = [self._asked(output, locations) for output in self._program.outputs]
         try:
-            found = self._builder.build(self._program.axes, outputs, locations, optimize=only_steps)
+            work = self._program.axes.total([n * work.size for work, n in self._works.items()])
+            found = self._builder.build(self._program.axes, outputs, locations, work, optimize=only_steps)
         except OverflowError as error:
             raise ArgumentError("a size or stride of a node has more than 64 bits") from error
         self._program.core, self._program.constants = found
@@ -246,12 +247,13 @@ class Compiler:
             self._define(node, [_new_value(signature, None) for signature in signatures])
             return True
         work, outputs, temporary = operation.cost(arrays, node.attributes, signatures)
-        budget.current().check(self._program.work + work, outputs + temporary)
+        budget.current().check(self._work + work.hint, outputs + temporary)
         views = self._lower(node, operation, inputs, signatures)
         if views is None and not has_numbers:
             if not operation.takes_sizes or any(is_symbolic(signature.shape) for signature in signatures):
                 return self._place_in_numbers(node, operation, inputs)
-        self._program.work += work
+        self._works[work] += 1
+        self._work += work.hint
         if views is None:
             self._run_in_numpy(node, inputs, signatures)
         return True

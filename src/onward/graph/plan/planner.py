@@ -18,7 +18,7 @@ from ...core.budget import Limit
 from ...core.identity import Identity
 from ...errors import OnwardError
 from ..graph import Graph, bodies, with_bodies
-from ..node import Signature
+from ..node import Signature, held_by
 from .bound import Bound, Call, LoadedProgram
 from .builder import Weights
 from .compiler import Compiler, NumPyNode, Program, Rest
@@ -47,7 +47,7 @@ class Planner:
         weights_size: int | None = None,
         in_blocks: InBlocks | None = None,
     ) -> None:
-        self.graph, self.work = graph, 0  # the most elementary operations that a plan takes
+        self.graph = graph
         self._weights_size = weights_size  # in bytes, of a whole model before it was simplified
         if weights is None:
             constants = list(constants_of(graph))
@@ -73,8 +73,8 @@ class Planner:
             return ready
         if self._weights_size is not None:
             self.limit.allow(inputs, self._weights_size)
-        with self.limit.entered(is_whole=self._weights_size is not None) as left:
-            planner: Planner = self
+        with self.limit.entered(is_whole=self._weights_size is not None) as left, budget.temporary():
+            planner, memory = self, left.memory
             while True:
                 plan = planner.find(inputs) or planner._new(inputs)
                 left.spend(plan.work)
@@ -82,6 +82,8 @@ class Planner:
                 if not isinstance(results, Call):
                     return tuple(results)
                 planner, inputs = results
+                left.memory = memory
+                left.take(held_by(inputs))
 
     def run(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...] | None:
         """Run the plan for inputs in order and by name, and return its outputs.
@@ -99,6 +101,11 @@ class Planner:
         it needs Python.
         """
         return self.ready.repeat(count, inputs, carried)
+
+    @property
+    def work(self) -> int:
+        """The most elementary operations that a plan in the core took."""
+        return self.ready.most_work
 
     @property
     def limit(self) -> Limit:
@@ -123,11 +130,12 @@ class Planner:
         return [loaded.program for _, loaded in self._programs]
 
     def _allows(self, bound: Bound, inputs: Sequence[Any]) -> bool:
-        """Whether a call may use so much memory.
+        """Whether a call may take so much memory and work.
 
         Otherwise, it runs in blocks, or compiling a program for it tells which node fails.
         """
-        if self._runs_in_blocks(inputs) or bound.plan.arena_size > self._weights.limit.memory:
+        blocks, limit = self._runs_in_blocks(inputs), self._weights.limit
+        if blocks or bound.plan.arena_size > limit.memory or bound.plan.work > limit.work:
             return False
         bound.plan.is_allowed = True
         return True
@@ -162,7 +170,6 @@ class Planner:
             program = self._compiled(inputs, parameters)
             segments = [_prepared(each, self._weights, self._parameters) for each in program.segments]
             loaded = LoadedProgram(program, segments)
-            self.work = max(self.work, program.work)
             self._programs.append((kind, loaded))
             if len(self._programs) > self._max_programs:
                 self._programs.pop(0)
