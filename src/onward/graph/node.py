@@ -118,8 +118,9 @@ def named(node: Node, error: Exception) -> str:
     return message if message.startswith(("node ", "code/")) else f"{node}: {message}"
 
 
-# What NumPy and Python raise for values that an operation does not accept, such as None for an omitted input.
-REFUSALS = ArithmeticError, AttributeError, IndexError, TypeError, ValueError
+# What NumPy and Python raise for what an operation does not accept, such as None for an omitted input, or a
+# mode that does not exist.
+REFUSALS = ArithmeticError, AttributeError, LookupError, TypeError, ValueError
 
 
 class Naming:

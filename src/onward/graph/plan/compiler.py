@@ -135,6 +135,8 @@ class Compiler:
             found = self._builder.build(self._program.axes, outputs, locations, work, optimize=only_steps)
         except OverflowError as error:
             raise ArgumentError("a size or stride of a node has more than 64 bits") from error
+        except (TypeError, ValueError, IndexError) as error:  # an attribute of another type
+            raise ArgumentError(f"the core refuses a step of a node: {error}") from error
         self._program.core, self._program.constants = found
         self._program.steps = [_described(*step) for step in self._builder.steps]
         if only_steps:
