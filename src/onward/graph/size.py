@@ -393,8 +393,8 @@ def count(shape: Iterable[Any]) -> int:
 
 def are_same(a: Any, b: Any) -> bool:
     """Whether two sizes are the same for all sizes of the axes."""
-    if a is b:
-        return True
+    if a is b or (type(a) is int and type(b) is int):
+        return bool(a == b)
     difference = a - b
     return type(difference) is not Size and difference == 0
 

@@ -49,8 +49,6 @@ def _define_unary(name: str, function: Any, core: str | None = None, **options: 
 
 
 _rows: list[tuple[str, Any, str]] = [
-    ("Abs", np.abs, "absolute"),
-    ("Neg", np.negative, "negative"),
     ("Sign", np.sign, "sign"),
     ("Ceil", np.ceil, "ceil"),
     ("Floor", np.floor, "floor"),
@@ -63,6 +61,8 @@ _rows: list[tuple[str, Any, str]] = [
 ]
 for _row in _rows:
     _define_unary(*_row)
+_define_unary("Abs", np.abs, "absolute", takes_sizes=True)
+_define_unary("Neg", np.negative, "negative", takes_sizes=True)
 for _name in ("tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "arcsinh", "arccosh", "arctanh"):
     _define_unary(_name.replace("arc", "a").capitalize(), getattr(np, _name))
 _define_unary("BitwiseNot", np.invert, widens=False)

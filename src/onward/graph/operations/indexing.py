@@ -10,8 +10,8 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from ..size import are_same, is_symbolic
-from .arguments import as_axis, as_indices
-from .movement import along_axis, moved
+from .arguments import as_axis, as_indices, as_integers
+from .movement import along_axis, move
 from .registry import (
     EVERY_INPUT,
     Inputs,
@@ -83,7 +83,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     """Return views, gather by a table of positions, or read at indices that may differ from call to call."""
     if all(map(is_known, inputs[1:])):
         has_numbers = inputs[0] is not None and not is_symbolic(inputs[0].shape)
-        if (views := moved(b, node, inputs, shapes, with_table=has_numbers)) or has_numbers:
+        if (views := move(b, node, inputs, shapes)) or has_numbers:
             return views
     x, indices = (typed_view(b, value) for value in inputs)
     if x is None or indices is None or indices.dtype not in INDICES:
@@ -262,7 +262,7 @@ def tensor_scatter(
 def _one_hot_signature(indices: Known, depth: AnyArray, values: Known, *, axis: int = -1) -> Signature:
     rank = len(indices.shape) + 1
     shape = list(indices.shape)
-    shape.insert(as_axis(axis, rank), int(np.ravel(depth)[0]))
+    shape.insert(as_axis(axis, rank), as_integers(depth)[0])
     return Signature(tuple(shape), values.dtype)
 
 

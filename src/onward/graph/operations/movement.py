@@ -12,7 +12,7 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.strided import NotStridedError, Strided
 from ..plan.view import View
-from ..size import as_numbers, broadcast_shape, is_symbolic
+from ..size import are_same, broadcast_shape, dtype_of, has_sizes, is_symbolic
 from .arguments import as_axes, as_axis, as_integers
 from .registry import (
     OPERATIONS,
@@ -103,9 +103,15 @@ def slice_axes(
 def _parts(
     x: Known, starts: Any, ends: Any, axes: Any = None, steps: Any = None
 ) -> dict[int, tuple[int, int, int]]:
-    """Return the start, end and step of a Slice along each axis of which it leaves out elements."""
-    whole, parts = [slice(0, size, 1) for size in x.shape], _listed_parts(x, starts, ends, axes, steps)
-    return {axis: part for axis, part in parts.items() if _clipped(*part, x.shape[axis]) != whole[axis]}
+    """Return the start, end and step of a Slice along each axis of which it may leave out elements."""
+    parts = _listed_parts(x, starts, ends, axes, steps)
+    return {axis: part for axis, part in parts.items() if not _is_whole(*part, x.shape[axis])}
+
+
+def _is_whole(start: int, end: int, step: int, size: int) -> bool:
+    """Whether a slice has all elements, for all sizes."""
+    taken = _clipped(start, end, step, size)
+    return step == 1 and are_same(taken.start, 0) and are_same(taken.stop, size)
 
 
 def _listed_parts(
@@ -171,7 +177,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 
 def _expand_signature(x: Known, shape: AnyArray) -> Signature:
-    return Signature(broadcast_shape(x.shape, tuple(as_integers(shape))), x.dtype)
+    return Signature(broadcast_shape(x.shape, tuple(as_integers(shape))), dtype_of(x))
 
 
 @operation("Expand", signature=_expand_signature, shape_inputs=(1,), combines=elementwise, takes_sizes=True)
@@ -183,12 +189,15 @@ def _tile_signature(x: Known, repeats: AnyArray) -> Signature:
     times = as_integers(repeats)
     if len(times) != len(x.shape) or min(times, default=0) < 0:
         raise ShapeError(f"repeats={times}; expected {len(x.shape)} numbers that are not negative")
-    return Signature(tuple(size * n for size, n in zip(x.shape, times, strict=True)), x.dtype)
+    return Signature(tuple(size * n for size, n in zip(x.shape, times, strict=True)), dtype_of(x))
 
 
-@operation("Tile", signature=_tile_signature, shape_inputs=(1,))
+@operation("Tile", signature=_tile_signature, shape_inputs=(1,), takes_sizes=True)
 def tile(x: AnyArray, repeats: AnyArray) -> Any:
-    return np.tile(x, as_integers(repeats))
+    """Repeat new axes in front of each axis, and join them."""
+    times = as_integers(repeats)
+    ones, many = (sum(zip(n, x.shape, strict=True), ()) for n in ([1] * len(times), times))
+    return np.broadcast_to(x.reshape(ones), many).reshape(_tile_signature(x, repeats).shape)
 
 
 # The order of the axes (N, C, height, block, width, block) before the blocks become channels.
@@ -239,13 +248,15 @@ def reverse_sequence(x: AnyArray, lengths: AnyArray, *, batch_axis: int = 1, tim
     return np.moveaxis(moved[sources, rows], (0, 1), (time_axis, batch_axis))
 
 
-def moved(
-    b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]], with_table: bool
-) -> list[View] | None:
+@lowering(
+    *("Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Split"),
+    *("Expand", "Tile", "DepthToSpace", "SpaceToDepth", "ReverseSequence"),
+)
+def move(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     """Return views if strides can express the outputs; otherwise copy or gather the elements.
 
-    The values must not decide on the positions. A table of positions holds for the sizes of this call alone;
-    without it, the result is None.
+    The values must not decide on the positions. A table of positions needs sizes that are the same in every
+    call.
     """
     value, *others = inputs
     x = typed_view(b, value)
@@ -256,23 +267,14 @@ def moved(
         results = operation.compute([Strided(x, x.dtype, b.contiguous), *parameters], node.attributes)
     except NotStridedError:
         del b.steps[before:]
-        if not with_table:
+        if is_symbolic((x.offset, *x.shape, *x.strides)) or any(map(has_sizes, parameters)):
             return None
-        results = operation.compute([x.offsets(), *map(as_numbers, parameters)], node.attributes)
+        results = operation.compute([x.offsets(), *parameters], node.attributes)
         views = [_gathered(b, x, offsets) for offsets in results]
     else:
         views = [each.view for each in results]
     views = views[: len(shapes)]
     return None if any(size == 0 for view in views for size in view.shape) else views
-
-
-@lowering(
-    *("Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Split"),
-    *("Expand", "Tile", "DepthToSpace", "SpaceToDepth", "ReverseSequence"),
-)
-def move(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """Return what `moved` does, with a table of positions if necessary."""
-    return moved(b, node, inputs, shapes, with_table=True)
 
 
 def _gathered(b: Builder, x: View, offsets: AnyArray) -> View:

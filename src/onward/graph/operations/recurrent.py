@@ -16,7 +16,7 @@ from ..activation_names import RECURRENT
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from ..size import broadcast_shape, hint
+from ..size import broadcast_shape, has_sizes, hint, integers
 from .expressions import Unknown, composed
 from .registry import Inputs, Known, along_time, operation, reading, typed_view, view
 
@@ -195,11 +195,18 @@ for _cell in LAYERS:
     _define(_cell)
 
 
-@operation("Steps", reads_values=False)
+@operation("Steps", signature=lambda x: Signature(x.shape[1:2], np.dtype(np.int32)), reads_values=False)
 def steps(x: Known) -> AnyArray:
     """Return the number of time steps of x (T, B, ...) for each row."""
     T, B = x.shape[:2]
-    return np.full(B, T, np.int32)
+    counts: AnyArray = integers([T] * B)
+    return counts if has_sizes(counts) else counts.astype(np.int32)
+
+
+@steps.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    assert inputs[0] is not None
+    return [b.scalar(inputs[0].shape[0], "int32").broadcast(*shapes[0])]
 
 
 @operation("LastStep", combines=lambda node, inputs: [[1], ()])

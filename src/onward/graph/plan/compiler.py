@@ -239,8 +239,9 @@ class Compiler:
         if found is None and (has_numbers or operation.takes_sizes):
             self._run_in_numpy(node, inputs, None)
             return False
-        if found is None:
-            return self._place_in_numbers(node, operation, inputs)
+        if found is None:  # for the sizes of the first call alone
+            fixed = list(map(_in_numbers, inputs))
+            return self._place(node, operation, fixed, _known(fixed))
         if Signature not in map(type, found):
             self._define(node, [Value(y.shape, dtype_of(y), y) for y in found])
             return True
@@ -251,19 +252,14 @@ class Compiler:
         work, outputs, temporary = operation.cost(arrays, node.attributes, signatures)
         budget.current().check(self._work + work.hint, outputs + temporary)
         views = self._lower(node, operation, inputs, signatures)
-        if views is None and not has_numbers:
-            if not operation.takes_sizes or any(is_symbolic(signature.shape) for signature in signatures):
-                return self._place_in_numbers(node, operation, inputs)
+        if views is None and not has_numbers:  # sizes are values like others
+            inputs = list(map(self._with_numbers, inputs))
+            views = self._lower(node, operation, inputs, signatures)
         self._works[work] += 1
         self._work += work.hint
         if views is None:
             self._run_in_numpy(node, inputs, signatures)
         return True
-
-    def _place_in_numbers(self, node: Node, operation: Operation, inputs: list[Value | None]) -> bool:
-        """Add a node for the sizes of the first call alone."""
-        fixed = list(map(_in_numbers, inputs))
-        return self._place(node, operation, fixed, _known(fixed))
 
     def _lower(
         self, node: Node, operation: Operation, inputs: list[Value | None], signatures: Sequence[Signature]

@@ -72,11 +72,7 @@ class Strided(NDArrayOperatorsMixin):
             if not isinstance(part, slice):
                 raise NotStridedError(f"an index {part!r}")
             if part != slice(None):
-                step, size = part.step or 1, view.shape[axis]
-                if step < 0:
-                    raise NotStridedError("a step below 0")
-                stop = size if part.stop is None else part.stop
-                view = view.sliced(axis, part.start or 0, stop, step)
+                view = _sliced(view, axis, part.start, part.stop, part.step or 1)
             axis += 1
         return self.with_view(view)
 
@@ -93,6 +89,15 @@ class Strided(NDArrayOperatorsMixin):
 
     def __getattr__(self, name: str) -> Any:
         raise NotStridedError(name)
+
+
+def _sliced(view: View, axis: int, start: Any, stop: Any, step: int) -> View:
+    """Return a slice of one axis, whose bounds lie within the axis; a step below 0 needs a start."""
+    size = view.shape[axis]
+    if step > 0:
+        return view.sliced(axis, 0 if start is None else start, size if stop is None else stop, step)
+    last = size if stop is None else size - 1 - stop
+    return view.reversed(axis).sliced(axis, size - 1 - start, last, -step)
 
 
 def _expand_dims(x: Strided, axis: Any) -> Strided:

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..size import Size, are_same
+
 Offsets = NDArray[np.int64]
 
 ARENA, CONSTANTS, FIRST_ARGUMENT = 0, 1, 2
@@ -100,10 +102,10 @@ class View(NamedTuple):
         return None if axes else y.with_axes(self.shape, strides)
 
     def is_contiguous(self) -> bool:
-        """Whether the view is C-contiguous."""
+        """Whether the view is C-contiguous, for all sizes."""
         expected = 1
         for size, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
-            if stride is not expected and stride != expected and size != 1:
+            if stride is not expected and not _is_one(size) and not are_same(stride, expected):
                 return False
             expected = expected * size
         return True
@@ -119,8 +121,8 @@ class View(NamedTuple):
             return self.contiguous(self.space, self.offset, shape, self.dtype)
         if any(size == 0 for size in self.shape):
             return None
-        mine = [axis for axis in zip(self.shape, self.strides, strict=True) if axis[0] != 1]
-        places = [place for place, size in enumerate(shape) if size != 1]
+        mine = [axis for axis in zip(self.shape, self.strides, strict=True) if not _is_one(axis[0])]
+        places = [place for place, size in enumerate(shape) if not _is_one(size)]
         strides: list[Any] = [1] * len(shape)
         while mine or places:  # the fewest axes of both that have the same number of elements
             if not mine or not places:
@@ -159,7 +161,9 @@ class View(NamedTuple):
         if not missing and all(map(is_, self.shape, shape)):
             return self
         axes = zip(self.shape, self.strides, shape[missing:], strict=True)
-        strides = (0 if size == 1 and other != 1 else stride for size, stride, other in axes)
+        strides = [
+            stride if size is other or size != 1 or _is_one(other) else 0 for size, stride, other in axes
+        ]
         return View(self.space, self.offset, tuple(shape), (*[0] * missing, *strides), self.dtype)
 
     def reversed(self, axis: int) -> "View":
@@ -167,3 +171,8 @@ class View(NamedTuple):
         last = self.sliced(axis, self.shape[axis] - 1, self.shape[axis])
         strides = tuple(-stride if place == axis else stride for place, stride in enumerate(self.strides))
         return last.with_axes(self.shape, strides)
+
+
+def _is_one(size: Any) -> bool:
+    """Whether a size is 1 in every call."""
+    return type(size) is not Size and bool(size == 1)
