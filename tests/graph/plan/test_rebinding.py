@@ -55,6 +55,16 @@ def test_lengths_that_return_give_the_same_bits_in_all_threads(seed: int) -> Non
                 np.testing.assert_array_equal(y, expected[place])
 
 
+def test_sizes_that_another_thread_drops_at_once_still_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onward.graph.plan.bound.MAX_BOUND", 0)
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("n",))
+    graph.outputs = (graph.add("Unique", x),)  # in NumPy
+    model = Model(graph)
+    for n in (3, 4, 3):
+        np.testing.assert_array_equal(model(np.ones(n, np.float32)), [1])
+
+
 def resident() -> int:
     """The memory of this process in bytes."""
     pages = Path("/proc/self/statm")

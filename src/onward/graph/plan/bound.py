@@ -77,17 +77,18 @@ class LoadedProgram:
                 else:
                     axes[-1 - place] = size
         key = tuple(axes)
-        if key not in self._bound:
+        bound = self._bound.get(key)
+        if bound is None:
             try:
                 plan = self.core.bind(axes, is_first)
             except (TypeError, ValueError, IndexError, OverflowError) as error:
                 raise ArgumentError(f"the core refuses a step of a node: {error}") from error
             if plan is None:
                 return None
-            self._bound[key] = Bound(self, plan)
+            bound = self._bound[key] = Bound(self, plan)
             if len(self._bound) > MAX_BOUND:
                 self._bound.popitem(last=False)
-        return self._bound[key]
+        return bound  # which another thread may have dropped meanwhile
 
 
 class Bound:
