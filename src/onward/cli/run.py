@@ -106,10 +106,7 @@ def run(
             return _run_parquet(model, source, out, selection, workers, on_error=on_error, **parquet)
         _refuse(PARQUET_ONLY, "Parquet")
         source = model.source(source)
-        if source == STDIN and out is None and not is_json():
-            out = STDIN
-        if out == STDIN and is_json():
-            raise click.UsageError("--json and --out - both write to standard output: omit one of them")
+        out = _destination(source, out)
         if sources.takes_arrays(model, source):
             _refuse((*ARRAYS_ONLY, "inputs", "group", "workers"), "sequences")
             return _run_arrays(model, source, out, on_error)
@@ -119,6 +116,15 @@ def run(
     except KeyboardInterrupt:
         warn("Interrupted: nothing was written.")
         sys.exit(130)
+
+
+def _destination(source: str | None, out: str | None) -> str | None:
+    """Return where the outputs go: those for standard input to standard output. Raises UsageError."""
+    if source == STDIN and out is None and not is_json():
+        return STDIN
+    if out == STDIN and is_json():
+        raise click.UsageError("--json and --out - both write to standard output: omit one of them")
+    return out
 
 
 def _refuse(options: tuple[str, ...], kind: str) -> None:

@@ -32,6 +32,10 @@ class Input(NamedTuple):
     axes: tuple[int | str, ...] | None = None  # None: any shape
     converts: str = "same_kind"  # arrays of kinds that fit, "floats", "no" arrays, or only "lists"
 
+    def with_name(self, name: str) -> "Input":
+        """Return the declaration with another name."""
+        return Input(name, self.dtype, self.axes, self.converts)
+
     def with_axes(self, *axes: int | str) -> "Input":
         """Return the declaration with other axes."""
         return Input(self.name, self.dtype, axes, self.converts)

@@ -83,6 +83,10 @@ class Node(NamedTuple):
         """Return the node of another operation, with the same inputs, outputs and attributes."""
         return self._replace(operation=operation)
 
+    def with_name(self, name: str) -> "Node":
+        """Return the node with another name."""
+        return self._replace(name=name)
+
     def __str__(self) -> str:
         """The node in errors."""
         return f"node {self.name} ({self.source or self.operation})"

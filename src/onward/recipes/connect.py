@@ -89,7 +89,7 @@ class _Connector:
             outputs = [f"{number}/outputs/{place}" for place in range(len(graph.outputs))]
             values |= {(number, d.name): v for d, v in zip(graph.declared_outputs, outputs, strict=True)}
             added = graph.renamed(f"{number}/", inputs, outputs)
-            whole.nodes += [node._replace(name=f"{number}/{node.name}") for node in added.nodes]
+            whole.nodes += [node.with_name(f"{number}/{node.name}") for node in added.nodes]
             whole.constants |= added.constants
             for name, output in graph.carries.items():
                 ends = self.input_names.get((number, name)), self.output_names.get((number, output))
@@ -97,7 +97,7 @@ class _Connector:
                     whole.carries[ends[0]] = ends[1]
         whole.outputs = tuple(values[key] for key in self.output_names)
         named = self.output_names.items()
-        whole.declared_outputs = tuple(self.outputs[key]._replace(name=name) for key, name in named)
+        whole.declared_outputs = tuple(self.outputs[key].with_name(name) for key, name in named)
         whole.sizes = Sizes(
             first.sizes.ranges,
             {self.input_names[0, name]: axes for name, axes in first.sizes.axes.items()},

@@ -69,7 +69,7 @@ class Noisy(Batches):
             if rng is not None:
                 noise = self.noise * rng.standard_normal(batch.x.shape, np.float32)
                 noise += self.offset * rng.standard_normal(batch.x.shape[1:], np.float32)
-                batch = batch._replace(x=batch.x + noise)
+                batch = batch.with_x(batch.x + noise)
             yield batch
 
 

@@ -105,7 +105,7 @@ def _output_axes(graph: Graph, declared: Input, batch: int, time: int) -> tuple[
     for axis, name in ((batch, "rows"), (time, "steps")):
         if isinstance(sizes[axis], str):
             sizes[axis] = name
-    inputs = [declared._replace(axes=tuple(sizes)) if each is declared else each for each in graph.inputs]
+    inputs = [declared.with_axes(*sizes) if each is declared else each for each in graph.inputs]
     found = signatures(graph.replaced(inputs=inputs)).get(graph.outputs[0])
     shape = () if found is None else found.shape
     one = {"rows"} if sizes[batch] == 1 else set()  # an axis of size 1 may be that of an only row

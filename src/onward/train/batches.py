@@ -39,6 +39,10 @@ class Batch(NamedTuple):
     goes_on: bool = False
     weights: NDArray[np.float64] | None = None
 
+    def with_x(self, x: Any) -> Batch:
+        """Return the batch with another x."""
+        return self._replace(x=x)
+
 
 class Data:
     """Base class of data sets: batches, the same number in each epoch; `size` is None if it is unknown.

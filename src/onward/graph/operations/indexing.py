@@ -106,9 +106,9 @@ def gathered(b: Builder, x: View, indices: View, axis: int, name: str) -> View:
     before, after, count = x.shape[:axis], x.shape[axis + 1 :], len(indices.shape)
     y = b.new(*before, *indices.shape, *after, dtype=x.dtype)
     strides = (x.strides[axis], *x.strides[:axis], *[0] * count, *x.strides[axis + 1 :])
-    rows = x._replace(shape=(x.shape[axis], *y.shape), strides=strides)
+    rows = x.with_axes((x.shape[axis], *y.shape), strides)
     strides = (*[0] * axis, *indices.strides, *[0] * len(after), 1)
-    b.add("take", rows, indices._replace(shape=(*y.shape, 1), strides=strides), y, name)
+    b.add("take", rows, indices.with_axes((*y.shape, 1), strides), y, name)
     return y
 
 
@@ -124,8 +124,8 @@ def _along_axis(x: View, indices: View, axis: int) -> Chosen | None:
     if any(place != axis and count > size for place, (count, size) in enumerate(sizes)):
         return None
     strides = (x.strides[axis], *(0 if place == axis else x.strides[place] for place in range(rank)))
-    selected = x._replace(shape=(x.shape[axis], *indices.shape), strides=strides)
-    return selected, indices._replace(shape=(*indices.shape, 1), strides=(*indices.strides, 1))
+    selected = x.with_axes((x.shape[axis], *indices.shape), strides)
+    return selected, indices.with_axes((*indices.shape, 1), (*indices.strides, 1))
 
 
 def _at_tuples(x: View, indices: View, shape: tuple[Any, ...], batch_dims: int = 0) -> Chosen | None:
@@ -137,13 +137,9 @@ def _at_tuples(x: View, indices: View, shape: tuple[Any, ...], batch_dims: int =
     if shape != (*counts, *x.shape[end:]):
         return None
     strides = (*x.strides[:batch_dims], *[0] * (len(counts) - batch_dims), *x.strides[end:])
-    selected = x._replace(
-        shape=(*x.shape[batch_dims:end], *shape), strides=(*x.strides[batch_dims:end], *strides)
-    )
+    selected = x.with_axes((*x.shape[batch_dims:end], *shape), (*x.strides[batch_dims:end], *strides))
     rest = [0] * (len(x.shape) - end)
-    return selected, indices._replace(
-        shape=(*shape, depth), strides=(*indices.strides[:-1], *rest, indices.strides[-1])
-    )
+    return selected, indices.with_axes((*shape, depth), (*indices.strides[:-1], *rest, indices.strides[-1]))
 
 
 def _scatter(x: AnyArray, positions: tuple[AnyArray, ...], updates: AnyArray, reduction: str) -> AnyArray:
@@ -218,14 +214,14 @@ def _target(b: Builder, selected: View, indices: View) -> View | None:
     new = [step for step, size, stride in axes if not are_same(size, 1) and are_same(stride, 0)]
     if new and np.linalg.matrix_rank(np.array(new)) < len(new):
         return None
-    offset, strides = selected.offset, list(selected.strides[depth:])
+    skipped, strides = 0, list(selected.strides[depth:])
     for i, (size, stride) in enumerate(zip(selected.shape[:depth], selected.strides[:depth], strict=True)):
         low, high = int(numbers[..., i].min()), int(numbers[..., i].max())
         if low < -size or high >= size or low < 0 <= high:
             return None
-        offset += (int(first[i]) + (size if low < 0 else 0)) * stride
+        skipped += (int(first[i]) + (size if low < 0 else 0)) * stride
         strides = [own + int(step[i]) * stride for own, step in zip(strides, steps, strict=True)]
-    return selected._replace(offset=offset, shape=selected.shape[depth:], strides=tuple(strides))
+    return selected.with_axes(selected.shape[depth:], strides, skipped)
 
 
 def _as_steps(numbers: AnyArray) -> tuple[AnyArray, list[AnyArray]] | None:

@@ -43,8 +43,7 @@ def in_place(steps: list[Step], sizes: Mapping[int, Any]) -> list[Step]:
     users, arrays, result = users_of(steps), dict[int, int](), list[Step]()
     for number, (name, arguments) in enumerate(steps):
         arguments = tuple(
-            a._replace(space=arrays[a.space]) if type(a) is View and a.space in arrays else a
-            for a in arguments
+            a.in_space(arrays[a.space]) if type(a) is View and a.space in arrays else a for a in arguments
         )
         x, y = arguments[0], arguments[-1]
         if name == "copy" and _is_last(x, y, number, users, sizes):

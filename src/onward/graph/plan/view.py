@@ -53,6 +53,10 @@ class View(NamedTuple):
         """Return the view with other axes that starts `skipped` elements later."""
         return View(self.space, self.offset + skipped, tuple(shape), tuple(strides), self.dtype)
 
+    def in_space(self, space: int) -> "View":
+        """Return the view of the same places of another space."""
+        return View(space, self.offset, self.shape, self.strides, self.dtype)
+
     def of_dtype(self, dtype: str) -> "View":
         """Return the view of elements of another dtype with the same size."""
         return View(self.space, self.offset, self.shape, self.strides, dtype)

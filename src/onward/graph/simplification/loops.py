@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from .simplify import Simplifier
 
 
-class LayerLoop(NamedTuple):
+@dataclass(frozen=True)
+class LayerLoop:
     """A loop that runs a cell: the step, the places of its states, and the names of x and of a mask.
 
     A masked step keeps the states; `last` is the place of the state that repeats the output, if there is one.
@@ -37,7 +39,7 @@ def with_plain_index(body: Graph) -> Graph:
 
     def plain(node: Node) -> Node:
         is_step = node.operation == "Gather" and node.inputs[1] in casts
-        return node._replace(inputs=(node.inputs[0], i)) if is_step else node
+        return node.with_inputs(node.inputs[0], i) if is_step else node
 
     return body.replaced(nodes=list(map(plain, body.nodes))).without_unused()
 
@@ -58,7 +60,7 @@ def as_layer(s: Simplifier, node: Node) -> list[Node] | None:
     ranks = [_rank(s, body, name, values[inner.index(name) - 2]) for name in names]
     if ranks != [3, *[2] * len(found.states)] or not _is_whole(s, body, found, sequences, count):
         return None
-    return _layer(s, node, found._replace(x=sequences[found.x], mask=sequences.get(found.mask, "")), states)
+    return _layer(s, node, replace(found, x=sequences[found.x], mask=sequences.get(found.mask, "")), states)
 
 
 def _is_whole(s: Simplifier, body: Graph, loop: LayerLoop, sequences: dict[str, str], count: str) -> bool:
@@ -120,7 +122,7 @@ def _masked(
     output = after[others[0]] if others else after[loop.states[0]]
     if masks or len(axes) != 3 or axes[2] != 1 or set(after[len(before) :]) - {output}:
         return None
-    return loop._replace(mask=mask, last=others[0] if others else -1)
+    return replace(loop, mask=mask, last=others[0] if others else -1)
 
 
 def _layer(s: Simplifier, node: Node, loop: LayerLoop, initial: Sequence[str]) -> list[Node]:
