@@ -5,6 +5,8 @@
 #include "kernels/bytes.h"
 #include "kernels/cells.h"
 #include "kernels/elementwise.h"
+#include "kernels/filter.h"
+#include "kernels/fourier.h"
 #include "kernels/losses.h"
 #include "kernels/outer.h"
 #include "kernels/product.h"
@@ -194,10 +196,13 @@ constexpr onward::Kernels<Real> kernels = {
     unary<Real>,
     binary<Real>,
     window<Real>,
+    filter<Real>,
+    fourier<Real>,
     maximum<Real>,
     softmax<Real>,
     standardize<Real>,
     sum<Real>,
+    row_sums<Real>,
     sum_of_squares<Real>,
     cross_entropy<Real>,
 };

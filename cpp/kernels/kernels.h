@@ -171,6 +171,39 @@ struct Windows {
     const Real* bias = nullptr;
 };
 
+// y[output][i] = the sum of x[offsets[term] + i] weights[term][output] over the terms, in order, plus `added`, for n
+// adjacent windows i. It starts with the bias, which may be null.
+template <class Real>
+struct Filters {
+    const Real* x;
+    Size n, terms, outputs;
+    const Size* offsets;
+    const Real* weights;
+    Size weight_stride;  // from one term to the next
+    const Real* bias;
+    Real added;
+    Real* y;
+    Size y_stride;  // from one output to the next
+};
+
+// Fourier transforms of rows with n numbers, of which those beyond `length` are 0. Half as many complex numbers stand
+// for an even number of real ones. The table holds cosines and sines: for each factor, those that turn its parts, and
+// if it is larger than 4, those of its own transform; from `turns` on, those that join the halves of real numbers. The
+// inverse divides by n.
+constexpr Size largest_radix = 127;
+
+template <class Real>
+struct Fourier {
+    Size n, points, stages;  // points: complex numbers, the product of the factors
+    const Size* factors;
+    const Real* table;
+    Size turns;
+    const Real* window;  // null: none
+    bool inverse, is_complex_x, is_complex_y;
+    Size length, bins;   // numbers that a row of x has, and one of y
+    Size x_stride, x_part, y_stride, y_part;  // from one number to the next, and from its real to its imaginary part
+};
+
 template <class Real>
 struct Kernels {
     Size L;
@@ -196,12 +229,18 @@ struct Kernels {
     void (*unary)(Unary operation, Size n, const Real* x, Real* y);
     void (*binary)(Binary operation, Size n, const Real* a, Size a_step, const Real* b, Size b_step, Real* y);
     void (*window)(Window operation, const Windows<Real>& windows, Real* y, Size y_stride);
+    void (*filter)(const Filters<Real>& filters);
+    // Up to L rows that start at these places. The memory holds (2 * points + 1) complex numbers of L lanes.
+    void (*fourier)(const Fourier<Real>& fourier, Size rows, const Real* x, const Size* x_rows, Real* y,
+                    const Size* y_rows, Real* memory);
     Real (*maximum)(Size n, const Real* x);
     // One row: the softmax or its logarithm, and (x - mean) / sqrt(variance + epsilon).
     void (*softmax)(Size n, const Real* x, bool logarithm, Real* y);
     void (*standardize)(Size n, const Real* x, Real epsilon, Real* y);
     // Sums in float64, always added in the same order: of x, and of (scale x)^2.
     double (*sum)(Size n, const Real* x);
+    // y[row] = the sum of n numbers of each row of x, in the same order.
+    void (*row_sums)(Size rows, Size n, const Real* x, Size row_stride, Size stride, Real* y, Size y_stride);
     double (*sum_of_squares)(Size n, const Real* x, double scale);
     // The cross entropy of one row of logits y[C], and its gradient dy[C], divided by count.
     double (*cross_entropy)(Size C, const Real* y, Size target, double smoothing, double count, Real* dy);

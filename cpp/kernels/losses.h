@@ -2,6 +2,8 @@
 #pragma once
 
 #include "kernels/kernels.h"
+#include <type_traits>
+
 #include "kernels/vec.h"
 
 namespace {
@@ -43,6 +45,35 @@ double ordered_sum(Size n, Value value) {
 template <class Real>
 double sum(Size n, const Real* x) {
     return ordered_sum(n, [=](Size i) { return double(x[i]); });
+}
+
+// Sums of short rows, or of rows whose numbers are not adjacent: 16 rows at a time, each in the order of `ordered_sum`.
+template <class Real>
+void row_sums(Size rows, Size n, const Real* x, Size row_stride, Size stride, Real* y, Size y_stride) {
+    constexpr Size width = 16, together = 16;
+    const Size used = n < width ? n : width;
+    auto add_up = [&](auto count, auto distance, Size first) {
+        double sums[width][together];
+        const Real* const from = x + first * row_stride;
+        for (Size k = 0; k < used; k++)
+            for (Size r = 0; r < count; r++) sums[k][r] = 0.0 + double(from[r * distance + k * stride]);
+        for (Size k = width; k < n; k++)
+            for (Size r = 0; r < count; r++) sums[k % width][r] += double(from[r * distance + k * stride]);
+        for (Size half = width / 2; half; half /= 2)  // the sums from `used` on are 0
+            for (Size k = 0; k < half && k + half < used; k++)
+                for (Size r = 0; r < count; r++) sums[k][r] += sums[k + half][r];
+        for (Size r = 0; r < count; r++) y[(first + r) * y_stride] = Real(sums[0][r]);
+    };
+    Size first = 0;
+    const std::integral_constant<Size, together> all;
+    for (; first + together <= rows; first += together)
+        if (row_stride == 1)
+            add_up(all, std::integral_constant<Size, 1>(), first);
+        else if (row_stride == 2)
+            add_up(all, std::integral_constant<Size, 2>(), first);
+        else
+            add_up(all, row_stride, first);
+    if (first < rows) add_up(rows - first, row_stride, first);
 }
 
 // The sum of (scale x)^2.

@@ -83,6 +83,15 @@ public:
     // y (.., C) combines the elements of each window of x (.., taps.., C). A weighted sum has weights (taps, C); the
     // bias (C) may be null. The channels are adjacent in memory.
     void window(Window operation, const View& x, const View* weights, const View* bias, const View& y);
+    // y (.., M) = the sum of the elements of each window of x (.., K..) times weights (K, M), in order, as in a
+    // product; it starts with the bias (M), which may be null. The windows along the last axis before K are adjacent
+    // in x.
+    void filter(const View& x, const View& weights, const View* bias, const View& y);
+    // y (.., bins, 1 or 2) = the Fourier transform of n numbers of x (.., K, 1 or 2), times a window (n), which may be
+    // null; complex numbers have two parts. The transform of real numbers is that of half as many complex ones if n is
+    // even. The factors are those of the complex transform; the table is described in kernels.h.
+    void fourier(Size n, bool inverse, std::span<const Size> factors, const View& table, const View* window,
+                 const View& x, const View& y);
     // Reduces the last axis of x; it has size 1 in y.
     void reduce(Reduction operation, const View& x, const View& y);
     // y[t] = y[t - 1] + x[t] along the first axis.
@@ -171,6 +180,8 @@ private:
     void check_floats(std::initializer_list<const View*> views) const {
         for (const View* view : views) check(*view, DType::float32);
     }
+    bool add_transposition(const View& x, const View& y);
+    void filter_channels(const View& x, const View& weights, const View* bias, const View& y);
     template <int inputs>
     void add_fused(const FusedOperations& operations, std::span<const View> views);
     template <class Function>

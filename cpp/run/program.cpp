@@ -195,6 +195,7 @@ constexpr std::pair<const char*, AnyStep (*)(Reader&)> names[] = {
     {"activate", read<&Plan::activate>}, {"unary", read<&Plan::unary>}, {"binary", read<&Plan::binary>},
     {"fused", read<&Plan::fused>}, {"compare", read<&Plan::compare>}, {"window", read<&Plan::window>},
     {"reduce", read<&Plan::reduce>}, {"accumulate", read<&Plan::accumulate>}, {"top", read<&Plan::top>},
+    {"filter", read<&Plan::filter>}, {"fourier", read<&Plan::fourier>},
     {"softmax", read<&Plan::softmax>}, {"standardize", read<&Plan::standardize>}, {"product", read<&Plan::product>},
     {"matmul", read<&Plan::matmul>}, {"quantize_dynamically", read<&Plan::quantize_dynamically>},
     {"quantize", read<&Plan::quantize>}, {"dequantize", read<&Plan::dequantize>},

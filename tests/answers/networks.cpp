@@ -109,6 +109,13 @@ public:
         plan.fused(kept, views);
     }
 
+    // y (A, B, C) holds the rows of x (n, C) at indices (A, B).
+    void take(const View& x, const View& indices, const View& y) {
+        const Size A = y.shape[0], B = y.shape[1], C = y.shape[2];
+        plan.take(with_axes(x, {x.shape[0], A, B, C}, {C, 0, 0, 1}), with_axes(indices, {A, B, C, 1}, {B, 1, 0, 1}), y,
+                  "Gather");
+    }
+
     View contiguous(const View& x) {
         const View y = array(x.shape, x.dtype);
         plan.copy(x, y);
@@ -187,7 +194,7 @@ void attention(Hash& hash) {
     Graph g;
     const Size B = 3, T = 19, heads = 2, K = 20, features = heads * K;
     const View tokens = g.random({B, T}, 31, DType::int64), x = g.array({B, T, features});
-    g.plan.take(g.random({31, features}), tokens, x, "Gather");
+    g.take(g.random({31, features}), tokens, x);
     const View qkv = g.product(g.standardized(x), 2, 3 * features);
     auto head = [&](Size part, const Shape& axes) {
         const View own = sliced(qkv, 2, part * features, (part + 1) * features);
@@ -248,7 +255,7 @@ void recurrent(Hash& hash) {
     const View sources = g.array({T, B, D}, DType::int64), selected = g.array({T, B, H});
     g.plan.masked_steps(g.random({T, B}, 1, DType::boolean), counted, lengths, sources);
     g.plan.recurrent(lstm, in, &h, &c, y, h_n, &c_n, nullptr, "LSTM");
-    g.plan.take(reshaped(y, {T * B, H}), counted, selected, "Gather");
+    g.take(reshaped(y, {T * B, H}), counted, selected);
     g.plan.recurrent(gru, selected, nullptr, nullptr, both, last, nullptr, &lengths, "GRU");
     g.plan.accumulate(both, sums);
     g.plan.copy(h_n, h), g.plan.copy(c_n, c);
@@ -276,6 +283,31 @@ void resized(Hash& hash) {
                                          {y.strides[0], y.strides[1], y.strides[1], 1}),
                   nullptr, nullptr, sliced(means, 1, 0, larger - 2));
     g.run({y, maxima, means}, hash);
+}
+
+// Spectra of overlapping frames, filters in their layout, and sums that are added at indices.
+void signal(Hash& hash) {
+    Graph g;
+    const Size N = 2, L = 900, n = 30, step = 7, frames = (L - n) / step + 1, bins = n / 2 + 1, M = 3, C = 5, taps = 4;
+    // Any numbers serve as a table: 15 points are 3 times 5.
+    const View x = g.random({N, L}), table = g.random({2 * 2 * 5 + 2 * 4 * 1 + 2 * 2 * 2 + 2 * 16});
+    const View window = g.random({n}), spectra = g.array({N, frames, bins, 2}), powers = g.array({N, frames, bins, 1});
+    const std::vector<Size>& factors = g.tables.emplace_back(std::vector<Size>{3, 5});
+    g.plan.fourier(n, false, factors, table, &window, with_axes(x, {N, frames, n, 1}, {L, step, 1, 1}), spectra);
+    g.plan.reduce(Reduction::sum, spectra, powers);
+    const View signals = reshaped(x, {N, C, L / C}), last = permuted(signals, {0, 2, 1}), bias = g.random({M});
+    const Size out = L / C - taps + 1;
+    const View read = with_axes(last, {N, out, taps, C}, {L, 1, 1, L / C}), y = g.array({N, M, out});
+    const View channels = g.array({N, C, out}), rows = g.array({N, out, C});
+    g.plan.filter(read, g.random({taps * C, M}), &bias, permuted(y, {0, 2, 1}));
+    const View kernels = g.random({taps, C});
+    g.plan.window(Window::weighted_sum, read, &kernels, nullptr, permuted(channels, {0, 2, 1}));
+    g.plan.copy(permuted(channels, {0, 2, 1}), rows);
+    const View places = g.random({40, 1}, 9, DType::int64), sums = g.array({9, C});
+    g.plan.copy(g.number(0), sums);
+    g.plan.put(Binary::add, sliced(reshaped(rows, {N * out, C}), 0, 0, 40),
+               with_axes(places, {40, C, 1}, {1, 0, 1}), with_axes(sums, {9, 40, C}, {C, 0, 1}), "ScatterElements");
+    g.run({spectra, powers, y, channels, rows, sums}, hash);
 }
 
 // Every function over contiguous, strided and broadcast operands, alone and fused.
@@ -319,6 +351,7 @@ void numbers(Hash& hash) {
 
 const std::vector<Network> networks{
     {"plan of convolutions", convolutions}, {"plan of attention", attention}, {"plan of integer products", quantized},
-    {"plan of recurrent layers", recurrent}, {"plan of a resize", resized}, {"plan of functions", elementwise},
+    {"plan of recurrent layers", recurrent}, {"plan of a resize", resized}, {"plan of a signal", signal},
+    {"plan of functions", elementwise},
     {"plan of numbers of every dtype", numbers},
 };

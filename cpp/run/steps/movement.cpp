@@ -13,6 +13,43 @@ namespace onward {
 
 namespace {
 
+// The axis along which elements are adjacent in memory, or the number of axes.
+size_t adjacent_axis(const View& view) {
+    size_t axis = 0;
+    while (axis < view.shape.size() && (view.strides[axis] != 1 || view.shape[axis] < 2)) axis++;
+    return axis;
+}
+
+// Transposes 4 x 4 numbers.
+void transpose_tile(const uint32_t* from, Size from_step, uint32_t* to, Size to_step) {
+    typedef uint32_t Row __attribute__((vector_size(16), aligned(4), may_alias));
+    auto row = [&](Size i) { return *(const Row*)(from + i * from_step); };
+    auto put = [&](Size i, Row row) { *(Row*)(to + i * to_step) = row; };
+    const Row a = row(0), b = row(1), c = row(2), d = row(3);
+    const Row ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    const Row cd = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    put(0, __builtin_shufflevector(ab, cd, 0, 1, 4, 5)), put(1, __builtin_shufflevector(ab, cd, 2, 3, 6, 7));
+    put(2, __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5));
+    put(3, __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7));
+}
+
+// to[j * to_step + i] = from[i * from_step + j] for i < n and j < m.
+template <class T>
+void transpose(const T* from, Size from_step, Size n, Size m, T* to, Size to_step) {
+    constexpr Size side = 4, together = 64;  // together: rows that stay in the cache
+    for (Size first = 0; first < n; first += together) {
+        const Size last = std::min(n, first + together);
+        for (Size j = 0; j < m; j += side) {
+            Size i = first;
+            if constexpr (sizeof(T) == 4)
+                for (; j + side <= m && i + side <= last; i += side)
+                    transpose_tile(from + i * from_step + j, from_step, to + j * to_step + i, to_step);
+            for (; i < last; i++)
+                for (Size k = j; k < std::min(m, j + side); k++) to[k * to_step + i] = from[i * from_step + k];
+        }
+    }
+}
+
 // Converts a number as NumPy does on x86: a float is truncated, and one that is out of range, or NaN, becomes the
 // smallest number of 32 or 64 bits; smaller integers keep the low bits.
 template <class To, class From>
@@ -32,6 +69,7 @@ To converted(From x) {
 
 void Plan::copy(const View& x, const View& y) {
     check(x), check(y), check_same(x, y);
+    if (add_transposition(x, y)) return;
     with_element(x.dtype, [&]<class T>(T) {
         add([loops = Loops<2>(kept, {&x, &y})](std::byte* const* spaces) {
             loops.run<T>(spaces, [](const auto& p, Size n, const auto& step) {
@@ -39,6 +77,27 @@ void Plan::copy(const View& x, const View& y) {
             });
         });
     });
+}
+
+// Adds a copy between views whose elements are adjacent along different axes, of which blocks are transposed at a time;
+// returns whether the views are such ones.
+bool Plan::add_transposition(const View& x, const View& y) {
+    const size_t i = adjacent_axis(y), j = adjacent_axis(x);
+    if (x.shape != y.shape || i == j || std::max(i, j) >= y.shape.size() || x.strides[i] == 0 || is_empty(y) ||
+        std::min(y.shape[i], y.shape[j]) < 4)
+        return false;
+    View from = x, to = y;
+    from.shape[i] = from.shape[j] = to.shape[i] = to.shape[j] = 1;
+    with_element(x.dtype, [&]<class T>(T) {
+        add([loops = Loops<2>(kept, {&from, &to}), from_step = x.strides[i], to_step = y.strides[j], n = y.shape[i],
+             m = y.shape[j]](std::byte* const* spaces) {
+            loops.run<T>(spaces, [=](const auto& p, Size count, const auto& step) {
+                for (Size k = 0; k < count; k++)
+                    transpose<T>(p[0] + k * step[0], from_step, n, m, p[1] + k * step[1], to_step);
+            });
+        });
+    });
+    return true;
 }
 
 void Plan::fill_border(const View& x, const View& y, std::span<const Size> low, std::span<const Size> high) {

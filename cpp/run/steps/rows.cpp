@@ -7,7 +7,14 @@
 
 namespace onward {
 
-// A strided row is first copied to a buffer, so that the kernels add in the same order for every layout.
+namespace {
+
+constexpr Size short_row = 64;
+
+}  // namespace
+
+// Rows are added in the same order for every layout, several at a time if they are short or strided. For a maximum, a
+// strided row is first copied to a buffer.
 void Plan::reduce(Reduction operation, const View& x, const View& y) {
     check_floats({&x, &y});
     if (x.shape.empty() || x.shape.back() == 0) throw std::invalid_argument("a reduction needs elements");
@@ -17,6 +24,8 @@ void Plan::reduce(Reduction operation, const View& x, const View& y) {
     add([this, operation, n, stride, loops = Loops<2>(kept, {&first, &y})](std::byte* const* spaces) {
         std::vector<float> run;
         loops.run<float>(spaces, [&](const auto& p, Size count, const auto& step) {
+            if (operation == Reduction::sum && (stride != 1 || n < short_row))
+                return kernels.row_sums(count, n, p[0], step[0], stride, p[1], step[1]);
             for (Size i = 0; i < count; i++) {
                 const float* from = p[0] + i * step[0];
                 if (stride != 1) {

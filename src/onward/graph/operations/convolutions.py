@@ -18,8 +18,10 @@ from .registry import Inputs, Known, allocating, is_known, known, operation, ove
 from .sliding import (
     WINDOW,
     Geometry,
+    channels_moved,
     filter_size,
     geometry,
+    has_adjacent_steps,
     pad_or_crop,
     pad_view,
     padded_size,
@@ -29,6 +31,8 @@ from .sliding import (
     windows_over_time,
 )
 from .value import Value
+
+FEW_OUTPUTS = 4  # with them, vectors hold adjacent windows; the sums are those of a product
 
 CONVOLUTION = ("group", "kernel_shape", *WINDOW)
 
@@ -130,8 +134,13 @@ def filter_rows(
     if any(min(side) < 0 for side in g.sides) or 0 in (*x.shape, *W.shape):
         return None
     groups = node.attributes.get("group", 1)
-    last = pad_view(b, source.permuted(0, *range(2, 2 + n), 1), g.sides, b.scalar(0.0))  # (N, *in, C)
-    if groups == C and M == C and groups > 1 and W.dtype == np.float32:
+    first = source.permuted(0, *range(2, 2 + n), 1)
+    has_few = (groups == 1 and M <= FEW_OUTPUTS) or groups == C == M > 1
+    keeps_order = has_few and has_adjacent_steps(first) and g.strides[-1] == 1 and W.dtype == np.float32
+    last = pad_view(b, first, g.sides, b.scalar(0.0), not keeps_order)  # (N, *in, C)
+    if keeps_order and groups == 1:
+        y = filter_step(b, window_view(last, g), n, filter_matrix(W), bias)
+    elif groups == C and M == C and groups > 1 and W.dtype == np.float32:
         y = depthwise(b, last, W, bias, g)
     else:
         y = b.new_rows(N * math.prod(g.out), M)
@@ -144,6 +153,17 @@ def filter_rows(
                 b.add("copy", target, y.sliced(1, own.start, own.stop))
         y = split_rows(y, (N, *g.out))
     return [y.permuted(0, n + 1, *range(1, n + 1))]
+
+
+def filter_step(
+    b: Builder, windows: View, n: int, W: NDArray[Any], bias: NDArray[Any] | None, y: View | None = None
+) -> View:
+    """Multiply windows (N, *out, ..), adjacent along the last of n axes, by filters W (M, K)."""
+    if y is None:
+        y = channels_moved(b.new(windows.shape[0], len(W), *windows.shape[1 : 1 + n]))
+    weights = b.constant(np.ascontiguousarray(W.T))
+    b.add("filter", windows, weights, None if bias is None else b.constant(bias), y)
+    return y
 
 
 def windows_of_groups(x: View, g: Geometry, groups: int, M: int) -> Iterator[tuple[int, slice, View]]:

@@ -74,22 +74,32 @@ def dft(
 
 @dft.reading
 def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
-    return _transform_size(inputs, attributes)[0]
+    return _numbers_read(*_transform_size(inputs, attributes))
 
 
 @dft.allocating
 def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
-    """The matrix of the transform in the core."""
-    n, bins = _transform_size(inputs, attributes)
-    return 8 * n * bins
+    return _numbers_kept(*_transform_size(inputs, attributes))
 
 
-def _transform_size(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[int, int]:
-    """Return how many numbers a transform reads and how many frequencies it has."""
+def _numbers_read(n: int, bins: int, parts: tuple[int, int]) -> int:
+    """Return how many numbers each number of a transform is computed from."""
+    factors = _fast_factors(n, parts)
+    return n * parts[0] if factors is None else 2 * sum(factors)
+
+
+def _numbers_kept(n: int, bins: int, parts: tuple[int, int]) -> int:
+    """Return the bytes of the table or the matrix of a transform in the core."""
+    factors = _fast_factors(n, parts)
+    return 8 * n * (bins * parts[0] if factors is None else 2 * sum(factors))
+
+
+def _transform_size(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[int, int, tuple[int, int]]:
+    """Return the numbers and the frequencies of a transform, and the parts of both."""
     x, length, axis = (*inputs, None, None)[:3]
-    options = (bool(attributes.get(name)) for name in ("inverse", "onesided"))
-    _, n, bins = _dft_sizes(x, length, axis, *options)
-    return n * x.shape[-1], bins
+    inverse, onesided = (bool(attributes.get(name)) for name in ("inverse", "onesided"))
+    _, n, bins = _dft_sizes(x, length, axis, inverse, onesided)
+    return int(n), int(bins), (x.shape[-1], 1 if inverse and onesided else 2)
 
 
 def _transform_matrix(
@@ -108,6 +118,65 @@ def _transform_matrix(
     if window is not None:
         turns = turns * window.astype(np.float64)[places // parts][:, None]
     return _as_pairs(turns, np.dtype(np.float32)).reshape(len(places), -1).T, None
+
+
+LARGEST_FACTOR = 127  # as in cpp/kernels/kernels.h
+FASTER_FROM = 16  # shorter transforms are products
+
+
+def _factors(points: int) -> list[int] | None:
+    """Return the factors of a number of points, or None if there is a large one."""
+    factors, rest = list[int](), points
+    for factor in (4, 2, *range(3, LARGEST_FACTOR + 1, 2)):
+        while rest % factor == 0:
+            factors.append(factor)
+            rest //= factor
+    return factors if rest == 1 else None
+
+
+def _fast_factors(n: int, parts: tuple[int, int]) -> list[int] | None:
+    """Return the factors of a transform from numbers of some parts to others; None if a product is faster."""
+    if n < FASTER_FROM:
+        return None
+    factors = _factors(n // 2 if n % 2 == 0 and parts != (2, 2) else n)
+    return None if factors == [n] else factors
+
+
+def _turns(numbers: NDArray[Any], n: int) -> NDArray[Any]:
+    """Return the cosines and sines of multiples of the angle 2 pi / n."""
+    angles = 2 * np.pi / n * (numbers % n)
+    return np.stack([np.cos(angles), np.sin(angles)], -1).ravel()
+
+
+def _table(n: int, points: int, factors: list[int]) -> NDArray[np.float32]:
+    """Return the numbers of a fast transform, in the order of cpp/kernels/kernels.h."""
+    parts, before = [], 1
+    for radix in factors:
+        after = points // before // radix
+        parts.append(_turns(np.outer(np.arange(1, radix), np.arange(after)), radix * after))
+        if radix > 4:
+            half = np.arange(1, radix // 2 + 1)
+            parts.append(_turns(np.outer(half, half), radix))
+        before *= radix
+    if points < n:
+        parts.append(_turns(np.arange(points + 1), n))
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _transform(
+    b: Builder, rows: View, n: int, bins: int, parts: int, inverse: bool, window: NDArray[Any] | None
+) -> View | None:
+    """Transform rows (..., K, 1 or 2) to (..., bins, parts) by a fast transform; None if it is not faster."""
+    n, bins = int(n), int(bins)
+    factors = _fast_factors(n, (rows.shape[-1], parts))
+    if factors is None:
+        return None
+    points = math.prod(factors)
+    y = b.new(*rows.shape[:-2], bins, parts)
+    table = b.shared((), ("fourier", n, points), partial(_table, n, points, factors))
+    taper = None if window is None else b.constant(window.astype(np.float32))
+    b.add("fourier", n, inverse, factors, b.constant(table), taper, rows, y)
+    return y
 
 
 def _lower_transform(
@@ -136,14 +205,20 @@ def _lower_transform(
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     x, (length, axis) = view(b, inputs[0]), (*map(known, inputs[1:]), None, None)[:2]
     inverse, onesided = (bool(node.attributes.get(name)) for name in ("inverse", "onesided"))
-    if x is None or not all(map(is_known, inputs[1:])) or (inverse and onesided):
+    if x is None or not all(map(is_known, inputs[1:])):
         return None
     place, n, bins = _dft_sizes(inputs[0], length, axis, inverse, onesided)  # type: ignore[arg-type]  # has shape and dtype
     rank, parts = len(x.shape), x.shape[-1]
     rest = [axis for axis in range(rank - 1) if axis != place]
     moved = x.permuted(*rest, place, rank - 1)
-    rows = b.reshaped(moved, *moved.shape[:-2], moved.shape[-2] * parts)
-    y = _lower_transform(b, rows, n, parts, bins, inverse, None)
+    if inverse and parts == 1:  # real numbers are complex ones without imaginary parts
+        return None
+    y = _transform(b, moved, n, bins, shapes[0][-1], inverse, None)
+    if y is None and inverse and onesided:
+        return None
+    if y is None:
+        rows = b.reshaped(moved, *moved.shape[:-2], moved.shape[-2] * parts)
+        y = _lower_transform(b, rows, n, parts, bins, inverse, None)
     return [y.permuted(*np.argsort([*rest, place]), rank - 1)]
 
 
@@ -189,14 +264,15 @@ def stft(
 
 @stft.reading
 def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
-    return _stft_of(inputs, attributes)[1]
+    _, n, _, bins = _stft_of(inputs, attributes)
+    return _numbers_read(int(n), int(bins), (1, 2))
 
 
 @stft.allocating
 def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
-    """The frames in float64, and the matrix of the transform in the core."""
+    """The frames in float64, and what the transform keeps in the core."""
     _, n, frames, bins = _stft_of(inputs, attributes)
-    return 32 * int(inputs[0].shape[0]) * frames * n + 16 * n * bins
+    return 32 * int(inputs[0].shape[0]) * frames * n + _numbers_kept(int(n), int(bins), (2, 2))
 
 
 def _stft_of(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[int, int, int, int]:
@@ -216,7 +292,9 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     whole = b.contiguous(signal)
     strides = (signal.shape[1] * parts, step * parts, 1)
     rows = whole.with_axes((signal.shape[0], frames, n * parts), strides)
-    return [_lower_transform(b, rows, n, parts, bins, False, known(window))]
+    numbers = rows.with_axes((*rows.shape[:2], n, parts), (*strides[:2], parts, 1))
+    y = _transform(b, numbers, n, bins, 2, False, known(window))
+    return [y or _lower_transform(b, rows, n, parts, bins, False, known(window))]
 
 
 def _register_window(name: str, *coefficients: float) -> None:

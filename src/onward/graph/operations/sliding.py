@@ -120,13 +120,24 @@ def pad_or_crop(x: AnyArray, sides: Sides, value: Any = 0, mode: str = "constant
     return padded(x, sides, value)
 
 
-def pad_view(b: Builder, x: View, sides: Sides, value: View) -> View:
-    """Pad the middle axes of x (N, *in, C) with a value, a view of one element."""
+def has_adjacent_steps(x: View) -> bool:
+    """Whether the elements of x (N, *in, C) are adjacent along the last middle axis, and not along C."""
+    return bool(x.strides[-1] != 1 and x.strides[-2] == 1)
+
+
+def pad_view(b: Builder, x: View, sides: Sides, value: View, channels_last: bool = True) -> View:
+    """Pad the middle axes of x (N, *in, C) with a value, a view of one element.
+
+    In memory, the channels of the result are the last axis or the second one.
+    """
     if not any(map(any, sides)):
         return x
     N, *sizes, C = x.shape
-    shape = (N, *(size + sum(side) for size, side in zip(sizes, sides, strict=True)), C)
-    whole = b.new(*shape, dtype=x.dtype)
+    padded = [size + sum(side) for size, side in zip(sizes, sides, strict=True)]
+    if channels_last:
+        whole = b.new(N, *padded, C, dtype=x.dtype)
+    else:
+        whole = channels_moved(b.new(N, C, *padded, dtype=x.dtype))
     low = [0, *(before for before, _ in sides), 0]
     high = [first + size for first, size in zip(low, x.shape, strict=True)]
     b.add("fill_border", value, whole, low, high)
@@ -135,6 +146,11 @@ def pad_view(b: Builder, x: View, sides: Sides, value: View) -> View:
         inner = inner.sliced(axis, first, last)
     b.add("copy", x, inner)
     return whole
+
+
+def channels_moved(x: View) -> View:
+    """Return x (N, C, *in) as (N, *in, C)."""
+    return x.permuted(0, *range(2, len(x.shape)), 1)
 
 
 def window_view(x: View, g: Geometry) -> View:
@@ -158,9 +174,11 @@ def window_step(
     b: Builder, operation: str, x: View, g: Geometry, weights: View | None = None, bias: View | None = None
 ) -> View:
     """Combine the elements of each window of the padded x (N, *in, C); return y (N, *out, C)."""
-    if x.strides[-1] != 1 and x.shape[-1] > 1:
-        x = b.contiguous(x)
-    y = b.new(x.shape[0], *g.out, x.shape[-1])
+    if operation == "weighted_sum" and has_adjacent_steps(x) and g.strides[-1] == 1:
+        y = channels_moved(b.new(x.shape[0], x.shape[-1], *g.out))
+    else:
+        x = b.contiguous(x) if x.strides[-1] != 1 and x.shape[-1] > 1 else x
+        y = b.new(x.shape[0], *g.out, x.shape[-1])
     b.add("window", operation, window_view(x, g), weights, bias, y)
     return y
 

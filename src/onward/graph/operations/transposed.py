@@ -20,10 +20,10 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .arguments import as_integers
-from .convolutions import CONVOLUTION, check_bias
+from .convolutions import CONVOLUTION, FEW_OUTPUTS, check_bias, filter_step
 from .products import multiply, product_step
 from .registry import Inputs, Known, along_time, known, operation, view
-from .sliding import pad_or_crop, pad_view
+from .sliding import channels_moved, has_adjacent_steps, pad_or_crop, pad_view
 
 FEW_CHANNELS = 16  # a vector of AVX-512; on all machines, so that all give the same bits
 
@@ -211,7 +211,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         return None
     g, n = _geometry(inputs[0], W, node.attributes), W.ndim - 2
     few = W.shape[1] < FEW_CHANNELS and min(g.before) >= 0
-    overlaps = few and not _is_depthwise(W, g)
+    overlaps = few and not _is_depthwise(W, g) and (g.groups > 1 or W.shape[1] > FEW_OUTPUTS)
     y = (_overlapping if overlaps else _phase_by_phase)(b, x.permuted(0, *range(2, 2 + n), 1), W, start, g)
     if added is not None and start is None:
         y = b.binary("add", y, added)
@@ -266,8 +266,11 @@ def _phase_by_phase(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | N
     n, groups, out, M = len(sizes), g.groups, g.out, W.shape[1] * g.groups
     by_axis = [phases(*axis) for axis in zip(out, W.shape[2:], g.strides, g.dilations, g.before, strict=True)]
     pads = [_padding(axis, size) for axis, size in zip(by_axis, sizes, strict=True)]
-    whole, y = pad_view(b, x, pads, b.scalar(0.0)), b.new(N, *out, M)
-    if _is_depthwise(W, g) and whole.strides[-1] != 1:
+    keeps_order = has_adjacent_steps(x) and ((groups == 1 and M <= FEW_OUTPUTS) or _is_depthwise(W, g))
+    keeps_order = keeps_order and (groups == 1 or g.strides[-1] == 1)
+    whole = pad_view(b, x, pads, b.scalar(0.0), not keeps_order)
+    y = channels_moved(b.new(N, M, *out)) if keeps_order else b.new(N, *out, M)
+    if not keeps_order and _is_depthwise(W, g) and whole.strides[-1] != 1:
         whole = b.contiguous(whole)
     for phase in itertools.product(*by_axis):
         target = y
@@ -281,6 +284,9 @@ def _phase_by_phase(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | N
             weights = b.constant(np.ascontiguousarray(_taps_of(W[:, 0], phase).reshape(C, -1).T))
             added = None if bias is None else b.constant(bias)
             b.add("window", "weighted_sum", windows, weights, added, target)
+            continue
+        if keeps_order:
+            filter_step(b, windows, n, *_filters(W, bias, 0, 1, phase), target)
             continue
         taps = tuple(tuple(axis.taps) for axis in phase)
         for group in range(groups):

@@ -1,0 +1,102 @@
+"""Convolutions with few outputs, or a kernel for each channel, in the layout of their input."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from support.bits import each_isa
+from support.lowering import run_lowered
+from support.randomized import random_cases
+
+from onward.graph.graph import Graph
+from onward.graph.node import Node
+from onward.graph.operations import OPERATIONS
+from onward.graph.plan.planner import Planner
+
+
+def floats(rng: Any, *shape: int) -> Any:
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def random_case(rng: Any, operation: str) -> tuple[list[Any], dict[str, Any]]:
+    n = int(rng.integers(1, 3))
+    kernel, dilations = rng.integers(1, 5, n), rng.integers(1, 3, n)
+    strides = np.where(rng.random(n) < 0.7, 1, rng.integers(1, 4, n))
+    sizes = kernel * dilations + rng.integers(0, 40, n)
+    C, M = int(rng.integers(1, 7)), int(rng.integers(1, 6))
+    group = C if rng.random() < 0.4 else 1
+    M = C if group > 1 else M
+    first, second = (M, C // group) if operation == "Conv" else (C, M // group)
+    inputs = [floats(rng, int(rng.integers(1, 3)), C, *sizes), floats(rng, first, second, *kernel)]
+    if rng.random() < 0.5:
+        inputs.append(floats(rng, M))
+    pads = [int(pad) for pad in rng.integers(0, 3, 2 * n)] if operation == "Conv" else [0] * 2 * n
+    return inputs, {
+        "group": group,
+        "dilations": dilations.tolist(),
+        "strides": strides.tolist(),
+        "pads": pads,
+    }
+
+
+@pytest.mark.parametrize("operation", ["Conv", "ConvTranspose"])
+def test_random_convolutions(operation: str) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(random_cases(40)):
+        inputs, attributes = random_case(rng, operation)
+        found = run_lowered(operation, inputs, attributes, known=range(1, len(inputs)))
+        assert found is not None
+        expected = OPERATIONS[operation].compute(inputs, attributes)
+        np.testing.assert_allclose(found[0], expected[0], rtol=1e-5, atol=1e-5, err_msg=str(attributes))
+
+
+@pytest.mark.parametrize("operation", ["Conv", "ConvTranspose"])
+def test_the_bits_depend_neither_on_the_instruction_set_nor_on_the_layout(operation: str) -> None:
+    """A layout with the channels last takes the product, or the sum of windows over channels."""
+    rng = np.random.default_rng(1)
+    for group, M in ((1, 1), (1, 3), (1, 4), (5, 5)):
+        shape = (M, 5 // group, 7) if operation == "Conv" else (5, M // group, 7)
+        W, bias, x = floats(rng, *shape), floats(rng, M), floats(rng, 2, 5, 300)
+        found = set()
+        for _, is_last in itertools.product(each_isa(), (False, True)):
+            graph = Graph(outputs=("y",))
+            graph.add_input("x", np.dtype(np.float32))
+            graph.add_constant(W, "W")
+            graph.add_constant(bias, "b")
+            if is_last:
+                graph.nodes.append(Node("Transpose", ("x",), ("t",), {"perm": [0, 2, 1]}, "t"))
+            name = "t" if is_last else "x"
+            attributes = {"group": group, "pads": [2, 3]}
+            graph.nodes.append(Node(operation, (name, "W", "b"), ("y",), attributes, "conv"))
+            (y,) = Planner(graph)(x.transpose(0, 2, 1).copy() if is_last else x)
+            found.add(y.tobytes())
+        assert len(found) == 1, (group, M)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 7), (2, 64, 33), (1, 300, 17), (4, 3, 100)])
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, np.uint8])
+def test_transposed_copies(shape: tuple[int, ...], dtype: Any) -> None:
+    x = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+    for perm in itertools.permutations(range(3)):
+        graph = Graph(outputs=("y",))
+        graph.add_input("x", np.dtype(dtype))
+        graph.nodes.append(Node("Transpose", ("x",), ("y",), {"perm": list(perm)}, "t"))
+        np.testing.assert_array_equal(Planner(graph)(x)[0], x.transpose(perm))
+
+
+def test_sums_of_short_and_of_strided_rows_have_the_bits_of_long_ones() -> None:
+    rng = np.random.default_rng(2)
+    for n in (*range(1, 20), 63, 64, 65, 100):
+        x = floats(rng, 37, n)
+        found = set()
+        for _ in each_isa():
+            rows = run_lowered("ReduceSum", [x, np.array([1])], {}, known=[1])
+            columns = run_lowered("ReduceSum", [np.ascontiguousarray(x.T), np.array([0])], {}, known=[1])
+            assert rows is not None
+            assert columns is not None
+            single = [run_lowered("ReduceSum", [row[None], np.array([1])], {}, known=[1]) for row in x[:3]]
+            assert [y[0][0, 0] for y in single if y] == rows[0][:3, 0].tolist()
+            found |= {rows[0].tobytes(), columns[0].tobytes()}
+        assert len(found) == 1, n
+        np.testing.assert_allclose(rows[0][:, 0], x.sum(1, dtype=np.float64), rtol=1e-5, atol=1e-5)
