@@ -20,7 +20,8 @@ pytestmark = [
 @pytest.mark.parametrize("seed", range(random_cases(6)))  # a conversion takes seconds
 def test_a_converted_model_gives_the_answers_of_the_reference_kernels(seed: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)
-    content = converted(RandomModel(tf_keras, rng).build(), FORMS[seed % len(FORMS)], rng)
+    form = FORMS[seed % len(FORMS)]
+    content = converted(RandomModel(tf_keras, rng, form).build(), form, rng)
     (tmp_path / "m.tflite").write_bytes(content)
     reference, model = Reference(content), onward.load(tmp_path / "m.tflite")
     run: Any = model.stream() if model.carries else model
@@ -29,7 +30,7 @@ def test_a_converted_model_gives_the_answers_of_the_reference_kernels(seed: int,
         x = (
             rng.normal(size=shape).astype(dtype)
             if dtype.kind == "f"
-            else rng.integers(-128, 128, shape, dtype)
+            else rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max + 1, shape, dtype)
         )
         (expected,), y = reference(x), run(x)
         if dtype.kind == "f":

@@ -13,11 +13,13 @@ FORMS = ("float", "dynamic", "float16", "int8", "int16x8")
 class RandomModel:
     """Builds a model of fixed sizes; `keras` is tf_keras, `rng` decides.
 
-    Without `has_loops`, it has no layer that the converter writes as a loop, whose integers end the process.
+    The integers of layers that the converter writes as a loop end the process. Of 16 bits, the converter has
+    no LSTM, and Onward no softmax.
     """
 
-    def __init__(self, keras: Any, rng: np.random.Generator, has_loops: bool = True) -> None:
-        self.keras, self.L, self.rng, self.has_loops = keras, keras.layers, rng, has_loops
+    def __init__(self, keras: Any, rng: np.random.Generator, form: str = "float") -> None:
+        self.keras, self.L, self.rng = keras, keras.layers, rng
+        self.has_loops, self.has_lstm = not form.startswith("int"), form != "int16x8"
 
     def build(self) -> Any:
         """Return a model of one input (1, T, I), or of an image, with random weights."""
@@ -41,22 +43,19 @@ class RandomModel:
         x = L.Masking(0.0)(inputs) if self.rng.random() < 0.15 * self.has_loops else inputs
         for _ in range(self._size(1, 4)):
             x = self._layer(x)
-        end = self._pick(["last", "mean", "all", "flat"])
+        end = self._pick([*["last"] * self.has_lstm, "mean", "all", "flat"])
         if end == "last":
             x = L.LSTM(self._size())(x)
         elif end == "mean":
             x = L.GlobalAveragePooling1D()(x)
         elif end == "flat":
             x = L.Flatten()(x)
-        return self.keras.Model(inputs, L.Dense(3, activation=self._pick(["softmax", "sigmoid", None]))(x))
+        ends = ["sigmoid", None, *["softmax"] * self.has_lstm]
+        return self.keras.Model(inputs, L.Dense(3, activation=self._pick(ends))(x))
 
     def _layer(self, x: Any) -> Any:
         L, n, activation = self.L, self._size(), self._pick(["relu", "tanh", "sigmoid", None])
         kinds = [
-            lambda: L.LSTM(n, return_sequences=True)(x),
-            lambda: L.LSTM(n, return_sequences=True, go_backwards=True)(x),
-            lambda: L.LSTM(n, return_sequences=True, unroll=True)(x),
-            lambda: L.Bidirectional(L.LSTM(n, return_sequences=True))(x),
             lambda: L.TimeDistributed(L.Dense(n))(x),
             lambda: L.Conv1D(
                 n, self._size(1, 4), padding=self._pick(["same", "causal", "valid"]), activation=activation
@@ -69,11 +68,17 @@ class RandomModel:
             lambda: L.BatchNormalization()(L.Dense(n)(x)),
             lambda: L.MaxPooling1D(2, strides=1, padding="same")(x),
             lambda: L.AveragePooling1D(2, strides=1, padding="same")(x),
-            lambda: L.Attention()([x, x]),
-            lambda: L.MultiHeadAttention(2, 4)(x, x),
             lambda: L.Add()([L.Dense(x.shape[-1])(x), x]),
             lambda: L.Multiply()([L.Dense(x.shape[-1], activation="sigmoid")(x), x]),
             lambda: L.Concatenate()([x, L.Dense(n)(x)]),
+        ]
+        fused = [
+            lambda: L.LSTM(n, return_sequences=True)(x),
+            lambda: L.LSTM(n, return_sequences=True, go_backwards=True)(x),
+            lambda: L.LSTM(n, return_sequences=True, unroll=True)(x),
+            lambda: L.Bidirectional(L.LSTM(n, return_sequences=True))(x),
+            lambda: L.Attention()([x, x]),
+            lambda: L.MultiHeadAttention(2, 4)(x, x),
         ]
         loops = [
             lambda: L.LSTM(n, return_sequences=True, stateful=True)(x),
@@ -82,7 +87,7 @@ class RandomModel:
             lambda: L.SimpleRNN(n, return_sequences=True, activation=self._pick(["tanh", "relu"]))(x),
             lambda: L.Bidirectional(L.GRU(n, return_sequences=True), merge_mode="sum")(x),
         ]
-        return self._pick([*kinds, *loops * (2 * self.has_loops)])()
+        return self._pick([*kinds, *fused * self.has_lstm, *loops * self.has_loops])()
 
     def _film(self) -> Any:
         """A convolutional LSTM over a few images."""

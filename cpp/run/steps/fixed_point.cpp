@@ -28,6 +28,13 @@ int32_t rescaled(int32_t x, int32_t multiplier, int32_t shift) {
     return shifted_right(high_product(int32_t(uint32_t(x) << left), multiplier), right);
 }
 
+// x times multiplier / 2^(31 - shift), rounded once to nearest, ties up.
+int64_t rescaled(int64_t x, int32_t multiplier, int32_t shift) {
+    const int32_t n = std::clamp(31 - shift, 1, 63), k = std::min(n, 16);
+    const int64_t rest = x & ((int64_t(1) << k) - 1);
+    return ((x >> k) * multiplier + ((rest * multiplier + (int64_t(1) << (n - 1))) >> k)) >> (n - k);
+}
+
 // Calls f with a value of the C++ type of a dtype of integers.
 template <class Function>
 void with_integer(DType dtype, Function f) {
@@ -41,12 +48,12 @@ void with_integer(DType dtype, Function f) {
 
 void Plan::rescale(Size zero_point, Size low, Size high, const View& x, const View& multiplier, const View& shift,
                    const View& y) {
-    check(x, DType::int32), check(multiplier, DType::int32), check(shift, DType::int32), check(y);
-    with_integer(y.dtype, [&]<class To>(To) {
+    check(x), check(multiplier, DType::int32), check(shift, DType::int32), check(y);
+    auto rescale_from = [&]<class From, class To>(From, To) {
         add([zero_point, low, high, loops = Loops<4>(kept, {&x, &multiplier, &shift, &y})](std::byte* const* spaces) {
             loops.run<std::byte>(spaces, [=](const auto& p, Size n, const auto& step) {
-                const int32_t *const x = (const int32_t*)p[0], *const multiplier = (const int32_t*)p[1];
-                const int32_t* const shift = (const int32_t*)p[2];
+                const From* const x = (const From*)p[0];
+                const int32_t *const multiplier = (const int32_t*)p[1], *const shift = (const int32_t*)p[2];
                 To* const y = (To*)p[3];
                 for (Size i = 0; i < n; i++) {
                     const int64_t sum = rescaled(x[i * step[0]], multiplier[i * step[1]], shift[i * step[2]]);
@@ -54,6 +61,11 @@ void Plan::rescale(Size zero_point, Size low, Size high, const View& x, const Vi
                 }
             });
         });
+    };
+    with_integer(y.dtype, [&]<class To>(To zero) {
+        if (x.dtype == DType::int64) return rescale_from(int64_t(), zero);
+        check(x, DType::int32);
+        rescale_from(int32_t(), zero);
     });
 }
 

@@ -42,6 +42,17 @@ def test_rescaling_rounds_ties_up_and_then_away_from_zero() -> None:
         assert found == halves_away(Fraction(first, 2 ** max(-s, 0))), (a, m, s)
 
 
+def test_rescaling_int64_rounds_once_and_does_not_overflow() -> None:
+    rng = np.random.default_rng(2)
+    x = rng.integers(-(2**46), 2**46, 400) >> rng.integers(0, 40, 400)
+    multiplier = rng.integers(2**30, 2**31 - 1, 400).astype(np.int32)
+    shift = rng.integers(-16, 8, 400).astype(np.int32)
+    bounds = [np.array(number, np.int64) for number in (3, -(2**62), 2**62)]
+    (y,) = both("RescaleOnce", x, multiplier, shift, *bounds, known=[3, 4, 5])
+    for a, m, s, found in zip(x.tolist(), multiplier.tolist(), shift.tolist(), y.tolist(), strict=True):
+        assert found == 3 + math.floor(Fraction(a * m, 2 ** (31 - s)) + Fraction(1, 2)), (a, m, s)
+
+
 def test_rescaling_broadcasts_clips_and_adds_a_zero_point() -> None:
     x = np.arange(-300, 300, dtype=np.int32).reshape(2, 3, 100)
     multiplier = np.full(100, 1 << 30, np.int32)

@@ -34,6 +34,7 @@ OPERATIONS = {
     "quantized_linear": "QuantizedMatMul",
     "quantized_convolution": "QuantizedConv",
     "rescale": "Rescale",
+    "rescale_once": "RescaleOnce",
     "lookup": "Lookup",
     "fixed_reciprocal": "FixedReciprocal",
 }
@@ -133,6 +134,20 @@ def rescale(x, multiplier, shift, zero_point, low, high):
     size = Div(Add(Mul(Abs(product), 2), right), Mul(right, 2))
     y = Add(Mul(size, Sign(product)), Cast(zero_point, to=7))
     return CastLike(Min(Max(y, Cast(low, to=7)), Cast(high, to=7)), zero_point)
+
+# x multiplier / 2^(31 - shift) of int64, rounded to nearest, ties up, plus a zero point
+def rescale_once(x, multiplier, shift, zero_point, low, high):
+    wide = Cast(multiplier, to=7)
+    n = Sub(31, Cast(shift, to=7))
+    unit = Pow(2, Min(n, 16))
+    rest = Mod(x, unit)
+    first = floor_divide(Add(Mul(rest, wide), Pow(2, Sub(n, 1))), unit)
+    sum = Add(Mul(Div(Sub(x, rest), unit), wide), first)
+    y = Add(floor_divide(sum, Pow(2, Sub(n, Min(n, 16)))), Cast(zero_point, to=7))
+    return CastLike(Min(Max(y, Cast(low, to=7)), Cast(high, to=7)), zero_point)
+
+def floor_divide(x, unit):
+    return Div(Sub(x, Mod(x, unit)), unit)
 
 # table[x - low]; integers beyond the table take its first or last element
 def lookup(x, table, low):

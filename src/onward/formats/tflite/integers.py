@@ -19,7 +19,7 @@ from .elementwise import COMPARISONS
 from .movement import joined
 from .products import REDUCTIONS, multiplied, rows
 from .read import Tensor
-from .registry import ANY, BOUNDS, FLOAT32, INT32, INTEGERS, Call, Value, activated, operator
+from .registry import ANY, BOUNDS, FLOAT32, INT32, INT64, INTEGERS, Call, Value, activated, operator
 from .schema import ACTIVATIONS
 from .windows import FIRST, LAST, filters, transposed, window_options
 
@@ -83,10 +83,17 @@ def _define_real(name: str, function: Callable[[AnyArray], AnyArray]) -> None:
     def compute(call: Call, x: Value) -> Any:
         given, y = call.tensor(0), call.y
         if given.type == "int16":
-            raise call.refuse("this operator with the type int16")
+            return _function_of_int16(call, x, name)
         return table(
             call, x, given, lambda q: tables.real_table(function, q, given, y, RANGES[y.type]), y.type
         )
+
+
+def _function_of_int16(call: Call, x: Value, name: str) -> Any:
+    if name not in ("LOGISTIC", "TANH"):
+        raise call.refuse("this operator with the type int16")
+    numbers = tables.interpolated(call.tensor(0).scale, name == "TANH")
+    return x.looked_up(numbers, -(1 << 15), np.int32)
 
 
 for _name, _function in tables.REAL.items():
@@ -141,6 +148,18 @@ def absolute(call: Call, x: Value) -> Any:
         ),
         y.type,
     )
+
+
+@operator(INTEGERS, "RSQRT")
+def inverse_root(call: Call, x: Value) -> Any:
+    given, y = call.tensor(0), call.y
+    factor = tables.factor(1.0 / (float(np.float32(given.scale)) ** 0.5 * float(np.float32(y.scale))))
+
+    def function(q: AnyArray) -> Any:
+        found = [tables.inverse_root(int(v), factor) + y.zero_point for v in q - given.zero_point]
+        return np.clip(found, *RANGES[y.type])
+
+    return table(call, x, given, function, y.type)
 
 
 @operator(INTEGERS, "HARD_SWISH")
@@ -241,22 +260,33 @@ def prelu(call: Call, x: Value, slope: Value) -> Any:
 # Products.
 
 
-def _sums(call: Call, x: Value, W: Value, bias: Value | None) -> Any:
-    """Return exact sums of the rows of x times W^T, in int32."""
-    given, weights = call.tensor(0), call.tensor(1)
-    turned = W.permuted(1, 0) if W.known is None else call.constant(W.known.T, W.dtype)
-    zeros = [call.constant(each.zero_point, dtype) for each, dtype in ((given, x.dtype), (weights, W.dtype))]
-    sums = x.apply("MatMulInteger", turned, *zeros, dtype=INT32)
-    return sums if bias is None else sums + bias
+def _finished(call: Call, sums: Any, bias: Value | None, scale: Any) -> Any:
+    """Add a bias to exact sums and rescale them; those of int16 are int64, with factors of 16 bits."""
+    is_wide = sums.dtype == np.float64 and (bias is None or bias.dtype == INT64)
+    sums = sums.cast(np.int64 if is_wide else np.int32)
+    sums = sums if bias is None else sums + bias
+    if not is_wide:
+        return rescale(call, sums, scale, call.y)
+    multipliers, shifts = tables.factors(np.ravel(scale))
+    multipliers = np.where(multipliers < 0x7FFF0000, (multipliers.astype(np.int64) + (1 << 15)) >> 16, 0x7FFF)
+    return sums.rescaled(multipliers, shifts + 16, work(call.y), bounds(call, call.y), call.y.zero_point)
 
 
 @operator(INTEGERS, "FULLY_CONNECTED")
 def fully_connected(call: Call, x: Value, W: Value, bias: Value | None = None) -> Any:
     given, weights = call.tensor(0), call.tensor(1)
-    if call.options.weights_format or given.type == "int16":
-        raise call.refuse(f"a product of {given.type} with weights of format {call.options.weights_format}")
-    scale = _product_scale(call, weights, len(weights.scales) == 1)
-    return rescale(call, _sums(call, rows(call, x), W, bias), scale, call.y)
+    if call.options.weights_format:
+        raise call.refuse(f"a product with weights of format {call.options.weights_format}")
+    turned = W.permuted(1, 0) if W.known is None else call.constant(W.known.T, W.dtype)
+    scale, first = _product_scale(call, weights, len(weights.scales) == 1), rows(call, x)
+    if given.type == "int16":
+        sums: Any = first.cast(np.float64).apply("MatMul", turned.cast(np.float64)).cast(np.int64)
+        return rescale(call, sums if bias is None else sums + bias.cast(np.int64), scale, call.y)
+    zeros = [call.constant(each.zero_point, dtype) for each, dtype in ((given, x.dtype), (weights, W.dtype))]
+    sums = first.apply("MatMulInteger", turned, *zeros, dtype=INT32)
+    sums = sums if bias is None else sums + bias
+    is_once = len(weights.scales) > 1  # this kernel rounds once
+    return rescale(call, sums.cast(np.int64) if is_once else sums, scale, call.y)
 
 
 def _product_scale(call: Call, weights: Tensor, is_float: bool = False) -> AnyArray:
@@ -270,7 +300,8 @@ def _product_scale(call: Call, weights: Tensor, is_float: bool = False) -> AnyAr
 def batch_matmul(call: Call, a: Value, b: Value) -> Any:
     first, second = call.tensor(0), call.tensor(1)
     if first.type == "int16":
-        raise call.refuse("a product of int16")
+        sums = multiplied(call, a.cast(np.float64), b.cast(np.float64))  # type: ignore[arg-type]  # of this class
+        return _finished(call, sums, None, _product_scale(call, second))
     zeros = [call.constant(x.zero_point, dtype) for x, dtype in ((first, a.dtype), (second, b.dtype))]
     sums = multiplied(call, a, b, "MatMulInteger", zeros)
     return rescale(call, Value(call.t, sums.name, INT32), _product_scale(call, second), call.y)
@@ -279,29 +310,31 @@ def batch_matmul(call: Call, a: Value, b: Value) -> Any:
 @operator(INTEGERS, "CONV_2D DEPTHWISE_CONV_2D")
 def conv(call: Call, x: Value, W: Value, bias: Value | None = None) -> Any:
     given, weights = call.tensor(0), call.tensor(1)
-    if given.type == "int16":
-        raise call.refuse("a convolution of int16")
     array, group = filters(call, W)
-    zeros = [call.constant(given.zero_point, x.dtype), call.constant(weights.zero_point, W.dtype)]
-    sums = x.permuted(*FIRST).apply(
-        "ConvInteger", call.constant(array, W.dtype), *zeros, bias, group=group, **window_options(call)
+    options, scale = (
+        {"group": group, **window_options(call)},
+        _product_scale(call, weights, given.type == "uint8"),
     )
-    last = Value(call.t, sums.name, INT32).permuted(*LAST)
-    return rescale(call, last, _product_scale(call, weights, given.type == "uint8"), call.y)
+    if given.type == "int16":
+        wide: Any = x.cast(np.float64)
+        sums = wide.apply("Transpose", perm=list(FIRST)).apply(
+            "Conv", call.constant(array, np.float64), **options
+        )
+        return _finished(call, sums.apply("Transpose", perm=list(LAST)), bias, scale)
+    zeros = [call.constant(given.zero_point, x.dtype), call.constant(weights.zero_point, W.dtype)]
+    sums = x.permuted(*FIRST).apply("ConvInteger", call.constant(array, W.dtype), *zeros, bias, **options)
+    return rescale(call, Value(call.t, sums.name, INT32).permuted(*LAST), scale, call.y)
 
 
 @operator(INTEGERS, "TRANSPOSE_CONV")
 def transposed_conv(call: Call, shape: Value, W: Value, x: Value, bias: Value | None = None) -> Any:
     """Sums in float64 are exact."""
     weights, given = call.tensor(1), call.tensor(2)
-    if given.type == "int16":
-        raise call.refuse("a transposed convolution of int16")
     array = call.array(W, "weights").astype(np.float64) - weights.zero_point
     wide: Any = x.cast(np.float64) - given.zero_point
-    filters_ = call.constant(array.transpose(3, 0, 1, 2), np.float64)
-    sums = transposed(call, shape, wide, filters_, None).cast(np.int32)
-    sums = sums if bias is None else sums + bias
-    return rescale(call, sums, given.scale * weights.scales.astype(np.float64) / call.y.scale, call.y)
+    sums = transposed(call, shape, wide, call.constant(array.transpose(3, 0, 1, 2), np.float64), None)
+    sums = sums if given.type == "int16" else sums.cast(np.int32)
+    return _finished(call, sums, bias, given.scale * weights.scales.astype(np.float64) / call.y.scale)
 
 
 # Pooling, reductions and softmax.

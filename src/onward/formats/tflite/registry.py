@@ -60,10 +60,11 @@ class Value(Expression):
     def rescaled(
         self, multiplier: Any, shift: Any, dtype: Any, limits: tuple[int, int], zero: int = 0
     ) -> Any:
-        """Multiply int32 by a factor, add a zero point and clip, in another dtype of integers."""
+        """Multiply int32 by a factor, or int64 with one rounding, add a zero point and clip."""
         factor = [n if isinstance(n, Value) else self.number(n, INT32) for n in (multiplier, shift)]
         numbers = [self.number(n, dtype) for n in (zero, *limits)]
-        return self.apply("Rescale", *factor, *numbers, dtype=np.dtype(dtype))
+        operation = "RescaleOnce" if self.dtype == INT64 else "Rescale"
+        return self.apply(operation, *factor, *numbers, dtype=np.dtype(dtype))
 
     def looked_up(self, table: AnyArray, low: int, dtype: Any) -> Any:
         """Return the numbers of a table that starts at an integer."""

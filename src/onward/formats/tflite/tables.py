@@ -158,3 +158,49 @@ def hard_swish(x: AnyArray, output: tuple[int, int], reluish: tuple[int, int]) -
     product = gate * scaled_up
     before = np.where(product >= 0, product >> 15, -(-product >> 15))
     return shifted_right(before, max(0, -output[1]))
+
+
+def interpolated(scale: float, is_tanh: bool) -> AnyArray:
+    """Return the logistic function or the tangent of int16 of a scale, between 256 known numbers."""
+    known = np.minimum(rounded(65536 / (1 + np.exp(-np.arange(257) / 24))), 65535).astype(np.int64)
+    exponent = math.log2(scale)
+    multiplier, shift = 3 << max(0, round(12 + exponent)), 0
+    if abs(exponent - round(exponent)) > 1e-3 or round(12 + exponent):
+        real = float(np.float32(scale)) * 4096 * 3
+        while real <= 32767 / 2 and shift <= 30:
+            real, shift = real * 2, shift + 1
+        multiplier = int(real)
+    x = np.arange(-(1 << 15), 1 << 15) * multiplier + ((1 << shift) >> 1) >> shift
+    bits, size = 8 if is_tanh else 9, np.abs(x)
+    place, rest = np.minimum(size >> bits, 255), size & ((1 << bits) - 1)
+    y = (known[place] << bits) + rest * (known[place + 1] - known[place])
+    y = np.where(size >> bits >= 255, (0xFFFF << 8) if is_tanh else (0x7FFF << 10), y)
+    if is_tanh:
+        return (np.where(x >= 0, y - (1 << 23) + 128, -y + (1 << 23) + 127) >> 8).astype(np.int32)
+    return (np.where(x >= 0, y + (1 << 9), (1 << 25) - y + (1 << 9) - 1) >> 10).astype(np.int32)
+
+
+def inverse_root(x: int, output: tuple[int, int]) -> int:
+    """1 / sqrt(x) times a factor, by Newton's method with 28 bits behind the point; at most 127 for 0."""
+    if x <= 0:
+        return 1 << 20
+    inverse, shift = (1 << 31) - 1, 0
+    if x > 1:
+        pairs = (31 - x.bit_length()) // 2 - 1
+        shift, start = 11 - pairs, (x << 2 * pairs) >> 1
+        half, y = int(shifted_right(np.array(start), 1)), 1 << 28
+        for _ in range(5):
+            cube = _saturated(_high(_high(y, y), y) << 6)
+            y = _saturated((_high((1 << 28) + (1 << 27), y) - _high(half, cube)) << 3)
+        inverse = _high(y, 1518500250)
+        inverse, shift = inverse << max(0, -shift), max(0, shift)
+    first = rescaled(*(np.array(n, np.int32) for n in (1, inverse, 20 - shift)))
+    return int(rescaled(first, *(np.array(n, np.int32) for n in (output[0], output[1] - 20))))
+
+
+def _high(a: int, b: int) -> int:
+    return int(high_product(np.array(a), b))
+
+
+def _saturated(x: int) -> int:
+    return max(-(1 << 31), min(x, (1 << 31) - 1))

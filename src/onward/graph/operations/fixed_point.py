@@ -3,6 +3,8 @@
 A factor is a multiplier of 31 fractional bits and a shift, as in gemmlowp and TensorFlow Lite.
 """
 
+from typing import Any
+
 import numpy as np
 
 from ...errors import DtypeError, ShapeError
@@ -39,9 +41,21 @@ def rescaled(x: AnyArray, multiplier: AnyArray, shift: AnyArray) -> AnyArray:
 def _signature(
     x: Known, multiplier: Known, shift: Known, zero_point: Known, low: Known, high: Known
 ) -> Signature:
-    if not x.dtype == multiplier.dtype == shift.dtype == INT32:
+    return _rescaled_signature(INT32, x, multiplier, shift, zero_point)
+
+
+def _once_signature(
+    x: Known, multiplier: Known, shift: Known, zero_point: Known, low: Known, high: Known
+) -> Signature:
+    return _rescaled_signature(np.dtype(np.int64), x, multiplier, shift, zero_point)
+
+
+def _rescaled_signature(
+    expected: Any, x: Known, multiplier: Known, shift: Known, zero_point: Known
+) -> Signature:
+    if x.dtype != expected or not multiplier.dtype == shift.dtype == INT32:
         raise DtypeError(
-            f"x has dtype {x.dtype}, its factor {multiplier.dtype}, {shift.dtype}; expected int32"
+            f"x has dtype {x.dtype}, its factor {multiplier.dtype}, {shift.dtype}; expected {expected}, int32"
         )
     return Signature(broadcast_shape(x.shape, multiplier.shape, shift.shape), zero_point.dtype)
 
@@ -55,7 +69,21 @@ def rescale(
     return np.clip(y, int(low), int(high)).astype(zero_point.dtype)
 
 
+@operation("RescaleOnce", signature=_once_signature, combines=elementwise)
+def rescale_once(
+    x: AnyArray, multiplier: AnyArray, shift: AnyArray, zero_point: AnyArray, low: AnyArray, high: AnyArray
+) -> AnyArray:
+    """x multiplier / 2^(31 - shift), rounded once to nearest, ties up, + zero_point, from low to high."""
+    n = np.clip(31 - shift.astype(np.int64), 1, 63)
+    k, wide, one = np.minimum(n, 16), multiplier.astype(np.int64), np.int64(1)
+    rest = x & ((one << k) - 1)
+    y = ((x >> k) * wide + (rest * wide + (one << (n - 1)) >> k) >> n - k) + int(zero_point)
+    found: AnyArray = np.clip(y, int(low), int(high)).astype(zero_point.dtype)
+    return found
+
+
 @rescale.lowering
+@rescale_once.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     views, numbers = [typed_view(b, value) for value in inputs[:3]], [known(value) for value in inputs[3:]]
     if any(v is None for v in views) or any(

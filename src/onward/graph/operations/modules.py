@@ -21,7 +21,7 @@ NAMES = {
         "LessOrEqual And Or Xor BitwiseAnd BitwiseOr BitwiseXor BitShift Mod Pow Max Min Sum Mean Where "
         "Clip"
     ),
-    "fixed_point": "Rescale Lookup FixedReciprocal",
+    "fixed_point": "Rescale RescaleOnce Lookup FixedReciprocal",
     "indexing": (
         "Gather GatherElements GatherND ScatterElements ScatterND TensorScatter OneHot Compress NonZero"
     ),
