@@ -82,6 +82,16 @@ def test_noise_suppressor_runs_block_by_block(
     np.testing.assert_allclose(clean[:1000], np.clip(expected[:1000], -1, 1), atol=2e-4)
 
 
+def test_the_wake_word_is_heard_in_a_recording(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pymicro_features")
+    folder = DATA / "tflite"
+    run(example("wake_word"), monkeypatch, folder / "mww_okay_nabu.tflite", folder / "okay_nabu.wav")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and lines[0].startswith("heard after 2.") and lines[1].endswith("1.00")
+
+
 def test_forecaster_of_keras_forecasts_the_rows_of_keras(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -204,6 +204,7 @@ FILES: dict[str, Callable[[Path], Any]] = {
     "detector.onnx": lambda path: detector(8).save(path),
     "stepper.onnx": lambda path: stepper().save(path),
     "silero_vad.onnx": lambda path: voice_detector().save(path),
+    "okay_nabu.wav": lambda path: shutil.copy(DATA / "tflite" / "okay_nabu.wav", path),
     "okay_nabu.tflite": lambda path: shutil.copy(DATA / "tflite" / "mww_okay_nabu.tflite", path),
     "visits.csv": measurements,
     "new.csv": measurements,

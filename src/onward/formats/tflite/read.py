@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -109,6 +109,27 @@ class Model:
                 f"the subgraph {found.name} has {taken} inputs and {returned} outputs; expected {expected}"
             )
         return found
+
+
+class Border(NamedTuple):
+    """An input or output of a file: its dtype and shape, and how its integers stand for real numbers."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    scale: float
+    zero_point: int
+
+
+def borders(data: Any) -> tuple[list[Border], list[Border]]:
+    """Return the inputs and the outputs of the first subgraph of a file. Raises FileError."""
+    subgraph = read(data).subgraphs[0]
+
+    def border(number: int) -> Border:
+        x = subgraph.tensors[number]
+        scale, zero = (x.scale, x.zero_point) if x.is_quantized else (1.0, 0)
+        return Border(declared_dtype(x), x.axes, scale, zero)
+
+    return list(map(border, subgraph.inputs)), list(map(border, subgraph.outputs))
 
 
 def read(data: Any) -> Model:
