@@ -1,4 +1,4 @@
-"""Complete tasks: text, wake words, policies and scikit-learn estimators; may import every folder up to tables."""
+"""Complete tasks: text, wake words, policies and estimators; may import every folder up to tables."""
 
 from ..core.lazy import attributes
 

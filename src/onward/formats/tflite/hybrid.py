@@ -26,13 +26,15 @@ def quantized_rows(x: Any) -> tuple[Any, Any]:
 
 def quantized_parts(x: Any, axes: list[int]) -> tuple[Any, Any, Any]:
     """Return parts over axes as int8, their scales in float32, and their zero points in int32."""
-    low = -(-x).reduce("ReduceMax", axes, True).apply("Max", 0.0).cast(np.float64)
+    low = (-(-x).reduce("ReduceMax", axes, True).apply("Max", 0.0)).cast(np.float64)
     high = x.reduce("ReduceMax", axes, True).apply("Max", 0.0).cast(np.float64)
     is_zero = low.equals(high)
     scale = where(is_zero, low.constant(1), (high - low) / 255)
     from_low, from_high = -128 - low / scale, 127 - high / scale
-    is_low = 128 + abs(low / scale) < 127 + abs(high / scale)
-    zero = rounded(where(is_low, from_low, from_high).apply("Clip", -128.0, 127.0))
+    is_low = 128 - low / scale < 127 + high / scale
+    zero = where(is_low, from_low, from_high).apply("Clip", -128.0, 127.0)
+    # rounded, ties away from zero
+    zero = where(zero < 0, 0 - (0.5 - zero).cast(np.int32), (zero + 0.5).cast(np.int32))
     zero = where(is_zero, zero.constant(0), zero).cast(np.float32)
     scale = scale.cast(np.float32)
     steps = rounded(zero + x * (scale.constant(1) / scale)).apply("Clip", -128.0, 127.0)

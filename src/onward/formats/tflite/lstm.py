@@ -280,7 +280,7 @@ def _scaled(call: Call, sums: Any, tensor: Tensor, places: Sequence[int]) -> Any
 
 
 def _saturated(x: Any) -> Any:
-    return x.apply("Max", -(1 << 15)).apply("Min", (1 << 15) - 1)
+    return x.apply("Clip", -(1 << 15), (1 << 15) - 1)
 
 
 def _shifted(x: Any, n: int) -> Any:

@@ -92,7 +92,7 @@ def loop(
         size += sum(part.nbytes for part in scanned[-1])
         left.check(memory=size)
         done += rounds
-        batch = min(max(1, 2 * batch), MAX_BATCH) if time.perf_counter() - start < INTERRUPTIBLE else 1
+        batch = next_batch(batch, rounds, time.perf_counter() - start) if batch else 1
     if scanned:
         stacked = [np.concatenate(parts) for parts in zip(*scanned, strict=True)]
     else:
@@ -101,6 +101,13 @@ def loop(
     none = [0] * len(stacked)
     each = zip(stacked, scan_output_axes or none, scan_output_directions or none, strict=True)
     return *carried, *(np.moveaxis(y[:: -1 if back else 1], 0, axis) for y, axis, back in each)
+
+
+def next_batch(batch: int, rounds: int, seconds: float) -> int:
+    """Return how many iterations to run after so many: at least twice as many, unless they took too long."""
+    if seconds >= INTERRUPTIBLE:
+        return 1
+    return min(max(2 * batch, int(rounds * INTERRUPTIBLE / 4 / max(seconds, 1e-9))), MAX_BATCH)
 
 
 @loop.over_time
