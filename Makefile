@@ -100,11 +100,13 @@ bench-all: $(VENV)/.installed-bench
 	PYTHON=$(BIN)/python bench/all.sh $(CASES)
 
 $(BIN)/python:
+	@echo "Creating the virtual environment $(VENV)"
 	$(PYTHON) -m venv $(VENV)
 
 # An editable install, so that changes of Python files take effect at once; a changed core is rebuilt.
 $(VENV)/.installed-%: $(SOURCES) | $(BIN)/python
-	$(BIN)/pip install --quiet --editable '.[$*]'
+	@echo "Installing Onward and its dependencies for '$*' in $(VENV). The core takes minutes to compile at first."
+	$(BIN)/pip install --disable-pip-version-check --editable '.[$*]'
 	touch $@
 
 ## Delete .venv and everything that was built

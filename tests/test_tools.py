@@ -47,3 +47,19 @@ def test_the_metadata_name_every_license_that_the_wheel_needs() -> None:
     found = {path.name for pattern in project["license-files"] for path in ROOT.glob(pattern)}
     assert found == load_script("check_wheel").LICENSES
     assert set(project["license"].split(" AND ")) == {"Apache-2.0", "BSD-3-Clause", "MIT", "CC-BY-4.0"}
+
+
+def test_the_workflow_builds_wheels_for_every_system_with_the_stable_abi() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "wheels.yml").read_text()
+    for machine in ("ubuntu-latest", "ubuntu-24.04-arm", "macos-latest", "macos-15-intel", "windows-latest"):
+        assert machine in workflow
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    assert settings["scikit-build"]["wheel"]["py-api"] == "cp312"
+    built = settings["cibuildwheel"]
+    assert "skip" not in built and "cp312-*" in built["build"] and "check_wheel.py" in built["test-command"]
+
+
+def test_reference_pages_of_docstrings_tell_where_their_text_is() -> None:
+    for path in (ROOT / "docs" / "reference").glob("*.md"):
+        text = path.read_text()
+        assert "\n::: " not in text or "`make docs-serve` shows them here" in text, path.name

@@ -4,7 +4,7 @@
     python tools/train_shakespeare.py plays.txt --torch    # train in PyTorch, from the same weights
 
 Both print the bits per character on the last 5% of the text, which is used neither for training nor for any
-choice. Onward evaluates both models, and its own also as bundled, in float16.
+choice. Onward evaluates both models, and its own also as bundled, in float16 and rounded.
 """
 
 import argparse
@@ -64,6 +64,18 @@ def train_in_torch(model: onward.Sequential, training: Chunks, validation: Chunk
     model.load_state_dict(best[1])
 
 
+def rounded(model: onward.Sequential) -> onward.Sequential:
+    """Round matrices to multiples of 1/64, and those in float32 to 1/256: then the wheel compresses them."""
+    for layer in model.sublayers().values():
+        weights = layer.state_dict()
+        for name, weight in weights.items():
+            if weight.ndim > 1:
+                steps = 64 if weight.dtype == np.float16 else 256
+                weights[name] = (np.round(weight.astype(np.float64) * steps) / steps).astype(weight.dtype)
+        layer.load_state_dict(weights)
+    return model
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the bundled model `shakespeare`.")
     parser.add_argument("plays", type=Path, help="the text")
@@ -87,7 +99,7 @@ def main() -> None:
     print(f"{time.process_time() - start:.0f} s of processor time")
     print(f"as trained: {text.bits_per_character(model, vocabulary, parts.test):.4f} bits per character")
     if not arguments.torch:
-        small = model.quantize("float16")
+        small = rounded(model.quantize("float16"))
         path = Path(__file__).parents[1] / "src/onward/bundled/shakespeare.safetensors"
         text.save(path, small, vocabulary)
         bits = text.bits_per_character(*text.load(path), parts.test)

@@ -17,7 +17,7 @@ import onward
 from onward.cli import COMMANDS, main
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "onward"
-EXTRA = "pip install 'onward[cli]' (from a checkout: pip install '.[cli]')"
+EXTRA = "pip install 'click>=8.1' 'rich>=13'"
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:

@@ -88,7 +88,9 @@ def _show_values(report: Report) -> Printed:
 @click.option("--length", default=100, help="The open sizes of inputs, with --graph.")
 @reported(_show)
 def info(model: ModelFile, show_steps: bool, length: int, **settings: Any) -> Report:
-    """Show the layers of MODEL, their output shapes and parameters, and its inputs, outputs and states.
+    """Show the layers of MODEL, their output shapes and parameters.
+
+    Below them are its inputs and outputs, its states, and how it streams over time.
 
     MODEL is a bundled model (see `onward models`) or any file that onward.load opens.
 
