@@ -235,3 +235,45 @@ def test_a_file_without_layers_is_refused_with_its_contents(tmp_path: Path) -> N
         torch.save(value, tmp_path / "m")
         with pytest.raises(onward.errors.FileError, match=words):
             onward.load(tmp_path / "m")
+
+
+class Tagger(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = torch.nn.LSTM(3, 4), torch.nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.lstm(x)[0])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["state_dict", "module", "script"])
+def test_files_of_quantize_dynamic_name_the_feature(tmp_path: Path, kind: str) -> None:
+    """The errors spoke of kinds of tensors and classes of the archive."""
+    layers = {torch.nn.LSTM, torch.nn.Linear}
+    model = torch.ao.quantization.quantize_dynamic(Tagger().eval(), layers, dtype=torch.qint8)
+    path = tmp_path / "model.pt"
+    if kind == "script":
+        torch.jit.save(torch.jit.script(model), path)
+    else:
+        torch.save(model if kind == "module" else model.state_dict(), path)
+    with pytest.raises(
+        onward.errors.FileError, match=r"quantized.*save the model before quantizing it in PyTorch"
+    ):
+        onward.load(path)
+
+
+def test_a_fixed_size_says_that_the_export_fixed_it(tmp_path: Path) -> None:
+    program = torch.export.export(Tagger().eval(), (torch.ones(5, 1, 3),))
+    torch.export.save(program, tmp_path / "model.pt2")
+    model: Any = onward.load(tmp_path / "model.pt2")
+    with pytest.raises(
+        onward.errors.ShapeError, match=r"its export fixed axis 0 to 5\. If its layers take other"
+    ):
+        model(np.ones((6, 1, 3), np.float32))
+
+
+def test_a_state_dict_of_convolutions_names_what_it_is_and_how_to_load_it(tmp_path: Path) -> None:
+    torch.save({"conv.weight": torch.ones(4, 3, 5)}, tmp_path / "weights.pt")
+    with pytest.raises(onward.errors.FileError, match=r"a convolution with .*, such as conv=\{\"stride\": 1"):
+        onward.load(tmp_path / "weights.pt")

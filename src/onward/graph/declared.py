@@ -62,9 +62,19 @@ def as_declared(declared: Input, value: ArrayLike) -> Any:
         with np.errstate(all="ignore"):
             array = array.astype(declared.dtype)
     if declared.axes is not None and not _fits(array.shape, declared.axes):
-        takes = ", ".join("any" if axis in UNNAMED else str(axis) for axis in declared.axes)
-        raise ShapeError(f"{name} has shape {array.shape}, but the model takes ({takes})")
+        raise ShapeError(_misfit(name, array.shape, declared.axes))
     return array
+
+
+def _misfit(name: str, shape: tuple[int, ...], axes: tuple[int | str, ...]) -> str:
+    """Say what shape an input has and what the model takes, and which sizes the file fixes."""
+    takes = ", ".join("any" if axis in UNNAMED else str(axis) for axis in axes)
+    text = f"{name} has shape {shape}, but the model takes ({takes})"
+    if len(shape) != len(axes):
+        return text
+    pairs = [(i, size) for i, size in enumerate(axes) if isinstance(size, int) and size != shape[i]]
+    fixed = ", ".join(f"axis {i} to {size}" for i, size in pairs)
+    return f"{text}: its export fixed {fixed}. If its layers take other sizes, export it with dynamic axes"
 
 
 def _check_conversion(declared: Input, dtype: np.dtype[Any], is_array: bool) -> None:

@@ -90,7 +90,10 @@ def test_convolutions_and_norms_have_the_recorded_options() -> None:
 def test_weights_that_a_state_dict_does_not_identify_are_left_over_with_a_reason() -> None:
     parts = onward.load(DATA / "front_weights.bin")
     assert list(parts) == ["head"]
-    unknown_window = "whose stride, padding and dilation a state dict does not record: pass them to load"
+    unknown_window = (
+        "whose stride, padding and dilation a state dict does not record: pass them to load by the module's "
+        'name, such as conv={"stride": 1, "padding": 0}'
+    )
     assert parts.reasons == {
         "conv": f"a convolution with a weight of shape (6, 2, 3), {unknown_window}",
         "same": f"a convolution with a weight of shape (6, 6, 3), {unknown_window}",

@@ -92,6 +92,8 @@ class Archive:
                 (Storage() as storage, start, shape, strides, _, _, Global(kind), *flags),
             ):
                 return _view(storage, kind, start, shape, strides, flags)
+            case PickledObject("torch._utils._rebuild_qtensor"):
+                raise FileError("the weights are quantized: save the model before quantizing it in PyTorch")
             case PickledObject(path) if path.startswith("torch._utils._rebuild_"):
                 raise FileError(f"{path} makes a kind of tensor that NumPy does not have")
         return None

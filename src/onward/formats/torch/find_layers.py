@@ -208,7 +208,8 @@ def _reason(group: Tensors, options: Mapping[str, Any]) -> str:
         shape = group["weight"].shape
         return (
             f"a convolution with a weight of shape {shape}, whose stride, padding and dilation a state dict "
-            "does not record: pass them to load"
+            "does not record: pass them to load by the module's name, such as "
+            'conv={"stride": 1, "padding": 0}'
         )
     return "a normalization, whose kind and eps a state dict does not record" if axes == 1 else ""
 

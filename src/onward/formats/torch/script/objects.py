@@ -23,6 +23,7 @@ from .values import Object, Unknown
 
 MAX_DEPTH = 64
 LISTS = {f"torch.jit._pickle.build_{kind}list" for kind in ("int", "tensor", "double", "bool")}
+QUANTIZED = "__torch__.torch.classes.rnn.", "__torch__.torch.classes.quantized."
 
 
 class Loader:
@@ -75,6 +76,11 @@ class Loader:
             return self.value(pickled.args[0], path, depth + 1)
         if pickled.path.startswith("__torch__."):
             kind = self.code.find(pickled.path)
+            if pickled.path.startswith(QUANTIZED):
+                raise ArgumentError(
+                    "the weights are quantized, for example by quantize_dynamic: save the model before "
+                    "quantizing it in PyTorch"
+                )
             if not isinstance(kind, Class):
                 raise ArgumentError(f"the archive has no class {pickled.path[:100]}")
             created = self._objects[identity] = Object(kind, path=path)
