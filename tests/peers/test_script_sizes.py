@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import onward
 from onward.errors import ArgumentError
+from onward.formats.torch.script.program import Program
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns that TorchScript is deprecated
 
@@ -172,3 +173,36 @@ def test_an_error_says_that_its_axes_are_guesses(tmp_path: Path) -> None:
         model = onward.load(tmp_path / "model.pt")
         with pytest.raises(ArgumentError, match=f"the file declares no axes.*{reason}"):
             model.export_onnx(tmp_path / "model.onnx")
+
+
+class Tail(nn.Module):
+    """The last steps of a sequence, if it has more than nine, through a matrix; the features are fixed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] > 9:
+            x = x[:, -9:]
+        y: Tensor = self.linear(x)
+        return y
+
+
+@torch.no_grad()
+def test_the_first_call_records_the_code_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records, own = [], Program.record
+    monkeypatch.setattr(
+        Program, "record", lambda *given, **options: records.append(given) or own(*given, **options)
+    )
+    script, path = torch.jit.script(Tail()), tmp_path / "tail.pt"
+    script.save(str(path))
+    loaded = onward.load(path)
+    for count, length in enumerate((14, 30, 12, 10), start=1):  # a program in which the features are fixed
+        x = torch.randn(2, length, 6)
+        np.testing.assert_allclose(loaded(x.numpy()), script(x).numpy(), rtol=1e-5, atol=1e-5)
+        assert len(loaded.programs) == 1 and len(records) == 1, count
+    for length in (9, 3, 11):  # the guards of the recording hold in the other program too
+        x = torch.randn(2, length, 6)
+        np.testing.assert_allclose(loaded(x.numpy()), script(x).numpy(), rtol=1e-5, atol=1e-5)
+    assert len(loaded.programs) == len(records) == 2

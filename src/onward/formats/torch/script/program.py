@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from ....core.identity import Identity
 from ....errors import ArgumentError, OnwardError
 from ....graph import Graph, Input
 from ....graph.node import AnyArray, Signature
+from ....graph.polynomial import Guard, evaluated
 from ....graph.simplification.simplify import simplify
 from ....graph.size import Axes, Size, are_same, hint
 from ....graph.structure import Fixed
@@ -37,6 +38,25 @@ MAX_MESSAGE = 2000  # characters of an error
 SEARCH = 2 * 10**9  # elementary operations that the search for a graph of all sizes may take
 
 
+class Kept(NamedTuple):
+    """A recording, its guards, and the inputs whose sizes are their axes, by the names of the axes."""
+
+    graph: Graph
+    guards: list[Guard]
+    places: dict[str, tuple[str, int]]
+
+    def require(self, known: Mapping[str, AnyArray | Signature], axes: Axes) -> bool:
+        """Record the guards for the sizes of another program; return whether these determine them."""
+        sizes = {axis: known[name].shape[place] for axis, (name, place) in self.places.items()}
+        if not all(guard.size.names <= sizes.keys() for guard in self.guards):
+            return False
+        for guard in self.guards:
+            size: Any = evaluated(guard.size, sizes)
+            if type(size) is Size:
+                axes.require(size, guard.condition)
+        return True
+
+
 class Program:
     """A method of a module in an archive with this content.
 
@@ -49,6 +69,7 @@ class Program:
         self.content, self.method, self.part = content, method, part
         self.seen: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}  # the tensors of the last call
         self.found: dict[Any, Graph | OnwardError] = {}  # the last graph for all sizes, by the tensors seen
+        self.last: tuple[Any, Kept] | None = None  # the last recording, with the inputs of the call
         archive = archive or read(content)
         self.code = Code(archive.code)
         self.loader = Loader(archive, self.code)
@@ -190,7 +211,8 @@ class Program:
     def __call__(self, known: Sequence[AnyArray | Signature]) -> Graph:
         """Record the method for inputs, carries and weights of these shapes, dtypes and known values.
 
-        The guards of symbolic sizes tell for which sizes the graph holds.
+        The guards of symbolic sizes tell for which sizes the graph holds. Another program for the same call,
+        in which fewer sizes are symbolic, takes the recording of the first one.
         """
         found = dict(zip([*self.kinds, *self.carries], known, strict=False))
         self.seen = {
@@ -199,7 +221,9 @@ class Program:
             if self.kinds.get(name) == "Tensor" and Signature.of(value).dtype != object
         }
         sizes = [size for value in found.values() for size in value.shape if type(size) is Size]
-        axes = sizes[0].axes if sizes else Axes()
+        axes, call = sizes[0].axes if sizes else Axes(), _in_call(found)
+        if self.last is not None and self.last[0] == call and self.last[1].require(found, axes):
+            return self.last[1].graph
         try:
             with budget.of_file(len(self.content)):
                 recording = self.record(found, axes, has_guards=True)
@@ -209,7 +233,15 @@ class Program:
         axes.guards = {key: guard for key, guard in axes.guards.items() if guard.size.is_known}
         for weight in range(len(known) - len(found)):
             recording.add_input(f" weight {weight}")  # the recording contains the weights that it uses
-        return simplify(plain(recording))
+        graph = simplify(plain(recording))
+        places = {
+            size.name: (name, place)
+            for name, value in found.items()
+            for place, size in enumerate(value.shape)
+            if type(size) is Size and size.name
+        }
+        self.last = None if call is None else (call, Kept(graph, list(axes.guards.values()), places))
+        return graph
 
     def record(self, known: Mapping[str, Known | Size], axes: Axes, has_guards: bool = False) -> Recording:
         """Record the method for what is known about each input and carry, whose sizes are of these axes.
@@ -312,3 +344,13 @@ def has_forward(archive: Archive) -> bool:
     """Whether the module in the archive has a method forward()."""
     kind = Code(archive.code).find(archive.tree.path)
     return isinstance(kind, Class) and bool({"forward", "forward__0"} & kind.methods.keys())
+
+
+def _in_call(known: Mapping[str, AnyArray | Signature]) -> Any:
+    """Return what is known about the inputs of a call, in numbers; None for values that are not numbers."""
+    if any(isinstance(value, np.ndarray) and value.dtype == object for value in known.values()):
+        return None
+    return {
+        name: (tuple(map(hint, value.shape)), value.dtype, isinstance(value, np.ndarray) and value.tobytes())
+        for name, value in known.items()
+    }
