@@ -85,8 +85,8 @@ class Work(NamedTuple):
     @property
     def hint(self) -> int:
         """Elementary operations in the first call."""
-        given, made = (sum([count(shape) for shape in shapes]) for shapes in (self.given, self.made))
-        return self.each * (given + made * hint(self.reads)) + budget.STEP * hint(self.reads)
+        given, made, reads = sum(map(count, self.given)), sum(map(count, self.made)), hint(self.reads)
+        return self.each * (given + made * reads) + budget.STEP * reads
 
     @property
     def size(self) -> Any:

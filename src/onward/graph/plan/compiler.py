@@ -250,13 +250,14 @@ class Compiler:
             self._define(node, [_new_value(signature, None) for signature in signatures])
             return True
         work, outputs, temporary = operation.cost(arrays, node.attributes, signatures)
-        budget.current().check(self._work + work.hint, outputs + temporary)
+        in_first_call = work.hint
+        budget.current().check(self._work + in_first_call, outputs + temporary)
         views = self._lower(node, operation, inputs, signatures)
         if views is None and not has_numbers:  # sizes are values like others
             inputs = list(map(self._with_numbers, inputs))
             views = self._lower(node, operation, inputs, signatures)
         self._works[work] += 1
-        self._work += work.hint
+        self._work += in_first_call
         if views is None:
             self._run_in_numpy(node, inputs, signatures)
         return True
