@@ -1,10 +1,10 @@
-"""Time one call of TensorFlow Lite models in Onward, and in LiteRT with its default delegate XNNPACK.
+"""Time one call of TensorFlow Lite models in Onward, and in LiteRT with XNNPACK, its default delegate.
 
     python bench/tflite.py [--cases DIR]
 
 The models are those in tests/data, those of DIR and ten that TFLiteConverter makes of tf_keras layers with
-random weights. A model that keeps a state is timed step by step in a stream. All run on one thread; the outputs
-are compared before timing. The last row is for 1,000 listeners of a wake word on one core: a step of the pool
+random weights. A model that keeps a state is timed step by step in a stream. All run on one thread; the
+outputs are compared before timing. The last row is for 1,000 listeners of a wake word on one core: a step of the pool
 every 30 ms, and the micro front end every 10 ms. Needs onward[bench,wakeword].
 """
 
