@@ -4,8 +4,8 @@
 
 The models are those in tests/data, those of DIR and ten that TFLiteConverter makes of tf_keras layers with
 random weights. A model that keeps a state is timed step by step in a stream. All run on one thread; the
-outputs are compared before timing. The last row is for 1,000 listeners of a wake word on one core: a step of the pool
-every 30 ms, and the micro front end every 10 ms. Needs onward[bench,wakeword].
+outputs are compared before timing. The last row is for 1,000 listeners of a wake word on one core: a step of
+the pool every 30 ms, and the micro front end every 10 ms. Needs onward[bench,wakeword].
 """
 
 import os
