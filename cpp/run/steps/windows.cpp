@@ -16,6 +16,7 @@ void Plan::filter_channels(const View& x, const View& weights, const View* bias,
     const Size lines = in.count, n = y.shape[last], taps = found.count, channels = y.shape.back();
     if (!std::equal(y.shape.begin(), y.shape.end() - 1, x.shape.begin()) || x.shape.back() != channels ||
         weights.shape != Axes{taps, channels} || !is_contiguous(weights) ||
+        (n > 1 && (x.strides[last] != 1 || y.strides[last] != 1)) ||
         (bias && (bias->shape != Axes{channels} || !is_contiguous(*bias))))
         throw std::out_of_range("the views of a window have the wrong shapes or strides");
     const Filters<float> base{nullptr, n, taps, 1, found.list(kept), nullptr, channels, nullptr, 0.0f, nullptr, 0};
@@ -43,20 +44,16 @@ void Plan::filter_channels(const View& x, const View& weights, const View* bias,
 
 void Plan::window(Window operation, const View& x, const View* weights, const View* bias, const View& y) {
     check_floats({&x, weights ? weights : &x, bias ? bias : &x, &y});
-    auto has_adjacent_windows = [](const View& view, size_t axis) {
-        return view.strides[axis] == 1 && view.strides.back() != 1 && view.shape.back() > 1;
-    };
-    if (const size_t axes = y.shape.size(); weights && axes > 1 && x.shape.size() >= axes &&
-        has_adjacent_windows(x, axes - 2) && has_adjacent_windows(y, axes - 2) && operation == Window::weighted_sum)
-        return filter_channels(x, *weights, bias, y);
     const bool has_weights = weights, has_bias = bias;
     if (y.shape.empty() || x.shape.size() < y.shape.size() || (operation == Window::weighted_sum) != has_weights)
         throw std::invalid_argument("the arguments of a window do not match its operation");
+    auto is_adjacent = [](const View& view) { return view.strides.back() == 1 || view.shape.back() <= 1; };
+    if (weights && y.shape.size() > 1 && !(is_adjacent(x) && is_adjacent(y)))
+        return filter_channels(x, *weights, bias, y);
     const size_t row_axes = y.shape.size() - 1, last = x.shape.size() - 1;
     const Size channels = y.shape.back();
     const Offsets in(kept, x, 0, row_axes), out(kept, y, 0, row_axes), found(kept, x, row_axes, last);
     const Size rows = out.count, taps = found.count;
-    auto is_adjacent = [](const View& view) { return view.strides.back() == 1 || view.shape.back() <= 1; };
     bool fits = std::equal(y.shape.begin(), y.shape.end() - 1, x.shape.begin()) && x.shape.back() == channels &&
                 taps > 0 && is_adjacent(x) && is_adjacent(y);
     if (weights) fits = fits && weights->shape == Axes{taps, channels} && is_adjacent(*weights) &&

@@ -74,6 +74,40 @@ def test_the_bits_depend_neither_on_the_instruction_set_nor_on_the_layout(operat
         assert len(found) == 1, (group, M)
 
 
+@pytest.mark.parametrize(("group", "M"), [(1, 3), (5, 5)])
+@pytest.mark.parametrize("operation", ["Conv", "ConvTranspose"])
+def test_a_program_for_all_lengths_runs_a_single_window(operation: str, group: int, M: int) -> None:
+    rng = np.random.default_rng(3)
+    shape = (M, 5 // group, 4) if operation == "Conv" else (5, M // group, 4)
+    graph = Graph(outputs=("y",))
+    graph.add_input("x", np.dtype(np.float32))
+    graph.add_constant(floats(rng, *shape), "W")
+    graph.nodes.append(Node(operation, ("x", "W"), ("y",), {"group": group}, "conv"))
+    planner = Planner(graph)
+    for T in (30, 4, 9, 1 if operation == "ConvTranspose" else 5):
+        x = floats(rng, 1, 5, T)
+        (expected,) = OPERATIONS[operation].compute([x, graph.constants["W"]], {"group": group})
+        np.testing.assert_allclose(planner(x)[0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_random_blocks_that_overlap_add_up() -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(random_cases(40)):
+        n = int(rng.integers(1, 3))
+        block, dilations, strides = (rng.integers(1, high, n) for high in (5, 3, 6))
+        counts, pads = rng.integers(1, 6, n), rng.integers(0, 3, 2 * n)
+        spans = (block - 1) * dilations + 1 + (counts - 1) * strides + rng.integers(0, strides)
+        image = spans - pads[:n] - pads[n:]
+        if image.min() < 1:
+            continue
+        x = floats(rng, 2, 3 * int(block.prod()), int(counts.prod()))
+        options = {"dilations": dilations.tolist(), "strides": strides.tolist(), "pads": pads.tolist()}
+        found = run_lowered("Col2Im", [x, image, block], options, known=[1, 2])
+        assert found is not None
+        (expected,) = OPERATIONS["Col2Im"].compute([x, image, block], options)
+        np.testing.assert_allclose(found[0], expected, rtol=1e-5, atol=1e-5, err_msg=str(options))
+
+
 @pytest.mark.parametrize("shape", [(3, 5, 7), (2, 64, 33), (1, 300, 17), (4, 3, 100)])
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.uint8])
 def test_transposed_copies(shape: tuple[int, ...], dtype: Any) -> None:

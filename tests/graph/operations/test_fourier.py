@@ -8,6 +8,9 @@ from support.bits import each_isa
 from support.lowering import run_lowered
 from support.randomized import random_cases
 
+from onward.graph import Model
+from onward.graph.graph import Graph
+
 # powers of two, every small radix, primes that are a radix, odd sizes, those of speech front ends
 SIZES = [16, 18, 20, 25, 27, 45, 64, 66, 121, 134, 200, 254, 256, 400, 402, 441, 512, 882, 1000]
 
@@ -83,3 +86,15 @@ def test_the_bits_depend_neither_on_the_instruction_set_nor_on_other_rows(n: int
             np.testing.assert_array_equal(rows[0], np.concatenate(rows[1:]))
             found.add((parts, rows[0].tobytes()))
     assert len(found) == 2
+
+
+def test_transforms_of_single_steps_stream() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (1, "time", 20))
+    numbers = graph.add("Unsqueeze", x, graph.add_constant(np.array([3])))
+    axis = graph.add_constant(np.array(2))
+    graph.outputs = (graph.add("DFT", numbers, "", axis, onesided=1),)
+    model, signal = Model(graph), np.random.default_rng(0).standard_normal((1, 9, 20)).astype(np.float32)
+    stream = model.stream(time_axis=1)
+    parts = [stream(signal[:, first : first + 4]) for first in (0, 4, 8)]
+    np.testing.assert_array_equal(np.concatenate([*parts, stream.finish()], 1), model(signal))

@@ -1,7 +1,7 @@
 """Signal processing: Fourier transforms, windows and the matrix of the mel scale."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -72,6 +72,16 @@ def dft(
     return _as_pairs(y.take(range(n // 2 + 1), place) if onesided else y, x.dtype)
 
 
+@dft.combining
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    x, length, axis = (*inputs, None, None)[:3]
+    assert x is not None
+    if isinstance(length, Signature) or isinstance(axis, Signature):
+        return [range(len(x.shape)), ()]
+    place, _, _ = _dft_sizes(x, length, axis, 0, 0)
+    return [[place, len(x.shape) - 1], ()]
+
+
 @dft.reading
 def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
     return _numbers_read(*_transform_size(inputs, attributes))
@@ -132,6 +142,11 @@ def _factors(points: int) -> list[int] | None:
             factors.append(factor)
             rest //= factor
     return factors if rest == 1 else None
+
+
+def has_fast_inverse(n: int) -> bool:
+    """Whether half a spectrum becomes n real numbers faster than by a product."""
+    return _fast_factors(n, (2, 1)) is not None
 
 
 def _fast_factors(n: int, parts: tuple[int, int]) -> list[int] | None:

@@ -200,6 +200,32 @@ def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
     return math.prod(as_integers(block)) if isinstance(block, np.ndarray) else 1
 
 
+@col2im.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Add the blocks, one after the other, to views of the images."""
+    x, image_shape, block_shape = view(b, inputs[0]), known(inputs[1]), known(inputs[2])
+    if x is None or image_shape is None or block_shape is None:
+        return None
+    image, block = as_integers(image_shape), as_integers(block_shape)
+    n = len(image)
+    dilations, strides = (node.attributes.get(name) or [1] * n for name in ("dilations", "strides"))
+    pads = node.attributes.get("pads") or [0] * 2 * n
+    padded = [size + before + after for size, before, after in zip(image, pads, pads[n:], strict=False)]
+    sizes = zip(padded, spans(block, dilations), strides, strict=True)
+    counts = [(size - span) // step + 1 for size, span, step in sizes]
+    if math.prod(counts) != x.shape[2] or any(count < 1 for count in counts):
+        return None
+    y = b.new(*shapes[0][:2], *padded)
+    b.add("copy", b.scalar(0.0), y)
+    shape, places = (*shapes[0][:2], *block, *counts), y.strides[2:]
+    reach = (*y.strides[:2], *_scaled(places, dilations), *_scaled(places, strides))
+    target = y._replace(shape=shape, strides=reach)
+    b.add("binary", "add", target, b.reshaped(x, *shape), target)
+    for axis, (before, size) in enumerate(zip(pads, image, strict=False), start=2):
+        y = y.sliced(axis, before, before + size)
+    return [y]
+
+
 @conv_transpose.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     """Map x (N, C, *in), W (C, M / group, *kernel) and a bias (M) to y (N, M, *out)."""
