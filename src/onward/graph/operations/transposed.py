@@ -219,7 +219,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     b.add("copy", b.scalar(0.0), y)
     shape, places = (*shapes[0][:2], *block, *counts), y.strides[2:]
     reach = (*y.strides[:2], *_scaled(places, dilations), *_scaled(places, strides))
-    target = y._replace(shape=shape, strides=reach)
+    target = y.with_axes(shape, reach)
     b.add("binary", "add", target, b.reshaped(x, *shape), target)
     for axis, (before, size) in enumerate(zip(pads, image, strict=False), start=2):
         y = y.sliced(axis, before, before + size)
