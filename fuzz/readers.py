@@ -43,6 +43,7 @@ FOUND = ROOT / "build" / "fuzz"
 sys.path.append(str(ROOT / "tests"))
 
 from support import hostile, script_archives  # noqa: E402  # tests is not a package
+from support.sequence_graphs import detector  # noqa: E402
 
 
 class Reader(NamedTuple):
@@ -174,7 +175,32 @@ def stored(pattern: str) -> Callable[[Path], Iterator[bytes]]:
     return lambda folder: (path.read_bytes() for path in sorted(DATA.glob(pattern)))
 
 
+HEADER, CHECKED = 16, 24  # bytes of a compiled model before its checksum, and before what that is of
+
+
+def compiled_files(folder: Path) -> Iterator[bytes]:
+    """Compiled models: layers, quantized ones, and a graph that looks ahead."""
+    for each in (model(), model().quantize("int8"), onward.GRU(2, 3, bidirectional=True, rng=0), detector(2)):
+        each.compile(folder / "seed.onward")
+        yield (folder / "seed.onward").read_bytes()
+
+
+def run_compiled(path: Path) -> None:
+    """Open a compiled model whose checksum is right, and run its calls and streams."""
+    content = path.read_bytes()
+    checksum = onward._core.checksum(content[CHECKED:]).to_bytes(8, "little")
+    path.write_bytes(content[:HEADER] + checksum + content[CHECKED:])
+    compiled = onward.load(path)
+    for shape in ((2, 3, 2), (1, 1, 2)):
+        with contextlib.suppress(OnwardError):
+            compiled(np.ones(shape, np.float32))
+    stream = compiled.stream()
+    stream(np.ones((3, 2), np.float32))
+    stream.finish()
+
+
 READERS = {
+    "compiled": Reader(".onward", run_compiled, compiled_files),
     "safetensors": Reader(".safetensors", onward.load, saved),
     "torch": Reader(".pt", onward.load, stored("torch/*.pt")),
     "pt2": Reader(".pt2", onward.load, stored("exported_program/*.pt2")),

@@ -23,7 +23,7 @@ NAMED = {  # by the name of the module
     ".".join(["onward", *path.relative_to(SOURCE).with_suffix("").parts]).removesuffix(".__init__"): path
     for path in FILES
 }
-CPP_ORDER = ["kernels", "platform", "run", "bind"]
+CPP_ORDER = ["kernels", "platform", "run", "c", "bind"]
 
 
 def folder(module: str) -> str:

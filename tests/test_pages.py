@@ -23,9 +23,12 @@ def test_code_of_a_page_does_not_run(page: Path, tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("page", pages.PAGES, ids=name)
 def test_block_that_no_suite_runs(page: Path) -> None:
-    folders = {"tests": "tests", "peers": "tests/peers", "web": "tests/web"}
+    files = {"tests": "tests", "peers": "tests/peers", "web": "tests/web"}
+    files = {suite: f"{folder}/test_pages.py" for suite, folder in files.items()} | {
+        "c": "tests/test_c_library.py"
+    }
     for suite in map(pages.suite, pages.blocks(page)):  # raises an error for other languages
-        assert f'pages.pages_of("{suite}")' in (ROOT / folders[suite] / "test_pages.py").read_text()
+        assert f'pages.pages_of("{suite}")' in (ROOT / files[suite]).read_text()
 
 
 def test_ci_does_not_run_the_commands_that_install() -> None:

@@ -77,6 +77,17 @@ std::vector<onward::PackedWeights> packed(const std::vector<nb::object>& weights
     return packed;
 }
 
+// A program that keeps alive the weights that its steps use.
+std::shared_ptr<const onward::Program> made(const In& words, const std::vector<nb::object>& weights) {
+    struct Owner {
+        const std::vector<nb::object> weights;
+        const onward::Program core;
+    };
+    const std::shared_ptr<const Owner> owner(
+        new Owner{weights, {data_of<const int64_t>(words, "words", {-1}), Size(words.shape(0)), packed(weights)}});
+    return {owner, &owner->core};
+}
+
 template <class Numbers>
 nb::tuple tuple_of(const Numbers& numbers) {
     nb::list items;
@@ -103,10 +114,10 @@ void run(const Plan& plan, const nb::list& arrays, Size first, Size last) {
 
 }  // namespace
 
-Program::Program(const In& words, const std::vector<nb::object>& weights)
-    : code(new Code{weights,
-                    {data_of<const int64_t>(words, "words", {-1}), Size(words.shape(0)), packed(weights)},
-                    {}}),
+Program::Program(const In& words, const std::vector<nb::object>& weights) : Program(made(words, weights)) {}
+
+Program::Program(std::shared_ptr<const onward::Program> core)
+    : code(new Code{std::move(core)}),
       most_plans(size_t(std::clamp(most_steps / std::max(size(), Size(1)), Size(8), Size(64)))) {
     plans.reserve(most_plans);
 }
@@ -136,12 +147,12 @@ std::shared_ptr<Plan> Program::bind(const std::vector<Size>& axes, bool throws) 
         }
     }
     const bool is_kept = bool(plan);
-    if (!plan) plan.reset(new Plan{code->core.unbound(), code, {}});
+    if (!plan) plan.reset(new Plan{code->core->unbound(), code, {}});
     onward::BoundPlan& bound = *plan->core;
     bool holds;
     try {
         const WithoutGil release;
-        holds = code->core.bind(axes, bound);
+        holds = code->core->bind(axes, bound);
     } catch (const std::bad_alloc&) {
         throw;
     } catch (const std::exception&) {  // a view does not fit: another program is needed, whose compiler tells why

@@ -41,9 +41,8 @@ private:
 
 // What the plans of a program share.
 struct Code {
-    const std::vector<nb::object> weights;  // keeps alive those that the steps use
-    const onward::Program core;
-    Arenas arenas;
+    const std::shared_ptr<const onward::Program> core;
+    Arenas arenas{};
 };
 
 // The steps of a program for the sizes of a call.
@@ -66,6 +65,7 @@ struct Plan {
 class Program {
 public:
     Program(const In& words, const std::vector<nb::object>& weights);
+    explicit Program(std::shared_ptr<const onward::Program> core);
     Program(const Program&) = delete;
 
     // Returns the plan for these sizes of the axes, or null if the program does not hold for them: because of its
@@ -73,7 +73,7 @@ public:
     // takes the memory of the oldest one, unless that is in use.
     std::shared_ptr<Plan> bind(const std::vector<Size>& axes, bool throws = false);
 
-    Size size() const { return code->core.size(); }
+    Size size() const { return code->core->size(); }
 
 private:
     static constexpr Size most_steps = 1024;  // of all plans, if there are more than 8

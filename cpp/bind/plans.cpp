@@ -1,6 +1,8 @@
 // The Python class Plans: runs a call of a graph without further Python code if there is a plan for its inputs.
 #include "bind/plans.h"
 
+#include <nanobind/stl/pair.h>
+
 #include <algorithm>
 #include <cstring>
 #include <functional>
@@ -37,40 +39,30 @@ bool has_no_gaps(const Py_buffer& buffer) {
 std::vector<Entry> entries_of(const std::vector<EntryIn>& programs, size_t inputs) {
     std::vector<Entry> entries;
     for (const auto& [program, constants, required, dtypes] : programs) {
-        Entry& entry = entries.emplace_back(Entry{program, constants, memory_of<std::byte>(constants), {}, {}});
-        for (const nb::object& dtype : dtypes) {
-            const auto name = nb::cast<std::string>(dtype.attr("name"));
-            entry.outputs.push_back({dtype, onward::lookup(onward::dtypes, name)});
-        }
-        for (const auto& [dtype, shape, value] : required) {
-            for (const Size size : shape) entry.axes = std::max(entry.axes, size_t(std::max(Size(0), -size)));
-            entry.inputs.push_back({onward::lookup(onward::dtypes, dtype), shape,
-                                    value ? std::optional(std::string(value->c_str(), value->size()))
-                                          : std::nullopt});
-        }
-        if (entry.inputs.size() != inputs) throw nb::value_error("the inputs do not fit the program");
+        onward::Signature signature;
+        for (const nb::object& dtype : dtypes)
+            signature.outputs.push_back(onward::lookup(onward::dtypes, nb::cast<std::string>(dtype.attr("name"))));
+        for (const auto& [dtype, shape, value] : required)
+            signature.inputs.push_back({onward::lookup(onward::dtypes, dtype), shape,
+                                        value ? std::optional(std::string(value->c_str(), value->size()))
+                                              : std::nullopt});
+        if (signature.inputs.size() != inputs) throw nb::value_error("the inputs do not fit the program");
+        signature.constants = nb::cast<Size>(constants.attr("nbytes"));
+        const size_t axes = signature.axes();
+        entries.push_back({program, constants, memory_of<std::byte>(constants), std::move(signature), dtypes, axes});
     }
     return entries;
 }
 
-// Whether the arrays of a call are as large as the spaces of the plan.
-bool fits(const Entry& entry, const Plan& plan, const std::vector<Operand>& inputs) {
-    const std::vector<Size>& sizes = plan.core->plan.sizes();
-    size_t space = 2;
-    for (size_t i = 0; i < inputs.size(); i++)
-        if (!entry.inputs[i].value && (space == sizes.size() || inputs[i].bytes < sizes[space++])) return false;
-    return plan.outputs.size() == entry.outputs.size() && space + entry.outputs.size() == sizes.size();
-}
-
 // Whether the states of a loop's body have the same shapes and dtypes before and after it.
 bool is_loop(const Found& found, const std::vector<Operand>& inputs, size_t carried) {
-    const auto& [in, out] = std::tie(found.entry->inputs, found.entry->outputs);
+    const auto& [in, out, constants] = found.entry->signature;
     const auto& shapes = found.plan->core->outputs;
     if (in.size() < 2 + carried || out.size() < 1 + carried || in[0].value || in[0].dtype != DType::int64 ||
-        !inputs[0].shape.empty() || out[0].kind != DType::boolean || !shapes[0].empty())
+        !inputs[0].shape.empty() || out[0] != DType::boolean || !shapes[0].empty())
         return false;
     for (size_t i = 0; i < carried; i++)
-        if (in[2 + i].value || in[2 + i].dtype != out[1 + i].kind || !(inputs[2 + i].shape == shapes[1 + i]))
+        if (in[2 + i].value || in[2 + i].dtype != out[1 + i] || !(inputs[2 + i].shape == shapes[1 + i]))
             return false;
     return std::all_of(inputs.begin(), inputs.end(), [](const Operand& input) { return input.is_contiguous; });
 }
@@ -84,26 +76,11 @@ std::optional<Operand> Operand::of(PyObject* object, int flags) {
         PyErr_Clear();
         return {};
     }
-    Operand operand{object, (std::byte*)buffer.buf, dtype_of(buffer), {}, buffer.len, has_no_gaps(buffer)};
+    Operand operand{{(std::byte*)buffer.buf, dtype_of(buffer), {}, buffer.len, has_no_gaps(buffer)}, object};
     if (size_t(buffer.ndim) > onward::Axes::most) operand.dtype.reset();
     else for (int axis = 0; axis < buffer.ndim; axis++) operand.shape.push_back(buffer.shape[axis]);
     PyBuffer_Release(&buffer);
     return operand;
-}
-
-bool Input::accepts(const Operand& operand, std::vector<Size>& axes) const {
-    if (operand.dtype != dtype || operand.shape.size() != shape.size()) return false;
-    for (size_t axis = 0; axis < shape.size(); axis++) {
-        const Size size = operand.shape[axis];
-        if (shape[axis] >= 0) {
-            if (size != shape[axis]) return false;
-            continue;
-        }
-        Size& known = axes[-1 - shape[axis]];
-        if (size == 0 || (known != 0 && known != size)) return false;
-        known = size;
-    }
-    return !value || std::memcmp(operand.data, value->data(), value->size()) == 0;
 }
 
 std::vector<std::byte*> Found::spaces(const std::vector<Operand>& inputs, std::vector<nb::object>& copies) const {
@@ -112,7 +89,7 @@ std::vector<std::byte*> Found::spaces(const std::vector<Operand>& inputs, std::v
     memory.push_back(nullptr);
     memory.push_back(entry->constant_memory);
     for (size_t i = 0; i < inputs.size(); i++) {
-        if (entry->inputs[i].value) continue;
+        if (entry->signature.inputs[i].value) continue;
         memory.push_back(inputs[i].data);
         if (inputs[i].is_contiguous) continue;
         copies.push_back(numpy().ascontiguousarray(nb::handle(inputs[i].array)));
@@ -148,7 +125,28 @@ std::vector<Operand> Plans::operands(const nb::tuple& arguments, const nb::dict&
     return inputs;
 }
 
+Plans::Plans(std::vector<nb::str> names, std::vector<Entry> entries)
+    : names(std::move(names)), entries(std::make_shared<const std::vector<Entry>>(std::move(entries))) {}
+
 Found Plans::find(const std::vector<Operand>& inputs) const {
+    Found found = match(inputs);
+    return found.plan && found.plan->is_allowed && found.plan->has_fitted ? std::move(found) : Found{};
+}
+
+std::optional<std::pair<Size, Size>> Plans::allow(const nb::tuple& arguments, Size memory, Size most_work) const {
+    const Found found = match(operands(arguments, {}));
+    if (!found.plan || !found.plan->has_fitted) return {};
+    const onward::BoundPlan& bound = *found.plan->core;
+    Size needed = bound.arena_size;
+    for (size_t i = 0; i < bound.outputs.size(); i++) {
+        const Size output = onward::bytes_of(bound.outputs[i], found.entry->signature.outputs[i]);
+        if (__builtin_add_overflow(needed, output, &needed)) throw std::bad_alloc();
+    }
+    if (needed <= memory && bound.work <= most_work) found.plan->is_allowed = true;
+    return std::pair(needed, bound.work);
+}
+
+Found Plans::match(const std::vector<Operand>& inputs) const {
     if (inputs.size() != names.size()) return {};
     std::shared_ptr<const std::vector<Entry>> programs;
     {
@@ -159,15 +157,15 @@ Found Plans::find(const std::vector<Operand>& inputs) const {
     for (const Entry& entry : *programs) {
         axes.assign(entry.axes, 0);
         bool holds = true;
-        for (size_t i = 0; holds && i < names.size(); i++) holds = entry.inputs[i].accepts(inputs[i], axes);
+        for (size_t i = 0; holds && i < names.size(); i++) holds = entry.signature.inputs[i].accepts(inputs[i], axes);
         if (!holds) continue;
         std::shared_ptr<Plan> plan = nb::inst_ptr<Program>(entry.program)->bind(axes);
         if (!plan) continue;
         if (!plan->has_fitted) {
-            plan->has_fitted = fits(entry, *plan, inputs);
+            plan->has_fitted = entry.signature.fits(*plan->core, inputs);
             work = std::max(work.load(), plan->core->work);
         }
-        return plan->is_allowed && plan->has_fitted ? Found{programs, &entry, std::move(plan)} : Found{};
+        return {programs, &entry, std::move(plan)};
     }
     return {};
 }
@@ -179,9 +177,9 @@ std::optional<nb::tuple> Plans::call(const nb::tuple& arguments, const nb::dict&
     const auto& [_, entry, plan] = found;
     std::vector<nb::object> copies;
     std::vector<std::byte*> spaces = found.spaces(inputs, copies);
-    nb::tuple results = nb::steal<nb::tuple>(PyTuple_New(Py_ssize_t(entry->outputs.size())));
-    for (size_t i = 0; i < entry->outputs.size(); i++) {
-        nb::object result = numpy().empty(plan->outputs[i], entry->outputs[i].dtype);
+    nb::tuple results = nb::steal<nb::tuple>(PyTuple_New(Py_ssize_t(entry->dtypes.size())));
+    for (size_t i = 0; i < entry->dtypes.size(); i++) {
+        nb::object result = numpy().empty(plan->outputs[i], entry->dtypes[i]);
         spaces.push_back(memory_of<std::byte>(result));
         PyTuple_SetItem(results.ptr(), Py_ssize_t(i), result.release().ptr());
     }
@@ -201,7 +199,7 @@ std::optional<std::tuple<Size, bool, nb::tuple, nb::tuple>> Plans::repeat(Size c
     const Entry* const entry = found.entry;
     const Plan& plan = *found.plan;
     std::vector<std::byte*> spaces = found.spaces(inputs, copies);
-    const size_t first_output = spaces.size(), first_carried = entry->inputs[1].value ? 3 : 4;
+    const size_t first_output = spaces.size(), first_carried = entry->signature.inputs[1].value ? 3 : 4;
     int64_t number;
     std::memcpy(&number, inputs[0].data, sizeof number);
     bool condition = true;
@@ -209,13 +207,12 @@ std::optional<std::tuple<Size, bool, nb::tuple, nb::tuple>> Plans::repeat(Size c
     spaces.push_back((std::byte*)&condition);
     std::vector<nb::object> states[2], scanned;  // a run reads one set of states and writes the other
     std::vector<Size> strides;
-    for (size_t i = 1; i < entry->outputs.size(); i++) {
-        const Output& output = entry->outputs[i];
+    for (size_t i = 1; i < entry->dtypes.size(); i++) {
         if (i <= carried) {
-            for (auto& set : states) set.push_back(numpy().empty(plan.outputs[i], output.dtype));
+            for (auto& set : states) set.push_back(numpy().empty(plan.outputs[i], entry->dtypes[i]));
             spaces.push_back(memory_of<std::byte>(states[0].back()));
         } else {
-            scanned.push_back(numpy().empty(nb::make_tuple(count) + plan.outputs[i], output.dtype));
+            scanned.push_back(numpy().empty(nb::make_tuple(count) + plan.outputs[i], entry->dtypes[i]));
             strides.push_back(nb::cast<Size>(scanned.back().attr("nbytes")) / count);
             spaces.push_back(memory_of<std::byte>(scanned.back()));
         }
@@ -246,6 +243,9 @@ void bind_plans(nb::module_& m) {
         .def("__call__", &Plans::call, "arguments"_a, "named"_a,
              "Run the plan for these inputs and return its outputs, or None if there is none.")
         .def_prop_ro("most_work", &Plans::most_work, "The most elementary operations of a plan that was found.")
+        .def("allow", &Plans::allow, "arguments"_a, "memory"_a, "work"_a,
+             "Permit calls with these inputs that need at most so many bytes and elementary operations. Return how "
+             "many one needs, or None if no program holds for the inputs.")
         .def("repeat", &Plans::repeat, "count"_a, "arguments"_a, "carried"_a,
              "Run the body of a loop up to count times, while its condition is true. Return how often it ran, the last "
              "condition, the carried arrays and the scanned ones, or None if there is no plan.");

@@ -12,17 +12,13 @@
 #include <vector>
 
 #include "bind/plan.h"
+#include "run/calls.h"
 
 namespace python {
 
-// An array of a call: its memory, and what programs ask about it.
-struct Operand {
+// An array of a call.
+struct Operand : onward::CallArray {
     PyObject* array;  // which must stay alive
-    std::byte* data;
-    std::optional<DType> dtype;  // nullopt if a plan cannot read it
-    onward::Axes shape;
-    Size bytes;
-    bool is_contiguous;
 
     // The addresses of its elements; the array must be contiguous.
     Extent extent() const { return {uintptr_t(data), uintptr_t(data) + uintptr_t(bytes)}; }
@@ -31,29 +27,13 @@ struct Operand {
     static std::optional<Operand> of(PyObject* object, int flags = 0);
 };
 
-// What a program requires of an input: its dtype, its sizes and, if the program depends on it, its value. A size below
-// 0 is that of axis -1 - size, which is not empty.
-struct Input {
-    DType dtype;
-    std::vector<Size> shape;
-    std::optional<std::string> value;
-
-    // Whether an array fits; `axes` takes the sizes of the axes, which are 0 at first.
-    bool accepts(const Operand& operand, std::vector<Size>& axes) const;
-};
-
-struct Output {
-    nb::object dtype;
-    DType kind;
-};
-
-// A program with its constants, its inputs, its outputs and the number of its axes.
+// A program with its constants, and the dtypes of its outputs in Python.
 struct Entry {
     nb::object program, constants;
     std::byte* constant_memory;
-    std::vector<Input> inputs;
-    std::vector<Output> outputs;
-    size_t axes = 0;
+    onward::Signature signature;
+    std::vector<nb::object> dtypes;
+    size_t axes = 0;  // the number of those of the program
 };
 
 using EntryIn = std::tuple<nb::object, nb::object,
@@ -73,6 +53,7 @@ struct Found {
 class Plans {
 public:
     Plans(std::vector<nb::str> names, const std::vector<EntryIn>& programs);
+    Plans(std::vector<nb::str> names, std::vector<Entry> entries);
 
     // Takes other programs of the same graph; running calls keep the old ones.
     void replace(const std::vector<EntryIn>& programs);
@@ -87,12 +68,18 @@ public:
     // The program and the plan for these inputs, if there are any that need no Python.
     Found find(const std::vector<Operand>& inputs) const;
 
+    // Permits the plan for these inputs if a call needs at most `memory` bytes and `most_work` elementary operations.
+    // Returns how many it needs, or nothing if no program holds for the inputs.
+    std::optional<std::pair<Size, Size>> allow(const nb::tuple& arguments, Size memory, Size most_work) const;
+
     size_t inputs() const { return names.size(); }
 
     // The most elementary operations of a plan that was found.
     Size most_work() const { return work; }
 
 private:
+    // The program and the plan for these inputs; the plan may be null.
+    Found match(const std::vector<Operand>& inputs) const;
     // The inputs of a call in order; nothing if one is missing or not an array.
     std::vector<Operand> operands(const nb::tuple& arguments, const nb::dict& named) const;
 

@@ -99,17 +99,18 @@ private:
         const int axes_of_input = int(inputs.back().shape.size());
         if (layout) add_axes(inputs.back(), layout->added);
         const Found found = programs.find(inputs);
-        if (!found.plan || found.entry->outputs.size() != now.size() + outputs) return {};
+        if (!found.plan || found.entry->dtypes.size() != now.size() + outputs) return {};
 
         std::vector<nb::object> copies;
         std::vector<std::byte*> spaces = found.spaces(inputs, copies);
         if (other.size() != now.size()) other.clear();
         for (size_t i = 0; i < now.size(); i++) {
-            const Output& output = found.entry->outputs[i];
             const auto& shape = found.plan->core->outputs[i];
-            const auto made = [&] { return Carry(numpy().empty(found.plan->outputs[i], output.dtype)); };
+            const auto made = [&] { return Carry(numpy().empty(found.plan->outputs[i], found.entry->dtypes[i])); };
             if (i == other.size()) other.push_back(made());
-            else if (other[i].operand.dtype != output.kind || !(other[i].operand.shape == shape)) other[i] = made();
+            else if (other[i].operand.dtype != found.entry->signature.outputs[i] ||
+                     !(other[i].operand.shape == shape))
+                other[i] = made();
             spaces.push_back(other[i].operand.data);
         }
         std::vector<nb::object> results;
@@ -143,7 +144,7 @@ private:
 
     // The array for output i of a call, or an invalid object if the array in `out` needs a conversion.
     nb::object result(const Found& found, size_t place, const Layout* layout, size_t i, const nb::object& out) const {
-        const Output& output = found.entry->outputs[place];
+        const nb::object& dtype = found.entry->dtypes[place];
         const bool drops = layout && !layout->dropped[i].empty();
         onward::Axes shape;
         if (drops || !out.is_none())
@@ -151,14 +152,16 @@ private:
                 if (!drops || !std::binary_search(layout->dropped[i].begin(), layout->dropped[i].end(), Size(axis)))
                     shape.push_back(found.plan->core->outputs[place][axis]);
         if (out.is_none()) {
-            if (!drops) return numpy().empty(found.plan->outputs[place], output.dtype);
+            if (!drops) return numpy().empty(found.plan->outputs[place], dtype);
             nb::tuple sizes = nb::steal<nb::tuple>(PyTuple_New(Py_ssize_t(shape.size())));
             for (size_t axis = 0; axis < shape.size(); axis++)
                 PyTuple_SetItem(sizes.ptr(), Py_ssize_t(axis), PyLong_FromLongLong(shape[axis]));
-            return numpy().empty(sizes, output.dtype);
+            return numpy().empty(sizes, dtype);
         }
         const auto target = outputs == 1 ? Operand::of(out.ptr(), PyBUF_WRITABLE) : std::nullopt;
-        if (!target || !target->is_contiguous || target->dtype != output.kind || !(target->shape == shape)) return {};
+        if (!target || !target->is_contiguous || target->dtype != found.entry->signature.outputs[place] ||
+            !(target->shape == shape))
+            return {};
         const auto is_apart = [&](const Operand& input) {
             return input.is_contiguous && input.extent().is_apart(target->extent());
         };

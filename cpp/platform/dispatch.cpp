@@ -14,7 +14,10 @@ namespace onward {
 
 extern const Table portable_table;
 #ifdef ONWARD_X86
-extern const Table avx2_table, avx512_table, avx512vnni_table;
+extern const Table avx2_table, avx512vnni_table;
+#ifndef ONWARD_SMALL
+extern const Table avx512_table;
+#endif
 #endif
 #ifdef ONWARD_ARM
 extern const Table neon_table, neondotprod_table;
@@ -44,7 +47,9 @@ std::vector<const Table*> available() {
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
             __builtin_cpu_supports("avx512cd")) {
+#ifndef ONWARD_SMALL
             tables.push_back(&avx512_table);
+#endif
             if (__builtin_cpu_supports("avx512vnni")) tables.push_back(&avx512vnni_table);
         }
     }

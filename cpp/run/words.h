@@ -4,8 +4,11 @@
 #pragma once
 
 #include <bit>
+#include <functional>
 #include <limits>
+#include <numeric>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -51,6 +54,7 @@ public:
     std::vector<Array> arrays;                                             // weights refer to them by number
     const std::vector<PackedWeights>* weights = nullptr;  // steps refer to them by number
     Size entries = 0;                                     // of the table of values
+    Size bytes_left = std::numeric_limits<Size>::max();   // of arrays that weights may use, again and again
 
     bool at_end() const { return next == end; }
 
@@ -103,6 +107,9 @@ public:
         return words;
     }
 
+    // The words that are left.
+    std::span<const int64_t> rest() const { return {next, end}; }
+
     // The memory of an array of this shape, or null. Throws if `required` and there is none.
     template <class Number>
     const Number* array(Array::Kind kind, const std::vector<Size>& shape, bool required = false) {
@@ -111,6 +118,8 @@ public:
         bool fits = found && found->kind == kind && found->axes == Size(shape.size());
         for (size_t axis = 0; fits && axis < shape.size(); axis++) fits = found->shape[axis] == shape[axis];
         if (!fits) throw std::invalid_argument("an array of weights is missing, or has the wrong dtype or shape");
+        bytes_left -= std::accumulate(shape.begin(), shape.end(), Size(4), std::multiplies());
+        if (bytes_left < 0) throw std::out_of_range("the weights repeat arrays too often");
         return (const Number*)found->data;
     }
 
@@ -150,7 +159,29 @@ private:
     std::string text() {
         std::string text;
         for (Size n = count(); n--;) text.push_back(char(word()));
+        if (!is_utf8(text)) throw std::invalid_argument("a name is not a text");
         return text;
+    }
+
+    // Whether a text is UTF-8 without characters 0, which end the strings of C.
+    static bool is_utf8(const std::string& text) {
+        int following = 0;                          // bytes of the present character
+        unsigned char low = 0x80, high = 0xbf;      // between which the next one of them is
+        for (const char character : text) {
+            const auto byte = (unsigned char)character;
+            if (following > 0) {
+                if (byte < low || byte > high) return false;
+                following--, low = 0x80, high = 0xbf;
+                continue;
+            }
+            if (byte == 0 || (byte >= 0x80 && byte < 0xc2) || byte > 0xf4) return false;
+            following = byte >= 0xf0 ? 3 : byte >= 0xe0 ? 2 : byte >= 0xc2 ? 1 : 0;
+            if (byte == 0xe0) low = 0xa0;
+            if (byte == 0xed) high = 0x9f;
+            if (byte == 0xf0) low = 0x90;
+            if (byte == 0xf4) high = 0x8f;
+        }
+        return following == 0;
     }
 
     Activation<float> activation(const std::string& name) {

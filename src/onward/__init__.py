@@ -72,6 +72,7 @@ __all__ = [
 
 facade.register(
     {
+        "compile_model": "onward.formats.compiled.write",
         "connected_rows": "onward.layers.summary",
         "describe": "onward.formats.graphs",
         "export_onnx": "onward.formats.onnx.export",

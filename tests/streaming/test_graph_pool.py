@@ -250,7 +250,7 @@ def test_an_interrupt_changes_no_carry(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pool._rows.planner, "run", interrupt)
+    monkeypatch.setattr(pool.rows.planner, "run", interrupt)
     with pytest.raises(KeyboardInterrupt):
         pool.step(ids, x)
     np.testing.assert_equal(pool.state(ids), states)
@@ -264,8 +264,8 @@ def test_any_number_of_streams_runs_with_few_programs() -> None:
         places, x = rng.permutation(150)[:n], normal(rng, n, 4)
         expected = [streams[place](row[None]) for place, row in zip(places, x, strict=True)]
         assert_equal_bits(pool.step(ids[places], x), np.concatenate(expected))
-    assert pool._rows is not None
-    assert len(pool._rows.planner.programs) <= 2  # for one row and for several
+    assert pool.rows is not None
+    assert len(pool.rows.planner.programs) <= 2  # for one row and for several
 
 
 def test_many_streams_in_different_phases_run_with_the_bits_of_each_alone() -> None:
@@ -277,10 +277,10 @@ def test_many_streams_in_different_phases_run_with_the_bits_of_each_alone() -> N
         x = normal(rng, n, steps, 5)
         for y, place, row in zip(pool.step(ids[places], x), places, x, strict=True):
             assert_equal_bits(y, streams[place](row))
-    assert pool._rows is not None
-    for program in pool._rows.planner.programs:
+    assert pool.rows is not None
+    for program in pool.rows.planner.programs:
         shapes = [required[1] for required in program.signature]
-        rows = [shape[axis] for shape, axis in zip(shapes, pool._rows.axes, strict=True)]
+        rows = [shape[axis] for shape, axis in zip(shapes, pool.rows.axes, strict=True)]
         assert max(rows) <= 1, "a program holds for one number of rows"
 
 

@@ -17,6 +17,8 @@ import pytest
 
 import onward
 import onward.core.storage  # these, before any watch begins, because an import counts as execution
+import onward.formats.compiled.model
+import onward.formats.compiled.running
 import onward.formats.keras.load
 import onward.formats.native
 import onward.formats.onnx.read

@@ -53,9 +53,9 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def suite(block: Block) -> str:
-    """The folder of tests that runs a block: tests, tests/peers or tests/web."""
-    if block.language == "js":
-        return "web"
+    """The folder of tests that runs a block, tests, tests/peers or tests/web, or "c" for test_c_library."""
+    if block.language in ("js", "c"):
+        return {"js": "web", "c": "c"}[block.language]
     if block.language not in ("python", "sh"):
         raise ValueError(f"no suite runs blocks of {block.language!r}: line {block.line}")
     other = rf"^(?:import|from) (?:{'|'.join(OTHER_FRAMEWORKS)})\b|--engine ray"

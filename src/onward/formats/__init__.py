@@ -14,6 +14,7 @@ from ..core.arrays import Shape
 from ..errors import ArgumentError, FileError, OnwardError
 from ..layers.base import Layer
 from ..layers.base_model import BaseModel
+from .compiled import SIGNATURE as COMPILED_SIGNATURE
 from .keras import HDF5_SIGNATURE
 from .keras import MEMBERS as KERAS_MEMBERS
 from .tflite import IDENTIFIER as TFLITE_IDENTIFIER
@@ -21,6 +22,7 @@ from .zip import NPY_SIGNATURE, SIGNATURE, Data, ZipMembers, read_npy, read_npz
 
 if TYPE_CHECKING:
     from ..model import Model
+    from .compiled.model import CompiledModel
     from .torch.parts import Parts
     from .torch.state_dict import Found
 
@@ -50,7 +52,7 @@ def load(
     part: str | None = None,
     inputs: Mapping[str, Any] | None = None,
     **layers: Mapping[str, Any],
-) -> Layer | Model | Parts:
+) -> Layer | Model | CompiledModel | Parts:
     """Load a model from a file of Onward, ONNX, Keras, TorchScript or TensorFlow Lite, or layers by name.
 
     The format is detected from the content. No code in the file is run, and no framework is needed.
@@ -101,9 +103,16 @@ def load(
 
 def _loaded(
     path: Path, data: Data, torch_options: Any, keras_options: Any, script_options: Any, layers: Any
-) -> Layer | Model | Parts:
+) -> Layer | Model | CompiledModel | Parts:
     """Load the content of a file, with the arguments of `load` by the formats that take them."""
     kind = _format(path, data)
+    if kind == "compiled":
+        from .compiled.model import load as load_compiled
+
+        _reject(
+            path, torch_options | keras_options | script_options | layers, "a compiled model has no options"
+        )
+        return load_compiled(path, data)
     for name, options in layers.items():
         if not isinstance(options, Mapping):
             raise ArgumentError(
@@ -228,6 +237,7 @@ def _format(path: Path, data: Data) -> str:
             members = set(ZipMembers(data).entries)
     has_header = data[8:9] == b"{"  # safetensors: the length of a JSON header, then the header
     formats = {
+        "compiled": data[: len(COMPILED_SIGNATURE)] == COMPILED_SIGNATURE,
         "keras": data[:8] == HDF5_SIGNATURE or members >= KERAS_MEMBERS,
         "npz": bool(members) and all(name.endswith(".npy") for name in members),
         "npy": data[: len(NPY_SIGNATURE)] == NPY_SIGNATURE,

@@ -266,3 +266,34 @@ class BaseModel(FamiliarNames):
         from ..core import storage  # imports the JSON and safetensors packages
 
         storage.write(path, self.weights_by_name(), self.description())
+
+    def compile(
+        self,
+        path: str | os.PathLike[str],
+        *calls: Any,
+        blocks: Sequence[Any] = (),
+        carry: Mapping[str, str] | None = None,
+        initial: Mapping[str, ArrayLike] | None = None,
+        time_axis: int | None = None,
+        **fixed: ArrayLike,
+    ) -> Any:
+        """Compile the model to a `.onward` file, which the C library and `onward.load` run without compiling.
+
+        The file holds programs for calls and, if the model streams, for blocks of streams. `calls` and
+        `blocks` are examples of their inputs: each is an input, a tuple of inputs, or a dict of inputs by
+        name. A program runs all sizes that its guards permit; without examples, the declared inputs decide
+        for which sizes there are programs. `fixed` are inputs that have the same value in every call, such
+        as a sampling rate; the other arguments are those of `Model.stream`. Returns a summary of the file.
+
+        Raises ArgumentError, which names the node, if an operation runs in NumPy, or if the memory of a
+        stream grows from block to block; and FileError.
+
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import onward
+        >>> summary = onward.LSTM(3, 4, rng=0).compile(Path(tempfile.mkdtemp()) / "model.onward")
+        >>> summary.inputs, summary.outputs
+        (['x'], ['y'])
+        """
+        options = {"blocks": blocks, "carry": carry, "initial": initial, "time_axis": time_axis}
+        return facade.call("compile_model", self, path, *calls, **options, **fixed)

@@ -72,9 +72,9 @@ class GraphPool(Pool):
             if carry.initial.dtype.hasobject:
                 raise ArgumentError(f"{carry.name} holds texts, which a pool cannot keep: use a stream")
         self._carried: Any = _core.Carries(list(streamed.initial))
-        self._rows = self._declared_rows()
-        if self._rows is not None:
-            self._set_axes(self._rows)
+        self.rows = self._declared_rows()  # how the rows run, which may be unknown before the first step
+        if self.rows is not None:
+            self._set_axes(self.rows)
 
     @property
     def input_axes(self) -> Sequence[int | None] | None:
@@ -82,17 +82,17 @@ class GraphPool(Pool):
 
         They are unknown before the first step if the file does not declare the shapes of the inputs.
         """
-        return None if self._rows is None else self._rows.axes[self._count :]
+        return None if self.rows is None else self.rows.axes[self._count :]
 
     @property
     def output_axes(self) -> Sequence[int | None] | None:
         """The axis of each output that holds the rows, which may be unknown before the first step."""
-        return None if self._rows is None else self._rows.output_axes
+        return None if self.rows is None else self.rows.output_axes
 
     @property
     def runs_together(self) -> bool:
         """Whether the rows run together, rather than one after the other."""
-        return self._rows is None or self._rows.are_together
+        return self.rows is None or self.rows.are_together
 
     def _declared_rows(self) -> Rows | None:
         """Return how rows run, unless the file leaves more sizes open than that of the batch."""
@@ -175,7 +175,7 @@ class GraphPool(Pool):
 
     def _run(self, ids: Ids, blocks: list[AnyArray]) -> tuple[Rows, list[Part]]:
         """Run the streams, and return the outputs and the next carries of each part."""
-        rows, n = self._rows, self._count
+        rows, n = self.rows, self._count
         if rows is None:  # the rows are the first axis of the inputs
             rows = self._rows_for([(1, *block.shape[1:]) for block in blocks])
             self._set_axes(rows)
@@ -183,7 +183,7 @@ class GraphPool(Pool):
         parts = [Part(places, results[n:], results[:n]) for places, results in found]
         if rows.output_axes is None:
             rows = replace(rows, output_axes=self._axes_of(parts[0].outputs, rows.axes[n:]))
-        self._rows = rows
+        self.rows = rows
         return rows, parts
 
     def _results(
@@ -293,9 +293,9 @@ class SequencePool(GraphPool):
     def _apart(self, axes: Sequence[int | None]) -> Rows:
         return replace(super()._apart(axes), output_axes=[each.batch for each in self._model.outputs])
 
-    def _rows_at_end(self) -> Rows:
+    def rows_at_end(self) -> Rows:
         """Return how the graph that ends sequences runs."""
-        rows, model = self._rows, self._model
+        rows, model = self.rows, self._model
         assert rows is not None
         if self._last is None:
             self._last = replace(self._apart([model.x.batch]), planner=model.last_planner)
@@ -322,7 +322,7 @@ class SequencePool(GraphPool):
         def compute() -> Change[Any]:
             numbers = self._indices(checked_ids(ids))
             self._check_open(numbers)
-            rows = self._rows_at_end()
+            rows = self.rows_at_end()
             none = np.zeros((len(numbers), *shape), self._model.inputs[0].dtype)
             parts = [Part(*found) for found in self._results(rows, numbers, [self._as_block(none)], ())]
             axes = rows.output_axes or ()

@@ -7,7 +7,7 @@ from itertools import islice, product
 import numpy as np
 
 from ...errors import ArgumentError
-from ..graph import Graph
+from ..graph import Graph, Input
 from ..inference import Values, flattened, outputs_of
 from ..node import Node, Signature
 from ..polynomial import evaluated
@@ -15,6 +15,7 @@ from ..size import Axes
 from .following import Follower
 
 MAX_TRIALS = 200  # combinations of axes that may be the inputs' batch axes
+ROWS = "rows of a pool"  # the name of the axis
 
 Shapes = Sequence[tuple[int, ...]]
 
@@ -46,8 +47,16 @@ def by_rows(
             problem = problem or error
             continue
         if found[:carries] == list(axes[:carries]):
-            return built, list(axes), found
+            pairs = zip(graph.inputs, axes, strict=True)
+            return built.replaced(inputs=[_with_rows(d, axis) for d, axis in pairs]), list(axes), found
     raise problem or ArgumentError("cannot run rows of a batch separately: a carry changes its batch axis")
+
+
+def _with_rows(declared: Input, axis: int) -> Input:
+    """Return an input that may have any number of rows, as have all others."""
+    if declared.axes is None:
+        return declared
+    return declared.with_axes(*declared.axes[:axis], ROWS, *declared.axes[axis + 1 :])
 
 
 class _RowBuilder(Follower):

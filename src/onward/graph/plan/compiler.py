@@ -354,9 +354,11 @@ class Compiler:
         """Return the source of an output; the core copies a view into an array of its own."""
         value = self._with_numbers(value)
         assert value is not None
-        is_empty = 0 in value.shape and name_of(value.dtype) in DTYPES
-        if not is_empty and (value.known or value.view is None):
+        is_empty = 0 in value.shape
+        if name_of(value.dtype) not in DTYPES or not (is_empty or value.known or value.view):
             return _source(value)
+        if value.known and not is_empty:
+            value = value.with_view(self._builder.constant(np.asarray(value.array)))
         target = self._builder.new_argument(*value.shape, dtype=name_of(value.dtype))
         if not is_empty:
             self._builder.add("copy", value.view, target)

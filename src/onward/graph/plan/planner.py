@@ -167,7 +167,7 @@ class Planner:
                 return found
             kind = self._signature(inputs, False)
             parameters = [each is not None and each[2] is not None for each in kind]
-            program = self._compiled(inputs, parameters)
+            program = compiled(self.graph, inputs, parameters, self._weights)
             segments = [_prepared(each, self._weights, self._parameters) for each in program.segments]
             loaded = LoadedProgram(program, segments)
             self._programs.append((kind, loaded))
@@ -182,20 +182,6 @@ class Planner:
                 bound.plan.is_allowed = True
             self.ready.replace(entries)
             return bound
-
-    def _compiled(self, inputs: Sequence[Any], parameters: Sequence[bool]) -> Program:
-        """Compile a program; again, if guards fix axes, with plain sizes for these, which permit fewer steps.
-
-        An error is that of a program for these sizes alone, which states them.
-        """
-        options = self.graph, inputs, parameters, self._weights
-        try:
-            with budget.temporary():
-                program = Compiler(*options, fixed=()).compile()
-        except OnwardError:
-            return Compiler(*options).compile()
-        fixed = program.axes.fixed
-        return Compiler(*options, fixed=fixed).compile() if fixed else program
 
     def _signature(self, inputs: Sequence[Any], with_sizes: bool) -> Any:
         """Return the number of axes, or the shape, the dtype, and the value if it decides, of each input."""
@@ -220,6 +206,22 @@ class Planner:
     def __reduce__(self) -> tuple[Any, ...]:
         options = self._parameters, self._max_programs, self._weights_size, self._in_blocks
         return Planner, (self.graph, None, *options)  # without programs and locks
+
+
+def compiled(graph: Graph, inputs: Sequence[Any], parameters: Sequence[bool], weights: Weights) -> Program:
+    """Compile a program; again, if guards fix axes, with plain sizes for these, which permit fewer steps.
+
+    `parameters` tells on which values of inputs it may depend. An error is that of a program for these sizes
+    alone, which states them.
+    """
+    options = graph, inputs, parameters, weights
+    try:
+        with budget.temporary():
+            program = Compiler(*options, fixed=()).compile()
+    except OnwardError:
+        return Compiler(*options).compile()
+    fixed = program.axes.fixed
+    return Compiler(*options, fixed=fixed).compile() if fixed else program
 
 
 _planners: weakref.WeakSet[Planner] = weakref.WeakSet()

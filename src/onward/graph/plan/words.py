@@ -45,16 +45,16 @@ class Recorder:
 
     Program = RecordedProgram
 
-    def __init__(self) -> None:
+    def __init__(self, lanes: int = LANES) -> None:
+        self._lanes = lanes
         self.tensors: dict[str, NDArray[Any]] = {}
         self.weights: list[dict[str, Any]] = []
         self._names: dict[Any, str] = {}
         self._numbers: dict[str, int] = {}
 
-    @staticmethod
-    def lanes() -> int:
-        """Return the number of floats in a vector."""
-        return LANES
+    def lanes(self) -> int:
+        """Return the number of floats in the largest vector for which programs are."""
+        return self._lanes
 
     def Dense(self, W: Any, b: Any = None, scale: Any = None) -> Weights:
         return self._add("Dense", W, scale, b)

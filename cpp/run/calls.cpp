@@ -1,0 +1,57 @@
+// Compares the arrays of a call with what a program requires.
+#include "run/calls.h"
+
+#include <algorithm>
+
+namespace onward {
+
+namespace {
+
+std::optional<Size> bytes_if_valid(const Axes& shape, DType dtype) {
+    Size bytes = size_of(dtype);
+    for (const Size size : shape)
+        if (size < 0 || __builtin_mul_overflow(bytes, size, &bytes)) return {};
+    return bytes;
+}
+
+}  // namespace
+
+bool Input::accepts(const CallArray& operand, std::vector<Size>& axes) const {
+    if (operand.dtype != dtype || operand.shape.size() != shape.size()) return false;
+    for (size_t axis = 0; axis < shape.size(); axis++) {
+        const Size size = operand.shape[axis];
+        if (shape[axis] >= 0) {
+            if (size != shape[axis]) return false;
+            continue;
+        }
+        Size& known = axes[-1 - shape[axis]];
+        if (size == 0 || (known != 0 && known != size)) return false;
+        known = size;
+    }
+    return !value || std::memcmp(operand.data, value->data(), value->size()) == 0;
+}
+
+size_t Signature::axes() const {
+    size_t count = 0;
+    for (const Input& input : inputs)
+        for (const Size size : input.shape) count = std::max(count, size_t(std::max(Size(0), -size)));
+    return count;
+}
+
+bool Signature::fits_outputs(const BoundPlan& plan, size_t space) const {
+    const std::vector<Size>& sizes = plan.plan.sizes();
+    if (plan.outputs.size() != outputs.size() || space + outputs.size() != sizes.size()) return false;
+    for (size_t i = 0; i < outputs.size(); i++) {
+        const std::optional<Size> bytes = bytes_if_valid(plan.outputs[i], outputs[i]);
+        if (!bytes || *bytes < sizes[space + i]) return false;
+    }
+    return true;
+}
+
+Size bytes_of(const Axes& shape, DType dtype) {
+    const std::optional<Size> bytes = bytes_if_valid(shape, dtype);
+    if (!bytes) throw std::overflow_error("a size is too large, or below 0");
+    return *bytes;
+}
+
+}  // namespace onward

@@ -1,0 +1,59 @@
+// What a call brings, and what a program asks of it.
+#pragma once
+
+#include <cstring>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "run/program.h"
+
+namespace onward {
+
+// An array of a call.
+struct CallArray {
+    std::byte* data;
+    std::optional<DType> dtype;  // nullopt if a plan cannot read it
+    Axes shape;
+    Size bytes;
+    bool is_contiguous;
+};
+
+// What a program requires of an input: its dtype, its sizes and, if the program depends on it, its value. A size below
+// 0 is that of axis -1 - size, which is not empty.
+struct Input {
+    DType dtype;
+    std::vector<Size> shape;
+    std::optional<std::string> value;
+
+    // Whether an array fits; `axes` takes the sizes of the axes, which are 0 at first.
+    bool accepts(const CallArray& operand, std::vector<Size>& axes) const;
+};
+
+// The inputs and the outputs of a program.
+struct Signature {
+    std::vector<Input> inputs;
+    std::vector<DType> outputs;
+    Size constants = 0;  // bytes
+
+    // The number of axes that the inputs name.
+    size_t axes() const;
+    // Whether the arrays of a call, as large as the inputs, fill the spaces of a plan, and its outputs have a size.
+    template <class Operands>
+    bool fits(const BoundPlan& plan, const Operands& operands) const {
+        const std::vector<Size>& sizes = plan.plan.sizes();
+        if (sizes.size() < 2 || sizes[1] > constants) return false;
+        size_t space = 2;
+        for (size_t i = 0; i < inputs.size(); i++)
+            if (!inputs[i].value && (space == sizes.size() || operands[i].bytes < sizes[space++])) return false;
+        return fits_outputs(plan, space);
+    }
+
+private:
+    bool fits_outputs(const BoundPlan& plan, size_t space) const;
+};
+
+// The bytes of an array. Throws std::overflow_error for a size below 0, or if they are too many.
+Size bytes_of(const Axes& shape, DType dtype);
+
+}  // namespace onward

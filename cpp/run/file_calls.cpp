@@ -1,0 +1,103 @@
+// Finds the program for the inputs of a call, binds it to their sizes, and runs it.
+#include "run/file_calls.h"
+
+#include <algorithm>
+
+namespace onward {
+
+std::string described(const CallArray& array) {
+    std::string text = "(";
+    for (const Size size : array.shape) text += (text.size() > 1 ? ", " : "") + std::to_string(size);
+    for (const auto& [name, dtype] : dtypes)
+        if (array.dtype == dtype) return text + ") " + name;
+    return text + ")";
+}
+
+std::byte* Growing::at_least(Size bytes) {
+    if (bytes > size || !memory.data()) {
+        const Size larger = std::max({bytes, size, Size(1)});
+        memory = Buffer<std::byte>::zeros(larger), size = larger;
+    }
+    return memory.data();
+}
+
+FileCalls::Kept* FileCalls::bind(size_t number, const std::vector<Size>& axes) {
+    std::vector<Kept>& known = plans[number];
+    for (Kept& kept : known)
+        if (kept.plan->axes == axes) return &kept;
+    const Program& program = *graph.programs[number].program;
+    const auto oldest = std::min_element(known.begin(), known.end(), [](const Kept& a, const Kept& b) {
+        return a.used < b.used;
+    });
+    const bool is_full = known.size() == most_plans;
+    std::unique_ptr<BoundPlan> made = is_full ? std::move(oldest->plan) : program.unbound();
+    made->axes.clear();
+    bool holds = false;
+    try {
+        holds = program.bind(axes, *made);
+    } catch (const std::bad_alloc&) {
+        if (is_full) known.erase(oldest);
+        throw;
+    } catch (const std::exception&) {  // a view does not fit: the program does not hold for these sizes
+        made->axes.assign(axes.size() + 1, -1);  // of no call
+    }
+    if (is_full) oldest->plan = std::move(made), oldest->has_fitted = false;
+    else if (holds) known.push_back({std::move(made), 0, false});
+    return !holds ? nullptr : is_full ? &*oldest : &known.back();
+}
+
+const BoundPlan& FileCalls::find(std::span<const CallArray> inputs) {
+    calls++;
+    for (size_t number = 0; number < graph.programs.size(); number++) {
+        const FileGraph::Compiled& program = graph.programs[number];
+        axes.assign(program.axes, 0);
+        bool holds = true;
+        for (size_t i = 0; holds && i < inputs.size(); i++)
+            holds = program.signature.inputs[i].accepts(inputs[i], axes);
+        Kept* const kept = holds ? bind(number, axes) : nullptr;
+        if (!kept) continue;
+        const std::vector<Size>& sizes = kept->plan->plan.sizes();
+        if (!kept->has_fitted) {
+            Size memory = kept->plan->arena_size;
+            for (size_t i = 0; i < sizes.size(); i++)
+                if (sizes[i] < 0 || __builtin_add_overflow(memory, sizes[i], &memory)) throw std::bad_alloc();
+            if (memory > most_memory) throw std::bad_alloc();
+            if (!program.signature.fits(*kept->plan, inputs)) continue;
+        }
+        kept->has_fitted = true, kept->used = calls;
+        found = &program, plan = kept->plan.get();
+        return *plan;
+    }
+    refuse(inputs);
+}
+
+void FileCalls::refuse(std::span<const CallArray> inputs) const {
+    std::string text = "the file has no program for";
+    for (size_t i = 0; i < inputs.size(); i++)
+        text += (i ? ", " : " ") + graph.inputs[i].name + " " + described(inputs[i]);
+    throw NoProgram(text + ": compile the model with these inputs as an example");
+}
+
+void FileCalls::run(std::span<const CallArray> inputs, std::span<std::byte* const> outputs) {
+    spaces.clear();
+    spaces.push_back(arena.at_least(plan->arena_size));
+    spaces.push_back((std::byte*)found->constants);
+    for (size_t i = 0; i < inputs.size(); i++)
+        if (!found->signature.inputs[i].value) spaces.push_back(inputs[i].data);
+    spaces.insert(spaces.end(), outputs.begin(), outputs.end());
+    plan->plan.run(spaces.data(), 0, plan->plan.size());
+}
+
+void FileCalls::reserve() {
+    const size_t number = size_t(found - graph.programs.data());
+    const std::vector<Size> sizes = plan->axes;
+    std::vector<Kept>& known = plans[number];
+    known.reserve(most_plans);
+    while (known.size() < most_plans) {
+        known.push_back({found->program->unbound(), 0, false});
+        found->program->bind(sizes, *known.back().plan);
+        known.back().plan->axes.assign(sizes.size() + 1, -1);  // of no call
+    }
+}
+
+}  // namespace onward

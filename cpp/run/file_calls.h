@@ -1,0 +1,74 @@
+// Calls of a graph in a file: plans for the sizes of the most recent ones, and their memory.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "run/model_file.h"
+
+namespace onward {
+
+// What arguments throw that the model does not take.
+struct BadCall : std::invalid_argument {
+    using std::invalid_argument::invalid_argument;
+};
+
+// What arguments throw for which the file has no program.
+struct NoProgram : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// The shape and the dtype of an array, for messages.
+std::string described(const CallArray& array);
+
+// Memory that grows.
+class Growing {
+public:
+    std::byte* at_least(Size bytes);
+
+private:
+    Buffer<std::byte> memory;
+    Size size = 0;
+};
+
+class FileCalls {
+public:
+    explicit FileCalls(const FileGraph& graph) : graph(graph), plans(graph.programs.size()) {}
+
+    // Finds the plan for inputs. Throws NoProgram, and std::bad_alloc if it would need too much memory.
+    const BoundPlan& find(std::span<const CallArray> inputs);
+    // Runs the plan that was found. Throws what its steps throw.
+    void run(std::span<const CallArray> inputs, std::span<std::byte* const> outputs);
+    // Makes room for the plans of other calls, which are no larger than the one that was found.
+    void reserve();
+
+    const Signature& signature() const { return found->signature; }
+
+    const FileGraph& graph;
+
+private:
+    static constexpr size_t most_plans = 4;          // of a program
+    static constexpr Size most_memory = Size(1) << 32;  // bytes of a call
+
+    struct Kept {
+        std::unique_ptr<BoundPlan> plan;
+        uint64_t used;      // when, counted in calls
+        bool has_fitted;    // whether arrays with these sizes fill the spaces
+    };
+
+    Kept* bind(size_t program, const std::vector<Size>& axes);
+    [[noreturn]] void refuse(std::span<const CallArray> inputs) const;
+
+    std::vector<std::vector<Kept>> plans;
+    const FileGraph::Compiled* found = nullptr;
+    BoundPlan* plan = nullptr;
+    uint64_t calls = 0;
+    Growing arena;
+    std::vector<std::byte*> spaces;
+    std::vector<Size> axes;
+};
+
+}  // namespace onward

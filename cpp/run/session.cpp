@@ -1,0 +1,322 @@
+// Runs calls and streams of a compiled model: it finds plans, and moves what streams carry from block to block.
+#include "run/session.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace onward {
+
+namespace {
+
+constexpr Size most_streams = Size(1) << 24, streams_at_once = 64;  // their values stay in the caches
+
+}  // namespace
+
+Session::Session(const ModelFile& file, Mode mode, Size capacity) : mode(mode), capacity(capacity), file(file) {
+    if (mode == Mode::call) {
+        if (!file.calls) throw BadCall("the file has programs for streams only: compile the model with a call");
+        calls.emplace(*file.calls);
+        return;
+    }
+    if (!file.stream) throw BadCall("the file has no programs for streams: the model does not stream");
+    if (capacity < 1 || capacity > most_streams || (mode == Mode::stream && capacity > 1))
+        throw BadCall("a session has 1 to " + std::to_string(most_streams) + " streams");
+    calls.emplace(mode == Mode::stream ? file.stream->graph : file.stream->of_rows());
+    if (file.stream->last) last.emplace(*file.stream->last);
+    streams.resize(size_t(capacity));
+    is_used.resize(size_t(capacity));
+    carried_memory.resize(file.stream->carries.size());
+    for (Size id = 0; id < capacity; id++) all.push_back(id), reset(id);
+}
+
+void Session::check(std::span<const CallArray> inputs, size_t count) const {
+    if (inputs.size() != count)
+        throw BadCall("got " + std::to_string(inputs.size()) + " inputs, but the model takes " + std::to_string(count));
+}
+
+Result& Session::prepare(size_t i, DType dtype, const Axes& shape, const Target& target) {
+    if (results.size() <= i) results.resize(i + 1);
+    if (result_memory.size() <= i) result_memory.resize(i + 1);
+    const Size bytes = bytes_of(shape, dtype);
+    if (target.data && target.bytes < bytes)
+        throw BadCall("output " + std::to_string(i) + " has " + std::to_string(bytes) + " bytes, but memory of " +
+                      std::to_string(target.bytes));
+    return results[i] = {dtype, shape, target.data ? target.data : result_memory[i].at_least(bytes), bytes};
+}
+
+std::span<const Result> Session::run(std::span<const CallArray> inputs, std::span<const Target> targets) {
+    if (mode == Mode::pool) throw BadCall("the session is a pool: pass the ids of streams");
+    if (mode == Mode::stream) {
+        check(inputs, model().input_rows.size());
+        if (at(0).has_ended) throw BadCall("the sequence has ended: reset the stream to start another one");
+        const std::span<const Result> found = run_block(*calls, 0, inputs, targets);
+        std::swap(at(0).now, at(0).next);
+        return found;
+    }
+    check(inputs, calls->graph.inputs.size());
+    const BoundPlan& plan = calls->find(inputs);
+    outputs.clear();
+    for (size_t i = 0; i < plan.outputs.size(); i++) {
+        const Target target = i < targets.size() ? targets[i] : Target{};
+        outputs.push_back(prepare(i, calls->signature().outputs[i], plan.outputs[i], target).data);
+    }
+    calls->run(inputs, outputs);
+    return {results.data(), plan.outputs.size()};
+}
+
+// ---- Streams --------------------------------------------------------------------------------------------------------
+
+Session::Stream& Session::at(int64_t id) {
+    if (mode == Mode::call) throw BadCall("the session runs calls: it has no streams");
+    if (id < 0 || id >= capacity)
+        throw BadCall("there is no stream " + std::to_string(id) + ": the session has " + std::to_string(capacity));
+    return streams[size_t(id)];
+}
+
+void Session::place(Stream::State& state) const {
+    Size bytes = 0;
+    auto padded = [&](size_t i) {
+        return ceil_div(bytes_of(state.shapes[i], *model().carries[i].initial.dtype), 64) * 64;
+    };
+    for (size_t i = 0; i < state.shapes.size(); i++)
+        if (__builtin_add_overflow(bytes, padded(i), &bytes)) throw std::bad_alloc();
+    std::byte* memory = state.memory.at_least(bytes);
+    state.carries.clear();
+    for (size_t i = 0; i < state.shapes.size(); i++) state.carries.push_back(memory), memory += padded(i);
+}
+
+void Session::reset(int64_t id) {
+    Stream& stream = at(id);
+    stream.now.shapes.clear();
+    for (const FileStream::Carry& carry : model().carries) stream.now.shapes.push_back(carry.initial.shape);
+    place(stream.now);
+    for (size_t i = 0; i < model().carries.size(); i++) {
+        const CallArray& initial = model().carries[i].initial;
+        std::memcpy(stream.now.carries[i], initial.data, size_t(initial.bytes));
+    }
+    stream.next.shapes = stream.now.shapes;
+    place(stream.next);
+    stream.has_ended = false;
+}
+
+bool Session::are_alike(std::span<const int64_t> ids) const {
+    const auto& first = streams[size_t(ids[0])].now.shapes;
+    return std::all_of(ids.begin(), ids.end(), [&](int64_t id) { return streams[size_t(id)].now.shapes == first; });
+}
+
+Session::Rows Session::cut(const Axes& shape, Size axis, DType dtype) {
+    Rows rows{1, size_of(dtype)};
+    for (Size i = 0; i < Size(shape.size()); i++)
+        if (i != axis) (i < axis ? rows.parts : rows.bytes) *= shape[i];
+    return rows;
+}
+
+// The carry of several streams, whose shapes are alike.
+CallArray Session::carried(size_t carry, std::span<const int64_t> ids) {
+    const DType dtype = *model().carries[carry].initial.dtype;
+    const Stream::State& first = streams[size_t(ids[0])].now;
+    CallArray operand{first.carries[carry], dtype, first.shapes[carry], 0, true};
+    if (ids.size() > 1) {
+        const Size n = Size(ids.size()), axis = model().carries[carry].rows;
+        const Rows cuts = cut(operand.shape, axis, dtype);
+        operand.shape[axis] = n;
+        operand.data = carried_memory[carry].at_least(bytes_of(operand.shape, dtype));
+        for (Size row = 0; row < n; row++)
+            for (Size part = 0; part < cuts.parts; part++)
+                std::memcpy(operand.data + (part * n + row) * cuts.bytes,
+                            streams[size_t(ids[row])].now.carries[carry] + part * cuts.bytes, size_t(cuts.bytes));
+    }
+    operand.bytes = bytes_of(operand.shape, dtype);
+    return operand;
+}
+
+// The rows [first, first + rows) of an input with n rows.
+CallArray Session::part_of(size_t input, const CallArray& whole, Size first, Size rows, Size n) {
+    const Size axis = model().input_rows[input];
+    CallArray part = whole;
+    if (axis < 0) part.shape.drop(1);  // a graph without rows takes one at a time
+    else if (rows == n) return part;
+    else part.shape[axis] = rows;
+    const Rows cuts = cut(whole.shape, std::max(axis, Size(0)), *whole.dtype);
+    part.bytes = bytes_of(part.shape, *whole.dtype);
+    if (cuts.parts == 1) {
+        part.data += first * cuts.bytes;
+        return part;
+    }
+    if (part_memory.size() <= input) part_memory.resize(input + 1);
+    part.data = part_memory[input].at_least(part.bytes);
+    for (Size i = 0; i < cuts.parts; i++)
+        std::memcpy(part.data + i * rows * cuts.bytes, whole.data + (i * n + first) * cuts.bytes,
+                    size_t(rows * cuts.bytes));
+    return part;
+}
+
+// Runs a stream on its own, and stores what it carries, if the graph returns it, in `next`.
+std::span<const Result> Session::run_block(FileCalls& graph, int64_t id, std::span<const CallArray> inputs,
+                                           std::span<const Target> targets) {
+    operands.clear(), outputs.clear();
+    for (size_t i = 0; i < model().carries.size(); i++) operands.push_back(carried(i, {&id, 1}));
+    operands.insert(operands.end(), inputs.begin(), inputs.end());
+    const BoundPlan& plan = graph.find(operands);
+    const size_t kept = graph.graph.outputs.size() - model().outputs.size();  // none at the end of a sequence
+    if (kept) {
+        Stream::State& next = at(id).next;
+        next.shapes.assign(plan.outputs.begin(), plan.outputs.begin() + std::ptrdiff_t(kept));
+        place(next);
+        outputs = next.carries;
+    }
+    for (size_t i = kept; i < plan.outputs.size(); i++) {
+        const Target target = i - kept < targets.size() ? targets[i - kept] : Target{};
+        outputs.push_back(prepare(i - kept, graph.signature().outputs[i], plan.outputs[i], target).data);
+    }
+    graph.run(operands, outputs);
+    return {results.data(), plan.outputs.size() - kept};
+}
+
+// Runs some streams of a pool together, and stores their outputs in the results and what they carry in `next`.
+void Session::run_rows(FileCalls& graph, std::span<const int64_t> ids, Size first, Size rows,
+                       std::span<const CallArray> inputs, std::span<const Target> targets) {
+    const size_t carries = model().carries.size();
+    const Size n = Size(ids.size());
+    const auto own = ids.subspan(size_t(first), size_t(rows));
+    operands.clear(), outputs.clear();
+    for (size_t i = 0; i < carries; i++) operands.push_back(carried(i, own));
+    for (size_t i = 0; i < inputs.size(); i++) operands.push_back(part_of(i, inputs[i], first, rows, n));
+    const BoundPlan& plan = graph.find(operands);
+    part_memory.resize(std::max(part_memory.size(), inputs.size() + plan.outputs.size()));
+    auto temporary = [&](size_t i) {  // for output i of the graph
+        return part_memory[inputs.size() + i].at_least(bytes_of(plan.outputs[i], graph.signature().outputs[i]));
+    };
+    for (size_t i = 0; i < carries; i++) {
+        const Size axis = model().carries[i].rows;
+        if (axis >= 0 && (axis >= Size(plan.outputs[i].size()) || plan.outputs[i][axis] != rows))
+            throw NoProgram("the carry " + calls->graph.inputs[i].name + " has no row for each stream after the call");
+        outputs.push_back(temporary(i));
+    }
+    for (size_t i = carries; i < plan.outputs.size(); i++) {
+        const size_t number = i - carries;
+        const Size axis = model().outputs[number].rows;
+        Axes shape;
+        if (axis >= Size(plan.outputs[i].size()) || (axis >= 0 && plan.outputs[i][axis] != rows))
+            throw NoProgram("an output has no row for each stream");
+        if (axis < 0) shape.push_back(n);
+        for (const Size size : plan.outputs[i]) shape.push_back(size);
+        if (axis >= 0) shape[axis] = n;
+        if (first == 0)
+            prepare(number, graph.signature().outputs[i], shape, number < targets.size() ? targets[number] : Target{});
+        else if (!(results[number].shape == shape))
+            throw BadCall("the streams complete different numbers of steps: step those in another phase separately");
+        outputs.push_back(axis >= 0 && rows == n ? results[number].data : temporary(i));
+    }
+    graph.run(operands, outputs);
+    for (size_t i = carries; i < plan.outputs.size(); i++)
+        if (outputs[i] != results[i - carries].data) store(i - carries, outputs[i], first, rows, n);
+    for (const int64_t id : own) {
+        Stream::State& next = streams[size_t(id)].next;
+        next.shapes.assign(plan.outputs.begin(), plan.outputs.begin() + std::ptrdiff_t(carries));
+        for (size_t i = 0; i < carries; i++)
+            if (model().carries[i].rows >= 0) next.shapes[i][model().carries[i].rows] = 1;
+        place(next);
+    }
+    for (size_t i = 0; i < carries; i++) {
+        const Rows cuts = cut(plan.outputs[i], model().carries[i].rows, *model().carries[i].initial.dtype);
+        for (Size row = 0; row < rows; row++)
+            for (Size part = 0; part < cuts.parts; part++)
+                std::memcpy(streams[size_t(own[row])].next.carries[i] + part * cuts.bytes,
+                            outputs[i] + (part * rows + row) * cuts.bytes, size_t(cuts.bytes));
+    }
+}
+
+// Stores the rows [first, first + rows) of n in an output. Without an axis for rows, each row has the whole output.
+void Session::store(size_t number, const std::byte* from, Size first, Size rows, Size n) const {
+    const Result& result = results[number];
+    const Size axis = model().outputs[number].rows;
+    const Rows cuts = cut(result.shape, std::max(axis, Size(0)), result.dtype);
+    for (Size part = 0; part < cuts.parts; part++)
+        for (Size row = 0; row < rows; row++)
+            std::memcpy(result.data + (part * n + first + row) * cuts.bytes,
+                        from + (axis < 0 ? 0 : part * rows + row) * cuts.bytes, size_t(cuts.bytes));
+}
+
+std::span<const Result> Session::step(std::span<const int64_t> ids, std::span<const CallArray> inputs,
+                                      std::span<const Target> targets) {
+    if (mode != Mode::pool) throw BadCall("the session is no pool: it has no ids");
+    check(inputs, model().input_rows.size());
+    const Size n = Size(ids.size());
+    if (n == 0) throw BadCall("got no ids");
+    for (size_t i = 0; i < inputs.size(); i++) {
+        const Size axis = std::max(model().input_rows[i], Size(0));
+        if (axis >= Size(inputs[i].shape.size()) || inputs[i].shape[axis] != n)
+            throw BadCall(calls->graph.inputs[model().carries.size() + i].name + " has shape " +
+                          described(inputs[i]) + ", but needs " + std::to_string(n) + " rows on axis " +
+                          std::to_string(axis));
+    }
+    bool are_distinct = true, have_ended = false;
+    for (const int64_t id : ids) at(id);
+    for (const int64_t id : ids) {
+        char& used = is_used[size_t(id)];
+        are_distinct = are_distinct && !used, used = true;
+        have_ended = have_ended || at(id).has_ended;
+    }
+    for (const int64_t id : ids) is_used[size_t(id)] = false;
+    if (!are_distinct) throw BadCall("the ids are not distinct");
+    if (have_ended) throw BadCall("a sequence has ended: reset the stream to start another one");
+    const Size most = model().are_together && are_alike(ids) ? streams_at_once : 1, parts = ceil_div(n, most);
+    for (Size part = 0; part < parts; part++) {
+        const Size first = n * part / parts;
+        run_rows(*calls, ids, first, n * (part + 1) / parts - first, inputs, targets);
+    }
+    for (const int64_t id : ids) std::swap(at(id).now, at(id).next);
+    return {results.data(), model().outputs.size()};
+}
+
+std::span<const Result> Session::finish(int64_t id, std::span<const Target> targets) {
+    if (mode == Mode::call || !last) throw BadCall("no steps remain at the end of a sequence of this model");
+    if (at(id).has_ended) throw BadCall("the sequence has ended: reset the stream to start another one");
+    CallArray none{nullptr, last->graph.inputs.back().dtype, {}, 0, true};
+    for (const Size size : model().step_shape) none.shape.push_back(size);
+    none.shape[model().time] = 0;
+    const std::span<const Result> found = run_block(*last, id, {&none, 1}, targets);
+    at(id).has_ended = true;
+    return found;
+}
+
+void Session::reserve(std::span<const CallArray> inputs) {
+    std::vector<CallArray> zeros(inputs.begin(), inputs.end());
+    std::vector<Growing> memory(inputs.size());
+    for (size_t i = 0; i < inputs.size(); i++) zeros[i].data = memory[i].at_least(inputs[i].bytes);
+    if (mode == Mode::call) {
+        run(zeros, {});
+        return calls->reserve();
+    }
+    Size rows = 1;
+    if (mode == Mode::pool) {
+        check(inputs, model().input_rows.size());
+        const size_t axis = size_t(std::max(model().input_rows.empty() ? Size(0) : model().input_rows[0], Size(0)));
+        rows = inputs.empty() || axis >= inputs[0].shape.size() ? 0 : inputs[0].shape[axis];
+        if (rows < 1 || rows > capacity) throw BadCall("the session has " + std::to_string(capacity) + " streams");
+    }
+    const std::span<const int64_t> ids(all.data(), size_t(rows));
+    std::vector<std::vector<std::byte>> states;
+    for (const int64_t id : ids) {
+        states.emplace_back(size_t(state_size(id)));
+        save(id, states.back());
+    }
+    const auto restore_all = [&] {
+        for (const int64_t id : ids) restore(id, states[size_t(id)]);
+    };
+    constexpr int phases = 8;  // of strides, which differ in what they carry
+    try {
+        for (const int64_t id : ids) reset(id);
+        for (int phase = 0; phase < phases; phase++) {
+            mode == Mode::pool ? step(ids, zeros, {}) : run(zeros, {});
+            calls->reserve();
+        }
+    } catch (...) {
+        restore_all();
+        throw;
+    }
+    restore_all();
+}
+
+}  // namespace onward

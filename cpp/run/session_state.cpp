@@ -1,0 +1,102 @@
+// The states of streams in bytes: a signature, the fingerprint of the model, and the shapes and values of all carries.
+#include <cstring>
+
+#include "run/session.h"
+
+namespace onward {
+
+namespace {
+
+constexpr uint64_t state_signature = 0x31657461'74736e6f;  // "onstate1"
+
+// Throws BadFile if less is left.
+class StateReader {
+public:
+    explicit StateReader(std::span<const std::byte> bytes) : rest(bytes) {}
+    int64_t number() {
+        int64_t found;
+        std::memcpy(&found, take(8).data(), 8);
+        return found;
+    }
+    std::span<const std::byte> take(Size n) {
+        if (n < 0 || n > Size(rest.size())) throw BadFile("the state is cut off");
+        const auto taken = rest.first(size_t(n));
+        rest = rest.subspan(size_t(n));
+        return taken;
+    }
+    bool at_end() const { return rest.empty(); }
+
+private:
+    std::span<const std::byte> rest;
+};
+
+int64_t fingerprint(const FileStream& stream) {
+    return int64_t(checksum((const std::byte*)stream.fingerprint.data(), Size(stream.fingerprint.size())));
+}
+
+// Whether a state may have a shape at some time.
+bool may_have(const FileStream::Carry& carry, const Axes& shape) {
+    const Axes& initial = carry.initial.shape;
+    if (carry.rows >= 0 && (carry.rows >= Size(shape.size()) || shape[carry.rows] != 1)) return false;
+    if (carry.has_any_shape) return true;
+    if (shape.size() != initial.size()) return false;
+    for (size_t axis = 0; axis < shape.size(); axis++)
+        if (shape[axis] != initial[axis] && Size(axis) != carry.time) return false;
+    return true;
+}
+
+}  // namespace
+
+Size Session::state_size(int64_t id) const {
+    const Stream& stream = const_cast<Session*>(this)->at(id);
+    Size size = 3 * 8;
+    for (size_t i = 0; i < stream.now.shapes.size(); i++)
+        size += 8 + 8 * Size(stream.now.shapes[i].size()) +
+                bytes_of(stream.now.shapes[i], *model().carries[i].initial.dtype);
+    return size;
+}
+
+void Session::save(int64_t id, std::span<std::byte> to) const {
+    const Stream& stream = const_cast<Session*>(this)->at(id);
+    if (Size(to.size()) < state_size(id)) throw BadCall("the state has " + std::to_string(state_size(id)) + " bytes");
+    std::byte* next = to.data();
+    auto put = [&](const void* from, Size n) { std::memcpy(next, from, size_t(n)), next += n; };
+    auto put_number = [&](int64_t number) { put(&number, 8); };
+    put_number(int64_t(state_signature)), put_number(fingerprint(model())), put_number(stream.has_ended);
+    for (size_t i = 0; i < stream.now.shapes.size(); i++) {
+        const Axes& shape = stream.now.shapes[i];
+        put_number(Size(shape.size()));
+        for (const Size size : shape) put_number(size);
+        put(stream.now.carries[i], bytes_of(shape, *model().carries[i].initial.dtype));
+    }
+}
+
+void Session::restore(int64_t id, std::span<const std::byte> from) {
+    Stream& stream = at(id);
+    StateReader reader(from);
+    if (uint64_t(reader.number()) != state_signature) throw BadFile("it is not the state of a stream");
+    if (reader.number() != fingerprint(model())) throw BadFile("it is the state of another model");
+    const int64_t has_ended = reader.number();
+    std::vector<Axes> shapes;
+    std::vector<std::span<const std::byte>> values;
+    for (const FileStream::Carry& carry : model().carries) {
+        const int64_t rank = reader.number();
+        if (rank < 0 || rank > Size(Axes::most)) throw BadFile("a state has too many axes");
+        Axes& shape = shapes.emplace_back();
+        for (int64_t axis = 0; axis < rank; axis++) shape.push_back(reader.number());
+        Size bytes = size_of(*carry.initial.dtype);
+        for (const Size size : shape)
+            if (size < 0 || __builtin_mul_overflow(bytes, size, &bytes)) throw BadFile("a state is too large");
+        if (!may_have(carry, shape)) throw BadFile("a state has the wrong shape");
+        values.push_back(reader.take(bytes));
+    }
+    if (!reader.at_end() || (has_ended != 0 && has_ended != 1)) throw BadFile("a state has the wrong size");
+    stream.next.shapes = shapes;
+    place(stream.next);
+    for (size_t i = 0; i < shapes.size(); i++)
+        std::memcpy(stream.next.carries[i], values[i].data(), values[i].size());
+    std::swap(stream.now, stream.next);
+    stream.has_ended = has_ended;
+}
+
+}  // namespace onward

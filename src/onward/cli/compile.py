@@ -1,0 +1,78 @@
+"""`onward compile`: compile a model to a file that the C library runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from . import common
+from .common import Printed, Report, counted, kilobytes
+from .sources import ModelFile, model_argument
+
+
+def _show(report: Report) -> Printed:
+    calls, blocks = report["call_programs"], report["block_programs"]
+    yield f"Inputs: {', '.join(report['inputs'])}. Outputs: {', '.join(report['outputs'])}."
+    yield f"Calls: {counted(calls, 'program')}." if calls else f"No calls: {report['no_calls']}"
+    yield f"Streams: {counted(blocks, 'program')}." if blocks else f"No streams: {report['no_streams']}"
+    yield f"Wrote {report['out']} ({kilobytes(report['file_bytes'])})"
+
+
+@click.command(epilog="Example:  onward compile vowels -o vowels.onward")
+@model_argument
+@common.out_option("The .onward file to write.", required=True)
+@click.option(
+    "--fix",
+    "fixed",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="An input that is a number with the same value in every call, such as sr=16000.",
+)
+@click.option(
+    "--carry",
+    metavar="INPUT=OUTPUT",
+    multiple=True,
+    help="An input that the next block of a stream takes from an output. Default: those with matching names.",
+)
+@common.reported(_show)
+def compile(model: ModelFile, out: Path, fixed: tuple[str, ...], carry: tuple[str, ...]) -> Report:
+    """Compile MODEL to a .onward file, which runs in C without Python.
+
+    MODEL is a bundled model (see `onward models`) or a file that onward.load opens. The file holds programs
+    for calls and, if the model streams, for the blocks of streams, for all sizes that the model permits.
+    """
+    common.check_suffix(out, "--out", (".onward",))
+    common.refuse_to_overwrite(model.path, out, "MODEL")
+    carried = dict(_pair(each, "--carry", "INPUT=OUTPUT") for each in carry) or None
+    found = model.model.compile(out, carry=carried, **dict(map(_number, fixed)))
+    return {
+        "model": model.name,
+        "out": str(out),
+        "inputs": found.inputs,
+        "outputs": found.outputs,
+        "call_programs": found.calls,
+        "no_calls": found.no_calls,
+        "block_programs": found.blocks,
+        "no_streams": found.no_streams,
+        "file_bytes": found.bytes,
+    }
+
+
+def _number(declared: str) -> tuple[str, Any]:
+    name, text = _pair(declared, "--fix", "NAME=NUMBER, such as sr=16000")
+    for kind in (int, float):
+        try:
+            return name, np.asarray(kind(text))
+        except ValueError:
+            continue
+    raise click.BadParameter(f"{text!r} is not a number", param_hint="--fix")
+
+
+def _pair(declared: str, option: str, expected: str) -> tuple[str, str]:
+    name, equals, value = declared.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{declared!r}; expected {expected}", param_hint=option)
+    return name, value

@@ -1,0 +1,136 @@
+"""The programs of a graph in a file: those that some inputs need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import onward._core as _core
+
+from ...core.identity import Identity
+from ...errors import ArgumentError
+from ...graph import Graph
+from ...graph.node import AnyArray, Signature
+from ...graph.plan.bound import LoadedProgram
+from ...graph.plan.builder import Weights
+from ...graph.plan.compiler import Location, NumPyNode, Program
+from ...graph.plan.planner import compiled, constants_of
+from ...graph.plan.view import name_of
+from ...graph.plan.words import Recorder
+from ...graph.plan.words import Weights as Recorded
+
+
+class Made(NamedTuple):
+    """The words of a program, and the core's program that they describe."""
+
+    words: NDArray[np.int64]
+    core: Any
+
+
+class FileRecorder(Recorder):
+    """Records programs for a file, and makes them in the core, which tells for which sizes they hold."""
+
+    def __init__(self) -> None:
+        super().__init__(lanes=_core.FILE_LANES)
+        self._made: list[Any] = []  # weights of the core, in the order of their numbers
+
+    def Dense(self, *arguments: Any) -> Recorded:
+        return self._both(super().Dense(*arguments), _core.Dense, arguments)
+
+    def Stack(self, *arguments: Any) -> Recorded:
+        return self._both(super().Stack(*arguments), _core.Stack, arguments)
+
+    def IntegerMatrix(self, *arguments: Any) -> Recorded:
+        return self._both(super().IntegerMatrix(*arguments), _core.IntegerMatrix, arguments)
+
+    def QuantizedLSTM(self, *arguments: Any) -> Recorded:
+        return self._both(super().QuantizedLSTM(*arguments), _core.QuantizedLSTM, arguments)
+
+    def _both(self, recorded: Recorded, make: Any, arguments: Sequence[Any]) -> Recorded:
+        if recorded.number == len(self._made):
+            self._made.append(make(*arguments))
+        return recorded
+
+    def Program(self, words: NDArray[np.int64], weights: Sequence[Any]) -> Made:  # type: ignore[override]
+        return Made(words, _core.Program(words, self._made))
+
+
+class Compiled(NamedTuple):
+    """A program, the words of its steps, and the plans of the core for the sizes of calls."""
+
+    program: Program
+    words: NDArray[np.int64]
+    plan: LoadedProgram
+
+    def outputs(self, inputs: Sequence[AnyArray], is_first: bool = False) -> list[Signature] | None:
+        """Return the signatures of the outputs for inputs, or None if the program does not take them.
+
+        It must take those that it was compiled for. Raises ArgumentError if the core refuses a step for them.
+        """
+        for array, required in zip(inputs, self.program.signature, strict=True):
+            dtype, shape, _ = required or ("", (), None)
+            if dtype != name_of(array.dtype) or len(shape) != array.ndim:
+                return None
+        bound = self.plan.bind(inputs, is_first)
+        if bound is None:
+            return None
+        shapes = bound.plan.outputs
+        return [Signature(shape, dtype) for shape, dtype in zip(shapes, self.plan.dtypes, strict=True)]
+
+
+class GraphPrograms:
+    """The programs of one graph, each for all sizes that its guards permit."""
+
+    def __init__(self, graph: Graph, recorder: FileRecorder) -> None:
+        self.graph, self.compiled = graph, list[Compiled]()
+        constants = list(constants_of(graph))
+        self._weights = Weights(frozenset(map(Identity, constants)), recorder)
+        self._bytes = sum(array.nbytes for array in constants)
+
+    def add(self, inputs: Sequence[AnyArray], decides: Sequence[bool]) -> list[Signature]:
+        """Compile a program for these inputs, unless one takes them; return the signatures of the outputs.
+
+        Raises ArgumentError, which names the node, if an operation has no steps in the core.
+        """
+        for known in self.compiled:
+            found = known.outputs(inputs)
+            if found is not None:
+                return found
+        limit = self._weights.limit
+        limit.allow(inputs, self._bytes)
+        with limit.entered():
+            program = compiled(self.graph, inputs, decides, self._weights)
+        self._check(program)
+        made: Made = program.core
+        program.core = made.core
+        self.compiled.append(Compiled(program, made.words, LoadedProgram(program, program.segments)))
+        outputs = self.compiled[-1].outputs(inputs, is_first=True)
+        assert outputs is not None  # the guards hold for the sizes that they were recorded with
+        return outputs
+
+    def _check(self, program: Program) -> None:
+        for segment in program.segments:
+            if isinstance(segment, NumPyNode):  # before a Rest, there is always one
+                raise ArgumentError(
+                    f"{segment.node}: it runs in NumPy for these inputs, and a compiled model has only the "
+                    f"core{self._hint()}"
+                )
+        for declared, required in zip(self.graph.inputs, program.signature, strict=True):
+            if required is None:
+                raise ArgumentError(f"the input {declared.name} is not an array, as a compiled model needs")
+        for name, source in zip(self.graph.outputs, program.outputs, strict=True):
+            if not isinstance(source, Location) or source.view is None:
+                raise ArgumentError(f"the output {name} has a dtype that the core does not have")
+
+    def _hint(self) -> str:
+        scalars = [d.name for d in self.graph.inputs if d.axes == () and d.dtype and d.dtype.kind in "iub"]
+        return f"; fix inputs that decide what runs, as {scalars[0]}=..." if scalars else ""
+
+
+def decisions(inputs: Sequence[AnyArray]) -> Iterator[bool]:
+    """Yield which inputs are scalars whose values decide about a program."""
+    for array in inputs:
+        yield array.ndim == 0 and array.dtype.kind in "iub"

@@ -1,0 +1,175 @@
+"""Calls, streams and pools of compiled models, with the programs of their files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ...core.budget import Limit
+from ...core.checks import MOST_ROWS, enough_memory, integer
+from ...errors import ArgumentError, ShapeError
+from ...graph import Graph, Input
+from ...graph.declared import as_declared, check_call
+from ...graph.over_time.streamed import Axes, Carry, Streamed
+from ...streaming.graph_pool import GraphPool, Rows, SequencePool
+from ...streaming.graph_stream import GraphStream, SequenceStream
+
+
+class FilePlanner:
+    """Runs the programs of a graph in a file, in the place of a `Planner`, which compiles them."""
+
+    def __init__(self, file: Any, name: str, plans: Any = None) -> None:
+        inputs, outputs = file.ports(name)
+        self.graph = Graph(
+            [Input(*port) for port in inputs],
+            tuple(each[0] for each in outputs),
+            tuple(Input(*port) for port in outputs),
+        )
+        self.ready = plans or file.plans(name)
+
+    def run(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...] | None:
+        """Run the program for inputs that it takes as they are; return None if there is none."""
+        found: tuple[Any, ...] | None = self.ready(args, inputs)
+        return found
+
+    def converted(self, args: Sequence[ArrayLike], named: dict[str, ArrayLike]) -> tuple[Any, ...]:
+        """Run inputs in order or by name, in the dtypes of the graph."""
+        names = [declared.name for declared in self.graph.inputs]
+        found = {**dict(zip(names, args, strict=False)), **named}
+        check_call(names, args, named, [name for name in names if name not in found])
+        return self(*(as_declared(declared, found[declared.name]) for declared in self.graph.inputs))
+
+    def __call__(self, *inputs: Any) -> tuple[Any, ...]:
+        """Run the program for inputs in the dtypes of the graph. Raises ShapeError, LimitError."""
+        found = self.run(inputs, {})
+        if found is not None:
+            return found
+        limit = Limit.of(inputs)
+        needed = self.ready.allow(inputs, limit.memory, limit.work)
+        if needed is not None:
+            memory, work = needed
+            limit.budget().check(work, memory)
+        found = None if needed is None else self.run(inputs, {})
+        if found is None:
+            pairs = zip(self.graph.inputs, inputs, strict=True)
+            given = ", ".join(f"{each.name} {x.shape}" for each, x in pairs)
+            raise ShapeError(
+                f"the file has no program for {given}: compile the model with these inputs as an example, or "
+                "load the model that was compiled"
+            )
+        return found
+
+
+@dataclass
+class FileStreamed(Streamed):
+    """The programs for blocks in a file."""
+
+    file: Any = None
+    identity: str = ""
+    input_rows: Sequence[int | None] = ()
+    output_rows: Sequence[int | None] = ()
+    last_rows: Sequence[int | None] = ()
+    are_together: bool = False
+    rows: int = 1  # that the carries have
+
+    @classmethod
+    def of(cls, file: Any) -> Self:
+        """Return what a file holds. Raises ArgumentError if it has no programs for streams."""
+        found = file.stream()
+        if found is None:
+            raise ArgumentError("the file has no programs for streams: the model does not stream")
+        inputs, outputs = file.ports("blocks")
+        carries = [
+            Carry(port[0], array, Axes(_axis(time), _axis(rows)), any_shape)
+            for port, (array, rows, time, any_shape) in zip(inputs, found["carries"], strict=False)
+        ]
+        last = file.ports("last")
+        return cls(
+            Graph([Input(*port) for port in inputs], tuple(each[0] for each in outputs)),
+            tuple(carries),
+            Axes(*map(_axis, found["x"])),
+            tuple(Axes(_axis(time), _axis(rows)) for time, rows in found["outputs"]),
+            found["latency"],
+            found["every_step"],
+            None if last is None else Graph([Input(*port) for port in last[0]]),
+            found["step_shape"],
+            found["block_shape"],
+            file=file,
+            identity=found["fingerprint"],
+            input_rows=tuple(map(_axis, found["input_rows"])),
+            output_rows=tuple(_axis(rows) for _, rows in found["outputs"]),
+            last_rows=tuple(map(_axis, found["last_rows"])),
+            are_together=found["are_together"],
+        )
+
+    def __post_init__(self) -> None:
+        self.planner: Any = FilePlanner(self.file, "blocks" if self.rows == 1 else "pooled")
+        self.last_planner: Any = None if self.last is None else FilePlanner(self.file, "last")
+
+    def fingerprint(self) -> dict[str, str]:
+        return {"model": self.identity}
+
+    def of_rows(self, rows: int) -> Self:
+        """Return the programs for so many sequences that run together."""
+        if rows == 1:
+            return self
+        if not self.are_together:
+            raise ArgumentError(f"batch={rows}, but the file has programs for single streams: use a pool")
+        carries = [
+            Carry(c.name, np.repeat(c.initial, rows, c.axes.batch), c.axes, c.any_shape) for c in self.carries
+        ]
+        return replace(self, carries=tuple(carries), rows=rows)
+
+    @property
+    def pooled(self) -> Rows:
+        """How a pool runs the streams."""
+        planner: Any = FilePlanner(self.file, "pooled") if self.are_together else self.planner
+        axes = [*(carry.axes.batch for carry in self.carries), *self.input_rows]
+        return Rows(planner, axes, self.output_rows, self.are_together)
+
+    @property
+    def pooled_end(self) -> Rows:
+        """How a pool runs the ends of sequences."""
+        return replace(self.pooled, planner=self.last_planner, output_axes=self.last_rows)
+
+
+class _FilePool(GraphPool):
+    """Streams of a compiled model."""
+
+    def _declared_rows(self) -> Rows:
+        rows: Rows = self._model.pooled
+        return rows
+
+
+class _FileSequencePool(SequencePool):
+    """Sequences of a compiled model."""
+
+    def _declared_rows(self) -> Rows:
+        rows: Rows = self._model.pooled
+        return rows
+
+    def rows_at_end(self) -> Rows:
+        rows: Rows = self._model.pooled_end
+        return rows
+
+
+def stream(streamed: FileStreamed, batch: int | None) -> GraphStream:
+    """Return a stream; `CompiledModel.stream` documents the arguments."""
+    batch = None if batch is None else integer("batch", batch, 1, MOST_ROWS)
+    with enough_memory(f"the states of batch={batch}"):
+        own = streamed.of_rows(batch or 1)
+        return GraphStream(own) if own.last is None else SequenceStream(own, batch)
+
+
+def pool(streamed: FileStreamed, capacity: int, max_capacity: int | None) -> GraphPool:
+    """Return a pool; `CompiledModel.pool` documents the arguments."""
+    kind = _FilePool if streamed.last is None else _FileSequencePool
+    return kind(streamed, capacity, max_capacity)
+
+
+def _axis(axis: int) -> int | None:
+    return None if axis < 0 else axis

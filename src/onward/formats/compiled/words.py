@@ -1,0 +1,104 @@
+"""The content of a file of a compiled model, which cpp/run/model_file.h describes and reads."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import onward._core as _core
+
+from ...graph import Input
+from ...graph.node import AnyArray
+from ...graph.plan.builder import aligned
+from ...graph.plan.view import DTYPES
+from ...graph.plan.words import Writer
+from . import SIGNATURE
+from .programs import Compiled, FileRecorder, GraphPrograms
+
+HEADER, ALIGNMENT = 64, 64  # bytes
+
+
+class FileWriter:
+    """Collects what a file says about graphs and streams, in words."""
+
+    def __init__(self, recorder: FileRecorder) -> None:
+        self._recorder, self._writer = recorder, Writer(self._place)
+
+    def write(self, *values: Any) -> None:
+        """Append values: numbers, names, lists, arrays, or None."""
+        for value in values:
+            self._writer.write(value)
+
+    def graph(self, programs: GraphPrograms, outputs: Sequence[Input]) -> None:
+        """Append a graph, with its inputs and outputs as a caller sees them."""
+        self._ports(programs.graph.inputs)
+        self._ports(outputs)
+        self._writer.words.append(len(programs.compiled))
+        for compiled in programs.compiled:
+            self._part(compiled)
+
+    def content(self) -> bytes:
+        """Return the content of the file."""
+        weights = [
+            [len(each["arrays"]), *map(int, each["arrays"]), *each["words"]]
+            for each in self._recorder.weights
+        ]
+        arrays, offset, data = [], 0, bytearray()
+        for array in self._recorder.tensors.values():
+            arrays.append((array.dtype.name, list(array.shape), offset, None))
+            data += array.tobytes()
+            data += bytes(-len(data) % ALIGNMENT)
+            offset = len(data)
+        start = Writer(self._place)
+        start.words.append(len(arrays))
+        for dtype, shape, where, _ in arrays:
+            for value in (dtype, shape, where):
+                start.write(value)
+        start.words.append(len(weights))
+        for part in weights:
+            start.words += (len(part), *part)
+        words = np.array([*start.words, *self._writer.words], "<i8").tobytes()
+        gap = bytes(-len(words) % ALIGNMENT)
+        end = HEADER + len(words) + len(gap)
+        rest = struct.pack("<5q", end + len(data), HEADER, len(words) // 8, end, len(data))
+        rest += words + gap + data
+        start_of_file = struct.pack("<8sII", SIGNATURE, _core.FILE_VERSION, _core.FILE_LANES)
+        return start_of_file + struct.pack("<Q", _core.checksum(rest)) + rest
+
+    def _place(self, array: NDArray[Any]) -> int:
+        """Return the number under which an array is stored."""
+        return int(self._recorder.name_of(array))
+
+    def _ports(self, ports: Sequence[Input]) -> None:
+        self._writer.words.append(len(ports))
+        for name, dtype, axes, _ in ports:
+            assert dtype is not None
+            self.write(name, dtype.name, axes is not None, len(axes or ()))
+            for axis in axes or ():
+                self.write(*((-1, axis) if isinstance(axis, str) else (axis, "")))
+
+    def _part(self, compiled: Compiled) -> None:
+        """Append a program, after its length in words."""
+        words, start = self._writer.words, len(self._writer.words)
+        words.append(0)
+        program = compiled.program
+        words.append(len(program.signature))
+        for required in program.signature:
+            assert required is not None
+            dtype, shape, value = required
+            self.write(dtype, list(shape))
+            self.write(None if value is None else np.frombuffer(value, _dtype(dtype)).reshape(shape))
+        self.write([dtype.name for dtype in compiled.plan.dtypes])
+        constants: AnyArray | None = aligned(program.constants) if program.constants else None
+        self.write(constants)
+        words += compiled.words.tolist()
+        words[start] = len(words) - start - 1
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    assert name in DTYPES
+    return np.dtype(name)

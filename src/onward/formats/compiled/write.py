@@ -1,0 +1,328 @@
+"""Compile models to `.onward` files, whose programs run without Python and without a compiler."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ...core import atomic
+from ...errors import ArgumentError, OnwardError
+from ...graph import Input
+from ...graph.declared import as_declared, check_names
+from ...graph.node import AnyArray, Signature
+from ...graph.of_layers import graph_of
+from ...graph.over_time.streamed import Streamed
+from ...layers.base_model import BaseModel
+from ...model import Model
+from ...streaming.graph_pool import GraphPool, Rows, SequencePool
+from . import examples
+from .programs import FileRecorder, GraphPrograms, decisions
+from .words import FileWriter
+
+STREAMS = (3, 1)  # that run together in examples
+STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 16, 17, 32, 160, 256, 512)  # of blocks in examples
+MAX_STATES = 64  # signatures of the carries of a stream
+
+
+class Summary(NamedTuple):
+    """What a compiled file holds: the sizes that its calls take, and how it streams."""
+
+    inputs: list[str]
+    outputs: list[str]
+    calls: int  # programs
+    no_calls: str  # "", or why there are none
+    blocks: int  # programs for streams
+    no_streams: str  # "", or why there are none
+    bytes: int
+
+
+def compile_model(
+    model: BaseModel,
+    path: str | os.PathLike[str],
+    *calls: Any,
+    blocks: Sequence[Any] = (),
+    carry: Mapping[str, str] | None = None,
+    initial: Mapping[str, ArrayLike] | None = None,
+    time_axis: int | None = None,
+    **fixed: ArrayLike,
+) -> Summary:
+    """Compile a model to a file; `BaseModel.compile` documents the arguments."""
+    whole = model if isinstance(model, Model) else Model(graph_of(model)).of_sequences
+    recorder = FileRecorder()
+    general, others = whole.generalized(fixed)
+    called, problem = _calls(_with_fixed(general, others), calls, recorder)
+    stream: _Stream | None = None
+    reason = ""
+    try:
+        streamed = general.streamed(1, carry, initial, time_axis, others, pooled=True)
+        names = _names_of_outputs(general, streamed, carry)
+        stream = _Stream(streamed, recorder, [_block(streamed, each) for each in blocks], names)
+    except OnwardError as error:
+        if blocks or carry or initial or time_axis is not None:
+            raise
+        reason = str(error)
+    if called is None and stream is None:
+        assert problem is not None
+        raise problem
+    writer = FileWriter(recorder)
+    writer.write(called is not None)
+    if called is not None:
+        writer.graph(called, _outputs(called, general.outputs))
+    writer.write(stream is not None)
+    if stream is not None:
+        stream.write(writer)
+    content = writer.content()
+    atomic.replace(path, content)
+    return Summary(
+        [each.name for each in (called or stream.blocks).graph.inputs],  # type: ignore[union-attr]
+        list(general.outputs),
+        len(called.compiled) if called else 0,
+        "" if called else str(problem),
+        len(stream.blocks.compiled) if stream else 0,
+        reason,
+        len(content),
+    )
+
+
+def _with_fixed(model: Model, fixed: Mapping[str, Any]) -> Model:
+    """Return a model in which some inputs are constants. Raises SignatureError for unknown names."""
+    if not fixed:
+        return model
+    graph = model.graph
+    declared = {each.name: each for each in graph.inputs}
+    check_names(declared, list(fixed), "inputs")
+    constants = {name: as_declared(declared[name], value).copy() for name, value in fixed.items()}
+    return Model(
+        graph.replaced(
+            inputs=[each for each in graph.inputs if each.name not in fixed],
+            constants=graph.constants | constants,
+            defaults=graph.defaults.difference(fixed),
+        )
+    )
+
+
+def _calls(
+    model: Model, calls: Sequence[Any], recorder: FileRecorder
+) -> tuple[GraphPrograms | None, OnwardError | None]:
+    """Return the programs for the calls of a model, or why there are none."""
+    if not calls:
+        programs = GraphPrograms(model.planner.graph, recorder)
+        problem = _add_examples(programs, model.planner.graph.inputs)
+        return (programs, None) if programs.compiled else (None, problem)
+    graphs = {}
+    for call in calls:
+        args, named = arguments(call)
+        if model.graph.structure is not None:
+            args, named = model.graph.structure.flatten(args, named)
+        replaced, planner, arrays = model.checked(args, named)
+        if replaced not in graphs:
+            graphs[replaced] = GraphPrograms(planner.graph, recorder)
+        if len(graphs) > 1:
+            raise ArgumentError("the calls pass different inputs: compile a file for each set of inputs")
+        graphs[replaced].add(arrays, list(decisions(arrays)))
+    (programs,) = graphs.values()
+    return programs, None
+
+
+def arguments(call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return an input, a tuple of inputs or a dict of inputs by name as arguments."""
+    if isinstance(call, dict):
+        return (), call
+    return (call if isinstance(call, tuple) else (call,)), {}
+
+
+def _add_examples(programs: GraphPrograms, inputs: Sequence[Input]) -> OnwardError | None:
+    """Compile programs for the sizes that the inputs declare; return the first problem if there is none."""
+    unknown = [each.name for each in inputs if each.axes is None or each.dtype is None]
+    if unknown:
+        return ArgumentError(f"the axes of {', '.join(unknown)} are unknown: pass the inputs of a call")
+    problem: OnwardError | None = None
+    for base in examples.BASES:
+        for sizes in examples.sizes(inputs, base):
+            arrays = examples.zeros(inputs, sizes)
+            if arrays is None:
+                continue
+            try:
+                programs.add(arrays, [False] * len(arrays))
+            except OnwardError as error:
+                problem = problem or error
+        if programs.compiled:
+            return None
+    return problem
+
+
+def _outputs(programs: GraphPrograms, names: Sequence[str]) -> list[Input]:
+    """Return what all programs have in common: the dtype of each output, and the sizes of its axes."""
+    found = []
+    for place, name in enumerate(names or programs.graph.outputs):
+        kinds = [each.plan.dtypes[place] for each in programs.compiled]
+        shapes = [each.program.outputs[place].view.shape for each in programs.compiled]
+        if len(set(kinds)) > 1:
+            raise ArgumentError(f"the output {name} has several dtypes: compile a file for each")
+        is_known = len({len(shape) for shape in shapes}) == 1
+        axes = [_common([shape[i] for shape in shapes]) for i in range(len(shapes[0]))]
+        found.append(Input(name, kinds[0], tuple(axes) if is_known else None))
+    return found
+
+
+def _common(sizes: Sequence[Any]) -> int | str:
+    """Return the size that an axis always has, or ""."""
+    first = sizes[0]
+    return first if type(first) is int and all(type(n) is int and n == first for n in sizes) else ""
+
+
+def _block(streamed: Streamed, call: Any) -> list[AnyArray]:
+    args, named = arguments(call)
+    pairs = zip(streamed.inputs, streamed.in_order(args, named), strict=True)
+    return [np.asarray(value, declared.dtype) for declared, value in pairs]
+
+
+class _Stream:
+    """The programs for blocks of one or several streams, and for what their carries become."""
+
+    def __init__(
+        self,
+        streamed: Streamed,
+        recorder: FileRecorder,
+        blocks: Sequence[Sequence[AnyArray]],
+        names: Sequence[str],
+    ) -> None:
+        self._streamed, self._count, self._names = streamed, len(streamed.carries), names
+        first = next(iter(blocks), None) or next(self._examples(1, {}))
+        self._rows, last = _rows_of(streamed, first)
+        own = (
+            self._rows.are_together and last is None
+        )  # a graph of rows takes blocks of sequences as they are
+        graph = streamed.graph if own else self._rows.planner.graph
+        self.blocks = GraphPrograms(graph, recorder)
+        self._pooled = GraphPrograms(self._rows.planner.graph, recorder) if own else None
+        self._last = None if last is None else GraphPrograms(last.planner.graph, recorder)
+        self._last_rows = () if last is None else last.output_axes or ()
+        axes = dict(enumerate(self._rows.axes[self._count :]))
+        if own or not self._rows.are_together:
+            self._follow(self.blocks, 1, blocks or list(self._examples(1, {})), bool(blocks))
+        if self._rows.are_together:
+            for rows in STREAMS:
+                given = [[_tiled(x, axes[i], rows) for i, x in enumerate(block)] for block in blocks]
+                found = given or list(self._examples(rows, axes))
+                self._follow(self._pooled or self.blocks, rows, found, bool(given))
+
+    def _examples(self, rows: int, axes: Mapping[int, int | None]) -> Iterator[list[AnyArray]]:
+        """Yield blocks of several lengths, or of several sizes of the open axes, with some rows on `axes`."""
+        streamed = self._streamed
+        if streamed.last is not None:
+            for steps in STEPS:
+                yield [np.zeros(_block_shape(streamed, steps, rows), streamed.inputs[0].dtype)]
+            return
+        if unknown := [d.name for d in streamed.inputs if d.axes is None or d.dtype is None]:
+            raise ArgumentError(f"the axes of {', '.join(unknown)} are unknown: pass blocks=")
+        declared = []
+        for place, each in enumerate(streamed.inputs):
+            axis = axes.get(place)
+            known = each.axes or ()
+            if axis is not None:
+                known = (*known[:axis], rows, *known[axis + 1 :])
+            declared.append(each.with_axes(*known))
+        for base in examples.BASES:
+            for sizes in examples.sizes(declared, base):
+                arrays = examples.zeros(declared, sizes)
+                if arrays is not None:
+                    yield arrays
+
+    def _follow(
+        self, programs: GraphPrograms, rows: int, blocks: Sequence[Sequence[AnyArray]], is_strict: bool
+    ) -> None:
+        """Compile programs for all signatures that the carries take if blocks follow one another.
+
+        Blocks that do not fit the model are left out, unless `is_strict` or none fits.
+        """
+        pairs = zip(self._streamed.initial, self._rows.axes, strict=False)
+        start = tuple(Signature.of(_tiled(x, axis, rows)) for x, axis in pairs)
+        known, new = {start}, [start]
+        problem: OnwardError | None = None
+        while new:
+            carried = [np.zeros(signature.shape, signature.dtype) for signature in new.pop()]
+            for block in blocks:
+                try:
+                    decides = [False] * self._count + list(decisions(block))
+                    following = tuple(programs.add([*carried, *block], decides)[: self._count])
+                except OnwardError as error:
+                    if is_strict:
+                        raise
+                    problem = problem or error
+                    continue
+                if following not in known:
+                    known.add(following)
+                    new.append(following)
+            if self._last is not None:
+                none = np.zeros(_block_shape(self._streamed, 0, rows), self._streamed.inputs[0].dtype)
+                self._last.add([*carried, none], [False] * (self._count + 1))
+            if len(known) > MAX_STATES:
+                raise ArgumentError(
+                    f"the carries of the stream take more than {MAX_STATES} shapes: its memory grows from "
+                    "block to block, or the blocks have too many lengths"
+                )
+        if problem is not None and not programs.compiled:
+            raise problem
+
+    def write(self, writer: FileWriter) -> None:
+        """Append what a file says about streams."""
+        streamed, rows, count = self._streamed, self._rows, self._count
+        carries = [Input(carry.name, carry.initial.dtype, carry.sizes) for carry in streamed.carries]
+        for programs, kept in ((self.blocks, carries), (self._pooled, carries), (self._last, [])):
+            if programs is not self.blocks:
+                writer.write(programs is not None)
+            if programs is not None:
+                declared = _outputs(programs, [*(carry.name for carry in kept), *self._names])
+                writer.graph(programs, [*kept, *declared[len(kept) :]])
+        writer.write(count)
+        for carry, axis in zip(streamed.carries, rows.axes, strict=False):
+            writer.write(carry.initial, _axis(axis), _axis(carry.axes.time), carry.any_shape)
+        writer.write(list(map(_axis, rows.axes[count:])), len(streamed.outputs))
+        for axes, axis in zip(streamed.outputs, rows.output_axes or (), strict=True):
+            writer.write(_axis(axes.time), _axis(axis))
+        writer.write(list(map(_axis, self._last_rows)), rows.are_together)
+        writer.write(_axis(streamed.x.time), _axis(streamed.x.batch), streamed.latency, streamed.every_step)
+        writer.write(list(streamed.step_shape), list(streamed.block_shape), streamed.fingerprint()["model"])
+
+
+def _names_of_outputs(model: Model, streamed: Streamed, carry: Mapping[str, str] | None) -> list[str]:
+    """Return the names of the outputs of blocks: those of the model that no carry takes."""
+    taken = () if streamed.last is not None else (carry or model.carries).values()
+    names = [name for name in model.of_sequences.outputs if name not in taken]
+    own = streamed.graph.outputs[len(streamed.carries) :]
+    return names if len(names) == len(own) else list(own)
+
+
+def _rows_of(streamed: Streamed, block: Sequence[AnyArray]) -> tuple[Rows, Rows | None]:
+    """Return how a pool runs the rows of a stream and its end; some graphs tell that only after a step."""
+    if streamed.last is None:
+        pool = GraphPool(streamed, 1)
+        if pool.rows is None or pool.rows.output_axes is None:
+            axes = pool.input_axes or [0] * len(block)
+            rows = [x[None] if axis is None else x for x, axis in zip(block, axes, strict=True)]
+            pool.step(pool.open(1), *rows)
+        assert pool.rows is not None
+        return pool.rows, None
+    pool = SequencePool(streamed, 1)
+    assert pool.rows is not None
+    return pool.rows, pool.rows_at_end()
+
+
+def _block_shape(streamed: Streamed, steps: int, rows: int) -> tuple[int, ...]:
+    """Return the shape of a block of sequences."""
+    sizes = {streamed.x.time: steps, streamed.x.batch: rows}
+    return tuple(sizes.get(axis, size) for axis, size in enumerate(streamed.step_shape))
+
+
+def _axis(axis: int | None) -> int:
+    return -1 if axis is None else axis
+
+
+def _tiled(array: AnyArray, axis: int | None, rows: int) -> AnyArray:
+    """Return an array of one row with several of them."""
+    return array if axis is None or rows == 1 else np.repeat(array.take([0], axis), rows, axis)

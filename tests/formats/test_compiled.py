@@ -1,0 +1,121 @@
+"""Compiled models in Python: errors and damaged files; tests/test_c_library.py compares the bits."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import hostile
+from support.examples import detector_of_voices
+
+import onward
+from onward import _core
+from onward.errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError, SignatureError
+from onward.graph import Graph
+from onward.model import Model
+
+HEADER, CHECKED = 16, 24  # bytes before the checksum, and before what that is of
+
+
+def with_checksum(content: bytes) -> bytes:
+    return content[:HEADER] + _core.checksum(content[CHECKED:]).to_bytes(8, "little") + content[CHECKED:]
+
+
+def small(tmp_path: Path) -> bytes:
+    net = onward.Sequential(onward.GRU(2, 3, rng=0), onward.Linear(3, 2, rng=1))
+    net.compile(tmp_path / "x.onward")
+    return (tmp_path / "x.onward").read_bytes()
+
+
+def test_damaged_files_are_refused_or_run(tmp_path: Path) -> None:
+    content = small(tmp_path)
+
+    def load(path: Path) -> Any:
+        return onward.load(path)
+
+    def run(loaded: Any) -> None:
+        for shape in ((2, 3, 2), (1, 1, 2)):
+            with contextlib.suppress(OnwardError):
+                loaded(np.ones(shape, np.float32))
+        with contextlib.suppress(OnwardError):
+            stream = loaded.stream()
+            stream(np.ones((3, 2), np.float32))
+            stream.finish()
+
+    def damaged() -> Iterator[bytes]:
+        yield from hostile.truncated(content)
+        yield from hostile.flipped(content, 50)
+        yield from map(with_checksum, hostile.flipped(content, 300))
+        yield from map(with_checksum, hostile.inflated(content, 40))
+
+    assert hostile.open_damaged(tmp_path / "x.onward", damaged(), load, run) > 200
+
+
+def test_a_file_of_another_version_says_so(tmp_path: Path) -> None:
+    content = small(tmp_path)
+    (tmp_path / "x.onward").write_bytes(content[:8] + (7).to_bytes(4, "little") + content[12:])
+    with pytest.raises(FileError, match="version 7 of the format, but this is version 1: compile the model"):
+        onward.load(tmp_path / "x.onward")
+
+
+def test_a_changed_byte_is_found_by_the_checksum(tmp_path: Path) -> None:
+    content = bytearray(small(tmp_path))
+    content[-100] ^= 1
+    (tmp_path / "x.onward").write_bytes(content)
+    with pytest.raises(FileError, match="checksum is wrong"):
+        onward.load(tmp_path / "x.onward")
+
+
+def test_an_operation_in_numpy_is_named(tmp_path: Path) -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("n", 4))
+    graph.outputs = (graph.add("ReduceProd", x, name="the product"),)
+    with pytest.raises(ArgumentError, match=r"the product .*NumPy.*has only the core"):
+        Model(graph).compile(tmp_path / "x.onward")
+    assert not (tmp_path / "x.onward").exists()
+
+
+def test_calls_are_checked_as_those_of_models(tmp_path: Path) -> None:
+    detector_of_voices().compile(tmp_path / "x.onward", sr=np.int64(16000))
+    model: Any = onward.load(tmp_path / "x.onward")
+    x, state = np.ones((2, 576), np.float32), np.zeros((2, 2, 128), np.float32)
+    y, _ = model(x, state=state)
+    np.testing.assert_array_equal(model(x.astype(float).tolist(), state)[0], y)
+    for error, message, call in (
+        (SignatureError, "missing inputs: state", lambda: model(x)),
+        (ShapeError, r"takes \(batch, 576\)", lambda: model(x[:, 1:], state)),
+        (DtypeError, "complex", lambda: model(x.astype(complex), state)),
+        (ShapeError, "no program for", lambda: model(x[:1], state)),
+        (ArgumentError, "holds programs", lambda: model.save(tmp_path / "y.safetensors")),
+        (ArgumentError, "has no options", lambda: onward.load(tmp_path / "x.onward", batch_first=True)),
+    ):
+        with pytest.raises(error, match=message):
+            call()
+
+
+def test_a_pool_and_a_batch_have_the_bits_of_the_model(tmp_path: Path) -> None:
+    net = onward.Sequential(onward.LSTM(3, 5, rng=0), onward.Linear(5, 2, rng=1))
+    net.compile(tmp_path / "x.onward")
+    model: Any = onward.load(tmp_path / "x.onward")
+    pools = net.pool(20), model.pool(20)
+    ids = [pool.open(9) for pool in pools]
+    rng = np.random.default_rng(0)
+    for n in (9, 1, 4):
+        x = rng.normal(size=(n, 3)).astype(np.float32)
+        np.testing.assert_array_equal(pools[1].step(ids[1][:n], x), pools[0].step(ids[0][:n], x))
+    x = rng.normal(size=(7, 4, 3)).astype(np.float32)
+    np.testing.assert_array_equal(model.stream(4)(x), net.stream(4)(x))
+    one, other = model.stream(), model.stream()
+    one(x[:, 0])
+    one.save(tmp_path / "state")
+    other.load(tmp_path / "state")
+    np.testing.assert_array_equal(one(x[:, 1]), other(x[:, 1]))
+
+
+def test_a_file_may_hold_only_streams_or_only_calls(tmp_path: Path) -> None:
+    onward.GRU(3, 4, bidirectional=True, rng=0).compile(tmp_path / "x.onward")
+    model: Any = onward.load(tmp_path / "x.onward")
+    with pytest.raises(ArgumentError, match="does not stream"):
+        model.stream()
