@@ -49,15 +49,18 @@ test-aarch64 test-windows test-wasm: test-%: | $(BIN)/python
 sanitize: | $(BIN)/python
 	$(BIN)/python tools/sanitize.py
 
-PROGRAMS := onward.wasm onward-graph.wasm
+PROGRAMS := onward.wasm onward-graph.wasm onward-graph-relaxed.wasm
 ## Build Onward for JavaScript, src/onward/tracing/page/*.wasm, with Emscripten
 web: build/web/onward.wasm
 	cp $(PROGRAMS:%=build/web/%) src/onward/tracing/page
 
 build/web/onward.wasm: $(wildcard web/* cpp/* cpp/*/* cpp/*/*/*) | $(BIN)/python
 	$(BIN)/pip install --quiet cmake
+	emcmake $(BIN)/python -m cmake -S web -B build/web-relaxed -DONWARD_RELAXED=ON
+	$(BIN)/python -m cmake --build build/web-relaxed
 	emcmake $(BIN)/python -m cmake -S web -B build/web
 	$(BIN)/python -m cmake --build build/web
+	cp build/web-relaxed/onward-graph-relaxed.wasm build/web
 
 ## Test Onward for JavaScript in Node, and the page of `onward explore` in Chromium
 test-web: $(VENV)/.installed-web build/web/onward.wasm test-wasm

@@ -65,12 +65,12 @@ def train_in_torch(model: onward.Sequential, training: Chunks, validation: Chunk
 
 
 def rounded(model: onward.Sequential) -> onward.Sequential:
-    """Round matrices to multiples of 1/32, and those in float32 to 1/256: then the wheel compresses them."""
+    """Round matrices to multiples of powers of two, so that the wheel compresses them."""
     for layer in model.sublayers().values():
         weights = layer.state_dict()
         for name, weight in weights.items():
             if weight.ndim > 1:
-                steps = 32 if weight.dtype == np.float16 else 256
+                steps = (16 if name.endswith("l0") else 32) if weight.dtype == np.float16 else 64
                 weights[name] = (np.round(weight.astype(np.float64) * steps) / steps).astype(weight.dtype)
         layer.load_state_dict(weights)
     return model

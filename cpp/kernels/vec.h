@@ -168,10 +168,16 @@ inline f64v fma(f64v a, f64v b, f64v c) { return (f64v)_mm256_fmadd_pd((__m256d)
 #elif defined(__aarch64__)
 inline f32v fma(f32v a, f32v b, f32v c) { return (f32v)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
 inline f64v fma(f64v a, f64v b, f64v c) { return (f64v)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
+#elif defined(__wasm_relaxed_simd__)
+// onward.js runs this build only where it has found that the browser rounds once, as processors with an fma do.
+inline f32v fma(f32v a, f32v b, f32v c) { return (f32v)wasm_f32x4_relaxed_madd((v128_t)a, (v128_t)b, (v128_t)c); }
+inline f64v fma(f64v a, f64v b, f64v c) {
+    return f64v{__builtin_fma(a[0], b[0], c[0]), __builtin_fma(a[1], b[1], c[1])};
+}
 #elif defined(__wasm_simd128__)
 // In double, the product of two float32 numbers is exact, and only its sum with c is rounded. Rounding that sum to
 // float32 differs from rounding once only if the sum lies halfway between two float32 numbers and was inexact: then
-// the rounding error of the sum decides. (WebAssembly's relaxed madd rounds once or twice, depending on the browser.)
+// the rounding error of the sum decides.
 [[gnu::noinline]] f64v break_ties(f64v sum, f64v product, f64v c) {
     const f64v rest = sum - product, error = (product - (sum - rest)) + (c - rest);
     const i64v towards_error = ((i64v)error ^ (i64v)sum) < 0 ? i64v{} - 1 : i64v{} + 1;

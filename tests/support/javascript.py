@@ -46,9 +46,9 @@ def case(content: bytes, calls: Any = (), parts: Any = (), finish: bool = False)
     }
 
 
-def in_node(tmp_path: Path, cases: list[dict[str, Any]]) -> list[Any]:
+def in_node(tmp_path: Path, cases: list[dict[str, Any]], *options: str) -> list[Any]:
     (tmp_path / "cases.json").write_text(json.dumps(cases))
-    command = ["node", str(SCRIPT), str(tmp_path / "cases.json")]
+    command = ["node", *options, str(SCRIPT), str(tmp_path / "cases.json")]
     found: list[Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     return found
 

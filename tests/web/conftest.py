@@ -32,6 +32,7 @@ def served(files):
     """What the server has: the files of the page, those of whole models, and what tests add."""
     return files | {
         "onward-graph.wasm": (PAGE / "onward-graph.wasm").read_bytes(),
+        "onward-graph-relaxed.wasm": (PAGE / "onward-graph-relaxed.wasm").read_bytes(),
         "whole.js": Path(__file__).with_name("whole.mjs").read_bytes(),
     }
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,24 @@ from onward.graph import Graph, Input, Model
 pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node")
 
 
-def test_a_voice_detector_whose_state_is_an_input_gives_the_bits_of_python(tmp_path: Path) -> None:
+RELAXED = "--experimental-wasm-relaxed-simd"  # of versions of Node that have not switched it on
+HAS_OPTION = RELAXED in subprocess.run(["node", "--v8-options"], stdout=subprocess.PIPE, text=True).stdout
+OPTIONS = pytest.mark.parametrize("options", [[], [RELAXED] if HAS_OPTION else []], ids=["plain", "relaxed"])
+
+
+@OPTIONS
+def test_a_voice_detector_whose_state_is_an_input_gives_the_bits_of_python(
+    tmp_path: Path, options: list[str]
+) -> None:
     models = [silero_like(tmp_path, precision) for precision in ("", "float16", "int8")]
-    for model, answer in zip(models, in_node(tmp_path, [model.case for model in models]), strict=True):
+    cases = [model.case for model in models]
+    for model, answer in zip(models, in_node(tmp_path, cases, *options), strict=True):
         model.check(answer)
 
 
+@OPTIONS
 @pytest.mark.parametrize("first", range(0, 40, 20))
-def test_random_graphs_give_the_bits_of_python(tmp_path: Path, first: int) -> None:
+def test_random_graphs_give_the_bits_of_python(tmp_path: Path, first: int, options: list[str]) -> None:
     exported = []
     for case in counted_cases(20, first):
         with case:
@@ -37,7 +48,8 @@ def test_random_graphs_give_the_bits_of_python(tmp_path: Path, first: int) -> No
             parts = [x[:, t : t + size] for t in range(0, T - size + 1, size)]
             with case.skipping(ArgumentError, match="NumPy|stream|time"):
                 exported.append(Exported(tmp_path, model, [normal(rng, 3, 50, 5), x], parts))
-    for model, answer in zip(exported, in_node(tmp_path, [each.case for each in exported]), strict=True):
+    cases = [each.case for each in exported]
+    for model, answer in zip(exported, in_node(tmp_path, cases, *options), strict=True):
         model.check(answer)
 
 
@@ -93,11 +105,11 @@ def _integers() -> Model:
     return Model(graph)
 
 
-def test_layers_images_and_integers_give_the_bits_of_python(tmp_path: Path) -> None:
-    exported = [
-        Exported(tmp_path, model, calls, parts, **options) for model, calls, parts, options in models()
-    ]
-    for model, answer in zip(exported, in_node(tmp_path, [each.case for each in exported]), strict=True):
+@OPTIONS
+def test_layers_images_and_integers_give_the_bits_of_python(tmp_path: Path, options: list[str]) -> None:
+    exported = [Exported(tmp_path, *each[:3], **each[3]) for each in models()]
+    cases = [each.case for each in exported]
+    for model, answer in zip(exported, in_node(tmp_path, cases, *options), strict=True):
         model.check(answer)
 
 

@@ -122,7 +122,7 @@ export const Onward: {
   /**
    * Open a model that Onward saved (.safetensors), from its URL or its bytes: layers that model.save wrote, or a whole
    * model that onward.export_web wrote, as in `Onward.load<WholeModel>(url)`. `wasm` holds the bytes of the core; by
-   * default, it is read from onward.wasm beside onward.js, or from onward-graph.wasm for a whole model. Throws FileError, ArgumentError, DtypeError.
+   * default, it is read from onward.wasm beside onward.js, or from onward-graph.wasm or onward-graph-relaxed.wasm for a whole model. Throws FileError, ArgumentError, DtypeError.
    */
   load<Loaded extends Model | WholeModel = Model>(
     source: string | URL | ArrayBuffer | Uint8Array,

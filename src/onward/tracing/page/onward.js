@@ -32,7 +32,7 @@ const shown = (shape) => `(${shape.join(", ")}${shape.length === 1 ? "," : ""})`
 // ---- The core ------------------------------------------------------------------------------------------------------
 
 let core = null; // for layers, onward.wasm
-let graphCore = null; // for the plans of whole models, onward-graph.wasm
+let graphCore = null; // for the plans of whole models, onward-graph.wasm or onward-graph-relaxed.wasm
 const started = {};
 
 /** Compile a core, once, from its bytes or, by default, from a file beside this one. */
@@ -42,6 +42,30 @@ function start(name, wasm) {
     throw error;
   });
   return started[name];
+}
+
+// A module whose function f(a, c) is a a + c by the multiply-add of relaxed SIMD.
+const MADD = Uint8Array.of(
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 7, 1, 96, 2, 125, 125, 1, 125, 3, 2, 1, 0, 7, 5, 1, 1, 102, 0, 0, 10, 22, 1, 20, 0, 32, 0, 253, 19, 32, 0,
+  253, 19, 32, 1, 253, 19, 253, 133, 2, 253, 31, 0, 11);
+
+/** Whether relaxed SIMD rounds a multiply-add once, as it does where the processor has that instruction. */
+function roundsOnce() {
+  if (!WebAssembly.validate(MADD)) return false;
+  const { f } = new WebAssembly.Instance(new WebAssembly.Module(MADD)).exports;
+  return f(1 + 2 ** -12, -1 - 2 ** -11) === 2 ** -24;
+}
+
+/** The core for whole models: the fast one where it gives the same bits, and its file is there. */
+async function startGraph(wasm) {
+  if (!wasm && roundsOnce()) {
+    try {
+      return await start("onward-graph-relaxed.wasm");
+    } catch {
+      // the other one computes the same
+    }
+  }
+  return start("onward-graph.wasm", wasm);
 }
 
 async function compiled(name, wasm) {
@@ -840,7 +864,7 @@ export const Onward = {
     const url = isUrl ? new URL(source, globalThis.location?.href ?? import.meta.url) : null;
     const bytes = isUrl ? await read(url) : new Uint8Array(source.buffer ?? source, source.byteOffset ?? 0, source.byteLength);
     const name = isUrl ? url.href : "the file", { tensors, description } = readSafetensors(bytes, name);
-    if (description.type === "Plans") graphCore = await start("onward-graph.wasm", wasm);
+    if (description.type === "Plans") graphCore = await startGraph(wasm);
     else core = await start("onward.wasm", wasm);
     return modelOf(description, tensors, name);
   },
