@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.random_tflite import Reference
 from support.randomized import random_cases
-from support.tflite_files import Case, RandomCases, file
+from support.tflite_files import Case, RandomCases, Tensor, file
 from support.tflite_recurrent import RecurrentCases
 
 import onward
@@ -27,6 +27,19 @@ def test_a_random_recurrent_operator_keeps_its_state_as_the_reference_kernels(
 ) -> None:
     rng = np.random.default_rng(seed)
     check(RecurrentCases(rng).case(), rng, tmp_path)
+
+
+@pytest.mark.parametrize("scale", [2.0**-12, 2.0**-10, 0.00019818, 0.0005, 0.003])
+@pytest.mark.parametrize("name", ["LOGISTIC", "TANH"])
+def test_functions_of_int16_have_the_table_of_the_reference_kernels(
+    name: str, scale: float, tmp_path: Path
+) -> None:
+    x, y = (Tensor([1 << 16], "INT16", None, np.float32(each)) for each in (scale, 2.0**-15))
+    content = file(name, [x], y, None, 3)
+    (tmp_path / "m.tflite").write_bytes(content)
+    numbers = np.arange(-(1 << 15), 1 << 15).astype(np.int16)
+    (expected,) = Reference(content)(numbers)
+    np.testing.assert_array_equal(onward.load(tmp_path / "m.tflite")(numbers), expected)
 
 
 def check(case: Case, rng: np.random.Generator, folder: Path) -> None:

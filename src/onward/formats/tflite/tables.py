@@ -18,6 +18,11 @@ from ...graph.operations.fixed_point import (
     shifted_right,
 )
 
+# Where the kernels' table of the logistic function of k / 24 is 1 above the rounded numbers.
+ABOVE = [
+    *(4, 8, 12, 14, 15, 16, 17, 19, 20, 21, 22, 25, 27, 28, 29, 30, 31, 33, 34, 35, 37, 39, 40, 41, 43, 44),
+    *(45, 46, 49, 50, 54, 62, 63, 64, 66, 82, 86, 93, 100, 103, 112, 116, 135, 255),
+]
 EXPONENTIALS = [1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242]  # exp(-2^k), k from -2
 
 
@@ -163,6 +168,7 @@ def hard_swish(x: AnyArray, output: tuple[int, int], reluish: tuple[int, int]) -
 def interpolated(scale: float, is_tanh: bool) -> AnyArray:
     """Return the logistic function or the tangent of int16 of a scale, between 256 known numbers."""
     known = np.minimum(rounded(65536 / (1 + np.exp(-np.arange(257) / 24))), 65535).astype(np.int64)
+    known[ABOVE] += 1
     exponent = math.log2(scale)
     multiplier, shift = 3 << max(0, round(12 + exponent)), 0
     if abs(exponent - round(exponent)) > 1e-3 or round(12 + exponent):
