@@ -138,16 +138,12 @@ def leaky_relu(call: Call, x: Value) -> Any:
 def absolute(call: Call, x: Value) -> Any:
     given, y = call.tensor(0), call.y
     scale = float(np.float32(given.scale) / np.float32(y.scale))
-    return table(
-        call,
-        x,
-        given,
-        lambda q: np.clip(
-            tables.scaled(np.abs(q - given.zero_point), scale).astype(np.int64) + y.zero_point,
-            *RANGES[y.type],
-        ),
-        y.type,
-    )
+
+    def function(q: AnyArray) -> Any:
+        size = tables.scaled(np.abs(q - given.zero_point), scale).astype(np.int64)
+        return np.clip(size + y.zero_point, *RANGES[y.type])
+
+    return table(call, x, given, function, y.type)
 
 
 @operator(INTEGERS, "RSQRT")
@@ -414,13 +410,11 @@ def _joinable(call: Call, part: Value, given: Tensor) -> Any:
         raise call.refuse("joining integers of different scales")
     scale = np.float32(given.scale) * (np.float32(1) / np.float32(y.scale))
     start = np.float32(-given.zero_point) * scale
-    return table(
-        call,
-        part,
-        given,
-        lambda q: np.clip(tables.rounded(q.astype(np.float32) * scale + start) + y.zero_point, 0, 255),
-        y.type,
-    )
+
+    def function(q: AnyArray) -> Any:
+        return np.clip(tables.rounded(q.astype(np.float32) * scale + start) + y.zero_point, 0, 255)
+
+    return table(call, part, given, function, y.type)
 
 
 @operator(INTEGERS, "QUANTIZE")
