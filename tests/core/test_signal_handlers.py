@@ -234,14 +234,14 @@ def test_a_handler_calls_a_model_whose_first_call_it_interrupts(run: Run) -> Non
 sys.path.append({str(ROOT / "tests")!r})
 from support.sequence_graphs import detector
 model, x, answers = detector(64), np.ones((1, 40, 64), np.float32), []
-plan = type(model.planner)._compiled
+plan = type(model.planner)._new
 
 def compiled(self, *args):
-    type(model.planner)._compiled = plan
+    type(model.planner)._new = plan
     answers.append(model(x))  # as a handler of a signal that arrives now
     return plan(self, *args)
 
-type(model.planner)._compiled = compiled
+type(model.planner)._new = compiled
 np.testing.assert_array_equal(model(x), answers[0])
 np.testing.assert_array_equal(model(x), answers[0])
 """

@@ -27,7 +27,7 @@ def test_order_holds_every_unit_once_for_degenerate_values(shape: tuple[int, int
 
 def test_missing_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ArgumentError, match=r"pip install 'onward\[plot\]'"):
+    with pytest.raises(ArgumentError, match=r"pip install 'matplotlib>=[\d.]+' \(the extra plot\)"):
         plot.heat_maps([plot.Panel("x", np.ones((3, 2)), 0, 1)], "title")
 
 

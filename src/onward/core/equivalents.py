@@ -10,7 +10,6 @@ ATTRIBUTES = {
         "bfloat16 half": "use model.quantize('float16')",
         "build": "pass the input size to the constructor",
         "children modules": "use model.sublayers().values()",
-        "compile": "pass loss and optimizer to onward.train.fit(model, data, loss=..., optimizer=...)",
         "count_params summarize": "use model.summary()",
         "cuda device mps": "Onward runs on the CPU only",
         "double": "pass dtype='float64' to the constructor",

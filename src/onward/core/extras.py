@@ -7,10 +7,10 @@ def install_hint(extra: str) -> str:
     """The command that installs the packages of an extra, however Onward was installed.
 
     >>> install_hint("plot")
-    "pip install 'matplotlib>=3.8'"
+    "pip install 'matplotlib>=3.8' (the extra plot)"
     """
     packages = " ".join(f"'{package}'" for package in _packages(extra))
-    return f"pip install {packages}" if packages else f"pip install 'onward[{extra}]'"
+    return f"pip install {packages} (the extra {extra})" if packages else f"pip install 'onward[{extra}]'"
 
 
 def _packages(extra: str) -> list[str]:

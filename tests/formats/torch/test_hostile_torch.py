@@ -184,7 +184,7 @@ def test_random_opcodes_are_read_or_refused(tmp_path: Path) -> None:
         (tensor((3,), key="7"), "the zip archive has no member model/data/7"),
         (
             b"ctorch._utils\n_rebuild_qtensor\n)R",
-            "_rebuild_qtensor makes a kind of tensor that NumPy",
+            "the weights are quantized: save the model before quantizing it in PyTorch",
         ),
         (b"ctorch._utils\n_rebuild_tensor_v2\n)R", "a kind of tensor that NumPy does not have"),
     ],
