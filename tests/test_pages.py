@@ -42,3 +42,10 @@ def test_link_to_a_file_that_does_not_exist(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for target, _ in LINK.findall(text):
         assert target in GENERATED or (page.parent / target).exists(), target
+
+
+def test_page_without_a_place_in_the_site() -> None:
+    config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    docs = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    examples = {f"examples/{path.stem}.md" for path in ROOT.glob("examples/*.py")}
+    assert docs | examples <= set(re.findall(r"[\w/]+\.md", config))
