@@ -22,7 +22,7 @@ THREADED = [
 TESTS = {"address,undefined": ["core", "graph", "layers", "streaming"], "thread": THREADED}
 RUNTIME = {"address,undefined": "libasan.so", "thread": "libtsan.so"}
 OPTIONS = {
-    "ASAN_OPTIONS": "detect_leaks=0",
+    "ASAN_OPTIONS": "detect_leaks=0:quarantine_size_mb=2",  # tests measure memory, and freed blocks count
     "UBSAN_OPTIONS": "print_stacktrace=1",
     "TSAN_OPTIONS": "halt_on_error=1",
 }

@@ -1,6 +1,7 @@
 """Fingerprints: equal for equal models, and different after any change of what a model computes."""
 
 import functools
+import os
 import pickle
 import subprocess
 import sys
@@ -129,7 +130,10 @@ def test_fingerprints_are_the_same_in_every_process() -> None:
     )
     outputs = {
         subprocess.run(
-            [sys.executable, "-c", code], check=True, capture_output=True, env={"PYTHONHASHSEED": seed}
+            [sys.executable, "-c", code],
+            check=True,
+            capture_output=True,
+            env=os.environ | {"PYTHONHASHSEED": seed},
         ).stdout
         for seed in "12"
     }

@@ -73,6 +73,7 @@ def test_the_keyboard_alone_is_enough(visit):
 def test_every_control_is_reached_and_shows_its_focus(visit, model):
     page = visit(f"#model={model}")
     page.wait_for_selector("#influence[data-changes]")
+    page.wait_for_selector("#needed [data-unit]", timeout=60_000)
     count = "(all) => all.filter((e) => e.checkVisibility() && !e.disabled).length"
     expected = page.locator(CONTROLS).evaluate_all(count)
     reached = set()

@@ -20,7 +20,8 @@ def test_clamping_the_forget_gates_of_a_layer_leaves_only_the_new_input(visit):
     page.select_option("#clamp-scope", "layer")
     page.click("#clamp")
     after = shown(page)
-    assert after["f"] == 0 and after["c"] == np.float32(after["i"]) * np.float32(after["g"])
+    # the core divides once for both factors, so the last bit may differ
+    assert after["f"] == 0 and after["c"] == pytest.approx(after["i"] * after["g"], rel=2e-7)
     assert page.is_visible("#whatif-banner")
     page.click("#compare-samples")
     assert page.locator("#compare .quote").count() == 2
