@@ -15,7 +15,11 @@ namespace python {
 // Calls a function that may take the GIL. When the process exits, Python up to 3.13 ends a daemon thread that asks for
 // the GIL, and glibc unwinds its stack. That aborts at the first `noexcept` or `catch (...)`, and would run destructors
 // of Python objects without the GIL. Therefore the thread waits for the end of the process instead, as in Python 3.14.
+// The reference that glibc binds has no object, which the sanitizer would report.
 template <class Function>
+#if defined(__GLIBCXX__)
+[[gnu::no_sanitize("undefined")]]
+#endif
 auto waiting_at_exit(const Function& function) {
 #if defined(__GLIBCXX__)
     try {
