@@ -156,6 +156,7 @@ def test_an_interrupt_during_an_import_is_not_an_import_error(module: str) -> No
     """NumPy reported that its extension modules are broken, and the exit code was 1."""
     code = (
         "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
         "class Interrupt:\n"
         "    def find_spec(self, name, *_):\n"
         f"        if name == {module!r}: print('now'); signal.raise_signal(signal.SIGINT)\n"
