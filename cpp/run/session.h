@@ -34,7 +34,7 @@ public:
 
     // Each of these returns the outputs in order. One that throws changes no stream.
     std::span<const Result> run(std::span<const CallArray> inputs, std::span<const Target> targets);
-    // Of a pool: the inputs have a row for each id, and so have the outputs.
+    // In a pool, the inputs and the outputs have a row for each id.
     std::span<const Result> step(std::span<const int64_t> ids, std::span<const CallArray> inputs,
                                  std::span<const Target> targets);
     // Ends the sequence of a stream: the steps that remain.

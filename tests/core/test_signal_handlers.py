@@ -53,6 +53,14 @@ def test_a_short_call_that_a_handler_ends_changes_nothing(run: Run, kind: str, t
     run(f"TESTS = {str(ROOT / 'tests')!r}\n{HANDLER}\n{SHORT_CALLS[kind]}", threads)
 
 
+CONVOLUTION = """
+from onward.graph import Graph, Model
+graph = Graph()
+x = graph.add("Transpose", graph.add_input("x", np.float32, ("batch", "time", 8)), perm=[0, 2, 1])
+taps = graph.add_constant(np.ones((8, 1, 2), np.float32))
+y = graph.add("Conv", x, taps, dilations=[1000], pads=[1000, 0], group=8)
+graph.outputs = (graph.add("Transpose", y, perm=[0, 2, 1]),)
+"""
 LARGE_STATES = {
     "stream of layers": """
 stream = onward.Sequential(onward.LSTM(1, 2048, proj_size=1, rng=0), onward.Softmax()).stream(500)
@@ -63,14 +71,8 @@ call, state = lambda: stream(x), lambda: stream.state
 stream, x = onward.LSTM(4000, 1, rng=0).stream(500), np.ones((500, 4000))
 call, state = lambda: stream(x), lambda: stream.state
 """,
-    "stream of a converted block of a graph": """
-from onward.graph import Graph, Model
-graph = Graph()
-x = graph.add("Transpose", graph.add_input("x", np.float32, ("batch", "time", 8)), perm=[0, 2, 1])
-taps = graph.add_constant(np.ones((8, 1, 2), np.float32))
-y = graph.add("Conv", x, taps, dilations=[1000], pads=[1000, 0], group=8)
-graph.outputs = (graph.add("Transpose", y, perm=[0, 2, 1]),)
-stream, x = Model(graph).stream(100, time_axis=1), np.ones((100, 1, 8))
+    "stream of a converted block of a graph": f"""
+{CONVOLUTION}stream, x = Model(graph).stream(100, time_axis=1), np.ones((100, 1, 8))
 call, state = lambda: stream(x), lambda: stream.state
 """,
     "pool of layers": """
@@ -92,14 +94,8 @@ pool = onward.LSTM(1, 2048, proj_size=1, rng=0).pool(500)
 ids, x = pool.open(500), np.ones((500, 1), np.float32)
 call, state = lambda: pool.step(ids, x), lambda: pool.state(ids)
 """,
-    "pool of a graph": """
-from onward.graph import Graph, Model
-graph = Graph()
-x = graph.add("Transpose", graph.add_input("x", np.float32, ("batch", "time", 8)), perm=[0, 2, 1])
-taps = graph.add_constant(np.ones((8, 1, 2), np.float32))
-y = graph.add("Conv", x, taps, dilations=[1000], pads=[1000, 0], group=8)
-graph.outputs = (graph.add("Transpose", y, perm=[0, 2, 1]),)
-pool = Model(graph).pool(100, time_axis=1)
+    "pool of a graph": f"""
+{CONVOLUTION}pool = Model(graph).pool(100, time_axis=1)
 ids, x = pool.open(100), np.ones((100, 8), np.float32)
 call, state = lambda: pool.step(ids, x), lambda: pool.state(ids)
 """,

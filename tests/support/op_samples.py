@@ -50,7 +50,7 @@ KNOWN = {
 }
 # Infinities saturate: 0 for -infinity, where PyTorch multiplies infinity by 0.
 SATURATING = {"nn.functional.silu", "nn.functional.mish", "nn.functional.gelu"}
-TAILS = {"erfc"}  # of which 1 - erf(x) has the absolute error of 1
+TAILS = {"erfc"}  # computed as 1 - erf(x), with the absolute error of that
 # Onward computes the coordinates of an image in float32, as onnxruntime does.
 IMAGES = ("interpolate", "upsample", "grid_sample")
 # relative to the number, and to the largest one

@@ -96,15 +96,15 @@ def summarize(
             for k in predictions.classes
         ]
         if sequences.labels is not None and outputs[0].ndim == 1:
-            report |= _accuracy(sequences, predictions, good)
+            report |= _accuracy(sequences.labels, predictions, good)
     elif (error := _squared_error(sequences, outputs, good)) is not None:
         report["mean_squared_error"] = _number(error)
     return report
 
 
-def _accuracy(sequences: Sequences, predictions: Predictions, good: list[int]) -> Report:
-    good = [row for row in good if sequences.labels[row] != UNKNOWN]  # type: ignore[index]  # the caller checked
-    labels = np.array([sequences.labels[row] for row in good])  # type: ignore[index]  # the caller checked
+def _accuracy(known: AnyArray, predictions: Predictions, good: list[int]) -> Report:
+    good = [row for row in good if known[row] != UNKNOWN]
+    labels = np.array([known[row] for row in good])
     predicted = np.array([predictions.classes[row] for row in good])
     classes = []
     for k in np.union1d(labels, predicted).tolist():

@@ -77,8 +77,9 @@ def compile_model(
         stream.write(writer)
     content = writer.content()
     atomic.replace(path, content)
+    graphs = [planner.graph for planner in (called, stream and stream.blocks) if planner]
     return Summary(
-        [each.name for each in (called or stream.blocks).graph.inputs],  # type: ignore[union-attr]
+        [each.name for each in graphs[0].inputs],
         list(general.outputs),
         len(called.compiled) if called else 0,
         "" if called else str(problem),
