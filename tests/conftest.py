@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from onward import _core
@@ -15,6 +16,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--stress-megabytes", type=float, default=4.0, help="how much memory use may grow meanwhile"
     )
+
+
+@pytest.fixture(autouse=True)
+def unchanged_settings() -> Iterator[None]:
+    """Fail a test that leaves other settings of NumPy behind, since a later one would print other numbers."""
+    before = np.get_printoptions(), np.geterr()
+    yield
+    after = np.get_printoptions(), np.geterr()
+    if after != before:
+        np.set_printoptions(**before[0])
+        np.seterr(**before[1])
+        pytest.fail(f"the test changed NumPy's settings from {before} to {after}")
 
 
 @pytest.fixture(params=_core.available_isas())
