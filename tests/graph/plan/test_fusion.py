@@ -10,7 +10,7 @@ from support.onnx_nodes import model_of, open_model
 from support.programs import plan_of
 
 from onward.graph import Graph, Model
-from onward.graph.plan import builder
+from onward.graph.plan import passes
 from onward.graph.plan.view import View
 
 UNARY = ["Neg", "Abs", "Tanh", "Sigmoid", "Relu", "Identity"]
@@ -58,7 +58,7 @@ def test_random_elementwise_graphs_match_numpy(seed: int, monkeypatch: pytest.Mo
     (y,) = model(**inputs)
     (expected,) = meaning(model, *(inputs[name] for name in model.inputs))
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
-    monkeypatch.setattr(builder, "fused", lambda steps: steps)
+    monkeypatch.setattr(passes, "fused", lambda steps, users: steps)
     np.testing.assert_array_equal(open_model(proto)(**inputs)[0], y)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from onward.graph.plan.passes import without_unread_rows
+from onward.graph.plan.passes import users_of, without_unread_rows
 from onward.graph.plan.view import FIRST_ARGUMENT, View
 
 ARRAY, OTHER = -1, -2  # spaces of arrays in the arena
@@ -15,7 +15,7 @@ def rows_computed(*read: View) -> tuple[Any, Any]:
     x, y = View.contiguous(FIRST_ARGUMENT, 0, (1, 10, 3)), View.contiguous(ARRAY, 64, (10, 16))
     steps: list[tuple[str, tuple[Any, ...]]] = [("product", (None, x, 2, None, y))]
     steps += [("copy", (view, View.contiguous(OTHER, 0, view.shape))) for view in read]
-    _, (_, x, _, _, y) = without_unread_rows(steps)[0]
+    _, (_, x, _, _, y) = without_unread_rows(steps, users_of(steps))[0]
     return x, y
 
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,7 +13,7 @@ from ...core import budget
 from ...core.budget import Limit
 from ...core.identity import Identity
 from ..size import Axes, Size, are_same, broadcast_shape, has_sizes, hint, is_symbolic
-from .passes import fused, in_place, users_of, without_copies, without_unread_rows
+from .passes import optimized
 from .view import CONSTANTS, DTYPES, FIRST_ARGUMENT, View, name_of
 from .words import CONDITIONS, Writer
 from .words import Weights as RecordedWeights
@@ -243,14 +242,12 @@ class Builder:
         """
         arrays: dict[int, tuple[Any, int, int]] = {}
         if optimize:
-            steps = fused(without_unread_rows(in_place(self.steps, self._sizes)))
-            self.steps = without_copies(steps, self.lanes)
-            for space, users in users_of(self.steps).items():
+            self.steps, users = optimized(self.steps, self._sizes, self.lanes)
+            for space, numbers in users.items():
                 if space < 0:
-                    arrays[space] = self._sizes[space], users[0], users[-1]
+                    arrays[space] = self._sizes[space], numbers[0], numbers[-1]
         else:
             arrays = {space: (size, 0, len(self.steps)) for space, size in self._sizes.items()}
-        places = {space: -1 - place for place, space in enumerate(arrays)}
         weights: dict[Identity, int] = {}
 
         def place_of(found: Any) -> int:
@@ -259,22 +256,16 @@ class Builder:
                 return found.number
             return weights.setdefault(Identity(found), len(weights))
 
-        def placed(argument: Any) -> Any:
-            is_array = type(argument) is View and argument.space < 0
-            return View(places[argument.space], *argument[1:]) if is_array else argument
-
-        writer = Writer(place_of)
+        writer = Writer(place_of, {space: -1 - place for place, space in enumerate(arrays)})
         spaces = [self._constants_size, *self._argument_sizes]
         writer.write([(CONDITIONS.index(guard.condition), guard.size) for guard in axes.guards.values()])
         writer.write(spaces)
         writer.write(list(arrays.values()))
         writer.write([list(view.shape) for view in outputs])
-        writer.write(list(map(placed, locations)))
-        writer.steps([(step, list(map(placed, arguments))) for step, arguments in self.steps])
+        writer.write(list(locations))
+        writer.steps(self.steps)
         writer.write(work)
-        table = [len(writer.values), *chain.from_iterable(writer.values)]
-        words = np.array([*table, *writer.words], np.int64)
-        return self.core.Program(words, [key.value for key in weights]), self._constants
+        return self.core.Program(writer.program, [key.value for key in weights]), self._constants
 
 
 def aligned(constants: Sequence[Bytes]) -> Bytes:

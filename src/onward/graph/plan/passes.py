@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from ..size import are_same, is_symbolic
@@ -35,23 +36,48 @@ def users_of(steps: Sequence[Step]) -> dict[int, list[int]]:
     return users
 
 
-def in_place(steps: list[Step], sizes: Mapping[int, Any]) -> list[Step]:
+def optimized(
+    steps: list[Step], sizes: Mapping[int, Any], lanes: int
+) -> tuple[list[Step], dict[int, list[int]]]:
+    """Return fewer steps that compute the same, and the numbers of those that use each space.
+
+    `sizes` holds those of the arrays of the arena in bytes, `lanes` is the number of floats in a vector.
+    """
+    users = users_of(steps)
+    found = in_place(steps, users, sizes)
+    users = users if found is steps else users_of(found)
+    steps = without_unread_rows(found, users)  # which has the same users
+    for reduce in (fused, partial(without_copies, lanes=lanes)):
+        found = reduce(steps, users)
+        users = users if found is steps else users_of(found)
+        steps = found
+    return steps, users
+
+
+def in_place(steps: list[Step], users: dict[int, list[int]], sizes: Mapping[int, Any]) -> list[Step]:
     """Return the steps without the copies of arrays that nothing reads any more.
 
     What follows changes the array itself. `sizes` holds those of the arrays of the arena in bytes.
     """
-    users, arrays, result = users_of(steps), dict[int, int](), list[Step]()
+    arrays: dict[int, int] = {}
+
+    def moved(argument: Any) -> Any:
+        is_copied = type(argument) is View and argument.space in arrays
+        return argument.in_space(arrays[argument.space]) if is_copied else argument
+
+    removed = set()
     for number, (name, arguments) in enumerate(steps):
-        arguments = tuple(
-            a.in_space(arrays[a.space]) if type(a) is View and a.space in arrays else a for a in arguments
-        )
-        x, y = arguments[0], arguments[-1]
-        if name == "copy" and _is_last(x, y, number, users, sizes):
+        if name != "copy":
+            continue
+        x, y = map(moved, arguments)
+        if _is_last(x, y, number, users, sizes):
             arrays[y.space] = x.space
             users[x.space] += users[y.space]
-        else:
-            result.append((name, arguments))
-    return result
+            removed.add(number)
+    if not removed:
+        return steps
+    kept = [step for number, step in enumerate(steps) if number not in removed]
+    return [(name, tuple(map(moved, arguments))) for name, arguments in kept]
 
 
 def _is_last(x: View, y: View, number: int, users: Mapping[int, list[int]], sizes: Mapping[int, Any]) -> bool:
@@ -63,20 +89,22 @@ def _is_last(x: View, y: View, number: int, users: Mapping[int, list[int]], size
     return is_whole and len(x.shape) == len(y.shape) and all(are_same(*pair) for pair in numbers)
 
 
-def without_unread_rows(steps: list[Step]) -> list[Step]:
+def without_unread_rows(steps: list[Step], users: Mapping[int, list[int]]) -> list[Step]:
     """Return the steps with products that compute only the rows that other steps use.
 
     For example, a model may drop the first frame of a spectrum.
     """
-    users, result = users_of(steps), list(steps)
+    result = list(steps)
     for number, (step, arguments) in enumerate(steps):
         if step != "product" or arguments[-1].space >= 0:
             continue
         *weights, x, row_axes, function, y = arguments
+        long_axes = [axis for axis in range(row_axes) if x.shape[axis] > 1]
+        if len(long_axes) != 1:
+            continue
         others = [steps[user] for user in users[y.space] if user != number]
         extents = [view.extent() for other in others for view in views_of(other) if view.space == y.space]
-        long_axes = [axis for axis in range(row_axes) if x.shape[axis] > 1]
-        if len(long_axes) != 1 or not extents:
+        if not extents:
             continue
         first = (min(low for low, _ in extents) - y.offset) // y.strides[0]
         last = (max(high for _, high in extents) - y.offset) // y.strides[0] + 1
@@ -140,7 +168,7 @@ class Expression(NamedTuple):
         return Expression([*places], first + second, self.y)
 
 
-def fused(steps: list[Step]) -> list[Step]:
+def fused(steps: list[Step], users: dict[int, list[int]]) -> list[Step]:
     """Return the steps with each elementwise step merged into the one that alone reads its result."""
 
     def is_unchanged(expression: Expression, first: int, last: int) -> bool:
@@ -152,7 +180,6 @@ def fused(steps: list[Step]) -> list[Step]:
                     return False
         return True
 
-    users = users_of(steps)
     expressions = [Expression.of(step) for step in steps]
     removed = set()
     for number, expression in enumerate(expressions):
@@ -176,6 +203,8 @@ def fused(steps: list[Step]) -> list[Step]:
                     place = bisect_left(own, number)
                     if own[place : place + 1] != [number]:
                         own.insert(place, number)
+    if not removed:
+        return steps
     pairs = zip(steps, expressions, strict=True)
     return [e.step() if e else step for number, (step, e) in enumerate(pairs) if number not in removed]
 
@@ -184,14 +213,13 @@ def _arrays(views: Iterable[View]) -> set[int]:
     return {view.space for view in views if view.space < 0}
 
 
-def without_copies(steps: list[Step], lanes: int) -> list[Step]:
+def without_copies(steps: list[Step], users: dict[int, list[int]], lanes: int) -> list[Step]:
     """Return the steps without the copies of results that nothing else reads.
 
     The step that computes the result writes it where the copy would put it. `lanes` is the number of floats
     in a vector.
     """
-    users = users_of(steps)
-    result = [[step] for step in steps]  # the steps that replace each step
+    result, is_changed = [[step] for step in steps], False  # the steps that replace each step
     for number, (name, arguments) in enumerate(steps):
         if name != "copy" or arguments[0].space >= 0:
             continue
@@ -213,7 +241,8 @@ def without_copies(steps: list[Step], lanes: int) -> list[Step]:
             result[moved] = []
             target[target.index(moved)] = producer
         target.sort()
-    return [step for replacement in result for step in replacement]
+        is_changed = True
+    return [step for replacement in result for step in replacement] if is_changed else steps
 
 
 def _is_fill(step: Step) -> bool:

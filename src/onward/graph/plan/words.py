@@ -5,14 +5,16 @@ and keeps the words and the weights of programs for a file.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..size import Size
+from ..size import Size, is_symbolic
 from .view import View
 
 LANES = 4  # floats in a vector of WebAssembly
@@ -72,18 +74,18 @@ class Recorder:
     def QuantizedLSTM(self, weights: Sequence[Any], options: Any, reverse: bool) -> Weights:
         return self._add("QuantizedLSTM", list(weights), _floats(options), reverse)
 
-    def name_of(self, array: NDArray[Any]) -> str:
+    def name_of(self, tensor: NDArray[Any]) -> str:
         """Return the name under which an array is stored; equal arrays are stored once."""
-        content = np.ascontiguousarray(array)
+        content = np.ascontiguousarray(tensor)
         key = content.dtype.str, content.shape, hashlib.blake2b(content.tobytes()).digest()
         if key not in self._names:
             self._names[key] = name = str(len(self._names))
-            self.tensors[name] = content.reshape(array.shape)
+            self.tensors[name] = content.reshape(tensor.shape)
         return self._names[key]
 
     def _add(self, kind: str, *arguments: Any) -> Weights:
         arrays: dict[str, int] = {}  # the place of each array by its name
-        writer = Writer(lambda array: arrays.setdefault(self.name_of(array), len(arrays)))
+        writer = Writer(lambda found: arrays.setdefault(self.name_of(found), len(arrays)))
         writer.write((kind, arguments))
         described = {"words": writer.words, "arrays": list(arrays)}
         number = self._numbers.setdefault(str(described), len(self.weights))
@@ -110,26 +112,29 @@ class Writer:
     """Writes values as words; `place` returns the number of an array or of a core's weights.
 
     A string or a list is its length and its items, a float is its bits, None is a word of its own, a tuple is
-    its items, and a symbolic size is an entry of the table of values.
+    its items, and a symbolic size is an entry of the table of values. `spaces` maps spaces to the numbers
+    under which views of them are written.
     """
 
-    def __init__(self, place: Callable[[Any], int]) -> None:
+    def __init__(self, place: Callable[[Any], int], spaces: Mapping[int, int] | None = None) -> None:
         self.words: list[int] = []
         self.values: list[tuple[int, int, int]] = []  # of the table: operations and operands
-        self._place = place
+        self._place, self._spaces = place, spaces or {}
         self._entries: dict[Any, int] = {}
 
     def write(self, value: Any) -> None:
         """Append a value."""
         kind = type(value)
         if kind is View:
-            self.words += (value.space, self.number(value.offset))
-            for numbers in (value.shape, value.strides):
-                self.words.append(len(numbers))
-                self.words += map(self.number, numbers)
-            self.words += _text(value.dtype)
+            self._view(value)
         elif kind is str:
             self.words += _text(value)
+        elif kind is int:
+            self.words.append(value)
+        elif value is None:
+            self.words.append(NONE)
+        elif kind is Size:
+            self.words.append(FIRST_ENTRY + self._size(value))
         elif kind is tuple:
             is_activation = len(value) == 3 and type(value[0]) is str
             for item in (value[0], *map(float, value[1:])) if is_activation else value:
@@ -138,28 +143,38 @@ class Writer:
             self.words.append(len(value))
             for item in value:
                 self.write(item)
-        elif value is None:
-            self.words.append(NONE)
         elif isinstance(value, float | np.floating):
             self.words.append(_float(value))
-        elif kind is Size or isinstance(value, int | np.integer | np.bool_):
-            self.words.append(self.number(value))
+        elif isinstance(value, int | np.integer | np.bool_):
+            self.words.append(int(value))
         else:
             self.words.append(self._place(value))
+
+    @property
+    def program(self) -> NDArray[np.int64]:
+        """The table of values, and the words after it."""
+        table = len(self.values), *chain.from_iterable(self.values)
+        return np.frombuffer(array("q", [*table, *self.words]), np.int64)
+
+    def _view(self, view: View) -> None:
+        space, offset, shape, strides, dtype = view
+        rank = len(shape)
+        numbers = self._spaces.get(space, space), offset, rank, *shape, rank, *strides
+        if is_symbolic(numbers):
+            numbers = tuple([FIRST_ENTRY + self._size(n) if type(n) is Size else n for n in numbers])
+        self.words += numbers
+        self.words += _text(dtype)
 
     def steps(self, steps: Sequence[tuple[str, Sequence[Any]]]) -> None:
         """Append a list of steps, each with its length in words."""
         self.words.append(len(steps))
         for name, arguments in steps:
             start = len(self.words)
-            self.words += 0, *_text(name)
+            self.words.append(0)
+            self.words += _text(name)
             for argument in arguments:
                 self.write(argument)
             self.words[start] = len(self.words) - start - 1
-
-    def number(self, number: Any) -> int:
-        """Return the word of an integer or a size."""
-        return FIRST_ENTRY + self._size(number) if type(number) is Size else int(number)
 
     def _size(self, size: Size) -> int:
         """Return the entry of a size."""
