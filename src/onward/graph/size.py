@@ -8,9 +8,10 @@ not know symbolic sizes makes a program less general, never wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -50,23 +51,31 @@ class Axes:
         self.is_structural = is_open  # whether sizes are equal only if all sizes of the axes make them so
         self.names: list[str] = []
         self.guards: dict[tuple[Terms, str], Guard] = {}
-        self.node = ""  # the node that is compiled
+        self.node: Any = ""  # the node that is compiled
         self.is_sure = False  # whether comparisons must hold for all sizes
         self.factors: list[Factor] = []
         self._numbers: dict[Any, int] = {}  # of the factors
         self._decisions: dict[Any, bool] = {}  # of comparisons so far
         self._lows: dict[Terms, int | None] = {}  # of polynomials so far
+        self._sizes: dict[Terms, Size] = {}  # so far, each of which exists once
 
     def add(self, name: str, hint: int = 0, low: int = 1) -> Size:
         """Return the size of a new axis; without a hint, it is long, and unlike all others."""
         hint = hint or LONG + APART * len(self.names)
         self.names.append(name)
-        return Size(self, (((self._number(name, Factor(name, hint, low)),), 1),))
+        return self.of((((self._number(name, Factor(name, hint, low)),), 1),))
 
     def unknown(self, hint: int) -> Size:
         """Return a number that the values of the inputs determine, for which no guard can be checked."""
         name = f"value {len(self.factors)}"
-        return Size(self, (((self._number(name, Factor(name, hint, None)),), 1),))
+        return self.of((((self._number(name, Factor(name, hint, None)),), 1),))
+
+    def of(self, terms: Terms) -> Size:
+        """Return the size of some terms, sorted and without zeros, which exists once."""
+        found = self._sizes.get(terms)
+        if found is None:
+            found = self._sizes[terms] = Size(self, terms)
+        return found
 
     def size(self, terms: Iterable[tuple[Monomial, int]]) -> Any:
         """Return the sum of terms: a size, or an integer if it is constant."""
@@ -76,7 +85,7 @@ class Axes:
         kept = tuple(sorted([item for item in total.items() if item[1]]))
         if not kept:
             return 0
-        return kept[0][1] if len(kept) == 1 and not kept[0][0] else Size(self, kept)
+        return kept[0][1] if len(kept) == 1 and not kept[0][0] else self.of(kept)
 
     def total(self, sizes: Iterable[Any]) -> Any:
         """Return the sum of sizes; those that do not follow from the axes are as in the first call."""
@@ -99,7 +108,7 @@ class Axes:
         elif least is not None and least >= 0 and (self.low(divisor) or 0) > 0:
             low = 0
         factor = Factor(Quotient(numerator, denominator), numerator.hint // denominator.hint, low)
-        return Size(self, (((self._number((numerator.terms, divisor), factor),), 1),))
+        return self.of((((self._number((numerator.terms, divisor), factor),), 1),))
 
     def _number(self, key: Any, factor: Factor) -> int:
         if key not in self._numbers:
@@ -133,15 +142,16 @@ class Axes:
 
         Record the condition, or its contrary, as a guard.
         """
-        comparison = a.terms, b.terms if type(b) is Size else b, condition, self.is_structural, self.is_sure
-        if comparison not in self._decisions:
+        comparison = a, b, condition, self.is_structural, self.is_sure
+        decision = self._decisions.get(comparison)
+        if decision is None:
             difference = a - b
             if type(difference) is Size:
-                holds = self._decide(difference, condition)
+                decision = self._decide(difference, condition)
             else:
-                holds = CONDITIONS[condition](difference, 0)
-            self._decisions[comparison] = bool(holds)
-        return self._decisions[comparison]
+                decision = bool(CONDITIONS[condition](difference, 0))
+            self._decisions[comparison] = decision
+        return decision
 
     @contextmanager
     def separate(self) -> Iterator[dict[tuple[Terms, str], Guard]]:
@@ -174,21 +184,45 @@ class Axes:
     def require(self, size: Size, condition: str) -> None:
         """Record a guard, unless it holds for all sizes."""
         if not follows(self, size, condition):
-            self.guards.setdefault((size.terms, condition), Guard(size, condition, self.node))
+            self.guards.setdefault((size.terms, condition), Guard(size, condition, str(self.node)))
+
+
+Result = TypeVar("Result")
+
+
+def remembered(operation: Callable[[Size, Any], Result]) -> Callable[[Size, Any], Result]:
+    """Keep the results of an operation of a size on integers and sizes: programs repeat few of them."""
+    name = operation.__name__
+
+    def method(size: Size, other: Any) -> Any:
+        if type(other) is not int and type(other) is not Size:
+            return operation(size, other)
+        found = size.results.get((name, other))
+        if found is None:
+            found = size.results[name, other] = operation(size, other)
+        return found
+
+    return method
 
 
 class Size:
-    """An integer polynomial over axes and quotients. Results that are constant are Python's integers."""
+    """An integer polynomial over axes and quotients. Results that are constant are Python's integers.
 
-    __slots__ = ("_hint", "axes", "terms")
+    `hint` is the size in the first call, `results` holds those of operations so far. Equal polynomials of the
+    same axes are the same object.
+    """
+
+    __slots__ = ("_hint", "axes", "results", "terms")
 
     def __init__(self, axes: Axes, terms: Terms) -> None:
         self.axes, self.terms = axes, terms
+        self.results: dict[Any, Any] = {}
+        self._hint: int | None = None
 
     @property
     def hint(self) -> int:
         """The size in the first call."""
-        if not hasattr(self, "_hint"):
+        if self._hint is None:
             self._hint = 0
             for monomial, product in self.terms:
                 for number in monomial:
@@ -208,21 +242,23 @@ class Size:
             return other
         if not isinstance(other, INTEGERS):
             return None
-        return Size(self.axes, (((), int(other)),) if other else ())
+        return self.axes.of((((), int(other)),) if other else ())
 
+    @remembered
     def __add__(self, other: Any) -> Any:
         x = self._other(other)
         if x is None:
             return NotImplemented
         if len(x.terms) == 1 and not x.terms[0][0] and self.terms and self.terms[0][0]:
-            return Size(self.axes, x.terms + self.terms)  # a constant is the first term
+            return self.axes.of(x.terms + self.terms)  # a constant is the first term
         return self.axes.size(self.terms + x.terms)
 
+    @remembered
     def __mul__(self, other: Any) -> Any:
         if type(other) is int and self.terms and self.terms[-1][0]:  # not a constant
             if other in (0, 1):
                 return self if other else 0
-            return Size(self.axes, tuple([(m, c * other) for m, c in self.terms]))
+            return self.axes.of(tuple([(m, c * other) for m, c in self.terms]))
         x = self._other(other)
         if x is None:
             return NotImplemented
@@ -231,8 +267,9 @@ class Size:
     __radd__, __rmul__ = __add__, __mul__
 
     def __neg__(self) -> Size:
-        return Size(self.axes, tuple([(m, -c) for m, c in self.terms]))
+        return self.axes.of(tuple([(m, -c) for m, c in self.terms]))
 
+    @remembered
     def __sub__(self, other: Any) -> Any:
         x = self._other(other)
         return NotImplemented if x is None else self + -x
@@ -240,6 +277,7 @@ class Size:
     def __rsub__(self, other: Any) -> Any:
         return -self + other
 
+    @remembered
     def __floordiv__(self, other: Any) -> Any:
         """Return q + r // d, where q d are the terms that the divisor d divides."""
         d = self._other(other)
@@ -266,7 +304,7 @@ class Size:
             low = self.axes.low(d.terms)
             if low is not None and -low <= r < low:
                 return q - (r < 0)
-            r = Size(self.axes, (((), r),))
+            r = self.axes.of((((), r),))
         return q + self.axes.quotient(r, d)
 
     def _exactly_divided(self, d: Size) -> Any:
@@ -294,7 +332,7 @@ class Size:
             return q + r // d
         if r.terms[-1][1] < 0:
             return q - (d - 1 - r) // d
-        return q + self.axes.quotient(r, Size(self.axes, (((), d),)))
+        return q + self.axes.quotient(r, self.axes.of((((), d),)))
 
     def __rfloordiv__(self, other: Any) -> Any:
         x = self._other(other)
@@ -336,8 +374,7 @@ class Size:
         x = self._other(other)
         return NotImplemented if x is None else x <= self
 
-    def __hash__(self) -> int:
-        return hash(self.terms)
+    __hash__ = object.__hash__
 
     def __bool__(self) -> bool:
         return bool(self != 0)
@@ -376,6 +413,7 @@ class Size:
 
 
 INTEGERS = Size, int, np.integer
+INT64 = np.dtype(np.int64)
 
 
 def hint(size: Any) -> int:
@@ -385,10 +423,8 @@ def hint(size: Any) -> int:
 
 def count(shape: Iterable[Any]) -> int:
     """Return the number of elements of an array of this shape in the first call, without a guard."""
-    total = 1
-    for size in shape:
-        total *= size.hint if type(size) is Size else size
-    return int(total)
+    sizes = tuple(shape)
+    return int(math.prod(map(hint, sizes) if is_symbolic(sizes) else sizes))
 
 
 def are_same(a: Any, b: Any) -> bool:
@@ -436,13 +472,13 @@ def integers(values: Any) -> Any:
 
 def has_sizes(array: Any) -> bool:
     """Whether an array holds sizes."""
-    return isinstance(array, np.ndarray) and array.dtype == object and is_symbolic(array.flat)
+    return isinstance(array, np.ndarray) and array.dtype.hasobject and is_symbolic(array.flat)
 
 
 def dtype_of(array: Any) -> np.dtype[Any]:
     """Return the dtype of an array or a signature; that of an array of sizes is int64."""
-    found: np.dtype[Any] = np.dtype(np.int64) if has_sizes(array) else array.dtype
-    return found
+    dtype: np.dtype[Any] = array.dtype
+    return INT64 if dtype.hasobject and has_sizes(array) else dtype
 
 
 def as_numbers(array: Any) -> Any:

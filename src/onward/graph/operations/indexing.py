@@ -35,7 +35,7 @@ def _gather_signature(x: Known, indices: Known, *, axis: int = 0) -> Signature:
     return Signature((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]), x.dtype)
 
 
-@operation("Gather", signature=_gather_signature, takes_sizes=True)
+@operation("Gather", signature=_gather_signature, takes_sizes=True, moves=True)
 def gather(x: AnyArray, indices: AnyArray, *, axis: int = 0) -> Any:
     axis = as_axis(axis, x.ndim)
     return np.take(x, as_indices(indices, x.shape[axis]), axis)

@@ -59,6 +59,8 @@ def fuse(b: Builder, operation: str, x: View, operand: View) -> View | None:
 
 def _product_of(b: Builder, x: View) -> int | None:
     """Return the place of the step that computes x if it is an integer product that can still change."""
+    if not b.has_integer_products:
+        return None
     first = max(b.segment_start, len(b.steps) - MAX_DISTANCE)
     for place in range(len(b.steps) - 1, first - 1, -1):
         step, arguments = b.steps[place]

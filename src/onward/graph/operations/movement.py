@@ -10,7 +10,6 @@ import numpy as np
 from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
-from ..plan.strided import NotStridedError, Strided
 from ..plan.view import View
 from ..size import are_same, broadcast_shape, dtype_of, has_sizes, is_symbolic
 from .arguments import as_axes, as_axis, as_integers
@@ -37,12 +36,12 @@ def along_axis(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collectio
     return [[as_axis(node.attributes.get("axis", 0), len(inputs[0].shape))]]  # type: ignore[union-attr]  # not optional
 
 
-@operation("Identity", signature=like_first, combines=elementwise, takes_sizes=True)
+@operation("Identity", signature=like_first, combines=elementwise, takes_sizes=True, moves=True)
 def identity(x: Any) -> Any:
     return x
 
 
-@operation("Reshape", shape_inputs=(1,), combines=elementwise, takes_sizes=True)
+@operation("Reshape", shape_inputs=(1,), combines=elementwise, takes_sizes=True, moves=True)
 def reshape(x: AnyArray, shape: AnyArray, *, allowzero: int = 0) -> Any:
     """0 copies the size of the input, unless `allowzero`; -1 is inferred."""
     sizes = as_integers(shape)
@@ -62,7 +61,7 @@ def reshape(x: AnyArray, shape: AnyArray, *, allowzero: int = 0) -> Any:
     return x.reshape(sizes)
 
 
-@operation("Squeeze", shape_inputs=(1,), combines=elementwise, takes_sizes=True)
+@operation("Squeeze", shape_inputs=(1,), combines=elementwise, takes_sizes=True, moves=True)
 def squeeze(x: AnyArray, axes: AnyArray | None = None) -> Any:
     removed = [i for i, size in enumerate(x.shape) if size == 1] if axes is None else as_axes(axes, x.ndim)
     if any(x.shape[axis] != 1 for axis in removed):
@@ -70,25 +69,25 @@ def squeeze(x: AnyArray, axes: AnyArray | None = None) -> Any:
     return x.reshape([size for i, size in enumerate(x.shape) if i not in removed])
 
 
-@operation("Unsqueeze", shape_inputs=(1,), combines=elementwise, takes_sizes=True)
+@operation("Unsqueeze", shape_inputs=(1,), combines=elementwise, takes_sizes=True, moves=True)
 def unsqueeze(x: AnyArray, axes: AnyArray) -> Any:
     """The axes are those of the output."""
     axes = np.ravel(axes)
     return np.expand_dims(x, tuple(as_axes(axes, x.ndim + axes.size)))
 
 
-@operation("Flatten", combines=elementwise, takes_sizes=True)
+@operation("Flatten", combines=elementwise, takes_sizes=True, moves=True)
 def flatten(x: AnyArray, *, axis: int = 1) -> Any:
     axis = x.ndim if axis == x.ndim else as_axis(axis, x.ndim)
     return x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
 
 
-@operation("Transpose", combines=elementwise, takes_sizes=True)
+@operation("Transpose", combines=elementwise, takes_sizes=True, moves=True)
 def transpose(x: AnyArray, *, perm: Sequence[int] | None = None) -> Any:
     return np.transpose(x, perm)
 
 
-@operation("Slice", shape_inputs=(1, 2, 3, 4), takes_sizes=True)
+@operation("Slice", shape_inputs=(1, 2, 3, 4), takes_sizes=True, moves=True)
 def slice_axes(
     x: AnyArray, starts: AnyArray, ends: AnyArray, axes: AnyArray | None = None, steps: AnyArray | None =
     None,
@@ -138,7 +137,7 @@ def _clipped(start: int, end: int, step: int, size: int) -> slice:
     return slice(min(max(start, 0), size - 1), None if end < 0 else end, step)
 
 
-@operation("Split", shape_inputs=(1,), combines=along_axis, takes_sizes=True)
+@operation("Split", shape_inputs=(1,), combines=along_axis, takes_sizes=True, moves=True)
 def split(
     x: AnyArray, sizes: AnyArray | None = None, *, axis: int = 0, num_outputs: int | None = None
 ) -> tuple[Any, ...]:
@@ -180,7 +179,14 @@ def _expand_signature(x: Known, shape: AnyArray) -> Signature:
     return Signature(broadcast_shape(x.shape, tuple(as_integers(shape))), dtype_of(x))
 
 
-@operation("Expand", signature=_expand_signature, shape_inputs=(1,), combines=elementwise, takes_sizes=True)
+@operation(
+    "Expand",
+    signature=_expand_signature,
+    shape_inputs=(1,),
+    combines=elementwise,
+    takes_sizes=True,
+    moves=True,
+)
 def expand(x: AnyArray, shape: AnyArray) -> Any:
     return np.broadcast_to(x, _expand_signature(x, shape).shape)
 
@@ -192,7 +198,7 @@ def _tile_signature(x: Known, repeats: AnyArray) -> Signature:
     return Signature(tuple(size * n for size, n in zip(x.shape, times, strict=True)), dtype_of(x))
 
 
-@operation("Tile", signature=_tile_signature, shape_inputs=(1,), takes_sizes=True)
+@operation("Tile", signature=_tile_signature, shape_inputs=(1,), takes_sizes=True, moves=True)
 def tile(x: AnyArray, repeats: AnyArray) -> Any:
     """Repeat new axes in front of each axis, and join them."""
     times = as_integers(repeats)
@@ -214,7 +220,7 @@ def _axes_of_blocks(mode: str) -> tuple[int, ...]:
     return SPACE_TO_DEPTH[mode]
 
 
-@operation("DepthToSpace", combines=_combines_blocks)
+@operation("DepthToSpace", combines=_combines_blocks, moves=True)
 def depth_to_space(x: AnyArray, *, blocksize: int, mode: str = "DCR") -> Any:
     """Move blocks of channels to blocks of pixels; in mode DCR, the channels are ordered by block first."""
     n, channels, height, width = x.shape
@@ -226,7 +232,7 @@ def depth_to_space(x: AnyArray, *, blocksize: int, mode: str = "DCR") -> Any:
     return blocks.reshape(n, whole[1], height * blocksize, width * blocksize)
 
 
-@operation("SpaceToDepth", combines=_combines_blocks)
+@operation("SpaceToDepth", combines=_combines_blocks, moves=True)
 def space_to_depth(x: AnyArray, *, blocksize: int, mode: str = "DCR") -> Any:
     """The inverse of DepthToSpace."""
     n, channels, height, width = x.shape
@@ -237,7 +243,7 @@ def space_to_depth(x: AnyArray, *, blocksize: int, mode: str = "DCR") -> Any:
     return blocks.reshape(n, channels * blocksize**2, rows, columns)
 
 
-@operation("ReverseSequence", signature=like_first)
+@operation("ReverseSequence", signature=like_first, moves=True)
 def reverse_sequence(x: AnyArray, lengths: AnyArray, *, batch_axis: int = 1, time_axis: int = 0) -> Any:
     """Reverse the first steps of each sequence of a batch, as many as its length."""
     steps, rows = np.arange(x.shape[time_axis])[:, None], np.arange(x.shape[batch_axis])
@@ -253,7 +259,7 @@ def reverse_sequence(x: AnyArray, lengths: AnyArray, *, batch_axis: int = 1, tim
     *("Expand", "Tile", "DepthToSpace", "SpaceToDepth", "ReverseSequence"),
 )
 def move(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """Return views if strides can express the outputs; otherwise copy or gather the elements.
+    """Gather the elements that are not views of the input, for which `Operation.moved` comes first.
 
     The values must not decide on the positions. A table of positions needs sizes that are the same in every
     call.
@@ -262,18 +268,11 @@ def move(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
     x = typed_view(b, value)
     if x is None or any(o is not None and not o.known for o in others) or any(size == 0 for size in x.shape):
         return None
-    operation, parameters, before = OPERATIONS[node.operation], list(map(known, others)), len(b.steps)
-    try:
-        results = operation.compute([Strided(x, x.dtype, b.contiguous), *parameters], node.attributes)
-    except NotStridedError:
-        del b.steps[before:]
-        if is_symbolic((x.offset, *x.shape, *x.strides)) or any(map(has_sizes, parameters)):
-            return None
-        results = operation.compute([x.offsets(), *parameters], node.attributes)
-        views = [_gathered(b, x, offsets) for offsets in results]
-    else:
-        views = [each.view for each in results]
-    views = views[: len(shapes)]
+    parameters = list(map(known, others))
+    if is_symbolic((x.offset, *x.shape, *x.strides)) or any(map(has_sizes, parameters)):
+        return None
+    results = OPERATIONS[node.operation].compute([x.offsets(), *parameters], node.attributes)
+    views = [_gathered(b, x, offsets) for offsets in results][: len(shapes)]
     return None if any(size == 0 for view in views for size in view.shape) else views
 
 

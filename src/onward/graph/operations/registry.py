@@ -85,7 +85,8 @@ class Work(NamedTuple):
     @property
     def hint(self) -> int:
         """Elementary operations in the first call."""
-        given, made, reads = sum(map(count, self.given)), sum(map(count, self.made)), hint(self.reads)
+        given, reads = sum(map(count, self.given)), hint(self.reads)
+        made = given if self.made is self.given else sum(map(count, self.made))
         return self.each * (given + made * reads) + budget.STEP * reads
 
     @property
@@ -103,10 +104,11 @@ class Operation:
     the attributes; without it, `compute` runs on zeros. If `widens`, inputs of half precision are computed in
     float32. If not `reads_values`, `compute` also accepts signatures, because the result depends on the
     signatures of the inputs alone. An operation that is not pure is never folded. If `takes_sizes`, `compute`
-    accepts arrays of symbolic sizes. `attributes` are the names of attributes that `compute` takes as
-    keywords (**). `combines` may also be registered later, as the steps in the core (`lowering`, `steps`),
-    the rule over time (`over_time`), how many elements each output is computed from (`reading`, by default
-    one) and the memory of temporary arrays (`allocating`) are.
+    accepts arrays of symbolic sizes. If it `moves`, the outputs may be views of the first input. `attributes`
+    are the names of attributes that `compute` takes as keywords (**). `combines` may also be registered
+    later, as the steps in the core (`lowering`, `steps`), the rule over time (`over_time`), how many elements
+    each output is computed from (`reading`, by default one) and the memory of temporary arrays (`allocating`)
+    are.
     """
 
     def __init__(
@@ -120,13 +122,14 @@ class Operation:
         reads_values: bool = True,
         is_pure: bool = True,
         takes_sizes: bool = False,
+        moves: bool = False,
         attributes: Sequence[str] = (),
         combines: Combines | None = None,
     ) -> None:
         self.name, self._compute, self._signature = name, compute, signature
         self.shape_inputs = EVERY_INPUT if shape_inputs is None else frozenset(shape_inputs)
         self.widens, self.reads_values, self.is_pure = widens, reads_values, is_pure
-        self.takes_sizes = takes_sizes
+        self.takes_sizes, self.moves = takes_sizes, moves
         self.has_rule = signature is not None  # whether the output signatures follow without computing
         self.lower: Lowering | None = None
         self.lowers_empty = False  # whether `lower` accepts arrays without elements
@@ -208,17 +211,50 @@ class Operation:
         inputs: Sequence[Known | None],
         attributes: Mapping[str, Any],
         signatures: Sequence[Signature] | None,
-    ) -> tuple[Work, int, int]:
-        """Return the work, and the bytes of the outputs and of temporary arrays in the first call."""
+    ) -> tuple[int, int, int]:
+        """Return the work, and the bytes of the outputs and of temporary arrays, in the first call."""
         if signatures is None and self.has_rule and not self.is_composed:
             signatures = self.signatures(inputs, attributes)
+        work = self.work(inputs, attributes, signatures)
+        return work.hint, size_of(signatures or ()), self.temporary(inputs, attributes)
+
+    def work(
+        self,
+        inputs: Sequence[Known | None],
+        attributes: Mapping[str, Any],
+        signatures: Sequence[Signature] | None,
+    ) -> Work:
+        """Return the work for inputs and outputs with some signatures, which may be unknown."""
         arrays: list[Any] = [x for x in inputs if hasattr(x, "shape")] if self.reads_values else []
         are_objects = any([x.dtype.hasobject and not has_sizes(x) for x in arrays])
         given = tuple([x.shape for x in arrays])  # others are sequences
-        made = given if signatures is None else tuple([tuple(s.shape) for s in signatures])
+        made = given if signatures is None else tuple([s[0] for s in signatures])
         reads = 1 if self.reads is None else self.reads(inputs, attributes)
-        work = Work(budget.STEP if are_objects else OPERATIONS_OF_ELEMENT, given, made, reads)
-        return work, size_of(signatures or ()), self.temporary(inputs, attributes)
+        return Work(budget.STEP if are_objects else OPERATIONS_OF_ELEMENT, given, made, reads)
+
+    def moved(self, b: Builder, inputs: Inputs, attributes: Mapping[str, Any]) -> list[View] | None:
+        """Return the outputs of an operation that moves elements if they are views of its first input.
+
+        Copies are reshaped if no strides describe the result. All other inputs must be known.
+        """
+        value, *others = inputs
+        if not self.moves or value is None or value.view is None or 0 in value.shape:
+            return None
+        if any(
+            [o is not None and (o.array is None or has_sizes(o.array) > self.takes_sizes) for o in others]
+        ):
+            return None
+        x, before = value.view, len(b.steps)
+        try:
+            found = self._compute(Strided(x, x.dtype, b.contiguous), *map(known, others), **attributes)
+        except NotStridedError:
+            del b.steps[before:]
+            return None
+        views = [each.view for each in found] if isinstance(found, tuple) else [found.view]
+        if any([0 in view.shape for view in views]):
+            del b.steps[before:]
+            return None
+        return views
 
     def temporary(self, inputs: Sequence[Known | None], attributes: Mapping[str, Any]) -> int:
         """Return the bytes of temporary arrays, in the first call if sizes are symbolic."""
@@ -250,20 +286,20 @@ class Operation:
     ) -> tuple[Any, ...] | None:
         """Compute outputs that are not needed yet; return None if that takes much of the current budget."""
         cost, left = self.cost(inputs, attributes, signatures), budget.current()
-        if not left.affords(cost[0].hint, cost[1] + cost[2]):
+        if not left.affords(cost[0], cost[1] + cost[2]):
             return None
         return self._run(left, cost, inputs, attributes, keeps)
 
     def _run(
         self,
         left: budget.Budget,
-        cost: tuple[Work, int, int],
+        cost: tuple[int, int, int],
         inputs: Sequence[Any],
         attributes: Mapping[str, Any],
         keeps: bool,
     ) -> tuple[Any, ...]:
         work, outputs, temporary = cost
-        left.spend(work.hint)
+        left.spend(work)
         left.check(memory=outputs + temporary)
         left.take(outputs if keeps else 0)
         return self.compute(inputs, attributes)
@@ -410,10 +446,11 @@ def broadcast_to_first(x: Known, *others: Known) -> Signature:
 
 def common_dtype(*inputs: Known | None) -> np.dtype[Any]:
     """Return the dtype of all inputs. Raises DtypeError if they differ."""
-    dtypes = {dtype_of(a): None for a in inputs if a is not None}  # in order
-    if len(dtypes) > 1:
-        raise DtypeError(f"the inputs have dtypes {', '.join(map(str, dtypes))}; expected one dtype for all")
-    return next(iter(dtypes))
+    first, *others = [dtype_of(a) for a in inputs if a is not None]
+    if any([dtype is not first and dtype != first for dtype in others]):
+        found = ", ".join(map(str, dict.fromkeys([first, *others])))
+        raise DtypeError(f"the inputs have dtypes {found}; expected one dtype for all")
+    return first
 
 
 def broadcast(*inputs: Known, **attributes: Any) -> Signature:

@@ -17,7 +17,7 @@ from ...core.identity import Identity
 from ...errors import ArgumentError
 from ..declared import UNNAMED
 from ..graph import Graph, Input, bodies
-from ..node import AnyArray, Naming, Node, Signature
+from ..node import AnyArray, Naming, Node, Signature, size_of
 from ..operations import OPERATIONS
 from ..operations.control import IN_CORE, keeps_condition
 from ..operations.evaluation import check_shapes, evaluate
@@ -115,7 +115,7 @@ class Compiler:
         """Return the program. Raises the errors of the nodes, which name them."""
         while self._pending:
             node = self._pending.popleft()
-            self._program.axes.node = str(node)
+            self._program.axes.node = node
             with Naming(node):
                 is_planned = self._add_node(node)
             if not is_planned:
@@ -235,6 +235,8 @@ class Compiler:
         self, node: Node, operation: Operation, inputs: list[Value | None], arrays: list[Known | None]
     ) -> bool:
         """Fold a node, or add it as steps or in NumPy; return False as `_add_node` does."""
+        if operation.moves and self._move(node, operation, inputs, arrays):
+            return True
         found, has_numbers = evaluate(node, arrays), not any(map(has_sizes, arrays))
         if found is None and (has_numbers or operation.takes_sizes):
             self._run_in_numpy(node, inputs, None)
@@ -246,20 +248,45 @@ class Compiler:
             self._define(node, [Value(y.shape, dtype_of(y), y) for y in found])
             return True
         signatures = [y if isinstance(y, Signature) else Signature.of(y) for y in found]
-        if operation.is_pure and all(0 in s.shape for s in _used(node, signatures)):
+        if operation.is_pure and all([0 in s.shape for s in _used(node, signatures)]):
             self._define(node, [_new_value(signature, None) for signature in signatures])
             return True
-        work, outputs, temporary = operation.cost(arrays, node.attributes, signatures)
-        in_first_call = work.hint
-        budget.current().check(self._work + in_first_call, outputs + temporary)
+        self._count(operation, node, arrays, signatures)
         views = self._lower(node, operation, inputs, signatures)
         if views is None and not has_numbers:  # sizes are values like others
             inputs = list(map(self._with_numbers, inputs))
             views = self._lower(node, operation, inputs, signatures)
+        if views is None:
+            budget.current().check(memory=size_of(signatures) + operation.temporary(arrays, node.attributes))
+            self._run_in_numpy(node, inputs, signatures)
+        return True
+
+    def _count(
+        self, operation: Operation, node: Node, arrays: list[Known | None], signatures: list[Signature]
+    ) -> None:
+        """Count the work of a node, and check that it and the outputs are allowed."""
+        work = operation.work(arrays, node.attributes, signatures)
+        in_first_call = work.hint
+        budget.current().check(self._work + in_first_call, size_of(signatures))
         self._works[work] += 1
         self._work += in_first_call
+
+    def _move(
+        self, node: Node, operation: Operation, inputs: list[Value | None], arrays: list[Known | None]
+    ) -> bool:
+        """Define the outputs of a node as views of its first input, if they are that."""
+        before = len(self._builder.steps)
+        views = operation.moved(self._builder, inputs, node.attributes)
         if views is None:
-            self._run_in_numpy(node, inputs, signatures)
+            return False
+        value = inputs[0]
+        assert value is not None  # it has a view
+        signatures = [Signature(view.shape, value.dtype) for view in views]
+        check_shapes(signatures)
+        self._count(operation, node, arrays, signatures)
+        is_new = len(self._builder.steps) > before
+        values = [Value(view.shape, value.dtype, view=view) for view in views]
+        self._define(node, values, is_new or value.used_once)
         return True
 
     def _lower(

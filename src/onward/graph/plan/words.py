@@ -178,7 +178,7 @@ class Writer:
 
     def _size(self, size: Size) -> int:
         """Return the entry of a size."""
-        if size.terms not in self._entries:
+        if size not in self._entries:
             total = None
             for monomial, coefficient in size.terms:
                 entry = None if coefficient != 1 or not monomial else self._factor(size, monomial[0])
@@ -188,8 +188,8 @@ class Writer:
                 for number in rest:
                     entry = self._value(PRODUCT, entry, self._factor(size, number))
                 total = entry if total is None else self._value(SUM, total, entry)
-            self._entries[size.terms] = self._value(NUMBER, 0) if total is None else total
-        return self._entries[size.terms]
+            self._entries[size] = self._value(NUMBER, 0) if total is None else total
+        return self._entries[size]
 
     def _factor(self, size: Size, number: int) -> int:
         meaning = size.axes.factors[number].meaning
