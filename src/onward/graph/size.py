@@ -212,12 +212,13 @@ class Size:
     same axes are the same object.
     """
 
-    __slots__ = ("_hint", "axes", "results", "terms")
+    __slots__ = ("_hint", "_is_positive", "axes", "results", "terms")
 
     def __init__(self, axes: Axes, terms: Terms) -> None:
         self.axes, self.terms = axes, terms
         self.results: dict[Any, Any] = {}
         self._hint: int | None = None
+        self._is_positive: bool | None = None
 
     @property
     def hint(self) -> int:
@@ -354,7 +355,16 @@ class Size:
     def __rtruediv__(self, other: Any) -> Any:
         return other / int(self)
 
+    @property
+    def is_positive(self) -> bool:
+        """Whether it is above 0 for all sizes of the axes."""
+        if self._is_positive is None:
+            self._is_positive = (self.axes.low(self.terms) or 0) > 0
+        return self._is_positive
+
     def __eq__(self, other: Any) -> Any:
+        if type(other) is int and other == 0 and self.is_positive:
+            return False
         return self.axes.compare(self, other, "= 0") if isinstance(other, INTEGERS) else NotImplemented
 
     def __ne__(self, other: Any) -> Any:

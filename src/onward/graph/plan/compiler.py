@@ -100,7 +100,10 @@ class Compiler:
         self._uses: Counter[str] = Counter()
         self._pending: deque[Node] = deque()
         self._fixed, self._axes = fixed, dict[Any, Any]()  # sizes by the names of axes
-        self._works, self._work = Counter[Work](), 0  # of the nodes so far, and their sum in the first call
+        self._works = dict[
+            Work, tuple[int, int]
+        ]()  # of the nodes so far: how many, and its number in the first call
+        self._work = 0  # their sum in the first call
         for declared, array, is_parameter in zip(graph.inputs, inputs, parameters, strict=True):
             self._add_input(declared, array, is_parameter)
         shapes = {declared.name: self._values[declared.name] for declared in graph.inputs}
@@ -131,7 +134,7 @@ class Compiler:
         self._program.segments = [self._located(segment, locations) for segment in self._program.segments]
         self._program.outputs = [self._asked(output, locations) for output in self._program.outputs]
         try:
-            work = self._program.axes.total([n * work.size for work, n in self._works.items()])
+            work = self._program.axes.total([n * work.size for work, (n, _) in self._works.items()])
             found = self._builder.build(self._program.axes, outputs, locations, work, optimize=only_steps)
         except OverflowError as error:
             raise ArgumentError("a size or stride of a node has more than 64 bits") from error
@@ -251,7 +254,7 @@ class Compiler:
         if operation.is_pure and all([0 in s.shape for s in _used(node, signatures)]):
             self._define(node, [_new_value(signature, None) for signature in signatures])
             return True
-        self._count(operation, node, arrays, signatures)
+        self._count(operation.work(arrays, node.attributes, signatures))
         views = self._lower(node, operation, inputs, signatures)
         if views is None and not has_numbers:  # sizes are values like others
             inputs = list(map(self._with_numbers, inputs))
@@ -261,14 +264,11 @@ class Compiler:
             self._run_in_numpy(node, inputs, signatures)
         return True
 
-    def _count(
-        self, operation: Operation, node: Node, arrays: list[Known | None], signatures: list[Signature]
-    ) -> None:
-        """Count the work of a node, and check that it and the outputs are allowed."""
-        work = operation.work(arrays, node.attributes, signatures)
-        in_first_call = work.hint
-        budget.current().check(self._work + in_first_call, size_of(signatures))
-        self._works[work] += 1
+    def _count(self, work: Work) -> None:
+        """Count the work of a node, and check that so much is allowed."""
+        number, in_first_call = self._works.get(work) or (0, work.hint)
+        budget.current().check(self._work + in_first_call)
+        self._works[work] = number + 1, in_first_call
         self._work += in_first_call
 
     def _move(
@@ -283,7 +283,7 @@ class Compiler:
         assert value is not None  # it has a view
         signatures = [Signature(view.shape, value.dtype) for view in views]
         check_shapes(signatures)
-        self._count(operation, node, arrays, signatures)
+        self._count(operation.work(arrays, node.attributes, signatures))
         is_new = len(self._builder.steps) > before
         values = [Value(view.shape, value.dtype, view=view) for view in views]
         self._define(node, values, is_new or value.used_once)
@@ -294,10 +294,10 @@ class Compiler:
     ) -> list[View] | None:
         """Add a node as steps of the core; return the views of its outputs, or None if it has no steps."""
         before = len(self._builder.steps)
-        empty = any(0 in value.shape for value in (*inputs[:1], *signatures) if value is not None)
+        empty = any([0 in value.shape for value in (*inputs[:1], *signatures) if value is not None])
         if operation.lower is None or (empty and not operation.lowers_empty):
             return None
-        if any(name_of(s.dtype) not in DTYPES for s in _used(node, signatures)):
+        if any([name_of(s.dtype) not in DTYPES for s in _used(node, signatures)]):
             return None
         views = operation.lower(self._builder, node, inputs, [s.shape for s in signatures])
         if views is None or not all(map(_fits, views, signatures)):
@@ -387,6 +387,7 @@ class Compiler:
         if value.known and not is_empty:
             value = value.with_view(self._builder.constant(np.asarray(value.array)))
         target = self._builder.new_argument(*value.shape, dtype=name_of(value.dtype))
+        budget.current().check(memory=size_of([Signature(value.shape, value.dtype)]))
         if not is_empty:
             self._builder.add("copy", value.view, target)
         return Location(target, value.name)
