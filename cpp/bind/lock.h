@@ -20,7 +20,13 @@ public:
         onward::interruptible_lock(mutex).release();
     }
     void exit(const nb::args&) { mutex.unlock(); }
-    void unlock() { mutex.unlock(); }
+    // Holds the lock while it lives.
+    struct Held {
+        CallLock& lock;
+        explicit Held(CallLock& lock) : lock(lock) { lock.enter(); }
+        ~Held() { lock.mutex.unlock(); }
+        Held(const Held&) = delete;
+    };
     bool is_mine() const { return mutex.is_mine(); }
 
     // Runs a call that changes what the lock protects: `compute` returns the output, a function that makes the change,
@@ -28,8 +34,7 @@ public:
     // the change and the return, where the output would be lost, unless something large is freed there: the arrays
     // live until the next call.
     nb::object run(const nb::callable& compute) {
-        enter();
-        const std::unique_lock held(mutex, std::adopt_lock);
+        const Held held(*this);
         kept.reset();
         nb::object output, change, undo;
         {

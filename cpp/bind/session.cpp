@@ -41,11 +41,7 @@ public:
         const size_t known = named.size() ? size_t(named.contains("out")) : 0;
         if (known) out = named["out"];
         if (named.size() == known) {
-            self.enter();
-            const struct Leave {
-                Session& self;
-                ~Leave() { self.leave(); }
-            } afterwards{self};
+            const CallLock::Held held(*nb::inst_ptr<CallLock>(self.lock));
             if (nb::object y = self.run(args, out); y.is_valid()) return y;
         }
         return nb::borrow<nb::object>(handle).attr("_converted")(args, named);
@@ -79,9 +75,6 @@ private:
             operand = *found;
         }
     };
-
-    void enter() { nb::inst_ptr<CallLock>(lock)->enter(); }
-    void leave() { nb::inst_ptr<CallLock>(lock)->unlock(); }
 
     // Returns the output, or an invalid object if no program accepts the arguments as they are.
     nb::object run(const nb::args& args, const nb::object& out) {

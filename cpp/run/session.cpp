@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "run/cut.h"
+
 namespace onward {
 
 namespace {
@@ -104,13 +106,6 @@ bool Session::are_alike(std::span<const int64_t> ids) const {
     return std::all_of(ids.begin(), ids.end(), [&](int64_t id) { return streams[size_t(id)].now.shapes == first; });
 }
 
-Session::Rows Session::cut(const Axes& shape, Size axis, DType dtype) {
-    Rows rows{1, size_of(dtype)};
-    for (Size i = 0; i < Size(shape.size()); i++)
-        if (i != axis) (i < axis ? rows.parts : rows.bytes) *= shape[i];
-    return rows;
-}
-
 // The carry of several streams, whose shapes are alike.
 CallArray Session::carried(size_t carry, std::span<const int64_t> ids) {
     const DType dtype = *model().carries[carry].initial.dtype;
@@ -118,13 +113,11 @@ CallArray Session::carried(size_t carry, std::span<const int64_t> ids) {
     CallArray operand{first.carries[carry], dtype, first.shapes[carry], 0, true};
     if (ids.size() > 1) {
         const Size n = Size(ids.size()), axis = model().carries[carry].rows;
-        const Rows cuts = cut(operand.shape, axis, dtype);
+        const Cut cut(operand.shape, axis, size_of(dtype));
         operand.shape[axis] = n;
         operand.data = carried_memory[carry].at_least(bytes_of(operand.shape, dtype));
         for (Size row = 0; row < n; row++)
-            for (Size part = 0; part < cuts.parts; part++)
-                std::memcpy(operand.data + (part * n + row) * cuts.bytes,
-                            streams[size_t(ids[row])].now.carries[carry] + part * cuts.bytes, size_t(cuts.bytes));
+            cut.copy({operand.data, row, n}, {streams[size_t(ids[row])].now.carries[carry], 0, 1}, 1);
     }
     operand.bytes = bytes_of(operand.shape, dtype);
     return operand;
@@ -137,17 +130,15 @@ CallArray Session::part_of(size_t input, const CallArray& whole, Size first, Siz
     if (axis < 0) part.shape.drop(1);  // a graph without rows takes one at a time
     else if (rows == n) return part;
     else part.shape[axis] = rows;
-    const Rows cuts = cut(whole.shape, std::max(axis, Size(0)), *whole.dtype);
+    const Cut cut(whole.shape, std::max(axis, Size(0)), size_of(*whole.dtype));
     part.bytes = bytes_of(part.shape, *whole.dtype);
-    if (cuts.parts == 1) {
-        part.data += first * cuts.bytes;
+    if (cut.parts == 1) {
+        part.data += first * cut.bytes;
         return part;
     }
     if (part_memory.size() <= input) part_memory.resize(input + 1);
     part.data = part_memory[input].at_least(part.bytes);
-    for (Size i = 0; i < cuts.parts; i++)
-        std::memcpy(part.data + i * rows * cuts.bytes, whole.data + (i * n + first) * cuts.bytes,
-                    size_t(rows * cuts.bytes));
+    cut.copy({part.data, 0, rows}, {whole.data, first, n}, rows);
     return part;
 }
 
@@ -219,11 +210,9 @@ void Session::run_rows(FileCalls& graph, std::span<const int64_t> ids, Size firs
         place(next);
     }
     for (size_t i = 0; i < carries; i++) {
-        const Rows cuts = cut(plan.outputs[i], model().carries[i].rows, *model().carries[i].initial.dtype);
+        const Cut cut(plan.outputs[i], model().carries[i].rows, size_of(*model().carries[i].initial.dtype));
         for (Size row = 0; row < rows; row++)
-            for (Size part = 0; part < cuts.parts; part++)
-                std::memcpy(streams[size_t(own[row])].next.carries[i] + part * cuts.bytes,
-                            outputs[i] + (part * rows + row) * cuts.bytes, size_t(cuts.bytes));
+            cut.copy({streams[size_t(own[row])].next.carries[i], 0, 1}, {outputs[i], row, rows}, 1);
     }
 }
 
@@ -231,11 +220,9 @@ void Session::run_rows(FileCalls& graph, std::span<const int64_t> ids, Size firs
 void Session::store(size_t number, const std::byte* from, Size first, Size rows, Size n) const {
     const Result& result = results[number];
     const Size axis = model().outputs[number].rows;
-    const Rows cuts = cut(result.shape, std::max(axis, Size(0)), result.dtype);
-    for (Size part = 0; part < cuts.parts; part++)
-        for (Size row = 0; row < rows; row++)
-            std::memcpy(result.data + (part * n + first + row) * cuts.bytes,
-                        from + (axis < 0 ? 0 : part * rows + row) * cuts.bytes, size_t(cuts.bytes));
+    const Cut cut(result.shape, std::max(axis, Size(0)), size_of(result.dtype));
+    if (axis >= 0) return cut.copy({result.data, first, n}, {from, 0, rows}, rows);
+    for (Size row = 0; row < rows; row++) cut.copy({result.data, first + row, n}, {from, 0, 1}, 1);
 }
 
 std::span<const Result> Session::step(std::span<const int64_t> ids, std::span<const CallArray> inputs,

@@ -65,9 +65,6 @@ private:
         State now, next;
         bool has_ended = false;
     };
-    struct Rows {  // how an array is cut into rows: so many parts of adjacent bytes for each row
-        Size parts, bytes;
-    };
 
     Stream& at(int64_t id);
     const FileStream& model() const { return *file.stream; }
@@ -82,7 +79,6 @@ private:
     CallArray carried(size_t carry, std::span<const int64_t> ids);
     CallArray part_of(size_t input, const CallArray& whole, Size first, Size rows, Size n);
     Result& prepare(size_t i, DType dtype, const Axes& shape, const Target& target);
-    static Rows cut(const Axes& shape, Size axis, DType dtype);
 
     const ModelFile& file;
     std::optional<FileCalls> calls, last;

@@ -10,7 +10,7 @@ from support.sequence_graphs import RandomGraph, detector, normal
 from support.sequence_graphs import stepper as row_stepper
 from support.skips import counted_cases
 
-from onward import errors
+from onward import GRU, errors
 from onward.core import storage
 from onward.graph import Graph, Input, Model
 
@@ -254,6 +254,40 @@ def test_an_interrupt_changes_no_carry(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         pool.step(ids, x)
     np.testing.assert_equal(pool.state(ids), states)
+
+
+@pytest.mark.parametrize("perm", [[2, 0, 1], [0, 1, 2], [1, 0, 2]])
+@pytest.mark.parametrize("n", [1, 5, 131])
+def test_streams_that_run_together_take_one_call_of_the_core(
+    perm: list[int], n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows are the first axis of the input, or follow the time axis."""
+    graph, rng = Graph(), np.random.default_rng(n)
+    names = [("time", "batch", 5)[axis] for axis in np.argsort(perm)]
+    x = graph.add_input("x", np.dtype(np.float32), tuple(names))
+    y, *_ = graph.add_all("Recurrent", [graph.add("Transpose", x, perm=perm)], 2, layer=GRU(5, 4, rng=0))
+    graph.outputs = (graph.add("Sin", graph.add("Transpose", y, perm=list(np.argsort(perm)))),)
+    model = Model(graph)
+    pool, time = model.pool(n), names.index("time") - (names.index("batch") < names.index("time"))
+    ids = rng.permutation(pool.open(n))[: max(1, n // 2 + 1)]
+    streams = [model.graph_stream() for _ in ids]
+    blocks = [
+        np.zeros((len(ids), *(5 if name == 5 else T for name in names if name != "batch")), "f4")
+        for T in (1, 3)
+    ]
+    for block in blocks:  # the first calls compile
+        pool.step(ids, block)
+        pool.step(ids, np.take(block, 0, 1 + time))
+    pool.reset(ids)
+    is_first = names.index("batch") == 0
+    monkeypatch.setattr(pool, "_run", None)
+    for T in (1, 3) if is_first else (1,):  # other blocks are not in the order of the input
+        block = rng.standard_normal(blocks[T > 1].shape).astype(np.float32)
+        assert_equal_bits(
+            pool.step(ids, block), np.stack([s(x) for s, x in zip(streams, block, strict=True)])
+        )
+        step = np.take(block, 0, 1 + time)
+        assert_equal_bits(pool.step(ids, step), np.stack([s(x) for s, x in zip(streams, step, strict=True)]))
 
 
 def test_any_number_of_streams_runs_with_few_programs() -> None:

@@ -10,8 +10,9 @@ import numpy as np
 from ..errors import ArgumentError
 from ..layers.base_model import BaseModel
 from ..model import Model
-from ..streaming.graph_pool import ROWS_AT_ONCE, GraphPool, SequencePool
+from ..streaming.graph_pool import GraphPool, SequencePool
 from ..streaming.graph_stream import GraphStream, SequenceStream
+from ..streaming.rows import ROWS_AT_ONCE
 from .messages import AnyArray, Input, InputFormat, Output, Port
 
 CAPACITY = 64  # streams in a new pool, which grows as needed

@@ -1,12 +1,11 @@
 """`GraphPool` and `SequencePool`: sequences that run through one whole model, addressed by id."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,41 +15,29 @@ import onward._core as _core
 from ..core import arrays
 from ..core.calls import Change
 from ..errors import ArgumentError, ShapeError
-from ..graph.declared import as_declared
 from ..graph.node import AnyArray
-from ..graph.over_time.rows import by_rows, likely_axes
+from ..graph.over_time.rows import by_rows
 from ..graph.over_time.streamed import MAX_PROGRAMS, Carry, Streamed
 from ..graph.plan.planner import Planner
 from .pool import Ids, Pool, argument_errors, checked_ids
+from .rows import (
+    ROWS_AT_ONCE,
+    Part,
+    Port,
+    Rows,
+    apart,
+    axes_of,
+    checked,
+    declared_rows,
+    joined,
+    port,
+    rows_for,
+    separated,
+    taken,
+    together,
+)
 
-# Rows that run together, whose values stay in the caches: of 2,000 streams of Silero 6, each takes 16.7
-# microseconds in blocks of 64, and 18.2 in a single one.
-ROWS_AT_ONCE = 64
-
-States = list[list[AnyArray]]  # the carries of each stream
-
-
-@dataclass(frozen=True)
-class Rows:
-    """How a graph runs the rows of a pool: together, or one after the other if the graph ties them together.
-
-    The axes are those of the inputs, carries first, and of the other outputs that hold the rows. None is an
-    axis before the others, which the graph does not have: each row of an input goes without it, and each
-    stream gets the output. Those of the outputs may be unknown before the first call.
-    """
-
-    planner: Planner
-    axes: Sequence[int | None]
-    output_axes: Sequence[int | None] | None
-    are_together: bool
-
-
-class Part(NamedTuple):
-    """The outputs and the next carries of streams that run together, and the places of their ids."""
-
-    places: Any  # a slice or an array
-    outputs: Sequence[AnyArray]
-    carries: Sequence[AnyArray] = ()
+States = list[Sequence[AnyArray]]  # the carries of each stream
 
 
 class GraphPool(Pool):
@@ -72,9 +59,10 @@ class GraphPool(Pool):
             if carry.initial.dtype.hasobject:
                 raise ArgumentError(f"{carry.name} holds texts, which a pool cannot keep: use a stream")
         self._carried: Any = _core.Carries(list(streamed.initial))
-        self.rows = self._declared_rows()  # how the rows run, which may be unknown before the first step
-        if self.rows is not None:
-            self._set_axes(self.rows)
+        self.rows: Rows | None = None  # how the rows run, which may be unknown before the first step
+        rows = self._declared_rows()
+        if rows is not None:
+            self._set_rows(rows)
 
     @property
     def input_axes(self) -> Sequence[int | None] | None:
@@ -95,49 +83,23 @@ class GraphPool(Pool):
         return self.rows is None or self.rows.are_together
 
     def _declared_rows(self) -> Rows | None:
-        """Return how rows run, unless the file leaves more sizes open than that of the batch."""
-        declared = [d.axes for d in self._model.inputs]
-        if all(axes is not None and sum(isinstance(axis, str) for axis in axes) <= 1 for axes in declared):
-            return self._rows_for(
-                [tuple(1 if isinstance(axis, str) else axis for axis in axes or ()) for axes in declared]
-            )
-        return None
+        return declared_rows(self._model)
 
-    def _rows_for(self, shapes: Sequence[tuple[int, ...]]) -> Rows:
-        """Return how rows run for inputs of these shapes, for one row."""
-        graph = self._model.graph
-        shapes = [*(initial.shape for initial in self._model.initial), *shapes]
-        declared = [d.axes or shape for d, shape in zip(graph.inputs, shapes, strict=True)]
-        names = Counter(axis for axes in declared for axis in {*axes} if isinstance(axis, str) and axis)
-        return self._together(shapes, [likely_axes(axes, names) for axes in declared]) or self._apart(
-            [next(iter(likely_axes(d.axes or (), names)), None) for d in self._model.inputs]
-        )
-
-    def _together(self, shapes: Any, choices: Sequence[Sequence[int]]) -> Rows | None:
-        """Return how rows run together, if they can; `choices` are the possible axes of each input."""
-        try:
-            graph, axes, outputs = by_rows(self._model.graph, self._count, shapes, choices)
-        except ArgumentError:
-            return None
-        return Rows(Planner(graph, max_programs=MAX_PROGRAMS), axes, outputs[self._count :], True)
-
-    def _apart(self, axes: Sequence[int | None]) -> Rows:
-        """Return how rows run one after the other, whose inputs have the rows on these axes."""
-        return Rows(self._model.planner, [*[None] * self._count, *axes], None, False)
-
-    def _axes_of(self, outputs: Sequence[AnyArray], axes: Sequence[int | None]) -> list[int | None]:
-        """Return the axis of each output that holds the row: that of the first input if possible."""
-        places = [axis for axis in axes[:1] if axis is not None]
-        found = [(y.shape, [*places, *range(y.ndim)] if places else []) for y in outputs]
-        return [
-            next((i for i in candidates if shape[i : i + 1] == (1,)), None) for shape, candidates in found
-        ]
-
-    def _set_axes(self, rows: Rows) -> None:
+    def _set_rows(self, rows: Rows) -> None:
+        """Set how the rows run; the core runs them alone if they run together."""
+        self.rows = rows
         self._carried.set_axes([-1 if axis is None else axis for axis in rows.axes[: self._count]])
+        if rows.are_together and rows.output_axes is not None:
+            self._carried.set_calls(rows.planner.ready, *self._ports(rows), ROWS_AT_ONCE)
+
+    def _ports(self, rows: Rows) -> tuple[list[Port], list[Port], bool]:
+        """Return the ports of the inputs and the outputs, and whether their rows come first in a call."""
+        axes = rows.axes[self._count :], rows.output_axes or ()
+        inputs, outputs = ([port(axis) for axis in each] for each in axes)
+        return inputs, outputs, False
 
     def _opened(self, ids: Ids) -> None:
-        self._set(ids, [list(self._model.initial)] * len(ids))
+        self._set(ids, [self._model.initial] * len(ids))
 
     def _set(self, ids: Ids, states: States) -> None:
         """Replace the carries of some streams; an interrupt replaces all of them or none."""
@@ -153,6 +115,9 @@ class GraphPool(Pool):
         output without rows, get the rows as their first axis. Raises SignatureError, ShapeError, DtypeError,
         ArgumentError.
         """
+        found = None if inputs else self._carried.step(self, self._lock, ids, *args)
+        if found is not None:
+            return found
 
         def compute() -> Change[Any]:
             numbers = self._indices(checked_ids(ids))
@@ -160,7 +125,7 @@ class GraphPool(Pool):
             rows, parts = self._run(numbers, [arrays.as_array(block, d.name) for block, d in blocks])
             axes = rows.output_axes or ()
             return self._change(
-                [_joined(parts, i, axis, len(numbers)) for i, axis in enumerate(axes)], numbers, parts
+                [joined(parts, i, axis, len(numbers)) for i, axis in enumerate(axes)], numbers, parts
             )
 
         return self._lock.run(compute)
@@ -177,13 +142,13 @@ class GraphPool(Pool):
         """Run the streams, and return the outputs and the next carries of each part."""
         rows, n = self.rows, self._count
         if rows is None:  # the rows are the first axis of the inputs
-            rows = self._rows_for([(1, *block.shape[1:]) for block in blocks])
-            self._set_axes(rows)
+            rows = rows_for(self._model, [(1, *block.shape[1:]) for block in blocks])
+            self._set_rows(rows)
         found = self._results(rows, ids, blocks, self._model.carries)
         parts = [Part(places, results[n:], results[:n]) for places, results in found]
         if rows.output_axes is None:
-            rows = replace(rows, output_axes=self._axes_of(parts[0].outputs, rows.axes[n:]))
-        self.rows = rows
+            rows = replace(rows, output_axes=axes_of(parts[0].outputs, rows.axes[n:]))
+            self._set_rows(rows)
         return rows, parts
 
     def _results(
@@ -195,11 +160,11 @@ class GraphPool(Pool):
         """
         axes, planner = rows.axes[self._count :], rows.planner
         for i, (declared, axis) in enumerate(zip(self._model.inputs, axes, strict=True)):
-            blocks[i] = _checked(declared, blocks[i], axis, len(ids))
+            blocks[i] = checked(declared, blocks[i], axis, len(ids))
             if not len(ids) and not rows.are_together:  # the outputs of one row show the shapes
                 blocks[i] = np.zeros_like(np.insert(blocks[i], 0, 0, axis or 0))
         for places in self._places(ids, rows.are_together):
-            own = [_taken(block, places, axis) for block, axis in zip(blocks, axes, strict=True)]
+            own = [taken(block, places, axis) for block, axis in zip(blocks, axes, strict=True)]
             carried = self._carried.get(ids[places]) if len(ids) else self._none(rows)
             results = planner.run((*carried, *own), {})
             if results is None:
@@ -242,15 +207,14 @@ class GraphPool(Pool):
         self._set(ids, states)
 
     def _joined(self, states: Any, n: int) -> list[dict[str, AnyArray]]:
-        names = [carry.name for carry in self._model.carries]
-        return [dict(zip(names, state, strict=True)) for state in states]
+        return [self._model.join(state) for state in states]
 
     def _split(self, state: Sequence[Mapping[str, Any]] | None, n: int) -> States:
         if state is None:
-            return [list(self._model.initial)] * n
+            return [self._model.zeros()] * n
         if len(state) != n:
             raise ArgumentError(f"got the states of {len(state)} streams for {n} ids")
-        return [list(self._model.carried_in(each)) for each in state]
+        return [self._model.check_state(each) for each in state]
 
     def _tensors(self, ids: Ids, states: Any) -> dict[str, AnyArray]:
         pairs = zip(ids, states, strict=True)
@@ -288,17 +252,14 @@ class SequencePool(GraphPool):
         shapes = [*(initial.shape for initial in self._model.initial), self._model.block_shape]
         axes = [carry.axes.batch for carry in self._model.carries] + [self._model.x.batch]
         choices: list[list[int]] = [[] if axis is None else [axis] for axis in axes]
-        return self._together(shapes, choices) or self._apart([self._model.x.batch])
-
-    def _apart(self, axes: Sequence[int | None]) -> Rows:
-        return replace(super()._apart(axes), output_axes=[each.batch for each in self._model.outputs])
+        return together(self._model, shapes, choices) or apart(self._model, [self._model.x.batch])
 
     def rows_at_end(self) -> Rows:
         """Return how the graph that ends sequences runs."""
         rows, model = self.rows, self._model
         assert rows is not None
         if self._last is None:
-            self._last = replace(self._apart([model.x.batch]), planner=model.last_planner)
+            self._last = replace(apart(model, [model.x.batch]), planner=model.last_planner)
             if rows.are_together:
                 shapes = [*(initial.shape for initial in model.initial), model.block_shape]
                 choices = [[axis] for axis in rows.axes if axis is not None]
@@ -326,7 +287,7 @@ class SequencePool(GraphPool):
             none = np.zeros((len(numbers), *shape), self._model.inputs[0].dtype)
             parts = [Part(*found) for found in self._results(rows, numbers, [self._as_block(none)], ())]
             axes = rows.output_axes or ()
-            returned = [_separated(parts, i, axis, len(numbers)) for i, axis in enumerate(axes)]
+            returned = [separated(parts, i, axis, len(numbers)) for i, axis in enumerate(axes)]
             ended = numbers.tolist()
             change, undo = partial(self._ended.update, ended), partial(self._ended.difference_update, ended)
             return returned[0] if len(returned) == 1 else tuple(returned), change, undo, ()
@@ -354,7 +315,19 @@ class SequencePool(GraphPool):
         twin._ended = self._ended.copy()
         return twin
 
+    def _ports(self, rows: Rows) -> tuple[list[Port], list[Port], bool]:
+        model, (row_axis,) = self._model, rows.axes[self._count :]
+        if not model.every_step:
+            return [], [], True
+        outputs = [
+            port(axis, axes.time) for axis, axes in zip(rows.output_axes or (), model.outputs, strict=True)
+        ]
+        return [port(row_axis, model.x.time, len(model.step_shape))], outputs, True
+
     def step(self, ids: ArrayLike, x: ArrayLike) -> Any:  # type: ignore[override]  # a sequence has one input
+        found = None if self._ended else self._carried.step(self, self._lock, ids, x)
+        if found is not None:
+            return found
         time, row_axis = self._model.x
         array, step = arrays.as_array(x, "x"), list(self._model.step_shape)
         if row_axis is not None:
@@ -385,8 +358,8 @@ class SequencePool(GraphPool):
         """Return an output with the rows first; a list if the streams may complete different steps."""
         time, axis = self._model.outputs[i].time, (rows.output_axes or ())[i]
         if time is not None and not self._model.every_step:
-            return _separated(parts, i, axis, n)
-        y = np.moveaxis(_joined(parts, i, axis, n), axis or 0, 0)
+            return separated(parts, i, axis, n)
+        y = np.moveaxis(joined(parts, i, axis, n), axis or 0, 0)
         return np.squeeze(y, time + (axis is None or axis > time)) if is_step and time is not None else y
 
 
@@ -394,53 +367,3 @@ def pool_of(streamed: Streamed, capacity: int, max_capacity: int | None) -> Grap
     """Return the pool of the streams that run a graph over one block."""
     kind = GraphPool if streamed.last is None else SequencePool
     return kind(streamed, capacity, max_capacity)
-
-
-def _checked(declared: Any, block: AnyArray, axis: int | None, n: int) -> AnyArray:
-    """Return an input with n rows in the declared dtype. Raises ShapeError, DtypeError."""
-    place = axis or 0
-    if block.ndim <= place or block.shape[place] != n:
-        raise ShapeError(
-            f"{declared.name} has shape {block.shape}, but needs {n} rows on axis {place}, as ids"
-        )
-    if declared.axes is not None:  # the file may declare one row
-        rest = declared.axes[place if axis is None else place + 1 :]
-        declared = declared.with_axes(*declared.axes[:place], "", *rest)
-    checked: AnyArray = as_declared(declared, block)
-    return checked
-
-
-def _taken(block: AnyArray, places: Any, axis: int | None) -> Any:
-    """Return the rows of an input at some places."""
-    if axis is None:
-        return block[places][0]
-    if isinstance(places, slice):
-        return block[(*(slice(None),) * axis, places)]
-    return np.take(block, places, axis)
-
-
-def _separated(parts: Sequence[Part], i: int, axis: int | None, n: int) -> list[AnyArray]:
-    """Return each of the n rows of an output of all parts, in the order of the ids."""
-    found: list[Any] = [None] * n
-    for part in parts:
-        y, places = part.outputs[i], np.arange(n)[part.places]
-        rows = np.broadcast_to(y, (len(places), *y.shape)) if axis is None else np.moveaxis(y, axis, 0)
-        for place, row in zip(places, rows, strict=False):  # without ids, there may be a row all the same
-            found[place] = row.copy()
-    return found
-
-
-def _joined(parts: Sequence[Part], i: int, axis: int | None, n: int) -> AnyArray:
-    """Return the n rows of an output of all parts, in the order of the ids."""
-    found = [part.outputs[i] for part in parts]
-    if axis is None:  # every row of a part has this output
-        counts = [len(range(n)[p.places]) if isinstance(p.places, slice) else len(p.places) for p in parts]
-        found = [np.repeat(y[None], count, 0) for y, count in zip(found, counts, strict=True)]
-    if len(found) == 1 and n:
-        return found[0]
-    y: AnyArray = np.concatenate(found, axis or 0)
-    if not n:
-        y = np.take(y, [], axis or 0)
-    elif not isinstance(parts[0].places, slice):
-        y = np.take(y, np.argsort(np.concatenate([part.places for part in parts])), axis or 0)
-    return y

@@ -1,7 +1,6 @@
 """`GraphStream`: a sequence that runs through a whole model, continued from call to call."""
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -11,16 +10,14 @@ from numpy.typing import ArrayLike
 import onward._core as _core
 
 from ..core import arrays
-from ..core.calls import CallLock, Change
+from ..core.calls import Change
 from ..errors import ArgumentError, ShapeError
 from ..graph.declared import as_declared
 from ..graph.node import AnyArray
 from ..graph.over_time.streamed import Streamed
-from .stream import check_out, read_state, write_state
+from .state import Continuing, check_out
 
-ALL = slice(None)
 Carried = tuple[AnyArray, ...]
-FILE_TYPE = "stream of a whole model of Onward"
 
 
 class _Layout(NamedTuple):
@@ -39,7 +36,7 @@ class _Layout(NamedTuple):
         return tuple([np.squeeze(y, axes) for y, axes in zip(outputs, self.dropped, strict=True)])
 
 
-class GraphStream(_core.Session):
+class GraphStream(Continuing, _core.Session):
     """A sequence that runs through a whole model, continued from call to call: y = stream(x).
 
     The carries are what one call passes to the next: states, the last steps of convolutions, running sums. A
@@ -52,13 +49,19 @@ class GraphStream(_core.Session):
     values that a node does not accept.
     """
 
-    def __init__(self, streamed: Streamed, layouts: Mapping[int, _Layout] | None = None) -> None:
-        self._streamed, self._planner, self._lock = streamed, streamed.planner, CallLock()
-        self._layouts = layouts or {}  # by the number of axes of a block
+    file_type = "stream of a whole model of Onward"
+
+    def __init__(self, streamed: Streamed, batch: int | None = None) -> None:
+        self._layouts = self._layouts_of(streamed, batch)  # by the number of axes of a block
         known = [self._layouts.get(axes) for axes in range(max(self._layouts, default=-1) + 1)]
         indices = [layout and (layout.added, layout.dropped) for layout in known]
-        super().__init__(streamed.planner.ready, self._lock, len(streamed.outputs), indices)
-        self._carries = _copies(streamed.initial)
+        Continuing.__init__(self, streamed, batch)
+        _core.Session.__init__(self, streamed.planner.ready, self._lock, len(streamed.outputs), indices)
+        self._carries = streamed.zeros(batch or 1)
+
+    def _layouts_of(self, streamed: Streamed, batch: int | None) -> dict[int, _Layout]:
+        """Return the layouts of a block with fewer axes than the input, by their number, if any may lack."""
+        return {}
 
     if TYPE_CHECKING:  # type: ignore, because the stub of the core's method has no NumPy types
 
@@ -72,10 +75,10 @@ class GraphStream(_core.Session):
 
         def compute() -> Change[Any]:
             self._check_open()
-            carried, count = self._carries, len(self._streamed.carries)
+            carried, count = self._carries, len(self._model.carries)
             blocks, layout = self.block(args, named)
-            results = self._planner(*carried, *blocks)
-            for carry, before, after in zip(self._streamed.carries, carried, results, strict=False):
+            results = self._model.planner(*carried, *blocks)
+            for carry, before, after in zip(self._model.carries, carried, results, strict=False):
                 carry.check(before, after, "after this call")
             outputs = results[count:] if layout is None else layout.reduced(results[count:])
             if out is not None:
@@ -110,65 +113,31 @@ class GraphStream(_core.Session):
     @property
     def streamed(self) -> Streamed:
         """The graph over one block, which the stream runs."""
-        return self._streamed
+        streamed: Streamed = self._model
+        return streamed
 
     def block(
         self, args: Sequence[ArrayLike], inputs: dict[str, ArrayLike]
     ) -> tuple[list[AnyArray], _Layout | None]:
         """Return the inputs of a call in order, as the plans take them."""
-        values = self._streamed.in_order(args, inputs)
-        return [as_declared(d, value) for d, value in zip(self._streamed.inputs, values, strict=True)], None
+        values = self._model.in_order(args, inputs)
+        return [as_declared(d, value) for d, value in zip(self._model.inputs, values, strict=True)], None
 
     @property
     def latency(self) -> int:
         """The number of steps after step k * stride of the input that step k of the output needs."""
-        return self._streamed.latency
+        return self.streamed.latency
 
-    @property
-    def state(self) -> dict[str, AnyArray]:
-        """Copies of the carries by name; assign a dict to set them."""
+    def _states(self) -> Carried:
         with self._lock.reading():
-            carried = _copies(self._carries)
-        return {c.name: a for c, a in zip(self._streamed.carries, carried, strict=True)}
+            return tuple(array.copy() for array in self._carries)
 
-    @state.setter
-    def state(self, state: Mapping[str, ArrayLike]) -> None:
-        self._replace(self._streamed.carried_in(state))
+    def _set_state(self, states: Carried) -> None:
+        self._carries, self._is_open = states, True
 
-    def _replace(self, carried: Carried) -> None:
-        with self._lock:
-            self._carries, self._is_open = carried, True
-
-    def reset(self) -> None:
-        """Set the carries to their initial values."""
-        self._replace(_copies(self._streamed.initial))
-
-    def copy(self) -> Self:
-        """Return a new stream with a copy of the carries."""
-        branch = type(self)(*self._options())
-        with self._lock.reading():
-            branch._carries, branch._is_open, branch._axes = _copies(self._carries), self._is_open, self._axes
-        return branch
-
-    def _options(self) -> tuple[Any, ...]:
-        """Return the arguments of the constructor."""
-        return (self._streamed,)
-
-    def __copy__(self, memo: Any = None) -> Self:
-        return self.copy()
-
-    __deepcopy__ = __copy__
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the carries to a safetensors file. Raises FileError."""
-        write_state(path, FILE_TYPE, self._streamed, self.state)
-
-    def load(self, path: str | os.PathLike[str]) -> None:
-        """Replace the carries with those that a stream of the same model saved.
-
-        Raises FileError, and leaves the carries unchanged, if the file is damaged or is of another model.
-        """
-        self._replace(read_state(path, FILE_TYPE, self._streamed, self._streamed.carried_in))
+    def _copy_into(self, branch: Self) -> None:
+        super()._copy_into(branch)
+        branch._is_open, branch._axes = self._is_open, self._axes
 
 
 class SequenceStream(GraphStream):
@@ -181,10 +150,10 @@ class SequenceStream(GraphStream):
     step or a maximum, is the result for the steps so far.
     """
 
-    def __init__(self, streamed: Streamed, batch: int | None) -> None:
-        self.batch = batch  # the number of sequences; None: one without a batch axis
+    def _layouts_of(self, streamed: Streamed, batch: int | None) -> dict[int, _Layout]:
         time, rows = streamed.x
         assert time is not None
+        self.batch = batch  # the number of sequences; None: one without a batch axis
         self._time, self._rows, rank = time, rows, len(streamed.step_shape)
         sizes: list[int | str] = list(streamed.step_shape)
         sizes[time] = ""
@@ -200,7 +169,7 @@ class SequenceStream(GraphStream):
             }
         else:
             layouts[rank - 1] = self._layout_of(streamed, [time])
-        super().__init__(streamed, layouts)
+        return layouts
 
     if TYPE_CHECKING:
 
@@ -215,7 +184,7 @@ class SequenceStream(GraphStream):
 
         def compute() -> Change[Any]:
             self._check_open()
-            planner, sizes = self._streamed.last_planner, self._declared.axes or ()
+            planner, sizes = self._model.last_planner, self._declared.axes or ()
             assert planner is not None
             none = np.zeros([0 if isinstance(size, str) else size for size in sizes], self._declared.dtype)
             layout = self._layouts.get(self._axes)  # outputs lack the batch axis if the last block did
@@ -228,13 +197,10 @@ class SequenceStream(GraphStream):
 
         return self._lock.run(compute)
 
-    def _options(self) -> tuple[Any, ...]:
-        return self._streamed, self.batch
-
     def block(
         self, args: Sequence[ArrayLike], inputs: dict[str, ArrayLike]
     ) -> tuple[list[AnyArray], _Layout | None]:
-        (value,) = self._streamed.in_order(args, inputs)
+        (value,) = self._model.in_order(args, inputs)
         x = arrays.as_array(value, "x")
         layout = self._layouts.get(x.ndim)
         if layout is None:
@@ -275,7 +241,3 @@ class SequenceStream(GraphStream):
 def stream_of(streamed: Streamed, batch: int | None) -> GraphStream:
     """Return the stream that runs a graph over one block."""
     return GraphStream(streamed) if streamed.last is None else SequenceStream(streamed, batch)
-
-
-def _copies(carried: Sequence[AnyArray]) -> Carried:
-    return tuple(array.copy() for array in carried)

@@ -18,7 +18,8 @@ from ..core.calls import CallLock, Change
 from ..core.checks import MOST_ROWS, enough_memory, integer
 from ..errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
 from ..layers.base_model import BaseModel
-from .stream import StreamingModel, read_state, write_state
+from .state import read_state, write_state
+from .stream import StreamingModel
 
 OVERHEAD = 9  # bytes per stream besides its state
 # Loading a file may allocate this many bytes per byte of the file, plus a constant, beyond the pool's memory.

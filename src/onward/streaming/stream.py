@@ -1,36 +1,27 @@
 """`Stream`: a sequence that continues from call to call, and the model that streams and pools run."""
 
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import onward._core as _core
 
-from ..core import arrays, storage
-from ..core.arrays import Array, Shape
-from ..core.calls import CallLock, Change
+from ..core import arrays
+from ..core.arrays import Array
+from ..core.calls import Change
 from ..core.checks import MOST_ROWS, enough_memory, integer
-from ..errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
+from ..errors import ArgumentError, ShapeError
 from ..layers import Dropout, Last
 from ..layers.base_model import BaseModel, call
 from ..layers.sequential import consecutive_layers
-
-FILE_TYPE = "stream of Onward"
-# How errors describe a file whose metadata differs.
-OTHER_MODELS = {
-    "precision": "a model in {!r}, but this one is in {!r}",
-    "model": "another model",
-    "weights": "this model with other weights",
-}
+from .state import Continuing, check_out
 
 # h (L, B, P) and c (L, B, H) or None, for each recurrent layer
 States: TypeAlias = list[tuple[Array, Array | None]]
-Restored = TypeVar("Restored")
 
 
 class StreamingModel:
@@ -144,51 +135,6 @@ def flat(states: States) -> Iterator[Array]:
     return (array for pair in states for array in pair if array is not None)
 
 
-def write_state(path: str | os.PathLike[str], file_type: str, model: Any, tensors: Mapping[str, Any]) -> None:
-    """Write the state of a stream or pool of a model. Raises FileError."""
-    storage.write(path, tensors, {"type": file_type, **model.fingerprint()})
-
-
-def read_state(
-    path: str | os.PathLike[str],
-    file_type: str,
-    model: Any,
-    convert: Callable[[dict[str, NDArray[Any]]], Restored],
-) -> Restored:
-    """Convert the tensors that `write_state` wrote for the same model.
-
-    Raises FileError for another type, version, precision or model, for other weights, and instead of the
-    errors that `convert` raises.
-    """
-    tensors, metadata = storage.read(path)
-    if metadata is None or metadata.get("type") != file_type:
-        kind = file_type.removesuffix(" of Onward")
-        raise FileError(
-            f"{path} is not the state of a {kind}: expected a file that {kind.split()[0]}.save wrote"
-        )
-    for key, own in model.fingerprint().items():
-        if metadata.get(key) != own:
-            raise FileError(f"{path} is the state of {OTHER_MODELS[key].format(metadata.get(key), own)}")
-    try:
-        return convert(tensors)
-    except KeyError as error:
-        raise FileError(f"{path} has no {error.args[0]}") from error
-    except OnwardError as error:
-        raise FileError(f"{path}: {error}") from error
-
-
-def check_out(out: Any, inputs: Iterable[Any], shape: Shape, dtype: Any) -> None:
-    """Raise ShapeError, DtypeError or ArgumentError unless y can be written into `out`, away from inputs."""
-    if not isinstance(out, np.ndarray) or out.dtype != dtype:
-        actual = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
-        raise DtypeError(f"out is {actual}, but must be an array of {dtype}")
-    if out.shape != shape:
-        raise ShapeError(f"out has shape {out.shape}, but y has shape {shape}")
-    if not out.flags.writeable:
-        raise ArgumentError("out is read-only: pass an array that can be written to")
-    arrays.check_separate((out,), inputs)
-
-
 def frozen(model: BaseModel) -> BaseModel:
     """Prepare a model for streaming; all its streams share one packed copy of the present weights."""
     for layer in model.sublayers().values():
@@ -198,7 +144,7 @@ def frozen(model: BaseModel) -> BaseModel:
 
 # Layers have streams of their own beside `GraphStream`, because these are faster: a step of an LSTM takes 1.2
 # microseconds with 32 units and 6.2 with 128, and 1.7 and 7.1 as a graph of one node.
-class Stream(_core.Stream):
+class Stream(Continuing, _core.Stream):
     """One sequence, or a batch of them, that continues from call to call: y = stream(x).
 
     x is one time step or a block of steps: (I,) or (T, I); with `batch=B`, (B, I) or (T, B, I), or (B, T, I)
@@ -218,13 +164,14 @@ class Stream(_core.Stream):
     True
     """
 
+    file_type = "stream of Onward"
+
     def __init__(self, model: StreamingModel, batch: int | None) -> None:
-        self._batch, self._model = batch, model
-        self._step_axes = (() if self._batch is None else (self._batch,)) + model.step_shape
-        self._time_axis = 1 if self._batch is not None and model.batch_first else 0  # in a block
-        self._lock = CallLock()  # held while the state is replaced
+        self._step_axes = (() if batch is None else (batch,)) + model.step_shape
+        self._time_axis = 1 if batch is not None and model.batch_first else 0  # in a block
         with enough_memory(f"the states of batch={batch}"):
-            super().__init__(model.kernels, self._batch, model.batch_first)
+            _core.Stream.__init__(self, model.kernels, batch, model.batch_first)
+        Continuing.__init__(self, model, batch)
 
     if TYPE_CHECKING:  # type: ignore, because the stub of the core's method has no NumPy types
 
@@ -249,51 +196,10 @@ class Stream(_core.Stream):
         batch, features = self._step_axes[: self._time_axis], self._step_axes[self._time_axis :]
         return self(np.zeros((*batch, 0, *features), self._model.model.dtype))
 
-    @property
-    def state(self) -> Any:
-        """A copy of the state, in the form that a call of the model returns; assign to set the state."""
-        return self._model.join(self._states(), self._batch is not None)
-
-    @state.setter
-    def state(self, state: Any) -> None:
-        self._replace(self._model.check_state(state, self._batch or 1, self._batch is not None))
-
-    def reset(self) -> None:
-        """Set the state to zeros."""
-        self._replace(self._model.zeros(self._batch or 1))
-
-    def copy(self) -> Self:
-        """Return a new stream with a copy of the state."""
-        branch = type(self)(self._model, self._batch)
-        branch._set_state(self._states())
-        return branch
-
-    def __copy__(self, memo: Any = None) -> Self:
-        return self.copy()
-
-    __deepcopy__ = __copy__
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the state to a safetensors file. Raises FileError."""
-        write_state(path, FILE_TYPE, self._model, self._model.tensors(self._states()))
-
-    def load(self, path: str | os.PathLike[str]) -> None:
-        """Replace the state with one that a stream of the same model saved.
-
-        Raises FileError, and leaves the state unchanged, if the file is damaged or has another type, version,
-        model or batch size.
-        """
-        restored, rows = self._model.restored, self._batch or 1
-        self._replace(read_state(path, FILE_TYPE, self._model, lambda tensors: restored(tensors, rows)))
-
     def _states(self) -> States:
-        states = self._model.zeros(self._batch or 1)
+        states: States = self._model.zeros(self._batch or 1)
         self._state(states)
         return states
-
-    def _replace(self, states: States) -> None:
-        with self._lock:
-            self._set_state(states)
 
     def _check_x(self, x: ArrayLike) -> NDArray[Any]:
         """x as an array. Raises ShapeError unless it has the shape of one step or of a block."""

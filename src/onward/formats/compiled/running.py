@@ -15,8 +15,9 @@ from ...errors import ArgumentError, ShapeError
 from ...graph import Graph, Input
 from ...graph.declared import as_declared, check_call
 from ...graph.over_time.streamed import Axes, Carry, Streamed
-from ...streaming.graph_pool import GraphPool, Rows, SequencePool
+from ...streaming.graph_pool import GraphPool, SequencePool
 from ...streaming.graph_stream import GraphStream, SequenceStream
+from ...streaming.rows import Rows
 
 
 class FilePlanner:

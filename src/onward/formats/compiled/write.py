@@ -18,7 +18,8 @@ from ...graph.of_layers import graph_of
 from ...graph.over_time.streamed import Streamed
 from ...layers.base_model import BaseModel
 from ...model import Model
-from ...streaming.graph_pool import GraphPool, Rows, SequencePool
+from ...streaming.graph_pool import GraphPool, SequencePool
+from ...streaming.rows import Rows
 from . import examples
 from .programs import FileRecorder, GraphPrograms, decisions
 from .words import FileWriter

@@ -103,7 +103,19 @@ class Streamed:
         check_call(names, args, named, [name for name in names if name not in found])
         return [found[name] for name in names]
 
-    def carried_in(self, state: Mapping[str, ArrayLike]) -> tuple[AnyArray, ...]:
+    # how streams and pools show the carries, and write them to files
+
+    def zeros(self, rows: int = 1) -> tuple[AnyArray, ...]:
+        """Return copies of the carries at the start of a sequence; `initial` holds those of all rows."""
+        return tuple(array.copy() for array in self.initial)
+
+    def join(self, carried: Sequence[AnyArray], batched: bool = True) -> dict[str, AnyArray]:
+        """Return carries by name."""
+        return {carry.name: array for carry, array in zip(self.carries, carried, strict=True)}
+
+    def check_state(
+        self, state: Mapping[str, ArrayLike], rows: int = 1, batched: bool = True
+    ) -> tuple[AnyArray, ...]:
         """Return copies of the carries in a state. Raises ArgumentError, ShapeError, DtypeError."""
         names = [carry.name for carry in self.carries]
         if not isinstance(state, Mapping) or set(state) != set(names):
@@ -114,6 +126,8 @@ class Streamed:
             carry.check(carry.initial, array, "in this state")
             carried.append(np.array(array, order="C"))
         return tuple(carried)
+
+    tensors, restored = join, check_state
 
     def fingerprint(self) -> dict[str, str]:
         """Return metadata that identifies the model: a hash of all that determines its outputs."""
