@@ -96,6 +96,18 @@ def test_norms_of_tiny_gradients_do_not_underflow() -> None:
     assert train.global_norm({"a": np.full(49, 1e-44, np.float32)}) == pytest.approx(7e-44, rel=0.02)
 
 
+def test_the_norm_adds_arrays_in_the_same_order_in_every_version_of_python() -> None:
+    for seed in range(20):  # the built-in sum compensates its rounding errors from Python 3.12 on
+        values = np.random.default_rng(seed).normal(size=7)
+        scale = 2.0 ** -np.frexp(np.abs(values).max())[1]
+        sums = np.zeros(16)
+        sums[:7] = (values * scale) ** 2
+        while len(sums) > 1:
+            sums = sums[: len(sums) // 2] + sums[len(sums) // 2 :]
+        norm = train.global_norm({str(n): np.array([value]) for n, value in enumerate(values)})
+        assert norm == np.sqrt(sums[0]) / scale
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_the_norm_of_gradients_that_are_not_finite_is_not_finite(bad: float) -> None:
     for place in (0, 1):

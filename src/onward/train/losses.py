@@ -231,7 +231,7 @@ def weighted(
         * int((counted & (weights == weight)).sum())
         for weight in np.unique(weights[counted]).tolist()
     ]
-    return sum(values) / (total or 1.0), dy * scale[..., None], total
+    return _core.sum(np.array(values, np.float64)) / (total or 1.0), dy * scale[..., None], total
 
 
 def describe(loss: Loss) -> str:

@@ -224,7 +224,8 @@ def global_norm(gradients: ByName) -> float:
         return largest
     # a power of two, so that scaling is exact; bounded, so that it is a normal number
     scale = math.ldexp(1.0, min(1000, max(-1000, -math.frexp(largest)[1])))
-    return math.sqrt(sum(_core.sum_of_squares(v, scale) for v in vectors)) / scale
+    squares = [_core.sum_of_squares(v, scale) for v in vectors]
+    return math.sqrt(_core.sum(np.array(squares))) / scale  # sum() rounds differently from Python 3.12 on
 
 
 def clip_norm(gradients: ByName, max_norm: float) -> Weights:
