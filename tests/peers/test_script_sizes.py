@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import onward
 from onward.errors import ArgumentError
 from onward.formats.torch.script.program import Program
+from onward.model import Model
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns that TorchScript is deprecated
 
@@ -173,6 +174,26 @@ def test_an_error_says_that_its_axes_are_guesses(tmp_path: Path) -> None:
         model = onward.load(tmp_path / "model.pt")
         with pytest.raises(ArgumentError, match=f"the file declares no axes.*{reason}"):
             model.export_onnx(tmp_path / "model.onnx")
+
+
+class Turned(nn.Module):
+    """A convolution along the steps of (N, T, C), which could also be traced with two axes, (C, T)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x.permute(0, 2, 1)).amax(2)
+        return y
+
+
+def test_an_order_of_axes_tells_their_number(tmp_path: Path) -> None:
+    torch.jit.trace(Turned(), torch.zeros(2, 6, 3)).save(tmp_path / "model.pt")
+    model = onward.load(tmp_path / "model.pt")
+    assert isinstance(model, Model)
+    (declared,) = model.general.planner.graph.inputs
+    assert declared.axes == ("x_0", "x_1", 3)
 
 
 class Tail(nn.Module):
