@@ -1,6 +1,7 @@
 """`onward score`: texts, with characters that the model does not know, and tables."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,9 @@ from support.cli import invoke, message, report
 
 import onward
 from onward import bundled
+from onward.graph import Graph
+from onward.graph.declared import Input
+from onward.model import Model
 from onward.recipes import text
 from onward.tables import data
 
@@ -74,3 +78,34 @@ def test_the_loss_follows_from_the_last_layer_or_the_options(tmp_path: Path) -> 
             assert found["accuracy"] == expected.accuracy
         other = report("score", path, file, "--loss", loss, "--from-logits")
         assert abs(other["loss"] - expected.loss) > 1e-3
+
+
+@pytest.mark.parametrize("axes", [("B", "T", 3), ("B", 3, "T"), (1, "T", 3)])
+def test_a_whole_model_that_is_no_chain_of_layers_is_scored(axes: tuple[Any, ...], tmp_path: Path) -> None:
+    rng, time = np.random.default_rng(0), axes.index("T")
+    graph = Graph()
+    x = graph.add_input("x", np.dtype("float32"), axes)
+    steps = graph.add("Transpose", x, perm=[0, time, 3 - time])
+    peak = graph.add("ReduceMax", graph.add("Tanh", steps), graph.add_constant(np.array([1])), keepdims=0)
+    W = rng.normal(size=(3, 4)).astype(np.float32)
+    graph.outputs = (graph.add("MatMul", peak, graph.add_constant(W)),)
+    graph.declared_outputs = (Input("y"),)
+    onward.export_onnx(Model(graph), tmp_path / "net.onnx")
+    x, y, lengths = (
+        rng.normal(size=(9, 5, 3)).astype(np.float32),
+        rng.integers(0, 4, 9),
+        rng.integers(1, 6, 9),
+    )
+    np.savez(tmp_path / "x.npz", x=np.moveaxis(x, 1, time), y=y, lengths=lengths)
+    scores = np.stack([np.tanh(row[:n]).max(axis=0) @ W for row, n in zip(x, lengths, strict=True)])
+    expected = onward.train.cross_entropy(scores, y)[0]
+    for options in ([], ["--loss", "cross_entropy"]):
+        found = report("score", tmp_path / "net.onnx", tmp_path / "x.npz", *options)
+        assert found["loss"] == pytest.approx(expected, rel=1e-5)
+        assert found["accuracy"] == (scores.argmax(axis=1) == y).mean()
+    assert report("run", tmp_path / "net.onnx", tmp_path / "x.npz")["accuracy"] == found["accuracy"]
+    assert found["read_as"] == f"9 sequences of {lengths.min()} to 5 steps, 3 features"
+    softmax = graph.add("Softmax", graph.outputs[0])
+    graph.outputs = (softmax,)
+    onward.export_onnx(Model(graph), tmp_path / "net.onnx")
+    assert report("score", tmp_path / "net.onnx", tmp_path / "x.npz")["loss"] == pytest.approx(expected, 1e-5)

@@ -255,6 +255,27 @@ def test_a_classifier_is_trained_on_a_table(monkeypatch: pytest.MonkeyPatch) -> 
     assert "% correct" in invoke("score", "table.safetensors", "table.npz", expect=0).output
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".csv"])
+def test_numbers_are_classes_of_steps(suffix: str) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.choice([3, 7], (30, 5))
+    x = rng.normal(size=(30, 5, 1)) + 2 * y[..., None]
+    if suffix == ".npz":
+        np.savez("steps.npz", x=x, y=y)
+        options = ["--task", "label-steps"]
+    else:
+        rows = [f"{n},{x[n, t, 0]},{y[n, t]}" for n in range(30) for t in range(5)]
+        Path("steps.csv").write_text("\n".join(["id,x,y", *rows]))
+        options = ["--task", "label-steps", "--group", "id", "--target", "y"]
+    result = report("train", "table", f"steps{suffix}", *options, *SMALL, "--epochs", "40")
+    assert result["accuracy"] > 0.9 and result["classes"] == ["3", "7"]
+    assert [row["class"] for row in result["by_class"]] == ["3", "7"]
+    assert onward.load("steps.safetensors")(x[0].astype(np.float32)).shape == (5, 2)
+    assert report("score", "steps.safetensors", f"steps{suffix}")["accuracy"] > 0.9
+    printed = invoke("run", "steps.safetensors", f"steps{suffix}", expect=0).output
+    assert "of 150" in printed and "of 30" not in printed
+
+
 @pytest.mark.parametrize("kind", ["per_step", "per_sequence"])
 def test_a_regression_model_predicts_in_the_units_of_the_targets(
     kind: str, monkeypatch: pytest.MonkeyPatch
@@ -311,7 +332,7 @@ def test_mistakes_are_one_error_message() -> None:
         (("train", "table", "play.txt"), 2, ".npz, .csv"),
         (("train", "table", "table.npz"), 1, "neither classes"),
         (("train", "table", "few.npz"), 1, "1 sequences, expected at least 5"),
-        (("train", "table", "odd.npz"), 1, "y has shape (2, 2, 2) and dtype float32"),
+        (("train", "table", "odd.npz"), 1, "y has shape (2, 2, 2) and dtype float64"),
         (("sample", "vowels"), 1, "is not a text model"),
         (("sample", "nothing"), 2, "neither a file nor a bundled model"),
         (("sample", "play.safetensors", "--prompt", "Zounds"), 1, "character 0 of the text is 'Z'"),

@@ -13,6 +13,7 @@ from support.skips import Cases
 
 from onward.errors import FileError
 from onward.tables import data
+from onward.tables.data import AnyArray, Selection
 
 X = np.random.default_rng(0).standard_normal((9, 3)).astype(np.float32)
 LENGTHS = np.array([4, 0, 5])
@@ -88,6 +89,57 @@ def test_y_with_a_time_axis_belongs_to_steps(tmp_path: Path) -> None:
     assert isinstance(sequences.targets, list)
     for target, row, length in zip(sequences.targets, y, (6, 2, 0, 5), strict=True):
         np.testing.assert_array_equal(target, row[:length])
+
+
+STEPS = np.random.default_rng(3).integers(0, 2, (4, 6))
+
+
+@pytest.mark.parametrize("y", [STEPS, STEPS.astype(float), STEPS > 0, np.array(["no", "yes"])[STEPS]])
+def test_the_task_applies_to_arrays(tmp_path: Path, y: AnyArray) -> None:
+    path = saved(tmp_path / "x.npz", x=N_T_F, y=y, lengths=[6, 2, 1, 5])
+    sequences = data.read(path, Selection(task="label-steps")).with_class_names()
+    assert sequences.step_labels is not None and sequences.targets is None
+    for labels, row, length in zip(sequences.step_labels, STEPS, (6, 2, 1, 5), strict=True):
+        np.testing.assert_array_equal(labels, row[:length])
+    assert sequences.classes == (("no", "yes") if y.dtype.kind == "U" else ("0", "1"))
+    one = data.read(saved(tmp_path / "one.npz", x=N_T_F[0], y=y[0]), Selection(task="label-steps"))
+    assert one.step_labels is not None and one.step_labels[0].tolist() == STEPS[0].tolist()
+    assert "y has shape (4, 6)" in message(path, selection=Selection(task="classify"))
+
+
+def test_whole_numbers_are_classes_or_values_as_the_task_says(tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.npz", x=N_T_F, y=[30, 54, 30, 31])
+    ages = data.read(path, Selection(task="regress"))
+    assert ages.labels is None and np.array_equal(ages.targets, [[30], [54], [30], [31]])
+    path = saved(tmp_path / "x.npz", x=N_T_F, y=[3.0, 5.0, 3.0, 4.0])
+    kinds = data.read(path, Selection(task="classify"))
+    assert kinds.labels is not None and kinds.labels.tolist() == [3, 5, 3, 4]
+    path = saved(tmp_path / "x.npz", x=N_T_F, y=[0.5, np.inf, 1, 2])
+    assert "expected classes (4,)" in message(path, selection=Selection(task="classify"))
+
+
+def test_options_of_columns_are_refused_for_arrays(tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.npz", x=N_T_F)
+    for name, value in {
+        "inputs": ("a",),
+        "group": "a",
+        "missing": "fill",
+        "every": "1h",
+        "delimiter": ";",
+        "day_first": True,
+    }.items():
+        option = {"inputs": "--input"}.get(name, f"--{name.replace('_', '-')}")
+        assert f"omit {option}," in message(path, selection=Selection(**{name: value}))  # type: ignore[arg-type]
+
+
+def test_the_axis_of_steps_may_come_after_the_features(tmp_path: Path) -> None:
+    lengths = [6, 2, 1, 5]
+    expected = data.read(saved(tmp_path / "x.npz", x=N_T_F, lengths=lengths)).items
+    path = saved(tmp_path / "y.npz", x=N_T_F.swapaxes(1, 2), lengths=lengths)
+    joined = saved(tmp_path / "z.npz", x=np.concatenate(expected).T, lengths=lengths)
+    for each in (path, joined):
+        for item, other in zip(data.read(each, time=1).items, expected, strict=True):
+            np.testing.assert_array_equal(item, other)
 
 
 def test_classes_may_be_strings(tmp_path: Path) -> None:

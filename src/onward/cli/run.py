@@ -245,9 +245,7 @@ def _run_file(
         comparison.warn_of_short(sequences)
     start = time.perf_counter()
     with progress("Running", len(sequences.items)) as advance:
-        outputs = inference.outputs(net, sequences.items, workers, advance)
-    time_axis = net.output_time if isinstance(net, Rows) else 0
-    outputs = [np.moveaxis(y, time_axis, 0) for y in outputs]
+        outputs = inference.outputs_of_steps(net, sequences.items, workers, advance)
     seconds = time.perf_counter() - start
     bad = inference.rows_with_nan(outputs)
     if bad and on_error == "fail":
@@ -265,7 +263,7 @@ def _run_file(
         on_stdout = sequences.suffix if is_array else ".csv"
         suffix = on_stdout if out == STDIN else Path(out).suffix.lower()
         class_names = () if predictions is None else predictions.class_names
-        axis = 0 if sequences.suffix in data.TABLES else time_axis
+        axis = net.output_time if isinstance(net, Rows) and sequences.suffix not in data.TABLES else 0
         content = array_files.encode(suffix, sequences, outputs, predicted, reasons, class_names, axis)
         if out == STDIN:
             sys.stdout.buffer.write(content)

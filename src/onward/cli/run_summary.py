@@ -238,7 +238,7 @@ def _outputs_table(report: Report) -> Table:
     count = ["predicted for"] if predicted else []
     table = new_table(_title(report), "output", "mean", "min", "max", *count)
     for row in report["outputs"][:MOST_ROWS]:
-        count = [f"{predicted[row['name']]:,} of {report['sequences']:,}"] if predicted else []
+        count = [f"{predicted[row['name']]:,} of {predicted.total():,}"] if predicted else []
         table.add_row(row["name"], *statistics_cells(row), *count)
     hidden = len(report["outputs"]) - MOST_ROWS
     if hidden > 0:

@@ -108,11 +108,11 @@ def _score_table(
         comparison.warn_of_short(table)
         found = forecasts.compare(model.runner, table)
         return found | {"loss": found["forecasts"][0]["rmse"] ** 2, "accuracy": None}
-    net = model.sequential()
-    chosen = None if loss is None and table.labels is None else as_loss(loss, net, from_logits)
+    default = None if table.targets is None else "mse"
+    chosen = as_loss(loss or default, model.model, from_logits)
     labels: list[Any] = table.step_labels or [table.labels]
     unknown = sum(int(np.count_nonzero(np.asarray(each) == UNKNOWN)) for each in labels)
-    return sequences.score_table(net, table, chosen) | {"unknown_labels": unknown}
+    return sequences.score_table(model.runner, table, chosen) | {"unknown_labels": unknown}
 
 
 def _score_text(model: ModelFile, path: Path, unknown: str) -> Report:

@@ -8,7 +8,6 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -255,17 +254,13 @@ def read_sequences(
     runner, saved = model.runner, model_files.load_saved(model.path)
     step_shape = runner.step_shape
     if source == STDIN or data.suffix_of(data_file(source, "INPUT")) in data.SUFFIXES:
-        sequences = read_table(source, selection, step_shape=step_shape, saved=saved, future=future)
+        time = runner.time if isinstance(runner, Rows) else 0
+        sequences = read_table(
+            source, selection, step_shape=step_shape, time=time, saved=saved, future=future
+        )
     else:
         sequences = _read_text(model, data_file(source, "INPUT"))
-    if not isinstance(runner, Rows):
-        sequences.check_features(step_shape)
-        return sequences
-    if sequences.suffix in data.TABLES:
-        sequences.check_features(step_shape)
-        return replace(sequences, items=[runner.from_steps(item) for item in sequences.items])
-    if runner.time and len({len(item) for item in sequences.items}) > 1:
-        raise ArgumentError(f"{sequences.origin}, whose lengths do not count the first axis of a row")
+    sequences.check_features(step_shape)
     return sequences
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..layers.base_model import BaseModel
 from ..model import Model
 from ..tables.data import Sequences
+from ..tables.rows import Rows
 from ..tracing.trace import Trace
 from . import common
 from .common import Printed, Report, counted
@@ -146,6 +147,8 @@ def _read_sequence(model: ModelFile, source: str | None, number: int) -> Run:
     label = None if sequences.labels is None else int(sequences.labels[number])
     title = f"{model} on {Path(source).stem}, sequence {sequences.name(number)}"
     x = sequences.items[number]
+    if isinstance(model.runner, Rows):
+        x = model.runner.from_steps(x)
     if isinstance(net, Model) and net.layout is not None and net.layout.axes.batch is not None:
         x = np.expand_dims(x, net.layout.axes.batch)
     return Run(net, x, title, partial(_class_names, model, sequences), label, sequences.describe())

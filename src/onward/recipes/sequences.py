@@ -16,8 +16,9 @@ from ..layers import GRU, LSTM, RNN, Dropout, Last, Linear, Sequential
 from ..layers.base_model import BaseModel
 from ..tables import inference
 from ..tables.data import Sequences
-from ..train import AdamW, Batch, Batches, History, OneCycleLR, cross_entropy, evaluate, fit, mse
-from ..train.losses import Loss
+from ..tables.rows import Rows
+from ..train import AdamW, Batch, Batches, History, OneCycleLR, cross_entropy, fit, mse
+from ..train.losses import Loss, counted_rows, predicted_classes
 
 CELLS: dict[str, Any] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 HIDDEN = 32
@@ -115,7 +116,8 @@ def fit_sequences(
     layers = recurrent_layers(len(x_moments[0]), cell, hidden_size, num_layers, bidirectional, rng)
     if not isinstance(training.targets, list):
         layers.append(Last())
-    linear = Linear(hidden_size, num_classes or _rows(training.targets)[0].shape[-1], rng=rng)
+    outputs = _rows(training.targets)[0].shape[-1] if num_classes is None else num_classes
+    linear = Linear(hidden_size, outputs, rng=rng)
     share = None if class_weight is None else balanced(training, num_classes, class_weight)
     batches = _standardized_batches(training, x_moments, y_moments, share)
     if epochs is None:
@@ -182,7 +184,13 @@ def fit_table(
     is_class = sequences.labels is not None or sequences.step_labels is not None
     num_classes = len(sequences.classes) if is_class else None
     model, history = fit_sequences(training, validation, num_classes, rng=rng, **options)
-    return model, history, _report(model, validation, sequences.classes if is_class else None)
+    return (
+        model,
+        history,
+        _report(
+            model, validation, sequences.classes if is_class else None, cross_entropy if is_class else mse
+        ),
+    )
 
 
 def _refuse_infinite(sequences: Sequences) -> None:
@@ -198,28 +206,40 @@ def _refuse_infinite(sequences: Sequences) -> None:
             )
 
 
-def score_table(model: Sequential, sequences: Sequences, loss: str | Loss | None = None) -> dict[str, Any]:
+def score_table(model: BaseModel | Rows, sequences: Sequences, loss: Loss) -> dict[str, Any]:
     """Compute a loss of `onward.train` and, for classes, the accuracy and the measures of each class.
 
-    The loss is by default the mean squared error for numbers, and for classes that of `evaluate`.
+    Raises ArgumentError for a table without labels or targets, and the errors of the model and the loss.
     """
     is_class = sequences.labels is not None or sequences.step_labels is not None
     return _report(model, _examples(sequences), sequences.classes if is_class else None, loss)
 
 
 def _report(
-    model: Sequential, examples: Examples, classes: tuple[str, ...] | None, loss: str | Loss | None = None
+    model: BaseModel | Rows, examples: Examples, classes: tuple[str, ...] | None, loss: Loss
 ) -> dict[str, Any]:
-    items = [item.astype(np.float32) for item in examples.items]
-    batches = Batches(items, examples.targets, batch_first=model.batch_first)
-    report = evaluate(model, batches, loss or ("mse" if classes is None else None))._asdict()
-    if classes is None or not classes:
+    """The loss and the measures of all outputs at once; sequences without a step do not count."""
+    items = examples.items
+    if not isinstance(model, Rows):
+        items = [item.astype(np.float32) for item in items]
+    outputs = inference.outputs_of_steps(model, items)
+    y = np.concatenate([np.atleast_2d(each) for each in outputs])
+    targets = examples.targets
+    targets = np.concatenate(targets) if isinstance(targets, list) else targets
+    mask = np.ones(len(y), np.bool_)
+    if outputs[0].ndim == 1:
+        mask &= [len(item) > 0 for item in items]
+    report: dict[str, Any] = {"loss": float(loss(y, targets, mask)[0]), "accuracy": None}
+    counted = counted_rows(loss, targets, mask)
+    if not counted.any():
+        raise ArgumentError("no sequence has a step and a label or target that the model knows")
+    predicted = predicted_classes(loss, y)
+    if classes is None or predicted is None:
         return report
-    scores = np.concatenate([np.atleast_2d(y) for y in inference.outputs(model, items)])
-    labels = np.concatenate([np.reshape(labels, -1) for labels in examples.targets])
-    if scores.shape != (len(labels), len(classes)):
-        return report
-    return report | {"by_class": measures(scores[labels >= 0], labels[labels >= 0], classes)}
+    report["accuracy"] = float((predicted == targets)[counted].mean())
+    if y.shape[1] == len(classes):
+        report["by_class"] = measures(y[counted], targets[counted], classes)
+    return report
 
 
 def measures(scores: Array, labels: NDArray[np.int64], classes: tuple[str, ...]) -> list[dict[str, Any]]:

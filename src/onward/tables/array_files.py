@@ -5,24 +5,36 @@ import io
 import math
 import zipfile
 from collections.abc import Mapping
-from typing import IO, Any
+from dataclasses import replace
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
 
 from ..core.arrays import padded
 from ..errors import FileError
-from .layout import AnyArray, Sequences, number_classes
+from .layout import AnyArray, Selection, Sequences, number_classes
 from .windows import forecast_rows
 
 LARGEST_ARRAY = 100e6  # bytes that any member of an archive may unpack to
 LARGEST_RATIO = 100
 
 
-def parse(file: IO[bytes], suffix: str, name: str, step_rank: int, classes: tuple[str, ...]) -> Sequences:
-    """Read the sequences in an .npy or .npz file; see `data.read`. Raises FileError."""
+def parse(
+    file: IO[bytes],
+    suffix: str,
+    name: str,
+    selection: Selection,
+    step_rank: int,
+    time: int,
+    classes: tuple[str, ...],
+) -> Sequences:
+    """Read the sequences in an .npy or .npz file as (T, ...); see `data.read`. Raises FileError."""
     arrays = {"x": _array(file, file.seek(0, 2), name)} if suffix == ".npy" else _members(file, name)
-    return _sequences(name, suffix, step_rank, classes, **arrays)
+    y = arrays.pop("y", None)
+    found, layout = _sequences(name, step_rank, time, **arrays)
+    found = replace(found, classes=classes, suffix=suffix, selection=selection)
+    return found if y is None else _Targets(name, layout, y).add(found)
 
 
 def _members(file: IO[bytes], name: str) -> dict[str, AnyArray]:
@@ -61,14 +73,8 @@ def _array(file: IO[bytes], size: int, name: str) -> AnyArray:
 
 
 def _sequences(
-    name: str,
-    suffix: str,
-    step_rank: int,
-    known_classes: tuple[str, ...],
-    x: AnyArray,
-    lengths: AnyArray | None = None,
-    y: AnyArray | None = None,
-) -> Sequences:
+    name: str, step_rank: int, time: int, x: AnyArray, lengths: AnyArray | None = None
+) -> tuple[Sequences, "_Layout"]:
     origin = f"{name}: x has shape {x.shape}"
     batched = x.ndim == step_rank + 2
     if x.ndim not in (step_rank + 1, step_rank + 2) or x.size == 0:
@@ -77,20 +83,13 @@ def _sequences(
             expected = "(N, T) for N sequences of token ids, or (T,) for one sequence"
         raise FileError(f"{origin}, but must be {expected}; no axis may be empty")
     single = not batched and lengths is None
+    x = np.moveaxis(x, time + batched, 1 if batched else 0)
     if lengths is None:
         lengths = np.full(len(x) if batched else 1, x.shape[1] if batched else len(x))
     else:
         _check_lengths(origin, lengths, x, batched)
-    items = _split(x, lengths, batched)
-    labels, classes, targets = None, known_classes, None
-    if y is not None and y.ndim == 1 and y.dtype.kind in "biuU":
-        if len(y) != len(items):
-            raise FileError(f"{origin}, {len(items)} sequences, but y has {len(y)} classes")
-        strings = [str(label) for label in (y.astype(np.int64) if y.dtype.kind == "b" else y).tolist()]
-        labels, classes = number_classes(f"{name}: y", strings, known_classes)
-    elif y is not None:
-        targets = _targets(origin, y, x, lengths, batched)
-    return Sequences(items, labels, targets, classes, origin=origin, suffix=suffix, single=single)
+    layout = _Layout(origin, x.shape[: 1 + batched], lengths, batched)
+    return Sequences(layout.split(x), origin=origin, single=single), layout
 
 
 def _check_lengths(origin: str, lengths: AnyArray, x: AnyArray, batched: bool) -> None:
@@ -104,28 +103,79 @@ def _check_lengths(origin: str, lengths: AnyArray, x: AnyArray, batched: bool) -
         raise FileError(f"{origin}, {len(x)} steps, but the lengths add up to {lengths.sum()}")
 
 
-def _split(array: AnyArray, lengths: AnyArray, batched: bool) -> list[AnyArray]:
-    """The valid steps of rows (N, T, ...), or the sequences in a concatenation (sum of lengths, ...)."""
-    if batched:
-        return [row[:length] for row, length in zip(array, lengths, strict=True)]
-    return np.split(array, np.cumsum(lengths)[:-1])
+class _Layout(NamedTuple):
+    """Where the steps of the sequences are: in rows (N, T), or one sequence after another."""
+
+    origin: str
+    shape: tuple[int, ...]
+    lengths: AnyArray
+    batched: bool
+
+    def split(self, array: AnyArray) -> list[AnyArray]:
+        """The valid steps of rows (N, T, ...), or the sequences in a concatenation (sum of lengths, ...)."""
+        if self.batched:
+            return [row[:length] for row, length in zip(array, self.lengths, strict=True)]
+        return np.split(array, np.cumsum(self.lengths)[:-1])
 
 
-def _targets(origin: str, y: AnyArray, x: AnyArray, lengths: AnyArray, batched: bool) -> Any:
-    N = len(lengths)
-    if y.dtype.kind in "iuf":
+class _Targets(NamedTuple):
+    """The array `y` as classes or numbers, for each sequence or each step."""
+
+    name: str
+    layout: _Layout
+    y: AnyArray
+
+    def add(self, found: Sequences) -> Sequences:
+        """Return sequences with labels or targets. Raises FileError."""
+        task, N = found.selection.task or self._guess(), len(found.items)
+        if task == "regress":
+            return replace(found, targets=self._numbers(N))
+        shape = (N,) if task == "classify" else self.layout.shape
+        if not self._are_classes() or self.y.shape != shape:
+            raise self._error(N, task)
+        labels = (self.y if self.y.dtype.kind == "U" else self.y.astype(np.int64)).reshape(-1)
+        numbers, classes = number_classes(f"{self.name}: y", list(map(str, labels.tolist())), found.classes)
+        if task == "classify":
+            return replace(found, labels=numbers, classes=classes)
+        return replace(found, step_labels=self.layout.split(numbers.reshape(shape)), classes=classes)
+
+    def _are_classes(self) -> bool:
+        y = self.y
+        is_whole = y.dtype.kind == "f" and bool(np.isfinite(y).all() and (y == np.rint(y)).all())
+        return is_whole or y.dtype.kind in "biuU"
+
+    def _guess(self) -> str:
+        """The task by the array: strings, booleans and integers (N,) are classes, other numbers values."""
+        is_text = self.y.dtype.kind in "bU"
+        if is_text and self.y.shape == self.layout.shape and len(self.y.shape) > 1:
+            return "label-steps"
+        return "classify" if is_text or (self.y.ndim == 1 and self.y.dtype.kind in "iu") else "regress"
+
+    def _numbers(self, N: int) -> AnyArray | list[AnyArray]:
+        y, layout = self.y, self.layout
+        if y.dtype.kind not in "iuf":
+            raise self._error(N, "regress")
         y = y.astype(np.float32)
-        if batched and y.ndim == 3 and y.shape[:2] == x.shape[:2]:
-            return _split(y, lengths, batched)
-        if not batched and y.ndim in (1, 2) and len(y) == len(x):
-            return _split(y.reshape(len(y), -1), lengths, batched)
+        if layout.batched and y.ndim == 3 and y.shape[:2] == layout.shape:
+            return layout.split(y)
+        if not layout.batched and y.ndim in (1, 2) and len(y) == layout.shape[0]:
+            return layout.split(y.reshape(len(y), -1))
         if y.ndim in (1, 2) and len(y) == N:
             return y.reshape(N, -1)
-    per_step = (*x.shape[: 1 + batched], "O")
-    raise FileError(
-        f"{origin}, but y has shape {y.shape} and dtype {y.dtype}: expected classes ({N},), integers or "
-        f"strings; numbers ({N}, O) for each sequence; or ({', '.join(map(str, per_step))}) for each step"
-    )
+        raise self._error(N, "regress")
+
+    def _error(self, N: int, task: str) -> FileError:
+        steps = ", ".join(map(str, self.layout.shape))
+        expected = {
+            "classify": f"classes ({N},), integers or strings",
+            "label-steps": f"classes ({steps}{',' * (not self.layout.batched)}), integers or strings",
+            "regress": f"numbers ({N}, O) for each sequence, or ({steps}, O) for each step",
+        }
+        others = "; ".join(f"{each} with --task {name}" for name, each in expected.items() if name != task)
+        return FileError(
+            f"{self.layout.origin}, but y has shape {self.y.shape} and dtype {self.y.dtype}: expected "
+            f"{expected[task]}; or {others}"
+        )
 
 
 def encode(

@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +17,9 @@ __all__ = ["SUFFIXES", "AnyArray", "Saved", "Selection", "Sequences", "detect_su
 SUFFIXES = (".npy", ".npz", ".csv", ".csv.gz", ".parquet")
 WRITTEN = (".npy", ".npz", ".csv")  # what outputs are written to
 TABLES = (".csv", ".csv.gz", ".parquet")  # with a row for each step
+OF_WINDOWS = ("window", "horizon", "season", "interval", "task")  # these apply to arrays too
 SIGNATURES = {b"\x93NUMPY": ".npy", b"PK\3\4": ".npz", b"\x1f\x8b": ".csv.gz", b"PAR1": ".parquet"}
+OF_COLUMNS = [item.name for item in fields(Selection) if item.name not in OF_WINDOWS]
 LARGEST, LARGEST_RATIO = 100e6, 100  # bytes that a compressed file may unpack to
 
 
@@ -34,7 +37,8 @@ def read(path: str | os.PathLike[str], selection: Selection | None = None, **set
     of strings or integers that is constant in each sequence is a class; other targets are numbers.
 
     future: also return the windows at the end whose targets are unknown; these targets are NaN. `settings`
-    are step_shape, saved and future, as in `parse`.
+    are step_shape, time, saved and future, as in `parse`: the shape of a step, and the axis of steps in the
+    arrays of a sequence. The steps of the result are always first.
 
     Raises FileError, which names the line and the column if there is one.
     """
@@ -58,6 +62,7 @@ def parse(
     selection: Selection | None = None,
     *,
     step_shape: tuple[int | None, ...] | None = None,
+    time: int = 0,
     saved: Saved | None = None,
     future: bool = False,
 ) -> Sequences:
@@ -70,11 +75,9 @@ def parse(
             columns = _columns(file, suffix, name, chooser, selection.completed(saved.selection))
             sequences = steps.sequences(columns, chooser.chosen, saved, step_rank, suffix)
         else:
-            if selection.named_columns:
-                raise FileError(
-                    f"{name}: arrays have no columns to select: omit --input, --target, --group and --time"
-                )
-            sequences = array_files.parse(file, suffix, name, step_rank, saved.classes)
+            _refuse_columns(name, selection)
+            chosen = selection.completed(saved.selection)
+            sequences = array_files.parse(file, suffix, name, chosen, step_rank, time, saved.classes)
         window = selection.window or saved.selection.window
         if window is None:
             if selection.horizon is not None:
@@ -87,6 +90,15 @@ def parse(
         raise FileError(f"{name}: not CSV in UTF-8, nor .npy or .npz: convert it to one of these") from error
     except Exception as error:  # NumPy, zipfile, zlib and csv raise many kinds of errors for a damaged file
         raise FileError(f"{name}: cannot be read: {error}") from error
+
+
+def _refuse_columns(name: str, selection: Selection) -> None:
+    """Raise FileError for options that would have no effect on arrays."""
+    given = [field for field in OF_COLUMNS if getattr(selection, field) not in ((), None, False, "keep")]
+    if given:
+        options = {"inputs": "input", "targets": "target"}
+        listed = ", ".join(f"--{options.get(field, field).replace('_', '-')}" for field in given)
+        raise FileError(f"{name}: arrays have no columns: omit {listed}, or save a table as .csv or .parquet")
 
 
 def suffix_of(path: str | os.PathLike[str]) -> str:

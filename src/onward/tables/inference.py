@@ -56,12 +56,13 @@ def outputs(
 def outputs_of_steps(
     model: BaseModel | Rows,
     sequences: Sequence[AnyArray] | AnyArray,
+    workers: int = 1,
     advance: Callable[[int], None] | None = None,
 ) -> list[AnyArray]:
-    """Return `outputs` for sequences of a table, (T, ...), as outputs whose first axis is time."""
+    """Return `outputs` for sequences of steps, (T, ...), as outputs whose first axis is time."""
     if not isinstance(model, Rows):
-        return outputs(model, sequences, advance=advance)
-    found = outputs(model, [model.from_steps(steps) for steps in sequences], advance=advance)
+        return outputs(model, sequences, workers, advance)
+    found = outputs(model, [model.from_steps(steps) for steps in sequences], workers, advance)
     return [np.moveaxis(y, model.output_time, 0) for y in found]
 
 

@@ -144,10 +144,14 @@ class Sequences:
 
     def with_class_names(self) -> "Sequences":
         """The same sequences with class names; integer classes get their number as name, counted from 0."""
-        if self.labels is None or self.classes:
+        if self.classes or (self.labels is None and self.step_labels is None):
             return self
-        values, labels = np.unique(self.labels, return_inverse=True)
-        return replace(self, labels=labels.astype(np.int64), classes=tuple(map(str, values.tolist())))
+        found: Any = self.labels if self.step_labels is None else np.concatenate(self.step_labels)
+        values, labels = np.unique(found, return_inverse=True)
+        labels, classes = labels.astype(np.int64), tuple(map(str, values.tolist()))
+        if self.step_labels is None:
+            return replace(self, labels=labels, classes=classes)
+        return replace(self, step_labels=np.split(labels, np.cumsum(self.lengths)[:-1]), classes=classes)
 
     def name(self, row: int) -> str:
         """The name of a sequence in the file, or its index."""
