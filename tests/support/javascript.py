@@ -37,12 +37,15 @@ def inputs_of(call: Any) -> Any:
     return [encoded(value) for value in (call if isinstance(call, tuple) else (call,))]
 
 
-def case(content: bytes, calls: Any = (), parts: Any = (), finish: bool = False) -> dict[str, Any]:
+def case(
+    content: bytes, calls: Any = (), parts: Any = (), finish: bool = False, traced: bool = False
+) -> dict[str, Any]:
     return {
         "model": base64.b64encode(content).decode(),
         "calls": list(map(inputs_of, calls)),
         "blocks": list(map(inputs_of, parts)),
         "finish": finish,
+        "traced": traced,
     }
 
 
@@ -77,18 +80,30 @@ def check(found: Any, expected: Any) -> None:
 
 
 class Exported:
-    """A model with some calls and blocks, and their outputs in Python."""
+    """A model with some calls, which may be traced, and blocks, and their outputs in Python."""
 
-    def __init__(self, folder: Path, model: Any, calls: Any = (), parts: Any = (), **options: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: Any,
+        calls: Any = (),
+        parts: Any = (),
+        traced: bool = False,
+        **options: Any,
+    ) -> None:
         path = folder / "model.safetensors"
-        onward.export_web(model, path, *calls, blocks=parts, **options)
+        onward.export_web(model, path, *calls, blocks=parts, trace=traced, **options)
         whole = isinstance(model, Model)
         stream = model.stream(**options) if parts else None
         run = model if whole else lambda *args: _first(model(*args))
         self.expected = [run(**c) if isinstance(c, dict) else run(*_tuple(c)) for c in calls]
         self.streamed = [stream(**c) if isinstance(c, dict) else stream(*_tuple(c)) for c in parts]
         self.last = stream.finish() if hasattr(stream, "finish") and hasattr(stream, "_is_finished") else None
-        self.case = case(path.read_bytes(), calls, parts, self.last is not None)
+        self.traces = []
+        for call in calls if traced else ():
+            named = {"preactivations": True, **(call if isinstance(call, dict) else {})}
+            self.traces.append(model.trace(*(() if isinstance(call, dict) else _tuple(call)), **named))
+        self.case = case(path.read_bytes(), calls, parts, self.last is not None, traced)
 
     def check(self, answer: Any) -> None:
         assert "error" not in answer, answer
@@ -96,6 +111,14 @@ class Exported:
             check(found, y)
         if self.last is not None:
             check(answer["finish"], self.last)
+        for found, trace in zip(answer["traces"], self.traces, strict=True):
+            assert "error" not in found, found
+            check([found["x"], found["y"]], (trace.x, trace.y))
+            assert list(found["layers"]) == list(trace.layers)
+            for name, layer in trace.layers.items():
+                assert set(found["layers"][name]) == set(layer)
+                for key, array in layer.items():
+                    check([found["layers"][name][key]], array)
 
 
 def _tuple(call: Any) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
 // Uses every public name of onward.d.ts; tsc checks it. An error that does not occur is an error, too.
 import {
   ArgumentError, DtypeError, FileError, Model, Numbers, Onward, OnwardError, Output, ShapeError, SignatureError, State, Stream, Tensor, Trace,
-  WholeModel, WholeStream,
+  WholeModel, WholeStream, WholeTrace,
 } from "../../src/onward/tracing/page/onward.js";
 
 export async function layers(): Promise<Float32Array> {
@@ -16,6 +16,9 @@ export async function layers(): Promise<Float32Array> {
   const gate: Tensor = trace.layers["0.l0"].f;
   const clamped: Model = model.clamp({ layer: "0.l0", gate: "f", unit: 0, value: 1 }).clamp([]);
   const dx: Tensor = clamped.gradient(trace.x, y, { state: trace.state });
+  const { weights }: { weights: Record<string, Float32Array> } = model.backward(trace.x, (output: Tensor) => output.data);
+  const copy: Model = await Onward.create(model.description, { "0.weight": new Tensor(weights["0.weight"], [1, 3]) });
+  copy.update(model.weights);
   const names: string[] = [...model.names, model.vocabulary ?? "", model.description.type];
   // @ts-expect-error: a string is not an input
   model.run("text");
@@ -36,6 +39,10 @@ export async function whole(): Promise<Numbers> {
   stream.state = state;
   stream.state = null;
   const latency: number = stream.latency;
+  const trace: WholeTrace = model.trace([[1, 2, 3]]);
+  const gate: Tensor = trace.get("f");
+  // @ts-expect-error: a trace has no state
+  trace.state = gate;
   // @ts-expect-error: null is not an input
   model.run(null);
   // @ts-expect-error: the latency is fixed

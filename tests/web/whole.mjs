@@ -12,13 +12,16 @@ function textOf({ buffer, byteOffset, byteLength }) {
 }
 
 /** The outputs of the calls and blocks of a case, or the error of one that throws. */
-export async function answer({ Onward, Tensor }, { model: text, calls, blocks, finish }) {
+export async function answer({ Onward, Tensor }, { model: text, calls, blocks, finish, traced }) {
   const tensor = ({ data, dtype, shape }) => new Tensor(new TYPES[dtype](bytesOf(data).buffer), shape);
-  const plain = (outputs) => [outputs].flat().map(({ data, shape }) => ({ data: textOf(data), dtype: data.constructor.name, shape }));
+  const array = ({ data, shape }) => ({ data: textOf(data), dtype: data.constructor.name, shape });
+  const plain = (outputs) => [outputs].flat().map(array);
+  const entries = (object, change) => Object.fromEntries(Object.entries(object).map(([name, value]) => [name, change(value)]));
+  const plainTrace = ({ x, y, layers }) => ({ x: array(x), y: array(y), layers: entries(layers, (arrays) => entries(arrays, array)) });
   const given = (inputs) => (Array.isArray(inputs) ? inputs.map(tensor) : [Object.fromEntries(Object.entries(inputs).map(([name, each]) => [name, tensor(each)]))]);
-  const tried = (call) => {
+  const tried = (call, described = plain) => {
     try {
-      return plain(call());
+      return described(call());
     } catch (error) {
       return { error: error.name, message: error.message };
     }
@@ -34,6 +37,7 @@ export async function answer({ Onward, Tensor }, { model: text, calls, blocks, f
     calls: calls.map((inputs) => tried(() => model.run(...given(inputs)))),
     blocks: blocks.map((inputs) => tried(() => stream(...given(inputs)))),
     finish: finish ? tried(() => stream.finish()) : null,
+    traces: traced ? calls.map((inputs) => tried(() => model.trace(...given(inputs)), plainTrace)) : [],
   };
 }
 

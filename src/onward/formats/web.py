@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from ..core import storage
+from ..core.checks import flag
 from ..core.identity import Identity
 from ..errors import ArgumentError
 from ..graph import Graph
 from ..graph.node import AnyArray, Signature
 from ..graph.of_layers import graph_of
-from ..graph.over_time.streamed import Streamed
+from ..graph.over_time.streamed import Axes, Streamed
 from ..graph.plan.builder import Weights
 from ..graph.plan.compiler import Compiler, Location, NumPyNode
 from ..graph.plan.planner import constants_of
@@ -26,6 +27,7 @@ from ..graph.plan.words import Recorder
 from ..layers.base_model import BaseModel
 from ..model import Model
 from ..streaming.graph_stream import GraphStream, SequenceStream
+from ..tracing.graph_trace import Site, recording, time_axes
 
 MAX_STATES = 64  # signatures of the carries of a stream
 
@@ -33,18 +35,25 @@ Described = dict[str, Any]
 
 
 def export_web(
-    model: BaseModel, path: str | os.PathLike[str], *calls: Any, blocks: Sequence[Any] = (), **options: Any
+    model: BaseModel,
+    path: str | os.PathLike[str],
+    *calls: Any,
+    blocks: Sequence[Any] = (),
+    trace: bool = False,
+    **options: Any,
 ) -> None:
     """Write a model for Onward for JavaScript, with the plans that its calls need.
 
     `calls` are examples of the inputs of `run`, and `blocks` of those of a stream: each is an input, a tuple
     of inputs, or a dict of inputs by name. JavaScript runs inputs with the shapes and dtypes of these
-    examples, and with their values of integer scalars such as a sampling rate. `options` are those of
+    examples, and with their values of integer scalars such as a sampling rate. With `trace`, JavaScript also
+    traces the calls: it records the gates and states of their recurrent nodes. `options` are those of
     `Model.stream`. Models of recurrent, Linear and Embedding layers also run in JavaScript from the file that
     `save` writes, at any length.
 
-    Raises ArgumentError, which names the node, if an operation runs in NumPy, or if the memory of a stream
-    grows from block to block; the errors of a call of the model; and FileError.
+    Raises ArgumentError, which names the node, if an operation runs in NumPy, if a node cannot be traced in
+    JavaScript, or if the memory of a stream grows from block to block; the errors of a call of the model;
+    and FileError.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -62,6 +71,7 @@ def export_web(
         "inputs": list(whole.inputs),
         "outputs": list(whole.outputs),
         "run": [writer.call(whole, call) for call in calls],
+        "trace": [writer.trace(whole, call) for call in calls] if flag("trace", trace) else [],
         "stream": writer.stream(whole.graph_stream(**options), blocks) if blocks else None,
         "weights": writer.recorder.weights,
     }
@@ -73,11 +83,17 @@ def _deciding(inputs: Sequence[AnyArray]) -> list[bool]:
     return [array.ndim == 0 and array.dtype.kind in "iub" for array in inputs]
 
 
-def _arguments(call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return an input, a tuple of inputs or a dict of inputs by name as arguments."""
-    if isinstance(call, dict):
-        return (), call
-    return (call if isinstance(call, tuple) else (call,)), {}
+def _arguments(call: Any, model: Model | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return an input, a tuple of inputs or a dict of inputs as arguments, flattened for the model."""
+    args, named = ((), call) if isinstance(call, dict) else (call if isinstance(call, tuple) else (call,), {})
+    if model is None or model.graph.structure is None:
+        return args, named
+    return model.graph.structure.flatten(args, named)
+
+
+def _moved(axes: Axes) -> list[int | None]:
+    """Return the axis of time, which is the first one if it is unknown, and that of the batch."""
+    return [axes.time or 0, axes.batch]
 
 
 class _Writer:
@@ -89,11 +105,38 @@ class _Writer:
 
     def call(self, model: Model, call: Any) -> Described:
         """Return the plan for a call of the model with these inputs."""
-        args, named = _arguments(call)
-        if model.graph.structure is not None:
-            args, named = model.graph.structure.flatten(args, named)
-        _, planner, inputs = model.checked(args, named)
+        _, planner, inputs = model.checked(*_arguments(call, model))
         return self._plan(planner.graph, inputs, _deciding(inputs))[0]
+
+    def trace(self, model: Model, call: Any) -> Described:
+        """Return the plan of a call that returns the inputs of its recurrent nodes, and these nodes."""
+        replaced, _, inputs = model.checked(*_arguments(call, model))
+        record = recording(model.graph.with_defaults(replaced), inputs)
+        if not record.sites:
+            raise ArgumentError("the model has no recurrent layer to trace: export it without trace=True")
+        asked = record.whole.replaced(outputs=tuple(record.names), declared_outputs=())
+        axes = time_axes(record.graph, model.layout)
+        return {
+            "plan": self._plan(asked, inputs, _deciding(inputs))[0],
+            "sites": [self._site(site, record.names) for site in record.sites],
+            "x": None if axes is None or model.layout is None else _moved(model.layout.axes),
+            "y": None if axes is None or axes.time is None else _moved(axes),
+        }
+
+    def _site(self, site: Site, names: list[str]) -> Described:
+        node = site.node
+        layer = node.attributes.get("layer")
+        if layer is None or layer.dtype != np.float32:
+            raise ArgumentError(f"{node}: JavaScript traces recurrent layers in float32 only")
+        return {
+            "name": node.name,
+            "kind": node.operation,
+            "reverse": bool(node.attributes.get("reverse", False)),
+            "loops": site.loops,
+            "layer": layer.description(),
+            "weights": {name: self.recorder.name_of(W) for name, W in layer.weights_by_name().items()},
+            "inputs": [names.index(name) if name else None for name in site.inputs],
+        }
 
     def stream(self, stream: GraphStream, blocks: Sequence[Any]) -> Described:
         """Return the plans for blocks with these shapes, whatever precedes them in the stream."""

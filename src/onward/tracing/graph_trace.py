@@ -26,7 +26,7 @@ RECURRENT = ("Recurrent", "MaskedRecurrent", "Step", "DynamicQuantizeLSTM")
 MAX_SUGGESTIONS = 5
 
 
-class _Site(NamedTuple):
+class Site(NamedTuple):
     """A recurrent node, and the names of its inputs, which have an axis in front for each loop around it."""
 
     node: Node
@@ -44,6 +44,20 @@ class _Site(NamedTuple):
             yield {name: a[run] for name, a in flat.items()}
 
 
+class Recording(NamedTuple):
+    """A graph, the same one with the inputs of its recurrent nodes in loops as outputs, and these nodes."""
+
+    graph: Graph
+    whole: Graph
+    sites: list[Site]
+
+    @property
+    def names(self) -> list[str]:
+        """The outputs and the inputs of the recurrent nodes, each once."""
+        names = [*self.whole.outputs, *(name for site in self.sites for name in site.inputs)]
+        return [name for name in dict.fromkeys(names) if name]
+
+
 def trace_graph(
     graph: Graph,
     inputs: Sequence[Any],
@@ -56,24 +70,30 @@ def trace_graph(
 
     `layout` is that of its only input, if known. `run` returns the outputs for other inputs.
     """
+    record = recording(graph, inputs)
+    graph, sites = record.graph, record.sites
+    found = _values(graph, values, inputs)
+    if not sites and not values:
+        raise ArgumentError("the model has no recurrent layer to trace: name intermediate values in values=")
+    results = _run(record.whole, record.names, inputs)
+    layers: dict[str, Recorded] = {}
+    for site in sites:
+        for own in site.runs(results):
+            for name, recorded in _record(site.node, own, preactivations).items():
+                layers[_unique(name, layers)] = recorded
+    x, y, answer = _time_first(graph, inputs, results[record.whole.outputs[0]], layers, layout, run)
+    return Trace(x, y, layers, answer, found)
+
+
+def recording(graph: Graph, inputs: Sequence[Any]) -> Recording:
+    """Return the graph of a model for inputs like these, with the branches that they take, as a Recording."""
     names = [declared.name for declared in graph.inputs]
     known: dict[str, Any] = dict(zip(names, inputs, strict=True))
     for name, value in known.items():  # an integer scalar may decide about branches
         if isinstance(value, np.ndarray) and (value.ndim or value.dtype.kind not in "iub"):
             known[name] = Signature.of(value)
     graph = _with_taken_branches(flattened(graph, known), known, inputs)
-    found = _values(graph, values, inputs)
-    whole, sites = _returning_inputs(simplify(graph))
-    if not sites and not values:
-        raise ArgumentError("the model has no recurrent layer to trace: name intermediate values in values=")
-    results = _run(whole, [*whole.outputs, *(name for site in sites for name in site.inputs)], inputs)
-    layers: dict[str, Recorded] = {}
-    for site in sites:
-        for own in site.runs(results):
-            for name, recorded in _record(site.node, own, preactivations).items():
-                layers[_unique(name, layers)] = recorded
-    x, y, answer = _time_first(graph, inputs, results[whole.outputs[0]], layers, layout, run)
-    return Trace(x, y, layers, answer, found)
+    return Recording(graph, *_returning_inputs(simplify(graph)))
 
 
 def _with_taken_branches(graph: Graph, known: Mapping[str, Any], inputs: Sequence[Any]) -> Graph:
@@ -88,12 +108,12 @@ def _with_taken_branches(graph: Graph, known: Mapping[str, Any], inputs: Sequenc
     return graph
 
 
-def _returning_inputs(graph: Graph) -> tuple[Graph, list[_Site]]:
+def _returning_inputs(graph: Graph) -> tuple[Graph, list[Site]]:
     """Return the recurrent nodes of a graph, and the graph with their inputs in loops as scanned outputs."""
     nodes, sites = [], []
     for node in graph.nodes:
         if node.operation in RECURRENT:
-            sites.append(_Site(node, node.inputs, 0))
+            sites.append(Site(node, node.inputs, 0))
         elif node.operation in LOOPS:
             body, inner = _returning_inputs(node.attributes["body"])
             names = list(dict.fromkeys(name for site in inner for name in site.inputs if name))
@@ -112,16 +132,15 @@ def _returning_inputs(graph: Graph) -> tuple[Graph, list[_Site]]:
                     attributes[key] = [*attributes[key], *[0] * len(names)]
             outputs = (*node.outputs, *unused, *(outer[name] for name in names))
             node = node.with_outputs(*outputs).with_attributes(attributes)
-            sites += [_Site(s.node, tuple(outer[name] for name in s.inputs), s.loops + 1) for s in inner]
+            sites += [Site(s.node, tuple(outer[name] for name in s.inputs), s.loops + 1) for s in inner]
         nodes.append(node)
     return graph.replaced(nodes=nodes), sites
 
 
 def _run(graph: Graph, names: Sequence[str], inputs: Sequence[Any]) -> dict[str, Any]:
     """Return some values of a graph by name."""
-    wanted = [name for name in dict.fromkeys(names) if name]
-    asked = graph.replaced(outputs=tuple(wanted), declared_outputs=())
-    return dict(zip(wanted, Planner(asked)(*inputs), strict=True))
+    asked = graph.replaced(outputs=tuple(names), declared_outputs=())
+    return dict(zip(names, Planner(asked)(*inputs), strict=True))
 
 
 def _values(graph: Graph, values: Sequence[str], inputs: Sequence[Any]) -> dict[str, AnyArray]:
@@ -220,13 +239,20 @@ def _time_first(
     run: Callable[..., Sequence[AnyArray]],
 ) -> tuple[Any, Any, Any]:
     """Return x and y as (T, B, ...), if the axes are known, and the function of `Trace.answers`."""
-    if layout is None or len(inputs) != 1:
+    axes = time_axes(graph, layout)
+    if layout is None or axes is None:
         return (next(iter(layers.values())).x if layers else inputs[0]), y, None
-    axes = output_axes(graph, graph.inputs[0], layout)[0]
     x = _moved(inputs[0], layout.axes)
     if axes.time is not None:
         return x, _moved(y, axes), None
     return x, y, partial(_answer, run, x, layout, axes)
+
+
+def time_axes(graph: Graph, layout: Layout | None) -> Axes | None:
+    """Return the axes of the first output of a graph whose only input has a known layout; otherwise None."""
+    if layout is None or len(graph.inputs) != 1:
+        return None
+    return output_axes(graph, graph.inputs[0], layout)[0]
 
 
 def _moved(array: AnyArray, axes: Axes) -> AnyArray:

@@ -1,5 +1,5 @@
 // Gradients through time: how much earlier states matter to the last output, in an LSTM and an RNN side by side.
-import { $, button, make, note, svg } from "./dom.js";
+import { $, button, make, note, number, svg } from "./dom.js";
 import { inOrder, paint } from "./heatmap.js";
 import { Tensor } from "./onward.js";
 import { state } from "./state.js";
@@ -47,7 +47,7 @@ export function stateGradients(model, x) {
   const step = (t) => new Tensor(x.slice(t * I, (t + 1) * I), [1, 1, I]), states = [{}];
   for (let t = 0; t < T; t++) states.push(layer.run(step(t), states[t]).state);
   const first = new Float32Array(linear.O).fill(1, 0, 1);
-  const dy = linear.backward(new Tensor(first, [1, 1, linear.O])), none = new Tensor(new Float32Array(H), [1, 1, H]);
+  const { dx: dy } = linear.backward(new Tensor(first, [1, 1, linear.O])), none = new Tensor(new Float32Array(H), [1, 1, H]);
   const data = new Float32Array(T * H), { c } = states[T];
   let after = { dh: null, dc: null };
   for (let t = T - 1; t > 0; t--) {
@@ -59,7 +59,7 @@ export function stateGradients(model, x) {
   return { data, length: T, width: H, at: (t, unit) => data[t * H + unit] };
 }
 
-const normsOf = ({ data, length, width }) => Array.from({ length }, (_, t) => Math.hypot(...data.subarray(t * width, (t + 1) * width)));
+export const normsOf = ({ data, length, width }) => Array.from({ length }, (_, t) => Math.hypot(...data.subarray(t * width, (t + 1) * width)));
 
 function compare() {
   const x = state.signal.slice(-MOST_STEPS);
@@ -69,40 +69,46 @@ function compare() {
   });
   $("gradients").replaceChildren(
     make("p", { class: "lead" }, LEAD),
-    ...plot(all),
-    make("div", { class: "pair" }, ...all.map(gradientMap)),
+    ...plot(all.map(({ name, norms }) => ({ name, values: norms })), all[0].norms.length, "the length of the gradient over time, on a logarithmic scale"),
+    make("div", { class: "pair" }, ...all.map(explained)),
     note("Each row is a unit, each column a step. Strong colors are the largest gradients of a picture, " +
       `pale ones are at least ${(10 ** DECADES).toLocaleString("en")} times smaller.`));
 }
 
-function gradientMap({ name, about, rows, back, ratio }) {
+/** The gradients with respect to each unit's state over time, on a logarithmic scale. */
+export function gradientMap(name, rows) {
   const canvas = make("canvas", { role: "img", "aria-label": `Gradients of the ${name} over time` });
   const most = Math.max(...rows.data.map(Math.abs)) || 1;
   const shade = (value) => Math.sign(value) * Math.max(0, 1 + Math.log10(Math.abs(value) / most + 1e-9) / DECADES);
   paint(canvas, { ...rows, at: (t, unit) => shade(rows.at(t, unit)) }, inOrder(rows.width), false, 1);
-  return make("div", {}, make("h3", {}, name), make("div", { class: "map" }, canvas),
+  return make("div", { class: "map" }, canvas);
+}
+
+function explained({ name, about, rows, back, ratio }) {
+  return make("div", {}, make("h3", {}, name), gradientMap(name, rows),
     make("p", { class: "note", "data-ratio": ratio, "data-name": name },
       `${about} ${back} steps back, the gradient is ${ratio.toPrecision(2)} times that of the last step.`));
 }
 
-/** The length of the gradients over time on a logarithmic scale, with its key. */
-function plot(all) {
-  const T = all[0].norms.length, positive = all.flatMap(({ norms }) => norms).filter((value) => value > 0).map(Math.log10);
+const COLORS = { RNN: "var(--mark)", LSTM: "var(--accent)", GRU: "var(--muted)" };
+const kindOf = ({ name }) => name.split(",")[0];
+
+/** Lines {name, values, dash} of at most `count` positive values on a logarithmic scale, with their key. */
+export function plot(lines, count, title) {
+  const positive = lines.flatMap(({ values }) => values).filter((value) => value > 0).map(Math.log10);
   const high = Math.max(...positive), low = Math.max(Math.min(...positive), high - PLOT.decades);
   const y = (value) => PLOT.high + ((high - Math.max(Math.log10(value || 1e-300), low)) / (high - low || 1)) * (PLOT.low - PLOT.high);
-  const kindOf = (name) => name.split(",")[0], color = (name) => (kindOf(name) === "RNN" ? "var(--mark)" : "var(--accent)");
-  const dash = ({ name }) => DASHES[all.filter((other) => kindOf(other.name) === kindOf(name)).findIndex((other) => other.name === name) % DASHES.length];
-  const style = (each) => ({ fill: "none", stroke: color(each.name), "stroke-width": 2.5, "stroke-dasharray": dash(each), "vector-effect": "non-scaling-stroke" });
-  const lines = all.map((each) => svg("polyline", {
-    points: each.norms.map((value, t) => `${((t + 0.5) / T) * 1000},${y(value)}`).join(" "), ...style(each),
+  const dash = (line) => line.dash ?? DASHES[lines.filter((other) => kindOf(other) === kindOf(line)).indexOf(line) % DASHES.length];
+  const style = (line) => ({ fill: "none", stroke: COLORS[kindOf(line)], "stroke-width": 2.5, "stroke-dasharray": dash(line), "vector-effect": "non-scaling-stroke" });
+  const drawn = lines.map((line) => svg("polyline", {
+    points: line.values.map((value, t) => `${((t + 0.5) / count) * 1000},${y(value)}`).join(" "), ...style(line),
   }));
-  const power = (exponent) => make("span", {}, "10", make("sup", {}, exponent.toFixed(0).replace("-", "−")));
-  const title = "the length of the gradient over time, on a logarithmic scale";
-  const key = (each) => make("span", { class: "key" },
-    svg("svg", { width: 34, height: 8, "aria-hidden": "true" }, svg("line", { x1: 0, x2: 34, y1: 4, y2: 4, ...style(each) })), each.name);
+  const power = (exponent) => make("span", {}, "10", make("sup", {}, number(exponent, high - low < 4 ? 1 : 0)));
+  const key = (line) => make("span", { class: "key" },
+    svg("svg", { width: 34, height: 8, "aria-hidden": "true" }, svg("line", { x1: 0, x2: 34, y1: 4, y2: 4, ...style(line) })), line.name);
   const picture = { viewBox: "0 0 1000 190", preserveAspectRatio: "none", role: "img", "aria-label": title };
   return [
-    make("div", { class: "plot" }, svg("svg", picture, ...lines), make("div", { class: "axis", "aria-hidden": "true" }, power(high), power(low))),
-    make("p", { class: "note legend" }, ...all.map(key), title),
+    make("div", { class: "plot" }, make("div", { class: "axis", "aria-hidden": "true" }, power(high), power(low)), svg("svg", picture, ...drawn)),
+    make("p", { class: "note legend" }, ...lines.map(key), title),
   ];
 }

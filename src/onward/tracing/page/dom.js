@@ -32,7 +32,7 @@ export const note = (...content) => make("p", { class: "note" }, ...content);
 export const visible = (character) => ({ "\n": "↵", "\t": "→", " ": "␣" })[character] ?? character;
 
 export const number = (value, digits = 3) =>
-  value === undefined ? "…" : (Object.is(value, -0) ? 0 : value).toFixed(digits).replace("-", "−");
+  value === undefined ? "…" : value.toFixed(digits).replace(/^-(?=0(\.0*)?$)/, "").replace("-", "−");
 
 export const percent = (value, digits = 0) => `${(value * 100).toFixed(digits)}%`;
 

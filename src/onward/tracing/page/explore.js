@@ -8,6 +8,7 @@ import { $, make, scrollTo } from "./dom.js";
 import * as editor from "./editor.js";
 import * as equation from "./equation.js";
 import * as layer from "./layer.js";
+import * as live from "./live.js";
 import { rank } from "./needed.js";
 import * as overview from "./overview.js";
 import { bytes } from "./record.js";
@@ -75,6 +76,7 @@ async function start() {
   $("theme").addEventListener("click", () => {
     theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
     redraw();
+    live.draw();
   });
   for (const crumb of document.querySelectorAll("[data-go]")) crumb.addEventListener("click", () => scrollTo(crumb.dataset.go));
   addEventListener("hashchange", () => location.hash.includes("=") && attempt(follow()));
@@ -82,6 +84,7 @@ async function start() {
   tour.start((entry, chosen) => show(entry, chosen).catch(report));
   backward.start((entry) => attempt(show(entry).then(() => scrollTo("backward"))));
   await follow();
+  await live.start(embedded);
   document.body.dataset.ready = "true";
 }
 

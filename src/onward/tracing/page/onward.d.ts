@@ -75,6 +75,19 @@ export class Model {
    * pass. Quantized weights are widened to float32. Throws ArgumentError for a layer without gradients.
    */
   gradient(x: Input, dy: Tensor | Float32Array, options?: { state?: State[] | null }): Tensor;
+  /**
+   * The output y, and the gradients of sum(dy * y) with respect to x and to the weights by name; dy may be a function of y.
+   * Batches are time-first. The bits of the weights' gradients are those of `backward` in Python. Throws as `gradient`.
+   */
+  backward(
+    x: Input,
+    dy: Tensor | Float32Array | ((y: Tensor) => Float32Array),
+    options?: { state?: State[] | null },
+  ): { y: Tensor; dx: Tensor; weights: Record<string, Float32Array> };
+  /** Copies of the weights by name, as in `state_dict`. Throws ArgumentError for weights that are not float32. */
+  readonly weights: Record<string, Float32Array>;
+  /** Replace some weights by name. Throws ArgumentError, ShapeError. */
+  update(weights: Record<string, Float32Array>): void;
 }
 
 /** An input of a whole model. A flat typed array takes the shape of its size for which the file has a plan. */
@@ -114,11 +127,22 @@ export class WholeModel {
   run(...inputs: Values): Output;
   /** Throws ArgumentError if the file has no plans for blocks. */
   stream(): WholeStream;
-  /** Throws ArgumentError: whole models are traced in Python. */
-  trace(): never;
+  /**
+   * The gates and states of the recurrent nodes, as by `trace` in Python, for inputs as those of `run`. Throws ArgumentError
+   * for a file that was exported without trace=True, and the errors of `run`.
+   */
+  trace(...inputs: Values): WholeTrace;
+}
+
+/** The trace of a whole model. x and y are time-first where their axes are known. */
+export interface WholeTrace extends Omit<Trace, "x" | "y" | "state"> {
+  readonly x: Tensor<Numbers>;
+  readonly y: Tensor<Numbers>;
 }
 
 export const Onward: {
+  /** A model of layers from its description, as in `model.description`, and its weights by name. Throws as `load`. */
+  create(description: Model["description"], weights: Record<string, Tensor>, options?: { wasm?: BufferSource }): Promise<Model>;
   /**
    * Open a model that Onward saved (.safetensors), from its URL or its bytes: layers that model.save wrote, or a whole
    * model that onward.export_web wrote, as in `Onward.load<WholeModel>(url)`. `wasm` holds the bytes of the core; by

@@ -131,8 +131,15 @@ const unused = new FinalizationRegistry(({ from, free, pointer }) => from[free](
 
 /** An object of a core, freed when `owner` is garbage. */
 function owned(owner, free, pointer, from = core) {
-  unused.register(owner, { from, free, pointer });
+  unused.register(owner, { from, free, pointer }, owner);
   return pointer;
+}
+
+/** Free an object of a core now, if there is one. */
+function released(owner, free, pointer, from = core) {
+  if (!pointer) return;
+  unused.unregister(owner);
+  from[free](pointer);
 }
 
 // ---- Layers --------------------------------------------------------------------------------------------------------
@@ -183,9 +190,18 @@ class Linear {
   constructor({ in_features, out_features, bias, precision = "" }, weights) {
     Object.assign(this, { I: in_features, O: out_features, precision });
     this.matrix = matrixOf("weight", precision, weights, this.O, this.I);
-    this.forward = this.pack(precision, this.matrix, bias ? weights("bias", Float32Array, [this.O]) : null, this.O, this.I);
+    this.bias = bias ? weights("bias", Float32Array, [this.O]) : null;
+    this.pack();
   }
-  pack(precision, { data, scale }, bias, O, I) {
+  get weights() {
+    return { weight: this.matrix.data, ...(this.bias && { bias: this.bias }) };
+  }
+  pack() {
+    for (const owner of [this.forward, this.transposed]) released(owner, "dense_free", owner?.pointer);
+    this.forward = this.packed(this.precision, this.matrix, this.bias, this.O, this.I);
+    this.transposed = null;
+  }
+  packed(precision, { data, scale }, bias, O, I) {
     const owner = { O, I };
     const pack = (m) => core.dense_new(FORMATS[precision], m.put(data), m.put(scale), m.put(bias), O, I);
     owner.pointer = owned(owner, "dense_free", withMemory(pack));
@@ -205,13 +221,21 @@ class Linear {
       throw new ShapeError(`x has shape ${shown(x.shape)}; the last axis must have in_features=${this.I}`);
     return this.apply(this.forward, x);
   }
-  backward(dy) {
+  /** dx and, with x, the gradients of the weights. */
+  backward(dy, x = null) {
     if (!this.transposed) {
       const { data } = widened(this.matrix, this.I, this.precision), transposed = new Float32Array(data.length);
       for (let o = 0; o < this.O; o++) for (let i = 0; i < this.I; i++) transposed[i * this.O + o] = data[o * this.I + i];
-      this.transposed = this.pack("", { data: transposed, scale: null }, null, this.I, this.O);
+      this.transposed = this.packed("", { data: transposed, scale: null }, null, this.I, this.O);
     }
-    return this.apply(this.transposed, dy);
+    return { dx: this.apply(this.transposed, dy), weights: x && this.gradients(dy, x) };
+  }
+  gradients(dy, x) {
+    return withMemory((m) => {
+      const { O, I } = this, W = m.put(new Float32Array(O * I)), b = this.bias ? m.put(new Float32Array(O)) : 0;
+      core.dense_gradients(m.put(dy.data), O, m.put(x.data), I, x.data.length / I, W, b);
+      return { weight: m.get(W, O * I), ...(b && { bias: m.get(b, O) }) };
+    });
   }
 }
 
@@ -227,7 +251,7 @@ class Last {
   backward(dy, x) {
     const dx = new Float32Array(x.data.length);
     dx.set(dy.data, x.data.length - dy.data.length);
-    return new Tensor(dx, x.shape);
+    return { dx: new Tensor(dx, x.shape) };
   }
 }
 
@@ -245,11 +269,11 @@ class Elementwise {
   }
 }
 
-/** One layer of an RNN, LSTM or GRU, in one or two directions. */
+/** One layer of an RNN, LSTM or GRU, in one or two directions, in the core for layers or for whole models. */
 class Recurrent {
-  constructor(type, config, number, weights) {
+  constructor(type, config, number, weights, from = core) {
     const D = config.bidirectional ? 2 : 1, H = config.hidden_size, P = config.proj_size || H;
-    Object.assign(this, { type, config, number, D, H, P, I: number ? D * P : config.input_size });
+    Object.assign(this, { from, type, config, number, D, H, P, I: number ? D * P : config.input_size });
     this.gates = GATES[type];
     this.precision = config.precision ?? "";
     const functions = [].concat(config.activations ?? [config.nonlinearity]);
@@ -281,9 +305,11 @@ class Recurrent {
   }
 
   pack() {
-    this.pointer = owned(this, "stack_free", withMemory((m) =>
-      core.stack_new(this.cell, FORMATS[this.precision], this.D, this.I, this.H, this.P, this.put(m, this.directions), m.put(this.options))));
-    this.recorded = core.stack_recorded(this.pointer);
+    const { from, options } = this;
+    released(this, "stack_free", this.pointer, from);
+    const pack = (m) => from.stack_new(this.cell, FORMATS[this.precision], this.D, this.I, this.H, this.P, this.put(m, this.directions), m.put(options));
+    this.pointer = owned(this, "stack_free", withMemory(pack, from), from);
+    this.recorded = from.stack_recorded(this.pointer);
   }
 
   put(m, directions) {
@@ -295,7 +321,7 @@ class Recurrent {
   /** A copy with the bias of some gates replaced, so that their sigmoids are exactly 0 or 1. */
   clamped(changes) {
     if (!this.plain) throw new ArgumentError(`this ${this.type} has options, and only plain cells can be clamped`);
-    const copy = Object.assign(Object.create(Recurrent.prototype), this);
+    const copy = Object.assign(Object.create(Recurrent.prototype), this, { pointer: 0, wide: null, float: null });
     copy.directions = this.directions.map((direction, d) => {
       const b_W = direction.b_W ? direction.b_W.slice() : new Float32Array(this.gates.length * this.H);
       for (const { gate, unit, value, suffix } of changes) {
@@ -310,6 +336,10 @@ class Recurrent {
     return copy;
   }
 
+  get weights() {
+    return Object.fromEntries(this.directions.flatMap((direction, d) => WEIGHTS.map(([name, part]) => [name + this.suffixes[d], arrayOf(direction[part])]))
+      .filter(([, array]) => array));
+  }
   /** Matrices in float32, for gradients: those of float16, or of int8 times its scales. */
   widened() {
     const wide = (matrix, columns) => widened(matrix, columns, this.precision);
@@ -327,7 +357,7 @@ class Recurrent {
       const y = m.floats(T * B * D * P), h_n = m.floats(D * B * P), c_n = lstm ? m.floats(D * B * H) : 0;
       const gates = record ? m.put(new Float32Array(D * T * B * recorded * H)) : 0;
       const sums = record ? m.put(new Float32Array(D * T * B * G * H)) : 0;
-      core.stack_forward(this.pointer, T, B, m.put(x.data), y, m.put(h), m.put(c), m.put(lengths && BigInt64Array.from(lengths, BigInt)),
+      this.from.stack_forward(this.pointer, T, B, m.put(x.data), y, m.put(h), m.put(c), m.put(lengths && BigInt64Array.from(lengths, BigInt)),
         h_n, c_n, gates, sums);
       return {
         y: new Tensor(m.get(y, T * B * D * P), [T, B, D * P]),
@@ -335,30 +365,59 @@ class Recurrent {
         gates: record && m.get(gates, D * T * B * recorded * H),
         sums: record && m.get(sums, D * T * B * G * H),
       };
-    });
+    }, this.from);
   }
 
-  /** dx and the gradient of the initial state, from dy and the gradient of the final state. */
-  backward(x, dy, { h, c } = {}, { dh, dc } = {}) {
+  /** The gates and states in what run() recorded, by name, for each direction by its suffix. */
+  arrays({ y, gates, sums }) {
+    const [T, B] = y.shape, { D, H, P, recorded } = this, G = this.gates.length;
+    return Object.fromEntries(this.suffixes.map((suffix, d) => {
+      const pick = (from, count, k) => {
+        const to = new Float32Array(T * B * H);
+        for (let n = 0; n < T * B; n++) to.set(from.subarray(((d * T * B + n) * count + k) * H, ((d * T * B + n) * count + k + 1) * H), n * H);
+        return new Tensor(to, [T, B, H]);
+      };
+      const arrays = Object.fromEntries(this.gates.map((gate, k) => [gate, pick(gates, recorded, k)])), h = new Float32Array(T * B * P);
+      if (this.type === "LSTM") arrays.c = pick(gates, recorded, G);
+      for (let n = 0; n < T * B; n++) h.set(y.data.subarray((n * D + d) * P, (n * D + d + 1) * P), n * P);
+      arrays.h = new Tensor(h, [T, B, P]);
+      this.gates.forEach((gate, k) => (arrays[`${gate}_preactivation`] = pick(sums, G, k)));
+      return [suffix.slice(1), arrays];
+    }));
+  }
+
+  /**
+   * dx, and the gradients of the initial state and the weights, from dy and the gradient of the final state. `recorded` is
+   * what run() returned for x, with its record, if the weights are in float32.
+   */
+  backward(x, dy, { h, c } = {}, { dh, dc } = {}, recorded = null) {
     if (!this.plain) throw new ArgumentError(`this ${this.type} has options, and only plain cells have gradients`);
     if (this.precision && !this.float) {
-      this.float = Object.assign(Object.create(Recurrent.prototype), this, { directions: this.widened(), precision: "" });
+      this.float = Object.assign(Object.create(Recurrent.prototype), this, { directions: this.widened(), precision: "", pointer: 0 });
       this.float.pack();
     }
-    const { y, gates } = (this.float ?? this).run(x, { h, c }, null, true);
-    const [T, B] = x.shape, { D, H, P } = this, lstm = this.type === "LSTM";
+    const { y, gates } = recorded ?? (this.float ?? this).run(x, { h, c }, null, true);
+    const [T, B] = x.shape, { D, H, P } = this, lstm = this.type === "LSTM", wide = this.widened();
     return withMemory((m) => {
+      const gradients = wide.map((direction) => WEIGHTS.map(([, part]) => arrayOf(direction[part])).map((array) => array && { pointer: m.put(new Float32Array(array.length)), size: array.length }));
       const dx = m.floats(x.data.length), dh0 = m.floats(D * B * P), dc0 = lstm ? m.floats(D * B * H) : 0;
-      core.stack_backward(this.cell, D, this.I, H, P, this.put(m, this.widened()), T, B, m.put(dy.data), m.put(x.data), m.put(y.data),
-        m.put(h), m.put(c), m.put(dh), m.put(dc), m.put(gates), dx, dh0, dc0);
+      core.stack_backward(this.cell, D, this.I, H, P, this.put(m, wide), T, B, m.put(dy.data), m.put(x.data), m.put(y.data),
+        m.put(h), m.put(c), m.put(dh), m.put(dc), m.put(gates), dx, dh0, dc0,
+        m.put(Uint32Array.from(gradients.flat(), (each) => each?.pointer ?? 0)));
       return {
         dx: new Tensor(m.get(dx, x.data.length), x.shape),
         dh: m.get(dh0, D * B * P),
         dc: lstm ? m.get(dc0, D * B * H) : null,
+        weights: Object.fromEntries(gradients.flatMap((all, d) => all.map((each, n) => each && [WEIGHTS[n][0] + this.suffixes[d], m.get(each.pointer, each.size)]))
+          .filter(Boolean)),
       };
     });
   }
 }
+
+/** The weights of a direction: their names in Python, and here, in the order in which the core takes their gradients. */
+const WEIGHTS = [["weight_ih", "W"], ["weight_hh", "R"], ["bias_ih", "b_W"], ["bias_hh", "b_R"], ["weight_hr", "W_hr"]];
+const arrayOf = (part) => part?.data ?? part;
 
 /** A stored matrix, and the scale of each row if it is int8. */
 function matrixOf(name, precision, weights, rows, columns) {
@@ -515,21 +574,7 @@ export class Model {
   trace(x, options = {}) {
     const layers = {}, { steps } = this.input(x);
     const { y, state } = this.forward(steps, options, (layer, _, result) => {
-      const [T, B] = result.y.shape, { D, H, P, recorded, gates } = layer, G = gates.length;
-      layer.suffixes.forEach((suffix, d) => {
-        const arrays = {}, pick = (from, count, k) => {
-          const to = new Float32Array(T * B * H);
-          for (let n = 0; n < T * B; n++) to.set(from.subarray(((d * T * B + n) * count + k) * H, ((d * T * B + n) * count + k + 1) * H), n * H);
-          return new Tensor(to, [T, B, H]);
-        };
-        gates.forEach((gate, k) => (arrays[gate] = pick(result.gates, recorded, k)));
-        if (layer.type === "LSTM") arrays.c = pick(result.gates, recorded, G);
-        const h = new Float32Array(T * B * P);
-        for (let n = 0; n < T * B; n++) h.set(result.y.data.subarray((n * D + d) * P, (n * D + d + 1) * P), n * P);
-        arrays.h = new Tensor(h, [T, B, P]);
-        gates.forEach((gate, k) => (arrays[`${gate}_preactivation`] = pick(result.sums, G, k)));
-        layers[layer.prefix + suffix.slice(1)] = arrays;
-      });
+      for (const [name, arrays] of Object.entries(layer.arrays(result))) layers[layer.prefix + name] = arrays;
     });
     return new Trace(steps, y, layers, state);
   }
@@ -552,22 +597,50 @@ export class Model {
     return copy;
   }
 
-  gradient(x, dy, { state } = {}) {
-    const { steps } = this.input(x), inputs = [], before = new Map();
+  gradient(x, dy, options) {
+    return this.backward(x, dy, options).dx;
+  }
+
+  backward(x, dy, { state } = {}) {
+    const { steps } = this.input(x), states = [...(state ?? [])], calls = [], weights = {};
     let y = steps;
     for (const layer of this.layers) {
-      inputs.push(y);
-      if (layer instanceof Recurrent) before.set(layer, state?.[before.size] ?? {});
-      y = layer instanceof Recurrent ? layer.run(y, before.get(layer)).y : layer.run(y);
+      const before = layer instanceof Recurrent ? states.shift() ?? {} : null;
+      const result = before ? layer.run(y, before, null, !layer.precision) : { y: layer.run(y) };
+      calls.push({ layer, x: y, before, recorded: result.gates ? result : null });
+      y = result.y;
     }
-    let gradient = dy instanceof Tensor ? new Tensor(dy.data, y.shape) : new Tensor(dy, y.shape);
-    for (let n = this.layers.length - 1; n >= 0; n--) {
-      const layer = this.layers[n];
+    const given = typeof dy === "function" ? dy(y) : dy;
+    let dx = new Tensor(given instanceof Tensor ? given.data : given, y.shape);
+    for (const { layer, x: input, before, recorded } of calls.reverse()) {
       if (layer instanceof Embedding) break;
       if (layer instanceof Elementwise) throw new ArgumentError("Onward for JavaScript has no gradients of Softmax and Activation layers");
-      gradient = layer instanceof Recurrent ? layer.backward(inputs[n], gradient, before.get(layer)).dx : layer.backward(gradient, inputs[n]);
+      const found = before ? layer.backward(input, dx, before, {}, recorded) : layer.backward(dx, input);
+      for (const [name, array] of Object.entries(found.weights ?? {})) weights[layer.prefix + name] = array;
+      dx = found.dx;
     }
-    return gradient;
+    return { y, dx, weights };
+  }
+
+  /** The arrays of the weights by name, and their layer. */
+  trainable() {
+    const layers = this.layers.filter((layer) => layer.weights), quantized = layers.find(({ precision }) => precision);
+    if (quantized) throw new ArgumentError(`the model has weights in ${quantized.precision}, and only those in float32 can be read and replaced`);
+    return layers.flatMap((layer) => Object.entries(layer.weights).map(([name, array]) => ({ name: layer.prefix + name, array, layer })));
+  }
+
+  get weights() {
+    return Object.fromEntries(this.trainable().map(({ name, array }) => [name, array.slice()]));
+  }
+
+  update(weights) {
+    const all = this.trainable(), changed = all.filter(({ name }) => name in weights);
+    const unknown = Object.keys(weights).find((each) => !all.some(({ name }) => name === each));
+    if (unknown !== undefined) throw new ArgumentError(`the model has no weight ${unknown}: its weights are ${all.map(({ name }) => name).join(", ")}`);
+    for (const { name, array } of changed)
+      if (weights[name].length !== array.length) throw new ShapeError(`${name} has ${weights[name].length} numbers; expected ${array.length}`);
+    for (const { name, array } of changed) array.set(weights[name]);
+    for (const layer of new Set(changed.map(({ layer }) => layer))) layer.pack();
   }
 }
 
@@ -720,9 +793,9 @@ function byName(names, args) {
 const alone = (outputs) => (outputs.length === 1 ? outputs[0] : outputs);
 
 export class WholeModel {
-  constructor({ inputs, outputs, run, stream, weights }, tensors, file) {
+  constructor({ inputs, outputs, run, stream, trace, weights }, tensors, file) {
     const graph = new Graph(weights, tensors, file), plans = (described) => described.map((each) => new Plan(graph, each));
-    Object.assign(this, { inputs, outputs, graph, plans: plans(run) });
+    Object.assign(this, { inputs, outputs, graph, plans: plans(run), traced: trace ?? [], tracers: plans((trace ?? []).map(({ plan }) => plan)) });
     this.streams = stream && { ...stream, plans: plans(stream.plans), last: plans(stream.last) };
   }
 
@@ -778,9 +851,114 @@ export class WholeModel {
     return stream;
   }
 
-  trace() {
-    throw new ArgumentError("Onward for JavaScript traces models of layers: trace a whole model in Python");
+  trace(...args) {
+    if (!this.tracers.length) throw new ArgumentError("the file has no plans for traces: export the model with trace=True");
+    const { plan, arrays } = find(this.tracers, byName(this.inputs, args)), described = this.traced[this.tracers.indexOf(plan)];
+    const values = plan.run(arrays), layers = {};
+    described.sites = described.sites.map((site) => (site instanceof Site ? site : new Site(this.graph, site)));
+    let first = null;
+    for (const site of described.sites)
+      for (const inputs of site.runs(values)) {
+        const { x, recorded } = site.record(inputs);
+        first ??= x;
+        for (const [name, record] of Object.entries(recorded)) layers[unique(site.name, name, layers)] = record;
+      }
+    return new Trace(described.x ? timeFirst(arrays[0], described.x) : first, timeFirst(values[0], described.y), layers, []);
   }
+}
+
+/** A recurrent node of a whole model, which runs once more on its inputs and records its gates. */
+class Site {
+  constructor(graph, { name, kind, reverse, loops, layer, weights, inputs }) {
+    const tensor = (name, type) => graph.tensor(weights[name], type).data;
+    Object.assign(this, { name, kind, reverse, loops, inputs });
+    this.layers = Array.from({ length: layer.num_layers }, (_, number) => new Recurrent(layer.type, layer, number, tensor, graphCore));
+  }
+
+  /** The inputs of each run of the node, which has an axis in front for each loop around it; null is absent. */
+  runs(values) {
+    const own = this.inputs.map((n) => (n === null ? null : values[n])), present = own.filter(Boolean);
+    const counts = present.map(({ shape }) => size(shape.slice(0, this.loops)));
+    return Array.from({ length: Math.min(...counts) }, (_, run) => own.map((value) => {
+      const shape = value?.shape.slice(this.loops), n = value && size(shape);
+      return value && new Tensor(value.data.slice(run * n, (run + 1) * n), shape);
+    }));
+  }
+
+  /** x, and the gates and states of each layer and direction by name, for the inputs of a run. */
+  record(inputs) {
+    const mask = this.kind === "MaskedRecurrent" ? maskOf(inputs[1]) : null;
+    const [x, given, h, c] = this.kind === "Step" ? oneStep(inputs) : mask ? [inputs[0], null, ...inputs.slice(3)] : inputs;
+    const lengths = mask ? mask.lengths : given && Array.from(given.data, Number), recorded = {};
+    const reversed = (array) => gathered(array, (t) => array.shape[0] - 1 - t); // the core has no reverse nodes with lengths
+    const steps = mask ? gathered(x, (t, b) => mask.order[b][t]) : x;
+    let y = this.reverse ? reversed(steps) : steps;
+    for (const [n, layer] of this.layers.entries()) {
+      const part = (state, units) => state?.data.slice(n * layer.D * x.shape[1] * units, (n + 1) * layer.D * x.shape[1] * units);
+      const result = layer.run(y, { h: part(h, layer.P), c: part(c, layer.H) }, lengths, true);
+      for (const [suffix, arrays] of Object.entries(layer.arrays(result))) {
+        const inOrder = (array) => {
+          const forward = this.reverse ? reversed(array) : array;
+          return mask ? gathered(forward, suffix.endsWith("_reverse") ? mask.following : mask.preceding) : forward;
+        };
+        recorded[suffix + (this.reverse ? "_reverse" : "")] = Object.fromEntries(Object.entries(arrays).map(([name, array]) => [name, inOrder(array)]));
+      }
+      y = result.y;
+    }
+    return { x, recorded };
+  }
+}
+
+/** The steps of a mask (T, B) in each row: their number and order, and the place of the one at or before, and at or after, a step. */
+function maskOf({ data, shape: [T, B] }) {
+  const counts = new Int32Array(T * B), order = Array.from({ length: B }, () => []), rest = order.map(() => []);
+  for (let t = 0; t < T; t++)
+    for (let b = 0; b < B; b++) {
+      (data[t * B + b] ? order : rest)[b].push(t);
+      counts[t * B + b] = order[b].length;
+    }
+  const lengths = order.map(({ length }) => length), following = (t, b) => counts[t * B + b] - data[t * B + b];
+  return {
+    lengths, order: order.map((steps, b) => [...steps, ...rest[b]]), preceding: (t, b) => counts[t * B + b] - 1,
+    following: (t, b) => (following(t, b) < lengths[b] ? following(t, b) : -1),
+  };
+}
+
+/** An array (T, B, ...) with the values of step place(t, b) at each step, and 0 where it is negative. */
+function gathered({ data, shape: [T, B, ...rest] }, place) {
+  const n = size(rest), to = new data.constructor(data.length);
+  for (let t = 0; t < T; t++)
+    for (let b = 0; b < B; b++) {
+      const from = place(t, b);
+      if (from >= 0) to.set(data.subarray((from * B + b) * n, (from * B + b + 1) * n), (t * B + b) * n);
+    }
+  return new Tensor(to, [T, B, ...rest]);
+}
+
+/** The inputs of a single step, (..., I) and (..., H), as those of a sequence of one step. */
+function oneStep(inputs) {
+  const [x, ...states] = inputs.map(({ data, shape }) => new Tensor(data, [1, data.length / last(shape), last(shape)]));
+  return [x, null, ...states];
+}
+
+/** A name of a layer of a node, with a number if another node has the same one. */
+function unique(node, layer, names) {
+  let name = `${node}.${layer}`;
+  for (let number = 2; name in names; number++) name = `${node}_${number}.${layer}`;
+  return name;
+}
+
+/** An array with time first and then the batch, given these two axes, if they are known; the batch may be missing. */
+function timeFirst({ data, shape }, axes) {
+  if (!axes) return new Tensor(data, shape);
+  const [time, batch] = axes, front = batch === null ? [time] : [time, batch], order = [...front, ...shape.keys()].filter((axis, n, all) => all.indexOf(axis) === n);
+  const strides = shape.map((_, axis) => size(shape.slice(axis + 1))), moved = order.map((axis) => shape[axis]), to = new data.constructor(data.length);
+  for (let n = 0; n < data.length; n++) {
+    let from = 0;
+    for (let k = order.length - 1, rest = n; k >= 0; rest = Math.floor(rest / moved[k--])) from += (rest % moved[k]) * strides[order[k]];
+    to[n] = data[from];
+  }
+  return new Tensor(to, batch === null ? [moved[0], 1, ...moved.slice(1)] : moved);
 }
 
 /** A block with all axes of the model's input, and which of them x has. */
@@ -858,6 +1036,12 @@ function modelOf(description, tensors, file) {
 }
 
 export const Onward = {
+  /** A model of layers from its description, as in `model.description`, and its weights by name. */
+  async create(description, weights, { wasm } = {}) {
+    core = await start("onward.wasm", wasm);
+    return modelOf(description, Object.fromEntries(Object.entries(weights).map(([name, { data, shape }]) => [name, new Tensor(data.slice(), shape)])), "the description");
+  },
+
   /** Open a model that Onward saved, from its URL or its bytes. */
   async load(source, { wasm } = {}) {
     const isUrl = typeof source === "string" || source instanceof URL;
