@@ -75,6 +75,7 @@ facade.register(
         "compile_model": "onward.formats.compiled.write",
         "connected_rows": "onward.layers.summary",
         "describe": "onward.formats.graphs",
+        "export_c": "onward.formats.c.write",
         "export_onnx": "onward.formats.onnx.export",
         "planner_of": "onward.graph.of_layers",
         "pool": "onward.streaming.pool",

@@ -7,6 +7,8 @@ from click.testing import CliRunner
 
 import onward
 from onward.cli import COMMANDS, main
+from onward.formats.c import emission  # noqa: F401  # which registers all steps
+from onward.formats.c.steps import STEPS
 from onward.formats.keras.load import LAYERS as KERAS_LAYERS
 from onward.formats.onnx.opsets import MICROSOFT
 from onward.formats.tflite import translate as tflite
@@ -73,6 +75,11 @@ def tflite_operators() -> str:
     )
 
 
+def steps_in_c() -> str:
+    """The steps of programs that `export_c` writes."""
+    return table(["step", "what it computes"], ((f"`{name}`", STEPS[name].__doc__) for name in sorted(STEPS)))
+
+
 def layers() -> str:
     rows = []
     for name in onward.__all__:
@@ -93,4 +100,5 @@ PARTS: dict[str, Callable[[], str]] = {
     "Keras layers": keras_layers,
     "TensorFlow Lite operators": tflite_operators,
     "layers": layers,
+    "steps in C": steps_in_c,
 }

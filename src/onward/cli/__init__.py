@@ -28,6 +28,7 @@ COMMANDS = {
     "convert": ("convert", "Convert the model IN to the file OUT: .safetensors or .onnx."),
     "quantize": ("convert", "Compress the weights of MODEL to float16 or int8."),
     "compile": ("compile", "Compile MODEL to a .onward file, which runs in C without Python."),
+    "export-c": ("export_c", "Write MODEL as C99 for microcontrollers."),
     "verify": ("verify", "Compare the outputs of MODEL on INPUTS with EXPECTED outputs."),
     "serve": ("serve", "Run live streams of MODEL over WebSockets."),
     "models": ("info", "List the models and data sets that come with Onward."),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -160,3 +161,24 @@ def counted(n: int, noun: str) -> str:
 def kilobytes(count: int) -> str:
     """A number of bytes, such as "50.4 kB"."""
     return f"{count / 1000:,.1f} kB"
+
+
+def number(
+    declared: str, option: str = "--fix", expected: str = "NAME=NUMBER, such as sr=16000"
+) -> tuple[str, Any]:
+    """Return the name and the value of an input from NAME=NUMBER. Raises BadParameter."""
+    name, text = pair(declared, option, expected)
+    for kind in (int, float):
+        try:
+            return name, np.asarray(kind(text))
+        except ValueError:
+            continue
+    raise click.BadParameter(f"{text!r} is not a number", param_hint=option)
+
+
+def pair(declared: str, option: str, expected: str) -> tuple[str, str]:
+    """Return the sides of an equation that an option declares. Raises BadParameter."""
+    name, equals, value = declared.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{declared!r}; expected {expected}", param_hint=option)
+    return name, value

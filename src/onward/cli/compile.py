@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
-import numpy as np
 
 from . import common
 from .common import Printed, Report, counted, kilobytes
@@ -46,8 +44,8 @@ def compile(model: ModelFile, out: Path, fixed: tuple[str, ...], carry: tuple[st
     """
     common.check_suffix(out, "--out", (".onward",))
     common.refuse_to_overwrite(model.path, out, "MODEL")
-    carried = dict(_pair(each, "--carry", "INPUT=OUTPUT") for each in carry) or None
-    found = model.model.compile(out, carry=carried, **dict(map(_number, fixed)))
+    carried = dict(common.pair(each, "--carry", "INPUT=OUTPUT") for each in carry) or None
+    found = model.model.compile(out, carry=carried, **dict(map(common.number, fixed)))
     return {
         "model": model.name,
         "out": str(out),
@@ -59,20 +57,3 @@ def compile(model: ModelFile, out: Path, fixed: tuple[str, ...], carry: tuple[st
         "no_streams": found.no_streams,
         "file_bytes": found.bytes,
     }
-
-
-def _number(declared: str) -> tuple[str, Any]:
-    name, text = _pair(declared, "--fix", "NAME=NUMBER, such as sr=16000")
-    for kind in (int, float):
-        try:
-            return name, np.asarray(kind(text))
-        except ValueError:
-            continue
-    raise click.BadParameter(f"{text!r} is not a number", param_hint="--fix")
-
-
-def _pair(declared: str, option: str, expected: str) -> tuple[str, str]:
-    name, equals, value = declared.partition("=")
-    if not equals:
-        raise click.BadParameter(f"{declared!r}; expected {expected}", param_hint=option)
-    return name, value

@@ -70,7 +70,7 @@ class LazyGroup(Group):
             hint = install_hint("serve" if cmd_name == "serve" else "cli")
             message = f"onward {cmd_name} needs {error.name}: {hint}"
             raise click.ClickException(message) from error
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -297,3 +297,36 @@ class BaseModel(FamiliarNames):
         """
         options = {"blocks": blocks, "carry": carry, "initial": initial, "time_axis": time_axis}
         return facade.call("compile_model", self, path, *calls, **options, **fixed)
+
+    def export_c(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        stream: bool = False,
+        steps: int = 1,
+        rows: int = 1,
+        prefix: str = "",
+        math: bool = True,
+        **options: Any,
+    ) -> Any:
+        """Write the model as C99 for microcontrollers: `path`, which ends in .c, a header and a test.
+
+        The code is for calls of one size, or, if `stream`, for streams of `rows` sequences that take `steps`
+        steps at a time. It allocates no memory, and needs string.h and, if `math`, math.h. The names of its
+        functions start with `prefix`, by default the name of the file. `sizes` gives the sizes of open axes
+        by name; the other options are those of `Model.stream`. Returns the files and the figures.
+
+        Raises ArgumentError, which names the node or the step, if there is no C for it; and FileError.
+        Nothing is written then.
+
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import onward
+        >>> path = Path(tempfile.mkdtemp()) / "gru.c"
+        >>> onward.GRU(3, 4, rng=0).export_c(path, stream=True).figures.multiply_adds
+        84
+        >>> sorted(file.name for file in path.parent.iterdir())
+        ['gru.c', 'gru.h', 'gru_test.c']
+        """
+        options |= {"stream": stream, "steps": steps, "rows": rows, "prefix": prefix, "math": math}
+        return facade.call("export_c", self, path, **options)

@@ -55,12 +55,12 @@ def compile_model(
     whole = model if isinstance(model, Model) else Model(graph_of(model)).of_sequences
     recorder = FileRecorder()
     general, others = whole.generalized(fixed)
-    called, problem = _calls(_with_fixed(general, others), calls, recorder)
+    called, problem = _calls(with_fixed(general, others), calls, recorder)
     stream: _Stream | None = None
     reason = ""
     try:
         streamed = general.streamed(1, carry, initial, time_axis, others, pooled=True)
-        names = _names_of_outputs(general, streamed, carry)
+        names = names_of_outputs(general, streamed, carry)
         stream = _Stream(streamed, recorder, [_block(streamed, each) for each in blocks], names)
     except OnwardError as error:
         if blocks or carry or initial or time_axis is not None:
@@ -90,7 +90,7 @@ def compile_model(
     )
 
 
-def _with_fixed(model: Model, fixed: Mapping[str, Any]) -> Model:
+def with_fixed(model: Model, fixed: Mapping[str, Any]) -> Model:
     """Return a model in which some inputs are constants. Raises SignatureError for unknown names."""
     if not fixed:
         return model
@@ -292,7 +292,7 @@ class _Stream:
         writer.write(list(streamed.step_shape), list(streamed.block_shape), streamed.fingerprint()["model"])
 
 
-def _names_of_outputs(model: Model, streamed: Streamed, carry: Mapping[str, str] | None) -> list[str]:
+def names_of_outputs(model: Model, streamed: Streamed, carry: Mapping[str, str] | None) -> list[str]:
     """Return the names of the outputs of blocks: those of the model that no carry takes."""
     taken = () if streamed.last is not None else (carry or model.carries).values()
     names = [name for name in model.of_sequences.outputs if name not in taken]

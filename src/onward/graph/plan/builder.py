@@ -45,6 +45,8 @@ class Builder:
         self.core = weights.core
         self.lanes = self.core.lanes()
         self._sizes: dict[int, Any] = {}  # of the arrays in the arena, in bytes, by their spaces
+        # once built: the size of each array of the arena, and the first and the last step that use it
+        self.arrays: dict[int, tuple[Any, int, int]] = {}
         self.segment_start = 0  # the first step that does not precede a node that runs in NumPy
         self.has_integer_products = False
         self.exact_casts: set[View] = set()  # integers that were computed exactly in float32
@@ -242,14 +244,14 @@ class Builder:
         `optimize`, the program has fewer steps, and arrays in the arena share memory if no step needs both.
         All steps must then run in one call, and no location may lie in the arena.
         """
-        arrays: dict[int, tuple[Any, int, int]] = {}
+        arrays = self.arrays
         if optimize:
             self.steps, users = optimized(self.steps, self._sizes, self.lanes)
             for space, numbers in users.items():
                 if space < 0:
                     arrays[space] = self._sizes[space], numbers[0], numbers[-1]
         else:
-            arrays = {space: (size, 0, len(self.steps)) for space, size in self._sizes.items()}
+            arrays.update({space: (size, 0, len(self.steps)) for space, size in self._sizes.items()})
         weights: dict[Identity, int] = {}
 
         def place_of(found: Any) -> int:

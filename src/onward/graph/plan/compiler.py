@@ -146,6 +146,11 @@ class Compiler:
             self._program.segments = [(0, len(self._builder.steps))]
         return self._program
 
+    @property
+    def builder(self) -> Builder:
+        """What holds the steps, in the order in which they run once the program is compiled."""
+        return self._builder
+
     def _asked(self, source: Source, locations: list[View]) -> Source:
         """Return a source whose view in the arena or an input, if it has one, is among those asked for."""
         if not isinstance(source, Location) or source.view is None:

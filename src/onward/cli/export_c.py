@@ -1,0 +1,101 @@
+"""`onward export-c`: write a model as C for microcontrollers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..formats.c import write
+from . import common
+from .common import Printed, Report, kilobytes
+from .sources import ModelFile, model_argument
+
+
+def _sizes(found: write.Exported) -> Printed:
+    """Yield the table that is printed before anything is written."""
+    figures, table = found.figures, common.new_table(f"{found.prefix} in C", "", "<")
+    for kind, ports in (("input", found.inputs), ("output", found.outputs)):
+        for name, shape in ports.items():
+            table.add_row(f"{kind} {name}", _shown(shape))
+    table.add_row("constants, in flash", kilobytes(figures.weights))
+    table.add_row("state of a stream", kilobytes(figures.state))
+    table.add_row("arena, shared by all streams", kilobytes(figures.arena))
+    table.add_row("multiply-adds", f"{figures.multiply_adds:,}")
+    yield table
+
+
+def _shown(shape: tuple[int, ...]) -> str:
+    return f"({', '.join(map(str, shape))})"
+
+
+def _show(report: Report) -> Printed:
+    yield f"Wrote {', '.join(report['files'])}"
+
+
+@click.command(epilog="Example:  onward export-c detector.onnx --stream -o detector.c")
+@model_argument
+@common.out_option("The .c file to write, beside a header and a test.", required=True)
+@click.option("--stream", is_flag=True, help="Write a stream, which keeps its state from block to block.")
+@click.option("--steps", metavar="N", default=1, help="With --stream, the steps of a block.")
+@click.option("--rows", metavar="N", default=1, help="The sequences that run together.")
+@click.option(
+    "--prefix", metavar="NAME", help="What the names in C start with. Default: the name of the file."
+)
+@click.option("--no-math", is_flag=True, help="Do not use math.h.")
+@click.option(
+    "--size", "sizes", metavar="AXIS=N", multiple=True, help="The size of an open axis, such as seq_len=1."
+)
+@click.option(
+    "--fix",
+    "fixed",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="An input that is a number with the same value in every call, such as sr=16000.",
+)
+@click.option(
+    "--carry",
+    metavar="INPUT=OUTPUT",
+    multiple=True,
+    help="An input that the next block of a stream takes from an output. Default: those with matching names.",
+)
+@click.option("--time-axis", type=int, help="With --stream, the axis of the input that is time.")
+@common.reported(_show)
+def export_c(model: ModelFile, out: Path, **options: Any) -> Report:
+    """Write MODEL as C99: a source, a header, and a test with vectors, for calls or for streams.
+
+    MODEL is a bundled model (see `onward models`) or a file that onward.load opens. The code allocates no
+    memory, and gives the bits of Onward when it is compiled with -ffp-contract=off. The sizes are printed
+    before anything is written.
+    """
+    common.check_suffix(out, "--out", (".c",))
+    common.refuse_to_overwrite(model.path, out, "MODEL")
+    found = write.exported(model.model, options["prefix"] or out.stem, **_arguments(options))
+    if not common.is_json():
+        common.display(_sizes(found))
+    write.write(found, out)
+    return {
+        "model": model.name,
+        "out": str(out),
+        "files": [str(out.parent / name) for name in found.files],
+        "inputs": found.inputs,
+        "outputs": found.outputs,
+        **found.figures._asdict(),
+    }
+
+
+def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
+    carried = dict(common.pair(each, "--carry", "INPUT=OUTPUT") for each in options["carry"])
+    sizes = dict(common.number(each, "--size", "AXIS=N, such as time=16") for each in options["sizes"])
+    return {
+        "stream": options["stream"],
+        "steps": options["steps"],
+        "rows": options["rows"],
+        "math": not options["no_math"],
+        "sizes": {name: int(size) for name, size in sizes.items()},
+        "carry": carried or None,
+        "time_axis": options["time_axis"],
+        **dict(map(common.number, options["fixed"])),
+    }

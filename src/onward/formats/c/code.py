@@ -1,0 +1,210 @@
+"""A file of C under construction: its constants, its functions, and the bodies that call them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...graph.plan.view import CONSTANTS, View
+from ...graph.plan.words import Weights
+from .library import TYPES, field_of, filled, initializer, literal
+from .program import Constants
+
+INDICES = "ijklmnpqrst"
+PLACE = re.compile(r"<(-?\d+)>")  # where an array is, which is known at the end
+
+
+class Module:
+    """The constants and the functions of a file; those that are equal are there once."""
+
+    def __init__(self) -> None:
+        self.constants: dict[str, str] = {}  # declarations by name
+        self.functions: dict[str, str] = {}  # made from templates, by name
+        self.flash = 0  # bytes of the constants
+        self._names: dict[Any, str] = {}
+
+    def constant(self, array: NDArray[Any], name: str = "numbers") -> str:
+        """Return the name of a constant array."""
+        array = np.ascontiguousarray(array)
+        kind = TYPES[array.dtype.name]
+        key = kind, array.tobytes()
+        if key not in self._names:
+            self._names[key] = unique = f"{name}_{len(self.constants)}"
+            lines = "\n".join(initializer(array))
+            self.constants[unique] = f"static const {kind} {unique}[{max(array.size, 1)}] = {{\n{lines}\n}};"
+            self.flash += array.nbytes
+        return self._names[key]
+
+    def function(self, file: str, place: int, name: str, **parts: str) -> str:
+        """Return the name of a function of a template with some parts."""
+        key = file, place, tuple(sorted(parts.items()))
+        if key not in self._names:
+            count = sum(known == name or known.startswith(f"{name}_") for known in self.functions)
+            self._names[key] = unique = f"{name}_{count + 1}" if count else name
+            self.functions[unique] = filled(file, place, unique, **parts)
+        return self._names[key]
+
+
+class Body:
+    """The body of a function that runs the steps of one program.
+
+    A place such as <-3> stands for the array of a space until `placed` replaces it.
+    """
+
+    def __init__(self, module: Module, constants: Constants, made: Sequence[tuple[Any, ...]]) -> None:
+        self.module = module
+        self.lines: list[str] = []
+        self.arrays: dict[int, list[int]] = {}  # the number of elements, and the first and the last step
+        self.fields: dict[int, str] = {}  # of the arena, by space
+        self.multiply_adds = 0
+        self.step = 0
+        self._constants, self._made = constants, made
+
+    def weights(self, number: Weights) -> tuple[Any, ...]:
+        """Return the arguments with which the weights of a step were made."""
+        return self._made[number.number]
+
+    def scratch(self, n: int, dtype: str = "float32") -> str:
+        """Return the address of memory for n numbers during this step."""
+        space = -1_000_000 - len(self.arrays)
+        self.fields[space] = field_of(dtype)
+        self.arrays[space] = [n, self.step, self.step]
+        return f"<{space}>"
+
+    def at(self, view: View) -> str:
+        """Return the address of the first element of a view."""
+        offset = int(view.offset)
+        if view.space == CONSTANTS:
+            array, offset = self._constants.at(view)
+            place = self.module.constant(array)
+        else:
+            place = f"<{view.space}>"
+            if view.space < 0:
+                self.fields.setdefault(view.space, field_of(view.dtype))
+        if view.dtype == "int8" and view.space < 0:
+            place = f"(int8_t *){place}"
+        return plus(place, offset)
+
+    def number(self, view: View) -> str | None:
+        """Return the literal of a view that repeats one constant number, or None."""
+        if view.space != CONSTANTS or any(
+            stride and size != 1 for size, stride in zip(view.shape, view.strides, strict=True)
+        ):
+            return None
+        array, offset = self._constants.at(view)
+        return literal(array[offset], array.dtype.name if view.dtype != "bool" else "uint8")
+
+    def loops(
+        self,
+        views: Sequence[View],
+        statement: Callable[..., str | Sequence[str]],
+        in_order: bool = False,
+        names: str = "abcdefgh",
+    ) -> None:
+        """Add loops over the elements of views, broadcast to the last one; `statement` gets each element."""
+        shape = tuple(map(int, views[-1].shape))
+        if 0 in shape:
+            return
+        declared, elements = [], []
+        steps = [_steps(view, shape) for view in views]
+        axes = merged(shape, steps, in_order)
+        for place, view in enumerate(views):
+            is_last = place == len(views) - 1
+            number = None if is_last else self.number(view)
+            if number is not None:
+                elements.append(number)
+                continue
+            name = "y" if is_last else names[place]
+            constant = "" if is_last else "const "
+            declared.append(f"{constant}{TYPES[view.dtype]} *const {name} = {self.at(view)};")
+            index = indexed([axis[1][place] for axis in axes])
+            elements.append(f"{name}[{index}]")
+        self.add(*declared, *nested([axis[0] for axis in axes], statement(*elements)))
+
+    def add(self, *lines: str) -> None:
+        """Add lines to the block of the present step."""
+        self.lines += [f"        {line}" for line in lines]
+
+
+def _steps(view: View, shape: Sequence[int]) -> list[int]:
+    """The strides of a view that is broadcast to a shape."""
+    missing = len(shape) - len(view.shape)
+    pairs = zip(view.shape, view.strides, strict=True)
+    return [0] * missing + [0 if size == 1 else int(stride) for size, stride in pairs]
+
+
+def merged(
+    shape: Sequence[int], steps: Sequence[Sequence[int]], in_order: bool = True
+) -> list[tuple[int, list[int]]]:
+    """Return the fewest axes, each its size and its step in each view.
+
+    Unless `in_order`, they have the memory order of the last view.
+    """
+    axes = [(size, [each[axis] for each in steps]) for axis, size in enumerate(shape) if size != 1]
+    if not in_order:
+        axes.sort(key=lambda axis: -abs(axis[1][-1]))
+    found: list[tuple[int, list[int]]] = []
+    for size, own in axes:
+        if found and all(before == size * step for before, step in zip(found[-1][1], own, strict=True)):
+            found[-1] = found[-1][0] * size, own
+        else:
+            found.append((size, own))
+    return found
+
+
+def plus(address: str, *offsets: str | int) -> str:
+    """Return an address plus some offsets."""
+    return " + ".join([address, *(str(offset) for offset in offsets if str(offset) != "0")])
+
+
+def indexed(steps: Sequence[int], first: int = 0) -> str:
+    """Return the index of an element of a view: the sum of its steps times the variables of the loops."""
+    terms = [
+        name if step == 1 else f"{step} * {name}"
+        for name, step in zip(INDICES[first:], steps, strict=False)
+        if step
+    ]
+    return " + ".join(terms).replace("+ -", "- ") or "0"
+
+
+def nested(sizes: Sequence[int], statement: str | Sequence[str], first: int = 0) -> list[str]:
+    """Return a statement, or several, in nested loops."""
+    statements = [statement] if isinstance(statement, str) else list(statement)
+    names = INDICES[first : first + len(sizes)]
+    lines = [f"int {', '.join(names)};"] if sizes else []
+    for depth, (name, size) in enumerate(zip(names, sizes, strict=True)):
+        brace = " {" if depth == len(sizes) - 1 and len(statements) > 1 else ""
+        lines.append("    " * depth + f"for ({name} = 0; {name} < {size}; {name}++){brace}")
+    lines += ["    " * len(sizes) + each for each in statements]
+    if sizes and len(statements) > 1:
+        lines.append("    " * (len(sizes) - 1) + "}")
+    return lines
+
+
+def placed(
+    arrays: Mapping[int, Sequence[int]], fields: Mapping[int, str]
+) -> tuple[dict[int, int], dict[str, int]]:
+    """Give each array an offset in its field, so that arrays that are needed at one time do not overlap.
+
+    Returns the offsets, and the elements of each field.
+    """
+    offsets: dict[int, int] = {}
+    sizes: dict[str, int] = {}
+    for space, (size, first, last) in sorted(arrays.items(), key=lambda item: -item[1][0]):
+        field, start = fields[space], 0
+        others = sorted(
+            (offsets[other], offsets[other] + arrays[other][0])
+            for other in offsets
+            if fields[other] == field and arrays[other][1] <= last and first <= arrays[other][2]
+        )
+        for low, high in others:
+            if start + size <= low:
+                break
+            start = max(start, high)
+        offsets[space] = start
+        sizes[field] = max(sizes.get(field, 0), start + size)
+    return offsets, sizes

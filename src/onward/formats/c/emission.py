@@ -1,0 +1,134 @@
+"""The C of a model: its functions, its header, and the figures of its size."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ...graph.plan.passes import users_of
+from ...graph.plan.view import DTYPES
+from . import layers, recurrent  # noqa: F401  # which register their steps
+from .code import PLACE, Body, Module, placed
+from .library import FIELD_TYPES, TYPES
+from .phases import Phase
+from .program import WeightRecorder
+from .steps import write
+
+ORDER = ("doubles", "longs", "floats", "ints", "bytes")  # of the fields of the arena, by alignment
+BYTES = {"doubles": 8, "longs": 8, "floats": 4, "ints": 4, "bytes": 1}
+RESERVED = """
+auto break case char const continue default do double else enum extern float for goto if inline int long
+register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
+arena state phase last mode following memory memcpy memset flush_subnormals restore_mode
+""".split()  # keywords, and names that the functions of a model use
+
+
+class Port(NamedTuple):
+    """An input, an output or a carry: its name in C, its dtype, its most elements and its shape."""
+
+    name: str
+    dtype: str
+    size: int
+    shape: tuple[int, ...]
+
+    @property
+    def local(self) -> str:
+        """Its name in the functions of phases, in which steps have variables."""
+        return f"port_{self.name}"
+
+
+class Ports(NamedTuple):
+    """What the functions of a model take and keep."""
+
+    inputs: list[Port]
+    outputs: list[Port]
+    carries: list[Port]
+
+
+class Figures(NamedTuple):
+    """What a model takes: bytes of constants, of a state and of the arena; and its work."""
+
+    weights: int
+    state: int
+    arena: int
+    multiply_adds: int
+
+
+def identifiers(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
+    """Return different names of C for names of a graph."""
+    found: list[str] = []
+    for name in names:
+        text = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "value"
+        text = f"n{text}" if text[0].isdigit() or text in RESERVED else text
+        unique, number = text, 1
+        while unique in found or unique in taken:
+            number += 1
+            unique = f"{text}_{number}"
+        found.append(unique)
+    return found
+
+
+class Emission:
+    """Writes the functions of a model, phase by phase."""
+
+    def __init__(self, prefix: str, phases: Sequence[Phase], ports: Ports, recorder: WeightRecorder) -> None:
+        self.prefix, self.phases, self.ports = prefix, phases, ports
+        self.module = Module()
+        self.fields: dict[str, int] = {}  # elements of the arena
+        self.multiply_adds = 0
+        self.bodies = [self._body(phase, recorder) for phase in phases]
+
+    def _body(self, phase: Phase, recorder: WeightRecorder) -> str:
+        """Return the lines that run a program. Raises ArgumentError if a step has no C."""
+        program, count = phase.program, len(self.ports.carries)
+        body = Body(self.module, program.constants, recorder.made)
+        for body.step, ((name, arguments), described) in enumerate(
+            zip(program.steps, program.names, strict=True)
+        ):
+            write(body, name, described, arguments)
+        users = users_of(program.steps)
+        arrays = dict(body.arrays)
+        for space, field in body.fields.items():
+            if space in program.arrays:
+                size, first, last = program.arrays[space]
+                arrays[space] = [-(-int(size) // BYTES[field]), first, last]
+        places: dict[int, str] = {}
+        lines = list(body.lines)
+        for place, (x, y) in enumerate(zip(program.inputs, program.outputs, strict=False)):
+            if place >= count:
+                break
+            carry = self.ports.carries[place]
+            if x is not None:
+                places[x.space] = f"state->{carry.name}"
+            places[y.space] = f"state->{carry.name}"
+            n = math.prod(map(int, y.shape))
+            if not phase.kept[place] and n and y.space in users:
+                del places[y.space]
+                body.fields[y.space] = next(f for f in ORDER if FIELD_TYPES[f] == TYPES[y.dtype])
+                arrays[y.space] = [n, users[y.space][0], len(program.steps)]
+                lines.append(
+                    f"    memcpy(state->{carry.name}, <{y.space}>, {n} * sizeof *state->{carry.name});"
+                )
+        arguments_of = zip(program.inputs[count:], self.ports.inputs, strict=True)
+        places |= {x.space: port.local for x, port in arguments_of if x is not None}
+        outputs = zip(program.outputs[count:], self.ports.outputs, strict=True)
+        places |= {y.space: port.local for y, port in outputs}
+        offsets, sizes = placed(arrays, body.fields)
+        for field, size in sizes.items():
+            self.fields[field] = max(size, self.fields.get(field, 0))
+        for space, offset in offsets.items():
+            places[space] = f"arena->{body.fields[space]}" + (f" + {offset}" if offset else "")
+        self.multiply_adds = max(self.multiply_adds, body.multiply_adds)
+        text = "\n".join(lines)
+        text = PLACE.sub(lambda match: places[int(match[1])], text)
+        return re.sub(r" *memmove\((.*), \1, .*\);\n", "", text)  # of a state that stays where it is
+
+    @property
+    def figures(self) -> Figures:
+        """The size of the model."""
+        state = sum(port.size * DTYPES[port.dtype] for port in self.ports.carries)
+        state = -(-state // 8) * 8 + 8 * (len(self.phases) > 1)
+        arena = sum(size * BYTES[field] for field, size in self.fields.items())
+        return Figures(self.module.flash, state, arena, self.multiply_adds)

@@ -1,0 +1,88 @@
+"""The programs that a stream runs one after the other, or the only one of a call."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...errors import ArgumentError
+from ...graph.node import AnyArray, Signature
+from ...graph.over_time.streamed import Streamed
+from ...graph.plan.passes import views_of
+from ..compiled.programs import decisions
+from .program import FixedProgram, FixedPrograms
+
+MAX_PHASES = 64
+
+
+class Phase(NamedTuple):
+    """A program, the phase after it, and where the values are that the next block takes.
+
+    The first inputs and outputs of the program are the carries. A carry is `kept` if its output may take the
+    place of its input, because nothing reads that any more.
+    """
+
+    program: FixedProgram
+    following: int
+    kept: list[bool]
+
+
+def of_call(programs: FixedPrograms, inputs: Sequence[AnyArray]) -> list[Phase]:
+    """Return the phase of a call. Raises ArgumentError if a step has no program for fixed sizes."""
+    return [Phase(programs.compiled(inputs, list(decisions(inputs))), 0, [])]
+
+
+def of_stream(programs: FixedPrograms, streamed: Streamed, block: Sequence[AnyArray]) -> list[Phase]:
+    """Return the phases of a stream of equal blocks, until the carries have the sizes of an earlier block.
+
+    Raises ArgumentError if they grow from block to block.
+    """
+    count = len(streamed.carries)
+    known: list[tuple[Signature, ...]] = []
+    phases: list[Phase] = []
+    carried: Sequence[AnyArray] = streamed.initial
+    while (signature := tuple(map(Signature.of, carried))) not in known:
+        if len(known) == MAX_PHASES:
+            raise ArgumentError(
+                f"the carries of the stream take more than {MAX_PHASES} shapes: its memory grows from block "
+                "to block, or blocks fit its strides only after many of them"
+            )
+        known.append(signature)
+        program = programs.compiled([*carried, *block], [False] * count + list(decisions(block)))
+        phases.append(Phase(program, len(known), [_is_kept(program, place) for place in range(count)]))
+        carried = [np.zeros(tuple(map(int, y.shape)), y.dtype) for y in program.outputs[:count]]
+    last, _, kept = phases[-1]
+    return [*phases[:-1], Phase(last, known.index(signature), kept)]
+
+
+def _is_kept(program: FixedProgram, place: int) -> bool:
+    """Whether the output of a carry may be written where its input is."""
+    x, y = program.inputs[place], program.outputs[place]
+    if x is None or math.prod(x.shape) < math.prod(y.shape):
+        return False
+    reads = [number for number, step in enumerate(program.steps) if _uses(step, x.space)]
+    writes = [number for number, step in enumerate(program.steps) if _uses(step, y.space)]
+    if not reads or not writes:
+        return True
+    in_one = (
+        reads[-1] == writes[0] and program.steps[reads[-1]][0] == "recurrent"
+    )  # which copies its states first
+    return reads[-1] < writes[0] or in_one
+
+
+def _uses(step: Any, space: int) -> bool:
+    return any(view.space == space for view in views_of(step))
+
+
+def largest(
+    phases: Sequence[Phase], values: Callable[[FixedProgram], Sequence[Any]]
+) -> list[tuple[str, int]]:
+    """Return the dtype and the most elements of each input or output."""
+    found = []
+    for views in zip(*(values(phase.program) for phase in phases), strict=True):
+        known = [view for view in views if view is not None]
+        found.append((known[0].dtype, max(math.prod(view.shape) for view in known)) if known else ("", 0))
+    return found

@@ -1,0 +1,4 @@
+static quotient $name(float x)
+{
+    return $value;
+}

@@ -1,0 +1,35 @@
+"""`onward export-c`: models as C."""
+
+from pathlib import Path
+
+from support import c_code
+from support.cli import invoke, message, report
+from support.examples import detector_of_voices
+
+import onward
+
+
+def test_the_command_writes_c_whose_test_passes(tmp_path: Path) -> None:
+    onward.export_onnx(detector_of_voices(), tmp_path / "vad.onnx")
+    arguments = ("export-c", tmp_path / "vad.onnx", "--stream", "--fix", "sr=16000", "-o", tmp_path / "vad.c")
+    found = report(*arguments)
+    assert found["inputs"] == {"input": [1, 576]} and found["state"] == 1024
+    assert [Path(file).name for file in found["files"]] == ["vad.c", "vad.h", "vad_test.c"]
+    program = c_code.compiled([tmp_path / "vad.c", tmp_path / "vad_test.c"])
+    assert c_code.run(program).startswith("PASS")
+
+
+def test_sizes_are_printed_and_nothing_is_written_if_there_is_no_c(tmp_path: Path) -> None:
+    onward.GRU(3, 4, bidirectional=True, rng=0).save(tmp_path / "gru.safetensors")
+    command = ("export-c", tmp_path / "gru.safetensors", "-o", tmp_path / "gru.c")
+    for more, expected in (
+        (("--stream",), "cannot stream"),
+        ((), "the axis time of x is open"),
+        (("--size", "time"), "expected AXIS=N, such as time=16"),
+        (("--prefix", "a-b", "--size", "time=5"), "must be a name of C"),
+    ):
+        result = invoke(*command, *more)
+        assert result.exit_code in (1, 2) and expected in message(result), message(result)
+    assert not list(tmp_path.glob("*.c"))
+    shown = invoke(*command, "--size", "time=5", expect=0).output
+    assert "constants, in flash" in shown and "multiply-adds" in shown and "gru_test.c" in shown

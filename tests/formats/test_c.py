@@ -1,0 +1,143 @@
+"""Models as C: the bits are those of Python, and what has no C is refused before anything is written."""
+
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import ROOT, c_code, pages
+from support.examples import detector_of_voices
+from support.sequence_graphs import detector
+
+import onward
+from onward.errors import ArgumentError
+from onward.formats.c.library import FUNCTIONS, functions, paragraphs, words_of
+from onward.formats.c.steps import ACTIVATIONS, STEPS, UNARY
+from onward.graph import Graph
+from onward.model import Model
+
+STREAMS: dict[str, Any] = {
+    "rnn": lambda: onward.RNN(3, 5, 2, nonlinearity="relu", rng=0),
+    "gru": lambda: onward.Sequential(onward.GRU(3, 21, rng=0), onward.LayerNorm(21), onward.Softmax()),
+    "gru_before": lambda: onward.GRU(3, 5, reset_after=False, bias=False, rng=0),
+    "lstm_options": lambda: onward.LSTM(
+        3, 6, peephole=True, coupled=True, clip=0.5, activations=("hard_sigmoid", "softplus", "mish"), rng=0
+    ),
+    "lstm_projected": lambda: onward.LSTM(3, 8, 2, proj_size=3, batch_first=True, rng=0),
+    "int8": lambda: onward.Sequential(onward.GRU(3, 8, rng=0), onward.Linear(8, 2, rng=1)).quantize("int8"),
+    "float16": lambda: onward.LSTM(3, 8, rng=0).quantize("float16"),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_streams_have_the_bits_of_python(name: str, tmp_path: Path) -> None:
+    rows = 1 + list(STREAMS).index(name) % 2
+    c_code.checked(STREAMS[name](), tmp_path / f"{name}.c", stream=True, steps=2, rows=rows, math=rows == 1)
+
+
+def test_a_bidirectional_layer_runs_in_calls_of_one_size(tmp_path: Path) -> None:
+    layer = onward.GRU(3, 4, 2, bidirectional=True, rng=0)
+    with pytest.raises(ArgumentError, match="the axis time of x is open, and C has fixed sizes"):
+        layer.export_c(tmp_path / "gru.c")
+    c_code.checked(layer, tmp_path / "gru.c", sizes={"time": 7}, rows=2)
+
+
+def test_inputs_that_are_states_become_those_of_the_stream(tmp_path: Path) -> None:
+    found = c_code.checked(detector_of_voices(), tmp_path / "vad.c", stream=True, sr=np.int64(16000))
+    assert found.inputs == {"input": (1, 576)} and found.outputs == {"output": (1, 1)}
+    assert found.figures.state == 2 * 128 * 4
+
+
+def elementwise() -> Model:
+    """All elementwise functions, comparisons, conversions and integers, on numbers of any size."""
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (4, 300))
+    scale = graph.add_constant(np.geomspace(1e-3, 1e4, 300).astype(np.float32))
+    scaled = graph.add("Mul", x, scale)
+    names = "Abs Ceil Cos Erf Floor Log Neg Reciprocal Round Sign Sin Sqrt Elu Exp Gelu HardSigmoid LeakyRelu"
+    names += " Mish Relu Sigmoid Softplus Softsign Tanh ThresholdedRelu"
+    outputs = [graph.add(name, scaled) for name in names.split()]
+    huge = graph.add("Mul", x, graph.add_constant(np.geomspace(1e10, 1e38, 300).astype(np.float32)))
+    outputs += [graph.add("Sin", huge), graph.add("Cos", huge)]
+    outputs.append(graph.add("LogSoftmax", scaled))
+    integers = graph.add("Cast", scaled, to=np.dtype(np.int32))
+    is_less = graph.add("Less", integers, graph.add("Add", integers, integers))
+    outputs += [integers, is_less, graph.add("Where", is_less, x, scaled)]
+    outputs += [graph.add("Cast", graph.add("Cast", scaled, to=np.dtype(np.int64)), to=np.dtype(np.float32))]
+    graph.outputs = tuple(outputs)
+    return Model(graph)
+
+
+@pytest.mark.parametrize("math", [True, False])
+def test_elementwise_functions_have_the_bits_of_python(math: bool, tmp_path: Path) -> None:
+    c_code.checked(elementwise(), tmp_path / "functions.c", math=math)
+    source = (tmp_path / "functions.c").read_text()
+    assert ("math.h" in source) == math
+
+
+def test_what_has_no_c_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (3, 4))
+    graph.outputs = (graph.add("ReduceProd", x, name="the product"),)
+    for model, message, options in (
+        (Model(graph), r"the product .*NumPy", {}),
+        (onward.GRU(3, 4, bidirectional=True, rng=0), "cannot stream", {"stream": True}),
+        (onward.GRU(3, 4, rng=0), "prefix is '3d', but must be a name of C", {"prefix": "3d"}),
+        (onward.GRU(3, 4, rng=0), "steps=0, but must be", {"stream": True, "steps": 0}),
+    ):
+        with pytest.raises((ArgumentError, ValueError), match=message):
+            model.export_c(tmp_path / "x.c", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_streams_share_an_arena(tmp_path: Path) -> None:
+    found = onward.GRU(3, 4, rng=0).export_c(tmp_path / "gru.c", stream=True)
+    header = found.files["gru.h"]
+    assert "void gru_step_in(gru_arena *arena, gru_state *state, const float *x, float *y);" in header
+    assert "GRU_MULTIPLY_ADDS 84" in header and found.figures.state == 16
+    assert not re.search(r"\b(malloc|calloc|free|stdio|stdlib)\b", found.files["gru.c"])
+
+
+def test_names_of_inputs_that_c_reserves(tmp_path: Path) -> None:
+    graph = Graph()
+    first, second = (graph.add_input(name, np.float32, (3,)) for name in ("for", "1.x"))
+    graph.outputs = (graph.add("Add", first, second, output="state"),)
+    found = c_code.checked(Model(graph), tmp_path / "add.c")
+    assert [*found.inputs, *found.outputs] == ["nfor", "n1_x", "nstate"]
+
+
+def test_carries_that_grow_until_they_are_full_run_in_phases(tmp_path: Path) -> None:
+    found = c_code.checked(detector(3), tmp_path / "detector.c", stream=True, steps=2)
+    assert found.phases > 1
+    assert "detector_count(const detector_state *state, int output)" in found.files["detector.h"]
+
+
+def test_the_page_lists_the_steps_with_c_and_its_program_runs(tmp_path: Path) -> None:
+    parts = runpy.run_path(str(ROOT / "tools/site/generated.py"))["PARTS"]
+    rows = parts["steps in C"]().splitlines()[2:]
+    assert [row.split("`")[1] for row in rows] == sorted(STEPS)
+    assert all(len(row.split("|")[2].strip()) > 10 for row in rows)
+    core = re.findall(r'{"(\w+)", (?:read|add)', (ROOT / "cpp/run/program.cpp").read_text())
+    assert set(STEPS) <= set(core)
+    (page,) = [each for each in pages.pages_of("c") if each.stem == "microcontroller"]
+    (block,) = [each for each in pages.blocks(page) if each.language == "c"]
+    net = onward.Sequential(onward.GRU(12, 32, rng=0), onward.Linear(32, 3, rng=1))
+    net.export_c(tmp_path / "keyword.c", stream=True)
+    (tmp_path / "main.c").write_text(block.code)
+    program = c_code.compiled([tmp_path / "keyword.c", tmp_path / "main.c"])
+    printed = c_code.run(program).split()
+    stream = net.stream()
+    expected = [stream(np.zeros(12))[0] for _ in printed]
+    np.testing.assert_allclose([float(number) for number in printed], expected, rtol=1e-5)
+
+
+def test_functions_of_templates_have_different_names_and_follow_those_that_they_call() -> None:
+    assert sum(len(paragraphs(file)) for file in FUNCTIONS) == len(functions())
+    known: set[str] = set()
+    for name, text in functions().items():
+        assert (words_of(text) & functions().keys()) - {name} <= known, name
+        known.add(name)
+    assert {name for name, _ in ACTIVATIONS.values()} | {*UNARY.values()} <= known
+    assert len(STEPS) > 20
