@@ -95,7 +95,8 @@ def _with_fixed(graph: Graph, fixed: Mapping[str, Any]) -> tuple[Graph, Input]:
     if len(free) != 1 or free[0].axes is None or free[0].dtype is None:
         names = ", ".join(d.name for d in free)
         raise SignatureError(
-            f"a stream takes one input of known rank, not ({names}): pass the others by name, or carry="
+            f"a stream takes one input of known rank, not ({names}): pass the others by name, or carry=; or "
+            "let onward.chain connect them to a model before this one that computes them from one input"
         )
     constants = graph.constants | {
         name: as_declared(declared[name], value).copy() for name, value in fixed.items()
