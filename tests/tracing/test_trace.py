@@ -286,7 +286,7 @@ def test_plot_averages_similar_units_of_wide_layers_in_groups() -> None:
     trace = onward.LSTM(5, 130, rng=0).trace(arrays(20, 5))
     figure = trace.plot()
     assert figure.get_suptitle() == "layer l0 (1 of 1): 130 units, similar ones averaged in groups of 3"
-    c = panels(figure)["cell state c: the memory"].images[0].get_array()
+    c = panels(figure)["cell state c: what the cell keeps"].images[0].get_array()
     assert c.shape == (44, 20)
     order = plot.by_similarity(trace["c"][:, 0])
     np.testing.assert_allclose(c[1], trace["c"][:, 0, order[3:6]].mean(axis=1), rtol=1e-5)
@@ -303,7 +303,7 @@ def test_plot_shows_the_units_selected() -> None:
     figure = trace.plot(units=[2, 100, 7])
     assert figure.get_suptitle() == "layer l0 (1 of 1): 3 of 130 units"
     drawn = panels(figure)
-    c, h = drawn["cell state c: the memory"], drawn["hidden state h: the output"]
+    c, h = drawn["cell state c: what the cell keeps"], drawn["hidden state h: the output"]
     np.testing.assert_array_equal(c.images[0].get_array(), trace["c"][:, 0, [2, 100, 7]].T)
     assert [label.get_text() for label in c.get_yticklabels()] == ["2", "100", "7"]
     np.testing.assert_array_equal(h.images[0].get_array(), trace["h"][:, 0, [2, 7]].T)  # h has 9 units

@@ -27,7 +27,7 @@ TITLES = {
     "r": "reset gate r: 1 lets the previous hidden state into the candidate",
     "z": "update gate z: 1 keeps the hidden state",
     "n": "candidate n",
-    "c": "cell state c: the memory",
+    "c": "cell state c: what the cell keeps",
     "h": "hidden state h: the output",
 }
 SIGMOID = "ifozr"  # gates lie between 0 and 1; candidates and h between -1 and 1

@@ -13,7 +13,7 @@ let cards = [];
 
 export function open() {
   cards = state.model ? CARDS : [];
-  const built = cards.map((card) => make("div", { class: card === influence ? "card wide" : "card" }, ...card.build()));
+  const built = cards.map((card) => make("div", { class: [influence, whatif].includes(card) ? "card wide" : "card" }, ...card.build()));
   $("cards").replaceChildren(...(state.model ? built : [make("p", { class: "lead" }, RECORDED)]));
 }
 export const ranked = () => cards.includes(needed) && needed.show();

@@ -1,5 +1,5 @@
 // Gradients through time: how much earlier states matter to the last output, in an LSTM and an RNN side by side.
-import { $, button, make, note, number, svg } from "./dom.js";
+import { $, button, make, note, number, scientific, svg } from "./dom.js";
 import { inOrder, paint } from "./heatmap.js";
 import { Tensor } from "./onward.js";
 import { state } from "./state.js";
@@ -87,7 +87,7 @@ export function gradientMap(name, rows) {
 function explained({ name, about, rows, back, ratio }) {
   return make("div", {}, make("h3", {}, name), gradientMap(name, rows),
     make("p", { class: "note", "data-ratio": ratio, "data-name": name },
-      `${about} ${back} steps back, the gradient is ${ratio.toPrecision(2)} times that of the last step.`));
+      `${about} ${back} steps back, the gradient is ${scientific(ratio)} times that of the last step.`));
 }
 
 const COLORS = { RNN: "var(--mark)", LSTM: "var(--accent)", GRU: "var(--muted)" };

@@ -34,6 +34,13 @@ export const visible = (character) => ({ "\n": "↵", "\t": "→", " ": "␣" })
 export const number = (value, digits = 3) =>
   value === undefined ? "…" : value.toFixed(digits).replace(/^-(?=0(\.0*)?$)/, "").replace("-", "−");
 
+/** A number with two digits, and a power of ten if it is small. */
+export function scientific(value) {
+  if (Math.abs(value) >= 1e-3) return value.toPrecision(2);
+  const [digits, exponent] = value.toExponential(1).split("e"), raised = [...exponent].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit] ?? "⁻");
+  return `${digits} × 10${raised.join("")}`;
+}
+
 export const percent = (value, digits = 0) => `${(value * 100).toFixed(digits)}%`;
 
 export const scrollTo = (id) => $(id).scrollIntoView({ block: "start" });

@@ -82,9 +82,9 @@ async function start() {
   addEventListener("hashchange", () => location.hash.includes("=") && attempt(follow()));
   for (const part of [clock, unit]) part.start();
   tour.start((entry, chosen) => show(entry, chosen).catch(report));
+  live.start(embedded, attempt);
   backward.start((entry) => attempt(show(entry).then(() => scrollTo("backward"))));
   await follow();
-  await live.start(embedded);
   document.body.dataset.ready = "true";
 }
 

@@ -15,28 +15,29 @@ const LEAD =
   "clipped at a norm of 1. Their weights are initialized as in PyTorch, and the forget bias is added to the gates that keep the state: the forget " +
   "gate of the LSTM and the update gate of the GRU. An RNN has none. The pictures show a sequence that is not among the 640.";
 
-let models = [], playing = false, controls = null;
+let models = [], playing = false, controls = null, again = null; // again(): reset, and tell what goes wrong
 
 // ---- Control -----------------------------------------------------------------------------------------------------
 
 const slider = (id, text, attributes) => {
-  const shown = make("output", { for: id }), input = make("input", { id, type: "range", ...attributes, on: { input: () => shown.replaceChildren(input.value), change: reset } });
+  const shown = make("output", { for: id }), input = make("input", { id, type: "range", ...attributes, on: { input: () => shown.replaceChildren(input.value), change: () => again() } });
   shown.append(attributes.value);
   return { input, element: make("label", { class: "field" }, text, input, shown) };
 };
 
-/** Build the section, once. */
-export async function start(embedded) {
+/** Build the section, once; attempt(promise) tells the reader what goes wrong. */
+export function start(embedded, attempt) {
   if (embedded) return $("live").replaceChildren(note("A page in a single file has no workers: to train, run onward explore."));
   const delay = slider("delay", "Delay in steps", { min: 5, max: 50, step: 5, value: "20" });
   const bias = slider("forget-bias", "Forget bias", { min: -1, max: 4, step: 0.5, value: "1" });
   controls = { delay: delay.input, bias: bias.input, play: button("Train", toggle, { id: "train", class: "primary" }), progress: make("p", { class: "note", role: "status", id: "progress" }) };
   $("live").replaceChildren(
     make("p", { class: "lead" }, LEAD),
-    make("div", { class: "pickers" }, controls.play, button("Reset", reset, { id: "train-reset" }), delay.element, bias.element),
+    make("div", { class: "pickers" }, controls.play, button("Reset", () => again(), { id: "train-reset" }), delay.element, bias.element),
     controls.progress, make("div", { id: "curves" }), make("div", { class: "trio", id: "trained" }),
     make("details", {}, make("summary", {}, "The same numbers in Python"), make("pre", { tabindex: "0", id: "python", "aria-label": "Program in Python" })));
-  return reset();
+  again = () => attempt(reset());
+  again();
 }
 
 function play(on) {
