@@ -40,4 +40,4 @@ def test_an_int8_copy_streams_pools_and_traces_with_the_bits_of_its_own_call(cas
     pooled = [pool.step(ids[::-1], np.stack([frame, frame])) for frame in frames]
     np.testing.assert_array_equal(np.stack(pooled), np.stack([whole, whole], 1))
     trace = model.trace(frames, case.inputs["h"], case.inputs["c"])
-    np.testing.assert_array_equal(trace["/decoder/rnn/LSTM.l0.h"][-1], h[0])
+    np.testing.assert_array_equal(trace["decoder.rnn.l0.h"][-1], h[0])

@@ -11,6 +11,7 @@ import onward
 from onward import errors
 from onward.graph import Graph, Input, Model
 from onward.layers.recurrent import Recurrent
+from onward.tracing.graph_trace import layer_name
 
 RNG = np.random.default_rng(0)
 
@@ -216,3 +217,41 @@ def test_a_node_in_the_branch_that_the_values_choose_is_recorded(sign: int) -> N
     name = "then" if sign > 0 else "else"
     assert {key.split(".")[0] for key in trace} == {name}
     np.testing.assert_array_equal(trace[f"{name}.l0.r"], layers[name].trace(x)["l0.r"])
+
+
+@pytest.mark.parametrize(
+    ("node", "suffix", "layer"),
+    [
+        ("/decoder/rnn/LSTM", "l0", "decoder.rnn.l0"),
+        ("/encoder/GRU_2", "l0_reverse", "encoder.l2_reverse"),
+        ("node_LSTM_112", "l0", "LSTM.l0"),
+        ("MatMul_0_Y_LSTM", "l0", "LSTM.l0"),
+        ("encoder_LSTM", "l0", "encoder_LSTM.l0"),
+        ("lstm_4", "l0", "lstm_4.l0"),
+        ("/encoder/LSTM", "l1", "/encoder/LSTM.l1"),
+    ],
+)
+def test_name_of_a_node_instead_of_that_of_a_module(node: str, suffix: str, layer: str) -> None:
+    assert layer_name(node, suffix) == layer
+
+
+@pytest.mark.parametrize("num_layers", [1, 3])
+def test_exported_layers_have_other_names_in_the_file(num_layers: int, tmp_path: Path) -> None:
+    recurrent = onward.LSTM(5, 7, num_layers, bidirectional=True, rng=0)
+    net = onward.Sequential(onward.Linear(5, 5, rng=1), recurrent, onward.GRU(14, 6, rng=2))
+    net.export_onnx(tmp_path / "net.onnx")
+    x = normal(RNG, 6, 2, 5)
+    expected = net.trace(x)
+    for _ in range(2):  # also after loading and exporting once more
+        model = onward.load(tmp_path / "net.onnx")
+        assert list(model.trace(x)) == list(expected)
+        model.export_onnx(tmp_path / "net.onnx")
+
+
+def test_output_that_the_picture_calls_a_feature(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    net = onward.Sequential(onward.LSTM(5, 7, rng=0), onward.Linear(7, 3, rng=1))
+    net.export_onnx(tmp_path / "net.onnx")
+    axes = onward.load(tmp_path / "net.onnx").trace(normal(RNG, 6, 1, 5)).plot().axes
+    labels = {each.get_title(loc="left"): each.get_ylabel() for each in axes}
+    assert labels["output y after each step"] == "output" and labels["input x"] == "feature"

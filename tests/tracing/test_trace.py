@@ -226,7 +226,8 @@ def test_plot_has_a_panel_for_each_gate_and_state_and_does_not_affect_pyplot() -
         *("candidate g", "cell state c", "hidden state h"),  # the memory first, then the output
     ]
     assert names[-1] == "output y after each step" and "f preactivation" in names
-    assert drawn["input x"].get_ylabel() == drawn["output y after each step"].get_ylabel() == "feature"
+    assert drawn["input x"].get_ylabel() == "feature"
+    assert drawn["output y after each step"].get_ylabel() == "output"
     assert bars(figure).count("0 closed, 1 open") == 1  # shared by the three gates
     assert not _pylab_helpers.Gcf.figs
 

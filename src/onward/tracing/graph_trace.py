@@ -1,6 +1,7 @@
 """Trace a whole model: record the gates and states of its recurrent nodes, and any intermediate values."""
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,6 +25,9 @@ from .trace import Recorded, Trace, by_suffix
 LOOPS = {"Loop": 1, "Scan": 0}  # how many outputs of the body are not outputs of the node
 RECURRENT = ("Recurrent", "MaskedRecurrent", "Step", "DynamicQuantizeLSTM")
 MAX_SUGGESTIONS = 5
+# The names of nodes that exporters derive from a module and its layer, and those that say nothing else.
+MODULE = re.compile(r"/?(?P<module>.+)/(?:LSTM|GRU|RNN)(?:_(?P<layer>\d+))?")
+GENERATED = re.compile(r"(?:node|.*_Y)_(?P<cell>LSTM|GRU|RNN)(?:_\d+)?")
 
 
 class Site(NamedTuple):
@@ -179,9 +183,8 @@ def _record(node: Node, values: Mapping[str, Any], preactivations: bool) -> dict
             own = {name: arrays.reversed_steps(array, lengths) for name, array in own.items()}
         if mask is not None:
             own = {name: _at_steps(array, mask, suffix.endswith("_reverse")) for name, array in own.items()}
-        recorded[f"{node.name}.{suffix}{'_reverse' if reverse else ''}"] = Recorded.of(
-            own, x, None if mask is not None else lengths
-        )
+        name = layer_name(node.name, suffix + ("_reverse" if reverse else ""))
+        recorded[name] = Recorded.of(own, x, None if mask is not None else lengths)
     return recorded
 
 
@@ -192,7 +195,8 @@ def _record_quantized(node: Node, values: Mapping[str, Any], preactivations: boo
     for d, record in enumerate(quantized_recurrent.record(inputs, node.attributes)):
         own = {name: a for name, a in record.items() if preactivations or "_" not in name}
         is_reverse = d == 1 or node.attributes.get("direction") == "reverse"
-        recorded[f"{node.name}.l0{'_reverse' if is_reverse else ''}"] = Recorded.of(own, inputs[0], inputs[4])
+        name = layer_name(node.name, "l0_reverse" if is_reverse else "l0")
+        recorded[name] = Recorded.of(own, inputs[0], inputs[4])
     return recorded
 
 
@@ -218,6 +222,18 @@ def _inputs(node: Node, values: Mapping[str, Any]) -> tuple[AnyArray, AnyArray |
     shapes = layer.state_shapes(x.shape[1])
     filled = [np.zeros(s, x.dtype) if a is None else a for a, s in zip(states, shapes, strict=True)]
     return x, lengths, layer.join_state(*filled, *[None] * (2 - len(filled)))
+
+
+def layer_name(node: str, suffix: str) -> str:
+    """Return what people call a layer of a recurrent node: by its module, as in the names of its weights.
+
+    >>> layer_name("/encoder/rnn/LSTM_1", "l0_reverse"), layer_name("node_LSTM_112", "l0")
+    ('encoder.rnn.l1_reverse', 'LSTM.l0')
+    """
+    if (found := MODULE.fullmatch(node)) and suffix.startswith("l0"):
+        return f"{found['module'].replace('/', '.')}.l{found['layer'] or 0}{suffix.removeprefix('l0')}"
+    found = GENERATED.fullmatch(node)
+    return f"{found['cell'] if found else node}.{suffix}"
 
 
 def _unique(name: str, names: Mapping[str, Any]) -> str:

@@ -75,7 +75,7 @@ def draw(
     panels = []
     if text is None:
         heading, x = ("input x", trace.x) if is_own else ("input of the layer", recorded.x)
-        panels = [_features(heading, x[:steps, row].reshape(steps, -1))]
+        panels = [_numbers(heading, x[:steps, row].reshape(steps, -1), "feature")]
     panels += _layer_panels(values, arrangements)
     headings = [title or (f"sequence {row}" if len(recorded.lengths) > 1 else "")]
     # only for a model: the output of a single recurrent layer is its h
@@ -151,8 +151,8 @@ def _layer_panels(
         yield plot.Panel(title, array, low, high, arrangement.rows, bar, arrangement.names)
 
 
-def _features(title: str, values: NDArray[Any]) -> plot.Panel:
-    return plot.Panel(title, values, *_scale(values, plot.peak(values)), "feature")
+def _numbers(title: str, values: NDArray[Any], rows: str) -> plot.Panel:
+    return plot.Panel(title, values, *_scale(values, plot.peak(values)), rows)
 
 
 def _scale(values: NDArray[Any], high: float) -> tuple[float, float]:
@@ -165,7 +165,7 @@ def _output(
 ) -> tuple[plot.Panel, str]:
     """The panel of the outputs (T, O) after each step and, if there are classes, the prediction in words."""
     if classes is None:
-        return _features("output y after each step", outputs), ""
+        return _numbers("output y after each step", outputs, "output"), ""
     probabilities = _probabilities(outputs, classes)
     verdict = _verdict(probabilities[-1], classes, label, is_text)
     return _class_panel(probabilities, classes, is_text), verdict

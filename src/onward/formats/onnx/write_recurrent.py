@@ -21,11 +21,18 @@ if TYPE_CHECKING:
 NAME_OF = by_function(RECURRENT)
 
 
-def write(writer: Writer, layer: Any, reverse: bool, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+def write(
+    writer: Writer,
+    layer: Any,
+    reverse: bool,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    name: str = "",
+) -> None:
     """Write a layer over x (T, B, I): one node, or several calls of a function, for each level.
 
     `inputs` are x, lengths and the initial states, of which all but x may be omitted; `outputs` are y and the
-    final states.
+    final states. Nodes are named after `name` and the level, as in PyTorch's exports.
     """
     x, lengths, *initial = (*inputs, "", "", "")[: 2 + len(layer.state_names)]
     y, *final = (*outputs, "", "")[: 1 + len(layer.state_names)]
@@ -33,7 +40,7 @@ def write(writer: Writer, layer: Any, reverse: bool, inputs: Sequence[str], outp
     levels = [f"_l{level}" for level in range(L)]
     before = [_split(writer, state, levels, D) for state in initial]
     after = [_parts(writer, state, levels) for state in final]
-    own = _LayerWriter(writer, layer, lengths, reverse)
+    own = _LayerWriter(writer, layer, lengths, reverse, name)
     write_level = own.level if _is_operator(layer) else own.called
     for level, suffix in enumerate(levels):
         states = [parts[level] for parts in before], [parts[level] for parts in after]
@@ -121,8 +128,8 @@ def _join(writer: Writer, parts: Sequence[Sequence[str]], states: Sequence[str])
 class _LayerWriter:
     """Writes one layer of a stack at a time, from x (T, B, I) to Y (T, D, B, H)."""
 
-    def __init__(self, writer: Writer, layer: Any, lengths: str, reverse: bool) -> None:
-        self.writer, self.layer, self.lengths, self.reverse = writer, layer, lengths, reverse
+    def __init__(self, writer: Writer, layer: Any, lengths: str, reverse: bool, name: str) -> None:
+        self.writer, self.layer, self.lengths, self.reverse, self.name = writer, layer, lengths, reverse, name
         self.weights = layer.weights_by_name()
 
     def level(self, x: str, suffixes: list[str], initial: list[str], final: list[str]) -> str:
@@ -145,8 +152,11 @@ class _LayerWriter:
         while states and not states[-1]:
             states.pop()
         direction = "bidirectional" if layer.bidirectional else "reverse" if self.reverse else "forward"
-        sizes = {"hidden_size": layer.hidden_size, "direction": direction}
-        Y = writer.node(cell, inputs, writer.new_name(f"{x}_Y"), *states, **sizes, **_attributes(layer))
+        attributes = {"hidden_size": layer.hidden_size, "direction": direction, **_attributes(layer)}
+        name = self.name
+        if name and layer.num_layers > 1:
+            name = f"/{name}/{cell}" + suffixes[0].replace("_l", "_").removesuffix("_0")
+        Y = writer.node(cell, inputs, writer.new_name(f"{x}_Y"), *states, name=name, **attributes)
         for state, after in zip(states, final, strict=False):
             if after in masked:
                 writer.call("final_state", [state, masked[after], self.lengths], after)

@@ -319,7 +319,7 @@ def _recurrent(writer: Writer, node: Node, inputs: list[str], outputs: list[str]
     if lengths and writer.dtype(lengths) != np.int32:
         inputs[1] = writer.node("Cast", [inputs[1]], to=int(messages.DataType.INT32))
     reverse = bool(node.attributes.get("reverse"))
-    write_recurrent.write(writer, node.attributes["layer"], reverse, inputs, outputs)
+    write_recurrent.write(writer, node.attributes["layer"], reverse, inputs, outputs, node.name)
     return True
 
 
@@ -337,7 +337,7 @@ def _step(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> 
     expanded = [writer.node("Expand", [state, shape]) for state in inputs[1:]]
     states = [writer.node("Reshape", [state, [1, -1, layer.hidden_size]]) for state in expanded]
     final = [output and writer.new_name(f"{output}_rows") for output in outputs]
-    write_recurrent.write(writer, layer, False, [x, "", *states], ["", *final])
+    write_recurrent.write(writer, layer, False, [x, "", *states], ["", *final], node.name)
     for row, output in zip(final, outputs, strict=True):
         if output:
             writer.node("Reshape", [row, shape], output)
