@@ -1,79 +1,220 @@
-"""The lessons have exercises and need few packages; `make docs` executes them."""
+"""Lessons have checked exercises and described figures, and need few packages; `make docs` executes them."""
 
+import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import numpy as np
 import pytest
 from support import ROOT
 
-LESSONS = [path for path in sorted(ROOT.glob("docs/learn/*.md")) if path.stem != "index"]
+LEARN = ROOT / "docs" / "learn"
+LESSONS = [path for path in sorted(LEARN.glob("*.md")) if "\njupyter:" in path.read_text(encoding="utf-8")]
+NUMPY_ALONE = ["forward", "backward"]
+each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
 
 
-@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
-def test_lesson_without_three_exercises_and_solutions(lesson: Path) -> None:
-    cells = jupytext.read(lesson).cells
-    assert sum("solution" in cell.metadata.get("tags", ()) for cell in cells) == 3
-    exercises = next(k for k, cell in enumerate(cells) if "## Exercises" in cell.source)
-    assert sum("**" in cell.source for cell in cells[exercises:] if cell.cell_type == "markdown") >= 3
+def cells(lesson: str, tag: str | None = None) -> list[Any]:
+    """The code cells of a lesson, or those with a tag."""
+    found = [cell for cell in jupytext.read(LEARN / f"{lesson}.md").cells if cell.cell_type == "code"]
+    return [cell for cell in found if tag is None or tag in cell.metadata.get("tags", ())]
 
 
-@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+def site(name: str) -> Any:
+    """A module of tools/site."""
+    sys.path.insert(0, str(ROOT / "tools" / "site"))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.pop(0)
+
+
+@each_lesson
+def test_lesson_without_three_exercises_that_check_their_solutions(lesson: Path) -> None:
+    found = cells(lesson.stem)
+    tags = [tag for cell in found for tag in cell.metadata.get("tags", ()) if tag != "figure"]
+    assert tags == ["solution", "check"] * 3
+    assert all("assert " in cell.source for cell in cells(lesson.stem, "check"))
+    text = lesson.read_text(encoding="utf-8")
+    exercises = text[text.index("\n## Exercises") :]
+    assert re.findall(r"^\*\*(\d)\. ", exercises, re.MULTILINE) == ["1", "2", "3"]
+    questions = text[text.index("\n## Check yourself") : text.index("\n## Exercises")]
+    assert questions.count("<summary>") == questions.count("</details>") == 3
+
+
+@each_lesson
+def test_figure_that_is_not_described_or_not_alone_in_its_cell(lesson: Path) -> None:
+    figures = cells(lesson.stem, "figure")
+    names = [cell.metadata["name"] for cell in figures]
+    assert figures and len(set(names)) == len(names)
+    for cell in figures:
+        assert len(cell.metadata["alt"]) > 80 and not re.search(r'["|\[\]]', cell.metadata["alt"])
+        assert "assert" not in cell.source  # which a fold would hide
+    shown = sum("plt.show()" in cell.source and "def " not in cell.source for cell in cells(lesson.stem))
+    assert shown == sum("plt.show()" in cell.source and "def " not in cell.source for cell in figures)
+
+
+@each_lesson
 def test_lesson_needs_only_numpy_and_matplotlib(lesson: Path) -> None:
-    standard = {"copy", "os", "re", "time", "warnings"}
-    for cell in jupytext.read(lesson).cells:
-        for line in cell.source.splitlines() if cell.cell_type == "code" else ():
+    standard = {"copy", "json", "os", "pathlib", "re", "time", "warnings"}
+    for cell in cells(lesson.stem):
+        for line in cell.source.splitlines():
             words = line.split()
             if words[:1] in (["import"], ["from"]):
-                assert words[1].split(".")[0] in standard | {"numpy", "matplotlib", "onward", "textbook"}, (
-                    line
-                )
+                package = words[1].split(".")[0]
+                assert package in standard | {"numpy", "matplotlib", "onward", "textbook"}, line
 
 
-@pytest.mark.parametrize("lesson", ["forward", "backward"])
-def test_lesson_that_needs_more_than_textbook_py_beside_it(lesson: str, tmp_path: Path) -> None:
-    cells = jupytext.read(ROOT / f"docs/learn/{lesson}.md").cells
-    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+def run_beside_the_textbook(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     # None makes the import of a package fail as if it were not installed
     absent = "import sys\nsys.modules |= dict.fromkeys(['onward', 'scipy', 'torch', 'pandas'])\n"
-    (tmp_path / "lesson.py").write_text(absent + code, encoding="utf-8")
-    shutil.copy(ROOT / "src/onward/textbook.py", tmp_path)
-    environment = os.environ | {"MPLBACKEND": "agg"}
-    run = subprocess.run(
-        [sys.executable, "lesson.py"], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    (folder / "lesson.py").write_text(absent + code, encoding="utf-8")
+    shutil.copy(ROOT / "src/onward/textbook.py", folder)
+    command, environment = [sys.executable, "lesson.py"], os.environ | {"MPLBACKEND": "agg"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("lesson", NUMPY_ALONE)
+def test_lesson_that_needs_more_than_textbook_py_beside_it(lesson: str, tmp_path: Path) -> None:
+    run = run_beside_the_textbook("\n".join(cell.source for cell in cells(lesson)), tmp_path)
     assert run.returncode == 0, run.stderr
+
+
+def namespace(lesson: str, change: tuple[str, str] = ("", ""), until: str = "") -> dict[str, Any]:
+    """Run the cells of a lesson but its figures, up to one that contains a text; change one of its cells."""
+    right, wrong = change
+    sources = [cell.source for cell in cells(lesson) if "figure" not in cell.metadata.get("tags", ())]
+    changed = [source.replace(right, wrong) for source in sources] if right else sources
+    assert sum(a != b for a, b in zip(sources, changed, strict=True)) == bool(right)
+    names: dict[str, Any] = {}
+    with np.printoptions():  # which lessons set
+        for source in changed:
+            exec(source, names)
+            if until and until in source:
+                break
+    return names
 
 
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
         ("return s * (1 - s)", "return s * (1.01 - s)"),
-        ("sigmoid(x - 1e-6)) / 2e-6", "sigmoid(x - 1e-6)) / 2.1e-6"),
+        ("sigmoid(points - 1e-6)) / 2e-6", "sigmoid(points - 1e-6)) / 2.1e-6"),
         ("return (1 - t) * (1 + t)", "return (1 - t) * (1.01 + t)"),
-        ("softmax(x - step)) / 2e-6", "softmax(x - step)) / 2.1e-6"),
+        ("softmax(scores - step)) / 2e-6", "softmax(scores - step)) / 2.1e-6"),
         ("(confident, confident) <", "(confident, confident) > 9 + "),
+        ("return (1 - z) * n + z * a_prev\n\n\ngru =", "return (1 - z) * n + 1.01 * z * a_prev\n\n\ngru ="),
+        ("c_next = f * c_prev + i * g", "c_next = 1.01 * f * c_prev + i * g"),
+        ("np.where(y == 1, 0.5, 0.25)", "np.where(y == 1, 0.51, 0.25)"),
+        ("{np.abs(a).max():.3f}, but |c|", "{np.abs(a).max():.3f}, but |c|" + '")\nc /= 9\nprint(f"'),
     ],
-)
-def test_claim_that_stays_true_whatever_the_lesson_computes(
-    right: str, wrong: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MPLBACKEND", "agg")
-    import matplotlib.pyplot as plt
+)  # fmt: skip
+def test_claim_of_lesson_1_that_stays_true_whatever_it_computes(right: str, wrong: str) -> None:
+    with pytest.raises(AssertionError):
+        namespace("forward", (right, wrong))
 
-    names: dict[str, object] = {}
-    cells = [
-        cell.source
-        for cell in jupytext.read(ROOT / "docs/learn/forward.md").cells
-        if cell.cell_type == "code"
-    ]
-    changed = [source.replace(right, wrong) for source in cells]
-    assert sum(a != b for a, b in zip(cells, changed, strict=True)) == 1
-    with pytest.raises(AssertionError), np.printoptions():  # which the lesson sets
-        for source in changed:
-            exec(source, names)
-    plt.close("all")
+
+@pytest.mark.parametrize(
+    ("lesson", "right", "wrong", "until"),
+    [
+        ("backward", '"dxt": Wax.T @ dz', '"dxt": 1.01 * Wax.T @ dz', "rnn_cell_backward("),
+        ("backward", '"dWaa": dz @ a_prev.T', '"dWaa": 1.01 * dz @ a_prev.T', "rnn_cell_backward("),
+        ("watch", "abs(y[89] + 0.5)", "abs(y[88] + 0.53)", ""),
+        ("watch", "f[(closed or {}).get(step, [])] = 0", "f[(closed or {}).get(step, [])] = 0.9", ""),
+        ("watch", "h[unit] = value", "h[unit] += 0 * value", ""),
+        ("watch", "i[46] < 0.03", "i[45] < 0.03", ""),
+    ],
+)  # fmt: skip
+def test_claim_of_another_lesson_that_stays_true_whatever_it_computes(
+    lesson: str, right: str, wrong: str, until: str
+) -> None:
+    with pytest.raises((AssertionError, ValueError)):
+        namespace(lesson, (right, wrong), until)
+
+
+@pytest.mark.parametrize("lesson", ["forward", "watch"])
+def test_check_that_passes_without_a_solution(lesson: str) -> None:
+    names = namespace(lesson, until=cells(lesson, "solution")[0].source)
+    for solution in cells(lesson, "solution"):
+        for name in re.findall(r"^(?:def )?(\w+)(?: = |\()", solution.source, re.MULTILINE):
+            names.pop(name, None)
+    for check in cells(lesson, "check"):
+        with pytest.raises(NameError):
+            exec(check.source, dict(names))
+
+
+@each_lesson
+def test_notebook_of_students_that_contains_a_solution(lesson: Path) -> None:
+    pytest.importorskip("nbclient")
+    lessons = site("lessons")
+    notebook = jupytext.read(lesson)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+    unsolved, solved = lessons.unsolved(notebook), lessons.solved(notebook)
+    for before, without, shown in zip(notebook.cells, unsolved.cells, solved.cells, strict=True):
+        is_solution = "solution" in before.metadata.get("tags", ())
+        assert without.source == (lessons.YOURS if is_solution else before.source)
+        assert shown.source == before.source
+        hidden = shown.metadata.get("jupyter", {}).get("source_hidden", False)
+        assert hidden == (is_solution or "figure" in before.metadata.get("tags", ()))
+
+
+@each_lesson
+def test_slides_with_a_figure_that_the_lesson_lacks(lesson: Path) -> None:
+    source = (LEARN / "slides" / lesson.name).read_text(encoding="utf-8")
+    names = {cell.metadata["name"] for cell in cells(lesson.stem, "figure")}
+    used = set(re.findall(r"!\[\]\((\w+)\)", source))
+    assert used and used <= names
+    assert len(re.findall(r"^---$", source, re.MULTILINE)) >= 3
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+def test_lesson_that_the_index_or_the_page_for_instructors_forgets(lesson: Path) -> None:
+    for page in ("index.md", "instructors.md"):
+        assert f"]({lesson.name})" in (LEARN / page).read_text(encoding="utf-8")
+    instructors = (LEARN / "instructors.md").read_text(encoding="utf-8")
+    for file in (f"slides/{lesson.stem}.html", f"{lesson.stem}.ipynb", f"{lesson.stem}_exercises.ipynb"):
+        assert f"]({file})" in instructors
+
+
+def test_the_path_of_two_hours_takes_two_hours() -> None:
+    text = (LEARN / "instructors.md").read_text(encoding="utf-8")
+    path = text[text.index("## A path of two hours") : text.index("## A path of a semester")]
+    assert sum(map(int, re.findall(r"^\| (\d+) \|", path, re.MULTILINE))) == 120
+
+
+def test_terms_of_the_glossary_that_are_out_of_order_or_lead_nowhere() -> None:
+    text = (LEARN / "glossary.md").read_text(encoding="utf-8")
+    entries = re.findall(r"^(\S.*)\n:   (.*(?:\n    .*)*)", text, re.MULTILINE)
+    terms = [term.lower() for term, _ in entries]
+    assert len(terms) > 30 and terms == sorted(terms)
+    assert all("](" in meaning for _, meaning in entries)
+
+
+def test_words_that_the_search_must_find_have_a_heading() -> None:
+    for words, place in site("findable").FINDABLE.items():
+        page = (ROOT / "docs" / f"{place.rstrip('/')}.md").read_text(encoding="utf-8")
+        headings = re.findall(r"^#+ (.*)", page, re.MULTILINE)
+        assert any(words in heading.lower() for heading in headings), words
+
+
+def test_index_of_the_search_without_a_word() -> None:
+    findable = site("findable")
+    pages = [{"location": f"{page}#x", "title": words} for words, page in findable.FINDABLE.items()]
+    assert findable.not_found({"docs": pages}) == []
+    for k, words in enumerate(findable.FINDABLE):
+        assert findable.not_found({"docs": pages[:k] + pages[k + 1 :]}) == [words]
+
+
+def test_program_that_needs_more_than_a_hundred_lines() -> None:
+    text = (LEARN / "text.md").read_text(encoding="utf-8")
+    program = text[text.index("\n## The program") : text.index("\n## Is it any good?")]
+    code = "".join(re.findall(r"^```python\n(.*?)^```", program, re.DOTALL | re.MULTILINE))
+    assert 50 < sum(bool(line.strip()) for line in code.splitlines()) <= 100

@@ -28,7 +28,8 @@ BLOCK = re.compile(
     r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.DOTALL | re.MULTILINE
 )
 FOLDERS = ("*.md", "docs/**/*.md", "src/onward/**/*.md")
-PAGES = sorted(page for folder in FOLDERS for page in ROOT.glob(folder) if page.parent.name != "learn")
+LESSONS = ("learn", "slides")  # folders with tests of their own
+PAGES = sorted(page for folder in FOLDERS for page in ROOT.glob(folder) if page.parent.name not in LESSONS)
 NOT_CODE = {"", "csv", "text"}
 OTHER_FRAMEWORKS = ("torch", "keras", "ray")
 TOKENS = np.array([[1, 4, 2, 8, 5]])

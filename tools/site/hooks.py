@@ -1,5 +1,6 @@
 """Hooks of MkDocs: lessons with outputs, generated parts, links and equations."""
 
+import json
 import os
 import posixpath
 import re
@@ -8,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).parent))
+import equations
+import findable
 import generated
 import lessons
+import slides
 
 from onward.cli import explore
 
@@ -36,7 +39,7 @@ CODE = re.compile(
     r"(^(?P<indent> *)(?P<fence>```+).*?^(?P=indent)(?P=fence)\s*?$|`[^`\n]+`)", re.DOTALL | re.MULTILINE
 )
 texts: dict[str, str] = {}  # the Markdown of pages that are not files, by their place in the site
-equations: list[str] = []
+mathml: list[str] = []
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -49,14 +52,9 @@ def on_files(files: Files, config: Any) -> Files:
             text = text.split("---\n", 2)[2]
         files.append(File.generated(config, page, content=text))
     for lesson in sorted(DOCS.glob("learn/*.md")):
-        if "\njupyter:" not in lesson.read_text(encoding="utf-8"):
-            continue
-        notebook = lessons.execute(lesson)
-        texts[f"learn/{lesson.name}"], pictures = lessons.to_markdown(notebook, lesson.stem)
-        for name, picture in pictures.items():
-            files.append(File.generated(config, f"learn/{name}", content=picture))
-        content = nbformat.writes(notebook)
-        files.append(File.generated(config, f"learn/{lesson.stem}.ipynb", content=content))
+        if "\njupyter:" in lesson.read_text(encoding="utf-8"):
+            for name, content in _lesson(lesson).items():
+                files.append(File.generated(config, f"learn/{name}", content=content))
     for source, place in FILES.items():
         files.append(File.generated(config, place, content=(ROOT / source).read_text(encoding="utf-8")))
     for name, content in explore.site(None).items():
@@ -64,13 +62,35 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
+def _lesson(lesson: Path) -> dict[str, str | bytes]:
+    """The pictures, notebooks and slides of a lesson by name; its Markdown is added to `texts`."""
+    notebook = lessons.execute(lesson)
+    texts[f"learn/{lesson.name}"], pictures = lessons.to_markdown(notebook, lesson.stem)
+    figures = {
+        cell.metadata["name"]: cell.metadata["alt"]
+        for cell in notebook.cells
+        if lessons.has_tag(cell, "figure")
+    }
+    source = (DOCS / "learn" / "slides" / lesson.name).read_text(encoding="utf-8")
+    return pictures | {
+        f"{lesson.stem}.ipynb": nbformat.writes(lessons.solved(notebook)),
+        f"{lesson.stem}_exercises.ipynb": nbformat.writes(lessons.unsolved(notebook)),
+        f"slides/{lesson.stem}.html": slides.deck(source, lesson.stem, figures),
+    }
+
+
 def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> str:
     """Fill in generated parts and outputs; replace links to files outside of docs, and equations."""
     place = page.file.src_uri
     if place in texts:
         name = posixpath.basename(place).removesuffix(".md")
-        note = f"[Download the notebook]({name}.ipynb){{ .md-button }}"
-        markdown = f"{texts[place]}\n\n{note}\n"
+        links = {
+            "Notebook with exercises": f"{name}_exercises.ipynb",
+            "Notebook with solutions": f"{name}.ipynb",
+            "Slides": f"slides/{name}.html",
+        }
+        buttons = " ".join(f"[{label}]({link}){{ .md-button }}" for label, link in links.items())
+        markdown = f"{texts[place]}\n\n{buttons}\n"
     markdown = re.sub(
         r"^<!-- generate: (.*) -->$", lambda match: generated.PARTS[match[1]](), markdown, flags=re.MULTILINE
     )
@@ -80,7 +100,16 @@ def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> st
 
 def on_page_content(html: str, page: Page, config: Any, files: Files) -> str:
     """Put the equations, which Markdown must not see, back into the page."""
-    return re.sub(r"EQUATION(\d+)END", lambda match: equations[int(match[1])], html)
+    return re.sub(r"EQUATION(\d+)END", lambda match: mathml[int(match[1])], html)
+
+
+def on_post_build(config: Any) -> None:
+    """Raise ValueError if the search of the site does not find what readers look for."""
+    index = json.loads(
+        (Path(config["site_dir"]) / "search" / "search_index.json").read_text(encoding="utf-8")
+    )
+    if missing := findable.not_found(index):
+        raise ValueError(f"the search does not find {', '.join(missing)}: see tools/site/findable.py")
 
 
 def _outside_code(markdown: str, change: Any) -> str:
@@ -113,9 +142,8 @@ def _links(text: str, place: str) -> str:
 def _equations(text: str) -> str:
     def keep(match: re.Match[str]) -> str:
         display = "block" if match[0].startswith("$$") else "inline"
-        latex = " ".join(match[0].strip("$").split()).replace("\\;", " ").replace("\\!", "")
-        equations.append(convert(latex, display=display))
-        return f"EQUATION{len(equations) - 1}END"
+        mathml.append(equations.to_mathml(match[0].strip("$"), display))
+        return f"EQUATION{len(mathml) - 1}END"
 
     return re.sub(
         r"\$\$.+?\$\$|(?<![\w$\\])\$[^\s$](?:(?:(?!\n\n)[^$])*[^\s$])?\$(?!\w)", keep, text, flags=re.DOTALL
