@@ -191,7 +191,7 @@ def test_an_out_that_does_not_fit_leaves_the_carries_unchanged() -> None:
         (np.empty((2, 1, 5), np.float32), errors.ShapeError),
         (np.empty((2, 1, 4)), errors.DtypeError),
         (read_only, errors.ArgumentError),
-        ([[0.0]], errors.ArgumentError),
+        ([[0.0]], errors.DtypeError),
         ((read_only, read_only), errors.ArgumentError),
     ):
         with pytest.raises(kind, match="out "):

@@ -309,6 +309,25 @@ def test_invalid_out_changes_nothing(name: str, out: Any, error: type[OnwardErro
     assert_same_states(stream.state, before)
 
 
+@pytest.mark.parametrize("index", [-1, 11])
+def test_an_index_outside_of_the_table_is_rejected(index: int) -> None:
+    """Graphs count indices below 0 from the end, layers do not."""
+    net = models()["embedding"]
+    stream, pool = net.stream(), net.pool(2)
+    ids = pool.open(2)
+    for _ in range(2):  # the second call finds a program
+        with pytest.raises(ArgumentError):
+            stream(np.array(index))
+        with pytest.raises(ArgumentError):
+            pool.step(ids, np.array([1, index]))
+        for state in (stream.state[0], pool.state(ids)[0]):
+            assert not state.any()
+        stream(np.array(3))
+        pool.step(ids, np.array([1, 2]))
+        stream.reset()
+        pool.reset(ids)
+
+
 @every_model
 @pytest.mark.parametrize("branched", [copy.copy, copy.deepcopy, Stream.copy])
 def test_branches_are_independent(name: str, branched: Any) -> None:

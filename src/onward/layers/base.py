@@ -18,6 +18,7 @@ from ..errors import ArgumentError, LayerAttributeError, MemoryLimitError, Onwar
 from .base_model import LOADING, BaseModel, IncompatibleKeys
 
 if TYPE_CHECKING:
+    from ..streaming.graph_stream import GraphStream
     from ..streaming.pool import Pool
     from ..streaming.stream import Stream
     from ..tracing.trace import Trace
@@ -106,12 +107,12 @@ class Layer(BaseModel):
         if not fits:
             raise ArgumentError(f"cache was not returned by the forward method of {self!r}")
 
-    def stream(self, batch: int | None = None) -> Stream:
+    def stream(self, batch: int | None = None) -> Stream | GraphStream:
         """One sequence that continues from call to call, or `batch` of them: `y = stream(x)`.
 
         Raises ArgumentError if the model needs future steps, as a reverse direction does.
         """
-        stream: Stream = facade.call("stream", self, batch)
+        stream: Stream | GraphStream = facade.call("stream", self, batch)
         return stream
 
     def pool(self, capacity: int, max_capacity: int | None = None) -> Pool:

@@ -12,6 +12,7 @@ from ..layers.base_model import BaseModel
 from ..model import Model
 from ..streaming.graph_pool import GraphPool, SequencePool
 from ..streaming.graph_stream import GraphStream, SequenceStream
+from ..streaming.of_layers import StreamedLayers
 from ..streaming.rows import ROWS_AT_ONCE
 from .messages import AnyArray, Input, InputFormat, Output, Port
 
@@ -98,9 +99,7 @@ class LayerSteps(Steps):
     def __init__(self, pool: Any, stream: Any) -> None:
         super().__init__(pool, stream, ("y",))
         model = pool.model
-        # layers without a step shape of their own, such as Embedding, take integers
-        dtype = np.dtype(model.model.dtype if model.step_shape else np.int32)
-        self.inputs = InputFormat([Port("x", model.step_shape, dtype)])
+        self.inputs = InputFormat([Port("x", model.step_shape, np.dtype(model.model.dtype))])
 
     def _step(self, ids: Sequence[int], arrays: Sequence[AnyArray]) -> list[AnyArray]:
         return [self.pool.step(ids, arrays[0])]
@@ -168,6 +167,8 @@ class SequenceSteps(Steps):
         dtype = streamed.inputs[0].dtype
         assert dtype is not None
         assert time is not None
+        if isinstance(streamed, StreamedLayers) and dtype.kind == "i":
+            dtype = np.dtype(np.int32)  # which holds all indices of an Embedding
         self._time = time - (rows is not None and rows < time)  # in an input without rows
         self.inputs = InputFormat([Port(streamed.inputs[0].name, shape, np.dtype(dtype))])
 
@@ -218,6 +219,8 @@ def steps_of(model: BaseModel, options: Mapping[str, Any]) -> Steps:
     stream = model.stream(**options)
     if not isinstance(stream, GraphStream):
         return LayerSteps(model.pool(CAPACITY, **options), stream)
+    if isinstance(stream, SequenceStream) and isinstance(stream.streamed, StreamedLayers):
+        return SequenceSteps(model.pool(CAPACITY, **options), stream, ("y",))
     assert isinstance(model, Model)
     outputs = stream.streamed.graph.outputs
     states = (options.get("carry") or model.carries).values()

@@ -1,6 +1,6 @@
 """`GraphPool` and `SequencePool`: sequences that run through one whole model, addressed by id."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -19,7 +19,7 @@ from ..graph.node import AnyArray
 from ..graph.over_time.rows import by_rows
 from ..graph.over_time.streamed import MAX_PROGRAMS, Carry, Streamed
 from ..graph.plan.planner import Planner
-from .pool import Ids, Pool, argument_errors, checked_ids
+from .pool import Pool, argument_errors, checked_ids
 from .rows import (
     ROWS_AT_ONCE,
     Part,
@@ -36,6 +36,7 @@ from .rows import (
     taken,
     together,
 )
+from .state import Ids
 
 States = list[Sequence[AnyArray]]  # the carries of each stream
 
@@ -49,8 +50,6 @@ class GraphPool(Pool):
 
     Raises ArgumentError for duplicate ids and ids of closed streams.
     """
-
-    file_type = "pool of a whole model of Onward"
 
     def __init__(self, streamed: Streamed, capacity: int, max_capacity: int | None = None) -> None:
         super().__init__(streamed, capacity, max_capacity)
@@ -206,28 +205,6 @@ class GraphPool(Pool):
         super()._restore(ids, [])
         self._set(ids, states)
 
-    def _joined(self, states: Any, n: int) -> list[dict[str, AnyArray]]:
-        return [self._model.join(state) for state in states]
-
-    def _split(self, state: Sequence[Mapping[str, Any]] | None, n: int) -> States:
-        if state is None:
-            return [self._model.zeros()] * n
-        if len(state) != n:
-            raise ArgumentError(f"got the states of {len(state)} streams for {n} ids")
-        return [self._model.check_state(each) for each in state]
-
-    def _tensors(self, ids: Ids, states: Any) -> dict[str, AnyArray]:
-        pairs = zip(ids, states, strict=True)
-        return {"ids": ids, **{f"{n}.{i}": array for n, state in pairs for i, array in enumerate(state)}}
-
-    def _restored(self, tensors: Mapping[str, AnyArray]) -> tuple[Ids, States]:
-        ids = tensors["ids"]
-        if ids.dtype != np.int64 or ids.ndim != 1 or (np.diff(ids, prepend=-1) <= 0).any():
-            raise ArgumentError("it does not say which streams are open")
-        names = [carry.name for carry in self._model.carries]
-        states = [{name: tensors[f"{n}.{i}"] for i, name in enumerate(names)} for n in ids.tolist()]
-        return ids, self._split(states, len(ids))
-
     def _indices(self, ids: Ids) -> NDArray[np.int64]:
         """Return ids as indices. Raises ArgumentError unless their streams are open."""
         with argument_errors():
@@ -288,7 +265,7 @@ class SequencePool(GraphPool):
             parts = [Part(*found) for found in self._results(rows, numbers, [self._as_block(none)], ())]
             axes = rows.output_axes or ()
             returned = [separated(parts, i, axis, len(numbers)) for i, axis in enumerate(axes)]
-            ended = numbers.tolist()
+            ended = numbers.tolist() if self._model.ends else []
             change, undo = partial(self._ended.update, ended), partial(self._ended.difference_update, ended)
             return returned[0] if len(returned) == 1 else tuple(returned), change, undo, ()
 
@@ -329,7 +306,7 @@ class SequencePool(GraphPool):
         if found is not None:
             return found
         time, row_axis = self._model.x
-        array, step = arrays.as_array(x, "x"), list(self._model.step_shape)
+        array, checked, step = arrays.as_array(x, "x"), checked_ids(ids), list(self._model.step_shape)
         if row_axis is not None:
             del step[row_axis]
             time -= row_axis < time
@@ -338,14 +315,13 @@ class SequencePool(GraphPool):
             raise ShapeError(f"x has shape {array.shape}, but must have {len(step)} or {len(step) + 1} axes")
         block = np.expand_dims(array, 1 + time) if is_step else array
         step[time] = block.shape[1 + time]
-        if block.shape[1:] != tuple(step):
-            raise ShapeError(
-                f"x has shape {array.shape}, but the model takes {self._model.step_shape} "
-                "for one step and row"
-            )
+        if block.shape != (len(checked), *step):
+            del step[time]
+            one = len(checked), *step
+            raise ShapeError(f"x has shape {array.shape}, but one step of {len(checked)} streams is {one}")
 
         def compute() -> Change[Any]:
-            numbers = self._indices(checked_ids(ids))
+            numbers = self._indices(checked)
             self._check_open(numbers)
             rows, parts = self._run(numbers, [self._as_block(block)])
             count = len(self._model.outputs)

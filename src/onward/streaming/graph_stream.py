@@ -49,8 +49,6 @@ class GraphStream(Continuing, _core.Session):
     values that a node does not accept.
     """
 
-    file_type = "stream of a whole model of Onward"
-
     def __init__(self, streamed: Streamed, batch: int | None = None) -> None:
         self._layouts = self._layouts_of(streamed, batch)  # by the number of axes of a block
         known = [self._layouts.get(axes) for axes in range(max(self._layouts, default=-1) + 1)]
@@ -100,12 +98,12 @@ class GraphStream(Continuing, _core.Session):
     def _written(self, outputs: Carried, out: Any, inputs: Sequence[Any]) -> Carried:
         """Write outputs into `out`, and return its arrays. Raises ArgumentError, ShapeError, DtypeError."""
         targets, n = out if isinstance(out, tuple) else (out,), len(outputs)
-        if len(targets) != n or not all(isinstance(target, np.ndarray) for target in targets):
+        if len(targets) != n:
             what = "an array" if n == 1 else f"a tuple of {n} arrays"
             raise ArgumentError(f"out is {type(out).__name__}, but must be {what}")
-        arrays.check_separate(targets, inputs)
         for target, y in zip(targets, outputs, strict=True):
             check_out(target, (), y.shape, y.dtype)
+        arrays.check_separate(targets, inputs)
         for target, y in zip(targets, outputs, strict=True):
             target[...] = y
         return targets
@@ -192,7 +190,8 @@ class SequenceStream(GraphStream):
                 self.batch is None and self._rows is not None if layout is None else layout.lacks_rows
             )
             results = self._layouts[len(sizes) - lacks_rows].reduced(planner(*self._carries, none))
-            change, undo = (partial(setattr, self, "_is_open", is_open) for is_open in (False, True))
+            is_open = not self._model.ends
+            change, undo = (partial(setattr, self, "_is_open", each) for each in (is_open, True))
             return results[0] if len(results) == 1 else results, change, undo, ()
 
         return self._lock.run(compute)
@@ -232,10 +231,13 @@ class SequenceStream(GraphStream):
         names = [size or "T" for size in map(str, self._declared.axes or ())]
         if self.batch is None and self._rows is not None:
             del names[self._rows]
-        step = ", ".join(name for name in names if name != "T")
-        return ShapeError(
-            f"x has shape {x.shape}, but must be one step ({step}) or a block ({', '.join(names)})"
-        )
+        step, block = (_written(each) for each in ([name for name in names if name != "T"], names))
+        return ShapeError(f"x has shape {x.shape}, but must be one step {step} or a block {block}")
+
+
+def _written(sizes: Sequence[str]) -> str:
+    """Return a shape of sizes and names as text."""
+    return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
 
 
 def stream_of(streamed: Streamed, batch: int | None) -> GraphStream:

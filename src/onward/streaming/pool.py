@@ -2,10 +2,9 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,15 +16,11 @@ from ..core.arrays import Array
 from ..core.calls import CallLock, Change
 from ..core.checks import MOST_ROWS, enough_memory, integer
 from ..errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
-from ..layers.base_model import BaseModel
-from .state import read_state, write_state
-from .stream import StreamingModel
+from .state import Ids, read_state, write_state
 
 OVERHEAD = 9  # bytes per stream besides its state
 # Loading a file may allocate this many bytes per byte of the file, plus a constant, beyond the pool's memory.
 MEMORY_PER_FILE_BYTE, FREE_MEMORY = 20, 16_000_000
-
-Ids = NDArray[np.integer[Any]]
 
 
 class Pool(_core.Pool):
@@ -43,8 +38,6 @@ class Pool(_core.Pool):
     >>> pool.step(ids, np.ones((2, 3))).shape
     (2, 4)
     """
-
-    file_type: ClassVar[str] = "pool of Onward"
 
     def __init__(self, model: Any, capacity: int, max_capacity: int | None = None) -> None:
         self._model = model
@@ -113,19 +106,16 @@ class Pool(_core.Pool):
         Returns a list with an array (0, O) for each id. Raises ArgumentError.
         """
         checked = checked_ids(ids)
-        axis, n = (1 if self._model.batch_first else 0), len(checked)
-        none = np.zeros((n, *self._model.step_shape), self._model.model.dtype)
         with self._lock:
-            state = self._joined(self._states(checked), n)
-            y, _ = self._model.run(np.expand_dims(none, axis).take([], axis), state, True, False)
-        return list(np.moveaxis(y, 1 - axis, 0))
+            self._states(checked)
+        return list(np.zeros((len(checked), 0, self.outputs), self._model.model.dtype))
 
     def state(self, ids: ArrayLike) -> Any:
         """A copy of the states of some streams, in the form that a call of the model returns for a batch."""
         checked = checked_ids(ids)
         with self._lock.reading():
             states = self._states(checked)
-        return self._joined(states, len(checked))
+        return self._model.join_rows(states)
 
     def set_state(self, ids: ArrayLike, state: Any) -> None:
         """Replace the states of some streams with a state in the form that `state` returns; None means zeros.
@@ -133,7 +123,7 @@ class Pool(_core.Pool):
         Raises ShapeError, DtypeError, ArgumentError.
         """
         checked = checked_ids(ids)
-        states = self._split(state, len(checked))
+        states = self._model.split_rows(state, len(checked))
         with self._lock, argument_errors():
             self._set_state(checked, states)
 
@@ -173,7 +163,7 @@ class Pool(_core.Pool):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the ids and states of all open streams to a safetensors file. Raises FileError."""
-        write_state(path, self.file_type, self.model, self.tensors())
+        write_state(path, "pool", self.model, self.tensors())
 
     @property
     def model(self) -> Any:
@@ -185,7 +175,8 @@ class Pool(_core.Pool):
         with self._lock.reading():
             ids = self.ids
             states = self._states(ids)
-        return self._tensors(ids, states)
+        tensors: dict[str, NDArray[Any]] = self._model.row_tensors(ids, states)
+        return tensors
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Replace all streams with those that a pool of the same model saved, under the same ids.
@@ -194,7 +185,7 @@ class Pool(_core.Pool):
         more memory than its size and the capacity justify, and ArgumentError if max_capacity is too low. The
         pool is unchanged after an error.
         """
-        ids, states = read_state(path, self.file_type, self._model, self._restored)
+        ids, states = read_state(path, "pool", self._model, self._model.restored_rows)
         # a closed stream takes at most a byte in the file, but as much memory in the pool as an open one
         needed = int(ids.max(initial=-1)) + 1
         limit = MEMORY_PER_FILE_BYTE * os.path.getsize(path) + FREE_MEMORY
@@ -207,8 +198,6 @@ class Pool(_core.Pool):
         with self._lock, argument_errors():
             self._restore(ids, states)
 
-    # How states are kept, shown to users, and written to files.
-
     def _kernels(self) -> Sequence[Any]:
         return self._model.kernels  # type: ignore[no-any-return]
 
@@ -217,42 +206,6 @@ class Pool(_core.Pool):
         with argument_errors():
             self._state(ids, states)
         return states
-
-    def _joined(self, states: Any, n: int) -> Any:
-        return self._model.join(states, batched=True)
-
-    def _split(self, state: Any, n: int) -> Any:
-        return self._model.check_state(state, n, batched=True)
-
-    def _tensors(self, ids: Ids, states: Any) -> dict[str, NDArray[Any]]:
-        is_open = np.zeros(int(ids.max(initial=-1)) + 1, bool)
-        is_open[ids] = True
-        return {"open": is_open, **self._model.tensors(states)}
-
-    def _restored(self, tensors: Mapping[str, NDArray[Any]]) -> tuple[Ids, Any]:
-        """Return the ids and the states in a file. Raises KeyError, ArgumentError, ShapeError, DtypeError."""
-        is_open = tensors["open"]
-        if is_open.dtype != bool or is_open.ndim != 1:
-            raise ArgumentError("it does not say which streams are open")
-        # before allocating memory for the ids: the file must hold as many states
-        states = self._model.restored(tensors, int(np.count_nonzero(is_open)))
-        return np.flatnonzero(is_open).astype(np.int64, copy=False), states
-
-
-class LayerPool(Pool):
-    """A pool of a model with layers that the core does not support: each step runs layer by layer."""
-
-    def step(self, ids: ArrayLike, x: ArrayLike) -> Array:
-        checked, x = self._check_step(ids, x)
-
-        def compute() -> Change[Array]:
-            before, n = self._states(checked), len(checked)
-            y, state = self._model.run(x, self._joined(before, n), True, True)
-            after = self._model.check_state(state, n, batched=True)
-            change, undo = (partial(self._set_state, checked, states) for states in (after, before))
-            return y, change, undo, (before, after)
-
-        return self._lock.run(compute)
 
 
 def checked_ids(ids: ArrayLike) -> Ids:
@@ -278,9 +231,3 @@ def argument_errors() -> Iterator[None]:
         raise
     except ValueError as error:
         raise ArgumentError(str(error)) from None
-
-
-def pool(model: BaseModel, capacity: int, max_capacity: int | None) -> Pool:
-    """A pool of a model; `Layer.pool` documents the arguments."""
-    streaming = StreamingModel(model)
-    return (Pool if streaming.in_core else LayerPool)(streaming, capacity, max_capacity)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,41 +19,19 @@ OTHER_MODELS = {
     "weights": "this model with other weights",
 }
 
+Ids: TypeAlias = NDArray[np.integer[Any]]
 Restored = TypeVar("Restored")
 
 
-class StreamedModel(Protocol):
-    """A model that streams: how its states are kept, shown to users, and written to files.
+class Continuing:
+    """A sequence, or a batch of them, whose state a call passes to the next one.
 
-    A state is shown as a call of the model returns it: for a batch if `batched`, otherwise for one sequence.
+    The model, a `StreamingModel` or a `Streamed`, tells how states are shown to users and written to files.
     """
 
-    def zeros(self, rows: int) -> Any:
-        """Return the states of so many sequences at their start."""
-
-    def join(self, states: Any, batched: bool) -> Any:
-        """Return states as they are shown."""
-
-    def check_state(self, state: Any, rows: int, batched: bool) -> Any:
-        """Return copies of states that are shown so. Raises ArgumentError, ShapeError, DtypeError."""
-
-    def tensors(self, states: Any) -> dict[str, NDArray[Any]]:
-        """Return the arrays of states by their names in a file."""
-
-    def restored(self, tensors: Mapping[str, Any], rows: int) -> Any:
-        """Return the states in a file. Raises KeyError, ArgumentError, ShapeError, DtypeError."""
-
-    def fingerprint(self) -> dict[str, str]:
-        """Return metadata that identifies the model."""
-
-
-class Continuing:
-    """A sequence, or a batch of them, whose state a call passes to the next one."""
-
-    file_type: ClassVar[str]
     _model: Any
 
-    def __init__(self, model: StreamedModel, batch: int | None) -> None:
+    def __init__(self, model: Any, batch: int | None) -> None:
         self._model, self._batch, self._lock = model, batch, CallLock()
 
     if TYPE_CHECKING:
@@ -94,7 +72,7 @@ class Continuing:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to a safetensors file. Raises FileError."""
-        write_state(path, self.file_type, self._model, self._model.tensors(self._states()))
+        write_state(path, "stream", self._model, self._model.tensors(self._states()))
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Replace the state with one that a stream of the same model saved.
@@ -103,37 +81,34 @@ class Continuing:
         model or batch size.
         """
         restored, rows = self._model.restored, self._batch or 1
-        self._replace(read_state(path, self.file_type, self._model, lambda tensors: restored(tensors, rows)))
+        self._replace(read_state(path, "stream", self._model, lambda tensors: restored(tensors, rows)))
 
     def _replace(self, states: Any) -> None:
         with self._lock:
             self._set_state(states)
 
 
-def write_state(
-    path: str | os.PathLike[str], file_type: str, model: StreamedModel, tensors: Mapping[str, Any]
-) -> None:
-    """Write the state of a stream or pool of a model. Raises FileError."""
-    storage.write(path, tensors, {"type": file_type, **model.fingerprint()})
+def write_state(path: str | os.PathLike[str], kind: str, model: Any, tensors: Mapping[str, Any]) -> None:
+    """Write the state of a stream or pool, which `kind` says, of a model. Raises FileError."""
+    storage.write(path, tensors, {"type": f"{kind} of {model.owner}", **model.fingerprint()})
 
 
 def read_state(
     path: str | os.PathLike[str],
-    file_type: str,
-    model: StreamedModel,
+    kind: str,
+    model: Any,
     convert: Callable[[dict[str, NDArray[Any]]], Restored],
 ) -> Restored:
     """Convert the tensors that `write_state` wrote for the same model.
 
-    Raises FileError for another type, version, precision or model, for other weights, and instead of the
+    Raises FileError for another kind, version, precision or model, for other weights, and instead of the
     errors that `convert` raises.
     """
     tensors, metadata = storage.read(path)
+    file_type = f"{kind} of {model.owner}"
     if metadata is None or metadata.get("type") != file_type:
-        kind = file_type.removesuffix(" of Onward")
-        raise FileError(
-            f"{path} is not the state of a {kind}: expected a file that {kind.split()[0]}.save wrote"
-        )
+        what = file_type.removesuffix(" of Onward")
+        raise FileError(f"{path} is not the state of a {what}: expected a file that {kind}.save wrote")
     for key, own in model.fingerprint().items():
         if metadata.get(key) != own:
             raise FileError(f"{path} is the state of {OTHER_MODELS[key].format(metadata.get(key), own)}")

@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,13 +11,12 @@ import onward._core as _core
 
 from ..core import arrays
 from ..core.arrays import Array
-from ..core.calls import Change
-from ..core.checks import MOST_ROWS, enough_memory, integer
+from ..core.checks import enough_memory
 from ..errors import ArgumentError, ShapeError
 from ..layers import Dropout, Last
-from ..layers.base_model import BaseModel, call
+from ..layers.base_model import BaseModel
 from ..layers.sequential import consecutive_layers
-from .state import Continuing, check_out
+from .state import Continuing, Ids, check_out
 
 # h (L, B, P) and c (L, B, H) or None, for each recurrent layer
 States: TypeAlias = list[tuple[Array, Array | None]]
@@ -28,8 +26,10 @@ class StreamingModel:
     """A causal model that keeps its present weights: loading weights into the original has no effect on it.
 
     `kernels` are the core's objects that hold the states. If `in_core`, they compute the whole model;
-    otherwise `run` computes it. Raises ArgumentError for a model that needs future steps.
+    otherwise `every_step` computes it. Raises ArgumentError for a model that needs future steps.
     """
+
+    owner: ClassVar[str] = "Onward"
 
     def __init__(self, model: BaseModel) -> None:
         for layer in model.sublayers().values():
@@ -57,13 +57,7 @@ class StreamingModel:
         self._names = [f"{i}.{name}" for i, layer in enumerate(self.layers) for name in layer.state_names]
         # the present step is the last one: Last passes each step through, as Dropout does
         passing = {name: Dropout() for name, layer in self.model.sublayers().items() if type(layer) is Last}
-        self._every_step = self.model.with_sublayers(passing)
-
-    def run(self, x: Any, state: Any, batched: bool, is_step: bool) -> tuple[Array, Any]:
-        """Run a step or a block layer by layer, from `state` to y and the next state."""
-        axis = 1 if batched and self.batch_first else 0
-        y, state = self._every_step.run(np.expand_dims(x, axis) if is_step else x, state, None, call)
-        return (np.take(y, 0, axis) if is_step else y), state
+        self.every_step = self.model.with_sublayers(passing)
 
     def paired(self, arrays: Iterable[Array]) -> States:
         """The states of all layers, from their arrays in order."""
@@ -129,6 +123,29 @@ class StreamingModel:
         states = self.paired([tensors[name] for name in self._names])
         return self.check_state(self.join(states, batched=True), B, batched=True)
 
+    def join_rows(self, states: States) -> Any:
+        """The states of the rows of a pool, as they are shown."""
+        return self.join(states, batched=True)
+
+    def split_rows(self, state: Any, n: int) -> States:
+        """The states of n rows that are shown so. Raises ShapeError, DtypeError, ArgumentError."""
+        return self.check_state(state, n, batched=True)
+
+    def row_tensors(self, ids: Ids, states: States) -> dict[str, NDArray[Any]]:
+        """The arrays of the rows of a pool by their names in a file."""
+        is_open = np.zeros(int(ids.max(initial=-1)) + 1, bool)
+        is_open[ids] = True
+        return {"open": is_open, **self.tensors(states)}
+
+    def restored_rows(self, tensors: Mapping[str, Any]) -> tuple[Ids, States]:
+        """The ids and the states in a file. Raises KeyError, ArgumentError, ShapeError, DtypeError."""
+        is_open = tensors["open"]
+        if is_open.dtype != bool or is_open.ndim != 1:
+            raise ArgumentError("it does not say which streams are open")
+        # before allocating memory for the ids: the file must hold as many states
+        states = self.restored(tensors, int(np.count_nonzero(is_open)))
+        return np.flatnonzero(is_open).astype(np.int64, copy=False), states
+
 
 def flat(states: States) -> Iterator[Array]:
     """The arrays of all layers."""
@@ -163,8 +180,6 @@ class Stream(Continuing, _core.Stream):
     >>> bool((np.stack(y) == lstm(x)[0]).all())
     True
     """
-
-    file_type = "stream of Onward"
 
     def __init__(self, model: StreamingModel, batch: int | None) -> None:
         self._step_axes = (() if batch is None else (batch,)) + model.step_shape
@@ -209,31 +224,3 @@ class Stream(Continuing, _core.Stream):
             block = str((*step[:axis], "T", *step[axis:])).replace("'", "")
             raise ShapeError(f"x has shape {array.shape}, but must be one step {step} or a block {block}")
         return array
-
-
-class LayerStream(Stream):
-    """A stream of a model with layers that the core does not support: they run one after the other."""
-
-    def __call__(  # type: ignore[override]  # the stub of the core's method has no NumPy types
-        self, x: ArrayLike, out: Array | None = None
-    ) -> Array:
-        def compute() -> Change[Array]:
-            array = self._check_x(x)
-            is_step = array.ndim == len(self._step_axes)
-            before, batched = self._states(), self._batch is not None
-            y, state = self._model.run(array, self._model.join(before, batched), batched, is_step)
-            after = self._model.check_state(state, self._batch or 1, batched)
-            if out is not None:
-                check_out(out, (array,), y.shape, y.dtype)
-                out[...] = y
-            change, undo = (partial(self._set_state, states) for states in (after, before))
-            return y if out is None else out, change, undo, (before, after)
-
-        return self._lock.run(compute)
-
-
-def stream(model: BaseModel, batch: int | None) -> Stream:
-    """A stream of a model; `Layer.stream` documents the arguments."""
-    batch = None if batch is None else integer("batch", batch, 1, MOST_ROWS)
-    streaming = StreamingModel(model)
-    return (Stream if streaming.in_core else LayerStream)(streaming, batch)

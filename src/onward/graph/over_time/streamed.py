@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -70,6 +70,9 @@ class Streamed:
     that ends the sequence.
     """
 
+    owner: ClassVar[str] = "a whole model of Onward"  # of the files of streams and pools
+    ends: ClassVar[bool] = True  # whether `finish` of a stream ends the sequence
+
     graph: Graph
     carries: tuple[Carry, ...]
     x: Axes = NO_AXES  # axes of the first input after the carries
@@ -128,6 +131,32 @@ class Streamed:
         return tuple(carried)
 
     tensors, restored = join, check_state
+
+    def join_rows(self, states: Sequence[Sequence[AnyArray]]) -> Any:
+        """Return the carries of the rows of a pool by name."""
+        return [self.join(state) for state in states]
+
+    def split_rows(self, state: Any, n: int) -> list[Sequence[AnyArray]]:
+        """Return the carries of n rows in a state, or those at the start for None. Raises ArgumentError."""
+        if state is None:
+            return [self.zeros()] * n
+        if len(state) != n:
+            raise ArgumentError(f"got the states of {len(state)} streams for {n} ids")
+        return [self.check_state(each) for each in state]
+
+    def row_tensors(self, ids: AnyArray, states: Sequence[Sequence[AnyArray]]) -> dict[str, AnyArray]:
+        """Return the arrays of the rows of a pool by their names in a file."""
+        pairs = zip(ids, states, strict=True)
+        return {"ids": ids, **{f"{n}.{i}": array for n, state in pairs for i, array in enumerate(state)}}
+
+    def restored_rows(self, tensors: Mapping[str, AnyArray]) -> tuple[AnyArray, list[Sequence[AnyArray]]]:
+        """Return the ids and carries in a file. Raises KeyError, ArgumentError, ShapeError, DtypeError."""
+        ids = tensors["ids"]
+        if ids.dtype != np.int64 or ids.ndim != 1 or (np.diff(ids, prepend=-1) <= 0).any():
+            raise ArgumentError("it does not say which streams are open")
+        names = [carry.name for carry in self.carries]
+        states = [{name: tensors[f"{n}.{i}"] for i, name in enumerate(names)} for n in ids.tolist()]
+        return ids, self.split_rows(states, len(ids))
 
     def fingerprint(self) -> dict[str, str]:
         """Return metadata that identifies the model: a hash of all that determines its outputs."""

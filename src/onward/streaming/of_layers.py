@@ -1,0 +1,139 @@
+"""Streams and pools of layers that `Stream` and `Pool` do not support: they run as a graph over one block."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from typing import Any, Self
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ..errors import ArgumentError
+from ..graph.graph import Graph, Input
+from ..graph.node import AnyArray
+from ..graph.of_layers import graph_of
+from ..graph.over_time.named_carries import from_zeros
+from ..graph.over_time.sequences import streamed_over_time
+from ..graph.over_time.streamed import Axes, Carry, Streamed
+from ..layers.base_model import BaseModel, call
+from ..layers.linear import Embedding
+from ..layers.sequential import consecutive_layers
+from .state import Ids
+from .stream import States, StreamingModel, flat
+
+
+@dataclass
+class StreamedLayers(Streamed):
+    """A graph over one block whose carries are shown as the states of layers, and have their files."""
+
+    owner = "Onward"
+    ends = False
+
+    model: StreamingModel = None  # type: ignore[assignment]  # `of` sets it
+
+    @classmethod
+    def of(cls, streamed: Streamed, model: StreamingModel) -> Self:
+        """Return a graph over one block with the states of a model."""
+        known = {each.name: getattr(streamed, each.name) for each in fields(streamed) if each.init}
+        return cls(**known, model=model)
+
+    def zeros(self, rows: int = 1) -> tuple[AnyArray, ...]:
+        return tuple(flat(self.model.zeros(rows)))
+
+    def join(self, carried: Sequence[AnyArray], batched: bool = True) -> Any:
+        return self.model.join(self.model.paired(carried), batched)
+
+    def check_state(self, state: Any, rows: int = 1, batched: bool = True) -> tuple[AnyArray, ...]:
+        return tuple(array.copy() for array in flat(self.model.check_state(state, rows, batched)))
+
+    def tensors(self, carried: Sequence[AnyArray], batched: bool = True) -> dict[str, AnyArray]:
+        return self.model.tensors(self.model.paired(carried))
+
+    def restored(self, tensors: Any, rows: int = 1, batched: bool = True) -> tuple[AnyArray, ...]:
+        return tuple(array.copy() for array in flat(self.model.restored(tensors, rows)))
+
+    def join_rows(self, states: Sequence[Sequence[AnyArray]]) -> Any:
+        return self.model.join_rows(self._together(states))
+
+    def split_rows(self, state: Any, n: int) -> list[Sequence[AnyArray]]:
+        return self._apart(self.model.split_rows(state, n), n)
+
+    def row_tensors(self, ids: Ids, states: Sequence[Sequence[AnyArray]]) -> dict[str, AnyArray]:
+        return self.model.row_tensors(ids, self._together(states))
+
+    def restored_rows(self, tensors: Mapping[str, AnyArray]) -> tuple[Ids, list[Sequence[AnyArray]]]:
+        ids, states = self.model.restored_rows(tensors)
+        return ids, self._apart(states, len(ids))
+
+    def _together(self, states: Sequence[Sequence[AnyArray]]) -> States:
+        """Return the states of several rows as those of a batch."""
+        if not states:
+            return self.model.zeros(0)
+        arrays = [np.concatenate(each, 1) for each in zip(*states, strict=True)]
+        return self.model.paired(arrays)
+
+    def _apart(self, states: States, n: int) -> list[Sequence[AnyArray]]:
+        return [[array[:, i : i + 1] for array in flat(states)] for i in range(n)]
+
+    def fingerprint(self) -> dict[str, str]:
+        return self.model.fingerprint()
+
+
+def _graph_of(model: BaseModel) -> Graph:
+    """Return the graph of a model, in which an index below 0 is out of range, as in a layer."""
+    graph = graph_of(model)
+    rows = [layer.num_embeddings for layer in model.sublayers().values() if isinstance(layer, Embedding)]
+    if not rows:
+        return graph
+    x, checked = graph.inputs[0].name, Graph()
+    checked.inputs, checked.constants = graph.inputs, dict(graph.constants)
+    zero, end = (checked.add_constant(np.array(n), f"index/{n}") for n in (0, rows[0]))
+    below, *_ = checked.add_all("Less", (x, zero), ("index/is_below",))
+    index, *_ = checked.add_all("Where", (below, end, x), ("index",))
+    nodes = [n.with_inputs(*(index if name == x else name for name in n.inputs)) for n in graph.nodes]
+    return graph.replaced(nodes=[*checked.nodes, *nodes], constants=checked.constants)
+
+
+def _as_node(model: StreamingModel, batch: int) -> Streamed:
+    """Return a graph of a single node, which runs a model in Python."""
+    time = int(model.batch_first)
+    axes, shape = Axes(time, 1 - time), (1, 1, *model.step_shape)
+
+    def run(x: AnyArray, *states: AnyArray) -> tuple[AnyArray, ...]:
+        before = model.join(model.paired(states), batched=True)
+        y, after = model.every_step.run(x, before, None, call)
+        return *flat(model.check_state(after, x.shape[1 - time], batched=True)), y
+
+    initial = model.tensors(model.zeros(batch))
+    carries = [Carry(name, array, Axes(None, 1)) for name, array in initial.items()]
+    open_axes: list[Any] = list(shape)
+    open_axes[time], open_axes[1 - time] = "time", "batch"
+    graph = Graph()
+    graph.inputs = [Input(carry.name, carry.initial.dtype, carry.sizes) for carry in carries]
+    graph.add_input("x", model.model.dtype, tuple(open_axes))
+    names = [declared.name for declared in graph.inputs]
+    graph.outputs = graph.add_all("Python", [names[-1], *names[:-1]], len(names), function=run)
+    last = graph.replaced(outputs=graph.outputs[-1:])
+    return Streamed(graph, tuple(carries), axes, (axes,), last=last, step_shape=shape, block_shape=shape)
+
+
+# The graphs of the layers of a model with some weights, which its streams share.
+_streamed = WeakKeyDictionary[BaseModel, tuple[list[Any], dict[Any, StreamedLayers]]]()
+
+
+def streamed_layers(model: BaseModel, streaming: StreamingModel, batch: int, pooled: bool) -> StreamedLayers:
+    """Return the graph over one block for a model; if `pooled`, for the rows of a pool."""
+    weights = [
+        layer.own_weights for layer in model.sublayers().values()
+    ]  # dicts that are replaced as a whole
+    known, graphs = _streamed.get(model, ([], {}))
+    if len(known) != len(weights) or any(a is not b for a, b in zip(known, weights, strict=True)):
+        graphs = {}
+    if (batch, pooled) not in graphs:
+        found = None
+        with suppress(ArgumentError):  # for a layer of another kind
+            graph = _graph_of(streaming.every_step) if consecutive_layers(streaming.model) else None
+            found = graph and streamed_over_time(from_zeros(graph), None, {}, batch, pooled)
+        graphs[batch, pooled] = StreamedLayers.of(found or _as_node(streaming, batch), streaming)
+        _streamed[model] = weights, graphs
+    return graphs[batch, pooled]
