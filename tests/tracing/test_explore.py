@@ -12,7 +12,7 @@ import pytest
 
 import onward
 from onward import errors
-from onward.tracing import explore
+from onward.tracing import explore, plot
 
 X = np.random.default_rng(0).normal(size=(6, 2, 3)).astype(np.float32)
 
@@ -86,3 +86,21 @@ def test_the_page_contains_every_module_that_its_modules_import() -> None:
     for path in explore.PAGE.glob("*.js"):
         imported = set(re.findall(r'from "\./(.*?)"', path.read_text()))
         assert imported <= names & set(explore.SCRIPTS)
+
+
+def test_pictures_of_traces_have_the_colors_of_the_page_and_dark_ones_mean_the_same() -> None:
+    style = (explore.PAGE / "explore.css").read_text(encoding="utf-8")
+    light, dark = (dict(re.findall(r"--(\w+): ([^;]+);", part)) for part in style.split("}")[:2])
+
+    def rgb(color: str) -> list[int]:
+        return [int(part) for part in color.split()] if " " in color else list(bytes.fromhex(color[1:]))
+
+    for names, colors in ((("seq0", "seq1", "seq2"), plot.GATES), (("neg", "mid", "pos"), plot.STATES)):
+        assert [rgb(light[name]) for name in names] == [rgb(color) for color in colors]
+    for theme in (light, dark):  # what is closed or 0 is like the background; the sign keeps its hue
+        background = np.array(rgb(theme["raised"]))
+        names = ("seq0", "seq1", "seq2", "neg", "mid", "pos")
+        distance = {name: np.abs(rgb(theme[name]) - background).sum() for name in names}
+        assert distance["seq0"] < distance["seq1"] < distance["seq2"]
+        assert distance["mid"] < min(distance["neg"], distance["pos"])
+        assert np.argmax(rgb(theme["neg"])) == 2 and np.argmax(rgb(theme["pos"])) == 0

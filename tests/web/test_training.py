@@ -44,7 +44,7 @@ def in_node(delay: int, bias: float, epochs: int = EPOCHS) -> dict[str, Any]:
 
 
 @needs_node
-@pytest.mark.parametrize(("delay", "bias"), [(5, 0), (20, 1), (40, -1), (15, 3.5)])
+@pytest.mark.parametrize(("delay", "bias"), [(5, 0), (20, 1), (50, -1), (15, 3.5)])
 def test_losses_and_weights_are_those_of_fit_to_the_bit(delay: int, bias: float) -> None:
     found = in_node(delay, bias)
     expected = in_python(found["python"])
