@@ -53,13 +53,13 @@ def test_inputs_that_are_states_become_those_of_the_stream(tmp_path: Path) -> No
 def elementwise() -> Model:
     """All elementwise functions, comparisons, conversions and integers, on numbers of any size."""
     graph = Graph()
-    x = graph.add_input("x", np.float32, (4, 300))
-    scale = graph.add_constant(np.geomspace(1e-3, 1e4, 300).astype(np.float32))
+    x = graph.add_input("x", np.float32, (1, 150))
+    scale = graph.add_constant(np.geomspace(1e-3, 1e4, 150).astype(np.float32))
     scaled = graph.add("Mul", x, scale)
     names = "Abs Ceil Cos Erf Floor Log Neg Reciprocal Round Sign Sin Sqrt Elu Exp Gelu HardSigmoid LeakyRelu"
     names += " Mish Relu Sigmoid Softplus Softsign Tanh ThresholdedRelu"
     outputs = [graph.add(name, scaled) for name in names.split()]
-    huge = graph.add("Mul", x, graph.add_constant(np.geomspace(1e10, 1e38, 300).astype(np.float32)))
+    huge = graph.add("Mul", x, graph.add_constant(np.geomspace(1e10, 1e38, 150).astype(np.float32)))
     outputs += [graph.add("Sin", huge), graph.add("Cos", huge)]
     outputs.append(graph.add("LogSoftmax", scaled))
     integers = graph.add("Cast", scaled, to=np.dtype(np.int32))
@@ -70,11 +70,9 @@ def elementwise() -> Model:
     return Model(graph)
 
 
-@pytest.mark.parametrize("math", [True, False])
-def test_elementwise_functions_have_the_bits_of_python(math: bool, tmp_path: Path) -> None:
-    c_code.checked(elementwise(), tmp_path / "functions.c", math=math)
-    source = (tmp_path / "functions.c").read_text()
-    assert ("math.h" in source) == math
+def test_elementwise_functions_without_math_h_have_the_bits_of_python(tmp_path: Path) -> None:
+    found = c_code.checked(elementwise(), tmp_path / "functions.c", math=False)
+    assert "math.h" not in found.files["functions.c"]
 
 
 def test_what_has_no_c_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from . import DATA
+
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-ffp-contract=off")
 
 
@@ -19,6 +21,32 @@ class Target(NamedTuple):
 
 
 HERE = Target(("cc", "-march=native"))
+BOARD = DATA / "cortex_m"
+SEMIHOSTING = ("-display", "none", "-monitor", "none", "-serial", "none", "-semihosting-config")
+SEMIHOSTING += ("enable=on,target=native", "-kernel")
+PLACES = {"flash": "0x80000000", "flash_size": "0x400000", "ram": "0x80400000", "ram_size": "0x400000"}
+
+
+def _cortex(cpu: str, fpu: str, board: str) -> Target:
+    options = (f"-mcpu=cortex-{cpu}", "-mthumb", "-mfloat-abi=hard", f"-mfpu={fpu}", "-O2")
+    library = ("--specs=rdimon.specs", "-T", f"{BOARD}/cortex_m.ld", f"{BOARD}/startup.c")
+    return Target(("arm-none-eabi-gcc", *options, *library), ("qemu-system-arm", "-M", board, *SEMIHOSTING))
+
+
+def _risc_v(bits: int, march: str, abi: str) -> Target:
+    library = ("--specs=picolibc.specs", "--oslib=semihost", "--crt0=hosted", "-mcmodel=medany", "-O2")
+    places = (f"-Wl,--defsym=__{name}={value}" for name, value in PLACES.items())
+    emulator = (f"qemu-system-riscv{bits}", "-M", "virt", "-bios", "none", *SEMIHOSTING)
+    return Target(("riscv64-unknown-elf-gcc", f"-march={march}", f"-mabi={abi}", *library, *places), emulator)
+
+
+MICROCONTROLLERS = {
+    "Cortex-M4": _cortex("m4", "fpv4-sp-d16", "mps2-an386"),
+    "Cortex-M7": _cortex("m7", "fpv5-d16", "mps2-an500"),
+    "RISC-V 32": _risc_v(32, "rv32imafc", "ilp32f"),
+    "RISC-V 32 without floats": _risc_v(32, "rv32imac", "ilp32"),
+    "RISC-V 64": _risc_v(64, "rv64imafdc", "lp64d"),
+}
 
 
 def compiled(sources: Sequence[Path], target: Target = HERE, flags: Sequence[str] = ()) -> Path:
@@ -36,8 +64,10 @@ def compiled(sources: Sequence[Path], target: Target = HERE, flags: Sequence[str
 def run(program: Path, target: Target = HERE) -> str:
     """Run a program, and return what it prints."""
     command = [*target.emulator, str(program)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300
+    )  # emulators of RISC-V print to stderr
+    assert done.returncode == 0, done.stdout
     return done.stdout
 
 

@@ -103,9 +103,12 @@ class Body:
         views: Sequence[View],
         statement: Callable[..., str | Sequence[str]],
         in_order: bool = False,
-        names: str = "abcdefgh",
+        written: int = 1,
     ) -> None:
-        """Add loops over the elements of views, broadcast to the last one; `statement` gets each element."""
+        """Add loops over the elements of views, broadcast to the last one; `statement` gets each element.
+
+        It writes to the last views, of which `written` tells the number.
+        """
         shape = tuple(map(int, views[-1].shape))
         if 0 in shape:
             return
@@ -113,13 +116,13 @@ class Body:
         steps = [_steps(view, shape) for view in views]
         axes = merged(shape, steps, in_order)
         for place, view in enumerate(views):
-            is_last = place == len(views) - 1
-            number = None if is_last else self.number(view)
+            is_written = place >= len(views) - written
+            number = None if is_written else self.number(view)
             if number is not None:
                 elements.append(number)
                 continue
-            name = "y" if is_last else names[place]
-            constant = "" if is_last else "const "
+            name = "y" if place == len(views) - 1 else "abcdefgh"[place]
+            constant = "" if is_written else "const "
             declared.append(f"{constant}{TYPES[view.dtype]} *const {name} = {self.at(view)};")
             index = indexed([axis[1][place] for axis in axes])
             elements.append(f"{name}[{index}]")

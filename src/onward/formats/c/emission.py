@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ...graph.plan.passes import users_of
 from ...graph.plan.view import DTYPES
-from . import layers, recurrent  # noqa: F401  # which register their steps
+from . import integers, layers, recurrent  # noqa: F401  # which register their steps
 from .code import PLACE, Body, Module, placed
 from .library import FIELD_TYPES, TYPES
 from .phases import Phase

@@ -12,27 +12,8 @@ from ...graph.plan.view import View
 from ...graph.plan.words import Weights
 from .code import Body, indexed, merged, nested, plus
 from .matrices import Matrix
+from .places import offsets_of, pieces_of, sizes_of
 from .steps import activation, step, stored
-
-
-def strides_of(view: View, first: int, last: int) -> tuple[list[int], list[list[int]]]:
-    """Return the sizes and strides of some axes of a view."""
-    return list(map(int, view.shape[first:last])), [list(map(int, view.strides[first:last]))]
-
-
-def offsets_of(view: View, first: int, last: int) -> np.ndarray[Any, Any]:
-    """Return the offsets of the elements of some axes of a view, in order."""
-    part = View(0, 0, view.shape[first:last], view.strides[first:last])
-    return part.offsets().ravel()
-
-
-def pieces_of(view: View, first: int) -> tuple[np.ndarray[Any, Any], int]:
-    """Return the offsets and the length of the contiguous pieces of the axes of a view from `first` on."""
-    last, length = len(view.shape), 1
-    while last > first and (view.strides[last - 1] == length or view.shape[last - 1] == 1):
-        last -= 1
-        length *= int(view.shape[last])
-    return offsets_of(view, first, last), length
 
 
 @step
@@ -44,9 +25,9 @@ def product(c: Body, weights: Weights, x: View, row_axes: int, function: Any, y:
     many = len(pieces) > 1
     table = c.module.constant(pieces.astype(np.int32), "pieces") if many else "0"
     b = "0" if bias is None else c.module.constant(np.asarray(bias, np.float32), "bias")
-    rows, x_steps = strides_of(x, 0, row_axes)
-    y_steps = View.contiguous(0, 0, tuple(rows)).strides
-    loops = merged(rows, [*x_steps, [int(y.strides[0]) * s for s in y_steps]])
+    rows = sizes_of(x.shape[:row_axes])
+    y_steps = [int(y.strides[0]) * stride for stride in View.contiguous(0, 0, tuple(rows)).strides]
+    loops = merged(rows, [sizes_of(x.strides[:row_axes]), y_steps])
     count = math.prod(rows)
     places = [indexed([axis[1][place] for axis in loops]) for place in range(2)]
     rest = table, str(len(pieces)), str(length), matrix.arguments, b, str(matrix.O), plus("y", places[1])

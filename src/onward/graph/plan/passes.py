@@ -262,7 +262,8 @@ def _redirected(step: Step, x: View, y: View, lanes: int) -> Step | None:
     if name == "product":
         numbers = target.offset, target.strides[0], target.shape[1]
         is_aligned = y.space < 0 and not any(is_symbolic([rest := n % lanes]) or rest for n in numbers)
-        allowed = place == len(arguments) - 1 and is_aligned
+        has_rows = target.shape[1] == 1 or are_same(target.strides[1], 1)
+        allowed = place == len(arguments) - 1 and is_aligned and has_rows
     elif name == "recurrent":
         allowed = (place == 4 and target.strides[2] == 1) or (place > 4 and target.is_contiguous())
     else:

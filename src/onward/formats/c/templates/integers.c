@@ -32,3 +32,113 @@ static void product_of_bytes(const float *x, const int32_t *pieces, int count, i
         y[o] = ONWARD_FMA((float)sum, scale[o] * row_scale, b ? b[o] : 0.0f);
     }
 }
+
+/* Rounds x / scale + zero, ties to even, to a byte from `low` to `low` + 255; NaN gives `low`. */
+static uint8_t quantized(float x, float scale, int zero, int low)
+{
+    const float least = (float)(low - zero), largest = least + 255.0f;
+    float quotient = x / scale;
+    quotient = quotient > least ? quotient : least;
+    quotient = quotient > largest ? largest : quotient;
+    return (uint8_t)(bits_of(quotient + 0x1.8p23f) + (uint32_t)zero);
+}
+
+/* Rounds n numbers to bytes; their range, which includes 0, gives the scale and the zero point. */
+static void quantize_dynamically(const float *x, int n, uint8_t *y, float *scale, uint8_t *zero)
+{
+    float low = 0.0f, high = 0.0f, step;
+    int i;
+    for (i = 0; i < n; i++) {
+        low = smaller(x[i], low);
+        high = larger(x[i], high);
+    }
+    step = (high - low) / 255.0f;
+    if (step == 0.0f) step = 1.0f;
+    *scale = step;
+    *zero = quantized(-low, step, 0, 0);
+    for (i = 0; i < n; i++) y[i] = quantized(x[i], step, *zero, 0);
+}
+
+/* Gathers a row of bytes; those without sign are moved by 128. */
+static void gather_bytes(const uint8_t *x, const int32_t *pieces, int count, int length, int flip, int8_t *row)
+{
+    int piece, k;
+    for (piece = 0; piece < count; piece++)
+        for (k = 0; k < length; k++) *row++ = (int8_t)(x[(pieces ? pieces[piece] : 0) + k] ^ flip);
+}
+
+/* The sum of (x - zero) (w - w_zero) over n bytes. */
+static int32_t sum_of_bytes(const int8_t *x, const int8_t *W, int n, int32_t zero, int32_t w_zero)
+{
+    int32_t sum = 0;
+    int k;
+    for (k = 0; k < n; k++) sum += (x[k] - zero) * (W[k] - w_zero);
+    return sum;
+}
+
+/* The upper half of 2 a b, rounded to nearest, ties up; only -2^31 squared exceeds the range. */
+static int32_t doubled_product(int32_t a, int32_t b)
+{
+    const int64_t product = ((int64_t)a * b + ((int64_t)1 << 30)) >> 31;
+    return product > INT32_MAX ? INT32_MAX : (int32_t)product;
+}
+
+/* x times multiplier / 2^31 times 2^shift, rounded twice: to nearest, ties up, and then away from zero. */
+static int64_t rescaled_32(int32_t x, int32_t multiplier, int32_t shift)
+{
+    const int left = shift < 0 ? 0 : shift > 31 ? 31 : (int)shift, right = shift > 0 ? 0 : shift < -31 ? 31 : (int)-shift;
+    const int32_t product = doubled_product((int32_t)((uint32_t)x << left), multiplier);
+    const int64_t mask = ((int64_t)1 << right) - 1, rest = product & mask;
+    return (product >> right) + (rest > (mask >> 1) + (product < 0));
+}
+
+/* x times multiplier / 2^(31 - shift), rounded once to nearest, ties up. */
+static int64_t rescaled_64(int64_t x, int32_t multiplier, int32_t shift)
+{
+    const int n = shift > 30 ? 1 : shift < -32 ? 63 : 31 - (int)shift, k = n < 16 ? n : 16;
+    const int64_t rest = x & (((int64_t)1 << k) - 1);
+    return ((x >> k) * multiplier + ((rest * multiplier + ((int64_t)1 << (n - 1))) >> k)) >> (n - k);
+}
+
+static int64_t between(int64_t x, int64_t low, int64_t high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+/* 2^31 / x = multiplier / 2^31 2^shift, by three steps of Newton's method with 29 fractional bits; x has no sign. */
+static int32_t fixed_reciprocal(int32_t x, int32_t *shift)
+{
+    uint32_t number = (uint32_t)x, fraction = 0;
+    int32_t half, y, i, zeros = 0;
+    while (zeros < 32 && !(number >> 31)) number <<= 1, zeros++;
+    if (zeros < 32) fraction = number - 0x80000000u;
+    half = (int32_t)(((int64_t)(int32_t)fraction + INT32_MAX + 1) / 2);
+    y = 1515870810 + doubled_product(half, -1010580540); /* 48 / 17 - 32 / 17 half */
+    for (i = 0; i < 3; i++) {
+        const int32_t rest = (1 << 29) - doubled_product(half, y);
+        y += (int32_t)between((int64_t)doubled_product(y, rest) * 4, INT32_MIN, INT32_MAX);
+    }
+    *shift = zeros;
+    return (int32_t)between((int64_t)y * 2, INT32_MIN, INT32_MAX);
+}
+
+/* How a layer of D directions runs over the steps at which a mask (T, B) is true: the rows of x, those that count first;
+   the number of these; and for each step, the row of y that is its output. */
+static void masked_steps(const uint8_t *mask, int t_step, int b_step, int T, int B, int D, int64_t *counted,
+                         int64_t *lengths, int64_t *sources)
+{
+    int b, t;
+    for (b = 0; b < B; b++) {
+        int n = 0, total = 0, others;
+        for (t = 0; t < T; t++) total += mask[t * t_step + b * b_step] != 0;
+        others = total;
+        for (t = 0; t < T; t++) {
+            const int counts = mask[t * t_step + b * b_step] != 0;
+            counted[(counts ? n : others++) * B + b] = t * B + b;
+            if (D == 2) sources[(t * B + b) * D + 1] = ((n < total ? n : T) * B + b) * D + 1;
+            n += counts;
+            sources[(t * B + b) * D] = ((n > 0 ? n - 1 : T) * B + b) * D;
+        }
+        lengths[b] = total;
+    }
+}

@@ -1,0 +1,55 @@
+"""Random modules of PyTorch as C, and microcontrollers in an emulator: the bits are those of Python."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from support import c_code
+from support.causal_modules import CausalNet, write
+from support.modules import WHOLE, exported, inputs_of, random_module
+from support.randomized import random_cases
+from support.skips import counted_cases
+
+import onward
+from onward.errors import ArgumentError
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # from the exporters
+
+FAST = c_code.Target(("cc", "-march=native", "-O2"))
+
+
+def test_calls_of_random_modules_have_the_bits_of_python(tmp_path: Path) -> None:
+    for seed in range(random_cases(6)):
+        module, inputs = random_module(seed)
+        (tmp_path / "module.onnx").write_bytes(exported(module, inputs))
+        model = onward.load(tmp_path / "module.onnx")
+        c_code.checked(model, tmp_path / f"m{seed}.c", FAST, math=bool(seed % 2))
+
+
+def test_streams_of_random_modules_have_the_bits_of_python(tmp_path: Path) -> None:
+    for case in counted_cases(8):
+        with case:
+            seed = case.seed
+            assert seed is not None
+            write(CausalNet(seed).eval(), tmp_path / "net.pt2")
+            model = onward.load(tmp_path / "net.pt2")
+            options = {"steps": (1, 4, 3)[seed % 3], "rows": 1 + seed % 2, "math": bool(seed % 4)}
+            with case.skipping(ArgumentError, match="cannot stream"):
+                c_code.checked(model, tmp_path / f"n{seed}.c", FAST, stream=True, time_axis=2, **options)
+
+
+@pytest.mark.parametrize("name", ["voice detector", "keyword spotter", "translator", "forecaster"])
+def test_a_whole_model_has_the_bits_of_python(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    inputs = inputs_of(WHOLE[name].inputs, 0)
+    (tmp_path / "model.onnx").write_bytes(exported(WHOLE[name].module(), inputs))
+    c_code.checked(onward.load(tmp_path / "model.onnx"), tmp_path / "model.c", FAST)
+
+
+@pytest.mark.parametrize("name", c_code.MICROCONTROLLERS)
+def test_a_microcontroller_gives_the_bits_of_python(name: str, tmp_path: Path) -> None:
+    target = c_code.MICROCONTROLLERS[name]
+    net = onward.Sequential(
+        onward.GRU(5, 8, rng=0), onward.LayerNorm(8), onward.Linear(8, 3), onward.Softmax()
+    )
+    c_code.checked(net, tmp_path / "net.c", target, stream=True, math=name == "Cortex-M4")
