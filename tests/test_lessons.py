@@ -128,12 +128,17 @@ def test_claim_of_lesson_1_that_stays_true_whatever_it_computes(right: str, wron
         ("watch", "abs(y[89] + 0.5)", "abs(y[88] + 0.53)", ""),
         ("watch", "f[(closed or {}).get(step, [])] = 0", "f[(closed or {}).get(step, [])] = 0.9", ""),
         ("watch", "h[unit] = value", "h[unit] += 0 * value", ""),
-        ("watch", "i[46] < 0.03", "i[45] < 0.03", ""),
+        ("training", "steps=300", "steps=3", ""),
+        ("training", "flashes = rng.random((T, m)) < 0.06", "flashes = rng.random((T, m)) < 0.6", ""),
+        ("text", "STEPS, losses = 800, []", "STEPS, losses = 1, [9.0]", ""),
+        ("machine", "c = f * c + i * np.tanh", "c = 1.01 * f * c + i * np.tanh", "def fused"),
+        ("inside", "length=16_000, temperature=0.7", "length=1_000, temperature=3.0", ""),
     ],
 )  # fmt: skip
 def test_claim_of_another_lesson_that_stays_true_whatever_it_computes(
-    lesson: str, right: str, wrong: str, until: str
+    lesson: str, right: str, wrong: str, until: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(LEARN)  # where the lesson on text finds its play
     with pytest.raises((AssertionError, ValueError)):
         namespace(lesson, (right, wrong), until)
 
