@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jupytext
+import nbformat
 import numpy as np
 import pytest
 from support import ROOT
@@ -223,3 +224,41 @@ def test_program_that_needs_more_than_a_hundred_lines() -> None:
     program = text[text.index("\n## The program") : text.index("\n## Is it any good?")]
     code = "".join(re.findall(r"^```python\n(.*?)^```", program, re.DOTALL | re.MULTILINE))
     assert 50 < sum(bool(line.strip()) for line in code.splitlines()) <= 100
+
+
+def test_equation_without_the_spaces_of_latex() -> None:
+    pytest.importorskip("latex2mathml")
+    equations = site("equations")
+    space = equations.SPACE
+    assert f"<mi>tanh</mi>{space}<mi>x</mi>" in equations.to_mathml(r"\tanh x")
+    assert f"</msub>{space}<mi>log</mi>{space}<msub>" in equations.to_mathml(r"y_i \log \hat p_i")
+    assert f"</msup>{space}<msub>" in equations.to_mathml(r"1 - \tanh^2 c_t")
+    assert space not in equations.to_mathml(r"\sigma(x) + \tanh(x) + \max(x, 0)")
+    assert "<mo>;</mo>" in equations.to_mathml("[a; x]")
+
+
+def test_deck_with_an_unknown_figure() -> None:
+    pytest.importorskip("markdown")
+    slides = site("slides")
+    figures = {"cell": "The cell."}
+    page = slides.deck("# Title\n\n$\\tanh x$\n\n---\n\n## Two\n\n![](cell)\n", "forward", figures)
+    assert page.count("<section>") == 2 and "<title>Title</title>" in page and "<math" in page
+    assert '<img src="../forward_cell_light.svg" alt="The cell.">' in page
+    with pytest.raises(ValueError, match="lesson forward has no figure 'sell': it has cell"):
+        slides.deck("# Title\n\n![](sell)\n", "forward", figures)
+
+
+def test_picture_that_is_the_same_on_dark_pages() -> None:
+    pytest.importorskip("nbclient")
+    lessons = site("lessons")
+    cell = cells("forward", "figure")[0]
+    svg = f'<svg><metadata>2026</metadata><text style="fill: {lessons.GRAY}"/></svg>'
+    data = {"image/svg+xml": svg, "text/plain": "<Figure>"}
+    cell.outputs = [nbformat.v4.new_output("display_data", data=data)]
+    notebook = jupytext.read(LEARN / "forward.md")
+    notebook.cells = [cell]
+    text, pictures = lessons.to_markdown(notebook, "forward")
+    assert set(pictures) == {"forward_unrolled_light.svg", "forward_unrolled_dark.svg"}
+    assert len(set(pictures.values())) == 2 and b"2026" not in b"".join(pictures.values())
+    assert text.count(f"![{cell.metadata['alt']}]") == 2 and '??? quote "Code of the figure"' in text
+    assert "<Figure>" not in text

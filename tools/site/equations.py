@@ -5,9 +5,11 @@ import re
 from latex2mathml.converter import convert
 
 FUNCTION = r"<mi>(?:tanh|log|ln|exp|max|min|cos|sin)</mi>"
-# A function, perhaps with a prime or an exponent, in front of an argument without a bracket
-APPLIED = re.compile(
-    rf"({FUNCTION}|<msup>{FUNCTION}(?:<mi>[^<]*</mi>|<mn>[^<]*</mn>)</msup>)(?=<(?:mi|mn|msub|msup|mfrac)\b)"
+POWER = rf"<msup>{FUNCTION}(?:<mi>[^<]*</mi>|<mn>[^<]*</mn>)</msup>"  # with a prime or an exponent
+# Between a function and an argument without a bracket, and between a factor and a function
+BESIDE = re.compile(
+    rf"(?:{FUNCTION}|{POWER})(?=<(?:mi|mn|msub|msup|mover|mfrac)\b)"
+    rf"|</(?:mi|mn|msub|msup|mfrac)>(?={FUNCTION}|{POWER})"
 )
 SPACE = '<mspace width="0.167em" />'
 
@@ -19,9 +21,11 @@ def to_mathml(latex: str, display: str = "inline") -> str:
     True
     >>> SPACE in to_mathml(r"\tanh(x)")
     False
+    >>> to_mathml(r"2 \log x").count(SPACE)
+    2
     >>> "<mo>;</mo>" in to_mathml("[a; x]")
     True
     """
     latex = " ".join(latex.split()).replace("\\;", " ").replace("\\!", "")
-    mathml = APPLIED.sub(rf"\1{SPACE}", convert(latex, display=display))
+    mathml = BESIDE.sub(rf"\g<0>{SPACE}", convert(latex, display=display))
     return mathml.replace("<mi>;</mi>", "<mo>;</mo>")
