@@ -62,6 +62,13 @@ def test_figure_that_is_not_described_or_not_alone_in_its_cell(lesson: Path) -> 
 
 
 @each_lesson
+def test_citation_without_a_link(lesson: Path) -> None:
+    text = re.sub(r"```.*?```", "", lesson.read_text(encoding="utf-8"), flags=re.DOTALL)
+    unlinked = re.sub(r"\[[^\]]*\]\(http[^)]*\)", "", text)
+    assert re.findall(r"[^\n]*[(, ](?:1[89]|20)\d\d\)", unlinked) == []
+
+
+@each_lesson
 def test_lesson_needs_only_numpy_and_matplotlib(lesson: Path) -> None:
     standard = {"copy", "json", "os", "pathlib", "re", "time", "warnings"}
     for cell in cells(lesson.stem):
