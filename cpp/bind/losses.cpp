@@ -47,7 +47,7 @@ void bind_losses(nb::module_& m) {
     }, "x"_a.noconvert(), "Returns the sum of x (N,), added in float64 and always in the same order.");
     m.def("sum_of_squares", [](const In& x, double scale) {
         return reduce(x, [=](const auto& kernels, Size n, const auto* data) {
-            return kernels.sum_of_squares(n, data, scale);
+            return kernels.training.sum_of_squares(n, data, scale);
         });
     }, "x"_a.noconvert(), "scale"_a,
        "Returns the sum of (scale x)^2 of x (N,), added in float64 and always in the same order.");

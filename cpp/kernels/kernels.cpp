@@ -188,10 +188,6 @@ constexpr onward::Kernels<Real> kernels = {
     product<Real>,
     gates<Real>,
     second_product<Real>,
-    backward<Real>,
-    backward_reset<Real>,
-    outer<Real>,
-    add_rows<Real>,
     activate<Real>,
     unary<Real>,
     binary<Real>,
@@ -203,8 +199,11 @@ constexpr onward::Kernels<Real> kernels = {
     standardize<Real>,
     sum<Real>,
     row_sums<Real>,
-    sum_of_squares<Real>,
-    cross_entropy<Real>,
+#ifdef ONWARD_NO_TRAINING  // for a smaller build
+    {},
+#else
+    {backward<Real>, backward_reset<Real>, outer<Real>, add_rows<Real>, sum_of_squares<Real>, cross_entropy<Real>},
+#endif
 };
 
 constexpr onward::ByteKernels byte_kernels = {offset, quantize_rows, integer_product, range, quantize};

@@ -204,6 +204,24 @@ struct Fourier {
     Size x_stride, x_part, y_stride, y_part;  // from one number to the next, and from its real to its imaginary part
 };
 
+// What only training needs.
+template <class Real>
+struct TrainingKernels {
+    // A backward time step, and the second half of it for a GRU that resets before the product.
+    void (*backward)(const DirectionBackward<Real>& direction, const StepBackward<Real>& step, const Share& units);
+    void (*backward_reset)(const DirectionBackward<Real>& direction, const StepBackward<Real>& step,
+                           const Share& units);
+    // out[units][features] += sum of d[row][units] x[row][features]; out[units] += sum of d[row][units]. Rows are added
+    // in order. Rows of x are padded to whole blocks.
+    void (*outer)(Size rows, const Real* d, Size d_stride, Size units, const Real* x, Size x_stride, Size features,
+                  Real* out);
+    void (*add_rows)(Size rows, const Real* d, Size d_stride, Size units, Real* out);
+    // The sum of (scale x)^2 in float64, always added in the same order.
+    double (*sum_of_squares)(Size n, const Real* x, double scale);
+    // The cross entropy of one row of logits y[C], and its gradient dy[C], divided by count.
+    double (*cross_entropy)(Size C, const Real* y, Size target, double smoothing, double count, Real* dy);
+};
+
 template <class Real>
 struct Kernels {
     Size L;
@@ -215,15 +233,6 @@ struct Kernels {
     // results of the first for all units.
     void (*gates)(const Direction<Real>& direction, const Step<Real>& step, const Share& share);
     void (*second_product)(const Direction<Real>& direction, const Step<Real>& step, const Share& share);
-    // A backward time step, and the second half of it for a GRU that resets before the product.
-    void (*backward)(const DirectionBackward<Real>& direction, const StepBackward<Real>& step, const Share& units);
-    void (*backward_reset)(const DirectionBackward<Real>& direction, const StepBackward<Real>& step,
-                           const Share& units);
-    // out[units][features] += sum of d[row][units] x[row][features]; out[units] += sum of d[row][units]. Rows are added
-    // in order. Rows of x are padded to whole blocks.
-    void (*outer)(Size rows, const Real* d, Size d_stride, Size units, const Real* x, Size x_stride, Size features,
-                  Real* out);
-    void (*add_rows)(Size rows, const Real* d, Size d_stride, Size units, Real* out);
     void (*activate)(Activation<Real> function, Size n, const Real* x, Real* y);
     // Elementwise over n numbers; an operand whose step is 0 is one number. y may be an operand.
     void (*unary)(Unary operation, Size n, const Real* x, Real* y);
@@ -237,13 +246,11 @@ struct Kernels {
     // One row: the softmax or its logarithm, and (x - mean) / sqrt(variance + epsilon).
     void (*softmax)(Size n, const Real* x, bool logarithm, Real* y);
     void (*standardize)(Size n, const Real* x, Real epsilon, Real* y);
-    // Sums in float64, always added in the same order: of x, and of (scale x)^2.
+    // The sum in float64, always added in the same order.
     double (*sum)(Size n, const Real* x);
     // y[row] = the sum of n numbers of each row of x, in the same order.
     void (*row_sums)(Size rows, Size n, const Real* x, Size row_stride, Size stride, Real* y, Size y_stride);
-    double (*sum_of_squares)(Size n, const Real* x, double scale);
-    // The cross entropy of one row of logits y[C], and its gradient dy[C], divided by count.
-    double (*cross_entropy)(Size C, const Real* y, Size target, double smoothing, double count, Real* dy);
+    TrainingKernels<Real> training;
 };
 
 // Kernels on rows of bytes. Bytes are numbers from -128 to 127, stored with `offset` added: 0 or 128.

@@ -56,8 +56,8 @@ void add_gradients(const Real* dy, Size O, const Real* x, Size I, Size rows, Rea
             std::memcpy(x_rows + n * x_stride, x, I * sizeof(Real));
             n++;
         }
-        kernels.outer(n, dy_rows, dy_stride, O, x_rows, x_stride, I, dW);
-        if (db) kernels.add_rows(n, dy_rows, dy_stride, O, db);
+        kernels.training.outer(n, dy_rows, dy_stride, O, x_rows, x_stride, I, dW);
+        if (db) kernels.training.add_rows(n, dy_rows, dy_stride, O, db);
     }
 }
 

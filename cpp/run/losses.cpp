@@ -16,7 +16,7 @@ double cross_entropy(const Real* y, Size rows, Size C, const int64_t* targets, d
     double total = 0;
     for (Size row = 0; row < rows; row++, y += C, dy += C) {
         if (targets[row] >= 0)
-            total += kernels.cross_entropy(C, y, targets[row], smoothing, count, dy);
+            total += kernels.training.cross_entropy(C, y, targets[row], smoothing, count, dy);
         else
             std::fill_n(dy, C, Real(0));
     }

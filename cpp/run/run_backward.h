@@ -129,11 +129,11 @@ private:
             product(direction.projection, dh_t, P, n, dm, H, units);
             step.dh = dm, step.dy = nullptr;
         }
-        kernels.backward(direction, step, units);
+        kernels.training.backward(direction, step, units);
         if (direction.candidate.blocks) {
             if (barrier.wait()) return false;
             product(direction.candidate, d_t + 2 * H, d_stride, n, d_reset, H, units);
-            kernels.backward_reset(direction, step, units);
+            kernels.training.backward_reset(direction, step, units);
         }
         if (barrier.wait(stop)) return false;
         product(direction.recurrent, d_t, d_stride, n, dh, P, outputs);
@@ -149,15 +149,15 @@ private:
             const Real *const d_W = d + position_W(direction.cell, gate) * H + first;
             const Real *const d_R = d + position_R(direction.cell, gate) * H + first;
             const bool candidate = direction.candidate.blocks && gate == 2;
-            kernels.outer(n, d_W, d_stride, units, x, x_stride, direction.I, to.W + at * direction.I);
-            kernels.outer(n, d_R, d_stride, units, candidate ? second_input : h_prev, candidate ? H : h_stride,
+            kernels.training.outer(n, d_W, d_stride, units, x, x_stride, direction.I, to.W + at * direction.I);
+            kernels.training.outer(n, d_R, d_stride, units, candidate ? second_input : h_prev, candidate ? H : h_stride,
                           direction.P, to.R + at * direction.P);
-            if (to.b_W) kernels.add_rows(n, d_W, d_stride, units, to.b_W + at);
-            if (to.b_R) kernels.add_rows(n, d_R, d_stride, units, to.b_R + at);
+            if (to.b_W) kernels.training.add_rows(n, d_W, d_stride, units, to.b_W + at);
+            if (to.b_R) kernels.training.add_rows(n, d_R, d_stride, units, to.b_R + at);
         }
         const Size p = direction.P * part / parts, outputs = direction.P * (part + 1) / parts - p;
         if (to.W_hr)
-            kernels.outer(n, dh_all + p, P, outputs, second_input, H, direction.H, to.W_hr + p * direction.H);
+            kernels.training.outer(n, dh_all + p, P, outputs, second_input, H, direction.H, to.W_hr + p * direction.H);
     }
 
     // Computes this part's share of dx, from the n rows of the chunk of steps `first` to end - 1. The second direction

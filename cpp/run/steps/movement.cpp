@@ -24,7 +24,7 @@ size_t adjacent_axis(const View& view) {
 void transpose_tile(const uint32_t* from, Size from_step, uint32_t* to, Size to_step) {
     typedef uint32_t Row __attribute__((vector_size(16), aligned(4), may_alias));
     auto row = [&](Size i) { return *(const Row*)(from + i * from_step); };
-    auto put = [&](Size i, Row row) { *(Row*)(to + i * to_step) = row; };
+    auto put = [&](Size i, const Row& row) { *(Row*)(to + i * to_step) = row; };
     const Row a = row(0), b = row(1), c = row(2), d = row(3);
     const Row ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
     const Row cd = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
