@@ -25,14 +25,16 @@ test-cases: $(VENV)/.installed-peers
 
 # On Debian, the Arm build needs g++-aarch64-linux-gnu and qemu-user; the Windows build needs g++-mingw-w64-x86-64-posix
 # and wine, and -mfma, because MinGW's own fma, which the portable kernels would call, rounds twice.
-BUILD_aarch64 := -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
+BUILD_aarch64 := -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc \
+	-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
 BUILD_windows := -DCMAKE_SYSTEM_NAME=Windows -DCMAKE_SYSTEM_PROCESSOR=AMD64 \
-	-DCMAKE_CXX_COMPILER=x86_64-w64-mingw32-g++-posix -DCMAKE_CXX_FLAGS=-mfma
+	-DCMAKE_C_COMPILER=x86_64-w64-mingw32-gcc-posix -DCMAKE_CXX_COMPILER=x86_64-w64-mingw32-g++-posix \
+	-DCMAKE_CXX_FLAGS=-mfma
 BUILD_wasm := -DCMAKE_TOOLCHAIN_FILE=$(shell em-config EMSCRIPTEN_ROOT 2>/dev/null)/cmake/Modules/Platform/Emscripten.cmake \
 	-DCMAKE_CXX_FLAGS=-msimd128 -DCMAKE_EXE_LINKER_FLAGS_RELEASE='-O1 -sALLOW_MEMORY_GROWTH'
-RUN_aarch64 := qemu-aarch64 build/answers-aarch64/answers
-RUN_windows := WINEDEBUG=-all wine build/answers-windows/answers.exe
-RUN_wasm := node build/answers-wasm/answers.js
+RUN_aarch64 = qemu-aarch64 build/answers-aarch64/$(1)
+RUN_windows = WINEDEBUG=-all wine build/answers-windows/$(1).exe
+RUN_wasm = node build/answers-wasm/$(1).js
 ## Check that an emulated Arm (test-aarch64), Windows under Wine or WebAssembly in Node gives the same bits
 test-aarch64 test-windows test-wasm: test-%: | $(BIN)/python
 	$(BIN)/pip install --quiet cmake
@@ -41,9 +43,16 @@ test-aarch64 test-windows test-wasm: test-%: | $(BIN)/python
 	$(BIN)/python -m cmake --build build/answers-here
 	$(BIN)/python -m cmake --build build/answers-$*
 	build/answers-here/answers >build/answers-here.txt
-	$(RUN_$*) >build/answers-$*.txt
+	$(call RUN_$*,answers) >build/answers-$*.txt
 	tr -d '\r' <build/answers-$*.txt | diff build/answers-here.txt -
 	echo "the same bits: $$(wc -l <build/answers-here.txt) answers"
+
+## Check that compiled models give the same bits on an emulated Arm (test-c-aarch64) or Windows under Wine (test-c-windows)
+test-c-aarch64 test-c-windows: test-c-%: test-% $(VENV)/.installed-test
+	PYTHONPATH=tests $(BIN)/python tests/answers/models.py build/models
+	build/answers-here/library build/models/* >build/library-here.txt
+	$(call RUN_$*,library) build/models/* | tr -d '\r' | diff build/library-here.txt -
+	echo "the same bits: $$(wc -l <build/library-here.txt) calls and blocks of compiled models"
 
 ## Test the core with the address, undefined behavior and thread sanitizers of GCC
 sanitize: | $(BIN)/python
@@ -120,5 +129,5 @@ clean:
 help:
 	@awk '/^## / { help = substr($$0, 4) } /^[a-z]/ && help { sub(/:.*/, ""); sub(/ .*/, ""); printf "%-13s %s\n", $$0, help; help = "" }' Makefile
 
-.PHONY: run test test-peers test-cases test-aarch64 test-windows test-wasm test-web web sanitize fuzz lint docs docs-serve bench bench-models bench-all clean help
+.PHONY: run test test-peers test-cases test-aarch64 test-windows test-c-aarch64 test-c-windows test-wasm test-web web sanitize fuzz lint docs docs-serve bench bench-models bench-all clean help
 .SECONDARY:

@@ -14,6 +14,7 @@ from support.c_library import (
     BAD_ARGUMENT,
     BAD_FILE,
     CALL,
+    MODELS,
     NO_PROGRAM,
     NOT_READABLE,
     POOL,
@@ -42,24 +43,6 @@ def compile_to(tmp_path: Path, model: Any, **options: Any) -> CModel:
     return CModel(path)
 
 
-MODELS: dict[str, Any] = {
-    "rnn": lambda: onward.RNN(3, 5, 2, rng=0),
-    "rnn clipped": lambda: onward.RNN(3, 5, nonlinearity="relu", clip=0.7, rng=0),
-    "gru": lambda: onward.GRU(3, 17, rng=0),
-    "gru reset before": lambda: onward.GRU(3, 5, reset_after=False, bias=False, rng=0),
-    "lstm": lambda: onward.LSTM(3, 33, 2, rng=0),
-    "lstm projected": lambda: onward.LSTM(3, 8, proj_size=3, rng=0),
-    "lstm options": lambda: onward.LSTM(
-        3, 6, peephole=True, coupled=True, clip=0.5, activations=("hard_sigmoid", "softplus", "mish"), rng=0
-    ),
-    "lstm batch first": lambda: onward.LSTM(3, 5, batch_first=True, rng=0),
-    "norms": lambda: onward.Sequential(
-        onward.Linear(3, 6, rng=0), onward.GRU(6, 5, rng=1), onward.LayerNorm(5), onward.Softmax()
-    ),
-    "int8": lambda: onward.Sequential(onward.GRU(3, 8, rng=0), onward.Linear(8, 2, rng=1)).quantize("int8"),
-    "float16": lambda: onward.Sequential(onward.LSTM(3, 8, rng=0), onward.Linear(8, 2)).quantize("float16"),
-    "last": lambda: onward.Sequential(onward.LSTM(3, 4, rng=0), onward.Last(), onward.Linear(4, 2, rng=1)),
-}
 WITHOUT_STREAMS: dict[str, Any] = {
     "bidirectional": lambda: onward.GRU(3, 4, 2, bidirectional=True, rng=0),
     "reversed": lambda: onward.LSTM(3, 4, bidirectional=True, rng=0),

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import onward
+
 from . import ROOT
 
 MAX_AXES = 16
@@ -21,6 +23,26 @@ OK, OUT_OF_MEMORY, NOT_READABLE, BAD_FILE, BAD_ARGUMENT, NO_PROGRAM, BAD_VALUE =
 DTYPES = [np.dtype(name) for name in ("float32", "float64", "int32", "int64", "int8", "uint8", "bool")]
 
 Arrays = list[NDArray[Any]]
+
+# Layers that stream, with every option that the file of a compiled model has.
+MODELS: dict[str, Any] = {
+    "rnn": lambda: onward.RNN(3, 5, 2, rng=0),
+    "rnn clipped": lambda: onward.RNN(3, 5, nonlinearity="relu", clip=0.7, rng=0),
+    "gru": lambda: onward.GRU(3, 17, rng=0),
+    "gru reset before": lambda: onward.GRU(3, 5, reset_after=False, bias=False, rng=0),
+    "lstm": lambda: onward.LSTM(3, 33, 2, rng=0),
+    "lstm projected": lambda: onward.LSTM(3, 8, proj_size=3, rng=0),
+    "lstm options": lambda: onward.LSTM(
+        3, 6, peephole=True, coupled=True, clip=0.5, activations=("hard_sigmoid", "softplus", "mish"), rng=0
+    ),
+    "lstm batch first": lambda: onward.LSTM(3, 5, batch_first=True, rng=0),
+    "norms": lambda: onward.Sequential(
+        onward.Linear(3, 6, rng=0), onward.GRU(6, 5, rng=1), onward.LayerNorm(5), onward.Softmax()
+    ),
+    "int8": lambda: onward.Sequential(onward.GRU(3, 8, rng=0), onward.Linear(8, 2, rng=1)).quantize("int8"),
+    "float16": lambda: onward.Sequential(onward.LSTM(3, 8, rng=0), onward.Linear(8, 2)).quantize("float16"),
+    "last": lambda: onward.Sequential(onward.LSTM(3, 4, rng=0), onward.Last(), onward.Linear(4, 2, rng=1)),
+}
 
 
 class Tensor(ctypes.Structure):
