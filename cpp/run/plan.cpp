@@ -36,13 +36,16 @@ void Plan::check(const View& view, DType dtype) const {
     if (view.dtype != dtype) throw std::invalid_argument("a view has the wrong dtype for this step");
 }
 
+// Where all spaces are small, reading the clock takes as long as a step.
+bool Plan::polls_often() const {
+    return std::any_of(space_sizes.begin(), space_sizes.end(), [](Size size) { return size > 1 << 20; });
+}
+
 void Plan::run(std::byte* const* spaces, Size first, Size last) const {
     if (first < 0 || last > size()) throw std::invalid_argument("the plan has fewer steps");
     const FlushDenormals flush;
     Interrupt interrupt;
-    // Where all spaces are small, reading the clock takes as long as a step.
-    const bool is_large =
-        std::any_of(space_sizes.begin(), space_sizes.end(), [](Size size) { return size > 1 << 20; });
+    const bool is_large = polls_often();
     for (Size step = first; step < last; step++) {
         if ((is_large || step % 8 == 7) && interrupt.requested()) break;
         steps[step].run(steps[step].kept, spaces);

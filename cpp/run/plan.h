@@ -40,8 +40,32 @@ struct FusedOperations {
     Size inputs, buffers = 0;  // buffers: for results
 };
 
+class Plan;
+
+// The steps of one iteration of a loop.
+class LoopBody {
+public:
+    // Adds the steps to a plan that has the spaces of the loop.
+    virtual void add(Plan& plan) const = 0;
+
+protected:
+    ~LoopBody() = default;
+};
+
 class Plan {
 public:
+    // The array of which iteration i of a loop reads or writes slice i along an axis, or slice i from the last one.
+    struct Slices {
+        View whole;
+        Size axis;
+        bool backward;
+    };
+    // A state of a loop: before the first iteration and after the last one, and memory for a state between them, all
+    // contiguous and apart from each other.
+    struct Carry {
+        View initial, result, spare;
+    };
+
     // The kernels are those for which the weights of the steps are packed.
     explicit Plan(const Kernels<float>& kernels) : kernels(kernels) {}
     Plan(const Plan&) = delete;
@@ -144,6 +168,13 @@ public:
     void quantized_lstm(const QuantizedLSTM& lstm, const View& x, const View* h0, const View* c0, const View& y,
                         const View& h_n, const View& c_n);
 
+    // Runs a body `count` times, or until a condition (bool), which may be null, is false before an iteration. The
+    // counter (int64), which may be null, holds the number of the iteration. The spaces of the body follow those of
+    // the steps around it: for each array of slices, one whose lowest element is that of the present slice; and for
+    // each state, one that holds it before the iteration and one for what it is afterwards.
+    void loop(Size count, const View* counter, const View* condition, std::span<const Slices> slices,
+              std::span<const Carry> carries, const LoopBody& body);
+
     // Runs the steps in [first, last). Throws Interrupted, and what a step throws.
     void run(std::byte* const* spaces, Size first, Size last) const;
 
@@ -163,6 +194,10 @@ private:
         steps.push_back({run, kept.keep(function)});
     }
 
+    // A loop that is ready to run, and the places of its slices and states.
+    struct Loop;
+    void run_loop(const Loop& loop, std::byte* const* spaces) const;
+
     // The rows of a product, and the contiguous pieces that each consists of.
     struct Rows {
         // Throws std::out_of_range if a row does not have K elements.
@@ -175,6 +210,8 @@ private:
 
     void multiply(const Panels<float>& panels, const float* x, const Rows& rows, Size first, Size last,
                   const std::optional<Activation<float>>& f, float* out, Size out_stride) const;
+    // Whether reading the clock takes no longer than a step.
+    bool polls_often() const;
     void check(const View& view) const;
     void check(const View& view, DType dtype) const;
     void check_floats(std::initializer_list<const View*> views) const {

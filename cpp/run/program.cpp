@@ -2,208 +2,17 @@
 #include "run/program.h"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
-#include <span>
 #include <stdexcept>
 
 #include "platform/dispatch.h"
+#include "run/program_steps.h"
 
 namespace onward {
 
 namespace {
 
 constexpr Size alignment = 64;  // bytes in a cache line
-
-// ---- Steps: the methods of Plan, called with their arguments in order ----------------------------------------------
-
-// What steps are read from, and the memory that they keep.
-struct Reader {
-    Words& words;
-    Memory& memory;
-    std::deque<FusedOperations>& operations;
-
-    template <class T>
-    std::span<const T> list() {
-        const Size n = words.count();
-        T* const items = memory.take<T>(n);
-        for (Size i = 0; i < n; i++) items[i] = words.read<T>();
-        return {items, size_t(n)};
-    }
-};
-
-// An argument of a step; `at` returns it for the sizes of a call.
-template <class T>
-struct Argument {
-    std::decay_t<T> value;
-    explicit Argument(Reader& reader) : value(reader.words.read<std::decay_t<T>>()) {}
-    const std::decay_t<T>& at(const Program::Sizes&) const { return value; }
-};
-
-template <>
-struct Argument<const View&> {
-    Program::SizedView value;
-    explicit Argument(Reader& reader) : value(reader.words, reader.memory) {}
-    View at(const Program::Sizes& sizes) const { return value.at(sizes); }
-};
-
-template <>
-struct Argument<const View*> {
-    struct Pointer {
-        std::optional<View> view;
-        operator const View*() const { return view ? &*view : nullptr; }
-    };
-    std::optional<Program::SizedView> value;
-    explicit Argument(Reader& reader) {
-        if (!reader.words.skips_none()) value.emplace(reader.words, reader.memory);
-    }
-    Pointer at(const Program::Sizes& sizes) const { return {value ? std::optional(value->at(sizes)) : std::nullopt}; }
-};
-
-// Numbers that do not depend on the sizes are evaluated once.
-template <>
-struct Argument<std::span<const Size>> {
-    std::span<const Number> numbers;
-    bool is_sized;
-    explicit Argument(Reader& reader)
-        : numbers(reader.list<Number>()),
-          is_sized(std::any_of(numbers.begin(), numbers.end(), [](Number number) { return number.is_entry(); })) {}
-    std::span<const Size> at(const Program::Sizes& sizes) const {
-        static_assert(sizeof(Number) == sizeof(Size));
-        if (!is_sized) return {(const Size*)numbers.data(), numbers.size()};
-        Size* const found = sizes.memory.take<Size>(Size(numbers.size()));
-        for (size_t i = 0; i < numbers.size(); i++) found[i] = numbers[i].at(sizes.values);
-        return {found, numbers.size()};
-    }
-};
-
-template <>
-struct Argument<Size> {
-    Number value;
-    explicit Argument(Reader& reader) : value(reader.words.read<Number>()) {}
-    Size at(const Program::Sizes& sizes) const { return value.at(sizes.values); }
-};
-
-template <>
-struct Argument<const char*> {
-    const char* value;
-    explicit Argument(Reader& reader) {
-        const auto text = reader.words.read<std::string>();
-        const size_t size = text.size() + 1;
-        value = (const char*)std::memcpy(reader.memory.take<char>(Size(size)), text.c_str(), size);
-    }
-    const char* at(const Program::Sizes&) const { return value; }
-};
-
-template <class T>
-struct Argument<const std::optional<T>&> {
-    std::optional<T> value;
-    explicit Argument(Reader& reader) {
-        if (!reader.words.skips_none()) value = reader.words.read<T>();
-    }
-    const std::optional<T>& at(const Program::Sizes&) const { return value; }
-};
-
-template <class T>
-struct WeightsArgument {
-    const T* value;
-    explicit WeightsArgument(Reader& reader) : value(&reader.words.read<T>()) {}
-    const T& at(const Program::Sizes&) const { return *value; }
-};
-template <>
-struct Argument<const Dense<float>&> : WeightsArgument<Dense<float>> { using WeightsArgument::WeightsArgument; };
-template <>
-struct Argument<const Stack<float>&> : WeightsArgument<Stack<float>> { using WeightsArgument::WeightsArgument; };
-template <>
-struct Argument<const IntegerMatrix&> : WeightsArgument<IntegerMatrix> { using WeightsArgument::WeightsArgument; };
-template <>
-struct Argument<const QuantizedLSTM&> : WeightsArgument<QuantizedLSTM> { using WeightsArgument::WeightsArgument; };
-
-template <>
-struct Argument<const FusedOperations&> {
-    const FusedOperations* value;
-    explicit Argument(Reader& reader) {
-        std::vector<ElementwiseOperation> operations;
-        for (Size n = reader.words.count(); n--;) {
-            const auto kind = reader.words.read<std::string>();
-            ElementwiseOperation operation{};
-            if (kind == "activate") operation.function = reader.words.read<Activation<float>>();
-            else if (kind == "unary") operation.function = reader.words.read<Unary>();
-            else operation.function = reader.words.read<Binary>();
-            operation.a = reader.words.read<Size>(), operation.b = reader.words.read<Size>();
-            operations.push_back(operation);
-        }
-        Memory unused;
-        Size views = 0;
-        for (Words ahead = reader.words; !ahead.at_end(); views++) Program::SizedView(ahead, unused);
-        value = &reader.operations.emplace_back(std::move(operations), views - 1);
-    }
-    const FusedOperations& at(const Program::Sizes&) const { return *value; }
-};
-
-// The views up to the end of a step.
-template <>
-struct Argument<std::span<const View>> {
-    std::span<const Program::SizedView> views;
-    explicit Argument(Reader& reader) {
-        constexpr Size most = FusedOperations::most_inputs + 1;
-        auto* const found = reader.memory.take<Program::SizedView>(most);
-        Size n = 0;
-        for (; !reader.words.at_end(); n++) {
-            if (n == most) throw std::out_of_range("a step has too many views");
-            new (found + n) Program::SizedView(reader.words, reader.memory);
-        }
-        views = {found, size_t(n)};
-    }
-    std::span<const View> at(const Program::Sizes& sizes) const {
-        View* const found = sizes.memory.take<View>(Size(views.size()));
-        for (size_t i = 0; i < views.size(); i++) new (found + i) View(views[i].at(sizes));
-        return {found, views.size()};
-    }
-};
-
-template <class... Arguments>
-class StepOf : public Program::Step {
-public:
-    StepOf(void (Plan::*step)(Arguments...), Reader& reader)
-        : step(step), arguments{Argument<Arguments>(reader)...} {}  // braces: from left to right
-    void add(Plan& plan, const Program::Sizes& sizes) const override {
-        std::apply([&](const auto&... each) { (plan.*step)(each.at(sizes)...); }, arguments);
-    }
-
-private:
-    void (Plan::*step)(Arguments...);
-    std::tuple<Argument<Arguments>...> arguments;
-};
-
-using AnyStep = const Program::Step*;
-
-template <class... Arguments>
-AnyStep read(void (Plan::*step)(Arguments...), Reader& reader) {
-    return new (reader.memory.take<StepOf<Arguments...>>()) StepOf<Arguments...>(step, reader);
-}
-
-template <auto step>
-AnyStep read(Reader& reader) {
-    return read(step, reader);
-}
-
-constexpr std::pair<const char*, AnyStep (*)(Reader&)> names[] = {
-    {"copy", read<&Plan::copy>}, {"fill_border", read<&Plan::fill_border>}, {"gather", read<&Plan::gather>},
-    {"take", read<&Plan::take>}, {"put", read<&Plan::put>}, {"where", read<&Plan::where>}, {"cast", read<&Plan::cast>},
-    {"numbers", read<&Plan::numbers>}, {"range", read<&Plan::range>},
-    {"activate", read<&Plan::activate>}, {"unary", read<&Plan::unary>}, {"binary", read<&Plan::binary>},
-    {"fused", read<&Plan::fused>}, {"compare", read<&Plan::compare>}, {"window", read<&Plan::window>},
-    {"reduce", read<&Plan::reduce>}, {"accumulate", read<&Plan::accumulate>}, {"top", read<&Plan::top>},
-    {"filter", read<&Plan::filter>}, {"fourier", read<&Plan::fourier>},
-    {"softmax", read<&Plan::softmax>}, {"standardize", read<&Plan::standardize>}, {"product", read<&Plan::product>},
-    {"matmul", read<&Plan::matmul>}, {"quantize_dynamically", read<&Plan::quantize_dynamically>},
-    {"quantize", read<&Plan::quantize>}, {"dequantize", read<&Plan::dequantize>},
-    {"integer_product", read<&Plan::integer_product>}, {"recurrent", read<&Plan::recurrent>},
-    {"masked_steps", read<&Plan::masked_steps>}, {"quantized_lstm", read<&Plan::quantized_lstm>},
-    {"rescale", read<&Plan::rescale>}, {"lookup", read<&Plan::lookup>},
-    {"reduce_integers", read<&Plan::reduce_integers>}, {"fixed_reciprocal", read<&Plan::fixed_reciprocal>},
-};
 
 }  // namespace
 
@@ -263,9 +72,7 @@ Program::Program(const int64_t* first, Size n, const std::vector<PackedWeights>&
     for (Size count = words.count(); count--;) locations.emplace_back(words, memory);
     for (Size count = words.count(); count--;) {
         Words part = words.part();
-        const auto make = lookup(names, part.read<std::string>());
-        Reader reader{part, memory, operations};
-        steps.push_back(make(reader));
+        steps.push_back(read_step({part, memory, operations}));
     }
     if (!words.at_end()) work = words.read<Number>();
 }

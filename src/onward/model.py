@@ -27,7 +27,7 @@ from .layers.quantize import check_outputs
 if TYPE_CHECKING:
     from .graph.over_time.sequences import Layout
     from .graph.over_time.streamed import Axes, Streamed
-    from .graph.plan.compiler import Program
+    from .graph.plan.program import Program
     from .layers.sequential import Sequential
     from .layers.summary import Row
     from .streaming.graph_stream import GraphStream

@@ -7,7 +7,7 @@ import pytest
 from support import control_flow
 from support.evaluate import evaluate
 from support.onnx_nodes import open_model
-from support.running import weights_of
+from support.running import runs_in_core, weights_of
 
 from onward.graph.plan.planner import MAX_PROGRAMS
 
@@ -31,8 +31,15 @@ def test_a_scan_has_the_bits_of_its_nodes(options: tuple[int, ...]) -> None:
     assert_same_bits(*control_flow.scan(*options))
 
 
-def test_the_bodies_of_a_loop_are_planned_once() -> None:
+def test_a_loop_over_all_its_iterations_is_one_step_of_the_core() -> None:
     model, feeds = control_flow.loop_for()
+    opened = open_model(model)
+    opened(**feeds[-1])
+    assert runs_in_core(opened, *feeds[-1].values())
+
+
+def test_the_bodies_of_a_loop_are_planned_once() -> None:
+    model, feeds = control_flow.loop_while()
     opened = open_model(model)
     opened(**feeds[-1])
     (body,) = weights_of(opened).planners.values()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support.evaluate import evaluate
+from support.running import runs_in_core
 
 from onward.errors import ArgumentError
 from onward.graph import Graph, Model
@@ -64,9 +65,8 @@ def test_states_that_change_places_keep_their_values(count: int, monkeypatch: py
     total = loop.body.add("Add", loop.body.add("Mul", "a", "x"), "b")
     step = loop.body.add("Mul", total, loop.body.add("Cast", "i", to=np.dtype(np.float32)))
     model = loop.model(count, "goes_on", "b", loop.body.add("Tanh", step), "a", total)
-    calls = check(model, A, B, A, monkeypatch=monkeypatch)
-    assert sum(calls) == count - 1  # all but the first iteration
-    assert len(calls) < count / 2
+    assert check(model, A, B, A, monkeypatch=monkeypatch) == []  # nothing asks Python
+    assert runs_in_core(model, A, B, A)
 
 
 @pytest.mark.parametrize("last", [0, 1, 2, 3, 40, 41])

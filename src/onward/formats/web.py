@@ -21,8 +21,9 @@ from ..graph.node import AnyArray, Signature
 from ..graph.of_layers import graph_of
 from ..graph.over_time.streamed import Axes, Streamed
 from ..graph.plan.builder import Weights
-from ..graph.plan.compiler import Compiler, Location, NumPyNode
+from ..graph.plan.compiler import Compiler
 from ..graph.plan.planner import constants_of
+from ..graph.plan.program import Location, NumPyNode
 from ..graph.plan.words import Recorder
 from ..layers.base_model import BaseModel
 from ..model import Model

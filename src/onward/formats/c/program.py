@@ -15,9 +15,10 @@ from ...errors import ArgumentError
 from ...graph import Graph
 from ...graph.node import AnyArray
 from ...graph.plan.builder import Weights
-from ...graph.plan.compiler import Compiler, Location, NumPyNode, Program
+from ...graph.plan.compiler import Compiler
 from ...graph.plan.passes import Step, views_of
 from ...graph.plan.planner import constants_of
+from ...graph.plan.program import Location, NumPyNode, Program
 from ...graph.plan.view import CONSTANTS, DTYPES, View
 from ...graph.plan.words import Recorder
 from ...graph.plan.words import Weights as Recorded

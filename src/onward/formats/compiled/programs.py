@@ -16,8 +16,8 @@ from ...graph import Graph
 from ...graph.node import AnyArray, Signature
 from ...graph.plan.bound import LoadedProgram
 from ...graph.plan.builder import Weights
-from ...graph.plan.compiler import Location, NumPyNode, Program
 from ...graph.plan.planner import compiled, constants_of
+from ...graph.plan.program import Location, NumPyNode, Program
 from ...graph.plan.view import name_of
 from ...graph.plan.words import Recorder
 from ...graph.plan.words import Weights as Recorded

@@ -25,6 +25,7 @@ NAMES = {
     "indexing": (
         "Gather GatherElements GatherND ScatterElements ScatterND TensorScatter OneHot Compress NonZero"
     ),
+    "looping": "Loop",
     "masked_recurrent": "MaskedRecurrent",
     "movement": (
         "Identity Reshape Squeeze Unsqueeze Flatten Transpose Slice Split Dropout Expand Tile "

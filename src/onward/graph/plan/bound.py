@@ -15,7 +15,7 @@ from ...errors import ArgumentError
 from ..node import Naming, held_by
 from ..operations import OPERATIONS
 from .builder import aligned, aligned_zeros
-from .compiler import Location, NumPyNode, Program, Rest
+from .program import Location, NumPyNode, Program, Rest
 from .view import DTYPES
 
 MAX_BOUND = 8  # the sizes of the most recent calls

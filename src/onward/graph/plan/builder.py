@@ -13,8 +13,9 @@ from ...core import budget
 from ...core.budget import Limit
 from ...core.identity import Identity
 from ..size import Axes, Size, are_same, broadcast_shape, has_sizes, hint, is_symbolic
-from .passes import optimized
-from .view import CONSTANTS, DTYPES, FIRST_ARGUMENT, View, name_of
+from .bodies import improved
+from .passes import Body, lifetimes, optimized
+from .view import CONSTANTS, DTYPES, FIRST_ARGUMENT, FIRST_OF_LOOPS, View, name_of
 from .words import CONDITIONS, Writer
 from .words import Weights as RecordedWeights
 
@@ -55,6 +56,10 @@ class Builder:
         self._constants: list[Bytes] = []
         self._constants_size = 0
         self._views: dict[Identity, View] = {}
+        self._loop_spaces = 0  # of the loops around the next step
+        self._most_loop_spaces = 0  # of the loops around any step
+        # adds the nodes of a graph as steps, for given inputs; the compiler sets it
+        self.add_nodes: Callable[..., Any]
 
     def new(self, *shape: Any, dtype: str = "float32") -> View:
         """Allocate a contiguous array in the arena."""
@@ -68,6 +73,34 @@ class Builder:
         view = View.contiguous(FIRST_ARGUMENT + len(self._argument_sizes), 0, shape, dtype)
         self._argument_sizes.append(math.prod(shape) * DTYPES[dtype])
         return view
+
+    def body(self, slices: int, states: int, add: Callable[[int], bool]) -> Body | None:
+        """Return the steps that `add` adds as the body of a loop with so many arrays of slices and states.
+
+        `add` takes the number of the first space of the loop, and returns whether the steps are complete.
+        """
+        around, number, arrays = self.steps, self._loop_spaces, len(self._sizes)
+        self.steps, self._loop_spaces = [], number + slices + 2 * states
+        self._most_loop_spaces = max(self._most_loop_spaces, self._loop_spaces)
+        try:
+            is_complete = add(FIRST_OF_LOOPS + number)
+            body = Body(self.steps, -1 - arrays, -len(self._sizes))
+        finally:
+            self.steps, self._loop_spaces = around, number
+        first = FIRST_OF_LOOPS + number + slices
+        targets = range(first + 1, first + 2 * states, 2)
+        return improved(body, targets, self._sizes, self.lanes) if is_complete else None
+
+    def mark(self) -> tuple[int, int]:
+        """Return what `undo` needs to take back the steps and arrays that are added from now on."""
+        return len(self.steps), len(self._sizes)
+
+    def undo(self, mark: tuple[int, int]) -> None:
+        """Take back the steps and arrays that were added since a mark."""
+        steps, arrays = mark
+        del self.steps[steps:]
+        for space in [*self._sizes][arrays:]:
+            del self._sizes[space]
 
     def new_rows(self, rows: Any, units: int) -> View:
         """Allocate the output rows of a product; the row stride is a multiple of the vector length."""
@@ -246,10 +279,9 @@ class Builder:
         """
         arrays = self.arrays
         if optimize:
-            self.steps, users = optimized(self.steps, self._sizes, self.lanes)
-            for space, numbers in users.items():
-                if space < 0:
-                    arrays[space] = self._sizes[space], numbers[0], numbers[-1]
+            self.steps, _ = optimized(self.steps, self._sizes, self.lanes)
+            for space, lifetime in lifetimes(self.steps).items():
+                arrays[space] = self._sizes[space], *lifetime
         else:
             arrays.update({space: (size, 0, len(self.steps)) for space, size in self._sizes.items()})
         weights: dict[Identity, int] = {}
@@ -260,7 +292,10 @@ class Builder:
                 return found.number
             return weights.setdefault(Identity(found), len(weights))
 
-        writer = Writer(place_of, {space: -1 - place for place, space in enumerate(arrays)})
+        places = {space: -1 - place for place, space in enumerate(arrays)}
+        after = FIRST_ARGUMENT + len(self._argument_sizes)
+        places |= {FIRST_OF_LOOPS + number: after + number for number in range(self._most_loop_spaces)}
+        writer = Writer(place_of, places)
         spaces = [self._constants_size, *self._argument_sizes]
         writer.write([(CONDITIONS.index(guard.condition), guard.size) for guard in axes.guards.values()])
         writer.write(spaces)

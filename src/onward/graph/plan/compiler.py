@@ -8,74 +8,34 @@ tell for which of them it holds.
 
 from collections import Counter, deque
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ...core import budget
-from ...core.identity import Identity
 from ...errors import ArgumentError
 from ..declared import UNNAMED
-from ..graph import Graph, Input, bodies
+from ..graph import Graph, Input
 from ..node import AnyArray, Naming, Node, Signature, size_of
 from ..operations import OPERATIONS
-from ..operations.control import IN_CORE, keeps_condition
+from ..operations.control import IN_CORE
 from ..operations.evaluation import check_shapes, evaluate
 from ..operations.registry import Expand, Known, Operation, Work
 from ..operations.value import Value
-from ..size import Axes, as_numbers, dtype_of, has_sizes, is_symbolic
-from .builder import Builder, Bytes, Weights
+from ..size import as_numbers, dtype_of, has_sizes, hint, is_symbolic
+from .builder import Builder, Weights
 from .passes import views_of
+from .program import Location, NumPyNode, Program, Rest, Source
+from .runs import run_count
 from .view import CONSTANTS, DTYPES, View, name_of
 
 MAX_UNROLLED = 4000  # nodes of one loop
 NODE = 20 * budget.STEP  # the work of compiling a node
+ITERATION = Work(0, (), (), 1)
 
 
-class Location(NamedTuple):
-    """Where a call finds a value: in a space of the plan (view) or in a named NumPy array (name).
-
-    `place` is the number of the view among those that the program asks for.
-    """
-
-    view: View | None
-    name: str
-    place: int = -1
-
-
-Source = Any  # a known array, a Location, or None for an omitted input
-
-
-class NumPyNode(NamedTuple):
-    """A node that runs in NumPy between the steps of the core."""
-
-    node: Node  # in a plan, its attributes have planners instead of graphs
-    inputs: list[Source]
-    outputs: list[Location]
-    is_open: bool  # whether the plan does not know the sizes of the outputs
-
-
-class Rest(NamedTuple):
-    """The nodes after one whose output shapes depend on the values of its inputs: a graph of its own."""
-
-    graph: Any  # in a plan, its planner
-    inputs: list[Location]
-
-
-class Program:
-    """A compiled graph: segments of core steps, NumPy nodes, and where its outputs are."""
-
-    def __init__(self) -> None:
-        self.core: Any = None
-        self.constants: list[Bytes] = []
-        self.axes = Axes()
-        self.steps: list[str] = []  # the name and the output shape of each step of the core
-        self.inputs: list[str] = []  # for NumPy nodes, "" for those in spaces of the plan
-        # for each input: its dtype, its shape, in which -1 - n stands for axis n, and, if the program depends
-        # on them, the bytes of its value; None for an input that is not an array
-        self.signature: list[tuple[str, tuple[int, ...], bytes | None] | None] = []
-        self.segments: list[tuple[int, int] | NumPyNode | Rest] = []
-        self.outputs: list[Source] = []
+class _NeedsPython(Exception):
+    """A node of a body runs in NumPy, so that the loop does."""
 
 
 class Compiler:
@@ -95,15 +55,17 @@ class Compiler:
         fixed: Collection[str] | None = None,
     ) -> None:
         self._builder, self._weights = Builder(weights), weights
+        self._builder.add_nodes = self._add_nodes
         self._program = Program()
         self._values: dict[str, Value | None] = {"": None}
         self._uses: Counter[str] = Counter()
         self._pending: deque[Node] = deque()
         self._fixed, self._axes = fixed, dict[Any, Any]()  # sizes by the names of axes
-        self._works = dict[
-            Work, tuple[int, int]
-        ]()  # of the nodes so far: how many, and its number in the first call
+        # of the nodes so far: how often they run, and their number in the first call
+        self._works: dict[Work, tuple[Any, int]] = {}
         self._work = 0  # their sum in the first call
+        self._times: Any = 1  # how often the present nodes run
+        self._in_body = False  # whether the present nodes are those of a loop that the core runs
         for declared, array, is_parameter in zip(graph.inputs, inputs, parameters, strict=True):
             self._add_input(declared, array, is_parameter)
         shapes = {declared.name: self._values[declared.name] for declared in graph.inputs}
@@ -235,6 +197,8 @@ class Compiler:
         inputs = [self._values[name] for name in node.inputs]
         arrays = _known(inputs)
         if operation.expand is not None and not operation.folds(arrays):
+            if operation.lower is not None and self._repeat(node, operation, inputs, arrays):
+                return True
             if self._inline(node, operation.expand, arrays):
                 return True
         return self._place(node, operation, inputs, arrays)
@@ -260,7 +224,7 @@ class Compiler:
             self._define(node, [_new_value(signature, None) for signature in signatures])
             return True
         self._count(operation.work(arrays, node.attributes, signatures))
-        views = self._lower(node, operation, inputs, signatures)
+        views = self._lower(node, operation, inputs, signatures) if operation.expand is None else None
         if views is None and not has_numbers:  # sizes are values like others
             inputs = list(map(self._with_numbers, inputs))
             views = self._lower(node, operation, inputs, signatures)
@@ -271,10 +235,11 @@ class Compiler:
 
     def _count(self, work: Work) -> None:
         """Count the work of a node, and check that so much is allowed."""
-        number, in_first_call = self._works.get(work) or (0, work.hint)
-        budget.current().check(self._work + in_first_call)
-        self._works[work] = number + 1, in_first_call
-        self._work += in_first_call
+        times, in_first_call = self._works.get(work) or (0, work.hint)
+        more = in_first_call * hint(self._times)
+        budget.current().check(self._work + more)
+        self._works[work] = times + self._times, in_first_call
+        self._work += more
 
     def _move(
         self, node: Node, operation: Operation, inputs: list[Value | None], arrays: list[Known | None]
@@ -294,11 +259,52 @@ class Compiler:
         self._define(node, values, is_new or value.used_once)
         return True
 
+    def _repeat(
+        self, node: Node, operation: Operation, inputs: list[Value | None], arrays: list[Known | None]
+    ) -> bool:
+        """Add a loop as one step that repeats the steps of its body; return False if it needs Python."""
+        axes = self._program.axes
+        with axes.separate() as guards:
+            found = evaluate(node, arrays)
+            if found is None or Signature not in map(type, found):
+                return False
+            signatures = [y if isinstance(y, Signature) else Signature.of(y) for y in found]
+            views = self._lower(node, operation, inputs, signatures)
+        if views is None:
+            return False
+        for guard in guards.values():
+            axes.require(guard.size, guard.condition)
+        return True
+
+    def _add_nodes(
+        self, graph: Graph, values: Mapping[str, Value | None], times: Any
+    ) -> list[Value | None] | None:
+        """Add the nodes of a loop's body, given the values of its inputs; return those of its outputs.
+
+        They run so many times as the loop. Returns None if one needs Python.
+        """
+        around = self._values, self._uses, self._pending, self._times, self._in_body
+        self._values, self._uses, self._pending = {"": None, **values}, Counter(graph.outputs), deque()
+        self._times, self._in_body = self._times * times, True
+        try:
+            self._add_constants(graph.constants)
+            self._splice(graph.nodes)
+            while self._pending:
+                node = self._pending.popleft()
+                with Naming(node):
+                    self._add_node(node)
+            self._count(ITERATION)
+            return [self._with_numbers(self._values[name]) for name in graph.outputs]
+        except _NeedsPython:
+            return None
+        finally:
+            self._values, self._uses, self._pending, self._times, self._in_body = around
+
     def _lower(
         self, node: Node, operation: Operation, inputs: list[Value | None], signatures: Sequence[Signature]
     ) -> list[View] | None:
         """Add a node as steps of the core; return the views of its outputs, or None if it has no steps."""
-        before = len(self._builder.steps)
+        before = self._builder.mark()
         empty = any([0 in value.shape for value in (*inputs[:1], *signatures) if value is not None])
         if operation.lower is None or (empty and not operation.lowers_empty):
             return None
@@ -306,10 +312,10 @@ class Compiler:
             return None
         views = operation.lower(self._builder, node, inputs, [s.shape for s in signatures])
         if views is None or not all(map(_fits, views, signatures)):
-            del self._builder.steps[before:]
+            self._builder.undo(before)
             return None
         # A view of an input's memory counts as used once only if the input is also used once.
-        is_new = len(self._builder.steps) > before
+        is_new = len(self._builder.steps) > before[0]
         alone = is_new or all(value is None or value.known or value.used_once for value in inputs)
         self._define(node, list(map(_new_value, signatures, views)), alone)
         return views
@@ -318,6 +324,8 @@ class Compiler:
         self, node: Node, inputs: list[Value | None], signatures: Sequence[Signature] | None
     ) -> None:
         """Run a node in NumPy and copy its outputs of known shape into the arena."""
+        if self._in_body:
+            raise _NeedsPython
         sources = [_source(self._with_numbers(value)) for value in inputs]
         self._end_segment()
         unknown = [Value((), np.dtype(object)) for _ in node.outputs]
@@ -361,7 +369,7 @@ class Compiler:
 
     def _inline(self, node: Node, expand: Expand, inputs: Sequence[Known | None]) -> bool:
         """Replace a composition, or a node with bodies if what decides about them is known, by its nodes."""
-        size = _run_count(node, inputs, self._weights.runs) if node.operation != "Scan" else 0
+        size = run_count(node, inputs, self._weights.runs) if node.operation != "Scan" else 0
         budget.current().check(IN_CORE * size)
         if (node.operation == "Loop" and size > MAX_UNROLLED) or (
             size and not budget.current().affords(NODE * size)
@@ -452,26 +460,3 @@ def _source(value: Value | None) -> Source:
     if value is None or value.known:
         return None if value is None else value.array
     return Location(value.view, value.name)
-
-
-def _run_count(node: Node, inputs: Sequence[Known | None], counted: dict[Identity, int]) -> int:
-    """Return how many nodes of its bodies a node runs, as far as the lengths of loops are known.
-
-    `counted` keeps the numbers of graphs.
-    """
-    inner = sum(_nodes_run(body, counted) for body in bodies(node))
-    count = 1
-    if node.operation == "Loop" and keeps_condition(node.attributes["body"]):
-        count = max(0, int(inputs[0])) if isinstance(inputs[0], np.ndarray) else 1
-    return count * inner
-
-
-def _nodes_run(body: Graph, counted: dict[Identity, int]) -> int:
-    key = Identity(body)
-    if key not in counted:
-        total = len(body.nodes)
-        for node in body.nodes:
-            if any(bodies(node)):
-                total += _run_count(node, [body.constants.get(name) for name in node.inputs], counted)
-        counted[key] = total
-    return counted[key]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,9 +20,80 @@ ONE_OUTPUT = frozenset("activate binary cast compare copy matmul product reduce 
 STRIDED = frozenset("activate binary cast compare copy fused unary where window".split())
 
 
+class Body(NamedTuple):
+    """The steps of one iteration of a loop, the argument of the step "loop".
+
+    Only they use the arrays of the arena whose spaces are from `last` to `first`.
+    """
+
+    steps: list[Step]
+    first: int
+    last: int
+
+
 def views_of(step: Step) -> list[View]:
-    """Return the views among the arguments of a step."""
+    """Return the views among the arguments of a step, in order, with those of a loop and its body."""
+    if step[0] == "loop":
+        return [*_views_in(step[1])]
     return [argument for argument in step[1] if type(argument) is View]
+
+
+def _views_in(argument: Any) -> Iterator[View]:
+    if type(argument) is View:
+        yield argument
+    elif type(argument) is Body:
+        for step in argument.steps:
+            yield from views_of(step)
+    elif isinstance(argument, tuple | list):
+        for item in argument:
+            yield from _views_in(item)
+
+
+def with_views(step: Step, change: Callable[[View], View]) -> Step:
+    """Return a step with what `change` makes of its views."""
+
+    def changed(argument: Any) -> Any:
+        if type(argument) is View:
+            return change(argument)
+        if type(argument) is Body:
+            steps, *rest = argument
+            return Body([with_views(inner, change) for inner in steps], *rest)
+        if name == "loop" and isinstance(argument, tuple | list):
+            return type(argument)(map(changed, argument))
+        return argument
+
+    name, arguments = step
+    return name, tuple(map(changed, arguments))
+
+
+def lifetimes(steps: Sequence[Step]) -> dict[int, tuple[int, int]]:
+    """Return when each array of the arena is used first and last, in the order of their first uses.
+
+    The steps of a body count as steps of their own. A loop uses all arrays that its body shares with others
+    from its start to its end.
+    """
+    lives: dict[int, tuple[int, int]] = {}
+
+    def use(spaces: Iterable[int], first: int, last: int) -> None:
+        for space in spaces:
+            if space < 0:
+                before = lives.get(space, (first, last))
+                lives[space] = min(before[0], first), max(before[1], last)
+
+    def visit(steps: Sequence[Step], time: int) -> int:
+        for step in steps:
+            name, arguments = step
+            first, spaces = time, {view.space: None for view in views_of(step)}
+            if name == "loop":
+                body = arguments[-1]
+                time = visit(body.steps, time + 1)
+                spaces = {space: None for space in spaces if not body.last <= space <= body.first}
+            use(spaces, first, time)
+            time += 1
+        return time
+
+    visit(steps, 0)
+    return dict(sorted(lives.items(), key=lambda item: item[1][0]))
 
 
 def users_of(steps: Sequence[Step]) -> dict[int, list[int]]:
@@ -61,9 +132,8 @@ def in_place(steps: list[Step], users: dict[int, list[int]], sizes: Mapping[int,
     """
     arrays: dict[int, int] = {}
 
-    def moved(argument: Any) -> Any:
-        is_copied = type(argument) is View and argument.space in arrays
-        return argument.in_space(arrays[argument.space]) if is_copied else argument
+    def moved(view: View) -> View:
+        return view.in_space(arrays[view.space]) if view.space in arrays else view
 
     removed = set()
     for number, (name, arguments) in enumerate(steps):
@@ -77,7 +147,7 @@ def in_place(steps: list[Step], users: dict[int, list[int]], sizes: Mapping[int,
     if not removed:
         return steps
     kept = [step for number, step in enumerate(steps) if number not in removed]
-    return [(name, tuple(map(moved, arguments))) for name, arguments in kept]
+    return [with_views(step, moved) for step in kept]
 
 
 def _is_last(x: View, y: View, number: int, users: Mapping[int, list[int]], sizes: Mapping[int, Any]) -> bool:

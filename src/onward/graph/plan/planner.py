@@ -21,7 +21,8 @@ from ..graph import Graph, bodies, with_bodies
 from ..node import Signature, held_by
 from .bound import Bound, Call, LoadedProgram
 from .builder import Weights
-from .compiler import Compiler, NumPyNode, Program, Rest
+from .compiler import Compiler
+from .program import NumPyNode, Program, Rest
 
 MAX_PROGRAMS = 8  # the most recent ones
 

@@ -18,6 +18,7 @@ from ..size import Size, are_same
 Offsets = NDArray[np.int64]
 
 ARENA, CONSTANTS, FIRST_ARGUMENT = 0, 1, 2
+FIRST_OF_LOOPS = 1 << 20  # until a program is built: the spaces of loops, which follow the arguments
 # The core's dtypes and the sizes of their elements in bytes.
 DTYPES = {"float32": 4, "float64": 8, "int32": 4, "int64": 8, "int8": 1, "uint8": 1, "bool": 1}
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..size import Size, is_symbolic
+from .passes import Body
 from .view import View
 
 LANES = 4  # floats in a vector of WebAssembly
@@ -135,6 +136,8 @@ class Writer:
             self.words.append(NONE)
         elif kind is Size:
             self.words.append(FIRST_ENTRY + self._size(value))
+        elif kind is Body:
+            self.steps(value.steps)
         elif kind is tuple:
             is_activation = len(value) == 3 and type(value[0]) is str
             for item in (value[0], *map(float, value[1:])) if is_activation else value:

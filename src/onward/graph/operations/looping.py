@@ -1,0 +1,188 @@
+"""The steps of a Loop in the core: its body is compiled once, and repeated with its states in place."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..graph import Graph
+from ..node import Node
+from ..plan.builder import Builder
+from ..plan.passes import Body
+from ..plan.view import View
+from ..size import are_same
+from .arguments import as_axis
+from .control import keeps_condition, loop, loop_inputs
+from .registry import Inputs, typed_view
+from .value import Value
+
+
+class Slices(NamedTuple):
+    """An array of which each iteration reads or writes one slice, the last one first if `backward`."""
+
+    whole: View
+    axis: int
+    backward: bool
+
+    def at(self, space: int) -> View:
+        """Return the view of the present slice, whose lowest element is the first of its space."""
+        axes = [axis for axis in range(len(self.whole.shape)) if axis != self.axis]
+        shape, strides = (
+            [self.whole.shape[axis] for axis in axes],
+            [self.whole.strides[axis] for axis in axes],
+        )
+        one = View(space, 0, tuple(shape), tuple(strides), self.whole.dtype)
+        return one.with_axes(shape, strides, -one.extent()[0])
+
+
+class State(NamedTuple):
+    """The views of a state before and after a loop, and of memory for one between iterations."""
+
+    initial: View
+    result: View
+    spare: View
+
+
+@loop.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Repeat a body whose number of iterations is known, and whose states keep their shapes."""
+    count, _, *values = inputs
+    if count is None or not count.known or not keeps_condition(node.attributes["body"]):
+        return None
+    return _Repeated(b, node, count.array.item(), values).views()
+
+
+class _Repeated:
+    """A loop, and what its body reads."""
+
+    def __init__(self, b: Builder, node: Node, count: Any, values: Inputs) -> None:
+        self._b, self._node, self._count = b, node, count
+        body: Graph = node.attributes["body"].without_unused()
+        states, _, outer = loop_inputs(values, node.captured)
+        names = [declared.name for declared in body.inputs]
+        self._counter, self._condition, self._states = names[0], names[1], names[2 : 2 + len(states)]
+        self._next, self._scanned = body.outputs[1 : 1 + len(states)], body.outputs[1 + len(states) :]
+        # the values from around the loop, with the states that never change
+        self._outer = dict(zip(names[2 + len(states) :], outer, strict=True))
+        self._outer |= {name: _known(array) for name, array in body.constants.items()}
+        self._initial = dict(zip(self._states, states, strict=True))
+        for name, after in zip(self._states, self._next, strict=True):
+            if name == after:
+                self._outer[name] = self._initial.pop(name)
+        self._outer = {name: value and value.read_again() for name, value in self._outer.items()}
+        self._inputs = dict[str, tuple[str, int, bool]]()  # arrays, axes, and whether backward
+        self._nodes = self._divided(body.nodes)
+
+    def views(self) -> list[View] | None:
+        """Add the loop, and return the views of its outputs, or None if an iteration needs Python."""
+        b = self._b
+        arrays = {name: typed_view(b, self._outer[x]) for name, (x, *_) in self._inputs.items()}
+        initial = {name: typed_view(b, value) for name, value in self._initial.items()}
+        if None in arrays.values() or None in initial.values():
+            return None
+        read = {name: Slices(x, *self._inputs[name][1:]) for name, x in arrays.items() if x is not None}
+        states = {name: self._state(x) for name, x in initial.items() if x is not None}
+        counter, written = b.new(dtype="int64"), list[Slices]()
+
+        def add(space: int) -> bool:
+            return self._add_body(space, counter, read, states, written)
+
+        body = b.body(len(read) + len(self._scanned), len(states), add)
+        if body is None:
+            return None
+        for place, each in enumerate(written):  # arrays of their slices
+            whole = b.new(self._count, *each.whole.shape, dtype=each.whole.dtype)
+            written[place] = Slices(whole, *each[1:])
+        slices = [tuple(each) for each in (*read.values(), *written)]
+        self._add(counter, slices, list(states.values()), body)
+        results = [states[n].result if n in states else typed_view(b, self._outer[n]) for n in self._states]
+        results += map(self._stacked, range(len(written)), written)
+        return [view for view in results if view is not None] if None not in results else None
+
+    def _divided(self, nodes: Sequence[Node]) -> list[Node]:
+        """Find the slices that the iterations read, and return the other nodes."""
+        backwards, others = {self._counter: False}, list[Node]()  # whether a value counts the iterations back
+        for node in nodes:
+            first, last = node.inputs[:1], node.inputs[-1:]
+            index = last[0] if last else ""
+            if node.operation == "Sub" and index in backwards and self._is_last(first[0]):
+                backwards[node.outputs[0]] = not backwards[index]
+            if node.operation == "Gather" and index in backwards and (axis := self._axis(node)) is not None:
+                self._inputs[node.outputs[0]] = first[0], axis, backwards[index]
+            else:
+                others.append(node)
+        return others
+
+    def _is_last(self, name: str) -> bool:
+        """Whether a value is -1, from which the number of an iteration is subtracted to count backwards."""
+        value = self._outer.get(name)
+        return value is not None and value.known and value.shape == () and bool(value.array == -1)
+
+    def _axis(self, node: Node) -> int | None:
+        """Return the axis of a Gather if that has a slice for each iteration, else None."""
+        x = self._outer.get(node.inputs[0])
+        if x is None:
+            return None
+        axis = as_axis(node.attributes.get("axis", 0), len(x.shape))
+        return axis if are_same(x.shape[axis], self._count) else None
+
+    def _state(self, initial: View) -> State:
+        result, spare = (self._b.new(*initial.shape, dtype=initial.dtype) for _ in range(2))
+        return State(self._b.contiguous(initial), result, spare)
+
+    def _add_body(
+        self,
+        space: int,
+        counter: View,
+        read: dict[str, Slices],
+        states: dict[str, State],
+        written: list[Slices],
+    ) -> bool:
+        """Add the steps of an iteration; return False if one needs Python, or a state changes its shape."""
+        b, first = self._b, space + len(read)
+        values = {**self._outer, self._counter: _at(counter), self._condition: _known(np.array(True))}
+        for number, (name, each) in enumerate(read.items(), start=space):
+            values[name] = _at(each.at(number))
+        places = range(first + len(self._scanned), first + len(self._scanned) + 2 * len(states), 2)
+        for number, (name, state) in zip(places, states.items(), strict=True):
+            values[name] = _at(View.contiguous(number, 0, state.initial.shape, state.initial.dtype))
+        following = [after for name, after in zip(self._states, self._next, strict=True) if name in states]
+        graph = Graph(nodes=self._nodes, outputs=(*following, *self._scanned))
+        found = b.add_nodes(graph, values, self._count)
+        views = [typed_view(b, value) for value in found or ()]
+        if found is None or None in views:
+            return False
+        results = [x for x in views if x is not None]
+        for number, state, x in zip(places, states.values(), results[: len(states)], strict=True):
+            if x.shape != state.initial.shape or x.dtype != state.initial.dtype:
+                return False
+            b.add("copy", x, View.contiguous(number + 1, 0, x.shape, x.dtype))
+        backwards = self._options("directions")
+        for number, x in enumerate(results[len(states) :]):
+            one = View.contiguous(first + number, 0, x.shape, x.dtype)
+            b.add("copy", x, one)
+            written.append(Slices(one, 0, bool(backwards[number])))
+        return True
+
+    def _add(self, counter: View, slices: list[Any], states: list[State], body: Body) -> None:
+        carries = [tuple(state) for state in states]
+        self._b.add("loop", self._count, counter, None, slices, carries, body)
+
+    def _stacked(self, number: int, written: Slices) -> View:
+        """Return the view of a scanned output, whose slices lie along an axis of its own."""
+        rank, axis = len(written.whole.shape), self._options("axes")[number]
+        order = list(range(1, rank))
+        order.insert(as_axis(axis, rank), 0)
+        return written.whole.permuted(*order)
+
+    def _options(self, name: str) -> Sequence[int]:
+        found: Sequence[int] = self._node.attributes.get(f"scan_output_{name}") or [0] * len(self._scanned)
+        return found
+
+
+def _known(array: Any) -> Value:
+    return Value(array.shape, array.dtype, array)
+
+
+def _at(view: View) -> Value:
+    return Value(view.shape, np.dtype(view.dtype), view=view)

@@ -1,0 +1,54 @@
+"""What the compiler makes of a graph: steps of the core, the nodes between them, and where the values are."""
+
+from typing import Any, NamedTuple
+
+from ..node import Node
+from ..size import Axes
+from .builder import Bytes
+from .view import View
+
+
+class Location(NamedTuple):
+    """Where a call finds a value: in a space of the plan (view) or in a named NumPy array (name).
+
+    `place` is the number of the view among those that the program asks for.
+    """
+
+    view: View | None
+    name: str
+    place: int = -1
+
+
+Source = Any  # a known array, a Location, or None for an omitted input
+
+
+class NumPyNode(NamedTuple):
+    """A node that runs in NumPy between the steps of the core."""
+
+    node: Node  # in a plan, its attributes have planners instead of graphs
+    inputs: list[Source]
+    outputs: list[Location]
+    is_open: bool  # whether the plan does not know the sizes of the outputs
+
+
+class Rest(NamedTuple):
+    """The nodes after one whose output shapes depend on the values of its inputs: a graph of its own."""
+
+    graph: Any  # in a plan, its planner
+    inputs: list[Location]
+
+
+class Program:
+    """A compiled graph: segments of core steps, NumPy nodes, and where its outputs are."""
+
+    def __init__(self) -> None:
+        self.core: Any = None
+        self.constants: list[Bytes] = []
+        self.axes = Axes()
+        self.steps: list[str] = []  # the name and the output shape of each step of the core
+        self.inputs: list[str] = []  # for NumPy nodes, "" for those in spaces of the plan
+        # for each input: its dtype, its shape, in which -1 - n stands for axis n, and, if the program depends
+        # on them, the bytes of its value; None for an input that is not an array
+        self.signature: list[tuple[str, tuple[int, ...], bytes | None] | None] = []
+        self.segments: list[tuple[int, int] | NumPyNode | Rest] = []
+        self.outputs: list[Source] = []
