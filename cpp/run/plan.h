@@ -219,8 +219,9 @@ private:
     }
     bool add_transposition(const View& x, const View& y);
     void filter_channels(const View& x, const View& weights, const View* bias, const View& y);
-    template <int inputs>
-    void add_fused(const FusedOperations& operations, std::span<const View> views);
+    // y[i] = f(x[i]); f(n, x, y) computes n elements.
+    template <class Function>
+    void each_element(const View& x, const View& y, Function f);
     template <class Function>
     void each_row(const View& x, const View& y, Function function);
 

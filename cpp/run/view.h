@@ -179,7 +179,7 @@ private:
 
 // Iterates over the elements of N views of one shape, merging axes where the strides allow it.
 struct AnyLoops {
-    AnyLoops(Memory& memory, const View* const* views, size_t count, bool in_order);
+    AnyLoops(Memory& memory, const View* const* views, size_t count, bool in_order = false);
 
     // For each view: its space, its offset in bytes and its stride in elements. The outer loops, each a size and the
     // strides in bytes.
@@ -233,6 +233,39 @@ void Loops<N>::run(std::byte* const* spaces, const Body& body) const {
 }
 
 constexpr Size block = 512;  // floats of a strided run gathered at once
+
+// Loops over float32 views of one shape, the last of which is written, in blocks of adjacent elements: an operand that
+// is neither contiguous nor a single number, and a y that is not contiguous, are copied through a small buffer. Short
+// runs form one block together.
+class Blocks {
+public:
+    static constexpr size_t most_views = 8;
+
+    // Broadcasts the other views to the last one. If not `any_length`, blocks have at most `block` elements.
+    Blocks(Memory& memory, std::initializer_list<const View*> views)
+        : Blocks(memory, views.begin(), views.size(), true) {}
+    Blocks(Memory& memory, const View* const* views, size_t count, bool any_length);
+    // Calls f(n, operands, steps, y) for each block. The step of an operand is 0 for a single number, otherwise 1.
+    template <class Function>
+    void run(std::byte* const* spaces, const Function& f) const {
+        run(spaces, &f, [](const void* f, Size n, const float* const* operands, const Size* steps, float* y) {
+            (*(const Function*)f)(n, operands, steps, y);
+        });
+    }
+
+private:
+    using Call = void (*)(const void* f, Size n, const float* const* operands, const Size* steps, float* y);
+    void run(std::byte* const* spaces, const void* f, Call call) const;
+    void run_line(std::byte* const* p, const void* f, Call call) const;
+    void run_rows(std::byte* const* p, const void* f, Call call) const;
+
+    AnyLoops loops;
+    size_t count;
+    Size rows = 1;                          // runs of the innermost loop in a block
+    Size row_count = 1;                     // of the loop around it, if a block has several
+    const Size* row_strides = nullptr;      // in elements
+    bool any_length;
+};
 
 // Calls f(n, operands, y) for the runs of one loop. An operand that is neither contiguous nor a single number, and a y
 // that is not contiguous, are copied through a small buffer.

@@ -33,36 +33,23 @@ void with_comparison(Comparison operation, Run run) {
 
 }  // namespace
 
-void Plan::activate(Activation<float> function, const View& x, const View& y) {
+template <class Function>
+void Plan::each_element(const View& x, const View& y, Function f) {
     check_floats({&x, &y});
-    add([this, function, loops = Loops<2>(kept, {&x, &y})](std::byte* const* spaces) {
-        loops.run<float>(spaces, [&](const auto& p, Size n, const auto& step) {
-            with_contiguous<1>(p, n, step, [&](Size count, auto operands, auto operand_steps, float* out) {
-                if (operand_steps[0] == 0) {
-                    kernels.activate(function, 1, operands[0], out);
-                    std::fill_n(out, count, *out);
-                } else {
-                    kernels.activate(function, count, operands[0], out);
-                }
-            });
+    add([f, blocks = Blocks(kept, {&x, &y})](std::byte* const* spaces) {
+        blocks.run(spaces, [&](Size n, const float* const* operands, const Size* steps, float* out) {
+            f(steps[0] == 0 ? 1 : n, operands[0], out);
+            if (steps[0] == 0) std::fill_n(out, n, *out);
         });
     });
 }
 
+void Plan::activate(Activation<float> function, const View& x, const View& y) {
+    each_element(x, y, [=, this](Size n, const float* from, float* to) { kernels.activate(function, n, from, to); });
+}
+
 void Plan::unary(Unary operation, const View& x, const View& y) {
-    check_floats({&x, &y});
-    add([this, operation, loops = Loops<2>(kept, {&x, &y})](std::byte* const* spaces) {
-        loops.run<float>(spaces, [&](const auto& p, Size n, const auto& step) {
-            with_contiguous<1>(p, n, step, [&](Size count, auto operands, auto operand_steps, float* out) {
-                if (operand_steps[0] == 0) {
-                    kernels.unary(operation, 1, operands[0], out);
-                    std::fill_n(out, count, *out);
-                } else {
-                    kernels.unary(operation, count, operands[0], out);
-                }
-            });
-        });
-    });
+    each_element(x, y, [=, this](Size n, const float* from, float* to) { kernels.unary(operation, n, from, to); });
 }
 
 void Plan::binary(Binary operation, const View& a, const View& b, const View& y) {
@@ -79,11 +66,9 @@ void Plan::binary(Binary operation, const View& a, const View& b, const View& y)
                 });
             });
         });
-    add([this, operation, loops = Loops<3>(kept, {&a, &b, &y})](std::byte* const* spaces) {
-        loops.run<float>(spaces, [&](const auto& p, Size n, const auto& step) {
-            with_contiguous<2>(p, n, step, [&](Size count, auto operands, auto operand_steps, float* out) {
-                kernels.binary(operation, count, operands[0], operand_steps[0], operands[1], operand_steps[1], out);
-            });
+    add([this, operation, blocks = Blocks(kept, {&a, &b, &y})](std::byte* const* spaces) {
+        blocks.run(spaces, [&](Size n, const float* const* operands, const Size* steps, float* out) {
+            kernels.binary(operation, n, operands[0], steps[0], operands[1], steps[1], out);
         });
     });
 }

@@ -1,9 +1,9 @@
 // Several elementwise operations in one pass over blocks that stay in the first-level cache.
 #include <algorithm>
-#include <array>
 #include <stdexcept>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "run/plan.h"
 
@@ -35,67 +35,38 @@ FusedOperations::FusedOperations(std::vector<ElementwiseOperation> list, Size in
     }
 }
 
-template <int inputs>
-void Plan::add_fused(const FusedOperations& list, std::span<const View> views) {
-    std::array<const View*, inputs + 1> pointers;
-    for (int i = 0; i <= inputs; i++) pointers[i] = &views[i];
-    add([this, &placed = list.operations, buffers = list.buffers, loops = Loops<inputs + 1>(kept, pointers)](
-            std::byte* const* spaces) {
+void Plan::fused(const FusedOperations& list, std::span<const View> views) {
+    for (const View& view : views) check(view, DType::float32);
+    if (Size(views.size()) != list.inputs + 1) throw std::invalid_argument("a fused step lacks views");
+    const View* pointers[FusedOperations::most_inputs + 1];
+    for (size_t i = 0; i < views.size(); i++) pointers[i] = &views[i];
+    add([this, &list, blocks = Blocks(kept, pointers, views.size(), false)](std::byte* const* spaces) {
         thread_local std::vector<float> memory;
-        if (memory.size() < size_t((buffers + inputs) * block)) memory.resize((buffers + inputs) * block);
-        float* const gathered = memory.data() + buffers * block;
-        std::array<std::pair<const float*, Size>, FusedOperations::most_inputs + FusedOperations::most_operations>
-            values;  // operands and their steps
-        loops.template run<float>(spaces, [&](const auto& p, Size n, const auto& step) {
-            float* const y = p[inputs];
-            const bool in_place = step[inputs] == 1 || n == 1;
-            for (Size first = 0; first < n; first += block) {
-                const Size count = std::min(block, n - first);
-                for (int i = 0; i < inputs; i++) {
-                    const float* const from = p[i] + first * step[i];
-                    values[i] = {from, step[i]};
-                    if (step[i] == 0 || step[i] == 1 || count == 1) continue;
-                    for (Size k = 0; k < count; k++) gathered[i * block + k] = from[k * step[i]];
-                    values[i] = {gathered + i * block, 1};
-                }
-                for (size_t i = 0; i < placed.size(); i++) {
-                    const ElementwiseOperation& operation = placed[i];
-                    const auto [a, a_step] = values[operation.a];
-                    const auto [b, b_step] = values[operation.b];
-                    const bool is_last = i + 1 == placed.size();
-                    float* const out = is_last && in_place ? y + first : memory.data() + operation.buffer * block;
-                    const bool is_binary = std::holds_alternative<Binary>(operation.function);
-                    const bool is_number = a_step == 0 && (!is_binary || b_step == 0);
-                    const Size size = is_number ? 1 : count;
-                    if (auto* unary = std::get_if<Unary>(&operation.function))
-                        kernels.unary(*unary, size, a, out);
-                    else if (auto* function = std::get_if<Activation<float>>(&operation.function))
-                        kernels.activate(*function, size, a, out);
-                    else
-                        kernels.binary(std::get<Binary>(operation.function), size, a, a_step, b, b_step, out);
-                    if (is_last && is_number) std::fill_n(out, count, *out);
-                    values[inputs + i] = {out, is_number ? 0 : 1};
-                }
-                if (in_place) continue;
-                const float* const result = values[inputs + placed.size() - 1].first;
-                for (Size k = 0; k < count; k++) y[(first + k) * step[inputs]] = result[k];
+        if (memory.size() < size_t(list.buffers * block)) memory.resize(size_t(list.buffers * block));
+        blocks.run(spaces, [&](Size n, const float* const* operands, const Size* steps, float* y) {
+            // operands and their steps
+            std::pair<const float*, Size> values[FusedOperations::most_inputs + FusedOperations::most_operations];
+            for (Size i = 0; i < list.inputs; i++) values[i] = {operands[i], steps[i]};
+            auto* next = values + list.inputs;
+            for (const ElementwiseOperation& operation : list.operations) {
+                const auto [a, a_step] = values[operation.a];
+                const auto [b, b_step] = values[operation.b];
+                const bool is_last = &operation == &list.operations.back();
+                float* const out = is_last ? y : memory.data() + operation.buffer * block;
+                const bool is_binary = std::holds_alternative<Binary>(operation.function);
+                const bool is_number = a_step == 0 && (!is_binary || b_step == 0);
+                const Size size = is_number ? 1 : n;
+                if (auto* unary = std::get_if<Unary>(&operation.function))
+                    kernels.unary(*unary, size, a, out);
+                else if (auto* function = std::get_if<Activation<float>>(&operation.function))
+                    kernels.activate(*function, size, a, out);
+                else
+                    kernels.binary(std::get<Binary>(operation.function), size, a, a_step, b, b_step, out);
+                if (is_last && is_number) std::fill_n(out, n, *out);
+                *next++ = {out, is_number ? 0 : 1};
             }
         });
     });
-}
-
-void Plan::fused(const FusedOperations& operations, std::span<const View> views) {
-    for (const View& view : views) check(view, DType::float32);
-    if (Size(views.size()) != operations.inputs + 1) throw std::invalid_argument("a fused step lacks views");
-    switch (operations.inputs) {
-        case 1: return add_fused<1>(operations, views);
-        case 2: return add_fused<2>(operations, views);
-        case 3: return add_fused<3>(operations, views);
-        case 4: return add_fused<4>(operations, views);
-        case 5: return add_fused<5>(operations, views);
-        case 6: return add_fused<6>(operations, views);
-        case 7: return add_fused<7>(operations, views);
-    }
 }
 
 }  // namespace onward
