@@ -154,16 +154,20 @@ class RandomLoop:
         return self._add("Tanh", np.tanh, y) if name == "Mul" else y  # powers of powers would overflow
 
     def _of_shape(self, shape: tuple[int, ...]) -> str:
-        """Return a bounded value of a shape, which may be one of the states."""
+        """Return a value of a shape that depends little on the states, so that the loop is not chaotic.
+
+        It may be one of the states, or another input.
+        """
         fitting = [name for name, x in self._sample.items() if x.shape == shape]
         if self._rng.random() < 0.2:
-            return str(self._rng.choice(fitting))
+            return str(self._rng.choice([name for name in fitting if name in self._names]))
         parts = [
             n for n, x in self._sample.items() if _broadcasts(x.shape, shape) and x.size <= np.prod(shape)
         ]
         parts = [n for n in parts if np.broadcast_shapes(self._sample[n].shape, shape) == shape]
         total = self._add("Add", np.add, str(self._rng.choice(fitting)), str(self._rng.choice(parts)))
-        return self._add("Tanh", np.tanh, total)
+        factor = self._body.add_constant(np.full((1, 1), 0.05, np.float32))
+        return self._add("Mul", lambda v: v * np.float32(0.05), self._add("Tanh", np.tanh, total), factor)
 
     def _around(self) -> Graph:
         """Return the graph of the loop."""

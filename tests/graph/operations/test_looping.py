@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from support.evaluate import evaluate
 from support.random_loops import RandomLoop
 from support.randomized import random_cases
 from support.running import runs_in_core
 
-from onward.graph import Model
+from onward.graph import Graph, Model
 from onward.graph.operations import OPERATIONS
 
 PARTS = 4
@@ -36,3 +37,25 @@ def test_a_loop_in_the_core_has_the_bits_of_its_iterations(monkeypatch: pytest.M
             expected = loop.results(Model(loop.graph))
         for y, other in zip(found, expected, strict=True):
             np.testing.assert_array_equal(y, other, err_msg=f"seed {seed}")
+
+
+def test_products_of_slices_and_of_values_around_a_loop_run_once() -> None:
+    rng, graph, body = np.random.default_rng(0), Graph(), Graph()
+    h, x, v = (body.add_input(name, np.float32) for name in "hxv")
+    W, R = (body.add_constant(rng.standard_normal((5, 5)).astype(np.float32)) for _ in range(2))
+    b = body.add_constant(rng.standard_normal(5).astype(np.float32))
+    entering = body.add("Add", body.add("MatMul", x, W), b)
+    around = body.add("Exp", body.add("MatMul", v, R))
+    total = body.add("Add", body.add("Add", entering, body.add("MatMul", h, R)), around)
+    body.outputs = (body.add("Sigmoid", total), total)
+    names = [graph.add_input(name, np.float32) for name in "hxv"]
+    graph.outputs = graph.add_all("Scan", names, 2, body=body, num_scan_inputs=1, captured=1)
+    model = Model(graph)
+    inputs = [rng.standard_normal(shape).astype(np.float32) for shape in ((3, 5), (40, 3, 5), (3, 5))]
+    for y, expected in zip(model(*inputs), evaluate(graph, *inputs), strict=True):
+        np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+    (program,) = model.planner.programs
+    loop = next(number for number, step in enumerate(program.steps) if step.startswith("loop"))
+    before = " ".join(program.steps[:loop])
+    assert before.count("product") == 2
+    assert "exponential" in before

@@ -13,7 +13,7 @@ from ..plan.view import View
 from ..size import are_same
 from .arguments import as_axis
 from .control import keeps_condition, loop, loop_inputs
-from .registry import Inputs, typed_view
+from .registry import OPERATIONS, Inputs, typed_view
 from .value import Value
 
 
@@ -47,7 +47,12 @@ class State(NamedTuple):
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     """Repeat a body whose number of iterations is known, and whose states keep their shapes."""
     count, _, *values = inputs
-    if count is None or not count.known or not keeps_condition(node.attributes["body"]):
+    if (
+        count is None
+        or not count.known
+        or not keeps_condition(node.attributes["body"])
+        or not count.array.item()
+    ):
         return None
     return _Repeated(b, node, count.array.item(), values).views()
 
@@ -71,6 +76,7 @@ class _Repeated:
                 self._outer[name] = self._initial.pop(name)
         self._outer = {name: value and value.read_again() for name, value in self._outer.items()}
         self._inputs = dict[str, tuple[str, int, bool]]()  # arrays, axes, and whether backward
+        self._products = set[str]()  # the slices that are products, or sums of them
         self._nodes = self._divided(body.nodes)
 
     def views(self) -> list[View] | None:
@@ -100,18 +106,62 @@ class _Repeated:
         return [view for view in results if view is not None] if None not in results else None
 
     def _divided(self, nodes: Sequence[Node]) -> list[Node]:
-        """Find the slices that the iterations read, and return the other nodes."""
+        """Find the slices that the iterations read, and return the nodes that depend on the iteration.
+
+        What is the same in all iterations runs before the loop, as do products of slices, for all slices at
+        once.
+        """
         backwards, others = {self._counter: False}, list[Node]()  # whether a value counts the iterations back
         for node in nodes:
-            first, last = node.inputs[:1], node.inputs[-1:]
-            index = last[0] if last else ""
-            if node.operation == "Sub" and index in backwards and self._is_last(first[0]):
+            first, index = (*node.inputs[:1], "")[0], (*node.inputs[-1:], "")[0]
+            if node.operation == "Sub" and index in backwards and self._is_last(first):
                 backwards[node.outputs[0]] = not backwards[index]
             if node.operation == "Gather" and index in backwards and (axis := self._axis(node)) is not None:
-                self._inputs[node.outputs[0]] = first[0], axis, backwards[index]
-            else:
+                self._inputs[node.outputs[0]] = first, axis, backwards[index]
+            elif not self._runs_before(node) and not self._runs_on_all_slices(node):
                 others.append(node)
         return others
+
+    def _runs_before(self, node: Node) -> bool:
+        """Add a node before the loop if it does not depend on the iteration; return whether it does not."""
+        is_same = OPERATIONS[node.operation].is_pure and all(not x or x in self._outer for x in node.inputs)
+        return is_same and self._add_before([node], node.outputs)
+
+    def _runs_on_all_slices(self, node: Node) -> bool:
+        """Add a product of slices, or a sum of one, for all slices at once; return whether it is one."""
+        places = [place for place, name in enumerate(node.inputs) if name in self._inputs]
+        is_sum = node.operation in ("Add", "Sub") and not self._products.isdisjoint(node.inputs)
+        if len(places) != 1 or not (is_sum or (node.operation == "MatMul" and places == [0])):
+            return False
+        (place,), (x, axis, backward) = places, self._inputs[node.inputs[places[0]]]
+        whole, others = (
+            self._outer[x],
+            [self._outer.get(name) for name in node.inputs if name not in self._inputs],
+        )
+        assert whole is not None
+        rank, ranks = len(whole.shape), [0 if other is None else len(other.shape) for other in others]
+        if None in others or not (max(ranks) < rank if is_sum else ranks in ([2], [2, 1])):
+            return False
+        (y,), order = node.outputs, [axis, *(other for other in range(rank) if other != axis)]
+        slices, all_y = f"{y}/slices", f"{y}/all"
+        inputs = tuple(slices if number == place else name for number, name in enumerate(node.inputs))
+        move = Node("Transpose", (x,), (slices,), {"perm": order}, node.name, node.source)
+        if not self._add_before([move, node.with_inputs(*inputs).with_outputs(all_y)], [all_y]):
+            return False
+        self._inputs[y] = all_y, 0, backward
+        self._products.add(y)
+        return True
+
+    def _add_before(self, nodes: list[Node], outputs: Sequence[str]) -> bool:
+        """Add nodes before the loop, unless one needs Python; return whether they could be added."""
+        names = [name for name in outputs if name]
+        before = self._b.mark()
+        found = self._b.add_nodes(Graph(nodes=nodes, outputs=tuple(names)), self._outer, 1)
+        if found is None:
+            self._b.undo(before)
+            return False
+        self._outer |= {n: value and value.read_again() for n, value in zip(names, found, strict=True)}
+        return True
 
     def _is_last(self, name: str) -> bool:
         """Whether a value is -1, from which the number of an iteration is subtracted to count backwards."""
