@@ -229,20 +229,34 @@ def test_delimiters_decimal_commas_and_compressed_files(
         data.read(path, selection)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_pyarrow_and_python_read_the_same_columns(
-    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+QUOTED = ['"3"', '"a ""b"" c"', '"two\nlines"']
+TEXTS = ["1", " 2.5", "-0", "nan", "", "1e300", "inf", "x y", "NA", "Zoë", "1_0"]
+NUMBERS = ["1", "-2.5", "+.5", "3.", "-0", "", "NA", "1e-7", "inf", "0.1234567890123456789"]
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_pyarrow_numpy_and_python_read_the_same_columns(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(seed)
-    cells = ["1", " 2.5", "-0", "nan", "", "1e300", "inf", '"3"', '"a ""b"" c"', '"two\nlines"', "x y", "NA"]
-    rows = [",".join(rng.choice(cells, 3)) for _ in range(50)]
-    content = ("u,v,w\n" + "\n".join(rows) + "\n\n").encode()
-    found = []
-    for spec in (find_spec, lambda name: None):
+    cells = [*TEXTS, *QUOTED * (seed % 4 == 0)]
+    delimiter, decimal, end = (",", ".", "\n") if seed % 2 else (";", ",", "\r\n")
+    numbers = [cell.replace(".", decimal) for cell in NUMBERS]
+    rows = [delimiter.join([*rng.choice(cells, 2), *rng.choice(numbers, 2)]) for _ in range(50)]
+    text = end.join([delimiter.join("uvab"), *rows]) + end * int(rng.integers(0, 3))
+    found, numpy = [], columns._with_numpy
+    for spec, reader in (
+        (find_spec, numpy),
+        (lambda name: None, numpy),
+        (lambda name: None, lambda *a: None),
+    ):
         monkeypatch.setattr(columns, "find_spec", spec)
-        read = columns.read_csv(content, "x", lambda header, lists=(): header, None, ".")
-        found.append([read.texts("u"), read.texts("w"), read.place(30, "v"), read.are_numbers("v")])
-    assert found[0] == found[1]
+        monkeypatch.setattr(columns, "_with_numpy", reader)
+        read = columns.read_csv(text.encode(), "x", lambda header, lists=(): header, delimiter, decimal)
+        found.append(
+            [read.texts("u"), read.texts("v"), read.place(30, "v"), read.are_numbers("v"), len(read)]
+        )
+        found[-1] += [read.numbers(name).astype(str).tolist() for name in "ab"]
+    assert found[0] == found[1] == found[2]
+    assert (numpy(text.encode(), list("uvab"), ["u"], delimiter) is None) == ('"' in text)
 
 
 def test_parquet_has_a_row_for_each_step_or_each_sequence(tmp_path: Path) -> None:
