@@ -145,6 +145,18 @@ def test_score_respects_the_layout_of_the_model() -> None:
     assert losses == pytest.approx([((expected - y) ** 2).mean()] * 2)
 
 
+def test_outputs_have_the_names_of_the_targets() -> None:
+    rng = np.random.default_rng(0)
+    rows: list[list[object]] = [[n, *rng.normal(size=3).tolist()] for n in range(12) for _ in range(4)]
+    write("x.csv", ["id", "pulse", "load", "strain"], rows)
+    columns = "--group", "id", "--target", "load,strain"
+    report("train", "table", "x.csv", *columns, *SMALL, "--epochs", "1", "-o", "net.safetensors")
+    write("new.csv", ["id", "pulse"], [row[:2] for row in rows])
+    ran = report("run", "net.safetensors", "new.csv", "--out", "y.csv")
+    assert [output["name"] for output in ran["outputs"]] == ["load", "strain"]
+    assert Path("y.csv").read_text().splitlines()[0] == "sequence,step,load,strain"
+
+
 def test_each_step_gets_a_class_and_new_labels_may_be_blank_or_unknown() -> None:
     rng = np.random.default_rng(0)
     header = ["id", "pulse", "activity"]

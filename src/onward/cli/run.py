@@ -257,20 +257,21 @@ def _run_file(
         )
     predictions = run_summary.predict(model, sequences, outputs, bad)
     predicted = None if predictions is None else predictions.names
+    targets = model_files.load_saved(model.path).selection.targets
+    output_names = targets if predictions is None else predictions.class_names
     reasons = dict.fromkeys(bad, "the outputs are NaN") if on_error == "keep" else None
     if out is not None:
         is_array = sequences.suffix in (".npy", ".npz") and not sys.stdout.isatty()
         on_stdout = sequences.suffix if is_array else ".csv"
         suffix = on_stdout if out == STDIN else Path(out).suffix.lower()
-        class_names = () if predictions is None else predictions.class_names
         axis = net.output_time if isinstance(net, Rows) and sequences.suffix not in data.TABLES else 0
-        content = array_files.encode(suffix, sequences, outputs, predicted, reasons, class_names, axis)
+        content = array_files.encode(suffix, sequences, outputs, predicted, reasons, output_names, axis)
         if out == STDIN:
             sys.stdout.buffer.write(content)
             sys.stdout.flush()
         else:
             atomic.replace(Path(out), content)
-    report = run_summary.summarize(sequences, outputs, predictions, bad)
+    report = run_summary.summarize(sequences, outputs, predictions, bad, output_names)
     if sequences.series is not None and not backtest:
         header, rows = windows.forecast_rows(sequences, outputs)
         report["forecast"] = [dict(zip(header, run_summary.finite(row), strict=True)) for row in rows]

@@ -66,9 +66,16 @@ def _predict_steps(model: ModelFile, sequences: Sequences, outputs: list[AnyArra
 
 
 def summarize(
-    sequences: Sequences, outputs: list[AnyArray], predictions: Predictions | None, bad: list[int]
+    sequences: Sequences,
+    outputs: list[AnyArray],
+    predictions: Predictions | None,
+    bad: list[int],
+    names: tuple[str, ...],
 ) -> Report:
-    """Statistics of each output and, if the targets are known, the accuracy or the mean squared error."""
+    """Statistics of each output and, if the targets are known, the accuracy or the mean squared error.
+
+    names: those of the outputs, if the model was trained on a table.
+    """
     good = sorted({*range(len(outputs))} - {*bad})
     per_step = outputs[0].ndim > 1
     values = np.concatenate([outputs[row] if per_step else outputs[row][None] for row in good or [0]])
@@ -87,7 +94,7 @@ def summarize(
         mean = values.mean(axis=0, dtype=np.float64)
     columns = zip(mean, values.min(axis=0), values.max(axis=0), strict=True)
     report["outputs"] = [
-        {"name": str(k) if predictions is None else predictions.name(k), **_statistics(*column)}
+        {"name": names[k] if len(names) == len(mean) else str(k), **_statistics(*column)}
         for k, column in enumerate(columns)
     ]
     if predictions is not None:
