@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from support.javascript import evaluated
 
+import onward
 from onward.tracing.explore import PAGE
 
 KINDS = ("RNN", "LSTM", "GRU")
@@ -67,6 +69,71 @@ def test_random_numbers_are_those_of_numpy(seed: int) -> None:
         console.log(JSON.stringify(Array.from({{ length: 200 }}, random)));
     """
     assert evaluated(program) == np.random.default_rng(seed).random(200).tolist()
+
+
+@needs_node
+@pytest.mark.parametrize("cell", [onward.RNN, onward.LSTM, onward.GRU])
+@pytest.mark.parametrize(
+    "options", [{"bidirectional": True, "num_layers": 2}, {"bias": False}, {"proj_size": 3}]
+)
+def test_gradients_of_weights_are_those_of_backward_in_python(
+    tmp_path: Path, cell: Any, options: dict[str, Any]
+) -> None:
+    if "proj_size" in options and cell is not onward.LSTM:
+        options = {"num_layers": 3}
+    rng = np.random.default_rng(0)
+    layer = cell(3, 9, rng=1, **options)
+    model = onward.Sequential(layer, onward.Linear(layer.sizes.DP, 2, bias=cell is onward.GRU, rng=2))
+    x, dy = rng.normal(size=(7, 5, 3)).astype(np.float32), rng.normal(size=(7, 5, 2)).astype(np.float32)
+    model.save(tmp_path / "model.safetensors")
+    program = f"""
+        const {{ readFile }} = await import("node:fs/promises");
+        const model = await onward.Onward.load(await readFile("{tmp_path / "model.safetensors"}"));
+        const x = new onward.Tensor(Float32Array.from({x.reshape(-1).tolist()}), [7, 5, 3]);
+        const {{ y, dx, weights }} = model.backward(x, Float32Array.from({dy.reshape(-1).tolist()}));
+        const again = model.gradient(x, Float32Array.from({dy.reshape(-1).tolist()}));
+        const plain = (key, value) => (value instanceof Float32Array ? [...value] : value);
+        console.log(JSON.stringify([y.data, dx.data, again.data, weights], plain));
+    """
+    found = evaluated(program)
+    y, _, cache = model.forward(x)
+    dx, _, gradients = model.backward(dy, None, cache)
+    for array, expected in zip(found[:3], (y, dx, dx), strict=True):
+        np.testing.assert_array_equal(array, expected.reshape(-1))
+    assert set(found[3]) == set(gradients)
+    for name, gradient in gradients.items():
+        np.testing.assert_array_equal(found[3][name], gradient.reshape(-1), name)
+
+
+@needs_node
+def test_weights_that_do_not_fit_are_errors_and_others_replace_those_of_the_model(tmp_path: Path) -> None:
+    model = onward.Sequential(onward.GRU(2, 3, rng=0), onward.Linear(3, 1, rng=1))
+    model.save(tmp_path / "model.safetensors")
+    model.quantize("int8").save(tmp_path / "small.safetensors")
+    other = onward.Sequential(onward.GRU(2, 3, rng=5), onward.Linear(3, 1, rng=6))
+    weights = {name: array.reshape(-1).tolist() for name, array in other.state_dict().items()}
+    program = f"""
+        const {{ readFile }} = await import("node:fs/promises"), {{ Onward }} = onward;
+        const [model, small] = await Promise.all(["model", "small"].map(async (name) =>
+          Onward.load(await readFile(`{tmp_path}/${{name}}.safetensors`))));
+        const error = (call) => {{
+          try {{ call(); }} catch ({{ name, message }}) {{ return `${{name}}: ${{message}}`; }}
+        }};
+        const x = new Float32Array([1, 2, 3, 4]), before = model.weights;
+        const found = [
+          error(() => model.update({{ "2.weight": x }})), error(() => model.update({{ "1.weight": x }})),
+          error(() => small.update({{ "1.bias": x }})), error(() => small.weights),
+        ];
+        before["1.weight"].fill(7); // a copy
+        const all = Object.entries({json.dumps(weights)});
+        model.update(Object.fromEntries(all.map(([name, array]) => [name, Float32Array.from(array)])));
+        console.log(JSON.stringify([found, [...model.run(x).data]]));
+    """
+    (unknown, size, *quantized), y = evaluated(program)
+    assert unknown.startswith("ArgumentError: the model has no weight 2.weight") and "1.weight" in unknown
+    assert size.startswith("ShapeError: 1.weight has 4 numbers; expected 3")
+    assert all(error.startswith("ArgumentError: the model has weights in int8") for error in quantized)
+    np.testing.assert_array_equal(y, other(np.array([[1, 2], [3, 4]], np.float32)).reshape(-1))
 
 
 def losses_of(page: Any) -> dict[str, list[float]]:

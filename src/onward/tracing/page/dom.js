@@ -38,7 +38,7 @@ export const number = (value, digits = 3) =>
 export function scientific(value) {
   if (Math.abs(value) >= 1e-3) return value.toPrecision(2);
   const [digits, exponent] = value.toExponential(1).split("e"), raised = [...exponent].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit] ?? "⁻");
-  return `${digits} × 10${raised.join("")}`;
+  return `${digits}\u00a0×\u00a010${raised.join("")}`;
 }
 
 export const percent = (value, digits = 0) => `${(value * 100).toFixed(digits)}%`;
