@@ -1,12 +1,12 @@
 // Questions to the model, one card each.
 import { $, make } from "./dom.js";
 import * as influence from "./influence.js";
-import * as memory from "./memory.js";
 import * as needed from "./needed.js";
+import * as reactions from "./reactions.js";
 import { state } from "./state.js";
 import * as whatif from "./whatif.js";
 
-const CARDS = [influence, needed, memory, whatif];
+const CARDS = [influence, needed, reactions, whatif];
 const RECORDED =
   "This page shows recorded values only. To ask questions, open a model that can run here with onward explore.";
 let cards = [];
