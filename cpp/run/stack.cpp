@@ -46,7 +46,7 @@ Stack<Real>::Stack(Cell cell, const std::vector<Weights<Real>>& weights, const s
                    Size num_directions)
     : cell(cell), I(weights[0].I), H(weights[0].H), P(weights[0].P), D(num_directions),
       layers(Size(weights.size()) / D), kernels(onward::kernels<Real>()),
-      short_calls(std::make_shared<Reusable<std::unique_ptr<ShortCall>>>(kept_short_calls)) {
+      calls(std::make_shared<Reusable<std::unique_ptr<Call>>>(kept_calls)) {
     const Size G = gates(cell), L = kernels.L;
     auto pack = [&](const Matrix<Real>& matrix, const Real* bias, Size first, Size G, Size N,
                     Size K) -> const Panels<Real>& {
@@ -72,21 +72,25 @@ Size Stack<Real>::work() const {
     return sum;
 }
 
-// The memory of calls of one size. Allocating it takes as long as a small step, so that later calls reuse it.
+// The memory of a call of one thread: up to max_rows rows and any number of steps, `at_once` of both at a time.
+// Allocating it takes as long as some steps, so that later calls reuse it.
 template <class Real>
-struct Stack<Real>::ShortCall {
-    ShortCall(const Stack& stack, Size T, Size B)
-        : T(T), B(B), order(B), lengths(B, T), chain({&stack}, B, std::max(T, Size(1)), 1) {
+struct Stack<Real>::Call {
+    Call(const Stack& stack, Size max_rows, Size at_once)
+        : max_rows(max_rows), at_once(at_once), order(max_rows),
+          chain({&stack}, max_rows, ceil_div(at_once, max_rows), 1) {
         std::iota(order.begin(), order.end(), Size(0));
+        lengths.reserve(max_rows);
     }
-    const Size T, B;
+    const Size max_rows, at_once;
     std::vector<Size> order, lengths;
     Chain<Real> chain;
 };
 
 namespace {
 
-constexpr Size short_call = 16;  // rows and steps
+constexpr Size short_call = 16;   // rows and steps
+constexpr Size rows_of_calls = 8;  // batches of so many sizes use the same memory
 
 // One entry per layer and direction, from arrays (layers * D, B, P) and (layers * D, B, H).
 template <class Real, class Number>
@@ -130,16 +134,27 @@ void clear_past_lengths(const Sequence<Real>& s, const Size* order, Size rows, S
 
 }  // namespace
 
+// The layers of two directions pass on whole sequences, which only short calls keep.
 template <class Real>
-void Stack<Real>::forward_short(const Sequence<Real>& s) const {
-    auto unused = short_calls->take([&](const auto& call) { return call->T == s.T && call->B == s.B; });
-    auto call = unused ? std::move(*unused) : std::make_unique<ShortCall>(*this, s.T, s.B);
+bool Stack<Real>::runs_alone(const Sequence<Real>& s, int useful) const {
+    const bool is_short = s.T * s.B <= short_call;
+    return useful == 1 && !s.lengths && !s.gates && s.B <= rows_at_once && (is_short || D == 1 || layers == 1);
+}
+
+template <class Real>
+void Stack<Real>::forward_alone(const Sequence<Real>& s) const {
+    const Size at_once = s.T * s.B <= short_call ? short_call : rows_at_once;
+    const Size max_rows = s.B <= 2 ? s.B : ceil_div(s.B, rows_of_calls) * rows_of_calls;
+    auto unused = calls->take([&](const auto& call) { return call->max_rows == max_rows && call->at_once == at_once; });
+    auto call = unused ? std::move(*unused) : std::make_unique<Call>(*this, max_rows, at_once);
     const FlushDenormals flush;
-    Interrupt interrupt(false);
+    Interrupt interrupt(at_once > short_call);
+    call->lengths.assign(size_t(s.B), s.T);
     call->chain.start(states(*this, s.B, s.h0, s.c0), call->order.data(), s.B, call->lengths.data());
     call->chain.advance(s.x, s.y, s.T, 0, interrupt);
+    interrupt.throw_if_happened();
     call->chain.finish(states(*this, s.B, s.h_n, s.c_n), call->order.data());
-    short_calls->give(std::move(call));
+    calls->give(std::move(call));
 }
 
 template <class Real>
@@ -149,7 +164,7 @@ void Stack<Real>::forward(const Sequence<Real>& s) const {
     const Size all_work = s.T * s.B * work();
     const int useful = int(std::min({Size(num_threads()), std::max(units, s.B / rows_worth_a_thread),
                                      all_work / worth_threads + 1}));
-    if (useful == 1 && s.T * s.B <= short_call && !s.lengths && !s.gates) return forward_short(s);
+    if (runs_alone(s, useful)) return forward_alone(s);
     const std::vector<Size> order = longest_first(s.lengths, s.B);
     std::vector<Size> lengths(s.B, s.T);
     for (Size b = 0; s.lengths && b < s.B; b++) lengths[b] = s.lengths[order[b]];

@@ -61,14 +61,15 @@ private:
     template <class>
     friend class Chain;
 
-    struct ShortCall;
-    static constexpr size_t kept_short_calls = 4;
-    void forward_short(const Sequence<Real>& sequence) const;
+    struct Call;
+    static constexpr size_t kept_calls = 4;
+    bool runs_alone(const Sequence<Real>& sequence, int useful) const;
+    void forward_alone(const Sequence<Real>& sequence) const;
 
     const Kernels<Real>& kernels;
     std::vector<Packed<Real>> packed;
     std::vector<Direction<Real>> directions;
-    std::shared_ptr<Reusable<std::unique_ptr<ShortCall>>> short_calls;
+    std::shared_ptr<Reusable<std::unique_ptr<Call>>> calls;
 };
 
 }  // namespace onward
