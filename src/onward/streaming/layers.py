@@ -1,11 +1,11 @@
-"""Streams and pools of layers: in the core alone if it supports the layers, otherwise as graphs."""
+"""Streams and pools of layers: in the core alone, as a program, or layer by layer."""
 
 from typing import Any
 
 from ..core.checks import MOST_ROWS, enough_memory, integer
 from ..layers.base_model import BaseModel
-from .pool import Pool
-from .stream import Stream, StreamingModel
+from .pool import LayerPool, Pool
+from .stream import LayerStream, Stream, StreamingModel
 
 
 def stream(model: BaseModel, batch: int | None) -> Any:
@@ -18,7 +18,8 @@ def stream(model: BaseModel, batch: int | None) -> Any:
     from .of_layers import streamed_layers
 
     with enough_memory(f"the states of batch={batch}"):
-        return SequenceStream(streamed_layers(model, streaming, batch or 1, pooled=False), batch)
+        streamed = streamed_layers(model, streaming, batch or 1, pooled=False)
+        return LayerStream(streaming, batch) if streamed is None else SequenceStream(streamed, batch)
 
 
 def pool(model: BaseModel, capacity: int, max_capacity: int | None) -> Pool:
@@ -29,4 +30,7 @@ def pool(model: BaseModel, capacity: int, max_capacity: int | None) -> Pool:
     from .graph_pool import SequencePool
     from .of_layers import streamed_layers
 
-    return SequencePool(streamed_layers(model, streaming, 1, pooled=True), capacity, max_capacity)
+    streamed = streamed_layers(model, streaming, 1, pooled=True)
+    if streamed is None:
+        return LayerPool(streaming, capacity, max_capacity)
+    return SequencePool(streamed, capacity, max_capacity)

@@ -1,4 +1,4 @@
-"""Streams and pools of layers that `Stream` and `Pool` do not support: they run as a graph over one block."""
+"""Layers that `Stream` and `Pool` do not support, as a graph over one block."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -9,13 +9,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ..errors import ArgumentError
-from ..graph.graph import Graph, Input
+from ..graph.graph import Graph
 from ..graph.node import AnyArray
 from ..graph.of_layers import graph_of
 from ..graph.over_time.named_carries import from_zeros
 from ..graph.over_time.sequences import streamed_over_time
-from ..graph.over_time.streamed import Axes, Carry, Streamed
-from ..layers.base_model import BaseModel, call
+from ..graph.over_time.streamed import Streamed
+from ..layers.base_model import BaseModel
 from ..layers.linear import Embedding
 from ..layers.sequential import consecutive_layers
 from .state import Ids
@@ -94,46 +94,39 @@ def _graph_of(model: BaseModel) -> Graph:
     return graph.replaced(nodes=[*checked.nodes, *nodes], constants=checked.constants)
 
 
-def _as_node(model: StreamingModel, batch: int) -> Streamed:
-    """Return a graph of a single node, which runs a model in Python."""
-    time = int(model.batch_first)
-    axes, shape = Axes(time, 1 - time), (1, 1, *model.step_shape)
-
-    def run(x: AnyArray, *states: AnyArray) -> tuple[AnyArray, ...]:
-        before = model.join(model.paired(states), batched=True)
-        y, after = model.every_step.run(x, before, None, call)
-        return *flat(model.check_state(after, x.shape[1 - time], batched=True)), y
-
-    initial = model.tensors(model.zeros(batch))
-    carries = [Carry(name, array, Axes(None, 1)) for name, array in initial.items()]
-    open_axes: list[Any] = list(shape)
-    open_axes[time], open_axes[1 - time] = "time", "batch"
-    graph = Graph()
-    graph.inputs = [Input(carry.name, carry.initial.dtype, carry.sizes) for carry in carries]
-    graph.add_input("x", model.model.dtype, tuple(open_axes))
-    names = [declared.name for declared in graph.inputs]
-    graph.outputs = graph.add_all("Python", [names[-1], *names[:-1]], len(names), function=run)
-    last = graph.replaced(outputs=graph.outputs[-1:])
-    return Streamed(graph, tuple(carries), axes, (axes,), last=last, step_shape=shape, block_shape=shape)
+def _in_core(model: StreamingModel, batch: int, pooled: bool) -> Streamed | None:
+    """Return the graph of the layers of a model, or None if the core does not run all of it."""
+    with suppress(ArgumentError):  # for a layer of another kind
+        found = streamed_over_time(from_zeros(_graph_of(model.every_step)), None, {}, batch, pooled)
+        declared = found.inputs[0]
+        sizes = {"time": 1, "batch": batch}
+        shape = [sizes.get(axis, axis) if isinstance(axis, str) else axis for axis in declared.axes or ()]
+        inputs = *found.initial, np.zeros(shape, declared.dtype)  # type: ignore[arg-type]  # sizes
+        found.planner(*inputs)
+        if found.planner.run(inputs, {}) is not None:
+            return found
+    return None
 
 
-# The graphs of the layers of a model with some weights, which its streams share.
-_streamed = WeakKeyDictionary[BaseModel, tuple[list[Any], dict[Any, StreamedLayers]]]()
+# The graphs of the layers of a model with some weights, by batch size, which its streams share.
+_streamed = WeakKeyDictionary[BaseModel, tuple[list[Any], dict[Any, StreamedLayers | None]]]()
+MAX_GRAPHS = 8  # of a model
 
 
-def streamed_layers(model: BaseModel, streaming: StreamingModel, batch: int, pooled: bool) -> StreamedLayers:
-    """Return the graph over one block for a model; if `pooled`, for the rows of a pool."""
-    weights = [
-        layer.own_weights for layer in model.sublayers().values()
-    ]  # dicts that are replaced as a whole
+def streamed_layers(
+    model: BaseModel, streaming: StreamingModel, batch: int, pooled: bool
+) -> StreamedLayers | None:
+    """Return the graph over one block for a model, or None if the core does not run all of it.
+
+    If `pooled`, it is for the rows of a pool.
+    """
+    weights = [layer.own_weights for layer in model.sublayers().values()]  # which are replaced as a whole
     known, graphs = _streamed.get(model, ([], {}))
     if len(known) != len(weights) or any(a is not b for a, b in zip(known, weights, strict=True)):
         graphs = {}
     if (batch, pooled) not in graphs:
-        found = None
-        with suppress(ArgumentError):  # for a layer of another kind
-            graph = _graph_of(streaming.every_step) if consecutive_layers(streaming.model) else None
-            found = graph and streamed_over_time(from_zeros(graph), None, {}, batch, pooled)
-        graphs[batch, pooled] = StreamedLayers.of(found or _as_node(streaming, batch), streaming)
+        found = _in_core(streaming, batch, pooled) if consecutive_layers(streaming.model) else None
+        made = None if found is None else StreamedLayers.of(found, streaming)
+        graphs = {**dict(list(graphs.items())[1 - MAX_GRAPHS :]), (batch, pooled): made}
         _streamed[model] = weights, graphs
     return graphs[batch, pooled]

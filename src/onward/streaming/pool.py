@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -206,6 +207,22 @@ class Pool(_core.Pool):
         with argument_errors():
             self._state(ids, states)
         return states
+
+
+class LayerPool(Pool):
+    """A pool of a model that has no program in the core: each step runs layer by layer."""
+
+    def step(self, ids: ArrayLike, x: ArrayLike) -> Array:
+        checked, x = self._check_step(ids, x)
+
+        def compute() -> Change[Array]:
+            before, n = self._states(checked), len(checked)
+            y, state = self._model.run(x, self._model.join_rows(before), True, True)
+            after = self._model.check_state(state, n, batched=True)
+            change, undo = (partial(self._set_state, checked, states) for states in (after, before))
+            return y, change, undo, (before, after)
+
+        return self._lock.run(compute)
 
 
 def checked_ids(ids: ArrayLike) -> Ids:

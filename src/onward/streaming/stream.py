@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -11,10 +12,11 @@ import onward._core as _core
 
 from ..core import arrays
 from ..core.arrays import Array
+from ..core.calls import Change
 from ..core.checks import enough_memory
 from ..errors import ArgumentError, ShapeError
 from ..layers import Dropout, Last
-from ..layers.base_model import BaseModel
+from ..layers.base_model import BaseModel, call
 from ..layers.sequential import consecutive_layers
 from .state import Continuing, Ids, check_out
 
@@ -26,7 +28,7 @@ class StreamingModel:
     """A causal model that keeps its present weights: loading weights into the original has no effect on it.
 
     `kernels` are the core's objects that hold the states. If `in_core`, they compute the whole model;
-    otherwise `every_step` computes it. Raises ArgumentError for a model that needs future steps.
+    otherwise `run` computes it. Raises ArgumentError for a model that needs future steps.
     """
 
     owner: ClassVar[str] = "Onward"
@@ -58,6 +60,12 @@ class StreamingModel:
         # the present step is the last one: Last passes each step through, as Dropout does
         passing = {name: Dropout() for name, layer in self.model.sublayers().items() if type(layer) is Last}
         self.every_step = self.model.with_sublayers(passing)
+
+    def run(self, x: Any, state: Any, batched: bool, is_step: bool) -> tuple[Array, Any]:
+        """Run a step or a block layer by layer, from `state` to y and the next state."""
+        axis = 1 if batched and self.batch_first else 0
+        y, state = self.every_step.run(np.expand_dims(x, axis) if is_step else x, state, None, call)
+        return (np.take(y, 0, axis) if is_step else y), state
 
     def paired(self, arrays: Iterable[Array]) -> States:
         """The states of all layers, from their arrays in order."""
@@ -224,3 +232,24 @@ class Stream(Continuing, _core.Stream):
             block = str((*step[:axis], "T", *step[axis:])).replace("'", "")
             raise ShapeError(f"x has shape {array.shape}, but must be one step {step} or a block {block}")
         return array
+
+
+class LayerStream(Stream):
+    """A stream of a model that has no program in the core: its layers run one after the other."""
+
+    def __call__(  # type: ignore[override]  # the stub of the core's method has no NumPy types
+        self, x: ArrayLike, out: Array | None = None
+    ) -> Array:
+        def compute() -> Change[Array]:
+            array = self._check_x(x)
+            is_step = array.ndim == len(self._step_axes)
+            before, batched = self._states(), self._batch is not None
+            y, state = self._model.run(array, self._model.join(before, batched), batched, is_step)
+            after = self._model.check_state(state, self._batch or 1, batched)
+            if out is not None:
+                check_out(out, (array,), y.shape, y.dtype)
+                out[...] = y
+            change, undo = (partial(self._set_state, states) for states in (after, before))
+            return y if out is None else out, change, undo, (before, after)
+
+        return self._lock.run(compute)
