@@ -35,17 +35,48 @@ inline i32v quantized(f32v x, float scale, float low, float high) {
 
 typedef uint8_t lane_bytes __attribute__((vector_size(Float<float>::L), may_alias, aligned(1)));
 
+// Stores the low bytes of the first n lanes.
+inline void store_bytes(uint8_t* y, i32v integers, Size n) {
+    const lane_bytes bytes = __builtin_convertvector(integers, lane_bytes);
+    if (n >= Float<float>::L)
+        *(lane_bytes*)y = bytes;
+    else
+        __builtin_memcpy(y, &bytes, n);
+}
+
 inline void quantize(Size n, const float* x, float scale, int zero_point, int low, uint8_t* y) {
-    constexpr int L = Float<float>::L;
     const float least = float(low - zero_point), largest = least + 255;
-    for (Size i = 0; i < n; i += L) {
-        const i32v q = quantized(load_some(x + i, n - i), scale, least, largest) + zero_point;
-        const lane_bytes bytes = __builtin_convertvector(q, lane_bytes);
-        if (n - i >= L)
-            *(lane_bytes*)(y + i) = bytes;
-        else
-            __builtin_memcpy(y + i, &bytes, n - i);
+    for (Size i = 0; i < n; i += Float<float>::L)
+        store_bytes(y + i, quantized(load_some(x + i, n - i), scale, least, largest) + zero_point, n - i);
+}
+
+// Rounds to nearest, ties away from zero; for numbers that int32 represents.
+inline i32v rounded_away(f32v x) {
+    const f32v size = -minus_abs<float>(x), whole = floor<float>(size);
+    const i32v steps = __builtin_convertvector(whole, i32v) - (size - whole >= 0.5f);  // -1 where it holds
+    return x < 0.0f ? -steps : steps;
+}
+
+inline float quantize_one_row(Size n, const float* x, bool is_symmetric, uint8_t* y, int8_t* zero_point) {
+    float low, high, scale, inverse, least = -127, zero = 0;
+    range(n, x, &low, &high);
+    if (is_symmetric) {
+        const float size = -low > high || low != low ? -low : high, safe = size == 0 ? 127 : size;
+        inverse = 127 / safe, scale = safe / 127;
+    } else {
+        const double step = low == high ? 1 : (double(high) - double(low)) / 255, from_low = -128 - low / step,
+                     from_high = 127 - high / step;
+        const double found = 128 - low / step < 127 + high / step ? from_low : from_high;
+        const double clipped = found < -128 ? -128 : found > 127 ? 127 : found;
+        if (low != high && found == found) zero = float(clipped < 0 ? -int(0.5 - clipped) : int(clipped + 0.5));
+        scale = float(step), inverse = 1 / scale, least = -128;
     }
+    *zero_point = int8_t(zero);
+    for (Size i = 0; i < n; i += Float<float>::L) {
+        const f32v steps = load_some(x + i, n - i) * inverse + zero;
+        store_bytes(y + i, rounded_away(at_most(steps > least ? steps : broadcast(least), 127.0f)), n - i);
+    }
+    return scale;
 }
 
 // The range of the rows determines the scale and the zero point.

@@ -6,6 +6,7 @@
 #include "kernels/cells.h"
 #include "kernels/elementwise.h"
 #include "kernels/filter.h"
+#include "kernels/fixed_point.h"
 #include "kernels/fourier.h"
 #include "kernels/losses.h"
 #include "kernels/outer.h"
@@ -206,7 +207,8 @@ constexpr onward::Kernels<Real> kernels = {
 #endif
 };
 
-constexpr onward::ByteKernels byte_kernels = {offset, quantize_rows, integer_product, range, quantize};
+constexpr onward::ByteKernels byte_kernels = {offset, quantize_rows, integer_product, range, quantize,
+                                              quantize_one_row, rescale, byte_windows};
 
 #define ONWARD_STRING(name) #name
 #define ONWARD_NAME(name) ONWARD_STRING(name)

@@ -74,16 +74,41 @@ struct RowHeader {
     int32_t zero_point, sum;
 };
 
-// Where an integer product stores its results [rows][units]: as int32, or as float32, multiplied by scales (one, or one
-// per unit) or null. Biases of the units are null, or added before the conversion (int32) or last (float32).
+// How int32 becomes integers of 8 or 32 bits: x multiplier / 2^31 2^shift + zero_point, from `low` to `high`. A step is
+// 1, or 0 if one number is for all.
+struct Rescaling {
+    const int32_t *multiplier, *shift;
+    Size multiplier_step, shift_step;
+    int32_t zero_point, low, high;
+    bool to_bytes;
+};
+
+// Where exact sums [rows][units] go: as int32, which may be rescaled, as bytes, which are, or as float32, multiplied by
+// a scale of each row, then by scales (one, or one per unit), each of which may be null. Biases of the units are null,
+// or added before the conversion (int32) or last (float32).
 struct IntegerResult {
     Size units, stride;
-    const int32_t* integer_bias;
-    int32_t* integers;
-    float* floats;
-    const float* scale;
-    bool has_scale_per_unit;
-    const float* bias;
+    const int32_t* integer_bias = nullptr;
+    int32_t* integers = nullptr;
+    float* floats = nullptr;
+    const float *row_scale = nullptr, *scale = nullptr;
+    bool has_scale_per_unit = false;
+    const float* bias = nullptr;
+    const Rescaling* rescaling = nullptr;
+    uint8_t* bytes = nullptr;
+};
+
+// Windows over rows of channels, as below, whose elements are bytes. Those with a sign are stored as `flip` says, which
+// their bytes are combined with by exclusive or. Of the weights [taps][channels], zero points have been subtracted.
+struct ByteWindows {
+    const uint8_t* x;
+    const Size* places;
+    Size rows, channels;
+    const Size* offsets;
+    Size taps;
+    const int32_t* weights;
+    int32_t zero_point;  // of the bytes after the exclusive or
+    uint8_t flip;
 };
 
 // One direction of one layer. `candidate` holds the n gate of a GRU that resets before the product; like `projection`
@@ -159,12 +184,13 @@ struct Operand {
 };
 
 // Windows over rows of channels. Window `row` has `taps` elements of each channel, at these offsets from
-// x + row * stride; the rows may overlap. A weighted sum has weights [taps][channels]. The bias, which sums start with,
+// x + places[row]; the rows may overlap. A weighted sum has weights [taps][channels]. The bias, which sums start with,
 // may be null.
 template <class Real>
 struct Windows {
     const Real* x;
-    Size stride, rows, channels;
+    const Size* places;
+    Size rows, channels;
     const Size* offsets;
     Size taps;
     const Real* weights = nullptr;
@@ -264,6 +290,11 @@ struct ByteKernels {
     void (*range)(Size n, const float* x, float* low, float* high);
     // Rounds x / scale + zero_point, ties to even, to a byte from `low` to `low` + 255.
     void (*quantize)(Size n, const float* x, float scale, int zero_point, int low, uint8_t* y);
+    // Quantizes n numbers to bytes and returns their scale: from -127 to 127, or, with a zero point, from -128 to 127.
+    // Ties are rounded away from zero; NaN gives the least byte and a scale of NaN.
+    float (*quantize_one_row)(Size n, const float* x, bool is_symmetric, uint8_t* y, int8_t* zero_point);
+    void (*rescale)(Size n, const int32_t* x, const Rescaling& rescaling, void* y);
+    void (*window)(const ByteWindows& windows, const IntegerResult& out);
 };
 
 struct Table {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/bytes.h"
+#include "kernels/fixed_point.h"
 #include "kernels/formats.h"
 
 namespace {
@@ -202,25 +203,17 @@ void product(const Panels<Real>& panels, const Operand<Real>& a, Size rows, Real
 
 // The results of a tile go through a small buffer, which keeps the micro-kernels free of options.
 inline void integer_product(const Panels<float>& panels, const int32_t* a, Size rows,
-                            const onward::IntegerResult& out) {
+                            const IntegerResult& out) {
     constexpr int L = Float<float>::L;
     alignas(vector_bytes) float sums[max_sums * L];
+    const Limits limits(out.rescaling ? *out.rescaling : Rescaling{});
     auto tile = [&](auto product, Size block, Size blocks, Size first_row, Size count) {
         product(sums, blocks * L);
-        for (Size r = 0; r < count; r++)
-            for (Size m = 0; m < blocks; m++) {
-                const Size unit = (block + m) * L, n = out.units - unit, at = (first_row + r) * out.stride + unit;
-                i32v sum = (i32v)load((const float*)sums + (r * blocks + m) * L);
-                if (out.integer_bias) sum += (i32v)load_some((const float*)out.integer_bias + unit, n);
-                if (out.integers) {
-                    store_bits((float*)out.integers + at, (f32v)sum, n);
-                    continue;
-                }
-                f32v y = __builtin_convertvector(sum, f32v);
-                if (out.scale) y *= out.has_scale_per_unit ? load_some(out.scale + unit, n) : broadcast(*out.scale);
-                if (out.bias) y += load_some(out.bias + unit, n);
-                store_some(out.floats + at, y, n);
-            }
+        for (Size m = 0; m < blocks; m++) {
+            const Stored stored(out, (block + m) * L);
+            for (Size r = 0; r < count; r++)
+                stored((i32v)load((const float*)sums + (r * blocks + m) * L), first_row + r, limits);
+        }
     };
     for_tiles(panels, {(const float*)a, panels.quantized_size}, rows, nullptr, {0, panels.blocks}, tile);
 }

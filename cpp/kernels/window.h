@@ -2,27 +2,43 @@
 #pragma once
 
 #include "kernels/elementwise.h"
+#include "kernels/fixed_point.h"
 #include "kernels/kernels.h"
 #include "kernels/vec.h"
 
 namespace {
 
+using onward::ByteWindows;
 using onward::Window;
 using onward::Windows;
 
+constexpr Size rows_of_windows = 4;  // whose chains of additions run side by side
+
 // y[row][c] = start(c) combined with the elements of channel c in the window, one after the other, plus 0, which turns
 // -0 into 0: a maximum may return either.
+template <Size rows, class Real, class Start, class Combine>
+void window_tile(const Windows<Real>& w, Size row, Size c, Real* y, Size y_stride, Start start, Combine combine) {
+    const Size n = w.channels - c;
+    const Real* x[rows];
+    vec_of<Real> total[rows];
+#pragma GCC unroll 4
+    for (Size r = 0; r < rows; r++) x[r] = w.x + w.places[row + r] + c, total[r] = start(x[r], c, n);
+    for (Size tap = 0; tap < w.taps; tap++)
+#pragma GCC unroll 4
+        for (Size r = 0; r < rows; r++)
+            total[r] = combine(total[r], load_some(x[r] + w.offsets[tap], n), tap, c, n);
+#pragma GCC unroll 4
+    for (Size r = 0; r < rows; r++) store_some(y + (row + r) * y_stride + c, total[r] + Real(0), n);
+}
+
 template <class Real, class Start, class Combine>
 void for_windows(const Windows<Real>& w, Real* y, Size y_stride, Start start, Combine combine) {
-    constexpr int L = Float<Real>::L;
-    for (Size row = 0; row < w.rows; row++)
-        for (Size c = 0; c < w.channels; c += L) {
-            const Real* const x = w.x + row * w.stride + c;
-            const Size n = w.channels - c;
-            vec_of<Real> total = start(x, c, n);
-            for (Size tap = 0; tap < w.taps; tap++) total = combine(total, load_some(x + w.offsets[tap], n), tap, c, n);
-            store_some(y + row * y_stride + c, total + Real(0), n);
-        }
+    for (Size c = 0; c < w.channels; c += Float<Real>::L) {
+        Size row = 0;
+        for (; row + rows_of_windows <= w.rows; row += rows_of_windows)
+            window_tile<rows_of_windows>(w, row, c, y, y_stride, start, combine);
+        for (; row < w.rows; row++) window_tile<1>(w, row, c, y, y_stride, start, combine);
+    }
 }
 
 // A maximum starts with the first element; taking it twice changes nothing.
@@ -40,6 +56,46 @@ void window(Window operation, const Windows<Real>& w, Real* y, Size y_stride) {
             return for_windows(w, y, y_stride, bias, [&](Vec a, Vec b, Size tap, Size c, Size n) {
                 return fma(b, load_some(w.weights + tap * w.channels + c, n), a);
             });
+    }
+}
+
+// The first n bytes at an unaligned address as integers; the other lanes are those of 0.
+inline i32v widened(const uint8_t* p, Size n, lane_bytes flip) {
+    lane_bytes bytes{};
+    if (n >= Float<float>::L) bytes = *(const lane_bytes*)p;
+    else __builtin_memcpy(&bytes, p, n);
+    return __builtin_convertvector(bytes ^ flip, i32v);
+}
+
+template <Size rows, class Store>
+void byte_window_tile(const ByteWindows& w, Size row, Size c, i32v start, Store store) {
+    const Size n = w.channels - c;
+    const lane_bytes flip = lane_bytes{} + w.flip;
+    const uint8_t* x[rows];
+    i32v total[rows];
+#pragma GCC unroll 4
+    for (Size r = 0; r < rows; r++) x[r] = w.x + w.places[row + r] + c, total[r] = start;
+    for (Size tap = 0; tap < w.taps; tap++) {
+        const i32v weights = integers_at(w.weights + tap * w.channels + c, n);
+#pragma GCC unroll 4
+        for (Size r = 0; r < rows; r++) total[r] += weights * widened(x[r] + w.offsets[tap], n, flip);
+    }
+#pragma GCC unroll 4
+    for (Size r = 0; r < rows; r++) store(total[r], row + r);
+}
+
+inline void byte_windows(const ByteWindows& w, const IntegerResult& out) {
+    const Limits limits(out.rescaling ? *out.rescaling : Rescaling{});
+    for (Size c = 0; c < w.channels; c += Float<float>::L) {
+        const Stored stored(out, c);
+        auto store = [&](i32v sum, Size row) { stored(sum, row, limits); };
+        i32v start{};
+        for (Size tap = 0; tap < w.taps; tap++)
+            start -= integers_at(w.weights + tap * w.channels + c, w.channels - c) * w.zero_point;
+        Size row = 0;
+        for (; row + rows_of_windows <= w.rows; row += rows_of_windows)
+            byte_window_tile<rows_of_windows>(w, row, c, start, store);
+        for (; row < w.rows; row++) byte_window_tile<1>(w, row, c, start, store);
     }
 }
 

@@ -244,7 +244,10 @@ constexpr std::pair<const char*, AnyStep (*)(Reader&)> names[] = {
     {"quantize", read<&Plan::quantize>}, {"dequantize", read<&Plan::dequantize>},
     {"integer_product", read<&Plan::integer_product>}, {"recurrent", read<&Plan::recurrent>},
     {"masked_steps", read<&Plan::masked_steps>}, {"quantized_lstm", read<&Plan::quantized_lstm>},
-    {"rescale", read<&Plan::rescale>}, {"lookup", read<&Plan::lookup>},
+    {"rescale", read<&Plan::rescale>}, {"rescale_once", read<&Plan::rescale_once>},
+    {"rescaled_product", read<&Plan::rescaled_product>}, {"rescaled_window", read<&Plan::rescaled_window>},
+    {"integer_window", read<&Plan::integer_window>}, {"quantize_rows", read<&Plan::quantize_rows>},
+    {"lookup", read<&Plan::lookup>},
     {"reduce_integers", read<&Plan::reduce_integers>}, {"fixed_reciprocal", read<&Plan::fixed_reciprocal>},
     {"loop", read<&Plan::loop>},
 };

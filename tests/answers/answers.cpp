@@ -215,7 +215,7 @@ void integer_products(Hash& hash) {
                 matrix.pack_row((const uint8_t*)x.data() + row * K, std::array<Size, 1>{0}, K, uint8_t(kernels.offset),
                                 -5, packed.data() + row * size);
             kernels.integer_product(matrix.panels(), packed.data(), rows,
-                                    {O, O, nullptr, sums.data(), nullptr, nullptr, false, nullptr});
+                                    {.units = O, .stride = O, .integers = sums.data()});
             hash.add(sums);
             const auto numbers = random.numbers<float>(rows * K, 3);
             std::vector<uint8_t> rounded(rows * K);

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.random_tflite import Reference
 from support.randomized import random_cases
-from support.tflite_files import Case, RandomCases, Tensor, file
+from support.tflite_files import Case, RandomCases, Tensor, file, options
 from support.tflite_recurrent import RecurrentCases
 
 import onward
@@ -40,6 +40,45 @@ def test_functions_of_int16_have_the_table_of_the_reference_kernels(
     numbers = np.arange(-(1 << 15), 1 << 15).astype(np.int16)
     (expected,) = Reference(content)(numbers)
     np.testing.assert_array_equal(onward.load(tmp_path / "m.tflite")(numbers), expected)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 7, 60])
+@pytest.mark.parametrize("scale", [0.0001, 0.002, 0.01])
+def test_softmax_of_int16_has_the_tables_of_the_reference_kernels(
+    scale: float, depth: int, tmp_path: Path
+) -> None:
+    x, y = (Tensor([40, depth], "INT16", None, np.float32(each)) for each in (scale, 2.0**-15))
+    rng = np.random.default_rng(depth)
+    check(Case("SOFTMAX", [x], y, options("Softmax", beta=1.0), 3), rng, tmp_path)
+
+
+@pytest.mark.parametrize("scale", [0.0001, 0.0007])
+def test_exp_of_int16_has_the_table_of_the_reference_kernels(scale: float, tmp_path: Path) -> None:
+    x, y = (Tensor([3000], "INT16", None, np.float32(each)) for each in (scale, 0.002))
+    check(Case("EXP", [x], y, None, 2), np.random.default_rng(0), tmp_path)
+
+
+TRANSFORMS: dict[str, tuple[tuple[int, ...], Any]] = {
+    "spectrogram": ((2, 1000), lambda tf, x: tf.abs(tf.signal.stft(x, 200, 80, 256))),
+    "real part": ((1, 1024), lambda tf, x: tf.math.real(tf.signal.stft(x, 256, 128))),
+    "imaginary part": ((1, 1024), lambda tf, x: tf.math.imag(tf.signal.stft(x, 256, 128))),
+    "padded row": ((3, 400), lambda tf, x: tf.square(tf.abs(tf.signal.rfft(x, [512])))),
+    "image": ((2, 8, 16), lambda tf, x: tf.abs(tf.signal.rfft2d(x))),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_fourier_transforms_are_close_to_the_reference_kernels(name: str, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    shape, function = TRANSFORMS[name]
+    signature = [tf.TensorSpec(shape, tf.float32)]
+    concrete = tf.function(lambda x: function(tf, x), input_signature=signature).get_concrete_function()
+    content = tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert()
+    (tmp_path / "m.tflite").write_bytes(content)
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    (expected,), y = Reference(content)(x), onward.load(tmp_path / "m.tflite")(x)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
 def check(case: Case, rng: np.random.Generator, folder: Path) -> None:

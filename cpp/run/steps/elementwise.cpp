@@ -10,15 +10,28 @@ namespace onward {
 
 namespace {
 
+// The elements of a run one behind the other; those that are not adjacent are copied to a buffer.
+template <class T>
+const T* adjacent(const T* p, Size n, Size step, T* buffer) {
+    if (step == 1) return p;
+    copy_run(p, step, n, buffer, 1);
+    return buffer;
+}
+
 // y[i] = f(a[i], b[i]) for the runs of a loop.
 template <class T, class Result, class Function>
-void for_pairs(const std::array<std::byte*, 3>& p, Size n, const std::array<Size, 3>& step, Function f) {
-    const T *const a = (const T*)p[0], *const b = (const T*)p[1];
-    Result* const y = (Result*)p[2];
-    if (step[0] == 1 && step[1] == 1 && step[2] == 1)
-        for (Size i = 0; i < n; i++) y[i] = Result(f(a[i], b[i]));
-    else
-        for (Size i = 0; i < n; i++) y[i * step[2]] = Result(f(a[i * step[0]], b[i * step[1]]));
+void for_pairs(const std::array<std::byte*, 3>& p, Size length, const std::array<Size, 3>& step, Function f) {
+    T buffers[2][block];
+    for (Size first = 0; first < length; first += block) {
+        const Size n = std::min(block, length - first);
+        const T* const a = adjacent((const T*)p[0] + first * step[0], n, step[0], buffers[0]);
+        const T* const b = adjacent((const T*)p[1] + first * step[1], n, step[1], buffers[1]);
+        Result* const y = (Result*)p[2] + first * step[2];
+        if (step[2] == 1)
+            for (Size i = 0; i < n; i++) y[i] = Result(f(a[i], b[i]));
+        else
+            for (Size i = 0; i < n; i++) y[i * step[2]] = Result(f(a[i], b[i]));
+    }
 }
 
 template <class T, class Run>

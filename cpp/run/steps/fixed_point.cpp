@@ -4,6 +4,7 @@
 #include <limits>
 #include <stdexcept>
 
+#include "platform/dispatch.h"
 #include "run/plan.h"
 
 namespace onward {
@@ -14,18 +15,6 @@ namespace {
 int32_t high_product(int32_t a, int32_t b) {
     const int64_t product = (int64_t(a) * b + (int64_t(1) << 30)) >> 31;
     return int32_t(std::min<int64_t>(product, std::numeric_limits<int32_t>::max()));
-}
-
-// x / 2^n for n from 0 to 31, rounded to nearest, ties away from zero.
-int32_t shifted_right(int32_t x, int32_t n) {
-    const int64_t mask = (int64_t(1) << n) - 1, rest = x & mask;
-    return int32_t(x >> n) + (rest > (mask >> 1) + (x < 0));
-}
-
-// x times multiplier / 2^31 times 2^shift.
-int32_t rescaled(int32_t x, int32_t multiplier, int32_t shift) {
-    const int32_t left = std::clamp(shift, 0, 31), right = std::clamp(-shift, 0, 31);
-    return shifted_right(high_product(int32_t(uint32_t(x) << left), multiplier), right);
 }
 
 // x times multiplier / 2^(31 - shift), rounded once to nearest, ties up.
@@ -46,13 +35,42 @@ void with_integer(DType dtype, Function f) {
 
 }  // namespace
 
+Rescaling Plan::rescaling(Size zero_point, Size low, Size high, const View& y) {
+    check(y);
+    const bool to_bytes = size_of(y.dtype) == 1;
+    if ((!to_bytes && y.dtype != DType::int32) || y.dtype == DType::boolean)
+        throw std::invalid_argument("int32 must be rescaled to int8, uint8 or int32");
+    for (const Size number : {zero_point, low, high})
+        if (number != int32_t(number)) throw std::invalid_argument("a zero point or limit exceeds int32");
+    return {nullptr, nullptr, 0, 0, int32_t(zero_point), int32_t(low), int32_t(high), to_bytes};
+}
+
 void Plan::rescale(Size zero_point, Size low, Size high, const View& x, const View& multiplier, const View& shift,
                    const View& y) {
-    check(x), check(multiplier, DType::int32), check(shift, DType::int32), check(y);
-    auto rescale_from = [&]<class From, class To>(From, To) {
+    check(x, DType::int32), check(multiplier, DType::int32), check(shift, DType::int32);
+    const Rescaling base = rescaling(zero_point, low, high, y);
+    add([base, size = size_of(y.dtype), loops = Loops<4>(kept, {&x, &multiplier, &shift, &y}),
+         &bytes = selected().bytes](std::byte* const* spaces) {
+        loops.run<std::byte>(spaces, [&](const auto& p, Size n, const auto& step) {
+            Rescaling own = base;
+            own.multiplier = (const int32_t*)p[1], own.shift = (const int32_t*)p[2];
+            if (step[0] == 1 && step[1] <= 1 && step[2] <= 1 && step[3] == 1) {
+                own.multiplier_step = step[1], own.shift_step = step[2];
+                return bytes.rescale(n, (const int32_t*)p[0], own, p[3]);
+            }
+            for (Size i = 0; i < n; i++, own.multiplier += step[1], own.shift += step[2])
+                bytes.rescale(1, (const int32_t*)p[0] + i * step[0], own, p[3] + i * step[3] * size);
+        });
+    });
+}
+
+void Plan::rescale_once(Size zero_point, Size low, Size high, const View& x, const View& multiplier, const View& shift,
+                        const View& y) {
+    check(x, DType::int64), check(multiplier, DType::int32), check(shift, DType::int32), check(y);
+    with_integer(y.dtype, [&]<class To>(To) {
         add([zero_point, low, high, loops = Loops<4>(kept, {&x, &multiplier, &shift, &y})](std::byte* const* spaces) {
             loops.run<std::byte>(spaces, [=](const auto& p, Size n, const auto& step) {
-                const From* const x = (const From*)p[0];
+                const int64_t* const x = (const int64_t*)p[0];
                 const int32_t *const multiplier = (const int32_t*)p[1], *const shift = (const int32_t*)p[2];
                 To* const y = (To*)p[3];
                 for (Size i = 0; i < n; i++) {
@@ -61,11 +79,6 @@ void Plan::rescale(Size zero_point, Size low, Size high, const View& x, const Vi
                 }
             });
         });
-    };
-    with_integer(y.dtype, [&]<class To>(To zero) {
-        if (x.dtype == DType::int64) return rescale_from(int64_t(), zero);
-        check(x, DType::int32);
-        rescale_from(int32_t(), zero);
     });
 }
 
@@ -101,18 +114,27 @@ void Plan::reduce_integers(Reduction operation, const View& x, const View& y) {
     const Size n = x.shape.back(), stride = x.strides.back();
     first.shape.back() = 1;
     with_integer(x.dtype, [&]<class T>(T) {
-        add([operation, n, stride, loops = Loops<2>(kept, {&first, &y})](std::byte* const* spaces) {
-            loops.run<std::byte>(spaces, [=](const auto& p, Size count, const auto& step) {
-                for (Size i = 0; i < count; i++) {
-                    const T* const from = (const T*)p[0] + i * step[0];
-                    T largest = *from;
-                    uint64_t sum = 0;  // wraps
-                    for (Size k = 0; k < n; k++)
-                        largest = std::max(largest, from[k * stride]), sum += uint64_t(from[k * stride]);
-                    ((T*)p[1])[i * step[1]] = operation == Reduction::sum ? T(sum) : largest;
-                }
+        using Unsigned = std::make_unsigned_t<T>;
+        auto reduce_with = [&](auto combine) {
+            add([combine, n, stride, loops = Loops<2>(kept, {&first, &y})](std::byte* const* spaces) {
+                loops.run<T>(spaces, [=](const auto& p, Size count, const auto& step) {
+                    if (step[0] == 1 && step[1] == 1) {  // adjacent outputs side by side
+                        std::copy_n(p[0], count, p[1]);
+                        for (Size k = 1; k < n; k++)
+                            for (Size i = 0; i < count; i++) p[1][i] = combine(p[1][i], p[0][k * stride + i]);
+                        return;
+                    }
+                    for (Size i = 0; i < count; i++) {
+                        const T* const from = p[0] + i * step[0];
+                        T total = *from;
+                        for (Size k = 1; k < n; k++) total = combine(total, from[k * stride]);
+                        p[1][i * step[1]] = total;
+                    }
+                });
             });
-        });
+        };
+        if (operation == Reduction::sum) reduce_with([](T a, T b) { return T(Unsigned(a) + Unsigned(b)); });
+        else reduce_with([](T a, T b) { return std::max(a, b); });
     });
 }
 

@@ -1,5 +1,6 @@
 // Steps on numbers in bytes with scales and zero points.
 #include <algorithm>
+#include <optional>
 #include <stdexcept>
 
 #include "platform/dispatch.h"
@@ -10,7 +11,8 @@ namespace onward {
 
 namespace {
 
-constexpr Size packed_at_once = 96;  // rows of an integer product
+constexpr Size packed_at_once = 96;    // rows of an integer product
+constexpr Size windows_at_once = 128;  // whose places are computed together
 
 bool is_byte(const View& view) { return view.dtype == DType::int8 || view.dtype == DType::uint8; }
 
@@ -83,34 +85,140 @@ void Plan::dequantize(const View& x, const View& scale, const View& zero_point, 
     });
 }
 
-void Plan::integer_product(const IntegerMatrix& W, const View& x, Size row_axes, const View& zero_point,
-                           const View* scale, const View* bias, const View& y) {
-    check(x), check(zero_point, x.dtype), check(y);
-    if (scale) check(*scale, DType::float32);
+void Plan::quantize_rows(bool is_symmetric, const View& x, const View& q, const View& scale, const View& zero_point) {
+    check_floats({&x, &scale}), check(q, DType::int8), check(zero_point, DType::int8);
+    if (x.shape.empty() || is_empty(x)) throw std::invalid_argument("a quantization of rows needs elements");
+    const Size K = x.shape.back(), rows = elements(x.shape) / K;
+    for (const View* view : {&x, &q, &scale, &zero_point})
+        if (!is_contiguous(*view) || elements(view->shape) != (view == &x || view == &q ? rows * K : rows))
+            throw std::invalid_argument("the views of a quantization of rows do not match");
+    add([=, x = Place(x), q = Place(q), scale = Place(scale), zero_point = Place(zero_point),
+         &bytes = selected().bytes](std::byte* const* spaces) {
+        for (Size row = 0; row < rows; row++)
+            at<float>(scale, spaces)[row] = bytes.quantize_one_row(
+                K, at<float>(x, spaces) + row * K, is_symmetric, at<uint8_t>(q, spaces) + row * K,
+                at<int8_t>(zero_point, spaces) + row);
+    });
+}
+
+// The views of vectors are null, or have one number for all units or one for each.
+class Plan::IntegerSums {
+public:
+    IntegerSums(const View* row_scale, const View* scale, const View* bias, const View* multiplier, const View* shift,
+                const Rescaling& rescaling, const View& y)
+        : rescaling(rescaling), is_float(y.dtype == DType::float32), y(y) {
+        if (y.shape.size() != 2 || (y.strides[1] != 1 && y.shape[1] > 1))
+            throw std::invalid_argument("exact sums must be rows of adjacent units");
+        rows = y.shape[0], units = result.units = y.shape[1], result.stride = y.strides[0];
+        is_rescaled = multiplier, adds_first = bias && bias->dtype == DType::int32;
+        if (bias && elements(bias->shape) != units) throw std::invalid_argument("a bias needs a number for each unit");
+        this->row_scale = place(row_scale, rows), this->scale = place(scale), this->bias = place(bias);
+        this->multiplier = place(multiplier), this->shift = place(shift);
+        result.has_scale_per_unit = is_vector(scale);
+        this->rescaling.multiplier_step = is_vector(multiplier), this->rescaling.shift_step = is_vector(shift);
+    }
+    // Calls store(result) with what the rows from `first` on become.
+    template <class Store>
+    void store(std::byte* const* spaces, Size first, Store store) const {
+        Rescaling own = rescaling;
+        IntegerResult to = result;
+        if (is_rescaled) {
+            own.multiplier = numbers<int32_t>(multiplier, spaces), own.shift = numbers<int32_t>(shift, spaces);
+            to.rescaling = &own;
+        }
+        if (is_rescaled && own.to_bytes) {
+            to.bytes = at<uint8_t>(y, spaces) + first * to.stride;
+        } else if (is_float) {
+            to.floats = at<float>(y, spaces) + first * to.stride;
+            to.scale = numbers<float>(scale, spaces), to.row_scale = numbers<float>(row_scale, spaces);
+            if (to.row_scale) to.row_scale += first;
+        } else {
+            to.integers = at<int32_t>(y, spaces) + first * to.stride;
+        }
+        if (adds_first) to.integer_bias = numbers<int32_t>(bias, spaces);
+        else to.bias = numbers<float>(bias, spaces);
+        store(to);
+    }
+
+    Size rows, units;
+
+private:
+    static bool is_vector(const View* view) { return view && elements(view->shape) != 1; }
+    std::optional<Place> place(const View* view) const { return place(view, units); }
+    static std::optional<Place> place(const View* view, Size n) {
+        if (!view) return {};
+        if (is_vector(view) && (elements(view->shape) != n || !is_contiguous(*view)))
+            throw std::invalid_argument("a vector of exact sums needs a number for each of them");
+        return Place(*view);
+    }
+    template <class T>
+    static const T* numbers(const std::optional<Place>& place, std::byte* const* spaces) {
+        return place ? at<T>(*place, spaces) : nullptr;
+    }
+
+    IntegerResult result{};
+    Rescaling rescaling;
+    bool is_float, is_rescaled, adds_first;
+    Place y;
+    std::optional<Place> row_scale, scale, bias, multiplier, shift;
+};
+
+Plan::IntegerSums Plan::sums(const View* row_scale, const View* scale, const View* bias, const View& y) {
+    check(y);
+    const bool is_float = y.dtype == DType::float32;
+    for (const View* view : {row_scale, scale})
+        if (view) check(*view, DType::float32);
     if (bias) check(*bias);
-    const bool is_float = y.dtype == DType::float32, adds_first = bias && bias->dtype == DType::int32;
-    if ((!is_float && (y.dtype != DType::int32 || scale)) ||
-        (bias && !adds_first && !(is_float && bias->dtype == DType::float32)))
-        throw std::invalid_argument("the dtypes of an integer product do not fit each other");
+    if ((!is_float && (y.dtype != DType::int32 || scale || row_scale)) ||
+        (bias && bias->dtype != DType::int32 && !(is_float && bias->dtype == DType::float32)))
+        throw std::invalid_argument("the dtypes of exact sums do not fit each other");
+    return {row_scale, scale, bias, nullptr, nullptr, {}, y};
+}
+
+Plan::IntegerSums Plan::rescaled_sums(const View* bias, Size zero_point, Size low, Size high, const View& multiplier,
+                                      const View& shift, const View& y) {
+    check(multiplier, DType::int32), check(shift, DType::int32);
+    if (bias) check(*bias, DType::int32);
+    return {nullptr, nullptr, bias, &multiplier, &shift, rescaling(zero_point, low, high, y), y};
+}
+
+void Plan::integer_product(const IntegerMatrix& W, const View& x, Size row_axes, const View& zero_point,
+                           const View* row_scale, const View* scale, const View* bias, const View& y) {
+    add_integer_product(W, x, row_axes, zero_point, sums(row_scale, scale, bias, y));
+}
+
+void Plan::rescaled_product(const IntegerMatrix& W, const View& x, Size row_axes, const View& zero_point,
+                            const View* bias, Size out_zero_point, Size low, Size high, const View& multiplier,
+                            const View& shift, const View& y) {
+    add_integer_product(W, x, row_axes, zero_point,
+                        rescaled_sums(bias, out_zero_point, low, high, multiplier, shift, y));
+}
+
+void Plan::integer_window(const View& weights, const View& x, Size row_axes, const View& zero_point,
+                          const View* row_scale, const View* scale, const View* bias, const View& y) {
+    add_integer_window(weights, x, row_axes, zero_point, sums(row_scale, scale, bias, y));
+}
+
+void Plan::rescaled_window(const View& weights, const View& x, Size row_axes, const View& zero_point,
+                           const View* bias, Size out_zero_point, Size low, Size high, const View& multiplier,
+                           const View& shift, const View& y) {
+    add_integer_window(weights, x, row_axes, zero_point,
+                       rescaled_sums(bias, out_zero_point, low, high, multiplier, shift, y));
+}
+
+void Plan::add_integer_product(const IntegerMatrix& W, const View& x, Size row_axes, const View& zero_point,
+                               const IntegerSums& sums) {
+    check(x), check(zero_point, x.dtype);
     const Rows rows(kept, x, row_axes, W.K);
-    const Size count = rows.offsets.count;
-    const Size scales = scale ? elements(scale->shape) : 1;
-    if (!is_byte(x) || y.shape.size() != 2 || y.shape[0] != count ||
-        y.shape[1] != W.O || (y.strides[1] != 1 && W.O > 1) || (scales != 1 && scales != W.O) ||
-        elements(zero_point.shape) != 1 || (scale && !is_contiguous(*scale)) ||
-        (bias && (bias->shape.size() != 1 || bias->shape[0] != W.O || !is_contiguous(*bias))))
+    const Size count = rows.offsets.count, zeros = elements(zero_point.shape);
+    if (!is_byte(x) || sums.rows != count || sums.units != W.O || (zeros != 1 && zeros != count) ||
+        !is_contiguous(zero_point))
         throw std::invalid_argument("the views of an integer product do not match its weights");
-    struct Places {
-        Place x, zero_point, y, scale, bias;
-    };
-    const Places v{x, zero_point, y, scale ? *scale : View{}, bias ? *bias : View{}};
-    const bool is_unsigned = x.dtype == DType::uint8;
-    const Size stride = y.strides[0];
-    const bool has_scale = scale, has_bias = bias, worth_threads = count * W.K * W.O >= 4'000'000;
-    add([=, &W](std::byte* const* spaces) {
+    const bool is_unsigned = x.dtype == DType::uint8, worth_threads = count * W.K * W.O >= 4'000'000;
+    add([=, &W, x = Place(x), zero_point = Place(zero_point)](std::byte* const* spaces) {
         const ByteKernels& bytes = W.byte_kernels();
-        const uint8_t* const from = at<uint8_t>(v.x, spaces);
-        const int zero = is_unsigned ? *at<uint8_t>(v.zero_point, spaces) - 128 : *at<int8_t>(v.zero_point, spaces);
+        const uint8_t* const zero = at<uint8_t>(zero_point, spaces);
+        auto zero_of = [&](Size row) { return is_unsigned ? zero[row] - 128 : int(int8_t(zero[row])); };
         const uint8_t flip = is_unsigned == (bytes.offset == 128) ? 0 : 128;
         int parts = 1;
         const int useful = worth_threads ? int(std::min<Size>(num_threads(), ceil_div(count, rows_worth_a_thread))) : 1;
@@ -120,21 +228,47 @@ void Plan::integer_product(const IntegerMatrix& W, const View& x, Size row_axes,
             for (Size first = count * part / parts; first < last; first += packed_at_once) {
                 const Size n = std::min(packed_at_once, last - first);
                 for (Size row = 0; row < n; row++)
-                    W.pack_row(from + rows.offsets[first + row], rows.pieces, rows.length, flip, zero,
-                               packed.data() + row * size);
-                IntegerResult out{W.O, stride, nullptr, nullptr, nullptr, nullptr, scales > 1, nullptr};
-                if (is_float)
-                    out.floats = at<float>(v.y, spaces) + first * stride;
-                else
-                    out.integers = at<int32_t>(v.y, spaces) + first * stride;
-                if (has_scale) out.scale = at<float>(v.scale, spaces);
-                if (adds_first)
-                    out.integer_bias = at<int32_t>(v.bias, spaces);
-                else if (has_bias)
-                    out.bias = at<float>(v.bias, spaces);
-                bytes.integer_product(W.panels(), packed.data(), n, out);
+                    W.pack_row(at<uint8_t>(x, spaces) + rows.offsets[first + row], rows.pieces, rows.length, flip,
+                               zero_of(zeros == 1 ? 0 : first + row), packed.data() + row * size);
+                sums.store(spaces, first, [&](const IntegerResult& out) {
+                    bytes.integer_product(W.panels(), packed.data(), n, out);
+                });
             }
         });
+    });
+}
+
+void Plan::add_integer_window(const View& weights, const View& x, Size row_axes, const View& zero_point,
+                              const IntegerSums& sums) {
+    check(x), check(zero_point, x.dtype), check(weights, DType::int32);
+    if (x.shape.empty() || row_axes < 0 || row_axes >= Size(x.shape.size()))
+        throw std::invalid_argument("a window has too few axes");
+    const size_t last = x.shape.size() - 1;
+    const Offsets in(kept, x, 0, size_t(row_axes)), found(kept, x, size_t(row_axes), last);
+    const Size channels = x.shape.back(), taps = found.count, rows = in.count;
+    if (!is_byte(x) || sums.rows != rows || sums.units != channels || elements(zero_point.shape) != 1 ||
+        (x.strides.back() != 1 && channels > 1) || weights.shape != Axes{taps, channels} || !is_contiguous(weights))
+        throw std::invalid_argument("the views of an integer window do not match its weights");
+    const Size* const offsets = found.list(kept);
+    const bool is_unsigned = x.dtype == DType::uint8;
+    const Size work = rows * taps * channels;
+    add([=, x = Place(x), zero_point = Place(zero_point), weights = Place(weights),
+         &bytes = selected().bytes](std::byte* const* spaces) {
+        const uint8_t flip = is_unsigned ? 0 : 128, zero = *at<uint8_t>(zero_point, spaces) ^ flip;
+        const ByteWindows whole{at<uint8_t>(x, spaces), nullptr, 0, channels, offsets, taps,
+                                at<int32_t>(weights, spaces), zero, flip};
+        int parts = 1;
+        const int useful = int(std::min<Size>(num_threads(), work / worth_threads + 1));
+        parallel(useful, [&](int n) { parts = n; }, [&](int part) {
+            ByteWindows own = whole;
+            const Size end = rows * (part + 1) / parts;
+            for (Size first = rows * part / parts; first < end; first += own.rows) {
+                Size places[windows_at_once];
+                own.rows = std::min(end - first, windows_at_once), own.places = places;
+                for (Size row = 0; row < own.rows; row++) places[row] = in[first + row];
+                sums.store(spaces, first, [&](const IntegerResult& out) { bytes.window(own, out); });
+            }
+        }, work);
     });
 }
 

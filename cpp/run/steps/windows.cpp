@@ -1,6 +1,5 @@
 // Sliding windows: pooling, and convolutions in which each channel has its own kernel.
 #include <algorithm>
-#include <numeric>
 #include <stdexcept>
 
 #include "platform/denormals.h"
@@ -8,6 +7,12 @@
 #include "run/plan.h"
 
 namespace onward {
+
+namespace {
+
+constexpr Size windows_at_once = 128;  // whose places are computed together
+
+}  // namespace
 
 // A weighted sum of windows that are adjacent, rather than their channels: one filter for each channel.
 void Plan::filter_channels(const View& x, const View& weights, const View* bias, const View& y) {
@@ -60,11 +65,11 @@ void Plan::window(Window operation, const View& x, const View* weights, const Vi
                         (weights->strides[0] == channels || taps == 1);
     if (bias) fits = fits && bias->shape == Axes{channels} && is_adjacent(*bias);
     if (!fits) throw std::out_of_range("the views of a window have the wrong shapes or strides");
-    const Size line = std::gcd(in.line, out.line), work = rows * taps * channels;
+    const Size work = rows * taps * channels;
     const Place weights_place = weights ? *weights : View{}, bias_place = bias ? *bias : View{};
     const Size* const offsets = found.list(kept);
     add([=, this, x = Place(x), y = Place(y)](std::byte* const* spaces) {
-        Windows<float> windows{nullptr, in.stride, 0, channels, offsets, taps,
+        Windows<float> windows{at<float>(x, spaces), nullptr, 0, channels, offsets, taps,
                                has_weights ? at<float>(weights_place, spaces) : nullptr,
                                has_bias ? at<float>(bias_place, spaces) : nullptr};
         int parts = 1;
@@ -74,8 +79,9 @@ void Plan::window(Window operation, const View& x, const View* weights, const Vi
             Windows<float> own = windows;
             const Size end = rows * (part + 1) / parts;
             for (Size first = rows * part / parts; first < end; first += own.rows) {
-                own.rows = std::min(end - first, line - first % line);
-                own.x = at<float>(x, spaces) + in[first];
+                Size places[windows_at_once];
+                own.rows = std::min({end - first, out.line - first % out.line, windows_at_once}), own.places = places;
+                for (Size row = 0; row < own.rows; row++) places[row] = in[first + row];
                 kernels.window(operation, own, at<float>(y, spaces) + out[first], out.stride);
             }
         }, work);

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support.lowering import run_lowered
 
+from onward.graph import Graph, Model
 from onward.graph.operations import OPERATIONS
 
 
@@ -40,6 +41,22 @@ def test_rescaling_rounds_ties_up_and_then_away_from_zero() -> None:
     for a, m, s, found in zip(x.tolist(), multiplier.tolist(), shift.tolist(), y.tolist(), strict=True):
         first = math.floor(Fraction(a * 2 ** max(s, 0) * m, 2**31) + Fraction(1, 2))
         assert found == halves_away(Fraction(first, 2 ** max(-s, 0))), (a, m, s)
+
+
+@pytest.mark.parametrize("steps", [(1, 1), (0, 1), (1, 0), (0, 0)])
+def test_rescaling_of_all_integers_has_the_same_bits_in_vectors(steps: tuple[int, int], isa: str) -> None:
+    rng, extremes = np.random.default_rng(3), [-(2**31), 2**31 - 1, -1, 0, 1, 2**30, -(2**30)]
+    for n, dtype in ((1, np.int8), (37, np.uint8), (100, np.int32)):
+        x, multiplier = rng.integers(-(2**31), 2**31, (2, n)).astype(np.int32)
+        shift = rng.integers(-40, 40, n).astype(np.int32)
+        for array in (x, multiplier):
+            array[rng.random(n) < 0.3] = rng.choice(extremes)
+        factor = [
+            array if step else array[:1] for array, step in zip((multiplier, shift), steps, strict=True)
+        ]
+        low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+        bounds = [np.array(number, dtype) for number in (rng.integers(low, high), low, high)]
+        both("Rescale", x, *factor, *bounds, known=[3, 4, 5])
 
 
 def test_rescaling_int64_rounds_once_and_does_not_overflow() -> None:
@@ -90,3 +107,44 @@ def test_reductions_of_integers_are_exact_in_the_core(operation: str, dtype: Any
             else x.max(tuple(axes), keepdims=True)
         )
         np.testing.assert_array_equal(lowered[0], expected)
+
+
+@pytest.mark.parametrize("units", [1, 5, 33])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32])
+@pytest.mark.parametrize("kind", ["product", "window"])
+def test_exact_sums_are_rescaled_in_the_step_that_computes_them(
+    kind: str, dtype: Any, units: int, isa: str
+) -> None:
+    rng = np.random.default_rng(4)
+    if kind == "product":
+        operation, x, W = "MatMulInteger", rng.integers(-128, 128, (2, 6, 20)), (20, units)
+    else:
+        operation, x, W = "ConvInteger", rng.integers(-128, 128, (2, units, 9, 6)), (units, 1, 3, 2)
+    weights, zero = rng.integers(-128, 128, W).astype(np.int8), np.array(-7, np.int8)
+    bias = rng.integers(-5000, 5000, units).astype(np.int32)
+    multiplier = rng.integers(2**30, 2**31 - 1, units).astype(np.int32)
+    shift = rng.integers(-9, 1, units).astype(np.int32)
+    limits = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+
+    def model(reads_sums: bool) -> Model:
+        graph = Graph()
+        graph.add_input("x", np.int8)
+        constants = [graph.add_constant(array) for array in (weights, zero, bias, multiplier, shift)]
+        numbers = [graph.add_constant(np.array(number, dtype)) for number in (3, *limits)]
+        options = {"group": units} if kind == "window" else {}
+        sums = graph.add(operation, "x", *constants[:2], **options)
+        if kind == "window":  # channels last
+            sums = graph.add("Transpose", sums, perm=[0, 2, 3, 1])
+        sums = graph.add("Add", sums, constants[2])
+        graph.outputs = (graph.add("Rescale", sums, *constants[3:], *numbers), *[sums] * reads_sums)
+        return Model(graph)
+
+    fused, separate = model(False), model(True)
+    y, (expected, sums) = fused(x.astype(np.int8)), separate(x.astype(np.int8))
+    np.testing.assert_array_equal(y, expected)
+    exact = OPERATIONS["Rescale"].compute(
+        [sums, multiplier, shift, *(np.array(n, dtype) for n in (3, *limits))], {}
+    )
+    np.testing.assert_array_equal(y, exact[0] if isinstance(exact, tuple) else exact)
+    steps = fused.planner.programs[0].steps
+    assert any(step.startswith(f"rescaled_{kind}") for step in steps), steps

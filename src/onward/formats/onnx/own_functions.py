@@ -37,6 +37,9 @@ OPERATIONS = {
     "rescale_once": "RescaleOnce",
     "lookup": "Lookup",
     "fixed_reciprocal": "FixedReciprocal",
+    "quantize_rows": "QuantizeRows",
+    "quantize_rows_with_zero": "QuantizeRowsWithZero",
+    "row_product": "RowProduct",
 }
 
 # The operators with numbers as attributes, which are float32. In float64, calls name the operator and have
@@ -153,6 +156,41 @@ def floor_divide(x, unit):
 def lookup(x, table, low):
     place = Sub(Cast(x, to=7), Cast(low, to=7))
     return Gather(table, Min(Max(place, 0), Sub(Size(table), 1)))
+
+# To nearest, ties away from zero
+def rounded_away(x):
+    size = Abs(x)
+    whole = Floor(size)
+    return Mul(Sign(x), Add(whole, Cast(GreaterOrEqual(Sub(size, whole), float32(0.5)), to=1)))
+
+# x / scale of rows as int8 from -127 to 127, and the scales
+def quantize_rows(x):
+    largest = ReduceMax(Abs(x), [-1])
+    safe = Where(Equal(largest, float32(0)), float32(127), largest)
+    steps = Max(Min(Mul(x, Div(float32(127), safe)), float32(127)), float32(-127))
+    return Cast(rounded_away(steps), to=3), Div(safe, float32(127))
+
+# x / scale + zero point of rows as int8, the scales and the zero points
+def quantize_rows_with_zero(x):
+    low = Cast(Neg(Max(ReduceMax(Neg(x), [-1]), float32(0))), to=11)
+    high = Cast(Max(ReduceMax(x, [-1]), float32(0)), to=11)
+    is_zero = Equal(low, high)
+    scale = Where(is_zero, float64(1), Div(Sub(high, low), float64(255)))
+    from_low = Sub(float64(-128), Div(low, scale))
+    from_high = Sub(float64(127), Div(high, scale))
+    is_low = Less(Sub(float64(128), Div(low, scale)), Add(float64(127), Div(high, scale)))
+    found = Max(Min(Where(is_low, from_low, from_high), float64(127)), float64(-128))
+    zero = Where(is_zero, float64(0), Mul(Sign(found), Floor(Add(Abs(found), float64(0.5)))))
+    single = Cast(scale, to=1)
+    steps = Add(Mul(x, Div(float32(1), single)), Cast(zero, to=1))
+    q = rounded_away(Max(Min(steps, float32(127)), float32(-128)))
+    return Cast(q, to=3), single, Cast(zero, to=3)
+
+# Rows before columns: onnxruntime fuses the other order into an operator of one scale.
+def row_product(q, W, row_scale, zero, scale):
+    totals = ReduceSum(Cast(W, to=6), [0], keepdims=0)
+    sums = Sub(MatMulInteger(q, W), Mul(Cast(zero, to=6), totals))
+    return Mul(Mul(Cast(sums, to=1), row_scale), scale)
 
 # 2^31 / x as a multiplier of 31 bits behind the point and a shift, by Newton's method
 def fixed_reciprocal(x):

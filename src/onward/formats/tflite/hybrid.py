@@ -7,52 +7,25 @@ from typing import Any
 import numpy as np
 
 from ...graph.node import AnyArray
-from ...graph.operations.expressions import where
-from .integers import rounded
 from .products import product, rows
 from .read import Tensor
 from .registry import FLOATS, INT32, Call, Value, activated, operator
 from .windows import FIRST, LAST, conv, filters, window_options
 
 
-def quantized_rows(x: Any) -> tuple[Any, Any]:
-    """Return rows as int8 from -127 to 127, and their scales (.., 1)."""
-    largest = abs(x).reduce("ReduceMax", [-1], True)
-    is_zero = largest.equals(0)
-    safe = where(is_zero, largest.constant(127), largest)
-    steps = rounded(x * (safe.constant(127) / safe)).apply("Clip", -127, 127)
-    return steps.cast(np.int8), safe / 127
-
-
-def quantized_parts(x: Any, axes: list[int]) -> tuple[Any, Any, Any]:
-    """Return parts over axes as int8, their scales in float32, and their zero points in int32."""
-    low = (-(-x).reduce("ReduceMax", axes, True).apply("Max", 0.0)).cast(np.float64)
-    high = x.reduce("ReduceMax", axes, True).apply("Max", 0.0).cast(np.float64)
-    is_zero = low.equals(high)
-    scale = where(is_zero, low.constant(1), (high - low) / 255)
-    from_low, from_high = -128 - low / scale, 127 - high / scale
-    is_low = 128 - low / scale < 127 + high / scale
-    zero = where(is_low, from_low, from_high).apply("Clip", -128.0, 127.0)
-    # rounded, ties away from zero
-    zero = where(zero < 0, 0 - (0.5 - zero).cast(np.int32), (zero + 0.5).cast(np.int32))
-    zero = where(is_zero, zero.constant(0), zero).cast(np.float32)
-    scale = scale.cast(np.float32)
-    steps = rounded(zero + x * (scale.constant(1) / scale)).apply("Clip", -128.0, 127.0)
-    return steps.cast(np.int8), scale, zero.cast(np.int32)
+def quantized_rows(x: Any, is_asymmetric: bool) -> Any:
+    """Return rows as int8, their scales (.., 1) in float32 and their zero points in int8."""
+    if is_asymmetric:
+        return x.typed("QuantizeRowsWithZero", [np.int8, np.float32, np.int8])
+    return *x.typed("QuantizeRows", [np.int8, np.float32]), x.number(0, np.int8)
 
 
 def hybrid_times(x: Any, W: AnyArray, scales: AnyArray, is_asymmetric: bool) -> Any:
     """x W with integers W (K, N) and their scales, and the rows of x quantized as they come."""
-    matrix = x.number(W, np.int8)
-    if is_asymmetric:
-        steps, scale, zero = quantized_parts(x, [-1])
-        totals = zero.number(W.astype(np.int32).sum(0), INT32)
-        sums = steps.apply("MatMulInteger", matrix, dtype=INT32) - zero * totals
-    else:
-        steps, scale = quantized_rows(x)
-        sums = steps.apply("MatMulInteger", matrix, dtype=INT32)
-    # rows before columns: onnxruntime fuses the other order into an operator of one scale
-    return sums.cast(np.float32) * scale * x.number(scales, np.float32)
+    q, scale, zero = quantized_rows(x, is_asymmetric)
+    return q.typed(
+        "RowProduct", [np.float32], x.number(W, np.int8), scale, zero, x.number(scales, np.float32)
+    )[0]
 
 
 def hybrid_product(call: Call, x: Value, W: Value, bias: Value | None) -> Any:
@@ -72,20 +45,16 @@ def hybrid_conv(call: Call, x: Value, W: Value, bias: Value | None) -> Any:
     """
     weights, sizes, options = call.tensor(1), call.shape(0), window_options(call)
     array, options["group"] = filters(call, W)
-    if len(weights.scales) == 1 and call.operator.kind == "CONV_2D":
-        flat, scale = quantized_rows(x.reshaped(sizes[0], -1))
-        scale = scale.apply("Reshape", [-1, 1, 1, 1])
-        first = flat.apply("Reshape", sizes).apply("Transpose", perm=list(FIRST))
-        sums = first.apply("ConvInteger", call.constant(array, W.dtype), dtype=INT32, **options)
+    is_asymmetric = len(weights.scales) > 1 or call.operator.kind != "CONV_2D"
+    flat, *numbers = quantized_rows(x.reshaped(sizes[0], -1), is_asymmetric)
+    scale, zero = (number.apply("Reshape", [-1, 1, 1, 1]) for number in numbers)
+    first = flat.apply("Reshape", sizes).apply("Transpose", perm=list(FIRST))
+    if is_asymmetric and sizes[0] != 1:  # exact in float64
+        centered = first.cast(np.float64) - zero.cast(np.float64)
+        sums = centered.apply("Conv", call.constant(array, np.float64), **options)
     else:
-        steps, scale, zero = quantized_parts(x, [1, 2, 3])
-        first = steps.apply("Transpose", perm=list(FIRST))
-        if sizes[0] == 1:
-            zero = zero.cast(np.int8).apply("Reshape", [1])
-            sums = first.apply("ConvInteger", call.constant(array, W.dtype), zero, dtype=INT32, **options)
-        else:  # exact in float64
-            centered = (first.cast(np.int32) - zero).cast(np.float64)
-            sums = centered.apply("Conv", call.constant(array, np.float64), **options)
+        zero = zero.apply("Reshape", [1])
+        sums = first.apply("ConvInteger", call.constant(array, W.dtype), zero, dtype=INT32, **options)
     y = sums.cast(np.float32).apply("Transpose", perm=list(LAST)) * scale * call.constant(_scales(weights))
     return y if bias is None else y + bias
 

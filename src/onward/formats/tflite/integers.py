@@ -75,110 +75,22 @@ def centered(call: Call, x: Value, place: int) -> Any:
     return wide - zero if zero else wide
 
 
-# Functions of one number.
-
-
-def _define_real(name: str, function: Callable[[AnyArray], AnyArray]) -> None:
-    @operator(INTEGERS, name)
-    def compute(call: Call, x: Value) -> Any:
-        given, y = call.tensor(0), call.y
-        if given.type == "int16":
-            return _function_of_int16(call, x, name)
-        return table(
-            call, x, given, lambda q: tables.real_table(function, q, given, y, RANGES[y.type]), y.type
-        )
-
-
-def _function_of_int16(call: Call, x: Value, name: str) -> Any:
-    if name not in ("LOGISTIC", "TANH"):
-        raise call.refuse("this operator with the type int16")
-    numbers = tables.interpolated(call.tensor(0).scale, name == "TANH")
-    return x.looked_up(numbers, -(1 << 15), np.int32)
-
-
-for _name, _function in tables.REAL.items():
-    _define_real(_name, _function)
-
-
-@operator(INTEGERS, " ".join(BOUNDS))
-def relu(call: Call, x: Value) -> Any:
-    return _requantized(call, x, bounds(call, call.y, call.operator.kind))
-
-
-def _requantized(call: Call, x: Value, limits: tuple[int, int]) -> Any:
+def requantized(call: Call, x: Value, limits: tuple[int, int]) -> Any:
     """Convert integers to those of the output."""
     given, y = call.tensor(0), call.y
     scale = float(np.float32(given.scale) / np.float32(y.scale))
     if given.type in ("int8", "uint8") and y.type in ("int8", "uint8"):
         return table(
-            call, x, given, lambda q: np.clip(_scaled(q, given, scale) + y.zero_point, *limits), y.type
+            call,
+            x,
+            given,
+            lambda q: np.clip(tables.scaled(q - given.zero_point, scale) + y.zero_point, *limits),
+            y.type,
         )
     return rescale(call, centered(call, x, 0), scale, y, limits)
 
 
-def _scaled(q: AnyArray, given: Tensor, scale: float) -> AnyArray:
-    found: AnyArray = tables.scaled(q - given.zero_point, scale).astype(np.int64)
-    return found
-
-
-@operator(INTEGERS, "LEAKY_RELU")
-def leaky_relu(call: Call, x: Value) -> Any:
-    given, y = call.tensor(0), call.y
-    scale, alpha = np.float32(given.scale), np.float32(call.options.alpha)
-    slopes = float(scale / np.float32(y.scale)), float(scale * alpha / np.float32(y.scale))
-
-    def function(q: AnyArray) -> Any:
-        positive, negative = (_scaled(q, given, slope) for slope in slopes)
-        return np.clip(np.where(q >= given.zero_point, positive, negative) + y.zero_point, *RANGES[y.type])
-
-    return table(call, x, given, function, y.type)
-
-
-@operator(INTEGERS, "ABS")
-def absolute(call: Call, x: Value) -> Any:
-    given, y = call.tensor(0), call.y
-    scale = float(np.float32(given.scale) / np.float32(y.scale))
-
-    def function(q: AnyArray) -> Any:
-        size = tables.scaled(np.abs(q - given.zero_point), scale).astype(np.int64)
-        return np.clip(size + y.zero_point, *RANGES[y.type])
-
-    return table(call, x, given, function, y.type)
-
-
-@operator(INTEGERS, "RSQRT")
-def inverse_root(call: Call, x: Value) -> Any:
-    given, y = call.tensor(0), call.y
-    factor = tables.factor(1.0 / (float(np.float32(given.scale)) ** 0.5 * float(np.float32(y.scale))))
-
-    def function(q: AnyArray) -> Any:
-        found = [tables.inverse_root(int(v), factor) + y.zero_point for v in q - given.zero_point]
-        return np.clip(found, *RANGES[y.type])
-
-    return table(call, x, given, function, y.type)
-
-
-@operator(INTEGERS, "HARD_SWISH")
-def hard_swish(call: Call, x: Value) -> Any:
-    given, y = call.tensor(0), call.y
-    fine = np.float32(1 / 128) * np.float32(given.scale)
-    factors = [tables.factor(float(v)) for v in (fine / np.float32(y.scale), fine / np.float32(3 / 32768))]
-
-    def function(q: AnyArray) -> Any:
-        value = tables.hard_swish(q - given.zero_point, *factors)
-        return np.clip(value + y.zero_point, *RANGES[y.type])
-
-    return table(call, x, given, function, y.type)
-
-
-@operator(INTEGERS, "NEG")
-def negative(call: Call, x: Value) -> Any:
-    given, y = call.tensor(0), call.y
-    zeros = given.zero_point + y.zero_point
-    return table(call, x, given, lambda q: np.clip(zeros - q, *RANGES[y.type]), y.type)
-
-
-# Functions of two numbers.
+# Arithmetic.
 
 
 def _aligned(call: Call, places: Sequence[int], shift: int, scale: float) -> list[Any]:
@@ -333,7 +245,7 @@ def transposed_conv(call: Call, shape: Value, W: Value, x: Value, bias: Value | 
     return _finished(call, sums, bias, given.scale * weights.scales.astype(np.float64) / call.y.scale)
 
 
-# Pooling, reductions and softmax.
+# Pooling and reductions.
 
 
 @operator(INTEGERS, "AVERAGE_POOL_2D MAX_POOL_2D")
@@ -363,30 +275,14 @@ def reduce(call: Call, x: Value, axes: Value) -> Any:
         return (found if kind == "REDUCE_MAX" else -found).cast(x.dtype)
     if kind == "REDUCE_PROD":
         raise call.refuse("the product of integers with scales")
-    sums = centered(call, x, 0).reduce("ReduceSum", places, keeps)
-    scale = given.scale / y.scale
+    scale, sizes = given.scale / y.scale, call.shape(0)
     if kind == "SUM":
-        return rescale(call, sums, scale, y)
-    sizes = call.shape(0)
+        return rescale(call, centered(call, x, 0).reduce("ReduceSum", places, keeps), scale, y)
     count = math.prod(sizes[place] for place in {place % len(sizes) for place in places})
     if count < 1:
         raise call.refuse("a mean over open axes")
+    sums: Any = x.cast(np.int32).reduce("ReduceSum", places, keeps) - given.zero_point * count
     return sums.rescaled(*tables.mean_factor(scale, count), work(y), bounds(call, y), y.zero_point)
-
-
-@operator(INTEGERS, "SOFTMAX")
-def softmax(call: Call, x: Value) -> Any:
-    given, y = call.tensor(0), call.y
-    if given.type not in ("int8", "uint8") or y.type != given.type:
-        raise call.refuse(f"softmax of {given.type} in {y.type}")
-    values, terms = tables.softmax_tables(given.scale, call.options.beta)
-    wide: Any = x.cast(np.int32)
-    below = wide - wide.reduce("ReduceMax", [-1], True)
-    exponentials, terms_ = (below.looked_up(each, -255, INT32) for each in (values, terms))
-    total = terms_.reduce("ReduceSum", [-1], True)
-    multiplier, shift = total.applied("FixedReciprocal", 2)
-    limits = RANGES[y.type]  # the total has 12 bits before the point, and the result 8 behind it
-    return exponentials.rescaled(multiplier, shift - (12 + 31 - 8), y.type, limits, limits[0])
 
 
 # Conversions.
@@ -422,7 +318,7 @@ def quantize(call: Call, x: Value) -> Any:
     """Round real numbers to integers, ties away from zero, or convert integers."""
     y = call.y
     if call.tensor(0).is_quantized:
-        return _requantized(call, x, RANGES[y.type])
+        return requantized(call, x, RANGES[y.type])
     steps = rounded(x / np.float32(y.scale)) + y.zero_point
     dtype = np.int32 if y.type == "int16" else y.type
     return steps.apply("Clip", *RANGES[y.type]).cast(dtype)

@@ -18,7 +18,7 @@ from .read import Tensor, working_dtype
 from .registry import FLOATS, INT32, INT64, INTEGERS, Call, Value, activated, operator
 from .schema import ACTIVATIONS
 
-INT32_RANGE = (-(2**31), 2**31 - 1)
+INT16_RANGE, INT32_RANGE = (-(2**15), 2**15 - 1), (-(2**31), 2**31 - 1)
 TWELVE_BITS = np.float32(2.0**-12)
 sigmoid = unary("Sigmoid")
 
@@ -257,7 +257,8 @@ def integer_lstm(call: Call, x: Value, *others: Value | None) -> Any:
     places = [ONE.matrices[k] for k in gates]
     biases = [call.array(call.optional(ONE.biases[k]), "biases") for k in gates]
     first = _sums(call, steps_first(call, x), given, places)
-    sums = _saturated(_scaled(call, first + first.number(np.concatenate(biases), INT32), given, places))
+    first = first + first.number(np.concatenate(biases), INT32)
+    sums = _scaled(call, first, given, places, INT16_RANGE)
     y = repeated(call, sums, (ONE.h, ONE.c), lambda *values: _integer_step(call, gates, *values))
     return steps_first(call, y)
 
@@ -269,18 +270,20 @@ def _sums(call: Call, x: Any, tensor: Tensor, places: Sequence[int]) -> Any:
     return x.apply("MatMulInteger", x.number(W.T, np.int8), zero, None, dtype=INT32)
 
 
-def _scaled(call: Call, sums: Any, tensor: Tensor, places: Sequence[int]) -> Any:
+def _scaled(
+    call: Call, sums: Any, tensor: Tensor, places: Sequence[int], limits: tuple[int, int] = INT32_RANGE
+) -> Any:
     """Return sums of all gates with 12 bits behind the point."""
     scales = [
         np.float32(call.tensor(place).scale) * np.float32(tensor.scale) / TWELVE_BITS for place in places
     ]
     units = call.tensor(places[0]).axes[0]
     multipliers, shifts = (np.repeat(numbers, units) for numbers in tables.factors(scales))
-    return sums.rescaled(multipliers, shifts, np.int32, INT32_RANGE)
+    return sums.rescaled(multipliers, shifts, np.int32, limits)
 
 
 def _saturated(x: Any) -> Any:
-    return x.apply("Clip", -(1 << 15), (1 << 15) - 1)
+    return x.apply("Clip", *INT16_RANGE)
 
 
 def _shifted(x: Any, n: int) -> Any:

@@ -18,6 +18,7 @@ from .schema import OPERATORS, OPTIONS, TABLES, TYPES
 
 OMITTED = -1  # the number of a tensor that an operator does not have
 CUSTOM = "CUSTOM"
+REFUSED = "bfloat16 int2 uint4 string resource variant complex64 complex128".split()  # types of values
 
 
 @dataclass(eq=False)
@@ -265,16 +266,20 @@ def _check_quantization(
 
 def declared_dtype(tensor: Tensor) -> np.dtype[Any]:
     """Return the dtype of a tensor. Raises FileError."""
-    if tensor.type in ("string", "resource", "variant") or tensor.type not in TYPES.values():
+    if tensor.type == "int4":
+        return np.dtype(np.int8)
+    if tensor.type in (
+        "bfloat16",
+        "int2",
+        "uint4",
+        "string",
+        "resource",
+        "variant",
+        "complex64",
+        "complex128",
+    ):
         raise FileError(f"the tensor {tensor.name} has the type {tensor.type}, which Onward does not support")
-    try:
-        return np.dtype(tensor.type)
-    except TypeError:
-        return np.dtype(np.int8) if tensor.type == "int4" else _unknown(tensor)
-
-
-def _unknown(tensor: Tensor) -> np.dtype[Any]:
-    raise FileError(f"the tensor {tensor.name} has the type {tensor.type}, which Onward does not support")
+    return np.dtype(tensor.type)
 
 
 def working_dtype(tensor: Tensor) -> np.dtype[Any]:

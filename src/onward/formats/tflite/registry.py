@@ -1,7 +1,8 @@
 """The tables of operators, the values that they take, and the calls that they translate.
 
 An operator is a function of a `Call` and its inputs, expressions or None, and returns its outputs. `FLOATS`
-holds those of real numbers, `INTEGERS` those of integers with scales, and `ANY` those that treat all alike.
+holds those of real numbers, `INTEGERS` those of integers with scales, `COMPLEX` those of complex numbers, and
+`ANY` those that treat all others alike.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ Function = Callable[..., Any]
 Table = dict[str, Function]
 FLOATS: Table = {}
 INTEGERS: Table = {}
+COMPLEX: Table = {}
 ANY: Table = {}
 FLOAT32, INT32, INT64 = np.dtype(np.float32), np.dtype(np.int32), np.dtype(np.int64)
 
@@ -49,9 +51,14 @@ class Value(Expression):
         return self.t.graph.constants.get(self.name)
 
     def applied(self, operation: str, outputs: int, *others: Any, **attributes: Any) -> list[Value]:
-        """Return several outputs of an operation."""
-        names = self.t.add_all(operation, (self.name, *map(self._operand, others)), outputs, **attributes)
-        return [Value(self.t, name, self.dtype) for name in names]
+        """Return several outputs of an operation, of the dtype of its first input."""
+        return self.typed(operation, [self.dtype] * outputs, *others, **attributes)
+
+    def typed(self, operation: str, dtypes: Sequence[Any], *others: Any, **attributes: Any) -> list[Value]:
+        """Return several outputs of an operation, of these dtypes."""
+        operands = (self.name, *map(self._operand, others))
+        names = self.t.add_all(operation, operands, len(dtypes), **attributes)
+        return [Value(self.t, name, np.dtype(dtype)) for name, dtype in zip(names, dtypes, strict=True)]
 
     def reshaped(self, *shape: int) -> Value:
         """Return the elements in another shape; one size may be -1."""

@@ -12,7 +12,20 @@ from ...errors import ArgumentError, FileError, OnwardError
 from ...graph import Graph, Input
 from ...graph.node import AnyArray
 from ...graph.structure import Structure
-from . import control, elementwise, hybrid, integers, loops, lstm, movement, products, rnn, windows
+from . import (
+    control,
+    elementwise,
+    hybrid,
+    integer_functions,
+    integers,
+    loops,
+    lstm,
+    movement,
+    products,
+    rnn,
+    spectra,
+    windows,
+)
 from .read import (
     CUSTOM,
     OMITTED,
@@ -25,10 +38,10 @@ from .read import (
     read,
     working_dtype,
 )
-from .registry import ANY, FLOATS, INTEGERS, Call, Value
+from .registry import ANY, COMPLEX, FLOATS, INTEGERS, Call, Table, Value
 
-MODULES = (control, elementwise, hybrid, integers, loops, lstm, movement, products, rnn, windows)
-# fill the tables
+MODULES = [control, elementwise, hybrid, integer_functions, integers, loops, lstm, movement, products, rnn]
+MODULES += [spectra, windows]  # fill the tables
 MAX_DEPTH = 16  # subgraphs in subgraphs
 # What inputs and options of other kinds than those of an operator raise.
 DAMAGES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
@@ -256,13 +269,20 @@ def _function(operator: Operator, given: Sequence[Tensor | None], results: Seque
         raise ArgumentError(
             f"the custom operator {kind.removeprefix(CUSTOM + ':')} runs code that the file does not contain"
         )
-    if kind in ANY:
-        return ANY[kind]
-    values = [x for x in (*given, *results) if x is not None and x.data is None]
-    is_integer = any(x.is_quantized and x.type in ("int8", "uint8", "int16") for x in values)
-    table = INTEGERS if is_integer else FLOATS
+    table, types = _table(kind, given, results)
     if kind not in table:
-        known = kind in (FLOATS if is_integer else INTEGERS)
-        types = " with quantized values" if is_integer and known else ""
-        raise ArgumentError(f"the operator {kind}{types} is not supported")
+        is_other = any(kind in other for other in (ANY, FLOATS, INTEGERS, COMPLEX))
+        raise ArgumentError(f"the operator {kind}{types if is_other else ''} is not supported")
     return table[kind]
+
+
+def _table(kind: str, given: Sequence[Tensor | None], results: Sequence[Tensor]) -> tuple[Table, str]:
+    """Return the table of an operator, and the values that it is for."""
+    values = [x for x in (*given, *results) if x is not None and x.data is None]
+    if any(x is not None and x.type.startswith("complex") for x in given):
+        return COMPLEX, " with complex values"
+    if kind in ANY:
+        return ANY, ""
+    if any(x.is_quantized and x.type in ("int8", "uint8", "int16") for x in values):
+        return INTEGERS, " with quantized values"
+    return FLOATS, " with real values"

@@ -12,9 +12,11 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
 from ..size import broadcast_shape
+from . import integer_fusion
 from .registry import Inputs, Known, elementwise, known, operation, typed_view
 
 INT32 = np.dtype(np.int32)
+STEPS = {"Rescale": "rescale", "RescaleOnce": "rescale_once"}
 
 
 def high_product(a: AnyArray, b: AnyArray | int, bits: int = 32) -> AnyArray:
@@ -85,13 +87,17 @@ def rescale_once(
 @rescale.lowering
 @rescale_once.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    views, numbers = [typed_view(b, value) for value in inputs[:3]], [known(value) for value in inputs[3:]]
-    if any(v is None for v in views) or any(
-        n is None or n.size != 1 or n.dtype.kind not in "iu" for n in numbers
-    ):
+    views = [x for value in inputs[:3] if (x := typed_view(b, value)) is not None]
+    numbers = [n for value in inputs[3:] if (n := known(value)) is not None]
+    if len(views) + len(numbers) < 6 or any(n.size != 1 or n.dtype.kind not in "iu" for n in numbers):
         return None
-    dtype = numbers[0].dtype.name
-    return [b.combined("rescale", *map(int, numbers), *views, dtype=dtype)] if dtype in DTYPES else None
+    x, multiplier, shift = views
+    dtype, limits, step = numbers[0].dtype.name, list(map(int, numbers)), STEPS[node.operation]
+    if (step == "rescale" and dtype not in ("int8", "uint8", "int32")) or dtype not in DTYPES:
+        return None
+    is_alone = step == "rescale" and inputs[0] is not None and inputs[0].used_once
+    fused = integer_fusion.rescaled(b, x, multiplier, shift, limits, dtype) if is_alone else None
+    return [fused or b.combined(step, *limits, *views, dtype=dtype)]
 
 
 def _table_signature(x: Known, table: Known, low: Known) -> Signature:

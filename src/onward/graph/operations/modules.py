@@ -50,6 +50,7 @@ NAMES = {
         "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
         "ReduceSum ReduceSumSquare GlobalAveragePool GlobalMaxPool GlobalLpPool RunningSum CumSum CumProd"
     ),
+    "row_quantization": "QuantizeRows QuantizeRowsWithZero RowProduct",
     "resize": "Resize GridSample AffineGrid",
     "selection": "ArgMax ArgMin Hardmax TopK Unique NonMaxSuppression",
     "sequences": (

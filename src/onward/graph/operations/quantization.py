@@ -13,7 +13,7 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .casting import cast_to
-from .convolutions import CONVOLUTION, conv_signature, convolve, depthwise, filter_matrix, windows_of_groups
+from .convolutions import CONVOLUTION, conv_signature, convolve, filter_matrix, windows_of_groups
 from .expressions import composed
 from .products import last_size, product_shape, split_rows
 from .registry import (
@@ -28,7 +28,7 @@ from .registry import (
     typed_view,
     view,
 )
-from .sliding import filter_size, geometry, pad_view, windows_combine, windows_over_time
+from .sliding import filter_size, geometry, pad_view, window_view, windows_combine, windows_over_time
 from .value import Value
 
 UINT8, INT32, FLOAT32 = np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.float32)
@@ -242,7 +242,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     return [y]
 
 
-def _packed(
+def packed_integers(
     b: Builder,
     W: AnyArray,
     zero_points: AnyArray | None,
@@ -278,10 +278,10 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         return None
     if not _fits(W_zero, W.shape[1]):
         return None
-    matrix = _packed(b, W, W_zero, "matrix", lambda: W.T)
+    matrix = packed_integers(b, W, W_zero, "matrix", lambda: W.T)
     leading = x.shape[:-1]
     y = b.new(math.prod(leading), W.shape[1], dtype="int32")
-    b.add("integer_product", matrix, x, len(leading), zero_point, None, None, y)
+    b.add("integer_product", matrix, x, len(leading), zero_point, None, None, None, y)
     return [split_rows(y, leading)]
 
 
@@ -299,30 +299,22 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         return None
     last = pad_view(b, x.permuted(0, *range(2, 2 + axes), 1), g.sides, zero_point)
     places = (N, *g.out)
-    if groups == C == M and _is_exact_in_float32(W, bias):
-        center = 0 if W_zero is None else W_zero.astype(np.float32).reshape(-1, *[1] * (axes + 1))
-        floats, added = b.like(last, "float32"), None if bias is None else bias.astype(np.float32)
-        b.add("dequantize", last, b.scalar(1.0), zero_point, floats)
-        y = b.cast(depthwise(b, floats, W.astype(np.float32) - center, added, g), "int32")
-        b.exact_casts.add(y)
-        return [y.permuted(0, axes + 1, *range(1, axes + 1))]
     y = b.new(math.prod(places), M, dtype="int32")
     start = None if bias is None else b.constant(bias)
+    if groups == C == M:
+        center = 0 if W_zero is None else W_zero.astype(np.int32).reshape(-1, *[1] * (axes + 1))
+        centered = (W.astype(np.int32) - center).reshape(M, -1).T
+        rows = window_view(last if last.strides[-1] == 1 else b.contiguous(last), g)
+        taps = b.constant(np.ascontiguousarray(centered))
+        b.add("integer_window", taps, rows, 1 + axes, zero_point, None, None, start, y)
+        return [split_rows(y, places).permuted(0, axes + 1, *range(1, axes + 1))]
     for group, own, rows in windows_of_groups(last, g, groups, M):
         zeros = W_zero if W_zero is None or W_zero.size == 1 else W_zero[own]
-        filters = _packed(b, W, zeros, ("filters", group), lambda own=own: filter_matrix(W[own]))  # type: ignore[misc]
+        filters = packed_integers(b, W, zeros, ("filters", group), lambda own=own: filter_matrix(W[own]))  # type: ignore[misc]
         first = start and start.sliced(0, own.start, own.stop)
         target = y.sliced(1, own.start, own.stop)
-        b.add("integer_product", filters, rows, 1 + axes, zero_point, None, first, target)
+        b.add("integer_product", filters, rows, 1 + axes, zero_point, None, None, first, target)
     return [split_rows(y, places).permuted(0, axes + 1, *range(1, axes + 1))]
-
-
-def _is_exact_in_float32(W: AnyArray, bias: AnyArray | None) -> bool:
-    """Whether all sums over one channel are whole numbers that float32 represents exactly."""
-    largest = 255**2 * math.prod(W.shape[2:])
-    if bias is not None:
-        largest += int(np.abs(bias.astype(np.int64)).max())
-    return largest <= 2**24
 
 
 def _fits(parameter: AnyArray | None, units: int) -> bool:

@@ -50,7 +50,6 @@ class Builder:
         self.arrays: dict[int, tuple[Any, int, int]] = {}
         self.segment_start = 0  # the first step that does not precede a node that runs in NumPy
         self.has_integer_products = False
-        self.exact_casts: set[View] = set()  # integers that were computed exactly in float32
         self._argument_sizes: list[Any] = []
         self._weights = weights
         self._constants: list[Bytes] = []
@@ -183,7 +182,7 @@ class Builder:
     def add(self, step: str, *arguments: Any) -> None:
         """Append a step, named after the method of the core's Plan."""
         self.steps.append((step, arguments))
-        self.has_integer_products |= step == "integer_product"
+        self.has_integer_products |= step in ("integer_product", "integer_window")
 
     def contiguous(self, view: View) -> View:
         """Return the view if it is contiguous, otherwise a contiguous copy."""

@@ -1,0 +1,133 @@
+// Integers times fixed-point factors: a multiplier of 31 fractional bits and a shift, as in gemmlowp.
+#pragma once
+
+#include "kernels/bytes.h"
+#include "kernels/kernels.h"
+#include "kernels/vec.h"
+
+namespace {
+
+using onward::IntegerResult;
+using onward::Rescaling;
+
+constexpr int32_t least_int = -2147483647 - 1, largest_int = 2147483647;
+
+inline i32v integers_at(const int32_t* p, Size n) { return (i32v)load_some((const float*)p, n); }
+inline i32v clipped(i32v x, i32v low, i32v high) {
+    x = x < low ? low : x;
+    return x > high ? high : x;
+}
+
+// The products of the even lanes.
+inline u64v even_products(i32v a, i32v b) {
+#if defined(__AVX512F__)
+    return (u64v)_mm512_mul_epi32((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+    return (u64v)_mm256_mul_epi32((__m256i)a, (__m256i)b);
+#else
+    u64v products{};
+    for (int l = 0; l < Float<float>::L; l += 2) products[l / 2] = uint64_t(int64_t(a[l]) * b[l]);
+    return products;
+#endif
+}
+
+// The upper half of 2 a b, rounded to nearest, ties up; the square of -2^31 saturates.
+inline i32v high_product(i32v a, i32v b) {
+#if defined(__aarch64__)
+    return (i32v)vqrdmulhq_s32((int32x4_t)a, (int32x4_t)b);
+#else
+    constexpr uint64_t half = uint64_t(1) << 30, upper = uint64_t(0xffffffff) << 32;
+    const u64v even = (even_products(a, b) + half) >> 31;
+    const u64v odd = (even_products((i32v)((u64v)a >> 32), (i32v)((u64v)b >> 32)) + half) << 1;
+    const i32v product = (i32v)((even & ~upper) | (odd & upper));
+    return (a == least_int) & (b == least_int) ? largest_int - i32v{} : product;
+#endif
+}
+
+// The factors of a vector. Calling them multiplies x, in two roundings: by the multiplier, and to the right.
+class Factors {
+public:
+    Factors(i32v multiplier, i32v shift) : multiplier(multiplier) {
+        const i32v none{}, most = none + 31, to_right = clipped(none - clipped(shift, none - 31, none), none, most);
+        left = (u32v)clipped(shift, none, most);
+        right = to_right;
+        rest = (i32v)((u32v(none + 1) << (u32v)to_right) - 1);
+        half = rest >> 1;
+    }
+    i32v operator()(i32v x) const {
+        const i32v product = high_product((i32v)((u32v)x << left), multiplier);
+        // comparisons are -1 where they hold
+        return (product >> right) - ((product & rest) > half - (product < 0));
+    }
+
+private:
+    i32v multiplier, right, rest, half;
+    u32v left;
+};
+
+// Adds the zero point and clips. Sums beyond int32 are beyond the limits, too.
+class Limits {
+public:
+    explicit Limits(const Rescaling& s) : zero_point(i32v{} + s.zero_point), low(i32v{} + s.low), high(i32v{} + s.high) {
+        auto before = [&](int32_t limit) {
+            const int64_t number = int64_t(limit) - s.zero_point;
+            return i32v{} + int32_t(number < least_int ? least_int : number > largest_int ? largest_int : number);
+        };
+        first_low = before(s.low), first_high = before(s.high);
+    }
+    i32v operator()(i32v x) const { return clipped(clipped(x, first_low, first_high) + zero_point, low, high); }
+
+private:
+    i32v zero_point, low, high, first_low, first_high;
+};
+
+inline Factors factors_at(const Rescaling& s, Size i, Size n) {
+    auto at = [&](const int32_t* numbers, Size step) {
+        return step ? integers_at(numbers + i, n) : i32v{} + *numbers;
+    };
+    return {at(s.multiplier, s.multiplier_step), at(s.shift, s.shift_step)};
+}
+
+inline void rescale(Size n, const int32_t* x, const Rescaling& s, void* y) {
+    constexpr int L = Float<float>::L;
+    const bool is_one = !s.multiplier_step && !s.shift_step;
+    const Limits limits(s);
+    Factors factors = factors_at(s, 0, n);
+    for (Size i = 0; i < n; i += L) {
+        if (!is_one && i) factors = factors_at(s, i, n - i);
+        const i32v found = limits(factors(integers_at(x + i, n - i)));
+        if (s.to_bytes)
+            store_bytes((uint8_t*)y + i, found, n - i);
+        else
+            store_bits((float*)y + i, (f32v)found, n - i);
+    }
+}
+
+// Stores sums of a block of units in the form that a result has.
+class Stored {
+public:
+    Stored(const IntegerResult& out, Size unit)
+        : out(out), unit(unit), n(out.units - unit),
+          bias(out.integer_bias ? integers_at(out.integer_bias + unit, n) : i32v{}),
+          factors(out.rescaling ? factors_at(*out.rescaling, unit, n) : Factors(i32v{}, i32v{})) {}
+    void operator()(i32v sum, Size row, const Limits& limits) const {
+        const Size at = row * out.stride + unit;
+        sum += bias;
+        if (out.rescaling) sum = limits(factors(sum));
+        if (out.bytes) return store_bytes(out.bytes + at, sum, n);
+        if (out.integers) return store_bits((float*)out.integers + at, (f32v)sum, n);
+        f32v y = __builtin_convertvector(sum, f32v);
+        if (out.row_scale) y *= out.row_scale[row];
+        if (out.scale) y *= out.has_scale_per_unit ? load_some(out.scale + unit, n) : broadcast(*out.scale);
+        if (out.bias) y += load_some(out.bias + unit, n);
+        store_some(out.floats + at, y, n);
+    }
+
+private:
+    const IntegerResult& out;
+    const Size unit, n;
+    const i32v bias;
+    const Factors factors;
+};
+
+}  // namespace
