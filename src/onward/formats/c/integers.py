@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,7 +12,7 @@ from ...graph.plan.view import View
 from ...graph.plan.words import Weights
 from .code import Body, indexed, merged, nested, plus
 from .library import TYPES
-from .places import pieces_of, sizes_of
+from .places import offsets_of, pieces_of, sizes_of
 from .steps import step, stored
 
 
@@ -43,56 +45,170 @@ def dequantize(c: Body, x: View, scale: View, zero_point: View, y: View) -> None
 
 
 @step
-def integer_product(
-    c: Body,
-    weights: Weights,
-    x: View,
-    row_axes: int,
-    zero_point: View,
-    scale: View | None,
-    bias: View | None,
-    y: View,
-) -> None:
-    """Dense layers and convolutions in int8, with sums in int32."""
+def quantize_rows(c: Body, is_symmetric: bool, x: View, q: View, scale: View, zero_point: View) -> None:
+    """Rounding of rows to bytes with ranges of their own."""
+    K, rows = int(x.shape[-1]), math.prod(sizes_of(x.shape[:-1]))
+    c.add(f"const float *const x = {c.at(x)};", f"int8_t *const q = {c.at(q)};")
+    c.add(f"float *const scale = {c.at(scale)};", f"int8_t *const zero = {c.at(zero_point)};", "int i;")
+    c.add(f"for (i = 0; i < {rows}; i++)")
+    c.add(f"    scale[i] = quantized_row(x + {K} * i, {K}, {int(is_symmetric)}, q + {K} * i, zero + i);")
+
+
+FACTOR = "multiplier", "shift"
+
+
+class Sums(NamedTuple):
+    """What exact sums (rows, units) become: the vectors of a step, and the numbers of a rescaling."""
+
+    y: View
+    bias: View | None
+    row_scale: View | None = None
+    scale: View | None = None
+    factor: tuple[View, View] | None = None
+    limits: tuple[int, int, int] = (0, 0, 0)
+
+    def declare(self, c: Body) -> None:
+        """Declare the addresses of the vectors and of y."""
+        c.add(f"{TYPES[self.y.dtype]} *const y = {c.at(self.y)};")
+        multiplier, shift = self.factor or (None, None)
+        for name, view in (
+            *(("row_scale", self.row_scale), ("scale", self.scale), ("bias", self.bias)),
+            *(("multiplier", multiplier), ("shift", shift)),
+        ):
+            if view is not None:
+                c.add(f"const {TYPES[view.dtype]} *const {name} = {c.at(view)};")
+
+    def stored(self, total: str, row: str, unit: str) -> str:
+        """Return what is stored for a sum."""
+        if self.bias is not None and self.bias.dtype == "int32":
+            total = f"{total} + bias[{unit}]"
+        if self.factor is not None:
+            m, s = (
+                f"{n}[{_place(v, unit)}]" for n, v in zip(("multiplier", "shift"), self.factor, strict=True)
+            )
+            return _rescaled(f"rescaled_32({total}, {m}, {s})", *self.limits, self.y)
+        if self.y.dtype != "float32":
+            return total
+        value = f"(float)({total})"
+        for name, view, place in (("row_scale", self.row_scale, row), ("scale", self.scale, unit)):
+            value += "" if view is None else f" * {name}[{_place(view, place)}]"
+        return stored(value if self.bias is None or self.bias.dtype == "int32" else f"{value} + bias[{unit}]")
+
+
+def _place(view: View, place: str) -> str:
+    return place if math.prod(map(int, view.shape)) > 1 else "0"
+
+
+def _for_rows(c: Body, x: View, row_axes: int, y: View, statements: Callable[..., list[str]]) -> None:
+    """Repeat statements, of the offsets of a row in x and y, its number and a free index, for each row."""
+    rows = sizes_of(x.shape[:row_axes])
+    counted = sizes_of(View.contiguous(0, 0, tuple(rows)).strides)
+    loops = merged(rows, [sizes_of(x.strides[:row_axes]), [int(y.strides[0]) * n for n in counted], counted])
+    at = [indexed([axis[1][place] for axis in loops]) for place in range(3)]
+    lines = statements(*at, "ijklmnpqrst"[len(loops)])
+    c.add(*(nested([axis[0] for axis in loops], lines) if loops else ["{", *lines, "}"]))
+
+
+def _zero(c: Body, zero_point: View, x: View, row: str) -> str:
+    """Return the zero point of a row."""
+    number = c.number(zero_point) if math.prod(map(int, zero_point.shape)) == 1 else None
+    return str(number) if number is not None else f"({c.at(zero_point)})[{_place(zero_point, row)}]"
+
+
+def _product(c: Body, weights: Weights, x: View, row_axes: int, zero_point: View, sums: Sums) -> None:
     q, zero_points = c.weights(weights)
-    q = np.asarray(q)
+    q, zeros = np.asarray(q), np.asarray(zero_points)
     O, K = q.shape  # noqa: E741
     pieces, length = pieces_of(x, row_axes)
     table = c.module.constant(pieces.astype(np.int32), "pieces") if len(pieces) > 1 else "0"
-    rows = sizes_of(x.shape[:row_axes])
-    y_steps = [int(y.strides[0]) * stride for stride in View.contiguous(0, 0, tuple(rows)).strides]
-    loops = merged(rows, [sizes_of(x.strides[:row_axes]), y_steps])
-    depth = len(loops)
-    at = [indexed([axis[1][place] for axis in loops]) for place in range(2)]
-    o = "ijklmnpqrst"[depth]
     is_unsigned = x.dtype == "uint8"
-    zeros = np.asarray(zero_points)
-    w_zero = f"{c.module.constant(zeros.astype(np.int32), 'zeros')}[{o}]" if zeros.any() else "0"
-    total = f"sum_of_bytes(row, {c.module.constant(q, 'bytes')} + {K} * {o}, {K}, zero, {w_zero})"
-    if bias is not None and bias.dtype == "int32":
-        total = f"{total} + bias[{o}]"
-    if y.dtype == "float32":
-        value = f"(float)({total})"
-        if scale is not None:
-            value += f" * scale[{o if math.prod(map(int, scale.shape)) > 1 else 0}]"
-        value += f" + bias[{o}]" if bias is not None and bias.dtype == "float32" else ""
-        total = stored(value)
-    row = f"gather_bytes((const uint8_t *)({plus('x', at[0])}), {table}, {len(pieces)}, {length}"
-    statements = [
-        f"int {o};",
-        f"{row}, {128 if is_unsigned else 0}, row);",
-        f"for ({o} = 0; {o} < {O}; {o}++)",
-        f"    y[{at[1]} + {o}] = {total};",
-    ]
-    c.add(f"const {TYPES[x.dtype]} *const x = {c.at(x)};", f"{TYPES[y.dtype]} *const y = {c.at(y)};")
-    for name, view in (("scale", scale), ("bias", bias)):
-        if view is not None:
-            c.add(f"const {TYPES[view.dtype]} *const {name} = {c.at(view)};")
-    zero = f"*({c.at(zero_point)})" if c.number(zero_point) is None else c.number(zero_point)
-    c.add(f"const int32_t zero = {zero}{' - 128' if is_unsigned else ''};")
-    c.add(f"int8_t *const row = (int8_t *){c.scratch(K, 'int8')};")
-    c.add(*(nested([axis[0] for axis in loops], statements) if depth else ["{", *statements, "}"]))
-    c.multiply_adds += math.prod(rows) * O * K
+    c.add(
+        f"const {TYPES[x.dtype]} *const x = {c.at(x)};",
+        f"int8_t *const row = (int8_t *){c.scratch(K, 'int8')};",
+    )
+    sums.declare(c)
+
+    def statements(at: str, y_at: str, number: str, o: str) -> list[str]:
+        w_zero = f"{c.module.constant(zeros.astype(np.int32), 'zeros')}[{o}]" if zeros.any() else "0"
+        total = f"sum_of_bytes(row, {c.module.constant(q, 'bytes')} + {K} * {o}, {K}, zero, {w_zero})"
+        gathered = f"gather_bytes((const uint8_t *)({plus('x', at)}), {table}, {len(pieces)}, {length}"
+        return [
+            f"const int32_t zero = {_zero(c, zero_point, x, number)}{' - 128' if is_unsigned else ''};",
+            f"int {o};",
+            f"{gathered}, {128 if is_unsigned else 0}, row);",
+            f"for ({o} = 0; {o} < {O}; {o}++)",
+            f"    y[{y_at} + {o}] = {sums.stored(total, number, o)};",
+        ]
+
+    _for_rows(c, x, row_axes, sums.y, statements)
+    c.multiply_adds += math.prod(sizes_of(x.shape[:row_axes])) * O * K
+
+
+def _window(c: Body, weights: View, x: View, row_axes: int, zero_point: View, sums: Sums) -> None:
+    places = offsets_of(x, row_axes, len(x.shape) - 1)
+    taps, channels = len(places), int(x.shape[-1])
+    table = c.module.constant(places.astype(np.int32), "taps")
+    c.add(f"const {TYPES[x.dtype]} *const x = {c.at(x)};", f"const int32_t *const weights = {c.at(weights)};")
+    sums.declare(c)
+
+    def statements(at: str, y_at: str, number: str, o: str) -> list[str]:
+        element = f"({plus('x', at)})[{table}[e] + {o}]"
+        return [
+            f"const int32_t zero = {_zero(c, zero_point, x, number)};",
+            f"int {o};",
+            f"for ({o} = 0; {o} < {channels}; {o}++) {{",
+            "    int32_t total = 0;",
+            "    int e;",
+            f"    for (e = 0; e < {taps}; e++) total += ({element} - zero) * weights[{channels} * e + {o}];",
+            f"    y[{y_at} + {o}] = {sums.stored('total', number, o)};",
+            "}",
+        ]
+
+    _for_rows(c, x, row_axes, sums.y, statements)
+    c.multiply_adds += math.prod(sizes_of(x.shape[:row_axes])) * taps * channels
+
+
+@step
+def integer_product(
+    c: Body, weights: Weights, x: View, row_axes: int, zero_point: View, row_scale: View | None,
+    scale: View | None, bias: View | None, y: View,
+) -> None:  # fmt: skip
+    """Dense layers and convolutions in int8, with sums in int32."""
+    _product(c, weights, x, row_axes, zero_point, Sums(y, bias, row_scale, scale))
+
+
+@step
+def rescaled_product(
+    c: Body, weights: Weights, x: View, row_axes: int, zero_point: View, bias: View | None, out_zero: int,
+    low: int, high: int, multiplier: View, shift: View, y: View,
+) -> None:  # fmt: skip
+    """The same, with sums that become integers of 8 bits."""
+    factor = multiplier, shift
+    _product(c, weights, x, row_axes, zero_point, Sums(y, bias, None, None, factor, (out_zero, low, high)))
+
+
+@step
+def integer_window(
+    c: Body, weights: View, x: View, row_axes: int, zero_point: View, row_scale: View | None,
+    scale: View | None, bias: View | None, y: View,
+) -> None:  # fmt: skip
+    """Convolutions of bytes in which each channel has its own kernel."""
+    _window(c, weights, x, row_axes, zero_point, Sums(y, bias, row_scale, scale))
+
+
+@step
+def rescaled_window(
+    c: Body, weights: View, x: View, row_axes: int, zero_point: View, bias: View | None, out_zero: int,
+    low: int, high: int, multiplier: View, shift: View, y: View,
+) -> None:  # fmt: skip
+    """The same, with sums that become integers of 8 bits."""
+    factor = multiplier, shift
+    _window(c, weights, x, row_axes, zero_point, Sums(y, bias, None, None, factor, (out_zero, low, high)))
+
+
+def _rescaled(product: str, zero_point: int, low: int, high: int, y: View) -> str:
+    value = f"{product} + INT64_C({int(zero_point)})"
+    return f"({TYPES[y.dtype]})between({value}, {_limit(low)}, {_limit(high)})"
 
 
 @step
@@ -100,13 +216,20 @@ def rescale(
     c: Body, zero_point: int, low: int, high: int, x: View, multiplier: View, shift: View, y: View
 ) -> None:
     """Integers times factors in fixed point."""
-    kind, wide = TYPES[y.dtype], "rescaled_64" if x.dtype == "int64" else "rescaled_32"
+    _rescale(c, "rescaled_32", (zero_point, low, high), x, multiplier, shift, y)
 
-    def statement(x_element: str, m: str, s: str, y_element: str) -> str:
-        value = f"{wide}({x_element}, {m}, {s}) + INT64_C({int(zero_point)})"
-        return f"{y_element} = ({kind})between({value}, {_limit(low)}, {_limit(high)});"
 
-    c.loops([x, multiplier, shift, y], statement)
+@step
+def rescale_once(
+    c: Body, zero_point: int, low: int, high: int, x: View, multiplier: View, shift: View, y: View
+) -> None:
+    """Integers of 64 bits times factors in fixed point."""
+    _rescale(c, "rescaled_64", (zero_point, low, high), x, multiplier, shift, y)
+
+
+def _rescale(c: Body, function: str, limits: tuple[int, int, int], *views: View) -> None:
+    y = views[-1]
+    c.loops(list(views), lambda x, m, s, to: f"{to} = {_rescaled(f'{function}({x}, {m}, {s})', *limits, y)};")
 
 
 def _limit(number: int) -> str:

@@ -59,6 +59,46 @@ static void quantize_dynamically(const float *x, int n, uint8_t *y, float *scale
     for (i = 0; i < n; i++) y[i] = quantized(x[i], step, *zero, 0);
 }
 
+/* To the nearest integer, ties away from zero, for numbers of few digits. */
+static int rounded_away(float x)
+{
+    const float size = x < 0.0f ? -x : x;
+    const int whole = (int)size, steps = whole + (size - (float)whole >= 0.5f);
+    return x < 0.0f ? -steps : steps;
+}
+
+/* Rounds a row of n numbers to bytes and returns their scale: from -127 to 127, or, with a zero point, from -128 to 127. */
+static float quantized_row(const float *x, int n, int is_symmetric, int8_t *q, int8_t *zero_point)
+{
+    float low = 0.0f, high = 0.0f, scale, inverse, least = -127.0f, zero = 0.0f;
+    int i;
+    for (i = 0; i < n; i++) {
+        low = smaller(x[i], low);
+        high = larger(x[i], high);
+    }
+    if (is_symmetric) {
+        const float size = -low > high || low != low ? -low : high, safe = size == 0.0f ? 127.0f : size;
+        inverse = 127.0f / safe;
+        scale = safe / 127.0f;
+    } else {
+        const double step = low == high ? 1.0 : ((double)high - (double)low) / 255.0;
+        const double from_low = -128.0 - low / step, from_high = 127.0 - high / step;
+        const double found = 128.0 - low / step < 127.0 + high / step ? from_low : from_high;
+        const double clipped = found < -128.0 ? -128.0 : found > 127.0 ? 127.0 : found;
+        if (low != high && found == found) zero = (float)(clipped < 0.0 ? -(int)(0.5 - clipped) : (int)(clipped + 0.5));
+        scale = (float)step;
+        inverse = 1.0f / scale;
+        least = -128.0f;
+    }
+    *zero_point = (int8_t)zero;
+    for (i = 0; i < n; i++) {
+        float steps = x[i] * inverse + zero;
+        steps = steps > least ? steps : least;
+        q[i] = (int8_t)rounded_away(steps > 127.0f ? 127.0f : steps);
+    }
+    return FLUSHED(scale);
+}
+
 /* Gathers a row of bytes; those without sign are moved by 128. */
 static void gather_bytes(const uint8_t *x, const int32_t *pieces, int count, int length, int flip, int8_t *row)
 {
