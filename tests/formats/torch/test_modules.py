@@ -215,3 +215,9 @@ def test_repr_says_that_the_file_contains_no_forward() -> None:
     text = repr(parts)
     assert text.startswith("<Parts {'head': Linear(6, 2)} of a file that contains no forward(). ")
     assert "    program = torch.export.export(module.eval(), (x,))\n    torch.export.save(program," in text
+
+
+def test_a_file_of_one_layer_does_not_ask_to_connect_it(tmp_path: Path) -> None:
+    save_file(onward.LSTM(3, 4, rng=0).state_dict(), tmp_path / "lstm.safetensors")
+    text = repr(onward.load(tmp_path / "lstm.safetensors"))
+    assert text == "<Parts {'': LSTM(3, 4)} of a file that contains a single layer, parts['']>"

@@ -89,6 +89,8 @@ class Parts(FamiliarNames, dict[str, Layer]):
 
     def __repr__(self) -> str:
         names = ", ".join(map(repr, self))
+        if "" in self and self.only_layer is not None:
+            return f"<Parts {super().__repr__()} of a file that contains a single layer, parts['']>"
         return (
             f"<Parts {super().__repr__()} of a file that contains no forward(). Connect its layers with "
             f"parts.sequential({names}), in the order of the model. {WHOLE_MODEL}>"
