@@ -190,3 +190,17 @@ def test_training_starts_and_pauses_with_the_keyboard(visit: Any) -> None:
     page.keyboard.press("ArrowRight")
     page.wait_for_function("document.querySelector('#python').textContent.includes('20, 1.5, 60')")
     assert losses_of(page) == {kind: [] for kind in KINDS}
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (320, "dark")])
+def test_training_fits_a_narrow_page_with_its_program_and_says_what_its_pictures_show(
+    visit: Any, width: int, scheme: str
+) -> None:
+    page = visit(width=width, scheme=scheme)
+    page.wait_for_selector("#trained [data-kind]")
+    page.click("#live summary")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    pictures = page.locator("#live [role=img]").all()
+    assert len(pictures) == 10  # the curves of the gradients, and three for each network
+    assert all(picture.get_attribute("aria-label") for picture in pictures)
+    assert page.get_attribute("#progress", "role") == "status"
