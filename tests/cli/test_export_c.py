@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 from support import c_code
 from support.cli import invoke, message, report
 from support.examples import detector_of_voices
@@ -33,3 +34,14 @@ def test_sizes_are_printed_and_nothing_is_written_if_there_is_no_c(tmp_path: Pat
     assert not list(tmp_path.glob("*.c"))
     shown = invoke(*command, "--size", "time=5", expect=0).output
     assert "constants, in flash" in shown and "multiply-adds" in shown and "gru_test.c" in shown
+
+
+def test_int8_prints_its_accuracy_on_data(tmp_path: Path) -> None:
+    onward.GRU(3, 20, rng=0).save(tmp_path / "gru.safetensors")
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32))
+    command = ("export-c", tmp_path / "gru.safetensors", "-o", tmp_path / "gru.c", "--stream", "--int8")
+    found = report(*command, "--data", tmp_path / "data.npz")
+    assert 0 < found["relative_error"] < 0.1 and found["largest_difference"] < 0.1
+    assert "relative error" in invoke(*command, expect=0).output
+    program = c_code.compiled([tmp_path / "gru.c", tmp_path / "gru_test.c"])
+    assert c_code.run(program).startswith("PASS")

@@ -12,7 +12,7 @@ from support.examples import detector_of_voices
 from support.sequence_graphs import detector
 
 import onward
-from onward.errors import ArgumentError
+from onward.errors import ArgumentError, OnwardError
 from onward.formats.c.library import FUNCTIONS, functions, paragraphs, words_of
 from onward.formats.c.steps import ACTIVATIONS, STEPS, UNARY
 from onward.graph import Graph
@@ -37,6 +37,20 @@ def test_streams_have_the_bits_of_python(name: str, tmp_path: Path) -> None:
     c_code.checked(STREAMS[name](), tmp_path / f"{name}.c", stream=True, steps=2, rows=rows, math=rows == 1)
 
 
+def test_the_accuracy_of_int8_is_measured_on_data(tmp_path: Path) -> None:
+    net = onward.Sequential(onward.GRU(3, 40, rng=0), onward.Linear(40, 2, rng=1))
+    x = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)
+    found = c_code.checked(net, tmp_path / "net.c", stream=True, int8=True, data={"x": x})
+    y, other = net.stream()(x), net.quantize("int8").stream()(x)
+    np.testing.assert_allclose(found.accuracy.largest_difference, np.abs(y - other).max(), rtol=1e-6)
+    assert 0 < found.accuracy.relative_error < 0.1
+    exact = net.export_c(tmp_path / "exact.c", stream=True)
+    assert exact.accuracy is None and found.figures.weights < 0.4 * exact.figures.weights
+    for data, message in (({"x": x[:29, :2]}, "x has 58 numbers"), ({"y": x}, "unknown inputs: y")):
+        with pytest.raises(OnwardError, match=message):
+            net.export_c(tmp_path / "other.c", stream=True, data=data)
+
+
 def test_a_bidirectional_layer_runs_in_calls_of_one_size(tmp_path: Path) -> None:
     layer = onward.GRU(3, 4, 2, bidirectional=True, rng=0)
     with pytest.raises(ArgumentError, match="the axis time of x is open, and C has fixed sizes"):
@@ -48,6 +62,15 @@ def test_inputs_that_are_states_become_those_of_the_stream(tmp_path: Path) -> No
     found = c_code.checked(detector_of_voices(), tmp_path / "vad.c", stream=True, sr=np.int64(16000))
     assert found.inputs == {"input": (1, 576)} and found.outputs == {"output": (1, 1)}
     assert found.figures.state == 2 * 128 * 4
+
+
+def test_a_product_whose_output_is_copied_to_another_order_of_axes(tmp_path: Path) -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (1, 9, 5))
+    W = graph.add_constant(np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32))
+    y = graph.add("Transpose", graph.add("MatMul", x, W), perm=[0, 2, 1])
+    graph.outputs = (graph.add("Softmax", y, axis=-1, output="y"),)
+    c_code.checked(Model(graph), tmp_path / "net.c")
 
 
 def elementwise() -> Model:

@@ -11,7 +11,7 @@ import click
 from ..formats.c import write
 from . import common
 from .common import Printed, Report, kilobytes
-from .sources import ModelFile, model_argument
+from .sources import ModelFile, model_argument, read_arrays
 
 
 def _sizes(found: write.Exported) -> Printed:
@@ -23,6 +23,9 @@ def _sizes(found: write.Exported) -> Printed:
     table.add_row("constants, in flash", kilobytes(figures.weights))
     table.add_row("state of a stream", kilobytes(figures.state))
     table.add_row("arena, shared by all streams", kilobytes(figures.arena))
+    if found.accuracy is not None:
+        table.add_row("largest difference from float32", f"{found.accuracy.largest_difference:.3g}")
+        table.add_row("relative error", f"{found.accuracy.relative_error:.3g}")
     table.add_row("multiply-adds", f"{figures.multiply_adds:,}")
     yield table
 
@@ -61,6 +64,12 @@ def _show(report: Report) -> Printed:
     multiple=True,
     help="An input that the next block of a stream takes from an output. Default: those with matching names.",
 )
+@click.option("--int8", is_flag=True, help="Quantize the weights to int8, and activations as they come.")
+@click.option(
+    "--data",
+    metavar="DATA",
+    help="A .npz file of inputs by name, each as many blocks, for the test and the accuracy of int8.",
+)
 @click.option("--time-axis", type=int, help="With --stream, the axis of the input that is time.")
 @common.reported(_show)
 def export_c(model: ModelFile, out: Path, **options: Any) -> Report:
@@ -83,13 +92,19 @@ def export_c(model: ModelFile, out: Path, **options: Any) -> Report:
         "inputs": found.inputs,
         "outputs": found.outputs,
         **found.figures._asdict(),
+        **({} if found.accuracy is None else found.accuracy._asdict()),
     }
 
 
 def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     carried = dict(common.pair(each, "--carry", "INPUT=OUTPUT") for each in options["carry"])
     sizes = dict(common.number(each, "--size", "AXIS=N, such as time=16") for each in options["sizes"])
+    data = options["data"] and read_arrays(options["data"], "--data")
+    if isinstance(data, list):
+        data = {"x": data[0]}
     return {
+        "int8": options["int8"],
+        "data": data or None,
         "stream": options["stream"],
         "steps": options["steps"],
         "rows": options["rows"],

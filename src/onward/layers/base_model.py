@@ -307,6 +307,8 @@ class BaseModel(FamiliarNames):
         rows: int = 1,
         prefix: str = "",
         math: bool = True,
+        int8: bool = False,
+        data: Mapping[str, ArrayLike] | None = None,
         **options: Any,
     ) -> Any:
         """Write the model as C99 for microcontrollers: `path`, which ends in .c, a header and a test.
@@ -314,7 +316,9 @@ class BaseModel(FamiliarNames):
         The code is for calls of one size, or, if `stream`, for streams of `rows` sequences that take `steps`
         steps at a time. It allocates no memory, and needs string.h and, if `math`, math.h. The names of its
         functions start with `prefix`, by default the name of the file. `sizes` gives the sizes of open axes
-        by name; the other options are those of `Model.stream`. Returns the files and the figures.
+        by name; the other options are those of `Model.stream`. `int8` quantizes the model as `quantize` does.
+        `data` holds inputs by name, each as many blocks one after the other, on which the test runs and the
+        accuracy of int8 is measured; by default, they are random. Returns the files and the figures.
 
         Raises ArgumentError, which names the node or the step, if there is no C for it; and FileError.
         Nothing is written then.
@@ -329,4 +333,4 @@ class BaseModel(FamiliarNames):
         ['gru.c', 'gru.h', 'gru_test.c']
         """
         options |= {"stream": stream, "steps": steps, "rows": rows, "prefix": prefix, "math": math}
-        return facade.call("export_c", self, path, **options)
+        return facade.call("export_c", self, path, int8=int8, data=data, **options)

@@ -15,6 +15,26 @@ from ...graph.node import AnyArray
 from .emission import ORDER, Emission, Port
 from .library import FIELD_TYPES, TEMPLATES, TYPES, called, functions, initializer, text_of
 from .phases import Phase
+from .runnable import Runnable
+
+
+def files(
+    emission: Emission,
+    source: Runnable,
+    with_math: bool,
+    blocks: Sequence[Sequence[AnyArray]],
+    outputs: Sequence[Sequence[AnyArray]],
+) -> dict[str, str]:
+    """Return the files of a model by name; the test runs these blocks."""
+    name, is_stream = emission.prefix, source.streamed is not None
+    arrays = emission.phases[0].program.inputs[len(source.initial) :]
+    used = [place for place, x in enumerate(arrays) if x is not None]
+    given = [[block[place] for place in used] for block in blocks]
+    return {
+        f"{name}.c": _source(emission, is_stream, with_math, source.initial),
+        f"{name}.h": _header(emission, is_stream, with_math),
+        f"{name}_test.c": _test(emission, is_stream, given, outputs),
+    }
 
 
 def title_of(emission: Emission, is_stream: bool) -> str:
@@ -28,7 +48,7 @@ def _shown(port: Port) -> str:
     return f"{port.name} ({', '.join(map(str, port.shape))})"
 
 
-def header(emission: Emission, is_stream: bool, with_math: bool) -> str:
+def _header(emission: Emission, is_stream: bool, with_math: bool) -> str:
     """Return the header: sizes, types and declarations."""
     name, figures = emission.prefix, emission.figures
     sizes = [(f"{port.name}_SIZE", port.size) for port in (*emission.ports.inputs, *emission.ports.outputs)]
@@ -125,7 +145,7 @@ def _varies(emission: Emission) -> bool:
     return len({tuple(_counts(phase, count)) for phase in emission.phases}) > 1
 
 
-def source(emission: Emission, is_stream: bool, with_math: bool, initial: Sequence[AnyArray]) -> str:
+def _source(emission: Emission, is_stream: bool, with_math: bool, initial: Sequence[AnyArray]) -> str:
     """Return the source: functions, constants, phases and what the header declares."""
     arithmetic = text_of("arithmetic") + "\n" + text_of("with_math" if with_math else "without_math")
     definitions = _definitions(emission, is_stream, initial)
@@ -208,7 +228,7 @@ def _reset(emission: Emission, initial: Sequence[AnyArray]) -> list[str]:
     return lines
 
 
-def test(
+def _test(
     emission: Emission,
     is_stream: bool,
     inputs: Sequence[Sequence[AnyArray]],

@@ -1,25 +1,25 @@
-static uint32_t bits_of(float x)
+static inline uint32_t bits_of(float x)
 {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
     return bits;
 }
 
-static float of_bits(uint32_t bits)
+static inline float of_bits(uint32_t bits)
 {
     float x;
     memcpy(&x, &bits, sizeof x);
     return x;
 }
 
-static uint64_t bits_of_double(double x)
+static inline uint64_t bits_of_double(double x)
 {
     uint64_t bits;
     memcpy(&bits, &x, sizeof bits);
     return bits;
 }
 
-static double double_of_bits(uint64_t bits)
+static inline double double_of_bits(uint64_t bits)
 {
     double x;
     memcpy(&x, &bits, sizeof x);
@@ -48,7 +48,7 @@ static void exact_sum(double a, double b, double *sum, double *error)
 }
 
 /* The upper 26 bits of a number. */
-static double upper_half(double x)
+static inline double upper_half(double x)
 {
     const double scaled = x * 134217729.0;
     return scaled - (scaled - x);
@@ -86,28 +86,28 @@ static double root(double x)
     return double_of_bits(((uint64_t)(exponent / 2 + 1023) << 52) + (digits - 0x10000000000000u));
 }
 
-static float minus_abs(float x)
+static inline float minus_abs(float x)
 {
     return of_bits(bits_of(x) | 0x80000000u);
 }
 
-static float at_least(float x, float low)
+static inline float at_least(float x, float low)
 {
     return x < low ? low : x;
 }
 
-static float at_most(float x, float high)
+static inline float at_most(float x, float high)
 {
     return x > high ? high : x;
 }
 
-static float clip(float x, float low, float high)
+static inline float clip(float x, float low, float high)
 {
     return at_most(at_least(x, low), high);
 }
 
 /* x = n log(2) + r: returns exp(r) - 1 and the scale 2^n. For x from -88 to 88.25. */
-static float expm1_reduced(float x, float *scale)
+static inline float expm1_reduced(float x, float *scale)
 {
     const float shifted = ONWARD_FMA(x, 0x1.715476p0f, 0x1.8p23f), n = shifted - 0x1.8p23f;
     const float high = ONWARD_FMA(n, -0x1.62e4p-1f, x), low = n * -0x1.7f7d1cp-20f, r = high + low;
@@ -121,7 +121,7 @@ static float expm1_reduced(float x, float *scale)
 }
 
 /* Subnormal results become 0. */
-static float exponential(float x)
+static inline float exponential(float x)
 {
     const float high = x > 88.25f ? x - 0x1.62e4p-1f : x;
     float scale;
@@ -131,7 +131,7 @@ static float exponential(float x)
 }
 
 /* exp(x) - 1 for x <= 0. */
-static float expm1_negative(float x)
+static inline float expm1_negative(float x)
 {
     float scale;
     const float p = expm1_reduced(at_least(x, -88.0f), &scale);
@@ -143,17 +143,17 @@ typedef struct {
     float numerator, denominator;
 } quotient;
 
-static float value_of(quotient q)
+static inline float value_of(quotient q)
 {
     return q.numerator / q.denominator;
 }
 
-static float product_of(quotient a, quotient b)
+static inline float product_of(quotient a, quotient b)
 {
     return (a.numerator * b.numerator) / (a.denominator * b.denominator);
 }
 
-static quotient plain(float x)
+static inline quotient plain(float x)
 {
     quotient q;
     q.numerator = x;
@@ -161,7 +161,7 @@ static quotient plain(float x)
     return q;
 }
 
-static quotient sigmoid_quotient(float x)
+static inline quotient sigmoid_quotient(float x)
 {
     float scale;
     const float p = expm1_reduced(at_least(minus_abs(x), -88.0f), &scale), e = ONWARD_FMA(p, scale, scale);
@@ -172,7 +172,7 @@ static quotient sigmoid_quotient(float x)
 }
 
 /* -m / (m + 2) with m = exp(-2 |x|) - 1, and the sign of x. */
-static quotient tanh_quotient(float x)
+static inline quotient tanh_quotient(float x)
 {
     const float m = expm1_negative(minus_abs(x) * 2.0f);
     quotient q;
@@ -181,58 +181,58 @@ static quotient tanh_quotient(float x)
     return q;
 }
 
-static float sigmoid(float x)
+static inline float sigmoid(float x)
 {
     return value_of(sigmoid_quotient(x));
 }
 
-static float tangent(float x)
+static inline float tangent(float x)
 {
     return value_of(tanh_quotient(x));
 }
 
-static float relu(float x)
+static inline float relu(float x)
 {
     return at_least(x, 0.0f);
 }
 
-static float relu6(float x)
+static inline float relu6(float x)
 {
     return clip(x, 0.0f, 6.0f);
 }
 
-static float affine(float x, float alpha, float beta)
+static inline float affine(float x, float alpha, float beta)
 {
     return ONWARD_FMA(alpha, x, beta);
 }
 
-static float elu(float x, float alpha, float beta)
+static inline float elu(float x, float alpha, float beta)
 {
     return beta * (x < 0.0f ? alpha * expm1_negative(x) : x);
 }
 
-static float hard_sigmoid(float x, float alpha, float beta)
+static inline float hard_sigmoid(float x, float alpha, float beta)
 {
     return clip(ONWARD_FMA(alpha, x, beta), 0.0f, 1.0f);
 }
 
-static float leaky_relu(float x, float alpha)
+static inline float leaky_relu(float x, float alpha)
 {
     return x < 0.0f ? alpha * x : x;
 }
 
-static float scaled_tanh(float x, float alpha, float beta)
+static inline float scaled_tanh(float x, float alpha, float beta)
 {
     return alpha * tangent(beta * x);
 }
 
-static float thresholded_relu(float x, float alpha)
+static inline float thresholded_relu(float x, float alpha)
 {
     return x <= alpha ? 0.0f : x;
 }
 
 /* max(x, 0) + log(1 + e) with e = exp(-|x|), and log(1 + e) = 2 atanh(s) with s = e / (2 + e). */
-static float softplus(float x)
+static inline float softplus(float x)
 {
     const float e = exponential(minus_abs(x)), s = FLUSHED(e / (e + 2.0f)), w = s * s;
     float q = 0x1.dba26p-4f;
@@ -243,14 +243,14 @@ static float softplus(float x)
     return relu(x) + 2.0f * ONWARD_FMA(s * w, q, s);
 }
 
-static float silu(float x)
+static inline float silu(float x)
 {
     const quotient s = sigmoid_quotient(x);
     return at_least(x, -88.0f) * s.numerator / s.denominator;
 }
 
 /* The polynomial q of the normal distribution function, exp(-u^2 / 2) q(t) / (u + 4) for u <= 0. */
-static float normal_polynomial(float t)
+static inline float normal_polynomial(float t)
 {
     float q = -0x1.d0af12p-20f;
     q = ONWARD_FMA(q, t, -0x1.49ecd6p-13f);
@@ -265,7 +265,7 @@ static float normal_polynomial(float t)
     return ONWARD_FMA(q, t, 0x1.82b4bcp-1f);
 }
 
-static float gelu(float x)
+static inline float gelu(float x)
 {
     const float u = at_most(-minus_abs(x), 40.0f), square = u * u, rest = ONWARD_FMA(u, u, -square);
     const float e = exponential(square * -0.5f), r = 1.0f / (u + 4.0f);
@@ -274,7 +274,7 @@ static float gelu(float x)
     return at_least(x, -88.0f) * (x > 0.0f ? 1.0f - tail : tail);
 }
 
-static float mish(float x)
+static inline float mish(float x)
 {
     const float e = exponential(minus_abs(x)), square = e * e;
     const float numerator = x > 0.0f ? e * 2.0f + 1.0f : ONWARD_FMA(e, 2.0f, square);
@@ -282,57 +282,57 @@ static float mish(float x)
     return at_least(x, -88.0f) * (numerator / (numerator + two));
 }
 
-static float softsign(float x)
+static inline float softsign(float x)
 {
     const float finite = clip(x, -0x1.fffffep127f, 0x1.fffffep127f);
     return finite / (1.0f - minus_abs(finite));
 }
 
-static float absolute(float x)
+static inline float absolute(float x)
 {
     return -minus_abs(x);
 }
 
-static float negative(float x)
+static inline float negative(float x)
 {
     return -x;
 }
 
-static float reciprocal(float x)
+static inline float reciprocal(float x)
 {
     return 1.0f / x;
 }
 
-static float square_root(float x)
+static inline float square_root(float x)
 {
     return ROOT(x);
 }
 
-static float sign_of(float x)
+static inline float sign_of(float x)
 {
     return x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : x;
 }
 
 /* To the nearest integer, ties to even. Larger numbers are integers already. */
-static float rounded(float x)
+static inline float rounded(float x)
 {
     const float magnitude = -minus_abs(x), whole = (magnitude + 0x1p23f) - 0x1p23f;
     return magnitude < 0x1p23f ? of_bits(bits_of(whole) | (bits_of(x) & 0x80000000u)) : x;
 }
 
-static float rounded_down(float x)
+static inline float rounded_down(float x)
 {
     const float nearest = rounded(x);
     return nearest > x ? nearest - 1.0f : nearest;
 }
 
-static float rounded_up(float x)
+static inline float rounded_up(float x)
 {
     return -rounded_down(-x);
 }
 
 /* log(m 2^n) = n log(2) + 2 atanh(s) with s = (m - 1) / (m + 1); -infinity for subnormal numbers. */
-static float logarithm(float x)
+static inline float logarithm(float x)
 {
     const uint32_t offset = bits_of(x) - 0x3f3504f3u;
     const int32_t exponent = (int32_t)(offset >> 23) - (int32_t)(offset >> 31) * 512;
@@ -384,18 +384,18 @@ static float error_function(float x)
     return u < 1.0f ? x * near : u == u ? of_bits(bits_of(far) | (bits_of(x) & 0x80000000u)) : x;
 }
 
-static float larger(float a, float b)
+static inline float larger(float a, float b)
 {
     return a >= b || a != a ? a : b;
 }
 
-static float smaller(float a, float b)
+static inline float smaller(float a, float b)
 {
     return a <= b || a != a ? a : b;
 }
 
 /* The upper half of a product; its lower half is added to *low, and the carry to the upper one. */
-static uint64_t high_product(uint64_t a, uint64_t b, uint64_t *low)
+static inline uint64_t high_product(uint64_t a, uint64_t b, uint64_t *low)
 {
     const uint64_t a_high = a >> 32, a_low = a & 0xffffffffu, b_high = b >> 32, b_low = b & 0xffffffffu;
     const uint64_t lowest = a_low * b_low, left = a_high * b_low, right = a_low * b_high;

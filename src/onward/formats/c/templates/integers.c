@@ -19,18 +19,28 @@ static float row_of_bytes(const float *x, const int32_t *pieces, int count, int 
     return some ? largest / 127.0f : most < 0x7f800000u ? 0.0f : NOT_A_NUMBER;
 }
 
+/* The sum of the products of n bytes. ONWARD_DOT names a function that takes its place, such as one of CMSIS. */
+static int32_t dot_of_bytes(const int8_t *a, const int8_t *b, int n)
+{
+#ifdef ONWARD_DOT
+    return ONWARD_DOT(a, b, n);
+#else
+    int32_t sum = 0;
+    int k;
+    for (k = 0; k < n; k++) sum += (int32_t)a[k] * b[k];
+    return sum;
+#endif
+}
+
 /* y = W x + b with weights in int8, stored as [O][K], each unit with its scale; x is rounded to bytes. */
 static void product_of_bytes(const float *x, const int32_t *pieces, int count, int length, const int8_t *W,
                              const float *scale, const float *b, int O, float *y, int8_t *bytes)
 {
     const float row_scale = row_of_bytes(x, pieces, count, length, bytes);
     const int K = count * length;
-    int o, k;
-    for (o = 0; o < O; o++, W += K) {
-        int32_t sum = 0;
-        for (k = 0; k < K; k++) sum += (int32_t)W[k] * bytes[k];
-        y[o] = ONWARD_FMA((float)sum, scale[o] * row_scale, b ? b[o] : 0.0f);
-    }
+    int o;
+    for (o = 0; o < O; o++, W += K)
+        y[o] = ONWARD_FMA((float)dot_of_bytes(W, bytes, K), scale[o] * row_scale, b ? b[o] : 0.0f);
 }
 
 /* Rounds x / scale + zero, ties to even, to a byte from `low` to `low` + 255; NaN gives `low`. */

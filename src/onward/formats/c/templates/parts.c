@@ -1,4 +1,4 @@
-static quotient $name(float x)
+static inline quotient $name(float x)
 {
     return $value;
 }

@@ -1,28 +1,22 @@
-/* N sums of products with N columns of W, which has `columns` of them. Constant N keeps the sums in registers. */
-static inline void add_columns(const float *x, const int32_t *pieces, int count, int length, const float *W, int columns,
-                               const float *b, float *y, const int n)
+/* y = W x + b. W is stored as [K][O], b may be null. The K numbers of x lie in `count` pieces of `length` numbers, which
+   start at these offsets, or at 0. Each sum adds its terms in the order of k, four in each pass over y. */
+static void product(const float *x, const int32_t *pieces, int count, int length, const float *restrict W, const float *b,
+                    int O, float *restrict y)
 {
-    float sums[ONWARD_TILE];
     int piece, k, o;
-    for (o = 0; o < n; o++) sums[o] = b ? b[o] : 0.0f;
+    for (o = 0; o < O; o++) y[o] = b ? b[o] : 0.0f;
     for (piece = 0; piece < count; piece++) {
         const float *const part = x + (pieces ? pieces[piece] : 0);
-        for (k = 0; k < length; k++, W += columns)
-            for (o = 0; o < n; o++) sums[o] = ONWARD_FMA(W[o], part[k], sums[o]);
+        for (k = 0; k + 4 <= length; k += 4, W += 4 * O) {
+            const float x_0 = part[k], x_1 = part[k + 1], x_2 = part[k + 2], x_3 = part[k + 3];
+            for (o = 0; o < O; o++) {
+                const float sum = ONWARD_FMA(W[O + o], x_1, ONWARD_FMA(W[o], x_0, y[o]));
+                y[o] = ONWARD_FMA(W[3 * O + o], x_3, ONWARD_FMA(W[2 * O + o], x_2, sum));
+            }
+        }
+        for (; k < length; k++, W += O)
+            for (o = 0; o < O; o++) y[o] = ONWARD_FMA(W[o], part[k], y[o]);
     }
-    for (o = 0; o < n; o++) y[o] = sums[o];
-}
-
-/* y = W x + b. W is stored as [K][O], b may be null. The K numbers of x lie in `count` pieces of `length` numbers, which
-   start at these offsets, or at 0. */
-static void product(const float *x, const int32_t *pieces, int count, int length, const float *W, const float *b, int O,
-                    float *y)
-{
-    int o = 0;
-    for (; o + ONWARD_TILE <= O; o += ONWARD_TILE)
-        add_columns(x, pieces, count, length, W + o, O, b ? b + o : 0, y + o, ONWARD_TILE);
-    for (; o + 4 <= O; o += 4) add_columns(x, pieces, count, length, W + o, O, b ? b + o : 0, y + o, 4);
-    for (; o < O; o++) add_columns(x, pieces, count, length, W + o, O, b ? b + o : 0, y + o, 1);
 }
 
 /* y (M, N) = a (M, K) b (K, N). */

@@ -1,0 +1,136 @@
+"""Measure one step of models as plain C: what `model.export_c` writes, and what emx-onnx-cgen writes.
+
+    python bench/c_code.py [--cases DIR]
+
+Both are compiled by the same compiler with the same flags, and run on one thread. The sizes are those of the
+compiled code and constants for x86-64 with -O2. Needs `emx-onnx-cgen` (PyPI) for the second column.
+"""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import c as library
+import numpy as np
+import onnx
+import report
+
+import onward
+
+FLAGS = ("-std=c99", "-O3", "-march=native", "-ffp-contract=off")
+MAIN = """#define _POSIX_C_SOURCE 199309L
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+{head}
+
+int main(void)
+{{
+    double best = 1e9;
+    int round, i;
+    for (round = 0; round < 200; round++) {{
+        struct timespec start, end;
+        double seconds;
+        clock_gettime(CLOCK_MONOTONIC, &start);
+        for (i = 0; i < {count}; i++) {{
+            {call}
+        }}
+        clock_gettime(CLOCK_MONOTONIC, &end);
+        seconds = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
+        if (seconds / {count} < best) best = seconds / {count};
+    }}
+    printf("%.9f\\n", best);
+    return 0;
+}}
+"""
+
+
+def seconds_of(folder: Path, source: Path, head: str, call: str, count: int) -> float:
+    """The fewest seconds of a call among rounds of many."""
+    (folder / "main.c").write_text(MAIN.format(head=head, call=call, count=count))
+    program = folder / "program"
+    command = ["cc", *FLAGS, str(source), str(folder / "main.c"), "-o", str(program), "-lm"]
+    subprocess.run(command, check=True, capture_output=True)
+    return float(subprocess.run([program], check=True, capture_output=True, text=True).stdout)
+
+
+def size_of(source: Path) -> int:
+    """The bytes of code and constants."""
+    compiled = source.with_suffix(".o")
+    command = ["cc", "-std=c99", "-O2", "-ffp-contract=off", "-c", str(source), "-o", str(compiled)]
+    subprocess.run(command, check=True, capture_output=True)
+    printed = subprocess.run(["size", compiled], check=True, capture_output=True, text=True).stdout
+    return int(printed.splitlines()[1].split()[0])
+
+
+def of_onward(folder: Path, case: library.Case, count: int) -> tuple[float, int, Any]:
+    """The seconds of a step, the size, and the figures."""
+    model: Any = onward.load(case.path)
+    sizes = {"batch": 1, "seq_len": 1}
+    found = model.export_c(folder / "net.c", stream=True, sizes=sizes)
+    ports = [*found.inputs.items(), *found.outputs.items()]
+    arrays = "\n".join(f"static float {name}[{int(np.prod(shape))}];" for name, shape in ports)
+    head = f'#include "{folder}/net.h"\nstatic net_state state;\n{arrays}'
+    call = f"net_step(&state, {', '.join(name for name, _ in ports)});"
+    return seconds_of(folder, folder / "net.c", head, call, count), size_of(folder / "net.c"), found.figures
+
+
+def of_emx(folder: Path, case: library.Case, count: int) -> tuple[float, int]:
+    """The seconds of a call, which includes that of its states, and the size; NaN and 0 without the tool."""
+    if shutil.which("emx-onnx-cgen") is None:
+        return np.nan, 0
+    source, path = folder / "emx.c", folder / "emx.onnx"
+    graph = onnx.load(case.path)
+    for node in graph.graph.node:  # emx-onnx-cgen refuses a GRU that states its default
+        kept = [each for each in node.attribute if each.name != "direction"]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+    onnx.save(graph, path)
+    axes = (axis for each in graph.graph.input for axis in each.type.tensor_type.shape.dim)
+    sizes = [f"--input-dim={name}=1" for name in {axis.dim_param for axis in axes} - {""}]
+    command = ["emx-onnx-cgen", "compile", str(path), str(source), *sizes]
+    subprocess.run(
+        [*command, "--large-temp-threshold=0", "--large-weight-threshold=0"], check=True, capture_output=True
+    )
+    found = re.search(r"^void model\((.*)\) {", source.read_text(), re.MULTILINE)
+    assert found is not None
+    declared = re.findall(r"(const )?float (\w+)((?:\[[^]]*\])+)", found[1])
+    sizes_of = [int(np.prod([int(n) for n in re.findall(r"(\d+)\]", axes)])) for _, _, axes in declared]
+    arrays = [f"static float a{i}[{n}];" for i, n in enumerate(sizes_of)]
+    inputs = sum(bool(const) for const, *_ in declared)
+    states = len(declared) - inputs - 1
+    copies = [
+        f"memcpy(a{inputs - states + i}, a{inputs + 1 + i}, sizeof a{inputs + 1 + i});" for i in range(states)
+    ]
+    call = f"model({', '.join(f'a{i}' for i in range(len(declared)))}); " + " ".join(copies)
+    return seconds_of(folder, source, "\n".join(["void model();", *arrays]), call, count), size_of(source)
+
+
+def main() -> None:
+    parser = report.parser(__doc__)
+    parser.add_argument("--cases", type=Path, metavar="DIR", help="the folder of trained models")
+    options = parser.parse_args()
+    measured = report.Report(options, [])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for case in library.cases(options.cases, folder):
+            count = 5 if "Silero" in case.name else 200
+            step, size, figures = of_onward(folder, case, count)
+            emx, emx_size = of_emx(folder, case, count)
+            measured.add(
+                "code",
+                model=case.name,
+                onward_us=step * 1e6,
+                emx_us=emx * 1e6,
+                onward_kB=size / 1e3,
+                emx_kB=emx_size / 1e3,
+                weights_kB=figures.weights / 1e3,
+                ram_kB=(figures.state + figures.arena) / 1e3,
+            )
+
+
+if __name__ == "__main__":
+    main()
