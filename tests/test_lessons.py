@@ -242,6 +242,7 @@ def test_equation_without_the_spaces_of_latex() -> None:
     assert f"</msup>{space}<msub>" in equations.to_mathml(r"1 - \tanh^2 c_t")
     assert space not in equations.to_mathml(r"\sigma(x) + \tanh(x) + \max(x, 0)")
     assert "<mo>;</mo>" in equations.to_mathml("[a; x]")
+    assert 'accent="true"' in equations.to_mathml(r"\tilde{d}")
 
 
 def test_deck_with_an_unknown_figure() -> None:

@@ -11,6 +11,7 @@ BESIDE = re.compile(
     rf"(?:{FUNCTION}|{POWER})(?=<(?:mi|mn|msub|msup|mover|mfrac)\b)"
     rf"|</(?:mi|mn|msub|msup|mfrac)>(?={FUNCTION}|{POWER})"
 )
+TILDE = re.compile(r'<mover>(<mi>\w</mi>|<mrow><mi>\w</mi></mrow>)<mo stretchy="false">&#x0007E;</mo>')
 SPACE = '<mspace width="0.167em" />'
 
 
@@ -28,4 +29,5 @@ def to_mathml(latex: str, display: str = "inline") -> str:
     """
     latex = " ".join(latex.split()).replace("\\;", " ").replace("\\!", "")
     mathml = BESIDE.sub(rf"\g<0>{SPACE}", convert(latex, display=display))
+    mathml = TILDE.sub(r'<mover accent="true">\1<mo stretchy="false">&#x002DC;</mo>', mathml)
     return mathml.replace("<mi>;</mi>", "<mo>;</mo>")
