@@ -35,7 +35,9 @@ class StreamedLayers(Streamed):
     def of(cls, streamed: Streamed, model: StreamingModel) -> Self:
         """Return a graph over one block with the states of a model."""
         known = {each.name: getattr(streamed, each.name) for each in fields(streamed) if each.init}
-        return cls(**known, model=model)
+        made = cls(**known, model=model)
+        made.planner, made.last_planner = streamed.planner, streamed.last_planner  # with their programs
+        return made
 
     def zeros(self, rows: int = 1) -> tuple[AnyArray, ...]:
         return tuple(flat(self.model.zeros(rows)))
