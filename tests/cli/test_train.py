@@ -331,7 +331,7 @@ def test_mistakes_are_one_error_message() -> None:
         (("train", "text", "play.txt", "--epochs", "0"), 2, "--epochs"),
         (("train", "table", "play.txt"), 2, ".npz, .csv"),
         (("train", "table", "table.npz"), 1, "neither classes"),
-        (("train", "table", "few.npz"), 1, "1 sequences, expected at least 5"),
+        (("train", "table", "few.npz"), 1, "1 sequence, expected at least 5"),
         (("train", "table", "odd.npz"), 1, "y has shape (2, 2, 2) and dtype float64"),
         (("sample", "vowels"), 1, "is not a text model"),
         (("sample", "nothing"), 2, "neither a file nor a bundled model"),
