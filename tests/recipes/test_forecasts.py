@@ -35,6 +35,21 @@ def test_stores_are_forecast_better_than_by_repetition_in_any_order(tmp_path: Pa
     assert "is better" in report["verdict"]
 
 
+def test_a_target_in_arrays_is_known_by_its_values(tmp_path: Path) -> None:
+    series = stores.stores(HOURS + stores.HORIZON)
+    y = np.stack([values[:HOURS, None] for values in series.values()])
+    noise = np.random.default_rng(0).normal(size=y.shape)
+    np.savez(tmp_path / "x.npz", x=np.concatenate([noise, y], axis=2), y=y)
+    table = data.read(tmp_path / "x.npz", Selection(window=168, horizon=stores.HORIZON))
+    assert table.series is not None and forecasts.inputs_of_targets(table.series) == (1,)
+    model, _, report = forecasts.fit_forecasts(
+        table, hold_out=0.3, epochs=1, hidden_size=8, refit=False, progress=False
+    )
+    outputs = inference.outputs(model, [item[-168:] for item in table.series.items])
+    assert stores.wins(dict(zip(series, outputs, strict=True)), series, HOURS) >= 7
+    assert report["level"] in ("mean", "last")
+
+
 @pytest.mark.parametrize("level", ["mean", "last", "table"])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("known", [0, 1])

@@ -231,10 +231,9 @@ def compare(model: BaseModel | Rows, part: Sequences, season: int | None = None)
 
 def choose(training: Sequences, selection: Sequences, scale: str) -> tuple[Scaling, int]:
     """Return the scaling, and the index in RIDGES, whose linear map has the lowest error on `selection`."""
-    inputs, targets = training.selection.inputs, training.selection.targets
-    columns = tuple(map(inputs.index, targets)) if targets and set(targets) <= set(inputs) else ()
     series = training.series
     assert series is not None and isinstance(series.targets, list)
+    columns = inputs_of_targets(series)
     known = [values[~np.isnan(values).any(axis=1)] for values in series.targets]
     inputs_known = [item[np.isfinite(item).all(axis=1)] for item in series.items]
     table = moments(inputs_known), moments(known)
@@ -248,6 +247,16 @@ def choose(training: Sequences, selection: Sequences, scale: str) -> tuple[Scali
         found.append((min(errors), scaling, int(np.argmin(errors))))
     _, scaling, ridge = min(found, key=lambda each: each[0])
     return scaling, ridge
+
+
+def inputs_of_targets(series: Sequences) -> tuple[int, ...]:
+    """Return the inputs that are the targets: by name or, in arrays, by value; () unless all targets are."""
+    inputs, targets = series.selection.inputs, series.selection.targets
+    if targets:
+        return tuple(map(inputs.index, targets)) if set(targets) <= set(inputs) else ()
+    x, y = np.concatenate(series.items).astype(np.float32), np.concatenate(list(series.targets or []))
+    equal = ((x[:, :, None] == y[:, None]) | np.isnan(y[:, None])).all(axis=0)
+    return tuple(equal.argmax(axis=0).tolist()) if equal.any(axis=0).all() else ()
 
 
 def fit_part(

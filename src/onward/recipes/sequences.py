@@ -175,8 +175,8 @@ def fit_table(
     N = len(sequences.items)
     if N < HELD_OUT:
         raise ArgumentError(
-            f"the table has {N} sequence{'s' * (N != 1)}, expected at least {HELD_OUT}: add some, because one "
-            f"in {HELD_OUT} is held out"
+            f"the table has {N} sequence{'s' * (N != 1)}, expected at least {HELD_OUT}: add some, because "
+            f"one in {HELD_OUT} is held out"
         )
     rng, examples = np.random.default_rng(seed), _examples(sequences)
     _refuse_infinite(sequences)
