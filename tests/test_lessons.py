@@ -243,6 +243,7 @@ def test_equation_without_the_spaces_of_latex() -> None:
     assert space not in equations.to_mathml(r"\sigma(x) + \tanh(x) + \max(x, 0)")
     assert "<mo>;</mo>" in equations.to_mathml("[a; x]")
     assert 'accent="true"' in equations.to_mathml(r"\tilde{d}")
+    assert [equations.to_mathml(latex).count("prefix") for latex in ("L = -y", "L = x - y")] == [1, 0]
 
 
 def test_deck_with_an_unknown_figure() -> None:

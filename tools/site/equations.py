@@ -12,6 +12,7 @@ BESIDE = re.compile(
     rf"|</(?:mi|mn|msub|msup|mfrac)>(?={FUNCTION}|{POWER})"
 )
 TILDE = re.compile(r'<mover>(<mi>\w</mi>|<mrow><mi>\w</mi></mrow>)<mo stretchy="false">&#x0007E;</mo>')
+SIGN = re.compile(r"(?<=<mo>&#x0003D;</mo>)<mo>(?=&#x02212;</mo>)")  # a minus that is no operation
 SPACE = '<mspace width="0.167em" />'
 
 
@@ -30,4 +31,4 @@ def to_mathml(latex: str, display: str = "inline") -> str:
     latex = " ".join(latex.split()).replace("\\;", " ").replace("\\!", "")
     mathml = BESIDE.sub(rf"\g<0>{SPACE}", convert(latex, display=display))
     mathml = TILDE.sub(r'<mover accent="true">\1<mo stretchy="false">&#x002DC;</mo>', mathml)
-    return mathml.replace("<mi>;</mi>", "<mo>;</mo>")
+    return SIGN.sub('<mo form="prefix">', mathml).replace("<mi>;</mi>", "<mo>;</mo>")
