@@ -35,8 +35,7 @@ BUILD_wasm := -DCMAKE_TOOLCHAIN_FILE=$(shell em-config EMSCRIPTEN_ROOT 2>/dev/nu
 RUN_aarch64 = qemu-aarch64 build/answers-aarch64/$(1)
 RUN_windows = WINEDEBUG=-all wine build/answers-windows/$(1).exe
 RUN_wasm = node build/answers-wasm/$(1).js
-## Check that an emulated Arm (test-aarch64), Windows under Wine or WebAssembly in Node gives the same bits
-test-aarch64 test-windows test-wasm: test-%: | $(BIN)/python
+answers-%: | $(BIN)/python
 	$(BIN)/pip install --quiet cmake
 	$(BIN)/python -m cmake -S tests/answers -B build/answers-here
 	$(BIN)/python -m cmake -S tests/answers -B build/answers-$* $(BUILD_$*) -DCMAKE_EXE_LINKER_FLAGS=-static
@@ -47,12 +46,15 @@ test-aarch64 test-windows test-wasm: test-%: | $(BIN)/python
 	tr -d '\r' <build/answers-$*.txt | diff build/answers-here.txt -
 	echo "the same bits: $$(wc -l <build/answers-here.txt) answers"
 
-## Check that compiled models give the same bits on an emulated Arm (test-c-aarch64) or Windows under Wine (test-c-windows)
-test-c-aarch64 test-c-windows: test-c-%: test-% $(VENV)/.installed-test
+## Check that an emulated Arm (test-aarch64) or Windows under Wine gives the same bits, the C library included
+test-aarch64 test-windows: test-%: answers-% $(VENV)/.installed-test
 	PYTHONPATH=tests $(BIN)/python tests/answers/models.py build/models
 	build/answers-here/library build/models/* >build/library-here.txt
 	$(call RUN_$*,library) build/models/* | tr -d '\r' | diff build/library-here.txt -
 	echo "the same bits: $$(wc -l <build/library-here.txt) calls and blocks of compiled models"
+
+## Check that WebAssembly in Node gives the same bits
+test-wasm: answers-wasm
 
 ## Test the core with the address, undefined behavior and thread sanitizers of GCC
 sanitize: | $(BIN)/python
@@ -129,5 +131,5 @@ clean:
 help:
 	@awk '/^## / { help = substr($$0, 4) } /^[a-z]/ && help { sub(/:.*/, ""); sub(/ .*/, ""); printf "%-13s %s\n", $$0, help; help = "" }' Makefile
 
-.PHONY: run test test-peers test-cases test-aarch64 test-windows test-c-aarch64 test-c-windows test-wasm test-web web sanitize fuzz lint docs docs-serve bench bench-models bench-all clean help
+.PHONY: run test test-peers test-cases test-aarch64 test-windows test-wasm test-web web sanitize fuzz lint docs docs-serve bench bench-models bench-all clean help
 .SECONDARY:
