@@ -8,7 +8,8 @@ import pytest
 
 from onward.errors import ArgumentError
 from onward.graph.polynomial import UnsureError, evaluated
-from onward.graph.size import Axes, are_same, broadcast_shape, has_sizes, integers
+from onward.graph.size import Axes, are_same
+from onward.graph.sized import broadcast_shape, has_sizes, integers
 
 
 def random_number(rng: np.random.Generator, axes: int, depth: int) -> Callable[[Any], Any]:

@@ -23,7 +23,7 @@ def runs_in_core(model: Model, *inputs: Any) -> bool:
 
 def loaded_programs(stream: Any) -> list[Any]:
     """The programs of a stream that runs a graph."""
-    return [loaded for _, loaded in stream._planner._programs]
+    return [loaded for _, loaded in stream._model.planner._programs]
 
 
 def weights_of(model: Model) -> Any:

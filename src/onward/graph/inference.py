@@ -11,7 +11,7 @@ from .graph import Graph
 from .node import Naming, Node, Signature
 from .operations import OPERATIONS
 from .operations.evaluation import evaluate
-from .operations.registry import Known
+from .operations.signatures import Known
 
 UNKNOWN = Signature((), np.dtype(object))
 Values = dict[str, Known]

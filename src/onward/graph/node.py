@@ -9,7 +9,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..core.identity import Identity
 from ..errors import ArgumentError, MemoryLimitError, OnwardError
-from .size import count, dtype_of
+from .size import count
+from .sized import dtype_of
 
 AnyArray = NDArray[Any]
 MAX_AXES = 16  # of a value; the core's limit for a view

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError
 from .polynomial import (
     CONDITIONS,
     Factor,
@@ -423,7 +423,6 @@ class Size:
 
 
 INTEGERS = Size, int, np.integer
-INT64 = np.dtype(np.int64)
 
 
 def hint(size: Any) -> int:
@@ -448,49 +447,3 @@ def are_same(a: Any, b: Any) -> bool:
 def is_symbolic(shape: Iterable[Any]) -> bool:
     """Whether a shape has sizes that differ from call to call."""
     return Size in map(type, shape)
-
-
-def broadcast_shape(*shapes: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the shape of arrays broadcast together. Raises ShapeError.
-
-    It accepts sizes for which NumPy has no arrays.
-    """
-    rank = max(map(len, shapes), default=0)
-    joined: list[Any] = [1] * rank
-    for shape in shapes:
-        for place, size in enumerate(shape, rank - len(shape)):
-            other = joined[place]
-            if size is other:
-                continue
-            if other == 1:
-                joined[place] = size
-            elif size != 1 and size != other:
-                raise ShapeError(f"the shapes {', '.join(map(str, shapes))} cannot be broadcast together")
-    return tuple(joined)
-
-
-# Arrays of sizes, such as the result of Shape, have dtype object in NumPy and stand for arrays of int64.
-
-
-def integers(values: Any) -> Any:
-    """Return integers as an array: of dtype int64, or of dtype object if some of them are sizes."""
-    array = np.empty((), object) if type(values) is Size else np.array(values, object)
-    if type(values) is Size:
-        array[()] = values
-    return array if is_symbolic(array.flat) else array.astype(np.int64)
-
-
-def has_sizes(array: Any) -> bool:
-    """Whether an array holds sizes."""
-    return isinstance(array, np.ndarray) and array.dtype.hasobject and is_symbolic(array.flat)
-
-
-def dtype_of(array: Any) -> np.dtype[Any]:
-    """Return the dtype of an array or a signature; that of an array of sizes is int64."""
-    dtype: np.dtype[Any] = array.dtype
-    return INT64 if dtype.hasobject and has_sizes(array) else dtype
-
-
-def as_numbers(array: Any) -> Any:
-    """Return an array in which sizes are fixed to those of the first call."""
-    return array.astype(np.int64) if has_sizes(array) else array

@@ -16,7 +16,8 @@ from ..node import AnyArray, Node
 from ..plan.builder import Builder
 from ..plan.view import View
 from .expressions import composed, maximum
-from .registry import Inputs, broadcast_to_first, elementwise_operation, view
+from .registry import Inputs, elementwise_operation, view
+from .signatures import broadcast_to_first
 
 GELU, SIGMOID, TANH = map(activations.call, ("gelu", "sigmoid", "tanh"))
 

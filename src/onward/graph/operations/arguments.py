@@ -7,7 +7,8 @@ import numpy as np
 
 from ...errors import ArgumentError
 from ..node import AnyArray
-from ..size import Size, integers
+from ..size import Size
+from ..sized import integers
 
 
 def as_integers(values: Any) -> list[Any]:

@@ -11,7 +11,8 @@ import numpy as np
 from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray
 from .expressions import composed, where
-from .registry import like_first, operation
+from .registry import operation
+from .signatures import like_first
 
 
 def _heads(name: str, x: Any, heads: int | None) -> Any:

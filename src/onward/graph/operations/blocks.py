@@ -13,7 +13,8 @@ from ...errors import ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from .registry import OPERATIONS, Inputs, Known, operation, typed_view
+from .registry import OPERATIONS, Inputs, operation, typed_view
+from .signatures import Known
 from .value import Value
 
 

@@ -11,7 +11,8 @@ from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
 from .expressions import composed
 from .integer_fusion import converted
-from .registry import Inputs, Known, elementwise, operation, typed_view
+from .registry import Inputs, elementwise, operation, typed_view
+from .signatures import Known
 
 FLOAT8_WITHOUT_RANGE = "float8_e8m0fnu"  # only powers of two
 

@@ -17,8 +17,9 @@ from ..declared import Input
 from ..graph import Graph
 from ..inference import infer
 from ..node import AnyArray, Expansion, Node, Signature, held_by
-from ..size import has_sizes
-from .registry import EVERY_INPUT, Known, operation
+from ..sized import has_sizes
+from .registry import EVERY_INPUT, operation
+from .signatures import Known
 
 MAX_UNROLLED = 16  # iterations
 MAX_BATCH = 4096  # iterations that the core runs in one call

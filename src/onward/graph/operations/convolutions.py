@@ -14,7 +14,8 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .products import split_rows
-from .registry import Inputs, Known, allocating, is_known, known, operation, over_time, reading, view
+from .registry import Inputs, allocating, is_known, known, operation, over_time, reading, view
+from .signatures import Known
 from .sliding import (
     WINDOW,
     Geometry,

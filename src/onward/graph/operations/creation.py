@@ -12,10 +12,12 @@ from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
-from ..size import Size, dtype_of, integers
+from ..size import Size
+from ..sized import dtype_of, integers
 from .arguments import as_integers
 from .casting import as_dtype
-from .registry import WIDENED, Inputs, Known, like_first, operation
+from .registry import WIDENED, Inputs, operation
+from .signatures import Known, like_first
 
 FLOAT32, INT32 = np.dtype(np.float32), np.dtype(np.int32)
 

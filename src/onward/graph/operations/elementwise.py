@@ -12,22 +12,11 @@ from ...errors import ArgumentError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from ..size import broadcast_shape
+from ..sized import broadcast_shape
 from .expressions import composed
 from .integer_fusion import fuse
-from .registry import (
-    Inputs,
-    Known,
-    broadcast,
-    broadcast_booleans,
-    common_dtype,
-    elementwise_operation,
-    known,
-    like_first_boolean,
-    lowering,
-    typed_view,
-    view,
-)
+from .registry import Inputs, elementwise_operation, known, lowering, typed_view, view
+from .signatures import Known, broadcast, broadcast_booleans, common_dtype, like_first_boolean
 
 # Functions of one array.
 

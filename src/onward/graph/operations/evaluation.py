@@ -7,8 +7,10 @@ from typing import Any
 from ...errors import ShapeError
 from ..node import MAX_AXES, Node, Signature
 from ..polynomial import UnsureError
-from ..size import Size, as_numbers, has_sizes, is_symbolic
-from .registry import OPERATIONS, Known
+from ..size import Size, is_symbolic
+from ..sized import as_numbers, has_sizes
+from .registry import OPERATIONS
+from .signatures import Known
 
 
 def evaluate(node: Node, inputs: Sequence[Known | None]) -> Sequence[Known] | None:

@@ -12,7 +12,8 @@ import numpy as np
 from ...errors import ArgumentError
 from ..node import AnyArray, Expansion, Node, Signature
 from .evaluation import evaluate
-from .registry import OPERATIONS, WIDENED, Known, Operation, operation
+from .registry import OPERATIONS, WIDENED, Operation, operation
+from .signatures import Known
 
 BOOL: np.dtype[Any] = np.dtype(np.bool_)
 

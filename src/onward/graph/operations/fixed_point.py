@@ -11,9 +11,10 @@ from ...errors import DtypeError, ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
-from ..size import broadcast_shape
+from ..sized import broadcast_shape
 from . import integer_fusion
-from .registry import Inputs, Known, elementwise, known, operation, typed_view
+from .registry import Inputs, elementwise, known, operation, typed_view
+from .signatures import Known
 
 INT32 = np.dtype(np.int32)
 STEPS = {"Rescale": "rescale", "RescaleOnce": "rescale_once"}

@@ -12,17 +12,8 @@ from ..plan.view import View
 from ..size import are_same, is_symbolic
 from .arguments import as_axis, as_indices, as_integers
 from .movement import along_axis, move
-from .registry import (
-    EVERY_INPUT,
-    Inputs,
-    Known,
-    along_time,
-    is_known,
-    like_first,
-    lowering,
-    operation,
-    typed_view,
-)
+from .registry import EVERY_INPUT, Inputs, along_time, is_known, lowering, operation, typed_view
+from .signatures import Known, like_first
 
 ACCUMULATE = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
 BINARY = {"add": "add", "mul": "multiply", "max": "maximum", "min": "minimum"}

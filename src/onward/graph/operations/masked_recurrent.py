@@ -11,7 +11,8 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from .indexing import gathered
 from .recurrent import add_recurrent, keep_states, recurrent, weights_of_unit
-from .registry import Inputs, Known, operation, typed_view
+from .registry import Inputs, operation, typed_view
+from .signatures import Known
 
 
 def _signature(

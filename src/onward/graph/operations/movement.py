@@ -11,21 +11,20 @@ from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from ..size import are_same, broadcast_shape, dtype_of, has_sizes, is_symbolic
+from ..size import are_same, is_symbolic
+from ..sized import broadcast_shape, dtype_of, has_sizes
 from .arguments import as_axes, as_axis, as_integers
 from .registry import (
     OPERATIONS,
     Inputs,
-    Known,
-    common_dtype,
     elementwise,
     known,
-    like_first,
     lowering,
     operation,
     over_time,
     typed_view,
 )
+from .signatures import Known, common_dtype, like_first
 
 # Where no signature rule is given, the result is a view of the zeros, which takes no memory. Operations that
 # merge axes count as elementwise: an axis that is merged with another one has no counterpart in the output.

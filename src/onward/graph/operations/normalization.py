@@ -13,9 +13,10 @@ from ...layers.norm import standardized
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from ..size import broadcast_shape
+from ..sized import broadcast_shape
 from .expressions import composed, sqrt, square, where
-from .registry import Known, combining, like_first, operation
+from .registry import combining, operation
+from .signatures import Known, like_first
 
 
 def softmax_rows(x: AnyArray, logarithm: bool) -> AnyArray:

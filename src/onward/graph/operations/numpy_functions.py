@@ -9,7 +9,8 @@ import numpy as np
 from ...core import budget
 from ...errors import ArgumentError
 from ..node import AnyArray, Signature
-from .registry import Known, operation
+from .registry import operation
+from .signatures import Known
 
 
 def _cholesky(x: AnyArray, upper: bool = False) -> AnyArray:

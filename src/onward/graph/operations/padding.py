@@ -11,7 +11,8 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from .arguments import as_axes, as_integers
 from .movement import move
-from .registry import Inputs, Known, along_time, combining, known, operation, typed_view
+from .registry import Inputs, along_time, combining, known, operation, typed_view
+from .signatures import Known
 from .sliding import pad_or_crop
 
 

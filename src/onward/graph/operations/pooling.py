@@ -17,7 +17,8 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from .expressions import composed
 from .reductions import bounds, powers, root
-from .registry import Inputs, Known, allocating, lowering, operation, over_time, reading, typed_view, view
+from .registry import Inputs, allocating, lowering, operation, over_time, reading, typed_view, view
+from .signatures import Known
 from .sliding import (
     WINDOW,
     Geometry,

@@ -17,8 +17,9 @@ from ...errors import ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from ..size import broadcast_shape
-from .registry import Inputs, Known, combining, common_dtype, known, lowering, operation, reading, view
+from ..sized import broadcast_shape
+from .registry import Inputs, combining, known, lowering, operation, reading, view
+from .signatures import Known, common_dtype
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 

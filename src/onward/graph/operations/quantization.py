@@ -18,7 +18,6 @@ from .expressions import composed
 from .products import last_size, product_shape, split_rows
 from .registry import (
     Inputs,
-    Known,
     combining,
     is_known,
     known,
@@ -28,6 +27,7 @@ from .registry import (
     typed_view,
     view,
 )
+from .signatures import Known
 from .sliding import filter_size, geometry, pad_view, window_view, windows_combine, windows_over_time
 from .value import Value
 

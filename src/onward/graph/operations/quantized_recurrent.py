@@ -19,7 +19,8 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from .quantization import quantize_dynamically
 from .recurrent import OPTIONS, new_layer, rows_of_unit
-from .registry import Inputs, Known, is_known, known, operation, view
+from .registry import Inputs, is_known, known, operation, view
+from .signatures import Known
 
 
 class Matrix(NamedTuple):

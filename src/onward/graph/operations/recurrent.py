@@ -16,9 +16,11 @@ from ..activation_names import RECURRENT
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from ..size import broadcast_shape, has_sizes, hint, integers
+from ..size import hint
+from ..sized import broadcast_shape, has_sizes, integers
 from .expressions import Unknown, composed
-from .registry import Inputs, Known, along_time, operation, reading, typed_view, view
+from .registry import Inputs, along_time, operation, reading, typed_view, view
+from .signatures import Known
 
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 LAYERS: dict[str, Any] = {"RNN": rnn.RNN, "GRU": rnn.GRU, "LSTM": rnn.LSTM}

@@ -19,18 +19,8 @@ from ..plan.view import View
 from ..size import Axes
 from .arguments import as_axis
 from .expressions import composed, log, sqrt, square
-from .registry import (
-    Inputs,
-    Known,
-    along_time,
-    known,
-    like_first,
-    lowering,
-    operation,
-    over_time,
-    typed_view,
-    view,
-)
+from .registry import Inputs, along_time, known, lowering, operation, over_time, typed_view, view
+from .signatures import Known, like_first
 
 
 def row_sums(rows: AnyArray) -> AnyArray:

@@ -27,19 +27,19 @@ import numpy as np
 import onward._core as _core
 
 from ...core import budget
-from ...errors import ArgumentError, DtypeError, ShapeError
-from ..node import AnyArray, Expansion, Node, Signature, size_of
+from ...errors import ArgumentError
+from ..node import Expansion, Node, Signature, size_of
 from ..plan.builder import Builder
 from ..plan.strided import NotStridedError, Strided
 from ..plan.view import DTYPES, View, name_of
-from ..size import Size, as_numbers, broadcast_shape, count, dtype_of, has_sizes, hint, integers, is_symbolic
+from ..size import Size, count, hint, is_symbolic
+from ..sized import as_numbers, has_sizes, integers
 from .modules import MODULES
+from .signatures import Known, broadcast_booleans, like_first, like_first_boolean
 from .value import Value
 
 Inputs = Sequence[Value | None]
 Compute = Any  # a Python function of arrays and attributes
-# An input of a signature rule: the array itself if it is known, otherwise its shape and dtype.
-Known = AnyArray | Signature
 SignatureRule = Callable[..., Signature | Sequence[Signature]]
 # Replaces a node by those of its bodies, or returns None if that is not possible.
 Expand = Callable[[Node, Sequence[Known | None]], Expansion | None]
@@ -418,49 +418,8 @@ def elementwise(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collecti
     return [()]
 
 
-# Signature rules that several operations share.
-
-
-def like_first(x: Known, *others: Known | None, **attributes: Any) -> Signature:
-    """The output has the shape and dtype of the first input."""
-    return Signature.of(x)
-
-
-def like_first_boolean(x: Known, **attributes: Any) -> Signature:
-    """The output has the shape of the input; its dtype is bool."""
-    return Signature(x.shape, np.dtype(bool))
-
-
 # Define an operation on the elements of one array.
 elementwise_operation = functools.partial(operation, signature=like_first, widens=True, combines=elementwise)
-
-
-def broadcast_to_first(x: Known, *others: Known) -> Signature:
-    """The output has the shape and dtype of the first input, to which the others are broadcast."""
-    if broadcast_shape(x.shape, *(a.shape for a in others)) != x.shape:
-        raise ShapeError(
-            f"inputs of shapes {[a.shape for a in others]} cannot be broadcast to shape {x.shape}"
-        )
-    return Signature.of(x)
-
-
-def common_dtype(*inputs: Known | None) -> np.dtype[Any]:
-    """Return the dtype of all inputs. Raises DtypeError if they differ."""
-    first, *others = [dtype_of(a) for a in inputs if a is not None]
-    if any([dtype is not first and dtype != first for dtype in others]):
-        found = ", ".join(map(str, dict.fromkeys([first, *others])))
-        raise DtypeError(f"the inputs have dtypes {found}; expected one dtype for all")
-    return first
-
-
-def broadcast(*inputs: Known, **attributes: Any) -> Signature:
-    """The output has the broadcast shape and the dtype of the inputs."""
-    return Signature(broadcast_shape(*(a.shape for a in inputs)), common_dtype(*inputs))
-
-
-def broadcast_booleans(*inputs: Known, **attributes: Any) -> Signature:
-    """The output has the broadcast shape of the inputs, which have one dtype; its dtype is bool."""
-    return broadcast(*inputs).of_dtype(bool)
 
 
 def known(value: Value | None) -> Any:

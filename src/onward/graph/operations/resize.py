@@ -16,7 +16,8 @@ from ..plan.view import View
 from ..size import Size, is_symbolic
 from .arguments import as_integers
 from .movement import move
-from .registry import Inputs, Known, along_time, known, operation, typed_view, view
+from .registry import Inputs, along_time, known, operation, typed_view, view
+from .signatures import Known
 
 EXACT = 1 << 22  # float32 represents halves of smaller numbers
 RADII = {"linear": 1, "cubic": 2}  # how far the elements of an interpolation lie from its coordinate

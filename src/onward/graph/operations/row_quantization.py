@@ -16,7 +16,8 @@ from ..plan.view import View
 from .integer_fusion import per_unit
 from .products import last_size, product_shape, split_rows
 from .quantization import packed_integers
-from .registry import Inputs, Known, known, operation, typed_view
+from .registry import Inputs, known, operation, typed_view
+from .signatures import Known
 
 INT8, FLOAT32 = np.dtype(np.int8), np.dtype(np.float32)
 

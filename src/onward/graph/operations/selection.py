@@ -11,18 +11,8 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .arguments import as_axis, as_integers
-from .registry import (
-    EVERY_INPUT,
-    Combines,
-    Inputs,
-    Known,
-    known,
-    like_first,
-    lowering,
-    operation,
-    reading,
-    view,
-)
+from .registry import EVERY_INPUT, Combines, Inputs, known, lowering, operation, reading, view
+from .signatures import Known, like_first
 
 INT64: np.dtype[Any] = np.dtype(np.int64)
 

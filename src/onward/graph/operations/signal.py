@@ -15,7 +15,8 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from .arguments import as_integers
 from .products import split_rows
-from .registry import EVERY_INPUT, Inputs, Known, is_known, known, operation, view
+from .registry import EVERY_INPUT, Inputs, is_known, known, operation, view
+from .signatures import Known
 
 SUMMED_AT_ONCE = 32  # terms of one product; more of them in float32 would add up too many rounding errors
 

@@ -12,7 +12,7 @@ from ..node import AnyArray, Node
 from ..plan.builder import Builder
 from ..plan.view import View
 from .reductions import bounds
-from .registry import Known
+from .signatures import Known
 
 Sides = Sequence[tuple[int, int]]  # the padding before and after each axis
 

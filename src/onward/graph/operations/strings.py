@@ -5,8 +5,9 @@ import numpy as np
 from ...core import budget
 from ...errors import DtypeError
 from ..node import AnyArray, Signature
-from ..size import broadcast_shape
-from .registry import EVERY_INPUT, Known, operation
+from ..sized import broadcast_shape
+from .registry import EVERY_INPUT, operation
+from .signatures import Known
 
 
 def _strings(x: AnyArray) -> AnyArray:

@@ -22,7 +22,8 @@ from ..plan.view import View
 from .arguments import as_integers
 from .convolutions import CONVOLUTION, FEW_OUTPUTS, check_bias, filter_step
 from .products import multiply, product_step
-from .registry import Inputs, Known, along_time, known, operation, view
+from .registry import Inputs, along_time, known, operation, view
+from .signatures import Known
 from .sliding import channels_moved, has_adjacent_steps, pad_or_crop, pad_view
 
 FEW_CHANNELS = 16  # a vector of AVX-512; on all machines, so that all give the same bits

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..plan.view import View
+from ..sized import as_numbers, has_sizes
 
 
 class Value(NamedTuple):
@@ -29,6 +30,10 @@ class Value(NamedTuple):
     def with_view(self, view: View) -> "Value":
         """Return the value whose elements are in a space of the plan."""
         return self._replace(array=None, view=view)
+
+    def in_numbers(self) -> "Value":
+        """Return the value whose sizes, if it has any, are fixed to those of the first call."""
+        return self.with_array(as_numbers(self.array)) if has_sizes(self.array) else self
 
     def read_again(self) -> "Value":
         """Return the value with more than one reader."""

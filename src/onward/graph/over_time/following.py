@@ -12,7 +12,8 @@ from ..graph import Graph
 from ..inference import Values
 from ..node import Node
 from ..operations import OPERATIONS
-from ..size import Size, has_sizes, is_symbolic
+from ..size import Size, is_symbolic
+from ..sized import has_sizes
 
 REPEATING = ("ConstantOfShape", "Expand")  # operations that repeat elements along axes of given sizes
 

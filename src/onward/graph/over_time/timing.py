@@ -9,7 +9,7 @@ import numpy as np
 from ..graph import Graph
 from ..inference import Values
 from ..node import AnyArray, Node, Signature
-from ..operations.registry import Known
+from ..operations.signatures import Known
 from ..polynomial import UnsureError
 from ..size import Size
 from .counts import Count, Counts

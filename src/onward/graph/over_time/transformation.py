@@ -14,13 +14,12 @@ from ..graph import Graph, Input
 from ..inference import outputs_of
 from ..node import AnyArray, Node, Signature
 from ..operations import OPERATIONS
-from ..operations.registry import Known
-from ..size import has_sizes, integers, is_symbolic
+from ..operations.signatures import Known
+from ..size import is_symbolic
+from ..sized import has_sizes, integers
 from .counts import Count
 from .streamed import Axes, Carry
 from .timing import TimeFollower, Timing, with_steps
-
-SEVERAL = 20011  # steps, as many as no other axis has
 
 
 class BlockBuilder(TimeFollower):
@@ -253,16 +252,18 @@ class BlockBuilder(TimeFollower):
 
     def _broadcasts(self, node: Node, names: Sequence[str]) -> bool:
         """Whether a node repeats each of several values over time if it has one step, and the others more."""
+        several = self._new_size("several")
         for one in names:
             values = dict(self._whole)
             for name in names:
-                steps = 1 if name == one else SEVERAL
+                steps = 1 if name == one else several
                 values[name] = with_steps(self._whole[name], self._timing_of(name).axis, steps)
             try:
                 found = outputs_of(node, values)
             except OnwardError:
                 return False
-            if not found or any(SEVERAL not in value.shape for value in found.values()):
+            has_several = [any(size is several for size in value.shape) for value in found.values()]
+            if not has_several or not all(has_several):
                 return False
         return True
 

@@ -11,11 +11,12 @@ from ..declared import UNNAMED
 from ..graph import Graph
 from ..inference import flattened, infer
 from ..node import AnyArray, Signature, size_of
-from ..operations.registry import Known
+from ..operations.signatures import Known
 from ..plan.builder import Weights
 from ..plan.planner import Planner
 from ..polynomial import evaluated
-from ..size import Axes, dtype_of, has_sizes
+from ..size import Axes
+from ..sized import dtype_of, has_sizes
 from .streamed import MAX_PROGRAMS
 from .timing import with_steps
 from .transformation import BlockBuilder

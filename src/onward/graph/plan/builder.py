@@ -12,7 +12,8 @@ import onward._core as _core
 from ...core import budget
 from ...core.budget import Limit
 from ...core.identity import Identity
-from ..size import Axes, Size, are_same, broadcast_shape, has_sizes, hint, is_symbolic
+from ..size import Axes, Size, are_same, hint, is_symbolic
+from ..sized import broadcast_shape, has_sizes
 from .bodies import improved
 from .passes import Body, lifetimes, optimized
 from .view import CONSTANTS, DTYPES, FIRST_ARGUMENT, FIRST_OF_LOOPS, View, name_of

@@ -20,11 +20,13 @@ from ..node import AnyArray, Naming, Node, Signature, size_of
 from ..operations import OPERATIONS
 from ..operations.control import IN_CORE
 from ..operations.evaluation import check_shapes, evaluate
-from ..operations.registry import Expand, Known, Operation, Work
+from ..operations.registry import Expand, Operation, Work
+from ..operations.signatures import Known
 from ..operations.value import Value
-from ..size import as_numbers, dtype_of, has_sizes, hint, is_symbolic
+from ..size import hint, is_symbolic
+from ..sized import as_numbers, dtype_of, has_sizes
 from .builder import Builder, Weights
-from .passes import views_of
+from .passes import described
 from .program import Location, NumPyNode, Program, Rest, Source
 from .runs import run_count
 from .view import CONSTANTS, DTYPES, View, name_of
@@ -103,7 +105,7 @@ class Compiler:
         except (TypeError, ValueError, IndexError) as error:  # an attribute of another type
             raise ArgumentError(f"the core refuses a step of a node: {error}") from error
         self._program.core, self._program.constants = found
-        self._program.steps = [_described(*step) for step in self._builder.steps]
+        self._program.steps = [described(step) for step in self._builder.steps]
         if only_steps:
             self._program.segments = [(0, len(self._builder.steps))]
         return self._program
@@ -214,7 +216,7 @@ class Compiler:
             self._run_in_numpy(node, inputs, None)
             return False
         if found is None:  # for the sizes of the first call alone
-            fixed = list(map(_in_numbers, inputs))
+            fixed = [value and value.in_numbers() for value in inputs]
             return self._place(node, operation, fixed, _known(fixed))
         if Signature not in map(type, found):
             self._define(node, [Value(y.shape, dtype_of(y), y) for y in found])
@@ -434,26 +436,11 @@ def _new_value(signature: Signature, view: View | None) -> Value:
     return Value(tuple(map(int, shape)), dtype, np.empty(tuple(map(int, shape)), dtype))
 
 
-def _described(step: str, arguments: tuple[Any, ...]) -> str:
-    """Describe a step of the core by its name, its function and the shape of its output."""
-    functions = [str(a[0] if isinstance(a, tuple) else a) for a in arguments[:1] if type(a) in (str, tuple)]
-    views = views_of((step, arguments))
-    shape = f" ({', '.join(map(str, views[-1].shape))})" if views else ""
-    return " ".join([step, *functions]) + shape
-
-
 def _known(values: Sequence[Value | None]) -> list[Known | None]:
     """Return the array of each value that is known, and the signatures of the others."""
     return [
         None if v is None else Signature(v.shape, v.dtype) if v.array is None else v.array for v in values
     ]
-
-
-def _in_numbers(value: Value | None) -> Value | None:
-    """Return a value whose sizes, if it has any, are fixed to those of the first call."""
-    if value is None or not has_sizes(value.array):
-        return value
-    return value.with_array(as_numbers(value.array))
 
 
 def _source(value: Value | None) -> Source:

@@ -96,6 +96,15 @@ def lifetimes(steps: Sequence[Step]) -> dict[int, tuple[int, int]]:
     return dict(sorted(lives.items(), key=lambda item: item[1][0]))
 
 
+def described(step: Step) -> str:
+    """Describe a step of the core by its name, its function and the shape of its output."""
+    name, arguments = step
+    functions = [str(a[0] if isinstance(a, tuple) else a) for a in arguments[:1] if type(a) in (str, tuple)]
+    views = views_of(step)
+    shape = f" ({', '.join(map(str, views[-1].shape))})" if views else ""
+    return " ".join([name, *functions]) + shape
+
+
 def users_of(steps: Sequence[Step]) -> dict[int, list[int]]:
     """Return the numbers of the steps that use each space, in order."""
     users: dict[int, list[int]] = {}

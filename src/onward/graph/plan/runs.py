@@ -8,7 +8,7 @@ from ...core.identity import Identity
 from ..graph import Graph, bodies
 from ..node import Node
 from ..operations.control import keeps_condition
-from ..operations.registry import Known
+from ..operations.signatures import Known
 
 
 def run_count(node: Node, inputs: Sequence[Known | None], counted: dict[Identity, int]) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..node import AnyArray, Node, Signature
 from ..operations import OPERATIONS
-from ..operations.registry import Known
+from ..operations.signatures import Known
 
 if TYPE_CHECKING:
     from .simplify import Simplifier

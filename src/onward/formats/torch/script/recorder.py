@@ -15,7 +15,8 @@ from ....core import budget
 from ....core.identity import Identity
 from ....errors import ArgumentError
 from ....graph.node import Signature
-from ....graph.size import Size, dtype_of, is_symbolic
+from ....graph.size import Size, is_symbolic
+from ....graph.sized import dtype_of
 from .. import exported_program as schema
 from ..aten.registry import OPERATORS, Symbol, Tensor, called
 from ..aten.returns import RETURNS

@@ -20,7 +20,8 @@ from ....graph.operations import OPERATIONS
 from ....graph.operations.evaluation import evaluate
 from ....graph.operations.registry import EVERY_INPUT, Operation
 from ....graph.polynomial import Guard, evaluated
-from ....graph.size import Axes, Size, are_same, has_sizes, hint, integers, is_symbolic
+from ....graph.size import Axes, Size, are_same, hint, is_symbolic
+from ....graph.sized import has_sizes, integers
 
 MAX_KEY = 256  # bytes of an array that is compared by its content
 MAX_INTEGERS = 8  # of a value, which count as sizes

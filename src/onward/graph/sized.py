@@ -1,0 +1,56 @@
+"""Shapes and arrays in which some integers are symbolic sizes.
+
+An array of sizes, such as the result of Shape, has dtype object in NumPy and stands for an array of int64.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import ShapeError
+from .size import Size, is_symbolic
+
+INT64 = np.dtype(np.int64)
+
+
+def broadcast_shape(*shapes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the shape of arrays broadcast together. Raises ShapeError.
+
+    It accepts sizes for which NumPy has no arrays.
+    """
+    rank = max(map(len, shapes), default=0)
+    joined: list[Any] = [1] * rank
+    for shape in shapes:
+        for place, size in enumerate(shape, rank - len(shape)):
+            other = joined[place]
+            if size is other:
+                continue
+            if other == 1:
+                joined[place] = size
+            elif size != 1 and size != other:
+                raise ShapeError(f"the shapes {', '.join(map(str, shapes))} cannot be broadcast together")
+    return tuple(joined)
+
+
+def integers(values: Any) -> Any:
+    """Return integers as an array: of dtype int64, or of dtype object if some of them are sizes."""
+    array = np.empty((), object) if type(values) is Size else np.array(values, object)
+    if type(values) is Size:
+        array[()] = values
+    return array if is_symbolic(array.flat) else array.astype(np.int64)
+
+
+def has_sizes(array: Any) -> bool:
+    """Whether an array holds sizes."""
+    return isinstance(array, np.ndarray) and array.dtype.hasobject and is_symbolic(array.flat)
+
+
+def dtype_of(array: Any) -> np.dtype[Any]:
+    """Return the dtype of an array or a signature; that of an array of sizes is int64."""
+    dtype: np.dtype[Any] = array.dtype
+    return INT64 if dtype.hasobject and has_sizes(array) else dtype
+
+
+def as_numbers(array: Any) -> Any:
+    """Return an array in which sizes are fixed to those of the first call."""
+    return array.astype(np.int64) if has_sizes(array) else array
