@@ -121,6 +121,17 @@ def test_several_streams_share_an_arena(tmp_path: Path) -> None:
     assert not re.search(r"\b(malloc|calloc|free|stdio|stdlib)\b", found.files["gru.c"])
 
 
+def test_a_scalar_is_an_input_of_each_call_unless_it_decides_what_runs(tmp_path: Path) -> None:
+    graph = Graph()
+    x, n = graph.add_input("x", np.float32, (3,)), graph.add_input("n", np.int64, ())
+    graph.outputs = (graph.add("Mul", x, graph.add("Cast", n, to=np.dtype(np.float32)), output="y"),)
+    found = c_code.checked(Model(graph), tmp_path / "scaled.c")
+    assert found.inputs == {"x": (3,), "n": ()}
+    graph.outputs = (graph.add("Expand", x, graph.add("Reshape", n, graph.add_constant(np.array([1])))),)
+    with pytest.raises(ArgumentError, match="C has no NumPy; fix inputs that decide what runs, as n="):
+        Model(graph).export_c(tmp_path / "expanded.c")
+
+
 def test_names_of_inputs_that_c_reserves(tmp_path: Path) -> None:
     graph = Graph()
     first, second = (graph.add_input(name, np.float32, (3,)) for name in ("for", "1.x"))
@@ -140,8 +151,8 @@ def test_the_page_lists_the_steps_with_c_and_its_program_runs(tmp_path: Path) ->
     rows = parts["steps in C"]().splitlines()[2:]
     assert [row.split("`")[1] for row in rows] == sorted(STEPS)
     assert all(len(row.split("|")[2].strip()) > 10 for row in rows)
-    core = re.findall(r'{"(\w+)", (?:read|add)', (ROOT / "cpp/run/program.cpp").read_text())
-    assert set(STEPS) <= set(core)
+    sources = "".join(path.read_text() for path in (ROOT / "cpp/run").glob("*.cpp"))
+    assert set(STEPS) <= set(re.findall(r'{"(\w+)", read', sources))
     (page,) = [each for each in pages.pages_of("c") if each.stem == "microcontroller"]
     (block,) = [each for each in pages.blocks(page) if each.language == "c"]
     net = onward.Sequential(onward.GRU(12, 32, rng=0), onward.Linear(32, 3, rng=1))

@@ -111,8 +111,8 @@ class Emission:
                 lines.append(
                     f"    memcpy(state->{carry.name}, <{y.space}>, {n} * sizeof *state->{carry.name});"
                 )
-        arguments_of = zip(program.inputs[count:], self.ports.inputs, strict=True)
-        places |= {x.space: port.local for x, port in arguments_of if x is not None}
+        inputs = [x for x in program.inputs[count:] if x is not None]
+        places |= {x.space: port.local for x, port in zip(inputs, self.ports.inputs, strict=True)}
         outputs = zip(program.outputs[count:], self.ports.outputs, strict=True)
         places |= {y.space: port.local for y, port in outputs}
         offsets, sizes = placed(arrays, body.fields)

@@ -12,7 +12,6 @@ from ...errors import ArgumentError
 from ...graph.node import AnyArray, Signature
 from ...graph.over_time.streamed import Streamed
 from ...graph.plan.passes import views_of
-from ..compiled.programs import decisions
 from .program import FixedProgram, FixedPrograms
 
 MAX_PHASES = 64
@@ -32,7 +31,7 @@ class Phase(NamedTuple):
 
 def of_call(programs: FixedPrograms, inputs: Sequence[AnyArray]) -> list[Phase]:
     """Return the phase of a call. Raises ArgumentError if a step has no program for fixed sizes."""
-    return [Phase(programs.compiled(inputs, list(decisions(inputs))), 0, [])]
+    return [Phase(programs.compiled(inputs), 0, [])]
 
 
 def of_stream(programs: FixedPrograms, streamed: Streamed, block: Sequence[AnyArray]) -> list[Phase]:
@@ -51,7 +50,7 @@ def of_stream(programs: FixedPrograms, streamed: Streamed, block: Sequence[AnyAr
                 "to block, or blocks fit its strides only after many of them"
             )
         known.append(signature)
-        program = programs.compiled([*carried, *block], [False] * count + list(decisions(block)))
+        program = programs.compiled([*carried, *block])
         phases.append(Phase(program, len(known), [_is_kept(program, place) for place in range(count)]))
         carried = [np.zeros(tuple(map(int, y.shape)), y.dtype) for y in program.outputs[:count]]
     last, _, kept = phases[-1]

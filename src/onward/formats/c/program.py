@@ -67,17 +67,17 @@ class FixedPrograms:
     """Compiles one graph for fixed sizes; all its programs share their weights."""
 
     def __init__(self, graph: Graph, recorder: WeightRecorder) -> None:
-        self.graph, self._recorder = graph, recorder
+        self.graph = graph
         constants = list(constants_of(graph))
         self._weights = Weights(frozenset(map(Identity, constants)), recorder)
         self._bytes = sum(array.nbytes for array in constants)
 
-    def compiled(self, inputs: Sequence[AnyArray], decides: Sequence[bool]) -> FixedProgram:
+    def compiled(self, inputs: Sequence[AnyArray]) -> FixedProgram:
         """Return the program for these inputs. Raises ArgumentError, which names a node without steps."""
         limit = self._weights.limit
         limit.allow(inputs, self._bytes)
         with limit.entered():
-            compiler = Compiler(self.graph, inputs, decides, self._weights)
+            compiler = Compiler(self.graph, inputs, [False] * len(inputs), self._weights)
             program = compiler.compile()
         self._check(program)
         builder = compiler.builder
@@ -94,13 +94,19 @@ class FixedPrograms:
     def _check(self, program: Program) -> None:
         for segment in program.segments:
             if isinstance(segment, NumPyNode):  # before a Rest, there is always one
-                raise ArgumentError(f"{segment.node}: it runs in NumPy for these inputs, and C has no NumPy")
+                raise ArgumentError(
+                    f"{segment.node}: it runs in NumPy for these inputs, and C has no NumPy{self._hint()}"
+                )
         for declared, required in zip(self.graph.inputs, program.signature, strict=True):
             if required is None:
                 raise ArgumentError(f"the input {declared.name} is not an array")
         for name, source in zip(self.graph.outputs, program.outputs, strict=True):
             if not isinstance(source, Location) or source.view is None:
                 raise ArgumentError(f"the output {name} has a dtype that the core does not have")
+
+    def _hint(self) -> str:
+        scalars = [d.name for d in self.graph.inputs if d.axes == () and d.dtype and d.dtype.kind in "iub"]
+        return f"; fix inputs that decide what runs, as {scalars[0]}=..." if scalars else ""
 
 
 def _input_views(program: Program) -> list[View | None]:

@@ -28,13 +28,13 @@ def random(source: Runnable, phases: int) -> list[list[AnyArray]]:
     rng = np.random.default_rng(0)
     size = sum(each.size for each in source.block)
     count = max(phases + 2, min(BLOCKS, MAX_NUMBERS // max(size, 1))) if source.streamed else 1
-    return [[_random(each, rng) if each.ndim else each for each in source.block] for _ in range(count)]
+    return [[_random(each, rng) for each in source.block] for _ in range(count)]
 
 
 def _random(like: AnyArray, rng: np.random.Generator) -> AnyArray:
     if like.dtype.kind == "f":
-        return rng.normal(size=like.shape).astype(like.dtype)
-    return rng.integers(0, 2, like.shape).astype(like.dtype)
+        return np.asarray(rng.normal(size=like.shape), like.dtype)
+    return np.asarray(rng.integers(0, 2, like.shape), like.dtype)
 
 
 def given(source: Runnable, data: Mapping[str, ArrayLike]) -> list[list[AnyArray]]:
@@ -45,9 +45,9 @@ def given(source: Runnable, data: Mapping[str, ArrayLike]) -> list[list[AnyArray
     check_names({each.name: each for each in source.inputs}, list(data), "inputs")
     columns = []
     for declared, block in zip(source.inputs, source.block, strict=True):
-        if declared.name not in data and block.ndim:
+        if declared.name not in data:
             raise ArgumentError(f"data has no array for the input {declared.name}")
-        array = np.asarray(data.get(declared.name, block))
+        array = np.asarray(data[declared.name])
         if array.size == 0 or array.size % block.size:
             raise ArgumentError(
                 f"{declared.name} has {array.size} numbers in data, but a block has shape {block.shape}"
