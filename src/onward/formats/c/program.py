@@ -69,7 +69,7 @@ class FixedPrograms:
     def __init__(self, graph: Graph, recorder: WeightRecorder) -> None:
         self.graph = graph
         constants = list(constants_of(graph))
-        self._weights = Weights(frozenset(map(Identity, constants)), recorder)
+        self._weights = Weights(frozenset(map(Identity, constants)), recorder, repeats=False)
         self._bytes = sum(array.nbytes for array in constants)
 
     def compiled(self, inputs: Sequence[AnyArray]) -> FixedProgram:

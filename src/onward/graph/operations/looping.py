@@ -47,14 +47,12 @@ class State(NamedTuple):
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     """Repeat a body whose number of iterations is known, and whose states keep their shapes."""
     count, _, *values = inputs
-    if (
-        count is None
-        or not count.known
-        or not keeps_condition(node.attributes["body"])
-        or not count.array.item()
-    ):
+    if count is None or not count.known or not keeps_condition(node.attributes["body"]):
         return None
-    return _Repeated(b, node, count.array.item(), values).views()
+    times = count.array.item()
+    if type(times) is int and times < 2:
+        return None
+    return _Repeated(b, node, times, values).views()
 
 
 class _Repeated:

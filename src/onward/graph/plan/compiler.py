@@ -27,7 +27,7 @@ from ..size import hint, is_symbolic
 from ..sized import as_numbers, dtype_of, has_sizes
 from .builder import Builder, Weights
 from .passes import described
-from .program import Location, NumPyNode, Program, Rest, Source
+from .program import Location, NumPyNode, Program, Rest, Source, source_of
 from .runs import run_count
 from .view import CONSTANTS, DTYPES, View, name_of
 
@@ -199,7 +199,8 @@ class Compiler:
         inputs = [self._values[name] for name in node.inputs]
         arrays = _known(inputs)
         if operation.expand is not None and not operation.folds(arrays):
-            if operation.lower is not None and self._repeat(node, operation, inputs, arrays):
+            is_loop = operation.lower is not None and self._weights.repeats
+            if is_loop and self._repeat(node, operation, inputs, arrays):
                 return True
             if self._inline(node, operation.expand, arrays):
                 return True
@@ -328,7 +329,7 @@ class Compiler:
         """Run a node in NumPy and copy its outputs of known shape into the arena."""
         if self._in_body:
             raise _NeedsPython
-        sources = [_source(self._with_numbers(value)) for value in inputs]
+        sources = [source_of(self._with_numbers(value)) for value in inputs]
         self._end_segment()
         unknown = [Value((), np.dtype(object)) for _ in node.outputs]
         values = unknown if signatures is None else [_new_value(s, self._new(s)) for s in signatures]
@@ -398,7 +399,7 @@ class Compiler:
         assert value is not None
         is_empty = 0 in value.shape
         if name_of(value.dtype) not in DTYPES or not (is_empty or value.known or value.view):
-            return _source(value)
+            return source_of(value)
         if value.known and not is_empty:
             value = value.with_view(self._builder.constant(np.asarray(value.array)))
         target = self._builder.new_argument(*value.shape, dtype=name_of(value.dtype))
@@ -441,9 +442,3 @@ def _known(values: Sequence[Value | None]) -> list[Known | None]:
     return [
         None if v is None else Signature(v.shape, v.dtype) if v.array is None else v.array for v in values
     ]
-
-
-def _source(value: Value | None) -> Source:
-    if value is None or value.known:
-        return None if value is None else value.array
-    return Location(value.view, value.name)

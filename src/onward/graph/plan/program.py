@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from ..node import Node
+from ..operations.value import Value
 from ..size import Axes
 from .builder import Bytes
 from .view import View
@@ -52,3 +53,10 @@ class Program:
         self.signature: list[tuple[str, tuple[int, ...], bytes | None] | None] = []
         self.segments: list[tuple[int, int] | NumPyNode | Rest] = []
         self.outputs: list[Source] = []
+
+
+def source_of(value: Value | None) -> Source:
+    """Return where a call finds a value: in the compiled program itself if it is known."""
+    if value is None or value.known:
+        return None if value is None else value.array
+    return Location(value.view, value.name)
