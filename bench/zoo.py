@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
+import recurrences
 import report
 import torch
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidGraph
@@ -238,9 +239,11 @@ def measured(model: Model, folder: Path, seconds: float) -> Iterator[dict[str, A
         yield {"model": model.name, "file": kind, **found, "ratio": fastest / found["onward"]}
 
 
-def models(cases: Path | None) -> Iterator[Model]:
+def models(cases: Path | None, folder: Path) -> Iterator[Model]:
     """Yield all models that can run here, and print the names of packages that are missing."""
     yield from written_here()
+    for name, path, arrays in recurrences.models(folder):
+        yield Model(name, None, tuple(map(torch.from_numpy, arrays)), path)
     if cases:
         yield from gtcrn(cases)
     for package, made in PACKAGES.items():
@@ -260,7 +263,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     measurements, ratios = report.Report(options, ["onnxruntime", "torch"]), []
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
-        for model in models(options.cases):
+        for model in models(options.cases, Path(folder)):
             module = model.module.eval() if model.module is not None else None
             for row in measured(model._replace(module=module), Path(folder), 0.05 if options.quick else 0.5):
                 measurements.add("milliseconds", **row)

@@ -8,6 +8,7 @@
 #include "kernels/filter.h"
 #include "kernels/fixed_point.h"
 #include "kernels/fourier.h"
+#include "kernels/linear_attention.h"
 #include "kernels/losses.h"
 #include "kernels/outer.h"
 #include "kernels/product.h"
@@ -194,6 +195,7 @@ constexpr onward::Kernels<Real> kernels = {
     binary<Real>,
     window<Real>,
     filter<Real>,
+    linear_attention<Real>,
     fourier<Real>,
     maximum<Real>,
     softmax<Real>,

@@ -248,6 +248,20 @@ struct TrainingKernels {
     double (*cross_entropy)(Size C, const Real* y, Size target, double smoothing, double count, Real* dy);
 };
 
+// A token of linear attention for one head, whose state S [keys][values] some queries share:
+// S_after = decay S + k added', where added = v, or beta (v - (decay S)' k); and y = scale q' S_after for each query.
+template <class Real>
+struct LinearToken {
+    Size keys, values, queries;
+    const Real *q, *k, *v;  // [queries][keys], [keys], [values]
+    const Real* decay;      // [keys], or one number if its step is 0; null: 1
+    Size decay_step;
+    const Real* beta;       // one number, or null
+    Real scale;
+    const Real* before;     // S; it may be the same as `after`
+    Real *after, *y;        // y [queries][values]
+};
+
 template <class Real>
 struct Kernels {
     Size L;
@@ -265,6 +279,7 @@ struct Kernels {
     void (*binary)(Binary operation, Size n, const Real* a, Size a_step, const Real* b, Size b_step, Real* y);
     void (*window)(Window operation, const Windows<Real>& windows, Real* y, Size y_stride);
     void (*filter)(const Filters<Real>& filters);
+    void (*linear_attention)(const LinearToken<Real>& token);
     // Up to L rows that start at these places. The memory holds (2 * points + 1) complex numbers of L lanes.
     void (*fourier)(const Fourier<Real>& fourier, Size rows, const Real* x, const Size* x_rows, Real* y,
                     const Size* y_rows, Real* memory);

@@ -186,6 +186,12 @@ public:
     void quantized_lstm(const QuantizedLSTM& lstm, const View& x, const View* h0, const View* c0, const View& y,
                         const View& h_n, const View& c_n);
 
+    // As ONNX's LinearAttention: q (B, T, heads * queries, keys), k (B, T, heads, keys), v (B, T, heads, values), and y
+    // as q with the values. The states (B, heads, keys, values) are contiguous. The state before, which is 0, and the
+    // factors `decay` (B, T, heads, keys or 1) of the state and beta (B, T, heads, 1) may be null.
+    void linear_attention(float scale, const View& q, const View& k, const View& v, const View* before,
+                          const View* decay, const View* beta, const View& y, const View& after);
+
     // Runs a body `count` times, or until a condition (bool), which may be null, is false before an iteration. The
     // counter (int64), which may be null, holds the number of the iteration. The spaces of the body follow those of
     // the steps around it: for each array of slices, one whose lowest element is that of the present slice; and for

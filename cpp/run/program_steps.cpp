@@ -249,7 +249,7 @@ constexpr std::pair<const char*, AnyStep (*)(Reader&)> names[] = {
     {"integer_window", read<&Plan::integer_window>}, {"quantize_rows", read<&Plan::quantize_rows>},
     {"lookup", read<&Plan::lookup>},
     {"reduce_integers", read<&Plan::reduce_integers>}, {"fixed_reciprocal", read<&Plan::fixed_reciprocal>},
-    {"loop", read<&Plan::loop>},
+    {"linear_attention", read<&Plan::linear_attention>}, {"loop", read<&Plan::loop>},
 };
 
 }  // namespace

@@ -18,8 +18,8 @@ from . import messages, reference_costs
 from .protobuf import encode
 
 OPERATORS = frozenset(
-    "CausalConvWithState DeformConv LinearAttention RegexFullMatch RoiAlign StringNormalizer "
-    "TfIdfVectorizer ai.onnx.ml.ArrayFeatureExtractor ai.onnx.ml.Binarizer "
+    "DeformConv RegexFullMatch RoiAlign StringNormalizer TfIdfVectorizer "
+    "ai.onnx.ml.ArrayFeatureExtractor ai.onnx.ml.Binarizer "
     "ai.onnx.ml.FeatureVectorizer ai.onnx.ml.Imputer ai.onnx.ml.LabelEncoder ai.onnx.ml.LinearRegressor "
     "ai.onnx.ml.OneHotEncoder ai.onnx.ml.Scaler ai.onnx.ml.TreeEnsemble".split()
 )

@@ -107,20 +107,11 @@ def _trees(inputs: Inputs, attributes: Attributes) -> Any:
     return (10 + len(inputs[0])) * count
 
 
-def _products(inputs: Inputs, attributes: Attributes) -> Any:
-    """A state of d_k x d_v numbers for each step and head."""
-    query, _, value = inputs[:3]
-    heads = max(1, attributes.get("kv_num_heads", 1))
-    return query.size * value.shape[-1] // (10 * heads)  # in NumPy
-
-
 RULES: dict[str, Callable[[Inputs, Attributes], Cost]] = {
     "StringNormalizer": _text,
     "RoiAlign": _times(_regions),
     "DeformConv": _times(_deformed),
     "TfIdfVectorizer": _times(_grams),
-    "LinearAttention": _times(_products),
-    "CausalConvWithState": _times(lambda inputs, _: inputs[0].size * inputs[1].shape[-1] // 10),
     "ai.onnx.ml.ArrayFeatureExtractor": _times(lambda i, _: math.prod(i[0].shape[:-1]) * i[1].size),
     "ai.onnx.ml.FeatureVectorizer": _times(
         lambda inputs, a: sum(map(abs, a.get("inputdimensions", ()))) * max(len(x) for x in inputs)

@@ -37,6 +37,7 @@ SINCE = {
         23: "Attention RMSNormalization RotaryEmbedding",
         24: "Swish TensorScatter",
         26: "BitCast CumProd",
+        27: "CausalConvWithState LinearAttention",
     }.items()
     for operator in operators.split()
 }

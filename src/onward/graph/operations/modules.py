@@ -25,6 +25,7 @@ NAMES = {
     "indexing": (
         "Gather GatherElements GatherND ScatterElements ScatterND TensorScatter OneHot Compress NonZero"
     ),
+    "linear_attention": "LinearAttention CausalConvWithState",
     "looping": "Loop",
     "masked_recurrent": "MaskedRecurrent",
     "movement": (
