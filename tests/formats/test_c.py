@@ -73,6 +73,33 @@ def test_a_product_whose_output_is_copied_to_another_order_of_axes(tmp_path: Pat
     c_code.checked(Model(graph), tmp_path / "net.c")
 
 
+def integers() -> Model:
+    """Convolutions and products of bytes that are rescaled, and rows that are quantized as they come."""
+    rng, graph = np.random.default_rng(0), Graph()
+    x, rows = graph.add_input("x", np.float32, (1, 4, 9)), graph.add_input("rows", np.float32, (3, 10))
+    number = graph.add_constant
+    q = graph.add("Cast", graph.add("Mul", x, number(np.float32(30))), to=np.dtype(np.int8))
+    zero, low, high = (number(np.array(n, np.int8)) for n in (-3, -128, 127))
+    outputs = []
+    for shape, group in (((4, 1, 3), 4), ((5, 4, 2), 1)):
+        W, bias = rng.integers(-99, 99, shape).astype(np.int8), rng.integers(-999, 999, shape[0])
+        sums = graph.add("ConvInteger", q, number(W), zero, group=group)
+        sums = graph.add("Add", graph.add("Transpose", sums, perm=[0, 2, 1]), number(bias.astype(np.int32)))
+        factor = rng.integers(2**30, 2**31, shape[0]).astype(np.int32), np.full(shape[0], -7, np.int32)
+        outputs.append(graph.add("Rescale", sums, *map(number, factor), zero, low, high))
+    for operation in ("QuantizeRows", "QuantizeRowsWithZero"):
+        bytes_, scale, *at = graph.add_all(operation, [rows], 2 + ("Zero" in operation))
+        W, unit = rng.integers(-99, 99, (10, 6)).astype(np.int8), rng.random(6, np.float32)
+        others = scale, *(at or [number(np.array(0, np.int8))]), number(unit)
+        outputs.append(graph.add("RowProduct", bytes_, number(W), *others))
+    graph.outputs = tuple(outputs)
+    return Model(graph)
+
+
+def test_bytes_and_rows_have_the_bits_of_python(tmp_path: Path) -> None:
+    c_code.checked(integers(), tmp_path / "integers.c")
+
+
 def elementwise() -> Model:
     """All elementwise functions, comparisons, conversions and integers, on numbers of any size."""
     graph = Graph()
@@ -152,7 +179,7 @@ def test_the_page_lists_the_steps_with_c_and_its_program_runs(tmp_path: Path) ->
     assert [row.split("`")[1] for row in rows] == sorted(STEPS)
     assert all(len(row.split("|")[2].strip()) > 10 for row in rows)
     sources = "".join(path.read_text() for path in (ROOT / "cpp/run").glob("*.cpp"))
-    assert set(STEPS) <= set(re.findall(r'{"(\w+)", read', sources))
+    assert set(STEPS) <= set(re.findall(r'{"(\w+)", (?:read|add)', sources))
     (page,) = [each for each in pages.pages_of("c") if each.stem == "microcontroller"]
     (block,) = [each for each in pages.blocks(page) if each.language == "c"]
     net = onward.Sequential(onward.GRU(12, 32, rng=0), onward.Linear(32, 3, rng=1))

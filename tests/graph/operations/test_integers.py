@@ -196,7 +196,7 @@ def test_a_cast_to_integers_and_back_still_truncates() -> None:
     assert (y == np.trunc(y)).all() and y.any()
 
 
-def test_a_depthwise_convolution_of_bytes_stays_in_float32_if_only_floats_are_read() -> None:
+def test_a_depthwise_convolution_of_bytes_returns_float32_if_only_floats_are_read() -> None:
     W = integers("int8", 6, 1, 3)
     nodes = [
         helper.make_node("ConvInteger", ["x", "W"], ["sums"], group=6),
