@@ -14,7 +14,7 @@ class RandomModel:
     """Builds a model of fixed sizes; `keras` is tf_keras, `rng` decides.
 
     The integers of layers that the converter writes as a loop end the process. Of 16 bits, the converter has
-    no LSTM.
+    no LSTM, and LiteRT ends the process for its attention.
     """
 
     def __init__(self, keras: Any, rng: np.random.Generator, form: str = "float") -> None:
@@ -71,14 +71,14 @@ class RandomModel:
             lambda: L.Add()([L.Dense(x.shape[-1])(x), x]),
             lambda: L.Multiply()([L.Dense(x.shape[-1], activation="sigmoid")(x), x]),
             lambda: L.Concatenate()([x, L.Dense(n)(x)]),
-            lambda: L.Attention()([x, x]),
-            lambda: L.MultiHeadAttention(2, 4)(x, x),
         ]
         fused = [
             lambda: L.LSTM(n, return_sequences=True)(x),
             lambda: L.LSTM(n, return_sequences=True, go_backwards=True)(x),
             lambda: L.LSTM(n, return_sequences=True, unroll=True)(x),
             lambda: L.Bidirectional(L.LSTM(n, return_sequences=True))(x),
+            lambda: L.Attention()([x, x]),
+            lambda: L.MultiHeadAttention(2, 4)(x, x),
         ]
         loops = [
             lambda: L.LSTM(n, return_sequences=True, stateful=True)(x),
