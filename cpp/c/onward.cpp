@@ -173,7 +173,8 @@ onward_status onward_open_file(const char* path, onward_model** model) {
 onward_status onward_open_memory(const void* data, size_t size, onward_model** model) {
     return guarded([&] {
         require(data && model, "the data or the model is null");
-        if (uintptr_t(data) % ModelFile::alignment == 0) return open(Buffer<std::byte>(), (const std::byte*)data, size, model);
+        if (uintptr_t(data) % ModelFile::alignment == 0)
+            return open(Buffer<std::byte>(), (const std::byte*)data, size, model);
         Buffer<std::byte> copy{Size(size)};
         std::memcpy(copy.data(), data, size);
         const std::byte* const own = copy.data();

@@ -68,7 +68,8 @@ private:
 // Adds the zero point and clips. Sums beyond int32 are beyond the limits, too.
 class Limits {
 public:
-    explicit Limits(const Rescaling& s) : zero_point(i32v{} + s.zero_point), low(i32v{} + s.low), high(i32v{} + s.high) {
+    explicit Limits(const Rescaling& s)
+        : zero_point(i32v{} + s.zero_point), low(i32v{} + s.low), high(i32v{} + s.high) {
         auto before = [&](int32_t limit) {
             const int64_t number = int64_t(limit) - s.zero_point;
             return i32v{} + int32_t(number < least_int ? least_int : number > largest_int ? largest_int : number);

@@ -141,13 +141,13 @@ public:
     // Rows of x (.., K), which must be contiguous, as int8 q (.., K), with a scale (rows) and a zero point (rows) each,
     // rounded to nearest, ties away from zero: symmetric ones from -127 to 127 with a zero point of 0.
     void quantize_rows(bool is_symmetric, const View& x, const View& q, const View& scale, const View& zero_point);
-    // y (rows, O) = (x - zero point) (W - its zero points), exact sums as int32, or as float32, multiplied by a scale of
-    // each row, then by one scale or one per column. A bias (O) is added before the conversion (int32) or last
+    // y (rows, O) = (x - zero point) (W - its zero points), exact sums as int32, or as float32, multiplied by a scale
+    // of each row, then by one scale or one per column. A bias (O) is added before the conversion (int32) or last
     // (float32). x has rows as for a product, and one zero point, or one for each row.
     void integer_product(const IntegerMatrix& W, const View& x, Size row_axes, const View& zero_point,
                          const View* row_scale, const View* scale, const View* bias, const View& y);
-    // The same for windows: y (rows, C) = the sums of (x - zero point) weights over the taps of x (.., taps.., C), whose
-    // channels are adjacent, with weights (taps, C) of dtype int32 and one zero point.
+    // The same for windows: y (rows, C) = the sums of (x - zero point) weights over the taps of x (.., taps.., C),
+    // whose channels are adjacent, with weights (taps, C) of dtype int32 and one zero point.
     void integer_window(const View& weights, const View& x, Size row_axes, const View& zero_point,
                         const View* row_scale, const View* scale, const View* bias, const View& y);
 

@@ -194,7 +194,7 @@ void losses(Hash& hash) {
             const Kernels<Real>& kernels = onward::kernels<Real>();
             hash.add(dy);
             hash.add(std::vector<double>{loss, kernels.sum(rows * C, y.data()),
-                                         kernels.sum_of_squares(rows * C, y.data(), 0.3)});
+                                         kernels.training.sum_of_squares(rows * C, y.data(), 0.3)});
         }
     }
 }

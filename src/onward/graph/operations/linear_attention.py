@@ -10,10 +10,12 @@ from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from ..size import are_same, dtype_of
+from ..size import are_same
+from ..sized import dtype_of
 from .expressions import composed
 from .recurrent import keep_states
-from .registry import Inputs, Known, operation, view
+from .registry import Inputs, operation, view
+from .signatures import Known
 
 RULES = ("linear", "gated", "delta", "gated_delta")
 
