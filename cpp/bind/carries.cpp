@@ -106,6 +106,8 @@ public:
             const std::span<const int64_t> some(own.data() + first, size_t(n * (part + 1) / parts - first));
             if (!run(some, first, n, arrays, is_step, results, changes)) return nb::none();
         }
+        // a handler of a signal that arrived meanwhile reads the states before the call, which has returned nothing yet
+        if (PyErr_CheckSignals()) throw nb::python_error();
         last = std::move(changes);
         exchange();
         if (PyErr_CheckSignals()) {

@@ -1,5 +1,6 @@
 // Loops over blocks of adjacent elements.
 #include <algorithm>
+#include <cstdlib>
 #include <vector>
 
 #include "run/view.h"
@@ -35,7 +36,10 @@ Blocks::Blocks(Memory& memory, const View* const* views, size_t count, bool any_
     : loops(memory, views, count), count(count), any_length(any_length) {
     if (count > most_views) throw std::invalid_argument("a step has too many views");
     if (loops.depth == 0 || loops.inner == 0 || loops.inner >= short_run) return;
-    const Size* const row = loops.outer + --loops.depth * Size(count + 1);
+    const Size* const row = loops.outer + (loops.depth - 1) * Size(count + 1);
+    const Size y_step = std::abs(loops.inner_steps[count - 1]), y_stride = std::abs(row[count]) / Size(sizeof(float));
+    if (y_stride < y_step * loops.inner && y_step < y_stride * row[0]) return;  // rows may overlap: add one by one
+    loops.depth--;
     Size* const strides = memory.take<Size>(Size(count));
     for (size_t i = 0; i < count; i++) strides[i] = row[1 + i] / Size(sizeof(float));
     row_count = row[0], row_strides = strides, rows = std::max(Size(1), block / loops.inner);

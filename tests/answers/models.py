@@ -9,13 +9,18 @@ from support.sequence_graphs import RandomGraph
 
 from onward.errors import ArgumentError
 
-folder = Path(sys.argv[1])
-folder.mkdir(parents=True, exist_ok=True)
-for name, make in MODELS.items():
-    make().compile(folder / f"{name.replace(' ', '_')}.onward")
-detector_of_voices().compile(folder / "detector.onward")
-for seed in range(20):
-    try:
-        RandomGraph(seed).build(6).compile(folder / f"graph_{seed}.onward")
-    except ArgumentError as error:
-        assert "runs in NumPy" in str(error), seed
+
+def write(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, make in MODELS.items():
+        make().compile(folder / f"{name.replace(' ', '_')}.onward")
+    detector_of_voices().compile(folder / "detector.onward")
+    for seed in range(20):
+        try:
+            RandomGraph(seed).build(6).compile(folder / f"graph_{seed}.onward")
+        except ArgumentError as error:
+            assert "runs in NumPy" in str(error), seed
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

@@ -181,8 +181,8 @@ call, reads = lambda: stream(x), [lambda: stream.state, stream.copy, lambda: str
 changes = [lambda: stream(x), stream.reset, stream.finish]
 """,
     "pool of layers": """
-pool = onward.Sequential(onward.LSTM(8, 384, 2, rng=0), onward.Softmax()).pool(100)
-ids, x = pool.open(100), np.ones((100, 8), np.float32)
+pool = onward.Sequential(onward.LSTM(8, 384, 2, rng=0), onward.Softmax()).pool(2000)
+ids, x = pool.open(2000), np.ones((2000, 8), np.float32)
 call, reads = lambda: pool.step(ids, x), [lambda: pool.state(ids), pool.copy, lambda: pool.save(os.devnull)]
 changes = [call, pool.open, lambda: pool.close(ids), lambda: pool.reset(ids)]
 """,

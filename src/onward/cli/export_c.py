@@ -73,11 +73,11 @@ def _show(report: Report) -> Printed:
 @click.option("--time-axis", type=int, help="With --stream, the axis of the input that is time.")
 @common.reported(_show)
 def export_c(model: ModelFile, out: Path, **options: Any) -> Report:
-    """Write MODEL as C99: a source, a header, and a test with vectors, for calls or for streams.
+    """Write MODEL as C99 for microcontrollers.
 
-    MODEL is a bundled model (see `onward models`) or a file that onward.load opens. The code allocates no
-    memory, and gives the bits of Onward when it is compiled with -ffp-contract=off. The sizes are printed
-    before anything is written.
+    MODEL is a bundled model (see `onward models`) or a file that onward.load opens. The command writes a
+    source, a header, and a test with vectors, for calls or for streams, and prints the sizes before. The code
+    allocates no memory, and gives the bits of Onward when it is compiled with -ffp-contract=off.
     """
     common.check_suffix(out, "--out", (".c",))
     common.refuse_to_overwrite(model.path, out, "MODEL")

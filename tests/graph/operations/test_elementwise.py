@@ -8,7 +8,7 @@ import pytest
 
 from onward.errors import ArgumentError, ShapeError
 from onward.graph.operations import OPERATIONS
-from onward.graph.operations.registry import broadcast_shape
+from onward.graph.sized import broadcast_shape
 
 
 def computed(name: str, *inputs: Any, **attributes: Any) -> Any:

@@ -269,7 +269,7 @@ def test_x_of_a_wrong_shape_changes_nothing() -> None:
     stream(normal(np.random.default_rng(1), 6, 4))
     before = stream.state
     for x in (np.ones(3), np.ones((2, 3)), np.ones((2, 6, 4)), np.ones((1, 1, 6, 4))):
-        with pytest.raises(errors.ShapeError, match=r"must be one step \(4\) or a block \(T, 4\)"):
+        with pytest.raises(errors.ShapeError, match=r"must be one step \(4,\) or a block \(T, 4\)"):
             stream(x)
     np.testing.assert_equal(stream.state, before)
 

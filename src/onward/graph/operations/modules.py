@@ -9,7 +9,7 @@ NAMES = {
     "attention": "Attention RotaryEmbedding",
     "blocks": "Continue Skip Align BroadcastRest OverWindows",
     "casting": "Cast CastLike BitCast",
-    "control": ("If Loop Scan Python Check Recorded Optional OptionalGetElement OptionalHasElement"),
+    "control": ("If Scan Python Check Recorded Optional OptionalGetElement OptionalHasElement"),
     "convolutions": "Conv QuantizedConv",
     "creation": (
         "Shape Size ConstantOfShape Range EyeLike Trilu RandomNormal RandomNormalLike RandomUniform "
@@ -26,7 +26,7 @@ NAMES = {
         "Gather GatherElements GatherND ScatterElements ScatterND TensorScatter OneHot Compress NonZero"
     ),
     "linear_attention": "LinearAttention CausalConvWithState",
-    "looping": "Loop",
+    "control looping": "Loop",
     "masked_recurrent": "MaskedRecurrent",
     "movement": (
         "Identity Reshape Squeeze Unsqueeze Flatten Transpose Slice Split Dropout Expand Tile "
