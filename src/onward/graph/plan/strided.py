@@ -64,7 +64,7 @@ class Strided(NDArrayOperatorsMixin):
     def transpose(self, *axes: Any) -> Strided:
         """Return the array with its axes in another order."""
         order = tuple(axes[0]) if len(axes) == 1 and not isinstance(axes[0], int) else axes
-        order = order or range(self.ndim)[::-1]
+        order = order or tuple(range(self.ndim)[::-1])
         if sorted(axis + self.ndim * (axis < 0) for axis in order) != [*range(self.ndim)]:
             raise ValueError(f"axes {tuple(order)} are no order of the {self.ndim} axes of an array")
         return self.with_view(self.view.permuted(*order))
