@@ -7,11 +7,15 @@ namespace onward {
 
 namespace {
 
+// The bytes of an array; its other axes must have a size even if one is empty, as NumPy demands.
 std::optional<Size> bytes_if_valid(const Axes& shape, DType dtype) {
     Size bytes = size_of(dtype);
-    for (const Size size : shape)
-        if (size < 0 || __builtin_mul_overflow(bytes, size, &bytes)) return {};
-    return bytes;
+    bool is_empty = false;
+    for (const Size size : shape) {
+        is_empty |= size == 0;
+        if (size < 0 || __builtin_mul_overflow(bytes, std::max(size, Size(1)), &bytes)) return {};
+    }
+    return is_empty ? 0 : bytes;
 }
 
 }  // namespace
@@ -43,7 +47,7 @@ bool Signature::fits_outputs(const BoundPlan& plan, size_t space) const {
     if (plan.outputs.size() != outputs.size() || space + outputs.size() != sizes.size()) return false;
     for (size_t i = 0; i < outputs.size(); i++) {
         const std::optional<Size> bytes = bytes_if_valid(plan.outputs[i], outputs[i]);
-        if (!bytes || *bytes < sizes[space + i]) return false;
+        if (bytes != sizes[space + i]) return false;
     }
     return true;
 }

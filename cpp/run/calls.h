@@ -38,7 +38,8 @@ struct Signature {
 
     // The number of axes that the inputs name.
     size_t axes() const;
-    // Whether the arrays of a call, as large as the inputs, fill the spaces of a plan, and its outputs have a size.
+    // Whether the arrays of a call, as large as the inputs, fill the spaces of a plan, and its outputs have the sizes
+    // of theirs.
     template <class Operands>
     bool fits(const BoundPlan& plan, const Operands& operands) const {
         const std::vector<Size>& sizes = plan.plan.sizes();

@@ -33,7 +33,13 @@ class _Layout(NamedTuple):
 
     def reduced(self, outputs: Sequence[AnyArray]) -> Carried:
         """Return outputs without the axes that the block lacks."""
-        return tuple([np.squeeze(y, axes) for y, axes in zip(outputs, self.dropped, strict=True)])
+        try:
+            return tuple([np.squeeze(y, axes) for y, axes in zip(outputs, self.dropped, strict=True)])
+        except ValueError as error:  # the programs of a file need not fit one another
+            shapes = ", ".join(str(y.shape) for y in outputs)
+            raise ShapeError(
+                f"the outputs have shapes {shapes}, but should have one row or step on axes {self.dropped}"
+            ) from error
 
 
 class GraphStream(Continuing, _core.Session):
