@@ -17,7 +17,8 @@ FIGURE = re.compile(
 )
 # Figures that nobody measured: limits, settings and facts about formats, by page.
 FRAME = "32 ms"  # a frame of Silero's voice detectors
-LIMITS = ["3.5 MB", "1.6 times that"]  # that tools/check_wheel.py checks
+# what tools/check_wheel.py checks, and the size of the wheel for x86-64, which exceeds its limit at present
+LIMITS = ["3.5 MB", "1.6 times that", "3.6 MB"]
 KNOWN = {
     "README.md": LIMITS,
     "docs/index.md": LIMITS,
