@@ -218,7 +218,7 @@ def whole_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def test_a_damaged_file_gives_sequences_or_a_file_error(whole_files: list[Path], tmp_path: Path) -> None:
     cases = Cases()
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200, deadline=None, derandomize=True)
     @given(st.data())
     def check(draw: st.DataObject) -> None:
         path = draw.draw(st.sampled_from(whole_files))
@@ -231,4 +231,4 @@ def test_a_damaged_file_gives_sequences_or_a_file_error(whole_files: list[Path],
             assert len(data.read(damaged).lengths) > 0
 
     check()
-    cases.check(most=0.95)  # nearly every damage is found
+    cases.check(most=0.95)  # nearly every damage is found; the same cases in each run have the same share
