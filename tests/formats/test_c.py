@@ -155,7 +155,7 @@ def test_a_scalar_is_an_input_of_each_call_unless_it_decides_what_runs(tmp_path:
     found = c_code.checked(Model(graph), tmp_path / "scaled.c")
     assert found.inputs == {"x": (3,), "n": ()}
     graph.outputs = (graph.add("Expand", x, graph.add("Reshape", n, graph.add_constant(np.array([1])))),)
-    with pytest.raises(ArgumentError, match="C has no NumPy; fix inputs that decide what runs, as n="):
+    with pytest.raises(ArgumentError, match="C has only the core; fix inputs that decide what runs, as n="):
         Model(graph).export_c(tmp_path / "expanded.c")
 
 

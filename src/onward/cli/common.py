@@ -30,6 +30,19 @@ Command: TypeAlias = Callable[..., Any]
 Decorator: TypeAlias = Callable[[Command], Command]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+fix_option = click.option(
+    "--fix",
+    "fixed",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="An input that is a number with the same value in every call, such as sr=16000.",
+)
+carry_option = click.option(
+    "--carry",
+    metavar="INPUT=OUTPUT",
+    multiple=True,
+    help="An input that the next block of a stream takes from an output. Default: those with matching names.",
+)
 
 
 def reported(show: Callable[[Report], Printed]) -> Decorator:

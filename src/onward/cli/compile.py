@@ -22,19 +22,8 @@ def _show(report: Report) -> Printed:
 @click.command(epilog="Example:  onward compile vowels -o vowels.onward")
 @model_argument
 @common.out_option("The .onward file to write.", required=True)
-@click.option(
-    "--fix",
-    "fixed",
-    metavar="NAME=VALUE",
-    multiple=True,
-    help="An input that is a number with the same value in every call, such as sr=16000.",
-)
-@click.option(
-    "--carry",
-    metavar="INPUT=OUTPUT",
-    multiple=True,
-    help="An input that the next block of a stream takes from an output. Default: those with matching names.",
-)
+@common.fix_option
+@common.carry_option
 @common.reported(_show)
 def compile(model: ModelFile, out: Path, fixed: tuple[str, ...], carry: tuple[str, ...]) -> Report:
     """Compile MODEL to a .onward file, which runs in C without Python.

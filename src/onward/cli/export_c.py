@@ -51,19 +51,8 @@ def _show(report: Report) -> Printed:
 @click.option(
     "--size", "sizes", metavar="AXIS=N", multiple=True, help="The size of an open axis, such as seq_len=1."
 )
-@click.option(
-    "--fix",
-    "fixed",
-    metavar="NAME=VALUE",
-    multiple=True,
-    help="An input that is a number with the same value in every call, such as sr=16000.",
-)
-@click.option(
-    "--carry",
-    metavar="INPUT=OUTPUT",
-    multiple=True,
-    help="An input that the next block of a stream takes from an output. Default: those with matching names.",
-)
+@common.fix_option
+@common.carry_option
 @click.option("--int8", is_flag=True, help="Quantize the weights to int8, and activations as they come.")
 @click.option(
     "--data",

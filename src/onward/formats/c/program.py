@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.identity import Identity
-from ...errors import ArgumentError
 from ...graph import Graph
 from ...graph.node import AnyArray
 from ...graph.plan.builder import Weights
 from ...graph.plan.compiler import Compiler
 from ...graph.plan.passes import Step, views_of
 from ...graph.plan.planner import constants_of
-from ...graph.plan.program import Location, NumPyNode, Program
+from ...graph.plan.program import Location, Program
 from ...graph.plan.view import CONSTANTS, DTYPES, View
 from ...graph.plan.words import Recorder
 from ...graph.plan.words import Weights as Recorded
+from ..compiled.programs import check_in_core
 
 
 class Constants:
@@ -79,7 +79,7 @@ class FixedPrograms:
         with limit.entered():
             compiler = Compiler(self.graph, inputs, [False] * len(inputs), self._weights)
             program = compiler.compile()
-        self._check(program)
+        check_in_core(self.graph, program, "C")
         builder = compiler.builder
         views = [output.view for output in program.outputs if isinstance(output, Location)]
         return FixedProgram(
@@ -90,23 +90,6 @@ class FixedPrograms:
             _input_views(program),
             [view for view in views if view is not None],
         )
-
-    def _check(self, program: Program) -> None:
-        for segment in program.segments:
-            if isinstance(segment, NumPyNode):  # before a Rest, there is always one
-                raise ArgumentError(
-                    f"{segment.node}: it runs in NumPy for these inputs, and C has no NumPy{self._hint()}"
-                )
-        for declared, required in zip(self.graph.inputs, program.signature, strict=True):
-            if required is None:
-                raise ArgumentError(f"the input {declared.name} is not an array")
-        for name, source in zip(self.graph.outputs, program.outputs, strict=True):
-            if not isinstance(source, Location) or source.view is None:
-                raise ArgumentError(f"the output {name} has a dtype that the core does not have")
-
-    def _hint(self) -> str:
-        scalars = [d.name for d in self.graph.inputs if d.axes == () and d.dtype and d.dtype.kind in "iub"]
-        return f"; fix inputs that decide what runs, as {scalars[0]}=..." if scalars else ""
 
 
 def _input_views(program: Program) -> list[View | None]:

@@ -103,7 +103,7 @@ class GraphPrograms:
         limit.allow(inputs, self._bytes)
         with limit.entered():
             program = compiled(self.graph, inputs, decides, self._weights)
-        self._check(program)
+        check_in_core(self.graph, program, "a compiled model")
         made: Made = program.core
         program.core = made.core
         self.compiled.append(Compiled(program, made.words, LoadedProgram(program, program.segments)))
@@ -111,23 +111,22 @@ class GraphPrograms:
         assert outputs is not None  # the guards hold for the sizes that they were recorded with
         return outputs
 
-    def _check(self, program: Program) -> None:
-        for segment in program.segments:
-            if isinstance(segment, NumPyNode):  # before a Rest, there is always one
-                raise ArgumentError(
-                    f"{segment.node}: it runs in NumPy for these inputs, and a compiled model has only the "
-                    f"core{self._hint()}"
-                )
-        for declared, required in zip(self.graph.inputs, program.signature, strict=True):
-            if required is None:
-                raise ArgumentError(f"the input {declared.name} is not an array, as a compiled model needs")
-        for name, source in zip(self.graph.outputs, program.outputs, strict=True):
-            if not isinstance(source, Location) or source.view is None:
-                raise ArgumentError(f"the output {name} has a dtype that the core does not have")
 
-    def _hint(self) -> str:
-        scalars = [d.name for d in self.graph.inputs if d.axes == () and d.dtype and d.dtype.kind in "iub"]
-        return f"; fix inputs that decide what runs, as {scalars[0]}=..." if scalars else ""
+def check_in_core(graph: Graph, program: Program, host: str) -> None:
+    """Raise ArgumentError, which names the node, unless the core alone runs a program, as its host needs."""
+    for segment in program.segments:
+        if isinstance(segment, NumPyNode):  # before a Rest, there is always one
+            scalars = [d.name for d in graph.inputs if d.axes == () and d.dtype and d.dtype.kind in "iub"]
+            hint = f"; fix inputs that decide what runs, as {scalars[0]}=..." if scalars else ""
+            raise ArgumentError(
+                f"{segment.node}: it runs in NumPy for these inputs, and {host} has only the core{hint}"
+            )
+    for declared, required in zip(graph.inputs, program.signature, strict=True):
+        if required is None:
+            raise ArgumentError(f"the input {declared.name} is not an array, as {host} needs")
+    for name, source in zip(graph.outputs, program.outputs, strict=True):
+        if not isinstance(source, Location) or source.view is None:
+            raise ArgumentError(f"the output {name} has a dtype that the core does not have")
 
 
 def decisions(inputs: Sequence[AnyArray]) -> Iterator[bool]:
