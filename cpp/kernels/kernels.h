@@ -184,13 +184,12 @@ struct Operand {
 };
 
 // Windows over rows of channels. Window `row` has `taps` elements of each channel, at these offsets from
-// x + places[row]; the rows may overlap. A weighted sum has weights [taps][channels]. The bias, which sums start with,
+// x + row * stride; the rows may overlap. A weighted sum has weights [taps][channels]. The bias, which sums start with,
 // may be null.
 template <class Real>
 struct Windows {
     const Real* x;
-    const Size* places;
-    Size rows, channels;
+    Size stride, rows, channels;
     const Size* offsets;
     Size taps;
     const Real* weights = nullptr;

@@ -158,6 +158,18 @@ inline void store_some(Real* p, vec_of<Real> v, Size n) {
     store_bits(p, flush<Real>(v), n);
 }
 
+// b where a < b, otherwise a, also where either is NaN. May turn denormals into zeros.
+#if defined(__AVX512F__)
+inline f32v at_least(f32v a, f32v b) { return (f32v)_mm512_max_ps((__m512)b, (__m512)a); }
+#elif defined(__AVX2__)
+inline f32v at_least(f32v a, f32v b) { return (f32v)_mm256_max_ps((__m256)b, (__m256)a); }
+#elif defined(__wasm_simd128__)
+inline f32v at_least(f32v a, f32v b) { return (f32v)wasm_f32x4_pmax((v128_t)a, (v128_t)b); }
+#else
+inline f32v at_least(f32v a, f32v b) { return a < b ? b : a; }
+#endif
+inline f64v at_least(f64v a, f64v b) { return a < b ? b : a; }
+
 // a b + c, rounded once.
 #if defined(__AVX512F__)
 inline f32v fma(f32v a, f32v b, f32v c) { return (f32v)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }

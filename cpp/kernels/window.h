@@ -14,46 +14,51 @@ using onward::Windows;
 
 constexpr Size rows_of_windows = 4;  // whose chains of additions run side by side
 
-// y[row][c] = start(c) combined with the elements of channel c in the window, one after the other, plus 0, which turns
-// -0 into 0: a maximum may return either.
-template <Size rows, class Real, class Start, class Combine>
-void window_tile(const Windows<Real>& w, Size row, Size c, Real* y, Size y_stride, Start start, Combine combine) {
-    const Size n = w.channels - c;
-    const Real* x[rows];
+// y[row][c] = start(c) combined with the elements of channel c in the window, from tap `first` on, one after the other,
+// plus 0, which turns denormals and -0 into 0: a maximum may return either.
+template <Size rows, Size first, class Real, class Start, class Combine>
+void window_tile(const Windows<Real>& w, Size row, Size c, Size n, Real* y, Size y_stride, Start start,
+                 Combine combine) {
+    const Real* const x = w.x + row * w.stride + c;
     vec_of<Real> total[rows];
 #pragma GCC unroll 4
-    for (Size r = 0; r < rows; r++) x[r] = w.x + w.places[row + r] + c, total[r] = start(x[r], c, n);
-    for (Size tap = 0; tap < w.taps; tap++)
+    for (Size r = 0; r < rows; r++) total[r] = start(x + r * w.stride, c, n);
+    for (Size tap = first; tap < w.taps; tap++) {
+        const Real* const from = x + w.offsets[tap];
 #pragma GCC unroll 4
         for (Size r = 0; r < rows; r++)
-            total[r] = combine(total[r], load_some(x[r] + w.offsets[tap], n), tap, c, n);
+            total[r] = combine(total[r], load_some(from + r * w.stride, n), tap, c, n);
+    }
 #pragma GCC unroll 4
     for (Size r = 0; r < rows; r++) store_some(y + (row + r) * y_stride + c, total[r] + Real(0), n);
 }
 
-template <class Real, class Start, class Combine>
+template <Size first, class Real, class Start, class Combine>
 void for_windows(const Windows<Real>& w, Real* y, Size y_stride, Start start, Combine combine) {
-    for (Size c = 0; c < w.channels; c += Float<Real>::L) {
-        Size row = 0;
-        for (; row + rows_of_windows <= w.rows; row += rows_of_windows)
-            window_tile<rows_of_windows>(w, row, c, y, y_stride, start, combine);
-        for (; row < w.rows; row++) window_tile<1>(w, row, c, y, y_stride, start, combine);
-    }
+    constexpr Size L = Float<Real>::L;
+    auto tiles = [&]<Size rows>(Size row) {
+        Size c = 0;
+        for (; c + L <= w.channels; c += L) window_tile<rows, first>(w, row, c, L, y, y_stride, start, combine);
+        if (const Size n = w.channels - c) window_tile<rows, first>(w, row, c, n, y, y_stride, start, combine);
+    };
+    Size row = 0;
+    for (; row + rows_of_windows <= w.rows; row += rows_of_windows) tiles.template operator()<rows_of_windows>(row);
+    for (; row < w.rows; row++) tiles.template operator()<1>(row);
 }
 
-// A maximum starts with the first element; taking it twice changes nothing.
 template <class Real>
 void window(Window operation, const Windows<Real>& w, Real* y, Size y_stride) {
     using Vec = vec_of<Real>;
-    auto first = [&](const Real* x, Size, Size n) { return load_some(x + w.offsets[0], n); };
+    auto element = [&](const Real* x, Size, Size n) { return load_some(x + w.offsets[0], n); };
     auto bias = [&](const Real*, Size c, Size n) { return w.bias ? load_some(w.bias + c, n) : Vec{}; };
     switch (operation) {
         case Window::maximum:
-            return for_windows(w, y, y_stride, first, [](Vec a, Vec b, auto...) { return larger<Real>(a, b); });
+            return for_windows<1>(w, y, y_stride, element,
+                                  [](Vec a, Vec b, auto...) { return b != b ? b : at_least(a, b); });
         case Window::sum:
-            return for_windows(w, y, y_stride, bias, [](Vec a, Vec b, auto...) { return a + b; });
+            return for_windows<0>(w, y, y_stride, bias, [](Vec a, Vec b, auto...) { return a + b; });
         case Window::weighted_sum:
-            return for_windows(w, y, y_stride, bias, [&](Vec a, Vec b, Size tap, Size c, Size n) {
+            return for_windows<0>(w, y, y_stride, bias, [&](Vec a, Vec b, Size tap, Size c, Size n) {
                 return fma(b, load_some(w.weights + tap * w.channels + c, n), a);
             });
     }

@@ -8,12 +8,6 @@
 
 namespace onward {
 
-namespace {
-
-constexpr Size windows_at_once = 128;  // whose places are computed together
-
-}  // namespace
-
 // A weighted sum of windows that are adjacent, rather than their channels: one filter for each channel.
 void Plan::filter_channels(const View& x, const View& weights, const View* bias, const View& y) {
     const size_t last = y.shape.size() - 2, channel_axis = x.shape.size() - 1;
@@ -69,7 +63,7 @@ void Plan::window(Window operation, const View& x, const View* weights, const Vi
     const Place weights_place = weights ? *weights : View{}, bias_place = bias ? *bias : View{};
     const Size* const offsets = found.list(kept);
     add([=, this, x = Place(x), y = Place(y)](std::byte* const* spaces) {
-        Windows<float> windows{at<float>(x, spaces), nullptr, 0, channels, offsets, taps,
+        Windows<float> windows{at<float>(x, spaces), in.stride, 0, channels, offsets, taps,
                                has_weights ? at<float>(weights_place, spaces) : nullptr,
                                has_bias ? at<float>(bias_place, spaces) : nullptr};
         int parts = 1;
@@ -79,9 +73,8 @@ void Plan::window(Window operation, const View& x, const View* weights, const Vi
             Windows<float> own = windows;
             const Size end = rows * (part + 1) / parts;
             for (Size first = rows * part / parts; first < end; first += own.rows) {
-                Size places[windows_at_once];
-                own.rows = std::min({end - first, out.line - first % out.line, windows_at_once}), own.places = places;
-                for (Size row = 0; row < own.rows; row++) places[row] = in[first + row];
+                own.x = windows.x + in[first];
+                own.rows = std::min({end - first, in.line - first % in.line, out.line - first % out.line});
                 kernels.window(operation, own, at<float>(y, spaces) + out[first], out.stride);
             }
         }, work);
