@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,7 +25,6 @@ class Source(Protocol):
         """Return one graph for all sizes of the inputs, whose axes or values may be declared."""
 
 
-@dataclass(eq=False, repr=False)
 class Graph:
     """A model that front ends write with `add`, and that a `Planner` runs.
 
@@ -48,20 +46,27 @@ class Graph:
     ['MatMul', 'Relu']
     """
 
-    inputs: list[Input] = field(default_factory=list)
-    outputs: tuple[str, ...] = ()
-    declared_outputs: tuple[Input, ...] = ()  # the types of the outputs, for loops without iterations
-    nodes: list[Node] = field(default_factory=list)
-    constants: dict[str, AnyArray] = field(default_factory=dict)
-    defaults: frozenset[str] = frozenset()  # the inputs that may be omitted; constants hold their values
-    carries: dict[str, str] = field(default_factory=dict)  # names of inputs to names of declared outputs
-    structure: Structure | None = None
-    sizes: Sizes = field(default_factory=Sizes)
-    source: Source | None = None
-    opset: int = 0  # from the ONNX file: the nodes have dtypes that this opset allows
-    of_layers: bool = False  # whether Onward's layers became the graph: then it keeps their bits
-    _names: dict[str, int] = field(default_factory=dict)  # to the last number appended to each
-    _input_names: set[str] = field(default_factory=set)
+    def __init__(
+        self,
+        inputs: Iterable[Input] = (),
+        outputs: tuple[str, ...] = (),
+        declared_outputs: tuple[Input, ...] = (),
+        nodes: Iterable[Node] = (),
+        constants: Mapping[str, AnyArray] | None = None,
+        opset: int = 0,
+    ) -> None:
+        self.inputs, self.outputs, self.nodes = list(inputs), outputs, list(nodes)
+        self.declared_outputs = declared_outputs  # the types of the outputs, for loops without iterations
+        self.constants: dict[str, AnyArray] = dict(constants or {})
+        self.defaults = frozenset[str]()  # the inputs that may be omitted; constants hold their values
+        self.carries: dict[str, str] = {}  # names of inputs to names of declared outputs
+        self.structure: Structure | None = None
+        self.sizes = Sizes()
+        self.source: Source | None = None
+        self.opset = opset  # from the ONNX file: the nodes have dtypes that this opset allows
+        self.of_layers = False  # whether Onward's layers became the graph: then it keeps their bits
+        self._names: dict[str, int] = {}  # to the last number appended to each
+        self._input_names: set[str] = set()
 
     def replaced(self, **changes: Any) -> Graph:
         """Return a graph with some attributes replaced; it shares all others."""

@@ -4,23 +4,26 @@ A template is the name of an array, a `Fixed` value, or a tuple, list or dict of
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import SignatureError
 
 CONTAINERS = (tuple, list, dict)
 
 
-@dataclass(frozen=True)
 class Fixed:
     """A value that is not an array and is the same in every call."""
 
-    value: Any
+    __match_args__ = __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fixed) and bool(self.value == other.value)
 
 
-@dataclass(frozen=True)
-class Structure:
+class Structure(NamedTuple):
     """The parameters of a function by name, and its results, as templates of inputs and outputs."""
 
     parameters: Mapping[str, Any]

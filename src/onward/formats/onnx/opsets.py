@@ -7,7 +7,6 @@ before some opset; most rules turn an attribute into an input.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
@@ -51,17 +50,15 @@ FLOATS = {"max", "min", "scales", "value"}  # attributes of numbers that are not
 UNUSED = {"consumed_inputs", "is_test", "momentum", "output_sequence", "stash_type"}
 
 
-@dataclass
 class Call:
     """A call of an operator while rules rewrite it."""
 
-    scope: _Scope
-    node: messages.Node
-    version: int
-    operation: str
-    inputs: list[str]
-    attributes: dict[str, Any]
-    defined: dict[int, str] = field(default_factory=dict)  # the last outputs, by place, of other nodes
+    def __init__(
+        self, scope: _Scope, node: messages.Node, version: int, inputs: list[str], attributes: dict[str, Any]
+    ) -> None:
+        self.scope, self.node, self.version = scope, node, version
+        self.operation, self.inputs, self.attributes = node.op_type, inputs, attributes
+        self.defined: dict[int, str] = {}  # the last outputs, by place, of other nodes
 
     def become(self, operation: str, *inputs: str, **attributes: Any) -> None:
         """Call another operation, whose outputs are the first ones of the node."""

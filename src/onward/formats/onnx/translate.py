@@ -110,7 +110,7 @@ class _Scope:
             if outputs is not None:
                 self._define(node, outputs)
                 return
-        call = opsets.normalize(opsets.Call(self, node, version, node.op_type, inputs, attributes), domain)
+        call = opsets.normalize(opsets.Call(self, node, version, inputs, attributes), domain)
         if call is not None:
             operation, inputs, attributes = call.operation, call.inputs, call.attributes
             if operation == "Constant":

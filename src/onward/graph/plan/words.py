@@ -4,7 +4,6 @@ cpp/run/words.h reads them, and cpp/run/program.h tells their order. A `Recorder
 and keeps the words and the weights of programs for a file.
 """
 
-import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -77,6 +76,8 @@ class Recorder:
 
     def name_of(self, tensor: NDArray[Any]) -> str:
         """Return the name under which an array is stored; equal arrays are stored once."""
+        import hashlib  # deferred: hashlib loads OpenSSL, which takes as much memory as all of Onward
+
         content = np.ascontiguousarray(tensor)
         key = content.dtype.str, content.shape, hashlib.blake2b(content.tobytes()).digest()
         if key not in self._names:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
     from .simplify import Simplifier
 
 
-@dataclass(frozen=True)
-class LayerLoop:
+class LayerLoop(NamedTuple):
     """A loop that runs a cell: the step, the places of its states, and the names of x and of a mask.
 
     A masked step keeps the states; `last` is the place of the state that repeats the output, if there is one.
@@ -60,7 +58,8 @@ def as_layer(s: Simplifier, node: Node) -> list[Node] | None:
     ranks = [_rank(s, body, name, values[inner.index(name) - 2]) for name in names]
     if ranks != [3, *[2] * len(found.states)] or not _is_whole(s, body, found, sequences, count):
         return None
-    return _layer(s, node, replace(found, x=sequences[found.x], mask=sequences.get(found.mask, "")), states)
+    loop = LayerLoop(*found[:2], sequences[found.x], sequences.get(found.mask, ""), found.last)
+    return _layer(s, node, loop, states)
 
 
 def _is_whole(s: Simplifier, body: Graph, loop: LayerLoop, sequences: dict[str, str], count: str) -> bool:
@@ -122,7 +121,7 @@ def _masked(
     output = after[others[0]] if others else after[loop.states[0]]
     if masks or len(axes) != 3 or axes[2] != 1 or set(after[len(before) :]) - {output}:
         return None
-    return replace(loop, mask=mask, last=others[0] if others else -1)
+    return LayerLoop(*loop[:3], mask, others[0] if others else -1)
 
 
 def _layer(s: Simplifier, node: Node, loop: LayerLoop, initial: Sequence[str]) -> list[Node]:
