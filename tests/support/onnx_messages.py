@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 
 from onward.formats.onnx import messages
-from onward.formats.onnx.protobuf import Message
+from onward.formats.onnx.protobuf import Message, decode
 
 # the fields that Onward does not declare, because no inference needs them
 UNDECLARED = {
@@ -94,7 +94,12 @@ def _value(each: Any, rng: np.random.Generator) -> Any:
 
 
 def decoded(content: bytes) -> messages.Model:
-    """Read a model without validation."""
-    from onward.formats.onnx.protobuf import decode
-
-    return decode(messages.Model, content)
+    """Read a model without validation, with the messages that are read only when they are needed."""
+    model = decode(messages.Model, content)
+    waiting: list[Message] = [model]
+    for message in waiting:  # the loop body appends to them
+        if isinstance(message, messages.Graph | messages.Function) and message.value_info:
+            vars(message)["value_info"] = [decode(messages.ValueInfo, each) for each in message.value_info]
+        values = [value if isinstance(value, list) else [value] for value in vars(message).values()]
+        waiting += [item for items in values for item in items if isinstance(item, Message)]
+    return model

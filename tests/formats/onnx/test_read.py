@@ -15,7 +15,7 @@ from support import hostile
 from onward.errors import FileError, LimitError
 from onward.formats.onnx import messages, protobuf
 from onward.formats.onnx.read import read
-from onward.formats.onnx.tensors import attribute_value, dtype_of, tensor_array
+from onward.formats.onnx.tensors import attribute_value, check_size, dtype_of, tensor_array
 
 PACKAGE = Path(onnx.__file__).parent / "backend" / "test" / "data"
 TYPES = {name: number for name, number in TensorProto.DataType.items() if number}
@@ -268,7 +268,9 @@ def test_dims_that_numpy_rejects_raise_an_error_that_names_the_tensor() -> None:
     for dims, problem in (([0, 2**62, 2**62], "the shape"), ([1] * 100, "100 axes; expected at most 64")):
         data = b"" if 0 in dims else bytes(4)
         with pytest.raises(FileError, match=f"the tensor w has {problem}"):
-            tensor_array(messages.Tensor(name="w", data_type=1, dims=dims, raw_data=data))
+            tensor = messages.Tensor(name="w", data_type=1, dims=dims, raw_data=data)
+            check_size(tensor)
+            tensor_array(tensor)
 
 
 def test_the_product_of_many_dims_is_not_computed() -> None:

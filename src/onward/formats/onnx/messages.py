@@ -221,7 +221,7 @@ class Graph(Message):
     doc_string: bytes = field(10, BYTES, default=b"")
     input: Sequence[ValueInfo] = field(11, "ValueInfo", default=())
     output: Sequence[ValueInfo] = field(12, "ValueInfo", default=())
-    value_info: Sequence[ValueInfo] = field(13, "ValueInfo", default=())
+    value_info: Sequence[memoryview | bytes] = field(13, VIEW, default=())  # messages, which few files need
     sparse_initializer: Sequence[SparseTensor] = field(15, "SparseTensor", default=())
     metadata_props: Sequence[StringStringEntry] = field(16, "StringStringEntry", default=())
 
@@ -238,7 +238,7 @@ class Function(Message):
     opset_import: Sequence[OperatorSetId] = field(9, "OperatorSetId", default=())
     domain: str = field(10, STRING, default="")
     attribute_proto: Sequence[Attribute] = field(11, "Attribute", default=())
-    value_info: Sequence[ValueInfo] = field(12, "ValueInfo", default=())
+    value_info: Sequence[memoryview | bytes] = field(12, VIEW, default=())
     overload: str = field(13, STRING, default="")
     metadata_props: Sequence[StringStringEntry] = field(14, "StringStringEntry", default=())
 

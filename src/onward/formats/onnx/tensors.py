@@ -80,12 +80,12 @@ def named(tensor: Tensor) -> str:
 
 def check_size(tensor: Tensor) -> None:
     """Raise FileError unless a tensor has the number of elements that its shape requires."""
-    name, shape = named(tensor), tuple(tensor.dims)
+    name, shape, given = named(tensor), tuple(tensor.dims), vars(tensor)
     _check_shape(shape, name)
     if tensor.segment is not None:
         raise FileError(f"{name} contains only a segment; expected a whole tensor")
     storage, count = storage_of(tensor.data_type, name), math.prod(shape)
-    found = [field for field in DATA_FIELDS if len(getattr(tensor, field))]
+    found = [field for field in DATA_FIELDS if len(given.get(field, ()))]
     if tensor.raw_data is not None:
         if found or storage.bits == 0:
             raise FileError(f"{name} has raw_data; expected only {', '.join(found) or storage.field}")
@@ -108,18 +108,17 @@ def _check_shape(shape: tuple[int, ...], owner: str) -> None:
 
 
 def tensor_array(tensor: Tensor) -> Array:
-    """A tensor as an array, read-only and possibly unaligned if it shares the memory of the file.
+    """A tensor that passed `check_size` as an array, read-only and possibly unaligned in the file's memory.
 
     Strings become an object array of str. Types that NumPy lacks need the package ml_dtypes. Raises
     FileError.
     """
-    check_size(tensor)
-    dtype, storage = dtype_of(tensor.data_type, named(tensor)), storage_of(tensor.data_type, named(tensor))
-    count = math.prod(tensor.dims)
+    name, count = named(tensor), math.prod(tensor.dims)
+    dtype, storage = dtype_of(tensor.data_type, name), STORAGE[tensor.data_type]
     array: Array
     if storage.bits == 0:
         array = np.empty(count, object)
-        array[:] = [_text(item, named(tensor)) for item in tensor.string_data]
+        array[:] = [_text(item, name) for item in tensor.string_data]
     elif storage.bits < 8 and (tensor.raw_data is not None or storage.bits in SHARED):
         packed = tensor.raw_data
         source = tensor.int32_data.astype(np.uint8) if packed is None else np.frombuffer(packed, np.uint8)
@@ -138,7 +137,7 @@ def tensor_array(tensor: Tensor) -> Array:
     try:
         return array.reshape(tensor.dims)
     except ValueError as error:  # larger sizes, beside one of 0, or more axes than NumPy accepts
-        raise FileError(f"{named(tensor)} has the shape {tuple(tensor.dims)}: {error}") from error
+        raise FileError(f"{name} has the shape {tuple(tensor.dims)}: {error}") from error
 
 
 def _unpacked(packed: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ to which the values that it uses from around it are passed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ...errors import FileError, OnwardError
 from ...graph import Graph, Input
 from ...graph.node import AnyArray
 from . import messages, opsets, own_functions, reference
+from .protobuf import decode
 from .tensors import attribute_value, dtype_of, tensor_array
 from .validate import described
 
@@ -49,27 +51,20 @@ class _Scope:
         self.attributes = attributes or {}  # from the call of the function around the nodes
         self.depth: int = 0 if outer is None else outer.depth  # functions that are being expanded
         self.names: dict[str, str] = {"": ""}  # names in the file to names in the graph
-        self.ranks: dict[str, int] = {}  # by name in the file, for values whose shape it declares
+        self.source = messages.Graph()  # in the file; that of a function declares no shapes
         self.captured: list[str] = []  # names in the file of values from outside
 
     def translated(self, graph: messages.Graph) -> _Scope:
         """Translate a graph of the file, and return the scope."""
+        self.source = graph
         for value in graph.input:
-            declared = declaration(value)
-            self.names[value.name] = self.graph.add_input(*declared)
-            self._keep_rank(declared)
+            self.names[value.name] = self.graph.add_input(*declaration(value))
         for tensor in graph.initializer:
             self.names[tensor.name] = self.graph.add_constant(_aligned(tensor_array(tensor)), tensor.name)
-        for value in (*graph.value_info, *graph.output):
-            self._keep_rank(declaration(value))
         self.add_nodes(graph.node)
         self.graph.outputs = tuple(self.find(value.name) for value in graph.output)
         self.graph.declared_outputs = tuple(map(declaration, graph.output))
         return self
-
-    def _keep_rank(self, declared: Input) -> None:
-        if declared.axes is not None:
-            self.ranks[declared.name] = len(declared.axes)
 
     def find(self, name: str) -> str:
         """Return the name in the graph of a value of this scope or one around it."""
@@ -192,10 +187,17 @@ class _Scope:
 
     def rank(self, name: str) -> int | None:
         """Return the number of axes of a value of the file, if it is known."""
-        if name in self.ranks:
-            return self.ranks[name]
+        if name in self._ranks:
+            return self._ranks[name]
         constant = self.graph.constants.get(self.names.get(name, ""))
         return None if constant is None else constant.ndim
+
+    @cached_property
+    def _ranks(self) -> dict[str, int]:
+        """The number of axes of each value whose shape the file declares."""
+        inner = [decode(messages.ValueInfo, content) for content in self.source.value_info]
+        declared = map(declaration, (*self.source.input, *inner, *self.source.output))
+        return {each.name: len(each.axes) for each in declared if each.axes is not None}
 
 
 def _aligned(array: AnyArray) -> AnyArray:

@@ -100,7 +100,7 @@ def _check_block(block: Graph | Function, outer: Scope, opsets: Mapping[str, int
     scope = outer.new_child()
     own = scope.maps[0]
     if isinstance(block, Graph):
-        for value in (*block.input, *block.output, *block.value_info):
+        for value in (*block.input, *block.output):
             declared = value.type.tensor_type if value.type is not None else None
             if declared is not None and declared.elem_type:  # only the inputs of the model need whole types
                 storage_of(declared.elem_type, f"the value {value.name}")
