@@ -24,12 +24,14 @@ Rng: TypeAlias = "np.random.Generator | int | None"
 
 def checked(init: Callable[P, None]) -> Callable[P, None]:
     """Make a constructor raise SignatureError, with its signature, for unknown or missing arguments."""
-    signature = inspect.signature(init)
 
     @functools.wraps(init)
     def checked_init(*args: P.args, **kwargs: P.kwargs) -> None:
-        check_signature(type(args[0]), signature, args, kwargs)
-        init(*args, **kwargs)
+        try:
+            init(*args, **kwargs)
+        except TypeError:
+            check_signature(type(args[0]), inspect.signature(init), args, kwargs)
+            raise
 
     return checked_init
 

@@ -23,6 +23,6 @@ GATE_ORDER = {
 
 def reorder(array: NDArray[Scalar], cell: str, source: str, target: str) -> NDArray[Scalar]:
     """A copy of gates stacked along the first axis, reordered from `source` to `target`."""
-    order = GATE_ORDER[source, cell]
-    gates = dict(zip(order, np.split(array, len(order)), strict=True))
-    return np.concatenate([gates[gate] for gate in GATE_ORDER[target, cell]])
+    before = GATE_ORDER[source, cell]
+    gates = array.reshape(len(before), len(array) // len(before), *array.shape[1:])
+    return gates[[before.index(gate) for gate in GATE_ORDER[target, cell]]].reshape(array.shape)

@@ -273,7 +273,7 @@ def _weights(layer: Any, W: Any, R: Any, B: Any, P: Any) -> dict[str, Any]:
     for d, suffix in enumerate(layer.suffixes()):
         stacked = {"weight_ih": W[d], "weight_hh": R[d]}
         if B is not None:
-            stacked["bias_ih"], stacked["bias_hh"] = np.split(B[d], 2)
+            stacked["bias_ih"], stacked["bias_hh"] = B[d].reshape(2, -1)
         for name, weight in stacked.items():
             weights[name + suffix] = weight if cell == "rnn" else reorder(weight, cell, "onnx", "torch")
         if P is not None:
@@ -286,7 +286,8 @@ def check_options(cell: str, attributes: Mapping[str, Any]) -> None:
     D, layout = _directions(attributes), attributes.get("layout", 0)
     if layout not in (0, 1):
         raise ArgumentError(f"layout={layout!r}, but must be 0 or 1")
-    LAYERS[cell](1, 1, bidirectional=D == 2, rng=NO_WEIGHTS, **_options(cell, attributes, D))
+    if options := _options(cell, attributes, D):
+        LAYERS[cell](1, 1, bidirectional=D == 2, rng=NO_WEIGHTS, **options)
 
 
 def _directions(attributes: Mapping[str, Any]) -> int:
