@@ -183,8 +183,6 @@ def _activation(b: _Builder, layer: Any, x: str) -> str:
 
 def _convolution(b: _Builder, layer: Any, x: str) -> str:
     weights = layer.weights_by_name()
-    kernel_size, stride, dilation = layer.window()
-    before, after = zip(*layer.sides(), strict=True)
     matrix = _quantized(b, weights) if layer.precision else (b.constant(weights["weight"]),)
     bias = [b.constant(weights["bias"])] if layer.bias else []
     return b.add(
@@ -192,25 +190,13 @@ def _convolution(b: _Builder, layer: Any, x: str) -> str:
         x,
         *matrix,
         *bias,
-        kernel_shape=list(kernel_size),
-        strides=list(stride),
-        dilations=list(dilation),
-        pads=[*before, *after],
         group=layer.groups,
+        **layer.window,
     )
 
 
 def _pooling(b: _Builder, layer: Any, x: str) -> str:
-    options: dict[str, Any] = {
-        "ceil_mode": int(layer.ceil_mode),
-        "pads": list(layer.per_axis(layer.padding) * 2),
-    }
-    if isinstance(layer, MaxPool):
-        operation, options["dilations"] = "MaxPool", list(layer.per_axis(layer.dilation))
-    else:
-        operation, options["count_include_pad"] = "AveragePool", int(layer.count_include_pad)
-    kernel_size, stride, _ = layer.window()
-    return b.add(operation, x, kernel_shape=list(kernel_size), strides=list(stride), **options)
+    return b.add("MaxPool" if isinstance(layer, MaxPool) else "AveragePool", x, **layer.window)
 
 
 def _norm(b: _Builder, layer: Any, x: str) -> str:

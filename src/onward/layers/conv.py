@@ -1,53 +1,22 @@
-"""Convolution and pooling, as in torch.nn: layers whose window slides over one or two axes.
-
-Axes: N batch, C channels, O output channels, G groups.
-"""
+"""Convolution and pooling, as in torch.nn: layers whose window slides over one or two axes."""
 
 from __future__ import annotations  # importing np.random is slow
 
-import itertools
 import math
-import operator
 from collections.abc import Sequence
-from typing import Any, ClassVar, Never, Self, TypeAlias
+from typing import Any, ClassVar, Never, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 import onward._core as _core
 
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, integer
+from ..core.windows import Filters, Geometry, averaged, combined, geometry, spans, windows
 from ..errors import ArgumentError, ShapeError
 from .base import Layer
 from .quantize import Quantizable, packed, uniform
-
-AT_ONCE = 1 << 20  # floats of windows that are copied into one matrix at a time
-Sides: TypeAlias = Sequence[tuple[int, int]]  # for each axis, the padding before and after
-Window: TypeAlias = tuple[Shape, Shape, Shape]  # kernel size, stride and dilation, one number for each axis
-
-
-def padded(x: NDArray[Any], sides: Sides, value: Any = 0) -> NDArray[Any]:
-    """x with its last axes padded with `value`."""
-    first = x.ndim - len(sides)
-    axes = list(zip(x.shape[first:], sides, strict=True))
-    sizes = [before + size + after for size, (before, after) in axes]
-    y = np.full((*x.shape[:first], *sizes), value, x.dtype)
-    inside: list[Any] = [slice(before, before + size) for size, (before, _) in axes]
-    y[(..., *inside)] = x
-    return y
-
-
-def spans(kernel_size: Sequence[int], dilation: Sequence[int]) -> Shape:
-    """The number of elements that a window covers on each axis."""
-    return tuple([(k - 1) * d + 1 for k, d in zip(kernel_size, dilation, strict=True)])
-
-
-def windows(x: Array, kernel_size: Shape, stride: Shape, dilation: Shape) -> Array:
-    """A view (N, C, *out, *kernel_size) of x (N, C, *sizes): the window of each output position."""
-    covered, axes = spans(kernel_size, dilation), tuple(range(2, x.ndim))
-    seen = np.lib.stride_tricks.sliding_window_view(x, covered, axes)
-    return seen[(slice(None), slice(None), *(slice(None, None, step) for step in (*stride, *dilation)))]
 
 
 class Spatial(Layer):
@@ -55,12 +24,9 @@ class Spatial(Layer):
 
     takes_vectors = False
     axes: ClassVar[int]
-    outside: ClassVar[float] = 0.0  # the value of the padding
     kernel_size: Any
     stride: Any
     padding: Any
-    dilation: Any
-    ceil_mode: bool
 
     def _per_axis(self, name: str, value: Any, low: int) -> Any:
         """`value` as a tuple of one integer per axis, or as one integer if they are equal."""
@@ -74,15 +40,12 @@ class Spatial(Layer):
         """One integer per axis."""
         return value if isinstance(value, tuple) else (value,) * self.axes
 
-    def window(self) -> Window:
-        return self.per_axis(self.kernel_size), self.per_axis(self.stride), self.per_axis(self.dilation)
-
-    def sides(self) -> Sides:
-        """The padding of x, without that added by ceil_mode."""
-        if self.padding == "same":  # an odd padding is longer after x
-            kernel_size, _, dilation = self.window()
-            return [((span - 1) // 2, span // 2) for span in spans(kernel_size, dilation)]
-        return [(n, n) for n in self.per_axis(0 if self.padding == "valid" else self.padding)]
+    @property
+    def window(self) -> dict[str, Any]:
+        """The window as attributes of ONNX, which tell its size, its steps and the padding of x."""
+        pads = self.per_axis(0 if isinstance(self.padding, str) else self.padding) * 2
+        shape, strides = self.per_axis(self.kernel_size), self.per_axis(self.stride)
+        return {"kernel_shape": list(shape), "strides": list(strides), "pads": list(pads)}
 
     def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x (N, C, *sizes), or (C, *sizes) unbatched, to y (N, O, *out); pooling keeps the channels.
@@ -96,77 +59,19 @@ class Spatial(Layer):
             takes = f"this {type(self).__name__} takes (N, {layout}), or ({layout}) unbatched"
             raise ShapeError(f"x has shape {x.shape}, but {takes}")
         x = x if batched else x[None]
-        sizes, sides, window = x.shape[2:], self.sides(), self.window()
-        kernel_size, stride, dilation = window
-        covered = spans(kernel_size, dilation)
-        if self.ceil_mode:
-            sides = [*map(_up_to_ceiling, sizes, sides, covered, stride)]
-        whole = tuple([size + before + after for size, (before, after) in zip(sizes, sides, strict=True)])
-        if any(map(operator.lt, whole, covered)):
-            raise ShapeError(
-                f"x has sizes {sizes}, {whole} with padding, but the window of this {type(self).__name__} "
-                f"spans {covered}"
-            )
+        window = self.window
+        g = geometry(x.shape[2:], window["kernel_shape"], window, f"the window of this {type(self).__name__}")
         with np.errstate(all="ignore"), _core.Flushing():
-            y = self._slide(x if whole == sizes else padded(x, sides, self.outside), window, sides)
+            y = self._slide(x, g)
         return y if batched else y[0]
 
-    def _slide(self, x: Array, window: Window, sides: Sides) -> Array:
-        """y (N, O, *out) from x (N, C, *sizes), which is already padded by `sides`."""
+    def _slide(self, x: Array, g: Geometry) -> Array:
+        """y (N, O, *out) from x (N, C, *sizes)."""
         raise NotImplementedError
-
-
-def _up_to_ceiling(size: int, side: tuple[int, int], span: int, step: int) -> tuple[int, int]:
-    """The padding of an axis with ceil_mode: a last window may end after it, but must not start after x."""
-    before, after = side
-    places = -(-(size + before + after - span) // step)
-    starts_in_x = places * step < size + before
-    return before, max(after, places * step + span - size - before) if starts_in_x else after
-
-
-class Filters:
-    """The packed weights of a convolution: weight (O, C/G, *kernel_size), and bias (O,) or None.
-
-    The weight may be float16, or int8 with scale (O,).
-    """
-
-    def __init__(self, weight: Array, bias: Array | None, groups: int, scale: Array | None = None) -> None:
-        self.kernel_size = weight.shape[2:]
-        self.O = len(weight) // groups
-        # channels last: the windows of one axis then overlap in memory, and need no copy
-        rows = np.moveaxis(weight, 1, -1).reshape(len(weight), math.prod(weight.shape[1:]))
-        matrices = np.split(rows, groups)
-        others = ([None] * groups if array is None else np.split(array, groups) for array in (bias, scale))
-        self.products = [_core.Dense(*arrays) for arrays in zip(matrices, *others, strict=True)]
-
-    def __call__(self, x: Array, stride: Shape, dilation: Shape) -> Array:
-        """Map the padded x (N, C, *sizes) to y (N, O, *out)."""
-        seen = windows(x, self.kernel_size, stride, dilation)
-        N, C, G, axes = *x.shape[:2], len(self.products), len(stride)
-        out = seen.shape[2 : 2 + axes]
-        seen = np.moveaxis(seen.reshape(N, G, C // G, *seen.shape[2:]), 2, -1)
-        places, inputs = math.prod(out), C // G * math.prod(self.kernel_size)
-        y = np.empty((N, places, G, self.O), x.dtype)
-        at_once = max(1, AT_ONCE // max(1, places * inputs))  # rows, or a part of one
-        width = max(1, places // max(1, out[0]))  # places for each index of the first axis
-        part = max(1, AT_ONCE // max(1, width * inputs)) if at_once == 1 else max(1, out[0])
-        for first, start in itertools.product(range(0, N, at_once), range(0, out[0], part)):
-            some, of_axis = slice(first, first + at_once), slice(start, start + part)
-            for group, product in enumerate(self.products):
-                own = seen[some, group, of_axis]
-                count = math.prod(own.shape[: 1 + len(out)])
-                rows = np.ascontiguousarray(own).reshape(count, inputs)
-                result = np.empty((len(rows), self.O), x.dtype)
-                product.forward(rows, result)
-                found = y[some, start * width : (start + part) * width, group]
-                found[...] = result.reshape(found.shape)
-        return np.ascontiguousarray(np.moveaxis(y, 1, -1)).reshape(N, G * self.O, *out)
 
 
 class Convolution(Spatial, Quantizable):
     """The base class of Conv1d and Conv2d."""
-
-    ceil_mode = False
 
     def __init__(
         self,
@@ -221,8 +126,17 @@ class Convolution(Spatial, Quantizable):
             return self
         return super().compressed(precision)
 
-    def _slide(self, x: Array, window: Window, sides: Sides) -> Array:
-        return self._filters(x, *window[1:])
+    @property
+    def window(self) -> dict[str, Any]:
+        shape, dilations = self.per_axis(self.kernel_size), self.per_axis(self.dilation)
+        found = super().window | {"dilations": list(dilations)}
+        if self.padding == "same":  # an odd padding is longer after x
+            sides = [((span - 1) // 2, span // 2) for span in spans(shape, dilations)]
+            found["pads"] = [number for column in zip(*sides, strict=True) for number in column]
+        return found
+
+    def _slide(self, x: Array, g: Geometry) -> Array:
+        return self._filters(x, g)
 
 
 class Conv1d(Convolution):
@@ -271,20 +185,13 @@ class Pooling(Spatial):
             raise ArgumentError(f"padding={padding!r}; expected at most half of kernel_size={kernel_size!r}")
         self.ceil_mode = flag("ceil_mode", ceil_mode)
 
-
-def combined(combine: np.ufunc, x: Array, start: float, window: Window) -> Array:
-    """The numbers of each window of the padded x (N, C, *sizes), combined with `start`."""
-    seen = windows(x, *window)
-    y = np.full(seen.shape[: x.ndim], start, x.dtype)
-    for place in np.ndindex(window[0]):
-        combine(y, seen[(..., *place)], out=y)
-    return y
+    @property
+    def window(self) -> dict[str, Any]:
+        return super().window | {"ceil_mode": int(self.ceil_mode)}
 
 
 class MaxPool(Pooling):
     """The base class of MaxPool1d and MaxPool2d."""
-
-    outside = -np.inf
 
     def __init__(
         self,
@@ -298,8 +205,13 @@ class MaxPool(Pooling):
         self._configure(kernel_size, stride, padding, ceil_mode)
         self.dilation = self._per_axis("dilation", dilation, 1)
 
-    def _slide(self, x: Array, window: Window, sides: Sides) -> Array:
-        return combined(np.maximum, x, -np.inf, window) + 0  # np.maximum may return either -0 or 0: return 0
+    @property
+    def window(self) -> dict[str, Any]:
+        return super().window | {"dilations": list(self.per_axis(self.dilation))}
+
+    def _slide(self, x: Array, g: Geometry) -> Array:
+        y = combined(np.maximum, windows(x, g, -np.inf), -np.inf)
+        return y + 0  # np.maximum may return either -0 or 0: return 0
 
 
 class MaxPool1d(MaxPool):
@@ -331,8 +243,6 @@ class MaxPool2d(MaxPool):
 class AvgPool(Pooling):
     """The base class of AvgPool1d and AvgPool2d."""
 
-    dilation = 1
-
     def __init__(
         self,
         kernel_size: int | Sequence[int],
@@ -344,12 +254,12 @@ class AvgPool(Pooling):
         self._configure(kernel_size, stride, padding, ceil_mode)
         self.count_include_pad = flag("count_include_pad", count_include_pad)
 
-    def _slide(self, x: Array, window: Window, sides: Sides) -> Array:
-        counted = self.sides() if self.count_include_pad else [(0, 0)] * self.axes
-        rest = [(b - own_b, a - own_a) for (b, a), (own_b, own_a) in zip(sides, counted, strict=True)]
-        sizes = [size - before - after for size, (before, after) in zip(x.shape[2:], rest, strict=True)]
-        ones = padded(np.ones((1, 1, *sizes), x.dtype), rest)
-        return combined(np.add, x, 0, window) / combined(np.add, ones, 0, window)
+    @property
+    def window(self) -> dict[str, Any]:
+        return super().window | {"count_include_pad": int(self.count_include_pad)}
+
+    def _slide(self, x: Array, g: Geometry) -> Array:
+        return averaged(x, g, self.count_include_pad)
 
 
 class AvgPool1d(AvgPool):

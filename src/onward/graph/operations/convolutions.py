@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.windows import Filters, Geometry, geometry
 from ...errors import ShapeError
-from ...layers.conv import Filters
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
@@ -18,12 +18,9 @@ from .registry import Inputs, allocating, is_known, known, operation, over_time,
 from .signatures import Known
 from .sliding import (
     WINDOW,
-    Geometry,
     channels_moved,
     filter_size,
-    geometry,
     has_adjacent_steps,
-    pad_or_crop,
     pad_view,
     padded_size,
     window_step,
@@ -73,7 +70,7 @@ def convolve(
     y = np.empty((x.shape[0], W.shape[0], *g.out), x.dtype)
     if y.size:
         filters = Filters(np.ascontiguousarray(W), bias, attributes.get("group", 1), scale)
-        y[...] = filters(pad_or_crop(x, g.sides), g.strides, g.dilations)
+        y[...] = filters(x, g)
     return y
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ...core.windows import pad_or_crop
 from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
@@ -13,7 +14,6 @@ from .arguments import as_axes, as_integers
 from .movement import move
 from .registry import Inputs, along_time, combining, known, operation, typed_view
 from .signatures import Known
-from .sliding import pad_or_crop
 
 
 def _widths(rank: int, pads: AnyArray, axes: AnyArray | None) -> list[tuple[int, int]]:

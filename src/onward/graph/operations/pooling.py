@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ...core import budget
+from ...core.windows import averaged, combined, geometry, windows
 from ...errors import ShapeError
-from ...layers.conv import windows
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from .expressions import composed
@@ -21,15 +21,10 @@ from .registry import Inputs, allocating, lowering, operation, over_time, readin
 from .signatures import Known
 from .sliding import (
     WINDOW,
-    Geometry,
-    Sides,
-    geometry,
     kernel_size,
-    pad_or_crop,
     pad_view,
     padded_size,
     tap_view,
-    whole_sides,
     window_step,
     window_view,
     windows_combine,
@@ -39,12 +34,6 @@ from .sliding import (
 INT64: np.dtype[Any] = np.dtype(np.int64)
 POOLING = ("ceil_mode", *WINDOW)
 TAP = 32  # bytes of an element in a list of those of a window
-
-
-def _windows(x: AnyArray, g: Geometry, sides: Sides, value: Any = 0) -> AnyArray:
-    """Return the windows (N, C, *out, *kernel) of x (N, C, *in), padded with a value."""
-    seen = windows(pad_or_crop(x, sides, value), g.kernel, g.strides, g.dilations)
-    return seen[(slice(None), slice(None), *map(slice, g.out))]
 
 
 def _signature(x: Known, *, kernel_shape: Sequence[int], **attributes: Any) -> Signature:
@@ -64,10 +53,9 @@ def max_pool(
 ) -> tuple[AnyArray, AnyArray]:
     """The maximum of each window, and its index in the flattened x, column-major if `storage_order` is 1."""
     g = geometry(x.shape[2:], kernel_shape, attributes)
-    sides = whole_sides(x.shape[2:], g)
-    seen = _windows(x, g, sides, bounds(x.dtype)[0])
+    seen = windows(x, g, bounds(x.dtype)[0])
     positions = np.arange(math.prod(x.shape[2:])).reshape(x.shape[2:], order="F" if storage_order else "C")
-    places = _windows(positions[None, None], g, sides, -1)
+    places = windows(positions[None, None], g, -1)
     first: Any = (..., *[0] * len(g.kernel))
     y = seen[first].copy()
     indices = np.broadcast_to(places[first], y.shape)
@@ -80,24 +68,11 @@ def max_pool(
     return y + y.dtype.type(0), indices + offsets * positions.size  # a maximum may return -0 or 0: return 0
 
 
-def _counts(sizes: Sequence[int], g: Geometry, count_include_pad: int, dtype: Any) -> AnyArray:
-    """Return how many elements of each window an average counts, (1, 1, *out)."""
-    inside = g.sides if count_include_pad else [(0, 0)] * len(sizes)
-    ones = pad_or_crop(np.ones((1, 1, *sizes), dtype), inside, 1)
-    whole = zip(whole_sides(sizes, g), inside, strict=True)
-    seen = _windows(ones, g, [(b - own_b, a - own_a) for (b, a), (own_b, own_a) in whole])
-    return np.asarray(seen.sum(tuple(range(-len(g.kernel), 0))), dtype)
-
-
 @operation("SumPool", signature=_signature, attributes=POOLING, combines=windows_combine, widens=True)
 def sum_pool(x: AnyArray, *, kernel_shape: Sequence[int], **attributes: Any) -> AnyArray:
     """The sum of each window."""
     g = geometry(x.shape[2:], kernel_shape, attributes)
-    seen = _windows(x, g, whole_sides(x.shape[2:], g))
-    y = np.zeros((*x.shape[:2], *g.out), x.dtype)
-    for tap in np.ndindex(*g.kernel):
-        y += seen[(..., *tap)]
-    return y
+    return combined(np.add, windows(x, g), 0)
 
 
 @operation("AveragePool", signature=_signature, attributes=POOLING, combines=windows_combine, widens=True)
@@ -105,9 +80,7 @@ def average_pool(
     x: AnyArray, *, kernel_shape: Sequence[int], count_include_pad: int = 0, **attributes: Any
 ) -> AnyArray:
     """The average of each window; padding counts only if `count_include_pad` is 1."""
-    (sums,) = sum_pool.compute([x], {"kernel_shape": kernel_shape, **attributes})
-    g = geometry(x.shape[2:], kernel_shape, attributes)
-    return np.asarray(sums / _counts(x.shape[2:], g, count_include_pad, x.dtype))
+    return averaged(x, geometry(x.shape[2:], kernel_shape, attributes), bool(count_include_pad))
 
 
 @composed("LpPool", attributes=POOLING, widens=True)
@@ -136,7 +109,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         return None
     g = geometry(x.shape[2:], attributes["kernel_shape"], attributes)
     n, outside = len(g.kernel), bounds(np.dtype(x.dtype))[0] if is_maximum else 0.0
-    sides = whole_sides(x.shape[2:], g)
+    sides = g.whole_sides(x.shape[2:])
     if any(min(side) < 0 for side in sides):
         return None
     last = pad_view(b, x.permuted(0, *range(2, 2 + n), 1), sides, b.scalar(outside, x.dtype))

@@ -8,6 +8,7 @@ import numpy as np
 
 import onward._core as _core
 
+from ...core.windows import geometry
 from ...errors import DtypeError, ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
@@ -28,7 +29,7 @@ from .registry import (
     view,
 )
 from .signatures import Known
-from .sliding import filter_size, geometry, pad_view, window_view, windows_combine, windows_over_time
+from .sliding import filter_size, pad_view, window_view, windows_combine, windows_over_time
 from .value import Value
 
 UINT8, INT32, FLOAT32 = np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.float32)

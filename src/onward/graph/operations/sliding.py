@@ -1,123 +1,18 @@
-"""Sliding windows of convolutions and pooling: padding, output sizes, views, and the rules over time."""
+"""Sliding windows of convolutions and pooling in graphs: views, steps, and the rules over time."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from ...errors import ArgumentError, ShapeError
-from ...layers.conv import padded, spans
-from ..node import AnyArray, Node
+from ...core.windows import Geometry, Sides, geometry
+from ..node import Node
 from ..plan.builder import Builder
 from ..plan.view import View
 from .reductions import bounds
 from .signatures import Known
 
-Sides = Sequence[tuple[int, int]]  # the padding before and after each axis
-
 # The attributes of operations with windows, apart from the size of the kernel.
 WINDOW = ("auto_pad", "dilations", "pads", "strides")
-
-
-class Geometry(NamedTuple):
-    """A window that slides over some axes: one number, or padding before and after, for each axis."""
-
-    kernel: tuple[int, ...]
-    strides: tuple[int, ...]
-    dilations: tuple[int, ...]
-    sides: tuple[tuple[int, int], ...]
-    out: tuple[int, ...]
-
-    @property
-    def spans(self) -> tuple[int, ...]:
-        """The distance between the first and the last element of a window, plus one."""
-        return spans(self.kernel, self.dilations)
-
-
-def geometry(sizes: Sequence[int], kernel: Sequence[int], attributes: Mapping[str, Any]) -> Geometry:
-    """Return the geometry of windows over axes of some sizes.
-
-    `attributes` holds auto_pad, pads, strides, dilations and ceil_mode of ONNX. Raises ArgumentError for
-    attributes that do not match the axes, and ShapeError if no window fits into the padded axis.
-    """
-    n = len(kernel)
-    if len(sizes) != n:
-        raise ShapeError(f"the kernel has {n} axes, the input {len(sizes)}")
-    strides = tuple(map(int, attributes.get("strides") or [1] * n))
-    dilations = tuple(map(int, attributes.get("dilations") or [1] * n))
-    if len(strides) != n or len(dilations) != n or min((*strides, *dilations, *kernel), default=1) < 1:
-        raise ArgumentError(
-            f"kernel {tuple(kernel)}, strides {strides}, dilations {dilations}; expected {n} positive numbers"
-        )
-    covered = spans(kernel, dilations)
-    sides = padding(sizes, covered, strides, attributes.get("auto_pad", "NOTSET"), attributes.get("pads"))
-    out, steps = [], []
-    for size, span, step, (before, after) in zip(sizes, covered, strides, sides, strict=True):
-        room = size + before + after - span
-        places = room // step + 1
-        if attributes.get("ceil_mode") and after < span:
-            # a last window may exceed the padding, but must start before it
-            places = -(-(size + before + min(0, after + step - span)) // step)
-        if places < 1:
-            raise ShapeError(
-                f"an axis of size {size}, {size + before + after} with padding, is shorter than {span}"
-            )
-        out.append(places)
-        # a step that is never taken may have any size, which views cannot represent
-        steps.append(step if places > 1 else max(1, min(step, room + 1)))
-    strides = tuple(steps)
-    dilations = tuple(step if k > 1 else 1 for step, k in zip(dilations, kernel, strict=True))
-    return Geometry(tuple(kernel), strides, dilations, sides, tuple(out))
-
-
-def padding(
-    sizes: Sequence[int],
-    covered: Sequence[int],
-    strides: Sequence[int],
-    auto_pad: str,
-    pads: Sequence[int] | None,
-) -> tuple[tuple[int, int], ...]:
-    """Return the padding before and after each axis."""
-    n = len(sizes)
-    if auto_pad == "VALID":
-        return ((0, 0),) * n
-    if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
-        sides = []
-        for size, span, step in zip(sizes, covered, strides, strict=True):
-            total = (-(-size // step) - 1) * step + span - size
-            if span < step:  # a window need not reach the last element
-                total = max(0, total) if span > 1 else 0
-            less, more = total // 2, total - total // 2
-            sides.append((less, more) if auto_pad == "SAME_UPPER" else (more, less))
-        return tuple(sides)
-    if auto_pad not in ("NOTSET", ""):
-        raise ArgumentError(f"auto_pad={auto_pad!r}; expected NOTSET, SAME_UPPER, SAME_LOWER or VALID")
-    pads = list(map(int, pads or [0] * 2 * n))
-    if len(pads) != 2 * n:
-        raise ArgumentError(f"pads={pads}; expected {2 * n} integers")
-    return tuple(zip(pads[:n], pads[n:], strict=True))
-
-
-def whole_sides(sizes: Sequence[int], g: Geometry) -> list[tuple[int, int]]:
-    """Return the padding that includes the elements that ceil_mode adds after an axis."""
-    return [_whole_side(size, g, axis) for axis, size in enumerate(sizes)]
-
-
-def _whole_side(size: int, g: Geometry, axis: int) -> tuple[int, int]:
-    before, after = g.sides[axis]
-    return before, max(after, (g.out[axis] - 1) * g.strides[axis] + g.spans[axis] - size - before)
-
-
-def pad_or_crop(x: AnyArray, sides: Sides, value: Any = 0, mode: str = "constant") -> AnyArray:
-    """Pad the last axes of x as np.pad; negative padding removes elements, before the others are padded."""
-    sides = [(0, 0)] * (x.ndim - len(sides)) + list(sides)
-    axes = zip(x.shape, sides, strict=True)
-    x = x[tuple(slice(max(0, -before), size - max(0, -after)) for size, (before, after) in axes)]
-    sides = [(max(0, before), max(0, after)) for before, after in sides]
-    if mode != "constant":
-        return np.pad(x, sides, mode=mode)  # type: ignore[call-overload, no-any-return]  # one of NumPy's modes
-    return padded(x, sides, value)
 
 
 def has_adjacent_steps(x: View) -> bool:
@@ -195,7 +90,7 @@ def filter_size(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
 
 def padded_size(x: Known, g: Geometry) -> int:
     """Return how many elements x (N, C, *in) has with its padding."""
-    axes = zip(x.shape[2:], whole_sides(x.shape[2:], g), strict=True)
+    axes = zip(x.shape[2:], g.whole_sides(x.shape[2:]), strict=True)
     sizes = [max(0, size + sum(sides)) for size, sides in axes]
     return int(math.prod([*x.shape[:2], *sizes]))
 
@@ -233,7 +128,7 @@ def windows_over_time(time: Any, node: Node) -> None:
     g, place = _geometry(node, time.inputs(node)), axis - 2
     before, after = _sides(time, node, g, place)
     sizes = enumerate(time.shape(x)[2:])
-    sides = [(0, 0) if other == place else _whole_side(size, g, other) for other, size in sizes]
+    sides = [(0, 0) if other == place else g.whole_side(size, other) for other, size in sizes]
     pads = [number for column in zip(*sides, strict=True) for number in column]
     kept = {name: attributes[name] for name in attributes.keys() - {"auto_pad", "ceil_mode"}} | {"pads": pads}
     inner = node.with_attributes(kept)

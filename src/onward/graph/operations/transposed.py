@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core import budget
+from ...core.windows import pad_or_crop, spans
 from ...errors import ShapeError
-from ...layers.conv import spans
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
@@ -24,7 +24,7 @@ from .convolutions import CONVOLUTION, FEW_OUTPUTS, check_bias, filter_step
 from .products import multiply, product_step
 from .registry import Inputs, along_time, known, operation, view
 from .signatures import Known
-from .sliding import channels_moved, has_adjacent_steps, pad_or_crop, pad_view
+from .sliding import channels_moved, has_adjacent_steps, pad_view
 
 FEW_CHANNELS = 16  # a vector of AVX-512; on all machines, so that all give the same bits
 
