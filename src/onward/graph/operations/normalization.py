@@ -1,7 +1,7 @@
 """Softmax, the normalizations, each row on its own, and losses of classification."""
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import onward._core as _core
 
 from ...errors import ArgumentError, ShapeError
 from ...layers.norm import standardized
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node
 from ..plan.builder import Builder
 from ..plan.view import View
 from ..sized import broadcast_shape
@@ -66,29 +66,10 @@ def _(b: Builder, x: View, *, axes: Sequence[int], epsilon: float) -> View:
     return b.rows("standardize", epsilon, x, sorted(axis % len(x.shape) for axis in axes))
 
 
-@operation("LRN", signature=like_first, widens=True)
-def lrn(x: AnyArray, *, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0) -> AnyArray:
-    """x / (bias + alpha / size * sum of x^2 over the `size` channels around)^beta."""
-    before, after = (size - 1) // 2, size // 2
-    C, squares = x.shape[1], np.square(x)
-    sums = np.zeros_like(x)
-    for offset in range(max(-before, 1 - C), min(after, C - 1) + 1):
-        first, last = max(0, -offset), min(C, C - offset)
-        sums[:, first:last] += squares[:, first + offset : last + offset]
-    factor = x.dtype.type(alpha / size)
-    return np.asarray(x / (x.dtype.type(bias) + factor * sums) ** x.dtype.type(beta))
-
-
-@lrn.reading
-def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
-    return min(attributes["size"], 2 * inputs[0].shape[1])
-
-
-@combining("Softmax", "LogSoftmax", "Standardize", "LRN")
+@combining("Softmax", "LogSoftmax", "Standardize")
 def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     rank, last = len(inputs[0].shape), [node.attributes.get("axis", -1)]  # type: ignore[union-attr]  # x is not optional
-    axes = [1] if node.operation == "LRN" else node.attributes.get("axes", last)
-    return [[axis % rank for axis in axes], ()]
+    return [[axis % rank for axis in node.attributes.get("axes", last)], ()]
 
 
 # Compositions.
@@ -209,49 +190,42 @@ def mean_variance_normalization(x: Any, *, axes: Sequence[int] = (0, 2, 3)) -> A
     return (x - mean) / (sqrt(variance) + 1e-9)
 
 
+@composed("LRN", widens=True)
+def lrn(x: Any, *, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0) -> Any:
+    """x / (bias + alpha / size * sum of x^2 over the `size` channels around)^beta."""
+    kernel, ends = [size, *[1] * (x.rank - 2)], [0] * (x.rank - 2)
+    pads = [(size - 1) // 2, *ends, size // 2, *ends]
+    squares = square(x).apply("Unsqueeze", [1])  # the channels as an axis over which a window slides
+    sums = squares.apply("SumPool", kernel_shape=kernel, pads=pads).apply("Squeeze", [1])
+    return x / (sums * (alpha / size) + bias) ** beta
+
+
 # Losses of classification.
 
 
-def _likelihood_signature(
-    x: Known, targets: Known, weight: Known | None = None, *, reduction: str = "mean", **attributes: Any
-) -> Signature:
-    return Signature(targets.shape if reduction == "none" else (), x.dtype)
-
-
-@operation("NegativeLogLikelihoodLoss", signature=_likelihood_signature, widens=True)
+@composed("NegativeLogLikelihoodLoss", widens=True)
 def negative_log_likelihood_loss(
-    x: AnyArray, targets: AnyArray, weight: AnyArray | None = None, *, ignore_index: int | None = None,
-    reduction: str = "mean",
-) -> AnyArray:  # fmt: skip
+    x: Any, targets: Any, weight: Any = None, *, ignore_index: int | None = None, reduction: str = "mean"
+) -> Any:
     """The losses of targets (N, ...) under log probabilities x (N, C, ...), or their mean or sum."""
-    C = x.shape[1]
-    ignored = np.zeros(targets.shape, bool) if ignore_index is None else targets == ignore_index
-    classes = np.where(ignored, 0, targets)
-    if classes.size and not (classes.min() >= -C and classes.max() < C):
-        raise ArgumentError(
-            f"the targets reach from {targets.min()} to {targets.max()}; expected {C} classes"
-        )
-    own = np.take_along_axis(x, np.expand_dims(classes, 1), 1).squeeze(1)
-    weights = np.where(ignored, 0, 1 if weight is None else weight[classes]).astype(x.dtype)
+    if reduction not in ("none", "sum", "mean"):
+        raise ArgumentError(f"reduction={reduction!r}; expected none, sum or mean")
+    counts = targets.equals(targets) if ignore_index is None else ~targets.equals(ignore_index)
+    classes = where(counts, targets, 0)
+    own = x.apply("GatherElements", classes.apply("Unsqueeze", [1]), axis=1).apply("Squeeze", [1])
+    weights = counts.cast(x.dtype) if weight is None else where(counts, weight.apply("Gather", classes), 0)
     losses = -own * weights
     if reduction == "none":
-        return np.asarray(losses)
-    if reduction not in ("sum", "mean"):
-        raise ArgumentError(f"reduction={reduction!r}; expected none, sum or mean")
-    divisor = weights.sum(dtype=np.float64) if reduction == "mean" else 1
-    return np.asarray((losses.sum(dtype=np.float64) / divisor).astype(x.dtype))
+        return losses
+    total = losses.cast(np.float64).reduce("ReduceSum")
+    if reduction == "mean":
+        total = total / weights.cast(np.float64).reduce("ReduceSum")
+    return total.cast(x.dtype)
 
 
-def _cross_entropy_signature(x: Known, *others: Any, **attributes: Any) -> list[Signature]:
-    return [_likelihood_signature(x, *others, **attributes), Signature.of(x)]
-
-
-@operation("SoftmaxCrossEntropyLoss", signature=_cross_entropy_signature, widens=True)
-def softmax_cross_entropy_loss(
-    x: AnyArray, targets: AnyArray, weight: AnyArray | None = None, *, ignore_index: int | None = None,
-    reduction: str = "mean",
-) -> tuple[AnyArray, AnyArray]:  # fmt: skip
+@composed("SoftmaxCrossEntropyLoss", attributes=("ignore_index", "reduction"), widens=True)
+def softmax_cross_entropy_loss(x: Any, targets: Any, weight: Any = None, **options: Any) -> Iterator[Any]:
     """The losses of targets under the softmax of x (N, C, ...), or their mean or sum; also its logarithm."""
-    logarithms = np.moveaxis(softmax_rows(np.moveaxis(x, 1, -1), True), -1, 1) if x.size else x
-    options = {"ignore_index": ignore_index, "reduction": reduction}
-    return negative_log_likelihood_loss.compute([logarithms, targets, weight], options)[0], logarithms
+    logarithms = x.apply("LogSoftmax", axis=1)
+    yield logarithms.apply("NegativeLogLikelihoodLoss", targets, weight, **options)
+    yield logarithms
