@@ -217,11 +217,7 @@ def _inputs(node: Node, values: Mapping[str, Any]) -> tuple[AnyArray, AnyArray |
     if node.operation == "MaskedRecurrent":
         del found[2:3]  # the output before the first step
     x, lengths, *states = (*found, None, None)[: 2 + len(layer.state_names)]
-    if all(state is None for state in states):
-        return x, lengths, None
-    shapes = layer.state_shapes(x.shape[1])
-    filled = [np.zeros(s, x.dtype) if a is None else a for a, s in zip(states, shapes, strict=True)]
-    return x, lengths, layer.join_state(*filled, *[None] * (2 - len(filled)))
+    return x, lengths, states[0] if len(states) == 1 else tuple(states)
 
 
 def layer_name(node: str, suffix: str) -> str:

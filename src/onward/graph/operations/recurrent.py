@@ -62,14 +62,11 @@ def recurrent(
     x = arrays.as_floats(x, layer.dtype, "x") if x.dtype != layer.dtype else x
     steps = arrays.reversed_steps(x, lengths) if reverse else x
     h, c = (*states, None, None)[:2]
-    zeros = [np.zeros(shape, layer.dtype) for shape in layer.state_shapes(x.shape[1])]
-    if len(zeros) == 2 and (h is None) != (c is None):
-        h, c = (zero if state is None else state for zero, state in zip(zeros, (h, c), strict=True))
-    initial = None if h is None else layer.join_state(h, c)
-    y, final = layer(steps, initial, lengths=lengths)
+    count = len(layer.state_names)
+    y, final = layer(steps, h if count == 1 else (h, c), lengths=lengths)
     if reverse:
         y = arrays.reversed_steps(y, lengths)
-    return y, *layer.split_state(final)[: len(zeros)]
+    return y, *layer.split_state(final)[:count]
 
 
 @recurrent.lowering
