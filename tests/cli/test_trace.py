@@ -19,7 +19,7 @@ def test_trace_summarizes_each_layer_and_writes_the_format_of_the_file_name(tmp_
     assert result["steps"] == 23
     (layer,) = result["layers"]
     assert layer["layer"] == "0.l0"
-    assert list(layer["saturated"]) == list("ifgo") and len(layer["memory"]) == 48
+    assert list(layer["saturated"]) == list("ifgo") and len(layer["open_steps"]) == 48
     assert (tmp_path / "gates.png").read_bytes().startswith(b"\x89PNG")
     assert invoke("trace", "vowels", "-o", tmp_path / "gates.PDF").exit_code == 0
     assert (tmp_path / "gates.PDF").read_bytes().startswith(b"%PDF")

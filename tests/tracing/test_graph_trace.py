@@ -11,7 +11,6 @@ import onward
 from onward import errors
 from onward.graph import Graph, Input, Model
 from onward.layers.recurrent import Recurrent
-from onward.tracing.graph_trace import layer_name
 
 RNG = np.random.default_rng(0)
 
@@ -74,6 +73,18 @@ def test_nodes_of_the_same_name_have_records_of_their_own() -> None:
         x = graph.add_all("Recurrent", (x, ""), 2, layer=layer, name="cell")[0]
     graph.outputs = (x,)
     assert list(Model(graph).trace(normal(RNG, 3, 2, 4)).layers) == ["cell.l0", "cell_2.l0"]
+
+
+def test_directions_of_a_node_under_the_names_of_two_nodes() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("time", "batch", 4))
+    layers = onward.GRU(4, 4, rng=0), onward.GRU(4, 4, bidirectional=True, rng=1)
+    for number, layer in enumerate(layers):
+        x = graph.add_all("Recurrent", (x, ""), 2, layer=layer, name=f"GRU_70{number}")[0]
+    graph.outputs = (x,)
+    trace = Model(graph).trace(normal(RNG, 3, 2, 4))
+    assert list(trace.layers) == ["GRU.l0", "GRU_2.l0", "GRU_2.l0_reverse"]
+    np.testing.assert_array_equal(trace.y[..., 4:], trace["GRU_2.l0_reverse.h"])
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -217,22 +228,6 @@ def test_a_node_in_the_branch_that_the_values_choose_is_recorded(sign: int) -> N
     name = "then" if sign > 0 else "else"
     assert {key.split(".")[0] for key in trace} == {name}
     np.testing.assert_array_equal(trace[f"{name}.l0.r"], layers[name].trace(x)["l0.r"])
-
-
-@pytest.mark.parametrize(
-    ("node", "suffix", "layer"),
-    [
-        ("/decoder/rnn/LSTM", "l0", "decoder.rnn.l0"),
-        ("/encoder/GRU_2", "l0_reverse", "encoder.l2_reverse"),
-        ("node_LSTM_112", "l0", "LSTM.l0"),
-        ("MatMul_0_Y_LSTM", "l0", "LSTM.l0"),
-        ("encoder_LSTM", "l0", "encoder_LSTM.l0"),
-        ("lstm_4", "l0", "lstm_4.l0"),
-        ("/encoder/LSTM", "l1", "/encoder/LSTM.l1"),
-    ],
-)
-def test_name_of_a_node_instead_of_that_of_a_module(node: str, suffix: str, layer: str) -> None:
-    assert layer_name(node, suffix) == layer
 
 
 @pytest.mark.parametrize("num_layers", [1, 3])

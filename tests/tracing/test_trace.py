@@ -99,7 +99,7 @@ def test_model_without_recurrent_layers_is_rejected() -> None:
         onward.Sequential(onward.Linear(5, 2, rng=0)).trace(np.ones((3, 5)))
 
 
-def memory_layer() -> Any:
+def gated_layer() -> Any:
     """Unit 0 always keeps its state, unit 1 while x > 0; unit 2 stays at 0."""
     layer = onward.LSTM(1, 3, rng=0)
     zeros = {name: np.zeros_like(weight) for name, weight in layer.state_dict().items()}
@@ -112,8 +112,8 @@ def memory_layer() -> Any:
 
 def test_summary_counts_runs_saturation_and_dead_units() -> None:
     x = np.array([1, 1, 1, -1, 1, -1, -1, -1], np.float32).reshape(8, 1, 1)
-    summary = memory_layer().trace(np.concatenate([x, x], axis=1), lengths=[8, 2]).summary()["l0"]
-    np.testing.assert_allclose(summary.memory, [(8 + 2) / 2, (3 + 1 + 2) / 3, 0])
+    summary = gated_layer().trace(np.concatenate([x, x], axis=1), lengths=[8, 2]).summary()["l0"]
+    np.testing.assert_allclose(summary.open_steps, [(8 + 2) / 2, (3 + 1 + 2) / 3, 0])
     assert summary.dead.tolist() == [2]
     low, high = summary.saturated["f"]
     assert low == pytest.approx(4 / 30)  # unit 1 where x < 0
@@ -223,7 +223,7 @@ def test_plot_has_a_panel_for_each_gate_and_state_and_does_not_affect_pyplot() -
     names = [title.partition(":")[0] for title in drawn]
     assert names[:7] == [
         *("input x", "input gate i", "forget gate f", "output gate o"),
-        *("candidate g", "cell state c", "hidden state h"),  # the memory first, then the output
+        *("candidate g", "cell state c", "hidden state h"),  # the cell state first, then the output
     ]
     assert names[-1] == "output y after each step" and "f preactivation" in names
     assert drawn["input x"].get_ylabel() == "feature"

@@ -22,8 +22,8 @@ from .sources import ModelFile, model_argument, read_sequences, source_argument
 LEGEND = """\
 lowest, highest tenth: the fraction of a gate's values, over all units and
   steps, in that tenth of its range, where the gate is saturated
-memory: the number of consecutive steps for which a unit keeps its state (forget
-  or update gate above 0.9), averaged over units and for the longest memory
+open steps: the number of consecutive steps for which the gate that keeps a unit's
+  state (forget or update gate) is above 0.9, averaged over units, and the longest
 dead units: the number of units whose hidden state varies by less than 0.001"""
 TITLE_TEXT = 40  # the maximum number of characters of a text in a title
 
@@ -54,11 +54,11 @@ def _show(report: Report) -> Printed:
     if report["read_as"]:
         yield report["read_as"]
     title = f"{report['model']} over {counted(report['steps'], 'step')}"
-    columns = "layer", "gate", "lowest tenth", "highest tenth", "memory, steps", "dead units"
+    columns = "layer", "gate", "lowest tenth", "highest tenth", "open steps", "dead units"
     table = common.new_table(title, *columns)
     for layer in report["layers"]:
-        memory = layer["memory"] or []
-        steps = f"{np.mean(memory):.1f}, longest {max(memory):.1f}" if memory else ""
+        runs = layer["open_steps"] or []
+        steps = f"{np.mean(runs):.1f}, longest {max(runs):.1f}" if runs else ""
         name, dead = layer["layer"], str(len(layer["dead"]))
         for gate, shares in (layer["saturated"] or {"": {"low": None, "high": None}}).items():
             percent = ["" if share is None else f"{share:.0%}" for share in shares.values()]
@@ -93,9 +93,9 @@ def trace(
     """Show the gates and states of MODEL as it processes one sequence.
 
     MODEL and INPUT are the same as for `onward run`; a text model, such as shakespeare, reads --text instead.
-    The summary reports, for each layer, how often its gates are saturated, how long its units remember and
-    which units are dead. With --out, the picture shows every gate and state over time; layers of more than 64
-    units are drawn as groups of similar units.
+    The summary reports, for each layer, how often its gates are saturated, how long the gates that keep its
+    state stay open, and which units are dead. With --out, the picture shows every gate and state over time;
+    layers of more than 64 units are drawn as groups of similar units.
     """
     if out is not None:
         common.check_suffix(out, "--out", (*common.PICTURES, ".npz"))
@@ -111,8 +111,10 @@ def trace(
     layers = []
     for name, found in result.summary().items():
         saturated = {gate: {"low": low, "high": high} for gate, (low, high) in found.saturated.items()}
-        memory = None if found.memory is None else found.memory.tolist()
-        layers.append({"layer": name, "saturated": saturated, "memory": memory, "dead": found.dead.tolist()})
+        runs = None if found.open_steps is None else found.open_steps.tolist()
+        layers.append(
+            {"layer": name, "saturated": saturated, "open_steps": runs, "dead": found.dead.tolist()}
+        )
     report: Report = {"model": model.name, "read_as": run.read_as, "steps": len(result.x), "layers": layers}
     return report | {"out": None if out is None else str(out)}
 

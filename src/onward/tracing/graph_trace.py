@@ -1,7 +1,6 @@
 """Trace a whole model: record the gates and states of its recurrent nodes, and any intermediate values."""
 
 import difflib
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,14 +19,12 @@ from ..graph.over_time.sequences import Layout, output_axes
 from ..graph.over_time.streamed import Axes
 from ..graph.plan.planner import Planner
 from ..graph.simplification.simplify import simplify
+from .names import layer_name
 from .trace import Recorded, Trace, by_suffix
 
 LOOPS = {"Loop": 1, "Scan": 0}  # how many outputs of the body are not outputs of the node
 RECURRENT = ("Recurrent", "MaskedRecurrent", "Step", "DynamicQuantizeLSTM")
 MAX_SUGGESTIONS = 5
-# The names of nodes that exporters derive from a module and its layer, and those that say nothing else.
-MODULE = re.compile(r"/?(?P<module>.+)/(?:LSTM|GRU|RNN)(?:_(?P<layer>\d+))?")
-GENERATED = re.compile(r"(?:node|.*_Y)_(?P<cell>LSTM|GRU|RNN)(?:_\d+)?")
 
 
 class Site(NamedTuple):
@@ -83,8 +80,7 @@ def trace_graph(
     layers: dict[str, Recorded] = {}
     for site in sites:
         for own in site.runs(results):
-            for name, recorded in _record(site.node, own, preactivations).items():
-                layers[_unique(name, layers)] = recorded
+            layers |= _unique(_record(site.node, own, preactivations), layers)
     x, y, answer = _time_first(graph, inputs, results[record.whole.outputs[0]], layers, layout, run)
     return Trace(x, y, layers, answer, found)
 
@@ -183,7 +179,7 @@ def _record(node: Node, values: Mapping[str, Any], preactivations: bool) -> dict
             own = {name: arrays.reversed_steps(array, lengths) for name, array in own.items()}
         if mask is not None:
             own = {name: _at_steps(array, mask, suffix.endswith("_reverse")) for name, array in own.items()}
-        name = layer_name(node.name, suffix + ("_reverse" if reverse else ""))
+        name = layer_name(node.name, suffix + ("_reverse" if reverse else ""), type(layer).__name__)
         recorded[name] = Recorded.of(own, x, None if mask is not None else lengths)
     return recorded
 
@@ -195,7 +191,7 @@ def _record_quantized(node: Node, values: Mapping[str, Any], preactivations: boo
     for d, record in enumerate(quantized_recurrent.record(inputs, node.attributes)):
         own = {name: a for name, a in record.items() if preactivations or "_" not in name}
         is_reverse = d == 1 or node.attributes.get("direction") == "reverse"
-        name = layer_name(node.name, "l0_reverse" if is_reverse else "l0")
+        name = layer_name(node.name, "l0_reverse" if is_reverse else "l0", "LSTM")
         recorded[name] = Recorded.of(own, inputs[0], inputs[4])
     return recorded
 
@@ -220,25 +216,13 @@ def _inputs(node: Node, values: Mapping[str, Any]) -> tuple[AnyArray, AnyArray |
     return x, lengths, states[0] if len(states) == 1 else tuple(states)
 
 
-def layer_name(node: str, suffix: str) -> str:
-    """Return what people call a layer of a recurrent node: by its module, as in the names of its weights.
-
-    >>> layer_name("/encoder/rnn/LSTM_1", "l0_reverse"), layer_name("node_LSTM_112", "l0")
-    ('encoder.rnn.l1_reverse', 'LSTM.l0')
-    """
-    if (found := MODULE.fullmatch(node)) and suffix.startswith("l0"):
-        return f"{found['module'].replace('/', '.')}.l{found['layer'] or 0}{suffix.removeprefix('l0')}"
-    found = GENERATED.fullmatch(node)
-    return f"{found['cell'] if found else node}.{suffix}"
-
-
-def _unique(name: str, names: Mapping[str, Any]) -> str:
-    """Return a name, with a number if another node of the file has the same one."""
-    node, _, layer = name.rpartition(".")
-    number, unique = 1, name
-    while unique in names:
+def _unique(records: dict[str, Recorded], names: Mapping[str, Any]) -> dict[str, Recorded]:
+    """Return the records of a node with a number in their names if another node has one of them."""
+    number, unique = 1, records
+    while not unique.keys().isdisjoint(names):
         number += 1
-        unique = f"{node}_{number}.{layer}"
+        parts = {name: name.rpartition(".") for name in records}
+        unique = {f"{parts[name][0]}_{number}.{parts[name][2]}": record for name, record in records.items()}
     return unique
 
 

@@ -31,13 +31,14 @@ class LayerSummary(NamedTuple):
     """Statistics of a layer's units over all valid steps of all rows.
 
     saturated: for each gate, the fraction of its values in the lowest and in the highest tenth of its range.
-    memory (H,): the mean number of consecutive steps for which a unit keeps its state, that is, the mean
-    length of runs with f > 0.9 (GRU: z > 0.9); 0 for a unit without such a step; None for an RNN.
+    open_steps (H,): the mean number of consecutive steps for which the gate that keeps a unit's state is
+    open, that is, the mean length of runs with f > 0.9 (GRU: z > 0.9); 0 for a unit without such a step; None
+    for an RNN. An open gate is no proof that the model needs the unit: the page of `explore` freezes each.
     dead: the units whose h varies by less than 1e-3.
     """
 
     saturated: dict[str, tuple[float, float]]
-    memory: Array | None
+    open_steps: Array | None
     dead: NDArray[np.intp]
 
 
@@ -209,8 +210,8 @@ def _summarize(arrays: Mapping[str, Array], lengths: NDArray[np.int64]) -> Layer
         values = arrays[gate][valid]
         saturated[gate] = (float((values < low).mean()), float((values > high).mean()))
     keep = arrays.get("f", arrays.get("z"))  # a unit keeps its state while this gate is near 1
-    memory = None if keep is None else _mean_run((keep > 0.9) & valid[:, :, None])
-    return LayerSummary(saturated, memory, np.flatnonzero(np.ptp(h, axis=0) < 1e-3))
+    open_steps = None if keep is None else _mean_run((keep > 0.9) & valid[:, :, None])
+    return LayerSummary(saturated, open_steps, np.flatnonzero(np.ptp(h, axis=0) < 1e-3))
 
 
 def _mean_run(on: NDArray[np.bool_]) -> Array:

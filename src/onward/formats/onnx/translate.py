@@ -6,6 +6,8 @@ to which the values that it uses from around it are passed.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -21,6 +23,8 @@ from .protobuf import decode
 from .tensors import attribute_value, dtype_of, tensor_array
 from .validate import described
 
+RECURRENT = {"RNN", "GRU", "LSTM"}
+SCOPES = "pkg.torch.onnx.name_scopes"  # the key of the metadata of a node
 CAPTURING = {"If", "Loop", "Scan", "SequenceMap"}
 MAX_DEPTH = 64  # functions that call functions
 Functions = Mapping[tuple[str, str, str], messages.Function]
@@ -52,6 +56,7 @@ class _Scope:
         self.depth: int = 0 if outer is None else outer.depth  # functions that are being expanded
         self.names: dict[str, str] = {"": ""}  # names in the file to names in the graph
         self.source = messages.Graph()  # in the file; that of a function declares no shapes
+        self.modules: Counter[str] = Counter()  # the layers in each module
         self.captured: list[str] = []  # names in the file of values from outside
 
     def translated(self, graph: messages.Graph) -> _Scope:
@@ -130,8 +135,19 @@ class _Scope:
         outputs: Sequence[str],
         attributes: Mapping[str, Any],
     ) -> Sequence[str]:
-        name = node.name or ", ".join(filter(None, node.output))
-        return self.graph.add_node(operation, inputs, outputs, attributes, name, node.operator)
+        return self.graph.add_node(operation, inputs, outputs, attributes, self._name(node), node.operator)
+
+    def _name(self, node: messages.Node) -> str:
+        """The name of a node; for recurrent layers that of their module, which PyTorch keeps beside it."""
+        if node.operator not in RECURRENT:
+            return node.name or ", ".join(filter(None, node.output))
+        scopes = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "")
+        names = re.findall(r"'([^']*)'", scopes)  # of the model, the modules in it and the operator
+        if len(names) < 2:
+            return node.name or node.op_type
+        name = "/".join(["", *filter(None, names[-2].split(".")), node.op_type])
+        self.modules[name] += 1
+        return f"{name}_{self.modules[name] - 1}" if self.modules[name] > 1 else name
 
     def _define(self, node: messages.Node, values: Sequence[str]) -> None:
         self.names |= {name: value for name, value in zip(node.output, values, strict=False) if name}
