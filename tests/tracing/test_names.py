@@ -17,6 +17,7 @@ from onward.tracing.trace import LayerSummary
     [
         ("/decoder/rnn/LSTM", "l0", "LSTM", "decoder.rnn.l0"),
         ("/encoder/GRU_2", "l0_reverse", "GRU", "encoder.l2_reverse"),
+        ("/decoder/decoder.1/GRU", "l0", "GRU", "decoder.1.l0"),
         ("/LSTM_1", "l0", "LSTM", "LSTM.l1"),
         ("/cell_3/Mul_2", "l0", "LSTM", "cell_3.l0"),
         ("/Tanh", "l0", "RNN", "RNN.l0"),

@@ -34,8 +34,18 @@ def layer_name(node: str, suffix: str, cell: str) -> str:
     else:
         module = _without_operations(node)
     if module.startswith("/"):  # from PyTorch
-        module = module[1:].replace("/", ".")
+        module = _dotted(module)
     return f"{module or cell}.{suffix}"
+
+
+def _dotted(module: str) -> str:
+    """Return the dotted name of a module, of which /decoder/decoder.1 repeats the part before."""
+    names: list[str] = []
+    for part in module[1:].split("/"):
+        if names and part.startswith(f"{names[-1]}."):
+            names.pop()
+        names.append(part)
+    return ".".join(names)
 
 
 def _without_operations(node: str) -> str:
