@@ -305,10 +305,11 @@ def without_copies(steps: list[Step], users: dict[int, list[int]], lanes: int) -
         x, y = arguments
         writers, target = users[x.space], users[y.space]
         producer = writers[0]
-        if len(writers) != 2 or producer in target or not result[producer]:
+        first, last = bisect_left(target, producer), bisect_left(target, number)
+        if len(writers) != 2 or target[first] == producer or not result[producer]:
             continue
         # Nothing may use the target between the producer and the copy, except a fill that can precede both.
-        others = [user for user in target if producer < user < number]
+        others = target[first:last]
         moves_fill = (
             others == target[:1] and result[others[0]] == [steps[others[0]]] and _is_fill(steps[others[0]])
         )
@@ -316,10 +317,8 @@ def without_copies(steps: list[Step], users: dict[int, list[int]], lanes: int) -
         if redirected is None or (others and not moves_fill):
             continue
         result[producer][-1:] = [*(steps[other] for other in others), redirected]
-        for moved in (*others, number):
-            result[moved] = []
-            target[target.index(moved)] = producer
-        target.sort()
+        for place, moved in enumerate((*others, number), start=first):
+            result[moved], target[place] = [], producer
         is_changed = True
     return [step for replacement in result for step in replacement] if is_changed else steps
 
