@@ -2,17 +2,15 @@
 
 from __future__ import annotations  # importing np.random is slow
 
-import math
 from typing import Any, Never
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-import onward._core as _core
-
 from ..core import activations, arrays
 from ..core.arrays import Array, FloatDtype, Shape
 from ..core.checks import Rng, generator, integer, probability
+from ..core.functions import activate, softmax
 from ..errors import ArgumentError, ShapeError
 from .base import Layer
 
@@ -50,12 +48,9 @@ class Activation(Layer):
         NaN gives NaN, and infinities give the limit. float64 stays float64; other dtypes become float32.
         Raises DtypeError.
         """
-        x = arrays.contiguous(self._floats(x, unknown))
-        if self.spec == "linear":  # in the core, 1 x + 0 turns -0 into 0
-            return x.copy()
-        y = np.empty_like(x)
-        _core.activate(activations.call(self.spec), x.reshape(-1), y.reshape(-1))
-        return y
+        x = self._floats(x, unknown)
+        # in the core, 1 x + 0 turns -0 into 0
+        return x.copy() if self.spec == "linear" else activate(activations.call(self.spec), x)
 
 
 class Softmax(Layer):
@@ -80,11 +75,7 @@ class Softmax(Layer):
         x = self._floats(x, unknown)
         if not -x.ndim <= self.dim < x.ndim:
             raise ShapeError(f"x has shape {x.shape} and no axis dim={self.dim}")
-        rows = np.ascontiguousarray(np.moveaxis(x, self.dim, -1))
-        y = np.empty_like(rows)
-        flat = (math.prod(rows.shape[:-1]), rows.shape[-1])
-        _core.softmax(rows.reshape(flat), False, y.reshape(flat))
-        return np.moveaxis(y, -1, self.dim)
+        return softmax(x, self.dim)
 
     def _forward(self, x: ArrayLike, lengths: Any, rng: Rng) -> tuple[Array, Array]:
         y = self(x)

@@ -13,18 +13,11 @@ import onward._core as _core
 
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, integer, non_negative
+from ..core.functions import standardized
 from ..errors import ArgumentError, ShapeError
 from .base import Layer
 
 ONES = ("weight", "running_var")
-
-
-def standardized(x: Array, eps: float) -> Array:
-    """(x - mean) / sqrt(var + eps) for each row of x (..., F), where var is the mean of (x - mean)^2."""
-    rows = np.ascontiguousarray(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    y = np.empty_like(rows)
-    _core.standardize(rows, eps, y)
-    return y.reshape(x.shape)
 
 
 class Normalization(Layer):

@@ -18,8 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 import onward._core as _core
 
 from ..core import arrays
+from ..core.activations import call
 from ..core.arrays import Array, Shape
 from ..core.checks import LARGEST, flag, integer, positive, probability
+from ..core.functions import activate
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..layers.base_model import BaseModel
 from .outputs import final_function
@@ -167,8 +169,8 @@ def bce(
         return _mean(losses, ((1 - wide) / rest - wide / p).astype(y.dtype), counted)
     # with z = -|y|, no term cancels another: for y > 0, the loss is softplus(z) + (1 - t) y
     z, positive_logit = -np.abs(y), y > 0
-    s, rest = _activation("sigmoid", z), 1 - t
-    errors = _activation("softplus", z) + np.where(positive_logit, rest * y, -t * y)
+    s, rest = activate(call("sigmoid"), z), 1 - t
+    errors = activate(call("softplus"), z) + np.where(positive_logit, rest * y, -t * y)
     return _mean(errors, np.where(positive_logit, rest - s, s - t), counted)
 
 
@@ -291,12 +293,6 @@ def _probabilities(y: Array, counted: NDArray[np.bool_]) -> Array:
 def _log(x: Array) -> Array:
     y = np.empty_like(x)
     _core.unary("log", x.reshape(-1), y.reshape(-1))
-    return y
-
-
-def _activation(name: str, x: Array) -> Array:
-    y = np.empty_like(x)
-    _core.activate((name, 0.0, 0.0), x.reshape(-1), y.reshape(-1))
     return y
 
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-import onward._core as _core
-
 from ...core import activations
 from ...core.activations import Call
+from ...core.functions import activate
 from ...errors import ArgumentError
 from ..node import AnyArray, Node
 from ..plan.builder import Builder
@@ -20,14 +19,6 @@ from .registry import Inputs, elementwise_operation, view
 from .signatures import broadcast_to_first
 
 GELU, SIGMOID, TANH = map(activations.call, ("gelu", "sigmoid", "tanh"))
-
-
-def activate(call: Call, x: AnyArray) -> AnyArray:
-    """Apply a function of the core to a float32 or float64 array."""
-    x = np.asarray(x, order="C")
-    y = np.empty_like(x)
-    _core.activate(call, x.reshape(-1), y.reshape(-1))
-    return y
 
 
 def _define(name: str, call: Callable[..., Call]) -> None:

@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 
-import onward._core as _core
-
+from ...core.functions import softmax, standardized
 from ...errors import ArgumentError, ShapeError
-from ...layers.norm import standardized
 from ..node import AnyArray, Node
 from ..plan.builder import Builder
 from ..plan.view import View
@@ -19,18 +17,12 @@ from .registry import combining, operation
 from .signatures import Known, like_first
 
 
-def softmax_rows(x: AnyArray, logarithm: bool) -> AnyArray:
-    """Return the softmax of x (..., F) along its last axis, or its logarithm."""
-    if x.dtype not in (np.float32, np.float64):  # each step is rounded to half precision
-        shifted = x - x.max(-1, keepdims=True)
-        powers = np.exp(shifted)
-        total = powers.sum(-1, keepdims=True)
-        return np.asarray(shifted - np.log(total) if logarithm else powers / total)
-    rows = np.ascontiguousarray(x)
-    y = np.empty_like(rows)
-    flat = (math.prod(x.shape[:-1]), x.shape[-1])
-    _core.softmax(rows.reshape(flat), logarithm, y.reshape(flat))
-    return y
+def _rounded_softmax(x: AnyArray, axis: int, logarithm: bool) -> AnyArray:
+    """Return the softmax along an axis, or its logarithm, with each step rounded to half precision."""
+    shifted = x - x.max(axis, keepdims=True)
+    powers = np.exp(shifted)
+    total = powers.sum(axis, keepdims=True)
+    return np.asarray(shifted - np.log(total) if logarithm else powers / total)
 
 
 def _define_softmax(name: str, logarithm: bool) -> None:
@@ -38,7 +30,9 @@ def _define_softmax(name: str, logarithm: bool) -> None:
 
     @operation(name, signature=like_first)
     def compute(x: AnyArray, *, axis: int = -1) -> AnyArray:
-        return np.moveaxis(softmax_rows(np.moveaxis(x, axis, -1), logarithm), -1, axis) if x.size else x
+        if not x.size:
+            return x
+        return (softmax if x.dtype in (np.float32, np.float64) else _rounded_softmax)(x, axis, logarithm)
 
     @compute.steps
     def _(b: Builder, x: View, *, axis: int = -1) -> View:

@@ -5,15 +5,17 @@ summed exactly. Hence a row depends on its batch, as in onnxruntime on one threa
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...core import arrays as sequences
+from ...core.activations import call
 from ...core.arrays import Array
+from ...core.functions import activate
 from ...core.gates import reorder
 from ...errors import ShapeError
-from ...layers.activation import Activation
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
@@ -127,7 +129,7 @@ class _Cell:
     def __init__(self, layer: Any, d: int, B: Array | None, P: Array | None) -> None:
         H = layer.hidden_size
         self.gate, self.candidate, self.output = (
-            Activation(*([spec] if isinstance(spec, str) else spec)) for spec in layer.functions()[d]
+            partial(activate, call(spec)) for spec in layer.functions()[d]
         )
         self.clip, self.coupled = np.float32(layer.clip or np.inf), layer.coupled
         self.biases: list[Any] = np.split(
