@@ -6,9 +6,11 @@ A template is the name of an array, a `Fixed` value, or a tuple, list or dict of
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..core import budget
 from ..errors import SignatureError
 
 CONTAINERS = (tuple, list, dict)
+ELEMENT = budget.STEP // 2  # operations for an element of nested containers, of which many may be the same
 
 
 class Fixed:
@@ -54,13 +56,19 @@ class Structure(NamedTuple):
         return results[0] if len(results) == 1 else results
 
 
+def leaves(value: Any) -> Iterator[Any]:
+    """Yield the elements of nested tuples, lists and dicts in order."""
+    budget.spend(ELEMENT)
+    if isinstance(value, CONTAINERS):
+        for element in value.values() if isinstance(value, dict) else value:
+            yield from leaves(element)
+    else:
+        yield value
+
+
 def names(template: Any) -> Iterator[str]:
-    """Yield the names of the arrays in a template, in order."""
-    if isinstance(template, str):
-        yield template
-    elif isinstance(template, CONTAINERS):
-        for child in template.values() if isinstance(template, dict) else template:
-            yield from names(child)
+    """Return the names of the arrays in a template, in order."""
+    return (leaf for leaf in leaves(template) if isinstance(leaf, str))
 
 
 def _flattened(template: Any, value: Any, where: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ writes into the first argument and into every tensor that shares its memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from ....core import budget
 from ....errors import ArgumentError
+from ....graph.structure import leaves
 
 Shape = tuple[int | None, ...]  # None: a size that the file does not fix
 Function = Callable[..., Any]
@@ -108,15 +109,6 @@ def define(functions: Mapping[str, Function], **options: Any) -> None:
     """Register functions by the names of operators, with the options of `aten`."""
     for names, function in functions.items():
         aten(names, **options)(function)
-
-
-def leaves(value: Any) -> Iterator[Any]:
-    """Yield the elements of nested lists."""
-    if isinstance(value, list | tuple):
-        for each in value:
-            yield from leaves(each)
-    else:
-        yield value
 
 
 def check_complex(key: str, arguments: Mapping[str, Any]) -> None:

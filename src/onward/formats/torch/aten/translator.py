@@ -16,10 +16,11 @@ from ....graph.graph import Graph
 from ....graph.node import Node
 from ....graph.operations import OPERATIONS
 from ....graph.operations.evaluation import evaluate
+from ....graph.structure import leaves
 from .. import exported_program as schema
 from . import registry, schemas
 from .refusals import reason
-from .registry import INT64, OPERATORS, PUTS, VIEWS, Operand, Symbol, Tensor, check_complex, ignore, leaves
+from .registry import INT64, OPERATORS, PUTS, VIEWS, Operand, Symbol, Tensor, check_complex, ignore
 from .returns import completed
 
 # What arguments of other kinds than those of an operator raise.

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ....errors import ArgumentError
+from ....graph.structure import leaves
 from ..aten.registry import Symbol, Tensor
-from .values import Unknown, leaves, mapped, rebuilt
+from .values import Unknown, mapped, rebuilt
 
 if TYPE_CHECKING:
     from .calls import Calls

@@ -16,6 +16,7 @@ from ....graph import Input
 from ....graph.node import Signature
 from ....graph.simplification.patterns import Matcher
 from ....graph.size import Size
+from ....graph.structure import leaves
 from ..aten.registry import Symbol, Tensor
 from . import lists
 from .branches import Join, Path, record_region
@@ -23,7 +24,7 @@ from .calls import dtype_of
 from .lists import HIDDEN, Segment
 from .recorder import Change, Key
 from .recording import UNKNOWN, Known, declaration, is_like
-from .values import MISSING, UNINITIALIZED, Unknown, items, leaves, rebuilt
+from .values import MISSING, UNINITIALIZED, Unknown, items, rebuilt
 
 if TYPE_CHECKING:
     from .interpreter import Environment, Interpreter

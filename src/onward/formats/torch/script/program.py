@@ -17,7 +17,7 @@ from ....graph.node import AnyArray, Signature
 from ....graph.polynomial import Guard, evaluated
 from ....graph.simplification.simplify import simplify
 from ....graph.size import Axes, Size, are_same, hint
-from ....graph.structure import Fixed
+from ....graph.structure import Fixed, leaves
 from ....graph.structure import Structure as Templates
 from ....graph.structure import names as names_of
 from ...zip import Data
@@ -31,7 +31,7 @@ from .interpreter import Interpreter
 from .nesting import NUMBERS, UNSIZED, Literals, Structure, structure_of, without_classes
 from .objects import Loader, carried
 from .recording import Folded, Known, Recording
-from .values import Object, items, leaves, rebuilt
+from .values import Object, items, rebuilt
 
 NONE = np.array(None, object)  # the value of an input that is None
 MAX_MESSAGE = 2000  # characters of an error

@@ -17,6 +17,7 @@ from ....errors import ArgumentError
 from ....graph.node import Signature
 from ....graph.size import Size, is_symbolic
 from ....graph.sized import dtype_of
+from ....graph.structure import leaves
 from .. import exported_program as schema
 from ..aten.registry import OPERATORS, Symbol, Tensor, called
 from ..aten.returns import RETURNS
@@ -24,7 +25,7 @@ from ..aten.schemas import DTYPES, in_place, taken
 from ..aten.translator import Translator
 from .recording import Recording
 from .signatures import overload
-from .values import MISSING, Object, Unknown, leaves, mapped
+from .values import MISSING, Object, Unknown, mapped
 
 NUMBERS = {np.dtype(dtype).name: number for number, dtype in DTYPES.items() if number != 15}
 COMPLEX = {"stft", "view_as_complex", "complex", "polar", "fft_fft", "fft_rfft", "fft_ifft"}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ....core import budget
 from ....errors import ArgumentError
+from ....graph.structure import CONTAINERS, ELEMENT
 from .code import Class
 
 
@@ -62,10 +63,6 @@ MISSING = Unknown("a variable has a value in only one side of a branch, or only 
 DEVICE = "cpu"
 
 
-CONTAINERS = (tuple, list, dict)
-ELEMENT = budget.STEP // 2  # operations for an element of nested containers, of which many may be the same
-
-
 def items(value: Any) -> list[tuple[Any, Any]]:
     """Return the elements of a tuple, list or dict with their places."""
     return list(value.items() if isinstance(value, dict) else enumerate(value))
@@ -91,13 +88,3 @@ def mapped(function: Callable[[Any], Any], value: Any) -> Any:
     if not isinstance(value, CONTAINERS):
         return function(value)
     return rebuilt(value, [mapped(function, element) for _, element in items(value)])
-
-
-def leaves(value: Any) -> Iterator[Any]:
-    """Yield the elements of nested tuples, lists and dicts."""
-    budget.spend(ELEMENT)
-    if isinstance(value, CONTAINERS):
-        for _, element in items(value):
-            yield from leaves(element)
-    else:
-        yield value
