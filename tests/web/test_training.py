@@ -1,6 +1,7 @@
 """Training in JavaScript, and on the page, gives the bits of `train.fit`."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,8 @@ def test_the_page_trains_in_workers_with_the_losses_of_fit(visit: Any) -> None:
     found = losses_of(page)
     page.wait_for_timeout(500)
     assert losses_of(page) == found  # paused
+    marks = page.locator("#trained .axis span, #live .axis span").all_text_contents()
+    assert marks and not any(re.search(r"^10\D?\d*\.\d", mark) for mark in marks)  # no 10^-0.2
     assert "After " in page.text_content("#progress")
     most = max(map(len, found.values()))
     program = page.text_content("#python").replace(", 60\n", f", {most}\n", 1)

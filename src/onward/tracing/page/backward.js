@@ -103,12 +103,12 @@ export function plot(lines, count, title) {
   const drawn = lines.map((line) => svg("polyline", {
     points: line.values.map((value, t) => `${((t + 0.5) / count) * 1000},${y(value)}`).join(" "), ...style(line),
   }));
-  const power = (exponent) => make("span", {}, "10", make("sup", {}, number(exponent, high - low < 4 ? 1 : 0)));
+  const mark = (exponent) => (high - low < 4 ? make("span", {}, scientific(10 ** exponent)) : make("span", {}, "10", make("sup", {}, number(exponent, 0))));
   const key = (line) => make("span", { class: "key" },
     svg("svg", { width: 34, height: 8, "aria-hidden": "true" }, svg("line", { x1: 0, x2: 34, y1: 4, y2: 4, ...style(line) })), line.name);
   const picture = { viewBox: "0 0 1000 190", preserveAspectRatio: "none", role: "img", "aria-label": title };
   return [
-    make("div", { class: "plot" }, make("div", { class: "axis", "aria-hidden": "true" }, power(high), power(low)), svg("svg", picture, ...drawn)),
+    make("div", { class: "plot" }, make("div", { class: "axis", "aria-hidden": "true" }, mark(high), mark(low)), svg("svg", picture, ...drawn)),
     make("p", { class: "note legend" }, ...lines.map(key), title),
   ];
 }

@@ -212,7 +212,7 @@ function curveEditor() {
   ];
   return {
     elements: [
-      canvas, note("Draw with the pointer or the arrow keys: everything on this page follows. What the model wrote is dashed."), ...(map ? [map.element] : []),
+      canvas, note("Draw with the pointer or the arrow keys: everything on this page follows." + (entry.kind === "curve" ? " What the model wrote is dashed." : "")), ...(map ? [map.element] : []),
       make("div", { class: "presets" }, ...controls), ...(entry.microphone ? voiceRecorder(replace) : []),
     ],
     run() {

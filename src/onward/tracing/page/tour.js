@@ -4,6 +4,7 @@ import { choose, outputsAt, refresh, state } from "./state.js";
 import { clamp, undo } from "./whatif.js";
 
 const MODEL = "latch";
+const LOW = "(max-height: 420px)"; // as in explore.css
 const AFTER = 5; // steps from the pulse to the closed gate
 
 /** What the tour tells, found in the run that it shows. */
@@ -114,8 +115,16 @@ function go(n) {
   $("tour-back").disabled = n === 0;
   $("tour-next").textContent = n === STEPS.length - 1 ? "Finish" : "Next";
   light(part);
-  scrollTo(part);
+  place(part);
   $("tour-title").focus({ preventScroll: true });
+}
+
+/** Show the panel beside the part that it explains; on a low page, such as one at 400 %, directly above it. */
+function place(part) {
+  if (!matchMedia(LOW).matches) return scrollTo(part);
+  $("tour").style.order = getComputedStyle($(part)).order;
+  $(part).before($("tour"));
+  scrollTo("tour");
 }
 
 /** Mark the part of the page that the tour explains. */
@@ -130,6 +139,7 @@ async function end() {
   const { entry, chosen, changes } = own;
   at = null;
   $("tour").hidden = true;
+  document.body.append($("tour"));
   document.body.classList.remove("touring");
   light(null);
   await openModel(entry, chosen);
