@@ -97,3 +97,13 @@ def test_an_index_out_of_range_in_a_later_iteration_names_its_node() -> None:
     model = loop.model(40, "goes_on", loop.body.add("Add", "a", row), "b")
     with pytest.raises(ArgumentError, match="node rows"):
         model(A, B, RNG.standard_normal((30, 7)).astype(np.float32))
+
+
+def test_a_loop_without_iterations_runs_in_the_core() -> None:
+    loop = Loop()
+    total = loop.body.add("Add", "a", "x")
+    model = loop.model(0, "goes_on", total, "b", loop.body.add("Concat", total, total, axis=1))
+    a, b, y = model(A, B, A)
+    np.testing.assert_array_equal(a, A)
+    np.testing.assert_array_equal(b, B)
+    assert y.shape == (0, 3, 14) and y.dtype == np.float32 and runs_in_core(model, A, B, A)

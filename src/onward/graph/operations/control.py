@@ -174,6 +174,8 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
     count, condition, body = *inputs[:2], node.attributes["body"]
     if not isinstance(count, np.ndarray) or has_sizes(count) or not keeps_condition(body):
         return None
+    if int(count) == 0:
+        return _without_iterations(node, inputs)
     if not 0 < int(count) <= MAX_UNROLLED:
         return None
     if condition is not None and not (isinstance(condition, np.ndarray) and _is_true(condition)):
@@ -206,8 +208,20 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
     return Expansion(nodes, constants)
 
 
+def _without_iterations(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
+    """Return the states as they are and empty arrays, or None if the shapes of these are not known."""
+    found, states = _inferred(node, inputs), loop_inputs(node.inputs[2:], node.captured)[0]
+    if found is None:
+        return None
+    names = [*states, *(f"{_identity(node)}/empty {place}" for place in range(len(found) - len(states)))]
+    pairs = zip(names, node.outputs, strict=False)
+    nodes = [Node("Identity", (value,), (output,), {}, node.name) for value, output in pairs if output]
+    empty = zip(names[len(states) :], found[len(states) :], strict=True)
+    return Expansion(nodes, {name: np.zeros(y.shape, y.dtype) for name, y in empty})
+
+
 @loop.inferring
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Known] | None:
+def _inferred(node: Node, inputs: Sequence[Known | None]) -> Sequence[Known] | None:
     """Infer the outputs of a loop of a known length whose iterations do not change any shape."""
     body, (count, condition, *values) = node.attributes["body"], inputs
     states, _, outer = loop_inputs(values, node.captured)
