@@ -166,8 +166,9 @@ public:
     void rescaled_window(const View& weights, const View& x, Size row_axes, const View& zero_point,
                          const View* bias, Size out_zero_point, Size low, Size high, const View& multiplier,
                          const View& shift, const View& y);
-    // y = table[x - low]; x beyond the table takes its first or last element.
-    void lookup(Size low, const View& table, const View& x, const View& y);
+    // y = table[(x - low) / 2^bits], on the line between two elements, which are int32 unless bits is 0; x beyond the
+    // table takes its first or last element.
+    void lookup(Size low, Size bits, const View& table, const View& x, const View& y);
     void reduce_integers(Reduction operation, const View& x, const View& y);  // as `reduce`; sums wrap
     // 2^31 / x = multiplier / 2^31 2^shift, all int32; x has no sign.
     void fixed_reciprocal(const View& x, const View& multiplier, const View& shift);

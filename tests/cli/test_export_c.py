@@ -36,6 +36,20 @@ def test_sizes_are_printed_and_nothing_is_written_if_there_is_no_c(tmp_path: Pat
     assert "constants, in flash" in shown and "multiply-adds" in shown and "gru_test.c" in shown
 
 
+def test_calibration_prints_its_accuracy_and_takes_single_arrays(tmp_path: Path) -> None:
+    onward.GRU(3, 20, rng=0).save(tmp_path / "gru.safetensors")
+    x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    np.savez(tmp_path / "named.npz", x=x)
+    np.save(tmp_path / "single.npy", x)
+    command = ("export-c", tmp_path / "gru.safetensors", "-o", tmp_path / "gru.c", "--stream", "--calibrate")
+    found = report(*command, tmp_path / "named.npz")
+    assert 0 < found["relative_error"] < 0.1
+    again = report(*command, tmp_path / "single.npy", "--data", tmp_path / "named.npz")
+    assert again["relative_error"] == found["relative_error"]
+    program = c_code.compiled([tmp_path / "gru.c", tmp_path / "gru_test.c"])
+    assert c_code.run(program).startswith("PASS")
+
+
 def test_int8_prints_its_accuracy_on_data(tmp_path: Path) -> None:
     onward.GRU(3, 20, rng=0).save(tmp_path / "gru.safetensors")
     np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from support import ROOT, c_code, pages
 from support.examples import detector_of_voices
+from support.random_networks import random_network
 from support.sequence_graphs import detector
 
 import onward
@@ -49,6 +50,25 @@ def test_the_accuracy_of_int8_is_measured_on_data(tmp_path: Path) -> None:
     for data, message in (({"x": x[:29, :2]}, "x has 58 numbers"), ({"y": x}, "unknown inputs: y")):
         with pytest.raises(OnwardError, match=message):
             net.export_c(tmp_path / "other.c", stream=True, data=data)
+
+
+@pytest.mark.parametrize("seed", [0, 3, 6])
+def test_integers_of_calibrated_scales_have_the_bits_of_python(seed: int, tmp_path: Path) -> None:
+    model, options, x = random_network(np.random.default_rng(seed))
+    found = c_code.checked(model, tmp_path / "net.c", calibrate={"x": x}, math=bool(seed % 2), **options)
+    assert found.accuracy.relative_error < 0.1
+    code = found.files["net.c"]
+    assert "dot_of_bytes" in code and not re.search(r"\b(product|tanh_quotient)\(", code)
+
+
+def test_calibrated_models_are_smaller(tmp_path: Path) -> None:
+    net = onward.Sequential(onward.LSTM(16, 64, rng=0), onward.Linear(64, 4, rng=1))
+    x = np.random.default_rng(0).normal(size=(30, 16)).astype(np.float32)
+    small = net.export_c(tmp_path / "small.c", stream=True, calibrate={"x": x}).figures
+    exact = net.export_c(tmp_path / "exact.c", stream=True).figures
+    assert small.weights < 0.35 * exact.weights and small.state < 0.7 * exact.state
+    with pytest.raises(OnwardError, match="unknown inputs: y"):
+        net.export_c(tmp_path / "other.c", stream=True, calibrate={"y": x})
 
 
 def test_a_bidirectional_layer_runs_in_calls_of_one_size(tmp_path: Path) -> None:

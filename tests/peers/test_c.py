@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from support import c_code
 from support.causal_modules import CausalNet, write
 from support.modules import WHOLE, exported, inputs_of, random_module
+from support.random_networks import random_network
 from support.randomized import random_cases
 from support.skips import counted_cases
 
@@ -44,6 +46,21 @@ def test_a_whole_model_has_the_bits_of_python(name: str, tmp_path: Path) -> None
     inputs = inputs_of(WHOLE[name].inputs, 0)
     (tmp_path / "model.onnx").write_bytes(exported(WHOLE[name].module(), inputs))
     c_code.checked(onward.load(tmp_path / "model.onnx"), tmp_path / "model.c", FAST)
+
+
+def test_random_networks_in_integers_have_the_bits_of_python(tmp_path: Path) -> None:
+    for case in counted_cases(12):
+        with case:
+            model, options, x = random_network(np.random.default_rng(100 + (case.seed or 0)))
+            c_code.checked(model, tmp_path / "net.c", FAST, calibrate={"x": x}, **options)
+
+
+@pytest.mark.parametrize("name", ["Cortex-M4", "RISC-V 32 without floats"])
+def test_a_microcontroller_gives_the_bits_of_python_in_integers(name: str, tmp_path: Path) -> None:
+    net = onward.Sequential(onward.LSTM(5, 8, rng=0), onward.GRU(8, 8, rng=1), onward.Linear(8, 3))
+    x = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
+    target = c_code.MICROCONTROLLERS[name]
+    c_code.checked(net, tmp_path / "net.c", target, stream=True, calibrate={"x": x}, math=False)
 
 
 @pytest.mark.parametrize("name", c_code.MICROCONTROLLERS)

@@ -210,6 +210,7 @@ FILES: dict[str, Callable[[Path], Any]] = {
     "visits.csv": measurements,
     "new.csv": measurements,
     "measured.csv": recordings,
+    "recordings.npz": lambda path: np.savez(path, x=np.random.default_rng(0).normal(size=(60, 12))),
     "t.parquet": table,
     "net.safetensors": lambda path: speakers_model().save(path),
     "inputs.npz": lambda path: np.savez(path, TOKENS),

@@ -24,6 +24,14 @@ int64_t rescaled(int64_t x, int32_t multiplier, int32_t shift) {
     return ((x >> k) * multiplier + ((rest * multiplier + (int64_t(1) << (n - 1))) >> k)) >> (n - k);
 }
 
+// The number on the line between two elements of a table, rounded, ties up.
+int32_t on_line(const int32_t* table, Size x, Size bits, Size last) {
+    const Size place = std::clamp<Size>(x, 0, last << bits);
+    const Size first = std::min(place >> bits, last - 1), rest = place - (first << bits);
+    const int64_t rise = int64_t(table[first + 1]) - table[first];
+    return int32_t(table[first] + ((rise * rest + (int64_t(1) << (bits - 1))) >> bits));
+}
+
 // Calls f with a value of the C++ type of a dtype of integers.
 template <class Function>
 void with_integer(DType dtype, Function f) {
@@ -82,12 +90,24 @@ void Plan::rescale_once(Size zero_point, Size low, Size high, const View& x, con
     });
 }
 
-void Plan::lookup(Size low, const View& table, const View& x, const View& y) {
+void Plan::lookup(Size low, Size bits, const View& table, const View& x, const View& y) {
     check(x), check(table, y.dtype), check(y);
-    if (table.shape.size() != 1 || table.shape[0] < 1 || !is_contiguous(table))
+    if (table.shape.size() != 1 || table.shape[0] < 1 + (bits > 0) || !is_contiguous(table))
         throw std::invalid_argument("a table must be a contiguous vector");
+    if (bits < 0 || bits > 30 || (bits && y.dtype != DType::int32))
+        throw std::invalid_argument("a table between whose elements x lies must have dtype int32");
     const Size last = table.shape[0] - 1;
     with_integer(x.dtype, [&]<class From>(From) {
+        if (bits)
+            return add([=, table = Place(table), loops = Loops<2>(kept, {&x, &y})](std::byte* const* spaces) {
+                const int32_t* const numbers = at<int32_t>(table, spaces);
+                loops.run<std::byte>(spaces, [=](const auto& p, Size n, const auto& step) {
+                    const From* const x = (const From*)p[0];
+                    int32_t* const y = (int32_t*)p[1];
+                    for (Size i = 0; i < n; i++)
+                        y[i * step[1]] = on_line(numbers, Size(x[i * step[0]]) - low, bits, last);
+                });
+            });
         auto look_up = [&]<class To>(To) {
             add([low, last, table = Place(table), loops = Loops<2>(kept, {&x, &y})](std::byte* const* spaces) {
                 const To* const numbers = at<To>(table, spaces);

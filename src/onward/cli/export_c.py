@@ -55,9 +55,15 @@ def _show(report: Report) -> Printed:
 @common.carry_option
 @click.option("--int8", is_flag=True, help="Quantize the weights to int8, and activations as they come.")
 @click.option(
+    "--calibrate",
+    metavar="DATA",
+    help="Quantize weights, activations and states, with fixed scales that fit the inputs in a .npz file.",
+)
+@click.option(
     "--data",
     metavar="DATA",
-    help="A .npz file of inputs by name, each as many blocks, for the test and the accuracy of int8.",
+    help="A .npz file of inputs by name, each as many blocks, for the test and the accuracy of int8. "
+    "Default: those of --calibrate, or random ones.",
 )
 @click.option("--time-axis", type=int, help="With --stream, the axis of the input that is time.")
 @common.reported(_show)
@@ -88,12 +94,10 @@ def export_c(model: ModelFile, out: Path, **options: Any) -> Report:
 def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     carried = dict(common.pair(each, "--carry", "INPUT=OUTPUT") for each in options["carry"])
     sizes = dict(common.number(each, "--size", "AXIS=N, such as time=16") for each in options["sizes"])
-    data = options["data"] and read_arrays(options["data"], "--data")
-    if isinstance(data, list):
-        data = {"x": data[0]}
     return {
         "int8": options["int8"],
-        "data": data or None,
+        "calibrate": _inputs(options["calibrate"], "--calibrate"),
+        "data": _inputs(options["data"], "--data"),
         "stream": options["stream"],
         "steps": options["steps"],
         "rows": options["rows"],
@@ -103,3 +107,9 @@ def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
         "time_axis": options["time_axis"],
         **dict(map(common.number, options["fixed"])),
     }
+
+
+def _inputs(path: str | None, option: str) -> Any:
+    """Return the inputs in a file by name, those of a single array as x, or None."""
+    arrays = path and read_arrays(path, option)
+    return {"x": arrays[0]} if isinstance(arrays, list) else arrays or None

@@ -36,6 +36,10 @@ class Input(NamedTuple):
         """Return the declaration with another name."""
         return Input(name, self.dtype, self.axes, self.converts)
 
+    def of_dtype(self, dtype: np.dtype[Any]) -> "Input":
+        """Return the declaration with another dtype."""
+        return Input(self.name, dtype, self.axes, self.converts)
+
     def with_axes(self, *axes: int | str) -> "Input":
         """Return the declaration with other axes."""
         return Input(self.name, self.dtype, axes, self.converts)

@@ -308,6 +308,7 @@ class BaseModel(FamiliarNames):
         prefix: str = "",
         math: bool = True,
         int8: bool = False,
+        calibrate: Mapping[str, ArrayLike] | None = None,
         data: Mapping[str, ArrayLike] | None = None,
         **options: Any,
     ) -> Any:
@@ -317,8 +318,10 @@ class BaseModel(FamiliarNames):
         steps at a time. It allocates no memory, and needs string.h and, if `math`, math.h. The names of its
         functions start with `prefix`, by default the name of the file. `sizes` gives the sizes of open axes
         by name; the other options are those of `Model.stream`. `int8` quantizes the model as `quantize` does.
-        `data` holds inputs by name, each as many blocks one after the other, on which the test runs and the
-        accuracy of int8 is measured; by default, they are random. Returns the files and the figures.
+        `calibrate` quantizes activations and states, too, with fixed scales that fit these inputs by name,
+        each as many blocks one after the other. `data` holds such inputs on which the test runs and the
+        accuracy of int8 is measured; by default, they are those of `calibrate`, or random. Returns the files
+        and the figures.
 
         Raises ArgumentError, which names the node or the step, if there is no C for it; and FileError.
         Nothing is written then.
@@ -333,4 +336,5 @@ class BaseModel(FamiliarNames):
         ['gru.c', 'gru.h', 'gru_test.c']
         """
         options |= {"stream": stream, "steps": steps, "rows": rows, "prefix": prefix, "math": math}
-        return facade.call("export_c", self, path, int8=int8, data=data, **options)
+        options |= {"int8": int8, "calibrate": calibrate, "data": data}
+        return facade.call("export_c", self, path, **options)

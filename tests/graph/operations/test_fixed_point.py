@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from support.lowering import run_lowered
 
+from onward.errors import ShapeError
 from onward.graph import Graph, Model
 from onward.graph.operations import OPERATIONS
 
 
-def both(operation: str, *inputs: Any, known: Any = ()) -> list[Any]:
+def both(operation: str, *inputs: Any, known: Any = (), attributes: Any = None) -> list[Any]:
     """The outputs in NumPy, which those of the core equal."""
-    found = OPERATIONS[operation].compute(inputs, {})
-    lowered = run_lowered(operation, inputs, {}, known)
+    found = OPERATIONS[operation].compute(inputs, attributes or {})
+    lowered = run_lowered(operation, inputs, attributes or {}, known)
     assert lowered is not None
     for y, expected in zip(lowered, found, strict=True):
         assert y.dtype == expected.dtype
@@ -86,6 +87,28 @@ def test_tables_clip_integers_beyond_them(dtype: Any, values: Any) -> None:
     x = np.arange(0, 120).reshape(4, 30).astype(dtype)
     (y,) = both("Lookup", x, table, np.array(20), known=[2])
     np.testing.assert_array_equal(y, table[np.clip(x.astype(int) - 20, 0, 49)])
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64])
+@pytest.mark.parametrize("bits", [1, 3, 7])
+def test_tables_are_read_on_the_lines_between_their_elements(dtype: Any, bits: int) -> None:
+    table = np.random.default_rng(bits).integers(-(1 << 15), 1 << 15, 9).astype(np.int32)
+    x = np.arange(-128, 127, 3).astype(dtype)
+    (y,) = both("Lookup", x, table, np.array(-20), attributes={"bits": bits}, known=[2])
+    for each, found in zip(x.tolist(), y.tolist(), strict=True):
+        place = Fraction(min(max(each + 20, 0), 8 << bits), 1 << bits)
+        first = min(math.floor(place), 7)
+        before, after = map(int, table[first : first + 2])
+        assert found == before + math.floor((after - before) * (place - first) + Fraction(1, 2))
+
+
+def test_a_table_that_has_no_lines_is_refused() -> None:
+    for table, bits in ((np.zeros(4, np.int8), 3), (np.zeros(1, np.int32), 3), (np.zeros(4, np.int32), 31)):
+        graph = Graph()
+        operands = (graph.add_constant(array) for array in (table, np.array(0)))
+        graph.outputs = (graph.add("Lookup", graph.add_input("x", np.int32, (3,)), *operands, bits=bits),)
+        with pytest.raises(ShapeError, match=f"cannot be read between {bits} bits"):
+            Model(graph)(np.zeros(3, np.int32))
 
 
 def test_reciprocals_are_close_in_fixed_point() -> None:

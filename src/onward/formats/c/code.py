@@ -89,6 +89,25 @@ class Body:
             place = f"(int8_t *){place}"
         return plus(place, offset)
 
+    def known(self, view: View) -> NDArray[Any] | None:
+        """Return the elements of a vector that is constant and contiguous, or None."""
+        if view.space != CONSTANTS:
+            return None
+        array, offset = self._constants.at(view)
+        return array[offset : offset + int(view.shape[0])]
+
+    def narrowed(self, view: View) -> tuple[str, str]:
+        """Return the address and the type of integers (n), the narrowest one if they are constant."""
+        array = self.known(view)
+        if array is None:
+            return self.at(view), TYPES[view.dtype]
+        kinds = (np.dtype(kind) for kind in ("int8", "int16"))
+        fits = [
+            kind for kind in kinds if array.min() >= np.iinfo(kind).min and array.max() <= np.iinfo(kind).max
+        ]
+        kind = min([*fits, array.dtype], key=lambda dtype: dtype.itemsize)
+        return self.module.constant(array.astype(kind), "table"), TYPES[kind.name]
+
     def number(self, view: View) -> str | None:
         """Return the literal of a view that repeats one constant number, or None."""
         if view.space != CONSTANTS or any(

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from ...graph.plan.passes import users_of
 from ...graph.plan.view import DTYPES
 from . import integers, layers, recurrent  # noqa: F401  # which register their steps
-from .code import PLACE, Body, Module, placed
-from .library import FIELD_TYPES, TYPES
+from .code import PLACE, Body, Module, placed, plus
+from .library import field_of
 from .phases import Phase
 from .program import WeightRecorder
 from .steps import write
@@ -106,7 +106,7 @@ class Emission:
             n = math.prod(map(int, y.shape))
             if not phase.kept[place] and n and y.space in users:
                 del places[y.space]
-                body.fields[y.space] = next(f for f in ORDER if FIELD_TYPES[f] == TYPES[y.dtype])
+                body.fields[y.space] = field_of(y.dtype)
                 arrays[y.space] = [n, users[y.space][0], len(program.steps)]
                 lines.append(
                     f"    memcpy(state->{carry.name}, <{y.space}>, {n} * sizeof *state->{carry.name});"
@@ -118,8 +118,10 @@ class Emission:
         offsets, sizes = placed(arrays, body.fields)
         for field, size in sizes.items():
             self.fields[field] = max(size, self.fields.get(field, 0))
+        signed = {y.space for y in program.outputs[:count] if y.dtype == "int8"}
         for space, offset in offsets.items():
-            places[space] = f"arena->{body.fields[space]}" + (f" + {offset}" if offset else "")
+            cast = "(int8_t *)" if space in signed else ""
+            places[space] = plus(f"{cast}arena->{body.fields[space]}", offset)
         self.multiply_adds = max(self.multiply_adds, body.multiply_adds)
         text = "\n".join(lines)
         text = PLACE.sub(lambda match: places[int(match[1])], text)

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ...errors import ArgumentError
 from ...graph.plan.view import View
 from ...graph.plan.words import Weights
 from .code import Body, indexed, merged, nested, plus
-from .library import TYPES
+from .library import TYPES, literal
 from .places import offsets_of, pieces_of, sizes_of
 from .steps import step, stored
 
@@ -71,12 +73,23 @@ class Sums(NamedTuple):
         """Declare the addresses of the vectors and of y."""
         c.add(f"{TYPES[self.y.dtype]} *const y = {c.at(self.y)};")
         multiplier, shift = self.factor or (None, None)
-        for name, view in (
-            *(("row_scale", self.row_scale), ("scale", self.scale), ("bias", self.bias)),
-            *(("multiplier", multiplier), ("shift", shift)),
-        ):
+        named = {"row_scale": self.row_scale, "scale": self.scale, "bias": self.bias}
+        named["multiplier"] = multiplier
+        for name, view in named.items():
             if view is not None:
                 c.add(f"const {TYPES[view.dtype]} *const {name} = {c.at(view)};")
+        if shift is not None:
+            address, kind = c.narrowed(shift)
+            c.add(f"const {kind} *const shift = {address};")
+
+    def started(self, c: Body, starts: NDArray[np.int64]) -> tuple[Sums, str]:
+        """Return the sums without a known bias of integers, and the constant that takes its place, or ""."""
+        bias = c.known(self.bias) if self.bias is not None and self.bias.dtype == "int32" else None
+        whole = starts if bias is None else starts + bias
+        if bias is None and not starts.any():
+            return self, ""
+        start = c.module.constant(whole.astype(np.int32), "start")
+        return (self if bias is None else self._replace(bias=None)), start
 
     def stored(self, total: str, row: str, unit: str) -> str:
         """Return what is stored for a sum."""
@@ -116,29 +129,41 @@ def _zero(c: Body, zero_point: View, x: View, row: str) -> str:
 
 
 def _product(c: Body, weights: Weights, x: View, row_axes: int, zero_point: View, sums: Sums) -> None:
-    q, zero_points = c.weights(weights)
-    q, zeros = np.asarray(q), np.asarray(zero_points)
+    q, zeros = (np.asarray(array) for array in c.weights(weights))
     O, K = q.shape  # noqa: E741
     pieces, length = pieces_of(x, row_axes)
     table = c.module.constant(pieces.astype(np.int32), "pieces") if len(pieces) > 1 else "0"
-    is_unsigned = x.dtype == "uint8"
-    c.add(
-        f"const {TYPES[x.dtype]} *const x = {c.at(x)};",
-        f"int8_t *const row = (int8_t *){c.scratch(K, 'int8')};",
-    )
+    flip = 128 if x.dtype == "uint8" else 0
+    is_gathered = len(pieces) > 1 or flip
+    c.add(f"const {TYPES[x.dtype]} *const x = {c.at(x)};")
+    if is_gathered:
+        c.add(f"int8_t *const row = (int8_t *){c.scratch(K, 'int8')};")
+    matrix, known = c.module.constant(q, "bytes"), c.number(zero_point)
+    if known is not None and not zeros.any():  # the zero point of x becomes a part of the bias
+        starts = -(int(known) - flip) * q.sum(1, dtype=np.int64)
+        sums, start = sums.started(c, starts)
+        declared = f"const int32_t *const start = {start};" if start else ""
+    else:
+        declared = None
     sums.declare(c)
+    if declared:
+        c.add(declared)
 
     def statements(at: str, y_at: str, number: str, o: str) -> list[str]:
-        w_zero = f"{c.module.constant(zeros.astype(np.int32), 'zeros')}[{o}]" if zeros.any() else "0"
-        total = f"sum_of_bytes(row, {c.module.constant(q, 'bytes')} + {K} * {o}, {K}, zero, {w_zero})"
-        gathered = f"gather_bytes((const uint8_t *)({plus('x', at)}), {table}, {len(pieces)}, {length}"
-        return [
-            f"const int32_t zero = {_zero(c, zero_point, x, number)}{' - 128' if is_unsigned else ''};",
-            f"int {o};",
-            f"{gathered}, {128 if is_unsigned else 0}, row);",
-            f"for ({o} = 0; {o} < {O}; {o}++)",
-            f"    y[{y_at} + {o}] = {sums.stored(total, number, o)};",
-        ]
+        row = "row" if is_gathered else plus("x", at)
+        lines = [f"int {o};"]
+        if is_gathered:
+            source = f"(const uint8_t *)({plus('x', at)})"
+            lines.append(f"gather_bytes({source}, {table}, {len(pieces)}, {length}, {flip}, row);")
+        if declared is None:
+            zero = _zero(c, zero_point, x, number) + (" - 128" if flip else "")
+            lines.insert(0, f"const int32_t zero = {zero};")
+            w_zero = f"{c.module.constant(zeros.astype(np.int32), 'zeros')}[{o}]" if zeros.any() else "0"
+            total = f"sum_of_bytes({row}, {matrix} + {K} * {o}, {K}, zero, {w_zero})"
+        else:
+            total = f"dot_of_bytes({row}, {matrix} + {K} * {o}, {K})" + (f" + start[{o}]" if declared else "")
+        stored_sum = sums.stored(total, number, o)
+        return [*lines, f"for ({o} = 0; {o} < {O}; {o}++)", f"    y[{plus(o, y_at)}] = {stored_sum};"]
 
     _for_rows(c, x, row_axes, sums.y, statements)
     c.multiply_adds += math.prod(sizes_of(x.shape[:row_axes])) * O * K
@@ -160,7 +185,7 @@ def _window(c: Body, weights: View, x: View, row_axes: int, zero_point: View, su
             "    int32_t total = 0;",
             "    int e;",
             f"    for (e = 0; e < {taps}; e++) total += ({element} - zero) * weights[{channels} * e + {o}];",
-            f"    y[{y_at} + {o}] = {sums.stored('total', number, o)};",
+            f"    y[{plus(o, y_at)}] = {sums.stored('total', number, o)};",
             "}",
         ]
 
@@ -207,8 +232,15 @@ def rescaled_window(
 
 
 def _rescaled(product: str, zero_point: int, low: int, high: int, y: View) -> str:
-    value = f"{product} + INT64_C({int(zero_point)})"
-    return f"({TYPES[y.dtype]})between({value}, {_limit(low)}, {_limit(high)})"
+    """Return a rescaled sum of 32 bits plus a zero point, clipped."""
+    limits, kind = np.iinfo(np.int32), TYPES[y.dtype]
+    low, high = (int(end) - int(zero_point) for end in (low, high))
+    if low < limits.min or high > limits.max:
+        ends = f"{_limit(low + zero_point)}, {_limit(high + zero_point)}"
+        return f"({kind})between((int64_t){product} + {int(zero_point)}, {ends})"
+    is_whole = (low, high) == (limits.min, limits.max)
+    value = product if is_whole else f"clipped({product}, {_number(low)}, {_number(high)})"
+    return f"({kind})({plus(value, int(zero_point))})".replace("+ -", "- ")
 
 
 @step
@@ -216,7 +248,10 @@ def rescale(
     c: Body, zero_point: int, low: int, high: int, x: View, multiplier: View, shift: View, y: View
 ) -> None:
     """Integers times factors in fixed point."""
-    _rescale(c, "rescaled_32", (zero_point, low, high), x, multiplier, shift, y)
+    c.loops(
+        [x, multiplier, shift, y],
+        lambda x, m, s, to: f"{to} = {_rescaled(f'rescaled_32({x}, {m}, {s})', zero_point, low, high, y)};",
+    )
 
 
 @step
@@ -224,12 +259,13 @@ def rescale_once(
     c: Body, zero_point: int, low: int, high: int, x: View, multiplier: View, shift: View, y: View
 ) -> None:
     """Integers of 64 bits times factors in fixed point."""
-    _rescale(c, "rescaled_64", (zero_point, low, high), x, multiplier, shift, y)
-
-
-def _rescale(c: Body, function: str, limits: tuple[int, int, int], *views: View) -> None:
-    y = views[-1]
-    c.loops(list(views), lambda x, m, s, to: f"{to} = {_rescaled(f'{function}({x}, {m}, {s})', *limits, y)};")
+    limits = f"{_limit(low)}, {_limit(high)}"
+    c.loops(
+        [x, multiplier, shift, y],
+        lambda x, m, s, to: (
+            f"{to} = ({TYPES[y.dtype]})between(rescaled_64({x}, {m}, {s}) + {_limit(zero_point)}, {limits});"
+        ),
+    )
 
 
 def _limit(number: int) -> str:
@@ -237,11 +273,31 @@ def _limit(number: int) -> str:
 
 
 @step
-def lookup(c: Body, low: int, table: View, x: View, y: View) -> None:
-    """Functions of integers, by tables."""
+def lookup(c: Body, low: int, bits: int, table: View, x: View, y: View) -> None:
+    """Functions of integers, by tables, also on the lines between their elements."""
     last = int(table.shape[0]) - 1
-    c.add(f"const {TYPES[table.dtype]} *const table = {c.at(table)};")
-    c.loops([x, y], lambda x, y: f"{y} = table[between((int64_t){x} - INT64_C({int(low)}), 0, {last})];")
+    numbers, kind = c.narrowed(table)
+    if bits > 14 or (bits and kind not in ("int8_t", "int16_t")):
+        raise ArgumentError("a table with lines has C if its numbers have 16 bits, and its lines at most 14")
+    place = _place_in_table(x.dtype, int(low), int(low) + (last << bits))
+    c.add(f"const {kind} *const table = {numbers};")
+    found = f"on_line(table, {place}, {bits}, {last})" if bits else f"table[{place}]"
+    c.loops([x, y], lambda x, y: f"{y} = {found.format(x=x)};")
+
+
+def _place_in_table(dtype: str, low: int, high: int) -> str:
+    """Return the distance of {x} from the start of a table for integers from low to high."""
+    kind, limits = np.iinfo(dtype), np.iinfo(np.int32)
+    place = f"between({{x}}, {_limit(low)}, {_limit(high)})"
+    if low <= kind.min and high >= kind.max:
+        place = "{x}"
+    elif dtype != "int64" and limits.min <= low <= high <= limits.max:
+        place = f"clipped({{x}}, {_number(low)}, {_number(high)})"
+    return plus(place, -low).replace("+ -", "- ")
+
+
+def _number(number: int) -> str:
+    return literal(number, "int32")
 
 
 @step

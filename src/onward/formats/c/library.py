@@ -19,6 +19,7 @@ FUNCTIONS = ("functions", "steps", "integers", "fourier")  # files whose functio
 TYPES = {
     "float32": "float",
     "float64": "double",
+    "int16": "int16_t",  # of constants alone
     "int32": "int32_t",
     "int64": "int64_t",
     "int8": "int8_t",

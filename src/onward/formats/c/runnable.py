@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from ...errors import ArgumentError
 from ...graph import Graph, Input
+from ...graph.calibrated.quantizer import calibrated
 from ...graph.declared import UNNAMED
 from ...graph.node import AnyArray
 from ...graph.of_layers import graph_of
@@ -72,6 +74,15 @@ class Runnable(NamedTuple):
     def initial(self) -> tuple[AnyArray, ...]:
         """What a stream carries at its start."""
         return () if self.streamed is None else self.streamed.initial
+
+    def calibrated(self, blocks: Sequence[Sequence[AnyArray]]) -> Runnable:
+        """Return the model in integers, whose scales fit the values in these blocks."""
+        graph, initial = calibrated(self.graph, self.initial, blocks)
+        if self.streamed is None:
+            return self._replace(model=Model(graph))
+        pairs = zip(self.streamed.carries, initial, strict=True)
+        carries = tuple(carry.starting_at(array) for carry, array in pairs)
+        return self._replace(streamed=replace(self.streamed, graph=graph, carries=carries, last=None))
 
     def outputs(self, blocks: Sequence[Sequence[AnyArray]]) -> list[list[AnyArray]]:
         """Run blocks one after the other, or independent calls."""

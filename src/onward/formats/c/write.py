@@ -64,6 +64,7 @@ def exported(
     rows: int = 1,
     math: bool = True,
     int8: bool = False,
+    calibrate: Mapping[str, ArrayLike] | None = None,
     data: Mapping[str, ArrayLike] | None = None,
     **options: Any,
 ) -> Exported:
@@ -72,7 +73,11 @@ def exported(
         raise ArgumentError(f"prefix is {prefix!r}, but must be a name of C, such as 'detector'")
     steps, rows = integer("steps", steps, 1, MOST_ROWS), integer("rows", rows, 1, MOST_ROWS)
     original = Runnable.of(model, stream, steps, rows, **options)
-    source = Runnable.of(model.quantize("int8"), stream, steps, rows, **options) if int8 else original
+    source = original
+    if calibrate:
+        source = original.calibrated(vectors.given(original, calibrate))
+    elif int8:
+        source = Runnable.of(model.quantize("int8"), stream, steps, rows, **options)
     recorder = WeightRecorder()
     programs = FixedPrograms(source.graph, recorder)
     if source.streamed is None:
@@ -80,9 +85,10 @@ def exported(
     else:
         phases = of_stream(programs, source.streamed, source.block)
     emission = Emission(prefix, phases, _ports(phases, source), recorder)
-    blocks = vectors.given(source, data or {}) if data else vectors.random(source, len(phases))
+    data = data or calibrate
+    blocks = vectors.given(source, data) if data else vectors.random(source, len(phases))
     outputs = source.outputs(blocks)
-    accuracy = vectors.accuracy(outputs, original.outputs(blocks)) if int8 else None
+    accuracy = vectors.accuracy(outputs, original.outputs(blocks)) if source is not original else None
     few = max(len(phases) + 2, vectors.MAX_NUMBERS // max(sum(x.size for x in source.block), 1))
     files = render.files(emission, source, math, blocks[:few], outputs[:few])
     ports = emission.ports

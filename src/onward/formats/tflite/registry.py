@@ -14,7 +14,7 @@ import numpy as np
 
 from ...errors import ArgumentError
 from ...graph.node import AnyArray
-from ...graph.operations.expressions import Expression
+from ...graph.operations.integer_expressions import IntegerExpression
 from .read import Operator, Tensor
 from .schema import ACTIVATIONS
 
@@ -40,7 +40,7 @@ def operator(table: Table, names: str) -> Callable[[Function], Function]:
     return register
 
 
-class Value(Expression):
+class Value(IntegerExpression):
     """A tensor, or what is computed from tensors."""
 
     t: Translator
@@ -63,23 +63,6 @@ class Value(Expression):
     def reshaped(self, *shape: int) -> Value:
         """Return the elements in another shape; one size may be -1."""
         return self.apply("Reshape", list(shape), allowzero=1)  # type: ignore[return-value]  # of this class
-
-    def rescaled(
-        self, multiplier: Any, shift: Any, dtype: Any, limits: tuple[int, int], zero: int = 0
-    ) -> Any:
-        """Multiply int32 by a factor, or int64 with one rounding, add a zero point and clip."""
-        factor = [n if isinstance(n, Value) else self.number(n, INT32) for n in (multiplier, shift)]
-        numbers = [self.number(n, dtype) for n in (zero, *limits)]
-        operation = "RescaleOnce" if self.dtype == INT64 else "Rescale"
-        return self.apply(operation, *factor, *numbers, dtype=np.dtype(dtype))
-
-    def looked_up(self, table: AnyArray, low: int, dtype: Any) -> Any:
-        """Return the numbers of a table that starts at an integer."""
-        return self.apply("Lookup", self.number(table, dtype), self.number(low, INT32), dtype=np.dtype(dtype))
-
-    def number(self, value: Any, dtype: Any) -> Value:
-        """Return a constant of another dtype."""
-        return Value(self.t, self.t.cast(value, dtype), np.dtype(dtype))
 
     def permuted(self, *perm: int) -> Value:
         """Return the axes in another order."""

@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError
 from ...graph.node import AnyArray
+from ...graph.operations.fixed_factors import factor as factor
+from ...graph.operations.fixed_factors import factors as factors
+from ...graph.operations.fixed_factors import lines
+from ...graph.operations.fixed_factors import rounded as rounded
 from ...graph.operations.fixed_point import (
     high_product,
     newton_reciprocal,
@@ -26,28 +29,6 @@ ABOVE = [
 EXPONENTIALS = [1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242]  # exp(-2^k), k from -2
 
 
-def factor(value: float) -> tuple[int, int]:
-    """Return a factor as a multiplier of 31 fractional bits and a shift. Raises ArgumentError."""
-    if not math.isfinite(value) or value < 0:
-        raise ArgumentError(f"the scale {value} of its integers is not a positive number")
-    if value == 0:
-        return 0, 0
-    fraction, shift = math.frexp(value)
-    multiplier = math.floor(fraction * 2.0**31 + 0.5)
-    if multiplier == 1 << 31:
-        multiplier, shift = multiplier // 2, shift + 1
-    if shift < -31:
-        return 0, 0
-    return ((1 << 31) - 1, 30) if shift > 30 else (multiplier, shift)
-
-
-def factors(values: Any) -> tuple[AnyArray, AnyArray]:
-    """Return several factors as arrays of multipliers and shifts."""
-    pairs = [factor(float(value)) for value in values]
-    multipliers, shifts = zip(*pairs, strict=True) if pairs else ((), ())
-    return np.array(multipliers, np.int32), np.array(shifts, np.int32)
-
-
 def mean_factor(value: float, count: int) -> tuple[int, int]:
     """Return the factor of a sum of so many numbers, whose multiplier is divided as an integer."""
     multiplier, shift = factor(value)
@@ -59,13 +40,6 @@ def scaled(x: AnyArray, value: float) -> AnyArray:
     """Multiply integers by a factor."""
     multiplier, shift = (np.array(number, np.int32) for number in factor(value))
     return rescaled(x.astype(np.int32), multiplier, shift)
-
-
-def rounded(x: Any) -> AnyArray:
-    """Round to nearest, ties away from zero."""
-    whole = np.trunc(x)
-    result: AnyArray = whole + np.where(np.abs(x - whole) >= 0.5, np.sign(x), 0)
-    return result
 
 
 def _exp(x: AnyArray) -> AnyArray:
@@ -189,29 +163,8 @@ def interpolated(scale: float, is_tanh: bool) -> AnyArray:
 def piecewise(
     function: Callable[[AnyArray], AnyArray], x: tuple[float, int], y_scale: float, dtype: Any = np.float64
 ) -> AnyArray:
-    """Return a function of int16 with a scale and a zero point, between 513 of its numbers.
-
-    Each of these is corrected by half of the error in the middle between it and the next one. The kernels
-    compute them in `dtype`.
-    """
-    scale, out = dtype(x[0]), dtype(y_scale)
-    low, high = (scale * dtype(bound - x[1]) for bound in (-(1 << 15), (1 << 15) - 1))
-    step = (high - low) / dtype(512)
-    factor = dtype(65536) / (out * dtype((1 << 15) - 1) - out * dtype(-(1 << 15)))
-
-    def computed(places: Any) -> AnyArray:
-        found: AnyArray = function(places.astype(np.float64)).astype(dtype) * factor
-        return found
-
-    places = low + np.arange(513).astype(dtype) * step
-    places[-1] = high
-    known, middle, following = (
-        rounded(computed(places)),
-        computed(places[:-1] + step / dtype(2)),
-        computed(low + np.arange(1, 513).astype(dtype) * step),
-    )
-    known[:-1] -= rounded((rounded((following + known[:-1]) / 2) - rounded(middle)) / 2)
-    known = np.clip(known, -(1 << 15), (1 << 15) - 1).astype(np.int64)
+    """Return a function of int16 with a scale and a zero point, between 513 of its numbers."""
+    known = lines(function, x, y_scale, dtype).astype(np.int64)
     q = np.arange(-(1 << 15), 1 << 15)
     place = 256 + (q >> 7)
     found: AnyArray = known[place] + ((known[place + 1] - known[place]) * (q & 127) + 64 >> 7)

@@ -101,17 +101,29 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     return [fused or b.combined(step, *limits, *views, dtype=dtype)]
 
 
-def _table_signature(x: Known, table: Known, low: Known) -> Signature:
+def _table_signature(x: Known, table: Known, low: Known, *, bits: int = 0) -> Signature:
     if len(table.shape) != 1 or x.dtype.kind not in "iu":
         raise ShapeError(f"x has dtype {x.dtype}, the table shape {table.shape}; expected integers, a vector")
+    if bits and (not 0 < bits < 31 or table.shape[0] < 2 or table.dtype != INT32):
+        raise ShapeError(f"a table of {table.dtype}, {table.shape}, cannot be read between {bits} bits")
     return Signature(x.shape, table.dtype)
 
 
 @operation("Lookup", signature=_table_signature, combines=lambda node, inputs: [(), (0,), ()])
-def lookup(x: AnyArray, table: AnyArray, low: AnyArray) -> AnyArray:
-    """table[x - low]; integers beyond the table take its first or last element."""
-    found: AnyArray = table[np.clip(x.astype(np.int64) - int(low), 0, len(table) - 1)]
-    return found
+def lookup(x: AnyArray, table: AnyArray, low: AnyArray, *, bits: int = 0) -> AnyArray:
+    """table[(x - low) / 2^bits], on the line between two elements, rounded, ties up.
+
+    Integers beyond the table take its first or last element.
+    """
+    place = np.clip(x.astype(np.int64) - int(low), 0, len(table) - 1 << bits)
+    if not bits:
+        found: AnyArray = table[place]
+        return found
+    first = np.minimum(place >> bits, len(table) - 2)
+    before, after = (table[first + n].astype(np.int64) for n in (0, 1))
+    rise = (after - before) * (place - (first << bits)) + (1 << bits - 1) >> bits
+    between: AnyArray = (before + rise).astype(table.dtype)
+    return between
 
 
 @lookup.lowering
@@ -120,7 +132,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if x is None or table is None or low is None or np.dtype(x.dtype).kind not in "iu":
         return None
     y = b.like(x, table.dtype)
-    b.add("lookup", int(low), b.contiguous(table), x, y)
+    b.add("lookup", int(low), node.attributes.get("bits", 0), b.contiguous(table), x, y)
     return [y]
 
 

@@ -45,6 +45,10 @@ class Carry(NamedTuple):
         """Return the carry with the batch on another axis."""
         return Carry(self.name, self.initial, Axes(self.axes.time, axis), self.any_shape, self.source)
 
+    def starting_at(self, initial: AnyArray) -> "Carry":
+        """Return the carry with another value at the start."""
+        return Carry(self.name, initial, self.axes, self.any_shape, self.source)
+
     @property
     def sizes(self) -> tuple[int | str, ...]:
         """The sizes of its axes, with a name for the batch, and none for an axis that varies otherwise."""

@@ -17,7 +17,10 @@ MOST_INPUTS, MOST_OPERATIONS = 7, 16  # limits of a fused step
 # Steps that write only their last argument.
 ONE_OUTPUT = frozenset("activate binary cast compare copy matmul product reduce unary".split())
 # Steps whose output, the last argument, may have any strides.
-STRIDED = frozenset("activate binary cast compare copy fused unary where window".split())
+STRIDED = frozenset(
+    "activate binary cast compare copy dequantize fused lookup quantize rescale rescale_once unary where "
+    "window".split()
+)
 
 
 class Body(NamedTuple):

@@ -134,11 +134,11 @@ static int32_t doubled_product(int32_t a, int32_t b)
 }
 
 /* x times multiplier / 2^31 times 2^shift, rounded twice: to nearest, ties up, and then away from zero. */
-static int64_t rescaled_32(int32_t x, int32_t multiplier, int32_t shift)
+static int32_t rescaled_32(int32_t x, int32_t multiplier, int32_t shift)
 {
     const int left = shift < 0 ? 0 : shift > 31 ? 31 : (int)shift, right = shift > 0 ? 0 : shift < -31 ? 31 : (int)-shift;
     const int32_t product = doubled_product((int32_t)((uint32_t)x << left), multiplier);
-    const int64_t mask = ((int64_t)1 << right) - 1, rest = product & mask;
+    const int32_t mask = (int32_t)((UINT32_C(1) << right) - 1), rest = product & mask;
     return (product >> right) + (rest > (mask >> 1) + (product < 0));
 }
 
@@ -153,6 +153,18 @@ static int64_t rescaled_64(int64_t x, int32_t multiplier, int32_t shift)
 static int64_t between(int64_t x, int64_t low, int64_t high)
 {
     return x < low ? low : x > high ? high : x;
+}
+
+static int32_t clipped(int32_t x, int32_t low, int32_t high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+/* The number on the line between two elements of a table, whose last one is known, rounded, ties up. */
+static int32_t on_line(const int16_t *table, int32_t place, int bits, int last)
+{
+    const int32_t above = place >> bits, first = above < last ? above : last - 1, rest = place - (first << bits);
+    return table[first] + (((table[first + 1] - table[first]) * rest + (1 << (bits - 1))) >> bits);
 }
 
 /* 2^31 / x = multiplier / 2^31 2^shift, by three steps of Newton's method with 29 fractional bits; x has no sign. */
