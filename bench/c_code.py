@@ -80,33 +80,47 @@ def of_onward(folder: Path, case: library.Case, count: int) -> tuple[float, int,
 
 def of_emx(folder: Path, case: library.Case, count: int) -> tuple[float, int]:
     """The seconds of a call, which includes that of its states, and the size; NaN and 0 without the tool."""
-    if shutil.which("emx-onnx-cgen") is None:
+    found = written_by_emx(case.path, folder / "emx.c")
+    if found is None:
         return np.nan, 0
-    source, path = folder / "emx.c", folder / "emx.onnx"
-    graph = onnx.load(case.path)
+    return seconds_of(folder, folder / "emx.c", *found, count), size_of(folder / "emx.c")
+
+
+def written_by_emx(path: Path, source: Path) -> tuple[str, str] | None:
+    """Write the C of emx-onnx-cgen; return the declarations and the statements of a call.
+
+    The call keeps the states. Returns None if the tool is not installed, or refuses the model.
+    """
+    if shutil.which("emx-onnx-cgen") is None:
+        return None
+    graph, simple = onnx.load(path), source.with_suffix(".onnx")
     for node in graph.graph.node:  # emx-onnx-cgen refuses a GRU that states its default
         kept = [each for each in node.attribute if each.name != "direction"]
         del node.attribute[:]
         node.attribute.extend(kept)
-    onnx.save(graph, path)
+    onnx.save(graph, simple)
     axes = (axis for each in graph.graph.input for axis in each.type.tensor_type.shape.dim)
-    sizes = [f"--input-dim={name}=1" for name in {axis.dim_param for axis in axes} - {""}]
-    command = ["emx-onnx-cgen", "compile", str(path), str(source), *sizes]
-    subprocess.run(
-        [*command, "--large-temp-threshold=0", "--large-weight-threshold=0"], check=True, capture_output=True
-    )
+    sizes = [f"--input-dim={name}=1" for name in sorted({axis.dim_param for axis in axes} - {""})]
+    limits = ("--large-temp-threshold=0", "--large-weight-threshold=0")
+    command = ["emx-onnx-cgen", "compile", str(simple), str(source), *sizes, *limits]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        print(f"emx-onnx-cgen refuses {path.name}: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+        return None
     found = re.search(r"^void model\((.*)\) {", source.read_text(), re.MULTILINE)
     assert found is not None
-    declared = re.findall(r"(const )?float (\w+)((?:\[[^]]*\])+)", found[1])
-    sizes_of = [int(np.prod([int(n) for n in re.findall(r"(\d+)\]", axes)])) for _, _, axes in declared]
-    arrays = [f"static float a{i}[{n}];" for i, n in enumerate(sizes_of)]
+    declared = re.findall(r"(const )?(\w+) (\w+)((?:\[[^]]*\])+)", found[1])
+    arrays = [
+        f"static {kind} a{i}[{int(np.prod([int(n) for n in re.findall(r'([0-9]+)]', axes)]))}];"
+        for i, (_, kind, _, axes) in enumerate(declared)
+    ]
     inputs = sum(bool(const) for const, *_ in declared)
-    states = len(declared) - inputs - 1
+    states = min(len(declared) - inputs - 1, inputs - 1)
     copies = [
         f"memcpy(a{inputs - states + i}, a{inputs + 1 + i}, sizeof a{inputs + 1 + i});" for i in range(states)
     ]
     call = f"model({', '.join(f'a{i}' for i in range(len(declared)))}); " + " ".join(copies)
-    return seconds_of(folder, source, "\n".join(["void model();", *arrays]), call, count), size_of(source)
+    return "\n".join(["#include <stdint.h>", "void model();", *arrays]), call
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -90,11 +91,11 @@ class Body:
         return plus(place, offset)
 
     def known(self, view: View) -> NDArray[Any] | None:
-        """Return the elements of a vector that is constant and contiguous, or None."""
-        if view.space != CONSTANTS:
+        """Return the elements of an array that is constant and contiguous, or None."""
+        if view.space != CONSTANTS or not view.is_contiguous():
             return None
         array, offset = self._constants.at(view)
-        return array[offset : offset + int(view.shape[0])]
+        return array[offset : offset + math.prod(map(int, view.shape))]
 
     def narrowed(self, view: View) -> tuple[str, str]:
         """Return the address and the type of integers (n), the narrowest one if they are constant."""

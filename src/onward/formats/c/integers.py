@@ -68,6 +68,7 @@ class Sums(NamedTuple):
     scale: View | None = None
     factor: tuple[View, View] | None = None
     limits: tuple[int, int, int] = (0, 0, 0)
+    rescaling: str = ""  # the function that multiplies by the factor
 
     def declare(self, c: Body) -> None:
         """Declare the addresses of the vectors and of y."""
@@ -99,7 +100,7 @@ class Sums(NamedTuple):
             m, s = (
                 f"{n}[{_place(v, unit)}]" for n, v in zip(("multiplier", "shift"), self.factor, strict=True)
             )
-            return _rescaled(f"rescaled_32({total}, {m}, {s})", *self.limits, self.y)
+            return _rescaled(f"{self.rescaling}({total}, {m}, {s})", *self.limits, self.y)
         if self.y.dtype != "float32":
             return total
         value = f"(float)({total})"
@@ -172,6 +173,10 @@ def _product(c: Body, weights: Weights, x: View, row_axes: int, zero_point: View
 def _window(c: Body, weights: View, x: View, row_axes: int, zero_point: View, sums: Sums) -> None:
     places = offsets_of(x, row_axes, len(x.shape) - 1)
     taps, channels = len(places), int(x.shape[-1])
+    c.multiply_adds += math.prod(sizes_of(x.shape[:row_axes])) * taps * channels
+    numbers, known = c.known(weights), c.number(zero_point)
+    if numbers is not None and known is not None and taps <= MOST_TAPS and np.abs(numbers).max() < 128:
+        return _short_window(c, numbers.reshape(taps, channels).T, x, row_axes, int(known), places, sums)
     table = c.module.constant(places.astype(np.int32), "taps")
     c.add(f"const {TYPES[x.dtype]} *const x = {c.at(x)};", f"const int32_t *const weights = {c.at(weights)};")
     sums.declare(c)
@@ -190,7 +195,37 @@ def _window(c: Body, weights: View, x: View, row_axes: int, zero_point: View, su
         ]
 
     _for_rows(c, x, row_axes, sums.y, statements)
-    c.multiply_adds += math.prod(sizes_of(x.shape[:row_axes])) * taps * channels
+    return None
+
+
+MOST_TAPS = 32  # that are written one after the other
+
+
+def _short_window(
+    c: Body, W: NDArray[np.int32], x: View, row_axes: int, zero: int, places: NDArray[np.int64], sums: Sums
+) -> None:
+    """Write the taps one after the other; the zero point of x becomes a part of the bias."""
+    channels, taps = W.shape
+    sums, start = sums.started(c, -zero * W.sum(1, dtype=np.int64))
+    matrix = c.module.constant(W.astype(np.int8), "bytes")
+    c.add(f"const {TYPES[x.dtype]} *const x = {c.at(x)};")
+    sums.declare(c)
+
+    def statements(at: str, y_at: str, number: str, o: str) -> list[str]:
+        terms = [f"row[{plus(o, place)}] * W[{tap}]" for tap, place in enumerate(places.tolist())]
+        lines = [" + ".join(terms[i : i + 4]) for i in range(0, taps, 4)]
+        return [
+            f"const {TYPES[x.dtype]} *const row = {plus('x', at)};",
+            f"int {o};",
+            f"for ({o} = 0; {o} < {channels}; {o}++) {{",
+            f"    const int8_t *const W = {matrix} + {taps} * {o};",
+            f"    int32_t total = {f'{start}[{o}]' if start else 0};",
+            *(f"    total += {line};" for line in lines),
+            f"    y[{plus(o, y_at)}] = {sums.stored('total', number, o)};",
+            "}",
+        ]
+
+    _for_rows(c, x, row_axes, sums.y, statements)
 
 
 @step
@@ -209,7 +244,14 @@ def rescaled_product(
 ) -> None:  # fmt: skip
     """The same, with sums that become integers of 8 bits."""
     factor = multiplier, shift
-    _product(c, weights, x, row_axes, zero_point, Sums(y, bias, None, None, factor, (out_zero, low, high)))
+    _product(
+        c,
+        weights,
+        x,
+        row_axes,
+        zero_point,
+        Sums(y, bias, None, None, factor, (out_zero, low, high), _rescaling(c, *factor)),
+    )
 
 
 @step
@@ -228,7 +270,21 @@ def rescaled_window(
 ) -> None:  # fmt: skip
     """The same, with sums that become integers of 8 bits."""
     factor = multiplier, shift
-    _window(c, weights, x, row_axes, zero_point, Sums(y, bias, None, None, factor, (out_zero, low, high)))
+    _window(
+        c,
+        weights,
+        x,
+        row_axes,
+        zero_point,
+        Sums(y, bias, None, None, factor, (out_zero, low, high), _rescaling(c, *factor)),
+    )
+
+
+def _rescaling(c: Body, multiplier: View, shift: View) -> str:
+    """Return the function that multiplies by a factor, a simpler one if it is known to be small."""
+    m, s = c.known(multiplier), c.known(shift)
+    is_small = m is not None and s is not None and m.min() >= 0 and s.min() >= -31 and s.max() <= 0
+    return "scaled_down" if is_small else "rescaled_32"
 
 
 def _rescaled(product: str, zero_point: int, low: int, high: int, y: View) -> str:
@@ -248,9 +304,10 @@ def rescale(
     c: Body, zero_point: int, low: int, high: int, x: View, multiplier: View, shift: View, y: View
 ) -> None:
     """Integers times factors in fixed point."""
+    call = f"{_rescaling(c, multiplier, shift)}({{0}}, {{1}}, {{2}})"
     c.loops(
         [x, multiplier, shift, y],
-        lambda x, m, s, to: f"{to} = {_rescaled(f'rescaled_32({x}, {m}, {s})', zero_point, low, high, y)};",
+        lambda *each: f"{each[3]} = {_rescaled(call.format(*each), zero_point, low, high, y)};",
     )
 
 

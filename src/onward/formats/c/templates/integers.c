@@ -26,8 +26,21 @@ static int32_t dot_of_bytes(const int8_t *a, const int8_t *b, int n)
     return ONWARD_DOT(a, b, n);
 #else
     int32_t sum = 0;
-    int k;
-    for (k = 0; k < n; k++) sum += (int32_t)a[k] * b[k];
+    int k = 0;
+#if defined(__GNUC__) && defined(__ARM_FEATURE_DSP) && !defined(__aarch64__) /* four products at a time */
+    for (; k + 4 <= n; k += 4) {
+        uint32_t u, v, odd_u, odd_v;
+        memcpy(&u, a + k, sizeof u);
+        memcpy(&v, b + k, sizeof v);
+        __asm__("sxtb16 %0, %1, ror #8" : "=r"(odd_u) : "r"(u));
+        __asm__("sxtb16 %0, %1, ror #8" : "=r"(odd_v) : "r"(v));
+        __asm__("sxtb16 %0, %0" : "+r"(u));
+        __asm__("sxtb16 %0, %0" : "+r"(v));
+        __asm__("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(u), "r"(v));
+        __asm__("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(odd_u), "r"(odd_v));
+    }
+#endif
+    for (; k < n; k++) sum += (int32_t)a[k] * b[k];
     return sum;
 #endif
 }
@@ -140,6 +153,14 @@ static int32_t rescaled_32(int32_t x, int32_t multiplier, int32_t shift)
     const int32_t product = doubled_product((int32_t)((uint32_t)x << left), multiplier);
     const int32_t mask = (int32_t)((UINT32_C(1) << right) - 1), rest = product & mask;
     return (product >> right) + (rest > (mask >> 1) + (product < 0));
+}
+
+/* The same for multipliers without a sign and a shift to the right, -31 to 0. */
+static int32_t scaled_down(int32_t x, int32_t multiplier, int32_t shift)
+{
+    const int32_t product = (int32_t)(((int64_t)x * multiplier + ((int64_t)1 << 30)) >> 31);
+    const int32_t mask = (int32_t)((UINT32_C(1) << -shift) - 1), rest = product & mask;
+    return (product >> -shift) + (rest > (mask >> 1) + (product < 0));
 }
 
 /* x times multiplier / 2^(31 - shift), rounded once to nearest, ties up. */
