@@ -327,3 +327,16 @@ def test_a_scan_from_the_last_step_is_refused() -> None:
     proto, (feeds,) = control_flow.scan(23, 1, 1, 1, 0)
     with pytest.raises(errors.ArgumentError, match="its slices are not the steps in their order"):
         open_model(proto).stream(2, time_axis=1, h0=feeds["h0"])
+
+
+def test_a_loop_runs_along_the_axis_called_time() -> None:
+    graph, body = Graph(), Graph()
+    h, x = (body.add_input(name, np.float32) for name in "hx")
+    total = body.add("Add", h, x)
+    body.outputs = (total, body.add("Tanh", total))
+    names = [graph.add_input("x", np.float32, ("time", "batch", 4))]
+    start = graph.add_constant(np.ones((1, 4), np.float32))
+    graph.outputs = graph.add_all("Scan", [start, *names], 2, body=body, num_scan_inputs=1)[1:]
+    x = normal(np.random.default_rng(1), 7, 1, 4)
+    stream = Model(graph).stream()
+    np.testing.assert_array_equal(np.concatenate([stream(x[:3]), stream(x[3:])]), Model(graph)(x))

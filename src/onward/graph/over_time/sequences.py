@@ -22,6 +22,7 @@ from .transformation import BlockBuilder
 
 MULTIPLES = 1, 1 << 12  # what lengths are multiples of, for models that halve steps and double them again
 RECURRENT = ("Recurrent", "MaskedRecurrent")
+LOOPS = ("Loop", "Scan")
 SEVERAL = 3  # rows that show where the batch is in carries
 BLOCK = 20011  # steps of a block that is longer than any window
 MAX_GUESSES = 500  # combinations of sizes for axes that the file leaves open
@@ -113,10 +114,15 @@ def _signature(x: Input, shape: tuple[Any, ...]) -> dict[str, Signature]:
 def find_layout(graph: Graph, x: Input, time_axis: int | None) -> Layout:
     """Return the layout for which the steps of each recurrent node are those of the input.
 
-    Raises ArgumentError if there is none, or no recurrent node and no `time_axis`.
+    With loops alone, the time axis is the one called time. Raises ArgumentError if there is none, or no
+    recurrent node and no `time_axis`.
     """
     assert x.axes is not None
     rank = len(x.axes)
+    has_steps = any(node.operation in RECURRENT for node in graph.nodes)
+    has_loops = any(node.operation in LOOPS for node in graph.nodes)
+    if time_axis is None and has_loops and not has_steps and x.axes.count("time") == 1:
+        time_axis = x.axes.index("time")
     if time_axis is not None and not -rank <= time_axis < rank:
         raise ArgumentError(f"time_axis={time_axis}; expected {-rank} to {rank - 1}")
     problem: OnwardError | None = None
@@ -128,7 +134,6 @@ def find_layout(graph: Graph, x: Input, time_axis: int | None) -> Layout:
             runs = True
         except OnwardError as error:
             problem = problem or error
-    has_steps = any(node.operation in RECURRENT for node in graph.nodes)
     if problem is not None and (has_steps or not runs):
         raise ArgumentError(f"cannot stream: {problem}") from problem
     if time_axis is not None:
