@@ -1,4 +1,4 @@
-"""ONNX models of recurrences that are operators or scans, for zoo.py."""
+"""ONNX models of recurrences that are operators or scans, and of layers of Onward, for zoo.py."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+import onward
 
 STEPS = 200
 
@@ -77,8 +79,33 @@ def linear_attention(path: Path, heads: int = 4, size: int = 64) -> list[np.ndar
     return [x.astype(np.float32) for x in (q, k, v, *gates)]
 
 
+def _calm(layer: onward.LayerNormLSTM) -> onward.LayerNormLSTM:
+    """Weaken the recurrence, which otherwise multiplies rounding errors from step to step."""
+    small = np.full(4 * layer.hidden_size, 0.1)
+    layer.load_state_dict({"norm_hh.weight": small}, strict=False)
+    return layer
+
+
+def layers() -> Iterator[onward.layers.recurrence.Recurrence]:
+    """Yield the layers beyond torch.nn, of 256 units or features."""
+    yield onward.MinGRU(64, 256, rng=0)
+    yield onward.LRU(64, 256, rng=0)
+    yield onward.RGLRU(256, rng=0)
+    yield _calm(onward.LayerNormLSTM(64, 256, rng=0))
+    yield onward.sLSTM(64, 256, rng=0)
+    yield onward.SelectiveScan(256, 16, rng=0)
+    yield onward.GatedDeltaRule(256, 4, 64, rng=0)
+
+
 def models(folder: Path) -> Iterator[tuple[str, Path, list[np.ndarray[Any, Any]]]]:
     """Write the models, and yield the name, the file and the inputs of each one."""
     for write in (selective_scan, linear_attention):
         path = folder / f"{write.__name__}.onnx"
         yield f"{write.__name__.replace('_', ' ')}, {STEPS} steps", path, write(path)
+    rng = np.random.default_rng(0)
+    for layer in layers():
+        path = folder / f"{type(layer).__name__}.onnx"
+        layer.export_onnx(path)
+        x = rng.standard_normal((STEPS, 1, layer.input_size)).astype(np.float32)
+        states = [np.zeros(shape, np.float32) for shape in layer.state_shapes(1)]
+        yield f"{layer}, {STEPS} steps", path, [x, *states]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from ..layers.base_model import BaseModel
 from ..layers.conv import Convolution, MaxPool, Pooling, Spatial
 from ..layers.linear import Embedding, Linear
 from ..layers.norm import BatchNorm, BatchNorm2d, GroupNorm, LayerNorm, Normalization
+from ..layers.recurrence import Inputs, Recurrence
 from ..layers.recurrent import Recurrent
 from ..layers.sequential import Last, Sequential
 from ..layers.summary import output_shape
@@ -25,27 +26,44 @@ from .activation_names import OPERATORS, by_function
 from .graph import Graph, Input
 from .over_time.named_carries import from_zeros
 from .plan.planner import Planner
+from .recurrences import EQUATIONS, Equations
 from .simplification.simplify import simplify
 
 OPERATION_OF = by_function(OPERATORS)
 
 
-def planner_of(model: BaseModel, with_state: bool) -> Planner:
+def planner_of(model: BaseModel, with_state: bool, lengths: bool = False) -> Planner:
     """Return the planner of a layer or a Sequential, whose graph takes and returns states if `with_state`."""
-    graph = graph_of(model)
+    graph = graph_of(model, lengths)
     return Planner(simplify(graph if with_state else from_zeros(graph)))
 
 
-def graph_of(model: BaseModel, lengths: bool = False) -> Graph:
+def recorded_recurrence(layer: Recurrence, inputs: Inputs) -> tuple[Sequence[Array], dict[str, Array]]:
+    """Return the results of a layer, and its gates and states (T, B, ...), 0 past the length of a row."""
+    recorded = dict[str, str]()
+    graph = graph_of(layer, inputs.lengths is not None, recorded)
+    graph.outputs = (*graph.outputs, *recorded.values())
+    results = Planner(simplify(graph))(*inputs.arrays())
+    count = 1 + len(layer.state_names)
+    shown = dict(zip(recorded, results[count:], strict=True))
+    if inputs.lengths is not None:
+        for name, array in shown.items():
+            valid = np.arange(len(array))[:, None] < inputs.lengths
+            shown[name] = np.where(valid.reshape(*valid.shape, *[1] * (array.ndim - 2)), array, 0)
+    return results[:count], shown
+
+
+def graph_of(model: BaseModel, lengths: bool = False, recorded: dict[str, str] | None = None) -> Graph:
     """Return the graph of a layer or a Sequential, from the input `x` to the output `y`.
 
     With `lengths`, it has an int32 input `lengths` (B,). Each recurrent layer adds its initial state to the
     inputs (h0, c0) and its final state to the outputs (h_n, c_n); if there are several, the names start with
-    the layer's: `2.h0`. Raises ArgumentError for a layer of another kind.
+    the layer's: `2.h0`. `recorded` takes the values of a `Recurrence` that traces show, by name. Raises
+    ArgumentError for a layer of another kind.
     """
     layers = list(model) if isinstance(model, Sequential) else [model]
     states = len(model.recurrent_sublayers())
-    builder = _Builder(layers, model, lengths)
+    builder = _Builder(layers, model, lengths, recorded)
     y = "x"
     for index, layer in enumerate(layers):
         kind = next((kind for kind in KINDS if isinstance(layer, kind)), None)
@@ -66,7 +84,10 @@ class _Builder:
     prefix = ""  # before the names of the states
     name = ""  # the layer's name
 
-    def __init__(self, layers: list[BaseModel], model: BaseModel, lengths: bool) -> None:
+    def __init__(
+        self, layers: list[BaseModel], model: BaseModel, lengths: bool, recorded: dict[str, str] | None
+    ) -> None:
+        self.recorded = recorded
         self.graph, self.dtype, self.batch_first = Graph(), model.dtype, model.batch_first
         axes = _input_axes(layers, model.batch_first)
         takes_indices = any(isinstance(layer, Embedding) for layer in layers)
@@ -92,7 +113,7 @@ def _input_axes(layers: list[BaseModel], batch_first: bool) -> tuple[int | str, 
         match layer:
             case Embedding():
                 return axes
-            case Recurrent() | Linear():
+            case Recurrent() | Recurrence() | Linear():
                 return (*axes, *(layer.step_shape or ()))
             case LayerNorm():
                 return (*axes, *layer.normalized_shape)
@@ -132,6 +153,23 @@ def _recurrent(b: _Builder, layer: Any, x: str) -> str:
     inputs = (x, b.lengths, *initial)
     y, *final = b.graph.add_all("Recurrent", inputs, outputs, name=b.name, layer=time_first)
     b.outputs += final
+    return b.add("Transpose", y, perm=[1, 0, 2]) if b.batch_first else y
+
+
+def _recurrence(b: _Builder, layer: Any, x: str) -> str:
+    initial = []
+    for part, (_, _, *row) in zip(layer.state_names, layer.state_shapes(1), strict=True):
+        axes = (1, "batch", *row)
+        initial.append(b.graph.add_input(f"{b.prefix}{part}0", b.dtype, axes))
+        b.declared.append(Input(f"{b.prefix}{part}_n", b.dtype, axes))
+    if b.batch_first:
+        x = b.add("Transpose", x, perm=[1, 0, 2])
+    is_traced = b.recorded is not None
+    equations = Equations(b.graph, layer, b.name, b.prefix, b.lengths, initial, is_traced)
+    y = equations.masked(EQUATIONS[type(layer)](equations, layer, equations.value(x))).name
+    if b.recorded is not None:
+        b.recorded |= equations.recorded
+    b.outputs += equations.final
     return b.add("Transpose", y, perm=[1, 0, 2]) if b.batch_first else y
 
 
@@ -217,6 +255,7 @@ def _norm(b: _Builder, layer: Any, x: str) -> str:
 
 KINDS: dict[type[Layer], Callable[[_Builder, Any, str], str]] = {
     Recurrent: _recurrent,
+    Recurrence: _recurrence,
     Linear: _linear,
     Embedding: _embedding,
     Activation: _activation,

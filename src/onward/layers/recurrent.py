@@ -22,8 +22,8 @@ from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, generator, integer, positive, probability, unknown_arguments
 from ..errors import ArgumentError, ShapeError
 from .activation import dropout_mask
-from .base_model import RunRecurrent
 from .quantize import Quantizable, packed, uniform
+from .stateful import Stateful
 from .textbook_parameters import TextbookParameters
 
 State = TypeVar("State")
@@ -48,6 +48,11 @@ class Inputs(NamedTuple):
     c0: Array | None
     lengths: NDArray[np.int64] | None
     batched: bool
+
+    @property
+    def initial(self) -> tuple[Array | None, Array | None]:
+        """h and c of the initial state."""
+        return self.h0, self.c0
 
 
 class LayerRecord(NamedTuple):
@@ -77,14 +82,12 @@ class Cache(NamedTuple):
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
 
-class Recurrent(Quantizable, TextbookParameters, Generic[State]):
+class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
     """One cell unrolled over time, in one or two directions and one or more layers."""
 
     gates: ClassVar[str]  # one letter each, in the order of the weight rows
     PLAIN: ClassVar[tuple[Specs, ...]]  # the activations that the core's cells support without options
-    state_names: ClassVar[tuple[str, ...]] = ("h",)
-    takes_vectors = False
-    batch_first: bool = False
+    STATE_AXES = "num_layers * directions", "batch", "units"
     proj_size: int
     peephole: bool
     coupled: bool
@@ -122,24 +125,6 @@ class Recurrent(Quantizable, TextbookParameters, Generic[State]):
     def cell(self) -> str:
         """The core's name for the cell."""
         raise NotImplementedError
-
-    def split_state(self, state: Any) -> tuple[ArrayLike | None, ArrayLike | None]:
-        """h and c of a state that a user passes; c is None if the cell has none. Raises ArgumentError."""
-        parts = len(self.state_names)
-        if parts == 1 and not isinstance(state, tuple):
-            return state, None
-        if parts == 2 and state is None:
-            return None, None
-        if parts == 2 and isinstance(state, tuple | list) and len(state) == 2:
-            return state[0], state[1]
-        takes = "h alone" if parts == 1 else "a pair (h, c)"
-        kind = type(state).__name__
-        given = f"{len(state)} arrays" if isinstance(state, tuple | list) else f"of type {kind}"
-        raise ArgumentError(f"state is {given}, but the state of this {type(self).__name__} is {takes}")
-
-    def join_state(self, h: Array, c: Array | None) -> Any:
-        """The state that a call returns."""
-        return h if c is None else (h, c)
 
     def suffixes(self) -> Iterator[str]:
         """The endings of the weight names, one for each direction of each layer."""
@@ -285,21 +270,6 @@ class Recurrent(Quantizable, TextbookParameters, Generic[State]):
         c = np.empty((LD, batch, H), self.dtype) if "c" in self.state_names else None
         return np.empty((LD, batch, P), self.dtype), c
 
-    def initial_state(self, name: str, value: ArrayLike | None, shape: Shape, batched: bool) -> Array | None:
-        """One array of the initial state as (L*D, B, units). Raises ShapeError, DtypeError."""
-        if value is None:
-            return None
-        array = arrays.as_floats(value, self.dtype, name)
-        expected = shape if batched else (shape[0], shape[2])
-        if array.shape != expected:
-            axes = (
-                "(num_layers * directions, batch, units)" if batched else "(num_layers * directions, units)"
-            )
-            raise ShapeError(
-                f"{name} has shape {array.shape}, but for this {self!r} and x it must be {expected}: {axes}"
-            )
-        return arrays.contiguous(array).reshape(shape)
-
     def forward(
         self, x: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None, rng: Rng = None
     ) -> tuple[Array, State, Cache]:
@@ -403,15 +373,6 @@ class Recurrent(Quantizable, TextbookParameters, Generic[State]):
         H, _, D, _, DP = self.sizes
         own = (self.input_size, DP, D, self._layer_kernels[0].recorded, H)
         return sizes == own and first.x.dtype == self.dtype
-
-    def split_states(self, state: Any) -> list[Any]:
-        return [state]
-
-    def join_states(self, states: list[Any]) -> Any:
-        return states[0]
-
-    def run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, Any]:
-        return run_recurrent("", self, x, state, lengths)
 
     def _wrong_shape(self, shape: Shape) -> ShapeError:
         takes, size = f"this {type(self).__name__} takes", self.input_size

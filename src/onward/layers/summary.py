@@ -9,6 +9,7 @@ from . import Activation, Dropout, Embedding, Last, Linear, Softmax
 from .base_model import BaseModel
 from .conv import Convolution, Spatial
 from .norm import Normalization
+from .recurrence import Recurrence
 from .recurrent import Recurrent
 
 # Sizes that depend on the input are letters: T time steps, B sequences, and L, H and W as in PyTorch.
@@ -82,6 +83,8 @@ def output_shape(layer: BaseModel, shape: Axes | None) -> Axes | None:
         case Recurrent():
             features = (layer.proj_size or layer.hidden_size) * (1 + layer.bidirectional)
             return (*STEPS[layer.batch_first], features)
+        case Recurrence():
+            return (*STEPS[layer.batch_first], layer.output_size)
         case _ if shape is None:
             return None
         case Linear():

@@ -17,7 +17,8 @@ from ..core.arrays import Array
 from ..core.checks import integer
 from ..errors import ArgumentError, OnwardError
 from ..layers.base_model import BaseModel, call
-from ..layers.recurrent import Inputs, LayerRecord, Recurrent
+from ..layers.recurrence import Recurrence
+from ..layers.recurrent import LayerRecord, Recurrent
 from ..streaming.stream import frozen
 from . import explore, picture
 
@@ -243,9 +244,17 @@ def trace(
 ) -> Trace:
     """Run a model and record its gates and states; `Model.trace` documents the arguments."""
     recorded: dict[str, Recorded] = {}
-    calls: list[tuple[Recurrent[Any], Inputs]] = []
+    calls: list[tuple[Any, Any]] = []  # the layers and their checked arguments
 
-    def record(name: str, layer: Recurrent[Any], x: Any, state: Any, lengths: Any) -> tuple[Any, Any]:
+    def record(name: str, layer: Any, x: Any, state: Any, lengths: Any) -> tuple[Any, Any]:
+        if isinstance(layer, Recurrence):
+            if preactivations:
+                raise ArgumentError(f"{layer!r} has no preactivations in a trace: leave them out")
+            y, state, inputs, own = layer.records(x, state, lengths)
+            calls.append((layer, inputs))
+            steps = inputs.x.swapaxes(0, 1) if layer.batch_first else inputs.x
+            recorded[name + "l0"] = Recorded.of(own, steps, inputs.lengths)
+            return y, state
         y, state, inputs, records = layer.record(x, state, lengths, sums=preactivations)
         calls.append((layer, inputs))
         for suffix, own in by_suffix(layer, records):
@@ -262,7 +271,7 @@ def trace(
         x, y = x[:, None], y[:, None] if has_steps else y[None]
     elif batch_first:
         x, y = x.swapaxes(0, 1), y.swapaxes(0, 1) if has_steps else y
-    initial = None if state is None else [(inputs.h0, inputs.c0) for _, inputs in calls]
+    initial = None if state is None else [inputs.initial for _, inputs in calls]
     answer = None if has_steps else partial(_answer, frozen(model), x, initial, batch_first)
     return Trace(x, y, recorded, answer, model=model.frozen() if state is None else None)
 

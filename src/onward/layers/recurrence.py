@@ -1,0 +1,182 @@
+"""The part that layers whose equations are a graph share: a scan over time from one state.
+
+Axis letters: T time, B batch, I input, H hidden units. `onward.graph.recurrences` holds the equations, and
+whatever runs, streams, differentiates, traces and exports graphs does so with them.
+"""
+
+from __future__ import annotations  # importing np.random is slow
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, NamedTuple, Never
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from ..core import arrays, facade
+from ..core.arrays import Array, Shape
+from ..core.checks import Rng, flag, unknown_arguments
+from ..errors import ShapeError
+from .base import NO_WEIGHTS
+from .quantize import packed, uniform
+from .stateful import Stateful
+
+
+class Inputs(NamedTuple):
+    """The checked arguments of a call: x with a batch axis, lengths (B,), the state, and x's batch axis."""
+
+    x: Array
+    lengths: NDArray[np.int32] | None
+    states: tuple[Array, ...]
+    batched: bool
+
+    @property
+    def initial(self) -> tuple[Array, Array | None]:
+        """h and c, or None instead of c if there is none."""
+        return self.states[0], self.states[1] if len(self.states) > 1 else None
+
+    def arrays(self) -> tuple[Any, ...]:
+        """The inputs of the graph."""
+        return (self.x, *(() if self.lengths is None else (self.lengths,)), *self.states)
+
+
+class Cache(NamedTuple):
+    """The checked arguments of a forward pass and its values, or None if there were no steps or rows."""
+
+    inputs: Inputs
+    run: Any
+
+
+class Recurrence(Stateful):
+    """A layer of one direction whose equations are a graph; its states are (1, B, ...)."""
+
+    STATE_AXES: ClassVar[tuple[str, ...]] = ("1", "batch", "units")
+    causal = True
+    input_size: int
+    output_size: int
+
+    def _configure(
+        self,
+        row_shapes: tuple[Shape, ...],
+        batch_first: bool,
+        dtype: DTypeLike,
+        rng: Rng,
+        bound: float,
+        shapes: Mapping[str, Shape | None],
+        starts: Mapping[str, Callable[[Array], Array]],
+    ) -> None:
+        """Draw the weights of some shapes from U(-bound, bound).
+
+        `starts` are functions of numbers from U(0, 1) for weights with other distributions.
+        """
+        self._row_shapes = row_shapes
+        self.batch_first = flag("batch_first", batch_first)
+        self.step_shape = (self.input_size,)
+        self._draw(dtype, rng, uniform(bound), **shapes)
+        if rng is not NO_WEIGHTS:
+            drawn = {name: (self._weights[name].astype(np.float64) / bound + 1) / 2 for name in starts}
+            self.take_weights({name: start(drawn[name]).astype(self.dtype) for name, start in starts.items()})
+
+    def state_shapes(self, batch: int) -> tuple[Shape, ...]:
+        return tuple((1, batch, *shape) for shape in self._row_shapes)
+
+    @packed
+    def _planners(self, weights: dict[str, Array]) -> tuple[Any, Any]:
+        """The planners without and with lengths."""
+        return facade.call("planner_of", self, True), facade.call("planner_of", self, True, True)
+
+    def __call__(
+        self, x: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None, **unknown: Never
+    ) -> tuple[Array, Any]:
+        """Run a sequence from its first step to its last.
+
+        x is (T, B, I), (B, T, I) with batch_first, or (T, I) unbatched. state has the form of the returned
+        state, or is None for zeros. lengths (B,), or one integer unbatched, gives the number of valid steps
+        in each row. All arrays are converted to the layer's dtype.
+
+        Returns y, laid out as x, and the final state, both as new arrays. Past a row's length, y is 0; the
+        final state is that of the last valid step. Raises ShapeError, DtypeError, SignatureError for unknown
+        arguments, and ArgumentError for a length out of range or a state of the wrong kind.
+        """
+        if unknown:
+            raise unknown_arguments(self, unknown, "x, state=None, *, lengths=None")
+        inputs = self.inputs(x, state, lengths)
+        return self.outputs(inputs, self._planners[inputs.lengths is not None](*inputs.arrays()))
+
+    def inputs(self, x: ArrayLike, state: Any, lengths: ArrayLike | None) -> Inputs:
+        """The arguments of a call, checked, with a batch axis."""
+        x = arrays.as_floats(x, self.dtype, "x")
+        if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
+            layout = "(B, T, {})" if self.batch_first else "(T, B, {})"
+            takes = f"{layout.format(self.input_size)}, or (T, {self.input_size}) unbatched"
+            raise ShapeError(f"x has shape {x.shape}, but this {type(self).__name__} takes {takes}")
+        batched = x.ndim == 3
+        batch_axis = 0 if self.batch_first else 1
+        x = x if batched else np.expand_dims(x, batch_axis)
+        T, B = x.shape[1 - batch_axis], x.shape[batch_axis]
+        states = self._full_state("{}0", state, B, batched)
+        valid = None if lengths is None else arrays.as_lengths(lengths, (B,) if batched else (), T)
+        return Inputs(
+            arrays.contiguous(x), None if valid is None else valid.astype(np.int32), states, batched
+        )
+
+    def _full_state(self, names: str, state: Any, B: int, batched: bool) -> tuple[Array, ...]:
+        """The arrays of a state or of its gradient, which is None for zeros."""
+        given = zip(self.state_names, self.split_state(state), self.state_shapes(B), strict=False)
+        found = [
+            (self.initial_state(names.format(name), x, shape, batched), shape) for name, x, shape in given
+        ]
+        return tuple(np.zeros(shape, self.dtype) if x is None else x for x, shape in found)
+
+    def outputs(self, inputs: Inputs, results: Iterable[Any]) -> tuple[Any, Any]:
+        """The results of a call, from those of the graph."""
+        y, *states = results
+        if not inputs.batched:
+            y, states = y[0] if self.batch_first else y[:, 0], [part[:, 0] for part in states]
+        return y, self.join_state(states[0], states[1] if len(states) > 1 else None)
+
+    def forward(
+        self, x: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None, rng: Rng = None
+    ) -> tuple[Any, Any, Cache]:
+        """Call the layer and also return a cache for backward, which holds all values of all steps.
+
+        The steps run one by one in NumPy, with the bits of a call. Raises the errors of a call.
+        """
+        inputs = self.inputs(x, state, lengths)
+        run = None if 0 in inputs.x.shape else facade.call("recurrence_run", self, inputs)
+        if run is None:
+            return *self(x, state, lengths=lengths), Cache(inputs, run)
+        y, *states = (part.copy() for part in run.outputs)
+        return *self.outputs(inputs, (y, *states)), Cache(inputs, run)
+
+    def backward(self, dy: ArrayLike, dstate: Any, cache: Any) -> tuple[Any, Any, dict[str, Array]]:
+        """Return dx (laid out as x), the gradient of the initial state, and those of the weights by name.
+
+        dy is laid out as y, and dstate as the final state (None for zeros). Raises ShapeError, DtypeError,
+        ArgumentError.
+        """
+        fits = isinstance(cache, Cache) and cache.inputs.x.shape[-1] == self.input_size
+        self._check_cache(fits and cache.inputs.x.dtype == self.dtype)
+        inputs, run = cache
+        batch_axis = 0 if self.batch_first else 1
+        B, shape = inputs.x.shape[batch_axis], [*inputs.x.shape[:2], self.output_size]
+        if not inputs.batched:
+            del shape[batch_axis]
+        dy = arrays.as_gradient(dy, tuple(shape), self.dtype)
+        dy = dy if inputs.batched else np.expand_dims(dy, batch_axis)
+        after = self._full_state("d{}", dstate, B, inputs.batched)
+        if run is None:
+            found = {name: np.zeros_like(weight) for name, weight in self._weights.items()}
+            results: Any = (np.zeros_like(inputs.x), *after)
+        else:
+            found, results = facade.call("recurrence_gradients", self, run, (dy, *after))
+        dx, before = self.outputs(inputs, results)
+        return dx, before, found
+
+    def records(
+        self, x: ArrayLike, state: Any, lengths: ArrayLike | None
+    ) -> tuple[Array, Any, Inputs, dict[str, Array]]:
+        """y and the final state, the checked arguments, and the gates and states (T, B, ...) by name."""
+        inputs = self.inputs(x, state, lengths)
+        results, recorded = facade.call("recorded_recurrence", self, inputs)
+        y, after = self.outputs(inputs, results)
+        return y, after, inputs, recorded

@@ -1,0 +1,62 @@
+"""What layers with a state have in common: the form of a state that users pass and get."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from numpy.typing import ArrayLike
+
+from ..core import arrays
+from ..core.arrays import Array, Shape
+from ..errors import ArgumentError, ShapeError
+from .base import Layer
+from .base_model import RunRecurrent
+
+
+class Stateful(Layer):
+    """A layer whose call takes and returns a state: one array, h, or a pair of arrays, (h, c)."""
+
+    state_names: ClassVar[tuple[str, ...]] = ("h",)
+    STATE_AXES: ClassVar[tuple[str, ...]]  # what errors call the axes of an array of the state
+    takes_vectors = False
+    batch_first: bool = False
+
+    def split_state(self, state: Any) -> tuple[ArrayLike | None, ArrayLike | None]:
+        """h and c of a state that a user passes; c is None if the cell has none. Raises ArgumentError."""
+        parts = len(self.state_names)
+        if parts == 1 and not isinstance(state, tuple):
+            return state, None
+        if parts == 2 and state is None:
+            return None, None
+        if parts == 2 and isinstance(state, tuple | list) and len(state) == 2:
+            return state[0], state[1]
+        takes = "h alone" if parts == 1 else "a pair (h, c)"
+        kind = type(state).__name__
+        given = f"{len(state)} arrays" if isinstance(state, tuple | list) else f"of type {kind}"
+        raise ArgumentError(f"state is {given}, but the state of this {type(self).__name__} is {takes}")
+
+    def join_state(self, h: Array, c: Array | None) -> Any:
+        """The state that a call returns."""
+        return h if c is None else (h, c)
+
+    def initial_state(self, name: str, value: ArrayLike | None, shape: Shape, batched: bool) -> Array | None:
+        """One array of the initial state as (L*D, B, ...). Raises ShapeError, DtypeError."""
+        if value is None:
+            return None
+        array = arrays.as_floats(value, self.dtype, name)
+        expected = shape if batched else (shape[0], *shape[2:])
+        if array.shape != expected:
+            axes = ", ".join(axis for axis in self.STATE_AXES if batched or axis != "batch")
+            raise ShapeError(
+                f"{name} has shape {array.shape}, but for this {self!r} and x it must be {expected}: ({axes})"
+            )
+        return arrays.contiguous(array).reshape(shape)
+
+    def split_states(self, state: Any) -> list[Any]:
+        return [state]
+
+    def join_states(self, states: list[Any]) -> Any:
+        return states[0]
+
+    def run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, Any]:
+        return run_recurrent("", self, x, state, lengths)
