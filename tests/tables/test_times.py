@@ -1,6 +1,6 @@
 """Time stamps: the step between them, missing steps, and the names of the steps that follow."""
 
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ import pytest
 
 from onward.errors import ArgumentError, FileError
 from onward.tables import data, times
+from onward.tables.columns import Columns
 from onward.tables.data import Selection, Sequences
 from onward.tables.times import Step
 
@@ -113,3 +114,22 @@ def test_dates_with_the_day_first(tmp_path: Path) -> None:
     assert found.times == [["2024-01-31", "2024-02-01", "2024-02-02"]]
     with pytest.raises(FileError, match=r"'31.1.2024' is not a date: .*--day-first"):
         read(tmp_path, cells[1:])
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y/%m/%d %H:%M:%S"])
+def test_dates_read_at_once_are_those_read_one_by_one(form: str) -> None:
+    rng = np.random.default_rng(0)
+    dates = [datetime(1, 1, 1) + timedelta(seconds=int(s)) for s in rng.integers(0, 3 * 10**11, 200)]
+    cells = [each.strftime(form).rjust(len(datetime(2000, 1, 1).strftime(form)), "0") for each in dates]
+    columns = Columns("x.csv", ["t"], {"t": cells}, ".", str)
+    found = times.read(columns, "t", day_first=False)
+    alone = [times.parse_date(cell).replace(tzinfo=UTC).timestamp() for cell in cells]
+    assert found.seconds.tolist() == alone and found.are_dates
+    assert [found[row] for row in range(len(cells))] == cells
+
+
+@pytest.mark.parametrize("wrong", ["2024-02-30", "2024-1-001", "0000-01-01", "2024-01_01", "2024-13-01"])
+def test_what_is_no_date_is_refused_among_dates(wrong: str) -> None:
+    columns = Columns("x.csv", ["t"], {"t": ["2024-01-31", wrong]}, ".", lambda row: f"line {row + 2}")
+    with pytest.raises(FileError, match=f"line 3, column 't': '{wrong}' is not a date"):
+        times.read(columns, "t", day_first=False)

@@ -81,6 +81,37 @@ def test_tables_that_cannot_be_cut_are_errors(
         data.read(tmp_path / "x.csv", selection)
 
 
+@pytest.mark.parametrize("missing", [None, "skip"])
+@pytest.mark.parametrize("future", [False, True])
+def test_windows_cut_at_once_are_those_of_a_loop(missing: str | None, future: bool) -> None:
+    rng = np.random.default_rng(1)
+    for window, horizon in rng.integers(1, 6, (20, 2)).tolist():
+        items = [rng.normal(size=(length, 2)) for length in rng.integers(1, 30, 3)]
+        targets = [rng.normal(size=(len(item), 3)) for item in items]
+        for values in (*items, *targets):
+            values[rng.random(values.shape) < 0.05] = np.nan
+        table = Sequences(items, targets=targets, names=["a", "b", "c"], selection=Selection(missing=missing))
+        expected = []
+        for row, item in enumerate(items):
+            for end in range(window, len(item) + 1):
+                following = np.full((horizon, 3), np.nan)
+                known = targets[row][end : end + horizon]
+                following[: len(known)] = known
+                incomplete = missing == "skip" and np.isnan(item[end - window : end]).any()
+                if not incomplete and (future or not np.isnan(following).any()):
+                    name = f"{'abc'[row]}:{end - 1}"
+                    expected.append((name, [row, end], item[end - window : end], following.reshape(-1)))
+        if not expected:
+            continue
+        found = windows.cut(table, window, horizon, future)
+        assert found.names is not None and found.ends is not None and isinstance(found.targets, np.ndarray)
+        names, ends, inputs, following_targets = zip(*expected, strict=True)
+        assert found.names == list(names) and found.ends.tolist() == list(ends)
+        np.testing.assert_array_equal(found.targets, following_targets)
+        for one, other in zip(found.items, inputs, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def series_of(rng: np.random.Generator, lengths: list[int], horizon: int) -> Sequences:
     """Return windows of three steps of random series, whose target is the first of two inputs."""
     items = [rng.normal(size=(length, 2)) for length in lengths]

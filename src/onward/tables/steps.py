@@ -166,16 +166,17 @@ class _Table:
         if chosen.group:
             self.sequence, self.groups = columns.codes(chosen.group)
         self.step: times.Step | None = None
-        self.cells: AnyArray | None = None
+        self.cells: times.Cells | None = None
         self.order = np.argsort(self.sequence, kind="stable")
         if chosen.time:
-            self.time, self.cells, self.are_dates = times.seconds(columns, chosen.time, chosen.day_first)
-            if (np.diff(self.sequence) < 0).any() or (
-                np.diff(self.time)[np.diff(self.sequence) == 0] <= 0
-            ).any():
+            self.cells = times.read(columns, chosen.time, chosen.day_first)
+            self.time = self.cells.seconds
+            change = np.diff(self.sequence)
+            if ((change < 0) | ((change == 0) & (np.diff(self.time) <= 0))).any():
                 self.order = np.lexsort((self.time, self.sequence))
-            self._refuse_repeated(chosen.time)
-        self.starts = np.flatnonzero(np.diff(self.sequence[self.order], prepend=-1))
+                self._refuse_repeated(chosen.time)
+        sequence = self.sequence[self.order]
+        self.starts = np.concatenate([[0], np.flatnonzero(sequence[1:] != sequence[:-1]) + 1])
 
     def _refuse_repeated(self, column: str) -> None:
         assert self.cells is not None
@@ -194,6 +195,8 @@ class _Table:
 
     def in_order(self, values: AnyArray, absent: Any) -> AnyArray:
         """Return values of the rows (rows, ...) for each step, `absent` where there is no row."""
+        if len(values) == len(self.order) and (self.order == np.arange(len(values))).all():
+            return values
         found = values[self.order]
         if (self.order < 0).any():
             found[self.order < 0] = absent
@@ -204,11 +207,12 @@ class _Table:
         chosen = self.chosen
         if chosen.time is None or not (chosen.every or chosen.window):
             return
+        assert self.cells is not None
         rows = np.split(self.order, self.starts[1:])
         series = [self.time[each] for each in rows]
         self.step = times.Step.parse(chosen.every) if chosen.every else None
         if self.step is None:
-            self.step = times.infer_step(series, self.are_dates)
+            self.step = times.infer_step(series, self.cells.are_dates)
         if self.step is None:
             return
         expanded = []
@@ -251,7 +255,7 @@ class _Table:
             return None
         found: list[list[str]] = []
         for rows in self.split(self.order):
-            names = self.cells[rows].tolist()
+            names = self.cells.names[self.cells.codes[rows]].tolist()
             for n in np.flatnonzero(rows < 0).tolist():
                 assert self.step is not None
                 names[n] = times.after(names[0], self.step, n)
@@ -263,7 +267,6 @@ class _Table:
         absent: AnyArray = np.isnan(x)
         if self.chosen.known:  # after the last target, only the known features are present
             absent &= ~self.after_targets()[:, None]
-        incomplete: AnyArray = np.any(absent, axis=1)
         policy = self.chosen.missing
         if policy == "mask":
             return np.concatenate([self.filled(x), absent], axis=1)
@@ -273,6 +276,7 @@ class _Table:
             return self.filled(x)
         if policy == "skip":
             if self.chosen.window is None:
+                incomplete: AnyArray = np.any(absent, axis=1)
                 self.drop(incomplete)
                 return x[~incomplete]
             return x

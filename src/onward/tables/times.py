@@ -129,11 +129,21 @@ def parse_date(cell: str, day_first: bool = False) -> datetime:
     return datetime.fromisoformat(cell.replace("/", "-"))
 
 
-def seconds(columns: Columns, column: str, day_first: bool) -> tuple[NDArray[np.float64], NDArray[Any], bool]:
-    """Return times as numbers, their cells, with dates in ISO 8601, and whether they are dates.
+@dataclass(frozen=True)
+class Cells:
+    """A column of times: as numbers, one for each row, and as the different cells, dates in ISO 8601."""
 
-    Raises FileError, which names the line.
-    """
+    seconds: NDArray[np.float64]
+    codes: IntArray
+    names: NDArray[Any]
+    are_dates: bool
+
+    def __getitem__(self, row: int) -> str:
+        return str(self.names[self.codes[row]])
+
+
+def read(columns: Columns, column: str, day_first: bool) -> Cells:
+    """Return a column of numbers or dates. Raises FileError, which names the line."""
     codes, cells = columns.codes(column)
 
     def place(number: int) -> str:
@@ -141,7 +151,10 @@ def seconds(columns: Columns, column: str, day_first: bool) -> tuple[NDArray[np.
         return f"{columns.place(row, column)}: {cells[number]!r}"
 
     if all(map(is_number, cells)):
-        return np.array(list(map(float, cells)))[codes], np.array(cells, object)[codes], False
+        return Cells(np.array(list(map(float, cells)))[codes], codes, np.array(cells, object), False)
+    found = None if day_first else _iso_seconds(cells)
+    if found is not None:
+        return Cells(found[codes], codes, np.array(cells, object), True)
     values, names = np.zeros(len(cells)), np.array(cells, object)
     first: datetime | None = None
     for number, cell in enumerate(cells):
@@ -159,7 +172,26 @@ def seconds(columns: Columns, column: str, day_first: bool) -> tuple[NDArray[np.
         if day_first:
             is_date = len(cell) <= len("31.01.2024")
             names[number] = date.date().isoformat() if is_date else date.isoformat(" ")
-    return values[codes], names[codes], True
+    return Cells(values[codes], codes, names, True)
+
+
+def _iso_seconds(cells: Sequence[str]) -> NDArray[np.float64] | None:
+    """Return the seconds since 1970 of dates in one form of ISO 8601 without a time zone; None for others."""
+    length = len(cells[0])
+    if length not in (10, 16, 19) or set(map(len, cells)) != {length} or not "".join(cells).isascii():
+        return None
+    characters = np.array(cells, f"S{length}").view("S1").reshape(-1, length)
+    is_sign = np.isin(np.arange(length), (4, 7, 10, 13, 16))
+    if not (characters[:, ~is_sign].view(np.uint8) - ord("0") <= 9).all():
+        return None
+    signs = np.frombuffer(b"--T::", "S1")[: is_sign.sum()]
+    given = np.where(characters[:, is_sign] == b" ", b"T", characters[:, is_sign])
+    if not (given == signs).all() or (characters[:, :4] == b"0").all(axis=1).any():
+        return None
+    try:
+        return np.array(cells, "datetime64[s]").astype(np.float64)
+    except ValueError:  # such as the 31st of February
+        return None
 
 
 def infer_step(series: Sequence[NDArray[np.float64]], are_dates: bool) -> Step | None:

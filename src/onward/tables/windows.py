@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError
@@ -33,21 +34,21 @@ def cut(sequences: Sequences, window: int, horizon: int, future: bool) -> Sequen
     ahead = 0 if future or targets is None else horizon
     items: list[AnyArray] = []
     following: list[AnyArray] = []
-    ends: list[tuple[int, int]] = []
+    names: list[str] = []
+    ends: list[IntArray] = []
     for row, item in enumerate(sequences.items):
-        complete = np.isfinite(item).all(axis=1) | (sequences.selection.missing != "skip")
-        good = np.concatenate([[0], np.cumsum(complete)])
-        for end in range(window, len(item) - ahead + 1):
-            known = None if targets is None else targets[row][end : end + horizon]
-            if good[end] - good[end - window] < window or (
-                known is not None and ahead and np.isnan(known).any()
-            ):
-                continue
-            items.append(item[end - window : end])
-            ends.append((row, end))
-            if known is not None:
-                padding = ((0, horizon - len(known)), (0, 0))
-                following.append(np.pad(known, padding, constant_values=np.nan).reshape(-1))
+        found = np.arange(window, len(item) - ahead + 1)
+        if sequences.selection.missing == "skip":
+            found = found[_none(~np.isfinite(item), found - window, found)]
+        if targets is not None:
+            if ahead:
+                found = found[_none(np.isnan(targets[row]), found, found + horizon)]
+            padded = np.pad(targets[row], ((0, horizon), (0, 0)), constant_values=np.nan)
+            steps = sliding_window_view(padded, horizon, axis=0)[found]  # (windows, O, H)
+            following.append(steps.swapaxes(1, 2).reshape(len(found), padded.shape[1] * horizon))
+        items += [item[end - window : end] for end in found.tolist()]
+        names += _step_names(sequences, row, found - 1)
+        ends.append(np.stack([np.full(len(found), row), found], axis=1))
     if not items:
         raise ArgumentError(
             f"{sequences.origin}: the longest sequence has {sequences.lengths.max()} steps, but --window "
@@ -56,20 +57,31 @@ def cut(sequences: Sequences, window: int, horizon: int, future: bool) -> Sequen
     return replace(
         sequences,
         items=items,
-        targets=None if targets is None else np.stack(following),
-        names=[step_name(sequences, row, end - 1) for row, end in ends],
+        targets=None if targets is None else np.concatenate(following),
+        names=names,
         times=None,
         selection=replace(sequences.selection, window=window, horizon=horizon),
         single=False,
         series=sequences,
-        ends=np.array(ends, np.int64),
+        ends=np.concatenate(ends),
     )
 
 
-def step_name(series: Sequences, row: int, step: int) -> str:
-    """The name of a step: its time or number, after the name of its series if there are several."""
-    time = str(step) if series.times is None else series.times[row][step]
-    return time if series.single else f"{series.name(row)}:{time}"
+def _none(absent: Mask, starts: IntArray, ends: IntArray) -> Mask:
+    """Whether no step (T, F) from each start to each end is absent."""
+    count = np.concatenate([[0], np.cumsum(absent.any(axis=1))])
+    none: Mask = count[ends] == count[starts]
+    return none
+
+
+def _step_names(series: Sequences, row: int, steps: IntArray) -> list[str]:
+    """The names of steps: their times or numbers, after the name of their series if there are several."""
+    names = (
+        map(str, steps.tolist())
+        if series.times is None
+        else map(series.times[row].__getitem__, steps.tolist())
+    )
+    return list(names) if series.single else [f"{series.name(row)}:{name}" for name in names]
 
 
 def latest(windows: Sequences) -> Sequences:
