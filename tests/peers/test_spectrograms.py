@@ -72,3 +72,59 @@ def test_spectrograms_have_the_numbers_and_shapes_of_torch(how: str, tmp_path: P
         assert actual.shape == expected.shape
         scale = np.abs(expected).max()
         np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-5 * scale, err_msg=str(vars(module)))
+
+
+class Denoiser(nn.Module):
+    """Scales the spectrum of each frame, and adds up the frames."""
+
+    def __init__(self, n: int, hop: int, win_length: int, center: bool) -> None:
+        super().__init__()
+        self.n, self.hop, self.win_length, self.center = n, hop, win_length, center
+        self.register_buffer("window", torch.hann_window(win_length) + 0.1)
+        self.gains = nn.Parameter(torch.rand(n // 2 + 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        options = {"window": self.window, "center": self.center}
+        sizes = self.n, self.hop, self.win_length
+        spectrum = torch.stft(x, *sizes, **options, return_complex=True)
+        return torch.istft(spectrum * self.gains, *sizes, **options)
+
+
+class Changes(nn.Module):
+    """Logarithms of the energies of frames, and their changes from frame to frame."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        spectrum = torch.view_as_real(torch.stft(x, 32, 8, center=False, return_complex=True))
+        energies = torch.log(spectrum.pow(2).sum(-1) + 1e-3).transpose(1, 2)
+        return energies[:, 1:] - energies[:, :-1]
+
+
+@pytest.mark.parametrize("how", ["traced", "exported"])
+@torch.no_grad()
+def test_streams_of_spectra_have_the_bits_of_the_call_and_the_numbers_of_torch(
+    how: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    rng, path = np.random.default_rng(0), tmp_path / "model.pt2"
+    sizes = [
+        (16, 4, 16, False),
+        (16, 16, 16, False),
+        (20, 5, 20, True),
+        (24, 7, 18, True),
+        (48, 12, 30, True),
+    ]
+    for module in [*(Denoiser(*each).eval() for each in sizes), Changes()]:
+        x = torch.randn(2, 203)
+        if how == "exported":
+            axes = ({1: torch.export.Dim.AUTO},)
+            torch.export.save(torch.export.export(module, (x,), dynamic_shapes=axes), path)
+        else:
+            torch.jit.save(torch.jit.trace(module, x, check_trace=False), str(path))
+        model, signal = onward.load(path), x.numpy()
+        whole = model(signal)
+        np.testing.assert_allclose(whole, module(x).numpy(), rtol=0, atol=2e-5)
+        stream, parts, ends = model.stream(2, time_axis=1), list[Any](), [0]
+        while ends[-1] < signal.shape[1]:
+            ends.append(ends[-1] + int(rng.integers(0, 40)))
+            parts.append(stream(signal[:, ends[-2] : ends[-1]]))
+        np.testing.assert_array_equal(np.concatenate([*parts, stream.finish()], 1), whole)

@@ -15,7 +15,7 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from .arguments import as_integers
 from .products import split_rows
-from .registry import EVERY_INPUT, Inputs, is_known, known, operation, view
+from .registry import EVERY_INPUT, Inputs, along_time, is_known, known, operation, view
 from .signatures import Known
 
 SUMMED_AT_ONCE = 32  # terms of one product; more of them in float32 would add up too many rounding errors
@@ -311,6 +311,26 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     numbers = rows.with_axes((*rows.shape[:2], n, parts), (*strides[:2], parts, 1))
     y = _transform(b, numbers, n, bins, 2, False, known(window))
     return [y or _lower_transform(b, rows, n, parts, bins, False, known(window))]
+
+
+@stft.combining
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [range(1, len(inputs[0].shape)), ()]  # type: ignore[union-attr]  # the signal is not optional
+
+
+@stft.over_time
+@along_time
+def _(time: Any, node: Node, axis: int) -> None:
+    """Carry the samples that later frames need."""
+    x, step, window, length = (*node.inputs, "", "")[:4]
+    known_step, known_length = (time.known(name) if name else None for name in (step, length))
+    is_known = known_step is not None and (known_length is not None or bool(window))
+    if axis != 1 or not is_known or not (not length or known_length is not None):
+        time.refuse(node, "its frames are not along the steps, or their sizes depend on the sequence")
+    n = time.shape(window)[0] if known_length is None else as_integers(known_length)[0]
+    windows = time.windows(node, x, n, as_integers(known_step)[0], 0, 0, 0)
+    y = time.add("OverWindows", windows, *node.inputs[1:], node=node, axis=axis, span=n)
+    time.define(node.outputs[0], time.define_new(y, time.timing(windows)), time.timing(windows))
 
 
 def _register_window(name: str, *coefficients: float) -> None:

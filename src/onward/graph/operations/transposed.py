@@ -19,6 +19,7 @@ from ...errors import ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
+from ..size import are_same
 from .arguments import as_integers
 from .convolutions import CONVOLUTION, FEW_OUTPUTS, check_bias, filter_step
 from .products import multiply, product_step
@@ -149,6 +150,44 @@ def col2im(
     canvas = np.zeros((*shape[:2], *padded), x.dtype)
     _add_overlapping(canvas, columns, strides, dilations)
     return canvas[:, :, *(slice(pads[i], pads[i] + size) for i, size in enumerate(image))]
+
+
+@col2im.combining
+def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    return [[1, 2], ()]
+
+
+@col2im.over_time
+@along_time
+def _(time: Any, node: Node, axis: int) -> None:
+    """Carry the last blocks, which overlap with later ones; blocks of zeros before the first add nothing."""
+    x, image, block = node.inputs
+    sizes, widths = as_integers(time.value(image)), time.known(block)
+    if widths is None or axis != 2:
+        time.refuse(node, "its blocks depend on the sequence, or are not along the steps")
+    *others, span = map(int, widths)
+    stride = (node.attributes.get("strides") or [1])[-1]
+    changes = [*(node.attributes.get("pads") or []), *(d - 1 for d in node.attributes.get("dilations") or [])]
+    whole = (time.shape(x)[2] - 1) * stride + span
+    if any(changes) or {*others, *sizes[:-1]} - {1} or stride > span or not are_same(sizes[-1], whole):
+        time.refuse(node, "its blocks do not overlap along the steps alone, or leave gaps")
+    shape, held = list(time.shape(x)), max(1, (span - 1) // stride)
+    shape[2] = held
+    recent = time.carry(node, np.zeros(shape, time.dtype(x)), 2, "steps")
+    joined = time.add("Concat", recent, x, axis=2)
+    time.keep(recent, time.slice(joined, 2, -held))
+    steps = time.slice(time.add("Shape", joined), 0, 2, 3)
+    size = time.add("Mul", steps, time.constant(np.array([stride])))
+    size = time.add("Add", size, time.constant(np.array([span - stride])))
+    target = time.add(
+        "Concat", *([time.constant(np.ones(len(others), np.int64))] if others else []), size, axis=0
+    )
+    y = time.add("Col2Im", joined, target, block, **node.attributes)
+    last = len(widths) + 1
+    excess = 0 if time.at_end else span - stride
+    y = time.slice(y, last, held * stride, -excess if excess else None)
+    y = time.upsampled(x, y, stride, span - stride, last)
+    time.define(node.outputs[0], y, time.timing(y))
 
 
 class Phase(NamedTuple):

@@ -84,7 +84,7 @@ class BlockBuilder(TimeFollower):
         if any(name not in self._whole for name in outputs):
             self.refuse(node, "its shapes depend on the values of the sequence")
         is_known = all(isinstance(self._whole[name], np.ndarray) for name in outputs)
-        if is_known or self._derived.issuperset(timed):
+        if is_known or (self._derived.issuperset(timed) and not self._combines_steps(node)):
             self._copy(node if is_known else self._sized(node))
             self._define_derived(node)
             if so_far:
@@ -95,6 +95,14 @@ class BlockBuilder(TimeFollower):
             self._check_sizes(node)
             rule = OPERATIONS[node.operation].stream
             (rule or BlockBuilder.unchanged)(self, node)
+
+    def _combines_steps(self, node: Node) -> bool:
+        """Whether a node has a rule over time and combines steps, also of values that repeat elements."""
+        operation = OPERATIONS[node.operation]
+        if operation.stream is None or operation.combines is None:
+            return False
+        pairs = zip(node.inputs, self.combined(node), strict=True)
+        return any(name and self.axis(name) in combined for name, combined in pairs)
 
     def _copy(self, node: Node) -> None:
         """Add a node as it is. Raises ArgumentError if it does not accept some blocks."""
@@ -361,10 +369,14 @@ class BlockBuilder(TimeFollower):
         length = timing.length.then(add=known + ending - span + stride, down=stride)
         return self.define_new(y, Timing(timing.axis, complete, length))
 
-    def upsampled(self, x: str, value: str, factor: int, tail: int) -> str:
-        """Set the timing of a value with `factor` steps for each step of x, and `tail` more at the end."""
-        axis, complete, length = self._timing_of(x)
-        return self.define_new(value, Timing(axis, complete.then(up=factor), length.then(factor, tail)))
+    def upsampled(self, x: str, value: str, factor: int, tail: int, axis: int | None = None) -> str:
+        """Set the timing of a value with `factor` steps for each step of x, and `tail` more at the end.
+
+        They are on the axis of those of x unless another one is given.
+        """
+        own, complete, length = self._timing_of(x)
+        timing = Timing(own if axis is None else axis, complete.then(up=factor), length.then(factor, tail))
+        return self.define_new(value, timing)
 
     def ones_like_steps(self, x: str) -> str:
         """Return ones in the shape of x (batch, channels, ...) for one channel."""
