@@ -129,20 +129,22 @@ REFUSALS = ArithmeticError, AttributeError, LookupError, TypeError, ValueError
 
 
 class Naming:
-    """Names the node in its errors; NumPy's, for values that it does not accept, become ArgumentError."""
+    """Names the present node in errors; NumPy's, for values that it does not accept, become ArgumentError."""
 
-    __slots__ = ("_node",)
+    __slots__ = ("node",)
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, node: Node | None = None) -> None:
+        self.node = node
 
-    def __enter__(self) -> None:
-        pass
+    def __enter__(self) -> "Naming":
+        return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if error is None or self.node is None:
+            return
         if isinstance(error, OnwardError):
-            raise type(error)(named(self._node, error)) from error
+            raise type(error)(named(self.node, error)) from error
         if isinstance(error, MemoryError):
-            raise MemoryLimitError(named(self._node, error)) from error
+            raise MemoryLimitError(named(self.node, error)) from error
         if isinstance(error, REFUSALS):
-            raise ArgumentError(named(self._node, error)) from error
+            raise ArgumentError(named(self.node, error)) from error

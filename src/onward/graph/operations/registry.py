@@ -225,12 +225,17 @@ class Operation:
         signatures: Sequence[Signature] | None,
     ) -> Work:
         """Return the work for inputs and outputs with some signatures, which may be unknown."""
-        arrays: list[Any] = [x for x in inputs if hasattr(x, "shape")] if self.reads_values else []
-        are_objects = any([x.dtype.hasobject and not has_sizes(x) for x in arrays])
-        given = tuple([x.shape for x in arrays])  # others are sequences
-        made = given if signatures is None else tuple([s[0] for s in signatures])
+        given, each = [], OPERATIONS_OF_ELEMENT
+        x: Any
+        for x in inputs if self.reads_values else ():
+            if hasattr(x, "shape"):  # others are sequences
+                given.append(x.shape)
+                if x.dtype.hasobject and not has_sizes(x):
+                    each = budget.STEP
+        shapes = tuple(given)
+        made = shapes if signatures is None else tuple([s[0] for s in signatures])
         reads = 1 if self.reads is None else self.reads(inputs, attributes)
-        return Work(budget.STEP if are_objects else OPERATIONS_OF_ELEMENT, given, made, reads)
+        return Work(each, shapes, made, reads)
 
     def moved(self, b: Builder, inputs: Inputs, attributes: Mapping[str, Any]) -> list[View] | None:
         """Return the outputs of an operation that moves elements if they are views of its first input.

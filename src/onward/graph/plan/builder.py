@@ -56,7 +56,7 @@ class Builder:
         self.segment_start = 0  # the first step that does not precede a node that runs in NumPy
         self.has_integer_products = False
         self._argument_sizes: list[Any] = []
-        self._weights = weights
+        self._weights, self._budget = weights, budget.current()
         self._constants: list[Bytes] = []
         self._constants_size = 0
         self._views: dict[Identity, View] = {}
@@ -68,9 +68,10 @@ class Builder:
     def new(self, *shape: Any, dtype: str = "float32") -> View:
         """Allocate a contiguous array in the arena."""
         space = -1 - len(self._sizes)
-        self._sizes[space] = math.prod(shape) * DTYPES[dtype]
-        budget.current().check(memory=hint(self._sizes[space]))
-        return View.contiguous(space, 0, shape, dtype)
+        view = View.contiguous(space, 0, shape, dtype)
+        size = self._sizes[space] = math.prod(shape) * DTYPES[dtype]
+        self._budget.check(memory=hint(size))
+        return view
 
     def new_argument(self, *shape: Any, dtype: str = "float32") -> View:
         """Return the view of the next array of a call: its inputs first, then its outputs."""

@@ -56,7 +56,7 @@ class Compiler:
         weights: Weights,
         fixed: Collection[str] | None = None,
     ) -> None:
-        self._builder, self._weights = Builder(weights), weights
+        self._builder, self._weights, self._budget = Builder(weights), weights, budget.current()
         self._builder.add_nodes = self._add_nodes
         self._program = Program()
         self._values: dict[str, Value | None] = {"": None}
@@ -80,16 +80,15 @@ class Compiler:
 
     def compile(self) -> Program:
         """Return the program. Raises the errors of the nodes, which name them."""
-        while self._pending:
-            node = self._pending.popleft()
-            self._program.axes.node = node
-            with Naming(node):
-                is_planned = self._add_node(node)
-            if not is_planned:
-                self._add_rest()
-                break
-        else:
+        is_planned, axes = True, self._program.axes
+        with Naming() as naming:
+            while self._pending and is_planned:
+                naming.node = axes.node = self._pending.popleft()
+                is_planned = self._add_node(naming.node)
+        if is_planned:
             self._program.outputs = [self._output(self._values[name]) for name in self._outputs]
+        else:
+            self._add_rest()
         self._end_segment()
         only_steps = all(type(segment) is tuple for segment in self._program.segments)
         self._program.axes.node, self._program.axes.is_structural = "optimization", True
@@ -194,7 +193,7 @@ class Compiler:
 
     def _add_node(self, node: Node) -> bool:
         """Add a node to the program; return False if its output shapes depend on unknown values."""
-        budget.current().spend(NODE)
+        self._budget.spend(NODE)
         operation = OPERATIONS[node.operation]
         inputs = [self._values[name] for name in node.inputs]
         arrays = _known(inputs)
@@ -232,7 +231,7 @@ class Compiler:
             inputs = list(map(self._with_numbers, inputs))
             views = self._lower(node, operation, inputs, signatures)
         if views is None:
-            budget.current().check(memory=size_of(signatures) + operation.temporary(arrays, node.attributes))
+            self._budget.check(memory=size_of(signatures) + operation.temporary(arrays, node.attributes))
             self._run_in_numpy(node, inputs, signatures)
         return True
 
@@ -240,7 +239,7 @@ class Compiler:
         """Count the work of a node, and check that so much is allowed."""
         times, in_first_call = self._works.get(work) or (0, work.hint)
         more = in_first_call * hint(self._times)
-        budget.current().check(self._work + more)
+        self._budget.check(self._work + more)
         self._works[work] = times + self._times, in_first_call
         self._work += more
 
@@ -292,10 +291,10 @@ class Compiler:
         try:
             self._add_constants(graph.constants)
             self._splice(graph.nodes)
-            while self._pending:
-                node = self._pending.popleft()
-                with Naming(node):
-                    self._add_node(node)
+            with Naming() as naming:
+                while self._pending:
+                    naming.node = self._pending.popleft()
+                    self._add_node(naming.node)
             self._count(ITERATION)
             return [self._with_numbers(self._values[name]) for name in graph.outputs]
         except _NeedsPython:
@@ -357,7 +356,7 @@ class Compiler:
 
     def _add_rest(self) -> None:
         """Make a graph of the pending nodes, which run when the shapes of their inputs are known."""
-        budget.spend(budget.STEP * len(self._pending))
+        self._budget.spend(budget.STEP * len(self._pending))
         used = {name for node in self._pending for name in node.inputs} | set(self._outputs)
         live = {name: value for name in used if (value := self._values.get(name)) is not None}
         rest = Graph(nodes=list(self._pending), outputs=self._outputs)
@@ -373,9 +372,9 @@ class Compiler:
     def _inline(self, node: Node, expand: Expand, inputs: Sequence[Known | None]) -> bool:
         """Replace a composition, or a node with bodies if what decides about them is known, by its nodes."""
         size = run_count(node, inputs, self._weights.runs) if node.operation != "Scan" else 0
-        budget.current().check(IN_CORE * size)
+        self._budget.check(IN_CORE * size)
         if (node.operation == "Loop" and size > MAX_UNROLLED) or (
-            size and not budget.current().affords(NODE * size)
+            size and not self._budget.affords(NODE * size)
         ):
             return False
         expansion = expand(node, inputs)
@@ -403,7 +402,7 @@ class Compiler:
         if value.known and not is_empty:
             value = value.with_view(self._builder.constant(np.asarray(value.array)))
         target = self._builder.new_argument(*value.shape, dtype=name_of(value.dtype))
-        budget.current().check(memory=size_of([Signature(value.shape, value.dtype)]))
+        self._budget.check(memory=size_of([Signature(value.shape, value.dtype)]))
         if not is_empty:
             self._builder.add("copy", value.view, target)
         return Location(target, value.name)

@@ -14,6 +14,7 @@ from .view import CONSTANTS, View
 Step = tuple[str, tuple[Any, ...]]
 
 MOST_INPUTS, MOST_OPERATIONS = 7, 16  # limits of a fused step
+ELEMENTWISE = frozenset(("unary", "activate", "binary"))  # steps that may be fused
 # Steps that write only their last argument.
 ONE_OUTPUT = frozenset("activate binary cast compare copy matmul product reduce unary".split())
 # Steps whose output, the last argument, may have any strides.
@@ -210,7 +211,7 @@ class Expression(NamedTuple):
     def of(cls, step: Step) -> Expression | None:
         """Return the expression of an elementwise step on float32, or None for any other step."""
         name, arguments = step
-        if name not in ("unary", "activate", "binary") or any(v.dtype != "float32" for v in arguments[1:]):
+        if name not in ELEMENTWISE or any([v.dtype != "float32" for v in arguments[1:]]):
             return None
         function, *operands, y = arguments
         places: dict[View, int] = {}
@@ -240,12 +241,11 @@ class Expression(NamedTuple):
         rest = [-count if x == view else places.setdefault(x, len(places)) for x in self.inputs]
         if len(places) > MOST_INPUTS:
             return None
-        first = [
-            (kind, f, tuple([own[o] if o >= 0 else o for o in each])) for kind, f, each in other.operations
-        ]
+        first, second = other.operations, self.operations
+        if own != [*range(len(own))]:
+            first = [(kind, f, tuple([own[o] if o >= 0 else o for o in each])) for kind, f, each in first]
         second = [
-            (kind, f, tuple([rest[o] if o >= 0 else o - count for o in each]))
-            for kind, f, each in self.operations
+            (kind, f, tuple([rest[o] if o >= 0 else o - count for o in each])) for kind, f, each in second
         ]
         return Expression([*places], first + second, self.y)
 

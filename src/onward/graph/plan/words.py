@@ -177,7 +177,10 @@ class Writer:
             self.words.append(0)
             self.words += _text(name)
             for argument in arguments:
-                self.write(argument)
+                if type(argument) is View:
+                    self._view(argument)
+                else:
+                    self.write(argument)
             self.words[start] = len(self.words) - start - 1
 
     def _size(self, size: Size) -> int:
