@@ -191,9 +191,10 @@ class Graph:
         """Return the graph without the nodes and the constants that the outputs do not depend on."""
         needed, used = set(self.outputs), []
         for node in reversed(self.nodes):
-            if needed.intersection(node.outputs) or _checks(node):
-                outputs = tuple(name if name in needed else "" for name in node.outputs)
-                used.append(node.with_outputs(*outputs))
+            if not needed.isdisjoint(node.outputs) or _checks(node):
+                if not needed.issuperset(node.outputs):
+                    node = node.with_outputs(*(name if name in needed else "" for name in node.outputs))
+                used.append(node)
                 needed.update(node.inputs)
         constants = {name: array for name, array in self.constants.items() if name in needed}
         return self.replaced(nodes=used[::-1], constants=constants)

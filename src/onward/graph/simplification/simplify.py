@@ -44,7 +44,8 @@ class Simplifier:
 
     def add(self, node: Node) -> None:
         budget.spend(20 * budget.STEP)
-        node = node.with_inputs(*(self.names.get(name, name) for name in node.inputs))
+        if not self.names.keys().isdisjoint(node.inputs):
+            node = node.with_inputs(*(self.names.get(name, name) for name in node.inputs))
         operation = OPERATIONS[node.operation]
         if node.operation == "If" and node.inputs[0] in self.constants:
             assert operation.expand is not None
@@ -60,7 +61,7 @@ class Simplifier:
                 self.add(simpler)
             if layer is None:
                 self._append(node)
-        elif not operation.is_pure or any(name and name not in self.constants for name in node.inputs):
+        elif not operation.is_pure or any([name and name not in self.constants for name in node.inputs]):
             for simpler in self._rewritten(node):
                 self._append(simpler)
         elif not self._fold(node):
@@ -107,9 +108,10 @@ class Simplifier:
     def _meaning(self, node: Node) -> Any:
         """Return a key that is equal for nodes that compute the same, or None for a node that is not pure."""
         attributes = sorted(node.attributes.items())
-        if not OPERATIONS[node.operation].is_pure or not all(_is_plain(value) for _, value in attributes):
+        if not OPERATIONS[node.operation].is_pure or not all([_is_plain(value) for _, value in attributes]):
             return None
-        return node.operation, tuple(map(self._content, node.inputs)), repr(attributes)
+        described = repr(attributes) if attributes else ""
+        return node.operation, tuple(map(self._content, node.inputs)), described
 
     def _content(self, name: str) -> Any:
         """Return a key that is equal for equal small constants, or the name of another value."""
