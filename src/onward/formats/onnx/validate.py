@@ -131,8 +131,9 @@ def _check_node(node: Node, block: Graph | Function, scope: Scope, opsets: Mappi
         raise FileError(
             f"{described(node)} is of the domain {node.domain!r}; expected the file to declare its opset"
         )
+    own = scope.maps[0]
     for name in node.input:
-        if name and name not in scope:
+        if name and name not in own and name not in scope:
             raise _missing(node, name, block)
     attributes: set[str] = set()
     for attribute in node.attribute:

@@ -181,7 +181,7 @@ def _filters(
 
 def filter_matrix(W: NDArray[Any]) -> NDArray[Any]:
     """Return filters (M, C, *kernel) as rows of a matrix, channels last."""
-    return np.moveaxis(W, 1, -1).reshape(len(W), -1)
+    return W.transpose(0, *range(2, W.ndim), 1).reshape(len(W), -1)
 
 
 def depthwise(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None, g: Geometry) -> View:

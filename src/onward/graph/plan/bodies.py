@@ -28,7 +28,7 @@ def improved(body: Body, states: Container[int], sizes: Mapping[int, Any], lanes
         return view.in_space(SHARED - view.space) if view.space > SHARED else view
 
     steps = [with_views(step, hidden) for step in body.steps]
-    steps, _ = optimized(_into_states(steps, states, sizes), sizes, lanes)
+    steps = optimized(_into_states(steps, states, sizes), sizes, lanes)
     return Body([with_views(step, shown) for step in steps], body.first, body.last)
 
 

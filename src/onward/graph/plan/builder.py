@@ -118,7 +118,7 @@ class Builder:
             return self.new(*view.shape, dtype=dtype or view.dtype)
         order = sorted(range(len(view.shape)), key=lambda axis: -abs(hint(view.strides[axis])))
         dense = self.new(*(view.shape[axis] for axis in order), dtype=dtype or view.dtype)
-        return dense.permuted(*np.argsort(order))
+        return dense.permuted(*inverse(order))
 
     def constant(self, array: NDArray[Any]) -> View:
         """Return a view of an array that never changes, stored once, or of sizes that a call decides."""
@@ -235,7 +235,7 @@ class Builder:
             y = self.new(dtype="int64")
             self.add("numbers", [value], y)
             return self.cast(y, dtype)
-        return self.constant(np.full((), value, dtype))
+        return self.constant(np.asarray(value).astype(dtype))
 
     def map(self, step: str, function: Any, x: View) -> View:
         """Apply a function elementwise; `step` is "unary" or "activate"."""
@@ -266,7 +266,7 @@ class Builder:
         y = self.new(*ordered.shape)
         flat = (*kept, math.prod(ordered.shape[len(rest) :]))
         self.add(step, parameter, ordered.reshaped(*flat), y.reshaped(*flat))
-        return y.permuted(*np.argsort(order))
+        return y.permuted(*inverse(order))
 
     def build(
         self,
@@ -284,7 +284,7 @@ class Builder:
         """
         arrays = self.arrays
         if optimize:
-            self.steps, _ = optimized(self.steps, self._sizes, self.lanes)
+            self.steps = optimized(self.steps, self._sizes, self.lanes)
             for space, lifetime in lifetimes(self.steps).items():
                 arrays[space] = self._sizes[space], *lifetime
         else:
@@ -310,6 +310,11 @@ class Builder:
         writer.steps(self.steps)
         writer.write(work)
         return self.core.Program(writer.program, [key.value for key in weights]), self._constants
+
+
+def inverse(order: Sequence[int]) -> list[int]:
+    """Return the order of axes that undoes another one."""
+    return sorted(range(len(order)), key=order.__getitem__)
 
 
 def aligned(constants: Sequence[Bytes]) -> Bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 from ..size import are_same, is_symbolic
@@ -120,10 +119,8 @@ def users_of(steps: Sequence[Step]) -> dict[int, list[int]]:
     return users
 
 
-def optimized(
-    steps: list[Step], sizes: Mapping[int, Any], lanes: int
-) -> tuple[list[Step], dict[int, list[int]]]:
-    """Return fewer steps that compute the same, and the numbers of those that use each space.
+def optimized(steps: list[Step], sizes: Mapping[int, Any], lanes: int) -> list[Step]:
+    """Return fewer steps that compute the same.
 
     `sizes` holds those of the arrays of the arena in bytes, `lanes` is the number of floats in a vector.
     """
@@ -131,11 +128,9 @@ def optimized(
     found = in_place(steps, users, sizes)
     users = users if found is steps else users_of(found)
     steps = without_unread_rows(found, users)  # which has the same users
-    for reduce in (fused, partial(without_copies, lanes=lanes)):
-        found = reduce(steps, users)
-        users = users if found is steps else users_of(found)
-        steps = found
-    return steps, users
+    found = fused(steps, users)
+    users = users if found is steps else users_of(found)
+    return without_copies(found, users, lanes)
 
 
 def in_place(steps: list[Step], users: dict[int, list[int]], sizes: Mapping[int, Any]) -> list[Step]:
