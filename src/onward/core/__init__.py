@@ -1,4 +1,4 @@
-"""Arrays, argument checks, storage, threads and gate orders; may import errors and _core only."""
+"""Arrays, windows, argument checks, storage, threads and gate orders; may import errors and _core only."""
 
 from .interrupts import interrupted_afterwards
 
