@@ -59,22 +59,3 @@ def test_products_of_slices_and_of_values_around_a_loop_run_once() -> None:
     before = " ".join(program.steps[:loop])
     assert before.count("product") == 2
     assert "exponential" in before
-
-
-def test_a_loop_without_iterations_runs_in_the_core() -> None:
-    graph, body = Graph(), Graph()
-    h, x = (body.add_input(name, np.float32) for name in "hx")
-    total = body.add("Add", h, x)
-    body.outputs = (total, body.add("Concat", total, x, axis=1))
-    names = [
-        graph.add_input("h", np.float32, ("batch", 5)),
-        graph.add_input("x", np.float32, ("time", "batch", 5)),
-    ]
-    graph.outputs = graph.add_all("Scan", names, 2, body=body, num_scan_inputs=1)
-    model = Model(graph)
-    for rows in (1, 3):
-        given = np.ones((rows, 5), np.float32), np.zeros((0, rows, 5), np.float32)
-        after, y = model(*given)
-        np.testing.assert_array_equal(after, given[0])
-        assert y.shape == (0, rows, 10) and y.dtype == np.float32
-        assert runs_in_core(model, *given)

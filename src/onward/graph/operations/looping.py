@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..graph import Graph
-from ..node import Node, Signature
+from ..node import Node
 from ..plan.builder import Builder
 from ..plan.passes import Body
-from ..plan.view import CONSTANTS, DTYPES, View, name_of
+from ..plan.view import View
 from ..size import are_same
 from .arguments import as_axis
 from .control import keeps_condition, loop, loop_inputs
@@ -50,27 +50,9 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if count is None or not count.known or not keeps_condition(node.attributes["body"]):
         return None
     times = count.array.item()
-    if type(times) is int and times == 0:
-        return _without_iterations(b, node, inputs)
-    if (type(times) is int and times < 2) or any(0 in x.shape for x in values if x is not None):
+    if type(times) is int and times < 2:
         return None
     return _Repeated(b, node, times, values).views()
-
-
-loop.lowers_empty = True
-
-
-def _without_iterations(b: Builder, node: Node, inputs: Inputs) -> list[View] | None:
-    """Return the views of the initial states, and of scanned outputs without slices."""
-    known = [x if x is None or x.array is None else x.array for x in inputs]
-    given = [Signature(x.shape, x.dtype) if isinstance(x, Value) else x for x in known]
-    found = loop.infer and loop.infer(node, given)
-    states, _, _ = loop_inputs(inputs[2:], node.captured)
-    if found is None or any(name_of(y.dtype) not in DTYPES for y in found):
-        return None
-    scanned = [View.contiguous(CONSTANTS, 0, y.shape, name_of(y.dtype)) for y in found[len(states) :]]
-    views = [*(typed_view(b, value) for value in states), *scanned]
-    return None if None in views else [view for view in views if view is not None]
 
 
 class _Repeated:
