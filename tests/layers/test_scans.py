@@ -209,6 +209,14 @@ def test_a_trace_shows_the_gates_and_states(kind: Kind) -> None:
         layer.trace(x, preactivations=True)
 
 
+@EACH_CLASS
+def test_a_trace_with_arrays_of_several_sizes_is_drawn(kind: Kind) -> None:
+    pytest.importorskip("matplotlib")
+    layer = kind.layer()
+    trace = layer.trace(example(layer)[0])
+    assert len(trace.plot(row=1).axes) > len(trace)  # a panel for each array, and the input
+
+
 @SOME
 def test_a_model_with_the_layer_learns(kind: Kind) -> None:
     layer = kind.layer(batch_first=True)

@@ -255,7 +255,7 @@ def s_lstm(e: Equations, layer: sLSTM, x: Expression) -> Expression:
         i, z, o = exp(a_i - new), tanh(a_z), sigmoid(a_o)
         c, n = f * c + i * z, f * n + i
         h = o * (c / n)
-        shown = {"i": i, "f": f, "z": z, "o": o, "c": c, "n": n, "m": new}
+        shown = {"i": i, "f": f, "g": z, "o": o, "c": c, "normalizer": n, "stabilizer": new}
         return [h, c.apply("Concat", n, new, axis=-1)], [h], shown
 
     (h,) = e.scan(step, e.linear(x, "weight_ih", "bias_ih"))

@@ -22,7 +22,7 @@ from .stateful import Stateful
 
 
 class Inputs(NamedTuple):
-    """The checked arguments of a call: x with a batch axis, lengths (B,), the state, and x's batch axis."""
+    """The checked arguments of a call: x with a batch axis, lengths (B,), the state, and if x was batched."""
 
     x: Array
     lengths: NDArray[np.int32] | None

@@ -14,6 +14,7 @@ from ..core.checks import integer
 from ..errors import ArgumentError
 from ..layers import GRU, LSTM, RNN, Dropout, Last, Linear, Sequential
 from ..layers.base_model import BaseModel
+from ..layers.recurrent import Recurrent
 from ..tables import inference
 from ..tables.data import Sequences
 from ..tables.rows import Rows
@@ -356,7 +357,7 @@ def fold(model: Sequential, mean: Array, deviation: Array) -> None:
     Raises ArgumentError for another first layer.
     """
     first: Any = model[0]
-    if not first.state_names or not first.bias:
+    if not isinstance(first, Recurrent) or not first.bias:
         raise ArgumentError(f"the first layer is {first!r}, expected a recurrent layer with bias=True")
     weights = first.state_dict()
     for suffix in ("_l0", "_l0_reverse")[: 1 + first.bidirectional]:

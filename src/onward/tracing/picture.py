@@ -65,7 +65,8 @@ def draw(
     recorded = trace.recorded[str(layer)]
     steps = steps_of(recorded.lengths, row, text)
     values = {name: array[:steps, row] for name, array in recorded.arrays.items()}
-    rows = {array.shape[1]: array for array in (values["h"], values.get("c", values["h"]))}
+    ordering = *values.values(), values["h"], values.get("c", values["h"])  # the last array of a size decides
+    rows = {array.shape[1]: array for array in ordering}
     if units is not None:
         if len(units) == 0:
             raise ArgumentError("units is empty: name at least one unit, or omit it to draw all")
