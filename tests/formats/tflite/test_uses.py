@@ -51,6 +51,14 @@ def test_a_compiled_wake_word_streams(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.stack([stream(x) for x in blocks["x"]]), blocks["y0"])
 
 
+def test_a_compiled_wake_word_returns_its_variables(tmp_path: Path) -> None:
+    model, x = onward.load(FOLDER / "mww_vad.tflite"), np.load(FOLDER / "mww_vad.npz")["x"][0]
+    model.compile(tmp_path / "m.onward")
+    compiled = onward.load(tmp_path / "m.onward")
+    assert len(compiled.outputs) == 1
+    np.testing.assert_array_equal(compiled(x), model(x))
+
+
 def test_info_and_traces_name_the_layers() -> None:
     assert "mww_vad" in invoke("info", FOLDER / "mww_vad.tflite", expect=0).output
     model, x = onward.load(FOLDER / "keras_lstm.tflite"), np.load(FOLDER / "keras_lstm.npz")["x"][0]

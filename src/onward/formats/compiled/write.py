@@ -16,6 +16,7 @@ from ...graph.declared import as_declared, check_names
 from ...graph.node import AnyArray, Signature
 from ...graph.of_layers import graph_of
 from ...graph.over_time.streamed import Streamed
+from ...graph.structure import names as returned_names
 from ...layers.base_model import BaseModel
 from ...model import Model
 from ...streaming.graph_pool import GraphPool, SequencePool
@@ -55,7 +56,8 @@ def compile_model(
     whole = model if isinstance(model, Model) else Model(graph_of(model)).of_sequences
     recorder = FileRecorder()
     general, others = whole.generalized(fixed)
-    called, problem = _calls(with_fixed(general, others), calls, recorder)
+    plain = without_next_states(with_fixed(general, others))
+    called, problem = _calls(plain, calls, recorder)
     stream: _Stream | None = None
     reason = ""
     try:
@@ -72,7 +74,7 @@ def compile_model(
     writer = FileWriter(recorder)
     writer.write(called is not None)
     if called is not None:
-        writer.graph(called, _outputs(called, general.outputs))
+        writer.graph(called, _outputs(called, plain.outputs))
     writer.write(stream is not None)
     if stream is not None:
         stream.write(writer)
@@ -81,7 +83,7 @@ def compile_model(
     graphs = [planner.graph for planner in (called, stream and stream.blocks) if planner]
     return Summary(
         [each.name for each in graphs[0].inputs],
-        list(general.outputs),
+        list(plain.outputs),
         len(called.compiled) if called else 0,
         "" if called else str(problem),
         len(stream.blocks.compiled) if stream else 0,
@@ -103,6 +105,23 @@ def with_fixed(model: Model, fixed: Mapping[str, Any]) -> Model:
             inputs=[each for each in graph.inputs if each.name not in fixed],
             constants=graph.constants | constants,
             defaults=graph.defaults.difference(fixed),
+        )
+    )
+
+
+def without_next_states(model: Model) -> Model:
+    """Return a model whose outputs are what a call returns, without the next values of its state."""
+    graph = model.graph
+    if not graph.carries or graph.structure is None:
+        return model
+    names = [*returned_names(graph.structure.results)]
+    outputs = dict(zip(model.outputs, graph.outputs, strict=True))
+    declared = {each.name: each for each in graph.declared_outputs}
+    return Model(
+        graph.replaced(
+            outputs=tuple(outputs[name] for name in names),
+            declared_outputs=tuple(declared[name] for name in names),
+            carries={},
         )
     )
 
