@@ -13,8 +13,9 @@ FORMS = ("float", "dynamic", "float16", "int8", "int16x8")
 class RandomModel:
     """Builds a model of fixed sizes; `keras` is tf_keras, `rng` decides.
 
-    The integers of layers that the converter writes as a loop end the process. Of 16 bits, the converter has
-    no LSTM, and LiteRT ends the process for its attention.
+    The integers of layers that the converter writes as a loop end the process, and LiteRT cannot reverse
+    sequences of integers. Of 16 bits, the converter has no LSTM, and LiteRT ends the process for attention
+    and layer normalization.
     """
 
     def __init__(self, keras: Any, rng: np.random.Generator, form: str = "float") -> None:
@@ -64,7 +65,6 @@ class RandomModel:
             lambda: L.SeparableConv1D(n, 3, padding="same")(x),
             lambda: L.DepthwiseConv1D(2, padding="same")(x),
             lambda: L.Dense(n, activation=activation)(x),
-            lambda: L.LayerNormalization()(x),
             lambda: L.BatchNormalization()(L.Dense(n)(x)),
             lambda: L.MaxPooling1D(2, strides=1, padding="same")(x),
             lambda: L.AveragePooling1D(2, strides=1, padding="same")(x),
@@ -72,22 +72,23 @@ class RandomModel:
             lambda: L.Multiply()([L.Dense(x.shape[-1], activation="sigmoid")(x), x]),
             lambda: L.Concatenate()([x, L.Dense(n)(x)]),
         ]
-        fused = [
+        wide = [  # not of 16 bits
             lambda: L.LSTM(n, return_sequences=True)(x),
-            lambda: L.LSTM(n, return_sequences=True, go_backwards=True)(x),
             lambda: L.LSTM(n, return_sequences=True, unroll=True)(x),
-            lambda: L.Bidirectional(L.LSTM(n, return_sequences=True))(x),
             lambda: L.Attention()([x, x]),
             lambda: L.MultiHeadAttention(2, 4)(x, x),
+            lambda: L.LayerNormalization()(x),
         ]
-        loops = [
+        loops = [  # of real numbers alone
+            lambda: L.LSTM(n, return_sequences=True, go_backwards=True)(x),
+            lambda: L.Bidirectional(L.LSTM(n, return_sequences=True))(x),
             lambda: L.LSTM(n, return_sequences=True, stateful=True)(x),
             lambda: L.GRU(n, return_sequences=True, reset_after=self._pick([True, False]))(x),
             lambda: L.GRU(n, return_sequences=True, stateful=True)(x),
             lambda: L.SimpleRNN(n, return_sequences=True, activation=self._pick(["tanh", "relu"]))(x),
             lambda: L.Bidirectional(L.GRU(n, return_sequences=True), merge_mode="sum")(x),
         ]
-        return self._pick([*kinds, *fused * self.has_lstm, *loops * self.has_loops])()
+        return self._pick([*kinds, *wide * self.has_lstm, *loops * self.has_loops])()
 
     def _film(self) -> Any:
         """A convolutional LSTM over a few images."""
