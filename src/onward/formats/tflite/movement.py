@@ -20,6 +20,53 @@ def vector(x: Any) -> Any:
     return x.cast(np.int64)
 
 
+def joined(parts: Sequence[Any], axis: int) -> Any:
+    """Return arrays one behind the other along an axis."""
+    return parts[0].apply("Concat", *parts[1:], axis=axis)
+
+
+def _split(call: Call, x: Value, count: int, axis: int) -> list[Value]:
+    if not 1 <= count == len(call.results):
+        raise call.refuse(f"a split into {count} parts for {len(call.results)} outputs")
+    return x.applied("Split", count, axis=axis, num_outputs=count)
+
+
+def _each(parts: Sequence[Any], operation: str, axis: int) -> list[Any]:
+    """Add an axis of size 1 to each part, or remove it."""
+    return [part.apply(operation, [axis]) for part in parts]
+
+
+ANY |= {
+    "BROADCAST_TO": lambda call, x, shape: x.apply("Expand", vector(shape)),
+    "EXPAND_DIMS": lambda call, x, axis: x.apply("Unsqueeze", call.numbers(axis, "axis")),
+    "FILL": lambda call, shape, x: x.apply("Expand", vector(shape)),
+    "GATHER_ND": lambda call, x, indices: x.apply("GatherND", vector(indices)),
+    "PACK": lambda call, *parts: joined(_each(parts, "Unsqueeze", call.options.axis), call.options.axis),
+    "RANGE": lambda call, start, limit, step: start.apply("Range", limit, step),
+    "RANK": lambda call, x: call.constant(len(call.shape(0)), INT32),
+    "REVERSE_SEQUENCE": lambda call, x, lengths: x.apply(
+        "ReverseSequence",
+        vector(lengths),
+        batch_axis=call.options.batch_axis,
+        time_axis=call.options.seq_axis,
+    ),
+    "SCATTER_ND": lambda call, indices, updates, shape: (
+        updates.constant(0)
+        .apply("Expand", vector(shape))
+        .apply("ScatterND", vector(indices), updates, reduction="add")
+    ),
+    "SPLIT": lambda call, axis, x: _split(call, x, call.options.count, call.numbers(axis, "axis")[0]),
+    "SQUEEZE": lambda call, x: x.apply("Squeeze", call.options.axes.tolist() or None),
+    "TILE": lambda call, x, repeats: x.apply("Tile", vector(repeats)),
+    "TRANSPOSE": lambda call, x, perm: x.permuted(*call.numbers(perm, "order of axes")),
+    "UNPACK": lambda call, x: _each(
+        _split(call, x, call.options.count, call.options.axis), "Squeeze", call.options.axis
+    ),
+    "WHERE": lambda call, x: x.apply("NonZero", dtype=INT64).apply("Transpose", perm=[1, 0]),
+    "ZEROS_LIKE": lambda call, x: x.constant(0).apply("Expand", x.apply("Shape", dtype=INT64)),
+}
+
+
 @operator(ANY, "RESHAPE")
 def reshape(call: Call, x: Value, shape: Value | None = None) -> Any:
     wanted = shape.known if shape is not None else call.options.new_shape
@@ -39,50 +86,6 @@ def _order(before: list[int], after: list[int]) -> list[int] | None:
     ones, others = (iter([k for k, n in enumerate(before) if (n == 1) == is_one]) for is_one in (True, False))
     perm = [next(ones if n == 1 else others) for n in after]
     return perm if [before[k] for k in perm] == after else None
-
-
-@operator(ANY, "SQUEEZE")
-def squeeze(call: Call, x: Value) -> Any:
-    axes = call.options.axes.tolist()
-    return x.apply("Squeeze", axes or None)
-
-
-@operator(ANY, "EXPAND_DIMS")
-def expand_dims(call: Call, x: Value, axis: Value) -> Any:
-    return x.apply("Unsqueeze", call.numbers(axis, "axis"))
-
-
-@operator(ANY, "TRANSPOSE")
-def transpose(call: Call, x: Value, perm: Value) -> Any:
-    return x.permuted(*call.numbers(perm, "order of axes"))
-
-
-@operator(ANY, "PACK")
-def pack(call: Call, *parts: Value) -> Any:
-    rows = [part.apply("Unsqueeze", [call.options.axis]) for part in parts]
-    return joined(rows, call.options.axis)
-
-
-def joined(parts: Sequence[Any], axis: int) -> Any:
-    """Return arrays one behind the other along an axis."""
-    return parts[0].apply("Concat", *parts[1:], axis=axis)
-
-
-@operator(ANY, "UNPACK")
-def unpack(call: Call, x: Value) -> Any:
-    count, axis = call.options.count, call.options.axis
-    return [part.apply("Squeeze", [axis]) for part in _split(call, x, count, axis)]
-
-
-def _split(call: Call, x: Value, count: int, axis: int) -> list[Value]:
-    if not 1 <= count == len(call.results):
-        raise call.refuse(f"a split into {count} parts for {len(call.results)} outputs")
-    return x.applied("Split", count, axis=axis, num_outputs=count)
-
-
-@operator(ANY, "SPLIT")
-def split(call: Call, axis: Value, x: Value) -> Any:
-    return _split(call, x, call.options.count, call.numbers(axis, "axis")[0])
 
 
 @operator(ANY, "SPLIT_V")
@@ -170,12 +173,6 @@ def reverse(call: Call, x: Value, axes: Value) -> Any:
     return x.apply("Slice", [-1] * n, [-LAST] * n, places, [-1] * n)
 
 
-@operator(ANY, "REVERSE_SEQUENCE")
-def reverse_sequence(call: Call, x: Value, lengths: Value) -> Any:
-    options = {"batch_axis": call.options.batch_axis, "time_axis": call.options.seq_axis}
-    return x.apply("ReverseSequence", vector(lengths), **options)
-
-
 @operator(ANY, "GATHER")
 def gather(call: Call, x: Value, indices: Value) -> Any:
     axis, batch = call.options.axis, call.options.batch_axes
@@ -185,17 +182,6 @@ def gather(call: Call, x: Value, indices: Value) -> Any:
         raise call.refuse(f"a gather along axis {axis} with {batch} batch axes")
     places = vector(indices).apply("Unsqueeze", [-1])
     return x.apply("GatherND", places, batch_dims=batch)
-
-
-@operator(ANY, "GATHER_ND")
-def gather_nd(call: Call, x: Value, indices: Value) -> Any:
-    return x.apply("GatherND", vector(indices))
-
-
-@operator(ANY, "SCATTER_ND")
-def scatter_nd(call: Call, indices: Value, updates: Value, shape: Value) -> Any:
-    zeros = updates.constant(0).apply("Expand", vector(shape))
-    return zeros.apply("ScatterND", vector(indices), updates, reduction="add")
 
 
 @operator(ANY, "DYNAMIC_UPDATE_SLICE")
@@ -210,41 +196,11 @@ def update_slice(call: Call, x: Value, update: Value, start: Value) -> Any:
     return x.apply("ScatterND", call.constant(places, INT64) + first, update)
 
 
-@operator(ANY, "TILE")
-def tile(call: Call, x: Value, repeats: Value) -> Any:
-    return x.apply("Tile", vector(repeats))
-
-
-@operator(ANY, "BROADCAST_TO")
-def broadcast_to(call: Call, x: Value, shape: Value) -> Any:
-    return x.apply("Expand", vector(shape))
-
-
-@operator(ANY, "FILL")
-def fill(call: Call, shape: Value, x: Value) -> Any:
-    return x.apply("Expand", vector(shape))
-
-
-@operator(ANY, "ZEROS_LIKE")
-def zeros_like(call: Call, x: Value) -> Any:
-    return x.constant(0).apply("Expand", x.apply("Shape", dtype=INT64))
-
-
 @operator(ANY, "SHAPE")
 def shape_of(call: Call, x: Value) -> Any:
     if min(call.shape(0), default=0) >= 0:
         return call.constant(call.shape(0), TYPES[call.options.dtype])
     return x.apply("Shape", dtype=INT64).cast(TYPES[call.options.dtype])
-
-
-@operator(ANY, "RANK")
-def rank_of(call: Call, x: Value) -> Any:
-    return call.constant(len(call.shape(0)), INT32)
-
-
-@operator(ANY, "RANGE")
-def range_(call: Call, start: Value, limit: Value, step: Value) -> Any:
-    return start.apply("Range", limit, step)
 
 
 @operator(ANY, "CAST")
@@ -276,11 +232,6 @@ def arg_max(call: Call, x: Value, axis: Value) -> Any:
     place = call.numbers(axis, "axis")[0]
     found = x.apply(name, dtype=INT64, axis=place, keepdims=0)
     return found.cast(TYPES[call.options.dtype])
-
-
-@operator(ANY, "WHERE")
-def where_true(call: Call, condition: Value) -> Any:
-    return condition.apply("NonZero", dtype=INT64).apply("Transpose", perm=[1, 0])
 
 
 @operator(ANY, "PAD PADV2 MIRROR_PAD")
