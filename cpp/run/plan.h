@@ -99,7 +99,7 @@ public:
     void cast(const View& x, const View& y);
 
     void activate(Activation<float> function, const View& x, const View& y);
-    void unary(Unary operation, const View& x, const View& y);
+    void unary(Unary operation, const View& x, const View& y);  // floats; Abs, Neg and Sign of integers
     void binary(Binary operation, const View& a, const View& b, const View& y);           // any dtype
     // Several of the operations above in one pass; their results are never stored as a whole.
     void fused(const FusedOperations& operations, std::span<const View> views);  // the inputs, then y
@@ -118,10 +118,10 @@ public:
                  const View& x, const View& y);
     // Reduces the last axis of x; it has size 1 in y.
     void reduce(Reduction operation, const View& x, const View& y);
-    // y[t] = y[t - 1] + x[t] along the first axis.
+    // y[t] = y[t - 1] + x[t] along the first axis; any dtype.
     void accumulate(const View& x, const View& y);
     // The k largest or smallest elements of each row of x, in order, and their indices (int64); of equal elements, the
-    // one with the lower index is first, and NaN precedes or follows all numbers. All views must be contiguous.
+    // one with the lower index is first, and NaN precedes or follows all numbers. Contiguous views, x of any dtype.
     void top(bool largest, bool nan_first, const View& x, const View& values, const View& indices);
     // These two apply to each row, the last axis of x and y; both must be contiguous.
     void softmax(bool logarithm, const View& x, const View& y);

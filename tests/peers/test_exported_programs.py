@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from support import modules
 from support.exported_functions import Case, Function
 from support.exported_modules import CASES, Counter
+from support.in_numpy import unexpected
 from support.onnx_nodes import open_model
 from support.skips import counted_cases
 from torch import nn
@@ -141,6 +142,7 @@ def test_random_modules(start: int, tmp_path: Path) -> None:
                 expected = modules.answer(module, inputs)
             net = load(program_of(module, tuple(map(torch.from_numpy, inputs.values()))), tmp_path)
             close(net(*inputs.values()), expected)
+            assert not unexpected(net, [*inputs.values()])
 
 
 def test_changed_buffers_are_carries(tmp_path: Path) -> None:

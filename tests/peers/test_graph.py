@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 from support import modules
+from support.in_numpy import unexpected
 from support.onnx_nodes import outputs_of
 from support.running import bound
 from support.skips import Case, counted_cases
 
 import onward
 from onward import _core
+from onward.graph import Model
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from the exporter
 
@@ -60,6 +62,7 @@ def test_random_modules_match_pytorch(start: int, tmp_path: Path) -> None:
             model: Any = onward.load(path)
             for _ in range(2):
                 assert_close(outputs_of(model, **inputs), expected)
+            assert not isinstance(model, Model) or not unexpected(model, [*inputs.values()])
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,14 @@ void copy_run(const T* from, Size from_step, Size n, T* to, Size to_step) {
         for (Size i = 0; i < n; i++) to[i * to_step] = from[i * from_step];
 }
 
+// The quotient of integers rounded toward zero, and 0 for a divisor of 0; it wraps.
+template <class T>
+T quotient(T a, T b) {
+    using Unsigned = std::make_unsigned_t<T>;
+    if (b == 0) return 0;
+    return b == T(-1) && std::is_signed_v<T> ? T(Unsigned(0) - Unsigned(a)) : T(a / b);
+}
+
 // Calls run(f) with a binary operation f on two elements of a dtype. Integers wrap; of booleans, the
 // maximum is "or" and the minimum is "and".
 template <class T, class Run>
@@ -45,7 +53,8 @@ void with_operation(Binary operation, Run run) {
             case Binary::subtract: return run([](T a, T b) { return T(Unsigned(Unsigned(a) - Unsigned(b))); });
             case Binary::multiply: return run([](T a, T b) { return T(Unsigned(Unsigned(a) * Unsigned(b))); });
             case Binary::minimum: return run([](T a, T b) { return std::min(a, b); });
-            default: return run([](T a, T b) { return std::max(a, b); });
+            case Binary::maximum: return run([](T a, T b) { return std::max(a, b); });
+            case Binary::divide: return run([](T a, T b) { return quotient(a, b); });
         }
     } else {
         switch (operation) {

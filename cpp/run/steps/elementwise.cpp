@@ -1,4 +1,5 @@
 // Elementwise steps: arithmetic, comparisons and activation functions.
+#include "platform/dispatch.h"
 #include "run/plan.h"
 #include "run/steps/elements.h"
 
@@ -62,15 +63,42 @@ void Plan::activate(Activation<float> function, const View& x, const View& y) {
 }
 
 void Plan::unary(Unary operation, const View& x, const View& y) {
-    each_element(x, y, [=, this](Size n, const float* from, float* to) { kernels.unary(operation, n, from, to); });
+    if (x.dtype == DType::float32)
+        return each_element(x, y, [=, this](Size n, const float* from, float* to) {
+            kernels.unary(operation, n, from, to);
+        });
+    check(x), check(y, x.dtype);
+    auto add_step = [&]<class T>(T, auto f) {
+        add([f, loops = Loops<2>(kept, {&x, &y})](std::byte* const* spaces) {
+            loops.run<T>(spaces, [=](const auto& p, Size n, const auto& step) {
+                for (Size i = 0; i < n; i++) p[1][i * step[1]] = f(p[0][i * step[0]]);
+            });
+        });
+    };
+    with_type(x.dtype, [&]<class T>(T zero) {
+        if constexpr (std::is_same_v<T, double>) {
+            add_step(zero, [operation, &wide = onward::kernels<double>()](double v) {
+                double result;
+                wide.unary(operation, 1, &v, &result);
+                return result;
+            });
+        } else if constexpr (std::is_integral_v<T>) {
+            using Unsigned = std::make_unsigned_t<T>;
+            switch (operation) {
+                case Unary::absolute:
+                    return add_step(zero, [](T v) { return v < 0 ? T(Unsigned(0) - Unsigned(v)) : v; });
+                case Unary::negative: return add_step(zero, [](T v) { return T(Unsigned(0) - Unsigned(v)); });
+                case Unary::sign: return add_step(zero, [](T v) { return T((v > 0) - (v < 0)); });
+                default: throw std::invalid_argument("integers do not have this function");
+            }
+        }
+    });
 }
 
 void Plan::binary(Binary operation, const View& a, const View& b, const View& y) {
     check(a), check(b, a.dtype), check(y, a.dtype);
     if (a.dtype != DType::float32)
         return with_type(a.dtype, [&]<class T>(T) {
-            if (std::is_integral_v<T> && operation == Binary::divide)
-                throw std::invalid_argument("integers cannot be divided");
             with_operation<T>(operation, [&](auto f) {
                 add([f, loops = Loops<3>(kept, {&a, &b, &y})](std::byte* const* spaces) {
                     loops.run<std::byte>(spaces, [=](const auto& p, Size n, const auto& step) {

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "run/plan.h"
+#include "run/steps/elements.h"
 
 namespace onward {
 
@@ -66,11 +67,27 @@ void Plan::standardize(float epsilon, const View& x, const View& y) {
 }
 
 void Plan::accumulate(const View& x, const View& y) {
-    check_floats({&x, &y});
+    check(x), check(y, x.dtype);
     const Size n = x.shape.at(0), x_stride = x.strides[0], y_stride = y.strides.at(0);
     if (n == 0 || y.shape != x.shape) throw std::invalid_argument("a running sum needs arrays of one shape");
     View x_0 = x, y_0 = y;
     x_0.shape[0] = y_0.shape[0] = 1;
+    if (x.dtype != DType::float32)
+        return with_type(x.dtype, [&]<class T>(T) {
+            with_operation<T>(Binary::add, [&](auto plus) {
+                add([=, loops = Loops<2>(kept, {&x_0, &y_0})](std::byte* const* spaces) {
+                    loops.run<T>(spaces, [=](const auto& p, Size count, const auto& step) {
+                        for (Size i = 0; i < count; i++) {
+                            const T* const from = p[0] + i * step[0];
+                            T* const to = p[1] + i * step[1];
+                            *to = *from;
+                            for (Size t = 1; t < n; t++)
+                                to[t * y_stride] = plus(to[(t - 1) * y_stride], from[t * x_stride]);
+                        }
+                    });
+                });
+            });
+        });
     add([this, n, x_stride, y_stride, first = Loops<2>(kept, {&x_0, &y_0}),
          loops = Loops<3>(kept, {&y_0, &x_0, &y_0})](std::byte* const* spaces) {
         first.run<float>(spaces, [](const auto& p, Size count, const auto& step) {
@@ -87,36 +104,37 @@ void Plan::accumulate(const View& x, const View& y) {
 }
 
 void Plan::top(bool largest, bool nan_first, const View& x, const View& values, const View& indices) {
-    check_floats({&x, &values});
-    check(indices, DType::int64);
+    check(x), check(values, x.dtype), check(indices, DType::int64);
     if (x.shape.empty() || values.shape.empty() || is_empty(x) || is_empty(values) || !is_contiguous(x) ||
         !is_contiguous(values) || !is_contiguous(indices) || values.shape != indices.shape)
         throw std::invalid_argument("the largest elements need contiguous views");
     const Size n = x.shape.back(), k = values.shape.back(), rows = elements(x.shape) / n;
     if (k > n || rows != elements(values.shape) / k) throw std::invalid_argument("a row has too few elements");
-    add([=, x = Place(x), values = Place(values), indices = Place(indices)](std::byte* const* spaces) {
-        std::vector<int64_t> order(n);
-        for (Size row = 0; row < rows; row++) {
-            const float* const from = at<float>(x, spaces) + row * n;
-            auto precedes = [=](int64_t i, int64_t j) {
-                const float a = from[i], b = from[j];
-                if (a != a && b != b) return i < j;
-                if (a != a || b != b) return (a != a) == nan_first;
-                return a == b ? i < j : (a > b) == largest;
-            };
-            if (k == 1) {
-                order[0] = 0;
-                for (Size i = 1; i < n; i++)
-                    if (precedes(i, order[0])) order[0] = i;
-            } else {
-                std::iota(order.begin(), order.end(), int64_t(0));
-                std::partial_sort(order.begin(), order.begin() + k, order.end(), precedes);
+    with_type(x.dtype, [&]<class T>(T) {
+        add([=, x = Place(x), values = Place(values), indices = Place(indices)](std::byte* const* spaces) {
+            std::vector<int64_t> order(n);
+            for (Size row = 0; row < rows; row++) {
+                const T* const from = at<T>(x, spaces) + row * n;
+                auto precedes = [=](int64_t i, int64_t j) {
+                    const T a = from[i], b = from[j];
+                    if (a != a && b != b) return i < j;
+                    if (a != a || b != b) return (a != a) == nan_first;
+                    return a == b ? i < j : (a > b) == largest;
+                };
+                if (k == 1) {
+                    order[0] = 0;
+                    for (Size i = 1; i < n; i++)
+                        if (precedes(i, order[0])) order[0] = i;
+                } else {
+                    std::iota(order.begin(), order.end(), int64_t(0));
+                    std::partial_sort(order.begin(), order.begin() + k, order.end(), precedes);
+                }
+                for (Size i = 0; i < k; i++) {
+                    at<T>(values, spaces)[row * k + i] = from[order[i]];
+                    at<int64_t>(indices, spaces)[row * k + i] = order[i];
+                }
             }
-            for (Size i = 0; i < k; i++) {
-                at<float>(values, spaces)[row * k + i] = from[order[i]];
-                at<int64_t>(indices, spaces)[row * k + i] = order[i];
-            }
-        }
+        });
     });
 }
 

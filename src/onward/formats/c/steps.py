@@ -78,6 +78,9 @@ def combination(operation: str, a: str, b: str, dtype: str = "float32") -> str:
     kind = TYPES[dtype]
     if is_float:
         return f"{a} {OPERATORS[operation]} {b}"
+    if operation == "divide":
+        wrapped = f"{b} == -1 ? {combination('subtract', '0', a, dtype)} : " if dtype != "uint8" else ""
+        return f"({b} == 0 ? 0 : {wrapped}({kind})({a} / {b}))"
     wide = "uint64_t" if dtype == "int64" else "uint32_t"
     return f"({kind})(({wide}){a} {OPERATORS[operation]} ({wide}){b})"
 
@@ -102,7 +105,18 @@ def activate(c: Body, function: Any, x: View, y: View) -> None:
 @step
 def unary(c: Body, operation: str, x: View, y: View) -> None:
     """Functions of one number."""
-    c.loops([x, y], lambda x, y: f"{y} = {stored(f'{UNARY[operation]}({x})')};")
+    if x.dtype == "float64":
+        raise ArgumentError(f"the step {operation} of float64 has no C yet")
+    if x.dtype == "float32":
+        return c.loops([x, y], lambda x, y: f"{y} = {stored(f'{UNARY[operation]}({x})')};")
+    functions = {"absolute": "{0} < 0 ? {1} : {0}", "negative": "{1}", "sign": "({0} > 0) - ({0} < 0)"}
+
+    def statement(x: str, y: str) -> str:
+        negative = combination("subtract", "0", x, kind)
+        return f"{y} = {functions[operation].format(x, negative)};"
+
+    kind = x.dtype
+    return c.loops([x, y], statement)
 
 
 @step
@@ -259,13 +273,17 @@ def reduce(c: Body, operation: str, x: View, y: View) -> None:
 @step
 def accumulate(c: Body, x: View, y: View) -> None:
     """Running sums."""
-    first, rest = (v.sliced(0, 0, 1) for v in (x, y)), int(x.shape[0]) - 1
+    first, rest, kind = (v.sliced(0, 0, 1) for v in (x, y)), int(x.shape[0]) - 1, y.dtype
     c.add("{")
     c.loops(list(first), lambda x, y: f"{y} = {x};")
     c.add("}", "{")
     if rest:
         views = [y.sliced(0, 0, rest), x.sliced(0, 1, rest + 1), y.sliced(0, 1, rest + 1)]
-        c.loops(views, lambda a, b, y: f"{y} = {stored(f'{a} + {b}')};", in_order=True)
+
+        def statement(a: str, b: str, y: str) -> str:
+            return f"{y} = {stored(combination('add', a, b, kind), kind)};"
+
+        c.loops(views, statement, in_order=True)
     c.add("}")
 
 
@@ -296,6 +314,8 @@ def standardize(c: Body, epsilon: float, x: View, y: View) -> None:
 @step
 def top(c: Body, largest: bool, nan_first: bool, x: View, values: View, indices: View) -> None:
     """The largest or smallest elements, and their indices."""
+    if x.dtype != "float32":
+        raise ArgumentError(f"the largest elements of {x.dtype} have no C yet")
     n, k = int(x.shape[-1]), int(values.shape[-1])
     rows = math.prod(map(int, x.shape[:-1]))
     options = f"{int(bool(largest))}, {int(bool(nan_first))}"

@@ -17,7 +17,7 @@ from ...graph.node import AnyArray, Signature
 from ...graph.plan.bound import LoadedProgram
 from ...graph.plan.builder import Weights
 from ...graph.plan.planner import compiled, constants_of
-from ...graph.plan.program import Location, NumPyNode, Program
+from ...graph.plan.program import Location, Program
 from ...graph.plan.view import name_of
 from ...graph.plan.words import Recorder
 from ...graph.plan.words import Weights as Recorded
@@ -114,13 +114,10 @@ class GraphPrograms:
 
 def check_in_core(graph: Graph, program: Program, host: str) -> None:
     """Raise ArgumentError, which names the node, unless the core alone runs a program, as its host needs."""
-    for segment in program.segments:
-        if isinstance(segment, NumPyNode):  # before a Rest, there is always one
-            scalars = [d.name for d in graph.inputs if d.axes == () and d.dtype and d.dtype.kind in "iub"]
-            hint = f"; fix inputs that decide what runs, as {scalars[0]}=..." if scalars else ""
-            raise ArgumentError(
-                f"{segment.node}: it runs in NumPy for these inputs, and {host} has only the core{hint}"
-            )
+    for node in program.in_numpy:
+        scalars = [d.name for d in graph.inputs if d.axes == () and d.dtype and d.dtype.kind in "iub"]
+        hint = f"; fix inputs that decide what runs, as {scalars[0]}=..." if scalars else ""
+        raise ArgumentError(f"{node}: it runs in NumPy for these inputs, and {host} has only the core{hint}")
     for declared, required in zip(graph.inputs, program.signature, strict=True):
         if required is None:
             raise ArgumentError(f"the input {declared.name} is not an array, as {host} needs")

@@ -14,7 +14,7 @@ from ...errors import ArgumentError
 from ..node import AnyArray, Node
 from ..plan.builder import Builder
 from ..plan.view import View
-from .expressions import composed, maximum
+from .expressions import composed, maximum, where
 from .registry import Inputs, elementwise_operation, view
 from .signatures import broadcast_to_first
 
@@ -60,10 +60,12 @@ for _name, _call in _calls.items():
     _define(_name, _call)
 
 
-@elementwise_operation("Celu")
-def celu(x: AnyArray, *, alpha: float = 1.0) -> Any:
+@composed("Celu", widens=True)
+def celu(x: Any, *, alpha: float = 1.0) -> Any:
     """max(0, x) + min(0, alpha (exp(x / alpha) - 1))"""
-    return np.maximum(x, 0) + np.minimum(alpha * activate(("elu", 1.0, 1.0), x / alpha), 0)
+    if alpha == 1:
+        return x.apply("Elu")
+    return maximum(x, 0) + (alpha * (x / alpha).apply("Elu")).apply("Min", 0)
 
 
 @composed("Gelu", widens=True)
@@ -96,10 +98,11 @@ def prelu(x: Any, slope: Any) -> Any:
     return maximum(x, 0) + x.apply("Min", 0) * slope
 
 
-@elementwise_operation("Shrink")
-def shrink(x: AnyArray, *, bias: float = 0.0, lambd: float = 0.5) -> Any:
+@composed("Shrink", widens=True)
+def shrink(x: Any, *, bias: float = 0.0, lambd: float = 0.5) -> Any:
     """x + bias below -lambd, x - bias above lambd, 0 between."""
-    return np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0)).astype(x.dtype)
+    wide = x.cast(np.float64) if x.dtype.kind in "iu" else x
+    return where(wide < -lambd, wide + bias, where(wide > lambd, wide - bias, 0)).cast(x.dtype)
 
 
 # The Maclaurin series of erf(x) / x as a polynomial in x^2, for |x| <= 1/2.

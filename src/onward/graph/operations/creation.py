@@ -14,10 +14,11 @@ from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
 from ..size import Size
 from ..sized import dtype_of, integers
-from .arguments import as_integers
+from .arguments import as_axis, as_integers
 from .casting import as_dtype
+from .expressions import composed, where
 from .registry import WIDENED, Inputs, operation
-from .signatures import Known, like_first
+from .signatures import Known
 
 FLOAT32, INT32 = np.dtype(np.float32), np.dtype(np.int32)
 
@@ -104,11 +105,24 @@ def eye_like(x: Known, *, dtype: Any = None, k: int = 0) -> Any:
     return np.eye(x.shape[0], x.shape[1], k=k).astype(x.dtype if dtype is None else as_dtype(dtype))
 
 
-@operation("Trilu", signature=like_first)
-def trilu(x: AnyArray, k: AnyArray | None = None, *, upper: int = 1) -> Any:
+def counted(t: Any, size: Any, axes_after: int = 0) -> Any:
+    """Return the integers from 0 to a size, a part of a composition, along the first of some axes."""
+    numbers = t.constant_of(0, np.int64).apply("Range", size, 1)
+    return numbers.apply("Unsqueeze", range(1, axes_after + 1)) if axes_after else numbers
+
+
+def places_along(x: Any, axis: int) -> Any:
+    """Return the index of each element of x along an axis, with size 1 on the axes before it left out."""
+    place = as_axis(axis, x.rank)
+    return counted(x.t, x.apply("Shape", start=place, end=place + 1), x.rank - 1 - place)
+
+
+@composed("Trilu")
+def trilu(x: Any, k: Any = None, *, upper: int = 1) -> Any:
     """The upper or lower triangle of matrices up to the diagonal k, zeros elsewhere."""
-    diagonal = 0 if k is None else int(k.item())
-    return np.triu(x, diagonal) if upper else np.tril(x, diagonal)
+    diagonal = places_along(x, -1).apply("Sub", places_along(x, -2))
+    limit = x.t.constant_of(0, np.int64) if k is None else k.apply("Reshape", [])
+    return where(diagonal >= limit if upper else diagonal <= limit, x, 0)
 
 
 # Random numbers: new ones in each call unless there is a seed.

@@ -15,10 +15,12 @@ from ..plan.view import View
 from ..sized import broadcast_shape
 from .expressions import composed
 from .integer_fusion import fuse
-from .registry import Inputs, elementwise_operation, known, lowering, typed_view, view
+from .registry import Inputs, elementwise_operation, known, lowering, typed_view
 from .signatures import Known, broadcast, broadcast_booleans, common_dtype, like_first_boolean
 
 # Functions of one array.
+
+INTEGERS = {"int8", "uint8", "int32", "int64"}
 
 
 def _define_unary(name: str, function: Any, core: str | None = None, **options: Any) -> None:
@@ -34,7 +36,18 @@ def _define_unary(name: str, function: Any, core: str | None = None, **options: 
         return y
 
     if core is not None:
-        compute.steps(lambda b, x: b.map("unary", core, x))
+        _lower_unary(name, core)
+
+
+def _lower_unary(name: str, core: str) -> None:
+    dtypes = {"float32", "float64"}
+    if core in ("absolute", "negative", "sign"):
+        dtypes |= INTEGERS
+
+    @lowering(name)
+    def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+        x = typed_view(b, inputs[0])
+        return None if x is None or x.dtype not in dtypes else [b.map("unary", core, x)]
 
 
 _rows: list[tuple[str, Any, str]] = [
@@ -73,12 +86,14 @@ def is_inf(x: AnyArray, *, detect_negative: int = 1, detect_positive: int = 1) -
 
 
 def _divide(a: AnyArray, b: AnyArray) -> Any:
-    """a / b; the quotient of integers is rounded toward zero."""
+    """a / b; the quotient of integers is rounded toward zero, and 0 if b is 0."""
     if a.dtype.kind not in "iuO":
         return np.divide(a, b)
     quotient = np.floor_divide(a, b)
     are_opposite = (a < 0) != (b < 0)
-    return quotient + ((a - quotient * b != 0) & are_opposite) if are_opposite.any() else quotient
+    if not are_opposite.any():
+        return quotient
+    return quotient + ((a - quotient * b != 0) & are_opposite & (b != 0))
 
 
 def _larger(a: AnyArray, b: AnyArray) -> Any:
@@ -105,8 +120,6 @@ def _define_combined(name: str, function: Any, core: str, rule: Any = _of_two) -
     def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
         views = [x for value in inputs if (x := typed_view(b, value)) is not None]
         if len(views) < len(inputs) or len({x.dtype for x in views}) > 1:
-            return None
-        if name == "Div" and views[0].dtype not in ("float32", "float64"):
             return None
         if len(views) == 2:
             for value, x, other in zip(inputs, views, reversed(views), strict=True):
@@ -149,15 +162,35 @@ _define_comparison("Greater", np.greater, "less", is_swapped=True)
 _define_comparison("GreaterOrEqual", np.greater_equal, "less_or_equal", is_swapped=True)
 
 
-def _define_bitwise(name: str, function: Any) -> None:
+def inverted(b: Builder, x: View) -> View:
+    """Return integers with the opposite bits, or the negation of booleans."""
+    if x.dtype == "bool":
+        return b.combined("compare", "equal", x, b.scalar(False, "bool"))
+    return b.binary("subtract", b.constant(np.invert(np.zeros((), x.dtype))), x)
+
+
+def _define_bitwise(name: str, function: Any, step: str, of_booleans: str) -> None:
     @elementwise_operation(name, signature=broadcast, widens=False)
     def compute(a: AnyArray, b: AnyArray) -> Any:
         return function(a, b)
 
+    @compute.lowering
+    def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+        first, second = (typed_view(b, value) for value in inputs)
+        if first is None or second is None or first.dtype != "bool":
+            return None
+        return [b.combined(step, of_booleans, first, second)]
 
-_define_bitwise("BitwiseAnd", np.bitwise_and)
-_define_bitwise("BitwiseOr", np.bitwise_or)
-_define_bitwise("BitwiseXor", np.bitwise_xor)
+
+_define_bitwise("BitwiseAnd", np.bitwise_and, "binary", "minimum")
+_define_bitwise("BitwiseOr", np.bitwise_or, "binary", "maximum")
+_define_bitwise("BitwiseXor", np.bitwise_xor, "compare", "not_equal")
+
+
+@lowering("BitwiseNot")
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x = typed_view(b, inputs[0])
+    return x and [inverted(b, x)]
 
 
 @elementwise_operation("BitShift", signature=broadcast, widens=False)
@@ -170,8 +203,25 @@ def bit_shift(a: AnyArray, b: AnyArray, *, direction: str) -> Any:
 
 @elementwise_operation("Mod", signature=broadcast, takes_sizes=True)
 def mod(a: AnyArray, b: AnyArray, *, fmod: int = 0) -> Any:
-    """The remainder has the sign of b, or the sign of a with `fmod`."""
-    return np.fmod(a, b) if fmod else np.mod(a, b)
+    """The remainder, with the sign of b, or of a if `fmod`; an integer modulo 0 is itself."""
+    y = np.fmod(a, b) if fmod else np.mod(a, b)
+    return np.where(b == 0, a, y) if y.dtype.kind in "iu" and not np.all(b) else y
+
+
+@mod.lowering
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Subtract the whole multiples of b; the remainder of floats is exact only in NumPy."""
+    x, divisor = (typed_view(b, value) for value in inputs)
+    if x is None or divisor is None or x.dtype not in INTEGERS:
+        return None
+    multiples = b.binary("multiply", b.binary("divide", x, divisor), divisor)
+    rest, zero = b.binary("subtract", x, multiples), b.scalar(0, x.dtype)
+    if node.attributes.get("fmod"):
+        return [rest]
+    signs = [b.combined("compare", "less", each, zero, dtype="bool") for each in (rest, divisor)]
+    differs = b.combined("compare", "not_equal", *signs, dtype="bool")
+    is_rest = b.combined("compare", "not_equal", rest, zero, dtype="bool")
+    return [b.combined("where", b.binary("minimum", differs, is_rest), b.binary("add", rest, divisor), rest)]
 
 
 @elementwise_operation(
@@ -189,10 +239,15 @@ def power(x: AnyArray, exponent: AnyArray) -> Any:
 
 @power.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, exponent = view(b, inputs[0]), known(inputs[1])
-    if x is None or exponent is None or exponent.size != 1 or shapes[0] != x.shape:
+    x, exponent = typed_view(b, inputs[0]), known(inputs[1])
+    if x is None or exponent is None or exponent.size != 1 or shapes[0] != x.shape or x.dtype == "bool":
         return None
-    match float(exponent.item()):
+    power = float(exponent.item())
+    if x.dtype in INTEGERS and power < 1:
+        return None
+    match power:
+        case 1.0:
+            return [x]
         case 2.0:
             return [b.binary("multiply", x, x)]
         case 3.0:
@@ -204,6 +259,10 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
             return [b.map("unary", "sqrt", x)]
         case -1.0:
             return [b.map("unary", "reciprocal", x)]
+        case -0.5:
+            return [b.map("unary", "reciprocal", b.map("unary", "sqrt", x))]
+        case -2.0:
+            return [b.map("unary", "reciprocal", b.binary("multiply", x, x))]
     return None
 
 
@@ -222,12 +281,21 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     return x and [b.combined("compare", "not_equal", x, x, dtype="bool")]
 
 
+@lowering("IsInf")
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    x = typed_view(b, inputs[0])
+    signs = [node.attributes.get(f"detect_{sign}", 1) for sign in ("negative", "positive")]
+    if x is None or x.dtype not in ("float32", "float64") or not any(signs):
+        return None
+    infinity = b.scalar(np.inf if signs[1] else -np.inf, x.dtype)
+    found = b.map("unary", "absolute", x) if all(signs) else x
+    return [b.combined("compare", "equal", found, infinity, dtype="bool")]
+
+
 @lowering("Not")
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     x = typed_view(b, inputs[0])
-    if x is None or x.dtype != "bool":
-        return None
-    return [b.combined("compare", "equal", x, b.scalar(False, "bool"))]
+    return None if x is None or x.dtype != "bool" else [inverted(b, x)]
 
 
 @where.lowering

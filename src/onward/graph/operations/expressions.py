@@ -167,6 +167,10 @@ class Composition:
         self.values[name] = self.constants[name] = np.asarray(value).astype(dtype)
         return name
 
+    def constant_of(self, value: Any, dtype: Any) -> Part:
+        """Return a constant array or number."""
+        return Part(self, self.cast(value, dtype))
+
     def add(self, operation: str, *inputs: Any, **attributes: Any) -> str:
         """Add an operation of which one output is used."""
         return self.add_all(operation, inputs, 1, **attributes)[0]
@@ -229,9 +233,12 @@ class Composition:
         return Expansion(nodes, {name: a for name, a in self.constants.items() if name in needed})
 
 
-def composed(name: str, *, widens: bool = False, **options: Any) -> Callable[[Body], Operation]:
+def composed(
+    name: str, *, widens: bool = False, signature: Any = None, **options: Any
+) -> Callable[[Body], Operation]:
     """Define an operation as a composition of others, from which its meaning and its shape rule follow.
 
+    Its signature rule may be given, for shapes that no array can have.
     If `widens`, it computes inputs of half precision in float32. `options` are those of `Operation`.
     """
 
@@ -249,13 +256,13 @@ def composed(name: str, *, widens: bool = False, **options: Any) -> Callable[[Bo
         def compute(*inputs: Any, **attributes: Any) -> tuple[Any, ...]:
             return tuple(recorded(inputs, attributes, True))
 
-        def signature(*inputs: Known | None, **attributes: Any) -> Any:
+        def inferred(*inputs: Known | None, **attributes: Any) -> Any:
             try:
                 return [Signature.of(y) for y in recorded(inputs, attributes, False)]
             except Unknown:
                 return None
 
-        defined = operation(name, signature=signature, **options)(compute)
+        defined = operation(name, signature=signature or inferred, **options)(compute)
         defined.is_composed = True
 
         @defined.expanding

@@ -11,6 +11,8 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from ..size import are_same, is_symbolic
 from .arguments import as_axis, as_indices, as_integers
+from .creation import counted
+from .expressions import composed, where
 from .movement import along_axis, move
 from .registry import EVERY_INPUT, Inputs, along_time, is_known, lowering, operation, typed_view
 from .signatures import Known, like_first
@@ -247,19 +249,19 @@ def tensor_scatter(
 
 
 def _one_hot_signature(indices: Known, depth: AnyArray, values: Known, *, axis: int = -1) -> Signature:
-    rank = len(indices.shape) + 1
     shape = list(indices.shape)
-    shape.insert(as_axis(axis, rank), as_integers(depth)[0])
+    shape.insert(as_axis(axis, len(shape) + 1), as_integers(depth)[0])
     return Signature(tuple(shape), values.dtype)
 
 
-@operation("OneHot", signature=_one_hot_signature, shape_inputs=(1,))
-def one_hot(indices: AnyArray, depth: AnyArray, values: AnyArray, *, axis: int = -1) -> Any:
+@composed("OneHot", signature=_one_hot_signature, shape_inputs=(1,))
+def one_hot(indices: Any, depth: Any, values: Any, *, axis: int = -1) -> Any:
     """values[1] at the indices along a new axis, values[0] elsewhere and for indices out of range."""
-    axis, size = as_axis(axis, indices.ndim + 1), int(np.ravel(depth)[0])
-    counted = np.where(indices < 0, indices + size, indices)
-    places = np.arange(size).reshape(-1, *[1] * (indices.ndim - axis))
-    return np.where(np.expand_dims(counted, axis) == places, values[1], values[0])
+    axis, whole = as_axis(axis, indices.rank + 1), indices.cast(np.int64)
+    size = depth if depth.dtype.hasobject else depth.cast(np.int64)  # symbolic sizes are integers
+    places = counted(indices.t, size, indices.rank - axis)
+    found = where(whole < 0, whole + size, whole).apply("Unsqueeze", [axis]).equals(places)
+    return where(found, *(values.apply("Gather", [place]) for place in (1, 0)))
 
 
 @operation("Compress", shape_inputs=EVERY_INPUT)

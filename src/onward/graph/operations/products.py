@@ -99,6 +99,16 @@ def matmul_step(b: Builder, A: View, B: View) -> View:
     return y
 
 
+def _vectors_or_matrices(b: Builder, A: View, B: View) -> View:
+    """Return the product of two views, of which a vector is a matrix of one row or one column."""
+    shape = product_shape(A.shape, B.shape)
+    if len(A.shape) == 1:
+        A = A.with_axes((1, *A.shape), (0, *A.strides))
+    if len(B.shape) == 1:
+        B = B.with_axes((*B.shape, 1), (*B.strides, 1))
+    return b.reshaped(matmul_step(b, A, B), *shape)
+
+
 def _order(rank: int, swapped: int, moved: int = 0) -> list[int]:
     """Return the order of axes of an operand of a product.
 
@@ -175,9 +185,9 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         y = product(b, A, W, None, transposed)
     else:
         other = view(b, B)
-        if other is None or len(A.shape) < 2 or len(other.shape) < 2:
+        if other is None:
             return None
-        y = matmul_step(b, A, other.permuted(*_order(len(other.shape), transposed)))
+        y = _vectors_or_matrices(b, A, other.permuted(*_order(len(other.shape), transposed)))
     if alpha != 1:
         y = b.binary("multiply", y, b.scalar(alpha))
     if C is not None:

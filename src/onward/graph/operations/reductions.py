@@ -18,8 +18,9 @@ from ..plan.builder import Builder, Weights
 from ..plan.view import View
 from ..size import Axes
 from .arguments import as_axis
-from .expressions import composed, log, sqrt, square
-from .registry import Inputs, along_time, known, lowering, operation, over_time, typed_view, view
+from .elementwise import inverted
+from .expressions import composed, exp, log, sqrt, square, where
+from .registry import Inputs, along_time, known, lowering, operation, over_time, typed_view
 from .signatures import Known, like_first
 
 
@@ -83,20 +84,11 @@ def _row_means(rows: AnyArray) -> AnyArray:
     return np.asarray(row_sums(rows) / rows.dtype.type(rows.shape[1]))
 
 
-def _row_log_sums_exp(rows: AnyArray) -> AnyArray:
-    if rows.dtype.kind in "iu":
-        return _row_log_sums_exp(rows.astype(np.float64)).astype(rows.dtype)
-    highest = _row_maxima(rows)
-    shift = np.where(np.isfinite(highest), highest, 0).astype(rows.dtype)
-    return np.asarray(np.log(row_sums(np.exp(rows - shift[:, None]))) + shift)
-
-
 ROWS: dict[str, Callable[[AnyArray], AnyArray]] = {
     "ReduceSum": row_sums,
     "ReduceMax": _row_maxima,
     "ReduceMean": _row_means,
     "ReduceMin": _row_minima,
-    "ReduceLogSumExp": _row_log_sums_exp,
     "ReduceProd": _row_products,
 }
 
@@ -130,7 +122,11 @@ def _combines(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection
 
 
 def _register(name: str) -> None:
-    @operation(name, signature=_signature, shape_inputs=(1,), widens=True, combines=_combines)
+    is_exact = name in ("ReduceSum", "ReduceProd")  # and takes symbolic sizes
+
+    @operation(
+        name, signature=_signature, shape_inputs=(1,), widens=True, combines=_combines, takes_sizes=is_exact
+    )
     def reduce(
         x: AnyArray, axes: AnyArray | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
     ) -> AnyArray:
@@ -151,27 +147,30 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     x, axes, name = typed_view(b, inputs[0]), (*inputs, None)[1], node.operation
     if x is None or (axes is not None and not axes.known):
         return None
-    is_exact = x.dtype in ("int32", "int64") and name in ("ReduceSum", "ReduceMax")
+    is_exact = x.dtype not in ("float32", "float64") and name != "ReduceMean"
+    is_exact &= x.dtype != "bool" or name != "ReduceSum"
     reduced = _axes(x, known(axes), node)
     if not reduced or not (is_exact or x.dtype == "float32"):
         return None
     rest = [axis for axis in range(len(x.shape)) if axis not in reduced]
     count = math.prod(x.shape[axis] for axis in reduced)
-    numbers = b.map("unary", "negative", x) if name == "ReduceMin" else x
+    # the minimum is the maximum in the opposite order
+    numbers = _reversed(b, x) if name == "ReduceMin" else x
     kept = [x.shape[axis] for axis in rest]
     rows = b.reshaped(numbers.permuted(*rest, *reduced), *kept, count)
     y = b.new(*kept, 1, dtype=x.dtype)
-    b.add(
-        "reduce_integers" if is_exact else "reduce",
-        "sum" if name in ("ReduceSum", "ReduceMean") else "maximum",
-        rows,
-        y,
-    )
+    function = "sum" if name in ("ReduceSum", "ReduceMean") else "maximum"
+    b.add("reduce_integers" if is_exact else "reduce", function, rows, y)
     if name == "ReduceMean":
         y = b.binary("divide", y, b.scalar(count))
     elif name == "ReduceMin":
-        y = b.map("unary", "negative", y)
+        y = _reversed(b, y)
     return [y.reshaped(*shapes[0])]  # type: ignore[list-item]  # contiguous
+
+
+def _reversed(b: Builder, x: View) -> View:
+    """Return numbers in the opposite order: -x, or for integers the number with the opposite bits."""
+    return b.map("unary", "negative", x) if x.dtype == "float32" else inverted(b, x)
 
 
 @over_time("ReduceMax", "ReduceMin", "ReduceProd")
@@ -282,11 +281,11 @@ _define_cumulative("CumProd", np.cumprod, 1)
 
 @lowering("CumSum")
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, place = view(b, inputs[0]), known(inputs[1])
-    if x is None or place is None:
+    x, place = typed_view(b, inputs[0]), known(inputs[1])
+    if x is None or place is None or x.dtype == "bool":
         return None
     axis = as_axis(int(place.item()), len(x.shape))
-    y = b.new(*x.shape)
+    y = b.new(*x.shape, dtype=x.dtype)
     order = (axis, *(other for other in range(len(x.shape)) if other != axis))
     source, target = x.permuted(*order), y.permuted(*order)
     if node.attributes.get("reverse"):
@@ -337,6 +336,17 @@ _define_sum("ReduceL1", abs, _same)
 _define_sum("ReduceSumSquare", square, _same)
 _define_sum("ReduceL2", square, sqrt)
 _define_sum("ReduceLogSum", _same, log)
+
+
+@composed("ReduceLogSumExp", widens=True, shape_inputs=(1,))
+def log_sum_exp(x: Any, axes: Any = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Any:
+    """log(sum(exp(x))), without overflow."""
+    wide = x.cast(np.float64) if x.dtype.kind in "iu" else x
+    options = {"noop_with_empty_axes": noop_with_empty_axes}
+    highest = wide.apply("ReduceMax", axes, keepdims=1, **options)
+    shift = where(abs(highest) < np.inf, highest, 0)
+    y = log(exp(wide - shift).apply("ReduceSum", axes, keepdims=1, **options)) + shift
+    return (y if keepdims else y.apply("ReduceMax", axes, keepdims=0, **options)).cast(x.dtype)
 
 
 def _axes_after_channels(x: Any) -> range:

@@ -11,8 +11,10 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .arguments import as_axis, as_integers
-from .registry import EVERY_INPUT, Combines, Inputs, known, lowering, operation, reading, view
-from .signatures import Known, like_first
+from .creation import places_along
+from .expressions import composed
+from .registry import EVERY_INPUT, Combines, Inputs, known, lowering, operation, reading, typed_view
+from .signatures import Known
 
 INT64: np.dtype[Any] = np.dtype(np.int64)
 
@@ -40,12 +42,10 @@ _define_arg("ArgMax", np.argmax)
 _define_arg("ArgMin", np.argmin)
 
 
-@operation("Hardmax", signature=like_first, combines=_combined(-1))
-def hardmax(x: AnyArray, *, axis: int = -1) -> Any:
+@composed("Hardmax")
+def hardmax(x: Any, *, axis: int = -1) -> Any:
     """1 at the first of the largest elements along the axis, 0 elsewhere."""
-    y = np.zeros_like(x)
-    np.put_along_axis(y, x.argmax(axis, keepdims=True), 1, axis)
-    return y
+    return x.apply("ArgMax", axis=axis).equals(places_along(x, axis)).cast(x.dtype)
 
 
 def _top_k_signature(x: Known, k: AnyArray, *, axis: int = -1, **attributes: Any) -> list[Signature]:
@@ -71,29 +71,35 @@ def top_k(x: AnyArray, k: AnyArray, *, axis: int = -1, largest: int = 1, sorted:
 
 @lowering("ArgMax", "ArgMin")
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x = view(b, inputs[0])
-    if x is None or node.attributes.get("select_last_index"):
+    x = typed_view(b, inputs[0])
+    if x is None:
         return None
-    axis = as_axis(node.attributes.get("axis", 0), len(x.shape))
-    _, indices = _top(b, x, axis, 1, node.operation == "ArgMax", nan_first=True)
+    axis, is_last = (
+        as_axis(node.attributes.get("axis", 0), len(x.shape)),
+        node.attributes.get("select_last_index"),
+    )
+    rows = x.reversed(axis) if is_last else x
+    _, indices = _top(b, rows, axis, 1, node.operation == "ArgMax", nan_first=True)
+    if is_last:
+        indices = b.binary("subtract", b.scalar(x.shape[axis] - 1, "int64"), indices)
     return [b.reshaped(indices, *shapes[0])]
 
 
 @top_k.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, k = view(b, inputs[0]), known(inputs[1])
+    x, k = typed_view(b, inputs[0]), known(inputs[1])
     if x is None or k is None:
         return None
     axis = as_axis(node.attributes.get("axis", -1), len(x.shape))
     largest = bool(node.attributes.get("largest", 1))
-    return list(_top(b, x, axis, int(k.item()), largest, nan_first=largest))
+    return list(_top(b, x, axis, k.item(), largest, nan_first=largest))
 
 
-def _top(b: Builder, x: View, axis: int, k: int, largest: bool, nan_first: bool) -> tuple[View, View]:
+def _top(b: Builder, x: View, axis: int, k: Any, largest: bool, nan_first: bool) -> tuple[View, View]:
     """Return the k largest or smallest elements along an axis, in order, and their indices."""
     axes = (*(other for other in range(len(x.shape)) if other != axis), axis)
     rows = b.contiguous(x.permuted(*axes))
-    values, indices = b.new(*rows.shape[:-1], k), b.new(*rows.shape[:-1], k, dtype="int64")
+    values, indices = (b.new(*rows.shape[:-1], k, dtype=dtype) for dtype in (x.dtype, "int64"))
     b.add("top", largest, nan_first, rows, values, indices)
     back = np.argsort(axes)
     return values.permuted(*back), indices.permuted(*back)

@@ -18,7 +18,7 @@ from ...core.budget import Limit
 from ...core.identity import Identity
 from ...errors import OnwardError
 from ..graph import Graph, bodies, with_bodies
-from ..node import Signature, held_by
+from ..node import Node, Signature, held_by
 from .bound import Bound, Call, LoadedProgram
 from .builder import Weights
 from .compiler import Compiler
@@ -129,6 +129,14 @@ class Planner:
     def programs(self) -> list[Program]:
         """The programs so far, whose guards tell for which sizes they hold."""
         return [loaded.program for _, loaded in self._programs]
+
+    def in_numpy(self) -> Iterator[Node]:
+        """Yield the nodes that run in NumPy in the programs so far, and in what follows them."""
+        for _, loaded in self._programs:
+            yield from loaded.program.in_numpy
+            for segment in loaded.segments:
+                if isinstance(segment, Rest):
+                    yield from segment.graph.in_numpy()
 
     def _allows(self, bound: Bound, inputs: Sequence[Any]) -> bool:
         """Whether a call may take so much memory and work.

@@ -54,6 +54,11 @@ class Program:
         self.segments: list[tuple[int, int] | NumPyNode | Rest] = []
         self.outputs: list[Source] = []
 
+    @property
+    def in_numpy(self) -> list[Node]:
+        """The nodes that run in NumPy between the steps; before the rest of a graph, there is one."""
+        return [segment.node for segment in self.segments if isinstance(segment, NumPyNode)]
+
 
 def source_of(value: Value | None) -> Source:
     """Return where a call finds a value: in the compiled program itself if it is known."""
