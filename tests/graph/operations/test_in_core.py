@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.in_numpy import LEFT, WITHOUT_STEPS
+from support.in_numpy import LEFT, WITHOUT_STEPS, in_numpy
 from support.lowering import run_lowered
 from support.randomized import random_cases
 
+from onward.graph import Graph, Model
 from onward.graph.operations import OPERATIONS
 from onward.graph.operations.modules import MODULES
 
@@ -194,6 +195,17 @@ def test_floats_out_of_the_ordinary() -> None:
     found = run_lowered("ReduceLogSumExp", [rows, np.array([1])], {"keepdims": 0}, [1])
     assert found is not None
     np.testing.assert_allclose(found[0], [1000 + np.log(2), -np.inf, np.inf], rtol=1e-6)
+
+
+def test_a_constant_is_repeated_as_often_as_a_call_decides() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("n", 2))
+    number = graph.add_constant(np.array(2.5, np.float32))
+    graph.outputs = (graph.add("Expand", number, graph.add("Shape", x)),)
+    model = Model(graph)
+    for n in (3, 5):
+        np.testing.assert_array_equal(model(np.zeros((n, 2))), np.full((n, 2), 2.5, np.float32))
+    assert in_numpy(model, [np.zeros((3, 2), np.float32)]) == set()
 
 
 def test_products_with_vectors_run_in_the_core() -> None:

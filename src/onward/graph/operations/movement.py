@@ -255,7 +255,7 @@ def reverse_sequence(x: AnyArray, lengths: AnyArray, *, batch_axis: int = 1, tim
 
 @lowering(
     *("Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Split"),
-    *("Expand", "Tile", "DepthToSpace", "SpaceToDepth", "ReverseSequence"),
+    *("Tile", "DepthToSpace", "SpaceToDepth", "ReverseSequence"),
 )
 def move(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     """Gather the elements that are not views of the input, for which `Operation.moved` comes first.
@@ -273,6 +273,13 @@ def move(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) 
     results = OPERATIONS[node.operation].compute([x.offsets(), *parameters], node.attributes)
     views = [_gathered(b, x, offsets) for offsets in results][: len(shapes)]
     return None if any(size == 0 for view in views for size in view.shape) else views
+
+
+@lowering("Expand")
+def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+    """Repeat elements, also constants, as often as a call decides."""
+    x = typed_view(b, inputs[0])
+    return x and [x.broadcast(*shapes[0])]
 
 
 def _gathered(b: Builder, x: View, offsets: AnyArray) -> View:
