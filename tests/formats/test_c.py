@@ -220,3 +220,30 @@ def test_functions_of_templates_have_different_names_and_follow_those_that_they_
         known.add(name)
     assert {name for name, _ in ACTIVATIONS.values()} | {*UNARY.values()} <= known
     assert len(STEPS) > 20
+
+
+def test_arithmetic_of_integers_has_the_numbers_of_python(tmp_path: Path) -> None:
+    graph = Graph()
+    x = graph.add(
+        "Mul", graph.add_input("x", np.float32, (3, 4)), graph.add_constant(np.array([7], np.float32))
+    )
+    a = graph.add("Cast", x, to=np.dtype(np.int32))
+    b = graph.add("Sub", a, graph.add_constant(np.array([[1, 0, -2, 3]], np.int32)))
+    parts = [
+        graph.add("Div", a, b),
+        graph.add("Mod", a, graph.add_constant(np.array([[3, -2, 1, -1]], np.int32))),
+        graph.add("Abs", graph.add("Neg", a)),
+        graph.add("Sign", b),
+        graph.add("CumSum", a, graph.add_constant(np.array(1))),
+        graph.add("Where", graph.add("Equal", a, b), a, b),
+    ]
+    graph.outputs = (graph.add("Cast", graph.add("Concat", *parts, axis=0), to=np.dtype(np.float32)),)
+    c_code.checked(Model(graph), tmp_path / "net.c")
+
+
+def test_sorting_of_integers_is_refused_by_name(tmp_path: Path) -> None:
+    graph = Graph()
+    a = graph.add("Cast", graph.add_input("x", np.float32, (3, 4)), to=np.dtype(np.int32))
+    graph.outputs = graph.add_all("TopK", (a, graph.add_constant(np.array([2]))), 2)
+    with pytest.raises(ArgumentError, match="largest elements of int32 have no C yet"):
+        Model(graph).export_c(tmp_path / "net.c")
