@@ -11,6 +11,7 @@ from support.recurrences import RECURRENCES, Kind, joined, random_state
 
 import onward
 from onward import errors, train
+from onward.layers.recurrence import Recurrence
 
 EACH = pytest.mark.parametrize("kind", RECURRENCES.values(), ids=RECURRENCES)
 PLAIN = {name: kind for name, kind in RECURRENCES.items() if " " not in name}  # without options
@@ -103,6 +104,38 @@ def test_streams_and_pools_have_the_bits_of_one_call(kind: Kind, tmp_path: Path)
     pool = layer.pool(2)
     ids = pool.open(B)
     np.testing.assert_array_equal([pool.step(ids, x_t) for x_t in x], y)
+
+
+@SOME
+def test_streams_and_pools_in_float64_run_in_numpy(kind: Kind) -> None:
+    layer = kind.layer(dtype="float64")
+    x, _ = example(layer)
+    y, _ = layer(x)
+    stream, pool = layer.stream(B), layer.pool(B)
+    ids = pool.open(B)
+    np.testing.assert_array_equal(np.concatenate([stream(x[:9]), stream(x[9:])]), y)
+    np.testing.assert_array_equal([pool.step(ids, x_t) for x_t in x], y)
+
+
+class Derived(onward.MinGRU):
+    """A layer of a user with the equations of another one."""
+
+
+class Unknown(Recurrence):
+    """A layer without equations."""
+
+    def __init__(self) -> None:
+        self.input_size = self.output_size = 3
+        self._configure(((3,),), False, "float32", None, 1.0, {}, {})
+
+
+def test_layers_of_users() -> None:
+    layer, x = Derived(3, 4, rng=0), np.ones((5, 3), np.float32)
+    np.testing.assert_array_equal(layer.stream()(x), onward.MinGRU(3, 4, rng=0)(x)[0])
+    with pytest.raises(errors.ArgumentError, match="has no equations"):
+        Unknown()(x)
+    with pytest.raises(errors.ArgumentError, match="has no equations"):
+        Unknown().stream()
 
 
 @SOME

@@ -26,7 +26,7 @@ from .activation_names import OPERATORS, by_function
 from .graph import Graph, Input
 from .over_time.named_carries import from_zeros
 from .plan.planner import Planner
-from .recurrences import EQUATIONS, Equations
+from .recurrences import Equations, equations_of
 from .simplification.simplify import simplify
 
 OPERATION_OF = by_function(OPERATORS)
@@ -166,7 +166,7 @@ def _recurrence(b: _Builder, layer: Any, x: str) -> str:
         x = b.add("Transpose", x, perm=[1, 0, 2])
     is_traced = b.recorded is not None
     equations = Equations(b.graph, layer, b.name, b.prefix, b.lengths, initial, is_traced)
-    y = equations.masked(EQUATIONS[type(layer)](equations, layer, equations.value(x))).name
+    y = equations.masked(equations_of(layer)(equations, layer, equations.value(x))).name
     if b.recorded is not None:
         b.recorded |= equations.recorded
     b.outputs += equations.final

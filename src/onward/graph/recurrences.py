@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ArgumentError
 from ..layers.recurrence import Recurrence
 from ..layers.scans import LRU, RGLRU, GatedDeltaRule, LayerNormLSTM, MinGRU, SelectiveScan, sLSTM
 from .declared import Input
@@ -304,6 +305,14 @@ def gated_delta_rule(e: Equations, layer: GatedDeltaRule, x: Expression) -> Expr
     (y,) = e.scan(step, q, k, v, alpha, beta)
     e.show(f=alpha, beta=beta)
     return y.apply("Reshape", [0, 0, heads * V])
+
+
+def equations_of(layer: Recurrence) -> Callable[[Equations, Any, Expression], Expression]:
+    """Return the equations of the class of a layer, or of one it derives from. Raises ArgumentError."""
+    for kind in type(layer).__mro__:
+        if kind in EQUATIONS:
+            return EQUATIONS[kind]
+    raise ArgumentError(f"{layer!r} has no equations: derive its class from a layer that has")
 
 
 EQUATIONS: dict[type[Recurrence], Callable[[Equations, Any, Expression], Expression]] = {

@@ -1,7 +1,6 @@
 """Layers that `Stream` and `Pool` do not support, as a graph over one block."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, Self
 from weakref import WeakKeyDictionary
@@ -96,39 +95,49 @@ def _graph_of(model: BaseModel) -> Graph:
     return graph.replaced(nodes=[*checked.nodes, *nodes], constants=checked.constants)
 
 
-def _in_core(model: StreamingModel, batch: int, pooled: bool) -> Streamed | None:
-    """Return the graph of the layers of a model, or None if the core does not run all of it."""
-    with suppress(ArgumentError):  # for a layer of another kind
+def _streamed(model: StreamingModel, batch: int, pooled: bool) -> Streamed | None:
+    """Return the graph of the layers of a model, or None if the core does not run all of it.
+
+    Layers whose steps are no kernels of the core need a graph, also if that runs in NumPy. Raises
+    ArgumentError if there is none.
+    """
+    needs_graph = any(kernel is None for kernel in model.kernels)
+    try:
+        if not consecutive_layers(model.model):
+            raise ArgumentError(f"{model.model!r} does not call its layers one after the other")
         found = streamed_over_time(from_zeros(_graph_of(model.every_step)), None, {}, batch, pooled)
         declared = found.inputs[0]
         sizes = {"time": 1, "batch": batch}
         shape = [sizes.get(axis, axis) if isinstance(axis, str) else axis for axis in declared.axes or ()]
         inputs = *found.initial, np.zeros(shape, declared.dtype)  # type: ignore[arg-type]  # sizes
         found.planner(*inputs)
-        if found.planner.run(inputs, {}) is not None:
-            return found
-    return None
+        return found if needs_graph or found.planner.run(inputs, {}) is not None else None
+    except ArgumentError:  # for a layer of another kind
+        if needs_graph:
+            raise
+        return None
 
 
 # The graphs of the layers of a model with some weights, by batch size, which its streams share.
-_streamed = WeakKeyDictionary[BaseModel, tuple[list[Any], dict[Any, StreamedLayers | None]]]()
+_known_graphs = WeakKeyDictionary[BaseModel, tuple[list[Any], dict[Any, StreamedLayers | None]]]()
 MAX_GRAPHS = 8  # of a model
 
 
 def streamed_layers(
     model: BaseModel, streaming: StreamingModel, batch: int, pooled: bool
 ) -> StreamedLayers | None:
-    """Return the graph over one block for a model, or None if the core does not run all of it.
+    """Return the graph over one block for a model, or None if its layers run one by one.
 
-    If `pooled`, it is for the rows of a pool.
+    If `pooled`, it is for the rows of a pool. Raises ArgumentError for a model that needs a graph and has
+    none.
     """
     weights = [layer.own_weights for layer in model.sublayers().values()]  # which are replaced as a whole
-    known, graphs = _streamed.get(model, ([], {}))
+    known, graphs = _known_graphs.get(model, ([], {}))
     if len(known) != len(weights) or any(a is not b for a, b in zip(known, weights, strict=True)):
         graphs = {}
     if (batch, pooled) not in graphs:
-        found = _in_core(streaming, batch, pooled) if consecutive_layers(streaming.model) else None
+        found = _streamed(streaming, batch, pooled)
         made = None if found is None else StreamedLayers.of(found, streaming)
         graphs = {**dict(list(graphs.items())[1 - MAX_GRAPHS :]), (batch, pooled): made}
-        _streamed[model] = weights, graphs
+        _known_graphs[model] = weights, graphs
     return graphs[batch, pooled]
