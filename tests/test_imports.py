@@ -211,7 +211,8 @@ def test_the_first_call_of_a_file_imports_no_slow_modules(tmp_path: Path) -> Non
     )
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     slow = {"numpy.random", "statistics", "shutil", "pathlib", "json", "safetensors", "typing_extensions"}
-    assert not (slow | {"dataclasses", "hashlib"}) & set(output.split())
+    slow |= {"dataclasses", "hashlib", "onward.formats.onnx.reference"}
+    assert not slow & set(output.split())
 
 
 def test_all_lists_the_public_names() -> None:

@@ -18,7 +18,7 @@ from ...core import budget
 from ...errors import FileError, OnwardError
 from ...graph import Graph, Input
 from ...graph.node import AnyArray
-from . import messages, opsets, own_functions, reference
+from . import messages, opsets, own_functions
 from .protobuf import decode
 from .tensors import attribute_value, dtype_of, tensor_array
 from .validate import described
@@ -124,6 +124,8 @@ class _Scope:
         elif function is not None:
             self._inline(node, function, inputs, attributes)
         else:
+            from . import reference  # slow to import, and few files need it
+
             function_call = reference.function(node, version, attributes)
             self._define(node, self._add(node, "Python", inputs, node.output, {"function": function_call}))
 
