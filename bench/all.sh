@@ -37,5 +37,7 @@ run serve --cases "$cases"
 run train
 run scale
 run peers
+run c_code --cases "$cases"
+run microcontroller
 "$python" bench/tables.py "$root" || failed+=(tables)
 [ ${#failed[@]} = 0 ] || { echo "failed: ${failed[*]}"; exit 1; }

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +31,7 @@ class Case(NamedTuple):
     path: Path
     block: tuple[int, ...]
     states: dict[str, tuple[int, ...]]
+    carry: Mapping[str, str] = MappingProxyType({})  # of states that the file does not name as such
 
 
 def built() -> Path:
@@ -79,7 +82,7 @@ def in_onnxruntime(case: Case, count: int) -> float | None:
 
 
 def cases(folder: Path | None, files: Path) -> list[Case]:
-    """Layers with 32 inputs and 64 units, and Silero 6."""
+    """Layers with 32 inputs and 64 units, Silero 6, both models of DTLN, and GTCRN."""
     found = []
     for kind, states in ((onward.LSTM, ("h0", "c0")), (onward.GRU, ("h0",))):
         path = files / f"{kind.__name__}.onnx"
@@ -89,6 +92,13 @@ def cases(folder: Path | None, files: Path) -> list[Case]:
     if folder is not None:
         path = folder / "silero_v6" / "silero_vad_v6.onnx"
         found.append(Case("Silero 6", path, (1, 576), {name: (1, 1, 128) for name in "hc"}))
+        for number, size, state, after in ((1, 257, "input_3", "2"), (2, 512, "input_5", "5")):
+            path, carry = folder / "dtln" / f"model_{number}.onnx", {state: f"tf_op_layer_stack_{after}"}
+            shapes = {state: (1, 2, 128, 2)}
+            found.append(Case(f"DTLN, part {number}", path, (1, 1, size), shapes, carry))
+        caches = {"conv": (2, 1, 16, 16, 33), "tra": (2, 3, 1, 1, 16), "inter": (2, 1, 33, 16)}
+        shapes = {f"{name}_cache": shape for name, shape in caches.items()}
+        found.append(Case("GTCRN", folder / "gtcrn" / "gtcrn_simple.onnx", (1, 257, 1, 2), shapes))
     return found
 
 
@@ -102,7 +112,7 @@ def main() -> None:
         for case in cases(options.cases, Path(folder)):
             path = Path(folder) / "model.onward"
             model: Any = onward.load(case.path)
-            summary = model.compile(path)
+            summary = model.compile(path, **({"carry": case.carry} if case.carry else {}))
             first, step = in_c(program, path, case.block, rounds)
             stream: Any = onward.load(path).stream()
             block = np.zeros(case.block, np.float32)

@@ -180,7 +180,7 @@ def main() -> None:
                         precision=precision,
                         instructions=each.instructions,
                         flash_kB=each.flash / 1e3,
-                        ram_kB=each.ram / 1e3,
+                        **({"ram_kB": each.ram / 1e3} if each.ram else {}),  # or arrays on the stack
                         per_multiply_add=each.instructions / found.figures.multiply_adds,
                     )
 

@@ -56,7 +56,7 @@ def convolutions(rng: np.random.Generator) -> tuple[Model, dict[str, Any]]:
             zero, six = (net.graph.add_constant(np.float32(number)) for number in (0, 6))  # type: ignore[arg-type]
             net.add("Clip", zero, six)
         net.add("Conv", net.weights(C, C, 1, 1), net.numbers(C))
-        net.add(str(rng.choice(["Add", "Mul", "Sub"])), before)
+        net.add(str(rng.choice(["Add", "Mul"])), before)
         net.add("Mul", net.numbers(1))
     net.add("GlobalAveragePool")
     net.add("Flatten")

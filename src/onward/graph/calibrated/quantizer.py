@@ -19,6 +19,8 @@ from . import recurrent
 from .forms import Form, Integers, Writer
 from .rules import RULES, is_movable, moved_inputs, takes_integers
 
+MOST_LOSS = 2  # the ratio of ranges that share a form
+
 
 def calibrated(
     graph: Graph, carried: Sequence[AnyArray], blocks: Sequence[Sequence[AnyArray]]
@@ -78,19 +80,24 @@ class Quantizer(Writer):
         return bool(name) and name not in self.constants
 
     def _tied(self) -> dict[str, list[str]]:
-        """Return the values that have one form, by each of their names."""
+        """Return the values that have one form, by each of their names.
+
+        Nodes that move elements convert those of other forms, since small numbers would lose their bits.
+        """
         groups: dict[str, list[str]] = {}
 
         def tie(names: Sequence[str]) -> None:
             each = [groups.get(name, [name]) for name in names if name]
             joined = list(dict.fromkeys(name for group in each for name in group))
-            groups.update(dict.fromkeys(joined, joined))
+            widths = [np.ptp(self.ranges.limits(group)) for group in (*each, joined)]
+            if min(widths) * MOST_LOSS >= widths[-1]:
+                groups.update(dict.fromkeys(joined, joined))
 
         for node in self.graph.nodes:
             if is_movable(node):
                 tie([*(x for x in moved_inputs(node) if self.is_real(x)), *node.outputs])
             elif node.operation == "Recurrent" and self._is_integral(node):
-                tie([*node.outputs[:2], *node.inputs[2:3], measured.state_of(node, 0)])
+                tie([node.outputs[0], measured.state_of(node, 0)])
         for name, following in zip(self._carries, self.graph.outputs, strict=False):
             tie([name, following])
         return groups
@@ -124,10 +131,22 @@ class Quantizer(Writer):
 
     def _write(self, node: Node) -> None:
         """Let the rule of a node define its outputs, unless it did, or that of the node before it did."""
-        if node.outputs not in self._written and not any(map(self._best, node.outputs)):
+        is_defined = any(map(self._best, node.outputs)) or node.outputs[0] in self._real
+        if node.outputs not in self._written and not is_defined:
             self._written.add(node.outputs)
             self.label = node.name, node.source
             RULES[node.operation].write(self, node)
+
+    def is_read_as_integers(self, name: str) -> bool:
+        """Whether a node computes with the integers of a value, or may move them."""
+        readers = self.readers.get(name, [])
+        return any(self._is_integral(node) or is_movable(node) for node in readers) or (
+            name in self.graph.outputs[: len(self._carries)]
+        )
+
+    def define_real(self, name: str, value: Integers) -> None:
+        """Take real numbers as a value of the graph."""
+        self._real[name] = value.name
 
     def define(self, name: str, form: Form, value: Integers) -> None:
         """Take integers as a value of the graph."""
@@ -182,7 +201,7 @@ class Quantizer(Writer):
         if name in self._asked:
             self._asked[name].append(None)
             return _placeholder(name, None)
-        if name not in self._integral:
+        if name not in self._integral or is_movable(self.makers[name]):  # whose inputs may be more exact
             self._copy(self.makers[name])
             return name
         if self._best(name) is None:
@@ -258,4 +277,5 @@ class Quantizer(Writer):
 
 def _placeholder(name: str, form: Form | None) -> str:
     """Return the name of a carried value in a form."""
-    return f"{name}/read" if form is None else f"{name}/read/{form.bits}"
+    numbers = () if form is None else form
+    return "/".join(map(str, (name, "read", *numbers)))

@@ -14,11 +14,12 @@ import numpy as np
 from ..graph import Graph, Input
 from ..node import AnyArray, Node
 from ..operations.fixed_factors import lines
-from .forms import INT16_LIMITS, Q12, Q15, Form, Integers, Writer, times
+from .forms import Q12, Q15, Form, Integers, Writer, times
 from .ranges import state_of
 
 INT32 = np.dtype(np.int32)
-WIDE_LIMITS = (-(1 << 16) + 1, (1 << 16) - 1)  # of what a gate of 15 bits multiplies
+SUM_LIMITS = (-(1 << 30), 1 << 30)  # of the terms of an argument, whose sum has 32 bits
+FACTOR_LIMITS = (-(1 << 16) + 1, (1 << 16) - 1)  # of what a gate of 15 bits multiplies
 
 
 def is_supported(node: Node) -> bool:
@@ -63,8 +64,9 @@ class Cell(NamedTuple):
 def write(q: Any, node: Node) -> None:
     """Run the layers one after the other, each as a scan over the steps."""
     layer: Any = node.attributes["layer"]
-    cell, hidden = CELLS[layer.cell], q.form(state_of(node, 0))
-    low, high = q.ranges.limits([state_of(node, 1)])
+    h0, c0 = (*node.inputs, "", "", "")[2:4]
+    cell, hidden = CELLS[layer.cell], Form.of(*q.ranges.limits([state_of(node, 0), h0]))
+    low, high = q.ranges.limits([state_of(node, 1), c0])
     forms = cell.forms(hidden, Form.of_16_bits(max(-low, high)))
     x, form = q.integers(node.inputs[0]), q.form(node.inputs[0])
     given = [_initial(q, node, place, each) for place, each in enumerate(forms)]
@@ -99,7 +101,7 @@ def _scanned(
     given, hidden, states = forms
     b_R = weights.b_R.copy()
     b_R[: cell.joined * weights.R.shape[1]] = 0
-    first = arguments(x, given, weights.W, weights.b_W + weights.b_R - b_R, INT16_LIMITS)
+    first = arguments(x, given, weights.W, weights.b_W + weights.b_R - b_R)
     inner = Writer(f"{q.new_name()}/")
     inner.label = q.label
     names = [f"state_{place}" for place in range(len(states))]
@@ -121,10 +123,10 @@ def _scanned(
     return [Integers(q, name, dtype) for name, dtype in zip(made, dtypes, strict=True)]
 
 
-def arguments(x: Any, form: Form, rows: AnyArray, bias: AnyArray, limits: tuple[int, int]) -> Any:
+def arguments(x: Any, form: Form, rows: AnyArray, bias: AnyArray) -> Any:
     """Return products with rows, plus a bias, with 12 bits behind the point."""
     sums, scales = times(x, form, rows, bias)
-    return sums.scaled(scales / Q12, Form(Q12, 0, 32), limits)
+    return sums.scaled(scales / Q12, Form(Q12, 0, 32), SUM_LIMITS)
 
 
 class _Step(NamedTuple):
@@ -146,18 +148,23 @@ def tanh(x: Any, scale: float = Q12) -> Any:
     return _function(x, np.tanh, scale)
 
 
+def _tanh_of_state(c: Any, scale: float) -> Any:
+    """The tangent of c, whose table has lines of at most 1/32."""
+    return tanh(c, scale) if scale <= Q12 else tanh(c.scaled(scale / Q12, Form(Q12, 0, 32)))
+
+
 def _function(x: Any, function: Callable[[AnyArray], AnyArray], scale: float) -> Any:
     # beyond 16 bits, the table has the numbers of its ends
     return x.looked_up(lines(function, (scale, 0), Q15.scale), -(1 << 15), np.int32, bits=7)
 
 
 def _lstm(step: _Step, sums: Any, h: Any, c: Any) -> list[Any]:
-    total = sums + arguments(h, step.hidden, step.R, step.b, INT16_LIMITS)
+    total = sums + arguments(h, step.hidden, step.R, step.b)
     i, f, g, o = total.split(4)
     exponent = round(np.log2(step.states[1].scale))
     kept, added = (sigmoid(f) * c).shifted(15), (sigmoid(i) * tanh(g)).shifted(30 + exponent)
     new = (kept + added).saturated()
-    product = sigmoid(o) * tanh(new, step.states[1].scale)
+    product = sigmoid(o) * _tanh_of_state(new, step.states[1].scale)
     y = product.scaled(2.0**-30 / step.hidden.scale, step.hidden)
     return [y, new, y]
 
@@ -165,8 +172,9 @@ def _lstm(step: _Step, sums: Any, h: Any, c: Any) -> list[Any]:
 def _gru(step: _Step, sums: Any, h: Any) -> list[Any]:
     near = h.scaled(Q15.scale / step.hidden.scale, step.hidden)
     r, z, n = sums.split(3)
-    u_r, u_z, u_n = arguments(near, step.hidden, step.R, step.b, WIDE_LIMITS).split(3)
-    new = tanh(n + (sigmoid(r + u_r) * u_n).shifted(15))
+    u_r, u_z, u_n = arguments(near, step.hidden, step.R, step.b).split(3)
+    factor = u_n.apply("Clip", *FACTOR_LIMITS)
+    new = tanh(n + (sigmoid(r + u_r) * factor).shifted(15))
     return _mixed(step, sigmoid(z + u_z), new, h)
 
 
@@ -174,9 +182,9 @@ def _gru_reset_before(step: _Step, sums: Any, h: Any) -> list[Any]:
     near = h.scaled(Q15.scale / step.hidden.scale, step.hidden)
     r, z, n = sums.split(3)
     split = 2 * step.R.shape[1]
-    u_r, u_z = arguments(near, step.hidden, step.R[:split], step.b[:split], WIDE_LIMITS).split(2)
+    u_r, u_z = arguments(near, step.hidden, step.R[:split], step.b[:split]).split(2)
     reset = (sigmoid(r + u_r) * h).scaled(2.0**-30 / step.hidden.scale, step.hidden)
-    new = tanh(n + arguments(reset, step.hidden, step.R[split:], step.b[split:], INT16_LIMITS))
+    new = tanh(n + arguments(reset, step.hidden, step.R[split:], step.b[split:]))
     return _mixed(step, sigmoid(z + u_z), new, h)
 
 
@@ -186,7 +194,7 @@ def _mixed(step: _Step, z: Any, new: Any, h: Any) -> list[Any]:
 
 
 def _rnn(step: _Step, sums: Any, h: Any) -> list[Any]:
-    total = sums + arguments(h, step.hidden, step.R, step.b, INT16_LIMITS)
+    total = sums + arguments(h, step.hidden, step.R, step.b)
     y = tanh(total).scaled(Q15.scale / step.hidden.scale, step.hidden)
     return [y, y]
 

@@ -127,9 +127,7 @@ def product(q: Any, node: Node) -> None:
     found = _product_of(q, node)
     assert found is not None
     x, form = q.integers(node.inputs[0]), q.form(node.inputs[0])
-    sums, scales = times(x, form, *found)
-    name, to, limits = _result(q, node.outputs[0])
-    q.define(name, to, sums.scaled(scales / to.scale, to, limits))
+    _finish(q, node, *times(x, form, *found))
 
 
 def _plain(node: Node) -> Node:
@@ -152,9 +150,16 @@ def conv(q: Any, node: Node) -> None:
     if node.operation == "OverWindows":
         operation, attributes["node"] = "OverWindows", _plain(node).with_operation("ConvInteger")
     sums = x.apply(operation, *operands, start, dtype=np.dtype(np.int32), **attributes)
+    _finish(q, node, sums, scales.reshape(-1, *[1] * (filters.ndim - 2)))
+
+
+def _finish(q: Any, node: Node, sums: Any, scales: AnyArray) -> None:
+    """Define the result of exact sums: real numbers if nothing reads integers."""
+    if not q.is_read_as_integers(node.outputs[0]):
+        q.define_real(node.outputs[0], sums.cast(np.float32) * sums.number(scales, np.float32))
+        return
     name, to, limits = _result(q, node.outputs[0])
-    factors = (scales / to.scale).reshape(-1, *[1] * (filters.ndim - 2))
-    q.define(name, to, sums.scaled(factors, to, limits))
+    q.define(name, to, sums.scaled(scales / to.scale, to, limits))
 
 
 # Elementwise functions.
@@ -202,7 +207,7 @@ def _scalar(q: Any, node: Node) -> int | None:
     return sizes.index(0) if sorted(sizes) == [0, 1] and max(ranks) <= 1 else None
 
 
-@rule("Add Sub", _are_integers)
+@rule("Add", _are_integers)
 def add(q: Any, node: Node) -> None:
     """Sums in finer steps than those of the result."""
     place = _scalar(q, node)
@@ -211,7 +216,7 @@ def add(q: Any, node: Node) -> None:
     name, to, limits = _result(q, node.outputs[0])
     fine = to.scale / FINE
     a, b = (_fine(q, each, fine) for each in node.inputs)
-    q.define(name, to, (a + b if node.operation == "Add" else a - b).scaled(1 / FINE, to, limits))
+    q.define(name, to, (a + b).scaled(1 / FINE, to, limits))
     return None
 
 
@@ -226,7 +231,21 @@ def _fine(q: Any, name: str, scale: float) -> Any:
     return q.integers(name).looked_up(np.clip(steps, -(2**30), 2**30), low, np.int32)
 
 
-@rule("Mul", _are_integers)
+GATES = ("HardSigmoid", "Sigmoid", "Tanh")
+
+
+def _is_gated(q: Any, node: Node, integral: Collection[str]) -> bool:
+    """Whether a value is multiplied by a constant, or by numbers from -1 to 1.
+
+    Squares of bytes, from which norms are made, would be too coarse.
+    """
+    makers = (q.makers.get(name) for name in node.inputs)
+    is_gate = any(maker is not None and maker.operation in GATES for maker in makers)
+    is_constant = any(name in q.constants for name in node.inputs)
+    return (is_gate or is_constant) and _are_integers(q, node, integral)
+
+
+@rule("Mul", _is_gated)
 def multiply(q: Any, node: Node) -> None:
     """Exact products of bytes."""
     place = _scalar(q, node)
@@ -249,34 +268,22 @@ def multiply(q: Any, node: Node) -> None:
 # Means.
 
 
-def _axes(q: Any, node: Node) -> list[int] | None:
-    """Return the axes of a mean, or None if they are not known."""
-    if node.operation == "GlobalAveragePool":
-        return []
-    axes = node.attributes.get("axes")
-    if axes is None and len(node.inputs) > 1:
-        axes = q.constants.get(node.inputs[1])
-    return None if axes is None else [int(axis) for axis in np.ravel(axes)]
-
-
 def _count(q: Any, node: Node) -> int | None:
-    """Return how many elements a mean has, or None if that differs from block to block."""
-    axes, shape = _axes(q, node), q.ranges.shape(node.inputs[0])
-    sizes = None if axes is None else [shape[axis] for axis in axes or range(2, len(shape))]
-    return None if sizes is None or None in sizes else int(np.prod(sizes))
+    """Return how many elements a mean of a channel has, or None if that differs from block to block."""
+    sizes = q.ranges.shape(node.inputs[0])[2:]
+    return None if None in sizes else int(np.prod(sizes))
 
 
 def _is_mean(q: Any, node: Node, integral: Collection[str]) -> bool:
     return node.inputs[0] in integral and _count(q, node) is not None
 
 
-@rule("ReduceMean GlobalAveragePool", _is_mean)
+@rule("GlobalAveragePool", _is_mean)
 def mean(q: Any, node: Node) -> None:
     """Sums of bytes, and one factor."""
     x, form, count = q.integers(node.inputs[0]), q.form(node.inputs[0]), _count(q, node)
-    axes = _axes(q, node) or list(range(2, len(q.ranges.shape(node.inputs[0]))))
-    keeps = bool(node.attributes.get("keepdims", 1))
-    sums = x.cast(np.int32).reduce("ReduceSum", axes, keeps) - form.zero_point * count
+    axes = list(range(2, len(q.ranges.shape(node.inputs[0]))))
+    sums = x.cast(np.int32).reduce("ReduceSum", axes, True) - form.zero_point * count
     to = q.form(node.outputs[0])
     q.define(node.outputs[0], to, sums.scaled(form.scale / (to.scale * count), to))
 
