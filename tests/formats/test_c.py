@@ -179,6 +179,34 @@ def test_a_scalar_is_an_input_of_each_call_unless_it_decides_what_runs(tmp_path:
         Model(graph).export_c(tmp_path / "expanded.c")
 
 
+INDICES = """#include "table.h"
+#include <stdio.h>
+
+int main(void)
+{
+    static const int64_t indices[] = {0, 4, -5, -1, 5, -6, INT64_MAX, INT64_MIN};
+    float y[2];
+    unsigned i;
+    for (i = 0; i < sizeof indices / sizeof *indices; i++) {
+        table_run(indices + i, y);
+        printf("%g ", y[1]);
+    }
+    return 0;
+}
+"""
+
+
+def test_an_index_out_of_range_takes_the_nearest_element(tmp_path: Path) -> None:
+    graph = Graph()
+    rows = graph.add_constant(np.arange(10, dtype=np.float32).reshape(5, 2))
+    graph.outputs = (graph.add("Gather", rows, graph.add_input("i", np.int64, (1,)), axis=0, output="y"),)
+    Model(graph).export_c(tmp_path / "table.c")
+    (tmp_path / "main.c").write_text(INDICES)
+    flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover")
+    program = c_code.compiled([tmp_path / "table.c", tmp_path / "main.c"], flags=flags)
+    assert c_code.run(program).split() == "1 9 1 9 9 1 9 1".split()
+
+
 def test_names_of_inputs_that_c_reserves(tmp_path: Path) -> None:
     graph = Graph()
     first, second = (graph.add_input(name, np.float32, (3,)) for name in ("for", "1.x"))
