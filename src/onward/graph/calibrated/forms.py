@@ -71,10 +71,6 @@ class Integers(IntegerExpression):
 
     t: Writer
 
-    def permuted(self, *perm: int) -> Any:
-        """Return the axes in another order."""
-        return self.apply("Transpose", perm=list(perm))
-
     def split(self, n: int) -> list[Any]:
         """Return n equal parts of the last axis."""
         names = self.t.add_all("Split", [self.name], n, axis=-1, num_outputs=n)
