@@ -45,6 +45,46 @@ inline i32v high_product(i32v a, i32v b) {
 }
 
 // The factors of a vector. Calling them multiplies x, in two roundings: by the multiplier, and to the right.
+#if defined(__AVX512F__)
+// Both roundings are one shift of the 64 bits of a product, to which both halves are added, and from which one unit of
+// the first rounding is subtracted if it is negative: ties of the second rounding are those away from zero.
+class Factors {
+public:
+    Factors(i32v multiplier, i32v shift) : multiplier((__m512i)multiplier) {
+        const i32v none{}, most = none + 31, to_right = clipped(none - clipped(shift, none - 31, none), none, most);
+        left = (__m512i)clipped(shift, none, most);
+        saturates = (multiplier == least_int) & (to_right == 0);
+        auto half = [&](Half& side, u64v right) {
+            const u64v unit = u64v{} + (uint64_t(1) << 31), is_rounded = right > 0;
+            side.right = (__m512i)(right + 31);
+            side.added = (__m512i)(((u64v{} + 1) << 30) + (((unit << right) >> 1) & is_rounded));
+            side.unit = (__m512i)(unit & is_rounded);
+        };
+        half(even, (u64v)to_right & 0xffffffff), half(odd, (u64v)to_right >> 32);
+    }
+    i32v operator()(i32v x) const {
+        const __m512i shifted = _mm512_sllv_epi32((__m512i)x, left);
+        const __m512i first = rounded(_mm512_mul_epi32(shifted, multiplier), even);
+        const __m512i second = rounded(_mm512_mul_epi32(_mm512_srli_epi64(shifted, 32),
+                                                        _mm512_srli_epi64(multiplier, 32)), odd);
+        const i32v found = (i32v)_mm512_mask_shuffle_epi32(first, 0xaaaa, second, _MM_PERM_CCAA);
+        return ((i32v)shifted == least_int) & saturates ? largest_int - i32v{} : found;
+    }
+
+private:
+    struct Half {
+        __m512i added, unit, right;
+    };
+    static __m512i rounded(__m512i product, const Half& half) {
+        const __m512i sum = _mm512_add_epi64(product, half.added);
+        return _mm512_srav_epi64(_mm512_mask_sub_epi64(sum, _mm512_movepi64_mask(product), sum, half.unit), half.right);
+    }
+
+    __m512i multiplier, left;
+    Half even, odd;
+    i32v saturates;
+};
+#else
 class Factors {
 public:
     Factors(i32v multiplier, i32v shift) : multiplier(multiplier) {
@@ -64,22 +104,23 @@ private:
     i32v multiplier, right, rest, half;
     u32v left;
 };
+#endif
 
-// Adds the zero point and clips. Sums beyond int32 are beyond the limits, too.
+// Adds the zero point and clips, in the other order: sums beyond int32 are beyond the limits, too.
 class Limits {
 public:
-    explicit Limits(const Rescaling& s)
-        : zero_point(i32v{} + s.zero_point), low(i32v{} + s.low), high(i32v{} + s.high) {
-        auto before = [&](int32_t limit) {
-            const int64_t number = int64_t(limit) - s.zero_point;
-            return i32v{} + int32_t(number < least_int ? least_int : number > largest_int ? largest_int : number);
-        };
-        first_low = before(s.low), first_high = before(s.high);
+    explicit Limits(const Rescaling& s) {
+        const int64_t least = int64_t(s.low) - s.zero_point, most = int64_t(s.high) - s.zero_point;
+        if (most < least_int || least > largest_int)  // no int32 plus the zero point lies within the limits
+            zero_point += most < least_int ? s.high : s.low;
+        else
+            zero_point += s.zero_point, low += int32_t(least < least_int ? least_int : least),
+                high += int32_t(most > largest_int ? largest_int : most);
     }
-    i32v operator()(i32v x) const { return clipped(clipped(x, first_low, first_high) + zero_point, low, high); }
+    i32v operator()(i32v x) const { return clipped(x, low, high) + zero_point; }
 
 private:
-    i32v zero_point, low, high, first_low, first_high;
+    i32v zero_point{}, low{}, high{};
 };
 
 inline Factors factors_at(const Rescaling& s, Size i, Size n) {

@@ -99,7 +99,8 @@ struct IntegerResult {
 };
 
 // Windows over rows of channels, as below, whose elements are bytes. Those with a sign are stored as `flip` says, which
-// their bytes are combined with by exclusive or. Of the weights [taps][channels], zero points have been subtracted.
+// their bytes are combined with by exclusive or. Of the weights [taps][channels], of at most 16 bits, zero points have
+// been subtracted.
 struct ByteWindows {
     const uint8_t* x;
     const Size* places;

@@ -72,9 +72,22 @@ inline i32v widened(const uint8_t* p, Size n, lane_bytes flip) {
     return __builtin_convertvector(bytes ^ flip, i32v);
 }
 
-template <Size rows, class Store>
+// sum + a b for integers of at most 16 bits, of which those of b are not negative.
+inline i32v multiply_add(i32v sum, i32v a, i32v b) {
+#if defined(__AVX512VNNI__)
+    return (i32v)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+#elif defined(__AVX512F__)
+    return sum + (i32v)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+    return sum + (i32v)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#else
+    return sum + a * b;
+#endif
+}
+
+template <Size rows, bool is_whole, class Store>
 void byte_window_tile(const ByteWindows& w, Size row, Size c, i32v start, Store store) {
-    const Size n = w.channels - c;
+    const Size n = is_whole ? Float<float>::L : w.channels - c;
     const lane_bytes flip = lane_bytes{} + w.flip;
     const uint8_t* x[rows];
     i32v total[rows];
@@ -83,25 +96,31 @@ void byte_window_tile(const ByteWindows& w, Size row, Size c, i32v start, Store 
     for (Size tap = 0; tap < w.taps; tap++) {
         const i32v weights = integers_at(w.weights + tap * w.channels + c, n);
 #pragma GCC unroll 4
-        for (Size r = 0; r < rows; r++) total[r] += weights * widened(x[r] + w.offsets[tap], n, flip);
+        for (Size r = 0; r < rows; r++)
+            total[r] = multiply_add(total[r], weights, widened(x[r] + w.offsets[tap], n, flip));
     }
 #pragma GCC unroll 4
     for (Size r = 0; r < rows; r++) store(total[r], row + r);
 }
 
+template <bool is_whole>
+void byte_rows(const ByteWindows& w, Size c, const IntegerResult& out, const Limits& limits) {
+    const Stored stored(out, c);
+    auto store = [&](i32v sum, Size row) { stored(sum, row, limits); };
+    i32v start{};
+    for (Size tap = 0; tap < w.taps; tap++)
+        start -= integers_at(w.weights + tap * w.channels + c, w.channels - c) * w.zero_point;
+    Size row = 0;
+    for (; row + rows_of_windows <= w.rows; row += rows_of_windows)
+        byte_window_tile<rows_of_windows, is_whole>(w, row, c, start, store);
+    for (; row < w.rows; row++) byte_window_tile<1, is_whole>(w, row, c, start, store);
+}
+
 inline void byte_windows(const ByteWindows& w, const IntegerResult& out) {
     const Limits limits(out.rescaling ? *out.rescaling : Rescaling{});
-    for (Size c = 0; c < w.channels; c += Float<float>::L) {
-        const Stored stored(out, c);
-        auto store = [&](i32v sum, Size row) { stored(sum, row, limits); };
-        i32v start{};
-        for (Size tap = 0; tap < w.taps; tap++)
-            start -= integers_at(w.weights + tap * w.channels + c, w.channels - c) * w.zero_point;
-        Size row = 0;
-        for (; row + rows_of_windows <= w.rows; row += rows_of_windows)
-            byte_window_tile<rows_of_windows>(w, row, c, start, store);
-        for (; row < w.rows; row++) byte_window_tile<1>(w, row, c, start, store);
-    }
+    Size c = 0;
+    for (; c + Float<float>::L <= w.channels; c += Float<float>::L) byte_rows<true>(w, c, out, limits);
+    if (c < w.channels) byte_rows<false>(w, c, out, limits);
 }
 
 }  // namespace

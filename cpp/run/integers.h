@@ -7,14 +7,24 @@
 
 namespace onward {
 
+// Rows that consist of pieces of `length` bytes, with one zero point or one for each row.
+struct ByteRows {
+    const uint8_t* x;
+    const Size* places;
+    Size count;
+    std::span<const Size> pieces;
+    Size length;
+    bool is_unsigned;
+    const uint8_t* zero_points;
+    bool has_zero_point_per_row;
+};
+
 class IntegerMatrix {
 public:
     // q (O, K) and the zero point of each row; numbers and zero points lie between -128 and 127.
     IntegerMatrix(const int8_t* q, const int32_t* zero_points, Size O, Size K);
-    // Copies a row that consists of pieces of `length` bytes, and puts its header in front. The exclusive or of a byte
-    // and `flip` is what the kernels store.
-    void pack_row(const uint8_t* x, std::span<const Size> pieces, Size length, uint8_t flip, int zero_point,
-                  int32_t* row) const;
+    // Copies rows as the kernels store them, each behind its header.
+    void pack(const ByteRows& rows, int32_t* packed) const;
     const Panels<float>& panels() const { return packed; }
     const ByteKernels& byte_kernels() const { return bytes; }
 

@@ -41,8 +41,28 @@ Offsets::Offsets(Memory& memory, const View& view, size_t first, size_t last) {
 
 const Size* Offsets::list(Memory& memory) const {
     Size* const found = memory.take<Size>(count);
-    for (Size i = 0; i < count; i++) found[i] = (*this)[i];
+    fill(0, count, found);
     return found;
+}
+
+void Offsets::fill(Size first, Size n, Size* to) const {
+    if (!depth) return void(std::fill_n(to, n, Size(0)));
+    Size at[Axes::most], place = 0;
+    for (Size axis = depth; axis-- > 1; first /= axes[axis].n)
+        at[axis] = first % axes[axis].n, place += at[axis] * axes[axis].stride;
+    at[0] = first, place += first * axes[0].stride;
+    const Size last = depth - 1;
+    for (const Size* const end = to + n;;) {
+        const Size length = std::min(Size(end - to), line - at[last]);
+        for (Size i = 0; i < length; i++) to[i] = place + i * stride;
+        if ((to += length) == end) return;
+        place -= at[last] * stride, at[last] = 0;
+        for (Size axis = last; axis-- > 0;) {
+            place += axes[axis].stride;
+            if (++at[axis] < axes[axis].n) break;
+            place -= at[axis] * axes[axis].stride, at[axis] = 0;
+        }
+    }
 }
 
 AnyLoops::AnyLoops(Memory& memory, const View* const* views, size_t count, bool in_order) {

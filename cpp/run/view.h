@@ -166,6 +166,8 @@ public:
     }
     // All of them one behind the other.
     const Size* list(Memory& memory) const;
+    // Writes those of n elements from the first one on, with divisions for the first one alone.
+    void fill(Size first, Size n, Size* to) const;
 
     Size count = 1, line = 1, stride = 0;
 

@@ -211,9 +211,12 @@ void integer_products(Hash& hash) {
             const ByteKernels& kernels = matrix.byte_kernels();
             const Size size = matrix.panels().quantized_size;
             std::vector<int32_t> packed(rows * size), sums(rows * O);
-            for (Size row = 0; row < rows; row++)
-                matrix.pack_row((const uint8_t*)x.data() + row * K, std::array<Size, 1>{0}, K, uint8_t(kernels.offset),
-                                -5, packed.data() + row * size);
+            std::vector<Size> places(rows);
+            for (Size row = 0; row < rows; row++) places[row] = row * K;
+            const std::array<Size, 1> pieces{0};
+            const uint8_t zero_point = uint8_t(-5);
+            matrix.pack({(const uint8_t*)x.data(), places.data(), rows, pieces, K, false, &zero_point, false},
+                        packed.data());
             kernels.integer_product(matrix.panels(), packed.data(), rows,
                                     {.units = O, .stride = O, .integers = sums.data()});
             hash.add(sums);

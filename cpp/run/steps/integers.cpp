@@ -218,8 +218,6 @@ void Plan::add_integer_product(const IntegerMatrix& W, const View& x, Size row_a
     add([=, &W, x = Place(x), zero_point = Place(zero_point)](std::byte* const* spaces) {
         const ByteKernels& bytes = W.byte_kernels();
         const uint8_t* const zero = at<uint8_t>(zero_point, spaces);
-        auto zero_of = [&](Size row) { return is_unsigned ? zero[row] - 128 : int(int8_t(zero[row])); };
-        const uint8_t flip = is_unsigned == (bytes.offset == 128) ? 0 : 128;
         int parts = 1;
         const int useful = worth_threads ? int(std::min<Size>(num_threads(), ceil_div(count, rows_worth_a_thread))) : 1;
         parallel(useful, [&](int n) { parts = n; }, [&](int part) {
@@ -227,9 +225,10 @@ void Plan::add_integer_product(const IntegerMatrix& W, const View& x, Size row_a
             const Buffer<int32_t> packed(std::min(packed_at_once, count) * size);
             for (Size first = count * part / parts; first < last; first += packed_at_once) {
                 const Size n = std::min(packed_at_once, last - first);
-                for (Size row = 0; row < n; row++)
-                    W.pack_row(at<uint8_t>(x, spaces) + rows.offsets[first + row], rows.pieces, rows.length, flip,
-                               zero_of(zeros == 1 ? 0 : first + row), packed.data() + row * size);
+                Size places[packed_at_once];
+                rows.offsets.fill(first, n, places);
+                W.pack({at<uint8_t>(x, spaces), places, n, rows.pieces, rows.length, is_unsigned,
+                        zero + (zeros == 1 ? 0 : first), zeros != 1}, packed.data());
                 sums.store(spaces, first, [&](const IntegerResult& out) {
                     bytes.integer_product(W.panels(), packed.data(), n, out);
                 });
@@ -265,7 +264,7 @@ void Plan::add_integer_window(const View& weights, const View& x, Size row_axes,
             for (Size first = rows * part / parts; first < end; first += own.rows) {
                 Size places[windows_at_once];
                 own.rows = std::min(end - first, windows_at_once), own.places = places;
-                for (Size row = 0; row < own.rows; row++) places[row] = in[first + row];
+                in.fill(first, own.rows, places);
                 sums.store(spaces, first, [&](const IntegerResult& out) { bytes.window(own, out); });
             }
         }, work);
