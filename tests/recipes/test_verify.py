@@ -13,6 +13,9 @@ from support.onnx_nodes import model_of, open_model
 
 import onward
 from onward import errors
+from onward.graph.of_layers import graph_of
+from onward.graph.over_time.named_carries import from_zeros
+from onward.model import Model
 
 RNG = np.random.default_rng(0)
 
@@ -183,6 +186,16 @@ def test_random_inputs_leave_out_states_that_layers_do_not_take(tmp_path: Path) 
     layer.save(paths[1])
     for first, second in (paths, paths[::-1]):
         assert report("verify", first, "--against", second)["passed"]
+
+
+def test_random_inputs_leave_out_states_that_another_whole_model_does_not_take(tmp_path: Path) -> None:
+    paths = tmp_path / "states.onnx", tmp_path / "zeros.safetensors"
+    layer = onward.LSTM(3, 7, bidirectional=True, rng=0)
+    layer.export_onnx(paths[0])
+    Model(from_zeros(graph_of(layer))).save(paths[1])
+    for first, second in (paths, paths[::-1]):
+        found = report("verify", first, "--against", second)
+        assert found["passed"] and found["outputs"][0]["largest"] == 0
 
 
 def test_random_inputs_have_the_sizes_that_the_other_file_fixes(tmp_path: Path) -> None:

@@ -102,9 +102,9 @@ def verify(
 ) -> Verification:
     """Run a model and compare its outputs with expected ones, by name or in order.
 
-    `expected` may also be another model, which runs on the same inputs in order. If they have no
-    output of the same name, the outputs are compared in order, as many as both return. If it differs, the
-    result names the first nodes that do, matched by their names or order. An output passes if it differs from
+    `expected` may also be another model, which runs on the same inputs in order. The outputs that both have
+    are compared; if none has the same name, in order, as many as both return. If it differs, the result
+    names the first nodes that do, matched by their names or order. An output passes if it differs from
     the expected one by at most `tolerance` times the largest expected magnitude. While it runs, the function
     changes the number of threads and the instruction set of the process.
 
@@ -126,6 +126,7 @@ def verify(
         wanted = _Run(expected, list(run.inputs.values()))()
         if wanted.keys().isdisjoint(actual):  # in order: layers may return no states, which files return
             wanted = dict(zip(actual, wanted.values(), strict=False))
+        wanted = {name: array for name, array in wanted.items() if name in actual}
     elif isinstance(expected, Mapping):
         wanted = expected
     elif len(expected) > len(actual):
@@ -387,7 +388,7 @@ def example_inputs(models: Sequence[Any]) -> Mapping[str, NDArray[Any]]:
     """Return random inputs that the models accept, from the axes that they declare.
 
     The first model names the inputs; the sizes that it leaves open are those that the others fix, if any.
-    Initial states are left out if one of the models consists of layers, which compare from zeros.
+    Inputs that may be omitted, such as initial states, are left out if another model has fewer or more.
 
     Raises ArgumentError if the declarations do not suffice.
     """
@@ -411,8 +412,11 @@ def _example(models: Sequence[Any], size: int) -> dict[str, NDArray[Any]]:
         return {"x": rng.standard_normal((size, 2, *model.step_shape)).astype(np.float32)}
     with suppress(ArgumentError):  # code that cannot be recorded for all sizes of its inputs
         model = model.general
-    left_out = set() if all(isinstance(other, Model) for other in others) else model.initial_states
-    declared = [each for each in model.planner.graph.inputs if each.name not in left_out]
+    graph = model.planner.graph
+    counts = {len(other.planner.graph.inputs) if isinstance(other, Model) else 1 for other in others}
+    may_be_omitted = graph.defaults | model.initial_states
+    left_out = may_be_omitted if counts - {len(graph.inputs)} else set()
+    declared = [each for each in graph.inputs if each.name not in left_out]
     keys: list[list[int | str]] = []
     for each in declared:
         if each.axes is None or each.dtype is None:
