@@ -70,8 +70,9 @@ def rounded(model: onward.Sequential) -> onward.Sequential:
         weights = layer.state_dict()
         for name, weight in weights.items():
             if weight.ndim > 1:
-                steps = (16 if name.endswith("l0") else 32) if weight.dtype == np.float16 else 64
-                weights[name] = (np.round(weight.astype(np.float64) * steps) / steps).astype(weight.dtype)
+                steps = (8 if name == "weight_ih_l1" else 16) if weight.dtype == np.float16 else 64
+                multiples = np.round(weight.astype(np.float64) * steps) + 0.0  # without negative zeros
+                weights[name] = (multiples / steps).astype(weight.dtype)
         layer.load_state_dict(weights)
     return model
 
