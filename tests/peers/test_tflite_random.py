@@ -21,7 +21,20 @@ pytestmark = [
 def test_a_converted_model_gives_the_answers_of_the_reference_kernels(seed: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)
     form = FORMS[seed % len(FORMS)]
-    content = converted(RandomModel(tf_keras, rng, form).build(), form, rng)
+    check(converted(RandomModel(tf_keras, rng, form).build(), form, rng), rng, tmp_path)
+
+
+def test_a_loop_that_starts_with_the_state_of_an_lstm_is_refused(tmp_path: Path) -> None:
+    # the converter joins the zeros at which the GRU starts with the state that LiteRT keeps for the LSTM
+    layers, rng = tf_keras.layers, np.random.default_rng(0)
+    inputs = tf_keras.Input((8, 4), batch_size=1)
+    x = layers.LSTM(6, return_sequences=True)(layers.GRU(6, return_sequences=True)(inputs))
+    model = tf_keras.Model(inputs, layers.Dense(3)(layers.LSTM(6)(x)))
+    check(converted(model, "dynamic", rng), rng, tmp_path)
+
+
+def check(content: bytes, rng: np.random.Generator, tmp_path: Path) -> None:
+    """Compare three calls of a file with those of the reference kernels."""
     (tmp_path / "m.tflite").write_bytes(content)
     reference, model = Reference(content), onward.load(tmp_path / "m.tflite")
     run: Any = model.stream() if model.carries else model

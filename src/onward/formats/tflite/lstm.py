@@ -14,7 +14,7 @@ from ...graph.operations.recurrent import new_layer
 from . import tables
 from .control import inner_translator
 from .hybrid import hybrid_times
-from .read import Tensor, working_dtype
+from .read import Tensor
 from .registry import FLOATS, INT32, INT64, INTEGERS, Call, Value, activated, operator
 from .schema import ACTIVATIONS
 
@@ -48,10 +48,8 @@ class Direction(NamedTuple):
 
 
 def state(call: Call, place: int) -> Value:
-    """Return the present value of a state, which starts at the number 0."""
-    tensor = call.tensor(place)
-    zero = tensor.zero_point if tensor.is_quantized else 0
-    return call.t.variable(tensor.name, np.full(tensor.axes, zero, working_dtype(tensor)))
+    """Return the present value of a state."""
+    return call.t.state(call.tensor(place))
 
 
 def keep(call: Call, place: int, value: Any) -> None:

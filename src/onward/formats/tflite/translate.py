@@ -184,6 +184,14 @@ class Translator:
             self.variables[name] = Value(self, input_name, initial.dtype)
         return self.variables[name]
 
+    def state(self, tensor: Tensor) -> Value:
+        """Return the present value of a tensor that recurrent operators change; it starts at the number 0.
+
+        Other operators may read it, too: converters join it with constants of zeros.
+        """
+        zero = tensor.zero_point if tensor.is_quantized else 0
+        return self.variable(tensor.name, np.full(tensor.axes, zero, working_dtype(tensor)))
+
     def assign(self, name: str, value: Value) -> None:
         """Replace the value of a variable. Raises ArgumentError."""
         if self.starting is not None:
@@ -220,9 +228,7 @@ class Translator:
         self.label = name, operator.kind
         try:
             function = _function(operator, given, results)
-            inputs = [
-                None if n == OMITTED else self._input(subgraph, n, operator.kind) for n in operator.inputs
-            ]
+            inputs = [None if n == OMITTED else self._value(subgraph, n) for n in operator.inputs]
             call = Call(self, operator, given, results)
             call.inputs = inputs
             call.intermediates = [subgraph.tensors[n] for n in operator.intermediates]
@@ -240,14 +246,11 @@ class Translator:
         for number, value in zip(operator.outputs, outputs, strict=False):
             self._values[number] = value
 
-    def _input(self, subgraph: Subgraph, number: int, kind: str) -> Any:
-        if subgraph.tensors[number].is_variable and number not in self._values:
-            return None  # the state of a recurrent operator, which asks for it itself
-        return self._value(subgraph, number)
-
     def _value(self, subgraph: Subgraph, number: int) -> Value:
         if number not in self._values:
             tensor = subgraph.tensors[number]
+            if tensor.is_variable:
+                return self.state(tensor)
             if tensor.data is None:
                 raise FileError(f"the tensor {tensor.name} is used before an operator computes it")
             budget.take(tensor.data.nbytes)
