@@ -35,6 +35,7 @@ run load --cases "$cases"
 run quantized --cases "$cases"
 run serve --cases "$cases"
 run train
+run tflite --cases "$cases"
 run scale
 run peers
 run c_code --cases "$cases"

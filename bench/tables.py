@@ -194,6 +194,12 @@ TABLES: dict[str, dict[str, str]] = {
         "PyTorch, s": "torch",
         "PyTorch / Onward": "ratio",
     },
+    "tflite.models": {
+        "model": "model",
+        "Onward, µs": "onward",
+        "LiteRT, µs": "litert",
+        "LiteRT / Onward": "ratio",
+    },
     "denormals.calls": {
         "cell": "cell",
         "B": "B",
@@ -266,6 +272,10 @@ FIGURES: dict[str, Callable[[Reports], Any]] = {
     "pool.bytes": lambda r: one(r, "pool.detectors", "bytes_per_stream", model="Silero 6", streams=1),
     "peers.gigaflops": lambda r: rows(r, "peers.arithmetic")[0]["gigaflops"],
     "quantized.speedup": lambda r: mean(r, "quantized.models"),
+    "tflite.mean": lambda r: mean(r, "tflite.models"),
+    "tflite.pool": lambda r: 1e3 * rows(r, "tflite.listeners")[0]["pool"],
+    "tflite.front_ends": lambda r: 1e3 * rows(r, "tflite.listeners")[0]["front_ends"],
+    "tflite.share": lambda r: 100 * rows(r, "tflite.listeners")[0]["load"],
     "scale.cluster": lambda r: round(cluster(r), -3),
     "scale.cluster_seconds": lambda r: 1e8 / cluster(r),
     "scale.cluster_megabytes": lambda r: 0.048 * cluster(r) / 100,  # 48 kB a sequence
