@@ -1,5 +1,6 @@
 // Steps along one axis: reductions, softmax, standardization, running sums and the largest elements.
 #include <algorithm>
+#include <functional>
 #include <numeric>
 #include <stdexcept>
 
@@ -11,6 +12,12 @@ namespace onward {
 namespace {
 
 constexpr Size short_row = 64;
+
+// Puts the first k numbers in order at the beginning of 0 .. n-1. One function for all dtypes keeps the program small.
+void sort_first(std::vector<int64_t>& numbers, Size k, const std::function<bool(int64_t, int64_t)>& precedes) {
+    std::iota(numbers.begin(), numbers.end(), int64_t(0));
+    std::partial_sort(numbers.begin(), numbers.begin() + k, numbers.end(), std::cref(precedes));
+}
 
 }  // namespace
 
@@ -126,8 +133,7 @@ void Plan::top(bool largest, bool nan_first, const View& x, const View& values, 
                     for (Size i = 1; i < n; i++)
                         if (precedes(i, order[0])) order[0] = i;
                 } else {
-                    std::iota(order.begin(), order.end(), int64_t(0));
-                    std::partial_sort(order.begin(), order.begin() + k, order.end(), precedes);
+                    sort_first(order, k, precedes);
                 }
                 for (Size i = 0; i < k; i++) {
                     at<T>(values, spaces)[row * k + i] = from[order[i]];
