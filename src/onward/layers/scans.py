@@ -276,7 +276,7 @@ class sLSTM(Recurrence):
         self.input_size = I = integer("input_size", input_size, 1)  # noqa: E741
         self.hidden_size = self.output_size = H = integer("hidden_size", hidden_size, 1)
         self.bias = flag("bias", bias)
-        if forget_gate not in ("sigmoid", "exponential"):
+        if not isinstance(forget_gate, str) or forget_gate not in ("sigmoid", "exponential"):
             raise ArgumentError(f"forget_gate={forget_gate!r}, but must be 'sigmoid' or 'exponential'")
         self.forget_gate = forget_gate
         shapes = {

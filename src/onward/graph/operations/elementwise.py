@@ -205,7 +205,8 @@ def bit_shift(a: AnyArray, b: AnyArray, *, direction: str) -> Any:
 def mod(a: AnyArray, b: AnyArray, *, fmod: int = 0) -> Any:
     """The remainder, with the sign of b, or of a if `fmod`; an integer modulo 0 is itself."""
     y = np.fmod(a, b) if fmod else np.mod(a, b)
-    return np.where(b == 0, a, y) if y.dtype.kind in "iu" and not np.all(b) else y
+    are_integers = a.dtype.kind in "iu" and b.dtype.kind in "iu"
+    return np.where(b == 0, a, y) if are_integers and not np.all(b) else y
 
 
 @mod.lowering
