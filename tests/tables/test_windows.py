@@ -190,6 +190,39 @@ def test_errors_are_those_of_the_textbook_and_a_model_that_loses_is_told() -> No
     )
 
 
+def test_a_model_that_equals_a_naive_forecast_does_not_lose_to_it() -> None:
+    table = series_of(np.random.default_rng(0), [30, 20], 2)
+    y = table.targets
+    assert isinstance(y, np.ndarray) and table.ends is not None
+    naive = np.where(table.ends[:, :1] == 0, y, y + 1)
+    report = windows.compare(table, {"model": y, "naive": naive}, 1)
+    assert report["verdict"] == "The model is at least as good as the naive forecast for each of 2 series."
+    constant = windows.cut(Sequences([np.ones((9, 1))], targets=[np.ones((9, 1))]), 3, 2, future=False)
+    assert isinstance(constant.targets, np.ndarray)
+    report = windows.compare(constant, dict.fromkeys(("model", "naive"), constant.targets), 1)
+    assert report["verdict"] == "The model is at least as good as the naive forecast."
+
+
+@pytest.mark.parametrize("season", [1, 3])
+def test_steps_without_a_target_before_the_first_one_are_its_mean(season: int) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(40, 1))
+    values[[0, 1, 20]] = np.nan
+    table = windows.cut(Sequences([np.nan_to_num(values)], targets=[values]), 3, 2, future=False)
+    assert table.ends is not None and 1 <= windows.find_season(table) <= 3
+    known = [values[n, 0] for n in range(40)]
+    for n in range(40):
+        if np.isnan(known[n]):
+            known[n] = known[n - 1] if n > 1 else np.nanmean(values)
+    for forecast, (_, end) in zip(windows.naive(table, season), table.ends, strict=True):
+        repeated = known[end - season : end] if end >= season else known[end - 1 : end]
+        np.testing.assert_allclose(forecast, (repeated * 2)[:2])
+    changes = [abs(values[n, 0] - values[n - season, 0]) for n in range(season, int(table.ends[0, 1]))]
+    if np.isnan(changes).all():  # the whole series, where too little precedes the first target
+        changes = [abs(values[n, 0] - values[n - season, 0]) for n in range(season, 40)]
+    np.testing.assert_allclose(windows.scales(table, season), np.nanmean(changes))
+
+
 def test_the_season_is_the_shortest_that_repeats_the_series() -> None:
     t = np.arange(200)
     item = np.sin(2 * np.pi * t / 12)[:, None] + 0.01 * np.random.default_rng(0).normal(size=(200, 1))

@@ -190,12 +190,13 @@ def naive(windows: Sequences, season: int = 1) -> AnyArray:
 
 
 def _filled(values: AnyArray) -> AnyArray:
-    """Numbers (T, O) with the last known one in place of each NaN."""
-    if not np.isnan(values).any():
+    """Numbers (T, O) with the last known one in place of each NaN, and their mean before the first."""
+    absent = np.isnan(values)
+    if not absent.any():
         return values
-    known = np.where(np.isnan(values), 0, np.arange(len(values))[:, None])
-    filled: AnyArray = np.take_along_axis(values, np.maximum.accumulate(known, axis=0), axis=0)
-    return filled
+    last = np.maximum.accumulate(np.where(absent, -1, np.arange(len(values))[:, None]), axis=0)
+    filled: AnyArray = np.take_along_axis(values, np.maximum(last, 0), axis=0)
+    return np.where(last < 0, np.nanmean(values, axis=0), filled)
 
 
 def find_season(windows: Sequences) -> int:
@@ -227,17 +228,18 @@ def _means(windows: Sequences, values: AnyArray) -> AnyArray:
 def scales(windows: Sequences, season: int) -> AnyArray:
     """The mean absolute change over a season of each series, (series,), before its first scored target.
 
-    If these steps are fewer than a season, it is that of the whole series.
+    If no change is known there, it is that of the whole series.
     """
     assert windows.ends is not None and windows.series is not None
     targets: Any = windows.series.targets
     found = np.full(len(windows.series.items), np.nan)
     for row in np.unique(windows.ends[:, 0]).tolist():
         first = windows.ends[windows.ends[:, 0] == row, 1].min()
-        known = _filled(targets[row])
-        values = known[:first] if first > season else known
-        if len(values) > season:
-            found[row] = np.abs(values[season:] - values[:-season]).mean()
+        changes = np.abs(targets[row][season:] - targets[row][:-season])
+        before = changes[: max(0, first - season)]
+        known = changes if np.isnan(before).all() else before
+        if not np.isnan(known).all():
+            found[row] = np.nanmean(known)
     return found
 
 
@@ -278,10 +280,11 @@ def verdict(report: Mapping[str, Any]) -> str:
     """A sentence that says whether the model is better than the naive forecasts, and for which series not."""
     model, *others = report["forecasts"]
     key = "mae" if model["mase"] is None else "mase"
-    better = [other for other in others if other[key] <= model[key]]
+    better = [other for other in others if other[key] < model[key]]
     names = [other["name"] for other in others]
     series = report["series"]
-    losing = [one["name"] for one in series if one["mae"]["model"] >= min(one["mae"][n] for n in names)]
+    leads = {one["name"]: min(one["mae"][n] for n in names) - one["mae"]["model"] for one in series}
+    losing = [name for name, lead in leads.items() if lead < 0]
     if better:
         best = min(better, key=lambda other: float(other[key]))
         return (
@@ -291,5 +294,6 @@ def verdict(report: Mapping[str, Any]) -> str:
     if losing:
         listed = ", ".join(losing[:10]) + (", ..." if len(losing) > 10 else "")
         return f"The model loses to a naive forecast for {len(losing)} of {len(series)} series: {listed}."
-    wins = f"The model is better than the {' and the '.join(names)} forecast"
+    compared = "better than" if all(lead > 0 for lead in leads.values()) else "at least as good as"
+    wins = f"The model is {compared} the {' and the '.join(names)} forecast"
     return f"{wins} for each of {len(series)} series." if len(series) > 1 else f"{wins}."
