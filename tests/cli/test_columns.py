@@ -269,7 +269,12 @@ def test_short_series_gaps_and_guessed_classes_are_told() -> None:
     assert "classes" not in result.stderr and "mean squared error" in result.stdout
     ages[7][1] = "inf"
     write("ages.csv", ["id", "x", "age"], ages)
-    assert "sequence 7 has inf at step 0" in message(invoke(*columns, expect=1))
+    infinite = "ages.csv, line 9, column 'x': the value of '7' is infinite: correct it, or remove the row"
+    assert infinite in message(invoke(*columns, expect=1))
+    rows[3][2] = "inf"
+    write("x.csv", ["shop", "day", "sold"], rows)
+    infinite = "x.csv, line 5, column 'sold': the value of 'a' is infinite"
+    assert infinite in message(invoke("train", "table", "x.csv", *forecast, "--missing", "fill", expect=1))
 
 
 def test_a_converted_model_keeps_the_columns_the_classes_and_the_windows(patients: list[str]) -> None:

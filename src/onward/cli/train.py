@@ -163,7 +163,7 @@ def train_table(file: str, selection: data.Selection, out: Path | None, **settin
     if file != STDIN:
         common.check_suffix(path, "FILE", (".npz", *data.TABLES))
     out = _output(path, out)
-    table = read_table(file, selection).with_class_names()
+    table = read_table(file, selection, finite=True).with_class_names()
     common.announce(table.describe())
     guessed = table.labels is not None and selection.task is None and table.selection.targets
     if guessed and all(name.removeprefix("-").isdecimal() for name in table.classes):

@@ -36,9 +36,10 @@ def read(path: str | os.PathLike[str], selection: Selection | None = None, **set
     `label` the class, columns that start with `target` are targets and all other columns are inputs. A target
     of strings or integers that is constant in each sequence is a class; other targets are numbers.
 
-    future: also return the windows at the end whose targets are unknown; these targets are NaN. `settings`
-    are step_shape, time, saved and future, as in `parse`: the shape of a step, and the axis of steps in the
-    arrays of a sequence. The steps of the result are always first.
+    future: also return the windows at the end whose targets are unknown; these targets are NaN. finite:
+    refuse infinite numbers in columns. `settings` are step_shape, time, saved, future and finite, as in
+    `parse`: the shape of a step, and the axis of steps in the arrays of a sequence. The steps of the result
+    are always first.
 
     Raises FileError, which names the line and the column if there is one.
     """
@@ -65,6 +66,7 @@ def parse(
     time: int = 0,
     saved: Saved | None = None,
     future: bool = False,
+    finite: bool = False,
 ) -> Sequences:
     """Read the sequences in an open file, as `read` does; errors call the file `name`."""
     selection, saved = selection or Selection(), saved or Saved()
@@ -73,7 +75,7 @@ def parse(
         if suffix in TABLES:
             chooser = steps.Chooser(name, selection, saved.selection)
             columns = _columns(file, suffix, name, chooser, selection.completed(saved.selection))
-            sequences = steps.sequences(columns, chooser.chosen, saved, step_rank, suffix)
+            sequences = steps.sequences(columns, chooser.chosen, saved, step_rank, suffix, finite)
         else:
             _refuse_columns(name, selection)
             chosen = selection.completed(saved.selection)

@@ -80,18 +80,20 @@ def resolve(name: str, header: list[str], selection: Selection, saved: Selection
     return replace(chosen, inputs=inputs, targets=targets, group=group, time=time, weight=weight)
 
 
-def sequences(columns: Columns, chosen: Selection, saved: Saved, step_rank: int, suffix: str) -> Sequences:
+def sequences(
+    columns: Columns, chosen: Selection, saved: Saved, step_rank: int, suffix: str, finite: bool
+) -> Sequences:
     """Return a sequence for each group, or the whole table as one; see `data.read`. Raises FileError."""
     if columns.lists:
         return _sequences_of_rows(columns, chosen, saved, suffix)
-    table = _Table(columns, chosen)
+    table = _Table(columns, chosen, finite)
     table.expand()
     categories: dict[str, tuple[str, ...]] = {}
-    x = table.in_order(columns.matrix(chosen.inputs), np.nan)
+    x = table.numbers(chosen.inputs)
     if step_rank == 0:
         x = _token_ids(columns.name, chosen.inputs, x)
     else:
-        x = table.without_missing(x, trains=not saved.selection.inputs)
+        x = table.without_missing(x)
         x = table.with_static(x, categories := _categories(columns, chosen, saved))
         x = table.with_known(x)
     found = Sequences(
@@ -160,8 +162,8 @@ def _token_ids(name: str, inputs: tuple[str, ...], x: AnyArray) -> AnyArray:
 class _Table:
     """The order of the rows: by sequence, then by time, with -1 for each step that has no row."""
 
-    def __init__(self, columns: Columns, chosen: Selection) -> None:
-        self.columns, self.chosen = columns, chosen
+    def __init__(self, columns: Columns, chosen: Selection, finite: bool = False) -> None:
+        self.columns, self.chosen, self.finite = columns, chosen, finite
         self.sequence, self.groups = np.zeros(len(columns), np.int64), [""]
         if chosen.group:
             self.sequence, self.groups = columns.codes(chosen.group)
@@ -201,6 +203,19 @@ class _Table:
         if (self.order < 0).any():
             found[self.order < 0] = absent
         return found
+
+    def numbers(self, names: Sequence[str]) -> AnyArray:
+        """Return columns for each step, NaN for missing values. Raises FileError, which names the line."""
+        values = self.in_order(self.columns.matrix(names), np.nan)
+        if self.finite and np.isinf(values).any():
+            step, place = np.argwhere(np.isinf(values))[0]
+            raise FileError(f"{self.value_at(step, names[place])} is infinite: correct it, or remove the row")
+        return values
+
+    def value_at(self, step: int, column: str) -> str:
+        """Name a value by its line, column and sequence."""
+        name = f" of {self.groups[self.sequence[self.order[step]]]!r}" if self.chosen.group else ""
+        return f"{self.columns.place(int(self.order[step]), column)}: the value{name}"
 
     def expand(self) -> None:
         """Find the time between two steps, and insert the missing steps. Raises FileError."""
@@ -262,7 +277,7 @@ class _Table:
             found.append(names)
         return found
 
-    def without_missing(self, x: AnyArray, trains: bool) -> AnyArray:
+    def without_missing(self, x: AnyArray) -> AnyArray:
         """Treat missing inputs as the selection says. Raises FileError, which names the line."""
         absent: AnyArray = np.isnan(x)
         if self.chosen.known:  # after the last target, only the known features are present
@@ -281,9 +296,7 @@ class _Table:
                 return x[~incomplete]
             return x
         step, place = np.argwhere(absent)[0]
-        row, column = int(self.order[step]), self.chosen.inputs[place]
-        name = f" of {self.groups[self.sequence[row]]!r}" if self.chosen.group else ""
-        raise FileError(f"{self.columns.place(row, column)}: the value{name} is missing: {EMPTY}")
+        raise FileError(f"{self.value_at(step, self.chosen.inputs[place])} is missing: {EMPTY}")
 
     def with_static(self, x: AnyArray, categories: dict[str, tuple[str, ...]]) -> AnyArray:
         """Append the static features on the first row of a series: a number, or 0 and 1 per category."""
@@ -318,7 +331,7 @@ class _Table:
         horizon = chosen.horizon or 1
         if chosen.window is None or chosen.window < horizon:
             raise FileError(f"{self.columns.name}: --known needs a --window of at least the --horizon")
-        known = self.in_order(self.columns.matrix(chosen.known), np.nan)
+        known = self.numbers(chosen.known)
         early = np.full_like(known, np.nan)
         for start, end in pairwise([*self.starts.tolist(), len(x)]):
             early[start : end - horizon] = known[start + horizon : end]
@@ -328,7 +341,7 @@ class _Table:
 
     def after_targets(self) -> AnyArray:
         """Whether each step comes after the last target of its series."""
-        targets = self.in_order(self.columns.matrix(self.chosen.targets), np.nan)
+        targets = self.numbers(self.chosen.targets)
         absent: AnyArray = np.all(np.isnan(targets), axis=1)
         later = np.zeros(len(absent), bool)
         for start, end in pairwise([*self.starts.tolist(), len(absent)]):
@@ -425,11 +438,11 @@ class _Targets:
 
     def _with_numbers(self, found: Sequences) -> Sequences:
         table, chosen = self.table, self.table.chosen
-        values = table.in_order(table.columns.matrix(chosen.targets).astype(np.float32), np.nan)
+        values = table.numbers(chosen.targets).astype(np.float32)
         if not self.saved.selection.inputs and chosen.missing in (None, "error") and np.isnan(values).any():
             step, place = np.argwhere(np.isnan(values))[0]
-            where = table.columns.place(int(table.order[step]), chosen.targets[place])
-            raise FileError(f"{where}: the target is missing: pass --missing skip to leave it out")
+            where = table.value_at(step, chosen.targets[place])
+            raise FileError(f"{where} is missing: pass --missing skip to leave it out")
         constant = self._change(list(values.T)) is None and 1 < len(table.starts) < len(table.order)
         if table.columns.lists or (chosen.window is None and constant):  # the same at every step
             return replace(found, targets=values[table.starts])
