@@ -208,7 +208,6 @@ FILES: dict[str, Callable[[Path], Any]] = {
     "okay_nabu.wav": lambda path: shutil.copy(DATA / "tflite" / "okay_nabu.wav", path),
     "okay_nabu.tflite": lambda path: shutil.copy(DATA / "tflite" / "mww_okay_nabu.tflite", path),
     "visits.csv": measurements,
-    "new.csv": measurements,
     "measured.csv": recordings,
     "recordings.npz": lambda path: np.savez(path, x=np.random.default_rng(0).normal(size=(60, 12))),
     "t.parquet": table,

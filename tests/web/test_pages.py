@@ -11,6 +11,7 @@ from support import ROOT, pages
 import onward
 from onward import bundled
 
+SERVE = ROOT / "docs" / "how_to" / "serve.md"
 PAGE = ROOT / "src" / "onward" / "tracing" / "page"
 
 
@@ -44,3 +45,18 @@ def test_client_of_a_page_does_not_run_in_chromium(block: pages.Block, browser) 
             page.wait_for_event("console")
         page.close()
     assert "position" in answers[0] and "Float32Array" in answers[1]
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_file_on_disk_needs_the_origin_that_the_page_names(allowed: bool, browser, tmp_path: Path) -> None:
+    (block,) = [block for block in pages.blocks(SERVE) if block.language == "js"]
+    options = ["--origin", "null"]
+    assert " ".join(options) in SERVE.read_text(encoding="utf-8")
+    with pages.serving(["onward", "serve", "vowels", *(options if allowed else [])]) as address:
+        client = tmp_path / "client.html"
+        client.write_text(f"<script>{block.code.replace(pages.SERVER, address)}</script>")
+        page = browser.new_page()
+        with page.expect_console_message() as message:
+            page.goto(client.as_uri())
+        page.close()
+    assert ("position" if allowed else "403") in message.value.text
