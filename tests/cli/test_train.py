@@ -131,7 +131,12 @@ def test_resuming_an_interrupted_training_gives_the_same_model(kind: str) -> Non
         "another model" in invoke(*command, "cut.safetensors", "--resume", "--hidden", "17", expect=1).stderr
     )
     words = message(invoke(*command, "cut.safetensors", "--resume", "--hidden", "17", expect=1))
-    assert "start again without --resume (--resume needs the data and the options" in words
+    named = "--input, --target, --horizon, --cell, --hidden, --layers, --bidirectional"
+    named = "--hidden, --layers" if kind == "text" else named
+    assert (
+        f"without --resume (--resume needs FILE and the options of the first command, here of {named})"
+        in words
+    )
 
 
 @pytest.mark.parametrize("steps", [3, 9])  # in the training that is validated, and in the one on all windows

@@ -225,6 +225,17 @@ def _output(file: Path, out: Path | None) -> Path:
     return out
 
 
+# the options on which a setting in a checkpoint depends
+OPTIONS = {
+    "model": ("--input", "--target", "--horizon", "--cell", "--hidden", "--layers", "--bidirectional"),
+    "optimizer": ("--learning-rate",),
+    "average": ("--epochs", "--hold-out"),
+    "unit": ("--scale", "--horizon", "--hold-out"),
+    "data set": ("--input", "--target", "--hold-out", "--class-weight", "--weight", "--seed"),
+    "validation": ("--input", "--target", "--hold-out", "--seed"),
+}
+
+
 def _run_file(out: Path) -> Path:
     """Return the path of the model's checkpoints."""
     return out.with_suffix(".run")
@@ -240,10 +251,13 @@ def _interruptible(run: Path, resume: bool) -> Iterator[None]:
         if not resume:
             raise
         message = str(error).replace("with resume=False", "without --resume").replace("epochs=", "--epochs ")
-        hint = (
-            "--resume needs the data and the options of the first command; only --epochs of a text may differ"
-        )
-        raise FileError(f"{message} ({hint})") from error
+        setting = message.partition(" was written with another ")[2].partition(": ")[0]
+        options = [o for each in click.get_current_context().command.params for o in each.opts]
+        named = ", ".join(option for option in OPTIONS.get(setting, ()) if option in options)
+        hint = f", here of {named}" if named else ""
+        raise FileError(
+            f"{message} (--resume needs FILE and the options of the first command{hint})"
+        ) from error
     except KeyboardInterrupt:
         # an unmodified checkpoint belongs to this training only if it was resumed
         saved = run.exists() and (resume or run.stat().st_mtime_ns != before)
