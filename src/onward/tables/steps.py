@@ -426,15 +426,16 @@ class _Targets:
         chosen, saved, columns = self.table.chosen, self.saved, self.table.columns
         if chosen.window is not None or (saved.selection.targets and not saved.classes):
             return "regress"
-        if chosen.targets[0] == "label" or saved.classes:
+        is_text = len(chosen.targets) == 1 and not columns.are_numbers(chosen.targets[0])
+        if chosen.targets[0] == "label" or saved.classes or is_text:
             return "classify"
-        if len(chosen.targets) > 1:
-            return "regress"
-        if not columns.are_numbers(chosen.targets[0]):
-            return "classify"
+        numbers = self.table.numbers(chosen.targets)
+        first = numbers[self.table.starts]
+        if (first != np.rint(first)).any() or self._change(list(numbers.T)) is not None:
+            return "regress"  # before their text is compared, which takes seconds for a million rows
         cells = self.table.in_order(np.array(columns.texts(chosen.targets[0]), object), "")
         integers = all(cell.removeprefix("-").isdecimal() for cell in cells[self.table.starts])
-        return "classify" if integers and self._change([cells]) is None else "regress"
+        return "classify" if integers and len(chosen.targets) == 1 else "regress"
 
     def _with_numbers(self, found: Sequences) -> Sequences:
         table, chosen = self.table, self.table.chosen
