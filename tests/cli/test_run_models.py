@@ -142,6 +142,14 @@ def test_arrays_have_the_axes_that_a_model_declares(name: str, tmp_path: Path) -
             np.testing.assert_array_equal(y, other)
 
 
+def test_an_image_of_another_size_is_refused_in_terms_of_the_file(tmp_path: Path) -> None:
+    """It was read as steps of features, and the advice was about columns."""
+    image_classifier().save(tmp_path / "model.safetensors")
+    np.save(tmp_path / "wrong.npy", normal(5, 2, 9, 7))
+    words = message(invoke("run", tmp_path / "model.safetensors", tmp_path / "wrong.npy", expect=1))
+    assert words.endswith("wrong.npy: x has shape (5, 2, 9, 7), but the model takes image (batch, 2, 8, 6)")
+
+
 @pytest.mark.parametrize("name", ["channels_first", "convolution"])
 def test_rows_of_a_table_are_turned_to_the_axes_of_the_model(name: str, tmp_path: Path) -> None:
     """(N, C, T) was refused, or fed in the wrong order."""

@@ -260,8 +260,14 @@ def read_sequences(
         )
     else:
         sequences = _read_text(model, data_file(source, "INPUT"))
-    sequences.check_features(step_shape)
+    sequences.check_features(step_shape, _declared(model.model))
     return sequences
+
+
+def _declared(model: BaseModel) -> str:
+    """The input of a whole model as its file declares it: "picture (N, 3, 8, 8)"; "" for layers."""
+    declared = model.planner.graph.inputs[0] if isinstance(model, Model) else None
+    return f"{declared.name} ({', '.join(map(str, declared.axes))})" if declared and declared.axes else ""
 
 
 def read_table(source: str, selection: Selection | None = None, **options: Any) -> Sequences:

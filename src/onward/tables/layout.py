@@ -167,14 +167,19 @@ class Sequences:
             f"{describe_features(self.items[0].shape[1:])}"
         )
 
-    def check_features(self, step_shape: tuple[int | None, ...] | None) -> None:
-        """Raise ArgumentError unless the steps have the shape that a model takes; None accepts any size."""
+    def check_features(self, step_shape: tuple[int | None, ...] | None, declared: str = "") -> None:
+        """Raise ArgumentError unless the steps have the shape that a model takes; None accepts any size.
+
+        declared: the input of the model, for images and other arrays that no table holds.
+        """
         shape = self.items[0].shape[1:]
         fits = step_shape is None or (
             len(shape) == len(step_shape)
             and all(wanted in (None, size) for size, wanted in zip(shape, step_shape, strict=True))
         )
         if step_shape is not None and not fits:
+            if declared and len(step_shape) > 1:
+                raise ArgumentError(f"{self.origin}, but the model takes {declared}")
             sizes = ", ".join(map(str, step_shape))
             forms = f"are (N, T, {sizes}) or (T, {sizes}); select the columns"
             if step_shape == ():
