@@ -1,6 +1,7 @@
 """Keras 3 recurrent layers, in models with random weights: loaded files give the outputs of Keras."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -220,3 +221,35 @@ def test_an_unrolled_bidirectional_layer_repeats_the_bug_of_keras(tmp_path: Path
     )
     subprocess.run([sys.executable, "-c", code], env=os.environ | {"KERAS_BACKEND": "tensorflow"}, check=True)
     np.testing.assert_allclose(onward.load(path)(x), np.load(tmp_path / "y.npy"), rtol=2e-5, atol=2e-6)
+
+
+EXPORT = """
+import sys
+import keras, numpy as np
+from keras import layers as L
+
+rng, path = np.random.default_rng(0), sys.argv[1]
+both = L.Bidirectional(L.SimpleRNN(3, activation="relu", return_sequences=True))
+layers = [L.GRU(4, return_sequences=True), both]
+layers += [L.GRU(5, reset_after=False, go_backwards=True, return_sequences=True), L.SimpleRNN(2)]
+model = keras.Sequential([keras.Input((int(sys.argv[2]) or None, 3)), *layers, L.Dense(2)])
+model.set_weights([(rng.normal(size=W.shape) * 0.5).astype(np.float32) for W in model.get_weights()])
+x = rng.normal(size=(2, 9, 3)).astype(np.float32)
+np.savez(path + ".npz", x=x, y=model(x))
+model.export(path, format="onnx", verbose=False)
+"""
+
+
+@pytest.mark.parametrize("steps", [0, 9], ids=["any", "nine"])
+def test_layers_that_keras_exports_as_loops_are_traced_as_layers(steps: int, tmp_path: Path) -> None:
+    """TensorFlow writes a GRU and a SimpleRNN as `while`, which the export to ONNX keeps as loops."""
+    pytest.importorskip("tf2onnx")
+    path = tmp_path / "loops.onnx"
+    command = [sys.executable, "-c", EXPORT, str(path), str(steps)]
+    subprocess.run(command, env=os.environ | {"KERAS_BACKEND": "tensorflow"}, check=True)
+    expected = np.load(f"{path}.npz")
+    trace = onward.load(path).trace(expected["x"])
+    np.testing.assert_allclose(trace.y, expected["y"], rtol=2e-5, atol=2e-6)
+    names = [re.sub(r"(_\d+)*(?=[./])", "", name) for name in trace.layers]
+    both = [f"bidirectional/{way}_simple_rnn.l0" for way in ("forward", "backward")]
+    assert names == ["gru.l0", *both, "gru.l0", "simple_rnn.l0"]

@@ -38,6 +38,7 @@ from onward.tracing.trace import LayerSummary
         ("mul_2;functional_3/lstm_4/lstm_cell_4/StatefulPartitionedCall/mul_2", "l0", "LSTM", "lstm_4.l0"),
         ("lstm_cell_1", "l0", "LSTM", "lstm_cell_1.l0"),
         ("while", "l0", "GRU", "GRU.l0"),
+        ("sequential_1/gru_1/while_loop", "l0", "GRU", "gru_1.l0"),
         ("tfl.unidirectional_sequence_lstm1", "l0", "LSTM", "LSTM.l0"),
         ("", "l0", "GRU", "GRU.l0"),
     ],

@@ -7,12 +7,13 @@ MODULE = re.compile(r"(?P<module>.*)/(?:LSTM|GRU|RNN)(?:_(?P<layer>\d+))?")
 # Names that say no more than an operator.
 OPERATOR = re.compile(
     r"(?:node|.*_Y)_(?:lstm|gru|rnn|mul|add|tanh)[_\d]*|(?:lstm|gru|rnn)(?:__\d+|_\d{3,})"
-    r"|(?:mul|add|tanh|while)(?:_\d+)*|tfl\..*",
+    r"|(?:mul|add|tanh|while(?:_loop)?)(?:_\d+)*|tfl\..*",
     re.IGNORECASE,
 )
 # Where a cell was found in its operations: the parts of a name behind that of the layer, and before it.
 OPERATION = re.compile(
-    r"(?:(?:lstm|gru|simple_rnn)_cell|mul|add|tanh|while|\w*PartitionedCall)(?:_\d+)*", re.IGNORECASE
+    r"(?:(?:lstm|gru|simple_rnn)_cell|mul|add|tanh|while(?:_loop)?|\w*PartitionedCall)(?:_\d+)*",
+    re.IGNORECASE,
 )
 MODEL = re.compile(r"(?:\w*PartitionedCall|model|functional|sequential)(?:_\d+)*")
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support.evaluate import evaluate
 
+from onward.errors import OnwardError
 from onward.graph import Graph
 from onward.graph.plan.planner import Planner
 from onward.graph.simplification.simplify import simplify
@@ -116,7 +117,7 @@ def test_a_loop_of_a_cell_that_a_mask_holds_runs_as_a_masked_layer(cell: str) ->
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("change", ["backwards", "count", "scanned", "axis"])
+@pytest.mark.parametrize("change", ["backwards", "scanned", "axis"])
 def test_loops_that_do_something_else_stay_loops(cell: str, change: str) -> None:
     loop = Loop(cell, np.random.default_rng(4), index="backwards" if change == "backwards" else "i")
     body = loop.body
@@ -128,7 +129,66 @@ def test_loops_that_do_something_else_stay_loops(cell: str, change: str) -> None
         turned = body.add("Transpose", x, perm=[1, 0, 2])
         body.nodes[place] = body.nodes[place]._replace(inputs=(turned, i), attributes={"axis": 1})
         body.nodes.insert(place, body.nodes.pop())
-    check(loop, loop.graph(T - 2 if change == "count" else None), "Loop")
+    check(loop, loop.graph(), "Loop")
+
+
+class WhileLoop(Loop):
+    """The loop as TensorFlow writes it, with a condition, a counter and states that stay the same."""
+
+    def __init__(
+        self, cell: str, rng: np.random.Generator, *, first: int = 0, by: int = 1, less: int = 0
+    ) -> None:
+        super().__init__(cell, rng)
+        self.first, body = first, self.body
+        i, again, *others = body.inputs
+        t = body.add_input("t", np.int32, ())
+        limit, kept = body.add_input("limit", np.int64, ()), body.add_input("kept", np.float32, (1, H))
+        body.inputs = [i, again, *body.inputs[-3:], *others]
+        following = body.add("Add", t, body.add_constant(np.array(by, np.int32)))
+        last = body.add("Sub", limit, body.add_constant(np.array(less))) if less else limit
+        below = [self._below(body, name, last) for name in (following, i.name)]
+        body.outputs = (body.add("And", *below), following, limit, kept, *body.outputs[1:])
+
+    @staticmethod
+    def _below(graph: Graph, number: str, limit: str) -> str:
+        """A condition that compares numbers of different types, as floats."""
+        return graph.add(
+            "Less", *(graph.add("Cast", name, to=np.dtype(np.float32)) for name in (number, limit))
+        )
+
+    def graph(self, count: int | None = None) -> Graph:
+        graph = super().graph(count)
+        (loop,) = (node for node in graph.nodes if node.operation == "Loop")
+        first, kept = (graph.add_constant(a) for a in (np.array(self.first, np.int32), np.ones((1, H), "f4")))
+        length, _, *states = loop.inputs
+        graph.nodes.remove(loop)
+        start = self._below(graph, graph.add_constant(np.array(0)), length)
+        inputs = (length, start, first, length, kept, *states)
+        graph.outputs = graph.add_all("Loop", inputs, len(self.states) + 4, body=self.body, captured=1)
+        return graph
+
+
+@pytest.mark.parametrize("count", [None, T, T - 2])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_loop_with_a_condition_that_counts_runs_as_a_layer(cell: str, count: int | None) -> None:
+    loop = WhileLoop(cell, np.random.default_rng(6))
+    check(loop, loop.graph(count), "Recurrent")
+
+
+@pytest.mark.parametrize("change", [{"first": 1}, {"by": 2}, {"less": 3}, {"first": -1, "by": 2}])
+def test_a_loop_whose_condition_ends_it_early_stays_a_loop(change: dict[str, int]) -> None:
+    loop = WhileLoop("GRU", np.random.default_rng(7), **change)
+    check(loop, loop.graph(), "Loop")
+
+
+def test_a_loop_over_more_steps_than_there_are_is_an_error_as_a_layer_too() -> None:
+    loop = Loop("GRU", np.random.default_rng(8))
+    for declared in (loop.body.inputs[-1], *(graph := loop.graph(T + 1)).inputs[:1]):
+        assert declared.axes == (T, B, I)
+    simple = simplify(graph)
+    assert [node.operation for node in simple.nodes if node.operation == "Recurrent"]
+    with pytest.raises(OnwardError, match="index"):
+        Planner(simple)(*loop.inputs())
 
 
 def test_a_loop_that_exchanges_the_states_of_a_cell_stays_a_loop() -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .simplify import Simplifier
 
 
+MAX_STEPS = 1 << 16  # of a loop whose number of iterations is known, while that of the steps of x is not
+
+
 class LayerLoop(NamedTuple):
     """A loop that runs a cell: the step, the places of its states, and the names of x and of a mask.
 
@@ -54,25 +57,39 @@ def as_layer(s: Simplifier, node: Node) -> list[Node] | None:
     sequences = dict(zip(inner[len(inner) - len(outer) :], outer, strict=True))
     if found is None or not {found.x, found.mask or found.x} <= sequences.keys():
         return None
-    names = found.x, *found.step.inputs[1:]
-    ranks = [_rank(s, body, name, values[inner.index(name) - 2]) for name in names]
-    if ranks != [3, *[2] * len(found.states)] or not _is_whole(s, body, found, sequences, count):
+    names, number = (found.x, *found.step.inputs[1:]), s.constants.get(count)
+    ranks = [len(_axes_around(s, body, name, values[inner.index(name) - 2])) for name in names]
+    if ranks != [3, *[2] * len(found.states)]:
         return None
-    loop = LayerLoop(*found[:2], sequences[found.x], sequences.get(found.mask, ""), found.last)
+    steps = {name: sequences[name] for name in (found.x, found.mask) if name}
+    if not _is_whole(s, body, steps, count):
+        if number is None or not 0 <= number.item() <= MAX_STEPS:
+            return None
+        steps = {name: _first_steps(s, node, x, int(number.item())) for name, x in steps.items()}
+    loop = LayerLoop(*found[:2], steps[found.x], steps.get(found.mask, ""), found.last)
     return _layer(s, node, loop, states)
 
 
-def _is_whole(s: Simplifier, body: Graph, loop: LayerLoop, sequences: dict[str, str], count: str) -> bool:
-    """Whether a loop runs over all steps of x, and of its mask."""
-    names = [loop.x, *filter(None, [loop.mask])]
-    (size, *others) = (_axes(body, name)[0] for name in names)
-    is_same = isinstance(size, int) and set(others) <= {size}
-    return any(s.is_length(count, sequences[name]) for name in (names if is_same else [loop.x]))
+def _is_whole(s: Simplifier, body: Graph, sequences: dict[str, str], count: str) -> bool:
+    """Whether a loop runs over all steps of x, the first sequence, and of its mask."""
+    sizes = {_axes_around(s, body, name, value)[0] for name, value in sequences.items()}
+    number = s.constants.get(count)
+    if number is not None:
+        return sizes == {number.item()}
+    is_same = len(sizes) == 1 and all(isinstance(size, int) for size in sizes)
+    return any(s.is_length(count, x) for x in list(sequences.values())[: None if is_same else 1])
 
 
-def _rank(s: Simplifier, body: Graph, name: str, value: str) -> int:
-    """Return the number of axes of an input of a loop, as far as it is known, or 0."""
-    return s.constants[value].ndim if value in s.constants else len(_axes(body, name))
+def _first_steps(s: Simplifier, node: Node, x: str, count: int) -> str:
+    """Return the first steps of a sequence, which must have that many."""
+    places = s.constant(f"{node.outputs[-1]}/steps of {x}", np.arange(count))
+    s.add(Node("Gather", (x, places), (f"{places}/gathered",), {"axis": 0}, node.name, node.source))
+    return f"{places}/gathered"
+
+
+def _axes_around(s: Simplifier, body: Graph, name: str, value: str) -> tuple[int | str, ...]:
+    """Return the axes of an input of a loop, as far as they are known, from its body or from its value."""
+    return s.constants[value].shape if value in s.constants else _axes(body, name) or s.axes(value)
 
 
 def _axes(body: Graph, name: str) -> tuple[int | str, ...]:

@@ -30,7 +30,7 @@ def rewrite(*operations: str) -> Callable[[Rewrite], Rewrite]:
     return register
 
 
-@rewrite("Identity", "Dropout", "Cast", "Concat", "Split", "Slice", "Pad")
+@rewrite("Identity", "Dropout", "Cast", "Concat", "Split", "Pad")
 def _unchanged(s: Simplifier, node: Node) -> str | None:
     """Drop a node that returns its first input as it is."""
     same, (x, *others) = False, node.inputs
@@ -46,14 +46,27 @@ def _unchanged(s: Simplifier, node: Node) -> str | None:
             same = not others
         case "Split":
             same = len(node.outputs) == 1 and not any(others)
-        case "Slice":
-            starts, ends, steps = (_integers(s, node, place) for place in (1, 2, 4))
-            forward = steps is not None and set(steps) == {1} if any(node.inputs[4:]) else True
-            same = bool(starts and ends and forward and set(starts) == {0} and min(ends) >= UNBOUNDED)
         case "Pad":
             widths = _integers(s, node, 1)
             same = widths is not None and not any(widths)
     return x if same else None
+
+
+@rewrite("Slice")
+def _slice(s: Simplifier, node: Node) -> str | Node | None:
+    """Drop the axes that a slice keeps as they are."""
+    starts, ends, axes, steps = (_integers(s, node, place) for place in range(1, 5))
+    is_known = all(s.constants.get(name) is not None for name in node.inputs[1:] if name)
+    if not starts or not ends or not is_known:
+        return None
+    axes, steps = axes or list(range(len(starts))), steps or [1] * len(starts)
+    parts = list(zip(starts, ends, axes, steps, strict=True))
+    kept = [part for part in parts if part[0] or part[1] < UNBOUNDED or part[3] != 1]
+    if not kept or len(kept) == len(parts):
+        return None if kept else node.inputs[0]
+    names = [f"{node.outputs[0]}/{what}" for what in ("starts", "ends", "axes", "steps")]
+    numbers = zip(names, zip(*kept, strict=True), strict=True)
+    return node.with_inputs(node.inputs[0], *(s.constant(name, np.array(n)) for name, n in numbers))
 
 
 @rewrite("Squeeze", "Unsqueeze")

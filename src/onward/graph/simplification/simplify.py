@@ -11,6 +11,7 @@ from ..graph import Graph, bodies, with_bodies
 from ..inference import outputs_of
 from ..node import AnyArray, Node
 from ..operations import OPERATIONS
+from .counted import as_counted
 from .idioms import replace_idioms
 from .loops import as_layer, with_plain_index
 from .rewrites import REWRITES
@@ -36,6 +37,7 @@ class Simplifier:
 
     def __init__(self, graph: Graph) -> None:
         self.constants = dict(graph.constants)
+        self._declared = {declared.name: declared.axes or () for declared in graph.inputs}
         self.nodes: list[Node] = []
         self.names: dict[str, str] = {}  # values that equal others
         self.makers: dict[str, Node] = {}
@@ -56,6 +58,8 @@ class Simplifier:
                 self.add(inner)
         elif any(bodies(node)):
             node = self._with_constants(node)
+            if node.operation == "Loop" and (counted := as_counted(self, node)):
+                node = self._with_constants(counted)
             layer = as_layer(self, node) if node.operation == "Loop" else None
             for simpler in layer or ():
                 self.add(simpler)
@@ -130,6 +134,19 @@ class Simplifier:
         self.constants[name] = array
         return name
 
+    def axes(self, name: str) -> tuple[int | str, ...]:
+        """Return the axes of a value, "" for those of unknown size, or () if their number is unknown."""
+        node = self.makers.get(name := self._unreversed(name))
+        if node is None:
+            return self._declared.get(name, ())
+        if node.operation == "Recurrent" and name == node.outputs[0]:
+            return "", "", ""
+        if node.operation == "Concat":
+            return ("",) * len(self.axes(node.inputs[0]))
+        perm = node.attributes.get("perm") if node.operation == "Transpose" else None
+        axes = self.axes(node.inputs[0]) if perm else ()
+        return tuple(axes[place] for place in perm or ()) if axes else ("",) * len(perm or ())
+
     def is_length(self, name: str, x: str) -> bool:
         """Whether a value is the first size of another one."""
         while (node := self.makers.get(name)) and node.operation != "Shape":
@@ -147,7 +164,15 @@ class Simplifier:
             ):
                 return False
             name = node.inputs[0]
-        return node is not None and node.inputs[0] == x and not node.attributes.get("start")
+        if node is None or node.attributes.get("start"):
+            return False
+        return self._unreversed(node.inputs[0]) == self._unreversed(x)
+
+    def _unreversed(self, name: str) -> str:
+        """Return the value of which another one has the steps in the opposite order."""
+        while (node := self.makers.get(name)) is not None and node.operation == "ReverseSequence":
+            name = node.inputs[0]
+        return name
 
     def _with_constants(self, node: Node) -> Node:
         """Give the bodies of a node the constants that they use, and simplify the bodies."""
