@@ -11,6 +11,15 @@ from onward.tracing.explore import PAGE
 
 MINUS = "\N{MINUS SIGN}"
 TEXT = "Now is the winter of our discontent"
+RESTS = """() => new Promise((resolve) => {  // once the page has not scrolled for 20 frames
+  let before = NaN, still = 0;
+  const look = () => {
+    still = scrollY === before ? still + 1 : 0;
+    before = scrollY;
+    return still === 20 ? resolve() : requestAnimationFrame(look);
+  };
+  look();
+})"""
 
 
 def latch():
@@ -27,7 +36,7 @@ def test_the_tour_tells_the_numbers_of_the_latch_and_never_hides_what_it_describ
     texts = []
     for n in range(1, 10):
         page.wait_for_function(f"document.querySelector('#tour-count').textContent === '{n} of 9'")
-        page.wait_for_timeout(700)  # until the page has scrolled
+        page.evaluate(RESTS)
         part, panel = page.locator(".lit").bounding_box(), page.locator("#tour").bounding_box()
         if height < 420:  # at 400 %, the panel is directly above the part
             assert -1 < panel["y"] < height / 2 and 0 <= part["y"] - panel["y"] - panel["height"] < 60
