@@ -116,7 +116,7 @@ class _Writer:
         if not record.sites:
             raise ArgumentError("the model has no recurrent layer to trace: export it without trace=True")
         asked = record.whole.replaced(outputs=tuple(record.names), declared_outputs=())
-        axes = time_axes(record.graph, model.layout)
+        axes = time_axes(record.whole, model.layout)
         return {
             "plan": self._plan(asked, inputs, _deciding(inputs))[0],
             "sites": [self._site(site, record.names) for site in record.sites],

@@ -81,7 +81,8 @@ def trace_graph(
     for site in sites:
         for own in site.runs(results):
             layers |= _unique(_record(site.node, own, preactivations), layers)
-    x, y, answer = _time_first(graph, inputs, results[record.whole.outputs[0]], layers, layout, run)
+    whole = record.whole
+    x, y, answer = _time_first(whole, inputs, results[whole.outputs[0]], layers, layout, run)
     return Trace(x, y, layers, answer, found)
 
 

@@ -82,7 +82,8 @@ class Counting:
         """Whether a value or a known number is that of the iterations."""
         count = self.s.constants.get(self.count)
         if count is None or number is None:
-            return count is number and _root(name, self.s.makers) == _root(self.count, self.s.makers)
+            roots = {_root(each, self.s.makers) for each in (name, self.count)}
+            return count is number and len({self.s.wide.get(root, root) for root in roots}) == 1
         return _is_number(number, count.item())
 
     def without_counters(self) -> Node:
@@ -150,8 +151,8 @@ def _is_number(array: AnyArray | None, number: float) -> bool:
 def _root(name: str, makers: Mapping[str, Node]) -> str:
     """Return the value of which another one is a cast that keeps the numbers of iterations."""
     while (node := makers.get(name)) is not None and node.operation == "Cast":
-        to = node.attributes["to"]
-        if to.kind not in "if" or to.itemsize < 4:
+        to = node.attributes.get("to")
+        if not isinstance(to, np.dtype) or to.kind not in "if" or to.itemsize < 4:
             break
         name = node.inputs[0]
     return name

@@ -39,6 +39,8 @@ def _unchanged(s: Simplifier, node: Node) -> str | None:
             same = True
         case "Dropout":  # unless it trains or its mask is used
             same = len(others) < 2 and sum(map(bool, node.outputs)) <= 1
+        case "Cast" if x in s.wide and node.attributes.get("to") == np.int64:
+            return s.wide[x]
         case "Cast":  # a value that has been cast to the dtype
             before = s.makers.get(x)
             same = before is not None and (before.operation, before.attributes) == ("Cast", node.attributes)

@@ -1,5 +1,6 @@
 """Simplify a graph once, before any plan: fold constants, and recognize idioms of exporters."""
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from .counted import as_counted
 from .idioms import replace_idioms
 from .loops import as_layer, with_plain_index
 from .rewrites import REWRITES
+from .sizes import keep_wide
 
 # What a rule raises for a node that lacks inputs, or has attributes or constants of other types or lengths.
 MALFORMED = (OnwardError, IndexError, TypeError, ValueError)
@@ -41,6 +43,7 @@ class Simplifier:
         self.nodes: list[Node] = []
         self.names: dict[str, str] = {}  # values that equal others
         self.makers: dict[str, Node] = {}
+        self.wide: dict[str, str] = {}  # sizes in int32 that are known in int64
         self.dequantized: dict[str, Node] = {}  # the nodes that made constants from quantized ones
         self._earlier: dict[Any, Node] = {}  # the pure nodes, by what they compute
 
@@ -58,8 +61,9 @@ class Simplifier:
                 self.add(inner)
         elif any(bodies(node)):
             node = self._with_constants(node)
-            if node.operation == "Loop" and (counted := as_counted(self, node)):
-                node = self._with_constants(counted)
+            with suppress(*MALFORMED):  # the error belongs to the call, which names the node
+                if node.operation == "Loop" and (counted := as_counted(self, node)):
+                    node = self._with_constants(counted)
             layer = as_layer(self, node) if node.operation == "Loop" else None
             for simpler in layer or ():
                 self.add(simpler)
@@ -108,6 +112,7 @@ class Simplifier:
                 return
         self.nodes.append(node)
         self.makers |= dict.fromkeys(node.outputs, node)
+        keep_wide(self, node)
 
     def _meaning(self, node: Node) -> Any:
         """Return a key that is equal for nodes that compute the same, or None for a node that is not pure."""

@@ -1,0 +1,53 @@
+"""Sizes that a graph casts to int32 and back to int64, as TensorFlow does, stay known as sizes."""
+
+import numpy as np
+import pytest
+from support.evaluate import evaluate
+
+from onward.graph import Graph
+from onward.graph.inference import infer
+from onward.graph.node import Signature
+from onward.graph.plan.planner import Planner
+from onward.graph.simplification.simplify import simplify
+from onward.graph.size import Axes
+
+INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
+
+
+def integers(g: Graph, *numbers: int, dtype: np.dtype = INT64) -> str:
+    return g.add_constant(np.array(numbers, dtype))
+
+
+def first_size(g: Graph, sizes: str) -> str:
+    return g.add("Slice", sizes, integers(g, 0), integers(g, 1), integers(g, 0))
+
+
+def gathered(g: Graph, sizes: str) -> str:
+    one = g.add("Gather", sizes, g.add_constant(np.array(0)), axis=0)
+    return g.add("Reshape", g.add("Unsqueeze", one, integers(g, 0)), integers(g, 1))
+
+
+@pytest.mark.parametrize("part", [first_size, gathered])
+def test_sizes_that_are_cast_to_int32_and_back_are_inferred(part) -> None:
+    g = Graph()
+    x = g.add_input("x", np.float32, ("batch", "time", 3))
+    size = part(g, g.add("Cast", g.add("Shape", x), to=INT32))
+    joined = g.add("Concat", size, integers(g, 4, dtype=INT32), size, axis=0)
+    zeros = g.add("Expand", g.add_constant(np.float32(2)), g.add("Cast", joined, to=INT64))
+    g.outputs = (zeros, joined)
+    simple, rows = simplify(g), Axes(is_open=True).add("batch")
+    values = infer(simple, {"x": Signature((rows, 7, 3), np.dtype(np.float32))})
+    assert values[simple.outputs[0]].shape == (rows, 4, rows)
+    array = np.zeros((5, 2, 3), np.float32)
+    for found, expected in zip(Planner(simple)(array), evaluate(g, array), strict=True):
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("to", ["int8", "float32"])
+def test_sizes_in_types_that_cannot_hold_them_stay_casts(to: str) -> None:
+    g = Graph()
+    x = g.add_input("x", np.float32, ("batch", 300))
+    g.outputs = (g.add("Cast", g.add("Cast", g.add("Shape", x), to=np.dtype(to)), to=INT64),)
+    array = np.zeros((5, 300), np.float32)
+    np.testing.assert_array_equal(Planner(simplify(g))(array)[0], evaluate(g, array)[0])
