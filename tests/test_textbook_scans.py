@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.recurrences import RECURRENCES, joined, random_state
+from support.recurrences import RECURRENCES, check_direction, joined, random_state
 
 import onward
 from onward import textbook_scans
@@ -143,13 +143,7 @@ def test_gradients_equal_central_differences(cell: Cell) -> None:
         return float((y * dy).sum() + sum((a * d).sum() for a, d in zip(after, dafter, strict=True)))
 
     for array, gradient in pairs:
-        assert array.shape == gradient.shape
-        way, sides = rng.standard_normal(array.shape), []
-        for size in (1e-6, -2e-6):
-            array += size * way
-            sides.append(loss())
-        array += 1e-6 * way
-        assert (gradient * way).sum() == pytest.approx((sides[0] - sides[1]) / 2e-6, rel=1e-6, abs=1e-7)
+        check_direction(array, gradient, loss, rng)
 
 
 @EACH

@@ -1,13 +1,12 @@
 """The layers beyond torch.nn against plain loops; their gradients against central differences."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.recurrences import RECURRENCES, Kind, joined, random_state
+from support.recurrences import RECURRENCES, Kind, check_direction, joined, random_state
 
 import onward
 from onward import errors, train
@@ -176,7 +175,7 @@ def test_gradients_equal_central_differences(kind: Kind, lengths: list[int] | No
 
     pairs = [(x, dx), *zip(state, arrays_of(dstate), strict=True)]
     for array, gradient in pairs:
-        check_directions(array, gradient, loss, rng)
+        check_direction(array, gradient, loss, rng)
     assert gradients.keys() == layer.state_dict().keys()
     for name, gradient in gradients.items():
         weight = layer.state_dict()[name]
@@ -185,21 +184,7 @@ def test_gradients_equal_central_differences(kind: Kind, lengths: list[int] | No
             layer.load_state_dict({name: weight}, strict=False)
             return loss()
 
-        check_directions(weight, gradient, of_weight, rng)
-
-
-def check_directions(
-    array: NDArray[Any], gradient: NDArray[Any], loss: Callable[[], float], rng: np.random.Generator
-) -> None:
-    """Compare a gradient with a difference along a random direction."""
-    assert array.shape == gradient.shape
-    way, sides = rng.standard_normal(array.shape), []
-    for size in (1e-6, -2e-6):
-        array += size * way
-        sides.append(loss())
-    array += 1e-6 * way
-    assert (gradient * way).sum() == pytest.approx((sides[0] - sides[1]) / 2e-6, rel=1e-5, abs=1e-6)
-    loss()
+        check_direction(weight, gradient, of_weight, rng)
 
 
 @EACH_CLASS

@@ -1,9 +1,10 @@
-"""The layers beyond torch.nn, each with plain loops over time as an oracle, in float64."""
+"""The layers beyond torch.nn, with plain loops in float64 as oracles, and a check of gradients."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 import onward
@@ -206,3 +207,17 @@ def random_state(layer: Any, rng: np.random.Generator, batch: int) -> tuple[Arra
 def joined(layer: Any, state: tuple[Array, ...]) -> Any:
     """Return the arrays of a state as the layer takes them."""
     return layer.join_state(*state, *[None] * (2 - len(state)))
+
+
+def check_direction(
+    array: NDArray[Any], gradient: NDArray[Any], loss: Callable[[], float], rng: np.random.Generator
+) -> None:
+    """Compare a gradient with a central difference along a random direction."""
+    assert array.shape == gradient.shape
+    way, sides = rng.standard_normal(array.shape), []
+    for size in (1e-6, -2e-6):
+        array += size * way
+        sides.append(loss())
+    array += 1e-6 * way
+    assert (gradient * way).sum() == pytest.approx((sides[0] - sides[1]) / 2e-6, rel=1e-5, abs=1e-6)
+    loss()
