@@ -3,11 +3,14 @@
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.cli import invoke, message
 from support.sequence_graphs import stepper
 
 import onward
+from onward.graph import Graph, Input
+from onward.model import Model
 
 
 @pytest.mark.parametrize(
@@ -34,6 +37,12 @@ def test_models_that_cannot_be_served_are_refused(tmp_path: Path, state_dict: Pa
     assert "contains layers (encoder, head) but no forward()" in message(
         invoke("serve", state_dict, expect=2)
     )
+    graph = Graph()
+    x = graph.add_input("x", np.dtype(np.float32), ("batch", "T", 3))
+    graph.outputs, graph.declared_outputs = (graph.add("Relu", x),), (Input("y"),)
+    Model(graph).save(tmp_path / "relu.safetensors")
+    words = message(invoke("serve", tmp_path / "relu.safetensors", expect=1))
+    assert words.endswith("which axis of the input is time: pass --time-axis")
     assert "takes no options" in message(invoke("serve", "vowels", "--set", "x=1", expect=1))
 
 

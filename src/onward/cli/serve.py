@@ -10,7 +10,7 @@ from typing import Any
 import click
 import numpy as np
 
-from ..errors import FileError
+from ..errors import ArgumentError, FileError
 from ..serve.app import Server, listen, raise_file_limit
 from ..serve.service import Limits, Service
 from ..serve.steps import steps_of
@@ -106,7 +106,10 @@ def serve(
     """
     options = {"carry": carry or None, "time_axis": time_axis, **fixed}
     options = {name: value for name, value in options.items() if value is not None}
-    steps = steps_of(model.model, options)
+    try:
+        steps = steps_of(model.model, options)
+    except ArgumentError as error:
+        raise ArgumentError(str(error).replace("time_axis=", "--time-axis")) from error
     steps.warm_up()
     raise_file_limit()
     if state is None and port:
