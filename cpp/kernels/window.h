@@ -35,11 +35,9 @@ void window_tile(const Windows<Real>& w, Size row, Size c, Size n, Real* y, Size
 
 template <Size first, class Real, class Start, class Combine>
 void for_windows(const Windows<Real>& w, Real* y, Size y_stride, Start start, Combine combine) {
-    constexpr Size L = Float<Real>::L;
     auto tiles = [&]<Size rows>(Size row) {
-        Size c = 0;
-        for (; c + L <= w.channels; c += L) window_tile<rows, first>(w, row, c, L, y, y_stride, start, combine);
-        if (const Size n = w.channels - c) window_tile<rows, first>(w, row, c, n, y, y_stride, start, combine);
+        for (Size c = 0; c < w.channels; c += Float<Real>::L)
+            window_tile<rows, first>(w, row, c, w.channels - c, y, y_stride, start, combine);
     };
     Size row = 0;
     for (; row + rows_of_windows <= w.rows; row += rows_of_windows) tiles.template operator()<rows_of_windows>(row);

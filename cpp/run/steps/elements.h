@@ -34,37 +34,44 @@ void copy_run(const T* from, Size from_step, Size n, T* to, Size to_step) {
         for (Size i = 0; i < n; i++) to[i * to_step] = from[i * from_step];
 }
 
-// The quotient of integers rounded toward zero, and 0 for a divisor of 0; it wraps.
+// Arithmetic. Integers wrap; their quotients are rounded toward zero, and 0 for a divisor of 0.
+template <class T>
+using Wrapping = typename std::conditional_t<std::is_integral_v<T>, std::make_unsigned<T>, std::type_identity<T>>::type;
+template <class T>
+T sum(T a, T b) { return T(Wrapping<T>(a) + Wrapping<T>(b)); }
+template <class T>
+T difference(T a, T b) { return T(Wrapping<T>(a) - Wrapping<T>(b)); }
+template <class T>
+T multiplied(T a, T b) { return T(Wrapping<T>(a) * Wrapping<T>(b)); }
 template <class T>
 T quotient(T a, T b) {
-    using Unsigned = std::make_unsigned_t<T>;
-    if (b == 0) return 0;
-    return b == T(-1) && std::is_signed_v<T> ? T(Unsigned(0) - Unsigned(a)) : T(a / b);
+    if constexpr (std::is_integral_v<T>) {
+        if (b == 0) return 0;
+        if (std::is_signed_v<T> && b == T(-1)) return difference(T(0), a);
+    }
+    return T(a / b);
 }
 
-// Calls run(f) with a binary operation f on two elements of a dtype. Integers wrap; of booleans, the
-// maximum is "or" and the minimum is "and".
+// Calls run(f) with an operation f on two elements of a dtype whose order does not matter. Integers wrap; of booleans,
+// the maximum is "or" and the minimum is "and".
+template <class T, class Run>
+void with_combination(Binary operation, Run run) {
+    switch (operation) {
+        case Binary::add: return run([](T a, T b) { return sum(a, b); });
+        case Binary::multiply: return run([](T a, T b) { return multiplied(a, b); });
+        case Binary::minimum: return run([](T a, T b) { return a <= b || a != a ? a : b; });
+        case Binary::maximum: return run([](T a, T b) { return a >= b || a != a ? a : b; });
+        default: throw std::invalid_argument("elements are not combined by this operation");
+    }
+}
+
+// Calls run(f) with any binary operation f on two elements of a dtype.
 template <class T, class Run>
 void with_operation(Binary operation, Run run) {
-    if constexpr (std::is_integral_v<T>) {
-        using Unsigned = std::make_unsigned_t<T>;
-        switch (operation) {
-            case Binary::add: return run([](T a, T b) { return T(Unsigned(Unsigned(a) + Unsigned(b))); });
-            case Binary::subtract: return run([](T a, T b) { return T(Unsigned(Unsigned(a) - Unsigned(b))); });
-            case Binary::multiply: return run([](T a, T b) { return T(Unsigned(Unsigned(a) * Unsigned(b))); });
-            case Binary::minimum: return run([](T a, T b) { return std::min(a, b); });
-            case Binary::maximum: return run([](T a, T b) { return std::max(a, b); });
-            case Binary::divide: return run([](T a, T b) { return quotient(a, b); });
-        }
-    } else {
-        switch (operation) {
-            case Binary::add: return run([](T a, T b) { return a + b; });
-            case Binary::subtract: return run([](T a, T b) { return a - b; });
-            case Binary::multiply: return run([](T a, T b) { return a * b; });
-            case Binary::divide: return run([](T a, T b) { return a / b; });
-            case Binary::minimum: return run([](T a, T b) { return a <= b || a != a ? a : b; });
-            case Binary::maximum: return run([](T a, T b) { return a >= b || a != a ? a : b; });
-        }
+    switch (operation) {
+        case Binary::subtract: return run([](T a, T b) { return difference(a, b); });
+        case Binary::divide: return run([](T a, T b) { return quotient(a, b); });
+        default: with_combination<T>(operation, run);
     }
 }
 

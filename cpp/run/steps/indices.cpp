@@ -107,7 +107,7 @@ void Plan::put(const std::optional<Binary>& operation, const View& x, const View
                 add_step(element, index, [](T, T update) { return update; });
             });
         with_type(x.dtype, [&]<class T>(T number) {
-            with_operation<T>(*operation, [&](auto f) {
+            with_combination<T>(*operation, [&](auto f) {
                 add_step(number, index, [f](T a, T b) { return T(f(a, b)); });
             });
         });

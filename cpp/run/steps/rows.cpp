@@ -81,17 +81,14 @@ void Plan::accumulate(const View& x, const View& y) {
     x_0.shape[0] = y_0.shape[0] = 1;
     if (x.dtype != DType::float32)
         return with_type(x.dtype, [&]<class T>(T) {
-            with_operation<T>(Binary::add, [&](auto plus) {
-                add([=, loops = Loops<2>(kept, {&x_0, &y_0})](std::byte* const* spaces) {
-                    loops.run<T>(spaces, [=](const auto& p, Size count, const auto& step) {
-                        for (Size i = 0; i < count; i++) {
-                            const T* const from = p[0] + i * step[0];
-                            T* const to = p[1] + i * step[1];
-                            *to = *from;
-                            for (Size t = 1; t < n; t++)
-                                to[t * y_stride] = plus(to[(t - 1) * y_stride], from[t * x_stride]);
-                        }
-                    });
+            add([=, loops = Loops<2>(kept, {&x_0, &y_0})](std::byte* const* spaces) {
+                loops.run<T>(spaces, [=](const auto& p, Size count, const auto& step) {
+                    for (Size i = 0; i < count; i++) {
+                        const T* const from = p[0] + i * step[0];
+                        T* const to = p[1] + i * step[1];
+                        *to = *from;
+                        for (Size t = 1; t < n; t++) to[t * y_stride] = sum(to[(t - 1) * y_stride], from[t * x_stride]);
+                    }
                 });
             });
         });
