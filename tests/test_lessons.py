@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 from support import ROOT
 
+import onward
+from onward import bundled, textbook
+
 LEARN = ROOT / "docs" / "learn"
 LESSONS = [path for path in sorted(LEARN.glob("*.md")) if "\njupyter:" in path.read_text(encoding="utf-8")]
 NUMPY_ALONE = ["forward", "backward"]
@@ -65,6 +68,44 @@ def test_figure_that_is_not_described_or_not_alone_in_its_cell(lesson: Path) -> 
         assert "assert" not in cell.source  # which a fold would hide
     shown = sum("plt.show()" in cell.source and "def " not in cell.source for cell in cells(lesson.stem))
     assert shown == sum("plt.show()" in cell.source and "def " not in cell.source for cell in figures)
+
+
+UNREADABLE = """
+import matplotlib.pyplot as plt
+
+figure, ax = plt.subplots()
+ax.plot([0, 1], [0, 1])
+ax.text(0.2, 0.8, "above")
+{}
+"""
+FAULTS = {
+    "pass": [],
+    'ax.text(0.2, 0.1, "below")': [],
+    'ax.text(0.22, 0.8, "beside")': ["'above' overlaps 'beside'"],
+    "ax.set_xticks([0.5, 0.51], ['1000', '1001'])": ["'1000' overlaps '1001'"],
+    "ax.set_xticks([0, 1, 1.01], ['1', '2', '3'])\nax.set_xlim(0, 1)": [],  # the last is not drawn
+    'ax.text(1.1, 0.5, "a label with many words")': ["'a label with many words' leaves the figure"],
+    'ax.text(0.5, 0.5, "on", ha="center", va="center")': ["'on' lies on a line"],
+    'ax.axhline(0.82, color="none")': [],
+}
+
+
+@pytest.mark.parametrize(("code", "faults"), FAULTS.items())
+def test_figure_whose_labels_are_hard_to_read(code: str, faults: list[str]) -> None:
+    names: dict[str, Any] = {}
+    exec(UNREADABLE.format(code), names)
+    assert site("figures").faults(names["figure"]) == faults
+    names["plt"].close()
+
+
+def test_lesson_with_labels_that_overlap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbclient = pytest.importorskip("nbclient")
+    lessons = site("lessons")
+    monkeypatch.setattr(lessons, "ROOT", tmp_path)
+    lesson, code = tmp_path / "lesson.md", UNREADABLE.format('ax.text(0.22, 0.8, "beside")')
+    lesson.write_text(f"```python{code}plt.show()\n```\n", encoding="utf-8")
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match="'above' overlaps 'beside'"):
+        lessons.execute(lesson)
 
 
 @each_lesson
@@ -172,6 +213,19 @@ def test_check_that_passes_without_a_solution(lesson: str) -> None:
     for check in cells(lesson, "check"):
         with pytest.raises(NameError):
             exec(check.source, dict(names))
+
+
+def test_mean_over_padding_that_the_exercise_on_vowels_accepts() -> None:
+    sources = [cell.source for cell in cells("training")]
+    start = next(k for k, source in enumerate(sources) if "def recordings(" in source)
+    given, solution, check = sources[start : start + 3]
+    padded = solution.replace("x.sum(axis=0) / lengths[:, None]", "x.mean(axis=0)")
+    assert padded != solution
+    names = {"np": np, "onward": onward, "bundled": bundled, "textbook": textbook}
+    exec(f"{given}\n{solution}\n{check}", names)
+    exec(f"{given}\n{padded}", names)
+    with pytest.raises(AssertionError):
+        exec(check, names)
 
 
 @each_lesson

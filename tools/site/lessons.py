@@ -16,7 +16,8 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 
-ROOT = Path(__file__).parents[2]
+TOOLS = Path(__file__).parent
+ROOT = TOOLS.parents[1]
 STYLE = ROOT / "docs" / "learn" / "matplotlibrc"
 GRAY = "#7f8790"  # of text and axes in STYLE, readable on both backgrounds
 INKS = {"light": "#24292f", "dark": "#e2e4e9"}
@@ -26,13 +27,15 @@ YOURS = "# Your solution\n"
 def execute(lesson: Path) -> Any:
     """The executed notebook of a lesson; kept in build/lessons until the lesson or the package changes.
 
-    A lesson that writes to stderr, for example a warning, raises ValueError.
+    A lesson that writes to stderr, for example a warning, raises ValueError; one whose figures have labels
+    that are hard to read raises CellExecutionError.
     """
     package = ROOT / "src" / "onward"
     sources = [
         lesson,
         STYLE,
         Path(__file__),
+        TOOLS / "figures.py",
         *sorted(package.rglob("*.py")),
         *sorted(package.glob("tracing/page/**/*.json")),
     ]
@@ -40,17 +43,16 @@ def execute(lesson: Path) -> Any:
     kept = ROOT / "build" / "lessons" / f"{lesson.stem}-{digest}.ipynb"
     if kept.exists():
         return nbformat.read(kept, as_version=4)
-    os.environ["MATPLOTLIBRC"] = str(STYLE)
     notebook = jupytext.read(lesson)
-    formats = "--InlineBackend.figure_formats={'png', 'svg'}"
+    options = ["--InlineBackend.figure_formats={'png', 'svg'}", "--InteractiveShellApp.extensions=figures"]
     client = NotebookClient(
         notebook,
         timeout=300,
         kernel_name="python3",
-        extra_arguments=[formats],
+        extra_arguments=options,
         resources={"metadata": {"path": str(lesson.parent)}},  # where the lesson finds its data
     )
-    client.execute()
+    client.execute(env=os.environ | {"MATPLOTLIBRC": str(STYLE), "PYTHONPATH": str(TOOLS)})
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             if output.get("name") == "stderr":
