@@ -7,7 +7,7 @@ import pytest
 from support import DATA
 
 from onward.errors import ArgumentError, DtypeError
-from onward.formats.tflite.read import Border, borders
+from onward.formats.tflite.read import Tensor, read
 from onward.recipes import WakeWord, wake_word
 
 MODEL = DATA / "tflite" / "mww_okay_nabu.tflite"
@@ -17,7 +17,8 @@ class Frontend:
     """Returns the features of the case, one frame after the other, as the front end does for sound."""
 
     def __init__(self) -> None:
-        (x,), _ = borders(MODEL.read_bytes())
+        main = read(MODEL.read_bytes()).subgraphs[0]
+        x = main.tensors[main.inputs[0]]
         steps = np.load(MODEL.with_suffix(".npz"))["x"].reshape(-1, 40).astype(np.float32)
         self.frames, self.place = (steps - x.zero_point) * np.float32(x.scale), 0
 
@@ -51,8 +52,8 @@ def test_probabilities_are_means_of_the_outputs_of_the_model(size: int) -> None:
 
 
 def test_real_numbers_are_rounded_and_clipped_to_the_integers_of_a_border() -> None:
-    border = Border(np.dtype(np.int8), (1, 3, 40), 0.1, -128)
-    found = wake_word.quantized(np.array([0, 0.26, 12.7, 100, -5], np.float32), border)
+    tensor = Tensor("x", "int8", (1, 3, 40), scales=np.float32([0.1]), zero_points=np.array([-128]))
+    found = wake_word.quantized(np.array([0, 0.26, 12.7, 100, -5], np.float32), tensor)
     assert found.dtype == np.int8 and found.tolist() == [-128, -125, -1, 127, -128]
 
 

@@ -14,7 +14,7 @@ from .. import formats
 from ..core.arrays import Array
 from ..core.extras import install_hint
 from ..errors import ArgumentError, DtypeError
-from ..formats.tflite.read import Border, borders
+from ..formats.tflite.read import Tensor, read
 
 RATE, FRAME = 16_000, 160  # samples in a second, and of 10 ms
 FEATURES = 40
@@ -58,7 +58,7 @@ class WakeWord:
             raise ArgumentError(f"cutoff={cutoff}, window={window}; expected 0 < cutoff < 1 and window >= 1")
         loaded: Any = formats.load(model)
         self._x, self._y = _borders(model)
-        self.frames, self.cutoff = self._x.shape[1], cutoff
+        self.frames, self.cutoff = self._x.axes[1], cutoff
         self._stream, self._frontend = loaded.stream(), _frontend()
         self._recent: deque[float] = deque(maxlen=window)
         self._pending: list[Any] = []
@@ -111,25 +111,26 @@ class WakeWord:
         return starts
 
 
-def quantized(x: Array, border: Border) -> Any:
+def quantized(x: Array, tensor: Tensor) -> Any:
     """Return real numbers as the integers of an input; one of floats takes them as they are."""
-    if border.dtype.kind == "f":
-        return x.astype(border.dtype)
-    limits = np.iinfo(border.dtype)
-    steps = np.round(x / np.float32(border.scale)) + border.zero_point
-    return np.clip(steps, limits.min, limits.max).astype(border.dtype)
+    if not tensor.is_quantized:
+        return x.astype(tensor.dtype)
+    limits = np.iinfo(tensor.dtype)
+    steps = np.round(x / np.float32(tensor.scale)) + tensor.zero_point
+    return np.clip(steps, limits.min, limits.max).astype(tensor.dtype)
 
 
-def real(y: Any, border: Border) -> Array:
+def real(y: Any, tensor: Tensor) -> Array:
     """Return the integers of an output as real numbers."""
-    found: Array = (y.astype(np.float32) - border.zero_point) * np.float32(border.scale)
-    return found
+    found: Array = y.astype(np.float32)
+    return (found - tensor.zero_point) * np.float32(tensor.scale) if tensor.is_quantized else found
 
 
-def _borders(path: str | os.PathLike[str]) -> tuple[Border, Border]:
+def _borders(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor]:
     """Return the input and the output of a file of a wake word."""
-    inputs, outputs = borders(Path(path).read_bytes())
-    shapes = [border.shape for border in inputs]
+    main = read(Path(path).read_bytes()).subgraphs[0]
+    inputs, outputs = ([main.tensors[n] for n in numbers] for numbers in (main.inputs, main.outputs))
+    shapes = [tensor.axes for tensor in inputs]
     if len(outputs) != 1 or len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][::2] != (1, FEATURES):
         raise ArgumentError(
             f"{path} has inputs of the shapes {shapes} and {len(outputs)} outputs; expected one input "

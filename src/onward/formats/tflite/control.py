@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ...graph import Graph, Input
-from .read import working_dtype
-from .registry import ANY, Call, Value, operator
+from .registry import ANY, INT64, Call, Value, operator
 
 
 class Handle:
@@ -43,22 +44,21 @@ def call_once(call: Call) -> None:
 
 @operator(ANY, "IF")
 def if_(call: Call, condition: Value, *inputs: Value) -> Any:
-    o, t = call.options, call.t
-    branches = {
-        name: body(call, number, inputs)
-        for name, number in (("then_branch", o.then_subgraph), ("else_branch", o.else_subgraph))
-    }
-    names = t.add_all("If", [x.name for x in (condition, *inputs)], len(call.results), **branches)
-    return results(call, names)
+    o = call.options
+    branches = {"then_branch": branch(call, o.then_subgraph, inputs)}
+    branches["else_branch"] = branch(call, o.else_subgraph, inputs)
+    names = call.t.add_all("If", [x.name for x in (condition, *inputs)], len(call.results), **branches)
+    return [Value(call.t, name, x.inner_dtype) for name, x in zip(names, call.results, strict=True)]
 
 
-def body(call: Call, number: int, inputs: Sequence[Value]) -> Graph:
+def branch(call: Call, number: int, inputs: Sequence[Value]) -> Graph:
     """Return a subgraph as a graph of its own."""
     inner = inner_translator(call)
-    taken = [Value(inner, inner.graph.add_input(f"input_{i}"), x.dtype) for i, x in enumerate(inputs)]
-    inner.graph.outputs = tuple(y.name for y in inner.subgraph(number, taken))
-    inner.graph.declared_outputs = declared(call, inner.graph.outputs)
     graph: Graph = inner.graph
+    taken = [Value(inner, graph.add_input(f"input_{place}"), x.dtype) for place, x in enumerate(inputs)]
+    graph.outputs = tuple(y.name for y in inner.subgraph(number, taken))
+    pairs = zip(graph.outputs, call.results, strict=True)
+    graph.declared_outputs = tuple(Input(name, x.inner_dtype, x.declared_axes) for name, x in pairs)
     return graph
 
 
@@ -70,15 +70,32 @@ def inner_translator(call: Call) -> Any:
     return inner
 
 
-def declared(call: Call, names: Sequence[str]) -> tuple[Input, ...]:
-    """Return the outputs of an operator, as its tensors declare them."""
-    found = []
-    for name, tensor in zip(names, call.results, strict=True):
-        axes = tuple(size if size >= 0 else "" for size in tensor.axes)
-        found.append(Input(name, working_dtype(tensor), axes))
-    return tuple(found)
+def loop(
+    call: Call,
+    count: Value | None,
+    first: Value | None,
+    values: Sequence[Value],
+    axes: Sequence[tuple[int | str, ...] | None],
+    step: Callable[..., Sequence[Any]],
+    captured: int = 0,
+) -> list[Value]:
+    """Run `step(i, *values)` a number of times, or while its first result holds, and before it `first`.
 
-
-def results(call: Call, names: Sequence[str]) -> list[Value]:
-    """Return the outputs of an operator as values."""
-    return [Value(call.t, n, working_dtype(x)) for n, x in zip(names, call.results, strict=True)]
+    A step returns whether another one follows (None: always), its next states, and values whose rows become
+    an array. The values, with these axes, are states, except for the last ones, which it captures.
+    """
+    inner = inner_translator(call)
+    graph = inner.graph
+    i = Value(inner, graph.add_input("i", np.int64, ()), INT64)
+    again = graph.add_input("condition", bool, ())
+    taken = [
+        Value(inner, graph.add_input(f"input_{place}", x.dtype, sizes), x.dtype)
+        for place, (x, sizes) in enumerate(zip(values, axes, strict=True))
+    ]
+    condition, *after = step(i, *taken)
+    graph.outputs = (again if condition is None else condition.name, *(y.name for y in after))
+    dtypes = [np.dtype(bool), *(y.dtype for y in after)]
+    graph.declared_outputs = tuple(map(Input, graph.outputs, dtypes))
+    names = ["" if x is None else x.name for x in (count, first, *values)]
+    found = call.t.add_all("Loop", names, len(after), body=graph, captured=captured)
+    return [Value(call.t, name, y.dtype) for name, y in zip(found, after, strict=True)]

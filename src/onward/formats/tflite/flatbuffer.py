@@ -52,7 +52,10 @@ def fields_of(text: str) -> tuple[Field, ...]:
 
 
 class Reader:
-    """Reads the tables of one file. Raises FileError, which names the byte, and the errors of the budget."""
+    """Reads the tables of one file. Raises FileError, which names the byte, and the errors of the budget.
+
+    A kind of table that the schema does not have has no fields.
+    """
 
     def __init__(self, data: Any, schema: Mapping[str, str]) -> None:
         self.data = memoryview(data)
@@ -63,11 +66,16 @@ class Reader:
         return self.table(kind, self._target(0))
 
     def table(self, kind: str, at: int, depth: int = 0) -> SimpleNamespace:
-        """Return the table of a kind at a byte, with the tables inside it; the fields are attributes."""
+        """Return the table of a kind at a byte, with the tables inside it; the fields are attributes.
+
+        Byte 0 stands for a table that a file omits.
+        """
         if depth > MAX_DEPTH:
             raise FileError(f"the tables at byte {at} are nested more than {MAX_DEPTH} deep")
-        declared = fields_of(self.schema[kind])
+        declared = fields_of(self.schema.get(kind, ""))
         budget.charge(budget.STEP * (2 + len(declared)), budget.OBJECT * (2 + len(declared)))
+        if not at:
+            return SimpleNamespace(**{field.name: field.default for field in declared})
         offsets = at - self._number("int32", at)  # of the fields, behind two sizes
         size = self._number("uint16", offsets)
         if size < 4 or size % 2:

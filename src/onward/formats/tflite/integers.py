@@ -23,6 +23,7 @@ from .registry import ANY, BOUNDS, FLOAT32, INT32, INT64, INTEGERS, Call, Value,
 from .schema import ACTIVATIONS
 from .windows import FIRST, LAST, filters, transposed, window_options
 
+INTEGER = Tensor("", "int32", ())  # without a scale
 RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767), "int32": (-(2**31), 2**31 - 1)}
 
 
@@ -48,13 +49,8 @@ def rescale(call: Call, x: Value, scale: Any, y: Tensor, limits: tuple[int, int]
     if len(values) == 1:
         multipliers, shifts = multipliers[0], shifts[0]
     return x.rescaled(
-        multipliers, shifts, work(y), bounds(call, y) if limits is None else limits, y.zero_point
+        multipliers, shifts, y.inner_dtype, bounds(call, y) if limits is None else limits, y.zero_point
     )
-
-
-def work(tensor: Tensor) -> Any:
-    """Return the dtype in which the graph holds the integers of a tensor."""
-    return np.dtype(np.int32 if tensor.type == "int16" else tensor.type)
 
 
 def table(call: Call, x: Value, tensor: Tensor, function: Callable[[AnyArray], AnyArray], dtype: Any) -> Any:
@@ -105,7 +101,7 @@ def _aligned(call: Call, places: Sequence[int], shift: int, scale: float) -> lis
 
         if tensor.type == "int16" and x.known is None:
             wide = centered(call, x, place) * (1 << shift)
-            found.append(rescale(call, wide, own, Tensor.of("int32"), RANGES["int32"]))
+            found.append(rescale(call, wide, own, INTEGER, RANGES["int32"]))
         else:
             found.append(table(call, x, tensor, function, np.int32))
     return found
@@ -157,10 +153,9 @@ def prelu(call: Call, x: Value, slope: Value) -> Any:
     given, alpha, y = call.tensor(0), call.tensor(1), call.y
     scale, out = np.float32(given.scale), np.float32(y.scale)
     value = centered(call, x, 0)
-    wide = Tensor.of("int32")
-    positive = rescale(call, value, float(scale / out), wide)
+    positive = rescale(call, value, float(scale / out), INTEGER)
     product = value * centered(call, slope, 1)
-    negative_ = rescale(call, product, float(scale * np.float32(alpha.scale) / out), wide)
+    negative_ = rescale(call, product, float(scale * np.float32(alpha.scale) / out), INTEGER)
     found = where(value < 0, negative_, positive) + y.zero_point
     return found.apply("Clip", *RANGES[y.type]).cast(y.type)
 
@@ -177,7 +172,9 @@ def _finished(call: Call, sums: Any, bias: Value | None, scale: Any) -> Any:
         return rescale(call, sums, scale, call.y)
     multipliers, shifts = tables.factors(np.ravel(scale))
     multipliers = np.where(multipliers < 0x7FFF0000, (multipliers.astype(np.int64) + (1 << 15)) >> 16, 0x7FFF)
-    return sums.rescaled(multipliers, shifts + 16, work(call.y), bounds(call, call.y), call.y.zero_point)
+    return sums.rescaled(
+        multipliers, shifts + 16, call.y.inner_dtype, bounds(call, call.y), call.y.zero_point
+    )
 
 
 @operator(INTEGERS, "FULLY_CONNECTED")
@@ -282,7 +279,7 @@ def reduce(call: Call, x: Value, axes: Value) -> Any:
     if count < 1:
         raise call.refuse("a mean over open axes")
     sums: Any = x.cast(np.int32).reduce("ReduceSum", places, keeps) - given.zero_point * count
-    return sums.rescaled(*tables.mean_factor(scale, count), work(y), bounds(call, y), y.zero_point)
+    return sums.rescaled(*tables.mean_factor(scale, count), y.inner_dtype, bounds(call, y), y.zero_point)
 
 
 # Conversions.
@@ -320,8 +317,7 @@ def quantize(call: Call, x: Value) -> Any:
     if call.tensor(0).is_quantized:
         return requantized(call, x, RANGES[y.type])
     steps = rounded(x / np.float32(y.scale)) + y.zero_point
-    dtype = np.int32 if y.type == "int16" else y.type
-    return steps.apply("Clip", *RANGES[y.type]).cast(dtype)
+    return steps.apply("Clip", *RANGES[y.type]).cast(y.inner_dtype)
 
 
 def rounded(x: Any) -> Any:

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ...graph import Input
 from ...graph.node import Node
-from .control import declared, inner_translator, results
+from .control import loop
 from .read import Operator, Subgraph
 from .registry import ANY, INT64, Call, Value, operator
 
@@ -118,41 +117,31 @@ class Steps:
 
 def _counted(call: Call, steps: Steps, inputs: Sequence[Value], limits: Sequence[Any]) -> list[Value]:
     """Run a loop whose index replaces the counters; it captures what does not change, and scans lists."""
-    inner = inner_translator(call)
-    graph, taken = inner.graph, dict[int, Value]()
-    i = Value(inner, graph.add_input("i", np.int64, ()), INT64)
-    again = graph.add_input("condition", bool, ())
-    for place, first in steps.counters.items():
-        taken[place] = _counter(i, first, inputs[place])
-    states = [place for place in range(len(inputs)) if place not in {*steps.unchanged, *steps.items, *taken}]
+    others = {*steps.unchanged, *steps.items, *steps.counters}
+    states = [place for place in range(len(inputs)) if place not in others]
     outer = [place for place in (*steps.unchanged, *steps.items) if inputs[place].known is None]
-    for place, x in enumerate(inputs):
-        if place in {*states, *outer}:
-            taken[place] = Value(inner, "", x.dtype)
-        elif place not in taken:
-            taken[place] = Value(inner, graph.add_constant(x.known), x.dtype)
-    for place in (*states, *outer):
-        axes = [n if n >= 0 else "" for n in call.shape(place)]
-        taken[place].name = graph.add_input(f"input_{place}", inputs[place].dtype, axes)
+    places = [*states, *outer]
     wanted = [steps.items.get(place, number) for place, number in enumerate(steps.body.outputs)]
-    found = inner.subgraph(call.options.body_subgraph, [taken[place] for place in range(len(inputs))], wanted)
-    values = [found[place] for place in states] + [
-        found[place].apply("Squeeze", [0]) for place in steps.items
-    ]
-    graph.outputs = (again, *(y.name for y in values))
-    graph.declared_outputs = (Input(again, np.dtype(bool), ()), *(Input(y.name, y.dtype) for y in values))
+
+    def step(i: Value, *values: Value) -> Sequence[Any]:
+        taken = {place: _counter(i, first, inputs[place]) for place, first in steps.counters.items()}
+        taken |= dict(zip(places, values, strict=True))
+        for place, x in enumerate(inputs):
+            if place not in taken:
+                taken[place] = Value(i.t, i.t.graph.add_constant(call.array(x, "value")), x.dtype)
+        found = i.t.subgraph(call.options.body_subgraph, [taken[k] for k in range(len(inputs))], wanted)
+        items = [found[place].apply("Squeeze", [0]) for place in steps.items]
+        return [None, *(found[place] for place in states), *items]
+
     count = reduce(_least, limits)
     count = max(0, count) if isinstance(count, int) else count.apply("Max", 0)
-    sizes = [inputs[place] for place in outer if call.shape(place)[:1] == [count]]
+    sequences = [inputs[place] for place in outer if call.shape(place)[:1] == [count]]
     number = call.constant(count, np.int64) if isinstance(count, int) else count
-    if sizes:  # the steps of a sequence
-        number = sizes[0].apply("Shape", dtype=INT64).apply("Gather", np.array(0), axis=0)
-    names = [number.name, "", *(inputs[place].name for place in (*states, *outer))]
-    made = call.t.add_all("Loop", names, len(values), body=graph, captured=len(outer))
-    after = {
-        place: Value(call.t, n, inputs[place].dtype)
-        for place, n in zip((*states, *steps.items), made, strict=True)
-    }
+    if sequences:
+        number = sequences[0].apply("Shape", dtype=INT64).apply("Gather", np.array(0), axis=0)
+    axes = [call.tensor(place).declared_axes for place in places]
+    made = loop(call, number, None, [inputs[place] for place in places], axes, step, len(outer))
+    after = dict(zip((*states, *steps.items), made, strict=True))
     after |= {place: _counter(number, first, inputs[place]) for place, first in steps.counters.items()}
     for place in steps.items:
         after[place] = _whole(call, steps, place, after[place], inputs[place], count)
@@ -212,14 +201,10 @@ def _first_size(x: Value) -> str | None:
 
 def _uncounted(call: Call, inputs: Sequence[Value]) -> list[Value]:
     """Run a loop that computes its condition in each iteration."""
-    o, t, inner = call.options, call.t, inner_translator(call)
-    graph = inner.graph
-    graph.add_input("i", np.int64, ())
-    graph.add_input("condition", bool, ())
-    taken = [Value(inner, graph.add_input(f"input_{place}"), x.dtype) for place, x in enumerate(inputs)]
-    found = inner.subgraph(o.body_subgraph, taken)
-    again = inner.subgraph(o.cond_subgraph, found)[0].name
-    graph.outputs = (again, *(y.name for y in found))
-    graph.declared_outputs = (Input(again, np.dtype(bool), ()), *declared(call, graph.outputs[1:]))
-    start = t.subgraph(o.cond_subgraph, inputs)[0].name
-    return results(call, t.add_all("Loop", ["", start, *(x.name for x in inputs)], len(inputs), body=graph))
+    o, t = call.options, call.t
+
+    def step(i: Value, *before: Value) -> Sequence[Value]:
+        after = i.t.subgraph(o.body_subgraph, before)
+        return [i.t.subgraph(o.cond_subgraph, after)[0], *after]
+
+    return loop(call, None, t.subgraph(o.cond_subgraph, inputs)[0], inputs, [None] * len(inputs), step)

@@ -7,15 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...graph import Input
 from ...graph.node import AnyArray
 from ...graph.operations.expressions import sqrt, unary
 from ...graph.operations.recurrent import new_layer
 from . import tables
-from .control import inner_translator
+from .control import loop
 from .hybrid import hybrid_times
 from .read import Tensor
-from .registry import FLOATS, INT32, INT64, INTEGERS, Call, Value, activated, operator
+from .registry import FLOATS, INT32, INTEGERS, Call, Value, activated, operator
 from .schema import ACTIVATIONS
 
 INT16_RANGE, INT32_RANGE = (-(2**15), 2**15 - 1), (-(2**31), 2**31 - 1)
@@ -69,25 +68,15 @@ def backwards(x: Any) -> Any:
 
 def repeated(call: Call, sums: Any, places: Sequence[int], step: Callable[..., Sequence[Any]]) -> Value:
     """Run (sums, *states) to (*states, y) for each step of sums; return all y, and keep the states."""
-    inner, states = inner_translator(call), [state(call, place) for place in places]
-    graph = inner.graph
-    i = Value(inner, graph.add_input("i", np.int64, ()), INT64)
-    condition = graph.add_input("condition", bool, ())
-    axes = [call.tensor(place).axes for place in places]
-    before = [
-        Value(inner, graph.add_input(f"state_{k}", s.dtype, n), s.dtype)
-        for k, (s, n) in enumerate(zip(states, axes, strict=True))
-    ]
-    row = Value(inner, graph.add_input("sums", sums.dtype), sums.dtype).apply("Gather", i, axis=0)
-    after = step(row, *before)
-    graph.outputs = (condition, *(y.name for y in after))
-    graph.declared_outputs = (Input(condition, np.dtype(bool), ()),)
-    shapes = [*axes, axes[0]]
-    graph.declared_outputs += tuple(Input(y.name, y.dtype, n) for y, n in zip(after, shapes, strict=True))
-    count = sums.apply("Shape").apply("Gather", np.array(0))
-    names = [count.name, "", *(s.name for s in states), sums.name]
-    made = call.t.add_all("Loop", names, len(after), body=graph, captured=1)
-    *finals, y = (Value(call.t, name, each.dtype) for name, each in zip(made, after, strict=True))
+
+    def taken(i: Value, *values: Any) -> Sequence[Any]:
+        *before, rows = values
+        return [None, *step(rows.apply("Gather", i, axis=0), *before)]
+
+    count: Any = sums.apply("Shape").apply("Gather", np.array(0))
+    axes = [*(call.tensor(place).declared_axes for place in places), None]
+    values = [*(state(call, place) for place in places), sums]
+    *finals, y = loop(call, count, None, values, axes, taken, captured=1)
     for place, final in zip(places, finals, strict=True):
         keep(call, place, final)
     return y

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ...graph.operations.expressions import where
-from .read import working_dtype
 from .registry import ANY, INT32, INT64, Call, Value, operator
 from .schema import TYPES
 
@@ -205,7 +204,7 @@ def shape_of(call: Call, x: Value) -> Any:
 
 @operator(ANY, "CAST")
 def cast(call: Call, x: Value) -> Any:
-    dtype = working_dtype(call.y)
+    dtype = call.y.inner_dtype
     if x.dtype.kind == "c" or dtype.kind == "c":
         raise call.refuse("a conversion of complex numbers")
     return x.cast(dtype)

@@ -6,19 +6,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ...core import budget
 from ...errors import FileError
 from ...graph.node import AnyArray
-from .flatbuffer import Reader, fields_of
+from .flatbuffer import Reader
 from .schema import OPERATORS, OPTIONS, TABLES, TYPES
 
 OMITTED = -1  # the number of a tensor that an operator does not have
 CUSTOM = "CUSTOM"
 REFUSED = "bfloat16 int2 uint4 string resource variant complex64 complex128".split()  # types of values
+NO_SCALES, NO_ZERO_POINTS = np.zeros(0, np.float32), np.zeros(0, np.int64)
 
 
 @dataclass(eq=False)
@@ -28,16 +29,28 @@ class Tensor:
     name: str
     type: str
     axes: tuple[int, ...]
-    data: AnyArray | None
-    scales: AnyArray
-    zero_points: AnyArray
-    axis: int
-    is_variable: bool
+    data: AnyArray | None = None
+    scales: AnyArray = field(default_factory=lambda: NO_SCALES)
+    zero_points: AnyArray = field(default_factory=lambda: NO_ZERO_POINTS)
+    axis: int = 0
+    is_variable: bool = False
 
-    @classmethod
-    def of(cls, type_: str) -> Tensor:
-        """Return a tensor of integers without a name or a scale."""
-        return cls("", type_, (), None, np.zeros(0, np.float32), np.zeros(0, np.int64), 0, False)
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype in which callers pass or get it. Raises FileError."""
+        if self.type in REFUSED:
+            raise FileError(f"the tensor {self.name} has the type {self.type}, which Onward does not support")
+        return np.dtype("int8" if self.type == "int4" else self.type)
+
+    @property
+    def inner_dtype(self) -> np.dtype[Any]:
+        """The dtype in which the graph holds it: the core has no int16. Raises FileError."""
+        return np.dtype(np.int32) if self.dtype == np.int16 else self.dtype
+
+    @property
+    def declared_axes(self) -> tuple[int | str, ...]:
+        """Its axes as a graph declares them."""
+        return tuple("" if size < 0 else size for size in self.axes)
 
     @property
     def scale(self) -> float:
@@ -65,9 +78,6 @@ class Operator:
     inputs: Sequence[int]
     outputs: Sequence[int]
     intermediates: Sequence[int]
-
-    def __str__(self) -> str:
-        return f"operator {self.number} ({self.kind})"
 
 
 @dataclass(eq=False)
@@ -112,31 +122,10 @@ class Model:
         return found
 
 
-class Border(NamedTuple):
-    """An input or output of a file: its dtype and shape, and how its integers stand for real numbers."""
-
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    scale: float
-    zero_point: int
-
-
-def borders(data: Any) -> tuple[list[Border], list[Border]]:
-    """Return the inputs and the outputs of the first subgraph of a file. Raises FileError."""
-    subgraph = read(data).subgraphs[0]
-
-    def border(number: int) -> Border:
-        x = subgraph.tensors[number]
-        scale, zero = (x.scale, x.zero_point) if x.is_quantized else (1.0, 0)
-        return Border(declared_dtype(x), x.axes, scale, zero)
-
-    return list(map(border, subgraph.inputs)), list(map(border, subgraph.outputs))
-
-
 def read(data: Any) -> Model:
     """Read the content of a file; constants are views of it. Raises FileError."""
     with budget.of_file(len(data)):
-        reader = Reader(data, TABLES)
+        reader = Reader(data, TABLES | OPTIONS)
         root = reader.root("Model")
         if root.version != 3:
             raise FileError(f"the file has version {root.version} of the schema; expected 3")
@@ -185,8 +174,7 @@ def _subgraph(
         if each.code >= len(codes):
             raise FileError(f"operator {number} has the code {each.code}; the file has {len(codes)}")
         kind = codes[each.code]
-        own = OPTIONS.get(kind, "None")
-        options = reader.table(own, each.options, 1) if each.options else _defaults(own)
+        options = reader.table(kind, each.options, 1)
         links = [
             checked(numbers, f"operator {number} ({kind})")
             for numbers in (each.inputs, each.outputs, each.intermediates)
@@ -197,10 +185,6 @@ def _subgraph(
     if OMITTED in (*inputs, *outputs):
         raise FileError(f"the subgraph {name} has an input or output without a tensor")
     return Subgraph(name, tensors, inputs, outputs, operators)
-
-
-def _defaults(kind: str) -> SimpleNamespace:
-    return SimpleNamespace(**{each.name: each.default for each in fields_of(TABLES[kind])})
 
 
 def _tensor(table: SimpleNamespace, buffers: Sequence[AnyArray]) -> Tensor:
@@ -218,7 +202,7 @@ def _tensor(table: SimpleNamespace, buffers: Sequence[AnyArray]) -> Tensor:
     data = None
     if len(content) or (0 in shape and table.buffer and not table.is_variable):
         data = _constant(name, type_, shape, content)
-    scales, zero_points, axis = np.zeros(0, np.float32), np.zeros(0, np.int64), 0
+    scales, zero_points, axis = NO_SCALES, NO_ZERO_POINTS, 0
     if table.quantization is not None:
         scales, zero_points = table.quantization.scale, table.quantization.zero_point
         axis = table.quantization.axis
@@ -262,30 +246,6 @@ def _check_quantization(
         raise FileError(f"the tensor {name} of shape {shape} has {count} scales along axis {axis}")
     if count and not (np.isfinite(scales).all() and (scales >= 0).all()):
         raise FileError(f"the tensor {name} has a scale that is negative, infinite or NaN")
-
-
-def declared_dtype(tensor: Tensor) -> np.dtype[Any]:
-    """Return the dtype of a tensor. Raises FileError."""
-    if tensor.type == "int4":
-        return np.dtype(np.int8)
-    if tensor.type in (
-        "bfloat16",
-        "int2",
-        "uint4",
-        "string",
-        "resource",
-        "variant",
-        "complex64",
-        "complex128",
-    ):
-        raise FileError(f"the tensor {tensor.name} has the type {tensor.type}, which Onward does not support")
-    return np.dtype(tensor.type)
-
-
-def working_dtype(tensor: Tensor) -> np.dtype[Any]:
-    """Return the dtype in which the graph holds a tensor: the core has no int16."""
-    dtype = declared_dtype(tensor)
-    return np.dtype(np.int32) if dtype == np.int16 else dtype
 
 
 def _signature(table: SimpleNamespace, subgraphs: Sequence[Subgraph]) -> Signature:

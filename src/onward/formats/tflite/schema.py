@@ -25,62 +25,72 @@ TABLES = {
     "Buffer": "data:[uint8] offset:uint64 size:uint64",
     "SignatureDef": "inputs:[TensorMap] outputs:[TensorMap] key:string unused:string subgraph:uint32",
     "TensorMap": "name:string tensor:uint32",
-    # The options of operators.
-    "None": "",
-    "Activated": "activation:int8 pot_scale_int16:bool=1",
-    "ArgMax": "dtype:int8",
-    "BatchMatMul": "adj_x:bool adj_y:bool asymmetric:bool",
-    "BidirectionalLSTM": (
-        "activation:int8 cell_clip:float32 proj_clip:float32 merge_outputs:bool time_major:bool=1 "
-        "asymmetric:bool"
-    ),
-    "BidirectionalRNN": "time_major:bool activation:int8 merge_outputs:bool asymmetric:bool",
-    "CallOnce": "subgraph:int32",
-    "Cast": "source:int8 dtype:int8",
-    "Concatenation": "axis:int32 activation:int8",
-    "Conv": (
-        "padding:int8 stride_w:int32 stride_h:int32 activation:int8 dilation_w:int32=1 dilation_h:int32=1 "
-        "bias_dtype:int8"
-    ),
-    "CumSum": "exclusive:bool reverse:bool",
-    "DepthwiseConv": (
-        "padding:int8 stride_w:int32 stride_h:int32 multiplier:int32 activation:int8 dilation_w:int32=1 "
-        "dilation_h:int32=1"
-    ),
-    "BlockSize": "block_size:int32",
-    "FullyConnected": "activation:int8 weights_format:int8 keep_axes:bool asymmetric:bool bias_dtype:int8",
-    "Gather": "axis:int32 batch_axes:int32",
-    "Gelu": "approximate:bool",
-    "If": "then_subgraph:int32 else_subgraph:int32",
-    "LSTM": "activation:int8 cell_clip:float32 proj_clip:float32 kernel_type:int8 asymmetric:bool",
-    "LeakyRelu": "alpha:float32",
-    "MirrorPad": "mode:int8",
-    "OneHot": "axis:int32",
-    "Pack": "count:int32 axis:int32",
-    "Pool": ("padding:int8 stride_w:int32 stride_h:int32 filter_w:int32 filter_h:int32 activation:int8"),
-    "RNN": "activation:int8 asymmetric:bool",
-    "Reducer": "keep_axes:bool",
-    "Reshape": "new_shape:[int32]",
-    "ResizeBilinear": "new_h:int32 new_w:int32 align_corners:bool half_pixel_centers:bool",
-    "ResizeNearest": "align_corners:bool half_pixel_centers:bool",
-    "ReverseSequence": "seq_axis:int32 batch_axis:int32",
-    "SVDF": "rank:int32 activation:int8 asymmetric:bool",
-    "SequenceRNN": "time_major:bool activation:int8 asymmetric:bool",
-    "Shape": "dtype:int8",
-    "Softmax": "beta:float32",
-    "Split": "count:int32",
-    "Squeeze": "axes:[int32]",
-    "StridedSlice": (
-        "begin_mask:int32 end_mask:int32 ellipsis_mask:int32 new_axis_mask:int32 shrink_axis_mask:int32 "
-        "offset:bool"
-    ),
-    "TransposeConv": "padding:int8 stride_w:int32 stride_h:int32 activation:int8",
-    "UnidirectionalLSTM": (
-        "activation:int8 cell_clip:float32 proj_clip:float32 time_major:bool asymmetric:bool diagonal:bool"
-    ),
-    "Unpack": "count:int32 axis:int32",
-    "VarHandle": "container:string name:string",
-    "While": "cond_subgraph:int32 body_subgraph:int32",
+}
+# The options of operators; all others have none.
+OPTIONS = {
+    name: fields
+    for names, fields in {
+        "ADD SUB MUL DIV L2_NORMALIZATION": "activation:int8 pot_scale_int16:bool=1",
+        "ARG_MAX ARG_MIN": "dtype:int8",
+        "BATCH_MATMUL": "adj_x:bool adj_y:bool asymmetric:bool",
+        "BIDIRECTIONAL_SEQUENCE_LSTM": (
+            "activation:int8 cell_clip:float32 proj_clip:float32 merge_outputs:bool time_major:bool=1 "
+            "asymmetric:bool"
+        ),
+        "BIDIRECTIONAL_SEQUENCE_RNN": "time_major:bool activation:int8 merge_outputs:bool asymmetric:bool",
+        "CALL_ONCE": "subgraph:int32",
+        "CAST": "source:int8 dtype:int8",
+        "CONCATENATION": "axis:int32 activation:int8",
+        "CONV_2D": (
+            "padding:int8 stride_w:int32 stride_h:int32 activation:int8 dilation_w:int32=1 "
+            "dilation_h:int32=1 bias_dtype:int8"
+        ),
+        "CUMSUM": "exclusive:bool reverse:bool",
+        "DEPTHWISE_CONV_2D": (
+            "padding:int8 stride_w:int32 stride_h:int32 multiplier:int32 activation:int8 dilation_w:int32=1 "
+            "dilation_h:int32=1"
+        ),
+        "DEPTH_TO_SPACE SPACE_TO_DEPTH": "block_size:int32",
+        "FULLY_CONNECTED": (
+            "activation:int8 weights_format:int8 keep_axes:bool asymmetric:bool bias_dtype:int8"
+        ),
+        "GATHER": "axis:int32 batch_axes:int32",
+        "GELU": "approximate:bool",
+        "IF": "then_subgraph:int32 else_subgraph:int32",
+        "LSTM": "activation:int8 cell_clip:float32 proj_clip:float32 kernel_type:int8 asymmetric:bool",
+        "LEAKY_RELU": "alpha:float32",
+        "MIRROR_PAD": "mode:int8",
+        "ONE_HOT": "axis:int32",
+        "PACK": "count:int32 axis:int32",
+        "AVERAGE_POOL_2D MAX_POOL_2D L2_POOL_2D": (
+            "padding:int8 stride_w:int32 stride_h:int32 filter_w:int32 filter_h:int32 activation:int8"
+        ),
+        "RNN": "activation:int8 asymmetric:bool",
+        "MEAN SUM REDUCE_PROD REDUCE_MAX REDUCE_MIN REDUCE_ANY REDUCE_ALL": "keep_axes:bool",
+        "RESHAPE": "new_shape:[int32]",
+        "RESIZE_BILINEAR": "new_h:int32 new_w:int32 align_corners:bool half_pixel_centers:bool",
+        "RESIZE_NEAREST_NEIGHBOR": "align_corners:bool half_pixel_centers:bool",
+        "REVERSE_SEQUENCE": "seq_axis:int32 batch_axis:int32",
+        "SVDF": "rank:int32 activation:int8 asymmetric:bool",
+        "UNIDIRECTIONAL_SEQUENCE_RNN": "time_major:bool activation:int8 asymmetric:bool",
+        "SHAPE": "dtype:int8",
+        "SOFTMAX": "beta:float32",
+        "SPLIT SPLIT_V": "count:int32",
+        "SQUEEZE": "axes:[int32]",
+        "STRIDED_SLICE": (
+            "begin_mask:int32 end_mask:int32 ellipsis_mask:int32 new_axis_mask:int32 shrink_axis_mask:int32 "
+            "offset:bool"
+        ),
+        "TRANSPOSE_CONV": "padding:int8 stride_w:int32 stride_h:int32 activation:int8",
+        "UNIDIRECTIONAL_SEQUENCE_LSTM": (
+            "activation:int8 cell_clip:float32 proj_clip:float32 time_major:bool asymmetric:bool "
+            "diagonal:bool"
+        ),
+        "UNPACK": "count:int32 axis:int32",
+        "VAR_HANDLE": "container:string name:string",
+        "WHILE": "cond_subgraph:int32 body_subgraph:int32",
+    }.items()
+    for name in names.split()
 }
 
 TYPES = dict(
@@ -116,51 +126,3 @@ OPERATORS = dict(
         UNSORTED_SEGMENT_SUM ATAN2 UNSORTED_SEGMENT_MIN SIGN BITCAST BITWISE_XOR RIGHT_SHIFT""".split()
     )
 )
-
-# The kind of options of each operator; all others have none.
-OPTIONS = {
-    name: kind
-    for kind, names in {
-        "Activated": "ADD SUB MUL DIV L2_NORMALIZATION",
-        "ArgMax": "ARG_MAX ARG_MIN",
-        "BatchMatMul": "BATCH_MATMUL",
-        "BidirectionalLSTM": "BIDIRECTIONAL_SEQUENCE_LSTM",
-        "BidirectionalRNN": "BIDIRECTIONAL_SEQUENCE_RNN",
-        "CallOnce": "CALL_ONCE",
-        "Cast": "CAST",
-        "Concatenation": "CONCATENATION",
-        "Conv": "CONV_2D",
-        "CumSum": "CUMSUM",
-        "DepthwiseConv": "DEPTHWISE_CONV_2D",
-        "BlockSize": "DEPTH_TO_SPACE SPACE_TO_DEPTH",
-        "FullyConnected": "FULLY_CONNECTED",
-        "Gather": "GATHER",
-        "Gelu": "GELU",
-        "If": "IF",
-        "LSTM": "LSTM",
-        "LeakyRelu": "LEAKY_RELU",
-        "MirrorPad": "MIRROR_PAD",
-        "OneHot": "ONE_HOT",
-        "Pack": "PACK",
-        "Pool": "AVERAGE_POOL_2D MAX_POOL_2D L2_POOL_2D",
-        "RNN": "RNN",
-        "Reducer": "MEAN SUM REDUCE_PROD REDUCE_MAX REDUCE_MIN REDUCE_ANY REDUCE_ALL",
-        "Reshape": "RESHAPE",
-        "ResizeBilinear": "RESIZE_BILINEAR",
-        "ResizeNearest": "RESIZE_NEAREST_NEIGHBOR",
-        "ReverseSequence": "REVERSE_SEQUENCE",
-        "SVDF": "SVDF",
-        "SequenceRNN": "UNIDIRECTIONAL_SEQUENCE_RNN",
-        "Shape": "SHAPE",
-        "Softmax": "SOFTMAX",
-        "Split": "SPLIT SPLIT_V",
-        "Squeeze": "SQUEEZE",
-        "StridedSlice": "STRIDED_SLICE",
-        "TransposeConv": "TRANSPOSE_CONV",
-        "UnidirectionalLSTM": "UNIDIRECTIONAL_SEQUENCE_LSTM",
-        "Unpack": "UNPACK",
-        "VarHandle": "VAR_HANDLE",
-        "While": "WHILE",
-    }.items()
-    for name in names.split()
-}

@@ -34,9 +34,7 @@ from .read import (
     Signature,
     Subgraph,
     Tensor,
-    declared_dtype,
     read,
-    working_dtype,
 )
 from .registry import ANY, COMPLEX, FLOATS, INTEGERS, Call, Table, Value
 
@@ -56,22 +54,22 @@ def load(data: Any, method: str | None = None) -> Graph:
     model = read(data)
     signature = _chosen(model, method)
     subgraph = model.subgraphs[signature.subgraph]
-    t = Translator(model, Graph())
-    names = [signature.inputs[number] for number in subgraph.inputs]
-    dtypes = [declared_dtype(subgraph.tensors[number]) for number in subgraph.inputs]
-    inputs = [
-        t.graph.add_input(name, dtype, _axes(subgraph.tensors[number]))
-        for name, dtype, number in zip(names, dtypes, subgraph.inputs, strict=True)
+    t, tensors = Translator(model, Graph()), subgraph.tensors
+
+    def declared(names: dict[int, str], numbers: Sequence[int]) -> list[Input]:
+        return [Input(names[n], tensors[n].dtype, tensors[n].declared_axes) for n in numbers]
+
+    taken = declared(signature.inputs, subgraph.inputs)
+    returned = declared(signature.outputs, subgraph.outputs)
+    inputs: list[Any] = [
+        Value(t, t.graph.add_input(*each), tensors[number].dtype).cast(tensors[number].inner_dtype)
+        for each, number in zip(taken, subgraph.inputs, strict=True)
     ]
-    outputs = t.subgraph(signature.subgraph, [t.taken(*pair) for pair in zip(inputs, dtypes, strict=True)])
-    declared = [
-        Input(signature.outputs[number], declared_dtype(tensor := subgraph.tensors[number]), _axes(tensor))
-        for number in subgraph.outputs
-    ]
-    t.graph.outputs = tuple(t.returned(y, d.dtype) for y, d in zip(outputs, declared, strict=True))
-    t.graph.declared_outputs = tuple(declared)
+    outputs = t.subgraph(signature.subgraph, inputs)
+    t.graph.outputs = tuple(y.cast(each.dtype).name for y, each in zip(outputs, returned, strict=True))
+    t.graph.declared_outputs = tuple(returned)
     if t.variables:
-        t.add_carries(names, [each.name for each in declared])
+        t.add_carries([each.name for each in taken], [each.name for each in returned])
     return t.graph
 
 
@@ -104,10 +102,6 @@ def _unique(names: Any) -> list[str]:
             new = f"{name}_{number}"
         found.append(new)
     return found
-
-
-def _axes(tensor: Tensor) -> tuple[int | str, ...]:
-    return tuple(axis if axis >= 0 else "" for axis in tensor.axes)
 
 
 class Translator:
@@ -149,17 +143,7 @@ class Translator:
             self._constants[key] = self.graph.add_constant(array)
         return self._constants[key]
 
-    # Values at the borders of a graph.
-
-    def taken(self, name: str, dtype: np.dtype[Any]) -> Value:
-        """Return an input of the graph as operators take it."""
-        value = Value(self, name, dtype)
-        return value.cast(np.int32) if dtype == np.int16 else value  # type: ignore[return-value]
-
-    def returned(self, value: Value, dtype: np.dtype[Any] | None) -> str:
-        """Return the name of an output of the graph."""
-        found: str = value.cast(dtype).name if dtype == np.int16 else value.name
-        return found
+    # Values that calls keep.
 
     def add_carries(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         """Declare the variables as inputs with default values, and as outputs that a call does not return."""
@@ -190,7 +174,7 @@ class Translator:
         Other operators may read it, too: converters join it with constants of zeros.
         """
         zero = tensor.zero_point if tensor.is_quantized else 0
-        return self.variable(tensor.name, np.full(tensor.axes, zero, working_dtype(tensor)))
+        return self.variable(tensor.name, np.full(tensor.axes, zero, tensor.inner_dtype))
 
     def assign(self, name: str, value: Value) -> None:
         """Replace the value of a variable. Raises ArgumentError."""
@@ -224,7 +208,7 @@ class Translator:
     def _add_operator(self, subgraph: Subgraph, operator: Operator) -> None:
         given = [None if n == OMITTED else subgraph.tensors[n] for n in operator.inputs]
         results = [subgraph.tensors[number] for number in operator.outputs if number != OMITTED]
-        name = results[0].name if results else str(operator)
+        name = results[0].name if results else f"operator {operator.number}"
         self.label = name, operator.kind
         try:
             function = _function(operator, given, results)
@@ -254,7 +238,7 @@ class Translator:
             if tensor.data is None:
                 raise FileError(f"the tensor {tensor.name} is used before an operator computes it")
             budget.take(tensor.data.nbytes)
-            array = np.ascontiguousarray(tensor.data).astype(working_dtype(tensor))
+            array = np.ascontiguousarray(tensor.data).astype(tensor.inner_dtype)
             name = self.graph.add_constant(array.reshape(tensor.data.shape), tensor.name)
             self._values[number] = Value(self, name, array.dtype)
         return self._values[number]
