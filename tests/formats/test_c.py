@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 from support import ROOT, c_code, pages
 from support.examples import detector_of_voices
+from support.linear_attention import Attention
+from support.onnx_nodes import draw_quantized, open_model
+from support.random_loops import RandomLoop
 from support.random_networks import random_network
 from support.sequence_graphs import detector
+from support.skips import counted_cases
 
 import onward
 from onward.errors import ArgumentError, OnwardError
@@ -118,6 +122,40 @@ def integers() -> Model:
 
 def test_bytes_and_rows_have_the_bits_of_python(tmp_path: Path) -> None:
     c_code.checked(integers(), tmp_path / "integers.c")
+
+
+def test_random_loops_have_the_bits_of_python(tmp_path: Path) -> None:
+    for case in counted_cases(3):
+        with case:
+            loop = RandomLoop(200 + (case.seed or 0))
+            model = c_code.with_sizes(loop.graph, *loop.inputs)
+            with case.skipping(ArgumentError, match="NumPy"):
+                found = c_code.checked(model, tmp_path / "net.c", math=False)
+            assert loop.count < 2 or "for (run = 0;" in found.files["net.c"]
+
+
+def test_random_layers_that_quantize_dynamically_have_the_bits_of_python(tmp_path: Path) -> None:
+    for case in counted_cases(2):
+        with case:
+            drawn, _ = draw_quantized(np.random.default_rng(case.seed))
+            model = c_code.with_sizes(open_model(drawn.model).graph, *drawn.feeds.values())
+            with case.skipping(ArgumentError, match="NumPy"):
+                found = c_code.checked(model, tmp_path / "net.c")
+            assert "product_of_range(" in found.files["net.c"]
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_random_linear_attention_has_the_bits_of_python(seed: int, tmp_path: Path) -> None:
+    attention = Attention(seed)
+    graph = attention.graph()
+    c_code.checked(c_code.with_sizes(graph, *attention.inputs.values()), tmp_path / "net.c", math=False)
+
+
+def test_a_stream_that_looks_ahead_returns_its_last_steps_at_the_end(tmp_path: Path) -> None:
+    found = c_code.checked(detector(3), tmp_path / "detector.c", stream=True, steps=5)
+    assert "void detector_finish(detector_state *state, float *y);" in found.files["detector.h"]
+    assert re.search(r"finish_y_counts\[\] = \{[1-9]", found.files["detector_test.c"])
+    assert "finish" not in onward.GRU(3, 4, rng=0).export_c(tmp_path / "gru.c", stream=True).files["gru.h"]
 
 
 def elementwise() -> Model:

@@ -8,6 +8,8 @@ import torch
 from support import c_code
 from support.causal_modules import CausalNet, write
 from support.modules import WHOLE, exported, inputs_of, random_module
+from support.onnx_nodes import draw_quantized, open_model
+from support.random_loops import RandomLoop
 from support.random_networks import random_network
 from support.randomized import random_cases
 from support.skips import counted_cases
@@ -53,6 +55,23 @@ def test_random_networks_in_integers_have_the_bits_of_python(tmp_path: Path) -> 
         with case:
             model, options, x = random_network(np.random.default_rng(100 + (case.seed or 0)))
             c_code.checked(model, tmp_path / "net.c", FAST, calibrate={"x": x}, **options)
+
+
+def test_random_loops_have_the_bits_of_python(tmp_path: Path) -> None:
+    for case in counted_cases(12):
+        with case:
+            loop = RandomLoop(case.seed or 0)
+            with case.skipping(ArgumentError, match="NumPy"):
+                c_code.checked(c_code.with_sizes(loop.graph, *loop.inputs), tmp_path / "net.c", FAST)
+
+
+def test_random_layers_that_quantize_dynamically_have_the_bits_of_python(tmp_path: Path) -> None:
+    for case in counted_cases(14, first=100, most=0.7):  # half of them have lengths
+        with case:
+            drawn, _ = draw_quantized(np.random.default_rng(case.seed))
+            model = c_code.with_sizes(open_model(drawn.model).graph, *drawn.feeds.values())
+            with case.skipping(ArgumentError, match="NumPy"):
+                c_code.checked(model, tmp_path / "net.c", FAST)
 
 
 @pytest.mark.parametrize("name", ["Cortex-M4", "RISC-V 32 without floats"])

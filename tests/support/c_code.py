@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from onward.graph import Graph, Model
+
 from . import DATA
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-ffp-contract=off")
@@ -47,6 +49,12 @@ MICROCONTROLLERS = {
     "RISC-V 32 without floats": _risc_v(32, "rv32imac", "ilp32"),
     "RISC-V 64": _risc_v(64, "rv64imafdc", "lp64d"),
 }
+
+
+def with_sizes(graph: Graph, *arrays: Any) -> Model:
+    """Return a model whose inputs have the shapes of arrays."""
+    pairs = zip(graph.inputs, arrays, strict=True)
+    return Model(graph.replaced(inputs=[declared.with_axes(*x.shape) for declared, x in pairs]))
 
 
 def compiled(sources: Sequence[Path], target: Target = HERE, flags: Sequence[str] = ()) -> Path:

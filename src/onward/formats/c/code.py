@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...graph.plan.view import CONSTANTS, View
+from ...graph.plan.view import CONSTANTS, FIRST_OF_LOOPS, View
 from ...graph.plan.words import Weights
 from .library import TYPES, field_of, filled, initializer, literal
-from .program import Constants
+from .program import FixedProgram
 
 INDICES = "ijklmnpqrst"
 PLACE = re.compile(r"<(-?\d+)>")  # where an array is, which is known at the end
@@ -56,14 +56,17 @@ class Body:
     A place such as <-3> stands for the array of a space until `placed` replaces it.
     """
 
-    def __init__(self, module: Module, constants: Constants, made: Sequence[tuple[Any, ...]]) -> None:
+    def __init__(self, module: Module, program: FixedProgram, made: Sequence[tuple[Any, ...]]) -> None:
         self.module = module
         self.lines: list[str] = []
         self.arrays: dict[int, list[int]] = {}  # the number of elements, and the first and the last step
         self.fields: dict[int, str] = {}  # of the arena, by space
         self.multiply_adds = 0
-        self.step = 0
-        self._constants, self._made = constants, made
+        self.step = 0  # its number, with those of the bodies of loops
+        self.first_uses: dict[int, int] = {}  # the first step that uses a space
+        self.loop_spaces = FIRST_OF_LOOPS  # the first space of the next loop
+        self.read_only = {CONSTANTS, *(x.space for x in program.inputs if x is not None)}
+        self._constants, self._made = program.constants, made
 
     def weights(self, number: Weights) -> tuple[Any, ...]:
         """Return the arguments with which the weights of a step were made."""
@@ -76,14 +79,19 @@ class Body:
         self.arrays[space] = [n, self.step, self.step]
         return f"<{space}>"
 
+    def name(self, space: int) -> str:
+        """Return the name of a space."""
+        return f"loop_{space - FIRST_OF_LOOPS}" if space >= FIRST_OF_LOOPS else f"<{space}>"
+
     def at(self, view: View) -> str:
         """Return the address of the first element of a view."""
         offset = int(view.offset)
+        self.first_uses.setdefault(view.space, self.step)
         if view.space == CONSTANTS:
             array, offset = self._constants.at(view)
             place = self.module.constant(array)
         else:
-            place = f"<{view.space}>"
+            place = self.name(view.space)
             if view.space < 0:
                 self.fields.setdefault(view.space, field_of(view.dtype))
         if view.dtype == "int8" and view.space < 0:
@@ -177,6 +185,14 @@ def merged(
         else:
             found.append((size, own))
     return found
+
+
+def set_state(c: Body, name: str, state: View, initial: View | None) -> list[str]:
+    """Return the lines that set a state to its initial value, or to 0."""
+    n = math.prod(map(int, state.shape))
+    if initial is None:
+        return [f"memset({name}, 0, {n} * sizeof(float));"]
+    return [f"memmove({c.at(state)}, {c.at(initial)}, {n} * sizeof(float));"]
 
 
 def plus(address: str, *offsets: str | int) -> str:

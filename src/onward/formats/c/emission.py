@@ -7,13 +7,12 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ...graph.plan.passes import users_of
 from ...graph.plan.view import DTYPES
-from . import integers, layers, recurrent  # noqa: F401  # which register their steps
+from . import integers, layers, loops, recurrent  # noqa: F401  # which register their steps
 from .code import PLACE, Body, Module, placed, plus
-from .library import field_of
+from .library import TYPES, field_of
 from .phases import Phase
-from .program import WeightRecorder
+from .program import FixedProgram, WeightRecorder
 from .steps import write
 
 ORDER = ("doubles", "longs", "floats", "ints", "bytes")  # of the fields of the arena, by alignment
@@ -21,7 +20,7 @@ BYTES = {"doubles": 8, "longs": 8, "floats": 4, "ints": 4, "bytes": 1}
 RESERVED = """
 auto break case char const continue default do double else enum extern float for goto if inline int long
 register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
-arena state phase last mode following memory memcpy memset flush_subnormals restore_mode
+arena state mode following counts memory memcpy memset flush_subnormals restore_mode
 """.split()  # keywords, and names that the functions of a model use
 
 
@@ -45,6 +44,7 @@ class Ports(NamedTuple):
     inputs: list[Port]
     outputs: list[Port]
     carries: list[Port]
+    ends: list[Port]  # the outputs at the end of a stream; none if nothing remains there
 
 
 class Figures(NamedTuple):
@@ -78,47 +78,49 @@ class Emission:
         self.module = Module()
         self.fields: dict[str, int] = {}  # elements of the arena
         self.multiply_adds = 0
-        self.bodies = [self._body(phase, recorder) for phase in phases]
+        self.bodies = [self._body(each.program, each.kept, ports.outputs, recorder) for each in phases]
+        self.ends = [each.end and self._body(each.end, [], ports.ends, recorder) for each in phases]
 
-    def _body(self, phase: Phase, recorder: WeightRecorder) -> str:
-        """Return the lines that run a program. Raises ArgumentError if a step has no C."""
-        program, count = phase.program, len(self.ports.carries)
-        body = Body(self.module, program.constants, recorder.made)
-        for body.step, ((name, arguments), described) in enumerate(
-            zip(program.steps, program.names, strict=True)
-        ):
-            write(body, name, described, arguments)
-        users = users_of(program.steps)
+    def _body(
+        self, program: FixedProgram, kept: Sequence[bool], targets: Sequence[Port], recorder: WeightRecorder
+    ) -> str:
+        """Return the lines that run a program, whose first outputs are carries if `kept` tells about them.
+
+        Raises ArgumentError if a step has no C.
+        """
+        body = Body(self.module, program, recorder.made)
+        write(body, program.steps)
         arrays = dict(body.arrays)
         for space, field in body.fields.items():
             if space in program.arrays:
                 size, first, last = program.arrays[space]
                 arrays[space] = [-(-int(size) // BYTES[field]), first, last]
-        places: dict[int, str] = {}
-        lines = list(body.lines)
-        for place, (x, y) in enumerate(zip(program.inputs, program.outputs, strict=False)):
-            if place >= count:
-                break
-            carry = self.ports.carries[place]
-            if x is not None:
-                places[x.space] = f"state->{carry.name}"
+        count, lines = len(self.ports.carries), list(body.lines)
+        places = {
+            x.space: f"state->{carry.name}"
+            for x, carry in zip(program.inputs, self.ports.carries, strict=False)
+            if x is not None
+        }
+        for y, carry, is_kept in zip(program.outputs, self.ports.carries, kept, strict=False):
             places[y.space] = f"state->{carry.name}"
             n = math.prod(map(int, y.shape))
-            if not phase.kept[place] and n and y.space in users:
+            if not is_kept and n and y.space in body.first_uses:
                 del places[y.space]
                 body.fields[y.space] = field_of(y.dtype)
-                arrays[y.space] = [n, users[y.space][0], len(program.steps)]
+                arrays[y.space] = [n, body.first_uses[y.space], body.step]
                 lines.append(
                     f"    memcpy(state->{carry.name}, <{y.space}>, {n} * sizeof *state->{carry.name});"
                 )
         inputs = [x for x in program.inputs[count:] if x is not None]
-        places |= {x.space: port.local for x, port in zip(inputs, self.ports.inputs, strict=True)}
-        outputs = zip(program.outputs[count:], self.ports.outputs, strict=True)
+        for x, port in zip(inputs, self.ports.inputs, strict=False):  # the end may not use its input
+            is_empty = 0 in x.shape  # at the end of a stream
+            places[x.space] = f"((const {TYPES[port.dtype]} *)0)" if is_empty else port.local
+        outputs = zip(program.outputs[len(kept) :], targets, strict=True)
         places |= {y.space: port.local for y, port in outputs}
         offsets, sizes = placed(arrays, body.fields)
         for field, size in sizes.items():
             self.fields[field] = max(size, self.fields.get(field, 0))
-        signed = {y.space for y in program.outputs[:count] if y.dtype == "int8"}
+        signed = {y.space for y in program.outputs[: len(kept)] if y.dtype == "int8"}
         for space, offset in offsets.items():
             cast = "(int8_t *)" if space in signed else ""
             places[space] = plus(f"{cast}arena->{body.fields[space]}", offset)

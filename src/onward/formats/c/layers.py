@@ -10,7 +10,8 @@ import numpy as np
 
 from ...graph.plan.view import View
 from ...graph.plan.words import Weights
-from .code import Body, indexed, merged, nested, plus
+from .code import Body, indexed, merged, nested, plus, set_state
+from .library import literal
 from .matrices import Matrix
 from .places import offsets_of, pieces_of, sizes_of
 from .steps import activation, step, stored
@@ -183,3 +184,28 @@ def fourier(
         *lines[bool(rows) :],
     )
     c.multiply_adds += math.prod(map(int, y.shape[:-2])) * points * 2 * max(1, sum(map(int, factors)))
+
+
+@step
+def linear_attention(
+    c: Body, scale: float, q: View, k: View, v: View, before: View | None, decay: View | None,
+    beta: View | None, y: View, after: View,
+) -> None:  # fmt: skip
+    """Linear attention, whose states are matrices."""
+    B, T, heads, keys = sizes_of(k.shape)
+    values, queries = int(v.shape[3]), int(q.shape[2]) // heads if heads else 0
+    c.add(f"float *const state = {c.at(after)};", *set_state(c, "state", after, before))
+    places = []
+    for name, view in (("query", q), ("key", k), ("value", v), ("decay", decay), ("beta", beta), ("y", y)):
+        if view is None:
+            places.append("0")
+            continue
+        c.add(f"{'' if view is y else 'const '}float *const {name} = {c.at(view)};")
+        row, step, head = sizes_of(view.strides[:3])
+        places.append(plus(name, indexed([row, step, head * (queries if view in (q, y) else 1)])))
+    by = int(decay is not None and decay.shape[3] > 1)
+    vectors = f"{', '.join(places[:4])}, {by}, {places[4]}, {places[5]}"
+    sizes = f"{literal(np.float32(scale), 'float32')}, {queries}, {keys}, {values}"
+    call = f"linear_attention({sizes}, {vectors}, state + {keys * values} * ({heads} * i + k));"
+    c.add(*nested([B, T, heads], call))
+    c.multiply_adds += B * T * heads * keys * values * (queries + 1 + (beta is not None))

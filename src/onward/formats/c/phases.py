@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, ShapeError
 from ...graph.node import AnyArray, Signature
 from ...graph.over_time.streamed import Streamed
 from ...graph.plan.passes import views_of
+from ...graph.plan.view import View
 from .program import FixedProgram, FixedPrograms
 
 MAX_PHASES = 64
@@ -21,12 +22,14 @@ class Phase(NamedTuple):
     """A program, the phase after it, and where the values are that the next block takes.
 
     The first inputs and outputs of the program are the carries. A carry is `kept` if its output may take the
-    place of its input, because nothing reads that any more.
+    place of its input, because nothing reads that any more. `end` is the program that ends a stream before
+    this phase, unless nothing remains there, or the model takes no sequence of that length.
     """
 
     program: FixedProgram
     following: int
     kept: list[bool]
+    end: FixedProgram | None = None
 
 
 def of_call(programs: FixedPrograms, inputs: Sequence[AnyArray]) -> list[Phase]:
@@ -34,14 +37,18 @@ def of_call(programs: FixedPrograms, inputs: Sequence[AnyArray]) -> list[Phase]:
     return [Phase(programs.compiled(inputs), 0, [])]
 
 
-def of_stream(programs: FixedPrograms, streamed: Streamed, block: Sequence[AnyArray]) -> list[Phase]:
+def of_stream(
+    programs: FixedPrograms, last: FixedPrograms | None, streamed: Streamed, block: Sequence[AnyArray]
+) -> list[Phase]:
     """Return the phases of a stream of equal blocks, until the carries have the sizes of an earlier block.
 
-    Raises ArgumentError if they grow from block to block.
+    `last` compiles the programs that end a stream. Raises ArgumentError if the carries grow from block to
+    block.
     """
     count = len(streamed.carries)
     known: list[tuple[Signature, ...]] = []
-    phases: list[Phase] = []
+    phases: list[FixedProgram] = []
+    ends: list[FixedProgram | None] = []
     carried: Sequence[AnyArray] = streamed.initial
     while (signature := tuple(map(Signature.of, carried))) not in known:
         if len(known) == MAX_PHASES:
@@ -51,10 +58,36 @@ def of_stream(programs: FixedPrograms, streamed: Streamed, block: Sequence[AnyAr
             )
         known.append(signature)
         program = programs.compiled([*carried, *block])
-        phases.append(Phase(program, len(known), [_is_kept(program, place) for place in range(count)]))
+        phases.append(program)
+        ends.append(None if last is None else _end(last, carried, block[0].take([], streamed.x.time)))
         carried = [np.zeros(tuple(map(int, y.shape)), y.dtype) for y in program.outputs[:count]]
-    last, _, kept = phases[-1]
-    return [*phases[:-1], Phase(last, known.index(signature), kept)]
+    following = [*range(1, len(phases)), known.index(signature)]
+    kept = [[_is_kept(program, place) for place in range(count)] for program in phases]
+    remaining = ends if _remain(ends, streamed) else [None] * len(phases)
+    return list(map(Phase, phases, following, kept, remaining))
+
+
+def phase_after(phases: Sequence[Phase], blocks: int) -> Phase:
+    """Return the phase in which a stream is after so many blocks."""
+    place = 0
+    for _ in range(blocks):
+        place = phases[place].following
+    return phases[place]
+
+
+def _end(last: FixedPrograms, carried: Sequence[AnyArray], none: AnyArray) -> FixedProgram | None:
+    """Return the program that ends a stream, or None if the model does not take a sequence of this length."""
+    try:
+        return last.compiled([*carried, none])
+    except ShapeError:
+        return None
+
+
+def _remain(ends: Sequence[FixedProgram | None], streamed: Streamed) -> bool:
+    """Whether the end of a stream returns anything that its blocks did not."""
+    outputs = [zip(end.outputs, streamed.outputs, strict=True) for end in ends if end]
+    is_over_time = (axes.time is not None and 0 not in y.shape for pairs in outputs for y, axes in pairs)
+    return any(is_over_time) or (streamed.latency > 0 and bool(outputs))
 
 
 def _is_kept(program: FixedProgram, place: int) -> bool:
@@ -76,12 +109,10 @@ def _uses(step: Any, space: int) -> bool:
     return any(view.space == space for view in views_of(step))
 
 
-def largest(
-    phases: Sequence[Phase], values: Callable[[FixedProgram], Sequence[Any]]
-) -> list[tuple[str, int]]:
-    """Return the dtype and the most elements of each input or output."""
+def largest(programs: Sequence[Sequence[View | None]]) -> list[tuple[str, int]]:
+    """Return the dtype and the most elements of each input or output of programs."""
     found = []
-    for views in zip(*(values(phase.program) for phase in phases), strict=True):
+    for views in zip(*programs, strict=True):
         known = [view for view in views if view is not None]
         found.append((known[0].dtype, max(math.prod(view.shape) for view in known)) if known else ("", 0))
     return found

@@ -56,7 +56,6 @@ class FixedProgram(NamedTuple):
     """
 
     steps: list[Step]
-    names: list[str]
     arrays: dict[int, tuple[int, int, int]]
     constants: Constants
     inputs: list[View | None]
@@ -69,7 +68,7 @@ class FixedPrograms:
     def __init__(self, graph: Graph, recorder: WeightRecorder) -> None:
         self.graph = graph
         constants = list(constants_of(graph))
-        self._weights = Weights(frozenset(map(Identity, constants)), recorder, repeats=False)
+        self._weights = Weights(frozenset(map(Identity, constants)), recorder)
         self._bytes = sum(array.nbytes for array in constants)
 
     def compiled(self, inputs: Sequence[AnyArray]) -> FixedProgram:
@@ -84,7 +83,6 @@ class FixedPrograms:
         views = [output.view for output in program.outputs if isinstance(output, Location)]
         return FixedProgram(
             builder.steps,
-            program.steps,
             builder.arrays,
             Constants(program.constants, builder.steps),
             _input_views(program),

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...graph.plan.view import View
 from ...graph.plan.words import Weights
-from .code import Body, Module, plus
+from .code import Body, Module, plus, set_state
 from .library import literal
 from .matrices import Matrix
 from .steps import activation, step
@@ -18,6 +18,13 @@ from .steps import activation, step
 CELLS = {"lstm": (0, 4), "gru": (1, 3), "gru_reset_before": (2, 3), "rnn": (3, 1), "rnn_relu": (3, 1)}
 QUOTIENTS = {"sigmoid": "sigmoid_quotient", "tanh": "tanh_quotient"}
 ROOM = {"lstm": 8, "gru": 6, "gru_reset_before": 7, "rnn": 2, "rnn_relu": 2}  # numbers for each unit
+
+SUMS_ARE_KNOWN = {  # x and u_t are products
+    "weights": "const float *u_t",
+    "product_W": "memcpy(z, x + t * x_step, (size_t)I * sizeof *z);",
+    "product_R": "memcpy(u, u_t, (size_t)I * sizeof *u);",
+    "memory": "",
+}
 
 
 class Direction(NamedTuple):
@@ -56,7 +63,7 @@ def recurrent(
     P, H, layers = directions[0].P, directions[0].H, len(directions) // D
     for target, start, initial in (("h", h_n, h0), ("c", c_n, c0)):
         if start is not None:
-            c.add(f"float *const {target} = {c.at(start)};", *_start(c, start, initial))
+            c.add(f"float *const {target} = {c.at(start)};", *set_state(c, target, start, initial))
     room = ROOM[cell] * H + H * (P != H or cell == "lstm")
     c.add(f"float *const sums = {c.scratch(room)};")
     most = max(each.bytes for each in directions)
@@ -76,6 +83,51 @@ def recurrent(
             c.add(*at.calls(one, c_n is not None, bool(most)))
             c.multiply_adds += T * B * one.multiply_adds
         source, x_t, x_b = target, y_t, y_b
+
+
+@step
+def quantized_lstm(
+    c: Body, weights: Weights, x: View, h0: View | None, c0: View | None, y: View, h_n: View, c_n: View
+) -> None:
+    """LSTM that rounds its input, and all states at a step, to bytes as they come."""
+    matrices, options, is_backward = c.weights(weights)
+    T, B, I = map(int, x.shape)  # noqa: E741
+    D, H = int(y.shape[1]), int(y.shape[3])
+    units = 4 * H
+    for name, view, initial in (("h", h_n, h0), ("c", c_n, c0)):
+        c.add(f"float *const {name} = {c.at(view)};", *set_state(c, name, view, initial))
+    c.add(f"float *const y = {c.at(y)}, *const sums = {c.scratch(8 * H)};")
+    c.add(f"float *const z = {c.scratch(units)}, *const u = {c.scratch(units)};")
+    c.add(f"uint8_t *const x_bytes = {c.scratch(T * B * I, 'uint8')};")
+    c.add(f"uint8_t *const h_bytes = {c.scratch(B * H, 'uint8')};")
+    c.add("float x_scale, h_scale;", "uint8_t x_zero, h_zero;", "int n, b;")
+    c.add(f"quantize_dynamically({c.at(x)}, {T * B * I}, x_bytes, &x_scale, &x_zero);")
+    for d, (*arrays, bias, peephole) in enumerate(matrices):
+        own = options[d] if options else None
+        parts = _functions(c.module, "lstm", own) | SUMS_ARE_KNOWN
+        parts |= _lstm(parts["gate"], own, peephole is not None, False)
+        function = c.module.function("cells", 0, "lstm", **parts)
+        names = [
+            c.module.constant(array, "bytes" if array.dtype == np.int8 else "numbers") for array in arrays
+        ]
+        W, R, b_W = ", ".join(names[:3]), ", ".join(names[3:]), c.module.constant(bias, "bias")
+        more = "" if peephole is None else f"{c.module.constant(peephole, 'peephole')}, "
+        t = f"({T - 1} - n)" if is_backward or d else "n"
+        at = f"{H} * ({d * B} + b)"
+        states = f"h + {at}, c + {at}"
+        c.add(
+            f"for (n = 0; n < {T}; n++) {{",
+            f"    quantize_dynamically({plus('h', d * B * H)}, {B * H}, h_bytes, &h_scale, &h_zero);",
+            f"    for (b = 0; b < {B}; b++) {{",
+            f"        const uint8_t *const row = x_bytes + {I} * ({B} * {t} + b);",
+            f"        float *const target = y + {D * B * H} * {t} + {at};",
+            f"        product_of_range(row, {I}, x_scale, x_zero, {W}, {b_W}, {units}, z);",
+            f"        product_of_range(h_bytes + {H} * b, {H}, h_scale, h_zero, {R}, 0, {units}, u);",
+            f"        {function}(z, 1, 0, {units}, {H}, u, {more}target, 0, {states}, sums);",
+            "    }",
+            "}",
+        )  # fmt: skip
+    c.multiply_adds += T * B * D * units * (I + H)
 
 
 class _Places(NamedTuple):
@@ -137,14 +189,6 @@ def _state(name: str, n: int, first: int, row: bool) -> str:
     return plus(name, f"{n} * ({plus(str(first), 'b')})") if row else plus(name, n * first)
 
 
-def _start(c: Body, state: View, initial: View | None) -> list[str]:
-    """Return the lines that set a state to its initial value."""
-    n = math.prod(map(int, state.shape))
-    if initial is None:
-        return [f"memset({c.at(state)}, 0, {n} * sizeof(float));"]
-    return [f"memmove({c.at(state)}, {c.at(initial)}, {n} * sizeof(float));"]
-
-
 def direction_of(module: Module, cell: str, weights: Any, options: Any) -> Direction:
     """Return a direction; its function is made from the template of the cell."""
     (W, W_scale), (R, R_scale), b_W, b_R, projection, peephole = weights
@@ -202,9 +246,10 @@ def _products(cell: str, matrices: dict[str, Matrix], G: int, is_projected: bool
     """Return the products of the template."""
     W, R = matrices["W"], matrices["R"]
     size = "H" if not is_projected else str(R.K)
+    declared = (matrix.parameters(name) for name, matrix in matrices.items())
     units = "2 * H" if "N" in matrices else "H" if G == 1 else f"{G} * H"
     parts = {
-        "matrices": ", ".join(matrix.parameters(name) for name, matrix in matrices.items()),
+        "weights": ", ".join([*declared, "const float *b_W", "const float *b_R"]),
         "product_W": W.call("W", "x + t * x_step", "I", "b_W", "H" if G == 1 else f"{G} * H", "z"),
         "product_R": R.call("R", "h", size, "b_R", units, "u"),
         "memory": ", int8_t *bytes" if any(matrix.is_int8 for matrix in matrices.values()) else "",

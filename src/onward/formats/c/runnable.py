@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -91,6 +91,15 @@ class Runnable(NamedTuple):
         stream = stream_of(self.streamed, self.rows)
         found = [stream(*block) for block in blocks]
         return [list(map(np.asarray, each if isinstance(each, tuple) else (each,))) for each in found]
+
+    def end(self, blocks: Sequence[Sequence[AnyArray]]) -> list[AnyArray]:
+        """Return what remains of a stream after some blocks."""
+        assert self.streamed is not None
+        stream: Any = stream_of(self.streamed, self.rows)
+        for block in blocks:
+            stream(*block)
+        found = stream.finish()
+        return list(map(np.asarray, found if isinstance(found, tuple) else (found,)))
 
 
 def _zeros(declared: Input, sizes: Mapping[str, int]) -> AnyArray:

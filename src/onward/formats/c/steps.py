@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError
+from ...graph.plan.passes import Step, described
 from ...graph.plan.view import View
 from .code import Body, indexed, merged, nested, plus
 from .library import TYPES, literal
@@ -328,10 +329,14 @@ def top(c: Body, largest: bool, nan_first: bool, x: View, values: View, indices:
     )
 
 
-def write(c: Body, name: str, described: str, arguments: Sequence[Any]) -> None:
-    """Add a step as a block. Raises ArgumentError if there is no C for it."""
-    if name not in STEPS:
-        raise ArgumentError(f"the step {described} has no C yet")
-    c.lines.append(f"    {{ /* {c.step}: {described} */")
-    STEPS[name](c, *arguments)
-    c.lines.append("    }")
+def write(c: Body, steps: Sequence[Step]) -> None:
+    """Add steps as blocks. Raises ArgumentError if there is no C for one."""
+    for each in steps:
+        name, arguments = each
+        text = described(each)
+        if name not in STEPS:
+            raise ArgumentError(f"the step {text} has no C yet")
+        c.lines.append(f"    {{ /* {c.step}: {text} */")
+        STEPS[name](c, *arguments)
+        c.lines.append("    }")
+        c.step += 1

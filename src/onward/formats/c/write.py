@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike
 from ...core import atomic
 from ...core.checks import MOST_ROWS, integer
 from ...errors import ArgumentError
+from ...graph.plan.view import View
 from ...layers.base_model import BaseModel
 from . import render, vectors
 from .emission import Emission, Figures, Port, Ports, identifiers
-from .phases import Phase, largest, of_call, of_stream
+from .phases import Phase, largest, of_call, of_stream, phase_after
 from .program import FixedPrograms, WeightRecorder
 from .runnable import Runnable
 
@@ -83,14 +84,17 @@ def exported(
     if source.streamed is None:
         phases = of_call(programs, source.block)
     else:
-        phases = of_stream(programs, source.streamed, source.block)
+        last = source.streamed.last
+        ends = None if last is None else FixedPrograms(last, recorder)
+        phases = of_stream(programs, ends, source.streamed, source.block)
     emission = Emission(prefix, phases, _ports(phases, source), recorder)
     data = data or calibrate
     blocks = vectors.given(source, data) if data else vectors.random(source, len(phases))
     outputs = source.outputs(blocks)
     accuracy = vectors.accuracy(outputs, original.outputs(blocks)) if source is not original else None
     few = max(len(phases) + 2, vectors.MAX_NUMBERS // max(sum(x.size for x in source.block), 1))
-    files = render.files(emission, source, math, blocks[:few], outputs[:few])
+    at_end = source.end(blocks[:few]) if phase_after(phases, len(blocks[:few])).end else []
+    files = render.files(emission, source, math, blocks[:few], outputs[:few], at_end)
     ports = emission.ports
     inputs, found = ({port.name: port.shape for port in each} for each in (ports.inputs, ports.outputs))
     return Exported(prefix, files, inputs, found, emission.figures, len(phases), accuracy)
@@ -100,20 +104,26 @@ def _ports(phases: Sequence[Phase], source: Runnable) -> Ports:
     """Return the inputs that are arrays, the outputs and the carries, with names in C."""
     carries = [] if source.streamed is None else [carry.name for carry in source.streamed.carries]
     count = len(carries)
-    sizes = largest(phases, lambda program: program.inputs)
+    sizes = largest([phase.program.inputs for phase in phases])
     shapes = [view.shape if view is not None else () for view in phases[-1].program.inputs]
     names = identifiers([*carries, *(each.name for each in source.inputs)])
     ins = [Port(names[i], *sizes[i], tuple(map(int, shapes[i]))) for i in range(len(names))]
-    sizes_out = largest(phases, lambda program: program.outputs)
+    carried = largest([phase.program.outputs[:count] for phase in phases])
     taken = [port.name for port in ins]
     kept = [
         Port(port.name, dtype, max(port.size, size), port.shape)
-        for port, (dtype, size) in zip(ins[:count], sizes_out, strict=False)
+        for port, (dtype, size) in zip(ins[:count], carried, strict=True)
     ]
     named = identifiers(source.outputs_by_name, taken)
-    last = phases[-1].program.outputs[count:]
-    outs = [
+    ends = [phase.end for phase in phases if phase.end]
+    outs = _outputs(named, [phase.program.outputs[count:] for phase in phases])
+    at_end = _outputs(named, [end.outputs for end in ends]) if ends else []
+    return Ports([port for port in ins[count:] if port.dtype], outs, kept, at_end)
+
+
+def _outputs(names: Sequence[str], views: Sequence[Sequence[View]]) -> list[Port]:
+    """Return the outputs of programs, with the most elements that one has, and the shapes of the last one."""
+    return [
         Port(name, *size, tuple(map(int, view.shape)))
-        for name, size, view in zip(named, sizes_out[count:], last, strict=True)
+        for name, size, view in zip(names, largest(views), views[-1], strict=True)
     ]
-    return Ports([port for port in ins[count:] if port.dtype], outs, kept)

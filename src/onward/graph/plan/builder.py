@@ -28,15 +28,11 @@ ALIGNMENT = 64  # bytes in a cache line
 
 
 class Weights:
-    """The packed weights and planners that all plans of one graph share.
+    """The packed weights and planners that all plans of one graph share."""
 
-    If not `repeats`, loops become the steps of all their iterations, for a core without a step that repeats.
-    """
-
-    def __init__(self, lasting: frozenset[Identity], core: Any = _core, repeats: bool = True) -> None:
+    def __init__(self, lasting: frozenset[Identity], core: Any = _core) -> None:
         self.lasting = lasting  # the arrays that live as long as the graph
         self.core = core  # what makes the plans and packs the weights
-        self.repeats = repeats
         self.packed: dict[Any, Any] = {}  # matrices and recurrent layers
         self.planners: dict[Identity, Any] = {}  # planners of the nodes' bodies
         self.runs: dict[Identity, int] = {}  # nodes in one run of a body

@@ -198,8 +198,7 @@ class Compiler:
         inputs = [self._values[name] for name in node.inputs]
         arrays = _known(inputs)
         if operation.expand is not None and not operation.folds(arrays):
-            is_loop = operation.lower is not None and self._weights.repeats
-            if is_loop and self._repeat(node, operation, inputs, arrays):
+            if operation.lower is not None and self._repeat(node, operation, inputs, arrays):
                 return True
             if self._inline(node, operation.expand, arrays):
                 return True

@@ -1,6 +1,5 @@
 /* An LSTM over T steps. h and c are its state; `sums` has room for ${room} numbers. */
-static void $name(const float *x, int T, int x_step, int I, int H, $matrices, const float *b_W,
-                  const float *b_R,$parameters float *y, int y_step, float *restrict h, float *restrict c, float *restrict sums$memory)
+static void $name(const float *x, int T, int x_step, int I, int H, $weights,$parameters float *y, int y_step, float *restrict h, float *restrict c, float *restrict sums$memory)
 {
     float *const z = sums, *const u = sums + 4 * H;
     $hidden
@@ -22,8 +21,8 @@ static void $name(const float *x, int T, int x_step, int I, int H, $matrices, co
 }
 
 /* A GRU over T steps that resets after the product. h is its state; `sums` has room for 6 H numbers. */
-static void $name(const float *x, int T, int x_step, int I, int H, $matrices, const float *b_W,
-                  const float *b_R, float *y, int y_step, float *restrict h, float *restrict sums$memory)
+static void $name(const float *x, int T, int x_step, int I, int H, $weights,
+                  float *y, int y_step, float *restrict h, float *restrict sums$memory)
 {
     float *const z = sums, *const u = sums + 3 * H;
     int t, j;
@@ -40,8 +39,8 @@ static void $name(const float *x, int T, int x_step, int I, int H, $matrices, co
 }
 
 /* A GRU over T steps that resets before the product. h is its state; `sums` has room for 7 H numbers. */
-static void $name(const float *x, int T, int x_step, int I, int H, $matrices, const float *b_W,
-                  const float *b_R, float *y, int y_step, float *restrict h, float *restrict sums$memory)
+static void $name(const float *x, int T, int x_step, int I, int H, $weights,
+                  float *y, int y_step, float *restrict h, float *restrict sums$memory)
 {
     float *const z = sums, *const u = sums + 3 * H, *const reset = sums + 6 * H;
     int t, j;
@@ -62,8 +61,8 @@ static void $name(const float *x, int T, int x_step, int I, int H, $matrices, co
 }
 
 /* A simple recurrent layer over T steps. h is its state; `sums` has room for 2 H numbers. */
-static void $name(const float *x, int T, int x_step, int I, int H, $matrices, const float *b_W,
-                  const float *b_R, float *y, int y_step, float *restrict h, float *restrict sums$memory)
+static void $name(const float *x, int T, int x_step, int I, int H, $weights,
+                  float *y, int y_step, float *restrict h, float *restrict sums$memory)
 {
     float *const z = sums, *const u = sums + H;
     int t, j;

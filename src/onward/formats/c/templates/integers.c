@@ -82,6 +82,18 @@ static void quantize_dynamically(const float *x, int n, uint8_t *y, float *scale
     for (i = 0; i < n; i++) y[i] = quantized(x[i], step, *zero, 0);
 }
 
+/* y = W x + b for K bytes with this scale and zero point, and weights in int8, each unit with its own. */
+static void product_of_range(const uint8_t *x, int K, float scale, int zero, const int8_t *W, const float *W_scale,
+                             const int32_t *W_zero, const float *b, int O, float *y)
+{
+    int o, k;
+    for (o = 0; o < O; o++, W += K) {
+        uint32_t sum = 0;
+        for (k = 0; k < K; k++) sum += (uint32_t)((x[k] - zero) * (W[k] - W_zero[o]));
+        y[o] = FLUSHED((float)(int32_t)sum * (W_scale[o] * scale) + (b ? b[o] : 0.0f));
+    }
+}
+
 /* To the nearest integer, ties away from zero, for numbers of few digits. */
 static int rounded_away(float x)
 {

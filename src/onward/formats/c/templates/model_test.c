@@ -8,8 +8,6 @@
 
 $vectors
 
-$statics
-
 /* Counts the numbers that differ; NaN equals NaN. */
 static long differences(const void *found, const void *expected, long n, int size, int is_float)
 {
@@ -33,7 +31,7 @@ int main(void)
 $start
     for (block = 0; block < BLOCKS; block++) {
 $run
-    }
+    }$end
     if (different)
         printf("FAIL: %ld of %ld numbers differ\n", different, numbers);
     else

@@ -132,3 +132,25 @@ static int steps_in(int64_t length, int T)
 {
     return length < 0 ? 0 : length > T ? T : (int)length;
 }
+
+/* A token of linear attention, whose queries share a state (keys, values). */
+static void linear_attention(float scale, int queries, int keys, int values, const float *q, const float *k,
+                             const float *v, const float *decay, int decay_step, const float *beta, float *y, float *state)
+{
+    int query, key, j;
+    for (j = 0; j < values; j++) {
+        float added = v[j], sum = 0.0f;
+        for (key = 0; decay && key < keys; key++)
+            state[key * values + j] = FLUSHED(state[key * values + j] * decay[key * decay_step]);
+        for (key = 0; beta && key < keys; key++) sum = ONWARD_FMA(k[key], state[key * values + j], sum);
+        if (beta) added = FLUSHED(*beta * FLUSHED(added - sum));
+        for (key = 0; key < keys; key++)
+            state[key * values + j] = FLUSHED(ONWARD_FMA(k[key], added, state[key * values + j]));
+    }
+    for (query = 0; query < queries; query++)
+        for (j = 0; j < values; j++) {
+            float sum = 0.0f;
+            for (key = 0; key < keys; key++) sum = ONWARD_FMA(q[query * keys + key], state[key * values + j], sum);
+            y[query * values + j] = FLUSHED(scale * sum);
+        }
+}
