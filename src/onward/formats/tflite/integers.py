@@ -13,30 +13,29 @@ from typing import Any
 import numpy as np
 
 from ...graph.node import AnyArray
+from ...graph.operations import fixed_factors
 from ...graph.operations.expressions import where
-from . import tables
+from ...graph.operations.fixed_functions import scaled
 from .elementwise import COMPARISONS
 from .movement import joined
 from .products import REDUCTIONS, multiplied, rows
 from .read import Tensor
 from .registry import ANY, BOUNDS, FLOAT32, INT32, INT64, INTEGERS, Call, Value, activated, operator
-from .schema import ACTIVATIONS
-from .windows import FIRST, LAST, filters, transposed, window_options
-
-INTEGER = Tensor("", "int32", ())  # without a scale
-RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767), "int32": (-(2**31), 2**31 - 1)}
+from .windows import channels_first, filters, transposed, window_options
 
 
 def bounds(call: Call, tensor: Tensor, activation: str | None = None) -> tuple[int, int]:
     """Return the lowest and the highest integer of a result, which its activation may narrow."""
-    low, high = RANGES[tensor.type]
-    name = ACTIVATIONS.get(getattr(call.options, "activation", 0), "?") if activation is None else activation
+    low, high = tensor.limits
+    name = call.activation if activation is None else activation
     if not name:
         return low, high
     if name not in BOUNDS:
         raise call.refuse(f"the activation {name} of integers")
     least, most = (
-        None if number is None else int(tables.rounded(number / np.float32(tensor.scale))) + tensor.zero_point
+        None
+        if number is None
+        else int(fixed_factors.rounded(number / np.float32(tensor.scale))) + tensor.zero_point
         for number in BOUNDS[name]
     )
     return max(low, low if least is None else least), min(high, high if most is None else most)
@@ -44,13 +43,8 @@ def bounds(call: Call, tensor: Tensor, activation: str | None = None) -> tuple[i
 
 def rescale(call: Call, x: Value, scale: Any, y: Tensor, limits: tuple[int, int] | None = None) -> Any:
     """Multiply int32 by a factor, or one for each index of the last axis; convert it to a tensor's type."""
-    values = np.ravel(scale)
-    multipliers, shifts = tables.factors(values)
-    if len(values) == 1:
-        multipliers, shifts = multipliers[0], shifts[0]
-    return x.rescaled(
-        multipliers, shifts, y.inner_dtype, bounds(call, y) if limits is None else limits, y.zero_point
-    )
+    factor = scale if np.size(scale) > 1 else np.reshape(scale, ())
+    return x.times(factor, y.inner_dtype, bounds(call, y) if limits is None else limits, y.zero_point)
 
 
 def table(call: Call, x: Value, tensor: Tensor, function: Callable[[AnyArray], AnyArray], dtype: Any) -> Any:
@@ -59,16 +53,9 @@ def table(call: Call, x: Value, tensor: Tensor, function: Callable[[AnyArray], A
         return call.constant(function(x.known.astype(np.int64)), dtype)
     if tensor.type not in ("int8", "uint8"):
         raise call.refuse(f"this operator with the type {tensor.type}")
-    low, high = RANGES[tensor.type]
+    low, high = tensor.limits
     values = np.asarray(function(np.arange(low, high + 1)))
     return x.looked_up(values, low, dtype)
-
-
-def centered(call: Call, x: Value, place: int) -> Any:
-    """Return an input minus its zero point, in int32."""
-    zero = call.tensor(place).zero_point
-    wide = x.cast(np.int32)
-    return wide - zero if zero else wide
 
 
 def requantized(call: Call, x: Value, limits: tuple[int, int]) -> Any:
@@ -80,10 +67,10 @@ def requantized(call: Call, x: Value, limits: tuple[int, int]) -> Any:
             call,
             x,
             given,
-            lambda q: np.clip(tables.scaled(q - given.zero_point, scale) + y.zero_point, *limits),
+            lambda q: np.clip(scaled(q - given.zero_point, scale) + y.zero_point, *limits),
             y.type,
         )
-    return rescale(call, centered(call, x, 0), scale, y, limits)
+    return rescale(call, x.centered(call.tensor(0).zero_point), scale, y, limits)
 
 
 # Arithmetic.
@@ -97,11 +84,11 @@ def _aligned(call: Call, places: Sequence[int], shift: int, scale: float) -> lis
         x, own = call.inputs[place], tensor.scale / scale
 
         def function(q: AnyArray, tensor: Tensor = tensor, own: float = own) -> AnyArray:
-            return tables.scaled((q - tensor.zero_point) << shift, own)
+            return scaled((q - tensor.zero_point) << shift, own)
 
         if tensor.type == "int16" and x.known is None:
-            wide = centered(call, x, place) * (1 << shift)
-            found.append(rescale(call, wide, own, INTEGER, RANGES["int32"]))
+            wide = x.centered(call.tensor(place).zero_point) * (1 << shift)
+            found.append(wide.times(own))
         else:
             found.append(table(call, x, tensor, function, np.int32))
     return found
@@ -125,7 +112,7 @@ def _powers_of_two(call: Call) -> bool:
 
 @operator(INTEGERS, "MUL")
 def multiply(call: Call, a: Value, b: Value) -> Any:
-    product = centered(call, a, 0) * centered(call, b, 1)
+    product = a.centered(call.tensor(0).zero_point) * b.centered(call.tensor(1).zero_point)
     first, second, out = (np.float32(x.scale) for x in (call.tensor(0), call.tensor(1), call.y))
     return rescale(call, product, float(first * second / out), call.y)
 
@@ -152,12 +139,12 @@ def compare(call: Call, a: Value, b: Value) -> Any:
 def prelu(call: Call, x: Value, slope: Value) -> Any:
     given, alpha, y = call.tensor(0), call.tensor(1), call.y
     scale, out = np.float32(given.scale), np.float32(y.scale)
-    value = centered(call, x, 0)
-    positive = rescale(call, value, float(scale / out), INTEGER)
-    product = value * centered(call, slope, 1)
-    negative_ = rescale(call, product, float(scale * np.float32(alpha.scale) / out), INTEGER)
-    found = where(value < 0, negative_, positive) + y.zero_point
-    return found.apply("Clip", *RANGES[y.type]).cast(y.type)
+    value = x.centered(call.tensor(0).zero_point)
+    positive = value.times(float(scale / out))
+    product = value * slope.centered(call.tensor(1).zero_point)
+    negative = product.times(float(scale * np.float32(alpha.scale) / out))
+    found = where(value < 0, negative, positive) + y.zero_point
+    return found.apply("Clip", *y.limits).cast(y.type)
 
 
 # Products.
@@ -170,28 +157,10 @@ def _finished(call: Call, sums: Any, bias: Value | None, scale: Any) -> Any:
     sums = sums if bias is None else sums + bias
     if not is_wide:
         return rescale(call, sums, scale, call.y)
-    multipliers, shifts = tables.factors(np.ravel(scale))
-    multipliers = np.where(multipliers < 0x7FFF0000, (multipliers.astype(np.int64) + (1 << 15)) >> 16, 0x7FFF)
-    return sums.rescaled(
-        multipliers, shifts + 16, call.y.inner_dtype, bounds(call, call.y), call.y.zero_point
-    )
-
-
-@operator(INTEGERS, "FULLY_CONNECTED")
-def fully_connected(call: Call, x: Value, W: Value, bias: Value | None = None) -> Any:
-    given, weights = call.tensor(0), call.tensor(1)
-    if call.options.weights_format:
-        raise call.refuse(f"a product with weights of format {call.options.weights_format}")
-    turned = W.permuted(1, 0) if W.known is None else call.constant(W.known.T, W.dtype)
-    scale, first = _product_scale(call, weights, len(weights.scales) == 1), rows(call, x)
-    if given.type == "int16":
-        sums: Any = first.cast(np.float64).apply("MatMul", turned.cast(np.float64)).cast(np.int64)
-        return rescale(call, sums if bias is None else sums + bias.cast(np.int64), scale, call.y)
-    zeros = [call.constant(each.zero_point, dtype) for each, dtype in ((given, x.dtype), (weights, W.dtype))]
-    sums = first.apply("MatMulInteger", turned, *zeros, dtype=INT32)
-    sums = sums if bias is None else sums + bias
-    is_once = len(weights.scales) > 1  # this kernel rounds once
-    return rescale(call, sums.cast(np.int64) if is_once else sums, scale, call.y)
+    multipliers, shifts = fixed_factors.factors(np.ravel(scale))
+    halves = (multipliers.astype(np.int64) + (1 << 15)) >> 16
+    multipliers, y = np.where(multipliers < 0x7FFF0000, halves, 0x7FFF), call.y
+    return sums.rescaled(multipliers, shifts + 16, y.inner_dtype, bounds(call, y), y.zero_point)
 
 
 def _product_scale(call: Call, weights: Tensor, is_float: bool = False) -> AnyArray:
@@ -201,34 +170,41 @@ def _product_scale(call: Call, weights: Tensor, is_float: bool = False) -> AnyAr
     return products.astype(np.float64) / call.y.scale
 
 
+@operator(INTEGERS, "FULLY_CONNECTED")
+def fully_connected(call: Call, x: Value, W: Value, bias: Value | None = None) -> Any:
+    given, weights, first = call.tensor(0), call.tensor(1), rows(call, x)
+    is_once = len(weights.scales) > 1 or given.type == "int16"  # these kernels round once
+    scale = _product_scale(call, weights, len(weights.scales) == 1)
+    turned: Any = W.permuted(1, 0) if W.known is None else call.constant(W.known.T, W.dtype)
+    if given.type == "int16":
+        sums: Any = first.cast(np.float64).apply("MatMul", turned.cast(np.float64)).cast(np.int64)
+    else:
+        sums = first.product(turned, given.zero_point, weights.zero_point)
+    sums = sums if bias is None else sums + bias.cast(sums.dtype)
+    return rescale(call, sums.cast(np.int64) if is_once else sums, scale, call.y)
+
+
 @operator(INTEGERS, "BATCH_MATMUL")
 def batch_matmul(call: Call, a: Value, b: Value) -> Any:
     first, second = call.tensor(0), call.tensor(1)
     if first.type == "int16":
-        sums = multiplied(call, a.cast(np.float64), b.cast(np.float64))  # type: ignore[arg-type]  # of this class
+        sums = multiplied(call, a.cast(np.float64), b.cast(np.float64))
         return _finished(call, sums, None, _product_scale(call, second))
     zeros = [call.constant(x.zero_point, dtype) for x, dtype in ((first, a.dtype), (second, b.dtype))]
-    sums = multiplied(call, a, b, "MatMulInteger", zeros)
-    return rescale(call, Value(call.t, sums.name, INT32), _product_scale(call, second), call.y)
+    sums = multiplied(call, a, b, "MatMulInteger", *zeros, dtype=INT32)
+    return rescale(call, sums, _product_scale(call, second), call.y)
 
 
 @operator(INTEGERS, "CONV_2D DEPTHWISE_CONV_2D")
 def conv(call: Call, x: Value, W: Value, bias: Value | None = None) -> Any:
-    given, weights = call.tensor(0), call.tensor(1)
-    array, group = filters(call, W)
-    options, scale = (
-        {"group": group, **window_options(call)},
-        _product_scale(call, weights, given.type == "uint8"),
-    )
+    given, weights, (array, options) = call.tensor(0), call.tensor(1), filters(call, W)
+    scale = _product_scale(call, weights, given.type == "uint8")
     if given.type == "int16":
-        wide: Any = x.cast(np.float64)
-        sums = wide.apply("Transpose", perm=list(FIRST)).apply(
-            "Conv", call.constant(array, np.float64), **options
-        )
-        return _finished(call, sums.apply("Transpose", perm=list(LAST)), bias, scale)
-    zeros = [call.constant(given.zero_point, x.dtype), call.constant(weights.zero_point, W.dtype)]
-    sums = x.permuted(*FIRST).apply("ConvInteger", call.constant(array, W.dtype), *zeros, bias, **options)
-    return rescale(call, Value(call.t, sums.name, INT32).permuted(*LAST), scale, call.y)
+        wide = x.cast(np.float64), call.constant(array, np.float64)
+        return _finished(call, channels_first(wide[0], "Conv", wide[1], **options), bias, scale)
+    zeros = call.constant(given.zero_point, x.dtype), call.constant(weights.zero_point, W.dtype)
+    operands = call.constant(array, W.dtype), *zeros, bias
+    return rescale(call, channels_first(x, "ConvInteger", *operands, dtype=INT32, **options), scale, call.y)
 
 
 @operator(INTEGERS, "TRANSPOSE_CONV")
@@ -248,17 +224,15 @@ def transposed_conv(call: Call, shape: Value, W: Value, x: Value, bias: Value | 
 @operator(INTEGERS, "AVERAGE_POOL_2D MAX_POOL_2D")
 def pool(call: Call, x: Value) -> Any:
     """Sums of whole numbers are exact in float32."""
-    options = window_options(call) | {"kernel_shape": [call.options.filter_h, call.options.filter_w]}
-    first: Any = x.cast(np.float32).apply("Transpose", perm=list(FIRST))
+    options, wide = window_options(call), x.cast(np.float32)
     if call.operator.kind == "MAX_POOL_2D":
-        found = first.apply("MaxPool", **options)
+        found = channels_first(wide, "MaxPool", **options)
     else:
-        sums = first.apply("SumPool", **options)
-        count = (first * 0 + 1).apply("SumPool", **options)
+        sums = channels_first(wide, "SumPool", **options)
+        count = channels_first(wide * 0 + 1, "SumPool", **options)
         half = (count * 0.5).apply("Floor")
         found = ((abs(sums) + half) / count).apply("Floor") * sums.apply("Sign")
-    low, high = bounds(call, call.y)
-    return found.apply("Transpose", perm=list(LAST)).apply("Clip", low, high).cast(x.dtype)
+    return found.apply("Clip", *bounds(call, call.y)).cast(x.dtype)
 
 
 @operator(INTEGERS, " ".join(REDUCTIONS))
@@ -274,12 +248,16 @@ def reduce(call: Call, x: Value, axes: Value) -> Any:
         raise call.refuse("the product of integers with scales")
     scale, sizes = given.scale / y.scale, call.shape(0)
     if kind == "SUM":
-        return rescale(call, centered(call, x, 0).reduce("ReduceSum", places, keeps), scale, y)
+        return rescale(
+            call, x.centered(call.tensor(0).zero_point).reduce("ReduceSum", places, keeps), scale, y
+        )
     count = math.prod(sizes[place] for place in {place % len(sizes) for place in places})
     if count < 1:
         raise call.refuse("a mean over open axes")
     sums: Any = x.cast(np.int32).reduce("ReduceSum", places, keeps) - given.zero_point * count
-    return sums.rescaled(*tables.mean_factor(scale, count), y.inner_dtype, bounds(call, y), y.zero_point)
+    return sums.rescaled(
+        *fixed_factors.mean_factor(scale, count), y.inner_dtype, bounds(call, y), y.zero_point
+    )
 
 
 # Conversions.
@@ -305,7 +283,7 @@ def _joinable(call: Call, part: Value, given: Tensor) -> Any:
     start = np.float32(-given.zero_point) * scale
 
     def function(q: AnyArray) -> Any:
-        return np.clip(tables.rounded(q.astype(np.float32) * scale + start) + y.zero_point, 0, 255)
+        return np.clip(fixed_factors.rounded(q.astype(np.float32) * scale + start) + y.zero_point, 0, 255)
 
     return table(call, part, given, function, y.type)
 
@@ -315,9 +293,9 @@ def quantize(call: Call, x: Value) -> Any:
     """Round real numbers to integers, ties away from zero, or convert integers."""
     y = call.y
     if call.tensor(0).is_quantized:
-        return requantized(call, x, RANGES[y.type])
+        return requantized(call, x, y.limits)
     steps = rounded(x / np.float32(y.scale)) + y.zero_point
-    return steps.apply("Clip", *RANGES[y.type]).cast(y.inner_dtype)
+    return steps.apply("Clip", *y.limits).cast(y.inner_dtype)
 
 
 def rounded(x: Any) -> Any:
@@ -335,8 +313,7 @@ def dequantize(call: Call, x: Value) -> Any:
         return call.constant(x.known)  # also where an operator takes constant weights only
     if not tensor.is_quantized:
         return x.cast(np.float32)
-    scales = tensor.scales if len(tensor.scales) > 1 else tensor.scales.reshape(())
-    zeros = tensor.zero_points if len(tensor.zero_points) > 1 else np.asarray(tensor.zero_point)
-    zeros = np.broadcast_to(zeros, scales.shape)
+    scales = tensor.per_channel
+    zeros = tensor.zero_points if len(tensor.zero_points) > 1 else np.full(scales.shape, tensor.zero_point)
     constants = call.constant(scales), call.constant(zeros, x.dtype)
     return x.apply("DequantizeLinear", *constants, dtype=FLOAT32, axis=tensor.axis)

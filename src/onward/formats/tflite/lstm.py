@@ -9,16 +9,16 @@ import numpy as np
 
 from ...graph.node import AnyArray
 from ...graph.operations.expressions import sqrt, unary
+from ...graph.operations.fixed_functions import logistic_table, tanh_table
+from ...graph.operations.integer_expressions import INT16_LIMITS, INT32_LIMITS
 from ...graph.operations.recurrent import new_layer
-from . import tables
 from .control import loop
-from .hybrid import hybrid_times
+from .products import matrix, times
 from .read import Tensor
 from .registry import FLOATS, INT32, INTEGERS, Call, Value, activated, operator
-from .schema import ACTIVATIONS
 
-INT16_RANGE, INT32_RANGE = (-(2**15), 2**15 - 1), (-(2**31), 2**31 - 1)
 TWELVE_BITS = np.float32(2.0**-12)
+LOWEST = -(1 << 15)  # integer of 16 bits, where tables start
 sigmoid = unary("Sigmoid")
 
 
@@ -82,6 +82,20 @@ def repeated(call: Call, sums: Any, places: Sequence[int], step: Callable[..., S
     return y
 
 
+def layered(
+    call: Call, cell: str, options: dict[str, Any], weights: Sequence[Any], places: Sequence[int], x: Any
+) -> Any:
+    """Run a layer with weights W, R, a bias and peepholes over x (T, B, I), and keep the states."""
+    W, R, bias, P = weights
+    biases = np.concatenate([bias, np.zeros_like(bias)])[None]
+    layer = new_layer(cell, options, W[None], R[None], biases, None if P is None else P[None])
+    start = [state(call, place).apply("Unsqueeze", [0]) for place in places]
+    y, *states = x.applied("Recurrent", 1 + len(places), None, *start, layer=layer, reverse=False)
+    for place, after in zip(places, states, strict=True):
+        keep(call, place, after.apply("Squeeze", [0]))
+    return y
+
+
 # Real numbers.
 
 
@@ -93,18 +107,6 @@ def real(call: Call, place: int) -> AnyArray | None:
     array, tensor = call.array(x, "weights"), call.tensor(place)
     found: AnyArray = array * np.float32(tensor.scale) if tensor.is_quantized else array
     return found
-
-
-def times(call: Call, x: Any, places: Sequence[int]) -> Any:
-    """x W^T with the matrices of several inputs, one behind the other."""
-    arrays = [call.array(call.optional(place), "weights") for place in places]
-    W = np.concatenate(arrays).T
-    if not call.tensor(places[0]).is_quantized:
-        return x.apply("MatMul", x.number(W, np.float32))
-    scales = [
-        np.full(len(a), call.tensor(place).scale, np.float32) for a, place in zip(arrays, places, strict=True)
-    ]
-    return hybrid_times(x, W, np.concatenate(scales), call.options.asymmetric)
 
 
 def _gates(call: Call, d: Direction) -> list[int]:
@@ -119,10 +121,10 @@ def run(call: Call, d: Direction, x: Any) -> Any:
     special = [d.projection, *d.norms[1:2]]
     is_plain = all(call.optional(place) is None for place in special)
     is_quantized = call.tensor(d.matrices[1]).is_quantized or call.tensor(d.recurrent[1]).is_quantized
-    if is_plain and not is_quantized and ACTIVATIONS.get(call.options.activation) == "TANH":
+    if is_plain and not is_quantized and call.activation == "TANH":
         return _layer(call, d, x)
     gates = _gates(call, d)
-    sums = times(call, x, [d.matrices[k] for k in gates])
+    sums = times(call, x, *(d.matrices[k] for k in gates))
     has_norms = not is_plain and call.optional(d.norms[1]) is not None if d.norms else False
     biases = np.concatenate([_bias(call, d, k) for k in gates])
     sums = sums if has_norms else sums + sums.number(biases, np.float32)
@@ -136,8 +138,8 @@ def _bias(call: Call, d: Direction, gate: int) -> AnyArray:
 
 def _step(call: Call, d: Direction, gates: list[int], has_norms: bool, sums: Any, h: Any, c: Any) -> Any:
     """One step of an LSTM with norms, a projection or integer weights: to h', c' and y."""
-    total = sums + times(call, h, [d.recurrent[k] for k in gates])
-    parts = dict(zip(gates, total.applied("Split", len(gates), axis=-1, num_outputs=len(gates)), strict=True))
+    total = sums + times(call, h, *(d.recurrent[k] for k in gates))
+    parts = dict(zip(gates, total.split(len(gates)), strict=True))
 
     def gate(k: int, cell: Any = None) -> Any:
         z, p = parts[k], None if cell is None else real(call, d.peepholes[k])
@@ -154,7 +156,7 @@ def _step(call: Call, d: Direction, gates: list[int], has_norms: bool, sums: Any
     y = sigmoid(gate(3, new)) * activated(call, new)
     if call.optional(d.projection) is not None:
         bias = real(call, d.projection_bias)
-        y = times(call, y, [d.projection])
+        y = times(call, y, d.projection)
         y = _clipped(y if bias is None else y + y.number(bias, np.float32), call.options.proj_clip)
     return y, new, y
 
@@ -169,8 +171,7 @@ def _layer(call: Call, d: Direction, x: Any) -> Any:
 
     def ordered(of_gate: Callable[[int], Any], places: Sequence[int] = (0, 3, 1, 2)) -> Any:
         """Return arrays in the order input, output, forget, cell."""
-        parts = [-of_gate(1) if k == 0 and 0 not in gates else of_gate(k) for k in places]
-        return np.concatenate(parts)[None]
+        return np.concatenate([-of_gate(1) if k == 0 and 0 not in gates else of_gate(k) for k in places])
 
     W, R = ordered(lambda k: real(call, d.matrices[k])), ordered(lambda k: real(call, d.recurrent[k]))
     bias, P = ordered(lambda k: _bias(call, d, k)), None
@@ -178,12 +179,7 @@ def _layer(call: Call, d: Direction, x: Any) -> Any:
         P = ordered(lambda k: real(call, d.peepholes[k]), (0, 3, 1))
     options = {"cell_clip": call.options.cell_clip} if call.options.cell_clip > 0 else {}
     options |= {"input_forget": 1} if 0 not in gates else {}
-    layer = new_layer("LSTM", options, W, R, np.concatenate([bias, np.zeros_like(bias)], 1), P)
-    start = [state(call, place).apply("Unsqueeze", [0]) for place in (d.h, d.c)]
-    y, *states = x.applied("Recurrent", 3, None, *start, layer=layer, reverse=False)
-    for place, after in zip((d.h, d.c), states, strict=True):
-        keep(call, place, after.apply("Squeeze", [0]))
-    return y
+    return layered(call, "LSTM", options, (W, R, bias, P), (d.h, d.c), x)
 
 
 ONE = Direction.at(1, 18, range(20, 24))
@@ -219,8 +215,8 @@ def one_step(call: Call, x: Value, *others: Value | None) -> Any:
         return run(call, ONE, x.apply("Unsqueeze", [0])).apply("Squeeze", [0])
     h, _, b, c = others
     both: Any = x.apply("Concat", h, axis=1)
-    sums = times(call, both, [2]) + b
-    parts = sums.applied("Split", 4, axis=-1, num_outputs=4)
+    sums = times(call, both, 2) + b
+    parts = sums.split(4)
     i, g, f, o = sigmoid(parts[0]), parts[1].apply("Tanh"), sigmoid(parts[2]), sigmoid(parts[3])
     new: Any = i * g + f * c
     return [o * new.apply("Tanh"), new, both, sums]
@@ -232,92 +228,69 @@ def one_step(call: Call, x: Value, *others: Value | None) -> Any:
 @operator(INTEGERS, "UNIDIRECTIONAL_SEQUENCE_LSTM")
 def integer_lstm(call: Call, x: Value, *others: Value | None) -> Any:
     """Run a loop over the steps; the products with the inputs precede it."""
-    given, gates = call.tensor(0), _gates(call, ONE)
-    if (
-        given.type != "int8"
-        or call.optional(21) is not None
-        or ACTIVATIONS.get(call.options.activation) != "TANH"
-    ):
+    given, gates, is_tanh = call.tensor(0), _gates(call, ONE), call.activation == "TANH"
+    if given.type != "int8" or call.optional(ONE.norms[1]) is not None or not is_tanh:
         raise call.refuse(f"an LSTM of {given.type} with norms or an activation other than tanh")
     if call.optional(ONE.peepholes[1]) is not None and call.shape(ONE.h) != call.shape(ONE.c):
         raise call.refuse("a projection beside peepholes, whose elements LiteRT's kernels confuse")
     places = [ONE.matrices[k] for k in gates]
-    biases = [call.array(call.optional(ONE.biases[k]), "biases") for k in gates]
-    first = _sums(call, steps_first(call, x), given, places)
-    first = first + first.number(np.concatenate(biases), INT32)
-    sums = _scaled(call, first, given, places, INT16_RANGE)
+    biases = np.concatenate([call.array(call.optional(ONE.biases[k]), "biases") for k in gates])
+    first = steps_first(call, x).product(matrix(call, places), given.zero_point)
+    sums = _scaled(call, first + first.number(biases, INT32), given, places, INT16_LIMITS)
     y = repeated(call, sums, (ONE.h, ONE.c), lambda *values: _integer_step(call, gates, *values))
     return steps_first(call, y)
 
 
-def _sums(call: Call, x: Any, tensor: Tensor, places: Sequence[int]) -> Any:
-    """Return exact sums of products with several matrices."""
-    W = np.concatenate([call.array(call.optional(place), "weights") for place in places])
-    zero = x.number(tensor.zero_point, x.dtype)
-    return x.apply("MatMulInteger", x.number(W.T, np.int8), zero, None, dtype=INT32)
-
-
 def _scaled(
-    call: Call, sums: Any, tensor: Tensor, places: Sequence[int], limits: tuple[int, int] = INT32_RANGE
+    call: Call, sums: Any, tensor: Tensor, places: Sequence[int], limits: tuple[int, int] = INT32_LIMITS
 ) -> Any:
     """Return sums of all gates with 12 bits behind the point."""
     scales = [
         np.float32(call.tensor(place).scale) * np.float32(tensor.scale) / TWELVE_BITS for place in places
     ]
-    units = call.tensor(places[0]).axes[0]
-    multipliers, shifts = (np.repeat(numbers, units) for numbers in tables.factors(scales))
-    return sums.rescaled(multipliers, shifts, np.int32, limits)
-
-
-def _saturated(x: Any) -> Any:
-    return x.apply("Clip", *INT16_RANGE)
-
-
-def _shifted(x: Any, n: int) -> Any:
-    """x / 2^n, rounded, ties away from zero: a factor of 1 and a shift."""
-    return x.rescaled(1 << 30, 1 - n, np.int32, INT32_RANGE)
+    return sums.times(np.repeat(scales, call.tensor(places[0]).axes[0]), INT32, limits)
 
 
 def _integer_step(call: Call, gates: list[int], sums: Any, h: Any, c: Any) -> Any:
     """One step: to h', c' and y."""
     hidden, cells, places = call.tensor(ONE.h), call.tensor(ONE.c), [ONE.recurrent[k] for k in gates]
-    exponent = round(np.log2(cells.scale))
-    total = _saturated(sums + _scaled(call, _sums(call, h, hidden, places), hidden, places))
-    parts = dict(zip(gates, total.applied("Split", len(gates), axis=-1, num_outputs=len(gates)), strict=True))
+    exponent, recurrent = round(np.log2(cells.scale)), h.product(matrix(call, places), hidden.zero_point)
+    total = (sums + _scaled(call, recurrent, hidden, places)).saturated()
+    parts = dict(zip(gates, total.split(len(gates)), strict=True))
 
     def gate(k: int, cell: Any = None) -> Any:
         z, p = parts[k], None if cell is None else call.optional(ONE.peepholes[k])
         if p is not None:
-            factor = tables.factor(
-                float(
-                    np.float32(2.0**exponent) * np.float32(call.tensor(ONE.peepholes[k]).scale) / TWELVE_BITS
-                )
-            )
-            product = cell * cell.number(call.array(p, "peepholes"), np.int32)
-            z = _saturated(z + product.rescaled(*factor, np.int32, INT32_RANGE))
-        table = tables.tanh_table(3) if k == 2 else tables.logistic_table()
-        return z.looked_up(table, -(1 << 15), np.int32)
+            scale = np.float32(2.0**exponent) * np.float32(call.tensor(ONE.peepholes[k]).scale)
+            product = cell * cell.number(call.array(p, "peepholes"), INT32)
+            z = (z + product.times(float(scale / TWELVE_BITS))).saturated()
+        return z.looked_up(tanh_table(3) if k == 2 else logistic_table(), LOWEST, INT32)
 
     f, g = gate(1, c), gate(2)
     i = gate(0, c) if 0 in gates else f.constant((1 << 15) - 1) - f
-    new = _saturated(_shifted(f * c, 15) + _shifted(i * g, 30 + exponent))
-    clip = min(call.options.cell_clip / cells.scale, 32767.0)
-    if clip > 0:
-        new = new.apply("Max", -int(clip)).apply("Min", int(clip))
-    product = gate(3, new) * new.looked_up(tables.tanh_table(15 + exponent), -(1 << 15), np.int32)
+    new = ((f * c).shifted(15) + (i * g).shifted(30 + exponent)).saturated()
+    clip = int(min(call.options.cell_clip / cells.scale, 32767.0))
+    new = new.apply("Max", -clip).apply("Min", clip) if clip > 0 else new
+    bits, squashed = 15 + exponent, i
+    if 0 <= bits <= 6:  # for other scales, LiteRT's kernel leaves the input gate in its buffer
+        squashed = new.looked_up(tanh_table(bits), LOWEST, INT32)
+    elif 0 not in gates:
+        raise call.refuse(f"an LSTM without input gates whose cells have the scale {cells.scale}")
     inside = call.intermediates[4] if len(call.intermediates) > 4 else hidden
-    factor = tables.factor(float(np.float32(2.0**-15) / np.float32(inside.scale) * np.float32(2.0**-15)))
-    y = product.rescaled(*factor, np.int8, (-128, 127), inside.zero_point)
+    factor = np.float32(2.0**-15) / np.float32(inside.scale) * np.float32(2.0**-15)
+    y = (gate(3, new) * squashed).times(float(factor), np.int8, inside.limits, inside.zero_point)
     if call.optional(ONE.projection) is not None:
         y = _projected(call, y, inside, hidden)
     return y, new, y
 
 
 def _projected(call: Call, y: Any, inside: Tensor, hidden: Tensor) -> Any:
-    sums, scale = _sums(call, y, inside, [ONE.projection]), np.float32(call.tensor(ONE.projection).scale)
-    bias = call.optional(ONE.projection_bias)
+    sums, bias = (
+        y.product(matrix(call, [ONE.projection]), inside.zero_point),
+        call.optional(ONE.projection_bias),
+    )
     sums = sums if bias is None else sums + sums.number(call.array(bias, "biases"), INT32)
-    factor = tables.factor(float(scale * np.float32(inside.scale) / np.float32(hidden.scale)))
-    y = sums.rescaled(*factor, np.int8, (-128, 127), hidden.zero_point)
+    scale = np.float32(call.tensor(ONE.projection).scale) * np.float32(inside.scale)
+    y = sums.times(float(scale / np.float32(hidden.scale)), np.int8, hidden.limits, hidden.zero_point)
     clip = int(min(max(call.options.proj_clip / hidden.scale, -128.0), 127.0))
     return y.apply("Max", -clip).apply("Min", clip) if clip > 0 else y

@@ -7,25 +7,53 @@ from typing import Any
 
 import numpy as np
 
+from ...graph.node import AnyArray
 from ...graph.operations.expressions import sqrt
 from .registry import ANY, FLOATS, Call, Value, activated, operator
 
 REDUCTIONS = {"MEAN": "Mean", "SUM": "Sum", "REDUCE_PROD": "Prod", "REDUCE_MAX": "Max", "REDUCE_MIN": "Min"}
 
 
-def product(call: Call, x: Value, W: Value, bias: Value | None) -> Any:
-    """x W^T + b with W (O, K)"""
-    transposed = W.permuted(1, 0) if W.known is None else call.constant(W.known.T)
-    y: Any = x.apply("MatMul", transposed)
-    return y if bias is None else y + bias
+def matrix(call: Call, places: Sequence[int]) -> AnyArray:
+    """Return the weights (K, N) of several inputs, one behind the other."""
+    joined: AnyArray = np.concatenate([call.array(call.optional(place), "weights") for place in places]).T
+    return joined
+
+
+def times(call: Call, x: Any, *places: int) -> Any:
+    """x W^T with the weights of several inputs; for integers, the rows of x are quantized as they come."""
+    tensors = [call.tensor(place) for place in places]
+    if not tensors[0].is_quantized:
+        return x.apply("MatMul", x.number(matrix(call, places), np.float32))
+    q, scale, zero = quantized_rows(x, call.options.asymmetric)
+    W = x.number(matrix(call, places), np.int8)
+    scales = np.concatenate([np.resize(tensor.scales, tensor.axes[0]) for tensor in tensors])
+    return q.typed("RowProduct", [np.float32], W, scale, zero, x.number(scales, np.float32))[0]
+
+
+def quantized_rows(x: Any, is_asymmetric: bool) -> Any:
+    """Return rows as int8, their scales (.., 1) in float32 and their zero points in int8."""
+    if is_asymmetric:
+        return x.typed("QuantizeRowsWithZero", [np.int8, np.float32, np.int8])
+    return *x.typed("QuantizeRows", [np.int8, np.float32]), x.number(0, np.int8)
 
 
 def rows(call: Call, x: Value) -> Value:
     """Return the rows of a product: the axes before the last, or all elements in rows of its length."""
+    if call.options.weights_format:
+        raise call.refuse(f"the weights format {call.options.weights_format}")
     shape, K = call.shape(0), call.shape(1)[-1]
     if shape[-1:] == [K] and (call.options.keep_axes or len(shape) == 2):
         return x
     return x.reshaped(-1, K)
+
+
+@operator(FLOATS, "FULLY_CONNECTED")
+def fully_connected(call: Call, x: Value, W: Value, bias: Value | None = None) -> Any:
+    """x W^T + b with W (O, K)"""
+    first: Any = rows(call, x)
+    y = first.apply("MatMul", W.permuted(1, 0)) if W.known is None else times(call, first, 1)
+    return activated(call, y if bias is None else y + bias)
 
 
 @operator(FLOATS, "BATCH_MATMUL")
@@ -35,15 +63,17 @@ def batch_matmul(call: Call, a: Value, b: Value) -> Any:
     return multiplied(call, a, b)
 
 
-def multiplied(call: Call, a: Value, b: Value, operation: str = "MatMul", zeros: Sequence[Value] = ()) -> Any:
+def multiplied(
+    call: Call, a: Any, b: Any, operation: str = "MatMul", *zeros: Value, dtype: Any = None
+) -> Any:
     """Return a b, each with its last two axes exchanged if the options ask for it."""
 
-    def turned(x: Value, place: int, is_turned: bool) -> Value:
+    def turned(x: Any, place: int, is_turned: bool) -> Any:
         n = len(call.shape(place))
         return x.permuted(*range(n - 2), n - 1, n - 2) if is_turned else x
 
     first, second = turned(a, 0, call.options.adj_x), turned(b, 1, call.options.adj_y)
-    return first.apply(operation, second, *zeros)
+    return first.apply(operation, second, *zeros, dtype=dtype)
 
 
 @operator(FLOATS, " ".join(REDUCTIONS))

@@ -48,6 +48,12 @@ class Tensor:
         return np.dtype(np.int32) if self.dtype == np.int16 else self.dtype
 
     @property
+    def limits(self) -> tuple[int, int]:
+        """The lowest and the highest integer of its type."""
+        limits = np.iinfo(self.dtype)
+        return int(limits.min), int(limits.max)
+
+    @property
     def declared_axes(self) -> tuple[int | str, ...]:
         """Its axes as a graph declares them."""
         return tuple("" if size < 0 else size for size in self.axes)
@@ -56,6 +62,11 @@ class Tensor:
     def scale(self) -> float:
         """The only scale, as the reference kernels read it."""
         return float(self.scales[0])
+
+    @property
+    def per_channel(self) -> AnyArray:
+        """The scales along its axis, or the only one as an array of rank 0."""
+        return self.scales if len(self.scales) > 1 else self.scales.reshape(())
 
     @property
     def zero_point(self) -> int:

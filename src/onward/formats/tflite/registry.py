@@ -87,6 +87,12 @@ class Call:
             raise ArgumentError("it has no output; expected one")
         return self.results[0]
 
+    @property
+    def activation(self) -> str:
+        """The name of the activation function, "" without one."""
+        number = getattr(self.options, "activation", 0)
+        return ACTIVATIONS.get(number, str(number))
+
     def tensor(self, place: int) -> Tensor:
         """Return the tensor of an input that must exist."""
         tensor = self.given[place] if place < len(self.given) else None
@@ -123,13 +129,13 @@ class Call:
 
 def activated(call: Call, y: Value, function: str | None = None) -> Value:
     """Apply the activation of a call, or another one, to real numbers."""
-    name = ACTIVATIONS.get(call.options.activation, "?") if function is None else function
+    name = call.activation if function is None else function
     if name in BOUNDS:
         low, high = BOUNDS[name]
         return y.apply("Clip", low, high) if high is not None else y.apply("Relu")  # type: ignore[return-value]
     if name in ("", "TANH"):
         return y.apply("Tanh") if name else y  # type: ignore[return-value]  # of this class
-    raise call.refuse(f"the activation {name or call.options.activation}")
+    raise call.refuse(f"the activation {name}")
 
 
 BOUNDS: dict[str, tuple[float, float | None]] = {

@@ -6,42 +6,30 @@ from typing import Any
 
 import numpy as np
 
-from ...graph.operations.recurrent import new_layer
-from . import tables
-from .lstm import backwards, keep, merged, real, repeated, state, steps_first, times
-from .registry import FLOATS, INT32, INTEGERS, Call, Value, activated, operator
-from .schema import ACTIVATIONS
+from ...graph.operations.integer_expressions import INT16_LIMITS
+from .lstm import backwards, keep, layered, merged, real, repeated, state, steps_first
+from .products import matrix, times
+from .registry import FLOATS, INTEGERS, Call, Value, activated, operator
 
 LAYERS = {"TANH": "Tanh", "RELU": "Relu"}  # activations that a layer has
 
 
 def run(call: Call, first: int, h: int, x: Any) -> Any:
     """Return h' = f(W x + R h + b) for each step of x (T, B, I); the weights start at a place."""
-    W, R, bias, function = (
-        real(call, first),
-        real(call, first + 1),
-        call.optional(first + 2),
-        call.options.activation,
-    )
-    if call.tensor(first).is_quantized or ACTIVATIONS.get(function) not in LAYERS:
-        sums = times(call, x, [first])
+    bias = call.optional(first + 2)
+    if call.tensor(first).is_quantized or call.activation not in LAYERS:
+        sums = times(call, x, first)
         sums = sums if bias is None else sums + bias
 
         def step(row: Any, before: Any) -> Any:
-            y = activated(call, row + times(call, before, [first + 1]))
+            y = activated(call, row + times(call, before, first + 1))
             return y, y
 
         return repeated(call, sums, (h,), step)
-    if W is None or R is None:
-        raise call.refuse("a layer without weights")
+    W, R = (call.array(call.optional(place), "weights") for place in (first, first + 1))
     b = np.zeros(len(W), np.float32) if bias is None else call.array(bias, "biases")
-    options = {"activations": [LAYERS[ACTIVATIONS[function]]]}
-    layer = new_layer("RNN", options, W[None], R[None], np.concatenate([b, np.zeros_like(b)])[None])
-    y, after = x.applied(
-        "Recurrent", 2, None, state(call, h).apply("Unsqueeze", [0]), layer=layer, reverse=False
-    )
-    keep(call, h, after.apply("Squeeze", [0]))
-    return y
+    options = {"activations": [LAYERS[call.activation]]}
+    return layered(call, "RNN", options, (W, R, b, None), (h,), x)
 
 
 @operator(FLOATS, "RNN")
@@ -65,7 +53,7 @@ def bidirectional_rnn(call: Call, x: Value, *others: Value | None) -> Any:
 @operator(FLOATS, "SVDF")
 def svdf(call: Call, x: Value, W: Value, filters: Value, bias: Value | None, *others: Any) -> Any:
     """x (B, I) to y (B, units): the features W x join the last ones, which `filters` (F, M) weight."""
-    memory = _remembered(call, times(call, x, [1]))
+    memory = _remembered(call, times(call, x, 1))
     y = _summed(call, memory * memory.number(real(call, 2), np.float32))
     return activated(call, y if bias is None else y + bias)
 
@@ -75,16 +63,14 @@ def integer_svdf(call: Call, x: Value, W: Value, filters: Value, bias: Value | N
     given, weights, over_time, cells = (call.tensor(place) for place in (0, 1, 2, 4))
     if over_time.type != "int16":
         raise call.refuse(f"a filter over time of {over_time.type}")
-    matrix = call.constant(call.array(W, "weights").T, np.int8)
-    sums: Any = x.apply("MatMulInteger", matrix, call.constant(given.zero_point, x.dtype), None, dtype=INT32)
-    factors = [
-        np.float32(a.scale) * np.float32(b.scale) / np.float32(c.scale)
+    sums = x.product(matrix(call, [1]), given.zero_point)
+    first, second = (
+        float(np.float32(a.scale) * np.float32(b.scale) / np.float32(c.scale))
         for a, b, c in ((given, weights, cells), (cells, over_time, call.y))
-    ]
-    first, second = (tables.factor(float(value)) for value in factors)
-    memory = _remembered(call, sums.rescaled(*first, np.int32, (-(1 << 15), (1 << 15) - 1)))
+    )
+    memory = _remembered(call, sums.times(first, limits=INT16_LIMITS))
     y = _summed(call, memory * filters)
-    return (y if bias is None else y + bias).rescaled(*second, np.int8, (-128, 127), call.y.zero_point)
+    return (y if bias is None else y + bias).times(second, np.int8, call.y.limits, call.y.zero_point)
 
 
 def _remembered(call: Call, features: Any) -> Any:

@@ -15,7 +15,6 @@ from ...graph.structure import Structure
 from . import (
     control,
     elementwise,
-    hybrid,
     integer_functions,
     integers,
     loops,
@@ -38,7 +37,7 @@ from .read import (
 )
 from .registry import ANY, COMPLEX, FLOATS, INTEGERS, Call, Table, Value
 
-MODULES = [control, elementwise, hybrid, integer_functions, integers, loops, lstm, movement, products, rnn]
+MODULES = [control, elementwise, integer_functions, integers, loops, lstm, movement, products, rnn]
 MODULES += [spectra, windows]  # fill the tables
 MAX_DEPTH = 16  # subgraphs in subgraphs
 # What inputs and options of other kinds than those of an operator raise.

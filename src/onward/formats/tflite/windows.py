@@ -8,11 +8,17 @@ import numpy as np
 
 from ...graph.node import AnyArray
 from ...graph.operations.expressions import sqrt
-from .registry import FLOATS, Call, Value, activated, operator
+from .products import quantized_rows
+from .registry import FLOATS, INT32, Call, Value, activated, operator
 from .schema import SAME
 
-FIRST, LAST = (0, 3, 1, 2), (0, 2, 3, 1)  # orders of axes: channels become the first or the last after N
 PADDINGS = {0: "SAME_UPPER", 1: "VALID"}
+
+
+def channels_first(x: Any, operation: str, *others: Any, dtype: Any = None, **attributes: Any) -> Any:
+    """Apply an operation on arrays whose channels are the second axis."""
+    y = x.permuted(0, 3, 1, 2).apply(operation, *others, dtype=dtype, **attributes)
+    return y.permuted(0, 2, 3, 1)
 
 
 def window_options(call: Call) -> dict[str, Any]:
@@ -23,50 +29,71 @@ def window_options(call: Call) -> dict[str, Any]:
     found = {"strides": [o.stride_h, o.stride_w], "auto_pad": PADDINGS[o.padding]}
     if hasattr(o, "dilation_h"):
         found["dilations"] = [o.dilation_h, o.dilation_w]
+    if hasattr(o, "filter_h"):
+        found["kernel_shape"] = [o.filter_h, o.filter_w]
     return found
 
 
-def filters(call: Call, W: Value) -> tuple[AnyArray, int]:
-    """Return the filters (O, I, H, W) of a convolution, and the number of its groups."""
-    array, channels = call.array(W, "weights"), call.shape(0)[-1]
-    if array.ndim != 4 or channels < 1:
+def filters(call: Call, W: Value) -> tuple[AnyArray, dict[str, Any]]:
+    """Return the filters (O, I, H, W) of a convolution and its attributes.
+
+    In files, they are (O, H, W, I), or (1, H, W, O) if each channel has its own filters.
+    """
+    array, channels, options = call.array(W, "weights"), call.shape(0)[-1], window_options(call)
+    is_depthwise = call.operator.kind == "DEPTHWISE_CONV_2D"
+    size = 1 if is_depthwise else array.shape[-1]
+    if array.ndim != 4 or channels < 1 or size < 1 or channels % size:
         raise call.refuse(f"a convolution of {channels} channels with weights of shape {array.shape}")
-    if call.operator.kind == "DEPTHWISE_CONV_2D":
-        return array.transpose(3, 0, 1, 2), channels
-    if array.shape[3] < 1 or channels % array.shape[3]:
-        raise call.refuse(f"a convolution of {channels} channels with weights of shape {array.shape}")
-    return array.transpose(0, 3, 1, 2), channels // array.shape[3]
+    options["group"] = channels // size
+    return array.transpose((3, 0, 1, 2) if is_depthwise else (0, 3, 1, 2)), options
 
 
-def conv(call: Call, x: Value, W: Value, bias: Value | None) -> Any:
-    """x (N, H, W, C) with W (O, H, W, I), or (1, H, W, O) if each channel has its own filters."""
-    array, group = filters(call, W)
-    y = x.permuted(*FIRST).apply("Conv", call.constant(array), bias, group=group, **window_options(call))
-    return y.permuted(*LAST)  # type: ignore[attr-defined]  # of the class of x
+@operator(FLOATS, "CONV_2D DEPTHWISE_CONV_2D")
+def convolution(call: Call, x: Value, W: Value, bias: Value | None = None) -> Any:
+    """A convolution with x (N, H, W, C); for integer weights, each image is quantized as it comes."""
+    if call.tensor(1).is_quantized:
+        y = _hybrid(call, x, W)
+        return activated(call, y if bias is None else y + bias)
+    array, options = filters(call, W)
+    return activated(call, channels_first(x, "Conv", call.constant(array), bias, **options))
+
+
+def _hybrid(call: Call, x: Value, W: Value) -> Any:
+    """Weights of one scale take images from -127 to 127, all others those with a zero point."""
+    weights, sizes, (array, options) = call.tensor(1), call.shape(0), filters(call, W)
+    is_asymmetric = len(weights.scales) > 1 or call.operator.kind != "CONV_2D"
+    flat, *numbers = quantized_rows(x.reshaped(sizes[0], -1), is_asymmetric)
+    scale, zero = (number.apply("Reshape", [-1, 1, 1, 1]) for number in numbers)
+    first = flat.apply("Reshape", sizes)
+    if is_asymmetric and sizes[0] != 1:  # exact in float64
+        centered = first.cast(np.float64) - zero.cast(np.float64)
+        sums = channels_first(centered, "Conv", call.constant(array, np.float64), **options)
+    else:
+        operands = call.constant(array, W.dtype), zero.apply("Reshape", [1])
+        sums = channels_first(first, "ConvInteger", *operands, dtype=INT32, **options)
+    return sums.cast(np.float32) * scale * call.constant(weights.per_channel)
 
 
 @operator(FLOATS, "AVERAGE_POOL_2D MAX_POOL_2D L2_POOL_2D")
 def pool(call: Call, x: Value) -> Any:
-    kind, first = call.operator.kind, x.permuted(*FIRST)
-    options = window_options(call) | {"kernel_shape": [call.options.filter_h, call.options.filter_w]}
+    kind, options = call.operator.kind, window_options(call)
     if kind == "L2_POOL_2D":
-        y: Any = sqrt((first * first).apply("AveragePool", **options))
+        y: Any = sqrt(channels_first(x * x, "AveragePool", **options))
     else:
-        y = first.apply("AveragePool" if kind == "AVERAGE_POOL_2D" else "MaxPool", **options)
-    return activated(call, y.permuted(*LAST))
+        y = channels_first(x, "AveragePool" if kind == "AVERAGE_POOL_2D" else "MaxPool", **options)
+    return activated(call, y)
 
 
 @operator(FLOATS, "TRANSPOSE_CONV")
 def transposed_conv(call: Call, shape: Value, W: Value, x: Value, bias: Value | None = None) -> Any:
     """W (O, H, W, I); the output shape is constant."""
-    array = call.array(W, "weights")
-    y = transposed(call, shape, x, call.constant(array.transpose(3, 0, 1, 2)), bias)
-    return activated(call, y)
+    array = call.constant(call.array(W, "weights").transpose(3, 0, 1, 2))
+    return activated(call, transposed(call, shape, x, array, bias))
 
 
-def transposed(call: Call, shape: Value, x: Value, W: Value, bias: Value | None) -> Any:
+def transposed(call: Call, shape: Value, x: Any, W: Value, bias: Value | None) -> Any:
     """Return a transposed convolution with weights (I, O, H, W)."""
-    o, kernel = call.options, W.known.shape[2:]  # type: ignore[union-attr]  # they are constant
+    o, kernel = call.options, call.array(W, "weights").shape[2:]
     strides, wanted = [o.stride_h, o.stride_w], call.numbers(shape, "output shape")[1:3]
     before, more = [], []
     for n, k, stride, size in zip(call.shape(2)[1:3], kernel, strides, wanted, strict=True):
@@ -78,8 +105,7 @@ def transposed(call: Call, shape: Value, x: Value, W: Value, bias: Value | None)
         more.append(size - whole + crop // 2)  # what the end gains, or loses if negative
     pads = [*before, *(max(0, -gain) for gain in more)]
     options = {"strides": strides, "pads": pads, "output_padding": [max(0, gain) for gain in more]}
-    y = x.permuted(*FIRST).apply("ConvTranspose", W, bias, **options)
-    return y.permuted(*LAST)  # type: ignore[attr-defined]  # of the class of x
+    return channels_first(x, "ConvTranspose", W, bias, **options)
 
 
 @operator(FLOATS, "RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR")
@@ -94,7 +120,5 @@ def resize(call: Call, x: Value, sizes: Value) -> Any:
     if min(wanted) < 0:
         raise call.refuse("an image of open sizes")
     options = {"mode": "linear"} if is_linear else {"mode": "nearest", "nearest_mode": nearest}
-    y = x.permuted(*FIRST).apply(
-        "Resize", None, None, np.array(wanted), coordinate_transformation_mode=mode, **options
-    )
-    return y.permuted(*LAST)  # type: ignore[attr-defined]  # of the class of x
+    options["coordinate_transformation_mode"] = mode
+    return channels_first(x, "Resize", None, None, np.array(wanted), **options)

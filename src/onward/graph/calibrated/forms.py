@@ -8,10 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..node import AnyArray, Node
-from ..operations.fixed_factors import factor, factors
 from ..operations.integer_expressions import IntegerExpression
-
-INT16_LIMITS, INT32_LIMITS = (-(1 << 15), (1 << 15) - 1), (-(1 << 31), (1 << 31) - 1)
 
 
 class Form(NamedTuple):
@@ -71,38 +68,16 @@ class Integers(IntegerExpression):
 
     t: Writer
 
-    def split(self, n: int) -> list[Any]:
-        """Return n equal parts of the last axis."""
-        names = self.t.add_all("Split", [self.name], n, axis=-1, num_outputs=n)
-        return [type(self)(self.t, name, self.dtype) for name in names]
-
-    def centered(self, zero_point: int) -> Any:
-        """Return the difference from a zero point in int32."""
-        wide = self.cast(np.int32)
-        return wide - zero_point if zero_point else wide
-
     def scaled(self, value: Any, form: Form, limits: tuple[int, int] | None = None) -> Any:
         """Return int32 times a factor, or one for each unit, in the integers of a form."""
-        multiplier, shift = factors(np.ravel(value)) if np.ndim(value) else factor(float(value))
-        shape = np.shape(value)
-        each = (np.reshape(multiplier, shape), np.reshape(shift, shape))
-        return self.rescaled(*each, form.dtype, limits or form.limits, form.zero_point)
-
-    def shifted(self, n: int) -> Any:
-        """Return x / 2^n, rounded."""
-        return self.rescaled(1 << 30, 1 - n, np.int32, INT32_LIMITS)
-
-    def saturated(self) -> Any:
-        """Clip to 16 bits."""
-        return self.apply("Clip", *INT16_LIMITS)
+        return self.times(value, form.dtype, limits or form.limits, form.zero_point)
 
 
 def times(x: Integers, form: Form, rows: AnyArray, bias: AnyArray) -> tuple[Any, AnyArray]:
     """Return exact sums of the products of x with rows, plus a bias, and the scales of the units."""
     W, scales = matrix(rows)
     scales = scales * form.scale
-    zero = x.number(form.zero_point, x.dtype)
-    sums: Any = x.apply("MatMulInteger", x.number(W.T, np.int8), zero, None, dtype=np.dtype(np.int32))
+    sums = x.product(W.T, form.zero_point)
     start = steps_of(bias, scales)
     return (sums + sums.number(start, np.int32) if start.any() else sums), scales
 

@@ -32,6 +32,13 @@ def factors(values: Any) -> tuple[AnyArray, AnyArray]:
     return np.array(multipliers, np.int32), np.array(shifts, np.int32)
 
 
+def mean_factor(value: float, count: int) -> tuple[int, int]:
+    """Return the factor of a sum of so many numbers, whose multiplier is divided as an integer."""
+    multiplier, shift = factor(value)
+    more = min(count.bit_length() - 1, 32, 31 + shift)
+    return (multiplier << more) // count, shift - more
+
+
 def rounded(x: Any) -> AnyArray:
     """Round to nearest, ties away from zero."""
     whole = np.trunc(x)

@@ -1,0 +1,80 @@
+"""Functions of integers in fixed point, as gemmlowp and TensorFlow Lite compute them."""
+
+import numpy as np
+
+from ..node import AnyArray
+from .fixed_factors import factor
+from .fixed_point import high_product, newton_reciprocal, reciprocal_of_one_plus, rescaled, shifted_right
+
+EXPONENTIALS = [1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242]  # exp(-2^k), k from -2
+
+
+def scaled(x: AnyArray, value: float) -> AnyArray:
+    """Multiply integers by a factor."""
+    multiplier, shift = (np.array(number, np.int32) for number in factor(value))
+    return rescaled(x.astype(np.int32), multiplier, shift)
+
+
+def exp_of_negative(x: AnyArray, integer_bits: int, bits: int = 32) -> AnyArray:
+    """exp(x) for x of at most 0, with so many bits before the point; the result has none."""
+    fraction_bits, highest, low = bits - 1 - integer_bits, (1 << (bits - 1)) - 1, 32 - bits
+    x = np.asarray(x, np.int64)
+    quarter = 1 << (fraction_bits - 2)
+    remainder = (x & (quarter - 1)) - quarter  # from -1/4 to 0
+    inner = np.clip(remainder << integer_bits, -highest - 1, highest) + (1 << (bits - 4))  # plus 1/8
+    constants = [int(shifted_right(np.array(c), low)) for c in (1895147668, 715827883)]  # exp(-1/8), 1/3
+    square = high_product(inner, inner, bits)
+    cube, fourth = high_product(square, inner, bits), high_product(square, square, bits)
+    higher = high_product(shifted_right(fourth, 2) + cube, constants[1], bits) + square
+    result = constants[0] + high_product(inner + shifted_right(higher, 1), constants[0], bits)
+    result = np.minimum(result, highest)
+    for exponent, constant in zip(range(-2, 5), EXPONENTIALS, strict=True):
+        if integer_bits > exponent:
+            is_set = ((remainder - x) >> (fraction_bits + exponent)) & 1
+            reduced = high_product(result, int(shifted_right(np.array(constant), low)), bits)
+            result = np.where(is_set, reduced, result)
+    if integer_bits > 5:
+        result = np.where(x < -(1 << (fraction_bits + 5)), 0, result)
+    return np.where(x == 0, highest, result)
+
+
+def logistic_table() -> AnyArray:
+    """Return the logistic function of int16 with 3 bits before the point; the results have none."""
+    x = np.arange(-(1 << 15), 1 << 15)
+    positive = reciprocal_of_one_plus(exp_of_negative(-np.abs(x), 3, 16), 16)
+    y = np.where(x > 0, positive, (1 << 15) - 1 - positive)
+    return np.where(x == 0, 1 << 14, y).astype(np.int32)
+
+
+def tanh_table(integer_bits: int) -> AnyArray:
+    """Return the hyperbolic tangent of int16 with so many bits before the point; the results have none."""
+    x = np.arange(-(1 << 15), 1 << 15)
+    e = exp_of_negative(-np.abs(x), integer_bits + 1, 16)
+    y = np.clip((newton_reciprocal(e, 16) - (1 << 13)) * 4, -(1 << 15), (1 << 15) - 1)
+    return np.where(x == 0, 0, np.where(x < 0, -y, y)).astype(np.int32)
+
+
+def inverse_root(x: int, output: tuple[int, int]) -> int:
+    """1 / sqrt(x) times a factor, by Newton's method with 28 bits behind the point; at most 127 for 0."""
+    if x <= 0:
+        return 1 << 20
+    inverse, shift = (1 << 31) - 1, 0
+    if x > 1:
+        pairs = (31 - x.bit_length()) // 2 - 1
+        shift, start = 11 - pairs, (x << 2 * pairs) >> 1
+        half, y = int(shifted_right(np.array(start), 1)), 1 << 28
+        for _ in range(5):
+            cube = _saturated(_high(_high(y, y), y) << 6)
+            y = _saturated((_high((1 << 28) + (1 << 27), y) - _high(half, cube)) << 3)
+        inverse = _high(y, 1518500250)
+        inverse, shift = inverse << max(0, -shift), max(0, shift)
+    first = rescaled(*(np.array(n, np.int32) for n in (1, inverse, 20 - shift)))
+    return int(rescaled(first, *(np.array(n, np.int32) for n in (output[0], output[1] - 20))))
+
+
+def _high(a: int, b: int) -> int:
+    return int(high_product(np.array(a), b))
+
+
+def _saturated(x: int) -> int:
+    return max(-(1 << 31), min(x, (1 << 31) - 1))
