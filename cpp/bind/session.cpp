@@ -13,22 +13,24 @@ namespace python {
 
 namespace {
 
-// How a block of fewer axes than the graph's input runs: the axes of size 1 that the input has in addition, and the
+// How blocks of fewer axes than the graph's inputs run: the axes of size 1 that each input has in addition, and the
 // axes that each output loses again. All are ascending.
 struct Layout {
-    std::vector<Size> added;
-    std::vector<std::vector<Size>> dropped;
+    std::vector<std::vector<Size>> added, dropped;
 };
 
-using LayoutIn = std::pair<std::vector<Size>, std::vector<std::vector<Size>>>;
+using LayoutIn = std::pair<std::vector<std::vector<Size>>, std::vector<std::vector<Size>>>;
+
+// The time axis of an input that is a sequence, and its steps for each unit of time.
+using Time = std::pair<Size, Size>;
 
 class Session {
 public:
     // The inputs of the graph are the carries, in order, and then those of a call; so are its outputs. `layouts` holds
-    // how an only input of a call runs, by the number of its axes; without layouts, all inputs run as they are.
+    // how the inputs of a call run, by the number of axes of the first; without layouts, they run as they are.
     Session(const nb::object& plans, const nb::object& lock, size_t outputs,
-            const std::vector<std::optional<LayoutIn>>& layouts)
-        : plans(plans), lock(lock), outputs(outputs) {
+            const std::vector<std::optional<LayoutIn>>& layouts, const std::vector<Time>& times)
+        : plans(plans), lock(lock), outputs(outputs), times(times) {
         for (const auto& layout : layouts)
             this->layouts.push_back(layout ? std::optional(Layout{layout->first, layout->second}) : std::nullopt);
     }
@@ -62,7 +64,7 @@ public:
     }
 
     bool is_open = true;  // otherwise calls go to the subclass, which raises an error
-    int axes = -1;        // of the only input of the last call; -1: unknown
+    int axes = -1;        // of the first input of the last call; -1: unknown
 
 private:
     struct Carry {
@@ -87,10 +89,10 @@ private:
             if (!operand) return {};
             inputs.push_back(*operand);
         }
-        const Layout* const layout = layout_of(inputs);
-        if (!layouts.empty() && !layout) return {};
-        const int axes_of_input = int(inputs.back().shape.size());
-        if (layout) add_axes(inputs.back(), layout->added);
+        const size_t axes_of_input = args.size() ? inputs[now.size()].shape.size() : 0;
+        const bool is_known = axes_of_input < layouts.size() && layouts[axes_of_input];
+        const Layout* const layout = is_known ? &*layouts[axes_of_input] : nullptr;
+        if (!layouts.empty() && !(layout && has_layout(*layout))) return {};
         const Found found = programs.find(inputs);
         if (!found.plan || found.entry->dtypes.size() != now.size() + outputs) return {};
 
@@ -119,17 +121,26 @@ private:
         });
         if (PyErr_CheckSignals()) throw nb::python_error();  // the call has no effect
         std::swap(now, other);
-        axes = axes_of_input;
+        axes = int(axes_of_input);
         return outputs == 1 ? std::move(results[0]) : nb::object(tuple_of(results));
     }
 
-    const Layout* layout_of(const std::vector<Operand>& inputs) const {
-        const size_t axes = inputs.empty() ? 0 : inputs.back().shape.size();
-        return axes < layouts.size() && layouts[axes] ? &*layouts[axes] : nullptr;
+    // Adds the axes that the inputs lack; returns false if these have too few axes or different durations.
+    bool has_layout(const Layout& layout) {
+        const auto steps = [&](size_t i) { return inputs[now.size() + i].shape[times[i].first]; };
+        for (size_t i = 0; i < times.size(); i++) {
+            add_axes(inputs[now.size() + i], layout.added[i]);
+            const auto [axis, rate] = times[i];
+            if (Size(inputs[now.size() + i].shape.size()) <= axis || steps(i) % rate ||
+                steps(i) / rate != steps(0) / times[0].second)
+                return false;
+        }
+        return true;
     }
 
     static void add_axes(Operand& operand, const std::vector<Size>& added) {
         for (const Size axis : added) {
+            if (axis > Size(operand.shape.size())) return;
             operand.shape.push_back(1);
             std::rotate(operand.shape.begin() + axis, operand.shape.end() - 1, operand.shape.end());
         }
@@ -163,6 +174,7 @@ private:
 
     const nb::object plans, lock;
     const size_t outputs;
+    const std::vector<Time> times;
     std::vector<std::optional<Layout>> layouts;
     std::vector<Carry> now, other;  // those of the next call, and arrays for those after it
     std::vector<Operand> inputs;    // of the present call
@@ -172,13 +184,14 @@ private:
 
 void bind_session(nb::module_& m) {
     nb::class_<Session>(m, "Session", "Programs of a graph with carries that each call passes to the next one.")
-        .def(nb::init<const nb::object&, const nb::object&, size_t, const std::vector<std::optional<LayoutIn>>&>(),
-             "plans"_a, "lock"_a, "outputs"_a, "layouts"_a)
+        .def(nb::init<const nb::object&, const nb::object&, size_t, const std::vector<std::optional<LayoutIn>>&,
+                      const std::vector<Time>&>(),
+             "plans"_a, "lock"_a, "outputs"_a, "layouts"_a, "times"_a)
         .def("__call__", &Session::call, nb::sig("def __call__(self, *args: object, **inputs: object) -> object"),
              "Run a block, and return the outputs.")
         .def_prop_rw("_carries", &Session::carries, &Session::set_carries, "The carries of the next call.")
         .def_rw("_is_open", &Session::is_open, "Whether the sequence continues.")
-        .def_rw("_axes", &Session::axes, "The number of axes of the only input of the last call, or -1.");
+        .def_rw("_axes", &Session::axes, "The number of axes of the first input of the last call, or -1.");
 }
 
 }  // namespace python

@@ -25,8 +25,7 @@ from .layers.quantize import check_outputs
 # What a call does not need is imported where it is used: opening a model must be fast.
 
 if TYPE_CHECKING:
-    from .graph.over_time.sequences import Layout
-    from .graph.over_time.streamed import Axes, Streamed
+    from .graph.over_time.streamed import Axes, Layout, Streamed
     from .graph.plan.program import Program
     from .layers.sequential import Sequential
     from .layers.summary import Row
@@ -212,7 +211,8 @@ class Model(BaseModel):
         `time_axis` is the axis of the input that is time, by default the one over which its recurrent layers
         run. If the model takes its states as inputs and returns them, `carry` names the inputs that the next
         call takes from outputs, {input: output}; by default, those whose names and shapes match (`carries`).
-        They start at zeros, or at `initial`. `fixed` are inputs that have the same value in every call.
+        They start at zeros, or at `initial`. `fixed` are inputs that have the same value in every call. All
+        others are sequences, of which a call takes a block each: `y = stream(far, near)`.
 
         Raises ArgumentError, which names the node, if an operation needs the whole sequence.
         """
@@ -279,7 +279,7 @@ class Model(BaseModel):
 
         graph = self.of_sequences.planner.graph
         assert self.layout is not None
-        return output_axes(graph, graph.inputs[0], self.layout)[0]
+        return output_axes(graph, graph.inputs, [self.layout])[0]
 
     def run(self, x: Any, state: Any, lengths: Any, run_recurrent: Any) -> tuple[Any, Any]:
         """Run sequences of equal length from zeros; an only output gets the order of the input's axes."""
@@ -304,13 +304,13 @@ class Model(BaseModel):
     @cached_property
     def own_layout(self) -> Layout | None:
         """The `layout` of a model that runs the same graph for all sizes."""
-        from .graph.over_time.sequences import find_layout
+        from .graph.over_time.sequences import find_layouts
 
         graph = simplify(self._from_zeros.with_defaults())
         if len(graph.inputs) != 1 or graph.inputs[0].axes is None or graph.inputs[0].dtype is None:
             return None
         with contextlib.suppress(ArgumentError):
-            return find_layout(graph, graph.inputs[0], None)
+            return find_layouts(graph, graph.inputs, None)[0]
         return None
 
     @property

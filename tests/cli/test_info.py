@@ -173,11 +173,22 @@ def test_info_shows_inputs_outputs_states_and_how_the_model_streams(tmp_path: Pa
     onward.LSTM(3, 4, batch_first=True).export_onnx(tmp_path / "m.onnx")
     found = report("info", tmp_path / "m.onnx")
     assert found["outputs"][0] == {"name": "y", "dtype": "float32", "axes": ["batch", "time", 4]}
-    assert found["stream"] == {"time_axis": 1, "latency": 0, "reason": ""}
+    assert found["stream"] == {"time_axis": 1, "latency": 0, "reason": "", "steps": {"x": 1}}
     assert found["layers"][0]["output_shape"] == ["B", "T", 4]
     printed = invoke("info", tmp_path / "m.onnx", expect=0).output
     assert ["input", "h0", "float32", "(1, batch, 4)", "may be omitted"] in rows(printed, 1)
     assert "along axis 1 of its input; its latency is 0 steps" in printed
+    graph = Graph()
+    added = [graph.add_input(name, np.float32, ("batch", "time", 2)) for name in ("far", "near")]
+    for place, name in enumerate(added):
+        steps = graph.add("Transpose", name, perm=[1, 0, 2])
+        added[place] = graph.add_all("Recurrent", (steps, ""), 2, layer=onward.GRU(2, 3, rng=0))[0]
+    graph.outputs = (graph.add("Add", *added),)
+    graph.declared_outputs = (Input("y", np.dtype(np.float32)),)
+    Model(graph).save(tmp_path / "several")
+    assert report("info", tmp_path / "several")["stream"]["steps"] == {"far": 1, "near": 1}
+    printed = invoke("info", tmp_path / "several", expect=0).output
+    assert "takes 1 of far and 1 of near along axis 1 of its inputs" in printed
     onward.Sequential(*layers[:1]).export_onnx(tmp_path / "conv.onnx")
     assert "There is no stream over time: " in invoke("info", tmp_path / "conv.onnx", expect=0).output
 

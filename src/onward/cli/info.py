@@ -75,8 +75,11 @@ def _show_values(report: Report) -> Printed:
         yield table
     stream = report["stream"] or {"time_axis": None, "reason": ""}
     if stream["time_axis"] is not None:
-        latency = counted(stream["latency"], "step")
-        yield f"A stream takes steps along axis {stream['time_axis']} of its input; its latency is {latency}."
+        latency, rates = counted(stream["latency"], "step"), stream["steps"]
+        several = " and ".join(f"{n} of {name}" for name, n in rates.items())
+        steps, whose = ("steps", "its input") if len(rates) == 1 else (several, "its inputs")
+        axis = f"axis {stream['time_axis']} of {whose}"
+        yield Text(f"A stream takes {steps} along {axis}; its latency is {latency}.")
     elif stream["reason"]:
         yield Text(f"There is no stream over time: {stream['reason']}")
 
@@ -185,12 +188,13 @@ def _value(name: str, dtype: Any, axes: Any) -> Report:
 
 
 def _stream(model: Model) -> Report:
-    """The time axis and the latency of a stream, or why there is none."""
+    """The time axis, the latency and the steps of the inputs of a stream, or why there is none."""
     try:
         streamed = model.streamed(1, None, None, None, {})
     except OnwardError as error:
-        return {"time_axis": None, "latency": None, "reason": str(error)}
-    return {"time_axis": streamed.x.time, "latency": streamed.latency, "reason": ""}
+        return {"time_axis": None, "latency": None, "reason": str(error), "steps": {}}
+    axis = streamed.sequences[0].axes.time if streamed.sequences else None
+    return {"time_axis": axis, "latency": streamed.latency, "reason": "", "steps": streamed.rates}
 
 
 def _layers(net: BaseModel | Parts) -> list[Report]:

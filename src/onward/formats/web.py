@@ -144,7 +144,8 @@ class _Writer:
         streamed = stream.streamed
         inputs = [stream.block(*_arguments(block))[0] for block in blocks]
         names = [carry.name for carry in streamed.carries]
-        last = [inputs[0][0].take(range(0), axis=streamed.x.time)] if streamed.last is not None else []
+        axes = streamed.sequence.axes
+        last = [] if streamed.last is None else [inputs[0][0].take(range(0), axis=axes.time)]
         plans, last_plans = [], []
         for carried, found in self._states(streamed, inputs):
             plans += found
@@ -159,7 +160,7 @@ class _Writer:
             "latency": streamed.latency,
             "every_step": streamed.every_step,
             # the time axis and the batch axis of a block, and the rows; None: a block may lack the batch axis
-            "x": list(streamed.x) if isinstance(stream, SequenceStream) else None,
+            "x": list(axes) if isinstance(stream, SequenceStream) else None,
             "batch": stream.batch if isinstance(stream, SequenceStream) else None,
             "outputs": [list(axes) for axes in streamed.outputs],
         }

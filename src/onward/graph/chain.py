@@ -34,12 +34,12 @@ FEATURES, DIRECTIONS = "features", "directions"
 def layers_of(graph: Graph) -> Sequential:
     """Return the layers between the first input and the first output of a simplified graph.
 
-    Raises ArgumentError, which names the node that cannot be converted.
+    The others must be states. Raises ArgumentError, which names the node that cannot be converted.
     """
     chain = _Chain(graph)
     for node in graph.nodes:
         chain.follow(node)
-    return chain.finished(graph.outputs[0])
+    return chain.finished(*graph.outputs)
 
 
 class _Chain:
@@ -93,7 +93,9 @@ class _Chain:
         elif outputs & self.needed:
             raise ArgumentError(f"{node} is not part of a chain of layers")
 
-    def finished(self, output: str) -> Sequential:
+    def finished(self, output: str, *others: str) -> Sequential:
+        if dropped := [name for name in others if name not in self.states]:
+            raise ArgumentError(f"{dropped[0]} is neither the first output nor a state of a layer")
         if self.at != output:
             raise ArgumentError(f"the chain of layers ends in {self.at}, not in the first output, {output}")
         if self.among != (0, 1):

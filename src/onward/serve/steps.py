@@ -162,8 +162,8 @@ class SequenceSteps(Steps):
     def __init__(self, pool: SequencePool, stream: SequenceStream, output_names: Sequence[str]) -> None:
         super().__init__(pool, stream, output_names)
         self._streamed = streamed = stream.streamed
-        time, rows = streamed.x
-        shape = tuple(size for axis, size in enumerate(streamed.step_shape) if axis not in (time, rows))
+        sizes, (time, rows), *_ = streamed.sequence
+        shape = tuple(size for axis, size in enumerate(sizes) if axis not in (time, rows))
         dtype = streamed.inputs[0].dtype
         assert dtype is not None
         assert time is not None

@@ -217,7 +217,8 @@ class SequencePool(GraphPool):
 
     x has a row for each id on its first axis, then the axes of the model's input without the batch axis. So
     has y; if a step of x does not always complete a step of y, y is a list with an array for each id, which
-    has none, one or several steps. `finish` returns the steps that remain at the end.
+    has none, one or several steps. `finish` returns the steps that remain at the end. A model of several
+    sequences takes a block of each, in order or by name, as its streams do.
     """
 
     def __init__(self, streamed: Streamed, capacity: int, max_capacity: int | None = None) -> None:
@@ -226,22 +227,25 @@ class SequencePool(GraphPool):
         self._ended: set[int] = set()  # the ids of sequences that have ended
 
     def _declared_rows(self) -> Rows:
-        shapes = [*(initial.shape for initial in self._model.initial), self._model.block_shape]
-        axes = [carry.axes.batch for carry in self._model.carries] + [self._model.x.batch]
+        axes = [carry.axes.batch for carry in self._model.carries] + self._row_axes
         choices: list[list[int]] = [[] if axis is None else [axis] for axis in axes]
-        return together(self._model, shapes, choices) or apart(self._model, [self._model.x.batch])
+        shapes = self._model.block_shapes()
+        return together(self._model, shapes, choices) or apart(self._model, self._row_axes)
+
+    @property
+    def _row_axes(self) -> list[int | None]:
+        return [layout.axes.batch for layout in self._model.sequences]
 
     def rows_at_end(self) -> Rows:
         """Return how the graph that ends sequences runs."""
         rows, model = self.rows, self._model
         assert rows is not None
         if self._last is None:
-            self._last = replace(apart(model, [model.x.batch]), planner=model.last_planner)
+            self._last = replace(apart(model, self._row_axes), planner=model.last_planner)
             if rows.are_together:
-                shapes = [*(initial.shape for initial in model.initial), model.block_shape]
                 choices = [[axis] for axis in rows.axes if axis is not None]
                 with suppress(ArgumentError):  # steps after the last one may be those of one row
-                    graph, _, axes = by_rows(model.last, 0, shapes, choices)
+                    graph, _, axes = by_rows(model.last, 0, model.block_shapes(), choices)
                     self._last = Rows(Planner(graph, max_programs=MAX_PROGRAMS), rows.axes, axes, True)
         return self._last
 
@@ -251,18 +255,17 @@ class SequencePool(GraphPool):
         Returns a list with an array for each id, which is what `finish` of a stream returns, or a tuple of
         lists if the model has several outputs. Raises ArgumentError.
         """
-        time, row_axis = self._model.x
-        shape = list(self._model.step_shape)
-        shape[time] = 0
-        if row_axis is not None:
-            del shape[row_axis]
 
         def compute() -> Change[Any]:
             numbers = self._indices(checked_ids(ids))
             self._check_open(numbers)
             rows = self.rows_at_end()
-            none = np.zeros((len(numbers), *shape), self._model.inputs[0].dtype)
-            parts = [Part(*found) for found in self._results(rows, numbers, [self._as_block(none)], ())]
+            none = self._model.blocks(0, len(numbers))
+            none = [
+                np.zeros((len(numbers), *x.shape), x.dtype) if axis is None else x
+                for x, axis in zip(none, self._row_axes, strict=True)
+            ]
+            parts = [Part(*found) for found in self._results(rows, numbers, none, ())]
             axes = rows.output_axes or ()
             returned = [separated(parts, i, axis, len(numbers)) for i, axis in enumerate(axes)]
             ended = numbers.tolist() if self._model.ends else []
@@ -270,11 +273,6 @@ class SequencePool(GraphPool):
             return returned[0] if len(returned) == 1 else tuple(returned), change, undo, ()
 
         return self._lock.run(compute)
-
-    def _as_block(self, x: AnyArray) -> AnyArray:
-        """Return blocks, whose first axis holds the rows, in the layout of the model."""
-        rows = self._model.x.batch
-        return x if rows is None else np.moveaxis(x, 0, rows)
 
     def _check_open(self, ids: Ids) -> None:
         if self._ended and (ended := self._ended.intersection(ids.tolist())):
@@ -293,42 +291,66 @@ class SequencePool(GraphPool):
         return twin
 
     def _ports(self, rows: Rows) -> tuple[list[Port], list[Port], bool]:
-        model, (row_axis,) = self._model, rows.axes[self._count :]
-        if not model.every_step:
+        model = self._model
+        if not model.every_step or len(model.sequences) > 1:  # the core knows the steps of a single sequence
             return [], [], True
         outputs = [
             port(axis, axes.time) for axis, axes in zip(rows.output_axes or (), model.outputs, strict=True)
         ]
-        return [port(row_axis, model.x.time, len(model.step_shape))], outputs, True
+        shape, axes, *_ = model.sequence
+        return [port(axes.batch, axes.time, len(shape))], outputs, True
 
-    def step(self, ids: ArrayLike, x: ArrayLike) -> Any:  # type: ignore[override]  # a sequence has one input
-        found = None if self._ended else self._carried.step(self, self._lock, ids, x)
+    def step(  # type: ignore[override]  # ids may be named
+        self, ids: ArrayLike, *args: ArrayLike, **inputs: ArrayLike
+    ) -> Any:
+        found = None if self._ended or inputs else self._carried.step(self, self._lock, ids, *args)
         if found is not None:
             return found
-        time, row_axis = self._model.x
-        array, checked, step = arrays.as_array(x, "x"), checked_ids(ids), list(self._model.step_shape)
-        if row_axis is not None:
-            del step[row_axis]
-            time -= row_axis < time
-        is_step = array.ndim == len(step)
-        if array.ndim not in (len(step), len(step) + 1):
-            raise ShapeError(f"x has shape {array.shape}, but must have {len(step)} or {len(step) + 1} axes")
-        block = np.expand_dims(array, 1 + time) if is_step else array
-        step[time] = block.shape[1 + time]
-        if block.shape != (len(checked), *step):
-            del step[time]
-            one = len(checked), *step
-            raise ShapeError(f"x has shape {array.shape}, but one step of {len(checked)} streams is {one}")
+        checked = checked_ids(ids)
+        blocks, is_step = self._blocks(len(checked), self._in_order(args, inputs))
 
         def compute() -> Change[Any]:
             numbers = self._indices(checked)
             self._check_open(numbers)
-            rows, parts = self._run(numbers, [self._as_block(block)])
+            rows, parts = self._run(numbers, blocks)
             count = len(self._model.outputs)
             returned = [self._returned(rows, parts, i, len(numbers), is_step) for i in range(count)]
             return self._change(returned, numbers, parts)
 
         return self._lock.run(compute)
+
+    def _in_order(self, args: Sequence[ArrayLike], inputs: dict[str, ArrayLike]) -> Sequence[ArrayLike]:
+        """Return the inputs of a call in order; an only one is called x."""
+        if len(self._model.sequences) > 1:
+            ordered: list[ArrayLike] = self._model.in_order(args, inputs)
+            return ordered
+
+        def named(x: ArrayLike) -> tuple[ArrayLike]:
+            return (x,)
+
+        return named(*args, **inputs)
+
+    def _blocks(self, n: int, given: Sequence[ArrayLike]) -> tuple[list[AnyArray], bool]:
+        """Return inputs of n streams in the layout of the model, and whether they lack the time axis."""
+        model, blocks, is_step = self._model, list[AnyArray](), False
+        for place, (value, layout) in enumerate(zip(given, model.sequences, strict=True)):
+            name = "x" if len(model.sequences) == 1 else model.inputs[place].name
+            x, step, (time, row_axis) = arrays.as_array(value, name), list(layout.shape), layout.axes
+            if row_axis is not None:
+                del step[row_axis]
+                time -= row_axis < time
+            is_step = x.ndim == len(step) if place == 0 else is_step
+            if x.ndim not in (len(step), len(step) + 1):
+                axes = f"{len(step)} or {len(step) + 1}"
+                raise ShapeError(f"{name} has shape {x.shape}, but must have {axes} axes")
+            block = np.expand_dims(x, 1 + time) if is_step else x
+            step[time] = block.shape[1 + time] if block.ndim == len(step) + 1 else 1
+            if block.shape != (n, *step):
+                del step[time]
+                raise ShapeError(f"{name} has shape {x.shape}, but one step of {n} streams is {(n, *step)}")
+            blocks.append(block if row_axis is None else np.moveaxis(block, 0, row_axis))
+        model.check_steps(blocks)
+        return blocks, is_step
 
     def _returned(self, rows: Rows, parts: list[Part], i: int, n: int, is_step: bool) -> Any:
         """Return an output with the rows first; a list if the streams may complete different steps."""

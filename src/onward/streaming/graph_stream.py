@@ -12,27 +12,27 @@ import onward._core as _core
 from ..core import arrays
 from ..core.calls import Change
 from ..errors import ArgumentError, ShapeError
-from ..graph.declared import as_declared
+from ..graph.declared import Input, as_declared
 from ..graph.node import AnyArray
-from ..graph.over_time.streamed import Streamed
+from ..graph.over_time.streamed import Axes, Layout, Streamed
 from .state import Continuing, check_out
 
 Carried = tuple[AnyArray, ...]
 
 
 class _Layout(NamedTuple):
-    """The axes that a block lacks, and those that each output loses again."""
+    """The axes that the blocks of a call lack, and those that each output loses again."""
 
-    added: tuple[int, ...]
+    added: list[tuple[int, ...]]
     dropped: list[tuple[int, ...]]
     lacks_rows: bool
 
-    def whole(self, x: AnyArray) -> AnyArray:
-        """Add the axes that a block lacks."""
-        return np.expand_dims(x, self.added)
+    def whole(self, blocks: Sequence[AnyArray]) -> list[AnyArray]:
+        """Add the axes that blocks lack."""
+        return [np.expand_dims(x, axes) for x, axes in zip(blocks, self.added, strict=True)]
 
     def reduced(self, outputs: Sequence[AnyArray]) -> Carried:
-        """Return outputs without the axes that the block lacks."""
+        """Return outputs without the axes that the blocks lack."""
         try:
             return tuple([np.squeeze(y, axes) for y, axes in zip(outputs, self.dropped, strict=True)])
         except ValueError as error:  # the programs of a file need not fit one another
@@ -60,7 +60,9 @@ class GraphStream(Continuing, _core.Session):
         known = [self._layouts.get(axes) for axes in range(max(self._layouts, default=-1) + 1)]
         indices = [layout and (layout.added, layout.dropped) for layout in known]
         Continuing.__init__(self, streamed, batch)
-        _core.Session.__init__(self, streamed.planner.ready, self._lock, len(streamed.outputs), indices)
+        times = [(layout.axes.time or 0, layout.rate) for layout in streamed.sequences]
+        count = len(streamed.outputs)
+        _core.Session.__init__(self, streamed.planner.ready, self._lock, count, indices, times)
         self._carries = streamed.zeros(batch or 1)
 
     def _layouts_of(self, streamed: Streamed, batch: int | None) -> dict[int, _Layout]:
@@ -81,13 +83,13 @@ class GraphStream(Continuing, _core.Session):
             self._check_open()
             carried, count = self._carries, len(self._model.carries)
             blocks, layout = self.block(args, named)
+            axes = blocks[0].ndim - len(layout.added[0]) if layout else -1
             results = self._model.planner(*carried, *blocks)
             for carry, before, after in zip(self._model.carries, carried, results, strict=False):
                 carry.check(before, after, "after this call")
             outputs = results[count:] if layout is None else layout.reduced(results[count:])
             if out is not None:
                 outputs = self._written(outputs, out, (*args, *named.values()))
-            axes = len(np.shape(args[0])) if args else -1
             change = partial(self._continue, results[:count], axes)
             undo = partial(self._continue, carried, self._axes)
             return outputs[0] if len(outputs) == 1 else outputs, change, undo, (carried, results[:count])
@@ -152,32 +154,28 @@ class SequenceStream(GraphStream):
     call on the whole sequence: step k is complete after k * stride + latency + 1 steps. One step returns one
     step if each step completes one, and a block otherwise. An output without a time axis, such as the last
     step or a maximum, is the result for the steps so far.
+
+    A model of several sequences takes a block of each, in order or by name: y = stream(far, near). The blocks
+    have as many steps, or numbers of steps in the ratio that the model has between their rates.
     """
 
     def _layouts_of(self, streamed: Streamed, batch: int | None) -> dict[int, _Layout]:
-        time, rows = streamed.x
-        assert time is not None
         self.batch = batch  # the number of sequences; None: one without a batch axis
-        self._time, self._rows, rank = time, rows, len(streamed.step_shape)
-        sizes: list[int | str] = list(streamed.step_shape)
-        sizes[time] = ""
-        if rows is not None:
-            sizes[rows] = batch or 1
-        self._declared = streamed.inputs[0].with_axes(*sizes)
-        # a whole block, and one that lacks the batch axis, the time axis, or both
-        layouts = {rank: self._layout_of(streamed, [])}
-        if batch is None and rows is not None:
-            layouts |= {
-                rank - 1: self._layout_of(streamed, [rows]),
-                rank - 2: self._layout_of(streamed, [rows, time]),
-            }
-        else:
-            layouts[rank - 1] = self._layout_of(streamed, [time])
+        self._declared = [x.with_axes(*layout.at("", batch or 1)) for x, layout in self._ports(streamed)]
+        first, *_ = streamed.sequences
+        rank, has_rows = len(first.shape), first.axes.batch is not None
+        # whole blocks, and those that lack the batch axis, the time axis, or both
+        can_lack_rows = batch is None and has_rows
+        layouts = {rank: self._layout_of(streamed, False, False)}
+        if can_lack_rows:
+            layouts[rank - 1] = self._layout_of(streamed, True, False)
+        if all(layout.rate == 1 for layout in streamed.sequences):
+            layouts[rank - 1 - can_lack_rows] = self._layout_of(streamed, can_lack_rows, True)
         return layouts
 
-    if TYPE_CHECKING:
-
-        def __call__(self, x: ArrayLike, out: Any = None) -> Any: ...  # type: ignore[override]  # one input
+    @staticmethod
+    def _ports(streamed: Streamed) -> list[tuple[Input, Layout]]:
+        return list(zip(streamed.inputs, streamed.sequences, strict=True))
 
     def finish(self) -> Any:
         """End the sequence and return the remaining steps, as a block.
@@ -188,14 +186,14 @@ class SequenceStream(GraphStream):
 
         def compute() -> Change[Any]:
             self._check_open()
-            planner, sizes = self._model.last_planner, self._declared.axes or ()
+            planner, first = self._model.last_planner, self._model.sequences[0]
             assert planner is not None
-            none = np.zeros([0 if isinstance(size, str) else size for size in sizes], self._declared.dtype)
+            none = self._model.blocks(0, self.batch or 1)
             layout = self._layouts.get(self._axes)  # outputs lack the batch axis if the last block did
             lacks_rows = (
-                self.batch is None and self._rows is not None if layout is None else layout.lacks_rows
+                self.batch is None and first.axes.batch is not None if layout is None else layout.lacks_rows
             )
-            results = self._layouts[len(sizes) - lacks_rows].reduced(planner(*self._carries, none))
+            results = self._layouts[none[0].ndim - lacks_rows].reduced(planner(*self._carries, *none))
             is_open = not self._model.ends
             change, undo = (partial(setattr, self, "_is_open", each) for each in (is_open, True))
             return results[0] if len(results) == 1 else results, change, undo, ()
@@ -205,17 +203,30 @@ class SequenceStream(GraphStream):
     def block(
         self, args: Sequence[ArrayLike], inputs: dict[str, ArrayLike]
     ) -> tuple[list[AnyArray], _Layout | None]:
-        (value,) = self._model.in_order(args, inputs)
-        x = arrays.as_array(value, "x")
-        layout = self._layouts.get(x.ndim)
+        values = self._model.in_order(args, inputs)
+        given = [arrays.as_array(x, self._name(i)) for i, x in enumerate(values)]
+        layout = self._layouts.get(given[0].ndim)
         if layout is None:
-            raise self._wrong_shape(x)
-        try:
-            return [as_declared(self._declared, layout.whole(x))], layout
-        except ShapeError:
-            raise self._wrong_shape(x) from None
+            raise self._wrong_shape(0, given[0])
+        for i, (x, sequence) in enumerate(zip(given, self._model.sequences, strict=True)):
+            if x.ndim + len(layout.added[i]) != len(sequence.shape):
+                raise ShapeError(
+                    f"{self._name(i)} has shape {x.shape}, and {self._name(0)} has shape {given[0].shape}: "
+                    "pass both with or both without the axes of time and of the batch"
+                )
+        blocks = layout.whole(given)
+        for i, (declared, x) in enumerate(zip(self._declared, blocks, strict=True)):
+            try:
+                blocks[i] = as_declared(declared, x)
+            except ShapeError:
+                raise self._wrong_shape(i, given[i]) from None
+        self._model.check_steps(blocks)
+        return blocks, layout
 
     def _converted(self, args: Sequence[Any], inputs: dict[str, Any]) -> Any:
+        if len(self._declared) > 1:
+            return super()._converted(args, inputs)
+
         def named(x: ArrayLike, out: Any = None) -> tuple[ArrayLike, Any]:
             return x, out
 
@@ -223,22 +234,35 @@ class SequenceStream(GraphStream):
         return super()._converted((x,), {"out": out})
 
     @staticmethod
-    def _layout_of(streamed: Streamed, added: Sequence[int]) -> _Layout:
-        """Return the layout of a block that lacks the batch axis, the time axis, or both."""
-        time, rows = streamed.x
-        dropped = []
-        for axes in streamed.outputs:
-            lacking = [axes.batch] if rows in added else []
-            lacking += [axes.time] if time in added and streamed.every_step else []
-            dropped.append(tuple(sorted(axis for axis in lacking if axis is not None)))
-        return _Layout(tuple(sorted(added)), dropped, rows in added)
+    def _layout_of(streamed: Streamed, lacks_rows: bool, lacks_time: bool) -> _Layout:
+        """Return the layout of blocks that lack the batch axis, the time axis, or both."""
 
-    def _wrong_shape(self, x: AnyArray) -> ShapeError:
-        names = [size or "T" for size in map(str, self._declared.axes or ())]
-        if self.batch is None and self._rows is not None:
-            del names[self._rows]
-        step, block = (_written(each) for each in ([name for name in names if name != "T"], names))
-        return ShapeError(f"x has shape {x.shape}, but must be one step {step} or a block {block}")
+        def lacking(axes: Axes, lacks_time: bool) -> tuple[int, ...]:
+            found = [axes.batch] * lacks_rows + [axes.time] * lacks_time
+            return tuple(sorted(axis for axis in found if axis is not None))
+
+        added = [lacking(layout.axes, lacks_time) for layout in streamed.sequences]
+        dropped = [lacking(axes, lacks_time and streamed.every_step) for axes in streamed.outputs]
+        return _Layout(added, dropped, lacks_rows)
+
+    def _name(self, i: int) -> str:
+        return "x" if len(self._declared) == 1 else self._declared[i].name
+
+    def _wrong_shape(self, i: int, x: AnyArray) -> ShapeError:
+        (_, (time, rows), _, rate), declared = self._model.sequences[i], self._declared[i]
+        names = [str(size) for size in declared.axes or ()]
+        names[time] = "T" if rate == 1 else f"{rate} T"
+        step, block = (
+            [name for axis, name in enumerate(names) if axis not in without]
+            for without in (
+                (time, rows if self.batch is None else None),
+                (rows if self.batch is None else None,),
+            )
+        )
+        expected = f"a block {_written(block)}"
+        if all(layout.rate == 1 for layout in self._model.sequences):
+            expected = f"one step {_written(step)} or {expected}"
+        return ShapeError(f"{self._name(i)} has shape {x.shape}, but must be {expected}")
 
 
 def _written(sizes: Sequence[str]) -> str:

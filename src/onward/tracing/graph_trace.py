@@ -15,8 +15,8 @@ from ..graph.inference import flattened
 from ..graph.node import AnyArray, Node, Signature
 from ..graph.operations import quantized_recurrent
 from ..graph.operations.masked_recurrent import unpacked
-from ..graph.over_time.sequences import Layout, output_axes
-from ..graph.over_time.streamed import Axes
+from ..graph.over_time.sequences import output_axes
+from ..graph.over_time.streamed import Axes, Layout
 from ..graph.plan.planner import Planner
 from ..graph.simplification.simplify import simplify
 from .names import layer_name
@@ -249,7 +249,7 @@ def time_axes(graph: Graph, layout: Layout | None) -> Axes | None:
     """Return the axes of the first output of a graph whose only input has a known layout; otherwise None."""
     if layout is None or len(graph.inputs) != 1:
         return None
-    return output_axes(graph, graph.inputs[0], layout)[0]
+    return output_axes(graph, graph.inputs, [layout])[0]
 
 
 def _moved(array: AnyArray, axes: Axes) -> AnyArray:

@@ -59,9 +59,7 @@ class Runnable(NamedTuple):
         if streamed.last is None:
             block = [_zeros(each, known) for each in streamed.inputs]
         else:
-            axes = {streamed.x.time: steps, streamed.x.batch: rows}
-            shape = [axes.get(axis, size) for axis, size in enumerate(streamed.step_shape)]
-            block = [np.zeros(shape, streamed.inputs[0].dtype)]
+            block = streamed.blocks(steps, rows)
         names = names_of_outputs(general, streamed, carry)
         return cls(general, streamed, rows, streamed.inputs, block, names)
 

@@ -14,7 +14,7 @@ from ...core.checks import MOST_ROWS, enough_memory, integer
 from ...errors import ArgumentError, ShapeError
 from ...graph import Graph, Input
 from ...graph.declared import as_declared, check_call
-from ...graph.over_time.streamed import Axes, Carry, Streamed
+from ...graph.over_time.streamed import Axes, Carry, Layout, Streamed
 from ...streaming.graph_pool import GraphPool, SequencePool
 from ...streaming.graph_stream import GraphStream, SequenceStream
 from ...streaming.rows import Rows
@@ -92,13 +92,11 @@ class FileStreamed(Streamed):
         return cls(
             Graph([Input(*port) for port in inputs], tuple(each[0] for each in outputs)),
             tuple(carries),
-            Axes(*map(_axis, found["x"])),
+            () if last is None else (Layout(tuple(found["step_shape"]), Axes(*map(_axis, found["x"]))),),
             tuple(Axes(_axis(time), _axis(rows)) for time, rows in found["outputs"]),
             found["latency"],
             found["every_step"],
             None if last is None else Graph([Input(*port) for port in last[0]]),
-            found["step_shape"],
-            found["block_shape"],
             file=file,
             identity=found["fingerprint"],
             input_rows=tuple(map(_axis, found["input_rows"])),

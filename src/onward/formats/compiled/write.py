@@ -15,7 +15,7 @@ from ...graph import Input
 from ...graph.declared import as_declared, check_names
 from ...graph.node import AnyArray, Signature
 from ...graph.of_layers import graph_of
-from ...graph.over_time.streamed import Streamed
+from ...graph.over_time.streamed import BLOCK, Streamed
 from ...graph.structure import names as returned_names
 from ...layers.base_model import BaseModel
 from ...model import Model
@@ -213,6 +213,7 @@ class _Stream:
         names: Sequence[str],
     ) -> None:
         self._streamed, self._count, self._names = streamed, len(streamed.carries), names
+        self._sequence = streamed.sequence
         first = next(iter(blocks), None) or next(self._examples(1, {}))
         self._rows, last = _rows_of(streamed, first)
         own = (
@@ -237,7 +238,7 @@ class _Stream:
         streamed = self._streamed
         if streamed.last is not None:
             for steps in STEPS:
-                yield [np.zeros(_block_shape(streamed, steps, rows), streamed.inputs[0].dtype)]
+                yield streamed.blocks(steps, rows)
             return
         if unknown := [d.name for d in streamed.inputs if d.axes is None or d.dtype is None]:
             raise ArgumentError(f"the axes of {', '.join(unknown)} are unknown: pass blocks=")
@@ -280,8 +281,8 @@ class _Stream:
                     known.add(following)
                     new.append(following)
             if self._last is not None:
-                none = np.zeros(_block_shape(self._streamed, 0, rows), self._streamed.inputs[0].dtype)
-                self._last.add([*carried, none], [False] * (self._count + 1))
+                none = self._streamed.blocks(0, rows)
+                self._last.add([*carried, *none], [False] * (self._count + len(none)))
             if len(known) > MAX_STATES:
                 raise ArgumentError(
                     f"the carries of the stream take more than {MAX_STATES} shapes: its memory grows from "
@@ -307,8 +308,9 @@ class _Stream:
         for axes, axis in zip(streamed.outputs, rows.output_axes or (), strict=True):
             writer.write(_axis(axes.time), _axis(axis))
         writer.write(list(map(_axis, self._last_rows)), rows.are_together)
-        writer.write(_axis(streamed.x.time), _axis(streamed.x.batch), streamed.latency, streamed.every_step)
-        writer.write(list(streamed.step_shape), list(streamed.block_shape), streamed.fingerprint()["model"])
+        sequence = self._sequence
+        writer.write(*map(_axis, sequence.axes), streamed.latency, streamed.every_step)
+        writer.write(list(sequence.shape), list(sequence.at(BLOCK, 1)), streamed.fingerprint()["model"])
 
 
 def names_of_outputs(model: Model, streamed: Streamed, carry: Mapping[str, str] | None) -> list[str]:
@@ -332,12 +334,6 @@ def _rows_of(streamed: Streamed, block: Sequence[AnyArray]) -> tuple[Rows, Rows 
     pool = SequencePool(streamed, 1)
     assert pool.rows is not None
     return pool.rows, pool.rows_at_end()
-
-
-def _block_shape(streamed: Streamed, steps: int, rows: int) -> tuple[int, ...]:
-    """Return the shape of a block of sequences."""
-    sizes = {streamed.x.time: steps, streamed.x.batch: rows}
-    return tuple(sizes.get(axis, size) for axis, size in enumerate(streamed.step_shape))
 
 
 def _axis(axis: int | None) -> int:

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, product
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ...core.arrays import as_lengths
 from ...errors import ArgumentError, OnwardError, SignatureError
-from ..declared import as_declared, check_names
+from ..declared import UNNAMED, as_declared, check_names
 from ..graph import Graph, Input
 from ..inference import Values, flattened, infer
 from ..node import AnyArray, Signature
@@ -17,50 +17,42 @@ from ..plan.planner import Planner
 from ..simplification.simplify import simplify
 from ..size import APART, LONG, Size
 from ..size import Axes as Sizes
-from .streamed import Axes, Streamed
+from .streamed import Axes, Layout, Streamed
 from .transformation import BlockBuilder
 
 MULTIPLES = 1, 1 << 12  # what lengths are multiples of, for models that halve steps and double them again
 RECURRENT = ("Recurrent", "MaskedRecurrent")
 LOOPS = ("Loop", "Scan")
 SEVERAL = 3  # rows that show where the batch is in carries
-BLOCK = 20011  # steps of a block that is longer than any window
 MAX_GUESSES = 500  # combinations of sizes for axes that the file leaves open
-
-
-class Layout(NamedTuple):
-    """The shape of the input for one step and one row, and its axes."""
-
-    shape: tuple[int, ...]
-    axes: Axes
-    multiple: int = 1  # the model takes lengths that are multiples of it
-
-    def at(self, steps: Any, rows: Any) -> tuple[Any, ...]:
-        """Return the shape for some steps and rows, which may be names or symbolic."""
-        sizes = {self.axes.time: steps, self.axes.batch: rows}
-        return tuple(sizes.get(axis, size) for axis, size in enumerate(self.shape))
+LIKELY = 2  # combinations for inputs of different rates
+MAX_AXES = 8  # that constants give sizes, strides or scales
+RATES = range(2, 4097)  # steps of an input for one of another
+MAX_RATES = 24  # of one input
+MAX_TRIALS = 200  # of the rates of several inputs
 
 
 def streamed_over_time(
     graph: Graph, time_axis: int | None, fixed: Mapping[str, Any], batch: int, pooled: bool
 ) -> Streamed:
-    """Return the graph over one block of a sequence; if `pooled`, with the batch axes of its carries.
+    """Return the graph over one block of its sequences; if `pooled`, with the batch axes of its carries.
 
-    Raises ArgumentError, which names the node, if an operation needs the whole sequence.
+    Raises ArgumentError, which names the node, if an operation needs a whole sequence.
     """
-    whole, x = _with_fixed(graph, fixed)
-    layout = find_layout(whole, x, time_axis)
-    assert layout.axes.time is not None
+    whole, inputs = _with_fixed(graph, fixed)
+    layouts = find_layouts(whole, inputs, time_axis)
+    pairs = list(zip(inputs, layouts, strict=True))
 
     def builder_of(rows: int, at_end: bool = False) -> BlockBuilder:
-        steps = _steps(layout, Sizes(is_open=True, is_strict=True))
-        return BlockBuilder(
-            whole, _signature(x, layout.at(steps, rows)), {x.name: layout.axes.time or 0}, at_end
+        signatures = _signatures(inputs, layouts, Sizes(is_open=True, is_strict=True), rows)
+        axes, rates = (
+            {x.name: value for x, value in zip(inputs, values, strict=True)}
+            for values in ([layout.axes.time or 0 for layout in layouts], [layout.rate for layout in layouts])
         )
+        return BlockBuilder(whole, signatures, axes, at_end, rates)
 
     builder = builder_of(batch)
     block = builder.build().without_unused()
-    block.inputs[-1] = x.with_axes(*layout.at("time", "batch"))
     for name in whole.outputs:
         if builder.depends_on_length(name):
             raise ArgumentError(f"cannot stream: the output {name} depends on the length of the sequence")
@@ -72,77 +64,143 @@ def streamed_over_time(
             shapes = enumerate(zip(one.initial.shape, other.initial.shape, strict=True))
             rows = next((axis for axis, (a, b) in shapes if a != b), None)
             carries[i] = one.with_rows(rows)
-    block.inputs[:-1] = [Input(carry.name, carry.initial.dtype, carry.sizes) for carry in carries]
+    block.inputs[:] = [Input(carry.name, carry.initial.dtype, carry.sizes) for carry in carries]
+    block.inputs += [x.with_axes(*layout.declared) for x, layout in pairs]
     last = builder_of(batch, at_end=True).build().without_unused()
     timed = [timing.complete for name in whole.outputs if (timing := builder.timing(name)) is not None]
     return Streamed(
         block,
         tuple(carries),
-        layout.axes,
-        tuple(output_axes(whole, x, layout)),
+        layouts,
+        tuple(output_axes(whole, inputs, layouts)),
         max((count.latency() for count in timed), default=0),
         all(count.is_every_step for count in timed),
         last,
-        step_shape=layout.shape,
-        block_shape=layout.at(BLOCK, 1),
     )
 
 
-def _with_fixed(graph: Graph, fixed: Mapping[str, Any]) -> tuple[Graph, Input]:
-    """Return the graph of its first free input, in which the others are constants."""
+def _with_fixed(graph: Graph, fixed: Mapping[str, Any]) -> tuple[Graph, list[Input]]:
+    """Return the graph of its free inputs, in which the others are constants."""
     declared = {d.name: d for d in graph.inputs}
     check_names(declared, list(fixed), "inputs")
     free = [d for d in graph.inputs if d.name not in {*fixed, *graph.defaults}]
-    if len(free) != 1 or free[0].axes is None or free[0].dtype is None:
+    if not free or any(d.axes is None or d.dtype is None for d in free):
         names = ", ".join(d.name for d in free)
         raise SignatureError(
-            f"a stream takes one input of known rank, not ({names}): pass the others by name, or carry=; or "
+            f"a stream takes sequences of known rank, not ({names}): pass the others by name, or carry=; or "
             "let onward.chain connect them to a model before this one that computes them from one input"
         )
     constants = graph.constants | {
         name: as_declared(declared[name], value).copy() for name, value in fixed.items()
     }
     alone = graph.replaced(inputs=free, constants=constants, defaults=frozenset())
-    return simplify(alone), free[0]
+    return simplify(alone), free
 
 
-def _signature(x: Input, shape: tuple[Any, ...]) -> dict[str, Signature]:
-    assert x.dtype is not None
-    return {x.name: Signature(shape, x.dtype)}
+def _signatures(
+    inputs: Sequence[Input], layouts: Sequence[Layout], sizes: Sizes, rows: Any
+) -> dict[str, Signature]:
+    """Return the signatures of inputs for a symbolic unit of time, of which a multiple may stand for few."""
+    n = layouts[0].multiple
+    units = n * sizes.add("time", (LONG + APART) // n, low=int(n == 1))
+    pairs = [(x, layout.at(units, rows)) for x, layout in zip(inputs, layouts, strict=True)]
+    return {x.name: Signature(shape, x.dtype) for x, shape in pairs if x.dtype is not None}
 
 
-def find_layout(graph: Graph, x: Input, time_axis: int | None) -> Layout:
-    """Return the layout for which the steps of each recurrent node are those of the input.
+def find_layouts(graph: Graph, inputs: Sequence[Input], time_axis: int | None) -> tuple[Layout, ...]:
+    """Return the layouts for which the steps of each recurrent node are those of the inputs.
 
     With loops alone, the time axis is the one called time. Raises ArgumentError if there is none, or no
     recurrent node and no `time_axis`.
     """
-    assert x.axes is not None
-    rank = len(x.axes)
+    times = [_time_axis(graph, x, time_axis) for x in inputs]
     has_steps = any(node.operation in RECURRENT for node in graph.nodes)
-    has_loops = any(node.operation in LOOPS for node in graph.nodes)
-    if time_axis is None and has_loops and not has_steps and x.axes.count("time") == 1:
-        time_axis = x.axes.index("time")
-    if time_axis is not None and not -rank <= time_axis < rank:
-        raise ArgumentError(f"time_axis={time_axis}; expected {-rank} to {rank - 1}")
     problem: OnwardError | None = None
     runs = False
-    for layout in islice(_layouts(graph, x, time_axis), MAX_GUESSES):
+    for layouts in _combinations(graph, inputs, times):
         try:
-            if _has_steps(graph, x, layout, time_axis is not None):
-                return layout
+            if _has_steps(graph, inputs, layouts, None not in times):
+                return layouts
             runs = True
         except OnwardError as error:
             problem = problem or error
+    others = "; pass inputs that are no sequences by name" if len(inputs) > 1 else ""
     if problem is not None and (has_steps or not runs):
-        raise ArgumentError(f"cannot stream: {problem}") from problem
-    if time_axis is not None:
-        axes = ", ".join(map(str, x.axes))
+        raise ArgumentError(f"cannot stream: {problem}{others}") from problem
+    if None not in times:
+        known = "; ".join(f"{x.name} has the axes ({', '.join(map(str, x.axes or ()))})" for x in inputs)
         raise ArgumentError(
-            f"cannot stream: {x.name} has the axes ({axes}), and no weight tells the size of one that is "
-            "neither time nor the batch: export the model with a fixed size"
+            f"cannot stream: {known}, and no weight tells the size of one that is "
+            f"neither time nor the batch: export the model with a fixed size{others}"
         )
-    raise ArgumentError("no recurrent layer tells which axis of the input is time: pass time_axis=")
+    raise ArgumentError(f"no recurrent layer tells which axis of the input is time: pass time_axis={others}")
+
+
+def _time_axis(graph: Graph, x: Input, time_axis: int | None) -> int | None:
+    """Return the time axis of an input: the given one, or the one called time if loops alone have steps."""
+    axes = x.axes or ()
+    operations = {node.operation for node in graph.nodes}
+    if time_axis is None and operations & {*LOOPS} and not operations & {*RECURRENT}:
+        return axes.index("time") if axes.count("time") == 1 else None
+    if time_axis is not None and not -len(axes) <= time_axis < len(axes):
+        raise ArgumentError(f"time_axis={time_axis}; expected {-len(axes)} to {len(axes) - 1}")
+    return time_axis
+
+
+def _combinations(
+    graph: Graph, inputs: Sequence[Input], times: Sequence[int | None]
+) -> Iterator[tuple[Layout, ...]]:
+    """Yield possible layouts of all inputs, the likeliest first: those of equal rates."""
+    found = [list(islice(_layouts(graph, *pair), MAX_GUESSES)) for pair in zip(inputs, times, strict=True)]
+    for rates, most in _rates(graph, len(inputs)):
+        yield from islice(_at_rates(inputs, found, rates), most)
+
+
+def _at_rates(
+    inputs: Sequence[Input], found: Sequence[Sequence[Layout]], rates: Sequence[int]
+) -> Iterator[tuple[Layout, ...]]:
+    """Yield the combinations of layouts of inputs that fit one another, with rates."""
+    for first in found[0]:
+        fitting = [
+            [other.at_rate(rate) for other in each if _fit(x, other, inputs[0], first, rate == rates[0])]
+            for x, each, rate in zip(inputs[1:], found[1:], rates[1:], strict=True)
+        ]
+        yield from product([first.at_rate(rates[0])], *fitting)
+
+
+def _fit(x: Input, layout: Layout, other: Input, first: Layout, is_as_long: bool) -> bool:
+    """Whether two inputs both have rows, and axes of the same name for both rows and as many steps."""
+    if (layout.axes.batch is None) != (first.axes.batch is None) or layout.multiple != first.multiple:
+        return False
+    names = [
+        [("" if axis is None else str((each.axes or ())[axis])) for axis in found.axes]
+        for each, found in ((x, layout), (other, first))
+    ]
+    shared = {*(x.axes or ())} & {*(other.axes or ())} - {*UNNAMED}
+    pairs = [(a, b) for a, b in zip(*names, strict=True) if a in shared or b in shared]
+    return all(a == b for a, b in pairs) and (is_as_long or names[0][0] not in shared)
+
+
+def _rates(graph: Graph, inputs: int) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Yield the steps of each input for one unit of time, and how many layouts may have them.
+
+    Equal ones come first; the strides and the sizes in the graph tell the others. Unlikely layouts come last.
+    """
+    equal = (1,) * inputs
+    yield equal, LIKELY
+    strides, sizes = list[int](), set[int]()
+    for node in graph.nodes if inputs > 1 else ():
+        arrays = [graph.constants[name] for name in node.inputs[1:] if name in graph.constants]
+        known = [n for array in arrays if 0 < array.size <= MAX_AXES for n in array.ravel().tolist()]
+        sizes |= {int(n) for n in known if n in RATES}
+        strides += [n for n in node.attributes.get("strides", ()) if n in RATES]
+    found = {1}
+    for factor in (*strides, *sizes):
+        found = {*sorted(found | {n * factor for n in found if n * factor in RATES})[:MAX_RATES]}
+    unequal = (rates for rates in product(found, repeat=inputs) if min(rates) < max(rates))
+    for rates in sorted(unequal, key=lambda rates: (max(rates), rates))[:MAX_TRIALS]:
+        yield rates, LIKELY
+    yield equal, MAX_GUESSES
 
 
 def _layouts(graph: Graph, x: Input, time_axis: int | None) -> Iterator[Layout]:
@@ -167,9 +225,9 @@ def _layouts(graph: Graph, x: Input, time_axis: int | None) -> Iterator[Layout]:
                     yield Layout(shape, Axes(time, batch), multiple)
 
 
-def _has_steps(graph: Graph, x: Input, layout: Layout, is_given: bool) -> bool:
-    """Whether the steps and the rows of each recurrent node are those of the input."""
-    graph, values, rows = _inferred(graph, x, layout)
+def _has_steps(graph: Graph, inputs: Sequence[Input], layouts: Sequence[Layout], is_given: bool) -> bool:
+    """Whether the steps and the rows of each recurrent node are those of the inputs."""
+    graph, values, rows = _inferred(graph, inputs, layouts)
     recurrent = [node.inputs[0] for node in graph.nodes if node.operation in RECURRENT]
     if any(name not in values for name in graph.outputs):
         return False
@@ -179,14 +237,15 @@ def _has_steps(graph: Graph, x: Input, layout: Layout, is_given: bool) -> bool:
     return all(_is_timed(a) and (is_given or b == rows) for a, b, *_ in shapes)
 
 
-def _inferred(graph: Graph, x: Input, layout: Layout) -> tuple[Graph, Values, Any]:
-    """Return the graph without bodies where that is possible, its values, and the rows of x."""
-    axes, batch = Sizes(is_open=True), layout.axes.batch
-    is_open = batch is not None and x.axes is not None and isinstance(x.axes[batch], str)
-    rows: Any = axes.add("batch") if is_open else 1
-    signature = _signature(x, layout.at(_steps(layout, axes), rows))
-    graph = flattened(graph, signature)
-    return graph, infer(graph, signature), rows
+def _inferred(graph: Graph, inputs: Sequence[Input], layouts: Sequence[Layout]) -> tuple[Graph, Values, Any]:
+    """Return the graph without bodies where that is possible, its values, and the rows of the inputs."""
+    sizes = Sizes(is_open=True)
+    axes = [(x.axes or (), layout.axes.batch) for x, layout in zip(inputs, layouts, strict=True)]
+    batches = [own[axis] for own, axis in axes if axis is not None]
+    rows: Any = sizes.add("batch") if batches and all(isinstance(size, str) for size in batches) else 1
+    signatures = _signatures(inputs, layouts, sizes, rows)
+    graph = flattened(graph, signatures)
+    return graph, infer(graph, signatures), rows
 
 
 def _is_timed(size: Any) -> bool:
@@ -194,21 +253,15 @@ def _is_timed(size: Any) -> bool:
     return type(size) is Size and "time" in size.names
 
 
-def _steps(layout: Layout, axes: Sizes) -> Any:
-    """Return the symbolic number of steps; a multiple may stand for few of them."""
-    n = layout.multiple
-    return n * axes.add("time", (LONG + APART) // n, low=int(n == 1))
-
-
-def output_axes(graph: Graph, x: Input, layout: Layout) -> list[Axes]:
+def output_axes(graph: Graph, inputs: Sequence[Input], layouts: Sequence[Layout]) -> list[Axes]:
     """Return the time axis and the batch axis of each output."""
-    graph, values, rows = _inferred(graph, x, layout)
+    graph, values, rows = _inferred(graph, inputs, layouts)
     found = []
     for name in graph.outputs:
         sizes = list(enumerate(values[name].shape))
         times = (axis for axis, size in sizes if _is_timed(size))
         own = [axis for axis, size in sizes if size == rows] or [axis for axis, size in sizes if size == 1]
-        batches = iter(own if layout.axes.batch is not None else ())
+        batches = iter(own if layouts[0].axes.batch is not None else ())
         found.append(Axes(next(times, None), next(batches, None)))
     return found
 
@@ -221,7 +274,7 @@ def run_with_lengths(
     Rows of equal length run in one call. Raises ArgumentError.
     """
     time, batch = layout.axes
-    rows_of = [axes.batch for axes in output_axes(planner.graph, planner.graph.inputs[0], layout)]
+    rows_of = [axes.batch for axes in output_axes(planner.graph, planner.graph.inputs, [layout])]
     if time is None or batch is None or None in rows_of:
         raise ArgumentError(
             "got lengths, but the model has no rows: its outputs or its input lack a batch axis"

@@ -16,6 +16,7 @@ from ..node import AnyArray
 from ..plan.planner import Planner
 
 MAX_PROGRAMS = 64  # phases of strides
+BLOCK = 20011  # steps of a block that is longer than any window
 
 
 class Axes(NamedTuple):
@@ -26,6 +27,31 @@ class Axes(NamedTuple):
 
 
 NO_AXES = Axes()
+
+
+class Layout(NamedTuple):
+    """The shape of an input for one step and one row, and its axes."""
+
+    shape: tuple[int, ...]
+    axes: Axes
+    multiple: int = 1  # the model takes lengths that are multiples of it
+    rate: int = 1  # the steps of this input for each unit of time, if several inputs are sequences
+
+    def at(self, units: Any, rows: Any) -> tuple[Any, ...]:
+        """Return the shape for some units of time and rows, which may be names or symbolic."""
+        steps = units if self.rate == 1 else units * self.rate
+        sizes = {self.axes.time: steps, self.axes.batch: rows}
+        return tuple(sizes.get(axis, size) for axis, size in enumerate(self.shape))
+
+    def at_rate(self, rate: int) -> "Layout":
+        """Return the layout of an input that has so many steps for each unit of time."""
+        return Layout(self.shape, self.axes, self.multiple, rate)
+
+    @property
+    def declared(self) -> tuple[int | str, ...]:
+        """The shape with names for the steps and the rows."""
+        sizes = {self.axes.time: "time" if self.rate == 1 else f"{self.rate} time", self.axes.batch: "batch"}
+        return tuple(sizes.get(axis, size) for axis, size in enumerate(self.shape))
 
 
 class Carry(NamedTuple):
@@ -79,13 +105,11 @@ class Streamed:
 
     graph: Graph
     carries: tuple[Carry, ...]
-    x: Axes = NO_AXES  # axes of the first input after the carries
+    sequences: tuple[Layout, ...] = ()  # of the inputs after the carries, unless the carries are named
     outputs: tuple[Axes, ...] = ()  # axes of the outputs after the carries
     latency: int = 0
     every_step: bool = True  # whether each step completes one step of each output over time
     last: Graph | None = None
-    step_shape: tuple[int, ...] = ()  # shape of the first input for one step and one row
-    block_shape: tuple[int, ...] = ()  # shape of the first input for many steps and one row
     planner: Planner = field(init=False)
     last_planner: Planner | None = field(init=False)
 
@@ -97,6 +121,40 @@ class Streamed:
     def initial(self) -> tuple[AnyArray, ...]:
         """The carries at the start of a sequence."""
         return tuple(carry.initial for carry in self.carries)
+
+    @property
+    def sequence(self) -> Layout:
+        """The layout of the only sequence, if there is any. Raises ArgumentError if there are several."""
+        if len(self.sequences) > 1:
+            names = ", ".join(declared.name for declared in self.inputs)
+            raise ArgumentError(
+                f"the stream takes several sequences ({names}), but here only one: use model.stream() or "
+                "model.pool() in Python"
+            )
+        return self.sequences[0] if self.sequences else Layout((), NO_AXES)
+
+    @property
+    def rates(self) -> dict[str, int]:
+        """The steps of each sequence for one unit of time."""
+        return {d.name: layout.rate for d, layout in zip(self.inputs, self.sequences, strict=False)}
+
+    def blocks(self, units: int, rows: int) -> list[AnyArray]:
+        """Return a block of zeros for each sequence."""
+        pairs = zip(self.sequences, self.inputs, strict=True)
+        return [np.zeros(layout.at(units, rows), declared.dtype) for layout, declared in pairs]
+
+    def check_steps(self, blocks: Sequence[AnyArray]) -> None:
+        """Raise ShapeError unless the blocks of several sequences are equally long."""
+        ports = list(zip(blocks, self.sequences, self.inputs, strict=True))
+        units = {(x.shape[axes.time or 0] / rate) for x, (_, axes, _, rate), _ in ports}
+        if len(ports) > 1 and (len(units) > 1 or units.pop() % 1):
+            given = " and ".join(f"{d.name} has {x.shape[each.axes.time or 0]} steps" for x, each, d in ports)
+            ratio = " and ".join(f"{rate} of {name}" for name, rate in self.rates.items())
+            raise ShapeError(f"{given}, but a call takes {ratio}, or a multiple of these numbers")
+
+    def block_shapes(self) -> list[tuple[int, ...]]:
+        """Return the shapes of long blocks of the sequences for one row, after those of the carries."""
+        return [array.shape for array in self.initial] + [each.at(BLOCK, 1) for each in self.sequences]
 
     @property
     def inputs(self) -> Sequence[Input]:
@@ -165,4 +223,5 @@ class Streamed:
     def fingerprint(self) -> dict[str, str]:
         """Return metadata that identifies the model: a hash of all that determines its outputs."""
         carries = [(carry.name, carry.axes, carry.any_shape) for carry in self.carries]
-        return {"model": fingerprint((self.graph, self.last, carries, self.x, self.outputs))}
+        axes, *others = [layout.axes for layout in self.sequences] or [NO_AXES]
+        return {"model": fingerprint((self.graph, self.last, carries, axes, self.outputs, *others))}

@@ -44,16 +44,18 @@ def with_steps(value: Known, axis: int, steps: Any) -> Signature:
 class TimeFollower(Follower):
     """Follows time through a graph for a long sequence, whose length is symbolic, and for blocks.
 
-    `inputs` are arrays or signatures, and `axes` the time axes of those that are sequences. The blocks add
-    unrelated numbers of steps to values, so that no node takes the steps of a block for those of the
-    sequence; two of them add none and one.
+    `inputs` are arrays or signatures, `axes` the time axes of those that are sequences, and `rates` their
+    steps for each unit of time, by default one. The blocks add unrelated numbers of steps to values, so that
+    no node takes the steps of a block for those of the sequence; two of them add none and one.
     """
 
     problem, name, elements = "cannot stream", "time", "the steps of the whole sequence"
     size, otherwise = "the length of the sequence", "combines steps"
     exempt = ("Recurrent", "LastStep", "FinalState", "Loop")
 
-    def __init__(self, graph: Graph, inputs: Mapping[str, Known], axes: Mapping[str, int]) -> None:
+    def __init__(
+        self, graph: Graph, inputs: Mapping[str, Known], axes: Mapping[str, int], rates: Mapping[str, int]
+    ) -> None:
         super().__init__(graph, {**inputs})
         self._blocks: list[Values] = [{**self._whole} for _ in range(3)]
         # None: the result for the steps so far
@@ -62,9 +64,10 @@ class TimeFollower(Follower):
         self._counts = Counts()
         self._lengths: dict[Count, Any] = {}  # the numbers of steps of the sequence
         self._news: dict[Count, Size] = {}  # and those of a block
-        (name, axis), steps = next(iter(axes.items())), Count()
-        self._length: Size = self._whole[name].shape[axis]
+        (name, axis), units = next(iter(axes.items())), Count()
+        self._length: Size = self._whole[name].shape[axis] // rates.get(name, 1)
         for name, axis in axes.items():
+            steps = units.then(up=rates.get(name, 1))
             self.define_new(name, Timing(axis, steps, steps))
 
     def define_new(self, value: str, timing: Timing | None) -> str:

@@ -5,6 +5,7 @@ if it does not combine the steps of a sequence (`Operation.combining`), and is r
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,9 @@ class BlockBuilder(TimeFollower):
         inputs: Mapping[str, Known],
         axes: Mapping[str, int],
         at_end: bool,
+        rates: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
-        super().__init__(graph, inputs, axes)
+        super().__init__(graph, inputs, axes, rates)
         self.at_end = at_end  # whether the graph ends the sequence
         self._names: dict[str, str] = {"": ""}
         self._constants = dict(graph.constants)
@@ -84,6 +86,9 @@ class BlockBuilder(TimeFollower):
         if any(name not in self._whole for name in outputs):
             self.refuse(node, "its shapes depend on the values of the sequence")
         is_known = all(isinstance(self._whole[name], np.ndarray) for name in outputs)
+        rule = OPERATIONS[node.operation].stream
+        if node.operation == "Range" and rule and not is_known and rule(self, node):
+            return
         if is_known or (self._derived.issuperset(timed) and not self._combines_steps(node)):
             self._copy(node if is_known else self._sized(node))
             self._define_derived(node)
@@ -93,7 +98,6 @@ class BlockBuilder(TimeFollower):
                 self.timings |= dict.fromkeys(outputs)
         else:
             self._check_sizes(node)
-            rule = OPERATIONS[node.operation].stream
             (rule or BlockBuilder.unchanged)(self, node)
 
     def _combines_steps(self, node: Node) -> bool:
