@@ -122,6 +122,17 @@ class RandomGraph:
     def cumulative(self) -> None:
         self.add("CumSum", self.graph.add_constant(np.array(2)))
 
+    def running_mean(self) -> None:
+        """The mean of the steps so far: a sum divided by the number of each step, as in cumulative norms."""
+        length = self.graph.add("Slice", self.graph.add("Shape", self.value), *map(self.integers, (2, 3)))
+        step, dtype = self.pick(1, self.channels), self.pick(np.float32, np.int64)
+        end = self.graph.add("Mul", self.graph.add("Add", length, self.integers(1)), self.integers(step))
+        limits = [self.integers(step), end, self.integers(step)]
+        limits = [self.graph.add("Cast", name, to=np.dtype(dtype)) for name in limits]
+        places = self.graph.add("Cast", self.graph.add("Range", *limits), to=np.dtype(np.float32))
+        self.add("CumSum", self.integers(2))
+        self.add("Div", places)
+
     def residual(self) -> None:
         """Add a branch with a centred convolution, which is later than the other one."""
         start = self.value
@@ -160,7 +171,15 @@ class RandomGraph:
     def build(self, length: int) -> Model:
         operations = [
             *(self.conv, self.conv, self.pool, self.norm, self.activation, self.layer_norm, self.softmax),
-            *(self.linear, self.pad, self.cumulative, self.residual, self.recurrent, self.upsample),
+            *(
+                self.linear,
+                self.pad,
+                self.cumulative,
+                self.running_mean,
+                self.residual,
+                self.recurrent,
+                self.upsample,
+            ),
         ]
         for _ in range(length):
             operations[self.rng.integers(len(operations))]()

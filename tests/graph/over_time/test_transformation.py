@@ -55,6 +55,30 @@ def test_random_graphs_stream_with_the_bits_of_the_whole_call(
             assert_streams(case, T, batch, tmp_path / "state")
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.float32], ids=str)
+def test_positions_continue_from_block_to_block(dtype: Any) -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("batch", "time", 3))
+    length = graph.add("Slice", graph.add("Shape", x), *(graph.add_constant(np.array([n])) for n in (1, 2)))
+    limits = [graph.add_constant(np.array([4])), length, graph.add_constant(np.array([-2]))]
+    limits[1] = graph.add("Add", graph.add("Mul", length, limits[2]), limits[0])
+    places = graph.add("Range", *(graph.add("Cast", name, to=np.dtype(dtype)) for name in limits))
+    embedding = graph.add_constant(normal(np.random.default_rng(0), 40, 3))
+    places = graph.add("Cast", places, to=np.dtype(np.int64))
+    graph.outputs = (graph.add("Add", x, graph.add("Gather", embedding, places)),)
+    model = Model(graph)
+    x = normal(np.random.default_rng(1), 2, 13, 3)
+    expected = x + graph.constants[embedding][4 - 2 * np.arange(13)]
+    np.testing.assert_array_equal(model(x), expected)
+    stream, pool = model.stream(2, time_axis=1), model.pool(2, time_axis=1)
+    np.testing.assert_array_equal(
+        np.concatenate([stream(x[:, :1]), stream(x[:, 1:9]), stream(x[:, 9:])], 1), expected
+    )
+    a, b = pool.open(2)
+    np.testing.assert_array_equal(pool.step([a], x[:1, 0]), expected[:1, 0])  # the rows are at other places
+    np.testing.assert_array_equal(pool.step([a, b], x[:, [1, 0]][[0, 1], [0, 1]]), expected[[0, 1], [1, 0]])
+
+
 @pytest.mark.parametrize("precision", ["int8", "float16"])
 @pytest.mark.parametrize("seed", range(8))
 def test_compressed_graphs_stream_with_the_bits_of_the_whole_call(seed: int, precision: str) -> None:

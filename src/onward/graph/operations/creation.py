@@ -93,6 +93,24 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[Any, ...]]) -> 
     return [b.cast(y, start.dtype.name)] if start.dtype.name in DTYPES else None
 
 
+@arange.over_time
+def _(time: Any, node: Node) -> bool:
+    """Carry the number of steps so far, if there is an element for each step of a value."""
+    start, _, delta = (time.known(name) for name in node.inputs)
+    value, longer = time.of_length(time.shape(node.outputs[0])[0])
+    if value is None or longer or start is None or delta is None or start.dtype.name in WIDENED:
+        return False
+    timing, zero, one = time.timing(value), *(time.constant(np.array([n])) for n in range(2))
+    steps = time.slice(time.add("Shape", value), 0, timing.axis, timing.axis + 1)
+    before = time.carry(node, np.zeros(1, np.int64), None, "position")
+    places = time.add("Add", before, time.add("Range", zero, steps, one))
+    time.keep(before, time.add("Add", before, steps))
+    factor, first = (time.constant(array.reshape(1)) for array in (delta, start))
+    y = time.add("Mul", time.add("Cast", places, to=start.dtype), factor)
+    time.define(node.outputs[0], time.add("Add", y, first), timing.at(0))
+    return True
+
+
 @operation(
     "EyeLike",
     signature=lambda x, *, dtype=None, k=0: Signature(x.shape, x.dtype if dtype is None else as_dtype(dtype)),

@@ -56,7 +56,7 @@ Reads = Callable[[Sequence[Any], Mapping[str, Any]], Any]
 # Returns how many bytes of temporary arrays `compute` allocates.
 Temporaries = Callable[[Sequence[Any], Mapping[str, Any]], int]
 # Adds a node, some of whose inputs vary over time, to a graph over one block: it takes a `BlockBuilder`.
-StreamRule = Callable[[Any, Node], None]
+StreamRule = Callable[[Any, Node], bool | None]  # False: the node stays as it is
 Rule = TypeVar("Rule", Lowering, Combines, StreamRule, Expand, Infer, Reads, Temporaries)
 
 WIDENED = {"float16", "bfloat16"}  # dtypes that are computed in float32

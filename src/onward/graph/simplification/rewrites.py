@@ -41,6 +41,8 @@ def _unchanged(s: Simplifier, node: Node) -> str | None:
             same = len(others) < 2 and sum(map(bool, node.outputs)) <= 1
         case "Cast" if x in s.wide and node.attributes.get("to") == np.int64:
             return s.wide[x]
+        case "Cast" if node.attributes.get("to") == np.int64 and _holds_integers(s, x):
+            same = True
         case "Cast":  # a value that has been cast to the dtype
             before = s.makers.get(x)
             same = before is not None and (before.operation, before.attributes) == ("Cast", node.attributes)
@@ -128,6 +130,38 @@ def _integers(s: Simplifier, node: Node, place: int) -> list[int] | None:
 
 
 LENGTHS, STATES = 4, (5, 6)  # inputs of ONNX's recurrent operators
+
+
+@rewrite("Range")
+def _range(s: Simplifier, node: Node) -> Sequence[Node] | Node:
+    """Count in integers, which may be sizes, where a graph casts all of them to floats before."""
+    integers = []
+    for name in node.inputs:
+        array, maker = s.constants.get(name), s.makers.get(name)
+        if array is not None and array.dtype.kind == "f" and (array == np.trunc(array)).all():
+            integers.append(s.constant(f"{name}/int64", array.astype(np.int64)))
+            dtype = array.dtype
+        elif maker is not None and maker.operation == "Cast" and _holds_integers(s, maker.inputs[0]):
+            integers.append(maker.inputs[0])
+            dtype = maker.attributes["to"]
+        else:
+            return node
+    if all(name in s.constants for name in node.inputs):
+        return node
+    output = f"{node.outputs[0]}/int64"
+    counted = Node("Range", tuple(integers), (output,), {}, node.name)
+    return counted, Node("Cast", (output,), node.outputs, {"to": dtype}, node.name)
+
+
+def _holds_integers(s: Simplifier, name: str) -> bool:
+    """Whether a value is known to hold integers of 64 bits: sizes, and what is computed from them."""
+    array, maker = s.constants.get(name), s.makers.get(name)
+    if array is not None or maker is None:
+        return array is not None and array.dtype == np.int64
+    if maker.operation in ("Gather", "Slice", "Squeeze", "Unsqueeze", "Reshape"):
+        return _holds_integers(s, maker.inputs[0])
+    sums = maker.operation in ("Add", "Sub", "Mul", "Concat")
+    return maker.operation in ("Shape", "Size") or (sums and all(_holds_integers(s, x) for x in maker.inputs))
 
 
 @rewrite("RNN", "GRU", "LSTM")
