@@ -50,6 +50,7 @@ def of_stream(
     phases: list[FixedProgram] = []
     ends: list[FixedProgram | None] = []
     carried: Sequence[AnyArray] = streamed.initial
+    axis = streamed.sequence.axes.time
     while (signature := tuple(map(Signature.of, carried))) not in known:
         if len(known) == MAX_PHASES:
             raise ArgumentError(
@@ -59,7 +60,7 @@ def of_stream(
         known.append(signature)
         program = programs.compiled([*carried, *block])
         phases.append(program)
-        ends.append(None if last is None else _end(last, carried, block[0].take([], streamed.x.time)))
+        ends.append(None if last is None else _end(last, carried, block[0].take([], axis)))
         carried = [np.zeros(tuple(map(int, y.shape)), y.dtype) for y in program.outputs[:count]]
     following = [*range(1, len(phases)), known.index(signature)]
     kept = [[_is_kept(program, place) for place in range(count)] for program in phases]
