@@ -6,6 +6,7 @@ import importlib
 import re
 import sys
 import threading
+from pathlib import Path
 
 import jupytext
 import pytest
@@ -118,3 +119,58 @@ def test_home_page_that_is_wider_than_a_phone(home, browser):
     page.wait_for_selector("body[data-ready=true]", timeout=30_000)
     assert page.text_content("#unit-name").startswith("Unit 3 at step 46")
     page.close()
+
+
+FAULTS = Path(__file__).with_name("equations.js").read_text(encoding="utf-8").split("\n", 1)[1]
+EQUATIONS = [f"{lesson}/" for lesson in ("backward", "forward", "inside", "machine", "text", "training")]
+EQUATIONS += ["slides/backward.html", "slides/forward.html"]
+WIDE = """() => [document.documentElement.scrollWidth, [...document.querySelectorAll("table, pre")].filter(
+    (wide) => wide.getBoundingClientRect().right > innerWidth && !wide.closest(".md-typeset__scrollwrap")
+).length]"""
+
+
+@pytest.fixture
+def phone(browser):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    yield page
+    page.close()
+
+
+@pytest.mark.parametrize("place", EQUATIONS)
+def test_equation_that_is_hard_to_read(home, phone, place):
+    if place.startswith("slides"):
+        phone.set_viewport_size({"width": 1280, "height": 720})
+    phone.goto(f"{home}learn/{place}")
+    phone.evaluate("document.fonts.ready")
+    assert phone.evaluate(FAULTS) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ("all('mo').forEach((e) => e.setAttribute('stretchy', 'false'))", "a bracket does not fit"),
+        ("all('mtd').forEach((e) => (e.style.textAlign = 'left'))", "a sign is far from its left side"),
+        ("all('mtd:has(mo)').forEach((e, k) => (e.style.paddingLeft = `${k}px`))", "signs do not align"),
+        ("all('mspace').forEach((e) => e.remove())", "tanh touches x"),
+        ("all('math').forEach((e) => (e.style.fontSize = '40px'))", "an equation is too wide"),
+    ],
+)  # fmt: skip
+def test_equation_that_is_hard_to_read_and_goes_unnoticed(home, phone, change, fault):
+    phone.goto(f"{home}learn/forward/")
+    phone.evaluate("document.fonts.ready")
+    phone.evaluate(f"() => {{ const all = (s) => [...document.querySelectorAll(s)]; {change} }}")
+    assert fault in phone.evaluate(FAULTS)
+
+
+def test_page_that_scrolls_sideways_on_a_phone(home, phone):
+    places = re.findall(r"(\S+)\.md$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(places) > 50
+    phone.route("**/search/**", lambda route: route.abort())  # the index takes longer than the page
+    found = {}
+    for place in places:
+        phone.goto(f"{home}{place.removesuffix('index').rstrip('/')}/")
+        phone.wait_for_function("document.querySelectorAll('.md-typeset > table').length === 0")
+        width, cut = phone.evaluate(WIDE)
+        if width > 390 or cut:
+            found[place] = width, cut
+    assert found == {}

@@ -1,4 +1,4 @@
-"""Make slides of the figures of the lessons: a self-contained page for each deck in docs/learn/slides."""
+"""Make slides of the figures of the lessons: a page for each deck in docs/learn/slides."""
 
 import re
 from pathlib import Path
@@ -13,6 +13,7 @@ PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
+<link rel="stylesheet" href="../../equations.css">
 <style>{style}</style>
 {slides}
 <script>{script}</script>
