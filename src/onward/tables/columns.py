@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -38,11 +38,43 @@ def is_missing(cell: str) -> bool:
     return cell.strip().lower() in MISSING
 
 
-class Encoded(NamedTuple):
-    """A column of text: the number of each row's cell among the different ones."""
+class Texts:
+    """A column of text in an array of pyarrow, which is not decoded before it is needed."""
 
-    codes: IntArray
-    names: list[str]
+    def __init__(self, cells: Any) -> None:
+        """cells: a ChunkedArray of large_string."""
+        self.cells = cells
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def codes(self) -> tuple[IntArray, list[str]]:
+        """Return the number of each row's cell among the different ones, and these."""
+        encoded = self.cells.dictionary_encode().combine_chunks()
+        return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
+
+    def numbers(self) -> AnyArray | None:
+        """Return the cells in float64, NaN for missing values, or None if one may be no number."""
+        import pyarrow as pa
+        from pyarrow import compute
+
+        with suppress(pa.ArrowInvalid):
+            return np.asarray(self.cells.cast("float64").to_numpy())
+        with suppress(pa.ArrowInvalid):
+            known = compute.invert(compute.is_in(self.cells, pa.array(NULLS, "large_string")))
+            numbers = compute.if_else(known, self.cells, None).cast("float64")
+            return np.asarray(numbers.to_numpy())
+        return None
+
+    def of_one_length(self) -> AnyArray | None:
+        """Return the cells in UTF-8 if all have the same number of bytes."""
+        cells = self.cells.combine_chunks()
+        _, offsets, characters = cells.buffers()
+        ends = np.frombuffer(offsets, np.int64)[cells.offset :][: len(cells) + 1]
+        width = int(ends[1] - ends[0])
+        if not width or (np.diff(ends) != width).any():
+            return None
+        return np.frombuffer(characters, f"S{width}", len(self), int(ends[0]))
 
 
 class Columns:
@@ -51,7 +83,7 @@ class Columns:
     def __init__(
         self, name: str, header: list[str], cells: dict[str, Any], decimal: str, place: Callable[[int], str]
     ) -> None:
-        """cells: lists of text, Encoded, arrays of bytes in UTF-8, or of numbers. place: the line or number
+        """cells: lists of text, Texts, arrays of bytes in UTF-8, or of numbers. place: the line or number
         of a row, for errors.
 
         `lists` holds the columns of Parquet with a sequence in each row, as lists of arrays (T, F).
@@ -59,10 +91,10 @@ class Columns:
         self.lists: dict[str, list[AnyArray]] = {}
         self.name, self.header, self.decimal = name, header, decimal
         self._cells, self._place = cells, place
+        self._numbers: dict[str, AnyArray] = {}
 
     def __len__(self) -> int:
-        cells = next(iter((self._cells | self.lists).values()))
-        return len(cells.codes if isinstance(cells, Encoded) else cells)
+        return len(next(iter((self._cells | self.lists).values())))
 
     def place(self, row: int, column: str) -> str:
         """Return the place of a cell, for an error message."""
@@ -77,8 +109,8 @@ class Columns:
     def codes(self, column: str) -> tuple[IntArray, list[str]]:
         """Return the number of each row's cell among the different ones, and these in order of occurrence."""
         cells = self._cells[column]
-        if isinstance(cells, Encoded):
-            numbers, names = cells
+        if isinstance(cells, Texts):
+            numbers, names = cells.codes()
         else:
             if isinstance(cells, np.ndarray) and cells.dtype.kind == "S":
                 cells = cells.tolist()
@@ -92,25 +124,39 @@ class Columns:
             numbers = np.array([places[name.strip()] for name in names])[numbers]
         return numbers, list(places)
 
-    def numbers(self, column: str) -> AnyArray:
-        """Return a column in float64, NaN for missing values. Raises FileError, which names the line."""
+    def of_one_length(self, column: str) -> AnyArray | None:
+        """Return the cells of a column as bytes in UTF-8 if they are texts of the same length."""
         cells = self._cells[column]
+        if isinstance(cells, Texts):
+            return cells.of_one_length()
+        if isinstance(cells, list):
+            cells = np.array([cell.encode() for cell in cells])
+        is_text = cells.dtype.kind == "S" and (np.char.str_len(cells) == cells.itemsize).all()
+        return cells if is_text else None
+
+    def numbers(self, column: str) -> AnyArray:
+        """Return a column in float64, NaN for missing values; not to be modified.
+
+        Raises FileError, which names the line.
+        """
+        if column not in self._numbers:
+            self._numbers[column] = self._parsed(column)
+        return self._numbers[column]
+
+    def _parsed(self, column: str) -> AnyArray:
+        cells, found = self._cells[column], None
         if isinstance(cells, np.ndarray):
-            if cells.dtype.kind != "S":
-                return cells.astype(np.float64)
-            found = _parsed(cells, self.decimal)
-            if found is not None:
-                return found
-            cells = [cell.decode() for cell in cells.tolist()]  # to name the one that is no number
-        codes, names = cells if isinstance(cells, Encoded) else (None, cells)
-        try:
-            if self.decimal != ".":
-                raise ValueError("the numbers of NumPy have a decimal point")
-            numbers = np.array(names, np.float64)
-        except ValueError:
-            row_of = (lambda n: n) if codes is None else (lambda n: int(np.flatnonzero(codes == n)[0]))
-            numbers = np.array([self._number(row_of, n, column, cell) for n, cell in enumerate(names)])
-        return numbers if codes is None else numbers[codes]
+            found = _parsed(cells, self.decimal) if cells.dtype.kind == "S" else cells.astype(np.float64)
+        elif isinstance(cells, Texts) and self.decimal == ".":
+            found = cells.numbers()
+        if found is not None:
+            return found
+        codes, names = self.codes(column)
+        numbers = [
+            self._number(lambda n: int(np.flatnonzero(codes == n)[0]), n, column, cell)
+            for n, cell in enumerate(names)
+        ]
+        return np.array(numbers)[codes]
 
     def matrix(self, columns: Sequence[str]) -> AnyArray:
         """Return columns of numbers side by side, (rows, columns)."""
@@ -183,7 +229,7 @@ def _header(content: bytes, name: str, delimiter: str | None) -> list[str]:
 def _with_arrow(
     content: bytes, header: list[str], wanted: list[str], numeric: list[str], delimiter: str, decimal: str
 ) -> dict[str, Any] | None:
-    """Return encoded text and arrays of numbers, or None if pyarrow refuses the file."""
+    """Return texts and arrays of numbers, or None if pyarrow refuses the file."""
     import pyarrow as pa
     from pyarrow import csv as arrow
 
@@ -194,7 +240,7 @@ def _with_arrow(
             arrow.ParseOptions(delimiter=delimiter, newlines_in_values=b'"' in content),
             arrow.ConvertOptions(
                 include_columns=wanted,
-                column_types=dict.fromkeys(wanted, pa.string()) | dict.fromkeys(numeric, pa.float64()),
+                column_types=dict.fromkeys(wanted, pa.large_string()) | dict.fromkeys(numeric, pa.float64()),
                 null_values=NULLS,
                 decimal_point=decimal,
             ),
@@ -203,14 +249,9 @@ def _with_arrow(
         return None
     if not len(table):
         return None
-    cells: dict[str, Any] = {column: table[column].to_numpy() for column in numeric}
-    for column in wanted:
-        if column not in cells:
-            encoded = table[column].dictionary_encode().combine_chunks()
-            cells[column] = Encoded(
-                encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
-            )
-    return cells
+    return {
+        column: table[column].to_numpy() if column in numeric else Texts(table[column]) for column in wanted
+    }
 
 
 def _with_numpy(

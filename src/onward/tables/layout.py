@@ -128,7 +128,7 @@ class Sequences:
     classes: tuple[str, ...] = ()
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     names: list[str] | None = None
-    times: list[list[str]] | None = None
+    times: Sequence[Sequence[str]] | None = None
     selection: Selection = field(default_factory=Selection)
     origin: str = ""
     suffix: str = ".csv"
@@ -154,8 +154,13 @@ class Sequences:
         return replace(self, step_labels=np.split(labels, np.cumsum(self.lengths)[:-1]), classes=classes)
 
     def name(self, row: int) -> str:
-        """The name of a sequence in the file, or its index."""
-        return str(row) if self.names is None else self.names[row]
+        """The name of a sequence in the file, or its index; of a window, its series and last step."""
+        if self.series is None or self.ends is None:
+            return str(row) if self.names is None else self.names[row]
+        number, end = self.ends[row].tolist()
+        times = self.series.times
+        last = str(end - 1) if times is None else times[number][end - 1]
+        return last if self.series.single else f"{self.series.name(number)}:{last}"
 
     def describe(self) -> str:
         """Describe the content of the file: "8 sequences of 96 steps, 7 features"."""

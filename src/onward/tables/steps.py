@@ -264,18 +264,11 @@ class _Table:
                 "--every gives another step"
             )
 
-    def times(self) -> list[list[str]] | None:
+    def times(self) -> list[Sequence[str]] | None:
         """Return the time of each step of each sequence; None without a time column."""
         if self.cells is None:
             return None
-        found: list[list[str]] = []
-        for rows in self.split(self.order):
-            names = self.cells.names[self.cells.codes[rows]].tolist()
-            for n in np.flatnonzero(rows < 0).tolist():
-                assert self.step is not None
-                names[n] = times.after(names[0], self.step, n)
-            found.append(names)
-        return found
+        return [times.StepNames(self.cells, rows, self.step) for rows in self.split(self.order)]
 
     def without_missing(self, x: AnyArray) -> AnyArray:
         """Treat missing inputs as the selection says. Raises FileError, which names the line."""

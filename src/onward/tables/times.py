@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -131,31 +131,51 @@ def parse_date(cell: str, day_first: bool = False) -> datetime:
 
 @dataclass(frozen=True)
 class Cells:
-    """A column of times: as numbers, one for each row, and as the different cells, dates in ISO 8601."""
+    """A column of times: as numbers, and `text`, which returns the cell of a row, dates in ISO 8601."""
 
     seconds: NDArray[np.float64]
-    codes: IntArray
-    names: NDArray[Any]
+    text: Callable[[int], str]
     are_dates: bool
 
     def __getitem__(self, row: int) -> str:
-        return str(self.names[self.codes[row]])
+        return self.text(row)
+
+
+@dataclass(frozen=True)
+class StepNames(Sequence[str]):
+    """The times of the steps of a sequence as texts: the cells of its rows, -1 for a step without a row."""
+
+    cells: Cells
+    rows: IntArray
+    step: Step | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: Any) -> Any:
+        row = int(self.rows[number])
+        if row >= 0:
+            return self.cells[row]
+        assert self.step is not None
+        return after(self[0], self.step, number)
 
 
 def read(columns: Columns, column: str, day_first: bool) -> Cells:
     """Return a column of numbers or dates. Raises FileError, which names the line."""
+    fixed = None if day_first else columns.of_one_length(column)
+    found = None if fixed is None else _iso_seconds(fixed)
+    if fixed is not None and found is not None:
+        return Cells(found, lambda row: str(fixed[row].decode()), True)
     codes, cells = columns.codes(column)
+    names = list(cells)
 
     def place(number: int) -> str:
         row = int(np.flatnonzero(codes == number)[0])
         return f"{columns.place(row, column)}: {cells[number]!r}"
 
     if all(map(is_number, cells)):
-        return Cells(np.array(list(map(float, cells)))[codes], codes, np.array(cells, object), False)
-    found = None if day_first else _iso_seconds(cells)
-    if found is not None:
-        return Cells(found[codes], codes, np.array(cells, object), True)
-    values, names = np.zeros(len(cells)), np.array(cells, object)
+        return Cells(np.array(list(map(float, cells)))[codes], lambda row: names[codes[row]], False)
+    values = np.zeros(len(cells))
     first: datetime | None = None
     for number, cell in enumerate(cells):
         try:
@@ -172,26 +192,29 @@ def read(columns: Columns, column: str, day_first: bool) -> Cells:
         if day_first:
             is_date = len(cell) <= len("31.01.2024")
             names[number] = date.date().isoformat() if is_date else date.isoformat(" ")
-    return Cells(values[codes], codes, names, True)
+    return Cells(values[codes], lambda row: names[codes[row]], True)
 
 
-def _iso_seconds(cells: Sequence[str]) -> NDArray[np.float64] | None:
+def _iso_seconds(cells: NDArray[np.bytes_]) -> NDArray[np.float64] | None:
     """Return the seconds since 1970 of dates in one form of ISO 8601 without a time zone; None for others."""
-    length = len(cells[0])
-    if length not in (10, 16, 19) or set(map(len, cells)) != {length} or not "".join(cells).isascii():
+    length = cells.itemsize
+    if length not in (10, 16, 19):
         return None
-    characters = np.array(cells, f"S{length}").view("S1").reshape(-1, length)
+    characters = cells.view(np.uint8).reshape(-1, length)
     is_sign = np.isin(np.arange(length), (4, 7, 10, 13, 16))
-    if not (characters[:, ~is_sign].view(np.uint8) - ord("0") <= 9).all():
-        return None
-    signs = np.frombuffer(b"--T::", "S1")[: is_sign.sum()]
-    given = np.where(characters[:, is_sign] == b" ", b"T", characters[:, is_sign])
-    if not (given == signs).all() or (characters[:, :4] == b"0").all(axis=1).any():
+    lowest, highest = characters.min(axis=0), characters.max(axis=0)
+    signs = lowest[is_sign].tobytes()
+    if not (
+        signs == highest[is_sign].tobytes()
+        and (b"--T::".startswith(signs) or b"-- ::".startswith(signs))
+        and ord("0") <= lowest[~is_sign].min() <= highest[~is_sign].max() <= ord("9")
+    ):
         return None
     try:
-        return np.array(cells, "datetime64[s]").astype(np.float64)
+        dates = cells.astype("datetime64[s]")
     except ValueError:  # such as the 31st of February
         return None
+    return dates.astype(np.float64) if dates.min() >= np.datetime64("0001") else None
 
 
 def infer_step(series: Sequence[NDArray[np.float64]], are_dates: bool) -> Step | None:

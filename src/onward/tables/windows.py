@@ -34,7 +34,6 @@ def cut(sequences: Sequences, window: int, horizon: int, future: bool) -> Sequen
     ahead = 0 if future or targets is None else horizon
     items: list[AnyArray] = []
     following: list[AnyArray] = []
-    names: list[str] = []
     ends: list[IntArray] = []
     for row, item in enumerate(sequences.items):
         found = np.arange(window, len(item) - ahead + 1)
@@ -46,8 +45,9 @@ def cut(sequences: Sequences, window: int, horizon: int, future: bool) -> Sequen
             padded = np.pad(targets[row], ((0, horizon), (0, 0)), constant_values=np.nan)
             steps = sliding_window_view(padded, horizon, axis=0)[found]  # (windows, O, H)
             following.append(steps.swapaxes(1, 2).reshape(len(found), padded.shape[1] * horizon))
-        items += [item[end - window : end] for end in found.tolist()]
-        names += _step_names(sequences, row, found - 1)
+        if len(found):
+            every = np.moveaxis(sliding_window_view(item, window, axis=0), -1, 1)
+            items += map(every.__getitem__, (found - window).tolist())
         ends.append(np.stack([np.full(len(found), row), found], axis=1))
     if not items:
         raise ArgumentError(
@@ -58,7 +58,7 @@ def cut(sequences: Sequences, window: int, horizon: int, future: bool) -> Sequen
         sequences,
         items=items,
         targets=None if targets is None else np.concatenate(following),
-        names=names,
+        names=None,
         times=None,
         selection=replace(sequences.selection, window=window, horizon=horizon),
         single=False,
@@ -72,16 +72,6 @@ def _none(absent: Mask, starts: IntArray, ends: IntArray) -> Mask:
     count = np.concatenate([[0], np.cumsum(absent.any(axis=1))])
     none: Mask = count[ends] == count[starts]
     return none
-
-
-def _step_names(series: Sequences, row: int, steps: IntArray) -> list[str]:
-    """The names of steps: their times or numbers, after the name of their series if there are several."""
-    names = (
-        map(str, steps.tolist())
-        if series.times is None
-        else map(series.times[row].__getitem__, steps.tolist())
-    )
-    return list(names) if series.single else [f"{series.name(row)}:{name}" for name in names]
 
 
 def latest(windows: Sequences) -> Sequences:
@@ -122,13 +112,12 @@ def forecast_rows(windows: Sequences, forecasts: Sequence[AnyArray]) -> tuple[li
 
 def take(windows: Sequences, rows: IntArray) -> Sequences:
     """The windows with these numbers."""
-    assert windows.ends is not None and windows.names is not None
+    assert windows.ends is not None
     targets = windows.targets
     return replace(
         windows,
         items=[windows.items[row] for row in rows],
         targets=targets[rows] if isinstance(targets, np.ndarray) else targets,
-        names=[windows.names[row] for row in rows],
         ends=windows.ends[rows],
     )
 
