@@ -104,7 +104,8 @@ class RandomCases:
         self.activation = int(rng.choice([0, 0, 1, 2, 3]))
 
     def case(self) -> Case:
-        kinds = (self.function, self.arithmetic, self.product, self.convolution, self.pooling, self.reduction)
+        kinds = [self.function, self.arithmetic, self.product, self.convolution, self.pooling, self.reduction]
+        kinds.append(self.slicing)
         return kinds[self.rng.integers(len(kinds))]()
 
     def size(self, low: int = 1, high: int = 9) -> int:
@@ -249,3 +250,44 @@ class RandomCases:
         y = self.integers(result, low=0.02, high=1) if name == "MEAN" else x._replace(shape=result)
         places = Tensor([len(axes)], "INT32", np.array(axes, np.int32))
         return Case(name, [x, places], y, options("Reducer", keepDims=keeps), 2)
+
+    def slicing(self) -> Case:
+        """A slice of ranges, with masks, single places, new axes and an ellipsis, which is not empty."""
+        shape = [self.size(2), self.size(2), self.size(2)]
+        while True:
+            count = self.size(1, 4)
+            index = [self.place(n) for n in shape[:count]]
+            if count < 3 and self.rng.random() < 0.5:
+                index = [Ellipsis, *map(self.place, shape[-count:])]
+            elif self.rng.random() < 0.4:
+                index.insert(self.size(0, count + 1), None)
+            result = np.zeros(shape)[tuple(index)].shape
+            if 0 not in result:
+                break
+        bounds = np.array([self.bounds(each) for each in index], np.int32).T
+        masks = {
+            "beginMask": [isinstance(x, slice) and x.start is None for x in index],
+            "endMask": [isinstance(x, slice) and x.stop is None for x in index],
+            "shrinkAxisMask": [isinstance(x, int) for x in index],
+            "newAxisMask": [x is None for x in index],
+            "ellipsisMask": [x is Ellipsis for x in index],
+        }
+        numbers = {name: sum(bit << k for k, bit in enumerate(bits)) for name, bits in masks.items()}
+        constants = [Tensor([len(index)], "INT32", row) for row in bounds]
+        y = Tensor(list(result))
+        return Case("STRIDED_SLICE", [Tensor(shape), *constants], y, options("StridedSlice", **numbers), 1)
+
+    def place(self, n: int) -> Any:
+        """A place on an axis of n elements, or a range that may begin and end beyond it."""
+        if self.rng.random() < 0.25:
+            return int(self.rng.integers(-n, n))
+        start, stop = (
+            None if self.rng.random() < 0.3 else int(self.rng.integers(-n - 3, n + 4)) for _ in range(2)
+        )
+        return slice(start, stop, int(self.rng.choice([1, 1, 1, 2, -1, -2])))
+
+    def bounds(self, place: Any) -> tuple[int, int, int]:
+        """The begin, the end and the stride of a place."""
+        if isinstance(place, slice):
+            return place.start or 0, place.stop or 0, place.step
+        return (place, 0, 1) if isinstance(place, int) else (0, 0, 1)

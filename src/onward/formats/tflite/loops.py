@@ -116,43 +116,32 @@ class Steps:
 
 
 def _counted(call: Call, steps: Steps, inputs: Sequence[Value], limits: Sequence[Any]) -> list[Value]:
-    """Run a loop whose index replaces the counters; it captures what does not change, and scans lists."""
-    others = {*steps.unchanged, *steps.items, *steps.counters}
-    states = [place for place in range(len(inputs)) if place not in others]
-    outer = [place for place in (*steps.unchanged, *steps.items) if inputs[place].known is None]
-    places = [*states, *outer]
+    """Run a loop of a known number of iterations, which scans lists."""
+    fixed = [place for place in steps.unchanged if inputs[place].known is not None]
+    states = [place for place in range(len(inputs)) if place not in {*fixed, *steps.items}]
+    places = [*states, *steps.items]
     wanted = [steps.items.get(place, number) for place, number in enumerate(steps.body.outputs)]
 
     def step(i: Value, *values: Value) -> Sequence[Any]:
-        taken = {place: _counter(i, first, inputs[place]) for place, first in steps.counters.items()}
-        taken |= dict(zip(places, values, strict=True))
-        for place, x in enumerate(inputs):
-            if place not in taken:
-                taken[place] = Value(i.t, i.t.graph.add_constant(call.array(x, "value")), x.dtype)
+        taken = dict(zip(places, values, strict=True))
+        for place in fixed:
+            taken[place] = Value(i.t, i.t.cast(inputs[place].known, inputs[place].dtype), inputs[place].dtype)
         found = i.t.subgraph(call.options.body_subgraph, [taken[k] for k in range(len(inputs))], wanted)
         items = [found[place].apply("Squeeze", [0]) for place in steps.items]
         return [None, *(found[place] for place in states), *items]
 
     count = reduce(_least, limits)
     count = max(0, count) if isinstance(count, int) else count.apply("Max", 0)
-    sequences = [inputs[place] for place in outer if call.shape(place)[:1] == [count]]
+    sequences = [inputs[place] for place in steps.unchanged if call.shape(place)[:1] == [count]]
     number = call.constant(count, np.int64) if isinstance(count, int) else count
     if sequences:
         number = sequences[0].apply("Shape", dtype=INT64).apply("Gather", np.array(0), axis=0)
     axes = [call.tensor(place).declared_axes for place in places]
-    made = loop(call, number, None, [inputs[place] for place in places], axes, step, len(outer))
-    after = dict(zip((*states, *steps.items), made, strict=True))
-    after |= {place: _counter(number, first, inputs[place]) for place, first in steps.counters.items()}
+    made = loop(call, number, None, [inputs[place] for place in places], axes, step, len(steps.items))
+    after = dict(zip(places, made, strict=True))
     for place in steps.items:
         after[place] = _whole(call, steps, place, after[place], inputs[place], count)
     return [after.get(place, x) for place, x in enumerate(inputs)]
-
-
-def _counter(i: Any, first: int, x: Value) -> Any:
-    """Return i + first like a value."""
-    number = (i + first if first else i).cast(x.dtype)
-    shape = x.known.shape  # type: ignore[union-attr]  # it starts at a known number
-    return number.apply("Reshape", list(shape)) if shape else number
 
 
 def _least(a: Any, b: Any) -> Any:

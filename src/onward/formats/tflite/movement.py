@@ -97,72 +97,56 @@ def split_v(call: Call, x: Value, sizes: Value, axis: Value) -> Any:
 
 @operator(ANY, "SLICE")
 def slice_(call: Call, x: Value, begin: Value, size: Value) -> Any:
-    rank = len(call.shape(0))
     starts, sizes = vector(begin), vector(size)
-    if starts.known is not None and sizes.known is not None:
-        ends = [LAST if n < 0 else int(start + n) for start, n in zip(starts.known, sizes.known, strict=True)]
-        return x.apply("Slice", call.numbers(starts, "begin"), ends, list(range(rank)))
-    return x.apply("Slice", starts, where(sizes < 0, LAST, starts + sizes), list(range(rank)))
+    return x.apply("Slice", starts, where(sizes < 0, LAST, starts + sizes), list(range(len(call.shape(0)))))
 
 
 @operator(ANY, "STRIDED_SLICE")
 def strided_slice(call: Call, x: Value, begin: Value, end: Value, strides: Value) -> Any:
-    o, rank = call.options, len(call.shape(0))
+    o, steps = call.options, call.numbers(strides, "strides")
     if o.offset:
         raise call.refuse("an end that counts from the begin")
-    steps = call.numbers(strides, "strides")
-    if begin.known is None or end.known is None:
-        return _dynamic_slice(call, x, begin, end, steps)
-    starts, ends = call.numbers(begin, "begin"), call.numbers(end, "end")
-    added = bin(o.new_axis_mask & (1 << len(steps)) - 1).count("1")
-    ellipses = [place for place in range(len(steps)) if o.ellipsis_mask >> place & 1]
-    axis = 0
-    chosen: list[tuple[int, ...]] = []
-    shrunk: list[int] = []
-    new: list[int] = []
-    for place, step in enumerate(steps):
-        if place in ellipses:
-            axis += rank - (len(steps) - added - 1)
-        elif o.new_axis_mask >> place & 1:
-            new.append(axis + len(new) - len(shrunk))
-        else:
-            chosen.append((axis, *_bounds(o, place, starts[place], ends[place], step)))
-            if o.shrink_axis_mask >> place & 1:
-                shrunk.append(axis)
-            axis += 1
-    axes, *parts = [list(column) for column in zip(*chosen, strict=True)] or [[], [], [], []]
-    y: Any = x.apply("Slice", parts[0], parts[1], axes, parts[2]) if axes else x
+    axes, shrunk, new = _sliced_axes(call, len(steps))
+    places = list(axes)
+
+    def masked(mask: int, value: Any, bound: Any) -> Any:
+        """Return a bound with other numbers at the places of a mask."""
+        chosen = [bool(mask >> place & 1) for place in places]
+        return where(call.constant(chosen, bool), value, bound) if any(chosen) else bound
+
+    def far(sign: int, near: int) -> Any:
+        """Return the end in the direction of a sign, or else a number, for each place."""
+        return call.constant([LAST if sign * steps[place] > 0 else near for place in places], INT64)
+
+    one = o.shrink_axis_mask
+    starts, ends = (vector(bound).apply("Gather", places) for bound in (begin, end))
+    starts = masked(o.begin_mask, far(-1, 0), starts)
+    ends = masked(o.end_mask, far(1, -LAST), ends)
+    if min(steps) < 0:  # from before the first element, there is nothing backwards
+        first = [-call.shape(0)[axis] if steps[place] < 0 else -LAST for place, axis in axes.items()]
+        ends = where(starts < call.constant(first, INT64), LAST, ends)
+    ends = masked(one, where(starts.equals(-1), LAST, starts + 1), ends)
+    strides_ = [1 if one >> place & 1 else steps[place] for place in places]
+    y: Any = x.apply("Slice", starts, ends, list(axes.values()), strides_) if axes else x
     y = y.apply("Squeeze", shrunk) if shrunk else y
     return y.apply("Unsqueeze", new) if new else y
 
 
-def _bounds(o: Any, place: int, start: int, end: int, step: int) -> tuple[int, int, int]:
-    """Return the start, the end and the step along an axis, with the masks."""
-    if o.shrink_axis_mask >> place & 1:
-        return start, start + 1 if start != -1 else LAST, 1
-    if o.begin_mask >> place & 1:
-        start = 0 if step > 0 else LAST
-    if o.end_mask >> place & 1:
-        end = LAST if step > 0 else -LAST
-    return start, end, step
-
-
-def _dynamic_slice(call: Call, x: Value, begin: Value, end: Value, steps: list[int]) -> Any:
-    """Slice at places that a call decides."""
-    o, n = call.options, len(steps)
-    if o.ellipsis_mask or o.new_axis_mask or any(step != 1 for step in steps):
-        raise call.refuse("a slice with an open begin or end and new axes, an ellipsis or strides")
-    masks = [[bool(mask >> place & 1) for place in range(n)] for mask in (o.begin_mask, o.end_mask)]
-    starts, ends = (
-        where(call.constant(mask, bool), value, bound) if any(mask) else bound
-        for mask, value, bound in zip(masks, (0, LAST), (vector(begin), vector(end)), strict=True)
-    )
-    shrunk = [place for place in range(n) if o.shrink_axis_mask >> place & 1]
-    if shrunk:
-        is_shrunk = call.constant([place in shrunk for place in range(n)], bool)
-        ends = where(is_shrunk, where(starts.equals(-1), LAST, starts + 1), ends)
-    y = x.apply("Slice", starts, ends, list(range(n)))
-    return y.apply("Squeeze", shrunk) if shrunk else y
+def _sliced_axes(call: Call, count: int) -> tuple[dict[int, int], list[int], list[int]]:
+    """Return the axes by their places in the bounds, those that vanish, and the new ones of the result."""
+    o, axis = call.options, 0
+    axes, shrunk, new = dict[int, int](), list[int](), list[int]()
+    added = bin(o.new_axis_mask & ~o.ellipsis_mask & (1 << count) - 1).count("1")
+    for place in range(count):
+        if o.ellipsis_mask >> place & 1:
+            axis += len(call.shape(0)) - (count - added - 1)
+        elif o.new_axis_mask >> place & 1:
+            new.append(axis + len(new) - len(shrunk))
+        else:
+            axes[place] = axis
+            shrunk += [axis] if o.shrink_axis_mask >> place & 1 else []
+            axis += 1
+    return axes, shrunk, new
 
 
 @operator(ANY, "REVERSE_V2")

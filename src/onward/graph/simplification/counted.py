@@ -19,13 +19,15 @@ Item = TypeVar("Item")
 def as_counted(s: Simplifier, node: Node) -> Node | None:
     """Return a loop without its condition and its counters, which captures what it does not change.
 
-    Returns None for a loop whose condition tests anything else than whether a counter, which starts at 0, is
-    below the number of iterations.
+    Returns None for a loop without them, and for one whose condition tests anything else than whether a
+    counter, which starts at 0, is below the number of iterations.
     """
-    if not node.inputs[0] or (not node.inputs[1] and keeps_condition(node.attributes["body"])):
+    if not node.inputs[0]:
         return None
-    loop = Counting(s, node)
-    return loop.without_counters() if loop.kept and loop.runs_to_the_end() else None
+    loop, is_plain = Counting(s, node), not node.inputs[1] and keeps_condition(node.attributes["body"])
+    if not loop.kept or (is_plain and len(loop.kept) == len(loop.states)):
+        return None
+    return loop.without_counters() if is_plain or loop.runs_to_the_end() else None
 
 
 class Counting:
