@@ -79,7 +79,7 @@ template <class F, int V, int M, int R>
                                      a.rows + r * a.stride), L);
 }
 
-#if defined(__wasm__)  // where an fma takes twenty instructions, larger tiles are not faster, but code must be small
+#if defined(__wasm__) || defined(ONWARD_SLOW_FMA)  // larger tiles are not faster, but code must be small
 constexpr int max_sums = 8, max_rows = 2;
 #else
 constexpr int max_sums = vector_registers == 32 ? 24 : 12, max_rows = 12;
