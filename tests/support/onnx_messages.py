@@ -11,16 +11,19 @@ from onward.formats.onnx.protobuf import Message, decode
 # the fields that Onward does not declare, because no inference needs them
 UNDECLARED = {
     "ModelProto": {"training_info", "configuration"},
-    "GraphProto": {"quantization_annotation"},
+    "GraphProto": {"quantization_annotation", "metadata_props"},
     "NodeProto": {"device_configurations"},
+    **{name: {"metadata_props"} for name in ("ValueInfoProto", "TensorProto", "FunctionProto")},
 }
+# the messages that are read only when they are needed
+READ_LATER = {"value_info": messages.ValueInfo, "metadata_props": messages.StringStringEntry}
 NUMBERS: list[Any] = [0, 1, -1, 127, 128, 300, -(2**31), 2**31 - 1]
 LARGE = [2**62, -(2**63), 2**63 - 1, -300]
 
 
 def declared(proto: Any) -> list[Any]:
     """The fields of the onnx package's message that Onward declares too."""
-    left_out = UNDECLARED.get(proto.DESCRIPTOR.name, set())
+    left_out = {"doc_string", *UNDECLARED.get(proto.DESCRIPTOR.name, ())}
     return [each for each in proto.DESCRIPTOR.fields if each.name not in left_out]
 
 
@@ -98,8 +101,10 @@ def decoded(content: bytes) -> messages.Model:
     model = decode(messages.Model, content)
     waiting: list[Message] = [model]
     for message in waiting:  # the loop body appends to them
-        if isinstance(message, messages.Graph | messages.Function) and message.value_info:
-            vars(message)["value_info"] = [decode(messages.ValueInfo, each) for each in message.value_info]
+        for name, kind in READ_LATER.items():
+            contents = vars(message).get(name, ())
+            if any(not isinstance(each, Message) for each in contents):
+                vars(message)[name] = [decode(kind, each) for each in contents]
         values = [value if isinstance(value, list) else [value] for value in vars(message).values()]
         waiting += [item for items in values for item in items if isinstance(item, Message)]
     return model

@@ -51,7 +51,7 @@ def test_real_files_give_the_messages_of_the_onnx_package(path: Path) -> None:
     expected = onnx.ModelProto.FromString(content)
     model = decoded(content)
     assert_same(model, expected)
-    assert onnx.ModelProto.FromString(protobuf.encode(model)) == expected
+    assert_same(decoded(protobuf.encode(model)), expected)
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -68,7 +68,7 @@ def test_random_messages_are_read_written_and_merged_as_by_google(seed: int) -> 
 
 def test_mutated_messages_are_accepted_only_if_google_accepts_them() -> None:
     accepted = 0
-    for seed in range(1000):
+    for seed in range(1300):
         content = bytearray(random_model(np.random.default_rng(seed % 30)).SerializeToString())
         rng = np.random.default_rng(seed)
         for place in rng.integers(len(content), size=2) if content else ():

@@ -1,8 +1,8 @@
 """The messages of ONNX files, with the field names of onnx.proto.
 
-Fields of ONNX that no inference needs (training, devices, quantization annotations) are not declared, so
-reading skips them. A default of None means that a field may be absent, which differs from zero or empty.
-Documentation is bytes, because nothing reads it and it may have any encoding.
+Fields of ONNX that no inference needs (training, devices, quantization annotations, documentation) are not
+declared, so reading skips them. A default of None means that a field may be absent, which differs from zero
+or empty.
 
 Source: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
@@ -127,8 +127,6 @@ class ValueInfo(Message):
 
     name: str = field(1, STRING, default="")
     type: Type | None = field(2, "Type", default=None)
-    doc_string: bytes = field(3, BYTES, default=b"")
-    metadata_props: Sequence[StringStringEntry] = field(4, "StringStringEntry", default=())
 
 
 class Segment(Message):
@@ -152,10 +150,8 @@ class Tensor(Message):
     raw_data: memoryview | bytes | None = field(9, VIEW, default=None)
     double_data: NDArray[np.float64] = field(10, DOUBLE, default=NO_NUMBERS)
     uint64_data: NDArray[np.uint64] = field(11, UINT64, default=NO_NUMBERS)
-    doc_string: bytes = field(12, BYTES, default=b"")
     external_data: Sequence[StringStringEntry] = field(13, "StringStringEntry", default=())
     data_location: int = field(14, ENUM, default=0)
-    metadata_props: Sequence[StringStringEntry] = field(16, "StringStringEntry", default=())
 
 
 class SparseTensor(Message):
@@ -180,7 +176,6 @@ class Attribute(Message):
     strings: Sequence[bytes] = field(9, BYTES, default=())
     tensors: Sequence[Tensor] = field(10, "Tensor", default=())
     graphs: Sequence[Graph] = field(11, "Graph", default=())
-    doc_string: bytes = field(13, BYTES, default=b"")
     tp: Type | None = field(14, "Type", default=None)
     type_protos: Sequence[Type] = field(15, "Type", default=())
     type: int = field(20, ENUM, default=0)
@@ -201,10 +196,9 @@ class Node(Message):
     name: str = field(3, STRING, default="")
     op_type: str = field(4, STRING, default="")
     attribute: Sequence[Attribute] = field(5, "Attribute", default=())
-    doc_string: bytes = field(6, BYTES, default=b"")
     domain: str = field(7, STRING, default="")
     overload: str = field(8, STRING, default="")
-    metadata_props: Sequence[StringStringEntry] = field(9, "StringStringEntry", default=())
+    metadata_props: Sequence[memoryview | bytes] = field(9, VIEW, default=())  # messages
 
     @property
     def operator(self) -> str:
@@ -218,12 +212,10 @@ class Graph(Message):
     node: Sequence[Node] = field(1, "Node", default=())
     name: str = field(2, STRING, default="")
     initializer: Sequence[Tensor] = field(5, "Tensor", default=())
-    doc_string: bytes = field(10, BYTES, default=b"")
     input: Sequence[ValueInfo] = field(11, "ValueInfo", default=())
     output: Sequence[ValueInfo] = field(12, "ValueInfo", default=())
     value_info: Sequence[memoryview | bytes] = field(13, VIEW, default=())  # messages, which few files need
     sparse_initializer: Sequence[SparseTensor] = field(15, "SparseTensor", default=())
-    metadata_props: Sequence[StringStringEntry] = field(16, "StringStringEntry", default=())
 
 
 class Function(Message):
@@ -234,13 +226,11 @@ class Function(Message):
     output: Sequence[str] = field(5, STRING, default=())
     attribute: Sequence[str] = field(6, STRING, default=())
     node: Sequence[Node] = field(7, "Node", default=())
-    doc_string: bytes = field(8, BYTES, default=b"")
     opset_import: Sequence[OperatorSetId] = field(9, "OperatorSetId", default=())
     domain: str = field(10, STRING, default="")
     attribute_proto: Sequence[Attribute] = field(11, "Attribute", default=())
     value_info: Sequence[memoryview | bytes] = field(12, VIEW, default=())
     overload: str = field(13, STRING, default="")
-    metadata_props: Sequence[StringStringEntry] = field(14, "StringStringEntry", default=())
 
 
 class Model(Message):
@@ -251,7 +241,6 @@ class Model(Message):
     producer_version: str = field(3, STRING, default="")
     domain: str = field(4, STRING, default="")
     model_version: int = field(5, INT64, default=0)
-    doc_string: bytes = field(6, BYTES, default=b"")
     graph: Graph | None = field(7, "Graph", default=None)
     opset_import: Sequence[OperatorSetId] = field(8, "OperatorSetId", default=())
     metadata_props: Sequence[StringStringEntry] = field(14, "StringStringEntry", default=())

@@ -143,7 +143,8 @@ class _Scope:
         """The name of a node; for recurrent layers that of their module, which PyTorch keeps beside it."""
         if node.operator not in RECURRENT:
             return node.name or ", ".join(filter(None, node.output))
-        scopes = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "")
+        entries = [decode(messages.StringStringEntry, content) for content in node.metadata_props]
+        scopes = next((entry.value for entry in entries if entry.key == SCOPES), "")
         names = re.findall(r"'([^']*)'", scopes)  # of the model, the modules in it and the operator
         if len(names) < 2:
             return node.name or node.op_type

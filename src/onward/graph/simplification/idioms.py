@@ -32,7 +32,9 @@ def replace_idioms(graph: Graph) -> Graph:
         if not patterns:
             continue
         matcher = matcher or Matcher(graph)
-        found = list(filter(None, (matcher.replaced(patterns, replace, node) for node in graph.nodes)))
+        last = {operation for operation, *_ in patterns}
+        ends = (node for node in graph.nodes if node.operation in last)
+        found = list(filter(None, (matcher.replaced(patterns, replace, node) for node in ends)))
         if found:
             # the new nodes take the place of the first node that computes one of their outputs
             makers = {name: nodes for nodes in found for node in nodes for name in node.outputs}
