@@ -32,7 +32,7 @@ from ..node import Expansion, Node, Signature, size_of
 from ..plan.builder import Builder
 from ..plan.strided import NotStridedError, Strided
 from ..plan.view import DTYPES, View, name_of
-from ..size import Size, count, hint, is_symbolic
+from ..size import Size, hint, is_symbolic
 from ..sized import as_numbers, has_sizes, integers
 from .modules import MODULES
 from .signatures import Known, broadcast_booleans, like_first, like_first_boolean
@@ -81,13 +81,6 @@ class Work(NamedTuple):
     given: tuple[tuple[Any, ...], ...]
     made: tuple[tuple[Any, ...], ...]
     reads: Any
-
-    @property
-    def hint(self) -> int:
-        """Elementary operations in the first call."""
-        given, reads = sum(map(count, self.given)), hint(self.reads)
-        made = given if self.made is self.given else sum(map(count, self.made))
-        return self.each * (given + made * reads) + budget.STEP * reads
 
     @property
     def size(self) -> Any:
@@ -216,7 +209,7 @@ class Operation:
         if signatures is None and self.has_rule and not self.is_composed:
             signatures = self.signatures(inputs, attributes)
         work = self.work(inputs, attributes, signatures)
-        return work.hint, size_of(signatures or ()), self.temporary(inputs, attributes)
+        return hint(work.size), size_of(signatures or ()), self.temporary(inputs, attributes)
 
     def work(
         self,

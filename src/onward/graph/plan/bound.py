@@ -15,6 +15,7 @@ from ...errors import ArgumentError
 from ..node import Naming, held_by
 from ..operations import OPERATIONS
 from .builder import aligned, aligned_zeros
+from .passes import described
 from .program import Location, NumPyNode, Program, Rest
 from .view import DTYPES
 
@@ -155,7 +156,9 @@ class Bound:
     def _described(self, part: Any) -> str:
         if isinstance(part, NumPyNode):
             return f"{part.node} in NumPy"
-        return "the rest of the graph" if isinstance(part, Rest) else self._owner.program.steps[part[0]]
+        if isinstance(part, Rest):
+            return "the rest of the graph"
+        return described(self._owner.program.steps[part[0]])
 
     def _run(self, segment: Any, spaces: list[Any], values: dict[str, Any]) -> Call | None:
         """Run a segment, or return the call of the rest of the graph."""

@@ -126,10 +126,9 @@ class Builder:
         if key not in self._views:
             offset = self._constants_size // array.itemsize
             view = View.contiguous(CONSTANTS, offset, array.shape, name_of(array.dtype))
-            numbers = np.zeros(_aligned(array.nbytes), np.uint8)
-            numbers[: array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
-            self._constants.append(numbers)
-            self._constants_size += numbers.size
+            numbers = array.tobytes().ljust(-(-array.nbytes // ALIGNMENT) * ALIGNMENT, b"\0")
+            self._constants.append(np.frombuffer(numbers, np.uint8))
+            self._constants_size += len(numbers)
             self._views[key] = view
         return self._views[key]
 
@@ -324,7 +323,3 @@ def aligned_zeros(size: int) -> Bytes:
     zeros = np.zeros(size + ALIGNMENT, np.uint8)
     start = -zeros.ctypes.data % ALIGNMENT
     return zeros[start : start + size]
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT

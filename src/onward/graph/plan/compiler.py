@@ -26,7 +26,6 @@ from ..operations.value import Value
 from ..size import hint, is_symbolic
 from ..sized import as_numbers, dtype_of, has_sizes
 from .builder import Builder, Weights
-from .passes import described
 from .program import Location, NumPyNode, Program, Rest, Source, source_of
 from .runs import run_count
 from .view import CONSTANTS, DTYPES, View, name_of
@@ -63,8 +62,8 @@ class Compiler:
         self._uses: Counter[str] = Counter()
         self._pending: deque[Node] = deque()
         self._fixed, self._axes = fixed, dict[Any, Any]()  # sizes by the names of axes
-        # of the nodes so far: how often they run, and their number in the first call
-        self._works: dict[Work, tuple[Any, int]] = {}
+        # of the nodes so far: how often they run, and their size
+        self._works: dict[Work, tuple[Any, Any]] = {}
         self._work = 0  # their sum in the first call
         self._times: Any = 1  # how often the present nodes run
         self._in_body = False  # whether the present nodes are those of a loop that the core runs
@@ -97,14 +96,14 @@ class Compiler:
         self._program.segments = [self._located(segment, locations) for segment in self._program.segments]
         self._program.outputs = [self._asked(output, locations) for output in self._program.outputs]
         try:
-            work = self._program.axes.total([n * work.size for work, (n, _) in self._works.items()])
+            work = self._program.axes.total([n * size for n, size in self._works.values()])
             found = self._builder.build(self._program.axes, outputs, locations, work, optimize=only_steps)
         except OverflowError as error:
             raise ArgumentError("a size or stride of a node has more than 64 bits") from error
         except (TypeError, ValueError, IndexError) as error:  # an attribute of another type
             raise ArgumentError(f"the core refuses a step of a node: {error}") from error
         self._program.core, self._program.constants = found
-        self._program.steps = [described(step) for step in self._builder.steps]
+        self._program.steps = self._builder.steps
         if only_steps:
             self._program.segments = [(0, len(self._builder.steps))]
         return self._program
@@ -236,11 +235,10 @@ class Compiler:
 
     def _count(self, work: Work) -> None:
         """Count the work of a node, and check that so much is allowed."""
-        times, in_first_call = self._works.get(work) or (0, work.hint)
-        more = in_first_call * hint(self._times)
-        self._budget.check(self._work + more)
-        self._works[work] = times + self._times, in_first_call
-        self._work += more
+        times, size = self._works.get(work) or (0, work.size)
+        self._work += hint(size) * hint(self._times)
+        self._budget.check(self._work)
+        self._works[work] = times + self._times, size
 
     def _move(
         self, node: Node, operation: Operation, inputs: list[Value | None], arrays: list[Known | None]
@@ -342,7 +340,8 @@ class Compiler:
         return self._builder.new(*signature.shape, dtype=name_of(signature.dtype))
 
     def _define(self, node: Node, values: Sequence[Value], alone: bool = True) -> None:
-        self._check_outputs(node, node.outputs[: len(values)])
+        if len(values) < len(node.outputs):
+            self._check_outputs(node, node.outputs[: len(values)])
         for name, value in zip(node.outputs, values, strict=False):
             if name:
                 shape, dtype, array, view, *_ = value

@@ -6,6 +6,7 @@ from ..node import Node
 from ..operations.value import Value
 from ..size import Axes
 from .builder import Bytes
+from .passes import Step
 from .view import View
 
 
@@ -46,7 +47,7 @@ class Program:
         self.core: Any = None
         self.constants: list[Bytes] = []
         self.axes = Axes()
-        self.steps: list[str] = []  # the name and the output shape of each step of the core
+        self.steps: list[Step] = []  # of the core
         self.inputs: list[str] = []  # for NumPy nodes, "" for those in spaces of the plan
         # for each input: its dtype, its shape, in which -1 - n stands for axis n, and, if the program depends
         # on them, the bytes of its value; None for an input that is not an array
