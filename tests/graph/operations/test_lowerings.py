@@ -121,7 +121,7 @@ def test_dropout_leaves_its_boolean_mask_to_numpy() -> None:
 
 @pytest.mark.parametrize(
     ("operation", "inputs"),
-    [("Pow", [X, floats(1)])],
+    [("Pow", [X.astype(np.float64), floats(1).astype(np.float64)])],
     ids=["Pow"],
 )
 def test_unknown_parameters_are_left_to_numpy(operation: str, inputs: list[Any]) -> None:

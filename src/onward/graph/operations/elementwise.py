@@ -21,6 +21,7 @@ from .signatures import Known, broadcast, broadcast_booleans, common_dtype, like
 # Functions of one array.
 
 INTEGERS = {"int8", "uint8", "int32", "int64"}
+POWERS = (1.0, 2.0, 3.0, 4.0, 0.5, -1.0, -0.5, -2.0)  # that have steps of their own
 
 
 def _define_unary(name: str, function: Any, core: str | None = None, **options: Any) -> None:

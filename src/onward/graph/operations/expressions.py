@@ -79,8 +79,8 @@ def unary(operation: str, dtype: Any = None) -> Callable[[Expression], Expressio
     return lambda self: self.apply(operation, dtype=dtype)
 
 
-exp, log, sqrt, erf, sin, atan, softplus, reciprocal = map(
-    unary, ("Exp", "Log", "Sqrt", "Erf", "Sin", "Atan", "Softplus", "Reciprocal")
+exp, log, sqrt, erf, sin, cos, atan, softplus, reciprocal = map(
+    unary, ("Exp", "Log", "Sqrt", "Erf", "Sin", "Cos", "Atan", "Softplus", "Reciprocal")
 )
 is_nan, is_infinite = unary("IsNaN", BOOL), unary("IsInf", BOOL)
 
@@ -265,10 +265,27 @@ def composed(
         defined = operation(name, signature=signature or inferred, **options)(compute)
         defined.is_composed = True
 
-        @defined.expanding
+        composing(defined, widens=widens)(body)
+        return defined
+
+    return register
+
+
+def composing(
+    operation: Operation,
+    applies: Callable[[Sequence[Known]], bool] = lambda inputs: True,
+    *,
+    widens: bool = False,
+) -> Callable[[Body], Body]:
+    """Define the nodes that compute an operation, for the inputs to which that `applies`."""
+
+    def register(body: Body) -> Body:
+        @operation.expanding
         def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
             values = {name: x for name, x in zip(node.inputs, inputs, strict=True) if x is not None}
             if any(x.dtype.hasobject for x in values.values()):  # not known yet
+                return None
+            if not applies([x for x in inputs if x is not None]):
                 return None
             used = max((i for i, output in enumerate(node.outputs, start=1) if output), default=0)
             prefix = f"{next(filter(None, node.outputs), node.name)}/"
@@ -279,6 +296,6 @@ def composed(
                 return None
             return composition.expansion(results, node.outputs)
 
-        return defined
+        return body
 
     return register

@@ -16,11 +16,11 @@ NAMES = {
         "RandomUniformLike Bernoulli Multinomial"
     ),
     "elementwise": (
-        "Abs Neg Sign Ceil Floor Round Log Reciprocal Sqrt Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh "
-        "Acosh Atanh Not BitwiseNot IsNaN IsInf Add Sub Mul Div Equal Greater GreaterOrEqual Less "
-        "LessOrEqual And Or Xor BitwiseAnd BitwiseOr BitwiseXor BitShift Mod Pow Max Min Sum Mean Where "
-        "Clip"
+        "Abs Neg Sign Ceil Floor Round Log Reciprocal Sqrt Sin Cos Not BitwiseNot IsNaN IsInf Add Sub Mul "
+        "Div Equal Greater GreaterOrEqual Less LessOrEqual And Or Xor BitwiseAnd BitwiseOr BitwiseXor "
+        "BitShift Mod Max Min Sum Mean Where Clip"
     ),
+    "elementwise transcendental": "Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Pow",
     "fixed_point": "Rescale RescaleOnce Lookup FixedReciprocal",
     "indexing": (
         "Gather GatherElements GatherND ScatterElements ScatterND TensorScatter OneHot Compress NonZero"

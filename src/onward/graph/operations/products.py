@@ -6,6 +6,7 @@ term, so that a row does not depend on the other rows.
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from string import ascii_letters
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from ..sized import broadcast_shape
+from .expressions import composing
 from .registry import Inputs, combining, known, lowering, operation, reading, view
 from .signatures import Known, common_dtype
 
@@ -348,6 +350,19 @@ def _(b: Builder, *views: View, equation: str) -> View | None:
     operands = zip(views, layout[:2], strict=True)
     y = matmul_step(b, *(b.reshaped(x.permuted(*order), *shape) for x, (order, shape) in operands))
     return b.reshaped(y, *layout.parts).permuted(*layout.order)
+
+
+@composing(einsum, lambda inputs: len(inputs) > 2)
+def _pairwise(*inputs: Any, equation: str) -> Any:
+    """One product after the other, of which each keeps the labels that are used later."""
+    operands, result = _labels(equation, [x.rank for x in inputs])
+    y, (labels, *others) = inputs[0], operands
+    for place, (x, own) in enumerate(zip(inputs[1:], others, strict=True), start=1):
+        later = {*result}.union(*others[place:])
+        kept = result if x is inputs[-1] else [n for n in dict.fromkeys((*labels, *own)) if n in later]
+        terms = ["".join(map(ascii_letters.__getitem__, each)) for each in (labels, own, kept)]
+        y, labels = y.apply("Einsum", x, equation="{},{}->{}".format(*terms)), kept
+    return y
 
 
 def _quantized_signature(x: Known, W: Known, *others: Known | None) -> Signature:

@@ -15,7 +15,7 @@ import numpy as np
 from ...core import budget
 from ...errors import ArgumentError
 from ..declared import UNNAMED
-from ..graph import Graph, Input
+from ..graph import Graph, Input, bodies
 from ..node import AnyArray, Naming, Node, Signature, size_of
 from ..operations import OPERATIONS
 from ..operations.control import IN_CORE
@@ -224,7 +224,7 @@ class Compiler:
             self._define(node, [_new_value(signature, None) for signature in signatures])
             return True
         self._count(operation.work(arrays, node.attributes, signatures))
-        views = self._lower(node, operation, inputs, signatures) if operation.expand is None else None
+        views = None if any(bodies(node)) else self._lower(node, operation, inputs, signatures)
         if views is None and not has_numbers:  # sizes are values like others
             inputs = list(map(self._with_numbers, inputs))
             views = self._lower(node, operation, inputs, signatures)
