@@ -23,7 +23,7 @@ from .names import layer_name
 from .trace import Recorded, Trace, by_suffix
 
 LOOPS = {"Loop": 1, "Scan": 0}  # how many outputs of the body are not outputs of the node
-RECURRENT = ("Recurrent", "MaskedRecurrent", "Step", "DynamicQuantizeLSTM")
+RECURRENT = ("Recurrent", "MaskedRecurrent", "DynamicQuantizeLSTM")
 MAX_SUGGESTIONS = 5
 
 
@@ -207,10 +207,6 @@ def _inputs(node: Node, values: Mapping[str, Any]) -> tuple[AnyArray, AnyArray |
     """Return x (T, B, I), the lengths or the mask, and the initial state of a node."""
     layer = node.attributes["layer"]
     found: list[Any] = [values[name] if name else None for name in node.inputs]
-    if node.operation == "Step":  # the rows (..., I) and (..., H) of one step
-        leading = np.broadcast_shapes(*(a.shape[:-1] for a in found))
-        found = [np.broadcast_to(a, (*leading, a.shape[-1])).reshape(1, -1, a.shape[-1]) for a in found]
-        found.insert(1, None)
     if node.operation == "MaskedRecurrent":
         del found[2:3]  # the output before the first step
     x, lengths, *states = (*found, None, None)[: 2 + len(layer.state_names)]

@@ -116,43 +116,20 @@ def add_recurrent(
     b.add("recurrent", b.stack(node.attributes["layer"]), x, h0, c0, y, h_n, c_n, steps, str(node))
 
 
-def _step_signature(x: Known, *states: Known, layer: Any) -> list[Signature]:
-    for name, value, size in zip(
-        "xhc", (x, *states), (layer.input_size, *[layer.hidden_size] * 2), strict=False
-    ):
-        if value.shape[-1:] != (size,):
-            raise ShapeError(f"{name} has shape {value.shape}, but {layer!r} takes (..., {size})")
-    leading = broadcast_shape(x.shape[:-1], *(state.shape[:-1] for state in states))
-    return [Signature((*leading, layer.hidden_size), x.dtype) for _ in states]
-
-
-@operation(
-    "Step",
-    signature=_step_signature,
-    combines=lambda node, inputs: [[len(value.shape) - 1] for value in inputs if value is not None],
-)
-def step(x: AnyArray, *states: AnyArray, layer: Any) -> tuple[AnyArray, ...]:
-    """Return the states (..., H) after one step of a layer with one input x (..., I)."""
-    leading = broadcast_shape(x.shape[:-1], *(state.shape[:-1] for state in states))
-    rows = [
-        np.broadcast_to(a, (*leading, a.shape[-1])).reshape(1, math.prod(leading), a.shape[-1])
-        for a in (x, *states)
-    ]
-    _, *final = recurrent.compute([rows[0], None, *rows[1:]], {"layer": layer})
-    return tuple(state.reshape(*leading, layer.hidden_size) for state in final)
-
-
-@step.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    layer, views = node.attributes["layer"], [view(b, value) for value in inputs]
-    rows = []
-    for v in views:
-        if v is None or layer.dtype != np.float32 or v.shape[:-1] != shapes[0][:-1]:
-            return None
-        rows.append(b.contiguous(b.reshaped(v, 1, math.prod(v.shape[:-1]), v.shape[-1])))
-    y, *final = (b.new(*rows[1].shape) for _ in rows)
-    add_recurrent(b, node, rows[0], rows[1:], y, final)
-    return [b.reshaped(state, *shapes[0]) for state in final]
+@composed("Step")
+def step(x: Any, *states: Any, layer: Any) -> Iterator[Any]:
+    """The states (..., H) after one step of a layer with one input x (..., I)."""
+    parts = [x, *states]
+    for name, part, size in zip("xhc", parts, (layer.input_size, *[layer.hidden_size] * 2), strict=False):
+        if part.shape[-1:] != (size,):
+            raise ShapeError(f"{name} has shape {part.shape}, but {layer!r} takes (..., {size})")
+    leading = broadcast_shape(*(part.shape[:-1] for part in parts))
+    parts = [p if p.shape[:-1] == leading else p.apply("Expand", [*leading, 1]) for p in parts]
+    rows = [p if p.rank == 2 else p.apply("Flatten", axis=p.rank - 1) for p in parts]
+    first, *rest = (each.apply("Unsqueeze", [0]) for each in rows)
+    _, *after = first.apply_all("Recurrent", None, *rest, outputs=1 + len(states), layer=layer)
+    for row, part, state in zip(rows[1:], parts[1:], after, strict=True):
+        yield state.apply("Squeeze", [0]) if row is part else state.apply("Reshape", part.apply("Shape").name)
 
 
 def _define(cell: str) -> None:
@@ -396,7 +373,7 @@ def _(time: Any, node: Node) -> None:
     time.define(node.outputs[0], node.inputs[0], None)
 
 
-reading("Recurrent", "Step")(weights_of_unit)
+recurrent.reading(weights_of_unit)
 
 
 @reading("RNN", "GRU", "LSTM")
