@@ -2,8 +2,8 @@
 
 Run it with PyTorch after an operator is added: `python tools/make_schemas.py`. The table has the overloads of
 each name that take or return tensors, in the order in which PyTorch tries them, and those of the operator in
-place if their arguments differ. Lines such as `add_ = add` tell which operator another one computes in place.
-Variants that write into an argument `out` are left out.
+place if their arguments differ. " -> 2" follows an overload with two outputs. Lines such as `add_ = add` tell
+which operator another one computes in place. Variants that write into an argument `out` are left out.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def overloads(name: str) -> list[str]:
         )
         if (is_accepted or has_tensors) and not is_unusable:
             parameters = re.sub(r"\((\w+ -> \*|\w+!?|\w+\|\w+)\)", "", text.rpartition(" -> ")[0])
-            lines.append(parameters.removeprefix("aten::").replace("SymInt", "int"))
+            count = f" -> {len(schema.returns)}" if len(schema.returns) > 1 else ""
+            lines.append(parameters.removeprefix("aten::").replace("SymInt", "int") + count)
     return lines
 
 

@@ -1,7 +1,8 @@
 """ATen's convolutions and pooling, and its operators of images: resizing, windows, grids and shuffles."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,29 +81,27 @@ def _pooling(n: int, kernel_size: Any, stride: Any, padding: Any, ceil_mode: boo
     return {"kernel_shape": kernel, "strides": strides, "pads": pads, "ceil_mode": int(ceil_mode)}
 
 
-@aten(*(f"max_pool{n}d max_pool{n}d_with_indices" for n in DIMENSIONS))
 def max_pool(
     t: Translator, self: Tensor, kernel_size: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1,
-    ceil_mode: bool = False,
+    ceil_mode: bool = False, *, n: int, has_indices: bool,
 ) -> Any:  # fmt: skip
-    n = int(t.node.target.partition("max_pool")[2][0])
+    """The maximum of windows over n axes, and if it has indices, its place within the channel."""
     options = _pooling(n, kernel_size, stride, padding, ceil_mode)
     y, places = _windowed(t, "MaxPool", self, n, (), {**options, "dilations": spread(dilation, n)}, 2)
-    if "with_indices" not in t.node.target:
+    if not has_indices:
         return y
     # torch counts within each channel, ONNX over all of them.
     channel = t.add("ReduceProd", [t.size(self, axis) for axis in range(-n, 0)], [0], keepdims=0)
     return y, t.add("Mod", places, channel)
 
 
-@aten(*(f"avg_pool{n}d" for n in DIMENSIONS))
 def avg_pool(
     t: Translator, self: Tensor, kernel_size: Any, stride: Any = (), padding: Any = 0,
-    ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
+    ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None, *, n: int,
 ) -> str:  # fmt: skip
+    """The mean of windows over n axes."""
     if self.dtype.kind != "f":
         raise ArgumentError(f"means of {self.dtype} are not supported; expected floats")
-    n = int(t.node.target.partition("avg_pool")[2][0])
     options = _pooling(n, kernel_size, stride, padding, ceil_mode)
     if divisor_override is not None and ceil_mode:
         raise ArgumentError("divisor_override with ceil_mode is not supported")
@@ -158,45 +157,47 @@ def max_unpool(
 # Images.
 
 
-RESIZED = [f"{kind}{n}d" for kind in ("upsample_nearest", "_upsample_nearest_exact") for n in DIMENSIONS]
-RESIZED += ["upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d"]
-RESIZED += ["_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"]
+# The operators by the attributes of Resize.
+NEAREST = {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
+EXACT = {"mode": "nearest", "nearest_mode": "round_prefer_ceil"}
+ANTIALIAS = {"antialias": 1, "exclude_outside": 1, "cubic_coeff_a": -0.5}
+RESIZED: dict[str, dict[str, Any]] = {
+    **{f"upsample_nearest{n}d": NEAREST for n in DIMENSIONS},
+    **{f"_upsample_nearest_exact{n}d": EXACT for n in DIMENSIONS},
+    **{f"upsample_{kind}": {"mode": "linear"} for kind in ("linear1d", "bilinear2d", "trilinear3d")},
+    "upsample_bicubic2d": {"mode": "cubic"},
+    "_upsample_bilinear2d_aa": {"mode": "linear", **ANTIALIAS},
+    "_upsample_bicubic2d_aa": {"mode": "cubic", **ANTIALIAS},
+}
 
 
-@aten(*(f"{name}.vec" for name in RESIZED))
 def upsample_vec(
-    t: Translator, input: Tensor, output_size: Any, scale_factors: Any = None, align_corners: bool = False
-) -> str:
-    n, target = input.rank - 2, t.node.target
-    nearest, exact = "nearest" in target, "exact" in target
-    scales: Any = None
+    t: Translator, input: Tensor, output_size: Any, scale_factors: Any = None, align_corners: bool = False,
+    *, attributes: Mapping[str, Any],
+) -> str:  # fmt: skip
+    n, scales = input.rank - 2, None
     sizes = None if output_size is None else [*t.sizes(input)[:2], *output_size]
     if sizes is None:
         scales = t.constant([1.0, 1.0, *spread(scale_factors, n)], np.float32)
-    positions = "align_corners" if align_corners else "half_pixel"
-    options: dict[str, Any] = {
-        "mode": "nearest" if nearest else "cubic" if "cubic" in target else "linear",
-        "nearest_mode": "round_prefer_ceil" if exact else "floor",
-        "coordinate_transformation_mode": "asymmetric" if nearest and not exact else positions,
-    }
-    if "_aa" in target:
-        if align_corners and scales is not None:
-            raise ArgumentError("antialias with align_corners and scale factors is not supported")
-        options |= {"antialias": 1, "exclude_outside": 1, "cubic_coeff_a": -0.5}
-    if input.dtype.kind != "f" and not nearest:
+    if align_corners and scales is not None and "antialias" in attributes:
+        raise ArgumentError("antialias with align_corners and scale factors is not supported")
+    if input.dtype.kind != "f" and attributes["mode"] != "nearest":
         raise ArgumentError(f"interpolation of {input.dtype} is not supported; expected floats")
+    positions = "align_corners" if align_corners else "half_pixel"
+    options = {"coordinate_transformation_mode": positions, **attributes}
     return t.add("Resize", input, None, scales, sizes, **options)
 
 
-@aten(*RESIZED)
 def upsample(
-    t: Translator, self: Tensor, output_size: Any, align_corners: bool = False, **scales: float | None
-) -> str:
+    t: Translator, self: Tensor, output_size: Any, align_corners: bool = False,
+    *, attributes: Mapping[str, Any], **scales: float | None,
+) -> str:  # fmt: skip
     factors = [scale for scale in scales.values() if scale is not None]
     for size, wanted, factor in zip(self.shape[2:], output_size, factors, strict=False):
         if isinstance(size, int) and isinstance(wanted, int) and math.floor(size * factor) != wanted:
             raise ArgumentError(f"the scale {factor} of {size} elements does not give {wanted}")
-    return upsample_vec(t, self, None if factors else output_size, factors, align_corners)
+    size = None if factors else output_size
+    return upsample_vec(t, self, size, factors, align_corners, attributes=attributes)
 
 
 @aten("col2im")
@@ -242,6 +243,17 @@ def channel_shuffle(t: Translator, self: Tensor, groups: int) -> str:
     return reshaped(t, permuted(t, Tensor(grouped, self.dtype, (None,) * (self.rank + 1)), order), sizes)
 
 
+for _n in DIMENSIONS:
+    define({
+        f"max_pool{_n}d": partial(max_pool, n=_n, has_indices=False),
+        f"max_pool{_n}d_with_indices": partial(max_pool, n=_n, has_indices=True),
+        f"avg_pool{_n}d": partial(avg_pool, n=_n),
+    })  # fmt: skip
+for _name, _attributes in RESIZED.items():
+    define({
+        _name: partial(upsample, attributes=_attributes),
+        f"{_name}.vec": partial(upsample_vec, attributes=_attributes),
+    })  # fmt: skip
 define({
     "pixel_shuffle": lambda t, self, upscale_factor: (
         t.add("DepthToSpace", self, blocksize=upscale_factor, mode="CRD")),

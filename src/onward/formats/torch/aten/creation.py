@@ -1,6 +1,7 @@
 """ATen's operators that create tensors from sizes and numbers."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -113,11 +114,12 @@ def _affine(t: Translator, y: str, scale: Operand, shift: Operand, dtype: Any) -
     return t.add("Add", t.add("Mul", y, t.cast(scale, dtype)), t.cast(shift, dtype))
 
 
-@aten("rand randn rand_like randn_like")
-def random(t: Translator, self: Tensor | None = None, size: Sizes = (), dtype: Any = None) -> str:
+def random(
+    t: Translator, self: Tensor | None = None, size: Sizes = (), dtype: Any = None, *, is_normal: bool
+) -> str:
     wanted = _dtype(self, dtype)
     like = filled(t, size, 0, wanted) if self is None else self
-    return _random(t, like, wanted, "randn" in t.node.target)
+    return _random(t, like, wanted, is_normal)
 
 
 @aten("normal.Tensor_Tensor normal.Tensor_float normal.float_Tensor")
@@ -146,6 +148,8 @@ def randperm(t: Translator, n: int | Symbol, dtype: Any = None) -> str:
 
 
 define({
+    "rand rand_like": partial(random, is_normal=False),
+    "randn randn_like": partial(random, is_normal=True),
     "normal_functional normal": lambda t, self, mean=0.0, std=1.0: (
         _affine(t, _random(t, self, self.dtype, True), std, mean, self.dtype)),
     "bernoulli bernoulli.p bernoulli.float": lambda t, self, p=None: (

@@ -264,7 +264,7 @@ def _is_close(self: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equ
     return close | (is_nan(self) & is_nan(other)) if equal_nan else close
 
 
-def _log_of_sum(x: Any, y: Any, base: float) -> Any:
+def log_of_sum(x: Any, y: Any, base: float = math.e) -> Any:
     """log(base^x + base^y) in that base, without overflow"""
     scale = math.log(base)
     larger = maximum(x, y)
@@ -312,8 +312,8 @@ define_formulas({
     "atan2": lambda self, other: _quotient_angle(self, other),
     "hypot": lambda self, other: sqrt(square(self) + square(other)),
     "ldexp.Tensor": lambda self, other: self * exp(other * math.log(2)),
-    "logaddexp": lambda self, other: _log_of_sum(self, other, math.e),
-    "logaddexp2": lambda self, other: _log_of_sum(self, other, 2),
+    "logaddexp": lambda self, other: log_of_sum(self, other),
+    "logaddexp2": lambda self, other: log_of_sum(self, other, 2),
     **{f"{name}.{kind}": lambda self, other: x_times(self, log(other)) for name, kind in (
         *(("xlogy", kind) for kind in ("Tensor", "Scalar_Self", "Scalar_Other")),
         *(("special_xlogy", kind) for kind in ("default", "self_scalar", "other_scalar")))},

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from ....graph.operations.expressions import Expression
+from ....graph.operations.expressions import Expression, maximum
 from .registry import BOOL, FLOAT32, INT64, Operand, Symbol, Tensor, define
 from .translator import Translator
 
@@ -91,6 +92,22 @@ def formula(function: Formula, dtype: Callable[..., Any] = floating) -> Formula:
     first = inspect.Parameter("t", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     operator.__signature__ = inspect.Signature([first, *parameters.values()])  # type: ignore[attr-defined]
     return operator
+
+
+def p_norm(x: Expression, p: float, axes: Sequence[int], keepdim: bool = False) -> Expression:
+    """The p-norm over axes, which of half precision, whose squares overflow, is computed in float32."""
+    if x.dtype == np.float16:
+        return p_norm(x.cast(np.float32), p, axes, keepdim).cast(np.float16)
+    if p in (1, 2):
+        return x.reduce(f"ReduceL{int(p)}", axes, keepdim)
+    size = abs(x)
+    if p == math.inf:  # that of no elements is 0
+        return maximum(size.reduce("ReduceMax", axes, keepdim), 0)
+    if p == -math.inf:
+        return size.reduce("ReduceMin", axes, keepdim)
+    if p == 0:  # the number of elements that are not 0
+        return (~x.equals(0)).cast(x.dtype).reduce("ReduceSum", axes, keepdim)
+    return (size**p).reduce("ReduceSum", axes, keepdim) ** (1 / p)
 
 
 def define_formulas(formulas: Mapping[str, Formula], dtype: Callable[..., Any] = floating) -> None:

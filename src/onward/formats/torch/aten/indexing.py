@@ -136,12 +136,12 @@ def _start(reduction: str, dtype: np.dtype[Any]) -> Number:
     return 1 if reduction == "mul" else 0
 
 
-@aten("scatter.src scatter.value scatter.reduce scatter.value_reduce scatter_reduce.two scatter_add")
+@aten("scatter.src scatter.value scatter.reduce scatter.value_reduce scatter_reduce.two")
 def scatter(
     t: Translator, self: Tensor, dim: int, index: Tensor, src: Any = None, value: Operand | None = None,
     reduce: str | None = None, include_self: bool = True,
 ) -> str:  # fmt: skip
-    reduction = "add" if "scatter_add" in t.node.target else REDUCTIONS.get(reduce or "", reduce or "none")
+    reduction = REDUCTIONS.get(reduce or "", reduce or "none")
     places = t.cast(index, INT64)
 
     def everywhere(number: Operand) -> str:
@@ -165,10 +165,11 @@ def scatter(
     return div_mode(t, total, count, None if self.dtype.kind == "f" else "floor")
 
 
-@aten("index_add index_copy index_fill.int_Scalar index_fill.int_Tensor")
+@aten("index_copy index_fill.int_Scalar index_fill.int_Tensor")
 def index_write(
-    t: Translator, self: Tensor, dim: int, index: Tensor, source: Any = None, value: Any = 0, alpha: Any = 1
-) -> str:
+    t: Translator, self: Tensor, dim: int, index: Tensor, source: Any = None, value: Any = 0, alpha: Any = 1,
+    *, reduction: str = "none",
+) -> str:  # fmt: skip
     order, back = axes_first(self, self.axis(dim))
     moved = t.add("Transpose", self, perm=order)
     places = t.add("Unsqueeze", t.cast(index, INT64), [-1])
@@ -177,7 +178,6 @@ def index_write(
     else:
         updates = t.add("Transpose", source, perm=order)
         updates = updates if alpha == 1 else t.add("Mul", updates, t.cast(alpha, self.dtype))
-    reduction = "add" if "index_add" in t.node.target else "none"
     return t.add("Transpose", t.add("ScatterND", moved, places, updates, reduction=reduction), perm=back)
 
 
@@ -225,6 +225,8 @@ def index_select(t: Translator, self: Tensor, dim: int, index: Tensor) -> str:
 
 
 define({
+    "scatter_add": lambda t, self, dim, index, src: scatter(t, self, dim, index, src, reduce="add"),
+    "index_add": functools.partial(index_write, reduction="add"),
     "take": lambda t, self, index: _taken(t, self, index),
     "nonzero": lambda t, self: _places(t, self),
     "nonzero_numpy": lambda t, self: _rows(t, t.add("NonZero", self), self.rank),

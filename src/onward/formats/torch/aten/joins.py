@@ -198,19 +198,15 @@ def diff(
     return x
 
 
-@aten(*(f"{name}.{kind}" for name in ("trapezoid", "trapz", "cumulative_trapezoid") for kind in ("x", "dx")))
-def trapezoid(t: Translator, y: Tensor, x: Tensor | None = None, dx: Number = 1, dim: int = -1) -> str:
-    """The integral of y over x by the trapezoidal rule."""
+def areas(t: Translator, y: Tensor, x: Tensor | None = None, dx: Number = 1, dim: int = -1) -> str:
+    """The areas below y between the places x by the trapezoidal rule."""
     if y.dtype.kind != "f" or not (x is None or x.dtype.kind == "f"):
         raise ArgumentError(f"the integral of {y.dtype}, whose sums torch may wrap, is not supported")
     axis, dtype = y.axis(dim), floating(y) if x is None else floating(y, x)
     sums = t.add("Add", sliced(t, y, axis, 1, WHOLE), sliced(t, y, axis, 0, -1))
     means = t.add("Mul", t.cast(Tensor(sums, y.dtype, y.shape), dtype), t.cast(0.5, dtype))
     widths: Any = dx if x is None else Tensor(diff(t, x, 1, dim), x.dtype, (None,))
-    areas = t.add("Mul", means, t.cast(widths, dtype))
-    if "cumulative" in t.node.target:
-        return t.add("CumSum", areas, axis)
-    return t.add("ReduceSum", areas, [axis], keepdims=0)
+    return t.add("Mul", means, t.cast(widths, dtype))
 
 
 def padded(t: Translator, x: Tensor, pad: Sizes, mode: str, value: Number = 0) -> str:
@@ -229,6 +225,10 @@ define({
     "vstack row_stack": _stacked(2, 0),
     "dstack": _stacked(3, 2),
     "column_stack": _stacked(2, 1, has_columns=True),
+    "trapezoid.x trapezoid.dx trapz.x trapz.dx": lambda t, y, x=None, dx=1, dim=-1: (
+        t.add("ReduceSum", areas(t, y, x, dx, dim), [y.axis(dim)], keepdims=0)),
+    "cumulative_trapezoid.x cumulative_trapezoid.dx": lambda t, y, x=None, dx=1, dim=-1: (
+        t.add("CumSum", areas(t, y, x, dx, dim), y.axis(dim))),
     "tile": lambda t, self, dims: repeat(t, self, [*[1] * (self.rank - len(dims)), *dims]),
 })  # fmt: skip
 define({

@@ -77,42 +77,25 @@ def trilinear(
 # Norms.
 
 
+def _affine(t: Translator, x: Tensor, weight: Affine, bias: Affine) -> list[Any]:
+    """Return the scale and the shift of each channel, by default 1 and 0."""
+    defaults = (
+        t.add("ConstantOfShape", [t.size(x, 1)], value=np.full(1, n, x.dtype)) if given is None else given
+        for n, given in ((1, weight), (0, bias))
+    )
+    return list(defaults)
+
+
 @aten("batch_norm _native_batch_norm_legit_no_training native_batch_norm _native_batch_norm_legit")
 def batch_norm(
     t: Translator, input: Tensor, weight: Affine, bias: Affine, running_mean: Tensor | None,
     running_var: Tensor | None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
     cudnn_enabled: bool = False,
 ) -> str:  # fmt: skip
-    if training or running_mean is None or running_var is None:
-        return _batch_statistics(t, input, weight, bias, eps)
-    size = running_mean.shape[0] or 0
-    scale = weight if weight is not None else t.constant(np.ones(size), input.dtype)
-    shift = bias if bias is not None else t.constant(np.zeros(size), input.dtype)
+    scale, shift = _affine(t, input, weight, bias)
+    if training or running_mean is None or running_var is None:  # the statistics of the batch
+        return t.add("BatchNormalization", input, scale, shift, shift, scale, epsilon=eps, training_mode=1)
     return t.add("BatchNormalization", input, scale, shift, running_mean, running_var, epsilon=eps)
-
-
-def _batch_statistics(t: Translator, x: Tensor, weight: Affine, bias: Affine, eps: float) -> str:
-    """Normalize with the statistics of the batch."""
-    axes = [axis for axis in range(x.rank) if axis != 1]
-    return _by_channel(t, x, _normalized(t, x, axes, eps, x.dtype), weight, bias)
-
-
-def _normalized(t: Translator, x: Any, axes: Sequence[int], eps: float, dtype: Any) -> str:
-    """Subtract the mean and divide by the deviation; those of half precision are computed in float32."""
-    is_half = dtype == np.float16
-    x, dtype = (t.add("Cast", x, to=FLOAT32), FLOAT32) if is_half else (x, dtype)
-    difference = t.add("Sub", x, t.add("ReduceMean", x, axes, keepdims=1))
-    variance = t.add("ReduceMean", t.add("Mul", difference, difference), axes, keepdims=1)
-    y = t.add("Div", difference, t.add("Sqrt", t.add("Add", variance, t.cast(eps, dtype))))
-    return t.add("Cast", y, to=np.dtype(np.float16)) if is_half else y
-
-
-def _by_channel(t: Translator, x: Tensor, y: str, weight: Affine, bias: Affine) -> str:
-    """Scale and shift the channels of y, which has the axes of x."""
-    for operation, value in (("Mul", weight), ("Add", bias)):
-        if value is not None:
-            y = t.add(operation, y, t.add("Reshape", value, [1, -1] + [1] * (x.rank - 2)))
-    return y
 
 
 @aten("layer_norm native_layer_norm")
@@ -124,10 +107,10 @@ def layer_norm(
     scale: Any = weight
     if weight is None:
         scale = t.add("ConstantOfShape", normalized_shape, value=np.ones(1, input.dtype))
-    outputs = t.add_all("LayerNormalization", (input, scale, bias), 3, axis=axis, epsilon=eps)
-    if "native" not in t.node.target:
-        return outputs[0]
-    return outputs[0], *(t.add("Cast", each, to=input.dtype) for each in outputs[1:])
+    y, *statistics = t.add_all("LayerNormalization", (input, scale, bias), 3, axis=axis, epsilon=eps)
+    if input.dtype == np.float16:
+        statistics = [t.add("Cast", each, to=input.dtype) for each in statistics]
+    return y, *statistics
 
 
 @aten("rms_norm _fused_rms_norm")
@@ -144,7 +127,7 @@ def rms_norm(
     y = t.add("Mul", x, scale)
     y = y if weight is None else t.add("Mul", y, t.cast(weight, dtype))
     y = y if dtype == input.dtype else t.add("Cast", y, to=input.dtype)
-    return (y, scale) if "_fused" in t.node.target else y
+    return y, scale
 
 
 @aten("group_norm")
@@ -152,12 +135,8 @@ def group_norm(
     t: Translator, input: Tensor, num_groups: int, weight: Affine = None, bias: Affine = None,
     eps: float = 1e-5, cudnn_enabled: bool = False,
 ) -> str:  # fmt: skip
-    if weight is not None:
-        t.expect_size(input, 1, weight.shape[0] or 0)
-    sizes = t.sizes(input)
-    grouped = t.add("Reshape", input, [sizes[0], num_groups, -1])
-    y = reshaped(t, _normalized(t, grouped, [2], eps, input.dtype), sizes)
-    return _by_channel(t, input, y, weight, bias)
+    parameters = _affine(t, input, weight, bias)
+    return t.add("GroupNormalization", input, *parameters, num_groups=num_groups, epsilon=eps)
 
 
 @aten("instance_norm")
@@ -165,14 +144,11 @@ def instance_norm(
     t: Translator, input: Tensor, weight: Affine, bias: Affine, running_mean: Tensor | None,
     running_var: Tensor | None, use_input_stats: bool, momentum: float, eps: float, cudnn_enabled: bool,
 ) -> str:  # fmt: skip
-    if weight is not None:
-        t.expect_size(input, 1, weight.shape[0] or 0)
     if input.rank < 3:
         raise ArgumentError(f"instance_norm takes 3 axes or more, got {input.rank}")
     if not use_input_stats:
         return batch_norm(t, input, weight, bias, running_mean, running_var, False, momentum, eps)
-    y = _normalized(t, input, range(2, input.rank), eps, input.dtype)
-    return _by_channel(t, input, y, weight, bias)
+    return t.add("InstanceNormalization", input, *_affine(t, input, weight, bias), epsilon=eps)
 
 
 @aten("_weight_norm _weight_norm_interface")
@@ -197,7 +173,7 @@ define({
     "addr": lambda t, self, vec1, vec2, beta=1, alpha=1: (
         _added(t, self, outer(t, vec1, vec2), beta, alpha)),
     "_native_batch_norm_legit.no_stats": lambda t, input, weight, bias, training, momentum, eps: (
-        _batch_statistics(t, input, weight, bias, eps)),
+        batch_norm(t, input, weight, bias, None, None, True, momentum, eps)),
     "native_group_norm": lambda t, input, weight, bias, N, C, HxW, group, eps: (
         group_norm(t, input, group, weight, bias, eps)),
 })  # fmt: skip
@@ -207,17 +183,16 @@ define({
 
 
 @aten("scaled_dot_product_attention _scaled_dot_product_attention_math")
-@aten("_scaled_dot_product_flash_attention_for_cpu")
 def attention(
     t: Translator, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
     dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
-) -> Any:  # fmt: skip
-    """softmax(scale Q K^T + mask) V; rows without any allowed key are 0."""
+) -> tuple[str, str, str]:  # fmt: skip
+    """softmax(scale Q K^T + mask) V, the softmax and the scores; rows without any allowed key are 0."""
     if query.dtype == np.float16:  # as in torch: its scores would lose most digits
         q, k, v, mask = (as_float32(t, x) for x in (query, key, value, attn_mask))
         found = attention(t, q, k, v, mask, dropout_p, is_causal, scale, enable_gqa)
-        results = [t.add("Cast", y, to=query.dtype) for y in ([found] if isinstance(found, str) else found)]
-        return results[0] if isinstance(found, str) else tuple(results)
+        y, weights, scores = (t.add("Cast", each, to=query.dtype) for each in found)
+        return y, weights, scores
     depth = t.size(query, -1)
     heads = (query.shape[-3], key.shape[-3]) if enable_gqa else (1, 1)
     keys, values = (_grouped(t, x, heads) for x in (key, value))
@@ -241,15 +216,19 @@ def attention(
         scores = t.add("Where", allowed, scores, t.cast(-math.inf, query.dtype))
     weights = t.add("Softmax", scores, axis=-1)
     if allowed is not None and not is_causal:
-        found = t.add("ReduceMax", scores, [-1], keepdims=1)
-        none = t.add("Equal", found, t.cast(-math.inf, query.dtype))
+        largest = t.add("ReduceMax", scores, [-1], keepdims=1)
+        none = t.add("Equal", largest, t.cast(-math.inf, query.dtype))
         weights = t.add("Where", none, t.cast(0, query.dtype), weights)
-    result = t.add("MatMul", weights, values)
-    if "math" in t.node.target:
-        return result, weights
-    if "flash" not in t.node.target:
-        return result
-    return result, t.add("ReduceLogSumExp", scores, [-1], keepdims=0)
+    return t.add("MatMul", weights, values), weights, scores
+
+
+@aten("_scaled_dot_product_flash_attention_for_cpu")
+def flash_attention(
+    t: Translator, query: Tensor, key: Tensor, value: Tensor, dropout_p: float = 0.0, is_causal: bool = False,
+    attn_mask: Tensor | None = None, scale: float | None = None,
+) -> tuple[str, str]:  # fmt: skip
+    y, _, scores = attention(t, query, key, value, attn_mask, dropout_p, is_causal, scale)
+    return y, t.add("ReduceLogSumExp", scores, [-1], keepdims=0)
 
 
 def as_float32(t: Translator, x: Tensor | None) -> Any:

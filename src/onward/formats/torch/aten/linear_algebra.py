@@ -1,6 +1,5 @@
 """ATen's linear algebra: decompositions, solvers, norms, distances and products of tensors."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from functools import reduce
@@ -12,10 +11,10 @@ import numpy as np
 from ....errors import ArgumentError
 from ....graph.operations.expressions import Expression, where
 from .elementwise import binary
-from .expressions import expression, floating, promoted
+from .expressions import expression, floating, p_norm, promoted
 from .reductions import vector_norm, wide
 from .registry import Tensor, aten, bounded, define
-from .shapes import permuted, reshaped, transposed
+from .shapes import reshaped, transposed
 from .translator import Translator
 
 
@@ -115,38 +114,36 @@ def pinv(t: Translator, self: Tensor, rcond: Any = 1e-15, hermitian: bool = Fals
 
 @aten("linalg_cross cross")
 def cross(t: Translator, self: Tensor, other: Tensor, dim: int | None = None) -> str:
-    if dim is None:
-        dim = -1 if "linalg" in t.node.target else self.shape.index(3)
-    return str(through_numpy(t, "cross", self, other, axis=dim))
+    axis = self.shape.index(3) if dim is None else dim
+    return str(through_numpy(t, "cross", self, other, axis=axis))
 
 
 # Norms and distances.
 
 
-@aten("linalg_matrix_norm linalg_matrix_norm.str_ord nuclear_norm nuclear_norm.dim frobenius_norm.dim")
+@aten("linalg_matrix_norm linalg_matrix_norm.str_ord frobenius_norm.dim")
 def matrix_norm(
-    t: Translator, self: Tensor, ord: Any = None, dim: Sequence[int] = (-2, -1), keepdim: bool = False,
+    t: Translator, self: Tensor, ord: Any = "fro", dim: Sequence[int] = (-2, -1), keepdim: bool = False,
     dtype: Any = None,
 ) -> str:  # fmt: skip
-    """The norm of matrices that `ord` names; by default, the Frobenius norm."""
-    order: Any = "nuc" if "nuclear" in t.node.target else "fro" if ord is None else ord
-    rows, columns = (self.axis(axis) for axis in dim)
-    if order == "fro":
+    """The norm of matrices that `ord` names."""
+    if ord == "fro":
         return vector_norm(t, self, 2, dim, keepdim, dtype)
-    if dtype is not None:
-        self = dataclasses.replace(self, name=t.cast(self, dtype), dtype=np.dtype(dtype))
-    if order in ("nuc", 2, -2):
-        places = [*(axis for axis in range(self.rank) if axis not in (rows, columns)), rows, columns]
-        values = through_numpy(t, "singular_values", permuted(t, self, places))
-        operation = {"nuc": "ReduceSum", 2: "ReduceMax", -2: "ReduceMin"}[order]
-        y = t.add(operation, values, [-1], keepdims=0)
-        y = t.add("Max", y, t.cast(0, self.dtype)) if order == 2 else y  # the maximum of no values is 0
-        return t.add("Unsqueeze", y, [rows, columns]) if keepdim else y
-    summed, compared = (rows, columns) if abs(order) == 1 else (columns, rows)
-    total = t.add("ReduceL1", self, [summed], keepdims=1)
-    y = t.add("ReduceMax" if order > 0 else "ReduceMin", total, [compared], keepdims=1)
-    y = t.add("Max", y, t.cast(0, self.dtype)) if order > 0 else y  # the maximum of no sums is 0
-    return y if keepdim else t.add("Squeeze", y, [rows, columns])
+    x, places = expression(t, self, dtype or self.dtype), [self.axis(axis) for axis in dim]
+    if ord in ("nuc", 2, -2):
+        others = [axis for axis in range(self.rank) if axis not in places]
+        matrices = x.apply("Transpose", perm=[*others, *places])
+        values = Expression(t, through_numpy(t, "singular_values", matrices.name), x.dtype)
+        y = p_norm(values, {"nuc": 1, 2: math.inf, -2: -math.inf}[ord], [-1])
+        return (y.apply("Unsqueeze", places) if keepdim else y).name
+    summed, compared = places if abs(ord) == 1 else places[::-1]
+    y = p_norm(p_norm(x, 1, [summed], True), math.copysign(math.inf, ord), [compared], True)
+    return (y if keepdim else y.apply("Squeeze", places)).name
+
+
+@aten("nuclear_norm nuclear_norm.dim")
+def nuclear_norm(t: Translator, self: Tensor, dim: Sequence[int] = (-2, -1), keepdim: bool = False) -> str:
+    return matrix_norm(t, self, "nuc", dim, keepdim)
 
 
 @aten("linalg_norm")
@@ -160,23 +157,9 @@ def norm(
     return vector_norm(t, self, 2 if ord is None else ord, dim, keepdim, dtype)
 
 
-def _norm(x: Expression, p: float, axes: Sequence[int], keepdim: bool = False) -> Expression:
-    """The p-norm over axes; those of half precision are computed in float32."""
-    if x.dtype == np.float16:
-        return _norm(x.cast(np.float32), p, axes, keepdim).cast(np.float16)
-    if p in (1, 2):
-        return x.reduce(f"ReduceL{int(p)}", axes, keepdim)
-    size = abs(x)
-    if p == math.inf:
-        return size.reduce("ReduceMax", axes, keepdim)
-    if p == 0:
-        return (size > 0).cast(x.dtype).reduce("ReduceSum", axes, keepdim)
-    return (size**p).reduce("ReduceSum", axes, keepdim) ** (1 / p)
-
-
 @aten("dist")
 def dist(t: Translator, self: Tensor, other: Tensor, p: float = 2) -> str:
-    return _norm(_difference(t, self, other), p, range(max(self.rank, other.rank))).name
+    return p_norm(_difference(t, self, other), p, range(max(self.rank, other.rank))).name
 
 
 def _difference(t: Translator, a: Tensor, b: Tensor) -> Expression:
@@ -189,14 +172,14 @@ def _difference(t: Translator, a: Tensor, b: Tensor) -> Expression:
 def pairwise_distance(
     t: Translator, x1: Tensor, x2: Tensor, p: float = 2, eps: float = 1e-6, keepdim: bool = False
 ) -> str:
-    return _norm(_difference(t, x1, x2) + eps, p, [-1], keepdim).name
+    return p_norm(_difference(t, x1, x2) + eps, p, [-1], keepdim).name
 
 
 @aten("cdist _cdist_forward")
 def cdist(t: Translator, x1: Tensor, x2: Tensor, p: float = 2, compute_mode: Any = None) -> str:
     """The distance of each row of x1 from each row of x2."""
     difference = t.add("Sub", t.add("Unsqueeze", x1, [-2]), t.add("Unsqueeze", x2, [-3]))
-    return _norm(Expression(t, difference, x1.dtype), p, [-1]).name
+    return p_norm(Expression(t, difference, x1.dtype), p, [-1]).name
 
 
 @aten("pdist _pdist_forward")
@@ -207,14 +190,14 @@ def pdist(t: Translator, self: Tensor, p: float = 2) -> str:
     bounded(self.shape[0] ** 2)
     pairs = [t.constant(places, np.int64) for places in np.triu_indices(self.shape[0], 1)]
     first, second = (t.add("Gather", self, places, axis=0) for places in pairs)
-    return _norm(Expression(t, t.add("Sub", first, second), self.dtype), p, [-1]).name
+    return p_norm(Expression(t, t.add("Sub", first, second), self.dtype), p, [-1]).name
 
 
 @aten("renorm")
 def renorm(t: Translator, self: Tensor, p: float, dim: int, maxnorm: float) -> str:
     """Slices whose norm exceeds a maximum are scaled down to it."""
     x = expression(t, self, self.dtype)
-    norm = _norm(x, p, [axis for axis in range(self.rank) if axis != self.axis(dim)], True)
+    norm = p_norm(x, p, [axis for axis in range(self.rank) if axis != self.axis(dim)], True)
     return (x * where(norm > maxnorm, maxnorm / (norm + 1e-7), 1)).name
 
 

@@ -17,7 +17,7 @@ from ....graph.operations.expressions import (
     where,
     x_times,
 )
-from .expressions import define_formulas, expression, promoted
+from .expressions import define_formulas, expression, p_norm, promoted
 from .registry import Operand, Tensor, aten
 from .translator import Translator
 
@@ -89,19 +89,13 @@ def _cosine_embedding(
     return reduced(where(target.equals(1), 1 - cosine, apart), reduction)
 
 
-def _distance(a: Any, b: Any, p: float, eps: float) -> Any:
-    difference = abs(a - b + eps)
-    if p == 2:
-        return difference.reduce("ReduceL2", [-1])
-    return (difference**p).reduce("ReduceSum", [-1]) ** (1 / p)
-
-
 def _triplet(
     anchor: Any, positive: Any, negative: Any, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6,
     swap: bool = False, reduction: int = 1,
 ) -> Expression:  # fmt: skip
-    near, far = _distance(anchor, positive, p, eps), _distance(anchor, negative, p, eps)
-    far = far.apply("Min", _distance(positive, negative, p, eps)) if swap else far
+    pairs = (anchor, positive), (anchor, negative), (positive, negative)
+    near, far, other = (p_norm(a - b + eps, p, [-1]) for a, b in pairs)
+    far = far.apply("Min", other) if swap else far
     return reduced(maximum(near - far + margin, 0), reduction)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,16 +52,17 @@ def kthvalue(t: Translator, self: Tensor, k: Any, dim: int = -1, keepdim: bool =
     return _without_axis(t, found, axis, keepdim)
 
 
-@aten("median.dim", "nanmedian.dim")
 @lifts_scalars
-def median_dim(t: Translator, self: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
+def median_dim(
+    t: Translator, self: Tensor, dim: int = -1, keepdim: bool = False, *, ignores_nan: bool
+) -> Any:
     """The lower middle one of the sorted elements; NaN is the largest of them, or ignored."""
     axis = self.axis(dim)
     last = t.add("Sub", t.cast(t.size(self, dim), INT64), 1)
     if self.dtype.kind != "f":
         return kthvalue(t, self, Symbol(t.add("Add", t.add("Div", last, 2), 1)), dim, keepdim)
     missing = t.add("Cast", t.add("IsNaN", self), to=INT64)
-    if "nanmedian" in t.node.target:
+    if ignores_nan:
         count = t.add("Sub", last, t.add("ReduceSum", missing, [axis], keepdims=1))
         place = t.add("Max", t.add("Div", count, 2), 0)
     else:
@@ -75,8 +77,13 @@ def _flat(t: Translator, x: Tensor) -> Tensor:
     return Tensor(t.add("Reshape", x, [-1]), x.dtype, (size,))
 
 
+for _name, _ignores_nan in {"median": False, "nanmedian": True}.items():
+    _function = partial(median_dim, ignores_nan=_ignores_nan)
+    define({
+        f"{_name}.dim": _function,
+        _name: lambda t, self, function=_function: function(t, _flat(t, self), 0)[0],
+    })  # fmt: skip
 define({
-    "median nanmedian": lambda t, self: median_dim(t, _flat(t, self), 0)[0],
     "msort": lambda t, self: sort(t, self, None, 0)[0],
     "histc": lambda t, self, bins=100, min=0, max=0: (
         through_numpy(t, "histogram", self, bins=bins, low=float(min), high=float(max))),
@@ -90,20 +97,25 @@ def mode(t: Translator, self: Tensor, dim: int = -1, keepdim: bool = False) -> A
     return tuple(t.add("Unsqueeze", y, [self.axis(dim)]) for y in found) if keepdim else found
 
 
-@aten("quantile", "quantile.scalar", "nanquantile", "nanquantile.scalar")
 def quantile(
     t: Translator, self: Tensor, q: Operand, dim: int | None = None, keepdim: bool = False,
-    interpolation: str = "linear",
+    interpolation: str = "linear", *, ignores_nan: bool,
 ) -> str:  # fmt: skip
     x = _flat(t, self) if dim is None or not self.rank else self
     axis = x.axis(0 if dim is None else dim)
-    options: Any = {"axis": axis, "method": interpolation, "ignores_nan": "nanquantile" in t.node.target}
+    options: Any = {"axis": axis, "method": interpolation, "ignores_nan": ignores_nan}
     y = str(through_numpy(t, "quantile", x, t.cast(q, self.dtype), **options))
     if not keepdim:
         return y
     front = q.rank if isinstance(q, Tensor) else 0  # the axis of q precedes the others
     kept = [axis] if x is self else range(self.rank)
     return t.add("Unsqueeze", y, [front + place for place in kept])
+
+
+define({
+    "quantile quantile.scalar": partial(quantile, ignores_nan=False),
+    "nanquantile nanquantile.scalar": partial(quantile, ignores_nan=True),
+})  # fmt: skip
 
 
 # Sets.
@@ -118,7 +130,7 @@ def unique(
     options = {} if dim is None else {"axis": self.axis(dim)}
     values, _, inverse, counts = t.add_all("Unique", (self,), 4, **options)
     inverse = reshaped(t, inverse, t.sizes(self)) if dim is None else inverse
-    return (values, inverse) if "._unique.default" in t.node.target else (values, inverse, counts)
+    return values, inverse, counts
 
 
 @aten("unique_consecutive")

@@ -8,9 +8,12 @@ import numpy as np
 
 from ....errors import ArgumentError
 from ....graph.graph import Graph
-from .expressions import floating
+from ....graph.operations.expressions import Expression, is_nan, where
+from ....graph.recurrences import Recorder
+from .creation import filled
+from .elementwise import log_of_sum
+from .expressions import expression, floating, p_norm
 from .joins import broadcast_tensors
-from .layers import as_float32
 from .registry import BOOL, FLOAT32, INT64, Tensor, aten, define
 from .shapes import lifts_scalars
 from .translator import Translator
@@ -151,39 +154,28 @@ _define_variance("std_mean", True, True)
 
 
 @aten("linalg_vector_norm norm.ScalarOpt_dim norm.Scalar norm.ScalarOpt_dim_dtype")
+@lifts_scalars
 def vector_norm(
     t: Translator, self: Tensor, ord: Any = 2, dim: Dims = None, keepdim: bool = False, dtype: Any = None,
     p: Any = None,
 ) -> str:  # fmt: skip
-    if self.dtype == np.float16:  # whose squares overflow
-        y = vector_norm(t, as_float32(t, self), ord, dim, keepdim, dtype, p)
-        return t.add("Cast", y, to=dtype or self.dtype)
     order = float(2 if p is None and ord is None else ord if p is None else p)
-    x = t.cast(self, dtype or self.dtype)
-    if order in (1, 2):
-        return reduced(t, f"ReduceL{int(order)}", x, self, dim, keepdim)
-    size = t.add("Abs", x)
-    number = dtype or self.dtype
-    if order == math.inf:  # that of no elements is 0
-        return t.add("Max", reduced(t, "ReduceMax", size, self, dim, keepdim), t.cast(0, number))
-    if order == -math.inf:
-        return reduced(t, "ReduceMin", size, self, dim, keepdim)
-    if order == 0:  # the number of elements that are not 0
-        counted = t.add("Cast", t.add("Cast", size, to=BOOL), to=number)
-        return reduced(t, "ReduceSum", counted, self, dim, keepdim)
-    total = reduced(t, "ReduceSum", t.add("Pow", size, t.cast(order, number)), self, dim, keepdim)
-    return t.add("Pow", total, t.cast(1 / order, number))
+    return p_norm(expression(t, self, dtype or self.dtype), order, axes_of(self, dim), keepdim).name
 
 
-@aten("softmax.int", "_softmax", "_safe_softmax")
+@aten("softmax.int", "_softmax")
 @lifts_scalars
 def softmax(t: Translator, self: Tensor, dim: int, dtype: Any = None, half_to_float: bool = False) -> str:
-    x = t.cast(self, dtype or self.dtype)
-    y = t.add("Softmax", x, axis=self.axis(dim))
-    if "_safe" not in t.node.target:
-        return y
-    none = t.add("Equal", t.add("ReduceMax", x, [self.axis(dim)], keepdims=1), t.cast(-math.inf, self.dtype))
-    return t.add("Where", none, t.cast(0, self.dtype), y)
+    return t.add("Softmax", t.cast(self, dtype or self.dtype), axis=self.axis(dim))
+
+
+@aten("_safe_softmax")
+@lifts_scalars
+def safe_softmax(t: Translator, self: Tensor, dim: int, dtype: Any = None) -> str:
+    """The softmax, and 0 for slices that are all -inf."""
+    x = expression(t, self, dtype or self.dtype)
+    none = x.reduce("ReduceMax", [self.axis(dim)], True).equals(-math.inf)
+    return where(none, 0, x.apply("Softmax", axis=self.axis(dim))).name
 
 
 @aten("log_softmax.int", "_log_softmax")
@@ -217,44 +209,42 @@ def cumprod(t: Translator, self: Tensor, dim: int, dtype: Any = None) -> str:
 
 
 def _scan(
-    t: Translator, x: Tensor, axis: int, starts: list[str], body: Graph, *dtypes: Any
-) -> tuple[str, ...]:
-    """Add a scan over an axis of x; the outputs, of these dtypes, are the values at each step."""
-    count, options = len(body.outputs), {"num_scan_inputs": 1, "scan_input_axes": [axis]}
-    axes = [axis] * (count - len(starts))
-    found = t.add_all("Scan", (*starts, x), count, body=body, scan_output_axes=axes, **options)[len(starts) :]
+    t: Translator, x: Tensor, dim: int, step: Callable[..., Sequence[Expression]], *starts: tuple[float, Any]
+) -> Sequence[str]:
+    """Return the states after each step along an axis, from the numbers and dtypes with which they start.
+
+    `step` returns the next states from the present ones and a slice of x.
+    """
+    axis, n, body = x.axis(dim), len(starts), Graph()
+    others = [place for place in range(x.rank) if place != axis]
+    sizes = tuple("" if (size := x.shape[place]) is None else size for place in others)
+    dtypes = [np.dtype(dtype) for _, dtype in starts]
+    *states, slice_ = (
+        Expression(Recorder(body), body.add_input(f"value_{i}", dtype, sizes), dtype)
+        for i, dtype in enumerate((*dtypes, x.dtype))
+    )
+    after = step(*states, slice_)
+    body.outputs = (*(each.name for each in after), *(each.apply("Identity").name for each in after))
+    first = [filled(t, [t.size(x, place) for place in others], *start) for start in starts]
+    options = {"num_scan_inputs": 1, "scan_input_axes": [axis], "scan_output_axes": [axis] * n}
+    found = t.add_all("Scan", (*first, x), 2 * n, body=body, **options)[n:]
     for name, dtype in zip(found, dtypes, strict=True):
-        t.expect_like(name, x, np.dtype(dtype))
+        t.expect_like(name, x, dtype)
     return found
 
 
-def _slices(t: Translator, x: Tensor, axis: int, value: float) -> tuple[tuple[int | str, ...], str]:
-    """Return the axes of a slice of a tensor, and a slice of one number."""
-    sizes = [t.size(x, place) for place in range(x.rank) if place != axis]
-    axes = tuple("" if size is None else size for place, size in enumerate(x.shape) if place != axis)
-    return axes, t.add("Expand", t.cast(value, x.dtype), sizes)
-
-
 def _define_extremum(name: str, operation: str, start: float) -> None:
+    def step(best: Expression, place: Expression, count: Expression, x: Expression) -> Any:
+        replaces = x.apply(operation, best, dtype=BOOL) | is_nan(x)
+        return where(replaces, x, best), where(replaces, count, place), count + 1
+
     @aten(name)
     @lifts_scalars
-    def extremum(t: Translator, self: Tensor, dim: int) -> tuple[str, ...]:
+    def extremum(t: Translator, self: Tensor, dim: int) -> Any:
         """The extremum of the elements so far, and the index of its last occurrence."""
         if self.dtype.kind != "f":
             raise ArgumentError(f"{name} of {self.dtype} is not supported")
-        sizes, first = _slices(t, self, self.axis(dim), start)
-        body = Graph()
-        best = body.add_input("best", self.dtype, sizes)
-        place = body.add_input("place", INT64, sizes)
-        step = body.add_input("step", INT64, ())
-        x = body.add_input("x", self.dtype, sizes)
-        replaces = body.add("Or", body.add(operation, x, best), body.add("IsNaN", x))
-        best = body.add("Where", replaces, x, best)
-        place = body.add("Where", replaces, step, place)
-        following = body.add("Add", step, body.add_constant(np.array(1)))
-        body.outputs = (best, place, following, body.add("Identity", best), body.add("Identity", place))
-        zeros = t.add("Expand", 0, t.add("Shape", first))
-        return _scan(t, self, self.axis(dim), [first, zeros, t.constant(0)], body, self.dtype, INT64)
+        return _scan(t, self, dim, step, (start, self.dtype), (0, INT64), (0, INT64))[:2]
 
 
 _define_extremum("cummax", "GreaterOrEqual", -math.inf)
@@ -265,14 +255,4 @@ _define_extremum("cummin", "LessOrEqual", math.inf)
 @lifts_scalars
 def logcumsumexp(t: Translator, self: Tensor, dim: int) -> str:
     """log(exp(x_0) + .. + exp(x_t)), each step from the one before."""
-    sizes, first = _slices(t, self, self.axis(dim), -math.inf)
-    body = Graph()
-    before = body.add_input("before", self.dtype, sizes)
-    x = body.add_input("x", self.dtype, sizes)
-    larger, smaller = body.add("Max", before, x), body.add("Min", before, x)
-    difference = body.add("Exp", body.add("Sub", smaller, larger))
-    ratio = body.add("Add", body.add_constant(np.array(1, self.dtype)), difference)
-    total = body.add("Add", larger, body.add("Log", ratio))
-    total = body.add("Where", body.add("IsInf", larger), larger, total)  # infinities have no difference
-    body.outputs = (total, body.add("Identity", total))
-    return _scan(t, self, self.axis(dim), [first], body, self.dtype)[0]
+    return _scan(t, self, dim, lambda *terms: [log_of_sum(*terms)], (-math.inf, self.dtype))[0]

@@ -1,8 +1,9 @@
 """The table of ATen's operators, and the tensors and numbers that they take.
 
 An operator is a function of a `Translator` and of the operator's arguments, under torch's names. It returns
-the names of its outputs in the graph. In-place operators are the same functions, whose result the translator
-writes into the first argument and into every tensor that shares its memory.
+the name of its output in the graph, a list of names for a list of tensors, or a tuple of several outputs, of
+which an operator with fewer outputs has the first ones. In-place operators are the same functions, whose
+result the translator writes into the first argument and into every tensor that shares its memory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The schemas of ATen's overloads: the names, order, types and default values of their arguments.
+"""The schemas of ATen's overloads: the names, order, types and default values of arguments, and the outputs.
 
 `schemas.txt` lists them as PyTorch registers them; `tools/make_schemas.py` writes it.
 """
@@ -74,6 +74,23 @@ def schema(key: str) -> tuple[Parameter, ...]:
     return _overloads(name).get(key) or _overloads(f"{name}_").get(f"{name}_.{overload}", ())
 
 
+def outputs(key: str) -> int:
+    """Return the number of tensors that an overload returns, 1 if it returns a list of them."""
+    return _outputs().get(key, 1)
+
+
+@cache
+def _outputs() -> dict[str, int]:
+    several = [line.rpartition(" -> ") for line in lines() if " -> " in line]
+    return {_key(schema): int(count) for schema, _, count in several}
+
+
+def _key(schema: str) -> str:
+    """Return the name of an overload, such as add.Tensor or relu.default."""
+    name = schema.partition("(")[0]
+    return name if "." in name else f"{name}.default"
+
+
 def in_place(name: str) -> str:
     """Return the operator that another one, such as add_, computes in place, or "" if it does not."""
     return next(iter(_table().get(f"{name} =", ())), "")
@@ -100,8 +117,8 @@ def _table() -> dict[str, list[str]]:
 def _overloads(name: str) -> dict[str, tuple[Parameter, ...]]:
     found = {}
     for line in _table().get(name, ()):
-        key, _, parameters = line.removesuffix(")").partition("(")
-        found[key if "." in key else f"{key}.default"] = tuple(_parameters(parameters))
+        parameters = line.partition("(")[2].rpartition(")")[0]
+        found[_key(line)] = tuple(_parameters(parameters))
     return found
 
 

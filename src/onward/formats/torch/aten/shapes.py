@@ -236,7 +236,7 @@ def split_with_sizes(
     t: Translator, self: Tensor, split_sizes: Any = None, dim: int = 0, split_size: Any = None
 ) -> Any:
     sizes = split_size if split_sizes is None else split_sizes
-    return t.add_all("Split", (self, sizes), len(sizes), axis=self.axis(dim))
+    return list(t.add_all("Split", (self, sizes), len(sizes), axis=self.axis(dim)))
 
 
 def _declared_count(t: Translator) -> int:
@@ -254,14 +254,10 @@ def chunk(t: Translator, self: Tensor, chunks: int, dim: int = 0) -> Any:
     return split(t, self, size, dim)
 
 
-SPLIT_AXES = {"hsplit": 1, "vsplit": 0, "dsplit": 2}
-
-
-@aten(*(f"{name}.{kind}" for name in SPLIT_AXES for kind in ("int", "array")), view=True)
 @aten("tensor_split.sections tensor_split.indices", view=True)
 def tensor_split(t: Translator, self: Tensor, sections: Any = None, dim: int = 0, indices: Any = None) -> Any:
     """Split an axis into a number of parts, or at indices."""
-    axis = self.axis(min(SPLIT_AXES.get(t.node.target.split(".")[-2], dim), self.rank - 1))
+    axis = self.axis(min(dim, self.rank - 1))
     size = self.shape[axis]
     if indices is None and size is None:
         raise ArgumentError("tensor_split of an axis of unknown size is not supported")
@@ -269,6 +265,10 @@ def tensor_split(t: Translator, self: Tensor, sections: Any = None, dim: int = 0
         count, rest = divmod(size or 0, sections)
         indices = [part * count + min(part, rest) for part in range(1, sections)]
     return [sliced(t, self, axis, *limits) for limits in zip([0, *indices], [*indices, WHOLE], strict=True)]
+
+
+for _dim, _name in enumerate(("vsplit", "hsplit", "dsplit")):
+    aten(f"{_name}.int", f"{_name}.array", view=True)(functools.partial(tensor_split, dim=_dim))
 
 
 @aten("unbind.int", view=True, takes_complex=True)
@@ -319,7 +319,7 @@ def to(
 ) -> Any:
     """Return a tensor, or a view of it if nothing changes, in another dtype."""
     wanted = other.dtype if other is not None else self.dtype if dtype is None else dtype
-    if wanted == self.dtype and not copy and t.node.target != "torch.ops.aten._to_copy.default":
+    if wanted == self.dtype and not copy:
         return t.add("Identity", self)
     return dataclasses.replace(self, name=t.cast(self, wanted), dtype=wanted, base=None, is_contiguous=True)
 
@@ -329,7 +329,7 @@ aten(
     put=lambda t, base, value: value,
     takes_complex=True,
 )(to)
-aten("_to_copy", view=True, takes_complex=True)(to)
+aten("_to_copy", view=True, takes_complex=True)(functools.partial(to, copy=True))
 
 
 # The diagonals and triangles of matrices.
@@ -382,17 +382,24 @@ def diag_embed(t: Translator, self: Tensor, offset: int = 0, dim1: int = -2, dim
     return t.add("Transpose", y, perm=order)
 
 
-@aten("diag", "diagflat")
-def diag(t: Translator, self: Tensor, diagonal: int = 0, offset: int = 0) -> str:
-    """The diagonal of a matrix, or the matrix with a diagonal."""
-    if self.rank == 2 and "diagflat" not in t.node.target:
-        return str(diagonal_(t, self, diagonal))
+@aten("diagflat")
+def diagflat(t: Translator, self: Tensor, offset: int = 0) -> str:
+    """The matrix whose diagonal has all elements."""
     flat = Tensor(reshaped(t, self, [-1]), self.dtype, (self.shape[0] if self.rank == 1 else None,))
-    return diag_embed(t, flat, diagonal or offset)
+    return diag_embed(t, flat, offset)
 
 
-@aten("tril", "triu")
-def triangle(t: Translator, self: Tensor, diagonal: int = 0) -> str:
+@aten("diag")
+def diag(t: Translator, self: Tensor, diagonal: int = 0) -> str:
+    """The diagonal of a matrix, or the matrix with a diagonal."""
+    return str(diagonal_(t, self, diagonal)) if self.rank == 2 else diagflat(t, self, diagonal)
+
+
+def triangle(t: Translator, self: Tensor, diagonal: int = 0, *, upper: int) -> str:
+    """The upper or lower triangle of matrices."""
     x = t.cast(self, np.int32 if self.dtype == BOOL else self.dtype)
-    y = t.add("Trilu", x, diagonal, upper=int(".triu" in t.node.target))
+    y = t.add("Trilu", x, diagonal, upper=upper)
     return t.add("Cast", y, to=BOOL) if self.dtype == BOOL else y
+
+
+define({f"tri{name}": functools.partial(triangle, upper=n) for n, name in enumerate("lu")})

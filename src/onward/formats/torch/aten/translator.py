@@ -21,7 +21,6 @@ from .. import exported_program as schema
 from . import registry, schemas
 from .refusals import reason
 from .registry import INT64, OPERATORS, PUTS, VIEWS, Operand, Symbol, Tensor, check_complex, ignore
-from .returns import completed
 
 # What arguments of other kinds than those of an operator raise.
 DAMAGES = (
@@ -266,7 +265,12 @@ class Translator:
         """
         node = self.node
         check_complex(key, arguments)
-        results = completed(key, self.evaluate(key, arguments, node))
+        results = self.evaluate(key, arguments, node)
+        count = schemas.outputs(key)
+        if count > 1 or isinstance(results, tuple):  # None for those that its function does not compute
+            results = results if isinstance(results, tuple | list) else (results,)
+            results = (*results, *[None] * (count - len(results)))[:count]
+            results = results if count > 1 else results[0]
         if in_place and key not in VIEWS:
             if not isinstance(first, Tensor):
                 raise ArgumentError(f"an operator changes a {type(first).__name__} in place")

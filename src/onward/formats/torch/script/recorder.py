@@ -20,8 +20,7 @@ from ....graph.sized import dtype_of
 from ....graph.structure import leaves
 from .. import exported_program as schema
 from ..aten.registry import OPERATORS, Symbol, Tensor, called
-from ..aten.returns import RETURNS
-from ..aten.schemas import DTYPES, in_place, taken
+from ..aten.schemas import DTYPES, in_place, outputs, taken
 from ..aten.translator import Translator
 from .recording import Recording
 from .signatures import overload
@@ -212,7 +211,7 @@ class Recorder(Translator):
 
         def output(each: Any) -> Any:
             value = self.tensor(each, is_complex) if isinstance(each, str) else each
-            return missing if value is None and key in RETURNS else value
+            return missing if value is None and outputs(key) > 1 else value
 
         return mapped(output, results)
 
