@@ -4,6 +4,7 @@
 // lanes that the programs permit (4 bytes each), the checksum of what follows it and the size of the file, and the
 // offsets and sizes in bytes of the two sections (8 bytes each). The words, 8 bytes each, are what
 // onward/formats/compiled/write.py writes; they refer to arrays in the data, which start at multiples of 64 bytes.
+// Behind the data there may be records in JSON, such as the columns of a table, which the core does not read.
 //
 // Files are not trusted: a reader checks every number. What depends on the sizes of a call is checked when a program
 // is bound to them.

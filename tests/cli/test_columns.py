@@ -295,3 +295,20 @@ def test_a_converted_model_keeps_the_columns_the_classes_and_the_windows(patient
         assert "Trained on a table: inputs sold; targets sold; time day; window 14;" in printed
     rows = [report("run", name, "x.csv")["forecast"] for name in ("x.safetensors", "x.onnx")]
     assert rows[0] == rows[1] and rows[0][0]["day"] == "2024-03-01"
+
+
+@pytest.mark.parametrize(
+    ("array", "place", "shown"),
+    [
+        ("x", (1, 40, 1), "sequence 1 has inf at step 40, feature 1, counted from 0"),
+        ("y", (2, 7, 0), "sequence 2 has the target inf at step 7, feature 0, counted from 0"),
+    ],
+)
+def test_infinite_values_of_arrays_name_their_place(array: str, place: tuple[int, ...], shown: str) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {"x": rng.normal(size=(3, 60, 2)), "y": rng.normal(size=(3, 60, 1))}
+    arrays[array][place] = np.inf
+    np.savez("x.npz", **arrays)
+    for options in (("--window", 10, "--horizon", 2), ("--task", "regress")):
+        failed = message(invoke("train", "table", "x.npz", *options))
+        assert failed.startswith("Error: x.npz: ") and shown in failed

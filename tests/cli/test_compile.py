@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from support.cli import invoke, message, report
 from support.examples import detector_of_voices
 
 import onward
+from onward.errors import FileError
+from onward.tables.model_files import load_saved
 
 
 def test_a_compiled_model_has_the_outputs_of_the_model(tmp_path: Path) -> None:
@@ -43,3 +46,28 @@ def test_errors_tell_what_to_do(tmp_path: Path) -> None:
         result = invoke("compile", tmp_path / "x.onnx", *arguments)
         assert result.exit_code in (1, 2) and expected in message(result), message(result)
     assert not (tmp_path / "x.onward").exists()
+
+
+def test_a_compiled_model_keeps_columns_classes_and_scaling(tmp_path: Path) -> None:
+    rng, table = np.random.default_rng(0), tmp_path / "x.csv"
+    names = ("cat", "dog")
+    rows = [
+        f"{sequence},{rng.normal(sequence % 2):.3f},{rng.normal():.3f},{names[sequence % 2]}"
+        for sequence in range(12)
+        for _ in range(3 + sequence % 4)
+    ]
+    table.write_text("\n".join(["animal,a,b,kind", *rows]) + "\n")
+    plain, compiled = tmp_path / "m.safetensors", tmp_path / "m.onward"
+    columns = ("--group", "animal", "--target", "kind", "--input", "b,a")
+    report("train", "table", table, *columns, "--epochs", 1, "--hidden", 8, "--bidirectional", "-o", plain)
+    found = report("compile", plain, "-o", compiled)
+    assert found["file_bytes"] == compiled.stat().st_size
+    assert load_saved(compiled) == load_saved(plain)
+    for path in (plain, compiled):
+        report("run", path, table, "--out", path.with_suffix(f"{path.suffix}.csv"))
+    outputs = (tmp_path / "m.onward.csv").read_text()
+    assert outputs == (tmp_path / "m.safetensors.csv").read_text() and "predicted,cat,dog" in outputs
+    content = compiled.read_bytes()
+    compiled.write_bytes(content[:-1] + b"x")
+    with pytest.raises(FileError, match="its checksum is wrong"):
+        onward.load(compiled)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..tables import model_files
 from . import common
 from .common import Printed, Report, counted, kilobytes
 from .sources import ModelFile, model_argument
@@ -29,12 +30,14 @@ def compile(model: ModelFile, out: Path, fixed: tuple[str, ...], carry: tuple[st
     """Compile MODEL to a .onward file, which runs in C without Python.
 
     MODEL is a bundled model (see `onward models`) or a file that onward.load opens. The file holds programs
-    for calls and, if the model streams, for the blocks of streams, for all sizes that the model permits.
+    for calls and, if the model streams, for the blocks of streams, for all sizes that the model permits; the
+    columns and classes of its training table stay with it.
     """
     common.check_suffix(out, "--out", (".onward",))
     common.refuse_to_overwrite(model.path, out, "MODEL")
     carried = dict(common.pair(each, "--carry", "INPUT=OUTPUT") for each in carry) or None
     found = model.model.compile(out, carry=carried, **dict(map(common.number, fixed)))
+    model_files.add_records(out, model.path)
     return {
         "model": model.name,
         "out": str(out),
@@ -44,5 +47,5 @@ def compile(model: ModelFile, out: Path, fixed: tuple[str, ...], carry: tuple[st
         "no_calls": found.no_calls,
         "block_programs": found.blocks,
         "no_streams": found.no_streams,
-        "file_bytes": found.bytes,
+        "file_bytes": out.stat().st_size,
     }

@@ -180,7 +180,7 @@ def fit_table(
             f"one in {HELD_OUT} is held out"
         )
     rng, examples = np.random.default_rng(seed), _examples(sequences)
-    _refuse_infinite(sequences)
+    sequences.check_finite()
     training, validation = split(examples, max(1, int(hold_out * N)), rng)
     is_class = sequences.labels is not None or sequences.step_labels is not None
     num_classes = len(sequences.classes) if is_class else None
@@ -192,19 +192,6 @@ def fit_table(
             model, validation, sequences.classes if is_class else None, cross_entropy if is_class else mse
         ),
     )
-
-
-def _refuse_infinite(sequences: Sequences) -> None:
-    """Raise ArgumentError, which names the sequence and the step, for inputs that are not finite."""
-    for row, item in enumerate(sequences.items):
-        wrong = np.argwhere(~np.isfinite(item))
-        if len(wrong):
-            step, column = wrong[0]
-            time = f" ({sequences.times[row][step]})" if sequences.times else ""
-            raise ArgumentError(
-                f"{sequences.origin}: sequence {sequences.name(row)} has {item[step, column]} at step "
-                f"{step}{time}, counted from 0: correct it, or remove the sequence"
-            )
 
 
 def score_table(model: BaseModel | Rows, sequences: Sequences, loss: Loss) -> dict[str, Any]:

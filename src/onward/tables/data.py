@@ -37,7 +37,7 @@ def read(path: str | os.PathLike[str], selection: Selection | None = None, **set
     of strings or integers that is constant in each sequence is a class; other targets are numbers.
 
     future: also return the windows at the end whose targets are unknown; these targets are NaN. finite:
-    refuse infinite numbers in columns. `settings` are step_shape, time, saved, future and finite, as in
+    refuse infinite numbers. `settings` are step_shape, time, saved, future and finite, as in
     `parse`: the shape of a step, and the axis of steps in the arrays of a sequence. The steps of the result
     are always first.
 
@@ -80,6 +80,8 @@ def parse(
             _refuse_columns(name, selection)
             chosen = selection.completed(saved.selection)
             sequences = array_files.parse(file, suffix, name, chosen, step_rank, time, saved.classes)
+            if finite:
+                sequences.check_finite()
         window = selection.window or saved.selection.window
         if window is None:
             if selection.horizon is not None:

@@ -172,6 +172,24 @@ class Sequences:
             f"{describe_features(self.items[0].shape[1:])}"
         )
 
+    def check_finite(self) -> None:
+        """Raise ArgumentError, which names the sequence and the step, for inputs that are not finite.
+
+        Targets may be NaN, which stands for unknown ones, but not infinite.
+        """
+        targets = self.targets if isinstance(self.targets, list) else ()
+        for what, arrays, is_wrong in (("", self.items, _not_finite), ("the target ", targets, np.isinf)):
+            for row, array in enumerate(arrays):
+                wrong = np.argwhere(is_wrong(array))
+                if len(wrong):
+                    step, *place = wrong[0].tolist()
+                    time = f" ({self.times[row][step]})" if self.times else ""
+                    feature = f", feature {', '.join(map(str, place))}" if place else ""
+                    raise ArgumentError(
+                        f"{self.origin}: sequence {self.name(row)} has {what}{array[(step, *place)]} at step "
+                        f"{step}{time}{feature}, counted from 0: correct it, or remove the sequence"
+                    )
+
     def check_features(self, step_shape: tuple[int | None, ...] | None, declared: str = "") -> None:
         """Raise ArgumentError unless the steps have the shape that a model takes; None accepts any size.
 
@@ -193,6 +211,10 @@ class Sequences:
                 f"{self.origin}, read as {self.describe()}, but the model takes "
                 f"{describe_features(step_shape)} per step: arrays {forms} of a CSV file with --input"
             )
+
+
+def _not_finite(values: AnyArray) -> AnyArray:
+    return ~np.isfinite(values)
 
 
 def describe_features(shape: tuple[int | None, ...]) -> str:

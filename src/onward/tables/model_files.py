@@ -7,8 +7,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ..core import budget, files, storage
+from ..core import atomic, budget, files, storage
 from ..errors import ArgumentError, FileError
+from ..formats.compiled import SIGNATURE
+from ..formats.compiled.words import records as compiled_records
+from ..formats.compiled.words import with_records
 from ..formats.onnx import messages
 from ..formats.onnx.export import export_onnx
 from ..formats.onnx.protobuf import decode
@@ -32,11 +35,21 @@ def save(path: str | os.PathLike[str], model: BaseModel, saved: Saved) -> None:
 
 def save_converted(path: str | os.PathLike[str], model: BaseModel, source: str | os.PathLike[str]) -> None:
     """Write a model made from the file `source` with everything that `source` records. Raises FileError."""
-    records = {name: value for name, value in metadata(source).items() if name in RECORDS}
+    records = _records(source)
     if Path(path).suffix.lower() == ".onnx":
         export_onnx(model, path, metadata={ENTRY: json.dumps(records)} if records else None)
     else:
         storage.write(path, model.weights_by_name(), model.description() | records)
+
+
+def add_records(path: str | os.PathLike[str], source: str | os.PathLike[str]) -> None:
+    """Add to the compiled model in `path` everything that the file `source` records. Raises FileError."""
+    if found := _records(source):
+        atomic.replace(path, with_records(files.content(path), found))
+
+
+def _records(path: str | os.PathLike[str]) -> dict[str, Any]:
+    return {name: value for name, value in metadata(path).items() if name in RECORDS}
 
 
 def load_saved(path: str | os.PathLike[str]) -> Saved:
@@ -60,14 +73,13 @@ def metadata(path: str | os.PathLike[str]) -> Mapping[str, Any]:
     content = files.content(path)
     if bytes(content[8:9]) == b"{":  # safetensors
         return storage.read(path)[1] or {}
-    return _onnx_metadata(path, content) if Path(path).suffix.lower() == ".onnx" else {}
-
-
-def _onnx_metadata(path: str | os.PathLike[str], content: bytes) -> Mapping[str, Any]:
-    """Read what `save_converted` added to an ONNX file. Raises FileError if it is damaged."""
-    with budget.of_file(len(content)):
-        entries = {entry.key: entry.value for entry in decode(messages.Model, content).metadata_props}
-        records = files.parse_json(entries.get(ENTRY, "{}"), f"{path}: the metadata entry '{ENTRY}'")
-    if not isinstance(records, dict):
-        raise FileError(f"{path}: the metadata entry '{ENTRY}' is not an object")
-    return records
+    found: Any = {}
+    if content.startswith(SIGNATURE):
+        found = compiled_records(content, str(path))
+    elif Path(path).suffix.lower() == ".onnx":
+        with budget.of_file(len(content)):
+            entries = {entry.key: entry.value for entry in decode(messages.Model, content).metadata_props}
+            found = files.parse_json(entries.get(ENTRY, "{}"), f"{path}: the metadata entry '{ENTRY}'")
+    if not isinstance(found, dict):
+        raise FileError(f"{path}: what Onward recorded in it is not an object")
+    return found

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,17 @@ from numpy.typing import NDArray
 
 import onward._core as _core
 
+from ...core import files
 from ...graph import Input
 from ...graph.node import AnyArray
 from ...graph.plan.builder import aligned
 from ...graph.plan.view import DTYPES
 from ...graph.plan.words import Writer
-from . import SIGNATURE
+from . import HEADER, SIGNATURE
 from .programs import Compiled, FileRecorder, GraphPrograms
 
-HEADER, ALIGNMENT = 64, 64  # bytes
+ALIGNMENT = 64  # bytes
+CHECKSUM, SIZE = 16, 24  # where they are in the header
 
 
 class FileWriter:
@@ -65,9 +68,8 @@ class FileWriter:
         gap = bytes(-len(words) % ALIGNMENT)
         end = HEADER + len(words) + len(gap)
         rest = struct.pack("<5q", end + len(data), HEADER, len(words) // 8, end, len(data))
-        rest += words + gap + data
         start_of_file = struct.pack("<8sII", SIGNATURE, _core.FILE_VERSION, _core.FILE_LANES)
-        return start_of_file + struct.pack("<Q", _core.checksum(rest)) + rest
+        return _checked(start_of_file, rest + words + gap + data)
 
     def _place(self, array: NDArray[Any]) -> int:
         """Return the number under which an array is stored."""
@@ -97,6 +99,25 @@ class FileWriter:
         self.write(constants)
         words += compiled.words.tolist()
         words[start] = len(words) - start - 1
+
+
+def with_records(content: bytes, records: Mapping[str, Any]) -> bytes:
+    """Return the content of a file with records in JSON behind its data, which programs do not read."""
+    text = json.dumps(records).encode()
+    size = struct.pack("<q", len(content) + len(text))
+    return _checked(content[:CHECKSUM], size + content[SIZE + 8 :] + text)
+
+
+def records(content: bytes, name: str) -> Any:
+    """Return what `with_records` added, or an empty dict. Raises FileError if it is no JSON."""
+    if len(content) < HEADER:
+        return {}
+    data, data_size = struct.unpack_from("<2q", content, HEADER - 16)
+    return files.parse_json(content[max(HEADER, data + data_size) :] or b"{}", f"{name}: the records")
+
+
+def _checked(start: bytes, rest: bytes) -> bytes:
+    return start + struct.pack("<Q", _core.checksum(rest)) + rest
 
 
 def _dtype(name: str) -> np.dtype[Any]:
