@@ -283,3 +283,49 @@ def test_options_that_do_not_exist() -> None:
         onward.MinGRU(0, 3)
     with pytest.raises(errors.ArgumentError, match="exponent"):
         onward.RGLRU(3, exponent=0)
+
+
+def dequantized(small: Recurrence, kind: Kind) -> Recurrence:
+    """The layer in float32 whose weights are those that a quantized layer stores."""
+    layer, stored = kind.layer(), small.state_dict()
+    scales = {
+        name: stored.pop(f"{name}_scale", np.ones(1))[:, None]
+        for name in layer.state_dict()
+        if stored[name].ndim > 1
+    }
+    layer.load_state_dict({name: w * scales.get(name, 1) for name, w in stored.items()})
+    return layer
+
+
+@EACH
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_a_quantized_layer_stores_and_computes_its_products_in_the_precision(
+    kind: Kind, precision: str, tmp_path: Path
+) -> None:
+    layer = kind.layer()
+    small = layer.quantize(precision)
+    x, state = example(layer)
+    x = np.round(x * 40).clip(-127, 127).astype(np.float32) / 64
+    x[..., 0] = 127 / 64  # so that rows of int8 represent x exactly
+    y, _ = small(x, joined(small, state))
+    expected, _ = dequantized(small, kind)(x, joined(small, state))
+    if precision == "float16":
+        np.testing.assert_array_equal(y, expected)
+    elif isinstance(layer, onward.MinGRU | onward.RGLRU | onward.GatedDeltaRule):
+        np.testing.assert_allclose(y, expected, atol=1e-5)
+    else:  # they also round what they multiply in the loop, which normalizations enlarge
+        assert 0 < np.abs(y - expected).mean() < 0.02
+    matrices = {name for name, w in layer.state_dict().items() if w.ndim > 1 and name != "A_log"}
+    assert {name for name, w in small.state_dict().items() if w.dtype == precision} == matrices
+    stream = small.stream(B)
+    stream.state = joined(small, state)
+    np.testing.assert_array_equal(np.concatenate([stream(x[:5]), stream(x[5:])]), y)
+    small.save(tmp_path / "m")
+    opened: Any = onward.load(tmp_path / "m")
+    np.testing.assert_array_equal(opened(x, joined(small, state))[0], y)
+    onward.Sequential(small).export_onnx(tmp_path / "m.onnx")
+    np.testing.assert_array_equal(onward.load(tmp_path / "m.onnx").stream(B)(x), small(x)[0])
+    with pytest.raises(errors.ArgumentError, match="no gradients"):
+        small.forward(x)
+    with pytest.raises(errors.ArgumentError, match="already quantized"):
+        small.quantize(precision)

@@ -91,14 +91,20 @@ class Equations:
             self._t.graph.add_constant(self._weights[name], own)
         return self.value(own)
 
-    def matrix(self, name: str) -> Expression:
-        """Return a weight (O, I) as a matrix (I, O) that rows are multiplied by."""
-        return self.weight(name).apply("Transpose", perm=[1, 0])
+    def matrix(self, name: str) -> list[Expression | None]:
+        """Return a weight (O, I) as products take it: as (I, O), or as (O, I) with scales if quantized."""
+        if self._layer.precision:
+            scale = f"{name}_scale"
+            return [self.weight(name), self.weight(scale) if scale in self._weights else None]
+        return [self.weight(name).apply("Transpose", perm=[1, 0])]
+
+    def times(self, x: Expression, matrix: Sequence[Expression | None], *bias: Expression) -> Expression:
+        """Return the product of rows and a matrix, which begins with a bias."""
+        return x.apply("QuantizedMatMul" if self._layer.precision else "MatMul", *matrix, *bias)
 
     def linear(self, x: Expression, weight: str, bias: str) -> Expression:
         """Return x W^T + b, without b if the layer has none."""
-        terms = [self.matrix(weight), *([self.weight(bias)] if bias in self._weights else [])]
-        return x.apply("MatMul", *terms)
+        return self.times(x, self.matrix(weight), *([self.weight(bias)] if bias in self._weights else []))
 
     def masked(self, y: Expression) -> Expression:
         """Return outputs (T, B, F) that are 0 past the lengths of their rows."""
@@ -227,7 +233,7 @@ def layer_norm_lstm(e: Equations, layer: LayerNormLSTM, x: Expression) -> Expres
     R = e.matrix("weight_hh")
 
     def step(h: Expression, c: Expression, entering: Expression) -> Any:
-        a_i, a_f, a_g, a_o = columns(normalized(h.apply("MatMul", R), "hh") + entering, *[H] * 4)
+        a_i, a_f, a_g, a_o = columns(normalized(e.times(h, R), "hh") + entering, *[H] * 4)
         i, f, g, o = sigmoid(a_i), sigmoid(a_f), tanh(a_g), sigmoid(a_o)
         c = f * c + i * g
         read = normalized(c, "c")
@@ -246,7 +252,7 @@ def s_lstm(e: Equations, layer: sLSTM, x: Expression) -> Expression:
     H, R = layer.hidden_size, e.matrix("weight_hh")
 
     def step(h: Expression, c: Expression, entering: Expression) -> Any:
-        sums = h.apply("MatMul", R) + entering
+        sums = e.times(h, R) + entering
         a_i, a_f, a_z, a_o = columns(sums, *[H] * 4)
         c, n, m = columns(c, *[H] * 3)
         log_f = -softplus(-a_f) if layer.forget_gate == "sigmoid" else a_f

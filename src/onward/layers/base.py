@@ -178,7 +178,7 @@ class Layer(BaseModel):
         """The name and shape of each weight, in PyTorch's order."""
         for name, shape in self._float_shapes():
             yield name, shape
-            if self.precision == "int8" and len(shape) > 1:
+            if self.precision == "int8" and self.is_matrix(name, shape):
                 yield f"{name}_scale", shape[:1]
 
     def _float_shapes(self) -> Iterable[tuple[str, Shape]]:
@@ -189,7 +189,7 @@ class Layer(BaseModel):
         """The name, shape and dtype of each weight."""
         for prefix, leaf in self.sublayers().items():
             for name, shape in leaf.shapes():
-                is_quantized = leaf.precision and len(shape) > 1
+                is_quantized = leaf.precision and leaf.is_matrix(name, shape)
                 yield prefix + name, shape, np.dtype(leaf.precision) if is_quantized else leaf.dtype
 
     def _draw(self, dtype: DTypeLike, rng: Rng, draw: Draw, **shapes: Shape | None) -> None:

@@ -204,6 +204,10 @@ class BaseModel(FamiliarNames):
             leaves = self.sublayers().items()
             return {prefix + name: w for prefix, leaf in leaves for name, w in leaf.own_weights.items()}
 
+    def is_matrix(self, name: str, shape: Shape) -> bool:
+        """Whether vectors are multiplied by a weight of some shape, so that quantization applies to it."""
+        return len(shape) > 1
+
     @property
     def own_weights(self) -> Mapping[str, Array]:
         """The weights that can be replaced, without those of other layers; a new dict replaces them."""

@@ -104,13 +104,14 @@ class Quantizable(Layer):
             raise ArgumentError(f"{self!r} is already quantized: quantize the original layer instead")
         if precision == "int8":
             for name, shape in self._float_shapes():
-                check_width(name, shape)
+                if self.is_matrix(name, shape):
+                    check_width(name, shape)
         small = copy.copy(self)
         small.__dict__["precision"] = precision
         weights: dict[str, NDArray[Any]] = {}
         for name, weight in self._weights.items():
             weights[name] = weight
-            if weight.ndim > 1:
+            if self.is_matrix(name, weight.shape):
                 matrix, scale = quantized_matrix(name, weight.reshape(len(weight), -1), precision)
                 weights[name] = matrix.reshape(weight.shape)
                 if scale is not None:

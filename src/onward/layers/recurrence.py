@@ -17,7 +17,7 @@ from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, unknown_arguments
 from ..errors import ShapeError
 from .base import NO_WEIGHTS
-from .quantize import packed, uniform
+from .quantize import Quantizable, packed, uniform
 from .stateful import Stateful
 
 
@@ -46,7 +46,7 @@ class Cache(NamedTuple):
     run: Any
 
 
-class Recurrence(Stateful):
+class Recurrence(Quantizable, Stateful):
     """A layer of one direction whose equations are a graph; its states are (1, B, ...)."""
 
     STATE_AXES: ClassVar[tuple[str, ...]] = ("1", "batch", "units")
@@ -141,6 +141,7 @@ class Recurrence(Stateful):
 
         The steps run one by one in NumPy, with the bits of a call. Raises the errors of a call.
         """
+        self._check_gradients()
         inputs = self.inputs(x, state, lengths)
         run = None if 0 in inputs.x.shape else facade.call("recurrence_run", self, inputs)
         if run is None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..core.arrays import Array
+from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, integer, positive
 from ..errors import ArgumentError
 from .recurrence import Recurrence
@@ -319,6 +319,9 @@ class SelectiveScan(Recurrence):
     """
 
     STATE_AXES = "1", "batch", "features", "state_size"
+
+    def is_matrix(self, name: str, shape: Shape) -> bool:
+        return name.endswith("weight")
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ def test_broadcasting_before_opset_7_starts_at_the_axis_attribute(op: str) -> No
     plain = helper.make_node(op, ["x", "w"], ["y"])
     for y, shape in zip(answers, [(3, 1), (1, 3)], strict=True):
         (expected,) = open_model(onnx_nodes.model_of([plain], {"x": x}, ["y"], {"w": w.reshape(shape)}))(x)
-        np.testing.assert_array_equal(y, expected)
+        np.testing.assert_allclose(y, expected, rtol=3e-7 if op == "Pow" else 0)  # NumPy has its own power
 
 
 def test_a_wrong_broadcasting_axis_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -100,8 +101,16 @@ class _File:
 class Writer:
     """Writes one graph or body, in which `names` maps values of the graph to values of the model."""
 
-    def __init__(self, file: _File, graph: Graph, prefix: str = "", outer: Writer | None = None) -> None:
+    def __init__(
+        self,
+        file: _File,
+        graph: Graph,
+        prefix: str = "",
+        outer: Writer | None = None,
+        captured: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._file, self._graph, self._prefix, self._outer = file, graph, prefix, outer
+        self._captured = captured  # the values of the outer graph that are inputs of a body
         self._nodes: list[messages.Node] = []
         self._tensors: list[messages.Tensor] = []
         # the constants by id, with their names: those of this graph, and in further maps those around it
@@ -179,7 +188,9 @@ class Writer:
         return self.stored[key]
 
     def array(self, name: str) -> AnyArray:
-        """Return a constant of the graph. Raises ArgumentError."""
+        """Return a constant of the graph or of one around it. Raises ArgumentError."""
+        if self._outer is not None and name in self._captured:
+            return self._outer.array(self._captured[name])
         if name not in self._graph.constants:
             raise ArgumentError(f"{name} is not constant")
         return self._graph.constants[name]
@@ -241,7 +252,8 @@ class Writer:
                 if isinstance(body, Graph):
                     last = [declared.name for declared in body.inputs[len(body.inputs) - node.captured :]]
                     prefix = f"{next(filter(None, outputs))}/{key}/"
-                    written = Writer(self._file, body, prefix, self)
+                    captured = dict(zip(last, node.inputs[first:], strict=True))
+                    written = Writer(self._file, body, prefix, self, captured)
                     attributes[key] = written.finish(dict(zip(last, inputs[first:], strict=True)))
             inputs = inputs[:first]
             outputs = [name or self.new_name("unused") for name in outputs]  # onnxruntime crashes without
