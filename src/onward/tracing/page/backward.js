@@ -2,6 +2,7 @@
 import { $, button, make, note, number, scientific, svg } from "./dom.js";
 import { inOrder, paint } from "./heatmap.js";
 import { Tensor } from "./onward.js";
+import { Rows } from "./record.js";
 import { state } from "./state.js";
 
 const MOST_STEPS = 120; // the last steps of a longer input
@@ -56,10 +57,10 @@ export function stateGradients(model, x) {
   }
   const o = c && model.trace(new Tensor(x, [T, I])).layers[model.names[0]].o.data.slice(-H);
   data.set(dy.data.map((value, unit) => (c ? value * o[unit] * (1 - Math.tanh(c[unit]) ** 2) : value)), (T - 1) * H);
-  return { data, length: T, width: H, at: (t, unit) => data[t * H + unit] };
+  return new Rows(H, data);
 }
 
-export const normsOf = ({ data, length, width }) => Array.from({ length }, (_, t) => Math.hypot(...data.subarray(t * width, (t + 1) * width)));
+export const normsOf = (rows) => Array.from({ length: rows.length }, (_, t) => Math.hypot(...rows.row(t)));
 
 function compare() {
   const x = state.signal.slice(-MOST_STEPS);
@@ -80,7 +81,7 @@ export function gradientMap(name, rows) {
   const canvas = make("canvas", { role: "img", "aria-label": `Gradients of the ${name} over time` });
   const most = Math.max(...rows.data.map(Math.abs)) || 1;
   const shade = (value) => Math.sign(value) * Math.max(0, 1 + Math.log10(Math.abs(value) / most + 1e-9) / DECADES);
-  paint(canvas, { ...rows, at: (t, unit) => shade(rows.at(t, unit)) }, inOrder(rows.width), false, 1);
+  paint(canvas, new Rows(rows.width, rows.data.map(shade)), inOrder(rows.width), false, 1);
   return make("div", { class: "map" }, canvas);
 }
 

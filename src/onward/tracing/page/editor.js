@@ -4,6 +4,7 @@ import { colorOf, css, inkOn } from "./colors.js";
 import { $, button, choice, make, note, percent } from "./dom.js";
 import { inOrder, limitOf, picture } from "./heatmap.js";
 import * as microphone from "./microphone.js";
+import { Rows } from "./record.js";
 import { choose, inputOf, known, MOST_STEPS, outputsAt, refresh, state, width } from "./state.js";
 import { cepstra, resampled, utterance } from "./speech.js";
 
@@ -99,9 +100,8 @@ function features() {
   return {
     element: box,
     run() {
-      const { data } = state.model ? inputOf(true) : { data: state.signal }, I = width();
-      const rows = { data, length: data.length / I, at: (t, i) => data[t * I + i] };
-      map = picture(rows, inOrder(I), false, limitOf(rows));
+      const rows = new Rows(width(), state.model ? inputOf(true).data : state.signal);
+      map = picture(rows, inOrder(rows.width), false, limitOf(rows));
       box.replaceChildren(map.element);
     },
     show: () => map.mark(state.step),

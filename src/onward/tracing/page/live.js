@@ -4,6 +4,7 @@ import { $, button, make, note, number, svg } from "./dom.js";
 import { inOrder, paint } from "./heatmap.js";
 import { example, KINDS, python, untrained } from "./latch.js";
 import { Onward, Tensor } from "./onward.js";
+import { Rows } from "./record.js";
 
 const EPOCHS = 60;
 const TOLD = 10; // epochs between two announcements of the progress
@@ -129,7 +130,7 @@ export function draw() {
 function column({ kind, losses, trace, rows }, x) {
   const answers = trace.y.data, T = x.length, [gate, meaning] = KEEPERS[kind], { data, shape } = Object.values(trace.layers)[0][gate], H = shape.at(-1);
   const canvas = make("canvas", { role: "img", "aria-label": `${meaning}. Each row is a unit, each column a step` });
-  paint(canvas, { length: T, width: H, data, at: (t, unit) => data[t * H + unit] }, inOrder(H), gate !== "h", 1);
+  paint(canvas, new Rows(H, data), inOrder(H), gate !== "h", 1);
   return make("div", { "data-kind": kind, "data-losses": JSON.stringify(losses) },
     make("h3", {}, kind),
     note(`Answer after the last step: ${number(answers[T - 1], 2)}. It should be ${number(x[5], 2)}.`),
@@ -138,7 +139,7 @@ function column({ kind, losses, trace, rows }, x) {
     note("Gradient of the last answer, from right to left"), gradientMap(kind, rows));
 }
 
-/** The pulses as bars, the right answer as a dot, and the answer that the network would give after each step. */
+/** The pulses as bars, the right answer as a line, and the answer that the network would give after each step. */
 function answerCurve(kind, x, answers) {
   const T = x.length, at = (t) => ((t + 0.5) / T) * 1000, y = (value) => 40 - 32 * Math.max(-1.1, Math.min(1.1, value)), thin = { "vector-effect": "non-scaling-stroke" };
   return svg("svg", { class: "timeline", viewBox: "0 0 1000 80", preserveAspectRatio: "none", role: "img",

@@ -2,7 +2,7 @@
 import { Tensor } from "./onward.js";
 
 /** A growing array of rows of `width` numbers. */
-class Rows {
+export class Rows {
   constructor(width, data = new Float32Array(0)) {
     this.width = width;
     this.data = data;
