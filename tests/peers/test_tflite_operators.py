@@ -58,6 +58,18 @@ def test_exp_of_int16_has_the_table_of_the_reference_kernels(scale: float, tmp_p
     check(Case("EXP", [x], y, None, 2), np.random.default_rng(0), tmp_path)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("kind", ["INT8", "INT16"])
+def test_products_of_integers_round_ties_away_from_zero(kind: str, count: int, tmp_path: Path) -> None:
+    x, y = (Tensor([81, n], kind, None, np.float32(2.0**-8)) for n in (1, 3))
+    W = Tensor([3, 1], "INT8", np.ones((3, 1), np.int8), np.full(count, 2.0**-3))  # eighths
+    content = file("FULLY_CONNECTED", [x, W, None], y, options("FullyConnected"), 5 if kind == "INT8" else 11)
+    (tmp_path / "m.tflite").write_bytes(content)
+    numbers = np.arange(-40, 41).astype(kind.lower())[:, None]
+    (expected,) = Reference(content)(numbers)
+    np.testing.assert_array_equal(onward.load(tmp_path / "m.tflite")(numbers), expected)
+
+
 TRANSFORMS: dict[str, tuple[tuple[int, ...], Any]] = {
     "spectrogram": ((2, 1000), lambda tf, x: tf.abs(tf.signal.stft(x, 200, 80, 256))),
     "real part": ((1, 1024), lambda tf, x: tf.math.real(tf.signal.stft(x, 256, 128))),

@@ -40,6 +40,10 @@ def check(content: bytes, rng: np.random.Generator, tmp_path: Path) -> None:
     run: Any = model.stream() if model.carries else model
     ((shape, dtype),) = reference.inputs
     for _ in range(3):
+        if (
+            not model.carries
+        ):  # LiteRT's loops write into constants of float16, from which its next call starts
+            reference = Reference(content)
         x = (
             rng.normal(size=shape).astype(dtype)
             if dtype.kind == "f"

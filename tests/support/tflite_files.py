@@ -126,6 +126,10 @@ class RandomCases:
         numbers = self.rng.integers(-127, 128, shape).astype(np.int8)
         return Tensor(shape, "INT8", numbers, scales, 0, axis)
 
+    def count(self) -> int | None:
+        """The number of scales of integer weights, if they are not one for each channel."""
+        return 1 if self.type == "INT8" and self.rng.random() < 0.3 else None
+
     def floats(self, shape: list[int], data: bool = False) -> Tensor:
         return Tensor(shape, data=self.rng.normal(size=shape).astype(np.float32) if data else None)
 
@@ -197,7 +201,7 @@ class RandomCases:
                 chosen,
                 12,
             )
-        x, W = self.integers([3, K]), self.weights([units, K])
+        x, W = self.integers([3, K]), self.weights([units, K], count=self.count())
         y = self.integers([3, units], low=0.02, high=0.5)
         return Case("FULLY_CONNECTED", [x, W, self.bias(x, W, units)], y, chosen, 5)
 
@@ -221,7 +225,8 @@ class RandomCases:
         W_shape, axis = ([1, *kernel, units], 3) if depthwise else ([units, *kernel, shape[3]], 0)
         result = [shape[0], *out, units]
         if form == "integer":
-            x, W = self.integers(shape), self.weights(W_shape, axis)
+            x, count = self.integers(shape), self.count()
+            W = self.weights(W_shape, axis, count)
             inputs, y = [x, W, self.bias(x, W, units)], self.integers(result, low=0.02, high=0.5)
         else:
             W = self.floats(W_shape, True) if form == "float" else self.weights(W_shape, axis, units)

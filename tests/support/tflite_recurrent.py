@@ -89,7 +89,9 @@ class RecurrentCases:
         inner: list[Tensor] = []
         if self.form == "integer":
             hidden = self.integers([self.B, P], float(y.scale), y.zero)._replace(is_variable=True)
-            cells = Tensor([self.B, self.H], "INT16", None, np.float32(2.0**-11), is_variable=True)
+            has_tiny = parts[0] is not None and not projects  # without an input gate, they are refused
+            exponent = -int(self.rng.integers(9, 18 if has_tiny else 16))
+            cells = Tensor([self.B, self.H], "INT16", None, np.float32(2.0**exponent), is_variable=True)
             states, inside = [hidden, cells], hidden._replace(is_variable=False)
             if projects:
                 inside = self.integers([self.B, self.H])

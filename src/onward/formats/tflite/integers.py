@@ -172,16 +172,21 @@ def _product_scale(call: Call, weights: Tensor, is_float: bool = False) -> AnyAr
 
 @operator(INTEGERS, "FULLY_CONNECTED")
 def fully_connected(call: Call, x: Value, W: Value, bias: Value | None = None) -> Any:
-    given, weights, first = call.tensor(0), call.tensor(1), rows(call, x)
-    is_once = len(weights.scales) > 1 or given.type == "int16"  # these kernels round once
-    scale = _product_scale(call, weights, len(weights.scales) == 1)
+    """Exact sums times factors: in fixed point for uint8, otherwise in float64."""
+    given, weights, y, first = call.tensor(0), call.tensor(1), call.y, rows(call, x)
     turned: Any = W.permuted(1, 0) if W.known is None else call.constant(W.known.T, W.dtype)
     if given.type == "int16":
-        sums: Any = first.cast(np.float64).apply("MatMul", turned.cast(np.float64)).cast(np.int64)
+        sums: Any = first.cast(np.float64).apply("MatMul", turned.cast(np.float64))
     else:
         sums = first.product(turned, given.zero_point, weights.zero_point)
     sums = sums if bias is None else sums + bias.cast(sums.dtype)
-    return rescale(call, sums.cast(np.int64) if is_once else sums, scale, call.y)
+    scale = _product_scale(call, weights, given.type == "uint8")
+    if given.type == "uint8":
+        return rescale(call, sums, scale, y)
+    real = sums.cast(np.float64) * sums.number(scale, np.float64)
+    steps = (real + real.apply("Sign") * 0.5).cast(np.int32)  # rounded, ties away from zero
+    steps = steps + y.zero_point if y.zero_point else steps
+    return steps.apply("Clip", *bounds(call, y)).cast(y.inner_dtype)
 
 
 @operator(INTEGERS, "BATCH_MATMUL")

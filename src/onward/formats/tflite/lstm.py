@@ -268,7 +268,10 @@ def _integer_step(call: Call, gates: list[int], sums: Any, h: Any, c: Any) -> An
 
     f, g = gate(1, c), gate(2)
     i = gate(0, c) if 0 in gates else f.constant((1 << 15) - 1) - f
-    new = ((f * c).shifted(15) + (i * g).shifted(30 + exponent)).saturated()
+    added = (i * g).shifted(30 + exponent)
+    if exponent < -15:  # where LiteRT's kernel drops the upper bits
+        added = (added + (1 << 15)).apply("Mod", 1 << 16) - (1 << 15)
+    new = ((f * c).shifted(15) + added).saturated()
     clip = int(min(call.options.cell_clip / cells.scale, 32767.0))
     new = new.apply("Max", -clip).apply("Min", clip) if clip > 0 else new
     bits, squashed = 15 + exponent, i
