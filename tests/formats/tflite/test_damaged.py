@@ -10,6 +10,7 @@ import support
 
 import onward
 from onward.errors import FileError, OnwardError
+from onward.formats.tflite.read import Tensor
 
 SEEDS = ["mww_vad", "keras_gru", "keras_lstm_int8"]
 BOUNDARIES = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
@@ -57,6 +58,11 @@ def test_every_prefix_of_the_tables_is_refused(tmp_path: Path) -> None:
         path.write_bytes(data[:size])
         with pytest.raises(FileError, match=r"m\.tflite"):
             onward.load(path)
+
+
+def test_an_input_of_an_unknown_type_is_refused() -> None:
+    with pytest.raises(FileError, match="has the type 93"):
+        _ = Tensor("x", "93", ()).dtype
 
 
 def test_weights_of_a_wrong_size_are_refused(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ class Tensor:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype in which callers pass or get it. Raises FileError."""
-        if self.type in REFUSED:
+        if self.type in REFUSED or self.type not in TYPES.values():
             raise FileError(f"the tensor {self.name} has the type {self.type}, which Onward does not support")
         return np.dtype("int8" if self.type == "int4" else self.type)
 
