@@ -56,6 +56,7 @@ class Builder:
         self._constants: list[Bytes] = []
         self._constants_size = 0
         self._views: dict[Identity, View] = {}
+        self._scalars: dict[tuple[str, bytes], View] = {}  # by their dtypes and bytes
         self._loop_spaces = 0  # of the loops around the next step
         self._most_loop_spaces = 0  # of the loops around any step
         # adds the nodes of a graph as steps, for given inputs; the compiler sets it
@@ -230,7 +231,11 @@ class Builder:
             y = self.new(dtype="int64")
             self.add("numbers", [value], y)
             return self.cast(y, dtype)
-        return self.constant(np.asarray(value).astype(dtype))
+        number = np.asarray(value).astype(dtype)
+        key = dtype, number.tobytes()
+        if key not in self._scalars:
+            self._scalars[key] = self.constant(number)
+        return self._scalars[key]
 
     def map(self, step: str, function: Any, x: View) -> View:
         """Apply a function elementwise; `step` is "unary" or "activate"."""

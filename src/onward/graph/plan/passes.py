@@ -16,6 +16,8 @@ MOST_INPUTS, MOST_OPERATIONS = 7, 16  # limits of a fused step
 ELEMENTWISE = frozenset(("unary", "activate", "binary"))  # steps that may be fused
 # Steps that write only their last argument.
 ONE_OUTPUT = frozenset("activate binary cast compare copy matmul product reduce unary".split())
+# Others that do, and read windows.
+WINDOWED = frozenset("filter integer_product integer_window rescaled_product rescaled_window window".split())
 # Steps whose output, the last argument, may have any strides.
 STRIDED = frozenset(
     "activate binary cast compare copy dequantize fused lookup quantize rescale rescale_once unary where "
@@ -130,7 +132,7 @@ def optimized(steps: list[Step], sizes: Mapping[int, Any], lanes: int) -> list[S
     steps = without_unread_rows(found, users)  # which has the same users
     found = fused(steps, users)
     users = users if found is steps else users_of(found)
-    return without_copies(found, users, lanes)
+    return with_shared_borders(without_copies(found, users, lanes))
 
 
 def in_place(steps: list[Step], users: dict[int, list[int]], sizes: Mapping[int, Any]) -> list[Step]:
@@ -319,6 +321,54 @@ def without_copies(steps: list[Step], users: dict[int, list[int]], lanes: int) -
             result[moved], target[place] = [], producer
         is_changed = True
     return [step for replacement in result for step in replacement] if is_changed else steps
+
+
+def with_shared_borders(steps: list[Step]) -> list[Step]:
+    """Return the steps without the fills of borders that an array has which nothing reads any more.
+
+    What pads another array equally then uses that array.
+    """
+    fills = [number for number, (name, _) in enumerate(steps) if name == "fill_border"]
+    if len(fills) < 2:
+        return steps
+    users, arrays = users_of(steps), dict[int, int]()
+    lenders: dict[Any, list[tuple[int, int]]] = {}  # arrays with a border, and the last step that uses each
+    removed = set()
+    for number in fills:
+        value, whole, low, high = steps[number][1]
+        own = users[whole.space]
+        border = value, *whole[1:], *low, *high
+        known, space = lenders.setdefault(border, []), whole.space
+        unread = [lender for lender in known if lender[1] < number]
+        if unread:
+            known.remove(unread[0])
+            space = arrays[whole.space] = unread[0][0]
+            removed.add(number)
+        inner = whole
+        for axis, bounds in enumerate(zip(low, high, strict=True)):
+            inner = inner.sliced(axis, *bounds)
+        if whole.space < 0 and all(_keeps_border(steps[user], inner) for user in own if user != number):
+            known.append((space, own[-1]))
+    if not removed:
+        return steps
+
+    def moved(view: View) -> View:
+        return view.in_space(arrays.get(view.space, view.space))
+
+    return [with_views(step, moved) for number, step in enumerate(steps) if number not in removed]
+
+
+def _keeps_border(step: Step, inner: View) -> bool:
+    """Whether a step writes nothing to an array, or only what is within its border."""
+    name, (*_, y) = step
+    if name not in ONE_OUTPUT | STRIDED | WINDOWED or type(y) is not View:
+        return False
+    return y.space != inner.space or (are_same(y.offset, inner.offset) and _axes(y) == _axes(inner))
+
+
+def _axes(view: View) -> set[tuple[Any, Any]]:
+    axes = zip(view.shape, view.strides, strict=True)
+    return {axis for axis in axes if is_symbolic(axis[:1]) or axis[0] != 1}
 
 
 def _is_fill(step: Step) -> bool:
