@@ -210,6 +210,18 @@ def test_inputs_and_outputs_are_described(tmp_path: Path) -> None:
     assert CModel(Path(tmp_path / "model.onward").read_bytes()).ports("input", CALL) == [(name, dtype, axes)]
 
 
+def test_no_function_allocates_after_reserve(tmp_path: Path) -> None:
+    program = compiled(ROOT / "tests/support/allocations.c", tmp_path / "allocations")
+    path = tmp_path / "model.onward"
+    for name in ("lstm", "gru reset before", "norms", "int8", "last"):
+        MODELS[name]().compile(path)
+        for mode, streams, sizes in ((CALL, 1, (9, 2, 3)), (STREAM, 1, (30, 1, 3)), (POOL, 5, (4, 5, 3))):
+            printed = run_program(program, str(path), str(mode), str(streams), *map(str, sizes)).decode()
+            counts = dict(line.split() for line in printed.splitlines())
+            assert set(counts) == {"run", *(("save", "restore", "reset") if mode != CALL else ())}
+            assert set(counts.values()) == {"0"}, (name, mode, counts)
+
+
 def run_program(program: Path, *arguments: Any, sound: bytes = b"", folder: Path | None = None) -> bytes:
     command = [str(program), *map(str, arguments)]
     return subprocess.run(command, input=sound, capture_output=True, check=True, cwd=folder).stdout

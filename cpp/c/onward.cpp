@@ -21,7 +21,9 @@ struct onward_session {
     std::vector<CallArray> inputs;
     std::vector<Target> targets;
 
-    onward_session(const ModelFile& file, Session::Mode mode, Size streams) : core(file, mode, streams) {}
+    onward_session(const ModelFile& file, Session::Mode mode, Size streams) : core(file, mode, streams) {
+        inputs.reserve(core.graph().inputs.size()), targets.reserve(core.graph().outputs.size());
+    }
 };
 
 namespace {
@@ -117,6 +119,7 @@ std::span<const CallArray> arrays(onward_session& session, const onward_tensor* 
 std::span<const Target> targets(onward_session& session, const onward_tensor* outputs, int32_t n) {
     require(n >= 0 && (outputs || n == 0), "the outputs are missing");
     session.targets.clear();
+    n = std::min(n, int32_t(session.core.graph().outputs.size()));  // further ones stay as they are
     for (int32_t i = 0; i < n; i++) session.targets.push_back({(std::byte*)outputs[i].data, Size(outputs[i].bytes)});
     return session.targets;
 }

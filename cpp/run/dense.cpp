@@ -6,6 +6,7 @@
 
 #include "platform/denormals.h"
 #include "platform/dispatch.h"
+#include "platform/temporary.h"
 #include "run/run.h"
 
 namespace onward {
@@ -23,8 +24,8 @@ template <class Real>
 void Dense<Real>::forward(const Real* x, Size rows, Real* y, Interrupt& interrupt) const {
     const FlushDenormals flush;
     const Size stride = packed.blocks * kernels.L;
-    const Buffer<Real> out(std::min(rows, rows_at_once) * stride);
-    const Buffer<int32_t> quantized(std::min(rows, rows_at_once) * packed.quantized_size);
+    const Temporary<Real> out(std::min(rows, rows_at_once) * stride);
+    const Temporary<int32_t> quantized(std::min(rows, rows_at_once) * packed.quantized_size);
     Size work_since_poll = 0;
     for (Size first = 0; first < rows; first += rows_at_once) {
         const Size n = std::min(rows_at_once, rows - first);

@@ -22,28 +22,22 @@ std::byte* Growing::at_least(Size bytes) {
 }
 
 FileCalls::Kept* FileCalls::bind(size_t number, const std::vector<Size>& axes) {
-    std::vector<Kept>& known = plans[number];
+    auto& [known, spare] = plans[number];
     for (Kept& kept : known)
         if (kept.plan->axes == axes) return &kept;
     const Program& program = *graph.programs[number].program;
-    const auto oldest = std::min_element(known.begin(), known.end(), [](const Kept& a, const Kept& b) {
-        return a.used < b.used;
-    });
-    const bool is_full = known.size() == most_plans;
-    std::unique_ptr<BoundPlan> made = is_full ? std::move(oldest->plan) : program.unbound();
-    made->axes.clear();
-    bool holds = false;
+    if (!spare) spare = program.unbound();
     try {
-        holds = program.bind(axes, *made);
+        if (!program.bind(axes, *spare)) return nullptr;
     } catch (const std::bad_alloc&) {
-        if (is_full) known.erase(oldest);
         throw;
     } catch (const std::exception&) {  // a view does not fit: the program does not hold for these sizes
-        made->axes.assign(axes.size() + 1, -1);  // of no call
+        return nullptr;
     }
-    if (is_full) oldest->plan = std::move(made), oldest->has_fitted = false;
-    else if (holds) known.push_back({std::move(made), 0, false});
-    return !holds ? nullptr : is_full ? &*oldest : &known.back();
+    if (known.size() < most_plans) return &known.emplace_back(std::move(spare), 0, false);
+    Kept& oldest = *std::ranges::min_element(known, {}, &Kept::used);
+    std::swap(oldest.plan, spare), oldest.has_fitted = false;
+    return &oldest;
 }
 
 const BoundPlan& FileCalls::find(std::span<const CallArray> inputs) {
@@ -91,11 +85,16 @@ void FileCalls::run(std::span<const CallArray> inputs, std::span<std::byte* cons
 void FileCalls::reserve() {
     const size_t number = size_t(found - graph.programs.data());
     const std::vector<Size> sizes = plan->axes;
-    std::vector<Kept>& known = plans[number];
+    auto& [known, spare] = plans[number];
+    auto another = [&] {
+        auto made = found->program->unbound();
+        found->program->bind(sizes, *made);
+        return made;
+    };
     known.reserve(most_plans);
+    if (!spare) spare = another();
     while (known.size() < most_plans) {
-        known.push_back({found->program->unbound(), 0, false});
-        found->program->bind(sizes, *known.back().plan);
+        known.emplace_back(another(), 0, false);
         known.back().plan->axes.assign(sizes.size() + 1, -1);  // of no call
     }
 }

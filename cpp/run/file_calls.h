@@ -58,11 +58,15 @@ private:
         uint64_t used;      // when, counted in calls
         bool has_fitted;    // whether arrays with these sizes fill the spaces
     };
+    struct Plans {
+        std::vector<Kept> kept;
+        std::unique_ptr<BoundPlan> spare;  // becomes the next one, if the program holds for its sizes
+    };
 
     Kept* bind(size_t program, const std::vector<Size>& axes);
     [[noreturn]] void refuse(std::span<const CallArray> inputs) const;
 
-    std::vector<std::vector<Kept>> plans;
+    std::vector<Plans> plans;  // of each program
     const FileGraph::Compiled* found = nullptr;
     BoundPlan* plan = nullptr;
     uint64_t calls = 0;

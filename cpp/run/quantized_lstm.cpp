@@ -6,11 +6,12 @@
 
 #include <algorithm>
 #include <cstring>
-#include <memory>
+#include <optional>
 
 #include "platform/denormals.h"
 #include "platform/dispatch.h"
 #include "platform/interrupt.h"
+#include "platform/temporary.h"
 #include "platform/threads.h"
 #include "run/run.h"
 #include "run/stack.h"
@@ -40,14 +41,14 @@ struct QuantizedLSTM::Run {
           steps_at_once(std::max(Size(1), rows_at_once / s.B)), x_size(lstm.directions[0].input.quantized_size),
           h_size(lstm.directions[0].recurrent.quantized_size), x(s.T * s.B * x_size),
           z(std::min(steps_at_once, s.T) * s.B * z_stride), quantized(parts * s.B * h_size),
-          states(Buffer<float>::zeros(3 * s.B * padded)), h{states.data(), states.data() + s.B * padded},
+          states(3 * s.B * padded), h{states.data(), states.data() + s.B * padded},
           c(h[1] + s.B * padded), barrier(parts) {}
 
     const Size padded, z_stride, steps_at_once, x_size, h_size;
-    const Buffer<int32_t> x;          // quantized
-    const Buffer<float> z;            // W x + bias of some steps
-    const Buffer<int32_t> quantized;  // h, for each thread
-    const Buffer<float> states;
+    const Temporary<int32_t> x;          // quantized
+    const Temporary<float> z;            // W x + bias of some steps
+    const Temporary<int32_t> quantized;  // h, for each thread
+    const Temporary<float> states;
     float *const h[2], *const c;
     Barrier barrier;
 };
@@ -55,7 +56,7 @@ struct QuantizedLSTM::Run {
 void QuantizedLSTM::forward(const QuantizedSequence& s) const {
     const Size blocks = ceil_div(H, kernels.L), B = s.B;
     Interrupt interrupt;
-    std::unique_ptr<Run> run;
+    std::optional<Run> run;
     auto copy_rows = [&](float* to, Size to_stride, const float* from, Size from_stride) {
         for (Size b = 0; b < B; b++) std::memcpy(to + b * to_stride, from + b * from_stride, H * sizeof(float));
     };
@@ -69,7 +70,7 @@ void QuantizedLSTM::forward(const QuantizedSequence& s) const {
                            ? int(std::min({Size(num_threads()), blocks, work / worth_threads + 1}))
                            : 1;
     auto plan = [&](int parts) {
-        run = std::make_unique<Run>(*this, s, parts);
+        run.emplace(*this, s, parts);
         const FlushDenormals flush;
         bytes.quantize_rows({s.x, I}, s.T * B, I, run->x.data(), run->x_size);
     };

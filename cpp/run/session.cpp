@@ -268,22 +268,52 @@ std::span<const Result> Session::finish(int64_t id, std::span<const Target> targ
     return found;
 }
 
+// The inputs, and those with size 1 instead on some open axes; axes of one name change together. Files often have a
+// program of their own for such sizes.
+std::vector<std::vector<CallArray>> Session::smaller(std::span<const CallArray> inputs) const {
+    constexpr size_t most_axes = 4;
+    std::vector<std::vector<CallArray>> found{{inputs.begin(), inputs.end()}};
+    std::vector<std::string> names;
+    const size_t first = graph().inputs.size() - inputs.size();  // after the carries
+    for (size_t i = 0; i < inputs.size(); i++) {
+        const Port& port = graph().inputs[first + i];
+        for (size_t axis = 0; axis < port.axes.size() && axis < inputs[i].shape.size(); axis++) {
+            const Port::Axis& declared = port.axes[axis];
+            const std::string name = declared.name.empty() ? std::to_string(axis) : declared.name;
+            if (declared.size < 0 && names.size() < most_axes && std::ranges::count(names, name) == 0)
+                names.push_back(name);
+        }
+    }
+    for (const std::string& name : names)
+        for (size_t number = 0, count = found.size(); number < count; number++) {
+            std::vector<CallArray> other = found[number];
+            for (size_t i = 0; i < other.size(); i++) {
+                const auto& axes = graph().inputs[first + i].axes;
+                for (size_t axis = 0; axis < axes.size() && axis < other[i].shape.size(); axis++)
+                    if ((axes[axis].name.empty() ? std::to_string(axis) : axes[axis].name) == name)
+                        other[i].shape[axis] = std::min(other[i].shape[axis], Size(1));
+                other[i].bytes = bytes_of(other[i].shape, *other[i].dtype);
+            }
+            found.push_back(other);
+        }
+    return found;
+}
+
+// How many streams step together for these inputs; 1 unless the session is a pool.
+Size Session::rows_of(std::span<const CallArray> inputs) const {
+    if (mode != Mode::pool) return 1;
+    const size_t axis = size_t(std::max(model().input_rows.empty() ? Size(0) : model().input_rows[0], Size(0)));
+    const Size rows = inputs.empty() || axis >= inputs[0].shape.size() ? 0 : inputs[0].shape[axis];
+    if (rows < 1 || rows > capacity) throw BadCall("the session has " + std::to_string(capacity) + " streams");
+    return rows;
+}
+
 void Session::reserve(std::span<const CallArray> inputs) {
+    check(inputs, mode == Mode::call ? calls->graph.inputs.size() : model().input_rows.size());
     std::vector<CallArray> zeros(inputs.begin(), inputs.end());
     std::vector<Growing> memory(inputs.size());
     for (size_t i = 0; i < inputs.size(); i++) zeros[i].data = memory[i].at_least(inputs[i].bytes);
-    if (mode == Mode::call) {
-        run(zeros, {});
-        return calls->reserve();
-    }
-    Size rows = 1;
-    if (mode == Mode::pool) {
-        check(inputs, model().input_rows.size());
-        const size_t axis = size_t(std::max(model().input_rows.empty() ? Size(0) : model().input_rows[0], Size(0)));
-        rows = inputs.empty() || axis >= inputs[0].shape.size() ? 0 : inputs[0].shape[axis];
-        if (rows < 1 || rows > capacity) throw BadCall("the session has " + std::to_string(capacity) + " streams");
-    }
-    const std::span<const int64_t> ids(all.data(), size_t(rows));
+    const std::span<const int64_t> ids(all.data(), mode == Mode::call ? 0 : size_t(rows_of(zeros)));
     std::vector<std::vector<std::byte>> states;
     for (const int64_t id : ids) {
         states.emplace_back(size_t(state_size(id)));
@@ -292,12 +322,20 @@ void Session::reserve(std::span<const CallArray> inputs) {
     const auto restore_all = [&] {
         for (const int64_t id : ids) restore(id, states[size_t(id)]);
     };
-    constexpr int phases = 8;  // of strides, which differ in what they carry
+    const int phases = mode == Mode::call ? 1 : 8;  // of strides, which differ in what they carry
+    bool is_first = true;
     try {
-        for (const int64_t id : ids) reset(id);
-        for (int phase = 0; phase < phases; phase++) {
-            mode == Mode::pool ? step(ids, zeros, {}) : run(zeros, {});
-            calls->reserve();
+        for (const auto& some : smaller(zeros)) {
+            try {
+                for (const int64_t id : ids) reset(id);
+                for (int phase = 0; phase < phases; phase++) {
+                    mode == Mode::pool ? step(ids.first(size_t(rows_of(some))), some, {}) : run(some, {});
+                    calls->reserve();
+                }
+            } catch (const NoProgram&) {  // of a block smaller than the file takes
+                if (is_first) throw;
+            }
+            is_first = false;
         }
     } catch (...) {
         restore_all();

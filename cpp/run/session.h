@@ -71,6 +71,8 @@ private:
     void check(std::span<const CallArray> inputs, size_t count) const;
     void place(Stream::State& state) const;
     bool are_alike(std::span<const int64_t> ids) const;
+    Size rows_of(std::span<const CallArray> inputs) const;
+    std::vector<std::vector<CallArray>> smaller(std::span<const CallArray> inputs) const;
     void run_rows(FileCalls& calls, std::span<const int64_t> ids, Size first, Size rows,
                   std::span<const CallArray> inputs, std::span<const Target> targets);
     std::span<const Result> run_block(FileCalls& calls, int64_t id, std::span<const CallArray> inputs,

@@ -77,24 +77,27 @@ void Session::restore(int64_t id, std::span<const std::byte> from) {
     if (uint64_t(reader.number()) != state_signature) throw BadFile("it is not the state of a stream");
     if (reader.number() != fingerprint(model())) throw BadFile("it is the state of another model");
     const int64_t has_ended = reader.number();
-    std::vector<Axes> shapes;
-    std::vector<std::span<const std::byte>> values;
+    stream.next.shapes.clear();  // which nothing reads until the state is complete
     for (const FileStream::Carry& carry : model().carries) {
         const int64_t rank = reader.number();
         if (rank < 0 || rank > Size(Axes::most)) throw BadFile("a state has too many axes");
-        Axes& shape = shapes.emplace_back();
+        Axes& shape = stream.next.shapes.emplace_back();
         for (int64_t axis = 0; axis < rank; axis++) shape.push_back(reader.number());
         Size bytes = size_of(*carry.initial.dtype);
         for (const Size size : shape)
             if (size < 0 || __builtin_mul_overflow(bytes, size, &bytes)) throw BadFile("a state is too large");
         if (!may_have(carry, shape)) throw BadFile("a state has the wrong shape");
-        values.push_back(reader.take(bytes));
+        reader.take(bytes);
     }
     if (!reader.at_end() || (has_ended != 0 && has_ended != 1)) throw BadFile("a state has the wrong size");
-    stream.next.shapes = shapes;
     place(stream.next);
-    for (size_t i = 0; i < shapes.size(); i++)
-        std::memcpy(stream.next.carries[i], values[i].data(), values[i].size());
+    reader = StateReader(from.subspan(3 * 8));
+    for (size_t i = 0; i < stream.next.shapes.size(); i++) {
+        const Axes& shape = stream.next.shapes[i];
+        reader.take(8 + 8 * Size(shape.size()));
+        const auto values = reader.take(bytes_of(shape, *model().carries[i].initial.dtype));
+        std::memcpy(stream.next.carries[i], values.data(), values.size());
+    }
     std::swap(stream.now, stream.next);
     stream.has_ended = has_ended;
 }

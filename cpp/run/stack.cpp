@@ -84,6 +84,8 @@ struct Stack<Real>::Call {
     }
     const Size max_rows, at_once;
     std::vector<Size> order, lengths;
+    std::vector<State<const Real>> from;
+    std::vector<State<Real>> to;
     Chain<Real> chain;
 };
 
@@ -92,14 +94,12 @@ namespace {
 constexpr Size short_call = 16;   // rows and steps
 constexpr Size rows_of_calls = 8;  // batches of so many sizes use the same memory
 
-// One entry per layer and direction, from arrays (layers * D, B, P) and (layers * D, B, H).
+// Makes one entry per layer and direction, from arrays (layers * D, B, P) and (layers * D, B, H).
 template <class Real, class Number>
-std::vector<State<Number>> states(const Stack<Real>& stack, Size B, Number* h, Number* c) {
-    std::vector<State<Number>> states;
-    states.reserve(stack.layers * stack.D);
+void divide(const Stack<Real>& stack, Size B, Number* h, Number* c, std::vector<State<Number>>& states) {
+    states.clear();
     for (Size i = 0; i < stack.layers * stack.D; i++)
         states.push_back({h ? h + i * B * stack.P : nullptr, c ? c + i * B * stack.H : nullptr});
-    return states;
 }
 
 // The rows of one block of an array.
@@ -145,15 +145,17 @@ template <class Real>
 void Stack<Real>::forward_alone(const Sequence<Real>& s) const {
     const Size at_once = s.T * s.B <= short_call ? short_call : rows_at_once;
     const Size max_rows = s.B <= 2 ? s.B : ceil_div(s.B, rows_of_calls) * rows_of_calls;
-    auto unused = calls->take([&](const auto& call) { return call->max_rows == max_rows && call->at_once == at_once; });
+    auto unused = calls->take([&](const auto& call) { return call->max_rows >= max_rows && call->at_once >= at_once; });
     auto call = unused ? std::move(*unused) : std::make_unique<Call>(*this, max_rows, at_once);
     const FlushDenormals flush;
     Interrupt interrupt(at_once > short_call);
     call->lengths.assign(size_t(s.B), s.T);
-    call->chain.start(states(*this, s.B, s.h0, s.c0), call->order.data(), s.B, call->lengths.data());
+    divide(*this, s.B, s.h0, s.c0, call->from);
+    divide(*this, s.B, s.h_n, s.c_n, call->to);
+    call->chain.start(call->from, call->order.data(), s.B, call->lengths.data());
     call->chain.advance(s.x, s.y, s.T, 0, interrupt);
     interrupt.throw_if_happened();
-    call->chain.finish(states(*this, s.B, s.h_n, s.c_n), call->order.data());
+    call->chain.finish(call->to, call->order.data());
     calls->give(std::move(call));
 }
 
@@ -168,8 +170,9 @@ void Stack<Real>::forward(const Sequence<Real>& s) const {
     const std::vector<Size> order = longest_first(s.lengths, s.B);
     std::vector<Size> lengths(s.B, s.T);
     for (Size b = 0; s.lengths && b < s.B; b++) lengths[b] = s.lengths[order[b]];
-    const auto from = states(*this, s.B, s.h0, s.c0);
-    const auto to = states(*this, s.B, s.h_n, s.c_n);
+    std::vector<State<const Real>> from;
+    std::vector<State<Real>> to;
+    divide(*this, s.B, s.h0, s.c0, from), divide(*this, s.B, s.h_n, s.c_n, to);
     Interrupt interrupt;
 
     // Threads take separate rows of a large batch and share the units of a small one: a team runs each block of

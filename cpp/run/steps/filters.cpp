@@ -3,7 +3,7 @@
 #include <stdexcept>
 
 #include "platform/denormals.h"
-#include "platform/packed.h"
+#include "platform/temporary.h"
 #include "platform/threads.h"
 #include "run/plan.h"
 
@@ -41,7 +41,7 @@ void Plan::filter(const View& x, const View& weights, const View* bias, const Vi
         parallel(useful, [&](int count) { parts = count; }, [&](int part) {
             const FlushDenormals flush;
             Filters<float> own = whole;
-            const Buffer<float> gathered(y_step == 1 ? 0 : outputs * windows_at_once);
+            const Temporary<float> gathered(y_step == 1 ? 0 : outputs * windows_at_once);
             const Size most = y_step == 1 ? n : windows_at_once, end = lines * n * (part + 1) / parts;
             for (Size first = lines * n * part / parts; first < end; first += own.n) {
                 const Size line = first / n, place = first % n;

@@ -3,7 +3,7 @@
 #include <stdexcept>
 
 #include "platform/denormals.h"
-#include "platform/packed.h"
+#include "platform/temporary.h"
 #include "platform/threads.h"
 #include "run/plan.h"
 
@@ -60,7 +60,7 @@ void Plan::fourier(Size n, bool inverse, std::span<const Size> factors, const Vi
         const int useful = int(std::min({Size(num_threads()), groups, work / worth_threads + 1}));
         parallel(useful, [&](int count) { parts = count; }, [&](int part) {
             const FlushDenormals flush;
-            const Buffer<float> memory(2 * (2 * points + 1) * L);
+            const Temporary<float> memory(2 * (2 * points + 1) * L);
             Size x_rows[64], y_rows[64];  // at least L
             for (Size group = groups * part / parts; group < groups * (part + 1) / parts; group++) {
                 const Size first = group * L, count = std::min(L, rows - first);

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "platform/dispatch.h"
+#include "platform/temporary.h"
 #include "platform/threads.h"
 #include "run/plan.h"
 
@@ -222,7 +223,7 @@ void Plan::add_integer_product(const IntegerMatrix& W, const View& x, Size row_a
         const int useful = worth_threads ? int(std::min<Size>(num_threads(), ceil_div(count, rows_worth_a_thread))) : 1;
         parallel(useful, [&](int n) { parts = n; }, [&](int part) {
             const Size last = count * (part + 1) / parts, size = W.panels().quantized_size;
-            const Buffer<int32_t> packed(std::min(packed_at_once, count) * size);
+            const Temporary<int32_t> packed(std::min(packed_at_once, count) * size);
             for (Size first = count * part / parts; first < last; first += packed_at_once) {
                 const Size n = std::min(packed_at_once, last - first);
                 Size places[packed_at_once];

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "platform/interrupt.h"
+#include "platform/temporary.h"
 #include "run/plan.h"
 
 namespace onward {
@@ -90,8 +91,8 @@ void Plan::loop(Size count, const View* counter, const View* condition, std::spa
 // A run reads one of two places of a state and writes the other, so that the last run writes the result.
 void Plan::run_loop(const Loop& loop, std::byte* const* spaces) const {
     const auto& [count, outer, counter, condition, slices, states, body] = loop;
-    std::vector<std::byte*> memory(outer + slices.size() + 2 * states.size());
-    std::copy_n(spaces, outer, memory.begin());
+    const Temporary<std::byte*> memory(outer + Size(slices.size() + 2 * states.size()));
+    std::copy_n(spaces, outer, memory.data());
     std::byte** const own = memory.data() + outer;
     std::byte** const carried = own + slices.size();
     for (size_t k = 0; k < slices.size(); k++)

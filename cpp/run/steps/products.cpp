@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "platform/denormals.h"
+#include "platform/temporary.h"
 #include "platform/threads.h"
 
 namespace onward {
@@ -30,14 +31,6 @@ size_t row_axes_of(const View& view, Size row_axes) {
     if (row_axes < 0 || row_axes > Size(view.shape.size()))
         throw std::out_of_range("a view has fewer axes than its rows");
     return size_t(row_axes);
-}
-
-// Memory of this thread for n numbers, until the next call.
-template <class Number>
-Number* scratch(Size n) {
-    thread_local std::vector<Number> memory;
-    if (memory.size() < size_t(n)) memory.resize(n);
-    return memory.data();
 }
 
 // Packs a matrix (K, N) in panels with one gate; the last block is padded with zeros.
@@ -78,8 +71,8 @@ void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& row
     const bool in_place = rows.in_place && (rows.pieces.size() == 1 || !panels.quantized_size);
     const Size most = in_place ? rows_at_once : std::clamp(gathered_at_once / K / 24 * 24, Size(24), rows_at_once);
     const Size at_once = std::min(most, last - first);
-    float* const gathered = in_place ? nullptr : scratch<float>(at_once * K);
-    int32_t* const quantized = panels.quantized_size ? scratch<int32_t>(at_once * panels.quantized_size) : nullptr;
+    const Temporary<float> gathered(in_place ? 0 : at_once * K);
+    const Temporary<int32_t> quantized(at_once * panels.quantized_size);
     for (Size n; first < last; first += n) {
         n = std::min(at_once, last - first);
         const Size line = rows.offsets.line;
@@ -88,16 +81,17 @@ void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& row
             n = std::min(n, line - first % line);
             a.rows += rows.offsets[first];
         } else {
-            float* to = gathered;
+            float* to = gathered.data();
             for (Size row = first, end; row < first + n; row = end) {
                 end = std::min(first + n, row + line - row % line);
                 const float* from = x + rows.offsets[row];
                 for (Size i = row; i < end; i++, from += a.stride)
                     for (const Size piece : rows.pieces) to = copied(from + piece, rows.length, to);
             }
-            a = {gathered, K};
+            a = {gathered.data(), K};
         }
-        kernels.product(panels, a, n, out + first * out_stride, out_stride, quantized, {0, panels.blocks});
+        kernels.product(panels, a, n, out + first * out_stride, out_stride,
+                        panels.quantized_size ? quantized.data() : nullptr, {0, panels.blocks});
         const Size together = out_stride == units ? n : 1;
         for (Size row = first; f && row < first + n; row += together)
             kernels.activate(*f, together * units, out + row * out_stride, out + row * out_stride);
@@ -153,7 +147,7 @@ void Plan::matmul(const View& a, const View& b, const View& y) {
          b_offsets = offsets(b, K, N), y_offsets = offsets(y, M, N), a_strides = matrix(a), b_strides = matrix(b),
          y_strides = matrix(y)](std::byte* const* spaces) {
         const Size L = kernels.L, blocks = ceil_div(N, L), units = blocks * L, at_once = std::min(M, rows_at_once);
-        const Buffer<float> memory(units * (K + 1 + at_once) + at_once * K);
+        const Temporary<float> memory(units * (K + 1 + at_once) + at_once * K);
         float *const weights = memory.data(), *const zeros = weights + units * K, *const out = zeros + units,
               *const rows = out + at_once * units;
         std::fill_n(zeros, units, 0.0f);

@@ -4,6 +4,7 @@
 #include <numeric>
 #include <stdexcept>
 
+#include "platform/temporary.h"
 #include "run/plan.h"
 #include "run/steps/elements.h"
 
@@ -14,7 +15,7 @@ namespace {
 constexpr Size short_row = 64;
 
 // Puts the first k numbers in order at the beginning of 0 .. n-1. One function for all dtypes keeps the program small.
-void sort_first(std::vector<int64_t>& numbers, Size k, const std::function<bool(int64_t, int64_t)>& precedes) {
+void sort_first(std::span<int64_t> numbers, Size k, const std::function<bool(int64_t, int64_t)>& precedes) {
     std::iota(numbers.begin(), numbers.end(), int64_t(0));
     std::partial_sort(numbers.begin(), numbers.begin() + k, numbers.end(), std::cref(precedes));
 }
@@ -30,15 +31,14 @@ void Plan::reduce(Reduction operation, const View& x, const View& y) {
     const Size n = x.shape.back(), stride = x.strides.back();
     first.shape.back() = 1;
     add([this, operation, n, stride, loops = Loops<2>(kept, {&first, &y})](std::byte* const* spaces) {
-        std::vector<float> run;
+        const Temporary<float> run(stride == 1 ? 0 : n);
         loops.run<float>(spaces, [&](const auto& p, Size count, const auto& step) {
             if (operation == Reduction::sum && (stride != 1 || n < short_row))
                 return kernels.row_sums(count, n, p[0], step[0], stride, p[1], step[1]);
             for (Size i = 0; i < count; i++) {
                 const float* from = p[0] + i * step[0];
                 if (stride != 1) {
-                    run.resize(n);
-                    for (Size k = 0; k < n; k++) run[k] = from[k * stride];
+                    for (Size k = 0; k < n; k++) run.data()[k] = from[k * stride];
                     from = run.data();
                 }
                 p[1][i * step[1]] =
@@ -116,7 +116,8 @@ void Plan::top(bool largest, bool nan_first, const View& x, const View& values, 
     if (k > n || rows != elements(values.shape) / k) throw std::invalid_argument("a row has too few elements");
     with_type(x.dtype, [&]<class T>(T) {
         add([=, x = Place(x), values = Place(values), indices = Place(indices)](std::byte* const* spaces) {
-            std::vector<int64_t> order(n);
+            const Temporary<int64_t> memory(n);
+            const std::span order(memory.data(), size_t(n));
             for (Size row = 0; row < rows; row++) {
                 const T* const from = at<T>(x, spaces) + row * n;
                 auto precedes = [=](int64_t i, int64_t j) {
