@@ -80,7 +80,7 @@ struct FileStream {
 class ModelFile {
 public:
     static constexpr char signature[9] = "\x89onward\n";
-    static constexpr uint32_t version = 1, lanes = 16;
+    static constexpr uint32_t version = 2, lanes = 16;
     static constexpr Size header = 64, alignment = 64;
 
     // The bytes must start at a multiple of 64, and outlive the file. Throws BadFile.

@@ -1,13 +1,15 @@
 """Compiled models in Python: errors and damaged files; tests/test_c_library.py compares the bits."""
 
 import contextlib
+import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support import hostile
+from support import ROOT, hostile
 from support.examples import detector_of_voices
 
 import onward
@@ -56,11 +58,28 @@ def test_damaged_files_are_refused_or_run(tmp_path: Path) -> None:
     assert hostile.open_damaged(tmp_path / "x.onward", damaged(), load, run) > 200
 
 
-def test_a_file_of_another_version_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 7])
+def test_a_file_of_another_version_says_so(version: int, tmp_path: Path) -> None:
     content = small(tmp_path)
-    (tmp_path / "x.onward").write_bytes(content[:8] + (7).to_bytes(4, "little") + content[12:])
-    with pytest.raises(FileError, match="version 7 of the format, but this is version 1: compile the model"):
+    (tmp_path / "x.onward").write_bytes(content[:8] + version.to_bytes(4, "little") + content[12:])
+    message = f"version {version} of the format, but this is version {_core.FILE_VERSION}: compile the model"
+    with pytest.raises(FileError, match=message):
         onward.load(tmp_path / "x.onward")
+
+
+def test_the_version_changes_with_the_arguments_of_the_steps() -> None:
+    """Files hold the arguments of steps, as the methods of Plan declare them, in order."""
+    plan, program, readers = (
+        (ROOT / "cpp/run" / name).read_text() for name in ("plan.h", "program.h", "program_steps.cpp")
+    )
+    declared = dict(re.findall(r"    void (\w+)\(([^;]*)\);", re.sub(r"//.*", "", plan)))
+    names = dict(re.findall(r'\{"(\w+)", read<&Plan::(\w+)>\}', readers))
+    steps = {name: " ".join(declared[method].split()) for name, method in sorted(names.items())}
+    (words,) = re.findall(r"// What the words of a program contain.*?class Program", program, re.DOTALL)
+    digest = hashlib.sha256(f"{steps} {words}".encode()).hexdigest()[:16]
+    assert (_core.FILE_VERSION, digest) == (2, "98ce6d1a2d3fcb4d"), (
+        "raise ModelFile::version, and change this pair"
+    )
 
 
 def test_a_changed_byte_is_found_by_the_checksum(tmp_path: Path) -> None:
