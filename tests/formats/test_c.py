@@ -65,6 +65,13 @@ def test_integers_of_calibrated_scales_have_the_bits_of_python(seed: int, tmp_pa
     assert "dot_of_bytes" in code and not re.search(r"\b(product|tanh_quotient)\(", code)
 
 
+def test_blocks_of_calibrated_recurrent_layers_have_any_number_of_steps(tmp_path: Path) -> None:
+    net = onward.Sequential(onward.LSTM(3, 4, rng=0), onward.GRU(4, 3, rng=1), onward.Linear(3, 2, rng=2))
+    x = np.random.default_rng(0).normal(size=(120, 3)).astype(np.float32)
+    found = c_code.checked(net, tmp_path / "net.c", stream=True, steps=40, calibrate={"x": x})
+    assert "for (run = 0; run < 40; run++)" in found.files["net.c"]
+
+
 def test_calibrated_models_are_smaller(tmp_path: Path) -> None:
     net = onward.Sequential(onward.LSTM(16, 64, rng=0), onward.Linear(64, 4, rng=1))
     x = np.random.default_rng(0).normal(size=(30, 16)).astype(np.float32)
