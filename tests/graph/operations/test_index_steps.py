@@ -153,3 +153,25 @@ def test_indices_out_of_range(operation: str, known: tuple[int, ...]) -> None:
     updates = [np.zeros((1, 1), np.float32)] if operation.startswith("Scatter") else []
     with pytest.raises(ArgumentError, match="the index 3 is out of range for an axis of size 3"):
         run_lowered(operation, [x, indices, *updates], {}, known=known)
+
+
+@pytest.mark.parametrize("reduction", ["add", "mul", "max", "min"])
+@pytest.mark.parametrize(("width", "hop"), [(8, 3), (6, 2), (5, 5), (4, 7), (9, 1)], ids=str)
+def test_overlapping_frames_accumulate_in_their_order_without_indices(
+    width: int, hop: int, reduction: str
+) -> None:
+    rng, count = np.random.default_rng(width), 6
+    places = (2 + hop * np.arange(count)[:, None] + np.arange(width)).reshape(-1, 1)
+    x = rng.normal(size=(int(places.max()) + 3, 2)).astype(np.float32)
+    updates = rng.normal(size=(len(places), 2)).astype(np.float32)
+    for operation, indices in ("ScatterND", places), ("ScatterElements", places.repeat(2, 1)):
+        graph = Graph()
+        graph.add_input("x", x.dtype, x.shape)
+        graph.add_input("updates", x.dtype, updates.shape)
+        known = graph.add_constant(indices)
+        graph.outputs = (graph.add(operation, "x", known, "updates", reduction=reduction),)
+        planner = Planner(graph)
+        (y,) = planner(x, updates)
+        (expected,) = OPERATIONS[operation].compute([x, indices, updates], {"reduction": reduction})
+        np.testing.assert_array_equal(y, expected, strict=True)
+        assert not [step for step, _ in planner.find([x, updates]).timed([x, updates], 1) if "put" in step]

@@ -17,6 +17,7 @@ from .movement import along_axis, move
 from .registry import EVERY_INPUT, Inputs, along_time, is_known, lowering, operation, typed_view
 from .signatures import Known, like_first
 
+MAX_OVERLAP = 16  # frames that share an element
 ACCUMULATE = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
 BINARY = {"add": "add", "mul": "multiply", "max": "maximum", "min": "minimum"}
 LOGICAL = {"add": "maximum", "mul": "minimum", "max": "maximum", "min": "minimum"}  # of booleans
@@ -183,7 +184,11 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     target = _target(b, *chosen)
     if 0 in updates.shape:
         return [y]
-    if target is None:
+    frames = _frames(b, *chosen, updates) if target is None and function else None
+    if frames is not None:
+        for place, part in frames:
+            b.add("binary", function, place, part, place)
+    elif target is None:
         b.add("put", function, updates, chosen[1], chosen[0], str(node))
     elif function is None:
         b.add("copy", updates, target)
@@ -215,6 +220,38 @@ def _target(b: Builder, selected: View, indices: View) -> View | None:
         skipped += (int(first[i]) + (size if low < 0 else 0)) * stride
         strides = [own + int(step[i]) * stride for own, step in zip(strides, steps, strict=True)]
     return selected.with_axes(selected.shape[depth:], strides, skipped)
+
+
+def _frames(b: Builder, selected: View, indices: View, updates: View) -> list[tuple[View, View]] | None:
+    """Return views of different elements and their updates if constant indices are those of frames, or None.
+
+    Frames overlap, as in an inverse STFT. Each view has a part of all frames, which is as long as the hop
+    from one to the next. The last parts come first: an element gets its updates in the order of the frames.
+    """
+    numbers = b.numbers(indices)
+    if numbers is None or numbers.shape[-1] != 1 or numbers.ndim < 2 or not numbers.size:
+        return None
+    (size, _, *rest), (stride, own, *strides) = selected.shape, selected.strides
+    flat = numbers.reshape(len(numbers), -1)[:, 0]
+    (ends,) = np.nonzero(np.diff(flat) != 1)
+    width = int(ends[0]) + 1 if ends.size else len(flat)
+    if own != 0 or len(flat) % width or len(flat) == width or flat.min() < 0 or flat.max() >= size:
+        return None
+    frames = flat.reshape(-1, width)
+    hop = int(frames[1, 0] - frames[0, 0])
+    is_regular = (
+        _as_steps(frames[..., None]) and (numbers == flat.reshape(-1, *[1] * (numbers.ndim - 1))).all()
+    )
+    if not is_regular or hop < 1 or width > MAX_OVERLAP * hop:
+        return None
+    rows, found = b.reshaped(updates, *frames.shape, *rest), list[tuple[View, View]]()
+    for first in reversed(range(0, width, hop)):
+        part = rows.sliced(1, first, min(first + hop, width))
+        place = selected.with_axes(
+            part.shape, (hop * stride, stride, *strides), (int(flat[0]) + first) * stride
+        )
+        found.append((place, part))
+    return found
 
 
 def _as_steps(numbers: AnyArray) -> tuple[AnyArray, list[AnyArray]] | None:
