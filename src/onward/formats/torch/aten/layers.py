@@ -18,9 +18,9 @@ Affine = Tensor | None  # the scale or the shift of a norm
 
 
 @aten("linear")
-def linear(t: Translator, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> str:
-    order = [1, 0] if weight.rank == 2 else [0]
-    product = t.add("MatMul", input, t.add("Transpose", weight, perm=order))
+def linear(t: Translator, input: Tensor | str, weight: Tensor | str, bias: Any = None) -> str:
+    is_vector = isinstance(weight, Tensor) and weight.rank == 1
+    product = t.add("MatMul", input, t.add("Transpose", weight, perm=[0] if is_vector else [1, 0]))
     return product if bias is None else t.add("Add", product, bias)
 
 
@@ -248,10 +248,6 @@ def _grouped(t: Translator, x: Tensor, heads: Any) -> Any:
     return reshaped(t, tiled, [*sizes[:axis], many, *sizes[axis + 1 :]])
 
 
-def _linear(t: Translator, x: Any, weight: Any, bias: Any) -> str:
-    return t.add("Add", t.add("MatMul", x, t.add("Transpose", weight, perm=(1, 0))), bias)
-
-
 @aten("_native_multi_head_attention")
 def multi_head_attention(
     t: Translator, query: Tensor, key: Tensor, value: Tensor, embed_dim: int, num_head: int,
@@ -265,7 +261,7 @@ def multi_head_attention(
         weight, bias = (
             t.add("Slice", part, [place * E], [place * E + E], [0]) for part in (qkv_weight, qkv_bias)
         )
-        split = t.add("Reshape", _linear(t, x, weight, bias), [0, 0, num_head, d])
+        split = t.add("Reshape", linear(t, x, weight, bias), [0, 0, num_head, d])
         return t.add("Transpose", split, perm=(0, 2, 1, 3))
 
     q, k, v = (heads(x, place) for place, x in enumerate((query, key, value)))
@@ -280,7 +276,7 @@ def multi_head_attention(
             scores = t.add("Add", scores, shaped)
     weights = t.add("Softmax", scores, axis=-1)
     joined = t.add("Transpose", t.add("MatMul", weights, v), perm=(0, 2, 1, 3))
-    y = _linear(t, t.add("Reshape", joined, [0, 0, E]), proj_weight, proj_bias)
+    y = linear(t, t.add("Reshape", joined, [0, 0, E]), proj_weight, proj_bias)
     return y, t.add("ReduceMean", weights, [1], keepdims=0) if average_attn_weights else weights
 
 
@@ -305,8 +301,8 @@ def transformer_encoder_layer(
         return y
 
     def feed_forward(x: Any) -> str:
-        inner = t.add("Gelu" if use_gelu else "Relu", _linear(t, x, ffn_weight_1, ffn_bias_1))
-        return _linear(t, inner, ffn_weight_2, ffn_bias_2)
+        inner = t.add("Gelu" if use_gelu else "Relu", linear(t, x, ffn_weight_1, ffn_bias_1))
+        return linear(t, inner, ffn_weight_2, ffn_bias_2)
 
     first, second = (norm_weight_1, norm_bias_1), (norm_weight_2, norm_bias_2)
     if norm_first:

@@ -55,7 +55,7 @@ def _constant(t: Translator, x: Tensor) -> Any:
 
 
 def run_layer(
-    t: Translator, layer: Any, x: Tensor, states: Sequence[Any], batch_first: bool
+    t: Translator, layer: Any, x: Tensor, states: Sequence[Any], batch_first: bool, lengths: Any = None
 ) -> tuple[str, ...]:
     """Add a recurrent layer over x and return y and the final states."""
     dtype, (x, *states) = x.dtype, [as_float32(t, each) for each in (x, *states)]
@@ -70,7 +70,7 @@ def run_layer(
                 t.expect_size(state, 1, (x, 0 if batch_first else 1))
     order = [1, 0, 2]
     steps: Any = t.add("Transpose", x, perm=order) if batch_first else x
-    y, *final = t.add_all("Recurrent", (steps, None, *states), 1 + len(states), layer=layer)
+    y, *final = t.add_all("Recurrent", (steps, lengths, *states), 1 + len(states), layer=layer)
     return in_dtype(t, (t.add("Transpose", y, perm=order) if batch_first else y, *final), dtype)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ....errors import ArgumentError
 from ....graph.graph import Graph
-from ....graph.operations.expressions import Expression, is_nan, where
+from ....graph.operations.expressions import Expression, is_nan, maximum, where
 from ....graph.recurrences import Recorder
 from .creation import filled
 from .elementwise import log_of_sum
@@ -120,20 +120,20 @@ def _argument(t: Translator, operation: str, x: Tensor, dim: int | None, keepdim
 
 def variance(t: Translator, x: Tensor, dim: Dims, correction: float, keepdim: bool) -> tuple[str, str]:
     """Return the variance and the mean."""
-    axes = axes_of(x, dim)
-    center = t.add("ReduceMean", x, axes, keepdims=1)
-    total = t.add("ReduceSumSquare", t.add("Sub", x, center), axes, keepdims=int(keepdim))
-    sizes = [x.shape[axis] for axis in axes]
-    if all(isinstance(size, int) for size in sizes):
-        size = math.prod(s or 0 for s in sizes)
-        count = t.cast(max(size - float(correction), 0) if size else 0, x.dtype)
-    else:
+    y, axes = expression(t, x, x.dtype), axes_of(x, dim)
+    center = y.reduce("ReduceMean", axes, True)
+    total = (y - center).reduce("ReduceSumSquare", axes, keepdim)
+    sizes, count = [x.shape[axis] for axis in axes], y.constant(0)
+    if None in sizes:
         product = t.add("ReduceProd", t.add("Gather", t.add("Shape", x), axes), [0], keepdims=0)
-        count = t.add("Sub", t.add("Cast", product, to=x.dtype), t.cast(correction, x.dtype))
-        count = t.add("Max", count, t.cast(0, x.dtype))
+        elements = Expression(t, product, INT64).cast(x.dtype)
+        count = maximum(elements - correction, 0)
         if correction < 0:  # the variance of no elements is not a number
-            count = t.add("Mul", count, t.add("Min", t.add("Cast", product, to=x.dtype), t.cast(1, x.dtype)))
-    return t.add("Div", total, count), center if keepdim else t.add("ReduceMean", x, axes, keepdims=0)
+            count = count * elements.apply("Min", 1)
+    elif size := math.prod(n or 0 for n in sizes):
+        count = y.constant(max(size - float(correction), 0))
+    mean = center if keepdim else y.reduce("ReduceMean", axes)
+    return (total / count).name, mean.name
 
 
 def _define_variance(name: str, is_deviation: bool, with_mean: bool) -> None:

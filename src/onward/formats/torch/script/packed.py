@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
-from ..aten.layers import as_float32
-from ..aten.recurrent import KINDS, in_dtype, new_layer
+from ..aten.recurrent import KINDS, new_layer, run_layer
 from ..aten.registry import INT64, Symbol, Tensor
 from .recorder import Recorder
 
@@ -69,9 +68,8 @@ def apply(r: Recorder, name: str, /, *arguments: Any, **keywords: Any) -> Any:
             r, kind, list(map(r.read, weights)), has_biases, num_layers, bidirectional, **options
         )
         given = states if isinstance(states, list | tuple) else [states]
-        x, *hidden = (as_float32(r, r.read(each)) for each in (data, *given))
-        results = r.add_all("Recurrent", (x, sizes.lengths, *hidden), 1 + len(hidden), layer=layer)
-        y, *final = map(r.tensor, in_dtype(r, results, data.dtype))
+        x, *hidden = map(r.read, (data, *given))
+        y, *final = map(r.tensor, run_layer(r, layer, x, hidden, False, sizes.lengths))
         return Steps.of(y), *final
     if name == "_pad_packed_sequence":
         return _pad(r, *arguments, **keywords)
