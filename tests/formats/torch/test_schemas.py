@@ -1,12 +1,14 @@
 """The table of ATen's schemas fits the functions that compute the operators."""
 
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from onward.errors import ArgumentError
 from onward.formats.torch import exported_graph  # noqa: F401 - it registers the operators
+from onward.formats.torch.aten import registry
 from onward.formats.torch.aten.registry import OPERATORS, Tensor
 from onward.formats.torch.aten.schemas import REQUIRED, completed, overloads, schema, taken
 from onward.formats.torch.script.signatures import overload
@@ -24,6 +26,13 @@ def test_every_operator_has_a_schema_with_the_arguments_of_its_function(keys: li
         given = {p.name: p.default for p in parameters if p.default is REQUIRED}
         arguments = taken(key, OPERATORS[key], completed(key, given))
         inspect.signature(OPERATORS[key]).bind(None, **arguments)
+
+
+def test_no_operator_reads_its_own_name() -> None:
+    """Functions told variants by a part of the name, so that a new name could change their meaning."""
+    files = Path(registry.__file__).parent.glob("*.py")
+    readers = {path.name for path in files if "node.target" in path.read_text()}
+    assert readers == {"translator.py"}  # which names nodes and errors
 
 
 def test_overloads_of_one_function_order_their_arguments_differently() -> None:
