@@ -38,7 +38,7 @@ run train
 run tflite --cases "$cases"
 run scale
 run peers
-run c_code --cases "$cases"
+run c --cases "$cases"
 run microcontroller
 "$python" bench/tables.py "$root" || failed+=(tables)
 [ ${#failed[@]} = 0 ] || { echo "failed: ${failed[*]}"; exit 1; }

@@ -1,8 +1,9 @@
-"""Measure the C library: from opening a file to the first answer in a new process, and one step of a stream.
+"""Measure models in C: opening a file, the first answer in a new process, one step of a stream, and sizes.
 
 python bench/c.py [--cases DIR]
 
-Builds libonward in build/c. A step of onnxruntime, if it is installed, is measured in Python.
+A step is that of the library, which is built in build/c, of exported C, of emx-onnx-cgen's C if this tool
+(PyPI) is on the path, and, in Python, of a compiled model and of onnxruntime.
 """
 
 import statistics
@@ -10,28 +11,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
+import c_code
 import numpy as np
 import report
+from c_code import Case
 
 import onward
 
 ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build" / "c"
-
-
-class Case(NamedTuple):
-    """A file of ONNX, the shape of a block of its stream, and the states that it takes and returns."""
-
-    name: str
-    path: Path
-    block: tuple[int, ...]
-    states: dict[str, tuple[int, ...]]
-    carry: Mapping[str, str] = MappingProxyType({})  # of states that the file does not name as such
 
 
 def built() -> Path:
@@ -81,25 +72,49 @@ def in_onnxruntime(case: Case, count: int) -> float | None:
     return seconds_of(lambda: session.run(None, feeds), count)
 
 
-def cases(folder: Path | None, files: Path) -> list[Case]:
-    """Layers with 32 inputs and 64 units, Silero 6, both models of DTLN, and GTCRN."""
-    found = []
-    for kind, states in ((onward.LSTM, ("h0", "c0")), (onward.GRU, ("h0",))):
-        path = files / f"{kind.__name__}.onnx"
-        kind(32, 64, rng=0).export_onnx(path)
-        shapes = {name: (1, 1, 64) for name in states}
-        found.append(Case(f"{kind.__name__} 32 -> 64", path, (1, 1, 32), shapes))
-    if folder is not None:
-        path = folder / "silero_v6" / "silero_vad_v6.onnx"
-        found.append(Case("Silero 6", path, (1, 576), {name: (1, 1, 128) for name in "hc"}))
-        for number, size, state, after in ((1, 257, "input_3", "2"), (2, 512, "input_5", "5")):
-            path, carry = folder / "dtln" / f"model_{number}.onnx", {state: f"tf_op_layer_stack_{after}"}
-            shapes = {state: (1, 2, 128, 2)}
-            found.append(Case(f"DTLN, part {number}", path, (1, 1, size), shapes, carry))
-        caches = {"conv": (2, 1, 16, 16, 33), "tra": (2, 3, 1, 1, 16), "inter": (2, 1, 33, 16)}
-        shapes = {f"{name}_cache": shape for name, shape in caches.items()}
-        found.append(Case("GTCRN", folder / "gtcrn" / "gtcrn_simple.onnx", (1, 257, 1, 2), shapes))
-    return found
+def add(measured: report.Report, case: Case, program: Path, folder: Path, rounds: int) -> None:
+    """Measure a model: the library, exported C, emx-onnx-cgen, and Python."""
+    path = folder / "model.onward"
+    model: Any = onward.load(case.path)
+    summary = model.compile(path, **({"carry": case.carry} if case.carry else {}))
+    first, step = in_c(program, path, case.block, rounds)
+    stream: Any = onward.load(path).stream()
+    block = np.zeros(case.block, np.float32)
+    count = 200 if "->" in case.name else 5
+    code, size, figures = c_code.of_onward(folder, case, count)
+    emx, emx_size = c_code.of_emx(folder, case, count)
+    others = {"emx_us": emx * 1e6, "library_ratio": emx / step, "code_ratio": emx / code}
+    measured.add(
+        "steps",
+        model=case.name,
+        library_us=step * 1e6,
+        code_us=code * 1e6,
+        **(others if emx_size else {}),
+        python_us=seconds_of(lambda: stream(block), 200 * rounds) * 1e6,
+        onnxruntime_us=(in_onnxruntime(case, 200 * rounds) or np.nan) * 1e6,
+    )
+    measured.add(
+        "open",
+        model=case.name,
+        file_kB=summary.bytes / 1e3,
+        open_to_first_ms=first * 1e3,
+        load_ms=seconds_of(lambda: onward.load(path), 20 * rounds) * 1e3,
+    )
+    measured.add(
+        "sizes",
+        model=case.name,
+        weights_kB=figures.weights / 1e3,
+        code_kB=size / 1e3,
+        **({"emx_kB": emx_size / 1e3} if emx_size else {}),
+        ram_kB=(figures.state + figures.arena) / 1e3,
+    )
+
+
+def library_size(folder: Path) -> float:
+    """The kilobytes of the shared library without symbols."""
+    stripped = folder / "stripped.so"
+    subprocess.run(["strip", str(BUILD / "libonward.so"), "-o", str(stripped)], check=True)
+    return stripped.stat().st_size / 1e3
 
 
 def main() -> None:
@@ -108,24 +123,11 @@ def main() -> None:
     options = parser.parse_args()
     program, rounds = built(), 3 if options.quick else 15
     measured = report.Report(options, ["onnxruntime"])
-    with tempfile.TemporaryDirectory() as folder:
-        for case in cases(options.cases, Path(folder)):
-            path = Path(folder) / "model.onward"
-            model: Any = onward.load(case.path)
-            summary = model.compile(path, **({"carry": case.carry} if case.carry else {}))
-            first, step = in_c(program, path, case.block, rounds)
-            stream: Any = onward.load(path).stream()
-            block = np.zeros(case.block, np.float32)
-            python = seconds_of(lambda stream=stream, block=block: stream(block), 200 * rounds)
-            measured.add(
-                "steps",
-                model=case.name,
-                file_kB=summary.bytes / 1e3,
-                open_to_first_ms=first * 1e3,
-                c_us=step * 1e6,
-                python_us=python * 1e6,
-                onnxruntime_us=(in_onnxruntime(case, 200 * rounds) or np.nan) * 1e6,
-            )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        measured.add("library", shared_kB=library_size(folder))
+        for case in c_code.cases(options.cases, folder):
+            add(measured, case, program, folder, rounds)
 
 
 if __name__ == "__main__":

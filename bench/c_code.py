@@ -1,22 +1,19 @@
-"""Measure one step of models as plain C: what `model.export_c` writes, and what emx-onnx-cgen writes.
-
-    python bench/c_code.py [--cases DIR]
+"""Models as plain C: what `model.export_c` and emx-onnx-cgen write, the time of a step, and the size.
 
 Both are compiled by the same compiler with the same flags, and run on one thread. The sizes are those of the
-compiled code and constants for x86-64 with -O2. Needs `emx-onnx-cgen` (PyPI) for the second column.
+compiled code and constants for x86-64 with -O2.
 """
 
 import re
 import shutil
 import subprocess
-import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-import c as library
 import numpy as np
 import onnx
-import report
 
 import onward
 
@@ -48,6 +45,37 @@ int main(void)
 """
 
 
+class Case(NamedTuple):
+    """A file of ONNX, the shape of a block of its stream, and the states that it takes and returns."""
+
+    name: str
+    path: Path
+    block: tuple[int, ...]
+    states: dict[str, tuple[int, ...]]
+    carry: Mapping[str, str] = MappingProxyType({})  # of states that the file does not name as such
+
+
+def cases(folder: Path | None, files: Path) -> list[Case]:
+    """Layers with 32 inputs and 64 units, Silero 6, both models of DTLN, and GTCRN."""
+    found = []
+    for kind, states in ((onward.LSTM, ("h0", "c0")), (onward.GRU, ("h0",))):
+        path = files / f"{kind.__name__}.onnx"
+        kind(32, 64, rng=0).export_onnx(path)
+        shapes = {name: (1, 1, 64) for name in states}
+        found.append(Case(f"{kind.__name__} 32 -> 64", path, (1, 1, 32), shapes))
+    if folder is not None:
+        path = folder / "silero_v6" / "silero_vad_v6.onnx"
+        found.append(Case("Silero 6", path, (1, 576), {name: (1, 1, 128) for name in "hc"}))
+        for number, size, state, after in ((1, 257, "input_3", "2"), (2, 512, "input_5", "5")):
+            path, carry = folder / "dtln" / f"model_{number}.onnx", {state: f"tf_op_layer_stack_{after}"}
+            shapes = {state: (1, 2, 128, 2)}
+            found.append(Case(f"DTLN, part {number}", path, (1, 1, size), shapes, carry))
+        caches = {"conv": (2, 1, 16, 16, 33), "tra": (2, 3, 1, 1, 16), "inter": (2, 1, 33, 16)}
+        shapes = {f"{name}_cache": shape for name, shape in caches.items()}
+        found.append(Case("GTCRN", folder / "gtcrn" / "gtcrn_simple.onnx", (1, 257, 1, 2), shapes))
+    return found
+
+
 def seconds_of(folder: Path, source: Path, head: str, call: str, count: int) -> float:
     """The fewest seconds of a call among rounds of many."""
     (folder / "main.c").write_text(MAIN.format(head=head, call=call, count=count))
@@ -66,7 +94,7 @@ def size_of(source: Path) -> int:
     return int(printed.splitlines()[1].split()[0])
 
 
-def of_onward(folder: Path, case: library.Case, count: int) -> tuple[float, int, Any]:
+def of_onward(folder: Path, case: Case, count: int) -> tuple[float, int, Any]:
     """The seconds of a step, the size, and the figures."""
     model: Any = onward.load(case.path)
     options = {"sizes": {"batch": 1, "seq_len": 1}, **({"carry": case.carry} if case.carry else {})}
@@ -78,7 +106,7 @@ def of_onward(folder: Path, case: library.Case, count: int) -> tuple[float, int,
     return seconds_of(folder, folder / "net.c", head, call, count), size_of(folder / "net.c"), found.figures
 
 
-def of_emx(folder: Path, case: library.Case, count: int) -> tuple[float, int]:
+def of_emx(folder: Path, case: Case, count: int) -> tuple[float, int]:
     """The seconds of a call, which includes that of its states, and the size; NaN and 0 without the tool."""
     found = written_by_emx(case.path, folder / "emx.c")
     if found is None:
@@ -121,30 +149,3 @@ def written_by_emx(path: Path, source: Path) -> tuple[str, str] | None:
     ]
     call = f"model({', '.join(f'a{i}' for i in range(len(declared)))}); " + " ".join(copies)
     return "\n".join(["#include <stdint.h>", "void model();", *arrays]), call
-
-
-def main() -> None:
-    parser = report.parser(__doc__)
-    parser.add_argument("--cases", type=Path, metavar="DIR", help="the folder of trained models")
-    options = parser.parse_args()
-    measured = report.Report(options, [])
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for case in library.cases(options.cases, folder):
-            count = 200 if "->" in case.name else 5
-            step, size, figures = of_onward(folder, case, count)
-            emx, emx_size = of_emx(folder, case, count)
-            others = {"emx_us": emx * 1e6, "emx_kB": emx_size / 1e3} if emx_size else {}
-            measured.add(
-                "code",
-                model=case.name,
-                onward_us=step * 1e6,
-                onward_kB=size / 1e3,
-                weights_kB=figures.weights / 1e3,
-                ram_kB=(figures.state + figures.arena) / 1e3,
-                **others,
-            )
-
-
-if __name__ == "__main__":
-    main()
