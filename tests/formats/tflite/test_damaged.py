@@ -9,8 +9,11 @@ import pytest
 import support
 
 import onward
-from onward.errors import FileError, OnwardError
-from onward.formats.tflite.read import Tensor
+from onward.core import budget
+from onward.errors import FileError, MemoryLimitError, OnwardError
+from onward.formats.tflite.read import Model, Tensor
+from onward.formats.tflite.translate import Translator
+from onward.graph import Graph
 
 SEEDS = ["mww_vad", "keras_gru", "keras_lstm_int8"]
 BOUNDARIES = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
@@ -63,6 +66,12 @@ def test_every_prefix_of_the_tables_is_refused(tmp_path: Path) -> None:
 def test_an_input_of_an_unknown_type_is_refused() -> None:
     with pytest.raises(FileError, match="has the type 93"):
         _ = Tensor("x", "93", ()).dtype
+
+
+def test_states_that_are_larger_than_the_budget_are_refused() -> None:
+    state = Tensor("state", "float32", (1 << 20, 1 << 20), is_variable=True)
+    with budget.of_file(1000), pytest.raises(MemoryLimitError, match="1000 bytes"):
+        Translator(Model(), Graph()).state(state)
 
 
 def test_weights_of_a_wrong_size_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -172,8 +173,9 @@ class Translator:
 
         Other operators may read it, too: converters join it with constants of zeros.
         """
-        zero = tensor.zero_point if tensor.is_quantized else 0
-        return self.variable(tensor.name, np.full(tensor.axes, zero, tensor.inner_dtype))
+        zero, dtype = tensor.zero_point if tensor.is_quantized else 0, tensor.inner_dtype
+        budget.take(dtype.itemsize * math.prod(map(abs, tensor.axes)))
+        return self.variable(tensor.name, np.full(tensor.axes, zero, dtype))
 
     def assign(self, name: str, value: Value) -> None:
         """Replace the value of a variable. Raises ArgumentError."""
