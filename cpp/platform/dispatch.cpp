@@ -12,15 +12,18 @@
 
 namespace onward {
 
+#ifdef ONWARD_ARM
+extern const Table neon_table, neondotprod_table;
+constexpr const Table* baseline = &neon_table;
+#else
 extern const Table portable_table;
+constexpr const Table* baseline = &portable_table;
+#endif
 #ifdef ONWARD_X86
 extern const Table avx2_table, avx512vnni_table;
 #ifndef ONWARD_SMALL
 extern const Table avx512_table;
 #endif
-#endif
-#ifdef ONWARD_ARM
-extern const Table neon_table, neondotprod_table;
 #endif
 
 namespace {
@@ -38,7 +41,7 @@ bool has_dot_product() {
 #endif
 
 std::vector<const Table*> available() {
-    std::vector<const Table*> tables{&portable_table};
+    std::vector<const Table*> tables{baseline};
 #ifdef ONWARD_X86
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") &&
@@ -55,7 +58,6 @@ std::vector<const Table*> available() {
     }
 #endif
 #ifdef ONWARD_ARM
-    tables.push_back(&neon_table);
     if (has_dot_product()) tables.push_back(&neondotprod_table);
 #endif
     return tables;
@@ -100,6 +102,8 @@ template <>
 const Kernels<double>& kernels() {
 #if defined(ONWARD_X86) && defined(ONWARD_SMALL)
     if (&selected() == &avx512vnni_table) return avx2_table.f64;  // the same bits, and a smaller file
+#elif defined(ONWARD_ARM) && defined(ONWARD_SMALL)
+    if (&selected() == &neondotprod_table) return neon_table.f64;  // likewise
 #endif
     return selected().f64;
 }
