@@ -93,7 +93,6 @@ public:
         found["are_together"] = stream.are_together, found["every_step"] = stream.every_step;
         found["x"] = nb::make_tuple(stream.time, stream.rows), found["latency"] = stream.latency;
         found["step_shape"] = tuple_of_numbers(stream.step_shape);
-        found["block_shape"] = tuple_of_numbers(stream.block_shape);
         found["fingerprint"] = stream.fingerprint;
         return found;
     }

@@ -152,7 +152,7 @@ public:
         stream.are_together = words.read<bool>();
         stream.time = words.read<Size>(), stream.rows = words.read<Size>(), stream.latency = words.read<Size>();
         stream.every_step = words.read<bool>();
-        stream.step_shape = words.list<Size>(), stream.block_shape = words.list<Size>();
+        stream.step_shape = words.list<Size>();
         stream.fingerprint = words.read<std::string>();
         check(stream);
         return stream;
@@ -192,13 +192,13 @@ private:
         if (!stream.last) return;
         require(stream.last->inputs.size() == carries + 1 && inputs == carries + 1 && stream.time >= 0 &&
                     stream.time < Size(stream.step_shape.size()) && stream.rows < Size(stream.step_shape.size()) &&
-                    stream.step_shape.size() <= Axes::most && stream.block_shape.size() == stream.step_shape.size() &&
+                    stream.step_shape.size() <= Axes::most &&
                     stream.last_rows.size() == stream.last->outputs.size() &&
                     stream.last_rows.size() == stream.outputs.size(),
                 "the end of a stream does not fit it");
         for (const Size rows : stream.last_rows) require(fits(rows), "an axis does not exist");
-        for (const auto& shape : {stream.step_shape, stream.block_shape})
-            for (const Size n : shape) require(n >= 0 && n <= INT32_MAX, "the end of a stream does not fit it");
+        for (const Size n : stream.step_shape)
+            require(n >= 0 && n <= INT32_MAX, "the end of a stream does not fit it");
     }
 
     const std::byte* const data;

@@ -71,7 +71,7 @@ struct FileStream {
     Size time, rows;                // the axes of the only input of a sequence
     Size latency;
     bool every_step;                // whether each step completes a step of the outputs
-    std::vector<Size> step_shape, block_shape;
+    std::vector<Size> step_shape;
     std::string fingerprint;        // identifies the model in saved states
 
     const FileGraph& of_rows() const { return pooled ? *pooled : graph; }

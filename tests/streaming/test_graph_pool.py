@@ -410,3 +410,24 @@ def test_a_graph_that_adds_to_its_input_is_not_taken_for_a_chain_of_layers() -> 
     graph.declared_outputs = (Input("hn", FLOAT, ("batch", 4)),)
     with pytest.raises(errors.ArgumentError, match=r"node sum .*cannot be converted to layers"):
         Model(graph).layers()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_reshape_that_infers_the_steps_takes_blocks_of_any_length(seed: int) -> None:
+    """The file fixes one row, and reshapes to (-1, 1, ...)."""
+    rng, graph = np.random.default_rng(seed), Graph()
+    time = seed % 2
+    x = graph.add_input("x", np.float32, (1, "time", 8) if time else ("time", 1, 8))
+    y = graph.add("Transpose", x, perm=[1, 0, 2]) if time else x
+    y = graph.add("Recurrent", y, layer=GRU(8, 8, rng=seed))
+    for shape in ([2, 4], [[8], [4, 2], [2, 2, 2]][seed // 2]):
+        y = graph.add("Reshape", y, graph.add_constant(np.array([-1, 1, *shape])))
+    graph.outputs = (graph.add("Tanh", y),)
+    model = Model(graph)
+    pool, streams = model.pool(3), [model.stream() for _ in range(3)]
+    ids = pool.open(3)
+    assert pool.runs_together
+    for steps in (6, 1, 0, 7):
+        blocks = normal(rng, 3, steps, 8)
+        for own, stream, block in zip(pool.step(ids, blocks), streams, blocks, strict=True):
+            assert_equal_bits(own, stream(np.expand_dims(block, 1 - time))[:, 0])

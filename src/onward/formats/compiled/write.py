@@ -15,7 +15,7 @@ from ...graph import Input
 from ...graph.declared import as_declared, check_names
 from ...graph.node import AnyArray, Signature
 from ...graph.of_layers import graph_of
-from ...graph.over_time.streamed import BLOCK, Streamed
+from ...graph.over_time.streamed import Streamed
 from ...graph.structure import names as returned_names
 from ...layers.base_model import BaseModel
 from ...model import Model
@@ -310,7 +310,7 @@ class _Stream:
         writer.write(list(map(_axis, self._last_rows)), rows.are_together)
         sequence = self._sequence
         writer.write(*map(_axis, sequence.axes), streamed.latency, streamed.every_step)
-        writer.write(list(sequence.shape), list(sequence.at(BLOCK, 1)), streamed.fingerprint()["model"])
+        writer.write(list(sequence.shape), streamed.fingerprint()["model"])
 
 
 def names_of_outputs(model: Model, streamed: Streamed, carry: Mapping[str, str] | None) -> list[str]:

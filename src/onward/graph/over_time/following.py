@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection
 from contextlib import suppress
-from typing import ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from ..graph import Graph
 from ..inference import Values
 from ..node import Node
 from ..operations import OPERATIONS
-from ..size import Size, is_symbolic
+from ..size import Size
 from ..sized import has_sizes
 
 REPEATING = ("ConstantOfShape", "Expand")  # operations that repeat elements along axes of given sizes
@@ -88,7 +88,13 @@ class Follower:
     def _differs(self, name: str) -> bool:
         """Whether the shape of a value, or a value that follows from sizes, depends on that of the axis."""
         value = self._whole[name]
-        return name in self._derived or is_symbolic(value.shape) or has_sizes(value)
+        if name in self._derived or any(map(self._varies, value.shape)):
+            return True
+        return isinstance(value, np.ndarray) and has_sizes(value) and any(map(self._varies, value.flat))
+
+    def _varies(self, size: Any) -> bool:
+        """Whether a size depends on that of the axis."""
+        return type(size) is Size
 
     def _derive(self, node: Node) -> dict[str, int | None]:
         """Return the outputs that follow from the size of the axis, and where they repeat elements."""
@@ -112,7 +118,7 @@ class Follower:
         return None
 
     def _open_axes(self, name: str) -> list[int]:
-        return [axis for axis, size in enumerate(self._whole[name].shape) if type(size) is Size]
+        return [axis for axis, size in enumerate(self._whole[name].shape) if self._varies(size)]
 
     def _axis_after(self, node: Node, output: str) -> int:
         """Return the axis of an output. Raises ArgumentError if it is merged with another axis."""

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import islice, product
+from itertools import chain, islice, product
+from typing import Any
 
 import numpy as np
 
@@ -11,13 +12,13 @@ from ..graph import Graph, Input
 from ..inference import Values, flattened, outputs_of
 from ..node import Node, Signature
 from ..polynomial import evaluated
-from ..size import Axes
+from ..size import Axes, Size, is_symbolic
 from .following import Follower
 
 MAX_TRIALS = 200  # combinations of axes that may be the inputs' batch axes
 ROWS = "rows of a pool"  # the name of the axis
 
-Shapes = Sequence[tuple[int, ...]]
+Shapes = Sequence[tuple[Any, ...]]
 
 
 def by_rows(
@@ -27,22 +28,27 @@ def by_rows(
 
     An output that is the same for any number of rows has no batch axis.
 
-    `shapes` are the shapes of the inputs for one row, and `choices` the possible batch axes of each, the
-    likeliest first. The first inputs and outputs are carries, whose batch axes must be the same. Raises
-    ArgumentError, which names the node, if an operation combines rows.
+    `shapes` are the shapes of the inputs for one row, which may hold symbolic sizes of the same `Axes`, and
+    `choices` the possible batch axes of each, the likeliest first. The first inputs and outputs are carries,
+    whose batch axes must be the same. Raises ArgumentError, which names the node, if an operation combines
+    rows.
     """
     for declared, possible in zip(graph.inputs, choices, strict=True):
         if not possible:
             raise ArgumentError(f"cannot run rows of a batch separately: {declared.name} has no batch axis")
     problem: ArgumentError | None = None
     names = [declared.name for declared in graph.inputs]
+    symbolic = [size for size in chain(*shapes) if type(size) is Size]
+    sizes = symbolic[0].axes if symbolic else Axes(is_open=True)
+    one: dict[str, Any] = {name: sizes.add(name) for size in symbolic for name in size.names}
+    rows, one[ROWS] = sizes.add(ROWS), 1
     for axes in islice(product(*choices), MAX_TRIALS):
-        rows, values = Axes(is_open=True).add("rows"), Values()
+        values = Values()
         for declared, shape, axis in zip(graph.inputs, shapes, axes, strict=True):
             assert declared.dtype is not None
             values[declared.name] = Signature((*shape[:axis], rows, *shape[axis + 1 :]), declared.dtype)
         try:
-            built, found = _RowBuilder(graph, values, dict(zip(names, axes, strict=True))).build()
+            built, found = _RowBuilder(graph, values, dict(zip(names, axes, strict=True)), one).build()
         except ArgumentError as error:
             problem = problem or error
             continue
@@ -60,20 +66,24 @@ def _with_rows(declared: Input, axis: int) -> Input:
 
 
 class _RowBuilder(Follower):
-    """Follows the batch axis through a graph."""
+    """Follows the batch axis through a graph; `one` has the sizes of all symbolic axes for one row."""
 
     problem, name, elements = "cannot run rows of a batch separately", "the rows", "rows"
     size, otherwise = "the number of rows", "its sizes hold for one row"
 
-    def __init__(self, graph: Graph, values: Values, axes: dict[str, int]) -> None:
-        one = {
-            name: Signature(tuple(evaluated(size, {"rows": 1}) for size in value.shape), value.dtype)
+    def __init__(self, graph: Graph, values: Values, axes: dict[str, int], one: Mapping[str, Any]) -> None:
+        of_one = {
+            name: Signature(tuple(evaluated(size, one) for size in value.shape), value.dtype)
             if isinstance(value, Signature)
             else value
             for name, value in values.items()
         }
-        super().__init__(flattened(graph, one), values)
+        super().__init__(flattened(graph, of_one), values)
         self._axes: dict[str, int | None] = {**axes}
+        self._one = one
+
+    def _varies(self, size: Any) -> bool:
+        return type(size) is Size and ROWS in size.names
 
     def build(self) -> tuple[Graph, list[int | None]]:
         """Return the graph and the batch axis of each output, if it has one."""
@@ -111,7 +121,7 @@ class _RowBuilder(Follower):
         known = [*inside, *(self._whole[name] for name in values[len(states) :])]
         axes = [self.axis(name) for name in values]
         inner = {name: axis for name, axis in zip(names[2:], axes, strict=True) if axis is not None}
-        builder = _RowBuilder(attributes["body"], dict(zip(names, known, strict=True)), inner)
+        builder = _RowBuilder(attributes["body"], dict(zip(names, known, strict=True)), inner, self._one)
         body, (_, *after) = builder.build()
         if after[: len(states)] != axes[: len(states)]:
             self.refuse(node, "an iteration changes the batch axis of a value")
@@ -155,9 +165,22 @@ class _RowBuilder(Follower):
             return node
         place = axis if axis in places else places[0]
         name = f"{node.outputs[0]}/shape"
-        array = np.array([-1 if other == place else size for other, size in enumerate(y)])
-        self._whole[name] = self._source.constants[name] = array
+        fixed = [-1 if other == place else size for other, size in enumerate(y)]
+        if is_symbolic(fixed):  # -1 stands for other sizes
+            self._add_shape(node, axis, place, name)
+        else:
+            self._whole[name] = self._source.constants[name] = np.array(fixed)
         return node.with_inputs(x, name)
+
+    def _add_shape(self, node: Node, axis: int, place: int, name: str) -> None:
+        """Add the constant shape of a Reshape with the rows, which are an axis of its input, at a place."""
+        x, shape = node.inputs
+        numbers, parts = self._source.constants[shape], [f"{name}:{part}" for part in range(3)]
+        for part, array in zip(parts[::2], (numbers[:place], numbers[place + 1 :]), strict=True):
+            self._whole[part] = self._source.constants[part] = array
+        label = node.name, node.source
+        self._append(Node("Shape", (x,), (parts[1],), {"start": axis, "end": axis + 1}, *label))
+        self._append(Node("Concat", tuple(parts), (name,), {"axis": 0}, *label))
 
     def _add_steps_as_rows(self, node: Node) -> None:
         """Run rows that are the steps of a recurrent node, one step each, as rows of a batch."""

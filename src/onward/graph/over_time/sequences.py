@@ -23,7 +23,6 @@ from .transformation import BlockBuilder
 MULTIPLES = 1, 1 << 12  # what lengths are multiples of, for models that halve steps and double them again
 RECURRENT = ("Recurrent", "MaskedRecurrent")
 LOOPS = ("Loop", "Scan")
-SEVERAL = 3  # rows that show where the batch is in carries
 MAX_GUESSES = 500  # combinations of sizes for axes that the file leaves open
 LIKELY = 2  # combinations for inputs of different rates
 MAX_AXES = 8  # that constants give sizes, strides or scales
@@ -57,10 +56,10 @@ def streamed_over_time(
         if builder.depends_on_length(name):
             raise ArgumentError(f"cannot stream: the output {name} depends on the length of the sequence")
     carries = builder.carries
-    if pooled:  # the batch axes are those in which the carries of several rows are larger
-        several = builder_of(SEVERAL)
-        several.build()
-        for i, (one, other) in enumerate(zip(carries, several.carries, strict=True)):
+    if pooled:  # the batch axes are those in which the carries of one more row are larger
+        larger = builder_of(batch + 1)
+        larger.build()
+        for i, (one, other) in enumerate(zip(carries, larger.carries, strict=True)):
             shapes = enumerate(zip(one.initial.shape, other.initial.shape, strict=True))
             rows = next((axis for axis, (a, b) in shapes if a != b), None)
             carries[i] = one.with_rows(rows)

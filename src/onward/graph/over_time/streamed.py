@@ -14,9 +14,9 @@ from ..declared import check_call
 from ..graph import Graph, Input
 from ..node import AnyArray
 from ..plan.planner import Planner
+from ..size import Axes as Sizes
 
 MAX_PROGRAMS = 64  # phases of strides
-BLOCK = 20011  # steps of a block that is longer than any window
 
 
 class Axes(NamedTuple):
@@ -152,9 +152,10 @@ class Streamed:
             ratio = " and ".join(f"{rate} of {name}" for name, rate in self.rates.items())
             raise ShapeError(f"{given}, but a call takes {ratio}, or a multiple of these numbers")
 
-    def block_shapes(self) -> list[tuple[int, ...]]:
-        """Return the shapes of long blocks of the sequences for one row, after those of the carries."""
-        return [array.shape for array in self.initial] + [each.at(BLOCK, 1) for each in self.sequences]
+    def block_shapes(self) -> list[tuple[Any, ...]]:
+        """Return the shapes of blocks of any length for one row, after those of the carries."""
+        units = Sizes(is_open=True).add("time")
+        return [array.shape for array in self.initial] + [each.at(units, 1) for each in self.sequences]
 
     @property
     def inputs(self) -> Sequence[Input]:
