@@ -54,6 +54,7 @@ public:
         const i32v none{}, most = none + 31, to_right = clipped(none - clipped(shift, none - 31, none), none, most);
         left = (__m512i)clipped(shift, none, most);
         saturates = (multiplier == least_int) & (to_right == 0);
+        has_left = _mm512_test_epi32_mask(left, left), may_saturate = _mm512_movepi32_mask((__m512i)saturates);
         auto half = [&](Half& side, u64v right) {
             const u64v unit = u64v{} + (uint64_t(1) << 31), is_rounded = right > 0;
             side.right = (__m512i)(right + 31);
@@ -63,11 +64,12 @@ public:
         half(even, (u64v)to_right & 0xffffffff), half(odd, (u64v)to_right >> 32);
     }
     i32v operator()(i32v x) const {
-        const __m512i shifted = _mm512_sllv_epi32((__m512i)x, left);
+        const __m512i shifted = has_left ? _mm512_sllv_epi32((__m512i)x, left) : (__m512i)x;
         const __m512i first = rounded(_mm512_mul_epi32(shifted, multiplier), even);
         const __m512i second = rounded(_mm512_mul_epi32(_mm512_srli_epi64(shifted, 32),
                                                         _mm512_srli_epi64(multiplier, 32)), odd);
         const i32v found = (i32v)_mm512_mask_shuffle_epi32(first, 0xaaaa, second, _MM_PERM_CCAA);
+        if (!may_saturate) return found;
         return ((i32v)shifted == least_int) & saturates ? largest_int - i32v{} : found;
     }
 
@@ -83,6 +85,7 @@ private:
     __m512i multiplier, left;
     Half even, odd;
     i32v saturates;
+    bool has_left, may_saturate;
 };
 #else
 class Factors {

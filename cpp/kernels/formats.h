@@ -19,6 +19,7 @@ struct Native {
     using Term = Number;
     using Sum = vec_of<Real>;
     static constexpr int terms = 1, constants = 1;
+    static constexpr bool has_least = true;
     static Sum start(const Real* bias, Size) { return load(bias); }
     static Sum weight(const Weight* w) { return load(w); }
     static Sum term(const Term* a) { return broadcast(*a); }
@@ -82,6 +83,7 @@ struct Int8 {
     using Term = int32_t;
     using Sum = i32v;
     static constexpr int terms = 4, constants = 3;
+    static constexpr bool has_least = true;
     static Sum start(const Real* constants, Size stride) { return *(const i32v*)(constants + 2 * stride) * -offset; }
     static Bytes weight(const Weight* w) { return bytes_of(*(const i32v*)w); }
     static Bytes term(const Term* a) { return bytes_of(*a - i32v{}); }
@@ -96,12 +98,14 @@ struct Int8 {
 // point of a), as int32 in the bits of a float.
 struct Integer : Int8 {
     static constexpr int constants = 5;
+    static constexpr bool has_least = false;
     static constexpr Size header = sizeof(onward::RowHeader) / sizeof(int32_t);
     static const Term* row(const Real* a) { return (const Term*)a + header; }
     static i32v centered(Sum sum, const Real* constants, Size stride, const Real* row) {
         const auto& [scale, zero_point, row_sum] = *(const onward::RowHeader*)row;
         const i32v centered_sums = *(const i32v*)(constants + 3 * stride);
-        return sum - zero_point * centered_sums - row_sum * *(const i32v*)(constants + 4 * stride);
+        sum -= zero_point * centered_sums;
+        return row_sum == 0 ? sum : sum - row_sum * *(const i32v*)(constants + 4 * stride);
     }
     static f32v finish(Sum sum, const Real* constants, Size stride, const Real* row) {
         return (f32v)centered(sum, constants, stride, row);

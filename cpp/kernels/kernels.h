@@ -175,22 +175,26 @@ struct Share {
 };
 
 // The rows that a product reads, `stride` numbers apart; rows may overlap. Each row consists of pieces of equal length,
-// which start at these offsets from the start of the row; a row of an int8 product has one piece.
+// which start at these offsets from the start of the row; a row of an int8 product has one piece. With one gate, a
+// result below `least` becomes `least`.
 template <class Real>
 struct Operand {
     const Real* rows;
     Size stride;
     Size pieces = 1;
     const Size* offsets = nullptr;  // null: one piece at offset 0
+    Real least = -__builtin_inf();
 };
 
 // Windows over rows of channels. Window `row` has `taps` elements of each channel, at these offsets from
-// x + row * stride; the rows may overlap. A weighted sum has weights [taps][channels]. The bias, which sums start with,
-// may be null.
+// x + places[row], and its result is that of y + y_places[row]. A weighted sum has weights [taps][channels]. The bias,
+// which sums start with, may be null.
 template <class Real>
 struct Windows {
     const Real* x;
-    Size stride, rows, channels;
+    Real* y;
+    const Size *places, *y_places;
+    Size rows, channels;
     const Size* offsets;
     Size taps;
     const Real* weights = nullptr;
@@ -277,7 +281,7 @@ struct Kernels {
     // Elementwise over n numbers; an operand whose step is 0 is one number. y may be an operand.
     void (*unary)(Unary operation, Size n, const Real* x, Real* y);
     void (*binary)(Binary operation, Size n, const Real* a, Size a_step, const Real* b, Size b_step, Real* y);
-    void (*window)(Window operation, const Windows<Real>& windows, Real* y, Size y_stride);
+    void (*window)(Window operation, const Windows<Real>& windows);
     void (*filter)(const Filters<Real>& filters);
     void (*linear_attention)(const LinearToken<Real>& token);
     // Up to L rows that start at these places. The memory holds (2 * points + 1) complex numbers of L lanes.

@@ -73,10 +73,12 @@ template <class F, int V, int M, int R>
 #pragma GCC unroll 32
         for (int m = 0; m < M; m++)
 #pragma GCC unroll 32
-            for (int v = 0; v < V; v++)
-                store_bits(out + r * out_stride + (m * V + v) * L,
-                           F::finish(sum[r][m][v], constants + (m * F::constants * V + v) * L, V * L,
-                                     a.rows + r * a.stride), L);
+            for (int v = 0; v < V; v++) {
+                auto y = F::finish(sum[r][m][v], constants + (m * F::constants * V + v) * L, V * L,
+                                   a.rows + r * a.stride);
+                if constexpr (V == 1 && F::has_least) y = flush<typename F::Real>(at_least(y, a.least));
+                store_bits(out + r * out_stride + (m * V + v) * L, y, L);
+            }
 }
 
 #if defined(__wasm__) || defined(ONWARD_SLOW_FMA)  // larger tiles are not faster, but code must be small
@@ -150,7 +152,7 @@ inline Operand<float> rows_for(const Panels<float>& panels, const Operand<float>
         quantize_rows(a, rows, panels.K, quantized, panels.quantized_size);
     else
         return a;
-    return {(const float*)quantized, panels.quantized_size};
+    return {(const float*)quantized, panels.quantized_size, 1, nullptr, a.least};
 }
 inline Operand<double> rows_for(const Panels<double>&, const Operand<double>& a, Size, int32_t*) { return a; }
 
@@ -170,8 +172,8 @@ void for_tiles(const Panels<Real>& panels, const Operand<Real>& a, Size rows, in
     const Operand<Real> in = rows_for(panels, a, rows, quantized);
     const bool is_wide = panels.G == 1 && share.last - share.first > 2;
     const Size at_most = is_wide ? rows_of_wide_tile : micros.rows;
-    const Size groups = (rows + at_most - 1) / at_most;
-    const Size most_rows = groups ? (rows + groups - 1) / groups : 0;
+    const Size groups = rows <= at_most ? 1 : (rows + at_most - 1) / at_most;
+    const Size most_rows = groups == 1 ? rows : (rows + groups - 1) / groups;
     auto too_large = [&](Size blocks) {
         return rows == 1 && blocks > 1 && blocks * panels.G * vector_bytes > enough_sums &&
                blocks * panels.block_bytes > small_tile;
@@ -185,7 +187,8 @@ void for_tiles(const Panels<Real>& panels, const Operand<Real>& a, Size rows, in
         for (Size row = 0; row < rows; row += most_rows) {
             const Size R = rows - row < most_rows ? rows - row : most_rows;
             auto product = [&](Real* out, Size out_stride) {
-                const Operand<Real> part{in.rows + row * in.stride, in.stride, in.pieces, in.offsets};
+                Operand<Real> part = in;
+                part.rows += row * in.stride;
                 micros.at[R][log_blocks](panels, block, part, out, out_stride);
             };
             body(product, block, blocks, row, R);

@@ -1,6 +1,8 @@
 // Sliding windows over rows of channels: pooling, and convolutions in which each channel has its own kernel.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/elementwise.h"
 #include "kernels/fixed_point.h"
 #include "kernels/kernels.h"
@@ -16,28 +18,29 @@ constexpr Size rows_of_windows = 4;  // whose chains of additions run side by si
 
 // y[row][c] = start(c) combined with the elements of channel c in the window, from tap `first` on, one after the other,
 // plus 0, which turns denormals and -0 into 0: a maximum may return either.
-template <Size rows, Size first, class Real, class Start, class Combine>
-void window_tile(const Windows<Real>& w, Size row, Size c, Size n, Real* y, Size y_stride, Start start,
-                 Combine combine) {
-    const Real* const x = w.x + row * w.stride + c;
+template <Size rows, Size first, class Real, class Count, class Start, class Combine>
+void window_tile(const Windows<Real>& w, Size row, Size c, Count n, Start start, Combine combine) {
+    const Real* x[rows];
     vec_of<Real> total[rows];
 #pragma GCC unroll 4
-    for (Size r = 0; r < rows; r++) total[r] = start(x + r * w.stride, c, n);
+    for (Size r = 0; r < rows; r++) x[r] = w.x + w.places[row + r] + c, total[r] = start(x[r], c, n);
     for (Size tap = first; tap < w.taps; tap++) {
-        const Real* const from = x + w.offsets[tap];
+        const Size offset = w.offsets[tap];
 #pragma GCC unroll 4
-        for (Size r = 0; r < rows; r++)
-            total[r] = combine(total[r], load_some(from + r * w.stride, n), tap, c, n);
+        for (Size r = 0; r < rows; r++) total[r] = combine(total[r], load_some(x[r] + offset, n), tap, c, n);
     }
 #pragma GCC unroll 4
-    for (Size r = 0; r < rows; r++) store_some(y + (row + r) * y_stride + c, total[r] + Real(0), n);
+    for (Size r = 0; r < rows; r++) store_some(w.y + w.y_places[row + r] + c, total[r] + Real(0), n);
 }
 
 template <Size first, class Real, class Start, class Combine>
-void for_windows(const Windows<Real>& w, Real* y, Size y_stride, Start start, Combine combine) {
+void for_windows(const Windows<Real>& w, Start start, Combine combine) {
+    constexpr Size L = Float<Real>::L;
     auto tiles = [&]<Size rows>(Size row) {
-        for (Size c = 0; c < w.channels; c += Float<Real>::L)
-            window_tile<rows, first>(w, row, c, w.channels - c, y, y_stride, start, combine);
+        Size c = 0;
+        for (; c + L <= w.channels; c += L)
+            window_tile<rows, first>(w, row, c, std::integral_constant<Size, L>(), start, combine);
+        if (c < w.channels) window_tile<rows, first>(w, row, c, w.channels - c, start, combine);
     };
     Size row = 0;
     for (; row + rows_of_windows <= w.rows; row += rows_of_windows) tiles.template operator()<rows_of_windows>(row);
@@ -45,18 +48,17 @@ void for_windows(const Windows<Real>& w, Real* y, Size y_stride, Start start, Co
 }
 
 template <class Real>
-void window(Window operation, const Windows<Real>& w, Real* y, Size y_stride) {
+void window(Window operation, const Windows<Real>& w) {
     using Vec = vec_of<Real>;
     auto element = [&](const Real* x, Size, Size n) { return load_some(x + w.offsets[0], n); };
     auto bias = [&](const Real*, Size c, Size n) { return w.bias ? load_some(w.bias + c, n) : Vec{}; };
     switch (operation) {
         case Window::maximum:
-            return for_windows<1>(w, y, y_stride, element,
-                                  [](Vec a, Vec b, auto...) { return b != b ? b : at_least(a, b); });
+            return for_windows<1>(w, element, [](Vec a, Vec b, auto...) { return b != b ? b : at_least(a, b); });
         case Window::sum:
-            return for_windows<0>(w, y, y_stride, bias, [](Vec a, Vec b, auto...) { return a + b; });
+            return for_windows<0>(w, bias, [](Vec a, Vec b, auto...) { return a + b; });
         case Window::weighted_sum:
-            return for_windows<0>(w, y, y_stride, bias, [&](Vec a, Vec b, Size tap, Size c, Size n) {
+            return for_windows<0>(w, bias, [&](Vec a, Vec b, Size tap, Size c, Size n) {
                 return fma(b, load_some(w.weights + tap * w.channels + c, n), a);
             });
     }

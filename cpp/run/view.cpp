@@ -46,22 +46,35 @@ const Size* Offsets::list(Memory& memory) const {
 }
 
 void Offsets::fill(Size first, Size n, Size* to) const {
-    if (!depth) return void(std::fill_n(to, n, Size(0)));
-    Size at[Axes::most], place = 0;
-    for (Size axis = depth; axis-- > 1; first /= axes[axis].n)
-        at[axis] = first % axes[axis].n, place += at[axis] * axes[axis].stride;
-    at[0] = first, place += first * axes[0].stride;
-    const Size last = depth - 1;
-    for (const Size* const end = to + n;;) {
-        const Size length = std::min(Size(end - to), line - at[last]);
-        for (Size i = 0; i < length; i++) to[i] = place + i * stride;
-        if ((to += length) == end) return;
-        place -= at[last] * stride, at[last] = 0;
-        for (Size axis = last; axis-- > 0;) {
-            place += axes[axis].stride;
-            if (++at[axis] < axes[axis].n) break;
-            place -= at[axis] * axes[axis].stride, at[axis] = 0;
-        }
+    const Size* const end = to + n;
+    for (Walk walk(*this, first); to < end;) {
+        const Size length = std::min(Size(end - to), walk.left);
+        for (Size i = 0; i < length; i++) to[i] = walk.offset + i * stride;
+        to += length, walk.skip(length);
+    }
+}
+
+Offsets::Walk::Walk(const Offsets& offsets, Size first) : left(offsets.line), offsets(offsets) {
+    for (Size axis = offsets.depth; axis-- > 0;) {
+        const auto& [n, stride] = offsets.axes[axis];
+        at[axis] = axis ? first % n : first;
+        first = axis ? first / n : 0;
+        offset += at[axis] * stride;
+    }
+    if (offsets.depth) left -= at[offsets.depth - 1];
+}
+
+void Offsets::Walk::skip(Size n) {
+    offset += n * offsets.stride, left -= n;
+    if (left > 0) return;
+    left = offsets.line;
+    if (offsets.depth == 0) return;
+    Size axis = offsets.depth - 1;
+    for (at[axis] = 0, offset -= left * offsets.stride; axis-- > 0;) {
+        const auto& [size, stride] = offsets.axes[axis];
+        offset += stride;
+        if (++at[axis] < size) return;
+        offset -= at[axis] * stride, at[axis] = 0;
     }
 }
 

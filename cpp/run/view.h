@@ -166,10 +166,21 @@ public:
     }
     // All of them one behind the other.
     const Size* list(Memory& memory) const;
-    // Writes those of n elements from the first one on, with divisions for the first one alone.
-    void fill(Size first, Size n, Size* to) const;
+    void fill(Size first, Size n, Size* to) const;  // writes those of n elements from the first one on
 
     Size count = 1, line = 1, stride = 0;
+
+    // Goes through the elements from one on, and divides only to find that one.
+    class Walk {
+    public:
+        Walk(const Offsets& offsets, Size first);
+        void skip(Size n);  // n elements of the present line
+        Size offset = 0, left;  // of the present element, and how many elements its line has from here on
+
+    private:
+        const Offsets& offsets;
+        Size at[Axes::most];
+    };
 
 private:
     struct Axis {

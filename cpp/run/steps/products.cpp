@@ -73,27 +73,31 @@ void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& row
     const Size at_once = std::min(most, last - first);
     const Temporary<float> gathered(in_place ? 0 : at_once * K);
     const Temporary<int32_t> quantized(at_once * panels.quantized_size);
+    const bool is_relu = f && f->function == Function::relu;  // the product itself makes negative results 0
+    Offsets::Walk walk(rows.offsets, first);
     for (Size n; first < last; first += n) {
         n = std::min(at_once, last - first);
-        const Size line = rows.offsets.line;
         Operand<float> a{x, rows.offsets.stride, Size(rows.pieces.size()), rows.pieces.data()};
         if (in_place) {
-            n = std::min(n, line - first % line);
-            a.rows += rows.offsets[first];
+            n = std::min(n, walk.left);
+            a.rows += walk.offset;
+            walk.skip(n);
         } else {
             float* to = gathered.data();
-            for (Size row = first, end; row < first + n; row = end) {
-                end = std::min(first + n, row + line - row % line);
-                const float* from = x + rows.offsets[row];
-                for (Size i = row; i < end; i++, from += a.stride)
+            for (Size row = first, length; row < first + n; row += length) {
+                length = std::min(first + n - row, walk.left);
+                const float* from = x + walk.offset;
+                for (Size i = 0; i < length; i++, from += a.stride)
                     for (const Size piece : rows.pieces) to = copied(from + piece, rows.length, to);
+                walk.skip(length);
             }
             a = {gathered.data(), K};
         }
+        if (is_relu) a.least = 0;
         kernels.product(panels, a, n, out + first * out_stride, out_stride,
                         panels.quantized_size ? quantized.data() : nullptr, {0, panels.blocks});
         const Size together = out_stride == units ? n : 1;
-        for (Size row = first; f && row < first + n; row += together)
+        for (Size row = first; f && !is_relu && row < first + n; row += together)
             kernels.activate(*f, together * units, out + row * out_stride, out + row * out_stride);
     }
 }

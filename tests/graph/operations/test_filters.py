@@ -90,6 +90,69 @@ def test_a_program_for_all_lengths_runs_a_single_window(operation: str, group: i
         np.testing.assert_allclose(planner(x)[0], expected, rtol=1e-5, atol=1e-5)
 
 
+def channels_last(operation: str, inputs: list[Any], attributes: dict[str, Any]) -> Graph:
+    """The operation on x (N, H, W, C), whose other inputs are constants."""
+    graph = Graph(outputs=("y",))
+    graph.add_input("x", np.dtype(np.float32))
+    for i, array in enumerate(inputs[1:]):
+        graph.add_constant(array, f"c{i}")
+    names = ("t", *(f"c{i}" for i in range(len(inputs) - 1)))
+    graph.nodes.append(Node("Transpose", ("x",), ("t",), {"perm": [0, 3, 1, 2]}, "t"))
+    graph.nodes.append(Node(operation, names, ("y",), attributes, "windows"))
+    return graph
+
+
+@pytest.mark.parametrize("operation", ["Conv", "MaxPool", "AveragePool"])
+def test_windows_over_channels_do_not_depend_on_lines_batch_or_instruction_set(operation: str) -> None:
+    """Lines of few windows, and channels that fill vectors or not."""
+    rng = np.random.default_rng(5)
+    for _ in range(random_cases(6)):
+        kernel, strides, dilations = (rng.integers(1, high, 2) for high in (4, 4, 3))
+        sizes, C = kernel * dilations + rng.integers(0, 8, 2), int(rng.integers(2, 41))
+        pads = [int(pad) for pad in rng.integers(0, (kernel + 1).repeat(2) // 2)]
+        attributes = {
+            "strides": strides.tolist(),
+            "dilations": dilations.tolist(),
+            "pads": pads[::2] + pads[1::2],
+        }
+        inputs = [floats(rng, 3, C, *sizes)]
+        if operation == "Conv":
+            inputs += [floats(rng, C, 1, *kernel), floats(rng, C)]
+            attributes["group"] = C
+        else:
+            attributes["kernel_shape"] = kernel.tolist()
+        expected = OPERATIONS[operation].compute(inputs, attributes)[0]
+        x, found = inputs[0].transpose(0, 2, 3, 1).copy(), set()
+        for _ in each_isa():
+            planner = Planner(channels_last(operation, inputs, attributes))
+            (y,) = planner(x)
+            np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5, err_msg=str(attributes))
+            single = np.concatenate([planner(row[None])[0] for row in x])
+            found |= {y.tobytes(), single.tobytes()}
+        assert len(found) == 1, attributes
+
+
+def test_relu_of_a_product_has_the_bits_of_relu() -> None:
+    rng, special = np.random.default_rng(6), [np.nan, np.inf, -np.inf, -0.0, 1e-40, -1e-40]
+    for K, units, rows in ((3, 17, 30), (1, 5, 1), (40, 64, 7)):
+        W, x, bias = floats(rng, K, units), floats(rng, rows, K), floats(rng, units)
+        x.flat[rng.integers(x.size, size=3)] = rng.choice(special, 3)
+        W.flat[rng.integers(W.size, size=9)] = rng.choice(special, 9)
+        found = set()
+        for _, outputs in itertools.product(each_isa(), (("y",), ("y", "z"))):  # z keeps Relu apart
+            graph = Graph(outputs=outputs)
+            graph.add_input("x", np.dtype(np.float32))
+            graph.add_constant(W, "W")
+            graph.add_constant(bias, "b")
+            graph.nodes.append(Node("Gemm", ("x", "W", "b"), ("z",), {}, "product"))
+            graph.nodes.append(Node("Relu", ("z",), ("y",), {}, "relu"))
+            y, *z = Planner(graph)(x)
+            if z:
+                np.testing.assert_array_equal(y, np.where(z[0] < 0, 0, z[0]))
+            found.add(np.where(np.isnan(y), np.float32(np.nan), y).tobytes())
+        assert len(found) == 1
+
+
 def test_random_blocks_that_overlap_add_up() -> None:
     rng = np.random.default_rng(4)
     for _ in range(random_cases(40)):
