@@ -1,6 +1,7 @@
 """Columns by name in `train table`, `score` and `run`, and what a trained model remembers of them."""
 
 import csv
+import gzip
 import json
 from datetime import date, timedelta
 from pathlib import Path
@@ -126,6 +127,15 @@ def test_a_long_table_is_forecast_into_the_future() -> None:
     assert "2024-05-02" in printed and "class" not in printed and "predicted" not in printed
     printed = invoke("train", "table", "sales.csv", *forecast, "-o", "net.safetensors", "--no-refit").output
     assert "MASE" in printed and "seasonal naive (7 steps)" in printed
+
+
+def test_bounds_of_a_compressed_table_are_described_in_round_numbers() -> None:
+    rows = "".join(f"{n},{n % 7}\n" for n in range(80))
+    Path("sales.csv.gz").write_bytes(gzip.compress(f"day,sold\n{rows}".encode()))
+    windows = "--time", "day", "--target", "sold", "--window", "14", "--horizon", "2", "--interval", "0.8"
+    reported = report("train", "table", "sales.csv.gz", *windows, *SMALL, "--epochs", "1")
+    assert reported["model"] == "sales.safetensors"
+    assert reported["losses"] == "quantile loss, quantiles=(0.1, 0.5, 0.9) of scaled targets"
 
 
 def test_score_respects_the_layout_of_the_model() -> None:

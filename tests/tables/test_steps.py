@@ -1,6 +1,7 @@
 """Tables with a row for each step: columns, groups, order in time, gaps, classes and targets; errors."""
 
 import gzip
+from dataclasses import replace
 from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
@@ -74,6 +75,19 @@ def test_times_that_cannot_be_ordered_are_errors(tmp_path: Path, cells: list[str
     rows = "".join(f"{cell},1\n" for cell in cells)
     with pytest.raises(FileError, match=words):
         data.read(write(tmp_path / "x.csv", "t,a\n" + rows), Selection(time="t"))
+
+
+def test_rows_that_do_not_fit_into_their_group_are_not_explained_by_a_missing_group(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", "id,t,a\np,1,1\nq,1,1\nq,2,1\np,1,1\n")
+    classes = Selection(("a",), ("y",), "id", task="classify")
+    with pytest.raises(
+        FileError, match=r"line 5, column 't': '1' occurs twice in 'p': keep one of the rows$"
+    ):
+        data.read(path, Selection(group="id", time="t"))
+    with pytest.raises(FileError, match=r"'2' in a sequence of class '1': .*; pass --task label-steps$"):
+        data.read(write(tmp_path / "y.csv", "id,a,y\np,1,1\np,1,2\n"), classes)
+    with pytest.raises(FileError, match=r"; pass --task label-steps, or name the column .* with --group$"):
+        data.read(tmp_path / "y.csv", replace(classes, group=None))
 
 
 def targets_of(tmp_path: Path, rows: str, **options: Any) -> Any:

@@ -230,3 +230,22 @@ def test_the_season_is_the_shortest_that_repeats_the_series() -> None:
     table = windows.cut(Sequences([item], targets=[item], single=True), 40, 3, future=False)
     assert windows.find_season(table) == 12
     assert windows.find_season(series_of(np.random.default_rng(0), [5] * 9, 1)) <= 3
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_trend_does_not_change_the_season(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    season, horizon, t = int(rng.integers(4, 25)), int(rng.integers(1, 30)), np.arange(400)
+    items = []
+    for size in 10 ** rng.uniform(-2, 4, 3):  # series of other levels, amplitudes and trends
+        line, noise = rng.normal() * 10 ** rng.uniform(-2, 0) * t, 0.05 * rng.normal(size=400)
+        items.append(size * (5 + line + np.sin(2 * np.pi * t / season + rng.uniform(0, 6)) + noise)[:, None])
+    items.append(np.full((400, 1), 5000.1))
+    table = windows.cut(Sequences(items, targets=items), 2 * season + 1, horizon, future=False)
+    assert windows.find_season(table) == season
+
+
+@pytest.mark.parametrize("slope", [0, 0.3])
+def test_a_straight_line_has_no_season(slope: float) -> None:
+    line = 5000.1 + slope * np.arange(60)[:, None]
+    assert windows.find_season(windows.cut(Sequences([line], targets=[line]), 9, 3, future=False)) == 1

@@ -66,7 +66,7 @@ def _show(report: Report) -> Printed:
 settings = common.options(
     out_option("Write the model to this .safetensors file. Default: the name of FILE."),
     click.option("--hidden", "hidden_size", type=click.IntRange(1), help="Units per layer."),
-    click.option("--layers", "num_layers", type=click.IntRange(1), help="Number of LSTM layers."),
+    click.option("--layers", "num_layers", type=click.IntRange(1), help="Number of recurrent layers."),
     click.option("--epochs", type=click.IntRange(1), help="Passes over the data. Default: by its size."),
     click.option("--seed", default=0, help="Seed of initial weights, order and dropout."),
     click.option("--resume", is_flag=True, help="Continue the same command after an interruption."),
@@ -218,7 +218,7 @@ def plot(run: Path, out: Path | None) -> Report:
 
 
 def _output(file: Path, out: Path | None) -> Path:
-    out = Path(file.with_suffix(".safetensors").name) if out is None else out
+    out = Path(file.name.removesuffix(".gz")).with_suffix(".safetensors") if out is None else out
     common.check_suffix(out, "--out", (".safetensors",))
     for written in (out, _run_file(out)):
         common.refuse_to_overwrite(file, written, "FILE")

@@ -55,8 +55,10 @@ class Selection:
     @property
     def quantiles(self) -> tuple[float, ...]:
         """The quantiles that are forecast: the median, and with an interval its bounds around it."""
-        half = (1 - self.interval) / 2 if self.interval else 0
-        return (half, 0.5, 1 - half) if self.interval else (0.5,)
+        if self.interval is None:
+            return (0.5,)
+        half = round((1 - self.interval) / 2, 12)  # 0.1 for 0.8, without an error in its last digit
+        return (half, 0.5, 1 - half)
 
     @property
     def other_columns(self) -> list[str]:

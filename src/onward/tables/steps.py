@@ -186,10 +186,16 @@ class _Table:
         repeated = np.flatnonzero((np.diff(in_order) == 0) & (np.diff(sequence) == 0))
         if len(repeated):
             row = int(self.order[repeated[0] + 1])
+            group = repr(self.groups[sequence[repeated[0]]]) if self.chosen.group else "one sequence"
             raise FileError(
-                f"{self.columns.place(row, column)}: {self.cells[row]!r} occurs twice in one "
-                "sequence: name the column that identifies the sequence with --group, or omit --time"
+                f"{self.columns.place(row, column)}: {self.cells[row]!r} occurs twice in {group}: "
+                f"{self.or_group('keep one of the rows')}"
             )
+
+    def or_group(self, advice: str) -> str:
+        """Return advice about rows that do not fit into one sequence, for an error message."""
+        other = ", or name the column that tells the sequences apart with --group"
+        return advice + ("" if self.chosen.group else other)
 
     def split(self, values: AnyArray) -> list[AnyArray]:
         """Return the part of each sequence of values in order."""
@@ -399,8 +405,7 @@ class _Targets:
             place = table.columns.place(int(table.order[change]), chosen.targets[0])
             raise FileError(
                 f"{place}: {cells[change]!r} in a sequence of class {cells[change - 1]!r}: a class must be "
-                "the same on every row of a sequence; name the column that identifies the sequence with "
-                "--group, or pass --task label-steps"
+                f"the same on every row of a sequence; {table.or_group('pass --task label-steps')}"
             )
         labels, classes = number_classes(name, cells[table.starts].tolist(), self.saved.classes)
         return replace(found, labels=labels, classes=classes)

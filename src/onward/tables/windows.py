@@ -17,6 +17,7 @@ from .times import Step, after
 Mask = NDArray[np.bool_]
 LONGEST_SEARCH = 1000  # windows that determine the season
 CLEAR = 1.2  # a shorter season is preferred unless a longer one has a lower error by this factor
+ROUNDING = 1e-6  # lower errors, relative to the naive forecast's, are not told apart
 
 
 def cut(sequences: Sequences, window: int, horizon: int, future: bool) -> Sequences:
@@ -191,18 +192,40 @@ def _filled(values: AnyArray) -> AnyArray:
 def find_season(windows: Sequences) -> int:
     """The number of steps after which the targets repeat best, at most a window; 1 if nothing repeats.
 
-    It is the one whose seasonal naive forecast has the lowest absolute error, relative to each series.
+    It is the one whose seasonal naive forecast has the lowest absolute error, relative to each series, once
+    the slope of the series is added to the forecast.
     """
     assert windows.ends is not None and isinstance(windows.targets, np.ndarray)
     step = max(1, len(windows.items) // LONGEST_SEARCH)
     some = take(windows, np.arange(0, len(windows.items), step))
-    scales = np.maximum(np.abs(naive(some) - some.targets).mean(axis=1, keepdims=True), 1e-30)
-    scales = _means(some, scales)
+    scales = _means(some, np.abs(naive(some) - some.targets).mean(axis=1, keepdims=True))
+    weights = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
+    slopes = _slopes(some)
     errors = np.array([
-        (np.abs(naive(some, season) - some.targets) / scales).mean()
+        (np.abs(naive(some, season) + _rise(slopes, season) - some.targets) * weights).mean()
         for season in range(1, (windows.selection.window or 1) + 1)
     ])  # fmt: skip
-    return int(np.flatnonzero(errors <= CLEAR * errors.min())[0]) + 1
+    return int(np.flatnonzero(errors <= max(CLEAR * errors.min(), ROUNDING))[0]) + 1
+
+
+def _slopes(windows: Sequences) -> AnyArray:
+    """For each window, how much the targets of its series rise in a step, (N, H, O): the median change."""
+    assert windows.ends is not None and windows.series is not None
+    targets: Any = windows.series.targets
+    series, ends = windows.ends.T
+    horizon, apart = windows.selection.horizon or 1, windows.selection.window or 1
+    slopes = np.empty((len(series), horizon, targets[0].shape[-1]))
+    for number in np.unique(series):
+        own = series == number
+        history = _filled(targets[number][: ends[own].max() + horizon])
+        slopes[own] = np.median(history[apart:] - history[:-apart], axis=0) / apart
+    return slopes
+
+
+def _rise(slopes: AnyArray, season: int) -> AnyArray:
+    """How much lines of slopes (N, H, O) rise from the steps that `naive` repeats, (N, H * O)."""
+    rise: AnyArray = slopes * (np.arange(slopes.shape[1]) // season + 1)[:, None] * season
+    return rise.reshape(len(slopes), -1)
 
 
 def _means(windows: Sequences, values: AnyArray) -> AnyArray:
