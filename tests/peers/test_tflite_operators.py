@@ -29,6 +29,14 @@ def test_a_random_recurrent_operator_keeps_its_state_as_the_reference_kernels(
     check(RecurrentCases(rng).case(), rng, tmp_path)
 
 
+@pytest.mark.parametrize("seed", range(random_cases(20)))
+def test_integers_before_a_projection_saturate_as_in_the_reference_kernels(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    cases = RecurrentCases(rng)
+    cases.form, cases.chance = "integer", lambda probability=0.5: True  # with all options
+    check(cases.lstm(), rng, tmp_path)
+
+
 @pytest.mark.parametrize("scale", [2.0**-12, 2.0**-10, 0.00019818, 0.0005, 0.003])
 @pytest.mark.parametrize("name", ["LOGISTIC", "TANH"])
 def test_functions_of_int16_have_the_table_of_the_reference_kernels(

@@ -94,7 +94,7 @@ class RecurrentCases:
             cells = Tensor([self.B, self.H], "INT16", None, np.float32(2.0**exponent), is_variable=True)
             states, inside = [hidden, cells], hidden._replace(is_variable=False)
             if projects:
-                inside = self.integers([self.B, self.H])
+                inside = self.integers([self.B, self.H], float(self.rng.uniform(0.003, 0.02)))
             inner = [*[Tensor([1], "INT16", None, np.float32(2.0**-12))] * 4, inside._replace(shape=[1])]
         inputs = [x, *parts, *states, *norms]
         return Case("UNIDIRECTIONAL_SEQUENCE_LSTM", inputs, y, chosen, 3, inner)

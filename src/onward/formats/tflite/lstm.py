@@ -18,7 +18,7 @@ from .read import Tensor
 from .registry import FLOATS, INT32, INTEGERS, Call, Value, activated, operator
 
 TWELVE_BITS = np.float32(2.0**-12)
-LOWEST = -(1 << 15)  # integer of 16 bits, where tables start
+LOWEST, LOWEST_INT8 = -(1 << 15), -(1 << 7)  # integers; tables start at that of 16 bits
 sigmoid = unary("Sigmoid")
 
 
@@ -281,17 +281,18 @@ def _integer_step(call: Call, gates: list[int], sums: Any, h: Any, c: Any) -> An
         raise call.refuse(f"an LSTM without input gates whose cells have the scale {cells.scale}")
     inside = call.intermediates[4] if len(call.intermediates) > 4 else hidden
     factor = np.float32(2.0**-15) / np.float32(inside.scale) * np.float32(2.0**-15)
-    y = (gate(3, new) * squashed).times(float(factor), np.int8, inside.limits, inside.zero_point)
-    if call.optional(ONE.projection) is not None:
-        y = _projected(call, y, inside, hidden)
+    projects = call.optional(ONE.projection) is not None
+    zero = -inside.zero_point if projects else inside.zero_point  # LiteRT's kernel changes the sign
+    if zero == -LOWEST_INT8:
+        raise call.refuse(f"a projection of numbers with the zero point {inside.zero_point}")
+    y = (gate(3, new) * squashed).times(float(factor), np.int8, inside.limits, zero)
+    if projects:
+        y = _projected(call, y, zero, inside, hidden)
     return y, new, y
 
 
-def _projected(call: Call, y: Any, inside: Tensor, hidden: Tensor) -> Any:
-    sums, bias = (
-        y.product(matrix(call, [ONE.projection]), inside.zero_point),
-        call.optional(ONE.projection_bias),
-    )
+def _projected(call: Call, y: Any, zero: int, inside: Tensor, hidden: Tensor) -> Any:
+    sums, bias = y.product(matrix(call, [ONE.projection]), zero), call.optional(ONE.projection_bias)
     sums = sums if bias is None else sums + sums.number(call.array(bias, "biases"), INT32)
     scale = np.float32(call.tensor(ONE.projection).scale) * np.float32(inside.scale)
     y = sums.times(float(scale / np.float32(hidden.scale)), np.int8, hidden.limits, hidden.zero_point)
