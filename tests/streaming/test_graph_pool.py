@@ -194,6 +194,21 @@ def test_an_input_without_a_batch_axis_has_the_rows_on_a_new_one() -> None:
         assert_equal_bits(y[:, i], model.stream()(x[i : i + 1], rate)[:, 0])
 
 
+def test_an_input_of_steps_before_rows_states_the_shape_that_it_takes() -> None:
+    """The file takes its only step from the first of two axes of size 1."""
+    graph, zero = Graph(), np.array([0])
+    x, h = graph.add_input("x", FLOAT, (1, 1, 4)), graph.add_input("h", FLOAT, (1, 4))
+    step = graph.add("Squeeze", x, graph.add_constant(zero))
+    hn = graph.add("Add", h, step, output="hn")
+    graph.outputs = (hn, graph.add("Unsqueeze", hn, graph.add_constant(zero), output="y"))
+    graph.declared_outputs = (Input("hn", FLOAT, (1, 4)), Input("y", FLOAT, (1, 1, 4)))
+    pool, rows = Model(graph).pool(3), normal(np.random.default_rng(0), 3, 4)
+    ids = pool.open(3)
+    with pytest.raises(errors.ShapeError, match=r"needs 3 rows on axis 1, as ids: pass \(1, 3, 4\)"):
+        pool.step(ids, rows[:, None])
+    assert_equal_bits(pool.step(ids, rows[None]), rows[None])
+
+
 def test_errors_of_a_step_change_no_stream() -> None:
     pool = stepper("batch").pool(2, max_capacity=3)
     ids = pool.open(2)

@@ -93,14 +93,16 @@ def port(rows: int | None, time: int | None = None, axes: int = -1) -> Port:
 
 def checked(declared: Any, block: AnyArray, axis: int | None, n: int) -> AnyArray:
     """Return an input with n rows in the declared dtype. Raises ShapeError, DtypeError."""
-    place = axis or 0
+    place, axes = axis or 0, declared.axes
+    if axes is not None:  # the file may declare one row
+        axes = (*axes[:place], "", *axes[place if axis is None else place + 1 :])
+        declared = declared.with_axes(*axes)
     if block.ndim <= place or block.shape[place] != n:
+        sizes = [n if i == place else size or "any" for i, size in enumerate(axes or ())]
+        shape = f": pass ({', '.join(map(str, sizes))})" if axes else ""
         raise ShapeError(
-            f"{declared.name} has shape {block.shape}, but needs {n} rows on axis {place}, as ids"
+            f"{declared.name} has shape {block.shape}, but needs {n} rows on axis {place}, as ids{shape}"
         )
-    if declared.axes is not None:  # the file may declare one row
-        rest = declared.axes[place if axis is None else place + 1 :]
-        declared = declared.with_axes(*declared.axes[:place], "", *rest)
     checked: AnyArray = as_declared(declared, block)
     return checked
 
