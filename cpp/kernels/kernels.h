@@ -187,14 +187,14 @@ struct Operand {
 };
 
 // Windows over rows of channels. Window `row` has `taps` elements of each channel, at these offsets from
-// x + places[row], and its result is that of y + y_places[row]. A weighted sum has weights [taps][channels]. The bias,
-// which sums start with, may be null.
+// x + row * stride, and its result is that of y + row * y_stride; the rows may overlap. A weighted sum has weights
+// [taps][channels]. The bias, which sums start with, may be null.
 template <class Real>
 struct Windows {
     const Real* x;
+    Size stride;
     Real* y;
-    const Size *places, *y_places;
-    Size rows, channels;
+    Size y_stride, rows, channels;
     const Size* offsets;
     Size taps;
     const Real* weights = nullptr;

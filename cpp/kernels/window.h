@@ -20,17 +20,18 @@ constexpr Size rows_of_windows = 4;  // whose chains of additions run side by si
 // plus 0, which turns denormals and -0 into 0: a maximum may return either.
 template <Size rows, Size first, class Real, class Count, class Start, class Combine>
 void window_tile(const Windows<Real>& w, Size row, Size c, Count n, Start start, Combine combine) {
-    const Real* x[rows];
+    const Real* const x = w.x + row * w.stride + c;
     vec_of<Real> total[rows];
 #pragma GCC unroll 4
-    for (Size r = 0; r < rows; r++) x[r] = w.x + w.places[row + r] + c, total[r] = start(x[r], c, n);
+    for (Size r = 0; r < rows; r++) total[r] = start(x + r * w.stride, c, n);
     for (Size tap = first; tap < w.taps; tap++) {
-        const Size offset = w.offsets[tap];
+        const Real* const from = x + w.offsets[tap];
 #pragma GCC unroll 4
-        for (Size r = 0; r < rows; r++) total[r] = combine(total[r], load_some(x[r] + offset, n), tap, c, n);
+        for (Size r = 0; r < rows; r++)
+            total[r] = combine(total[r], load_some(from + r * w.stride, n), tap, c, n);
     }
 #pragma GCC unroll 4
-    for (Size r = 0; r < rows; r++) store_some(w.y + w.y_places[row + r] + c, total[r] + Real(0), n);
+    for (Size r = 0; r < rows; r++) store_some(w.y + (row + r) * w.y_stride + c, total[r] + Real(0), n);
 }
 
 template <Size first, class Real, class Start, class Combine>

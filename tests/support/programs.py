@@ -1,4 +1,4 @@
-"""Programs of the core made of single steps, for tests of what the core accepts."""
+"""Programs of the core: their steps in words, and single steps, for tests of what the core accepts."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 
 from onward import _core
+from onward.graph.plan.passes import described
 from onward.graph.plan.words import Writer
+
+
+def described_steps(program: Any) -> list[str]:
+    """Return what the steps of a compiled graph do, in words."""
+    return [described(step) for step in program.steps]
 
 
 def program_of(

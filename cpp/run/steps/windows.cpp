@@ -8,12 +8,6 @@
 
 namespace onward {
 
-namespace {
-
-constexpr Size windows_at_once = 128;  // whose places are computed together
-
-}  // namespace
-
 // A weighted sum of windows that are adjacent, rather than their channels: one filter for each channel.
 void Plan::filter_channels(const View& x, const View& weights, const View* bias, const View& y) {
     const size_t last = y.shape.size() - 2, channel_axis = x.shape.size() - 1;
@@ -69,21 +63,20 @@ void Plan::window(Window operation, const View& x, const View* weights, const Vi
     const Place weights_place = weights ? *weights : View{}, bias_place = bias ? *bias : View{};
     const Size* const offsets = found.list(kept);
     add([=, this, x = Place(x), y = Place(y)](std::byte* const* spaces) {
-        const Windows<float> whole{at<float>(x, spaces), at<float>(y, spaces), nullptr, nullptr, 0, channels, offsets,
-                                   taps, has_weights ? at<float>(weights_place, spaces) : nullptr,
+        const Windows<float> whole{at<float>(x, spaces), in.stride, at<float>(y, spaces), out.stride, 0, channels,
+                                   offsets, taps, has_weights ? at<float>(weights_place, spaces) : nullptr,
                                    has_bias ? at<float>(bias_place, spaces) : nullptr};
         int parts = 1;
         const int useful = int(std::min<Size>(num_threads(), work / worth_threads + 1));
         parallel(useful, [&](int n) { parts = n; }, [&](int part) {
             const FlushDenormals flush;
             Windows<float> own = whole;
-            Size places[2][windows_at_once];
-            own.places = places[0], own.y_places = places[1];
-            const Size end = rows * (part + 1) / parts;
-            for (Size first = rows * part / parts; first < end; first += own.rows) {
-                own.rows = std::min(end - first, windows_at_once);
-                in.fill(first, own.rows, places[0]), out.fill(first, own.rows, places[1]);
+            Size left = rows * (part + 1) / parts - rows * part / parts;
+            for (Offsets::Walk from(in, rows * part / parts), to(out, rows * part / parts); left > 0; left -= own.rows) {
+                own.x = whole.x + from.offset, own.y = whole.y + to.offset;
+                own.rows = std::min({left, from.left, to.left});
                 kernels.window(operation, own);
+                from.skip(own.rows), to.skip(own.rows);
             }
         }, work);
     });

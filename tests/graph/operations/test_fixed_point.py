@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.lowering import run_lowered
+from support.programs import described_steps
 
 from onward.errors import ShapeError
 from onward.graph import Graph, Model
@@ -169,5 +170,5 @@ def test_exact_sums_are_rescaled_in_the_step_that_computes_them(
         [sums, multiplier, shift, *(np.array(n, dtype) for n in (3, *limits))], {}
     )
     np.testing.assert_array_equal(y, exact[0] if isinstance(exact, tuple) else exact)
-    steps = fused.planner.programs[0].steps
+    steps = described_steps(fused.planner.programs[0])
     assert any(step.startswith(f"rescaled_{kind}") for step in steps), steps

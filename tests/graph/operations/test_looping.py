@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from support.evaluate import evaluate
+from support.programs import described_steps
 from support.random_loops import RandomLoop
 from support.randomized import random_cases
 from support.running import runs_in_core
@@ -55,7 +56,8 @@ def test_products_of_slices_and_of_values_around_a_loop_run_once() -> None:
     for y, expected in zip(model(*inputs), evaluate(graph, *inputs), strict=True):
         np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
     (program,) = model.planner.programs
-    loop = next(number for number, step in enumerate(program.steps) if step.startswith("loop"))
-    before = " ".join(program.steps[:loop])
+    steps = described_steps(program)
+    loop = next(number for number, step in enumerate(steps) if step.startswith("loop"))
+    before = " ".join(steps[:loop])
     assert before.count("product") == 2
     assert "exponential" in before

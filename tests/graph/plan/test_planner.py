@@ -104,9 +104,9 @@ def test_reductions_match_numpy(operation: str, attributes: Any) -> None:
 def test_unsupported_nodes_run_in_numpy_between_steps_of_the_core() -> None:
     nodes = [
         helper.make_node("Tanh", ["x"], ["a"]),
-        helper.make_node("Tan", ["a"], ["e"]),
+        helper.make_node("Mod", ["a", "x"], ["e"], fmod=1),
         helper.make_node("Mul", ["e", "x"], ["m"]),
-        helper.make_node("Tan", ["m"], ["y"]),
+        helper.make_node("Mod", ["m", "x"], ["y"], fmod=1),
     ]
     graph = compared(nodes, {"x": normal(3, 5)}, ["y", "m"], {})
     plan = bound(graph, normal(3, 5))
