@@ -109,3 +109,23 @@ def test_a_whole_model_that_is_no_chain_of_layers_is_scored(axes: tuple[Any, ...
     graph.outputs = (softmax,)
     onward.export_onnx(Model(graph), tmp_path / "net.onnx")
     assert report("score", tmp_path / "net.onnx", tmp_path / "x.npz")["loss"] == pytest.approx(expected, 1e-5)
+
+
+def test_tables_of_token_ids_are_scored(tmp_path: Path) -> None:
+    rng, path = np.random.default_rng(0), tmp_path / "ids.npz"
+    layers = (
+        onward.Embedding(9, 4, rng=0),
+        onward.LSTM(4, 5, rng=1),
+        onward.Last(),
+        onward.Linear(5, 2, rng=2),
+    )
+    net = onward.Sequential(*layers)
+    net.save(tmp_path / "net.safetensors")
+    x = rng.integers(0, 9, (20, 6))
+    np.savez(path, x=x, y=net(x.T).argmax(axis=1))
+    assert report("score", str(tmp_path / "net.safetensors"), str(path))["accuracy"] == 1
+    x[7, 3] = 10
+    np.savez(path, x=x, y=np.zeros(20, np.int64))
+    assert "sequence 7: x[3, 0] is 10" in message(
+        invoke("score", str(tmp_path / "net.safetensors"), str(path))
+    )

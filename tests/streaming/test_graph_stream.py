@@ -113,6 +113,18 @@ def test_pairs_of_other_names_are_candidates_in_the_error() -> None:
     assert model.stream(carry={"memory": "activity"}, rate=1)(np.ones((1, 4))).shape == (2, 1, 4)
 
 
+def test_the_only_output_is_no_candidate_for_a_state() -> None:
+    graph = Graph()
+    x = graph.add_input("signal", np.float32, ("batch", "time", 3))
+    last = graph.add("Gather", x, graph.add_constant(np.array(-1)), axis=1)
+    scale = graph.add_input("scale", np.float32, ("batch", 3))
+    graph.outputs = (graph.add("Mul", last, scale),)
+    graph.declared_outputs = (Input("score", np.dtype(np.float32), ("batch", 3)),)
+    with pytest.raises(errors.OnwardError) as caught:
+        Model(graph).stream()
+    assert "carry=" not in str(caught.value)
+
+
 def test_unknown_names_are_listed() -> None:
     for arguments, name in (
         ({"carry": {"memory": "stateN"}}, "memory"),

@@ -59,6 +59,19 @@ def test_an_error_in_a_worker_ends_the_iteration() -> None:
         inference.outputs(net, [np.array([1, 2]), np.array([3, 99])] * 200, workers=2)
 
 
+@pytest.mark.parametrize("bad", [0, 70, 299])
+def test_an_error_of_the_model_names_the_sequence_of_the_file(bad: int) -> None:
+    """Not its place in a batch, where sequences of equal length are together."""
+    net = onward.Sequential(onward.Embedding(9, 4, rng=0), onward.LSTM(4, 5, rng=1))
+    rng = np.random.default_rng(0)
+    sequences = [rng.integers(0, 9, T) for T in rng.integers(3, 8, 300)]
+    sequences[bad][2] = sequences[299][1] = 77
+    with pytest.raises(ArgumentError, match=rf"^sequence p{bad}: x\[.*\] is 77"):
+        inference.outputs_of_steps(net, sequences, name=lambda row: f"p{row}")
+    with pytest.raises(ArgumentError, match=r"^x\[.*\] is 77"):
+        inference.outputs_of_steps(net, sequences)
+
+
 def test_the_output_of_a_sequence_without_a_step_is_nan() -> None:
     """It would be the bias of the last layer, whatever the data."""
     layers = onward.LSTM(3, 4, rng=0), onward.Last(), onward.Linear(4, 2, rng=0)

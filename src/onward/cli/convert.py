@@ -185,7 +185,9 @@ def quantize(
             sequences = read_sequences(model, source)
             with common.progress("Comparing", 2 * len(sequences.items)) as advance:
                 pair = (Rows(net), Rows(small)) if rows else (net, small)
-                ys, others = (inference.outputs_of_steps(n, sequences.items, advance=advance) for n in pair)
+                ys, others = (
+                    inference.outputs_of_steps(n, sequences.items, 1, advance, sequences.name) for n in pair
+                )
             report |= {"read_as": sequences.describe(), **_difference(zip(ys, others, strict=True))}
         if tolerance is not None and report["largest_difference"] > tolerance:
             raise PrecisionError(

@@ -245,7 +245,7 @@ def _run_file(
         comparison.warn_of_short(sequences)
     start = time.perf_counter()
     with progress("Running", len(sequences.items)) as advance:
-        outputs = inference.outputs_of_steps(net, sequences.items, workers, advance)
+        outputs = inference.outputs_of_steps(net, sequences.items, workers, advance, sequences.name)
     seconds = time.perf_counter() - start
     bad = inference.rows_with_nan(outputs)
     if bad and on_error == "fail":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # np.random is slow to import
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -200,17 +200,22 @@ def score_table(model: BaseModel | Rows, sequences: Sequences, loss: Loss) -> di
     Raises ArgumentError for a table without labels or targets, and the errors of the model and the loss.
     """
     is_class = sequences.labels is not None or sequences.step_labels is not None
-    return _report(model, _examples(sequences), sequences.classes if is_class else None, loss)
+    classes = sequences.classes if is_class else None
+    return _report(model, _examples(sequences), classes, loss, sequences.name)
 
 
 def _report(
-    model: BaseModel | Rows, examples: Examples, classes: tuple[str, ...] | None, loss: Loss
+    model: BaseModel | Rows,
+    examples: Examples,
+    classes: tuple[str, ...] | None,
+    loss: Loss,
+    name: Callable[[int], str] | None = None,
 ) -> dict[str, Any]:
     """The loss and the measures of all outputs at once; sequences without a step do not count."""
     items = examples.items
     if not isinstance(model, Rows):
-        items = [item.astype(np.float32) for item in items]
-    outputs = inference.outputs_of_steps(model, items)
+        items = [item if item.ndim == 1 else item.astype(np.float32) for item in items]  # 1: token ids
+    outputs = inference.outputs_of_steps(model, items, name=name)
     y = np.concatenate([np.atleast_2d(each) for each in outputs])
     targets = examples.targets
     targets = np.concatenate(targets) if isinstance(targets, list) else targets

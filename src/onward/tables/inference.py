@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from ..core import arrays
-from ..errors import ArgumentError
+from ..errors import ArgumentError, OnwardError
 from ..layers.base_model import BaseModel, call
 from ..layers.sequential import consecutive_layers
 from ..model import Model
@@ -58,12 +58,39 @@ def outputs_of_steps(
     sequences: Sequence[AnyArray] | AnyArray,
     workers: int = 1,
     advance: Callable[[int], None] | None = None,
+    name: Callable[[int], str] | None = None,
 ) -> list[AnyArray]:
-    """Return `outputs` for sequences of steps, (T, ...), as outputs whose first axis is time."""
-    if not isinstance(model, Rows):
-        return outputs(model, sequences, workers, advance)
-    found = outputs(model, [model.from_steps(steps) for steps in sequences], workers, advance)
-    return [np.moveaxis(y, model.output_time, 0) for y in found]
+    """Return `outputs` for sequences of steps, (T, ...), as outputs whose first axis is time.
+
+    name: the name of each sequence, for an error of the model, which would name a place in a batch.
+    """
+    rows = [model.from_steps(steps) for steps in sequences] if isinstance(model, Rows) else sequences
+    try:
+        found = outputs(model, rows, workers, advance)
+    except OnwardError as error:
+        if name is not None:
+            _raise_for_one(model, rows, name, error)
+        raise
+    return [np.moveaxis(y, model.output_time, 0) for y in found] if isinstance(model, Rows) else found
+
+
+def _raise_for_one(
+    model: BaseModel | Rows, sequences: Sequence[AnyArray], name: Callable[[int], str], cause: OnwardError
+) -> None:
+    """Raise the error of the first sequence that the model rejects on its own, if there is one."""
+    first, last = 0, len(sequences)
+    while last - first > 1:
+        middle = (first + last) // 2
+        try:
+            outputs(model, sequences[first:middle])
+        except OnwardError:
+            last = middle
+        else:
+            first = middle
+    try:
+        outputs(model, sequences[first:last])
+    except OnwardError as error:
+        raise type(error)(f"sequence {name(first)}: {error}") from cause
 
 
 def _outputs_of_rows(

@@ -140,6 +140,10 @@ def candidates_in_errors(graph: Graph) -> Iterator[None]:
     except (ArgumentError, SignatureError) as error:
         pairs = candidate_carries(graph)
         given = [declared.name for declared in graph.inputs if declared.name not in graph.defaults]
+        answers = [declared.name for declared in graph.declared_outputs]
+        if {*answers} <= {name for names in pairs.values() for name in names}:  # one of them is the answer
+            others = {name: [each for each in names if each != answers[0]] for name, names in pairs.items()}
+            pairs = {name: names for name, names in others.items() if names}
         if pairs.keys() >= {*given}:  # one of them is no state, but what a call passes
             del pairs[given[0]]
         if not pairs:
