@@ -129,6 +129,22 @@ def test_a_long_table_is_forecast_into_the_future() -> None:
     assert "MASE" in printed and "seasonal naive (7 steps)" in printed
 
 
+def test_a_forecast_without_the_rows_of_its_known_features_names_them() -> None:
+    rows: list[list[object]] = [
+        [shop, day, day % 3, day % 3 * 10 if day < 38 else ""] for shop in "ab" for day in range(40)
+    ]
+    write("x.csv", ["shop", "day", "promo", "sold"], rows)
+    columns = "--group", "shop", "--time", "day", "--input", "sold", "--target", "sold", "--known", "promo"
+    windows = *columns, "--window", "5", "--horizon", "2", "--epochs", "1", *SMALL, "-o", "net.safetensors"
+    report("train", "table", "x.csv", *windows)
+    assert len(report("run", "net.safetensors", "x.csv")["forecast"]) == 4
+    write("x.csv", ["shop", "day", "promo", "sold"], rows[:-1])
+    told = message(invoke("run", "net.safetensors", "x.csv", expect=1))
+    assert "NaN for 1 of 2 sequences: b:37. They need promo of the 2 steps that follow: add rows" in told
+    told = message(invoke("run", "net.safetensors", "x.csv", "--missing", "skip"))
+    assert "1 of 2 series have no complete window for --window 5 and --horizon 2: b (38)" in told
+
+
 def test_bounds_of_a_compressed_table_are_described_in_round_numbers() -> None:
     rows = "".join(f"{n},{n % 7}\n" for n in range(80))
     Path("sales.csv.gz").write_bytes(gzip.compress(f"day,sold\n{rows}".encode()))

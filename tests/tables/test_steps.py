@@ -320,3 +320,23 @@ def test_parquet_has_a_row_for_each_step_or_each_sequence(tmp_path: Path) -> Non
     assert found.labels is not None and found.labels.tolist() == [0, 1]
     numbers = data.read(tmp_path / "rows.parquet", Selection((), ("y",)))
     assert np.ravel(numbers.targets).tolist() == [1.5, 2.5]
+
+
+@pytest.mark.parametrize("missing", [None, "skip", "fill", "mask"])
+def test_missing_values_of_known_features_are_treated_like_those_of_inputs(
+    tmp_path: Path, missing: str | None
+) -> None:
+    rows = [f"{n},{n},{n * n},{n % 3}" for n in range(30)]
+    rows[12] = "12,12,144,"
+    path = write(tmp_path / "x.csv", "t,a,y,k\n" + "\n".join(rows))
+    chosen = Selection(("a",), ("y",), time="t", known=("k",), window=5, horizon=2, missing=missing)
+    if missing is None:
+        with pytest.raises(FileError, match="line 14, column 'k': the value is missing"):
+            data.read(path, chosen)
+        return
+    found = data.read(path, chosen)
+    assert len(found.items) == (19 if missing == "skip" else 24)  # five windows read the missing value
+    assert all(np.isfinite(item).all() for item in found.items)
+    if missing != "skip":
+        known = found.items[8][2, -1]  # the window of steps 8 to 12 reads k of steps 10 to 14
+        assert known == 11 % 3

@@ -60,7 +60,8 @@ def warn_of_short(table: Sequences) -> None:
     names, total = windows.left_out(table)
     if names:
         listed = ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
+        lack = "no complete window" if table.selection.missing == "skip" else "too few steps"
         warn(
-            f"{len(names)} of {total} series have too few steps for --window {table.selection.window} and "
+            f"{len(names)} of {total} series have {lack} for --window {table.selection.window} and "
             f"--horizon {table.selection.horizon}: {listed}"
         )

@@ -251,9 +251,14 @@ def _run_file(
     if bad and on_error == "fail":
         names = ", ".join(sequences.name(row) for row in bad[:MOST_NAMED])
         more = f" and {len(bad) - MOST_NAMED:,} more" if len(bad) > MOST_NAMED else ""
+        chosen, advice = sequences.selection, "Check the input for NaN"
+        if chosen.known:
+            advice = (
+                f"They need {', '.join(chosen.known)} of the {chosen.horizon} steps that follow: add rows"
+            )
         raise ArgumentError(
-            f"the outputs are NaN for {len(bad):,} of {len(outputs):,} sequences: {names}{more}. Check the "
-            "input for NaN, or set these sequences aside with --on-error keep"
+            f"the outputs are NaN for {len(bad):,} of {len(outputs):,} sequences: {names}{more}. {advice}, "
+            "or set these sequences aside with --on-error keep"
         )
     predictions = run_summary.predict(model, sequences, outputs, bad)
     predicted = None if predictions is None else predictions.names

@@ -75,7 +75,10 @@ def outputs_of_steps(
 
 
 def _raise_for_one(
-    model: BaseModel | Rows, sequences: Sequence[AnyArray], name: Callable[[int], str], cause: OnwardError
+    model: BaseModel | Rows,
+    sequences: Sequence[AnyArray] | AnyArray,
+    name: Callable[[int], str],
+    cause: OnwardError,
 ) -> None:
     """Raise the error of the first sequence that the model rejects on its own, if there is one."""
     first, last = 0, len(sequences)

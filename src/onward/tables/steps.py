@@ -281,21 +281,22 @@ class _Table:
         absent: AnyArray = np.isnan(x)
         if self.chosen.known:  # after the last target, only the known features are present
             absent &= ~self.after_targets()[:, None]
-        policy = self.chosen.missing
-        if policy == "mask":
+        if self.chosen.missing == "mask":
             return np.concatenate([self.filled(x), absent], axis=1)
-        if not absent.any() or policy == "keep":
+        if self.chosen.missing == "skip" and self.chosen.window is None:
+            incomplete: AnyArray = np.any(absent, axis=1)
+            self.drop(incomplete)
+            return x[~incomplete]
+        return self.complete(x, absent, self.chosen.inputs)
+
+    def complete(self, x: AnyArray, absent: AnyArray, columns: Sequence[str]) -> AnyArray:
+        """Return x filled, or as it is if windows are to be skipped. Raises FileError."""
+        if not absent.any() or self.chosen.missing in ("keep", "skip"):
             return x
-        if policy == "fill":
+        if self.chosen.missing in ("fill", "mask"):
             return self.filled(x)
-        if policy == "skip":
-            if self.chosen.window is None:
-                incomplete: AnyArray = np.any(absent, axis=1)
-                self.drop(incomplete)
-                return x[~incomplete]
-            return x
         step, place = np.argwhere(absent)[0]
-        raise FileError(f"{self.value_at(step, self.chosen.inputs[place])} is missing: {EMPTY}")
+        raise FileError(f"{self.value_at(step, columns[place])} is missing: {EMPTY}")
 
     def with_static(self, x: AnyArray, categories: dict[str, tuple[str, ...]]) -> AnyArray:
         """Append the static features on the first row of a series: a number, or 0 and 1 per category."""
@@ -331,6 +332,7 @@ class _Table:
         if chosen.window is None or chosen.window < horizon:
             raise FileError(f"{self.columns.name}: --known needs a --window of at least the --horizon")
         known = self.numbers(chosen.known)
+        known = self.complete(known, np.isnan(known), chosen.known)
         early = np.full_like(known, np.nan)
         for start, end in pairwise([*self.starts.tolist(), len(x)]):
             early[start : end - horizon] = known[start + horizon : end]
