@@ -81,11 +81,7 @@ template <class F, int V, int M, int R>
             }
 }
 
-#if defined(__wasm__) || defined(ONWARD_SLOW_FMA)  // larger tiles are not faster, but code must be small
-constexpr int max_sums = 8, max_rows = 2;
-#else
-constexpr int max_sums = vector_registers == 32 ? 24 : 12, max_rows = 12;
-#endif
+constexpr int max_sums = small_tiles ? 8 : vector_registers == 32 ? 24 : 12, max_rows = small_tiles ? 2 : 12;
 
 // Whether a tile fits in registers: its sums, its smaller side, and one element of its larger side. A weight that takes
 // several registers needs as many for the term and one for the product, and compilers spill tiles of eight blocks of

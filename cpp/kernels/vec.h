@@ -30,6 +30,13 @@ constexpr int vector_bytes = 16, vector_registers = 32;
 constexpr int vector_bytes = 16, vector_registers = 16;
 #endif
 
+// Whether tiles of a few rows are as fast as larger ones, and code must be small.
+#if defined(__wasm__) || defined(ONWARD_SLOW_FMA)
+constexpr bool small_tiles = true;
+#else
+constexpr bool small_tiles = false;
+#endif
+
 typedef float f32v __attribute__((vector_size(vector_bytes), may_alias));
 typedef double f64v __attribute__((vector_size(vector_bytes), may_alias));
 typedef int32_t i32v __attribute__((vector_size(vector_bytes), may_alias));

@@ -14,7 +14,7 @@ using onward::ByteWindows;
 using onward::Window;
 using onward::Windows;
 
-constexpr Size rows_of_windows = 4;  // whose chains of additions run side by side
+constexpr Size rows_of_windows = small_tiles ? 2 : 4;  // whose chains of additions run side by side
 
 // y[row][c] = start(c) combined with the elements of channel c in the window, from tap `first` on, one after the other,
 // plus 0, which turns denormals and -0 into 0: a maximum may return either.
