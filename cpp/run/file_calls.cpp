@@ -69,7 +69,7 @@ void FileCalls::refuse(std::span<const CallArray> inputs) const {
     std::string text = "the file has no program for";
     for (size_t i = 0; i < inputs.size(); i++)
         text += (i ? ", " : " ") + graph.inputs[i].name + " " + described(inputs[i]);
-    throw NoProgram(text + ": compile the model with these inputs as an example");
+    throw NoProgram(text + ": if the model takes these sizes, compile it with these inputs as an example");
 }
 
 void FileCalls::run(std::span<const CallArray> inputs, std::span<std::byte* const> outputs) {

@@ -141,3 +141,45 @@ def test_a_file_may_hold_only_streams_or_only_calls(tmp_path: Path) -> None:
     model: Any = onward.load(tmp_path / "x.onward")
     with pytest.raises(ArgumentError, match="does not stream"):
         model.stream()
+
+
+def with_equal_axes(count: int) -> Graph:
+    """A graph of inputs whose steps it adds: their axes have different names, but need equal sizes or 1."""
+    graph = Graph()
+    inputs = [graph.add_input(f"x{i}", np.float32, (f"t{i}", 3)) for i in range(count)]
+    value = inputs[0]
+    for x in inputs[1:]:
+        value = graph.add("Add", value, x)
+    graph.outputs = (value,)
+    return graph
+
+
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_axes_of_different_names_may_have_equal_sizes(count: int, tmp_path: Path) -> None:
+    whole = Model(with_equal_axes(count))
+    whole.compile(tmp_path / "x.onward")
+    model: Any = onward.load(tmp_path / "x.onward")
+    rng = np.random.default_rng(0)
+    for steps in (12, 1, 5):
+        inputs = [rng.normal(size=(steps, 3)).astype(np.float32) for _ in range(count)]
+        np.testing.assert_array_equal(model(*inputs), whole(*inputs))
+    for each in (whole, model):
+        with pytest.raises(ShapeError):
+            each(*inputs[1:], inputs[0][:4])
+
+
+@pytest.mark.parametrize("sides", [2, 3])
+def test_any_axes_of_different_names_may_have_equal_sizes(sides: int, tmp_path: Path) -> None:
+    """Pairs of axes must be equal, as those of the inputs a, b and c, or the first axes of a and b alone."""
+    graph = Graph()
+    a, b, c = (graph.add_input(n, np.float32, (f"{n}0", f"{n}1")) for n in "abc")
+    first = graph.add("Add", a, b)
+    graph.outputs = (graph.add("MatMul", first, c) if sides == 2 else graph.add("Concat", first, c, axis=0),)
+    whole = Model(graph)
+    whole.compile(tmp_path / "x.onward")
+    model: Any = onward.load(tmp_path / "x.onward")
+    shape = (7, 4) if sides == 2 else (4, 7)
+    inputs = [
+        np.random.default_rng(0).normal(size=each).astype(np.float32) for each in ((5, 7), (5, 7), shape)
+    ]
+    np.testing.assert_array_equal(model(*inputs), whole(*inputs))

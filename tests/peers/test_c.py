@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from support import c_code
+from support.bits import assert_bitwise
 from support.causal_modules import CausalNet, write
 from support.modules import WHOLE, exported, inputs_of, random_module
 from support.onnx_nodes import draw_quantized, open_model
@@ -15,7 +16,7 @@ from support.randomized import random_cases
 from support.skips import counted_cases
 
 import onward
-from onward.errors import ArgumentError
+from onward.errors import ArgumentError, ShapeError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # from the exporters
 
@@ -40,6 +41,32 @@ def test_streams_of_random_modules_have_the_bits_of_python(tmp_path: Path) -> No
             options = {"steps": (1, 4, 3)[seed % 3], "rows": 1 + seed % 2, "math": bool(seed % 4)}
             with case.skipping(ArgumentError, match="cannot stream"):
                 c_code.checked(model, tmp_path / f"n{seed}.c", FAST, stream=True, time_axis=2, **options)
+
+
+def test_compiled_streams_of_random_modules_end_as_those_of_python(tmp_path: Path) -> None:
+    """A module may refuse sequences of some lengths: their ends raise the same error."""
+    refused = 0
+    for case in counted_cases(10):
+        with case:
+            net = CausalNet(case.seed or 0).eval()
+            write(net, tmp_path / "net.pt2")
+            model = onward.load(tmp_path / "net.pt2")
+            with case.skipping(ArgumentError, match="cannot stream|NumPy"):
+                model.compile(tmp_path / "net.onward", time_axis=2)
+            rng = np.random.default_rng(case.seed)
+            for steps in (1, 2, 5, 16, 32):
+                streams = model.stream(1, time_axis=2), onward.load(tmp_path / "net.onward").stream(1)
+                x = rng.normal(size=(1, net.channels, steps)).astype(np.float32)
+                assert_bitwise(*(stream(x) for stream in streams))
+                try:
+                    expected = streams[0].finish()
+                except ShapeError:
+                    refused += 1
+                    with pytest.raises(ShapeError, match="no program"):
+                        streams[1].finish()
+                else:
+                    assert_bitwise(streams[1].finish(), expected)
+    assert refused > 0
 
 
 @pytest.mark.parametrize("name", ["voice detector", "keyword spotter", "translator", "forecaster"])

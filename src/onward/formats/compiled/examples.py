@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -12,8 +12,8 @@ from ...graph import Input
 from ...graph.declared import UNNAMED
 from ...graph.node import AnyArray
 
-BASES = (17, 2, 64, 512)  # open axes with different names get different sizes from here on
-MOST_OPEN = 4  # axes whose sizes are combined with 1
+BASES = (17, 2, 64, 512)  # open axes get sizes from here on
+MOST_OPEN = 4  # axes whose sizes are combined with each other and with 1
 MOST_ELEMENTS = 1 << 20
 
 
@@ -24,16 +24,15 @@ def open_axes(inputs: Sequence[Input]) -> list[str]:
 
 
 def sizes(inputs: Sequence[Input], base: int) -> Iterator[dict[str, int]]:
-    """Yield sizes of the open axes: different ones first, then each combination of these with 1."""
+    """Yield sizes of the open axes: different ones first, then all combinations of equal ones and of 1."""
     names = open_axes(inputs)
-    large = {name: base + place for place, name in enumerate(names)}
-    yield large
-    if len(names) <= MOST_OPEN:
-        for ones in product([False, True], repeat=len(names)):
-            if any(ones):
-                yield {name: 1 if one else large[name] for name, one in zip(names, ones, strict=True)}
-    else:
-        yield dict.fromkeys(names, 1)
+    count = len(names)
+    choices: Iterable[tuple[int, ...]] = (tuple(range(count)), (0,) * count, (-1,) * count)
+    if count <= MOST_OPEN:  # an axis has its own size, that of an earlier axis, or 1
+        choices = product(*([place, *range(place), -1] for place in range(count)))
+    for chosen in choices:
+        if all(of < 0 or chosen[of] == of for of in chosen):
+            yield {name: 1 if of < 0 else base + of for name, of in zip(names, chosen, strict=True)}
 
 
 def zeros(inputs: Sequence[Input], sizes: Mapping[str, int]) -> list[AnyArray] | None:

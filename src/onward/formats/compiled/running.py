@@ -59,8 +59,8 @@ class FilePlanner:
             pairs = zip(self.graph.inputs, inputs, strict=True)
             given = ", ".join(f"{each.name} {x.shape}" for each, x in pairs)
             raise ShapeError(
-                f"the file has no program for {given}: compile the model with these inputs as an example, or "
-                "load the model that was compiled"
+                f"the file has no program for {given}: if the model takes these sizes, compile it with these "
+                "inputs as an example"
             )
         return found
 

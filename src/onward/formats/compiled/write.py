@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...core import atomic
-from ...errors import ArgumentError, OnwardError
+from ...errors import ArgumentError, OnwardError, ShapeError
 from ...graph import Input
 from ...graph.declared import as_declared, check_names
 from ...graph.node import AnyArray, Signature
@@ -282,7 +283,8 @@ class _Stream:
                     new.append(following)
             if self._last is not None:
                 none = self._streamed.blocks(0, rows)
-                self._last.add([*carried, *none], [False] * (self._count + len(none)))
+                with contextlib.suppress(ShapeError):  # the model does not take a sequence of this length
+                    self._last.add([*carried, *none], [False] * (self._count + len(none)))
             if len(known) > MAX_STATES:
                 raise ArgumentError(
                     f"the carries of the stream take more than {MAX_STATES} shapes: its memory grows from "
@@ -299,8 +301,12 @@ class _Stream:
             if programs is not self.blocks:
                 writer.write(programs is not None)
             if programs is not None:
-                declared = _outputs(programs, [*(carry.name for carry in kept), *self._names])
-                writer.graph(programs, [*kept, *declared[len(kept) :]])
+                if programs.compiled:
+                    names = [*(carry.name for carry in kept), *self._names]
+                    outputs = _outputs(programs, names)[len(kept) :]
+                else:  # the model takes no sequence that ends here
+                    outputs = [Input(each.name, each.dtype) for each in outputs]
+                writer.graph(programs, [*kept, *outputs])
         writer.write(count)
         for carry, axis in zip(streamed.carries, rows.axes, strict=False):
             writer.write(carry.initial, _axis(axis), _axis(carry.axes.time), carry.any_shape)
