@@ -71,3 +71,23 @@ def test_a_compiled_model_keeps_columns_classes_and_scaling(tmp_path: Path) -> N
     compiled.write_bytes(content[:-1] + b"x")
     with pytest.raises(FileError, match="its checksum is wrong"):
         onward.load(compiled)
+
+
+@pytest.mark.parametrize(
+    "command", ["compile", "convert", "explore", "export-c", "info", "quantize", "serve", "trace"]
+)
+def test_commands_that_need_layers_refuse_a_compiled_model(tmp_path: Path, command: str) -> None:
+    lstm, out = tmp_path / "m.safetensors", str(tmp_path / "out")
+    onward.Sequential(onward.LSTM(3, 4, rng=0), onward.Linear(4, 2, rng=1)).save(lstm)
+    invoke("compile", lstm, "-o", tmp_path / "m.onward")
+    np.save(tmp_path / "x.npy", np.zeros((2, 5, 3), np.float32))
+    arguments = {
+        "compile": ("-o", f"{out}.onward"),
+        "convert": (f"{out}.onnx",),
+        "explore": ("--save", out),
+        "export-c": ("-o", f"{out}.c"),
+        "quantize": ("-o", f"{out}.safetensors", "--to", "int8"),
+        "trace": (tmp_path / "x.npy",),
+    }
+    told = message(invoke(command, tmp_path / "m.onward", *arguments.get(command, ()), expect=1))
+    assert "m.onward is compiled: it holds programs, not layers, for `onward run`" in told

@@ -18,6 +18,7 @@ from click.shell_completion import CompletionItem
 from .. import bundled, formats
 from ..core import files
 from ..errors import ArgumentError, FileError
+from ..formats.compiled.model import CompiledModel
 from ..formats.torch.parts import Parts
 from ..graph.structure import names as structure_names
 from ..layers.base_model import BaseModel
@@ -60,6 +61,9 @@ SELECTION = {  # the help of the option for each field
 COUNTS = ("window", "horizon", "season")
 
 
+COMPILED = "run", "score", "verify"  # the commands that need no layers
+
+
 class ModelFile:
     """A bundled model, or a model in a file. Raises BadParameter if there is no such file."""
 
@@ -74,7 +78,14 @@ class ModelFile:
         context = click.get_current_context(silent=True)
         if declared := context and context.meta.get(DECLARED):
             settings["inputs"] = declared
-        return formats.load(self.path, **settings)
+        model = formats.load(self.path, **settings)
+        if context and context.command.name not in COMPILED and isinstance(model, CompiledModel):
+            takers = ", ".join(f"`onward {name}`" for name in COMPILED)
+            raise ArgumentError(
+                f"{self} is compiled: it holds programs, not layers, for {takers} and the C library. "
+                "Pass the model that was compiled"
+            )
+        return model
 
     @functools.cached_property
     def model(self) -> BaseModel:
