@@ -398,3 +398,23 @@ def test_a_loop_without_a_condition_and_other_values_has_one_in_the_file(tmp_pat
     written = onnx.load(tmp_path / "m.onnx").graph.node[0].attribute[0].g.node
     (loop,) = [node for node in written if node.op_type == "Loop"]
     assert len(loop.input) == 2 and all(loop.input)
+
+
+def test_quantization_of_8_bits_and_unused_parts_are_written_as_onnxruntime_takes_them(
+    tmp_path: Path,
+) -> None:
+    """It fails to optimize int8 nodes of opset 21, and crashes on omitted parts of a Split."""
+    graph = Graph()
+    x, scale = graph.add_input("x", np.int8, (1, 4)), graph.add_constant(np.float32(0.5))
+    y = graph.add("DequantizeLinear", x, scale, graph.add_constant(np.int8(3)))
+    part, _ = graph.add_all("Split", [graph.add("QuantizeLinear", y, scale)], 2, axis=1, num_outputs=2)
+    graph.outputs = (part,)
+    graph.declared_outputs = (Input(part, np.dtype(np.uint8), (1, 2)),)
+    model = Model(graph.without_unused())
+    model.export_onnx(tmp_path / "m.onnx")
+    file = onnx.load(tmp_path / "m.onnx")
+    assert file.opset_import[0].version == 18
+    (split,) = (node for node in file.graph.node if node.op_type == "Split")
+    assert len(split.output) == 2 and all(split.output)
+    numbers = np.array([[-5, 3, 9, 100]], np.int8)
+    np.testing.assert_array_equal(onward.load(tmp_path / "m.onnx")(numbers), [[0, 0]])

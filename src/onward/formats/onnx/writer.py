@@ -45,6 +45,8 @@ SINCE = {
 # by the last opset; 8 is the first with functions
 IR_VERSIONS = {18: 8, 20: 9, 22: 10, 23: 11, 24: 12, 27: 13}
 LAST_IR_VERSION = 14
+QUANTIZATION = {"QuantizeLinear", "DequantizeLinear"}
+OLDER_TYPES = {np.dtype(name) for name in ("float32", "int8", "uint8", "int32")}  # quantized before opset 19
 TRUE = np.array(True)
 MICROSOFT = {"DynamicQuantizeLSTM", "FusedMatMul", "QLinearGlobalAveragePool"}
 FUNCTIONS = {
@@ -206,6 +208,7 @@ class Writer:
         *outputs: str,
         name: str = "",
         domain: str = "",
+        opset: int | None = None,
         **attributes: Any,
     ) -> str:
         """Add a node between values of the model, or arrays, and return its first output."""
@@ -213,7 +216,7 @@ class Writer:
         if domain:
             self._file.domains.add(domain)
         else:
-            self._file.opsets.append(SINCE.get(op_type, OPSET))
+            self._file.opsets.append(opset or SINCE.get(op_type, OPSET))
         kept = {key: value for key, value in attributes.items() if value is not None}
         name = self._file.new_name(name or f"{next(filter(None, outputs))}_{op_type}", self._file.node_names)
         names = [value if isinstance(value, str) else self.constant(value) for value in inputs]
@@ -256,12 +259,20 @@ class Writer:
                     written = Writer(self._file, body, prefix, self, captured)
                     attributes[key] = written.finish(dict(zip(last, inputs[first:], strict=True)))
             inputs = inputs[:first]
-            outputs = [name or self.new_name("unused") for name in outputs]  # onnxruntime crashes without
+        if any(bodies(node)) or node.operation == "Split":  # onnxruntime crashes without names
+            outputs = [name or self.new_name("unused") for name in outputs]
         if self._loses_digits(node) and all(inputs):
             self._call_exactly(node, attributes, inputs, outputs)
             return
         domain = "com.microsoft" if node.operation in MICROSOFT else ""
-        self.node(node.operation, inputs, *outputs, name=node.name, domain=domain, **attributes)
+        opset = OPSET if self._is_plain_quantization(node) else None
+        self.node(node.operation, inputs, *outputs, name=node.name, domain=domain, opset=opset, **attributes)
+
+    def _is_plain_quantization(self, node: Node) -> bool:
+        """Whether a node quantizes as it could before opset 19: onnxruntime fails to optimize later ones."""
+        is_plain = node.operation in QUANTIZATION and node.attributes.keys() <= {"axis"}
+        typed = node.inputs[1:] if len(node.inputs) > 2 else node.inputs  # the zero point has the dtype, too
+        return is_plain and {self.dtype(name) for name in typed} <= OLDER_TYPES
 
     def _loses_digits(self, node: Node) -> bool:
         """Whether a node computes in float64, with numbers that attributes round to float32."""
