@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import tf_keras
 from support.random_tflite import FORMS, RandomModel, Reference, converted
@@ -22,6 +23,21 @@ def test_a_converted_model_gives_the_answers_of_the_reference_kernels(seed: int,
     rng = np.random.default_rng(seed)
     form = FORMS[seed % len(FORMS)]
     check(converted(RandomModel(tf_keras, rng, form).build(), form, rng), rng, tmp_path)
+
+
+def test_most_integers_of_qdq_files_are_at_most_a_step_from_the_reference_kernels(tmp_path: Path) -> None:
+    steps: list[int] = []
+    for seed in range(random_cases(6)):
+        rng = np.random.default_rng(seed)
+        content = converted(RandomModel(tf_keras, rng, "int8").build(), "int8", rng)
+        (tmp_path / "m.tflite").write_bytes(content)
+        onward.load(tmp_path / "m.tflite", qdq=True).export_onnx(tmp_path / "m.onnx")
+        session, reference = onnxruntime.InferenceSession(tmp_path / "m.onnx"), Reference(content)
+        ((shape, dtype),) = reference.inputs
+        x = rng.integers(-128, 128, shape, dtype)
+        (expected,), found = reference(x), session.run(None, {session.get_inputs()[0].name: x})[0]
+        steps.append(np.abs(found.astype(int) - expected).max())
+    assert max(steps) <= 16 and np.mean(np.array(steps) <= 1) >= 0.7, steps
 
 
 def test_a_loop_that_starts_with_the_state_of_an_lstm_is_refused(tmp_path: Path) -> None:

@@ -42,6 +42,12 @@ WITHOUT_EFFECT = {"dropout", "padding_idx"}  # options that do not affect infere
 @click.argument("source", metavar="IN", **as_model)
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path, dir_okay=False))
 @common.state_dict_options
+@click.option(
+    "--qdq",
+    is_flag=True,
+    default=None,
+    help="Compute with real numbers between the int8 values of a TensorFlow Lite file, as other runtimes do.",
+)
 @common.reported(lambda report: [f"Wrote {report['out']} ({kilobytes(report['file_bytes'])})"])
 def convert(source: ModelFile, target: Path, **settings: Any) -> Report:
     """Convert the model IN to the file OUT: .safetensors or .onnx.

@@ -51,6 +51,7 @@ def load(
     method: str | None = None,
     part: str | None = None,
     inputs: Mapping[str, Any] | None = None,
+    qdq: bool | None = None,
     **layers: Mapping[str, Any],
 ) -> Layer | Model | CompiledModel | Parts:
     """Load a model from a file of Onward, ONNX, Keras, TorchScript or TensorFlow Lite, or layers by name.
@@ -72,7 +73,9 @@ def load(
       bfloat16 weights are converted to float32.
     - **ONNX**: `help(type(model))` explains how to call the model.
     - **TensorFlow Lite**: a call starts from the initial values of the variables; `stream` keeps them. If the
-      file has several signatures, `method` is the key of one.
+      file has several signatures, `method` is the key of one. With `qdq=True`, operators of int8 compute
+      with the real numbers that the integers stand for, in nodes between DequantizeLinear and QuantizeLinear:
+      `export_onnx` writes these for other runtimes. Outputs may differ by a few steps.
     - **Keras**: the model takes batch-first input. `load("model.json", weights="weights.h5")` opens the files
       of to_json and save_weights. `custom_objects={"MyLayer": function}` supplies functions of arrays for
       layers that Onward does not know, by class, or by name if several are Lambdas; for a subclass of a layer
@@ -95,7 +98,7 @@ def load(
     data = files.content(path)
     torch_options = {"nonlinearity": nonlinearity, "batch_first": batch_first}
     keras_options = {"keras_version": keras_version, "custom_objects": custom_objects, "weights": weights}
-    script_options = {"method": method, "part": part, "inputs": inputs}
+    script_options = {"method": method, "part": part, "inputs": inputs, "qdq": qdq}
     size = len(data) + (0 if weights is None else len(files.content(weights)))
     with budget.of_file(size):
         return _loaded(path, data, torch_options, keras_options, script_options, layers)
@@ -120,12 +123,15 @@ def _loaded(
             )
     if kind not in ("keras", "json"):
         _reject(path, keras_options, "they apply to Keras files only")
+    qdq = script_options.pop("qdq")
+    if kind != "tflite":
+        _reject(path, {"qdq": qdq}, "it applies to TensorFlow Lite files only")
     if kind in ("keras", "json", *GRAPHS):
         _reject(path, torch_options | layers, "the file records its options")
         method = script_options.pop("method")
         _reject(path, script_options, "they apply to TorchScript files only")
         if kind in GRAPHS:
-            return _graph(path, data, kind, method)
+            return _graph(path, data, kind, method, qdq)
         _reject(path, {"method": method}, "it applies to TorchScript and TensorFlow Lite files only")
         return _keras(path, data, kind, **keras_options)
     if kind == "torch" and (model := _script(path, data, **script_options)) is not None:
@@ -277,14 +283,14 @@ def _read(path: Path, data: Data, kind: str) -> tuple[Found, dict[str, Any] | No
     return {(): StateDict(tensors)}, description
 
 
-def _graph(path: Path, data: Data, kind: str, method: str | None = None) -> Model:
+def _graph(path: Path, data: Data, kind: str, method: str | None = None, qdq: Any = None) -> Model:
     from ..model import Model
 
     with _errors_naming(path):
         if kind == "tflite":
             from .tflite import translate as tflite
 
-            return Model(tflite.load(data, method))
+            return Model(tflite.load(data, method, bool(qdq)))
         _reject(path, {"method": method}, "it applies to TorchScript and TensorFlow Lite files only")
         if kind == "pt2":
             from .torch import exported_graph

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import support
 from support.cli import invoke, report
+from support.tflite_files import Tensor, file
 
 import onward
 from onward.serve.steps import steps_of
@@ -23,6 +24,31 @@ def test_a_saved_model_and_an_exported_one_give_the_same_answers(name: str, tmp_
     np.savez(tmp_path / "x.npz", **{model.inputs[0]: x})
     found = report("verify", FOLDER / f"{name}.tflite", tmp_path / "x.npz", "--against", tmp_path / "m.onnx")
     assert found
+
+
+@pytest.mark.parametrize(("name", "steps"), [("mww_vad", 6), ("mww_okay_nabu", 1), ("keras_lstm_int8", 2)])
+def test_a_qdq_model_is_a_few_steps_from_the_exact_integers(name: str, steps: int, tmp_path: Path) -> None:
+    target = tmp_path / "m.onnx"
+    invoke("convert", "--qdq", FOLDER / f"{name}.tflite", target, expect=0)
+    model, arrays = onward.load(FOLDER / f"{name}.tflite", qdq=True), np.load(FOLDER / f"{name}.npz")
+    run: Any = model.stream() if name.startswith("mww") else model
+    for x, y in zip(arrays["x"], arrays["y0"], strict=True):
+        found = run(x)
+        assert found.dtype == y.dtype
+        np.testing.assert_allclose(found.astype(int), y, atol=steps)
+    again, x = onward.load(target), arrays["x"][0]
+    np.testing.assert_array_equal(again(x)[0], model(x))  # an ONNX file also returns the states
+    if name.startswith("mww"):  # recurrent layers have weights of real numbers
+        assert all(array.dtype == np.int8 for array in model.state_dict().values() if array.size > 200)
+
+
+def test_qdq_applies_to_tflite_files_without_int16(tmp_path: Path) -> None:
+    with pytest.raises(onward.errors.ArgumentError, match="TensorFlow Lite files only; remove the arg"):
+        onward.load(onward.bundled.models()["vowels"], qdq=True)
+    x, y = (Tensor([3], "INT16", None, np.float32(0.01)) for _ in range(2))
+    (tmp_path / "m.tflite").write_bytes(file("EXP", [x], y, None, 2))
+    with pytest.raises(onward.errors.FileError, match="has the type int16; expected int8 or uint8"):
+        onward.load(tmp_path / "m.tflite", qdq=True)
 
 
 @pytest.mark.parametrize("name", ["keras_lstm", "keras_gru", "keras_bilstm"])

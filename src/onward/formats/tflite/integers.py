@@ -202,14 +202,14 @@ def batch_matmul(call: Call, a: Value, b: Value) -> Any:
 
 @operator(INTEGERS, "CONV_2D DEPTHWISE_CONV_2D")
 def conv(call: Call, x: Value, W: Value, bias: Value | None = None) -> Any:
-    given, weights, (array, options) = call.tensor(0), call.tensor(1), filters(call, W)
+    given, weights, (F, options) = call.tensor(0), call.tensor(1), filters(call, W)
     scale = _product_scale(call, weights, given.type == "uint8")
     if given.type == "int16":
-        wide = x.cast(np.float64), call.constant(array, np.float64)
-        return _finished(call, channels_first(wide[0], "Conv", wide[1], **options), bias, scale)
+        sums = channels_first(x.cast(np.float64), "Conv", F.cast(np.float64), **options)
+        return _finished(call, sums, bias, scale)
     zeros = call.constant(given.zero_point, x.dtype), call.constant(weights.zero_point, W.dtype)
-    operands = call.constant(array, W.dtype), *zeros, bias
-    return rescale(call, channels_first(x, "ConvInteger", *operands, dtype=INT32, **options), scale, call.y)
+    sums = channels_first(x, "ConvInteger", F, *zeros, bias, dtype=INT32, **options)
+    return rescale(call, sums, scale, call.y)
 
 
 @operator(INTEGERS, "TRANSPOSE_CONV")

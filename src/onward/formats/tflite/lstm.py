@@ -12,6 +12,7 @@ from ...graph.operations.expressions import sqrt, unary
 from ...graph.operations.fixed_functions import logistic_table, tanh_table
 from ...graph.operations.integer_expressions import INT16_LIMITS, INT32_LIMITS
 from ...graph.operations.recurrent import new_layer
+from . import reals
 from .control import loop
 from .products import matrix, times
 from .read import Tensor
@@ -119,7 +120,7 @@ def _gates(call: Call, d: Direction) -> list[int]:
 def run(call: Call, d: Direction, x: Any) -> Any:
     """Return y (T, B, P) of x (T, B, I); the states are variables."""
     special = [d.projection, *d.norms[1:2]]
-    is_plain = all(call.optional(place) is None for place in special)
+    is_plain = all(call.optional(place) is None for place in special) and call.tensor(d.h).integers is None
     is_quantized = call.tensor(d.matrices[1]).is_quantized or call.tensor(d.recurrent[1]).is_quantized
     if is_plain and not is_quantized and call.activation == "TANH":
         return _layer(call, d, x)
@@ -153,11 +154,14 @@ def _step(call: Call, d: Direction, gates: list[int], has_norms: bool, sums: Any
     f, g = sigmoid(gate(1, c)), activated(call, gate(2))
     i = sigmoid(gate(0, c)) if 0 in gates else f.constant(1) - f
     new = _clipped(f * c + i * g, call.options.cell_clip)
+    if (cells := call.tensor(d.c).integers) is not None:
+        new = _clipped(new, cells.scale * cells.limits[1])
     y = sigmoid(gate(3, new)) * activated(call, new)
     if call.optional(d.projection) is not None:
         bias = real(call, d.projection_bias)
         y = times(call, y, d.projection)
         y = _clipped(y if bias is None else y + y.number(bias, np.float32), call.options.proj_clip)
+    y = reals.representable(y, call.tensor(d.h))
     return y, new, y
 
 

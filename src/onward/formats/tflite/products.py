@@ -52,7 +52,8 @@ def rows(call: Call, x: Value) -> Value:
 def fully_connected(call: Call, x: Value, W: Value, bias: Value | None = None) -> Any:
     """x W^T + b with W (O, K)"""
     first: Any = rows(call, x)
-    y = first.apply("MatMul", W.permuted(1, 0)) if W.known is None else times(call, first, 1)
+    is_quantized = call.tensor(1).is_quantized
+    y = times(call, first, 1) if is_quantized else first.apply("MatMul", W.permuted(1, 0))
     return activated(call, y if bias is None else y + bias)
 
 

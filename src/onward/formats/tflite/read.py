@@ -34,6 +34,7 @@ class Tensor:
     zero_points: AnyArray = field(default_factory=lambda: NO_ZERO_POINTS)
     axis: int = 0
     is_variable: bool = False
+    integers: Tensor | None = None  # if it has the real numbers that those of another tensor stand for
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -66,6 +66,8 @@ class Value(IntegerExpression):
 
     def permuted(self, *perm: int) -> Value:
         """Return the axes in another order."""
+        if self.known is not None:
+            return self.number(self.known.transpose(perm), self.dtype)
         return self.apply("Transpose", perm=list(perm))  # type: ignore[return-value]  # of this class
 
 

@@ -22,6 +22,7 @@ from . import (
     lstm,
     movement,
     products,
+    reals,
     rnn,
     spectra,
     windows,
@@ -46,15 +47,17 @@ DAMAGES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 FLEX = "Flex"  # starts the names of TensorFlow's own operators
 
 
-def load(data: Any, method: str | None = None) -> Graph:
+def load(data: Any, method: str | None = None, qdq: bool = False) -> Graph:
     """Return the graph of a file; `method` is the key of the signature, if there are several.
+
+    With `qdq`, operators compute with the real numbers that integers stand for.
 
     Raises FileError, and ArgumentError, which names the operator.
     """
     model = read(data)
     signature = _chosen(model, method)
     subgraph = model.subgraphs[signature.subgraph]
-    t, tensors = Translator(model, Graph()), subgraph.tensors
+    t, tensors = Translator(model, Graph(), qdq=qdq), subgraph.tensors
 
     def declared(names: dict[int, str], numbers: Sequence[int]) -> list[Input]:
         return [Input(names[n], tensors[n].dtype, tensors[n].declared_axes) for n in numbers]
@@ -70,7 +73,7 @@ def load(data: Any, method: str | None = None) -> Graph:
     t.graph.declared_outputs = tuple(returned)
     if t.variables:
         t.add_carries([each.name for each in taken], [each.name for each in returned])
-    return t.graph
+    return t.graph.without_unused()
 
 
 def _chosen(model: Model, method: str | None) -> Signature:
@@ -107,8 +110,11 @@ def _unique(names: Any) -> list[str]:
 class Translator:
     """Adds the operators of subgraphs to a graph."""
 
-    def __init__(self, model: Model, graph: Graph, outer: Translator | None = None) -> None:
+    def __init__(
+        self, model: Model, graph: Graph, outer: Translator | None = None, qdq: bool = False
+    ) -> None:
         self.model, self.graph = model, graph
+        self.qdq: bool = qdq if outer is None else outer.qdq
         self.depth: int = 0 if outer is None else outer.depth + 1
         self.is_inner = outer is not None
         self.variables: dict[str, Value] = {}  # the present values of the state, by name
@@ -212,12 +218,7 @@ class Translator:
         name = results[0].name if results else f"operator {operator.number}"
         self.label = name, operator.kind
         try:
-            function = _function(operator, given, results)
-            inputs = [None if n == OMITTED else self._value(subgraph, n) for n in operator.inputs]
-            call = Call(self, operator, given, results)
-            call.inputs = inputs
-            call.intermediates = [subgraph.tensors[n] for n in operator.intermediates]
-            found = function(call, *inputs)
+            found = self._outputs(subgraph, operator, given, results)
         except OnwardError as error:
             message = str(error)
             raise type(error)(
@@ -227,15 +228,33 @@ class Translator:
             raise FileError(
                 f"node {name} ({operator.kind}) has inputs or options that it does not take: {error}"
             ) from error
-        outputs = found if isinstance(found, list | tuple) else [] if found is None else [found]
-        for number, value in zip(operator.outputs, outputs, strict=False):
+        for number, value in zip(operator.outputs, found, strict=False):
             self._values[number] = value
+
+    def _outputs(
+        self,
+        subgraph: Subgraph,
+        operator: Operator,
+        given: Sequence[Tensor | None],
+        results: Sequence[Tensor],
+    ) -> Sequence[Any]:
+        """Add an operator and return its outputs."""
+        is_real = self.qdq and reals.are_needed(operator, (*given, *results))
+        plain = reals.plain if is_real else lambda tensor: tensor
+        call = Call(self, operator, list(map(plain, given)), list(map(plain, results)))
+        function = _function(operator, call.given, call.results)
+        inputs = [None if n == OMITTED else self._value(subgraph, n) for n in operator.inputs]
+        call.inputs = list(map(reals.dequantized, inputs, given)) if is_real else inputs
+        call.intermediates = [subgraph.tensors[n] for n in operator.intermediates]
+        found = function(call, *call.inputs)
+        outputs = found if isinstance(found, list | tuple) else [] if found is None else [found]
+        return list(map(reals.quantized, outputs, results)) if is_real else outputs
 
     def _value(self, subgraph: Subgraph, number: int) -> Value:
         if number not in self._values:
             tensor = subgraph.tensors[number]
             if tensor.is_variable:
-                return self.state(tensor)
+                return self.state(reals.plain(tensor) if self.qdq else tensor)
             if tensor.data is None:
                 raise FileError(f"the tensor {tensor.name} is used before an operator computes it")
             budget.take(tensor.data.nbytes)

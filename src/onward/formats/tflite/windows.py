@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from ...graph.node import AnyArray
 from ...graph.operations.expressions import sqrt
 from .products import quantized_rows
 from .registry import FLOATS, INT32, Call, Value, activated, operator
@@ -34,7 +33,7 @@ def window_options(call: Call) -> dict[str, Any]:
     return found
 
 
-def filters(call: Call, W: Value) -> tuple[AnyArray, dict[str, Any]]:
+def filters(call: Call, W: Value) -> tuple[Value, dict[str, Any]]:
     """Return the filters (O, I, H, W) of a convolution and its attributes.
 
     In files, they are (O, H, W, I), or (1, H, W, O) if each channel has its own filters.
@@ -45,7 +44,7 @@ def filters(call: Call, W: Value) -> tuple[AnyArray, dict[str, Any]]:
     if array.ndim != 4 or channels < 1 or size < 1 or channels % size:
         raise call.refuse(f"a convolution of {channels} channels with weights of shape {array.shape}")
     options["group"] = channels // size
-    return array.transpose((3, 0, 1, 2) if is_depthwise else (0, 3, 1, 2)), options
+    return W.permuted(*(3, 0, 1, 2) if is_depthwise else (0, 3, 1, 2)), options
 
 
 @operator(FLOATS, "CONV_2D DEPTHWISE_CONV_2D")
@@ -54,23 +53,22 @@ def convolution(call: Call, x: Value, W: Value, bias: Value | None = None) -> An
     if call.tensor(1).is_quantized:
         y = _hybrid(call, x, W)
         return activated(call, y if bias is None else y + bias)
-    array, options = filters(call, W)
-    return activated(call, channels_first(x, "Conv", call.constant(array), bias, **options))
+    F, options = filters(call, W)
+    return activated(call, channels_first(x, "Conv", F, bias, **options))
 
 
 def _hybrid(call: Call, x: Value, W: Value) -> Any:
     """Weights of one scale take images from -127 to 127, all others those with a zero point."""
-    weights, sizes, (array, options) = call.tensor(1), call.shape(0), filters(call, W)
+    weights, sizes, (F, options) = call.tensor(1), call.shape(0), filters(call, W)
     is_asymmetric = len(weights.scales) > 1 or call.operator.kind != "CONV_2D"
     flat, *numbers = quantized_rows(x.reshaped(sizes[0], -1), is_asymmetric)
     scale, zero = (number.apply("Reshape", [-1, 1, 1, 1]) for number in numbers)
     first = flat.apply("Reshape", sizes)
     if is_asymmetric and sizes[0] != 1:  # exact in float64
         centered = first.cast(np.float64) - zero.cast(np.float64)
-        sums = channels_first(centered, "Conv", call.constant(array, np.float64), **options)
+        sums = channels_first(centered, "Conv", F.cast(np.float64), **options)
     else:
-        operands = call.constant(array, W.dtype), zero.apply("Reshape", [1])
-        sums = channels_first(first, "ConvInteger", *operands, dtype=INT32, **options)
+        sums = channels_first(first, "ConvInteger", F, zero.apply("Reshape", [1]), dtype=INT32, **options)
     return sums.cast(np.float32) * scale * call.constant(weights.per_channel)
 
 
@@ -87,8 +85,7 @@ def pool(call: Call, x: Value) -> Any:
 @operator(FLOATS, "TRANSPOSE_CONV")
 def transposed_conv(call: Call, shape: Value, W: Value, x: Value, bias: Value | None = None) -> Any:
     """W (O, H, W, I); the output shape is constant."""
-    array = call.constant(call.array(W, "weights").transpose(3, 0, 1, 2))
-    return activated(call, transposed(call, shape, x, array, bias))
+    return activated(call, transposed(call, shape, x, W.permuted(3, 0, 1, 2), bias))
 
 
 def transposed(call: Call, shape: Value, x: Any, W: Value, bias: Value | None) -> Any:
