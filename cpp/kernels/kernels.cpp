@@ -209,6 +209,17 @@ constexpr onward::Kernels<Real> kernels = {
 #endif
 };
 
+#ifdef ONWARD_ONLY_BYTES  // for a smaller build
+constexpr onward::Kernels<float> float_kernels = [] {
+    onward::Kernels<float> products{};
+    products.L = kernels<float>.L, products.product = kernels<float>.product;
+    products.gates = kernels<float>.gates, products.second_product = kernels<float>.second_product;
+    return products;
+}();
+#else
+constexpr const onward::Kernels<float>& float_kernels = kernels<float>;
+#endif
+
 constexpr onward::ByteKernels byte_kernels = {offset, quantize_rows, integer_product, range, quantize,
                                               quantize_one_row, rescale, byte_windows};
 
@@ -221,7 +232,7 @@ constexpr onward::ByteKernels byte_kernels = {offset, quantize_rows, integer_pro
 
 namespace onward {
 extern const Table ONWARD_TABLE_OF(ONWARD_ISA);
-const Table ONWARD_TABLE_OF(ONWARD_ISA) = {ONWARD_NAME(ONWARD_ISA), kernels<float>,
+const Table ONWARD_TABLE_OF(ONWARD_ISA) = {ONWARD_NAME(ONWARD_ISA), float_kernels,
 #ifdef ONWARD_NO_FLOAT64  // for a smaller build
                                                   {},
 #else

@@ -129,13 +129,14 @@ constexpr Micros<float> dynamic_micros = Micros<float>::of<Dynamic, 4>();  // fo
 
 inline const Micros<float>& micros_for(const Panels<float>& panels) {
     switch (panels.format) {
-        case Format::native: break;
+#ifndef ONWARD_ONLY_BYTES  // for a smaller build, whose other products are in another table
+        case Format::native: return micros<Native<float>>[panels.G];
         case Format::float16: return micros<Float16>[panels.G];
-        case Format::int8: return micros<Int8>[panels.G];
+#endif
         case Format::integer: return integer_micros;
         case Format::dynamic: return dynamic_micros;
+        default: return micros<Int8>[panels.G];
     }
-    return micros<Native<float>>[panels.G];
 }
 inline const Micros<double>& micros_for(const Panels<double>& panels) { return micros<Native<double>>[panels.G]; }
 

@@ -40,6 +40,30 @@ bool has_dot_product() {
 }
 #endif
 
+#if defined(ONWARD_ARM) && defined(ONWARD_SMALL)
+// The kernels of Neon, except for products of bytes.
+const Kernels<float>& kernels_for(const Panels<float>& panels) {
+    const bool are_bytes = panels.format != Format::native && panels.format != Format::float16;
+    return (are_bytes ? neondotprod_table : neon_table).f32;
+}
+
+const Kernels<float> dot_product_kernels = [] {
+    Kernels<float> all = neon_table.f32;
+    all.product = [](const Panels<float>& panels, const Operand<float>& a, Size rows, float* out, Size out_stride,
+                     int32_t* quantized, const Share& share) {
+        kernels_for(panels).product(panels, a, rows, out, out_stride, quantized, share);
+    };
+    all.gates = [](const Direction<float>& direction, const Step<float>& step, const Share& share) {
+        kernels_for(direction.recurrent).gates(direction, step, share);
+    };
+    all.second_product = [](const Direction<float>& direction, const Step<float>& step, const Share& share) {
+        const Panels<float>& panels = direction.candidate.blocks ? direction.candidate : direction.projection;
+        kernels_for(panels).second_product(direction, step, share);
+    };
+    return all;
+}();
+#endif
+
 std::vector<const Table*> available() {
     std::vector<const Table*> tables{baseline};
 #ifdef ONWARD_X86
@@ -95,6 +119,9 @@ void select(const std::string& isa) { current() = &find(isa); }
 
 template <>
 const Kernels<float>& kernels() {
+#if defined(ONWARD_ARM) && defined(ONWARD_SMALL)
+    if (&selected() == &neondotprod_table) return dot_product_kernels;
+#endif
     return selected().f32;
 }
 
