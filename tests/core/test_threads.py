@@ -3,7 +3,6 @@
 import copy
 import os
 import pickle
-import resource
 import subprocess
 import sys
 import threading
@@ -97,7 +96,7 @@ def test_calls_from_several_threads_at_once_do_not_share_buffers() -> None:
 
 def resident() -> int:
     """The bytes of resident memory of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_concurrent_calls_of_a_model_its_streams_and_a_pool_are_correct_and_leak_no_memory(

@@ -70,6 +70,7 @@ def test_each_stream_matches_a_stream_on_its_own_bitwise(isa: str, name: str, th
         assert_same([part[:, 0] for part in parts(pool.state([id]))], stream.state)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lacks the module resource")
 def test_a_pool_refuses_to_open_too_many_streams_before_it_allocates_memory() -> None:
     code = """
 import resource, onward
