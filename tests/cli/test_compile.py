@@ -67,6 +67,12 @@ def test_a_compiled_model_keeps_columns_classes_and_scaling(tmp_path: Path) -> N
         report("run", path, table, "--out", path.with_suffix(f"{path.suffix}.csv"))
     outputs = (tmp_path / "m.onward.csv").read_text()
     assert outputs == (tmp_path / "m.safetensors.csv").read_text() and "predicted,cat,dog" in outputs
+    shown, described = invoke("info", compiled, expect=0).output, report("info", compiled)
+    assert "programs, not layers" in shown and "targets kind" in shown and "There is no stream" in shown
+    (x,), (y,) = described["inputs"], described["outputs"]
+    assert (x["name"], x["dtype"], x["axes"][-1]) == ("x", "float32", 2) and y["axes"][-1] == 2
+    for command in (("convert", compiled, tmp_path / "y.onnx"), ("info", "--graph", compiled)):
+        assert "use the model that was compiled" in message(invoke(*command))
     content = compiled.read_bytes()
     compiled.write_bytes(content[:-1] + b"x")
     with pytest.raises(FileError, match="its checksum is wrong"):

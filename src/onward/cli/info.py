@@ -1,7 +1,7 @@
 """`onward info`: show the layers of a model; `onward models`: list what comes with Onward."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -10,8 +10,10 @@ from rich.text import Text
 
 from .. import bundled
 from ..errors import ArgumentError, OnwardError
+from ..formats.compiled.model import CompiledModel
 from ..formats.torch.parts import WHOLE_MODEL, Parts
 from ..graph.of_layers import graph_of
+from ..graph.over_time.streamed import Streamed
 from ..graph.summary import names_of, signatures, summarize
 from ..layers.base_model import BaseModel
 from ..layers.summary import Row, rows, shape_text
@@ -37,14 +39,10 @@ def _show(report: Report) -> Printed:
             yield Text(f"  if {guard['condition']}, because of {guard['node']}")
         return
     yield Text(f"{report['model']}: {kilobytes(report['file_bytes'])}", "bold")
-    table = new_table("", "layer", "<kind", "<output shape", "parameters")
-    for layer in report["layers"]:
-        shape = shape_text(layer["output_shape"])
-        table.add_row(Text(layer["name"]), Text(layer["kind"]), shape, f"{layer['parameters']:,}")
-    table.add_section()
-    table.add_row("total", "", "", f"{report['parameters']:,}", style="bold")
-    yield table
-    yield f"The weights take {kilobytes(report['bytes'])}."
+    if report["compiled"]:
+        yield "A compiled model holds programs, not layers."
+    else:
+        yield from _show_layers(report)
     yield from _show_values(report)
     if report["table"]:
         entries = {name: value for name, value in report["table"].items() if value not in (None, [], False)}
@@ -60,6 +58,17 @@ def _show(report: Report) -> Printed:
         yield Text(f"{path or report['model']} is not loaded: {reason}", "yellow")
     if report["leftover"]:
         yield Text(f"Tensors that belong to no layer: {', '.join(report['leftover'])}", "yellow")
+
+
+def _show_layers(report: Report) -> Printed:
+    table = new_table("", "layer", "<kind", "<output shape", "parameters")
+    for layer in report["layers"]:
+        shape = shape_text(layer["output_shape"])
+        table.add_row(Text(layer["name"]), Text(layer["kind"]), shape, f"{layer['parameters']:,}")
+    table.add_section()
+    table.add_row("total", "", "", f"{report['parameters']:,}", style="bold")
+    yield table
+    yield f"The weights take {kilobytes(report['bytes'])}."
 
 
 def _show_values(report: Report) -> Printed:
@@ -118,6 +127,7 @@ def info(model: ModelFile, show_steps: bool, length: int, **settings: Any) -> Re
         "parameters": sum(layer["parameters"] for layer in layers),
         "bytes": sum(layer["bytes"] for layer in layers),
         "layers": layers,
+        "compiled": isinstance(net, CompiledModel),
         "connected": not isinstance(net, dict),
         **_values(whole),
         "carries": getattr(net, "carries", {}),
@@ -154,6 +164,8 @@ def _values(net: Any) -> Report:
     """The inputs and the outputs of a model with their dtypes and axes, and how it streams over time."""
     if isinstance(net, Parts):
         return {"inputs": [], "outputs": [], "stream": None}
+    if isinstance(net, CompiledModel):
+        return _compiled(net)
     model = net if isinstance(net, Model) else _as_graph(net)
     if model is None:
         return {"inputs": [], "outputs": [], "stream": None}
@@ -173,7 +185,21 @@ def _values(net: Any) -> Report:
             (declared.dtype, declared.axes) if found is None else (found.dtype, names_of(found.shape))
         )
         outputs.append(_value(declared.name, dtype, axes))
-    return {"inputs": inputs, "outputs": outputs, "stream": _stream(model)}
+    return {
+        "inputs": inputs,
+        "outputs": outputs,
+        "stream": _stream(lambda: model.streamed(1, None, None, None, {})),
+    }
+
+
+def _compiled(model: CompiledModel) -> Report:
+    """What `_values` reports, as the file of a compiled model declares it."""
+    graph = model.declared
+    values = {
+        "inputs": [_value(each.name, each.dtype, each.axes) | {"optional": False} for each in graph.inputs],
+        "outputs": [_value(each.name, each.dtype, each.axes) for each in graph.declared_outputs],
+    }
+    return values | {"stream": _stream(lambda: model.streamed)}
 
 
 def _as_graph(layer: Any) -> Model | None:
@@ -187,10 +213,10 @@ def _value(name: str, dtype: Any, axes: Any) -> Report:
     return {"name": name, "dtype": dtype and str(dtype), "axes": None if axes is None else list(axes)}
 
 
-def _stream(model: Model) -> Report:
+def _stream(find: Callable[[], Streamed]) -> Report:
     """The time axis, the latency and the steps of the inputs of a stream, or why there is none."""
     try:
-        streamed = model.streamed(1, None, None, None, {})
+        streamed = find()
     except OnwardError as error:
         return {"time_axis": None, "latency": None, "reason": str(error), "steps": {}}
     axis = streamed.sequences[0].axes.time if streamed.sequences else None
@@ -198,7 +224,9 @@ def _stream(model: Model) -> Report:
 
 
 def _layers(net: BaseModel | Parts) -> list[Report]:
-    """The report on each layer, or on each node of a graph that holds parameters."""
+    """The report on each layer, or on each node of a graph that holds parameters; none if compiled."""
+    if isinstance(net, CompiledModel):
+        return []
     if isinstance(net, Model):
         nodes = summarize(net.general.graph)
         pairs = zip(nodes.rows, nodes.weights, strict=True)

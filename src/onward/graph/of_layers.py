@@ -68,7 +68,7 @@ def graph_of(model: BaseModel, lengths: bool = False, recorded: dict[str, str] |
     for index, layer in enumerate(layers):
         kind = next((kind for kind in KINDS if isinstance(layer, kind)), None)
         if kind is None:
-            raise ArgumentError(f"layer {index}, {layer!r}, is not a layer that a graph can hold")
+            raise ArgumentError(f"layer {index}, {layer!r}, {layer.without_graph}")
         builder.name = str(index)
         builder.prefix = f"{index}." if states > 1 else ""
         y = KINDS[kind](builder, layer, y)

@@ -94,6 +94,7 @@ class BaseModel(FamiliarNames):
     causal: bool = False  # whether the output at a step depends only on that step and on the state before it
     state_names: ClassVar[tuple[str, ...]] = ()  # ("h",) or ("h", "c") for a recurrent layer
     unchanged_by_step: ClassVar[bool] = False  # whether one time step on its own passes through unchanged
+    without_graph: ClassVar[str] = "is not a layer that a graph can hold"  # why there is no graph of a layer
     step_kernel: Any = None  # the core's Stack or Dense that computes a time step, if the core supports it
     precision = ""  # the stored dtype of the matrices once quantized: "float16" or "int8"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import ArrayLike
 
@@ -16,6 +16,7 @@ from ...layers.base_model import BaseModel
 # What a first call does not need is imported where it is used: opening a compiled model must be fast.
 
 if TYPE_CHECKING:
+    from ...graph import Graph
     from ...streaming.graph_pool import GraphPool
     from ...streaming.graph_stream import GraphStream
     from .running import FilePlanner, FileStreamed
@@ -37,6 +38,8 @@ class CompiledModel(BaseModel):
     >>> model.stream()(np.ones((2, 3), np.float32)).shape
     (2, 4)
     """
+
+    without_graph: ClassVar[str] = "holds programs, not layers: use the model that was compiled"
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -66,6 +69,13 @@ class CompiledModel(BaseModel):
             raise ArgumentError("the file has programs for streams only: compile the model with a call")
         return FilePlanner(self._file, "calls", self._calls)
 
+    @property
+    def declared(self) -> Graph:
+        """The inputs and outputs of calls, or of blocks if the file has no calls, without nodes."""
+        from .running import FilePlanner
+
+        return FilePlanner(self._file, "blocks" if self._calls is None else "calls", self._calls).graph
+
     @cached_property
     def streamed(self) -> FileStreamed:
         """The programs for blocks. Raises ArgumentError if the file has none."""
@@ -93,7 +103,7 @@ class CompiledModel(BaseModel):
         return pool(self.streamed, capacity, max_capacity)
 
     def description(self) -> dict[str, Any]:
-        raise ArgumentError("a compiled model holds programs, not layers: use the model that was compiled")
+        raise ArgumentError(f"a compiled model {self.without_graph}")
 
     def weights_by_name(self) -> dict[str, Any]:
         self.description()
