@@ -101,8 +101,8 @@ class _Chain:
         if self.among != (0, 1):
             raise ArgumentError(f"{output} has the final states of several layers")
         kept = [axis for axis in self.axes if axis not in ((), (DIRECTIONS,), (FEATURES,), self.features)]
-        others = self.axes[:-3] + self.axes[-2:]  # than that of the directions in outputs of ONNX's operators
-        if kept != sorted(kept) or () in others:
+        rest = self.axes[:-3] + self.axes[-2:]  # than that of the directions in outputs of ONNX's operators
+        if kept != sorted(kept) or () in rest:
             raise ArgumentError(f"the axes of {output} are not in the order that layers have")
         return Sequential(*self.layers)
 
