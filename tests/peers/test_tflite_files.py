@@ -23,7 +23,7 @@ def test_exported_files_give_the_same_answers(name: str, tmp_path: Path) -> None
         np.testing.assert_allclose(found, y, atol=1e-5 * (y.dtype.kind == "f"))
 
 
-@pytest.mark.parametrize(("name", "steps"), [("keras_lstm_int8", 2), ("mww_vad", 6), ("mww_okay_nabu", 1)])
+@pytest.mark.parametrize(("name", "steps"), [("keras_lstm_int8", 1), ("mww_vad", 6), ("mww_okay_nabu", 1)])
 def test_qdq_files_are_a_few_steps_from_the_exact_answers(name: str, steps: int, tmp_path: Path) -> None:
     model, path = onward.load(support.DATA / "tflite" / f"{name}.tflite", qdq=True), tmp_path / "m.onnx"
     model.export_onnx(path)
@@ -33,5 +33,4 @@ def test_qdq_files_are_a_few_steps_from_the_exact_answers(name: str, steps: int,
     for x, y in zip(arrays["x"], arrays["y0"], strict=True):
         found = dict(zip(names, session.run(None, {first: x, **states}), strict=True))
         np.testing.assert_allclose(found[names[0]].astype(int), y, atol=steps)
-        if name.startswith("mww"):
-            states = {before: found[after] for before, after in model.graph.carries.items()}
+        states = {before: found[after] for before, after in model.graph.carries.items()}

@@ -184,7 +184,8 @@ def fully_connected(call: Call, x: Value, W: Value, bias: Value | None = None) -
     if given.type == "uint8":
         return rescale(call, sums, scale, y)
     real = sums.cast(np.float64) * sums.number(scale, np.float64)
-    steps = (real + real.apply("Sign") * 0.5).cast(np.int32)  # rounded, ties away from zero
+    half = sums.apply("Sign").cast(np.float64) * 0.5  # of int32: the program for pages lacks signs of float64
+    steps = (real + half).cast(np.int32)  # rounded, ties away from zero
     steps = steps + y.zero_point if y.zero_point else steps
     return steps.apply("Clip", *bounds(call, y)).cast(y.inner_dtype)
 
