@@ -12,6 +12,7 @@ from support.sequence_graphs import normal, stepper
 import onward
 from onward.core import storage
 from onward.errors import ShapeError
+from onward.graph import Graph, Model
 
 pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node")
 VALUES = (-(2**31), -1000, -2, -1, 0, 1, 2, 3, 5, 64, 4096, 2**20, 2**31 - 1)
@@ -48,6 +49,14 @@ def test_wrong_inputs_raise_the_errors_of_python(tmp_path: Path) -> None:
     assert isinstance(answer["blocks"][2], list)
     with pytest.raises(ShapeError):
         stepper()(x[0], state, rate)
+
+
+def test_functions_of_float64_which_the_program_lacks_are_refused(tmp_path: Path) -> None:
+    graph, path = Graph(), tmp_path / "model.safetensors"
+    graph.outputs = (graph.add("Floor", graph.add_input("x", np.float64, (3,))),)
+    onward.export_web(Model(graph), path, np.zeros(3))
+    (answer,) = in_node(tmp_path, [case(path.read_bytes(), [np.zeros(3)])])
+    assert answer["calls"][0]["error"] == "FileError" and "float64" in answer["calls"][0]["message"]
 
 
 def test_an_index_out_of_range_names_its_node(tmp_path: Path) -> None:

@@ -68,6 +68,8 @@ void Plan::unary(Unary operation, const View& x, const View& y) {
             kernels.unary(operation, n, from, to);
         });
     check(x), check(y, x.dtype);
+    if (x.dtype == DType::float64 && !onward::kernels<double>().unary)
+        throw std::invalid_argument("this build of the core has no functions of float64");
     auto add_step = [&]<class T>(T, auto f) {
         add([f, loops = Loops<2>(kept, {&x, &y})](std::byte* const* spaces) {
             loops.run<T>(spaces, [=](const auto& p, Size n, const auto& step) {
