@@ -322,6 +322,16 @@ def test_parquet_has_a_row_for_each_step_or_each_sequence(tmp_path: Path) -> Non
     assert np.ravel(numbers.targets).tolist() == [1.5, 2.5]
 
 
+def test_a_static_text_that_the_training_did_not_see_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", "shop,day,y,city\nanna,1,2,x\nanna,2,3,x\nbert,1,4,new\nbert,2,5,new\n")
+    chosen = Selection((), ("y",), "shop", "day", static=("city",), window=1, horizon=1)
+    assert data.read(path, chosen).categories == {"city": ("new", "x")}
+    with pytest.raises(
+        FileError, match="line 4, column 'city': 'new' was not in the training, but x, z were"
+    ):
+        data.read(path, saved=Saved(chosen, categories={"city": ("x", "z")}))
+
+
 @pytest.mark.parametrize("missing", [None, "skip", "fill", "mask"])
 def test_missing_values_of_known_features_are_treated_like_those_of_inputs(
     tmp_path: Path, missing: str | None

@@ -61,7 +61,7 @@ SELECTION = {  # the help of the option for each field
 COUNTS = ("window", "horizon", "season")
 
 
-COMPILED = "run", "score", "verify"  # the commands that need no layers
+COMPILED = "run", "score", "verify", "info"  # the commands that need no layers
 
 
 class ModelFile:

@@ -18,6 +18,7 @@ import onward._core as _core
 
 from ..core.threads import num_threads
 from ..errors import ArgumentError, OnwardError, ShapeError
+from ..formats.compiled.model import CompiledModel
 from ..graph import Graph
 from ..graph.inference import flattened
 from ..graph.node import Node, Signature
@@ -403,18 +404,27 @@ def example_inputs(models: Sequence[Any]) -> Mapping[str, NDArray[Any]]:
     raise ArgumentError(f"the models accept no inputs that follow from their declarations: {problem}")
 
 
+def _declared(model: Any) -> Graph | None:
+    """Return a graph with the inputs that a model declares; None for layers."""
+    if isinstance(model, CompiledModel):
+        return model.declared
+    return model.planner.graph if isinstance(model, Model) else None
+
+
 def _example(models: Sequence[Any], size: int) -> dict[str, NDArray[Any]]:
     rng = np.random.default_rng(0)
-    model, *others = models
-    if not isinstance(model, Model):
-        if not model.step_shape:  # of an Embedding
+    model, *rest = models
+    if isinstance(model, Model):
+        with suppress(ArgumentError):  # code that cannot be recorded for all sizes of its inputs
+            model = model.general
+    graph, *others = map(_declared, (model, *rest))
+    if graph is None:
+        shape = model.step_shape
+        if not shape:  # of an Embedding
             return {"x": rng.integers(0, LARGEST_INDEX, (size, 2))}
-        return {"x": rng.standard_normal((size, 2, *model.step_shape)).astype(np.float32)}
-    with suppress(ArgumentError):  # code that cannot be recorded for all sizes of its inputs
-        model = model.general
-    graph = model.planner.graph
-    counts = {len(other.planner.graph.inputs) if isinstance(other, Model) else 1 for other in others}
-    may_be_omitted = graph.defaults | model.initial_states
+        return {"x": rng.standard_normal((size, 2, *shape)).astype(np.float32)}
+    counts = {1 if other is None else len(other.inputs) for other in others}
+    may_be_omitted = graph.defaults | (model.initial_states if isinstance(model, Model) else set())
     left_out = may_be_omitted if counts - {len(graph.inputs)} else set()
     declared = [each for each in graph.inputs if each.name not in left_out]
     keys: list[list[int | str]] = []
@@ -423,11 +433,10 @@ def _example(models: Sequence[Any], size: int) -> dict[str, NDArray[Any]]:
             raise ArgumentError(f"the model does not declare the shape of {each.name}")
         keys.append([f"{each.name}:{i}" if axis == "" else axis for i, axis in enumerate(each.axes)])
     sizes: dict[int | str, int] = {}
-    for other in others:
-        if isinstance(other, Model):
-            for axes, twin in zip(keys, other.planner.graph.inputs, strict=False):
-                pairs = zip(axes, twin.axes or (), strict=False)
-                sizes |= {key: axis for key, axis in pairs if isinstance(axis, int)}
+    for other in filter(None, others):
+        for axes, twin in zip(keys, other.inputs, strict=False):
+            pairs = zip(axes, twin.axes or (), strict=False)
+            sizes |= {key: axis for key, axis in pairs if isinstance(axis, int)}
     inputs = {}
     for each, axes in zip(declared, keys, strict=True):
         shape = [key if isinstance(key, int) else sizes.setdefault(key, size + len(sizes)) for key in axes]

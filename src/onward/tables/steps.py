@@ -303,16 +303,16 @@ class _Table:
         parts = [x]
         lengths = np.diff([*self.starts, len(self.order)])
         for column in self.chosen.static:
+            first = self.order[self.starts]
             if column in categories:
-                codes, names = self.columns.codes(column)
-                values = np.array([[name == each for each in categories[column]] for name in names], float)[
-                    codes
-                ]
+                known, (codes, names) = categories[column], self.columns.codes(column)
+                values = np.array([[name == each for each in known] for name in names], float)[codes]
+                if len(new := first[~values[first].any(axis=1)]):
+                    place, name = self.columns.place(int(new[0]), column), str(names[codes[new[0]]])
+                    raise FileError(f"{place}: {name!r} was not in the training, but {', '.join(known)} were")
             else:
                 values = self.columns.numbers(column)[:, None]
-            first = self.order[self.starts]
-            absent = np.flatnonzero(np.isnan(values[first]).any(axis=1))
-            if len(absent):
+            if len(absent := np.flatnonzero(np.isnan(values[first]).any(axis=1))):
                 place = self.columns.place(int(first[absent[0]]), column)
                 raise FileError(
                     f"{place}: a static feature is missing: write it on the first row of each series"
