@@ -71,8 +71,9 @@ void Plan::window(Window operation, const View& x, const View* weights, const Vi
         parallel(useful, [&](int n) { parts = n; }, [&](int part) {
             const FlushDenormals flush;
             Windows<float> own = whole;
-            Size left = rows * (part + 1) / parts - rows * part / parts;
-            for (Offsets::Walk from(in, rows * part / parts), to(out, rows * part / parts); left > 0; left -= own.rows) {
+            const Size first = rows * part / parts;
+            Size left = rows * (part + 1) / parts - first;
+            for (Offsets::Walk from(in, first), to(out, first); left > 0; left -= own.rows) {
                 own.x = whole.x + from.offset, own.y = whole.y + to.offset;
                 own.rows = std::min({left, from.left, to.left});
                 kernels.window(operation, own);
