@@ -6,8 +6,11 @@ import numpy as np
 import onnxruntime
 import pytest
 import support
+from support.tflite_files import Tensor, file
 
 import onward
+from onward import bundled
+from onward.errors import ArgumentError, FileError
 
 
 @pytest.mark.parametrize("name", ["keras_lstm_int8", "mww_vad", "mww_okay_nabu", "keras_gru", "keras_lstm"])
@@ -34,3 +37,12 @@ def test_qdq_files_are_a_few_steps_from_the_exact_answers(name: str, steps: int,
         found = dict(zip(names, session.run(None, {first: x, **states}), strict=True))
         np.testing.assert_allclose(found[names[0]].astype(int), y, atol=steps)
         states = {before: found[after] for before, after in model.graph.carries.items()}
+
+
+def test_qdq_applies_to_tflite_files_without_int16(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="TensorFlow Lite files only; remove the arg"):
+        onward.load(bundled.models()["vowels"], qdq=True)
+    x, y = (Tensor([3], "INT16", None, np.float32(0.01)) for _ in range(2))
+    (tmp_path / "m.tflite").write_bytes(file("EXP", [x], y, None, 2))
+    with pytest.raises(FileError, match="has the type int16; expected int8 or uint8"):
+        onward.load(tmp_path / "m.tflite", qdq=True)

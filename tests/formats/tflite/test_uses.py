@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import support
 from support.cli import invoke, report
-from support.tflite_files import Tensor, file
 
 import onward
 from onward.serve.steps import steps_of
@@ -40,15 +39,6 @@ def test_a_qdq_model_is_a_few_steps_from_the_exact_integers(name: str, steps: in
     np.testing.assert_array_equal(again(x)[0], model(x))  # an ONNX file also returns the states
     if name.startswith("mww"):  # recurrent layers have weights of real numbers
         assert all(array.dtype == np.int8 for array in model.state_dict().values() if array.size > 200)
-
-
-def test_qdq_applies_to_tflite_files_without_int16(tmp_path: Path) -> None:
-    with pytest.raises(onward.errors.ArgumentError, match="TensorFlow Lite files only; remove the arg"):
-        onward.load(onward.bundled.models()["vowels"], qdq=True)
-    x, y = (Tensor([3], "INT16", None, np.float32(0.01)) for _ in range(2))
-    (tmp_path / "m.tflite").write_bytes(file("EXP", [x], y, None, 2))
-    with pytest.raises(onward.errors.FileError, match="has the type int16; expected int8 or uint8"):
-        onward.load(tmp_path / "m.tflite", qdq=True)
 
 
 @pytest.mark.parametrize("name", ["keras_lstm", "keras_gru", "keras_bilstm"])
