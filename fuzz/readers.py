@@ -142,6 +142,7 @@ def arrays(folder: Path) -> Iterator[bytes]:
 def tables(folder: Path) -> Iterator[bytes]:
     yield b"sequence,label,a,b\n1,0,0.5,2\n1,0,-1e3,nan\n2,1,3,4\n"
     yield b'a,b\r\n1,2\r\n\r\n"3",4\r\n'
+    yield b"sequence,time,a\n1,2024-01-01,NA\n1,2024-01-02,3\n2,2024-01-01,\n"
 
 
 def run_script(path: Path) -> None:
