@@ -349,5 +349,5 @@ def test_the_numbers_of_results_are_those_of_the_schemas() -> None:
     for key in OPERATORS:
         base, _, overload = key.partition(".")
         operator = getattr(getattr(torch.ops.aten, base, None), overload, None)
-        found[key] = len(operator._schema.returns) if operator is not None else 1
+        found[key] = max(1, len(operator._schema.returns)) if operator is not None else 1
     assert {key: outputs(key) for key in found} == found

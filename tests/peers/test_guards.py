@@ -22,7 +22,19 @@ pytestmark = pytest.mark.usefixtures("quiet_exporters")
 # Operations in which the sizes of two values meet. If the file gives them different names, or computes one of
 # them, they are equal in some calls only. A Split into two equal parts needs an even size.
 BETWEEN_AXES = {
-    *("Add", "Concatenate", "GRU", "Greater", "LSTM", "MatMul", "Maximum", "Minimum", "Mul", "Multiply"),
+    *(
+        "Add",
+        "Concatenate",
+        "Expand",
+        "GRU",
+        "Greater",
+        "LSTM",
+        "MatMul",
+        "Maximum",
+        "Minimum",
+        "Mul",
+        "Multiply",
+    ),
     *("Reshape", "Split", "Where"),
 }
 # Operations in which an open size meets a number.

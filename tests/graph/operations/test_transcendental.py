@@ -100,3 +100,13 @@ def test_products_of_several_arrays_run_in_the_core(equation: str, shapes: list[
     y = run("Einsum", *inputs, equation=equation)
     expected = np.einsum(equation, *(x.astype(np.float64) for x in inputs))
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("p", [3, 5])
+@pytest.mark.parametrize("operation", ["LpPool", "GlobalLpPool"])
+def test_a_power_that_ends_another_composition_keeps_its_exponent(operation: str, p: int) -> None:
+    graph, x = Graph(), np.random.default_rng(0).standard_normal((2, 3, 7)).astype(np.float32)
+    options = {"kernel_shape": [2]} if operation == "LpPool" else {}
+    graph.outputs = (graph.add(operation, graph.add_input("x", np.float32, x.shape), p=p, **options),)
+    windows = np.lib.stride_tricks.sliding_window_view(x, 2, 2) if options else x[:, :, None]
+    np.testing.assert_allclose(Model(graph)(x), (np.abs(windows) ** p).sum(axis=3) ** (1 / p), rtol=1e-5)

@@ -288,7 +288,9 @@ def composing(
             if not applies([x for x in inputs if x is not None]):
                 return None
             used = max((i for i, output in enumerate(node.outputs, start=1) if output), default=0)
-            prefix = f"{next(filter(None, node.outputs), node.name)}/"
+            prefix = f"{next(filter(None, node.outputs), node.name)}/{node.operation}/"
+            while any(name.startswith(prefix) for name in node.inputs):  # it is part of such a composition
+                prefix += f"{node.operation}/"
             composition = Composition(values, False, prefix, node.name, node.source or node.operation)
             try:
                 results = composition.run(body, node.inputs, node.attributes, widens, used)

@@ -75,7 +75,7 @@ def schema(key: str) -> tuple[Parameter, ...]:
 
 
 def outputs(key: str) -> int:
-    """Return the number of tensors that an overload returns, 1 if it returns a list of them."""
+    """Return the number of tensors that an overload returns; 1 if it returns a list of them, or nothing."""
     return _outputs().get(key, 1)
 
 
