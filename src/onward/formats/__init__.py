@@ -66,22 +66,21 @@ def load(
       names of open sizes, perhaps after a dtype, and the values of numbers.
     - **PyTorch**: files of torch.save, and state dicts in safetensors or .npz files. They contain weights but
       no forward(), so `load` returns `Parts`, a dict of layers by name, whose method `sequential` connects
-      them. A pickled nn.Sequential records its order and becomes a Sequential. If the
-      file does not record them, pass the `nonlinearity` of vanilla RNNs (default "tanh") and `batch_first`
-      for all recurrent layers (default False), and the options of single modules by their names:
-      `conv={"stride": 2, "padding": 1}`, `norm={"type": "BatchNorm2d", "eps": 1e-3}`. float16 and
-      bfloat16 weights are converted to float32.
+      them. A pickled nn.Sequential records its order and becomes a Sequential. If the file does not record
+      them, pass the `nonlinearity` of vanilla RNNs (default "tanh") and `batch_first` for all recurrent
+      layers (default False), and the options of single modules by their names: `conv={"stride": 2, "padding":
+      1}`, `norm={"type": "BatchNorm2d", "eps": 1e-3}`. float16 and bfloat16 weights become float32.
     - **ONNX**: `help(type(model))` explains how to call the model.
     - **TensorFlow Lite**: a call starts from the initial values of the variables; `stream` keeps them. If the
-      file has several signatures, `method` is the key of one. With `qdq=True`, operators of int8 compute
-      with the real numbers that the integers stand for, in nodes between DequantizeLinear and QuantizeLinear:
+      file has several signatures, `method` is the key of one. With `qdq=True`, operators of int8 compute with
+      the real numbers that the integers stand for, in nodes between DequantizeLinear and QuantizeLinear:
       `export_onnx` writes these for other runtimes. Outputs may differ by a few steps.
     - **Keras**: the model takes batch-first input. `load("model.json", weights="weights.h5")` opens the files
       of to_json and save_weights. `custom_objects={"MyLayer": function}` supplies functions of arrays for
       layers that Onward does not know, by class, or by name if several are Lambdas; for a subclass of a layer
-      that it knows, a class is enough: that of Keras, of Onward, or your own.
-      `keras_version`, such as "2.2.4", is for files that do not record it; without it, Onward infers Keras 1
-      or 2 and issues a KerasWarning.
+      that it knows, a class is enough: that of Keras, of Onward, or your own. `keras_version`, such as
+      "2.2.4", is for files that do not record it; without it, Onward infers Keras 1 or 2 and issues a
+      KerasWarning.
 
     Raises FileError, which names the file, the tensor and what was expected, and ArgumentError for an
     argument that does not apply to the file.
@@ -99,8 +98,7 @@ def load(
     torch_options = {"nonlinearity": nonlinearity, "batch_first": batch_first}
     keras_options = {"keras_version": keras_version, "custom_objects": custom_objects, "weights": weights}
     script_options = {"method": method, "part": part, "inputs": inputs, "qdq": qdq}
-    size = len(data) + (0 if weights is None else len(files.content(weights)))
-    with budget.of_file(size):
+    with budget.of_file(len(data) + (0 if weights is None else len(files.content(weights)))):
         return _loaded(path, data, torch_options, keras_options, script_options, layers)
 
 
