@@ -69,7 +69,7 @@ def of_stream(
 
 
 def phase_after(phases: Sequence[Phase], blocks: int) -> Phase:
-    """Return the phase in which a stream is after so many blocks."""
+    """Return the phase of a stream after a number of blocks."""
     place = 0
     for _ in range(blocks):
         place = phases[place].following
