@@ -43,11 +43,12 @@ class Axes:
 
     An axis has at least one element. If `is_open`, no call gives hints: sizes are equal only if all sizes of
     the axes make them so, they are long if they are compared, and a conversion to an integer raises
-    ArgumentError. If `is_strict`, comparisons that decide about values must hold for all sizes.
+    ArgumentError. If `is_strict`, comparisons that decide about values must hold for all sizes. If
+    `is_general`, the hints are examples, and the smaller one of a number and a size is a number of its own.
     """
 
-    def __init__(self, is_open: bool = False, is_strict: bool = False) -> None:
-        self.is_open, self.is_strict = is_open, is_strict
+    def __init__(self, is_open: bool = False, is_strict: bool = False, is_general: bool = False) -> None:
+        self.is_open, self.is_strict, self.is_general = is_open, is_strict, is_general
         self.is_structural = is_open  # whether sizes are equal only if all sizes of the axes make them so
         self.names: list[str] = []
         self.guards: dict[tuple[Terms, str], Guard] = {}
@@ -395,7 +396,7 @@ class Size:
     def __index__(self) -> int:
         difference = self - self.hint
         if type(difference) is Size:
-            if self.axes.is_open:
+            if self.axes.is_open or not self.is_known:
                 raise ArgumentError(f"it needs the size {self} as a number")
             self.axes.require(difference, "= 0")
         return self.hint

@@ -1,6 +1,6 @@
 """Operations that read or write elements at indices: the families Gather and Scatter, OneHot and Compress."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from ..size import are_same, is_symbolic
+from ..sized import dtype_of
 from .arguments import as_axis, as_indices, as_integers
 from .creation import counted
 from .expressions import composed, where
@@ -307,10 +308,23 @@ def compress(x: AnyArray, condition: AnyArray, *, axis: int | None = None) -> An
     return np.compress(condition, x, None if axis is None else as_axis(axis, x.ndim))
 
 
+@compress.ranking
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Sequence[Signature]:
+    x, axis = inputs[0], attributes.get("axis")
+    shape: list[Any] = [None] if axis is None else list(x.shape)
+    shape[as_axis(axis or 0, len(shape))] = None
+    return [Signature(tuple(shape), dtype_of(x))]
+
+
 @operation("NonZero", shape_inputs=EVERY_INPUT)
 def non_zero(x: AnyArray) -> Any:
     """The indices of the elements that are not 0, (axes, count), in C order."""
     return np.ascontiguousarray(np.argwhere(x).T.astype(np.int64))
+
+
+@non_zero.ranking
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Sequence[Signature]:
+    return [Signature((len(inputs[0].shape), None), np.dtype(np.int64))]
 
 
 @gather.combining

@@ -53,11 +53,13 @@ Lowering = Callable[[Builder, Node, Inputs, list[tuple[int, ...]]], list[View] |
 Combines = Callable[[Node, Sequence[Known | None]], Sequence[Collection[int]]]
 # Returns how many elements each element of the outputs is computed from: an integer or a size.
 Reads = Callable[[Sequence[Any], Mapping[str, Any]], Any]
+# Returns the output signatures of an operation on unknown values, which decide the sizes that are None.
+Ranked = Callable[[Sequence[Any], Mapping[str, Any]], Sequence[Signature]]
 # Returns how many bytes of temporary arrays `compute` allocates.
 Temporaries = Callable[[Sequence[Any], Mapping[str, Any]], int]
 # Adds a node, some of whose inputs vary over time, to a graph over one block: it takes a `BlockBuilder`.
 StreamRule = Callable[[Any, Node], bool | None]  # False: the node stays as it is
-Rule = TypeVar("Rule", Lowering, Combines, StreamRule, Expand, Infer, Reads, Temporaries)
+Rule = TypeVar("Rule", Lowering, Combines, StreamRule, Expand, Infer, Reads, Ranked, Temporaries)
 
 WIDENED = {"float16", "bfloat16"}  # dtypes that are computed in float32
 OPERATIONS_OF_ELEMENT = 4  # elementary operations for an element that is read or written
@@ -132,6 +134,7 @@ class Operation:
         self.stream: StreamRule | None = None
         self.reads: Reads | None = None
         self.temporaries: Temporaries | None = None
+        self.ranked: Ranked | None = None
         self.is_composed = False  # whether it computes with other operations, which count their work
         declared = inspect.unwrap(compute)
         code = declared.__code__  # quicker to read than inspect.signature, for hundreds of operations
@@ -143,7 +146,7 @@ class Operation:
 
     lowering, combining, over_time = map(_registration, ("lower", "combines", "stream"))
     expanding, inferring = map(_registration, ("expand", "infer"))
-    reading, allocating = map(_registration, ("reads", "temporaries"))
+    reading, ranking, allocating = map(_registration, ("reads", "ranked", "temporaries"))
 
     def steps(self, function: Callable[..., View | None]) -> Callable[..., View | None]:
         """Register a function of the builder, the views of the inputs and the attributes as `lowering`.

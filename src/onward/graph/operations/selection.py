@@ -1,5 +1,6 @@
 """Operations that compare the elements along an axis: the largest, the sorted, the distinct."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from ...errors import ArgumentError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
+from ..sized import dtype_of
 from .arguments import as_axis, as_integers
 from .creation import places_along
 from .expressions import composed
@@ -117,6 +119,15 @@ def unique(x: AnyArray, *, axis: int | None = None, sorted: int = 1) -> tuple[An
         y, first, counts = np.take(x, first[order], axis), first[order], counts[order]
         inverse = np.argsort(order)[inverse]
     return y, first.astype(np.int64), inverse.astype(np.int64), counts.astype(np.int64)
+
+
+@unique.ranking
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Sequence[Signature]:
+    x, axis, indices = inputs[0], attributes.get("axis"), Signature((None,), np.dtype(np.int64))
+    shape: list[Any] = [None] if axis is None else list(x.shape)
+    shape[as_axis(axis or 0, len(shape))] = None
+    inverse = math.prod(x.shape) if axis is None else x.shape[axis]
+    return [Signature(tuple(shape), dtype_of(x)), indices, Signature((inverse,), indices.dtype), indices]
 
 
 @operation("NonMaxSuppression", shape_inputs=EVERY_INPUT)

@@ -122,6 +122,27 @@ def test_functions_of_lists_of_sizes_reduce_their_elements(tmp_path: Path) -> No
     np.testing.assert_array_equal(onward.load(saved)(rows(3, 4)), 2 * rows(3, 4))
 
 
+def test_sizes_that_values_decide_follow_from_rules_and_not_from_examples(tmp_path: Path) -> None:
+    program = model(
+        tmp_path,
+        "a = torch.masked_select(x, torch.gt(x, 0))",
+        "b = torch.nonzero(torch.slice(x, 0, 0, 4))",
+        "c = torch.sort(torch.flatten(x))[0]",
+        "d = torch.unique_consecutive(c)[0]",
+        "return (torch.cat([a, d]), torch.mul(b, torch.size(b, 0)), torch.add(d, torch.size(d, 0)))",
+        returns="Tuple[Tensor, Tensor, Tensor]",
+    )
+    program.save(tmp_path / "m.safetensors")
+    for opened in (program, onward.load(tmp_path / "m.safetensors")):
+        for shape in ((1, 1), (2, 5), (4, 3), (5, 3), (40, 7)):
+            x = rows(*shape)
+            places, distinct = np.argwhere(x[:4]), np.unique(x)
+            joined, indices, shifted = opened(x)
+            np.testing.assert_array_equal(joined, np.concatenate([x[x > 0], distinct]))
+            np.testing.assert_array_equal(indices, places * len(places))
+            np.testing.assert_array_equal(shifted, distinct + len(distinct))
+
+
 OPERATORS: dict[str, Callable[..., Any]] = {
     "torch.add": lambda a, b: a + b, "torch.sub": lambda a, b: a - b, "torch.mul": lambda a, b: a * b,
     "torch.floordiv": lambda a, b: a // b, "torch.remainder": lambda a, b: a % b,

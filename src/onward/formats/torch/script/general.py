@@ -220,7 +220,7 @@ def _recorded(program: Program, layout: Layout) -> tuple[Recording, Layout]:
         hints: dict[str, int] = {}
         for _ in range(MAX_LEARNED):
             hints = {axis: hints.get(axis, smallest + 12 * i) for i, axis in enumerate(_open_axes(layout))}
-            axes = Axes()
+            axes = Axes(is_general=True)
             sizes = {name: axes.add(name, size) for name, size in hints.items()}
             try:
                 recording = program.record(_at(layout, sizes), axes)

@@ -226,7 +226,7 @@ class Program:
             return self.last[1].graph
         try:
             with budget.of_file(len(self.content)):
-                recording = self.record(found, axes, has_guards=True)
+                recording = self.record(found, axes)
         except OnwardError as error:
             shapes = ", ".join(f"{name} {value.shape}" for name, value in found.items())
             raise type(error)(f"{error}; the inputs have the shapes {shapes}"[:MAX_MESSAGE]) from error
@@ -243,12 +243,12 @@ class Program:
         self.last = None if call is None else (call, Kept(graph, list(axes.guards.values()), places))
         return graph
 
-    def record(self, known: Mapping[str, Known | Size], axes: Axes, has_guards: bool = False) -> Recording:
+    def record(self, known: Mapping[str, Known | Size], axes: Axes) -> Recording:
         """Record the method for what is known about each input and carry, whose sizes are of these axes.
 
         A size is that of an axis of an input.
         """
-        recording = Recording(folded=self.folded, axes=axes, has_guards=has_guards)
+        recording = Recording(folded=self.folded, axes=axes)
         with budget.temporary():
             return self._recorded(known, recording)
 

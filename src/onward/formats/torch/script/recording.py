@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,15 +17,13 @@ from ....graph.node import AnyArray, Node, Signature
 from ....graph.operations import OPERATIONS
 from ....graph.operations.evaluation import evaluate
 from ....graph.operations.registry import EVERY_INPUT, Operation
-from ....graph.polynomial import Guard, evaluated
+from ....graph.polynomial import Guard
 from ....graph.size import Axes, Size, are_same, hint, is_symbolic
 from ....graph.sized import has_sizes, integers
 
 MAX_KEY = 256  # bytes of an array that is compared by its content
 MAX_INTEGERS = 8  # of a value, which count as sizes
 UNKNOWN = 2  # the hint of an integer that a call determines
-# Other sizes than the hints, for which an operation may give another shape.
-OTHERS: tuple[Callable[[int], int], ...] = (lambda size: 1, lambda size: 3, lambda size: size + 1)
 # what operations raise for arrays that they do not accept
 REFUSALS = (OnwardError, TypeError, ValueError, LookupError, ArithmeticError, MemoryError)
 
@@ -75,9 +71,9 @@ class Recording(Graph):
     """A graph under construction: it infers what it can about each value, and computes known ones at once.
 
     Sizes are symbolic, as are integers that the values of the inputs determine. The hints of the axes decide
-    comparisons of sizes. If `has_guards`, the graph holds for the sizes that satisfy the guards of the axes;
-    otherwise, it holds for all sizes, and computes the results of comparisons. The recording of a branch uses
-    values of the recordings around it; they become its inputs.
+    comparisons of sizes. If the axes are general, the graph holds for all sizes, and computes the results of
+    comparisons; otherwise, it holds for the sizes that satisfy the guards of the axes. The recording of a
+    branch uses values of the recordings around it; they become its inputs.
     """
 
     def __init__(
@@ -85,11 +81,10 @@ class Recording(Graph):
         around: Recording | None = None,
         folded: Folded | None = None,
         axes: Axes | None = None,
-        has_guards: bool = False,
     ) -> None:
         super().__init__()
-        self.around, self.folded, self.has_guards = around, folded or Folded(), has_guards
-        self.axes = Axes() if axes is None else axes
+        self.around, self.folded = around, folded or Folded()
+        self.axes = Axes(is_general=True) if axes is None else axes
         self.captured: list[str] = []
         self.values: dict[str, Known | None] = {}  # None: the shape is unknown
         self.sizes_of: dict[tuple[str, int], str] = {}  # the sizes that are values
@@ -97,7 +92,7 @@ class Recording(Graph):
         self.decided: dict[str, tuple[AnyArray, Guards]] = {}
         if around is not None:
             self._names, self.folded, self.axes = around._names, around.folded, around.axes
-            self.has_guards, self.decided = around.has_guards, around.decided
+            self.decided = around.decided
 
     def declare(self, name: str, value: Known | None) -> str:
         """Add an input with a known shape and dtype, or a known value."""
@@ -221,21 +216,17 @@ class Recording(Graph):
             decides = any(not guard.size.is_known for guard in made.values())
             if not decides and (isinstance(error, OnwardError) or not _has_unknown(known)):
                 raise
-            results = self._by_rule(operation, node, known) or self._by_examples(operation, node, known)
+            results = self._by_rule(operation, node, known)
         if results is None or not made:
             return results and self._decided_before(operation, node, results)
-        if self.has_guards and all(guard.size.is_known for guard in made.values()):
-            _append(self.axes.guards, made)
-            return results
-        if operation.shape_inputs is EVERY_INPUT and not operation.has_rule:  # the numbers decide the shape
-            data = [Signature.of(k) if k is not None and has_sizes(k) else k for k in known]
-            return self._by_examples(operation, node, data)
-        if all(isinstance(result, np.ndarray) for result in results):
-            self.decided |= {x: (y, made) for x, y in zip(node.outputs, results, strict=False)}  # type: ignore[misc]
-            return [self._undecided(result) for result in results]
-        kept = {key: guard for key, guard in made.items() if self.has_guards or key[1] != "= 0"}
-        _append(self.axes.guards, kept)
-        return self._for_other_sizes(operation, node, known, results)
+        if self.axes.is_general or not all(guard.size.is_known for guard in made.values()):
+            if operation.shape_inputs is EVERY_INPUT and not operation.has_rule:
+                return self._of_any_values(operation, node, known)
+            if all(isinstance(result, np.ndarray) for result in results):
+                self.decided |= {x: (y, made) for x, y in zip(node.outputs, results, strict=False)}  # type: ignore[misc]
+                return [self._undecided(result) for result in results]
+        _append(self.axes.guards, made)
+        return results
 
     def _outputs(
         self, operation: Operation, node: Node, known: Sequence[Known | None]
@@ -257,7 +248,7 @@ class Recording(Graph):
             if len(results) == len(found):
                 self.folded.results[key] = results
                 self.folded.lasting.update(map(Identity, results))
-        return self._by_examples(operation, node, known) if found is None else found
+        return self._of_any_values(operation, node, known) if found is None else found
 
     def _undecided(self, result: Any) -> Known:
         """Return what is known about an array of which a comparison of sizes decides the elements."""
@@ -276,34 +267,6 @@ class Recording(Graph):
                 self.decided[node.outputs[0]] = operation.compute(values, node.attributes)[0], guards
         return results
 
-    def _for_other_sizes(
-        self, operation: Operation, node: Node, known: Sequence[Known | None], results: Sequence[Known]
-    ) -> Sequence[Known]:
-        """Return signatures in which sizes are unknown that the hints decide and other sizes do not give.
-
-        An operation that needs numbers may give the size of an input as one.
-        """
-        named = {n.hint: n for k in known if k is not None for n in _numbers(k) if type(n) is Size}
-
-        def size(n: Any, other: int, sizes: Mapping[str, int]) -> Any:
-            if type(n) is Size or n == other:
-                return n
-            found = named.get(n)
-            return found if found is not None and evaluated(found, sizes) == other else self._unknown_like(n)
-
-        for change in OTHERS:
-            sizes = {str(f.meaning): change(f.hint) for f in self.axes.factors}
-            with suppress(*REFUSALS):
-                others = operation.signatures([_at(k, sizes) for k in known], node.attributes) or ()
-                results = [
-                    Signature(
-                        tuple(size(*pair, sizes) for pair in zip(x.shape, y.shape, strict=True)),
-                        Signature.of(x).dtype,
-                    )
-                    for x, y in zip(results, others, strict=True)
-                ]
-        return results
-
     def _by_rule(
         self, operation: Operation, node: Node, known: Sequence[Known | None]
     ) -> Sequence[Known] | None:
@@ -316,28 +279,16 @@ class Recording(Graph):
         inputs = [Signature.of(k) if k is not None and has_sizes(k) else k for k in known]
         return operation.signatures(inputs, node.attributes)
 
-    def _by_examples(
+    def _of_any_values(
         self, operation: Operation, node: Node, known: Sequence[Known | None]
     ) -> Sequence[Known] | None:
-        """Return the outputs with the sizes that two examples of what is unknown share, or None."""
-        if not operation.is_pure:
+        """Return the signatures of the outputs, in which sizes that values decide are unknown, or None."""
+        if operation.ranked is None:
             return None
-        found = []
-        for size, element in ((4, 1), (3, 0)):
-            inputs = [_at(k, defaultdict(lambda: size)) for k in known]  # noqa: B023
-            arrays = [
-                np.broadcast_to(np.full((), element, k.dtype), k.shape) if isinstance(k, Signature) else k
-                for k in inputs
-            ]
-            try:
-                made = operation.run_if_affordable(arrays, node.attributes, keeps=False)
-            except REFUSALS:  # the example does not fit; the error of the call names the node
-                return None
-            if made is None:
-                return None
-            found.append(made)
-        pairs = [(Signature.of(a), Signature.of(b)) for a, b in zip(*found, strict=True)]
-        return [self.common(a, b) or a for a, b in pairs]
+        return [
+            Signature(tuple(self._unknown_like(UNKNOWN) if size is None else size for size in shape), dtype)
+            for shape, dtype in operation.ranked(known, node.attributes)
+        ]
 
 
 def _append(guards: Guards, others: Guards) -> None:
@@ -355,16 +306,3 @@ def _numbers(known: Known) -> Sequence[Any]:
 def _has_unknown(known: Sequence[Known | None]) -> bool:
     """Whether there is an integer or a size that a call determines."""
     return any(type(n) is Size and not n.is_known for k in known if k is not None for n in _numbers(k))
-
-
-def _at(known: Any, sizes: Mapping[str, int]) -> Any:
-    """Return what is known about a value for some sizes of the axes. Raises ValueError for negative sizes."""
-    if has_sizes(known):
-        numbers = [evaluated(n, sizes) for n in known.flat]
-        return np.array(numbers, np.int64).reshape(known.shape)
-    if not isinstance(known, Signature):
-        return known
-    shape = tuple(evaluated(n, sizes) for n in known.shape)
-    if min(shape, default=0) < 0:
-        raise ValueError("a size is negative")
-    return Signature(shape, known.dtype)
