@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support import ROOT, pages
+from support import ROOT, hostile, pages
 from support.bits import assert_bitwise
 from support.c_library import (
     BAD_ARGUMENT,
@@ -28,6 +28,7 @@ from support.randomized import random_cases
 from support.sequence_graphs import RandomGraph, blocks, detector
 
 import onward
+from onward import _core
 from onward.errors import ArgumentError
 
 EXAMPLES = ROOT / "examples" / "c"
@@ -119,6 +120,28 @@ def test_damaged_states_are_refused_and_change_nothing(tmp_path: Path) -> None:
     assert session.save() == state
 
 
+def test_damaged_files_are_refused_as_in_memory(tmp_path: Path) -> None:
+    """A file is read in parts; in memory, it is used where it lies."""
+    path = tmp_path / "model.onward"
+    onward.Sequential(onward.LSTM(3, 4, rng=0), onward.Linear(4, 2)).quantize("int8").compile(path)
+    content, opened = path.read_bytes(), 0
+    damaged = [*hostile.truncated(content), *hostile.inflated(content, 4)]
+    checked = [each[:16] + _core.checksum(each[24:]).to_bytes(8, "little") + each[24:] for each in damaged]
+    for each in (*damaged, *checked, content):
+        path.write_bytes(each)
+        verdicts = []
+        for source in (path, each):
+            try:
+                CModel(source)
+                verdicts.append("opened")
+            except CError as error:
+                assert error.status == BAD_FILE
+                verdicts.append(str(error))
+        assert verdicts[0] == verdicts[1]
+        opened += verdicts[0] == "opened"
+    assert 1 <= opened <= 20
+
+
 def test_the_ends_of_sequences_have_the_bits_of_python(tmp_path: Path) -> None:
     """A convolution that looks ahead holds steps back, and one with a stride completes few."""
     whole = detector(5)
@@ -193,6 +216,7 @@ def test_errors_have_a_code_and_a_message(tmp_path: Path) -> None:
         (BAD_ARGUMENT, "no stream 2", lambda: model.session(POOL, 2).step([2], random((1, 1, 3)))),
         (BAD_ARGUMENT, "needs 2 rows", lambda: model.session(POOL, 2).step([0, 1], random((1, 1, 3)))),
         (NOT_READABLE, "cannot be opened", lambda: CModel(tmp_path / "none")),
+        (NOT_READABLE, "cannot be read", lambda: CModel(tmp_path)),
         (BAD_FILE, "not a compiled model", lambda: CModel(b"PK" * 100)),
     ]
     for status, message, call in cases:

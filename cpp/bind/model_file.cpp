@@ -21,6 +21,10 @@ nb::object dtype_object(DType dtype) {
     return nb::none();
 }
 
+onward::Content of_bytes(const nb::bytes& content) {
+    return {(const std::byte*)content.c_str(), Size(content.size()), false};
+}
+
 template <class Numbers>
 nb::tuple tuple_of_numbers(const Numbers& numbers) {
     nb::list items;
@@ -28,22 +32,13 @@ nb::tuple tuple_of_numbers(const Numbers& numbers) {
     return nb::tuple(items);
 }
 
-// What a file holds, kept alive by the plans of its programs.
-struct Opened {
-    onward::Buffer<std::byte> memory;
-    const onward::ModelFile file;
-
-    Opened(onward::Buffer<std::byte> copy, Size size) : memory(std::move(copy)), file(memory.data(), size) {}
-};
-
 class ModelFile {
 public:
     explicit ModelFile(const nb::bytes& content) {
-        onward::Buffer<std::byte> copy(Size(content.size()));
-        std::memcpy(copy.data(), content.c_str(), content.size());
+        const onward::Content in_memory = of_bytes(content);
         try {
             const WithoutGil release;
-            opened = std::make_shared<const Opened>(std::move(copy), Size(content.size()));
+            file = std::make_shared<const onward::ModelFile>(in_memory);
         } catch (const onward::BadFile& error) {
             throw nb::value_error(error.what());
         }
@@ -67,7 +62,7 @@ public:
             std::vector<nb::object> dtypes;
             for (const DType dtype : compiled.signature.outputs) dtypes.push_back(dtype_object(dtype));
             const nb::object program = nb::cast(
-                new Program(std::shared_ptr<const onward::Program>(opened, compiled.program.get())),
+                new Program(std::shared_ptr<const onward::Program>(file, compiled.program.get())),
                 nb::rv_policy::take_ownership);
             entries.push_back({program, nb::none(), (std::byte*)compiled.constants, compiled.signature,
                                std::move(dtypes), compiled.axes});
@@ -76,8 +71,8 @@ public:
     }
 
     nb::object stream() const {
-        if (!opened->file.stream) return nb::none();
-        const FileStream& stream = *opened->file.stream;
+        if (!file->stream) return nb::none();
+        const FileStream& stream = *file->stream;
         nb::list carries, outputs;
         for (const FileStream::Carry& carry : stream.carries) {
             const auto& initial = carry.initial;
@@ -99,11 +94,10 @@ public:
 
 private:
     const FileGraph* graph_named(const std::string& name) const {
-        const onward::ModelFile& file = opened->file;
-        if (name == "calls") return file.calls ? &*file.calls : nullptr;
-        if (name == "last") return file.stream && file.stream->last ? &*file.stream->last : nullptr;
-        if (name == "pooled") return file.stream ? &file.stream->of_rows() : nullptr;
-        return name == "blocks" && file.stream ? &file.stream->graph : nullptr;
+        if (name == "calls") return file->calls ? &*file->calls : nullptr;
+        if (name == "last") return file->stream && file->stream->last ? &*file->stream->last : nullptr;
+        if (name == "pooled") return file->stream ? &file->stream->of_rows() : nullptr;
+        return name == "blocks" && file->stream ? &file->stream->graph : nullptr;
     }
 
     static nb::list described(const std::vector<onward::Port>& ports) {
@@ -120,7 +114,7 @@ private:
         return found;
     }
 
-    std::shared_ptr<const Opened> opened;
+    std::shared_ptr<const onward::ModelFile> file;
 };
 
 }  // namespace
@@ -133,7 +127,7 @@ void bind_model_file(nb::module_& m) {
         .def("plans", &ModelFile::plans, "graph"_a, nb::rv_policy::take_ownership, "Return the programs of a graph.")
         .def("stream", &ModelFile::stream, "Return what streams carry, and their axes, or None.");
     m.def("checksum", [](const nb::bytes& content) {
-        return onward::checksum((const std::byte*)content.c_str(), Size(content.size()));
+        return of_bytes(content).checksum(0);
     }, "content"_a, "Return the checksum of the content of a file behind its header.");
     m.attr("FILE_VERSION") = int(onward::ModelFile::version);
     m.attr("FILE_LANES") = int(onward::ModelFile::lanes);

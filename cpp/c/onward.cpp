@@ -12,8 +12,7 @@
 using namespace onward;
 
 struct onward_model {
-    Buffer<std::byte> memory;  // a copy of the file, unless the caller holds it
-    std::unique_ptr<const ModelFile> file;
+    const ModelFile file;
 };
 
 struct onward_session {
@@ -45,6 +44,8 @@ onward_status guarded(const Function& f) noexcept {
         return failed(ONWARD_OUT_OF_MEMORY, "not enough memory");
     } catch (const std::length_error&) {
         return failed(ONWARD_OUT_OF_MEMORY, "not enough memory");
+    } catch (const NotReadable& error) {
+        return failed(ONWARD_NOT_READABLE, error.what());
     } catch (const BadFile& error) {
         return failed(ONWARD_BAD_FILE, error.what());
     } catch (const NoProgram& error) {
@@ -62,14 +63,6 @@ void require(bool holds, const char* problem) {
     if (!holds) throw BadCall(problem);
 }
 
-onward_status open(Buffer<std::byte> memory, const std::byte* data, size_t size, onward_model** model) {
-    auto made = std::make_unique<onward_model>();
-    made->file = std::make_unique<const ModelFile>(data, Size(size));
-    made->memory = std::move(memory);
-    *model = made.release();
-    return ONWARD_OK;
-}
-
 // The graph of a mode, and how many of its inputs and outputs a stream carries; null if the file has no such graph.
 std::pair<const FileGraph*, size_t> graph_of(const ModelFile& file, onward_mode mode) {
     if (mode == ONWARD_CALL) return {file.calls ? &*file.calls : nullptr, 0};
@@ -79,7 +72,7 @@ std::pair<const FileGraph*, size_t> graph_of(const ModelFile& file, onward_mode 
 
 int32_t count(const onward_model* model, onward_mode mode, std::vector<Port> FileGraph::* ports) {
     if (!model) return 0;
-    const auto [graph, carried] = graph_of(*model->file, mode);
+    const auto [graph, carried] = graph_of(model->file, mode);
     return graph ? int32_t((graph->*ports).size() - carried) : 0;
 }
 
@@ -87,7 +80,7 @@ onward_status describe(const onward_model* model, onward_mode mode, int32_t i, s
                        onward_port* to) {
     return guarded([&] {
         require(model && to && i >= 0 && i < count(model, mode, ports), "the model has no such input or output");
-        const auto [graph, carried] = graph_of(*model->file, mode);
+        const auto [graph, carried] = graph_of(model->file, mode);
         const Port& port = (graph->*ports)[carried + size_t(i)];
         *to = {port.name.c_str(), onward_dtype(port.dtype), port.has_axes ? int32_t(port.axes.size()) : -1, {}, {}};
         for (size_t axis = 0; axis < port.axes.size(); axis++)
@@ -161,27 +154,17 @@ onward_status onward_open_file(const char* path, onward_model** model) {
         require(path && model, "the path or the model is null");
         const std::unique_ptr<std::FILE, CloseFile> file(std::fopen(path, "rb"));
         if (!file) return failed(ONWARD_NOT_READABLE, "the file cannot be opened");
-        if (std::fseek(file.get(), 0, SEEK_END)) return failed(ONWARD_NOT_READABLE, "the file cannot be read");
-        const long size = std::ftell(file.get());
-        if (size < 0 || std::fseek(file.get(), 0, SEEK_SET))
-            return failed(ONWARD_NOT_READABLE, "the file cannot be read");
-        Buffer<std::byte> memory(size);
-        if (std::fread(memory.data(), 1, size_t(size), file.get()) != size_t(size))
-            return failed(ONWARD_NOT_READABLE, "the file cannot be read");
-        const std::byte* const data = memory.data();
-        return open(std::move(memory), data, size_t(size), model);
+        *model = new onward_model{ModelFile(Content(file.get()))};
+        return ONWARD_OK;
     });
 }
 
 onward_status onward_open_memory(const void* data, size_t size, onward_model** model) {
     return guarded([&] {
         require(data && model, "the data or the model is null");
-        if (uintptr_t(data) % ModelFile::alignment == 0)
-            return open(Buffer<std::byte>(), (const std::byte*)data, size, model);
-        Buffer<std::byte> copy{Size(size)};
-        std::memcpy(copy.data(), data, size);
-        const std::byte* const own = copy.data();
-        return open(std::move(copy), own, size, model);
+        const bool stays = uintptr_t(data) % ModelFile::alignment == 0;
+        *model = new onward_model{ModelFile(Content((const std::byte*)data, Size(size), stays))};
+        return ONWARD_OK;
     });
 }
 
@@ -205,7 +188,7 @@ onward_status onward_session_open(const onward_model* model, onward_mode mode, i
         require(model && session, "the model or the session is null");
         require(mode == ONWARD_CALL || mode == ONWARD_STREAM || mode == ONWARD_POOL, "the mode is unknown");
         require(mode == ONWARD_POOL || streams == 1, "only a pool has several streams");
-        *session = new onward_session(*model->file, Session::Mode(mode), streams);
+        *session = new onward_session(model->file, Session::Mode(mode), streams);
         return ONWARD_OK;
     });
 }

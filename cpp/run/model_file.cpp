@@ -2,7 +2,6 @@
 #include "run/model_file.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstring>
 #include <new>
@@ -29,18 +28,19 @@ void require(bool holds, const char* problem) {
 struct Stored {
     std::string dtype;
     std::vector<Size> shape;
-    const std::byte* data;
-    Size bytes;
+    Size first, bytes;
+    const std::byte* kept;  // what programs refer to, once one does
 };
 
 Size item_size(const std::string& dtype) { return dtype == "float16" ? 2 : size_of(lookup(dtypes, dtype)); }
 
 class Reader {
 public:
-    Reader(const std::byte* data, Size size) : data(data), size(size) {}
+    Reader(const Content& content, Size data, Size size, std::vector<Buffer<std::byte>>& memory)
+        : content(content), data(data), size(size), memory(memory), scratch(content.stays ? 0 : size) {}
 
     Stored array(Words& words) const {
-        Stored stored{words.read<std::string>(), words.list<Size>(), nullptr, 0};
+        Stored stored{words.read<std::string>(), words.list<Size>(), 0, 0, nullptr};
         stored.bytes = item_size(stored.dtype);
         for (const Size n : stored.shape)
             require(n >= 0 && !__builtin_mul_overflow(stored.bytes, n, &stored.bytes), "an array is too large");
@@ -48,38 +48,44 @@ public:
         require(stored.shape.size() <= Axes::most && offset >= 0 && offset % ModelFile::alignment == 0 &&
                     offset <= size && stored.bytes <= size - offset,
                 "an array exceeds the file");
-        stored.data = data + offset;
+        stored.first = data + offset;
         return stored;
     }
 
-    // The number of an array that exists.
-    const Stored& known(Words& words) const {
+    // The array whose number follows.
+    Stored& known(Words& words) {
         const Size number = words.read<Size>();
         require(number >= 0 && number < Size(arrays.size()), "an array does not exist");
         return arrays[number];
     }
 
+    // The bytes of an array, as long as the file is open.
+    const std::byte* kept(Stored& stored) {
+        if (stored.kept) return stored.kept;
+        charge(stored.bytes);
+        if (content.stays) return stored.kept = content.read(stored.first, stored.bytes, nullptr);
+        memory.emplace_back(std::max(stored.bytes, Size(1)));
+        return stored.kept = content.copy(stored.first, stored.bytes, memory.back().data());
+    }
+
     std::unique_ptr<KeptWeights> weights(Words words) {
-        std::vector<Array> own;
+        std::vector<const Stored*> stored;
+        Size bytes = 0;
         for (Size n = words.count(); n--;) {
-            const Stored& stored = known(words);
-            constexpr std::pair<const char*, Array::Kind> kinds[] = {
-                {"float32", Array::Kind::float32}, {"float16", Array::Kind::float16}, {"int8", Array::Kind::int8},
-                {"int32", Array::Kind::int32},
-            };
-            require(stored.shape.size() == 1 || stored.shape.size() == 2, "weights must be vectors or matrices");
-            Array array{stored.data, lookup(kinds, stored.dtype), int32_t(stored.shape.size()), {}};
-            for (size_t axis = 0; axis < stored.shape.size(); axis++) {
-                require(stored.shape[axis] <= INT32_MAX, "an array is too large");
-                array.shape[axis] = int32_t(stored.shape[axis]);
-            }
-            own.push_back(array);
+            stored.push_back(&known(words));
+            charge(stored.back()->bytes), bytes += padded(stored.back()->bytes);
         }
-        words.arrays = own, words.bytes_left = bytes_left;
-        std::unique_ptr<KeptWeights> kept = pack_weights(words);
+        if (!content.stays && bytes > size) scratch = Buffer<std::byte>(bytes);
+        std::byte* to = scratch.data();
+        for (const Stored* const each : stored) {
+            words.arrays.push_back(read(*each, to));
+            if (!content.stays) to += padded(each->bytes);
+        }
+        words.bytes_left = bytes_left;
+        std::unique_ptr<KeptWeights> packed = pack_weights(words);
         bytes_left = words.bytes_left;
         require(words.at_end(), "weights have too many words");
-        return kept;
+        return packed;
     }
 
     Port port(Words& words) const {
@@ -93,17 +99,19 @@ public:
         return port;
     }
 
-    Input input(Words& words) const {
+    Input input(Words& words) {
         Input input{words.read<DType>(), words.list<Size>(), {}};
         require(input.shape.size() <= Axes::most, "an input has too many axes");
         if (words.skips_none()) return input;
         const Stored& value = known(words);
         require(value.dtype == name_of(input.dtype) && value.shape == input.shape, "a value does not fit its input");
-        input.value.emplace((const char*)value.data, size_t(value.bytes));
+        charge(value.bytes);
+        input.value.emplace(size_t(value.bytes), '\0');
+        content.copy(value.first, value.bytes, (std::byte*)input.value->data());
         return input;
     }
 
-    FileGraph::Compiled program(Words words, const std::vector<PackedWeights>& weights, const FileGraph& graph) const {
+    FileGraph::Compiled program(Words words, const std::vector<PackedWeights>& weights, const FileGraph& graph) {
         Signature signature;
         for (Size n = words.count(); n--;) signature.inputs.push_back(input(words));
         signature.outputs = words.list<DType>();
@@ -111,8 +119,8 @@ public:
                 "a program has the wrong number of inputs or outputs");
         const std::byte* constants = nullptr;
         if (!words.skips_none()) {
-            const Stored& stored = known(words);
-            constants = stored.data, signature.constants = stored.bytes;
+            Stored& stored = known(words);
+            constants = kept(stored), signature.constants = stored.bytes;
         }
         for (size_t i = 0; i < signature.outputs.size(); i++)
             require(signature.outputs[i] == graph.outputs[i].dtype, "an output has the wrong dtype");
@@ -123,7 +131,7 @@ public:
                 std::make_unique<const Program>(rest.data(), Size(rest.size()), weights)};
     }
 
-    FileGraph graph(Words& words, const std::vector<PackedWeights>& weights) const {
+    FileGraph graph(Words& words, const std::vector<PackedWeights>& weights) {
         FileGraph graph;
         for (Size n = words.count(); n--;) graph.inputs.push_back(port(words));
         for (Size n = words.count(); n--;) graph.outputs.push_back(port(words));
@@ -131,14 +139,14 @@ public:
         return graph;
     }
 
-    FileStream stream(Words& words, const std::vector<PackedWeights>& weights) const {
+    FileStream stream(Words& words, const std::vector<PackedWeights>& weights) {
         FileStream stream{};
         stream.graph = graph(words, weights);
         if (words.read<bool>()) stream.pooled = graph(words, weights);
         if (words.read<bool>()) stream.last = graph(words, weights);
         for (Size n = words.count(); n--;) {
-            const Stored& initial = known(words);
-            FileStream::Carry carry{{(std::byte*)initial.data, lookup(dtypes, initial.dtype), {}, initial.bytes, true},
+            Stored& initial = known(words);
+            FileStream::Carry carry{{(std::byte*)kept(initial), lookup(dtypes, initial.dtype), {}, initial.bytes, true},
                                     words.read<Size>(), words.read<Size>(), words.read<bool>()};
             for (const Size size : initial.shape) carry.initial.shape.push_back(size);
             stream.carries.push_back(carry);
@@ -162,6 +170,29 @@ public:
 
 private:
     static constexpr Size most_axes = 1 << 10;
+
+    static Size padded(Size bytes) { return ceil_div(bytes, ModelFile::alignment) * ModelFile::alignment; }
+
+    void charge(Size bytes) {
+        bytes_left -= bytes;
+        require(bytes_left >= 0, "its programs repeat arrays too often");
+    }
+
+    // An array of weights, which is copied to `to` unless it stays in memory.
+    Array read(const Stored& stored, std::byte* to) const {
+        constexpr std::pair<const char*, Array::Kind> kinds[] = {
+            {"float32", Array::Kind::float32}, {"float16", Array::Kind::float16}, {"int8", Array::Kind::int8},
+            {"int32", Array::Kind::int32},
+        };
+        require(stored.shape.size() == 1 || stored.shape.size() == 2, "weights must be vectors or matrices");
+        const Array::Kind kind = lookup(kinds, stored.dtype);
+        Array array{content.read(stored.first, stored.bytes, to), kind, int32_t(stored.shape.size()), {}};
+        for (size_t axis = 0; axis < stored.shape.size(); axis++) {
+            require(stored.shape[axis] <= INT32_MAX, "an array is too large");
+            array.shape[axis] = int32_t(stored.shape[axis]);
+        }
+        return array;
+    }
 
     static std::string name_of(DType dtype) {
         for (const auto& [name, known] : dtypes)
@@ -201,39 +232,21 @@ private:
             require(n >= 0 && n <= INT32_MAX, "the end of a stream does not fit it");
     }
 
-    const std::byte* const data;
-    const Size size;
-    Size bytes_left = (Size(1) << 22) + 16 * size;  // that weights may pack: a file may name an array again and again
+    const Content& content;
+    const Size data, size;  // where the data of the arrays starts, and its bytes
+    std::vector<Buffer<std::byte>>& memory;
+    Buffer<std::byte> scratch;  // copies of the arrays that weights are packed from
+    Size bytes_left = (Size(1) << 22) + 16 * size;  // to read and to pack: a file may name an array again and again
 };
 
 }  // namespace
 
-uint64_t checksum(const std::byte* data, Size size) {
-    constexpr uint64_t prime = 0x9e3779b97f4a7c15;
-    std::array<uint64_t, 8> sums;
-    for (size_t i = 0; i < sums.size(); i++) sums[i] = i + 1;
-    auto add = [&](const std::byte* block) {
-        for (size_t i = 0; i < sums.size(); i++) {
-            uint64_t word;
-            std::memcpy(&word, block + 8 * i, 8);
-            sums[i] = std::rotl((sums[i] ^ word) * prime, 29);
-        }
-    };
-    constexpr Size block = 64;
-    Size done = 0;
-    for (; size - done >= block; done += block) add(data + done);
-    std::byte last[block] = {};
-    if (done < size) std::memcpy(last, data + done, size_t(size - done)), add(last);
-    uint64_t sum = uint64_t(size);
-    for (const uint64_t each : sums) sum = std::rotl((sum ^ each) * prime, 29);
-    return sum;
-}
-
-ModelFile::ModelFile(const std::byte* bytes, Size size) {
-    require(size >= 8 && std::memcmp(bytes, signature, 8) == 0, "it is not a compiled model");
+ModelFile::ModelFile(const Content& content) {
+    const Size size = content.size;
+    Header found{};
+    content.copy(0, std::min(size, header), (std::byte*)&found);
+    require(std::memcmp(found.signature, signature, 8) == 0, "it is not a compiled model");
     require(size >= header, "it is cut off");
-    Header found;
-    std::memcpy(&found, bytes, sizeof found);
     if (found.version != version)
         throw BadFile("it has version " + std::to_string(found.version) + " of the format, but this is version " +
                       std::to_string(version) + ": compile the model with this version of Onward");
@@ -245,10 +258,12 @@ ModelFile::ModelFile(const std::byte* bytes, Size size) {
     require(found.word_count >= 0 && found.word_count <= size / 8 && section(found.words, found.word_count * 8) &&
                 section(found.data, found.data_size),
             "a section exceeds the file");
-    require(found.checksum == checksum(bytes + 24, size - 24), "it is damaged: its checksum is wrong");
+    require(found.checksum == content.checksum(24), "it is damaged: its checksum is wrong");
+    const Buffer<int64_t> copy(content.stays ? 0 : found.word_count);
     try {
-        Words words((const int64_t*)(bytes + found.words), found.word_count);
-        Reader reader(bytes + found.data, found.data_size);
+        Words words((const int64_t*)content.read(found.words, found.word_count * 8, (std::byte*)copy.data()),
+                    found.word_count);
+        Reader reader(content, found.data, found.data_size, arrays);
         for (Size n = words.count(); n--;) reader.arrays.push_back(reader.array(words));
         for (Size n = words.count(); n--;) weights.push_back(reader.weights(words.part()));
         const std::vector<PackedWeights> kept = packed(weights);
@@ -256,6 +271,8 @@ ModelFile::ModelFile(const std::byte* bytes, Size size) {
         if (words.read<bool>()) stream = reader.stream(words, kept);
         require(words.at_end() && (calls || stream), "its words are not complete");
     } catch (const std::bad_alloc&) {
+        throw;
+    } catch (const NotReadable&) {
         throw;
     } catch (const std::exception& error) {
         throw BadFile(std::string("it is damaged: ") + error.what());

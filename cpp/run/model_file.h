@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "run/calls.h"
+#include "run/content.h"
 #include "run/weights.h"
 
 namespace onward {
@@ -83,8 +84,8 @@ public:
     static constexpr uint32_t version = 2, lanes = 16;
     static constexpr Size header = 64, alignment = 64;
 
-    // The bytes must start at a multiple of 64, and outlive the file. Throws BadFile.
-    ModelFile(const std::byte* data, Size size);
+    // Throws BadFile and NotReadable.
+    explicit ModelFile(const Content& content);
     ModelFile(const ModelFile&) = delete;
 
     std::optional<FileGraph> calls;
@@ -92,9 +93,7 @@ public:
 
 private:
     std::vector<std::unique_ptr<KeptWeights>> weights;
+    std::vector<Buffer<std::byte>> arrays;  // of the programs, unless the content stays
 };
-
-// The checksum that the header holds, of everything behind it: 8 interleaved sums of words.
-uint64_t checksum(const std::byte* data, Size size);
 
 }  // namespace onward

@@ -31,7 +31,8 @@ private:
 };
 
 int64_t fingerprint(const FileStream& stream) {
-    return int64_t(checksum((const std::byte*)stream.fingerprint.data(), Size(stream.fingerprint.size())));
+    const std::string& text = stream.fingerprint;
+    return int64_t(Content((const std::byte*)text.data(), Size(text.size()), false).checksum(0));
 }
 
 // Whether a state may have a shape at some time.

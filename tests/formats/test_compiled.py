@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from support.examples import detector_of_voices
 import onward
 from onward import _core
 from onward.errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError, SignatureError
+from onward.formats.compiled import SIGNATURE
 from onward.graph import Graph
+from onward.graph.plan.words import Writer
 from onward.model import Model
 
 HEADER, CHECKED = 16, 24  # bytes before the checksum, and before what that is of
@@ -56,6 +59,22 @@ def test_damaged_files_are_refused_or_run(tmp_path: Path) -> None:
                 yield with_checksum(content[:start] + size.to_bytes(8, "little") + content[start + 8 :])
 
     assert hostile.open_damaged(tmp_path / "x.onward", damaged(), load, run) > 200
+
+
+def test_a_file_that_names_an_array_again_and_again_is_refused(tmp_path: Path) -> None:
+    """Each fixed value of an input would be a copy of the whole file."""
+    size, count = 1 << 20, 400
+    value = ["int8", [size], 0]  # an array at byte 0 of the data; and an input with the value of array 0
+    program, writer = Writer(lambda _: 0), Writer(lambda _: 0)
+    program.write((count, *value * count))
+    writer.write((1, *value, 0, True, 0, 0, 1, program.words))
+    words = np.array(writer.words)
+    end = 64 * (1 + -(-len(words) // 8))
+    sizes = struct.pack("<5q", end + size, 64, len(words), end, size)
+    content = sizes + words.tobytes().ljust(end - 64, b"\0") + bytes(size)
+    start_of_file = struct.pack("<8sIIQ", SIGNATURE, _core.FILE_VERSION, _core.FILE_LANES, 0)
+    (tmp_path / "x.onward").write_bytes(with_checksum(start_of_file + content))
+    assert "repeat arrays too often" in hostile.refused(tmp_path / "x.onward")
 
 
 @pytest.mark.parametrize("version", [1, 7])
