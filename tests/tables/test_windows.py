@@ -245,6 +245,27 @@ def test_a_trend_does_not_change_the_season(seed: int) -> None:
     assert windows.find_season(table) == season
 
 
+def test_neighbors_of_a_smooth_season_are_not_the_season() -> None:
+    found = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        season, t = int(rng.integers(24, 61)), np.arange(600)
+        items = []
+        for size in 10 ** rng.uniform(-2, 4, 3):
+            wave = np.sin(2 * np.pi * t / season + rng.uniform(0, 6))
+            items.append(size * (5 + wave + rng.uniform(0.1, 0.3) * rng.normal(size=600))[:, None])
+        table = windows.cut(Sequences(items, targets=items), season + 5, season, future=False)
+        found.append(windows.find_season(table) == season)
+    assert sum(found) >= 18  # noise may decide between two neighbors
+
+
+def test_a_single_change_does_not_scale_the_errors_of_a_whole_table() -> None:
+    values = np.random.default_rng(0).normal(size=(200, 1))
+    table = windows.cut(Sequences([values], targets=[values]), 25, 2, future=False)  # one step and a season
+    changes = np.abs(values[24:] - values[:-24]).mean()
+    np.testing.assert_allclose(windows.scales(table, 24), changes)
+
+
 @pytest.mark.parametrize("slope", [0, 0.3])
 def test_a_straight_line_has_no_season(slope: float) -> None:
     line = 5000.1 + slope * np.arange(60)[:, None]

@@ -193,7 +193,7 @@ def find_season(windows: Sequences) -> int:
     """The number of steps after which the targets repeat best, at most a window; 1 if nothing repeats.
 
     It is the one whose seasonal naive forecast has the lowest absolute error, relative to each series, once
-    the slope of the series is added to the forecast.
+    the slope of the series is added to the forecast. Its neighbors repeat a smooth series about as well.
     """
     assert windows.ends is not None and isinstance(windows.targets, np.ndarray)
     step = max(1, len(windows.items) // LONGEST_SEARCH)
@@ -205,7 +205,11 @@ def find_season(windows: Sequences) -> int:
         (np.abs(naive(some, season) + _rise(slopes, season) - some.targets) * weights).mean()
         for season in range(1, (windows.selection.window or 1) + 1)
     ])  # fmt: skip
-    return int(np.flatnonzero(errors <= max(CLEAR * errors.min(), ROUNDING))[0]) + 1
+    errors = np.maximum(errors, ROUNDING)
+    clear = errors <= CLEAR * errors.min()
+    first = int(clear.argmax())
+    neighbors = int(np.append(~clear[first:], True).argmax())
+    return first + int(errors[first : first + neighbors].argmin()) + 1
 
 
 def _slopes(windows: Sequences) -> AnyArray:
@@ -240,7 +244,7 @@ def _means(windows: Sequences, values: AnyArray) -> AnyArray:
 def scales(windows: Sequences, season: int) -> AnyArray:
     """The mean absolute change over a season of each series, (series,), before its first scored target.
 
-    If no change is known there, it is that of the whole series.
+    If less than a season of changes is known there, it is that of the whole series.
     """
     assert windows.ends is not None and windows.series is not None
     targets: Any = windows.series.targets
@@ -249,7 +253,7 @@ def scales(windows: Sequences, season: int) -> AnyArray:
         first = windows.ends[windows.ends[:, 0] == row, 1].min()
         changes = np.abs(targets[row][season:] - targets[row][:-season])
         before = changes[: max(0, first - season)]
-        known = changes if np.isnan(before).all() else before
+        known = before if np.count_nonzero(~np.isnan(before).all(axis=1)) >= season else changes
         if not np.isnan(known).all():
             found[row] = np.nanmean(known)
     return found
