@@ -1,6 +1,7 @@
 // Packs weights into panels, and transposes them for the backward pass.
 #include "platform/packed.h"
 
+#include <cstdint>
 #include <cstring>
 #include <numeric>
 
@@ -36,6 +37,9 @@ void transpose(const float* x, Size x_stride, float* y, Size y_stride, Size side
 // Each unit stores `terms` consecutive k together. Copies a square of k and units at a time, which stays in cache.
 template <Size terms, class Number>
 Buffer<std::byte> packed_weights(const Number* matrix, Size G, Size N, Size K, Size L) {
+    if constexpr (terms > 1 && terms * sizeof(Number) == sizeof(float))  // the terms move together
+        if (K % terms == 0 && std::uintptr_t(matrix) % alignof(float) == 0)
+            return packed_weights<1>((const float*)matrix, G, N, K / terms, L);
     const Size blocks = ceil_div(N, L), steps = ceil_div(K, terms), block = steps * G * L * terms;
     Buffer<std::byte> memory(blocks * block * Size(sizeof(Number)));
     Number* const weights = (Number*)memory.data();

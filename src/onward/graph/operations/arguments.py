@@ -32,6 +32,8 @@ def as_axes(axes: Iterable[int] | AnyArray | None, rank: int) -> list[int]:
 
 def as_indices(indices: AnyArray, size: int) -> AnyArray:
     """Return indices of an axis counted from 0. Raises ArgumentError, as NumPy raises IndexError."""
+    if indices.dtype != object and indices.size and indices.min() >= 0 and indices.max() < size:
+        return indices.astype(np.int64)
     outside = indices[(indices < -size) | (indices >= size)]
     if outside.size:
         raise ArgumentError(f"the index {outside[0]} is out of range for an axis of size {size}")

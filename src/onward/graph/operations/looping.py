@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..graph import Graph
-from ..node import Node
+from ..node import Node, Signature
 from ..plan.builder import Builder
 from ..plan.passes import Body
 from ..plan.view import View
@@ -229,8 +229,8 @@ class _Repeated:
 
 
 def _known(array: Any) -> Value:
-    return Value(array.shape, array.dtype, array)
+    return Value(array)
 
 
 def _at(view: View) -> Value:
-    return Value(view.shape, np.dtype(view.dtype), view=view)
+    return Value(Signature(view.shape, np.dtype(view.dtype)), view)

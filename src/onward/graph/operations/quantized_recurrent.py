@@ -188,11 +188,9 @@ def _directions(W: Any, R: Any, bias: Any, P: Any, *quantization: Any) -> list[t
         center = 128 if q.dtype == np.uint8 else 0
         scales = np.broadcast_to(scale.reshape(D, -1)[d], G)
         zeros = np.broadcast_to(zero_point.astype(np.int32).reshape(D, -1)[d] - center, G)
-        centered = (q[d].T.astype(np.int16) - center).astype(np.int8)
-        return [
-            reorder(np.ascontiguousarray(array), "lstm", "onnx", "torch")
-            for array in (centered, scales, zeros)
-        ]
+        centered = (q[d] ^ np.array(center, q.dtype)).view(np.int8)  # q - center, which wraps around
+        arrays = np.ascontiguousarray(centered.T), scales, zeros
+        return [reorder(array, "lstm", "onnx", "torch") for array in arrays]
 
     directions = []
     for d in range(D):

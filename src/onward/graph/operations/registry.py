@@ -16,11 +16,11 @@ Operations have the names, inputs and attributes of ONNX's operators of opset 22
 
 import functools
 import inspect
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import wraps
 from importlib import import_module
-from typing import Any, NamedTuple, TypeVar
+from math import prod
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -74,21 +74,6 @@ def _registration(rule: str) -> Callable[["Operation", Rule], Rule]:
         return function
 
     return register
-
-
-class Work(NamedTuple):
-    """The work of a node: for each element of its inputs and outputs, and as often as an output reads one."""
-
-    each: int
-    given: tuple[tuple[Any, ...], ...]
-    made: tuple[tuple[Any, ...], ...]
-    reads: Any
-
-    @property
-    def size(self) -> Any:
-        """Elementary operations: a size or an integer."""
-        given, made = (sum([math.prod(shape) for shape in shapes]) for shapes in (self.given, self.made))
-        return self.each * (given + made * self.reads) + budget.STEP * self.reads
 
 
 class Operation:
@@ -211,27 +196,32 @@ class Operation:
         """Return the work, and the bytes of the outputs and of temporary arrays, in the first call."""
         if signatures is None and self.has_rule and not self.is_composed:
             signatures = self.signatures(inputs, attributes)
-        work = self.work(inputs, attributes, signatures)
-        return hint(work.size), size_of(signatures or ()), self.temporary(inputs, attributes)
+        work = hint(self.work(inputs, attributes, signatures))
+        return work, size_of(signatures or ()), self.temporary(inputs, attributes)
 
     def work(
         self,
         inputs: Sequence[Known | None],
         attributes: Mapping[str, Any],
         signatures: Sequence[Signature] | None,
-    ) -> Work:
-        """Return the work for inputs and outputs with some signatures, which may be unknown."""
-        given, each = [], OPERATIONS_OF_ELEMENT
+    ) -> Any:
+        """Return the elementary operations, an integer or a size, for signatures of outputs, if known.
+
+        Each element of the inputs and outputs counts, as often as an output reads one.
+        """
+        given: Any = 0
+        each = OPERATIONS_OF_ELEMENT
         x: Any
         for x in inputs if self.reads_values else ():
             if hasattr(x, "shape"):  # others are sequences
-                given.append(x.shape)
+                given += prod(x.shape)
                 if x.dtype.hasobject and not has_sizes(x):
                     each = budget.STEP
-        shapes = tuple(given)
-        made = shapes if signatures is None else tuple([s[0] for s in signatures])
-        reads = 1 if self.reads is None else self.reads(inputs, attributes)
-        return Work(each, shapes, made, reads)
+        made = given if signatures is None else sum([prod(s[0]) for s in signatures])
+        if self.reads is None:
+            return each * (given + made) + budget.STEP
+        reads = self.reads(inputs, attributes)
+        return each * (given + made * reads) + budget.STEP * reads
 
     def moved(self, b: Builder, inputs: Inputs, attributes: Mapping[str, Any]) -> list[View] | None:
         """Return the outputs of an operation that moves elements if they are views of its first input.

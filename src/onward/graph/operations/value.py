@@ -1,44 +1,62 @@
 """What the compiler knows about a value of a graph."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from ..node import Signature
 from ..plan.view import View
-from ..sized import as_numbers, has_sizes
+from ..sized import as_numbers, dtype_of, has_sizes
+from .signatures import Known
 
 
-class Value(NamedTuple):
+class Value:
     """A value of a graph during planning.
 
-    `array` is the value if it is the same in every call with this signature, otherwise None. `view` locates
-    its elements in a space of the plan, or is None if no space holds them. `used_once` tells whether it has
-    exactly one reader. `name` is unique among the values of a plan.
+    `content` is the array if it is the same in every call with this signature, otherwise the signature.
+    `view` locates its elements in a space of the plan, or is None if no space holds them. `used_once` tells
+    whether it has exactly one reader. `name` is unique among the values of a plan.
     """
 
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    array: Any = None
-    view: View | None = None
-    used_once: bool = False
-    name: str = ""
+    __slots__ = ("content", "name", "used_once", "view")
 
-    def with_array(self, array: Any) -> "Value":
-        """Return the value with the elements that it has in every call."""
-        return self._replace(array=array)
+    def __init__(
+        self, content: Known, view: View | None = None, used_once: bool = False, name: str = ""
+    ) -> None:
+        self.content, self.view, self.used_once, self.name = content, view, used_once, name
 
-    def with_view(self, view: View) -> "Value":
-        """Return the value whose elements are in a space of the plan."""
-        return self._replace(array=None, view=view)
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """The sizes of the axes."""
+        return self.content.shape
 
-    def in_numbers(self) -> "Value":
-        """Return the value whose sizes, if it has any, are fixed to those of the first call."""
-        return self.with_array(as_numbers(self.array)) if has_sizes(self.array) else self
-
-    def read_again(self) -> "Value":
-        """Return the value with more than one reader."""
-        return self._replace(used_once=False)
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype; that of an array of sizes is int64."""
+        return dtype_of(self.content)
 
     @property
     def known(self) -> bool:
-        return self.array is not None
+        """Whether it is the same in every call."""
+        return type(self.content) is not Signature
+
+    @property
+    def array(self) -> Any:
+        """The elements if they are the same in every call, otherwise None."""
+        return None if type(self.content) is Signature else self.content
+
+    def with_array(self, array: Any) -> "Value":
+        """Return the value with the elements that it has in every call."""
+        return Value(array, self.view, self.used_once, self.name)
+
+    def with_view(self, view: View) -> "Value":
+        """Return the value whose elements are in a space of the plan."""
+        return Value(Signature.of(self.content), view, self.used_once, self.name)
+
+    def in_numbers(self) -> "Value":
+        """Return the value whose sizes, if it has any, are fixed to those of the first call."""
+        return self.with_array(as_numbers(self.content)) if has_sizes(self.content) else self
+
+    def read_again(self) -> "Value":
+        """Return the value with more than one reader."""
+        return Value(self.content, self.view, name=self.name)

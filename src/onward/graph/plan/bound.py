@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...core import budget
 from ...errors import ArgumentError
 from ..node import Naming, held_by
 from ..operations import OPERATIONS
-from .builder import aligned, aligned_zeros
+from .builder import Bytes, aligned, aligned_zeros
 from .passes import described
 from .program import Location, NumPyNode, Program, Rest
 from .view import DTYPES
@@ -43,9 +42,9 @@ class LoadedProgram:
         needs_python = not (only_steps and held and all(map(_is_filled, program.outputs)))
         self.entry = None if needs_python else (self.core, self.constants, program.signature, self.dtypes)
         self._bound: OrderedDict[tuple[int, ...], Bound] = OrderedDict()
-        self._arenas = list[NDArray[np.uint8]]()  # those that no call uses
+        self._arenas: list[Bytes] = []  # those that no call uses
 
-    def take_arena(self, size: int) -> NDArray[np.uint8]:
+    def take_arena(self, size: int) -> Bytes:
         """Return an arena of at least this size for one call."""
         try:
             arena = self._arenas.pop()
@@ -53,7 +52,7 @@ class LoadedProgram:
             return aligned_zeros(size)
         return arena if arena.size >= size else aligned_zeros(size)
 
-    def give_arena(self, arena: NDArray[np.uint8]) -> None:
+    def give_arena(self, arena: Bytes) -> None:
         """Keep the arena of a call that has ended for a later one."""
         self._arenas.append(arena)
 
@@ -122,7 +121,7 @@ class Bound:
         self._owner.give_arena(arena)
         return results
 
-    def _values(self, inputs: Sequence[Any], arena: NDArray[np.uint8]) -> tuple[list[Any], Any, list[Any]]:
+    def _values(self, inputs: Sequence[Any], arena: Bytes) -> tuple[list[Any], Any, list[Any]]:
         """Return the spaces of a call, the values outside of them by name, and the results among them."""
         pairs = list(zip(self._owner.program.inputs, inputs, strict=True))
         arrays = [np.asarray(array, order="C") for name, array in pairs if not name]

@@ -113,8 +113,9 @@ class Builder:
         """Allocate a dense array with the shape and dtype of a view and the same memory order of axes."""
         if view.is_contiguous():
             return self.new(*view.shape, dtype=dtype or view.dtype)
-        order = sorted(range(len(view.shape)), key=lambda axis: -abs(hint(view.strides[axis])))
-        dense = self.new(*(view.shape[axis] for axis in order), dtype=dtype or view.dtype)
+        strides = [abs(hint(stride)) for stride in view.strides]
+        order = sorted(range(len(strides)), key=strides.__getitem__, reverse=True)
+        dense = self.new(*[view.shape[axis] for axis in order], dtype=dtype or view.dtype)
         return dense.permuted(*inverse(order))
 
     def constant(self, array: NDArray[Any]) -> View:

@@ -15,16 +15,17 @@ import numpy as np
 from ...core import budget
 from ...errors import ArgumentError
 from ..declared import UNNAMED
-from ..graph import Graph, Input, bodies
+from ..graph import Graph, Input, bodies, used_names
+from ..inference import UNKNOWN
 from ..node import AnyArray, Naming, Node, Signature, size_of
 from ..operations import OPERATIONS
 from ..operations.control import IN_CORE
 from ..operations.evaluation import check_shapes, evaluate
-from ..operations.registry import Expand, Operation, Work
+from ..operations.registry import Expand, Operation
 from ..operations.signatures import Known
 from ..operations.value import Value
 from ..size import hint, is_symbolic
-from ..sized import as_numbers, dtype_of, has_sizes
+from ..sized import as_numbers, has_sizes
 from .builder import Builder, Weights
 from .program import Location, NumPyNode, Program, Rest, Source, source_of
 from .runs import run_count
@@ -32,7 +33,6 @@ from .view import CONSTANTS, DTYPES, View, name_of
 
 MAX_UNROLLED = 4000  # nodes of one loop
 NODE = 20 * budget.STEP  # the work of compiling a node
-ITERATION = Work(0, (), (), 1)
 
 
 class _NeedsPython(Exception):
@@ -62,9 +62,9 @@ class Compiler:
         self._uses: Counter[str] = Counter()
         self._pending: deque[Node] = deque()
         self._fixed, self._axes = fixed, dict[Any, Any]()  # sizes by the names of axes
-        # of the nodes so far: how often they run, and their size
-        self._works: dict[Work, tuple[Any, Any]] = {}
-        self._work = 0  # their sum in the first call
+        self._work = 0  # of the nodes so far, in the first call
+        self._works: dict[Any, Any] = {}  # the sizes among their works, and how often each counts
+        self._fixed_work = 0  # the others
         self._times: Any = 1  # how often the present nodes run
         self._in_body = False  # whether the present nodes are those of a loop that the core runs
         for declared, array, is_parameter in zip(graph.inputs, inputs, parameters, strict=True):
@@ -96,7 +96,8 @@ class Compiler:
         self._program.segments = [self._located(segment, locations) for segment in self._program.segments]
         self._program.outputs = [self._asked(output, locations) for output in self._program.outputs]
         try:
-            work = self._program.axes.total([n * size for n, size in self._works.values()])
+            works = [times * work for work, times in self._works.items()]
+            work = self._program.axes.total([self._fixed_work, *works])
             found = self._builder.build(self._program.axes, outputs, locations, work, optimize=only_steps)
         except OverflowError as error:
             raise ArgumentError("a size or stride of a node has more than 64 bits") from error
@@ -134,13 +135,13 @@ class Compiler:
     def _add_input(self, declared: Input, array: Any, is_parameter: bool) -> None:
         name = declared.name
         if not isinstance(array, np.ndarray):
-            value = Value((), np.dtype(object), name=name)
+            value = Value(UNKNOWN, name=name)
             self._program.signature.append(None)
         else:
             shape, places = self._shape(declared, array, is_parameter)
             is_known = is_parameter or (array.size == 0 and not is_symbolic(shape))
             known = array.tobytes() if is_known else None
-            value = Value(shape, array.dtype, name=name)
+            value = Value(Signature(shape, array.dtype), name=name)
             self._program.signature.append((name_of(array.dtype), places, known))
             check_shapes([Signature.of(array)])
             if is_known:
@@ -179,16 +180,17 @@ class Compiler:
 
     def _add_constants(self, constants: Mapping[str, AnyArray]) -> None:
         for name, array in constants.items():
-            self._values[name] = Value(array.shape, dtype_of(array), array, name=name)
+            self._values[name] = Value(array, name=name)
 
     def _splice(self, nodes: Sequence[Node]) -> None:
         """Put nodes in front of the pending ones."""
         self._pending.extendleft(reversed(nodes))
-        for node in nodes:
-            for name in node.inputs:  # a composition may read a value twice that was read once before
-                self._uses[name] += 1
-                if self._uses[name] > 1 and (value := self._values.get(name)) is not None and value.used_once:
-                    self._values[name] = value.read_again()
+        names = list(used_names(nodes))
+        self._uses.update(names)
+        for name in names:  # a composition may read a value twice that was read once before
+            value = self._values.get(name)
+            if value is not None and value.used_once and self._uses[name] > 1:
+                self._values[name] = value.read_again()
 
     def _add_node(self, node: Node) -> bool:
         """Add a node to the program; return False if its output shapes depend on unknown values."""
@@ -209,23 +211,23 @@ class Compiler:
         """Fold a node, or add it as steps or in NumPy; return False as `_add_node` does."""
         if operation.moves and self._move(node, operation, inputs, arrays):
             return True
-        found, has_numbers = evaluate(node, arrays), not any(map(has_sizes, arrays))
-        if found is None and (has_numbers or operation.takes_sizes):
+        found = evaluate(node, arrays)
+        if found is None and (operation.takes_sizes or not any(map(has_sizes, arrays))):
             self._run_in_numpy(node, inputs, None)
             return False
         if found is None:  # for the sizes of the first call alone
             fixed = [value and value.in_numbers() for value in inputs]
             return self._place(node, operation, fixed, _known(fixed))
         if Signature not in map(type, found):
-            self._define(node, [Value(y.shape, dtype_of(y), y) for y in found])
+            self._define(node, list(map(Value, found)))
             return True
-        signatures = [y if isinstance(y, Signature) else Signature.of(y) for y in found]
+        signatures = [y if type(y) is Signature else Signature.of(y) for y in found]
         if operation.is_pure and all([0 in s.shape for s in _used(node, signatures)]):
             self._define(node, [_new_value(signature, None) for signature in signatures])
             return True
         self._count(operation.work(arrays, node.attributes, signatures))
         views = None if any(bodies(node)) else self._lower(node, operation, inputs, signatures)
-        if views is None and not has_numbers:  # sizes are values like others
+        if views is None and any(map(has_sizes, arrays)):  # sizes are values like others
             inputs = list(map(self._with_numbers, inputs))
             views = self._lower(node, operation, inputs, signatures)
         if views is None:
@@ -233,12 +235,17 @@ class Compiler:
             self._run_in_numpy(node, inputs, signatures)
         return True
 
-    def _count(self, work: Work) -> None:
-        """Count the work of a node, and check that so much is allowed."""
-        times, size = self._works.get(work) or (0, work.size)
-        self._work += hint(size) * hint(self._times)
+    def _count(self, work: Any) -> None:
+        """Count the work of a node, an integer or a size, and check that so much is allowed."""
+        times = self._times
+        self._work += hint(work) * hint(times)
         self._budget.check(self._work)
-        self._works[work] = times + self._times, size
+        if type(work) is int and type(times) is int:
+            self._fixed_work += work * times
+        elif type(work) is int:
+            self._works[times] = self._works.get(times, 0) + work
+        else:
+            self._works[work] = self._works.get(work, 0) + times
 
     def _move(
         self, node: Node, operation: Operation, inputs: list[Value | None], arrays: list[Known | None]
@@ -254,8 +261,7 @@ class Compiler:
         check_shapes(signatures)
         self._count(operation.work(arrays, node.attributes, signatures))
         is_new = len(self._builder.steps) > before
-        values = [Value(view.shape, value.dtype, view=view) for view in views]
-        self._define(node, values, is_new or value.used_once)
+        self._define(node, list(map(Value, signatures, views)), is_new or value.used_once)
         return True
 
     def _repeat(
@@ -292,7 +298,7 @@ class Compiler:
                 while self._pending:
                     naming.node = self._pending.popleft()
                     self._add_node(naming.node)
-            self._count(ITERATION)
+            self._count(budget.STEP)
             return [self._with_numbers(self._values[name]) for name in graph.outputs]
         except _NeedsPython:
             return None
@@ -303,13 +309,12 @@ class Compiler:
         self, node: Node, operation: Operation, inputs: list[Value | None], signatures: Sequence[Signature]
     ) -> list[View] | None:
         """Add a node as steps of the core; return the views of its outputs, or None if it has no steps."""
-        before = self._builder.mark()
-        empty = any([0 in value.shape for value in (*inputs[:1], *signatures) if value is not None])
-        if operation.lower is None or (empty and not operation.lowers_empty):
+        lower, before = operation.lower, self._builder.mark()
+        if lower is None or (not operation.lowers_empty and _has_empty(*inputs[:1], *signatures)):
             return None
         if any([name_of(s.dtype) not in DTYPES for s in _used(node, signatures)]):
             return None
-        views = operation.lower(self._builder, node, inputs, [s.shape for s in signatures])
+        views = lower(self._builder, node, inputs, [s.shape for s in signatures])
         if views is None or not all(map(_fits, views, signatures)):
             self._builder.undo(before)
             return None
@@ -327,7 +332,7 @@ class Compiler:
             raise _NeedsPython
         sources = [source_of(self._with_numbers(value)) for value in inputs]
         self._end_segment()
-        unknown = [Value((), np.dtype(object)) for _ in node.outputs]
+        unknown = [Value(UNKNOWN) for _ in node.outputs]
         values = unknown if signatures is None else [_new_value(s, self._new(s)) for s in signatures]
         targets = [Location(v.view, name) for v, name in zip(values, node.outputs, strict=False)]
         self._program.segments.append(NumPyNode(node, sources, targets, signatures is None))
@@ -344,9 +349,8 @@ class Compiler:
             self._check_outputs(node, node.outputs[: len(values)])
         for name, value in zip(node.outputs, values, strict=False):
             if name:
-                shape, dtype, array, view, *_ = value
-                used_once = alone and self._uses[name] == 1
-                self._values[name] = Value(shape, dtype, array, view, used_once, name)
+                value.name, value.used_once = name, alone and self._uses[name] == 1
+                self._values[name] = value
 
     def _check_outputs(self, node: Node, defined: Collection[str]) -> None:
         if missing := [name for name in node.outputs if self._uses[name] and name not in {"", *defined}]:
@@ -417,25 +421,29 @@ def _used(node: Node, signatures: Sequence[Signature]) -> list[Signature]:
     return [signature for signature, output in zip(signatures, node.outputs, strict=False) if output]
 
 
+def _has_empty(*values: Value | Signature | None) -> bool:
+    """Whether a value has no elements."""
+    return any([value is not None and 0 in value.shape for value in values])
+
+
 def _fits(view: View, signature: Signature) -> bool:
     """Whether a view holds a value, as far as its shape is known; one without elements needs no view."""
-    is_known = not is_symbolic((*view.shape, *signature.shape))
-    differs = is_known and 0 not in signature.shape and view.shape != signature.shape
-    return not differs and view.dtype == signature.dtype
+    is_same = view.shape is signature.shape or is_symbolic((*view.shape, *signature.shape))
+    return view.dtype == signature.dtype and (
+        is_same or view.shape == signature.shape or 0 in signature.shape
+    )
 
 
 def _new_value(signature: Signature, view: View | None) -> Value:
     """Return the value at a view; one without elements is known, unless its shape varies."""
     shape, dtype = signature
     if 0 not in shape:
-        return Value(shape, dtype, view=view)
+        return Value(signature, view)
     if is_symbolic(shape) and name_of(dtype) in DTYPES:
-        return Value(shape, dtype, view=View.contiguous(CONSTANTS, 0, shape, name_of(dtype)))
-    return Value(tuple(map(int, shape)), dtype, np.empty(tuple(map(int, shape)), dtype))
+        return Value(signature, View.contiguous(CONSTANTS, 0, shape, name_of(dtype)))
+    return Value(np.empty(tuple(map(int, shape)), dtype))
 
 
 def _known(values: Sequence[Value | None]) -> list[Known | None]:
     """Return the array of each value that is known, and the signatures of the others."""
-    return [
-        None if v is None else Signature(v.shape, v.dtype) if v.array is None else v.array for v in values
-    ]
+    return [None if v is None else v.content for v in values]
