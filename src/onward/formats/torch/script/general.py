@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ....errors import ArgumentError, OnwardError
 from ....graph import Graph, Input
+from ....graph.graph import with_bodies
 from ....graph.node import AnyArray, Signature
 from ....graph.plan.planner import Planner
 from ....graph.polynomial import evaluated
@@ -86,25 +87,23 @@ def _of_any_rank(program: Program, layout: Layout, name: str) -> Graph:
     Code that takes any rank gets two or three axes.
     """
     dtype = next(iter(program.floats)) if len(program.floats) == 1 else FLOAT32
-    problems: list[str] = []
+    problems: dict[int, str] = {}
 
-    def graph(rank: int, dtype: np.dtype[Any]) -> Graph:
-        return _graph(program, {**layout, name: (dtype, tuple(f"{name}_{axis}" for axis in range(rank)))})
-
-    for rank in range(MAX_AXES, -1, -1):
-        for kind in (dtype, INT64):
+    def first(ranks: Iterable[int]) -> tuple[int, Graph] | None:
+        for rank, kind in product(ranks, (dtype, INT64)):
+            axes = tuple(f"{name}_{axis}" for axis in range(rank))
             try:
-                found = graph(rank, kind)
+                return rank, _graph(program, {**layout, name: (kind, axes)})
             except OnwardError as error:
-                problems += [str(error)] if rank == EXAMPLE else []
-                continue
-            for lower in (2, 3) if rank == MAX_AXES else ():
-                with contextlib.suppress(OnwardError):
-                    return graph(lower, kind)
-            return found
-    raise ArgumentError(
-        f"the file declares no axes; for {name} with {EXAMPLE} axes of {dtype}, {problems[0]}"
-    )
+                problems.setdefault(rank, str(error))
+        return None
+
+    found = first(range(MAX_AXES, -1, -1))
+    if found is None:
+        reason = f"for {name} with {EXAMPLE} axes of {dtype}, {problems[EXAMPLE]}"
+        raise ArgumentError(f"the file declares no axes; {reason}")
+    lower = first((2, 3)) if found[0] == MAX_AXES else None
+    return (lower or found)[1]
 
 
 def _declared_layout(program: Program, declared: Mapping[str, Any]) -> tuple[Layout, list[str]]:
@@ -265,19 +264,17 @@ def _learned(
 
 
 def _solution(size: Size, axis: str, hints: Mapping[str, int]) -> int | None:
-    """Return the size of an axis for which another size is 0, which is about proportional to it."""
+    """Return the smallest size of an axis for which another size is 0, which is about proportional to it."""
+
+    def at(n: int) -> int:
+        return evaluated(size, {**hints, axis: n})
+
     n = hints[axis]
-    a, b = (evaluated(size, {**hints, axis: each}) for each in (n, 2 * n))
-    if a == b:
+    if at(n) == at(2 * n):
         return None
-    start = n - a * n // (b - a)
-    for distance in range(MAX_DISTANCE):
-        for found in (start + distance, start - distance):
-            if found > 0 and evaluated(size, {**hints, axis: found}) == 0:
-                while found > 1 and evaluated(size, {**hints, axis: found - 1}) == 0:
-                    found -= 1  # the smallest of those that a stride makes equal
-                return found
-    return None
+    start = n - at(n) * n // (at(2 * n) - at(n))
+    near = range(max(1, start - MAX_DISTANCE), start + MAX_DISTANCE)
+    return next((each for each in near if at(each) == 0), None)
 
 
 def _with(layout: Layout, axis: str, size: int | str) -> Layout:
@@ -329,15 +326,6 @@ def _finished(program: Program, layout: Layout, recording: Recording) -> Graph:
 def plain(recording: Graph) -> Graph:
     """Return the graph of a recording, without what was known about its values."""
     graph = Graph()
-    names = vars(graph).keys()
-    vars(graph).update((name, value) for name, value in vars(recording).items() if name in names)
-    graph.nodes = [
-        node.with_attributes(
-            {
-                key: plain(value) if isinstance(value, Graph) else value
-                for key, value in node.attributes.items()
-            }
-        )
-        for node in recording.nodes
-    ]
+    vars(graph).update((name, getattr(recording, name)) for name in vars(graph))
+    graph.nodes = [with_bodies(node, plain) for node in recording.nodes]
     return graph
