@@ -11,6 +11,7 @@ from . import (  # noqa: F401 - each module registers its operators
     linear_algebra,
     losses,
     ordering,
+    packed,
     recurrent,
     reductions,
     shapes,

@@ -13,9 +13,10 @@ from ....core import budget
 from ....errors import ArgumentError
 from ....graph.node import Signature
 from ....graph.size import is_symbolic
-from ..aten.registry import Symbol, Tensor
+from ..aten.packed import PACKED, BatchSizes, Steps
+from ..aten.registry import INT64, Symbol, Tensor
 from ..aten.schemas import DTYPES
-from . import lists, packed
+from . import lists
 from .operators import CONTAINERS, PLAIN, SINGLE, as_key, charge_copies, checked, text
 from .recorder import NUMBERS, Recorder
 from .recording import Recording
@@ -66,8 +67,8 @@ class Calls:
                 raise ArgumentError(argument.reason)
         if name in SPECIAL:
             return SPECIAL[name](self, *arguments, **keywords)
-        if any(isinstance(argument, packed.BatchSizes) for argument in arguments[:2]):
-            return packed.apply(self.recorder, name, *arguments, **keywords)
+        if any(isinstance(argument, BatchSizes) for argument in arguments[:2]) and name not in PACKED:
+            return _of_batch_sizes(self, name, *arguments)
         first = arguments[0] if arguments else None
         if any(map(lists.is_long, arguments[:2])):
             return lists.apply(self, name, *arguments, **keywords)
@@ -268,6 +269,19 @@ def _range(calls: Calls, *arguments: Any) -> range | Symbol:
     return range(*arguments)
 
 
+def _of_batch_sizes(calls: Calls, name: str, sizes: Any, *arguments: Any) -> Any:
+    """Apply an operator to the sizes of a packed sequence: the first one, and how many there are."""
+    r = calls.recorder
+    if name == "select" and arguments == (0, 0):
+        return r.tensor(r.cast(sizes.rows, INT64))
+    if name == "size":
+        longest = Symbol(r.add("Reshape", sizes.longest, r.constant([], np.int64)))
+        return longest if arguments else [longest]
+    if name in ("to", "cpu", "detach", "contiguous"):
+        return sizes
+    raise ArgumentError(f"the operator {name} does not take the sizes of a packed sequence")
+
+
 def _always(value: Any) -> Callable[..., Any]:
     return lambda calls, *arguments, **keywords: value
 
@@ -278,7 +292,6 @@ def _same(calls: Calls, x: Any, *arguments: Any, **keywords: Any) -> Any:
 
 # operators that are the same for tensors and other values
 SPECIAL: dict[str, Callable[..., Any]] = {
-    "_pack_padded_sequence": lambda calls, *arguments: packed.pack(calls.recorder, *arguments),
     "prim.RaiseException": _raise, "builtin.range": _range,
     "__is__": _is, "__isnot__": lambda calls, a, b: not _is(calls, a, b),
     **dict.fromkeys(("Int", "IntImplicit"), partial(_number, int)),
@@ -301,7 +314,7 @@ SPECIAL: dict[str, Callable[..., Any]] = {
 # what can be said about a tensor without computing anything
 QUERIES: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("size", "prim.shape", "sym_size"), _size), "len": lambda calls, x: _size(calls, x, 0),
-    "dim": lambda calls, x: 2 if isinstance(x, packed.Steps) else len(x.shape), "numel": _count,
+    "dim": lambda calls, x: 2 if isinstance(x, Steps) else len(x.shape), "numel": _count,
     "prim.dtype": lambda calls, x: NUMBERS[x.dtype.name],
     "is_floating_point": lambda calls, x: x.dtype.kind == "f",
     "is_complex": lambda calls, x: x.dtype.kind == "c",

@@ -1,0 +1,79 @@
+"""Packed sequences: the padded steps and the length of each row, which recurrent layers take as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ....errors import ArgumentError
+from .recurrent import KINDS, new_layer, run_layer
+from .registry import INT64, Symbol, Tensor, aten
+from .translator import Translator
+
+PACKED = {"_pad_packed_sequence", *KINDS}  # the operators that take the sizes of packed sequences
+
+
+class Steps(Tensor):
+    """The padded steps (T, B, I) of a packed sequence, which PyTorch stores with two axes."""
+
+
+@dataclass(eq=False)
+class BatchSizes(Tensor):
+    """What PyTorch calls the batch sizes of a packed sequence: here the lengths of its rows."""
+
+    longest: str = ""
+    rows: int | Symbol = 0
+
+
+def _steps_first(x: Tensor) -> list[int]:
+    return [1, 0, *range(2, x.rank)]
+
+
+@aten("_pack_padded_sequence")
+def _pack(t: Translator, input: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, Tensor]:
+    """Return the steps (T, B, I), still padded, and the lengths."""
+    if lengths.dtype.kind != "i":
+        raise ArgumentError(f"the lengths of packed sequences have dtype {lengths.dtype}; expected integers")
+    steps = t.add("Transpose", input, perm=_steps_first(input)) if batch_first else input.name
+    counts, rows = t.cast(lengths, INT64), t.size(input, 0 if batch_first else 1)
+    longest = t.add("ReduceMax", counts, [0], keepdims=1)
+    shape = (*input.shape[1::-1], *input.shape[2:]) if batch_first else input.shape
+    return Steps(steps, input.dtype, shape), BatchSizes(counts, INT64, (None,), longest=longest, rows=rows)
+
+
+@aten("_pad_packed_sequence")
+def _pad(
+    t: Translator, data: Tensor, batch_sizes: BatchSizes, batch_first: bool, padding_value: float,
+    total_length: int | Symbol,
+) -> tuple[str, str]:  # fmt: skip
+    """Return the steps, up to the longest row or `total_length` steps, and the lengths."""
+    if padding_value != 0:
+        raise ArgumentError(f"the padding value {padding_value} is not supported; expected 0")
+    y = data.name
+    if not isinstance(total_length, int):
+        y = t.add("Slice", y, [0], batch_sizes.longest, [0])
+    elif total_length != data.shape[0]:
+        raise ArgumentError(
+            f"total_length is {total_length}, but must be the number of padded steps {data.shape[0]}"
+        )
+    return t.add("Transpose", y, perm=_steps_first(data)) if batch_first else y, batch_sizes.name
+
+
+def _define(name: str, kind: type[Any], **options: Any) -> None:
+    @aten(f"{name}.data")
+    def function(
+        t: Translator, data: Tensor, batch_sizes: Tensor, hx: Any, params: Sequence[Tensor],
+        has_biases: bool, num_layers: int, dropout: float, train: bool, bidirectional: bool,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        if not isinstance(batch_sizes, BatchSizes):
+            raise ArgumentError("the code changes the sizes of a packed sequence")
+        layer = new_layer(t, kind, params, has_biases, num_layers, bidirectional, **options)
+        states = [hx] if isinstance(hx, Tensor) else hx
+        y, *final = run_layer(t, layer, data, states, False, batch_sizes.name)
+        size = (getattr(layer, "proj_size", 0) or layer.hidden_size) * (1 + bidirectional)
+        return Steps(y, data.dtype, (*data.shape[:2], size)), *final
+
+
+for each, (layer_kind, layer_options) in KINDS.items():
+    _define(each, layer_kind, **layer_options)
