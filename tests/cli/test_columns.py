@@ -154,6 +154,43 @@ def test_bounds_of_a_compressed_table_are_described_in_round_numbers() -> None:
     assert reported["losses"] == "quantile loss, quantiles=(0.1, 0.5, 0.9) of scaled targets"
 
 
+def test_options_that_do_not_fit_the_model_are_refused() -> None:
+    """`run --horizon` ended in a ValueError, `--window` in the name of a node."""
+    write("x.csv", ["step", "price", "sold"], [[n, n % 3, n % 7] for n in range(80)])
+    table = "--time", "step", "--input", "sold", "--target", "sold"
+    trained = *table, "--window", "14", "--horizon", "2", "--interval", "0.8"
+    report("train", "table", "x.csv", *trained, *SMALL, "--epochs", "1", "-o", "net.safetensors")
+    changes = (
+        ("--window", "9"),
+        ("--horizon", "3"),
+        ("--interval", "0.9"),
+        ("--known", "price"),
+        ("--task", "classify"),
+    )
+    for command in ("run", "score"):
+        assert report(command, "net.safetensors", "x.csv", *trained)
+        for option, value in changes:
+            told = message(invoke(command, "net.safetensors", "x.csv", option, value, expect=1))
+            assert "the model was trained with" in told and f"omit {option} {value}" in told
+    onward.Sequential(onward.GRU(1, 5, rng=0), onward.Last(), onward.Linear(5, 3, rng=1)).save(
+        "other.safetensors"
+    )
+    windows = *table, "--window", "9", "--horizon", "2"
+    for command in ("run", "score"):
+        told = message(invoke(command, "other.safetensors", "x.csv", *windows, expect=1))
+        assert "the model has 3 outputs, but 2 steps of 1 targets are 2: choose --horizon" in told
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_of_cells_separated_by_tabs_need_no_option(packed: bool) -> None:
+    text = "id\ta\ty\n" + "".join(f"{n // 3}\t{n}\t{n // 3 % 2}\n" for n in range(60))
+    name = "x.tsv.gz" if packed else "x.tsv"
+    Path(name).write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    columns = "--group", "id", "--input", "a", "--target", "y", *SMALL, "--epochs", "1"
+    assert report("train", "table", name, *columns)["model"] == "x.safetensors"
+    assert report("run", "x.safetensors", name)["sequences"] == 20
+
+
 def test_score_respects_the_layout_of_the_model() -> None:
     x = np.random.default_rng(0).standard_normal((6, 6, 3)).astype(np.float32)  # N == T
     y = np.random.default_rng(1).standard_normal((6, 2)).astype(np.float32)

@@ -247,7 +247,7 @@ def test_delimiters_decimal_commas_and_compressed_files(
         data.read(path, Selection(("a",), delimiter=";"))
     path = write(tmp_path / "y.csv", "a;b\n1,5;2\n\n1.5;2\n")
     with pytest.raises(
-        FileError, match=r"line 4, column 'a': '1.5' is not a number: expected numbers such as 1,5"
+        FileError, match=r"line 4, column 'a': '1.5' is not a number: expected numbers such as 1,5: select"
     ):
         data.read(path, selection)
 

@@ -139,7 +139,7 @@ def train_text(
 def train_table(file: str, selection: data.Selection, out: Path | None, **settings: Any) -> Report:
     """Train a model that predicts the class, or numbers, of the sequences in FILE.
 
-    FILE is a bundled data set; an .npz, .csv, .csv.gz or .parquet file like the INPUT of `onward run`, with
+    FILE is a bundled data set; an .npz, .csv, .tsv or .parquet file like the INPUT of `onward run`, with
     targets to predict; or - for standard input. In an .npz file, `y` holds classes (N,), as integers or
     strings; numbers (N, O) for each sequence; or numbers (N, T, O) for each step. In other files, --target
     names the column: strings and

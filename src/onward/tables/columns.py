@@ -180,10 +180,11 @@ class Columns:
                 return float(cell.replace(self.decimal, "."))
         except ValueError:
             pass
-        comma = ", or --decimal , if it has a decimal comma" if cell.count(",") == 1 else ""
-        hint = f"select numeric columns with --input{comma}"
+        hint = "select numeric columns with --input"
         if self.decimal != ".":
-            hint = f"expected numbers such as 1{self.decimal}5"
+            hint = f"expected numbers such as 1{self.decimal}5: {hint}"
+        elif cell.count(",") == 1:
+            hint += ", or --decimal , if it has a decimal comma"
         raise FileError(f"{self.place(row_of(number), column)}: {cell!r} is not a number: {hint}") from None
 
 

@@ -14,9 +14,9 @@ from .layout import AnyArray, Saved, Selection, Sequences
 
 __all__ = ["SUFFIXES", "AnyArray", "Saved", "Selection", "Sequences", "detect_suffix", "parse", "read"]
 
-SUFFIXES = (".npy", ".npz", ".csv", ".csv.gz", ".parquet")
+SUFFIXES = (".npy", ".npz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 WRITTEN = (".npy", ".npz", ".csv")  # what outputs are written to
-TABLES = (".csv", ".csv.gz", ".parquet")  # with a row for each step
+TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")  # with a row for each step
 OF_WINDOWS = ("window", "horizon", "season", "interval", "task")  # these apply to arrays too
 SIGNATURES = {b"\x93NUMPY": ".npy", b"PK\3\4": ".npz", b"\x1f\x8b": ".csv.gz", b"PAR1": ".parquet"}
 OF_COLUMNS = [item.name for item in fields(Selection) if item.name not in OF_WINDOWS]
@@ -116,13 +116,14 @@ def _columns(file: IO[bytes], suffix: str, name: str, choose: Choose, selection:
     if suffix == ".parquet":
         return read_parquet(file, name, choose)
     content = file.read()
-    if suffix == ".csv.gz":
+    if suffix.endswith(".gz"):
         most = int(max(LARGEST, LARGEST_RATIO * len(content)))
         with gzip.open(io.BytesIO(content)) as unpacked:
             content = unpacked.read(most + 1)
         if len(content) > most:
             raise FileError(f"{name} unpacks to more than {most} bytes: unpack it first")
-    return read_csv(content, name, choose, selection.delimiter, selection.decimal or ".")
+    delimiter = selection.delimiter or ("\t" if suffix.startswith(".tsv") else None)
+    return read_csv(content, name, choose, delimiter, selection.decimal or ".")
 
 
 def detect_suffix(content: bytes) -> str:

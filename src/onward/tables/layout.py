@@ -17,6 +17,14 @@ CHOICES = {
     "decimal": (".", ","),
 }
 SEVERAL = ("inputs", "targets", "known", "static")  # fields that name several columns
+FIXED = (
+    "window",
+    "horizon",
+    "task",
+    "known",
+    "static",
+    "interval",
+)  # what the inputs and outputs of a model mean
 UNKNOWN = -100  # the label of a class that the model does not know, which losses ignore
 
 
@@ -69,7 +77,17 @@ class Selection:
         return [*self.inputs, *self.known, *self.static, *self.other_columns]
 
     def completed(self, saved: "Selection") -> "Selection":
-        """Return this selection with the entries of a saved one where it has none."""
+        """Return this selection with the entries of a saved one where it has none.
+
+        Raises ArgumentError for other windows or another task than those that a model was trained on.
+        """
+        for name in FIXED if saved.window or saved.task else ():
+            given, trained = getattr(self, name), getattr(saved, name)
+            if given and given != (trained or {"horizon": 1}.get(name)):
+                was = f"with {_option(name, trained)}" if trained else f"without --{name}"
+                raise ArgumentError(
+                    f"the model was trained {was}: omit {_option(name, given)}, or train another model"
+                )
         return Selection(
             **{item.name: getattr(self, item.name) or getattr(saved, item.name) for item in fields(Selection)}
         )
@@ -100,6 +118,10 @@ class Selection:
             if not valid:
                 raise ArgumentError(f"{name}={entry!r} does not describe columns of a table")
         return Selection(**found)
+
+
+def _option(name: str, value: Any) -> str:
+    return f"--{name} {','.join(value) if isinstance(value, tuple) else value}"
 
 
 @dataclass(frozen=True)

@@ -85,12 +85,26 @@ def latest(windows: Sequences) -> Sequences:
     return take(windows, found)
 
 
+def check_outputs(windows: Sequences, outputs: int) -> None:
+    """Raise ArgumentError unless a model with this many outputs forecasts the targets of windows."""
+    chosen = windows.selection
+    horizon, targets = chosen.horizon or 1, len(chosen.targets) or 1
+    each = horizon * len(chosen.quantiles)
+    if outputs % each or (chosen.targets and outputs != each * targets):
+        bounds = f" with bounds for {chosen.interval:.0%}" if chosen.interval else ""
+        raise ArgumentError(
+            f"the model has {outputs} outputs, but {horizon} steps of {targets} targets{bounds} are "
+            f"{each * targets}: choose --horizon, --target and --interval as in its training"
+        )
+
+
 def forecast_rows(windows: Sequences, forecasts: Sequence[AnyArray]) -> tuple[list[str], list[list[Any]]]:
     """The header and rows of forecasts (Q * H * O): series, last known time, time, a column per target.
 
     Bounds follow the target, in the columns <target>_low and <target>_high.
     """
     assert windows.ends is not None and windows.series is not None
+    check_outputs(windows, forecasts[0].size)
     series, chosen = windows.series, windows.selection
     horizon = chosen.horizon or 1
     Q = len(chosen.quantiles)
