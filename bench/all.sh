@@ -40,5 +40,6 @@ run scale
 run peers
 run c --cases "$cases"
 run microcontroller
+run javascript --cases "$cases"
 "$python" bench/tables.py "$root" || failed+=(tables)
 [ ${#failed[@]} = 0 ] || { echo "failed: ${failed[*]}"; exit 1; }

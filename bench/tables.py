@@ -204,10 +204,11 @@ TABLES: dict[str, dict[str, str]] = {
         "PyTorch / Onward": "ratio",
     },
     "tflite.models": {
-        "model": "model",
-        "Onward, µs": "onward",
-        "LiteRT, µs": "litert",
-        "LiteRT / Onward": "ratio",
+        "model": "model", "Onward, µs": "onward", "LiteRT, µs": "litert", "LiteRT / Onward": "ratio",
+    },
+    "javascript.models": {
+        "call": "model", "Python, µs": "python", "JavaScript, relaxed SIMD, µs": "relaxed",
+        "relaxed SIMD / Python": "ratio", "JavaScript, SIMD, µs": "plain", "SIMD / Python": "plain_ratio",
     },
     "denormals.calls": {
         "cell": "cell",

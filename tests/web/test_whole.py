@@ -120,6 +120,26 @@ def test_whole_models_give_the_bits_of_python_in_chromium(tmp_path: Path, visit:
         model.check(answer)
 
 
+@pytest.mark.parametrize(
+    ("engine", "cores"),
+    [
+        ("", ["onward-graph-relaxed.wasm"]),
+        ("WebAssembly.validate = () => false;", ["onward-graph.wasm"]),  # as in Safari
+    ],
+    ids=["relaxed", "plain"],
+)
+def test_the_module_loads_the_fast_core_where_the_browser_runs_it(
+    tmp_path: Path, visit: Any, engine: str, cores: list[str]
+) -> None:
+    page, requested = visit("about:blank", ready=False), []
+    page.add_init_script(engine)
+    page.on("request", lambda request: requested.append(request.url.rpartition("/")[2]))
+    page.goto(visit.address)
+    model = silero_like(tmp_path)
+    model.check(in_chromium(page, [model.case])[0])
+    assert [name for name in requested if name.startswith("onward-graph")] == cores
+
+
 @pytest.mark.skipif(
     "ONWARD_CASES" not in os.environ, reason="set ONWARD_CASES to the folder of published models"
 )
