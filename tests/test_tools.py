@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,6 +48,15 @@ def test_the_metadata_name_every_license_that_the_wheel_needs() -> None:
     found = {path.name for pattern in project["license-files"] for path in ROOT.glob(pattern)}
     assert found == load_script("check_wheel").LICENSES
     assert set(project["license"].split(" AND ")) == {"Apache-2.0", "BSD-3-Clause", "MIT", "CC-BY-4.0"}
+
+
+def test_windows_needs_a_numpy_whose_default_integer_has_64_bits() -> None:
+    """With NumPy 1.26, `np.array([0])` has 32 bits there: graphs with such constants did not stream."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    numpy = [Requirement(line) for line in project["dependencies"] if line.startswith("numpy")]
+    for system, versions in (("win32", {"2.0.0"}), ("linux", {"1.26.4", "2.0.0"})):
+        (needed,) = (r for r in numpy if r.marker is None or r.marker.evaluate({"sys_platform": system}))
+        assert {v for v in ("1.25.0", "1.26.4", "2.0.0") if v in needed.specifier} == versions
 
 
 def test_the_workflow_builds_wheels_for_every_system_with_the_stable_abi() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Mapping
+from shlex import quote
 from typing import Any
 
 import click
@@ -46,7 +47,10 @@ def _show(report: Report) -> Printed:
     yield from _show_values(report)
     if report["table"]:
         entries = {name: value for name, value in report["table"].items() if value not in (None, [], False)}
-        shown = (f"{name} {', '.join(v) if isinstance(v, list) else v}" for name, v in entries.items())
+        shown = (
+            f"{name} {', '.join(map(quote, value if isinstance(value, list) else [str(value)]))}"
+            for name, value in entries.items()
+        )
         yield f"Trained on a table: {'; '.join(shown)}."
     if report["carries"]:
         pairs = ", ".join(f"{name} from {output}" for name, output in report["carries"].items())
@@ -76,11 +80,11 @@ def _show_values(report: Report) -> Printed:
     if values := [("input", each) for each in report["inputs"]] + [
         ("output", each) for each in report["outputs"]
     ]:
-        table = new_table("", "", "<name", "<dtype", "<axes", "<")
-        for kind, each in values:
+        notes = [["may be omitted"] if each.get("optional") else [] for _, each in values]
+        table = new_table("", "", "<name", "<dtype", "<axes", *(["<"] if any(notes) else []))
+        for (kind, each), note in zip(values, notes, strict=True):
             axes = "any" if each["axes"] is None else shape_text(tuple(axis or "?" for axis in each["axes"]))
-            note = "may be omitted" if each.get("optional") else ""
-            table.add_row(kind, Text(each["name"]), each["dtype"] or "any", axes, note)
+            table.add_row(kind, Text(each["name"]), each["dtype"] or "any", axes, *note)
         yield table
     stream = report["stream"] or {"time_axis": None, "reason": ""}
     if stream["time_axis"] is not None:
