@@ -17,6 +17,7 @@ from ...graph import Graph, Input, Node
 from ...graph.graph import bodies
 from ...graph.node import AnyArray
 from ...graph.plan.planner import constants_of
+from ...graph.simplification.repetitions import unrolled
 from ...graph.summary import shapes_of, signatures
 from . import build, messages, own_functions, write_recurrent
 from .tensors import DATA_TYPES
@@ -111,6 +112,7 @@ class Writer:
         outer: Writer | None = None,
         captured: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        graph = unrolled(graph)
         self._file, self._graph, self._prefix, self._outer = file, graph, prefix, outer
         self._captured = captured  # the values of the outer graph that are inputs of a body
         self._nodes: list[messages.Node] = []

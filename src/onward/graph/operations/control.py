@@ -60,6 +60,7 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
 def loop(
     count: AnyArray | None, condition: AnyArray | None, *values: Any, body: Body, captured: int = 0,
     scan_output_axes: Sequence[int] | None = None, scan_output_directions: Sequence[int] | None = None,
+    is_rolled_up: int = 0,
 ) -> tuple[Any, ...]:  # fmt: skip
     """Run a graph repeatedly: (i, condition, *carried) to (condition, *carried, *scanned).
 
@@ -176,7 +177,7 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
         return None
     if int(count) == 0:
         return _without_iterations(node, inputs)
-    if not 0 < int(count) <= MAX_UNROLLED:
+    if not 0 < int(count) <= MAX_UNROLLED and not node.attributes.get("is_rolled_up"):
         return None
     if condition is not None and not (isinstance(condition, np.ndarray) and _is_true(condition)):
         return None
@@ -187,11 +188,14 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
     axes, backwards = (attributes.get(f"scan_output_{key}") or none for key in ("axes", "directions"))
     true, nodes, scanned = f"{prefix}condition", list[Node](), list[list[str]]()
     constants = {true: np.array(True)} | {f"{prefix}axis {axis}": np.array([axis]) for axis in axes}
+    shared = {f"{prefix}{name}": array for name, array in body.constants.items()}
+    constants |= shared
+    body = body.replaced(inputs=[*body.inputs, *map(Input, body.constants)], constants={})
     for i in range(int(count)):
         index = f"{prefix}{i}/index"
         outputs = tuple(f"{prefix}{i}:{place}" for place in range(len(body.outputs)))
-        inner = body.renamed(f"{prefix}{i}/", (index, true, *states, *outer), outputs)
-        constants |= inner.constants | {index: np.array(i, np.int64)}
+        inner = body.renamed(f"{prefix}{i}/", (index, true, *states, *outer, *shared), outputs)
+        constants[index] = np.array(i, np.int64)
         nodes += inner.nodes
         states, parts = outputs[1:last], outputs[last:]
         scanned.append([f"{part}/unsqueezed" for part in parts])

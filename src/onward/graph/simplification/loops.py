@@ -9,6 +9,7 @@ import numpy as np
 
 from ..graph import Graph
 from ..node import Node
+from ..operations.arguments import as_axis
 from ..operations.control import keeps_condition, loop_inputs
 from .cells import rnn_step
 from .patterns import Matcher
@@ -23,12 +24,14 @@ MAX_STEPS = 1 << 16  # of a loop whose number of iterations is known, while that
 class LayerLoop(NamedTuple):
     """A loop that runs a cell: the step, the places of its states, and the names of x and of a mask.
 
-    A masked step keeps the states; `last` is the place of the state that repeats the output, if there is one.
+    `axis` is that of the steps. A masked step keeps the states; `last` is the place of the state that repeats
+    the output, if there is one.
     """
 
     step: Node
     states: list[int]
     x: str
+    axis: int
     mask: str = ""
     last: int = -1
 
@@ -49,8 +52,7 @@ def as_layer(s: Simplifier, node: Node) -> list[Node] | None:
     """Return the nodes of a recurrent layer that replace a loop over all steps of x, or None."""
     body, (count, condition, *values) = node.attributes["body"], node.inputs
     states, _, outer = loop_inputs(values, node.captured)
-    options = (node.attributes.get(f"scan_output_{name}") or () for name in ("axes", "directions"))
-    if condition or not keeps_condition(body) or any(map(any, options)):
+    if condition or not keeps_condition(body) or any(node.attributes.get("scan_output_directions") or ()):
         return None
     found = _recognized(body, len(states))
     inner = [declared.name for declared in body.inputs]
@@ -62,28 +64,28 @@ def as_layer(s: Simplifier, node: Node) -> list[Node] | None:
     if ranks != [3, *[2] * len(found.states)]:
         return None
     steps = {name: sequences[name] for name in (found.x, found.mask) if name}
-    if not _is_whole(s, body, steps, count):
+    if not _is_whole(s, body, steps, found.axis, count):
         if number is None or not 0 <= number.item() <= MAX_STEPS:
             return None
-        steps = {name: _first_steps(s, node, x, int(number.item())) for name, x in steps.items()}
-    loop = LayerLoop(*found[:2], steps[found.x], steps.get(found.mask, ""), found.last)
+        steps = {n: _first_steps(s, node, x, found.axis, int(number.item())) for n, x in steps.items()}
+    loop = LayerLoop(*found[:2], steps[found.x], found.axis, steps.get(found.mask, ""), found.last)
     return _layer(s, node, loop, states)
 
 
-def _is_whole(s: Simplifier, body: Graph, sequences: dict[str, str], count: str) -> bool:
+def _is_whole(s: Simplifier, body: Graph, sequences: dict[str, str], axis: int, count: str) -> bool:
     """Whether a loop runs over all steps of x, the first sequence, and of its mask."""
-    sizes = {_axes_around(s, body, name, value)[0] for name, value in sequences.items()}
+    sizes = {_axes_around(s, body, name, value)[axis] for name, value in sequences.items()}
     number = s.constants.get(count)
-    if number is not None:
-        return sizes == {number.item()}
+    if number is not None or axis:
+        return number is not None and sizes == {number.item()}
     is_same = len(sizes) == 1 and all(isinstance(size, int) for size in sizes)
     return any(s.is_length(count, x) for x in list(sequences.values())[: None if is_same else 1])
 
 
-def _first_steps(s: Simplifier, node: Node, x: str, count: int) -> str:
+def _first_steps(s: Simplifier, node: Node, x: str, axis: int, count: int) -> str:
     """Return the first steps of a sequence, which must have that many."""
     places = s.constant(f"{node.outputs[-1]}/steps of {x}", np.arange(count))
-    s.add(Node("Gather", (x, places), (f"{places}/gathered",), {"axis": 0}, node.name, node.source))
+    s.add(Node("Gather", (x, places), (f"{places}/gathered",), {"axis": axis}, node.name, node.source))
     return f"{places}/gathered"
 
 
@@ -101,9 +103,9 @@ def _recognized(body: Graph, count: int) -> LayerLoop | None:
     matcher, i = Matcher(body), body.inputs[0].name
     before, after = [declared.name for declared in body.inputs[2 : 2 + count]], body.outputs[1:]
     gathers = {
-        each.outputs[0]: each.inputs[0]
+        each.outputs[0]: (each.inputs[0], each.attributes.get("axis", 0))
         for each in body.nodes
-        if each.operation == "Gather" and each.inputs[1] == i and not each.attributes.get("axis", 0)
+        if each.operation == "Gather" and each.inputs[1] == i
     }
     steps = [each for each in body.nodes if each.operation == "Step"]
     if not steps and count == 1:
@@ -111,11 +113,14 @@ def _recognized(body: Graph, count: int) -> LayerLoop | None:
     if len(steps) != 1 or steps[0].inputs[0] not in gathers or not set(steps[0].inputs[1:]) <= set(before):
         return None
     (step,) = steps
-    states, x = [before.index(name) for name in step.inputs[1:]], gathers[step.inputs[0]]
+    states, (x, axis) = [before.index(name) for name in step.inputs[1:]], gathers[step.inputs[0]]
+    if axis not in (0, 1):
+        return None
     if count == len(states) and [after[place] for place in states] == list(step.outputs):
         if all(name == step.outputs[0] for name in after[count:]):
-            return LayerLoop(step, states, x)
-    return _masked(matcher, LayerLoop(step, states, x), before, after, gathers)
+            return LayerLoop(step, states, x, axis)
+    first = {name: sequence for name, (sequence, axis) in gathers.items() if axis == 0}
+    return None if axis else _masked(matcher, LayerLoop(step, states, x, axis), before, after, first)
 
 
 def _masked(
@@ -138,7 +143,7 @@ def _masked(
     output = after[others[0]] if others else after[loop.states[0]]
     if masks or len(axes) != 3 or axes[2] != 1 or set(after[len(before) :]) - {output}:
         return None
-    return LayerLoop(*loop[:3], mask, others[0] if others else -1)
+    return LayerLoop(*loop[:4], mask, others[0] if others else -1)
 
 
 def _layer(s: Simplifier, node: Node, loop: LayerLoop, initial: Sequence[str]) -> list[Node]:
@@ -153,12 +158,16 @@ def _layer(s: Simplifier, node: Node, loop: LayerLoop, initial: Sequence[str]) -
     starts = [add("Unsqueeze", (initial[place],), f"{prefix}/first {place}", 0) for place in loop.states]
     ends = [f"{prefix}/last {place}" for place in loop.states]
     scanned = node.outputs[len(initial) :]
-    y = next(filter(None, scanned), f"{prefix}/y")
-    inputs, operation = (loop.x, "", *starts), "Recurrent"
+    axes = node.attributes.get("scan_output_axes") or [0] * len(scanned)
+    y = next((name for name, axis in zip(scanned, axes, strict=True) if name and not axis), f"{prefix}/y")
+    x = f"{prefix}/x" if loop.axis else loop.x
+    if loop.axis:
+        nodes.append(Node("Transpose", (loop.x,), (x,), {"perm": [1, 0, 2]}, node.name, node.source))
+    inputs, operation = (x, "", *starts), "Recurrent"
     if loop.mask:
         mask = add("Squeeze", (loop.mask,), f"{prefix}/mask", 2)
         last = "" if loop.last < 0 else add("Unsqueeze", (initial[loop.last],), f"{prefix}/last", 0)
-        inputs, operation = (loop.x, mask, last or starts[0], *starts), "MaskedRecurrent"
+        inputs, operation = (x, mask, last or starts[0], *starts), "MaskedRecurrent"
     layer = loop.step.attributes["layer"]
     nodes.append(Node(operation, inputs, (y, *ends), {"layer": layer}, node.name, loop.step.source))
     for place, end in zip(loop.states, ends, strict=True):
@@ -167,5 +176,9 @@ def _layer(s: Simplifier, node: Node, loop: LayerLoop, initial: Sequence[str]) -
     if loop.last >= 0 and node.outputs[loop.last]:
         end = s.constant(f"{prefix}/end", np.array(-1))
         nodes.append(Node("Gather", (y, end), (node.outputs[loop.last],), {"axis": 0}, node.name))
-    nodes += [Node("Identity", (y,), (name,), {}, node.name) for name in scanned if name not in ("", y)]
+    for name, axis in zip(scanned, axes, strict=True):
+        if name not in ("", y):
+            order = [1, 2]
+            order.insert(as_axis(axis, 3), 0)
+            nodes.append(Node("Transpose", (y,), (name,), {"perm": order}, node.name))
     return nodes

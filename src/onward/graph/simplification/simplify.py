@@ -15,6 +15,7 @@ from ..operations import OPERATIONS
 from .counted import as_counted
 from .idioms import replace_idioms
 from .loops import as_layer, with_plain_index
+from .repetitions import rolled_up
 from .rewrites import REWRITES
 from .sizes import keep_wide
 
@@ -25,6 +26,8 @@ MAX_COMPARED = 64  # elements of constants that are compared by value
 
 def simplify(graph: Graph) -> Graph:
     """Return an equivalent graph with fewer nodes."""
+    with suppress(*MALFORMED):  # the error belongs to the call, which names the node
+        graph = rolled_up(graph)
     simpler = Simplifier(graph)
     with Limit.of(graph.constants.values()).entered():
         for node in graph.nodes:
@@ -146,7 +149,7 @@ class Simplifier:
             return self._declared.get(name, ())
         if node.operation == "Recurrent" and name == node.outputs[0]:
             return "", "", ""
-        if node.operation == "Concat":
+        if node.operation in ("Concat", "Slice"):
             return ("",) * len(self.axes(node.inputs[0]))
         perm = node.attributes.get("perm") if node.operation == "Transpose" else None
         axes = self.axes(node.inputs[0]) if perm else ()

@@ -1,0 +1,135 @@
+"""Repetitions of the same nodes become loops with the same bits."""
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from support.evaluate import evaluate
+from support.randomized import random_cases
+from support.unrolled_graphs import UnrolledGraph
+
+import onward
+from onward.graph import Graph
+from onward.graph.plan.planner import Planner
+from onward.graph.simplification import repetitions, simplify
+
+CASES = random_cases(40)
+
+
+def planned(graph: Graph, monkeypatch: pytest.MonkeyPatch, *, rolls: bool) -> Planner:
+    """Return the planner of a graph, with or without loops in the place of repetitions."""
+    with monkeypatch.context() as patch:
+        if not rolls:
+            patch.setattr(simplify, "rolled_up", lambda graph: graph)
+        return Planner(simplify.simplify(graph))
+
+
+def operations(graph: Graph) -> list[str]:
+    return [node.operation for node in graph.nodes]
+
+
+def assert_same(case: UnrolledGraph, found: list[Any], expected: list[Any]) -> None:
+    for y, right in zip(found, expected, strict=True):
+        assert y.dtype == right.dtype
+        if case.is_exact:
+            np.testing.assert_array_equal(y, right)
+        else:  # constants that are computed in NumPy
+            np.testing.assert_allclose(y, right, rtol=1e-4, atol=1e-5)
+
+
+def test_random_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = list[bool]()
+    for seed in range(CASES):
+        rng = np.random.default_rng(seed)
+        monkeypatch.setattr(repetitions, "MIN_COPIES", 2)
+        monkeypatch.setattr(repetitions, "MIN_NODES", 8)
+        case = UnrolledGraph(rng, int(rng.integers(2, 30)))
+        rolled, unrolled = (planned(case.graph, monkeypatch, rolls=rolls) for rolls in (True, False))
+        assert_same(case, case.run(rolled), case.run(unrolled))
+        assert not [node.operation for node in rolled.in_numpy()], seed
+        found.append("Loop" in operations(rolled.graph))
+    assert np.mean(found) > 0.8
+
+
+def cells(cell: str, steps: int, axis: int) -> Graph:
+    """Return a graph of x (T, B, I) or (B, T, I) that calls a layer's cell step by step from zeros."""
+    graph, rng = Graph(), np.random.default_rng(3)
+    layer = getattr(onward, cell)(4, 5, rng=rng)
+    x = graph.add_input("x", np.float32, (steps, 2, 4) if axis == 0 else (2, steps, 4))
+    shape = graph.add_constant(np.array([2, 5]))
+    states = [
+        graph.add("ConstantOfShape", shape, value=np.zeros(1, np.float32)) for _ in range(cell.count("S") + 1)
+    ]
+    parts = []
+    for t in range(steps):
+        step = graph.add("Gather", x, graph.add_constant(np.array(t)), axis=axis)
+        states = list(graph.add_all("Step", [step, *states], len(states), layer=layer))
+        parts.append(graph.add("Unsqueeze", states[0], graph.add_constant(np.array([axis]))))
+    graph.outputs = (graph.add("Concat", *parts, axis=axis), states[-1])
+    return graph
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("cell", ["LSTM", "GRU", "RNN"])
+def test_cells_become_one_layer(cell: str, axis: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = cells(cell, 30, axis)
+    rolled, unrolled = (planned(graph, monkeypatch, rolls=rolls) for rolls in (True, False))
+    assert "Recurrent" in operations(rolled.graph)
+    assert {"Loop", "Step"}.isdisjoint(operations(rolled.graph))
+    x = np.random.default_rng(4).standard_normal(graph.inputs[0].axes).astype(np.float32)
+    for y, right in zip(rolled(x), unrolled(x), strict=True):
+        np.testing.assert_array_equal(y, right)
+
+
+def sums(*shape: int) -> Graph:
+    """Return the graph of the sums of 40 steps, which start from a constant of some shape."""
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (40, 2, 3))
+    state = graph.add_constant(np.full(shape, 0.5, np.float32))
+    for t in range(40):
+        step = graph.add("Gather", x, graph.add_constant(np.array(t)), axis=0)
+        state = graph.add("Add", graph.add("Tanh", state), graph.add("Exp", step))
+    graph.outputs = (state,)
+    return graph
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (1, 3), (2, 3)])
+def test_a_state_that_grows_in_the_first_iteration_runs_in_the_core(shape: tuple[int, ...]) -> None:
+    graph = sums(*shape)
+    planner = Planner(simplify.simplify(graph))
+    x = np.random.default_rng(5).standard_normal((40, 2, 3)).astype(np.float32)
+    np.testing.assert_allclose(planner(x)[0], evaluate(graph, x)[0], rtol=1e-5)
+    assert not list(planner.in_numpy())
+
+
+def test_loops_are_unrolled_in_onnx_files(tmp_path: Any) -> None:
+    graph = sums(2, 3)
+    model = onward.graph.Model(simplify.simplify(graph))
+    assert operations(model.graph) == ["Loop"]
+    model.export_onnx(tmp_path / "sums.onnx")
+    loaded = onward.load(tmp_path / "sums.onnx")
+    assert "Loop" not in operations(loaded.graph)
+    x = np.random.default_rng(6).standard_normal((40, 2, 3)).astype(np.float32)
+    np.testing.assert_array_equal(loaded(x), model(x))
+
+
+def test_layers_with_weights_of_their_own_stay() -> None:
+    graph, rng = Graph(), np.random.default_rng(7)
+    value = graph.add_input("x", np.float32, (2, 8))
+    for _ in range(40):
+        W = graph.add_constant(rng.standard_normal((8, 8)).astype(np.float32))
+        value = graph.add("Relu", graph.add("MatMul", value, W))
+    graph.outputs = (value,)
+    assert repetitions.rolled_up(graph) is graph
+
+
+def test_recognizing_costs_little_for_graphs_without_repetitions() -> None:
+    graph, rng = Graph(), np.random.default_rng(8)
+    values = [graph.add_input("x", np.float32, (2, 8))]
+    for operation in rng.choice(["Tanh", "Relu", "Neg", "Abs", "Exp", "Sigmoid"], 3000):
+        values.append(graph.add(str(operation), values[-1]))
+    graph.outputs = (values[-1],)
+    start = time.process_time()
+    assert repetitions.rolled_up(graph) is graph
+    assert time.process_time() - start < 3000 * 40e-6
