@@ -29,7 +29,7 @@ from support.sequence_graphs import RandomGraph, blocks, detector
 
 import onward
 from onward import _core
-from onward.errors import ArgumentError
+from onward.errors import ArgumentError, OnwardError
 
 EXAMPLES = ROOT / "examples" / "c"
 
@@ -200,6 +200,59 @@ def test_random_graphs_have_the_bits_of_python(tmp_path: Path) -> None:
             want = expected.finish()
             assert_bitwise([*session.finish(), stream.finish()], [want, want], f"seed {seed}")
     assert compiled_graphs > 2 * skipped and blocks_run > 4 * blocks_skipped, (skipped, blocks_skipped)
+
+
+def test_short_and_empty_calls_and_blocks_have_programs(tmp_path: Path) -> None:
+    """Unless the model refuses a size, or runs an operation in NumPy for it, such as short padding."""
+    ran = refused = in_numpy = 0
+    for seed in range(random_cases(3)):
+        rng = np.random.default_rng(seed)
+        whole = RandomGraph(seed).build(int(rng.integers(2, 8)))
+        try:
+            model = compile_to(tmp_path, whole)
+        except ArgumentError as error:
+            assert "runs in NumPy" in str(error), seed
+            continue
+        for rows, steps in rng.integers(0, (3, 14), (8, 2)).tolist() * bool(model.ports("input", CALL)):
+            x = random((rows, steps, 5), seed)
+            try:
+                y = whole(x)
+            except OnwardError:
+                refused += 1
+                continue
+            try:
+                assert_bitwise(model.session(CALL).run(x), [y], f"seed {seed}: {x.shape}")
+                ran += 1
+            except CError as error:
+                assert error.status == NO_PROGRAM
+                with pytest.raises(ArgumentError, match="runs in NumPy"):
+                    whole.compile(tmp_path / "call.onward", x)
+                in_numpy += 1
+        for lengths in ((0, 3, 0, 1, 0, 7), (2, 0, 0, 5)) * bool(model.ports("input", STREAM)):
+            session, expected = model.session(STREAM), whole.stream(1)
+            for steps in lengths:
+                x = random((1, steps, 5), seed)
+                assert_bitwise(session.run(x), [expected(x)], f"seed {seed}: a block of {steps} steps")
+                ran += 1
+            assert_bitwise(session.finish(), [expected.finish()], f"seed {seed}")
+    assert ran > refused + 4 * in_numpy, (ran, refused, in_numpy)
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm batch first", "norms", "int8"])
+def test_layers_take_empty_calls_and_blocks(name: str, tmp_path: Path) -> None:
+    layer = MODELS[name]()
+    model = compile_to(tmp_path, layer)
+    opened = onward.load(tmp_path / "model.onward")
+    for shape in [(0, 1, 3), (0, 2, 3), (1, 0, 3), (2, 0, 3), (0, 0, 3)]:
+        x = random(shape)
+        y = layer(x)[0] if isinstance(layer(x), tuple) else layer(x)
+        assert_bitwise([*model.session(CALL).run(x), opened(x)], [y, y])
+    session, stream, expected = model.session(STREAM), opened.stream(), layer.stream()
+    for steps in (0, 2, 0):
+        x = random((steps, 3), steps)
+        y = expected(x)
+        (found,) = session.run(x[None] if layer.batch_first else x[:, None])
+        assert_bitwise([found.reshape(y.shape), stream(x)], [y, y])
 
 
 def test_errors_have_a_code_and_a_message(tmp_path: Path) -> None:

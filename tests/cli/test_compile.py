@@ -31,7 +31,7 @@ def test_it_shows_what_the_file_holds(tmp_path: Path) -> None:
     shown = " ".join(
         invoke("compile", tmp_path / "x.safetensors", "-o", tmp_path / "x.onward", expect=0).output.split()
     )
-    assert "Calls: 1 program." in shown and "No streams: node 0 (Recurrent): cannot stream" in shown
+    assert "Calls: 4 programs." in shown and "No streams: node 0 (Recurrent): cannot stream" in shown
 
 
 def test_a_compiled_model_is_verified_against_its_source_with_inputs_that_it_declares(tmp_path: Path) -> None:

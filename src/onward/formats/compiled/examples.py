@@ -14,6 +14,7 @@ from ...graph.node import AnyArray
 
 BASES = (17, 2, 64, 512)  # open axes get sizes from here on
 MOST_OPEN = 4  # axes whose sizes are combined with each other and with 1
+SHORT = (*range(2, 14), 16, 19)  # of one open axis: windows may barely fit, and strides leave remainders
 MOST_ELEMENTS = 1 << 20
 
 
@@ -24,15 +25,20 @@ def open_axes(inputs: Sequence[Input]) -> list[str]:
 
 
 def sizes(inputs: Sequence[Input], base: int) -> Iterator[dict[str, int]]:
-    """Yield sizes of the open axes: different ones first, then all combinations of equal ones and of 1."""
+    """Yield sizes of the open axes: different ones, combinations of equal ones, 1 and 0, and short ones."""
     names = open_axes(inputs)
     count = len(names)
     choices: Iterable[tuple[int, ...]] = (tuple(range(count)), (0,) * count, (-1,) * count)
-    if count <= MOST_OPEN:  # an axis has its own size, that of an earlier axis, or 1
-        choices = product(*([place, *range(place), -1] for place in range(count)))
+    if count <= MOST_OPEN:  # an axis has its own size, that of an earlier axis, 1 or, last, 0
+        every = product(*([place, *range(place), -1, -2] for place in range(count)))
+        choices = sorted(every, key=lambda chosen: -2 in chosen)
     for chosen in choices:
         if all(of < 0 or chosen[of] == of for of in chosen):
-            yield {name: 1 if of < 0 else base + of for name, of in zip(names, chosen, strict=True)}
+            yield {name: base + of if of >= 0 else 2 + of for name, of in zip(names, chosen, strict=True)}
+    if count <= MOST_OPEN:
+        own = {name: base + place for place, name in enumerate(names)}
+        for others, name, size in product((own, dict.fromkeys(names, 1)), names, SHORT):
+            yield others | {name: size}
 
 
 def zeros(inputs: Sequence[Input], sizes: Mapping[str, int]) -> list[AnyArray] | None:
@@ -41,6 +47,11 @@ def zeros(inputs: Sequence[Input], sizes: Mapping[str, int]) -> list[AnyArray] |
     if sum(map(math.prod, shapes)) > MOST_ELEMENTS:
         return None
     return [np.zeros(shape, each.dtype) for shape, each in zip(shapes, inputs, strict=True)]
+
+
+def are_empty(arrays: Iterable[AnyArray]) -> bool:
+    """Return whether an array has no elements: a model that only takes such arrays is of no use."""
+    return any(array.size == 0 for array in arrays)
 
 
 def _named(declared: Input) -> list[int | str]:

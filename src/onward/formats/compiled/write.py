@@ -27,7 +27,7 @@ from .programs import FileRecorder, GraphPrograms, decisions
 from .words import FileWriter
 
 STREAMS = (3, 1)  # that run together in examples
-STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 16, 17, 32, 160, 256, 512)  # of blocks in examples
+STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 16, 17, 32, 160, 256, 512, 0)  # of blocks in examples
 MAX_STATES = 64  # signatures of the carries of a stream
 
 
@@ -166,7 +166,7 @@ def _add_examples(programs: GraphPrograms, inputs: Sequence[Input]) -> OnwardErr
     for base in examples.BASES:
         for sizes in examples.sizes(inputs, base):
             arrays = examples.zeros(inputs, sizes)
-            if arrays is None:
+            if arrays is None or (examples.are_empty(arrays) and not programs.compiled):
                 continue
             try:
                 programs.add(arrays, [False] * len(arrays))
@@ -270,6 +270,8 @@ class _Stream:
         while new:
             carried = [np.zeros(signature.shape, signature.dtype) for signature in new.pop()]
             for block in blocks:
+                if examples.are_empty(block) and not (programs.compiled or is_strict):
+                    continue
                 try:
                     decides = [False] * self._count + list(decisions(block))
                     following = tuple(programs.add([*carried, *block], decides)[: self._count])
