@@ -137,7 +137,7 @@ def _(time: Any, node: Node) -> None:
     number = time.add("Gather", time.add("Shape", x), time.constant(np.array(time.axis(x))))
     carried = []
     for state in states:
-        initial = time.known(state)
+        initial = time.initial(state)
         if initial is None or not time.is_independent(state):
             time.refuse(node, f"its initial state {state} depends on the sequence")
         carried.append(time.carry(node, initial, None, "state"))

@@ -159,7 +159,7 @@ def _(time: Any, node: Node) -> None:
     heads, keys = attributes["kv_num_heads"], time.shape(q)[2] // attributes["q_num_heads"]
     shape = time.shape(q)[0], heads, keys, time.shape(v)[2] // heads
     dtype = time.dtype(state or q)
-    initial = np.zeros(shape, dtype) if known is None else known
+    initial = time.filled(shape, dtype) if known is None else known
     carried = time.carry(node, initial, None, "state", source)
     y, after = time.add_all("LinearAttention", (q, k, v, carried, *gates), 2, **attributes)
     time.define(node.outputs[0], y, time.timing(q))

@@ -99,11 +99,11 @@ def _(time: Any, node: Node) -> None:
     B = time.shape(x)[1]
     carried = []
     for name, state, shape in zip("hc", states, layer.state_shapes(B), strict=False):
-        initial = np.zeros(shape, layer.dtype) if not state else time.known(state)
+        initial = time.initial(state) if state else time.filled(shape, layer.dtype)
         if initial is None:
             time.refuse(node, f"its initial {name} depends on the sequence")
         carried.append(time.carry(node, initial, None, name))
-    last = time.carry(node, np.zeros((1, B, layer.sizes.P), layer.dtype), None, "last")
+    last = time.carry(node, time.filled((1, B, layer.sizes.P), layer.dtype), None, "last")
     y, *finals = time.add_all("MaskedRecurrent", (x, mask, last, *carried), 1 + len(carried), layer=layer)
     time.define(node.outputs[0], y, time.timing(x))
     time.keep(last, time.slice(time.add("Concat", last, y, axis=0), 0, -1))

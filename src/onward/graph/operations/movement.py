@@ -399,15 +399,13 @@ def _(time: Any, node: Node) -> None:
     if axis != as_axis(node.attributes["axis"], len(time.shape(x))):
         time.unchanged(node)
         return
-    others = [time.known(name) for name in node.inputs if name != x]
+    others = [time.initial(name) for name in node.inputs if name != x]
     if more or any(array is None for array in others):
         time.refuse(node, "it joins sequences along time")
     shape = list(time.shape(x))
     shape[axis] = 0
-    sides = np.zeros(shape, time.dtype(x)), *others
-    before, after = (
-        np.concatenate([sides[0], *part], axis) for part in (sides[1 : place + 1], sides[place + 1 :])
-    )
+    none = time.filled(shape, time.dtype(x))
+    before, after = (time.joined([none, *part], axis) for part in (others[:place], others[place:]))
     y = time.windows(node, x, 1, 1, before, after, 0)
     time.define(node.outputs[0], y, time.timing(y))
 

@@ -156,9 +156,9 @@ def _mirrored(time: Any, node: Node, before: int, after: int, mode: str) -> str:
     timing, needed = time.timing(x), [count + 1 if mode == "reflect" else 1 for count in (before, after)]
     axis, empty, one = timing.axis, list(time.shape(x)), list(time.shape(x))
     empty[axis], one[axis] = 0, 1
-    waiting = time.carry(node, np.ones(one, bool), axis, "waiting")
-    held = time.carry(node, np.zeros(empty, time.dtype(x)), axis, "held")
-    recent = time.carry(node, np.zeros(empty, time.dtype(x)), axis, "steps")
+    waiting = time.carry(node, time.filled(one, bool, True), axis, "waiting")
+    held = time.carry(node, time.filled(empty, time.dtype(x)), axis, "held")
+    recent = time.carry(node, time.filled(empty, time.dtype(x)), axis, "steps")
     attributes = {"axis": axis, "count": before, "needed": needed[0], "mode": mode}
     y, waiting_after, held_after = time.add_all("PadStart", (waiting, held, x), 3, **attributes)
     joined = time.add("Concat", recent, x, axis=axis)

@@ -339,7 +339,7 @@ def _(time: Any, node: Node) -> None:
         source = state if known is None else ""
         if source and not time.is_independent(source):
             time.refuse(node, f"its initial {name} depends on the sequence")
-        initial = np.zeros(shape, layer.dtype) if known is None else known
+        initial = time.filled(shape, layer.dtype) if known is None else known
         carried.append(time.carry(node, initial, None, name, source))
     y, *finals = time.add_all("Recurrent", (x, "", *carried), 1 + len(carried), layer=layer)
     time.define(node.outputs[0], y, time.timing(x))

@@ -185,7 +185,7 @@ def _(time: Any, node: Node, axis: int) -> None:
         x = time.add(operation, x, time.constant(np.array(others)))
     sizes = list(time.shape(x))
     sizes[axis] = 0
-    before = time.carry(node, np.zeros(sizes, time.dtype(x)), axis)
+    before = time.carry(node, time.filled(sizes, time.dtype(x)), axis)
     after = time.add(operation, time.add("Concat", before, x, axis=axis), time.constant(np.array([axis])))
     time.keep(before, after)
     time.summarize(node, after, [] if node.attributes.get("keepdims", 1) else axes)
@@ -241,8 +241,8 @@ def _(time: Any, node: Node, axis: int) -> None:
     if dtype not in (np.float32, np.float64) or any(shape[a] > 1 for a in axes if a < axis):
         time.refuse(node, f"its sum of {dtype} is not in the order of the steps")
     rest = [size for a, size in enumerate(shape) if a not in axes]
-    sums = time.carry(node, np.zeros((*rest, LANES)), None, "sums")
-    count = time.carry(node, np.zeros((*rest, 1), np.int64), None, "count")
+    sums = time.carry(node, time.filled((*rest, LANES), np.float64), None, "sums")
+    count = time.carry(node, time.filled((*rest, 1), np.int64), None, "count")
     y, sums_after, count_after = time.add_all("RunningSum", (sums, count, x), 3, axes=axes)
     time.keep(sums, sums_after)
     time.keep(count, count_after)
@@ -307,7 +307,7 @@ def _(time: Any, node: Node, axis: int) -> None:
         time.refuse(node, "its sum starts at the last step, or leaves out the present one")
     sizes = list(time.shape(node.inputs[0]))
     sizes[axis] = 0
-    before = time.carry(node, np.zeros(sizes, time.dtype(node.inputs[0])), axis)
+    before = time.carry(node, time.filled(sizes, time.dtype(node.inputs[0])), axis)
     joined = time.add("Concat", before, node.inputs[0], axis=axis)
     sums = time.add(node.operation, joined, node.inputs[1])
     time.keep(before, time.slice(sums, axis, -1))

@@ -173,7 +173,7 @@ def _(time: Any, node: Node, axis: int) -> None:
         time.refuse(node, "its blocks do not overlap along the steps alone, or leave gaps")
     shape, held = list(time.shape(x)), max(1, (span - 1) // stride)
     shape[2] = held
-    recent = time.carry(node, np.zeros(shape, time.dtype(x)), 2, "steps")
+    recent = time.carry(node, time.filled(shape, time.dtype(x)), 2, "steps")
     joined = time.add("Concat", recent, x, axis=2)
     time.keep(recent, time.slice(joined, 2, -held))
     steps = time.slice(time.add("Shape", joined), 0, 2, 3)
@@ -418,7 +418,7 @@ def _(time: Any, node: Node, axis: int) -> None:
     if held:
         sizes = list(time.shape(x))
         sizes[axis] = held
-        recent = time.carry(node, np.zeros(sizes, time.dtype(x)), axis, "steps")
+        recent = time.carry(node, time.filled(sizes, time.dtype(x)), axis, "steps")
         joined = time.add("Concat", recent, x, axis=axis)
         time.keep(recent, time.slice(joined, axis, -held))
     # each step completes `stride` outputs, of which none is missing

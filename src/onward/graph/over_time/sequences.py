@@ -1,6 +1,7 @@
 """Run a graph over sequences: find the time axis of its input, and build the graphs over blocks."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice, product
 from typing import Any
 
@@ -15,9 +16,10 @@ from ..inference import Values, flattened, infer
 from ..node import AnyArray, Signature
 from ..plan.planner import Planner
 from ..simplification.simplify import simplify
-from ..size import APART, LONG, Size
+from ..size import APART, LONG, Size, is_symbolic
 from ..size import Axes as Sizes
-from .streamed import Axes, Layout, Streamed
+from .streamed import Axes, Carry, Layout, Streamed
+from .timing import BATCH
 from .transformation import BlockBuilder
 
 MULTIPLES = 1, 1 << 12  # what lengths are multiples of, for models that halve steps and double them again
@@ -42,8 +44,9 @@ def streamed_over_time(
     layouts = find_layouts(whole, inputs, time_axis)
     pairs = list(zip(inputs, layouts, strict=True))
 
-    def builder_of(rows: int, at_end: bool = False) -> BlockBuilder:
-        signatures = _signatures(inputs, layouts, Sizes(is_open=True, is_strict=True), rows)
+    def builder_of(rows: int | None, at_end: bool = False) -> BlockBuilder:
+        sizes = Sizes(is_open=True, is_strict=True)
+        signatures = _signatures(inputs, layouts, sizes, sizes.add(BATCH) if rows is None else rows)
         axes, rates = (
             {x.name: value for x, value in zip(inputs, values, strict=True)}
             for values in ([layout.axes.time or 0 for layout in layouts], [layout.rate for layout in layouts])
@@ -56,13 +59,8 @@ def streamed_over_time(
         if builder.depends_on_length(name):
             raise ArgumentError(f"cannot stream: the output {name} depends on the length of the sequence")
     carries = builder.carries
-    if pooled:  # the batch axes are those in which the carries of one more row are larger
-        larger = builder_of(batch + 1)
-        larger.build()
-        for i, (one, other) in enumerate(zip(carries, larger.carries, strict=True)):
-            shapes = enumerate(zip(one.initial.shape, other.initial.shape, strict=True))
-            rows = next((axis for axis, (a, b) in shapes if a != b), None)
-            carries[i] = one.with_rows(rows)
+    if pooled:
+        carries = _with_batch_axes(carries, builder_of(None))
     block.inputs[:] = [Input(carry.name, carry.initial.dtype, carry.sizes) for carry in carries]
     block.inputs += [x.with_axes(*layout.declared) for x, layout in pairs]
     last = builder_of(batch, at_end=True).build().without_unused()
@@ -76,6 +74,15 @@ def streamed_over_time(
         all(count.is_every_step for count in timed),
         last,
     )
+
+
+def _with_batch_axes(carries: list[Carry], builder: BlockBuilder) -> list[Carry]:
+    """Return carries with the batch axes that a builder for any number of rows finds."""
+    with suppress(ArgumentError):  # rows that a model combines run one by one
+        builder.build()
+    found = {carry.name: carry.initial.shape for carry in builder.carries}
+    axes = ([axis for axis, size in enumerate(found.get(c.name, ())) if is_symbolic([size])] for c in carries)
+    return [one.with_rows(next(iter(own), None)) for one, own in zip(carries, axes, strict=True)]
 
 
 def _with_fixed(graph: Graph, fixed: Mapping[str, Any]) -> tuple[Graph, list[Input]]:
@@ -241,7 +248,7 @@ def _inferred(graph: Graph, inputs: Sequence[Input], layouts: Sequence[Layout]) 
     sizes = Sizes(is_open=True)
     axes = [(x.axes or (), layout.axes.batch) for x, layout in zip(inputs, layouts, strict=True)]
     batches = [own[axis] for own, axis in axes if axis is not None]
-    rows: Any = sizes.add("batch") if batches and all(isinstance(size, str) for size in batches) else 1
+    rows: Any = sizes.add(BATCH) if batches and all(isinstance(size, str) for size in batches) else 1
     signatures = _signatures(inputs, layouts, sizes, rows)
     graph = flattened(graph, signatures)
     return graph, infer(graph, signatures), rows

@@ -11,9 +11,11 @@ from ..inference import Values
 from ..node import AnyArray, Node, Signature
 from ..operations.signatures import Known
 from ..polynomial import UnsureError
-from ..size import Size
+from ..size import Size, is_symbolic
 from .counts import Count, Counts
 from .following import Follower
+
+BATCH = "batch"  # the name of the number of rows, where it is symbolic
 
 
 class Timing(NamedTuple):
@@ -99,6 +101,9 @@ class TimeFollower(Follower):
             self._news[complete] = self._new_size("block")
         return [self._news[complete], 0, 1]
 
+    def _varies(self, size: Any) -> bool:
+        return type(size) is Size and size.names != {BATCH}
+
     def _new_size(self, what: str) -> Size:
         axes = self._length.axes
         return axes.add(f"{what} {len(axes.names)}")
@@ -141,6 +146,24 @@ class TimeFollower(Follower):
         """Return the array of a value that is the same for all sequences, or None."""
         value = self._whole.get(name)
         return value if isinstance(value, np.ndarray) and not self._differs(name) else None
+
+    def filled(self, shape: Sequence[Any], dtype: Any, value: Any = 0) -> Any:
+        """Return an array that holds one value, or its signature for any number of rows."""
+        if is_symbolic(shape):
+            return Signature(tuple(shape), np.dtype(dtype))
+        return np.full(shape, value, dtype)
+
+    def initial(self, name: str) -> Any:
+        """Return the array of a value that is the same for all sequences, or, for any rows, its signature."""
+        value = self._whole[name]
+        return value if is_symbolic(value.shape) and self.is_independent(name) else self.known(name)
+
+    def joined(self, parts: Sequence[Any], axis: int) -> Any:
+        """Return parts of a sequence one behind the other."""
+        if all(isinstance(part, np.ndarray) for part in parts):
+            return np.concatenate(parts, axis)
+        steps = sum(part.shape[axis] for part in parts)
+        return with_steps(parts[0], axis, steps)
 
     def is_independent(self, name: str) -> bool:
         """Whether a value depends neither on the values of the sequence nor on its length."""

@@ -16,7 +16,6 @@ from ..inference import outputs_of
 from ..node import AnyArray, Node, Signature
 from ..operations import OPERATIONS
 from ..operations.signatures import Known
-from ..size import is_symbolic
 from ..sized import has_sizes, integers
 from .counts import Count
 from .streamed import Axes, Carry
@@ -140,15 +139,15 @@ class BlockBuilder(TimeFollower):
             return name
         parts, blocks = list[str](), [list[Any]() for _ in self._blocks]
         for size in sizes:
-            value, longer = self.of_length(size, likely) if is_symbolic([size]) else (None, 0)
+            value, longer = self.of_length(size, likely) if self._varies(size) else (None, 0)
             if value is not None:
                 value = self.without_last(self._node, value, longer) if longer else value
                 axis = self._timing_of(value).axis
                 parts.append(self.slice(self.add("Shape", value), 0, axis, axis + 1))
-            elif is_symbolic([size]):
+            elif self._varies(size):
                 return name
             else:
-                parts.append(self.constant(np.array([size])))
+                parts.append(self.constant(integers([size])))
             for found, values in zip(blocks, self._blocks, strict=True):
                 found.append(size if value is None else values[value].shape[axis])
         new = self.add("Concat", *parts, axis=0)
@@ -195,9 +194,7 @@ class BlockBuilder(TimeFollower):
         self._whole[name] = self._whole[value]
         return name
 
-    def carry(
-        self, node: Node, initial: AnyArray, axis: int | None, suffix: str = "", source: str = ""
-    ) -> str:
+    def carry(self, node: Node, initial: Any, axis: int | None, suffix: str = "", source: str = "") -> str:
         """Add a value that the next call takes from this one; its length may vary along a time axis.
 
         If `source` names a value of the graph, the carry starts at that value instead of at `initial`.
@@ -330,10 +327,10 @@ class BlockBuilder(TimeFollower):
         self._check_rates([x, other])
         return self._align([x, other], are_equal=False)[0]
 
-    def _steps(self, x: str, count: int, value: Any = 0) -> AnyArray:
+    def _steps(self, x: str, count: int, value: Any = 0, dtype: Any = None) -> Any:
         """Return steps of x that hold one value."""
         shape, axis = self.shape(x), self._timing_of(x).axis
-        return np.full((*shape[:axis], count, *shape[axis + 1 :]), value, self.dtype(x))
+        return self.filled((*shape[:axis], count, *shape[axis + 1 :]), dtype or self.dtype(x), value)
 
     def windows(
         self,
@@ -341,8 +338,8 @@ class BlockBuilder(TimeFollower):
         x: str,
         span: int,
         stride: int,
-        before: int | AnyArray,
-        after: int | AnyArray,
+        before: Any,
+        after: Any,
         padding: Any,
     ) -> str:
         """Return the steps of complete windows.
@@ -350,8 +347,8 @@ class BlockBuilder(TimeFollower):
         `before` and `after` are numbers of steps of padding at the ends, or hold these steps.
         """
         timing, reach = self._timing_of(x), max(span, stride)
-        after = after if isinstance(after, np.ndarray) else int(after)
-        initial = before if isinstance(before, np.ndarray) else self._steps(x, before, padding)
+        after = int(after) if isinstance(after, int | np.integer) else after
+        initial = self._steps(x, int(before), padding) if isinstance(before, int | np.integer) else before
         held = self.carry(node, initial, timing.axis, "steps")
         known, ending = (
             initial.shape[timing.axis],
@@ -394,7 +391,7 @@ class BlockBuilder(TimeFollower):
         """Return x with steps of one value added at both ends, or left out where the number is negative."""
         if before < 0:
             axis, complete, length = self._timing_of(x)
-            left = self.carry(node, self._steps(x, -before).astype(bool), axis, "left")
+            left = self.carry(node, self._steps(x, -before, dtype=np.bool_), axis, "left")
             y, rest = self.add_all("Skip", (left, x), 2, axis=axis)
             self.keep(left, rest)
             x = self.define_new(y, Timing(axis, complete.then(add=before), length.then(add=before)))
