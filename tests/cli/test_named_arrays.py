@@ -73,3 +73,23 @@ def test_quantize_compares_all_outputs_of_one_call(files: tuple[Path, Path, Any]
     out.unlink()
     result = invoke(*arguments, "--tolerance", "1e-9", expect=1)
     assert "exceeds the tolerance" in message(result) and not out.exists()
+
+
+def test_damaged_arrays_are_a_message(files: tuple[Path, Path, Any]) -> None:
+    """`run` ended in BadZipFile for a file that starts as .npz."""
+    path, inputs, _ = files
+    whole, rng, refused = inputs.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(60):
+        content = bytearray(whole[: int(rng.integers(1, len(whole))) if rng.random() < 0.5 else None])
+        for place in rng.integers(0, len(content), 3):
+            content[place] ^= int(rng.integers(1, 256))
+        inputs.write_bytes(content)
+        result = invoke("run", path, inputs)
+        refused += result.exit_code
+        assert result.exit_code == 0 or message(result).startswith("Error: ")
+    assert refused > 50
+
+
+def test_a_model_of_several_inputs_is_not_compared_with_layers(files: tuple[Path, Path, Any]) -> None:
+    told = message(invoke("verify", files[0], "--against", "vowels", expect=1))
+    assert "layers take one array, not x, z" in told

@@ -313,12 +313,12 @@ def read_arrays(path: Path | str, argument: str = "INPUTS") -> Arrays:
     """The arrays of a file: by name, or in order if it is .npy or the names are NumPy's arr_0, arr_1, .."""
     file = data_file(str(path), argument)
     try:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return [loaded]
-        with loaded as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError) as error:
+        with file.open("rb") as opened:
+            loaded = np.load(opened, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return [loaded]
+            arrays = {name: loaded[name] for name in loaded.files}
+    except Exception as error:  # NumPy, zipfile and zlib raise many kinds of errors for a damaged file
         raise ArgumentError(f"{path} is not a complete .npy or .npz file: {error}") from error
     return list(arrays.values()) if all(name.startswith("arr_") for name in arrays) else arrays
 

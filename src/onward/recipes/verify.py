@@ -397,6 +397,8 @@ def example_inputs(models: Sequence[Any]) -> Mapping[str, NDArray[Any]]:
         try:
             inputs = _example(models, size)
             for model in models:
+                if _declared(model) is None and len(inputs) > 1:
+                    raise ArgumentError(f"layers take one array, not {', '.join(inputs)}")
                 model(*inputs.values())
             return inputs
         except OnwardError as error:
