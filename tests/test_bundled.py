@@ -75,7 +75,7 @@ def test_vowels_is_as_accurate_as_its_card_states() -> None:
 
 def test_shakespeare_predicts_a_play_that_it_was_not_trained_on() -> None:
     model, vocabulary = text.load(bundled.models()["shakespeare"])
-    play = (support.DATA / "held_out_play.txt").read_text()
+    play = (support.DATA / "held_out_play.txt").read_text(encoding="utf-8")
     bits = text.bits_per_character(model, vocabulary, play)
     assert bits == pytest.approx(float(bundled.card("shakespeare")["bits_per_character"]), abs=0.1)
     generated = "".join(text.sample(model, vocabulary, "KING", 300, 0.5, rng=0))

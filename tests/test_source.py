@@ -49,6 +49,7 @@ def test_the_rule_finds_addresses(code: str) -> None:
 
 # Files that catch any exception, with the reason.
 CATCHING = {
+    "cli/sources.py": "NumPy, zipfile and zlib raise many kinds of errors for a damaged file",
     "formats/onnx/reference.py": "each operator of the onnx package raises errors of its own",
     "serve/steps.py": "the error reaches the clients, and is raised again",
     "serve/ticks.py": "the server goes on",
@@ -81,3 +82,34 @@ def test_an_identity_keeps_its_object_alive() -> None:
     assert len(names) == 100
     value = [1]
     assert Identity(value) == Identity(value) and Identity(value) != Identity([1])
+
+
+def texts_without_encoding(tree: ast.AST) -> Iterator[ast.Call]:
+    """Yield the calls that read or write a text in the encoding of the system, on Windows not UTF-8."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(ast.Attribute(attr="read_text" | "write_text" as name), arguments, options):
+                positions = 0 if name == "read_text" else 1
+                if len(arguments) <= positions and not any(each.arg == "encoding" for each in options):
+                    yield node
+
+
+def test_no_text_depends_on_the_encoding_of_the_system() -> None:
+    """Exporting C read its templates in cp1252 on Windows."""
+    root = Path(__file__).parents[1]
+    run = [path for name in ("core", "layers", "streaming") for path in (root / "tests" / name).glob("*.py")]
+    found = []
+    for path in [*FILES, *root.glob("tools/*.py"), *run]:  # tools/check_wheel.py runs those tests on Windows
+        text = path.read_text(encoding="utf-8")
+        if "_text(" in text:
+            calls = texts_without_encoding(ast.parse(text))
+            found += [f"{path.name}, line {node.lineno}: {ast.unparse(node)}" for node in calls]
+    assert found == []
+
+
+def test_the_rule_finds_texts_without_encoding() -> None:
+    code = "a.read_text(); b.write_text(x); c.read_text(encoding='utf-8'); d.write_text(x, 'utf-8')"
+    assert [ast.unparse(node) for node in texts_without_encoding(ast.parse(code))] == [
+        "a.read_text()",
+        "b.write_text(x)",
+    ]

@@ -45,7 +45,7 @@ def main() -> None:
             compiler = os.environ.get("CXX", "g++")
             command = [compiler, *FLAGS, str(target), *flags, f"-DONWARD_ISA={isa}", str(KERNELS)]
             subprocess.run(command, check=True)
-            functions = micro_kernels(target.read_text())
+            functions = micro_kernels(target.read_text(encoding="utf-8"))
         spills = {
             name: found
             for name, lines in functions.items()

@@ -46,7 +46,7 @@ def check_contents(wheel: Path) -> None:
     print(f"{wheel.name}: {size / 1e6:.2f} MB, of which {bundled / 1e6:.2f} MB are models and recordings")
     assert size <= MAX_WHEEL, f"expected at most {MAX_WHEEL / 1e6} MB"
     for page in PAGES:
-        (stated,) = re.findall(r"(\d+\.\d) MB (?:package|wheel)", (ROOT / page).read_text())
+        (stated,) = re.findall(r"(\d+\.\d) MB (?:package|wheel)", (ROOT / page).read_text(encoding="utf-8"))
         assert 0.8 * float(stated) <= size / 1e6 <= float(stated), f"{page} states a size of {stated} MB"
     declared = {
         line.split(">")[0] for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line

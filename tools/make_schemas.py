@@ -58,4 +58,4 @@ def table() -> list[str]:
 
 
 if __name__ == "__main__":
-    TABLE.write_text("\n".join(table()) + "\n")
+    TABLE.write_text("\n".join(table()) + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ from onward.core import facade
 
 
 def test_every_name_that_a_method_calls_is_registered_and_defined() -> None:
-    source = "".join(path.read_text() for path in Path(onward.__file__).parent.rglob("*.py"))
+    source = "".join(path.read_text(encoding="utf-8") for path in Path(onward.__file__).parent.rglob("*.py"))
     called = set(re.findall(r'facade\.call\(\s*"(\w+)"', source)) - {"sqrt"}
     assert called and called <= facade.registered().keys()
     for name, module in facade.registered().items():

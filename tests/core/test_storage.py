@@ -259,7 +259,7 @@ class TestOnlyRegularFilesAreReplaced:
         modules = [
             path.relative_to(source).as_posix()
             for path in source.rglob("*.py")
-            if writes.search(path.read_text())
+            if writes.search(path.read_text(encoding="utf-8"))
         ]
         assert modules == ["core/atomic.py"]
 

@@ -50,5 +50,5 @@ def test_threads_parse_at_once() -> None:
 
 
 def test_no_other_module_parses() -> None:
-    modules = [path.name for path in SOURCE.rglob("*.py") if "ast.parse(" in path.read_text()]
+    modules = [path.name for path in SOURCE.rglob("*.py") if "ast.parse(" in path.read_text(encoding="utf-8")]
     assert modules == ["syntax.py"]

@@ -39,7 +39,7 @@ def field_of(dtype: str) -> str:
 @cache
 def text_of(file: str) -> str:
     """Return the content of a template."""
-    return (TEMPLATES / f"{file}.c").read_text()
+    return (TEMPLATES / f"{file}.c").read_text(encoding="utf-8")
 
 
 @cache

@@ -316,4 +316,4 @@ def _vectors(name: str, port: Port, blocks: Sequence[AnyArray]) -> str:
 
 
 def _filled(file: str, **parts: str) -> str:
-    return Template((TEMPLATES / file).read_text()).substitute(parts)
+    return Template((TEMPLATES / file).read_text(encoding="utf-8")).substitute(parts)
