@@ -124,6 +124,15 @@ def test_layers_with_weights_of_their_own_stay() -> None:
     assert repetitions.rolled_up(graph) is graph
 
 
+def test_what_is_constant_stays_so() -> None:
+    graph = Graph()
+    x, value = graph.add_input("x", np.float32, (3,)), graph.add_constant(np.ones(3, np.float32))
+    for _ in range(40):
+        value = graph.add("Tanh", graph.add("Neg", value))
+    graph.outputs = (graph.add("Add", x, value),)
+    assert operations(simplify.simplify(graph)) == ["Add"]
+
+
 def test_recognizing_costs_little_for_graphs_without_repetitions() -> None:
     graph, rng = Graph(), np.random.default_rng(8)
     values = [graph.add_input("x", np.float32, (2, 8))]

@@ -82,6 +82,10 @@ class _Rolling:
         self._places = [[node] for node in nodes]  # what takes the place of each node
         self._makers = {name: node for node in nodes for name in node.outputs if name}
         self._rolled = np.zeros(len(nodes), np.bool_)
+        self._varying = {declared.name for declared in graph.inputs}  # what is not the same in every call
+        for node in nodes:
+            if not self._varying.isdisjoint(node.inputs):
+                self._varying.update(filter(None, node.outputs))
 
     def graph(self) -> Graph:
         """Return the graph with its loops."""
@@ -95,6 +99,8 @@ class _Rolling:
         end = start + period * copies
         nodes = [node for place in self._places[start:end] for node in place]
         if self._rolled[start:end].any() or len(nodes) < end - start:
+            return False
+        if self._varying.isdisjoint(name for node in nodes for name in node.outputs):  # they become constants
             return False
         try:
             loop = Unrolled(self._graph, self._makers, [nodes[place::period] for place in range(period)])
