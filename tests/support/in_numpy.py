@@ -27,8 +27,7 @@ WITHOUT_STEPS = {
         RANDOM: "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial",
         CONSTANT: "Shape Size EyeLike HannWindow HammingWindow BlackmanWindow MelWeightMatrix",
         RARE: (
-            "RotaryEmbedding BitCast BitShift TensorScatter CenterCropPad MaxUnpool Det ReduceProd CumProd "
-            "GridSample AffineGrid"
+            "RotaryEmbedding BitCast BitShift TensorScatter CenterCropPad MaxUnpool Det GridSample AffineGrid"
         ),
         "it is a function of NumPy, for code that is recorded": "NumPy",
         "it runs once, at the end of a stream": "PadEnd",

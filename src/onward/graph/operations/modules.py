@@ -48,9 +48,10 @@ NAMES = {
     "quantized_recurrent": "DynamicQuantizeLSTM",
     "recurrent": "Recurrent Step RNN GRU LSTM Steps LastStep FinalState",
     "reductions": (
-        "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
-        "ReduceSum ReduceSumSquare GlobalAveragePool GlobalMaxPool GlobalLpPool RunningSum CumSum CumProd"
+        "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin "
+        "ReduceSum ReduceSumSquare GlobalAveragePool GlobalMaxPool GlobalLpPool RunningSum CumSum"
     ),
+    "reductions cumulative": "ReduceProd CumProd",
     "row_quantization": "QuantizeRows QuantizeRowsWithZero RowProduct",
     "resize": "Resize GridSample AffineGrid",
     "selection": "ArgMax ArgMin Hardmax TopK Unique NonMaxSuppression",

@@ -3,6 +3,7 @@
 Coordinates are computed in float32, as in onnxruntime and PyTorch: in float64, ties have other neighbors.
 """
 
+import functools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from .registry import Inputs, along_time, known, operation, typed_view, view
 from .signatures import Known
 
 EXACT = 1 << 22  # float32 represents halves of smaller numbers
+MAX_TAPS = 16  # elements that the core adds
 RADII = {"linear": 1, "cubic": 2}  # how far the elements of an interpolation lie from its coordinate
 NEAREST: dict[str, Callable[[AnyArray], AnyArray]] = {
     "floor": np.floor,
@@ -133,12 +135,7 @@ def resize(
         if mode == "nearest":
             places, weights = NEAREST[nearest_mode](at).astype(np.int64)[:, None], None
         else:
-            shrinkage = min(item.scale, np.float32(1)) if antialias else np.float32(1)
-            places, weights = _neighbors(mode, at, shrinkage, np.float32(cubic_coeff_a))
-            if exclude_outside:
-                weights = np.where((places >= 0) & (places < item.before), weights, 0)
-            if exclude_outside or antialias:
-                weights = weights / weights.sum(1, keepdims=True)
+            places, weights = _taps(item, at, mode, antialias, cubic_coeff_a, exclude_outside)
         y = _interpolate(y, item.axis, places.clip(0, max(0, item.before - 1)), weights)
         if crops:
             beyond = (at < 0) | (at > item.before - 1)
@@ -152,7 +149,7 @@ def resize(
 
 @resize.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """The nearest elements are moved; linear interpolation gathers both neighbors along each axis."""
+    """The nearest elements are moved; an interpolation gathers the neighbors along each axis."""
     options, (_, _, scales, sizes) = node.attributes, (*inputs, None, None, None)[:4]
     mode, coordinates = _modes(options)
     if coordinates == "tf_crop_and_resize":
@@ -160,11 +157,17 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if mode == "nearest":
         return _repeated(b, node, inputs, shapes) or move(b, node, inputs, shapes)
     x = view(b, inputs[0])
-    if x is None or mode != "linear" or options.get("antialias") or options.get("exclude_outside"):
+    if x is None:
         return None
+    filters = [
+        options.get(n, d) for n, d in (("antialias", 0), ("cubic_coeff_a", -0.75), ("exclude_outside", 0))
+    ]
     for item in _resized_axes(x.shape, known(scales), known(sizes), options):
         if item.changes:
-            x = _lower_interpolation(b, x, item.axis, _coordinates(coordinates, item))
+            places, weights = _taps(item, _coordinates(coordinates, item), mode, *filters)
+            if places.shape[1] > MAX_TAPS:
+                return None
+            x = _lower_interpolation(b, x, item, places, weights)
     return [x]
 
 
@@ -229,17 +232,16 @@ def _(time: Any, node: Node, axis: int) -> None:
     time.define(node.outputs[0], y, time.timing(y))
 
 
-def _lower_interpolation(b: Builder, x: View, axis: int, at: AnyArray) -> View:
-    """Interpolate linearly at coordinates of an axis; those outside take the nearest element."""
-    places, weights = _neighbors("linear", at, np.float32(1), np.float32(0))
+def _lower_interpolation(b: Builder, x: View, item: Axis, places: AnyArray, weights: AnyArray) -> View:
+    """Add the elements of an axis at `places` (n, K), or the nearest ones, times their weights."""
     terms = []
     for place, weight in zip(places.T, weights.T, strict=True):
-        offsets = np.take(x.offsets(), place.clip(0, int(x.shape[axis]) - 1), axis)
+        offsets = np.take(x.offsets(), place.clip(0, int(x.shape[item.axis]) - 1), item.axis)
         neighbors = b.new(*offsets.shape)
         b.add("gather", x, (offsets - x.offset).ravel().tolist(), neighbors)
-        factor = weight.astype(np.float32).reshape(-1, *[1] * (len(x.shape) - axis - 1))
+        factor = weight.astype(np.float32).reshape(-1, *[1] * (len(x.shape) - item.axis - 1))
         terms.append(b.binary("multiply", neighbors, b.constant(factor)))
-    return b.binary("add", *terms)
+    return functools.reduce(lambda first, second: b.binary("add", first, second), terms)
 
 
 def _coordinates(mode: str, item: Axis) -> AnyArray:
@@ -267,6 +269,19 @@ def _coordinates(mode: str, item: Axis) -> AnyArray:
                 return np.full(1, half * (start + end) * last, np.float32)
             return start * last + i * (end - start) * last / np.float32(item.after - 1)
     raise ArgumentError(f"coordinate_transformation_mode={mode!r} is not supported")
+
+
+def _taps(
+    item: Axis, at: AnyArray, mode: str, antialias: int, a: float, exclude_outside: int
+) -> tuple[AnyArray, AnyArray]:
+    """Return the indices (n, K) of the elements that each coordinate interpolates, and their weights."""
+    shrinkage = min(item.scale, np.float32(1)) if antialias else np.float32(1)
+    places, weights = _neighbors(mode, at, shrinkage, np.float32(a))
+    if exclude_outside:
+        weights = np.where((places >= 0) & (places < item.before), weights, 0)
+    if exclude_outside or antialias:
+        weights = weights / weights.sum(1, keepdims=True)
+    return places, weights
 
 
 def _neighbors(mode: str, at: AnyArray, shrinkage: np.float32, a: np.float32) -> tuple[AnyArray, AnyArray]:
