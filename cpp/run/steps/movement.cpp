@@ -8,6 +8,7 @@
 
 #include "run/plan.h"
 #include "run/steps/elements.h"
+#include "run/steps/transpose.h"
 
 namespace onward {
 
@@ -18,36 +19,6 @@ size_t adjacent_axis(const View& view) {
     size_t axis = 0;
     while (axis < view.shape.size() && (view.strides[axis] != 1 || view.shape[axis] < 2)) axis++;
     return axis;
-}
-
-// Transposes 4 x 4 numbers.
-void transpose_tile(const uint32_t* from, Size from_step, uint32_t* to, Size to_step) {
-    typedef uint32_t Row __attribute__((vector_size(16), aligned(4), may_alias));
-    auto row = [&](Size i) { return *(const Row*)(from + i * from_step); };
-    auto put = [&](Size i, const Row& row) { *(Row*)(to + i * to_step) = row; };
-    const Row a = row(0), b = row(1), c = row(2), d = row(3);
-    const Row ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-    const Row cd = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-    put(0, __builtin_shufflevector(ab, cd, 0, 1, 4, 5)), put(1, __builtin_shufflevector(ab, cd, 2, 3, 6, 7));
-    put(2, __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5));
-    put(3, __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7));
-}
-
-// to[j * to_step + i] = from[i * from_step + j] for i < n and j < m.
-template <class T>
-void transpose(const T* from, Size from_step, Size n, Size m, T* to, Size to_step) {
-    constexpr Size side = 4, together = 64;  // together: rows that stay in the cache
-    for (Size first = 0; first < n; first += together) {
-        const Size last = std::min(n, first + together);
-        for (Size j = 0; j < m; j += side) {
-            Size i = first;
-            if constexpr (sizeof(T) == 4)
-                for (; j + side <= m && i + side <= last; i += side)
-                    transpose_tile(from + i * from_step + j, from_step, to + j * to_step + i, to_step);
-            for (; i < last; i++)
-                for (Size k = j; k < std::min(m, j + side); k++) to[k * to_step + i] = from[i * from_step + k];
-        }
-    }
 }
 
 // Converts a number as NumPy does on x86: a float is truncated, and one that is out of range, or NaN, becomes the

@@ -10,6 +10,7 @@
 #include "platform/denormals.h"
 #include "platform/temporary.h"
 #include "platform/threads.h"
+#include "run/steps/transpose.h"
 
 namespace onward {
 
@@ -41,12 +42,80 @@ void pack(const float* matrix, const std::array<Size, 2>& strides, Size K, Size 
         if (n < L) std::fill_n(panels, K * L, 0.0f);
         if (strides[1] == 1) {
             for (Size k = 0; k < K; k++) copied(from + k * strides[0], n, panels + k * L);
+        } else if (strides[0] == 1) {
+            transpose(from, strides[1], n, K, panels, L);
         } else {
             for (Size lane = 0; lane < n; lane++)
                 for (Size k = 0; k < K; k++) panels[k * L + lane] = from[k * strides[0] + lane * strides[1]];
         }
     }
 }
+
+// The distances of the rows and the columns of the matrices that a view holds.
+using Steps = std::array<Size, 2>;
+
+Steps steps_of(const View& view) { return {view.strides.end()[-2], view.strides.back()}; }
+
+View transposed(View view) {
+    std::swap(view.shape.end()[-2], view.shape.end()[-1]);
+    std::swap(view.strides.end()[-2], view.strides.end()[-1]);
+    return view;
+}
+
+// The time of a product of M rows and a matrix of N columns, which are the lanes of vectors: multiplying takes twice as
+// long as packing.
+Size cost(Size M, Size N, Size L) { return 2 * M * ceil_div(N, L) + N; }
+
+constexpr Size most_filters = 4;
+
+// y (M, N) = a (M, K) b (K, N).
+struct MatrixProduct {
+    Size M, N, K;
+    Steps a, b, y;
+
+    Size rows() const { return std::min(M, rows_at_once); }
+    Size memory(Size L) const { return ceil_div(N, L) * L * (K + 1 + rows()) + rows() * K; }
+
+    // Without a matrix b, multiplies by that of the last call with this memory.
+    void run(const Kernels<float>& kernels, const float* from, const float* by, float* to, float* memory) const {
+        const Size L = kernels.L, blocks = ceil_div(N, L), units = blocks * L;
+        float *const weights = memory, *const zeros = weights + units * K, *const out = zeros + units,
+              *const gathered = out + rows() * units;
+        if (by) pack(by, b, K, N, L, weights), std::fill_n(zeros, units, 0.0f);
+        const Panels<float> panels{1, K, blocks, Format::native, weights, zeros, K * L * Size(sizeof(float))};
+        const bool in_place = units == N && y[1] == 1;
+        for (Size first = 0; first < M; first += rows(), from += rows() * a[0], to += rows() * y[0]) {
+            const Size n = std::min(rows(), M - first);
+            Operand<float> operand{from, a[0]};
+            if (a[1] != 1) {
+                for (Size row = 0; row < n; row++)
+                    for (Size k = 0; k < K; k++) gathered[row * K + k] = from[row * a[0] + k * a[1]];
+                operand = {gathered, K};
+            }
+            kernels.product(panels, operand, n, in_place ? to : out, in_place ? y[0] : units, nullptr, {0, blocks});
+            for (Size row = 0; row < n && !in_place; row++) {
+                const float* const sums = out + row * units;
+                float* const y_row = to + row * y[0];
+                if (y[1] == 1 && N > 2 * L)
+                    std::memcpy(y_row, sums, N * sizeof(float));
+                else if (y[1] == 1)
+                    for (Size unit = 0; unit < N; unit++) y_row[unit] = sums[unit];
+                else
+                    for (Size unit = 0; unit < N; unit++) y_row[unit * y[1]] = sums[unit];
+            }
+        }
+    }
+
+    // For few rows of a. Reads b, whose rows start at these offsets, in place.
+    void filter(const Kernels<float>& kernels, const float* from, const float* by, const Size* rows_of_b, float* to,
+                float* memory) const {
+        const bool in_place = M == 1 || a[0] == 1;
+        for (Size k = 0; k < K && !in_place; k++)
+            for (Size row = 0; row < M; row++) memory[k * M + row] = from[row * a[0] + k * a[1]];
+        const float* const weights = in_place ? from : memory;
+        kernels.filter({by, N, K, M, rows_of_b, weights, in_place ? a[1] : M, nullptr, -0.0f, to, y[0]});
+    }
+};
 
 }  // namespace
 
@@ -127,14 +196,17 @@ void Plan::product(const Dense<float>& W, const View& x, Size row_axes, const st
     });
 }
 
-// Packs b, and multiplies rows of a by it as `product` does. Rows whose numbers are not adjacent are gathered first.
+// y = a b for each of some matrices: packs b and multiplies rows of a by it, as `product` does. Rows whose numbers are
+// not adjacent are gathered first.
 void Plan::matmul(const View& a, const View& b, const View& y) {
     check_floats({&a, &b, &y});
     const size_t axes = y.shape.size();
     if (axes < 2 || a.shape.size() < 2 || b.shape.size() < 2)
         throw std::out_of_range("a matrix product needs views with at least two axes");
-    const Size M = y.shape[axes - 2], N = y.shape[axes - 1], K = a.shape.back();
-    auto matrix = [](const View& view) { return std::array<Size, 2>{view.strides.end()[-2], view.strides.back()}; };
+    const Size K = a.shape.back();
+    const MatrixProduct product{y.shape[axes - 2], y.shape[axes - 1], K, steps_of(a), steps_of(b), steps_of(y)};
+    const Size M = product.M, N = product.N;
+    if (cost(N, M, kernels.L) < cost(M, N, kernels.L)) return matmul(transposed(b), transposed(a), transposed(y));
     // The offsets of all matrices of an operand, broadcast to those of y.
     auto offsets = [&](const View& operand, Size rows, Size columns) {
         if (operand.shape.size() > axes || operand.shape.end()[-2] != rows || operand.shape.back() != columns)
@@ -147,33 +219,23 @@ void Plan::matmul(const View& a, const View& b, const View& y) {
         }
         return Offsets(kept, view, 0, axes - 2);
     };
-    add([this, M, N, K, a = Place(a), b = Place(b), y = Place(y), a_offsets = offsets(a, M, K),
-         b_offsets = offsets(b, K, N), y_offsets = offsets(y, M, N), a_strides = matrix(a), b_strides = matrix(b),
-         y_strides = matrix(y)](std::byte* const* spaces) {
-        const Size L = kernels.L, blocks = ceil_div(N, L), units = blocks * L, at_once = std::min(M, rows_at_once);
-        const Temporary<float> memory(units * (K + 1 + at_once) + at_once * K);
-        float *const weights = memory.data(), *const zeros = weights + units * K, *const out = zeros + units,
-              *const rows = out + at_once * units;
-        std::fill_n(zeros, units, 0.0f);
-        const Panels<float> panels{1, K, blocks, Format::native, weights, zeros, K * L * Size(sizeof(float))};
+    const Size* rows_of_b = nullptr;
+    if (M <= most_filters && product.b[1] == 1 && product.y[1] == 1) {
+        Size* const rows = kept.take<Size>(K);
+        for (Size k = 0; k < K; k++) rows[k] = k * product.b[0];
+        rows_of_b = rows;
+    }
+    add([this, product, rows_of_b, a = Place(a), b = Place(b), y = Place(y), a_offsets = offsets(a, M, K),
+         b_offsets = offsets(b, K, N), y_offsets = offsets(y, M, N)](std::byte* const* spaces) {
+        const Temporary<float> memory(rows_of_b ? product.M * product.K : product.memory(kernels.L));
         for (Size i = 0; i < y_offsets.count; i++) {
-            if (i == 0 || b_offsets[i] != b_offsets[i - 1])
-                pack(at<float>(b, spaces) + b_offsets[i], b_strides, K, N, L, weights);
-            for (Size first = 0; first < M; first += at_once) {
-                const Size n = std::min(at_once, M - first);
-                const float* from = at<float>(a, spaces) + a_offsets[i] + first * a_strides[0];
-                Operand<float> operand{from, a_strides[0]};
-                if (a_strides[1] != 1) {
-                    for (Size row = 0; row < n; row++)
-                        for (Size k = 0; k < K; k++) rows[row * K + k] = from[row * a_strides[0] + k * a_strides[1]];
-                    operand = {rows, K};
-                }
-                kernels.product(panels, operand, n, out, units, nullptr, {0, blocks});
-                float* const to = at<float>(y, spaces) + y_offsets[i] + first * y_strides[0];
-                for (Size row = 0; row < n; row++)
-                    for (Size unit = 0; unit < N; unit++)
-                        to[row * y_strides[0] + unit * y_strides[1]] = out[row * units + unit];
-            }
+            const float* const from = at<float>(a, spaces) + a_offsets[i];
+            const float* const by = at<float>(b, spaces) + b_offsets[i];
+            float* const to = at<float>(y, spaces) + y_offsets[i];
+            if (rows_of_b)
+                product.filter(kernels, from, by, rows_of_b, to, memory.data());
+            else
+                product.run(kernels, from, i && b_offsets[i] == b_offsets[i - 1] ? nullptr : by, to, memory.data());
         }
     });
 }

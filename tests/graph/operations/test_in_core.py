@@ -217,3 +217,33 @@ def test_products_with_vectors_run_in_the_core() -> None:
             assert found is not None
             np.testing.assert_allclose(found[0], np.matmul(*inputs), rtol=1e-4, atol=1e-5)
             np.testing.assert_array_equal(found[0], OPERATIONS["MatMul"].compute(inputs, {})[0], strict=True)
+
+
+def test_a_product_has_the_same_bits_transposed_and_row_by_row() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        rows, terms, columns = (int(rng.integers(1, rng.choice((4, 20, 70)))) for _ in range(3))
+        a, b = rng.standard_normal((2, rows, terms)), rng.standard_normal((terms, columns))
+        a[rng.random(a.shape) < 0.2] *= 1e-38  # products become zeros with a sign
+        a, b = a.astype(np.float32), b.astype(np.float32)
+        y = bits_of_product(a, b)
+        alone = [bits_of_product(a[:, row : row + 1], b) for row in range(rows)]
+        np.testing.assert_array_equal(np.concatenate(alone, axis=1), y)
+        np.testing.assert_array_equal(bits_of_product(b.T, a.swapaxes(1, 2)).swapaxes(1, 2), y)
+        naive = np.zeros((2, rows, columns), np.float32)
+        for k in range(terms):  # rounded once: float64 holds products of float32 exactly
+            naive = (naive + a[:, :, k, None].astype(np.float64) * b[k]).astype(np.float32)
+        np.testing.assert_allclose(y.view(np.float32), naive, rtol=1e-5, atol=1e-6)
+
+
+def bits_of_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The bits of a product of inputs, in which a transposed array stays a view."""
+    graph, arrays, names = Graph(), [], {}
+    for name, array in (("a", a), ("b", b)):
+        is_view = array.strides[-1] != array.itemsize
+        arrays.append(array.swapaxes(-1, -2) if is_view else array)
+        graph.add_input(name, np.float32, arrays[-1].shape)
+        axes = [*range(array.ndim - 2), array.ndim - 1, array.ndim - 2]
+        names[name] = graph.add("Transpose", name, perm=axes) if is_view else name
+    graph.outputs = (graph.add("MatMul", *names.values()),)
+    return np.asarray(Model(graph)(*arrays)).view(np.int32)
