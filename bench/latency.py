@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import report
 from peers import Cell, Problem, onnx_model, problem
+from roofline import Roofline
 
 import onward
 from onward import _core
@@ -108,7 +109,11 @@ def single_calls(measured: report.Report, calls: int) -> None:
 
 
 def stacks(measured: report.Report, calls: int) -> None:
-    """LSTM stacks with 32 outputs, one step per call, on one thread: the mean time of a call."""
+    """LSTM stacks with 32 outputs, one step per call, on one thread: the mean time of a call.
+
+    `reading` is the time to read the weights in int8 at the rate of this machine for so many bytes.
+    """
+    rates = Roofline.measure()
     for layers, H, published in VOLLO:
         net = onward.Sequential(onward.LSTM(H, H, layers, rng=0), onward.Linear(H, 32, rng=1))
         x = np.random.default_rng(0).standard_normal(H).astype(np.float32)
@@ -118,7 +123,9 @@ def stacks(measured: report.Report, calls: int) -> None:
             step = partial(stream, x)
             microseconds(step, 1000)
             means[precision] = microseconds(step, calls).mean()
-        measured.add("stacks", layers=layers, H=H, **means, vollo=published)
+        size = layers * 2 * 4 * H * H
+        reading = size / rates.bandwidth(size) * 1e6
+        measured.add("stacks", layers=layers, H=H, **means, reading=reading, vollo=published)
 
 
 class Whole(NamedTuple):

@@ -107,6 +107,7 @@ TABLES: dict[str, dict[str, str]] = {
         "H": "H",
         "float32, µs": "float32",
         "int8, µs": "int8",
+        "reading the int8 weights, µs": "reading",
         "Vollo, µs": "vollo",
     },
     "latency.blocks": {
