@@ -418,23 +418,6 @@ def test_known_steps_after_the_last_one_end_each_sequence() -> None:
     np.testing.assert_array_equal(y, Model(graph)(blocks))
 
 
-def test_a_graph_that_carries_more_for_a_single_row_pools_its_rows_one_by_one() -> None:
-    """PyTorch's exporter writes x.squeeze() as an If; two rows had other carries than one, a ValueError."""
-    one, several = Graph(), Graph()
-    one.outputs = (one.add("CumSum", one.add_input("x"), one.add_constant(np.array(1))),)
-    several.outputs = (several.add("Neg", several.add_input("x")),)
-    graph = Graph()
-    x = graph.add_input("x", np.float32, ("batch", "time", 4))
-    batch = graph.add("Gather", graph.add("Shape", x), graph.add_constant(np.array(0)))
-    is_one = graph.add("Equal", batch, graph.add_constant(np.array(1)))
-    graph.outputs = (graph.add("If", is_one, x, then_branch=one, else_branch=several),)
-    pool, blocks = Model(graph).pool(3, time_axis=1), normal(np.random.default_rng(0), 3, 5, 4)
-    ids = pool.open(3)
-    for block in (blocks[:, :2], blocks[:, 2:]):
-        y = pool.step(ids, block)
-    assert_equal_bits(y, np.cumsum(blocks, 1)[:, 2:])
-
-
 def test_a_graph_that_adds_to_its_input_is_not_taken_for_a_chain_of_layers() -> None:
     graph = Graph()
     x, h = graph.add_input("x", FLOAT, ("batch", 4)), graph.add_input("h", FLOAT, ("batch", 4))

@@ -31,6 +31,15 @@ struct Selection {
         }
         return place;
     }
+
+    // The axis that some numbers select, if it is the only one and they count its elements from the first.
+    template <class Index>
+    const Axis* only_axis(const Index* index, Size count, Size apart) const {
+        if (axes.size() != 1) return nullptr;
+        int64_t signs = 0;
+        for (Size i = 0; i < count; i++) signs |= index[i * apart] | (axes[0].n - 1 - index[i * apart]);
+        return signs < 0 ? nullptr : &axes[0];
+    }
 };
 
 // Splits a view (n.., I..) into the selection of its first axes and the view of the first element (I..), and takes the
@@ -75,8 +84,12 @@ void Plan::take(const View& x, const View& indices, const View& y, const char* n
                     const T* const from = (const T*)p[1];
                     T* const to = (T*)p[2];
                     if (step[0] == 0) return copy_run(from + selection(index), step[1], n, to, step[2]);
-                    for (Size i = 0; i < n; i++)
-                        to[i * step[2]] = from[i * step[1] + selection(index + i * step[0])];
+                    if (const auto axis = selection.only_axis(index, n, step[0]))
+                        for (Size i = 0; i < n; i++)
+                            to[i * step[2]] = from[i * step[1] + index[i * step[0]] * axis->stride];
+                    else
+                        for (Size i = 0; i < n; i++)
+                            to[i * step[2]] = from[i * step[1] + selection(index + i * step[0])];
                 });
             });
         });

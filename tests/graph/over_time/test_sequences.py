@@ -74,3 +74,21 @@ def test_an_input_called_lengths_is_an_input() -> None:
     assert not model(np.ones((4, 2, 3)), lengths=np.array([4, 1]))[1:, 1].any()
     with pytest.raises(SignatureError, match="missing inputs: lengths"):
         model(np.ones((4, 2, 3)))
+
+
+def test_a_graph_that_carries_more_for_a_single_row_pools_its_rows_one_by_one() -> None:
+    """PyTorch's exporter writes x.squeeze() as an If; two rows had other carries than one, a ValueError."""
+    one, several = Graph(), Graph()
+    one.outputs = (one.add("CumSum", one.add_input("x"), one.add_constant(np.array(1))),)
+    several.outputs = (several.add("Neg", several.add_input("x")),)
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("batch", "time", 4))
+    batch = graph.add("Gather", graph.add("Shape", x), graph.add_constant(np.array(0)))
+    is_one = graph.add("Equal", batch, graph.add_constant(np.array(1)))
+    graph.outputs = (graph.add("If", is_one, x, then_branch=one, else_branch=several),)
+    pool = Model(graph).pool(3, time_axis=1)
+    blocks = np.random.default_rng(0).standard_normal((3, 5, 4)).astype(np.float32)
+    ids = pool.open(3)
+    for block in (blocks[:, :2], blocks[:, 2:]):
+        y = pool.step(ids, block)
+    np.testing.assert_array_equal(y, np.cumsum(blocks, 1)[:, 2:])

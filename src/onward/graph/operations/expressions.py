@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import ArgumentError
 from ..node import AnyArray, Expansion, Node, Signature
+from ..sized import dtype_of
 from .evaluation import evaluate
 from .registry import OPERATIONS, WIDENED, Operation, operation
 from .signatures import Known
@@ -113,7 +114,7 @@ class Part(Expression):
     t: Composition
 
     def __init__(self, t: Composition, name: str, dtype: Any = None) -> None:
-        super().__init__(t, name, t.values[name].dtype)
+        super().__init__(t, name, dtype_of(t.values[name]))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -283,7 +284,7 @@ def composing(
         @operation.expanding
         def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
             values = {name: x for name, x in zip(node.inputs, inputs, strict=True) if x is not None}
-            if any(x.dtype.hasobject for x in values.values()):  # not known yet
+            if any(dtype_of(x).hasobject for x in values.values()):  # not known yet
                 return None
             if not applies([x for x in inputs if x is not None]):
                 return None

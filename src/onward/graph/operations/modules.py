@@ -53,7 +53,8 @@ NAMES = {
     ),
     "reductions cumulative": "ReduceProd CumProd",
     "row_quantization": "QuantizeRows QuantizeRowsWithZero RowProduct",
-    "resize": "Resize GridSample AffineGrid",
+    "resize": "GridSample AffineGrid",
+    "resize open_resize": "Resize",
     "selection": "ArgMax ArgMin Hardmax TopK Unique NonMaxSuppression",
     "sequences": (
         "SequenceEmpty SequenceConstruct SequenceLength SequenceAt SequenceErase SequenceInsert "

@@ -37,36 +37,38 @@ class Axis(NamedTuple):
     axis: int
     before: Any
     after: Any
-    scale: np.float32
+    scale: np.float32 | None  # None: the quotient of two sizes that a call decides
     roi: tuple[float, float]
 
     @property
     def changes(self) -> bool:
-        return self.after != self.before or self.scale != 1 or self.roi != (0.0, 1.0)
+        return self.scale != 1 or self.roi != (0.0, 1.0) or bool(self.after != self.before)
 
 
-def _absent(values: Known | None) -> bool:
+def is_absent(values: Known | None) -> bool:
+    """Whether an optional input is omitted, or empty."""
     return values is None or 0 in values.shape
 
 
-def _resized_axes(
+def resized_axes(
     shape: Sequence[int], scales: Any, sizes: Any, options: Mapping[str, Any], roi: Any = None
 ) -> list[Axis]:
     """Return the axes that Resize lists. Raises ArgumentError for inputs that do not match."""
     axes, policy = options.get("axes"), options.get("keep_aspect_ratio_policy", "stretch")
     places = [int(axis) % len(shape) for axis in (range(len(shape)) if axes is None else axes)]
-    if _absent(scales) == _absent(sizes):
+    if is_absent(scales) == is_absent(sizes):
         raise ArgumentError("Resize takes either scales or sizes")
-    given = sizes if _absent(scales) else scales
+    given = sizes if is_absent(scales) else scales
     if len(given) != len(places):
         raise ArgumentError(f"Resize has {len(given)} scales or sizes for {len(places)} axes")
     befores = [shape[axis] for axis in places]
-    if _absent(scales):
+    if is_absent(scales):
         afters = as_integers(sizes)
         if any(after > 0 == before for before, after in zip(befores, afters, strict=True)):
             raise ShapeError(f"the shape {tuple(shape)} has an empty axis, which cannot be resized")
-        factors = [_ratio(after, before) for before, after in zip(befores, afters, strict=True)]
-        if policy != "stretch":
+        is_stretched = policy == "stretch"
+        factors = [_ratio(*pair, is_stretched) for pair in zip(afters, befores, strict=True)]
+        if not is_stretched:
             if policy not in ("not_larger", "not_smaller"):
                 raise ArgumentError(
                     f"keep_aspect_ratio_policy={policy!r}; expected stretch, not_larger, not_smaller"
@@ -78,30 +80,37 @@ def _resized_axes(
         factors = [float(scale) for scale in scales]
         if not all(0 < factor < math.inf for factor in factors):
             raise ArgumentError(f"scales={factors}; expected positive numbers")
-        afters = [
-            int(factor) * before
-            if factor.is_integer() and (isinstance(before, Size) or before < EXACT // int(factor))
-            else int(np.float32(factor) * np.float32(before))
-            for factor, before in zip(factors, befores, strict=True)
-        ]
+        afters = [_scaled(before, factor) for before, factor in zip(befores, factors, strict=True)]
     n = len(places)
     regions = [(0.0, 1.0)] * n
     if roi is not None and roi.size:
         regions = [(float(roi[i]), float(roi[n + i])) for i in range(n)]
-    return list(map(Axis, places, befores, afters, map(np.float32, factors), regions))
+    singles = [None if factor is None else np.float32(factor) for factor in factors]
+    return list(map(Axis, places, befores, afters, singles, regions))
 
 
-def _ratio(after: Any, before: Any) -> float:
-    """Return the growth of the size of an axis."""
+def _scaled(before: Any, factor: float) -> Any:
+    """Return the size of an axis after scaling, the product in float32 without its fraction."""
+    numerator, denominator = factor.as_integer_ratio()
+    is_exact = type(before) is Size and denominator == 1
+    if is_exact or numerator * before < EXACT:
+        return numerator * before // denominator
+    return int(np.float32(factor) * np.float32(before))
+
+
+def _ratio(after: Any, before: Any, may_vary: bool) -> Any:
+    """Return the growth of the size of an axis; None if it differs from call to call and may do so."""
     factor = after // before if before else 1
-    return float(factor) if type(factor) is int and after == factor * before else after / before
+    if type(factor) is int and after == factor * before:
+        return float(factor)
+    return None if may_vary and is_symbolic((after, before)) else after / before
 
 
 def _resize_signature(
     x: Known, roi: Any = None, scales: Any = None, sizes: Any = None, **options: Any
 ) -> Signature:
     shape = list(x.shape)
-    for item in _resized_axes(x.shape, scales, sizes, options):
+    for item in resized_axes(x.shape, scales, sizes, options):
         shape[item.axis] = item.after
     return Signature(tuple(shape), x.dtype)
 
@@ -125,7 +134,7 @@ def resize(
     if nearest_mode not in NEAREST:
         raise ArgumentError(f"nearest_mode={nearest_mode!r}; expected one of {', '.join(NEAREST)}")
     crops = coordinate_transformation_mode == "tf_crop_and_resize"
-    listed = _resized_axes(x.shape, scales, sizes, options, roi if crops else None)
+    listed = resized_axes(x.shape, scales, sizes, options, roi if crops else None)
     y = x if mode == "nearest" or x.dtype.kind == "f" else x.astype(np.float32)
     outside: AnyArray = np.zeros([1] * x.ndim, bool)
     for item in listed:
@@ -151,18 +160,18 @@ def resize(
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     """The nearest elements are moved; an interpolation gathers the neighbors along each axis."""
     options, (_, _, scales, sizes) = node.attributes, (*inputs, None, None, None)[:4]
-    mode, coordinates = _modes(options)
+    mode, coordinates = modes(options)
     if coordinates == "tf_crop_and_resize":
         return None
     if mode == "nearest":
         return _repeated(b, node, inputs, shapes) or move(b, node, inputs, shapes)
     x = view(b, inputs[0])
-    if x is None:
+    if x is None or (is_symbolic(x.shape) and not has_filters(options)):
         return None
     filters = [
         options.get(n, d) for n, d in (("antialias", 0), ("cubic_coeff_a", -0.75), ("exclude_outside", 0))
     ]
-    for item in _resized_axes(x.shape, known(scales), known(sizes), options):
+    for item in resized_axes(x.shape, known(scales), known(sizes), options):
         if item.changes:
             places, weights = _taps(item, _coordinates(coordinates, item), mode, *filters)
             if places.shape[1] > MAX_TAPS:
@@ -176,10 +185,10 @@ def _repeated(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ..
     x, (_, _, scales, sizes) = typed_view(b, inputs[0]), (*inputs, None, None, None)[:4]
     if x is None or not is_symbolic(x.shape):
         return None
-    for item in _resized_axes(x.shape, known(scales), known(sizes), node.attributes):
-        factor = int(item.scale)
+    for item in resized_axes(x.shape, known(scales), known(sizes), node.attributes):
         if not item.after < EXACT or not _repeats(item, node.attributes):
             return None
+        factor = item.after // item.before
         if factor > 1:
             before, after = x.shape[: item.axis + 1], x.shape[item.axis + 1 :]
             apart = b.reshaped(x, *before, 1, *after).broadcast(*before, factor, *after)
@@ -189,8 +198,8 @@ def _repeated(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ..
 
 def _repeats(item: Axis, options: Mapping[str, Any]) -> bool:
     """Whether each element along an axis is repeated equally often, whatever the size of the axis."""
-    mode, coordinates = _modes(options)
-    factor = int(item.scale)
+    mode, coordinates = modes(options)
+    factor = 0 if item.scale is None else int(item.scale)
     if mode != "nearest" or factor != item.scale or item.after != factor * item.before:
         return False
     few = Axis(item.axis, 4, 4 * factor, item.scale, item.roi)
@@ -198,7 +207,13 @@ def _repeats(item: Axis, options: Mapping[str, Any]) -> bool:
     return np.array_equal(places.clip(0, 3), np.arange(4 * factor) // factor)
 
 
-def _modes(options: Mapping[str, Any]) -> tuple[str, str]:
+def has_filters(options: Mapping[str, Any]) -> bool:
+    """Whether weights depend on the places of all neighbors."""
+    return bool(options.get("antialias") or options.get("exclude_outside"))
+
+
+def modes(options: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the mode and the transformation of coordinates."""
     return options.get("mode", "nearest"), options.get("coordinate_transformation_mode", "half_pixel")
 
 
@@ -206,9 +221,9 @@ def _modes(options: Mapping[str, Any]) -> tuple[str, str]:
 def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     x, _, scales, sizes = (*inputs, None, None, None)[:4]
     assert x is not None
-    if not isinstance(scales if _absent(sizes) else sizes, np.ndarray):
+    if not isinstance(scales if is_absent(sizes) else sizes, np.ndarray):
         return [range(len(x.shape)), ()]
-    listed = _resized_axes(x.shape, scales, sizes, node.attributes)
+    listed = resized_axes(x.shape, scales, sizes, node.attributes)
     return [[item.axis for item in listed if item.changes], ()]
 
 
@@ -219,12 +234,12 @@ def _(time: Any, node: Node, axis: int) -> None:
     x, options = node.inputs[0], node.attributes
 
     _, _, scales, sizes = (*time.inputs(node), None, None, None)[:4]
-    listed = _resized_axes(time.shape(x), scales, sizes, options)
+    listed = resized_axes(time.shape(x), scales, sizes, options)
     own = next(item for item in listed if item.axis == axis)
     factor = own.after // own.before
-    if not _repeats(own, options):
+    if not _repeats(own, options) or None in [item.scale for item in listed]:
         time.refuse(node, "it interpolates between steps, or does not repeat each step equally often")
-    factors = [float(item.scale) if item.axis != axis else float(factor) for item in listed]
+    factors = [np.float32(factor) if item.axis == axis else item.scale for item in listed]
     kept = {"mode", "nearest_mode", "coordinate_transformation_mode"} & options.keys()
     attributes = {name: options[name] for name in kept} | {"axes": [item.axis for item in listed]}
     y = time.add("Resize", x, "", time.constant(np.array(factors, np.float32)), **attributes)
@@ -247,27 +262,33 @@ def _lower_interpolation(b: Builder, x: View, item: Axis, places: AnyArray, weig
 def _coordinates(mode: str, item: Axis) -> AnyArray:
     """Return the coordinate of each element of an axis in the axis before."""
     i, half = np.arange(item.after, dtype=np.float32), np.float32(0.5)
-    last = np.float32(item.before - 1)
+    if mode == "tf_crop_and_resize":
+        (start, end), last = map(np.float32, item.roi), np.float32(item.before - 1)
+        if item.after == 1:
+            return np.full(1, half * (start + end) * last, np.float32)
+        return start * last + i * (end - start) * last / np.float32(item.after - 1)
+    before, after = np.float32(item.before), np.float32(item.after)
+    found: AnyArray = coordinate(mode, i, before, after, item.scale, item.after == 1)
+    return found
+
+
+def coordinate(mode: str, i: Any, before: Any, after: Any, scale: Any, is_single: bool) -> Any:
+    """Return the coordinate of element i of an axis; all numbers are arrays or expressions of float32."""
+    half, one = np.float32(0.5), np.float32(1)
     match mode:
         case "half_pixel":
-            return (i + half) / item.scale - half
+            return (i + half) / scale - half
         case "pytorch_half_pixel":
-            return i * 0 if item.after == 1 else (i + half) / item.scale - half
+            return i * np.float32(0) if is_single else (i + half) / scale - half
         case "half_pixel_symmetric":
-            adjustment = np.float32(item.after) / (item.scale * np.float32(item.before))
-            offset = np.float32(item.before) / 2 * (1 - adjustment)
-            return offset + (i + half) / item.scale - half
+            offset = before / np.float32(2) * (one - after / (scale * before))
+            return offset + (i + half) / scale - half
         case "asymmetric":
-            return i / item.scale
+            return i / scale
         case "tf_half_pixel_for_nn":
-            return (i + half) / item.scale
+            return (i + half) / scale
         case "align_corners":
-            return i * last / np.float32(max(item.after - 1, 1))
-        case "tf_crop_and_resize":
-            start, end = map(np.float32, item.roi)
-            if item.after == 1:
-                return np.full(1, half * (start + end) * last, np.float32)
-            return start * last + i * (end - start) * last / np.float32(item.after - 1)
+            return i * (before - one) / (one if is_single else after - one)
     raise ArgumentError(f"coordinate_transformation_mode={mode!r} is not supported")
 
 
@@ -275,6 +296,7 @@ def _taps(
     item: Axis, at: AnyArray, mode: str, antialias: int, a: float, exclude_outside: int
 ) -> tuple[AnyArray, AnyArray]:
     """Return the indices (n, K) of the elements that each coordinate interpolates, and their weights."""
+    assert item.scale is not None  # the sizes are known
     shrinkage = min(item.scale, np.float32(1)) if antialias else np.float32(1)
     places, weights = _neighbors(mode, at, shrinkage, np.float32(a))
     if exclude_outside:
@@ -300,9 +322,14 @@ def _weights(mode: str, d: AnyArray, a: Any) -> AnyArray:
     """Return the weights of elements at distances d >= 0."""
     if mode == "linear":
         return np.asarray(np.maximum(1 - d, 0))
-    near = ((a + 2) * d - (a + 3)) * d * d + 1
-    far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+    near, far = cubic(d, a)
     return np.where(d <= 1, near, np.where(d < 2, far, 0)).astype(d.dtype)
+
+
+def cubic(d: Any, a: Any) -> tuple[Any, Any]:
+    """Return the weights of elements at distances up to 1, and from 1 to 2."""
+    near = ((a + 2) * d - (a + 3)) * d * d + 1
+    return near, ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
 
 
 def _interpolate(x: AnyArray, axis: int, places: AnyArray, weights: AnyArray | None) -> AnyArray:
