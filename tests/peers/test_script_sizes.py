@@ -227,3 +227,57 @@ def test_the_first_call_records_the_code_once(tmp_path: Path, monkeypatch: pytes
         x = torch.randn(2, length, 6)
         np.testing.assert_allclose(loaded(x.numpy()), script(x).numpy(), rtol=1e-5, atol=1e-5)
     assert len(loaded.programs) == len(records) == 2
+
+
+# Operations that clip, round or count: the sizes of their results depend on those of x, or on its values.
+CODE = """
+y = torch.arange(0, float(x.abs().max().item()), 0.5); return y.view(-1, 1) * y.size(0)
+y = x[x > 0]; return torch.cat([y, y * 2]).view(2, -1) * y.size(0)
+y = torch.nonzero(x > 0); return y[:, 0] + y.size(0)
+y = torch.unique(x); return y * y.size(0)
+n = int(x[0, 0].abs()); return x[:n].sum() + x[n:].sum()
+n = int(x[0, 0].abs()); return torch.cat([x[:n] * 2, x[n:]]).view(x.size(0), -1)
+y = x[:5]; return torch.cat([y, x[5:]]).view(x.size(0), -1) + y.size(0)
+y = x[-5:]; return y.view(-1) * y.size(0)
+y = x[2:6]; return torch.cat([x[:2], y, x[6:]]) + x * y.size(0)
+y = x[-3:-1]; return y.sum(0) + y.size(0)
+y = x[3:]; return y.sum(0) * y.size(0) + x.size(0)
+y = x[::3]; return y * y.size(0)
+y = x.flip(0)[::2]; return y * y.size(0)
+y = x.flatten()[-10:]; return y * y.size(0)
+return torch.nn.functional.interpolate(x[None], size=x.size(0) + 2)
+return torch.nn.functional.interpolate(x.t()[None], scale_factor=1.5)
+return torch.nn.functional.max_pool1d(x.t()[None], 2, ceil_mode=True)[0]
+n = max(x.size(0), 4); return torch.zeros(n, 2) + n
+n = max(8 - x.size(0), 0); return torch.nn.functional.pad(x, (0, 0, 0, n))
+n = x.size(0) // 2 + 1; return x[:n].mean(0) * n
+k = min(3, x.size(0)); return torch.topk(x, k, 0)[0] * k
+y = torch.arange(3, x.size(0)); return y * y.size(0)
+return torch.arange(x.size(0), 2, -1) * 2
+return torch.diagonal(x, 1) * 2
+y = torch.nn.functional.pad(x, (0, 0, 3, 0)).unfold(0, 3, 2); return y.sum(2) * y.size(0)
+"""
+
+
+@pytest.mark.parametrize("code", CODE.strip().splitlines())
+def test_sizes_of_results_hold_for_all_inputs(code: str, tmp_path: Path) -> None:
+    script = type("Code", (torch.jit.ScriptModule,), {})()
+    script.define("def forward(self, x):\n" + "".join(f"    {line}\n" for line in code.split("; ")))
+    script.save(str(tmp_path / "model.pt"))
+    loaded, rng, compared = onward.load(tmp_path / "model.pt"), np.random.default_rng(0), 0
+    for shape in ((3, 4), (7, 4), (1, 4), (2, 4), (12, 4)):
+        x = rng.integers(-4, 5, shape).astype(np.float32)
+        try:
+            expected = script(torch.from_numpy(x)).numpy()
+        except RuntimeError:  # there is no such step in x
+            continue
+        if not compared:
+            loaded(x)
+            loaded.save(tmp_path / "model.safetensors")
+            saved = onward.load(tmp_path / "model.safetensors")
+        for model in (loaded, saved):
+            actual = model(x)
+            assert actual.shape == expected.shape and actual.dtype == expected.dtype
+            np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+        compared += 1
+    assert compared >= 3

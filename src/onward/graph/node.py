@@ -1,5 +1,6 @@
 """The nodes of a graph, their names in errors, and the signatures of the values between them."""
 
+import math
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..core.identity import Identity
 from ..errors import ArgumentError, MemoryLimitError, OnwardError
-from .size import count
+from .size import hint
 from .sized import dtype_of
 
 AnyArray = NDArray[Any]
@@ -95,7 +96,7 @@ class Node(NamedTuple):
 
 def size_of(signatures: Iterable[Signature]) -> int:
     """Return how many bytes values with these signatures take, in the first call if sizes are symbolic."""
-    return sum([count(s.shape) * s.dtype.itemsize for s in signatures])
+    return sum([math.prod(map(hint, s.shape)) * s.dtype.itemsize for s in signatures])
 
 
 def held_by(values: Iterable[Any]) -> int:

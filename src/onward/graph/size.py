@@ -8,7 +8,6 @@ not know symbolic sizes makes a program less general, never wrong.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -44,7 +43,7 @@ class Axes:
     An axis has at least one element. If `is_open`, no call gives hints: sizes are equal only if all sizes of
     the axes make them so, they are long if they are compared, and a conversion to an integer raises
     ArgumentError. If `is_strict`, comparisons that decide about values must hold for all sizes. If
-    `is_general`, the hints are examples, and the smaller one of a number and a size is a number of its own.
+    `is_general`, the hints are examples, and what they decide holds for other sizes too.
     """
 
     def __init__(self, is_open: bool = False, is_strict: bool = False, is_general: bool = False) -> None:
@@ -54,6 +53,7 @@ class Axes:
         self.guards: dict[tuple[Terms, str], Guard] = {}
         self.node: Any = ""  # the node that is compiled
         self.is_sure = False  # whether comparisons must hold for all sizes
+        self.denied: Guard | None = None  # a guard of which the contrary holds
         self.factors: list[Factor] = []
         self._numbers: dict[Any, int] = {}  # of the factors
         self._decisions: dict[Any, bool] = {}  # of comparisons so far
@@ -155,14 +155,14 @@ class Axes:
         return decision
 
     @contextmanager
-    def separate(self) -> Iterator[dict[tuple[Terms, str], Guard]]:
-        """Collect the guards of the comparisons within, which are not recorded."""
-        before = self.guards, self._decisions
-        self.guards, self._decisions = {}, {}
+    def separate(self, denied: Guard | None = None) -> Iterator[dict[tuple[Terms, str], Guard]]:
+        """Collect the guards of the comparisons within, which are not recorded; one of them may be denied."""
+        before = self.guards, self._decisions, self.denied
+        self.guards, self._decisions, self.denied = {}, {}, denied
         try:
             yield self.guards
         finally:
-            self.guards, self._decisions = before
+            self.guards, self._decisions, self.denied = before
 
     def _decide(self, size: Size, condition: str) -> bool:
         is_order = condition in ("> 0", "<= 0")
@@ -179,6 +179,8 @@ class Axes:
         if self.is_structural and not is_order:
             return condition == "!= 0"
         holds = bool(CONDITIONS[condition](size.hint, 0))
+        if self.denied is not None and self.denied.size is size:
+            return holds != (self.denied.condition in (condition, CONTRARY[condition]))
         self.require(size, condition if holds else CONTRARY[condition])
         return holds
 
@@ -398,6 +400,8 @@ class Size:
         if type(difference) is Size:
             if self.axes.is_open or not self.is_known:
                 raise ArgumentError(f"it needs the size {self} as a number")
+            if self.axes.denied is not None and self.axes.denied.size is difference:
+                return 2 * self.hint + 1
             self.axes.require(difference, "= 0")
         return self.hint
 
@@ -429,12 +433,6 @@ INTEGERS = Size, int, np.integer
 def hint(size: Any) -> int:
     """Return a size in the first call, without a guard."""
     return size.hint if type(size) is Size else int(size)
-
-
-def count(shape: Iterable[Any]) -> int:
-    """Return the number of elements of an array of this shape in the first call, without a guard."""
-    sizes = tuple(shape)
-    return int(math.prod(map(hint, sizes) if is_symbolic(sizes) else sizes))
 
 
 def are_same(a: Any, b: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations  # importing np.random is slow
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,6 +80,11 @@ def arange(start: AnyArray, limit: AnyArray, delta: AnyArray, *, stash_type: int
     steps = np.arange(count, dtype=np.int64).astype(working)
     y = start.reshape(()).astype(working) + steps * delta.reshape(()).astype(working)
     return y.astype(dtype)
+
+
+@arange.ranking
+def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Sequence[Signature]:
+    return [Signature((None,), dtype_of(inputs[0]))]
 
 
 @arange.lowering

@@ -11,8 +11,7 @@ from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from ..polynomial import follows
-from ..size import Size, are_same, is_symbolic
+from ..size import are_same, is_symbolic
 from ..sized import broadcast_shape, dtype_of, has_sizes
 from .arguments import as_axes, as_axis, as_integers
 from .registry import (
@@ -125,16 +124,6 @@ def _listed_parts(
     return {axis: (start, end, step) for axis, start, end, step in found}
 
 
-def _smaller(number: Any, size: Any) -> Any:
-    """Return a number, or a size if that is smaller; an unknown one if other calls decide otherwise."""
-    if type(size) is Size and type(number) is int:
-        axes = size.axes
-        is_sure = follows(axes, size - number, "> 0") or follows(axes, size - number, "<= 0")
-        if not is_sure and size.hint > number and (axes.is_general or not size.is_known):
-            return axes.unknown(number)
-    return min(number, size)
-
-
 NO_END = 2**31 - 1  # what files write for the end of an axis, or more
 
 
@@ -142,7 +131,7 @@ def _clipped(start: int, end: int, step: int, size: int) -> slice:
     """Return a slice as ONNX defines it: unlike Python, it clips the start of a negative step to 0."""
     start, end = (place + size if place < 0 else place for place in (start, end))
     if step > 0:
-        return slice(min(max(start, 0), size), _smaller(max(end, 0), size), step)
+        return slice(min(max(start, 0), size), min(max(end, 0), size), step)
     end = min(end, size - 1)
     return slice(min(max(start, 0), size - 1), None if end < 0 else end, step)
 

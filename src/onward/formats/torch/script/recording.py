@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -221,12 +222,32 @@ class Recording(Graph):
             return results and self._decided_before(operation, node, results)
         if self.axes.is_general or not all(guard.size.is_known for guard in made.values()):
             if operation.shape_inputs is EVERY_INPUT and not operation.has_rule:
-                return self._of_any_values(operation, node, known)
+                return self._by_rule(operation, node, known)
             if all(isinstance(result, np.ndarray) for result in results):
                 self.decided |= {x: (y, made) for x, y in zip(node.outputs, results, strict=False)}  # type: ignore[misc]
                 return [self._undecided(result) for result in results]
+            results = self._decided_otherwise(operation, node, known, results, made)
+            made = {key: guard for key, guard in made.items() if guard.condition != "= 0"}
         _append(self.axes.guards, made)
         return results
+
+    def _decided_otherwise(
+        self, operation: Operation, node: Node, known: Sequence[Known | None], results: Any, made: Guards
+    ) -> Sequence[Known]:
+        """Return results in which numbers are unknown that the contrary of a guard changes."""
+        for guard in made.values():
+            with suppress(*REFUSALS), self.axes.separate(guard):
+                pairs = zip(results, operation.signatures(known, node.attributes) or (), strict=True)
+                results = [self._of_either(result, other) for result, other in pairs]
+        return results  # type: ignore[no-any-return]
+
+    def _of_either(self, result: Known, other: Signature) -> Signature:
+        """Return the signature of a result in which numbers are unknown that another one does not have."""
+        shape, dtype = Signature.of(result)
+        pairs = zip(shape, other.shape, strict=True)
+        return Signature(
+            tuple(n if type(n) is Size or are_same(n, m) else self._unknown_like(n) for n, m in pairs), dtype
+        )
 
     def _outputs(
         self, operation: Operation, node: Node, known: Sequence[Known | None]
@@ -248,7 +269,7 @@ class Recording(Graph):
             if len(results) == len(found):
                 self.folded.results[key] = results
                 self.folded.lasting.update(map(Identity, results))
-        return self._of_any_values(operation, node, known) if found is None else found
+        return self._by_rule(operation, node, known) if found is None else found
 
     def _undecided(self, result: Any) -> Known:
         """Return what is known about an array of which a comparison of sizes decides the elements."""
@@ -270,7 +291,17 @@ class Recording(Graph):
     def _by_rule(
         self, operation: Operation, node: Node, known: Sequence[Known | None]
     ) -> Sequence[Known] | None:
-        """Return the signatures of the outputs if none of the unknown numbers decides about them, or None."""
+        """Return the signatures of the outputs without the values of the inputs, or None if these decide.
+
+        Sizes that they decide are unknown if an operation has a rule for the ranks.
+        """
+        if operation.ranked is not None:
+            return [
+                Signature(
+                    tuple(self.axes.unknown(UNKNOWN) if size is None else size for size in shape), dtype
+                )
+                for shape, dtype in operation.ranked(known, node.attributes)
+            ]
         deciding = operation.shape_inputs
         if not operation.has_rule or deciding is None:
             return None
@@ -278,17 +309,6 @@ class Recording(Graph):
             return None
         inputs = [Signature.of(k) if k is not None and has_sizes(k) else k for k in known]
         return operation.signatures(inputs, node.attributes)
-
-    def _of_any_values(
-        self, operation: Operation, node: Node, known: Sequence[Known | None]
-    ) -> Sequence[Known] | None:
-        """Return the signatures of the outputs, in which sizes that values decide are unknown, or None."""
-        if operation.ranked is None:
-            return None
-        return [
-            Signature(tuple(self._unknown_like(UNKNOWN) if size is None else size for size in shape), dtype)
-            for shape, dtype in operation.ranked(known, node.attributes)
-        ]
 
 
 def _append(guards: Guards, others: Guards) -> None:
