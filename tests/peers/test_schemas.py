@@ -13,8 +13,8 @@ from support.skips import Cases
 
 from onward.errors import ArgumentError
 from onward.formats.torch.aten import registry  # TorchScript would take its Tensor for PyTorch's
+from onward.formats.torch.aten.overloads import overload
 from onward.formats.torch.aten.schemas import REQUIRED, Parameter, lines, overloads
-from onward.formats.torch.script.signatures import overload
 
 TYPES = {"Scalar": "float", "ScalarType": "int"}
 STUBS: dict[str, Any] = {

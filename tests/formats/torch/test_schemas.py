@@ -9,9 +9,9 @@ import pytest
 from onward.errors import ArgumentError
 from onward.formats.torch import exported_graph  # noqa: F401 - it registers the operators
 from onward.formats.torch.aten import registry
+from onward.formats.torch.aten.overloads import overload
 from onward.formats.torch.aten.registry import OPERATORS, Tensor
 from onward.formats.torch.aten.schemas import REQUIRED, completed, overloads, schema, taken
-from onward.formats.torch.script.signatures import overload
 
 DOMAINS = ("_operator.", "torch.", "math.", "higher_order.")  # of operators that are not ATen's
 ATEN = sorted(key for key in OPERATORS if not key.startswith(DOMAINS))

@@ -318,12 +318,8 @@ QUERIES: dict[str, Callable[..., Any]] = {
     "prim.dtype": lambda calls, x: NUMBERS[x.dtype.name],
     "is_floating_point": lambda calls, x: x.dtype.kind == "f",
     "is_complex": lambda calls, x: x.dtype.kind == "c",
-    "item": _item, "ScalarImplicit": _item, "to": _to, "type_as": _to,
-    **dict.fromkeys((
-        "contiguous", "detach", "prim.data", "data", "requires_grad_", "detach_", "pin_memory", "cpu", "cuda",
-        "resolve_conj", "resolve_neg", "alias",
-    ), _same),
-    "lift_fresh": lambda calls, x: calls.recorder.tensor(calls.name(x)),
+    "item": _item, "ScalarImplicit": _item, "to": _to,
+    **dict.fromkeys(("prim.data", "data", "requires_grad_", "pin_memory", "cpu", "cuda"), _same),
     **dict.fromkeys((
         "prim.is_cuda", "prim.requires_grad", "prim.is_quantized", "prim.is_sparse", "prim.is_mkldnn",
         "prim.is_nested", "prim.is_mps", "prim.is_xla", "prim.is_meta",

@@ -29,10 +29,9 @@ MAX_AXES = 6  # code that takes so many takes any number
 EXAMPLE = 3  # so many axes have the tensor in the error if the code accepts no number
 FLOAT32, INT64 = np.dtype(np.float32), np.dtype(np.int64)
 
-Sizes = tuple[int | str, ...]
-# What is known about each input and carry: an array, the dtype and axes of a tensor, or the axis whose size a
-# carried number is.
-Layout = dict[str, AnyArray | tuple[np.dtype[Any], Sizes] | str]
+# What is known about each input and carry: an array, a signature in which open axes have names, or the axis
+# whose size a carried number is.
+Layout = dict[str, AnyArray | Signature | str]
 
 
 def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
@@ -49,8 +48,7 @@ def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
         raise ArgumentError(f"the file declares no axes of its inputs; {_advice(program, open_names)}")
     for name in unknown:
         if name in program.seen:
-            dtype, shape = program.seen[name]
-            layout[name] = dtype, tuple(f"{name}_{axis}" for axis in range(len(shape)))
+            layout[name] = _open(name, len(program.seen[name].shape), program.seen[name].dtype)
     try:
         graph = _of_any_rank(program, layout, open_names[0]) if open_names else _graph(program, layout)
     except OnwardError as error:
@@ -91,9 +89,8 @@ def _of_any_rank(program: Program, layout: Layout, name: str) -> Graph:
 
     def first(ranks: Iterable[int]) -> tuple[int, Graph] | None:
         for rank, kind in product(ranks, (dtype, INT64)):
-            axes = tuple(f"{name}_{axis}" for axis in range(rank))
             try:
-                return rank, _graph(program, {**layout, name: (kind, axes)})
+                return rank, _graph(program, {**layout, name: _open(name, rank, kind)})
             except OnwardError as error:
                 problems.setdefault(rank, str(error))
         return None
@@ -104,6 +101,11 @@ def _of_any_rank(program: Program, layout: Layout, name: str) -> Graph:
         raise ArgumentError(f"the file declares no axes; {reason}")
     lower = first((2, 3)) if found[0] == MAX_AXES else None
     return (lower or found)[1]
+
+
+def _open(name: str, rank: int, dtype: np.dtype[Any]) -> Signature:
+    """Return the signature of an input with open axes."""
+    return Signature(tuple(f"{name}_{axis}" for axis in range(rank)), dtype)
 
 
 def _declared_layout(program: Program, declared: Mapping[str, Any]) -> tuple[Layout, list[str]]:
@@ -122,30 +124,30 @@ def _declared_layout(program: Program, declared: Mapping[str, Any]) -> tuple[Lay
         elif name in program.defaults:
             layout[name] = program.defaults[name]
         elif kind != "Tensor":
-            layout[name] = np.dtype(NUMBERS[kind]), ()
+            layout[name] = Signature((), np.dtype(NUMBERS[kind]))
     return layout, [name for name in program.kinds if name not in layout]
 
 
-def _tensor(name: str, value: Sequence[Any]) -> tuple[np.dtype[Any], Sizes]:
-    """Return the dtype and axes of a declaration: axes, or (dtype, axes)."""
+def _tensor(name: str, value: Sequence[Any]) -> Signature:
+    """Return the signature of a declaration: axes, or (dtype, axes)."""
     dtype = FLOAT32
     if len(value) == 2 and isinstance(value[1], tuple | list):
         dtype, value = np.dtype(value[0]), value[1]
     if not all(isinstance(size, str) or (isinstance(size, int) and size >= 0) for size in value):
         raise ArgumentError(f"the axes of {name} are {value}; expected sizes and names")
-    return dtype, tuple(value)
+    return Signature(tuple(value), dtype)
 
 
 def _graph(program: Program, layout: Layout) -> Graph:
     """Return the graph for inputs of these ranks and dtypes."""
     if not any(array.dtype == object for array in program.initial.values()):
-        kept = {name: (array.dtype, array.shape) for name, array in program.initial.items()}
+        kept = {name: Signature.of(array) for name, array in program.initial.items()}
         try:
             recording, found = _recorded(program, {**layout, **kept})
             states = [recording.known(name) for name in program.states(recording)]
             signatures = [None if state is None else Signature.of(state) for state in states]
             if all(
-                state is not None and not is_symbolic(state.shape) and (state.dtype, state.shape) == before
+                state is not None and not is_symbolic(state.shape) and state == before
                 for state, before in zip(signatures, kept.values(), strict=True)
             ):
                 return _finished(program, found, recording)
@@ -174,7 +176,7 @@ def _later_calls(program: Program, layout: Layout) -> Graph:
             if before.dtype != object and before.size:
                 raise ArgumentError(f"a call changes the shape of {name}")
             shape, dtype = Signature.of(known)
-            later[name] = dtype, tuple(map(_axis, shape))
+            later[name] = Signature(tuple(map(_axis, shape)), dtype)
     recording, later = _recorded(program, later)
     graph = _finished(program, later, recording)
     _check_zeros(program, _finished(program, found, first), graph)
@@ -207,14 +209,14 @@ def _check_zeros(program: Program, first: Graph, later: Graph) -> None:
 
 def _open_axes(layout: Layout) -> list[str]:
     """Return the names of the axes that are open, each once."""
-    shapes = [value[1] for value in layout.values() if isinstance(value, tuple)]
+    shapes = [value.shape for value in layout.values() if isinstance(value, Signature)]
     return list(dict.fromkeys(axis for shape in shapes for axis in shape if isinstance(axis, str)))
 
 
 def _recorded(program: Program, layout: Layout) -> tuple[Recording, Layout]:
     """Record the program for the open axes; return the recording, and the layout with the sizes it needs."""
     problem: OnwardError | None = None
-    seen = {f"{name}_{i}": n for name, (_, shape) in program.seen.items() for i, n in enumerate(shape)}
+    seen = {f"{name}_{i}": n for name, (shape, _) in program.seen.items() for i, n in enumerate(shape)}
     for smallest in HINTS:
         hints: dict[str, int] = {}
         for _ in range(MAX_LEARNED):
@@ -222,13 +224,14 @@ def _recorded(program: Program, layout: Layout) -> tuple[Recording, Layout]:
             axes = Axes(is_general=True)
             sizes = {name: axes.add(name, size) for name, size in hints.items()}
             try:
-                recording = program.record(_at(layout, sizes), axes)
+                recording = program.record(_replaced(layout, sizes), axes)
             except OnwardError as error:
                 found = _learned(axes, hints, seen)
                 if found is None:
                     problem = problem or error
                     break
-                layout, hints = _with(layout, *found[:2]), hints | found[2]
+                axis, size, hint = found
+                layout, hints = _replaced(layout, {axis: size}), hints | hint
                 continue
             if fixed := axes.fixed.keys() & hints.keys():
                 raise ArgumentError(f"the code needs the size of the axis {min(fixed)}")
@@ -277,27 +280,16 @@ def _solution(size: Size, axis: str, hints: Mapping[str, int]) -> int | None:
     return next((each for each in near if at(each) == 0), None)
 
 
-def _with(layout: Layout, axis: str, size: int | str) -> Layout:
-    """Return a layout in which a size, or another open axis, replaces an axis."""
+def _replaced(layout: Mapping[str, Any], sizes: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a layout with sizes, or the names of other axes, instead of the names of some axes."""
 
     def replaced(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return value[0], tuple(size if each == axis else each for each in value[1])
-        if isinstance(value, str) and value == axis:
-            return size if isinstance(size, str) else np.array(size)
-        return value
+        if isinstance(value, Signature):
+            return Signature(tuple(sizes.get(axis, axis) for axis in value.shape), value.dtype)
+        number = sizes.get(value, value) if isinstance(value, str) else value
+        return np.array(number) if isinstance(number, int) else number
 
     return {name: replaced(value) for name, value in layout.items()}
-
-
-def _at(layout: Layout, sizes: Mapping[str, Size]) -> dict[str, Any]:
-    """Return what is known about each input."""
-    return {
-        name: Signature(tuple(sizes[axis] if isinstance(axis, str) else axis for axis in value[1]), value[0])
-        if isinstance(value, tuple)
-        else (sizes[value] if isinstance(value, str) else value)
-        for name, value in layout.items()
-    }
 
 
 def _finished(program: Program, layout: Layout, recording: Recording) -> Graph:
@@ -306,16 +298,16 @@ def _finished(program: Program, layout: Layout, recording: Recording) -> Graph:
     names = list(program.kinds)
     outputs = list(zip(names_of(program.outputs), recording.outputs, strict=False))
     for name, value in zip(program.carries, program.states(recording), strict=True):
-        if isinstance(state := layout[name], tuple):
+        if isinstance(state := layout[name], Signature):
             names.append(name)
-            if all(isinstance(axis, int) for axis in state[1]):
+            if all(isinstance(axis, int) for axis in state.shape):
                 initial = program.initial[name]
-                is_kept = initial.shape == state[1]
-                graph.constants[name] = initial if is_kept else np.zeros(state[1], state[0])  # type: ignore[arg-type]  # ints
+                graph.constants[name] = initial if initial.shape == state.shape else np.zeros(*state)
                 graph.defaults |= {name}
             graph.carries[name] = f"{name}_out"
             outputs.append((f"{name}_out", value))
-    graph.inputs = [Input(name, *each) for name in names if isinstance(each := layout[name], tuple)]
+    signatures = [(name, each) for name in names if isinstance(each := layout[name], Signature)]
+    graph.inputs = [Input(name, dtype, shape) for name, (shape, dtype) in signatures]
     graph._input_names = {declared.name for declared in graph.inputs}
     graph.outputs = tuple(value for _, value in outputs)
     graph.declared_outputs = tuple(declaration(name, recording.known(value)) for name, value in outputs)

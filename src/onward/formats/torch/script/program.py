@@ -67,7 +67,7 @@ class Program:
         self, content: Data, method: str = "forward", part: str = "", archive: Archive | None = None
     ) -> None:
         self.content, self.method, self.part = content, method, part
-        self.seen: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}  # the tensors of the last call
+        self.seen: dict[str, Signature] = {}  # the tensors of the last call
         self.found: dict[Any, Graph | OnwardError] = {}  # the last graph for all sizes, by the tensors seen
         self.last: tuple[Any, Kept] | None = None  # the last recording, with the inputs of the call
         archive = archive or read(content)
@@ -189,7 +189,7 @@ class Program:
 
     def general(self, declared: Mapping[str, Any]) -> Graph:
         """Return one graph for all sizes of the inputs; see `general_graph`."""
-        key = tuple((name, dtype, len(shape)) for name, (dtype, shape) in self.seen.items())
+        key = tuple((name, dtype, len(shape)) for name, (shape, dtype) in self.seen.items())
         if declared:
             return self._general(declared)
         if key not in self.found:
@@ -216,7 +216,7 @@ class Program:
         """
         found = dict(zip([*self.kinds, *self.carries], known, strict=False))
         self.seen = {
-            name: (Signature.of(value).dtype, tuple(map(hint, value.shape)))
+            name: Signature(tuple(map(hint, value.shape)), Signature.of(value).dtype)
             for name, value in found.items()
             if self.kinds.get(name) == "Tensor" and Signature.of(value).dtype != object
         }

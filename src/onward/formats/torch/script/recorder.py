@@ -19,11 +19,11 @@ from ....graph.size import Size, is_symbolic
 from ....graph.sized import dtype_of
 from ....graph.structure import leaves
 from .. import exported_program as schema
+from ..aten.overloads import overload
 from ..aten.registry import OPERATORS, Symbol, Tensor, called
 from ..aten.schemas import DTYPES, in_place, outputs, taken
 from ..aten.translator import Translator
 from .recording import Recording
-from .signatures import overload
 from .values import MISSING, Object, Unknown, mapped
 
 NUMBERS = {np.dtype(dtype).name: number for number, dtype in DTYPES.items() if number != 15}

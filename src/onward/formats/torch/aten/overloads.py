@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
-from .. import exported_graph  # noqa: F401 - it registers the operators
-from ..aten.registry import OPERATORS, Symbol, Tensor
-from ..aten.schemas import DTYPES, IGNORED, REQUIRED, Parameter, overloads
+from .registry import OPERATORS, Symbol, Tensor
+from .schemas import DTYPES, IGNORED, REQUIRED, Parameter, overloads
 
 KINDS = {"int": "iu", "float": "f", "bool": "b", "Scalar": "iufc", "ScalarType": "i"}  # of dtypes
 
