@@ -50,6 +50,18 @@ def test_functions_of_int16_have_the_table_of_the_reference_kernels(
     np.testing.assert_array_equal(onward.load(tmp_path / "m.tflite")(numbers), expected)
 
 
+@pytest.mark.parametrize("name", ["ABS", "LEAKY_RELU", "RELU", "RELU6", "QUANTIZE"])
+def test_functions_of_int16_without_tables_equal_those_of_the_reference_kernels(
+    name: str, tmp_path: Path
+) -> None:
+    x, y = (Tensor([1 << 16], "INT16", None, np.float32(each)) for each in (0.0005, 0.0007))
+    content = file(name, [x], y, options("LeakyRelu", alpha=0.3) if name == "LEAKY_RELU" else None)
+    (tmp_path / "m.tflite").write_bytes(content)
+    numbers = np.arange(-(1 << 15), 1 << 15).astype(np.int16)
+    (expected,) = Reference(content)(numbers)
+    np.testing.assert_array_equal(onward.load(tmp_path / "m.tflite")(numbers), expected)
+
+
 @pytest.mark.parametrize("depth", [1, 2, 7, 60])
 @pytest.mark.parametrize("scale", [0.0001, 0.002, 0.01])
 def test_softmax_of_int16_has_the_tables_of_the_reference_kernels(

@@ -3,6 +3,7 @@
 import random
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import support
 import onward
 from onward.core import budget
 from onward.errors import FileError, MemoryLimitError, OnwardError
-from onward.formats.tflite.read import Model, Tensor
+from onward.formats.tflite.control import Steps
+from onward.formats.tflite.read import Model, Subgraph, Tensor
 from onward.formats.tflite.translate import Translator
 from onward.graph import Graph
 
@@ -72,6 +74,19 @@ def test_states_that_are_larger_than_the_budget_are_refused() -> None:
     state = Tensor("state", "float32", (1 << 20, 1 << 20), is_variable=True)
     with budget.of_file(1000), pytest.raises(MemoryLimitError, match="1000 bytes"):
         Translator(Model(), Graph()).state(state)
+
+
+def test_a_condition_that_tests_itself_counts_nothing() -> None:
+    # the condition of a loop was followed without an end, and twice where both sides are one value
+    nothing = SimpleNamespace()
+    pairs = [
+        SimpleNamespace(kind="LOGICAL_AND", inputs=[n - 1, n - 1], outputs=[n], options=nothing)
+        for n in range(64)
+    ]
+    pairs[0].inputs = [63, 63]
+    condition = Subgraph(tensors=[], inputs=[], outputs=[63], operators=pairs)
+    body = Subgraph(tensors=[], inputs=[], outputs=[], operators=[])
+    assert Steps(body, []).limits(None, condition) == []
 
 
 def test_weights_of_a_wrong_size_are_refused(tmp_path: Path) -> None:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from ...graph.operations.expressions import reciprocal, sqrt, square, unary, where
 from .registry import ANY, BOUNDS, FLOATS, Call, Value, activated, operator
 
-BOOL = np.dtype(bool)
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     **{"ABS": unary("Abs"), "CEIL": unary("Ceil"), "COS": unary("Cos"), "ELU": unary("Elu")},
     **{"EXP": unary("Exp"), "FLOOR": unary("Floor"), "HARD_SWISH": unary("HardSwish"), "LOG": unary("Log")},
@@ -25,7 +22,7 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "MINIMUM": lambda a, b: a.apply("Min", b),
     "POW": lambda a, b: a**b,
     "SQUARED_DIFFERENCE": lambda a, b: square(a - b),
-    "FLOOR_DIV": lambda a, b: floor_divide(a, b),
+    "FLOOR_DIV": lambda a, b: (a / b).apply("Floor") if a.dtype.kind == "f" else (a - a.apply("Mod", b)) / b,
     "FLOOR_MOD": lambda a, b: a.apply("Mod", b),
 }
 COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
@@ -36,51 +33,22 @@ COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def floor_divide(a: Any, b: Any) -> Any:
-    """The quotient, rounded down."""
-    return (a / b).apply("Floor") if a.dtype.kind == "f" else (a - a.apply("Mod", b)) / b
-
-
 FLOATS |= {name: lambda call, x, f=f: f(x) for name, f in FUNCTIONS.items()}
 FLOATS |= {name: lambda call, x, name=name: activated(call, x, name) for name in BOUNDS}
+FLOATS |= {name: lambda call, a, b, f=f: activated(call, f(a, b)) for name, f in BINARY.items()}
 FLOATS |= {name: lambda call, a, b, f=f: f(a, b) for name, f in COMPARISONS.items()}
+FLOATS |= {
+    "ADD_N": lambda call, *terms: terms[0].apply("Sum", *terms[1:]),
+    "GELU": lambda call, x: x.apply("Gelu", approximate="tanh" if call.options.approximate else "none"),
+    "LEAKY_RELU": lambda call, x: x.apply("LeakyRelu", alpha=call.options.alpha),
+    "PRELU": lambda call, x, slope: where(x < 0, x * slope, x),
+}
 ANY |= {
     "LOGICAL_AND": lambda call, a, b: a & b,
     "LOGICAL_OR": lambda call, a, b: a | b,
     "LOGICAL_NOT": lambda call, x: ~x,
     "BITWISE_XOR": lambda call, a, b: a.apply("BitwiseXor", b),
 }
-
-
-def _define(name: str, function: Callable[[Any, Any], Any]) -> None:
-    @operator(FLOATS, name)
-    def compute(call: Call, a: Value, b: Value) -> Value:
-        y: Value = function(a, b)
-        return activated(call, y) if hasattr(call.options, "activation") else y
-
-
-for _name, _function in BINARY.items():
-    _define(_name, _function)
-
-
-@operator(FLOATS, "ADD_N")
-def add_n(call: Call, *terms: Value) -> Any:
-    return terms[0].apply("Sum", *terms[1:])
-
-
-@operator(FLOATS, "GELU")
-def gelu(call: Call, x: Value) -> Any:
-    return x.apply("Gelu", approximate="tanh" if call.options.approximate else "none")
-
-
-@operator(FLOATS, "LEAKY_RELU")
-def leaky_relu(call: Call, x: Value) -> Any:
-    return x.apply("LeakyRelu", alpha=call.options.alpha)
-
-
-@operator(FLOATS, "PRELU")
-def prelu(call: Call, x: Value, slope: Value) -> Any:
-    return where(x < 0, x * slope, x)
 
 
 @operator(ANY, "SELECT SELECT_V2")

@@ -41,12 +41,11 @@ def fields_of(text: str) -> tuple[Field, ...]:
         name, _, rest = declaration.partition(":")
         kind, _, default = rest.partition("=")
         inner = kind.strip("[]")
+        value: Any = {"string": "", "table": 0}.get(kind)
         if inner != kind:
-            value: Any = np.zeros(0, NUMBERS[inner]) if inner in NUMBERS else ()
+            value = np.zeros(0, NUMBERS[inner]) if inner in NUMBERS else ()
         elif kind in NUMBERS:
             value = float(default or 0) if kind == "float32" else int(default or 0)
-        else:
-            value = {"string": "", "table": 0}.get(kind)
         fields.append(Field(name, inner, inner != kind, value))
     return tuple(fields)
 
@@ -85,23 +84,22 @@ class Reader:
         for place, field in enumerate(declared):
             slot = 4 + 2 * place
             offset = self._number("uint16", offsets + slot) if slot + 2 <= size else 0
-            values[field.name] = self._value(field, at + offset, depth) if offset else field.default
+            read = self._vector if field.is_vector else self._value
+            values[field.name] = read(field.kind, at + offset, depth) if offset else field.default
         return SimpleNamespace(**values)
 
-    def _value(self, field: Field, at: int, depth: int) -> Any:
-        if field.is_vector:
-            return self._vector(field.kind, self._target(at), depth)
-        if field.kind in NUMBERS:
-            return self._number(field.kind, at)
-        return self._reference(field.kind, self._target(at), depth)
-
-    def _reference(self, kind: str, at: int, depth: int) -> Any:
+    def _value(self, kind: str, at: int, depth: int) -> Any:
+        """Return the number at a byte, or that to which the offset there leads."""
+        if kind in NUMBERS:
+            return self._number(kind, at)
+        at = self._target(at)
         if kind == "table":
             return at
         return self._text(at) if kind == "string" else self.table(kind, at, depth + 1)
 
     def _vector(self, kind: str, at: int, depth: int) -> Any:
         """Return an array that shares the memory of the file, or a list of strings or tables."""
+        at = self._target(at)
         count, first = self._number("uint32", at), at + 4
         if kind in NUMBERS:
             dtype = np.dtype(NUMBERS[kind]).newbyteorder("<")
@@ -110,7 +108,7 @@ class Reader:
             return np.frombuffer(self.data, dtype, count, first) if count else np.zeros(0, dtype)
         self._span(first, 4 * count)
         budget.charge(budget.STEP * count, 8 * count)
-        return [self._reference(kind, self._target(first + 4 * place), depth) for place in range(count)]
+        return [self._value(kind, first + 4 * place, depth) for place in range(count)]
 
     def _text(self, at: int) -> str:
         length = self._number("uint32", at)

@@ -7,144 +7,133 @@ from one 8-bit integer alone is a table.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ...graph.node import AnyArray
-from ...graph.operations import fixed_factors
 from ...graph.operations.expressions import where
-from ...graph.operations.fixed_functions import scaled
-from .elementwise import COMPARISONS
+from ...graph.operations.fixed_factors import factor, factors, lines, mean_factor, rounded
+from ...graph.operations.fixed_functions import hard_swish, interpolated, inverse_root, softmax_tables
+from ...graph.operations.integer_expressions import INT16_LIMITS, INT32_LIMITS
+from .elementwise import BINARY, COMPARISONS
 from .movement import joined
-from .products import REDUCTIONS, multiplied, rows
+from .products import reduce, rows, turned
 from .read import Tensor
-from .registry import ANY, BOUNDS, FLOAT32, INT32, INT64, INTEGERS, Call, Value, activated, operator
+from .reals import real as real_numbers
+from .registry import ANY, BOUNDS, INT32, INT64, INTEGERS, Call, Function, Value, activated, operator
 from .windows import channels_first, filters, transposed, window_options
+
+LOWEST = INT16_LIMITS[0]
 
 
 def bounds(call: Call, tensor: Tensor, activation: str | None = None) -> tuple[int, int]:
     """Return the lowest and the highest integer of a result, which its activation may narrow."""
-    low, high = tensor.limits
     name = call.activation if activation is None else activation
-    if not name:
-        return low, high
-    if name not in BOUNDS:
+    if name and name not in BOUNDS:
         raise call.refuse(f"the activation {name} of integers")
-    least, most = (
-        None
-        if number is None
-        else int(fixed_factors.rounded(number / np.float32(tensor.scale))) + tensor.zero_point
-        for number in BOUNDS[name]
-    )
-    return max(low, low if least is None else least), min(high, high if most is None else most)
+    found = list(tensor.limits)
+    for place, number in enumerate(BOUNDS.get(name, ())):
+        if number is not None:
+            bound = int(rounded(number / np.float32(tensor.scale))) + tensor.zero_point
+            found[place] = (max, min)[place](found[place], bound)
+    return found[0], found[1]
 
 
 def rescale(call: Call, x: Value, scale: Any, y: Tensor, limits: tuple[int, int] | None = None) -> Any:
     """Multiply int32 by a factor, or one for each index of the last axis; convert it to a tensor's type."""
-    factor = scale if np.size(scale) > 1 else np.reshape(scale, ())
-    return x.times(factor, y.inner_dtype, bounds(call, y) if limits is None else limits, y.zero_point)
+    factors = scale if np.size(scale) > 1 else np.reshape(scale, ())
+    return x.times(factors, y.inner_dtype, bounds(call, y) if limits is None else limits, y.zero_point)
 
 
-def table(call: Call, x: Value, tensor: Tensor, function: Callable[[AnyArray], AnyArray], dtype: Any) -> Any:
-    """Apply a function of integers to a tensor of 8 bits, by a table, or to a constant."""
-    if x.known is not None:
-        return call.constant(function(x.known.astype(np.int64)), dtype)
-    if tensor.type not in ("int8", "uint8"):
-        raise call.refuse(f"this operator with the type {tensor.type}")
+def tabulated(call: Call, place: int, function: Callable[[Any], Any]) -> Any:
+    """Return a function of an input; of 8 bits, by a table of what it returns for each integer."""
+    x, tensor = call.inputs[place], call.tensor(place)
+    if x.known is not None or tensor.type not in ("int8", "uint8"):
+        return function(x)
     low, high = tensor.limits
-    values = np.asarray(function(np.arange(low, high + 1)))
-    return x.looked_up(values, low, dtype)
+    y = function(x.number(np.arange(low, high + 1), x.dtype))
+    return x.looked_up(call.array(y, "table"), low, y.dtype)
 
 
-def requantized(call: Call, x: Value, limits: tuple[int, int]) -> Any:
-    """Convert integers to those of the output."""
-    given, y = call.tensor(0), call.y
-    scale = float(np.float32(given.scale) / np.float32(y.scale))
-    if given.type in ("int8", "uint8") and y.type in ("int8", "uint8"):
-        return table(
-            call,
-            x,
-            given,
-            lambda q: np.clip(scaled(q - given.zero_point, scale) + y.zero_point, *limits),
-            y.type,
-        )
-    return rescale(call, x.centered(call.tensor(0).zero_point), scale, y, limits)
+def of_steps(call: Call, function: Callable[[Any], Any], scale: float = 1.0, activation: Any = None) -> Any:
+    """Return a function of the only input without its zero point, times a factor."""
+    zero, limits = call.tensor(0).zero_point, bounds(call, call.y, activation)
+    return tabulated(call, 0, lambda x: rescale(call, function(x.centered(zero)), scale, call.y, limits))
 
 
 # Arithmetic.
 
 
-def _aligned(call: Call, places: Sequence[int], shift: int, scale: float) -> list[Any]:
-    """Return inputs as int32 of one scale, with so many bits behind the point."""
-    found = []
-    for place in places:
+def _aligned(call: Call, shift: int, scale: float) -> list[Any]:
+    """Return both inputs as int32 of one scale, with so many bits behind the point."""
+
+    def aligned(place: int) -> Any:
         tensor = call.tensor(place)
-        x, own = call.inputs[place], tensor.scale / scale
+        return tabulated(
+            call, place, lambda x: (x.centered(tensor.zero_point) * (1 << shift)).times(tensor.scale / scale)
+        )
 
-        def function(q: AnyArray, tensor: Tensor = tensor, own: float = own) -> AnyArray:
-            return scaled((q - tensor.zero_point) << shift, own)
-
-        if tensor.type == "int16" and x.known is None:
-            wide = x.centered(call.tensor(place).zero_point) * (1 << shift)
-            found.append(wide.times(own))
-        else:
-            found.append(table(call, x, tensor, function, np.int32))
-    return found
+    return [aligned(0), aligned(1)]
 
 
 @operator(INTEGERS, "ADD SUB")
 def add(call: Call, *operands: Value) -> Any:
-    if call.y.type == "int16" and _powers_of_two(call):
+    scales, is_wide = [x.scale for x in (call.tensor(0), call.tensor(1), call.y)], call.y.type == "int16"
+    if is_wide and call.options.pot_scale_int16 and all(np.frexp(scale)[0] == 0.5 for scale in scales):
         raise call.refuse("a sum of int16 whose scales are powers of two")
-    shift = 15 if call.y.type == "int16" else 20
+    shift = 15 if is_wide else 20
     twice = 2 * max(call.tensor(0).scale, call.tensor(1).scale)
-    a, b = _aligned(call, (0, 1), shift, twice)
-    total = a + b if call.operator.kind == "ADD" else a - b
+    total = BINARY[call.operator.kind](*_aligned(call, shift, twice))
     return rescale(call, total, twice / ((1 << shift) * call.y.scale), call.y)
-
-
-def _powers_of_two(call: Call) -> bool:
-    scales = [call.tensor(0).scale, call.tensor(1).scale, call.y.scale]
-    return call.options.pot_scale_int16 and all(np.frexp(scale)[0] == 0.5 for scale in scales)
 
 
 @operator(INTEGERS, "MUL")
 def multiply(call: Call, a: Value, b: Value) -> Any:
     product = a.centered(call.tensor(0).zero_point) * b.centered(call.tensor(1).zero_point)
-    first, second, out = (np.float32(x.scale) for x in (call.tensor(0), call.tensor(1), call.y))
-    return rescale(call, product, float(first * second / out), call.y)
+    return rescale(call, product, call.y.steps_of(call.tensor(0), call.tensor(1)), call.y)
 
 
 @operator(INTEGERS, "SQUARED_DIFFERENCE")
-def squared_difference(call: Call, a: Value, b: Value) -> Any:
+def squared_difference(call: Call, *operands: Value) -> Any:
     twice = 2 * max(call.tensor(0).scale, call.tensor(1).scale)
-    first, second = _aligned(call, (0, 1), 7, twice)
-    difference = first - second
-    return rescale(call, difference * difference, twice * twice / ((1 << 14) * call.y.scale), call.y)
+    found = BINARY["SQUARED_DIFFERENCE"](*_aligned(call, 7, twice))
+    return rescale(call, found, twice * twice / ((1 << 14) * call.y.scale), call.y)
 
 
-@operator(INTEGERS, "MAXIMUM MINIMUM")
-def extreme(call: Call, a: Value, b: Value) -> Any:
-    return a.apply("Max" if call.operator.kind == "MAXIMUM" else "Min", b)
+INTEGERS |= {name: lambda call, a, b, name=name: BINARY[name](a, b) for name in ("MAXIMUM", "MINIMUM")}
+INTEGERS |= {name: lambda call, a, b, f=f: f(*_aligned(call, 8, 1.0)) for name, f in COMPARISONS.items()}
+INTEGERS["ABS"] = lambda call, x: of_steps(call, abs, call.y.steps_of(call.tensor(0)))
+INTEGERS |= {name: lambda call, x, name=name: _converted(call, name) for name in BOUNDS}
 
 
-@operator(INTEGERS, " ".join(COMPARISONS))
-def compare(call: Call, a: Value, b: Value) -> Any:
-    return COMPARISONS[call.operator.kind](*_aligned(call, (0, 1), 8, 1.0))
+def _converted(call: Call, activation: str) -> Any:
+    """Convert the integers of the input to those of the output."""
+    return of_steps(call, lambda q: q, call.y.steps_of(call.tensor(0)), activation)
+
+
+@operator(INTEGERS, "QUANTIZE")
+def quantize(call: Call, x: Any) -> Any:
+    is_real = not call.tensor(0).is_quantized
+    return _nearest(x / np.float32(call.y.scale), call.y) if is_real else _converted(call, "")
+
+
+@operator(INTEGERS, "LEAKY_RELU")
+def leaky_relu(call: Call, x: Value) -> Any:
+    scale, alpha = np.float32(call.tensor(0).scale), np.float32(call.options.alpha)
+    slope = float(scale * alpha / np.float32(call.y.scale))
+    return of_steps(call, lambda q: where(q < 0, q.times(slope), q.times(call.y.steps_of(call.tensor(0)))))
 
 
 @operator(INTEGERS, "PRELU")
 def prelu(call: Call, x: Value, slope: Value) -> Any:
     given, alpha, y = call.tensor(0), call.tensor(1), call.y
-    scale, out = np.float32(given.scale), np.float32(y.scale)
-    value = x.centered(call.tensor(0).zero_point)
-    positive = value.times(float(scale / out))
-    product = value * slope.centered(call.tensor(1).zero_point)
-    negative = product.times(float(scale * np.float32(alpha.scale) / out))
-    found = where(value < 0, negative, positive) + y.zero_point
-    return found.apply("Clip", *y.limits).cast(y.type)
+    value = x.centered(given.zero_point)
+    product = value * slope.centered(alpha.zero_point)
+    found: Any = where(value < 0, product.times(y.steps_of(given, alpha)), value.times(y.steps_of(given)))
+    return rescale(call, found, 1.0, y)
 
 
 # Products.
@@ -157,7 +146,7 @@ def _finished(call: Call, sums: Any, bias: Value | None, scale: Any) -> Any:
     sums = sums if bias is None else sums + bias
     if not is_wide:
         return rescale(call, sums, scale, call.y)
-    multipliers, shifts = fixed_factors.factors(np.ravel(scale))
+    multipliers, shifts = factors(np.ravel(scale))
     halves = (multipliers.astype(np.int64) + (1 << 15)) >> 16
     multipliers, y = np.where(multipliers < 0x7FFF0000, halves, 0x7FFF), call.y
     return sums.rescaled(multipliers, shifts + 16, y.inner_dtype, bounds(call, y), y.zero_point)
@@ -170,15 +159,21 @@ def _product_scale(call: Call, weights: Tensor, is_float: bool = False) -> AnyAr
     return products.astype(np.float64) / call.y.scale
 
 
+def _sums(
+    call: Call, operation: str, a: Any, b: Any, *others: Any, apply: Any = Value.apply, **options: Any
+) -> Any:
+    """Return exact sums of products: in int32, or of int16 in float64."""
+    if call.tensor(0).type == "int16":
+        return apply(a.cast(np.float64), operation, b.cast(np.float64), **options)
+    zeros = [x.number(call.tensor(place).zero_point, x.dtype) for place, x in enumerate((a, b))]
+    return apply(a, f"{operation}Integer", b, *zeros, *others, dtype=INT32, **options)
+
+
 @operator(INTEGERS, "FULLY_CONNECTED")
 def fully_connected(call: Call, x: Value, W: Value, bias: Value | None = None) -> Any:
     """Exact sums times factors: in fixed point for uint8, otherwise in float64."""
-    given, weights, y, first = call.tensor(0), call.tensor(1), call.y, rows(call, x)
-    turned: Any = W.permuted(1, 0) if W.known is None else call.constant(W.known.T, W.dtype)
-    if given.type == "int16":
-        sums: Any = first.cast(np.float64).apply("MatMul", turned.cast(np.float64))
-    else:
-        sums = first.product(turned, given.zero_point, weights.zero_point)
+    given, weights, y = call.tensor(0), call.tensor(1), call.y
+    sums = _sums(call, "MatMul", rows(call, x), W.permuted(1, 0))
     sums = sums if bias is None else sums + bias.cast(sums.dtype)
     scale = _product_scale(call, weights, given.type == "uint8")
     if given.type == "uint8":
@@ -192,34 +187,25 @@ def fully_connected(call: Call, x: Value, W: Value, bias: Value | None = None) -
 
 @operator(INTEGERS, "BATCH_MATMUL")
 def batch_matmul(call: Call, a: Value, b: Value) -> Any:
-    first, second = call.tensor(0), call.tensor(1)
-    if first.type == "int16":
-        sums = multiplied(call, a.cast(np.float64), b.cast(np.float64))
-        return _finished(call, sums, None, _product_scale(call, second))
-    zeros = [call.constant(x.zero_point, dtype) for x, dtype in ((first, a.dtype), (second, b.dtype))]
-    sums = multiplied(call, a, b, "MatMulInteger", *zeros, dtype=INT32)
-    return rescale(call, sums, _product_scale(call, second), call.y)
+    sums = _sums(call, "MatMul", *turned(call, a, b))
+    return _finished(call, sums, None, _product_scale(call, call.tensor(1)))
 
 
 @operator(INTEGERS, "CONV_2D DEPTHWISE_CONV_2D")
 def conv(call: Call, x: Value, W: Value, bias: Value | None = None) -> Any:
     given, weights, (F, options) = call.tensor(0), call.tensor(1), filters(call, W)
     scale = _product_scale(call, weights, given.type == "uint8")
-    if given.type == "int16":
-        sums = channels_first(x.cast(np.float64), "Conv", F.cast(np.float64), **options)
-        return _finished(call, sums, bias, scale)
-    zeros = call.constant(given.zero_point, x.dtype), call.constant(weights.zero_point, W.dtype)
-    sums = channels_first(x, "ConvInteger", F, *zeros, bias, dtype=INT32, **options)
-    return rescale(call, sums, scale, call.y)
+    is_wide = given.type == "int16"
+    sums = _sums(call, "Conv", x, F, bias, apply=channels_first, **options)
+    return _finished(call, sums, bias if is_wide else None, scale)
 
 
 @operator(INTEGERS, "TRANSPOSE_CONV")
 def transposed_conv(call: Call, shape: Value, W: Value, x: Value, bias: Value | None = None) -> Any:
     """Sums in float64 are exact."""
     weights, given = call.tensor(1), call.tensor(2)
-    array = call.array(W, "weights").astype(np.float64) - weights.zero_point
-    wide: Any = x.cast(np.float64) - given.zero_point
-    sums = transposed(call, shape, wide, call.constant(array.transpose(3, 0, 1, 2), np.float64), None)
+    F: Any = W.permuted(3, 0, 1, 2).cast(np.float64) - weights.zero_point
+    sums = transposed(call, shape, x.cast(np.float64) - given.zero_point, F, None)
     sums = sums if given.type == "int16" else sums.cast(np.int32)
     return _finished(call, sums, bias, given.scale * weights.scales.astype(np.float64) / call.y.scale)
 
@@ -241,29 +227,22 @@ def pool(call: Call, x: Value) -> Any:
     return found.apply("Clip", *bounds(call, call.y)).cast(x.dtype)
 
 
-@operator(INTEGERS, " ".join(REDUCTIONS))
-def reduce(call: Call, x: Value, axes: Value) -> Any:
-    kind, places, given, y = call.operator.kind, call.numbers(axes, "axes"), call.tensor(0), call.y
-    keeps = call.options.keep_axes
-    if kind in ("REDUCE_MAX", "REDUCE_MIN"):
-        wide: Any = x.cast(np.int32)
-        found = wide if kind == "REDUCE_MAX" else -wide
-        found = found.reduce("ReduceMax", places, keeps)
-        return (found if kind == "REDUCE_MAX" else -found).cast(x.dtype)
-    if kind == "REDUCE_PROD":
-        raise call.refuse("the product of integers with scales")
-    scale, sizes = given.scale / y.scale, call.shape(0)
-    if kind == "SUM":
-        return rescale(
-            call, x.centered(call.tensor(0).zero_point).reduce("ReduceSum", places, keeps), scale, y
-        )
+@operator(INTEGERS, "REDUCE_MAX REDUCE_MIN")
+def extreme(call: Call, x: Value, axes: Value) -> Any:
+    return reduce(call, x.cast(np.float32), axes).cast(x.dtype)
+
+
+@operator(INTEGERS, "SUM MEAN")
+def total(call: Call, x: Value, axes: Value) -> Any:
+    places, given, y, sizes = call.numbers(axes, "axes"), call.tensor(0), call.y, call.shape(0)
+    scale, keeps = given.scale / y.scale, call.options.keep_axes
+    if call.operator.kind == "SUM":
+        return rescale(call, x.centered(given.zero_point).reduce("ReduceSum", places, keeps), scale, y)
     count = math.prod(sizes[place] for place in {place % len(sizes) for place in places})
     if count < 1:
         raise call.refuse("a mean over open axes")
     sums: Any = x.cast(np.int32).reduce("ReduceSum", places, keeps) - given.zero_point * count
-    return sums.rescaled(
-        *fixed_factors.mean_factor(scale, count), y.inner_dtype, bounds(call, y), y.zero_point
-    )
+    return sums.rescaled(*mean_factor(scale, count), y.inner_dtype, bounds(call, y), y.zero_point)
 
 
 # Conversions.
@@ -272,39 +251,27 @@ def reduce(call: Call, x: Value, axes: Value) -> Any:
 @operator(ANY, "CONCATENATION")
 def concatenate(call: Call, *parts: Value) -> Any:
     """Join arrays, after converting integers of other scales."""
-    y, found = call.y, []
-    for place, part in enumerate(parts):
-        given = call.tensor(place)
-        differs = given.is_quantized and (given.scale, given.zero_point) != (y.scale, y.zero_point)
-        found.append(_joinable(call, part, given) if differs else part)
-    result = joined(found, call.options.axis)
-    return result if y.is_quantized else activated(call, result)
+    result = joined([_part(call, place) for place in range(len(parts))], call.options.axis)
+    return result if call.y.is_quantized else activated(call, result)
 
 
-def _joinable(call: Call, part: Value, given: Tensor) -> Any:
-    y = call.y
+def _part(call: Call, place: int) -> Any:
+    given, y = call.tensor(place), call.y
+    if not given.is_quantized or (given.scale, given.zero_point) == (y.scale, y.zero_point):
+        return call.inputs[place]
     if given.type != "uint8":
         raise call.refuse("joining integers of different scales")
     scale = np.float32(given.scale) * (np.float32(1) / np.float32(y.scale))
     start = np.float32(-given.zero_point) * scale
-
-    def function(q: AnyArray) -> Any:
-        return np.clip(fixed_factors.rounded(q.astype(np.float32) * scale + start) + y.zero_point, 0, 255)
-
-    return table(call, part, given, function, y.type)
+    return tabulated(call, place, lambda q: _nearest(q.cast(np.float32) * scale + start, y))
 
 
-@operator(INTEGERS, "QUANTIZE")
-def quantize(call: Call, x: Value) -> Any:
-    """Round real numbers to integers, ties away from zero, or convert integers."""
-    y = call.y
-    if call.tensor(0).is_quantized:
-        return requantized(call, x, y.limits)
-    steps = rounded(x / np.float32(y.scale)) + y.zero_point
-    return steps.apply("Clip", *y.limits).cast(y.inner_dtype)
+def _nearest(steps: Any, y: Tensor) -> Any:
+    """Return the integers of a tensor that are nearest to numbers of steps from its zero point."""
+    return (_rounded(steps) + y.zero_point).apply("Clip", *y.limits).cast(y.inner_dtype)
 
 
-def rounded(x: Any) -> Any:
+def _rounded(x: Any) -> Any:
     """Round to nearest, ties away from zero."""
     size = abs(x)
     whole = size.apply("Floor")
@@ -315,11 +282,92 @@ def rounded(x: Any) -> Any:
 def dequantize(call: Call, x: Value) -> Any:
     """Real numbers from float16, or from integers with scales."""
     tensor = call.tensor(0)
-    if x.known is not None and x.dtype == np.float16:
-        return call.constant(x.known)  # also where an operator takes constant weights only
-    if not tensor.is_quantized:
-        return x.cast(np.float32)
-    scales = tensor.per_channel
-    zeros = tensor.zero_points if len(tensor.zero_points) > 1 else np.full(scales.shape, tensor.zero_point)
-    constants = call.constant(scales), call.constant(zeros, x.dtype)
-    return x.apply("DequantizeLinear", *constants, dtype=FLOAT32, axis=tensor.axis)
+    return real_numbers(x, tensor, tensor.axis) if tensor.is_quantized else x.cast(np.float32)
+
+
+# Functions of one number.
+
+
+def real(function: Callable[[AnyArray], AnyArray]) -> Function:
+    """Return a function of real numbers, in float32, as one of a call and integers without zero point."""
+
+    def steps(call: Call, q: AnyArray) -> AnyArray:
+        x, one = np.float32(call.tensor(0).scale) * q.astype(np.float32), np.float32(1)
+        with np.errstate(all="ignore"):
+            values = np.asarray(function(x.astype(np.float64))).astype(np.float32)
+            found: AnyArray = np.clip(rounded(values * (one / np.float32(call.y.scale))), *INT16_LIMITS)
+        return np.nan_to_num(found, nan=LOWEST)
+
+    return steps
+
+
+def _reciprocal_root(call: Call, q: AnyArray) -> AnyArray:
+    scales = [float(np.float32(x.scale)) for x in (call.tensor(0), call.y)]
+    output = factor(1.0 / (scales[0] ** 0.5 * scales[1]))
+    return np.array([inverse_root(int(v), output) for v in q.ravel()]).reshape(q.shape)
+
+
+STEPS: dict[str, Function] = {  # from 8 bits to steps of the output
+    "LOGISTIC": real(lambda x: np.float32(1) / (np.float32(1) + np.exp(-x).astype(np.float32))),
+    "TANH": real(np.tanh),
+    "ELU": real(lambda x: np.where(x < 0, np.expm1(np.minimum(x, 0)), x)),
+    "EXP": real(np.exp),
+    "LOG": real(np.log),
+    "GELU": real(np.vectorize(lambda x: 0.5 * x * (1 + math.erf(x / 2**0.5)))),
+    "NEG": lambda call, q: -q,
+    "RSQRT": _reciprocal_root,
+    "HARD_SWISH": lambda call, q: hard_swish(q, call.tensor(0).scale, call.y.scale),
+}
+OF_INT16: dict[str, Function] = {
+    "LOGISTIC": lambda call, x: x.looked_up(interpolated(call.tensor(0).scale, False), LOWEST, INT32),
+    "TANH": lambda call, x: x.looked_up(interpolated(call.tensor(0).scale, True), LOWEST, INT32),
+    "EXP": lambda call, x: x.looked_up(
+        lines(np.exp, (call.tensor(0).scale, call.tensor(0).zero_point), call.y.scale, np.float32),
+        LOWEST,
+        INT32,
+        bits=7,
+    ),
+}
+
+
+def _function(name: str, call: Call, x: Value) -> Any:
+    type_ = call.tensor(0).type
+    if type_ == "int16" and name in OF_INT16:
+        return OF_INT16[name](call, x)
+    if type_ not in ("int8", "uint8"):
+        raise call.refuse(f"this operator with the type {type_}")
+    return of_steps(call, lambda q: q.number(STEPS[name](call, q.known), INT32))
+
+
+INTEGERS |= {name: partial(_function, name) for name in STEPS}
+
+
+@operator(INTEGERS, "SOFTMAX")
+def softmax(call: Call, x: Value) -> Any:
+    given, y = call.tensor(0), call.y
+    if y.type != given.type:
+        raise call.refuse(f"softmax of {given.type} in {y.type}")
+    if y.type == "int16":
+        return _softmax_of_int16(call, x)
+    values, terms = softmax_tables(given.scale, call.options.beta)
+    wide: Any = x.cast(np.int32)
+    below = wide - wide.reduce("ReduceMax", [-1], True)
+    exponentials, terms_ = (below.looked_up(each, -255, INT32) for each in (values, terms))
+    total = terms_.reduce("ReduceSum", [-1], True)
+    multiplier, shift = total.typed("FixedReciprocal", [INT32] * 2)
+    limits = y.limits  # the total has 12 bits before the point, and the result 8 behind it
+    return exponentials.rescaled(multiplier, shift - (12 + 31 - 8), y.type, limits, limits[0])
+
+
+def _softmax_of_int16(call: Call, x: Value) -> Any:
+    """Exponentials of numbers from -10 to 0, and 1 / (1 + x) of their sum, both from tables."""
+    scale, one, high = call.tensor(0).scale * call.options.beta, 2 / 65535, (1 << 15) - 1
+    below: Any = x - x.reduce("ReduceMax", [-1], True)
+    steps = below.times(scale / (10 / 65535))
+    exponentials = steps.looked_up(lines(np.exp, (10 / 65535, high), one), -65535, INT32, bits=7)
+    total = exponentials.reduce("ReduceSum", [-1], True)
+    _, zeros = total.typed("FixedReciprocal", [INT32] * 2)
+    part = total.cast(np.int64).rescaled(1 << 30, zeros - 14, np.int32, INT32_LIMITS)
+    inverse = lines(lambda v: 1 / (1 + v), (1 / 65535, -high - 1), one)
+    products = exponentials * part.looked_up(inverse, 1 << 16, INT32, bits=7)
+    return products.cast(np.int64).rescaled(1 << 30, zeros - 30, np.int32, (0, high))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...graph.node import AnyArray
 from ...graph.operations.expressions import where
 from .registry import ANY, INT32, INT64, Call, Value, operator
 from .schema import TYPES
@@ -27,12 +28,7 @@ def joined(parts: Sequence[Any], axis: int) -> Any:
 def _split(call: Call, x: Value, count: int, axis: int) -> list[Value]:
     if not 1 <= count == len(call.results):
         raise call.refuse(f"a split into {count} parts for {len(call.results)} outputs")
-    return x.applied("Split", count, axis=axis, num_outputs=count)
-
-
-def _each(parts: Sequence[Any], operation: str, axis: int) -> list[Any]:
-    """Add an axis of size 1 to each part, or remove it."""
-    return [part.apply(operation, [axis]) for part in parts]
+    return x.typed("Split", [x.dtype] * count, axis=axis, num_outputs=count)
 
 
 ANY |= {
@@ -40,7 +36,9 @@ ANY |= {
     "EXPAND_DIMS": lambda call, x, axis: x.apply("Unsqueeze", call.numbers(axis, "axis")),
     "FILL": lambda call, shape, x: x.apply("Expand", vector(shape)),
     "GATHER_ND": lambda call, x, indices: x.apply("GatherND", vector(indices)),
-    "PACK": lambda call, *parts: joined(_each(parts, "Unsqueeze", call.options.axis), call.options.axis),
+    "PACK": lambda call, *parts: joined(
+        [part.apply("Unsqueeze", [call.options.axis]) for part in parts], call.options.axis
+    ),
     "RANGE": lambda call, start, limit, step: start.apply("Range", limit, step),
     "RANK": lambda call, x: call.constant(len(call.shape(0)), INT32),
     "REVERSE_SEQUENCE": lambda call, x, lengths: x.apply(
@@ -58,9 +56,10 @@ ANY |= {
     "SQUEEZE": lambda call, x: x.apply("Squeeze", call.options.axes.tolist() or None),
     "TILE": lambda call, x, repeats: x.apply("Tile", vector(repeats)),
     "TRANSPOSE": lambda call, x, perm: x.permuted(*call.numbers(perm, "order of axes")),
-    "UNPACK": lambda call, x: _each(
-        _split(call, x, call.options.count, call.options.axis), "Squeeze", call.options.axis
-    ),
+    "UNPACK": lambda call, x: [
+        part.apply("Squeeze", [call.options.axis])
+        for part in _split(call, x, call.options.count, call.options.axis)
+    ],
     "WHERE": lambda call, x: x.apply("NonZero", dtype=INT64).apply("Transpose", perm=[1, 0]),
     "ZEROS_LIKE": lambda call, x: x.constant(0).apply("Expand", x.apply("Shape", dtype=INT64)),
 }
@@ -92,7 +91,7 @@ def split_v(call: Call, x: Value, sizes: Value, axis: Value) -> Any:
     parts, place = call.numbers(sizes, "sizes"), call.numbers(axis, "axis")[0]
     if -1 in parts:
         parts[parts.index(-1)] = call.shape(0)[place] - sum(size for size in parts if size >= 0)
-    return x.applied("Split", len(call.results), parts, axis=place)
+    return x.typed("Split", [x.dtype] * len(call.results), parts, axis=place)
 
 
 @operator(ANY, "SLICE")
@@ -103,50 +102,34 @@ def slice_(call: Call, x: Value, begin: Value, size: Value) -> Any:
 
 @operator(ANY, "STRIDED_SLICE")
 def strided_slice(call: Call, x: Value, begin: Value, end: Value, strides: Value) -> Any:
-    o, steps = call.options, call.numbers(strides, "strides")
+    """A slice of some axes; others are new, or vanish behind one place, or stay whole at an ellipsis."""
+    o, steps, sizes, axis = call.options, call.numbers(strides, "strides"), call.shape(0), 0
     if o.offset:
         raise call.refuse("an end that counts from the begin")
-    axes, shrunk, new = _sliced_axes(call, len(steps))
-    places = list(axes)
-
-    def masked(mask: int, value: Any, bound: Any) -> Any:
-        """Return a bound with other numbers at the places of a mask."""
-        chosen = [bool(mask >> place & 1) for place in places]
-        return where(call.constant(chosen, bool), value, bound) if any(chosen) else bound
-
-    def far(sign: int, near: int) -> Any:
-        """Return the end in the direction of a sign, or else a number, for each place."""
-        return call.constant([LAST if sign * steps[place] > 0 else near for place in places], INT64)
-
-    one = o.shrink_axis_mask
-    starts, ends = (vector(bound).apply("Gather", places) for bound in (begin, end))
-    starts = masked(o.begin_mask, far(-1, 0), starts)
-    ends = masked(o.end_mask, far(1, -LAST), ends)
-    if min(steps) < 0:  # from before the first element, there is nothing backwards
-        first = [-call.shape(0)[axis] if steps[place] < 0 else -LAST for place, axis in axes.items()]
-        ends = where(starts < call.constant(first, INT64), LAST, ends)
-    ends = masked(one, where(starts.equals(-1), LAST, starts + 1), ends)
-    strides_ = [1 if one >> place & 1 else steps[place] for place in places]
-    y: Any = x.apply("Slice", starts, ends, list(axes.values()), strides_) if axes else x
+    axes, shrunk, new, starts, ends = list[int](), list[int](), list[int](), list[Any](), list[Any]()
+    added = bin(o.new_axis_mask & ~o.ellipsis_mask & (1 << len(steps)) - 1).count("1")
+    for place, step in enumerate(steps):
+        if o.ellipsis_mask >> place & 1:
+            axis += len(sizes) - (len(steps) - added - 1)
+            continue
+        if o.new_axis_mask >> place & 1:
+            new.append(axis + len(new) - len(shrunk))
+            continue
+        far = [0, LAST] if step > 0 else [LAST, -LAST]
+        first, last = (
+            call.constant([bound], INT64) if mask >> place & 1 else vector(given).apply("Gather", [place])
+            for given, mask, bound in zip((begin, end), (o.begin_mask, o.end_mask), far, strict=True)
+        )
+        if step < 0 <= sizes[axis]:  # from before the first element, there is nothing backwards
+            last = where(first < -sizes[axis], LAST, last)
+        if o.shrink_axis_mask >> place & 1:
+            last, steps[place] = where(first.equals(-1), LAST, first + 1), 1
+            shrunk.append(axis)
+        starts, ends, axes, axis = [*starts, first], [*ends, last], [*axes, axis], axis + 1
+    own = [step for place, step in enumerate(steps) if not (o.ellipsis_mask | o.new_axis_mask) >> place & 1]
+    y: Any = x.apply("Slice", joined(starts, 0), joined(ends, 0), axes, own) if axes else x
     y = y.apply("Squeeze", shrunk) if shrunk else y
     return y.apply("Unsqueeze", new) if new else y
-
-
-def _sliced_axes(call: Call, count: int) -> tuple[dict[int, int], list[int], list[int]]:
-    """Return the axes by their places in the bounds, those that vanish, and the new ones of the result."""
-    o, axis = call.options, 0
-    axes, shrunk, new = dict[int, int](), list[int](), list[int]()
-    added = bin(o.new_axis_mask & ~o.ellipsis_mask & (1 << count) - 1).count("1")
-    for place in range(count):
-        if o.ellipsis_mask >> place & 1:
-            axis += len(call.shape(0)) - (count - added - 1)
-        elif o.new_axis_mask >> place & 1:
-            new.append(axis + len(new) - len(shrunk))
-        else:
-            axes[place] = axis
-            shrunk += [axis] if o.shrink_axis_mask >> place & 1 else []
-            axis += 1
-    return axes, shrunk, new
 
 
 @operator(ANY, "REVERSE_V2")
@@ -205,56 +188,44 @@ def one_hot(call: Call, indices: Value, depth: Value, on: Value, off: Value) -> 
 
 @operator(ANY, "TOPK_V2")
 def top_k(call: Call, x: Value, k: Value) -> Any:
-    values, indices = x.applied("TopK", 2, vector(k).reshaped(1))
-    return [values, Value(call.t, indices.name, INT64).cast(np.int32)]
+    values, indices = x.typed("TopK", [x.dtype, INT64], vector(k).reshaped(1))
+    return [values, indices.cast(np.int32)]
 
 
 @operator(ANY, "ARG_MAX ARG_MIN")
 def arg_max(call: Call, x: Value, axis: Value) -> Any:
-    name = "ArgMax" if call.operator.kind == "ARG_MAX" else "ArgMin"
-    place = call.numbers(axis, "axis")[0]
-    found = x.apply(name, dtype=INT64, axis=place, keepdims=0)
+    name, place = {"ARG_MAX": "ArgMax", "ARG_MIN": "ArgMin"}, call.numbers(axis, "axis")[0]
+    found = x.apply(name[call.operator.kind], dtype=INT64, axis=place, keepdims=0)
     return found.cast(TYPES[call.options.dtype])
 
 
 @operator(ANY, "PAD PADV2 MIRROR_PAD")
 def pad(call: Call, x: Value, widths: Value, value: Value | None = None) -> Any:
-    """Widths (rank, 2); integers are padded with the zero point."""
-    pads = call.array(widths, "widths").T.ravel().tolist()
+    """Widths (rank, 2)"""
     if call.operator.kind == "MIRROR_PAD":
         if call.options.mode:
             raise call.refuse("symmetric padding")
-        return x.apply("Pad", pads, mode="reflect")
+        return x.apply("Pad", call.array(widths, "widths").T.ravel().tolist(), mode="reflect")
+    return _padded(call, x, call.array(widths, "widths"), value)
+
+
+def _padded(call: Call, x: Value, widths: AnyArray, value: Value | None = None) -> Any:
+    """Pad with a value, or with zeros; for integers that is the zero point."""
     tensor = call.tensor(0)
-    zero = call.constant(tensor.zero_point if tensor.is_quantized else 0, x.dtype)
-    return x.apply("Pad", pads, zero if value is None else value.reshaped())
-
-
-@operator(ANY, "DEPTH_TO_SPACE SPACE_TO_DEPTH")
-def blocks(call: Call, x: Value) -> Any:
-    """Exchange blocks of pixels for channels; channels are last."""
-    name = "DepthToSpace" if call.operator.kind == "DEPTH_TO_SPACE" else "SpaceToDepth"
-    y = x.permuted(0, 3, 1, 2).apply(name, blocksize=call.options.block_size)
-    return y.apply("Transpose", perm=[0, 2, 3, 1])
+    zero = x.constant(tensor.zero_point if tensor.is_quantized else 0)
+    return x.apply("Pad", widths.T.ravel().tolist(), zero if value is None else value.reshaped())
 
 
 @operator(ANY, "SPACE_TO_BATCH_ND")
 def space_to_batch(call: Call, x: Value, block: Value, pads: Value) -> Any:
     """Pad the spatial axes, and move their places within blocks to the batch axis."""
-    sizes, (N, *space) = call.numbers(block, "blocks"), call.shape(0)
-    widths, n = call.array(pads, "padding"), len(sizes)
-    rest = space[n:]
-    before, after = widths.T.tolist()
-    tensor = call.tensor(0)
-    zero = call.constant(tensor.zero_point if tensor.is_quantized else 0, x.dtype)
-    padded = x.apply("Pad", [0, *before, *[0] * len(rest), 0, *after, *[0] * len(rest)], zero)
-    outer = [(s + a + b) // k for s, a, b, k in zip(space, before, after, sizes, strict=False)]
-    split = Value(call.t, padded.name, x.dtype).reshaped(
-        N, *(n for pair in zip(outer, sizes, strict=True) for n in pair), *rest
-    )
-    inner, whole = [2 + 2 * i for i in range(n)], [1 + 2 * i for i in range(n)]
-    ordered = split.permuted(*inner, 0, *whole, *range(1 + 2 * n, 1 + 2 * n + len(rest)))
-    return ordered.reshaped(-1, *outer, *rest)
+    sizes, widths, (N, *space) = call.numbers(block, "blocks"), call.array(pads, "padding"), call.shape(0)
+    n, rest = len(sizes), space[len(sizes) :]
+    padded = _padded(call, x, np.pad(widths, ((1, len(rest)), (0, 0))))
+    outer = (np.array(space[:n]) + widths.sum(1)) // sizes
+    split = padded.reshaped(N, *np.stack([outer, sizes], 1).ravel(), *rest)
+    inside, whole, last = range(2, 2 * n + 1, 2), range(1, 2 * n, 2), range(2 * n + 1, 2 * n + 1 + len(rest))
+    return split.permuted(*inside, 0, *whole, *last).reshaped(-1, *outer, *rest)
 
 
 @operator(ANY, "BATCH_TO_SPACE_ND")
@@ -262,11 +233,8 @@ def batch_to_space(call: Call, x: Value, block: Value, crops: Value) -> Any:
     """The inverse of SPACE_TO_BATCH_ND, with crops instead of padding."""
     sizes, (_, *space) = call.numbers(block, "blocks"), call.shape(0)
     n, rest = len(sizes), space[len(sizes) :]
-    split = x.reshaped(*sizes, -1, *space)
     pairs = [axis for i in range(n) for axis in (n + 1 + i, i)]
-    ordered = split.permuted(n, *pairs, *range(2 * n + 1, 2 * n + 1 + len(rest)))
-    whole = [s * k for s, k in zip(space, sizes, strict=False)]
-    joined_ = ordered.reshaped(-1, *whole, *rest)
-    before, after = call.array(crops, "crops").T.tolist()
-    ends = [size - end for size, end in zip(whole, after, strict=True)]
-    return joined_.apply("Slice", before, ends, list(range(1, n + 1)))
+    split = x.reshaped(*sizes, -1, *space).permuted(n, *pairs, *range(2 * n + 1, 2 * n + 1 + len(rest)))
+    whole, (before, after) = np.array(space[:n]) * sizes, call.array(crops, "crops").T
+    y = split.reshaped(-1, *whole, *rest)
+    return y.apply("Slice", before.tolist(), (whole - after).tolist(), list(range(1, n + 1)))

@@ -1,4 +1,4 @@
-"""Matrix products, reductions and norms of real numbers."""
+"""Matrix products, reductions, norms and Fourier transforms of real numbers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ...graph.node import AnyArray
-from ...graph.operations.expressions import sqrt
-from .registry import ANY, FLOATS, Call, Value, activated, operator
+from ...graph.operations.expressions import sqrt, square
+from .registry import ANY, COMPLEX, FLOATS, Call, Value, activated, operator
 
 REDUCTIONS = {"MEAN": "Mean", "SUM": "Sum", "REDUCE_PROD": "Prod", "REDUCE_MAX": "Max", "REDUCE_MIN": "Min"}
 
@@ -61,20 +61,17 @@ def fully_connected(call: Call, x: Value, W: Value, bias: Value | None = None) -
 def batch_matmul(call: Call, a: Value, b: Value) -> Any:
     if call.tensor(1).is_quantized:
         raise call.refuse("a product of batches with quantized weights")
-    return multiplied(call, a, b)
+    first, second = turned(call, a, b)
+    return first.apply("MatMul", second)
 
 
-def multiplied(
-    call: Call, a: Any, b: Any, operation: str = "MatMul", *zeros: Value, dtype: Any = None
-) -> Any:
-    """Return a b, each with its last two axes exchanged if the options ask for it."""
-
-    def turned(x: Any, place: int, is_turned: bool) -> Any:
+def turned(call: Call, a: Value, b: Value) -> list[Value]:
+    """Return both factors, each with its last two axes exchanged if the options ask for it."""
+    found, swaps = [], (call.options.adj_x, call.options.adj_y)
+    for place, (x, is_swapped) in enumerate(zip((a, b), swaps, strict=True)):
         n = len(call.shape(place))
-        return x.permuted(*range(n - 2), n - 1, n - 2) if is_turned else x
-
-    first, second = turned(a, 0, call.options.adj_x), turned(b, 1, call.options.adj_y)
-    return first.apply(operation, second, *zeros, dtype=dtype)
+        found.append(x.permuted(*range(n - 2), n - 1, n - 2) if is_swapped else x)
+    return found
 
 
 @operator(FLOATS, " ".join(REDUCTIONS))
@@ -96,15 +93,12 @@ def running_sum(call: Call, x: Value, axis: Value) -> Any:
     return x.apply("CumSum", place, exclusive=int(o.exclusive), reverse=int(o.reverse))
 
 
-@operator(FLOATS, "SOFTMAX")
-def softmax(call: Call, x: Value) -> Any:
+def _softmax(call: Call, x: Value) -> Any:
     beta = call.options.beta
     return (x if beta == 1 else x * beta).apply("Softmax", axis=-1)
 
 
-@operator(FLOATS, "LOG_SOFTMAX")
-def log_softmax(call: Call, x: Value) -> Any:
-    return x.apply("LogSoftmax", axis=-1)
+FLOATS |= {"SOFTMAX": _softmax, "LOG_SOFTMAX": lambda call, x: x.apply("LogSoftmax", axis=-1)}
 
 
 @operator(FLOATS, "L2_NORMALIZATION")
@@ -121,9 +115,34 @@ def embedding(call: Call, indices: Value, table: Value) -> Any:
     found, tensor = table.apply("Gather", indices, axis=0), call.tensor(1)
     if not tensor.is_quantized or call.y.type != "float32":
         return found
-    scales: Any = call.constant(tensor.scales)
-    if len(tensor.scales) > 1:
-        scales = scales.apply("Gather", indices, axis=0).reshaped(
-            *call.shape(0), *[1] * (len(call.shape(1)) - 1)
-        )
-    return found.cast(np.float32) * scales
+    scales = call.constant(np.resize(tensor.scales, call.shape(1)[0]))
+    each: Any = scales.apply("Gather", indices, axis=0)
+    ones = [1] * (len(call.shape(1)) - 1)
+    return found.cast(np.float32) * each.reshaped(*call.shape(0), *ones)
+
+
+# Fourier transforms and complex numbers, whose two parts are the last axis of an array in the graph.
+
+
+@operator(FLOATS, "RFFT2D")
+def rfft2d(call: Call, x: Value, sizes: Value) -> Any:
+    """The Fourier transform of the last two axes, padded or cropped; half of the last one."""
+    height, width = call.numbers(sizes, "sizes")
+    y: Any = x.apply("Unsqueeze", [-1]).apply("DFT", width, -2, onesided=1)
+    return y if height == call.shape(0)[-2] == 1 else y.apply("DFT", height, -3)
+
+
+def _part(x: Value, place: int) -> Any:
+    return x.apply("Gather", x.number(place, int), axis=-1)
+
+
+COMPLEX |= {
+    "REAL": lambda call, x: _part(x, 0),
+    "IMAG": lambda call, x: _part(x, 1),
+    "COMPLEX_ABS": lambda call, x: sqrt(square(_part(x, 0)) + square(_part(x, 1))),
+}
+
+
+@operator(COMPLEX, "RESHAPE SQUEEZE EXPAND_DIMS")
+def reshape(call: Call, x: Value, *others: Value) -> Any:
+    return x.reshaped(*call.y.axes, 2)

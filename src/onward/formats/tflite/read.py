@@ -74,79 +74,55 @@ class Tensor:
         """The only zero point."""
         return int(self.zero_points[0]) if len(self.zero_points) else 0
 
+    def steps_of(self, *factors: Tensor) -> float:
+        """Return how many steps of its integers the product of one step of each factor is, in float32."""
+        return float(np.prod([np.float32(x.scale) for x in factors]) / np.float32(self.scale))
+
     @property
     def is_quantized(self) -> bool:
         """Whether its integers stand for real numbers."""
         return bool(len(self.scales)) and self.type in ("int8", "uint8", "int16", "int32", "int4", "int64")
 
 
-@dataclass(eq=False)
-class Operator:
-    """An operator, its options and the numbers of the tensors that it takes and returns."""
-
-    kind: str
-    number: int
-    options: SimpleNamespace
-    inputs: Sequence[int]
-    outputs: Sequence[int]
-    intermediates: Sequence[int]
-
-
-@dataclass(eq=False)
-class Subgraph:
-    """A function of a file."""
-
-    name: str
-    tensors: list[Tensor]
-    inputs: list[int]
-    outputs: list[int]
-    operators: list[Operator]
-
-
-@dataclass(eq=False)
-class Signature:
-    """The names under which callers know the inputs and outputs of a subgraph."""
-
-    key: str
-    subgraph: int
-    inputs: dict[int, str]
-    outputs: dict[int, str]
-
-
-@dataclass(eq=False)
-class Model:
-    """The content of a file."""
-
-    subgraphs: list[Subgraph] = field(default_factory=list)
-    signatures: list[Signature] = field(default_factory=list)
-
-    def subgraph(self, number: int, inputs: int, outputs: int | None = None) -> Subgraph:
-        """Return a subgraph that takes and returns so many values. Raises FileError."""
-        if not 0 <= number < len(self.subgraphs):
-            raise FileError(f"it refers to subgraph {number}; the file has {len(self.subgraphs)}")
-        found = self.subgraphs[number]
-        taken, returned = len(found.inputs), len(found.outputs)
-        if taken != inputs or outputs not in (None, returned):
-            expected = f"{inputs} inputs" if outputs is None else f"{inputs} inputs and {outputs} outputs"
-            raise FileError(
-                f"the subgraph {found.name} has {taken} inputs and {returned} outputs; expected {expected}"
-            )
-        return found
+# A file, its subgraphs, operators and signatures are its tables, whose numbers are checked: operators have
+# a `kind` besides, and their `options` are read; the inputs and outputs of signatures map tensors to names.
+Model = SimpleNamespace
+Subgraph = SimpleNamespace
+Operator = SimpleNamespace
+Signature = SimpleNamespace
 
 
 def read(data: Any) -> Model:
     """Read the content of a file; constants are views of it. Raises FileError."""
     with budget.of_file(len(data)):
         reader = Reader(data, TABLES | OPTIONS)
-        root = reader.root("Model")
-        if root.version != 3:
-            raise FileError(f"the file has version {root.version} of the schema; expected 3")
-        if not root.subgraphs:
+        model = reader.root("Model")
+        if model.version != 3:
+            raise FileError(f"the file has version {model.version} of the schema; expected 3")
+        if not model.subgraphs:
             raise FileError("the file has no subgraph; expected a complete model")
-        buffers = [_content(reader, buffer) for buffer in root.buffers]
-        codes = [_operator_kind(code) for code in root.operator_codes]
-        subgraphs = [_subgraph(reader, table, codes, buffers) for table in root.subgraphs]
-        return Model(subgraphs, [_signature(table, subgraphs) for table in root.signature_defs])
+        buffers = [_content(reader, buffer) for buffer in model.buffers]
+        kinds = [_operator_kind(code) for code in model.operator_codes]
+        for subgraph in model.subgraphs:
+            subgraph.tensors = [_tensor(table, buffers) for table in subgraph.tensors]
+            _complete(subgraph, reader, kinds)
+        for signature in model.signature_defs:
+            _name_tensors(signature, model.subgraphs)
+        return model
+
+
+def subgraph_of(model: Model, number: int, inputs: int, outputs: int | None = None) -> Subgraph:
+    """Return a subgraph that takes and returns so many values. Raises FileError."""
+    if not 0 <= number < len(model.subgraphs):
+        raise FileError(f"it refers to subgraph {number}; the file has {len(model.subgraphs)}")
+    found: Subgraph = model.subgraphs[number]
+    taken, returned = len(found.inputs), len(found.outputs)
+    if taken != inputs or outputs not in (None, returned):
+        expected = f"{inputs} inputs" if outputs is None else f"{inputs} inputs and {outputs} outputs"
+        raise FileError(
+            f"the subgraph {found.name} has {taken} inputs and {returned} outputs; expected {expected}"
+        )
+    return found
 
 
 def _content(reader: Reader, buffer: SimpleNamespace) -> AnyArray:
@@ -168,39 +144,34 @@ def _operator_kind(code: SimpleNamespace) -> str:
     return f"{CUSTOM}:{code.custom_code}" if kind == CUSTOM else kind
 
 
-def _subgraph(
-    reader: Reader, table: SimpleNamespace, codes: Sequence[str], buffers: Sequence[AnyArray]
-) -> Subgraph:
-    tensors = [_tensor(each, buffers) for each in table.tensors]
+def _complete(subgraph: Subgraph, reader: Reader, kinds: Sequence[str]) -> None:
+    """Check the numbers of tensors in a subgraph, and add the kinds and the options of its operators."""
 
-    def checked(numbers: Any, what: str) -> list[int]:
-        found: list[int] = numbers.tolist() if isinstance(numbers, np.ndarray) else list(numbers)
+    def checked(numbers: AnyArray, what: str) -> list[int]:
+        found: list[int] = numbers.tolist()
         budget.spend(budget.STEP * len(found))
-        wrong = [number for number in found if not OMITTED <= number < len(tensors)]
+        wrong = [number for number in found if not OMITTED <= number < len(subgraph.tensors)]
         if wrong:
-            raise FileError(f"{what} refers to the tensor {wrong[0]}; the subgraph has {len(tensors)}")
+            raise FileError(
+                f"{what} refers to the tensor {wrong[0]}; the subgraph has {len(subgraph.tensors)}"
+            )
         return found
 
-    operators = []
-    for number, each in enumerate(table.operators):
-        if each.code >= len(codes):
-            raise FileError(f"operator {number} has the code {each.code}; the file has {len(codes)}")
-        kind = codes[each.code]
-        options = reader.table(kind, each.options, 1)
-        links = [
-            checked(numbers, f"operator {number} ({kind})")
-            for numbers in (each.inputs, each.outputs, each.intermediates)
-        ]
-        operators.append(Operator(kind, number, options, *links))
-    name = table.name or ""
-    inputs, outputs = (checked(n, f"the subgraph {name}") for n in (table.inputs, table.outputs))
-    if OMITTED in (*inputs, *outputs):
-        raise FileError(f"the subgraph {name} has an input or output without a tensor")
-    return Subgraph(name, tensors, inputs, outputs, operators)
+    for number, each in enumerate(subgraph.operators):
+        if each.code >= len(kinds):
+            raise FileError(f"operator {number} has the code {each.code}; the file has {len(kinds)}")
+        each.number, each.kind = number, kinds[each.code]
+        each.options = reader.table(each.kind, each.options, 1)
+        for key in ("inputs", "outputs", "intermediates"):
+            setattr(each, key, checked(getattr(each, key), f"operator {number} ({each.kind})"))
+    for key in ("inputs", "outputs"):
+        setattr(subgraph, key, checked(getattr(subgraph, key), f"the subgraph {subgraph.name}"))
+    if OMITTED in (*subgraph.inputs, *subgraph.outputs):
+        raise FileError(f"the subgraph {subgraph.name} has an input or output without a tensor")
 
 
 def _tensor(table: SimpleNamespace, buffers: Sequence[AnyArray]) -> Tensor:
-    name, type_ = table.name or "", TYPES.get(table.type, str(table.type))
+    name, type_ = table.name, TYPES.get(table.type, str(table.type))
     shape = table.shape.tolist()
     if min(shape, default=0) < 0:
         raise FileError(f"the tensor {name} has the shape {shape}; expected sizes of at least 0")
@@ -214,14 +185,13 @@ def _tensor(table: SimpleNamespace, buffers: Sequence[AnyArray]) -> Tensor:
     data = None
     if len(content) or (0 in shape and table.buffer and not table.is_variable):
         data = _constant(name, type_, shape, content)
-    scales, zero_points, axis = NO_SCALES, NO_ZERO_POINTS, 0
-    if table.quantization is not None:
-        scales, zero_points = table.quantization.scale, table.quantization.zero_point
-        axis = table.quantization.axis
-        _check_quantization(name, scales, zero_points, shape, axis)
     if table.sparsity and data is not None:
         raise FileError(f"the tensor {name} is sparse; convert the model without sparse weights")
-    return Tensor(name, type_, tuple(axes), data, scales, zero_points, axis, table.is_variable)
+    found = Tensor(name, type_, tuple(axes), data, is_variable=table.is_variable)
+    if (numbers := table.quantization) is not None:
+        found.scales, found.zero_points, found.axis = numbers.scale, numbers.zero_point, numbers.axis
+        _check_quantization(found, shape)
+    return found
 
 
 def _constant(name: str, type_: str, shape: Sequence[int], content: AnyArray) -> AnyArray | None:
@@ -248,27 +218,23 @@ def _check_size(name: str, expected: int, content: AnyArray) -> None:
         raise FileError(f"the tensor {name} takes {expected} bytes, but its buffer has {len(content)}")
 
 
-def _check_quantization(
-    name: str, scales: AnyArray, zero_points: AnyArray, shape: Sequence[int], axis: int
-) -> None:
-    count = len(scales)
-    if len(zero_points) not in (0, 1, count):
-        raise FileError(f"the tensor {name} has {count} scales, but {len(zero_points)} zero points")
+def _check_quantization(tensor: Tensor, shape: Sequence[int]) -> None:
+    name, scales, axis, count = tensor.name, tensor.scales, tensor.axis, len(tensor.scales)
+    if len(tensor.zero_points) not in (0, 1, count):
+        raise FileError(f"the tensor {name} has {count} scales, but {len(tensor.zero_points)} zero points")
     if count > 1 and not (0 <= axis < len(shape) and shape[axis] == count):
         raise FileError(f"the tensor {name} of shape {shape} has {count} scales along axis {axis}")
     if count and not (np.isfinite(scales).all() and (scales >= 0).all()):
         raise FileError(f"the tensor {name} has a scale that is negative, infinite or NaN")
 
 
-def _signature(table: SimpleNamespace, subgraphs: Sequence[Subgraph]) -> Signature:
-    key = table.key or ""
-    if table.subgraph >= len(subgraphs):
-        raise FileError(f"the signature {key} has subgraph {table.subgraph}; the file has {len(subgraphs)}")
-    subgraph = subgraphs[table.subgraph]
-    named: list[dict[int, str]] = []
-    for maps, numbers in ((table.inputs, subgraph.inputs), (table.outputs, subgraph.outputs)):
-        names = {each.tensor: each.name or "" for each in maps}
-        if names.keys() != set(numbers):
-            raise FileError(f"the signature {key} does not name the inputs and outputs of its subgraph")
-        named.append(names)
-    return Signature(key, table.subgraph, *named)
+def _name_tensors(signature: Signature, subgraphs: Sequence[Subgraph]) -> None:
+    """Map the inputs and outputs of a signature to their names."""
+    what, number = f"the signature {signature.key}", signature.subgraph
+    if number >= len(subgraphs):
+        raise FileError(f"{what} has subgraph {number}; the file has {len(subgraphs)}")
+    for key in ("inputs", "outputs"):
+        names = {each.tensor: each.name for each in getattr(signature, key)}
+        if names.keys() != set(getattr(subgraphs[number], key)):
+            raise FileError(f"{what} does not name the inputs and outputs of its subgraph")
+        setattr(signature, key, names)

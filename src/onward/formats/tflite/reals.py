@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError
-from ...graph.node import AnyArray
-from ...graph.operations.quantization import spread
 from .read import NO_SCALES, NO_ZERO_POINTS, Operator, Tensor
-from .registry import ANY, FLOAT32, FLOATS, Call, Value, operator
+from .registry import ANY, FLOAT32, FLOATS, INT32, Call, Value, operator
 
 CONTROL = ("WHILE", "IF", "CALL_ONCE")
 
@@ -31,42 +29,34 @@ def plain(tensor: Any) -> Any:
 
 
 class Weights(Value):
-    """The real numbers of constant integers."""
+    """The real numbers of constant integers, which are stored in the order of their axes."""
 
-    integers: AnyArray | None = None
+    integers: Any = None
     tensor: Tensor
     axis = 0  # that of the scales
 
-    @property
-    def known(self) -> AnyArray | None:
-        """Their array."""
-        if self.integers is None:
-            return super().known
-        numbers = _numbers(self.tensor, np.int64)
-        scales, zeros = (spread(each, self.integers.shape, self.axis) for each in numbers)
-        found: AnyArray = (self.integers - zeros).astype(np.float32) * scales
-        return found
-
     def permuted(self, *perm: int) -> Value:
-        """Return the axes in another order; the integers are stored in it."""
+        """Return the axes in another order."""
         if self.integers is None:
             return super().permuted(*perm)
-        return _weights(self.t, self.integers.transpose(perm), self.tensor, perm.index(self.axis))
+        return real(self.integers.permuted(*perm), self.tensor, perm.index(self.axis))
 
 
-def _weights(t: Any, integers: AnyArray, tensor: Tensor, axis: int) -> Value:
-    operands = [integers, *_numbers(tensor, integers.dtype)]
-    names = [t.cast(each, each.dtype) for each in operands[: 3 - (integers.dtype == np.int32)]]
-    found = Weights(t, t.add("DequantizeLinear", *names, axis=axis), FLOAT32)
-    found.integers, found.tensor, found.axis = integers, tensor, axis
+def real(x: Any, tensor: Tensor, axis: int) -> Value:
+    """Return the real numbers that integers of a tensor stand for, with the scales along an axis."""
+    numbers = _numbers(x, tensor)
+    numbers = numbers[:1] if x.dtype == INT32 and not tensor.zero_points.any() else numbers
+    found = Weights(x.t, x.apply("DequantizeLinear", *numbers, axis=axis).name, FLOAT32)
+    if x.known is not None:
+        found.integers, found.tensor, found.axis = x, tensor, axis
     return found
 
 
-def _numbers(tensor: Tensor, dtype: Any) -> tuple[AnyArray, AnyArray]:
+def _numbers(x: Any, tensor: Tensor) -> list[Any]:
     """Return the scales and the zero points, one for all or one for each slice of the axis."""
-    scales = tensor.per_channel.astype(np.float32)
+    scales = tensor.per_channel
     zeros = tensor.zero_points if len(tensor.zero_points) > 1 else np.full(scales.shape, tensor.zero_point)
-    return scales, zeros.astype(dtype)
+    return [x.number(scales, np.float32), x.number(zeros, tensor.inner_dtype)]
 
 
 def _check(tensor: Tensor) -> None:
@@ -89,11 +79,9 @@ def dequantized(x: Any, tensor: Tensor | None) -> Any:
     """Return the real numbers that integers stand for, or a value that is none of integers."""
     if x is None or tensor is None or not tensor.is_quantized or x.dtype.kind == "f":
         return x
-    if x.known is not None and x.dtype != np.int64:
-        return _weights(x.t, x.known, tensor, tensor.axis)
-    _check(tensor)
-    constants = [Value(x.t, x.t.cast(n, n.dtype), n.dtype) for n in _numbers(tensor, x.dtype)]
-    return x.apply("DequantizeLinear", *constants, dtype=FLOAT32, axis=tensor.axis)
+    if x.known is None or x.dtype == np.int64:
+        _check(tensor)
+    return real(x, tensor, tensor.axis)
 
 
 def representable(y: Any, tensor: Tensor) -> Any:
@@ -107,5 +95,4 @@ def quantized(y: Any, tensor: Tensor) -> Any:
     if not tensor.is_quantized or y.dtype.kind != "f":
         return y
     _check(tensor)
-    constants = [Value(y.t, y.t.cast(n, n.dtype), n.dtype) for n in _numbers(tensor, tensor.dtype)]
-    return y.apply("QuantizeLinear", *constants, dtype=tensor.dtype, axis=tensor.axis)
+    return y.apply("QuantizeLinear", *_numbers(y, tensor), dtype=tensor.dtype, axis=tensor.axis)

@@ -15,7 +15,7 @@ import numpy as np
 from ...errors import ArgumentError
 from ...graph.node import AnyArray
 from ...graph.operations.integer_expressions import IntegerExpression
-from .read import Operator, Tensor
+from .read import OMITTED, Operator, Subgraph, Tensor
 from .schema import ACTIVATIONS
 
 if TYPE_CHECKING:
@@ -48,11 +48,7 @@ class Value(IntegerExpression):
     @property
     def known(self) -> AnyArray | None:
         """The array of a constant, or None."""
-        return self.t.graph.constants.get(self.name)
-
-    def applied(self, operation: str, outputs: int, *others: Any, **attributes: Any) -> list[Value]:
-        """Return several outputs of an operation, of the dtype of its first input."""
-        return self.typed(operation, [self.dtype] * outputs, *others, **attributes)
+        return self.t.known(self.name)
 
     def typed(self, operation: str, dtypes: Sequence[Any], *others: Any, **attributes: Any) -> list[Value]:
         """Return several outputs of an operation, of these dtypes."""
@@ -66,21 +62,18 @@ class Value(IntegerExpression):
 
     def permuted(self, *perm: int) -> Value:
         """Return the axes in another order."""
-        if self.known is not None:
-            return self.number(self.known.transpose(perm), self.dtype)
         return self.apply("Transpose", perm=list(perm))  # type: ignore[return-value]  # of this class
 
 
 class Call:
     """One operator: the tensors that it takes (None if omitted) and returns, and its options."""
 
-    def __init__(
-        self, t: Translator, operator: Operator, given: Sequence[Tensor | None], results: Sequence[Tensor]
-    ) -> None:
+    def __init__(self, t: Translator, subgraph: Subgraph, operator: Operator) -> None:
         self.t, self.operator, self.options = t, operator, operator.options
-        self.given, self.results = given, results
+        self.given = [None if n == OMITTED else subgraph.tensors[n] for n in operator.inputs]
+        self.results: list[Tensor] = [subgraph.tensors[n] for n in operator.outputs if n != OMITTED]
+        self.intermediates: list[Tensor] = [subgraph.tensors[n] for n in operator.intermediates]
         self.inputs: Sequence[Any] = ()
-        self.intermediates: Sequence[Tensor] = ()
 
     @property
     def y(self) -> Tensor:
@@ -97,7 +90,7 @@ class Call:
 
     def tensor(self, place: int) -> Tensor:
         """Return the tensor of an input that must exist."""
-        tensor = self.given[place] if place < len(self.given) else None
+        tensor: Tensor | None = self.given[place] if place < len(self.given) else None
         if tensor is None:
             raise ArgumentError(f"its input {place} is omitted; expected a tensor")
         return tensor
@@ -141,5 +134,5 @@ def activated(call: Call, y: Value, function: str | None = None) -> Value:
 
 
 BOUNDS: dict[str, tuple[float, float | None]] = {
-    **{"RELU": (0.0, None), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0), "RELU_0_TO_1": (0.0, 1.0)},
+    **{"RELU": (0, None), "RELU6": (0, 6), "RELU_N1_TO_1": (-1, 1), "RELU_0_TO_1": (0, 1)},
 }

@@ -26,6 +26,8 @@ TABLES = {
     "SignatureDef": "inputs:[TensorMap] outputs:[TensorMap] key:string unused:string subgraph:uint32",
     "TensorMap": "name:string tensor:uint32",
 }
+WINDOW = "padding:int8 stride_w:int32 stride_h:int32"
+CELL = "activation:int8 cell_clip:float32 proj_clip:float32"
 # The options of operators; all others have none.
 OPTIONS = {
     name: fields
@@ -33,38 +35,27 @@ OPTIONS = {
         "ADD SUB MUL DIV L2_NORMALIZATION": "activation:int8 pot_scale_int16:bool=1",
         "ARG_MAX ARG_MIN": "dtype:int8",
         "BATCH_MATMUL": "adj_x:bool adj_y:bool asymmetric:bool",
-        "BIDIRECTIONAL_SEQUENCE_LSTM": (
-            "activation:int8 cell_clip:float32 proj_clip:float32 merge_outputs:bool time_major:bool=1 "
-            "asymmetric:bool"
-        ),
+        "BIDIRECTIONAL_SEQUENCE_LSTM": f"{CELL} merge_outputs:bool time_major:bool=1 asymmetric:bool",
         "BIDIRECTIONAL_SEQUENCE_RNN": "time_major:bool activation:int8 merge_outputs:bool asymmetric:bool",
         "CALL_ONCE": "subgraph:int32",
         "CAST": "source:int8 dtype:int8",
         "CONCATENATION": "axis:int32 activation:int8",
-        "CONV_2D": (
-            "padding:int8 stride_w:int32 stride_h:int32 activation:int8 dilation_w:int32=1 "
-            "dilation_h:int32=1 bias_dtype:int8"
-        ),
+        "CONV_2D": f"{WINDOW} activation:int8 dilation_w:int32=1 dilation_h:int32=1",
         "CUMSUM": "exclusive:bool reverse:bool",
         "DEPTHWISE_CONV_2D": (
-            "padding:int8 stride_w:int32 stride_h:int32 multiplier:int32 activation:int8 dilation_w:int32=1 "
-            "dilation_h:int32=1"
+            f"{WINDOW} multiplier:int32 activation:int8 dilation_w:int32=1 dilation_h:int32=1"
         ),
         "DEPTH_TO_SPACE SPACE_TO_DEPTH": "block_size:int32",
-        "FULLY_CONNECTED": (
-            "activation:int8 weights_format:int8 keep_axes:bool asymmetric:bool bias_dtype:int8"
-        ),
+        "FULLY_CONNECTED": "activation:int8 weights_format:int8 keep_axes:bool asymmetric:bool",
         "GATHER": "axis:int32 batch_axes:int32",
         "GELU": "approximate:bool",
         "IF": "then_subgraph:int32 else_subgraph:int32",
-        "LSTM": "activation:int8 cell_clip:float32 proj_clip:float32 kernel_type:int8 asymmetric:bool",
+        "LSTM": f"{CELL} kernel_type:int8 asymmetric:bool",
         "LEAKY_RELU": "alpha:float32",
         "MIRROR_PAD": "mode:int8",
         "ONE_HOT": "axis:int32",
         "PACK": "count:int32 axis:int32",
-        "AVERAGE_POOL_2D MAX_POOL_2D L2_POOL_2D": (
-            "padding:int8 stride_w:int32 stride_h:int32 filter_w:int32 filter_h:int32 activation:int8"
-        ),
+        "AVERAGE_POOL_2D MAX_POOL_2D L2_POOL_2D": (f"{WINDOW} filter_w:int32 filter_h:int32 activation:int8"),
         "RNN": "activation:int8 asymmetric:bool",
         "MEAN SUM REDUCE_PROD REDUCE_MAX REDUCE_MIN REDUCE_ANY REDUCE_ALL": "keep_axes:bool",
         "RESHAPE": "new_shape:[int32]",
@@ -81,11 +72,8 @@ OPTIONS = {
             "begin_mask:int32 end_mask:int32 ellipsis_mask:int32 new_axis_mask:int32 shrink_axis_mask:int32 "
             "offset:bool"
         ),
-        "TRANSPOSE_CONV": "padding:int8 stride_w:int32 stride_h:int32 activation:int8",
-        "UNIDIRECTIONAL_SEQUENCE_LSTM": (
-            "activation:int8 cell_clip:float32 proj_clip:float32 time_major:bool asymmetric:bool "
-            "diagonal:bool"
-        ),
+        "TRANSPOSE_CONV": f"{WINDOW} activation:int8",
+        "UNIDIRECTIONAL_SEQUENCE_LSTM": f"{CELL} time_major:bool asymmetric:bool diagonal:bool",
         "UNPACK": "count:int32 axis:int32",
         "VAR_HANDLE": "container:string name:string",
         "WHILE": "cond_subgraph:int32 body_subgraph:int32",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -13,34 +14,12 @@ from ...errors import ArgumentError, FileError, OnwardError
 from ...graph import Graph, Input
 from ...graph.node import AnyArray
 from ...graph.structure import Structure
-from . import (
-    control,
-    elementwise,
-    integer_functions,
-    integers,
-    loops,
-    lstm,
-    movement,
-    products,
-    reals,
-    rnn,
-    spectra,
-    windows,
-)
-from .read import (
-    CUSTOM,
-    OMITTED,
-    Model,
-    Operator,
-    Signature,
-    Subgraph,
-    Tensor,
-    read,
-)
-from .registry import ANY, COMPLEX, FLOATS, INTEGERS, Call, Table, Value
+from ...graph.writer import Writer
+from . import control, elementwise, integers, movement, products, reals, recurrent, windows
+from .read import CUSTOM, OMITTED, Model, Operator, Signature, Subgraph, Tensor, read, subgraph_of
+from .registry import ANY, COMPLEX, FLOATS, INTEGERS, Call, Value
 
-MODULES = [control, elementwise, integer_functions, integers, loops, lstm, movement, products, rnn]
-MODULES += [spectra, windows]  # fill the tables
+MODULES = [control, elementwise, integers, movement, products, recurrent, windows]  # fill the tables
 MAX_DEPTH = 16  # subgraphs in subgraphs
 # What inputs and options of other kinds than those of an operator raise.
 DAMAGES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
@@ -57,7 +36,7 @@ def load(data: Any, method: str | None = None, qdq: bool = False) -> Graph:
     model = read(data)
     signature = _chosen(model, method)
     subgraph = model.subgraphs[signature.subgraph]
-    t, tensors = Translator(model, Graph(), qdq=qdq), subgraph.tensors
+    t, tensors = Translator(model, Graph(), qdq), subgraph.tensors
 
     def declared(names: dict[int, str], numbers: Sequence[int]) -> list[Input]:
         return [Input(names[n], tensors[n].dtype, tensors[n].declared_axes) for n in numbers]
@@ -70,15 +49,18 @@ def load(data: Any, method: str | None = None, qdq: bool = False) -> Graph:
     ]
     outputs = t.subgraph(signature.subgraph, inputs)
     t.graph.outputs = tuple(y.cast(each.dtype).name for y, each in zip(outputs, returned, strict=True))
-    t.graph.declared_outputs = tuple(returned)
-    if t.variables:
-        t.add_carries([each.name for each in taken], [each.name for each in returned])
+    carried = [Input(f"{name}_out", start.dtype, start.shape) for name, start in t.initial.items()]
+    if carried:  # inputs with default values, and outputs that a call does not return
+        t.graph.structure = Structure({x.name: x.name for x in taken}, tuple(y.name for y in returned))
+    t.graph.outputs += tuple(t.variables[name].name for name in t.initial)
+    t.graph.carries = {name: f"{name}_out" for name in t.initial}
+    t.graph.declared_outputs = (*returned, *carried)
     return t.graph.without_unused()
 
 
 def _chosen(model: Model, method: str | None) -> Signature:
     """Return the signature with a key, or the only one; files without any name their tensors."""
-    found = {each.key: each for each in model.signatures}
+    found: dict[str, Signature] = {each.key: each for each in model.signature_defs}
     if method is not None or len(found) > 1:
         if method not in found:
             raise ArgumentError(
@@ -92,86 +74,46 @@ def _chosen(model: Model, method: str | None) -> Signature:
         dict(zip(numbers, _unique(subgraph.tensors[number].name for number in numbers), strict=True))
         for numbers in (subgraph.inputs, subgraph.outputs)
     )
-    return Signature("", 0, inputs, outputs)
+    return Signature(subgraph=0, inputs=inputs, outputs=outputs)
 
 
 def _unique(names: Any) -> list[str]:
     """Return names, with numbers appended to those that appear before."""
     found: list[str] = []
     for name in names:
-        new, number = name, 1
-        while new in found:
-            number += 1
-            new = f"{name}_{number}"
-        found.append(new)
+        numbered = (f"{name}_{number}" for number in count(2))
+        found.append(next(new for new in chain([name], numbered) if new not in found))
     return found
 
 
-class Translator:
+class Translator(Writer):
     """Adds the operators of subgraphs to a graph."""
 
     def __init__(
-        self, model: Model, graph: Graph, outer: Translator | None = None, qdq: bool = False
+        self, model: Model, graph: Graph, qdq: bool = False, depth: int = 0, has_variables: bool = True
     ) -> None:
-        self.model, self.graph = model, graph
-        self.qdq: bool = qdq if outer is None else outer.qdq
-        self.depth: int = 0 if outer is None else outer.depth + 1
-        self.is_inner = outer is not None
+        super().__init__(graph)
+        self.model, self.qdq, self.depth, self.has_variables = model, qdq, depth, has_variables
         self.variables: dict[str, Value] = {}  # the present values of the state, by name
-        self.initial: dict[str, AnyArray] = {}
+        self.initial: dict[str, AnyArray] = {}  # the first values of those that are read before all else
         self.starts: dict[str, AnyArray] = {}  # what a subgraph that runs once assigns, by name
-        self.starting: dict[str, AnyArray] | None = None  # in that subgraph, what it has assigned
-        self.label = ("", "")  # the name and the kind of the operator at hand
-        self._constants: dict[Any, str] = {}
         self._values: dict[int, Value] = {}  # of the subgraph at hand, by the number of the tensor
 
-    # Adding operations.
-
-    def add(self, operation: str, *inputs: Any, **attributes: Any) -> str:
-        """Add an operation with one output; inputs are names, lists of integers, or None if omitted."""
-        found: str = self.add_all(operation, inputs, 1, **attributes)[0]
+    def inner(self, has_variables: bool = False) -> Translator:
+        """Return what translates a subgraph as a graph of its own."""
+        found = Translator(self.model, Graph(), self.qdq, self.depth + 1, has_variables)
+        found.label = self.label
         return found
-
-    def add_all(self, operation: str, inputs: Sequence[Any], outputs: int, **attributes: Any) -> Any:
-        """Add an operation with several outputs and return their names."""
-        names = [x if isinstance(x, str) else "" if x is None else self.cast(x, np.int64) for x in inputs]
-        name, source = self.label
-        return self.graph.add_all(operation, names, outputs, name=name, source=source, **attributes)
-
-    def cast(self, value: Any, dtype: Any) -> str:
-        """Return the name of a constant; equal ones are stored once."""
-        array: AnyArray = np.asarray(value).astype(dtype)
-        if array.nbytes > 1024:
-            budget.take(array.nbytes)
-            return self.graph.add_constant(array)
-        key = (array.dtype.str, array.shape, array.tobytes())
-        if key not in self._constants:
-            self._constants[key] = self.graph.add_constant(array)
-        return self._constants[key]
-
-    # Values that calls keep.
-
-    def add_carries(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-        """Declare the variables as inputs with default values, and as outputs that a call does not return."""
-        graph = self.graph
-        for name, value in self.variables.items():
-            graph.carries[name] = f"{name}_out"
-            graph.outputs += (value.name,)
-            start = self.initial[name]
-            graph.declared_outputs += (Input(f"{name}_out", start.dtype, start.shape),)
-        graph.structure = Structure({name: name for name in inputs}, tuple(outputs))
 
     def variable(self, name: str, initial: AnyArray | None) -> Value:
         """Return the present value of a variable, which starts with an array. Raises ArgumentError."""
         if name not in self.variables:
-            if self.is_inner:
-                raise ArgumentError(f"the variable {name} is used inside a loop or branch")
             if initial is None:
                 raise ArgumentError(f"the variable {name} is read before it is assigned")
-            self.initial[name] = initial
             input_name = self.graph.add_input(name, initial.dtype, initial.shape)
             self.graph.add_constant(initial, input_name)
-            self.variables[name] = Value(self, input_name, initial.dtype)
+            self.initial[name] = initial
+            self.assign(name, Value(self, input_name, initial.dtype))
         return self.variables[name]
 
     def state(self, tensor: Tensor) -> Value:
@@ -185,13 +127,8 @@ class Translator:
 
     def assign(self, name: str, value: Value) -> None:
         """Replace the value of a variable. Raises ArgumentError."""
-        if self.starting is not None:
-            if value.known is None:
-                raise ArgumentError(f"the initial value of the variable {name} is not a constant")
-            self.starting[name] = value.known
-            return
-        if name not in self.variables:
-            self.variable(name, self.starts.get(name))
+        if not self.has_variables:
+            raise ArgumentError(f"the variable {name} is used inside a loop or branch")
         self.variables[name] = value
 
     # Subgraphs.
@@ -202,7 +139,7 @@ class Translator:
         """Add the operators of a subgraph and return its outputs, or the tensors of other numbers."""
         if self.depth > MAX_DEPTH:
             raise FileError(f"the subgraphs are nested more than {MAX_DEPTH} deep")
-        found, around = self.model.subgraph(number, len(inputs)), (self._values, self.label)
+        found, around = subgraph_of(self.model, number, len(inputs)), (self._values, self.label)
         self._values = dict(zip(found.inputs, inputs, strict=True))
         self.depth += 1
         for each in found.operators:
@@ -213,12 +150,11 @@ class Translator:
         return outputs
 
     def _add_operator(self, subgraph: Subgraph, operator: Operator) -> None:
-        given = [None if n == OMITTED else subgraph.tensors[n] for n in operator.inputs]
-        results = [subgraph.tensors[number] for number in operator.outputs if number != OMITTED]
-        name = results[0].name if results else f"operator {operator.number}"
+        call = Call(self, subgraph, operator)
+        name = call.results[0].name if call.results else f"operator {operator.number}"
         self.label = name, operator.kind
         try:
-            found = self._outputs(subgraph, operator, given, results)
+            found = self._outputs(subgraph, call)
         except OnwardError as error:
             message = str(error)
             raise type(error)(
@@ -231,21 +167,15 @@ class Translator:
         for number, value in zip(operator.outputs, found, strict=False):
             self._values[number] = value
 
-    def _outputs(
-        self,
-        subgraph: Subgraph,
-        operator: Operator,
-        given: Sequence[Tensor | None],
-        results: Sequence[Tensor],
-    ) -> Sequence[Any]:
+    def _outputs(self, subgraph: Subgraph, call: Call) -> Sequence[Any]:
         """Add an operator and return its outputs."""
-        is_real = self.qdq and reals.are_needed(operator, (*given, *results))
-        plain = reals.plain if is_real else lambda tensor: tensor
-        call = Call(self, operator, list(map(plain, given)), list(map(plain, results)))
-        function = _function(operator, call.given, call.results)
-        inputs = [None if n == OMITTED else self._value(subgraph, n) for n in operator.inputs]
+        given, results = call.given, call.results
+        is_real = self.qdq and reals.are_needed(call.operator, (*given, *results))
+        if is_real:
+            call.given, call.results = list(map(reals.plain, given)), list(map(reals.plain, results))
+        function = _function(call)
+        inputs = [None if n == OMITTED else self._value(subgraph, n) for n in call.operator.inputs]
         call.inputs = list(map(reals.dequantized, inputs, given)) if is_real else inputs
-        call.intermediates = [subgraph.tensors[n] for n in operator.intermediates]
         found = function(call, *call.inputs)
         outputs = found if isinstance(found, list | tuple) else [] if found is None else [found]
         return list(map(reals.quantized, outputs, results)) if is_real else outputs
@@ -264,32 +194,26 @@ class Translator:
         return self._values[number]
 
 
-def _function(operator: Operator, given: Sequence[Tensor | None], results: Sequence[Tensor]) -> Any:
+def _function(call: Call) -> Any:
     """Return the function that translates an operator. Raises ArgumentError if there is none."""
-    kind = operator.kind
-    if kind.startswith(f"{CUSTOM}:{FLEX}"):
+    kind, custom = call.operator.kind, call.operator.kind.removeprefix(f"{CUSTOM}:")
+    if custom.startswith(FLEX):
         raise ArgumentError(
-            f"the operator {kind.removeprefix(CUSTOM + ':')} runs code of TensorFlow, which a file does not "
-            "contain: convert the model without SELECT_TF_OPS"
+            f"the operator {custom} runs code of TensorFlow, which a file does not contain: convert the "
+            "model without SELECT_TF_OPS"
         )
-    if kind.startswith(f"{CUSTOM}:"):
-        raise ArgumentError(
-            f"the custom operator {kind.removeprefix(CUSTOM + ':')} runs code that the file does not contain"
-        )
-    table, types = _table(kind, given, results)
+    if custom != kind:
+        raise ArgumentError(f"the custom operator {custom} runs code that the file does not contain")
+    given = [x for x in call.given if x is not None]
+    quantized = [x for x in (*given, *call.results) if x.data is None and x.is_quantized]
+    table, types = FLOATS, " with real values"
+    if any(x.type.startswith("complex") for x in given):
+        table, types = COMPLEX, " with complex values"
+    elif kind in ANY:
+        table = ANY
+    elif any(x.type in ("int8", "uint8", "int16") for x in quantized):
+        table, types = INTEGERS, " with quantized values"
     if kind not in table:
         is_other = any(kind in other for other in (ANY, FLOATS, INTEGERS, COMPLEX))
         raise ArgumentError(f"the operator {kind}{types if is_other else ''} is not supported")
     return table[kind]
-
-
-def _table(kind: str, given: Sequence[Tensor | None], results: Sequence[Tensor]) -> tuple[Table, str]:
-    """Return the table of an operator, and the values that it is for."""
-    values = [x for x in (*given, *results) if x is not None and x.data is None]
-    if any(x is not None and x.type.startswith("complex") for x in given):
-        return COMPLEX, " with complex values"
-    if kind in ANY:
-        return ANY, ""
-    if any(x.is_quantized and x.type in ("int8", "uint8", "int16") for x in values):
-        return INTEGERS, " with quantized values"
-    return FLOATS, " with real values"

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...graph.operations.expressions import sqrt
 from .products import quantized_rows
-from .registry import FLOATS, INT32, Call, Value, activated, operator
+from .registry import ANY, FLOATS, INT32, Call, Value, activated, operator
 from .schema import SAME
 
 PADDINGS = {0: "SAME_UPPER", 1: "VALID"}
@@ -18,6 +18,12 @@ def channels_first(x: Any, operation: str, *others: Any, dtype: Any = None, **at
     """Apply an operation on arrays whose channels are the second axis."""
     y = x.permuted(0, 3, 1, 2).apply(operation, *others, dtype=dtype, **attributes)
     return y.permuted(0, 2, 3, 1)
+
+
+ANY |= {  # blocks of pixels for channels
+    name: lambda call, x, operation=operation: channels_first(x, operation, blocksize=call.options.block_size)
+    for name, operation in {"DEPTH_TO_SPACE": "DepthToSpace", "SPACE_TO_DEPTH": "SpaceToDepth"}.items()
+}
 
 
 def window_options(call: Call) -> dict[str, Any]:

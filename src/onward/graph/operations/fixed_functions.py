@@ -1,12 +1,20 @@
 """Functions of integers in fixed point, as gemmlowp and TensorFlow Lite compute them."""
 
+import math
+
 import numpy as np
 
 from ..node import AnyArray
-from .fixed_factors import factor
+from .fixed_factors import factor, rounded
 from .fixed_point import high_product, newton_reciprocal, reciprocal_of_one_plus, rescaled, shifted_right
 
 EXPONENTIALS = [1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242]  # exp(-2^k), k from -2
+
+# Where the kernels' table of the logistic function of k / 24 is 1 above the rounded numbers.
+ABOVE = [
+    *(4, 8, 12, 14, 15, 16, 17, 19, 20, 21, 22, 25, 27, 28, 29, 30, 31, 33, 34, 35, 37, 39, 40, 41, 43, 44),
+    *(45, 46, 49, 50, 54, 62, 63, 64, 66, 82, 86, 93, 100, 103, 112, 116, 135, 255),
+]
 
 
 def scaled(x: AnyArray, value: float) -> AnyArray:
@@ -78,3 +86,53 @@ def _high(a: int, b: int) -> int:
 
 def _saturated(x: int) -> int:
     return max(-(1 << 31), min(x, (1 << 31) - 1))
+
+
+def interpolated(scale: float, is_tanh: bool) -> AnyArray:
+    """Return the logistic function or the tangent of int16 of a scale, between 256 known numbers."""
+    known = np.minimum(rounded(65536 / (1 + np.exp(-np.arange(257) / 24))), 65535).astype(np.int64)
+    known[ABOVE] += 1
+    exponent = math.log2(scale)
+    multiplier, shift = 3 << max(0, round(12 + exponent)), 0
+    if abs(exponent - round(exponent)) > 1e-3 or round(12 + exponent):
+        real = float(np.float32(scale)) * 4096 * 3
+        while real <= 32767 / 2 and shift <= 30:
+            real, shift = real * 2, shift + 1
+        multiplier = int(real)
+    x = np.arange(-(1 << 15), 1 << 15) * multiplier + ((1 << shift) >> 1) >> shift
+    bits, size = 8 if is_tanh else 9, np.abs(x)
+    place, rest = np.minimum(size >> bits, 255), size & ((1 << bits) - 1)
+    y = (known[place] << bits) + rest * (known[place + 1] - known[place])
+    y = np.where(size >> bits >= 255, (0xFFFF << 8) if is_tanh else (0x7FFF << 10), y)
+    if is_tanh:
+        return (np.where(x >= 0, y - (1 << 23) + 128, -y + (1 << 23) + 127) >> 8).astype(np.int32)
+    return (np.where(x >= 0, y + (1 << 9), (1 << 25) - y + (1 << 9) - 1) >> 10).astype(np.int32)
+
+
+def softmax_tables(scale: float, beta: float) -> tuple[AnyArray, AnyArray]:
+    """Return exp(scale beta x) of integers x from -255 to 0: with no bits before the point, and with 12."""
+    x = np.arange(-255, 1)
+    real = min(float(beta) * float(np.float32(scale)) * (1 << 26), (1 << 31) - 1.0)
+    multiplier, shift = factor(real)
+    radius = math.floor(31 * 2.0**26 / 2.0**shift)
+    steps = rescaled(x.astype(np.int32), *(np.array(n, np.int32) for n in (multiplier, shift)))
+    values = np.where(x >= -radius, exp_of_negative(steps, 5), 0)
+    return values.astype(np.int32), shifted_right(values, 12).astype(np.int32)
+
+
+def hard_swish(x: AnyArray, scale: float, y_scale: float) -> AnyArray:
+    """x clip(x / 6 + 1/2, 0, 1) of integers of a scale, in steps of another one."""
+    fine = np.float32(1 / 128) * np.float32(scale)
+    output, reluish = (factor(float(fine / np.float32(s))) for s in (y_scale, 3 / 32768))
+    low, high = -(1 << 15), (1 << 15) - 1
+    multipliers = [min((multiplier + (1 << 15)) >> 16, high) for multiplier, _ in (output, reluish)]
+    steps = x.astype(np.int64) << 7
+    scaled_up = high_product(steps, multipliers[0], 16)
+    shift = reluish[1]
+    gate = np.clip(steps << max(shift - 1, 0), low, high)
+    gate = high_product(gate, multipliers[1], 16)
+    gate = np.clip(gate << 1, low, high) if shift > 0 else shifted_right(gate, -shift)
+    gate = (gate + (1 << 15)) >> 1
+    product = gate * scaled_up
+    before = np.where(product >= 0, product >> 15, -(-product >> 15))
+    return shifted_right(before, max(0, -output[1]))

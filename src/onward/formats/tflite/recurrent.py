@@ -1,9 +1,9 @@
-"""LSTM over a sequence: of real numbers, and of integers as LiteRT's reference kernels compute them."""
+"""Recurrent layers: of real numbers, and of integers as LiteRT's reference kernels compute them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -23,78 +23,48 @@ LOWEST, LOWEST_INT8 = -(1 << 15), -(1 << 7)  # integers; tables start at that of
 sigmoid = unary("Sigmoid")
 
 
-class Direction(NamedTuple):
-    """The places of the inputs of a direction: in fours, of the input, forget, cell and output gate."""
+class Direction:
+    """The places of an LSTM's inputs: in fours, of the input, forget, cell and output gate.
 
-    matrices: Sequence[int]
-    recurrent: Sequence[int]
-    peepholes: dict[int, int]  # by the number of the gate
-    biases: Sequence[int]
-    projection: int
-    projection_bias: int
-    h: int
-    c: int
-    norms: Sequence[int] = ()
+    The weights of a direction start at one place, and its states at another one.
+    """
 
-    @classmethod
-    def at(cls, n: int, h: int, norms: Sequence[int] = ()) -> Direction:
-        """Return the direction whose weights start at one place, and whose states at another one."""
-        fours = [range(n, n + 4), range(n + 4, n + 8), range(n + 11, n + 15)]
-        peepholes = {0: n + 8, 1: n + 9, 3: n + 10}
-        return cls(fours[0], fours[1], peepholes, fours[2], n + 15, n + 16, h, h + 1, norms)
+    def __init__(self, first: int, h: int, norms: Sequence[int] = ()) -> None:
+        self.matrices, self.recurrent = range(first, first + 4), range(first + 4, first + 8)
+        self.peepholes = {0: first + 8, 1: first + 9, 3: first + 10}  # by the number of the gate
+        self.biases = range(first + 11, first + 15)
+        self.projection, self.projection_bias = first + 15, first + 16
+        self.h, self.c, self.norms = h, h + 1, norms
 
 
-# Values that operators keep, and loops over the steps.
+ONE = Direction(1, 18, range(20, 24))
 
 
-def state(call: Call, place: int) -> Value:
-    """Return the present value of a state."""
-    return call.t.state(call.tensor(place))
+def changed(call: Call, places: Sequence[int], function: Callable[..., Sequence[Any]]) -> Any:
+    """Return y of a function from states to their next values, which are kept, and y."""
+    *finals, y = function(*(call.t.state(call.tensor(place)) for place in places))
+    for place, final in zip(places, finals, strict=True):
+        call.t.assign(call.tensor(place).name, final)
+    return y
 
 
-def keep(call: Call, place: int, value: Any) -> None:
-    """Set the next value of a state."""
-    call.t.assign(call.tensor(place).name, value)
-
-
-def steps_first(call: Call, x: Any) -> Any:
-    """Exchange time and batch unless time is the first axis."""
-    return x if call.options.time_major else x.permuted(1, 0, 2)
-
-
-def backwards(x: Any) -> Any:
-    """Return the steps in reverse."""
-    return x.apply("Slice", [-1], [-np.iinfo(np.int64).max], [0], [-1])
-
-
-def repeated(call: Call, sums: Any, places: Sequence[int], step: Callable[..., Sequence[Any]]) -> Value:
-    """Run (sums, *states) to (*states, y) for each step of sums; return all y, and keep the states."""
+def repeated(call: Call, x: Any, places: Sequence[int], step: Callable[..., Sequence[Any]]) -> Any:
+    """Run (x, *states) to (*states, y) for each step of x; return all y, and keep the states."""
 
     def taken(i: Value, *values: Any) -> Sequence[Any]:
         *before, rows = values
         return [None, *step(rows.apply("Gather", i, axis=0), *before)]
 
-    count: Any = sums.apply("Shape").apply("Gather", np.array(0))
+    count = x.apply("Shape").apply("Gather", np.array(0))
     axes = [*(call.tensor(place).declared_axes for place in places), None]
-    values = [*(state(call, place) for place in places), sums]
-    *finals, y = loop(call, count, None, values, axes, taken, captured=1)
-    for place, final in zip(places, finals, strict=True):
-        keep(call, place, final)
-    return y
+    return changed(
+        call, places, lambda *states: loop(call, count, None, [*states, x], axes, taken, captured=1)
+    )
 
 
-def layered(
-    call: Call, cell: str, options: dict[str, Any], weights: Sequence[Any], places: Sequence[int], x: Any
-) -> Any:
-    """Run a layer with weights W, R, a bias and peepholes over x (T, B, I), and keep the states."""
-    W, R, bias, P = weights
-    biases = np.concatenate([bias, np.zeros_like(bias)])[None]
-    layer = new_layer(cell, options, W[None], R[None], biases, None if P is None else P[None])
-    start = [state(call, place).apply("Unsqueeze", [0]) for place in places]
-    y, *states = x.applied("Recurrent", 1 + len(places), None, *start, layer=layer, reverse=False)
-    for place, after in zip(places, states, strict=True):
-        keep(call, place, after.apply("Squeeze", [0]))
-    return y
+def steps_first(call: Call, x: Any) -> Any:
+    """Exchange time and batch unless time is the first axis."""
+    return x if call.options.time_major else x.permuted(1, 0, 2)
 
 
 # Real numbers.
@@ -106,8 +76,16 @@ def real(call: Call, place: int) -> AnyArray | None:
     if x is None:
         return None
     array, tensor = call.array(x, "weights"), call.tensor(place)
-    found: AnyArray = array * np.float32(tensor.scale) if tensor.is_quantized else array
-    return found
+    return array * np.float32(tensor.scale) if tensor.is_quantized else array
+
+
+def plus(call: Call, x: Any, place: int, factor: Any = None) -> Any:
+    """Add the weights of an input, times a factor, unless it is omitted."""
+    array = real(call, place)
+    if array is None:
+        return x
+    weights = x.number(array, np.float32)
+    return x + (weights if factor is None else factor * weights)
 
 
 def _gates(call: Call, d: Direction) -> list[int]:
@@ -117,18 +95,16 @@ def _gates(call: Call, d: Direction) -> list[int]:
     return [k for k in range(4) if k or call.optional(d.matrices[0]) is not None]
 
 
-def run(call: Call, d: Direction, x: Any) -> Any:
+def run_lstm(call: Call, d: Direction, x: Any) -> Any:
     """Return y (T, B, P) of x (T, B, I); the states are variables."""
-    special = [d.projection, *d.norms[1:2]]
-    is_plain = all(call.optional(place) is None for place in special) and call.tensor(d.h).integers is None
+    gates, has_norms = _gates(call, d), any(call.optional(place) is not None for place in d.norms)
+    is_plain = call.optional(d.projection) is None and call.tensor(d.h).integers is None and not has_norms
     is_quantized = call.tensor(d.matrices[1]).is_quantized or call.tensor(d.recurrent[1]).is_quantized
     if is_plain and not is_quantized and call.activation == "TANH":
-        return _layer(call, d, x)
-    gates = _gates(call, d)
+        return _layer(call, d, gates, x)
     sums = times(call, x, *(d.matrices[k] for k in gates))
-    has_norms = not is_plain and call.optional(d.norms[1]) is not None if d.norms else False
-    biases = np.concatenate([_bias(call, d, k) for k in gates])
-    sums = sums if has_norms else sums + sums.number(biases, np.float32)
+    if not has_norms:
+        sums = sums + sums.number(np.concatenate([_bias(call, d, k) for k in gates]), np.float32)
     return repeated(call, sums, (d.h, d.c), lambda *values: _step(call, d, gates, has_norms, *values))
 
 
@@ -143,12 +119,11 @@ def _step(call: Call, d: Direction, gates: list[int], has_norms: bool, sums: Any
     parts = dict(zip(gates, total.split(len(gates)), strict=True))
 
     def gate(k: int, cell: Any = None) -> Any:
-        z, p = parts[k], None if cell is None else real(call, d.peepholes[k])
-        z = z if p is None else z + cell * cell.number(p, np.float32)
+        z = parts[k] if cell is None else plus(call, parts[k], d.peepholes[k], cell)
         if has_norms:
             centered = z - z.reduce("ReduceMean", [-1], True)
             z = centered / sqrt((centered * centered).reduce("ReduceMean", [-1], True) + 1e-8)
-            z = z * z.number(real(call, d.norms[k]), np.float32) + z.number(_bias(call, d, k), np.float32)
+            z = plus(call, z * z.number(real(call, d.norms[k]), np.float32), d.biases[k])
         return z
 
     f, g = sigmoid(gate(1, c)), activated(call, gate(2))
@@ -158,9 +133,8 @@ def _step(call: Call, d: Direction, gates: list[int], has_norms: bool, sums: Any
         new = _clipped(new, cells.scale * cells.limits[1])
     y = sigmoid(gate(3, new)) * activated(call, new)
     if call.optional(d.projection) is not None:
-        bias = real(call, d.projection_bias)
-        y = times(call, y, d.projection)
-        y = _clipped(y if bias is None else y + y.number(bias, np.float32), call.options.proj_clip)
+        y = plus(call, times(call, y, d.projection), d.projection_bias)
+        y = _clipped(y, call.options.proj_clip)
     y = reals.representable(y, call.tensor(d.h))
     return y, new, y
 
@@ -169,54 +143,36 @@ def _clipped(x: Any, limit: float) -> Any:
     return x.apply("Clip", -limit, limit) if limit > 0 else x
 
 
-def _layer(call: Call, d: Direction, x: Any) -> Any:
+def _layer(call: Call, d: Direction, gates: list[int], x: Any) -> Any:
     """Run a layer; without an input gate i = 1 - f, it has that of the weights -f."""
-    gates = _gates(call, d)
 
-    def ordered(of_gate: Callable[[int], Any], places: Sequence[int] = (0, 3, 1, 2)) -> Any:
-        """Return arrays in the order input, output, forget, cell."""
-        return np.concatenate([-of_gate(1) if k == 0 and 0 not in gates else of_gate(k) for k in places])
+    def ordered(of_gate: Callable[[int], Any], places: Sequence[int] = (0, 3, 1, 2)) -> AnyArray:
+        """Return arrays, one for the only direction, in the order input, output, forget, cell."""
+        found = [-of_gate(1) if k == 0 and 0 not in gates else of_gate(k) for k in places]
+        return np.concatenate(found)[None]
 
     W, R = ordered(lambda k: real(call, d.matrices[k])), ordered(lambda k: real(call, d.recurrent[k]))
     bias, P = ordered(lambda k: _bias(call, d, k)), None
     if call.optional(d.peepholes[1]) is not None:
         P = ordered(lambda k: real(call, d.peepholes[k]), (0, 3, 1))
-    options = {"cell_clip": call.options.cell_clip} if call.options.cell_clip > 0 else {}
-    options |= {"input_forget": 1} if 0 not in gates else {}
-    return layered(call, "LSTM", options, (W, R, bias, P), (d.h, d.c), x)
+    clip = {"cell_clip": call.options.cell_clip} if call.options.cell_clip > 0 else {}
+    options = clip | ({"input_forget": 1} if 0 not in gates else {})
+    layer = new_layer("LSTM", options, W, R, np.concatenate([bias, np.zeros_like(bias)], 1), P)
 
+    def run(*states: Any) -> list[Any]:
+        start = [x.apply("Unsqueeze", [0]) for x in states]
+        dtypes = [x.dtype] * 3
+        y, *finals = x.typed("Recurrent", dtypes, None, *start, layer=layer, reverse=False)
+        return [*(final.apply("Squeeze", [0]) for final in finals), y]
 
-ONE = Direction.at(1, 18, range(20, 24))
-
-
-@operator(FLOATS, "UNIDIRECTIONAL_SEQUENCE_LSTM")
-def lstm(call: Call, x: Value, *others: Value | None) -> Any:
-    """An LSTM over x (B, T, I), or (T, B, I); its states are variables."""
-    return steps_first(call, run(call, ONE, steps_first(call, x)))
-
-
-@operator(FLOATS, "BIDIRECTIONAL_SEQUENCE_LSTM")
-def bidirectional_lstm(call: Call, x: Value, *others: Value | None) -> Any:
-    """Two LSTMs, the second from the last step to the first."""
-    if any(value is not None for value in others[38:]):
-        raise call.refuse("an LSTM with auxiliary inputs")
-    first = steps_first(call, x)
-    y = run(call, Direction.at(1, 35), first), backwards(run(call, Direction.at(18, 37), backwards(first)))
-    return merged(call, *y)
-
-
-def merged(call: Call, first: Any, second: Any) -> Any:
-    """Return the outputs of both directions, one behind the other if the options ask for it."""
-    if call.options.merge_outputs:
-        return steps_first(call, first.apply("Concat", second, axis=-1))
-    return [steps_first(call, first), steps_first(call, second)]
+    return changed(call, (d.h, d.c), run)
 
 
 @operator(FLOATS, "LSTM")
-def one_step(call: Call, x: Value, *others: Value | None) -> Any:
+def one_lstm_step(call: Call, x: Value, *others: Value | None) -> Any:
     """One step: of all options, or of one matrix for x and h, whose gates are input, cell, forget, output."""
     if not call.options.kernel_type:
-        return run(call, ONE, x.apply("Unsqueeze", [0])).apply("Squeeze", [0])
+        return run_lstm(call, ONE, x.apply("Unsqueeze", [0])).apply("Squeeze", [0])
     h, _, b, c = others
     both: Any = x.apply("Concat", h, axis=1)
     sums = times(call, both, 2) + b
@@ -224,6 +180,84 @@ def one_step(call: Call, x: Value, *others: Value | None) -> Any:
     i, g, f, o = sigmoid(parts[0]), parts[1].apply("Tanh"), sigmoid(parts[2]), sigmoid(parts[3])
     new: Any = i * g + f * c
     return [o * new.apply("Tanh"), new, both, sums]
+
+
+def run_rnn(call: Call, places: tuple[int, int], x: Any) -> Any:
+    """Return h' = f(W x + R h + b) for each step of x (T, B, I); the weights and h start at two places."""
+    first, h = places
+    is_quantized = call.tensor(first).is_quantized
+
+    def step(row: Any, before: Any) -> Any:
+        product = row if is_quantized else times(call, row, first)
+        y = activated(call, plus(call, product + times(call, before, first + 1), first + 2))
+        return y, y
+
+    return repeated(call, times(call, x, first) if is_quantized else x, (h,), step)
+
+
+@operator(FLOATS, "RNN")
+def one_rnn_step(call: Call, x: Value, *others: Value | None) -> Any:
+    return run_rnn(call, (1, 4), x.apply("Unsqueeze", [0])).apply("Squeeze", [0])
+
+
+LAYERS: dict[str, tuple[Callable[..., Any], list[Any], int]] = {  # what runs each direction; all inputs
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": (run_lstm, [ONE], 24),
+    "UNIDIRECTIONAL_SEQUENCE_RNN": (run_rnn, [(1, 4)], 5),
+    "BIDIRECTIONAL_SEQUENCE_LSTM": (run_lstm, [Direction(1, 35), Direction(18, 37)], 39),
+    "BIDIRECTIONAL_SEQUENCE_RNN": (run_rnn, [(1, 4), (5, 8)], 9),
+}
+
+
+@operator(FLOATS, " ".join(LAYERS))
+def layer(call: Call, x: Value, *others: Value | None) -> Any:
+    """One or two layers over x (B, T, I), or (T, B, I), the second from the last step to the first."""
+    run, directions, count = LAYERS[call.operator.kind]
+    if any(value is not None for value in call.inputs[count:]):
+        raise call.refuse("a layer with auxiliary inputs")
+
+    def backwards(x: Any) -> Any:
+        return x.apply("Slice", [-1], [-np.iinfo(np.int64).max], [0], [-1])
+
+    steps = steps_first(call, x)
+    found = [run(call, directions[0], steps)]
+    found += [backwards(run(call, each, backwards(steps))) for each in directions[1:]]
+    if found[1:] and call.options.merge_outputs:
+        found = [found[0].apply("Concat", found[1], axis=-1)]
+    return [steps_first(call, y) for y in found]
+
+
+# A filter over features, and one over time, of low rank.
+
+
+def _filtered(call: Call, features: Any, filters: Any) -> Any:
+    """Append features (B, F) to the state (B, F M), whose first ones leave, and sum products (B, F, M)."""
+    F, M = call.shape(2)
+
+    def filtered(before: Any) -> Sequence[Any]:
+        memory = before.reshaped(-1, F, M).apply("Slice", [1], [M], [2])
+        memory = memory.apply("Concat", features.apply("Unsqueeze", [2]), axis=2)
+        products = (memory * filters).reshaped(-1, F // call.options.rank, call.options.rank * M)
+        return memory.reshaped(-1, F * M), products.reduce("ReduceSum", [-1])
+
+    return changed(call, [4], filtered)
+
+
+@operator(FLOATS, "SVDF")
+def svdf(call: Call, x: Value, W: Value, filters: Value, bias: Value | None, *others: Any) -> Any:
+    """x (B, I) to y (B, units): the features W x join the last ones, which `filters` (F, M) weight."""
+    y = _filtered(call, times(call, x, 1), x.number(real(call, 2), np.float32))
+    return activated(call, y if bias is None else y + bias)
+
+
+@operator(INTEGERS, "SVDF")
+def integer_svdf(call: Call, x: Value, W: Value, filters: Value, bias: Value | None, *others: Any) -> Any:
+    given, weights, over_time, cells = (call.tensor(place) for place in (0, 1, 2, 4))
+    if over_time.type != "int16":
+        raise call.refuse(f"a filter over time of {over_time.type}")
+    sums = x.product(matrix(call, [1]), given.zero_point)
+    y = _filtered(call, sums.times(cells.steps_of(given, weights), limits=INT16_LIMITS), filters)
+    y, factor = y if bias is None else y + bias, call.y.steps_of(cells, over_time)
+    return y.times(factor, np.int8, call.y.limits, call.y.zero_point)
 
 
 # Integers: 8 bits for inputs and outputs, 16 bits for gates and cells.
@@ -277,7 +311,7 @@ def _integer_step(call: Call, gates: list[int], sums: Any, h: Any, c: Any) -> An
         added = (added + (1 << 15)).apply("Mod", 1 << 16) - (1 << 15)
     new = ((f * c).shifted(15) + added).saturated()
     clip = int(min(call.options.cell_clip / cells.scale, 32767.0))
-    new = new.apply("Max", -clip).apply("Min", clip) if clip > 0 else new
+    new = _clipped(new, clip)
     bits, squashed = 15 + exponent, i
     if 0 <= bits <= 6:  # for other scales, LiteRT's kernel leaves the input gate in its buffer
         squashed = new.looked_up(tanh_table(bits), LOWEST, INT32)
@@ -298,7 +332,7 @@ def _integer_step(call: Call, gates: list[int], sums: Any, h: Any, c: Any) -> An
 def _projected(call: Call, y: Any, zero: int, inside: Tensor, hidden: Tensor) -> Any:
     sums, bias = y.product(matrix(call, [ONE.projection]), zero), call.optional(ONE.projection_bias)
     sums = sums if bias is None else sums + sums.number(call.array(bias, "biases"), INT32)
-    scale = np.float32(call.tensor(ONE.projection).scale) * np.float32(inside.scale)
-    y = sums.times(float(scale / np.float32(hidden.scale)), np.int8, hidden.limits, hidden.zero_point)
+    factor = hidden.steps_of(call.tensor(ONE.projection), inside)
+    y = sums.times(factor, np.int8, hidden.limits, hidden.zero_point)
     clip = int(min(max(call.options.proj_clip / hidden.scale, -128.0), 127.0))
-    return y.apply("Max", -clip).apply("Min", clip) if clip > 0 else y
+    return _clipped(y, clip)

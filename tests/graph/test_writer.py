@@ -1,0 +1,38 @@
+"""Writing the operations on expressions to a graph."""
+
+import numpy as np
+
+from onward.graph import Graph
+from onward.graph.operations.expressions import Expression
+from onward.graph.writer import Writer
+
+FLOAT32 = np.dtype(np.float32)
+
+
+def test_operations_on_constants_are_computed_at_once() -> None:
+    t = Writer(Graph())
+    y = Expression(t, t.cast([[1.0, 2.0, 3.0]], FLOAT32), FLOAT32).apply("Transpose", perm=[1, 0]) * 2
+    assert not t.graph.nodes
+    np.testing.assert_array_equal(t.known(y.name), [[2.0], [4.0], [6.0]])
+
+
+def test_default_values_of_inputs_are_no_constants() -> None:
+    t = Writer(Graph())
+    name = t.graph.add_input("state", np.float32, (2,))
+    t.graph.add_constant(np.zeros(2, np.float32), name)
+    y = Expression(t, name, FLOAT32) + 1
+    assert t.known(name) is None and t.known(y.name) is None
+    assert [node.operation for node in t.graph.nodes] == ["Add"]
+
+
+def test_weights_that_are_dequantized_stay_integers() -> None:
+    t = Writer(Graph())
+    integers = t.cast([2, -4], np.int8)
+    y = t.add("DequantizeLinear", integers, t.cast(0.5, np.float32), t.cast(0, np.int8))
+    assert [node.operation for node in t.graph.nodes] == ["DequantizeLinear"]
+    np.testing.assert_array_equal(t.known(y), [1.0, -2.0])
+
+
+def test_equal_constants_are_stored_once() -> None:
+    t = Writer(Graph())
+    assert t.cast([1, 2], np.int64) == t.cast((1, 2), np.int64) != t.cast([1, 2], np.int32)
