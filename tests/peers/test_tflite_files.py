@@ -39,6 +39,34 @@ def test_qdq_files_are_a_few_steps_from_the_exact_answers(name: str, steps: int,
         states = {before: found[after] for before, after in model.graph.carries.items()}
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:tensorflow")
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("keras_lstm_int8", "tfl.unidirectional_sequence_lstm"),
+        ("mww_vad", "model/activation/Relu;model/stream/conv2d/Conv2D"),
+    ],
+)
+def test_a_trace_shows_the_integers_of_a_tensor_of_the_file(name: str, tensor: str) -> None:
+    import tensorflow as tf
+
+    path, x = (
+        support.DATA / "tflite" / f"{name}.tflite",
+        np.load(support.DATA / "tflite" / f"{name}.npz")["x"][0],
+    )
+    interpreter = tf.lite.Interpreter(
+        model_path=str(path),
+        experimental_op_resolver_type=tf.lite.experimental.OpResolverType.BUILTIN_REF,
+        experimental_preserve_all_tensors=True,
+    )
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    interpreter.invoke()
+    (number,) = [each["index"] for each in interpreter.get_tensor_details() if each["name"] == tensor]
+    found = onward.load(path).trace(x, values=[tensor])[tensor]
+    np.testing.assert_array_equal(found, interpreter.get_tensor(number))
+
+
 def test_qdq_applies_to_tflite_files_without_int16(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="TensorFlow Lite files only; remove the arg"):
         onward.load(bundled.models()["vowels"], qdq=True)

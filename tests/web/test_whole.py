@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import DATA
 from support.javascript import Exported, in_chromium, in_node, silero_like
 from support.sequence_graphs import RandomGraph, normal, stepper
 from support.skips import counted_cases
@@ -32,6 +33,21 @@ def test_a_voice_detector_whose_state_is_an_input_gives_the_bits_of_python(
     models = [silero_like(tmp_path, precision) for precision in ("", "float16", "int8")]
     cases = [model.case for model in models]
     for model, answer in zip(models, in_node(tmp_path, cases, *options), strict=True):
+        model.check(answer)
+
+
+@OPTIONS
+def test_files_of_tensorflow_lite_stream_with_the_answers_of_the_reference_kernels(
+    tmp_path: Path, options: list[str]
+) -> None:
+    exported = []
+    for name, tolerance in (("mww_vad", 0), ("keras_lstm", 1e-6)):
+        arrays = np.load(DATA / f"tflite/{name}.npz")
+        blocks, answers = list(arrays["x"][:8]), arrays["y0"][:8]
+        exported.append(Exported(tmp_path, onward.load(DATA / f"tflite/{name}.tflite"), [], blocks))
+        np.testing.assert_allclose(exported[-1].streamed, answers, rtol=0, atol=tolerance)
+    cases = [each.case for each in exported]
+    for model, answer in zip(exported, in_node(tmp_path, cases, *options), strict=True):
         model.check(answer)
 
 

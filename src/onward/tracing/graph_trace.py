@@ -75,7 +75,10 @@ def trace_graph(
     graph, sites = record.graph, record.sites
     found = _values(graph, values, inputs)
     if not sites and not values:
-        raise ArgumentError("the model has no recurrent layer to trace: name intermediate values in values=")
+        names = ", ".join(list(dict.fromkeys(node.name for node in graph.nodes))[:MAX_SUGGESTIONS])
+        raise ArgumentError(
+            f"the model has no recurrent layer to trace: name intermediate values in values=, such as {names}"
+        )
     results = _run(record.whole, record.names, inputs)
     layers: dict[str, Recorded] = {}
     for site in sites:
@@ -147,7 +150,7 @@ def _run(graph: Graph, names: Sequence[str], inputs: Sequence[Any]) -> dict[str,
 def _values(graph: Graph, values: Sequence[str], inputs: Sequence[Any]) -> dict[str, AnyArray]:
     """Return intermediate values by their names, or by the names of the nodes that compute them."""
     outputs = {node.name: next(filter(None, node.outputs), "") for node in graph.nodes}
-    outputs |= {name: name for node in graph.nodes for name in node.outputs}
+    outputs |= {name: name for node in graph.nodes for name in node.outputs if name}
     outputs |= {name: name for name in (*graph.constants, *(d.name for d in graph.inputs))}
     for name in values:
         if name not in outputs:

@@ -9,6 +9,7 @@ import support
 from support.cli import invoke, report
 
 import onward
+from onward.errors import ArgumentError
 from onward.serve.steps import steps_of
 
 FOLDER = support.DATA / "tflite"
@@ -80,3 +81,13 @@ def test_info_and_traces_name_the_layers() -> None:
     model, x = onward.load(FOLDER / "keras_lstm.tflite"), np.load(FOLDER / "keras_lstm.npz")["x"][0]
     trace = model.trace(x)
     np.testing.assert_allclose(trace.y, model(x), atol=1e-6)
+
+
+def test_the_refusal_to_trace_integers_names_tensors_of_the_file() -> None:
+    model, x = onward.load(FOLDER / "keras_lstm_int8.tflite"), np.load(FOLDER / "keras_lstm_int8.npz")["x"][0]
+    with pytest.raises(ArgumentError, match="such as tfl") as caught:
+        model.trace(x)
+    name = str(caught.value).rpartition("such as ")[2].split(", ")[0]
+    assert model.trace(x, values=[name])[name].dtype == np.int8
+    with pytest.raises(ArgumentError, match="no value ''"):  # it was an AssertionError
+        model.trace(x, values=[""])
