@@ -129,3 +129,23 @@ def test_tables_of_token_ids_are_scored(tmp_path: Path) -> None:
     assert "sequence 7: x[3, 0] is 10" in message(
         invoke("score", str(tmp_path / "net.safetensors"), str(path))
     )
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_score_of_numbers_says_whether_the_mean_of_the_targets_is_better(
+    tmp_path: Path, sign: int
+) -> None:
+    """It was a loss without a unit and without anything to compare it with."""
+    rng = np.random.default_rng(0)
+    net = onward.Sequential(onward.GRU(3, 5, rng=0), onward.Last(), onward.Linear(5, 2, rng=1))
+    net.save(tmp_path / "net.safetensors")
+    x = rng.standard_normal((20, 6, 3)).astype(np.float32)
+    y = np.stack([net(row) for row in x])
+    targets = sign * y + 0.1 * y.std() * rng.standard_normal(y.shape)
+    np.savez(tmp_path / "x.npz", x=x, y=targets)
+    found = report("score", tmp_path / "net.safetensors", tmp_path / "x.npz")
+    assert found["mae"] == pytest.approx(np.abs(y - targets).mean(), rel=1e-5)
+    r2 = 1 - ((y - targets) ** 2).sum() / ((targets - targets.mean(axis=0)) ** 2).sum()
+    assert found["r2"] == pytest.approx(r2, rel=1e-4)
+    printed = invoke("score", tmp_path / "net.safetensors", tmp_path / "x.npz", expect=0).stdout
+    assert f"R² {r2:.3g}" in printed and ("loses to the mean" in " ".join(printed.split())) == (sign < 0)

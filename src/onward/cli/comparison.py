@@ -65,3 +65,11 @@ def warn_of_short(table: Sequences) -> None:
             f"{len(names)} of {total} series have {lack} for --window {table.selection.window} and "
             f"--horizon {table.selection.horizon}: {listed}"
         )
+
+
+def numbers(report: Report) -> str:
+    """The errors of predicted numbers beside those of a constant, in words; "" for other outputs."""
+    if report.get("r2") is None:
+        return ""
+    text = f", mean absolute error {report['mae']:.4g} in the units of the targets, R² {report['r2']:.3g}"
+    return text + ("" if report["r2"] > 0 else ": the model loses to the mean of the targets")

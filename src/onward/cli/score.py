@@ -35,7 +35,8 @@ def _show(report: Report) -> Printed:
             yield from comparison.show(report)
             return
         accuracy = report["accuracy"]
-        yield f"loss {report['loss']:.4g}" + ("" if accuracy is None else f", {accuracy:.1%} correct")
+        more = comparison.numbers(report) if accuracy is None else f", {accuracy:.1%} correct"
+        yield f"loss {report['loss']:.4g}{more}"
         if "by_class" in report:
             yield comparison.classes(report)
         if unknown := report["unknown_labels"]:

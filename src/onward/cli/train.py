@@ -48,7 +48,7 @@ def _show(report: Report) -> Printed:
         held = counted(report["windows"]["held_out"], "window")
         result = f"errors on the held-out end of each series, {held}:"
     elif accuracy is None:
-        result = f"held-out sequences: mean squared error {loss:.4g} in the units of the targets"
+        result = f"held-out sequences: mean squared error {loss:.4g}{comparison.numbers(report)}"
     else:
         result = f"held-out sequences: accuracy {accuracy:.1%}, cross entropy {loss:.4g} nats"
         result += " without label smoothing"

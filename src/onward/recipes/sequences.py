@@ -204,6 +204,15 @@ def score_table(model: BaseModel | Rows, sequences: Sequences, loss: Loss) -> di
     return _report(model, _examples(sequences), classes, loss, sequences.name)
 
 
+def _errors(y: Array, targets: Array) -> dict[str, float | None]:
+    """Measures of predicted numbers: mae, in the units of the targets, and r2, which is 0 for their mean."""
+    if y.shape != targets.shape:
+        return {}
+    spread = float(((targets - targets.mean(axis=0)) ** 2).sum())
+    r2 = 1 - float(((y - targets) ** 2).sum()) / spread if spread else None
+    return {"mae": float(np.abs(y - targets).mean()), "r2": r2}
+
+
 def _report(
     model: BaseModel | Rows,
     examples: Examples,
@@ -227,7 +236,9 @@ def _report(
     if not counted.any():
         raise ArgumentError("no sequence has a step and a label or target that the model knows")
     predicted = predicted_classes(loss, y)
-    if classes is None or predicted is None:
+    if classes is None:
+        return report | _errors(y[counted], np.asarray(targets)[counted])
+    if predicted is None:
         return report
     report["accuracy"] = float((predicted == targets)[counted].mean())
     if y.shape[1] == len(classes):
