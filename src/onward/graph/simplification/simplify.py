@@ -151,9 +151,24 @@ class Simplifier:
             return "", "", ""
         if node.operation in ("Concat", "Slice"):
             return ("",) * len(self.axes(node.inputs[0]))
+        if node.operation == "ConstantOfShape":
+            return ("",) * self._length(node.inputs[0])
         perm = node.attributes.get("perm") if node.operation == "Transpose" else None
         axes = self.axes(node.inputs[0]) if perm else ()
         return tuple(axes[place] for place in perm or ()) if axes else ("",) * len(perm or ())
+
+    def _length(self, name: str) -> int:
+        """Return the number of elements of a shape that a graph computes, or 0 if it is not known."""
+        if (constant := self.constants.get(name)) is not None:
+            return constant.size
+        node = self.makers.get(name)
+        if node is None or node.operation not in ("Concat", "Reshape"):
+            return 0
+        if node.operation == "Reshape":  # of one size
+            shape = self.constants.get(node.inputs[1])
+            return int(shape is not None and shape.tolist() == [1])
+        lengths = list(map(self._length, node.inputs))
+        return sum(lengths) if all(lengths) else 0
 
     def is_length(self, name: str, x: str) -> bool:
         """Whether a value is the first size of another one."""

@@ -9,7 +9,7 @@ result the translator writes into the first argument and into every tensor that 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,6 +29,7 @@ class Tensor:
     """A tensor of the program: the name of its value, and the tensor whose memory it shares, if any.
 
     `replay` computes it from another value of its base; `version` counts the writes that the value contains.
+    `parts` are the disjoint views of the base among which it is, if an operator returned several.
     A complex tensor has an additional last axis of its real and imaginary parts. A number in a tensor counts
     as a number when dtypes are promoted.
     """
@@ -38,10 +39,11 @@ class Tensor:
     shape: Shape
     base: Tensor | None = None
     replay: Callable[[Tensor], str] | None = None
-    put: Callable[[Tensor, str], str] | None = None
+    put: Callable[[Tensor, Any], str] | None = None
     version: int = 0
     is_contiguous: bool = True
     is_number: bool = False
+    parts: list[Tensor] = field(default_factory=list)
 
     @property
     def rank(self) -> int:
@@ -87,8 +89,9 @@ def aten(
     """Register a function as the meaning of operators, of torch.ops.aten if they name nothing else.
 
     A string may contain several names, separated by spaces. The outputs of a view share the memory of its
-    first argument; `put` returns that argument with a value written into such an output. An operator refuses
-    complex tensors, which have one axis more than the program knows, unless it takes them.
+    first argument; `put` returns that argument with a value written into such an output, or from the values
+    of all outputs if they are its parts. An operator refuses complex tensors, which have one axis more than
+    the program knows, unless it takes them.
     """
 
     def register(function: Operator) -> Operator:

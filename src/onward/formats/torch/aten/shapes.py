@@ -219,7 +219,11 @@ def narrow(t: Translator, self: Tensor, dim: int, start: Any, length: Any) -> st
     return sliced(t, self, self.axis(dim), start, end)
 
 
-@aten("split.Tensor", "unsafe_split.Tensor", view=True, takes_complex=True)
+def _joined(t: Translator, base: Tensor, values: Sequence[str], dim: int = 0, **sizes: Any) -> str:
+    return t.add("Concat", *values, axis=base.axis(dim))
+
+
+@aten("split.Tensor", "unsafe_split.Tensor", put=_joined, takes_complex=True)
 def split(t: Translator, self: Tensor, split_size: int, dim: int = 0) -> Any:
     """Split an axis into parts of a size, which may be a symbol."""
     count = _declared_count(t)
@@ -231,7 +235,7 @@ def split(t: Translator, self: Tensor, split_size: int, dim: int = 0) -> Any:
     return [sliced(t, self, self.axis(dim), start, end) for start, end in pairs]
 
 
-@aten("split_with_sizes split split.sizes unsafe_split_with_sizes", view=True, takes_complex=True)
+@aten("split_with_sizes split split.sizes unsafe_split_with_sizes", put=_joined, takes_complex=True)
 def split_with_sizes(
     t: Translator, self: Tensor, split_sizes: Any = None, dim: int = 0, split_size: Any = None
 ) -> Any:
@@ -245,7 +249,7 @@ def _declared_count(t: Translator) -> int:
     return len(first.value) if first.kind == "as_tensors" else len(t.node.outputs)
 
 
-@aten("chunk", "unsafe_chunk", view=True, takes_complex=True)
+@aten("chunk", "unsafe_chunk", put=_joined, takes_complex=True)
 def chunk(t: Translator, self: Tensor, chunks: int, dim: int = 0) -> Any:
     size: Any = t.size(self, dim)
     if isinstance(size, int):

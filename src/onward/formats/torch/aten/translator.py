@@ -178,11 +178,22 @@ class Translator:
         if x.base is None:
             x.version += 1
         else:
-            base = self.read(x.base)
-            put = x.put or (lambda base, value: self._scattered(x, base, value))
-            self.write(base, put(base, value))
-            x.version = x.root.version
+            base, others = self.read(x.base), self._current_parts(x)
+            if x.put is None:
+                self.write(base, self._scattered(x, base, value))
+            elif not x.parts:
+                self.write(base, x.put(base, value))
+            elif len(others) + 1 < len(x.parts):
+                self.write(base, self._scattered(x, base, value))
+            else:
+                self.write(base, x.put(base, [value if part is x else part.name for part in x.parts]))
+            for part in (x, *others):
+                part.version = x.root.version
         x.name = value
+
+    def _current_parts(self, x: Tensor) -> list[Tensor]:
+        """Return the other parts of the base of a tensor, as far as they have their current values."""
+        return [part for part in x.parts if part is not x and part.version == x.root.version]
 
     def _scattered(self, x: Tensor, base: Tensor, value: str) -> str:
         """Write into the elements of the base that the view selects."""
@@ -294,8 +305,12 @@ class Translator:
             found = tensor(value, place or 0)
             return dataclasses.replace(found, base=first, replay=replay, put=put, version=version)
 
-        is_list = isinstance(results, tuple | list)
-        return [view(place, value) for place, value in enumerate(results)] if is_list else view(None, results)
+        if not isinstance(results, tuple | list):
+            return view(None, results)
+        parts = [view(place, value) for place, value in enumerate(results)]
+        for part in parts:
+            part.parts = parts
+        return parts
 
     def _like(self, x: Tensor, value: str, arguments: Mapping[str, Any]) -> str:
         """Return a value in the dtype of the tensor into which an operator writes it."""

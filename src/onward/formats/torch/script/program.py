@@ -233,7 +233,12 @@ class Program:
         axes.guards = {key: guard for key, guard in axes.guards.items() if guard.size.is_known}
         for weight in range(len(known) - len(found)):
             recording.add_input(f" weight {weight}")  # the recording contains the weights that it uses
-        graph = simplify(plain(recording))
+        graph = plain(recording)
+        graph.inputs = [  # simplification needs their ranks
+            each.with_axes(*[""] * len(found[each.name].shape)) if each.name in found else each
+            for each in graph.inputs
+        ]
+        graph = simplify(graph)
         places = {
             size.name: (name, place)
             for name, value in found.items()

@@ -158,6 +158,10 @@ class Recorder(Translator):
         assert x.replay is not None
         return dataclasses.replace(x, name=x.replay(self.read(x.base)), version=x.root.version)
 
+    def _current_parts(self, x: Tensor) -> list[Tensor]:
+        """Return the other parts as far as they are current; a branch does not keep them so."""
+        return super()._current_parts(x) if self.changes is None else []
+
     def write(self, x: Tensor, value: str) -> None:
         """Give a tensor, and every other one that shares its memory, a new value of its dtype."""
         if Identity(x) in self.shared:
