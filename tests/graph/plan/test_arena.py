@@ -33,9 +33,9 @@ def test_arrays_that_are_live_at_the_same_time_do_not_overlap(seed: int) -> None
 
 def test_a_chain_needs_the_memory_of_two_values() -> None:
     names = ["x", *(f"v{i}" for i in range(50)), "y"]
-    nodes = [
-        helper.make_node("Exp" if i % 2 else "Neg", [a], [b]) for i, (a, b) in enumerate(pairwise(names))
-    ]
+    operations = np.random.default_rng(0).choice(["Exp", "Neg"], len(names) - 1).tolist()  # no loop
+    pairs = zip(operations, pairwise(names), strict=True)
+    nodes = [helper.make_node(operation, [a], [b]) for operation, (a, b) in pairs]
     graph = open_model(model_of(nodes, {"x": np.zeros((7, 64), np.float32)}, ["y"], {}))
     graph(np.zeros((7, 64), np.float32))
     plan = bound(graph, np.zeros((7, 64), np.float32))

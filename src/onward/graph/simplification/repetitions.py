@@ -29,7 +29,7 @@ def rolled_up(graph: Graph) -> Graph:
     nodes = with_writes(graph)
     rolling, left = _Rolling(graph, nodes), MAX_PERIODS * len(nodes)
     for start, period, copies in _repetitions(nodes):
-        for skipped in range(2):  # the first copy often differs, since it reads initial states
+        for skipped in range(min(2, copies - 1)):  # the first copy often differs from the others
             left -= copies * period
             if left < 0 or rolling.roll_up(start + skipped * period, period, copies - skipped):
                 break
