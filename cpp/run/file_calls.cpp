@@ -83,6 +83,7 @@ void FileCalls::run(std::span<const CallArray> inputs, std::span<std::byte* cons
 }
 
 void FileCalls::reserve() {
+    arena.at_least(plan->arena_size + plan->arena_size / 4);  // smaller arrays may leave larger gaps
     const size_t number = size_t(found - graph.programs.data());
     const std::vector<Size> sizes = plan->axes;
     auto& [known, spare] = plans[number];

@@ -268,33 +268,52 @@ std::span<const Result> Session::finish(int64_t id, std::span<const Target> targ
     return found;
 }
 
-// The inputs, and those with size 1 instead on some open axes; axes of one name change together. Files often have a
-// program of their own for such sizes.
+// The inputs, and smaller ones for which files often have programs of their own, or that need more memory: with size 1
+// or 0 on some open axes, and with a short or a slightly smaller one. Axes of one name change together.
 std::vector<std::vector<CallArray>> Session::smaller(std::span<const CallArray> inputs) const {
     constexpr size_t most_axes = 4;
-    std::vector<std::vector<CallArray>> found{{inputs.begin(), inputs.end()}};
+    constexpr Size longest = 20, nearest = 4;
     std::vector<std::string> names;
     const size_t first = graph().inputs.size() - inputs.size();  // after the carries
-    for (size_t i = 0; i < inputs.size(); i++) {
-        const Port& port = graph().inputs[first + i];
-        for (size_t axis = 0; axis < port.axes.size() && axis < inputs[i].shape.size(); axis++) {
-            const Port::Axis& declared = port.axes[axis];
-            const std::string name = declared.name.empty() ? std::to_string(axis) : declared.name;
-            if (declared.size < 0 && names.size() < most_axes && std::ranges::count(names, name) == 0)
+    const auto name_of = [&](size_t i, size_t axis) {
+        const Port::Axis& declared = graph().inputs[first + i].axes[axis];
+        return declared.size >= 0 ? "" : declared.name.empty() ? std::to_string(axis) : declared.name;
+    };
+    const auto axes_of = [&](size_t i) {
+        return std::min(graph().inputs[first + i].axes.size(), size_t(inputs[i].shape.size()));
+    };
+    for (size_t i = 0; i < inputs.size(); i++)
+        for (size_t axis = 0; axis < axes_of(i); axis++)
+            if (const std::string name = name_of(i, axis);
+                !name.empty() && names.size() < most_axes && std::ranges::count(names, name) == 0)
                 names.push_back(name);
+    const auto limited = [&](std::vector<CallArray> some, const std::string& name, Size most) {  // if below 0: by that
+        for (size_t i = 0; i < some.size(); i++) {
+            for (size_t axis = 0; axis < axes_of(i); axis++)
+                if (Size& size = some[i].shape[axis]; name_of(i, axis) == name)
+                    size = most < 0 ? std::max(size + most, Size(0)) : std::min(size, most);
+            some[i].bytes = bytes_of(some[i].shape, *some[i].dtype);
         }
-    }
+        return some;
+    };
+    std::vector<std::vector<CallArray>> found{{inputs.begin(), inputs.end()}};
+    const auto add = [&](const std::vector<CallArray>& some) {
+        const auto is_same = [&](const auto& known) {
+            return std::ranges::equal(known, some, {}, &CallArray::shape, &CallArray::shape);
+        };
+        if (std::ranges::none_of(found, is_same)) found.push_back(some);
+    };
     for (const std::string& name : names)
-        for (size_t number = 0, count = found.size(); number < count; number++) {
-            std::vector<CallArray> other = found[number];
-            for (size_t i = 0; i < other.size(); i++) {
-                const auto& axes = graph().inputs[first + i].axes;
-                for (size_t axis = 0; axis < axes.size() && axis < other[i].shape.size(); axis++)
-                    if ((axes[axis].name.empty() ? std::to_string(axis) : axes[axis].name) == name)
-                        other[i].shape[axis] = std::min(other[i].shape[axis], Size(1));
-                other[i].bytes = bytes_of(other[i].shape, *other[i].dtype);
-            }
-            found.push_back(other);
+        for (size_t number = 0, count = found.size(); number < count; number++)
+            for (const Size most : {1, 0}) add(limited(found[number], name, most));
+    for (const std::string& name : names)
+        for (Size n = 1; n < longest; n++) {
+            if (n <= nearest) add(limited(found.front(), name, -n));
+            std::vector<CallArray> some = limited(found.front(), name, n);
+            add(some);
+            for (const std::string& other : names)
+                if (other != name) some = limited(some, other, 1);
+            add(some);
         }
     return found;
 }
@@ -314,34 +333,53 @@ void Session::reserve(std::span<const CallArray> inputs) {
     std::vector<Growing> memory(inputs.size());
     for (size_t i = 0; i < inputs.size(); i++) zeros[i].data = memory[i].at_least(inputs[i].bytes);
     const std::span<const int64_t> ids(all.data(), mode == Mode::call ? 0 : size_t(rows_of(zeros)));
-    std::vector<std::vector<std::byte>> states;
-    for (const int64_t id : ids) {
-        states.emplace_back(size_t(state_size(id)));
-        save(id, states.back());
-    }
-    const auto restore_all = [&] {
-        for (const int64_t id : ids) restore(id, states[size_t(id)]);
-    };
-    const int phases = mode == Mode::call ? 1 : 8;  // of strides, which differ in what they carry
-    bool is_first = true;
+    std::vector<std::vector<std::byte>> before;
+    for (const int64_t id : ids) save(id, before.emplace_back(size_t(state_size(id))));
     try {
-        for (const auto& some : smaller(zeros)) {
+        visit(smaller(zeros), ids);
+    } catch (...) {
+        for (const int64_t id : ids) restore(id, before[size_t(id)]);
+        throw;
+    }
+    for (const int64_t id : ids) restore(id, before[size_t(id)]);
+}
+
+// Makes room for the inputs and outputs of streams of a pool that do not step together, as in different phases.
+void Session::reserve_parts(std::span<const CallArray> inputs, std::span<const Result> outputs) {
+    const size_t first = inputs.size() + model().carries.size();
+    part_memory.resize(std::max(part_memory.size(), first + outputs.size()));
+    for (size_t i = 0; i < inputs.size(); i++) part_memory[i].at_least(inputs[i].bytes);
+    for (size_t i = 0; i < outputs.size(); i++) part_memory[first + i].at_least(outputs[i].bytes);
+}
+
+// Runs blocks of all sizes from each state that they lead to: with strides, what streams carry has several shapes.
+void Session::visit(const std::vector<std::vector<CallArray>>& sizes, std::span<const int64_t> ids) {
+    constexpr size_t most_states = 64;
+    std::vector<std::vector<std::byte>> states;
+    std::vector<std::vector<Axes>> known;
+    const auto add_state = [&] {
+        if (ids.empty() || std::ranges::count(known, at(0).now.shapes)) return;
+        known.push_back(at(0).now.shapes);
+        save(0, states.emplace_back(size_t(state_size(0))));
+    };
+    for (const int64_t id : ids) reset(id);
+    add_state();
+    bool is_first = true;
+    for (size_t number = 0; number < std::clamp(states.size(), size_t(1), most_states); number++)
+        for (const auto& some : sizes) {
+            for (const int64_t id : ids) restore(id, states[number]);
             try {
-                for (const int64_t id : ids) reset(id);
-                for (int phase = 0; phase < phases; phase++) {
-                    mode == Mode::pool ? step(ids.first(size_t(rows_of(some))), some, {}) : run(some, {});
-                    calls->reserve();
-                }
+                if (mode == Mode::pool) reserve_parts(some, step(ids.first(size_t(rows_of(some))), some, {}));
+                else run(some, {});
+                calls->reserve();
+                add_state();
             } catch (const NoProgram&) {  // of a block smaller than the file takes
+                if (is_first) throw;
+            } catch (const BadCall&) {  // of a pool without rows
                 if (is_first) throw;
             }
             is_first = false;
         }
-    } catch (...) {
-        restore_all();
-        throw;
-    }
-    restore_all();
 }
 
 }  // namespace onward

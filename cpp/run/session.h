@@ -73,6 +73,8 @@ private:
     bool are_alike(std::span<const int64_t> ids) const;
     Size rows_of(std::span<const CallArray> inputs) const;
     std::vector<std::vector<CallArray>> smaller(std::span<const CallArray> inputs) const;
+    void reserve_parts(std::span<const CallArray> inputs, std::span<const Result> outputs);
+    void visit(const std::vector<std::vector<CallArray>>& sizes, std::span<const int64_t> ids);
     void run_rows(FileCalls& calls, std::span<const int64_t> ids, Size first, Size rows,
                   std::span<const CallArray> inputs, std::span<const Target> targets);
     std::span<const Result> run_block(FileCalls& calls, int64_t id, std::span<const CallArray> inputs,

@@ -1,8 +1,9 @@
 /* Counts the allocations of each function of libonward after the memory of a session is reserved.
  *
- *     allocations model.onward MODE STREAMS SIZE...      the largest block, in float32; the first axis is that of time
+ *     allocations model.onward MODE STREAMS TIME SIZE...      the largest block, in float32, and its axis of time, 0 or 1
  *
- * It prints a line for each function: its name and how often it allocated. It replaces the functions of glibc. */
+ * It prints a line for each function: its name and how often it allocated; and how many calls ran, because a file may
+ * lack programs for some sizes. It replaces the functions of glibc. */
 #include <errno.h>
 #include <onward.h>
 #include <stdio.h>
@@ -42,7 +43,7 @@ static void report(const char *function, long before)
 
 int main(int argc, char **argv)
 {
-    enum { MOST = 8, ROUNDS = 5 };
+    enum { MOST = 8, ROUNDS = 60 };
     const onward_mode mode = (onward_mode)atoi(argv[2]);
     const int64_t streams = atoi(argv[3]);
     onward_model *model;
@@ -51,11 +52,12 @@ int main(int argc, char **argv)
     int64_t ids[64], size = 1, id = mode == ONWARD_POOL;
     void *state;
     size_t bytes;
-    int i, round, axis;
-    long before;
+    const int time = atoi(argv[4]), rows = 1 - time;
+    int i, round, ran = 0;
+    long before, refused = 0;
     char line[64];
     setvbuf(stdout, line, _IOLBF, sizeof line); /* which does not allocate */
-    for (i = 4; i < argc; i++) size *= in.sizes[in.axes++] = atoi(argv[i]);
+    for (i = 5; i < argc; i++) size *= in.sizes[in.axes++] = atoi(argv[i]);
     in.data = calloc((size_t)size, sizeof(float));
     for (i = 0; i < 64; i++) ids[i] = i;
     if (onward_set_threads(1) || onward_open_file(argv[1], &model) ||
@@ -64,13 +66,19 @@ int main(int argc, char **argv)
     if (onward_session_reserve(session, &in, 1)) return failed("reserve");
     before = count;
     for (round = 0; round < ROUNDS; round++) {
-        for (axis = 0; axis < (mode == ONWARD_POOL ? 2 : 1) && round; axis++) /* shorter blocks and fewer rows, too */
-            in.sizes[axis] = atoi(argv[4 + axis]) > round ? atoi(argv[4 + axis]) - round : 1;
+        const long now = count;
+        onward_status status;
+        in.sizes[time] = round * 7 % (atoi(argv[5 + time]) + 1);
+        if (mode != ONWARD_STREAM) in.sizes[rows] = round % atoi(argv[5 + rows]) + 1;
         for (i = 0; i < MOST; i++) out[i].data = NULL;
-        if (mode == ONWARD_POOL ? onward_step(session, ids, in.sizes[1], &in, 1, out, MOST)
-                                : onward_run(session, &in, 1, out, MOST))
-            return failed("run");
+        status = mode == ONWARD_POOL ? onward_step(session, ids, in.sizes[rows], &in, 1, out, MOST)
+                                     : onward_run(session, &in, 1, out, MOST);
+        if (status == ONWARD_OK) ran++;
+        else if (status == ONWARD_NO_PROGRAM || status == ONWARD_BAD_ARGUMENT) refused += count - now; /* the message */
+        else return failed("run");
     }
+    printf("calls %d\n", ran);
+    before += refused;
     report("run", before);
     if (mode == ONWARD_CALL) return 0;
     if (onward_state_size(session, id, &bytes)) return failed("size");
