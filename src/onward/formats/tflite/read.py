@@ -76,7 +76,8 @@ class Tensor:
 
     def steps_of(self, *factors: Tensor) -> float:
         """Return how many steps of its integers the product of one step of each factor is, in float32."""
-        return float(np.prod([np.float32(x.scale) for x in factors]) / np.float32(self.scale))
+        with np.errstate(all="ignore"):  # an infinite or undefined factor is refused where it is used
+            return float(np.prod([np.float32(x.scale) for x in factors]) / np.float32(self.scale))
 
     @property
     def is_quantized(self) -> bool:
