@@ -350,3 +350,10 @@ def test_missing_values_of_known_features_are_treated_like_those_of_inputs(
     if missing != "skip":
         known = found.items[8][2, -1]  # the window of steps 8 to 12 reads k of steps 10 to 14
         assert known == 11 % 3
+
+
+@pytest.mark.parametrize("text", [",a,y\n0,5,1\n1,6,1\n", "a,y,\n5,1,\n6,1,\n"])
+def test_a_column_without_a_name_is_no_input(tmp_path: Path, text: str) -> None:
+    """The index that pandas writes was a feature, and a comma at the end of every line a missing value."""
+    found = data.read(write(tmp_path / "x.csv", text), Selection(targets=("y",)))
+    np.testing.assert_array_equal(found.items, [[[5], [6]]])

@@ -191,6 +191,16 @@ def test_errors_are_those_of_the_textbook_and_a_model_that_loses_is_told() -> No
     )
 
 
+def test_a_model_is_not_said_to_lose_by_less_than_the_message_shows() -> None:
+    """It lost with "MASE 1.02 against 1.02"."""
+    table = series_of(np.random.default_rng(0), [30], 2)
+    y = table.targets
+    assert isinstance(y, np.ndarray)
+    for factor, loses in ((1.0001, False), (1.1, True)):
+        report = windows.compare(table, {"model": y + factor, "naive": y + 1}, 1)
+        assert report["verdict"].startswith("The model loses to the naive forecast (MASE") == loses
+
+
 def test_a_model_that_equals_a_naive_forecast_does_not_lose_to_it() -> None:
     table = series_of(np.random.default_rng(0), [30, 20], 2)
     y = table.targets

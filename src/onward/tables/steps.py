@@ -64,7 +64,7 @@ def resolve(name: str, header: list[str], selection: Selection, saved: Selection
         *static,
         *(set(defaults) - set(targets) if window else (*targets, *defaults)),
     }
-    inputs = selection.inputs or saved.inputs or tuple(c for c in header if c not in others)
+    inputs = selection.inputs or saved.inputs or tuple(c for c in header if c and c not in others)
     for column in (*selection.named_columns, *inputs, *known, *static):
         if column not in header:
             trained = "" if column in selection.named_columns else "; the model was trained on that column"

@@ -310,7 +310,7 @@ def verdict(report: Mapping[str, Any]) -> str:
     """A sentence that says whether the model is better than the naive forecasts, and for which series not."""
     model, *others = report["forecasts"]
     key = "mae" if model["mase"] is None else "mase"
-    better = [other for other in others if other[key] < model[key]]
+    better = [other for other in others if float(f"{other[key]:.3g}") < float(f"{model[key]:.3g}")]
     names = [other["name"] for other in others]
     series = report["series"]
     leads = {one["name"]: min(one["mae"][n] for n in names) - one["mae"]["model"] for one in series}
