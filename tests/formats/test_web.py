@@ -14,10 +14,10 @@ from onward.graph import Graph, Input, Model
 
 def test_an_operation_in_numpy_is_named() -> None:
     graph = Graph()
-    x = graph.add_input("x", np.float32, (4,))
-    graph.outputs = (graph.add("ReduceProd", x, name="the product"),)
+    x = graph.add_input("x", np.float32, (4, 4))
+    graph.outputs = (graph.add("Det", x, name="the product"),)
     with pytest.raises(ArgumentError, match=r"the product .*NumPy"):
-        onward.export_web(Model(graph), "unused", np.ones(4, np.float32))
+        onward.export_web(Model(graph), "unused", np.ones((4, 4), np.float32))
 
 
 def test_a_memory_that_grows_from_block_to_block_is_refused(tmp_path: Path) -> None:
