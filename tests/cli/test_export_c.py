@@ -36,6 +36,15 @@ def test_sizes_are_printed_and_nothing_is_written_if_there_is_no_c(tmp_path: Pat
     assert "constants, in flash" in shown and "multiply-adds" in shown and "gru_test.c" in shown
 
 
+def test_the_files_have_the_name_of_out_and_functions_that_of_prefix(tmp_path: Path) -> None:
+    onward.GRU(3, 4, rng=0).save(tmp_path / "gru.safetensors")
+    out = tmp_path / "my-model.c"
+    found = report("export-c", tmp_path / "gru.safetensors", "-o", out, "--stream", "--prefix", "cell")
+    assert [Path(file).name for file in found["files"]] == ["my-model.c", "my-model.h", "my-model_test.c"]
+    assert "void cell_step(" in out.with_suffix(".h").read_text()
+    assert c_code.run(c_code.compiled([out, tmp_path / "my-model_test.c"])).startswith("PASS")
+
+
 def test_calibration_prints_its_accuracy_and_takes_single_arrays(tmp_path: Path) -> None:
     onward.GRU(3, 20, rng=0).save(tmp_path / "gru.safetensors")
     x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)

@@ -18,6 +18,7 @@ from support.skips import counted_cases
 
 import onward
 from onward.errors import ArgumentError, OnwardError
+from onward.formats.c import vectors
 from onward.formats.c.library import FUNCTIONS, functions, paragraphs, words_of
 from onward.formats.c.steps import ACTIVATIONS, STEPS, UNARY
 from onward.graph import Graph
@@ -188,6 +189,16 @@ def elementwise() -> Model:
 def test_elementwise_functions_without_math_h_have_the_bits_of_python(tmp_path: Path) -> None:
     found = c_code.checked(elementwise(), tmp_path / "functions.c", math=False)
     assert "math.h" not in found.files["functions.c"]
+
+
+def test_infinite_constants_without_math_h_compile(tmp_path: Path) -> None:
+    """What a largest value starts with before the first step."""
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (1, 3, "time"))
+    graph.outputs = (graph.add("MaxPool", x, kernel_shape=[3], pads=[2, 0]),)
+    c_code.checked(Model(graph), tmp_path / "pool.c", stream=True, math=False, time_axis=2)
+    infinite = [[np.array([-np.inf, 2], np.float32)]]
+    assert vectors.accuracy(infinite, infinite) == (0, 0)
 
 
 def test_what_has_no_c_is_refused_before_anything_is_written(tmp_path: Path) -> None:

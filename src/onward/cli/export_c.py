@@ -16,13 +16,14 @@ from .sources import ModelFile, model_argument, read_arrays
 
 def _sizes(found: write.Exported) -> Printed:
     """Yield the table that is printed before anything is written."""
-    figures, table = found.figures, common.new_table(f"{found.prefix} in C", "", "<")
+    figures, table = found.figures, common.new_table(f"Sizes of {next(iter(found.files))}", "", "<")
     for kind, ports in (("input", found.inputs), ("output", found.outputs)):
         for name, shape in ports.items():
             table.add_row(f"{kind} {name}", _shown(shape))
     table.add_row("constants, in flash", kilobytes(figures.weights))
-    table.add_row("state of a stream", kilobytes(figures.state))
-    table.add_row("arena, shared by all streams", kilobytes(figures.arena))
+    if figures.state:
+        table.add_row("state of a stream", kilobytes(figures.state))
+    table.add_row("arena, shared by all streams" if figures.state else "arena", kilobytes(figures.arena))
     if found.accuracy is not None:
         table.add_row("largest difference from float32", f"{found.accuracy.largest_difference:.3g}")
         table.add_row("relative error", f"{found.accuracy.relative_error:.3g}")
@@ -76,7 +77,7 @@ def export_c(model: ModelFile, out: Path, **options: Any) -> Report:
     """
     common.check_suffix(out, "--out", (".c",))
     common.refuse_to_overwrite(model.path, out, "MODEL")
-    found = write.exported(model.model, options["prefix"] or out.stem, **_arguments(options))
+    found = write.exported(model.model, out.stem, **_arguments(options))
     if not common.is_json():
         common.display(_sizes(found))
     write.write(found, out)
@@ -95,6 +96,7 @@ def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     carried = dict(common.pair(each, "--carry", "INPUT=OUTPUT") for each in options["carry"])
     sizes = dict(common.number(each, "--size", "AXIS=N, such as time=16") for each in options["sizes"])
     return {
+        "prefix": options["prefix"],
         "int8": options["int8"],
         "calibrate": _inputs(options["calibrate"], "--calibrate"),
         "data": _inputs(options["data"], "--data"),

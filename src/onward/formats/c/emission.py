@@ -71,10 +71,12 @@ def identifiers(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
 
 
 class Emission:
-    """Writes the functions of a model, phase by phase."""
+    """Writes the functions of a model, phase by phase; `stem` names the files, and `prefix` the functions."""
 
-    def __init__(self, prefix: str, phases: Sequence[Phase], ports: Ports, recorder: WeightRecorder) -> None:
-        self.prefix, self.phases, self.ports = prefix, phases, ports
+    def __init__(
+        self, stem: str, prefix: str, phases: Sequence[Phase], ports: Ports, recorder: WeightRecorder
+    ) -> None:
+        self.stem, self.prefix, self.phases, self.ports = stem, prefix, phases, ports
         self.module = Module()
         self.fields: dict[str, int] = {}  # elements of the arena
         self.multiply_adds = 0

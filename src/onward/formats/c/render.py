@@ -27,14 +27,14 @@ def files(
     at_end: Sequence[AnyArray],
 ) -> dict[str, str]:
     """Return the files of a model by name; the test runs these blocks, and ends the stream."""
-    name, is_stream = emission.prefix, source.streamed is not None
+    stem, is_stream = emission.stem, source.streamed is not None
     arrays = emission.phases[0].program.inputs[len(source.initial) :]
     used = [place for place, x in enumerate(arrays) if x is not None]
     given = [[block[place] for place in used] for block in blocks]
     return {
-        f"{name}.c": _source(emission, is_stream, with_math, source.initial),
-        f"{name}.h": _header(emission, is_stream, with_math),
-        f"{name}_test.c": _test(emission, is_stream, given, outputs, at_end),
+        f"{stem}.c": _source(emission, is_stream, with_math, source.initial),
+        f"{stem}.h": _header(emission, is_stream, with_math),
+        f"{stem}_test.c": _test(emission, is_stream, given, outputs, at_end),
     }
 
 
@@ -179,7 +179,7 @@ def _source(emission: Emission, is_stream: bool, with_math: bool, initial: Seque
         "model.c",
         title=title_of(emission, is_stream),
         version=version("onward"),
-        header=f"{emission.prefix}.h",
+        header=f"{emission.stem}.h",
         includes=("#include <math.h>\n" if with_math else "") + "#include <string.h>",
         arithmetic=arithmetic,
         functions="\n\n".join([*(functions()[name] for name in names), *made.values()]),
@@ -273,7 +273,7 @@ def _test(
     return _filled(
         "model_test.c",
         title=name,
-        header=f"{name}.h",
+        header=f"{emission.stem}.h",
         blocks=str(len(inputs)),
         vectors="\n".join(vectors),
         start=f"    {name}_reset(&state);" if is_stream else "",

@@ -110,7 +110,8 @@ def _zeros(declared: Input, sizes: Mapping[str, int]) -> AnyArray:
         open_name = f"{name}.shape[{place}]" if axis in UNNAMED else axis
         if isinstance(open_name, str) and open_name not in sizes:
             raise ArgumentError(
-                f"the axis {open_name} of {name} is open, and C has fixed sizes: pass its size"
+                f"the axis {open_name} of {name} is open, and C has fixed sizes: pass its size, as in "
+                f"sizes={{'{open_name}': 16}} or --size {open_name}=16"
             )
         shape.append(sizes[open_name] if isinstance(open_name, str) else open_name)
     return np.zeros(shape, declared.dtype)

@@ -64,6 +64,7 @@ def accuracy(outputs: Sequence[Sequence[AnyArray]], exact: Sequence[Sequence[Any
     pairs = [(y, z) for ys, zs in zip(outputs, exact, strict=True) for y, z in zip(ys, zs, strict=True)]
     floats = [(np.float64(y).ravel(), np.float64(z).ravel()) for y, z in pairs if y.dtype.kind == "f"]
     found, wanted = (np.concatenate([np.zeros(1), *each]) for each in zip(*floats, strict=True))
-    difference = found - wanted
-    scale = float(np.sqrt(np.mean(wanted**2))) or 1.0
+    difference = np.zeros_like(wanted)
+    np.subtract(found, wanted, out=difference, where=found != wanted)  # infinities may be equal
+    scale = float(np.sqrt(np.mean(wanted[np.isfinite(wanted)] ** 2))) or 1.0
     return Accuracy(float(np.abs(difference).max()), float(np.sqrt(np.mean(difference**2))) / scale)

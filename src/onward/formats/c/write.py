@@ -25,7 +25,6 @@ from .runnable import Runnable
 class Exported(NamedTuple):
     """A model in C: the content of its files by name, and its figures."""
 
-    prefix: str
     files: dict[str, str]
     inputs: dict[str, tuple[int, ...]]
     outputs: dict[str, tuple[int, ...]]
@@ -37,15 +36,13 @@ class Exported(NamedTuple):
 def export_c(
     model: BaseModel,
     path: str | os.PathLike[str],
-    *,
-    prefix: str = "",
     **options: Any,
 ) -> Exported:
     """Write a model as C; `BaseModel.export_c` documents the arguments."""
     path = Path(path)
     if path.suffix != ".c":
         raise ArgumentError(f"path is {path}, but its name must end in .c")
-    found = exported(model, prefix or path.stem, **options)
+    found = exported(model, path.stem, **options)
     write(found, path)
     return found
 
@@ -58,8 +55,9 @@ def write(found: Exported, path: Path) -> None:
 
 def exported(
     model: BaseModel,
-    prefix: str,
+    stem: str,
     *,
+    prefix: str = "",
     stream: bool = False,
     steps: int = 1,
     rows: int = 1,
@@ -70,6 +68,7 @@ def exported(
     **options: Any,
 ) -> Exported:
     """Return a model in C without writing it. Raises ArgumentError, which names the node or the step."""
+    prefix = prefix or stem
     if not re.fullmatch(r"[A-Za-z]\w*", prefix, re.ASCII):
         raise ArgumentError(f"prefix is {prefix!r}, but must be a name of C, such as 'detector'")
     steps, rows = integer("steps", steps, 1, MOST_ROWS), integer("rows", rows, 1, MOST_ROWS)
@@ -87,7 +86,7 @@ def exported(
         last = source.streamed.last
         ends = None if last is None else FixedPrograms(last, recorder)
         phases = of_stream(programs, ends, source.streamed, source.block)
-    emission = Emission(prefix, phases, _ports(phases, source), recorder)
+    emission = Emission(stem, prefix, phases, _ports(phases, source), recorder)
     data = data or calibrate
     blocks = vectors.given(source, data) if data else vectors.random(source, len(phases))
     outputs = source.outputs(blocks)
@@ -97,7 +96,7 @@ def exported(
     files = render.files(emission, source, math, blocks[:few], outputs[:few], at_end)
     ports = emission.ports
     inputs, found = ({port.name: port.shape for port in each} for each in (ports.inputs, ports.outputs))
-    return Exported(prefix, files, inputs, found, emission.figures, len(phases), accuracy)
+    return Exported(files, inputs, found, emission.figures, len(phases), accuracy)
 
 
 def _ports(phases: Sequence[Phase], source: Runnable) -> Ports:
