@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from io import StringIO
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -75,6 +78,8 @@ class RandomModel:
         wide = [  # not of 16 bits
             lambda: L.LSTM(n, return_sequences=True)(x),
             lambda: L.LSTM(n, return_sequences=True, unroll=True)(x),
+            lambda: L.GRU(n, return_sequences=True, unroll=True, reset_after=self._pick([True, False]))(x),
+            lambda: L.SimpleRNN(n, return_sequences=True, unroll=True)(x),
             lambda: L.Attention()([x, x]),
             lambda: L.MultiHeadAttention(2, 4)(x, x),
             lambda: L.LayerNormalization()(x),
@@ -122,22 +127,24 @@ def converted(model: Any, form: str, rng: np.random.Generator) -> bytes:
     """Convert a model; integers are calibrated with random inputs."""
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    if form != "float":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if form == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    if form.startswith("int"):
-        shape = model.inputs[0].shape
-        converter.representative_dataset = lambda: (
-            [rng.normal(size=shape).astype(np.float32)] for _ in range(12)
-        )
-        sets = tf.lite.OpsSet
-        wide = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
-        converter.target_spec.supported_ops = [wide if form == "int16x8" else sets.TFLITE_BUILTINS_INT8]
-        dtype = tf.int16 if form == "int16x8" else tf.int8
-        converter.inference_input_type = converter.inference_output_type = dtype
-    content: bytes = converter.convert()
+    with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+        model.export(folder)  # faster than from_keras_model, which also saves a function for each layer
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        if form != "float":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if form == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if form.startswith("int"):
+            shape = model.inputs[0].shape
+            converter.representative_dataset = lambda: (
+                [rng.normal(size=shape).astype(np.float32)] for _ in range(12)
+            )
+            sets = tf.lite.OpsSet
+            wide = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+            converter.target_spec.supported_ops = [wide if form == "int16x8" else sets.TFLITE_BUILTINS_INT8]
+            dtype = tf.int16 if form == "int16x8" else tf.int8
+            converter.inference_input_type = converter.inference_output_type = dtype
+        content: bytes = converter.convert()
     return content
 
 
