@@ -117,12 +117,13 @@ ONWARD_API onward_status onward_session_open(const onward_model *model, onward_m
                                              onward_session **session);
 ONWARD_API void onward_session_close(onward_session *session);
 
-/* Allocates the memory of calls up to these sizes, and prepares their programs, so that the first call takes no longer
- * than later ones. If calls have one thread (onward_set_threads) and at most 64 rows, later ones of this thread, saving
- * and restoring included, allocate nothing; excepted are recurrent layers with lengths, or with several layers in two
- * directions, and steps that need more than 4 MB of working memory. The data of the inputs is not read, and may be
- * null; inputs of a pool have a row for each stream that steps together. States stay as they are. It runs calls of many
- * sizes, most of them short, because a model may have programs of its own for them. */
+/* Allocates the memory of calls up to these sizes, and prepares their programs, so that the first call takes no
+ * longer than later ones. If calls have one thread (onward_set_threads) and at most 64 rows, later ones of this
+ * thread, saving and restoring included, allocate nothing; excepted are loops of new sizes, recurrent layers with
+ * lengths, or with several layers in two directions, and steps that need more than 4 MB of working memory. The data
+ * of the inputs is not read, and may be null; inputs of a pool have a row for each stream that steps together. States
+ * stay as they are. It runs calls of many sizes, most of them short, because a model may have programs of its own for
+ * them. */
 ONWARD_API onward_status onward_session_reserve(onward_session *session, const onward_tensor *inputs, int32_t n_inputs);
 
 /* Runs a call, or the next block of a stream. */
