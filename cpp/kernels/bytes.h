@@ -38,10 +38,15 @@ typedef uint8_t lane_bytes __attribute__((vector_size(Float<float>::L), may_alia
 // Stores the low bytes of the first n lanes.
 inline void store_bytes(uint8_t* y, i32v integers, Size n) {
     const lane_bytes bytes = __builtin_convertvector(integers, lane_bytes);
-    if (n >= Float<float>::L)
+    if (n >= Float<float>::L) {
         *(lane_bytes*)y = bytes;
-    else
-        __builtin_memcpy(y, &bytes, n);
+        return;
+    }
+#if defined(__AVX512F__)
+    _mm_mask_storeu_epi8(y, __mmask16((1 << n) - 1), (__m128i)bytes);
+#else
+    __builtin_memcpy(y, &bytes, n);
+#endif
 }
 
 inline void quantize(Size n, const float* x, float scale, int zero_point, int low, uint8_t* y) {

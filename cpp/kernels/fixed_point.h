@@ -50,6 +50,7 @@ inline i32v high_product(i32v a, i32v b) {
 // the first rounding is subtracted if it is negative: ties of the second rounding are those away from zero.
 class Factors {
 public:
+    Factors() = default;
     Factors(i32v multiplier, i32v shift) : multiplier((__m512i)multiplier) {
         const i32v none{}, most = none + 31, to_right = clipped(none - clipped(shift, none - 31, none), none, most);
         left = (__m512i)clipped(shift, none, most);
@@ -90,6 +91,7 @@ private:
 #else
 class Factors {
 public:
+    Factors() = default;
     Factors(i32v multiplier, i32v shift) : multiplier(multiplier) {
         const i32v none{}, most = none + 31, to_right = clipped(none - clipped(shift, none - 31, none), none, most);
         left = (u32v)clipped(shift, none, most);
@@ -151,12 +153,14 @@ inline void rescale(Size n, const int32_t* x, const Rescaling& s, void* y) {
 // Stores sums of a block of units in the form that a result has.
 class Stored {
 public:
+    Stored() = default;
     Stored(const IntegerResult& out, Size unit)
-        : out(out), unit(unit), n(out.units - unit),
+        : to(&out), unit(unit), n(out.units - unit),
           bias(out.integer_bias ? integers_at(out.integer_bias + unit, n) : i32v{}),
           factors(out.rescaling ? factors_at(*out.rescaling, unit, n) : Factors(i32v{}, i32v{})) {}
     void operator()(i32v sum, Size row, const Limits& limits) const {
-        const Size at = row * out.stride + unit;
+        const IntegerResult& out = *to;
+        const Size at = (out.places ? out.places[row] : row * out.stride) + unit;
         sum += bias;
         if (out.rescaling) sum = limits(factors(sum));
         if (out.bytes) return store_bytes(out.bytes + at, sum, n);
@@ -169,10 +173,10 @@ public:
     }
 
 private:
-    const IntegerResult& out;
-    const Size unit, n;
-    const i32v bias;
-    const Factors factors;
+    const IntegerResult* to;
+    Size unit, n;
+    i32v bias;
+    Factors factors;
 };
 
 }  // namespace

@@ -88,6 +88,7 @@ struct Rescaling {
 // or added before the conversion (int32) or last (float32).
 struct IntegerResult {
     Size units, stride;
+    const Size* places = nullptr;  // of the rows; null: they are `stride` numbers apart
     const int32_t* integer_bias = nullptr;
     int32_t* integers = nullptr;
     float* floats = nullptr;
@@ -104,6 +105,7 @@ struct IntegerResult {
 struct ByteWindows {
     const uint8_t* x;
     const Size* places;
+    Size stride;  // of those places that are evenly spaced
     Size rows, channels;
     const Size* offsets;
     Size taps;
@@ -176,7 +178,7 @@ struct Share {
 
 // The rows that a product reads, `stride` numbers apart; rows may overlap. Each row consists of pieces of equal length,
 // which start at these offsets from the start of the row; a row of an int8 product has one piece. With one gate, a
-// result below `least` becomes `least`.
+// result below `least` becomes `least`, and the rows of the results may be at any places.
 template <class Real>
 struct Operand {
     const Real* rows;
@@ -184,17 +186,19 @@ struct Operand {
     Size pieces = 1;
     const Size* offsets = nullptr;  // null: one piece at offset 0
     Real least = -__builtin_inf();
+    const Size* places = nullptr;   // of the rows of the results; null: they are as far apart as the product states
 };
 
 // Windows over rows of channels. Window `row` has `taps` elements of each channel, at these offsets from
-// x + row * stride, and its result is that of y + row * y_stride; the rows may overlap. A weighted sum has weights
+// x + places[row], and its result is that of y + y_places[row]; the rows may overlap. A weighted sum has weights
 // [taps][channels]. The bias, which sums start with, may be null.
 template <class Real>
 struct Windows {
     const Real* x;
-    Size stride;
     Real* y;
-    Size y_stride, rows, channels;
+    const Size *places, *y_places;
+    Size stride;  // of those places in x that are evenly spaced
+    Size rows, channels;
     const Size* offsets;
     Size taps;
     const Real* weights = nullptr;

@@ -69,7 +69,8 @@ template <class F, int V, int M, int R>
         }
     }
 #pragma GCC unroll 32
-    for (int r = 0; r < R; r++)
+    for (int r = 0; r < R; r++) {
+        auto* const to = out + (V == 1 && a.places ? a.places[r] : r * out_stride);
 #pragma GCC unroll 32
         for (int m = 0; m < M; m++)
 #pragma GCC unroll 32
@@ -77,8 +78,9 @@ template <class F, int V, int M, int R>
                 auto y = F::finish(sum[r][m][v], constants + (m * F::constants * V + v) * L, V * L,
                                    a.rows + r * a.stride);
                 if constexpr (V == 1 && F::has_least) y = flush<typename F::Real>(at_least(y, a.least));
-                store_bits(out + r * out_stride + (m * V + v) * L, y, L);
+                store_bits(to + (m * V + v) * L, y, L);
             }
+    }
 }
 
 constexpr int max_sums = small_tiles ? 8 : vector_registers == 32 ? 24 : 12, max_rows = small_tiles ? 2 : 12;
@@ -149,7 +151,7 @@ inline Operand<float> rows_for(const Panels<float>& panels, const Operand<float>
         quantize_rows(a, rows, panels.K, quantized, panels.quantized_size);
     else
         return a;
-    return {(const float*)quantized, panels.quantized_size, 1, nullptr, a.least};
+    return {(const float*)quantized, panels.quantized_size, 1, nullptr, a.least, a.places};
 }
 inline Operand<double> rows_for(const Panels<double>&, const Operand<double>& a, Size, int32_t*) { return a; }
 
@@ -186,6 +188,7 @@ void for_tiles(const Panels<Real>& panels, const Operand<Real>& a, Size rows, in
             auto product = [&](Real* out, Size out_stride) {
                 Operand<Real> part = in;
                 part.rows += row * in.stride;
+                if (in.places) part.places += row;
                 micros.at[R][log_blocks](panels, block, part, out, out_stride);
             };
             body(product, block, blocks, row, R);
@@ -197,7 +200,7 @@ template <class Real>
 void product(const Panels<Real>& panels, const Operand<Real>& a, Size rows, Real* out, Size out_stride,
              int32_t* quantized, const Share& share) {
     for_tiles(panels, a, rows, quantized, share, [&](auto tile, Size block, Size, Size row, Size) {
-        tile(out + row * out_stride + block * panels.G * Float<Real>::L, out_stride);
+        tile(out + (a.places ? 0 : row * out_stride) + block * panels.G * Float<Real>::L, out_stride);
     });
 }
 
@@ -206,13 +209,15 @@ inline void integer_product(const Panels<float>& panels, const int32_t* a, Size 
                             const IntegerResult& out) {
     constexpr int L = Float<float>::L;
     alignas(vector_bytes) float sums[max_sums * L];
+    Stored stored[8];  // for the blocks of a tile, which all rows follow
     const Limits limits(out.rescaling ? *out.rescaling : Rescaling{});
     auto tile = [&](auto product, Size block, Size blocks, Size first_row, Size count) {
         product(sums, blocks * L);
         for (Size m = 0; m < blocks; m++) {
-            const Stored stored(out, (block + m) * L);
+            const Stored own = first_row ? stored[m] : Stored(out, (block + m) * L);  // in registers
+            if (!first_row && count < rows) stored[m] = own;
             for (Size r = 0; r < count; r++)
-                stored((i32v)load((const float*)sums + (r * blocks + m) * L), first_row + r, limits);
+                own((i32v)load((const float*)sums + (r * blocks + m) * L), first_row + r, limits);
         }
     };
     for_tiles(panels, {(const float*)a, panels.quantized_size}, rows, nullptr, {0, panels.blocks}, tile);

@@ -14,38 +14,71 @@ using onward::ByteWindows;
 using onward::Window;
 using onward::Windows;
 
-constexpr Size rows_of_windows = small_tiles ? 2 : 4;  // whose chains of additions run side by side
+constexpr Size rows_of_windows = small_tiles ? 2 : 6;  // whose chains of additions run side by side
+
+// Calls tile<rows>(), for up to `most` rows.
+template <Size most = rows_of_windows, class Tile>
+void with_rows(Size rows, const Tile& tile) {
+    if constexpr (most > 1)
+        if (rows < most) return with_rows<most - 1>(rows, tile);
+    tile.template operator()<most>();
+}
+
+// Calls tile<rows>(row) for groups of windows that are `stride` numbers apart.
+template <class Windows, class Tile>
+void for_groups(const Windows& w, const Tile& tile) {
+    for (Size row = 0, n; row < w.rows; row += n) {
+        n = 1;
+        while (n < rows_of_windows && row + n < w.rows && w.places[row + n] - w.places[row + n - 1] == w.stride) n++;
+        with_rows(n, [&]<Size rows>() { tile.template operator()<rows>(row); });
+    }
+}
+
+// Calls combine(r, element, tap) for the elements of a group of windows, from tap `first` on; at(offset) loads one. If
+// the taps are as far apart as the windows, an element of one window is that of the window before.
+template <Size rows, Size first, class Vec, class Windows, class At, class Combine>
+inline void for_taps(const Windows& w, At at, Combine combine) {
+    Vec elements[rows];
+    for (Size tap = first; tap < w.taps; tap++) {
+        const Size offset = w.offsets[tap];
+        if (rows > 1 && tap > first && offset - w.offsets[tap - 1] == w.stride) {
+#pragma GCC unroll 8
+            for (Size r = 0; r + 1 < rows; r++) elements[r] = elements[r + 1];
+        } else {
+#pragma GCC unroll 8
+            for (Size r = 0; r + 1 < rows; r++) elements[r] = at(offset + r * w.stride);
+        }
+        elements[rows - 1] = at(offset + (rows - 1) * w.stride);
+#pragma GCC unroll 8
+        for (Size r = 0; r < rows; r++) combine(r, elements[r], tap);
+    }
+}
 
 // y[row][c] = start(c) combined with the elements of channel c in the window, from tap `first` on, one after the other,
 // plus 0, which turns denormals and -0 into 0: a maximum may return either.
 template <Size rows, Size first, class Real, class Count, class Start, class Combine>
 void window_tile(const Windows<Real>& w, Size row, Size c, Count n, Start start, Combine combine) {
-    const Real* const x = w.x + row * w.stride + c;
+    const Real* const x = w.x + w.places[row] + c;
     vec_of<Real> total[rows];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (Size r = 0; r < rows; r++) total[r] = start(x + r * w.stride, c, n);
-    for (Size tap = first; tap < w.taps; tap++) {
-        const Real* const from = x + w.offsets[tap];
-#pragma GCC unroll 4
-        for (Size r = 0; r < rows; r++)
-            total[r] = combine(total[r], load_some(from + r * w.stride, n), tap, c, n);
-    }
-#pragma GCC unroll 4
-    for (Size r = 0; r < rows; r++) store_some(w.y + (row + r) * w.y_stride + c, total[r] + Real(0), n);
+    for_taps<rows, first, vec_of<Real>>(w, [&](Size offset) { return load_some(x + offset, n); },
+                                        [&](Size r, vec_of<Real> element, Size tap) {
+                                            total[r] = combine(total[r], element, tap, c, n);
+                                        });
+#pragma GCC unroll 8
+    for (Size r = 0; r < rows; r++) store_some(w.y + w.y_places[row + r] + c, total[r] + Real(0), n);
 }
 
 template <Size first, class Real, class Start, class Combine>
 void for_windows(const Windows<Real>& w, Start start, Combine combine) {
     constexpr Size L = Float<Real>::L;
-    auto tiles = [&]<Size rows>(Size row) {
+    for_groups(w, [&]<Size rows>(Size row) {
         Size c = 0;
         for (; c + L <= w.channels; c += L)
             window_tile<rows, first>(w, row, c, std::integral_constant<Size, L>(), start, combine);
         if (c < w.channels) window_tile<rows, first>(w, row, c, w.channels - c, start, combine);
-    };
-    Size row = 0;
-    for (; row + rows_of_windows <= w.rows; row += rows_of_windows) tiles.template operator()<rows_of_windows>(row);
-    for (; row < w.rows; row++) tiles.template operator()<1>(row);
+    });
 }
 
 template <class Real>
@@ -90,17 +123,16 @@ template <Size rows, bool is_whole, class Store>
 void byte_window_tile(const ByteWindows& w, Size row, Size c, i32v start, Store store) {
     const Size n = is_whole ? Float<float>::L : w.channels - c;
     const lane_bytes flip = lane_bytes{} + w.flip;
-    const uint8_t* x[rows];
+    const uint8_t* const x = w.x + w.places[row] + c;
     i32v total[rows];
-#pragma GCC unroll 4
-    for (Size r = 0; r < rows; r++) x[r] = w.x + w.places[row + r] + c, total[r] = start;
-    for (Size tap = 0; tap < w.taps; tap++) {
-        const i32v weights = integers_at(w.weights + tap * w.channels + c, n);
-#pragma GCC unroll 4
-        for (Size r = 0; r < rows; r++)
-            total[r] = multiply_add(total[r], weights, widened(x[r] + w.offsets[tap], n, flip));
-    }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
+    for (Size r = 0; r < rows; r++) total[r] = start;
+    for_taps<rows, 0, i32v>(w, [&](Size offset) { return widened(x + offset, n, flip); },
+                            [&](Size r, i32v element, Size tap) {
+                                const i32v weights = integers_at(w.weights + tap * w.channels + c, n);
+                                total[r] = multiply_add(total[r], weights, element);
+                            });
+#pragma GCC unroll 8
     for (Size r = 0; r < rows; r++) store(total[r], row + r);
 }
 
@@ -111,10 +143,7 @@ void byte_rows(const ByteWindows& w, Size c, const IntegerResult& out, const Lim
     i32v start{};
     for (Size tap = 0; tap < w.taps; tap++)
         start -= integers_at(w.weights + tap * w.channels + c, w.channels - c) * w.zero_point;
-    Size row = 0;
-    for (; row + rows_of_windows <= w.rows; row += rows_of_windows)
-        byte_window_tile<rows_of_windows, is_whole>(w, row, c, start, store);
-    for (; row < w.rows; row++) byte_window_tile<1, is_whole>(w, row, c, start, store);
+    for_groups(w, [&]<Size rows>(Size row) { byte_window_tile<rows, is_whole>(w, row, c, start, store); });
 }
 
 inline void byte_windows(const ByteWindows& w, const IntegerResult& out) {

@@ -15,12 +15,15 @@ IntegerMatrix::IntegerMatrix(const int8_t* q, const int32_t* zero_points, Size O
 
 namespace {
 
+typedef uint8_t Bytes __attribute__((vector_size(16)));
+
 // Copies rows, and calls header(row, to) for each. What is stored is the exclusive or of a byte and `flip`. The bytes
 // move in chunks, of which the last two of a piece may overlap.
 template <class Chunk, class Header>
 void copy_rows(const ByteRows& rows, uint8_t flip, int32_t* packed, Size stride, Header header) {
     constexpr Size size = sizeof(Chunk);
-    const Chunk flips = Chunk(Chunk(~Chunk()) / 255 * flip);
+    Chunk flips;
+    std::memset(&flips, flip, size);
     const Size length = rows.length, rest = length % size, count = rows.count;
     const std::span<const Size> pieces = rows.pieces;
     for (Size row = 0; row < count; row++, packed += stride) {
@@ -61,7 +64,9 @@ void IntegerMatrix::pack(const ByteRows& rows, int32_t* packed) const {
         to.scale = 1, to.zero_point = rows.is_unsigned ? zero - 128 : int8_t(zero), to.sum = sum;
     };
     const Size stride = this->packed.quantized_size;
-    if (rows.length >= 8)
+    if (rows.length >= 16)
+        copy_rows<Bytes>(rows, flip, packed, stride, header);
+    else if (rows.length >= 8)
         copy_rows<uint64_t>(rows, flip, packed, stride, header);
     else if (rows.length >= 4)
         copy_rows<uint32_t>(rows, flip, packed, stride, header);

@@ -127,7 +127,8 @@ public:
     void softmax(bool logarithm, const View& x, const View& y);
     void standardize(float epsilon, const View& x, const View& y);
     // y (rows, O) = f(x (rows, K) W + b). The first `row_axes` axes of x enumerate its rows, which may overlap in
-    // memory; the remaining axes form K. The row stride of y must cover whole vectors.
+    // memory; the remaining axes form K. The rows of y may have several axes, too; what follows a row in memory, up to
+    // whole vectors, is overwritten.
     void product(const Dense<float>& W, const View& x, Size row_axes, const std::optional<Activation<float>>& f,
                  const View& y);
     // y (.., M, N) = a (.., M, K) b (.., K, N)
@@ -234,7 +235,7 @@ private:
     };
 
     void multiply(const Panels<float>& panels, const float* x, const Rows& rows, Size first, Size last,
-                  const std::optional<Activation<float>>& f, float* out, Size out_stride) const;
+                  const std::optional<Activation<float>>& f, float* out, const Offsets& to) const;
     // Whether reading the clock takes no longer than a step.
     bool polls_often() const;
     // What exact sums (rows, units) become, and where.

@@ -167,6 +167,16 @@ public:
     // All of them one behind the other.
     const Size* list(Memory& memory) const;
     void fill(Size first, Size n, Size* to) const;  // writes those of n elements from the first one on
+    // Keeps all of them in memory, unless they are evenly spaced. Then they need not be computed in each run.
+    void keep(Memory& memory) {
+        if (line < count) kept = list(memory);
+    }
+    // Those of n elements from the first one on, which are kept or written to a buffer.
+    const Size* some(Size first, Size n, Size* buffer) const {
+        if (kept) return kept + first;
+        fill(first, n, buffer);
+        return buffer;
+    }
 
     Size count = 1, line = 1, stride = 0;
 
@@ -188,6 +198,7 @@ private:
     };
     const Axis* axes = nullptr;  // those that cannot be merged with the next one
     Size depth = 0;
+    const Size* kept = nullptr;
 };
 
 // Iterates over the elements of N views of one shape, merging axes where the strides allow it.

@@ -105,12 +105,14 @@ void Plan::quantize_rows(bool is_symmetric, const View& x, const View& q, const 
 // The views of vectors are null, or have one number for all units or one for each.
 class Plan::IntegerSums {
 public:
-    IntegerSums(const View* row_scale, const View* scale, const View* bias, const View* multiplier, const View* shift,
-                const Rescaling& rescaling, const View& y)
-        : rescaling(rescaling), is_float(y.dtype == DType::float32), y(y) {
-        if (y.shape.size() != 2 || (y.strides[1] != 1 && y.shape[1] > 1))
+    IntegerSums(Memory& memory, const View* row_scale, const View* scale, const View* bias, const View* multiplier,
+                const View* shift, const Rescaling& rescaling, const View& y)
+        : rescaling(rescaling), is_float(y.dtype == DType::float32), y(y),
+          places(memory, y, 0, std::max<size_t>(y.shape.size(), 1) - 1) {
+        if (y.shape.size() < 2 || (y.strides.back() != 1 && y.shape.back() > 1))
             throw std::invalid_argument("exact sums must be rows of adjacent units");
-        rows = y.shape[0], units = result.units = y.shape[1], result.stride = y.strides[0];
+        places.keep(memory);
+        rows = places.count, units = result.units = y.shape.back(), result.stride = places.stride;
         is_rescaled = multiplier, adds_first = bias && bias->dtype == DType::int32;
         if (bias && elements(bias->shape) != units) throw std::invalid_argument("a bias needs a number for each unit");
         this->row_scale = place(row_scale, rows), this->scale = place(scale), this->bias = place(bias);
@@ -118,23 +120,25 @@ public:
         result.has_scale_per_unit = is_vector(scale);
         this->rescaling.multiplier_step = is_vector(multiplier), this->rescaling.shift_step = is_vector(shift);
     }
-    // Calls store(result) with what the rows from `first` on become.
+    // Calls store(result) with what n rows from `first` on become.
     template <class Store>
-    void store(std::byte* const* spaces, Size first, Store store) const {
+    void store(std::byte* const* spaces, Size first, Size n, Store store) const {
         Rescaling own = rescaling;
         IntegerResult to = result;
+        Size start = first * to.stride;
+        if (places.line < places.count) to.places = places.some(first, n, nullptr), start = 0;
         if (is_rescaled) {
             own.multiplier = numbers<int32_t>(multiplier, spaces), own.shift = numbers<int32_t>(shift, spaces);
             to.rescaling = &own;
         }
         if (is_rescaled && own.to_bytes) {
-            to.bytes = at<uint8_t>(y, spaces) + first * to.stride;
+            to.bytes = at<uint8_t>(y, spaces) + start;
         } else if (is_float) {
-            to.floats = at<float>(y, spaces) + first * to.stride;
+            to.floats = at<float>(y, spaces) + start;
             to.scale = numbers<float>(scale, spaces), to.row_scale = numbers<float>(row_scale, spaces);
             if (to.row_scale) to.row_scale += first;
         } else {
-            to.integers = at<int32_t>(y, spaces) + first * to.stride;
+            to.integers = at<int32_t>(y, spaces) + start;
         }
         if (adds_first) to.integer_bias = numbers<int32_t>(bias, spaces);
         else to.bias = numbers<float>(bias, spaces);
@@ -161,6 +165,7 @@ private:
     Rescaling rescaling;
     bool is_float, is_rescaled, adds_first;
     Place y;
+    Offsets places;  // of the rows
     std::optional<Place> row_scale, scale, bias, multiplier, shift;
 };
 
@@ -173,14 +178,14 @@ Plan::IntegerSums Plan::sums(const View* row_scale, const View* scale, const Vie
     if ((!is_float && (y.dtype != DType::int32 || scale || row_scale)) ||
         (bias && bias->dtype != DType::int32 && !(is_float && bias->dtype == DType::float32)))
         throw std::invalid_argument("the dtypes of exact sums do not fit each other");
-    return {row_scale, scale, bias, nullptr, nullptr, {}, y};
+    return {kept, row_scale, scale, bias, nullptr, nullptr, {}, y};
 }
 
 Plan::IntegerSums Plan::rescaled_sums(const View* bias, Size zero_point, Size low, Size high, const View& multiplier,
                                       const View& shift, const View& y) {
     check(multiplier, DType::int32), check(shift, DType::int32);
     if (bias) check(*bias, DType::int32);
-    return {nullptr, nullptr, bias, &multiplier, &shift, rescaling(zero_point, low, high, y), y};
+    return {kept, nullptr, nullptr, bias, &multiplier, &shift, rescaling(zero_point, low, high, y), y};
 }
 
 void Plan::integer_product(const IntegerMatrix& W, const View& x, Size row_axes, const View& zero_point,
@@ -210,7 +215,8 @@ void Plan::rescaled_window(const View& weights, const View& x, Size row_axes, co
 void Plan::add_integer_product(const IntegerMatrix& W, const View& x, Size row_axes, const View& zero_point,
                                const IntegerSums& sums) {
     check(x), check(zero_point, x.dtype);
-    const Rows rows(kept, x, row_axes, W.K);
+    Rows rows(kept, x, row_axes, W.K);
+    rows.offsets.keep(kept);
     const Size count = rows.offsets.count, zeros = elements(zero_point.shape);
     if (!is_byte(x) || sums.rows != count || sums.units != W.O || (zeros != 1 && zeros != count) ||
         !is_contiguous(zero_point))
@@ -226,11 +232,11 @@ void Plan::add_integer_product(const IntegerMatrix& W, const View& x, Size row_a
             const Temporary<int32_t> packed(std::min(packed_at_once, count) * size);
             for (Size first = count * part / parts; first < last; first += packed_at_once) {
                 const Size n = std::min(packed_at_once, last - first);
-                Size places[packed_at_once];
-                rows.offsets.fill(first, n, places);
+                Size buffer[packed_at_once];
+                const Size* const places = rows.offsets.some(first, n, buffer);
                 W.pack({at<uint8_t>(x, spaces), places, n, rows.pieces, rows.length, is_unsigned,
                         zero + (zeros == 1 ? 0 : first), zeros != 1}, packed.data());
-                sums.store(spaces, first, [&](const IntegerResult& out) {
+                sums.store(spaces, first, n, [&](const IntegerResult& out) {
                     bytes.integer_product(W.panels(), packed.data(), n, out);
                 });
             }
@@ -244,7 +250,9 @@ void Plan::add_integer_window(const View& weights, const View& x, Size row_axes,
     if (x.shape.empty() || row_axes < 0 || row_axes >= Size(x.shape.size()))
         throw std::invalid_argument("a window has too few axes");
     const size_t last = x.shape.size() - 1;
-    const Offsets in(kept, x, 0, size_t(row_axes)), found(kept, x, size_t(row_axes), last);
+    Offsets in(kept, x, 0, size_t(row_axes));
+    in.keep(kept);
+    const Offsets found(kept, x, size_t(row_axes), last);
     const Size channels = x.shape.back(), taps = found.count, rows = in.count;
     if (!is_byte(x) || sums.rows != rows || sums.units != channels || elements(zero_point.shape) != 1 ||
         (x.strides.back() != 1 && channels > 1) || weights.shape != Axes{taps, channels} || !is_contiguous(weights))
@@ -255,7 +263,7 @@ void Plan::add_integer_window(const View& weights, const View& x, Size row_axes,
     add([=, x = Place(x), zero_point = Place(zero_point), weights = Place(weights),
          &bytes = selected().bytes](std::byte* const* spaces) {
         const uint8_t flip = is_unsigned ? 0 : 128, zero = *at<uint8_t>(zero_point, spaces) ^ flip;
-        const ByteWindows whole{at<uint8_t>(x, spaces), nullptr, 0, channels, offsets, taps,
+        const ByteWindows whole{at<uint8_t>(x, spaces), nullptr, in.stride, 0, channels, offsets, taps,
                                 at<int32_t>(weights, spaces), zero, flip};
         int parts = 1;
         const int useful = int(std::min<Size>(num_threads(), work / worth_threads + 1));
@@ -263,10 +271,9 @@ void Plan::add_integer_window(const View& weights, const View& x, Size row_axes,
             ByteWindows own = whole;
             const Size end = rows * (part + 1) / parts;
             for (Size first = rows * part / parts; first < end; first += own.rows) {
-                Size places[windows_at_once];
-                own.rows = std::min(end - first, windows_at_once), own.places = places;
-                in.fill(first, own.rows, places);
-                sums.store(spaces, first, [&](const IntegerResult& out) { bytes.window(own, out); });
+                Size buffer[windows_at_once];
+                own.rows = std::min(end - first, windows_at_once), own.places = in.some(first, own.rows, buffer);
+                sums.store(spaces, first, own.rows, [&](const IntegerResult& out) { bytes.window(own, out); });
             }
         }, work);
     });

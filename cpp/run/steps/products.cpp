@@ -135,7 +135,7 @@ Plan::Rows::Rows(Memory& memory, const View& view, Size row_axes, Size K)
 // place, unless they have several pieces and are to be quantized; others are gathered first, in groups that fill whole
 // tiles of the product.
 void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& rows, Size first, Size last,
-                    const std::optional<Activation<float>>& f, float* out, Size out_stride) const {
+                    const std::optional<Activation<float>>& f, float* out, const Offsets& to) const {
     const Size K = panels.K, units = panels.blocks * kernels.L;
     const bool in_place = rows.in_place && (rows.pieces.size() == 1 || !panels.quantized_size);
     const Size most = in_place ? rows_at_once : std::clamp(gathered_at_once / K / 24 * 24, Size(24), rows_at_once);
@@ -163,11 +163,15 @@ void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& row
             a = {gathered.data(), K};
         }
         if (is_relu) a.least = 0;
-        kernels.product(panels, a, n, out + first * out_stride, out_stride,
+        const bool is_even = to.line == to.count;
+        if (!is_even) a.places = to.some(first, n, nullptr);
+        kernels.product(panels, a, n, is_even ? out + first * to.stride : out, to.stride,
                         panels.quantized_size ? quantized.data() : nullptr, {0, panels.blocks});
-        const Size together = out_stride == units ? n : 1;
-        for (Size row = first; f && !is_relu && row < first + n; row += together)
-            kernels.activate(*f, together * units, out + row * out_stride, out + row * out_stride);
+        const Size together = is_even && to.stride == units ? n : 1;
+        for (Size row = 0; f && !is_relu && row < n; row += together) {
+            float* const y = out + (is_even ? (first + row) * to.stride : a.places[row]);
+            kernels.activate(*f, together * units, y, y);
+        }
     }
 }
 
@@ -176,22 +180,26 @@ void Plan::product(const Dense<float>& W, const View& x, Size row_axes, const st
     check_floats({&x, &y});
     const Panels<float>& panels = W.panels();
     const Rows rows(kept, x, row_axes, panels.K);
-    if (y.shape.size() != 2 || y.shape[1] != W.O || y.strides[0] < 0 || (y.strides[1] != 1 && W.O > 1))
+    if (y.shape.size() < 2 || y.shape.back() != W.O || (y.strides.back() != 1 && W.O > 1))
         throw std::out_of_range("the output of a product must have rows of its units");
-    const Size y_stride = y.strides[0], count = rows.offsets.count, K = panels.K;
-    const Size end = y.offset + (count - 1) * y_stride + panels.blocks * kernels.L;
-    if (count != y.shape[0] || (count && end * Size(sizeof(float)) > space_sizes[y.space]))
+    Offsets to(kept, y, 0, y.shape.size() - 1);
+    to.keep(kept);
+    const Size count = rows.offsets.count, K = panels.K;
+    Size end = y.offset + panels.blocks * kernels.L;
+    for (size_t axis = 0; axis + 1 < y.shape.size(); axis++)
+        end += std::max<Size>(0, (y.shape[axis] - 1) * y.strides[axis]);
+    if (count != to.count || (count && end * Size(sizeof(float)) > space_sizes[y.space]))
         throw std::out_of_range("the rows of a product do not match its output");
     const Size work = count * K * W.O;
-    add([this, &panels, x = Place(x), f, y = Place(y), rows, count, y_stride, work](std::byte* const* spaces) {
+    add([this, &panels, x = Place(x), f, y = Place(y), rows, count, to, work](std::byte* const* spaces) {
         const float* const from = at<float>(x, spaces);
-        float* const to = at<float>(y, spaces);
+        float* const out = at<float>(y, spaces);
         int parts = 1;
         const int useful = int(std::min({Size(num_threads()), ceil_div(count, rows_worth_a_thread),
                                          work / worth_threads + 1}));
         parallel(useful, [&](int n) { parts = n; }, [&](int part) {
             const FlushDenormals flush;
-            multiply(panels, from, rows, count * part / parts, count * (part + 1) / parts, f, to, y_stride);
+            multiply(panels, from, rows, count * part / parts, count * (part + 1) / parts, f, out, to);
         }, work);
     });
 }

@@ -8,6 +8,12 @@
 
 namespace onward {
 
+namespace {
+
+constexpr Size windows_at_once = 128;  // whose places are computed together
+
+}  // namespace
+
 // A weighted sum of windows that are adjacent, rather than their channels: one filter for each channel.
 void Plan::filter_channels(const View& x, const View& weights, const View* bias, const View& y) {
     const size_t last = y.shape.size() - 2, channel_axis = x.shape.size() - 1;
@@ -51,7 +57,9 @@ void Plan::window(Window operation, const View& x, const View* weights, const Vi
         return filter_channels(x, *weights, bias, y);
     const size_t row_axes = y.shape.size() - 1, last = x.shape.size() - 1;
     const Size channels = y.shape.back();
-    const Offsets in(kept, x, 0, row_axes), out(kept, y, 0, row_axes), found(kept, x, row_axes, last);
+    Offsets in(kept, x, 0, row_axes), out(kept, y, 0, row_axes);
+    in.keep(kept), out.keep(kept);
+    const Offsets found(kept, x, row_axes, last);
     const Size rows = out.count, taps = found.count;
     bool fits = std::equal(y.shape.begin(), y.shape.end() - 1, x.shape.begin()) && x.shape.back() == channels &&
                 taps > 0 && is_adjacent(x) && is_adjacent(y);
@@ -63,21 +71,20 @@ void Plan::window(Window operation, const View& x, const View* weights, const Vi
     const Place weights_place = weights ? *weights : View{}, bias_place = bias ? *bias : View{};
     const Size* const offsets = found.list(kept);
     add([=, this, x = Place(x), y = Place(y)](std::byte* const* spaces) {
-        const Windows<float> whole{at<float>(x, spaces), in.stride, at<float>(y, spaces), out.stride, 0, channels,
-                                   offsets, taps, has_weights ? at<float>(weights_place, spaces) : nullptr,
+        const Windows<float> whole{at<float>(x, spaces), at<float>(y, spaces), nullptr, nullptr, in.stride, 0,
+                                   channels, offsets, taps, has_weights ? at<float>(weights_place, spaces) : nullptr,
                                    has_bias ? at<float>(bias_place, spaces) : nullptr};
         int parts = 1;
         const int useful = int(std::min<Size>(num_threads(), work / worth_threads + 1));
         parallel(useful, [&](int n) { parts = n; }, [&](int part) {
             const FlushDenormals flush;
             Windows<float> own = whole;
-            const Size first = rows * part / parts;
-            Size left = rows * (part + 1) / parts - first;
-            for (Offsets::Walk from(in, first), to(out, first); left > 0; left -= own.rows) {
-                own.x = whole.x + from.offset, own.y = whole.y + to.offset;
-                own.rows = std::min({left, from.left, to.left});
+            const Size end = rows * (part + 1) / parts;
+            for (Size first = rows * part / parts; first < end; first += own.rows) {
+                Size buffers[2][windows_at_once];
+                own.rows = std::min(end - first, windows_at_once);
+                own.places = in.some(first, own.rows, buffers[0]), own.y_places = out.some(first, own.rows, buffers[1]);
                 kernels.window(operation, own);
-                from.skip(own.rows), to.skip(own.rows);
             }
         }, work);
     });

@@ -66,7 +66,8 @@ def test_random_graphs_with_borders_match_numpy() -> None:
     assert fills < 0.8 * pads
 
 
-@pytest.mark.parametrize(("operations", "fills"), [("DTDTD", 1), ("DpDpD", 3), ("VVVV", 1)])
+# A product of rows of one padded array is written to another one.
+@pytest.mark.parametrize(("operations", "fills"), [("DTDTD", 1), ("DpDpD", 3), ("VVVV", 2)])
 def test_borders_that_nothing_reads_any_more_are_not_filled_again(operations: str, fills: int) -> None:
     names = {"p": "pool"}
     nodes, before = [], "x"
@@ -80,3 +81,14 @@ def test_borders_that_nothing_reads_any_more_are_not_filled_again(operations: st
         before = y
     x = np.random.default_rng(2).standard_normal((1, CHANNELS, *SIZES)).astype(np.float32)
     assert fills_of(nodes, x) == fills
+
+
+def test_products_write_into_the_arrays_that_the_next_operations_pad() -> None:
+    names = ["x", "v0", "v1", "v2", "y"]
+    kinds = zip(("V", "D", "V", "V"), names, names[1:], strict=False)
+    nodes = [node for kind in kinds for node in padded(*kind)]
+    x = np.random.default_rng(3).standard_normal((2, CHANNELS, *SIZES)).astype(np.float32)
+    model = open_model(model_of(nodes, {"x": x}, ["y"], WEIGHTS))
+    np.testing.assert_allclose(model(x)[0], meaning(model, x)[0], rtol=1e-5, atol=1e-5)
+    copies = [step for step in described_steps(model.programs[0]) if step.startswith("copy")]
+    assert len(copies) == 2  # the input, and the output, whose channels are not the last axis

@@ -13,7 +13,7 @@ from ...graph.plan.words import Weights
 from .code import Body, indexed, merged, nested, plus, set_state
 from .library import literal
 from .matrices import Matrix
-from .places import offsets_of, pieces_of, sizes_of
+from .places import offsets_of, pieces_of, row_steps, sizes_of
 from .steps import activation, step, stored
 
 
@@ -27,8 +27,7 @@ def product(c: Body, weights: Weights, x: View, row_axes: int, function: Any, y:
     table = c.module.constant(pieces.astype(np.int32), "pieces") if many else "0"
     b = "0" if bias is None else c.module.constant(np.asarray(bias, np.float32), "bias")
     rows = sizes_of(x.shape[:row_axes])
-    y_steps = [int(y.strides[0]) * stride for stride in View.contiguous(0, 0, tuple(rows)).strides]
-    loops = merged(rows, [sizes_of(x.strides[:row_axes]), y_steps])
+    loops = merged(rows, [sizes_of(x.strides[:row_axes]), row_steps(y, rows)])
     count = math.prod(rows)
     places = [indexed([axis[1][place] for axis in loops]) for place in range(2)]
     rest = table, str(len(pieces)), str(length), matrix.arguments, b, str(matrix.O), plus("y", places[1])

@@ -21,6 +21,13 @@ def offsets_of(view: View, first: int, last: int) -> NDArray[np.int64]:
     return View(0, 0, view.shape[first:last], view.strides[first:last]).offsets().ravel()
 
 
+def row_steps(y: View, rows: list[int]) -> list[int]:
+    """Return the steps in the result of a product along the axes of its rows, which may be a single one."""
+    if len(y.shape) == len(rows) + 1:
+        return sizes_of(y.strides[:-1])
+    return [int(y.strides[0]) * int(stride) for stride in View.contiguous(0, 0, tuple(rows)).strides]
+
+
 def pieces_of(view: View, first: int) -> tuple[NDArray[np.int64], int]:
     """Return the offsets and the length of the contiguous pieces of the axes of a view from `first` on."""
     last, length = len(view.shape), 1

@@ -18,6 +18,8 @@ ELEMENTWISE = frozenset(("unary", "activate", "binary"))  # steps that may be fu
 ONE_OUTPUT = frozenset("activate binary cast compare copy matmul product reduce unary".split())
 # Others that do, and read windows.
 WINDOWED = frozenset("filter integer_product integer_window rescaled_product rescaled_window window".split())
+# Steps of which the second and third argument are their rows and the number of axes of the rows.
+PRODUCTS = frozenset("integer_product integer_window product rescaled_product rescaled_window".split())
 # Steps whose output, the last argument, may have any strides.
 STRIDED = frozenset(
     "activate binary cast compare copy dequantize fused lookup quantize rescale rescale_once unary where "
@@ -382,13 +384,15 @@ def _redirected(step: Step, x: View, y: View, lanes: int) -> Step | None:
     if len(places) != 1:
         return None
     (place,) = places
-    target = arguments[place].like(x, y)
+    splits = name in PRODUCTS and _splits_rows(x, arguments)
+    target = y if splits else arguments[place].like(x, y)
     if target is None:
         return None
-    if name == "product":
-        numbers = target.offset, target.strides[0], target.shape[1]
+    if name in PRODUCTS:
+        # A product of floats writes whole vectors.
+        numbers = (target.offset, *target.strides[:-1], target.shape[-1]) if name == "product" else ()
         is_aligned = y.space < 0 and not any(is_symbolic([rest := n % lanes]) or rest for n in numbers)
-        has_rows = target.shape[1] == 1 or are_same(target.strides[1], 1)
+        has_rows = target.shape[-1] == 1 or are_same(target.strides[-1], 1)
         allowed = place == len(arguments) - 1 and is_aligned and has_rows
     elif name == "recurrent":
         allowed = (place == 4 and target.strides[2] == 1) or (place > 4 and target.is_contiguous())
@@ -397,6 +401,16 @@ def _redirected(step: Step, x: View, y: View, lanes: int) -> Step | None:
         same_order = name == "copy" or _innermost(target) == _innermost(arguments[place])
         allowed = name in STRIDED and place == len(arguments) - 1 and same_order
     return (name, (*arguments[:place], target, *arguments[place + 1 :])) if allowed else None
+
+
+def _splits_rows(x: View, arguments: tuple[Any, ...]) -> bool:
+    """Whether x has the rows of a product in order, split into the axes of the rows that it reads."""
+    _, source, row_axes, *_, y = arguments
+    if len(y.shape) != 2 or len(x.shape) != row_axes + 1:
+        return False
+    rows = View.contiguous(0, 0, source.shape[:row_axes])
+    strides = (*(stride * y.strides[0] for stride in rows.strides), y.strides[1])
+    return all(map(are_same, (*x.shape, *x.strides), (*rows.shape, y.shape[1], *strides)))
 
 
 def _innermost(view: View) -> list[int]:
