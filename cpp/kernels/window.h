@@ -16,21 +16,23 @@ using onward::Windows;
 
 constexpr Size rows_of_windows = small_tiles ? 2 : 6;  // whose chains of additions run side by side
 
-// Calls tile<rows>(), for up to `most` rows.
-template <Size most = rows_of_windows, class Tile>
-void with_rows(Size rows, const Tile& tile) {
+// Calls tile<rows>() for as many of the rows as there is a tile for, and returns their number. There is one for each
+// number of rows, or only for 4 and for 1.
+template <bool is_common, Size most = is_common || small_tiles ? rows_of_windows : 4, class Tile>
+Size with_rows(Size rows, const Tile& tile) {
     if constexpr (most > 1)
-        if (rows < most) return with_rows<most - 1>(rows, tile);
+        if (rows < most) return with_rows<is_common, is_common ? most - 1 : 1>(rows, tile);
     tile.template operator()<most>();
+    return most;
 }
 
 // Calls tile<rows>(row) for groups of windows that are `stride` numbers apart.
-template <class Windows, class Tile>
+template <bool is_common, class Windows, class Tile>
 void for_groups(const Windows& w, const Tile& tile) {
     for (Size row = 0, n; row < w.rows; row += n) {
         n = 1;
         while (n < rows_of_windows && row + n < w.rows && w.places[row + n] - w.places[row + n - 1] == w.stride) n++;
-        with_rows(n, [&]<Size rows>() { tile.template operator()<rows>(row); });
+        n = with_rows<is_common>(n, [&]<Size rows>() { tile.template operator()<rows>(row); });
     }
 }
 
@@ -73,12 +75,15 @@ void window_tile(const Windows<Real>& w, Size row, Size c, Count n, Start start,
 template <Size first, class Real, class Start, class Combine>
 void for_windows(const Windows<Real>& w, Start start, Combine combine) {
     constexpr Size L = Float<Real>::L;
-    for_groups(w, [&]<Size rows>(Size row) {
-        Size c = 0;
-        for (; c + L <= w.channels; c += L)
-            window_tile<rows, first>(w, row, c, std::integral_constant<Size, L>(), start, combine);
-        if (c < w.channels) window_tile<rows, first>(w, row, c, w.channels - c, start, combine);
-    });
+    const Size left = w.channels % L, whole = w.channels - left;
+    if (whole)
+        for_groups<std::is_same_v<Real, float>>(w, [&]<Size rows>(Size row) {
+            for (Size c = 0; c < whole; c += L)
+                window_tile<rows, first>(w, row, c, std::integral_constant<Size, L>(), start, combine);
+        });
+    if (left)
+        for_groups<false>(
+            w, [&]<Size rows>(Size row) { window_tile<rows, first>(w, row, whole, left, start, combine); });
 }
 
 template <class Real>
@@ -143,7 +148,7 @@ void byte_rows(const ByteWindows& w, Size c, const IntegerResult& out, const Lim
     i32v start{};
     for (Size tap = 0; tap < w.taps; tap++)
         start -= integers_at(w.weights + tap * w.channels + c, w.channels - c) * w.zero_point;
-    for_groups(w, [&]<Size rows>(Size row) { byte_window_tile<rows, is_whole>(w, row, c, start, store); });
+    for_groups<is_whole>(w, [&]<Size rows>(Size row) { byte_window_tile<rows, is_whole>(w, row, c, start, store); });
 }
 
 inline void byte_windows(const ByteWindows& w, const IntegerResult& out) {
