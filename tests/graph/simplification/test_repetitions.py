@@ -142,3 +142,60 @@ def test_recognizing_costs_little_for_graphs_without_repetitions() -> None:
     start = time.process_time()
     assert repetitions.rolled_up(graph) is graph
     assert time.process_time() - start < 3000 * 40e-6
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (1, 3), (1, 1), (2, 3)])
+def test_copies_of_a_state_that_grows_keep_their_shapes(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = sums(*shape)
+    tanhs = [node.outputs[0] for node in graph.nodes if node.operation == "Tanh"]
+    graph.outputs = (*graph.outputs, tanhs[0], graph.add("Add", tanhs[5], tanhs[9]), tanhs[-1])
+    rolled, unrolled = (planned(graph, monkeypatch, rolls=rolls) for rolls in (True, False))
+    assert "Loop" in operations(rolled.graph)
+    x = np.random.default_rng(9).standard_normal((40, 2, 3)).astype(np.float32)
+    for y, right in zip(rolled(x), unrolled(x), strict=True):
+        np.testing.assert_allclose(y, right, rtol=1e-6)
+        assert y.shape == right.shape
+
+
+@pytest.mark.parametrize("size", [40, "n"])
+@pytest.mark.parametrize("outputs", [[0, 2, 5], [5], [4, 5]])
+def test_copies_whose_shapes_differ_have_their_shapes(
+    size: Any, outputs: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = Graph()
+    values = [graph.add_input("x", np.float32, (size, 3))]
+    numbers = [graph.add_constant(np.array([n])) for n in (1, 2**31 - 1, 0, 1)]
+    for _ in range(6):
+        value = values[-1]
+        for operation in ["Tanh", "Neg", "Sigmoid", "Abs"] * 3:
+            value = graph.add(operation, value)
+        values.append(graph.add("Slice", value, *numbers))
+    graph.outputs = (values[6], *[graph.add("Exp", values[1 + place]) for place in outputs])
+    rolled, unrolled = (planned(graph, monkeypatch, rolls=rolls) for rolls in (True, False))
+    x = np.random.default_rng(10).standard_normal((40, 3)).astype(np.float32)
+    for y, right in zip(rolled(x), unrolled(x), strict=True):
+        np.testing.assert_array_equal(y, right)
+
+
+def test_a_loop_reads_what_another_loop_stacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = Graph()
+    x, state = graph.add_input("x", np.float32, (5, 2, 3)), graph.add_input("h", np.float32, (2, 3))
+    axis, parts = graph.add_constant(np.array([0])), []
+    for t in range(5):
+        state = graph.add("Add", state, graph.add("Gather", x, graph.add_constant(np.array(t)), axis=0))
+        for operation in ["Tanh", "Neg", "Sigmoid", "Abs"] * 3:
+            state = graph.add(operation, state)
+        parts.append(graph.add("Unsqueeze", state, axis))
+    stacks = [graph.add("Concat", *parts, axis=0) for _ in range(5)]
+    for stack in stacks:
+        state = graph.add("Add", state, stack)
+        for operation in ["Exp", "Neg", "Sigmoid", "Tanh"] * 3:
+            state = graph.add(operation, state)
+    graph.outputs = (state,)
+    rolled, unrolled = (planned(graph, monkeypatch, rolls=rolls) for rolls in (True, False))
+    assert operations(rolled.graph) == ["Loop", "Loop"]
+    rng = np.random.default_rng(11)
+    inputs = [rng.standard_normal(each.axes).astype(np.float32) for each in graph.inputs]
+    np.testing.assert_array_equal(rolled(*inputs)[0], unrolled(*inputs)[0])

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from ...errors import OnwardError
 from ..graph import Graph
-from ..node import Node
+from ..inference import infer
+from ..node import AnyArray, Node, Signature
 from ..operations.control import loop
+from ..size import Axes
 from .unrolled import Differs, Unrolled
 from .writes import with_writes, without_writes
 
 MIN_COPIES, MIN_NODES = 4, 48  # of a loop
 WINDOW = 4  # nodes that are compared to find how far apart repetitions are
 MAX_PERIODS = 8  # that are tried
+PARTS = (0, 0), (1, 0), (0, 1), (1, 1)  # copies at the start and the end that stay, since they often differ
 
 
 def rolled_up(graph: Graph) -> Graph:
@@ -29,9 +34,9 @@ def rolled_up(graph: Graph) -> Graph:
     nodes = with_writes(graph)
     rolling, left = _Rolling(graph, nodes), MAX_PERIODS * len(nodes)
     for start, period, copies in _repetitions(nodes):
-        for skipped in range(min(2, copies - 1)):  # the first copy often differs from the others
+        for first, last in PARTS:
             left -= copies * period
-            if left < 0 or rolling.roll_up(start + skipped * period, period, copies - skipped):
+            if left < 0 or rolling.roll_up(start + first * period, period, copies - first - last):
                 break
     return rolling.graph()
 
@@ -74,6 +79,18 @@ def _periods(codes: Any, kinds: int) -> Iterator[int]:
     yield from periods[np.argsort(-counts, kind="stable")][:MAX_PERIODS].tolist()
 
 
+def _signatures(graph: Graph) -> dict[str, Signature]:
+    """Return the signatures of the inputs of which dtypes and axes are declared, with sizes for open axes."""
+    axes, sizes = Axes(is_open=True), dict[str, Any]()
+    for name in [axis for each in graph.inputs for axis in each.axes or () if isinstance(axis, str)]:
+        sizes[name] = sizes.get(name) or axes.add(name)
+    return {
+        each.name: Signature(tuple(sizes.get(axis, axis) for axis in each.axes), each.dtype)
+        for each in graph.inputs
+        if each.axes is not None and each.dtype is not None
+    }
+
+
 class _Rolling:
     """The nodes of a graph, of which loops replace parts."""
 
@@ -109,14 +126,28 @@ class _Rolling:
             found = loop.nodes(needed)
         except Differs:
             return False
+        if loop.must_keep_shapes and not self._keeps_shapes(start, [*found], loop.constants):
+            return False
         self._places[end:] = after
         self._places[start:end] = [found, *([] for _ in nodes[1:])]
         for name in [name for node in nodes for name in node.outputs]:
             self._makers.pop(name, None)
-        self._makers |= {name: node for node in found for name in node.outputs if name}
+        later = [node for place in after for node in place]
+        self._makers |= {name: node for node in [*found, *later] for name in node.outputs if name}
         self._graph = self._graph.replaced(constants=self._graph.constants | loop.constants)
         self._rolled[start:end] = True
         return True
+
+    def _keeps_shapes(self, start: int, found: Sequence[Node], constants: Mapping[str, AnyArray]) -> bool:
+        """Whether no iteration changes the shapes of the states, for all inputs."""
+        before = without_writes([node for place in self._places[:start] for node in place])
+        outputs = [name for node in found for name in node.outputs if name]
+        graph = self._graph.replaced(
+            nodes=[*before, *found], constants=self._graph.constants | constants, outputs=outputs
+        ).without_unused()
+        with suppress(OnwardError):
+            return infer(graph, _signatures(graph)).keys() >= set(outputs)
+        return False
 
     def _without_unused(self, places: list[list[Node]]) -> set[str]:
         """Drop nodes that the outputs do not depend on, and return the names of the values that they do."""

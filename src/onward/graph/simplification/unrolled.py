@@ -64,6 +64,8 @@ class Unrolled:
         self._arrays = dict[str, Array]()  # as the last copy leaves them
         self._unsqueezed = dict[str, tuple[str, int]]()  # values after the loop: a value, and its new axis
         self._stacked = dict[Stacked, str]()  # outputs of the loop
+        self._following = set[str]()  # values in the body that follow from states
+        self.must_keep_shapes = False  # whether a single copy of such a value is needed
         for copies in rows:
             for row in zip(*(node.outputs for node in copies), strict=True):
                 self._inside |= {name: (copy, row) for copy, name in enumerate(row) if name}
@@ -92,6 +94,8 @@ class Unrolled:
     def _append(self, node: Node) -> None:
         self._nodes.append(node)
         self._makers |= dict.fromkeys(filter(None, node.outputs), node)
+        if not self._following.isdisjoint(node.inputs):
+            self._following.update(node.outputs)
 
     def _value(self, row: Row, depth: int) -> str:
         """Return the name of a value in the body."""
@@ -139,6 +143,7 @@ class Unrolled:
         name = f"{self._prefix}/before {len(self._states)}"
         later = (*row[1:delay], *computed[: self._count - delay + 1])
         self._states[row] = name, later
+        self._following.add(name)
         if delay > 1:
             self._value(later, 0)
         return name
@@ -331,6 +336,7 @@ class Unrolled:
             elif name in ends:
                 last[ends[name]] = name
             elif inner:
+                self.must_keep_shapes |= inner in self._following
                 self.constants[f"{name}/copy"] = np.array(copy)
                 inputs = self._output(Stacked(inner, 0, False)), f"{name}/copy"
                 after.append(self._made("Gather", inputs, name, axis=0))
