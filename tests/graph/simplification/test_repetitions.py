@@ -133,6 +133,17 @@ def test_what_is_constant_stays_so() -> None:
     assert operations(simplify.simplify(graph)) == ["Add"]
 
 
+def test_a_state_that_is_constant_stays_so() -> None:
+    graph = Graph()
+    x, state = graph.add_input("x", np.float32, (3,)), graph.add_constant(np.ones(3, np.float32))
+    value = x
+    for _ in range(40):
+        state = graph.add("Tanh", state)
+        value = graph.add("Add", value, graph.add("Mul", value, state))
+    graph.outputs = (value,)
+    assert {*operations(simplify.simplify(graph))} == {"Add", "Mul"}  # which run faster than the loop
+
+
 def test_recognizing_costs_little_for_graphs_without_repetitions() -> None:
     graph, rng = Graph(), np.random.default_rng(8)
     values = [graph.add_input("x", np.float32, (2, 8))]

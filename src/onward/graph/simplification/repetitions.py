@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -81,7 +81,7 @@ def _periods(codes: Any, kinds: int) -> Iterator[int]:
 
 def _signatures(graph: Graph) -> dict[str, Signature]:
     """Return the signatures of the inputs of which dtypes and axes are declared, with sizes for open axes."""
-    axes, sizes = Axes(is_open=True), dict[str, Any]()
+    axes, sizes = Axes(is_open=True), dict[int | str, Any]()
     for name in [axis for each in graph.inputs for axis in each.axes or () if isinstance(axis, str)]:
         sizes[name] = sizes.get(name) or axes.add(name)
     return {
@@ -120,7 +120,8 @@ class _Rolling:
         if self._varying.isdisjoint(name for node in nodes for name in node.outputs):  # they become constants
             return False
         try:
-            loop = Unrolled(self._graph, self._makers, [nodes[place::period] for place in range(period)])
+            rows = [nodes[place::period] for place in range(period)]
+            loop = Unrolled(self._graph, self._makers, self._varying, rows)
             after = [[loop.reading(node) for node in place] for place in self._places[end:]]
             needed = self._without_unused(after)
             found = loop.nodes(needed)
@@ -138,13 +139,13 @@ class _Rolling:
         self._rolled[start:end] = True
         return True
 
-    def _keeps_shapes(self, start: int, found: Sequence[Node], constants: Mapping[str, AnyArray]) -> bool:
+    def _keeps_shapes(self, start: int, found: Sequence[Node], constants: dict[str, AnyArray]) -> bool:
         """Whether no iteration changes the shapes of the states, for all inputs."""
         before = without_writes([node for place in self._places[:start] for node in place])
         outputs = [name for node in found for name in node.outputs if name]
-        graph = self._graph.replaced(
-            nodes=[*before, *found], constants=self._graph.constants | constants, outputs=outputs
-        ).without_unused()
+        known = {**self._graph.constants, **constants}
+        graph = self._graph.replaced(nodes=[*before, *found], constants=known, outputs=outputs)
+        graph = graph.without_unused()
         with suppress(OnwardError):
             return infer(graph, _signatures(graph)).keys() >= set(outputs)
         return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,12 +44,15 @@ class Array(NamedTuple):
 class Unrolled:
     """A loop that replaces nodes, of which each row holds the copies.
 
-    `makers` are the nodes that compute values around it. Raises Differs if the copies are not the iterations
-    of a loop.
+    `makers` are the nodes that compute values around it, and `varying` the values that are not constants.
+    Raises Differs if the copies are not the iterations of a loop.
     """
 
-    def __init__(self, graph: Graph, makers: Mapping[str, Node], rows: Sequence[Sequence[Node]]) -> None:
+    def __init__(
+        self, graph: Graph, makers: Mapping[str, Node], varying: Set[str], rows: Sequence[Sequence[Node]]
+    ) -> None:
         self._graph, self._around, self._count, self._node = graph, makers, len(rows[0]), rows[0][0]
+        self._varying = varying
         self._prefix = next(filter(None, self._node.outputs))
         self._index = f"{self._prefix}/index"
         self.constants = dict[str, AnyArray]()  # of the nodes around the body
@@ -139,6 +142,8 @@ class Unrolled:
         """Return the name of a value that each copy but the first reads from the copy before it."""
         computed = self._inside[row[delay]][1]
         if computed[: self._count - delay] != row[delay:] or row[delay] in self._writers:
+            raise Differs
+        if self._varying.isdisjoint(computed):  # constants are cheaper than a state
             raise Differs
         name = f"{self._prefix}/before {len(self._states)}"
         later = (*row[1:delay], *computed[: self._count - delay + 1])
