@@ -144,6 +144,16 @@ def test_a_state_that_is_constant_stays_so() -> None:
     assert {*operations(simplify.simplify(graph))} == {"Add", "Mul"}  # which run faster than the loop
 
 
+def test_a_state_that_is_the_same_in_all_copies_stays_so() -> None:
+    graph = Graph()
+    x, state = graph.add_input("x", np.float32, (3,)), graph.add_input("h", np.float32, (3,))
+    for _ in range(40):
+        value, state = graph.add("Tanh", graph.add("Neg", state)), graph.add("Exp", x)
+    graph.outputs = (value,)
+    assert {*operations(simplify.simplify(graph))} == {"Exp", "Neg", "Tanh"}
+    assert len(simplify.simplify(graph).nodes) == 3
+
+
 def test_recognizing_costs_little_for_graphs_without_repetitions() -> None:
     graph, rng = Graph(), np.random.default_rng(8)
     values = [graph.add_input("x", np.float32, (2, 8))]

@@ -68,6 +68,7 @@ class Unrolled:
         self._unsqueezed = dict[str, tuple[str, int]]()  # values after the loop: a value, and its new axis
         self._stacked = dict[Stacked, str]()  # outputs of the loop
         self._following = set[str]()  # values in the body that follow from states
+        self._changing = {self._index}  # and from states or steps
         self.must_keep_shapes = False  # whether a single copy of such a value is needed
         for copies in rows:
             for row in zip(*(node.outputs for node in copies), strict=True):
@@ -97,8 +98,9 @@ class Unrolled:
     def _append(self, node: Node) -> None:
         self._nodes.append(node)
         self._makers |= dict.fromkeys(filter(None, node.outputs), node)
-        if not self._following.isdisjoint(node.inputs):
-            self._following.update(node.outputs)
+        for values in (self._following, self._changing):
+            if not values.isdisjoint(node.inputs):
+                values.update(node.outputs)
 
     def _value(self, row: Row, depth: int) -> str:
         """Return the name of a value in the body."""
@@ -149,6 +151,7 @@ class Unrolled:
         later = (*row[1:delay], *computed[: self._count - delay + 1])
         self._states[row] = name, later
         self._following.add(name)
+        self._changing.add(name)
         if delay > 1:
             self._value(later, 0)
         return name
@@ -332,6 +335,8 @@ class Unrolled:
 
     def nodes(self, needed: set[str]) -> list[Node]:
         """Return the loop, with what it reads and what computes those of its values that are needed."""
+        if any(self._names[later] not in self._changing for _, later in self._states.values()):
+            raise Differs  # what is the same in all copies, and what follows from it, runs once instead
         after, ends = list[Node](), {later[-1]: row for row, (_, later) in reversed(self._states.items())}
         last = dict.fromkeys(self._states, "")
         for name in [name for name in self._inside if name in needed]:
