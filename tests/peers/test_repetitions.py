@@ -85,7 +85,7 @@ def as_onnx(module: nn.Module, inputs: Any, folder: Path) -> Path:
 
 
 # the longest loop, since torch.export takes long
-FORMS = {traced: (4, 40), as_onnx: (6, 60), exported: (2, 12)}
+FORMS = {traced: (3, 30), as_onnx: (3, 40), exported: (1, 12)}
 
 
 def loops(model: Model) -> int:
