@@ -114,6 +114,14 @@ def test_loops_are_unrolled_in_onnx_files(tmp_path: Any) -> None:
     np.testing.assert_array_equal(loaded(x), model(x))
 
 
+def test_writes_to_an_open_axis_do_not_keep_other_repetitions_unrolled() -> None:
+    graph = sums(2, 3)
+    array, values = graph.add_input("array", np.float32, ("n", 3)), graph.add_input("y", np.float32, (1, 3))
+    index = graph.add_constant(np.zeros((1, 3), np.int64))
+    graph.outputs = (*graph.outputs, graph.add("ScatterElements", array, index, values, axis=0))
+    assert operations(simplify.simplify(graph)) == ["Loop", "ScatterElements"]
+
+
 def test_layers_with_weights_of_their_own_stay() -> None:
     graph, rng = Graph(), np.random.default_rng(7)
     value = graph.add_input("x", np.float32, (2, 8))

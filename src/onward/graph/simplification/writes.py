@@ -97,8 +97,9 @@ class _Writes:
         ):
             return None
         size, shape[axis], step = shape[axis], 1, int(places.flat[0])
-        is_step = list(places.shape) == shape and bool((places == step).all()) and 0 <= step < size
-        return self._write(x, value, axis, step, [node]) if is_step else None
+        is_step = list(places.shape) == shape and bool((places == step).all())
+        is_inside = isinstance(size, int) and 0 <= step < size
+        return self._write(x, value, axis, step, [node]) if is_step and is_inside else None
 
     def _concatenated(self, node: Node) -> Node | None:
         """Return the write of a concatenation of the steps before, a value, and the steps after it."""
