@@ -122,6 +122,23 @@ def test_writes_to_an_open_axis_do_not_keep_other_repetitions_unrolled() -> None
     assert operations(simplify.simplify(graph)) == ["Loop", "ScatterElements"]
 
 
+@pytest.mark.parametrize("copies", [2, 6])
+def test_layers_that_become_a_loop_tell_no_time_axis(copies: int) -> None:
+    graph = Graph()
+    value = graph.add_input("x", np.float32, ("batch", "time", 4))
+    for _ in range(copies):
+        for operation in ["Tanh", "Neg", "Sigmoid", "Abs"] * 3:
+            value = graph.add(operation, value)
+    graph.outputs = (value,)
+    model = onward.graph.Model(graph)
+    with pytest.raises(onward.errors.ArgumentError, match="pass time_axis="):
+        model.stream()
+    x = np.random.default_rng(12).standard_normal((1, 5, 4)).astype(np.float32)
+    stream = model.stream(time_axis=1)
+    parts = [stream(x[:, t : t + 1]) for t in range(5)]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), model(x))
+
+
 def test_layers_with_weights_of_their_own_stay() -> None:
     graph, rng = Graph(), np.random.default_rng(7)
     value = graph.add_input("x", np.float32, (2, 8))

@@ -145,7 +145,7 @@ def find_layouts(graph: Graph, inputs: Sequence[Input], time_axis: int | None) -
 def _time_axis(graph: Graph, x: Input, time_axis: int | None) -> int | None:
     """Return the time axis of an input: the given one, or the one called time if loops alone have steps."""
     axes = x.axes or ()
-    operations = {node.operation for node in graph.nodes}
+    operations = {node.operation for node in graph.nodes if not node.attributes.get("is_rolled_up")}
     if time_axis is None and operations & {*LOOPS} and not operations & {*RECURRENT}:
         return axes.index("time") if axes.count("time") == 1 else None
     if time_axis is not None and not -len(axes) <= time_axis < len(axes):
