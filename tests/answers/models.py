@@ -14,7 +14,7 @@ def write(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, make in MODELS.items():
         make().compile(folder / f"{name.replace(' ', '_')}.onward")
-    detector_of_voices().compile(folder / "detector.onward")
+    detector_of_voices(576).compile(folder / "detector.onward")
     for seed in range(20):
         try:
             RandomGraph(seed).build(6).compile(folder / f"graph_{seed}.onward")

@@ -12,8 +12,8 @@ import onward
 
 def test_the_command_writes_c_whose_test_passes(tmp_path: Path) -> None:
     onward.export_onnx(detector_of_voices(), tmp_path / "vad.onnx")
-    arguments = ("export-c", tmp_path / "vad.onnx", "--stream", "--fix", "sr=16000", "-o", tmp_path / "vad.c")
-    found = report(*arguments)
+    sizes = ("--fix", "sr=16000", "--size", "sequence=576")
+    found = report("export-c", tmp_path / "vad.onnx", "--stream", *sizes, "-o", tmp_path / "vad.c")
     assert found["inputs"] == {"input": [1, 576]} and found["state"] == 1024
     assert [Path(file).name for file in found["files"]] == ["vad.c", "vad.h", "vad_test.c"]
     program = c_code.compiled([tmp_path / "vad.c", tmp_path / "vad_test.c"])

@@ -91,7 +91,7 @@ def test_a_bidirectional_layer_runs_in_calls_of_one_size(tmp_path: Path) -> None
 
 
 def test_inputs_that_are_states_become_those_of_the_stream(tmp_path: Path) -> None:
-    found = c_code.checked(detector_of_voices(), tmp_path / "vad.c", stream=True, sr=np.int64(16000))
+    found = c_code.checked(detector_of_voices(576), tmp_path / "vad.c", stream=True, sr=np.int64(16000))
     assert found.inputs == {"input": (1, 576)} and found.outputs == {"output": (1, 1)}
     assert found.figures.state == 2 * 128 * 4
 

@@ -139,6 +139,7 @@ def test_the_first_step_of_a_file_with_several_open_sizes_takes_several_rows() -
         pool.step(pool.open(1), x[:1, :3])
     expected = [model.stream()(row[None]) for row in x[:2]]
     assert_equal_bits(pool.step([0, *pool.open(1)], x[:2]), np.concatenate(expected))
+    assert pool.runs_together
 
 
 def test_a_graph_that_counts_the_axes_of_its_rows_runs_them_together() -> None:

@@ -33,10 +33,10 @@ def write_wav(path: Path, sound: NDArray[Any]) -> None:
         file.writeframes((sound * 32767).round().astype("<i2").tobytes())
 
 
-def detector_of_voices() -> Model:
+def detector_of_voices(samples: int | str = "sequence") -> Model:
     """The interface of Silero's ONNX files; the probability is the loudness of a frame."""
     graph = Graph()
-    x = graph.add_input("input", FLOAT, ("batch", 576))
+    x = graph.add_input("input", FLOAT, ("batch", samples))
     state = graph.add_input("state", FLOAT, (2, "batch", 128))
     rate = graph.add_input("sr", np.int64, ())
     new = graph.add_constant(np.array([64]))

@@ -87,9 +87,12 @@ class GraphPool(Pool):
     def _set_rows(self, rows: Rows) -> None:
         """Set how the rows run; the core runs them alone if they run together."""
         self.rows = rows
-        self._carried.set_axes([-1 if axis is None else axis for axis in rows.axes[: self._count]])
+        self._set_axes(rows)
         if rows.are_together and rows.output_axes is not None:
             self._carried.set_calls(rows.planner.ready, *self._ports(rows), ROWS_AT_ONCE)
+
+    def _set_axes(self, rows: Rows) -> None:
+        self._carried.set_axes([-1 if axis is None else axis for axis in rows.axes[: self._count]])
 
     def _ports(self, rows: Rows) -> tuple[list[Port], list[Port], bool]:
         """Return the ports of the inputs and the outputs, and whether their rows come first in a call."""
@@ -140,13 +143,14 @@ class GraphPool(Pool):
     def _run(self, ids: Ids, blocks: list[AnyArray]) -> tuple[Rows, list[Part]]:
         """Run the streams, and return the outputs and the next carries of each part."""
         rows, n = self.rows, self._count
-        if rows is None:  # the rows are the first axis of the inputs
+        if rows is None:  # the rows are the first axis of the inputs, which a first step may not fit
             rows = rows_for(self._model, [(1, *block.shape[1:]) for block in blocks])
-            self._set_rows(rows)
+            self._set_axes(rows)
         found = self._results(rows, ids, blocks, self._model.carries)
         parts = [Part(places, results[n:], results[:n]) for places, results in found]
         if rows.output_axes is None:
             rows = replace(rows, output_axes=axes_of(parts[0].outputs, rows.axes[n:]))
+        if rows is not self.rows:
             self._set_rows(rows)
         return rows, parts
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 
 import numpy as np
 
+from ...errors import ArgumentError
 from ...graph import Input
 from ...graph.declared import UNNAMED
 from ...graph.node import AnyArray
 
 BASES = (17, 2, 64, 512)  # open axes get sizes from here on
 MOST_OPEN = 4  # axes whose sizes are combined with each other and with 1
-SHORT = (*range(2, 14), 16, 19)  # of one open axis: windows may barely fit, and strides leave remainders
-MOST_ELEMENTS = 1 << 20
+# Of one open axis: windows may barely fit, strides leave remainders, and slices may end behind short inputs.
+SIZES = (*range(2, 14), 16, 19, 5000)
+MOST_ELEMENTS = 1 << 22
 
 
 def open_axes(inputs: Sequence[Input]) -> list[str]:
@@ -25,7 +27,7 @@ def open_axes(inputs: Sequence[Input]) -> list[str]:
 
 
 def sizes(inputs: Sequence[Input], base: int) -> Iterator[dict[str, int]]:
-    """Yield sizes of the open axes: different ones, combinations of equal ones, 1 and 0, and short ones."""
+    """Yield sizes of the open axes: different ones, combinations of equal ones, 1 and 0, and SIZES."""
     names = open_axes(inputs)
     count = len(names)
     choices: Iterable[tuple[int, ...]] = (tuple(range(count)), (0,) * count, (-1,) * count)
@@ -37,16 +39,22 @@ def sizes(inputs: Sequence[Input], base: int) -> Iterator[dict[str, int]]:
             yield {name: base + of if of >= 0 else 2 + of for name, of in zip(names, chosen, strict=True)}
     if count <= MOST_OPEN:
         own = {name: base + place for place, name in enumerate(names)}
-        for others, name, size in product((own, dict.fromkeys(names, 1)), names, SHORT):
+        for others, name, size in product((own, dict.fromkeys(names, 1)), names, SIZES):
             yield others | {name: size}
 
 
-def zeros(inputs: Sequence[Input], sizes: Mapping[str, int]) -> list[AnyArray] | None:
-    """Return arrays for inputs with some sizes of their open axes, or None if they would be large."""
-    shapes = [tuple(sizes[a] if isinstance(a, str) else a for a in _named(each)) for each in inputs]
-    if sum(map(math.prod, shapes)) > MOST_ELEMENTS:
-        return None
-    return [np.zeros(shape, each.dtype) for shape, each in zip(shapes, inputs, strict=True)]
+def arrays(inputs: Sequence[Input], base: int) -> Iterator[list[AnyArray]]:
+    """Yield arrays for inputs in each of these `sizes`, unless they would be large."""
+    for chosen in sizes(inputs, base):
+        shapes = [tuple(chosen[a] if isinstance(a, str) else a for a in _named(each)) for each in inputs]
+        if sum(map(math.prod, shapes)) <= MOST_ELEMENTS:
+            yield [np.zeros(shape, each.dtype) for shape, each in zip(shapes, inputs, strict=True)]
+
+
+def without_example(what: str) -> ArgumentError:
+    """Return the error for inputs without an example."""
+    most = f"1 to {MOST_ELEMENTS:,} elements in all"
+    return ArgumentError(f"no inputs with the declared axes have {most}: pass {what}")
 
 
 def are_empty(arrays: Iterable[AnyArray]) -> bool:

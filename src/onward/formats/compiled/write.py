@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -164,17 +164,14 @@ def _add_examples(programs: GraphPrograms, inputs: Sequence[Input]) -> OnwardErr
         return ArgumentError(f"the axes of {', '.join(unknown)} are unknown: pass the inputs of a call")
     problem: OnwardError | None = None
     for base in examples.BASES:
-        for sizes in examples.sizes(inputs, base):
-            arrays = examples.zeros(inputs, sizes)
-            if arrays is None or (examples.are_empty(arrays) and not programs.compiled):
+        for arrays in examples.arrays(inputs, base):
+            if examples.are_empty(arrays) and not programs.compiled:
                 continue
             try:
                 programs.add(arrays, [False] * len(arrays))
             except OnwardError as error:
                 problem = problem or error
-        if programs.compiled:
-            return None
-    return problem
+    return None if programs.compiled else problem or examples.without_example("the inputs of a call")
 
 
 def _outputs(programs: GraphPrograms, names: Sequence[str]) -> list[Input]:
@@ -215,8 +212,7 @@ class _Stream:
     ) -> None:
         self._streamed, self._count, self._names = streamed, len(streamed.carries), names
         self._sequence = streamed.sequence
-        first = next(iter(blocks), None) or next(self._examples(1, {}))
-        self._rows, last = _rows_of(streamed, first)
+        self._rows, last = _rows_of(streamed, blocks or self._examples(1, {}))
         own = (
             self._rows.are_together and last is None
         )  # a graph of rows takes blocks of sequences as they are
@@ -251,10 +247,7 @@ class _Stream:
                 known = (*known[:axis], rows, *known[axis + 1 :])
             declared.append(each.with_axes(*known))
         for base in examples.BASES:
-            for sizes in examples.sizes(declared, base):
-                arrays = examples.zeros(declared, sizes)
-                if arrays is not None:
-                    yield arrays
+            yield from examples.arrays(declared, base)
 
     def _follow(
         self, programs: GraphPrograms, rows: int, blocks: Sequence[Sequence[AnyArray]], is_strict: bool
@@ -292,8 +285,8 @@ class _Stream:
                     f"the carries of the stream take more than {MAX_STATES} shapes: its memory grows from "
                     "block to block, or the blocks have too many lengths"
                 )
-        if problem is not None and not programs.compiled:
-            raise problem
+        if not programs.compiled:
+            raise problem or examples.without_example("blocks=")
 
     def write(self, writer: FileWriter) -> None:
         """Append what a file says about streams."""
@@ -329,19 +322,29 @@ def names_of_outputs(model: Model, streamed: Streamed, carry: Mapping[str, str] 
     return names if len(names) == len(own) else list(own)
 
 
-def _rows_of(streamed: Streamed, block: Sequence[AnyArray]) -> tuple[Rows, Rows | None]:
-    """Return how a pool runs the rows of a stream and its end; some graphs tell that only after a step."""
-    if streamed.last is None:
-        pool = GraphPool(streamed, 1)
-        if pool.rows is None or pool.rows.output_axes is None:
-            axes = pool.input_axes or [0] * len(block)
-            rows = [x[None] if axis is None else x for x, axis in zip(block, axes, strict=True)]
-            pool.step(pool.open(1), *rows)
+def _rows_of(streamed: Streamed, blocks: Iterable[Sequence[AnyArray]]) -> tuple[Rows, Rows | None]:
+    """Return how a pool runs the rows of a stream and its end; some graphs tell that only after a step.
+
+    Raises the error of the first block if none fits.
+    """
+    if streamed.last is not None:
+        pool = SequencePool(streamed, 1)
         assert pool.rows is not None
-        return pool.rows, None
-    pool = SequencePool(streamed, 1)
-    assert pool.rows is not None
-    return pool.rows, pool.rows_at_end()
+        return pool.rows, pool.rows_at_end()
+    problem: OnwardError | None = None
+    for block in blocks:
+        found = GraphPool(streamed, 1)
+        if found.rows is None or found.rows.output_axes is None:
+            axes = found.input_axes or [0] * len(block)
+            rows = [x[None] if axis is None else x for x, axis in zip(block, axes, strict=True)]
+            try:
+                found.step(found.open(1), *rows)
+            except OnwardError as error:
+                problem = problem or error
+                continue
+        assert found.rows is not None
+        return found.rows, None
+    raise problem or examples.without_example("blocks=")
 
 
 def _axis(axis: int | None) -> int:
