@@ -35,6 +35,13 @@ onward_status failed(onward_status status, const char* text) {
     return status;
 }
 
+// Puts the path of the file in front of the last error.
+void name_file(const char* path) noexcept {
+    char text[most_text];
+    std::memcpy(text, message, sizeof text);
+    std::snprintf(message, sizeof message, "%s: %s", path, text);
+}
+
 // Runs f. Returns what it returns, or the error for what it throws.
 template <class Function>
 onward_status guarded(const Function& f) noexcept {
@@ -150,13 +157,15 @@ onward_status onward_set_threads(int32_t n) {
 }
 
 onward_status onward_open_file(const char* path, onward_model** model) {
-    return guarded([&] {
+    const onward_status status = guarded([&] {
         require(path && model, "the path or the model is null");
         const std::unique_ptr<std::FILE, CloseFile> file(std::fopen(path, "rb"));
         if (!file) return failed(ONWARD_NOT_READABLE, "the file cannot be opened");
         *model = new onward_model{ModelFile(Content(file.get()))};
         return ONWARD_OK;
     });
+    if (status == ONWARD_NOT_READABLE || status == ONWARD_BAD_FILE) name_file(path);
+    return status;
 }
 
 onward_status onward_open_memory(const void* data, size_t size, onward_model** model) {

@@ -84,6 +84,8 @@ int main(int argc, char **argv) {
         unsigned char bytes[2 * WINDOW];
         const size_t got = fread(bytes, 2, WINDOW, sound);
         size_t i;
+        if (got < WINDOW) samples = sample + (long)got;  /* of a recording that was cut off, fewer than announced */
+        if (got == 0) break;
         memmove(frame, frame + WINDOW, CONTEXT * sizeof *frame);
         for (i = 0; i < WINDOW; i++)
             frame[CONTEXT + i] = i < got ? (float)(int16_t)(bytes[2 * i] | bytes[2 * i + 1] << 8) / 32768 : 0;
