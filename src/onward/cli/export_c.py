@@ -54,7 +54,7 @@ def _show(report: Report) -> Printed:
 )
 @common.fix_option
 @common.carry_option
-@click.option("--int8", is_flag=True, help="Quantize the weights to int8, and activations as they come.")
+@click.option("--int8", is_flag=True, help="Quantize the weights to int8, and activations in each call.")
 @click.option(
     "--calibrate",
     metavar="DATA",
@@ -63,7 +63,7 @@ def _show(report: Report) -> Printed:
 @click.option(
     "--data",
     metavar="DATA",
-    help="A .npz file of inputs by name, each as many blocks, for the test and the accuracy of int8. "
+    help="A .npz file of inputs by name, with blocks one after the other, for the test and the accuracy. "
     "Default: those of --calibrate, or random ones.",
 )
 @click.option("--time-axis", type=int, help="With --stream, the axis of the input that is time.")

@@ -324,7 +324,7 @@ class BaseModel(FamiliarNames):
         functions start with `prefix`, by default the name of the file. `sizes` gives the sizes of open axes
         by name; the other options are those of `Model.stream`. `int8` quantizes the model as `quantize` does.
         `calibrate` quantizes activations and states, too, with fixed scales that fit these inputs by name,
-        each as many blocks one after the other. `data` holds such inputs on which the test runs and the
+        which hold blocks one after the other. `data` holds such inputs on which the test runs and the
         accuracy of int8 is measured; by default, they are those of `calibrate`, or random. Returns the files
         and the figures.
 

@@ -38,7 +38,7 @@ def _random(like: AnyArray, rng: np.random.Generator) -> AnyArray:
 
 
 def given(source: Runnable, data: Mapping[str, ArrayLike]) -> list[list[AnyArray]]:
-    """Return the blocks in arrays of inputs, each as many blocks one after the other.
+    """Return the blocks that arrays of inputs hold one after the other.
 
     Raises SignatureError for unknown names, and ArgumentError for arrays of other sizes.
     """
