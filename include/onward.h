@@ -8,7 +8,7 @@
  *     onward_model *model;
  *     onward_session *session;
  *     float samples[512];
- *     onward_tensor in = {samples, ONWARD_FLOAT32, 2, {1, 512}}, out = {0};
+ *     onward_tensor in = {samples, ONWARD_FLOAT32, 2, {1, 512}, 0}, out = {0};
  *     if (onward_open_file("model.onward", &model) != ONWARD_OK ||
  *         onward_session_open(model, ONWARD_STREAM, 1, &session) != ONWARD_OK ||
  *         onward_run(session, &in, 1, &out, 1) != ONWARD_OK)
@@ -75,15 +75,16 @@ typedef struct onward_port {
     const char *axis_names[ONWARD_MAX_AXES];
 } onward_port;
 
-/* An array in row-major order without gaps. An input is only read. An output whose data is null gets memory of the
- * session, which is valid until its next call; otherwise, `bytes` is the size of the memory at data. The call sets the
- * other fields of an output. The memory of outputs must not overlap that of inputs. */
+/* An array in row-major order without gaps. An input is only read. The `data` of an output is memory of `bytes` bytes,
+ * whose end the result may leave unused, or null: then the call sets `data` to memory of the session, which is valid
+ * until its next call, and `bytes` to the size of the result. Set `data` to null again before that call. A call sets
+ * the other fields of an output. The memory of outputs must not overlap that of inputs. */
 typedef struct onward_tensor {
     void *data;
     onward_dtype dtype;
     int32_t axes;
     int64_t sizes[ONWARD_MAX_AXES];
-    size_t bytes;               /* of an output */
+    size_t bytes;               /* of an output; ignored for an input */
 } onward_tensor;
 
 /* The version of the library, such as "0.1.0". */
@@ -95,7 +96,7 @@ ONWARD_API const char *onward_error_message(void);
 /* The most threads that a call may use; the default is the number of cores. */
 ONWARD_API onward_status onward_set_threads(int32_t n);
 
-/* Opens a model from a file, which is read whole: no later change of it affects the model. */
+/* Opens a model from a file, and closes the file: later changes of it do not affect the model. */
 ONWARD_API onward_status onward_open_file(const char *path, onward_model **model);
 
 /* Opens a model from memory, which must stay as it is until the model is closed; it may be mapped from a file, or
@@ -118,12 +119,13 @@ ONWARD_API onward_status onward_session_open(const onward_model *model, onward_m
 ONWARD_API void onward_session_close(onward_session *session);
 
 /* Allocates the memory of calls up to these sizes, and prepares their programs, so that the first call takes no
- * longer than later ones. If calls have one thread (onward_set_threads) and at most 64 rows, later ones of this
- * thread, saving and restoring included, allocate nothing; excepted are loops of new sizes, recurrent layers with
- * lengths, or with several layers in two directions, and steps that need more than 4 MB of working memory. The data
- * of the inputs is not read, and may be null; inputs of a pool have a row for each stream that steps together. States
- * stay as they are. It runs calls of many sizes, most of them short, because a model may have programs of its own for
- * them. */
+ * longer than later ones. The data of the inputs is not read, and may be null; inputs of a pool have a row for each
+ * stream that steps together. States stay as they are. The function runs calls of many sizes, most of them short,
+ * because a model may have programs of its own for them.
+ *
+ * Later calls of the same thread with at most 64 rows, and saving and restoring states, allocate nothing if calls have
+ * one thread (onward_set_threads). The exceptions are loops of new sizes, recurrent layers with lengths, those with
+ * several layers in two directions, and steps that need more than 4 MB of working memory. */
 ONWARD_API onward_status onward_session_reserve(onward_session *session, const onward_tensor *inputs, int32_t n_inputs);
 
 /* Runs a call, or the next block of a stream. */

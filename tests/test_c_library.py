@@ -281,6 +281,18 @@ def test_errors_have_a_code_and_a_message(tmp_path: Path) -> None:
         assert caught.value.status == status
 
 
+def test_memory_of_outputs_serves_for_blocks_of_any_length(tmp_path: Path) -> None:
+    net = onward.GRU(3, 4, rng=0)
+    session, stream = compile_to(tmp_path, net).session(STREAM), net.stream()
+    targets = session.targets([np.empty((5, 1, 4), np.float32)])
+    for steps in (1, 5, 2, 3):
+        x = random((steps, 3))
+        (found,) = session.run(x[:, None], out=targets)
+        np.testing.assert_array_equal(found[:, 0], stream(x))
+    with pytest.raises(CError, match="memory of 80"):
+        session.run(random((6, 1, 3)), out=targets)
+
+
 def test_inputs_and_outputs_are_described(tmp_path: Path) -> None:
     model = compile_to(tmp_path, onward.GRU(3, 4, rng=0))
     name, dtype, axes = model.ports("input", CALL)[0]

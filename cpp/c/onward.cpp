@@ -127,8 +127,8 @@ std::span<const Target> targets(onward_session& session, const onward_tensor* ou
 onward_status report(std::span<const Result> results, onward_tensor* outputs, int32_t n) {
     for (size_t i = 0; i < size_t(n) && i < results.size(); i++) {
         const Result& result = results[i];
-        outputs[i].data = result.data, outputs[i].dtype = onward_dtype(result.dtype);
-        outputs[i].axes = int32_t(result.shape.size()), outputs[i].bytes = size_t(result.bytes);
+        if (!outputs[i].data) outputs[i].data = result.data, outputs[i].bytes = size_t(result.bytes);
+        outputs[i].dtype = onward_dtype(result.dtype), outputs[i].axes = int32_t(result.shape.size());
         std::copy(result.shape.begin(), result.shape.end(), outputs[i].sizes);
     }
     return ONWARD_OK;

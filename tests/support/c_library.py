@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -146,19 +147,20 @@ class CSession:
         count = ctypes.c_int64(streams)
         self.library("session_open", model.pointer, mode, count, ctypes.byref(self.pointer))
 
-    def run(self, *inputs: NDArray[Any], out: Arrays | None = None) -> Arrays:
-        outputs = self._targets(out)
+    def run(self, *inputs: NDArray[Any], out: Any = None) -> Arrays:
+        """Run a call; `out` are arrays, or `targets` that a call before took."""
+        outputs = out if isinstance(out, ctypes.Array) else self.targets(out)
         self.library("run", self.pointer, _tensors(inputs), len(inputs), outputs, self._outputs)
         return list(map(_array, outputs))
 
     def step(self, ids: Sequence[int], *inputs: NDArray[Any], out: Arrays | None = None) -> Arrays:
-        numbers, outputs = (ctypes.c_int64 * max(len(ids), 1))(*ids), self._targets(out)
+        numbers, outputs = (ctypes.c_int64 * max(len(ids), 1))(*ids), self.targets(out)
         n = ctypes.c_int64(len(ids))
         self.library("step", self.pointer, numbers, n, _tensors(inputs), len(inputs), outputs, self._outputs)
         return list(map(_array, outputs))
 
     def finish(self, id: int = 0) -> Arrays:
-        outputs = self._targets(None)
+        outputs = self.targets(None)
         self.library("finish", self.pointer, ctypes.c_int64(id), outputs, self._outputs)
         return list(map(_array, outputs))
 
@@ -179,7 +181,7 @@ class CSession:
         size = ctypes.c_size_t(len(state))
         self.library("restore_state", self.pointer, ctypes.c_int64(id), state, size)
 
-    def _targets(self, out: Arrays | None) -> Any:
+    def targets(self, out: Arrays | None) -> Any:
         tensors = (Tensor * max(self._outputs, 1))()
         for tensor, array in zip(tensors, out or (), strict=False):
             tensor.data, tensor.bytes = array.ctypes.data, array.nbytes
@@ -201,5 +203,6 @@ def _tensors(arrays: Sequence[NDArray[Any]]) -> Any:
 def _array(tensor: Any) -> NDArray[Any]:
     """A copy of an output."""
     shape, dtype = tuple(tensor.sizes[: tensor.axes]), DTYPES[tensor.dtype]
-    content = ctypes.string_at(tensor.data, tensor.bytes) if tensor.bytes else b""
+    size = math.prod(shape) * dtype.itemsize
+    content = ctypes.string_at(tensor.data, size) if size else b""
     return np.frombuffer(content, dtype).reshape(shape).copy()
