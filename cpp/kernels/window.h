@@ -43,7 +43,7 @@ inline void for_taps(const Windows& w, At at, Combine combine) {
     Vec elements[rows];
     for (Size tap = first; tap < w.taps; tap++) {
         const Size offset = w.offsets[tap];
-        if (rows > 1 && tap > first && offset - w.offsets[tap - 1] == w.stride) {
+        if (rows > 1 && !small_tiles && tap > first && offset - w.offsets[tap - 1] == w.stride) {
 #pragma GCC unroll 8
             for (Size r = 0; r + 1 < rows; r++) elements[r] = elements[r + 1];
         } else {
