@@ -53,9 +53,14 @@ class Cases:
         self._all.append(Case(seed))
         return self._all[-1]
 
+    @property
+    def ran(self) -> int:
+        """The number of cases that were not skipped."""
+        return sum(case.ran for case in self._all)
+
     def check(self, most: float = 0.5) -> None:
         """Fail if the test skips more than this share of its cases, or runs none."""
-        skipped, ran = sum(case.skipped for case in self._all), sum(case.ran for case in self._all)
+        skipped, ran = sum(case.skipped for case in self._all), self.ran
         assert ran and skipped <= most * (skipped + ran), f"{skipped} cases were skipped, and {ran} ran"
 
 
