@@ -5,6 +5,7 @@
 #
 # CASES is the folder of trained models. ROOT, the checkout by default, has the README.md and docs to write. --quick tries
 # every script in a few minutes; its figures are worth nothing. A script that fails keeps its old JSON and ends the run with an error.
+# ZOO_PYTHON is a Python with the packages of bench/zoo_models.py; without it, only the models that need none of them run.
 set -uo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 cases=$(realpath "$1"); shift
@@ -27,6 +28,7 @@ mkdir -p "$root/build"
 run startup
 run models --cases "$cases"
 run keras_models
+python=${ZOO_PYTHON:-$python} run zoo --cases "$cases"
 run lengths
 run latency --cases "$cases"
 run pool --cases "$cases"

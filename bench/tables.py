@@ -30,6 +30,8 @@ NAMES = {"onnxruntime": "onnxruntime", "openvino": "OpenVINO", "torch": "PyTorch
 PEERS = {f"{name}, µs": key for key, name in NAMES.items() if key != "jax"}
 MODELS = {"model": "model", "Onward, µs": "onward", **PEERS, "fastest peer / Onward": "ratio"}
 LSTM = {"float32": "float32", "float16": "float16", "int8": "int8"}
+LEAST = 0.97  # of a ratio that is no miss
+CAUSES: dict[str, str] = {}  # why models of the zoo are slower than the fastest peer
 
 Row = dict[str, Any]
 Reports = dict[str, Row]
@@ -144,6 +146,17 @@ TABLES: dict[str, dict[str, str]] = {
         "Onward, peak MB": "onward_MB",
         "framework, peak MB": "framework_MB",
     },
+    "zoo.milliseconds": {
+        "model": "model",
+        "file": "file",
+        "Onward, ms": "onward",
+        "onnxruntime, ms": "onnxruntime",
+        "PyTorch, ms": "torch",
+        "fastest peer / Onward": "ratio",
+        "first answer of Onward, ms": "first",
+        "of onnxruntime, ms": "onnxruntime_first",
+    },
+    "zoo.misses": {"model": "model", "file": "file", "fastest peer / Onward": "ratio", "cause": "cause"},
     "quantized.lstm": {
         "T": "T",
         "B": "B",
@@ -242,6 +255,9 @@ def rows(reports: Reports, name: str) -> list[Row]:
         return [row for row in rows(reports, "models.models") if "int8" in row["model"]]
     if name == "serve.live":
         return list(live(rows(reports, "serve.streams")))
+    if name == "zoo.misses":
+        found = [row for row in rows(reports, "zoo.milliseconds") if row["ratio"] < LEAST]
+        return [{**row, "cause": CAUSES.get(row["model"], "")} for row in found]
     report, _, table = name.partition(".")
     return reports[report]["tables"].get(table, [])
 
@@ -284,6 +300,8 @@ FIGURES: dict[str, Callable[[Reports], Any]] = {
     "peers.gigaflops": lambda r: rows(r, "peers.arithmetic")[0]["gigaflops"],
     "c.library": lambda r: rows(r, "c.library")[0]["shared_kB"],
     "quantized.speedup": lambda r: mean(r, "quantized.models"),
+    "zoo.mean": lambda r: mean(r, "zoo.milliseconds"),
+    "zoo.files": lambda r: len(rows(r, "zoo.milliseconds")),
     "tflite.mean": lambda r: mean(r, "tflite.models"),
     "tflite.pool": lambda r: 1e3 * rows(r, "tflite.listeners")[0]["pool"],
     "tflite.front_ends": lambda r: 1e3 * rows(r, "tflite.listeners")[0]["front_ends"],
@@ -297,6 +315,8 @@ FIGURES: dict[str, Callable[[Reports], Any]] = {
 def table(reports: Reports, name: str) -> str:
     """A table in Markdown, without columns that have no values."""
     found = rows(reports, name)
+    if not found:
+        return "None."
     columns = {head: key for head, key in TABLES[name].items() if any(key in row for row in found)}
 
     def cell(row: Row, key: str) -> str:

@@ -56,6 +56,11 @@ def test_figure_entered_by_hand(page: Path) -> None:
     assert [figure for figure in found if figure not in KNOWN.get(name(page), ())] == []
 
 
+def test_a_miss_of_the_zoo_without_a_cause() -> None:
+    misses = tables.rows(REPORTS, "zoo.misses")
+    assert [row["model"] for row in misses if not row["cause"]] == [], "add it to CAUSES of bench/tables.py"
+
+
 @pytest.mark.parametrize("picture", tables.PICTURES)
 def test_picture_shows_other_measurements(picture: str) -> None:
     source, _ = tables.PICTURES[picture]
