@@ -186,7 +186,7 @@ struct Operand {
     Size pieces = 1;
     const Size* offsets = nullptr;  // null: one piece at offset 0
     Real least = -__builtin_inf();
-    const Size* places = nullptr;   // of the rows of the results; null: they are as far apart as the product states
+    const Size* places = nullptr;  // of the rows of the results; null: they are as far apart as the product states
 };
 
 // Windows over rows of channels. Window `row` has `taps` elements of each channel, at these offsets from

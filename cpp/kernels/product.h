@@ -70,7 +70,7 @@ template <class F, int V, int M, int R>
     }
 #pragma GCC unroll 32
     for (int r = 0; r < R; r++) {
-        auto* const to = out + (V == 1 && a.places ? a.places[r] : r * out_stride);
+        auto* const to = out + (V == 1 ? a.places[r] : r * out_stride);
 #pragma GCC unroll 32
         for (int m = 0; m < M; m++)
 #pragma GCC unroll 32
@@ -188,7 +188,10 @@ void for_tiles(const Panels<Real>& panels, const Operand<Real>& a, Size rows, in
             auto product = [&](Real* out, Size out_stride) {
                 Operand<Real> part = in;
                 part.rows += row * in.stride;
-                if (in.places) part.places += row;
+                Size places[max_rows];
+                for (Size r = 0; r < R && panels.G == 1; r++)
+                    places[r] = in.places ? in.places[row + r] : r * out_stride;
+                part.places = places;
                 micros.at[R][log_blocks](panels, block, part, out, out_stride);
             };
             body(product, block, blocks, row, R);

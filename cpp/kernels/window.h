@@ -14,14 +14,14 @@ using onward::ByteWindows;
 using onward::Window;
 using onward::Windows;
 
-constexpr Size rows_of_windows = small_tiles ? 2 : 6;  // whose chains of additions run side by side
+constexpr Size rows_of_windows = small_tiles ? 2 : 5;  // whose chains of additions run side by side
 
-// Calls tile<rows>() for as many of the rows as there is a tile for, and returns their number. There is one for each
-// number of rows, or only for 4 and for 1.
+// Calls tile<rows>() for as many of the rows as there is a tile for, and returns their number. There are tiles of 4 and
+// of 1, and of 5 for what is common, where the registers suffice.
 template <bool is_common, Size most = is_common || small_tiles ? rows_of_windows : 4, class Tile>
 Size with_rows(Size rows, const Tile& tile) {
     if constexpr (most > 1)
-        if (rows < most) return with_rows<is_common, is_common ? most - 1 : 1>(rows, tile);
+        if (rows < most) return with_rows<is_common, most == 5 ? 4 : 1>(rows, tile);
     tile.template operator()<most>();
     return most;
 }
@@ -77,7 +77,7 @@ void for_windows(const Windows<Real>& w, Start start, Combine combine) {
     constexpr Size L = Float<Real>::L;
     const Size left = w.channels % L, whole = w.channels - left;
     if (whole)
-        for_groups<std::is_same_v<Real, float>>(w, [&]<Size rows>(Size row) {
+        for_groups<std::is_same_v<Real, float> && vector_registers == 32>(w, [&]<Size rows>(Size row) {
             for (Size c = 0; c < whole; c += L)
                 window_tile<rows, first>(w, row, c, std::integral_constant<Size, L>(), start, combine);
         });
@@ -148,7 +148,8 @@ void byte_rows(const ByteWindows& w, Size c, const IntegerResult& out, const Lim
     i32v start{};
     for (Size tap = 0; tap < w.taps; tap++)
         start -= integers_at(w.weights + tap * w.channels + c, w.channels - c) * w.zero_point;
-    for_groups<is_whole>(w, [&]<Size rows>(Size row) { byte_window_tile<rows, is_whole>(w, row, c, start, store); });
+    for_groups<is_whole && vector_registers == 32>(
+        w, [&]<Size rows>(Size row) { byte_window_tile<rows, is_whole>(w, row, c, start, store); });
 }
 
 inline void byte_windows(const ByteWindows& w, const IntegerResult& out) {
