@@ -63,7 +63,7 @@ def test_a_miss_of_the_zoo_without_a_cause() -> None:
 
 @pytest.mark.parametrize("picture", tables.PICTURES)
 def test_picture_shows_other_measurements(picture: str) -> None:
-    source, _ = tables.PICTURES[picture]
+    source = tables.PICTURES[picture]
     digest = tables.digest(tables.rows(REPORTS, source))
     assert digest.encode() in (ROOT / "docs" / "benchmarks" / picture).read_bytes()
 
