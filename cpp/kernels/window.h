@@ -17,7 +17,7 @@ using onward::Windows;
 constexpr Size rows_of_windows = small_tiles ? 2 : 5;  // whose chains of additions run side by side
 
 // Calls tile<rows>() for as many of the rows as there is a tile for, and returns their number. There are tiles of 4 and
-// of 1, and of 5 for what is common, where the registers suffice.
+// 1 rows; common operations also have one of 5 if the registers suffice.
 template <bool is_common, Size most = is_common || small_tiles ? rows_of_windows : 4, class Tile>
 Size with_rows(Size rows, const Tile& tile) {
     if constexpr (most > 1)

@@ -15,7 +15,7 @@ from ...graph.node import AnyArray
 
 BASES = (17, 2, 64, 512)  # open axes get sizes from here on
 MOST_OPEN = 4  # axes whose sizes are combined with each other and with 1
-# Of one open axis: windows may barely fit, strides leave remainders, and slices may end behind short inputs.
+# Sizes of one open axis: windows may barely fit, strides may leave remainders, and slices may be cut short.
 SIZES = (*range(2, 14), 16, 19, 5000)
 MOST_ELEMENTS = 1 << 22
 

@@ -197,7 +197,7 @@ class Steps:
         return most - self.counters[count] if self.counters[count] else most
 
     def _item(self, before: int, after: int) -> int | None:
-        """Return what an iteration adds to a list at a counter that starts at 0; it reads no other items."""
+        """Return the item that an iteration writes to a list at its counter, if it reads no other items."""
         found = {"list": before}
         if not self.terms.match(after, LIST, found) or self.body.tensors[found["item"]].axes[:1] != (1,):
             return None

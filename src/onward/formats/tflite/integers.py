@@ -49,7 +49,7 @@ def rescale(call: Call, x: Value, scale: Any, y: Tensor, limits: tuple[int, int]
 
 
 def tabulated(call: Call, place: int, function: Callable[[Any], Any]) -> Any:
-    """Return a function of an input; of 8 bits, by a table of what it returns for each integer."""
+    """Return a function of an input. An input of 8 bits selects its result from a table of 256."""
     x, tensor = call.inputs[place], call.tensor(place)
     if x.known is not None or tensor.type not in ("int8", "uint8"):
         return function(x)

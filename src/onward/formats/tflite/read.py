@@ -85,8 +85,8 @@ class Tensor:
         return bool(len(self.scales)) and self.type in ("int8", "uint8", "int16", "int32", "int4", "int64")
 
 
-# A file, its subgraphs, operators and signatures are its tables, whose numbers are checked: operators have
-# a `kind` besides, and their `options` are read; the inputs and outputs of signatures map tensors to names.
+# The tables of a file, its subgraphs, operators and signatures, with checked numbers. Operators also have a
+# `kind` and decoded `options`. The inputs and outputs of signatures map tensors to names.
 Model = SimpleNamespace
 Subgraph = SimpleNamespace
 Operator = SimpleNamespace

@@ -230,7 +230,7 @@ def layer(call: Call, x: Value, *others: Value | None) -> Any:
 
 
 def _filtered(call: Call, features: Any, filters: Any) -> Any:
-    """Append features (B, F) to the state (B, F M), whose first ones leave, and sum products (B, F, M)."""
+    """Append features (B, F) to the state (B, F M), drop the oldest ones, and sum products (B, F, M)."""
     F, M = call.shape(2)
 
     def filtered(before: Any) -> Sequence[Any]:

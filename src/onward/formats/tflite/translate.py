@@ -100,7 +100,7 @@ class Translator(Writer):
         self._values: dict[int, Value] = {}  # of the subgraph at hand, by the number of the tensor
 
     def inner(self, has_variables: bool = False) -> Translator:
-        """Return what translates a subgraph as a graph of its own."""
+        """Return a translator that turns a subgraph into a graph of its own."""
         found = Translator(self.model, Graph(), self.qdq, self.depth + 1, has_variables)
         found.label = self.label
         return found

@@ -136,7 +136,7 @@ class Unrolled:
         return name
 
     def _delay(self, row: Row) -> int:
-        """Return how many copies before it each copy computes what it reads, or 0 if that is not so."""
+        """Return the distance to the earlier copy whose results each copy reads, or 0 if there is none."""
         inside = [name in self._inside for name in row[: MAX_DELAY + 1]]
         return inside.index(True) if True in inside and all(row[: inside.index(True)]) else 0
 
@@ -174,7 +174,7 @@ class Unrolled:
     # steps of sequences
 
     def _is_step(self, node: Node, inputs: Sequence[Row], output: str) -> bool:
-        """Add what takes the step of an iteration from a sequence if a node does that."""
+        """Add the nodes that read an iteration's step of a sequence, if the copies read one step each."""
         if node.operation not in ("Gather", "Slice"):
             return False
         numbers, axis = [self._integers(row) for row in inputs[1:]], node.attributes.get("axis", 0)
@@ -197,7 +197,7 @@ class Unrolled:
         return True
 
     def _add_step(self, x: str, axis: int, output: str, keeps_axis: bool) -> None:
-        """Add what takes the step of an iteration from an array of as many steps."""
+        """Add the nodes that read an iteration's step of an array with one step for each iteration."""
         step = f"{output}/step" if keeps_axis else output
         self._append(self._made("Gather", (x, self._index), step, axis=axis))
         if keeps_axis:
@@ -272,10 +272,10 @@ class Unrolled:
     def _made(self, operation: str, inputs: Sequence[str], output: str, **attributes: Any) -> Node:
         return Node(operation, tuple(inputs), (output,), attributes, self._node.name, self._node.source)
 
-    # what the nodes after the copies read
+    # The nodes after the copies read the results of these methods.
 
     def _write(self, copies: Sequence[Node], inputs: Sequence[Row], outputs: Row) -> None:
-        """Let the loop stack what the copies write to the steps of an array."""
+        """Let the loop stack the steps of an array that the copies write."""
         arrays, values = inputs
         axis, size = copies[0].attributes["axis"], copies[0].attributes["size"]
         places = [node.attributes["step"] for node in copies]
@@ -334,7 +334,7 @@ class Unrolled:
         return self._stacked.setdefault(stacked, f"{self._prefix}/stacked {len(self._stacked)}")
 
     def nodes(self, needed: set[str]) -> list[Node]:
-        """Return the loop, with what it reads and what computes those of its values that are needed."""
+        """Return the loop, after the nodes that it needs and before those that need it."""
         if any(self._names[later] not in self._changing for _, later in self._states.values()):
             raise Differs  # what is the same in all copies, and what follows from it, runs once instead
         after, ends = list[Node](), {later[-1]: row for row, (_, later) in reversed(self._states.items())}
@@ -355,7 +355,7 @@ class Unrolled:
         return [*self._before, self._loop(tuple(last.values())), *after]
 
     def _array(self, name: str) -> list[Node]:
-        """Return the nodes of an array whose steps the copies wrote, and which keeps all others."""
+        """Return the nodes that put the steps of the copies into an array and keep its other steps."""
         before, written, first, is_whole = self._arrays[name]
         parts, axis = [self._output(written)], written.axis
         nodes = list[Node]()

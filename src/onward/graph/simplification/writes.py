@@ -85,7 +85,7 @@ class _Writes:
         return Node(WRITE, (x, value), last.outputs, attributes, last.name, last.source)
 
     def _scattered(self, node: Node) -> Node | None:
-        """Return the write of a ScatterElements whose indices are one step, in all of its elements."""
+        """Return the write of a ScatterElements node if all elements of its indices are the same step."""
         x, index, value = node.inputs
         places, axis = self._constants.get(index), node.attributes.get("axis", 0)
         shape = list(self._shape(x))
