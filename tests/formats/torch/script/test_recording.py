@@ -143,6 +143,22 @@ def test_sizes_that_values_decide_follow_from_rules_and_not_from_examples(tmp_pa
             np.testing.assert_array_equal(shifted, distinct + len(distinct))
 
 
+def test_positions_along_an_axis_have_its_size(tmp_path: Path) -> None:
+    program = model(
+        tmp_path,
+        "T = torch.size(x, 0)",
+        "places = torch.unsqueeze(torch.arange(T), 1)",
+        "y = torch.where(torch.gt(places, torch.sub(T, 3)), torch.neg(x), x)",
+        "return torch.add(y, torch.mul(places, torch.unsqueeze(torch.arange(torch.size(x, 1)), 0)))",
+    )
+    program.save(tmp_path / "m.safetensors")
+    for opened in (program, onward.load(tmp_path / "m.safetensors")):
+        for shape in ((1, 1), (2, 5), (4, 3), (40, 7)):
+            x, places = rows(*shape), np.arange(shape[0])[:, None]
+            expected = np.where(places > shape[0] - 3, -x, x) + places * np.arange(shape[1])
+            np.testing.assert_array_equal(opened(x), expected)
+
+
 OPERATORS: dict[str, Callable[..., Any]] = {
     "torch.add": lambda a, b: a + b, "torch.sub": lambda a, b: a - b, "torch.mul": lambda a, b: a * b,
     "torch.floordiv": lambda a, b: a // b, "torch.remainder": lambda a, b: a % b,

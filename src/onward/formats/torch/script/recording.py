@@ -263,7 +263,7 @@ class Recording(Graph):
         key = self.folded.key(node.operation, known, node.attributes) if operation.folds(known) else None
         if key in self.folded.results:
             return self.folded.results[key]
-        if operation.ranked is not None and not operation.takes_sizes and any(map(has_sizes, known)):
+        if operation.ranked is not None and not operation.has_rule and any(map(has_sizes, known)):
             return self._by_rule(operation, node, known)  # its shapes follow from values that are unknown
         found = evaluate(node, known)
         if key is not None and found is not None:
