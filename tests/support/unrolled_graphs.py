@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 
+import onward
 from onward.graph import Graph
 
 UNARY = ("Tanh", "Sigmoid", "Neg", "Abs", "Exp", "Relu", "Identity")
 BINARY = ("Add", "Sub", "Mul", "Max")
+OTHER = ("MatMul", "constant", "scale", "slope", "halves", "largest", "count", "flag", "LSTM", "GRU")
 AXES = 3  # of a sequence
 B, D = 2, 5
 
@@ -24,15 +26,23 @@ class UnrolledGraph:
         self.is_exact = True
         self.axis = int(rng.integers(AXES))
         self.kind = str(rng.choice(["all", "later", "backwards", "every second", "from the end"]))
-        self.read = str(rng.choice(["Gather", "Gather of one", "Slice", "Split"]))
+        self.read = str(rng.choice(["Gather", "Gather of one", "Slice", "Split", "windows"]))
         if self.read == "Split":
             self.kind = "all"
         self.sequences = [self._sequence() for _ in range(rng.integers(1, 3))]
         self.states = [self._state() for _ in range(rng.integers(0, 4))]
+        self.delays = [int(rng.choice([1, 1, 2, 3])) for _ in self.states]
         self.captured = [self._input(B, D), self._weights()]
         self.body = [self._choice() for _ in range(rng.integers(6, 14))]
         self.later = [int(rng.integers(len(self.body))) for _ in self.states]
         self.scales = rng.standard_normal((steps, int(rng.choice([1, D])))).astype(np.float32)
+        self.slopes = rng.choice([-0.0, 0.0, 0.5], steps) if rng.integers(8) == 0 else np.zeros(steps)
+        self.cells = {name: getattr(onward, name)(D, D, rng=rng) for name in ("LSTM", "GRU")}
+        # states of other dtypes, and the cell of an LSTM, which each iteration changes
+        self.number = self.graph.add_constant(np.zeros((B, D), np.int64))
+        self.flag = self.graph.add("Less", self._input(B, D), self.captured[0])
+        self.cell = self._input(B, D)
+        self.readers = [str(rng.choice(["first", "same", "third", "reverse"])) for _ in range(rng.integers(0, 4))]
         self._unroll()
 
     def run(self, run: Any) -> list[Any]:
@@ -59,7 +69,7 @@ class UnrolledGraph:
         places = [first + t * (2 if self.kind == "every second" else 1) for t in range(steps)]
         if self.kind == "backwards":
             places.reverse()
-        elif self.kind == "from the end":
+        elif self.kind == "from the end" and self.read != "windows":
             places = [place - steps for place in places]
         shape = [B, D]
         shape.insert(self.axis, length)
@@ -84,44 +94,81 @@ class UnrolledGraph:
         else:
             end = places[t] + 1 or 2**31 - 1
             numbers = [self._integers([n]) for n in (places[t], end, self.axis, 1)]
+            if self.read == "windows":
+                numbers[0] = self._integers([max(0, places[t] - 1)])
             one = self.graph.add("Slice", name, *numbers)
+            if self.read == "windows":
+                return self.graph.add("ReduceMax", one, self._integers([self.axis]), keepdims=0)
         return self.graph.add("Squeeze", one, self._integers([self.axis]))
 
     def _state(self) -> str:
-        kind = self.rng.integers(3)
+        kind = self.rng.integers(4)
         if kind == 0:
             return self._input(B, D)
+        if kind == 1:  # it grows in the first iteration
+            return self._input(*((), (D,), (1, D), (B, 1))[self.rng.integers(4)])
         self.is_exact = False
-        if kind == 1:
+        if kind == 2:
             return self.graph.add_constant(self.rng.standard_normal((B, D)).astype(np.float32))
         return self.graph.add("ConstantOfShape", self._integers([B, D]), value=np.zeros(1, np.float32))
 
     def _choice(self) -> tuple[str, int, int]:
-        operation = str(self.rng.choice([*UNARY, *BINARY, *BINARY, "MatMul", "constant", "scale"]))
+        operation = str(self.rng.choice([*UNARY, *BINARY, *BINARY, *OTHER]))
         first, second = self.rng.integers(0, 1 << 16, 2)
         return operation, int(first), int(second)
 
     def _unroll(self) -> None:
-        states, copies = list(self.states), list[list[str]]()
+        earlier = [[state] * delay for state, delay in zip(self.states, self.delays, strict=True)]
+        copies = list[list[str]]()
         written = self._array() if self.rng.integers(2) else None
+        around = [self._around(t) for t in range(self.steps)] if self.readers else []
         for t in range(self.steps):
-            values = [*(self._step(sequence, t) for sequence in self.sequences), *states, self.captured[0]]
+            places = {"first": 0, "same": t, "third": 3 * t % self.steps, "reverse": -1 - t}
+            values = [self._step(sequence, t) for sequence in self.sequences]
+            values += [around[places[reader]] for reader in self.readers]
+            values += [self.graph.add("Add", states[-delay], values[0])
+                for states, delay in zip(earlier, self.delays, strict=True)]
+            values.append(self.captured[0])
             own = []
             for operation, first, second in self.body:
                 x, y = values[first % len(values)], values[second % len(values)]
                 own.append(self._value(operation, x, y, t))
                 values.append(own[-1])
-            states = [own[place] for place in self.later]
+            for states, place in zip(earlier, self.later, strict=True):
+                states.append(own[place])
             copies.append(own)
             if written:
                 written = self._write(*written, t, own[-1])
-        outputs = [*states, copies[-1][-1], *(written[:1] if written else ())]
+        outputs = [*(states[-1] for states in earlier), self.number, self.flag, self.cell, copies[-1][-1], *(written[:1] if written else ())]
         self.graph.outputs = tuple([*outputs, *self._outputs(copies)])
+
+    def _around(self, t: int) -> str:
+        """Add nodes before all iterations from which the value of one follows."""
+        return self.graph.add("Neg", self.graph.add("Tanh", self._step(self.sequences[0], t)))
 
     def _value(self, operation: str, x: str, y: str, t: int) -> str:
         graph = self.graph
         if operation in BINARY:
             return graph.add(operation, x, y)
+        if operation in self.cells:
+            states = [y, self.cell][: 1 + (operation == "LSTM")]
+            h, *c = graph.add_all("Step", [x, *states], len(states), layer=self.cells[operation])
+            self.cell = (*c, self.cell)[0]
+            return h
+        if operation == "count":
+            self.number = graph.add("Add", self.number, graph.add("Cast", self.flag, to=np.dtype(np.int64)))
+            return graph.add("Mul", x, graph.add("Cast", self.number, to=np.dtype(np.float32)))
+        if operation == "flag":
+            self.flag = graph.add("Xor", self.flag, graph.add("Less", x, y))
+            return graph.add("Where", self.flag, x, y)
+        if operation == "slope":
+            return graph.add("LeakyRelu", x, alpha=float(self.slopes[t]))
+        if operation == "halves":
+            halves = graph.add_all("Split", [x, self._integers([2, D - 2])], 2, axis=-1)
+            return graph.add("Concat", *halves[::-1], axis=-1)
+        if operation == "largest":
+            ordered, _ = graph.add_all("TopK", [x, self._integers([D])], 2)
+            return graph.add("Sub", ordered, y)
         if operation == "MatMul":
             return graph.add("Tanh", graph.add("MatMul", x, self.captured[1]))
         if operation == "constant":  # the same one in each copy, with a name of its own

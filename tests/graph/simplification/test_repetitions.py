@@ -32,6 +32,7 @@ def operations(graph: Graph) -> list[str]:
 def assert_same(case: UnrolledGraph, found: list[Any], expected: list[Any]) -> None:
     for y, right in zip(found, expected, strict=True):
         assert y.dtype == right.dtype
+        assert y.shape == right.shape
         if case.is_exact:
             np.testing.assert_array_equal(y, right)
         else:  # constants that are computed in NumPy

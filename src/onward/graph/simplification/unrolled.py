@@ -90,10 +90,16 @@ class Unrolled:
         if not OPERATIONS[first.operation].is_pure:
             raise Differs
         names = [next(filter(None, row), "") for row in outputs]
+        if depth:  # other rows and the nodes around the loop may read the values of the first copy
+            names = [name and self._unused(name) for name in names]
         if not self._is_step(first, inputs, names[0]):
             values = [self._value(row, depth) for row in inputs]
             self._append(first.with_inputs(*values).with_outputs(*names))
         self._names |= zip(outputs, names, strict=True)
+
+    def _unused(self, name: str) -> str:
+        """Return a name in the body for a value from around it."""
+        return f"{self._prefix}/{name} {len(self._names)}"
 
     def _append(self, node: Node) -> None:
         self._nodes.append(node)
@@ -183,9 +189,7 @@ class Unrolled:
             places, ends, axes, steps = (*numbers, [1])[:4] if len(numbers) > 2 else [None] * 4
             if not places or not ends or not axes or not steps or len({*axes}) > 1 or {*steps} != {1}:
                 return False
-            if [min(start + 1 or END, end) for start, end in zip(places, ends, strict=True)] != [
-                start + 1 or END for start in places
-            ]:
+            if [min(end, END) for end in ends] != [start + 1 or END for start in places]:
                 return False
             axis = axes[0]
         if not places or len({*places}) == 1:
@@ -223,7 +227,7 @@ class Unrolled:
         places = [split.outputs.index(name) for name in row if name in split.outputs]
         if split.operation != "Split" or len(places) < len(row) or {*sizes} != {1}:
             raise Differs
-        axis, name = split.attributes.get("axis", 0), f"{row[0]}/part"
+        axis, name = split.attributes.get("axis", 0), self._unused(row[0])
         self._add_step(self._steps(split.inputs[0], axis, places), axis, name, True)
         return name
 
@@ -250,7 +254,9 @@ class Unrolled:
     def _integers(self, row: Row) -> list[int] | None:
         """Return the integer of each copy, or None if they are not constants of one integer each."""
         found = [self._integers_of(name) for name in row]
-        return [numbers[0] for numbers in found] if {*map(len, found)} == {1} else None
+        if {*map(len, found)} != {1} or len({self._graph.constants[name].ndim for name in row}) > 1:
+            return None
+        return [numbers[0] for numbers in found]
 
     def _integers_of(self, name: str) -> list[int]:
         """Return the elements of a constant of integers, or none."""
@@ -417,4 +423,4 @@ def _are_equal(value: Any, other: Any) -> bool:
         is_same = value.dtype == other.dtype and value.shape == other.shape
         return is_same and value.tobytes() == other.tobytes()
     is_plain = isinstance(value, str | int | float | list | tuple | np.dtype) and type(value) is type(other)
-    return value is other or (is_plain and bool(value == other))
+    return value is other or (is_plain and repr(value) == repr(other))  # -0.0 is not 0.0
