@@ -173,3 +173,15 @@ def test_a_stream_drops_no_input_and_no_output_of_a_model_whose_first_ones_are_a
     inputs = [normal(rng, 1, 6, size) for size in (3, 4)]
     for y, expected in zip(model.stream()(*inputs), model(*inputs), strict=True):
         np.testing.assert_array_equal(y, expected, strict=True)
+
+
+def test_many_inputs_beside_many_numbers_of_steps_cost_no_search_through_all_their_combinations() -> None:
+    graph = Graph()
+    inputs = [graph.add_input(f"x{place}", np.float32, ("batch", "time", 4)) for place in range(9)]
+    total = inputs[0]
+    for place, name in enumerate(inputs[1:], 2):
+        start, end, axis = (graph.add_constant(np.array([n])) for n in (place, place + 1, 1))
+        total = graph.add("Add", total, graph.add("Slice", name, start, end, axis))
+    graph.outputs = (total,)
+    with pytest.raises(ArgumentError, match="cannot stream"):  # not after 20 ** 9 combinations
+        Model(graph).stream(time_axis=1)

@@ -203,9 +203,14 @@ def _rates(graph: Graph, inputs: int) -> Iterator[tuple[tuple[int, ...], int]]:
     found = {1}
     for factor in (*strides, *sizes):
         found = {*sorted(found | {n * factor for n in found if n * factor in RATES})[:MAX_RATES]}
-    unequal = (rates for rates in product(found, repeat=inputs) if min(rates) < max(rates))
-    for rates in sorted(unequal, key=lambda rates: (max(rates), rates))[:MAX_TRIALS]:
-        yield rates, LIKELY
+    ordered = sorted(found)
+    unequal = (
+        rates
+        for count, largest in enumerate(ordered, 1)
+        for rates in product(ordered[:count], repeat=inputs)
+        if min(rates) < largest == max(rates)
+    )
+    yield from ((rates, LIKELY) for rates in islice(unequal, MAX_TRIALS))
     yield equal, MAX_GUESSES
 
 
