@@ -28,6 +28,7 @@ from .over_time.named_carries import from_zeros
 from .plan.planner import Planner
 from .recurrences import Equations, equations_of
 from .simplification.simplify import simplify
+from .writer import Recorder
 
 OPERATION_OF = by_function(OPERATORS)
 
@@ -69,7 +70,7 @@ def graph_of(model: BaseModel, lengths: bool = False, recorded: dict[str, str] |
         kind = next((kind for kind in KINDS if isinstance(layer, kind)), None)
         if kind is None:
             raise ArgumentError(f"layer {index}, {layer!r}, {layer.without_graph}")
-        builder.name = str(index)
+        builder.label = str(index), ""
         builder.prefix = f"{index}." if states > 1 else ""
         y = KINDS[kind](builder, layer, y)
     builder.outputs[0] = y
@@ -78,27 +79,22 @@ def graph_of(model: BaseModel, lengths: bool = False, recorded: dict[str, str] |
     return builder.graph
 
 
-class _Builder:
+class _Builder(Recorder):
     """A graph under construction: its layers, their names, and the outputs."""
 
     prefix = ""  # before the names of the states
-    name = ""  # the layer's name
 
     def __init__(
         self, layers: list[BaseModel], model: BaseModel, lengths: bool, recorded: dict[str, str] | None
     ) -> None:
-        self.recorded = recorded
-        self.graph, self.dtype, self.batch_first = Graph(), model.dtype, model.batch_first
+        super().__init__(Graph())
+        self.recorded, self.dtype, self.batch_first = recorded, model.dtype, model.batch_first
         axes = _input_axes(layers, model.batch_first)
         takes_indices = any(isinstance(layer, Embedding) for layer in layers)
         self.graph.add_input("x", np.int64 if takes_indices else self.dtype, axes)
         self.lengths = self.graph.add_input("lengths", np.int32, ("batch",)) if lengths else ""
         self.outputs = [""]
         self.declared = [Input("y", self.dtype, _output_axes(layers, axes))]
-
-    def add(self, operation: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node and return its output."""
-        return self.graph.add(operation, *inputs, name=self.name, **attributes)
 
     def constant(self, value: ArrayLike) -> str:
         """Add an array, converted to the model's dtype if it contains floats, and return its name."""
@@ -151,7 +147,7 @@ def _recurrent(b: _Builder, layer: Any, x: str) -> str:
     time_first.__dict__["batch_first"] = False
     outputs = ("", *(f"{b.prefix}{part}_n" for part in layer.state_names))
     inputs = (x, b.lengths, *initial)
-    y, *final = b.graph.add_all("Recurrent", inputs, outputs, name=b.name, layer=time_first)
+    y, *final = b.graph.add_all("Recurrent", inputs, outputs, name=b.label[0], layer=time_first)
     b.outputs += final
     return b.add("Transpose", y, perm=[1, 0, 2]) if b.batch_first else y
 
@@ -165,7 +161,7 @@ def _recurrence(b: _Builder, layer: Any, x: str) -> str:
     if b.batch_first:
         x = b.add("Transpose", x, perm=[1, 0, 2])
     is_traced = b.recorded is not None
-    equations = Equations(b.graph, layer, b.name, b.prefix, b.lengths, initial, is_traced)
+    equations = Equations(b.graph, layer, b.label[0], b.prefix, b.lengths, initial, is_traced)
     y = equations.masked(equations_of(layer)(equations, layer, equations.value(x))).name
     if b.recorded is not None:
         b.recorded |= equations.recorded

@@ -18,44 +18,35 @@ from ..layers.scans import LRU, RGLRU, GatedDeltaRule, LayerNormLSTM, MinGRU, Se
 from .declared import Input
 from .graph import Graph
 from .operations.expressions import Expression, exp, maximum, softplus, sqrt, unary, where
+from .writer import Recorder
 
 sigmoid, tanh = unary("Sigmoid"), unary("Tanh")
 
-Step = Callable[..., "tuple[Sequence[Expression], Sequence[Expression], dict[str, Expression]]"]
+Equation = Callable[..., "tuple[Sequence[Expression], Sequence[Expression], dict[str, Expression]]"]
 
 
-class Recorder:
-    """Adds the operations on expressions to a graph; the body of a loop captures values from around it."""
+class Step(Recorder):
+    """Adds the operations of a step to the body of a loop, which captures values from around it."""
 
-    def __init__(self, graph: Graph, name: str = "", prefix: str = "") -> None:
-        self.graph, self._name, self._prefix = graph, name, prefix
+    def __init__(self, body: Graph, prefix: str, label: tuple[str, str]) -> None:
+        super().__init__(body, prefix, label)
         self._own, self.captured = set[str](), list[str]()
 
-    def input(self, name: str, dtype: np.dtype[Any]) -> str:
-        """Declare an input of a body and return its name."""
+    def input(self, name: str, dtype: np.dtype[Any]) -> Expression:
+        """Declare an input of the body."""
         self._own.add(name)
-        return self.graph.add_input(name, dtype)
+        return Expression(self, self.graph.add_input(name, dtype), dtype)
 
-    def add(self, operation: str, *inputs: Any, **attributes: Any) -> str:
-        """Add an operation and return the name of its output; lists are constants of integers."""
-        names = [self._named(x) for x in inputs]
-        output = f"{self._prefix}{operation}_{len(self.graph.nodes)}" if self._prefix else ""
-        y = self.graph.add(operation, *names, name=self._name, output=output, **attributes)
-        self._own.add(y)
-        return y
+    def add_all(
+        self, operation: str, inputs: Sequence[Any], outputs: int, **attributes: Any
+    ) -> tuple[str, ...]:
+        made = super().add_all(operation, inputs, outputs, **attributes)
+        self._own.update(made)
+        return made
 
-    def cast(self, value: Any, dtype: Any) -> str:
-        """Return the name of a constant."""
-        array = np.asarray(value).astype(dtype)
-        name = self.graph.add_constant(array, f"{self._prefix}constant_{len(self.graph.constants)}")
-        self._own.add(name)
-        return name
-
-    def _named(self, x: Any) -> str:
-        if x is None:
-            return ""
-        name = x if isinstance(x, str) else self.cast(x, np.int64)
-        if self._prefix and name not in self._own:
+    def named(self, x: Any) -> str:
+        name = super().named(x)
+        if name not in {"", *self.graph.constants, *self._own}:
             self._own.add(name)
             self.captured.append(name)
         return name
@@ -74,7 +65,7 @@ class Equations:
         states: Sequence[str],
         records: bool,
     ) -> None:
-        self._t, self._layer, self._name = Recorder(graph, name), layer, name
+        self._t, self._layer = Recorder(graph, label=(name, "")), layer
         self._lengths, self._states = lengths, states
         self._prefix, self._weights = prefix, layer.weights_by_name()
         self._records, self.recorded = records, dict[str, str]()  # what a trace shows, by name
@@ -110,20 +101,20 @@ class Equations:
         """Return outputs (T, B, F) that are 0 past the lengths of their rows."""
         return where(self._valid(y), y, 0) if self._lengths else y
 
-    def scan(self, step: Step, *sequences: Expression) -> list[Expression]:
+    def scan(self, step: Equation, *sequences: Expression) -> list[Expression]:
         """Return the outputs (T, B, ...) of a step that runs over the slices of sequences (T, B, ...).
 
         The step takes the arrays of the state and the slices, and returns the next arrays of the state, its
         outputs, and, by name, what a trace shows besides. All arrays but the slices are (1, B, ...).
         """
         body, dtype = Graph(), self._layer.dtype
-        inner = Recorder(body, self._name, f"{self._prefix}step/")
-        before = [self._input(inner, name, dtype) for name in self._layer.state_names]
-        slices = [self._input(inner, f"slice_{place}", dtype) for place in range(len(sequences))]
+        inner = Step(body, f"{self._prefix}step/", self._t.label)
+        before = [inner.input(self._prefix + name, dtype) for name in self._layer.state_names]
+        slices = [inner.input(f"{self._prefix}slice_{place}", dtype) for place in range(len(sequences))]
         scanned = [x.name for x in sequences]
         after, outputs, shown = step(*before, *slices)
         if self._lengths:
-            valid = self._input(inner, "valid", np.dtype(np.bool_))
+            valid = inner.input(f"{self._prefix}valid", np.dtype(np.bool_))
             scanned.append(self._valid(sequences[0]).name)
             axes = [list(range(2, len(shape) - 1)) for shape in self._layer.state_shapes(1)]
             masks = [valid.apply("Unsqueeze", own) if own else valid for own in axes]
@@ -132,15 +123,9 @@ class Equations:
         written = [y.apply("Squeeze", [0]) for y in written]
         body.outputs = tuple(each.name for each in (*after, *written))
         body.inputs += map(Input, inner.captured)
-        results = self._t.graph.add_all(
-            "Scan",
-            (*self._states, *scanned, *inner.captured),
-            len(body.outputs),
-            name=self._name,
-            body=body,
-            num_scan_inputs=len(scanned),
-            captured=len(inner.captured),
-        )
+        given, options = (*self._states, *scanned, *inner.captured), {"captured": len(inner.captured)}
+        count = len(body.outputs)
+        results = self._t.add_all("Scan", given, count, body=body, num_scan_inputs=len(scanned), **options)
         self.final, found = results[: len(after)], [self.value(name) for name in results[len(after) :]]
         if self._records:
             self.show(**dict(zip(shown, found[len(outputs) :], strict=True)))
@@ -149,9 +134,6 @@ class Equations:
     def show(self, **values: Expression) -> None:
         """Let traces show values (T, B, ...) by name."""
         self.recorded |= {name: value.name for name, value in values.items()}
-
-    def _input(self, inner: Recorder, name: str, dtype: np.dtype[Any]) -> Expression:
-        return Expression(inner, inner.input(self._prefix + name, dtype), dtype)
 
     def _valid(self, x: Expression) -> Expression:
         """Return which steps (T, B, 1) of a sequence lie within the lengths of their rows."""

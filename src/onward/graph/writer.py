@@ -15,15 +15,18 @@ from .inference import outputs_of
 from .node import AnyArray, Node
 from .operations import OPERATIONS
 
+LARGE = 1024  # bytes of a constant in a file that is not compared with others
 
-class Writer:
-    """Adds operations to a graph, stores equal constants once, and computes operations on constants."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.label = ("", "")  # the name and the kind of what the file calls the operations at hand
-        self._constants: dict[Any, str] = {}
-        self._dequantized: dict[str, AnyArray] = {}
+class Recorder:
+    """Adds operations to a graph, and stores equal constants once. The names of values start with a prefix.
+
+    `label` is the name and the kind of what a file calls the operations at hand.
+    """
+
+    def __init__(self, graph: Graph, prefix: str = "", label: tuple[str, str] = ("", "")) -> None:
+        self.graph, self.label, self._prefix = graph, label, prefix
+        self._stored: dict[Any, str] = {}
 
     def add(self, operation: str, *inputs: Any, **attributes: Any) -> str:
         """Add an operation with one output; inputs are names, lists of integers, or None if omitted."""
@@ -33,22 +36,44 @@ class Writer:
         self, operation: str, inputs: Sequence[Any], outputs: int, **attributes: Any
     ) -> tuple[str, ...]:
         """Add an operation with several outputs and return their names."""
-        names = [x if isinstance(x, str) else "" if x is None else self.cast(x, np.int64) for x in inputs]
-        name, source = self.label
-        found = self.graph.add_all(operation, names, outputs, name=name, source=source, **attributes)
+        names, (name, source) = [self.named(x) for x in inputs], self.label
+        made = [f"{self._prefix}{operation}_{len(self.graph.nodes)}"] * outputs
+        return self.graph.add_all(operation, names, made, name=name, source=source, **attributes)
+
+    def named(self, x: Any) -> str:
+        """Return the name of an input."""
+        return x if isinstance(x, str) else "" if x is None else self.cast(x, np.int64)
+
+    def cast(self, value: Any, dtype: Any) -> str:
+        """Return the name of a constant."""
+        array = np.ascontiguousarray(np.asarray(value).astype(dtype)).reshape(np.shape(value))
+        key = array.dtype.str, array.shape, array.tobytes()
+        if key not in self._stored:
+            name = f"{self._prefix}constant_{len(self.graph.constants)}"
+            self._stored[key] = self.graph.add_constant(array, name)
+        return self._stored[key]
+
+
+class Writer(Recorder):
+    """A recorder for files, which computes operations on constants."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        self._dequantized: dict[str, AnyArray] = {}
+
+    def add_all(
+        self, operation: str, inputs: Sequence[Any], outputs: int, **attributes: Any
+    ) -> tuple[str, ...]:
+        found = super().add_all(operation, inputs, outputs, **attributes)
         self._fold(self.graph.nodes[-1])
         return found
 
     def cast(self, value: Any, dtype: Any) -> str:
-        """Return the name of a constant."""
         array: AnyArray = np.asarray(value).astype(dtype)
-        if array.nbytes > 1024:
-            budget.take(array.nbytes)
-            return self.graph.add_constant(array)
-        key = (array.dtype.str, array.shape, array.tobytes())
-        if key not in self._constants:
-            self._constants[key] = self.graph.add_constant(array)
-        return self._constants[key]
+        if array.nbytes <= LARGE:
+            return super().cast(array, dtype)
+        budget.take(array.nbytes)
+        return self.graph.add_constant(array)
 
     def known(self, name: str) -> AnyArray | None:
         """Return the array of a constant, or None."""

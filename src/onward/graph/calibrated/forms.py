@@ -1,13 +1,12 @@
-"""How integers stand for real numbers, and the writer of the graph that computes with them."""
+"""How integers stand for real numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..node import AnyArray, Node
+from ..node import AnyArray
 from ..operations.integer_expressions import IntegerExpression
 
 
@@ -66,8 +65,6 @@ def matrix(W: AnyArray) -> tuple[AnyArray, AnyArray]:
 class Integers(IntegerExpression):
     """Integers in a graph that is being written."""
 
-    t: Writer
-
     def scaled(self, value: Any, form: Form, limits: tuple[int, int] | None = None) -> Any:
         """Return int32 times a factor, or one for each unit, in the integers of a form."""
         return self.times(value, form.dtype, limits or form.limits, form.zero_point)
@@ -85,44 +82,3 @@ def times(x: Integers, form: Form, rows: AnyArray, bias: AnyArray) -> tuple[Any,
 def steps_of(bias: AnyArray, scales: AnyArray) -> AnyArray:
     """Return a bias in steps of the scales."""
     return np.clip(np.rint(bias / scales), -(2**30), 2**30).astype(np.int32)
-
-
-class Writer:
-    """Nodes and constants of a graph that is being written."""
-
-    def __init__(self, prefix: str = "int8") -> None:
-        self.nodes: list[Node] = []
-        self.constants: dict[str, AnyArray] = {}
-        self.label = "", ""  # the name and the source of the node that becomes others
-        self._prefix = prefix
-        self._known: dict[Any, str] = {}
-        self._count = 0
-
-    def new_name(self) -> str:
-        """Return a name that no other value has."""
-        self._count += 1
-        return f"{self._prefix}/{self._count}"
-
-    def cast(self, value: Any, dtype: Any) -> str:
-        """Return the name of a constant."""
-        array = np.ascontiguousarray(np.asarray(value).astype(dtype)).reshape(np.shape(value))
-        key = array.dtype.str, array.shape, array.tobytes()
-        if key not in self._known:
-            self._known[key] = name = self.new_name()
-            self.constants[name] = array
-        return self._known[key]
-
-    def add(self, operation: str, *inputs: Any, **attributes: Any) -> str:
-        """Add an operation with one output."""
-        return self.add_all(operation, inputs, 1, **attributes)[0]
-
-    def add_all(
-        self, operation: str, inputs: Sequence[Any], outputs: int, **attributes: Any
-    ) -> tuple[str, ...]:
-        """Add an operation; inputs are names, None, or lists of integers."""
-        names = tuple(
-            x if isinstance(x, str) else "" if x is None else self.cast(x, np.int64) for x in inputs
-        )
-        made = tuple(self.new_name() for _ in range(outputs))
-        self.nodes.append(Node(operation, names, made, attributes, *self.label))
-        return made

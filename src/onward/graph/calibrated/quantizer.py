@@ -14,9 +14,10 @@ from ...errors import ArgumentError
 from ..graph import Graph
 from ..node import AnyArray, Node
 from ..simplification.simplify import simplify
+from ..writer import Recorder
 from . import ranges as measured
 from . import recurrent
-from .forms import Form, Integers, Writer
+from .forms import Form, Integers
 from .rules import RULES, is_movable, moved_inputs, takes_integers
 
 MOST_LOSS = 2  # the ratio of ranges that share a form
@@ -35,14 +36,14 @@ def calibrated(
     return quantizer.run()
 
 
-class Quantizer(Writer):
+class Quantizer(Recorder):
     """Rewrites a graph node by node."""
 
     def __init__(
         self, graph: Graph, carried: Sequence[AnyArray], blocks: Sequence[Sequence[AnyArray]]
     ) -> None:
-        super().__init__()
-        self.graph, self.constants = graph, dict(graph.constants)
+        super().__init__(Graph(constants=graph.constants), "int8/")
+        self.source, self.constants = graph, graph.constants
         self.makers = {name: node for node in graph.nodes for name in node.outputs if name}
         self.readers: dict[str, list[Node]] = {}
         for node in graph.nodes:
@@ -70,7 +71,7 @@ class Quantizer(Writer):
     def _found(self) -> set[str]:
         """Return the values that rules compute, or that are moved elements of such values."""
         found: set[str] = set()
-        for node in self.graph.nodes:
+        for node in self.source.nodes:
             if takes_integers(self, node, found):
                 found.update(filter(None, node.outputs))
         return found
@@ -93,12 +94,12 @@ class Quantizer(Writer):
             if min(widths) * MOST_LOSS >= widths[-1]:
                 groups.update(dict.fromkeys(joined, joined))
 
-        for node in self.graph.nodes:
+        for node in self.source.nodes:
             if is_movable(node):
                 tie([*(x for x in moved_inputs(node) if self.is_real(x)), *node.outputs])
             elif node.operation == "Recurrent" and self._is_integral(node):
                 tie([node.outputs[0], measured.state_of(node, 0)])
-        for name, following in zip(self._carries, self.graph.outputs, strict=False):
+        for name, following in zip(self._carries, self.source.outputs, strict=False):
             tie([name, following])
         return groups
 
@@ -141,7 +142,7 @@ class Quantizer(Writer):
         """Whether a node computes with the integers of a value, or may move them."""
         readers = self.readers.get(name, [])
         return any(self._is_integral(node) or is_movable(node) for node in readers) or (
-            name in self.graph.outputs[: len(self._carries)]
+            name in self.source.outputs[: len(self._carries)]
         )
 
     def define_real(self, name: str, value: Integers) -> None:
@@ -218,14 +219,14 @@ class Quantizer(Writer):
         if layer is not None and layer.dtype == np.float32 and not layer.precision:
             attributes["layer"] = layer.compressed("int8")
         self._real |= {name: name for name in node.outputs}
-        self.nodes.append(node.with_inputs(*inputs).with_attributes(attributes))
+        self.graph.nodes.append(node.with_inputs(*inputs).with_attributes(attributes))
 
     # The graph.
 
     def run(self) -> tuple[Graph, list[AnyArray]]:
         """Return the graph of integers and its initial carries."""
         count = len(self._carries)
-        for node in self.graph.nodes:  # in order, so that what follows finds its inputs
+        for node in self.source.nodes:  # in order, so that what follows finds its inputs
             for name in filter(None, node.outputs):
                 if is_movable(node):
                     continue  # in whatever form it will be read
@@ -233,23 +234,23 @@ class Quantizer(Writer):
                     self._write(node)
                 else:
                     self.real(name)
-        outputs = [self.real(name) for name in self.graph.outputs[count:]]
+        outputs = [self.real(name) for name in self.source.outputs[count:]]
         kept = [self._kept(name) for name in self._carries]
         following = [
             self.real(name) if form is None else self.integers(name, form).name
-            for name, form in zip(self.graph.outputs, kept, strict=False)
+            for name, form in zip(self.source.outputs, kept, strict=False)
         ]
         first = [node for each in zip(self._carries, kept, strict=True) for node in self._opened(*each)]
-        inputs, initial = list(self.graph.inputs), list(self._initial)
+        inputs, initial = list(self.source.inputs), list(self._initial)
         for place, form in enumerate(kept):
             if form is not None:
                 inputs[place] = inputs[place].of_dtype(form.dtype)
                 initial[place] = form.quantized(initial[place])
-        whole = self.graph.replaced(
+        whole = self.source.replaced(
             inputs=inputs,
             outputs=(*following, *outputs),
-            nodes=[*first, *self.nodes],
-            constants=self.constants,
+            nodes=[*first, *self.graph.nodes],
+            constants=self.graph.constants,
         )
         return whole.without_unused(), initial
 
@@ -260,11 +261,12 @@ class Quantizer(Writer):
 
     def _opened(self, name: str, kept: Form | None) -> list[Node]:
         """Return the nodes that make what the graph reads of a value that a stream carries."""
-        others, self.nodes, self.label = self.nodes, [], (name, "")
+        first, self.label = len(self.graph.nodes), (name, "")
         for form in dict.fromkeys(self._asked[name]):
             made = name if form == kept else self._from_carried(name, kept, form)
-            self.nodes.append(Node("Identity", (made,), (_placeholder(name, form),), {}, name))
-        found, self.nodes = self.nodes, others
+            self.graph.nodes.append(Node("Identity", (made,), (_placeholder(name, form),), {}, name))
+        found = self.graph.nodes[first:]
+        del self.graph.nodes[first:]
         return found
 
     def _from_carried(self, name: str, kept: Form | None, form: Form | None) -> str:

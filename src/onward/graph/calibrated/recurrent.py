@@ -14,7 +14,8 @@ import numpy as np
 from ..graph import Graph, Input
 from ..node import AnyArray, Node
 from ..operations.fixed_factors import lines
-from .forms import Q12, Q15, Form, Integers, Writer, times
+from ..writer import Recorder
+from .forms import Q12, Q15, Form, Integers, times
 from .ranges import state_of
 
 INT32 = np.dtype(np.int32)
@@ -102,22 +103,17 @@ def _scanned(
     b_R = weights.b_R.copy()
     b_R[: cell.joined * weights.R.shape[1]] = 0
     first = arguments(x, given, weights.W, weights.b_W + weights.b_R - b_R)
-    inner = Writer(f"{q.new_name()}/")
-    inner.label = q.label
-    names = [f"state_{place}" for place in range(len(states))]
-    before = [Integers(inner, name, form.dtype) for name, form in zip(names, states, strict=True)]
-    after = cell.step(_Step(weights.R, b_R, hidden, states), Integers(inner, "sums", INT32), *before)
-    shape = ("batch", weights.R.shape[1])
-    dtypes = [*(form.dtype for form in states), hidden.dtype]
-    body = Graph(
-        inputs=[*map(Input, names, dtypes, [shape] * len(names)), Input("sums", INT32)],
-        outputs=tuple(each.name for each in after),
-        nodes=inner.nodes,
-        constants=inner.constants,
-    )
-    body.declared_outputs = tuple(
-        Input(each.name, dtype, shape) for each, dtype in zip(after, dtypes, strict=True)
-    )
+    inner = Recorder(Graph(), f"int8/{len(q.graph.nodes)}/", q.label)
+    body, shape = inner.graph, ("batch", weights.R.shape[1])
+    dtypes = [form.dtype for form in states]
+    before = [
+        Integers(inner, body.add_input(f"state_{place}", dtype, shape), dtype)
+        for place, dtype in enumerate(dtypes)
+    ]
+    sums = Integers(inner, body.add_input("sums", INT32), INT32)
+    after, dtypes = cell.step(_Step(weights.R, b_R, hidden, states), sums, *before), [*dtypes, hidden.dtype]
+    body.outputs = tuple(each.name for each in after)
+    body.declared_outputs = tuple(Input(*pair, shape) for pair in zip(body.outputs, dtypes, strict=True))
     given_names = [*(state.name for state in start), first.name]
     made = q.add_all("Scan", given_names, len(dtypes), body=body, num_scan_inputs=1)
     return [Integers(q, name, dtype) for name, dtype in zip(made, dtypes, strict=True)]

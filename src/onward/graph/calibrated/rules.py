@@ -104,7 +104,7 @@ def _result(q: Any, name: str) -> tuple[str, Form, tuple[int, int]]:
     Returns its form and its limits, too.
     """
     readers = q.readers.get(name, [])
-    if len(readers) == 1 and name not in q.graph.outputs and readers[0].operation in ("Relu", "Clip"):
+    if len(readers) == 1 and name not in q.source.outputs and readers[0].operation in ("Relu", "Clip"):
         (reader,) = readers
         low, high = (*(q.constants.get(n) for n in reader.inputs[1:]), None, None)[:2]
         is_known = all(not n or n in q.constants for n in reader.inputs[1:]) and reader.inputs[0] == name

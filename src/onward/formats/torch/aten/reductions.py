@@ -9,7 +9,7 @@ import numpy as np
 from ....errors import ArgumentError
 from ....graph.graph import Graph
 from ....graph.operations.expressions import Expression, is_nan, maximum, where
-from ....graph.recurrences import Recorder
+from ....graph.writer import Recorder
 from .creation import filled
 from .elementwise import log_of_sum
 from .expressions import expression, floating, p_norm
