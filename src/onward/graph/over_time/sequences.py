@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from ...core.arrays import as_lengths
 from ...errors import ArgumentError, OnwardError, SignatureError
 from ..declared import UNNAMED, as_declared, check_names
-from ..graph import Graph, Input
+from ..graph import Graph, Input, bodies
 from ..inference import Values, flattened, infer
 from ..node import AnyArray, Signature
 from ..plan.planner import Planner
@@ -120,10 +120,10 @@ def find_layouts(graph: Graph, inputs: Sequence[Input], time_axis: int | None) -
     recurrent node and no `time_axis`.
     """
     times = [_time_axis(graph, x, time_axis) for x in inputs]
-    has_steps = any(node.operation in RECURRENT for node in graph.nodes)
+    has_steps = _is_recurrent(graph)
     problem: OnwardError | None = None
     runs = False
-    for layouts in _combinations(graph, inputs, times):
+    for layouts in _combinations(graph, inputs, times) if has_steps or None not in times else ():
         try:
             if _has_steps(graph, inputs, layouts, None not in times):
                 return layouts
@@ -140,6 +140,11 @@ def find_layouts(graph: Graph, inputs: Sequence[Input], time_axis: int | None) -
             f"neither time nor the batch: export the model with a fixed size{others}"
         )
     raise ArgumentError(f"no recurrent layer tells which axis of the input is time: pass time_axis={others}")
+
+
+def _is_recurrent(graph: Graph) -> bool:
+    """Whether a graph or one of its bodies has recurrent nodes."""
+    return any(node.operation in RECURRENT or any(map(_is_recurrent, bodies(node))) for node in graph.nodes)
 
 
 def _time_axis(graph: Graph, x: Input, time_axis: int | None) -> int | None:
