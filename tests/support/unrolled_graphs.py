@@ -9,7 +9,7 @@ from onward.graph import Graph
 
 UNARY = ("Tanh", "Sigmoid", "Neg", "Abs", "Exp", "Relu", "Identity")
 BINARY = ("Add", "Sub", "Mul", "Max")
-OTHER = ("MatMul", "constant", "scale", "slope", "halves", "largest", "count", "flag", "LSTM", "GRU")
+OTHER = tuple("MatMul constant scale slope halves largest count flag rounds LSTM GRU".split())
 AXES = 3  # of a sequence
 B, D = 2, 5
 
@@ -42,7 +42,8 @@ class UnrolledGraph:
         self.number = self.graph.add_constant(np.zeros((B, D), np.int64))
         self.flag = self.graph.add("Less", self._input(B, D), self.captured[0])
         self.cell = self._input(B, D)
-        self.readers = [str(rng.choice(["first", "same", "third", "reverse"])) for _ in range(rng.integers(0, 4))]
+        readers = rng.choice(["first", "same", "third", "reverse"], rng.integers(0, 4))
+        self.readers = list(map(str, readers))  # of the values before all iterations
         self._unroll()
 
     def run(self, run: Any) -> list[Any]:
@@ -126,8 +127,10 @@ class UnrolledGraph:
             places = {"first": 0, "same": t, "third": 3 * t % self.steps, "reverse": -1 - t}
             values = [self._step(sequence, t) for sequence in self.sequences]
             values += [around[places[reader]] for reader in self.readers]
-            values += [self.graph.add("Add", states[-delay], values[0])
-                for states, delay in zip(earlier, self.delays, strict=True)]
+            values += [
+                self.graph.add("Add", states[-delay], values[0])
+                for states, delay in zip(earlier, self.delays, strict=True)
+            ]
             values.append(self.captured[0])
             own = []
             for operation, first, second in self.body:
@@ -139,7 +142,8 @@ class UnrolledGraph:
             copies.append(own)
             if written:
                 written = self._write(*written, t, own[-1])
-        outputs = [*(states[-1] for states in earlier), self.number, self.flag, self.cell, copies[-1][-1], *(written[:1] if written else ())]
+        outputs = [*(states[-1] for states in earlier), self.number, self.flag, self.cell]
+        outputs += [copies[-1][-1], *(written[:1] if written else ())]
         self.graph.outputs = tuple([*outputs, *self._outputs(copies)])
 
     def _around(self, t: int) -> str:
@@ -163,6 +167,10 @@ class UnrolledGraph:
             return graph.add("Where", self.flag, x, y)
         if operation == "slope":
             return graph.add("LeakyRelu", x, alpha=float(self.slopes[t]))
+        if operation == "rounds":  # repetitions inside of an iteration
+            for _ in range(5):
+                x = graph.add("Tanh", graph.add("Sub", graph.add("Neg", x), y))
+            return x
         if operation == "halves":
             halves = graph.add_all("Split", [x, self._integers([2, D - 2])], 2, axis=-1)
             return graph.add("Concat", *halves[::-1], axis=-1)

@@ -47,7 +47,9 @@ def test_random_loops(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(repetitions, "MIN_NODES", 8)
         case = UnrolledGraph(rng, int(rng.integers(2, 30)))
         rolled, unrolled = (planned(case.graph, monkeypatch, rolls=rolls) for rolls in (True, False))
-        assert_same(case, case.run(rolled), case.run(unrolled))
+        expected = case.run(unrolled)
+        assert_same(case, case.run(rolled), expected)
+        assert_same(case, case.run(planned(rolled.graph, monkeypatch, rolls=True)), expected)
         assert not [node.operation for node in rolled.in_numpy()], seed
         found.append("Loop" in operations(rolled.graph))
     assert np.mean(found) > 0.8
@@ -224,6 +226,23 @@ def test_copies_whose_shapes_differ_have_their_shapes(
     x = np.random.default_rng(10).standard_normal((40, 3)).astype(np.float32)
     for y, right in zip(rolled(x), unrolled(x), strict=True):
         np.testing.assert_array_equal(y, right)
+
+
+@pytest.mark.parametrize("rounds", [12, 20])
+def test_repetitions_inside_of_repetitions_keep_the_states_of_both_apart(rounds: int) -> None:
+    graph, rng = Graph(), np.random.default_rng(13)
+    x = state = graph.add_input("x", np.float32, (2, 3))
+    for _ in range(5):
+        before, scale = state, graph.add_constant(rng.standard_normal(3).astype(np.float32))
+        for _ in range(rounds):
+            state = graph.add("Tanh", graph.add("Neg", graph.add("Sub", state, before)))
+            state = graph.add("Add", graph.add("Sigmoid", state), x)
+        state = graph.add("Exp", graph.add("Neg", graph.add("Mul", state, scale)))
+    graph.outputs = (state,)
+    planner, y = Planner(simplify.simplify(graph)), rng.standard_normal((2, 3)).astype(np.float32)
+    (loop,) = planner.graph.nodes
+    assert "Loop" in operations(loop.attributes["body"])
+    np.testing.assert_allclose(planner(y)[0], evaluate(graph, y)[0], rtol=1e-4)
 
 
 def test_a_loop_reads_what_another_loop_stacked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,8 @@ class Unrolled:
         self._graph, self._around, self._count, self._node = graph, makers, len(rows[0]), rows[0][0]
         self._varying = varying
         self._prefix = next(filter(None, self._node.outputs))
+        while f"{self._prefix}/copies" in graph.constants or f"{self._prefix}/index" in varying:
+            self._prefix += "/again"  # a loop with that prefix is before these nodes or around them
         self._index = f"{self._prefix}/index"
         self.constants = dict[str, AnyArray]()  # of the nodes around the body
         self._before = list[Node]()
