@@ -82,17 +82,22 @@ def test_a_known_mask_without_gaps_gives_the_bits_of_the_layer() -> None:
     np.testing.assert_array_equal(Model(graph)(x), layer(x)[0])
 
 
+@pytest.mark.parametrize("given", [False, True], ids=["zeros", "states"])
 @pytest.mark.parametrize("name", LAYERS)
-def test_blocks_of_a_stream_give_the_bits_of_a_call(name: str) -> None:
-    layer = LAYERS[name]()
+def test_blocks_of_a_stream_give_the_bits_of_a_call(name: str, given: bool) -> None:
+    layer, rng = LAYERS[name](), np.random.default_rng(6)
     graph = Graph()
     x = graph.add_input("x", np.float32, ("time", "batch", 3))
     first = graph.add("Gather", x, graph.add_constant(np.array(0)), axis=2)
     mask = graph.add("Greater", first, graph.add_constant(np.array(0, np.float32)))
-    y = graph.add_all("MaskedRecurrent", (x, mask), 1 + len(layer.state_names), layer=layer)[0]
+    shapes = [(1, 1, layer.hidden_size), *layer.state_shapes(1)] if given else []
+    start = [graph.add_constant(rng.normal(size=shape).astype(np.float32)) for shape in shapes]
+    inputs = (x, mask, *start)
+    y = graph.add_all("MaskedRecurrent", inputs, 1 + len(layer.state_names), layer=layer)[0]
     graph.outputs, graph.declared_outputs = (y,), (Input("y", np.dtype(np.float32)),)
-    model, (x_value, _) = Model(graph), case(9, 5)
-    stream = model.stream(batch=5)
+    model, (x_value, _), rows = Model(graph), case(9, 5), 1 if given else 5
+    x_value = x_value[:, np.argsort(x_value[0, :, 0])][:, :rows]  # the first step of the first row is masked
+    stream = model.stream(batch=rows)
     blocks = [stream(x_value[start:stop]) for start, stop in ((0, 1), (1, 6), (6, 9))]
     np.testing.assert_array_equal(np.concatenate(blocks), model(x_value))
 

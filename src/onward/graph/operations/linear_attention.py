@@ -13,7 +13,7 @@ from ..plan.view import View
 from ..size import are_same
 from ..sized import dtype_of
 from .expressions import composed
-from .recurrent import keep_states
+from .recurrent import carry_states, keep_states
 from .registry import Inputs, operation, view
 from .signatures import Known
 
@@ -151,16 +151,10 @@ def _(time: Any, node: Node) -> None:
         return
     if any(time.axis(x) != 1 for x in sequences):
         time.refuse(node, "its steps are not those of the time axis")
-    known = time.known(state) if state else None
-    source = state if known is None else ""
-    if source and not time.is_independent(source):
-        time.refuse(node, "its initial state depends on the sequence")
     attributes = node.attributes
     heads, keys = attributes["kv_num_heads"], time.shape(q)[2] // attributes["q_num_heads"]
     shape = time.shape(q)[0], heads, keys, time.shape(v)[2] // heads
-    dtype = time.dtype(state or q)
-    initial = time.filled(shape, dtype) if known is None else known
-    carried = time.carry(node, initial, None, "state", source)
+    (carried,) = carry_states(time, node, ["state"], [state], [shape], time.dtype(state or q))
     y, after = time.add_all("LinearAttention", (q, k, v, carried, *gates), 2, **attributes)
     time.define(node.outputs[0], y, time.timing(q))
     keep_states(time, node, [carried], [after])

@@ -10,7 +10,7 @@ from ..node import AnyArray, Expansion, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .indexing import gathered
-from .recurrent import add_recurrent, keep_states, recurrent, weights_of_unit
+from .recurrent import add_recurrent, carry_states, keep_states, recurrent, weights_of_unit
 from .registry import Inputs, operation, typed_view
 from .signatures import Known
 
@@ -95,15 +95,10 @@ def _(time: Any, node: Node) -> None:
         time.refuse(node, "its reverse direction starts at the last step of the sequence")
     if time.axis(x) != 0 or time.axis(mask) != 0:
         time.refuse(node, "its steps are not those of the time axis")
-    states = (*node.inputs[3:], "", "")[: len(layer.state_names)]
-    B = time.shape(x)[1]
-    carried = []
-    for name, state, shape in zip("hc", states, layer.state_shapes(B), strict=False):
-        initial = time.initial(state) if state else time.filled(shape, layer.dtype)
-        if initial is None:
-            time.refuse(node, f"its initial {name} depends on the sequence")
-        carried.append(time.carry(node, initial, None, name))
-    last = time.carry(node, time.filled((1, B, layer.sizes.P), layer.dtype), None, "last")
+    last, *states = (*node.inputs[2:], "", "", "")[: 1 + len(layer.state_names)]
+    B, names = time.shape(x)[1], [*layer.state_names, "last"]
+    shapes = *layer.state_shapes(B), (1, B, layer.sizes.P)
+    *carried, last = carry_states(time, node, names, [*states, last], shapes, layer.dtype)
     y, *finals = time.add_all("MaskedRecurrent", (x, mask, last, *carried), 1 + len(carried), layer=layer)
     time.define(node.outputs[0], y, time.timing(x))
     time.keep(last, time.slice(time.add("Concat", last, y, axis=0), 0, -1))

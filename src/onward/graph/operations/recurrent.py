@@ -333,17 +333,25 @@ def _(time: Any, node: Node) -> None:
     if time.axis(x) != 0:
         time.refuse(node, "its steps are not those of the time axis")
     time.check_all_steps(node, lengths, x)
+    carried = carry_states(time, node, "hc", states, layer.state_shapes(time.shape(x)[1]), layer.dtype)
+    y, *finals = time.add_all("Recurrent", (x, "", *carried), 1 + len(carried), layer=layer)
+    time.define(node.outputs[0], y, time.timing(x))
+    keep_states(time, node, carried, finals)
+
+
+def carry_states(
+    time: Any, node: Node, names: Sequence[str], states: Sequence[str], shapes: Sequence[Any], dtype: Any
+) -> list[str]:
+    """Return carries of states, which start at values that are the same for all sequences, or at zeros."""
     carried = []
-    for name, state, shape in zip("hc", states, layer.state_shapes(time.shape(x)[1]), strict=False):
+    for name, state, shape in zip(names, states, shapes, strict=False):
         known = time.known(state) if state else None
         source = state if known is None else ""
         if source and not time.is_independent(source):
             time.refuse(node, f"its initial {name} depends on the sequence")
-        initial = time.filled(shape, layer.dtype) if known is None else known
+        initial = time.filled(shape, dtype) if known is None else known
         carried.append(time.carry(node, initial, None, name, source))
-    y, *finals = time.add_all("Recurrent", (x, "", *carried), 1 + len(carried), layer=layer)
-    time.define(node.outputs[0], y, time.timing(x))
-    keep_states(time, node, carried, finals)
+    return carried
 
 
 def keep_states(time: Any, node: Node, carried: Sequence[str], finals: Sequence[str]) -> None:

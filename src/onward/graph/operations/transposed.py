@@ -171,11 +171,8 @@ def _(time: Any, node: Node, axis: int) -> None:
     whole = (time.shape(x)[2] - 1) * stride + span
     if any(changes) or {*others, *sizes[:-1]} - {1} or stride > span or not are_same(sizes[-1], whole):
         time.refuse(node, "its blocks do not overlap along the steps alone, or leave gaps")
-    shape, held = list(time.shape(x)), max(1, (span - 1) // stride)
-    shape[2] = held
-    recent = time.carry(node, time.filled(shape, time.dtype(x)), 2, "steps")
-    joined = time.add("Concat", recent, x, axis=2)
-    time.keep(recent, time.slice(joined, 2, -held))
+    held = max(1, (span - 1) // stride)
+    joined, _ = time.recent(node, x, held)
     steps = time.slice(time.add("Shape", joined), 0, 2, 3)
     size = time.add("Mul", steps, time.constant(np.array([stride])))
     size = time.add("Add", size, time.constant(np.array([span - stride])))
@@ -414,13 +411,7 @@ def _(time: Any, node: Node, axis: int) -> None:
     span = spans(W.shape[2:], g.dilations)[place]
     held, extra = (span - 1) // stride, list(attributes.get("output_padding") or [0] * n)
     beyond = span - stride + extra[place]  # the outputs after the last step, or those that it lacks
-    joined = x
-    if held:
-        sizes = list(time.shape(x))
-        sizes[axis] = held
-        recent = time.carry(node, time.filled(sizes, time.dtype(x)), axis, "steps")
-        joined = time.add("Concat", recent, x, axis=axis)
-        time.keep(recent, time.slice(joined, axis, -held))
+    joined = time.recent(node, x, held)[0] if held else x
     # each step completes `stride` outputs, of which none is missing
     extra[place] = max(stride - span, extra[place] if time.at_end else 0)
     sides = [(0, 0) if other == place else crop for other, crop in enumerate(g.crops)]

@@ -424,13 +424,18 @@ class BlockBuilder(TimeFollower):
         numbers = [start, np.iinfo(np.int64).max if end is None else end, axis, *([step] if step > 1 else [])]
         return self.add("Slice", x, *(self.constant(np.array([n])) for n in numbers))
 
+    def recent(self, node: Node, x: str, count: int, suffix: str = "steps") -> tuple[str, str]:
+        """Return x behind as many steps before this block, zeros before the first one, and its last steps."""
+        axis = self._timing_of(x).axis
+        before = self.carry(node, self._steps(x, count), axis, suffix)
+        joined = self.add("Concat", before, x, axis=axis)
+        last = self.slice(joined, axis, -count)
+        self.keep(before, last)
+        return joined, last
+
     def latest(self, node: Node, x: str) -> str:
         """Return the last step so far, zeros before the first one."""
-        timing = self._timing_of(x)
-        before = self.carry(node, self._steps(x, 1), timing.axis, "last")
-        y = self.slice(self.add("Concat", before, x, axis=timing.axis), timing.axis, -1)
-        self.keep(before, y)
-        return y
+        return self.recent(node, x, 1, "last")[1]
 
     def summarize(self, node: Node, value: str, removed: Sequence[int]) -> None:
         """Let a value without some of its axes be the result of a node for the steps so far."""
