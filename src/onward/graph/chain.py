@@ -19,7 +19,7 @@ from ..layers.sequential import Last, Sequential
 from .activation_names import OPERATORS
 from .graph import Graph
 from .inference import Values, outputs_of
-from .node import Node, Signature
+from .node import Node, Signature, needed_nodes
 from .size import Axes
 
 # Operations that move states and shapes, which are computed outside of the layers.
@@ -51,7 +51,8 @@ class _Chain:
 
     def __init__(self, graph: Graph) -> None:
         self.constants = graph.constants
-        self.needed = _ancestors(graph)
+        self.needed = {graph.outputs[0]}  # the values that the first output depends on
+        needed_nodes(graph.nodes, self.needed)
         self.at = graph.inputs[0].name
         shape = graph.inputs[0].axes or ()
         parts: list[Any] = [0, 1] if len(shape) == 2 else [0, 1, FEATURES]
@@ -344,12 +345,3 @@ class _Chain:
         """Add a layer with a weight and perhaps a bias."""
         layer.load_state_dict(dict(zip(("weight", "bias"), weights, strict=False)))
         self.layers.append(layer)
-
-
-def _ancestors(graph: Graph) -> set[str]:
-    """Return the names of the values that the first output depends on."""
-    needed = {graph.outputs[0]}
-    for node in reversed(graph.nodes):
-        if needed.intersection(node.outputs):
-            needed.update(filter(None, node.inputs))
-    return needed

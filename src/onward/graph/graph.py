@@ -11,7 +11,7 @@ from ..core import budget
 from ..errors import ArgumentError, OnwardError
 from .declared import Input as Input
 from .declared import Sizes
-from .node import AnyArray, Expansion, Node
+from .node import AnyArray, Expansion, Node, needed_nodes
 from .operations import OPERATIONS
 from .structure import Structure
 
@@ -189,15 +189,10 @@ class Graph:
 
     def without_unused(self) -> Graph:
         """Return the graph without the nodes and the constants that the outputs do not depend on."""
-        needed, used = set(self.outputs), []
-        for node in reversed(self.nodes):
-            if not needed.isdisjoint(node.outputs) or _checks(node):
-                if not needed.issuperset(node.outputs):
-                    node = node.with_outputs(*(name if name in needed else "" for name in node.outputs))
-                used.append(node)
-                needed.update(node.inputs)
+        needed = set(self.outputs)
+        nodes = [node.returning(needed) for node in needed_nodes(self.nodes, needed, _checks)]
         constants = {name: array for name, array in self.constants.items() if name in needed}
-        return self.replaced(nodes=used[::-1], constants=constants)
+        return self.replaced(nodes=nodes, constants=constants)
 
     def _new_name(self, name: str) -> str:
         """Return the name, with a number appended if a value already has it."""

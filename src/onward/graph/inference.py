@@ -1,20 +1,36 @@
 """Infer the values of a graph from the signatures of its inputs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 import numpy as np
 
 from ..core.budget import Limit
 from ..errors import ArgumentError, LimitError, OnwardError
-from .graph import Graph
+from .graph import Graph, Input
 from .node import Naming, Node, Signature
 from .operations import OPERATIONS
 from .operations.evaluation import evaluate
 from .operations.signatures import Known
+from .size import Axes, Size
 
 UNKNOWN = Signature((), np.dtype(object))
 Values = dict[str, Known]
+
+
+def open_signatures(inputs: Iterable[Input]) -> dict[str, Signature]:
+    """Return the signatures of inputs of which dtypes and axes are declared; open sizes are symbolic.
+
+    Axes of one declared name have one size, as have all axes without a name.
+    """
+    axes, sizes, found = Axes(is_open=True), dict[int | str, Size](), dict[str, Signature]()
+    for declared in inputs:
+        if declared.axes is not None and declared.dtype is not None:
+            for name in declared.axes:
+                if isinstance(name, str) and name not in sizes:
+                    sizes[name] = axes.add(name or "?")
+            found[declared.name] = Signature(tuple(sizes.get(n, n) for n in declared.axes), declared.dtype)
+    return found
 
 
 def infer(

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,6 +85,12 @@ class Node(NamedTuple):
         """Return the node of another operation, with the same inputs, outputs and attributes."""
         return self._replace(operation=operation)
 
+    def returning(self, needed: Collection[str]) -> "Node":
+        """Return the node without the outputs that are not needed."""
+        if all([name in needed for name in self.outputs]):
+            return self
+        return self.with_outputs(*[name if name in needed else "" for name in self.outputs])
+
     def with_name(self, name: str) -> "Node":
         """Return the node with another name."""
         return self._replace(name=name)
@@ -92,6 +98,19 @@ class Node(NamedTuple):
     def __str__(self) -> str:
         """The node in errors."""
         return f"node {self.name} ({self.source or self.operation})"
+
+
+def needed_nodes(
+    nodes: Sequence[Node], needed: set[str], keeps: Callable[[Node], bool] | None = None
+) -> list[Node]:
+    """Return the nodes that some values depend on, and those to keep; add what they read to the values."""
+    found = []
+    for node in reversed(nodes):
+        if not needed.isdisjoint(node.outputs) or (keeps is not None and keeps(node)):
+            found.append(node)
+            needed.update(node.inputs)
+            needed.discard("")
+    return found[::-1]
 
 
 def size_of(signatures: Iterable[Signature]) -> int:

@@ -12,9 +12,8 @@ from ..core.identity import Identity
 from ..errors import ArgumentError, LimitError
 from ..layers.summary import Axes, Row, table
 from .graph import Graph, bodies
-from .inference import infer
+from .inference import infer, open_signatures
 from .node import Node, Signature
-from .size import Axes as SizeAxes
 from .size import Size
 
 LONGEST = 20  # characters of a size
@@ -90,20 +89,8 @@ def _graphs(graph: Graph) -> Iterator[tuple[Graph, dict[str, Axes]]]:
 
 
 def signatures(graph: Graph) -> dict[str, Signature]:
-    """Infer the signatures of values, as far as they follow from shapes; open sizes are symbolic.
-
-    Axes of one declared name have one size, as have all axes without a name.
-    """
-    axes, sizes = SizeAxes(is_open=True), dict[str, Size]()
-    inputs = {}
-    for declared in graph.inputs:
-        if declared.name in graph.constants or declared.axes is None or declared.dtype is None:
-            continue
-        for axis in declared.axes:
-            if isinstance(axis, str) and axis not in sizes:
-                sizes[axis] = axes.add(axis or "?")
-        shape = tuple(axis if isinstance(axis, int) else sizes[axis] for axis in declared.axes)
-        inputs[declared.name] = Signature(shape, declared.dtype)
+    """Infer the signatures of values, as far as they follow from shapes; open sizes are symbolic."""
+    inputs = open_signatures(each for each in graph.inputs if each.name not in graph.constants)
     # the shapes are a convenience; a call reports the errors
     with budget.of_part(WORK):
         values = infer(graph, inputs, ignored=(ArgumentError, LimitError))

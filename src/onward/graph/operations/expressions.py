@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError
-from ..node import AnyArray, Expansion, Node, Signature
+from ..node import AnyArray, Expansion, Node, Signature, needed_nodes
 from ..sized import dtype_of
 from .evaluation import evaluate
 from .registry import OPERATIONS, WIDENED, Operation, operation
@@ -215,18 +215,15 @@ class Composition:
         if any(outputs[len(results) :]):
             raise ArgumentError(f"has {len(outputs)} outputs; expected at most {len(results)}")
         renamed = {y: name for y, name in zip(results, outputs, strict=False) if name}
-        needed, nodes = set(renamed), []
-        for node in reversed(self.nodes):
-            if needed.intersection(node.outputs):
-                needed.update(node.inputs)
-                nodes.append(node.with_outputs(*(y if y in needed else "" for y in node.outputs)))
+        needed = set(renamed)
+        nodes = [node.returning(needed) for node in needed_nodes(self.nodes, needed)]
         made = {y for node in nodes for y in node.outputs}
         names = {y: name for y, name in renamed.items() if y in made}
         nodes = [
             node.with_inputs(*(names.get(x, x) for x in node.inputs)).with_outputs(
                 *(names.get(y, y) for y in node.outputs)
             )
-            for node in reversed(nodes)
+            for node in nodes
         ]
         for y, name in zip(results, outputs, strict=False):
             if name and names.get(y) != name:  # an input, or the same value as another output

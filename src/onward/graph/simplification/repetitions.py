@@ -10,10 +10,9 @@ import numpy as np
 
 from ...errors import OnwardError
 from ..graph import Graph
-from ..inference import infer
-from ..node import AnyArray, Node, Signature
+from ..inference import infer, open_signatures
+from ..node import AnyArray, Node, needed_nodes
 from ..operations.control import loop
-from ..size import Axes
 from .unrolled import Differs, Unrolled
 from .writes import with_writes, without_writes
 
@@ -79,18 +78,6 @@ def _periods(codes: Any, kinds: int) -> Iterator[int]:
     yield from periods[np.argsort(-counts, kind="stable")][:MAX_PERIODS].tolist()
 
 
-def _signatures(graph: Graph) -> dict[str, Signature]:
-    """Return the signatures of the inputs of which dtypes and axes are declared, with sizes for open axes."""
-    axes, sizes = Axes(is_open=True), dict[int | str, Any]()
-    for name in [axis for each in graph.inputs for axis in each.axes or () if isinstance(axis, str)]:
-        sizes[name] = sizes.get(name) or axes.add(name)
-    return {
-        each.name: Signature(tuple(sizes.get(axis, axis) for axis in each.axes), each.dtype)
-        for each in graph.inputs
-        if each.axes is not None and each.dtype is not None
-    }
-
-
 class _Rolling:
     """The nodes of a graph, of which loops replace parts."""
 
@@ -123,7 +110,9 @@ class _Rolling:
             rows = [nodes[place::period] for place in range(period)]
             loop = Unrolled(self._graph, self._makers, self._varying, rows)
             after = [[loop.reading(node) for node in place] for place in self._places[end:]]
-            needed = self._without_unused(after)
+            needed = set(self._graph.outputs)
+            for place in reversed(after):
+                place[:] = needed_nodes(place, needed)
             found = loop.nodes(needed)
         except Differs:
             return False
@@ -147,17 +136,5 @@ class _Rolling:
         graph = self._graph.replaced(nodes=[*before, *found], constants=known, outputs=outputs)
         graph = graph.without_unused()
         with suppress(OnwardError):
-            return infer(graph, _signatures(graph)).keys() >= set(outputs)
+            return infer(graph, open_signatures(graph.inputs)).keys() >= set(outputs)
         return False
-
-    def _without_unused(self, places: list[list[Node]]) -> set[str]:
-        """Drop nodes that the outputs do not depend on, and return the names of the values that they do."""
-        needed = set(self._graph.outputs)
-        for place in reversed(places):
-            used = list[Node]()
-            for node in reversed(place):
-                if not needed.isdisjoint(node.outputs):
-                    used.append(node)
-                    needed.update(node.inputs)
-            place[:] = used[::-1]
-        return needed
