@@ -4,7 +4,7 @@ import numpy as np
 
 from onward.graph import Graph
 from onward.graph.operations.expressions import Expression
-from onward.graph.writer import Writer
+from onward.graph.writer import Recorder, Writer
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -36,3 +36,13 @@ def test_weights_that_are_dequantized_stay_integers() -> None:
 def test_equal_constants_are_stored_once() -> None:
     t = Writer(Graph())
     assert t.cast([1, 2], np.int64) == t.cast((1, 2), np.int64) != t.cast([1, 2], np.int32)
+
+
+def test_equal_constants_of_a_part_of_a_graph_are_stored_once_under_its_prefix() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (2,))
+    first, second = Recorder(graph, "first/", ("layer", "kind")), Recorder(graph, "second/")
+    names = [(Expression(t, x, FLOAT32) * 2).name for t in (first, first, second)]
+    assert names == ["first/Mul_0", "first/Mul_1", "second/Mul_2"]
+    assert list(graph.constants) == ["first/constant_0", "second/constant_1"]
+    assert [(node.name, node.source) for node in graph.nodes][:2] == [("layer", "kind")] * 2

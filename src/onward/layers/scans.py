@@ -321,7 +321,7 @@ class SelectiveScan(Recurrence):
     STATE_AXES = "1", "batch", "features", "state_size"
 
     def is_matrix(self, name: str, shape: Shape) -> bool:
-        return name.endswith("weight")
+        return name in ("x_proj.weight", "dt_proj.weight")
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ from .registry import EVERY_INPUT, operation
 from .signatures import Known
 
 MAX_UNROLLED = 16  # iterations
+SCAN_OUTPUTS = ("scan_output_axes", "scan_output_directions")  # attributes that Loop and Scan share
 MAX_BATCH = 4096  # iterations that the core runs in one call
 INTERRUPTIBLE = 0.01  # seconds; a call that takes longer is followed by a shorter one
 # The work of an iteration, beside that of its nodes: in the core, and in Python.
@@ -280,7 +281,7 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
             values[place] = f"{_identity(node)}/slice {place}"
             one = [1 if other == x_axis % len(shape) else size for other, size in enumerate(shape)]
             constants[values[place]] = np.zeros(one, inputs[place].dtype)  # type: ignore[union-attr]  # it has a shape
-    options = {key: attributes[key] for key in attributes if key.startswith("scan_output_")}
+    options = {key: attributes[key] for key in SCAN_OUTPUTS if key in attributes}
     options["body"] = _loop_body(attributes["body"], len(states), tuple(axes), tuple(backwards))
     options["captured"] = scans + node.captured
     nodes = [

@@ -15,28 +15,27 @@ from ...layers.base import NO_WEIGHTS
 from ..node import AnyArray, Node
 from ..operations import OPERATIONS
 from ..operations.recurrent import LAYERS
-from .patterns import Match, Matcher
+from .patterns import Match, Matcher, Pattern
 
 LAST_AXIS = (1, -1)  # the axis of the gates in the preactivations (B, G*H)
 
 # c' = sigmoid(f) c + sigmoid(i) tanh(g), h' = sigmoid(o) tanh(c')
 NEW_CELL = ("Add", ("Mul", ("Sigmoid", "f"), "c"), ("Mul", ("Sigmoid", "i"), ("Tanh", "g")))
 LSTM_STEP = ("Mul", ("Sigmoid", "o"), ("Tanh", NEW_CELL))
-# n = tanh(n_x + sigmoid(r) n_h), h' = (1 - sigmoid(z)) n + sigmoid(z) h
-CANDIDATE = ("Tanh", ("Add", "n_x", ("Mul", ("Sigmoid", "r"), "n_h")))
 UPDATE = ("Sigmoid", "z")
-GRU_STEP = [
-    ("Add", ("Mul", ("Sub", "h", CANDIDATE), UPDATE), CANDIDATE),
-    ("Add", ("Mul", UPDATE, "h"), ("Mul", ("Sub", 1.0, UPDATE), CANDIDATE)),
-]
 
 
-# n = tanh(n), whose state h the reset gate multiplies before the product
-OTHER_CANDIDATE = ("Tanh", "n")
-OTHER_GRU_STEP = [
-    ("Add", ("Mul", ("Sub", "h", OTHER_CANDIDATE), UPDATE), OTHER_CANDIDATE),
-    ("Add", ("Mul", UPDATE, "h"), ("Mul", ("Sub", 1.0, UPDATE), OTHER_CANDIDATE)),
-]
+def _mixed(candidate: Pattern) -> list[Pattern]:
+    """The patterns of h' = (1 - sigmoid(z)) n + sigmoid(z) h."""
+    return [
+        ("Add", ("Mul", ("Sub", "h", candidate), UPDATE), candidate),
+        ("Add", ("Mul", UPDATE, "h"), ("Mul", ("Sub", 1.0, UPDATE), candidate)),
+    ]
+
+
+# n = tanh(n_x + sigmoid(r) n_h), or n = tanh(n), whose state h the reset gate multiplies before the product
+GRU_STEP = _mixed(("Tanh", ("Add", "n_x", ("Mul", ("Sigmoid", "r"), "n_h"))))
+OTHER_GRU_STEP = _mixed(("Tanh", "n"))
 NONLINEARITIES = {"Tanh": "tanh", "Relu": "relu"}
 
 
