@@ -85,6 +85,47 @@ def test_cells_become_one_layer(cell: str, axis: int, monkeypatch: pytest.Monkey
         np.testing.assert_array_equal(y, right)
 
 
+@pytest.mark.parametrize("cell", ["LSTM", "GRU"])
+def test_written_cells_with_as_many_inputs_as_units_become_one_layer(cell: str) -> None:
+    """The products do not tell x from h, and each use of a state of zeros has a constant of its own."""
+    graph, H, gates = Graph(), 5, {"LSTM": 4, "GRU": 3}[cell]
+    layer = getattr(onward, cell)(H, H, rng=3)
+    x = graph.add_input("x", np.float32, (12, 2, H))
+    axis, one = graph.add_constant(np.array([0])), graph.add_constant(np.float32(1))
+    W, R, b_W, b_R = (graph.add_constant(array) for array in layer.state_dict().values())
+    states, parts = [["", ""], ["", ""]], []
+
+    def add(operation: str, *inputs: str, **attributes: Any) -> str:
+        return graph.add(operation, *inputs, **attributes)
+
+    def product(rows: str, W: str, b: str) -> tuple[str, ...]:
+        sizes = graph.add_constant(np.array([H] * gates))
+        y = add("Gemm", rows, W, b, transB=1)
+        return graph.add_all("Split", [y, sizes], gates, axis=1)
+
+    for t in range(12):
+        uses = [name or graph.add_constant(np.zeros((2, H), np.float32)) for each in states for name in each]
+        step, h = add("Gather", x, graph.add_constant(np.array(t)), axis=0), uses[0]
+        pairs = list(zip(product(h, R, b_R), product(step, W, b_W), strict=True))
+        if cell == "LSTM":
+            i, f, g, o = (add("Add", *pair) for pair in pairs)
+            kept, new = add("Mul", add("Sigmoid", f), uses[2]), add("Mul", add("Sigmoid", i), add("Tanh", g))
+            c = add("Add", kept, new)
+            h = add("Mul", add("Sigmoid", o), add("Tanh", c))
+            states[1] = [c, c]
+        else:
+            r, z = (add("Sigmoid", add("Add", *pair)) for pair in pairs[:2])
+            n = add("Tanh", add("Add", pairs[2][1], add("Mul", r, pairs[2][0])))
+            h = add("Add", add("Mul", z, uses[1]), add("Mul", add("Sub", one, z), n))
+        states[0] = [h, h]
+        parts.append(add("Unsqueeze", h, axis))
+    graph.outputs = (add("Concat", *parts, axis=0),)
+    planner = Planner(simplify.simplify(graph))
+    assert operations(planner.graph) == ["Recurrent"]
+    sequence = np.random.default_rng(4).standard_normal((12, 2, H)).astype(np.float32)
+    np.testing.assert_allclose(planner(sequence)[0], layer(sequence)[0], rtol=1e-4, atol=1e-6)
+
+
 def sums(*shape: int) -> Graph:
     """Return the graph of the sums of 40 steps, which start from a constant of some shape."""
     graph = Graph()

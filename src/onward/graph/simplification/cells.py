@@ -100,7 +100,8 @@ def _step(
     states = [name for name, W in first.terms.items() if len(W) == H and match.values.get("h", name) == name]
     if not states or len(first.terms) != 2 or any(len(found.bias) != H for pair in pairs for found in pair):
         return None
-    h = states[-1]
+    declared = {each.name for each in match.matcher.graph.inputs}  # the states, in the body of a loop
+    h = sorted(states, key=declared.__contains__)[-1]
     (x,) = first.terms.keys() - {h}
     for of_x, of_h in pairs:
         own = [{x, h}, {x, h}] if of_x is of_h else [{x}, {h}]

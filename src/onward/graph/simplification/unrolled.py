@@ -155,14 +155,21 @@ class Unrolled:
             raise Differs
         if self._varying.isdisjoint(computed):  # constants are cheaper than a state
             raise Differs
-        name = f"{self._prefix}/before {len(self._states)}"
         later = (*row[1:delay], *computed[: self._count - delay + 1])
+        for other, (name, after) in self._states.items():
+            if after == later and self._are_equal_constants(row[0], other[0]):
+                return name
+        name = f"{self._prefix}/before {len(self._states)}"
         self._states[row] = name, later
         self._following.add(name)
         self._changing.add(name)
         if delay > 1:
             self._value(later, 0)
         return name
+
+    def _are_equal_constants(self, name: str, other: str) -> bool:
+        constants = self._graph.constants
+        return name in constants and other in constants and _are_equal(constants[name], constants[other])
 
     def _constant(self, arrays: Sequence[AnyArray]) -> str:
         """Return the name of a constant that may differ from copy to copy."""
