@@ -63,7 +63,7 @@ struct Panels {
     // The bias [blocks][G][L]; int8: bias, scale, sum of weights [blocks][3][G][L]; with zero points, additionally the
     // sum of weights minus the zero point, and the zero point [blocks][5][G][L].
     const Real* constants = nullptr;
-    Size block_bytes = 0;     // the weights of one block
+    Size block_bytes = 0;     // from one block of weights to the next
     Size quantized_size = 0;  // int8: int32 numbers per row of bytes, a header and then four k in each
 };
 

@@ -2,6 +2,7 @@
 #include "run/dense.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "platform/denormals.h"
@@ -14,6 +15,20 @@ namespace onward {
 template <class Real>
 Dense<Real>::Dense(const Matrix<Real>& W, const Real* b, Size O, Size I)
     : O(O), I(I), kernels(onward::kernels<Real>()), packed(W, b, 0, 1, O, I, kernels.L) {}
+
+template <class Real>
+bool Dense<Real>::is_finite() const {
+    if (packed.quantized_size) return true;
+    signed char known = __atomic_load_n(&finite, __ATOMIC_RELAXED);
+    if (known < 0) {  // 0 times an infinity or NaN is NaN
+        const Size units = packed.blocks * kernels.L;
+        const Buffer<Real> zeros = Buffer<Real>::zeros(I), out(units);
+        kernels.product(packed, {zeros.data(), I}, 1, out.data(), units, nullptr, {0, packed.blocks});
+        known = std::none_of(out.data(), out.data() + units, [](Real y) { return std::isnan(y); });
+        __atomic_store_n(&finite, known, __ATOMIC_RELAXED);
+    }
+    return known;
+}
 
 template <class Real>
 Size Dense<Real>::work() const {

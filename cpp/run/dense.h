@@ -13,6 +13,7 @@ public:
     Dense(const Matrix<Real>& W, const Real* b, Size O, Size I);
     void forward(const Real* x, Size rows, Real* y, Interrupt& interrupt) const;  // incomplete once interrupted
     const Panels<Real>& panels() const { return packed; }
+    bool is_finite() const;  // whether no weight is an infinity or NaN, and no bias NaN; computed when first needed
     Size work() const;                                                            // multiply-adds of one row
 
     const Size O, I;
@@ -20,6 +21,7 @@ public:
 private:
     const Kernels<Real>& kernels;
     Packed<Real> packed;
+    mutable signed char finite = -1;  // -1: unknown
 };
 
 // Adds the gradients with respect to W and b (or null), from x (rows, I) and dy (rows, O). Skips a row whose dy is all

@@ -232,10 +232,14 @@ private:
         Size length = 1;  // elements in a piece
         std::span<const Size> pieces;
         bool in_place = false;  // whether the product reads them in place
+        bool skips_zeros = false;  // whether it may skip pieces that are zeros, as in the padding of windows
     };
 
     void multiply(const Panels<float>& panels, const float* x, const Rows& rows, Size first, Size last,
                   const std::optional<Activation<float>>& f, float* out, const Offsets& to) const;
+    // A product without the first and last pieces that are zeros in all rows; false if its result may be another one.
+    bool multiply_without_zeros(const Panels<float>& panels, const Operand<float>& a, Size rows, float* out,
+                                Size out_stride) const;
     // Whether reading the clock takes no longer than a step.
     bool polls_often() const;
     // What exact sums (rows, units) become, and where.

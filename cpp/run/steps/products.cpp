@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <cstdint>
 #include <cstring>
 #include <numeric>
 #include <stdexcept>
@@ -60,6 +62,17 @@ View transposed(View view) {
     std::swap(view.shape.end()[-2], view.shape.end()[-1]);
     std::swap(view.strides.end()[-2], view.strides.end()[-1]);
     return view;
+}
+
+// Whether n > 0 numbers are all +0.
+bool are_zeros(const float* x, Size n) {
+    return std::bit_cast<uint32_t>(*x) == 0 && std::memcmp(x, x + 1, size_t(n - 1) * sizeof(float)) == 0;
+}
+
+bool has_negative_zero(const float* x, Size n) {
+    uint32_t found = 0;
+    for (Size i = 0; i < n; i++) found |= std::bit_cast<uint32_t>(x[i]) == 0x80000000;
+    return found;
 }
 
 // The time of a product of M rows and a matrix of N columns, which are the lanes of vectors: multiplying takes twice as
@@ -131,6 +144,27 @@ Plan::Rows::Rows(Memory& memory, const View& view, Size row_axes, Size K)
     in_place = length > 1 && (offsets.line >= short_line || offsets.line == offsets.count);
 }
 
+// A term of zero changes a sum of finite weights at most from -0 to +0, and so do several of them for the sums that
+// follow. A result other than -0 is therefore that of all pieces.
+bool Plan::multiply_without_zeros(const Panels<float>& panels, const Operand<float>& a, Size rows, float* out,
+                                  Size out_stride) const {
+    const Size length = panels.K / a.pieces, units = panels.blocks * kernels.L;
+    auto is_zero = [&](Size piece) { return are_zeros(a.rows + a.offsets[piece], (rows - 1) * a.stride + length); };
+    Size first = 0, last = a.pieces;
+    while (last - first > 1 && is_zero(first)) first++;
+    while (last - first > 1 && is_zero(last - 1)) last--;
+    if (last - first == a.pieces) return false;
+    Panels<float> part = panels;
+    part.weights = (const std::byte*)panels.weights + panels.block_bytes / panels.K * length * first;
+    part.K = length * (last - first);
+    Operand<float> others = a;
+    others.offsets += first, others.pieces = last - first;
+    kernels.product(part, others, rows, out, out_stride, nullptr, {0, panels.blocks});
+    for (Size row = 0; row < rows; row++)
+        if (has_negative_zero(out + (a.places ? a.places[row] : row * out_stride), units)) return false;
+    return true;
+}
+
 // out[row] = f(x[row] . panels + bias) for the rows [first, last). Rows of which enough are evenly spaced are read in
 // place, unless they have several pieces and are to be quantized; others are gathered first, in groups that fill whole
 // tiles of the product.
@@ -165,12 +199,14 @@ void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& row
         if (is_relu) a.least = 0;
         const bool is_even = to.line == to.count;
         if (!is_even) a.places = to.some(first, n, nullptr);
-        kernels.product(panels, a, n, is_even ? out + first * to.stride : out, to.stride,
-                        panels.quantized_size ? quantized.data() : nullptr, {0, panels.blocks});
+        float* const y = is_even ? out + first * to.stride : out;
+        if (!rows.skips_zeros || !multiply_without_zeros(panels, a, n, y, to.stride))
+            kernels.product(panels, a, n, y, to.stride, panels.quantized_size ? quantized.data() : nullptr,
+                            {0, panels.blocks});
         const Size together = is_even && to.stride == units ? n : 1;
         for (Size row = 0; f && !is_relu && row < n; row += together) {
-            float* const y = out + (is_even ? (first + row) * to.stride : a.places[row]);
-            kernels.activate(*f, together * units, y, y);
+            float* const results = y + (is_even ? row * to.stride : a.places[row]);
+            kernels.activate(*f, together * units, results, results);
         }
     }
 }
@@ -179,7 +215,10 @@ void Plan::product(const Dense<float>& W, const View& x, Size row_axes, const st
                    const View& y) {
     check_floats({&x, &y});
     const Panels<float>& panels = W.panels();
-    const Rows rows(kept, x, row_axes, panels.K);
+    Rows rows(kept, x, row_axes, panels.K);
+    const Size stride = rows.offsets.stride;
+    rows.skips_zeros = rows.in_place && rows.pieces.size() > 1 && !panels.quantized_size && stride > 0 &&
+                       stride <= rows.length && W.is_finite();
     if (y.shape.size() < 2 || y.shape.back() != W.O || (y.strides.back() != 1 && W.O > 1))
         throw std::out_of_range("the output of a product must have rows of its units");
     Offsets to(kept, y, 0, y.shape.size() - 1);

@@ -8,25 +8,30 @@ import pytest
 from support.bits import each_isa
 from support.lowering import run_lowered
 from support.randomized import random_cases
+from support.skips import counted_cases
 
 from onward.graph.graph import Graph
 from onward.graph.node import Node
 from onward.graph.operations import OPERATIONS
 from onward.graph.plan.planner import Planner
 
+SPECIAL = [np.nan, np.inf, -np.inf, -0.0, 1e-40, -1e-40]
+
 
 def floats(rng: Any, *shape: int) -> Any:
     return rng.standard_normal(shape).astype(np.float32)
 
 
-def random_case(rng: Any, operation: str) -> tuple[list[Any], dict[str, Any]]:
+def random_case(rng: Any, operation: str, many: int = 1) -> tuple[list[Any], dict[str, Any]]:
+    """Return inputs and attributes of a convolution, with up to `many` times as many channels and outputs."""
     n = int(rng.integers(1, 3))
     kernel, dilations = rng.integers(1, 5, n), rng.integers(1, 3, n)
     strides = np.where(rng.random(n) < 0.7, 1, rng.integers(1, 4, n))
     sizes = kernel * dilations + rng.integers(0, 40, n)
-    C, M = int(rng.integers(1, 7)), int(rng.integers(1, 6))
+    C, M = int(rng.integers(1, 7)), int(rng.integers(1, 6)) * int(rng.integers(1, many + 1))
     group = C if rng.random() < 0.4 else 1
-    M = C if group > 1 else M
+    M = C * int(rng.integers(1, many + 1)) if group > 1 else M
+    C *= int(rng.integers(1, many + 1))
     first, second = (M, C // group) if operation == "Conv" else (C, M // group)
     inputs = [floats(rng, int(rng.integers(1, 3)), C, *sizes), floats(rng, first, second, *kernel)]
     if rng.random() < 0.5:
@@ -49,6 +54,67 @@ def test_random_convolutions(operation: str) -> None:
         assert found is not None
         expected = OPERATIONS[operation].compute(inputs, attributes)
         np.testing.assert_allclose(found[0], expected[0], rtol=1e-5, atol=1e-5, err_msg=str(attributes))
+
+
+def product_of_windows(x: Any, W: Any, bias: Any, attributes: dict[str, Any]) -> Any:
+    """The convolution as matrix products of all windows of the padded x, one for each group."""
+    n, groups, pads = W.ndim - 2, attributes["group"], attributes["pads"]
+    padded = np.pad(x, [(0, 0), (0, 0), *zip(pads[:n], pads[n:], strict=True)])
+    spans = [(k - 1) * d + 1 for k, d in zip(W.shape[2:], attributes["dilations"], strict=True)]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, spans, tuple(range(2, 2 + n)))
+    every = [slice(None, None, step) for step in attributes["strides"] + attributes["dilations"]]
+    windows = np.moveaxis(windows[:, :, *every], 1, -1)  # (N, *out, *kernel, C)
+    outputs = []
+    for part, own, b in zip(
+        np.split(windows, groups, -1), np.split(W, groups), np.split(bias, groups), strict=True
+    ):
+        rows, matrix = part.reshape(-1, own[0].size), np.moveaxis(own, 1, -1).reshape(len(own), -1)
+        found = run_lowered("Gemm", [rows, np.ascontiguousarray(matrix.T), b], {}, known=[1, 2])
+        assert found is not None
+        outputs.append(found[0])
+    y = np.concatenate(outputs, 1).reshape(*windows.shape[: 1 + n], len(W))
+    return np.moveaxis(y, -1, 1)
+
+
+def replace_some(rng: Any, a: Any, numbers: Any) -> None:
+    """Replace random elements of an array by some numbers."""
+    a.flat[rng.integers(a.size, size=1 + a.size // 20)] = rng.choice(numbers, 1 + a.size // 20)
+
+
+@pytest.mark.parametrize("operation", ["Conv", "QuantizedConv"])
+def test_padding_has_the_bits_of_zeros(operation: str) -> None:
+    """A convolution skips zeros, which change the sign of a sum of zero, and make NaN of infinite weights."""
+    negative_zeros, zeros = 0, np.array([0.0, -0.0], np.float32)
+    for case in counted_cases(80):
+        with case:
+            assert case.seed is not None
+            rng = np.random.default_rng(case.seed)
+            (x, W, *_), attributes = random_case(rng, "Conv", many=6)
+            bias = floats(rng, len(W))
+            if rng.random() < 0.5:  # many sums are zero
+                bias[rng.random(len(bias)) < 0.8] = -0.0
+                x[rng.random(x.shape) < 0.7] = 0
+                W *= rng.choice(np.float32([1e-3, 1]), len(W)).reshape(-1, *[1] * (W.ndim - 1))
+                x *= rng.choice(np.float32([1e-36, 1]))
+            x[..., : int(rng.integers(x.shape[2])), :] = 0
+            replace_some(rng, x, zeros)
+            replace_some(rng, W, zeros)
+            if rng.random() < 0.4:
+                replace_some(rng, (x, W, bias)[rng.integers(3)], SPECIAL)
+            inputs = [x, W, bias]
+            if operation == "QuantizedConv":
+                with np.errstate(over="ignore"):
+                    inputs = [x, W.astype(np.float16), None, bias]
+                W = inputs[1].astype(np.float32)
+            found = set()
+            for _ in each_isa():
+                result = run_lowered(operation, inputs, attributes, known=range(1, len(inputs)))
+                assert result is not None
+                for y in (result[0], product_of_windows(x, W, bias, attributes)):
+                    found.add(np.where(np.isnan(y), np.float32(np.nan), y).tobytes())
+            assert len(found) == 1, attributes
+            negative_zeros += np.count_nonzero((y == 0) & np.signbit(y))
+    assert negative_zeros
 
 
 @pytest.mark.parametrize("operation", ["Conv", "ConvTranspose"])
@@ -133,11 +199,11 @@ def test_windows_over_channels_do_not_depend_on_lines_batch_or_instruction_set(o
 
 
 def test_relu_of_a_product_has_the_bits_of_relu() -> None:
-    rng, special = np.random.default_rng(6), [np.nan, np.inf, -np.inf, -0.0, 1e-40, -1e-40]
+    rng = np.random.default_rng(6)
     for K, units, rows in ((3, 17, 30), (1, 5, 1), (40, 64, 7)):
         W, x, bias = floats(rng, K, units), floats(rng, rows, K), floats(rng, units)
-        x.flat[rng.integers(x.size, size=3)] = rng.choice(special, 3)
-        W.flat[rng.integers(W.size, size=9)] = rng.choice(special, 9)
+        x.flat[rng.integers(x.size, size=3)] = rng.choice(SPECIAL, 3)
+        W.flat[rng.integers(W.size, size=9)] = rng.choice(SPECIAL, 9)
         found = set()
         for _, outputs in itertools.product(each_isa(), (("y",), ("y", "z"))):  # z keeps Relu apart
             graph = Graph(outputs=outputs)
