@@ -25,7 +25,7 @@ sigmoid, tanh = unary("Sigmoid"), unary("Tanh")
 Equation = Callable[..., "tuple[Sequence[Expression], Sequence[Expression], dict[str, Expression]]"]
 
 
-class Step(Recorder):
+class StepRecorder(Recorder):
     """Adds the operations of a step to the body of a loop, which captures values from around it."""
 
     def __init__(self, body: Graph, prefix: str, label: tuple[str, str]) -> None:
@@ -46,7 +46,7 @@ class Step(Recorder):
 
     def named(self, x: Any) -> str:
         name = super().named(x)
-        if name not in {"", *self.graph.constants, *self._own}:
+        if name and name not in self.graph.constants and name not in self._own:
             self._own.add(name)
             self.captured.append(name)
         return name
@@ -108,7 +108,7 @@ class Equations:
         outputs, and, by name, what a trace shows besides. All arrays but the slices are (1, B, ...).
         """
         body, dtype = Graph(), self._layer.dtype
-        inner = Step(body, f"{self._prefix}step/", self._t.label)
+        inner = StepRecorder(body, f"{self._prefix}step/", self._t.label)
         before = [inner.input(self._prefix + name, dtype) for name in self._layer.state_names]
         slices = [inner.input(f"{self._prefix}slice_{place}", dtype) for place in range(len(sequences))]
         scanned = [x.name for x in sequences]
