@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,9 +85,9 @@ class Node(NamedTuple):
         """Return the node of another operation, with the same inputs, outputs and attributes."""
         return self._replace(operation=operation)
 
-    def returning(self, needed: Collection[str]) -> "Node":
+    def returning(self, needed: set[str]) -> "Node":
         """Return the node without the outputs that are not needed."""
-        if all([name in needed for name in self.outputs]):
+        if needed.issuperset(self.outputs):
             return self
         return self.with_outputs(*[name if name in needed else "" for name in self.outputs])
 

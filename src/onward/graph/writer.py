@@ -46,7 +46,7 @@ class Recorder:
 
     def cast(self, value: Any, dtype: Any) -> str:
         """Return the name of a constant."""
-        array = np.ascontiguousarray(np.asarray(value).astype(dtype)).reshape(np.shape(value))
+        array: AnyArray = np.asarray(value).astype(dtype, order="C")
         key = array.dtype.str, array.shape, array.tobytes()
         if key not in self._stored:
             name = f"{self._prefix}constant_{len(self.graph.constants)}"
