@@ -44,7 +44,7 @@ void bind_layers(nb::module_& m) {
 
     nb::class_<Dense>(m, "Dense",
                       "A packed matrix: y = W x + b for each row. W may be float16, or int8 with a scale for each row; "
-                      "with int8, the rows x are quantized too.")
+                      "with int8, the rows x are quantized too. The rows x of filters W (O, C, taps) are (taps, C).")
         .def(nb::init<const In&, const OptionalIn&, const OptionalIn&>(), "W"_a, "b"_a.none(),
              "scale"_a.none() = nb::none())
         .def("forward", &Dense::forward, "x"_a.noconvert(), "y"_a.noconvert(), "Fill y (N, O) from x (N, I).");

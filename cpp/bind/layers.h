@@ -63,9 +63,9 @@ struct Stack {
 
 template <class Real>
 onward::Dense<Real> make_dense(const In& W, const OptionalIn& b, const OptionalIn& scale) {
-    if (W.ndim() != 2) throw nb::value_error("W must be a matrix");
-    const Size O = Size(W.shape(0)), I = Size(W.shape(1));
-    return {matrix_of<Real>({W, scale}, "W", O, I), data_of<const Real>(b, "b", {O}), O, I};
+    if (W.ndim() != 2 && W.ndim() != 3) throw nb::value_error("W must be a matrix, or filters (O, C, taps)");
+    const Size O = Size(W.shape(0)), I = Size(W.shape(1)), taps = W.ndim() == 3 ? Size(W.shape(2)) : 1;
+    return {matrix_of<Real>({W, scale}, "W", O, I, taps), data_of<const Real>(b, "b", {O}), O, I * taps};
 }
 
 struct Dense {

@@ -21,18 +21,21 @@ onward::Activation<Real> activation_of(const ActivationIn& activation) {
     return {onward::lookup(onward::functions, name), Real(alpha), Real(beta)};
 }
 
-// A matrix (rows, columns) in any format.
+// A matrix (rows, columns), or filters (rows, columns, taps), in any format.
 template <class Real>
-onward::Matrix<Real> matrix_of(const MatrixIn& matrix, const char* name, Size rows, Size columns) {
+onward::Matrix<Real> matrix_of(const MatrixIn& matrix, const char* name, Size rows, Size columns, Size taps = 1) {
     const auto& [numbers, scale] = matrix;
+    auto data = [&]<class Number>(Number) {
+        return numbers.ndim() == 3 ? data_of<const Number>(numbers, name, {rows, columns, taps})
+                                   : data_of<const Number>(numbers, name, {rows, columns});
+    };
     if constexpr (std::is_same_v<Real, float>) {
         if (numbers.dtype() == nb::dtype<int8_t>() && scale)
-            return {Format::int8, data_of<const int8_t>(numbers, name, {rows, columns}),
-                    data_of<const float>(scale, name, {rows})};
+            return {Format::int8, data(int8_t()), data_of<const float>(scale, name, {rows}), nullptr, taps};
         if (numbers.dtype() == nb::dtype<onward::Half>())
-            return {Format::float16, data_of<const onward::Half>(numbers, name, {rows, columns})};
+            return {Format::float16, data(onward::Half()), nullptr, nullptr, taps};
     }
-    return {Format::native, data_of<const Real>(numbers, name, {rows, columns})};
+    return {Format::native, data(Real()), nullptr, nullptr, taps};
 }
 
 template <class Real>

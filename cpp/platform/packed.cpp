@@ -9,6 +9,8 @@ namespace onward {
 
 namespace {
 
+constexpr Size most_lanes = 16;  // of any instruction set
+
 // Transposes a square of `side` rows and columns, which stays in cache.
 template <class Number>
 void transpose(const Number* x, Size x_stride, Number* y, Size y_stride, Size side) {
@@ -36,13 +38,14 @@ void transpose(const float* x, Size x_stride, float* y, Size y_stride, Size side
 
 // Each unit stores `terms` consecutive k together. Copies a square of k and units at a time, which stays in cache.
 template <Size terms, class Number>
-Buffer<std::byte> packed_weights(const Number* matrix, Size G, Size N, Size K, Size L) {
+Buffer<std::byte> packed_weights(const Number* matrix, Size taps, Size G, Size N, Size K, Size L) {
     if constexpr (terms > 1 && terms * sizeof(Number) == sizeof(float))  // the terms move together
-        if (K % terms == 0 && std::uintptr_t(matrix) % alignof(float) == 0)
-            return packed_weights<1>((const float*)matrix, G, N, K / terms, L);
+        if (taps == 1 && K % terms == 0 && std::uintptr_t(matrix) % alignof(float) == 0)
+            return packed_weights<1>((const float*)matrix, taps, G, N, K / terms, L);
     const Size blocks = ceil_div(N, L), steps = ceil_div(K, terms), block = steps * G * L * terms;
     Buffer<std::byte> memory(blocks * block * Size(sizeof(Number)));
     Number* const weights = (Number*)memory.data();
+    auto place = [&](Size column) { return taps == 1 ? column : column % taps * (K / taps) + column / taps; };
     for (Size first = 0; first < N; first += L) {
         const Size last = std::min(first + L, N);
         Number* const panel = weights + first / L * block;
@@ -52,12 +55,20 @@ Buffer<std::byte> packed_weights(const Number* matrix, Size G, Size N, Size K, S
                 const Number* const rows = matrix + (g * N + first) * K;
                 const Size end = std::min(k + L, K);
                 if (terms == 1 && end == k + L && last == first + L) {
-                    transpose(rows + k, K, panel + (k * G + g) * L, G * L, L);
+                    if (taps == 1) {
+                        transpose(rows + k, K, panel + (k * G + g) * L, G * L, L);
+                        continue;
+                    }
+                    alignas(64) Number square[most_lanes * most_lanes];
+                    transpose(rows + k, K, square, L, L);
+                    for (Size i = 0; i < L; i++) std::copy_n(square + i * L, L, panel + (place(k + i) * G + g) * L);
                     continue;
                 }
-                for (Size n = 0; n < last - first; n++)
-                    for (Size i = k; i < end; i++)
-                        panel[((i / terms * G + g) * L + n) * terms + i % terms] = rows[n * K + i];
+                for (Size i = k; i < end; i++) {
+                    const Size to = place(i);
+                    for (Size n = 0; n < last - first; n++)
+                        panel[((to / terms * G + g) * L + n) * terms + to % terms] = rows[n * K + i];
+                }
             }
     }
     return memory;
@@ -72,17 +83,17 @@ Packed<Real>::Packed(const Matrix<Real>& matrix, const Real* bias, Size first, S
     switch (matrix.format) {
         case Format::native:
             this->block_bytes = K * G * L * Size(sizeof(Real));
-            weights_memory = packed_weights<1>((const Real*)matrix.numbers + start * K, G, N, K, L);
+            weights_memory = packed_weights<1>((const Real*)matrix.numbers + start * K, matrix.taps, G, N, K, L);
             break;
         case Format::float16:
             this->block_bytes = K * G * L * Size(sizeof(Half));
-            weights_memory = packed_weights<1>((const Half*)matrix.numbers + start * K, G, N, K, L);
+            weights_memory = packed_weights<1>((const Half*)matrix.numbers + start * K, matrix.taps, G, N, K, L);
             break;
         case Format::int8:
         case Format::integer:
         case Format::dynamic:
             this->block_bytes = ceil_div(K, 4) * 4 * G * L;
-            weights_memory = packed_weights<4>((const int8_t*)matrix.numbers + start * K, G, N, K, L);
+            weights_memory = packed_weights<4>((const int8_t*)matrix.numbers + start * K, matrix.taps, G, N, K, L);
             this->quantized_size = (matrix.zero_points ? Size(sizeof(RowHeader) / 4) : 1) + ceil_div(K, 4);
             break;
     }

@@ -40,6 +40,7 @@ struct Matrix {
     const void* numbers = nullptr;  // null: no matrix
     const Real* scale = nullptr;
     const int32_t* zero_points = nullptr;
+    Size taps = 1;  // of a convolution: numbers are [rows][columns / taps][taps], and columns are packed tap by tap
 };
 
 // G gates of a matrix (.., K), starting with gate `first`, N rows each: packed panels and their memory.

@@ -180,11 +180,10 @@ class Filters:
         self, weight: AnyArray, bias: AnyArray | None, groups: int, scale: AnyArray | None = None
     ) -> None:
         self.O = len(weight) // groups
-        # channels last: the windows of one axis then overlap in memory, and need no copy
-        rows = np.moveaxis(weight, 1, -1).reshape(len(weight), math.prod(weight.shape[1:]))
-        matrices = np.split(rows, groups)
+        # packed with channels last: the windows of one axis then overlap in memory, and need no copy
+        filters = np.split(weight.reshape(*weight.shape[:2], math.prod(weight.shape[2:])), groups)
         others = ([None] * groups if array is None else np.split(array, groups) for array in (bias, scale))
-        self.products = [_core.Dense(*arrays) for arrays in zip(matrices, *others, strict=True)]
+        self.products = [_core.Dense(*arrays) for arrays in zip(filters, *others, strict=True)]
 
     def __call__(self, x: AnyArray, g: Geometry) -> AnyArray:
         """Map x (N, C, *sizes) to y (N, O, *out)."""

@@ -175,8 +175,10 @@ def windows_of_groups(x: View, g: Geometry, groups: int, M: int) -> Iterator[tup
 def _filters(
     W: NDArray[Any], bias: NDArray[Any] | None, scale: NDArray[Any] | None, own: slice
 ) -> tuple[NDArray[Any] | None, ...]:
-    """Return the filters of one group as a matrix, their bias and their scales."""
-    return filter_matrix(W[own]), *(None if a is None else a[own] for a in (bias, scale))
+    """Return the filters (M, C, taps) of one group, their bias and their scales."""
+    return W[own].reshape(own.stop - own.start, W.shape[1], -1), *(
+        None if a is None else a[own] for a in (bias, scale)
+    )
 
 
 def filter_matrix(W: NDArray[Any]) -> NDArray[Any]:

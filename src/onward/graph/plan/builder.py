@@ -160,7 +160,10 @@ class Builder:
         """Return the arguments of `Dense` that `make` returns, packed once for all plans of the graph."""
 
         def pack() -> _core.Dense:
-            arrays = (None if array is None else np.ascontiguousarray(array) for array in make())
+            W, *others = make()
+            if W is not None and W.ndim == 3 and self.core is not _core:  # records matrices
+                W = W.transpose(0, 2, 1).reshape(len(W), -1)
+            arrays = (None if array is None else np.ascontiguousarray(array) for array in (W, *others))
             dense: _core.Dense = self.core.Dense(*arrays)
             return dense
 
