@@ -231,10 +231,14 @@ class SequencePool(GraphPool):
         self._ended: set[int] = set()  # the ids of sequences that have ended
 
     def _declared_rows(self) -> Rows:
-        axes = [carry.axes.batch for carry in self._model.carries] + self._row_axes
-        choices: list[list[int]] = [[] if axis is None else [axis] for axis in axes]
         shapes = self._model.block_shapes()
-        return together(self._model, shapes, choices) or apart(self._model, self._row_axes)
+        return together(self._model, shapes, self._choices) or apart(self._model, self._row_axes)
+
+    @property
+    def _choices(self) -> list[list[int]]:
+        """The axis that holds the rows of each input, carries first, if there is one."""
+        axes = [carry.axes.batch for carry in self._model.carries] + self._row_axes
+        return [[] if axis is None else [axis] for axis in axes]
 
     @property
     def _row_axes(self) -> list[int | None]:
@@ -247,9 +251,8 @@ class SequencePool(GraphPool):
         if self._last is None:
             self._last = replace(apart(model, self._row_axes), planner=model.last_planner)
             if rows.are_together:
-                choices = [[axis] for axis in rows.axes if axis is not None]
                 with suppress(ArgumentError):  # steps after the last one may be those of one row
-                    graph, _, axes = by_rows(model.last, 0, model.block_shapes(), choices)
+                    graph, _, axes = by_rows(model.last, 0, model.block_shapes(), self._choices)
                     self._last = Rows(Planner(graph, max_programs=MAX_PROGRAMS), rows.axes, axes, True)
         return self._last
 

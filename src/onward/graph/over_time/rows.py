@@ -11,8 +11,10 @@ from ...errors import ArgumentError
 from ..graph import Graph, Input
 from ..inference import Values, flattened, outputs_of
 from ..node import Node, Signature
+from ..operations import OPERATIONS
+from ..operations.registry import elementwise
 from ..polynomial import evaluated
-from ..size import Axes, Size, is_symbolic
+from ..size import Axes, Size, are_same, is_symbolic
 from .following import Follower
 
 MAX_TRIALS = 200  # combinations of axes that may be the inputs' batch axes
@@ -30,12 +32,15 @@ def by_rows(
 
     `shapes` are the shapes of the inputs for one row, which may hold symbolic sizes of the same `Axes`, and
     `choices` the possible batch axes of each, the likeliest first. The first inputs and outputs are carries,
-    whose batch axes must be the same. Raises ArgumentError, which names the node, if an operation combines
-    rows.
+    whose batch axes must be the same. An input of shape (1,) without a batch axis, such as the position in a
+    sequence, becomes one of shape (rows,). Raises ArgumentError, which names the node, if an operation
+    combines rows.
     """
-    for declared, possible in zip(graph.inputs, choices, strict=True):
-        if not possible:
+    alone = [d.name for d, shape, axes in zip(graph.inputs, shapes, choices, strict=True) if not axes]
+    for declared, shape in zip(graph.inputs, shapes, strict=True):
+        if declared.name in alone and shape != (1,):
             raise ArgumentError(f"cannot run rows of a batch separately: {declared.name} has no batch axis")
+    choices = [possible or [0] for possible in choices]
     problem: ArgumentError | None = None
     names = [declared.name for declared in graph.inputs]
     symbolic = [size for size in chain(*shapes) if type(size) is Size]
@@ -48,7 +53,8 @@ def by_rows(
             assert declared.dtype is not None
             values[declared.name] = Signature((*shape[:axis], rows, *shape[axis + 1 :]), declared.dtype)
         try:
-            built, found = _RowBuilder(graph, values, dict(zip(names, axes, strict=True)), one).build()
+            builder = _RowBuilder(graph, values, dict(zip(names, axes, strict=True)), one)
+            built, found = builder.build(alone)
         except ArgumentError as error:
             problem = problem or error
             continue
@@ -66,7 +72,11 @@ def _with_rows(declared: Input, axis: int) -> Input:
 
 
 class _RowBuilder(Follower):
-    """Follows the batch axis through a graph; `one` has the sizes of all symbolic axes for one row."""
+    """Follows the batch axis through a graph; `one` has the sizes of all symbolic axes for one row.
+
+    Values that are the same for all rows of the graph, but differ between those of a pool, get a batch axis
+    before their other axes: they are leading.
+    """
 
     problem, name, elements = "cannot run rows of a batch separately", "the rows", "rows"
     size, otherwise = "the number of rows", "its sizes hold for one row"
@@ -81,15 +91,26 @@ class _RowBuilder(Follower):
         super().__init__(flattened(graph, of_one), values)
         self._axes: dict[str, int | None] = {**axes}
         self._one = one
+        self._leading = dict[str, str]()  # the names of leading values, by those in the graph
 
     def _varies(self, size: Any) -> bool:
         return type(size) is Size and ROWS in size.names
 
-    def build(self) -> tuple[Graph, list[int | None]]:
-        """Return the graph and the batch axis of each output, if it has one."""
+    def build(self, alone: Sequence[str] = ()) -> tuple[Graph, list[int | None]]:
+        """Return the graph and the batch axis of each output, if it has one.
+
+        The inputs `alone`, of shape (rows,), have no batch axis in the graph; nor have the outputs that
+        follow from them, and become ones of shape (rows,).
+        """
+        for name in alone:
+            self._leading[name] = self._added("Unsqueeze", name, [1])
         self.follow()
-        axes = [self._axis_of_output(name) for name in self._source.outputs]
-        return self._source.replaced(nodes=self._nodes), axes
+        outputs = [
+            self._added("Reshape", self._leading[name], [-1]) if name in self._leading else name
+            for name in self._source.outputs
+        ]
+        axes = [self._axis_of_output(name) for name in outputs]
+        return self._source.replaced(nodes=self._nodes, outputs=outputs), axes
 
     def _axis_of_output(self, name: str) -> int | None:
         """Return the batch axis of an output, or None if it is the same for any number of rows."""
@@ -101,8 +122,66 @@ class _RowBuilder(Follower):
             (axis,) = varying
         return axis
 
+    def _added(self, operation: str, x: str, *numbers: Sequence[int], **attributes: Any) -> str:
+        """Add a node that moves axes, with constant integers, and return its output."""
+        y = f"{x}/{operation} {len(self._nodes)}"
+        names = [self._constant(f"{y}/numbers", each) for each in numbers]
+        self._append(Node(operation, (x, *names), (y,), attributes, y))
+        return y
+
+    def _constant(self, name: str, numbers: Sequence[int]) -> str:
+        self._whole[name] = self._source.constants[name] = np.array(numbers)
+        return name
+
+    def _add_leading(self, node: Node) -> None:
+        """Add a node some of whose inputs are leading values: it broadcasts, joins or looks them up."""
+        operation, output, leads = OPERATIONS[node.operation], node.outputs[0], True
+        inputs = [self._leading.get(name, name) for name in node.inputs]
+        if node.operation == "Unsqueeze":
+            numbers, inputs[1] = self._whole[node.inputs[1]], f"{output}/axes"
+            self._constant(inputs[1], [axis + (axis >= 0) for axis in np.asarray(numbers).tolist()])
+        elif node.operation == "Concat" and self._leading.keys() >= {*node.inputs}:
+            axis = node.attributes["axis"]
+            node = node.with_attributes({**node.attributes, "axis": axis + (axis >= 0)})
+        elif operation.combines is elementwise and not operation.moves:
+            inputs, leads = self._aligned(node)
+        elif node.operation != "Gather" or node.attributes.get("axis", 0) or inputs[0] != node.inputs[0]:
+            self.refuse(node, f"{self.name} have positions of their own")
+        if leads:
+            self._leading[output] = output = f"{output}/leading"
+        self._append(node.with_inputs(*inputs).with_outputs(output))
+
+    def _aligned(self, node: Node) -> tuple[list[str], bool]:
+        """Return the inputs of a node that broadcasts, and whether its output is a leading value."""
+        inputs = [self._leading.get(name, name) for name in node.inputs]
+        leads = [name in self._leading for name in node.inputs]
+        shapes = [self._whole[name].shape if name else () for name in inputs]
+        ranks = [len(shape) - leading for shape, leading in zip(shapes, leads, strict=True)]
+        axes = [None if leading else self.axis(name) for name, leading in zip(inputs, leads, strict=True)]
+        rank = max(ranks)
+        places = {axis + rank - own for axis, own in zip(axes, ranks, strict=True) if axis is not None}
+        for i, own in enumerate(ranks):
+            if leads[i]:
+                missing, place = rank - own, min(places, default=-1)
+                if place >= missing:
+                    inputs[i] = self._moved(inputs[i], place - missing)
+                elif missing > place + 1:
+                    inputs[i] = self._added("Unsqueeze", inputs[i], range(1, missing - place))
+        return inputs, not places
+
+    def _moved(self, x: str, place: int) -> str:
+        """Return a leading value with its rows on one of its other axes, which must have size 1."""
+        shape = self._whole[x].shape
+        if not are_same(shape[place + 1], 1):
+            raise ArgumentError(f"it merges {self.name} with another axis")
+        x = self._added("Squeeze", x, [place + 1])
+        perm = [*range(1, place + 1), 0, *range(place + 1, len(shape) - 1)]
+        return self._added("Transpose", x, perm=perm) if place else x
+
     def _add_node(self, node: Node) -> None:
-        if node.operation == "Recurrent" and self.axis(node.inputs[0]) == 0:
+        if not self._leading.keys().isdisjoint(node.inputs):
+            self._add_leading(node)
+        elif node.operation == "Recurrent" and self.axis(node.inputs[0]) == 0:
             self._add_steps_as_rows(node)
         elif node.operation == "Loop":
             self._add_loop(node)

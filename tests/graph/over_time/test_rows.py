@@ -1,0 +1,105 @@
+"""Rows of a pool that are at positions of their own run together, with the bits of whole sequences."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from support.randomized import random_cases
+from support.sequence_graphs import normal
+
+import onward
+from onward.graph import Graph, Model
+
+F, FLOAT = 4, np.dtype(np.float32)
+
+
+class Positional:
+    """A graph of sequences, with time or the batch first, that reads the position of each step at random."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng, self.graph, self.time = rng, Graph(), int(rng.integers(2))
+        axes = ("batch", "time", F) if self.time else ("time", "batch", F)
+        x = self.graph.add_input("x", FLOAT, axes)
+        size = self.graph.add("Gather", self.graph.add("Shape", x), self.integers(self.time))
+        start, step = rng.integers(0, 3, 2).tolist()
+        end = self.graph.add(
+            "Add", self.graph.add("Mul", size, self.integers(step + 1)), self.integers(start)
+        )
+        positions = self.graph.add("Range", self.integers(start), end, self.integers(step + 1))
+        for _ in range(rng.integers(1, 4)):
+            x = self.joined(x, positions)
+        if rng.integers(2):
+            cell = onward.GRU(F, 3, rng=1)
+            x = self.graph.add("Transpose", x, perm=[1, 0, 2]) if self.time else x
+            x, _ = self.graph.add_all("Recurrent", (x, ""), 2, layer=cell)
+            x = self.graph.add("Transpose", x, perm=[1, 0, 2]) if self.time else x
+        self.graph.outputs = (x,)
+
+    def integers(self, numbers: Any) -> str:
+        return self.graph.add_constant(np.array(numbers, np.int64))
+
+    def joined(self, x: str, positions: str) -> str:
+        """Return x joined with an encoding of the positions that broadcasts to it."""
+        add, encoding = self.graph.add, self.encoding(positions)
+        kind = self.rng.integers(4)
+        if kind == 0:
+            return add("Where", add("Less", encoding, x), x, encoding)
+        if kind == 1:
+            return add("Div", add("CumSum", x, self.integers(self.time)), add("Exp", encoding))
+        pair = [x, encoding]
+        return add(("Add", "Mul", "Sub")[self.rng.integers(3)], *(pair if kind == 2 else pair[::-1]))
+
+    def encoding(self, positions: str) -> str:
+        """Return numbers of the shape (T, F) or (1, T, F), or (T, 1, F) if time is first."""
+        add, rng = self.graph.add, self.rng
+        axes = ([0] if rng.integers(2) else []) if self.time else [1]
+        if rng.integers(2):
+            positions = add("Unsqueeze", positions, self.integers(axes)) if axes else positions
+            return add("Gather", self.graph.add_constant(normal(rng, 100, F)), positions)
+        axes = [*axes, -1 if rng.integers(2) else 1 + len(axes)]
+        numbers = add("Unsqueeze", add("Cast", positions, to=FLOAT), self.integers(axes))
+        if rng.integers(2):
+            halves = [add("Mul", numbers, self.graph.add_constant(normal(rng, F // 2))) for _ in range(2)]
+            axis = -1 if rng.integers(2) else len(axes)
+            return add("Concat", add("Sin", halves[0]), add("Cos", halves[1]), axis=axis)
+        return add("Sin", add("Mul", self.graph.add_constant(normal(rng, F)), numbers))
+
+
+def test_random_graphs_that_read_positions_run_the_rows_of_pools_together() -> None:
+    for seed in range(random_cases(40)):
+        case = Positional(np.random.default_rng(seed))
+        rng, model = case.rng, Model(case.graph)
+        x = normal(rng, 5, 9, F)
+        whole = model(x) if case.time else model(x.swapaxes(0, 1)).swapaxes(0, 1)
+        pool = model.pool(5, time_axis=case.time)
+        ids, done = pool.open(5), np.zeros(5, int)
+        assert pool.runs_together, seed
+        while (done < 9).any():
+            rows = rng.permutation(np.flatnonzero(done < 9))[: rng.integers(1, 6)]
+            if rng.integers(5) == 0:  # a stream starts again, at the position 0
+                pool.reset(ids[rows[:1]])
+                done[rows[0]] = 0
+            y = pool.step(ids[rows], x[rows, done[rows]])
+            np.testing.assert_array_equal(y, whole[rows, done[rows]], err_msg=str(seed))
+            done[rows] += 1
+
+
+@pytest.mark.parametrize("operation", ["Reshape", "Expand"])
+def test_positions_that_an_operation_ties_to_all_rows_run_one_after_the_other(operation: str) -> None:
+    graph = Graph()
+    x = graph.add_input("x", FLOAT, ("batch", "time", F))
+    size = graph.add("Gather", graph.add("Shape", x), graph.add_constant(np.array(1)))
+    zero, one = (graph.add_constant(np.array(n)) for n in range(2))
+    positions = graph.add("Unsqueeze", graph.add("Range", zero, size, one), graph.add_constant(np.array([1])))
+    numbers = graph.add("Cast", positions, to=FLOAT)
+    if operation == "Expand":
+        numbers = graph.add("Expand", numbers, graph.add_constant(np.array([1, 1, F])))
+    else:
+        numbers = graph.add("Reshape", numbers, graph.add_constant(np.array([-1, 1])))
+    graph.outputs = (graph.add("Add", x, numbers),)
+    model, values = Model(graph), normal(np.random.default_rng(0), 2, 5, F)
+    pool, whole = model.pool(2, time_axis=1), model(values)
+    assert not pool.runs_together
+    ids = pool.open(2)
+    for t in range(5):
+        np.testing.assert_array_equal(pool.step(ids, values[:, t]), whole[:, t])
