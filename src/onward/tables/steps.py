@@ -203,11 +203,11 @@ class _Table:
 
     def in_order(self, values: AnyArray, absent: Any) -> AnyArray:
         """Return values of the rows (rows, ...) for each step, `absent` where there is no row."""
-        if len(values) == len(self.order) and (self.order == np.arange(len(values))).all():
+        order = self.order
+        if len(values) == len(order) and (order[:1] == 0).all() and (order[1:] > order[:-1]).all():
             return values
-        found = values[self.order]
-        if (self.order < 0).any():
-            found[self.order < 0] = absent
+        found = values[order]
+        found[order < 0] = absent
         return found
 
     def numbers(self, names: Sequence[str]) -> AnyArray:

@@ -202,13 +202,11 @@ def _iso_seconds(cells: NDArray[np.bytes_]) -> NDArray[np.float64] | None:
         return None
     characters = cells.view(np.uint8).reshape(-1, length)
     is_sign = np.isin(np.arange(length), (4, 7, 10, 13, 16))
-    lowest, highest = characters.min(axis=0), characters.max(axis=0)
-    signs = lowest[is_sign].tobytes()
-    if not (
-        signs == highest[is_sign].tobytes()
-        and (b"--T::".startswith(signs) or b"-- ::".startswith(signs))
-        and ord("0") <= lowest[~is_sign].min() <= highest[~is_sign].max() <= ord("9")
-    ):
+    signs, is_digit = characters[:, is_sign], characters - np.uint8(ord("0")) <= 9
+    form = signs[0].tobytes()  # the same in all cells, whose other characters are digits
+    if not (b"--T::".startswith(form) or b"-- ::".startswith(form)) or (signs != signs[0]).any():
+        return None
+    if np.count_nonzero(is_digit) != is_digit.size - signs.size:
         return None
     try:
         dates = cells.astype("datetime64[s]")
