@@ -165,10 +165,22 @@ def test_a_converted_model_keeps_the_columns_windows_and_classes_of_its_table(tm
     assert model_files.load_saved(tmp_path / "b.safetensors") == Saved(selection, ("cat", "dog"))
 
 
-def test_a_converted_text_model_keeps_its_vocabulary(tmp_path: Path) -> None:
-    invoke("convert", "shakespeare", tmp_path / "b.safetensors", expect=0)
-    _, vocabulary = text.load(tmp_path / "b.safetensors")
+@pytest.mark.parametrize("suffix", [".safetensors", ".onnx"])
+def test_a_converted_text_model_samples_the_same_text(tmp_path: Path, suffix: str) -> None:
+    converted = tmp_path / f"b{suffix}"
+    invoke("convert", "shakespeare", converted, expect=0)
+    _, vocabulary = text.load(converted)
     assert vocabulary.characters == text.load(bundled.models()["shakespeare"])[1].characters
+    options = "--length", "40", "--seed", "3"
+    one, other = (invoke("sample", model, *options, expect=0) for model in ("shakespeare", converted))
+    assert one.stdout == other.stdout
+
+
+def test_a_compiled_text_model_names_what_samples(tmp_path: Path) -> None:
+    invoke("compile", "shakespeare", "-o", tmp_path / "b.onward", expect=0)
+    assert (
+        "use the file that it was compiled from" in invoke("sample", tmp_path / "b.onward", expect=1).stderr
+    )
 
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])

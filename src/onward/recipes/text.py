@@ -17,6 +17,8 @@ from ..core.checks import Rng, generator, non_negative
 from ..errors import ArgumentError, FileError, OnwardError
 from ..formats import load as load_model
 from ..layers.sequential import Sequential
+from ..model import Model
+from ..tables import model_files
 from ..train import final_function
 
 BLOCK = 4096  # steps per call when scoring a text
@@ -99,19 +101,25 @@ def save(path: str | os.PathLike[str], model: Sequential, vocabulary: Vocabulary
 
 
 def load(path: str | os.PathLike[str]) -> tuple[Sequential, Vocabulary]:
-    """Read the model and the vocabulary from a file written by `save`. Raises FileError for other files.
+    """Read the model and the vocabulary from a file written by `save`, also if it was converted to ONNX.
+
+    Raises FileError for other files.
 
     >>> from onward import bundled
     >>> model, vocabulary = load(bundled.models()["shakespeare"])
     >>> len(vocabulary)
     80
     """
-    model, vocabulary = load_model(path), vocabulary_of(path)
-    if not isinstance(model, Sequential) or vocabulary is None:
+    vocabulary = vocabulary_of(path)
+    if vocabulary is None:
         raise FileError(f"{path} is not a text model: expected a file written by `onward train text`")
     V = len(vocabulary)
     prefix = f"{path} has a vocabulary of {V} characters, but its model"
+    model = load_model(path)
+    if not isinstance(model, (Model, Sequential)):
+        raise FileError(f"{prefix} holds no layers: use the file that it was compiled from")
     try:
+        model = model.layers() if isinstance(model, Model) else model
         shape = np.shape(model(np.array([0, V - 1])))
     except OnwardError as error:
         raise FileError(f"{prefix} does not accept them: {error}") from error
@@ -121,12 +129,11 @@ def load(path: str | os.PathLike[str]) -> tuple[Sequential, Vocabulary]:
 
 
 def vocabulary_of(path: str | os.PathLike[str]) -> Vocabulary | None:
-    """Read the vocabulary from a file written by `save`; None for any other file."""
+    """Read the vocabulary from a file written by `save` or made from one; None for any other file."""
     try:
-        _, described = storage.read(path)
+        characters = model_files.metadata(path).get("vocabulary")
     except FileError:
         return None
-    characters = (described or {}).get("vocabulary")
     return Vocabulary(characters) if isinstance(characters, str) and characters else None
 
 
