@@ -19,6 +19,8 @@ WEIGHTS = {
     "M": np.random.default_rng(3).standard_normal((9, 16)).astype(np.float32),
     "pads": np.array([0, 0, 2, 0, 0, 1]),
     "half": np.array(0.5, np.float32),
+    "split": np.array([1, 4, 4, 9]),
+    "merged": np.array([1, 4, 36]),
 }
 GRAPHS = {
     "padded product": [
@@ -59,6 +61,13 @@ GRAPHS = {
         node("Pad", "b pads", "p"),
         node("Mul", "p half", "y"),
     ],
+    "flattened and transposed": [
+        node("Conv", "x W", "a", pads=[1, 1]),
+        node("Reshape", "a split", "b"),
+        node("Transpose", "b", "c", perm=[0, 1, 3, 2]),
+        node("Reshape", "c merged", "d"),
+        node("Transpose", "d", "y", perm=[2, 0, 1]),
+    ],
     "pads that meet": [
         node("Tanh", "x", "a"),
         node("Pad", "a pads", "p"),
@@ -81,7 +90,13 @@ def test_graphs_with_copies_match_numpy(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "steps"), [("padded product", 6), ("concatenated functions", 3), ("padded twice", 5)]
+    ("name", "steps"),
+    [
+        ("padded product", 6),
+        ("concatenated functions", 3),
+        ("padded twice", 5),
+        ("flattened and transposed", 4),
+    ],
 )
 def test_copies_are_removed(name: str, steps: int) -> None:
     x = np.zeros((1, 4, 9), np.float32)

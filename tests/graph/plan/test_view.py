@@ -1,7 +1,11 @@
 """Views match NumPy's for the same permutations, slices and shapes."""
 
+import itertools
+import math
+
 import numpy as np
 import pytest
+from support.randomized import random_cases
 
 from onward.graph.plan.view import View
 
@@ -53,3 +57,31 @@ def test_offsets_without_strides_are_not_a_view() -> None:
 def test_contiguous_ignores_the_strides_of_axes_of_size_one() -> None:
     assert WHOLE.sliced(0, 0, 1).is_contiguous()
     assert not WHOLE.sliced(2, 0, 1).is_contiguous()
+
+
+def test_a_view_is_like_another_one_with_its_axes_permuted_and_split() -> None:
+    """Axes that are parts of an axis had no counterpart."""
+    for seed in range(random_cases(100)):
+        rng = np.random.default_rng(seed)
+        parts = [rng.integers(1, 4, rng.integers(1, 3)).tolist() for _ in range(rng.integers(1, 4))]
+        shape = [math.prod(part) for part in parts]
+        orders = [rng.permutation(len(shape)).tolist() for _ in range(2)]
+        x, y = (
+            View.contiguous(space, 3, [shape[axis] for axis in order]).permuted(*np.argsort(order))
+            for space, order in enumerate(orders)
+        )
+        split = [x, y]
+        for place, view in enumerate(split):
+            strides = [
+                math.prod(part[i + 1 :]) * stride
+                for part, stride in zip(parts, view.strides, strict=True)
+                for i in range(len(part))
+            ]
+            split[place] = view.with_axes(itertools.chain(*parts), strides)
+        numbers_of_parts = itertools.count()
+        places = [[next(numbers_of_parts) for _ in part] for part in parts]
+        order = list(itertools.chain(*(places[axis] for axis in rng.permutation(len(parts)))))
+        own, expected = (view.permuted(*order) for view in split)
+        result = own.like(x, y)
+        assert result is not None, seed
+        np.testing.assert_array_equal(result.offsets(), expected.offsets())

@@ -92,7 +92,7 @@ class View(NamedTuple):
         """Return the view of the elements of y in the order in which this view has those of x.
 
         x and y have the same shape. Returns None if x does not have the elements of this view, or if the axes
-        of one do not correspond to those of the other.
+        of this view are neither those of x nor parts of them.
         """
         if x[:2] != self[:2] or x.shape != y.shape or x.dtype != y.dtype:
             return None
@@ -100,11 +100,11 @@ class View(NamedTuple):
             return y
         axes = {axis[:2]: axis[2] for axis in zip(x.shape, x.strides, y.strides, strict=True) if axis[0] != 1}
         strides = []
-        for size, stride in zip(self.shape, self.strides, strict=True):
-            if size != 1 and (size, stride) not in axes:
+        for size, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
+            if size != 1 and (size, stride) not in axes and not _split(axes, size, stride):
                 return None
             strides.append(axes.pop((size, stride)) if size != 1 else 1)
-        return None if axes else y.with_axes(self.shape, strides)
+        return None if axes else y.with_axes(self.shape, strides[::-1])
 
     def is_contiguous(self) -> bool:
         """Whether the view is C-contiguous, for all sizes."""
@@ -176,6 +176,22 @@ class View(NamedTuple):
         last = self.sliced(axis, self.shape[axis] - 1, self.shape[axis])
         strides = tuple(-stride if place == axis else stride for place, stride in enumerate(self.strides))
         return last.with_axes(self.shape, strides)
+
+
+def _split(axes: dict[tuple[Any, Any], Any], size: Any, stride: Any) -> bool:
+    """Split an axis with this stride into one of this size and the rest, if there is one; return whether.
+
+    `axes` holds the strides of another view by the size and the stride of each axis.
+    """
+    for whole, step in axes:
+        if type(whole) is type(size) is int and are_same(step, stride) and whole % size == 0:
+            rest = whole // size, stride * size
+            if rest in axes:
+                return False
+            other = axes[size, stride] = axes.pop((whole, step))
+            axes[rest] = other * size
+            return True
+    return False
 
 
 def _is_one(size: Any) -> bool:
