@@ -67,7 +67,7 @@ def test_a_view_is_like_another_one_with_its_axes_permuted_and_split() -> None:
         shape = [math.prod(part) for part in parts]
         orders = [rng.permutation(len(shape)).tolist() for _ in range(2)]
         x, y = (
-            View.contiguous(space, 3, [shape[axis] for axis in order]).permuted(*np.argsort(order))
+            View.contiguous(space, 3, tuple([shape[axis] for axis in order])).permuted(*np.argsort(order))
             for space, order in enumerate(orders)
         )
         split = [x, y]
