@@ -76,7 +76,7 @@ class Model(BaseModel):
         A model whose only input is a batch of sequences also takes `lengths` (B,), the number of valid steps
         in each row: outputs are those of each row without its padding, followed by zeros.
 
-        Calls whose values would take more than 64 MB run in blocks along a time or batch axis, with the same
+        Calls that would take more than 64 MB run in blocks along a time or batch axis, with the same
         bits and in bounded memory, if the graph permits it: no layer may run from the last step to the first
         or combine all steps (softmax or attention over time). All other graphs run all at once.
 

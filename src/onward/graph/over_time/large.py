@@ -8,13 +8,16 @@ from ..graph import Graph
 from ..node import size_of
 from ..plan.builder import Weights
 
-WHOLE_MEMORY = 1 << 26  # bytes; calls whose values need more run block by block where that is possible
+WHOLE_MEMORY = 1 << 26  # bytes; calls that need more run block by block where that is possible
 
 
-def in_blocks(graph: Graph, inputs: Sequence[Any], weights: Weights) -> Any:
-    """Return a plan that runs a graph block by block, or None if it is better to run it all at once."""
-    if size_of(inputs) * MEMORY_OF_GIVEN < WHOLE_MEMORY:
+def in_blocks(graph: Graph, inputs: Sequence[Any], weights: Weights, memory: float) -> Any:
+    """Return a plan that runs a graph block by block, or None if it is better to run it all at once.
+
+    `memory` is how many bytes that needs.
+    """
+    if memory <= WHOLE_MEMORY or size_of(inputs) * MEMORY_OF_GIVEN < WHOLE_MEMORY:
         return None
-    from .whole import run_if_large
+    from .whole import in_blocks_of
 
-    return run_if_large(graph, inputs, WHOLE_MEMORY, weights)
+    return in_blocks_of(graph, inputs, weights)

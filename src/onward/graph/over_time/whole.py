@@ -127,8 +127,13 @@ class BlockPlan:
         return [next(sources) if carry.source else carry.initial for carry in self._carries]
 
 
-def run_if_large(graph: Graph, inputs: Sequence[Any], most: int, weights: Weights) -> Any:
-    """Return a plan that runs a graph block by block if its values take more than so many bytes, or None."""
+def in_blocks_of(graph: Graph, inputs: Sequence[Any], weights: Weights) -> BlockPlan | None:
+    """Return a plan that runs a graph in blocks, or None if the graph needs all blocks at once.
+
+    `inputs` has the signature of each input, or its array if that is the same in all calls. Blocks run along
+    the longest axis for which that is possible: a time axis, if each step needs a fixed number of later ones,
+    or a batch axis.
+    """
     signatures = {declared.name: known for declared, known in zip(graph.inputs, inputs, strict=True)}
     try:
         if graph.source is not None:  # of code that is recorded for each call
@@ -137,18 +142,6 @@ def run_if_large(graph: Graph, inputs: Sequence[Any], most: int, weights: Weight
     except OnwardError:  # the plan for all blocks raises it as well, and names the node
         return None
     needed = size_of(value for value in values if isinstance(value, Signature))
-    return run_in_blocks(graph, signatures, needed, weights) if needed > most else None
-
-
-def run_in_blocks(
-    graph: Graph, signatures: Mapping[str, Known], needed: int, weights: Weights
-) -> BlockPlan | None:
-    """Return a plan that runs a graph in blocks, or None if the graph needs all blocks at once.
-
-    `signatures` has the signature of each input, or its array if that is the same in all calls; the values of
-    a call on all blocks take `needed` bytes. Blocks run along the longest axis for which that is possible: a
-    time axis, if each step needs a fixed number of later ones, or a batch axis.
-    """
     for axes in _long_axes(graph, signatures):
         with contextlib.suppress(OnwardError):
             return BlockPlan(graph, signatures, axes, -(-needed // BLOCK_MEMORY), weights)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...core import budget
 from ...errors import ArgumentError
-from ..node import Naming, held_by
+from ..node import Naming, Signature, held_by, size_of
 from ..operations import OPERATIONS
 from .builder import Bytes, aligned, aligned_zeros
 from .passes import described
@@ -101,6 +101,12 @@ class Bound:
         self._owner, self.plan, self.work = owner, plan, plan.work
         self.entry, self.segments = owner.entry, owner.segments
         self._views = plan.views
+
+    @property
+    def memory(self) -> int:
+        """The bytes of the arena and the outputs."""
+        outputs = map(Signature, self.plan.outputs, self._owner.dtypes)
+        return int(self.plan.arena_size + size_of(outputs))
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any] | Call:
         """Run the plan on inputs with its sizes; return the outputs, or the call that computes them."""

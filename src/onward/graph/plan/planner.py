@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import weakref
@@ -16,7 +17,7 @@ import onward._core as _core
 from ...core import budget
 from ...core.budget import Limit
 from ...core.identity import Identity
-from ...errors import OnwardError
+from ...errors import MemoryLimitError, OnwardError
 from ..graph import Graph, bodies, with_bodies
 from ..node import Node, Signature, held_by
 from .bound import Bound, Call, LoadedProgram
@@ -26,8 +27,9 @@ from .program import NumPyNode, Program, Rest
 
 MAX_PROGRAMS = 8  # the most recent ones
 
-# From a graph, its inputs (arrays or signatures) and its weights to a plan that runs block by block, or None.
-InBlocks = Callable[[Graph, Sequence[Any], Weights], Any]
+# From a graph, its inputs (arrays or signatures), its weights and the bytes that a call needs otherwise to a
+# plan that runs block by block, or None.
+InBlocks = Callable[[Graph, Sequence[Any], Weights, float], Any]
 
 
 class Planner:
@@ -143,14 +145,17 @@ class Planner:
 
         Otherwise, it runs in blocks, or compiling a program for it tells which node fails.
         """
-        blocks, limit = self._runs_in_blocks(inputs), self._weights.limit
+        blocks, limit = self._runs_in_blocks(inputs, bound.memory), self._weights.limit
         if blocks or bound.plan.arena_size > limit.memory or bound.plan.work > limit.work:
             return False
         bound.plan.is_allowed = True
         return True
 
-    def _runs_in_blocks(self, inputs: Sequence[Any]) -> bool:
-        """Whether a call runs block by block, which is decided for the signature of its inputs."""
+    def _runs_in_blocks(self, inputs: Sequence[Any], memory: float) -> bool:
+        """Whether a call that otherwise needs so many bytes runs block by block.
+
+        It is decided for the signature of its inputs.
+        """
         if self._weights_size is not None:
             self._weights.limit.allow(inputs, self._weights_size)
         if self._in_blocks is None or not all(isinstance(array, np.ndarray) for array in inputs):
@@ -159,7 +164,7 @@ class Planner:
         if signature not in self._blocks:
             kinds = self._signature(inputs, False)
             known = [a if k[2] is not None else Signature.of(a) for a, k in zip(inputs, kinds, strict=True)]
-            blocks = self._in_blocks(self.graph, known, self._weights)
+            blocks = self._in_blocks(self.graph, known, self._weights, memory)
             if blocks is None:
                 return False
             self._blocks[signature] = blocks
@@ -170,13 +175,16 @@ class Planner:
     def _new(self, inputs: Sequence[Any]) -> Any:
         with self._lock:
             found = self.find(inputs)
-            if found is None and self._runs_in_blocks(inputs):
-                found = self.find(inputs)
             if found is not None:
                 return found
             kind = self._signature(inputs, False)
             parameters = [each is not None and each[2] is not None for each in kind]
-            program = compiled(self.graph, inputs, parameters, self._weights)
+            try:
+                program = compiled(self.graph, inputs, parameters, self._weights)
+            except MemoryLimitError:
+                if self._runs_in_blocks(inputs, math.inf):
+                    return self.find(inputs)
+                raise
             segments = [_prepared(each, self._weights, self._parameters) for each in program.segments]
             loaded = LoadedProgram(program, segments)
             self._programs.append((kind, loaded))
@@ -186,11 +194,11 @@ class Planner:
             entries = [each.entry for _, each in reversed(self._programs) if each.entry is not None]
             bound = loaded.bind(inputs, is_first=True)
             assert bound is not None  # the guards hold for the sizes that they were recorded with
-            if not bound.plan.is_allowed:
+            bound.plan.is_allowed = not self._runs_in_blocks(inputs, bound.memory)
+            if bound.plan.is_allowed:
                 self._weights.limit.check(bound.plan.arena_size)
-                bound.plan.is_allowed = True
             self.ready.replace(entries)
-            return bound
+            return bound if bound.plan.is_allowed else self.find(inputs)
 
     def _signature(self, inputs: Sequence[Any], with_sizes: bool) -> Any:
         """Return the number of axes, or the shape, the dtype, and the value if it decides, of each input."""
