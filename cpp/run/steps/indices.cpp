@@ -79,12 +79,17 @@ void Plan::take(const View& x, const View& indices, const View& y, const char* n
     with_index(indices.dtype, [&]<class Index>(Index) {
         with_element(x.dtype, [&]<class T>(T) {
             add([selection, loops = Loops<3>(kept, {&places, &from, &y})](std::byte* const* spaces) {
-                loops.run<std::byte>(spaces, [=](const auto& p, Size n, const auto& step) {
+                const Index* checked = nullptr;  // most rows have the same indices
+                const Selection::Axis* axis = nullptr;
+                loops.run<std::byte>(spaces, [&](const auto& p, Size n, const auto& step) {
                     const Index* const index = (const Index*)p[0];
                     const T* const from = (const T*)p[1];
                     T* const to = (T*)p[2];
                     if (step[0] == 0) return copy_run(from + selection(index), step[1], n, to, step[2]);
-                    if (const auto axis = selection.only_axis(index, n, step[0]))
+                    if (index != checked) axis = selection.only_axis(index, n, step[0]), checked = index;
+                    if (axis && step[0] == 1 && step[1] == 0 && step[2] == 1)
+                        for (Size i = 0; i < n; i++) to[i] = from[index[i] * axis->stride];
+                    else if (axis)
                         for (Size i = 0; i < n; i++)
                             to[i * step[2]] = from[i * step[1] + index[i * step[0]] * axis->stride];
                     else

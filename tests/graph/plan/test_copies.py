@@ -104,3 +104,11 @@ def test_copies_are_removed(name: str, steps: int) -> None:
     model(x)
     (program,) = model.programs
     assert len(program.core) == steps
+
+
+def test_elements_at_indices_are_written_to_the_output() -> None:
+    x, places = np.zeros((5, 7), np.float32), np.zeros(3, np.int64)
+    nodes = [node("Gather", "x places", "y", axis=1)]
+    model = open_model(model_of(nodes, {"x": x, "places": places}, ["y"], {}))
+    model(x, places)
+    assert "copy" not in [name for name, _ in model.programs[0].steps]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..node import Signature
-from ..size import Size
+from ..size import Size, hint
 from .expressions import Unknown, composing, maximum, where
-from .resize import RADII, Axis, coordinate, cubic, has_filters, is_absent, modes, resize, resized_axes
+from .resize import EXACT, RADII, Axis, coordinate, cubic, has_filters, is_absent, modes, resize, resized_axes
 
 ROUNDED: dict[str, Callable[[Any], Any]] = {
     "floor": lambda at: at.apply("Floor"),
@@ -34,7 +34,10 @@ def open_resize(
     factors, counts = (None if part is None else part.known for part in (scales, sizes))
     if Signature in (type(factors), type(counts)):
         raise Unknown
-    for place, item in enumerate(resized_axes(x.shape, factors, counts, options)):
+    items = list(enumerate(resized_axes(x.shape, factors, counts, options)))
+    if not all(item.before < EXACT for _, item in items if item.changes):  # places are numbers of float32
+        raise Unknown
+    for place, item in sorted(items, key=_order) if mode == "nearest" else items:
         if item.changes:
             at = _open_coordinates(coordinates, item, x, sizes, place)
             if mode == "nearest":
@@ -42,6 +45,13 @@ def open_resize(
             else:
                 x = _interpolated(x, item.axis, at, mode, np.float32(cubic_coeff_a))
     return x
+
+
+def _order(numbered: tuple[int, Axis]) -> tuple[bool, int]:
+    """Sort the axes that grow behind the others, the last one first, so that rows move as a whole."""
+    item = numbered[1]
+    grows = hint(item.after) > hint(item.before)
+    return grows, -item.axis if grows else item.axis
 
 
 def _open_coordinates(mode: str, item: Axis, x: Any, sizes: Any, place: int) -> Any:
@@ -63,8 +73,8 @@ def _open_coordinates(mode: str, item: Axis, x: Any, sizes: Any, place: int) -> 
 
 def _element(x: Any, axis: int, places: Any) -> Any:
     """Return the elements of an axis nearest to places."""
-    last = x.apply("Shape", dtype=np.int64, start=axis, end=axis + 1) - 1
-    return x.apply("Gather", places.cast(np.int64).apply("Max", 0).apply("Min", last), axis=axis)
+    last = (x.apply("Shape", dtype=np.int64, start=axis, end=axis + 1) - 1).cast(np.float32)
+    return x.apply("Gather", places.apply("Max", np.float32(0)).apply("Min", last).cast(np.int32), axis=axis)
 
 
 def _interpolated(x: Any, axis: int, at: Any, mode: str, a: np.float32) -> Any:

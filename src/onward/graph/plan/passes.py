@@ -399,7 +399,8 @@ def _redirected(step: Step, x: View, y: View, lanes: int) -> Step | None:
     else:
         # With another innermost axis, the loop of an elementwise function would be slower than the copy.
         same_order = name == "copy" or _innermost(target) == _innermost(arguments[place])
-        allowed = name in STRIDED and place == len(arguments) - 1 and same_order
+        is_output = (name in STRIDED and place == len(arguments) - 1) or (name == "take" and place == 2)
+        allowed = is_output and same_order
     return (name, (*arguments[:place], target, *arguments[place + 1 :])) if allowed else None
 
 
