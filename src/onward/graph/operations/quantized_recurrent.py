@@ -41,17 +41,15 @@ class Matrix(NamedTuple):
 
 def _layer(W: Known, R: Known, P: Known | None, attributes: dict[str, Any]) -> Any:
     """Return a layer without weights that holds the options of the node."""
-    if len(W.shape) != 3 or len(R.shape) != 3 or R.shape[2] != W.shape[2]:
-        raise ShapeError(f"W has shape {W.shape}, R {R.shape}; expected (D, I, 4H) and (D, H, 4H)")
     W, R = (Signature((a.shape[0], *a.shape[:0:-1]), np.dtype(np.float32)) for a in (W, R))
     return new_layer("LSTM", attributes, W, R, None, P)
 
 
 def _signature(X: Known, W: Known, R: Known, *others: Known | None, **attributes: Any) -> list[Signature]:
-    P = (*others, *[None] * 5)[4]
-    layer = _layer(W, R, P, attributes)
-    T, batch, _ = X.shape
-    D, H = 1 + layer.bidirectional, layer.hidden_size
+    """The outputs of a layer with as many directions as W; a run compares their number with the options."""
+    if len(W.shape) != 3 or len(R.shape) != 3 or R.shape[2] != W.shape[2]:
+        raise ShapeError(f"W has shape {W.shape}, R {R.shape}; expected (D, I, 4H) and (D, H, 4H)")
+    (T, batch, _), (D, H, _) = X.shape, R.shape
     return [Signature(shape, X.dtype) for shape in ((T, D, batch, H), (D, batch, H), (D, batch, H))]
 
 
