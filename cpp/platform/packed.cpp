@@ -5,7 +5,20 @@
 #include <cstring>
 #include <numeric>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
 namespace onward {
+
+void prefer_large_pages([[maybe_unused]] void* memory, [[maybe_unused]] size_t bytes) {
+#ifdef __linux__
+    if (bytes < size_t(1) << 21) return;
+    const size_t before = std::uintptr_t(memory) % size_t(sysconf(_SC_PAGESIZE));
+    madvise((std::byte*)memory - before, bytes + before, MADV_HUGEPAGE);
+#endif
+}
 
 namespace {
 
@@ -50,8 +63,8 @@ Buffer<std::byte> packed_weights(const Number* matrix, Size taps, Size G, Size N
         const Size last = std::min(first + L, N);
         Number* const panel = weights + first / L * block;
         if (last < first + L || K % terms) std::fill_n(panel, block, Number{});
-        for (Size g = 0; g < G; g++)
-            for (Size k = 0; k < K; k += L) {
+        for (Size k = 0; k < K; k += L)
+            for (Size g = 0; g < G; g++) {
                 const Number* const rows = matrix + (g * N + first) * K;
                 const Size end = std::min(k + L, K);
                 if (terms == 1 && end == k + L && last == first + L) {
