@@ -140,6 +140,22 @@ def test_views_change_with_the_tensor_that_they_show(tmp_path: Path) -> None:
     np.testing.assert_array_equal(row, expected[1])
 
 
+@pytest.mark.parametrize("split", ["torch.chunk(y, 2, 1)", "torch.split(y, 2, -1)"])
+def test_parts_of_a_known_size_may_differ_from_the_last_one_and_are_views(tmp_path: Path, split: str) -> None:
+    program = model(
+        tmp_path,
+        "y = torch.add(torch.reshape(x, [2, 3]), 1)",
+        f"first, last, = {split}",
+        "_0 = torch.neg_(last)",
+        "return (first, last, y)",
+        returns="Tuple[Tensor, Tensor, Tensor]",
+    )
+    first, last, y = program(X)
+    expected = (X + 1) * np.array([1, 1, -1], np.float32)
+    for found, right in ((first, expected[:, :2]), (last, expected[:, 2:]), (y, expected)):
+        np.testing.assert_array_equal(found, right)
+
+
 def test_assigned_attributes_are_carries_that_start_from_the_file(tmp_path: Path) -> None:
     body = forward(
         "count = self.count", "self.count = torch.add(count, 1)", "return torch.add(x, self.count)"

@@ -226,7 +226,10 @@ def _joined(t: Translator, base: Tensor, values: Sequence[str], dim: int = 0, **
 @aten("split.Tensor", "unsafe_split.Tensor", put=_joined, takes_complex=True)
 def split(t: Translator, self: Tensor, split_size: int, dim: int = 0) -> Any:
     """Split an axis into parts of a size, which may be a symbol."""
-    count = _declared_count(t)
+    count, size = _declared_count(t), self.shape[self.axis(dim)]
+    if isinstance(size, int) and isinstance(split_size, int):
+        sizes = [min(split_size, size - i * split_size) for i in range(count)]
+        return split_with_sizes(t, self, sizes, dim)
     limits: list[Any] = [
         i * split_size if isinstance(split_size, int) else Symbol(t.add("Mul", split_size, i))
         for i in range(1, count)
