@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.hostile import bounded
+from support.hostile import bounded, needs_bound
 from support.sequence_graphs import detector, stepper
 
 import onward
@@ -112,6 +112,7 @@ def test_more_rows_than_any_memory_holds_are_refused(name: str, rows: int) -> No
         MAKERS[name](rows)
 
 
+@needs_bound
 def test_rows_for_which_there_is_no_memory_are_named() -> None:
     for make in MAKERS.values():
         make(2)  # the first one imports modules, which `bounded` refuses

@@ -91,6 +91,10 @@ def inflated(content: bytes, places: int = 15) -> Iterator[bytes]:
             yield content[:start] + number.to_bytes(8, "little") + content[start + 8 :]
 
 
+# Elsewhere, a test that asks for more memory than there is may take all of it before it fails.
+needs_bound = pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the memory of a process")
+
+
 @contextmanager
 def bounded_memory(memory: int) -> Iterator[None]:
     """Allow the block so many more bytes of addresses, on Linux only, where RLIMIT_AS limits them."""
