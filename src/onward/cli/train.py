@@ -54,7 +54,7 @@ def _show(report: Report) -> Printed:
         result += " without label smoothing"
     yield table
     yield f"Losses: {report['losses']}"
-    yield f"{counted(epochs[-1]['step'], 'step')}; {result}"
+    yield f"{counted(epochs[-1]['step'], 'training step')}; {result}"
     if "forecasts" in report:
         yield from comparison.show(report)
     if "by_class" in report:
