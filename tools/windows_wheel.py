@@ -62,6 +62,7 @@ def python_for_windows() -> Path:
         archive.extractall(HOME)  # to a folder cp312
     folder = HOME / "cp312"
     (folder / "python312._pth").unlink()  # with which Python ignores PYTHONPATH
+    (folder / "_wmi.pyd").unlink()  # which makes the module platform wait forever, at times, under Wine
     # The package lacks what creates environments: two modules, and the programs that they copy.
     for module in ("venv", "ensurepip"):
         source = Path(sysconfig.get_path("stdlib"), module)
