@@ -44,7 +44,7 @@ def read(tmp_path: Path, cells: list[str], **options: str | int) -> Sequences:
             "15min",
             ["2024-01-01 23:45", "2024-01-02 00:00"],
         ),
-        (["2024-01-01T00:00Z", "2024-01-01T06:00Z", "2024-01-01T12:00Z"], "6h", ["2024-01-01T18:00+00:00"]),
+        (["2024-01-01T00:00Z", "2024-01-01T06:00Z", "2024-01-01T12:00Z"], "6h", ["2024-01-01T18:00Z"]),
         (["2024-01-01", "2024-01-08", "2024-01-15"], "1w", ["2024-01-22"]),
         (months(14), "1M", ["2024-03-01", "2024-04-01"]),
         (months(14, 15), "1M", ["2024-03-15"]),
@@ -61,6 +61,18 @@ def test_the_step_is_inferred_and_continued(
     assert found.selection.every == step
     assert len(found.items[0]) == len(cells)  # no step is missing
     assert [times.after(cells[-1], Step.parse(step), n + 1) for n in range(len(following))] == following
+
+
+@pytest.mark.parametrize("zone", ["", "Z", "+00:00", "-03:30"])
+@pytest.mark.parametrize("clock", ["T%H", " %H", "T%H:%M", " %H:%M", "T%H:%M:%S", " %H:%M:%S"])
+def test_steps_that_follow_have_the_form_of_the_file(clock: str, zone: str) -> None:
+    """Forecasts of 2024-02-28T23 were for 2024-02-29T00:00:00, which joins with no row of such a file."""
+    start = datetime(2024, 2, 28, 22)
+    cells = [(start + timedelta(hours=n)).strftime(f"%Y-%m-%d{clock}") + zone for n in range(30)]
+    assert [times.after(cells[0], Step(1, "h"), n) for n in range(30)] == cells
+    assert times.parse_date(times.after(cells[0], Step(90, "s"), 1)) == times.parse_date(
+        cells[0]
+    ) + timedelta(seconds=90)
 
 
 def test_times_without_a_common_step_are_rows(tmp_path: Path) -> None:

@@ -116,9 +116,11 @@ def after(last: str, step: Step, count: int) -> str:
     is_date = len(last.strip()) <= len("2024-01-31") and not (time.hour or time.minute or time.second)
     if is_date:
         return time.date().isoformat()
-    separator = "T" if "T" in last else " "
-    short = last.count(":") == 1 and not time.second
-    return time.isoformat(separator, "minutes" if short else "auto")
+    clock = re.split("[Z+-]", last.strip()[len("2024-01-31T") :])[0]
+    needed = 2 if time.second or time.microsecond else 1 if time.minute else 0
+    precision = ("hours", "minutes", "auto")[max(needed, clock.count(":"))]
+    found = time.isoformat("T" if "T" in last else " ", precision)
+    return found.replace("+00:00", "Z") if last.strip().endswith("Z") else found
 
 
 def parse_date(cell: str, day_first: bool = False) -> datetime:
