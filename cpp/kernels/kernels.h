@@ -63,7 +63,7 @@ struct Panels {
     // The bias [blocks][G][L]; int8: bias, scale, sum of weights [blocks][3][G][L]; with zero points, additionally the
     // sum of weights minus the zero point, and the zero point [blocks][5][G][L].
     const Real* constants = nullptr;
-    Size block_bytes = 0;     // from one block of weights to the next
+    Size block_bytes = 0;     // the weights of one block
     Size quantized_size = 0;  // int8: int32 numbers per row of bytes, a header and then four k in each
 };
 
@@ -187,6 +187,7 @@ struct Operand {
     const Size* offsets = nullptr;  // null: one piece at offset 0
     Real least = -__builtin_inf();
     const Size* places = nullptr;  // of the rows of the results; null: they are as far apart as the product states
+    Size length = 0;               // of each piece; 0: there is one piece, of all k
 };
 
 // Windows over rows of channels. Window `row` has `taps` elements of each channel, at these offsets from

@@ -23,8 +23,8 @@ template <class F, int V, int M, int R>
                              typename F::Real* out, Size out_stride) {
     using Sum = typename F::Sum;
     constexpr int L = Float<typename F::Real>::L;
-    const Size block_stride = panels.block_bytes / Size(sizeof(typename F::Weight));
-    const Size length = a.pieces == 1 ? (panels.K + F::terms - 1) / F::terms : panels.K / a.pieces;
+    const Size terms = (panels.K + F::terms - 1) / F::terms, block_stride = terms * V * L;
+    const Size length = a.length ? a.length : terms;
     const auto* weights = (const typename F::Weight*)panels.weights + block * block_stride;
     const auto* const constants = panels.constants + block * F::constants * V * L;
     Sum sum[R][M][V];

@@ -148,20 +148,19 @@ Plan::Rows::Rows(Memory& memory, const View& view, Size row_axes, Size K)
 // follow. A result other than -0 is therefore that of all pieces.
 bool Plan::multiply_without_zeros(const Panels<float>& panels, const Operand<float>& a, Size rows, float* out,
                                   Size out_stride) const {
-    const Size length = panels.K / a.pieces, units = panels.blocks * kernels.L;
-    auto is_zero = [&](Size piece) { return are_zeros(a.rows + a.offsets[piece], (rows - 1) * a.stride + length); };
+    auto is_zero = [&](Size piece) { return are_zeros(a.rows + a.offsets[piece], (rows - 1) * a.stride + a.length); };
     Size first = 0, last = a.pieces;
     while (last - first > 1 && is_zero(first)) first++;
     while (last - first > 1 && is_zero(last - 1)) last--;
     if (last - first == a.pieces) return false;
     Panels<float> part = panels;
-    part.weights = (const std::byte*)panels.weights + panels.block_bytes / panels.K * length * first;
-    part.K = length * (last - first);
+    part.weights = (const std::byte*)panels.weights + panels.block_bytes / panels.K * a.length * first;
     Operand<float> others = a;
     others.offsets += first, others.pieces = last - first;
     kernels.product(part, others, rows, out, out_stride, nullptr, {0, panels.blocks});
     for (Size row = 0; row < rows; row++)
-        if (has_negative_zero(out + (a.places ? a.places[row] : row * out_stride), units)) return false;
+        if (has_negative_zero(out + (a.places ? a.places[row] : row * out_stride), panels.blocks * kernels.L))
+            return false;
     return true;
 }
 
@@ -183,7 +182,7 @@ void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& row
         Operand<float> a{x, rows.offsets.stride, Size(rows.pieces.size()), rows.pieces.data()};
         if (in_place) {
             n = std::min(n, walk.left);
-            a.rows += walk.offset;
+            a.rows += walk.offset, a.length = rows.length;
             walk.skip(n);
         } else {
             float* to = gathered.data();
