@@ -201,3 +201,19 @@ def test_arithmetic_of_sizes_holds_for_all_sizes(tmp_path: Path) -> None:
             np.testing.assert_array_equal(program(x), np.full(shape, np.float32(wanted)), err_msg=code)
             program.save(saved)
             np.testing.assert_array_equal(onward.load(saved)(x), program(x), err_msg=code)
+
+
+@pytest.mark.parametrize(
+    "parts", ["torch.chunk(x, 2, 0)", "torch.split(x, torch.floordiv(torch.add(torch.size(x, 0), 1), 2), 0)"]
+)
+def test_the_number_of_parts_is_that_of_the_recording(parts: str, tmp_path: Path) -> None:
+    program = model(tmp_path, f"y = {parts}", "return torch.cat([y[-1], y[0]])")
+    program.save(tmp_path / "m.safetensors")
+    saved = onward.load(tmp_path / "m.safetensors")
+    for count in (2, 5, 40):
+        x, half = rows(count), (count + 1) // 2
+        for opened in (program, saved):
+            np.testing.assert_array_equal(opened(x), np.concatenate([x[half:], x[:half]]))
+    np.testing.assert_array_equal(program(rows(1)), rows(1).repeat(2, 0))  # a single part
+    with pytest.raises(ArgumentError, match="an axis does not have 2 parts"):
+        saved(rows(1))

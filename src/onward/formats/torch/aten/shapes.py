@@ -226,7 +226,7 @@ def _joined(t: Translator, base: Tensor, values: Sequence[str], dim: int = 0, **
 @aten("split.Tensor", "unsafe_split.Tensor", put=_joined, takes_complex=True)
 def split(t: Translator, self: Tensor, split_size: int, dim: int = 0) -> Any:
     """Split an axis into parts of a size, which may be a symbol."""
-    count, size = _declared_count(t), self.shape[self.axis(dim)]
+    count, size = max(t.parts(self, dim, split_size), 1), self.shape[self.axis(dim)]
     if isinstance(size, int) and isinstance(split_size, int):
         sizes = [min(split_size, size - i * split_size) for i in range(count)]
         return split_with_sizes(t, self, sizes, dim)
@@ -244,12 +244,6 @@ def split_with_sizes(
 ) -> Any:
     sizes = split_size if split_sizes is None else split_sizes
     return list(t.add_all("Split", (self, sizes), len(sizes), axis=self.axis(dim)))
-
-
-def _declared_count(t: Translator) -> int:
-    """Return the number of outputs that the node being translated has."""
-    first = t.node.outputs[0]
-    return len(first.value) if first.kind == "as_tensors" else len(t.node.outputs)
 
 
 @aten("chunk", "unsafe_chunk", put=_joined, takes_complex=True)
@@ -280,7 +274,7 @@ for _dim, _name in enumerate(("vsplit", "hsplit", "dsplit")):
 
 @aten("unbind.int", view=True, takes_complex=True)
 def unbind(t: Translator, self: Tensor, dim: int = 0) -> Any:
-    return [t.add("Gather", self, i, axis=self.axis(dim)) for i in range(_declared_count(t))]
+    return [t.add("Gather", self, i, axis=self.axis(dim)) for i in range(t.parts(self, dim, 1))]
 
 
 @aten("as_strided")

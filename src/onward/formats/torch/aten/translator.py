@@ -132,6 +132,11 @@ class Translator:
         """Return the sizes of all axes."""
         return [self.size(x, axis) for axis in range(x.rank)]
 
+    def parts(self, x: Tensor, dim: int, length: Any) -> int:
+        """Return the number of parts of a length into which the node at hand splits an axis."""
+        first = self.node.outputs[0]
+        return len(first.value) if first.kind == "as_tensors" else len(self.node.outputs)
+
     def declared_rank(self) -> int | None:
         """Return the rank of the output of the node at hand, if the program declares it."""
         names = [value["name"] for kind, value in self.node.outputs[:1] if kind == "as_tensor"]

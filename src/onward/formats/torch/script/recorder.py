@@ -15,7 +15,7 @@ from ....core import budget
 from ....core.identity import Identity
 from ....errors import ArgumentError
 from ....graph.node import Signature
-from ....graph.size import Size, is_symbolic
+from ....graph.size import Size, hint, is_symbolic
 from ....graph.sized import dtype_of
 from ....graph.structure import leaves
 from .. import exported_program as schema
@@ -29,7 +29,6 @@ from .values import MISSING, Object, Unknown, mapped
 NUMBERS = {np.dtype(dtype).name: number for number, dtype in DTYPES.items() if number != 15}
 COMPLEX = {"stft", "view_as_complex", "complex", "polar", "fft_fft", "fft_rfft", "fft_ifft"}
 REAL = {"abs", "angle", "real", "imag", "view_as_real", "istft", "fft_irfft"}
-LISTS = {"unbind", "split", "chunk", "unsafe_split", "unsafe_chunk"}  # operators that return one
 Key = tuple[Identity, str | None]  # what changes, and the name of a variable or attribute
 
 
@@ -198,6 +197,24 @@ class Recorder(Translator):
         known = self.graph.known(self.read(x).name)
         return None if known is None else known.shape[x.axis(dim)]
 
+    def parts(self, x: Tensor, dim: int, length: Any) -> int:
+        """Return the number of parts of a length in an axis, for the sizes of the recording."""
+        known: Any
+        size, known = self._known_size(x, dim), np.array(length, object)
+        if isinstance(length, Symbol):
+            known = self.graph.known(length.name)
+        if size is not None and isinstance(known, np.ndarray):
+            count = -(-size // max(known.item(), 1))
+            if type(count) is Size and self.graph.axes.is_general and isinstance(length, Symbol):
+                found = self.add(
+                    "Div", self.add("Add", self.size(x, dim), self.add("Sub", length, 1)), length
+                )
+                message = f"an axis does not have {hint(count)} parts"
+                self.add("Check", self.add("Equal", found, hint(count)), message=message, expected=True)
+            if type(count) is not Size or count.is_known:
+                return int(count)
+        raise ArgumentError("the number of slices depends on the values of the inputs")
+
     # calls
 
     def call(self, name: str, /, *arguments: Any, **keywords: Any) -> Any:
@@ -220,31 +237,12 @@ class Recorder(Translator):
         return mapped(output, results)
 
     def evaluate(self, key: str, arguments: Mapping[str, Any], node: schema.Node) -> Any:
-        """Call the function of an operator, which finds its name and number of outputs in `node`."""
-        outputs = [schema.Argument("as_tensors", [None] * self._outputs(key, arguments))]
-        before, self.node = self.node, schema.Node(f"torch.ops.aten.{key}", [], outputs, "")
+        """Call the function of an operator, which finds its name in `node`."""
+        before, self.node = self.node, schema.Node(f"torch.ops.aten.{key}", [], [], "")
         try:
             return called(self, key, arguments)
         finally:
             self.node = before
-
-    def _outputs(self, key: str, bound: Mapping[str, Any]) -> int:
-        """Return the number of tensors in the list that an operator returns."""
-        name = key.partition(".")[0]
-        if name not in LISTS:
-            return 1
-        size: Any = self._known_size(bound["self"], bound.get("dim", 0))
-        parts: Any = None
-        if name == "unbind":
-            parts = size
-        elif "split_sizes" in bound:
-            parts = len(bound["split_sizes"])
-        elif size is not None:
-            length = bound["split_size"] if "split_size" in bound else -(-size // bound.get("chunks", 1))
-            parts = len(length) if isinstance(length, list) else max(-(-size // max(length, 1)), 1)
-        if parts is None or (type(parts) is Size and not parts.is_known):
-            raise ArgumentError("the number of slices depends on the values of the inputs")
-        return int(parts)
 
     def _readied(self, value: Any) -> Any:
         budget.spend(budget.STEP)
