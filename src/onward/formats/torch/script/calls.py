@@ -26,7 +26,6 @@ MUTATING = {
     *("append", "extend", "insert", "pop", "popitem", "reverse", "clear", "_set_item", "Delete"),
     *("update", "setdefault", "add_"),
 }
-CREATING = {"add", "mul", "slice", "copy", "list", "keys", "values", "items", "dict", "split"}
 # The operators on tensors that compute what operators on numbers compute.
 SYMBOLIC = {
     "__not__": "logical_not", "floordiv": "floor_divide",
@@ -103,7 +102,7 @@ class Calls:
         else:
             charge_copies(container, *arguments)
         result = checked(CONTAINERS[name](container, *arguments, **keywords))
-        return self.recorder.create(result) if name in CREATING else result
+        return result if name in MUTATING | SINGLE else self.recorder.create(result)
 
     def _compute(self, name: str, *arguments: Any) -> Any:
         """Record an operator on numbers that depend on the inputs."""
@@ -131,6 +130,17 @@ class Calls:
             found += [one] if isinstance(one, Symbol) else []
         both = partial(self._compute, "__and__" if name == "eq" else "__or__")
         return reduce(both, found) if found else name == "eq"
+
+    def elements(self, value: Any) -> Sequence[Any]:
+        """Return the elements of a container, or the slices of a tensor."""
+        if isinstance(value, Tensor):
+            value = self.operate("unbind", value, 0)
+        if not isinstance(value, list | tuple | dict | str | range):
+            raise ArgumentError(f"a {type(value).__name__} cannot be iterated over")
+        if isinstance(value, range):
+            return value
+        charge_copies(value)
+        return list(value)
 
     # tensors
 
@@ -238,14 +248,30 @@ def _contains(calls: Calls, container: Any, value: Any) -> Any:
     return CONTAINERS["__contains__"](container, value)
 
 
-def _list_of(calls: Calls, x: Any, *others: Any) -> Any:
+def _to_list(calls: Calls, x: Any, *others: Any) -> Any:
+    """Return the elements of a container as a list, or those of a tensor as nested lists of numbers."""
     if not isinstance(x, Tensor):
         return calls.recorder.create(CONTAINERS["list"](x))
     known = calls.graph.array(calls.name(x))
-    if known is None:
-        raise ArgumentError("a list depends on the values of a tensor")
-    budget.take(budget.OBJECT * known.size)
-    return known.tolist()
+    if known is not None:
+        budget.take(budget.OBJECT * known.size)
+        return known.tolist()
+    if not x.rank:
+        return calls.operate("item", x)
+    if x.shape[0] is None:
+        raise ArgumentError("tolist needs a tensor of a known size")
+    return calls.recorder.create([_to_list(calls, each) for each in calls.elements(x)])
+
+
+def _element(calls: Calls, container: Any, place: Any) -> Any:
+    """Return an element of a container, or a slice of a tensor."""
+    if isinstance(container, Tensor):
+        return calls.operate("select", container, 0, place)
+    if isinstance(container, list) and (isinstance(place, Symbol) or lists.is_long(container)):
+        return lists.element(calls, container, place)
+    if not isinstance(container, list | tuple | dict | str):
+        raise ArgumentError(f"a {type(container).__name__} has no elements")
+    return container[as_key(place) if isinstance(container, dict) else place]
 
 
 def _range_length(calls: Calls, start: Any, end: Any, step: int) -> Any:
@@ -307,8 +333,8 @@ SPECIAL: dict[str, Callable[..., Any]] = {
     "builtin.hash": _always(0), "is_scripting": _always(True), "get_autocast_dtype": _always(6),
     "prim.unchecked_unwrap_optional": _same, "prim.unchecked_cast": _same,
     "__range_length": _range_length, "__derive_index": _derive_index,
-    "__contains__": _contains, "prim.tolist": _list_of, "list": _list_of,
-    "prim.TupleIndex": lambda calls, x, place: x[place],
+    "__contains__": _contains, **dict.fromkeys(("prim.tolist", "list"), _to_list),
+    **dict.fromkeys(("__getitem__", "prim.TupleIndex"), _element),
 }  # fmt: skip
 
 # what can be said about a tensor without computing anything

@@ -11,12 +11,12 @@ from typing import Any
 from ....core import budget
 from ....errors import ArgumentError, OnwardError
 from ..aten.registry import Symbol, Tensor
-from . import branches, lists, loops
+from . import branches, loops
 from .calls import Calls
-from .code import Class, Code, Function, annotation
-from .operators import as_key, charge_copies, checked
+from .code import Class, Code, Function, annotation, dotted
+from .operators import as_key, checked
 from .recording import Recording
-from .values import UNINITIALIZED, Method, NamedTuple, Namespace, Object, Unknown
+from .values import UNINITIALIZED, NamedTuple, Object, Unknown
 
 MAX_CALL_DEPTH = 60
 MAX_DEPTH = 100  # nested expressions and blocks in one function
@@ -33,11 +33,7 @@ BUILTINS = {
     "int": "Int", "float": "Float", "bool": "Bool", "str": "str", "len": "len",
     "range": "builtin.range", "print": "builtin.print", "hash": "builtin.hash",
 }  # fmt: skip
-NAMES = {
-    "inf": math.inf,
-    "nan": math.nan,
-    **{name: Namespace(name) for name in ("torch", "ops", "__torch__", "CONSTANTS", "getattr", *BUILTINS)},
-}
+NAMES = {"inf": math.inf, "nan": math.nan}
 
 
 class Interpreter(Calls):
@@ -167,11 +163,9 @@ class Interpreter(Calls):
                 self.recorder.change(owner.attributes, name)
                 owner.attributes[name] = value
             case ast.Subscript(expression, index):
-                container = self.evaluate(expression, local)
-                self.recorder.change(container)
-                place = self.evaluate(index, local)
-                self.budget.take(2 * budget.OBJECT)
-                container[as_key(place) if isinstance(container, dict) else place] = value
+                self.operate(
+                    "_set_item", self.evaluate(expression, local), self.evaluate(index, local), value
+                )
             case _:
                 raise ArgumentError(f"the target {type(target).__name__} is not supported")
 
@@ -191,11 +185,11 @@ class Interpreter(Calls):
     def _value(self, node: ast.expr, local: Environment) -> Any:
         match node:
             case ast.Name(name):
-                if name not in local and name not in NAMES:
-                    raise ArgumentError(f"the name {name[:100]} is not defined")
-                return local[name] if name in local else NAMES[name]
+                return local[name] if name in local else self._global(name)
             case ast.Attribute(owner, name):
-                return self.attribute(self.evaluate(owner, local), name)
+                path = dotted(node)
+                is_global = path and path.partition(".")[0] not in local
+                return self._global(path) if is_global else self.attribute(self.evaluate(owner, local), name)
             case ast.Constant(value):
                 return checked(value)
             case ast.Call():
@@ -212,7 +206,7 @@ class Interpreter(Calls):
                 pairs = zip(names, values, strict=True)
                 return self.recorder.create({name: self.evaluate(value, local) for name, value in pairs})
             case ast.Subscript(owner, place):
-                return self._element(self.evaluate(owner, local), self.evaluate(place, local))
+                return self.operate("__getitem__", self.evaluate(owner, local), self.evaluate(place, local))
             case ast.UnaryOp(sign, operand):
                 if type(sign) not in SIGNS:
                     raise ArgumentError(f"the operator {type(sign).__name__} is not supported")
@@ -226,36 +220,37 @@ class Interpreter(Calls):
         raise ArgumentError(f"the expression {type(node).__name__} is not supported")
 
     def attribute(self, owner: Any, name: str) -> Any:
-        """Return an attribute or a method of an object, or what a dotted name stands for."""
-        if isinstance(owner, Namespace):
-            path = f"{owner.path}.{name}"
-            if path.startswith("CONSTANTS.c") and path[11:].isdecimal():
-                return self.constants[int(path[11:])]
-            self.budget.spend(len(path))
-            return Namespace(path)
+        """Return an attribute or a method of an object."""
         if isinstance(owner, NamedTuple) and name in owner.kind.fields:
             return owner[list(owner.kind.fields).index(name)]
         if isinstance(owner, Object):
             if name in owner.attributes:
                 return owner.attributes[name]
             if name in owner.kind.methods:
-                return Method(owner, name)
+                return partial(self._call_method, owner, owner.kind.methods[name])
             if (field := owner.kind.fields.get(name)) and field.value is not None:
                 return self.evaluate(field.value, {})
         if isinstance(owner, Tensor) and name in ("real", "imag", "T"):
             return self.operate(name, owner)
         if isinstance(owner, Tensor) and name == "tolist":
-            return partial(self._numbers, owner)
+            return partial(self.operate, "prim.tolist", owner)
         raise ArgumentError(f"a {type(owner).__name__} has no attribute {name}")
 
-    def _element(self, container: Any, place: Any) -> Any:
-        if isinstance(container, Tensor):
-            return self.operate("select", container, 0, place)
-        if isinstance(container, list) and (isinstance(place, Symbol) or lists.is_long(container)):
-            return lists.element(self, container, place)
-        if not isinstance(container, list | tuple | dict | str):
-            raise ArgumentError(f"a {type(container).__name__} has no elements")
-        return container[as_key(place) if isinstance(container, dict) else place]
+    def _global(self, path: str) -> Any:
+        """Return what a dotted name stands for that is no variable."""
+        self.budget.spend(len(path))
+        if path in NAMES:
+            return NAMES[path]
+        if path.startswith("CONSTANTS.c") and path[11:].isdecimal():
+            return self.constants[int(path[11:])]
+        if path.startswith("__torch__."):
+            return partial(self._call_path, path)
+        if path in BUILTINS:
+            return partial(self.operate, BUILTINS[path])
+        for prefix in ("torch.", "ops.aten.", "ops."):
+            if path.startswith(prefix):
+                return partial(self.operate, path.removeprefix(prefix))
+        raise ArgumentError(f"the name {path[:100]} is not defined")
 
     def _called(self, node: ast.Call, local: Environment) -> Any:
         name = node.func.id if isinstance(node.func, ast.Name) and node.func.id not in local else ""
@@ -266,39 +261,27 @@ class Interpreter(Calls):
         if name == "isinstance":
             kind, _ = annotation(node.args[1])
             return isinstance(self.evaluate(node.args[0], local), TYPES.get(kind, ()))
-        function = self.evaluate(node.func, local)
+        function = self.attribute if name == "getattr" else self.evaluate(node.func, local)
+        if not callable(function):
+            raise ArgumentError(f"a {type(function).__name__} cannot be called")
         if any(isinstance(argument, ast.Starred) for argument in node.args):
             raise ArgumentError("starred arguments are not supported")
         arguments = [self.evaluate(argument, local) for argument in node.args]
         keywords = {word.arg: self.evaluate(word.value, local) for word in node.keywords if word.arg}
-        if name == "getattr":
-            return self.attribute(*arguments[:2])
-        if isinstance(function, Method):
-            before = self.recorder.module
-            self.recorder.module = function.owner.path or before
-            try:
-                method = function.owner.kind.methods[function.name]
-                return self.call(method, [function.owner, *arguments], keywords)
-            finally:
-                self.recorder.module = before
-        if isinstance(function, partial):
-            return function(*arguments)
-        if not isinstance(function, Namespace):
-            raise ArgumentError(f"a {type(function).__name__} cannot be called")
-        path = function.path
-        if path.startswith("__torch__."):
-            return self._call_path(path, arguments, keywords)
-        for prefix in ("torch.", "ops.aten.", "ops."):
-            if path.startswith(prefix):
-                return self.operate(path.removeprefix(prefix), *arguments, **keywords)
-        if path in BUILTINS:
-            return self.operate(BUILTINS[path], *arguments, **keywords)
-        raise ArgumentError(f"the function {path[:100]} is not supported")
+        return function(*arguments, **keywords)
 
-    def _call_path(self, path: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+    def _call_method(self, owner: Object, method: Function, /, *arguments: Any, **keywords: Any) -> Any:
+        before = self.recorder.module
+        self.recorder.module = owner.path or before
+        try:
+            return self.call(method, [owner, *arguments], keywords)
+        finally:
+            self.recorder.module = before
+
+    def _call_path(self, path: str, /, *arguments: Any, **keywords: Any) -> Any:
         """Call a function or a class of the archive."""
         if path.endswith(".__new__"):
-            return self.recorder.create(Object(self._class(arguments[0].path)))
+            return self.recorder.create(Object(self._class(path.removesuffix(".__new__"))))
         found = self.code.find(path)
         if isinstance(found, Function):
             return self.call(found, arguments, keywords)
@@ -316,22 +299,3 @@ class Interpreter(Calls):
         if isinstance(found := self.code.find(path), Class):
             return found
         raise ArgumentError(f"the archive has no class or function {path[:100]}")
-
-    def _numbers(self, x: Any) -> Any:
-        """Return the elements of a tensor as nested lists of numbers."""
-        if not isinstance(x, Tensor):
-            raise ArgumentError("tolist needs a tensor of a known size")
-        if not x.rank:
-            return self.operate("item", x)
-        return self.recorder.create([self._numbers(each) for each in self.elements(x)])
-
-    def elements(self, value: Any) -> Sequence[Any]:
-        """Return the elements of a container, or the slices of a tensor."""
-        if isinstance(value, Tensor):
-            value = self.operate("unbind", value, 0)
-        if not isinstance(value, list | tuple | dict | str | range):
-            raise ArgumentError(f"a {type(value).__name__} cannot be iterated over")
-        if isinstance(value, range):
-            return value
-        charge_copies(value)
-        return list(value)

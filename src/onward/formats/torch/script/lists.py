@@ -193,6 +193,6 @@ SHARED = {"append", "add", "add_", "extend", "copy", "clear"}  # the same for ot
 CHANGES = {"append", "add", "add_", "extend", "copy", "insert", "pop"}  # also in the loop that appends
 OPERATORS: dict[str, Callable[..., Any]] = {
     "insert": _insert, "pop": _pop, "len": _length, "reverse": _reverse, "slice": _slice,
-    "__getitem__": element, "select": element,
+    "select": element,
     "cat": _cat, "concat": _cat, "stack": _stack, "tensor": _tensor,
 }  # fmt: skip

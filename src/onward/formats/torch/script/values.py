@@ -34,21 +34,6 @@ class NamedTuple(tuple[Any, ...]):
 
 
 @dataclass(frozen=True)
-class Namespace:
-    """A dotted name that is not a value: torch.add, ops.aten.add, __torch__.module.Class."""
-
-    path: str
-
-
-@dataclass(frozen=True)
-class Method:
-    """A method of an object."""
-
-    owner: Object
-    name: str
-
-
-@dataclass(frozen=True)
 class Unknown:
     """A value that cannot be used, and the reason."""
 
