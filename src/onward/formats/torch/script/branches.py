@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from ....core import budget
 from ....core.identity import Identity
 from ....errors import ArgumentError
 from ....graph import Input
@@ -17,6 +18,7 @@ from .recorder import Change, Key, Recorder, UnknownShape
 from .recording import Recording
 from .values import UNINITIALIZED, Unknown, alike, items, rebuilt
 
+VALUE = 10 * budget.STEP  # operations for a value that leaves a branch or loop
 NUMBERS = Symbol | int | float
 Path = tuple[Any, ...]  # a key of a change, and places in nested values
 
@@ -33,6 +35,12 @@ class Region:
     def root(self, tensor: Tensor) -> Tensor:
         """Return the tensor whose memory a tensor shares, also if the region created both."""
         return self.roots.get(Identity(tensor), tensor.root)
+
+    def is_shared(self, tensor: Tensor, others: Iterable[Any]) -> bool:
+        """Whether a tensor shares memory with an older one, or with another one that the region returns."""
+        root = self.root(tensor)
+        roots = [self.root(other) for other in others if isinstance(other, Tensor)]
+        return roots.count(root) > 1 or self.existed(root)
 
     def existed(self, tensor: Tensor) -> bool:
         """Whether a tensor is older than the region."""
@@ -69,7 +77,7 @@ def _settle(recorder: Recorder, region: Region) -> None:
     found: dict[Identity, Tensor] = {}
 
     def settled(value: Any, inside: bool = False) -> Any:
-        recorder.visit()
+        budget.spend(VALUE)
         if isinstance(value, Tensor) and not region.existed(value):
             key = Identity(value)
             if key not in found:
@@ -106,7 +114,7 @@ class Join:
 
     def join(self, path: Path, a: Any, b: Any) -> Any:
         """Return the value that is a or b, which may be nested."""
-        self.recorder.visit()
+        budget.spend(VALUE)
         if a is b or _is_same(a, b) or path in self.done:
             return a
         given = b if a is UNINITIALIZED else a
@@ -224,7 +232,7 @@ class _Branch(Join):
             values = graphs[0].values[pair[0]], graphs[1].values[pair[1]]
             given = values[self.given[pair]] if pair in self.given else values[0]
             common = outer.common(given, given if pair in self.given else values[1])
-            found = outer.values[name] = common and outer.unknown(common)
+            found = outer.values[name] = outer.unknown(common)
             vars(made)["name"] = name
             if isinstance(made, Tensor):
                 if found is not None:
@@ -234,8 +242,5 @@ class _Branch(Join):
                     self.recorder.share(made)
 
     def _is_shared(self, place: int, value: Tensor) -> bool:
-        side = self.sides[place]
-        others = [pair[place] for pair in self.pairs.values() if isinstance(pair[place], Tensor)]
-        root = side.root(value)
-        is_shared = [side.root(other) for other in others].count(root) > 1
-        return is_shared or Identity(value) in self.recorder.shared or side.existed(root)
+        others = (pair[place] for pair in self.pairs.values())
+        return Identity(value) in self.recorder.shared or self.sides[place].is_shared(value, others)

@@ -144,8 +144,7 @@ def _graph(program: Program, layout: Layout) -> Graph:
         kept = {name: Signature.of(array) for name, array in program.initial.items()}
         try:
             recording, found = _recorded(program, {**layout, **kept})
-            states = [recording.known(name) for name in program.states(recording)]
-            signatures = [None if state is None else Signature.of(state) for state in states]
+            signatures = map(recording.signature, program.states(recording))
             if all(
                 state is not None and not is_symbolic(state.shape) and state == before
                 for state, before in zip(signatures, kept.values(), strict=True)

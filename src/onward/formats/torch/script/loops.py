@@ -80,7 +80,7 @@ class Carried:
     """A value that an iteration takes from the one before."""
 
     initial: Any  # a tensor, a number, or UNINITIALIZED
-    known: Known | None
+    known: Signature | None
     dtype: Any = None  # that of a number
     name: str = ""  # in the body, at the start of an iteration
     end: Any = None  # at its end
@@ -181,14 +181,11 @@ class _Loop(Join):
     def leaf(self, path: Path, a: Any, b: Any) -> None:
         """Carry a tensor or number."""
         self.is_stable = False
-        if not isinstance(b, Tensor):
-            dtype = dtype_of(b if a is UNINITIALIZED else a)
-            self.carried[path] = Carried(a, Signature((), dtype), dtype)
-        elif a is UNINITIALIZED:
-            self.carried[path] = Carried(a, None)
-        else:
-            known = self.interpreter.graph.known(self.interpreter.name(a))
-            self.carried[path] = Carried(a, known if known is None else Signature.of(known))
+        dtype = None if isinstance(b, Tensor) else dtype_of(b if a is UNINITIALIZED else a)
+        known = dtype and Signature((), dtype)
+        if isinstance(a, Tensor):
+            known = self.interpreter.graph.signature(self.interpreter.name(a))
+        self.carried[path] = Carried(a, known, dtype)
 
     def unlike(self, path: Path, a: Any, b: Any) -> None:
         """Note that a list grows. Raises UnlikeError for other values."""
@@ -207,9 +204,9 @@ class _Loop(Join):
         if isinstance(carried.end, Unknown):
             raise UnlikeError(carried.end.reason)
         name = self._inside(carried.end)
-        known = self.region.graph.known(name)
+        known = self.region.graph.signature(name)
         if carried.initial is UNINITIALIZED:
-            carried.known = known if known is None else Signature.of(known)
+            carried.known = known
         elif carried.dtype is None:
             joined = self.region.graph.common(carried.known, known)
             if not is_like(joined, carried.known):
@@ -269,12 +266,11 @@ class _Loop(Join):
     def _result(self, carried: Carried, name: str) -> Any:
         """Return a carried value after the last iteration."""
         graph = self.interpreter.graph
-        graph.values[name] = carried.known if carried.known is None else graph.unknown(carried.known)
+        graph.values[name] = graph.unknown(carried.known)
         if carried.dtype is not None:
             return Symbol(name, carried.dtype)
-        result, root = self.recorder.tensor(name), self.region.root
-        roots = [root(each.end) for each in self.carried.values() if isinstance(each.end, Tensor)]
-        is_shared = roots.count(root(carried.end)) > 1 or self.region.existed(root(carried.end))
+        result = self.recorder.tensor(name)
+        is_shared = self.region.is_shared(carried.end, (each.end for each in self.carried.values()))
         return self.recorder.share(result) if is_shared else result
 
     def _written(self) -> dict[Path, tuple[str, int]]:

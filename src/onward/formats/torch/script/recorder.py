@@ -122,10 +122,6 @@ class Recorder(Translator):
         self.shared.add(Identity(x))
         return x
 
-    def visit(self) -> None:
-        """Charge for a value that leaves a branch or loop."""
-        budget.spend(10 * budget.STEP)
-
     # what Translator does by the declarations of a program follows from the recording here
 
     def add_all(

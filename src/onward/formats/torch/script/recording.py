@@ -93,12 +93,12 @@ class Recording(Graph):
         self.decided: dict[str, tuple[AnyArray, Guards]] = {}
         if around is not None:
             self._names, self.folded, self.axes = around._names, around.folded, around.axes
-            self.decided = around.decided
+            self.decided, self.sizes_of = around.decided, around.sizes_of
 
     def declare(self, name: str, value: Known | None) -> str:
         """Add an input with a known shape and dtype, or a known value."""
         name = self.add_input(name)
-        self.values[name] = None if value is None else self.unknown(value)
+        self.values[name] = self.unknown(value)
         if isinstance(value, np.ndarray):
             self.constants[name] = value
         return name
@@ -140,14 +140,11 @@ class Recording(Graph):
 
     def find_size(self, name: str, axis: int) -> str:
         """Return the size of an axis of a value; the same size is always the same value."""
-        recording: Recording | None = self
-        while recording is not None:
-            if found := recording.sizes_of.get((name, axis)):
-                return self.find(found)
-            recording = recording.around
-        size = self.add("Gather", self.add("Shape", name), self.add_constant(np.array(axis)))
-        self.sizes_of[name, axis] = size
-        return size
+        size = self.sizes_of.get((name, axis), "")
+        if not self.has(size):  # the size of a branch is unknown in the other one
+            size = self.add("Gather", self.add("Shape", name), self.add_constant(np.array(axis)))
+            self.sizes_of[name, axis] = size
+        return self.find(size)
 
     def add_all(
         self,
@@ -182,14 +179,20 @@ class Recording(Graph):
 
     # what is known about values
 
-    def unknown(self, value: Known) -> Known:
+    def signature(self, name: str) -> Signature | None:
+        """Return the shape and dtype of a value; None if they are unknown."""
+        known = self.known(name)
+        return None if known is None else Signature.of(known)
+
+    def unknown(self, value: Known | None, hints: Any = None) -> Any:
         """Return what is known about a value of this shape and dtype: a few integers are sizes."""
         if not isinstance(value, Signature) or value.dtype != np.int64 or is_symbolic(value.shape):
             return value
         count = math.prod(value.shape)
-        if not 0 < count <= MAX_INTEGERS:
+        if count > MAX_INTEGERS or (count == 0 and hints is None):
             return value
-        return integers([self.axes.unknown(UNKNOWN) for _ in range(count)]).reshape(value.shape)  # type: ignore[no-any-return]
+        numbers = [UNKNOWN] * count if hints is None else hints.flat
+        return integers([self._unknown_like(n) for n in numbers]).reshape(value.shape)
 
     def common(self, a: Known | None, b: Known | None) -> Signature | None:
         """Return the shape and dtype of a value that is one of two; None if they are not known."""
@@ -225,7 +228,7 @@ class Recording(Graph):
                 return self._by_rule(operation, node, known)
             if all(isinstance(result, np.ndarray) for result in results):
                 self.decided |= {x: (y, made) for x, y in zip(node.outputs, results, strict=False)}  # type: ignore[misc]
-                return [self._undecided(result) for result in results]
+                return [self.unknown(Signature.of(result), result) for result in results]
             results = self._decided_otherwise(operation, node, known, results, made)
             made = {key: guard for key, guard in made.items() if guard.condition != "= 0"}
         _append(self.axes.guards, made)
@@ -272,13 +275,6 @@ class Recording(Graph):
                 self.folded.results[key] = results
                 self.folded.lasting.update(map(Identity, results))
         return self._by_rule(operation, node, known) if found is None else found
-
-    def _undecided(self, result: Any) -> Known:
-        """Return what is known about an array of which a comparison of sizes decides the elements."""
-        shape, dtype = Signature.of(result)
-        if dtype != np.int64 or result.size > MAX_INTEGERS:
-            return Signature(shape, dtype)
-        return integers([self._unknown_like(n) for n in result.flat]).reshape(shape)  # type: ignore[no-any-return]
 
     def _decided_before(self, operation: Operation, node: Node, results: Sequence[Known]) -> Sequence[Known]:
         """Note what a node computes from what the hints decided."""
