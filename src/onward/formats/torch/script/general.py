@@ -61,7 +61,8 @@ def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
 def _advice(program: Program, names: Sequence[str]) -> str:
     """Return how to declare inputs."""
     tensors = [f'"{name}": ("float32", ("batch", "time", 40))' for name in names]
-    numbers = [f'"{name}": 1' for name in program.numbers if name not in program.defaults]
+    given = program.numbers - program.defaults.keys() - program.carries.keys()
+    numbers = [f'"{name}": 1' for name in sorted(given)]
     examples = ", ".join([*tensors, *numbers]) or '"x": ("int64", ("batch", 100))'
     option = f'--inputs "{(*names, "x")[0]}=float32(batch,time,40)"'
     return (
@@ -165,7 +166,7 @@ def _later_calls(program: Program, layout: Layout) -> Graph:
     first, found = _recorded(program, {**layout, **program.initial})
     later = {**found}
     for (name, before), output in zip(program.initial.items(), program.states(first), strict=True):
-        known, is_number = first.known(output), name in program.number_carries
+        known, is_number = first.known(output), name in program.numbers
         if known is None or (is_number and not isinstance(known, np.ndarray)):
             raise ArgumentError(f"the shape of {name} after a call depends on values")
         if is_number:

@@ -18,7 +18,6 @@ from ..aten.schemas import in_place
 from ..unpickle import Global, PickledObject
 from .code import Class, Code
 from .recorder import Recorder
-from .recording import Recording
 from .values import Object, Unknown
 
 MAX_DEPTH = 64
@@ -34,7 +33,6 @@ class Loader:
         self.arrays: dict[str, AnyArray] = {}
         self._names: dict[View, str] = {}  # of the arrays, by their places in the file
         self._layers: dict[Any, Any] = {}  # that all recordings share
-        self.begin(Recorder(Recording()))
 
     def begin(self, recorder: Recorder) -> None:
         """Start a recording: forget the objects of the one before."""

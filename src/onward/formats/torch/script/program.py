@@ -92,7 +92,7 @@ class Program:
                 value = interpreter.evaluate(default, {})
                 problem = f"the default value of {name} is a {type(value).__name__}"
                 self.defaults |= dict.fromkeys(inner, self._array(interpreter, value, problem))
-        self.numbers = {name for name, kind in self.kinds.items() if kind in NUMBERS}
+        self.numbers = {name for name, kind in self.kinds.items() if kind in NUMBERS}  # also carries
         returned = self.function.node.returns
         structure = without_classes(structure_of(self.code, "output", returned, {}))
         self.outputs: Structure = Literals(self.function.node).complete("output", structure)
@@ -104,13 +104,12 @@ class Program:
         # the paths of the attributes that calls change, which are additional inputs and outputs, by name
         self.carries = {".".join(path): path for path in carried(module, found.name)}
         self.initial: dict[str, AnyArray] = {}  # the values of the carries in the file
-        self.number_carries: set[str] = set()
         for name, (attributes, key) in zip(self.carries, self._carried(module), strict=True):
             value = attributes.get(key)
             problem = f"calls change {name}, which is a {type(value).__name__}, not a tensor"
             self.initial[name] = self._array(interpreter, value, problem)
             if isinstance(value, int | float):
-                self.number_carries.add(name)
+                self.numbers.add(name)
         self.weights = self.loader.arrays
         self.floats = {
             array.dtype for array in self.weights.values() if array.dtype.kind == "f" and array.ndim
@@ -166,8 +165,8 @@ class Program:
         """Return a graph of one node, which records the method for the inputs of a call."""
         graph = Graph()
         graph.carries = {name: f"{name}_out" for name in self.carries}
-        dtypes = {name: NUMBERS.get(kind) for name, kind in self.kinds.items()}
-        dtypes |= dict.fromkeys(self.carries) | {n: self.initial[n].dtype for n in self.number_carries}
+        dtypes: dict[str, Any] = {name: NUMBERS.get(kind) for name, kind in self.kinds.items()}
+        dtypes |= {name: x.dtype if name in self.numbers else None for name, x in self.initial.items()}
         values = self.defaults | self.initial
         for name, dtype in dtypes.items():
             initial = values.get(name)
@@ -248,16 +247,13 @@ class Program:
         self.last = None if call is None else (call, Kept(graph, list(axes.guards.values()), places))
         return graph
 
+    @budget.temporary()
     def record(self, known: Mapping[str, Known | Size], axes: Axes) -> Recording:
         """Record the method for what is known about each input and carry, whose sizes are of these axes.
 
         A size is that of an axis of an input.
         """
         recording = Recording(folded=self.folded, axes=axes)
-        with budget.temporary():
-            return self._recorded(known, recording)
-
-    def _recorded(self, known: Mapping[str, Known | Size], recording: Recording) -> Recording:
         for name, value in known.items():
             if not isinstance(value, Size):
                 recording.declare(name, value)
@@ -302,7 +298,7 @@ class Program:
         known, array = interpreter.graph.known(name), interpreter.graph.array(name)
         if array is not None and array.dtype == object:
             return None
-        if known is None or known.shape or name not in self.numbers | self.number_carries:
+        if known is None or known.shape or name not in self.numbers:
             return interpreter.recorder.tensor(name)
         return Symbol(name, Signature.of(known).dtype) if array is None else array.item()
 
