@@ -159,6 +159,35 @@ def test_positions_along_an_axis_have_its_size(tmp_path: Path) -> None:
             np.testing.assert_array_equal(opened(x), expected)
 
 
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("y[-1]", lambda x, parts: parts[-1]),
+        ("torch.mul(x, torch.len(y))", lambda x, parts: x * len(parts)),
+        ("torch.neg(torch.cat(y))", lambda x, parts: -x),
+    ],
+)
+def test_a_graph_for_all_sizes_reads_no_parts_whose_number_is_open(
+    tmp_path: Path, code: str, expected: Callable[[Any, Any], Any]
+) -> None:
+    program = model(tmp_path, "y = torch.split(x, 2, 0)", f"return {code}")
+    for count in (1, 4, 5):
+        x = rows(count)
+        parts = [x[start : start + 2] for start in range(0, count, 2)]
+        np.testing.assert_array_equal(program(x), expected(x, parts))
+    with pytest.raises(ArgumentError, match="the code reads elements of a list whose number depends"):
+        program.save(tmp_path / "m.safetensors")
+
+
+def test_the_first_parts_of_an_open_axis_are_those_of_every_size(tmp_path: Path) -> None:
+    program = model(tmp_path, "y = torch.split(x, 2, 0)", "return torch.sub(torch.neg(y[0]), y[1])")
+    program.save(tmp_path / "m.safetensors")
+    for opened in (program, onward.load(tmp_path / "m.safetensors")):
+        for count in (4, 5, 30):
+            x = rows(count)
+            np.testing.assert_array_equal(opened(x), -x[:2] - x[2:4])
+
+
 OPERATORS: dict[str, Callable[..., Any]] = {
     "torch.add": lambda a, b: a + b, "torch.sub": lambda a, b: a - b, "torch.mul": lambda a, b: a * b,
     "torch.floordiv": lambda a, b: a // b, "torch.remainder": lambda a, b: a % b,

@@ -75,6 +75,10 @@ class Calls:
             dim = first.axis(arguments[1] if len(arguments) > 1 else 0)
             if first.shape[dim] is None:
                 return lists.unbound(self, first, dim)
+        if name in ("split", "unsafe_split") and isinstance(first, Tensor) and type(arguments[1]) is int:
+            dim = arguments[2] if len(arguments) > 2 else 0
+            if self.recorder.has_open_axis(first, dim):
+                return lists.first_parts(self, first, arguments[1], dim)
         if isinstance(first, Tensor) and name in QUERIES:
             return QUERIES[name](self, *arguments, **keywords)
         is_container = isinstance(first, list | tuple | dict | str)

@@ -49,7 +49,8 @@ def kind_of(tensor: Tensor) -> type:
     return {"b": bool, "f": float}.get(tensor.dtype.kind, int)
 
 
-HIDDEN = Unknown("a loop reads elements of a list that earlier iterations appended")
+HIDDEN = Unknown("the code reads elements of a list whose number depends on the inputs")
+FIRST_PARTS = 8  # of an axis of unknown size, which can be read
 
 
 def _is_part(value: Any) -> bool:
@@ -127,6 +128,13 @@ def whole(calls: Calls, values: Sequence[Any]) -> Segment:
 def unbound(calls: Calls, x: Tensor, dim: int) -> Any:
     """Return the slices of a tensor along an axis of unknown size."""
     return calls.recorder.create([Segment(Column(calls.recorder.call("movedim", x, dim, 0), False))])
+
+
+def first_parts(calls: Calls, x: Tensor, length: int, dim: int) -> Any:
+    """Return the first parts of an axis of unknown size; the others cannot be read."""
+    starts = range(0, FIRST_PARTS * length, length)
+    parts = [calls.recorder.call("slice", x, dim, start, start + length, 1) for start in starts]
+    return calls.recorder.create([*parts, HIDDEN])
 
 
 def _length(calls: Calls, values: list[Any]) -> Any:

@@ -193,6 +193,10 @@ class Recorder(Translator):
         known = self.graph.known(self.read(x).name)
         return None if known is None else known.shape[x.axis(dim)]
 
+    def has_open_axis(self, x: Tensor, dim: int) -> bool:
+        """Whether other calls of the graph may have another size of an axis."""
+        return self.graph.axes.is_general and type(self._known_size(x, dim)) is Size
+
     def parts(self, x: Tensor, dim: int, length: Any) -> int:
         """Return the number of parts of a length in an axis, for the sizes of the recording."""
         known: Any
