@@ -102,7 +102,7 @@ def test_load_state_dict_reports_all_problems_and_changes_nothing() -> None:
     weights |= {
         "weight_hh_l1": np.zeros(3),
         "weight_ih_l0": np.zeros((28, 6)),
-        "weight_hh_l0": weights["weight_hh_l0"] + 1j,
+        "weight_hh_l0": weights["weight_hh_l0"].astype(np.complex64),
         "bias_ih_l0": np.ones(28),
     }
     with pytest.raises(ArgumentError) as error:
