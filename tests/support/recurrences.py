@@ -41,7 +41,8 @@ def _min_gru(layer: Any, w: Weights) -> Step:
 
 def _lru(layer: Any, w: Weights) -> Step:
     H = layer.hidden_size
-    eigenvalues = np.exp(-np.exp(w["nu_log"]) + 1j * np.exp(w["theta_log"]))
+    phases = np.exp(w["theta_log"])
+    eigenvalues = np.exp(-np.exp(w["nu_log"])) * (np.cos(phases) + 1j * np.sin(phases))
     B = w["weight_ih"][:H] + 1j * w["weight_ih"][H:]
     C = w["weight_ho"][:, :H] + 1j * w["weight_ho"][:, H:]
 
