@@ -1,18 +1,12 @@
-"""Functions of integers in fixed point, as the kernels of TensorFlow Lite compute them."""
+"""Functions of integers in fixed point, as gemmlowp and TensorFlow Lite compute them."""
 
 import math
 
 import numpy as np
 
-from ...graph.node import AnyArray
-from ...graph.operations.fixed_factors import factor, rounded
-from ...graph.operations.fixed_point import (
-    high_product,
-    newton_reciprocal,
-    reciprocal_of_one_plus,
-    rescaled,
-    shifted_right,
-)
+from ..node import AnyArray
+from .fixed_factors import factor, rounded
+from .fixed_point import high_product, newton_reciprocal, reciprocal_of_one_plus, rescaled, shifted_right
 
 EXPONENTIALS = [1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242]  # exp(-2^k), k from -2
 
