@@ -237,7 +237,8 @@ private:
 
     void multiply(const Panels<float>& panels, const float* x, const Rows& rows, Size first, Size last,
                   const std::optional<Activation<float>>& f, float* out, const Offsets& to) const;
-    // A product without the first and last pieces that are zeros in all rows; false if its result may be another one.
+    // Computes a product without the first and last pieces that are zeros in all rows. Returns false if the result may
+    // differ.
     bool multiply_without_zeros(const Panels<float>& panels, const Operand<float>& a, Size rows, float* out,
                                 Size out_stride) const;
     // Whether reading the clock takes no longer than a step.

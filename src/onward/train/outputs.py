@@ -38,7 +38,7 @@ def final_function(model: BaseModel) -> str:
 
 
 def _of_graph(graph: Graph) -> str:
-    """Return what computes the elements of the first output of a graph, as `final_function` does."""
+    """Return the function that computes the elements of the first output of a graph."""
     producers = {name: node for node in graph.nodes for name in node.outputs}
     node = producers.get(graph.outputs[0]) if graph.outputs else None
     while node is not None and node.operation in PASSING:

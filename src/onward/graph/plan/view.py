@@ -179,7 +179,7 @@ class View(NamedTuple):
 
 
 def _split(axes: dict[tuple[Any, Any], Any], size: Any, stride: Any) -> bool:
-    """Split an axis with this stride into one of this size and the rest, if there is one; return whether.
+    """Split an axis with this stride into one of this size and the rest. Return whether there is one.
 
     `axes` holds the strides of another view by the size and the stride of each axis.
     """

@@ -237,7 +237,7 @@ class Interpreter(Calls):
         raise ArgumentError(f"a {type(owner).__name__} has no attribute {name}")
 
     def _global(self, path: str) -> Any:
-        """Return what a dotted name stands for that is no variable."""
+        """Return the object that a dotted name stands for if it is not a variable."""
         self.budget.spend(len(path))
         if path in NAMES:
             return NAMES[path]
