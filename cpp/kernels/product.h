@@ -38,30 +38,40 @@ template <class F, int V, int M, int R>
     for (Size piece = 0; piece < a.pieces; piece++) {
         const auto* const rows = F::row(a.rows + (a.offsets ? a.offsets[piece] : 0));
         for (Size k = 0; k < length; k++, weights += V * L) {
+            auto weight = [&](int m, int v) {
+                auto w = F::weight(weights + m * block_stride + v * L);
+                if constexpr (R > 1) keep_in_register(w);
+                return w;
+            };
+            auto term = [&](int r) {
+                auto a_k = F::term(rows + r * a.stride + k);
+                if constexpr (M * V > 1) keep_in_register(a_k);
+                return a_k;
+            };
             // Loads the smaller side of the tile into registers and streams the larger side.
             if constexpr (M * V < R) {
-                decltype(F::weight(weights)) w[M][V];
+                decltype(weight(0, 0)) w[M][V];
 #pragma GCC unroll 32
                 for (int m = 0; m < M; m++)
 #pragma GCC unroll 32
-                    for (int v = 0; v < V; v++) w[m][v] = F::weight(weights + m * block_stride + v * L);
+                    for (int v = 0; v < V; v++) w[m][v] = weight(m, v);
 #pragma GCC unroll 32
                 for (int r = 0; r < R; r++) {
-                    const auto a_k = F::term(rows + r * a.stride + k);
+                    const auto a_k = term(r);
 #pragma GCC unroll 32
                     for (int m = 0; m < M; m++)
 #pragma GCC unroll 32
                         for (int v = 0; v < V; v++) sum[r][m][v] = F::add(sum[r][m][v], w[m][v], a_k);
                 }
             } else {
-                decltype(F::term(rows)) a_k[R];
+                decltype(term(0)) a_k[R];
 #pragma GCC unroll 32
-                for (int r = 0; r < R; r++) a_k[r] = F::term(rows + r * a.stride + k);
+                for (int r = 0; r < R; r++) a_k[r] = term(r);
 #pragma GCC unroll 32
                 for (int m = 0; m < M; m++)
 #pragma GCC unroll 32
                     for (int v = 0; v < V; v++) {
-                        const auto w = F::weight(weights + m * block_stride + v * L);
+                        const auto w = weight(m, v);
 #pragma GCC unroll 32
                         for (int r = 0; r < R; r++) sum[r][m][v] = F::add(sum[r][m][v], w, a_k[r]);
                     }

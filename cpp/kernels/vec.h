@@ -107,6 +107,15 @@ using vec_of = typename Float<Real>::vec;
 inline f32v broadcast(float s) { return s - f32v{}; }
 inline f64v broadcast(double s) { return s - f64v{}; }
 
+// Keeps a vector in a register. GCC would load it again for each use, which is slow while it is still on its way from
+// the second-level cache.
+template <class Vector>
+inline void keep_in_register([[maybe_unused]] Vector& x) {
+#if defined(__x86_64__)
+    if constexpr (sizeof x == vector_bytes) asm("" : "+v"(x));
+#endif
+}
+
 template <class Real>
 inline vec_of<Real> load(const Real* p) {
     return *(const vec_of<Real>*)p;
