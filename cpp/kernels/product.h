@@ -15,18 +15,20 @@ using onward::Share;
 // in the order of k. The bits of a result therefore do not depend on the shape of the tile.
 
 template <class Real>
-using Micro = void (*)(const Panels<Real>& panels, Size block, const Operand<Real>& a, Real* out, Size out_stride);
+using Micro = void (*)(const Panels<Real>& panels, Size block, const Operand<Real>& a, Size row, Real* out,
+                       Size out_stride);
 
 // Not inlined, so that the compiler keeps the sums in registers.
 template <class F, int V, int M, int R>
 [[gnu::noinline]] void micro(const Panels<typename F::Real>& panels, Size block, const Operand<typename F::Real>& a,
-                             typename F::Real* out, Size out_stride) {
+                             Size row, typename F::Real* out, Size out_stride) {
     using Sum = typename F::Sum;
     constexpr int L = Float<typename F::Real>::L;
     const Size terms = (panels.K + F::terms - 1) / F::terms, block_stride = terms * V * L;
     const Size length = a.length ? a.length : terms;
     const auto* weights = (const typename F::Weight*)panels.weights + block * block_stride;
     const auto* const constants = panels.constants + block * F::constants * V * L;
+    const auto* const first_row = a.rows + row * a.stride;
     Sum sum[R][M][V];
 #pragma GCC unroll 32
     for (int m = 0; m < M; m++)
@@ -36,7 +38,7 @@ template <class F, int V, int M, int R>
             for (int r = 0; r < R; r++)
                 sum[r][m][v] = F::start(constants + (m * F::constants * V + v) * L, V * L);
     for (Size piece = 0; piece < a.pieces; piece++) {
-        const auto* const rows = F::row(a.rows + (a.offsets ? a.offsets[piece] : 0));
+        const auto* const rows = F::row(first_row + (a.offsets ? a.offsets[piece] : 0));
         for (Size k = 0; k < length; k++, weights += V * L) {
             auto weight = [&](int m, int v) {
                 auto w = F::weight(weights + m * block_stride + v * L);
@@ -80,13 +82,13 @@ template <class F, int V, int M, int R>
     }
 #pragma GCC unroll 32
     for (int r = 0; r < R; r++) {
-        auto* const to = out + (V == 1 ? a.places[r] : r * out_stride);
+        auto* const to = out + (V == 1 && a.places ? a.places[row + r] : r * out_stride);
 #pragma GCC unroll 32
         for (int m = 0; m < M; m++)
 #pragma GCC unroll 32
             for (int v = 0; v < V; v++) {
                 auto y = F::finish(sum[r][m][v], constants + (m * F::constants * V + v) * L, V * L,
-                                   a.rows + r * a.stride);
+                                   first_row + r * a.stride);
                 if constexpr (V == 1 && F::has_least) y = flush<typename F::Real>(at_least(y, a.least));
                 store_bits(to + (m * V + v) * L, y, L);
             }
@@ -196,13 +198,7 @@ void for_tiles(const Panels<Real>& panels, const Operand<Real>& a, Size rows, in
         for (Size row = 0; row < rows; row += most_rows) {
             const Size R = rows - row < most_rows ? rows - row : most_rows;
             auto product = [&](Real* out, Size out_stride) {
-                Operand<Real> part = in;
-                part.rows += row * in.stride;
-                Size places[max_rows];
-                for (Size r = 0; r < R && panels.G == 1; r++)
-                    places[r] = in.places ? in.places[row + r] : r * out_stride;
-                part.places = places;
-                micros.at[R][log_blocks](panels, block, part, out, out_stride);
+                micros.at[R][log_blocks](panels, block, in, row, out, out_stride);
             };
             body(product, block, blocks, row, R);
         }
