@@ -36,16 +36,11 @@ def _define_unary(name: str, function: Any, core: str | None = None, **options: 
         _core.unary(core, x.reshape(-1), y.reshape(-1))
         return y
 
-    if core is not None:
-        _lower_unary(name, core)
+    if core is None:
+        return
+    dtypes = {"float32", "float64"} | (INTEGERS if core in ("absolute", "negative", "sign") else set())
 
-
-def _lower_unary(name: str, core: str) -> None:
-    dtypes = {"float32", "float64"}
-    if core in ("absolute", "negative", "sign"):
-        dtypes |= INTEGERS
-
-    @lowering(name)
+    @compute.lowering
     def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
         x = typed_view(b, inputs[0])
         return None if x is None or x.dtype not in dtypes else [b.map("unary", core, x)]
@@ -140,10 +135,16 @@ _define_combined("Min", _smaller, "minimum", broadcast)
 _define_combined("Sum", np.add, "add", broadcast)
 
 
-def _define_comparison(name: str, function: Any, core: str, is_swapped: bool = False) -> None:
-    """Define a comparison; that of the core may take the operands in the opposite order."""
+def _define_predicate(
+    name: str, function: Any, step: str, core: str, is_swapped: bool = False, is_bitwise: bool = False
+) -> None:
+    """Define a function of two arrays, whose step in the core makes booleans, perhaps of swapped operands.
 
-    @elementwise_operation(name, signature=broadcast_booleans, widens=False, takes_sizes=True)
+    If it is bitwise, its result has the dtype of the operands, and the core computes that of booleans.
+    """
+    rule = broadcast if is_bitwise else broadcast_booleans
+
+    @elementwise_operation(name, signature=rule, widens=False, takes_sizes=not is_bitwise)
     def compute(a: AnyArray, b: AnyArray) -> Any:
         return function(a, b)
 
@@ -152,15 +153,20 @@ def _define_comparison(name: str, function: Any, core: str, is_swapped: bool = F
         first, second = (typed_view(b, value) for value in inputs[:: -1 if is_swapped else 1])
         if first is None or second is None or first.dtype != second.dtype:
             return None
-        return [b.combined("compare", core, first, second, dtype="bool")]
+        if is_bitwise and first.dtype != "bool":
+            return None
+        return [b.combined(step, core, first, second, dtype="bool")]
 
 
-_define_comparison("Equal", np.equal, "equal")
-_define_comparison("Xor", np.logical_xor, "not_equal")
-_define_comparison("Less", np.less, "less")
-_define_comparison("LessOrEqual", np.less_equal, "less_or_equal")
-_define_comparison("Greater", np.greater, "less", is_swapped=True)
-_define_comparison("GreaterOrEqual", np.greater_equal, "less_or_equal", is_swapped=True)
+_define_predicate("Equal", np.equal, "compare", "equal")
+_define_predicate("Xor", np.logical_xor, "compare", "not_equal")
+_define_predicate("Less", np.less, "compare", "less")
+_define_predicate("LessOrEqual", np.less_equal, "compare", "less_or_equal")
+_define_predicate("Greater", np.greater, "compare", "less", is_swapped=True)
+_define_predicate("GreaterOrEqual", np.greater_equal, "compare", "less_or_equal", is_swapped=True)
+_define_predicate("BitwiseAnd", np.bitwise_and, "binary", "minimum", is_bitwise=True)
+_define_predicate("BitwiseOr", np.bitwise_or, "binary", "maximum", is_bitwise=True)
+_define_predicate("BitwiseXor", np.bitwise_xor, "compare", "not_equal", is_bitwise=True)
 
 
 def inverted(b: Builder, x: View) -> View:
@@ -168,24 +174,6 @@ def inverted(b: Builder, x: View) -> View:
     if x.dtype == "bool":
         return b.combined("compare", "equal", x, b.scalar(False, "bool"))
     return b.binary("subtract", b.constant(np.invert(np.zeros((), x.dtype))), x)
-
-
-def _define_bitwise(name: str, function: Any, step: str, of_booleans: str) -> None:
-    @elementwise_operation(name, signature=broadcast, widens=False)
-    def compute(a: AnyArray, b: AnyArray) -> Any:
-        return function(a, b)
-
-    @compute.lowering
-    def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-        first, second = (typed_view(b, value) for value in inputs)
-        if first is None or second is None or first.dtype != "bool":
-            return None
-        return [b.combined(step, of_booleans, first, second)]
-
-
-_define_bitwise("BitwiseAnd", np.bitwise_and, "binary", "minimum")
-_define_bitwise("BitwiseOr", np.bitwise_or, "binary", "maximum")
-_define_bitwise("BitwiseXor", np.bitwise_xor, "compare", "not_equal")
 
 
 @lowering("BitwiseNot")

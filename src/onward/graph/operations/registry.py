@@ -187,7 +187,7 @@ class Operation:
                 results = tuple(a.astype(narrow[0]) if a.dtype == np.float32 else a for a in results)
         return results
 
-    def cost(
+    def _cost(
         self,
         inputs: Sequence[Known | None],
         attributes: Mapping[str, Any],
@@ -254,42 +254,30 @@ class Operation:
         return self.temporaries(list(map(_in_first_call, inputs)), attributes)
 
     def run(
-        self,
-        inputs: Sequence[Any],
-        attributes: Mapping[str, Any],
-        signatures: Sequence[Signature] | None = None,
-        keeps: bool = True,
+        self, inputs: Sequence[Any], attributes: Mapping[str, Any], keeps: bool = True
     ) -> tuple[Any, ...]:
         """Compute the outputs within the current budget; `keeps` says whether they count as taken.
 
         Raises WorkLimitError and MemoryLimitError before it computes anything.
         """
-        return self._run(
-            budget.current(), self.cost(inputs, attributes, signatures), inputs, attributes, keeps
-        )
+        return self._run(self._cost(inputs, attributes, None), inputs, attributes, keeps)
 
     def run_if_affordable(
         self,
         inputs: Sequence[Any],
         attributes: Mapping[str, Any],
-        signatures: Sequence[Signature] | None = None,
-        keeps: bool = True,
+        signatures: Sequence[Signature] | None,
     ) -> tuple[Any, ...] | None:
         """Compute outputs that are not needed yet; return None if that takes much of the current budget."""
-        cost, left = self.cost(inputs, attributes, signatures), budget.current()
-        if not left.affords(cost[0], cost[1] + cost[2]):
+        cost = self._cost(inputs, attributes, signatures)
+        if not budget.current().affords(cost[0], cost[1] + cost[2]):
             return None
-        return self._run(left, cost, inputs, attributes, keeps)
+        return self._run(cost, inputs, attributes, keeps=True)
 
     def _run(
-        self,
-        left: budget.Budget,
-        cost: tuple[int, int, int],
-        inputs: Sequence[Any],
-        attributes: Mapping[str, Any],
-        keeps: bool,
+        self, cost: tuple[int, int, int], inputs: Sequence[Any], attributes: Mapping[str, Any], keeps: bool
     ) -> tuple[Any, ...]:
-        work, outputs, temporary = cost
+        (work, outputs, temporary), left = cost, budget.current()
         left.spend(work)
         left.check(memory=outputs + temporary)
         left.take(outputs if keeps else 0)
