@@ -131,63 +131,60 @@ class _Reader:
             if own is None:
                 at = self.skip(key, at, end, depth)
                 continue
-            if own.is_array:
-                start, at = self.span(key & 7, at, end)
+            wire = key & 7
+            first = data[at] if at < end else MORE  # of a number or a length, usually the only byte
+            if wire == DELIMITED and first < MORE and first < end - at:
+                start, at = at + 1, at + 1 + first
+            elif wire == VARINT and first < MORE:
+                start, at = at, at + 1
+            else:
+                start, at = self.span(wire, at, end)
+            kind, value = own.kind, None  # type: Any, Any
+            if kind is STRING:
+                try:
+                    value = str(data[start:at], "utf-8")
+                except UnicodeDecodeError as error:
+                    where = f"{own.described(message)} at byte {start}"
+                    raise FileError(f"the file is damaged: the text {where} is not UTF-8") from error
+            elif kind is MESSAGE:
+                value = None if own.is_repeated else values.get(own.name)
+                if value is None:
+                    inner = Message.classes[own.message_name]
+                    value = inner.__new__(inner)
+                self.read(value, start, at, depth + 1)
+            elif own.is_array:
                 self.append(message, own, data[start:at])
                 continue
-            value, at = self.value(message, own, key & 7, at, end, depth)
-            if own.is_repeated:
-                items = values.setdefault(own.name, [])
-                if type(value) is list:  # packed
-                    items += value
-                else:
-                    items.append(value)
+            elif wire == VARINT and first < MORE:
+                value = first
             else:
+                value = self.value(message, own, wire, start, at)
+            if not own.is_repeated:
                 values[own.name] = value
                 for other in own.alternatives:
                     values.pop(other, None)
+            elif own.name not in values:
+                values[own.name] = value if type(value) is list else [value]  # packed numbers are a list
+            elif type(value) is list:
+                values[own.name] += value
+            else:
+                values[own.name].append(value)
         self.charge(FIELD * fields)
 
-    def value(
-        self, message: Message, own: Field, wire: int, at: int, end: int, depth: int
-    ) -> tuple[Any, int]:
-        """The value of a field, or a list of its packed numbers, and the byte after it."""
-        first = self.data[at] if at < end else MORE  # of a number or a length, usually the only byte
+    def value(self, message: Message, own: Field, wire: int, start: int, stop: int) -> Any:
+        """The value of a field of bytes or numbers, or a list of its packed numbers."""
         if wire == VARINT:
-            if first < MORE:
-                return first, at + 1
-            number, at = self.varint(at, end)
-            return _wrapped(number, own.kind), at
-        if wire == DELIMITED and first < MORE and first < end - at:
-            start, stop = at + 1, at + 1 + first
-        else:
-            start, stop = self.span(wire, at, end)
-        if own.kind is STRING:
-            return self.text(message, own, start, stop), stop
-        if own.kind is MESSAGE:
-            inner: Message | None = None if own.is_repeated else vars(message).get(own.name)
-            if inner is None:
-                kind = Message.classes[own.message_name]
-                inner = kind.__new__(kind)
-            self.read(inner, start, stop, depth + 1)
-            return inner, stop
+            return _wrapped(self.varint(start, stop)[0], own.kind)
         content = self.data[start:stop]
         if own.kind is VIEW:
-            return content, stop
+            return content
         if own.kind is BYTES:
-            return content.tobytes(), stop
+            return content.tobytes()
         if wire == DELIMITED:
             numbers = _array(message, own, content)
             self.charge(NUMBER * len(numbers))
-            return numbers.tolist(), stop
-        return struct.unpack("<f" if own.kind is FLOAT else "<d", content)[0], stop
-
-    def text(self, message: Message, own: Field, start: int, stop: int) -> str:
-        try:
-            return str(self.data[start:stop], "utf-8")
-        except UnicodeDecodeError as error:
-            where = f"{own.described(message)} at byte {start}"
-            raise FileError(f"the file is damaged: the text {where} is not UTF-8") from error
+            return numbers.tolist()
+        return struct.unpack("<f" if own.kind is FLOAT else "<d", content)[0]
 
     def append(self, message: Message, own: Field, content: memoryview) -> None:
         """Append to the bytes of an array; the usual single part is not copied."""
