@@ -39,6 +39,14 @@ class _NeedsPython(Exception):
     """A node of a body runs in NumPy, so that the loop does."""
 
 
+class AxesFixed(Exception):
+    """Recorded code fixes the sizes of axes, for which the graph must be compiled again."""
+
+    def __init__(self, fixed: Mapping[str, int]) -> None:
+        super().__init__(fixed)
+        self.fixed = fixed
+
+
 class Compiler:
     """Compiles one graph; `weights` is shared between all programs of a model.
 
@@ -78,7 +86,7 @@ class Compiler:
         self._splice(graph.nodes)
 
     def compile(self) -> Program:
-        """Return the program. Raises the errors of the nodes, which name them."""
+        """Return the program. Raises the errors of the nodes, which name them, and AxesFixed."""
         is_planned, axes = True, self._program.axes
         with Naming() as naming:
             while self._pending and is_planned:
@@ -382,6 +390,8 @@ class Compiler:
         expansion = expand(node, inputs)
         if expansion is None:
             return False
+        if node.operation == "Recorded" and (fixed := self._program.axes.fixed):
+            raise AxesFixed(fixed)
         self._check_outputs(node, {name for inner in expansion.nodes for name in inner.outputs})
         self._add_constants(expansion.constants)
         self._uses.subtract(node.inputs)

@@ -7,7 +7,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from ..graph import Graph, bodies, with_bodies
 from ..node import Node, Signature, held_by
 from .bound import Bound, Call, LoadedProgram
 from .builder import Weights
-from .compiler import Compiler
+from .compiler import AxesFixed, Compiler
 from .program import NumPyNode, Program, Rest
 
 MAX_PROGRAMS = 8  # the most recent ones
@@ -226,19 +226,24 @@ class Planner:
 
 
 def compiled(graph: Graph, inputs: Sequence[Any], parameters: Sequence[bool], weights: Weights) -> Program:
-    """Compile a program; again, if guards fix axes, with plain sizes for these, which permit fewer steps.
+    """Compile a program; again, while guards fix axes, with plain sizes for these, which permit fewer steps.
 
     `parameters` tells on which values of inputs it may depend. An error is that of a program for these sizes
     alone, which states them.
     """
-    options = graph, inputs, parameters, weights
-    try:
-        with budget.temporary():
-            program = Compiler(*options, fixed=()).compile()
-    except OnwardError:
-        return Compiler(*options).compile()
-    fixed = program.axes.fixed
-    return Compiler(*options, fixed=fixed).compile() if fixed else program
+    options, fixed = (graph, inputs, parameters, weights), dict[str, int]()
+    while True:
+        try:
+            with budget.temporary():
+                program = Compiler(*options, fixed=fixed).compile()
+            found: Mapping[str, int] = program.axes.fixed
+        except AxesFixed as error:
+            found = error.fixed
+        except OnwardError:
+            return Compiler(*options).compile()
+        if not found:
+            return program
+        fixed |= found
 
 
 _planners: weakref.WeakSet[Planner] = weakref.WeakSet()
