@@ -106,7 +106,7 @@ def _loaded(
     path: Path, data: Data, torch_options: Any, keras_options: Any, script_options: Any, layers: Any
 ) -> Layer | Model | CompiledModel | Parts:
     """Load the content of a file, with the arguments of `load` by the formats that take them."""
-    kind = _format(path, data)
+    kind, members = _format(path, data)
     if kind == "compiled":
         from .compiled.model import load as load_compiled
 
@@ -129,10 +129,10 @@ def _loaded(
         method = script_options.pop("method")
         _reject(path, script_options, "they apply to TorchScript files only")
         if kind in GRAPHS:
-            return _graph(path, data, kind, method, qdq)
+            return _graph(path, data, kind, method, qdq, members)
         _reject(path, {"method": method}, "it applies to TorchScript and TensorFlow Lite files only")
         return _keras(path, data, kind, **keras_options)
-    if kind == "torch" and (model := _script(path, data, **script_options)) is not None:
+    if kind == "torch" and (model := _script(path, data, members, **script_options)) is not None:
         _reject(path, torch_options | layers, "the file records its options")
         return model
     _reject(path, script_options, "they apply to TorchScript files only")
@@ -172,7 +172,7 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     """
     data = files.content(path)
     with budget.of_file(len(data)):
-        found, _ = _read(path, data, _format(path, data))
+        found, _ = _read(path, data, _format(path, data)[0])
         return {
             ".".join((*keys, name)): tensor.copy()
             for keys, state_dict in found.items()
@@ -184,7 +184,7 @@ def weights_for(model: BaseModel, path: str | os.PathLike[str]) -> Mapping[str, 
     """The tensors of a file under the names that a model uses. Raises FileError."""
     data = files.content(path)
     with budget.of_file(len(data)):
-        kind = _format(path, data)
+        kind, _ = _format(path, data)
         if kind == "keras":
             from .keras import load as keras
 
@@ -232,13 +232,17 @@ def _by_prefix(shapes: Mapping[str, Shape]) -> dict[str, Weights]:
     return {prefix: tuple(sorted(group)) for prefix, group in groups.items()}
 
 
-def _format(path: Path, data: Data) -> str:
-    """The format of a file, from its content or, without a signature, its suffix. Raises FileError."""
+def _format(path: Path, data: Data) -> tuple[str, ZipMembers | None]:
+    """The format of a file and its members if it is a zip archive. Raises FileError.
+
+    The content shows the format, or the suffix if it has no signature.
+    """
     suffix = os.path.splitext(os.fspath(path))[1].lower()
-    members = set()
+    archive, members = None, set()
     if is_zip := data[:4] == SIGNATURE:
         with _errors_naming(path):
-            members = set(ZipMembers(data).entries)
+            archive = ZipMembers(data)
+            members = set(archive.entries)
     has_header = data[8:9] == b"{"  # safetensors: the length of a JSON header, then the header
     formats = {
         "compiled": data[: len(COMPILED_SIGNATURE)] == COMPILED_SIGNATURE,
@@ -255,7 +259,7 @@ def _format(path: Path, data: Data) -> str:
     if not any(formats.values()):
         problem = "has an unknown format" if data else "is empty"
         raise FileError(f"{path} {problem}; supported formats are {FORMATS}")
-    return next(name for name, matches in formats.items() if matches)
+    return next(name for name, matches in formats.items() if matches), archive
 
 
 def _read(path: Path, data: Data, kind: str) -> tuple[Found, dict[str, Any] | None]:
@@ -281,7 +285,14 @@ def _read(path: Path, data: Data, kind: str) -> tuple[Found, dict[str, Any] | No
     return {(): StateDict(tensors)}, description
 
 
-def _graph(path: Path, data: Data, kind: str, method: str | None = None, qdq: Any = None) -> Model:
+def _graph(
+    path: Path,
+    data: Data,
+    kind: str,
+    method: str | None = None,
+    qdq: Any = None,
+    members: ZipMembers | None = None,
+) -> Model:
     from ..model import Model
 
     with _errors_naming(path):
@@ -293,7 +304,7 @@ def _graph(path: Path, data: Data, kind: str, method: str | None = None, qdq: An
         if kind == "pt2":
             from .torch import exported_graph
 
-            return Model(exported_graph.translate(data))
+            return Model(exported_graph.translate(members or data))
         from .onnx.read import read
         from .onnx.translate import translate
 
@@ -318,20 +329,27 @@ def _keras(
 
 
 def _script(
-    path: Path, data: Data, method: str | None, part: str | None, inputs: Mapping[str, Any] | None
+    path: Path,
+    data: Data,
+    members: ZipMembers | None,
+    method: str | None,
+    part: str | None,
+    inputs: Mapping[str, Any] | None,
 ) -> Model | None:
     """Return the model of a TorchScript file, or None if the file contains no code."""
     with _errors_naming(path):
-        if data[:4] != SIGNATURE or not any("code/" in name for name in ZipMembers(data).entries):
+        if members is None or not any("code/" in name for name in members.entries):
             return None
         from ..model import Model
         from .torch import archive
+        from .torch.script.code import Code
         from .torch.script.program import Program, has_forward, is_script
 
-        content = archive.read(data)
-        if not is_script(content) or (method is None and part is None and not has_forward(content)):
+        content = archive.read(members)
+        code = Code(content.code)
+        if not is_script(content) or (method is None and part is None and not has_forward(content, code)):
             return None
-        program = Program(data, method or "forward", part or "", content)
+        program = Program(data, method or "forward", part or "", content, code)
         return Model(program.graph() if inputs is None else program.general(inputs))
 
 

@@ -55,6 +55,11 @@ class ZipMembers:
             if name.startswith("/") or ".." in re.split(r"[/\\]", name):
                 raise FileError(f"the zip archive has a member {name!r}, which leads out of its folder")
 
+    @classmethod
+    def of(cls, data: "Data | ZipMembers") -> "ZipMembers":
+        """Return the members of a zip archive, which may have been read before."""
+        return data if isinstance(data, ZipMembers) else cls(data)
+
     def get(self, name: str) -> memoryview | None:
         """The member of this name, or None if there is none."""
         return self[name] if name in self.entries else None

@@ -205,9 +205,11 @@ def _persistent(pickled: Any, folder: str = "") -> Any:
     raise ValueError("a persistent id does not refer to a storage")
 
 
-def read(data: Data) -> Archive:
+def read(data: Data | ZipMembers) -> Archive:
     """Read a zip archive, or a file in the legacy format. Raises FileError."""
-    return _read_zip(ZipMembers(data)) if data[:4] == SIGNATURE else _read_legacy(data)
+    if isinstance(data, ZipMembers) or data[:4] == SIGNATURE:
+        return _read_zip(ZipMembers.of(data))
+    return _read_legacy(data)
 
 
 def _read_legacy(data: Data) -> Archive:

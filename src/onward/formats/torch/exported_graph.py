@@ -14,7 +14,7 @@ from ...errors import FileError, OnwardError
 from ...graph.declared import Sizes, readable
 from ...graph.graph import Graph, Input
 from ...graph.structure import Fixed, Structure
-from ..zip import Data
+from ..zip import Data, ZipMembers
 from . import exported_program as schema
 from .aten import operators  # noqa: F401 - registers them
 from .aten.expressions import dtype_of
@@ -32,7 +32,7 @@ SYMBOLS: dict[str, np.dtype[Any]] = {"as_sym_int": INT64, "as_sym_float": FLOAT3
 WRITES = ("buffer_mutation", "parameter_mutation")
 
 
-def translate(data: Data) -> Graph:
+def translate(data: Data | ZipMembers) -> Graph:
     """Return the graph of an archive's program. Raises FileError, and ArgumentError, which names the node."""
     try:
         return _Program(schema.read(data)).translate()

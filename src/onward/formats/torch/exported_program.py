@@ -98,9 +98,9 @@ class Program:
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
-def read(data: Data) -> Program:
+def read(data: Data | ZipMembers) -> Program:
     """Read a program. Raises FileError, and errors of other types if the JSON does not have its form."""
-    members = ZipMembers(data)
+    members = ZipMembers.of(data)
     if OLD_LAYOUT in members.entries:
         program = _program(parse_json(members[OLD_LAYOUT], OLD_LAYOUT))
         for name in members.entries:

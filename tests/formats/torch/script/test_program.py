@@ -3,6 +3,7 @@
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from support.script_archives import archive, forward, model
 
 import onward
 from onward.errors import ArgumentError, DtypeError, FileError, OnwardError
+from onward.graph.plan.builder import Builder
 
 DATA = support.DATA / "torch"
 
@@ -181,6 +183,55 @@ def test_attributes_are_carries_whatever_the_code_calls_the_module(tmp_path: Pat
     assert onward.load(path).carries == {"count": "count_out"}
 
 
+SPELLINGS = {
+    "without spaces": "self.count=torch.add(count, 1)",
+    "with spaces": "self . count  = torch.add(count, 1)",
+    "in parentheses": "(self).count = torch.add(count, 1)",
+    "on two lines": "self.count = \\\n      torch.add(count, 1)",
+}
+
+
+@pytest.mark.parametrize("assignment", SPELLINGS.values(), ids=SPELLINGS.keys())
+def test_assigned_attributes_are_found_however_the_code_spells_the_assignment(
+    tmp_path: Path, assignment: str
+) -> None:
+    body = forward("count = self.count", assignment, "return torch.add(x, self.count)")
+    state = b"}X\x05\x00\x00\x00countK\x07s"
+    program = onward.load(archive(tmp_path, body, "  count : int\n", state=state))
+    y, count = program(X)
+    np.testing.assert_array_equal(y, X + 8)
+    assert count == 8
+
+
+@pytest.mark.parametrize(
+    "call", ["torch.add_(past, 1)", "torch.add_ (self.past, 1)", "torch.add_(\n      past, 1)"]
+)
+def test_tensors_that_calls_change_in_place_are_carries(tmp_path: Path, call: str) -> None:
+    body = forward("past = self.past", f"_0 = {call}", "return torch.add(x, self.past)")
+    state = b"}X\x04\x00\x00\x00past" + tensor((1, 3)) + b"s"
+    path = archive(tmp_path, body, "  past : Tensor\n", state=state)
+    with zipfile.ZipFile(path, "a") as members:
+        members.writestr("m/data/0", np.ones(3, "<f4").tobytes())
+    program = onward.load(path)
+    assert program.carries == {"past": "past_out"}
+    np.testing.assert_array_equal(program(X)[0], X + 2)
+
+
+def test_code_that_fixes_an_axis_is_compiled_for_its_size_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = model(tmp_path, "y = torch.add(x, torch.ones([3]))", "return torch.tanh(y)")
+    functions, add = list[str](), Builder.add
+
+    def counted(builder: Builder, step: str, *arguments: Any) -> None:
+        functions.append(str(arguments[0]))
+        add(builder, step, *arguments)
+
+    monkeypatch.setattr(Builder, "add", counted)
+    np.testing.assert_allclose(program(X), np.tanh(X + 1), rtol=1e-6)
+    assert sum("tanh" in each for each in functions) == 1
+
+
 def test_a_list_for_inputs_of_another_rank_stays_a_list(tmp_path: Path) -> None:
     program = model(tmp_path, "y = torch.add(x, 1)", "return [y, x]", returns="List[Tensor]")
     for x in (X, X[0], X[None]):
@@ -260,7 +311,7 @@ HOSTILE: dict[str, tuple[str, ...]] = {
         *("y = (x, x)", "if bool(torch.gt(torch.sum(x), 0)):", "  for i in range(60):", "    y = (y, y)"),
         *("else:", "  y = (x, x)", NOTHING),
     ),
-    "chain of attributes": ("_0 = torch" + ".a" * 1500, NOTHING),
+    "chain of attributes": ("_0 = torch" + ".a" * 1500, "_1 = torch.add_(x, 1)", NOTHING),
     "repeated list": ("y = torch.mul([1], 1000000000000)", NOTHING),
     "recursion": ("return (self).forward(x, )",),
     "calls that multiply": ("_0 = (self).forward(x, )", "_1 = (self).forward(x, )", NOTHING),

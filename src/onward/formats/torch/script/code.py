@@ -14,6 +14,9 @@ from ....errors import ArgumentError
 
 TOKEN = re.compile(r"\w+|[^\w\s.,):]")  # what the syntax tree has a node for
 NODE = 500  # bytes of a node of a syntax tree
+# x.a = y, or a call of an operator such as add_; the names of others, such as __is__, end otherwise
+CHANGE = re.compile(r"\.\s*\w+\s*=(?!=)|[^\W_]_\s*\(")
+LEAVES = {ast.Name, ast.Constant, ast.Load, ast.Store}  # nodes of a syntax tree that contain no others
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,18 +52,25 @@ class Code:
 
     read: Callable[[str], str]
     _files: dict[str, dict[str, Function | Class]] = field(default_factory=dict)
+    _sources: list[str] = field(default_factory=list)
 
     def find(self, path: str) -> Function | Class | None:
         """Return the function or class with a dotted path, or None. Raises ArgumentError for invalid code."""
         module, _, name = path.rpartition(".")
         if module not in self._files:
             file = module.replace(".", "/") + ".py"
-            self._files[module] = dict(_definitions(module, file, self.read(file)))
+            self._sources.append(self.read(file))
+            self._files[module] = dict(_definitions(module, file, self._sources[-1]))
         return self._files[module].get(name)
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether something in the files so far may assign to an attribute, or compute in place."""
+        return any(map(CHANGE.search, self._sources))
 
 
 def _definitions(module: str, file: str, source: str) -> Iterator[tuple[str, Function | Class]]:
-    tokens = sum(1 for _ in TOKEN.finditer(source))
+    tokens = len(TOKEN.findall(source))
     budget.spend(budget.STEP * tokens)
     budget.take(NODE * tokens)
     try:
@@ -82,6 +92,30 @@ def _class(path: str, file: str, node: ast.ClassDef) -> Class:
     methods = {n.name: Function(file, n.name, n) for n in node.body if isinstance(n, ast.FunctionDef)}
     declared = [n for n in node.body if isinstance(n, ast.AnnAssign)]
     return Class(path, base, methods, {n.target.id: n for n in declared if isinstance(n.target, ast.Name)})
+
+
+def statements(function: ast.FunctionDef) -> list[ast.stmt]:
+    """Return the statements of a function, followed by those inside them."""
+    found = list(function.body)
+    for statement in found:  # the loop body appends to the statements
+        for name in ("body", "orelse"):
+            found += getattr(statement, name, ())
+    return found
+
+
+def calls_of_attributes(statement: ast.stmt) -> list[tuple[ast.Attribute, list[ast.expr]]]:
+    """Return the calls of attributes in a statement, such as torch.add(x, y), and their arguments."""
+    found, nodes = [], list[ast.AST]([statement])
+    for node in nodes:  # the loop body appends to the nodes
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            found.append((node.func, node.args))
+        for value in vars(node).values():
+            if isinstance(value, list):
+                nodes += [item for item in value if isinstance(item, ast.AST) and type(item) not in LEAVES]
+            elif isinstance(value, ast.AST) and type(value) not in LEAVES:
+                nodes.append(value)
+    budget.spend(2 * budget.STEP * len(nodes))
+    return found
 
 
 def annotation(node: ast.expr | None) -> tuple[str, list[ast.expr]]:

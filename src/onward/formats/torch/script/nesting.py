@@ -11,7 +11,7 @@ import numpy as np
 from ....core import budget
 from ....errors import ArgumentError
 from ....graph.structure import Fixed
-from .code import Class, Code, annotation
+from .code import Class, Code, annotation, statements
 from .values import NamedTuple, Unknown, rebuilt
 
 NUMBERS = {"int": np.int64, "bool": np.bool_, "float": np.float32}
@@ -55,7 +55,7 @@ class Literals:
     def __init__(self, function: ast.FunctionDef) -> None:
         self._values: dict[str, list[ast.expr]] = {}
         self._returned: list[ast.expr | None] = []
-        for node in ast.walk(function):
+        for node in statements(function):
             pairs: Iterable[tuple[ast.expr, ast.expr]] = ()
             match node:
                 case ast.Assign([ast.Tuple(targets)], ast.Tuple(elements)):

@@ -16,7 +16,7 @@ from ..archive import Archive, View
 from ..aten.registry import Tensor
 from ..aten.schemas import in_place
 from ..unpickle import Global, PickledObject
-from .code import Class, Code
+from .code import Class, Code, calls_of_attributes
 from .recorder import Recorder
 from .values import Object, Unknown
 
@@ -138,10 +138,8 @@ def carried(module: Object, method: str) -> list[tuple[str, ...]]:
                 case ast.For(body=inner) | ast.While(body=inner) | ast.With(body=inner):
                     search(inner, values)
                 case _:
-                    for node in ast.walk(statement):
-                        budget.spend(2 * budget.STEP)
-                        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                            follow(node.func, node.args, values)
+                    for function, arguments in calls_of_attributes(statement):
+                        follow(function, arguments, values)
             match statement:
                 case ast.Assign([ast.Attribute(target, name)]):
                     owner, path = _resolved(target, values)

@@ -64,14 +64,19 @@ class Program:
     """
 
     def __init__(
-        self, content: Data, method: str = "forward", part: str = "", archive: Archive | None = None
+        self,
+        content: Data,
+        method: str = "forward",
+        part: str = "",
+        archive: Archive | None = None,
+        code: Code | None = None,
     ) -> None:
         self.content, self.method, self.part = content, method, part
         self.seen: dict[str, Signature] = {}  # the tensors of the last call
         self.found: dict[Any, Graph | OnwardError] = {}  # the last graph for all sizes, by the tensors seen
         self.last: tuple[Any, Kept] | None = None  # the last recording, with the inputs of the call
         archive = archive or read(content)
-        self.code = Code(archive.code)
+        self.code = code or Code(archive.code)
         self.loader = Loader(archive, self.code)
         interpreter = self._interpreter(Recording())
         module = self._module()
@@ -102,7 +107,8 @@ class Program:
                 f"{ast.unparse(returned) if returned is not None else 'an unknown type'}"[:300]
             )
         # the paths of the attributes that calls change, which are additional inputs and outputs, by name
-        self.carries = {".".join(path): path for path in carried(module, found.name)}
+        changed = carried(module, found.name) if self.code.has_changes else []
+        self.carries = {".".join(path): path for path in changed}
         self.initial: dict[str, AnyArray] = {}  # the values of the carries in the file
         for name, (attributes, key) in zip(self.carries, self._carried(module), strict=True):
             value = attributes.get(key)
@@ -341,9 +347,9 @@ def is_script(archive: Archive) -> bool:
     return isinstance(archive.tree, PickledObject) and archive.tree.path.startswith("__torch__.")
 
 
-def has_forward(archive: Archive) -> bool:
-    """Whether the module in the archive has a method forward()."""
-    kind = Code(archive.code).find(archive.tree.path)
+def has_forward(archive: Archive, code: Code) -> bool:
+    """Whether the module in an archive with this code has a method forward()."""
+    kind = code.find(archive.tree.path)
     return isinstance(kind, Class) and bool({"forward", "forward__0"} & kind.methods.keys())
 
 
