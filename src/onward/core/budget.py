@@ -59,6 +59,13 @@ class Budget:
             self.check(memory=memory)
         self.memory -= memory
 
+    def charge(self, work: int, memory: int) -> None:
+        """Count both. Raises WorkLimitError and MemoryLimitError."""
+        if work > self.work or memory > self.memory:
+            self.check(work, memory)
+        self.work -= work
+        self.memory -= memory
+
     def check(self, work: int = 0, memory: int = 0) -> None:
         """Raise WorkLimitError or MemoryLimitError if less is left; count nothing."""
         if work > self.work:
@@ -156,8 +163,7 @@ def take(memory: int) -> None:
 def charge(work: int, memory: int) -> None:
     """Count both in the current budget, if there is one. Raises WorkLimitError and MemoryLimitError."""
     if (budget := _current.get()) is not None:
-        budget.spend(work)
-        budget.take(memory)
+        budget.charge(work, memory)
 
 
 class Limit:

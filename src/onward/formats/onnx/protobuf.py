@@ -70,7 +70,10 @@ class Message:
 
     classes: ClassVar[dict[str, type[Message]]] = {}  # by name
     fields: ClassVar[dict[str, Field]]  # by name, in the order of their numbers
-    by_key: ClassVar[dict[int, Field]]  # by the number and wire type in the file
+    by_key: ClassVar[
+        dict[int, tuple[Field, int]]
+    ]  # with the wire type, by the number and wire type in the file
+    by_byte: ClassVar[list[tuple[Field, int] | None]]  # the same by the first byte, if the key has no others
 
     def __init_subclass__(cls) -> None:
         declared = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
@@ -81,10 +84,11 @@ class Message:
             own.name = name
             same = [other for other in declared if own.oneof and declared[other].oneof == own.oneof]
             own.alternatives = tuple(other for other in same if other != name)
-            cls.by_key[own.key] = own
+            cls.by_key[own.key] = own, own.key & 7
             if own.is_packed:  # readers must also accept a field for each number
-                cls.by_key[own.number << 3 | own.kind.wire] = own
+                cls.by_key[own.number << 3 | own.kind.wire] = own, own.kind.wire
             setattr(cls, name, own.default)
+        cls.by_byte = [cls.by_key.get(byte) if byte < MORE else None for byte in range(256)]
 
     def __init__(self, **values: Any) -> None:
         if unknown := values.keys() - self.fields.keys():
@@ -101,8 +105,8 @@ def decode(kind: type[M], data: Data) -> M:
     Fields that the class does not declare are skipped. Raises FileError, which names the byte.
     """
     with budget.of_file(len(data)):
-        message, reader = kind.__new__(kind), _Reader(memoryview(data))
-        reader.read(message, 0, len(reader.data), 1)
+        message, reader = kind.__new__(kind), _Reader(data)
+        reader.read(message, 0, len(data), 1)
         reader.finish()
     return message
 
@@ -110,8 +114,8 @@ def decode(kind: type[M], data: Data) -> M:
 class _Reader:
     """Fills messages from the bytes of one file."""
 
-    def __init__(self, data: memoryview) -> None:
-        self.data = data
+    def __init__(self, data: Data) -> None:
+        self.data, self.view = data, memoryview(data)  # bytes are quicker to index
         self._budget = budget.current()
         # the bytes of each array with its field and message, which the key identifies
         self.arrays: dict[tuple[Identity, str], tuple[Message, Field, memoryview | bytearray]] = {}
@@ -120,26 +124,25 @@ class _Reader:
         """Merge the fields in [at, end) into a message."""
         if depth > MAX_DEPTH:
             raise FileError(f"the messages at byte {at} are nested more than {MAX_DEPTH} deep")
-        data, known, values, fields = self.data, message.by_key, vars(message), 0
+        data, known, values, fields = self.data, message.by_byte, vars(message), 0
+        value: Any
         while at < end:
             fields += 1
-            key = data[at]
+            found = known[data[at]]
             at += 1
-            if key > 127:
+            if found is None:  # the key has several bytes, or the class does not declare the field
                 key, at = self.varint(at - 1, end)
-            own = known.get(key)
-            if own is None:
-                at = self.skip(key, at, end, depth)
-                continue
-            wire = key & 7
+                found = message.by_key.get(key)
+                if found is None:
+                    at = self.skip(key, at, end, depth)
+                    continue
+            own, wire = found
             first = data[at] if at < end else MORE  # of a number or a length, usually the only byte
-            if wire == DELIMITED and first < MORE and first < end - at:
-                start, at = at + 1, at + 1 + first
-            elif wire == VARINT and first < MORE:
-                start, at = at, at + 1
-            else:
-                start, at = self.span(wire, at, end)
-            kind, value = own.kind, None  # type: Any, Any
+            start = at + (wire == DELIMITED)
+            at = start + first if wire else start + 1
+            if first >= MORE or at > end or wire == FIXED32 or wire == FIXED64:
+                start, at = self.span(wire, start - (wire == DELIMITED), end)
+            kind = own.kind
             if kind is STRING:
                 try:
                     value = str(data[start:at], "utf-8")
@@ -153,7 +156,7 @@ class _Reader:
                     value = inner.__new__(inner)
                 self.read(value, start, at, depth + 1)
             elif own.is_array:
-                self.append(message, own, data[start:at])
+                self.append(message, own, self.view[start:at])
                 continue
             elif wire == VARINT and first < MORE:
                 value = first
@@ -175,7 +178,7 @@ class _Reader:
         """The value of a field of bytes or numbers, or a list of its packed numbers."""
         if wire == VARINT:
             return _wrapped(self.varint(start, stop)[0], own.kind)
-        content = self.data[start:stop]
+        content = self.view[start:stop]
         if own.kind is VIEW:
             return content
         if own.kind is BYTES:
@@ -203,19 +206,18 @@ class _Reader:
 
     def charge(self, memory: int) -> None:
         """Charge for values that take so many bytes."""
-        self._budget.take(memory)
-        self._budget.spend(10 * memory)
+        self._budget.charge(10 * memory, memory)
 
     def varint(self, at: int, end: int) -> tuple[int, int]:
         """The unsigned number at a byte, and the byte after it."""
-        value = 0
-        for place in range(MAX_VARINT):
-            if at + place >= end:
-                raise FileError(f"the file is damaged: the number at byte {at} is not complete")
-            byte = self.data[at + place]
+        data, value = self.data, 0
+        for place in range(min(MAX_VARINT, end - at)):
+            byte = data[at + place]
             value |= (byte & 127) << 7 * place
-            if byte < 128:
+            if byte < MORE:
                 return value & 0xFFFF_FFFF_FFFF_FFFF, at + place + 1
+        if end - at < MAX_VARINT:
+            raise FileError(f"the file is damaged: the number at byte {at} is not complete")
         raise FileError(f"the file is damaged: the number at byte {at} has more than {MAX_VARINT} bytes")
 
     def span(self, wire: int, at: int, end: int) -> tuple[int, int]:
