@@ -44,7 +44,7 @@ STORAGE: dict[int, Storage] = dict(zip(DataType, map(_storage, NAMES.split()), s
 DATA_TYPES = {storage.dtype: DataType(data_type) for data_type, storage in STORAGE.items()}
 LAST_OF_NUMPY = DataType.COMPLEX128
 COMPLEX = (DataType.COMPLEX64, DataType.COMPLEX128)
-ZEROS = {AttributeType.FLOAT: 0.0, AttributeType.INT: 0, AttributeType.STRING: ""}
+ZEROS: dict[int, Any] = {AttributeType.FLOAT: 0.0, AttributeType.INT: 0, AttributeType.STRING: ""}
 MAX_AXES = 64  # NumPy's limit
 SHARED = (2, 4)  # bits of the types whose elements share an entry of int32_data
 
@@ -151,19 +151,18 @@ def attribute_value(attribute: Attribute) -> Any:
 
     The attribute must come from `read`, which checks it, and must not be a reference. Raises FileError.
     """
-    owner, kind = f"the attribute {attribute.name}", AttributeType(attribute.type)
-    value = getattr(attribute, ATTRIBUTE_FIELDS[kind])
+    value = getattr(attribute, ATTRIBUTE_FIELDS[attribute.type])
     if value is None:  # Protocol Buffers 3 omits zeros
-        return ZEROS[kind]
+        return ZEROS[attribute.type]
     if isinstance(value, list | tuple):
-        return [_plain(item, owner) for item in value]
-    return _plain(value, owner)
+        return [_plain(item, attribute) for item in value]
+    return _plain(value, attribute)
 
 
-def _plain(value: Any, owner: str) -> Any:
+def _plain(value: Any, owner: Attribute) -> Any:
     if isinstance(value, Tensor):
         return tensor_array(value)
-    return _text(value, owner) if isinstance(value, bytes) else value
+    return _text(value, f"the attribute {owner.name}") if isinstance(value, bytes) else value
 
 
 def _text(content: bytes, owner: str) -> str:

@@ -127,6 +127,7 @@ class Operation:
         first = code.co_argcount
         own = code.co_varnames[first : first + code.co_kwonlyargcount]
         self.attributes = (*own, *attributes)
+        self._known = frozenset(self.attributes)
         self._required = set(own) - (declared.__kwdefaults__ or {}).keys()
 
     lowering, combining, over_time = map(_registration, ("lower", "combines", "stream"))
@@ -159,8 +160,8 @@ class Operation:
 
     def check_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Raise ArgumentError for attributes that the operation does not have or lacks."""
-        unknown = attributes.keys() - set(self.attributes)
-        if unknown and not self._takes_any:
+        if not self._takes_any and not self._known.issuperset(attributes):
+            unknown = attributes.keys() - self._known
             raise ArgumentError(
                 f"{self.name} has no attribute {', '.join(sorted(unknown))}; it has "
                 f"({', '.join(self.attributes)})"

@@ -1,5 +1,6 @@
 """Simplify a graph once, before any plan: fold constants, and recognize idioms of exporters."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -48,7 +49,8 @@ class Simplifier:
         self.makers: dict[str, Node] = {}
         self.wide: dict[str, str] = {}  # sizes in int32 that are known in int64
         self.dequantized: dict[str, Node] = {}  # the nodes that made constants from quantized ones
-        self._earlier: dict[Any, Node] = {}  # the pure nodes, by what they compute
+        self._first: dict[Any, Node] = {}  # the first pure node of each operation on the same inputs
+        self._earlier: dict[Any, Node] = {}  # the pure nodes with further ones, also by their attributes
 
     def add(self, node: Node) -> None:
         budget.spend(20 * budget.STEP)
@@ -106,8 +108,7 @@ class Simplifier:
 
     def _append(self, node: Node) -> None:
         """Append a node, unless an earlier one computes the same."""
-        key = self._meaning(node)
-        earlier = node if key is None else self._earlier.setdefault(key, node)
+        earlier = self._equal(node)
         if earlier is not node:
             known = dict(zip(node.outputs, earlier.outputs, strict=False))
             if all(known.get(name) for name in node.outputs if name):
@@ -117,13 +118,17 @@ class Simplifier:
         self.makers |= dict.fromkeys(node.outputs, node)
         keep_wide(self, node)
 
-    def _meaning(self, node: Node) -> Any:
-        """Return a key that is equal for nodes that compute the same, or None for a node that is not pure."""
-        attributes = sorted(node.attributes.items())
-        if not OPERATIONS[node.operation].is_pure or not all([_is_plain(value) for _, value in attributes]):
-            return None
-        described = repr(attributes) if attributes else ""
-        return node.operation, tuple(map(self._content, node.inputs)), described
+    def _equal(self, node: Node) -> Node:
+        """Return the first node that computes the same."""
+        if not OPERATIONS[node.operation].is_pure:
+            return node
+        key = node.operation, *map(self._content, node.inputs)
+        first = self._first.setdefault(key, node)
+        described = "" if first is node else _described(node.attributes)
+        if not described:
+            return node
+        self._earlier.setdefault((key, _described(first.attributes)), first)
+        return self._earlier.setdefault((key, described), node)
 
     def _content(self, name: str) -> Any:
         """Return a key that is equal for equal small constants, or the name of another value."""
@@ -215,6 +220,12 @@ class Simplifier:
         if "captured" in node.attributes:
             node = node.with_attributes({**node.attributes, "captured": len(unknown)})
         return node
+
+
+def _described(attributes: Mapping[str, Any]) -> str:
+    """Return a text that is equal for equal attributes, or "" if their representations do not tell."""
+    items = sorted(attributes.items())
+    return repr(items) if all([_is_plain(value) for _, value in items]) else ""
 
 
 def _is_plain(value: Any) -> bool:
