@@ -9,9 +9,16 @@ namespace {
 using onward::Activation;
 using onward::Function;
 
+// relu and relu6 return denormals as they are, like `larger` and `smaller`, which compare them as zeros. They compare x
+// with a neighbor of the bound: from `x < 0 ? 0 : x`, some compilers make a maximum, which turns denormals into zeros.
 template <class Real>
 vec_of<Real> relu(vec_of<Real> x) {
-    return at_least(x, Real(0));
+    return x <= -Float<Real>::tiny ? broadcast(Real(0)) : x;
+}
+
+template <class Real>
+vec_of<Real> relu6(vec_of<Real> x) {
+    return x >= Float<Real>::above_6 ? broadcast(Real(6)) : relu<Real>(x);
 }
 
 template <class Real>
@@ -75,7 +82,7 @@ vec_of<Real> evaluate(Activation<Real> f, vec_of<Real> x) {
         case Function::leaky_relu: return x < Real(0) ? alpha * x : x;
         case Function::mish: return mish<Real>(x);
         case Function::relu: return relu<Real>(x);
-        case Function::relu6: return clip(x, Real(0), Real(6));
+        case Function::relu6: return relu6<Real>(x);
         case Function::scaled_tanh: return alpha * tanh<Real>(beta * x).value();
         case Function::sigmoid: return sigmoid<Real>(x).value();
         case Function::silu: return silu<Real>(x);

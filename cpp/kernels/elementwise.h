@@ -15,12 +15,12 @@ using onward::Unary;
 // side.
 template <class Real>
 vec_of<Real> larger(vec_of<Real> a, vec_of<Real> b) {
-    return (a >= b) | (a != a) ? a : b;
+    return (flush<Real>(a) >= flush<Real>(b)) | (a != a) ? a : b;
 }
 
 template <class Real>
 vec_of<Real> smaller(vec_of<Real> a, vec_of<Real> b) {
-    return (a <= b) | (a != a) ? a : b;
+    return (flush<Real>(a) <= flush<Real>(b)) | (a != a) ? a : b;
 }
 
 // y[i] = f(x[i]), vector by vector; the last vector is padded with zeros.

@@ -89,7 +89,7 @@ template <class F, int V, int M, int R>
             for (int v = 0; v < V; v++) {
                 auto y = F::finish(sum[r][m][v], constants + (m * F::constants * V + v) * L, V * L,
                                    first_row + r * a.stride);
-                if constexpr (V == 1 && F::has_least) y = flush<typename F::Real>(at_least(y, a.least));
+                if constexpr (V == 1 && F::has_least) y = at_least(flush<typename F::Real>(y), a.least);
                 store_bits(to + (m * V + v) * L, y, L);
             }
     }

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.bits import both_dtypes
+from support.bits import both_dtypes, each_isa
 from support.cases import SPATIAL, SPATIAL_IDS, spatial
 from support.evaluate import evaluate
 from support.extremes import bits, extremes
@@ -62,6 +62,18 @@ def check(layer: Any, x: NDArray[Any], rows: int) -> None:
 def test_layers_of_any_shape_keep_their_bits(dtype: str) -> None:
     for layer in of_any_shape(dtype):
         check(layer, extremes(dtype, 7, 5, 6), 1 if layer.causal else 0)
+
+
+@both_dtypes
+def test_relu_and_relu6_keep_denormals_whatever_the_compiler(dtype: str) -> None:
+    """Instructions for maxima turn them into zeros."""
+    x = extremes(dtype, 40, 50)
+    tiny = np.finfo(dtype).tiny
+    assert ((x != 0) & (np.abs(x) < tiny)).any(axis=1).all()
+    positive = np.where(x <= -tiny, np.zeros_like(x), x)
+    for _ in each_isa():
+        assert bits(onward.Activation("relu")(x)) == bits(positive)
+        assert bits(onward.Activation("relu6")(x)) == bits(np.where(positive > 6, x.dtype.type(6), positive))
 
 
 @both_dtypes

@@ -191,14 +191,16 @@ static inline float tangent(float x)
     return value_of(tanh_quotient(x));
 }
 
+/* relu and relu6 compare x with a neighbor of the bound: from `x < 0 ? 0 : x`, compilers make a maximum, which turns
+   subnormal numbers into zeros. */
 static inline float relu(float x)
 {
-    return at_least(x, 0.0f);
+    return x <= -0x1p-126f ? 0.0f : x;
 }
 
 static inline float relu6(float x)
 {
-    return clip(x, 0.0f, 6.0f);
+    return x >= 0x1.800002p2f ? 6.0f : relu(x);
 }
 
 static inline float affine(float x, float alpha, float beta)
@@ -386,12 +388,12 @@ static float error_function(float x)
 
 static inline float larger(float a, float b)
 {
-    return a >= b || a != a ? a : b;
+    return FLUSHED(a) >= FLUSHED(b) || a != a ? a : b;
 }
 
 static inline float smaller(float a, float b)
 {
-    return a <= b || a != a ? a : b;
+    return FLUSHED(a) <= FLUSHED(b) || a != a ? a : b;
 }
 
 /* The upper half of a product; its lower half is added to *low, and the carry to the upper one. */
