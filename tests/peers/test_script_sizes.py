@@ -257,6 +257,12 @@ y = torch.arange(3, x.size(0)); return y * y.size(0)
 return torch.arange(x.size(0), 2, -1) * 2
 return torch.diagonal(x, 1) * 2
 y = torch.nn.functional.pad(x, (0, 0, 3, 0)).unfold(0, 3, 2); return y.sum(2) * y.size(0)
+n = int(x.size(0) * 0.7) + int(1.1 * float(x.size(0)) / 1.1); return x[:n].sum(0) * n
+n = float(x.size(0)) // 0.1; return x + n
+n = int(x[0, 0].item() * 0.1 * 1e9); return x.to(torch.int64) + n
+return torch.tensor(x.size(0) / 3) + x
+return torch.tensor(x.size(0) / 7)
+return torch.scalar_tensor(x.size(0) / 7) + torch.tensor([x.size(0) / 3, 0.1])
 """
 
 

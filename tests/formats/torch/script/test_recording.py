@@ -197,7 +197,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
 
 def expression(random: np.random.Generator, depth: int) -> tuple[str, Callable[[int, int], int]]:
     """Return code that computes a number from the sizes T and C, and the function."""
-    kind = random.integers(5 if depth else 2)
+    kind = random.integers(6 if depth else 2)
     if kind == 0:
         n = int(random.integers(1, 6))
         return str(n), lambda T, C: n
@@ -214,6 +214,9 @@ def expression(random: np.random.Generator, depth: int) -> tuple[str, Callable[[
     if kind == 3:
         name, of_all = (("sum", sum), ("max", max), ("min", min))[random.integers(3)]
         return f"torch.{name}([{a}, {b}, {c}])", lambda T, C: of_all([f(T, C), g(T, C), h(T, C)])
+    if kind == 4:
+        factor = random.integers(1, 30) / 10  # which float32 does not represent
+        return f"int(torch.mul(float({a}), {factor}))", lambda T, C: int(f(T, C) * factor)
     name, holds = (("gt", operator.gt), ("le", operator.le), ("eq", operator.eq))[random.integers(3)]
     code = f"{a} if torch.{name}({b}, {c}) else {b}"
     return f"({code})", lambda T, C: f(T, C) if holds(g(T, C), h(T, C)) else g(T, C)
@@ -221,11 +224,11 @@ def expression(random: np.random.Generator, depth: int) -> tuple[str, Callable[[
 
 def test_arithmetic_of_sizes_holds_for_all_sizes(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    for _ in range(random_cases(12)):
+    for _ in range(random_cases(20)):
         code, expected = expression(random, 3)
         program = model(tmp_path, f"n = {code}", "return torch.add(torch.mul(x, 0), n)")
         saved = tmp_path / "m.safetensors"
-        for shape in ((3, 5), (7, 2), (5, 5), (1, 4), (12, 1)):
+        for shape in ((3, 5), (7, 2), (10, 30), (5, 5), (1, 4), (12, 1)):
             x, wanted = rows(*shape), float(expected(*shape))
             np.testing.assert_array_equal(program(x), np.full(shape, np.float32(wanted)), err_msg=code)
             program.save(saved)

@@ -114,13 +114,22 @@ class Calls:
             return reduce(partial(self.operate, OF_TWO.get(name, name)), arguments[0])
         if name in ("eq", "ne") and arguments[0] == arguments[1]:
             return name == "eq"
-        result = self.recorder.call(SYMBOLIC.get(name, name), *map(self._operand, arguments))
+        operands = [self._operand(argument) for argument in arguments]
+        if name == "floordiv" and any(x.dtype.kind == "f" for x in operands):  # unlike tensors
+            result = self.recorder.call("floor", self.recorder.call("div", *operands))
+        else:
+            result = self.recorder.call(SYMBOLIC.get(name, name), *operands)
         return self.number(result, lists.kind_of(result))
 
     def _operand(self, value: Any) -> Any:
+        """Return a number as a tensor; TorchScript computes with floats of 64 bits."""
         if isinstance(value, int | float):
-            return self.constant(np.array(value, np.float32 if isinstance(value, float) else None))
-        return self.recorder.tensor(value.name) if isinstance(value, Symbol) else value
+            return self.constant(value)
+        if isinstance(value, Symbol):
+            value = self.recorder.tensor(value.name)
+            if value.dtype == np.float32:
+                return self.recorder.tensor(self.recorder.cast(value, np.float64))
+        return value
 
     def _compare(self, name: str, a: Sequence[Any], b: Sequence[Any]) -> Any:
         """Compare two lists of numbers."""
@@ -213,6 +222,8 @@ def _to_tensor(calls: Calls, value: Any, dtype: int | None = None, **options: An
     """Make a tensor of a number, or of nested lists of numbers, which may depend on the inputs."""
     if isinstance(value, Tensor | Symbol):
         result = calls.recorder.tensor(calls.name(value))
+        if dtype is None and isinstance(value, Symbol) and result.dtype.kind == "f":
+            dtype = 6
         return result if dtype is None else _to(calls, result, dtype)
     charge_copies(value)
     if isinstance(value, list | tuple) and any(isinstance(e, Tensor | Symbol | list | tuple) for e in value):

@@ -100,6 +100,11 @@ def _divide(a: Any, b: Any, rounding_mode: str | None = None) -> Any:
     return rounding.get(rounding_mode, float)(_numeric(operator.truediv)(a, b))
 
 
+def _floor_divide(a: Any, b: Any) -> Any:
+    """Unlike Python, TorchScript rounds the quotient of floats down."""
+    return float(math.floor(a / b)) if float in (type(a), type(b)) else a // b
+
+
 def _repeat(values: Any, count: Any) -> Any:
     if not isinstance(values, list) or type(count) is not int:
         raise ArgumentError(f"a {type(values).__name__} cannot be repeated")
@@ -143,8 +148,8 @@ def _format(template: str, *values: Any) -> str:
 
 
 NUMERIC: dict[str, Plain] = {
-    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "floordiv": operator.floordiv,
-    "floor_divide": operator.floordiv, "remainder": operator.mod, "neg": operator.neg, "pow": _power,
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "floordiv": _floor_divide,
+    "floor_divide": _floor_divide, "remainder": operator.mod, "neg": operator.neg, "pow": _power,
     "__and__": operator.and_, "__or__": operator.or_, "__xor__": operator.xor, "__lshift__": _shift,
     "__rshift__": lambda a, b: a >> min(max(b, 0), 64),
 }  # fmt: skip
