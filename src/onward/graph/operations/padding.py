@@ -11,6 +11,7 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .arguments import as_axes, as_integers
+from .expressions import Unknown, composed
 from .movement import move
 from .registry import Inputs, along_time, combining, known, operation, typed_view
 from .signatures import Known
@@ -101,26 +102,22 @@ def _extended(b: Builder, x: View, axis: int, width: tuple[Any, Any], mode: str)
     return y
 
 
-def _center_signature(x: Known, shape: AnyArray, *, axes: Sequence[int] | None = None) -> Signature:
-    sizes = list(x.shape)
-    for axis, size in zip(as_axes(axes, len(sizes)), as_integers(shape), strict=True):
-        sizes[axis] = size
-    return Signature(tuple(sizes), x.dtype)
-
-
-@operation("CenterCropPad", signature=_center_signature, shape_inputs=(1,))
-def center_crop_pad(x: AnyArray, shape: AnyArray, *, axes: Sequence[int] | None = None) -> Any:
+@composed("CenterCropPad", shape_inputs=(1,))
+def center_crop_pad(x: Any, shape: Any, *, axes: Sequence[int] | None = None) -> Any:
     """Crop or pad with zeros, equally at both sides; of an odd number, the larger half is at the end."""
-    sizes = _center_signature(x, shape, axes=axes).shape
-    missing = [after - before for before, after in zip(x.shape, sizes, strict=True)]
-    return pad_or_crop(x, [(int(n / 2), n - int(n / 2)) for n in missing])
+    if isinstance(shape.known, Signature):
+        raise Unknown
+    places = as_axes(axes, x.rank)
+    missing = [n - x.shape[axis] for axis, n in zip(places, as_integers(shape.known), strict=True)]
+    before = [int(n / 2) for n in missing]
+    return x.apply("Pad", [*before, *(n - m for n, m in zip(missing, before, strict=True))], None, places)
 
 
-@combining("Pad", "CenterCropPad")
+@pad.combining
 def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
     x, sizes, *others = inputs
     rank = len(x.shape)  # type: ignore[union-attr]  # x is not optional
-    if node.operation == "CenterCropPad" or not isinstance(sizes, np.ndarray):
+    if not isinstance(sizes, np.ndarray):
         return [range(rank), ()]
     widths = _widths(rank, sizes, (*others, None, None)[1])  # type: ignore[arg-type]  # the axes are known
     return [[axis for axis, width in enumerate(widths) if any(width)], ()]
