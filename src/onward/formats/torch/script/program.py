@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from ....core.identity import Identity
 from ....errors import ArgumentError, OnwardError
 from ....graph import Graph, Input
 from ....graph.node import AnyArray, Signature
-from ....graph.polynomial import Guard, evaluated
+from ....graph.polynomial import evaluated
 from ....graph.simplification.simplify import simplify
 from ....graph.size import Axes, Size, are_same, hint
 from ....graph.structure import Fixed, leaves
@@ -38,25 +38,6 @@ MAX_MESSAGE = 2000  # characters of an error
 SEARCH = 2 * 10**9  # elementary operations that the search for a graph of all sizes may take
 
 
-class Kept(NamedTuple):
-    """A recording, its guards, and the inputs whose sizes are their axes, by the names of the axes."""
-
-    graph: Graph
-    guards: list[Guard]
-    places: dict[str, tuple[str, int]]
-
-    def require(self, known: Mapping[str, AnyArray | Signature], axes: Axes) -> bool:
-        """Record the guards for the sizes of another program; return whether these determine them."""
-        sizes = {axis: known[name].shape[place] for axis, (name, place) in self.places.items()}
-        if not all(guard.size.names <= sizes.keys() for guard in self.guards):
-            return False
-        for guard in self.guards:
-            size: Any = evaluated(guard.size, sizes)
-            if type(size) is Size:
-                axes.require(size, guard.condition)
-        return True
-
-
 class Program:
     """A method of a module in an archive with this content.
 
@@ -74,7 +55,7 @@ class Program:
         self.content, self.method, self.part = content, method, part
         self.seen: dict[str, Signature] = {}  # the tensors of the last call
         self.found: dict[Any, Graph | OnwardError] = {}  # the last graph for all sizes, by the tensors seen
-        self.last: tuple[Any, Kept] | None = None  # the last recording, with the inputs of the call
+        self.last: Any = None, None  # the last recording, with the inputs of the call and its guards
         archive = archive or read(content)
         self.code = code or Code(archive.code)
         self.loader = Loader(archive, self.code)
@@ -227,8 +208,14 @@ class Program:
         }
         sizes = [size for value in found.values() for size in value.shape if type(size) is Size]
         axes, call = sizes[0].axes if sizes else Axes(), _in_call(found)
-        if self.last is not None and self.last[0] == call and self.last[1].require(found, axes):
-            return self.last[1].graph
+        if call is not None and self.last[0] == call:
+            graph, guards, places = self.last[1]
+            numbers = {axis: found[name].shape[place] for axis, (name, place) in places.items()}
+            for guard in guards:
+                size: Any = evaluated(guard.size, numbers)
+                if type(size) is Size:
+                    axes.require(size, guard.condition)
+            return graph  # type: ignore[no-any-return]  # a graph
         try:
             with budget.of_file(len(self.content)):
                 recording = self.record(found, axes)
@@ -250,7 +237,7 @@ class Program:
             for place, size in enumerate(value.shape)
             if type(size) is Size and size.name
         }
-        self.last = None if call is None else (call, Kept(graph, list(axes.guards.values()), places))
+        self.last = call, (graph, [*axes.guards.values()], places)
         return graph
 
     @budget.temporary()
