@@ -137,15 +137,15 @@ def held_by(values: Iterable[Any]) -> int:
     return sum(owners.values())
 
 
-def named(node: Node, error: Exception) -> str:
-    """Return the message of an error that a node raised, with the node unless the message names the place."""
+def named(node: Node | str, error: Exception) -> str:
+    """Return the message of an error, with the node or text that names its place unless the message does."""
     message = str(error)
     return message if message.startswith(("node ", "code/")) else f"{node}: {message}"
 
 
-# What NumPy and Python raise for what an operation does not accept, such as None for an omitted input, or a
-# mode that does not exist.
-REFUSALS = ArithmeticError, AttributeError, LookupError, TypeError, ValueError
+# What an operation raises for what it does not accept, such as None for an omitted input, or a mode that does
+# not exist.
+REFUSALS = OnwardError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError
 
 
 class Naming:

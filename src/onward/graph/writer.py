@@ -12,7 +12,7 @@ from ..core import budget
 from ..errors import ArgumentError, LimitError
 from .graph import Graph
 from .inference import outputs_of
-from .node import AnyArray, Node
+from .node import AnyArray
 from .operations import OPERATIONS
 
 LARGE = 1024  # bytes of a constant in a file that is not compared with others
@@ -65,7 +65,7 @@ class Writer(Recorder):
         self, operation: str, inputs: Sequence[Any], outputs: int, **attributes: Any
     ) -> tuple[str, ...]:
         found = super().add_all(operation, inputs, outputs, **attributes)
-        self._fold(self.graph.nodes[-1])
+        self.fold()
         return found
 
     def cast(self, value: Any, dtype: Any) -> str:
@@ -81,11 +81,12 @@ class Writer(Recorder):
             return None
         return self.graph.constants.get(name, self._dequantized.get(name))
 
-    def _fold(self, node: Node) -> None:
+    def fold(self) -> None:
         """Replace the last node by constants if all its inputs are, unless that takes much work.
 
         One that dequantizes weights stays, so that they are stored as integers.
         """
+        node = self.graph.nodes[-1]
         values = {name: self.known(name) for name in node.inputs if name}
         known: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
         if not values or len(known) < len(values) or not OPERATIONS[node.operation].is_pure:

@@ -70,7 +70,7 @@ def test_malformed_nodes_stay_for_the_call() -> None:
 
 
 def test_rules_raise_nothing_for_valid_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simplification, "MALFORMED", ())
+    monkeypatch.setattr(simplification, "REFUSALS", ())
     for case in counted_cases(60):
         with case:
             simplify(RandomGraph(case.seed).build(8).graph)

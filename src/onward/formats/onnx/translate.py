@@ -17,7 +17,7 @@ import numpy as np
 from ...core import budget
 from ...errors import FileError, OnwardError
 from ...graph import Graph, Input
-from ...graph.node import AnyArray
+from ...graph.node import AnyArray, named
 from . import messages, opsets, own_functions
 from .protobuf import decode
 from .tensors import attribute_value, dtype_of, tensor_array
@@ -95,9 +95,7 @@ class _Scope:
             try:
                 self._add_node(node)
             except OnwardError as error:
-                if str(error).startswith("node "):
-                    raise
-                raise type(error)(f"{described(node)}: {error}") from error
+                raise type(error)(named(described(node), error)) from error
 
     def _add_node(self, node: messages.Node) -> None:
         attributes = self._attributes(node)

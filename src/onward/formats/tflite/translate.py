@@ -12,7 +12,7 @@ import numpy as np
 from ...core import budget
 from ...errors import ArgumentError, FileError, OnwardError
 from ...graph import Graph, Input
-from ...graph.node import AnyArray
+from ...graph.node import REFUSALS, AnyArray, named
 from ...graph.structure import Structure
 from ...graph.writer import Writer
 from . import control, elementwise, integers, movement, products, reals, recurrent, windows
@@ -21,8 +21,6 @@ from .registry import ANY, COMPLEX, FLOATS, INTEGERS, Call, Value
 
 MODULES = [control, elementwise, integers, movement, products, recurrent, windows]  # fill the tables
 MAX_DEPTH = 16  # subgraphs in subgraphs
-# What inputs and options of other kinds than those of an operator raise.
-DAMAGES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 FLEX = "Flex"  # starts the names of TensorFlow's own operators
 
 
@@ -156,11 +154,8 @@ class Translator(Writer):
         try:
             found = self._outputs(subgraph, call)
         except OnwardError as error:
-            message = str(error)
-            raise type(error)(
-                message if message.startswith("node ") else f"node {name} ({operator.kind}): {message}"
-            ) from error
-        except DAMAGES as error:
+            raise type(error)(named(f"node {name} ({operator.kind})", error)) from error
+        except REFUSALS as error:
             raise FileError(
                 f"node {name} ({operator.kind}) has inputs or options that it does not take: {error}"
             ) from error

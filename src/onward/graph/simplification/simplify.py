@@ -8,10 +8,10 @@ import numpy as np
 
 from ...core import budget
 from ...core.budget import Limit
-from ...errors import ArgumentError, LimitError, OnwardError
+from ...errors import ArgumentError, LimitError
 from ..graph import Graph, bodies, with_bodies
 from ..inference import outputs_of
-from ..node import AnyArray, Node
+from ..node import REFUSALS, AnyArray, Node
 from ..operations import OPERATIONS
 from .counted import as_counted
 from .idioms import replace_idioms
@@ -20,14 +20,12 @@ from .repetitions import rolled_up
 from .rewrites import REWRITES
 from .sizes import keep_wide
 
-# What a rule raises for a node that lacks inputs, or has attributes or constants of other types or lengths.
-MALFORMED = (OnwardError, IndexError, TypeError, ValueError)
 MAX_COMPARED = 64  # elements of constants that are compared by value
 
 
 def simplify(graph: Graph) -> Graph:
     """Return an equivalent graph with fewer nodes."""
-    with suppress(*MALFORMED):  # the error belongs to the call, which names the node
+    with suppress(*REFUSALS):  # the error belongs to the call, which names the node
         graph = rolled_up(graph)
     simpler = Simplifier(graph)
     with Limit.of(graph.constants.values()).entered():
@@ -66,7 +64,7 @@ class Simplifier:
                 self.add(inner)
         elif any(bodies(node)):
             node = self._with_constants(node)
-            with suppress(*MALFORMED):  # the error belongs to the call, which names the node
+            with suppress(*REFUSALS):  # the error belongs to the call, which names the node
                 if node.operation == "Loop" and (counted := as_counted(self, node)):
                     node = self._with_constants(counted)
             layer = as_layer(self, node) if node.operation == "Loop" else None
@@ -103,7 +101,7 @@ class Simplifier:
                 self.alias(node.outputs[0], simpler)
                 return []
             return [simpler or node] if isinstance(simpler, Node | None) else list(simpler)
-        except MALFORMED:  # the error belongs to the call, which names the node
+        except REFUSALS:  # the error belongs to the call, which names the node
             return [node]
 
     def _append(self, node: Node) -> None:

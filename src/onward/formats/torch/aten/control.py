@@ -73,7 +73,7 @@ class Body:
     def __init__(self, t: Translator, own: Sequence[tuple[Any, Any]]) -> None:
         self.outer = t
         self.inner = Translator(Graph())
-        self.inner.node = t.node
+        self.inner.label = t.label
         self.own = [self.inner.graph.add_input(f"input_{i}", *declared) for i, declared in enumerate(own)]
         self.captured: list[str] = []
 

@@ -13,78 +13,56 @@ from numpy.typing import NDArray
 
 from ....errors import ArgumentError, OnwardError
 from ....graph.graph import Graph
-from ....graph.node import Node
+from ....graph.node import REFUSALS, named
 from ....graph.operations import OPERATIONS
-from ....graph.operations.evaluation import evaluate
 from ....graph.structure import leaves
+from ....graph.writer import Writer
 from .. import exported_program as schema
 from . import registry, schemas
 from .refusals import reason
 from .registry import INT64, OPERATORS, PUTS, VIEWS, Operand, Symbol, Tensor, check_complex, ignore
 
 # What arguments of other kinds than those of an operator raise.
-DAMAGES = (
-    *(TypeError, ValueError, LookupError, AttributeError, AssertionError, StopIteration),
-    *(ArithmeticError, RecursionError, MemoryError),
-)
+DAMAGES = (*REFUSALS, AssertionError, StopIteration, RecursionError, MemoryError)
 
 
-class Translator:
-    """Adds the nodes of a program to a graph. `metas` describes the values of the nodes at hand."""
+class Translator(Writer):
+    """Adds the nodes of a program to a graph. `metas` describes the values of the nodes at hand.
+
+    Inputs of operations are names, tensors, symbols, integers, lists of integers and symbols, or None if
+    omitted.
+    """
 
     def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+        super().__init__(graph)
         self.node = schema.Node("", [], [], "")
         self.values: dict[str, Any] = {}  # by name in the program
         self.missing: dict[str, str] = {}  # outputs that are not supported, and their nodes
         self.metas: Mapping[str, schema.TensorMeta] = {}
         self.layers: dict[Any, Any] = {}  # by their weights and options
-        self._constants: dict[Any, str] = {}
-        self._makers: dict[str, Node] = {}
 
     # Adding operations.
 
-    def add(self, operation: str, *inputs: Any, **attributes: Any) -> str:
-        """Add an operation with one output.
-
-        Inputs are names, tensors, symbols, integers, lists of integers and symbols, or None if omitted.
-        """
-        return self.add_all(operation, inputs, 1, **attributes)[0]
-
-    def add_all(
-        self, operation: str, inputs: Sequence[Any], count: int, **attributes: Any
-    ) -> tuple[str, ...]:
-        """Add an operation with several outputs."""
-        names, source = [self._name(value) for value in inputs], _short(self.node.target)
-        outputs = self.graph.add_all(
-            operation, names, count, name=self.node.name, source=source, **attributes
-        )
-        self._makers |= dict.fromkeys(outputs, self.graph.nodes[-1])
-        return outputs
-
-    def _name(self, value: Any) -> str:
-        if value is None or isinstance(value, str):
-            return value or ""
-        if isinstance(value, Tensor):
-            return self.read(value).name
-        if isinstance(value, int):
-            return self.constant(value)
-        return self.vector(value) if isinstance(value, Sequence) else str(value.name)
+    def named(self, x: Any) -> str:
+        if x is None or isinstance(x, str):
+            return x or ""
+        if isinstance(x, Tensor):
+            return self.read(x).name
+        if isinstance(x, int):
+            return self.constant(x)
+        return self.vector(x) if isinstance(x, Sequence) else str(x.name)
 
     def constant(self, value: Any, dtype: Any = None) -> str:
         """Return the name of a constant."""
         array = np.asarray(value, dtype)
-        key = (array.dtype.str, array.shape, array.tobytes())
-        if key not in self._constants:
-            self._constants[key] = self.graph.add_constant(array)
-        return self._constants[key]
+        return super().cast(array, array.dtype)
 
     def cast(self, value: Operand, dtype: Any) -> str:
         """Return a value of this dtype; a number becomes a constant without axes."""
         dtype = np.dtype(dtype)
         if isinstance(value, Tensor | Symbol):
             if value.dtype == dtype:
-                return self._name(value)
+                return self.named(value)
             if dtype.kind == "c":
                 return self._as_pairs(value, dtype)
             if value.dtype.kind != "c":
@@ -150,23 +128,7 @@ class Translator:
 
     def array(self, x: Tensor) -> NDArray[Any] | None:
         """Return the value of a tensor that is the same in every call, or None."""
-        return self._folded(self.read(x).name)
-
-    def _folded(self, name: str) -> NDArray[Any] | None:
-        if name in self.graph.constants and name not in self.graph.defaults:
-            return self.graph.constants[name]
-        node = self._makers.get(name)
-        if node is None:
-            return None
-        inputs = [self._folded(other) if other else None for other in node.inputs]
-        if any(array is None and other for array, other in zip(inputs, node.inputs, strict=True)):
-            return None
-        found = zip(node.outputs, evaluate(node, inputs) or (), strict=False)
-        arrays = {output: array for output, array in found if isinstance(array, np.ndarray)}
-        if len(arrays) == len(node.outputs):
-            self.graph.constants |= arrays
-            self.graph.nodes = [other for other in self.graph.nodes if other is not node]
-        return arrays.get(name)
+        return self.known(self.read(x).name)
 
     # Memory that tensors share.
 
@@ -227,18 +189,18 @@ class Translator:
 
     @contextmanager
     def _naming(self, node: schema.Node) -> Iterator[None]:
-        outer, self.node = self.node, node
+        outer = self.node, self.label
+        self.node, self.label = node, (node.name, _short(node.target))
+        place = f"node {node.name} ({_short(node.target)})"
         try:
             yield
         except OnwardError as error:
-            if str(error).startswith("node "):
-                raise
-            raise type(error)(f"node {node.name} ({_short(node.target)}): {error}") from error
+            raise type(error)(named(place, error)) from error
         except DAMAGES as error:
-            message = f"its arguments are not those of the operator: {error}"
-            raise ArgumentError(f"node {node.name} ({_short(node.target)}): {message}") from error
+            message = f"{place}: its arguments are not those of the operator: {error}"
+            raise ArgumentError(message) from error
         finally:
-            self.node = outer
+            self.node, self.label = outer
 
     def _add_node(self, node: schema.Node) -> None:
         target = _short(node.target)
@@ -320,7 +282,7 @@ class Translator:
     def _like(self, x: Tensor, value: str, arguments: Mapping[str, Any]) -> str:
         """Return a value in the dtype of the tensor into which an operator writes it."""
         dtypes = {other.dtype for other in leaves([*arguments.values()]) if isinstance(other, Tensor)}
-        maker = self._makers.get(value)
+        maker = next((node for node in reversed(self.graph.nodes) if value in node.outputs), None)
         is_predicate = maker is not None and OPERATIONS[maker.operation].is_predicate
         if x.dtype.kind == "c" or (x.dtype.kind == "f" and dtypes == {x.dtype} and not is_predicate):
             return value
@@ -352,7 +314,7 @@ class Translator:
                 self.missing[each["name"]] = f"{self.node.name} ({_short(self.node.target)})"
         elif kind == "as_tensor":
             name, is_tensor = content["name"], isinstance(value, Tensor)
-            self.values[name] = value if is_tensor else self._tensor(self._name(value), name)
+            self.values[name] = value if is_tensor else self._tensor(self.named(value), name)
         elif kind in ("as_tensors", "as_optional_tensors"):
             for each, result in zip(content, value, strict=True):
                 self.define(schema.Argument("as_tensor", each.get("as_tensor", each)), result)

@@ -271,12 +271,12 @@ class Interpreter(Calls):
         return function(*arguments, **keywords)
 
     def _call_method(self, owner: Object, method: Function, /, *arguments: Any, **keywords: Any) -> Any:
-        before = self.recorder.module
-        self.recorder.module = owner.path or before
+        before = self.recorder.label
+        self.recorder.label = owner.path or before[0], ""
         try:
             return self.call(method, [owner, *arguments], keywords)
         finally:
-            self.recorder.module = before
+            self.recorder.label = before
 
     def _call_path(self, path: str, /, *arguments: Any, **keywords: Any) -> Any:
         """Call a function or a class of the archive."""

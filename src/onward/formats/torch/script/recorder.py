@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -18,7 +18,6 @@ from ....graph.node import Signature
 from ....graph.size import Size, hint, is_symbolic
 from ....graph.sized import dtype_of
 from ....graph.structure import leaves
-from .. import exported_program as schema
 from ..aten.overloads import overload
 from ..aten.registry import OPERATORS, Symbol, Tensor, called
 from ..aten.schemas import DTYPES, in_place, outputs, taken
@@ -81,15 +80,14 @@ class Change:
 class Recorder(Translator):
     """Records operators in `graph`.
 
-    In a branch or loop, `changes` are the changes that it made, and `created` are the containers that it
-    created.
+    The name in the label is the path of the module whose code runs. In a branch or loop, `changes` are the
+    changes that it made, and `created` are the containers that it created.
     """
 
     graph: Recording
 
     def __init__(self, recording: Recording) -> None:
         super().__init__(recording)
-        self.module = ""  # the path of the module whose code runs, which names the nodes
         self.changes: dict[Key, Change] | None = None
         self.shared: set[Identity] = set()  # tensors whose memory differs between branches or rounds
         self.created: set[Identity] = set()
@@ -98,11 +96,11 @@ class Recorder(Translator):
     def recording(self, graph: Recording) -> Iterator[None]:
         """Record in another graph."""
         before, self.graph = self.graph, graph
-        self._constants = {}  # they belong to the graph
+        self._stored = {}  # the constants belong to the graph
         try:
             yield
         finally:
-            self.graph, self._constants = before, {}
+            self.graph, self._stored = before, {}
 
     def create(self, value: Any) -> Any:
         """Note that the current branch or loop created a container or an object, and return it."""
@@ -124,15 +122,10 @@ class Recorder(Translator):
 
     # what Translator does by the declarations of a program follows from the recording here
 
-    def add_all(
-        self, operation: str, inputs: Sequence[Any], count: int, **attributes: Any
-    ) -> tuple[str, ...]:
-        """Add an operation with several outputs."""
-        names = [self._name(value) for value in inputs]
-        source = self.node.target.removeprefix("torch.ops.")
-        return self.graph.add_all(operation, names, count, name=self.module, source=source, **attributes)
+    def fold(self) -> None:
+        """Leave it to the recording."""
 
-    def _folded(self, name: str) -> Any:
+    def known(self, name: str) -> Any:
         return self.graph.array(name)
 
     def tensor(self, name: str, is_complex: bool = False) -> Tensor:
@@ -236,20 +229,19 @@ class Recorder(Translator):
 
         return mapped(output, results)
 
-    def evaluate(self, key: str, arguments: Mapping[str, Any], node: schema.Node) -> Any:
-        """Call the function of an operator, which finds its name in `node`."""
-        before, self.node = self.node, schema.Node(f"torch.ops.aten.{key}", [], [], "")
+    def evaluate(self, key: str, arguments: Mapping[str, Any], node: Any) -> Any:
+        before, self.label = self.label, (self.label[0], f"aten.{key}")
         try:
             return called(self, key, arguments)
         finally:
-            self.node = before
+            self.label = before
 
     def _readied(self, value: Any) -> Any:
         budget.spend(budget.STEP)
         if isinstance(value, Tensor):
             return self.read(value)
         if isinstance(value, Symbol):
-            known = self._folded(value.name)
+            known = self.known(value.name)
             return value if known is None else known.item()
         if isinstance(value, list | tuple):
             return [self._readied(element) for element in value]

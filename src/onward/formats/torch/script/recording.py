@@ -14,7 +14,7 @@ from ....core import budget
 from ....core.identity import Identity
 from ....errors import ArgumentError, OnwardError
 from ....graph import Graph, Input
-from ....graph.node import AnyArray, Node, Signature
+from ....graph.node import REFUSALS, AnyArray, Naming, Node, Signature
 from ....graph.operations import OPERATIONS
 from ....graph.operations.evaluation import evaluate
 from ....graph.operations.registry import EVERY_INPUT, Operation
@@ -25,8 +25,6 @@ from ....graph.sized import has_sizes, integers
 MAX_KEY = 256  # bytes of an array that is compared by its content
 MAX_INTEGERS = 8  # of a value, which count as sizes
 UNKNOWN = 2  # the hint of an integer that a call determines
-# what operations raise for arrays that they do not accept
-REFUSALS = (OnwardError, TypeError, ValueError, LookupError, ArithmeticError, MemoryError)
 
 # What is known about a value: the array, which may hold sizes, or its shape and dtype.
 Known = AnyArray | Signature
@@ -163,13 +161,8 @@ class Recording(Graph):
         node = self.nodes[-1]
         self.axes.node = str(node)
         is_complete = all(not value or self.values[value] is not None for value in inputs)
-        try:
-            with np.errstate(all="ignore"):
-                results = self._inferred(node) if is_complete else None
-        except OnwardError as error:
-            raise type(error)(f"{node}: {error}") from error
-        except REFUSALS as error:
-            raise ArgumentError(f"{node}: {error}") from error
+        with Naming(node), np.errstate(all="ignore"):
+            results = self._inferred(node) if is_complete else None
         self.values |= dict.fromkeys(names)
         self.values |= zip(names, map(self.unknown, results or ()), strict=False)
         if results and all(isinstance(result, np.ndarray) and not has_sizes(result) for result in results):
