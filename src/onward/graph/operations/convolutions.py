@@ -169,7 +169,8 @@ def windows_of_groups(x: View, g: Geometry, groups: int, M: int) -> Iterator[tup
     axis, C = len(x.shape) - 1, x.shape[-1]
     for group in range(groups):
         own = slice(group * M // groups, (group + 1) * M // groups)
-        yield group, own, window_view(x.sliced(axis, group * C // groups, (group + 1) * C // groups), g)
+        part = x if groups == 1 else x.sliced(axis, group * C // groups, (group + 1) * C // groups)
+        yield group, own, window_view(part, g)
 
 
 def _filters(

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import ArgumentError
 from ..node import AnyArray, Expansion, Node, Signature, needed_nodes
+from ..plan.view import name_of
 from ..sized import dtype_of
 from .evaluation import evaluate
 from .registry import OPERATIONS, WIDENED, Operation, operation
@@ -201,7 +202,7 @@ class Composition:
     ) -> list[str]:
         """Add the nodes of a body; return the names of the first `count` outputs, or of all."""
         parts: list[Any] = [Part(self, name) if name else None for name in names]
-        narrow = [x.dtype for x in parts if widens and x is not None and x.dtype.name in WIDENED]
+        narrow = [x.dtype for x in parts if widens and x is not None and name_of(x.dtype) in WIDENED]
         if narrow:
             parts = [x.cast(np.float32) if x is not None and x.dtype in narrow else x for x in parts]
         found = body(*parts, **attributes)

@@ -36,10 +36,7 @@ def pad_view(b: Builder, x: View, sides: Sides, value: View, channels_last: bool
     low = [0, *(before for before, _ in sides), 0]
     high = [first + size for first, size in zip(low, x.shape, strict=True)]
     b.add("fill_border", value, whole, low, high)
-    inner = whole
-    for axis, (first, last) in enumerate(zip(low, high, strict=True)):
-        inner = inner.sliced(axis, first, last)
-    b.add("copy", x, inner)
+    b.add("copy", x, whole.within(low, high))
     return whole
 
 

@@ -107,7 +107,8 @@ class Builder:
     def new_rows(self, rows: Any, units: int) -> View:
         """Allocate the output rows of a product; the row stride is a multiple of the vector length."""
         stride = -(-units // self.lanes) * self.lanes
-        return self.new(rows, stride).sliced(1, 0, units)
+        whole = self.new(rows, stride)
+        return whole if stride == units else whole.sliced(1, 0, units)
 
     def like(self, view: View, dtype: str | None = None) -> View:
         """Allocate a dense array with the shape and dtype of a view and the same memory order of axes."""

@@ -116,10 +116,11 @@ def users_of(steps: Sequence[Step]) -> dict[int, list[int]]:
     """Return the numbers of the steps that use each space, in order."""
     users: dict[int, list[int]] = {}
     for number, step in enumerate(steps):
-        for view in views_of(step):
-            numbers = users.setdefault(view.space, [])
-            if not numbers or numbers[-1] != number:
-                numbers.append(number)
+        for argument in views_of(step) if step[0] == "loop" else step[1]:
+            if type(argument) is View:
+                numbers = users.setdefault(argument.space, [])
+                if not numbers or numbers[-1] != number:
+                    numbers.append(number)
     return users
 
 
@@ -190,7 +191,7 @@ def without_unread_rows(steps: list[Step], users: Mapping[int, list[int]]) -> li
             continue
         first = (min(low for low, _ in extents) - y.offset) // y.strides[0]
         last = (max(high for _, high in extents) - y.offset) // y.strides[0] + 1
-        if 0 <= first < last <= y.shape[0]:
+        if 0 <= first < last <= y.shape[0] and (first, last) != (0, y.shape[0]):
             x, y = x.sliced(long_axes[0], first, last), y.sliced(0, first, last)
             result[number] = step, (*weights, x, row_axes, function, y)
     return result
@@ -346,9 +347,7 @@ def with_shared_borders(steps: list[Step]) -> list[Step]:
             known.remove(unread[0])
             space = arrays[whole.space] = unread[0][0]
             removed.add(number)
-        inner = whole
-        for axis, bounds in enumerate(zip(low, high, strict=True)):
-            inner = inner.sliced(axis, *bounds)
+        inner = whole.within(low, high)
         if whole.space < 0 and all(_keeps_border(steps[user], inner) for user in own if user != number):
             known.append((space, own[-1]))
     if not removed:

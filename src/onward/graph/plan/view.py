@@ -4,10 +4,10 @@ Each array of the arena is a space of its own with a negative number. Offsets, s
 symbolic (`Size`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
-from itertools import pairwise
-from operator import is_
+from itertools import accumulate, pairwise
+from operator import is_, mul
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,11 +44,8 @@ class View(NamedTuple):
     @classmethod
     def contiguous(cls, space: int, offset: Any, shape: tuple[Any, ...], dtype: str = "float32") -> "View":
         """Return the view of a C-contiguous array."""
-        strides, stride = [], 1
-        for size in reversed(shape):
-            strides.append(stride)
-            stride *= size
-        return cls(space, offset, tuple(shape), tuple(reversed(strides)), dtype)
+        strides = tuple(accumulate(shape[:0:-1], mul, initial=1))[::-1] if shape else ()
+        return cls(space, offset, tuple(shape), strides, dtype)
 
     def with_axes(self, shape: Iterable[Any], strides: Iterable[Any], skipped: Any = 0) -> "View":
         """Return the view with other axes that starts `skipped` elements later."""
@@ -159,6 +156,13 @@ class View(NamedTuple):
         shape[axis], strides[axis] = (count if count > 0 else 0), strides[axis] * step
         offset = self.offset + start * self.strides[axis]
         return View(self.space, offset, tuple(shape), tuple(strides), self.dtype)
+
+    def within(self, low: Sequence[Any], high: Sequence[Any]) -> "View":
+        """Return the part from one place to another, which lie within the view."""
+        counts = [last - first for first, last in zip(low, high, strict=True)]
+        shape = [count if count > 0 else 0 for count in counts]
+        skipped = [first * stride for first, stride in zip(low, self.strides, strict=True) if first]
+        return self.with_axes(shape, self.strides, sum(skipped))
 
     def broadcast(self, *shape: Any) -> "View":
         """Return the view with its axes of size 1 repeated, and with new axes in front."""

@@ -139,6 +139,8 @@ class Writer:
             self.words.append(FIRST_ENTRY + self._size(value))
         elif kind is Body:
             self.steps(value.steps)
+        elif kind is tuple and {*map(type, value)} == {int}:
+            self.words += value
         elif kind is tuple:
             is_activation = len(value) == 3 and type(value[0]) is str
             for item in (value[0], *map(float, value[1:])) if is_activation else value:

@@ -126,7 +126,7 @@ def _is_neutral(operation: str, number: AnyArray) -> bool:
 def _integers(s: Simplifier, node: Node, place: int) -> list[int] | None:
     """Return the numbers of a constant input of a node, or None."""
     array = s.constants.get(node.inputs[place]) if len(node.inputs) > place else None
-    return None if array is None else [int(number) for number in np.ravel(array)]
+    return None if array is None else [int(number) for number in array.ravel().tolist()]
 
 
 LENGTHS, STATES = 4, (5, 6)  # inputs of ONNX's recurrent operators
