@@ -103,8 +103,9 @@ class BaseModel(FamiliarNames):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set each attribute once, in the constructor; raise LayerAttributeError afterwards."""
-        inherited = hasattr(type(self), name) and name not in SET_BY_CONSTRUCTORS
-        if not name.startswith("_") and (name in self.__dict__ or inherited):
+        if not name.startswith("_") and (
+            name in self.__dict__ or (name not in SET_BY_CONSTRUCTORS and hasattr(type(self), name))
+        ):
             raise LayerAttributeError(
                 f"{type(self).__name__}.{name} is read-only: build a new layer and copy its weights with "
                 "load_state_dict"

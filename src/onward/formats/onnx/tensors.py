@@ -85,7 +85,7 @@ def check_size(tensor: Tensor) -> None:
     if tensor.segment is not None:
         raise FileError(f"{name} contains only a segment; expected a whole tensor")
     storage, count = storage_of(tensor.data_type, name), math.prod(shape)
-    found = [field for field in DATA_FIELDS if len(given.get(field, ()))]
+    found = [field for field in given if field in DATA_FIELDS and len(given[field])]
     if tensor.raw_data is not None:
         if found or storage.bits == 0:
             raise FileError(f"{name} has raw_data; expected only {', '.join(found) or storage.field}")

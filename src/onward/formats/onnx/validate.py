@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import graphlib
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 
 from ...core import budget
 from ...errors import FileError
@@ -88,11 +88,13 @@ def _domain(domain: str) -> str:
 Scope = ChainMap[str, None]
 
 
-def _define(scope: Scope, name: str, owner: Graph | Function | Node, is_taken: bool) -> None:
+def _define(
+    own: MutableMapping[str, None], name: str, owner: Graph | Function | Node, is_taken: bool
+) -> None:
     if not name or is_taken:
         problem = f"the value {name} twice" if name else "a value without a name"
         raise FileError(f"{described(owner)} defines {problem}; expected a new name")
-    scope[name] = None
+    own[name] = None
 
 
 def _check_block(block: Graph | Function, outer: Scope, opsets: Mapping[str, int]) -> None:
@@ -109,11 +111,11 @@ def _check_block(block: Graph | Function, outer: Scope, opsets: Mapping[str, int
         for values in (block.input, block.output)
     )
     for name in inputs:
-        _define(scope, name, block, name in own)
+        _define(own, name, block, name in own)
     if isinstance(block, Graph):
         constants: set[str] = set()
         for tensor in block.initializer:
-            _define(scope, tensor.name, block, tensor.name in constants)
+            _define(own, tensor.name, block, tensor.name in constants)
             constants.add(tensor.name)
     for node in block.node:
         _check_node(node, block, scope, opsets)
@@ -132,8 +134,9 @@ def _check_node(node: Node, block: Graph | Function, scope: Scope, opsets: Mappi
             f"{described(node)} is of the domain {node.domain!r}; expected the file to declare its opset"
         )
     own = scope.maps[0]
+    visible = scope if any(scope.maps[1:]) else own  # which is quicker to search
     for name in node.input:
-        if name and name not in own and name not in scope:
+        if name and name not in visible:
             raise _missing(node, name, block)
     attributes: set[str] = set()
     for attribute in node.attribute:
@@ -143,7 +146,7 @@ def _check_node(node: Node, block: Graph | Function, scope: Scope, opsets: Mappi
         for graph in attribute.subgraphs():
             _check_block(graph, scope, opsets)
     for name in filter(None, node.output):
-        _define(scope, name, node, name in scope)
+        _define(own, name, node, name in visible)
 
 
 def _missing(node: Node, name: str, block: Graph | Function) -> FileError:
