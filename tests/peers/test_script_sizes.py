@@ -286,3 +286,24 @@ def test_sizes_of_results_hold_for_all_inputs(code: str, tmp_path: Path) -> None
                 assert actual.shape == expected.shape and actual.dtype == expected.dtype
                 np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
     cases.check(most=0.4)
+
+
+FACTORS = [0.3, 0.7, 1 / 3, 1.1, 1.3, 2.6, 3.0]
+RESIZED = [
+    *(f"scale_factor={factor}{more}" for factor in FACTORS for more in ("", ", recompute_scale_factor=True")),
+    *(f"size={size}" for size in (5, 7, 11, 50)),
+]
+
+
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "linear"])
+def test_interpolation_has_the_sizes_and_neighbors_of_torch(mode: str, tmp_path: Path) -> None:
+    for options in RESIZED:
+        script = type("Code", (torch.jit.ScriptModule,), {})()
+        call = f'torch.nn.functional.interpolate(x, {options}, mode="{mode}")'
+        script.define(f"def forward(self, x):\n    return {call}\n")
+        script.save(str(tmp_path / "model.pt"))
+        model = onward.load(tmp_path / "model.pt", inputs={"x": ["batch", 2, "time"]})
+        for length in (4, 5, 10, 14, 17, 20, 26, 34, 35, 45, 49, 70, 84, 90, 117):
+            x = torch.arange(2.0 * length).reshape(1, 2, length)
+            expected, actual = script(x).numpy(), model(x.numpy())
+            np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-4, err_msg=call)

@@ -43,6 +43,32 @@ def test_a_program_for_all_sizes_has_the_bits_of_programs_for_each(mode: str, co
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("steps", [[1.0, 0.0, 0.0], [1.0, 0.7, 0.45], [1.0, 1.0, 0.0]])
+def test_steps_have_the_same_bits_in_all_programs(mode: str, steps: list[float]) -> None:
+    model = model_of(("batch", "height", "width"), None, mode=mode, steps=steps)
+    for shape in SIZES:
+        x = np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
+        y = model(x)
+        np.testing.assert_array_equal(y, meaning(model, x)[0], strict=True)
+        np.testing.assert_array_equal(y, model_of(shape, None, mode=mode, steps=steps)(x), strict=True)
+
+
+@pytest.mark.parametrize("after", [5, 7, 11, 50])
+def test_the_nearest_elements_are_at_multiples_of_a_step(after: int) -> None:
+    """Quotients by the scale have other neighbors: of 35 elements, the fifth is at 27.999999."""
+    graph = Graph()
+    x, sizes = graph.add_input("x", np.float32, ("time",)), graph.add_constant(np.array([after]))
+    options = {"nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric", "steps": [0.0]}
+    graph.outputs = (graph.add("Resize", x, "", "", sizes, **options),)
+    model = Model(graph)
+    for before in range(1, 200):
+        step = np.float32(before) / np.float32(after)
+        places = np.floor(np.arange(after, dtype=np.float32) * step)
+        y = model(np.arange(before, dtype=np.float32))
+        np.testing.assert_array_equal(y, places.clip(0, before - 1), strict=True)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
 @pytest.mark.parametrize("scales", [*SCALES, None])
 def test_no_size_makes_a_program_specific(mode: str, scales: Any) -> None:
     """Each length of an image had a program of its own, and a table of its size."""

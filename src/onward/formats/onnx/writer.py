@@ -407,6 +407,13 @@ def _conv_integer(writer: Writer, node: Node, inputs: list[str], outputs: list[s
     return True
 
 
+def _resize(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
+    """Write the steps of PyTorch's coordinates as ONNX's scales: a few nearest elements may differ."""
+    attributes = {name: value for name, value in node.attributes.items() if name != "steps"}
+    writer.node("Resize", inputs, *outputs, name=node.name, **attributes)
+    return True
+
+
 def _python(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
     raise ArgumentError("it runs a Python function")
 
@@ -428,5 +435,6 @@ SPECIAL: dict[str, Special] = {
     "MaskedRecurrent": _masked_recurrent,
     "Step": _step,
     "TopK": _top,
+    "Resize": _resize,
     "Python": _python,
 }

@@ -68,7 +68,13 @@ def _open_coordinates(mode: str, item: Axis, x: Any, sizes: Any, place: int) -> 
     scale: Any = item.scale
     if scale is None:
         scale = (after.cast(np.float64) / before.cast(np.float64)).cast(np.float32)
-    return coordinate(mode, i, before.cast(np.float32), after.cast(np.float32), scale, bool(item.after == 1))
+    sizes_of = before.cast(np.float32), after.cast(np.float32)
+    step: Any = None
+    if item.step is not None:
+        step = np.float32(item.step) or sizes_of[0] / sizes_of[1]
+        if item.keeps:
+            step = where(after.equals(before), np.float32(1), step)
+    return coordinate(mode, i, *sizes_of, scale, step, bool(item.after == 1))
 
 
 def _element(x: Any, axis: int, places: Any) -> Any:

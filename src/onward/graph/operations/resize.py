@@ -32,16 +32,24 @@ NEAREST: dict[str, Callable[[AnyArray], AnyArray]] = {
 
 
 class Axis(NamedTuple):
-    """The resizing of one axis; `roi` is its region of interest, from 0 to 1."""
+    """The resizing of one axis; `roi` is its region of interest, from 0 to 1.
+
+    Coordinates are quotients by the scale, as in ONNX, or multiples of a step, as in PyTorch, whose linear
+    and antialiased interpolation `keeps` the elements of an axis that keeps its size.
+    """
 
     axis: int
     before: Any
     after: Any
     scale: np.float32 | None  # None: the quotient of two sizes that a call decides
-    roi: tuple[float, float]
+    roi: tuple[float, float] = (0.0, 1.0)
+    step: float | None = None  # 0: the quotient of the sizes
+    keeps: bool = False
 
     @property
     def changes(self) -> bool:
+        if self.step is not None:
+            return (not self.keeps and self.step not in (0, 1)) or bool(self.after != self.before)
         return self.scale != 1 or self.roi != (0.0, 1.0) or bool(self.after != self.before)
 
 
@@ -85,8 +93,15 @@ def resized_axes(
     regions = [(0.0, 1.0)] * n
     if roi is not None and roi.size:
         regions = [(float(roi[i]), float(roi[n + i])) for i in range(n)]
+    steps = options.get("steps") or [None] * n
+    if len(steps) != n or not all(step is None or 0 <= step < math.inf for step in steps):
+        raise ArgumentError(
+            f"steps={steps}; expected {n} positive numbers, or 0 for the quotient of the sizes"
+        )
+    factors = [1 / step if step else factor for factor, step in zip(factors, steps, strict=True)]
     singles = [None if factor is None else np.float32(factor) for factor in factors]
-    return list(map(Axis, places, befores, afters, singles, regions))
+    keeps = [options.get("mode") == "linear" or bool(options.get("antialias"))] * n
+    return list(map(Axis, places, befores, afters, singles, regions, steps, keeps))
 
 
 def _scaled(before: Any, factor: float) -> Any:
@@ -119,7 +134,7 @@ def _resize_signature(
     "Resize",
     signature=_resize_signature,
     shape_inputs=(2, 3),
-    attributes=("axes", "keep_aspect_ratio_policy"),
+    attributes=("axes", "keep_aspect_ratio_policy", "steps"),
     widens=True,
 )
 def resize(
@@ -128,12 +143,13 @@ def resize(
     exclude_outside: int = 0, extrapolation_value: float = 0.0, mode: str = "nearest", nearest_mode: str =
     "round_prefer_floor", **options: Any,
 ) -> AnyArray:  # fmt: skip
-    """x interpolated by scales or to sizes, one axis after the other."""
+    """x interpolated by scales or to sizes, one axis after the other; for `steps`, see `Axis`."""
     if mode not in ("nearest", *RADII):
         raise ArgumentError(f"mode={mode!r}; expected nearest, linear or cubic")
     if nearest_mode not in NEAREST:
         raise ArgumentError(f"nearest_mode={nearest_mode!r}; expected one of {', '.join(NEAREST)}")
-    crops = coordinate_transformation_mode == "tf_crop_and_resize"
+    crops, options = coordinate_transformation_mode == "tf_crop_and_resize", options | {"mode": mode}
+    options["antialias"] = antialias
     listed = resized_axes(x.shape, scales, sizes, options, roi if crops else None)
     y = x if mode == "nearest" or x.dtype.kind == "f" else x.astype(np.float32)
     outside: AnyArray = np.zeros([1] * x.ndim, bool)
@@ -202,7 +218,7 @@ def _repeats(item: Axis, options: Mapping[str, Any]) -> bool:
     factor = 0 if item.scale is None else int(item.scale)
     if mode != "nearest" or factor != item.scale or item.after != factor * item.before:
         return False
-    few = Axis(item.axis, 4, 4 * factor, item.scale, item.roi)
+    few = Axis(item.axis, 4, 4 * factor, item.scale, item.roi, item.step)
     places = NEAREST[options.get("nearest_mode", "round_prefer_floor")](_coordinates(coordinates, few))
     return np.array_equal(places.clip(0, 3), np.arange(4 * factor) // factor)
 
@@ -237,7 +253,8 @@ def _(time: Any, node: Node, axis: int) -> None:
     listed = resized_axes(time.shape(x), scales, sizes, options)
     own = next(item for item in listed if item.axis == axis)
     factor = own.after // own.before
-    if not _repeats(own, options) or None in [item.scale for item in listed]:
+    repeated = [own, *(item for item in listed if "steps" in options and item.changes)]
+    if None in [item.scale for item in listed] or not all(_repeats(item, options) for item in repeated):
         time.refuse(node, "it interpolates between steps, or does not repeat each step equally often")
     factors = [np.float32(factor) if item.axis == axis else item.scale for item in listed]
     kept = {"mode", "nearest_mode", "coordinate_transformation_mode"} & options.keys()
@@ -268,25 +285,30 @@ def _coordinates(mode: str, item: Axis) -> AnyArray:
             return np.full(1, half * (start + end) * last, np.float32)
         return start * last + i * (end - start) * last / np.float32(item.after - 1)
     before, after = np.float32(item.before), np.float32(item.after)
-    found: AnyArray = coordinate(mode, i, before, after, item.scale, item.after == 1)
+    step = None if item.step is None or not item.after else np.float32(item.step) or before / after
+    found: AnyArray = coordinate(mode, i, before, after, item.scale, step, item.after == 1)
     return found
 
 
-def coordinate(mode: str, i: Any, before: Any, after: Any, scale: Any, is_single: bool) -> Any:
+def coordinate(mode: str, i: Any, before: Any, after: Any, scale: Any, step: Any, is_single: bool) -> Any:
     """Return the coordinate of element i of an axis; all numbers are arrays or expressions of float32."""
     half, one = np.float32(0.5), np.float32(1)
+
+    def spaced(places: Any) -> Any:
+        return places / scale if step is None else places * step
+
     match mode:
         case "half_pixel":
-            return (i + half) / scale - half
+            return spaced(i + half) - half
         case "pytorch_half_pixel":
-            return i * np.float32(0) if is_single else (i + half) / scale - half
+            return i * np.float32(0) if is_single else spaced(i + half) - half
         case "half_pixel_symmetric":
             offset = before / np.float32(2) * (one - after / (scale * before))
-            return offset + (i + half) / scale - half
+            return offset + spaced(i + half) - half
         case "asymmetric":
-            return i / scale
+            return spaced(i)
         case "tf_half_pixel_for_nn":
-            return (i + half) / scale
+            return spaced(i + half)
         case "align_corners":
             return i * (before - one) / (one if is_single else after - one)
     raise ArgumentError(f"coordinate_transformation_mode={mode!r} is not supported")

@@ -175,29 +175,49 @@ def upsample_vec(
     t: Translator, input: Tensor, output_size: Any, scale_factors: Any = None, align_corners: bool = False,
     *, attributes: Mapping[str, Any],
 ) -> str:  # fmt: skip
-    n, scales = input.rank - 2, None
-    sizes = None if output_size is None else [*t.sizes(input)[:2], *output_size]
-    if sizes is None:
-        scales = t.constant([1.0, 1.0, *spread(scale_factors, n)], np.float32)
-    if align_corners and scales is not None and "antialias" in attributes:
-        raise ArgumentError("antialias with align_corners and scale factors is not supported")
-    if input.dtype.kind != "f" and attributes["mode"] != "nearest":
-        raise ArgumentError(f"interpolation of {input.dtype} is not supported; expected floats")
-    positions = "align_corners" if align_corners else "half_pixel"
-    options = {"coordinate_transformation_mode": positions, **attributes}
-    return t.add("Resize", input, None, scales, sizes, **options)
+    if output_size is not None:
+        return _resized(t, input, None, output_size, [0.0] * len(output_size), align_corners, attributes)
+    factors = spread(scale_factors, input.rank - 2)
+    if all(float(factor).is_integer() for factor in factors):  # each element is repeated
+        return _resized(t, input, factors, None, None, align_corners, attributes)
+    sizes = [_truncated_product(t, n, m) for n, m in zip(t.sizes(input)[2:], factors, strict=True)]
+    return _resized(t, input, None, sizes, [1 / factor for factor in factors], align_corners, attributes)
 
 
 def upsample(
     t: Translator, self: Tensor, output_size: Any, align_corners: bool = False,
     *, attributes: Mapping[str, Any], **scales: float | None,
 ) -> str:  # fmt: skip
-    factors = [scale for scale in scales.values() if scale is not None]
-    for size, wanted, factor in zip(self.shape[2:], output_size, factors, strict=False):
-        if isinstance(size, int) and isinstance(wanted, int) and math.floor(size * factor) != wanted:
-            raise ArgumentError(f"the scale {factor} of {size} elements does not give {wanted}")
-    size = None if factors else output_size
-    return upsample_vec(t, self, size, factors, align_corners, attributes=attributes)
+    factors = [scales.get(f"scales_{axis}", scales.get("scales")) for axis in "dhw"[3 - len(output_size) :]]
+    products = zip(self.shape[2:], output_size, factors, strict=True)
+    if all(m is not None and m.is_integer() and (n is None or n * m == size) for n, size, m in products):
+        return upsample_vec(t, self, None, factors, align_corners, attributes=attributes)
+    steps = [1 / factor if factor else 0.0 for factor in factors]
+    return _resized(t, self, None, output_size, steps, align_corners, attributes)
+
+
+def _truncated_product(t: Translator, size: int | Symbol, factor: float) -> int | Symbol:
+    if isinstance(size, int):
+        return int(size * factor)
+    return Symbol((expression(t, size, np.float64) * factor).cast(INT64).name)
+
+
+def _resized(
+    t: Translator, x: Tensor, factors: Any, output_size: Any, steps: Any, align_corners: bool,
+    attributes: Mapping[str, Any],
+) -> str:  # fmt: skip
+    """Resize by factors, or to sizes with steps, the distances of the coordinates; 0: as the sizes tell."""
+    scales = None if factors is None else t.constant([1.0, 1.0, *factors], np.float32)
+    sizes = None if output_size is None else [*t.sizes(x)[:2], *output_size]
+    if align_corners and (scales or any(steps)) and "antialias" in attributes:
+        raise ArgumentError("antialias with align_corners and scale factors is not supported")
+    if x.dtype.kind != "f" and attributes["mode"] != "nearest":
+        raise ArgumentError(f"interpolation of {x.dtype} is not supported; expected floats")
+    positions = "align_corners" if align_corners else "half_pixel"
+    options = {"coordinate_transformation_mode": positions, **attributes}
+    if steps is not None:
+        options["steps"] = [1.0, 1.0, *steps]
+    return t.add("Resize", x, None, scales, sizes, **options)
 
 
 @aten("col2im")
