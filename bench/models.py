@@ -30,6 +30,7 @@ import openvino
 import report
 import torch
 from onnxruntime import quantization
+from roofline import Roofline
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
@@ -168,6 +169,45 @@ def medians(calls: dict[str, Callable[[], Any]], seconds: float = 0.6) -> dict[s
     return {name: statistics.median(values) * 1e6 for name, values in times.items()}
 
 
+def limit(rates: Roofline, model: Model) -> float:
+    """The minimum time of a call in microseconds: for the products of the module, and for reading their weights.
+
+    Each call reads all weights from where all of them fit, because the calls of the others come between. Each
+    step reads those of the recurrent products again, from where these fit.
+    """
+    assert model.module is not None
+    seconds, everything = 0.0, sum(4 * weights.numel() for weights in model.module.parameters())
+
+    def add(layer: torch.nn.Module, inputs: tuple[torch.Tensor], outputs: Any) -> None:
+        nonlocal seconds
+        output = outputs[0] if isinstance(outputs, tuple) else outputs
+        for name, weights in layer.named_parameters(recurse=False):
+            if weights.ndim < 2 or isinstance(layer, torch.nn.Embedding):
+                continue
+            recurrent = isinstance(layer, torch.nn.RNNBase | torch.nn.RNNCellBase)
+            rows = (inputs[0] if recurrent else output).numel() // layer_features(layer)
+            steps = rows if "weight_hh" in name else 1  # of one row
+            size = 4 * weights.numel()
+            arithmetic = 2 * weights.numel() * rows / rates.operations
+            reading = size / rates.bandwidth(everything) + (steps - 1) * size / rates.bandwidth(size)
+            seconds += max(arithmetic, reading)
+
+    hooks = [layer.register_forward_hook(add) for layer in model.module.modules()]
+    with torch.inference_mode():
+        model.module(*map(torch.from_numpy, model.inputs.values()))
+    for hook in hooks:
+        hook.remove()
+    return 1e6 * seconds
+
+
+def layer_features(layer: Any) -> int:
+    """The numbers of a row: of the input of a recurrent layer, of the output of another one."""
+    for name in ("input_size", "out_features", "out_channels"):
+        if hasattr(layer, name):
+            return int(getattr(layer, name))
+    raise TypeError(f"{layer} has weights of unknown use")
+
+
 def overhead(measured: report.Report, folder: Path) -> None:
     """Time graphs of N negations of one number, whose arithmetic takes almost no time."""
     for count in (1, 50, 200):
@@ -279,10 +319,15 @@ def main() -> None:
         if arguments.first:
             compiling(measured, models, 3 if arguments.quick else 10)
             return first_outputs(measured, models, Path(folder), 3 if arguments.quick else 10)
+        rates = Roofline.measure()
         for model in models:
             took = medians(contestants(model, arguments.threads), 0.02 if arguments.quick else 0.6)
             best = min(took[name] for name in PEERS if name in took)
-            measured.add("models", model=model.name, **took, ratio=best / took["onward"])
+            row: dict[str, Any] = {"model": model.name, **took, "ratio": best / took["onward"]}
+            if model.module is not None and arguments.threads == 1:
+                row["limit"] = limit(rates, model)
+                row["share"] = row["limit"] / took["onward"]
+            measured.add("models", **row)
 
 
 if __name__ == "__main__":
