@@ -1,11 +1,12 @@
-"""Arrays that take outputs: refused if an element would be overwritten, and hardly ever otherwise."""
+"""Arrays that take outputs: refused if an element would be overwritten, and hardly ever otherwise; copies."""
 
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
-from onward.core.arrays import check_separate
+from onward.core.arrays import check_separate, contiguous
 from onward.errors import ArgumentError
 
 
@@ -40,3 +41,13 @@ def test_memory_that_an_output_shares_is_refused() -> None:
             assert not shared
     assert 100 < refused < 400
     assert doubtful < 100
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (1, 7), (31, 70), (65, 32), (300, 257)])
+def test_transposed_matrices_of_any_size_are_copied_whole(dtype: type, shape: tuple[int, int]) -> None:
+    matrix = np.random.default_rng(0).integers(-100, 100, shape).astype(dtype)
+    for view in (matrix.T, matrix[::2].T, matrix[:, ::-1].T, np.broadcast_to(matrix[:1], shape).T):
+        copy = contiguous(view)
+        np.testing.assert_array_equal(copy, view)
+        assert copy.flags.c_contiguous and copy.flags.aligned and copy.dtype == dtype

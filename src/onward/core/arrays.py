@@ -132,6 +132,7 @@ def padded(items: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[Any]:
     return rows
 
 
+COLUMNS = 32  # of a matrix that are transposed at a time
 MAX_WORK = 1000  # of the exact search for an element that two arrays share; more counts as sharing
 
 
@@ -172,5 +173,15 @@ def with_contiguous_rows(array: Array) -> Array:
 
 
 def contiguous(array: Array) -> Array:
-    """The array, or a copy if it is not aligned and C-contiguous."""
-    return array if array.flags.c_contiguous and array.flags.aligned else array.copy()
+    """The array, or a copy if it is not aligned and C-contiguous.
+
+    A matrix is transposed in blocks: a column of a large one has each number in another line of the cache.
+    """
+    if array.flags.c_contiguous and array.flags.aligned:
+        return array
+    if array.ndim != 2 or array.strides[0] >= array.strides[1]:
+        return array.copy()
+    copy = np.empty(array.shape, array.dtype)
+    for first in range(0, array.shape[1], COLUMNS):
+        copy[:, first : first + COLUMNS] = array[:, first : first + COLUMNS]
+    return copy

@@ -8,6 +8,7 @@ import numpy as np
 
 import onward._core as _core
 
+from ...core.arrays import contiguous
 from ...core.windows import geometry
 from ...errors import DtypeError, ShapeError
 from ..node import AnyArray, Node, Signature
@@ -253,9 +254,9 @@ def packed_integers(
     """Pack the matrix (O, K) that `rows` returns, made of W, with one zero point or one for each row."""
 
     def make() -> _core.IntegerMatrix:
-        q, center = rows().astype(np.int16), 128 if W.dtype == np.uint8 else 0
+        q, center = contiguous(rows()), 128 if W.dtype == np.uint8 else 0
         zeros = np.int32(0) if zero_points is None else zero_points.ravel().astype(np.int32)
-        centered = np.ascontiguousarray(q - center, np.int8)
+        centered = (q ^ np.array(center, q.dtype)).astype(np.int8)  # q - center, which wraps around
         each = np.ascontiguousarray(np.broadcast_to(zeros - center, len(q)))
         matrix: _core.IntegerMatrix = b.core.IntegerMatrix(centered, each)
         return matrix

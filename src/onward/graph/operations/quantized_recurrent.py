@@ -12,7 +12,7 @@ import numpy as np
 
 from ...core import arrays as sequences
 from ...core.activations import call
-from ...core.arrays import Array
+from ...core.arrays import Array, contiguous
 from ...core.functions import activate
 from ...core.gates import reorder
 from ...errors import ShapeError
@@ -187,7 +187,7 @@ def _directions(W: Any, R: Any, bias: Any, P: Any, *quantization: Any) -> list[t
         scales = np.broadcast_to(scale.reshape(D, -1)[d], G)
         zeros = np.broadcast_to(zero_point.astype(np.int32).reshape(D, -1)[d] - center, G)
         centered = (q[d] ^ np.array(center, q.dtype)).view(np.int8)  # q - center, which wraps around
-        arrays = np.ascontiguousarray(centered.T), scales, zeros
+        arrays = contiguous(centered.T), scales, zeros
         return [reorder(array, "lstm", "onnx", "torch") for array in arrays]
 
     directions = []

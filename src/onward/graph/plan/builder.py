@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 import onward._core as _core
 
 from ...core import budget
+from ...core.arrays import contiguous
 from ...core.budget import Limit
 from ...core.identity import Identity
 from ..size import Axes, Size, are_same, hint, is_symbolic
@@ -164,7 +165,7 @@ class Builder:
             W, *others = make()
             if W is not None and W.ndim == 3 and self.core is not _core:  # records matrices
                 W = W.transpose(0, 2, 1).reshape(len(W), -1)
-            arrays = (None if array is None else np.ascontiguousarray(array) for array in (W, *others))
+            arrays = (None if array is None else contiguous(array) for array in (W, *others))
             dense: _core.Dense = self.core.Dense(*arrays)
             return dense
 
