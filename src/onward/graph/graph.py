@@ -142,7 +142,7 @@ class Graph:
         """Add a node as `add_all` does; its attributes may have any names, such as those of a file."""
         budget.charge(10 * budget.STEP, NODE)
         wanted = [""] * outputs if isinstance(outputs, int) else outputs
-        named = tuple(self._new_name(output or f"{operation}_{len(self.nodes)}") for output in wanted)
+        named = tuple([self._new_name(output or f"{operation}_{len(self.nodes)}") for output in wanted])
         name = (name if named else self._new_name(operation)) or named[0]
         node = Node(operation, tuple(inputs), named, attributes, name, source)
         if operation not in OPERATIONS:
@@ -196,7 +196,10 @@ class Graph:
 
     def _new_name(self, name: str) -> str:
         """Return the name, with a number appended if a value already has it."""
-        new, number = name, self._names.get(name, 0)
+        if name not in self._names:
+            self._names[name] = 0
+            return name
+        new, number = name, self._names[name]
         while new in self._names:
             number += 1
             new = f"{name}_{number + 1}"

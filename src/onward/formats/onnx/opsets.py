@@ -116,7 +116,9 @@ def normalize(call: Call, domain: str) -> Call | None:
     is_microsoft = domain == "com.microsoft" and operator in MICROSOFT
     if not is_microsoft and (domain or operator in INTERNAL):
         return None
-    call.attributes = {name: value for name, value in call.attributes.items() if name not in UNUSED}
+    call.attributes = {**call.attributes}
+    for name in UNUSED.intersection(call.attributes):
+        del call.attributes[name]
     if domain:  # opsets are those of ONNX
         call.version = EVER - 1
     for before, rewrite in RULES.get(operator, ()):

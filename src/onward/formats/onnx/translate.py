@@ -116,9 +116,10 @@ class _Scope:
                 return
             if operation in CAPTURING:
                 inputs, attributes = self._with_bodies(operation, inputs, attributes)
-            own = node.output[: min(call.defined, default=None)]
+            own = node.output[: min(call.defined)] if call.defined else node.output
             self._define(node, self._add(node, operation, inputs, own, attributes))
-            self.names |= {node.output[i]: v for i, v in call.defined.items() if i < len(node.output)}
+            if call.defined:
+                self.names |= {node.output[i]: v for i, v in call.defined.items() if i < len(node.output)}
         elif function is not None:
             self._inline(node, function, inputs, attributes)
         else:
