@@ -81,21 +81,16 @@ def lifetimes(steps: Sequence[Step]) -> dict[int, tuple[int, int]]:
     """
     lives: dict[int, tuple[int, int]] = {}
 
-    def use(spaces: Iterable[int], first: int, last: int) -> None:
-        for space in spaces:
-            if space < 0:
-                before = lives.get(space, (first, last))
-                lives[space] = min(before[0], first), max(before[1], last)
-
     def visit(steps: Sequence[Step], time: int) -> int:
         for step in steps:
             name, arguments = step
-            first, spaces = time, {view.space: None for view in views_of(step)}
+            first, spaces = time, [view.space for view in views_of(step) if view.space < 0]
             if name == "loop":
                 body = arguments[-1]
                 time = visit(body.steps, time + 1)
-                spaces = {space: None for space in spaces if not body.last <= space <= body.first}
-            use(spaces, first, time)
+                spaces = [space for space in spaces if not body.last <= space <= body.first]
+            for space in spaces:
+                lives[space] = (min(lives[space][0], first) if space in lives else first), time
             time += 1
         return time
 

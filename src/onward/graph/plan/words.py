@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import chain
+from struct import Struct
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from .passes import Body
 from .view import View
 
 LANES = 4  # floats in a vector of WebAssembly
+FLOAT, BITS = Struct("<f"), Struct("<i")
 
 
 NONE, FIRST_ENTRY = 1 << 62, -(1 << 63)  # as in cpp/run/words.h
@@ -107,7 +109,12 @@ def _text(name: str) -> tuple[int, ...]:
 
 
 def _float(number: Any) -> int:
-    return int(np.float32(number).view(np.int32))
+    """Return the bits of a number in float32."""
+    try:
+        bits: int = BITS.unpack(FLOAT.pack(number))[0]
+        return bits
+    except OverflowError:  # it is infinite in float32
+        return int(np.float32(number).view(np.int32))
 
 
 class Writer:
@@ -149,7 +156,7 @@ class Writer:
             self.words.append(len(value))
             for item in value:
                 self.write(item)
-        elif isinstance(value, float | np.floating):
+        elif kind is float or isinstance(value, np.floating):
             self.words.append(_float(value))
         elif isinstance(value, int | np.integer | np.bool_):
             self.words.append(int(value))
@@ -168,8 +175,7 @@ class Writer:
         numbers = self._spaces.get(space, space), offset, rank, *shape, rank, *strides
         if is_symbolic(numbers):
             numbers = tuple([FIRST_ENTRY + self._size(n) if type(n) is Size else n for n in numbers])
-        self.words += numbers
-        self.words += _text(dtype)
+        self.words += numbers + _text(dtype)
 
     def steps(self, steps: Sequence[tuple[str, Sequence[Any]]]) -> None:
         """Append a list of steps, each with its length in words."""
