@@ -18,7 +18,7 @@ class Parts(nn.Module):
         super().__init__()
         rng = np.random.default_rng(seed)
         self.kind, self.dim = str(rng.choice(["chunk", "split", "sizes", "unbind"])), int(rng.integers(2))
-        names = ["sigmoid", "add", "whole", "inner", "read", "select"]
+        names = ["sigmoid", "add", "whole", "inner", "read", "select", "alias"]
         self.changes = [(str(rng.choice(names)), *rng.integers(0, 4, 2).tolist()) for _ in range(8)]
 
     def split(self, x: Tensor) -> list[Tensor]:
@@ -48,6 +48,8 @@ class Parts(nn.Module):
                     found.append(x.sum() + parts[j].sum())
                 case "select":
                     x[i] = x[j] + 1
+                case "alias":
+                    parts[i].to(x.dtype).detach().tanh_()
         return (x, *parts, *found)
 
 
@@ -57,6 +59,8 @@ def test_random_writes(seed: int, tmp_path: Path) -> None:
     module, x = Parts(seed), torch.randn(4, 8)
     with torch.no_grad():
         torch.jit.trace(module, (x,), check_trace=False).save(tmp_path / "model.pt")
+        torch.export.save(torch.export.export(module, (x,)), tmp_path / "model.pt2")
         expected = module(x)
-    for y, right in zip(onward.load(tmp_path / "model.pt")(x.numpy()), expected, strict=True):
-        np.testing.assert_allclose(y, right, rtol=1e-5, atol=1e-6)
+    for name in ("model.pt", "model.pt2"):
+        for y, right in zip(onward.load(tmp_path / name)(x.numpy()), expected, strict=True):
+            np.testing.assert_allclose(y, right, rtol=1e-5, atol=1e-6)

@@ -25,6 +25,7 @@ OPERATORS: list[Callable[[Tensor], Tensor]] = [
     lambda x: torch.where(x == 1, x, x[:1]), lambda x: x.reshape(-1), lambda x: nn.functional.pad(x, (1, 0)),
     lambda x: torch.zeros_like(x), lambda x: x.new_ones(2, 3), lambda x: x.cumsum(0), lambda x: x.clone(),
     lambda x: x.amax(0), lambda x: x.sort(0)[0], lambda x: x.long() + 1, lambda x: x.to(torch.bool),
+    lambda x: x + torch.scalar_tensor(3), lambda x: x * torch.scalar_tensor(2, dtype=torch.float64),
 ]  # fmt: skip
 
 

@@ -80,7 +80,7 @@ define({
     "full_like": lambda t, self, fill_value, dtype=None: _like(t, self, fill_value, dtype),
     "zeros_like empty_like": lambda t, self, dtype=None: _like(t, self, 0, dtype),
     "ones_like": lambda t, self, dtype=None: _like(t, self, 1, dtype),
-    "scalar_tensor": lambda t, s, dtype=None: t.cast(s, dtype or dtype_of(s)),
+    "scalar_tensor": lambda t, s, dtype=None: t.cast(s, dtype or FLOAT32),
     "range range.step": lambda t, start, end, step=1, dtype=None: (
         arange(t, start, start + step * (int((end - start) / step) + 0.5), step, dtype or FLOAT32)),
     "logspace": lambda t, start, end, steps, base=10.0, dtype=None: (

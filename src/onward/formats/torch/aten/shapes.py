@@ -327,7 +327,7 @@ def to(
 
 aten(
     "to.dtype to.dtype_layout to.device to.other type_as",
-    put=lambda t, base, value: value,
+    put=lambda t, base, value, **others: value,
     takes_complex=True,
 )(to)
 aten("_to_copy", view=True, takes_complex=True)(functools.partial(to, copy=True))

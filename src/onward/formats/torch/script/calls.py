@@ -235,7 +235,7 @@ def _to_tensor(calls: Calls, value: Any, dtype: int | None = None, **options: An
     return calls.constant(array)
 
 
-def _scalar_tensor(calls: Calls, value: Any, **options: Any) -> Tensor:
+def _number_to_tensor(calls: Calls, value: Any) -> Tensor:
     return _to_tensor(calls, value) if isinstance(value, Tensor | Symbol) else calls.constant(np.array(value))
 
 
@@ -251,10 +251,7 @@ def _to(calls: Calls, x: Any, *others: Any, **keywords: Any) -> Any:
             dtype = NUMBERS[other.dtype.name]
         elif type(other) is int and dtype is None:
             dtype = other
-    if dtype is None or DTYPES[dtype] == x.dtype:
-        return x
-    wanted = np.dtype(DTYPES[dtype])
-    return calls.recorder.tensor(calls.recorder.cast(x, wanted), wanted.kind == "c")
+    return x if dtype is None else calls.recorder.call("to", x, dtype)
 
 
 def _contains(calls: Calls, container: Any, value: Any) -> Any:
@@ -337,8 +334,7 @@ SPECIAL: dict[str, Callable[..., Any]] = {
     "__is__": _is, "__isnot__": lambda calls, a, b: not _is(calls, a, b),
     **dict.fromkeys(("Int", "IntImplicit"), partial(_number, int)),
     **dict.fromkeys(("Float", "FloatImplicit"), partial(_number, float)), "Bool": partial(_number, bool),
-    "prim.NumToTensor": _scalar_tensor, "scalar_tensor": _scalar_tensor,
-    "tensor": _to_tensor, "as_tensor": _to_tensor,
+    "prim.NumToTensor": _number_to_tensor, "tensor": _to_tensor, "as_tensor": _to_tensor,
     "format": lambda calls, template, *values: PLAIN["format"](
         template, *("?" if isinstance(value, Symbol) else value for value in values)
     ),
