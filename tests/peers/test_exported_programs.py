@@ -1,4 +1,4 @@
-"""Exported programs (.pt2) against PyTorch, which wrote them."""
+"""Exported programs (.pt2), and traced functions, against PyTorch, which wrote them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +71,19 @@ def built(case: Case) -> tuple[nn.Module, tuple[Any, ...]]:
 def test_static_program_equals_the_module(case: Case, tmp_path: Path) -> None:
     module, inputs = built(case)
     check(load(program_of(module, inputs), tmp_path), module, inputs)
+
+
+FUNCTIONS = {name: case for name, case in CASES.items() if isinstance(case.module(), Function)}
+del FUNCTIONS["resizing"]  # PyTorch cannot trace its max_unpool2d
+
+
+@pytest.mark.filterwarnings("ignore")  # torch warns that TorchScript is deprecated
+@pytest.mark.parametrize("case", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_traced_function_equals_the_module(case: Case, tmp_path: Path) -> None:
+    module, inputs = built(case)
+    with torch.no_grad():
+        torch.jit.trace(module, inputs, check_trace=False).save(tmp_path / "m.pt")
+    check(onward.load(tmp_path / "m.pt"), module, inputs)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -152,10 +152,12 @@ define({
     "add.Tensor add.Scalar": add,
     "sub.Tensor sub.Scalar": sub,
     "rsub.Tensor rsub.Scalar": lambda t, self, other, alpha=1: sub(t, other, self, alpha),
-    "abs": lambda t, self: (
-        t.add("ReduceL2", self, [-1], keepdims=0) if self.dtype.kind == "c" else t.add("Abs", self)),
     "neg": lambda t, self: t.add("Neg", self),
 }, takes_complex=True)  # fmt: skip
+define({
+    "abs": lambda t, self: (
+        t.add("ReduceL2", self, [-1], keepdims=0) if self.dtype.kind == "c" else t.add("Abs", self)),
+}, takes_complex=True, result="f")  # fmt: skip
 define({
     "remainder.Tensor remainder.Scalar remainder.Scalar_Tensor": _pair("Mod"),
     "fmod.Tensor fmod.Scalar": _pair("Mod", fmod=1),

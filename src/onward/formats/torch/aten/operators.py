@@ -17,7 +17,7 @@ from . import (  # noqa: F401 - each module registers its operators
     shapes,
     signal,
 )
-from .registry import COMPLEX, OPERATORS, PUTS, VIEWS, aten
+from .registry import COMPLEX, OPERATORS, PUTS, RESULTS, VIEWS, aten
 from .schemas import schema
 
 # Operators that have all overloads of another operator.
@@ -37,12 +37,13 @@ ALIASES = {
 for _key, _function in list(OPERATORS.items()):
     _name, _, _overload = _key.partition(".")
     _aliases = [f"{alias}.{_overload}" for alias, name in ALIASES.items() if name == _name]
-    _is_view, _takes_complex = _key in VIEWS, _key in COMPLEX
+    _is_view, _result, _takes_complex = _key in VIEWS, RESULTS.get(_key, ""), _key in COMPLEX
     _known = filter(schema, _aliases)
-    aten(*_known, view=_is_view, put=PUTS.get(_key), takes_complex=_takes_complex)(_function)
+    _put = PUTS.get(_key)
+    aten(*_known, view=_is_view, put=_put, takes_complex=_takes_complex, result=_result)(_function)
     _copy = f"{_name}_copy.{_overload}"
     if _is_view and _copy not in OPERATORS and schema(_copy):  # its elements have memory of their own
-        aten(_copy, takes_complex=_takes_complex)(_function)
+        aten(_copy, takes_complex=_takes_complex, result=_result)(_function)
 for _alias, _key in (  # overloads of other names
     ("special_round", "round.decimals"),
     ("special_softmax", "softmax.int"),

@@ -81,17 +81,23 @@ OPERATORS: dict[str, Function] = {}
 VIEWS: set[str] = set()  # operators whose outputs share the memory of their first argument
 PUTS: dict[str, Function] = {}  # how to write into such an output, where there is a simple way
 COMPLEX: set[str] = set()  # operators that take complex tensors
+RESULTS: dict[str, str] = {}  # "c" or "f": the results are complex, or real, whatever the inputs are
 
 
 def aten(
-    *names: str, view: bool = False, put: Function | None = None, takes_complex: bool = False
+    *names: str,
+    view: bool = False,
+    put: Function | None = None,
+    takes_complex: bool = False,
+    result: str = "",
 ) -> Callable[[Operator], Operator]:
     """Register a function as the meaning of operators, of torch.ops.aten if they name nothing else.
 
     A string may contain several names, separated by spaces. The outputs of a view share the memory of its
     first argument; `put` returns that argument with a value written into such an output, or from the values
     of all outputs if they are its parts. An operator refuses complex tensors, which have one axis more than
-    the program knows, unless it takes them.
+    the program knows, unless it takes them. The results are complex if a tensor among the arguments is,
+    unless `result` tells that they are complex, "c", or not, "f".
     """
 
     def register(function: Operator) -> Operator:
@@ -104,6 +110,8 @@ def aten(
                 PUTS[full] = put
             if takes_complex:
                 COMPLEX.add(full)
+            if result:
+                RESULTS[full] = result
         return function
 
     return register

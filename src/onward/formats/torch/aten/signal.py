@@ -45,7 +45,7 @@ def _with_size(x: Tensor, name: str, axis: int, size: int | None, dtype: Any = N
     return Tensor(name, dtype or _complex_dtype(x), (*x.shape[:axis], size, *x.shape[axis + 1 :]))
 
 
-@aten("_fft_r2c")
+@aten("_fft_r2c", result="c")
 def real_to_complex(
     t: Translator, self: Tensor, dim: Sequence[int], normalization: int, onesided: bool
 ) -> str:
@@ -72,7 +72,7 @@ def complex_to_complex(
     return y
 
 
-@aten("_fft_c2r", takes_complex=True)
+@aten("_fft_c2r", takes_complex=True, result="f")
 def complex_to_real(
     t: Translator, self: Tensor, dim: Sequence[int], normalization: int, last_dim_size: int
 ) -> str:
@@ -123,20 +123,25 @@ def adjoint(t: Translator, self: Tensor) -> str:
     return permuted(t, dataclasses.replace(self, name=conj(t, self)), order)
 
 
-aten("view_as_real view_as_complex", view=True, takes_complex=True)(lambda t, self: t.add("Identity", self))
+for _name, _result in (("view_as_real", "f"), ("view_as_complex", "c")):
+    define({_name: lambda t, self: t.add("Identity", self)}, view=True, takes_complex=True, result=_result)
 define({
     "real": lambda t, self: parts(t, self)[0] if self.dtype.kind == "c" else t.add("Identity", self),
     "imag": lambda t, self: parts(t, self)[1],
+}, takes_complex=True, result="f")  # fmt: skip
+define({
     "complex": lambda t, real, imag: as_pairs(t, t.add("Identity", real), t.add("Identity", imag)),
     "polar": lambda t, abs, angle: (
         as_pairs(t, _product(t, abs, angle, "Cos"), _product(t, abs, angle, "Sin"))),
+}, result="c")  # fmt: skip
+define({
     "conj _conj conj_physical _conj_physical": lambda t, self: conj(t, self),
     "fft_fftshift": lambda t, self, dim=None: _shifted(t, self, dim, 0),
     "fft_ifftshift": lambda t, self, dim=None: _shifted(t, self, dim, 1),
 }, takes_complex=True)  # fmt: skip
 
 
-@aten("angle", takes_complex=True)
+@aten("angle", takes_complex=True, result="f")
 def angle(t: Translator, self: Tensor) -> str:
     if self.dtype.kind != "c":  # 0, or pi below 0
         x = expression(t, self, floating(self))
@@ -195,17 +200,18 @@ def _transform(t: Translator, kind: str, x: Tensor, sizes: Any, dim: Any, norm: 
 
 
 def _define_transforms(kind: str) -> None:
+    options: dict[str, Any] = {"takes_complex": True, "result": "f" if kind in ("irfft", "hfft") else "c"}
     define({
         f"fft_{kind}": lambda t, self, n=None, dim=-1, norm=None: (
             _transform(t, kind, self, None if n is None else [n], dim, norm)),
-    }, takes_complex=True)  # fmt: skip
+    }, **options)  # fmt: skip
     if "h" not in kind:
         define({
             f"fft_{kind}2": lambda t, self, s=None, dim=(-2, -1), norm=None: (
                 _transform(t, kind, self, s, dim, norm)),
             f"fft_{kind}n": lambda t, self, s=None, dim=None, norm=None: (
                 _transform(t, kind, self, s, dim, norm)),
-        }, takes_complex=True)  # fmt: skip
+        }, **options)  # fmt: skip
 
 
 for _kind in ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft"):
@@ -235,7 +241,7 @@ def _window(t: Translator, window: Tensor | None, win_length: int, n_fft: int, d
     return t.add("Pad", values, [before, n_fft - win_length - before], t.constant(0, dtype))
 
 
-@aten("stft stft.center")
+@aten("stft stft.center", result="c")
 def stft(
     t: Translator, self: Tensor, n_fft: int, hop_length: int | None = None, win_length: int | None = None,
     window: Tensor | None = None, center: bool = False, pad_mode: str = "reflect", normalized: bool = False,
@@ -252,7 +258,7 @@ def stft(
     return t.add("Squeeze", y, [0]) if self.rank == 1 else y
 
 
-@aten("istft", takes_complex=True)
+@aten("istft", takes_complex=True, result="f")
 def istft(
     t: Translator, self: Tensor, n_fft: int, hop_length: int | None = None, win_length: int | None = None,
     window: Tensor | None = None, center: bool = True, normalized: bool = False,

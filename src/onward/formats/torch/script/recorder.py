@@ -19,15 +19,13 @@ from ....graph.size import Size, hint, is_symbolic
 from ....graph.sized import dtype_of
 from ....graph.structure import leaves
 from ..aten.overloads import overload
-from ..aten.registry import OPERATORS, Symbol, Tensor, called
+from ..aten.registry import OPERATORS, RESULTS, Symbol, Tensor, called
 from ..aten.schemas import DTYPES, in_place, outputs, taken
 from ..aten.translator import Translator
 from .recording import Recording
 from .values import MISSING, Object, Unknown, mapped
 
 NUMBERS = {np.dtype(dtype).name: number for number, dtype in DTYPES.items() if number != 15}
-COMPLEX = {"stft", "view_as_complex", "complex", "polar", "fft_fft", "fft_rfft", "fft_ifft"}
-REAL = {"abs", "angle", "real", "imag", "view_as_real", "istft", "fft_irfft"}
 Key = tuple[Identity, str | None]  # what changes, and the name of a variable or attribute
 
 
@@ -216,8 +214,9 @@ class Recorder(Translator):
         key, bound = overload(plain, arguments, keywords, plain != name)
         first = next(iter(bound.values()), None)
         bound = {n: self._readied(value) for n, value in taken(key, OPERATORS[key], bound).items()}
-        has_complex = any(isinstance(x, Tensor) and x.dtype.kind == "c" for x in leaves([*bound.values()]))
-        is_complex = plain not in REAL and (plain in COMPLEX or has_complex)
+        tensors = [x for x in leaves([*bound.values()]) if isinstance(x, Tensor)]
+        result = RESULTS.get(key)
+        is_complex = result == "c" if result else any(x.dtype.kind == "c" for x in tensors)
         for dtype in leaves([*bound.values()]):
             is_complex = dtype.kind == "c" if isinstance(dtype, np.dtype) else is_complex
         results = self.apply(key, bound, first, plain != name, lambda name, _: self.tensor(name, is_complex))
