@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core import budget
+from ...core.arrays import contiguous
 from ...core.files import parse_json
 from ...errors import FileError
 from ..zip import MAX_AXES, Data, ZipMembers
@@ -144,8 +145,8 @@ def _arrays(stored: archive.Archive, folder: str, config: Any) -> Iterator[tuple
             meta = _meta(payload["tensor_meta"], where)
             code = "bfloat16" if meta.is_bfloat16 else meta.dtype.str[1:]
             names = (where, f"the member {path}")
-            view = stored.tensor(path, code, meta.offset, meta.sizes, meta.strides, names)
-            yield name, view.copy()  # the file may change while the model lives
+            array = stored.tensor(path, code, meta.offset, meta.sizes, meta.strides, names)
+            yield name, contiguous(array)
 
 
 def _saved_arrays(member: str, content: memoryview | bytes) -> Iterator[tuple[str, NDArray[Any]]]:

@@ -48,8 +48,7 @@ def load(data: Data, at: int, persistent: Callable[[Any], Any]) -> tuple[Any, in
     machine, left = _Machine(persistent), budget.current()
     try:
         for opcode, argument, _ in pickletools.genops(file):
-            left.spend(budget.STEP)
-            left.take(OPCODE + (len(argument) if isinstance(argument, str | bytes) else 0))
+            left.charge(budget.STEP, OPCODE + (len(argument) if isinstance(argument, str | bytes) else 0))
             HANDLERS[opcode.name](machine, argument)
         return machine.stack.pop(), file.tell()
     except KeyError as error:

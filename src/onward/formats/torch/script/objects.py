@@ -101,9 +101,9 @@ class Loader:
             return None
         name = self._names.setdefault(view, path)
         if name not in self.arrays:
-            self.arrays[name] = np.array(
-                self.archive.tensor(*view)
-            )  # the file may change while the model lives
+            array = self.archive.tensor(*view)
+            is_plain = array.flags.c_contiguous and array.flags.aligned
+            self.arrays[name] = array if is_plain else np.array(array)
         return name
 
 
