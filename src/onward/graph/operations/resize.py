@@ -248,7 +248,6 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
 def _(time: Any, node: Node, axis: int) -> None:
     """Repeat each step by a whole factor; the other axes are resized as in a call."""
     x, options = node.inputs[0], node.attributes
-
     _, _, scales, sizes = (*time.inputs(node), None, None, None)[:4]
     listed = resized_axes(time.shape(x), scales, sizes, options)
     own = next(item for item in listed if item.axis == axis)
