@@ -401,6 +401,7 @@ def prelu(t: Translator, self: Tensor, weight: Tensor) -> str:
 
 @aten("glu")
 def glu(t: Translator, self: Tensor, dim: int = -1) -> str:
+    t.require_multiple(self, dim, 2, "glu halves an axis, whose size is odd")
     a, b = t.add_all("Split", (self,), 2, axis=self.axis(dim), num_outputs=2)
     return t.add("Mul", a, t.add("Sigmoid", b))
 

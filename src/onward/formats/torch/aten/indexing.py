@@ -193,16 +193,16 @@ def take_along_dim(t: Translator, self: Tensor, indices: Tensor, dim: int | None
     if dim is None:
         return t.add("Reshape", _taken(t, self, indices), [-1])
     axis, pair = self.axis(dim), (self, indices)
-    if None in (*self.shape, *indices.shape):
-        return gather(t, self, dim, indices)
-    shapes = [[1 if place == axis else size for place, size in enumerate(x.shape)] for x in pair]
-    common = list(np.broadcast_shapes(*shapes))  # type: ignore[arg-type]  # sizes
-    x, places = (
-        dataclasses.replace(each, name=t.add("Expand", each, size), shape=tuple(size), base=None)
-        for each in pair
-        for size in [[each.shape[axis] if place == axis else n for place, n in enumerate(common)]]
-    )
-    return gather(t, x, axis, places)
+    common: list[Any] = [t.size(self, place) for place in range(self.rank)]
+    for place, n in enumerate(common):
+        if n == 1:
+            common[place] = t.size(indices, place)
+    expanded = []
+    for x in pair:
+        sizes = [t.size(x, place) if place == axis else n for place, n in enumerate(common)]
+        shape = tuple(n if isinstance(n, int) else None for n in sizes)
+        expanded.append(dataclasses.replace(x, name=t.add("Expand", x, sizes), shape=shape, base=None))
+    return gather(t, expanded[0], axis, expanded[1])
 
 
 def _places(t: Translator, x: Any) -> str:

@@ -209,12 +209,27 @@ def areas(t: Translator, y: Tensor, x: Tensor | None = None, dx: Number = 1, dim
     return t.add("Mul", means, t.cast(widths, dtype))
 
 
+def _require_elements(t: Translator, x: Tensor, axis: int, widths: Sequence[int | Symbol], mode: str) -> None:
+    """Require as many elements of an axis as its padding repeats or removes."""
+    least = 0
+    for width in widths:
+        if isinstance(width, int) and width < 0:
+            least -= width
+        elif isinstance(width, int) and mode in ("reflect", "wrap"):
+            least = max(least, width + (mode == "reflect"))
+    if least > 0:
+        message = f"padding by {widths} in the mode {mode} takes at least {least} elements along axis {axis}"
+        t.require("LessOrEqual", least, t.size(x, axis), message)
+
+
 def padded(t: Translator, x: Tensor, pad: Sizes, mode: str, value: Number = 0) -> str:
     """Pad the last axes; `pad` holds the widths before and after each, from the last axis on."""
     before, after = list(pad[::2])[::-1], list(pad[1::2])[::-1]
     axes = range(x.rank - len(before), x.rank)
     if x.dtype.kind == "c" and value != 0:
         raise ArgumentError("pad of complex numbers with other numbers than 0 is not supported")
+    for axis, *widths in zip(axes, before, after, strict=True):
+        _require_elements(t, x, axis, widths, mode)
     number = t.cast(value, np.zeros(0, x.dtype).real.dtype)
     return t.add("Pad", x, before + after, number, axes, mode=mode)
 

@@ -135,6 +135,8 @@ def group_norm(
     t: Translator, input: Tensor, num_groups: int, weight: Affine = None, bias: Affine = None,
     eps: float = 1e-5, cudnn_enabled: bool = False,
 ) -> str:  # fmt: skip
+    message = f"the number of channels is not a multiple of {num_groups}, the number of groups"
+    t.require_multiple(input, 1, num_groups, message)
     parameters = _affine(t, input, weight, bias)
     return t.add("GroupNormalization", input, *parameters, num_groups=num_groups, epsilon=eps)
 

@@ -54,8 +54,11 @@ class Tensor:
         return self if self.base is None else self.base.root
 
     def axis(self, dim: int) -> int:
-        """Return an axis counted from 0."""
-        return dim % max(self.rank, 1)
+        """Return an axis counted from 0. Raises ArgumentError if there is none."""
+        count = max(self.rank, 1)
+        if not -count <= dim < count:
+            raise ArgumentError(f"axis {dim} does not exist in a tensor of {self.rank} axes")
+        return dim % count
 
 
 def bounded(count: float) -> None:

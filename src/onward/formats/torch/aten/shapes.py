@@ -59,6 +59,10 @@ def squeeze(t: Translator, self: Tensor, dim: Any = None) -> str:
         axes = [axis for axis in places if self.shape[axis] in (1, None)]
         if declared != self.rank - len(axes):
             raise ArgumentError("the axes of unknown size that it removes are not known")
+    for axis in places:
+        if declared is None and self.shape[axis] is None:
+            message = f"squeeze removes axis {axis} if its size is 1, which changes the shapes of the model"
+            t.require("Equal", t.size(self, axis), 1, message, expected=False)
     return t.add("Squeeze", self, axes) if axes else t.add("Identity", self)
 
 
@@ -81,6 +85,15 @@ def lifts_scalars(function: Operator) -> Operator:
 def permuted(t: Translator, x: Tensor, order: Sequence[int]) -> str:
     """Permute the axes of a tensor."""
     return t.add("Transpose", x, perm=[*order, x.rank] if x.dtype.kind == "c" else list(order))
+
+
+def _copied(t: Translator, self: Tensor, src: Tensor) -> str:
+    """Broadcast a tensor to the shape of that which it replaces."""
+    for axis in range(-min(self.rank, src.rank), 0):
+        if (n := src.shape[axis]) not in (1, None):
+            message = f"{n} elements along an axis are copied into an axis of another size"
+            t.require("Equal", n, t.size(self, axis), message)
+    return t.add("Expand", t.cast(src, self.dtype), t.shape(self))
 
 
 def transposed(t: Translator, like: Tensor, value: Any) -> str:
@@ -114,6 +127,9 @@ def movedim(t: Translator, self: Tensor, source: Any, destination: Any) -> str:
 @aten("expand", "broadcast_to", view=True, takes_complex=True)
 def expand(t: Translator, self: Tensor, size: Sizes, implicit: bool = False) -> str:
     added = len(size) - self.rank
+    for axis, n in enumerate(size[added:]):
+        if n == 1:  # Expand would keep the elements
+            t.require("Equal", t.size(self, axis), 1, f"axis {axis} is expanded to 1, but is longer")
     sizes = [t.size(self, i - added) if isinstance(n, int) and n == -1 else n for i, n in enumerate(size)]
     return t.add("Expand", self, [*sizes, 2] if self.dtype.kind == "c" else sizes)
 
@@ -135,7 +151,7 @@ define({
 }, view=True, takes_complex=True)  # fmt: skip
 aten("clone resolve_conj resolve_neg", takes_complex=True)(lambda t, self: t.add("Identity", self))
 define({
-    "copy": lambda t, self, src: t.add("Expand", t.cast(src, self.dtype), t.shape(self)),
+    "copy": lambda t, self, src: _copied(t, self, src),
     "copy.int copy.float": lambda t, self, other: t.add("Expand", t.cast(other, self.dtype), t.shape(self)),
     "fill.Scalar fill.Tensor": lambda t, self, value: (
         t.add("Expand", t.cast(value, self.dtype), t.shape(self))),
@@ -212,10 +228,16 @@ def select(t: Translator, self: Tensor, dim: int, index: Any) -> str:
 
 @aten("narrow", view=True, takes_complex=True)
 def narrow(t: Translator, self: Tensor, dim: int, start: Any, length: Any) -> str:
+    message = f"narrow takes {length} steps from step {start} on; the axis is shorter"
     if isinstance(start, int) and isinstance(length, int):
         end: Any = start + length
+        t.require("LessOrEqual", max(end, -start), t.size(self, dim), message)
+        if start < 0:
+            t.require("LessOrEqual", end, 0, message)
+            end = end or WHOLE
     else:
         end = Symbol(t.add("Add", t.cast(start, INT64), t.cast(length, INT64)))
+        t.require("LessOrEqual", end, t.size(self, dim), message.replace(str(start), "a computed one"))
     return sliced(t, self, self.axis(dim), start, end)
 
 
@@ -268,8 +290,15 @@ def tensor_split(t: Translator, self: Tensor, sections: Any = None, dim: int = 0
     return [sliced(t, self, axis, *limits) for limits in zip([0, *indices], [*indices, WHOLE], strict=True)]
 
 
+def _equal_split(t: Translator, self: Tensor, sections: int, dim: int) -> Any:
+    message = f"an axis is split into {sections} equal parts, but its size is not a multiple of it"
+    t.require_multiple(self, min(dim, self.rank - 1), sections, message)
+    return tensor_split(t, self, sections, dim)
+
+
 for _dim, _name in enumerate(("vsplit", "hsplit", "dsplit")):
-    aten(f"{_name}.int", f"{_name}.array", view=True)(functools.partial(tensor_split, dim=_dim))
+    aten(f"{_name}.int", view=True)(functools.partial(_equal_split, dim=_dim))
+    aten(f"{_name}.array", view=True)(functools.partial(tensor_split, dim=_dim))
 
 
 @aten("unbind.int", view=True, takes_complex=True)

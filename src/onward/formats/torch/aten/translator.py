@@ -123,6 +123,21 @@ class Translator(Writer):
     def expect_size(self, x: Tensor, dim: int, size: int | tuple[Tensor, int]) -> None:
         """Note that an axis must have a size, or that of an axis of another tensor, if its size is open."""
 
+    def require(self, comparison: str, a: Any, b: Any, message: str, expected: bool = True) -> None:
+        """Raise ArgumentError unless the comparison of two sizes, Equal or LessOrEqual, is as expected.
+
+        The ranges of a program ensure it for sizes that a call decides; a recording checks it in the call.
+        """
+        is_known = isinstance(a, int) and isinstance(b, int)
+        if is_known and (a == b if comparison == "Equal" else a <= b) != expected:
+            raise ArgumentError(message)
+
+    def require_multiple(self, x: Tensor, dim: int, divisor: int, message: str) -> None:
+        """Raise ArgumentError, now or in a call, unless the size of an axis is a multiple of a number."""
+        size = self.size(x, dim)
+        rest = size % divisor if isinstance(size, int) else Symbol(self.add("Mod", size, divisor))
+        self.require("Equal", rest, 0, message)
+
     def expect_like(self, name: str, x: Tensor, dtype: np.dtype[Any]) -> None:
         """Note that a value has the shape of a tensor, and a dtype."""
 

@@ -44,6 +44,16 @@ class Segment:
         return Segment(mapped(lambda c: Column(function(c.tensor), c.is_number), self.value))
 
 
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A part of an axis from a step on; it exists in calls in which the axis has that step."""
+
+    tensor: Tensor
+    whole: Tensor
+    axis: int
+    start: int
+
+
 def kind_of(tensor: Tensor) -> type:
     """Return the type of the number in a tensor."""
     return {"b": bool, "f": float}.get(tensor.dtype.kind, int)
@@ -55,7 +65,7 @@ FIRST_PARTS = 8  # of an axis of unknown size, which can be read
 
 def _is_part(value: Any) -> bool:
     """Whether an element of a list stands for others, whose number depends on the inputs."""
-    return isinstance(value, Segment) or value is HIDDEN
+    return isinstance(value, Segment | Part) or value is HIDDEN
 
 
 def is_long(value: Any) -> bool:
@@ -80,6 +90,12 @@ def element(calls: Calls, values: Sequence[Any], place: Any) -> Any:
     """Return an element of a list whose place or length depends on the inputs."""
     segment = None
     if isinstance(place, int):
+        if 0 <= place < len(values) and isinstance(part := values[place], Part):
+            size = calls.recorder.size(part.whole, part.axis)
+            if part.start:  # an empty axis has a first part
+                message = f"an axis has no part {place}: it is too short"
+                calls.recorder.require("LessOrEqual", part.start + 1, size, message)
+            return part.tensor
         if not any(map(_is_part, values[: place + 1] if place >= 0 else values[place:])):
             return values[place]
         if HIDDEN in values:
@@ -134,7 +150,8 @@ def first_parts(calls: Calls, x: Tensor, length: int, dim: int) -> Any:
     """Return the first parts of an axis of unknown size; the others cannot be read."""
     starts = range(0, FIRST_PARTS * length, length)
     parts = [calls.recorder.call("slice", x, dim, start, start + length, 1) for start in starts]
-    return calls.recorder.create([*parts, HIDDEN])
+    found = [Part(part, x, dim, start) for part, start in zip(parts, starts, strict=True)]
+    return calls.recorder.create([*found, HIDDEN])
 
 
 def _length(calls: Calls, values: list[Any]) -> Any:

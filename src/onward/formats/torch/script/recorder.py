@@ -15,7 +15,7 @@ from ....core import budget
 from ....core.identity import Identity
 from ....errors import ArgumentError
 from ....graph.node import Signature
-from ....graph.size import Size, hint, is_symbolic
+from ....graph.size import Size, are_same, hint, is_symbolic
 from ....graph.sized import dtype_of
 from ....graph.structure import leaves
 from ..aten.overloads import overload
@@ -157,8 +157,23 @@ class Recorder(Translator):
         known = self.graph.known(value)
         if known is not None and dtype_of(known) != x.dtype and x.dtype.kind != "c":
             value = self.graph.add("Cast", value, to=x.dtype)
+        self._require_shape(x, value)
         self.change(x)
         super().write(x, value)
+
+    def _require_shape(self, x: Tensor, value: str) -> None:
+        """Raise ArgumentError, now or in a call, unless a value has the shape of that which it replaces."""
+        before, after = (self.graph.known(name) for name in (self.read(x).name, value))
+        if before is None or after is None or len(before.shape) != len(after.shape):
+            return
+        for axis, (size, other) in enumerate(zip(before.shape, after.shape, strict=True)):
+            if not are_same(size, other) and any(type(n) is not Size or n.is_known for n in (size, other)):
+                message = f"a value of {hint(other)} elements along axis {axis} is written into {hint(size)}"
+                found: list[Any] = [
+                    n if type(n) is int else Symbol(self.graph.find_size(name, axis))
+                    for n, name in ((size, self.read(x).name), (other, value))
+                ]
+                self.require("Equal", found[0], found[1], message)
 
     def size(self, x: Tensor, dim: int) -> int | Symbol:
         """Return the size of an axis; the same size is always the same value."""
@@ -174,6 +189,17 @@ class Recorder(Translator):
         are_known = all(n.is_known for n in (found, wanted) if type(n) is Size)
         if is_symbolic((found, wanted)) and are_known and wanted and found is not None and found != wanted:
             raise ArgumentError(f"an axis has size {found}, but must have size {wanted}")
+
+    def require(self, comparison: str, a: Any, b: Any, message: str, expected: bool = True) -> None:
+        """Raise ArgumentError, now or in a call, unless the comparison of two sizes is as expected."""
+        super().require(comparison, a, b, message, expected)
+        if isinstance(a, Symbol) or isinstance(b, Symbol):
+            holds = self.add(comparison, a, b)
+            known = self._folded(holds)
+            if known is None:
+                self.add("Check", holds, message=message, expected=expected)
+            elif bool(known) != expected:
+                raise ArgumentError(message)
 
     def expect_like(self, name: str, x: Tensor, dtype: np.dtype[Any]) -> None:
         """Record that a value about which nothing was inferred has the shape of a tensor, and a dtype."""
