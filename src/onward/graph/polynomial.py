@@ -135,7 +135,7 @@ def described(axes: Axes, terms: Terms) -> str:
 
 
 def evaluated(size: Any, numbers: Mapping[str, int]) -> int:
-    """Return a size for numbers of its axes, by name."""
+    """Return a size for numbers of its axes, by name; a quotient by 0 is 0, as in Div."""
     total = 0
     for monomial, product in size.terms if hasattr(size, "terms") else [((), int(size))]:
         for number in monomial:
@@ -143,7 +143,8 @@ def evaluated(size: Any, numbers: Mapping[str, int]) -> int:
             if isinstance(meaning, str):
                 product *= numbers[meaning]
             else:
-                product *= evaluated(meaning.numerator, numbers) // evaluated(meaning.denominator, numbers)
+                divisor = evaluated(meaning.denominator, numbers)
+                product *= evaluated(meaning.numerator, numbers) // divisor if divisor else 0
         total += product
     return total
 

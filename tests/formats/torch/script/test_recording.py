@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from support.randomized import random_cases
 from support.script_archives import archive, forward, model
 
 import onward
-from onward.errors import ArgumentError
+from onward.errors import ArgumentError, OnwardError
 from onward.formats.torch.script.program import Program
 
 
@@ -249,3 +250,16 @@ def test_the_number_of_parts_is_that_of_the_recording(parts: str, tmp_path: Path
     np.testing.assert_array_equal(program(rows(1)), rows(1).repeat(2, 0))  # a single part
     with pytest.raises(ArgumentError, match="an axis does not have 2 parts"):
         saved(rows(1))
+
+
+def test_a_call_without_elements_tells_no_sizes(tmp_path: Path) -> None:
+    """It was a ZeroDivisionError in what reads the sizes of the last call."""
+    program = model(tmp_path, "return torch.view(x, [torch.size(x, 0), -1, 2])")
+    program(np.ones((2, 4, 4), np.float32))
+    for empty in ((0, 4, 4), (3, 0, 4)):
+        with suppress(OnwardError):
+            program(np.ones(empty, np.float32))
+        with suppress(OnwardError):
+            program.save(tmp_path / "m.safetensors")
+    x = np.arange(48, dtype=np.float32).reshape(3, 4, 4)
+    np.testing.assert_array_equal(program(x), x.reshape(3, -1, 2))
