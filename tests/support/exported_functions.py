@@ -374,6 +374,7 @@ FUNCTIONS = {
             torch.fft.rfft(x).abs(),
             torch.fft.irfft(torch.fft.rfft(x)),
             torch.view_as_real(torch.fft.fft(x)),
+            torch.stft(x, 4, 2, window=torch.ones(4), return_complex=False),
         ),
         (3, 8),
     ),

@@ -84,7 +84,7 @@ OPERATORS: dict[str, Function] = {}
 VIEWS: set[str] = set()  # operators whose outputs share the memory of their first argument
 PUTS: dict[str, Function] = {}  # how to write into such an output, where there is a simple way
 COMPLEX: set[str] = set()  # operators that take complex tensors
-RESULTS: dict[str, str] = {}  # "c" or "f": the results are complex, or real, whatever the inputs are
+RESULTS: dict[str, str] = {}  # what tells, instead of the inputs, whether the results are complex
 
 
 def aten(
@@ -100,7 +100,7 @@ def aten(
     first argument; `put` returns that argument with a value written into such an output, or from the values
     of all outputs if they are its parts. An operator refuses complex tensors, which have one axis more than
     the program knows, unless it takes them. The results are complex if a tensor among the arguments is,
-    unless `result` tells that they are complex, "c", or not, "f".
+    unless `result` tells that they are, "c", or not, "f", or names the argument that tells it.
     """
 
     def register(function: Operator) -> Operator:

@@ -241,7 +241,7 @@ def _window(t: Translator, window: Tensor | None, win_length: int, n_fft: int, d
     return t.add("Pad", values, [before, n_fft - win_length - before], t.constant(0, dtype))
 
 
-@aten("stft stft.center", result="c")
+@aten("stft stft.center", result="return_complex")
 def stft(
     t: Translator, self: Tensor, n_fft: int, hop_length: int | None = None, win_length: int | None = None,
     window: Tensor | None = None, center: bool = False, pad_mode: str = "reflect", normalized: bool = False,

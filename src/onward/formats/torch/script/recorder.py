@@ -241,8 +241,9 @@ class Recorder(Translator):
         first = next(iter(bound.values()), None)
         bound = {n: self._readied(value) for n, value in taken(key, OPERATORS[key], bound).items()}
         tensors = [x for x in leaves([*bound.values()]) if isinstance(x, Tensor)]
-        result = RESULTS.get(key)
+        result = RESULTS.get(key, "")
         is_complex = result == "c" if result else any(x.dtype.kind == "c" for x in tensors)
+        is_complex = bool(bound.get(result, is_complex))
         for dtype in leaves([*bound.values()]):
             is_complex = dtype.kind == "c" if isinstance(dtype, np.dtype) else is_complex
         results = self.apply(key, bound, first, plain != name, lambda name, _: self.tensor(name, is_complex))
