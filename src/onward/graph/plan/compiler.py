@@ -27,7 +27,7 @@ from ..operations.value import Value
 from ..size import hint, is_symbolic
 from ..sized import as_numbers, has_sizes
 from .builder import Builder, Weights
-from .program import Location, NumPyNode, Program, Rest, Source, source_of
+from .program import AxesFixed, Location, NumPyNode, Program, Rest, Source, source_of
 from .runs import run_count
 from .view import CONSTANTS, DTYPES, View, name_of
 
@@ -37,14 +37,6 @@ NODE = 20 * budget.STEP  # the work of compiling a node
 
 class _NeedsPython(Exception):
     """A node of a body runs in NumPy, so that the loop does."""
-
-
-class AxesFixed(Exception):
-    """Recorded code fixes the sizes of axes, for which the graph must be compiled again."""
-
-    def __init__(self, fixed: Mapping[str, int]) -> None:
-        super().__init__(fixed)
-        self.fixed = fixed
 
 
 class Compiler:
@@ -387,8 +379,7 @@ class Compiler:
             size and not self._budget.affords(NODE * size)
         ):
             return False
-        expansion = expand(node, inputs)
-        if expansion is None:
+        if (expansion := expand(node, inputs)) is None:
             return False
         if node.operation == "Recorded" and (fixed := self._program.axes.fixed):
             raise AxesFixed(fixed)

@@ -22,8 +22,8 @@ from ..graph import Graph, bodies, with_bodies
 from ..node import Node, Signature, held_by
 from .bound import Bound, Call, LoadedProgram
 from .builder import Weights
-from .compiler import AxesFixed, Compiler
-from .program import NumPyNode, Program, Rest
+from .compiler import Compiler
+from .program import AxesFixed, NumPyNode, Program, Rest
 
 MAX_PROGRAMS = 8  # the most recent ones
 

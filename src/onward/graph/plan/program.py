@@ -1,5 +1,6 @@
 """What the compiler makes of a graph: steps of the core, the nodes between them, and where the values are."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..node import Node
@@ -66,3 +67,11 @@ def source_of(value: Value | None) -> Source:
     if value is None or value.known:
         return None if value is None else value.array
     return Location(value.view, value.name)
+
+
+class AxesFixed(Exception):
+    """Recorded code fixes the sizes of axes, for which the graph must be compiled again."""
+
+    def __init__(self, fixed: Mapping[str, int]) -> None:
+        super().__init__(fixed)
+        self.fixed = fixed
