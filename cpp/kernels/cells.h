@@ -1,8 +1,9 @@
 // The cells: for each, the equations of a step and of its gradients, on vectors of L units.
 //
-// A forward function takes z = W x + b_W and u = R h + b_R, gate by gate, and computes the next state. If the step is
-// recorded, it leaves the sums z + u in z. A backward function takes the record of the step and the gradient dh with
-// respect to h, and computes the gradients d with respect to the sums. Vectors of d are `stride` apart.
+// A forward function takes z = W x + b_W and u = R h + b_R, gate by gate, and computes the next state. An LSTM and a
+// GRU have two halves; the first one leaves in z what the second one needs. If the step is recorded, z holds the sums
+// z + u at the end. A backward function takes the record of the step and the gradient dh with respect to h, and
+// computes the gradients d with respect to the sums. Vectors of d are `stride` apart.
 #pragma once
 
 #include "kernels/activations.h"
@@ -89,8 +90,9 @@ void rnn_relu_backward(Record<const Real> record, vec_of<Real> dh, Real* d) {
     store(d, record[0] <= Real(0) ? broadcast(Real(0)) : dh);
 }
 
+// The first half of an LSTM: c, and the sum of the output gate, which it leaves in z.
 template <class Real, class Options>
-void lstm(Options o, Real* z, const Real* u, Real* c, Real* h, Record<Real> record) {
+void lstm_cell_state(Options o, Real* z, const Real* u, Real* c, Record<Real> record) {
     constexpr int L = Float<Real>::L;
     const auto c_prev = load(c);
     const auto sum_i = o.add_peephole(0, c_prev, load(z) + load(u));
@@ -98,15 +100,20 @@ void lstm(Options o, Real* z, const Real* u, Real* c, Real* h, Record<Real> reco
     const auto sum_g = load(z + 2 * L) + load(u + 2 * L);
     const auto i = o.gate(sum_i), f = o.coupled ? one_minus(i) : o.gate(sum_f), g = o.candidate(sum_g);
     const auto c_next = o.bounded(fma(f.value(), c_prev, (i * g).value()));
-    const auto sum_o = o.add_peephole(2, c_next, load(z + 3 * L) + load(u + 3 * L));
-    const auto out = o.gate(sum_o);
     store(c, c_next);
-    store(h, (out * o.output(c_next)).value());
+    store(z + 3 * L, o.add_peephole(2, c_next, load(z + 3 * L) + load(u + 3 * L)));
     if (record) {
-        store(z, sum_i), store(z + L, sum_f), store(z + 2 * L, sum_g), store(z + 3 * L, sum_o);
-        record.set(0, i.value()), record.set(1, f.value());
-        record.set(2, g.value()), record.set(3, out.value()), record.set(4, c_next);
+        store(z, sum_i), store(z + L, sum_f), store(z + 2 * L, sum_g);
+        record.set(0, i.value()), record.set(1, f.value()), record.set(2, g.value()), record.set(4, c_next);
     }
+}
+
+// The second half: h = o tanh(c).
+template <class Real, class Options>
+void lstm_hidden_state(Options o, const Real* z, const Real* c, Real* h, Record<Real> record) {
+    const auto out = o.gate(load(z + 3 * Float<Real>::L));
+    store(h, (out * o.output(load(c))).value());
+    if (record) record.set(3, out.value());
 }
 
 // On return, dc is the gradient with respect to c_prev. Returns o tanh(c), the input of a projection.
@@ -123,19 +130,23 @@ vec_of<Real> lstm_backward(Record<const Real> record, vec_of<Real> c_prev, vec_o
     return o * out;
 }
 
-// Resets after the product: r multiplies R_n h + b_n, which is recorded too.
+// The first half of a GRU that resets after the product: r multiplies R_n h + b_n, which is recorded too.
 template <class Real, class Options>
-void gru(Options o, Real* z, const Real* u, const Real* h, Real* h_next, Record<Real> record) {
+void gru_sums(Options o, Real* z, const Real* u, Record<Real> record) {
     constexpr int L = Float<Real>::L;
-    const auto sum_r = load(z) + load(u), sum_z = load(z + L) + load(u + L);
-    const auto r = o.gate(sum_r).value(), update = o.gate(sum_z).value();
-    const auto sum_n = fma(r, load(u + 2 * L), load(z + 2 * L));
-    const auto n = o.candidate(sum_n).value();
+    const auto sum_r = load(z) + load(u), r = o.gate(sum_r).value();
+    store(z + L, load(z + L) + load(u + L));
+    store(z + 2 * L, fma(r, load(u + 2 * L), load(z + 2 * L)));
+    if (record) store(z, sum_r), record.set(0, r), record.set(3, load(u + 2 * L));
+}
+
+// The second half: the update gate interpolates between n and h.
+template <class Real, class Options>
+void gru_hidden_state(Options o, const Real* z, const Real* h, Real* h_next, Record<Real> record) {
+    constexpr int L = Float<Real>::L;
+    const auto update = o.gate(load(z + L)).value(), n = o.candidate(load(z + 2 * L)).value();
     store(h_next, fma(update, load(h) - n, n));
-    if (record) {
-        store(z, sum_r), store(z + L, sum_z), store(z + 2 * L, sum_n);
-        record.set(0, r), record.set(1, update), record.set(2, n), record.set(3, load(u + 2 * L));
-    }
+    if (record) record.set(1, update), record.set(2, n);
 }
 
 // On return, dh_direct is the gradient with respect to h_prev that does not pass through R. The vectors of d belong to

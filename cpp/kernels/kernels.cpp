@@ -36,25 +36,47 @@ Record<Number> record_of(Number* const* rows, Size row, Size unit, Size H) {
     return {rows ? rows[row] + unit : nullptr, H, H - unit};
 }
 
-// Calls cell(unit, z, u, record, at) for each row and each block of the share. u is the product of the panels and a,
-// `unit` the first unit of the block, and `at` the offset of the block in arrays [rows][H].
-template <class Real, class CellFunction>
+// A tile of a step: rows and blocks of units.
+struct Tile {
+    Size block = 0, blocks = 0, row = 0, rows = 0;
+};
+
+// Calls first(unit, z, u, record, at) and then second(unit, z, record, at) for each row and each block of the share. u
+// is the product of the panels and a, `unit` the first unit of the block, and `at` the offset of the block in arrays
+// [rows][H]. The second halves of a tile follow the product of the next tile: the processor computes them at the same
+// time as the first halves of that tile, because neither waits for the other.
+template <class Real, class First, class Second>
 void for_cells(const Direction<Real>& d, const Panels<Real>& panels, const Real* a, Size a_stride, const Step<Real>& s,
-               const Share& share, CellFunction cell) {
+               const Share& share, First first, Second second) {
     constexpr int L = Float<Real>::L;
     const Size G = panels.G;
     alignas(vector_bytes) Real u[max_sums * L];
-    auto cells = [&](auto tile, Size block, Size blocks, Size row, Size rows) {
-        tile(u, blocks * G * L);
-        for (Size r = 0; r < rows; r++)
-            for (Size m = 0; m < blocks; m++) {
-                const Size n = (row + r) * panels.blocks + block + m;
-                cell((block + m) * L, s.z + n * d.input.G * L, u + (r * blocks + m) * G * L,
-                     record_of(s.record, row + r, (block + m) * L, d.H), n * L);
+    auto for_each_cell = [&](const Tile& tile, auto half) {
+        for (Size r = 0; r < tile.rows; r++)
+            for (Size m = 0; m < tile.blocks; m++) {
+                const Size row = tile.row + r, block = tile.block + m, n = row * panels.blocks + block;
+                half(block * L, s.z + n * d.input.G * L, u + (r * tile.blocks + m) * G * L,
+                     record_of(s.record, row, block * L, d.H), n * L);
             }
     };
-    for_tiles(panels, {a, a_stride}, s.rows, s.quantized, share, cells);
+    Tile unfinished;
+    auto finish = [&] {
+        for_each_cell(unfinished, [&](Size unit, Real* z, const Real*, Record<Real> record, Size at) {
+            second(unit, z, record, at);
+        });
+    };
+    for_tiles(panels, {a, a_stride}, s.rows, s.quantized, share,
+              [&](auto product, Size block, Size blocks, Size row, Size rows) {
+                  product(u, blocks * G * L);
+                  finish();
+                  unfinished = {block, blocks, row, rows};
+                  for_each_cell(unfinished, first);
+              });
+    finish();
 }
+
+// The second half of a cell that has only one.
+constexpr auto nothing = [](auto&&...) {};
 
 template <class Real, class Options>
 void gates_with(const Direction<Real>& d, const Step<Real>& s, const Share& share) {
@@ -62,28 +84,32 @@ void gates_with(const Direction<Real>& d, const Step<Real>& s, const Share& shar
     const bool projected = d.projection.blocks;
     const Size P = (projected ? d.projection.blocks : d.recurrent.blocks) * L;
     Real* const h = projected ? s.second_input : s.h_next;
-    auto for_gates = [&](auto cell) { for_cells(d, d.recurrent, s.h, P, s, share, cell); };
+    auto for_gates = [&](auto first, auto second) { for_cells(d, d.recurrent, s.h, P, s, share, first, second); };
     switch (d.cell) {
         case Cell::rnn:
             return for_gates([&](Size unit, Real* z, const Real* u, Record<Real> record, Size at) {
                 rnn(Options(d, unit), z, u, h + at, record);
-            });
+            }, nothing);
         case Cell::rnn_relu:
             return for_gates([&](Size unit, Real* z, const Real* u, Record<Real> record, Size at) {
                 rnn(StandardRelu<Real>(d, unit), z, u, h + at, record);
-            });
+            }, nothing);
         case Cell::lstm:
             return for_gates([&](Size unit, Real* z, const Real* u, Record<Real> record, Size at) {
-                lstm(Options(d, unit), z, u, s.c + at, h + at, record);
+                lstm_cell_state(Options(d, unit), z, u, s.c + at, record);
+            }, [&](Size unit, Real* z, Record<Real> record, Size at) {
+                lstm_hidden_state(Options(d, unit), z, s.c + at, h + at, record);
             });
         case Cell::gru:
-            return for_gates([&](Size unit, Real* z, const Real* u, Record<Real> record, Size at) {
-                gru(Options(d, unit), z, u, s.h + at, h + at, record);
+            return for_gates([&](Size unit, Real* z, const Real* u, Record<Real> record, Size) {
+                gru_sums(Options(d, unit), z, u, record);
+            }, [&](Size unit, Real* z, Record<Real> record, Size at) {
+                gru_hidden_state(Options(d, unit), z, s.h + at, h + at, record);
             });
         case Cell::gru_reset_before:
             return for_gates([&](Size unit, Real* z, const Real* u, Record<Real> record, Size at) {
                 gru_reset(Options(d, unit), z, u, s.h + at, s.second_input + at, s.h_next + at, record);
-            });
+            }, nothing);
     }
 }
 
@@ -95,7 +121,7 @@ void second_product_with(const Direction<Real>& d, const Step<Real>& s, const Sh
     if (d.candidate.blocks)
         for_cells(d, d.candidate, a, H, s, share, [&](Size unit, Real* z, const Real* u, Record<Real> record, Size at) {
             gru_candidate(Options(d, unit), z, u, s.h + at, s.h_next + at, record);
-        });
+        }, nothing);
     else if (d.projection.blocks)
         product<Real>(d.projection, {a, H}, s.rows, s.h_next, d.projection.blocks * L, s.quantized, share);
 }

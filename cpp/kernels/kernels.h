@@ -130,7 +130,7 @@ struct Direction {
 template <class Real>
 struct Step {
     Size rows;
-    Real* z;         // [rows][blocks][G][L]: W x + b_W; if the step is recorded, replaced by the sums of both products
+    Real* z;         // [rows][blocks][G][L]: W x + b_W, overwritten; by the sums of both products if recorded
     const Real* h;   // [rows][P]
     Real* h_next;    // [rows][P], different memory from h
     Real* c;         // [rows][H], updated in place (LSTM)
