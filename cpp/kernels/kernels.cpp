@@ -210,6 +210,12 @@ void activate(Activation<Real> function, Size n, const Real* x, Real* y) {
     }
 }
 
+// Plans compute in float32 only.
+template <class Real, class Kernel>
+constexpr Kernel* for_plans(Kernel* kernel) {
+    return std::is_same_v<Real, float> ? kernel : nullptr;
+}
+
 template <class Real>
 constexpr onward::Kernels<Real> kernels = {
     Float<Real>::L,
@@ -218,16 +224,16 @@ constexpr onward::Kernels<Real> kernels = {
     second_product<Real>,
     activate<Real>,
     unary<Real>,
-    binary<Real>,
-    window<Real>,
-    filter<Real>,
-    linear_attention<Real>,
-    fourier<Real>,
-    maximum<Real>,
+    for_plans<Real>(binary<Real>),
+    for_plans<Real>(window<Real>),
+    for_plans<Real>(filter<Real>),
+    for_plans<Real>(linear_attention<Real>),
+    for_plans<Real>(fourier<Real>),
+    for_plans<Real>(maximum<Real>),
     softmax<Real>,
     standardize<Real>,
     sum<Real>,
-    row_sums<Real>,
+    for_plans<Real>(row_sums<Real>),
 #ifdef ONWARD_NO_TRAINING  // for a smaller build
     {},
 #else

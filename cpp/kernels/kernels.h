@@ -206,19 +206,25 @@ struct Windows {
     const Real* bias = nullptr;
 };
 
-// y[output][i] = the sum of x[offsets[term] + i] weights[term][output] over the terms, in order, plus `added`, for n
-// adjacent windows i. It starts with the bias, which may be null.
+// Sums of windows, whose vectors hold adjacent windows: for i < n, y[output][y_places[vector] + i] = the sum of
+// x[places[vector] + offsets[term] + i] weights[term][output] over the terms, in order, plus `added`. It starts with
+// the bias, which may be null; a sum below `least` becomes `least`. The weights of L outputs follow each other;
+// those of the next L outputs are `block_stride` further on.
 template <class Real>
 struct Filters {
     const Real* x;
-    Size n, terms, outputs;
-    const Size* offsets;
-    const Real* weights;
-    Size weight_stride;  // from one term to the next
-    const Real* bias;
-    Real added;
     Real* y;
     Size y_stride;  // from one output to the next
+    Size terms, outputs;
+    const Size* offsets;
+    const Real* weights;
+    Size weight_stride, block_stride;  // weight_stride: from one term to the next
+    const Real* bias;
+    Real added;
+    Real least = -__builtin_inf();
+    const Size *places = nullptr, *y_places = nullptr;
+    const Size* following = nullptr;  // at least so many vectors from each one on are adjacent in x and y
+    Size vectors = 0, n = 0;  // n: at most L
 };
 
 // Fourier transforms of rows with n numbers, of which those beyond `length` are 0. Half as many complex numbers stand

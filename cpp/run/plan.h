@@ -52,6 +52,8 @@ protected:
     ~LoopBody() = default;
 };
 
+struct Channels;
+
 class Plan {
 public:
     // The array of which iteration i of a loop reads or writes slice i along an axis, or slice i from the last one.
@@ -107,10 +109,6 @@ public:
     // y (.., C) combines the elements of each window of x (.., taps.., C). A weighted sum has weights (taps, C); the
     // bias (C) may be null. The channels are adjacent in memory.
     void window(Window operation, const View& x, const View* weights, const View* bias, const View& y);
-    // y (.., M) = the sum of the elements of each window of x (.., K..) times weights (K, M), in order, as in a
-    // product; it starts with the bias (M), which may be null. The windows along the last axis before K are adjacent
-    // in x.
-    void filter(const View& x, const View& weights, const View* bias, const View& y);
     // y (.., bins, 1 or 2) = the Fourier transform of n numbers of x (.., K, 1 or 2), times a window (n), which may be
     // null; complex numbers have two parts. The transform of real numbers is that of half as many complex ones if n is
     // even. The factors are those of the complex transform; the table is described in kernels.h.
@@ -131,6 +129,10 @@ public:
     // whole vectors, is overwritten.
     void product(const Dense<float>& W, const View& x, Size row_axes, const std::optional<Activation<float>>& f,
                  const View& y);
+    // The same for a y of any strides, of which nothing else is overwritten. Where rows that follow each other are
+    // adjacent in x, vectors hold rows instead of units.
+    void filter(const Dense<float>& W, const View& x, Size row_axes, const std::optional<Activation<float>>& f,
+                const View& y);
     // y (.., M, N) = a (.., M, K) b (.., K, N)
     void matmul(const View& a, const View& b, const View& y);
 
@@ -228,6 +230,8 @@ private:
     struct Rows {
         // Throws std::out_of_range if a row does not have K elements.
         Rows(Memory& memory, const View& view, Size row_axes, Size K);
+        Rows(Memory& memory, const View& view, Size row_axes, const Dense<float>& W);
+        void gather(const float* x, Offsets::Walk& walk, Size n, float* to) const;
         Offsets offsets;
         Size length = 1;  // elements in a piece
         std::span<const Size> pieces;
@@ -235,8 +239,18 @@ private:
         bool skips_zeros = false;  // whether it may skip pieces that are zeros, as in the padding of windows
     };
 
+    // Where the results of a product go: its rows, whose whole vectors are written, or, if there are units, exactly so
+    // many numbers of each row, `stride` apart.
+    struct Results {
+        float* y;
+        const Offsets& rows;
+        Size units = 0, stride = 1;
+    };
+
     void multiply(const Panels<float>& panels, const float* x, const Rows& rows, Size first, Size last,
-                  const std::optional<Activation<float>>& f, float* out, const Offsets& to) const;
+                  const std::optional<Activation<float>>& f, const Results& to) const;
+    void filter_windows(Filters<float> filters, const Offsets& x, const Offsets& y, Size first, Size last,
+                        const std::optional<Activation<float>>& f, const Channels& channels) const;
     // Computes a product without the first and last pieces that are zeros in all rows. Returns false if the result may
     // differ.
     bool multiply_without_zeros(const Panels<float>& panels, const Operand<float>& a, Size rows, float* out,

@@ -106,6 +106,23 @@ def test_a_product_whose_output_is_copied_to_another_order_of_axes(tmp_path: Pat
     c_code.checked(Model(graph), tmp_path / "net.c")
 
 
+@pytest.mark.parametrize("after", ["Identity", "Relu", "Tanh"])
+def test_convolutions_with_the_channels_in_front_have_the_bits_of_python(after: str, tmp_path: Path) -> None:
+    """With few and with many outputs, in groups, and in phases; the windows of one row and of several."""
+    rng, graph = np.random.default_rng(0), Graph()
+    x, line = graph.add_input("x", np.float32, (2, 4, 21)), graph.add_input("line", np.float32, (1, 4, 3))
+    outputs = []
+    cases = ((x, (7, 4, 1), 1), (x, (3, 4, 5), 1), (x, (10, 2, 3), 2), (line, (9, 4, 3), 1))
+    for each, shape, group in cases:
+        W = graph.add_constant(rng.normal(size=shape).astype(np.float32))
+        b = graph.add_constant(rng.normal(size=shape[0]).astype(np.float32))
+        outputs.append(graph.add(after, graph.add("Conv", each, W, b, group=group)))
+    W = graph.add_constant(rng.normal(size=(4, 2, 6)).astype(np.float32))
+    outputs.append(graph.add(after, graph.add("ConvTranspose", x, W, strides=[3], pads=[1, 0])))
+    graph.outputs = tuple(outputs)
+    c_code.checked(Model(graph), tmp_path / "net.c")
+
+
 def integers() -> Model:
     """Convolutions and products of bytes that are rescaled, and rows that are quantized as they come."""
     rng, graph = np.random.default_rng(0), Graph()

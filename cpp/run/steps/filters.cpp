@@ -1,4 +1,6 @@
-// Convolutions whose vectors hold adjacent windows: those with few outputs.
+// Products and sums of windows in which vectors hold adjacent windows instead of units or channels.
+#include "run/steps/filters.h"
+
 #include <algorithm>
 #include <stdexcept>
 
@@ -6,54 +8,150 @@
 #include "platform/temporary.h"
 #include "platform/threads.h"
 #include "run/plan.h"
+#include "run/steps/transpose.h"
 
 namespace onward {
 
 namespace {
 
-constexpr Size windows_at_once = 512;  // whose outputs are gathered, if those in memory are not adjacent
+constexpr Size few_outputs = 4;
+constexpr Size windows_at_once = 256;  // whose results are gathered, if those in memory are not adjacent
+
+// Calls use(place in x, place in y, n) for the windows [first, last), n <= most of which are adjacent in x and evenly
+// spaced in y.
+template <class Use>
+void for_runs(const Offsets& x, const Offsets& y, Size first, Size last, Size most, Use use) {
+    Offsets::Walk in(x, first), out(y, first);
+    if (x.stride != 1) most = 1;
+    for (Size n; first < last; first += n, in.skip(n), out.skip(n)) {
+        n = std::min({last - first, in.left, out.left, most});
+        use(in.offset, out.offset, n);
+    }
+}
 
 }  // namespace
 
-void Plan::filter(const View& x, const View& weights, const View* bias, const View& y) {
-    check_floats({&x, &weights, bias ? bias : &x, &y});
-    const size_t row_axes = y.shape.size() - 1;
-    if (y.shape.size() < 2 || x.shape.size() < row_axes || weights.shape.size() != 2)
-        throw std::invalid_argument("the arguments of a filter have the wrong number of axes");
-    const size_t last = row_axes - 1;
-    const Offsets in(kept, x, 0, last), out(kept, y, 0, last), found(kept, x, row_axes, x.shape.size());
-    const Size lines = in.count, n = y.shape[last], terms = found.count, outputs = y.shape.back();
-    if (!std::equal(y.shape.begin(), y.shape.end() - 1, x.shape.begin()) || weights.shape != Axes{terms, outputs} ||
-        !is_contiguous(weights) || (bias && (bias->shape != Axes{outputs} || !is_contiguous(*bias))) ||
-        (x.strides[last] != 1 && n > 1))
-        throw std::out_of_range("the views of a filter have the wrong shapes or strides");
-    const Size y_step = y.strides[last], y_output = y.strides.back(), work = lines * n * terms * outputs;
-    const Filters<float> base{nullptr, n, terms, outputs, found.list(kept), nullptr, outputs, nullptr, -0.0f, nullptr,
-                              y_output};
+void WindowVectors::add(Size x, Size y, Size n) {
+    const Size size = std::min(n, kernels.L);
+    if (size != filters.n) finish(), filters.n = size;
+    Size whole = n / size;
+    for (Size first = 0; first < n; first += size) {
+        const Size at = std::min(first, n - size);
+        places[filters.vectors] = x + at, y_places[filters.vectors] = y + at;
+        following[filters.vectors] = std::min(whole--, most - filters.vectors);
+        if (++filters.vectors == most) finish();
+    }
+}
+
+void WindowVectors::finish() {
+    Filters<float> own = filters;
+    for (Size channel = 0; filters.vectors && channel < channels.count; channel++) {
+        kernels.filter(own);
+        own.x += channels.x_step, own.y += channels.y_step, own.weights++;
+        if (own.bias) own.bias++;
+    }
+    filters.vectors = 0;
+}
+
+// The windows [first, last), whose outputs go to these places of y. Those that are not adjacent there are gathered.
+void Plan::filter_windows(Filters<float> filters, const Offsets& x, const Offsets& y, Size first, Size last,
+                          const std::optional<Activation<float>>& f, const Channels& channels) const {
+    if (f && f->function == Function::relu) filters.least = 0;
+    const bool applies = f && f->function != Function::relu, is_direct = y.stride == 1 || y.count == 1;
+    float* const to = filters.y;
+    const Size outputs = filters.outputs, y_stride = filters.y_stride;
+    auto apply = [&](float* results, Size stride, Size n) {
+        for (Size output = 0; applies && output < outputs; output++)
+            kernels.activate(*f, n, results + output * stride, results + output * stride);
+    };
+    if (is_direct) {
+        WindowVectors vectors(kernels, filters, channels);
+        for_runs(x, y, first, last, last, [&](Size in, Size out, Size n) { vectors.add(in, out, n); });
+        vectors.finish();
+        if (applies)
+            for_runs(x, y, first, last, last, [&](Size, Size out, Size n) { apply(to + out, y_stride, n); });
+        return;
+    }
+    const Temporary<float> memory(outputs * windows_at_once);
+    float* const gathered = memory.data();
+    filters.y = gathered, filters.y_stride = windows_at_once;
+    for (Size channel = 0; channel < channels.count; channel++) {
+        WindowVectors vectors(kernels, filters);
+        float* const channel_y = to + channel * channels.y_step;
+        for_runs(x, y, first, last, windows_at_once, [&](Size in, Size out, Size n) {
+            vectors.add(in, 0, n), vectors.finish();
+            apply(gathered, windows_at_once, n);
+            float* const results = channel_y + out;
+            if (y_stride == 1) return transpose(gathered, windows_at_once, outputs, n, results, y.stride);
+            for (Size output = 0; output < outputs; output++)
+                for (Size i = 0; i < n; i++)
+                    results[output * y_stride + i * y.stride] = gathered[output * windows_at_once + i];
+        });
+        filters.x += channels.x_step, filters.weights++;
+        if (filters.bias) filters.bias++;
+    }
+}
+
+void Plan::filter(const Dense<float>& W, const View& x, Size row_axes, const std::optional<Activation<float>>& f,
+                  const View& y) {
+    check_floats({&x, &y});
+    const Panels<float>& panels = W.panels();
+    const Rows rows(kept, x, row_axes, W);
+    if (y.shape.size() < 2 || y.shape.back() != W.O)
+        throw std::out_of_range("the output of a filter must have its units");
+    const Offsets to(kept, y, 0, y.shape.size() - 1);
+    const Size count = rows.offsets.count, K = panels.K, O = W.O, L = kernels.L, y_stride = y.strides.back();
+    if (count != to.count) throw std::out_of_range("the rows of a filter do not match its output");
+    const bool has_adjacent = panels.format == Format::native && rows.offsets.stride == 1;
+    const Size* const offsets = has_adjacent ? Offsets(kept, x, size_t(row_axes), x.shape.size()).list(kept) : nullptr;
+    const float* weights = (const float*)panels.weights;
+    const Size weight_stride = has_adjacent && O <= few_outputs ? O : L, work = count * K * O;
+    if (weight_stride < L) {  // panels would fill much of the first-level cache
+        float* const narrow = kept.take<float>(K * O);
+        for (Size k = 0; k < K; k++) std::copy_n(weights + k * L, O, narrow + k * O);
+        weights = narrow;
+    }
+    add([=, this, &panels, x = Place(x), y = Place(y)](std::byte* const* spaces) {
+        const Filters<float> filters{at<float>(x, spaces), at<float>(y, spaces), y_stride, K, O, offsets,
+                                     weights, weight_stride, K * L, panels.constants, -0.0f};
+        int parts = 1;
+        const int useful = int(std::min({Size(num_threads()), ceil_div(count, rows_worth_a_thread),
+                                         work / worth_threads + 1}));
+        parallel(useful, [&](int n) { parts = n; }, [&](int part) {
+            const FlushDenormals flush;
+            const Size first = count * part / parts, last = count * (part + 1) / parts;
+            if (has_adjacent)
+                filter_windows(filters, rows.offsets, to, first, last, f, Channels());
+            else
+                multiply(panels, filters.x, rows, first, last, f, {filters.y, to, O, y_stride});
+        }, work);
+    });
+}
+
+// A weighted sum of windows that are adjacent, rather than their channels: one filter for each channel.
+void Plan::filter_channels(const View& x, const View& weights, const View* bias, const View& y) {
+    const size_t row_axes = y.shape.size() - 1, channel_axis = x.shape.size() - 1;
+    const Offsets in(kept, x, 0, row_axes), out(kept, y, 0, row_axes), found(kept, x, row_axes, channel_axis);
+    const Size count = in.count, taps = found.count, channels = y.shape.back();
+    if (!std::equal(y.shape.begin(), y.shape.end() - 1, x.shape.begin()) || x.shape.back() != channels ||
+        weights.shape != Axes{taps, channels} || !is_contiguous(weights) ||
+        (bias && (bias->shape != Axes{channels} || !is_contiguous(*bias))))
+        throw std::out_of_range("the views of a window have the wrong shapes or strides");
+    const Filters<float> base{nullptr, nullptr, 0, taps, 1, found.list(kept), nullptr, channels, 0, nullptr, 0.0f};
+    const Size x_step = x.strides.back(), y_step = y.strides.back(), work = count * taps * channels;
     const bool has_bias = bias;
     const Place bias_place = bias ? *bias : View{};
     add([=, this, x = Place(x), weights = Place(weights), y = Place(y)](std::byte* const* spaces) {
-        Filters<float> whole = base;
-        whole.weights = at<float>(weights, spaces);
-        whole.bias = has_bias ? at<float>(bias_place, spaces) : nullptr;
         int parts = 1;
-        const int useful = int(std::min<Size>(num_threads(), work / worth_threads + 1));
-        parallel(useful, [&](int count) { parts = count; }, [&](int part) {
+        const int useful = int(std::min({Size(num_threads()), count, work / worth_threads + 1}));
+        parallel(useful, [&](int n) { parts = n; }, [&](int part) {
             const FlushDenormals flush;
-            Filters<float> own = whole;
-            const Temporary<float> gathered(y_step == 1 ? 0 : outputs * windows_at_once);
-            const Size most = y_step == 1 ? n : windows_at_once, end = lines * n * (part + 1) / parts;
-            for (Size first = lines * n * part / parts; first < end; first += own.n) {
-                const Size line = first / n, place = first % n;
-                own.n = std::min({end - first, n - place, most});
-                own.x = at<float>(x, spaces) + in[line] + place;
-                float* const to = at<float>(y, spaces) + out[line] + place * y_step;
-                own.y = y_step == 1 ? to : gathered.data(), own.y_stride = y_step == 1 ? y_output : windows_at_once;
-                kernels.filter(own);
-                for (Size output = 0; y_step != 1 && output < outputs; output++)
-                    for (Size i = 0; i < own.n; i++)
-                        to[i * y_step + output * y_output] = gathered.data()[output * windows_at_once + i];
-            }
+            Filters<float> filters = base;
+            filters.x = at<float>(x, spaces), filters.y = at<float>(y, spaces);
+            filters.weights = at<float>(weights, spaces);
+            filters.bias = has_bias ? at<float>(bias_place, spaces) : nullptr;
+            filter_windows(filters, in, out, count * part / parts, count * (part + 1) / parts, {},
+                           Channels{channels, x_step, y_step});
         }, work);
     });
 }

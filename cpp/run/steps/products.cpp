@@ -12,6 +12,7 @@
 #include "platform/denormals.h"
 #include "platform/temporary.h"
 #include "platform/threads.h"
+#include "run/steps/filters.h"
 #include "run/steps/transpose.h"
 
 namespace onward {
@@ -28,6 +29,22 @@ float* copied(const float* from, Size n, float* to) {
     else
         for (Size i = 0; i < n; i++) to[i] = from[i];
     return to + n;
+}
+
+// Copies `units` of each of n rows, which are `from_stride` apart, to the places of y that follow a walk over its rows.
+void scatter(const float* from, Size from_stride, Size n, float* y, Offsets::Walk& walk, Size row_stride, Size units,
+             Size stride) {
+    for (Size length; n > 0; n -= length, from += length * from_stride, walk.skip(length)) {
+        length = std::min(n, walk.left);
+        float* const to = y + walk.offset;
+        if (row_stride == 1) {
+            transpose(from, from_stride, length, units, to, stride);
+        } else {
+            for (Size i = 0; i < length; i++)
+                for (Size unit = 0; unit < units; unit++)
+                    to[i * row_stride + unit * stride] = from[i * from_stride + unit];
+        }
+    }
 }
 
 size_t row_axes_of(const View& view, Size row_axes) {
@@ -126,7 +143,9 @@ struct MatrixProduct {
         for (Size k = 0; k < K && !in_place; k++)
             for (Size row = 0; row < M; row++) memory[k * M + row] = from[row * a[0] + k * a[1]];
         const float* const weights = in_place ? from : memory;
-        kernels.filter({by, N, K, M, rows_of_b, weights, in_place ? a[1] : M, nullptr, -0.0f, to, y[0]});
+        const Size weight_stride = in_place ? a[1] : M;
+        WindowVectors vectors(kernels, {by, to, y[0], K, M, rows_of_b, weights, weight_stride, 0, nullptr, -0.0f});
+        vectors.add(0, 0, N), vectors.finish();
     }
 };
 
@@ -142,6 +161,28 @@ Plan::Rows::Rows(Memory& memory, const View& view, Size row_axes, Size K)
         throw std::out_of_range("the rows of a product do not match its weights");
     pieces = {found.list(memory), size_t(found.count)};
     in_place = length > 1 && (offsets.line >= short_line || offsets.line == offsets.count);
+}
+
+Plan::Rows::Rows(Memory& memory, const View& view, Size row_axes, const Dense<float>& W)
+    : Rows(memory, view, row_axes, W.panels().K) {
+    skips_zeros = in_place && pieces.size() > 1 && !W.panels().quantized_size && offsets.stride > 0 &&
+                  offsets.stride <= length && W.is_finite();
+}
+
+// Copies n rows, piece by piece. Single elements of rows that are adjacent form a matrix, which is transposed.
+void Plan::Rows::gather(const float* x, Offsets::Walk& walk, Size n, float* to) const {
+    const Size stride = offsets.stride;
+    for (Size count; n > 0; n -= count, walk.skip(count)) {
+        count = std::min(n, walk.left);
+        const float* from = x + walk.offset;
+        if (length == 1 && stride == 1 && count > 1) {
+            transpose_pieces(from, pieces, count, to);
+            to += count * Size(pieces.size());
+        } else {
+            for (Size i = 0; i < count; i++, from += stride)
+                for (const Size piece : pieces) to = copied(from + piece, length, to);
+        }
+    }
 }
 
 // A term of zero changes a sum of finite weights at most from -0 to +0, and so do several of them for the sums that
@@ -168,15 +209,19 @@ bool Plan::multiply_without_zeros(const Panels<float>& panels, const Operand<flo
 // place, unless they have several pieces and are to be quantized; others are gathered first, in groups that fill whole
 // tiles of the product.
 void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& rows, Size first, Size last,
-                    const std::optional<Activation<float>>& f, float* out, const Offsets& to) const {
+                    const std::optional<Activation<float>>& f, const Results& to) const {
     const Size K = panels.K, units = panels.blocks * kernels.L;
     const bool in_place = rows.in_place && (rows.pieces.size() == 1 || !panels.quantized_size);
-    const Size most = in_place ? rows_at_once : std::clamp(gathered_at_once / K / 24 * 24, Size(24), rows_at_once);
-    const Size at_once = std::min(most, last - first);
-    const Temporary<float> gathered(in_place ? 0 : at_once * K);
+    const Size groups = std::clamp(gathered_at_once / K / 24 * 24, Size(24), rows_at_once);
+    const Size at_once = std::min(in_place ? rows_at_once : groups, last - first);
+    // The memory of results that go anywhere does not depend on the sizes of a call.
+    const Temporary<float> gathered(to.units ? groups * K : in_place ? 0 : at_once * K);
+    const Temporary<float> sums(to.units ? rows_at_once * units : 0);
     const Temporary<int32_t> quantized(at_once * panels.quantized_size);
     const bool is_relu = f && f->function == Function::relu;  // the product itself makes negative results 0
-    Offsets::Walk walk(rows.offsets, first);
+    const bool is_even = to.units || to.rows.line == to.rows.count;
+    const Size stride = to.units ? units : to.rows.stride, together = is_even && stride == units ? at_once : 1;
+    Offsets::Walk walk(rows.offsets, first), results(to.rows, first);
     for (Size n; first < last; first += n) {
         n = std::min(at_once, last - first);
         Operand<float> a{x, rows.offsets.stride, Size(rows.pieces.size()), rows.pieces.data()};
@@ -185,28 +230,20 @@ void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& row
             a.rows += walk.offset, a.length = rows.length;
             walk.skip(n);
         } else {
-            float* to = gathered.data();
-            for (Size row = first, length; row < first + n; row += length) {
-                length = std::min(first + n - row, walk.left);
-                const float* from = x + walk.offset;
-                for (Size i = 0; i < length; i++, from += a.stride)
-                    for (const Size piece : rows.pieces) to = copied(from + piece, rows.length, to);
-                walk.skip(length);
-            }
+            rows.gather(x, walk, n, gathered.data());
             a = {gathered.data(), K};
         }
         if (is_relu) a.least = 0;
-        const bool is_even = to.line == to.count;
-        if (!is_even) a.places = to.some(first, n, nullptr);
-        float* const y = is_even ? out + first * to.stride : out;
-        if (!rows.skips_zeros || !multiply_without_zeros(panels, a, n, y, to.stride))
-            kernels.product(panels, a, n, y, to.stride, panels.quantized_size ? quantized.data() : nullptr,
+        if (!is_even) a.places = to.rows.some(first, n, nullptr);
+        float* const out = to.units ? sums.data() : is_even ? to.y + first * stride : to.y;
+        if (!rows.skips_zeros || !multiply_without_zeros(panels, a, n, out, stride))
+            kernels.product(panels, a, n, out, stride, panels.quantized_size ? quantized.data() : nullptr,
                             {0, panels.blocks});
-        const Size together = is_even && to.stride == units ? n : 1;
         for (Size row = 0; f && !is_relu && row < n; row += together) {
-            float* const results = y + (is_even ? row * to.stride : a.places[row]);
-            kernels.activate(*f, together * units, results, results);
+            float* const y = out + (is_even ? row * stride : a.places[row]);
+            kernels.activate(*f, std::min(together, n) * units, y, y);
         }
+        if (to.units) scatter(out, units, n, to.y, results, to.rows.stride, to.units, to.stride);
     }
 }
 
@@ -214,10 +251,7 @@ void Plan::product(const Dense<float>& W, const View& x, Size row_axes, const st
                    const View& y) {
     check_floats({&x, &y});
     const Panels<float>& panels = W.panels();
-    Rows rows(kept, x, row_axes, panels.K);
-    const Size stride = rows.offsets.stride;
-    rows.skips_zeros = rows.in_place && rows.pieces.size() > 1 && !panels.quantized_size && stride > 0 &&
-                       stride <= rows.length && W.is_finite();
+    const Rows rows(kept, x, row_axes, W);
     if (y.shape.size() < 2 || y.shape.back() != W.O || (y.strides.back() != 1 && W.O > 1))
         throw std::out_of_range("the output of a product must have rows of its units");
     Offsets to(kept, y, 0, y.shape.size() - 1);
@@ -237,7 +271,7 @@ void Plan::product(const Dense<float>& W, const View& x, Size row_axes, const st
                                          work / worth_threads + 1}));
         parallel(useful, [&](int n) { parts = n; }, [&](int part) {
             const FlushDenormals flush;
-            multiply(panels, from, rows, count * part / parts, count * (part + 1) / parts, f, out, to);
+            multiply(panels, from, rows, count * part / parts, count * (part + 1) / parts, f, {out, to});
         }, work);
     });
 }

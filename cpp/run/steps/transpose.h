@@ -3,15 +3,17 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <span>
 
 #include "kernels/kernels.h"
 
 namespace onward {
 
-// Transposes 4 x 4 numbers.
-inline void transpose_tile(const uint32_t* from, Size from_step, uint32_t* to, Size to_step) {
+// Transposes 4 x 4 numbers; address(i) is that of a row.
+template <class Address>
+inline void transpose_tile(const Address& address, uint32_t* to, Size to_step) {
     typedef uint32_t Row __attribute__((vector_size(16), aligned(4), may_alias));
-    auto row = [&](Size i) { return *(const Row*)(from + i * from_step); };
+    auto row = [&](Size i) { return *(const Row*)address(i); };
     auto put = [&](Size i, const Row& row) { *(Row*)(to + i * to_step) = row; };
     const Row a = row(0), b = row(1), c = row(2), d = row(3);
     const Row ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
@@ -23,7 +25,10 @@ inline void transpose_tile(const uint32_t* from, Size from_step, uint32_t* to, S
 
 // to[j * to_step + i] = from[i * from_step + j] for i < n and j < m.
 template <class T>
-void transpose(const T* from, Size from_step, Size n, Size m, T* to, Size to_step) {
+void transpose(const T* from_numbers, Size from_step, Size n, Size m, T* to_numbers, Size to_step) {
+    typedef T Any __attribute__((may_alias));
+    const Any* const from = from_numbers;
+    Any* const to = to_numbers;
     constexpr Size side = 4, together = 64;  // together: rows that stay in the cache
     for (Size first = 0; first < n; first += together) {
         const Size last = std::min(n, first + together);
@@ -31,12 +36,32 @@ void transpose(const T* from, Size from_step, Size n, Size m, T* to, Size to_ste
             Size i = first;
             if constexpr (sizeof(T) == 4)
                 for (; j + side <= m && i + side <= last; i += side)
-                    transpose_tile((const uint32_t*)(from + i * from_step + j), from_step,
+                    transpose_tile([&](Size row) { return from + (i + row) * from_step + j; },
                                    (uint32_t*)(to + j * to_step + i), to_step);
             for (; i < last; i++)
                 for (Size k = j; k < std::min(m, j + side); k++) to[k * to_step + i] = from[i * from_step + k];
         }
     }
+}
+
+// Floats are moved as integers.
+inline void transpose(const float* from, Size from_step, Size n, Size m, float* to, Size to_step) {
+    transpose<uint32_t>((const uint32_t*)from, from_step, n, m, (uint32_t*)to, to_step);
+}
+
+// to[j * places.size() + i] = from[places[i] + j] for j < m.
+inline void transpose_pieces(const float* from, std::span<const Size> places, Size m, float* to) {
+    const Size n = Size(places.size());
+    Size j = 0;
+    for (; j + 4 <= m; j += 4) {
+        Size i = 0;
+        for (; i + 4 <= n; i += 4)
+            transpose_tile([&](Size row) { return from + places[i + row] + j; }, (uint32_t*)(to + j * n + i), n);
+        for (; i < n; i++)
+            for (Size k = j; k < j + 4; k++) to[k * n + i] = from[places[i] + k];
+    }
+    for (; j < m; j++)
+        for (Size i = 0; i < n; i++) to[j * n + i] = from[places[i] + j];
 }
 
 }  // namespace onward

@@ -14,39 +14,6 @@ constexpr Size windows_at_once = 128;  // whose places are computed together
 
 }  // namespace
 
-// A weighted sum of windows that are adjacent, rather than their channels: one filter for each channel.
-void Plan::filter_channels(const View& x, const View& weights, const View* bias, const View& y) {
-    const size_t last = y.shape.size() - 2, channel_axis = x.shape.size() - 1;
-    const Offsets in(kept, x, 0, last), out(kept, y, 0, last), found(kept, x, last + 1, channel_axis);
-    const Size lines = in.count, n = y.shape[last], taps = found.count, channels = y.shape.back();
-    if (!std::equal(y.shape.begin(), y.shape.end() - 1, x.shape.begin()) || x.shape.back() != channels ||
-        weights.shape != Axes{taps, channels} || !is_contiguous(weights) ||
-        (n > 1 && (x.strides[last] != 1 || y.strides[last] != 1)) ||
-        (bias && (bias->shape != Axes{channels} || !is_contiguous(*bias))))
-        throw std::out_of_range("the views of a window have the wrong shapes or strides");
-    const Filters<float> base{nullptr, n, taps, 1, found.list(kept), nullptr, channels, nullptr, 0.0f, nullptr, 0};
-    const Size x_step = x.strides.back(), y_step = y.strides.back(), work = lines * n * taps * channels;
-    const bool has_bias = bias;
-    const Place bias_place = bias ? *bias : View{};
-    add([=, this, x = Place(x), weights = Place(weights), y = Place(y)](std::byte* const* spaces) {
-        int parts = 1;
-        const Size all = lines * channels;
-        const int useful = int(std::min({Size(num_threads()), all, work / worth_threads + 1}));
-        parallel(useful, [&](int count) { parts = count; }, [&](int part) {
-            const FlushDenormals flush;
-            Filters<float> own = base;
-            for (Size i = all * part / parts; i < all * (part + 1) / parts; i++) {
-                const Size line = i / channels, channel = i % channels;
-                own.x = at<float>(x, spaces) + in[line] + channel * x_step;
-                own.weights = at<float>(weights, spaces) + channel;
-                own.bias = has_bias ? at<float>(bias_place, spaces) + channel : nullptr;
-                own.y = at<float>(y, spaces) + out[line] + channel * y_step;
-                kernels.filter(own);
-            }
-        }, work);
-    });
-}
-
 void Plan::window(Window operation, const View& x, const View* weights, const View* bias, const View& y) {
     check_floats({&x, weights ? weights : &x, bias ? bias : &x, &y});
     const bool has_weights = weights, has_bias = bias;

@@ -92,7 +92,7 @@ def test_graphs_with_copies_match_numpy(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "steps"),
     [
-        ("padded product", 6),
+        ("padded product", 5),
         ("concatenated functions", 3),
         ("padded twice", 5),
         ("flattened and transposed", 4),

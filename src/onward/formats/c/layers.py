@@ -16,6 +16,8 @@ from .matrices import Matrix
 from .places import offsets_of, pieces_of, row_steps, sizes_of
 from .steps import activation, step, stored
 
+FEW_OUTPUTS = 4
+
 
 @step
 def product(c: Body, weights: Weights, x: View, row_axes: int, function: Any, y: View) -> None:
@@ -30,10 +32,16 @@ def product(c: Body, weights: Weights, x: View, row_axes: int, function: Any, y:
     loops = merged(rows, [sizes_of(x.strides[:row_axes]), row_steps(y, rows)])
     count = math.prod(rows)
     places = [indexed([axis[1][place] for axis in loops]) for place in range(2)]
-    rest = table, str(len(pieces)), str(length), matrix.arguments, b, str(matrix.O), plus("y", places[1])
-    call = f"{matrix.function}({', '.join([plus('x', places[0]), *rest, *matrix.scratch(c)])});"
+    is_strided = matrix.O > 1 and y.strides[-1] != 1
+    target = "row" if is_strided else plus("y", places[1])
+    rest = table, str(len(pieces)), str(length), matrix.arguments, b, str(matrix.O), target
+    statements = [f"{matrix.function}({', '.join([plus('x', places[0]), *rest, *matrix.scratch(c)])});"]
     c.add(f"const float *const x = {c.at(x)};", f"float *const y = {c.at(y)};")
-    c.add(*nested([axis[0] for axis in loops], call))
+    if is_strided:
+        c.add(f"float *const row = {c.scratch(matrix.O)};", "int o;")
+        place = f"{places[1]} + {int(y.strides[-1])} * o"
+        statements.append(f"for (o = 0; o < {matrix.O}; o++) y[{place}] = row[o];")
+    c.add(*nested([axis[0] for axis in loops], statements))
     c.multiply_adds += count * matrix.O * matrix.K
     if function is not None:
         c.add("{")
@@ -111,9 +119,13 @@ def _contiguous(sizes: Sequence[int]) -> list[int]:
 
 
 @step
-def filter_(c: Body, x: View, weights: View, bias: View | None, y: View) -> None:
-    """Convolutions with few outputs."""
+def filter_(c: Body, weights: Weights, x: View, row_axes: int, function: Any, y: View) -> None:
+    """Products whose results may have any strides; those with few outputs add up one at a time."""
+    W, bias, scale = c.weights(weights)
     rows, outputs = len(y.shape) - 1, int(y.shape[-1])
+    if outputs > FEW_OUTPUTS or scale is not None or row_axes != rows:
+        return product(c, weights, x, row_axes, function, y)
+    matrix = Matrix.of(c.module, W)
     x_rows = [*map(int, x.strides[:rows]), 0]
     outer = merged(
         list(map(int, y.shape)), [x_rows, list(map(int, y.strides)), [0] * rows + [1]], in_order=True
@@ -127,15 +139,17 @@ def filter_(c: Body, x: View, weights: View, bias: View | None, y: View) -> None
     sizes = [axis[0] for axis in inner]
     names = "ijklmnpqrst"[depth : depth + len(sizes)]
     combined = f"total = ONWARD_FMA({term}, weights[{outputs} * ({number}) + {at[2]}], total);"
+    result = "total" if function is None else activation(function, "total")
     statement = [
         *([f"int {', '.join(names)};"] if names else []),
         f"float total = {'0.0f' if bias is None else f'bias[{at[2]}]'};",
         *nested(sizes, combined, depth)[bool(sizes) :],
-        f"y[{at[1]}] = {stored('total')};",
+        f"y[{at[1]}] = {stored(result)};",
     ]
-    c.add(f"const float *const x = {c.at(x)};", f"const float *const weights = {c.at(weights)};")
+    c.add(f"const float *const x = {c.at(x)};", f"const float *const weights = {matrix.arguments};")
     if bias is not None:
-        c.add(f"const float *const bias = {c.at(bias)};")
+        values = c.module.constant(np.asarray(bias, np.float32), "bias")
+        c.add(f"const float *const bias = {values};")
     c.add(f"float *const y = {c.at(y)};", *nested([axis[0] for axis in outer], statement))
     c.multiply_adds += math.prod(map(int, y.shape)) * math.prod(map(int, x.shape[rows:]))
 

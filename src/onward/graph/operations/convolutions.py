@@ -1,6 +1,5 @@
 """Convolution over any number of axes."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -13,7 +12,7 @@ from ...errors import ShapeError
 from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from .products import split_rows
+from .products import new_rows, product_step
 from .registry import Inputs, allocating, is_known, known, operation, over_time, reading, view
 from .signatures import Known
 from .sliding import (
@@ -30,7 +29,8 @@ from .sliding import (
 )
 from .value import Value
 
-FEW_OUTPUTS = 4  # with them, vectors hold adjacent windows; the sums are those of a product
+# With so few channels, vectors may hold adjacent windows instead of outputs; the sums are the same.
+FEW_CHANNELS, FEW_OF_GROUP = 4, 16
 
 CONVOLUTION = ("group", "kernel_shape", *WINDOW)
 
@@ -133,35 +133,24 @@ def filter_rows(
         return None
     groups = node.attributes.get("group", 1)
     first = source.permuted(0, *range(2, 2 + n), 1)
-    has_few = (groups == 1 and M <= FEW_OUTPUTS) or groups == C == M > 1
-    keeps_order = has_few and has_adjacent_steps(first) and g.strides[-1] == 1 and W.dtype == np.float32
+    is_depthwise = groups == C == M > 1 and W.dtype == np.float32
+    is_adjacent = has_adjacent_steps(first) and g.strides[-1] == 1 and W.dtype == np.float32
+    has_few = is_depthwise or M // groups <= (FEW_CHANNELS if groups == 1 else FEW_OF_GROUP)
+    keeps_order = is_adjacent and (has_few or C <= FEW_CHANNELS)
     last = pad_view(b, first, g.sides, b.scalar(0.0), not keeps_order)  # (N, *in, C)
-    if keeps_order and groups == 1:
-        y = filter_step(b, window_view(last, g), n, filter_matrix(W), bias)
-    elif groups == C and M == C and groups > 1 and W.dtype == np.float32:
+    if is_depthwise:
         y = depthwise(b, last, W, bias, g)
     else:
-        y = b.new_rows(N * math.prod(g.out), M)
+        in_order = is_adjacent and has_few
+        y = channels_moved(b.new(N, M, *g.out)) if in_order else new_rows(b, (N, *g.out), M)
         for group, own, windows in windows_of_groups(last, g, groups, M):
-            target = y if groups == 1 else b.new_rows(y.shape[0], M // groups)
-            make = partial(_filters, W, bias, scale, own)
+            make, target = partial(_filters, W, bias, scale, own), y.sliced(1 + n, own.start, own.stop)
             packed = b.packed((W, bias, scale), ("filters", group), make)
-            b.add("product", packed, windows, 1 + n, None, target)
-            if groups > 1:
-                b.add("copy", target, y.sliced(1, own.start, own.stop))
-        y = split_rows(y, (N, *g.out))
+            if in_order or groups == 1:
+                b.add("filter" if in_order else "product", packed, windows, 1 + n, None, target)
+            else:
+                b.add("copy", product_step(b, packed, windows, M // groups, 1 + n), target)
     return [y.permuted(0, n + 1, *range(1, n + 1))]
-
-
-def filter_step(
-    b: Builder, windows: View, n: int, W: NDArray[Any], bias: NDArray[Any] | None, y: View | None = None
-) -> View:
-    """Multiply windows (N, *out, ..), adjacent along the last of n axes, by filters W (M, K)."""
-    if y is None:
-        y = channels_moved(b.new(windows.shape[0], len(W), *windows.shape[1 : 1 + n]))
-    weights = b.constant(np.ascontiguousarray(W.T))
-    b.add("filter", windows, weights, None if bias is None else b.constant(bias), y)
-    return y
 
 
 def windows_of_groups(x: View, g: Geometry, groups: int, M: int) -> Iterator[tuple[int, slice, View]]:

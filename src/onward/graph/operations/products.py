@@ -79,9 +79,14 @@ def product(
 def product_step(b: Builder, W: _core.Dense, x: View, outputs: int, summed: int = 1) -> View:
     """Return the product (.., outputs) of x and a packed matrix, which sums over the last `summed` axes."""
     leading = x.shape[:-summed]
-    y = b.new_rows(math.prod(leading), outputs)
+    y = new_rows(b, leading or (1,), outputs)
     b.add("product", W, x, len(leading), None, y)
-    return split_rows(y, leading)
+    return y if leading else split_rows(y, ())
+
+
+def new_rows(b: Builder, leading: tuple[int, ...], outputs: int) -> View:
+    """Allocate the output (.., outputs) of a product."""
+    return split_rows(b.new_rows(math.prod(leading), outputs), leading)
 
 
 def split_rows(y: View, leading: tuple[int, ...]) -> View:

@@ -254,7 +254,7 @@ class Builder:
 
         The caller ensures that nothing else reads x.
         """
-        if not self.steps or self.steps[-1][0] != "product":
+        if not self.steps or self.steps[-1][0] not in ("filter", "product"):
             return False
         step, (*arguments, fused, y) = self.steps[-1]
         whole = y.space == x.space and y.offset == x.offset and math.prod(y.shape) == math.prod(x.shape)

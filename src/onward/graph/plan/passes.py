@@ -19,7 +19,7 @@ ONE_OUTPUT = frozenset("activate binary cast compare copy matmul product reduce 
 # Others that do, and read windows.
 WINDOWED = frozenset("filter integer_product integer_window rescaled_product rescaled_window window".split())
 # Steps of which the second and third argument are their rows and the number of axes of the rows.
-PRODUCTS = frozenset("integer_product integer_window product rescaled_product rescaled_window".split())
+PRODUCTS = frozenset("filter integer_product integer_window product rescaled_product rescaled_window".split())
 # Steps whose output, the last argument, may have any strides.
 STRIDED = frozenset(
     "activate binary cast compare copy dequantize fused lookup quantize rescale rescale_once unary where "
@@ -180,14 +180,18 @@ def without_unread_rows(steps: list[Step], users: Mapping[int, list[int]]) -> li
         long_axes = [axis for axis in range(row_axes) if x.shape[axis] > 1]
         if len(long_axes) != 1:
             continue
+        (axis,) = long_axes
+        place = axis if len(y.shape) > 2 else 0
+        if is_symbolic([y.strides[place]]):  # a quotient would fix the sizes
+            continue
         others = [steps[user] for user in users[y.space] if user != number]
         extents = [view.extent() for other in others for view in views_of(other) if view.space == y.space]
         if not extents:
             continue
-        first = (min(low for low, _ in extents) - y.offset) // y.strides[0]
-        last = (max(high for _, high in extents) - y.offset) // y.strides[0] + 1
-        if 0 <= first < last <= y.shape[0] and (first, last) != (0, y.shape[0]):
-            x, y = x.sliced(long_axes[0], first, last), y.sliced(0, first, last)
+        first = (min(low for low, _ in extents) - y.offset) // y.strides[place]
+        last = (max(high for _, high in extents) - y.offset) // y.strides[place] + 1
+        if 0 <= first < last <= y.shape[place] and (first, last) != (0, y.shape[place]):
+            x, y = x.sliced(axis, first, last), y.sliced(place, first, last)
             result[number] = step, (*weights, x, row_axes, function, y)
     return result
 
@@ -382,11 +386,17 @@ def _redirected(step: Step, x: View, y: View, lanes: int) -> Step | None:
     target = y if splits else arguments[place].like(x, y)
     if target is None:
         return None
-    if name in PRODUCTS:
-        # A product of floats writes whole vectors.
-        numbers = (target.offset, *target.strides[:-1], target.shape[-1]) if name == "product" else ()
+    if name == "filter":
+        allowed = place == len(arguments) - 1
+    elif name in PRODUCTS:
+        # A product of floats writes whole vectors, but a filter does not.
+        axes = zip(target.shape[:-1], target.strides, strict=False)
+        steps = [stride for size, stride in axes if is_symbolic([size]) or size != 1]
+        numbers = (target.offset, *steps, target.shape[-1]) if name == "product" else ()
         is_aligned = y.space < 0 and not any(is_symbolic([rest := n % lanes]) or rest for n in numbers)
         has_rows = target.shape[-1] == 1 or are_same(target.strides[-1], 1)
+        if name == "product" and not has_rows:
+            name, is_aligned, has_rows = "filter", True, True
         allowed = place == len(arguments) - 1 and is_aligned and has_rows
     elif name == "recurrent":
         allowed = (place == 4 and target.strides[2] == 1) or (place > 4 and target.is_contiguous())
