@@ -12,16 +12,17 @@ using onward::Operand;
 using onward::Share;
 
 // A micro-kernel keeps the sums of a tile of V gates x M blocks x R rows in registers, reads the panel once, and adds
-// in the order of k. The bits of a result therefore do not depend on the shape of the tile.
+// in the order of k. The bits of a result therefore do not depend on the shape of the tile. With one gate, row r of the
+// result is at places[r], otherwise at r * out_stride.
 
 template <class Real>
 using Micro = void (*)(const Panels<Real>& panels, Size block, const Operand<Real>& a, Size row, Real* out,
-                       Size out_stride);
+                       Size out_stride, const Size* places);
 
 // Not inlined, so that the compiler keeps the sums in registers.
 template <class F, int V, int M, int R>
 [[gnu::noinline]] void micro(const Panels<typename F::Real>& panels, Size block, const Operand<typename F::Real>& a,
-                             Size row, typename F::Real* out, Size out_stride) {
+                             Size row, typename F::Real* out, Size out_stride, const Size* places) {
     using Sum = typename F::Sum;
     constexpr int L = Float<typename F::Real>::L;
     const Size terms = (panels.K + F::terms - 1) / F::terms, block_stride = terms * V * L;
@@ -82,7 +83,7 @@ template <class F, int V, int M, int R>
     }
 #pragma GCC unroll 32
     for (int r = 0; r < R; r++) {
-        auto* const to = out + (V == 1 && a.places ? a.places[row + r] : r * out_stride);
+        auto* const to = out + (V == 1 ? places[r] : r * out_stride);
 #pragma GCC unroll 32
         for (int m = 0; m < M; m++)
 #pragma GCC unroll 32
@@ -105,7 +106,7 @@ constexpr bool fits(int V, int M, int R) {
     constexpr int registers = sizeof(F::weight(nullptr)) / vector_bytes;
     const int smaller = M * V < R ? M * V : R, sums = V * M * R;
     return sums <= max_sums && sums + registers * (smaller + 1) + registers - 1 <= vector_registers &&
-           M * registers <= 8 && (V > 1 || R <= max_sums / 2);
+           M * registers <= 8 && (V > 2 || V * R <= max_sums / 2);
 }
 
 // Micro-kernels by the number of rows (up to `rows`) and log2 of the number of blocks; null if the tile does not fit.
@@ -198,7 +199,10 @@ void for_tiles(const Panels<Real>& panels, const Operand<Real>& a, Size rows, in
         for (Size row = 0; row < rows; row += most_rows) {
             const Size R = rows - row < most_rows ? rows - row : most_rows;
             auto product = [&](Real* out, Size out_stride) {
-                micros.at[R][log_blocks](panels, block, in, row, out, out_stride);
+                Size places[max_rows];
+                for (Size r = 0; r < R && panels.G == 1; r++)
+                    places[r] = in.places ? in.places[row + r] : r * out_stride;
+                micros.at[R][log_blocks](panels, block, in, row, out, out_stride, places);
             };
             body(product, block, blocks, row, R);
         }

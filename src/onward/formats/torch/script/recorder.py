@@ -195,7 +195,7 @@ class Recorder(Translator):
         super().require(comparison, a, b, message, expected)
         if isinstance(a, Symbol) or isinstance(b, Symbol):
             holds = self.add(comparison, a, b)
-            known = self._folded(holds)
+            known = self.known(holds)
             if known is None:
                 self.add("Check", holds, message=message, expected=expected)
             elif bool(known) != expected:
