@@ -169,14 +169,14 @@ def medians(calls: dict[str, Callable[[], Any]], seconds: float = 0.6) -> dict[s
     return {name: statistics.median(values) * 1e6 for name, values in times.items()}
 
 
-def limit(rates: Roofline, model: Model) -> float:
-    """The minimum time of a call in microseconds: for the products of the module, and for reading their weights.
+def limit(rates: Roofline, model: Model, copies: int) -> float:
+    """Return the minimum time of a call in microseconds, for its products and for reading their weights.
 
-    Each call reads all weights from where all of them fit, because the calls of the others come between. Each
-    step reads those of the recurrent products again, from where these fit.
+    Between two calls, the other contestants read their copies of the weights. A call therefore reads its own
+    from where all copies fit. Each step reads the recurrent weights again, from where these fit.
     """
     assert model.module is not None
-    seconds, everything = 0.0, sum(4 * weights.numel() for weights in model.module.parameters())
+    seconds, everything = 0.0, copies * sum(4 * weights.numel() for weights in model.module.parameters())
 
     def add(layer: torch.nn.Module, inputs: tuple[torch.Tensor], outputs: Any) -> None:
         nonlocal seconds
@@ -325,7 +325,7 @@ def main() -> None:
             best = min(took[name] for name in PEERS if name in took)
             row: dict[str, Any] = {"model": model.name, **took, "ratio": best / took["onward"]}
             if model.module is not None and arguments.threads == 1:
-                row["limit"] = limit(rates, model)
+                row["limit"] = limit(rates, model, copies=len(took))
                 row["share"] = row["limit"] / took["onward"]
             measured.add("models", **row)
 
