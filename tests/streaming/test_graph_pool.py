@@ -26,7 +26,7 @@ def assert_equal_bits(y: Any, expected: Any) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_random_graphs_pool_with_the_bits_of_each_stream_alone(seed: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)
-    model = RandomGraph(seed).build(int(rng.integers(1, 6)))
+    model = RandomGraph(seed).build(int(rng.integers(1, 6)), has_checks=True)
     pool, streams = model.pool(2, time_axis=1), [model.stream(time_axis=1) for _ in range(5)]
     ids = pool.open(5)
     for turn in range(8):

@@ -133,6 +133,15 @@ class RandomGraph:
         self.add("CumSum", self.integers(2))
         self.add("Div", places)
 
+    def check(self) -> None:
+        """Refuse sequences of few steps, as recordings do where an operator takes longer ones."""
+        steps = self.graph.add("Gather", self.graph.add("Shape", self.value), self.integers(2))
+        is_order = self.pick(True, False)
+        holds = self.graph.add(
+            "LessOrEqual" if is_order else "Equal", self.integers(self.pick(1, 2, 3)), steps
+        )
+        self.graph.add("Check", holds, message="too few steps", expected=is_order)
+
     def residual(self) -> None:
         """Add a branch with a centred convolution, which is later than the other one."""
         start = self.value
@@ -168,7 +177,7 @@ class RandomGraph:
         else:
             self.add("ReduceMax", self.integers(2), keepdims=0)
 
-    def build(self, length: int) -> Model:
+    def build(self, length: int, has_checks: bool = False) -> Model:
         operations = [
             *(self.conv, self.conv, self.pool, self.norm, self.activation, self.layer_norm, self.softmax),
             *(
@@ -183,6 +192,8 @@ class RandomGraph:
         ]
         for _ in range(length):
             operations[self.rng.integers(len(operations))]()
+            if has_checks and self.pick(0, 0, 1):
+                self.check()
         if not self.has_layer:
             self.recurrent()
         self.head()

@@ -19,7 +19,7 @@ from onward.graph import Graph, Model
 def assert_streams(case: Case, T: int, batch: int | None, path: Path) -> None:
     """Stream a random sequence in random blocks, with branches and saved states."""
     rng = np.random.default_rng(case.seed)
-    model = RandomGraph(case.seed).build(int(rng.integers(1, 7)))
+    model = RandomGraph(case.seed).build(int(rng.integers(1, 7)), has_checks=True)
     x = normal(rng, batch or 1, T, 5)
     with case.skipping(errors.OnwardError):  # shorter than a window, or than its padding
         whole = model(x)

@@ -60,7 +60,7 @@ def test_random_graphs_in_blocks_give_the_bits_of_one_plan(blocks: None) -> None
     for case in counted_cases(60):
         with case:
             rng = np.random.default_rng(case.seed)
-            model = RandomGraph(case.seed).build(int(rng.integers(2, 9)))
+            model = RandomGraph(case.seed).build(int(rng.integers(2, 9)), has_checks=True)
             x = normal(rng, int(rng.integers(1, 4)), int(rng.integers(1, 200)), 5)
             try:
                 (expected,) = in_one_plan(model, x)
