@@ -172,8 +172,9 @@ inline Operand<double> rows_for(const Panels<double>&, const Operand<double>& a,
 // of an fma, and small tiles leave more of the panel in the first-level cache for the next step. In bytes.
 constexpr Size enough_sums = 256, small_tile = 16 << 10;
 
-// With one gate and many blocks, tiles of few rows and more blocks are faster.
-constexpr Size rows_of_wide_tile = max_rows < 6 ? max_rows : 6;
+// With one gate and many blocks, tiles of few rows and more blocks are faster, while their panels fit into the
+// first-level cache.
+constexpr Size rows_of_wide_tile = max_rows < 6 ? max_rows : 6, first_level = 32 << 10;
 
 // Calls body(tile product, first block, blocks, first row, rows) for the tiles that cover all rows and the share's
 // blocks.
@@ -182,7 +183,8 @@ void for_tiles(const Panels<Real>& panels, const Operand<Real>& a, Size rows, in
                Body body) {
     const Micros<Real>& micros = micros_for(panels);
     const Operand<Real> in = rows_for(panels, a, rows, quantized);
-    const bool is_wide = panels.G == 1 && share.last - share.first > 2;
+    const bool is_wide = panels.G == 1 && share.last - share.first > 2 &&
+                         max_sums / rows_of_wide_tile * panels.block_bytes <= first_level;
     const Size at_most = is_wide ? rows_of_wide_tile : micros.rows;
     const Size groups = rows <= at_most ? 1 : (rows + at_most - 1) / at_most;
     const Size most_rows = groups == 1 ? rows : (rows + groups - 1) / groups;
