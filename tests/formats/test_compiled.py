@@ -143,9 +143,10 @@ def test_a_pool_and_a_batch_have_the_bits_of_the_model(tmp_path: Path) -> None:
     pools = net.pool(20), model.pool(20)
     ids = [pool.open(9) for pool in pools]
     rng = np.random.default_rng(0)
-    for n in (9, 1, 4):
+    for n in (9, 0, 1, 4):
         x = rng.normal(size=(n, 3)).astype(np.float32)
         np.testing.assert_array_equal(pools[1].step(ids[1][:n], x), pools[0].step(ids[0][:n], x))
+    assert pools[1].finish([]) == pools[0].finish([]) == []
     x = rng.normal(size=(7, 4, 3)).astype(np.float32)
     np.testing.assert_array_equal(model.stream(4)(x), net.stream(4)(x))
     one, other = model.stream(), model.stream()
@@ -165,7 +166,10 @@ def test_streams_whose_frames_have_an_open_size_compile(tmp_path: Path) -> None:
     ids = [pool.open(3) for pool in pools]
     for block in x:
         np.testing.assert_array_equal(*(stream(block[:1]) for stream in streams))
-        np.testing.assert_array_equal(*(pool.step(own, block) for pool, own in zip(pools, ids, strict=True)))
+        for n in (0, 3):
+            np.testing.assert_array_equal(
+                *(pool.step(own[:n], block[:n]) for pool, own in zip(pools, ids, strict=True))
+            )
     assert all(pool.runs_together for pool in pools)
 
 

@@ -164,11 +164,11 @@ class GraphPool(Pool):
         axes, planner = rows.axes[self._count :], rows.planner
         for i, (declared, axis) in enumerate(zip(self._model.inputs, axes, strict=True)):
             blocks[i] = checked(declared, blocks[i], axis, len(ids))
-            if not len(ids) and not rows.are_together:  # the outputs of one row show the shapes
+            if not len(ids):  # the outputs of one row show the shapes
                 blocks[i] = np.zeros_like(np.insert(blocks[i], 0, 0, axis or 0))
         for places in self._places(ids, rows.are_together):
             own = [taken(block, places, axis) for block, axis in zip(blocks, axes, strict=True)]
-            carried = self._carried.get(ids[places]) if len(ids) else self._none(rows)
+            carried = self._carried.get(ids[places]) if len(ids) else self._model.initial
             results = planner.run((*carried, *own), {})
             if results is None:
                 results = planner(*carried, *own)
@@ -176,14 +176,11 @@ class GraphPool(Pool):
                     carry.check(before, after, "after this call")
             yield places, results
 
-    def _none(self, rows: Rows) -> Any:
-        """Return carries for a call without ids."""
-        return self._carried.get(np.empty(0, np.int64)) if rows.are_together else self._model.initial
-
     def _places(self, ids: Ids, are_together: bool) -> Iterator[Any]:
         """Yield the places of the streams that run together, as slices or arrays."""
-        groups: Sequence[Any] = self._carried.alike(ids) if are_together else [range(max(1, len(ids)))]
-        for group in groups or [range(0)]:
+        is_split = are_together and len(ids)
+        groups: Sequence[Any] = self._carried.alike(ids) if is_split else [range(max(1, len(ids)))]
+        for group in groups:
             n = len(group)
             count = max(1, -(-n // ROWS_AT_ONCE)) if are_together else n
             for first, last in pairwise(n * i // count for i in range(count + 1)):
