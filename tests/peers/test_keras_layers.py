@@ -259,6 +259,11 @@ def test_multi_head_attention_gives_the_outputs_of_keras(
     agree(keras.Model([query, value, key], [*outputs, causal, L.GRU(2)(y), L.LSTM(2)(causal)]), tmp_path)
 
 
+def test_multi_head_attention_gives_outputs_of_several_axes(tmp_path: Path) -> None:
+    x = keras.Input((T, F))
+    agree(keras.Model(x, L.MultiHeadAttention(2, 3, output_shape=(2, 3))(x, x)), tmp_path)
+
+
 def test_multi_head_attention_takes_a_mask_of_scores(tmp_path: Path) -> None:
     x, mask = keras.Input((T, F)), keras.Input((T, T), dtype="bool", name="ids")
     y = L.MultiHeadAttention(2, 3)(x, x, attention_mask=mask)

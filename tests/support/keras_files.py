@@ -1,7 +1,10 @@
 """Keras files in tests/data/keras, Keras' outputs for them, and copies with changed configurations."""
 
+import io
 import json
+import re
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,3 +45,39 @@ def layer_of(config: dict[str, Any], kind: str) -> dict[str, Any]:
         "config"
     ]
     return found
+
+
+def written(
+    path: Path, kind: str, config: dict[str, Any], weights: dict[str, Any], *shapes: tuple[int, ...]
+) -> Path:
+    """Write a model of one layer, called with inputs of some shapes; `weights` are by path in the layer."""
+    names = [f"input_{i}" for i in range(len(shapes))]
+    keras = {"module": "keras.layers", "registered_name": None}
+    inputs = [
+        {"class_name": "InputLayer", "config": {"batch_shape": [None, *shape], "name": name}, "name": name}
+        for name, shape in zip(names, shapes, strict=True)
+    ]
+    tensors = [
+        {"class_name": "__keras_tensor__", "config": {"shape": [None, *shape], "keras_history": [name, 0, 0]}}
+        for name, shape in zip(names, shapes, strict=True)
+    ]
+    args = tensors if kind == "MultiHeadAttention" else [tensors]
+    calls = [{"args": args, "kwargs": {}}]
+    own = {"class_name": kind, "config": {"name": "it", **config}, "name": "it", "inbound_nodes": calls}
+    model = {
+        "name": "model",
+        "layers": [*({**keras, **each, "inbound_nodes": []} for each in inputs), keras | own],
+        "input_layers": [[name, 0, 0] for name in names],
+        "output_layers": ["it", 0, 0],
+    }
+    stored, layers = io.BytesIO(), "_".join(re.findall("[A-Z][a-z]*", kind)).lower()
+    with h5py.File(stored, "w") as file:
+        file.create_group("vars")
+        for name, array in weights.items():
+            file[f"layers/{layers}/{name}"] = array
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("metadata.json", json.dumps({"keras_version": "3.10.0"}))
+        functional = {"module": "keras.src.models.functional", "class_name": "Functional", "config": model}
+        archive.writestr("config.json", json.dumps(functional))
+        archive.writestr("model.weights.h5", stored.getvalue())
+    return path

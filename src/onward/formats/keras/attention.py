@@ -24,6 +24,8 @@ def attention(
     """
     if len(inputs) not in (2, 3):
         raise ArgumentError(f"attention takes query, value and key, not {len(inputs)} inputs")
+    for x in inputs:
+        k.rank(x, 3)
     query, value = inputs[:2]
     q, v, key = (k.floats(x) for x in (query, value, inputs[-1] if len(inputs) == 3 else value))
     scores = k.call(_scores, q, key)
@@ -125,5 +127,8 @@ def multi_head_attention(
     y = k.transposed(k.add("MatMul", weights, values), 0, 2, 1, 3)
     joined = k.reshaped(y, k.shape_of(y, 0, 1), -1, rank=3)
     kernel, offset = k.arrays(True, bias, part="output_dense")
+    offset = None if offset is None else offset.reshape(-1)
     y = k.product(joined, kernel.reshape(heads * value_size, -1), offset, "attention_output/")
+    if kernel.ndim > 3:  # output_shape has several sizes
+        y = k.reshaped(y, k.shape_of(y, 0, 1), *kernel.shape[2:], rank=kernel.ndim)
     return [y.with_mask(query.mask), *([weights] if return_attention_scores else [])]
