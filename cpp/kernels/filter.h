@@ -61,10 +61,10 @@ void filter(const Filters<Real>& f) {
     constexpr int V = vector_registers == 32 ? 4 : 2;
     Size vector = 0;
     while (f.n == Float<Real>::L && vector + V <= f.vectors) {
-        const Size end = f.outputs == 1 && !small_tiles ? vector + f.following[vector] / 8 * 8 : vector;
-        if (end <= vector) filter_outputs<Real, V>(f, vector), vector += V;
-        if constexpr (!small_tiles)
-            for (; vector < end; vector += 8) filter_tile<Real, 1, 8, true>(f, 0, vector);
+        if (!small_tiles && f.outputs == 1 && f.following[vector] >= 8)
+            filter_tile<Real, 1, 8, true>(f, 0, vector), vector += 8;
+        else
+            filter_outputs<Real, V>(f, vector), vector += V;
     }
     for (; vector < f.vectors; vector++) filter_outputs<Real, 1>(f, vector);
 }

@@ -15,7 +15,8 @@ namespace onward {
 namespace {
 
 constexpr Size few_outputs = 4;
-constexpr Size windows_at_once = 256;  // whose results are gathered, if those in memory are not adjacent
+// How many windows, and how many of their results, are gathered, if those in memory are not adjacent.
+constexpr Size windows_at_once = 256, results_at_once = 1 << 16;
 
 // Calls use(place in x, place in y, n) for the windows [first, last), n <= most of which are adjacent in x and evenly
 // spaced in y.
@@ -34,7 +35,7 @@ void for_runs(const Offsets& x, const Offsets& y, Size first, Size last, Size mo
 void WindowVectors::add(Size x, Size y, Size n) {
     const Size size = std::min(n, kernels.L);
     if (size != filters.n) finish(), filters.n = size;
-    Size whole = n / size;
+    Size whole = n / kernels.L;
     for (Size first = 0; first < n; first += size) {
         const Size at = std::min(first, n - size);
         places[filters.vectors] = x + at, y_places[filters.vectors] = y + at;
@@ -47,7 +48,7 @@ void WindowVectors::finish() {
     Filters<float> own = filters;
     for (Size channel = 0; filters.vectors && channel < channels.count; channel++) {
         kernels.filter(own);
-        own.x += channels.x_step, own.y += channels.y_step, own.weights++;
+        own.x += channels.x_step, own.y += own.y_stride, own.weights++;
         if (own.bias) own.bias++;
     }
     filters.vectors = 0;
@@ -59,36 +60,27 @@ void Plan::filter_windows(Filters<float> filters, const Offsets& x, const Offset
     if (f && f->function == Function::relu) filters.least = 0;
     const bool applies = f && f->function != Function::relu, is_direct = y.stride == 1 || y.count == 1;
     float* const to = filters.y;
-    const Size outputs = filters.outputs, y_stride = filters.y_stride;
+    const Size outputs = filters.outputs * channels.count, y_stride = filters.y_stride;
     auto apply = [&](float* results, Size stride, Size n) {
-        for (Size output = 0; applies && output < outputs; output++)
-            kernels.activate(*f, n, results + output * stride, results + output * stride);
+        for (Size output = 0; applies && output < outputs; output++, results += stride)
+            kernels.activate(*f, n, results, results);
     };
+    const Size at_once = std::clamp(results_at_once / (outputs + 1), Size(1), windows_at_once);
+    const Temporary<float> memory(is_direct ? 0 : outputs * at_once);
+    float* const gathered = memory.data();
+    if (!is_direct) filters.y = gathered, filters.y_stride = at_once;
+    WindowVectors vectors(kernels, filters, channels);
     if (is_direct) {
-        WindowVectors vectors(kernels, filters, channels);
         for_runs(x, y, first, last, last, [&](Size in, Size out, Size n) { vectors.add(in, out, n); });
         vectors.finish();
         if (applies)
             for_runs(x, y, first, last, last, [&](Size, Size out, Size n) { apply(to + out, y_stride, n); });
-        return;
-    }
-    const Temporary<float> memory(outputs * windows_at_once);
-    float* const gathered = memory.data();
-    filters.y = gathered, filters.y_stride = windows_at_once;
-    for (Size channel = 0; channel < channels.count; channel++) {
-        WindowVectors vectors(kernels, filters);
-        float* const channel_y = to + channel * channels.y_step;
-        for_runs(x, y, first, last, windows_at_once, [&](Size in, Size out, Size n) {
+    } else {
+        for_runs(x, y, first, last, at_once, [&](Size in, Size out, Size n) {
             vectors.add(in, 0, n), vectors.finish();
-            apply(gathered, windows_at_once, n);
-            float* const results = channel_y + out;
-            if (y_stride == 1) return transpose(gathered, windows_at_once, outputs, n, results, y.stride);
-            for (Size output = 0; output < outputs; output++)
-                for (Size i = 0; i < n; i++)
-                    results[output * y_stride + i * y.stride] = gathered[output * windows_at_once + i];
+            apply(gathered, at_once, n);
+            scatter(gathered, at_once, outputs, n, to + out, y_stride, y.stride);
         });
-        filters.x += channels.x_step, filters.weights++;
-        if (filters.bias) filters.bias++;
     }
 }
 
@@ -137,8 +129,9 @@ void Plan::filter_channels(const View& x, const View& weights, const View* bias,
         weights.shape != Axes{taps, channels} || !is_contiguous(weights) ||
         (bias && (bias->shape != Axes{channels} || !is_contiguous(*bias))))
         throw std::out_of_range("the views of a window have the wrong shapes or strides");
-    const Filters<float> base{nullptr, nullptr, 0, taps, 1, found.list(kept), nullptr, channels, 0, nullptr, 0.0f};
-    const Size x_step = x.strides.back(), y_step = y.strides.back(), work = count * taps * channels;
+    const Filters<float> base{nullptr, nullptr, y.strides.back(), taps, 1, found.list(kept), nullptr, channels, 0,
+                              nullptr, 0.0f};
+    const Size x_step = x.strides.back(), work = count * taps * channels;
     const bool has_bias = bias;
     const Place bias_place = bias ? *bias : View{};
     add([=, this, x = Place(x), weights = Place(weights), y = Place(y)](std::byte* const* spaces) {
@@ -151,7 +144,7 @@ void Plan::filter_channels(const View& x, const View& weights, const View* bias,
             filters.weights = at<float>(weights, spaces);
             filters.bias = has_bias ? at<float>(bias_place, spaces) : nullptr;
             filter_windows(filters, in, out, count * part / parts, count * (part + 1) / parts, {},
-                           Channels{channels, x_step, y_step});
+                           Channels{channels, x_step});
         }, work);
     });
 }

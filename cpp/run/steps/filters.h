@@ -5,9 +5,10 @@
 
 namespace onward {
 
-// Channels that each have one filter and a bias, and how far apart they are.
+// Channels that each have one filter and a bias, and how far apart they are in x; in y, outputs and channels are
+// equally far apart.
 struct Channels {
-    Size count = 1, x_step = 0, y_step = 0;
+    Size count = 1, x_step = 0;
 };
 
 class WindowVectors {

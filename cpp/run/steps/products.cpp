@@ -31,22 +31,6 @@ float* copied(const float* from, Size n, float* to) {
     return to + n;
 }
 
-// Copies `units` of each of n rows, which are `from_stride` apart, to the places of y that follow a walk over its rows.
-void scatter(const float* from, Size from_stride, Size n, float* y, Offsets::Walk& walk, Size row_stride, Size units,
-             Size stride) {
-    for (Size length; n > 0; n -= length, from += length * from_stride, walk.skip(length)) {
-        length = std::min(n, walk.left);
-        float* const to = y + walk.offset;
-        if (row_stride == 1) {
-            transpose(from, from_stride, length, units, to, stride);
-        } else {
-            for (Size i = 0; i < length; i++)
-                for (Size unit = 0; unit < units; unit++)
-                    to[i * row_stride + unit * stride] = from[i * from_stride + unit];
-        }
-    }
-}
-
 size_t row_axes_of(const View& view, Size row_axes) {
     if (row_axes < 0 || row_axes > Size(view.shape.size()))
         throw std::out_of_range("a view has fewer axes than its rows");
@@ -243,7 +227,10 @@ void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& row
             float* const y = out + (is_even ? row * stride : a.places[row]);
             kernels.activate(*f, std::min(together, n) * units, y, y);
         }
-        if (to.units) scatter(out, units, n, to.y, results, to.rows.stride, to.units, to.stride);
+        for (Size row = 0, count; to.units && row < n; row += count, results.skip(count)) {
+            count = std::min(n - row, results.left);
+            scatter(out + row * units, units, count, to.units, to.y + results.offset, to.rows.stride, to.stride);
+        }
     }
 }
 

@@ -49,6 +49,13 @@ inline void transpose(const float* from, Size from_step, Size n, Size m, float* 
     transpose<uint32_t>((const uint32_t*)from, from_step, n, m, (uint32_t*)to, to_step);
 }
 
+// to[i * n_step + j * m_step] = from[i * from_step + j] for i < n and j < m.
+inline void scatter(const float* from, Size from_step, Size n, Size m, float* to, Size n_step, Size m_step) {
+    if (n_step == 1) return transpose(from, from_step, n, m, to, m_step);
+    for (Size i = 0; i < n; i++)
+        for (Size j = 0; j < m; j++) to[i * n_step + j * m_step] = from[i * from_step + j];
+}
+
 // to[j * places.size() + i] = from[places[i] + j] for j < m.
 inline void transpose_pieces(const float* from, std::span<const Size> places, Size m, float* to) {
     const Size n = Size(places.size());
