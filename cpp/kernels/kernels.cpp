@@ -41,10 +41,10 @@ struct Tile {
     Size block = 0, blocks = 0, row = 0, rows = 0;
 };
 
-// Calls first(unit, z, u, record, at) and then second(unit, z, record, at) for each row and each block of the share. u
-// is the product of the panels and a, `unit` the first unit of the block, and `at` the offset of the block in arrays
-// [rows][H]. The second halves of a tile follow the product of the next tile: the processor computes them at the same
-// time as the first halves of that tile, because neither waits for the other.
+// Calls first(unit, z, u, record, at), and later second with the same arguments, for each row and each block of the
+// share. u is the product of the panels and a, `unit` the first unit of the block, and `at` the offset of the block in
+// arrays [rows][H]. The second halves of a tile, for which u is lost, follow the product of the next tile: the processor
+// computes them at the same time as the first halves of that tile, because neither waits for the other.
 template <class Real, class First, class Second>
 void for_cells(const Direction<Real>& d, const Panels<Real>& panels, const Real* a, Size a_stride, const Step<Real>& s,
                const Share& share, First first, Second second) {
@@ -60,19 +60,14 @@ void for_cells(const Direction<Real>& d, const Panels<Real>& panels, const Real*
             }
     };
     Tile unfinished;
-    auto finish = [&] {
-        for_each_cell(unfinished, [&](Size unit, Real* z, const Real*, Record<Real> record, Size at) {
-            second(unit, z, record, at);
-        });
-    };
     for_tiles(panels, {a, a_stride}, s.rows, s.quantized, share,
               [&](auto product, Size block, Size blocks, Size row, Size rows) {
                   product(u, blocks * G * L);
-                  finish();
+                  for_each_cell(unfinished, second);
                   unfinished = {block, blocks, row, rows};
                   for_each_cell(unfinished, first);
               });
-    finish();
+    for_each_cell(unfinished, second);
 }
 
 // The second half of a cell that has only one.
@@ -97,13 +92,13 @@ void gates_with(const Direction<Real>& d, const Step<Real>& s, const Share& shar
         case Cell::lstm:
             return for_gates([&](Size unit, Real* z, const Real* u, Record<Real> record, Size at) {
                 lstm_cell_state(Options(d, unit), z, u, s.c + at, record);
-            }, [&](Size unit, Real* z, Record<Real> record, Size at) {
+            }, [&](Size unit, Real* z, const Real*, Record<Real> record, Size at) {
                 lstm_hidden_state(Options(d, unit), z, s.c + at, h + at, record);
             });
         case Cell::gru:
             return for_gates([&](Size unit, Real* z, const Real* u, Record<Real> record, Size) {
                 gru_sums(Options(d, unit), z, u, record);
-            }, [&](Size unit, Real* z, Record<Real> record, Size at) {
+            }, [&](Size unit, Real* z, const Real*, Record<Real> record, Size at) {
                 gru_hidden_state(Options(d, unit), z, s.h + at, h + at, record);
             });
         case Cell::gru_reset_before:
