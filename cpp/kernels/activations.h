@@ -1,6 +1,8 @@
 // The activation functions on vectors, and their selection by name.
 #pragma once
 
+#include <limits>
+
 #include "kernels/kernels.h"
 #include "kernels/vec.h"
 
@@ -18,7 +20,8 @@ vec_of<Real> relu(vec_of<Real> x) {
 
 template <class Real>
 vec_of<Real> relu6(vec_of<Real> x) {
-    return x >= Float<Real>::above_6 ? broadcast(Real(6)) : relu<Real>(x);
+    constexpr Real next = 6 + 4 * std::numeric_limits<Real>::epsilon();  // the least number above 6
+    return x >= next ? broadcast(Real(6)) : relu<Real>(x);
 }
 
 template <class Real>

@@ -73,7 +73,7 @@ struct Float<float> {
     static constexpr float normal_q[] = {0x1.82b4bcp-1f,  -0x1.373e32p-1f, 0x1.8c6dbep-2f, -0x1.7e01b8p-3f,
                                          0x1.eec4f4p-5f,  -0x1.ec5254p-8f, -0x1.c81fe6p-9f, 0x1.99eff6p-10f,
                                          0x1.184a9ep-13f, -0x1.49ecd6p-13f, -0x1.d0af12p-20f};
-    static constexpr float max = 0x1.fffffep127f, tiny = 0x1p-126f, above_6 = 0x1.800002p2f;
+    static constexpr float max = 0x1.fffffep127f, tiny = 0x1p-126f;
 };
 
 template <>
@@ -100,7 +100,7 @@ struct Float<double> {
         0x1.7fa62c0d145c8p-21, -0x1.8d6480ccf6ccap-18, -0x1.4f852d0cd4c1ep-21, 0x1.1316b229f3154p-20,
         0x1.1c4173fea8cfep-22, -0x1.571caa0900ce5p-23, -0x1.525f7cf095528p-24, 0x1.3292d28468146p-26,
         0x1.14091d7a7c750p-26, -0x1.42e7f2a5e9142p-31, -0x1.d02cb8b1aece5p-30, -0x1.07d58223a74e6p-33};
-    static constexpr double max = 0x1.fffffffffffffp1023, tiny = 0x1p-1022, above_6 = 0x1.8000000000001p2;
+    static constexpr double max = 0x1.fffffffffffffp1023, tiny = 0x1p-1022;
 };
 
 template <class Real>
