@@ -386,26 +386,29 @@ def _redirected(step: Step, x: View, y: View, lanes: int) -> Step | None:
     target = y if splits else arguments[place].like(x, y)
     if target is None:
         return None
-    if name == "filter":
-        allowed = place == len(arguments) - 1
-    elif name in PRODUCTS:
-        # A product of floats writes whole vectors, but a filter does not.
-        axes = zip(target.shape[:-1], target.strides, strict=False)
-        steps = [stride for size, stride in axes if is_symbolic([size]) or size != 1]
-        numbers = (target.offset, *steps, target.shape[-1]) if name == "product" else ()
-        is_aligned = y.space < 0 and not any(is_symbolic([rest := n % lanes]) or rest for n in numbers)
+    is_output = place == len(arguments) - 1
+    if name in PRODUCTS:
         has_rows = target.shape[-1] == 1 or are_same(target.strides[-1], 1)
         if name == "product" and not has_rows:
-            name, is_aligned, has_rows = "filter", True, True
-        allowed = place == len(arguments) - 1 and is_aligned and has_rows
+            name = "filter"
+        fits = has_rows and y.space < 0 and (name != "product" or _has_whole_vectors(target, lanes))
+        allowed = is_output and (name == "filter" or fits)
     elif name == "recurrent":
         allowed = (place == 4 and target.strides[2] == 1) or (place > 4 and target.is_contiguous())
     else:
         # With another innermost axis, the loop of an elementwise function would be slower than the copy.
         same_order = name == "copy" or _innermost(target) == _innermost(arguments[place])
-        is_output = (name in STRIDED and place == len(arguments) - 1) or (name == "take" and place == 2)
+        is_output = is_output if name in STRIDED else name == "take" and place == 2
         allowed = is_output and same_order
     return (name, (*arguments[:place], target, *arguments[place + 1 :])) if allowed else None
+
+
+def _has_whole_vectors(y: View, lanes: int) -> bool:
+    """Whether the rows of y consist of whole vectors, which a product of floats writes."""
+    axes = zip(y.shape[:-1], y.strides, strict=False)
+    strides = [stride for size, stride in axes if is_symbolic([size]) or size != 1]
+    parts = [number % lanes for number in (y.offset, *strides, y.shape[-1])]
+    return not is_symbolic(parts) and not any(parts)
 
 
 def _splits_rows(x: View, arguments: tuple[Any, ...]) -> bool:
