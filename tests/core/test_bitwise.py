@@ -1,5 +1,6 @@
 """Results are bit-identical for any batch, chunk size and instruction set: sums have one fixed order."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -71,6 +72,27 @@ def test_a_row_with_a_length_gives_the_same_bits_as_the_shorter_row(cell: str, d
         for row, length in enumerate(lengths):
             own = [y[:length, [row]], *(part[:, [row]] for part in state)]
             assert_bitwise(own, alone[row], f"{isa}, length {length}")
+
+
+@every_cell
+@both_dtypes
+@odd_sizes
+def test_records_have_the_same_bits_for_any_threads_and_instruction_set(
+    cell: str, dtype: str, hidden_size: int
+) -> None:
+    x, found = numbers(dtype, 3, 29, 5), []
+    x[0, 3, 1], x[1, 5], lengths = np.nan, -0.0, [3, 0, 1, 2] * 7 + [3]
+    for _, threads in itertools.product(each_isa(), (1, 2)):
+        layer = CELLS[cell](hidden_size=hidden_size, num_layers=2, bidirectional=True, dtype=dtype)
+        with onward.num_threads(threads):
+            plain = answer(layer, x, lengths=lengths)
+            y, state, _, records = layer.record(x, None, lengths, sums=True)
+        assert_bitwise([y, *parts(state)], plain)
+        found.append([array for r in records for array in (r.y, r.gates, r.sums)])
+    for arrays in found[1:]:
+        for one, other in zip(found[0], arrays, strict=True):
+            np.testing.assert_array_equal(one, other)  # equates NaN
+            np.testing.assert_array_equal(np.signbit(one[one == 0]), np.signbit(other[other == 0]))
 
 
 @both_dtypes

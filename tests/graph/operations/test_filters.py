@@ -168,6 +168,55 @@ def test_the_bits_of_random_convolutions_depend_on_nothing_but_the_row(operation
         assert len(found) == 1, (attributes, [array.shape for array in inputs], after)
 
 
+def sliced(a: Any, steps: Any) -> tuple[Any, list[Any]]:
+    """Every step-th element of a along each axis, and the arguments of Slice that select them."""
+    beyond = 1 << 30
+    starts, ends = np.where(steps > 0, 0, beyond), np.where(steps > 0, beyond, -beyond)
+    return a[*(slice(None, None, step) for step in steps)], [starts, ends, np.arange(a.ndim), steps]
+
+
+def test_the_bits_of_a_product_do_not_depend_on_the_strides_of_its_rows_and_results() -> None:
+    """Its rows or its units may be adjacent, or none of them, in x and in y, where other results follow."""
+    for case in counted_cases(60):
+        with case:
+            rng = np.random.default_rng(case.seed)
+            rank = int(rng.integers(2, 5))
+            shape = rng.choice([1, 2, 3, 5, 17], rank)
+            shape[rng.integers(rank)] = rng.choice([1, 4, 16, 33, 260, 700])
+            if shape.prod() > 20_000:
+                case.skip()
+            x, before, after = floats(rng, *shape), rng.permutation(rank), rng.permutation(rank)
+            replace_some(rng, x, SPECIAL if rng.random() < 0.4 else [0, -0.0])
+            rows, numbers = sliced(x, rng.choice([1, 1, 1, 2, -1], rank))
+            rows, axis = rows.transpose(before), int(rng.integers(rank))
+            W = floats(rng, rows.shape[-1], int(rng.choice([1, 2, 3, 4, 5, 8, 16, 17, 33])))
+            bias = floats(rng, W.shape[1]) * rng.choice(np.float32([-0.0, 1]))
+            function = str(rng.choice(["Identity", "Relu", "Tanh"]))
+            plain, moves = Graph(outputs=("z",)), Graph(outputs=("y",))
+            for graph, name in ((plain, "rows"), (moves, "x")):
+                graph.add_input(name, np.dtype(np.float32))
+                graph.add_constant(W, "W")
+                graph.add_constant(bias, "b")
+            names = [moves.add_constant(array, f"c{i}") for i, array in enumerate(numbers)]
+            moves.nodes.append(Node("Slice", ("x", *names), ("s",), {}, "slice"))
+            moves.nodes.append(Node("Transpose", ("s",), ("rows",), {"perm": before.tolist()}, "before"))
+            for graph in (plain, moves):
+                graph.nodes.append(Node("MatMul", ("rows", "W"), ("p",), {}, "product"))
+                graph.nodes.append(Node("Add", ("p", "b"), ("a",), {}, "bias"))
+                graph.nodes.append(Node(function, ("a",), ("z",), {}, "function"))
+            moves.nodes.append(Node("Transpose", ("z",), ("t",), {"perm": after.tolist()}, "after"))
+            moves.nodes.append(Node("Neg", ("t",), ("n",), {}, "negative"))
+            moves.nodes.append(Node("Concat", ("t", "n", "t"), ("y",), {"axis": axis}, "joined"))
+            for _, threads in itertools.product(each_isa(), (1, 2)):
+                z = Planner(plain)(np.ascontiguousarray(rows))[0].transpose(after)
+                with onward.num_threads(threads):
+                    y = Planner(moves)(x)[0]
+                expected = np.concatenate([z, -z, z], axis)
+                np.testing.assert_array_equal(y, expected)  # equates NaN
+                zeros = expected == 0
+                np.testing.assert_array_equal(np.signbit(y[zeros]), np.signbit(expected[zeros]))
+
+
 @pytest.mark.parametrize(("group", "M"), [(1, 3), (5, 5)])
 @pytest.mark.parametrize("operation", ["Conv", "ConvTranspose"])
 def test_a_program_for_all_lengths_runs_a_single_window(operation: str, group: int, M: int) -> None:
