@@ -11,6 +11,7 @@ from support.randomized import random_cases
 from support.skips import counted_cases
 
 import onward
+from onward.errors import ShapeError
 from onward.graph.graph import Graph
 from onward.graph.node import Node
 from onward.graph.operations import OPERATIONS
@@ -41,12 +42,15 @@ def random_case(rng: Any, operation: str) -> tuple[list[Any], dict[str, Any]]:
     if operation == "ConvTranspose":
         whole = (sizes - 1) * strides + (kernel - 1) * dilations + 1
         pads = [int(min(pad, (size - 1) // 2)) for pad, size in zip(pads, [*whole, *whole], strict=True)]
-    return inputs, {
+    attributes = {
         "group": group,
         "dilations": dilations.tolist(),
         "strides": strides.tolist(),
         "pads": pads,
     }
+    if operation == "ConvTranspose" and rng.random() < 0.5:
+        attributes["output_padding"] = rng.integers(0, np.maximum(strides, dilations)).tolist()
+    return inputs, attributes
 
 
 @pytest.mark.parametrize("operation", ["Conv", "ConvTranspose"])
@@ -231,6 +235,22 @@ def test_a_program_for_all_lengths_runs_a_single_window(operation: str, group: i
         x = floats(rng, 1, 5, T)
         (expected,) = OPERATIONS[operation].compute([x, graph.constants["W"]], {"group": group})
         np.testing.assert_allclose(planner(x)[0], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("operation", ["Conv", "ConvTranspose"])
+def test_a_program_for_all_lengths_has_the_bits_of_a_program_for_each(operation: str) -> None:
+    for case in counted_cases(15):
+        with case:
+            rng = np.random.default_rng(case.seed)
+            inputs, attributes = random_case(rng, operation)
+            last, after = tuple(rng.random(2) < 0.5), str(rng.choice(["Identity", "Relu", "Tanh"]))
+            graph = between_layouts(operation, inputs, attributes, last, after)
+            planner, sizes = Planner(graph), inputs[0].shape[1:-1]
+            with case.skipping(ShapeError):  # of windows that are longer than the input
+                for T in (inputs[0].shape[-1], *rng.integers(1, 60, 3), 400):
+                    x = floats(rng, int(rng.integers(1, 3)), *sizes, T)
+                    x = moved(x, 1, -1) if last[0] else x
+                    assert planner(x)[0].tobytes() == Planner(graph)(x)[0].tobytes(), (attributes, x.shape)
 
 
 def channels_last(operation: str, inputs: list[Any], attributes: dict[str, Any]) -> Graph:
