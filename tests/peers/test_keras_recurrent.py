@@ -189,6 +189,8 @@ CONV_LSTM: dict[str, dict[str, Any]] = {
     "dilated": {"return_sequences": True, "padding": "same", "dilation_rate": 2},
     "zeros": {"return_sequences": True, "zero_output_for_mask": True},
     "channels_first": {"return_sequences": True, "return_state": True, "data_format": "channels_first"},
+    "softmax": {"activation": "softmax", "recurrent_activation": "sparsemax"},
+    "softmax_first": {"activation": "log_softmax", "data_format": "channels_first"},
 }
 
 

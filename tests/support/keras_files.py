@@ -61,7 +61,7 @@ def written(
         {"class_name": "__keras_tensor__", "config": {"shape": [None, *shape], "keras_history": [name, 0, 0]}}
         for name, shape in zip(names, shapes, strict=True)
     ]
-    args = tensors if kind == "MultiHeadAttention" else [tensors]
+    args = [tensors] if kind in ("Attention", "AdditiveAttention") else tensors
     calls = [{"args": args, "kwargs": {}}]
     own = {"class_name": kind, "config": {"name": "it", **config}, "name": "it", "inbound_nodes": calls}
     model = {
@@ -70,7 +70,7 @@ def written(
         "input_layers": [[name, 0, 0] for name in names],
         "output_layers": ["it", 0, 0],
     }
-    stored, layers = io.BytesIO(), "_".join(re.findall("[A-Z][a-z]*", kind)).lower()
+    stored, layers = io.BytesIO(), re.sub("([a-z])([A-Z])", r"\1_\2", kind).lower()
     with h5py.File(stored, "w") as file:
         file.create_group("vars")
         for name, array in weights.items():

@@ -104,6 +104,7 @@ ACTIVATIONS: dict[str, Function] = {
     "sparsemax": _sparsemax,
     "glu": _glu,
 }
+OVER_LAST = ("softmax", "log_softmax", "sparsemax")  # functions of all elements along the last axis
 
 
 def activation(k: Layer, x: Value, default: Any = "linear") -> Value:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -14,7 +15,7 @@ from ...graph.graph import Input
 from ...layers import rnn
 from ...layers.base import NO_WEIGHTS
 from ...layers.recurrent import Recurrent
-from .activations import ACTIVATIONS, Function, activation_name
+from .activations import ACTIVATIONS, OVER_LAST, Function, activation_name
 from .convolutions import window_options
 from .core_layers import DROPOUTS, numbers
 from .layer import CELLS_ONLY, Layer, layer
@@ -313,9 +314,10 @@ def conv_lstm(
     recurrent = np.asarray(conv_weight(recurrent, k.context.theano), k.dtype())
     defaults = {"activation": "tanh", "recurrent_activation": k.context.recurrent_activation}
     names = [activation_name(k, k.option(key, default), key) for key, default in defaults.items()]
-    functions = [ACTIVATIONS[name] for name in names]
-
     first = k.option("data_format", None) == "channels_first"
+    over = {"axis": -1 if first else 1}  # the last axis in Keras; the steps here have their channels first
+    functions = [partial(ACTIVATIONS[name], **over if name in OVER_LAST else {}) for name in names]
+
     mask, x = x.mask if use_mask else None, k.floats(x)
     steps = k.transposed(x, 1, 0, *((2, *range(3, 3 + n)) if first else (2 + n, *range(2, 2 + n))))
     counts = mask and k.transposed(mask, 1, 0)
