@@ -36,6 +36,7 @@ Offsets::Offsets(Memory& memory, const View& view, size_t first, size_t last) {
             merged[depth++] = {n, own};
     }
     axes = merged;
+    if (!count) depth = 0;  // there is no element whose place on an axis without any could be found
     if (depth) line = merged[depth - 1].n, stride = merged[depth - 1].stride;
 }
 
