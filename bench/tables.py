@@ -38,7 +38,10 @@ Reports = dict[str, Row]
 
 # For each table, the headers of its columns and the keys of their values in the rows.
 TABLES: dict[str, dict[str, str]] = {
-    "models.models": {**MODELS, "share of the limit": "share"},
+    "models.models": MODELS,
+    "models.limits": {
+        "model": "model", "Onward, µs": "onward", "limit, µs": "limit", "share of the limit": "share",
+    },
     "models.int8": MODELS,
     "keras_models.models": MODELS,
     "lengths.lengths": MODELS,
@@ -253,6 +256,8 @@ def rows(reports: Reports, name: str) -> list[Row]:
     """The rows of a table; a few are computed from other tables."""
     if name == "models.int8":
         return [row for row in rows(reports, "models.models") if "int8" in row["model"]]
+    if name == "models.limits":
+        return [row for row in rows(reports, "models.models") if "limit" in row]
     if name == "serve.live":
         return list(live(rows(reports, "serve.streams")))
     if name == "zoo.misses":
