@@ -12,7 +12,7 @@ using onward::Activation;
 using onward::Function;
 
 // relu and relu6 return denormals as they are, like `larger` and `smaller`, which compare them as zeros. They compare x
-// with a neighbor of the bound: from `x < 0 ? 0 : x`, some compilers make a maximum, which turns denormals into zeros.
+// with a neighbor of the bound, because some compilers turn `x < 0 ? 0 : x` into a maximum, which flushes denormals.
 template <class Real>
 vec_of<Real> relu(vec_of<Real> x) {
     return x <= -Float<Real>::tiny ? broadcast(Real(0)) : x;

@@ -43,7 +43,7 @@ struct Tile {
 
 // Calls first(unit, z, u, record, at), and later second with the same arguments, for each row and each block of the
 // share. u is the product of the panels and a, `unit` the first unit of the block, and `at` the offset of the block in
-// arrays [rows][H]. The second halves of a tile, for which u is lost, follow the product of the next tile: the processor
+// arrays [rows][H]. The second halves of a tile follow the product of the next tile, which overwrites u: the processor
 // computes them at the same time as the first halves of that tile, because neither waits for the other.
 template <class Real, class First, class Second>
 void for_cells(const Direction<Real>& d, const Panels<Real>& panels, const Real* a, Size a_stride, const Step<Real>& s,

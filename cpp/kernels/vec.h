@@ -55,7 +55,6 @@ typedef uint64_t u64v __attribute__((vector_size(vector_bytes), may_alias));
 //   normal_q  q(t) of gelu on |t| <= 1
 //   max       the largest finite number
 //   tiny      the smallest number that is not subnormal
-//   above_6   the smallest number greater than 6
 template <class Real>
 struct Float;
 

@@ -226,7 +226,7 @@ class Planner:
 
 
 def compiled(graph: Graph, inputs: Sequence[Any], parameters: Sequence[bool], weights: Weights) -> Program:
-    """Compile a program; again, while guards fix axes, with plain sizes for these, which permit fewer steps.
+    """Compile a program, and again with plain sizes, which permit fewer steps, while guards fix axes.
 
     `parameters` tells on which values of inputs it may depend. An error is that of a program for these sizes
     alone, which states them.

@@ -88,7 +88,7 @@ def permuted(t: Translator, x: Tensor, order: Sequence[int]) -> str:
 
 
 def _copied(t: Translator, self: Tensor, src: Tensor) -> str:
-    """Broadcast a tensor to the shape of that which it replaces."""
+    """Broadcast a tensor to the shape of the tensor that it replaces."""
     for axis in range(-min(self.rank, src.rank), 0):
         if (n := src.shape[axis]) not in (1, None):
             message = f"{n} elements along an axis are copied into an axis of another size"

@@ -46,7 +46,7 @@ class Segment:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A part of an axis from a step on; it exists in calls in which the axis has that step."""
+    """A part of an axis that starts at a step; it exists only in calls whose axis has that step."""
 
     tensor: Tensor
     whole: Tensor

@@ -162,7 +162,7 @@ class Recorder(Translator):
         super().write(x, value)
 
     def _require_shape(self, x: Tensor, value: str) -> None:
-        """Raise ArgumentError, now or in a call, unless a value has the shape of that which it replaces."""
+        """Raise ArgumentError, now or in a call, unless a value has the shape of the one that it replaces."""
         before, after = (self.graph.known(name) for name in (self.read(x).name, value))
         if before is None or after is None or len(before.shape) != len(after.shape):
             return
