@@ -83,15 +83,18 @@ public:
         return view;
     }
 
+    const Dense<float>& dense(Size O, Size K) {
+        const auto &W = floats(O * K, 0.3), &b = floats(O);
+        return products.emplace_back(Matrix<float>{Format::native, W.data()}, b.data(), O, K);
+    }
+
     // y (*rows, O) of x (*rows, *K), whose first `row_axes` axes are the rows; a row of y covers whole vectors.
     View product(const View& x, Size row_axes, Size O, const std::optional<Activation<float>>& f = {}) {
         Shape shape;
         for (Size axis = 0; axis < row_axes; axis++) shape.push_back(x.shape[axis]);
         const Size rows = elements(shape), K = elements(x.shape) / rows;
-        const auto &W = floats(O * K, 0.3), &b = floats(O);
         const View memory = array({rows, ceil_div(O, lanes) * lanes});
-        dense.emplace_back(Matrix<float>{Format::native, W.data()}, b.data(), O, K);
-        plan.product(dense.back(), x, row_axes, f, sliced(memory, 1, 0, O));
+        plan.product(dense(O, K), x, row_axes, f, sliced(memory, 1, 0, O));
         shape.push_back(memory.shape[1]);
         return sliced(reshaped(memory, shape), row_axes, 0, O);
     }
@@ -149,7 +152,7 @@ private:
     Buffer<std::byte> memory = Buffer<std::byte>::zeros(bytes);
     std::byte* const spaces[1] = {memory.data()};
     std::deque<std::vector<float>> weights;
-    std::deque<Dense<float>> dense;
+    std::deque<Dense<float>> products;
     std::deque<FusedOperations> fusions;
     Size end = 0;
 
@@ -295,11 +298,11 @@ void signal(Hash& hash) {
     const std::vector<Size>& factors = g.tables.emplace_back(std::vector<Size>{3, 5});
     g.plan.fourier(n, false, factors, table, &window, with_axes(x, {N, frames, n, 1}, {L, step, 1, 1}), spectra);
     g.plan.reduce(Reduction::sum, spectra, powers);
-    const View signals = reshaped(x, {N, C, L / C}), last = permuted(signals, {0, 2, 1}), bias = g.random({M});
+    const View signals = reshaped(x, {N, C, L / C}), last = permuted(signals, {0, 2, 1});
     const Size out = L / C - taps + 1;
     const View read = with_axes(last, {N, out, taps, C}, {L, 1, 1, L / C}), y = g.array({N, M, out});
     const View channels = g.array({N, C, out}), rows = g.array({N, out, C});
-    g.plan.filter(read, g.random({taps * C, M}), &bias, permuted(y, {0, 2, 1}));
+    g.plan.filter(g.dense(M, taps * C), read, 2, std::nullopt, permuted(y, {0, 2, 1}));
     const View kernels = g.random({taps, C});
     g.plan.window(Window::weighted_sum, read, &kernels, nullptr, permuted(channels, {0, 2, 1}));
     g.plan.copy(permuted(channels, {0, 2, 1}), rows);
