@@ -236,7 +236,7 @@ constexpr onward::Kernels<Real> kernels = {
 #endif
 };
 
-#ifdef ONWARD_ONLY_BYTES  // for a smaller build
+#ifdef ONWARD_ONLY_BYTES  // all else is in the table that this one extends
 constexpr onward::Kernels<float> float_kernels = [] {
     onward::Kernels<float> products{};
     products.L = kernels<float>.L, products.product = kernels<float>.product;
@@ -260,7 +260,7 @@ constexpr onward::ByteKernels byte_kernels = {offset, quantize_rows, integer_pro
 namespace onward {
 extern const Table ONWARD_TABLE_OF(ONWARD_ISA);
 const Table ONWARD_TABLE_OF(ONWARD_ISA) = {ONWARD_NAME(ONWARD_ISA), float_kernels,
-#ifdef ONWARD_NO_FLOAT64  // for a smaller build
+#if defined(ONWARD_NO_FLOAT64) || defined(ONWARD_ONLY_BYTES)
                                                   {},
 #else
                                                   kernels<double>,

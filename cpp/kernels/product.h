@@ -144,7 +144,7 @@ constexpr Micros<float> dynamic_micros = Micros<float>::of<Dynamic, 4>();  // fo
 
 inline const Micros<float>& micros_for(const Panels<float>& panels) {
     switch (panels.format) {
-#ifndef ONWARD_ONLY_BYTES  // for a smaller build, whose other products are in another table
+#ifndef ONWARD_ONLY_BYTES  // whose other products are in another table
         case Format::native: return micros<Native<float>>[panels.G];
         case Format::float16: return micros<Float16>[panels.G];
 #endif

@@ -40,29 +40,31 @@ bool has_dot_product() {
 }
 #endif
 
-#if defined(ONWARD_ARM) && defined(ONWARD_SMALL)
-// The kernels of Neon, except for products of bytes.
-const Kernels<float>& kernels_for(const Panels<float>& panels) {
-    const bool are_bytes = panels.format != Format::native && panels.format != Format::float16;
-    return (are_bytes ? neondotprod_table : neon_table).f32;
+// An instruction set that extends `base` by products of bytes: the kernels of `base`, except for these.
+template <const Table& base, const Table& bytes>
+const Table* extended() {
+    static const Table table = [] {
+        static constexpr auto kernels_for = [](const Panels<float>& panels) -> const Kernels<float>& {
+            const bool are_bytes = panels.format != Format::native && panels.format != Format::float16;
+            return (are_bytes ? bytes : base).f32;
+        };
+        Table all = base;
+        all.name = bytes.name, all.bytes = bytes.bytes;
+        all.f32.product = [](const Panels<float>& panels, const Operand<float>& a, Size rows, float* out,
+                             Size out_stride, int32_t* quantized, const Share& share) {
+            kernels_for(panels).product(panels, a, rows, out, out_stride, quantized, share);
+        };
+        all.f32.gates = [](const Direction<float>& direction, const Step<float>& step, const Share& share) {
+            kernels_for(direction.recurrent).gates(direction, step, share);
+        };
+        all.f32.second_product = [](const Direction<float>& direction, const Step<float>& step, const Share& share) {
+            const Panels<float>& panels = direction.candidate.blocks ? direction.candidate : direction.projection;
+            kernels_for(panels).second_product(direction, step, share);
+        };
+        return all;
+    }();
+    return &table;
 }
-
-const Kernels<float> dot_product_kernels = [] {
-    Kernels<float> all = neon_table.f32;
-    all.product = [](const Panels<float>& panels, const Operand<float>& a, Size rows, float* out, Size out_stride,
-                     int32_t* quantized, const Share& share) {
-        kernels_for(panels).product(panels, a, rows, out, out_stride, quantized, share);
-    };
-    all.gates = [](const Direction<float>& direction, const Step<float>& step, const Share& share) {
-        kernels_for(direction.recurrent).gates(direction, step, share);
-    };
-    all.second_product = [](const Direction<float>& direction, const Step<float>& step, const Share& share) {
-        const Panels<float>& panels = direction.candidate.blocks ? direction.candidate : direction.projection;
-        kernels_for(panels).second_product(direction, step, share);
-    };
-    return all;
-}();
-#endif
 
 std::vector<const Table*> available() {
     std::vector<const Table*> tables{baseline};
@@ -74,15 +76,18 @@ std::vector<const Table*> available() {
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
             __builtin_cpu_supports("avx512cd")) {
-#ifndef ONWARD_SMALL
+            const bool has_vnni = __builtin_cpu_supports("avx512vnni");
+#ifdef ONWARD_SMALL
+            if (has_vnni) tables.push_back(&avx512vnni_table);
+#else
             tables.push_back(&avx512_table);
+            if (has_vnni) tables.push_back(extended<avx512_table, avx512vnni_table>());
 #endif
-            if (__builtin_cpu_supports("avx512vnni")) tables.push_back(&avx512vnni_table);
         }
     }
 #endif
 #ifdef ONWARD_ARM
-    if (has_dot_product()) tables.push_back(&neondotprod_table);
+    if (has_dot_product()) tables.push_back(extended<neon_table, neondotprod_table>());
 #endif
     return tables;
 }
@@ -119,18 +124,13 @@ void select(const std::string& isa) { current() = &find(isa); }
 
 template <>
 const Kernels<float>& kernels() {
-#if defined(ONWARD_ARM) && defined(ONWARD_SMALL)
-    if (&selected() == &neondotprod_table) return dot_product_kernels;
-#endif
     return selected().f32;
 }
 
 template <>
 const Kernels<double>& kernels() {
-#if defined(ONWARD_X86) && defined(ONWARD_SMALL)
-    if (&selected() == &avx512vnni_table) return avx2_table.f64;  // the same bits, and a smaller file
-#elif defined(ONWARD_ARM) && defined(ONWARD_SMALL)
-    if (&selected() == &neondotprod_table) return neon_table.f64;  // likewise
+#ifdef ONWARD_X86
+    if (!selected().f64.L) return avx2_table.f64;  // AVX-512 has none: these give the same bits
 #endif
     return selected().f64;
 }
