@@ -78,6 +78,14 @@ def test_a_model_does_not_change_with_its_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(model(x), x + bias)
 
 
+def test_constants_stay_in_the_memory_of_the_file(tmp_path: Path) -> None:
+    """Each was copied while its model was opened."""
+    onward.Sequential(onward.LSTM(3, 4), onward.Linear(4, 2)).export_onnx(tmp_path / "model.onnx")
+    constants = onward.load(tmp_path / "model.onnx").graph.constants
+    assert constants
+    assert not any(array.flags.owndata or array.flags.writeable for array in constants.values())
+
+
 def test_the_content_decides_the_format(tmp_path: Path) -> None:
     assert isinstance(onward.load(lstm_file(tmp_path / "model.bin")), Model)
     onward.Sequential(onward.LSTM(2, 3)).save(tmp_path / "saved.onnx")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib import import_module
 
+import numpy as np
 import pytest
 
 from onward.graph import operations
@@ -37,3 +38,18 @@ assert OPERATIONS["Conv"].stream and OPERATIONS["ConvTranspose"].lower and OPERA
 assert OPERATIONS["DynamicQuantizeLSTM"].lower and OPERATIONS["QuantizeLinear"].lower
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_meaning_of_an_operation_takes_aligned_arrays() -> None:
+    """The core reads them, and arrays in the memory of a file may start at any byte."""
+    seen = []
+
+    def compute(*arrays: np.ndarray) -> np.ndarray:
+        seen.extend(arrays)
+        return arrays[0]
+
+    numbers = np.arange(1, 6, dtype=np.float32)
+    unaligned = np.frombuffer(b"?" + numbers.tobytes(), np.float32, offset=1)
+    assert not unaligned.flags.aligned
+    registry.Operation("Test", compute).compute([unaligned, numbers, None], {})
+    assert seen[0].flags.aligned and (seen[0] == numbers).all() and seen[1] is numbers

@@ -1,4 +1,4 @@
-"""Translate the graph of an ONNX file to a graph of Onward.
+"""Translate the graph of an ONNX file to a graph of Onward, whose constants stay in the memory of the file.
 
 Functions of the file are inlined. The body of an If, Loop, Scan or SequenceMap becomes a graph of its own,
 to which the values that it uses from around it are passed.
@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ...core import budget
 from ...errors import FileError, OnwardError
 from ...graph import Graph, Input
-from ...graph.node import AnyArray, named
+from ...graph.node import named
 from . import messages, opsets, own_functions
 from .protobuf import decode
 from .tensors import attribute_value, dtype_of, tensor_array
@@ -65,7 +64,7 @@ class _Scope:
         for value in graph.input:
             self.names[value.name] = self.graph.add_input(*declaration(value))
         for tensor in graph.initializer:
-            self.names[tensor.name] = self.graph.add_constant(_aligned(tensor_array(tensor)), tensor.name)
+            self.names[tensor.name] = self.graph.add_constant(tensor_array(tensor), tensor.name)
         self.add_nodes(graph.node)
         self.graph.outputs = tuple(self.find(value.name) for value in graph.output)
         self.graph.declared_outputs = tuple(map(declaration, graph.output))
@@ -158,8 +157,7 @@ class _Scope:
         values = {}
         for attribute in node.attribute:
             if not attribute.ref_attr_name:
-                value = attribute_value(attribute)
-                values[attribute.name] = _aligned(value) if isinstance(value, np.ndarray) else value
+                values[attribute.name] = attribute_value(attribute)
             elif attribute.ref_attr_name in self.attributes:
                 values[attribute.name] = self.attributes[attribute.ref_attr_name]
         return values
@@ -216,12 +214,6 @@ class _Scope:
         inner = [decode(messages.ValueInfo, content) for content in self.source.value_info]
         declared = map(declaration, (*self.source.input, *inner, *self.source.output))
         return {each.name: len(each.axes) for each in declared if each.axes is not None}
-
-
-def _aligned(array: AnyArray) -> AnyArray:
-    """Return a copy of an array: in the file, it may be anywhere."""
-    budget.take(array.nbytes)
-    return array.copy()
 
 
 def declaration(value: messages.ValueInfo) -> Input:

@@ -171,6 +171,8 @@ class Operation:
 
     def compute(self, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[Any, ...]:
         """Compute the outputs in NumPy, which flushes denormals to zero as the core does."""
+        # the core reads aligned arrays; those of a file may be anywhere
+        inputs = [a.copy() if type(a) is np.ndarray and not a.flags.aligned else a for a in inputs]
         given = [a.dtype for a in inputs if a is not None] if self.widens else []
         narrow = [dtype for dtype in given if name_of(dtype) in WIDENED]
         if narrow:
