@@ -1,5 +1,7 @@
 """Plans match the same graph run node by node in NumPy, for other inputs, signatures and branches."""
 
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -290,6 +292,42 @@ def test_plans_of_several_shapes_share_their_packed_weights() -> None:
         x = normal(rows, 6)
         np.testing.assert_allclose(graph(x)[0], x @ weights["W"] @ weights["V"].T + weights["b"], atol=1e-5)
     assert len(weights_of(graph).packed) == 2
+
+
+def summing() -> Graph:
+    """A loop that the core runs."""
+    body = Graph()
+    total, x = body.add_input("total", np.float32, (3,)), body.add_input("x", np.float32, (3,))
+    y = body.add("Sigmoid", body.add("Add", total, x))
+    body.outputs = (y, body.add("Tanh", y))
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("time", 3))
+    zeros = graph.add_constant(np.zeros(3, np.float32))
+    graph.outputs = graph.add_all("Scan", (zeros, x), 2, body=body, num_scan_inputs=1)
+    return graph
+
+
+@pytest.mark.parametrize("kind", ["product", "NumPy", "loop"])
+def test_the_weights_of_a_model_are_freed_with_its_last_reference(kind: str) -> None:
+    """They waited for the garbage collector, because the programs referred to their plans and back."""
+    graph, x = summing(), normal(40, 3)
+    if kind != "loop":
+        graph = Graph()
+        y = graph.add("MatMul", graph.add_input("x", np.float32, ("n", 3)), graph.add_constant(normal(3, 5)))
+        graph.outputs = (y if kind == "product" else graph.add("NonZero", y),)
+    model = Model(graph)
+    del graph
+    gc.collect()
+    gc.disable()
+    try:
+        model(x)
+        weights, programs = weakref.ref(weights_of(model)), list(map(weakref.ref, model.planner.programs))
+        assert programs
+        del model
+        assert weights() is None
+        assert [program() for program in programs] == [None] * len(programs)
+    finally:
+        gc.enable()
 
 
 def test_an_activation_of_a_view_leaves_the_product_that_others_use_as_it_is() -> None:

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 from ..node import Signature
 from ..plan.view import View
 from ..sized import as_numbers, dtype_of, has_sizes
@@ -13,37 +11,22 @@ from .signatures import Known
 class Value:
     """A value of a graph during planning.
 
-    `content` is the array if it is the same in every call with this signature, otherwise the signature.
-    `view` locates its elements in a space of the plan, or is None if no space holds them. `used_once` tells
-    whether it has exactly one reader. `name` is unique among the values of a plan.
+    `content` is the array if the value is `known`, which means the same in every call with this signature,
+    otherwise the signature; `array` is None then. The dtype of an array of sizes is int64. `view` locates the
+    elements in a space of the plan, or is None if no space holds them. `used_once` tells whether the value
+    has exactly one reader. `name` is unique among the values of a plan.
     """
 
-    __slots__ = ("content", "name", "used_once", "view")
+    __slots__ = ("array", "content", "dtype", "known", "name", "shape", "used_once", "view")
 
     def __init__(
         self, content: Known, view: View | None = None, used_once: bool = False, name: str = ""
     ) -> None:
         self.content, self.view, self.used_once, self.name = content, view, used_once, name
-
-    @property
-    def shape(self) -> tuple[Any, ...]:
-        """The sizes of the axes."""
-        return self.content.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype; that of an array of sizes is int64."""
-        return dtype_of(self.content)
-
-    @property
-    def known(self) -> bool:
-        """Whether it is the same in every call."""
-        return type(self.content) is not Signature
-
-    @property
-    def array(self) -> Any:
-        """The elements if they are the same in every call, otherwise None."""
-        return None if type(self.content) is Signature else self.content
+        self.shape: tuple[Any, ...] = content.shape
+        self.dtype = dtype_of(content)
+        self.known = type(content) is not Signature
+        self.array: Any = content if self.known else None
 
     def with_array(self, array: Any) -> "Value":
         """Return the value with the elements that it has in every call."""

@@ -41,7 +41,8 @@ class LoadedProgram:
         held = all(required is not None and required[0] in DTYPES for required in program.signature)
         needs_python = not (only_steps and held and all(map(_is_filled, program.outputs)))
         self.entry = None if needs_python else (self.core, self.constants, program.signature, self.dtypes)
-        self._bound: OrderedDict[tuple[int, ...], Bound] = OrderedDict()
+        # plans and what they ask for, by the sizes of axes: a Bound would refer back to this program
+        self._plans: OrderedDict[tuple[int, ...], tuple[Any, Any]] = OrderedDict()
         self._arenas: list[Bytes] = []  # those that no call uses
 
     def take_arena(self, size: int) -> Bytes:
@@ -77,18 +78,18 @@ class LoadedProgram:
                 else:
                     axes[-1 - place] = size
         key = tuple(axes)
-        bound = self._bound.get(key)
-        if bound is None:
+        found = self._plans.get(key)
+        if found is None:
             try:
                 plan = self.core.bind(axes, is_first)
             except (TypeError, ValueError, IndexError, OverflowError) as error:
                 raise ArgumentError(f"the core refuses a step of a node: {error}") from error
             if plan is None:
                 return None
-            bound = self._bound[key] = Bound(self, plan)
-            if len(self._bound) > MAX_BOUND:
-                self._bound.popitem(last=False)
-        return bound  # which another thread may have dropped meanwhile
+            found = self._plans[key] = plan, plan.views
+            if len(self._plans) > MAX_BOUND:
+                self._plans.popitem(last=False)
+        return Bound(self, *found)
 
 
 class Bound:
@@ -97,10 +98,9 @@ class Bound:
     Calls may run concurrently; each one uses its own arena.
     """
 
-    def __init__(self, owner: LoadedProgram, plan: Any) -> None:
+    def __init__(self, owner: LoadedProgram, plan: Any, views: Any) -> None:
         self._owner, self.plan, self.work = owner, plan, plan.work
-        self.entry, self.segments = owner.entry, owner.segments
-        self._views = plan.views
+        self.entry, self.segments, self._views = owner.entry, owner.segments, views
 
     @property
     def memory(self) -> int:

@@ -6,8 +6,10 @@ or run in NumPy between the steps. Sizes that differ from call to call are symbo
 tell for which of them it holds.
 """
 
+import weakref
 from collections import Counter, deque
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,15 +58,15 @@ class Compiler:
         fixed: Collection[str] | None = None,
     ) -> None:
         self._builder, self._weights, self._budget = Builder(weights), weights, budget.current()
-        self._builder.add_nodes = self._add_nodes
+        # weakly: with a cycle of references, the weights would stay in memory for longer than their model
+        self._builder.add_nodes = partial(Compiler._add_nodes, weakref.proxy(self))
         self._program = Program()
         self._values: dict[str, Value | None] = {"": None}
         self._uses: Counter[str] = Counter()
         self._pending: deque[Node] = deque()
         self._fixed, self._axes = fixed, dict[Any, Any]()  # sizes by the names of axes
         self._work = 0  # of the nodes so far, in the first call
-        self._works: dict[Any, Any] = {}  # the sizes among their works, and how often each counts
-        self._fixed_work = 0  # the others
+        self._works: dict[Any, Any] = {}  # their sum: numbers and sizes, and how often each counts
         self._times: Any = 1  # how often the present nodes run
         self._in_body = False  # whether the present nodes are those of a loop that the core runs
         for declared, array, is_parameter in zip(graph.inputs, inputs, parameters, strict=True):
@@ -96,8 +98,7 @@ class Compiler:
         self._program.segments = [self._located(segment, locations) for segment in self._program.segments]
         self._program.outputs = [self._asked(output, locations) for output in self._program.outputs]
         try:
-            works = [times * work for work, times in self._works.items()]
-            work = self._program.axes.total([self._fixed_work, *works])
+            work = self._program.axes.total([count * number for number, count in self._works.items()])
             found = self._builder.build(self._program.axes, outputs, locations, work, optimize=only_steps)
         except OverflowError as error:
             raise ArgumentError("a size or stride of a node has more than 64 bits") from error
@@ -240,12 +241,8 @@ class Compiler:
         times = self._times
         self._work += hint(work) * hint(times)
         self._budget.check(self._work)
-        if type(work) is int and type(times) is int:
-            self._fixed_work += work * times
-        elif type(work) is int:
-            self._works[times] = self._works.get(times, 0) + work
-        else:
-            self._works[work] = self._works.get(work, 0) + times
+        number, count = (times, work) if type(work) is int else (work, times)
+        self._works[number] = self._works.get(number, 0) + count
 
     def _move(
         self, node: Node, operation: Operation, inputs: list[Value | None], arrays: list[Known | None]

@@ -58,19 +58,19 @@ def _views_in(argument: Any) -> Iterator[View]:
 
 def with_views(step: Step, change: Callable[[View], View]) -> Step:
     """Return a step with what `change` makes of its views."""
-
-    def changed(argument: Any) -> Any:
-        if type(argument) is View:
-            return change(argument)
-        if type(argument) is Body:
-            steps, *rest = argument
-            return Body([with_views(inner, change) for inner in steps], *rest)
-        if name == "loop" and isinstance(argument, tuple | list):
-            return type(argument)(map(changed, argument))
-        return argument
-
     name, arguments = step
-    return name, tuple(map(changed, arguments))
+    return name, tuple([_with_views_in(argument, change, name == "loop") for argument in arguments])
+
+
+def _with_views_in(argument: Any, change: Callable[[View], View], is_of_loop: bool) -> Any:
+    if type(argument) is View:
+        return change(argument)
+    if type(argument) is Body:
+        steps, *rest = argument
+        return Body([with_views(inner, change) for inner in steps], *rest)
+    if is_of_loop and isinstance(argument, tuple | list):
+        return type(argument)([_with_views_in(item, change, True) for item in argument])
+    return argument
 
 
 def lifetimes(steps: Sequence[Step]) -> dict[int, tuple[int, int]]:
@@ -80,22 +80,23 @@ def lifetimes(steps: Sequence[Step]) -> dict[int, tuple[int, int]]:
     from its start to its end.
     """
     lives: dict[int, tuple[int, int]] = {}
-
-    def visit(steps: Sequence[Step], time: int) -> int:
-        for step in steps:
-            name, arguments = step
-            first, spaces = time, [view.space for view in views_of(step) if view.space < 0]
-            if name == "loop":
-                body = arguments[-1]
-                time = visit(body.steps, time + 1)
-                spaces = [space for space in spaces if not body.last <= space <= body.first]
-            for space in spaces:
-                lives[space] = (min(lives[space][0], first) if space in lives else first), time
-            time += 1
-        return time
-
-    visit(steps, 0)
+    _add_lifetimes(lives, steps, 0)
     return dict(sorted(lives.items(), key=lambda item: item[1][0]))
+
+
+def _add_lifetimes(lives: dict[int, tuple[int, int]], steps: Sequence[Step], time: int) -> int:
+    """Add the lifetimes of what steps use that start at a time; return the time after them."""
+    for step in steps:
+        name, arguments = step
+        first, spaces = time, [view.space for view in views_of(step) if view.space < 0]
+        if name == "loop":
+            body = arguments[-1]
+            time = _add_lifetimes(lives, body.steps, time + 1)
+            spaces = [space for space in spaces if not body.last <= space <= body.first]
+        for space in spaces:
+            lives[space] = (min(lives[space][0], first) if space in lives else first), time
+        time += 1
+    return time
 
 
 def described(step: Step) -> str:
@@ -330,16 +331,20 @@ def with_shared_borders(steps: list[Step]) -> list[Step]:
 
     What pads another array equally then uses that array.
     """
-    fills = [number for number, (name, _) in enumerate(steps) if name == "fill_border"]
-    if len(fills) < 2:
+    borders = {
+        number: (value, *whole[1:], *low, *high)
+        for number, (name, arguments) in enumerate(steps)
+        if name == "fill_border"
+        for value, whole, low, high in [arguments]
+    }
+    if len({*borders.values()}) == len(borders):
         return steps
     users, arrays = users_of(steps), dict[int, int]()
     lenders: dict[Any, list[tuple[int, int]]] = {}  # arrays with a border, and the last step that uses each
     removed = set()
-    for number in fills:
-        value, whole, low, high = steps[number][1]
+    for number, border in borders.items():
+        _, whole, low, high = steps[number][1]
         own = users[whole.space]
-        border = value, *whole[1:], *low, *high
         known, space = lenders.setdefault(border, []), whole.space
         unread = [lender for lender in known if lender[1] < number]
         if unread:
