@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -213,11 +213,9 @@ def _checks(node: Node) -> bool:
     return node.operation == "Check" or any(_checks(inner) for body in bodies(node) for inner in body.nodes)
 
 
-def bodies(node: Node) -> Iterator[Graph]:
-    """Yield the graphs among the attributes of a node."""
-    for value in node.attributes.values():
-        if isinstance(value, Graph):
-            yield value
+def bodies(node: Node) -> list[Graph]:
+    """Return the graphs among the attributes of a node."""
+    return [value for value in node.attributes.values() if isinstance(value, Graph)]
 
 
 def with_bodies(node: Node, change: Callable[[Graph], Any]) -> Node:
@@ -226,7 +224,6 @@ def with_bodies(node: Node, change: Callable[[Graph], Any]) -> Node:
     return node.with_attributes(attributes)
 
 
-def used_names(nodes: Sequence[Node]) -> Iterator[str]:
-    """Yield the name of each input of the nodes, once for each use."""
-    for node in nodes:
-        yield from node.inputs
+def used_names(nodes: Sequence[Node]) -> list[str]:
+    """Return the name of each input of the nodes, once for each use."""
+    return [name for node in nodes for name in node.inputs]

@@ -172,7 +172,7 @@ class _Reader:
                 values[own.name] += value
             else:
                 values[own.name].append(value)
-        self.charge(FIELD * fields)
+        self._budget.charge(10 * FIELD * fields, FIELD * fields)
 
     def value(self, message: Message, own: Field, wire: int, start: int, stop: int) -> Any:
         """The value of a field of bytes or numbers, or a list of its packed numbers."""

@@ -35,8 +35,7 @@ def read(path: str | os.PathLike[str], data: Data) -> Model:
 def _checked(path: str | os.PathLike[str], model: Model) -> Model:
     if model.graph is None:
         raise FileError("the file has no graph; expected a complete ONNX model")
-    blocks = _blocks(model)
-    attributes = [attribute for block in blocks for attribute in _attributes(block)]
+    blocks, attributes = _blocks(model)
     tensors = list(_tensors(blocks, attributes))
     external = [tensor for tensor in tensors if tensor.data_location == DataLocation.EXTERNAL]
     if external:
@@ -50,25 +49,20 @@ def _checked(path: str | os.PathLike[str], model: Model) -> Model:
     return model
 
 
-def _blocks(model: Model) -> list[Graph | Function]:
-    """The graph, the functions and all subgraphs, with checked attributes. Raises FileError."""
+def _blocks(model: Model) -> tuple[list[Graph | Function], list[Attribute]]:
+    """The graph, the functions and all subgraphs, and their attributes, which it checks. Raises FileError."""
     blocks: list[tuple[Graph | Function, int]] = [(model.graph or Graph(), 0)]
     blocks += [(function, 0) for function in model.functions]
+    attributes = [attribute for function in model.functions for attribute in function.attribute_proto]
     for block, depth in blocks:  # the loop body appends to the blocks
         if depth > MAX_DEPTH:
             raise FileError(f"the subgraph {block.name} is nested more than {MAX_DEPTH} deep")
         for node in block.node:
             for attribute in node.attribute:
                 check_attribute(attribute, node)
+                attributes.append(attribute)
                 blocks += [(graph, depth + 1) for graph in attribute.subgraphs()]
-    return [block for block, _ in blocks]
-
-
-def _attributes(block: Graph | Function) -> Iterator[Attribute]:
-    for node in block.node:
-        yield from node.attribute
-    if isinstance(block, Function):
-        yield from block.attribute_proto
+    return [block for block, _ in blocks], attributes
 
 
 def _tensors(blocks: Iterable[Graph | Function], attributes: Iterable[Attribute]) -> Iterator[Tensor]:

@@ -31,9 +31,7 @@ def described(owner: Graph | Function | Node) -> str:
 def check_attribute(attribute: Attribute, node: Node) -> None:
     """Check that the value has the declared type; set the type, which old files omit. Raises FileError."""
     values = vars(attribute).items()
-    present = [
-        name for name, value in values if name in TYPES and value is not None and value not in ([], ())
-    ]
+    present = [name for name, value in values if name in TYPES and value not in (None, [], ())]
     if not attribute.type and len(present) == 1:
         attribute.type = TYPES[present[0]]
     expected = FIELDS.get(attribute.type)
@@ -64,7 +62,8 @@ def check_model(model: Model) -> None:
     for function in model.functions:
         imported = _opsets(function.opset_import, f"the function {function.name}")
         _check_block(function, Scope(), imported or opsets)
-    _check_calls(graph, functions)
+    if functions:
+        _check_calls(graph, functions)
     for value in graph.input:
         _check_type(value.type or Type(), f"the input {value.name}")
     _check_block(graph, Scope(), opsets or {"": 1})

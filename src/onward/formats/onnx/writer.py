@@ -250,7 +250,7 @@ class Writer:
         if special is not None and special(self, node, inputs, outputs):
             return
         attributes = {key: self._attribute(value) for key, value in node.attributes.items()}
-        if any(bodies(node)):
+        if bodies(node):
             attributes.pop("captured", None)
             first = len(inputs) - node.captured
             for key, body in node.attributes.items():
@@ -261,7 +261,7 @@ class Writer:
                     written = Writer(self._file, body, prefix, self, captured)
                     attributes[key] = written.finish(dict(zip(last, inputs[first:], strict=True)))
             inputs = inputs[:first]
-        if any(bodies(node)) or node.operation == "Split":  # onnxruntime crashes without names
+        if bodies(node) or node.operation == "Split":  # onnxruntime crashes without names
             outputs = [name or self.new_name("unused") for name in outputs]
         if self._loses_digits(node) and all(inputs):
             self._call_exactly(node, attributes, inputs, outputs)

@@ -182,9 +182,11 @@ class Builder:
     ) -> Packed:
         """Return what `make` makes of the source arrays, once for all plans of the graph."""
         key = (_core.isa(), variant, *map(Identity, source))
-        made: Packed = self._weights.packed[key] if key in self._weights.packed else make()
-        if all(array is None or Identity(array) in self._weights.lasting for array in source):
-            self._weights.packed[key] = made
+        made: Packed | None = self._weights.packed.get(key)
+        if made is None:
+            made = make()
+            if all(each.value is None or each in self._weights.lasting for each in key[2:]):
+                self._weights.packed[key] = made
         return made
 
     def add(self, step: str, *arguments: Any) -> None:

@@ -186,7 +186,7 @@ class Compiler:
     def _splice(self, nodes: Sequence[Node]) -> None:
         """Put nodes in front of the pending ones."""
         self._pending.extendleft(reversed(nodes))
-        names = list(used_names(nodes))
+        names = used_names(nodes)
         self._uses.update(names)
         for name in names:  # a composition may read a value twice that was read once before
             value = self._values.get(name)
@@ -227,7 +227,7 @@ class Compiler:
             self._define(node, [_new_value(signature, None) for signature in signatures])
             return True
         self._count(operation.work(arrays, node.attributes, signatures))
-        views = None if any(bodies(node)) else self._lower(node, operation, inputs, signatures)
+        views = None if bodies(node) else self._lower(node, operation, inputs, signatures)
         if views is None and any(map(has_sizes, arrays)):  # sizes are values like others
             inputs = list(map(self._with_numbers, inputs))
             views = self._lower(node, operation, inputs, signatures)

@@ -28,7 +28,7 @@ def _nodes_run(body: Graph, counted: dict[Identity, int]) -> int:
     if key not in counted:
         total = len(body.nodes)
         for node in body.nodes:
-            if any(bodies(node)):
+            if bodies(node):
                 total += run_count(node, [body.constants.get(name) for name in node.inputs], counted)
         counted[key] = total
     return counted[key]

@@ -146,15 +146,14 @@ class Writer:
             self.words.append(FIRST_ENTRY + self._size(value))
         elif kind is Body:
             self.steps(value.steps)
-        elif kind is tuple and {*map(type, value)} == {int}:
-            self.words += value
-        elif kind is tuple:
-            is_activation = len(value) == 3 and type(value[0]) is str
+        elif kind is tuple or kind is list:
+            if kind is list:
+                self.words.append(len(value))
+            if {*map(type, value)} <= {int}:
+                self.words += value
+                return
+            is_activation = kind is tuple and len(value) == 3 and type(value[0]) is str
             for item in (value[0], *map(float, value[1:])) if is_activation else value:
-                self.write(item)
-        elif kind is list:
-            self.words.append(len(value))
-            for item in value:
                 self.write(item)
         elif kind is float or isinstance(value, np.floating):
             self.words.append(_float(value))

@@ -62,7 +62,7 @@ class Simplifier:
             self.constants |= expansion.constants
             for inner in expansion.nodes:
                 self.add(inner)
-        elif any(bodies(node)):
+        elif bodies(node):
             node = self._with_constants(node)
             with suppress(*REFUSALS):  # the error belongs to the call, which names the node
                 if node.operation == "Loop" and (counted := as_counted(self, node)):
