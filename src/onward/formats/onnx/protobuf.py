@@ -64,16 +64,18 @@ def field(number: int, kind: Kind | str, *, default: Any, oneof: str = "") -> An
     return Field(number, kind, default, oneof)
 
 
+# a wire type, and the name, the kind and whether it is repeated of a field
+Entry = tuple[int, str, Kind, bool, Field]
+
+
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
 class Message:
     """The base class of messages. An absent field has the default of its declaration."""
 
     classes: ClassVar[dict[str, type[Message]]] = {}  # by name
     fields: ClassVar[dict[str, Field]]  # by name, in the order of their numbers
-    by_key: ClassVar[
-        dict[int, tuple[Field, int]]
-    ]  # with the wire type, by the number and wire type in the file
-    by_byte: ClassVar[list[tuple[Field, int] | None]]  # the same by the first byte, if the key has no others
+    by_key: ClassVar[dict[int, Entry]]  # by the number and wire type in the file
+    by_byte: ClassVar[list[Entry | None]]  # the same by the first byte, if the key has no others
 
     def __init_subclass__(cls) -> None:
         declared = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
@@ -84,9 +86,9 @@ class Message:
             own.name = name
             same = [other for other in declared if own.oneof and declared[other].oneof == own.oneof]
             own.alternatives = tuple(other for other in same if other != name)
-            cls.by_key[own.key] = own, own.key & 7
-            if own.is_packed:  # readers must also accept a field for each number
-                cls.by_key[own.number << 3 | own.kind.wire] = own, own.kind.wire
+            # readers must also accept a field for each number
+            for wire in {own.key & 7, own.kind.wire}:
+                cls.by_key[own.number << 3 | wire] = wire, name, own.kind, own.is_repeated, own
             setattr(cls, name, own.default)
         cls.by_byte = [cls.by_key.get(byte) if byte < MORE else None for byte in range(256)]
 
@@ -136,13 +138,15 @@ class _Reader:
                 if found is None:
                     at = self.skip(key, at, end, depth)
                     continue
-            own, wire = found
+            wire, name, kind, is_repeated, own = found
             first = data[at] if at < end else MORE  # of a number or a length, usually the only byte
-            start = at + (wire == DELIMITED)
-            at = start + first if wire else start + 1
-            if first >= MORE or at > end or wire == FIXED32 or wire == FIXED64:
-                start, at = self.span(wire, start - (wire == DELIMITED), end)
-            kind = own.kind
+            start = at + 1
+            if wire == DELIMITED and first < MORE and start + first <= end:
+                at = start + first
+            elif wire or first >= MORE:
+                start, at = self.span(wire, at, end)
+            else:
+                start, at = at, start
             if kind is STRING:
                 try:
                     value = str(data[start:at], "utf-8")
@@ -150,7 +154,7 @@ class _Reader:
                     where = f"{own.described(message)} at byte {start}"
                     raise FileError(f"the file is damaged: the text {where} is not UTF-8") from error
             elif kind is MESSAGE:
-                value = None if own.is_repeated else values.get(own.name)
+                value = None if is_repeated else values.get(name)
                 if value is None:
                     inner = Message.classes[own.message_name]
                     value = inner.__new__(inner)
@@ -162,16 +166,16 @@ class _Reader:
                 value = first
             else:
                 value = self.value(message, own, wire, start, at)
-            if not own.is_repeated:
-                values[own.name] = value
+            if not is_repeated:
+                values[name] = value
                 for other in own.alternatives:
                     values.pop(other, None)
-            elif own.name not in values:
-                values[own.name] = value if type(value) is list else [value]  # packed numbers are a list
-            elif type(value) is list:
-                values[own.name] += value
+            elif type(value) is list:  # packed numbers
+                values.setdefault(name, []).extend(value)
+            elif name in values:
+                values[name].append(value)
             else:
-                values[own.name].append(value)
+                values[name] = [value]
         self._budget.charge(10 * FIELD * fields, FIELD * fields)
 
     def value(self, message: Message, own: Field, wire: int, start: int, stop: int) -> Any:
@@ -210,9 +214,8 @@ class _Reader:
 
     def varint(self, at: int, end: int) -> tuple[int, int]:
         """The unsigned number at a byte, and the byte after it."""
-        data, value = self.data, 0
-        for place in range(min(MAX_VARINT, end - at)):
-            byte = data[at + place]
+        value = 0
+        for place, byte in enumerate(self.data[at : min(at + MAX_VARINT, end)]):
             value |= (byte & 127) << 7 * place
             if byte < MORE:
                 return value & 0xFFFF_FFFF_FFFF_FFFF, at + place + 1
