@@ -7,6 +7,7 @@ import pickle
 import resource
 import signal
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from support.onnx_nodes import normal, open_model
 import onward
 from onward.errors import DtypeError, LayerAttributeError, PrecisionError, ShapeError, SignatureError
 from onward.graph import Graph, Input, Model
+from onward.graph.of_layers import graph_of
 from onward.graph.structure import Structure
 
 
@@ -236,6 +238,19 @@ def test_copies_and_pickles_of_a_model_with_control_flow_give_the_same_bits(
     other = copied(model)
     for x in INPUTS[::5]:
         np.testing.assert_array_equal(other(x)[0], model(x)[0])
+
+
+def test_a_model_is_freed_with_its_last_reference_after_a_stream() -> None:
+    """It kept itself as the model for all sizes, so that its weights waited for the garbage collector."""
+    model = Model(graph_of(onward.Sequential(onward.GRU(3, 4), onward.Linear(4, 2))))
+    model.stream()(normal(5, 3))
+    reference = weakref.ref(model)
+    gc.disable()
+    try:
+        del model
+        assert reference() is None
+    finally:
+        gc.enable()
 
 
 def test_eight_threads_call_one_model_while_plans_are_dropped() -> None:

@@ -61,7 +61,7 @@ class Model(BaseModel):
         self._graph = graph
         self._inputs = {declared.name: declared for declared in graph.inputs}
         self.inputs, self.outputs = tuple(self._inputs), tuple(d.name for d in graph.declared_outputs)
-        self._recorded: Model | None = None  # of the code that is recorded for each call
+        self._models: dict[str, Model] = {}  # for all sizes, and of sequences that start at zeros
         self._variants: dict[frozenset[str], Planner] = {}  # by the replaced defaults
         self._planner = self._variant(frozenset())
         self._names = tuple(declared.name for declared in self._planner.graph.inputs)
@@ -140,9 +140,8 @@ class Model(BaseModel):
         zeros = {name: zeros_of(self._inputs[name], sizes) for name in missing}
         check_call(self.inputs, args, inputs, [name for name, array in zeros.items() if array is None])
         arrays |= zeros
-        self._graph.sizes.check(
-            {n: array.shape for n, array in arrays.items() if isinstance(array, np.ndarray)}
-        )
+        shapes = {n: array.shape for n, array in arrays.items() if isinstance(array, np.ndarray)}
+        self._graph.sizes.check(shapes)
         return replaced, planner, [arrays[each.name] for each in planner.graph.inputs]
 
     @cached_property
@@ -161,10 +160,15 @@ class Model(BaseModel):
     @property
     def general(self) -> Model:
         """The model for all sizes: this one, unless code is recorded. Raises ArgumentError without one."""
-        graph = self.whole()
-        if self._recorded is None or self._recorded.graph is not graph:
-            self._recorded = self if graph is self._graph else Model(graph)
-        return self._recorded
+        return self._related("general", self.whole())
+
+    def _related(self, kind: str, graph: Graph) -> Model:
+        """Return the model of a graph; this one is not kept for its own, which would be a cycle."""
+        if graph is self._graph:
+            return self
+        if kind not in self._models or self._models[kind].graph is not graph:
+            self._models[kind] = Model(graph)
+        return self._models[kind]
 
     def generalized(self, fixed: Mapping[str, Any]) -> tuple[Model, Mapping[str, Any]]:
         """Return `general`, or the model if it keeps a state and lacks that, and the inputs left to fix."""
@@ -267,10 +271,10 @@ class Model(BaseModel):
 
         return from_zeros(self._graph)
 
-    @cached_property
+    @property
     def of_sequences(self) -> Model:
         """The model whose initial states are zeros."""
-        return self if self._from_zeros is self._graph else Model(self._from_zeros)
+        return self._related("of_sequences", self._from_zeros)
 
     @cached_property
     def output_axes(self) -> Axes:
@@ -432,8 +436,7 @@ class Model(BaseModel):
         return {"type": "Model", **self._described()[0]}
 
     def _described(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        described: tuple[dict[str, Any], dict[str, Any]] = facade.call("describe", self.whole())
-        return described
+        return facade.call("describe", self.whole())  # type: ignore[no-any-return]
 
     def __str__(self) -> str:
         from .graph.summary import described
