@@ -4,10 +4,9 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "platform/denormals.h"
 #include "platform/temporary.h"
-#include "platform/threads.h"
 #include "run/plan.h"
+#include "run/steps/parts.h"
 #include "run/steps/transpose.h"
 
 namespace onward {
@@ -106,17 +105,12 @@ void Plan::filter(const Dense<float>& W, const View& x, Size row_axes, const std
     add([=, this, &panels, x = Place(x), y = Place(y)](std::byte* const* spaces) {
         const Filters<float> filters{at<float>(x, spaces), at<float>(y, spaces), y_stride, K, O, offsets,
                                      weights, weight_stride, K * L, panels.constants, -0.0f};
-        int parts = 1;
-        const int useful = int(std::min({Size(num_threads()), ceil_div(count, rows_worth_a_thread),
-                                         work / worth_threads + 1}));
-        parallel(useful, [&](int n) { parts = n; }, [&](int part) {
-            const FlushDenormals flush;
-            const Size first = count * part / parts, last = count * (part + 1) / parts;
+        in_parts(count, ceil_div(count, rows_worth_a_thread), work, [&](Size first, Size last) {
             if (has_adjacent)
                 filter_windows(filters, rows.offsets, to, first, last, f, Channels());
             else
                 multiply(panels, filters.x, rows, first, last, f, {filters.y, to, O, y_stride});
-        }, work);
+        });
     });
 }
 
@@ -135,17 +129,13 @@ void Plan::filter_channels(const View& x, const View& weights, const View* bias,
     const bool has_bias = bias;
     const Place bias_place = bias ? *bias : View{};
     add([=, this, x = Place(x), weights = Place(weights), y = Place(y)](std::byte* const* spaces) {
-        int parts = 1;
-        const int useful = int(std::min({Size(num_threads()), count, work / worth_threads + 1}));
-        parallel(useful, [&](int n) { parts = n; }, [&](int part) {
-            const FlushDenormals flush;
+        in_parts(count, count, work, [&](Size first, Size last) {
             Filters<float> filters = base;
             filters.x = at<float>(x, spaces), filters.y = at<float>(y, spaces);
             filters.weights = at<float>(weights, spaces);
             filters.bias = has_bias ? at<float>(bias_place, spaces) : nullptr;
-            filter_windows(filters, in, out, count * part / parts, count * (part + 1) / parts, {},
-                           Channels{channels, x_step});
-        }, work);
+            filter_windows(filters, in, out, first, last, {}, Channels{channels, x_step});
+        });
     });
 }
 

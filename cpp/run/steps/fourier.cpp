@@ -2,10 +2,9 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "platform/denormals.h"
 #include "platform/temporary.h"
-#include "platform/threads.h"
 #include "run/plan.h"
+#include "run/steps/parts.h"
 
 namespace onward {
 
@@ -56,20 +55,17 @@ void Plan::fourier(Size n, bool inverse, std::span<const Size> factors, const Vi
         whole.table = at<float>(table, spaces);
         whole.window = has_window ? at<float>(window_place, spaces) : nullptr;
         const Size L = kernels.L, groups = ceil_div(rows, L);
-        int parts = 1;
-        const int useful = int(std::min({Size(num_threads()), groups, work / worth_threads + 1}));
-        parallel(useful, [&](int count) { parts = count; }, [&](int part) {
-            const FlushDenormals flush;
+        in_parts(groups, groups, work, [&](Size group, Size end) {
             const Temporary<float> memory(2 * (2 * points + 1) * L);
             Size x_rows[64], y_rows[64];  // at least L
-            for (Size group = groups * part / parts; group < groups * (part + 1) / parts; group++) {
+            for (; group < end; group++) {
                 const Size first = group * L, count = std::min(L, rows - first);
                 for (Size lane = 0; lane < count; lane++)
                     x_rows[lane] = in[first + lane], y_rows[lane] = out[first + lane];
                 kernels.fourier(whole, count, at<float>(x, spaces), x_rows, at<float>(y, spaces), y_rows,
                                 memory.data());
             }
-        }, work);
+        });
     });
 }
 

@@ -3,10 +3,9 @@
 #include <cstring>
 #include <stdexcept>
 
-#include "platform/denormals.h"
 #include "platform/interrupt.h"
-#include "platform/threads.h"
 #include "run/plan.h"
+#include "run/steps/parts.h"
 
 namespace onward {
 
@@ -53,11 +52,8 @@ void Plan::linear_attention(float scale, const View& q, const View& k, const Vie
             std::byte* const* spaces) {
         Interrupt interrupt;
         const Size work = B * T * heads * (queries + 2) * size, tokens_per_poll = work_per_poll / (3 * size + 1) + 1;
-        int parts = 1;
-        const int useful = int(std::min({Size(num_threads()), B * heads, work / worth_threads + 1}));
-        parallel(useful, [&](int n) { parts = n; }, [&](int part) {
-            const FlushDenormals flush;
-            for (Size row = B * heads * part / parts; row < B * heads * (part + 1) / parts; row++) {
+        in_parts(B * heads, B * heads, work, [&](Size row, Size end) {
+            for (; row < end; row++) {
                 const Size b = row / heads, h = row % heads;
                 float* const state = at<float>(to, spaces) + row * size;
                 const float* before = has_state ? at<float>(from, spaces) + row * size : state;
@@ -71,7 +67,7 @@ void Plan::linear_attention(float scale, const View& q, const View& k, const Vie
                                               scale, before, state, ys.at(spaces, b, t, h * queries)});
                 }
             }
-        }, work);
+        });
         interrupt.throw_if_happened();
     });
 }

@@ -9,10 +9,9 @@
 #include <numeric>
 #include <stdexcept>
 
-#include "platform/denormals.h"
 #include "platform/temporary.h"
-#include "platform/threads.h"
 #include "run/steps/filters.h"
+#include "run/steps/parts.h"
 #include "run/steps/transpose.h"
 
 namespace onward {
@@ -253,13 +252,9 @@ void Plan::product(const Dense<float>& W, const View& x, Size row_axes, const st
     add([this, &panels, x = Place(x), f, y = Place(y), rows, count, to, work](std::byte* const* spaces) {
         const float* const from = at<float>(x, spaces);
         float* const out = at<float>(y, spaces);
-        int parts = 1;
-        const int useful = int(std::min({Size(num_threads()), ceil_div(count, rows_worth_a_thread),
-                                         work / worth_threads + 1}));
-        parallel(useful, [&](int n) { parts = n; }, [&](int part) {
-            const FlushDenormals flush;
-            multiply(panels, from, rows, count * part / parts, count * (part + 1) / parts, f, {out, to});
-        }, work);
+        in_parts(count, ceil_div(count, rows_worth_a_thread), work, [&](Size first, Size last) {
+            multiply(panels, from, rows, first, last, f, {out, to});
+        });
     });
 }
 

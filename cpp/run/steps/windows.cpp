@@ -2,9 +2,8 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "platform/denormals.h"
-#include "platform/threads.h"
 #include "run/plan.h"
+#include "run/steps/parts.h"
 
 namespace onward {
 
@@ -41,19 +40,15 @@ void Plan::window(Window operation, const View& x, const View* weights, const Vi
         const Windows<float> whole{at<float>(x, spaces), at<float>(y, spaces), nullptr, nullptr, in.stride, 0,
                                    channels, offsets, taps, has_weights ? at<float>(weights_place, spaces) : nullptr,
                                    has_bias ? at<float>(bias_place, spaces) : nullptr};
-        int parts = 1;
-        const int useful = int(std::min<Size>(num_threads(), work / worth_threads + 1));
-        parallel(useful, [&](int n) { parts = n; }, [&](int part) {
-            const FlushDenormals flush;
+        in_parts(rows, rows, work, [&](Size first, Size end) {
             Windows<float> own = whole;
-            const Size end = rows * (part + 1) / parts;
-            for (Size first = rows * part / parts; first < end; first += own.rows) {
+            for (; first < end; first += own.rows) {
                 Size buffers[2][windows_at_once];
                 own.rows = std::min(end - first, windows_at_once);
                 own.places = in.some(first, own.rows, buffers[0]), own.y_places = out.some(first, own.rows, buffers[1]);
                 kernels.window(operation, own);
             }
-        }, work);
+        });
     });
 }
 
