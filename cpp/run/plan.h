@@ -129,7 +129,11 @@ public:
     // whole vectors, is overwritten.
     void product(const Dense<float>& W, const View& x, Size row_axes, const std::optional<Activation<float>>& f,
                  const View& y);
-    // The same for a y of any strides, of which nothing else is overwritten. Where rows that follow each other are
+    // y (rows, O) = the maximum of f(x (rows, taps, K) W + b) over the taps, which the next `tap_axes` axes of x form, as
+    // `product` and `window` compute it, but the products stay in the cache. The units of y are adjacent.
+    void pooled_product(const Dense<float>& W, const View& x, Size row_axes, Size tap_axes,
+                        const std::optional<Activation<float>>& f, const View& y);
+    // A product for a y of any strides, of which nothing else is overwritten. Where rows that follow each other are
     // adjacent in x, vectors hold rows instead of units.
     void filter(const Dense<float>& W, const View& x, Size row_axes, const std::optional<Activation<float>>& f,
                 const View& y);
@@ -240,11 +244,11 @@ private:
     };
 
     // Where the results of a product go: its rows, whose whole vectors are written, or, if there are units, exactly so
-    // many numbers of each row, `stride` apart.
+    // many numbers of each row, `stride` apart. Evenly spaced rows start with row `first`.
     struct Results {
         float* y;
         const Offsets& rows;
-        Size units = 0, stride = 1;
+        Size units = 0, stride = 1, first = 0;
     };
 
     void multiply(const Panels<float>& panels, const float* x, const Rows& rows, Size first, Size last,

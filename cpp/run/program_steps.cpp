@@ -240,6 +240,7 @@ constexpr std::pair<const char*, AnyStep (*)(Reader&)> names[] = {
     {"reduce", read<&Plan::reduce>}, {"accumulate", read<&Plan::accumulate>}, {"top", read<&Plan::top>},
     {"filter", read<&Plan::filter>}, {"fourier", read<&Plan::fourier>},
     {"softmax", read<&Plan::softmax>}, {"standardize", read<&Plan::standardize>}, {"product", read<&Plan::product>},
+    {"pooled_product", read<&Plan::pooled_product>},
     {"matmul", read<&Plan::matmul>}, {"quantize_dynamically", read<&Plan::quantize_dynamically>},
     {"quantize", read<&Plan::quantize>}, {"dequantize", read<&Plan::dequantize>},
     {"integer_product", read<&Plan::integer_product>}, {"recurrent", read<&Plan::recurrent>},

@@ -127,7 +127,7 @@ CallArray Session::carried(size_t carry, std::span<const int64_t> ids) {
 CallArray Session::part_of(size_t input, const CallArray& whole, Size first, Size rows, Size n) {
     const Size axis = model().input_rows[input];
     CallArray part = whole;
-    if (axis < 0) part.shape.drop(1);  // a graph without rows takes one at a time
+    if (axis < 0) part.shape.drop(0, 1);  // a graph without rows takes one at a time
     else if (rows == n) return part;
     else part.shape[axis] = rows;
     const Cut cut(whole.shape, std::max(axis, Size(0)), size_of(*whole.dtype));

@@ -86,8 +86,8 @@ public:
         if (count == most) throw std::out_of_range("a view has too many axes");
         numbers[count++] = number;
     }
-    // Removes the first n axes.
-    void drop(size_t n) { std::copy(numbers + n, end(), numbers), count -= n; }
+    // Removes the axes from `first` to `last` - 1.
+    void drop(size_t first, size_t last) { std::copy(numbers + last, end(), numbers + first), count -= last - first; }
     bool operator==(const Axes& other) const { return std::equal(begin(), end(), other.begin(), other.end()); }
 
 private:

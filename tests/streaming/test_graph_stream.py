@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.programs import described_steps
 from support.sequence_graphs import normal, stepper
 
 import onward
@@ -285,3 +286,30 @@ def test_a_given_time_axis_is_not_asked_for(layer: Any, tmp_path: Path) -> None:
     stream = model.stream(time_axis=2)
     y = np.concatenate([stream(x[:, :4]), stream(x[:, 4:]), stream.finish()], 1)
     np.testing.assert_array_equal(y, model(x[None])[0])
+
+
+@pytest.mark.parametrize("kernel", [[1, 2], [2, 2]])
+def test_convolutions_that_are_pooled_at_once_stream_with_the_bits_of_the_whole_sequence(
+    kernel: list[int],
+) -> None:
+    rng, graph = np.random.default_rng(0), Graph()
+    value = graph.add_input("x", np.dtype(np.float32), ("batch", 1, "time", 13))
+    for channels, before in ((20, 1), (9, 20)):
+        W = graph.add_constant(normal(rng, channels, before, 3, 3) / 9)
+        value = graph.add("Relu", graph.add("Conv", value, W, pads=[1, 1, 1, 1]))
+        value = graph.add("MaxPool", value, kernel_shape=kernel, strides=kernel)
+    graph.outputs = (value,)
+    model, x = Model(graph), normal(rng, 3, 1, 61, 13)
+    expected = model(x)
+    assert "".join(described_steps(model.programs[-1])).count("pooled_product") == 2
+    streams, pool = [model.stream(time_axis=2) for _ in x], model.pool(3, time_axis=2)
+    ids, parts, t = pool.open(3), [], 0
+    while t < x.shape[2]:
+        block = x[:, :, t : t + int(rng.integers(1, 9))]
+        rows = [stream(row) for stream, row in zip(streams, block, strict=True)]
+        parts.append(pool.step(ids, block))
+        for row, own in zip(parts[-1], rows, strict=True):
+            np.testing.assert_array_equal(row, own, strict=True)
+        t += block.shape[2]
+    found = [np.concatenate(steps, 1) for steps in zip(*parts, pool.finish(ids), strict=True)]
+    np.testing.assert_array_equal(found, expected)

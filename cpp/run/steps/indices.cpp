@@ -57,7 +57,7 @@ Selection split(Memory& memory, View& selected, View& indices, const Axes& shape
     if (selected.shape.size() != depth + shape.size()) throw std::invalid_argument("indices select other axes");
     auto* const axes = memory.take<Selection::Axis>(Size(depth));
     for (size_t axis = 0; axis < depth; axis++) axes[axis] = {selected.shape[axis], selected.strides[axis]};
-    selected.shape.drop(depth), selected.strides.drop(depth);
+    selected.shape.drop(0, depth), selected.strides.drop(0, depth);
     if (selected.shape != shape || indices.shape != shape)
         throw std::invalid_argument("the shapes of a selection do not match");
     return {{axes, depth}, step, name};

@@ -19,6 +19,8 @@ namespace onward {
 namespace {
 
 constexpr Size gathered_at_once = 1 << 16;  // floats in the rows of a product
+constexpr Size pooled_at_once = 1 << 13;  // floats in the products whose maxima are computed together
+constexpr Size most_pooled = 128, least_pooled = 24;  // rows of them
 constexpr Size short_line = 4;  // rows that fill most of a tile of a product
 
 // Copies n numbers and returns the end of the copy. For short runs, a loop is faster than a call of memcpy.
@@ -218,7 +220,7 @@ void Plan::multiply(const Panels<float>& panels, const float* x, const Rows& row
         }
         if (is_relu) a.least = 0;
         if (!is_even) a.places = to.rows.some(first, n, nullptr);
-        float* const out = to.units ? sums.data() : is_even ? to.y + first * stride : to.y;
+        float* const out = to.units ? sums.data() : is_even ? to.y + (first - to.first) * stride : to.y;
         if (!rows.skips_zeros || !multiply_without_zeros(panels, a, n, out, stride))
             kernels.product(panels, a, n, out, stride, panels.quantized_size ? quantized.data() : nullptr,
                             {0, panels.blocks});
@@ -254,6 +256,55 @@ void Plan::product(const Dense<float>& W, const View& x, Size row_axes, const st
         float* const out = at<float>(y, spaces);
         in_parts(count, ceil_div(count, rows_worth_a_thread), work, [&](Size first, Size last) {
             multiply(panels, from, rows, first, last, f, {out, to});
+        });
+    });
+}
+
+// Computes as many rows at a time as stay in the first-level cache, whole lines if they fit. Taps that fill the space
+// between the rows are rows of the product.
+void Plan::pooled_product(const Dense<float>& W, const View& x, Size row_axes, Size tap_axes,
+                          const std::optional<Activation<float>>& f, const View& y) {
+    check_floats({&x, &y});
+    const size_t first_tap = row_axes_of(x, row_axes), last_tap = row_axes_of(x, row_axes + tap_axes);
+    const Panels<float>& panels = W.panels();
+    const Size O = W.O, units = panels.blocks * kernels.L;
+    if (row_axes < 1 || tap_axes < 1 || y.shape.size() != first_tap + 1 || y.shape.back() != O ||
+        (y.strides.back() != 1 && O > 1) || !std::equal(y.shape.begin(), y.shape.end() - 1, x.shape.begin()))
+        throw std::out_of_range("the views of a pooled product have the wrong shapes or strides");
+    Offsets to(kept, y, 0, first_tap);
+    to.keep(kept);
+    View products = x;
+    const Size inner = x.shape[last_tap - 1], step = x.strides[last_tap - 1];
+    const Size among = x.strides[first_tap - 1] == inner * step ? inner : 1;  // products of a row that follow each other
+    if (among > 1) products.shape[first_tap - 1] *= inner, products.strides[first_tap - 1] = step;
+    const Offsets found(kept, x, first_tap, last_tap - (among > 1));
+    products.shape.drop(first_tap, last_tap), products.strides.drop(first_tap, last_tap);
+    const Rows rows(kept, products, row_axes, W);
+    const Size count = to.count, line = std::max(Size(1), rows.offsets.line / among), taps = found.count * among;
+    if (taps < 1 || rows.offsets.count != count * among)
+        throw std::out_of_range("the rows of a pooled product do not match its output");
+    const Size work = count * taps * panels.K * O;
+    Size at_once = std::clamp(pooled_at_once / (taps * units), least_pooled, most_pooled);
+    at_once = line <= at_once ? at_once / line * line : ceil_div(line, ceil_div(line, at_once));
+    const View sums{0, 0, {found.count, at_once, among, units}, {at_once * among * units, among * units, units, 1}};
+    const Offsets together(kept, sums, 1, 3);
+    const Size *const tap_offsets = found.list(kept), *const places = Offsets(kept, sums, 1, 2).list(kept);
+    Size* const in_sums = kept.take<Size>(taps);
+    for (Size tap = 0; tap < taps; tap++) in_sums[tap] = (tap / among * at_once * among + tap % among) * units;
+    add([=, this, &panels, x = Place(x), y = Place(y)](std::byte* const* spaces) {
+        const float* const from = at<float>(x, spaces);
+        const Size groups = ceil_div(count, at_once);
+        in_parts(groups, groups, work, [&](Size group, Size end) {
+            const Temporary<float> memory(taps * at_once * units);
+            for (; group < end; group++) {
+                const Size first = group * at_once, n = std::min(at_once, count - first);
+                for (Size tap = 0; tap < found.count; tap++)
+                    multiply(panels, from + tap_offsets[tap], rows, first * among, (first + n) * among, f,
+                             {memory.data() + tap * at_once * among * units, together, 0, 1, first * among});
+                Size buffer[most_pooled];
+                kernels.window(Window::maximum, {memory.data(), at<float>(y, spaces), places, to.some(first, n, buffer),
+                                                 among * units, n, O, in_sums, taps});
+            }
         });
     });
 }

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from support.bits import each_isa
 from support.lowering import run_lowered
+from support.programs import described_steps
 from support.randomized import random_cases
 from support.skips import counted_cases
 
@@ -248,6 +249,71 @@ def test_a_program_for_all_lengths_has_the_bits_of_a_program_for_each(operation:
                     x = floats(rng, int(rng.integers(1, 3)), *sizes, T)
                     x = moved(x, 1, -1) if last[0] else x
                     assert planner(x)[0].tobytes() == Planner(graph)(x)[0].tobytes(), (attributes, x.shape)
+
+
+def random_pooling(rng: Any, n: int) -> dict[str, Any]:
+    """The attributes of a MaxPool over n axes whose windows are mostly apart and have no padding."""
+    kernel, dilations = rng.integers(1, 4, n), np.where(rng.random(n) < 0.8, 1, 2)
+    spans = (kernel - 1) * dilations + 1
+    strides = spans + (rng.integers(0, 3, n) if rng.random() < 0.3 else 0)
+    pads = [0] * 2 * n
+    if rng.random() < 0.2:
+        strides = rng.integers(1, 4, n)
+        pads = np.minimum([*kernel, *kernel], 2 * n * [2]).astype(int) // 2
+    return {
+        "kernel_shape": kernel.tolist(),
+        "dilations": dilations.tolist(),
+        "strides": np.asarray(strides).tolist(),
+        "pads": [int(pad) for pad in pads],
+        "ceil_mode": int(rng.random() < 0.2),
+    }
+
+
+@pytest.mark.parametrize("operation", ["Conv", "QuantizedConv"])
+def test_a_convolution_that_is_pooled_at_once_has_the_bits_of_both_steps(operation: str) -> None:
+    """Whatever the function between them, the instruction set, the threads, the layouts and the lengths."""
+    merged = 0
+    for case in counted_cases(40):
+        with case:
+            rng = np.random.default_rng(case.seed)
+            inputs, attributes = random_case(rng, "Conv")
+            if operation == "QuantizedConv":
+                W, M = inputs[1], len(inputs[1])
+                q = rng.integers(-127, 128, W.shape).astype(np.int8)
+                inputs[1:] = [q, rng.random(M, np.float32) / 500, *inputs[2:]]
+            last, after = tuple(rng.random(2) < 0.3), str(rng.choice(["Identity", "Relu", "Tanh"]))
+            pooling, is_read = random_pooling(rng, inputs[0].ndim - 2), rng.random() < 0.2
+            if rng.random() < 0.4:
+                replace_some(rng, inputs[0], SPECIAL)
+            first = between_layouts(operation, inputs, attributes, (last[0], False), after)
+            second = between_layouts("MaxPool", inputs[:1], pooling, (False, last[1]), "Identity")
+            both = between_layouts(operation, inputs, attributes, last, "MaxPool")
+            pool = Node("MaxPool", ("f",), ("a",), pooling, "pool")
+            both.nodes[-2:-1] = [Node(after, ("z",), ("f",), {}, "after"), pool]
+            both.outputs = ("y", "f") if is_read else ("y",)
+            lengths = inputs[0].shape[-1] + np.array([0, rng.integers(1, 60)])
+            for isa, threads in itertools.product(each_isa(), (1, 2)):
+                planner = Planner(both)
+                for T in lengths:
+                    x = inputs[0] if T == lengths[0] else floats(rng, *inputs[0].shape[:-1], T)
+                    x = moved(x, 1, -1) if last[0] else x
+                    with case.skipping(ShapeError), onward.num_threads(threads):
+                        expected, y = Planner(second)(Planner(first)(x)[0])[0], planner(x)[0]
+                    bits = [np.where(np.isnan(a), np.float32(np.nan), a).tobytes() for a in (y, expected)]
+                    assert bits[0] == bits[1], (isa, attributes, pooling)
+            steps = "".join(described_steps(planner.programs[-1]))
+            merged += "pooled_product" in steps
+            assert not (is_read and "pooled_product" in steps)
+    assert merged
+
+
+def test_a_convolution_that_is_pooled_at_once_needs_no_memory_for_its_output() -> None:
+    rng, x = np.random.default_rng(0), np.zeros((2, 1, 30, 50), np.float32)
+    graph = between_layouts("Conv", [x, floats(rng, 32, 1, 3, 3)], {}, (False, False), "Relu")
+    graph.nodes[-1:] = [Node("MaxPool", ("a",), ("y",), {"kernel_shape": [2, 2], "strides": [2, 2]}, "pool")]
+    planner = Planner(graph)
+    assert planner(x)[0].shape == (2, 32, 14, 24)
+    assert planner.find([x]).memory < (2 * 32 * 28 * 48) * 4
 
 
 def channels_last(operation: str, inputs: list[Any], attributes: dict[str, Any]) -> Graph:

@@ -24,6 +24,7 @@ from .sliding import (
     kernel_size,
     pad_view,
     padded_size,
+    pooled_product,
     tap_view,
     window_step,
     window_view,
@@ -113,7 +114,11 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if any(min(side) < 0 for side in sides):
         return None
     last = pad_view(b, x.permuted(0, *range(2, 2 + n), 1), sides, b.scalar(outside, x.dtype))
-    if x.dtype == "float32":
+    value, is_padded = inputs[0], any(map(any, sides))
+    merges = is_maximum and not is_padded and value is not None and value.used_once
+    if merges and (pooled := pooled_product(b, last, g)) is not None:
+        total = pooled
+    elif x.dtype == "float32":
         total = window_step(b, "maximum" if is_maximum else "sum", last, g)
     else:
         budget.spend(20 * budget.STEP * math.prod(g.kernel))

@@ -46,12 +46,12 @@ def channels_moved(x: View) -> View:
 
 
 def window_view(x: View, g: Geometry) -> View:
-    """Return the windows (N, *out, *kernel, C) of the padded x (N, *in, C) as a view."""
+    """Return the windows (N, *out, *kernel, ..) of the padded x (N, *in, ..) as a view."""
     n = len(g.kernel)
     places = tuple(x.strides[1 + axis] * g.strides[axis] for axis in range(n))
     taps = tuple(x.strides[1 + axis] * g.dilations[axis] for axis in range(n))
-    shape = (x.shape[0], *g.out, *g.kernel, x.shape[-1])
-    return x.with_axes(shape, (x.strides[0], *places, *taps, x.strides[-1]))
+    shape = (x.shape[0], *g.out, *g.kernel, *x.shape[1 + n :])
+    return x.with_axes(shape, (x.strides[0], *places, *taps, *x.strides[1 + n :]))
 
 
 def tap_view(windows: View, n: int, tap: Sequence[int]) -> View:
@@ -72,6 +72,20 @@ def window_step(
         x = b.contiguous(x) if x.strides[-1] != 1 and x.shape[-1] > 1 else x
         y = b.new(x.shape[0], *g.out, x.shape[-1])
     b.add("window", operation, window_view(x, g), weights, bias, y)
+    return y
+
+
+def pooled_product(b: Builder, x: View, g: Geometry) -> View | None:
+    """Merge the last step, a product with output x (N, *in, C), with the maximum of windows that are apart.
+
+    Returns y (N, *out, C), or None if the last step is not such a product. Nothing else may read x.
+    """
+    are_apart = all(step >= span for step, span in zip(g.strides, g.spans, strict=True))
+    if b.lanes == 1 or not are_apart or (product := b.take_product(x)) is None:
+        return None
+    weights, rows, row_axes, function = product
+    y = b.new(x.shape[0], *g.out, x.shape[-1])
+    b.add("pooled_product", weights, window_view(rows, g), row_axes, len(g.kernel), function, y)
     return y
 
 

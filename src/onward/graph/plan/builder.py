@@ -265,6 +265,21 @@ class Builder:
         self.steps[-1] = step, (*arguments, function, y)
         return True
 
+    def take_product(self, y: View) -> tuple[Any, ...] | None:
+        """Take back the last step if it is a product with output y, and its rows have the axes of those of y.
+
+        Returns its other arguments, or None. The caller ensures that nothing else reads y.
+        """
+        if not self.steps or self.steps[-1][0] != "product":
+            return None
+        weights, x, row_axes, function, own = self.steps[-1][1]
+        axes = own.space, own.offset, *own.shape, *own.strides, *x.shape[:row_axes]
+        expected = y.space, y.offset, *y.shape, *y.strides, *y.shape[:-1]
+        if len(axes) != len(expected) or not all(map(are_same, axes, expected)):
+            return None
+        self.steps.pop()
+        return weights, x, row_axes, function
+
     def rows(self, step: str, parameter: Any, x: View, axes: Sequence[int]) -> View:
         """Apply "softmax" or "standardize" over some axes jointly."""
         rest = [axis for axis in range(len(x.shape)) if axis not in axes]

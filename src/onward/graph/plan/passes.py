@@ -17,13 +17,15 @@ ELEMENTWISE = frozenset(("unary", "activate", "binary"))  # steps that may be fu
 # Steps that write only their last argument.
 ONE_OUTPUT = frozenset("activate binary cast compare copy matmul product reduce unary".split())
 # Others that do, and read windows.
-WINDOWED = frozenset("filter integer_product integer_window rescaled_product rescaled_window window".split())
+WINDOWED = frozenset(
+    "filter integer_product integer_window pooled_product rescaled_product rescaled_window window".split()
+)
 # Steps of which the second and third argument are their rows and the number of axes of the rows.
 PRODUCTS = frozenset("filter integer_product integer_window product rescaled_product rescaled_window".split())
 # Steps whose output, the last argument, may have any strides.
 STRIDED = frozenset(
-    "activate binary cast compare copy dequantize fused lookup quantize rescale rescale_once unary where "
-    "window".split()
+    "activate binary cast compare copy dequantize fused lookup pooled_product quantize rescale rescale_once "
+    "unary where window".split()
 )
 
 
