@@ -29,7 +29,7 @@ from ..operations.value import Value
 from ..size import hint, is_symbolic
 from ..sized import as_numbers, has_sizes
 from .builder import Builder, Weights
-from .program import AxesFixed, Location, NumPyNode, Program, Rest, Source, source_of
+from .program import Location, NumPyNode, Program, Recordings, Rest, Source, source_of
 from .runs import run_count
 from .view import CONSTANTS, DTYPES, View, name_of
 
@@ -46,7 +46,7 @@ class Compiler:
 
     `inputs` are those of the first call. The sizes of their axes are symbolic unless the graph declares them,
     they are 1, or `fixed` names them; all are plain if that is None. Axes that the graph gives one name have
-    one size.
+    one size. `recordings` are those of the call so far.
     """
 
     def __init__(
@@ -56,11 +56,12 @@ class Compiler:
         parameters: Sequence[bool],
         weights: Weights,
         fixed: Collection[str] | None = None,
+        recordings: Recordings | None = None,
     ) -> None:
         self._builder, self._weights, self._budget = Builder(weights), weights, budget.current()
         # weakly: with a cycle of references, the weights would stay in memory for longer than their model
         self._builder.add_nodes = partial(Compiler._add_nodes, weakref.proxy(self))
-        self._program = Program()
+        self._program, self._recordings = Program(), recordings or Recordings()
         self._values: dict[str, Value | None] = {"": None}
         self._uses: Counter[str] = Counter()
         self._pending: deque[Node] = deque()
@@ -157,11 +158,9 @@ class Compiler:
         """Return the shape of an input with symbolic sizes, and with the numbers of their axes."""
         if is_known or self._fixed is None or name_of(array.dtype) not in DTYPES:
             return array.shape, array.shape
-        names = (
-            declared.axes
-            if declared.axes is not None and len(declared.axes) == array.ndim
-            else [None] * array.ndim
-        )
+        names: Sequence[Any] = declared.axes or ()
+        if len(names) != array.ndim:
+            names = [None] * array.ndim
         shape, places, axes = list(array.shape), list(array.shape), self._program.axes
         for axis, (name, size) in enumerate(zip(names, array.shape, strict=True)):
             if isinstance(name, int) or size in (0, 1):
@@ -376,10 +375,10 @@ class Compiler:
             size and not self._budget.affords(NODE * size)
         ):
             return False
+        if node.operation == "Recorded":
+            expand = partial(self._recordings.expansion, self._program.axes, expand)
         if (expansion := expand(node, inputs)) is None:
             return False
-        if node.operation == "Recorded" and (fixed := self._program.axes.fixed):
-            raise AxesFixed(fixed)
         self._check_outputs(node, {name for inner in expansion.nodes for name in inner.outputs})
         self._add_constants(expansion.constants)
         self._uses.subtract(node.inputs)

@@ -23,7 +23,7 @@ from ..node import Node, Signature, held_by
 from .bound import Bound, Call, LoadedProgram
 from .builder import Weights
 from .compiler import Compiler
-from .program import AxesFixed, NumPyNode, Program, Rest
+from .program import AxesFixed, NumPyNode, Program, Recordings, Rest
 
 MAX_PROGRAMS = 8  # the most recent ones
 
@@ -231,16 +231,16 @@ def compiled(graph: Graph, inputs: Sequence[Any], parameters: Sequence[bool], we
     `parameters` tells on which values of inputs it may depend. An error is that of a program for these sizes
     alone, which states them.
     """
-    options, fixed = (graph, inputs, parameters, weights), dict[str, int]()
+    options, fixed, recordings = (graph, inputs, parameters, weights), dict[str, int](), Recordings()
     while True:
         try:
             with budget.temporary():
-                program = Compiler(*options, fixed=fixed).compile()
+                program = Compiler(*options, fixed, recordings).compile()
             found: Mapping[str, int] = program.axes.fixed
         except AxesFixed as error:
             found = error.fixed
         except OnwardError:
-            return Compiler(*options).compile()
+            return Compiler(*options, None, recordings).compile()
         if not found:
             return program
         fixed |= found

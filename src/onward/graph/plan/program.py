@@ -1,11 +1,14 @@
 """What the compiler makes of a graph: steps of the core, the nodes between them, and where the values are."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..node import Node
+from ..node import Expansion, Node
+from ..operations.registry import Expand
+from ..operations.signatures import Known
 from ..operations.value import Value
-from ..size import Axes
+from ..polynomial import Guard, evaluated
+from ..size import Axes, Size
 from .builder import Bytes
 from .passes import Step
 from .view import View
@@ -75,3 +78,31 @@ class AxesFixed(Exception):
     def __init__(self, fixed: Mapping[str, int]) -> None:
         super().__init__(fixed)
         self.fixed = fixed
+
+
+class Recordings:
+    """What code records in a call: all programs that are compiled for the call have the same recordings."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, ...], tuple[Expansion | None, list[Any], list[Guard]]] = {}
+
+    def expansion(
+        self, axes: Axes, expand: Expand, node: Node, inputs: Sequence[Known | None]
+    ) -> Expansion | None:
+        """Return what a node of code becomes, and require the guards of its recording.
+
+        Raises AxesFixed if they fix sizes.
+        """
+        shapes = [value.shape for value in inputs if value is not None]
+        if node.outputs not in self._made:
+            self._made[node.outputs] = expand(node, inputs), shapes, [*axes.guards.values()]
+        expansion, before, guards = self._made[node.outputs]
+        pairs = [pair for both in zip(before, shapes, strict=True) for pair in zip(*both, strict=True)]
+        numbers = {old.name: new for old, new in pairs if type(old) is Size}
+        for guard in guards:
+            size: Any = evaluated(guard.size, numbers)
+            if type(size) is Size:
+                axes.require(size, guard.condition)
+        if axes.fixed:
+            raise AxesFixed(axes.fixed)
+        return expansion

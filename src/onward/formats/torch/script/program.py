@@ -14,7 +14,6 @@ from ....core.identity import Identity
 from ....errors import ArgumentError, OnwardError
 from ....graph import Graph, Input
 from ....graph.node import AnyArray, Signature
-from ....graph.polynomial import evaluated
 from ....graph.simplification.simplify import simplify
 from ....graph.size import Axes, Size, are_same, hint
 from ....graph.structure import Fixed, leaves
@@ -55,7 +54,6 @@ class Program:
         self.content, self.method, self.part = content, method, part
         self.seen: dict[str, Signature] = {}  # the tensors of the last call
         self.found: dict[Any, Graph | OnwardError] = {}  # the last graph for all sizes, by the tensors seen
-        self.last: Any = None, None  # the last recording, with the inputs of the call and its guards
         archive = archive or read(content)
         self.code = code or Code(archive.code)
         self.loader = Loader(archive, self.code)
@@ -197,8 +195,7 @@ class Program:
     def __call__(self, known: Sequence[AnyArray | Signature]) -> Graph:
         """Record the method for inputs, carries and weights of these shapes, dtypes and known values.
 
-        The guards of symbolic sizes tell for which sizes the graph holds. Another program for the same call,
-        in which fewer sizes are symbolic, takes the recording of the first one.
+        The guards of symbolic sizes tell for which sizes the graph holds.
         """
         found = dict(zip([*self.kinds, *self.carries], known, strict=False))
         self.seen = {
@@ -207,15 +204,7 @@ class Program:
             if self.kinds.get(name) == "Tensor" and Signature.of(value).dtype != object
         }
         sizes = [size for value in found.values() for size in value.shape if type(size) is Size]
-        axes, call = sizes[0].axes if sizes else Axes(), _in_call(found)
-        if call is not None and self.last[0] == call:
-            graph, guards, places = self.last[1]
-            numbers = {axis: found[name].shape[place] for axis, (name, place) in places.items()}
-            for guard in guards:
-                size: Any = evaluated(guard.size, numbers)
-                if type(size) is Size:
-                    axes.require(size, guard.condition)
-            return graph  # type: ignore[no-any-return]  # a graph
+        axes = sizes[0].axes if sizes else Axes()
         try:
             with budget.of_file(len(self.content)):
                 recording = self.record(found, axes)
@@ -230,15 +219,7 @@ class Program:
             each.with_axes(*[""] * len(found[each.name].shape)) if each.name in found else each
             for each in graph.inputs
         ]
-        graph = simplify(graph)
-        places = {
-            size.name: (name, place)
-            for name, value in found.items()
-            for place, size in enumerate(value.shape)
-            if type(size) is Size and size.name
-        }
-        self.last = call, (graph, [*axes.guards.values()], places)
-        return graph
+        return simplify(graph)
 
     @budget.temporary()
     def record(self, known: Mapping[str, Known | Size], axes: Axes) -> Recording:
@@ -338,13 +319,3 @@ def has_forward(archive: Archive, code: Code) -> bool:
     """Whether the module in an archive with this code has a method forward()."""
     kind = code.find(archive.tree.path)
     return isinstance(kind, Class) and bool({"forward", "forward__0"} & kind.methods.keys())
-
-
-def _in_call(known: Mapping[str, AnyArray | Signature]) -> Any:
-    """Return what is known about the inputs of a call, in numbers; None for values that are not numbers."""
-    if any(isinstance(value, np.ndarray) and value.dtype == object for value in known.values()):
-        return None
-    return {
-        name: (tuple(map(hint, value.shape)), value.dtype, isinstance(value, np.ndarray) and value.tobytes())
-        for name, value in known.items()
-    }
