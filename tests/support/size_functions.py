@@ -182,6 +182,53 @@ x[:, :(x.size(1) & {a}) % 5]
 x[:, :(x.size(1) >> 1) % 5]
 x[:, :(x.size(1) ^ {a}) % 5]
 x[:, :(int(x.sum(dtype=torch.float64) * 0.7)) % 5]
+torch.bmm(x, torch.ones({a}, 4, 2))
+torch.bmm(torch.ones({a}, 2, x.size(1)), x)
+torch.baddbmm(torch.ones({a}, 1, 2), x, torch.ones(x.size(0), 4, 2))
+torch.baddbmm(torch.ones({a}, 2), x, torch.ones({b}, 4, 2))
+torch.addbmm(torch.ones({a}, 2), x, torch.ones(x.size(0), 4, 2))
+torch.addmv(torch.ones({a} + 1), x[0], torch.ones(4))
+torch.addr(torch.ones({a}, {b}), x[:, 0, 0], x[0, :, 0])
+torch.arange({a}, x.size(1))
+torch.arange({a}, x.size(1), {b})
+torch.arange(x.size(1), {a}, -{b})
+torch.arange(x.size(0), x.size(1) * 0.5, 0.{a})
+torch.range({a}, x.size(1))
+x.max(1)[0] - x.min(1)[0]
+x.max()
+x.amin(1)
+x.long().amax(0)
+x.argmin(1)
+x.median(1)[0]
+x.aminmax(dim=1)[1]
+x.unfold(1, {a}, {b})
+torch.cross(x, x, dim=1)
+torch.cross(x[:, :3], torch.ones(1, {a}, 4), dim=1)
+torch.hann_window({a})
+torch.nn.functional.one_hot((x[:, 0, 0] * 1.5).long(), {a}).float()
+torch.nn.functional.one_hot((x[:, 0, 0] * 1.5).long()).float()
+torch.nn.functional.embedding((x[:, 0, 0] * 1.5).long(), torch.ones({a}, 4).cumsum(0))
+torch.nn.functional.nll_loss(x[:, 0], (x[:{a}, 0, 0] * 1.5).long())
+torch.index_select(x, 1, (x[:, 0, 0] * 1.5).long())
+x[(x[:, 0, 0] * 1.5).long()]
+x[:, (x[:, 0, 0] * 1.5).long()]
+x.gather(1, (x[:, :1] * 1.5).long())
+x.scatter(1, (x[:, :1] * 1.5).long(), 7.0)
+x.index_add(1, (x[0, 0] * 1.5).long(), torch.ones(1, 4, 4).expand(x.size(0), 4, 4))
+x.index_copy(1, (x[0, 0, :{a}] * 1.5).long(), torch.ones(x.size(0), {a}, 4))
+x.index_fill(1, (x[0, 0] * 1.5).long(), 3.0)
+torch.take_along_dim(x, (x[:, :1] * 1.5).long(), 1)
+torch.repeat_interleave(x, (x[:, 0, 0] * 1.5).long(), 0)
+torch.repeat_interleave(x, torch.tensor([{i}, {a}]), 0)
+torch.bincount((x[:, 0, 0] * 1.5).long()).float()
+x.narrow(1, int(x[0, 0, 0] * 1.5), {a})
+x.narrow(0, -{a}, int(x[0, 0, 0] * 1.5))
+x[x[:, 0, 0] > 0]
+x[torch.ones({a}) > 0]
+x[torch.ones(x.size(0), {a}) > 0]
+x[:, torch.ones({a}) > 0]
+x.index_put([torch.ones({a}) > 0], torch.tensor(5.0))
+x.masked_select(torch.ones({a}, 4) > 0)
 """.strip().splitlines()
 # Statements, separated by bars.
 BODIES = """
@@ -223,6 +270,7 @@ def code(rng: np.random.Generator) -> str:
     return "def forward(self, x):\n" + "".join(f"    {line}\n" for line in lines)
 
 
-def shape(rng: np.random.Generator) -> tuple[int, int, int]:
-    """Return random sizes, often small."""
-    return int(rng.integers(1, 5)), int(rng.choice([1, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 37, 90])), 4
+def shape(rng: np.random.Generator, least: int = 0) -> tuple[int, int, int]:
+    """Return random sizes, often small; the time has at least so many steps."""
+    steps = rng.choice([0, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 37, 90])
+    return int(rng.integers(1, 5)), max(least, int(steps)), 4

@@ -9,6 +9,7 @@ import numpy as np
 
 from ....errors import ArgumentError
 from .expressions import expression
+from .reductions import require_elements
 from .registry import INT64, Symbol, Tensor, aten, bounded, define
 from .shapes import permuted, reshaped, sliced
 from .translator import Translator
@@ -116,6 +117,7 @@ def _adaptive(t: Translator, x: Tensor, output_size: Any, operation: str) -> str
     """Reduce each axis to windows from floor(i n / m) to ceil((i + 1) n / m)."""
     sizes = [output_size] if isinstance(output_size, int) else list(output_size)
     value: Any = x
+    require_elements(t, x, range(x.rank - len(sizes), x.rank))
     for axis, m in zip(range(x.rank - len(sizes), x.rank), sizes, strict=True):
         if m == 1:
             value = t.add(operation, value, [axis], keepdims=1)

@@ -36,9 +36,13 @@ def _array(t: Translator, count: Any, array: Any, dtype: Any = None, default: An
 
 
 def _window(window: Any) -> Any:
-    return lambda t, window_length, periodic=True, dtype=None: _array(
-        t, window_length, lambda: window(window_length + bool(periodic))[:window_length], dtype
-    )
+    """Return a window as an operator; a window of one element is 1."""
+
+    def function(t: Translator, window_length: int, periodic: bool = True, dtype: Any = None) -> str:
+        count = window_length + (periodic and window_length > 1)
+        return _array(t, window_length, lambda: window(count)[:window_length], dtype)
+
+    return function
 
 
 @aten("arange arange.start arange.start_step")
@@ -46,6 +50,7 @@ def arange(t: Translator, start: Any = 0, end: Any = None, step: Any = 1, dtype:
     if end is None:
         start, end = 0, start
     is_float = any(dtype_of(value).kind == "f" for value in (start, end, step))
+    _require_order(t, start, end, step, np.dtype(np.float64) if is_float else INT64)
     dtype = dtype or (FLOAT32 if is_float else INT64)
     if not any(isinstance(value, Symbol) for value in (start, end, step)):
         return _array(
@@ -53,6 +58,25 @@ def arange(t: Translator, start: Any = 0, end: Any = None, step: Any = 1, dtype:
         )
     limits = (t.cast(value, np.float64 if is_float else INT64) for value in (start, end, step))
     return t.add("Cast", t.add("Range", *limits), to=np.dtype(dtype))
+
+
+def _require_order(t: Translator, start: Any, end: Any, step: Any, dtype: np.dtype[Any]) -> None:
+    """Raise ArgumentError, now or in a call, unless a range ends in the direction of its step."""
+    if isinstance(step, Symbol):
+        return
+    first, last = (
+        Symbol(t.cast(value, dtype), dtype) if isinstance(value, Symbol) else value for value in (start, end)
+    )
+    low, high = (first, last) if step > 0 else (last, first)
+    message = f"a range in steps of {step} ends before it starts"
+    if isinstance(low, Symbol) or isinstance(high, Symbol):
+        low, high = (
+            value if isinstance(value, Symbol) else Symbol(t.cast(value, dtype), dtype)
+            for value in (low, high)
+        )
+        t.require("LessOrEqual", low, high, message)
+    elif low > high:
+        raise ArgumentError(message)
 
 
 @aten("linspace linspace.Tensor_Tensor linspace.Tensor_Scalar linspace.Scalar_Tensor")

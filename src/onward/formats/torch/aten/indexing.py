@@ -10,11 +10,21 @@ import numpy as np
 from ....errors import ArgumentError
 from .elementwise import div_mode
 from .joins import broadcast_tensors
-from .registry import BOOL, INT64, Number, Operand, Tensor, aten, define
+from .registry import BOOL, INT64, Number, Operand, Tensor, aten, bounded, define
 from .shapes import axes_first, permuted, reshaped, sliced
 from .translator import Translator
 
+LEAST = np.iinfo(np.int64).min
 REDUCTIONS = {"sum": "add", "prod": "mul", "amax": "max", "amin": "min", "add": "add", "multiply": "mul"}
+
+
+def from_first(t: Translator, index: Tensor) -> Any:
+    """Return indices that only count from the first element: negative ones are out of range."""
+    known = t.array(index)
+    if known is not None and known.min(initial=0) >= 0:
+        return t.cast(index, INT64)
+    places = t.cast(index, INT64)
+    return t.add("Where", t.add("Less", places, 0), LEAST, places)
 
 
 @aten("index.Tensor", "_unsafe_index.Tensor", takes_complex=True)
@@ -25,7 +35,7 @@ def index(t: Translator, self: Tensor, indices: Sequence[Tensor | None]) -> str:
     only = indices[0] if len(indices) == 1 and self.dtype.kind != "c" else None
     if only is not None and only.dtype.kind in "iu":
         return t.add("Gather", self, t.cast(only, INT64), axis=0)
-    axes, places = _expanded(t, indices)
+    axes, places = _expanded(t, self, indices)
     if axes == [axes[0]] and self.dtype.kind != "c":
         return t.add("Gather", self, places[0], axis=axes[0])
     joined, rank = _joined(t, places)
@@ -45,7 +55,14 @@ def _result_axes(axes: Sequence[int], rank: int, full: int) -> list[int]:
     return [*range(rank, rank + first), *range(rank), *range(rank + first, rank + count)]
 
 
-def _expanded(t: Translator, indices: Sequence[Tensor | None]) -> tuple[list[int], list[Any]]:
+def _require_mask(t: Translator, x: Tensor, mask: Tensor, axis: int) -> None:
+    """Raise ArgumentError, now or in a call, unless a mask has the sizes of the axes from one on."""
+    for place in range(mask.rank):
+        message = f"axis {place} of a mask does not have the size of axis {axis + place}"
+        t.require("Equal", t.size(mask, place), t.size(x, axis + place), message)
+
+
+def _expanded(t: Translator, x: Tensor, indices: Sequence[Tensor | None]) -> tuple[list[int], list[Any]]:
     """Return the indexed axes and their indices; a mask becomes the indices of its true elements."""
     axes: list[int] = []
     places: list[Any] = []
@@ -53,6 +70,7 @@ def _expanded(t: Translator, indices: Sequence[Tensor | None]) -> tuple[list[int
     for each in indices:
         count = 1
         if each is not None and each.dtype in (BOOL, np.uint8):
+            _require_mask(t, x, each, axis)
             count, found = each.rank, t.add("NonZero", each)
             places += [Tensor(row, INT64, (None,)) for row in _rows(t, found, count)]
         elif each is not None:
@@ -82,9 +100,10 @@ def index_put(
 ) -> str:
     masks = [each for each in indices if each is not None and each.dtype == BOOL]
     if len(indices) == 1 and masks and values.rank == 0 and not accumulate:
+        _require_mask(t, self, masks[0], 0)
         mask = reshaped(t, masks[0], [*t.sizes(masks[0]), *[1] * (self.rank - masks[0].rank)])
         return t.add("Where", mask, t.cast(values, self.dtype), self)
-    axes, places = _expanded(t, indices)
+    axes, places = _expanded(t, self, indices)
     order, back = axes_first(self, *axes)
     joined, rank = _joined(t, places)
     moved = t.add("Transpose", self, perm=order)
@@ -102,8 +121,13 @@ def index_put(
 def gather(t: Translator, self: Tensor, dim: int, index: Tensor, sparse_grad: bool = False) -> str:
     if not self.rank:
         return t.add("Expand", self, t.shape(index))
-    x = _as_large(t, self, index, [axis for axis in range(self.rank) if axis != self.axis(dim)])
-    return t.add("GatherElements", x, t.cast(index, INT64), axis=self.axis(dim))
+    return _elements(t, self, dim, index, from_first(t, index))
+
+
+def _elements(t: Translator, x: Tensor, dim: int, index: Tensor, places: Any) -> str:
+    """The elements along an axis at indices of the shape of `index`."""
+    cropped = _as_large(t, x, index, [axis for axis in range(x.rank) if axis != x.axis(dim)])
+    return t.add("GatherElements", cropped, places, axis=x.axis(dim))
 
 
 def _as_large(t: Translator, x: Tensor, index: Tensor, axes: Sequence[int]) -> Any:
@@ -142,7 +166,7 @@ def scatter(
     reduce: str | None = None, include_self: bool = True,
 ) -> str:  # fmt: skip
     reduction = REDUCTIONS.get(reduce or "", reduce or "none")
-    places = t.cast(index, INT64)
+    places = from_first(t, index)
 
     def everywhere(number: Operand) -> str:
         return t.add("Expand", t.cast(number, self.dtype), t.shape(index))
@@ -165,14 +189,14 @@ def scatter(
     return div_mode(t, total, count, None if self.dtype.kind == "f" else "floor")
 
 
-@aten("index_copy index_fill.int_Scalar index_fill.int_Tensor")
+@aten("index_fill.int_Scalar index_fill.int_Tensor")
 def index_write(
     t: Translator, self: Tensor, dim: int, index: Tensor, source: Any = None, value: Any = 0, alpha: Any = 1,
     *, reduction: str = "none",
 ) -> str:  # fmt: skip
     order, back = axes_first(self, self.axis(dim))
     moved = t.add("Transpose", self, perm=order)
-    places = t.add("Unsqueeze", t.cast(index, INT64), [-1])
+    places = t.add("Unsqueeze", t.cast(index, INT64) if source is None else from_first(t, index), [-1])
     if source is None:
         updates = t.add("Expand", t.cast(value, self.dtype), t.add("Shape", t.add("GatherND", moved, places)))
     else:
@@ -202,7 +226,7 @@ def take_along_dim(t: Translator, self: Tensor, indices: Tensor, dim: int | None
         sizes = [t.size(x, place) if place == axis else n for place, n in enumerate(common)]
         shape = tuple(n if isinstance(n, int) else None for n in sizes)
         expanded.append(dataclasses.replace(x, name=t.add("Expand", x, sizes), shape=shape, base=None))
-    return gather(t, expanded[0], axis, expanded[1])
+    return _elements(t, expanded[0], axis, expanded[1], t.cast(expanded[1], INT64))
 
 
 def _places(t: Translator, x: Any) -> str:
@@ -221,11 +245,12 @@ def masked_scatter(t: Translator, self: Tensor, mask: Tensor, source: Tensor) ->
 def index_select(t: Translator, self: Tensor, dim: int, index: Tensor) -> str:
     if not self.rank:
         return t.add("Identity", self)
-    return t.add("Gather", self, t.cast(index, INT64), axis=self.axis(dim))
+    return t.add("Gather", self, from_first(t, index), axis=self.axis(dim))
 
 
 define({
     "scatter_add": lambda t, self, dim, index, src: scatter(t, self, dim, index, src, reduce="add"),
+    "index_copy": index_write,
     "index_add": functools.partial(index_write, reduction="add"),
     "take": lambda t, self, index: _taken(t, self, index),
     "nonzero": lambda t, self: _places(t, self),
@@ -243,15 +268,20 @@ def embedding(
 ) -> str:  # fmt: skip
     if indices.dtype.kind not in "iu":
         raise ArgumentError(f"the indices of an embedding have dtype {indices.dtype}; expected integers")
-    return t.add("Gather", weight, t.cast(indices, INT64), axis=0)
+    return t.add("Gather", weight, from_first(t, indices), axis=0)
 
 
 @aten("one_hot")
 def one_hot(t: Translator, self: Tensor, num_classes: int = -1) -> str:
-    depth: Any = [num_classes]
     if num_classes < 0:  # as many as the largest element asks for
-        depth = t.add("Add", t.add("ReduceMax", t.add("Reshape", self, [-1]), [0]), 1)
-    return t.add("OneHot", self, depth, [0, 1])
+        flat = t.add("Reshape", self, [-1])
+        least = t.add("ReduceMin", flat, [0], keepdims=0)
+        t.check(t.add("LessOrEqual", 0, least), "one_hot takes no negative classes")
+        return t.add("OneHot", self, t.add("Add", t.add("ReduceMax", flat, [0]), 1), [0, 1])
+    bounded(num_classes)
+    classes = t.constant(np.arange(num_classes), INT64)
+    # the numbers themselves, or an error if one is no class
+    return t.add("OneHot", t.add("Gather", classes, from_first(t, self), axis=0), [num_classes], [0, 1])
 
 
 @aten("embedding_bag.padding_idx embedding_bag _embedding_bag_forward_only _embedding_bag")
@@ -265,12 +295,12 @@ def embedding_bag(
     if starts is None or include_last_offset or padding_idx not in (None, -1) or indices.shape[0] is None:
         raise ArgumentError("bags whose sizes are not constants, or with padding, are not supported")
     ends = [*starts[1:].tolist(), indices.shape[0]]
-    rows = t.add("Gather", weight, t.cast(indices, INT64), axis=0)
+    rows = t.add("Gather", weight, from_first(t, indices), axis=0)
     if per_sample_weights is not None:
         rows = t.add("Mul", rows, t.add("Unsqueeze", per_sample_weights, [1]))
     operation = ("ReduceSum", "ReduceMean", "ReduceMax")[mode]
-    bags = [
-        t.add(operation, sliced(t, rows, 0, int(start), end), [0], keepdims=1)
+    bags = [  # those without elements are zeros
+        t.add(operation if start < end else "ReduceSum", sliced(t, rows, 0, start, end), [0], keepdims=1)
         for start, end in zip(starts.tolist(), ends, strict=True)
     ]
     return t.add("Concat", *bags, axis=0), None, None, None

@@ -135,6 +135,11 @@ def repeat_each(
     output_size: Any = None,
 ) -> str:  # fmt: skip
     """Repeat each element a number of times; without a tensor, repeat the index of each element."""
+    if self is not None and dim is not None and repeats.shape != (1,):
+        message = "repeat_interleave needs one number of repeats for each element"
+        t.require("Equal", t.size(repeats, 0), t.size(self, dim), message)
+    least = t.add("ReduceMin", t.cast(repeats, INT64), [0], keepdims=0)
+    t.check(t.add("LessOrEqual", 0, least), "repeat_interleave takes no negative numbers of repeats")
     ends = t.add("CumSum", t.cast(repeats, INT64), 0)
     total = t.add("ReduceSum", t.cast(repeats, INT64), [0], keepdims=0)
     steps = t.add("Unsqueeze", t.add("Range", 0, total, 1), [1])

@@ -24,30 +24,67 @@ def linear(t: Translator, input: Tensor | str, weight: Tensor | str, bias: Any =
     return product if bias is None else t.add("Add", product, bias)
 
 
-@aten("mm bmm matmul mv dot vdot linalg_matmul")
-def matmul(t: Translator, self: Tensor, **others: Tensor) -> str:
-    (other,) = others.values()
+@aten("matmul linalg_matmul")
+def matmul(t: Translator, self: Tensor, other: Tensor) -> str:
     return t.add("MatMul", self, other)
 
 
-def _added(t: Translator, x: Tensor, product: str, beta: Number, alpha: Number) -> str:
-    """beta x + alpha product"""
+def _product(t: Translator, a: Tensor, b: Tensor, *ranks: int) -> str:
+    """The product of two tensors with these numbers of axes, whose batches have the same size."""
+    if (a.rank, b.rank) != ranks:
+        raise ArgumentError(
+            f"the factors have {a.rank} and {b.rank} axes; expected {ranks[0]} and {ranks[1]}"
+        )
+    if ranks == (3, 3):
+        message = "the batches of the factors have different sizes"
+        t.require("Equal", t.size(a, 0), t.size(b, 0), message)
+    return t.add("MatMul", a, b)
+
+
+def _require_expands(t: Translator, x: Tensor, shape: Sequence[Any]) -> None:
+    """Raise ArgumentError, now or in a call, unless a tensor can be expanded to a shape."""
+    if x.rank > len(shape):
+        raise ArgumentError(f"a tensor with {x.rank} axes is added to a product with {len(shape)}")
+    for axis, size in enumerate(shape[len(shape) - x.rank :]):
+        if x.shape[axis] != 1:
+            message = f"axis {axis} of a tensor that is added to a product is longer than the product"
+            t.require("LessOrEqual", t.size(x, axis), size, message)
+
+
+def _added(t: Translator, x: Tensor, product: str, shape: Sequence[Any], beta: Number, alpha: Number) -> str:
+    """beta x + alpha product, where `shape` is that of the product"""
+    _require_expands(t, x, shape)
     terms = [(product, alpha)] if beta == 0 else [(product, alpha), (x, beta)]
     scaled = [y if n == 1 else t.add("Mul", y, t.cast(n, x.dtype)) for y, n in terms]
     return t.add("Add", *scaled) if len(scaled) > 1 else str(scaled[0])
 
 
-@aten("addmm addmv baddbmm")
-def addmm(t: Translator, self: Tensor, *, beta: Number = 1, alpha: Number = 1, **factors: Tensor) -> str:
-    return _added(t, self, t.add("MatMul", *factors.values()), beta, alpha)
+def _of_ranks(*ranks: int) -> Any:
+    return lambda t, self, **others: _product(t, self, *others.values(), *ranks)
+
+
+def _added_to(*ranks: int) -> Any:
+    def function(t: Translator, self: Tensor, beta: Number = 1, alpha: Number = 1, **factors: Tensor) -> str:
+        a, b = factors.values()
+        product = _product(t, a, b, *ranks)
+        shape = [*t.sizes(a)[:-1], *t.sizes(b)[ranks[0] - 1 :]]
+        return _added(t, self, product, shape, beta, alpha)
+
+    return function
+
+
+define({
+    "mm": _of_ranks(2, 2), "bmm": _of_ranks(3, 3), "mv": _of_ranks(2, 1), "dot vdot": _of_ranks(1, 1),
+    "addmm": _added_to(2, 2), "baddbmm": _added_to(3, 3), "addmv": _added_to(2, 1),
+})  # fmt: skip
 
 
 @aten("addbmm")
 def addbmm(
     t: Translator, self: Tensor, batch1: Tensor, batch2: Tensor, beta: Number = 1, alpha: Number = 1
 ) -> str:
-    product = t.add("ReduceSum", t.add("MatMul", batch1, batch2), [0], keepdims=0)
-    return _added(t, self, product, beta, alpha)
+    product = t.add("ReduceSum", _product(t, batch1, batch2, 3, 3), [0], keepdims=0)
+    return _added(t, self, product, [t.size(batch1, 1), t.size(batch2, 2)], beta, alpha)
 
 
 def outer(t: Translator, self: Tensor, vec2: Tensor) -> str:
@@ -173,7 +210,7 @@ def einsum(t: Translator, equation: str, tensors: Sequence[Tensor], path: Any = 
 define({
     "outer": outer,
     "addr": lambda t, self, vec1, vec2, beta=1, alpha=1: (
-        _added(t, self, outer(t, vec1, vec2), beta, alpha)),
+        _added(t, self, outer(t, vec1, vec2), [t.size(vec1, 0), t.size(vec2, 0)], beta, alpha)),
     "_native_batch_norm_legit.no_stats": lambda t, input, weight, bias, training, momentum, eps: (
         batch_norm(t, input, weight, bias, None, None, True, momentum, eps)),
     "native_group_norm": lambda t, input, weight, bias, N, C, HxW, group, eps: (

@@ -115,6 +115,8 @@ def pinv(t: Translator, self: Tensor, rcond: Any = 1e-15, hermitian: bool = Fals
 @aten("linalg_cross cross")
 def cross(t: Translator, self: Tensor, other: Tensor, dim: int | None = None) -> str:
     axis = self.shape.index(3) if dim is None else dim
+    for x in (self, other):
+        t.require("Equal", t.size(x, axis), 3, f"axis {axis} of a cross product does not have 3 elements")
     return str(through_numpy(t, "cross", self, other, axis=axis))
 
 

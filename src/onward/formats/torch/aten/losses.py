@@ -18,6 +18,7 @@ from ....graph.operations.expressions import (
     x_times,
 )
 from .expressions import define_formulas, expression, p_norm, promoted
+from .indexing import LEAST
 from .registry import Operand, Tensor, aten
 from .translator import Translator
 
@@ -125,10 +126,21 @@ define_formulas({
 }, _of_floats)  # fmt: skip
 
 
+def _classes(t: Translator, target: Tensor, ignored: int) -> str:
+    """Return the classes, of which negative ones are out of range unless they are ignored."""
+    classes = t.cast(target, np.int64)
+    is_wrong = t.add("Less", classes, 0)
+    if ignored < 0:
+        is_wrong = t.add("And", is_wrong, t.add("Not", t.add("Equal", classes, ignored)))
+    return t.add("Where", is_wrong, LEAST, classes)
+
+
 def _of_classes(
     t: Translator, operation: str, x: Tensor, target: Tensor, weight: Any, reduction: int, ignored: int
 ) -> str:
-    inputs = t.cast(x, x.dtype), t.cast(target, np.int64)
+    inputs = t.cast(x, x.dtype), _classes(t, target, ignored)
+    if x.rank > 1:
+        t.require("Equal", t.size(x, 0), t.size(target, 0), "the input and the target have different batches")
     if x.rank == 1:  # without a batch axis
         inputs = t.add("Unsqueeze", x, [0]), t.add("Reshape", inputs[1], [1])
     options = {"reduction": REDUCTIONS[reduction], "ignore_index": ignored}

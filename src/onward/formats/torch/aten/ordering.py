@@ -11,6 +11,7 @@ from ....errors import ArgumentError
 from .creation import filled
 from .expressions import promoted
 from .linear_algebra import through_numpy
+from .reductions import require_elements
 from .registry import BOOL, INT64, Operand, Symbol, Tensor, aten, define
 from .shapes import WHOLE, lifts_scalars, reshaped, sliced
 from .translator import Translator
@@ -57,6 +58,7 @@ def median_dim(
     t: Translator, self: Tensor, dim: int = -1, keepdim: bool = False, *, ignores_nan: bool
 ) -> Any:
     """The lower middle one of the sorted elements; NaN is the largest of them, or ignored."""
+    require_elements(t, self, dim)
     axis = self.axis(dim)
     last = t.add("Sub", t.cast(t.size(self, dim), INT64), 1)
     if self.dtype.kind != "f":
@@ -93,6 +95,7 @@ define({
 @aten("mode")
 @lifts_scalars
 def mode(t: Translator, self: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
+    require_elements(t, self, dim)
     found = through_numpy(t, "mode", self, count=2, axis=self.axis(dim))
     return tuple(t.add("Unsqueeze", y, [self.axis(dim)]) for y in found) if keepdim else found
 
@@ -190,6 +193,8 @@ def bucketize(
 @aten("bincount")
 def bincount(t: Translator, self: Tensor, weights: Tensor | None = None, minlength: int = 0) -> str:
     places = t.cast(self, INT64)
+    least = t.add("ReduceMin", places, [0], keepdims=0)
+    t.check(t.add("LessOrEqual", 0, least), "bincount takes no negative numbers")
     largest = t.add("ReduceMax", t.add("Concat", places, [-1], axis=0), [0], keepdims=0)
     count = Symbol(t.add("Max", t.add("Add", largest, 1), minlength))
     dtype: Any = INT64

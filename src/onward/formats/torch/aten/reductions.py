@@ -27,6 +27,12 @@ def axes_of(x: Tensor, dim: Dims) -> list[int]:
     return [x.axis(d) for d in dims] or list(range(x.rank))
 
 
+def require_elements(t: Translator, x: Tensor, dim: Dims) -> None:
+    """Raise ArgumentError, now or in a call, if an axis that is reduced has no elements."""
+    for axis in axes_of(x, dim) if x.rank else ():
+        t.require("Equal", t.size(x, axis), 0, f"axis {axis} is reduced, but has no elements", expected=False)
+
+
 def reduced(t: Translator, operation: str, x: str, like: Tensor, dim: Dims, keepdim: bool) -> str:
     """Reduce axes of a value with the axes of `like`; no axes stand for all."""
     if not like.rank:
@@ -68,6 +74,8 @@ def _reduction(operation: str, prepare: Callable[[Translator, Tensor, Any], str]
     def function(
         t: Translator, self: Tensor, dim: Dims = None, keepdim: bool = False, dtype: Any = None
     ) -> str:
+        if prepare is _comparable:
+            require_elements(t, self, dim)
         y = reduced(t, operation, prepare(t, self, dtype), self, dim, keepdim)
         if prepare is _logical:
             y = t.add("Cast", y, to=BOOL)

@@ -236,8 +236,13 @@ def narrow(t: Translator, self: Tensor, dim: int, start: Any, length: Any) -> st
             t.require("LessOrEqual", end, 0, message)
             end = end or WHOLE
     else:
-        end = Symbol(t.add("Add", t.cast(start, INT64), t.cast(length, INT64)))
-        t.require("LessOrEqual", end, t.size(self, dim), message.replace(str(start), "a computed one"))
+        message = "narrow takes a computed number of steps, or from a computed one on; the axis is shorter"
+        first, whole = t.cast(start, INT64), t.cast(t.size(self, dim), INT64)
+        start = Symbol(t.add("Where", t.add("Less", first, 0), t.add("Add", first, whole), first))
+        for number in (start, length):
+            t.require("LessOrEqual", 0, number, message)
+        end = Symbol(t.add("Add", start, t.cast(length, INT64)))
+        t.require("LessOrEqual", end, t.size(self, dim), message)
     return sliced(t, self, self.axis(dim), start, end)
 
 
@@ -326,6 +331,7 @@ def as_strided(
 def unfold(t: Translator, self: Tensor, dimension: int, size: int, step: int) -> str:
     """Windows of an axis, which become the last axis."""
     axis, length = self.axis(dimension), t.size(self, dimension)
+    t.require("LessOrEqual", size, length, f"unfold makes windows of {size} elements; the axis is shorter")
     bounded(size)
     if isinstance(length, int):
         bounded(length)

@@ -123,6 +123,10 @@ class Translator(Writer):
     def expect_size(self, x: Tensor, dim: int, size: int | tuple[Tensor, int]) -> None:
         """Note that an axis must have a size, or that of an axis of another tensor, if its size is open."""
 
+    def check(self, condition: str, message: str, expected: bool = True) -> None:
+        """Raise ArgumentError, in a call, unless a condition on the values of the inputs is as expected."""
+        self.add("Check", condition, message=message, expected=expected)
+
     def require(self, comparison: str, a: Any, b: Any, message: str, expected: bool = True) -> None:
         """Raise ArgumentError unless the comparison of two sizes, Equal or LessOrEqual, is as expected.
 

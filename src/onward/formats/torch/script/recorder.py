@@ -197,7 +197,7 @@ class Recorder(Translator):
             holds = self.add(comparison, a, b)
             known = self.known(holds)
             if known is None:
-                self.add("Check", holds, message=message, expected=expected)
+                self.check(holds, message, expected)
             elif bool(known) != expected:
                 raise ArgumentError(message)
 
@@ -227,7 +227,7 @@ class Recorder(Translator):
                     "Div", self.add("Add", self.size(x, dim), self.add("Sub", length, 1)), length
                 )
                 message = f"an axis does not have {hint(count)} parts"
-                self.add("Check", self.add("Equal", found, hint(count)), message=message, expected=True)
+                self.check(self.add("Equal", found, hint(count)), message)
             if type(count) is not Size or count.is_known:
                 return int(count)
         raise ArgumentError("the number of slices depends on the values of the inputs")
