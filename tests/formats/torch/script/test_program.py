@@ -281,7 +281,6 @@ HOSTILE: dict[str, tuple[str, ...]] = {
     "repeated list": ("y = torch.mul([1], 1000000000000)", NOTHING),
     "recursion": ("return (self).forward(x, )",),
     "calls that multiply": ("_0 = (self).forward(x, )", "_1 = (self).forward(x, )", NOTHING),
-    "huge power": ("y = torch.pow(10, 1000000000)", NOTHING),
     "huge product": ("y = 2", "while True:", "  y = torch.mul(y, y)", NOTHING),
     "huge integer": (f"y = {'9' * 5000}", NOTHING),
     "huge shift": ("y = torch.__lshift__(1, 1000000000)", NOTHING),

@@ -55,6 +55,12 @@ def test_inputs_beyond_the_requirements_of_an_operator_give_no_result(case: Any,
                 program(*inputs)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_a_power_of_two_integers_is_a_float(steps: int, tmp_path: Path) -> None:
+    line = "return torch.add(torch.zeros([2], dtype=7), torch.pow(torch.size(x, 0), -1))"
+    np.testing.assert_array_equal(model(tmp_path, line)(floats(steps, 2)), [1 / steps] * 2)
+
+
 def test_windows_of_one_element_are_one(tmp_path: Path) -> None:
     program = model(tmp_path, "return torch.mul(x, torch.hann_window(1))")
     np.testing.assert_array_equal(program(TABLE), TABLE)

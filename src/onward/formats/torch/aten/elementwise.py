@@ -145,6 +145,8 @@ def _bitwise(operation: str) -> Any:
 
 def power(t: Translator, self: Operand, exponent: Operand) -> str:
     """self^exponent"""
+    if promoted(self, exponent).kind in "iu" and isinstance(exponent, int) and exponent < 0:
+        raise ArgumentError(f"integers to the power of {exponent} are not integers")
     return binary(t, "Pow", self, exponent)
 
 

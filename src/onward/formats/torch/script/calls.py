@@ -115,6 +115,8 @@ class Calls:
         if name in ("eq", "ne") and arguments[0] == arguments[1]:
             return name == "eq"
         operands = [self._operand(argument) for argument in arguments]
+        if name == "pow":  # of integers, too
+            operands = [self.recorder.tensor(self.recorder.cast(x, np.float64)) for x in operands]
         if name == "floordiv" and any(x.dtype.kind == "f" for x in operands):  # unlike tensors
             result = self.recorder.call("floor", self.recorder.call("div", *operands))
         else:

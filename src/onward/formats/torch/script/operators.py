@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ....core import budget
 from ....errors import ArgumentError
 
@@ -83,10 +85,12 @@ def _equal(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def _power(a: Any, b: Any) -> Any:
-    if type(a) is int and type(b) is int and b > 64 and abs(a) > 1:
-        raise ArgumentError("the integer does not fit in 64 bits")
-    return a**b
+def _power(a: Any, b: Any) -> float:
+    """Unlike Python, TorchScript returns a float for two integers, and NaN for roots of negative numbers."""
+    if type(a) is int and a == 0 and b < 0:
+        raise ArgumentError("0 cannot be raised to a negative power")
+    with np.errstate(all="ignore"):
+        return float(np.power(np.float64(a), np.float64(b)))
 
 
 def _shift(a: int, b: int) -> int:
