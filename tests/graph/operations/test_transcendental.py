@@ -5,11 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.extremes import bits
 from support.in_numpy import in_numpy
 
 from onward.graph import Graph, Model
+from onward.graph.operations import OPERATIONS
+from onward.graph.operations.elementwise import POWERS
 
 FUNCTIONS = ("tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "arcsinh", "arccosh", "arctanh")
+LARGEST = np.finfo(np.float32).max
 SPECIAL = np.array(
     [
         0,
@@ -31,6 +35,13 @@ SPECIAL = np.array(
         -3,
         88.9,
         -88.9,
+        LARGEST,
+        -LARGEST,
+        np.finfo(np.float32).tiny,
+        LARGEST / 3,
+        1.8e19,
+        -1.9e19,
+        9e-20,
     ],
     np.float32,
 )
@@ -54,11 +65,13 @@ def assert_close(y: NDArray[Any], expected: NDArray[Any]) -> None:
     """Compare with results in float64, and with their signs, infinities and NaNs."""
     with np.errstate(over="ignore"):
         rounded = expected.astype(np.float32)
+        unit = np.spacing(abs(rounded))
     np.testing.assert_array_equal(np.isnan(y), np.isnan(expected))
     np.testing.assert_array_equal(np.signbit(y[~np.isnan(y)]), np.signbit(expected[~np.isnan(y)]))
     np.testing.assert_array_equal(np.isinf(y), np.isinf(rounded))
     normal = np.isfinite(rounded) & (abs(rounded) > np.finfo(np.float32).tiny)
-    assert (abs(y[normal] - expected[normal]) <= 2 * np.spacing(abs(rounded[normal]))).all()
+    unit[abs(rounded) == LARGEST] = LARGEST - np.nextafter(LARGEST, np.float32(0))
+    assert (abs(y[normal] - expected[normal]) <= 2 * unit[normal]).all()
     assert (abs(y[np.isfinite(y) & ~normal]) <= np.finfo(np.float32).tiny).all()
 
 
@@ -83,6 +96,25 @@ def test_powers_of_any_exponent_run_in_the_core() -> None:
     with np.errstate(all="ignore"):
         expected = np.power(x.astype(np.float64), p.astype(np.float64))
     assert_close(run("Pow", x, p), expected)
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, 4, 0.5, -1, -0.5, -2, 5, -3, 0.25])
+def test_constant_powers_are_right_at_the_ends_of_the_range(p: float) -> None:
+    ends = np.exp(np.random.default_rng(2).uniform(-87, 88.7, 4000))
+    x, graph = np.concatenate([SPECIAL, ends, -ends]).astype(np.float32), Graph()
+    exponent = np.array(p, np.float32)
+    graph.outputs = (
+        graph.add("Pow", graph.add_input("x", np.float32, ("n",)), graph.add_constant(exponent)),
+    )
+    with np.errstate(all="ignore"):
+        expected = np.power(x.astype(np.float64), p)
+        if abs(p) == 0.5:  # as in torch, also of -0 and -infinity
+            expected = np.sqrt(x.astype(np.float64)) ** np.sign(p)
+    y, (meaning,) = Model(graph)(x), OPERATIONS["Pow"].compute([x, exponent], {})
+    assert_close(y, expected)
+    assert_close(meaning, expected)
+    if p in POWERS:
+        assert bits(y) == bits(meaning)
 
 
 @pytest.mark.parametrize(

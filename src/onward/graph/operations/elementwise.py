@@ -21,6 +21,7 @@ from .signatures import Known, broadcast, broadcast_booleans, common_dtype, like
 # Functions of one array.
 
 INTEGERS = {"int8", "uint8", "int32", "int64"}
+MAX_WHOLE = 2.0**63  # of the float exponents of integers that are exact
 POWERS = (1.0, 2.0, 3.0, 4.0, 0.5, -1.0, -0.5, -2.0)  # that have steps of their own
 
 
@@ -219,12 +220,25 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 )
 def power(x: AnyArray, exponent: AnyArray) -> Any:
     """The result has the dtype of x, whatever the dtype of the exponent."""
-    if x.dtype.kind in "iu" and exponent.dtype.kind == "i" and (exponent < 0).any():
-        # NumPy rejects negative powers of integers, which are 0, 1 or -1
-        power = np.power(x, np.maximum(exponent, 0)).astype(x.dtype)
-        unit = np.where(exponent % 2 == 0, x * x, x) * (np.abs(x) == 1)
-        return np.where(exponent < 0, unit, power).astype(x.dtype)
+    if x.dtype.kind in "iu" and exponent.dtype.kind == "f":
+        is_whole = np.abs(exponent) < MAX_WHOLE
+        is_whole &= exponent == np.rint(exponent)
+        roots = np.power(x.astype(np.float64), exponent).astype(x.dtype)
+        whole = np.where(is_whole, exponent, 0).astype(np.int64)
+        return np.where(is_whole, _integer_power(x, whole), roots)
+    if x.dtype.kind in "iu":
+        return _integer_power(x, exponent)
+    if exponent.size == 1 and x.dtype.kind == "f" and (power := float(exponent.item())) in POWERS:
+        y = _few_steps(power, x, np.multiply, np.sqrt, np.reciprocal)
+        return np.broadcast_to(y, broadcast_shape(x.shape, exponent.shape))
     return np.power(np.asarray(x, order="C"), np.asarray(exponent, order="C")).astype(x.dtype)
+
+
+def _integer_power(x: AnyArray, exponent: AnyArray) -> AnyArray:
+    """x^exponent of integers, exact modulo overflow; negative powers are 0, 1 or -1."""
+    power = np.power(x, np.maximum(exponent, 0), dtype=np.result_type(x, np.int64)).astype(x.dtype)
+    unit = np.where(exponent % 2 == 0, x * x, x) * (np.abs(x) == 1)
+    return np.where(exponent < 0, unit, power).astype(x.dtype)
 
 
 @power.lowering
@@ -235,25 +249,33 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     power = float(exponent.item())
     if x.dtype in INTEGERS and power < 1:
         return None
+    if power not in POWERS:
+        return None
+    multiply, unary = partial(b.binary, "multiply"), partial(b.map, "unary")
+    return [_few_steps(power, x, multiply, partial(unary, "sqrt"), partial(unary, "reciprocal"))]
+
+
+def _few_steps(power: float, x: Any, multiply: Any, sqrt: Any, reciprocal: Any) -> Any:
+    """One of the POWERS of x, the same in the core and in NumPy."""
     match power:
         case 1.0:
-            return [x]
+            return x
         case 2.0:
-            return [b.binary("multiply", x, x)]
+            return multiply(x, x)
         case 3.0:
-            return [b.binary("multiply", b.binary("multiply", x, x), x)]
+            return multiply(multiply(x, x), x)
         case 4.0:
-            square = b.binary("multiply", x, x)
-            return [b.binary("multiply", square, square)]
+            square = multiply(x, x)
+            return multiply(square, square)
         case 0.5:
-            return [b.map("unary", "sqrt", x)]
+            return sqrt(x)
         case -1.0:
-            return [b.map("unary", "reciprocal", x)]
+            return reciprocal(x)
         case -0.5:
-            return [b.map("unary", "reciprocal", b.map("unary", "sqrt", x))]
-        case -2.0:
-            return [b.map("unary", "reciprocal", b.binary("multiply", x, x))]
-    return None
+            return reciprocal(sqrt(x))
+        case _:
+            inverse = reciprocal(x)  # the square of small numbers may be 0
+            return multiply(inverse, inverse)
 
 
 def _where_signature(condition: Known, x: Known, y: Known) -> Signature:

@@ -48,12 +48,12 @@ def integer_range(dtype: np.dtype[Any]) -> tuple[int, int] | None:
 
 
 def round_and_clip(x: AnyArray, zero_point: AnyArray | int, dtype: np.dtype[Any]) -> AnyArray:
-    """Round half to even, add the zero point and clip to the range of an integer dtype."""
+    """Round half to even, add the zero point and clip to the range of an integer dtype, NaN to its least."""
     bounds = integer_range(dtype)
     if bounds is None:
         raise DtypeError(f"cannot quantize to {dtype}")
     y = np.rint(x).astype(np.float64) + np.asarray(zero_point).astype(np.float64)
-    return np.clip(np.nan_to_num(y, nan=0.0), *bounds).astype(dtype)
+    return np.clip(np.nan_to_num(y, nan=bounds[0]), *bounds).astype(dtype)
 
 
 def spread(values: AnyArray, shape: Sequence[int], axis: int, block_size: int = 0) -> AnyArray:

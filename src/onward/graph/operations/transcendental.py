@@ -12,6 +12,9 @@ from .registry import OPERATIONS
 from .signatures import Known
 
 SMALL = 1e-4  # below which two terms of a series are exact in float32
+LARGEST = np.finfo(np.float32).max
+LIMIT = math.log(float(LARGEST) * (1 + 2**-25))  # from which on exponentials are infinite in float32
+LOWEST, HIGHEST = -87.3365, 88.7228  # just within the logarithms of normal numbers
 
 
 def _are_single(inputs: Sequence[Known]) -> bool:
@@ -23,10 +26,13 @@ def _define(name: str, formula: Callable[[Any], Any]) -> None:
 
 
 def _exp(x: Any) -> Any:
-    """exp(x) in float32 of numbers in float64: exp(x + d) = exp(x) (1 + d) for the error d of rounding x."""
-    bounded = maximum(x, -200).apply("Min", 200)
-    rounded = bounded.cast(np.float32)
-    return exp(rounded) * (1 + (bounded - rounded.cast(np.float64)).cast(np.float32))
+    """exp(x) of numbers in float64, to the range and precision of float32.
+
+    It is exp(r) (1 + x - r) for a number r of float32, which is near x unless the result is 0 or infinite.
+    """
+    r = maximum(x, LOWEST).apply("Min", HIGHEST).cast(np.float32)
+    y = exp(r).cast(np.float64) * maximum(1 + (x - r.cast(np.float64)), 0)
+    return where(x < LIMIT, y.apply("Min", float(LARGEST)), y)
 
 
 def _sinh(x: Any) -> Any:
@@ -87,4 +93,4 @@ def power(x: Any, exponent: Any) -> Any:
     is_below = (x < 0) | (reciprocal(x) < 0)  # also -0
     y = where(p.equals(0), 1, where(size.equals(1), 1, _exp(p * log(size))))
     y = where(is_odd & is_below, -y, y)
-    return where((x < 0) & (size < np.inf) & ~is_whole, np.nan, y)
+    return where((x < 0) & (size < np.inf) & ~is_whole, np.nan, y).cast(np.float32)
