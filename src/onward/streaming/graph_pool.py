@@ -203,7 +203,7 @@ class GraphPool(Pool):
         self._set(self._indices(ids), states)
 
     def _restore(self, ids: Ids, states: Any) -> None:
-        super()._restore(ids, [])
+        _core.Pool._restore(self, ids, [])
         self._set(ids, states)
 
     def _indices(self, ids: Ids) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ from ..layers.base_model import BaseModel
 from ..layers.linear import Embedding
 from ..layers.sequential import consecutive_layers
 from .state import Ids
-from .stream import States, StreamingModel, flat
+from .stream import States, StreamingModel
 
 
 @dataclass
@@ -38,20 +38,20 @@ class StreamedLayers(Streamed):
         made.planner, made.last_planner = streamed.planner, streamed.last_planner  # with their programs
         return made
 
-    def zeros(self, rows: int = 1) -> tuple[AnyArray, ...]:
-        return tuple(flat(self.model.zeros(rows)))
+    def zeros(self, rows: int = 1) -> States:
+        return self.model.zeros(rows)
 
     def join(self, carried: Sequence[AnyArray], batched: bool = True) -> Any:
-        return self.model.join(self.model.paired(carried), batched)
+        return self.model.join(tuple(carried), batched)
 
-    def check_state(self, state: Any, rows: int = 1, batched: bool = True) -> tuple[AnyArray, ...]:
-        return tuple(array.copy() for array in flat(self.model.check_state(state, rows, batched)))
+    def check_state(self, state: Any, rows: int = 1, batched: bool = True) -> States:
+        return tuple(array.copy() for array in self.model.check_state(state, rows, batched))
 
     def tensors(self, carried: Sequence[AnyArray], batched: bool = True) -> dict[str, AnyArray]:
-        return self.model.tensors(self.model.paired(carried))
+        return self.model.tensors(tuple(carried))
 
-    def restored(self, tensors: Any, rows: int = 1, batched: bool = True) -> tuple[AnyArray, ...]:
-        return tuple(array.copy() for array in flat(self.model.restored(tensors, rows)))
+    def restored(self, tensors: Any, rows: int = 1, batched: bool = True) -> States:
+        return tuple(array.copy() for array in self.model.restored(tensors, rows))
 
     def join_rows(self, states: Sequence[Sequence[AnyArray]]) -> Any:
         return self.model.join_rows(self._together(states))
@@ -70,11 +70,10 @@ class StreamedLayers(Streamed):
         """Return the states of several rows as those of a batch."""
         if not states:
             return self.model.zeros(0)
-        arrays = [np.concatenate(each, 1) for each in zip(*states, strict=True)]
-        return self.model.paired(arrays)
+        return tuple(np.concatenate(each, 1) for each in zip(*states, strict=True))
 
     def _apart(self, states: States, n: int) -> list[Sequence[AnyArray]]:
-        return [[array[:, i : i + 1] for array in flat(states)] for i in range(n)]
+        return [[array[:, i : i + 1] for array in states] for i in range(n)]
 
     def fingerprint(self) -> dict[str, str]:
         return self.model.fingerprint()
@@ -106,10 +105,7 @@ def _streamed(model: StreamingModel, batch: int, pooled: bool) -> Streamed | Non
         if not consecutive_layers(model.model):
             raise ArgumentError(f"{model.model!r} does not call its layers one after the other")
         found = streamed_over_time(from_zeros(_graph_of(model.every_step)), None, {}, batch, pooled)
-        declared = found.inputs[0]
-        sizes = {"time": 1, "batch": batch}
-        shape = [sizes.get(axis, axis) if isinstance(axis, str) else axis for axis in declared.axes or ()]
-        inputs = *found.initial, np.zeros(shape, declared.dtype)  # type: ignore[arg-type]  # sizes
+        inputs = *found.initial, *found.blocks(1, batch)
         found.planner(*inputs)
         return found if needs_graph or found.planner.run(inputs, {}) is not None else None
     except ArgumentError:  # for a layer of another kind

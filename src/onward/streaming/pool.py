@@ -205,8 +205,14 @@ class Pool(_core.Pool):
     def _states(self, ids: Ids) -> Any:
         states = self._model.zeros(len(ids))
         with argument_errors():
-            self._state(ids, states)
+            self._state(ids, self._model.by_layer(states))
         return states
+
+    def _set_state(self, ids: Ids, states: Any) -> None:
+        super()._set_state(ids, self._model.by_layer(states))
+
+    def _restore(self, ids: Ids, states: Any) -> None:
+        super()._restore(ids, self._model.by_layer(states))
 
 
 class LayerPool(Pool):

@@ -1,7 +1,7 @@
 """`Stream`: a sequence that continues from call to call, and the model that streams and pools run."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -20,8 +20,7 @@ from ..layers.base_model import BaseModel, call
 from ..layers.sequential import consecutive_layers
 from .state import Continuing, Ids, check_out
 
-# h (L, B, P) and c (L, B, H) or None, for each recurrent layer
-States: TypeAlias = list[tuple[Array, Array | None]]
+States: TypeAlias = tuple[Array, ...]  # h (L, B, P) and, if there is one, c (L, B, H) of each recurrent layer
 
 
 class StreamingModel:
@@ -67,23 +66,22 @@ class StreamingModel:
         y, state = self.every_step.run(np.expand_dims(x, axis) if is_step else x, state, None, call)
         return (np.take(y, 0, axis) if is_step else y), state
 
-    def paired(self, arrays: Iterable[Array]) -> States:
-        """The states of all layers, from their arrays in order."""
-        rest = iter(arrays)
+    def by_layer(self, states: States) -> list[tuple[Array, Array | None]]:
+        """Return h and c, or None, of each recurrent layer, as the core takes them."""
+        rest = iter(states)
         return [(next(rest), next(rest) if len(layer.state_names) > 1 else None) for layer in self.layers]
 
     @property
-    def initial(self) -> Iterator[Array]:
-        """The arrays of the initial state of one row."""
-        return flat(self.zeros(1))
+    def initial(self) -> States:
+        """The initial states of one row."""
+        return self.zeros(1)
 
     def zeros(self, B: int) -> States:
         """The initial states of B rows."""
-        return self.paired(
-            np.zeros(shape, layer.dtype) for layer in self.layers for shape in layer.state_shapes(B)
-        )
+        shapes = ((shape, layer.dtype) for layer in self.layers for shape in layer.state_shapes(B))
+        return tuple(np.zeros(*each) for each in shapes)
 
-    def check_state(self, state: Any, B: int, batched: bool) -> States:
+    def check_state(self, state: Any, B: int, batched: bool = True) -> States:
         """Convert a state that a call of the model accepts to states; None means zeros.
 
         Raises ShapeError, DtypeError, ArgumentError.
@@ -97,14 +95,12 @@ class StreamingModel:
                     # allocated only when needed: B may come from a file
                     yield np.zeros(shape, layer.dtype) if array is None else array
 
-        return self.paired(checked())
+        return tuple(checked())
 
-    def join(self, states: States, batched: bool) -> Any:
+    def join(self, states: States, batched: bool = True) -> Any:
         """The state that a call of the model returns."""
-        parts = [
-            layer.join_state(*((h, c) if batched else (h[:, 0], None if c is None else c[:, 0])))
-            for layer, (h, c) in zip(self.layers, states, strict=True)
-        ]
+        pairs = self.by_layer(states if batched else tuple(array[:, 0] for array in states))
+        parts = [layer.join_state(*pair) for layer, pair in zip(self.layers, pairs, strict=True)]
         return self.model.join_states(parts)
 
     def fingerprint(self) -> dict[str, str]:
@@ -124,20 +120,13 @@ class StreamingModel:
 
     def tensors(self, states: States) -> dict[str, NDArray[Any]]:
         """The arrays of states by their names in a file."""
-        return dict(zip(self._names, flat(states), strict=True))
+        return dict(zip(self._names, states, strict=True))
 
     def restored(self, tensors: Mapping[str, Any], B: int) -> States:
         """The states of B rows in a file. Raises KeyError, ShapeError, DtypeError, ArgumentError."""
-        states = self.paired([tensors[name] for name in self._names])
-        return self.check_state(self.join(states, batched=True), B, batched=True)
+        return self.check_state(self.join(tuple(tensors[name] for name in self._names)), B)
 
-    def join_rows(self, states: States) -> Any:
-        """The states of the rows of a pool, as they are shown."""
-        return self.join(states, batched=True)
-
-    def split_rows(self, state: Any, n: int) -> States:
-        """The states of n rows that are shown so. Raises ShapeError, DtypeError, ArgumentError."""
-        return self.check_state(state, n, batched=True)
+    join_rows, split_rows = join, check_state  # the rows of a pool are those of a batch
 
     def row_tensors(self, ids: Ids, states: States) -> dict[str, NDArray[Any]]:
         """The arrays of the rows of a pool by their names in a file."""
@@ -153,11 +142,6 @@ class StreamingModel:
         # before allocating memory for the ids: the file must hold as many states
         states = self.restored(tensors, int(np.count_nonzero(is_open)))
         return np.flatnonzero(is_open).astype(np.int64, copy=False), states
-
-
-def flat(states: States) -> Iterator[Array]:
-    """The arrays of all layers."""
-    return (array for pair in states for array in pair if array is not None)
 
 
 def frozen(model: BaseModel) -> BaseModel:
@@ -221,8 +205,11 @@ class Stream(Continuing, _core.Stream):
 
     def _states(self) -> States:
         states: States = self._model.zeros(self._batch or 1)
-        self._state(states)
+        self._state(self._model.by_layer(states))
         return states
+
+    def _set_state(self, states: Any) -> None:
+        super()._set_state(self._model.by_layer(states))
 
     def _check_x(self, x: ArrayLike) -> NDArray[Any]:
         """x as an array. Raises ShapeError unless it has the shape of one step or of a block."""
@@ -234,6 +221,8 @@ class Stream(Continuing, _core.Stream):
         return array
 
 
+# A graph whose nodes run in NumPy would be slower: in float64, a step of an LSTM with 32 units, a LayerNorm and a
+# Softmax takes 84 microseconds, and 170 as a graph.
 class LayerStream(Stream):
     """A stream of a model that has no program in the core: its layers run one after the other."""
 
