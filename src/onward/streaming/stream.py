@@ -221,8 +221,8 @@ class Stream(Continuing, _core.Stream):
         return array
 
 
-# A graph whose nodes run in NumPy would be slower: in float64, a step of an LSTM with 32 units, a LayerNorm and
-# a Softmax takes 84 microseconds, and 170 as a graph.
+# A graph whose nodes run in NumPy would be slower: in float64, a step of an LSTM with 32 units, a LayerNorm
+# and a Softmax takes 84 microseconds, and 170 as a graph.
 class LayerStream(Stream):
     """A stream of a model that has no program in the core: its layers run one after the other."""
 
