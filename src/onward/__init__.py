@@ -4,70 +4,16 @@ import importlib
 import typing
 
 from . import core as core  # first, because it imports the extension modules
-from . import errors, textbook
+from . import errors, layers, textbook
 from .core import facade
 from .core.threads import get_num_threads, num_threads, set_num_threads
 from .formats import load, load_tensors
 from .formats.onnx.export import export_onnx
-from .layers import (
-    GRU,
-    LRU,
-    LSTM,
-    RGLRU,
-    RNN,
-    Activation,
-    AvgPool1d,
-    AvgPool2d,
-    BatchNorm1d,
-    BatchNorm2d,
-    Conv1d,
-    Conv2d,
-    Dropout,
-    Embedding,
-    GatedDeltaRule,
-    GroupNorm,
-    Last,
-    LayerNorm,
-    LayerNormLSTM,
-    Linear,
-    MaxPool1d,
-    MaxPool2d,
-    MinGRU,
-    SelectiveScan,
-    Sequential,
-    Softmax,
-    sLSTM,
-)
+from .layers import *
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "GRU",
-    "LRU",
-    "LSTM",
-    "RGLRU",
-    "RNN",
-    "Activation",
-    "AvgPool1d",
-    "AvgPool2d",
-    "BatchNorm1d",
-    "BatchNorm2d",
-    "Conv1d",
-    "Conv2d",
-    "Dropout",
-    "Embedding",
-    "GatedDeltaRule",
-    "GroupNorm",
-    "Last",
-    "LayerNorm",
-    "LayerNormLSTM",
-    "Linear",
-    "MaxPool1d",
-    "MaxPool2d",
-    "MinGRU",
-    "SelectiveScan",
-    "Sequential",
-    "Softmax",
     "chain",
     "errors",
     "export_onnx",
@@ -76,13 +22,13 @@ __all__ = [
     "load",
     "load_tensors",
     "num_threads",
-    "sLSTM",
     "set_num_threads",
     "textbook",
     "textbook_scans",
     "train",
     "verify",
 ]
+__all__ += layers.__all__
 
 
 facade.register(
