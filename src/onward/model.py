@@ -16,7 +16,7 @@ from .core.checks import MOST_ROWS, enough_memory, integer
 from .errors import ArgumentError
 from .graph.declared import as_declared, check_call, open_sizes, zeros_of
 from .graph.graph import Graph
-from .graph.over_time.large import in_blocks
+from .graph.over_time.memory import in_blocks
 from .graph.plan.planner import Planner, constants_of
 from .graph.simplification.simplify import simplify
 from .layers.base_model import BaseModel, IncompatibleKeys
@@ -151,7 +151,7 @@ class Model(BaseModel):
 
         return initial_states(self._planner.graph)
 
-    def whole(self, fixed: Mapping[str, Any] | None = None) -> Graph:
+    def general_graph(self, fixed: Mapping[str, Any] | None = None) -> Graph:
         """Return the graph of `general`; some inputs may be fixed."""
         source = self._graph.source
         given = {name: np.asarray(value) for name, value in (fixed or {}).items()}
@@ -160,7 +160,7 @@ class Model(BaseModel):
     @property
     def general(self) -> Model:
         """The model for all sizes: this one, unless code is recorded. Raises ArgumentError without one."""
-        return self._related("general", self.whole())
+        return self._related("general", self.general_graph())
 
     def _related(self, kind: str, graph: Graph) -> Model:
         """Return the model of a graph; this one is not kept for its own, which would be a cycle."""
@@ -175,7 +175,7 @@ class Model(BaseModel):
         if self._graph.source is None:
             return self, fixed
         try:
-            model = Model(self.whole(fixed)) if fixed else self.general
+            model = Model(self.general_graph(fixed)) if fixed else self.general
         except ArgumentError:
             if not self._graph.carries:
                 raise
@@ -302,11 +302,11 @@ class Model(BaseModel):
     def layout(self) -> Layout | None:
         """Which axes of the only input are time and the batch, or None if no recurrent layer shows it."""
         with contextlib.suppress(ArgumentError):
-            return self.general.own_layout
+            return self.general.graph_layout
         return None
 
     @cached_property
-    def own_layout(self) -> Layout | None:
+    def graph_layout(self) -> Layout | None:
         """The `layout` of a model that runs the same graph for all sizes."""
         from .graph.over_time.sequences import find_layouts
 
@@ -334,7 +334,7 @@ class Model(BaseModel):
         from .graph.over_time.named_carries import found_carries
 
         with contextlib.suppress(ArgumentError):
-            return found_carries(self.whole())
+            return found_carries(self.general_graph())
         return found_carries(self._graph)
 
     def pool(
@@ -399,7 +399,7 @@ class Model(BaseModel):
         """
         from .graph.quantize import outputs, quantized
 
-        small = Model(quantized(self.whole(), precision))
+        small = Model(quantized(self.general_graph(), precision))
         check_outputs(small, self, lambda model: outputs(model, check), precision, check, tolerance)
         return small
 
@@ -436,7 +436,8 @@ class Model(BaseModel):
         return {"type": "Model", **self._described()[0]}
 
     def _described(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        return facade.call("describe", self.whole())  # type: ignore[no-any-return]
+        described: tuple[dict[str, Any], dict[str, Any]] = facade.call("describe", self.general_graph())
+        return described
 
     def __str__(self) -> str:
         from .graph.summary import described

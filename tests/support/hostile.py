@@ -27,8 +27,8 @@ import onward.formats.torch.exported_graph
 import onward.formats.torch.parts
 import onward.formats.torch.state_dict
 import onward.graph.chain
+import onward.graph.over_time.block_plan
 import onward.graph.over_time.named_carries
-import onward.graph.over_time.whole
 import onward.graph.summary
 from onward.errors import KerasWarning, OnwardError
 from onward.graph.operations import OPERATIONS

@@ -27,11 +27,11 @@ class _Layout(NamedTuple):
     dropped: list[tuple[int, ...]]
     lacks_rows: bool
 
-    def whole(self, blocks: Sequence[AnyArray]) -> list[AnyArray]:
+    def expanded(self, blocks: Sequence[AnyArray]) -> list[AnyArray]:
         """Add the axes that blocks lack."""
         return [np.expand_dims(x, axes) for x, axes in zip(blocks, self.added, strict=True)]
 
-    def reduced(self, outputs: Sequence[AnyArray]) -> Carried:
+    def squeezed(self, outputs: Sequence[AnyArray]) -> Carried:
         """Return outputs without the axes that the blocks lack."""
         try:
             return tuple([np.squeeze(y, axes) for y, axes in zip(outputs, self.dropped, strict=True)])
@@ -87,7 +87,7 @@ class GraphStream(Continuing, _core.Session):
             results = self._model.planner(*carried, *blocks)
             for carry, before, after in zip(self._model.carries, carried, results, strict=False):
                 carry.check(before, after, "after this call")
-            outputs = results[count:] if layout is None else layout.reduced(results[count:])
+            outputs = results[count:] if layout is None else layout.squeezed(results[count:])
             if out is not None:
                 outputs = self._written(outputs, out, (*args, *named.values()))
             change = partial(self._continue, results[:count], axes)
@@ -193,7 +193,7 @@ class SequenceStream(GraphStream):
             lacks_rows = (
                 self.batch is None and first.axes.batch is not None if layout is None else layout.lacks_rows
             )
-            results = self._layouts[none[0].ndim - lacks_rows].reduced(planner(*self._carries, *none))
+            results = self._layouts[none[0].ndim - lacks_rows].squeezed(planner(*self._carries, *none))
             is_open = not self._model.ends
             change, undo = (partial(setattr, self, "_is_open", each) for each in (is_open, True))
             return results[0] if len(results) == 1 else results, change, undo, ()
@@ -214,7 +214,7 @@ class SequenceStream(GraphStream):
                     f"{self._name(i)} has shape {x.shape}, and {self._name(0)} has shape {given[0].shape}: "
                     "pass both with or both without the axes of time and of the batch"
                 )
-        blocks = layout.whole(given)
+        blocks = layout.expanded(given)
         for i, (declared, x) in enumerate(zip(self._declared, blocks, strict=True)):
             try:
                 blocks[i] = as_declared(declared, x)

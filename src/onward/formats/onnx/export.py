@@ -52,7 +52,7 @@ def export_onnx(
     instance("model", model, BaseModel, "a layer or a model of onward, such as Sequential(...)")
     if flag("lengths", lengths) and isinstance(model, Model):
         raise ArgumentError("lengths applies to layers only: a graph has the inputs of its source")
-    graph = model.whole() if isinstance(model, Model) else graph_of(model, lengths)
+    graph = model.general_graph() if isinstance(model, Model) else graph_of(model, lengths)
     texts = instance("metadata", {} if metadata is None else metadata, dict, "a dict of texts")
     for key, text in texts.items():
         instance("a key of metadata", key, str, "a text")

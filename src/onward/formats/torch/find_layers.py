@@ -85,14 +85,14 @@ def find_layers(
         used: Tensors = {}
         try:
             if prefix in state_dict.doubts:
-                raise Unknown(state_dict.doubts[prefix])
+                raise Unsupported(state_dict.doubts[prefix])
             arguments: dict[str, Any] = {"nonlinearity": nonlinearity, "batch_first": batch_first}
             if prefix in given:
                 options, arguments = _given_options(group, options, given[prefix], arguments)
             layer, used = _layer(prefix, group, options, **arguments)
             if layer is not None:
                 parts[prefix] = layer
-        except Unknown as error:
+        except Unsupported as error:
             if prefix in given:
                 raise ArgumentError(f"{prefix}: {error}") from error
             parts.reasons[prefix] = str(error)
@@ -187,7 +187,7 @@ def _given_options(
     return {"class": f"torch.nn.{name}", **options}, arguments
 
 
-class Unknown(ArgumentError):
+class Unsupported(ArgumentError):
     """A module of a known class has an option that Onward does not support, or does not record one."""
 
 
@@ -227,7 +227,7 @@ def _layer_with_options(
     parameters = [name for name in inspect.signature(kind).parameters if name not in ("bias", "dtype", "rng")]
     config = {name: _option(options, name, None) for name in parameters if name in options}
     if not config:
-        raise Unknown(f"{_class(options)}, whose options the file does not record")
+        raise Unsupported(f"{_class(options)}, whose options the file does not record")
     sizes = _sizes(kind, used, config)
     _check_sizes(config, sizes)
     try:
@@ -235,7 +235,7 @@ def _layer_with_options(
             return kind(**config)
         kind(**config | sizes, rng=NO_WEIGHTS)  # type: ignore[call-arg]  # each class has its own arguments
     except (ArgumentError, SignatureError) as error:
-        raise Unknown(f"{_class(options)}: {error}") from error
+        raise Unsupported(f"{_class(options)}: {error}") from error
     if "running_mean" in used:
         tracked = used.get("num_batches_tracked", np.zeros(()))  # old files do not have it
         used["num_batches_tracked"] = tracked.astype(used["running_mean"].dtype)
@@ -243,10 +243,10 @@ def _layer_with_options(
 
 
 def _check_supported(options: Mapping[str, Any], only: Mapping[str, Any] = UNSUPPORTED) -> None:
-    """Raise Unknown if the file records another value of an option than the only one that is supported."""
+    """Raise Unsupported if the file records another value of an option than the only supported one."""
     for name, value in only.items():
         if (recorded := _option(options, name, value)) != value:
-            raise Unknown(f"{_class(options)} with {name}={recorded!r}, which Onward does not support")
+            raise Unsupported(f"{_class(options)} with {name}={recorded!r}, which Onward does not support")
 
 
 def _check_sizes(options: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
@@ -267,13 +267,13 @@ def _activation(name: str, options: Mapping[str, Any]) -> Activation:
     try:
         return Activation(ACTIVATIONS[name], *parameters)
     except ArgumentError as error:
-        raise Unknown(f"{name}: {error}") from error
+        raise Unsupported(f"{name}: {error}") from error
 
 
 def _required_option(options: Mapping[str, Any], name: str, fix: str = "") -> Any:
-    """The value of an option that the file records. Raises Unknown if it does not."""
+    """The value of an option that the file records. Raises Unsupported if it does not."""
     if (value := _option(options, name, None)) is None:
-        raise Unknown(f"{_class(options)}, whose {name} the file does not record{fix and ': '}{fix}")
+        raise Unsupported(f"{_class(options)}, whose {name} the file does not record{fix and ': '}{fix}")
     return value
 
 
@@ -367,7 +367,7 @@ def _matrix_type(prefix: str, used: Tensors, options: Mapping[str, Any]) -> type
         return MATRICES.get(_class(options)) if is_from_torch(options) else None
     name = prefix.rpartition(".")[2].lower()
     if "bias" not in used and "norm" in name:
-        raise Unknown("a matrix or a normalization over two axes; a state dict does not record which")
+        raise Unsupported("a matrix or a normalization over two axes; a state dict does not record which")
     return Embedding if "bias" not in used and "emb" in name else Linear
 
 

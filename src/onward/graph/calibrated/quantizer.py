@@ -54,21 +54,21 @@ class Quantizer(Recorder):
         inputs = [declared.name for declared in graph.inputs]
         layers = [node for node in graph.nodes if recurrent.is_supported(node)]
         self.ranges = measured.observed(graph, carried, blocks, layers)
-        self._integral = self._found()  # the values that rules compute
+        self._integral = self._integral_values()  # the values that rules compute
         if not self._integral:
             raise ArgumentError("the graph has no products with constant float32 matrices to quantize")
-        self._groups = self._tied()
+        self._groups = self._values_of_one_form()
         self._made: dict[tuple[str, Form], Integers] = {}
         self._real = {name: name for name in inputs if name not in self._carries}
         self._written = set[tuple[str, ...]]()  # the outputs of nodes whose rules ran
-        self._asked: dict[str, list[Form | None]] = {name: [] for name in self._carries}
+        self._forms_read: dict[str, list[Form | None]] = {name: [] for name in self._carries}
 
     # Which values are integers.
 
     def _is_integral(self, node: Node) -> bool:
         return any(name in self._integral for name in node.outputs)
 
-    def _found(self) -> set[str]:
+    def _integral_values(self) -> set[str]:
         """Return the values that rules compute, or that are moved elements of such values."""
         found: set[str] = set()
         for node in self.source.nodes:
@@ -80,7 +80,7 @@ class Quantizer(Recorder):
         """Whether a name is a value of a graph that is not a constant."""
         return bool(name) and name not in self.constants
 
-    def _tied(self) -> dict[str, list[str]]:
+    def _values_of_one_form(self) -> dict[str, list[str]]:
         """Return the values that have one form, by each of their names.
 
         Nodes that move elements convert those of other forms, since small numbers would lose their bits.
@@ -117,8 +117,8 @@ class Quantizer(Recorder):
             return self._made[key]
         if name in self.constants:
             found = Integers(self, self.cast(form.quantized(self.constants[name]), form.dtype), form.dtype)
-        elif name in self._asked:
-            self._asked[name].append(form)
+        elif name in self._forms_read:
+            self._forms_read[name].append(form)
             found = Integers(self, _placeholder(name, form), form.dtype)
         elif name in self.makers and is_movable(self.makers[name]):
             self._move(self.makers[name], form)
@@ -199,8 +199,8 @@ class Quantizer(Recorder):
         return self._real[name]
 
     def _as_real(self, name: str) -> str:
-        if name in self._asked:
-            self._asked[name].append(None)
+        if name in self._forms_read:
+            self._forms_read[name].append(None)
             return _placeholder(name, None)
         if name not in self._integral or is_movable(self.makers[name]):  # whose inputs may be more exact
             self._copy(self.makers[name])
@@ -235,12 +235,16 @@ class Quantizer(Recorder):
                 else:
                     self.real(name)
         outputs = [self.real(name) for name in self.source.outputs[count:]]
-        kept = [self._kept(name) for name in self._carries]
+        kept = [self._carried_form(name) for name in self._carries]
         following = [
             self.real(name) if form is None else self.integers(name, form).name
             for name, form in zip(self.source.outputs, kept, strict=False)
         ]
-        first = [node for each in zip(self._carries, kept, strict=True) for node in self._opened(*each)]
+        first = [
+            node
+            for name, form in zip(self._carries, kept, strict=True)
+            for node in self._conversions_of(name, form)
+        ]
         inputs, initial = list(self.source.inputs), list(self._initial)
         for place, form in enumerate(kept):
             if form is not None:
@@ -254,15 +258,15 @@ class Quantizer(Recorder):
         )
         return whole.without_unused(), initial
 
-    def _kept(self, name: str) -> Form | None:
+    def _carried_form(self, name: str) -> Form | None:
         """Return the form in which a stream carries a value: the only one that the graph reads."""
-        asked = set(self._asked[name])
+        asked = set(self._forms_read[name])
         return next(iter(asked)) if len(asked) == 1 else None
 
-    def _opened(self, name: str, kept: Form | None) -> list[Node]:
+    def _conversions_of(self, name: str, kept: Form | None) -> list[Node]:
         """Return the nodes that make what the graph reads of a value that a stream carries."""
         first, self.label = len(self.graph.nodes), (name, "")
-        for form in dict.fromkeys(self._asked[name]):
+        for form in dict.fromkeys(self._forms_read[name]):
             made = name if form == kept else self._from_carried(name, kept, form)
             self.graph.nodes.append(Node("Identity", (made,), (_placeholder(name, form),), {}, name))
         found = self.graph.nodes[first:]

@@ -143,7 +143,7 @@ class Part(Expression):
 Body = Callable[..., "Expression | Iterable[Expression]"]
 
 
-class Unknown(Exception):
+class DataDependent(Exception):
     """The nodes or the shapes of a composition depend on the values of unknown inputs."""
 
 
@@ -191,7 +191,7 @@ class Composition:
         else:
             results = evaluate(node, known)
         if results is None:
-            raise Unknown
+            raise DataDependent
         found = {prefix + (f":{place}" if place else ""): y for place, y in enumerate(results[:most])}
         self.values |= found
         self.nodes.append(node.with_outputs(*found))
@@ -258,7 +258,7 @@ def composed(
         def inferred(*inputs: Known | None, **attributes: Any) -> Any:
             try:
                 return [Signature.of(y) for y in recorded(inputs, attributes, False)]
-            except Unknown:
+            except DataDependent:
                 return None
 
         defined = operation(name, signature=signature or inferred, **options)(compute)
@@ -293,7 +293,7 @@ def composing(
             composition = Composition(values, False, prefix, node.name, node.source or node.operation)
             try:
                 results = composition.run(body, node.inputs, node.attributes, widens, used)
-            except Unknown:
+            except DataDependent:
                 return None
             return composition.expansion(results, node.outputs)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..node import Signature
 from ..size import Size, hint
-from .expressions import Unknown, composing, maximum, where
+from .expressions import DataDependent, composing, maximum, where
 from .resize import EXACT, RADII, Axis, coordinate, cubic, has_filters, is_absent, modes, resize, resized_axes
 
 ROUNDED: dict[str, Callable[[Any], Any]] = {
@@ -30,13 +30,13 @@ def open_resize(
     varying = [size.axes for size in x.shape if type(size) is Size]
     is_plain = coordinates != "tf_crop_and_resize" and not has_filters(options)
     if not varying or varying[0].is_strict or not is_plain or (mode != "nearest" and x.dtype != np.float32):
-        raise Unknown
+        raise DataDependent
     factors, counts = (None if part is None else part.known for part in (scales, sizes))
     if Signature in (type(factors), type(counts)):
-        raise Unknown
+        raise DataDependent
     items = list(enumerate(resized_axes(x.shape, factors, counts, options)))
     if not all(item.before < EXACT for _, item in items if item.changes):  # places are numbers of float32
-        raise Unknown
+        raise DataDependent
     for place, item in sorted(items, key=_order) if mode == "nearest" else items:
         if item.changes:
             at = _open_coordinates(coordinates, item, x, sizes, place)

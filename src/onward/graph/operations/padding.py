@@ -11,7 +11,7 @@ from ..node import AnyArray, Node, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .arguments import as_axes, as_integers
-from .expressions import Unknown, composed
+from .expressions import DataDependent, composed
 from .movement import move
 from .registry import Inputs, along_time, combining, known, operation, typed_view
 from .signatures import Known
@@ -106,7 +106,7 @@ def _extended(b: Builder, x: View, axis: int, width: tuple[Any, Any], mode: str)
 def center_crop_pad(x: Any, shape: Any, *, axes: Sequence[int] | None = None) -> Any:
     """Crop or pad with zeros, equally at both sides; of an odd number, the larger half is at the end."""
     if isinstance(shape.known, Signature):
-        raise Unknown
+        raise DataDependent
     places = as_axes(axes, x.rank)
     missing = [n - x.shape[axis] for axis, n in zip(places, as_integers(shape.known), strict=True)]
     before = [int(n / 2) for n in missing]

@@ -18,7 +18,7 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from ..size import hint
 from ..sized import broadcast_shape, has_sizes, integers
-from .expressions import Unknown, composed
+from .expressions import DataDependent, composed
 from .registry import Inputs, along_time, operation, reading, typed_view, view
 from .signatures import Known
 
@@ -143,7 +143,7 @@ def _define(cell: str) -> None:
         if any(isinstance(array, Signature) for array in weights):
             weights = list(map(Signature.of, weights[:2]))
             if X.t.expands:
-                raise Unknown
+                raise DataDependent
         layer = new_layer(cell, attributes, *weights)
         if X.rank != 3 or X.shape[2] != W.shape[2]:
             takes = f"W {W.shape} takes three axes, the last of {W.shape[2]}"

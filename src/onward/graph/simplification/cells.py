@@ -35,7 +35,7 @@ def _mixed(candidate: Pattern) -> list[Pattern]:
 
 # n = tanh(n_x + sigmoid(r) n_h), or n = tanh(n), whose state h the reset gate multiplies before the product
 GRU_STEP = _mixed(("Tanh", ("Add", "n_x", ("Mul", ("Sigmoid", "r"), "n_h"))))
-OTHER_GRU_STEP = _mixed(("Tanh", "n"))
+GRU_STEP_RESET_BEFORE = _mixed(("Tanh", "n"))
 NONLINEARITIES = {"Tanh": "tanh", "Relu": "relu"}
 
 
@@ -52,7 +52,7 @@ def gru_step(match: Match) -> list[Node] | None:
     return _step("GRU", match, [(r, r), (z, z), (n_x, n_h)])
 
 
-def other_gru_step(match: Match) -> list[Node] | None:
+def gru_step_reset_before(match: Match) -> list[Node] | None:
     """The node of the step h' = GRU(x, h), whose reset gate multiplies h."""
     n, z, h = *map(_linear_of(match), "nz"), match.values["h"]
     if n is None:

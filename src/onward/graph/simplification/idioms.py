@@ -8,7 +8,7 @@ import numpy as np
 
 from ..graph import Graph
 from ..node import AnyArray, Node
-from .cells import GRU_STEP, LSTM_STEP, OTHER_GRU_STEP, gru_step, lstm_step, other_gru_step
+from .cells import GRU_STEP, GRU_STEP_RESET_BEFORE, LSTM_STEP, gru_step, gru_step_reset_before, lstm_step
 from .patterns import Match, Matcher, Pattern, Replace, occurs
 
 IDIOMS: list[tuple[Sequence[Pattern], Replace]] = []  # in the order of their replacement
@@ -90,7 +90,7 @@ def _scaled(node: Node, W: AnyArray, factor: AnyArray) -> AnyArray:
 # before the sums and products of a step become other operations
 idiom(LSTM_STEP)(lstm_step)
 idiom(*GRU_STEP)(gru_step)
-idiom(*OTHER_GRU_STEP)(other_gru_step)
+idiom(*GRU_STEP_RESET_BEFORE)(gru_step_reset_before)
 
 ERF = ("Erf", [("Div", "x", math.sqrt(2)), ("Mul", "x", math.sqrt(0.5))])
 CUBE = ("Add", "x", [("Mul", 0.044715, "x", "x", "x"), ("Mul", 0.044715, ("Pow", "x", 3.0))])

@@ -352,7 +352,7 @@ def test_a_check_of_a_size_becomes_the_size_of_the_input(tmp_path: Path) -> None
         "  y = x",
         "return torch.neg(y)",
     )
-    assert program.whole().inputs[0].axes == ("x_0", 3)
+    assert program.general_graph().inputs[0].axes == ("x_0", 3)
     program.save(tmp_path / "m.safetensors")
     restored = onward.load(tmp_path / "m.safetensors")
     for rows in (1, 5, 6, 9):

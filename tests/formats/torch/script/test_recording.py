@@ -79,7 +79,7 @@ def test_the_tables_of_a_file_need_axes_that_the_error_tells(tmp_path: Path) -> 
     with pytest.raises(ArgumentError, match=r'inputs=\{"x": \("float32".*"y": .*or call the model first'):
         program.description()
     program(np.ones((2, 5, 3), np.float32), np.ones((2, 4), np.float32))
-    assert [declared.axes for declared in program.whole().inputs] == [("x_0", "x_1", 3), ("x_0", 4)]
+    assert [declared.axes for declared in program.general_graph().inputs] == [("x_0", "x_1", 3), ("x_0", 4)]
     declared = onward.load(path, inputs={"x": ("batch", "time", 3), "y": ("batch", 4)})
     assert declared.description()
 

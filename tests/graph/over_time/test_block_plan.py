@@ -14,20 +14,20 @@ from support.skips import counted_cases
 import onward
 from onward.errors import MemoryLimitError, OnwardError
 from onward.graph import Graph, Model
-from onward.graph.over_time import whole
+from onward.graph.over_time import block_plan
 
 
 @pytest.fixture
 def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let calls with few values run in blocks, too."""
-    monkeypatch.setattr("onward.graph.over_time.large.WHOLE_MEMORY", 1024)
-    monkeypatch.setattr(whole, "BLOCK_MEMORY", 4096)
+    monkeypatch.setattr("onward.graph.over_time.memory.MEMORY_AT_ONCE", 1024)
+    monkeypatch.setattr(block_plan, "BLOCK_MEMORY", 4096)
 
 
 def in_one_plan(model: Model, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     """Run a model all at once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("onward.graph.over_time.large.WHOLE_MEMORY", 1 << 40)
+        patch.setattr("onward.graph.over_time.memory.MEMORY_AT_ONCE", 1 << 40)
         results = Model(model.graph)(*inputs)
     return results if isinstance(results, tuple) else (results,)
 
@@ -36,7 +36,7 @@ def check_blocks(model: Model, axes: list[int | None], *inputs: NDArray[Any]) ->
     """Check that a call runs in several blocks along the given axes, with the bits of one plan."""
     results = model(*inputs)
     plan = bound(model, *inputs)
-    assert isinstance(plan, whole.BlockPlan)
+    assert isinstance(plan, block_plan.BlockPlan)
     assert plan._axes == axes
     assert plan._steps * 2 < plan._length
     for y, expected in zip(
@@ -70,7 +70,7 @@ def test_random_graphs_in_blocks_give_the_bits_of_one_plan(blocks: None) -> None
                 case.skip()
             np.testing.assert_array_equal(model(x), expected)
             plan = bound(model, x)
-            in_blocks += isinstance(plan, whole.BlockPlan)
+            in_blocks += isinstance(plan, block_plan.BlockPlan)
     assert in_blocks > 30
 
 
@@ -78,7 +78,7 @@ def test_random_graphs_in_blocks_give_the_bits_of_one_plan(blocks: None) -> None
 def test_a_random_multirate_graph_in_blocks_gives_the_bits_of_one_plan(seed: int, blocks: None) -> None:
     model, x = MultirateGraph(seed).build(6), normal(np.random.default_rng(seed), 2, 120, 5)
     outputs, expected = model(x), in_one_plan(model, x)
-    assert isinstance(bound(model, x), whole.BlockPlan)
+    assert isinstance(bound(model, x), block_plan.BlockPlan)
     for y, other in zip(outputs if isinstance(outputs, tuple) else (outputs,), expected, strict=True):
         np.testing.assert_array_equal(y, other)
 
@@ -119,7 +119,7 @@ def test_a_graph_that_needs_all_steps_at_once_runs_in_one_plan(blocks: None) -> 
     graph, graph.outputs = recurrent(("time", "batch", 5), onward.GRU(5, 7, rng=1, bidirectional=True))  # type: ignore[assignment]
     model, x = Model(graph), normal(np.random.default_rng(0), 90, 1, 5)
     np.testing.assert_array_equal(model(x)[0], in_one_plan(model, x)[0])
-    assert not isinstance(bound(model, x), whole.BlockPlan)
+    assert not isinstance(bound(model, x), block_plan.BlockPlan)
 
 
 def test_a_call_runs_at_once_if_its_arrays_share_little_memory(blocks: None) -> None:
@@ -130,7 +130,7 @@ def test_a_call_runs_at_once_if_its_arrays_share_little_memory(blocks: None) -> 
     graph.outputs = (y,)
     model, x = Model(graph), normal(np.random.default_rng(0), 40, 5)
     np.testing.assert_array_equal(model(x), in_one_plan(model, x)[0])
-    assert not isinstance(bound(model, x), whole.BlockPlan)
+    assert not isinstance(bound(model, x), block_plan.BlockPlan)
 
 
 def detector() -> Model:
@@ -155,7 +155,7 @@ def test_the_working_memory_of_a_long_signal_is_bounded() -> None:
     y = model(x)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 3 * whole.BLOCK_MEMORY
+    assert peak < 3 * block_plan.BLOCK_MEMORY
     np.testing.assert_array_equal(y, expected)
 
 

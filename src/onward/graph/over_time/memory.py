@@ -8,7 +8,7 @@ from ..graph import Graph
 from ..node import size_of
 from ..plan.builder import Weights
 
-WHOLE_MEMORY = 1 << 26  # bytes; calls that need more run block by block where that is possible
+MEMORY_AT_ONCE = 1 << 26  # bytes; calls that need more run block by block where that is possible
 
 
 def in_blocks(graph: Graph, inputs: Sequence[Any], weights: Weights, memory: float) -> Any:
@@ -16,8 +16,8 @@ def in_blocks(graph: Graph, inputs: Sequence[Any], weights: Weights, memory: flo
 
     `memory` is how many bytes that needs.
     """
-    if memory <= WHOLE_MEMORY or size_of(inputs) * MEMORY_OF_GIVEN < WHOLE_MEMORY:
+    if memory <= MEMORY_AT_ONCE or size_of(inputs) * MEMORY_OF_GIVEN < MEMORY_AT_ONCE:
         return None
-    from .whole import in_blocks_of
+    from .block_plan import in_blocks_of
 
     return in_blocks_of(graph, inputs, weights)
