@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 HINTS = (211, 2003, 30011)  # of the first axis; the others follow. The first that is long enough is used.
 MAX_LEARNED = 16  # sizes that the code needs
-MAX_DISTANCE = 64  # of such a size from where it would be if it were proportional to an axis
+MAX_SIZE = 1 << 20  # of such an axis
 MAX_AXES = 6  # code that takes so many takes any number
 EXAMPLE = 3  # so many axes have the tensor in the error if the code accepts no number
 FLOAT32, INT64 = np.dtype(np.float32), np.dtype(np.int64)
@@ -267,17 +268,10 @@ def _learned(
 
 
 def _solution(size: Size, axis: str, hints: Mapping[str, int]) -> int | None:
-    """Return the smallest size of an axis for which another size is 0, which is about proportional to it."""
-
-    def at(n: int) -> int:
-        return evaluated(size, {**hints, axis: n})
-
-    n = hints[axis]
-    if at(n) == at(2 * n):
-        return None
-    start = n - at(n) * n // (at(2 * n) - at(n))
-    near = range(max(1, start - MAX_DISTANCE), start + MAX_DISTANCE)
-    return next((each for each in near if at(each) == 0), None)
+    """Return the smallest size of an axis for which another size, which grows or falls with it, is 0."""
+    sign = 1 if evaluated(size, {**hints, axis: MAX_SIZE}) > 0 else -1
+    n = 1 + bisect_left(range(1, MAX_SIZE), 0, key=lambda n: sign * evaluated(size, {**hints, axis: n}))
+    return n if evaluated(size, {**hints, axis: n}) == 0 else None
 
 
 def _replaced(layout: Mapping[str, Any], sizes: Mapping[Any, Any]) -> dict[str, Any]:
