@@ -189,6 +189,18 @@ def test_the_first_parts_of_an_open_axis_are_those_of_every_size(tmp_path: Path)
             np.testing.assert_array_equal(opened(x), -x[:2] - x[2:4])
 
 
+def test_a_late_part_of_an_open_axis_is_read_and_is_an_error_where_the_axis_is_too_short(
+    tmp_path: Path,
+) -> None:
+    program = model(tmp_path, "y = torch.split(x, 2, 0)", "return torch.neg(y[9])")
+    program.save(tmp_path / "m.safetensors")
+    for opened in (program, onward.load(tmp_path / "m.safetensors")):
+        for count in (19, 20, 31):
+            np.testing.assert_array_equal(opened(rows(count)), -rows(count)[18:20])
+    with pytest.raises(ArgumentError, match="an axis has no part 9: it is too short"):
+        opened(rows(18))
+
+
 OPERATORS: dict[str, Callable[..., Any]] = {
     "torch.add": lambda a, b: a + b, "torch.sub": lambda a, b: a - b, "torch.mul": lambda a, b: a * b,
     "torch.floordiv": lambda a, b: a // b, "torch.remainder": lambda a, b: a % b,

@@ -78,7 +78,7 @@ class Calls:
         if name in ("split", "unsafe_split") and isinstance(first, Tensor) and type(arguments[1]) is int:
             dim = arguments[2] if len(arguments) > 2 else 0
             if self.recorder.has_open_axis(first, dim):
-                return lists.first_parts(self, first, arguments[1], dim)
+                return self.recorder.create([lists.Hidden(x=first, axis=dim, length=arguments[1])])
         if isinstance(first, Tensor) and name in QUERIES:
             return QUERIES[name](self, *arguments, **keywords)
         is_container = isinstance(first, list | tuple | dict | str)
@@ -135,16 +135,12 @@ class Calls:
 
     def _compare(self, name: str, a: Sequence[Any], b: Sequence[Any]) -> Any:
         """Compare two lists of numbers."""
-        if len(a) != len(b):
-            return name == "ne"
-        found: list[Any] = []
-        for x, y in zip(a, b, strict=True):
-            one = self.operate(name, x, y)
-            if one is (name == "ne"):
-                return one
-            found += [one] if isinstance(one, Symbol) else []
-        both = partial(self._compute, "__and__" if name == "eq" else "__or__")
-        return reduce(both, found) if found else name == "eq"
+        differ = name == "ne"
+        found = [self.operate(name, *pair) for pair in zip(a, b, strict=False)]
+        if len(a) != len(b) or differ in found:
+            return differ
+        symbols = [each for each in found if isinstance(each, Symbol)]
+        return self.operate("any" if differ else "all", symbols)
 
     def elements(self, value: Any) -> Sequence[Any]:
         """Return the elements of a container, or the slices of a tensor."""

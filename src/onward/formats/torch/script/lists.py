@@ -45,13 +45,16 @@ class Segment:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """A part of an axis that starts at a step; it exists only in calls whose axis has that step."""
+class Hidden(Unknown):
+    """Elements of a list whose number depends on the inputs: those of the iterations before, or parts of x.
 
-    tensor: Tensor
-    whole: Tensor
-    axis: int
-    start: int
+    The first of these parts can be read; they have a length along an axis.
+    """
+
+    reason: str = "the code reads elements of a list whose number depends on the inputs"
+    x: Tensor | None = None
+    axis: int = 0
+    length: int = 0
 
 
 def kind_of(tensor: Tensor) -> type:
@@ -59,25 +62,23 @@ def kind_of(tensor: Tensor) -> type:
     return {"b": bool, "f": float}.get(tensor.dtype.kind, int)
 
 
-HIDDEN = Unknown("the code reads elements of a list whose number depends on the inputs")
-FIRST_PARTS = 8  # of an axis of unknown size, which can be read
+HIDDEN = Hidden()
 
 
-def _is_part(value: Any) -> bool:
-    """Whether an element of a list stands for others, whose number depends on the inputs."""
-    return isinstance(value, Segment | Part) or value is HIDDEN
+def _has(values: Sequence[Any], *kinds: type) -> bool:
+    return any(isinstance(value, kinds) for value in values)
 
 
 def is_long(value: Any) -> bool:
     """Whether the length of a list depends on the inputs."""
-    return isinstance(value, list) and len(value) <= MAX_SEGMENTS and any(map(_is_part, value))
+    return isinstance(value, list) and len(value) <= MAX_SEGMENTS and _has(value, Segment, Hidden)
 
 
 def apply(calls: Calls, name: str, values: list[Any], *arguments: Any, **keywords: Any) -> Any:
     """Apply an operator to a list whose length depends on the inputs."""
     if name not in OPERATORS and name not in SHARED:
         raise ArgumentError(f"the operator {name} takes no list whose length depends on the inputs")
-    if HIDDEN in values and name not in CHANGES:
+    if _has(values, Hidden) and name not in CHANGES:
         raise ArgumentError(HIDDEN.reason)
     if len(values) == MAX_SEGMENTS:
         raise ArgumentError("a list whose length depends on the inputs has too many parts")
@@ -90,15 +91,15 @@ def element(calls: Calls, values: Sequence[Any], place: Any) -> Any:
     """Return an element of a list whose place or length depends on the inputs."""
     segment = None
     if isinstance(place, int):
-        if 0 <= place < len(values) and isinstance(part := values[place], Part):
-            size = calls.recorder.size(part.whole, part.axis)
-            if part.start:  # an empty axis has a first part
-                message = f"an axis has no part {place}: it is too short"
-                calls.recorder.require("LessOrEqual", part.start + 1, size, message)
-            return part.tensor
-        if not any(map(_is_part, values[: place + 1] if place >= 0 else values[place:])):
+        if not _has(values[: place + 1] if place >= 0 else values[place:], Segment, Hidden):
             return values[place]
-        if HIDDEN in values:
+        if place >= 0 and isinstance(parts := values[0], Hidden) and parts.x is not None:
+            start, message = place * parts.length, f"an axis has no part {place}: it is too short"
+            if place:  # an empty axis has a first part
+                size = calls.recorder.size(parts.x, parts.axis)
+                calls.recorder.require("LessOrEqual", start + 1, size, message)
+            return calls.recorder.call("slice", parts.x, parts.axis, start, start + parts.length, 1)
+        if _has(values, Hidden):
             raise ArgumentError(HIDDEN.reason)
         if place < 0 and isinstance(values[-1], Segment):
             segment = values[-1]
@@ -146,14 +147,6 @@ def unbound(calls: Calls, x: Tensor, dim: int) -> Any:
     return calls.recorder.create([Segment(Column(calls.recorder.call("movedim", x, dim, 0), False))])
 
 
-def first_parts(calls: Calls, x: Tensor, length: int, dim: int) -> Any:
-    """Return the first parts of an axis of unknown size; the others cannot be read."""
-    starts = range(0, FIRST_PARTS * length, length)
-    parts = [calls.recorder.call("slice", x, dim, start, start + length, 1) for start in starts]
-    found = [Part(part, x, dim, start) for part, start in zip(parts, starts, strict=True)]
-    return calls.recorder.create([*found, HIDDEN])
-
-
 def _length(calls: Calls, values: list[Any]) -> Any:
     length: Any = sum(not isinstance(value, Segment) for value in values)
     for value in values:
@@ -177,7 +170,7 @@ def _insert(calls: Calls, values: list[Any], place: Any, value: Any) -> None:
 
 
 def _pop(calls: Calls, values: list[Any], place: Any = -1) -> Any:
-    if place not in (0, -1) or _is_part(values[place]):
+    if place not in (0, -1) or _has([values[place]], Segment, Hidden):
         raise ArgumentError("an element is removed from the part of a list whose length is not known")
     return calls.apply_to_container("pop", values, place)
 
