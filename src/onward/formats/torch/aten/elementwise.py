@@ -167,8 +167,8 @@ define({
     "pow.Tensor_Tensor pow.Tensor_Scalar pow.Scalar": power,
     "float_power.Tensor_Scalar float_power.Tensor_Tensor float_power.Scalar": (
         lambda t, self, exponent: binary(t, "Pow", self, exponent, np.float64)),
-    "maximum fmax max.other": _pair("Max"),
-    "minimum fmin min.other": _pair("Min"),
+    "maximum max.other": _pair("Max"),
+    "minimum min.other": _pair("Min"),
     "eq.Tensor eq.Scalar": _pair("Equal"),
     "ne.Tensor ne.Scalar": lambda t, self, other: t.add("Not", binary(t, "Equal", self, other)),
     "gt.Tensor gt.Scalar": _pair("Greater"),
@@ -254,11 +254,33 @@ def nan_to_num(t: Translator, self: Tensor, nan: Any = None, posinf: Any = None,
 # Functions of floats, as formulas. They keep the names of torch's parameters.
 
 
+def _without_nan(operation: str) -> Any:
+    """Return the larger or smaller number of two, or the other one if one is NaN."""
+    return lambda self, other: where(
+        is_nan(self), other, where(is_nan(other), self, self.apply(operation, other))
+    )
+
+
+def _hypotenuse(self: Any, other: Any) -> Any:
+    """sqrt(x^2 + y^2), from the quotient of the smaller and the larger size, whose square is finite."""
+    a, b = abs(self), abs(other)
+    larger = maximum(a, b)
+    quotient = a.apply("Min", b) / larger
+    return where(larger.equals(0) | is_infinite(larger), larger, larger * sqrt(1 + square(quotient)))
+
+
+def _is_below(x: Any) -> Any:
+    """Whether a number is negative, or -0."""
+    return (x < 0) | (reciprocal(x) < 0)
+
+
 def _quotient_angle(y: Any, x: Any) -> Any:
-    """The angle of (x, y), from the arc tangent of the quotient."""
-    angle = atan(y / x)
-    turned = where(x < 0, angle + where(y < 0, -math.pi, y.constant(math.pi)), angle)
-    return where(x.equals(0) & y.equals(0), 0, turned)
+    """The angle of (x, y), from the arc tangent of the quotient of their sizes."""
+    a, b = abs(y), abs(x)
+    are_zero, are_infinite = a.equals(0) & b.equals(0), is_infinite(a) & is_infinite(b)
+    angle = where(are_zero, 0, where(are_infinite, math.pi / 4, atan(a / b)))
+    angle = where(_is_below(x), math.pi - angle, angle)
+    return where(_is_below(y), -angle, angle)
 
 
 def _is_close(self: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
@@ -274,6 +296,11 @@ def log_of_sum(x: Any, y: Any, base: float = math.e) -> Any:
     larger = maximum(x, y)
     total = larger + log(1 + exp(-abs(x - y) * scale)) * (1 / scale)
     return where(x.equals(y), x + 1 / scale * math.log(2), where(is_infinite(larger), larger, total))
+
+
+def _x_log(x: Any, y: Any, argument: Any) -> Any:
+    """x log(argument), which is 0 where x is, and NaN where y is"""
+    return where(is_nan(y), y, x_times(x, log(argument)))
 
 
 def _sinc(self: Any) -> Any:
@@ -314,14 +341,14 @@ define_formulas({
     "isposinf": _is_infinity("detect_negative"),
     "isneginf": _is_infinity("detect_positive"),
     "atan2": lambda self, other: _quotient_angle(self, other),
-    "hypot": lambda self, other: sqrt(square(self) + square(other)),
+    "hypot": _hypotenuse,
     "ldexp.Tensor": lambda self, other: self * exp(other * math.log(2)),
     "logaddexp": lambda self, other: log_of_sum(self, other),
     "logaddexp2": lambda self, other: log_of_sum(self, other, 2),
-    **{f"{name}.{kind}": lambda self, other: x_times(self, log(other)) for name, kind in (
+    **{f"{name}.{kind}": lambda self, other: _x_log(self, other, other) for name, kind in (
         *(("xlogy", kind) for kind in ("Tensor", "Scalar_Self", "Scalar_Other")),
         *(("special_xlogy", kind) for kind in ("default", "self_scalar", "other_scalar")))},
-    **{f"special_xlog1py.{kind}": lambda self, other: x_times(self, log(other + 1)) for kind in (
+    **{f"special_xlog1py.{kind}": lambda self, other: _x_log(self, other, other + 1) for kind in (
         "default", "self_scalar", "other_scalar")},
     "addcdiv": lambda self, tensor1, tensor2, value=1: self + tensor1 / tensor2 * value,
     "isclose": _is_close,
@@ -329,6 +356,8 @@ define_formulas({
 define_formulas({
     "lerp.Scalar lerp.Tensor": lambda self, end, weight: self + weight * (end - self),
     "addcmul": lambda self, tensor1, tensor2, value=1: self + tensor1 * tensor2 * value,
+    "fmax": _without_nan("Max"),
+    "fmin": _without_nan("Min"),
     "heaviside": lambda self, values: where(self.equals(0), values, (self > 0).cast(self.dtype)),
     "sign sgn": _sign,
     "round.decimals": lambda self, decimals=0: (self * 10.0**decimals).apply("Round") / 10.0**decimals,

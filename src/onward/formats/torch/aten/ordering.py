@@ -185,7 +185,8 @@ def bucketize(
     dtype = promoted(self, limits)
     x, edges = t.add("Unsqueeze", t.cast(self, dtype), [-1]), t.cast(limits, dtype)
     edges = t.add("Unsqueeze", edges, [-2]) if limits.rank > 1 else edges
-    below = t.add("GreaterOrEqual" if right or side == "right" else "Greater", x, edges)
+    # NaN is above every boundary
+    below = t.add("Not", t.add("Less" if right or side == "right" else "LessOrEqual", x, edges))
     counted = t.add("Cast", below, to=np.dtype(np.int32 if out_int32 else np.int64))
     return t.add("ReduceSum", counted, [-1], keepdims=0)
 
