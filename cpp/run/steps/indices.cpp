@@ -1,4 +1,5 @@
 // Steps that read or write elements at indices that are known only when they run.
+#include <limits>
 #include <string>
 
 #include "run/plan.h"
@@ -23,9 +24,12 @@ struct Selection {
         Size place = 0;
         for (const auto [n, stride] : axes) {
             const int64_t found = *index;
-            if (found < -n || found >= n)
-                throw BadValue(std::string(name) + ": the index " + std::to_string(found) +
-                               " is out of range for an axis of size " + std::to_string(n));
+            if (found < -n || found >= n) {
+                const bool is_negative = found == std::numeric_limits<int64_t>::min();
+                const std::string index = is_negative ? "a negative index" : "the index " + std::to_string(found);
+                throw BadValue(std::string(name) + ": " + index + " is out of range for an axis of size " +
+                               std::to_string(n));
+            }
             place += (found < 0 ? found + n : found) * stride;
             index += step;
         }

@@ -10,6 +10,8 @@ from ..node import AnyArray
 from ..size import Size
 from ..sized import integers
 
+NEGATIVE = np.iinfo(np.int64).min  # stands for negative indices that do not count from the end
+
 
 def as_integers(values: Any) -> list[Any]:
     """Return the integers of an array or sequence as Python's, which cannot overflow; sizes remain."""
@@ -36,6 +38,7 @@ def as_indices(indices: AnyArray, size: int) -> AnyArray:
         return indices.astype(np.int64)
     outside = indices[(indices < -size) | (indices >= size)]
     if outside.size:
-        raise ArgumentError(f"the index {outside[0]} is out of range for an axis of size {size}")
+        index = "a negative index" if outside[0] == NEGATIVE else f"the index {outside[0]}"
+        raise ArgumentError(f"{index} is out of range for an axis of size {size}")
     found = np.where(indices < 0, indices + size, indices)
     return integers(found) if found.dtype == object else found.astype(np.int64)

@@ -55,6 +55,13 @@ def test_inputs_beyond_the_requirements_of_an_operator_give_no_result(case: Any,
                 program(*inputs)
 
 
+def test_a_negative_index_that_does_not_count_from_the_end_is_named(tmp_path: Path) -> None:
+    program = model(tmp_path, "return torch.embedding(x, y)", signature="self, x: Tensor, y: Tensor")
+    for table in (TABLE, TABLE.astype(np.float16)):
+        with pytest.raises(OnwardError, match="a negative index is out of range for an axis of size 4"):
+            program(table, numbers(0, -1))
+
+
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_a_power_of_two_integers_is_a_float(steps: int, tmp_path: Path) -> None:
     line = "return torch.add(torch.zeros([2], dtype=7), torch.pow(torch.size(x, 0), -1))"

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
+from ....graph.operations.arguments import NEGATIVE
 from .elementwise import div_mode
 from .joins import broadcast_tensors
 from .registry import BOOL, INT64, Number, Operand, Tensor, aten, bounded, define
 from .shapes import axes_first, permuted, reshaped, sliced
 from .translator import Translator
 
-LEAST = np.iinfo(np.int64).min
 REDUCTIONS = {"sum": "add", "prod": "mul", "amax": "max", "amin": "min", "add": "add", "multiply": "mul"}
 
 
@@ -24,7 +24,7 @@ def from_first(t: Translator, index: Tensor) -> Any:
     if known is not None and known.min(initial=0) >= 0:
         return t.cast(index, INT64)
     places = t.cast(index, INT64)
-    return t.add("Where", t.add("Less", places, 0), LEAST, places)
+    return t.add("Where", t.add("Less", places, 0), NEGATIVE, places)
 
 
 @aten("index.Tensor", "_unsafe_index.Tensor", takes_complex=True)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
+from ....graph.operations.arguments import NEGATIVE
 from ....graph.operations.expressions import (
     Expression,
     exp,
@@ -18,7 +19,6 @@ from ....graph.operations.expressions import (
     x_times,
 )
 from .expressions import define_formulas, expression, p_norm, promoted
-from .indexing import LEAST
 from .registry import Operand, Tensor, aten
 from .translator import Translator
 
@@ -132,7 +132,7 @@ def _classes(t: Translator, target: Tensor, ignored: int) -> str:
     is_wrong = t.add("Less", classes, 0)
     if ignored < 0:
         is_wrong = t.add("And", is_wrong, t.add("Not", t.add("Equal", classes, ignored)))
-    return t.add("Where", is_wrong, LEAST, classes)
+    return t.add("Where", is_wrong, NEGATIVE, classes)
 
 
 def _of_classes(
