@@ -135,10 +135,10 @@ class _Chain:
         for name in states:
             if name not in self.states and np.any(self.constants.get(name, 0)):
                 raise ArgumentError(f"{node} starts from a constant state other than zeros")
-        own = "" if lengths in self.all_steps else lengths
-        if own not in ("", *self.inputs) or (self.time is not None and own != self.lengths):
+        used_lengths = "" if lengths in self.all_steps else lengths
+        if used_lengths not in ("", *self.inputs) or (self.time is not None and used_lengths != self.lengths):
             raise ArgumentError(f"{node} takes different lengths from the other nodes")
-        self.time, self.lengths = time, own
+        self.time, self.lengths = time, used_lengths
         layer = copy.copy(node.attributes["layer"])
         layer.__dict__["batch_first"] = time == (1,)
         self.layers.append(layer)

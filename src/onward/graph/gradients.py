@@ -112,12 +112,12 @@ class Run:
         shared: Gradients = {}
         for t in reversed(range(len(runs))):
             found = runs[t].back([*after, *(gradient[t] for gradient in written)])
-            own = {
+            by_name = {
                 name: found.get(name, np.zeros_like(runs[t].values[name])) for name in (*states, *of_slices)
             }
-            after = [own[name] for name in states]
+            after = [by_name[name] for name in states]
             for name, each in of_slices.items():
-                each.append(own[name])
+                each.append(by_name[name])
             for name in set(outer) & found.keys():
                 _add(shared, name, found[name])
         yield from zip(first, after, strict=True)

@@ -23,8 +23,8 @@ def quantized(graph: Graph, precision: str) -> Graph:
     """Return a graph with quantized weights. Raises ArgumentError if it has none to quantize."""
     check_precision(precision)
     defaults = {name: graph.constants[name] for name in graph.defaults}
-    own = {name: array for name, array in graph.constants.items() if name not in defaults}
-    simple = simplify(graph.replaced(constants=own))  # recurrent nodes become layers
+    fixed = {name: array for name, array in graph.constants.items() if name not in defaults}
+    simple = simplify(graph.replaced(constants=fixed))  # recurrent nodes become layers
     quantizer = _Quantizer(precision, {})
     small = quantizer.quantized(simple)
     if not quantizer.count:

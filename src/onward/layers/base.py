@@ -216,13 +216,13 @@ class Layer(BaseModel):
         """Replace some weights with arrays of the right shape and dtype, and take ownership of them."""
         with LOADING:
             for prefix, leaf in self.sublayers().items():
-                own = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
+                of_leaf = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
                 if leaf is not self:
-                    leaf.take_weights(own)
+                    leaf.take_weights(of_leaf)
                     continue
                 for name in DERIVED:  # first: a copy made meanwhile never combines them with new weights
                     self.__dict__.pop(name, None)
-                self._weights = {**self._weights, **own}  # a new dict: a running call keeps the old one
+                self._weights = {**self._weights, **of_leaf}  # a new dict: a running call keeps the old one
 
     def __getstate__(self) -> dict[str, Any]:
         # copied in one step: another thread may be adding a derived attribute

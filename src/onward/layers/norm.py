@@ -195,8 +195,8 @@ class GroupNorm(Normalization):
         if self.num_channels % self.num_groups:
             raise ArgumentError(f"num_groups={num_groups}, but must divide num_channels={num_channels}")
         self.affine = flag("affine", affine)
-        own = (self.num_channels,) if self.affine else None
-        self._start(eps, dtype, rng, weight=own, bias=own)
+        shape = (self.num_channels,) if self.affine else None
+        self._start(eps, dtype, rng, weight=shape, bias=shape)
 
     def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x (N, C, ...) to y of the same shape. Raises ShapeError, DtypeError."""

@@ -371,8 +371,8 @@ class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
         first, last = cache.records[0], cache.records[-1]
         sizes = (first.x.shape[-1], last.y.shape[-1], first.gates.shape[0], *first.gates.shape[3:])
         H, _, D, _, DP = self.sizes
-        own = (self.input_size, DP, D, self._layer_kernels[0].recorded, H)
-        return sizes == own and first.x.dtype == self.dtype
+        expected = (self.input_size, DP, D, self._layer_kernels[0].recorded, H)
+        return sizes == expected and first.x.dtype == self.dtype
 
     def _wrong_shape(self, shape: Shape) -> ShapeError:
         takes, size = f"this {type(self).__name__} takes", self.input_size

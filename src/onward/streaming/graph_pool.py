@@ -167,11 +167,11 @@ class GraphPool(Pool):
             if not len(ids):  # the outputs of one row show the shapes
                 blocks[i] = np.zeros_like(np.insert(blocks[i], 0, 0, axis or 0))
         for places in self._places(ids, rows.are_together):
-            own = [taken(block, places, axis) for block, axis in zip(blocks, axes, strict=True)]
+            parts = [taken(block, places, axis) for block, axis in zip(blocks, axes, strict=True)]
             carried = self._carried.get(ids[places]) if len(ids) else self._model.initial
-            results = planner.run((*carried, *own), {})
+            results = planner.run((*carried, *parts), {})
             if results is None:
-                results = planner(*carried, *own)
+                results = planner(*carried, *parts)
                 for carry, before, after in zip(carries, carried, results, strict=False):
                     carry.check(before, after, "after this call")
             yield places, results

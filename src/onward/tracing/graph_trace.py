@@ -36,11 +36,11 @@ class Site(NamedTuple):
 
     def runs(self, values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield the inputs of each run of the node under the names that the node has for them."""
-        own = {name: values[outer] for name, outer in zip(self.node.inputs, self.inputs, strict=True) if name}
+        args = {name: values[x] for name, x in zip(self.node.inputs, self.inputs, strict=True) if name}
         if not self.loops:
-            yield own
+            yield args
             return
-        flat = {name: a.reshape(-1, *a.shape[self.loops :]) for name, a in own.items()}
+        flat = {name: a.reshape(-1, *a.shape[self.loops :]) for name, a in args.items()}
         for run in range(min(map(len, flat.values()))):
             yield {name: a[run] for name, a in flat.items()}
 
@@ -178,13 +178,13 @@ def _record(node: Node, values: Mapping[str, Any], preactivations: bool) -> dict
         steps = arrays.reversed_steps(x, lengths)
     *_, records = layer.record(steps, initial, lengths, sums=preactivations)
     recorded = {}
-    for suffix, own in by_suffix(layer, records):
+    for suffix, data in by_suffix(layer, records):
         if reverse:
-            own = {name: arrays.reversed_steps(array, lengths) for name, array in own.items()}
+            data = {name: arrays.reversed_steps(array, lengths) for name, array in data.items()}
         if mask is not None:
-            own = {name: _at_steps(array, mask, suffix.endswith("_reverse")) for name, array in own.items()}
+            data = {name: _at_steps(array, mask, suffix.endswith("_reverse")) for name, array in data.items()}
         name = layer_name(node.name, suffix + ("_reverse" if reverse else ""), type(layer).__name__)
-        recorded[name] = Recorded.of(own, x, None if mask is not None else lengths)
+        recorded[name] = Recorded.of(data, x, None if mask is not None else lengths)
     return recorded
 
 
@@ -193,10 +193,10 @@ def _record_quantized(node: Node, values: Mapping[str, Any], preactivations: boo
     inputs: list[Any] = [values[name] if name else None for name in node.inputs]
     recorded = {}
     for d, record in enumerate(quantized_recurrent.record(inputs, node.attributes)):
-        own = {name: a for name, a in record.items() if preactivations or "_" not in name}
+        kept = {name: a for name, a in record.items() if preactivations or "_" not in name}
         is_reverse = d == 1 or node.attributes.get("direction") == "reverse"
         name = layer_name(node.name, "l0_reverse" if is_reverse else "l0", "LSTM")
-        recorded[name] = Recorded.of(own, inputs[0], inputs[4])
+        recorded[name] = Recorded.of(kept, inputs[0], inputs[4])
     return recorded
 
 

@@ -292,8 +292,8 @@ def _answer(
     """The output (O,) of a model without an output per step for the first `steps` steps of a row."""
     state = None
     if initial is not None:
-        own = [[part if part is None else part[:, row : row + 1] for part in pair] for pair in initial]
-        layers = zip(model.recurrent_sublayers(), own, strict=True)
+        of_row = [[part if part is None else part[:, row : row + 1] for part in pair] for pair in initial]
+        layers = zip(model.recurrent_sublayers(), of_row, strict=True)
         state = model.join_states([None if h is None else layer.join_state(h, c) for layer, (h, c) in layers])
     prefix = x[:steps, row : row + 1]
     y: Array = _first(model.run(prefix.swapaxes(0, 1) if batch_first else prefix, state, None, call))[0]

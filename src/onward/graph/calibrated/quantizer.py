@@ -250,13 +250,13 @@ class Quantizer(Recorder):
             if form is not None:
                 inputs[place] = inputs[place].of_dtype(form.dtype)
                 initial[place] = form.quantized(initial[place])
-        whole = self.source.replaced(
+        result = self.source.replaced(
             inputs=inputs,
             outputs=(*following, *outputs),
             nodes=[*first, *self.graph.nodes],
             constants=self.graph.constants,
         )
-        return whole.without_unused(), initial
+        return result.without_unused(), initial
 
     def _carried_form(self, name: str) -> Form | None:
         """Return the form in which a stream carries a value: the only one that the graph reads."""

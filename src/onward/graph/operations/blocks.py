@@ -56,10 +56,10 @@ def _define(name: str, take: Callable[..., list[Steps]]) -> None:
     def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
         outputs = taken(inputs, node.attributes)
         axes = {joined: axis for joined, axis, *_ in outputs}  # once, if several outputs are parts of it
-        whole: dict[Any, Any] = {i: _joined(b, [inputs[k] for k in i], axis) for i, axis in axes.items()}
-        if None in whole.values():
+        arrays: dict[Any, Any] = {i: _joined(b, [inputs[k] for k in i], axis) for i, axis in axes.items()}
+        if None in arrays.values():
             return None
-        return [whole[joined].sliced(axis, start, stop) for joined, axis, start, stop in outputs]
+        return [arrays[joined].sliced(axis, start, stop) for joined, axis, start, stop in outputs]
 
 
 def _continue(
@@ -134,11 +134,11 @@ def _joined(b: Builder, values: Sequence[Value | None], axis: int) -> View | Non
         return views[0]
     sizes = list(views[0].shape)
     sizes[axis] = sum(x.shape[axis] for x in views)
-    whole, start = b.new(*sizes, dtype=views[0].dtype), 0
+    y, start = b.new(*sizes, dtype=views[0].dtype), 0
     for x in views:
-        b.add("copy", x, whole.sliced(axis, start, start + x.shape[axis]))
+        b.add("copy", x, y.sliced(axis, start, start + x.shape[axis]))
         start += x.shape[axis]
-    return whole
+    return y
 
 
 def _windows_signature(

@@ -81,8 +81,8 @@ def _truncated(x: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
     bits.
     """
     wide, limit = (np.int64, 2.0**63) if dtype.itemsize == 8 or dtype == np.uint32 else (np.int32, 2.0**31)
-    whole = np.trunc(x.astype(np.float64))
-    return np.where((whole >= -limit) & (whole < limit), whole, -limit).astype(wide).astype(dtype)
+    truncated = np.trunc(x.astype(np.float64))
+    return np.where((truncated >= -limit) & (truncated < limit), truncated, -limit).astype(wide).astype(dtype)
 
 
 def _saturated(x: AnyArray, dtype: np.dtype[Any]) -> AnyArray:

@@ -126,9 +126,9 @@ def _(time: Any, node: Node) -> None:
     if any(name not in steps and not time.is_independent(x) for name, x in zip(inner, outer, strict=True)):
         time.refuse(node, "its body uses a value that depends on the sequence")
     counter = body.inputs[0].name
-    own = {(name, counter): time.axis(x) for name, x in steps.items()}
+    axis_of = {(name, counter): time.axis(x) for name, x in steps.items()}
     for reader in body.nodes:
-        axis = own.get(reader.inputs)
+        axis = axis_of.get(reader.inputs)
         reads_step = reader.operation == "Gather" and reader.attributes.get("axis", 0) == axis
         if not reads_step and {*steps, counter}.intersection(reader.inputs):
             is_scan = body.inputs[1].name == "scan:true"
@@ -317,9 +317,9 @@ def _loop_body(body: Any, states: int, axes: tuple[int, ...], backwards: tuple[i
         gathered = f"scan:{declared.name}", places[reverse]
         nodes.append(Node("Gather", gathered, (declared.name,), {"axis": axis}, declared.name))
     names = [*places[:1], "scan:true", *(f"scan:{declared.name}" for declared in slices)]
-    step, true, *whole = map(Input, names)
+    step, true, *scanned = map(Input, names)
     bodies[key] = body.replaced(
-        inputs=[step, true, *body.inputs[:states], *whole, *body.inputs[states + len(axes) :]],
+        inputs=[step, true, *body.inputs[:states], *scanned, *body.inputs[states + len(axes) :]],
         outputs=("scan:true", *body.outputs),
         declared_outputs=(true, *body.declared_outputs) if body.declared_outputs else (),
         nodes=[*nodes[not any(backwards) :], *body.nodes],

@@ -157,17 +157,17 @@ def windows_of_groups(x: View, g: Geometry, groups: int, M: int) -> Iterator[tup
     """Yield each group of channels, its slice of M filters, and its windows over the padded x (N, *in, C)."""
     axis, C = len(x.shape) - 1, x.shape[-1]
     for group in range(groups):
-        own = slice(group * M // groups, (group + 1) * M // groups)
+        filters = slice(group * M // groups, (group + 1) * M // groups)
         part = x if groups == 1 else x.sliced(axis, group * C // groups, (group + 1) * C // groups)
-        yield group, own, window_view(part, g)
+        yield group, filters, window_view(part, g)
 
 
 def _filters(
-    W: NDArray[Any], bias: NDArray[Any] | None, scale: NDArray[Any] | None, own: slice
+    W: NDArray[Any], bias: NDArray[Any] | None, scale: NDArray[Any] | None, filters: slice
 ) -> tuple[NDArray[Any] | None, ...]:
     """Return the filters (M, C, taps) of one group, their bias and their scales."""
-    return W[own].reshape(own.stop - own.start, W.shape[1], -1), *(
-        None if a is None else a[own] for a in (bias, scale)
+    return W[filters].reshape(filters.stop - filters.start, W.shape[1], -1), *(
+        None if a is None else a[filters] for a in (bias, scale)
     )
 
 

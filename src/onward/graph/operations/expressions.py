@@ -41,8 +41,8 @@ class Expression:
         return type(self)(self.t, found, self.dtype if dtype is None else dtype)
 
     def _operand(self, x: Any) -> Any:
-        is_whole = x is None or isinstance(x, Sequence | np.ndarray)
-        return x.name if isinstance(x, Expression) else x if is_whole else self.t.cast(x, self.dtype)
+        is_unchanged = x is None or isinstance(x, Sequence | np.ndarray)
+        return x.name if isinstance(x, Expression) else x if is_unchanged else self.t.cast(x, self.dtype)
 
     def constant(self, value: float) -> Expression:
         """Return a number of this dtype."""

@@ -41,8 +41,8 @@ def mean_factor(value: float, count: int) -> tuple[int, int]:
 
 def rounded(x: Any) -> AnyArray:
     """Round to nearest, ties away from zero."""
-    whole = np.trunc(x)
-    result: AnyArray = whole + np.where(np.abs(x - whole) >= 0.5, np.sign(x), 0)
+    truncated = np.trunc(x)
+    result: AnyArray = truncated + np.where(np.abs(x - truncated) >= 0.5, np.sign(x), 0)
     return result
 
 

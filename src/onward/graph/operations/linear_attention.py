@@ -174,8 +174,8 @@ def causal_conv_with_state(
     if x.rank != 3 or W.rank != 3:
         raise ShapeError(f"input has {x.rank} axes and weight {W.rank}; expected 3 each")
     channels, before = W.shape[0], W.shape[2] - 1
-    whole = x.apply("Pad", [0, 0, before, 0, 0, 0]) if past is None else past.apply("Concat", x, axis=2)
-    y = whole.apply("Conv", W, b, group=channels)
+    extended = x.apply("Pad", [0, 0, before, 0, 0, 0]) if past is None else past.apply("Concat", x, axis=2)
+    y = extended.apply("Conv", W, b, group=channels)
     yield y if activation == "none" else y.apply("Swish")
     end = np.iinfo(np.int64).max
-    yield whole.apply("Slice", [-before or end], [end], [2])
+    yield extended.apply("Slice", [-before or end], [end], [2])

@@ -20,18 +20,18 @@ from .value import Value
 class Slices(NamedTuple):
     """An array of which each iteration reads or writes one slice, the last one first if `backward`."""
 
-    whole: View
+    array: View
     axis: int
     backward: bool
 
     def at(self, space: int) -> View:
         """Return the view of the present slice, whose lowest element is the first of its space."""
-        axes = [axis for axis in range(len(self.whole.shape)) if axis != self.axis]
+        axes = [axis for axis in range(len(self.array.shape)) if axis != self.axis]
         shape, strides = (
-            [self.whole.shape[axis] for axis in axes],
-            [self.whole.strides[axis] for axis in axes],
+            [self.array.shape[axis] for axis in axes],
+            [self.array.strides[axis] for axis in axes],
         )
-        one = View(space, 0, tuple(shape), tuple(strides), self.whole.dtype)
+        one = View(space, 0, tuple(shape), tuple(strides), self.array.dtype)
         return one.with_axes(shape, strides, -one.extent()[0])
 
 
@@ -95,8 +95,8 @@ class _Repeated:
         if body is None:
             return None
         for place, each in enumerate(written):  # arrays of their slices
-            whole = b.new(self._count, *each.whole.shape, dtype=each.whole.dtype)
-            written[place] = Slices(whole, *each[1:])
+            array = b.new(self._count, *each.array.shape, dtype=each.array.dtype)
+            written[place] = Slices(array, *each[1:])
         slices = [tuple(each) for each in (*read.values(), *written)]
         self._add(counter, slices, list(states.values()), body)
         results = [states[n].result if n in states else typed_view(b, self._outer[n]) for n in self._states]
@@ -132,12 +132,12 @@ class _Repeated:
         if len(places) != 1 or not (is_sum or (node.operation == "MatMul" and places == [0])):
             return False
         (place,), (x, axis, backward) = places, self._inputs[node.inputs[places[0]]]
-        whole, others = (
+        scanned, others = (
             self._outer[x],
             [self._outer.get(name) for name in node.inputs if name not in self._inputs],
         )
-        assert whole is not None
-        rank, ranks = len(whole.shape), [0 if other is None else len(other.shape) for other in others]
+        assert scanned is not None
+        rank, ranks = len(scanned.shape), [0 if other is None else len(other.shape) for other in others]
         if None in others or not (max(ranks) < rank if is_sum else ranks in ([2], [2, 1])):
             return False
         (y,), order = node.outputs, [axis, *(other for other in range(rank) if other != axis)]
@@ -218,10 +218,10 @@ class _Repeated:
 
     def _stacked(self, number: int, written: Slices) -> View:
         """Return the view of a scanned output, whose slices lie along an axis of its own."""
-        rank, axis = len(written.whole.shape), self._options("axes")[number]
+        rank, axis = len(written.array.shape), self._options("axes")[number]
         order = list(range(1, rank))
         order.insert(as_axis(axis, rank), 0)
-        return written.whole.permuted(*order)
+        return written.array.permuted(*order)
 
     def _options(self, name: str) -> Sequence[int]:
         found: Sequence[int] = self._node.attributes.get(f"scan_output_{name}") or [0] * len(self._scanned)

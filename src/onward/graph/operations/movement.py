@@ -103,10 +103,10 @@ def _parts(
 ) -> dict[int, tuple[int, int, int]]:
     """Return the start, end and step of a Slice along each axis of which it may leave out elements."""
     parts = _listed_parts(x, starts, ends, axes, steps)
-    return {axis: part for axis, part in parts.items() if not _is_whole(*part, x.shape[axis])}
+    return {axis: part for axis, part in parts.items() if not _takes_all(*part, x.shape[axis])}
 
 
-def _is_whole(start: int, end: int, step: int, size: int) -> bool:
+def _takes_all(start: int, end: int, step: int, size: int) -> bool:
     """Whether a slice has all elements, for all sizes."""
     taken = _clipped(start, end, step, size)
     return step == 1 and are_same(taken.start, 0) and are_same(taken.stop, size)
@@ -226,9 +226,9 @@ def depth_to_space(x: AnyArray, *, blocksize: int, mode: str = "DCR") -> Any:
     if channels % blocksize**2:
         raise ShapeError(f"{channels} channels are not a multiple of {blocksize**2}, the square of blocksize")
     axes = _axes_of_blocks(mode)
-    whole = (n, channels // blocksize**2, height, blocksize, width, blocksize)
-    blocks = x.reshape([whole[axis] for axis in axes]).transpose(np.argsort(axes))
-    return blocks.reshape(n, whole[1], height * blocksize, width * blocksize)
+    sizes = (n, channels // blocksize**2, height, blocksize, width, blocksize)
+    blocks = x.reshape([sizes[axis] for axis in axes]).transpose(np.argsort(axes))
+    return blocks.reshape(n, sizes[1], height * blocksize, width * blocksize)
 
 
 @operation("SpaceToDepth", combines=_combines_blocks, moves=True)

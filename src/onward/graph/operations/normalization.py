@@ -109,17 +109,17 @@ def batch_normalization(
     With `training_mode`, mean and variance are those of x, and the running ones are outputs, too.
     """
     _check_channels(x, scale, bias, mean, variance)
-    running, own = list[Any](), list[Any]()
+    running, of_batch = list[Any](), list[Any]()
     if training_mode:
         moments = _moments(x, [axis for axis in range(x.rank) if axis != 1])
         running = [mean, variance]
-        mean, variance = own = [a.apply("Reshape", [-1]) for a in moments]
+        mean, variance = of_batch = [a.apply("Reshape", [-1]) for a in moments]
     # not folded into the weights of a product before it: exported layers keep their bits
     root = sqrt(variance.cast(x.dtype).cast(np.float64) + epsilon)
     factors = (1 / root * scale.cast(x.dtype).cast(np.float64)).cast(x.dtype)
     mean, factors, bias = _by_channel(x, mean.cast(x.dtype), factors, bias.cast(x.dtype))
     yield (x - mean) * factors + bias
-    for before, after in zip(running, own, strict=True):
+    for before, after in zip(running, of_batch, strict=True):
         yield before * momentum + (after * (1 - momentum)).cast(before.dtype)
 
 

@@ -24,7 +24,7 @@ class Transposed(NamedTuple):
     groups: int
     strides: Sequence[int]
     dilations: Sequence[int]
-    whole: Sequence[int]  # the sizes before cropping
+    uncropped: Sequence[int]  # the sizes before cropping
     crops: Sequence[tuple[int, int]]  # the elements to crop before and after
 
     @property
@@ -35,7 +35,7 @@ class Transposed(NamedTuple):
     @property
     def out(self) -> tuple[int, ...]:
         """The sizes of the output."""
-        axes = zip(self.whole, self.crops, strict=True)
+        axes = zip(self.uncropped, self.crops, strict=True)
         return tuple(max(0, size - before - after) for size, (before, after) in axes)
 
 
@@ -83,13 +83,13 @@ def phase_by_phase(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | No
     pads = [_padding(axis, size) for axis, size in zip(by_axis, sizes, strict=True)]
     keeps_order = has_adjacent_steps(x) and ((groups == 1 and M <= FEW_OUTPUTS) or is_depthwise(W, g))
     keeps_order = keeps_order and (groups == 1 or g.strides[-1] == 1)
-    whole = pad_view(b, x, pads, b.scalar(0.0), not keeps_order)
+    padded = pad_view(b, x, pads, b.scalar(0.0), not keeps_order)
     y = channels_moved(b.new(N, M, *out)) if keeps_order else b.new(N, *out, M)
     if keeps_order and groups == 1:
-        _filter_phases(b, whole, W, bias, g, by_axis, [side[0] for side in pads], y)
+        _filter_phases(b, padded, W, bias, g, by_axis, [side[0] for side in pads], y)
         return y
-    if not keeps_order and is_depthwise(W, g) and whole.strides[-1] != 1:
-        whole = b.contiguous(whole)
+    if not keeps_order and is_depthwise(W, g) and padded.strides[-1] != 1:
+        padded = b.contiguous(padded)
     for phase in itertools.product(*by_axis):
         target = y
         for axis, part in enumerate(phase, start=1):
@@ -97,7 +97,7 @@ def phase_by_phase(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | No
         if not all(axis.taps for axis in phase):
             b.add("copy", b.scalar(0.0) if bias is None else b.constant(bias), target)
             continue
-        windows = _windows(whole, phase, [side[0] for side in pads])
+        windows = _windows(padded, phase, [side[0] for side in pads])
         if is_depthwise(W, g):
             weights = b.constant(np.ascontiguousarray(_taps_of(W[:, 0], phase).reshape(C, -1).T))
             added = None if bias is None else b.constant(bias)

@@ -171,7 +171,7 @@ def max_unpool(
     y.reshape(-1)[indices.reshape(-1)] = x.reshape(-1)
     if output_shape is None:
         return y
-    whole = tuple(map(int, output_shape))
-    if len(whole) != y.ndim or any(a < b for a, b in zip(whole, shape, strict=True)):
-        raise ShapeError(f"output_shape is {whole}; expected at least {shape}")
-    return np.pad(y, [(0, a - b) for a, b in zip(whole, shape, strict=True)])
+    wanted = tuple(map(int, output_shape))
+    if len(wanted) != y.ndim or any(a < b for a, b in zip(wanted, shape, strict=True)):
+        raise ShapeError(f"output_shape is {wanted}; expected at least {shape}")
+    return np.pad(y, [(0, a - b) for a, b in zip(wanted, shape, strict=True)])

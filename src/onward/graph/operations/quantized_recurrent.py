@@ -85,13 +85,13 @@ def _run(
         sums = input_matrices[d].times(x.reshape(len(x) * batch, features)).reshape(len(x), batch, 4 * H)
         h, c = (np.zeros((batch, H), np.float32) if a is None else a[d] for a in (initial_h, initial_c))
         cell = _Cell(layer, d, B, P)
-        own = {name: np.zeros((T, batch, H), np.float32) for name in _Cell.NAMES if is_recorded}
-        Y[: len(x), d], *final = _steps(cell, sums, recurrent_matrices[d], lengths, h, c, own)
+        records = {name: np.zeros((T, batch, H), np.float32) for name in _Cell.NAMES if is_recorded}
+        Y[: len(x), d], *final = _steps(cell, sums, recurrent_matrices[d], lengths, h, c, records)
         if reverse:
             Y[:, d] = sequences.reversed_steps(Y[:, d], lengths)
-            own = {name: sequences.reversed_steps(array, lengths) for name, array in own.items()}
+            records = {name: sequences.reversed_steps(array, lengths) for name, array in records.items()}
         Y_h[d], Y_c[d] = (np.where((lengths > 0)[:, None], state, 0) for state in final)
-        recorded.append(own)
+        recorded.append(records)
     return Y, Y_h, Y_c, recorded
 
 

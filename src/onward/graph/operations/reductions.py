@@ -214,11 +214,11 @@ def running_sum(
     rows = x.transpose([*rest, *axes]).reshape(N, n)
     phases, lanes = count.reshape(N) % LANES, sums.reshape(N, 1, LANES).copy()
     for phase in np.unique(phases):  # zeros leave a sum as it is
-        own = phases == phase
-        filled = np.zeros((np.count_nonzero(own), -(-(phase + n) // LANES) * LANES))
-        filled[:, phase : phase + n] = rows[own]
-        parts = [lanes[own], filled.reshape(len(filled), -1, LANES)]
-        lanes[own] = np.add.accumulate(np.concatenate(parts, 1), 1)[:, -1:]
+        at_phase = phases == phase
+        filled = np.zeros((np.count_nonzero(at_phase), -(-(phase + n) // LANES) * LANES))
+        filled[:, phase : phase + n] = rows[at_phase]
+        parts = [lanes[at_phase], filled.reshape(len(filled), -1, LANES)]
+        lanes[at_phase] = np.add.accumulate(np.concatenate(parts, 1), 1)[:, -1:]
     totals, half = lanes[:, 0].copy(), LANES // 2
     while half:
         totals[:, :half] += totals[:, half : 2 * half]

@@ -38,8 +38,8 @@ def _rounded(steps: AnyArray, low: int) -> AnyArray:
     """Clip to bytes and round, ties away from zero; NaN becomes the lowest number."""
     clipped = np.clip(np.nan_to_num(steps, nan=low, posinf=127, neginf=low), low, 127)
     size = np.abs(clipped)
-    whole = np.floor(size)
-    found: AnyArray = (np.sign(clipped) * (whole + (size - whole >= 0.5))).astype(np.int8)
+    floored = np.floor(size)
+    found: AnyArray = (np.sign(clipped) * (floored + (size - floored >= 0.5))).astype(np.int8)
     return found
 
 

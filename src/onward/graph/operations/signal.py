@@ -305,9 +305,9 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     given: Any = (*map(known, (inputs[1], window, length)), node.attributes.get("onesided", 1))
     step, n, frames, bins = _stft_sizes(inputs[0], *given)  # type: ignore[arg-type]  # has shape and dtype
     parts = signal.shape[2] if len(signal.shape) == 3 else 1
-    whole = b.contiguous(signal)
+    dense = b.contiguous(signal)
     strides = (signal.shape[1] * parts, step * parts, 1)
-    rows = whole.with_axes((signal.shape[0], frames, n * parts), strides)
+    rows = dense.with_axes((signal.shape[0], frames, n * parts), strides)
     numbers = rows.with_axes((*rows.shape[:2], n, parts), (*strides[:2], parts, 1))
     y = _transform(b, numbers, n, bins, 2, False, known(window))
     return [y or _lower_transform(b, rows, n, parts, bins, False, known(window))]

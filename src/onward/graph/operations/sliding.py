@@ -30,14 +30,14 @@ def pad_view(b: Builder, x: View, sides: Sides, value: View, channels_last: bool
     N, *sizes, C = x.shape
     padded = [size + sum(side) for size, side in zip(sizes, sides, strict=True)]
     if channels_last:
-        whole = b.new(N, *padded, C, dtype=x.dtype)
+        y = b.new(N, *padded, C, dtype=x.dtype)
     else:
-        whole = channels_moved(b.new(N, C, *padded, dtype=x.dtype))
+        y = channels_moved(b.new(N, C, *padded, dtype=x.dtype))
     low = [0, *(before for before, _ in sides), 0]
     high = [first + size for first, size in zip(low, x.shape, strict=True)]
-    b.add("fill_border", value, whole, low, high)
-    b.add("copy", x, whole.within(low, high))
-    return whole
+    b.add("fill_border", value, y, low, high)
+    b.add("copy", x, y.within(low, high))
+    return y
 
 
 def channels_moved(x: View) -> View:

@@ -89,8 +89,8 @@ def power(x: Any, exponent: Any) -> Any:
     """|x|^p, with the sign of an odd power of a negative number, and without a value if p is no integer"""
     x, p = x.cast(np.float64), exponent.cast(np.float64)
     size = abs(x)
-    is_odd, is_whole = (p - 2 * (p * 0.5).apply("Floor")).equals(1), p.apply("Floor").equals(p)
+    is_odd, is_integer = (p - 2 * (p * 0.5).apply("Floor")).equals(1), p.apply("Floor").equals(p)
     is_below = (x < 0) | (reciprocal(x) < 0)  # also -0
     y = where(p.equals(0), 1, where(size.equals(1), 1, _exp(p * log(size))))
     y = where(is_odd & is_below, -y, y)
-    return where((x < 0) & (size < np.inf) & ~is_whole, np.nan, y).cast(np.float32)
+    return where((x < 0) & (size < np.inf) & ~is_integer, np.nan, y).cast(np.float32)

@@ -37,7 +37,7 @@ def _geometry(x: Any, W: Any, attributes: Mapping[str, Any]) -> Transposed:
     n, auto_pad = len(kernel), attributes.get("auto_pad", "NOTSET")
     strides, dilations = (attributes.get(name) or [1] * n for name in ("strides", "dilations"))
     more, output_shape = attributes.get("output_padding") or [0] * n, attributes.get("output_shape")
-    whole = [
+    uncropped = [
         (size - 1) * step + span + extra
         for size, step, span, extra in zip(sizes, strides, spans(kernel, dilations), more, strict=True)
     ]
@@ -47,18 +47,18 @@ def _geometry(x: Any, W: Any, attributes: Mapping[str, Any]) -> Transposed:
     crops = list(zip(pads[:n], pads[n:], strict=True))
     if output_shape:
         crops = []
-        for size, out in zip(whole, output_shape[-n:], strict=True):
+        for size, out in zip(uncropped, output_shape[-n:], strict=True):
             total = size - out  # an output that is larger than the result ends with zeros
             before = max(0, total // 2 if auto_pad == "SAME_UPPER" else total - total // 2)
             crops.append((before, total - before))
-    return Transposed(group, strides, dilations, whole, crops)
+    return Transposed(group, strides, dilations, uncropped, crops)
 
 
 def _signature(x: Known, W: Known, bias: Known | None = None, **attributes: Any) -> Signature:
     g = _geometry(x, W, attributes)
     channels = W.shape[1] * g.groups
     check_bias(bias, channels)
-    if min(g.whole) < 0:
+    if min(g.uncropped) < 0:
         raise ShapeError(f"x has shape {x.shape}, which has an empty axis")
     return Signature((x.shape[0], channels, *g.out), x.dtype)
 
@@ -76,15 +76,15 @@ def conv_transpose(x: AnyArray, W: AnyArray, bias: AnyArray | None = None, **att
     """
     g, kernel, n = _geometry(x, W, attributes), W.shape[2:], W.ndim - 2
     channels, outputs = W.shape[0] // g.groups, W.shape[1]
-    y = np.zeros((len(x), outputs * g.groups, *g.whole), x.dtype)
-    for number, own_W in enumerate(np.split(W, g.groups)):
+    y = np.zeros((len(x), outputs * g.groups, *g.uncropped), x.dtype)
+    for number, filters in enumerate(np.split(W, g.groups)):
         rows = np.moveaxis(x[:, number * channels : (number + 1) * channels], 1, -1)
         # each output channel at each place of the kernel
-        parts = multiply(rows, own_W.reshape(channels, math.prod(own_W.shape[1:]))).reshape(
+        parts = multiply(rows, filters.reshape(channels, math.prod(filters.shape[1:]))).reshape(
             *rows.shape[:-1], outputs, *kernel
         )
-        own = y[:, number * outputs : (number + 1) * outputs]
-        _add_overlapping(own, np.moveaxis(parts, range(1, n + 1), range(-n, 0)), g.strides, g.dilations)
+        group = y[:, number * outputs : (number + 1) * outputs]
+        _add_overlapping(group, np.moveaxis(parts, range(1, n + 1), range(-n, 0)), g.strides, g.dilations)
     y = pad_or_crop(y, [(-before, -after) for before, after in g.crops])
     return y if bias is None else y + bias.reshape(-1, *[1] * n)
 
@@ -145,8 +145,8 @@ def _(time: Any, node: Node, axis: int) -> None:
     *others, span = map(int, widths)
     stride = (node.attributes.get("strides") or [1])[-1]
     changes = [*(node.attributes.get("pads") or []), *(d - 1 for d in node.attributes.get("dilations") or [])]
-    whole = (time.shape(x)[2] - 1) * stride + span
-    if any(changes) or {*others, *sizes[:-1]} - {1} or stride > span or not are_same(sizes[-1], whole):
+    length = (time.shape(x)[2] - 1) * stride + span
+    if any(changes) or {*others, *sizes[:-1]} - {1} or stride > span or not are_same(sizes[-1], length):
         time.refuse(node, "its blocks do not overlap along the steps alone, or leave gaps")
     held = max(1, (span - 1) // stride)
     joined, _ = time.recent(node, x, held)
@@ -236,15 +236,15 @@ def _overlapping(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None
     kernel, n, M = W.shape[2:], len(sizes), W.shape[1]
     groups, out = g.groups, g.out
     axes = zip(sizes, kernel, g.strides, g.dilations, g.before, out, strict=True)
-    whole = [max((size - 1) * s + (k - 1) * d + 1, skip + m) for size, k, s, d, skip, m in axes]
-    y = b.new(N, *whole, M * groups)
+    uncropped = [max((size - 1) * s + (k - 1) * d + 1, skip + m) for size, k, s, d, skip, m in axes]
+    y = b.new(N, *uncropped, M * groups)
     b.add("copy", b.scalar(0.0) if bias is None else b.constant(bias), y)
     places = y.strides[1:-1]
     reach = (y.strides[0], *_scaled(places, g.strides), *_scaled(places, g.dilations), 1)
     for group in range(groups):
         part = x.sliced(n + 1, group * C // groups, (group + 1) * C // groups)
-        own = W[group * C // groups : (group + 1) * C // groups]  # (C / groups, M / groups, *kernel)
-        make = partial(_taps, own)
+        filters = W[group * C // groups : (group + 1) * C // groups]  # (C / groups, M / groups, *kernel)
+        make = partial(_taps, filters)
         packed = b.packed((W,), ("overlapping", group), make)
         rows = product_step(b, packed, part, M * math.prod(kernel))
         shape, taps = (N, *sizes, *kernel, M), View.contiguous(0, 0, (*kernel, M)).strides

@@ -218,8 +218,8 @@ class _RowBuilder(Follower):
         outputs = [name for name in node.outputs if name]
         if any(name not in self._whole for name in outputs):
             self.refuse(node, "its shapes depend on the values of the input")
-        own = [name for name in node.inputs if self.axis(name) is not None and name not in self._derived]
-        if own and not all(isinstance(self._whole[name], np.ndarray) for name in outputs):
+        names = [name for name in node.inputs if self.axis(name) is not None and name not in self._derived]
+        if names and not all(isinstance(self._whole[name], np.ndarray) for name in outputs):
             self._check_combined(node)
             self._check_sizes(node)
             self._axes |= {name: self._axis_after(node, name) for name in outputs}

@@ -40,8 +40,8 @@ def streamed_over_time(
 
     Raises ArgumentError, which names the node, if an operation needs a whole sequence.
     """
-    whole, inputs = _with_fixed(graph, fixed)
-    layouts = find_layouts(whole, inputs, time_axis)
+    source, inputs = _with_fixed(graph, fixed)
+    layouts = find_layouts(source, inputs, time_axis)
     pairs = list(zip(inputs, layouts, strict=True))
 
     def builder_of(rows: int | None, at_end: bool = False) -> BlockBuilder:
@@ -51,11 +51,11 @@ def streamed_over_time(
             {x.name: value for x, value in zip(inputs, values, strict=True)}
             for values in ([layout.axes.time or 0 for layout in layouts], [layout.rate for layout in layouts])
         )
-        return BlockBuilder(whole, signatures, axes, at_end, rates)
+        return BlockBuilder(source, signatures, axes, at_end, rates)
 
     builder = builder_of(batch)
     block = builder.build().without_unused()
-    for name in whole.outputs:
+    for name in source.outputs:
         if builder.depends_on_length(name):
             raise ArgumentError(f"cannot stream: the output {name} depends on the length of the sequence")
     carries = builder.carries
@@ -64,12 +64,12 @@ def streamed_over_time(
     block.inputs[:] = [Input(carry.name, carry.initial.dtype, carry.sizes) for carry in carries]
     block.inputs += [x.with_axes(*layout.declared) for x, layout in pairs]
     last = builder_of(batch, at_end=True).build().without_unused()
-    timed = [timing.complete for name in whole.outputs if (timing := builder.timing(name)) is not None]
+    timed = [timing.complete for name in source.outputs if (timing := builder.timing(name)) is not None]
     return Streamed(
         block,
         tuple(carries),
         layouts,
-        tuple(output_axes(whole, inputs, layouts)),
+        tuple(output_axes(source, inputs, layouts)),
         max((count.latency() for count in timed), default=0),
         all(count.is_every_step for count in timed),
         last,
@@ -276,8 +276,8 @@ def output_axes(graph: Graph, inputs: Sequence[Input], layouts: Sequence[Layout]
     for name in graph.outputs:
         sizes = list(enumerate(values[name].shape))
         times = (axis for axis, size in sizes if _is_timed(size))
-        own = [axis for axis, size in sizes if size == rows] or [axis for axis, size in sizes if size == 1]
-        batches = iter(own if layouts[0].axes.batch is not None else ())
+        axes = [axis for axis, size in sizes if size == rows] or [axis for axis, size in sizes if size == 1]
+        batches = iter(axes if layouts[0].axes.batch is not None else ())
         found.append(Axes(next(times, None), next(batches, None)))
     return found
 
@@ -309,7 +309,7 @@ def _joined(parts: Sequence[AnyArray], groups: Sequence[AnyArray], axis: int) ->
     y: AnyArray = np.zeros(shape, parts[0].dtype)
     rows_first = np.moveaxis(y, axis, 0)
     for part, rows in zip(parts, groups, strict=True):
-        own = np.moveaxis(part, axis, 0)
-        place: tuple[Any, ...] = (rows, *map(slice, own.shape[1:]))
-        rows_first[place] = own
+        moved = np.moveaxis(part, axis, 0)
+        place: tuple[Any, ...] = (rows, *map(slice, moved.shape[1:]))
+        rows_first[place] = moved
     return y

@@ -217,8 +217,8 @@ class TimeFollower(Follower):
         if lengths:
             found = self._whole[lengths]
             steps = list(found.flat) if isinstance(found, np.ndarray) else [None]
-            whole = self.shape(x)[self.axis(x) or 0] if x else steps[0]
-            if any(each is None or each != whole for each in steps):
+            duration = self.shape(x)[self.axis(x) or 0] if x else steps[0]
+            if any(each is None or each != duration for each in steps):
                 self.refuse(node, "its sequences have different lengths")
 
     def axis_of_output(self, node: Node) -> int | None:

@@ -377,8 +377,8 @@ class BlockBuilder(TimeFollower):
 
         They are on the axis of those of x unless another one is given.
         """
-        own, complete, length = self._timing_of(x)
-        timing = Timing(own if axis is None else axis, complete.then(up=factor), length.then(factor, tail))
+        x_axis, complete, length = self._timing_of(x)
+        timing = Timing(x_axis if axis is None else axis, complete.then(up=factor), length.then(factor, tail))
         return self.define_new(value, timing)
 
     def ones_like_steps(self, x: str) -> str:

@@ -108,8 +108,8 @@ class Builder:
     def new_rows(self, rows: Any, units: int) -> View:
         """Allocate the output rows of a product; the row stride is a multiple of the vector length."""
         stride = -(-units // self.lanes) * self.lanes
-        whole = self.new(rows, stride)
-        return whole if stride == units else whole.sliced(1, 0, units)
+        padded = self.new(rows, stride)
+        return padded if stride == units else padded.sliced(1, 0, units)
 
     def like(self, view: View, dtype: str | None = None) -> View:
         """Allocate a dense array with the shape and dtype of a view and the same memory order of axes."""
@@ -173,8 +173,8 @@ class Builder:
 
     def stack(self, layer: Any) -> _core.Stack:
         """Return the packed weights of a recurrent layer."""
-        own = self.core is _core
-        stack: _core.Stack = layer.step_kernel if own else layer.packed_in(self.core)
+        is_native = self.core is _core
+        stack: _core.Stack = layer.step_kernel if is_native else layer.packed_in(self.core)
         return stack
 
     def shared(
@@ -215,8 +215,8 @@ class Builder:
         shape, dtype = broadcast_shape(*(view.shape for view in operands)), dtype or operands[-1].dtype
         rank = len(shape)
         # sizes that are equal in the first call alone must not become equal in all
-        whole = [x for x in operands if len(x.shape) == rank and all(map(are_same, x.shape, shape))]
-        layouts = sorted(whole, key=lambda view: view.space == CONSTANTS)
+        of_this_shape = [x for x in operands if len(x.shape) == rank and all(map(are_same, x.shape, shape))]
+        layouts = sorted(of_this_shape, key=lambda view: view.space == CONSTANTS)
         y = self.like(layouts[0], dtype) if layouts else self.new(*shape, dtype=dtype)
         self.add(step, *arguments, y)
         return y
@@ -259,8 +259,8 @@ class Builder:
         if not self.steps or self.steps[-1][0] not in ("filter", "product"):
             return False
         step, (*arguments, fused, y) = self.steps[-1]
-        whole = y.space == x.space and y.offset == x.offset and math.prod(y.shape) == math.prod(x.shape)
-        if not whole or fused is not None:
+        is_output = y.space == x.space and y.offset == x.offset and math.prod(y.shape) == math.prod(x.shape)
+        if not is_output or fused is not None:
             return False
         self.steps[-1] = step, (*arguments, function, y)
         return True

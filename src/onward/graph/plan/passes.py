@@ -239,15 +239,15 @@ class Expression(NamedTuple):
         if None in moved or math.prod(view.shape) != math.prod(self.y.shape):
             return None
         places: dict[Any, int] = {}
-        own = [places.setdefault(x, len(places)) for x in moved]
-        rest = [-count if x == view else places.setdefault(x, len(places)) for x in self.inputs]
+        inner = [places.setdefault(x, len(places)) for x in moved]
+        outer = [-count if x == view else places.setdefault(x, len(places)) for x in self.inputs]
         if len(places) > MOST_INPUTS:
             return None
         first, second = other.operations, self.operations
-        if own != [*range(len(own))]:
-            first = [(kind, f, tuple([own[o] if o >= 0 else o for o in each])) for kind, f, each in first]
+        if inner != [*range(len(inner))]:
+            first = [(kind, f, tuple([inner[o] if o >= 0 else o for o in each])) for kind, f, each in first]
         second = [
-            (kind, f, tuple([rest[o] if o >= 0 else o - count for o in each])) for kind, f, each in second
+            (kind, f, tuple([outer[o] if o >= 0 else o - count for o in each])) for kind, f, each in second
         ]
         return Expression([*places], first + second, self.y)
 
@@ -282,11 +282,11 @@ def fused(steps: list[Step], users: dict[int, list[int]]) -> list[Step]:
                 expression = expressions[number] = merged
                 removed.add(producer)
                 for array in _arrays(other.inputs):
-                    own = users[array]
-                    del own[bisect_left(own, producer)]
-                    place = bisect_left(own, number)
-                    if own[place : place + 1] != [number]:
-                        own.insert(place, number)
+                    uses = users[array]
+                    del uses[bisect_left(uses, producer)]
+                    place = bisect_left(uses, number)
+                    if uses[place : place + 1] != [number]:
+                        uses.insert(place, number)
     if not removed:
         return steps
     pairs = zip(steps, expressions, strict=True)
@@ -334,10 +334,10 @@ def with_shared_borders(steps: list[Step]) -> list[Step]:
     What pads another array equally then uses that array.
     """
     borders = {
-        number: (value, *whole[1:], *low, *high)
+        number: (value, *padded[1:], *low, *high)
         for number, (name, arguments) in enumerate(steps)
         if name == "fill_border"
-        for value, whole, low, high in [arguments]
+        for value, padded, low, high in [arguments]
     }
     if len({*borders.values()}) == len(borders):
         return steps
@@ -345,17 +345,17 @@ def with_shared_borders(steps: list[Step]) -> list[Step]:
     lenders: dict[Any, list[tuple[int, int]]] = {}  # arrays with a border, and the last step that uses each
     removed = set()
     for number, border in borders.items():
-        _, whole, low, high = steps[number][1]
-        own = users[whole.space]
-        known, space = lenders.setdefault(border, []), whole.space
+        _, padded, low, high = steps[number][1]
+        uses = users[padded.space]
+        known, space = lenders.setdefault(border, []), padded.space
         unread = [lender for lender in known if lender[1] < number]
         if unread:
             known.remove(unread[0])
-            space = arrays[whole.space] = unread[0][0]
+            space = arrays[padded.space] = unread[0][0]
             removed.add(number)
-        inner = whole.within(low, high)
-        if whole.space < 0 and all(_keeps_border(steps[user], inner) for user in own if user != number):
-            known.append((space, own[-1]))
+        inner = padded.within(low, high)
+        if padded.space < 0 and all(_keeps_border(steps[user], inner) for user in uses if user != number):
+            known.append((space, uses[-1]))
     if not removed:
         return steps
 

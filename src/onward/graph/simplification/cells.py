@@ -104,8 +104,8 @@ def _step(
     h = sorted(states, key=declared.__contains__)[-1]
     (x,) = first.terms.keys() - {h}
     for of_x, of_h in pairs:
-        own = [{x, h}, {x, h}] if of_x is of_h else [{x}, {h}]
-        if [set(of_x.terms), set(of_h.terms)] != own:
+        expected = [{x, h}, {x, h}] if of_x is of_h else [{x}, {h}]
+        if [set(of_x.terms), set(of_h.terms)] != expected:
             return None
     zeros = np.zeros_like(first.bias)
     arrays = {

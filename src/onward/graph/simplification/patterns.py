@@ -89,9 +89,9 @@ class Matcher:
     def is_private(self, nodes: Iterable[Node], outputs: Collection[str]) -> bool:
         """Return whether only these nodes read their values, except for the given outputs."""
         distinct = list({id(node): node for node in nodes}.values())
-        own = Counter(used_names(distinct))
+        uses = Counter(used_names(distinct))
         values = {name for node in distinct for name in node.outputs if name}.difference(outputs)
-        return all(self._uses[name] == own[name] for name in values)
+        return all(self._uses[name] == uses[name] for name in values)
 
     def _match(self, pattern: Pattern, value: str, found: Match) -> Iterator[Match]:
         if isinstance(pattern, list):

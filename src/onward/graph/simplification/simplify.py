@@ -32,8 +32,8 @@ def simplify(graph: Graph) -> Graph:
         for node in graph.nodes:
             simpler.add(node)
     outputs = tuple(simpler.names.get(name, name) for name in graph.outputs)
-    whole = graph.replaced(nodes=simpler.nodes, outputs=outputs, constants=simpler.constants)
-    return replace_idioms(whole.without_unused())
+    result = graph.replaced(nodes=simpler.nodes, outputs=outputs, constants=simpler.constants)
+    return replace_idioms(result.without_unused())
 
 
 class Simplifier:
@@ -203,7 +203,7 @@ class Simplifier:
     def _with_constants(self, node: Node) -> Node:
         """Give the bodies of a node the constants that they use, and simplify the bodies."""
         first, captured = len(node.inputs) - node.captured, node.captured
-        own, outer = node.inputs[:first], node.inputs[first:]
+        passed, outer = node.inputs[:first], node.inputs[first:]
         unknown = [name for name in outer if name not in self.constants]
 
         def simpler(body: Graph) -> Graph:
@@ -214,7 +214,7 @@ class Simplifier:
             inner = body.replaced(inputs=inputs, constants=constants)
             return simplify(with_plain_index(inner) if node.operation == "Loop" else inner)
 
-        node = with_bodies(node.with_inputs(*own, *unknown), simpler)
+        node = with_bodies(node.with_inputs(*passed, *unknown), simpler)
         if "captured" in node.attributes:
             node = node.with_attributes({**node.attributes, "captured": len(unknown)})
         return node
