@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, ShapeError
-from ..node import AnyArray
 from .expressions import composed, where
-from .registry import operation
-from .signatures import like_first
 
 
 def _heads(name: str, x: Any, heads: int | None) -> Any:
@@ -24,6 +21,12 @@ def _heads(name: str, x: Any, heads: int | None) -> Any:
     raise ShapeError(
         f"{name} has shape {x.shape}; expected (N, heads, L, size), or (N, L, {heads} heads * size)"
     )
+
+
+def _joined(x: Any, is_flat: bool) -> Any:
+    """Turn x (N, heads, L, size) into (N, L, heads * size) if `is_flat`."""
+    joined = [0, 0, x.shape[1] * x.shape[3]]
+    return x.apply("Transpose", perm=[0, 2, 1, 3]).apply("Reshape", joined) if is_flat else x
 
 
 def _size(x: Any, axis: int) -> Any:
@@ -98,36 +101,36 @@ def attention(
         masked = bias.reduce("ReduceMax", [-1], True).equals(-np.inf)
         shares = where(masked, 0, where(masked, 0, precise).apply("Softmax")).cast(Q.dtype)
     y = shares.apply("MatMul", V)
-    yield (
-        y.apply("Transpose", perm=[0, 2, 1, 3]).apply("Reshape", [0, 0, many * V.shape[3]]) if is_flat else y
-    )
+    yield _joined(y, is_flat)
     yield keys
     yield values
     yield (products, scores, biased, shares)[qk_matmul_output_mode]
 
 
-@operation("RotaryEmbedding", signature=like_first, widens=True)
+@composed("RotaryEmbedding", widens=True)
 def rotary_embedding(
-    x: AnyArray, cos_cache: AnyArray, sin_cache: AnyArray, position_ids: AnyArray | None = None, *,
-    interleaved: int = 0, num_heads: int = 0, rotary_embedding_dim: int = 0,
-) -> AnyArray:  # fmt: skip
+    x: Any, cos_cache: Any, sin_cache: Any, position_ids: Any = None, *, interleaved: int = 0, num_heads: int
+    = 0, rotary_embedding_dim: int = 0,
+) -> Any:  # fmt: skip
     """Pairs of features of x (N, heads, L, size), or (N, L, heads * size), rotated by their position.
 
     The caches hold the cosines and sines (positions, pairs), or without position_ids (N, L, pairs). Source:
     Su et al. 2021.
     """
-    heads = x.swapaxes(1, 2) if x.ndim == 4 else x.reshape(*x.shape[:2], num_heads, -1)
-    size = rotary_embedding_dim or heads.shape[-1]
+    heads, caches = _heads("x", x, num_heads), (cos_cache, sin_cache)
+    size = rotary_embedding_dim or heads.shape[3]
+    if cos_cache.shape[-1] != size // 2:
+        raise ShapeError(f"cos_cache has {cos_cache.shape[-1]} angles; expected {size // 2}")
     if position_ids is not None:
-        cos_cache, sin_cache = cos_cache[position_ids], sin_cache[position_ids]
-    cos, sin = cos_cache[:, :, None], sin_cache[:, :, None]
-    if cos.shape[-1] != size // 2:
-        raise ShapeError(f"cos_cache has {cos.shape[-1]} angles; expected {size // 2}")
-    y = heads.copy()
+        caches = cos_cache.apply("Gather", position_ids), sin_cache.apply("Gather", position_ids)
+    cos, sin = (cache.apply("Unsqueeze", [1]) for cache in caches)
+    first, step = (1, 2) if interleaved else (size // 2, 1)  # of the second feature of each pair
+    a = heads.apply("Slice", [0], [size if interleaved else first], [3], [step])
+    b = heads.apply("Slice", [first], [size], [3], [step])
+    parts = [cos * a - sin * b, sin * a + cos * b]
     if interleaved:
-        first, second = slice(0, size, 2), slice(1, size, 2)
-    else:
-        first, second = slice(size // 2), slice(size // 2, size)
-    a, b = heads[..., first], heads[..., second]
-    y[..., first], y[..., second] = cos * a - sin * b, sin * a + cos * b
-    return y.swapaxes(1, 2) if x.ndim == 4 else y.reshape(x.shape)
+        a, b = (part.apply("Unsqueeze", [4]) for part in parts)
+        parts = [a.apply("Concat", b, axis=4).apply("Reshape", [0, 0, 0, size])]
+    if size < heads.shape[3]:
+        parts.append(heads.apply("Slice", [size], [heads.shape[3]], [3]))
+    return _joined(parts[0].apply("Concat", *parts[1:], axis=3), x.rank == 3)
