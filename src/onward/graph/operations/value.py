@@ -24,7 +24,7 @@ class Value:
     ) -> None:
         self.content, self.view, self.used_once, self.name = content, view, used_once, name
         self.shape: tuple[Any, ...] = content.shape
-        self.dtype = dtype_of(content)
+        self.dtype = dtype_of(content) if content.dtype.hasobject else content.dtype
         self.known = type(content) is not Signature
         self.array: Any = content if self.known else None
 

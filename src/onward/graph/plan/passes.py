@@ -61,17 +61,19 @@ def _views_in(argument: Any) -> Iterator[View]:
 def with_views(step: Step, change: Callable[[View], View]) -> Step:
     """Return a step with what `change` makes of its views."""
     name, arguments = step
-    return name, tuple([_with_views_in(argument, change, name == "loop") for argument in arguments])
+    if name == "loop":
+        return name, _with_views_in(arguments, change)
+    return name, tuple([change(a) if type(a) is View else a for a in arguments])
 
 
-def _with_views_in(argument: Any, change: Callable[[View], View], is_of_loop: bool) -> Any:
+def _with_views_in(argument: Any, change: Callable[[View], View]) -> Any:
     if type(argument) is View:
         return change(argument)
     if type(argument) is Body:
         steps, *rest = argument
         return Body([with_views(inner, change) for inner in steps], *rest)
-    if is_of_loop and isinstance(argument, tuple | list):
-        return type(argument)([_with_views_in(item, change, True) for item in argument])
+    if isinstance(argument, tuple | list):
+        return type(argument)([_with_views_in(item, change) for item in argument])
     return argument
 
 
