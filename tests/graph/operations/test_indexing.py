@@ -84,6 +84,10 @@ def test_indices_out_of_range_are_errors(index: int) -> None:
         computed("GatherND", X, [[0, 0, 0, 0]])
 
 
+def test_one_hot_of_a_number_has_one_axis() -> None:
+    assert computed("OneHot", 2, [3], [5, 9]).tolist() == [5, 5, 9]
+
+
 def test_one_hot_is_off_out_of_range() -> None:
     y = computed("OneHot", [1, -1, 7, -4], 3, [5, 9], axis=0)
     assert y.T.tolist() == [[5, 9, 5], [5, 5, 9], [5, 5, 5], [5, 5, 5]]

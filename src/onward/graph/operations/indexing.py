@@ -297,6 +297,7 @@ def one_hot(indices: Any, depth: Any, values: Any, *, axis: int = -1) -> Any:
     """values[1] at the indices along a new axis, values[0] elsewhere and for indices out of range."""
     axis, integers = as_axis(axis, indices.rank + 1), indices.cast(np.int64)
     size = depth if depth.dtype.hasobject else depth.cast(np.int64)  # symbolic sizes are integers
+    size = size.apply("Reshape", [])
     places = counted(indices.t, size, indices.rank - axis)
     found = where(integers < 0, integers + size, integers).apply("Unsqueeze", [axis]).equals(places)
     return where(found, *(values.apply("Gather", [place]) for place in (1, 0)))
