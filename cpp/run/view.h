@@ -130,10 +130,11 @@ T* at(const Place& place, std::byte* const* spaces) {
 // Memory for what the steps of a plan keep. It is used again as a whole, and grows only if what follows is larger.
 class Memory {
 public:
-    // Uninitialized memory for n objects that need no destructor.
+    // Uninitialized memory for n objects that need no destructor. Throws std::bad_alloc.
     template <class T>
     T* take(Size n = 1) {
         static_assert(std::is_trivially_destructible_v<T> && alignof(T) <= sizeof(Size));
+        if (n > PTRDIFF_MAX / Size(sizeof(T))) throw std::bad_alloc();
         return (T*)bytes(size_t(n) * sizeof(T));
     }
     template <class T>

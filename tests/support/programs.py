@@ -21,18 +21,19 @@ def program_of(
     spaces: Sequence[Any] = (0,),
     arrays: Sequence[tuple[Any, int, int]] = (),
     locations: Sequence[Any] = (),
+    weights: Sequence[Any] = (),
 ) -> Any:
     """Return a program of some steps; raises what the core raises.
 
     `spaces` are the sizes in bytes of the constants and the arguments, `arrays` those of the arena with their
     first and last steps.
     """
-    writer = Writer(lambda weights: 0)
+    writer = Writer(weights.index)
     for part in ([], list(spaces), list(arrays), [], list(locations)):
         writer.write(part)
     writer.steps(steps)
     table = [len(writer.values), *chain.from_iterable(writer.values)]
-    return _core.Program(np.array([*table, *writer.words], np.int64), [])
+    return _core.Program(np.array([*table, *writer.words], np.int64), [*weights])
 
 
 def plan_of(*parts: Any, axes: Sequence[int] = (), **named: Any) -> Any:

@@ -265,31 +265,35 @@ void Plan::product(const Dense<float>& W, const View& x, Size row_axes, const st
 void Plan::pooled_product(const Dense<float>& W, const View& x, Size row_axes, Size tap_axes,
                           const std::optional<Activation<float>>& f, const View& y) {
     check_floats({&x, &y});
-    const size_t first_tap = row_axes_of(x, row_axes), last_tap = row_axes_of(x, row_axes + tap_axes);
+    const size_t first_tap = row_axes_of(x, row_axes), left = x.shape.size() - first_tap;
+    const size_t last_tap = first_tap + std::min(size_t(tap_axes), left);
     const Panels<float>& panels = W.panels();
     const Size O = W.O, units = panels.blocks * kernels.L;
-    if (row_axes < 1 || tap_axes < 1 || y.shape.size() != first_tap + 1 || y.shape.back() != O ||
-        (y.strides.back() != 1 && O > 1) || !std::equal(y.shape.begin(), y.shape.end() - 1, x.shape.begin()))
+    if (row_axes < 1 || tap_axes < 1 || tap_axes > Size(left) || y.shape.size() != first_tap + 1 ||
+        y.shape.back() != O || (y.strides.back() != 1 && O > 1) ||
+        !std::equal(y.shape.begin(), y.shape.end() - 1, x.shape.begin()))
         throw std::out_of_range("the views of a pooled product have the wrong shapes or strides");
     Offsets to(kept, y, 0, first_tap);
     to.keep(kept);
     View products = x;
     const Size inner = x.shape[last_tap - 1], step = x.strides[last_tap - 1];
-    const Size among = x.strides[first_tap - 1] == inner * step ? inner : 1;  // products of a row that follow each other
-    if (among > 1) products.shape[first_tap - 1] *= inner, products.strides[first_tap - 1] = step;
-    const Offsets found(kept, x, first_tap, last_tap - (among > 1));
+    const Size all = Offsets(kept, x, 0, last_tap).count;  // products; throws if there are too many
+    const bool is_dense = inner > 1 && x.strides[first_tap - 1] == inner * step;
+    const Size among = is_dense ? inner : 1;  // products of a row that follow each other
+    if (is_dense) products.shape[first_tap - 1] *= inner, products.strides[first_tap - 1] = step;
+    const Offsets found(kept, x, first_tap, last_tap - is_dense);
     products.shape.drop(first_tap, last_tap), products.strides.drop(first_tap, last_tap);
     const Rows rows(kept, products, row_axes, W);
     const Size count = to.count, line = std::max(Size(1), rows.offsets.line / among), taps = found.count * among;
     if (taps < 1 || rows.offsets.count != count * among)
         throw std::out_of_range("the rows of a pooled product do not match its output");
-    const Size work = count * taps * panels.K * O;
+    Size* const in_sums = kept.take<Size>(taps);
+    const Size work = all * panels.K * O;
     Size at_once = std::clamp(pooled_at_once / (taps * units), least_pooled, most_pooled);
     at_once = line <= at_once ? at_once / line * line : ceil_div(line, ceil_div(line, at_once));
     const View sums{0, 0, {found.count, at_once, among, units}, {at_once * among * units, among * units, units, 1}};
     const Offsets together(kept, sums, 1, 3);
     const Size *const tap_offsets = found.list(kept), *const places = Offsets(kept, sums, 1, 2).list(kept);
-    Size* const in_sums = kept.take<Size>(taps);
     for (Size tap = 0; tap < taps; tap++) in_sums[tap] = (tap / among * at_once * among + tap % among) * units;
     add([=, this, &panels, x = Place(x), y = Place(y)](std::byte* const* spaces) {
         const float* const from = at<float>(x, spaces);
