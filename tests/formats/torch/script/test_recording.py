@@ -201,6 +201,24 @@ def test_a_late_part_of_an_open_axis_is_read_and_is_an_error_where_the_axis_is_t
         opened(rows(18))
 
 
+def test_results_in_place_have_the_shape_of_the_tensor(tmp_path: Path) -> None:
+    """Others, which PyTorch refuses, became the value of the tensor."""
+    lines = ("y = torch.zeros([1, 3])", "_0 = torch.add_(y, x)", "return y")
+    program = model(tmp_path, *lines)
+    np.testing.assert_array_equal(program(rows(1)), rows(1))
+    for x, problem in ((rows(2), "2 elements along axis 0"), (rows(1)[None], "3 axes")):
+        with pytest.raises(ArgumentError, match=f"a value of {problem} is written into"):
+            program(x)
+
+
+def test_a_graph_for_all_sizes_has_windows_longer_than_the_first_examples_of_sizes(tmp_path: Path) -> None:
+    program = model(tmp_path, "return torch.conv1d(x, torch.ones([2, 1, 400]))")
+    program.save(tmp_path / "m.safetensors")
+    x = rows(1, 404)[None]
+    np.testing.assert_array_equal(onward.load(tmp_path / "m.safetensors")(x), program(x))
+    assert program(x).shape == (1, 2, 5)
+
+
 OPERATORS: dict[str, Callable[..., Any]] = {
     "torch.add": lambda a, b: a + b, "torch.sub": lambda a, b: a - b, "torch.mul": lambda a, b: a * b,
     "torch.floordiv": lambda a, b: a // b, "torch.remainder": lambda a, b: a % b,

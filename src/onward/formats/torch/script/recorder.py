@@ -164,8 +164,11 @@ class Recorder(Translator):
     def _require_shape(self, x: Tensor, value: str) -> None:
         """Raise ArgumentError, now or in a call, unless a value has the shape of the one that it replaces."""
         before, after = (self.graph.known(name) for name in (self.read(x).name, value))
-        if before is None or after is None or len(before.shape) != len(after.shape):
+        if before is None or after is None:
             return
+        if len(before.shape) != len(after.shape):
+            ranks = f"{len(after.shape)} axes is written into a tensor of {len(before.shape)}"
+            raise ArgumentError(f"a value of {ranks}")
         for axis, (size, other) in enumerate(zip(before.shape, after.shape, strict=True)):
             if not are_same(size, other) and any(type(n) is not Size or n.is_known for n in (size, other)):
                 message = f"a value of {hint(other)} elements along axis {axis} is written into {hint(size)}"
