@@ -436,8 +436,7 @@ class Model(BaseModel):
         return {"type": "Model", **self._described()[0]}
 
     def _described(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        described: tuple[dict[str, Any], dict[str, Any]] = facade.call("describe", self.general_graph())
-        return described
+        return facade.call("describe", self.general_graph())  # type: ignore[no-any-return]
 
     def __str__(self) -> str:
         from .graph.summary import described
