@@ -13,8 +13,7 @@ import tempfile
 from pathlib import Path
 
 KERNELS = Path(__file__).parent.parent / "cpp" / "kernels" / "kernels.cpp"
-OPTIMIZATION = ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic", "-ffp-contract=off"]
-FLAGS = ["-std=c++20", *OPTIMIZATION, "-fPIC", "-S", f"-I{KERNELS.parents[1]}", "-o"]
+FLAGS = ["-std=c++20", "-O3", "-ffp-contract=off", "-fPIC", "-S", f"-I{KERNELS.parents[1]}", "-o"]
 BUILDS = {
     "avx2": ["-march=x86-64-v3"],
     "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
