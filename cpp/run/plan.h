@@ -129,8 +129,8 @@ public:
     // whole vectors, is overwritten.
     void product(const Dense<float>& W, const View& x, Size row_axes, const std::optional<Activation<float>>& f,
                  const View& y);
-    // y (rows, O) = the maximum of f(x (rows, taps, K) W + b) over the taps, which the next `tap_axes` axes of x form, as
-    // `product` and `window` compute it, but the products stay in the cache. The units of y are adjacent.
+    // y (rows, O) = the maximum of f(x (rows, taps, K) W + b) over the taps, which the next `tap_axes` axes of x form,
+    // as `product` and `window` compute it, but the products stay in the cache. The units of y are adjacent.
     void pooled_product(const Dense<float>& W, const View& x, Size row_axes, Size tap_axes,
                         const std::optional<Activation<float>>& f, const View& y);
     // A product for a y of any strides, of which nothing else is overwritten. Where rows that follow each other are
