@@ -50,7 +50,7 @@ def _checked(path: str | os.PathLike[str], model: Model) -> Model:
 
 
 def _blocks(model: Model) -> tuple[list[Graph | Function], list[Attribute]]:
-    """The graph, the functions and all subgraphs, and their attributes, which it checks. Raises FileError."""
+    """Return the graph, functions and subgraphs, and check and return their attributes. Raises FileError."""
     blocks: list[tuple[Graph | Function, int]] = [(model.graph or Graph(), 0)]
     blocks += [(function, 0) for function in model.functions]
     attributes = [attribute for function in model.functions for attribute in function.attribute_proto]

@@ -256,7 +256,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 
 def _few_steps(power: float, x: Any, multiply: Any, sqrt: Any, reciprocal: Any) -> Any:
-    """One of the POWERS of x, the same in the core and in NumPy."""
+    """Return one of the POWERS of x, which the core and NumPy compute alike."""
     match power:
         case 1.0:
             return x

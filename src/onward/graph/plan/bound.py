@@ -41,7 +41,7 @@ class LoadedProgram:
         held = all(required is not None and required[0] in DTYPES for required in program.signature)
         needs_python = not (only_steps and held and all(map(_is_filled, program.outputs)))
         self.entry = None if needs_python else (self.core, self.constants, program.signature, self.dtypes)
-        # plans and what they ask for, by the sizes of axes: a Bound would refer back to this program
+        # plans and their views by the sizes of the axes; a Bound would refer back to this program
         self._plans: OrderedDict[tuple[int, ...], tuple[Any, Any]] = OrderedDict()
         self._arenas: list[Bytes] = []  # those that no call uses
 

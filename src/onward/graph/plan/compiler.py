@@ -67,7 +67,7 @@ class Compiler:
         self._pending: deque[Node] = deque()
         self._fixed, self._axes = fixed, dict[Any, Any]()  # sizes by the names of axes
         self._work = 0  # of the nodes so far, in the first call
-        self._works: dict[Any, Any] = {}  # their sum: numbers and sizes, and how often each counts
+        self._works: dict[Any, Any] = {}  # numbers and sizes, with how often each counts in their sum
         self._times: Any = 1  # how often the present nodes run
         self._in_body = False  # whether the present nodes are those of a loop that the core runs
         for declared, array, is_parameter in zip(graph.inputs, inputs, parameters, strict=True):

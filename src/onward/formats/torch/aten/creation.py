@@ -64,16 +64,10 @@ def _require_order(t: Translator, start: Any, end: Any, step: Any, dtype: np.dty
     """Raise ArgumentError, now or in a call, unless a range ends in the direction of its step."""
     if isinstance(step, Symbol):
         return
-    first, last = (
-        Symbol(t.cast(value, dtype), dtype) if isinstance(value, Symbol) else value for value in (start, end)
-    )
-    low, high = (first, last) if step > 0 else (last, first)
+    low, high = (start, end) if step > 0 else (end, start)
     message = f"a range in steps of {step} ends before it starts"
     if isinstance(low, Symbol) or isinstance(high, Symbol):
-        low, high = (
-            value if isinstance(value, Symbol) else Symbol(t.cast(value, dtype), dtype)
-            for value in (low, high)
-        )
+        low, high = (Symbol(t.cast(value, dtype), dtype) for value in (low, high))
         t.require("LessOrEqual", low, high, message)
     elif low > high:
         raise ArgumentError(message)
