@@ -19,7 +19,8 @@ THREADED = [
     "core/test_threads.py", "streaming", "graph/plan", "graph/operations/test_integers.py",
     "graph/operations/test_quantized_products.py", "graph/operations/test_quantized_recurrent.py",
 ]  # fmt: skip
-TESTS = {"address,undefined": ["core", "graph", "layers", "streaming"], "thread": THREADED}
+MEMORY = ["core", "formats/onnx/test_protobuf.py", "graph", "layers", "streaming"]
+TESTS = {"address,undefined": MEMORY, "thread": THREADED}
 # The sanitizer ends a process that asks for more memory than there is.
 WITHOUT_MEMORY = ["streaming/test_pool.py::test_rows_for_which_there_is_no_memory_are_named"]
 RUNTIME = {"address,undefined": "libasan.so", "thread": "libtsan.so"}

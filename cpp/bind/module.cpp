@@ -139,6 +139,7 @@ NB_MODULE(_core, m) {
     bind_carries(m);
     bind_session(m);
     bind_model_file(m);
+    bind_messages(m);
 
     nb::class_<CallLock>(m, "CallLock", "A lock for calls, which a signal handler that interrupts one cannot acquire.")
         .def(nb::init<>())

@@ -15,5 +15,6 @@ void bind_pool(nanobind::module_& m);
 void bind_carries(nanobind::module_& m);
 void bind_session(nanobind::module_& m);
 void bind_model_file(nanobind::module_& m);
+void bind_messages(nanobind::module_& m);
 
 }  // namespace python

@@ -6,12 +6,13 @@ the bytes that remain before anything is sliced, the depth has a limit, and each
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
 import numpy as np
 from numpy.typing import NDArray
+
+import onward._core as _core
 
 from ...core import budget
 from ...core.identity import Identity
@@ -19,8 +20,8 @@ from ...errors import FileError
 
 MAX_DEPTH = 100  # nested messages, as in Google's implementations
 FIELD, NUMBER = 200, 40  # bytes of a value, and of a number in a list
-VARINT, FIXED64, DELIMITED, GROUP_START, GROUP_END, FIXED32 = range(6)  # wire types
-MAX_VARINT, MORE = 10, 128  # bytes of a number; the bit of a byte that others follow
+VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5  # wire types
+MAX_VARINT = 10  # bytes of a number
 BLOCK = 1 << 16  # bytes or numbers that NumPy converts at a time, which bounds its temporary arrays
 
 Data = memoryview | bytes
@@ -28,7 +29,7 @@ M = TypeVar("M", bound="Message")
 
 
 class Kind(NamedTuple):
-    """The type of a field: its wire type and, for numbers, the dtype of arrays."""
+    """The type of a field: its wire type, and the dtype of numbers or the type of other values."""
 
     wire: int
     dtype: str = ""
@@ -53,7 +54,6 @@ class Field:
         self.is_packed = self.is_repeated and self.kind.wire != DELIMITED
         self.key = number << 3 | (DELIMITED if self.is_packed else self.kind.wire)
         self.name = ""  # in the class
-        self.alternatives: tuple[str, ...] = ()  # the other members of its oneof
 
     def described(self, message: Message) -> str:
         return f"{type(message).__name__}.{self.name}"
@@ -64,8 +64,9 @@ def field(number: int, kind: Kind | str, *, default: Any, oneof: str = "") -> An
     return Field(number, kind, default, oneof)
 
 
-# a wire type, and the name, the kind and whether it is repeated of a field
-Entry = tuple[int, str, Kind, bool, Field]
+# Of a field: a wire type, the kind, the name, whether it is repeated, whether it is an array, the class of
+# its messages, and the other members of its oneof.
+Entry = tuple[int, str, str, bool, bool, str, tuple[str, ...]]
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
@@ -75,7 +76,6 @@ class Message:
     classes: ClassVar[dict[str, type[Message]]] = {}  # by name
     fields: ClassVar[dict[str, Field]]  # by name, in the order of their numbers
     by_key: ClassVar[dict[int, Entry]]  # by the number and wire type in the file
-    by_byte: ClassVar[list[Entry | None]]  # the same by the first byte, if the key has no others
 
     def __init_subclass__(cls) -> None:
         declared = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
@@ -85,12 +85,12 @@ class Message:
         for name, own in declared.items():
             own.name = name
             same = [other for other in declared if own.oneof and declared[other].oneof == own.oneof]
-            own.alternatives = tuple(other for other in same if other != name)
+            alternatives = tuple(other for other in same if other != name)
             # readers must also accept a field for each number
             for wire in {own.key & 7, own.kind.wire}:
-                cls.by_key[own.number << 3 | wire] = wire, name, own.kind, own.is_repeated, own
+                described = wire, own.kind.dtype, name, own.is_repeated, own.is_array
+                cls.by_key[own.number << 3 | wire] = *described, own.message_name, alternatives
             setattr(cls, name, own.default)
-        cls.by_byte = [cls.by_key.get(byte) if byte < MORE else None for byte in range(256)]
 
     def __init__(self, **values: Any) -> None:
         if unknown := values.keys() - self.fields.keys():
@@ -107,150 +107,50 @@ def decode(kind: type[M], data: Data) -> M:
     Fields that the class does not declare are skipped. Raises FileError, which names the byte.
     """
     with budget.of_file(len(data)):
-        message, reader = kind.__new__(kind), _Reader(data)
-        reader.read(message, 0, len(data), 1)
+        message, reader = kind.__new__(kind), _Reader()
+        try:
+            _core.read_message(message, memoryview(data), MAX_DEPTH, reader.charge, reader.add_numbers)
+        except ValueError as error:
+            raise FileError(str(error)) from None
         reader.finish()
     return message
 
 
 class _Reader:
-    """Fills messages from the bytes of one file."""
+    """Adds the numbers to the messages of one file."""
 
-    def __init__(self, data: Data) -> None:
-        self.data, self.view = data, memoryview(data)  # bytes are quicker to index
+    def __init__(self) -> None:
         self._budget = budget.current()
         # the bytes of each array with its field and message, which the key identifies
-        self.arrays: dict[tuple[Identity, str], tuple[Message, Field, memoryview | bytearray]] = {}
+        self._arrays: dict[tuple[Identity, str], tuple[Message, Field, memoryview | bytearray]] = {}
 
-    def read(self, message: Message, at: int, end: int, depth: int) -> None:
-        """Merge the fields in [at, end) into a message."""
-        if depth > MAX_DEPTH:
-            raise FileError(f"the messages at byte {at} are nested more than {MAX_DEPTH} deep")
-        data, known, values, fields = self.data, message.by_byte, vars(message), 0
-        value: Any
-        while at < end:
-            fields += 1
-            found = known[data[at]]
-            at += 1
-            if found is None:  # the key has several bytes, or the class does not declare the field
-                key, at = self.varint(at - 1, end)
-                found = message.by_key.get(key)
-                if found is None:
-                    at = self.skip(key, at, end, depth)
-                    continue
-            wire, name, kind, is_repeated, own = found
-            first = data[at] if at < end else MORE  # of a number or a length, usually the only byte
-            start = at + 1
-            if wire == DELIMITED and first < MORE and start + first <= end:
-                at = start + first
-            elif wire or first >= MORE:
-                start, at = self.span(wire, at, end)
-            else:
-                start, at = at, start
-            if kind is STRING:
-                try:
-                    value = str(data[start:at], "utf-8")
-                except UnicodeDecodeError as error:
-                    where = f"{own.described(message)} at byte {start}"
-                    raise FileError(f"the file is damaged: the text {where} is not UTF-8") from error
-            elif kind is MESSAGE:
-                value = None if is_repeated else values.get(name)
-                if value is None:
-                    inner = Message.classes[own.message_name]
-                    value = inner.__new__(inner)
-                self.read(value, start, at, depth + 1)
-            elif own.is_array:
-                self.append(message, own, self.view[start:at])
-                continue
-            elif wire == VARINT and first < MORE:
-                value = first
-            else:
-                value = self.value(message, own, wire, start, at)
-            if not is_repeated:
-                values[name] = value
-                for other in own.alternatives:
-                    values.pop(other, None)
-            elif type(value) is list:  # packed numbers
-                values.setdefault(name, []).extend(value)
-            elif name in values:
-                values[name].append(value)
-            else:
-                values[name] = [value]
+    def charge(self, fields: int) -> None:
+        """Charge for so many fields."""
         self._budget.charge(10 * FIELD * fields, FIELD * fields)
 
-    def value(self, message: Message, own: Field, wire: int, start: int, stop: int) -> Any:
-        """The value of a field of bytes or numbers, or a list of its packed numbers."""
-        if wire == VARINT:
-            return _wrapped(self.varint(start, stop)[0], own.kind)
-        content = self.view[start:stop]
-        if own.kind is VIEW:
-            return content
-        if own.kind is BYTES:
-            return content.tobytes()
-        if wire == DELIMITED:
-            numbers = _array(message, own, content)
-            self.charge(NUMBER * len(numbers))
-            return numbers.tolist()
-        return struct.unpack("<f" if own.kind is FLOAT else "<d", content)[0]
+    def add_numbers(self, message: Message, name: str, content: memoryview) -> None:
+        """Append packed numbers to a list, or to the bytes of an array.
 
-    def append(self, message: Message, own: Field, content: memoryview) -> None:
-        """Append to the bytes of an array; the usual single part is not copied."""
-        key = Identity(message), own.name
-        before = self.arrays[key][2] if key in self.arrays else None
+        The usual single part of an array is not copied.
+        """
+        own = message.fields[name]
+        if not own.is_array:
+            numbers = _array(message, own, content)
+            self._budget.charge(10 * NUMBER * len(numbers), NUMBER * len(numbers))
+            vars(message).setdefault(name, []).extend(numbers.tolist())
+            return
+        key = Identity(message), name
+        before = self._arrays[key][2] if key in self._arrays else None
         if isinstance(before, bytearray):
             before += content
         else:
             parts = content if before is None else bytearray(before) + content
-            self.arrays[key] = message, own, parts
+            self._arrays[key] = message, own, parts
 
     def finish(self) -> None:
         """Give each message its arrays, whose parts may have been anywhere in the file."""
-        for message, own, content in self.arrays.values():
+        for message, own, content in self._arrays.values():
             vars(message)[own.name] = _array(message, own, content)
-
-    def charge(self, memory: int) -> None:
-        """Charge for values that take so many bytes."""
-        self._budget.charge(10 * memory, memory)
-
-    def varint(self, at: int, end: int) -> tuple[int, int]:
-        """The unsigned number at a byte, and the byte after it."""
-        value = 0
-        for place, byte in enumerate(self.data[at : min(at + MAX_VARINT, end)]):
-            value |= (byte & 127) << 7 * place
-            if byte < MORE:
-                return value & 0xFFFF_FFFF_FFFF_FFFF, at + place + 1
-        if end - at < MAX_VARINT:
-            raise FileError(f"the file is damaged: the number at byte {at} is not complete")
-        raise FileError(f"the file is damaged: the number at byte {at} has more than {MAX_VARINT} bytes")
-
-    def span(self, wire: int, at: int, end: int) -> tuple[int, int]:
-        """Where the value of a field starts and ends."""
-        if wire == DELIMITED:
-            length, at = self.varint(at, end)
-        elif wire == VARINT:
-            return at, self.varint(at, end)[1]
-        elif wire in (FIXED32, FIXED64):
-            length = 4 if wire == FIXED32 else 8
-        else:
-            raise FileError(f"the file is damaged: the field before byte {at} has the wire type {wire}")
-        if length > end - at:
-            raise FileError(f"the file is damaged: the {length} bytes at byte {at} end after byte {end}")
-        return at, at + length
-
-    def skip(self, key: int, at: int, end: int, depth: int) -> int:
-        """The byte after the value of an unknown field."""
-        if not 0 < key >> 3 < 1 << 29:
-            raise FileError(f"the file is damaged: the field before byte {at} has the number {key >> 3}")
-        if key & 7 != GROUP_START:
-            return self.span(key & 7, at, end)[1]
-        if depth > MAX_DEPTH:
-            raise FileError(f"the groups at byte {at} are nested more than {MAX_DEPTH} deep")
-        while True:
-            inner, at = self.varint(at, end)
-            self.charge(FIELD)
-            if inner == key - GROUP_START + GROUP_END:
-                return at
-            at = self.skip(inner, at, end, depth + 1)
 
 
 def _array(message: Message, own: Field, content: memoryview | bytearray) -> NDArray[Any]:
@@ -266,13 +166,6 @@ def _array(message: Message, own: Field, content: memoryview | bytearray) -> NDA
             f"expected a multiple of {dtype.itemsize}"
         )
     return np.frombuffer(content, dtype)
-
-
-def _wrapped(number: int, kind: Kind) -> int:
-    """The low bits of a number as the integer type of a field."""
-    bits = 8 * int(kind.dtype[2])
-    number &= (1 << bits) - 1
-    return number - (1 << bits) if kind.dtype[1] == "i" and number >> bits - 1 else number
 
 
 def _unpacked_varints(content: memoryview | bytearray, dtype: np.dtype[Any]) -> NDArray[Any]:
