@@ -85,7 +85,7 @@ class Model(BaseModel):
         """
         structure = self._graph.structure
         if structure is None and len(args) <= self._in_order:
-            results = self._planner.run(args, inputs)
+            results = self._planner.ready(args, inputs)
             if results is not None:  # the signature has passed the checks before
                 return results[0] if len(results) == 1 else results
         results = self.results(args, inputs)
@@ -109,7 +109,7 @@ class Model(BaseModel):
             args, inputs = self._graph.structure.flatten(args, inputs)
         if "lengths" in inputs and "lengths" not in self._inputs:
             return self.general.with_lengths(args, **inputs)
-        if len(args) <= self._in_order and (results := self._planner.run(args, inputs)) is not None:
+        if len(args) <= self._in_order and (results := self._planner.ready(args, inputs)) is not None:
             return results
         _, planner, arrays = self.checked(args, inputs)
         return planner(*arrays)

@@ -266,7 +266,7 @@ def test_an_interrupt_changes_no_carry(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pool.rows.planner, "run", interrupt)
+    monkeypatch.setattr(pool.rows.planner, "ready", interrupt)
     with pytest.raises(KeyboardInterrupt):
         pool.step(ids, x)
     np.testing.assert_equal(pool.state(ids), states)

@@ -291,7 +291,7 @@ class PlannedModel:
         try:
             inputs = (x, *self._flat(model, x, state)) if with_state else (x,)
             planner = self._planners.get(with_state)
-            results = None if planner is None else planner.run(inputs, {})
+            results = None if planner is None else planner.ready(inputs, {})
             if results is None:
                 kind = x.ndim, with_state
                 self._calls[kind] += 1

@@ -169,7 +169,7 @@ class GraphPool(Pool):
         for places in self._places(ids, rows.are_together):
             parts = [taken(block, places, axis) for block, axis in zip(blocks, axes, strict=True)]
             carried = self._carried.get(ids[places]) if len(ids) else self._model.initial
-            results = planner.run((*carried, *parts), {})
+            results = planner.ready((*carried, *parts), {})
             if results is None:
                 results = planner(*carried, *parts)
                 for carry, before, after in zip(carries, carried, results, strict=False):

@@ -107,7 +107,7 @@ def _streamed(model: StreamingModel, batch: int, pooled: bool) -> Streamed | Non
         found = streamed_over_time(from_zeros(_graph_of(model.every_step)), None, {}, batch, pooled)
         inputs = *found.initial, *found.blocks(1, batch)
         found.planner(*inputs)
-        return found if needs_graph or found.planner.run(inputs, {}) is not None else None
+        return found if needs_graph or found.planner.ready(inputs, {}) is not None else None
     except ArgumentError:  # for a layer of another kind
         if needs_graph:
             raise

@@ -222,7 +222,7 @@ def test_a_plan_runs_only_for_arrays_of_its_dtypes_shapes_and_parameters() -> No
     graph = open_model(model_of(nodes, {"x": normal(2, 3), "scale": np.array(2.0, np.float32)}, ["y"], {}))
     x, scale = normal(2, 3), np.array(2.0, np.float32)
     graph(x, scale)
-    run = graph.planner.run
+    run = graph.planner.ready
     for args, inputs in [((x, scale), {}), ((x,), {"scale": scale}), ((), {"scale": scale, "x": x[:, ::-1]})]:
         outputs = run(args, inputs)
         assert outputs is not None

@@ -9,6 +9,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+import onward._core as _core
+
 from ...core.budget import Limit
 from ...core.checks import MOST_ROWS, enough_memory, integer
 from ...errors import ArgumentError, ShapeError
@@ -23,19 +25,14 @@ from ...streaming.rows import Rows
 class FilePlanner:
     """Runs the programs of a graph in a file, in the place of a `Planner`, which compiles them."""
 
-    def __init__(self, file: Any, name: str, plans: Any = None) -> None:
+    def __init__(self, file: Any, name: str, plans: _core.Plans | None = None) -> None:
         inputs, outputs = file.ports(name)
         self.graph = Graph(
             [Input(*port) for port in inputs],
             tuple(each[0] for each in outputs),
             tuple(Input(*port) for port in outputs),
         )
-        self.ready = plans or file.plans(name)
-
-    def run(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...] | None:
-        """Run the program for inputs that it takes as they are; return None if there is none."""
-        found: tuple[Any, ...] | None = self.ready(args, inputs)
-        return found
+        self.ready: _core.Plans = plans or file.plans(name)
 
     def converted(self, args: Sequence[ArrayLike], named: dict[str, ArrayLike]) -> tuple[Any, ...]:
         """Run inputs in order or by name, in the dtypes of the graph."""
@@ -46,7 +43,7 @@ class FilePlanner:
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
         """Run the program for inputs in the dtypes of the graph. Raises ShapeError, LimitError."""
-        found = self.run(inputs, {})
+        found = self.ready(inputs, {})
         if found is not None:
             return found
         limit = Limit.of(inputs)
@@ -54,7 +51,7 @@ class FilePlanner:
         if needed is not None:
             memory, work = needed
             limit.budget().check(work, memory)
-        found = None if needed is None else self.run(inputs, {})
+        found = None if needed is None else self.ready(inputs, {})
         if found is None:
             pairs = zip(self.graph.inputs, inputs, strict=True)
             given = ", ".join(f"{each.name} {x.shape}" for each, x in pairs)

@@ -65,12 +65,13 @@ class Planner:
         self._blocks = OrderedDict[Any, Any]()  # plans that run in blocks, by the signatures of inputs
         self._lock = threading.RLock()  # a signal handler may call a model that it interrupts
         _planners.add(self)
-        # the programs that run without Python
+        # The programs that run without Python. Called with inputs in order and by name, they return the
+        # outputs, or None if no program holds, and raise ArgumentError, which names the node.
         self.ready = _core.Plans([declared.name for declared in graph.inputs], [])
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
         """Run the graph on its inputs, in order. Raises the errors of the nodes, which name them."""
-        ready = self.run(inputs, {})
+        ready: tuple[Any, ...] | None = self.ready(inputs, {})
         if ready is not None:
             budget.spend(self.work)
             return ready
@@ -87,14 +88,6 @@ class Planner:
                 planner, inputs = results
                 left.memory = memory
                 left.take(held_by(inputs))
-
-    def run(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, ...] | None:
-        """Run the plan for inputs in order and by name, and return its outputs.
-
-        Returns None if there is no such plan yet, or if it has steps in NumPy. Raises ArgumentError, which
-        names the node, for values that a step does not accept.
-        """
-        return self.ready(args, inputs)
 
     def repeat(self, count: int, inputs: tuple[Any, ...], carried: int) -> Any:
         """Run the body of a loop up to `count` times in the core, while its condition is true.
