@@ -8,14 +8,13 @@ import numpy as np
 from ..core.budget import Limit
 from ..errors import ArgumentError, LimitError, OnwardError
 from .graph import Graph, Input
-from .node import Naming, Node, Signature
+from .node import Naming, Node, Operand, Signature
 from .operations import OPERATIONS
 from .operations.evaluation import evaluate
-from .operations.signatures import Known
 from .size import Axes, Size
 
 UNKNOWN = Signature((), np.dtype(object))
-Values = dict[str, Known]
+Values = dict[str, Operand]
 
 
 def open_signatures(inputs: Iterable[Input]) -> dict[str, Signature]:
@@ -35,7 +34,7 @@ def open_signatures(inputs: Iterable[Input]) -> dict[str, Signature]:
 
 def infer(
     graph: Graph,
-    inputs: Mapping[str, Known],
+    inputs: Mapping[str, Operand],
     limit: Limit | None = None,
     ignored: tuple[type[Exception], ...] = (),
 ) -> Values:
@@ -54,7 +53,7 @@ def infer(
     return values
 
 
-def outputs_of(node: Node, values: Mapping[str, Known]) -> Values:
+def outputs_of(node: Node, values: Mapping[str, Operand]) -> Values:
     """Return what `evaluate` finds for the outputs of a node, by name; nothing if they cannot be inferred.
 
     Raises ArgumentError, which names the node, if it does not accept its inputs, and LimitError.
@@ -69,7 +68,7 @@ def outputs_of(node: Node, values: Mapping[str, Known]) -> Values:
     return {name: value for name, value in zip(node.outputs, found or (), strict=False) if name}
 
 
-def flattened(graph: Graph, inputs: Mapping[str, Known]) -> Graph:
+def flattened(graph: Graph, inputs: Mapping[str, Operand]) -> Graph:
     """Return the graph with each If and loop replaced by its nodes if what decides about them is known."""
     values: Values = {**graph.constants, **inputs}
     constants, pending, nodes = dict(graph.constants), list(graph.nodes[::-1]), []

@@ -40,6 +40,15 @@ class Signature(NamedTuple):
         return Signature(self.shape, np.dtype(dtype))
 
 
+# What is known about an input or an output of an operation: the array itself, or its shape and dtype.
+Operand = AnyArray | Signature
+
+
+def with_size(x: Operand, axis: int, size: Any) -> Signature:
+    """Return the signature of a value like x in which an axis has another size."""
+    return Signature((*x.shape[:axis], size, *x.shape[axis + 1 :]), dtype_of(x))
+
+
 class Expansion(NamedTuple):
     """The nodes and constants that replace a node with bodies."""
 

@@ -10,17 +10,11 @@ from typing import Any
 import numpy as np
 
 from ...errors import ShapeError
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature, with_size
 from ..plan.builder import Builder
 from ..plan.view import View
 from .registry import OPERATIONS, Inputs, operation, typed_view
-from .signatures import Known
 from .value import Value
-
-
-def _resized(x: Known, axis: int, size: int) -> Signature:
-    return Signature((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype)
-
 
 # The steps of one output: the inputs that it joins, along an axis, and the first and last step that it takes.
 Steps = tuple[tuple[int, ...], int, int, int]
@@ -32,9 +26,9 @@ def _define(name: str, take: Callable[..., list[Steps]]) -> None:
     def taken(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> list[Steps]:
         return take(*(x.shape for x in inputs), **attributes)
 
-    def signature(*inputs: Known, **attributes: Any) -> list[Signature]:
+    def signature(*inputs: Operand, **attributes: Any) -> list[Signature]:
         return [
-            _resized(inputs[joined[-1]], axis, stop - start)
+            with_size(inputs[joined[-1]], axis, stop - start)
             for joined, axis, start, stop in taken(inputs, attributes)
         ]
 
@@ -45,7 +39,7 @@ def _define(name: str, take: Callable[..., list[Steps]]) -> None:
             for joined, axis, start, stop in taken(inputs, attributes)
         )
 
-    def combines(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+    def combines(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
         axes = {i: [axis] for joined, axis, *_ in taken(inputs, node.attributes) for i in joined}
         return [axes.get(i, ()) for i in range(len(inputs))]  # along all others, they only move elements
 
@@ -142,14 +136,14 @@ def _joined(b: Builder, values: Sequence[Value | None], axis: int) -> View | Non
 
 
 def _windows_signature(
-    x: Known, *others: Known | None, node: Node, axis: int, span: int
+    x: Operand, *others: Operand | None, node: Node, axis: int, span: int
 ) -> Sequence[Signature]:
     steps = x.shape[axis]
     found = OPERATIONS[node.operation].signatures(
-        [_resized(x, axis, max(steps, span)), *others], node.attributes
+        [with_size(x, axis, max(steps, span)), *others], node.attributes
     )
     assert found is not None
-    return [_resized(y, axis, 0) for y in found] if steps < span else found
+    return [with_size(y, axis, 0) for y in found] if steps < span else found
 
 
 @operation("OverWindows", signature=_windows_signature)
@@ -170,7 +164,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 
 @over_windows.combining
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
     inner = node.attributes["node"]
     first, *others = OPERATIONS[inner.operation].combines(inner, inputs)  # type: ignore[misc]  # windows have a rule
     return [{*first, node.attributes["axis"]}, *others]

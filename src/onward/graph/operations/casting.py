@@ -6,13 +6,12 @@ import numpy as np
 
 from ...core.extras import install_hint
 from ...errors import ArgumentError, DtypeError
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
 from .expressions import composed
 from .integer_fusion import converted
 from .registry import Inputs, elementwise, operation, typed_view
-from .signatures import Known
 
 FLOAT8_WITHOUT_RANGE = "float8_e8m0fnu"  # only powers of two
 
@@ -108,7 +107,7 @@ def _power_of_two(x: AnyArray, saturate: bool, round_mode: str) -> AnyArray:
     return np.where(exponent == 255, 255, rounded).astype(np.uint8)
 
 
-def _cast_signature(x: Known, *, to: Any, **attributes: Any) -> Signature:
+def _cast_signature(x: Operand, *, to: Any, **attributes: Any) -> Signature:
     return Signature(x.shape, as_dtype(to))
 
 

@@ -16,10 +16,9 @@ from ...errors import ArgumentError, OnwardError
 from ..declared import Input
 from ..graph import Graph
 from ..inference import infer
-from ..node import AnyArray, Expansion, Node, Signature, held_by
+from ..node import AnyArray, Expansion, Node, Operand, Signature, held_by
 from ..sized import has_sizes
 from .registry import EVERY_INPUT, operation
-from .signatures import Known
 
 MAX_UNROLLED = 16  # iterations
 SCAN_OUTPUTS = ("scan_output_axes", "scan_output_directions")  # attributes that Loop and Scan share
@@ -48,7 +47,7 @@ def if_(condition: AnyArray, *captured: Any, then_branch: Body, else_branch: Bod
 
 
 @if_.expanding
-def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
+def _(node: Node, inputs: Sequence[Operand | None]) -> Expansion | None:
     condition = inputs[0]
     if not isinstance(condition, np.ndarray):
         return None
@@ -171,7 +170,7 @@ def keeps_condition(body: Any) -> bool:
 
 
 @loop.expanding
-def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
+def _(node: Node, inputs: Sequence[Operand | None]) -> Expansion | None:
     """Unroll a loop of a small known number of iterations whose body does not change the condition."""
     count, condition, body = *inputs[:2], node.attributes["body"]
     if not isinstance(count, np.ndarray) or has_sizes(count) or not keeps_condition(body):
@@ -213,7 +212,7 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
     return Expansion(nodes, constants)
 
 
-def _without_iterations(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
+def _without_iterations(node: Node, inputs: Sequence[Operand | None]) -> Expansion | None:
     """Return the states as they are and empty arrays, or None if the shapes of these are not known."""
     found, states = _inferred(node, inputs), loop_inputs(node.inputs[2:], node.captured)[0]
     if found is None:
@@ -226,7 +225,7 @@ def _without_iterations(node: Node, inputs: Sequence[Known | None]) -> Expansion
 
 
 @loop.inferring
-def _inferred(node: Node, inputs: Sequence[Known | None]) -> Sequence[Known] | None:
+def _inferred(node: Node, inputs: Sequence[Operand | None]) -> Sequence[Operand] | None:
     """Infer the outputs of a loop of a known length whose iterations do not change any shape."""
     body, (count, condition, *values) = node.attributes["body"], inputs
     states, _, outer = loop_inputs(values, node.captured)
@@ -236,7 +235,7 @@ def _inferred(node: Node, inputs: Sequence[Known | None]) -> Sequence[Known] | N
         return None
     before = [Signature.of(state) for state in states]
     inner = [Signature((), np.dtype(np.int64)), Signature((), np.dtype(np.bool_)), *before, *outer]
-    found: dict[str, Known] = {}
+    found: dict[str, Operand] = {}
     with suppress(ArgumentError):  # without iterations, the body may be one that refuses its inputs
         found = infer(body, {declared.name: x for declared, x in zip(body.inputs, inner, strict=True)})
     if any(name not in found for name in body.outputs):
@@ -263,7 +262,7 @@ def scan(
 
 
 @scan.expanding
-def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
+def _(node: Node, inputs: Sequence[Operand | None]) -> Expansion | None:
     """A scan is a loop over the steps, each of which gathers the slices."""
     attributes, scans = node.attributes, node.attributes["num_scan_inputs"]
     states, scanned, _ = loop_inputs(node.inputs, node.captured, scans)
@@ -293,7 +292,7 @@ def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
 
 
 @scan.inferring
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Known] | None:
+def _(node: Node, inputs: Sequence[Operand | None]) -> Sequence[Operand] | None:
     """Infer the outputs of the loop that a scan is."""
     expansion = scan.expand and scan.expand(node, inputs)
     if not expansion:
@@ -343,7 +342,7 @@ def check(condition: AnyArray, *, message: str, expected: bool) -> AnyArray:
 
 
 @check.expanding
-def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
+def _(node: Node, inputs: Sequence[Operand | None]) -> Expansion | None:
     condition = inputs[0]
     if not isinstance(condition, np.ndarray):
         return None
@@ -361,7 +360,7 @@ def recorded(*inputs: Any, record: Callable[[Sequence[Any]], Any]) -> tuple[Any,
 
 
 @recorded.expanding
-def _(node: Node, inputs: Sequence[Known | None]) -> Expansion:
+def _(node: Node, inputs: Sequence[Operand | None]) -> Expansion:
     graph = node.attributes["record"]([value for value in inputs if value is not None])
     expansion: Expansion = graph.renamed(f"{_identity(node)}/", node.inputs, node.outputs)
     return expansion
@@ -386,7 +385,7 @@ def _without_rounds(body: Body, inputs: Sequence[Any], first: int) -> list[AnyAr
     """
     graph, scanned = body.graph, body.graph.outputs[first:]
     pairs = zip(graph.inputs, inputs, strict=True)
-    values: dict[str, Known] = {d.name: Signature.of(x) for d, x in pairs if isinstance(x, np.ndarray)}
+    values: dict[str, Operand] = {d.name: Signature.of(x) for d, x in pairs if isinstance(x, np.ndarray)}
     with suppress(OnwardError):
         values = infer(graph, values)
     if any(name not in values for name in scanned):

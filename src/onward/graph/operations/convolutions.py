@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from ...core.windows import Filters, Geometry, geometry
 from ...errors import ShapeError
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .products import new_rows, product_step
 from .registry import Inputs, allocating, is_known, known, operation, over_time, reading, view
-from .signatures import Known
 from .sliding import (
     WINDOW,
     channels_moved,
@@ -35,7 +34,7 @@ FEW_CHANNELS, FEW_OF_GROUP = 4, 16
 CONVOLUTION = ("group", "kernel_shape", *WINDOW)
 
 
-def conv_geometry(x: Known, W: Known, attributes: Any) -> Geometry:
+def conv_geometry(x: Operand, W: Operand, attributes: Any) -> Geometry:
     """Return the geometry of a convolution. Raises ShapeError if x and W do not match."""
     group = attributes.get("group", 1)
     channels = W.shape[1] * group if len(x.shape) == len(W.shape) >= 3 else None
@@ -44,13 +43,13 @@ def conv_geometry(x: Known, W: Known, attributes: Any) -> Geometry:
     return geometry(x.shape[2:], W.shape[2:], attributes)
 
 
-def conv_signature(x: Known, W: Known, bias: Known | None = None, **attributes: Any) -> Signature:
+def conv_signature(x: Operand, W: Operand, bias: Operand | None = None, **attributes: Any) -> Signature:
     """The output (N, M, *out) of a convolution of x (N, C, *in) with W (M, C / group, *kernel)."""
     check_bias(bias, W.shape[0])
     return Signature((x.shape[0], W.shape[0], *conv_geometry(x, W, attributes).out), x.dtype)
 
 
-def check_bias(bias: Known | None, channels: int) -> None:
+def check_bias(bias: Operand | None, channels: int) -> None:
     """Raise ShapeError if a bias does not have one number for each output channel."""
     if bias is not None and bias.shape != (channels,):
         raise ShapeError(f"the bias has shape {bias.shape}; expected ({channels},)")
@@ -83,7 +82,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 
 def _quantized_signature(
-    x: Known, W: Known, scale: Known | None = None, bias: Known | None = None, **attributes: Any
+    x: Operand, W: Operand, scale: Operand | None = None, bias: Operand | None = None, **attributes: Any
 ) -> Signature:
     return conv_signature(x, W, bias, **attributes)
 

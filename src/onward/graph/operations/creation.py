@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, ShapeError
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
 from ..size import Size
@@ -18,7 +18,6 @@ from .arguments import as_axis, as_integers
 from .casting import as_dtype
 from .expressions import composed, where
 from .registry import WIDENED, Inputs, operation
-from .signatures import Known
 
 FLOAT32, INT32 = np.dtype(np.float32), np.dtype(np.int32)
 
@@ -26,12 +25,12 @@ FLOAT32, INT32 = np.dtype(np.float32), np.dtype(np.int32)
 
 
 @operation("Shape", reads_values=False, takes_sizes=True)
-def shape(x: Known, *, start: int = 0, end: int | None = None) -> Any:
+def shape(x: Operand, *, start: int = 0, end: int | None = None) -> Any:
     return integers(x.shape[start:end])
 
 
 @operation("Size", reads_values=False, takes_sizes=True)
-def size(x: Known) -> Any:
+def size(x: Operand) -> Any:
     return integers(math.prod(x.shape))
 
 
@@ -121,7 +120,7 @@ def _(time: Any, node: Node) -> bool:
     signature=lambda x, *, dtype=None, k=0: Signature(x.shape, x.dtype if dtype is None else as_dtype(dtype)),
     reads_values=False,
 )
-def eye_like(x: Known, *, dtype: Any = None, k: int = 0) -> Any:
+def eye_like(x: Operand, *, dtype: Any = None, k: int = 0) -> Any:
     """Ones on the diagonal k of a matrix, zeros elsewhere."""
     if len(x.shape) != 2:
         raise ShapeError(f"the input of EyeLike has shape {x.shape}; expected a matrix")
@@ -162,7 +161,7 @@ def _shape_signature(*, shape: Sequence[int], dtype: Any = FLOAT32, **attributes
     return Signature(tuple(shape), dtype)
 
 
-def _like_signature(x: Known, *, dtype: Any = None, **attributes: Any) -> Signature:
+def _like_signature(x: Operand, *, dtype: Any = None, **attributes: Any) -> Signature:
     return Signature(x.shape, dtype or x.dtype)
 
 
@@ -195,7 +194,7 @@ def bernoulli(x: AnyArray, *, dtype: Any = None, seed: float | None = None) -> A
 
 
 def _multinomial_signature(
-    x: Known, *, dtype: Any = INT32, sample_size: int = 1, seed: float | None = None
+    x: Operand, *, dtype: Any = INT32, sample_size: int = 1, seed: float | None = None
 ) -> Signature:
     if len(x.shape) != 2 or sample_size < 1:
         raise ShapeError(f"logits of shape {x.shape}, sample_size={sample_size}; expected (B, C), at least 1")

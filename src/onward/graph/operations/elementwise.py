@@ -9,14 +9,14 @@ import numpy as np
 import onward._core as _core
 
 from ...errors import ArgumentError
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from ..sized import broadcast_shape
 from .expressions import composed
 from .integer_fusion import fuse
 from .registry import Inputs, elementwise_operation, known, lowering, typed_view
-from .signatures import Known, broadcast, broadcast_booleans, common_dtype, like_first_boolean
+from .signatures import broadcast, broadcast_booleans, common_dtype, like_first_boolean
 
 # Functions of one array.
 
@@ -102,7 +102,7 @@ def _smaller(a: AnyArray, b: AnyArray) -> Any:
     return np.where((a <= b) | (a != a), a, b)
 
 
-def _of_two(a: Known, b: Known) -> Signature:
+def _of_two(a: Operand, b: Operand) -> Signature:
     return broadcast(a, b)
 
 
@@ -278,7 +278,7 @@ def _few_steps(power: float, x: Any, multiply: Any, sqrt: Any, reciprocal: Any) 
             return multiply(inverse, inverse)
 
 
-def _where_signature(condition: Known, x: Known, y: Known) -> Signature:
+def _where_signature(condition: Operand, x: Operand, y: Operand) -> Signature:
     return Signature(broadcast_shape(condition.shape, x.shape, y.shape), common_dtype(x, y))
 
 

@@ -5,15 +5,14 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from ...errors import ShapeError
-from ..node import MAX_AXES, Node, Signature
+from ..node import MAX_AXES, Node, Operand, Signature
 from ..polynomial import UnsureError
 from ..size import Size, is_symbolic
 from ..sized import as_numbers, has_sizes
 from .registry import OPERATIONS
-from .signatures import Known
 
 
-def evaluate(node: Node, inputs: Sequence[Known | None]) -> Sequence[Known] | None:
+def evaluate(node: Node, inputs: Sequence[Operand | None]) -> Sequence[Operand] | None:
     """Return what is known about the outputs of a node: arrays, or else signatures.
 
     The outputs are arrays if all inputs are arrays and the operation is pure, or if it reads only the

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError
-from ..node import AnyArray, Expansion, Node, Signature, needed_nodes
+from ..node import AnyArray, Expansion, Node, Operand, Signature, needed_nodes
 from ..plan.view import name_of
 from ..sized import dtype_of
 from .evaluation import evaluate
 from .registry import OPERATIONS, WIDENED, Operation, operation
-from .signatures import Known
 
 BOOL: np.dtype[Any] = np.dtype(np.bool_)
 
@@ -123,7 +122,7 @@ class Part(Expression):
         return self.t.values[self.name].shape
 
     @property
-    def known(self) -> Known:
+    def known(self) -> Operand:
         """The array if it is known, otherwise its signature."""
         return self.t.values[self.name]
 
@@ -154,9 +153,14 @@ class Composition:
     """
 
     def __init__(
-        self, inputs: Mapping[str, Known], computes: bool, prefix: str = "", name: str = "", source: str = ""
+        self,
+        inputs: Mapping[str, Operand],
+        computes: bool,
+        prefix: str = "",
+        name: str = "",
+        source: str = "",
     ) -> None:
-        self.values: dict[str, Known] = dict(inputs)
+        self.values: dict[str, Operand] = dict(inputs)
         self.nodes: list[Node] = []
         self.constants: dict[str, AnyArray] = {}
         self.expands = bool(prefix)  # whether the nodes will run, not only their signatures be known
@@ -185,7 +189,7 @@ class Composition:
         known = [self.values[name] if name else None for name in names]
         prefix = f"{self._prefix}{operation}_{len(self.nodes)}"
         node = Node(operation, names, (prefix,), attributes, *self._label)
-        results: Sequence[Known] | None
+        results: Sequence[Operand] | None
         if self._computes:
             results = OPERATIONS[operation].run(known, attributes)
         else:
@@ -243,8 +247,8 @@ def composed(
 
     def register(body: Body) -> Operation:
         def recorded(
-            inputs: Sequence[Known | None], attributes: Mapping[str, Any], computes: bool
-        ) -> list[Known]:
+            inputs: Sequence[Operand | None], attributes: Mapping[str, Any], computes: bool
+        ) -> list[Operand]:
             names = ["" if x is None else f"input_{i}" for i, x in enumerate(inputs)]
             values = {name: x for name, x in zip(names, inputs, strict=True) if x is not None}
             composition = Composition(values, computes)
@@ -255,7 +259,7 @@ def composed(
         def compute(*inputs: Any, **attributes: Any) -> tuple[Any, ...]:
             return tuple(recorded(inputs, attributes, True))
 
-        def inferred(*inputs: Known | None, **attributes: Any) -> Any:
+        def inferred(*inputs: Operand | None, **attributes: Any) -> Any:
             try:
                 return [Signature.of(y) for y in recorded(inputs, attributes, False)]
             except DataDependent:
@@ -272,7 +276,7 @@ def composed(
 
 def composing(
     operation: Operation,
-    applies: Callable[[Sequence[Known]], bool] = lambda inputs: True,
+    applies: Callable[[Sequence[Operand]], bool] = lambda inputs: True,
     *,
     widens: bool = False,
 ) -> Callable[[Body], Body]:
@@ -280,7 +284,7 @@ def composing(
 
     def register(body: Body) -> Body:
         @operation.expanding
-        def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
+        def _(node: Node, inputs: Sequence[Operand | None]) -> Expansion | None:
             values = {name: x for name, x in zip(node.inputs, inputs, strict=True) if x is not None}
             if any(dtype_of(x).hasobject for x in values.values()):  # not known yet
                 return None

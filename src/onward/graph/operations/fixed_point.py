@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from ...errors import DtypeError, ShapeError
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
 from ..sized import broadcast_shape
 from . import integer_fusion
 from .registry import Inputs, elementwise, known, operation, typed_view
-from .signatures import Known
 
 INT32 = np.dtype(np.int32)
 STEPS = {"Rescale": "rescale", "RescaleOnce": "rescale_once"}
@@ -42,19 +41,19 @@ def rescaled(x: AnyArray, multiplier: AnyArray, shift: AnyArray) -> AnyArray:
 
 
 def _signature(
-    x: Known, multiplier: Known, shift: Known, zero_point: Known, low: Known, high: Known
+    x: Operand, multiplier: Operand, shift: Operand, zero_point: Operand, low: Operand, high: Operand
 ) -> Signature:
     return _rescaled_signature(INT32, x, multiplier, shift, zero_point)
 
 
 def _once_signature(
-    x: Known, multiplier: Known, shift: Known, zero_point: Known, low: Known, high: Known
+    x: Operand, multiplier: Operand, shift: Operand, zero_point: Operand, low: Operand, high: Operand
 ) -> Signature:
     return _rescaled_signature(np.dtype(np.int64), x, multiplier, shift, zero_point)
 
 
 def _rescaled_signature(
-    expected: Any, x: Known, multiplier: Known, shift: Known, zero_point: Known
+    expected: Any, x: Operand, multiplier: Operand, shift: Operand, zero_point: Operand
 ) -> Signature:
     if x.dtype != expected or not multiplier.dtype == shift.dtype == INT32:
         raise DtypeError(
@@ -101,7 +100,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     return [fused or b.combined(step, *limits, *views, dtype=dtype)]
 
 
-def _table_signature(x: Known, table: Known, low: Known, *, bits: int = 0) -> Signature:
+def _table_signature(x: Operand, table: Operand, low: Operand, *, bits: int = 0) -> Signature:
     if len(table.shape) != 1 or x.dtype.kind not in "iu":
         raise ShapeError(f"x has dtype {x.dtype}, the table shape {table.shape}; expected integers, a vector")
     if bits and (not 0 < bits < 31 or table.shape[0] < 2 or table.dtype != INT32):

@@ -1,12 +1,12 @@
 """Operations that read or write elements at indices: the families Gather and Scatter, OneHot and Compress."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ...errors import ArgumentError, ShapeError
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from ..size import are_same, is_symbolic
@@ -14,9 +14,9 @@ from ..sized import dtype_of
 from .arguments import as_axis, as_indices, as_integers
 from .creation import counted
 from .expressions import composed, where
-from .movement import along_axis, move
-from .registry import EVERY_INPUT, Inputs, along_time, is_known, lowering, operation, typed_view
-from .signatures import Known, like_first
+from .movement import move
+from .registry import EVERY_INPUT, Inputs, along_axis, along_time, is_known, lowering, operation, typed_view
+from .signatures import like_first
 
 MAX_OVERLAP = 16  # frames that share an element
 ACCUMULATE = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
@@ -25,12 +25,14 @@ LOGICAL = {"add": "maximum", "mul": "minimum", "max": "maximum", "min": "minimum
 INDICES = ("int32", "int64")
 
 
-def _gather_signature(x: Known, indices: Known, *, axis: int = 0) -> Signature:
+def _gather_signature(x: Operand, indices: Operand, *, axis: int = 0) -> Signature:
     axis = as_axis(axis, len(x.shape))
     return Signature((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]), x.dtype)
 
 
-@operation("Gather", signature=_gather_signature, takes_sizes=True, moves=True)
+@operation(
+    "Gather", signature=_gather_signature, combines=along_axis(of_all=False), takes_sizes=True, moves=True
+)
 def gather(x: AnyArray, indices: AnyArray, *, axis: int = 0) -> Any:
     axis = as_axis(axis, x.ndim)
     return np.take(x, as_indices(indices, x.shape[axis]), axis)
@@ -46,7 +48,7 @@ def _grid(indices: AnyArray, axis: int, size: int) -> tuple[AnyArray, ...]:
 @operation(
     "GatherElements",
     signature=lambda x, indices, **_: Signature(indices.shape, x.dtype),
-    combines=along_axis,
+    combines=along_axis(),
 )
 def gather_elements(x: AnyArray, indices: AnyArray, *, axis: int = 0) -> Any:
     """y[i, j, k] = x[indices[i, j, k], j, k] along axis 0, and likewise along the others."""
@@ -54,7 +56,7 @@ def gather_elements(x: AnyArray, indices: AnyArray, *, axis: int = 0) -> Any:
     return x[_grid(indices, axis, x.shape[axis])]
 
 
-def _gather_nd_signature(x: Known, indices: Known, *, batch_dims: int = 0) -> Signature:
+def _gather_nd_signature(x: Operand, indices: Operand, *, batch_dims: int = 0) -> Signature:
     return Signature((*indices.shape[:-1], *x.shape[batch_dims + indices.shape[-1] :]), x.dtype)
 
 
@@ -286,7 +288,7 @@ def tensor_scatter(
     return y
 
 
-def _one_hot_signature(indices: Known, depth: AnyArray, values: Known, *, axis: int = -1) -> Signature:
+def _one_hot_signature(indices: Operand, depth: AnyArray, values: Operand, *, axis: int = -1) -> Signature:
     shape = list(indices.shape)
     shape.insert(as_axis(axis, len(shape) + 1), as_integers(depth)[0])
     return Signature(tuple(shape), values.dtype)
@@ -326,11 +328,6 @@ def non_zero(x: AnyArray) -> Any:
 @non_zero.ranking
 def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Sequence[Signature]:
     return [Signature((len(inputs[0].shape), None), np.dtype(np.int64))]
-
-
-@gather.combining
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    return [*along_axis(node, inputs), ()]
 
 
 @gather.over_time

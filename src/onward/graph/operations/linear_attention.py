@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, ShapeError
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from ..size import are_same
@@ -15,7 +15,6 @@ from ..sized import dtype_of
 from .expressions import composed
 from .recurrent import carry_states, keep_states
 from .registry import Inputs, operation, view
-from .signatures import Known
 
 RULES = ("linear", "gated", "delta", "gated_delta")
 
@@ -47,7 +46,7 @@ def _check(
 
 
 def _signature(
-    q: Known, k: Known, v: Known, state: Any = None, decay: Any = None, beta: Any = None, *,
+    q: Operand, k: Operand, v: Operand, state: Any = None, decay: Any = None, beta: Any = None, *,
     kv_num_heads: int, q_num_heads: int, update_rule: str = "gated_delta", **others: Any,
 ) -> list[Signature]:  # fmt: skip
     for name, x in (("query", q), ("key", k), ("value", v)):
@@ -131,7 +130,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 
 @linear_attention.combining
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
     return [(1, 2)] * 3 + [(1, 2, 3)] + [(1, 2)] * 2
 
 

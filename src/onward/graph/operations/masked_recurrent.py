@@ -6,17 +6,16 @@ from typing import Any
 import numpy as np
 
 from ...errors import ShapeError
-from ..node import AnyArray, Expansion, Node, Signature
+from ..node import AnyArray, Expansion, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .indexing import gathered
 from .recurrent import add_recurrent, carry_states, keep_states, recurrent, weights_of_unit
 from .registry import Inputs, operation, typed_view
-from .signatures import Known
 
 
 def _signature(
-    x: Known, mask: Known, last: Known | None = None, *states: Known | None, layer: Any
+    x: Operand, mask: Operand, last: Operand | None = None, *states: Operand | None, layer: Any
 ) -> list[Signature]:
     if mask.shape != x.shape[:2]:
         raise ShapeError(f"x has shape {x.shape}, but its mask {mask.shape}; expected {x.shape[:2]}")
@@ -76,7 +75,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 
 @masked_recurrent.expanding
-def _(node: Node, inputs: Sequence[Known | None]) -> Expansion | None:
+def _(node: Node, inputs: Sequence[Operand | None]) -> Expansion | None:
     """Without masked steps, it is a Recurrent."""
     mask = inputs[1]
     if not isinstance(mask, np.ndarray) or not mask.all():

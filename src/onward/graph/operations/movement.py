@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, ShapeError
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from ..size import are_same, is_symbolic
@@ -17,6 +17,7 @@ from .arguments import as_axes, as_axis, as_integers
 from .registry import (
     OPERATIONS,
     Inputs,
+    along_axis,
     elementwise,
     known,
     lowering,
@@ -24,15 +25,10 @@ from .registry import (
     over_time,
     typed_view,
 )
-from .signatures import Known, common_dtype, like_first
+from .signatures import common_dtype, like_first
 
 # Where no signature rule is given, the result is a view of the zeros, which takes no memory. Operations that
 # merge axes count as elementwise: an axis that is merged with another one has no counterpart in the output.
-
-
-def along_axis(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    """Return the attribute `axis` for each input."""
-    return [[as_axis(node.attributes.get("axis", 0), len(inputs[0].shape))]]  # type: ignore[union-attr]  # not optional
 
 
 @operation("Identity", signature=like_first, combines=elementwise, takes_sizes=True, moves=True)
@@ -99,7 +95,7 @@ def slice_axes(
 
 
 def _parts(
-    x: Known, starts: Any, ends: Any, axes: Any = None, steps: Any = None
+    x: Operand, starts: Any, ends: Any, axes: Any = None, steps: Any = None
 ) -> dict[int, tuple[int, int, int]]:
     """Return the start, end and step of a Slice along each axis of which it may leave out elements."""
     parts = _listed_parts(x, starts, ends, axes, steps)
@@ -113,7 +109,7 @@ def _takes_all(start: int, end: int, step: int, size: int) -> bool:
 
 
 def _listed_parts(
-    x: Known, starts: Any, ends: Any, axes: Any = None, steps: Any = None
+    x: Operand, starts: Any, ends: Any, axes: Any = None, steps: Any = None
 ) -> dict[int, tuple[int, int, int]]:
     """Return the start, end and step of a Slice along each axis that it lists."""
     places = as_axes(range(np.size(starts)) if axes is None else axes, len(x.shape))
@@ -136,7 +132,7 @@ def _clipped(start: int, end: int, step: int, size: int) -> slice:
     return slice(min(max(start, 0), size - 1), None if end < 0 else end, step)
 
 
-@operation("Split", shape_inputs=(1,), combines=along_axis, takes_sizes=True, moves=True)
+@operation("Split", shape_inputs=(1,), combines=along_axis(), takes_sizes=True, moves=True)
 def split(
     x: AnyArray, sizes: AnyArray | None = None, *, axis: int = 0, num_outputs: int | None = None
 ) -> tuple[Any, ...]:
@@ -174,7 +170,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     return None if x is None or any(node.outputs[1:]) else [x]
 
 
-def _expand_signature(x: Known, shape: AnyArray) -> Signature:
+def _expand_signature(x: Operand, shape: AnyArray) -> Signature:
     return Signature(broadcast_shape(x.shape, tuple(as_integers(shape))), dtype_of(x))
 
 
@@ -190,7 +186,7 @@ def expand(x: AnyArray, shape: AnyArray) -> Any:
     return np.broadcast_to(x, _expand_signature(x, shape).shape)
 
 
-def _tile_signature(x: Known, repeats: AnyArray) -> Signature:
+def _tile_signature(x: Operand, repeats: AnyArray) -> Signature:
     times = as_integers(repeats)
     if len(times) != len(x.shape) or min(times, default=0) < 0:
         raise ShapeError(f"repeats={times}; expected {len(x.shape)} numbers that are not negative")
@@ -209,7 +205,7 @@ def tile(x: AnyArray, repeats: AnyArray) -> Any:
 SPACE_TO_DEPTH = {"DCR": (0, 3, 5, 1, 2, 4), "CRD": (0, 1, 3, 5, 2, 4)}
 
 
-def _combines_blocks(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+def _combines_blocks(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
     return [(1, 2, 3)]
 
 
@@ -291,7 +287,7 @@ def _gathered(b: Builder, x: View, offsets: AnyArray) -> View:
     return found
 
 
-def _concat_signature(*arrays: Known, axis: int) -> Signature:
+def _concat_signature(*arrays: Operand, axis: int) -> Signature:
     first, *others = (x.shape for x in arrays)
     axis = as_axis(axis, len(first))
     if any((*x[:axis], *x[axis + 1 :]) != (*first[:axis], *first[axis + 1 :]) for x in others):
@@ -300,7 +296,7 @@ def _concat_signature(*arrays: Known, axis: int) -> Signature:
     return Signature((*first[:axis], total, *first[axis + 1 :]), common_dtype(*arrays))
 
 
-@operation("Concat", signature=_concat_signature, combines=along_axis, takes_sizes=True)
+@operation("Concat", signature=_concat_signature, combines=along_axis(), takes_sizes=True)
 def concat(*arrays: AnyArray, axis: int) -> Any:
     return np.concatenate(arrays, axis)
 
@@ -324,21 +320,21 @@ concat.lowers_empty = True
 
 
 @tile.combining
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
     repeats = inputs[1]
     assert isinstance(repeats, np.ndarray)
     return [[axis for axis, times in enumerate(as_integers(repeats)) if times != 1], ()]
 
 
 @reverse_sequence.combining
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
     return [[node.attributes.get("time_axis", 0)], ()]
 
 
 @slice_axes.combining
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
     x, *others = inputs
-    return [list(_parts(x, *others)), ()]  # type: ignore[arg-type]  # x is not optional
+    return [list(_parts(x, *others)), ()]
 
 
 @slice_axes.over_time

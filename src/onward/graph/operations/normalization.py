@@ -8,13 +8,13 @@ import numpy as np
 
 from ...core.functions import softmax, standardized
 from ...errors import ArgumentError, ShapeError
-from ..node import AnyArray, Node
+from ..node import AnyArray, Node, Operand
 from ..plan.builder import Builder
 from ..plan.view import View
 from ..sized import broadcast_shape
 from .expressions import composed, sqrt, square, where
-from .registry import combining, operation
-from .signatures import Known, like_first
+from .registry import along_axis, operation
+from .signatures import like_first
 
 
 def _rounded_softmax(x: AnyArray, axis: int, logarithm: bool) -> AnyArray:
@@ -28,7 +28,7 @@ def _rounded_softmax(x: AnyArray, axis: int, logarithm: bool) -> AnyArray:
 def _define_softmax(name: str, logarithm: bool) -> None:
     """Define exp(x - max x) / sum(exp(x - max x)) along an axis, or its logarithm."""
 
-    @operation(name, signature=like_first)
+    @operation(name, signature=like_first, combines=along_axis(-1))
     def compute(x: AnyArray, *, axis: int = -1) -> AnyArray:
         if not x.size:
             return x
@@ -60,23 +60,22 @@ def _(b: Builder, x: View, *, axes: Sequence[int], epsilon: float) -> View:
     return b.rows("standardize", epsilon, x, sorted(axis % len(x.shape) for axis in axes))
 
 
-@combining("Softmax", "LogSoftmax", "Standardize")
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    rank, last = len(inputs[0].shape), [node.attributes.get("axis", -1)]  # type: ignore[union-attr]  # x is not optional
-    return [[axis % rank for axis in node.attributes.get("axes", last)], ()]
+@standardize.combining
+def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
+    return [[axis % len(inputs[0].shape) for axis in node.attributes["axes"]]]
 
 
 # Compositions.
 
 
-def check_broadcast(x: Known, *others: Known | None) -> None:
+def check_broadcast(x: Operand, *others: Operand | None) -> None:
     """Raise ShapeError if an input does not broadcast into the shape of the first."""
     for other in others:
         if other is not None and broadcast_shape(x.shape, other.shape) != x.shape:
             raise ShapeError(f"an input of shape {other.shape} does not broadcast into {x.shape}")
 
 
-def _check_channels(x: Known, *others: Known) -> None:
+def _check_channels(x: Operand, *others: Operand) -> None:
     """Raise ShapeError unless the other inputs are (C,), for the first of (N, C, ...)."""
     if any(other.shape != x.shape[1:2] for other in others):
         shapes = ", ".join(str(other.shape) for other in others)

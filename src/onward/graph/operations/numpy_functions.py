@@ -8,9 +8,8 @@ import numpy as np
 
 from ...core import budget
 from ...errors import ArgumentError
-from ..node import AnyArray, Signature
+from ..node import AnyArray, Operand, Signature
 from .registry import operation
-from .signatures import Known
 
 
 def _cholesky(x: AnyArray, upper: bool = False) -> AnyArray:
@@ -113,7 +112,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 IN_OWN_PRECISION = {"nextafter", "copysign", "gcd", "lcm"}
 
 
-def _sample(x: Known) -> AnyArray:
+def _sample(x: Operand) -> AnyArray:
     """Return matrices of this shape that every function accepts."""
     if not isinstance(x, Signature):
         return x
@@ -121,7 +120,7 @@ def _sample(x: Known) -> AnyArray:
     return np.broadcast_to(diagonal, x.shape)
 
 
-def _signature(*inputs: Known, function: str, **options: Any) -> list[Signature]:
+def _signature(*inputs: Operand, function: str, **options: Any) -> list[Signature]:
     results = numpy_function.compute([_sample(x) for x in inputs], {"function": function, **options})
     return [Signature.of(result) for result in results]
 

@@ -7,14 +7,13 @@ import numpy as np
 
 from ...core.windows import pad_or_crop
 from ...errors import ArgumentError, ShapeError
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature, with_size
 from ..plan.builder import Builder
 from ..plan.view import View
 from .arguments import as_axes, as_integers
 from .expressions import DataDependent, composed
 from .movement import move
-from .registry import Inputs, along_time, combining, known, operation, typed_view
-from .signatures import Known
+from .registry import Inputs, along_axis, along_time, known, operation, typed_view
 
 
 def _widths(rank: int, pads: AnyArray, axes: AnyArray | None) -> list[tuple[int, int]]:
@@ -29,8 +28,8 @@ def _widths(rank: int, pads: AnyArray, axes: AnyArray | None) -> list[tuple[int,
 
 
 def _pad_signature(
-    x: Known, pads: AnyArray, constant_value: Known | None = None, axes: AnyArray | None = None, *, mode: str
-    = "constant",
+    x: Operand, pads: AnyArray, constant_value: Operand | None = None, axes: AnyArray | None = None, *,
+    mode: str = "constant",
 ) -> Signature:  # fmt: skip
     widths = _widths(len(x.shape), pads, axes)
     shape = tuple(size + sum(width) for size, width in zip(x.shape, widths, strict=True))
@@ -114,12 +113,12 @@ def center_crop_pad(x: Any, shape: Any, *, axes: Sequence[int] | None = None) ->
 
 
 @pad.combining
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
     x, sizes, *others = inputs
-    rank = len(x.shape)  # type: ignore[union-attr]  # x is not optional
+    rank = len(x.shape)
     if not isinstance(sizes, np.ndarray):
         return [range(rank), ()]
-    widths = _widths(rank, sizes, (*others, None, None)[1])  # type: ignore[arg-type]  # the axes are known
+    widths = _widths(rank, sizes, (*others, None, None)[1])
     return [[axis for axis, width in enumerate(widths) if any(width)], ()]
 
 
@@ -172,22 +171,18 @@ def _mirrored(time: Any, node: Node, before: int, after: int, mode: str) -> str:
     return str(time.define_new(y, timing.with_counts(complete, length)))
 
 
-def _sized(like: Known, axis: int, size: int) -> Signature:
-    return Signature((*like.shape[:axis], size, *like.shape[axis + 1 :]), like.dtype)
-
-
 def _start_signature(
-    waiting: Known, held: Known, x: Known, *, axis: int, count: int, needed: int, mode: str
+    waiting: Operand, held: Operand, x: Operand, *, axis: int, count: int, needed: int, mode: str
 ) -> list[Signature]:
     steps, waits = held.shape[axis] + x.shape[axis], waiting.shape[axis]
     if waits and steps < needed:
         sizes = 0, 1, steps
     else:
         sizes = steps + (count if waits else 0), 0, 0
-    return [_sized(like, axis, size) for like, size in zip((x, waiting, x), sizes, strict=True)]
+    return [with_size(like, axis, size) for like, size in zip((x, waiting, x), sizes, strict=True)]
 
 
-@operation("PadStart", signature=_start_signature)
+@operation("PadStart", signature=_start_signature, combines=along_axis())
 def pad_start(
     waiting: AnyArray, held: AnyArray, x: AnyArray, *, axis: int, count: int, needed: int, mode: str
 ) -> tuple[Any, ...]:
@@ -218,15 +213,15 @@ pad_start.lowers_empty = True
 
 
 def _end_signature(
-    waiting: Known, held: Known, recent: Known, *, axis: int, before: int, after: int, mode: str
+    waiting: Operand, held: Operand, recent: Operand, *, axis: int, before: int, after: int, mode: str
 ) -> Signature:
     size = before + held.shape[axis] + after if waiting.shape[axis] and held.shape[axis] else after
     if not held.shape[axis] and not recent.shape[axis]:
         size = 0
-    return _sized(held, axis, size)
+    return with_size(held, axis, size)
 
 
-@operation("PadEnd", signature=_end_signature)
+@operation("PadEnd", signature=_end_signature, combines=along_axis())
 def pad_end(
     waiting: AnyArray, held: AnyArray, recent: AnyArray, *, axis: int, before: int, after: int, mode: str
 ) -> Any:
@@ -239,8 +234,3 @@ def pad_end(
     y = np.pad(x, widths, mode=mode)  # type: ignore[call-overload]  # one of NumPy's modes
     start = 0 if x is held else x.shape[axis]
     return y[(slice(None),) * axis + (slice(start, None),)]
-
-
-@combining("PadStart", "PadEnd")
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    return [[node.attributes["axis"]]]

@@ -13,12 +13,11 @@ import numpy as np
 from ...core import budget
 from ...core.windows import averaged, combined, geometry, windows
 from ...errors import ShapeError
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from .expressions import composed
 from .reductions import bounds, powers, root
 from .registry import Inputs, allocating, lowering, operation, over_time, reading, typed_view, view
-from .signatures import Known
 from .sliding import (
     WINDOW,
     kernel_size,
@@ -37,7 +36,7 @@ POOLING = ("ceil_mode", *WINDOW)
 TAP = 32  # bytes of an element in a list of those of a window
 
 
-def _signature(x: Known, *, kernel_shape: Sequence[int], **attributes: Any) -> Signature:
+def _signature(x: Operand, *, kernel_shape: Sequence[int], **attributes: Any) -> Signature:
     g = geometry(x.shape[2:], kernel_shape, attributes)
     return Signature((*x.shape[:2], *g.out), x.dtype)
 
@@ -151,7 +150,7 @@ def _unpooled_shape(
 
 
 def _unpool_signature(
-    x: Known, indices: Known, output_shape: Any = None, *, kernel_shape: Sequence[int], **attributes: Any
+    x: Operand, indices: Operand, output_shape: Any = None, *, kernel_shape: Sequence[int], **attributes: Any
 ) -> Signature:
     if output_shape is not None:
         return Signature(tuple(map(int, output_shape)), x.dtype)

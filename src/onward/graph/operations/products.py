@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 import onward._core as _core
 
 from ...errors import ShapeError
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from ..sized import broadcast_shape
 from .expressions import composing
 from .registry import Inputs, combining, known, lowering, operation, reading, view
-from .signatures import Known, common_dtype
+from .signatures import common_dtype
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -135,13 +135,13 @@ def _orders(A: Any, B: Any, attributes: Mapping[str, Any]) -> list[list[int]]:
     ]
 
 
-def _product_signature(A: Known, B: Known, C: Known | None = None, **attributes: Any) -> Signature:
+def _product_signature(A: Operand, B: Operand, C: Operand | None = None, **attributes: Any) -> Signature:
     operands = zip((A, B), _orders(A, B, attributes), strict=True)
     shape = product_shape(*([a.shape[axis] for axis in order] for a, order in operands))
     return Signature(shape if C is None else broadcast_shape(shape, C.shape), common_dtype(A, B, C))
 
 
-def _gemm_signature(A: Known, B: Known, C: Known | None = None, **attributes: Any) -> Signature:
+def _gemm_signature(A: Operand, B: Operand, C: Operand | None = None, **attributes: Any) -> Signature:
     if len(A.shape) != 2 or len(B.shape) != 2:
         raise ShapeError(f"Gemm takes matrices, not arrays of shapes {A.shape} and {B.shape}")
     shape = _product_signature(A, B, **attributes).shape
@@ -203,7 +203,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 
 @combining("MatMul", "Gemm", "FusedMatMul")
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
     A, B = inputs[:2]
     first, second = _orders(A, B, node.attributes)
     return [[first[-1]], [second[max(0, len(second) - 2)]], ()]
@@ -216,7 +216,7 @@ def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
     return A.shape[order[-1]]
 
 
-def _det_signature(x: Known) -> Signature:
+def _det_signature(x: Operand) -> Signature:
     if len(x.shape) < 2 or x.shape[-1] != x.shape[-2]:
         raise ShapeError(f"x has shape {x.shape}; expected square matrices")
     return Signature(x.shape[:-2], x.dtype)
@@ -267,7 +267,7 @@ def _labels(equation: str, ranks: Sequence[int]) -> tuple[list[Labels], Labels]:
     return operands, [*range(52 - widest, 52), *once]
 
 
-def _einsum_signature(*inputs: Known, equation: str) -> Signature:
+def _einsum_signature(*inputs: Operand, equation: str) -> Signature:
     operands, result = _labels(equation, [len(a.shape) for a in inputs])
     sizes: dict[int, int] = {}
     for labels, a in zip(operands, inputs, strict=True):
@@ -370,7 +370,7 @@ def _pairwise(*inputs: Any, equation: str) -> Any:
     return y
 
 
-def _quantized_signature(x: Known, W: Known, *others: Known | None) -> Signature:
+def _quantized_signature(x: Operand, W: Operand, *others: Operand | None) -> Signature:
     return Signature(product_shape(x.shape, W.shape[::-1]), np.dtype(np.float32))
 
 
@@ -404,8 +404,8 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 
 @quantized_matmul.combining
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    return [[len(inputs[0].shape) - 1], range(2), [0], [0]]  # type: ignore[union-attr]  # x is not optional
+def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
+    return [[len(inputs[0].shape) - 1], range(2), [0], [0]]
 
 
 quantized_matmul.reading(last_size)

@@ -11,7 +11,7 @@ import onward._core as _core
 from ...core.arrays import contiguous
 from ...core.windows import geometry
 from ...errors import DtypeError, ShapeError
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .casting import cast_to
@@ -29,7 +29,6 @@ from .registry import (
     typed_view,
     view,
 )
-from .signatures import Known
 from .sliding import filter_size, pad_view, window_view, windows_combine, windows_over_time
 from .value import Value
 
@@ -71,7 +70,7 @@ def spread(values: AnyArray, shape: Sequence[int], axis: int, block_size: int = 
     return values
 
 
-def _quantized_dtype(zero_point: Known | None, output_dtype: Any) -> np.dtype[Any]:
+def _quantized_dtype(zero_point: Operand | None, output_dtype: Any) -> np.dtype[Any]:
     return np.dtype(output_dtype or UINT8) if zero_point is None else zero_point.dtype
 
 
@@ -181,15 +180,15 @@ def conv_integer(
 
 
 @combining("QuantizeLinear", "DequantizeLinear")
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
     x, scale = inputs[:2]
-    rank = len(x.shape)  # type: ignore[union-attr]  # neither x nor scale is optional
-    by_axis = math.prod(scale.shape) > 1 or node.attributes.get("block_size")  # type: ignore[union-attr]
+    rank = len(x.shape)
+    by_axis = math.prod(scale.shape) > 1 or node.attributes.get("block_size")
     return [[node.attributes.get("axis", 1) % rank] if by_axis else [], range(rank)]
 
 
 @combining("MatMulInteger")
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
     A, B, *zero_points = (0 if value is None else len(value.shape) for value in inputs)
     return [[max(0, A - 1)], [max(0, B - 2)], *map(range, zero_points)]
 

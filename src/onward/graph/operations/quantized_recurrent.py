@@ -16,13 +16,12 @@ from ...core.arrays import Array, contiguous
 from ...core.functions import activate
 from ...core.gates import reorder
 from ...errors import ShapeError
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .quantization import quantize_dynamically
 from .recurrent import OPTIONS, new_layer, rows_of_unit
 from .registry import Inputs, is_known, known, operation, view
-from .signatures import Known
 
 
 class Matrix(NamedTuple):
@@ -39,13 +38,15 @@ class Matrix(NamedTuple):
         return y
 
 
-def _layer(W: Known, R: Known, P: Known | None, attributes: dict[str, Any]) -> Any:
+def _layer(W: Operand, R: Operand, P: Operand | None, attributes: dict[str, Any]) -> Any:
     """Return a layer without weights that holds the options of the node."""
     W, R = (Signature((a.shape[0], *a.shape[:0:-1]), np.dtype(np.float32)) for a in (W, R))
     return new_layer("LSTM", attributes, W, R, None, P)
 
 
-def _signature(X: Known, W: Known, R: Known, *others: Known | None, **attributes: Any) -> list[Signature]:
+def _signature(
+    X: Operand, W: Operand, R: Operand, *others: Operand | None, **attributes: Any
+) -> list[Signature]:
     """The outputs of a layer with as many directions as W; a run compares their number with the options."""
     if len(W.shape) != 3 or len(R.shape) != 3 or R.shape[2] != W.shape[2]:
         raise ShapeError(f"W has shape {W.shape}, R {R.shape}; expected (D, I, 4H) and (D, H, 4H)")

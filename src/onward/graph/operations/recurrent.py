@@ -13,14 +13,13 @@ from ...layers import rnn
 from ...layers.base import NO_WEIGHTS
 from ...layers.sequential import Last
 from ..activation_names import RECURRENT
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from ..size import hint
 from ..sized import broadcast_shape, has_sizes, integers
 from .expressions import DataDependent, composed
 from .registry import Inputs, along_time, operation, reading, typed_view, view
-from .signatures import Known
 
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 LAYERS: dict[str, Any] = {"RNN": rnn.RNN, "GRU": rnn.GRU, "LSTM": rnn.LSTM}
@@ -33,7 +32,7 @@ ACTIVATIONS = {name.lower(): meaning for name, meaning in RECURRENT.items()}  # 
 
 
 def _recurrent_signature(
-    x: Known, lengths: Known | None = None, *states: Known | None, layer: Any, reverse: bool = False
+    x: Operand, lengths: Operand | None = None, *states: Operand | None, layer: Any, reverse: bool = False
 ) -> list[Signature]:
     if len(x.shape) != 3 or x.shape[2] != layer.input_size:
         raise ShapeError(f"x has shape {x.shape}, but {layer!r} takes (T, B, {layer.input_size})")
@@ -172,7 +171,7 @@ for _cell in LAYERS:
 
 
 @operation("Steps", signature=lambda x: Signature(x.shape[1:2], np.dtype(np.int32)), reads_values=False)
-def steps(x: Known) -> AnyArray:
+def steps(x: Operand) -> AnyArray:
     """Return the number of time steps of x (T, B, ...) for each row."""
     T, B = x.shape[:2]
     counts: AnyArray = integers([T] * B)
@@ -208,8 +207,8 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 
 def new_layer(
-    cell: str, attributes: Mapping[str, Any], W: Known, R: Known, B: Known | None = None, P: Known | None =
-    None,
+    cell: str, attributes: Mapping[str, Any], W: Operand, R: Operand, B: Operand | None = None,
+    P: Operand | None = None,
 ) -> Any:  # fmt: skip
     """Return the layer of an ONNX node with weights W (D, G*H, I), R (D, G*H, H), B (D, 2*G*H), P (D, 3*H).
 

@@ -13,7 +13,7 @@ import numpy as np
 import onward._core as _core
 
 from ...errors import ArgumentError, ShapeError
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder, Weights
 from ..plan.view import View
 from ..size import Axes
@@ -21,7 +21,7 @@ from .arguments import as_axis
 from .elementwise import inverted
 from .expressions import composed, exp, log, sqrt, square, where
 from .registry import Inputs, along_time, known, lowering, operation, over_time, typed_view
-from .signatures import Known, like_first
+from .signatures import like_first
 
 
 def row_sums(rows: AnyArray) -> AnyArray:
@@ -103,7 +103,7 @@ def reduced_axes(axes: Any, rank: int, noop_with_empty_axes: int = 0) -> list[in
 
 
 def _signature(
-    x: Known, axes: Known | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
+    x: Operand, axes: Operand | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
 ) -> Signature:
     reduced = reduced_axes(axes, len(x.shape), noop_with_empty_axes)
     sizes = ((1 if axis in reduced else size) for axis, size in enumerate(x.shape))
@@ -116,7 +116,7 @@ def _axes(x: Any, axes: Any, node: Node) -> list[int]:
     return reduced_axes(axes, len(x.shape), node.attributes.get("noop_with_empty_axes", 0))
 
 
-def _combines(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+def _combines(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
     x, axes = (*inputs, None)[:2]
     return [_axes(x, axes, node), ()]
 
@@ -194,7 +194,7 @@ def _(time: Any, node: Node, axis: int) -> None:
 LANES = 16  # independent sums of the core, which the elements join in turn
 
 
-def _running_signature(sums: Known, count: Known, x: Known, *, axes: Sequence[int]) -> list[Signature]:
+def _running_signature(sums: Operand, count: Operand, x: Operand, *, axes: Sequence[int]) -> list[Signature]:
     rest = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
     return [Signature(rest, x.dtype), Signature.of(sums), Signature.of(count)]
 
@@ -227,8 +227,8 @@ def running_sum(
 
 
 @running_sum.combining
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    last = [len(inputs[0].shape) - 1]  # type: ignore[union-attr]  # no input is optional
+def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
+    last = [len(inputs[0].shape) - 1]
     return [last, last, node.attributes["axes"]]
 
 
@@ -254,9 +254,9 @@ def _(time: Any, node: Node, axis: int) -> None:
     time.summarize(node, y, [])
 
 
-def _combines_axis(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+def _combines_axis(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
     x, axis = inputs
-    return [[as_axis(int(axis.item()), len(x.shape))], ()]  # type: ignore[union-attr]  # neither is optional
+    return [[as_axis(int(axis.item()), len(x.shape))], ()]
 
 
 def _define_cumulative(name: str, function: Callable[..., Any], first: int) -> None:

@@ -28,29 +28,31 @@ import onward._core as _core
 
 from ...core import budget
 from ...errors import ArgumentError
-from ..node import Expansion, Node, Signature, size_of
+from ..node import Expansion, Node, Operand, Signature, size_of
 from ..plan.builder import Builder
 from ..plan.strided import NotStridedError, Strided
 from ..plan.view import DTYPES, View, name_of
 from ..size import Size, hint, is_symbolic
 from ..sized import as_numbers, has_sizes, integers
+from .arguments import as_axis
 from .modules import MODULES
-from .signatures import Known, broadcast_booleans, like_first, like_first_boolean
+from .signatures import broadcast_booleans, like_first, like_first_boolean
 from .value import Value
 
 Inputs = Sequence[Value | None]
 Compute = Any  # a Python function of arrays and attributes
 SignatureRule = Callable[..., Signature | Sequence[Signature]]
 # Replaces a node by those of its bodies, or returns None if that is not possible.
-Expand = Callable[[Node, Sequence[Known | None]], Expansion | None]
+Expand = Callable[[Node, Sequence[Operand | None]], Expansion | None]
 # Returns what is known about the outputs of a node with bodies, or None.
-Infer = Callable[[Node, Sequence[Known | None]], Sequence[Known] | None]
+Infer = Callable[[Node, Sequence[Operand | None]], Sequence[Operand] | None]
 # Adds the steps of a node to a plan: from the builder, the node, its inputs and the shapes of its outputs, to
 # the views of the outputs, or None if the core does not support the node, which then runs in NumPy.
 Lowering = Callable[[Builder, Node, Inputs, list[tuple[int, ...]]], list[View] | None]
-# Returns the axes along which a node combines elements, for each input; the last entry holds for further
-# inputs. Along all other axes, each slice of the outputs depends on the same slice of the inputs alone.
-Combines = Callable[[Node, Sequence[Known | None]], Sequence[Collection[int]]]
+# Returns the axes along which a node combines elements, for each input (an operand, or None if omitted); the
+# last entry holds for further inputs. Along all other axes, each slice of the outputs depends on the same
+# slice of the inputs alone.
+Combines = Callable[[Node, Sequence[Any]], Sequence[Collection[int]]]
 # Returns how many elements each element of the outputs is computed from: an integer or a size.
 Reads = Callable[[Sequence[Any], Mapping[str, Any]], Any]
 # Returns the output signatures of an operation on unknown values, which decide the sizes that are None.
@@ -80,15 +82,15 @@ class Operation:
     """An operation of graphs.
 
     `compute` is its meaning in NumPy. `shape_inputs` are the indices of the inputs whose values determine the
-    output shapes. `signature` returns the output signatures from the inputs (`Known`, or None if omitted) and
-    the attributes; without it, `compute` runs on zeros. If `widens`, inputs of half precision are computed in
-    float32. If not `reads_values`, `compute` also accepts signatures, because the result depends on the
-    signatures of the inputs alone. An operation that is not pure is never folded. If `takes_sizes`, `compute`
-    accepts arrays of symbolic sizes. If it `moves`, the outputs may be views of the first input. `attributes`
-    are the names of attributes that `compute` takes as keywords (**). `combines` may also be registered
-    later, as the steps in the core (`lowering`, `steps`), the rule over time (`over_time`), how many elements
-    each output is computed from (`reading`, by default one) and the memory of temporary arrays (`allocating`)
-    are.
+    output shapes. `signature` returns the output signatures from the inputs (each an `Operand`, or None if
+    omitted) and the attributes; without it, `compute` runs on zeros. If `widens`, inputs of half precision
+    are computed in float32. If not `reads_values`, `compute` also accepts signatures, because the result
+    depends on the signatures of the inputs alone. An operation that is not pure is never folded. If
+    `takes_sizes`, `compute` accepts arrays of symbolic sizes. If it `moves`, the outputs may be views of the
+    first input. `attributes` are the names of attributes that `compute` takes as keywords (**). `combines`
+    may also be registered later, as the steps in the core (`lowering`, `steps`), the rule over time
+    (`over_time`), how many elements each output is computed from (`reading`, by default one) and the memory
+    of temporary arrays (`allocating`) are.
     """
 
     def __init__(
@@ -154,7 +156,7 @@ class Operation:
         """Whether the results are booleans, whatever the dtypes of the inputs."""
         return self._signature in (broadcast_booleans, like_first_boolean)
 
-    def folds(self, inputs: Sequence[Known | None]) -> bool:
+    def folds(self, inputs: Sequence[Operand | None]) -> bool:
         """Whether the outputs are the same in every call: for arrays, if the operation is pure."""
         return self.is_pure and Signature not in map(type, inputs)
 
@@ -192,7 +194,7 @@ class Operation:
 
     def _cost(
         self,
-        inputs: Sequence[Known | None],
+        inputs: Sequence[Operand | None],
         attributes: Mapping[str, Any],
         signatures: Sequence[Signature] | None,
     ) -> tuple[int, int, int]:
@@ -204,7 +206,7 @@ class Operation:
 
     def work(
         self,
-        inputs: Sequence[Known | None],
+        inputs: Sequence[Operand | None],
         attributes: Mapping[str, Any],
         signatures: Sequence[Signature] | None,
     ) -> Any:
@@ -250,7 +252,7 @@ class Operation:
             return None
         return views
 
-    def temporary(self, inputs: Sequence[Known | None], attributes: Mapping[str, Any]) -> int:
+    def temporary(self, inputs: Sequence[Operand | None], attributes: Mapping[str, Any]) -> int:
         """Return the bytes of temporary arrays, in the first call if sizes are symbolic."""
         if self.temporaries is None:
             return 0
@@ -287,7 +289,7 @@ class Operation:
         return self.compute(inputs, attributes)
 
     def signatures(
-        self, inputs: Sequence[Known | None], attributes: Mapping[str, Any]
+        self, inputs: Sequence[Operand | None], attributes: Mapping[str, Any]
     ) -> Sequence[Signature] | None:
         """Return the output signatures, or None if they depend on the values of unknown inputs."""
         if self.shape_inputs is EVERY_INPUT and not self.is_pure:  # it must run only once
@@ -317,7 +319,7 @@ def _as_integers(result: Any) -> Any:
     return integers(result) if is_object or isinstance(result, int | Size) else result
 
 
-def _strided(x: Known | None) -> Any:
+def _strided(x: Operand | None) -> Any:
     return Strided.of(x.shape, x.dtype) if isinstance(x, Signature) else x
 
 
@@ -395,9 +397,19 @@ def along_time(rule: Callable[[Any, Node, int], None]) -> StreamRule:
     return stream
 
 
-def elementwise(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+def elementwise(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
     """Return that no axis is combined."""
     return [()]
+
+
+def along_axis(default: int = 0, of_all: bool = True) -> Combines:
+    """Return the rule that an operation combines elements along its attribute `axis`, `of_all` its inputs."""
+
+    def combines(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
+        axes = [as_axis(node.attributes.get("axis", default), len(inputs[0].shape))]
+        return [axes] if of_all else [axes, ()]
+
+    return combines
 
 
 # Define an operation on the elements of one array.

@@ -11,14 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import ArgumentError, ShapeError
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from ..size import Size, is_symbolic
 from .arguments import as_integers
 from .movement import move
 from .registry import Inputs, along_time, known, operation, typed_view, view
-from .signatures import Known
 
 EXACT = 1 << 22  # float32 represents halves of smaller numbers
 MAX_TAPS = 16  # elements that the core adds
@@ -53,7 +52,7 @@ class Axis(NamedTuple):
         return self.scale != 1 or self.roi != (0.0, 1.0) or bool(self.after != self.before)
 
 
-def is_absent(values: Known | None) -> bool:
+def is_absent(values: Operand | None) -> bool:
     """Whether an optional input is omitted, or empty."""
     return values is None or 0 in values.shape
 
@@ -122,7 +121,7 @@ def _ratio(after: Any, before: Any, may_vary: bool) -> Any:
 
 
 def _resize_signature(
-    x: Known, roi: Any = None, scales: Any = None, sizes: Any = None, **options: Any
+    x: Operand, roi: Any = None, scales: Any = None, sizes: Any = None, **options: Any
 ) -> Signature:
     shape = list(x.shape)
     for item in resized_axes(x.shape, scales, sizes, options):
@@ -234,7 +233,7 @@ def modes(options: Mapping[str, Any]) -> tuple[str, str]:
 
 
 @resize.combining
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
     x, _, scales, sizes = (*inputs, None, None, None)[:4]
     assert x is not None
     if not isinstance(scales if is_absent(sizes) else sizes, np.ndarray):
@@ -364,7 +363,7 @@ def _interpolate(x: AnyArray, axis: int, places: AnyArray, weights: AnyArray | N
     return y
 
 
-def _grid_signature(x: Known, grid: Known, **attributes: Any) -> Signature:
+def _grid_signature(x: Operand, grid: Operand, **attributes: Any) -> Signature:
     if len(x.shape) != len(grid.shape) or grid.shape[-1] != len(x.shape) - 2:
         raise ShapeError(
             f"x has shape {x.shape}, grid {grid.shape}; expected (N, C, *in) and (N, *out, axes)"
@@ -429,7 +428,7 @@ def _reflect(at: AnyArray, low: float, high: float) -> AnyArray:
     )
 
 
-def _affine_signature(theta: Known, size: Any, **attributes: Any) -> Signature:
+def _affine_signature(theta: Operand, size: Any, **attributes: Any) -> Signature:
     sizes = tuple(map(int, size))
     return Signature((sizes[0], *sizes[2:], len(sizes) - 2), theta.dtype)
 

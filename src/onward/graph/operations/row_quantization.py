@@ -5,33 +5,26 @@ from zero.
 """
 
 import math
-from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from ...errors import DtypeError
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .integer_fusion import per_unit
 from .products import last_size, product_shape, split_rows
 from .quantization import packed_integers
-from .registry import Inputs, known, operation, typed_view
-from .signatures import Known
+from .registry import Inputs, along_axis, known, operation, typed_view
 
 INT8, FLOAT32 = np.dtype(np.int8), np.dtype(np.float32)
 
 
-def _signature(x: Known) -> list[Signature]:
+def _signature(x: Operand) -> list[Signature]:
     if x.dtype != FLOAT32:
         raise DtypeError(f"x has dtype {x.dtype}; expected float32")
     rows = (*x.shape[:-1], 1)
     return [Signature(x.shape, INT8), Signature(rows, FLOAT32), Signature(rows, INT8)]
-
-
-def _last_axis(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    rank = len(inputs[0].shape)  # type: ignore[union-attr]  # x is not optional
-    return [[rank - 1]]
 
 
 def _rounded(steps: AnyArray, low: int) -> AnyArray:
@@ -43,7 +36,7 @@ def _rounded(steps: AnyArray, low: int) -> AnyArray:
     return found
 
 
-@operation("QuantizeRows", signature=lambda x: _signature(x)[:2], combines=_last_axis)
+@operation("QuantizeRows", signature=lambda x: _signature(x)[:2], combines=along_axis(-1))
 def quantize_rows(x: AnyArray) -> tuple[AnyArray, AnyArray]:
     """x / scale from -127 to 127, and the scales."""
     with np.errstate(all="ignore"):
@@ -52,7 +45,7 @@ def quantize_rows(x: AnyArray) -> tuple[AnyArray, AnyArray]:
         return _rounded(x * (np.float32(127) / safe), -127), safe / np.float32(127)
 
 
-@operation("QuantizeRowsWithZero", signature=_signature, combines=_last_axis)
+@operation("QuantizeRowsWithZero", signature=_signature, combines=along_axis(-1))
 def quantize_rows_with_zero(x: AnyArray) -> tuple[AnyArray, AnyArray, AnyArray]:
     """x / scale + zero point from -128 to 127, the scales and the zero points."""
     low = x.min(-1, keepdims=True, initial=0).astype(np.float64)

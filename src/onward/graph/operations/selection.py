@@ -8,32 +8,26 @@ import numpy as np
 
 from ...core import budget
 from ...errors import ArgumentError
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature, with_size
 from ..plan.builder import Builder
 from ..plan.view import View
 from ..sized import dtype_of
 from .arguments import as_axis, as_integers
 from .creation import places_along
 from .expressions import composed
-from .registry import EVERY_INPUT, Combines, Inputs, known, lowering, operation, reading, typed_view
-from .signatures import Known
+from .registry import EVERY_INPUT, Inputs, along_axis, known, lowering, operation, reading, typed_view
 
 INT64: np.dtype[Any] = np.dtype(np.int64)
 
 
-def _arg_signature(x: Known, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Signature:
+def _arg_signature(x: Operand, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Signature:
     axis = as_axis(axis, len(x.shape))
     kept = (1,) if keepdims else ()
     return Signature((*x.shape[:axis], *kept, *x.shape[axis + 1 :]), INT64)
 
 
-def _combined(default: int) -> Combines:
-    """Return the rule of an operation along an axis."""
-    return lambda node, inputs: [[as_axis(node.attributes.get("axis", default), len(inputs[0].shape))], ()]  # type: ignore[union-attr]  # x is not optional
-
-
 def _define_arg(name: str, function: Any) -> None:
-    @operation(name, signature=_arg_signature, combines=_combined(0))
+    @operation(name, signature=_arg_signature, combines=along_axis())
     def compute(x: AnyArray, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Any:
         if select_last_index:
             return x.shape[axis] - 1 - function(np.flip(x, axis), axis, keepdims=bool(keepdims))
@@ -50,15 +44,15 @@ def hardmax(x: Any, *, axis: int = -1) -> Any:
     return x.apply("ArgMax", axis=axis).equals(places_along(x, axis)).cast(x.dtype)
 
 
-def _top_k_signature(x: Known, k: AnyArray, *, axis: int = -1, **attributes: Any) -> list[Signature]:
+def _top_k_signature(x: Operand, k: AnyArray, *, axis: int = -1, **attributes: Any) -> list[Signature]:
     axis, count = as_axis(axis, len(x.shape)), as_integers(k)[0]
     if not 0 <= count <= x.shape[axis]:
         raise ArgumentError(f"k={count}; expected 0 to {x.shape[axis]}, the size of axis {axis}")
-    shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
-    return [Signature(shape, x.dtype), Signature(shape, INT64)]
+    values = with_size(x, axis, count)
+    return [values, values.of_dtype(INT64)]
 
 
-@operation("TopK", signature=_top_k_signature, shape_inputs=(1,), combines=_combined(-1))
+@operation("TopK", signature=_top_k_signature, shape_inputs=(1,), combines=along_axis(-1, of_all=False))
 def top_k(x: AnyArray, k: AnyArray, *, axis: int = -1, largest: int = 1, sorted: int = 1) -> tuple[Any, ...]:
     """The k largest or smallest elements, sorted, and their indices; equal elements stay in order."""
     _top_k_signature(x, k, axis=axis)

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from ...core import budget
 from ...errors import ShapeError
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .arguments import as_integers
 from .products import split_rows
 from .registry import EVERY_INPUT, Inputs, along_time, is_known, known, operation, view
-from .signatures import Known
 
 SUMMED_AT_ONCE = 32  # terms of one product; more of them in float32 would add up too many rounding errors
 
@@ -31,7 +30,7 @@ def _as_pairs(x: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
     return np.stack([x.real, x.imag], -1).astype(dtype)
 
 
-def _dft_sizes(x: Known, length: Any, axis: Any, inverse: int, onesided: int) -> tuple[int, int, int]:
+def _dft_sizes(x: Operand, length: Any, axis: Any, inverse: int, onesided: int) -> tuple[int, int, int]:
     """Return the axis, the length of the transform and the size of the result on this axis."""
     rank = len(x.shape)
     place = -2 if axis is None else as_integers(axis)[0]
@@ -48,7 +47,7 @@ def _dft_sizes(x: Known, length: Any, axis: Any, inverse: int, onesided: int) ->
 
 
 def _dft_signature(
-    x: Known, length: Any = None, axis: Any = None, *, inverse: int = 0, onesided: int = 0
+    x: Operand, length: Any = None, axis: Any = None, *, inverse: int = 0, onesided: int = 0
 ) -> Signature:
     place, _, size = _dft_sizes(x, length, axis, inverse, onesided)
     shape = [*x.shape[:-1], 1 if inverse and onesided else 2]
@@ -74,7 +73,7 @@ def dft(
 
 
 @dft.combining
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
     x, length, axis = (*inputs, None, None)[:3]
     assert x is not None
     if isinstance(length, Signature) or isinstance(axis, Signature):
@@ -239,7 +238,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 
 def _stft_sizes(
-    signal: Known, frame_step: Any, window: Known | None, frame_length: Any, onesided: int
+    signal: Operand, frame_step: Any, window: Operand | None, frame_length: Any, onesided: int
 ) -> tuple[int, int, int, int]:
     """Return the step, the frame length, the number of frames and the number of frequencies."""
     step = as_integers(frame_step)[0]
@@ -257,7 +256,7 @@ def _stft_sizes(
 
 
 def _stft_signature(
-    signal: Known, step: Any, window: Known | None = None, length: Any = None, *, onesided: int = 1
+    signal: Operand, step: Any, window: Operand | None = None, length: Any = None, *, onesided: int = 1
 ) -> Signature:
     _, _, frames, bins = _stft_sizes(signal, step, window, length, onesided)
     return Signature((signal.shape[0], frames, bins, 2), signal.dtype)
@@ -314,8 +313,8 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 
 @stft.combining
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    return [range(1, len(inputs[0].shape)), ()]  # type: ignore[union-attr]  # the signal is not optional
+def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
+    return [range(1, len(inputs[0].shape)), ()]
 
 
 @stft.over_time

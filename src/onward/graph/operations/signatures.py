@@ -5,24 +5,21 @@ from typing import Any
 import numpy as np
 
 from ...errors import DtypeError, ShapeError
-from ..node import AnyArray, Signature
+from ..node import Operand, Signature
 from ..sized import broadcast_shape, dtype_of
 
-# An input of a signature rule: the array itself if it is known, otherwise its shape and dtype.
-Known = AnyArray | Signature
 
-
-def like_first(x: Known, *others: Known | None, **attributes: Any) -> Signature:
+def like_first(x: Operand, *others: Operand | None, **attributes: Any) -> Signature:
     """The output has the shape and dtype of the first input."""
     return Signature.of(x)
 
 
-def like_first_boolean(x: Known, **attributes: Any) -> Signature:
+def like_first_boolean(x: Operand, **attributes: Any) -> Signature:
     """The output has the shape of the input; its dtype is bool."""
     return Signature(x.shape, np.dtype(bool))
 
 
-def broadcast_to_first(x: Known, *others: Known) -> Signature:
+def broadcast_to_first(x: Operand, *others: Operand) -> Signature:
     """The output has the shape and dtype of the first input, to which the others are broadcast."""
     if broadcast_shape(x.shape, *(a.shape for a in others)) != x.shape:
         raise ShapeError(
@@ -31,7 +28,7 @@ def broadcast_to_first(x: Known, *others: Known) -> Signature:
     return Signature.of(x)
 
 
-def common_dtype(*inputs: Known | None) -> np.dtype[Any]:
+def common_dtype(*inputs: Operand | None) -> np.dtype[Any]:
     """Return the dtype of all inputs. Raises DtypeError if they differ."""
     first, *others = [dtype_of(a) for a in inputs if a is not None]
     if any([dtype is not first and dtype != first for dtype in others]):
@@ -40,11 +37,11 @@ def common_dtype(*inputs: Known | None) -> np.dtype[Any]:
     return first
 
 
-def broadcast(*inputs: Known, **attributes: Any) -> Signature:
+def broadcast(*inputs: Operand, **attributes: Any) -> Signature:
     """The output has the broadcast shape and the dtype of the inputs."""
     return Signature(broadcast_shape(*(a.shape for a in inputs)), common_dtype(*inputs))
 
 
-def broadcast_booleans(*inputs: Known, **attributes: Any) -> Signature:
+def broadcast_booleans(*inputs: Operand, **attributes: Any) -> Signature:
     """The output has the broadcast shape of the inputs, which have one dtype; its dtype is bool."""
     return broadcast(*inputs).of_dtype(bool)

@@ -5,11 +5,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ...core.windows import Geometry, Sides, geometry
-from ..node import Node
+from ..node import Node, Operand
 from ..plan.builder import Builder
 from ..plan.view import View
 from .reductions import bounds
-from .signatures import Known
 
 # The attributes of operations with windows, apart from the size of the kernel.
 WINDOW = ("auto_pad", "dilations", "pads", "strides")
@@ -99,7 +98,7 @@ def filter_size(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
     return math.prod(inputs[1].shape[1:])
 
 
-def padded_size(x: Known, g: Geometry) -> int:
+def padded_size(x: Operand, g: Geometry) -> int:
     """Return how many elements x (N, C, *in) has with its padding."""
     axes = zip(x.shape[2:], g.whole_sides(x.shape[2:]), strict=True)
     sizes = [max(0, size + sum(sides)) for size, sides in axes]
@@ -110,21 +109,21 @@ def padded_size(x: Known, g: Geometry) -> int:
 KERNEL_IN_WEIGHTS = {"Conv", "QuantizedConv", "ConvInteger"}
 
 
-def _geometry(node: Node, inputs: Sequence[Known | None]) -> Geometry:
+def _geometry(node: Node, inputs: Sequence[Any]) -> Geometry:
     weights = inputs[1] if node.operation in KERNEL_IN_WEIGHTS else None
     kernel = node.attributes["kernel_shape"] if weights is None else weights.shape[2:]
-    return geometry(inputs[0].shape[2:], kernel, node.attributes)  # type: ignore[union-attr]  # x is not optional
+    return geometry(inputs[0].shape[2:], kernel, node.attributes)
 
 
-def windows_combine(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+def windows_combine(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
     """Return the channels that a convolution combines, and the axes along which windows overlap."""
     if any(node.outputs[1:]):  # they count all elements of the input
-        return [range(len(inputs[0].shape))]  # type: ignore[union-attr]  # as above
+        return [range(len(inputs[0].shape))]
     g = _geometry(node, inputs)
     axes = zip(g.kernel, g.strides, g.sides, strict=True)
     sliding = [2 + place for place, (k, s, sides) in enumerate(axes) if k > 1 or s > 1 or any(sides)]
     channels = [1] if node.operation in KERNEL_IN_WEIGHTS else []
-    return [[*channels, *sliding], range(len(inputs[0].shape))]  # type: ignore[union-attr]  # as above
+    return [[*channels, *sliding], range(len(inputs[0].shape))]
 
 
 def windows_over_time(time: Any, node: Node) -> None:

@@ -4,10 +4,9 @@ import numpy as np
 
 from ...core import budget
 from ...errors import DtypeError
-from ..node import AnyArray, Signature
+from ..node import AnyArray, Operand, Signature
 from ..sized import broadcast_shape
 from .registry import EVERY_INPUT, operation
-from .signatures import Known
 
 
 def _strings(x: AnyArray) -> AnyArray:
@@ -16,7 +15,7 @@ def _strings(x: AnyArray) -> AnyArray:
     return x.astype(object)
 
 
-def _joined_signature(x: Known, y: Known) -> Signature:
+def _joined_signature(x: Operand, y: Operand) -> Signature:
     return Signature(broadcast_shape(x.shape, y.shape), np.dtype(object))
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ..node import Operand
 from .elementwise import POWERS
 from .expressions import composing, cos, exp, log, maximum, reciprocal, sin, sqrt, where
 from .registry import OPERATIONS
-from .signatures import Known
 
 SMALL = 1e-4  # below which two terms of a series are exact in float32
 LARGEST = np.finfo(np.float32).max
@@ -17,7 +17,7 @@ LIMIT = math.log(float(LARGEST) * (1 + 2**-25))  # from which on exponentials ar
 LOWEST, HIGHEST = -87.3365, 88.7228  # just within the logarithms of normal numbers
 
 
-def _are_single(inputs: Sequence[Known]) -> bool:
+def _are_single(inputs: Sequence[Operand]) -> bool:
     return inputs[0].dtype == np.float32
 
 
@@ -77,7 +77,7 @@ _define("Acosh", lambda x: log(x + sqrt(x - 1) * sqrt(x + 1)))
 _define("Atanh", lambda x: _near_zero(x, 1 / 3, log((1 + x) / (1 - x)) * 0.5))
 
 
-def _is_general(inputs: Sequence[Known]) -> bool:
+def _is_general(inputs: Sequence[Operand]) -> bool:
     """Whether a power has no formula of its own."""
     exponent = inputs[1]
     is_known = isinstance(exponent, np.ndarray) and exponent.size == 1 and float(exponent.item()) in POWERS

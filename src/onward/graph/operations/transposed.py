@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ...core.windows import pad_or_crop, spans
 from ...errors import ShapeError
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from ..size import are_same
@@ -23,7 +23,6 @@ from .convolutions import CONVOLUTION, check_bias
 from .phases import FEW_OUTPUTS, Transposed, is_depthwise, phase_by_phase
 from .products import multiply, product_step
 from .registry import Inputs, along_time, known, operation, view
-from .signatures import Known
 
 FEW_CHANNELS = 16  # a vector of AVX-512; on all machines, so that all give the same bits
 
@@ -54,7 +53,7 @@ def _geometry(x: Any, W: Any, attributes: Mapping[str, Any]) -> Transposed:
     return Transposed(group, strides, dilations, uncropped, crops)
 
 
-def _signature(x: Known, W: Known, bias: Known | None = None, **attributes: Any) -> Signature:
+def _signature(x: Operand, W: Operand, bias: Operand | None = None, **attributes: Any) -> Signature:
     g = _geometry(x, W, attributes)
     channels = W.shape[1] * g.groups
     check_bias(bias, channels)
@@ -98,7 +97,9 @@ def _add_overlapping(y: AnyArray, parts: AnyArray, strides: Sequence[int], dilat
         y[:, :, *target] += parts[:, :, *place]
 
 
-def _col2im_signature(x: Known, image_shape: AnyArray, block_shape: AnyArray, **attributes: Any) -> Signature:
+def _col2im_signature(
+    x: Operand, image_shape: AnyArray, block_shape: AnyArray, **attributes: Any
+) -> Signature:
     channels = x.shape[1] // int(np.prod(as_integers(block_shape)))
     return Signature((x.shape[0], channels, *as_integers(image_shape)), x.dtype)
 
@@ -130,7 +131,7 @@ def col2im(
 
 
 @col2im.combining
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
+def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
     return [[1, 2], ()]
 
 
@@ -265,8 +266,8 @@ def _taps(W: NDArray[Any]) -> tuple[NDArray[Any], None]:
 
 
 @conv_transpose.combining
-def _(node: Node, inputs: Sequence[Known | None]) -> Sequence[Collection[int]]:
-    return [range(1, len(inputs[0].shape)), range(len(inputs[0].shape))]  # type: ignore[union-attr]  # x is not optional
+def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
+    return [range(1, len(inputs[0].shape)), range(len(inputs[0].shape))]
 
 
 @conv_transpose.over_time

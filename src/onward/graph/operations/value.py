@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from ..node import Signature
+from ..node import Operand, Signature
 from ..plan.view import View
 from ..sized import as_numbers, dtype_of, has_sizes
-from .signatures import Known
 
 
 class Value:
@@ -20,7 +19,7 @@ class Value:
     __slots__ = ("array", "content", "dtype", "known", "name", "shape", "used_once", "view")
 
     def __init__(
-        self, content: Known, view: View | None = None, used_once: bool = False, name: str = ""
+        self, content: Operand, view: View | None = None, used_once: bool = False, name: str = ""
     ) -> None:
         self.content, self.view, self.used_once, self.name = content, view, used_once, name
         self.shape: tuple[Any, ...] = content.shape

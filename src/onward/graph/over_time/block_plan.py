@@ -10,15 +10,13 @@ from ...errors import ArgumentError, OnwardError
 from ..declared import UNNAMED
 from ..graph import Graph
 from ..inference import flattened, infer
-from ..node import AnyArray, Signature, size_of
-from ..operations.signatures import Known
+from ..node import AnyArray, Operand, Signature, size_of, with_size
 from ..plan.builder import Weights
 from ..plan.planner import Planner
 from ..polynomial import evaluated
 from ..size import Axes
 from ..sized import dtype_of, has_sizes
 from .streamed import MAX_PROGRAMS
-from .timing import with_steps
 from .transformation import BlockBuilder
 
 BLOCK_MEMORY = 1 << 22  # bytes of the values of one block, which caches hold
@@ -44,7 +42,7 @@ class BlockPlan:
     def __init__(
         self,
         graph: Graph,
-        signatures: Mapping[str, Known],
+        signatures: Mapping[str, Operand],
         axes: Mapping[str, int],
         blocks: int,
         weights: Weights,
@@ -53,7 +51,7 @@ class BlockPlan:
         self._length = signatures[name].shape[axis]
         steps, inputs = Axes(is_open=True, is_strict=True).add("steps"), dict(signatures)
         for name, axis in axes.items():
-            inputs[name] = with_steps(signatures[name], axis, steps)
+            inputs[name] = with_size(signatures[name], axis, steps)
         builder = BlockBuilder(graph, inputs, axes, at_end=False)
         block = builder.build().without_unused()
         end = BlockBuilder(graph, inputs, axes, at_end=True).build().without_unused()
@@ -72,7 +70,7 @@ class BlockPlan:
         steps = self._length // blocks
         self._steps = max(1, steps - steps % builder.stride)
 
-    def _output(self, value: Known, axis: int | None, is_derived: bool) -> Output:
+    def _output(self, value: Operand, axis: int | None, is_derived: bool) -> Output:
         """Return where an output comes from, with the sizes of this call."""
         numbers = {"steps": self._length}
         if is_derived:
@@ -148,7 +146,7 @@ def in_blocks_of(graph: Graph, inputs: Sequence[Any], weights: Weights) -> Block
     return None
 
 
-def _long_axes(graph: Graph, signatures: Mapping[str, Known]) -> Iterator[dict[str, int]]:
+def _long_axes(graph: Graph, signatures: Mapping[str, Operand]) -> Iterator[dict[str, int]]:
     """Yield the axes along which blocks may run, by input, the longest first; names join those of inputs."""
     found: dict[Any, dict[str, int]] = {}
     for declared in graph.inputs:

@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import ArgumentError
 from ..graph import Graph, Input
 from ..inference import Values, flattened, outputs_of
-from ..node import Node, Signature
+from ..node import Node, Signature, with_size
 from ..operations import OPERATIONS
 from ..operations.registry import elementwise
 from ..polynomial import evaluated
@@ -51,7 +51,7 @@ def by_rows(
         values = Values()
         for declared, shape, axis in zip(graph.inputs, shapes, axes, strict=True):
             assert declared.dtype is not None
-            values[declared.name] = Signature((*shape[:axis], rows, *shape[axis + 1 :]), declared.dtype)
+            values[declared.name] = with_size(Signature(shape, declared.dtype), axis, rows)
         try:
             builder = _RowBuilder(graph, values, dict(zip(names, axes, strict=True)), one)
             built, found = builder.build(alone)

@@ -8,8 +8,7 @@ import numpy as np
 
 from ..graph import Graph
 from ..inference import Values
-from ..node import AnyArray, Node, Signature
-from ..operations.signatures import Known
+from ..node import AnyArray, Node, Operand, Signature, with_size
 from ..polynomial import UnsureError
 from ..size import Size, is_symbolic
 from .counts import Count, Counts
@@ -38,11 +37,6 @@ class Timing(NamedTuple):
         return Timing(self.axis, complete, length)
 
 
-def with_steps(value: Known, axis: int, steps: Any) -> Signature:
-    """Return the signature of a value that has other steps."""
-    return Signature((*value.shape[:axis], steps, *value.shape[axis + 1 :]), value.dtype)
-
-
 class TimeFollower(Follower):
     """Follows time through a graph for a long sequence, whose length is symbolic, and for blocks.
 
@@ -56,7 +50,7 @@ class TimeFollower(Follower):
     exempt = ("Recurrent", "LastStep", "FinalState", "Loop")
 
     def __init__(
-        self, graph: Graph, inputs: Mapping[str, Known], axes: Mapping[str, int], rates: Mapping[str, int]
+        self, graph: Graph, inputs: Mapping[str, Operand], axes: Mapping[str, int], rates: Mapping[str, int]
     ) -> None:
         super().__init__(graph, {**inputs})
         self._blocks: list[Values] = [{**self._whole} for _ in range(3)]
@@ -82,7 +76,7 @@ class TimeFollower(Follower):
             timing = Timing(timing.axis, *counts)
             sizes = [self._size(timing.length), *self._steps_of_blocks(timing.complete)]
             for values, steps in zip([self._whole, *self._blocks], sizes, strict=True):
-                values[value] = with_steps(self._whole[value], timing.axis, steps)
+                values[value] = with_size(self._whole[value], timing.axis, steps)
         self.timings[value] = timing
         return value
 
@@ -138,7 +132,7 @@ class TimeFollower(Follower):
         timing = self.timing(name)
         return None if timing is None else timing.axis
 
-    def value(self, name: str) -> Known:
+    def value(self, name: str) -> Operand:
         """Return the array or the signature of a value."""
         return self._whole[name]
 
@@ -163,7 +157,7 @@ class TimeFollower(Follower):
         if all(isinstance(part, np.ndarray) for part in parts):
             return np.concatenate(parts, axis)
         steps = sum(part.shape[axis] for part in parts)
-        return with_steps(parts[0], axis, steps)
+        return with_size(parts[0], axis, steps)
 
     def is_independent(self, name: str) -> bool:
         """Whether a value depends neither on the values of the sequence nor on its length."""
@@ -208,7 +202,7 @@ class TimeFollower(Follower):
         """Return the dtype of a value."""
         return self.signature(name).dtype
 
-    def inputs(self, node: Node) -> list[Known | None]:
+    def inputs(self, node: Node) -> list[Operand | None]:
         """Return the inputs of a node as arrays or signatures."""
         return [self._whole[name] if name else None for name in node.inputs]
 

@@ -13,13 +13,12 @@ import numpy as np
 from ...errors import OnwardError
 from ..graph import Graph, Input
 from ..inference import outputs_of
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature, with_size
 from ..operations import OPERATIONS
-from ..operations.signatures import Known
 from ..sized import has_sizes, integers
 from .counts import Count
 from .streamed import Axes, Carry
-from .timing import TimeFollower, Timing, with_steps
+from .timing import TimeFollower, Timing
 
 
 class BlockBuilder(TimeFollower):
@@ -32,7 +31,7 @@ class BlockBuilder(TimeFollower):
     def __init__(
         self,
         graph: Graph,
-        inputs: Mapping[str, Known],
+        inputs: Mapping[str, Operand],
         axes: Mapping[str, int],
         at_end: bool,
         rates: Mapping[str, int] = MappingProxyType({}),
@@ -244,7 +243,7 @@ class BlockBuilder(TimeFollower):
             found = [outputs_of(node, values)[output].shape for values in self._blocks]
         except OnwardError:
             return False
-        return found == [with_steps(self._whole[output], axis, n).shape for n in steps]
+        return found == [with_size(self._whole[output], axis, n).shape for n in steps]
 
     def _aligned(self, node: Node) -> tuple[str, ...]:
         """Return the inputs of a node, those over time with the same number of complete steps.
@@ -268,7 +267,7 @@ class BlockBuilder(TimeFollower):
             values = dict(self._whole)
             for name in names:
                 steps = 1 if name == one else several
-                values[name] = with_steps(self._whole[name], self._timing_of(name).axis, steps)
+                values[name] = with_size(self._whole[name], self._timing_of(name).axis, steps)
             try:
                 found = outputs_of(node, values)
             except OnwardError:

@@ -19,12 +19,11 @@ from ...errors import ArgumentError
 from ..declared import UNNAMED
 from ..graph import Graph, Input, bodies, used_names
 from ..inference import UNKNOWN
-from ..node import AnyArray, Naming, Node, Signature, size_of
+from ..node import AnyArray, Naming, Node, Operand, Signature, size_of
 from ..operations import OPERATIONS
 from ..operations.control import IN_CORE
 from ..operations.evaluation import check_shapes, evaluate
 from ..operations.registry import Expand, Operation
-from ..operations.signatures import Known
 from ..operations.value import Value
 from ..size import hint, is_symbolic
 from ..sized import as_numbers, has_sizes
@@ -206,7 +205,7 @@ class Compiler:
         return self._place(node, operation, inputs, arrays)
 
     def _place(
-        self, node: Node, operation: Operation, inputs: list[Value | None], arrays: list[Known | None]
+        self, node: Node, operation: Operation, inputs: list[Value | None], arrays: list[Operand | None]
     ) -> bool:
         """Fold a node, or add it as steps or in NumPy; return False as `_add_node` does."""
         if operation.moves and self._move(node, operation, inputs, arrays):
@@ -244,7 +243,7 @@ class Compiler:
         self._works[number] = self._works.get(number, 0) + count
 
     def _move(
-        self, node: Node, operation: Operation, inputs: list[Value | None], arrays: list[Known | None]
+        self, node: Node, operation: Operation, inputs: list[Value | None], arrays: list[Operand | None]
     ) -> bool:
         """Define the outputs of a node as views of its first input, if they are that."""
         before = len(self._builder.steps)
@@ -261,7 +260,7 @@ class Compiler:
         return True
 
     def _repeat(
-        self, node: Node, operation: Operation, inputs: list[Value | None], arrays: list[Known | None]
+        self, node: Node, operation: Operation, inputs: list[Value | None], arrays: list[Operand | None]
     ) -> bool:
         """Add a loop as one step that repeats the steps of its body; return False if it needs Python."""
         axes = self._program.axes
@@ -367,7 +366,7 @@ class Compiler:
         locations = [Location(value.view, value.name) for value in unknown.values()]
         self._program.segments.append(Rest(rest, locations))
 
-    def _inline(self, node: Node, expand: Expand, inputs: Sequence[Known | None]) -> bool:
+    def _inline(self, node: Node, expand: Expand, inputs: Sequence[Operand | None]) -> bool:
         """Replace a composition, or a node with bodies if what decides about them is known, by its nodes."""
         size = run_count(node, inputs, self._weights.runs) if node.operation != "Scan" else 0
         self._budget.check(IN_CORE * size)
@@ -441,6 +440,6 @@ def _new_value(signature: Signature, view: View | None) -> Value:
     return Value(np.empty(tuple(map(int, shape)), dtype))
 
 
-def _known(values: Sequence[Value | None]) -> list[Known | None]:
+def _known(values: Sequence[Value | None]) -> list[Operand | None]:
     """Return the array of each value that is known, and the signatures of the others."""
     return [None if v is None else v.content for v in values]

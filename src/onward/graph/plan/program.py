@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..node import Expansion, Node
+from ..node import Expansion, Node, Operand
 from ..operations.registry import Expand
-from ..operations.signatures import Known
 from ..operations.value import Value
 from ..polynomial import Guard, evaluated
 from ..size import Axes, Size
@@ -87,7 +86,7 @@ class Recordings:
         self._made: dict[tuple[str, ...], tuple[Expansion | None, list[Any], list[Guard]]] = {}
 
     def expansion(
-        self, axes: Axes, expand: Expand, node: Node, inputs: Sequence[Known | None]
+        self, axes: Axes, expand: Expand, node: Node, inputs: Sequence[Operand | None]
     ) -> Expansion | None:
         """Return what a node of code becomes, and require the guards of its recording.
 

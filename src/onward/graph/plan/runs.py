@@ -6,12 +6,11 @@ import numpy as np
 
 from ...core.identity import Identity
 from ..graph import Graph, bodies
-from ..node import Node
+from ..node import Node, Operand
 from ..operations.control import keeps_condition
-from ..operations.signatures import Known
 
 
-def run_count(node: Node, inputs: Sequence[Known | None], counted: dict[Identity, int]) -> int:
+def run_count(node: Node, inputs: Sequence[Operand | None], counted: dict[Identity, int]) -> int:
     """Return how many nodes of its bodies a node runs, as far as the lengths of loops are known.
 
     `counted` keeps the numbers of graphs.

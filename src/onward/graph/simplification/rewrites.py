@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..node import AnyArray, Node, Signature
+from ..node import AnyArray, Node, Operand, Signature
 from ..operations import OPERATIONS
-from ..operations.signatures import Known
 
 if TYPE_CHECKING:
     from .simplify import Simplifier
@@ -170,7 +169,7 @@ def _recurrent(s: Simplifier, node: Node) -> Sequence[Node]:
     W, R = (s.constants.get(name) for name in node.inputs[1:3])
     if W is None or R is None:
         return [node]
-    known: list[Known | None] = []
+    known: list[Operand | None] = []
     for place, name in enumerate(node.inputs):
         shape: tuple[int, ...] = (1, 1, W.shape[2])  # of one step and one row
         if place == LENGTHS:
