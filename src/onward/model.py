@@ -25,7 +25,7 @@ from .layers.quantize import check_outputs
 # What a call does not need is imported where it is used: opening a model must be fast.
 
 if TYPE_CHECKING:
-    from .graph.over_time.streamed import Axes, Layout, Streamed
+    from .graph.over_time.streamed import Layout, Streamed, TimeAndBatch
     from .graph.plan.program import Program
     from .layers.sequential import Sequential
     from .layers.summary import Row
@@ -277,7 +277,7 @@ class Model(BaseModel):
         return self._related("of_sequences", self._from_zeros)
 
     @cached_property
-    def output_axes(self) -> Axes:
+    def output_axes(self) -> TimeAndBatch:
         """The time axis and the batch axis of the first output of a model with a layout."""
         from .graph.over_time.sequences import output_axes
 

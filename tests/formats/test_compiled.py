@@ -18,7 +18,7 @@ from onward import _core
 from onward.errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError, SignatureError
 from onward.formats.compiled import SIGNATURE
 from onward.graph import Graph, Input
-from onward.graph.plan.words import Writer
+from onward.graph.plan.words import WordWriter
 from onward.model import Model
 
 HEADER, CHECKED = 16, 24  # bytes before the checksum, and before what that is of
@@ -65,7 +65,7 @@ def test_a_file_that_names_an_array_again_and_again_is_refused(tmp_path: Path) -
     """Each fixed value of an input would be a copy of the whole file."""
     size, count = 1 << 20, 400
     value = ["int8", [size], 0]  # an array at byte 0 of the data; and an input with the value of array 0
-    program, writer = Writer(lambda _: 0), Writer(lambda _: 0)
+    program, writer = WordWriter(lambda _: 0), WordWriter(lambda _: 0)
     program.write((count, *value * count))
     writer.write((1, *value, 0, True, 0, 0, 1, program.words))
     words = np.array(writer.words)

@@ -8,7 +8,7 @@ import numpy as np
 
 from onward import _core
 from onward.graph.plan.passes import described
-from onward.graph.plan.words import Writer
+from onward.graph.plan.words import WordWriter
 
 
 def described_steps(program: Any) -> list[str]:
@@ -28,7 +28,7 @@ def program_of(
     `spaces` are the sizes in bytes of the constants and the arguments, `arrays` those of the arena with their
     first and last steps.
     """
-    writer = Writer(weights.index)
+    writer = WordWriter(weights.index)
     for part in ([], list(spaces), list(arrays), [], list(locations)):
         writer.write(part)
     writer.steps(steps)

@@ -19,12 +19,12 @@ from ..errors import ArgumentError
 from ..graph import Graph
 from ..graph.node import AnyArray, Signature
 from ..graph.of_layers import graph_of
-from ..graph.over_time.streamed import Axes, Streamed
+from ..graph.over_time.streamed import Streamed, TimeAndBatch
 from ..graph.plan.builder import Weights
 from ..graph.plan.compiler import Compiler
 from ..graph.plan.planner import constants_of
 from ..graph.plan.program import Location, NumPyNode
-from ..graph.plan.words import Recorder
+from ..graph.plan.words import CoreRecorder
 from ..layers.base_model import BaseModel
 from ..model import Model
 from ..streaming.graph_stream import GraphStream, SequenceStream
@@ -92,7 +92,7 @@ def _arguments(call: Any, model: Model | None = None) -> tuple[tuple[Any, ...], 
     return model.graph.structure.flatten(args, named)
 
 
-def _moved(axes: Axes) -> list[int | None]:
+def _moved(axes: TimeAndBatch) -> list[int | None]:
     """Return the axis of time, which is the first one if it is unknown, and that of the batch."""
     return [axes.time or 0, axes.batch]
 
@@ -101,7 +101,7 @@ class _Writer:
     """The plans, tensors and weights of one file."""
 
     def __init__(self) -> None:
-        self.recorder = Recorder()
+        self.recorder = CoreRecorder()
         self._weights: dict[Identity, Weights] = {}  # of each graph
 
     def call(self, model: Model, call: Any) -> Described:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..core import budget
 from ..core.identity import Identity
 from ..errors import ArgumentError, LimitError
-from ..layers.summary import Axes, Row, table
+from ..layers.summary import NamedShape, Row, table
 from .graph import Graph, bodies
 from .inference import infer, open_signatures
 from .node import Node, Signature
@@ -18,14 +18,14 @@ from .size import Size
 
 LONGEST = 20  # characters of a size
 WORK = 10**7  # of computing the values that follow from shapes
-Weights = dict[str, NDArray[Any]]
+Parameters = dict[str, NDArray[Any]]
 
 
 class Summary(NamedTuple):
     """The rows, the weights of each row by name, and the number of nodes without parameters or row."""
 
     rows: list[Row]
-    weights: list[Weights]
+    weights: list[Parameters]
     others: int
 
 
@@ -35,7 +35,7 @@ def summarize(graph: Graph) -> Summary:
     Nodes of the same name are one row, whose output is that of the last of them.
     """
     rows: list[Row] = []
-    weights: list[Weights] = []
+    weights: list[Parameters] = []
     others, seen = 0, set()
     for inner, shapes in _graphs(graph):
         last = {_layer(node): next(filter(None, node.outputs), "") for node in inner.nodes}
@@ -80,7 +80,7 @@ def _layer(node: Node) -> tuple[str, ...]:
     return (name, node.source) if name and node.source else node.outputs
 
 
-def _graphs(graph: Graph) -> Iterator[tuple[Graph, dict[str, Axes]]]:
+def _graphs(graph: Graph) -> Iterator[tuple[Graph, dict[str, NamedShape]]]:
     """Yield a graph and the bodies of its nodes, with the shapes of their values."""
     yield graph, shapes_of(graph)
     for node in graph.nodes:
@@ -97,12 +97,12 @@ def signatures(graph: Graph) -> dict[str, Signature]:
     return {name: Signature.of(value) for name, value in values.items()}
 
 
-def shapes_of(graph: Graph) -> dict[str, Axes]:
+def shapes_of(graph: Graph) -> dict[str, NamedShape]:
     """Return the shapes of the values of a graph; open sizes are what `names_of` makes of them."""
     return {name: names_of(shape) for name, (shape, _) in signatures(graph).items()}
 
 
-def names_of(shape: Iterable[Any]) -> Axes:
+def names_of(shape: Iterable[Any]) -> NamedShape:
     """Return sizes as numbers, names of axes, short expressions of them such as "2*time", or "?"."""
     return tuple(_name(size) if type(size) is Size else size for size in shape)
 

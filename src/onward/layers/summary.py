@@ -13,7 +13,7 @@ from .recurrence import Recurrence
 from .recurrent import Recurrent
 
 # Sizes that depend on the input are letters: T time steps, B sequences, and L, H and W as in PyTorch.
-Axes: TypeAlias = "tuple[int | str, ...]"
+NamedShape: TypeAlias = "tuple[int | str, ...]"
 STEPS = ("T", "B"), ("B", "T")  # by batch_first
 
 
@@ -22,7 +22,7 @@ class Row(NamedTuple):
 
     name: str
     kind: str
-    output_shape: Axes | None
+    output_shape: NamedShape | None
     parameters: int
     bytes: int
 
@@ -42,7 +42,7 @@ def connected_rows(layers: Mapping[str, BaseModel]) -> list[Row]:
     return [row(name, layer, shape := output_shape(layer, shape)) for name, layer in layers.items()]
 
 
-def row(name: str, layer: BaseModel, shape: Axes | None) -> Row:
+def row(name: str, layer: BaseModel, shape: NamedShape | None) -> Row:
     """The row of one layer with its output shape."""
     weights = layer.weights_by_name()
     scales = {f"{weight}_scale" for weight in weights}  # scales of int8 weights are not parameters
@@ -68,7 +68,7 @@ def kind(layer: BaseModel) -> str:
     return type(layer).__name__ + (f" ({details})" if details else "")
 
 
-def input_shape(layer: BaseModel, batch_first: bool | None = None) -> Axes | None:
+def input_shape(layer: BaseModel, batch_first: bool | None = None) -> NamedShape | None:
     """The shape of a layer's input, or None if the layer accepts any shape."""
     if isinstance(layer, Convolution):
         return ("B", layer.in_channels, *("L" if layer.axes == 1 else "HW"))
@@ -77,7 +77,7 @@ def input_shape(layer: BaseModel, batch_first: bool | None = None) -> Axes | Non
     return (*STEPS[layer.batch_first if batch_first is None else batch_first], *layer.step_shape)
 
 
-def output_shape(layer: BaseModel, shape: Axes | None) -> Axes | None:
+def output_shape(layer: BaseModel, shape: NamedShape | None) -> NamedShape | None:
     """The shape of a layer's output for an input of this shape, or None if it is unknown."""
     match layer:
         case Recurrent():
@@ -102,7 +102,7 @@ def output_shape(layer: BaseModel, shape: Axes | None) -> Axes | None:
     return None
 
 
-def shape_text(shape: Axes | None) -> str:
+def shape_text(shape: NamedShape | None) -> str:
     """Format a shape: "(T, B, 64)", or "" if it is unknown."""
     return "" if shape is None else f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
 

@@ -14,13 +14,13 @@ from ..core.calls import Change
 from ..errors import ArgumentError, ShapeError
 from ..graph.declared import Input, as_declared
 from ..graph.node import AnyArray
-from ..graph.over_time.streamed import Axes, Layout, Streamed
+from ..graph.over_time.streamed import Layout, Streamed, TimeAndBatch
 from .state import Continuing, check_out
 
 Carried = tuple[AnyArray, ...]
 
 
-class _Layout(NamedTuple):
+class _BlockAxes(NamedTuple):
     """The axes that the blocks of a call lack, and those that each output loses again."""
 
     added: list[tuple[int, ...]]
@@ -65,7 +65,7 @@ class GraphStream(Continuing, _core.Session):
         _core.Session.__init__(self, streamed.planner.ready, self._lock, count, indices, times)
         self._carries = streamed.zeros(batch or 1)
 
-    def _layouts_of(self, streamed: Streamed, batch: int | None) -> dict[int, _Layout]:
+    def _layouts_of(self, streamed: Streamed, batch: int | None) -> dict[int, _BlockAxes]:
         """Return the layouts of a block with fewer axes than the input, by their number, if any may lack."""
         return {}
 
@@ -124,7 +124,7 @@ class GraphStream(Continuing, _core.Session):
 
     def block(
         self, args: Sequence[ArrayLike], inputs: dict[str, ArrayLike]
-    ) -> tuple[list[AnyArray], _Layout | None]:
+    ) -> tuple[list[AnyArray], _BlockAxes | None]:
         """Return the inputs of a call in order, as the plans take them."""
         values = self._model.in_order(args, inputs)
         return [as_declared(d, value) for d, value in zip(self._model.inputs, values, strict=True)], None
@@ -159,7 +159,7 @@ class SequenceStream(GraphStream):
     have as many steps, or numbers of steps in the ratio that the model has between their rates.
     """
 
-    def _layouts_of(self, streamed: Streamed, batch: int | None) -> dict[int, _Layout]:
+    def _layouts_of(self, streamed: Streamed, batch: int | None) -> dict[int, _BlockAxes]:
         self.batch = batch  # the number of sequences; None: one without a batch axis
         self._declared = [x.with_axes(*layout.at("", batch or 1)) for x, layout in self._ports(streamed)]
         first, *_ = streamed.sequences
@@ -202,7 +202,7 @@ class SequenceStream(GraphStream):
 
     def block(
         self, args: Sequence[ArrayLike], inputs: dict[str, ArrayLike]
-    ) -> tuple[list[AnyArray], _Layout | None]:
+    ) -> tuple[list[AnyArray], _BlockAxes | None]:
         values = self._model.in_order(args, inputs)
         given = [arrays.as_array(x, self._name(i)) for i, x in enumerate(values)]
         layout = self._layouts.get(given[0].ndim)
@@ -234,16 +234,16 @@ class SequenceStream(GraphStream):
         return super()._converted((x,), {"out": out})
 
     @staticmethod
-    def _layout_of(streamed: Streamed, lacks_rows: bool, lacks_time: bool) -> _Layout:
+    def _layout_of(streamed: Streamed, lacks_rows: bool, lacks_time: bool) -> _BlockAxes:
         """Return the layout of blocks that lack the batch axis, the time axis, or both."""
 
-        def lacking(axes: Axes, lacks_time: bool) -> tuple[int, ...]:
+        def lacking(axes: TimeAndBatch, lacks_time: bool) -> tuple[int, ...]:
             found = [axes.batch] * lacks_rows + [axes.time] * lacks_time
             return tuple(sorted(axis for axis in found if axis is not None))
 
         added = [lacking(layout.axes, lacks_time) for layout in streamed.sequences]
         dropped = [lacking(axes, lacks_time and streamed.every_step) for axes in streamed.outputs]
-        return _Layout(added, dropped, lacks_rows)
+        return _BlockAxes(added, dropped, lacks_rows)
 
     def _name(self, i: int) -> str:
         return "x" if len(self._declared) == 1 else self._declared[i].name

@@ -16,7 +16,7 @@ from ..graph.node import AnyArray, Node, Signature
 from ..graph.operations import quantized_recurrent
 from ..graph.operations.masked_recurrent import unpacked
 from ..graph.over_time.sequences import output_axes
-from ..graph.over_time.streamed import Axes, Layout
+from ..graph.over_time.streamed import Layout, TimeAndBatch
 from ..graph.plan.planner import Planner
 from ..graph.simplification.simplify import simplify
 from .names import layer_name
@@ -244,14 +244,14 @@ def _time_first(
     return x, y, partial(_answer, run, x, layout, axes)
 
 
-def time_axes(graph: Graph, layout: Layout | None) -> Axes | None:
+def time_axes(graph: Graph, layout: Layout | None) -> TimeAndBatch | None:
     """Return the axes of the first output of a graph whose only input has a known layout; otherwise None."""
     if layout is None or len(graph.inputs) != 1:
         return None
     return output_axes(graph, graph.inputs, [layout])[0]
 
 
-def _moved(array: AnyArray, axes: Axes) -> AnyArray:
+def _moved(array: AnyArray, axes: TimeAndBatch) -> AnyArray:
     """Return an array with time first, then the batch."""
     if axes.batch is None:
         return np.moveaxis(array, axes.time or 0, 0)[:, None]
@@ -259,7 +259,12 @@ def _moved(array: AnyArray, axes: Axes) -> AnyArray:
 
 
 def _answer(
-    run: Callable[..., Sequence[AnyArray]], x: AnyArray, layout: Layout, axes: Axes, row: int, steps: int
+    run: Callable[..., Sequence[AnyArray]],
+    x: AnyArray,
+    layout: Layout,
+    axes: TimeAndBatch,
+    row: int,
+    steps: int,
 ) -> Array:
     """Return the first output of a model without its batch axis for the first steps of a row of x."""
     part, (time, rows) = x[:steps, row : row + 1], layout.axes

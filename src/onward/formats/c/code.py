@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...graph.plan.view import CONSTANTS, FIRST_OF_LOOPS, View
-from ...graph.plan.words import Weights
+from ...graph.plan.words import RecordedWeights
 from .library import TYPES, field_of, filled, initializer, literal
 from .program import FixedProgram
 
@@ -68,7 +68,7 @@ class Body:
         self.read_only = {CONSTANTS, *(x.space for x in program.inputs if x is not None)}
         self._constants, self._made = program.constants, made
 
-    def weights(self, number: Weights) -> tuple[Any, ...]:
+    def weights(self, number: RecordedWeights) -> tuple[Any, ...]:
         """Return the arguments with which the weights of a step were made."""
         return self._made[number.number]
 

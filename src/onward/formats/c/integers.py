@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...errors import ArgumentError
 from ...graph.plan.view import View
-from ...graph.plan.words import Weights
+from ...graph.plan.words import RecordedWeights
 from .code import Body, indexed, merged, nested, plus
 from .library import TYPES, literal
 from .places import offsets_of, pieces_of, row_steps, sizes_of
@@ -129,7 +129,7 @@ def _zero(c: Body, zero_point: View, x: View, row: str) -> str:
     return str(number) if number is not None else f"({c.at(zero_point)})[{_place(zero_point, row)}]"
 
 
-def _product(c: Body, weights: Weights, x: View, row_axes: int, zero_point: View, sums: Sums) -> None:
+def _product(c: Body, weights: RecordedWeights, x: View, row_axes: int, zero_point: View, sums: Sums) -> None:
     q, zeros = (np.asarray(array) for array in c.weights(weights))
     O, K = q.shape  # noqa: E741
     pieces, length = pieces_of(x, row_axes)
@@ -230,7 +230,7 @@ def _short_window(
 
 @step
 def integer_product(
-    c: Body, weights: Weights, x: View, row_axes: int, zero_point: View, row_scale: View | None,
+    c: Body, weights: RecordedWeights, x: View, row_axes: int, zero_point: View, row_scale: View | None,
     scale: View | None, bias: View | None, y: View,
 ) -> None:  # fmt: skip
     """Dense layers and convolutions in int8, with sums in int32."""
@@ -239,8 +239,8 @@ def integer_product(
 
 @step
 def rescaled_product(
-    c: Body, weights: Weights, x: View, row_axes: int, zero_point: View, bias: View | None, out_zero: int,
-    low: int, high: int, multiplier: View, shift: View, y: View,
+    c: Body, weights: RecordedWeights, x: View, row_axes: int, zero_point: View, bias: View | None,
+    out_zero: int, low: int, high: int, multiplier: View, shift: View, y: View,
 ) -> None:  # fmt: skip
     """The same, with sums that become integers of 8 bits."""
     factor = multiplier, shift

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...graph.plan.view import View
-from ...graph.plan.words import Weights
+from ...graph.plan.words import RecordedWeights
 from .code import Body, indexed, merged, nested, plus, set_state
 from .library import literal
 from .matrices import Matrix
@@ -20,7 +20,7 @@ FEW_OUTPUTS = 4
 
 
 @step
-def product(c: Body, weights: Weights, x: View, row_axes: int, function: Any, y: View) -> None:
+def product(c: Body, weights: RecordedWeights, x: View, row_axes: int, function: Any, y: View) -> None:
     """Dense layers and convolutions, with float32 or int8 weights."""
     W, bias, scale = c.weights(weights)
     matrix = Matrix.of(c.module, W, scale)
@@ -119,7 +119,7 @@ def _contiguous(sizes: Sequence[int]) -> list[int]:
 
 
 @step
-def filter_(c: Body, weights: Weights, x: View, row_axes: int, function: Any, y: View) -> None:
+def filter_(c: Body, weights: RecordedWeights, x: View, row_axes: int, function: Any, y: View) -> None:
     """Products whose results may have any strides; those with few outputs add up one at a time."""
     W, bias, scale = c.weights(weights)
     rows, outputs = len(y.shape) - 1, int(y.shape[-1])

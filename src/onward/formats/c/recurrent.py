@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...graph.plan.view import View
-from ...graph.plan.words import Weights
+from ...graph.plan.words import RecordedWeights
 from .code import Body, Module, plus, set_state
 from .library import literal
 from .matrices import Matrix
@@ -43,7 +43,7 @@ class Direction(NamedTuple):
 @step
 def recurrent(
     c: Body,
-    weights: Weights,
+    weights: RecordedWeights,
     x: View,
     h0: View | None,
     c0: View | None,
@@ -87,7 +87,14 @@ def recurrent(
 
 @step
 def quantized_lstm(
-    c: Body, weights: Weights, x: View, h0: View | None, c0: View | None, y: View, h_n: View, c_n: View
+    c: Body,
+    weights: RecordedWeights,
+    x: View,
+    h0: View | None,
+    c0: View | None,
+    y: View,
+    h_n: View,
+    c_n: View,
 ) -> None:
     """LSTM that rounds its input, and all states at a step, to bytes as they come."""
     matrices, options, is_backward = c.weights(weights)

@@ -19,8 +19,7 @@ from ...graph.plan.builder import Weights
 from ...graph.plan.planner import compiled, constants_of
 from ...graph.plan.program import Location, Program
 from ...graph.plan.view import name_of
-from ...graph.plan.words import Recorder
-from ...graph.plan.words import Weights as Recorded
+from ...graph.plan.words import CoreRecorder, RecordedWeights
 
 
 class Made(NamedTuple):
@@ -30,26 +29,26 @@ class Made(NamedTuple):
     core: Any
 
 
-class FileRecorder(Recorder):
+class FileRecorder(CoreRecorder):
     """Records programs for a file, and makes them in the core, which tells for which sizes they hold."""
 
     def __init__(self) -> None:
         super().__init__(lanes=_core.FILE_LANES)
         self._made: list[Any] = []  # weights of the core, in the order of their numbers
 
-    def Dense(self, *arguments: Any) -> Recorded:
+    def Dense(self, *arguments: Any) -> RecordedWeights:
         return self._both(super().Dense(*arguments), _core.Dense, arguments)
 
-    def Stack(self, *arguments: Any) -> Recorded:
+    def Stack(self, *arguments: Any) -> RecordedWeights:
         return self._both(super().Stack(*arguments), _core.Stack, arguments)
 
-    def IntegerMatrix(self, *arguments: Any) -> Recorded:
+    def IntegerMatrix(self, *arguments: Any) -> RecordedWeights:
         return self._both(super().IntegerMatrix(*arguments), _core.IntegerMatrix, arguments)
 
-    def QuantizedLSTM(self, *arguments: Any) -> Recorded:
+    def QuantizedLSTM(self, *arguments: Any) -> RecordedWeights:
         return self._both(super().QuantizedLSTM(*arguments), _core.QuantizedLSTM, arguments)
 
-    def _both(self, recorded: Recorded, make: Any, arguments: Sequence[Any]) -> Recorded:
+    def _both(self, recorded: RecordedWeights, make: Any, arguments: Sequence[Any]) -> RecordedWeights:
         if recorded.number == len(self._made):
             self._made.append(make(*arguments))
         return recorded

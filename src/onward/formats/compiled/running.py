@@ -16,7 +16,7 @@ from ...core.checks import MOST_ROWS, enough_memory, integer
 from ...errors import ArgumentError, ShapeError
 from ...graph import Graph, Input
 from ...graph.declared import as_declared, check_call
-from ...graph.over_time.streamed import Axes, Carry, Layout, Streamed
+from ...graph.over_time.streamed import Carry, Layout, Streamed, TimeAndBatch
 from ...streaming.graph_pool import GraphPool, SequencePool
 from ...streaming.graph_stream import GraphStream, SequenceStream
 from ...streaming.rows import Rows
@@ -82,15 +82,17 @@ class FileStreamed(Streamed):
             raise ArgumentError("the file has no programs for streams: the model does not stream")
         inputs, outputs = file.ports("blocks")
         carries = [
-            Carry(port[0], array, Axes(_axis(time), _axis(rows)), any_shape)
+            Carry(port[0], array, TimeAndBatch(_axis(time), _axis(rows)), any_shape)
             for port, (array, rows, time, any_shape) in zip(inputs, found["carries"], strict=False)
         ]
         last = file.ports("last")
         return cls(
             Graph([Input(*port) for port in inputs], tuple(each[0] for each in outputs)),
             tuple(carries),
-            () if last is None else (Layout(tuple(found["step_shape"]), Axes(*map(_axis, found["x"]))),),
-            tuple(Axes(_axis(time), _axis(rows)) for time, rows in found["outputs"]),
+            ()
+            if last is None
+            else (Layout(tuple(found["step_shape"]), TimeAndBatch(*map(_axis, found["x"]))),),
+            tuple(TimeAndBatch(_axis(time), _axis(rows)) for time, rows in found["outputs"]),
             found["latency"],
             found["every_step"],
             None if last is None else Graph([Input(*port) for port in last[0]]),

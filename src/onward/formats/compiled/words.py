@@ -17,7 +17,7 @@ from ...graph import Input
 from ...graph.node import AnyArray
 from ...graph.plan.builder import aligned
 from ...graph.plan.view import DTYPES
-from ...graph.plan.words import Writer
+from ...graph.plan.words import WordWriter
 from . import HEADER, SIGNATURE
 from .programs import Compiled, FileRecorder, GraphPrograms
 
@@ -29,7 +29,7 @@ class FileWriter:
     """Collects what a file says about graphs and streams, in words."""
 
     def __init__(self, recorder: FileRecorder) -> None:
-        self._recorder, self._writer = recorder, Writer(self._place)
+        self._recorder, self._writer = recorder, WordWriter(self._place)
 
     def write(self, *values: Any) -> None:
         """Append values: numbers, names, lists, arrays, or None."""
@@ -56,7 +56,7 @@ class FileWriter:
             data += array.tobytes()
             data += bytes(-len(data) % ALIGNMENT)
             offset = len(data)
-        start = Writer(self._place)
+        start = WordWriter(self._place)
         start.words.append(len(arrays))
         for dtype, shape, where, _ in arrays:
             for value in (dtype, shape, where):

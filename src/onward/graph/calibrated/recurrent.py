@@ -38,7 +38,7 @@ def applies(q: Any, node: Node, integral: Collection[str]) -> bool:
     return is_supported(node) and q.is_real(node.inputs[0])
 
 
-class Weights(NamedTuple):
+class CellWeights(NamedTuple):
     """The weights of one layer, with rows in the order of its gates."""
 
     W: AnyArray
@@ -47,11 +47,11 @@ class Weights(NamedTuple):
     b_R: AnyArray
 
 
-def _weights(layer: Any, number: int) -> Weights:
+def _weights(layer: Any, number: int) -> CellWeights:
     weights, end = layer.state_dict(), f"_l{number}"
     zeros = np.zeros(len(weights[f"weight_ih{end}"]), np.float32)
     biases = (weights.get(f"bias_{each}{end}", zeros) for each in ("ih", "hh"))
-    return Weights(weights[f"weight_ih{end}"], weights[f"weight_hh{end}"], *biases)
+    return CellWeights(weights[f"weight_ih{end}"], weights[f"weight_hh{end}"], *biases)
 
 
 class Cell(NamedTuple):
@@ -96,7 +96,12 @@ def _initial(q: Any, node: Node, place: int, form: Form) -> Integers:
 
 
 def _scanned(
-    q: Any, weights: Weights, cell: Cell, forms: tuple[Form, Form, list[Form]], x: Integers, start: list[Any]
+    q: Any,
+    weights: CellWeights,
+    cell: Cell,
+    forms: tuple[Form, Form, list[Form]],
+    x: Integers,
+    start: list[Any],
 ) -> list[Integers]:
     """Return the states after all steps, and y."""
     given, hidden, states = forms

@@ -28,7 +28,7 @@ INTERRUPTIBLE = 0.01  # seconds; a call that takes longer is followed by a short
 IN_CORE, IN_PYTHON = budget.STEP, 50 * budget.STEP
 
 
-class Body(Protocol):
+class BodyPlanner(Protocol):
     """The planner of a graph."""
 
     graph: Any
@@ -41,7 +41,9 @@ class Body(Protocol):
 
 
 @operation("If", shape_inputs=EVERY_INPUT, is_pure=False)
-def if_(condition: AnyArray, *captured: Any, then_branch: Body, else_branch: Body) -> tuple[Any, ...]:
+def if_(
+    condition: AnyArray, *captured: Any, then_branch: BodyPlanner, else_branch: BodyPlanner
+) -> tuple[Any, ...]:
     """Run one of two graphs."""
     return (then_branch if _is_true(condition) else else_branch)(*captured)
 
@@ -58,7 +60,7 @@ def _(node: Node, inputs: Sequence[Operand | None]) -> Expansion | None:
 
 @operation("Loop", shape_inputs=EVERY_INPUT, is_pure=False)
 def loop(
-    count: AnyArray | None, condition: AnyArray | None, *values: Any, body: Body, captured: int = 0,
+    count: AnyArray | None, condition: AnyArray | None, *values: Any, body: BodyPlanner, captured: int = 0,
     scan_output_axes: Sequence[int] | None = None, scan_output_directions: Sequence[int] | None = None,
     is_rolled_up: int = 0,
 ) -> tuple[Any, ...]:  # fmt: skip
@@ -253,7 +255,7 @@ def _inferred(node: Node, inputs: Sequence[Operand | None]) -> Sequence[Operand]
 
 @operation("Scan", shape_inputs=EVERY_INPUT, is_pure=False)
 def scan(
-    *inputs: Any, body: Body, num_scan_inputs: int, captured: int = 0,
+    *inputs: Any, body: BodyPlanner, num_scan_inputs: int, captured: int = 0,
     scan_input_axes: Sequence[int] | None = None, scan_input_directions: Sequence[int] | None = None,
     scan_output_axes: Sequence[int] | None = None, scan_output_directions: Sequence[int] | None = None,
 ) -> tuple[Any, ...]:  # fmt: skip
@@ -377,7 +379,7 @@ def _is_true(condition: Any) -> bool:
     return bool(condition.item())
 
 
-def _without_rounds(body: Body, inputs: Sequence[Any], first: int) -> list[AnyArray]:
+def _without_rounds(body: BodyPlanner, inputs: Sequence[Any], first: int) -> list[AnyArray]:
     """Return the scanned outputs of no iterations, with the other axes that an iteration gives them.
 
     Their shapes follow from those of the inputs, or else from an iteration. If none runs on these inputs,

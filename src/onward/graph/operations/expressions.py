@@ -139,7 +139,7 @@ class Part(Expression):
 
 # Returns the outputs of a composition, from its inputs (parts, or None if omitted) and attributes. Where it
 # yields them instead, outputs behind the last one that a node uses cost nothing.
-Body = Callable[..., "Expression | Iterable[Expression]"]
+Formula = Callable[..., "Expression | Iterable[Expression]"]
 
 
 class DataDependent(Exception):
@@ -202,7 +202,12 @@ class Composition:
         return list(found)
 
     def run(
-        self, body: Body, names: Sequence[str], attributes: Mapping[str, Any], widens: bool, count: int | None
+        self,
+        body: Formula,
+        names: Sequence[str],
+        attributes: Mapping[str, Any],
+        widens: bool,
+        count: int | None,
     ) -> list[str]:
         """Add the nodes of a body; return the names of the first `count` outputs, or of all."""
         parts: list[Any] = [Part(self, name) if name else None for name in names]
@@ -238,14 +243,14 @@ class Composition:
 
 def composed(
     name: str, *, widens: bool = False, signature: Any = None, **options: Any
-) -> Callable[[Body], Operation]:
+) -> Callable[[Formula], Operation]:
     """Define an operation as a composition of others, from which its meaning and its shape rule follow.
 
     Its signature rule may be given, for shapes that no array can have.
     If `widens`, it computes inputs of half precision in float32. `options` are those of `Operation`.
     """
 
-    def register(body: Body) -> Operation:
+    def register(body: Formula) -> Operation:
         def recorded(
             inputs: Sequence[Operand | None], attributes: Mapping[str, Any], computes: bool
         ) -> list[Operand]:
@@ -279,10 +284,10 @@ def composing(
     applies: Callable[[Sequence[Operand]], bool] = lambda inputs: True,
     *,
     widens: bool = False,
-) -> Callable[[Body], Body]:
+) -> Callable[[Formula], Formula]:
     """Define the nodes that compute an operation, for the inputs to which that `applies`."""
 
-    def register(body: Body) -> Body:
+    def register(body: Formula) -> Formula:
         @operation.expanding
         def _(node: Node, inputs: Sequence[Operand | None]) -> Expansion | None:
             values = {name: x for name, x in zip(node.inputs, inputs, strict=True) if x is not None}

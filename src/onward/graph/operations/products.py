@@ -278,7 +278,7 @@ def _einsum_signature(*inputs: Operand, equation: str) -> Signature:
     return Signature(tuple(sizes[label] for label in result), common_dtype(*inputs))
 
 
-class _Layout(NamedTuple):
+class _AsProduct(NamedTuple):
     """An equation as a product of matrices: the order of axes and the shape of each operand.
 
     The result has the shape `parts`, and then the order `order`.
@@ -290,7 +290,7 @@ class _Layout(NamedTuple):
     order: list[int]
 
 
-def _layout(equation: str, shapes: Sequence[tuple[int, ...]]) -> _Layout | None:
+def _layout(equation: str, shapes: Sequence[tuple[int, ...]]) -> _AsProduct | None:
     """Return the layout of an equation, or None if it is not a product of two matrices."""
     operands, result = _labels(equation, list(map(len, shapes)))
     if len(operands) != 2:
@@ -312,7 +312,7 @@ def _layout(equation: str, shapes: Sequence[tuple[int, ...]]) -> _Layout | None:
 
     n, inner, m = (math.prod(of(labels)) for labels in (rows, summed, columns))
     axes = [*batch, *rows, *columns]
-    return _Layout(
+    return _AsProduct(
         ([first.index(label) for label in (*batch, *rows, *summed)], [*of(batch), n, inner]),
         ([second.index(label) for label in (*batch, *summed, *columns)], [*of(batch), inner, m]),
         of(axes),

@@ -8,7 +8,7 @@ import numpy as np
 from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray
 from .arguments import as_axis, as_integers
-from .control import Body
+from .control import BodyPlanner
 from .registry import EVERY_INPUT, operation
 
 
@@ -111,7 +111,7 @@ def split_to_sequence(x: AnyArray, split: AnyArray | None = None, *, axis: int =
 
 
 @operation("SequenceMap", shape_inputs=EVERY_INPUT, is_pure=False)
-def sequence_map(sequence: list[AnyArray], *values: Any, body: Body, captured: int = 0) -> Any:
+def sequence_map(sequence: list[AnyArray], *values: Any, body: BodyPlanner, captured: int = 0) -> Any:
     """Run a graph for each array; sequences among the other inputs give it their arrays, one by one."""
     own: Sequence[Any] = (_listed(sequence), *values[: len(values) - captured])
     if lengths := {len(each) for each in own if isinstance(each, list)} - {len(sequence)}:

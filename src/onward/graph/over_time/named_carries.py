@@ -12,7 +12,7 @@ from ..declared import as_declared, check_names
 from ..graph import Graph, Input
 from ..node import AnyArray, Node
 from ..simplification.simplify import simplify
-from .streamed import Axes, Carry, Streamed
+from .streamed import Carry, Streamed, TimeAndBatch
 
 # What exporters add to the name of a state to tell its input from its output.
 PREFIXES = re.compile(r"^(in|input|out|output|next|new|prev|previous|past|present|initial)[_./]", re.I)
@@ -54,7 +54,7 @@ def streamed_with(
     start = {name: graph.constants[name] for name in graph.defaults.intersection(carry)} | start
     start |= {name: _zeros(declared[name], batch) for name in carry if name not in start}
     carries = tuple(Carry(name, start[name], any_shape=name in graph.carries) for name in carry)
-    return Streamed(simplify(streamed), carries, outputs=(Axes(),) * len(returned))
+    return Streamed(simplify(streamed), carries, outputs=(TimeAndBatch(),) * len(returned))
 
 
 def from_zeros(graph: Graph) -> Graph:

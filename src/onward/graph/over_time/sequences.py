@@ -16,9 +16,8 @@ from ..inference import Values, flattened, infer
 from ..node import AnyArray, Signature
 from ..plan.planner import Planner
 from ..simplification.simplify import simplify
-from ..size import APART, LONG, Size, is_symbolic
-from ..size import Axes as Sizes
-from .streamed import Axes, Carry, Layout, Streamed
+from ..size import APART, LONG, Axes, Size, is_symbolic
+from .streamed import Carry, Layout, Streamed, TimeAndBatch
 from .timing import BATCH
 from .transformation import BlockBuilder
 
@@ -45,7 +44,7 @@ def streamed_over_time(
     pairs = list(zip(inputs, layouts, strict=True))
 
     def builder_of(rows: int | None, at_end: bool = False) -> BlockBuilder:
-        sizes = Sizes(is_open=True, is_strict=True)
+        sizes = Axes(is_open=True, is_strict=True)
         signatures = _signatures(inputs, layouts, sizes, sizes.add(BATCH) if rows is None else rows)
         axes, rates = (
             {x.name: value for x, value in zip(inputs, values, strict=True)}
@@ -104,7 +103,7 @@ def _with_fixed(graph: Graph, fixed: Mapping[str, Any]) -> tuple[Graph, list[Inp
 
 
 def _signatures(
-    inputs: Sequence[Input], layouts: Sequence[Layout], sizes: Sizes, rows: Any
+    inputs: Sequence[Input], layouts: Sequence[Layout], sizes: Axes, rows: Any
 ) -> dict[str, Signature]:
     """Return the signatures of inputs for a symbolic unit of time, of which a multiple may stand for few."""
     n = layouts[0].multiple
@@ -238,7 +237,7 @@ def _layouts(graph: Graph, x: Input, time_axis: int | None) -> Iterator[Layout]:
                 found = dict(zip(unknown, sizes, strict=True))
                 shape = tuple(1 if axis in (time, batch) else found.get(axis, size) for axis, size in axes)
                 for multiple in MULTIPLES:
-                    yield Layout(shape, Axes(time, batch), multiple)
+                    yield Layout(shape, TimeAndBatch(time, batch), multiple)
 
 
 def _has_steps(graph: Graph, inputs: Sequence[Input], layouts: Sequence[Layout], is_given: bool) -> bool:
@@ -255,7 +254,7 @@ def _has_steps(graph: Graph, inputs: Sequence[Input], layouts: Sequence[Layout],
 
 def _inferred(graph: Graph, inputs: Sequence[Input], layouts: Sequence[Layout]) -> tuple[Graph, Values, Any]:
     """Return the graph without bodies where that is possible, its values, and the rows of the inputs."""
-    sizes = Sizes(is_open=True)
+    sizes = Axes(is_open=True)
     axes = [(x.axes or (), layout.axes.batch) for x, layout in zip(inputs, layouts, strict=True)]
     batches = [own[axis] for own, axis in axes if axis is not None]
     rows: Any = sizes.add(BATCH) if batches and all(isinstance(size, str) for size in batches) else 1
@@ -269,7 +268,7 @@ def _is_timed(size: Any) -> bool:
     return type(size) is Size and "time" in size.names
 
 
-def output_axes(graph: Graph, inputs: Sequence[Input], layouts: Sequence[Layout]) -> list[Axes]:
+def output_axes(graph: Graph, inputs: Sequence[Input], layouts: Sequence[Layout]) -> list[TimeAndBatch]:
     """Return the time axis and the batch axis of each output."""
     graph, values, rows = _inferred(graph, inputs, layouts)
     found = []
@@ -278,7 +277,7 @@ def output_axes(graph: Graph, inputs: Sequence[Input], layouts: Sequence[Layout]
         times = (axis for axis, size in sizes if _is_timed(size))
         axes = [axis for axis, size in sizes if size == rows] or [axis for axis, size in sizes if size == 1]
         batches = iter(axes if layouts[0].axes.batch is not None else ())
-        found.append(Axes(next(times, None), next(batches, None)))
+        found.append(TimeAndBatch(next(times, None), next(batches, None)))
     return found
 
 

@@ -14,26 +14,26 @@ from ..declared import check_call
 from ..graph import Graph, Input
 from ..node import AnyArray
 from ..plan.planner import Planner
-from ..size import Axes as Sizes
+from ..size import Axes
 
 MAX_PROGRAMS = 64  # phases of strides
 
 
-class Axes(NamedTuple):
+class TimeAndBatch(NamedTuple):
     """The time axis and the batch axis of a value, or None where it has none."""
 
     time: int | None = None
     batch: int | None = None
 
 
-NO_AXES = Axes()
+NO_AXES = TimeAndBatch()
 
 
 class Layout(NamedTuple):
     """The shape of an input for one step and one row, and its axes."""
 
     shape: tuple[int, ...]
-    axes: Axes
+    axes: TimeAndBatch
     multiple: int = 1  # the model takes lengths that are multiples of it
     rate: int = 1  # the steps of this input for each unit of time, if several inputs are sequences
 
@@ -63,13 +63,13 @@ class Carry(NamedTuple):
 
     name: str
     initial: AnyArray
-    axes: Axes = NO_AXES
+    axes: TimeAndBatch = NO_AXES
     any_shape: bool = False
     source: str = ""
 
     def with_rows(self, axis: int | None) -> "Carry":
         """Return the carry with the batch on another axis."""
-        return Carry(self.name, self.initial, Axes(self.axes.time, axis), self.any_shape, self.source)
+        return Carry(self.name, self.initial, TimeAndBatch(self.axes.time, axis), self.any_shape, self.source)
 
     def starting_at(self, initial: AnyArray) -> "Carry":
         """Return the carry with another value at the start."""
@@ -106,7 +106,7 @@ class Streamed:
     graph: Graph
     carries: tuple[Carry, ...]
     sequences: tuple[Layout, ...] = ()  # of the inputs after the carries, unless the carries are named
-    outputs: tuple[Axes, ...] = ()  # axes of the outputs after the carries
+    outputs: tuple[TimeAndBatch, ...] = ()  # axes of the outputs after the carries
     latency: int = 0
     every_step: bool = True  # whether each step completes one step of each output over time
     last: Graph | None = None
@@ -154,7 +154,7 @@ class Streamed:
 
     def block_shapes(self) -> list[tuple[Any, ...]]:
         """Return the shapes of blocks of any length for one row, after those of the carries."""
-        units = Sizes(is_open=True).add("time")
+        units = Axes(is_open=True).add("time")
         return [array.shape for array in self.initial] + [each.at(units, 1) for each in self.sequences]
 
     @property

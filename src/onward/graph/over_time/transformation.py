@@ -17,7 +17,7 @@ from ..node import AnyArray, Node, Operand, Signature, with_size
 from ..operations import OPERATIONS
 from ..sized import has_sizes, integers
 from .counts import Count
-from .streamed import Axes, Carry
+from .streamed import Carry, TimeAndBatch
 from .timing import TimeFollower, Timing
 
 
@@ -205,7 +205,7 @@ class BlockBuilder(TimeFollower):
         while any(c.name == name for c in self.carries):
             number += 1
             name = f"{base}_{number}"
-        self.carries.append(Carry(name, initial, Axes(axis), source=source))
+        self.carries.append(Carry(name, initial, TimeAndBatch(axis), source=source))
         self._whole[name] = Signature.of(initial)
         return name
 

@@ -18,8 +18,7 @@ from ..sized import broadcast_shape, has_sizes
 from .bodies import improved
 from .passes import Body, lifetimes, optimized
 from .view import CONSTANTS, DTYPES, FIRST_ARGUMENT, FIRST_OF_LOOPS, View, name_of
-from .words import CONDITIONS, Writer
-from .words import Weights as RecordedWeights
+from .words import CONDITIONS, RecordedWeights, WordWriter
 
 Bytes = NDArray[np.uint8]
 
@@ -323,7 +322,7 @@ class Builder:
         places = {space: -1 - place for place, space in enumerate(arrays)}
         after = FIRST_ARGUMENT + len(self._argument_sizes)
         places |= {FIRST_OF_LOOPS + number: after + number for number in range(self._most_loop_spaces)}
-        writer = Writer(place_of, places)
+        writer = WordWriter(place_of, places)
         spaces = [self._constants_size, *self._argument_sizes]
         writer.write([(CONDITIONS.index(guard.condition), guard.size) for guard in axes.guards.values()])
         writer.write(spaces)

@@ -201,8 +201,8 @@ def without_unread_rows(steps: list[Step], users: Mapping[int, list[int]]) -> li
     return result
 
 
-class Expression(NamedTuple):
-    """Operations (kind, function, operands), the last of which computes y.
+class Fusion(NamedTuple):
+    """Elementwise operations (kind, function, operands) in one step; the last of them computes y.
 
     An operand is the place of an input, or -1 - n for the result of operation n.
     """
@@ -212,8 +212,8 @@ class Expression(NamedTuple):
     y: View
 
     @classmethod
-    def of(cls, step: Step) -> Expression | None:
-        """Return the expression of an elementwise step on float32, or None for any other step."""
+    def of(cls, step: Step) -> Fusion | None:
+        """Return an elementwise step on float32 alone, or None for any other step."""
         name, arguments = step
         if name not in ELEMENTWISE or any([v.dtype != "float32" for v in arguments[1:]]):
             return None
@@ -223,7 +223,7 @@ class Expression(NamedTuple):
         return cls([*places], [(name, function, numbered)], y)
 
     def step(self) -> Step:
-        """Return the step that computes the expression; it numbers the inputs before the results."""
+        """Return the step that computes y; it numbers the inputs before the results."""
         if len(self.operations) == 1:
             ((kind, function, operands),) = self.operations
             return kind, (function, *(self.inputs[operand] for operand in operands), self.y)
@@ -232,8 +232,8 @@ class Expression(NamedTuple):
         pairs = zip(self.operations, numbers, strict=True)
         return "fused", ([(kind, f, o[0], o[-1]) for (kind, f, _), o in pairs], *self.inputs, self.y)
 
-    def with_input(self, view: View, other: Expression) -> Expression | None:
-        """Return the expression with an input replaced by the expression that computes it, or None."""
+    def with_input(self, view: View, other: Fusion) -> Fusion | None:
+        """Return the fusion with the one that computes an input, or None if that has too many parts."""
         count = len(other.operations)
         if count + len(self.operations) > MOST_OPERATIONS:
             return None
@@ -251,37 +251,37 @@ class Expression(NamedTuple):
         second = [
             (kind, f, tuple([outer[o] if o >= 0 else o - count for o in each])) for kind, f, each in second
         ]
-        return Expression([*places], first + second, self.y)
+        return Fusion([*places], first + second, self.y)
 
 
 def fused(steps: list[Step], users: dict[int, list[int]]) -> list[Step]:
     """Return the steps with each elementwise step merged into the one that alone reads its result."""
 
-    def is_unchanged(expression: Expression, first: int, last: int) -> bool:
-        """Whether no step between two numbers may write to the inputs of an expression."""
-        for array in _arrays(expression.inputs):
+    def is_unchanged(fusion: Fusion, first: int, last: int) -> bool:
+        """Whether no step between two numbers may write to the inputs of a fusion."""
+        for array in _arrays(fusion.inputs):
             between = users[array][bisect_right(users[array], first) : bisect_left(users[array], last)]
             for name, (*_, y) in (steps[user] for user in between):
                 if name not in ONE_OUTPUT or not isinstance(y, View) or y.space == array:
                     return False
         return True
 
-    expressions = [Expression.of(step) for step in steps]
+    fusions = [Fusion.of(step) for step in steps]
     removed = set()
-    for number, expression in enumerate(expressions):
-        if expression is None:
+    for number, fusion in enumerate(fusions):
+        if fusion is None:
             continue
-        for view in expression.inputs:
+        for view in fusion.inputs:
             if view.space >= 0 or len(users[view.space]) != 2:
                 continue
             producer = users[view.space][0]
-            other = expressions[producer]
-            views = [u for u in expression.inputs if u.space == view.space]
+            other = fusions[producer]
+            views = [u for u in fusion.inputs if u.space == view.space]
             if other is None or views != [view] or not is_unchanged(other, producer, number):
                 continue
-            merged = expression.with_input(view, other)
+            merged = fusion.with_input(view, other)
             if merged is not None:
-                expression = expressions[number] = merged
+                fusion = fusions[number] = merged
                 removed.add(producer)
                 for array in _arrays(other.inputs):
                     uses = users[array]
@@ -291,7 +291,7 @@ def fused(steps: list[Step], users: dict[int, list[int]]) -> list[Step]:
                         uses.insert(place, number)
     if not removed:
         return steps
-    pairs = zip(steps, expressions, strict=True)
+    pairs = zip(steps, fusions, strict=True)
     return [e.step() if e else step for number, (step, e) in enumerate(pairs) if number not in removed]
 
 

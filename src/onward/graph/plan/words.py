@@ -1,7 +1,7 @@
 """The words of a program: the numbers from which the core and Onward for JavaScript make its steps.
 
-cpp/run/words.h reads them, and cpp/run/program.h tells their order. A `Recorder` takes the place of the core
-and keeps the words and the weights of programs for a file.
+cpp/run/words.h reads them, and cpp/run/program.h tells their order. A `CoreRecorder` takes the place of the
+core and keeps the words and the weights of programs for a file.
 """
 
 from array import array
@@ -27,7 +27,7 @@ AXIS, NUMBER, SUM, PRODUCT, QUOTIENT = range(5)  # the operations of the table, 
 CONDITIONS = ("= 0", "!= 0", "> 0", "<= 0")
 
 
-class Weights(NamedTuple):
+class RecordedWeights(NamedTuple):
     """Weights that a step uses: their place in the list of the recorder."""
 
     number: int
@@ -40,7 +40,7 @@ class RecordedProgram(NamedTuple):
     weights: Sequence[Any]
 
 
-class Recorder:
+class CoreRecorder:
     """Takes the place of the core for a `Builder`: it records programs and the weights of their steps.
 
     `tensors` holds each array once, by name. `weights` describes the weights by the numbers of a core's class
@@ -60,20 +60,20 @@ class Recorder:
         """Return the number of floats in the largest vector for which programs are."""
         return self._lanes
 
-    def Dense(self, W: Any, b: Any = None, scale: Any = None) -> Weights:
+    def Dense(self, W: Any, b: Any = None, scale: Any = None) -> RecordedWeights:
         return self._add("Dense", W, scale, b)
 
-    def Stack(self, cell: str, weights: Sequence[Any], num_directions: int, options: Any) -> Weights:
+    def Stack(self, cell: str, weights: Sequence[Any], num_directions: int, options: Any) -> RecordedWeights:
         directions = [
             (W, R, b_W, b_R, W_hr is not None, () if W_hr is None else W_hr, peephole)
             for W, R, b_W, b_R, W_hr, peephole in weights
         ]
         return self._add("Stack", cell, num_directions, directions, _floats(options))
 
-    def IntegerMatrix(self, q: Any, zero_points: Any) -> Weights:
+    def IntegerMatrix(self, q: Any, zero_points: Any) -> RecordedWeights:
         return self._add("IntegerMatrix", q, zero_points)
 
-    def QuantizedLSTM(self, weights: Sequence[Any], options: Any, reverse: bool) -> Weights:
+    def QuantizedLSTM(self, weights: Sequence[Any], options: Any, reverse: bool) -> RecordedWeights:
         return self._add("QuantizedLSTM", list(weights), _floats(options), reverse)
 
     def name_of(self, tensor: NDArray[Any]) -> str:
@@ -87,15 +87,15 @@ class Recorder:
             self.tensors[name] = content.reshape(tensor.shape)
         return self._names[key]
 
-    def _add(self, kind: str, *arguments: Any) -> Weights:
+    def _add(self, kind: str, *arguments: Any) -> RecordedWeights:
         arrays: dict[str, int] = {}  # the place of each array by its name
-        writer = Writer(lambda found: arrays.setdefault(self.name_of(found), len(arrays)))
+        writer = WordWriter(lambda found: arrays.setdefault(self.name_of(found), len(arrays)))
         writer.write((kind, arguments))
         described = {"words": writer.words, "arrays": list(arrays)}
         number = self._numbers.setdefault(str(described), len(self.weights))
         if number == len(self.weights):
             self.weights.append(described)
-        return Weights(number)
+        return RecordedWeights(number)
 
 
 def _floats(options: Iterable[tuple[Any, Any, Any, float, float, bool]]) -> list[Any]:
@@ -117,7 +117,7 @@ def _float(number: Any) -> int:
         return int(np.float32(number).view(np.int32))
 
 
-class Writer:
+class WordWriter:
     """Writes values as words; `place` returns the number of an array or of a core's weights.
 
     A string or a list is its length and its items, a float is its bits, None is a word of its own, a tuple is

@@ -32,7 +32,7 @@ class Stacked(NamedTuple):
     backward: bool
 
 
-class Array(NamedTuple):
+class WrittenArray(NamedTuple):
     """An array before its copies write to its steps, and the first of these."""
 
     before: str
@@ -66,7 +66,7 @@ class Unrolled:
         self._states = dict[Row, tuple[str, Row]]()  # names before each iteration, and values after it
         self._captured = dict[str, None]()
         self._writers = dict[str, Sequence[Node]]()  # nodes that write arrays, by these
-        self._arrays = dict[str, Array]()  # as the last copy leaves them
+        self._arrays = dict[str, WrittenArray]()  # as the last copy leaves them
         self._unsqueezed = dict[str, tuple[str, int]]()  # values after the loop: a value, and its new axis
         self._stacked = dict[Stacked, str]()  # outputs of the loop
         self._following = set[str]()  # values in the body that follow from states
@@ -303,7 +303,7 @@ class Unrolled:
         inner = f"{outputs[0]}/written"
         self._append(self._made("Squeeze", (value, self._axis(axis)), inner))
         is_whole = size == first + len(places)
-        self._arrays[outputs[-1]] = Array(arrays[0], Stacked(inner, axis, step < 0), first, is_whole)
+        self._arrays[outputs[-1]] = WrittenArray(arrays[0], Stacked(inner, axis, step < 0), first, is_whole)
 
     def reading(self, node: Node) -> Node:
         """Return a node that reads stacked values instead of those of all copies, if it concatenates them."""
