@@ -108,6 +108,17 @@ def test_a_state_dict_converts_to_tensors_but_not_to_a_graph(tmp_path: Path, sta
     assert (result.exit_code, "sequential(...)" in result.stderr) == (2, True)
 
 
+def test_layers_without_names_are_named_by_their_kinds_and_long_lists_end(tmp_path: Path) -> None:
+    gru = onward.GRU(3, 4, rng=0).state_dict()
+    np.savez(tmp_path / "one.npz", **gru, other=np.ones(2))
+    np.savez(tmp_path / "none.npz", **{f"t{n}": np.ones(2) for n in range(12)})
+    for command in (["run", "one.npz", TEST], ["convert", "one.npz", "m.onnx"]):
+        result = invoke(command[0], tmp_path / command[1], *command[2:])
+        assert (result.exit_code, "contains layers (GRU) but no forward()" in message(result)) == (2, True)
+    result = invoke("info", tmp_path / "none.npz")
+    assert (result.exit_code, message(result).endswith("t8, t9 and 2 more tensors")) == (1, True)
+
+
 @pytest.mark.parametrize("target", ["safetensors", "onnx"])
 def test_options_supply_what_a_state_dict_does_not_record(tmp_path: Path, target: str) -> None:
     rnn = onward.RNN(3, 4, nonlinearity="relu", batch_first=True, rng=0)

@@ -8,6 +8,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from support import ROOT
@@ -182,6 +183,55 @@ def test_a_full_disk_behind_stdout_ends_in_one_message(command: list[str], buffe
         )
     assert result.returncode == 1
     assert result.stderr == "Error: standard output cannot be written: No space left on device\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no shell that closes a descriptor")
+@pytest.mark.parametrize(
+    ("arguments", "redirection", "expected"),
+    [
+        ("run vowels -", "<&-", "standard input is closed: pass a file"),
+        ("run vowels japanese_vowels_test -o -", ">&-", "standard output is closed: pass a file to --out"),
+    ],
+)
+def test_a_closed_stream_ends_in_one_message(arguments: str, redirection: str, expected: str) -> None:
+    """It ended in a traceback."""
+    line = f'"{COMMAND}" {arguments} {redirection}'
+    result = subprocess.run(line, shell=True, stderr=subprocess.PIPE, text=True, check=False)
+    assert (result.returncode, result.stderr[:7]) == (1, "Error: ")
+    assert expected in result.stderr
+
+
+def numbers(kind: type[click.ParamType]) -> list[tuple[str, click.ParamType]]:
+    """The options of all commands whose value is such a number."""
+    found: list[tuple[str, click.ParamType]] = []
+    commands = [main.get_command(click.Context(main), name) for name in COMMANDS]
+    while commands:
+        command = commands.pop()
+        assert command is not None
+        if isinstance(command, click.Group):
+            commands += command.commands.values()
+        found += [
+            (f"{command.name} {p.opts[-1]}", p.type) for p in command.params if isinstance(p.type, kind)
+        ]
+    return found
+
+
+def test_no_option_takes_nan_or_infinity() -> None:
+    """With --tolerance nan, `onward quantize` wrote any model."""
+    options = numbers(click.types.FloatParamType)
+    assert {name for name, _ in options} >= {"quantize --tolerance", "serve --idle", "sample --temperature"}
+    for name, kind in options:
+        for text in ("nan", "inf"):
+            with pytest.raises(click.BadParameter):
+                pytest.fail(f"{name} takes {kind.convert(text, None, None)}")
+
+
+def test_every_count_has_a_minimum() -> None:
+    """`onward info --graph --length -5` and `onward serve --port 70000` ended in tracebacks."""
+    options = numbers(click.types.IntParamType)
+    unbounded = {name for name, kind in options if not isinstance(kind, click.IntRange)}
+    assert unbounded == {"serve --time-axis", "export-c --time-axis"}  # axes may count from the end
+    assert "info --length" in dict(options)
 
 
 def test_too_little_memory_ends_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,11 @@ from onward.model import Model
         (("--tick", "soon"), "'soon' is not a duration such as 2ms or 0.5s"),
         (("--carry", "state=nothing"), "unknown outputs: nothing"),
         (("--set", "speed=1"), "unknown inputs: speed"),
+        (("--tick", "-1ms"), "'-1ms' is not a duration such as 2ms or 0.5s"),
+        (("--tick", "nan"), "'nan' is not a duration such as 2ms or 0.5s"),
+        (("--port", "70000"), "70000 is not in the range 0<=x<=65535"),
+        (("--max-message", "0"), "0 is not in the range x>=1"),
+        (("--state", "missing/streams"), "the directory missing does not exist: create it first"),
     ],
 )
 def test_faulty_options_state_what_is_expected(

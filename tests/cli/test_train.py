@@ -345,6 +345,7 @@ def test_mistakes_are_one_error_message() -> None:
         (("score", "play.safetensors", "other.txt", "--unknown", "error"), 1, "is 'é'"),
         (("score", "vowels", "table.npz"), 1, "the model takes 12 features"),
         (("plot", "play.safetensors"), 1, "is not a checkpoint"),
+        (("plot", "play.txt"), 1, "expected a checkpoint written by onward.train.fit or `onward train`"),
         (("plot", "play.run", "-o", "x.gif"), 2, ".png, .svg, .pdf"),
     ):
         stderr = " ".join(invoke(*arguments, expect=code).stderr.replace("│", " ").split())

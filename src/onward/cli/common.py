@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -28,6 +29,17 @@ Report: TypeAlias = dict[str, Any]
 Printed: TypeAlias = Iterable[str | Text | Table]
 Command: TypeAlias = Callable[..., Any]
 Decorator: TypeAlias = Callable[[Command], Command]
+
+
+class Real(click.FloatRange):
+    """A finite number in a range; click itself finds NaN in every range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 fix_option = click.option(
@@ -114,6 +126,11 @@ def check_suffix(path: Path, argument: str, suffixes: Sequence[str]) -> None:
     if not path.name.lower().endswith(tuple(suffixes)):
         message = f"the name of {path} must end in one of {', '.join(suffixes)}"
         raise click.BadParameter(message, param_hint=argument)
+    check_folder(path, argument)
+
+
+def check_folder(path: Path, argument: str) -> None:
+    """Raise BadParameter unless the directory of a path exists."""
     if not path.parent.is_dir():
         message = f"the directory {path.parent} does not exist: create it first"
         raise click.BadParameter(message, param_hint=argument)

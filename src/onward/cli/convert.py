@@ -27,6 +27,7 @@ from .sources import (
     as_model,
     complete_data,
     inputs_option,
+    layers_in,
     model_argument,
     outputs_of,
     read_arrays,
@@ -69,7 +70,7 @@ def convert(source: ModelFile, target: Path, **settings: Any) -> Report:
     if isinstance(net, Parts):
         advice = "connect its layers in Python with onward.load(...).sequential(...) and save the result"
         if to_onnx:
-            raise click.UsageError(f"{source} contains layers ({', '.join(net)}) but no forward(): {advice}")
+            raise click.UsageError(f"{source} contains {layers_in(net)} but no forward(): {advice}")
         if lost:
             raise click.UsageError(f"the tensors alone do not determine {lost}: {advice}")
         storage.write(target, load_tensors(source.path))
@@ -148,7 +149,7 @@ def _show(report: Report) -> Printed:
 )
 @click.option(
     "--tolerance",
-    type=click.FloatRange(0),
+    type=common.Real(0),
     help="Fail, and write nothing, if an output differs by more than this.",
 )
 @common.reported(_show)

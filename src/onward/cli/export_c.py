@@ -43,8 +43,12 @@ def _show(report: Report) -> Printed:
 @model_argument
 @common.out_option("The .c file to write, beside a header and a test.", required=True)
 @click.option("--stream", is_flag=True, help="Write a stream, which keeps its state from block to block.")
-@click.option("--steps", metavar="N", default=1, help="With --stream, the steps of a block.")
-@click.option("--rows", metavar="N", default=1, help="The sequences that run together.")
+@click.option(
+    "--steps", metavar="N", default=1, type=click.IntRange(1), help="With --stream, the steps of a block."
+)
+@click.option(
+    "--rows", metavar="N", default=1, type=click.IntRange(1), help="The sequences that run together."
+)
 @click.option(
     "--prefix", metavar="NAME", help="What the names in C start with. Default: the name of the file."
 )

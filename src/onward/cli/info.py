@@ -101,7 +101,7 @@ def _show_values(report: Report) -> Printed:
 @model_argument
 @state_dict_options
 @click.option("--graph", "show_steps", is_flag=True, help="List the steps of a whole model with their times.")
-@click.option("--length", default=100, help="The open sizes of inputs, with --graph.")
+@click.option("--length", default=100, type=click.IntRange(1), help="The open sizes of inputs, with --graph.")
 @reported(_show)
 def info(model: ModelFile, show_steps: bool, length: int, **settings: Any) -> Report:
     """Show the layers of MODEL, their output shapes and parameters.

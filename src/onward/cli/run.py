@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from ..core import atomic
 from ..core.extras import install_hint
-from ..errors import ArgumentError
+from ..errors import ArgumentError, FileError
 from ..tables import array_files, data, inference, model_files, windows
 from ..tables.columns import lists_in
 from ..tables.data import Selection
@@ -32,7 +32,7 @@ MOST_NAMED = 10  # the maximum number of bad sequences in a message
 @sources.model_argument
 @sources.source_argument
 @click.option(
-    "--out", help="Write the outputs to this .npy, .npz, .csv or .parquet file, or to stdout with -."
+    "-o", "--out", help="Write the outputs to this .npy, .npz, .csv or .parquet file, or to stdout with -."
 )
 @click.option(
     "--workers",
@@ -234,6 +234,8 @@ def _run_file(
     backtest: bool,
 ) -> Report:
     """Run on a file that fits in memory, write the outputs and summarize them."""
+    if out == STDIN and sys.stdout is None:
+        raise FileError("standard output is closed: pass a file to --out")
     if out is not None and out != STDIN:
         check_suffix(Path(out), "--out", data.WRITTEN)
         refuse_to_overwrite(source, out)
@@ -266,9 +268,10 @@ def _run_file(
     output_names = targets if predictions is None else predictions.class_names
     reasons = dict.fromkeys(bad, "the outputs are NaN") if on_error == "keep" else None
     if out is not None:
-        is_array = sequences.suffix in (".npy", ".npz") and not sys.stdout.isatty()
-        on_stdout = sequences.suffix if is_array else ".csv"
-        suffix = on_stdout if out == STDIN else Path(out).suffix.lower()
+        suffix = Path(out).suffix.lower()
+        if out == STDIN:
+            is_array = sequences.suffix in (".npy", ".npz") and not sys.stdout.isatty()
+            suffix = sequences.suffix if is_array else ".csv"
         axis = net.output_time if isinstance(net, Rows) and sequences.suffix not in data.TABLES else 0
         content = array_files.encode(suffix, sequences, outputs, predicted, reasons, output_names, axis)
         if out == STDIN:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ..recipes import text
-from .common import json_option
+from .common import Real, json_option
 from .sources import ModelFile, model_argument
 
 
@@ -16,6 +16,7 @@ from .sources import ModelFile, model_argument
 @click.option(
     "--temperature",
     default=0.8,
+    type=Real(0),
     help="0 always chooses the likeliest character; 1 samples from the model's probabilities.",
 )
 @click.option("--length", default=500, type=click.IntRange(0), help="Characters to generate.")

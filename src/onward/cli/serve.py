@@ -10,19 +10,23 @@ from typing import Any
 import click
 import numpy as np
 
+from ..core.checks import non_negative
 from ..errors import ArgumentError, FileError
 from ..serve.app import Server, listen, raise_file_limit
 from ..serve.service import Limits, Service
 from ..serve.steps import steps_of
+from .common import Decorator, Real, check_folder
 from .group import warn
 from .sources import ModelFile, model_argument
+
+COUNT, SECONDS = click.IntRange(1), Real(0, min_open=True)
 
 
 def duration(text: str) -> float:
     """A duration such as 2ms or 0.5s, in seconds."""
     number, factor = (text[:-2], 1e-3) if text.endswith("ms") else (text.removesuffix("s"), 1.0)
     try:
-        return max(0.0, float(number)) * factor
+        return non_negative("tick", float(number)) * factor
     except ValueError:
         raise click.BadParameter(f"{text!r} is not a duration such as 2ms or 0.5s") from None
 
@@ -42,9 +46,16 @@ def _arrays(ctx: click.Context, param: click.Parameter, values: tuple[str, ...])
         raise click.BadParameter(f"expected a number or a JSON list after '=': {error}", ctx, param) from None
 
 
+def limit(option: str, name: str, help: str, kind: click.IntRange | click.FloatRange = COUNT) -> Decorator:
+    """The option for one of the `Limits`."""
+    return click.option(option, name, default=getattr(Limits, name), type=kind, help=help)
+
+
 @click.command(epilog="Example:  onward serve vowels")
 @model_argument
-@click.option("--port", default=8000, help="Port to listen on; 0 chooses a free one.")
+@click.option(
+    "--port", default=8000, type=click.IntRange(0, 65535), help="Port to listen on; 0 chooses a free one."
+)
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option(
     "--tick", type=duration, default="2ms", help="Messages that arrive within this time run together."
@@ -60,25 +71,19 @@ def _arrays(ctx: click.Context, param: click.Parameter, values: tuple[str, ...])
 @click.option(
     "--time-axis", type=int, help="The axis of the input that is time. Default: that of the recurrent layers."
 )
-@click.option("--keep", default=60.0, help="Seconds to keep a stream without a connection.")
+@click.option("--keep", default=60.0, type=Real(0), help="Seconds to keep a stream without a connection.")
 @click.option(
     "--state",
     type=click.Path(path_type=Path),
     help="File that keeps the streams across restarts. Default: MODEL-PORT.streams.",
 )
-@click.option("--max-message", "message", default=Limits.message, help="Largest message, in bytes.")
-@click.option("--max-json", "json", default=Limits.json, help="Largest message or body of JSON, in bytes.")
-@click.option(
-    "--max-body", "body", default=Limits.body, help="Largest body of POST /run, and its answer, in bytes."
-)
-@click.option(
-    "--max-connections", "connections", default=Limits.connections, help="Largest number of connections."
-)
-@click.option(
-    "--queue", default=Limits.queue, type=click.IntRange(1), help="Messages of a connection that may wait."
-)
-@click.option("--idle", default=float(Limits.idle), help="Seconds until a silent connection is closed.")
-@click.option("--request", default=float(Limits.request), help="Seconds that a request may take to arrive.")
+@limit("--max-message", "message", "Largest message, in bytes.")
+@limit("--max-json", "json", "Largest message or body of JSON, in bytes.")
+@limit("--max-body", "body", "Largest body of POST /run, and its answer, in bytes.")
+@limit("--max-connections", "connections", "Largest number of connections.")
+@limit("--queue", "queue", "Messages of a connection that may wait.")
+@limit("--idle", "idle", "Seconds until a silent connection is closed.", SECONDS)
+@limit("--request", "request", "Seconds that a request may take to arrive.", SECONDS)
 @click.option("--token", envvar="ONWARD_TOKEN", show_envvar=True, help="Token that requests must carry.")
 @click.option(
     "--origin",
@@ -114,6 +119,8 @@ def serve(
     raise_file_limit()
     if state is None and port:
         state = Path(f"{model.path.stem}-{port}.streams")
+    if state is not None:
+        check_folder(state, "--state")
     limits = Limits(**{limit.name: settings.pop(limit.name) for limit in fields(Limits)})
     settings |= {"token": settings["token"] or None, "states": state if settings["keep"] else None}
     settings["hosts"] = [host]

@@ -29,7 +29,7 @@ from ..tables import data, inference, model_files
 from ..tables.data import AnyArray, Selection, Sequences
 from ..tables.layout import CHOICES, SEVERAL
 from ..tables.rows import Rows, called, has_several_outputs
-from .common import Command, counted, waiting
+from .common import Command, Real, counted, waiting
 from .group import did_you_mean, warn
 
 STDIN = "-"
@@ -95,7 +95,7 @@ class ModelFile:
             return net
         if net.only_layer is None:
             raise click.UsageError(
-                f"{self} contains layers ({', '.join(net)}) but no forward(): connect them in "
+                f"{self} contains {layers_in(net)} but no forward(): connect them in "
                 "Python with onward.load(...).sequential(...), save the result and use the new file"
             )
         return net.only_layer
@@ -141,6 +141,11 @@ class ModelFile:
             known = ", ".join(bundled.datasets())
             raise click.UsageError(f"INPUT is missing: give a file or a bundled data set ({known})")
         return source
+
+
+def layers_in(parts: Parts) -> str:
+    """The layers of a file that does not connect them, by name or, without one, by kind."""
+    return f"layers ({', '.join(name or type(layer).__name__ for name, layer in parts.items())})"
 
 
 def data_file(name: str, argument: str | None = None) -> Path:
@@ -234,7 +239,7 @@ def selection_options(command: Command) -> Command:
         elif field == "delimiter":
             settings["callback"] = _delimiter
         elif field == "interval":
-            settings["type"] = click.FloatRange(0, 1, min_open=True, max_open=True)
+            settings["type"] = Real(0, 1, min_open=True, max_open=True)
         elif field == "day_first":
             settings["is_flag"] = True
         name = {"inputs": "--input", "targets": "--target"}.get(field, f"--{field.replace('_', '-')}")
@@ -286,6 +291,8 @@ def read_table(source: str, selection: Selection | None = None, **options: Any) 
     with waiting(f"Reading {'standard input' if source == STDIN else source}"):
         if source != STDIN:
             return data.read(data_file(source, "FILE"), selection, **options)
+        if sys.stdin is None:
+            raise FileError("standard input is closed: pass a file, or the content of one with <")
         content = sys.stdin.buffer.read()
         suffix = data.detect_suffix(content)
         return data.parse(io.BytesIO(content), suffix, "standard input", selection, **options)

@@ -75,7 +75,7 @@ def _show(report: Report) -> Printed:
 @model_argument
 @source_argument
 @common.out_option("Draw a picture (.png, .svg or .pdf) or save all arrays (.npz) to this file.")
-@click.option("--sequence", default=0, help="Index of the sequence in INPUT, from 0.")
+@click.option("--sequence", default=0, type=click.IntRange(0), help="Index of the sequence in INPUT, from 0.")
 @click.option("--text", help="Text for a text model to read, instead of INPUT.")
 @click.option("--layer", help="The layer to draw, such as 0.l0_reverse. Default: the first.")
 @click.option("--units", type=units, help="Draw only these units, such as 0-15,40.")
@@ -143,7 +143,7 @@ def _read_sequence(model: ModelFile, source: str | None, number: int) -> Run:
             f"onward.load({model.name!r}).trace(...) in Python"
         )
     sequences = read_sequences(model, source)
-    if not 0 <= number < len(sequences.items):
+    if number >= len(sequences.items):
         count = counted(len(sequences.items), "sequence")
         raise click.BadParameter(f"{number}, but {source} has {count}, from 0", param_hint="--sequence")
     label = None if sequences.labels is None else int(sequences.labels[number])

@@ -16,7 +16,7 @@ from ..recipes import characters, forecasts, sequences, text
 from ..tables import data, model_files
 from ..train import History, checkpoint
 from . import common, comparison
-from .common import Printed, Report, counted, out_option
+from .common import Printed, Real, Report, counted, out_option
 from .group import Group, warn
 from .sources import STDIN, complete_data, data_file, read_table, selection_options
 
@@ -68,7 +68,9 @@ settings = common.options(
     click.option("--hidden", "hidden_size", type=click.IntRange(1), help="Units per layer."),
     click.option("--layers", "num_layers", type=click.IntRange(1), help="Number of recurrent layers."),
     click.option("--epochs", type=click.IntRange(1), help="Passes over the data. Default: by its size."),
-    click.option("--seed", default=0, help="Seed of initial weights, order and dropout."),
+    click.option(
+        "--seed", default=0, type=click.IntRange(0), help="Seed of initial weights, order and dropout."
+    ),
     click.option("--resume", is_flag=True, help="Continue the same command after an interruption."),
     common.reported(_show),
 )
@@ -78,7 +80,7 @@ settings = common.options(
 table_settings = common.options(
     click.option("--cell", type=click.Choice(list(sequences.CELLS)), help="Kind of the recurrent layers."),
     click.option("--bidirectional", is_flag=True, default=None, help="Read sequences in both directions."),
-    click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Of AdamW, at its peak."),
+    click.option("--learning-rate", type=Real(0, min_open=True), help="Of AdamW, at its peak."),
     click.option(
         "--patience", type=click.IntRange(1), help="Stop after this many epochs without improvement."
     ),
@@ -89,7 +91,7 @@ table_settings = common.options(
     ),
     click.option(
         "--hold-out",
-        type=click.FloatRange(0, 0.9, min_open=True),
+        type=Real(0, 0.9, min_open=True),
         help="Share of the sequences, or of the end of each series, to hold out.",
     ),
     click.option(

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ..recipes.verify import TOLERANCE, Verification, example_inputs
 from ..recipes.verify import verify as verify_model
-from .common import Printed, display, json_option, new_table
+from .common import Printed, Real, display, json_option, new_table
 from .sources import ModelFile, as_model, model_argument, read_arrays
 
 
@@ -23,7 +23,7 @@ from .sources import ModelFile, as_model, model_argument, read_arrays
 )
 @click.option(
     "--tolerance",
-    type=click.FloatRange(0),
+    type=Real(0),
     default=TOLERANCE,
     help="The largest difference allowed, relative to the largest expected magnitude of an output.",
 )

@@ -19,6 +19,7 @@ from .atomic import replace
 from .files import widened
 
 FORMAT = 1
+MODEL = "one that Onward saved, or a PyTorch state dict saved with safetensors.torch.save_file or torch.save"
 DTYPES = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8",
     "I64": "<i8", "F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8", "C64": "<c8",
@@ -42,11 +43,12 @@ def content(tensors: Mapping[str, NDArray[Any]], architecture: Mapping[str, Any]
 
 
 def read(
-    path: str | os.PathLike[str], data: bytes | None = None
+    path: str | os.PathLike[str], data: bytes | None = None, expected: str = MODEL
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any] | None]:
     """Return all tensors of a file by key, as views of its content, and the architecture if Onward wrote it.
 
-    `data` is the content, if it was read before. bfloat16, which NumPy lacks, becomes float32 without loss.
+    `data` is the content, if it was read before; `expected` states which file the caller wants, for the error
+    of another one. bfloat16, which NumPy lacks, becomes float32 without loss.
     Raises FileError.
     """
     data = files.content(path) if data is None else data
@@ -56,8 +58,7 @@ def read(
             header, metadata = _header(data, start)
         except (FileError, LimitError) as error:
             raise FileError(
-                f"{path} is not a complete safetensors file ({error}); expected one that Onward saved, "
-                "or a PyTorch state dict saved with safetensors.torch.save_file or torch.save"
+                f"{path} is not a complete safetensors file ({error}); expected {expected}"
             ) from error
         return (
             {key: _tensor(path, key, data, start, entry) for key, entry in sorted(header.items())},

@@ -89,7 +89,7 @@ class Sessions:
 
     def load(self, path: Path) -> None:
         """Replace all streams with those in a file that have not expired since. Raises FileError."""
-        tensors, _ = storage.read(path)
+        tensors, _ = storage.read(path, expected="the streams that `onward serve` saved")
         if "sessions" not in tensors:
             raise FileError(f"{path} was not written by `onward serve`")
         self._pool.load(path)

@@ -104,11 +104,12 @@ def read_state(
     Raises FileError for another kind, version, precision or model, for other weights, and instead of the
     errors that `convert` raises.
     """
-    tensors, metadata = storage.read(path)
+    expected = f"a file that {kind}.save wrote"
+    tensors, metadata = storage.read(path, expected=expected)
     file_type = f"{kind} of {model.owner}"
     if metadata is None or metadata.get("type") != file_type:
         what = file_type.removesuffix(" of Onward")
-        raise FileError(f"{path} is not the state of a {what}: expected a file that {kind}.save wrote")
+        raise FileError(f"{path} is not the state of a {what}: expected {expected}")
     for key, own in model.fingerprint().items():
         if metadata.get(key) != own:
             raise FileError(f"{path} is the state of {OTHER_MODELS[key].format(metadata.get(key), own)}")

@@ -166,9 +166,10 @@ def history(path: str | os.PathLike[str]) -> History:
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    tensors, header = storage.read(path)
+    expected = "a checkpoint written by onward.train.fit or `onward train`"
+    tensors, header = storage.read(path, expected=expected)
     if header is None or header.get("type") != KIND:
-        raise FileError(f"{path} is not a checkpoint; expected a file written by onward.train.fit")
+        raise FileError(f"{path} is not a checkpoint; expected {expected}")
     return tensors, header
 
 

@@ -37,6 +37,7 @@ ACTIVATIONS = {
     "SiLU": "silu", "Mish": "mish", "SELU": "selu", "Softplus": "softplus", "Softsign": "softsign",
     "GELU": "gelu", "Hardtanh": "relu6", "LeakyReLU": "leaky_relu", "ELU": "elu",
 }  # fmt: skip
+NAMED = 10  # tensors in an error message
 PARAMETERS = {"LeakyReLU": "negative_slope", "ELU": "alpha"}
 # The only value of an option that Onward supports.
 REQUIRED: dict[str, dict[str, Any]] = {
@@ -105,7 +106,9 @@ def find_layers(
     parts.leftover += state_dict.others
     if not parts:
         reasons = "; ".join(f"{prefix or 'the module'}: {reason}" for prefix, reason in parts.reasons.items())
-        tensors = ", ".join(filter(None, parts.leftover)) or "a tensor without a name"
+        named = [*filter(None, parts.leftover)]
+        tensors = ", ".join(named[:NAMED]) or "a tensor without a name"
+        tensors += f" and {len(named) - NAMED} more tensors" if len(named) > NAMED else ""
         contents = reasons or (f"it contains {tensors}" if parts.leftover else "it contains no tensors")
         raise ArgumentError(f"the file contains no layer that Onward supports: {contents}")
     return parts
