@@ -40,3 +40,33 @@ def test_a_product_computes_the_rows_from_the_first_to_the_last_that_is_read(
     x, y = rows_computed(*read)
     assert x == View(FIRST_ARGUMENT, 3 * first, (1, last - first, 3), (30, 3, 1))
     assert y == View(ARRAY, 64 + 16 * first, (last - first, 16), (16, 1))
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "computed"), [(1, 5, (1, 5)), (0, 3, (0, 3)), (2, 3, (2, 3)), (0, 5, (0, 5))]
+)
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_a_product_computes_the_rows_of_each_sequence_that_are_read(
+    first: int, last: int, computed: tuple[int, int], is_reversed: bool
+) -> None:
+    x, y = View.contiguous(FIRST_ARGUMENT, 0, (7, 5, 3)), View.contiguous(ARRAY, 64, (7, 5, 16))
+    read = y.sliced(1, first, last).sliced(2, 4, 11).permuted(2, 0, 1)
+    read = read.reversed(2) if is_reversed else read
+    steps = [
+        ("product", (None, x, 2, None, y)),
+        ("copy", (read, View.contiguous(OTHER, 0, read.shape))),
+    ]
+    _, (_, x_read, _, _, y_written) = without_unread_rows(steps, users_of(steps))[0]
+    assert (x_read, y_written) == (x.sliced(1, *computed), y.sliced(1, *computed))
+
+
+def test_a_product_computes_all_rows_of_a_sequence_if_few_are_not_read_or_a_view_crosses_its_end() -> None:
+    x, y = View.contiguous(FIRST_ARGUMENT, 0, (7, 9, 3)), View.contiguous(ARRAY, 64, (7, 9, 16))
+    across = View.contiguous(ARRAY, 64 + 7 * 16, (4, 16))
+    for read, sequences in (y.sliced(1, 1, 9), 7), (across, 2):
+        steps = [
+            ("product", (None, x, 2, None, y)),
+            ("copy", (read, View.contiguous(OTHER, 0, read.shape))),
+        ]
+        _, (_, x_read, _, _, y_written) = without_unread_rows(steps, users_of(steps))[0]
+        assert (x_read, y_written) == (x.sliced(0, 0, sequences), y.sliced(0, 0, sequences))

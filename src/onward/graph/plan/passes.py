@@ -182,22 +182,23 @@ def without_unread_rows(steps: list[Step], users: Mapping[int, list[int]]) -> li
         if step != "product" or arguments[-1].space >= 0:
             continue
         *weights, x, row_axes, function, y = arguments
-        long_axes = [axis for axis in range(row_axes) if x.shape[axis] > 1]
-        if len(long_axes) != 1:
-            continue
-        (axis,) = long_axes
-        place = axis if len(y.shape) > 2 else 0
-        if is_symbolic([y.strides[place]]):  # a quotient would fix the sizes
-            continue
         others = [steps[user] for user in users[y.space] if user != number]
-        extents = [view.extent() for other in others for view in views_of(other) if view.space == y.space]
-        if not extents:
-            continue
-        first = (min(low for low, _ in extents) - y.offset) // y.strides[place]
-        last = (max(high for _, high in extents) - y.offset) // y.strides[place] + 1
-        if 0 <= first < last <= y.shape[place] and (first, last) != (0, y.shape[place]):
-            x, y = x.sliced(axis, first, last), y.sliced(place, first, last)
-            result[number] = step, (*weights, x, row_axes, function, y)
+        readers = [view for other in others for view in views_of(other) if view.space == y.space]
+        long_axes = [axis for axis in range(row_axes) if x.shape[axis] > 1]
+        if len(y.shape) == 2:  # its rows are those of one axis of x
+            places = [(axis, 0) for axis in long_axes if len(long_axes) == 1]
+        else:
+            places = [(axis, axis) for axis in long_axes]
+        for axis, place in places:
+            found = [extent for view in readers if (extent := view.along(y, place))]
+            if not found or len(found) < len(readers):
+                continue
+            first, last = min(low for low, _ in found), max(high for _, high in found) + 1
+            if len(long_axes) > 1 and 8 * (last - first) > 7 * y.shape[place]:
+                continue  # a product of all rows has fewer tiles that are not full
+            if 0 <= first < last <= y.shape[place] and (first, last) != (0, y.shape[place]):
+                x, y = x.sliced(axis, first, last), y.sliced(place, first, last)
+        result[number] = step, (*weights, x, row_axes, function, y)
     return result
 
 

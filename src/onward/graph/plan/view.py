@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..size import Size, are_same
+from ..size import Size, are_same, is_symbolic
 
 Offsets = NDArray[np.int64]
 
@@ -84,6 +84,22 @@ class View(NamedTuple):
         reaches = [(size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True)]
         low = self.offset + sum(reach for reach in reaches if reach < 0)
         return low, low + sum(map(abs, reaches))
+
+    def along(self, array: "View", axis: int) -> tuple[Any, Any] | None:
+        """Return the lowest and the highest index of the elements along an axis of a contiguous array.
+
+        Returns None if sizes that differ from call to call decide it.
+        """
+        step = array.strides[axis]
+        outer = array.strides[axis - 1] if any(size != 1 for size in array.shape[:axis]) else 0
+        if is_symbolic([step, outer, *(self.strides if outer else ())]):  # a quotient would fix the sizes
+            return None
+        inner = [i for i, stride in enumerate(self.strides) if not outer or stride % outer]
+        shape, strides = (tuple(numbers[i] for i in inner) for numbers in (self.shape, self.strides))
+        low, high = View(self.space, self.offset - array.offset, shape, strides).extent()
+        if outer and (is_symbolic([low, high]) or low // outer != high // outer):
+            return None
+        return (low % outer if outer else low) // step, (high % outer if outer else high) // step
 
     def like(self, x: "View", y: "View") -> "View | None":
         """Return the view of the elements of y in the order in which this view has those of x.
