@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support.lowering import run_lowered
 from support.randomized import random_cases
+from support.skips import counted_cases
 
 from onward.errors import ArgumentError
 from onward.graph.graph import Graph
@@ -153,6 +154,43 @@ def test_indices_out_of_range(operation: str, known: tuple[int, ...]) -> None:
     updates = [np.zeros((1, 1), np.float32)] if operation.startswith("Scatter") else []
     with pytest.raises(ArgumentError, match="the index 3 is out of range for an axis of size 3"):
         run_lowered(operation, [x, indices, *updates], {}, known=known)
+
+
+@pytest.mark.parametrize("known", [(), (1,)], ids=str)
+@pytest.mark.parametrize(
+    "operation", ["Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND"]
+)
+def test_indices_out_of_range_are_errors_without_elements_too(operation: str, known: tuple[int, ...]) -> None:
+    for case in counted_cases(60, most=0):
+        rng, attributes = np.random.default_rng(case.seed), dict[str, Any]()
+        shape = [int(size) for size in rng.choice([0, 1, 2, 3], 2 if operation.endswith("ND") else 3)]
+        axis = 0 if operation.endswith("ND") else int(rng.integers(3))
+        x, count = np.ones(shape, np.float32), int(rng.integers(3))
+        if operation.endswith("Elements"):
+            places = [*shape[:axis], count, *shape[axis + 1 :]]
+        else:
+            places = [count, 1] if operation.endswith("ND") else [count]
+        indices = rng.integers(-4, 4, places)
+        inputs = [x, indices]
+        if operation.startswith("Scatter"):
+            updates = places if operation.endswith("Elements") else [count, *shape[1:]]
+            inputs.append(np.zeros(updates, np.float32))
+        if not operation.endswith("ND"):
+            attributes["axis"] = axis
+        is_inside = bool(((indices >= -shape[axis]) & (indices < shape[axis])).all())
+        graph = Graph()
+        names = [f"x{place}" for place in range(len(inputs))]
+        for place, (name, array) in enumerate(zip(names, inputs, strict=True)):
+            graph.add_constant(array, name) if place in known else graph.add_input(name, array.dtype)
+        graph.outputs = (graph.add(operation, *names, **attributes),)
+        given = [array for place, array in enumerate(inputs) if place not in known]
+        with case:
+            if is_inside:
+                (expected,) = OPERATIONS[operation].compute(inputs, attributes)
+                np.testing.assert_array_equal(Planner(graph)(*given)[0], expected)
+                continue
+            with pytest.raises(ArgumentError, match="is out of range"):
+                Planner(graph)(*given)
 
 
 @pytest.mark.parametrize("reduction", ["add", "mul", "max", "min"])

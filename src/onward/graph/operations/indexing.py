@@ -75,6 +75,10 @@ def gather_nd(x: AnyArray, indices: AnyArray, *, batch_dims: int = 0) -> Any:
     return x[_positions(x, indices, batch_dims)]
 
 
+for _operation in (gather, gather_elements, gather_nd):
+    _operation.checks_indices = True
+
+
 @lowering("Gather", "GatherElements", "GatherND")
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     """Return views, gather by a table of positions, or read at indices that may differ from call to call."""
@@ -163,6 +167,10 @@ def scatter_elements(
 def scatter_nd(x: AnyArray, indices: AnyArray, updates: AnyArray, *, reduction: str = "none") -> Any:
     """x with y[tuple(indices[i, j])] = updates[i, j]."""
     return _scatter(x, _positions(x, indices), updates, reduction)
+
+
+for _operation in (scatter_elements, scatter_nd):
+    _operation.checks_indices = True
 
 
 @lowering("ScatterElements", "ScatterND")

@@ -115,6 +115,7 @@ class Operation:
         self.has_rule = signature is not None  # whether the output signatures follow without computing
         self.lower: Lowering | None = None
         self.lowers_empty = False  # whether `lower` accepts arrays without elements
+        self.checks_indices = False  # whether the second input is indices that may be out of range
         self.expand: Expand | None = None
         self.infer: Infer | None = None
         self.combines = combines  # None: the axes are not known

@@ -221,7 +221,8 @@ class Compiler:
             self._define(node, list(map(Value, found)))
             return True
         signatures = [y if type(y) is Signature else Signature.of(y) for y in found]
-        if operation.is_pure and all([0 in s.shape for s in _used(node, signatures)]):
+        checks = operation.checks_indices and not _has_empty(inputs[1])
+        if operation.is_pure and not checks and all([0 in s.shape for s in _used(node, signatures)]):
             self._define(node, [_new_value(signature, None) for signature in signatures])
             return True
         self._count(operation.work(arrays, node.attributes, signatures))
