@@ -241,7 +241,9 @@ def _bias_after_reshape(match: Match) -> list[Node] | None:
 
 
 @idiom(("Add", ("MatMul", "A", "B"), "C"))
-def _biased_product(match: Match) -> list[Node]:
-    """A B + C as one product, which starts its sums from C as a layer does"""
+def _biased_product(match: Match) -> list[Node] | None:
+    """A B + C with constants B and C as one product, which starts its sums from C as a layer does"""
     last, product = match.nodes
+    if match.constant("B") is None or match.constant("C") is None:
+        return None
     return [product.with_inputs(*product.inputs, match.values["C"]).with_outputs(*last.outputs)]

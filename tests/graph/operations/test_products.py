@@ -1,0 +1,47 @@
+"""Random products of matrices: the steps in the core give the bits of NumPy, whatever is constant."""
+
+from typing import Any
+
+import numpy as np
+from support.extremes import bits, extremes
+from support.lowering import run_lowered
+from support.skips import counted_cases
+
+from onward.graph.operations import OPERATIONS
+
+
+def drawn(rng: np.random.Generator) -> tuple[str, list[Any], dict[str, Any]]:
+    """An operation, its inputs and attributes."""
+    operation = str(rng.choice(["MatMul", "Gemm", "FusedMatMul"]))
+    M, K, N = (int(size) for size in rng.choice([1, 2, 3, 5, 9, 17, 33], 3))
+    A: list[int] = [M, K] if operation == "Gemm" else [[K], [M, K], [3, M, K]][rng.integers(3)]
+    B: list[int] = [K, N] if operation == "Gemm" or len(A) == 1 else [[K], [K, N], [3, K, N]][rng.integers(3)]
+    attributes: dict[str, Any] = {}
+    if operation != "MatMul":
+        attributes = {"transA": int(rng.integers(2)), "transB": int(rng.integers(2))}
+        attributes |= {"alpha": float(rng.choice([1, 1, 1, 0.3]))}
+        A, B = (
+            [*shape[:-2], shape[-1], shape[-2]] if attributes[f"trans{name}"] and len(shape) > 1 else shape
+            for name, shape in (("A", A), ("B", B))
+        )
+    if operation == "Gemm":
+        attributes["beta"] = float(rng.choice([1, 1, 1, -2]))
+    shapes = [A, B]
+    if len(B) > 1 and len(A) > 1 and rng.integers(5):
+        shapes.append([[N], [1, N], [M, 1], [M, N], [1]][rng.choice(5, p=[0.6, 0.1, 0.1, 0.1, 0.1])])
+    return operation, [rng.standard_normal(shape).astype(np.float32) for shape in shapes], attributes
+
+
+def test_sums_begin_with_a_bias_whether_or_not_it_is_constant() -> None:
+    for case in counted_cases(300, most=0.4):
+        rng = np.random.default_rng(case.seed)
+        with case:
+            operation, inputs, attributes = drawn(rng)
+            constants = [place for place in range(1, len(inputs)) if rng.integers(3)]
+            for given in (inputs, [extremes(a.dtype, *a.shape) for a in inputs]):
+                found = run_lowered(operation, given, attributes, constants)
+                if found is None:  # it runs in NumPy
+                    assert inputs[2].ndim == 1 and len(constants) < 2
+                    case.skip()
+                expected = OPERATIONS[operation].compute(given, attributes)
+                assert bits(found[0]) == bits(expected[0]), (operation, attributes, constants)
