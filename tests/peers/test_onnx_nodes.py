@@ -22,8 +22,9 @@ def test_random_nodes_give_the_outputs_of_onnxruntime(seed: int) -> None:
     options.intra_op_num_threads = 1
     for number in range(BATCH):
         case = onnx_nodes.draw(rng)
-        session = onnxruntime.InferenceSession(case.model.SerializeToString(), options)
-        expected = session.run(None, case.feeds)
+        known = case.time_first()  # onnxruntime has no layout 1
+        session = onnxruntime.InferenceSession(known.model.SerializeToString(), options)
+        expected = case.as_declared(session.run(None, known.feeds))
         assert_agrees(case, expected, f"node {number} of seed {seed}: {case.attributes}")
 
 

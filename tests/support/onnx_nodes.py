@@ -57,6 +57,29 @@ class Case(NamedTuple):
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         return {"op": node.op_type, "inputs": list(node.input), "outputs": list(node.output), **attributes}
 
+    def time_first(self) -> "Case":
+        """The case with layout 0, in which the time axis, or that of the directions, is the first one."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        (node,) = model.graph.node
+        if not self.attributes.get("layout"):
+            return self
+        kept = [attribute for attribute in node.attribute if attribute.name != "layout"]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+        for stored in model.graph.initializer:
+            if stored.name.startswith("initial"):
+                array = onnx.numpy_helper.to_array(stored).swapaxes(0, 1)
+                stored.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(array), stored.name))
+        moved = {k: a.swapaxes(0, 1) if k[0] in "Xi" else a for k, a in self.feeds.items()}
+        return Case(model, {name: np.ascontiguousarray(feed) for name, feed in moved.items()})
+
+    def as_declared(self, outputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """The outputs of `time_first` in the layout of the case."""
+        if not self.attributes.get("layout"):
+            return list(outputs)
+        return [y.transpose(2, 0, 1, 3) if y.ndim == 4 else y.swapaxes(0, 1) for y in outputs]
+
 
 def model_of(
     nodes: Sequence[onnx.NodeProto],
@@ -93,6 +116,10 @@ def movement(case: Case, rng: np.random.Generator) -> list[float]:
         kind.elem_type = (
             onnx.TensorProto.DOUBLE if kind.elem_type == onnx.TensorProto.FLOAT else kind.elem_type
         )
+    for stored in model.graph.initializer:
+        if stored.data_type == onnx.TensorProto.FLOAT:
+            array = onnx.numpy_helper.to_array(stored).astype(np.float64)
+            stored.CopyFrom(onnx.numpy_helper.from_array(array, stored.name))
     graph = open_model(model)
 
     def moved(by: float) -> Any:
@@ -155,12 +182,21 @@ def draw(rng: np.random.Generator, **fixed: Any) -> Case:
         names.append(name if present else "")
         if present:
             feeds[name] = array
+    if "sequence_lens" in feeds and some(True, False, False):
+        feeds["sequence_lens"][:] = T
+    for name in ("initial_h", "initial_c"):
+        if name in feeds:
+            feeds[name] *= some(0, 1, 1, 1)
     outputs = ["Y", "Y_h", "Y_c"][: 2 + (op == "LSTM")]
     kept = [name if some(True, True, False) else "" for name in outputs]
     if not any(kept):
         kept = outputs
+    constants = some([], ["W", "R", "B", "P"], ["W", "R", "B", "P"], [*feeds.keys() - {"X"}])
+    if attributes.setdefault("layout", int(rng.integers(2))):
+        feeds |= {k: np.ascontiguousarray(a.swapaxes(0, 1)) for k, a in feeds.items() if k[0] in "Xi"}
+    stored = {name: feeds.pop(name) for name in sorted(constants) if name in feeds}
     node = helper.make_node(op, names, kept, **attributes)
-    return Case(model_of([node], feeds, [name for name in kept if name]), feeds)
+    return Case(model_of([node], feeds, [name for name in kept if name], stored), feeds)
 
 
 def draw_quantized(rng: np.random.Generator) -> tuple[Case, dict[str, NDArray[Any]]]:
