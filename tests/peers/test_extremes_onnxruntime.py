@@ -13,6 +13,7 @@ from support.skips import Cases
 
 DTYPES = ("int8", "uint8", "int32", "int64", "float32", "float64")
 INTEGERS, FLOATS, SINGLE = DTYPES[:4], DTYPES[4:], DTYPES[4:5]
+WIDTHS = (*INTEGERS, "int16", "uint16", "uint32", "uint64")
 LAST = {"axis": -1, "select_last_index": 1}
 # operations with the number of their inputs, their attributes and the dtypes for which both define the result
 ROWS: list[tuple[str, int, dict[str, Any], tuple[str, ...]]] = [
@@ -23,6 +24,10 @@ ROWS: list[tuple[str, int, dict[str, Any], tuple[str, ...]]] = [
         ("Neg", 1, {}, ("int8", "int32", "int64", *FLOATS)),
         ("Div Pow", 2, {}, FLOATS),
         ("Mod", 2, {"fmod": 1}, FLOATS),
+        ("Mod", 2, {"fmod": 1}, WIDTHS),
+        ("Mod Div BitwiseAnd BitwiseOr BitwiseXor", 2, {}, WIDTHS),
+        ("BitwiseNot", 1, {}, WIDTHS),
+        *(("BitShift", 2, {"direction": way}, ("uint8", *WIDTHS[5:])) for way in ("LEFT", "RIGHT")),
         ("Relu Round Floor Ceil Sqrt Reciprocal Log Exp", 1, {}, FLOATS),
         ("Sin Cos Tan Atan Sinh Cosh Asinh Erf Sigmoid Tanh Elu Selu HardSigmoid Softplus", 1, {}, SINGLE),
         ("ArgMax ArgMin", 1, {"axis": 0}, INTEGERS),
@@ -33,10 +38,14 @@ ROWS: list[tuple[str, int, dict[str, Any], tuple[str, ...]]] = [
 ]
 
 
-def drawn(dtype: str, seed: int) -> Any:
-    """Special numbers without denormals, which Onward takes for zeros."""
-    if dtype in INTEGERS:
-        return integer_extremes(dtype, 6, 7, seed=seed)
+def drawn(dtype: str, seed: int, is_divisor: bool) -> Any:
+    """Special numbers without denormals, which Onward takes for zeros.
+
+    Divisors are neither 0 nor -1: the processor stops onnxruntime at x / 0 and at the lowest number / -1.
+    """
+    if dtype in WIDTHS:
+        x = integer_extremes(dtype, 6, 7, seed=seed)
+        return np.where((x == 0) | (x + np.ones_like(x) == 0), 5, x).astype(dtype) if is_divisor else x
     x = extremes(dtype, 6, 7, seed=seed)
     halves = np.random.default_rng(seed).integers(-9, 10, x.shape) / 2
     x = np.where(np.random.default_rng(~seed & 255).random(x.shape) < 0.3, halves, x).astype(dtype)
@@ -60,7 +69,8 @@ def test_special_numbers_give_the_results_of_onnxruntime(row: Any) -> None:
     cases = Cases()
     for seed in range(random_cases(3)):
         for dtype in dtypes:
-            feeds = {f"x{i}": drawn(dtype, 9 * seed + i) for i in range(count)}
+            divides = operation in ("Div", "Mod") and dtype in WIDTHS
+            feeds = {f"x{i}": drawn(dtype, 9 * seed + i, divides and i == 1) for i in range(count)}
             node = helper.make_node(operation, [*feeds], ["y"], **attributes)
             with cases.new(seed) as case:
                 with case.skipping(Exception, match="Could not find an implementation"):
