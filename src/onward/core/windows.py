@@ -34,15 +34,15 @@ class Geometry(NamedTuple):
         """The distance between the first and the last element of a window, plus one."""
         return spans(self.kernel, self.dilations)
 
-    def whole_side(self, size: int, axis: int) -> tuple[int, int]:
-        """Return the padding of an axis of a size, with the elements that ceil_mode adds after it."""
+    def needed_side(self, size: int, axis: int) -> tuple[int, int]:
+        """Return the padding that the windows need on an axis; with ceil_mode, more after it."""
         before, after = self.sides[axis]
         last = (self.out[axis] - 1) * self.strides[axis] + self.spans[axis]
         return before, max(after, last - size - before)
 
-    def whole_sides(self, sizes: Sequence[int]) -> list[tuple[int, int]]:
-        """Return the padding of axes of some sizes, with the elements that ceil_mode adds after them."""
-        return [self.whole_side(size, axis) for axis, size in enumerate(sizes)]
+    def needed_sides(self, sizes: Sequence[int]) -> list[tuple[int, int]]:
+        """Return the padding that the windows need on axes of some sizes."""
+        return [self.needed_side(size, axis) for axis, size in enumerate(sizes)]
 
 
 def spans(kernel_size: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
@@ -138,7 +138,7 @@ def pad_or_crop(x: AnyArray, sides: Sides, value: Any = 0, mode: str = "constant
 
 def windows(x: AnyArray, g: Geometry, value: Any = 0) -> AnyArray:
     """Return the windows (N, C, *out, *kernel) of x (N, C, *sizes), padded with a value, as a view."""
-    sides = g.whole_sides(x.shape[2:])
+    sides = g.needed_sides(x.shape[2:])
     if any(map(any, sides)):
         x = pad_or_crop(x, sides, value)
     places = [stride * step for stride, step in zip(x.strides[2:], g.strides, strict=True)]

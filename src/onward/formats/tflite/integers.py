@@ -15,9 +15,16 @@ import numpy as np
 
 from ...graph.node import AnyArray
 from ...graph.operations.expressions import where
-from ...graph.operations.fixed_factors import factor, factors, lines, mean_factor, rounded
+from ...graph.operations.fixed_factors import (
+    INT16_LIMITS,
+    INT32_LIMITS,
+    factor,
+    factors,
+    lines,
+    mean_factor,
+    rounded,
+)
 from ...graph.operations.fixed_functions import hard_swish, interpolated, inverse_root, softmax_tables
-from ...graph.operations.integer_expressions import INT16_LIMITS, INT32_LIMITS
 from .elementwise import BINARY, COMPARISONS
 from .movement import joined
 from .products import reduce, rows, turned

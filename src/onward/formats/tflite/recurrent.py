@@ -9,8 +9,8 @@ import numpy as np
 
 from ...graph.node import AnyArray
 from ...graph.operations.expressions import sqrt, unary
+from ...graph.operations.fixed_factors import INT16_LIMITS, INT32_LIMITS
 from ...graph.operations.fixed_functions import logistic_table, tanh_table
-from ...graph.operations.integer_expressions import INT16_LIMITS, INT32_LIMITS
 from ...graph.operations.recurrent import new_layer
 from . import reals
 from .control import loop

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from ...core import activations
 from ...core.activations import Call
 from ...core.functions import activate
 from ...errors import ArgumentError
+from ..activation_names import OPERATORS
 from ..node import AnyArray, Node
 from ..plan.builder import Builder
 from ..plan.view import View
@@ -18,19 +19,19 @@ from .expressions import composed, maximum, where
 from .registry import Inputs, elementwise_operation, view
 from .signatures import broadcast_to_first
 
-GELU, SIGMOID, TANH = map(activations.call, ("gelu", "sigmoid", "tanh"))
+GELU = activations.call("gelu")
 
 
-def _define(name: str, call: Callable[..., Call]) -> None:
+def _define(name: str, call: Callable[..., Call], *attributes: str) -> None:
     """Define an operation that is one function of the core, which `call` returns for its attributes."""
 
     @functools.wraps(call)
-    def compute(x: AnyArray, **attributes: Any) -> Any:
+    def compute(x: AnyArray, **given: Any) -> Any:
         if name == "Relu" and x.dtype.kind == "i":
             return np.maximum(x, 0)
-        return activate(call(**attributes), x)
+        return activate(call(**given), x)
 
-    @elementwise_operation(name)(compute).lowering
+    @elementwise_operation(name, attributes=attributes)(compute).lowering
     def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
         """Add the step of a function of the core, fused into the product before it if possible."""
         function, x, value = call(**node.attributes), view(b, inputs[0]), inputs[0]
@@ -39,25 +40,22 @@ def _define(name: str, call: Callable[..., Call]) -> None:
         return [x if value.used_once and b.fuse(function, x) else b.map("activate", function, x)]
 
 
+def _function(name: str, defaults: Mapping[str, float]) -> Callable[..., Call]:
+    """Return what makes the call of a function of the core from attributes with defaults."""
+    return lambda **given: activations.call((name, *{**defaults, **given}.values()))
+
+
 _calls: dict[str, Callable[..., Call]] = {
-    "Exp": lambda: activations.call("exponential"),
-    "Mish": lambda: activations.call("mish"),
-    "Relu": lambda: activations.call("relu"),
-    "Sigmoid": lambda: SIGMOID,
-    "Softplus": lambda: activations.call("softplus"),
-    "Softsign": lambda: activations.call("softsign"),
-    "Tanh": lambda: TANH,
-    "Elu": lambda *, alpha=1.0: ("elu", alpha, 1.0),
-    "HardSigmoid": lambda *, alpha=0.2, beta=0.5: ("hard_sigmoid", alpha, beta),
-    "LeakyRelu": lambda *, alpha=0.01: ("leaky_relu", alpha, 0.0),
     "Selu": lambda *, alpha=1.67326319217681884765625, gamma=1.05070102214813232421875: ("elu", alpha, gamma),
     "Activate": lambda *, function: activations.call(function),
     "Affine": lambda *, alpha, beta: activations.call(("affine", alpha, beta)),  # alpha x + beta
     "ScaledTanh": lambda *, alpha, beta: activations.call(("scaled_tanh", alpha, beta)),  # alpha tanh(beta x)
-    "ThresholdedRelu": lambda *, alpha=1.0: ("thresholded_relu", alpha, 0.0),
 }
 for _name, _call in _calls.items():
     _define(_name, _call)
+for _name, _meaning in OPERATORS.items():
+    if _name not in (*_calls, "Gelu", "Swish"):
+        _define(_name, _function(*_meaning), *_meaning.parameters)
 
 
 @composed("Celu", widens=True)

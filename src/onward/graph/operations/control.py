@@ -117,45 +117,50 @@ def next_batch(batch: int, rounds: int, seconds: float) -> int:
 @loop.over_time
 def _(time: Any, node: Node) -> None:
     """Carry the values, if the iterations are the steps and each one reads its own step alone."""
-    body, (count, condition, *values) = node.attributes["body"], node.inputs
+    (_, _, *values), x = node.inputs, _sequence(time, node)
     states, _, outer = loop_inputs(values, node.captured)
-    inner = [declared.name for declared in body.inputs[len(body.inputs) - len(outer) :]]
-    steps = {name: x for name, x in zip(inner, outer, strict=True) if time.timing(x) is not None}
-    is_counted = not condition and keeps_condition(body) and steps
-    if not is_counted or not all(time.is_length(count, x) for x in steps.values()):
-        time.refuse(node, "the number of its iterations is not that of the steps")
-    if any(name not in steps and not time.is_independent(x) for name, x in zip(inner, outer, strict=True)):
-        time.refuse(node, "its body uses a value that depends on the sequence")
-    counter = body.inputs[0].name
-    axis_of = {(name, counter): time.axis(x) for name, x in steps.items()}
-    for reader in body.nodes:
-        axis = axis_of.get(reader.inputs)
-        reads_step = reader.operation == "Gather" and reader.attributes.get("axis", 0) == axis
-        if not reads_step and {*steps, counter}.intersection(reader.inputs):
-            is_scan = body.inputs[1].name == "scan:true"
-            reason = f"an iteration reads more than its own step: {reader}"
-            time.refuse(node, "its slices are not the steps in their order" if is_scan else reason)
-    x = next(iter(steps.values()))
-    number = time.add("Gather", time.add("Shape", x), time.constant(np.array(time.axis(x))))
+    count = time.add("Gather", time.add("Shape", x), time.constant(np.array(time.axis(x))))
     carried = []
     for state in states:
         initial = time.initial(state)
         if initial is None or not time.is_independent(state):
             time.refuse(node, f"its initial state {state} depends on the sequence")
         carried.append(time.carry(node, initial, None, "state"))
-    inputs = (number, "", *carried, *outer)
-    results = time.add_all("Loop", inputs, len(node.outputs), **node.attributes)
+    results = time.add_all("Loop", (count, "", *carried, *outer), len(node.outputs), **node.attributes)
     for before, after, output in zip(carried, results, node.outputs, strict=False):
         time.keep(before, after)
         time.define(output, after, None)
     scanned = list(zip(results, node.outputs, strict=True))[len(states) :]
     axes = node.attributes.get("scan_output_axes") or [0] * len(scanned)
-    if any(node.attributes.get("scan_output_directions") or ()):
-        time.refuse(node, "its slices are not the steps in their order")
     for (y, output), axis in zip(scanned, axes, strict=True):
         if output:
-            place = axis if axis >= 0 else axis + len(time.shape(y))
-            time.define(output, y, time.timing(x).at(place))
+            time.define(output, y, time.timing(x).at(axis % len(time.shape(y))))
+
+
+def _sequence(time: Any, node: Node) -> str:
+    """Return a value whose steps are the iterations of a loop, which read no others; refuse other loops."""
+    body, (count, condition, *values) = node.attributes["body"], node.inputs
+    _, _, outer = loop_inputs(values, node.captured)
+    inner = [declared.name for declared in body.inputs[len(body.inputs) - len(outer) :]]
+    sequences = {name: x for name, x in zip(inner, outer, strict=True) if time.timing(x) is not None}
+    is_counted = not condition and keeps_condition(body) and sequences
+    if not is_counted or not all(time.is_length(count, x) for x in sequences.values()):
+        time.refuse(node, "the number of its iterations is not that of the steps")
+    others = (x for name, x in zip(inner, outer, strict=True) if name not in sequences)
+    if not all(map(time.is_independent, others)):
+        time.refuse(node, "its body uses a value that depends on the sequence")
+    i, backward = body.inputs[0].name, "its slices are not the steps in their order"
+    axis_of = {(name, i): time.axis(x) for name, x in sequences.items()}
+    for reader in body.nodes:
+        axis = axis_of.get(reader.inputs)
+        reads_step = reader.operation == "Gather" and reader.attributes.get("axis", 0) == axis
+        if not reads_step and {*sequences, i}.intersection(reader.inputs):
+            is_scan = body.inputs[1].name == "scan:true"
+            time.refuse(node, backward if is_scan else f"an iteration reads more than its own step: {reader}")
+    if any(node.attributes.get("scan_output_directions") or ()):
+        time.refuse(node, backward)
+    x: str = next(iter(sequences.values()))
+    return x
 
 
 def loop_inputs(
@@ -183,17 +188,27 @@ def _(node: Node, inputs: Sequence[Operand | None]) -> Expansion | None:
         return None
     if condition is not None and not (isinstance(condition, np.ndarray) and _is_true(condition)):
         return None
-    prefix, attributes = f"{_identity(node)}/", node.attributes
+    return _unrolled(node, int(count))
+
+
+def _unrolled(node: Node, count: int) -> Expansion:
+    """Return the nodes of all iterations of a loop, and those that join the scanned values."""
+    prefix, attributes, body = f"{_identity(node)}/", node.attributes, node.attributes["body"]
     states, _, outer = loop_inputs(node.inputs[2:], node.captured)
     last = 1 + len(states)
     none = [0] * (len(body.outputs) - last)
     axes, backwards = (attributes.get(f"scan_output_{key}") or none for key in ("axes", "directions"))
     true, nodes, scanned = f"{prefix}condition", list[Node](), list[list[str]]()
+
+    def add(operation: str, inputs: Sequence[str], output: str, **attributes: Any) -> None:
+        if output:
+            nodes.append(Node(operation, tuple(inputs), (output,), attributes, node.name))
+
     constants = {true: np.array(True)} | {f"{prefix}axis {axis}": np.array([axis]) for axis in axes}
     shared = {f"{prefix}{name}": array for name, array in body.constants.items()}
     constants |= shared
     body = body.replaced(inputs=[*body.inputs, *map(Input, body.constants)], constants={})
-    for i in range(int(count)):
+    for i in range(count):
         index = f"{prefix}{i}/index"
         outputs = tuple(f"{prefix}{i}:{place}" for place in range(len(body.outputs)))
         inner = body.renamed(f"{prefix}{i}/", (index, true, *states, *outer, *shared), outputs)
@@ -202,15 +217,12 @@ def _(node: Node, inputs: Sequence[Operand | None]) -> Expansion | None:
         states, parts = outputs[1:last], outputs[last:]
         scanned.append([f"{part}/unsqueezed" for part in parts])
         for part, unsqueezed, axis in zip(parts, scanned[-1], axes, strict=True):
-            nodes.append(Node("Unsqueeze", (part, f"{prefix}axis {axis}"), (unsqueezed,), {}, node.name))
+            add("Unsqueeze", (part, f"{prefix}axis {axis}"), unsqueezed)
     for value, output in zip(states, node.outputs, strict=False):
-        if output:
-            nodes.append(Node("Identity", (value,), (output,), {}, node.name))
+        add("Identity", (value,), output)
     stacked = zip(zip(*scanned, strict=True), node.outputs[len(states) :], axes, backwards, strict=False)
     for names, output, axis, reverse in stacked:
-        if output:
-            ordered = names[::-1] if reverse else names
-            nodes.append(Node("Concat", ordered, (output,), {"axis": axis}, node.name))
+        add("Concat", names[::-1] if reverse else names, output, axis=axis)
     return Expansion(nodes, constants)
 
 

@@ -16,7 +16,8 @@ from .products import new_rows, product_step
 from .registry import Inputs, allocating, is_known, known, operation, over_time, reading, view
 from .sliding import (
     WINDOW,
-    channels_moved,
+    channels_first,
+    channels_last,
     filter_size,
     has_adjacent_steps,
     pad_view,
@@ -131,7 +132,7 @@ def filter_rows(
     if any(min(side) < 0 for side in g.sides) or 0 in (*x.shape, *W.shape):
         return None
     groups = node.attributes.get("group", 1)
-    first = source.permuted(0, *range(2, 2 + n), 1)
+    first = channels_last(source)
     is_depthwise = groups == C == M > 1 and W.dtype == np.float32
     is_adjacent = has_adjacent_steps(first) and g.strides[-1] == 1 and W.dtype == np.float32
     has_few = is_depthwise or M // groups <= (FEW_CHANNELS if groups == 1 else FEW_OF_GROUP)
@@ -141,7 +142,7 @@ def filter_rows(
         y = depthwise(b, last, W, bias, g)
     else:
         in_order = is_adjacent and has_few
-        y = channels_moved(b.new(N, M, *g.out)) if in_order else new_rows(b, (N, *g.out), M)
+        y = channels_last(b.new(N, M, *g.out)) if in_order else new_rows(b, (N, *g.out), M)
         for group, own, windows in windows_of_groups(last, g, groups, M):
             make, target = partial(_filters, W, bias, scale, own), y.sliced(1 + n, own.start, own.stop)
             packed = b.packed((W, bias, scale), ("filters", group), make)
@@ -149,7 +150,7 @@ def filter_rows(
                 b.add("filter" if in_order else "product", packed, windows, 1 + n, None, target)
             else:
                 b.add("copy", product_step(b, packed, windows, M // groups, 1 + n), target)
-    return [y.permuted(0, n + 1, *range(1, n + 1))]
+    return [channels_first(y)]
 
 
 def windows_of_groups(x: View, g: Geometry, groups: int, M: int) -> Iterator[tuple[int, slice, View]]:

@@ -9,6 +9,8 @@ import numpy as np
 from ...errors import ArgumentError
 from ..node import AnyArray
 
+INT16_LIMITS, INT32_LIMITS = (-(1 << 15), (1 << 15) - 1), (-(1 << 31), (1 << 31) - 1)
+
 
 def factor(value: float) -> tuple[int, int]:
     """Return a factor as a multiplier of 31 fractional bits and a shift. Raises ArgumentError."""
@@ -55,9 +57,10 @@ def lines(
     `dtype`.
     """
     scale, out = dtype(x[0]), dtype(y_scale)
-    low, high = (scale * dtype(bound - x[1]) for bound in (-(1 << 15), (1 << 15) - 1))
+    low, high = (scale * dtype(bound - x[1]) for bound in INT16_LIMITS)
     step = (high - low) / dtype(512)
-    factor = dtype(65536) / (out * dtype((1 << 15) - 1) - out * dtype(-(1 << 15)))
+    lowest, highest = (out * dtype(bound) for bound in INT16_LIMITS)
+    factor = dtype(65536) / (highest - lowest)
 
     def computed(places: Any) -> AnyArray:
         found: AnyArray = function(places.astype(np.float64)).astype(dtype) * factor
@@ -71,4 +74,4 @@ def lines(
         computed(low + np.arange(1, 513).astype(dtype) * step),
     )
     known[:-1] -= rounded((rounded((following + known[:-1]) / 2) - rounded(middle)) / 2)
-    return np.clip(known, -(1 << 15), (1 << 15) - 1).astype(np.int32)
+    return np.clip(known, *INT16_LIMITS).astype(np.int32)

@@ -5,9 +5,10 @@ import math
 import numpy as np
 
 from ..node import AnyArray
-from .fixed_factors import factor, rounded
+from .fixed_factors import INT16_LIMITS, INT32_LIMITS, factor, rounded
 from .fixed_point import high_product, newton_reciprocal, reciprocal_of_one_plus, rescaled, shifted_right
 
+INT16 = np.arange(-(1 << 15), 1 << 15)
 EXPONENTIALS = [1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242]  # exp(-2^k), k from -2
 
 # Where the kernels' table of the logistic function of k / 24 is 1 above the rounded numbers.
@@ -48,25 +49,23 @@ def exp_of_negative(x: AnyArray, integer_bits: int, bits: int = 32) -> AnyArray:
 
 def logistic_table() -> AnyArray:
     """Return the logistic function of int16 with 3 bits before the point; the results have none."""
-    x = np.arange(-(1 << 15), 1 << 15)
-    positive = reciprocal_of_one_plus(exp_of_negative(-np.abs(x), 3, 16), 16)
-    y = np.where(x > 0, positive, (1 << 15) - 1 - positive)
-    return np.where(x == 0, 1 << 14, y).astype(np.int32)
+    positive = reciprocal_of_one_plus(exp_of_negative(-np.abs(INT16), 3, 16), 16)
+    y = np.where(INT16 > 0, positive, INT16_LIMITS[1] - positive)
+    return np.where(INT16 == 0, 1 << 14, y).astype(np.int32)
 
 
 def tanh_table(integer_bits: int) -> AnyArray:
     """Return the hyperbolic tangent of int16 with so many bits before the point; the results have none."""
-    x = np.arange(-(1 << 15), 1 << 15)
-    e = exp_of_negative(-np.abs(x), integer_bits + 1, 16)
-    y = np.clip((newton_reciprocal(e, 16) - (1 << 13)) * 4, -(1 << 15), (1 << 15) - 1)
-    return np.where(x == 0, 0, np.where(x < 0, -y, y)).astype(np.int32)
+    e = exp_of_negative(-np.abs(INT16), integer_bits + 1, 16)
+    y = np.clip((newton_reciprocal(e, 16) - (1 << 13)) * 4, *INT16_LIMITS)
+    return np.where(INT16 == 0, 0, np.where(INT16 < 0, -y, y)).astype(np.int32)
 
 
 def inverse_root(x: int, output: tuple[int, int]) -> int:
     """1 / sqrt(x) times a factor, by Newton's method with 28 bits behind the point; at most 127 for 0."""
     if x <= 0:
         return 1 << 20
-    inverse, shift = (1 << 31) - 1, 0
+    inverse, shift = INT32_LIMITS[1], 0
     if x > 1:
         pairs = (31 - x.bit_length()) // 2 - 1
         shift, start = 11 - pairs, (x << 2 * pairs) >> 1
@@ -85,7 +84,7 @@ def _high(a: int, b: int) -> int:
 
 
 def _saturated(x: int) -> int:
-    return max(-(1 << 31), min(x, (1 << 31) - 1))
+    return int(np.clip(x, *INT32_LIMITS))
 
 
 def interpolated(scale: float, is_tanh: bool) -> AnyArray:
@@ -99,7 +98,7 @@ def interpolated(scale: float, is_tanh: bool) -> AnyArray:
         while real <= 32767 / 2 and shift <= 30:
             real, shift = real * 2, shift + 1
         multiplier = int(real)
-    x = np.arange(-(1 << 15), 1 << 15) * multiplier + ((1 << shift) >> 1) >> shift
+    x = INT16 * multiplier + ((1 << shift) >> 1) >> shift
     bits, size = 8 if is_tanh else 9, np.abs(x)
     place, rest = np.minimum(size >> bits, 255), size & ((1 << bits) - 1)
     y = (known[place] << bits) + rest * (known[place + 1] - known[place])
@@ -112,7 +111,7 @@ def interpolated(scale: float, is_tanh: bool) -> AnyArray:
 def softmax_tables(scale: float, beta: float) -> tuple[AnyArray, AnyArray]:
     """Return exp(scale beta x) of integers x from -255 to 0: with no bits before the point, and with 12."""
     x = np.arange(-255, 1)
-    real = min(float(beta) * float(np.float32(scale)) * (1 << 26), (1 << 31) - 1.0)
+    real = min(float(beta) * float(np.float32(scale)) * (1 << 26), float(INT32_LIMITS[1]))
     multiplier, shift = factor(real)
     radius = math.floor(31 * 2.0**26 / 2.0**shift)
     steps = rescaled(x.astype(np.int32), *(np.array(n, np.int32) for n in (multiplier, shift)))
@@ -124,14 +123,13 @@ def hard_swish(x: AnyArray, scale: float, y_scale: float) -> AnyArray:
     """x clip(x / 6 + 1/2, 0, 1) of integers of a scale, in steps of another one."""
     fine = np.float32(1 / 128) * np.float32(scale)
     output, reluish = (factor(float(fine / np.float32(s))) for s in (y_scale, 3 / 32768))
-    low, high = -(1 << 15), (1 << 15) - 1
-    multipliers = [min((multiplier + (1 << 15)) >> 16, high) for multiplier, _ in (output, reluish)]
+    multipliers = [min((m + (1 << 15)) >> 16, INT16_LIMITS[1]) for m, _ in (output, reluish)]
     steps = x.astype(np.int64) << 7
     scaled_up = high_product(steps, multipliers[0], 16)
     shift = reluish[1]
-    gate = np.clip(steps << max(shift - 1, 0), low, high)
+    gate = np.clip(steps << max(shift - 1, 0), *INT16_LIMITS)
     gate = high_product(gate, multipliers[1], 16)
-    gate = np.clip(gate << 1, low, high) if shift > 0 else shifted_right(gate, -shift)
+    gate = np.clip(gate << 1, *INT16_LIMITS) if shift > 0 else shifted_right(gate, -shift)
     gate = (gate + (1 << 15)) >> 1
     product = gate * scaled_up
     before = np.where(product >= 0, product >> 15, -(-product >> 15))

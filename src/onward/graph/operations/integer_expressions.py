@@ -8,10 +8,9 @@ import numpy as np
 
 from ..node import AnyArray
 from .expressions import Expression
-from .fixed_factors import factors
+from .fixed_factors import INT16_LIMITS, INT32_LIMITS, factors
 
 INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
-INT16_LIMITS, INT32_LIMITS = (-(1 << 15), (1 << 15) - 1), (-(1 << 31), (1 << 31) - 1)
 
 
 class IntegerExpression(Expression):

@@ -53,7 +53,7 @@ NAMES = {
     ),
     "reductions cumulative": "ReduceProd CumProd",
     "row_quantization": "QuantizeRows QuantizeRowsWithZero RowProduct",
-    "resize": "GridSample AffineGrid",
+    "grid_sample": "GridSample AffineGrid",
     "resize open_resize": "Resize",
     "selection": "ArgMax ArgMin Hardmax TopK Unique NonMaxSuppression",
     "sequences": (

@@ -13,7 +13,7 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from ..size import are_same
 from .products import product_step
-from .sliding import channels_moved, has_adjacent_steps, pad_view
+from .sliding import channels_last, has_adjacent_steps, pad_view
 
 FEW_OUTPUTS = 4  # with them, vectors hold adjacent windows
 
@@ -84,16 +84,14 @@ def phase_by_phase(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | No
     keeps_order = has_adjacent_steps(x) and ((groups == 1 and M <= FEW_OUTPUTS) or is_depthwise(W, g))
     keeps_order = keeps_order and (groups == 1 or g.strides[-1] == 1)
     padded = pad_view(b, x, pads, b.scalar(0.0), not keeps_order)
-    y = channels_moved(b.new(N, M, *out)) if keeps_order else b.new(N, *out, M)
+    y = channels_last(b.new(N, M, *out)) if keeps_order else b.new(N, *out, M)
     if keeps_order and groups == 1:
         _filter_phases(b, padded, W, bias, g, by_axis, [side[0] for side in pads], y)
         return y
     if not keeps_order and is_depthwise(W, g) and padded.strides[-1] != 1:
         padded = b.contiguous(padded)
     for phase in itertools.product(*by_axis):
-        target = y
-        for axis, part in enumerate(phase, start=1):
-            target = target.sliced(axis, part.first, out[axis - 1], g.strides[axis - 1])
+        target = _outputs(y, phase, g)
         if not all(axis.taps for axis in phase):
             b.add("copy", b.scalar(0.0) if bias is None else b.constant(bias), target)
             continue
@@ -125,9 +123,8 @@ def _filter_phases(
     runs = [[(phase,) for phase in axis] for axis in by_axis[:-1]]
     for parts in itertools.product(*runs, _reading_the_same(by_axis[-1])):
         others, together = tuple([phase for (phase,) in parts[:-1]]), parts[-1]
-        phase, target = (*others, together[0]), y
-        for axis, part in enumerate(phase, start=1):
-            target = target.sliced(axis, part.first, g.out[axis - 1], g.strides[axis - 1])
+        phase = (*others, together[0])
+        target = _outputs(y, phase, g)
         rows, P = target.shape[:-1], len(together)
         target = target.with_axes((*rows, M, P), (*target.strides, y.strides[n]))
         if not all(axis.taps for axis in phase):
@@ -185,6 +182,13 @@ def _windows(x: View, phase: tuple[Phase, ...], before: list[int]) -> View:
     shape = (x.shape[0], *(p.size for p in phase), *(len(p.taps) for p in phase), x.shape[-1])
     strides = (x.strides[0], *places, *taps, x.strides[-1])
     return x.with_axes(shape, strides, offset)
+
+
+def _outputs(y: View, phase: tuple[Phase, ...], g: Transposed) -> View:
+    """Return the outputs of a phase of y (N, *out, M)."""
+    for axis, (part, size, stride) in enumerate(zip(phase, g.out, g.strides, strict=True), start=1):
+        y = y.sliced(axis, part.first, size, stride)
+    return y
 
 
 def _filters(

@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 
 from ...core import budget
-from ...core.windows import averaged, combined, geometry, windows
+from ...core.windows import Geometry, Sides, averaged, combined, geometry, windows
 from ...errors import ShapeError
 from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
+from ..plan.view import View
 from .expressions import composed
 from .reductions import bounds, powers, root
 from .registry import Inputs, allocating, lowering, operation, over_time, reading, typed_view, view
 from .sliding import (
     WINDOW,
+    channels_first,
+    channels_last,
     kernel_size,
     pad_view,
     padded_size,
@@ -109,35 +112,41 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         return None
     g = geometry(x.shape[2:], attributes["kernel_shape"], attributes)
     n, outside = len(g.kernel), bounds(np.dtype(x.dtype))[0] if is_maximum else 0.0
-    sides = g.whole_sides(x.shape[2:])
+    sides = g.needed_sides(x.shape[2:])
     if any(min(side) < 0 for side in sides):
         return None
-    last = pad_view(b, x.permuted(0, *range(2, 2 + n), 1), sides, b.scalar(outside, x.dtype))
-    value, is_padded = inputs[0], any(map(any, sides))
-    merges = is_maximum and not is_padded and value is not None and value.used_once
-    if merges and (pooled := pooled_product(b, last, g)) is not None:
-        total = pooled
-    elif x.dtype == "float32":
-        total = window_step(b, "maximum" if is_maximum else "sum", last, g)
+    last = pad_view(b, channels_last(x), sides, b.scalar(outside, x.dtype))
+    if is_maximum:
+        is_plain = not any(map(any, sides)) and inputs[0] is not None and inputs[0].used_once
+        total = (pooled_product(b, last, g) if is_plain else None) or _maxima(b, last, g)
     else:
-        budget.spend(20 * budget.STEP * math.prod(g.kernel))
-        seen = window_view(last, g)
-        taps = [tap_view(seen, n, tap) for tap in np.ndindex(*g.kernel)]
-        total = reduce(partial(b.binary, "maximum"), taps)
-        if x.dtype == "float64":
-            total = b.binary("add", total, b.scalar(0.0, x.dtype))  # turns -0 into 0
+        total = window_step(b, "sum", last, g)
     if node.operation == "AveragePool":
         counted = g.sides if attributes.get("count_include_pad") else [(0, 0)] * n
-        if sides == list(counted):  # each window counts all of its elements
-            counts = b.scalar(float(math.prod(g.kernel)))
-        else:
-            sizes = (size + sum(side) for size, side in zip(x.shape[2:], counted, strict=True))
-            others = zip(sides, counted, strict=True)
-            rest = [(before - b_in, after - a_in) for (before, after), (b_in, a_in) in others]
-            ones = pad_view(b, b.scalar(1.0).broadcast(1, *sizes, 1), rest, b.scalar(0.0))
-            counts = window_step(b, "sum", ones, g)
-        total = b.binary("divide", total, counts)
-    return [total.permuted(0, n + 1, *range(1, n + 1))]
+        total = b.binary("divide", total, _counts(b, x.shape[2:], g, sides, counted))
+    return [channels_first(total)]
+
+
+def _maxima(b: Builder, x: View, g: Geometry) -> View:
+    """Return the maximum of each window of the padded x (N, *in, C)."""
+    if x.dtype == "float32":
+        return window_step(b, "maximum", x, g)
+    budget.spend(20 * budget.STEP * math.prod(g.kernel))
+    seen = window_view(x, g)
+    taps = [tap_view(seen, len(g.kernel), tap) for tap in np.ndindex(*g.kernel)]
+    y = reduce(partial(b.binary, "maximum"), taps)
+    return b.binary("add", y, b.scalar(0.0, x.dtype)) if x.dtype == "float64" else y  # turns -0 into 0
+
+
+def _counts(b: Builder, sizes: Sequence[Any], g: Geometry, sides: Sides, counted: Sides) -> View:
+    """Return how many elements each window has, of which only the padding on the sides `counted` counts."""
+    if list(sides) == list(counted):  # each window counts all of its elements
+        return b.scalar(float(math.prod(g.kernel)))
+    padded = (size + sum(side) for size, side in zip(sizes, counted, strict=True))
+    pairs = zip(sides, counted, strict=True)
+    rest = [(before - first, after - last) for (before, after), (first, last) in pairs]
+    ones = pad_view(b, b.scalar(1.0).broadcast(1, *padded, 1), rest, b.scalar(0.0))
+    return window_step(b, "sum", ones, g)
 
 
 def _unpooled_shape(

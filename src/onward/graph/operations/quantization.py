@@ -29,7 +29,15 @@ from .registry import (
     typed_view,
     view,
 )
-from .sliding import filter_size, pad_view, window_view, windows_combine, windows_over_time
+from .sliding import (
+    channels_first,
+    channels_last,
+    filter_size,
+    pad_view,
+    window_view,
+    windows_combine,
+    windows_over_time,
+)
 from .value import Value
 
 UINT8, INT32, FLOAT32 = np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.float32)
@@ -298,7 +306,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     g = geometry(x.shape[2:], W.shape[2:], node.attributes)
     if any(min(side) < 0 for side in g.sides) or not _fits(W_zero, M):
         return None
-    last = pad_view(b, x.permuted(0, *range(2, 2 + axes), 1), g.sides, zero_point)
+    last = pad_view(b, channels_last(x), g.sides, zero_point)
     places = (N, *g.out)
     y = b.new(math.prod(places), M, dtype="int32")
     start = None if bias is None else b.constant(bias)
@@ -308,14 +316,14 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         rows = window_view(last if last.strides[-1] == 1 else b.contiguous(last), g)
         taps = b.constant(np.ascontiguousarray(centered))
         b.add("integer_window", taps, rows, 1 + axes, zero_point, None, None, start, y)
-        return [split_rows(y, places).permuted(0, axes + 1, *range(1, axes + 1))]
+        return [channels_first(split_rows(y, places))]
     for group, own, rows in windows_of_groups(last, g, groups, M):
         zeros = W_zero if W_zero is None or W_zero.size == 1 else W_zero[own]
         filters = packed_integers(b, W, zeros, ("filters", group), lambda own=own: filter_matrix(W[own]))  # type: ignore[misc]
         first = start and start.sliced(0, own.start, own.stop)
         target = y.sliced(1, own.start, own.stop)
         b.add("integer_product", filters, rows, 1 + axes, zero_point, None, None, first, target)
-    return [split_rows(y, places).permuted(0, axes + 1, *range(1, axes + 1))]
+    return [channels_first(split_rows(y, places))]
 
 
 def _fits(parameter: AnyArray | None, units: int) -> bool:

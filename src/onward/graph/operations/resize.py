@@ -1,4 +1,4 @@
-"""Interpolation: Resize, GridSample and AffineGrid.
+"""Interpolation at evenly spaced coordinates: Resize.
 
 Coordinates are computed in float32, as in onnxruntime and PyTorch: in float64, ties have other neighbors.
 """
@@ -61,46 +61,56 @@ def resized_axes(
     shape: Sequence[int], scales: Any, sizes: Any, options: Mapping[str, Any], roi: Any = None
 ) -> list[Axis]:
     """Return the axes that Resize lists. Raises ArgumentError for inputs that do not match."""
-    axes, policy = options.get("axes"), options.get("keep_aspect_ratio_policy", "stretch")
+    axes = options.get("axes")
     places = [int(axis) % len(shape) for axis in (range(len(shape)) if axes is None else axes)]
+    befores, n = [shape[axis] for axis in places], len(places)
     if is_absent(scales) == is_absent(sizes):
         raise ArgumentError("Resize takes either scales or sizes")
     given = sizes if is_absent(scales) else scales
-    if len(given) != len(places):
-        raise ArgumentError(f"Resize has {len(given)} scales or sizes for {len(places)} axes")
-    befores = [shape[axis] for axis in places]
-    if is_absent(scales):
-        afters = as_integers(sizes)
-        if any(after > 0 == before for before, after in zip(befores, afters, strict=True)):
-            raise ShapeError(f"the shape {tuple(shape)} has an empty axis, which cannot be resized")
-        is_stretched = policy == "stretch"
-        factors = [_ratio(*pair, is_stretched) for pair in zip(afters, befores, strict=True)]
-        if not is_stretched:
-            if policy not in ("not_larger", "not_smaller"):
-                raise ArgumentError(
-                    f"keep_aspect_ratio_policy={policy!r}; expected stretch, not_larger, not_smaller"
-                )
-            factor = min(factors) if policy == "not_larger" else max(factors)
-            factors = [factor] * len(places)
-            afters = [int(factor * before + 0.5) for before in befores]
-    else:
-        factors = [float(scale) for scale in scales]
-        if not all(0 < factor < math.inf for factor in factors):
-            raise ArgumentError(f"scales={factors}; expected positive numbers")
-        afters = [_scaled(before, factor) for before, factor in zip(befores, factors, strict=True)]
-    n = len(places)
+    if len(given) != n:
+        raise ArgumentError(f"Resize has {len(given)} scales or sizes for {n} axes")
+    policy, steps = options.get("keep_aspect_ratio_policy", "stretch"), _steps(options, n)
+    afters, factors = _by_scales(befores, scales) if given is scales else _to_sizes(befores, sizes, policy)
+    factors = [1 / step if step else factor for factor, step in zip(factors, steps, strict=True)]
+    singles = [None if factor is None else np.float32(factor) for factor in factors]
     regions = [(0.0, 1.0)] * n
     if roi is not None and roi.size:
         regions = [(float(roi[i]), float(roi[n + i])) for i in range(n)]
-    steps = options.get("steps") or [None] * n
+    keeps = [options.get("mode") == "linear" or bool(options.get("antialias"))] * n
+    return list(map(Axis, places, befores, afters, singles, regions, steps, keeps))
+
+
+def _by_scales(befores: Sequence[Any], scales: Any) -> tuple[list[Any], list[Any]]:
+    """Return the sizes after scaling, and the scales as numbers."""
+    factors = [float(scale) for scale in scales]
+    if not all(0 < factor < math.inf for factor in factors):
+        raise ArgumentError(f"scales={factors}; expected positive numbers")
+    return [_scaled(*pair) for pair in zip(befores, factors, strict=True)], factors
+
+
+def _to_sizes(befores: Sequence[Any], sizes: Any, policy: str) -> tuple[list[Any], list[Any]]:
+    """Return the sizes after resizing, which have one aspect ratio unless they are stretched, and factors."""
+    afters = as_integers(sizes)
+    if any(after > 0 == before for before, after in zip(befores, afters, strict=True)):
+        raise ShapeError(f"axes of sizes {befores} cannot be resized to {afters}: one is empty")
+    is_stretched = policy == "stretch"
+    factors = [_ratio(*pair, is_stretched) for pair in zip(afters, befores, strict=True)]
+    if is_stretched:
+        return afters, factors
+    if policy not in ("not_larger", "not_smaller"):
+        raise ArgumentError(f"keep_aspect_ratio_policy={policy!r}; expected stretch, not_larger, not_smaller")
+    factor = min(factors) if policy == "not_larger" else max(factors)
+    return [int(factor * before + 0.5) for before in befores], [factor] * len(befores)
+
+
+def _steps(options: Mapping[str, Any], n: int) -> list[float | None]:
+    """Return the steps of the axes, None for those whose coordinates are quotients by the scale."""
+    steps: list[float | None] = list(options.get("steps") or [None] * n)
     if len(steps) != n or not all(step is None or 0 <= step < math.inf for step in steps):
         raise ArgumentError(
             f"steps={steps}; expected {n} positive numbers, or 0 for the quotient of the sizes"
         )
-    factors = [1 / step if step else factor for factor, step in zip(factors, steps, strict=True)]
-    singles = [None if factor is None else np.float32(factor) for factor in factors]
-    keeps = [options.get("mode") == "linear" or bool(options.get("antialias"))] * n
-    return list(map(Axis, places, befores, afters, singles, regions, steps, keeps))
+    return steps
 
 
 def _scaled(before: Any, factor: float) -> Any:
@@ -318,7 +328,7 @@ def _taps(
     """Return the indices (n, K) of the elements that each coordinate interpolates, and their weights."""
     assert item.scale is not None  # the sizes are known
     shrinkage = min(item.scale, np.float32(1)) if antialias else np.float32(1)
-    places, weights = _neighbors(mode, at, shrinkage, np.float32(a))
+    places, weights = neighbors(mode, at, shrinkage, np.float32(a))
     if exclude_outside:
         weights = np.where((places >= 0) & (places < item.before), weights, 0)
     if exclude_outside or antialias:
@@ -326,7 +336,7 @@ def _taps(
     return places, weights
 
 
-def _neighbors(mode: str, at: AnyArray, shrinkage: np.float32, a: np.float32) -> tuple[AnyArray, AnyArray]:
+def neighbors(mode: str, at: AnyArray, shrinkage: np.float32, a: np.float32) -> tuple[AnyArray, AnyArray]:
     """Return the indices (n, K) of the elements around each coordinate and their weights.
 
     An antialiasing filter is wider by 1 / `shrinkage`.
@@ -363,87 +373,4 @@ def _interpolate(x: AnyArray, axis: int, places: AnyArray, weights: AnyArray | N
     return y
 
 
-def _grid_signature(x: Operand, grid: Operand, **attributes: Any) -> Signature:
-    if len(x.shape) != len(grid.shape) or grid.shape[-1] != len(x.shape) - 2:
-        raise ShapeError(
-            f"x has shape {x.shape}, grid {grid.shape}; expected (N, C, *in) and (N, *out, axes)"
-        )
-    if 0 in x.shape[2:] and 0 not in grid.shape:
-        raise ShapeError(f"x has shape {x.shape}, which has no elements to sample")
-    return Signature((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
-
-
 resize.reading(lambda inputs, attributes: 16)  # along each axis, up to four taps or the scale
-
-
-@operation("GridSample", signature=_grid_signature, widens=True)
-def grid_sample(
-    x: AnyArray, grid: AnyArray, *, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"
-) -> AnyArray:
-    """x (N, C, *in) at the coordinates from -1 to 1 of grid (N, *out, axes), the last axis first."""
-    sizes = x.shape[2:]
-    if 0 in grid.shape:
-        return np.zeros((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
-    indices, weights = [], []
-    for axis, size in enumerate(sizes):
-        normal = grid[..., len(sizes) - 1 - axis]
-        at = (normal + 1) / 2 * (size - 1) if align_corners else ((normal + 1) * size - 1) / 2
-        bounds = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
-        if mode == "nearest":
-            at = np.rint(at)
-        if padding_mode == "border" and mode != "cubic":
-            at = np.where((at < bounds[0]) | (at > bounds[1]), np.clip(at, 0, size - 1), at)
-        elif padding_mode == "reflection":
-            at = _reflect(at, *bounds)
-        at = np.nan_to_num(at, nan=-2, posinf=size + 1, neginf=-2).clip(-4, size + 4)
-        if mode == "nearest":
-            places, weight = at[..., None].astype(np.int64), np.ones((*at.shape, 1), x.dtype)
-        else:
-            places, weight = _neighbors(mode, at.reshape(-1), np.float32(1), np.float32(-0.75))
-            places, weight = (a.reshape(*at.shape, a.shape[-1]) for a in (places, weight))
-        if padding_mode == "zeros":
-            weight = np.where((places >= 0) & (places < size), weight, 0)
-        elif padding_mode == "reflection":
-            places = _reflect(places.astype(np.float64), *bounds).astype(np.int64)
-        indices.append(places.clip(0, size - 1))
-        weights.append(weight.astype(x.dtype))
-    batch = np.arange(len(x)).reshape(-1, *[1] * len(sizes))
-    y = np.zeros((len(x), *grid.shape[1:-1], x.shape[1]), x.dtype)
-    for tap in np.ndindex(*(a.shape[-1] for a in indices)):
-        elements = x[(batch, slice(None), *(a[..., k] for a, k in zip(indices, tap, strict=True)))]
-        factor = math.prod((a[..., k] for a, k in zip(weights, tap, strict=True)), start=x.dtype.type(1))
-        y += elements * factor[..., None]
-    return np.moveaxis(y, -1, 1)
-
-
-def _reflect(at: AnyArray, low: float, high: float) -> AnyArray:
-    """Reflect coordinates at both bounds until they lie between them."""
-    if high <= low:
-        return np.full_like(at, low)
-    extent = high - low
-    distance = np.abs(at - low) % (2 * extent)
-    inside = (at >= low) & (at <= high)
-    return np.where(inside, at, low + np.where(distance > extent, 2 * extent - distance, distance)).astype(
-        at.dtype
-    )
-
-
-def _affine_signature(theta: Operand, size: Any, **attributes: Any) -> Signature:
-    sizes = tuple(map(int, size))
-    return Signature((sizes[0], *sizes[2:], len(sizes) - 2), theta.dtype)
-
-
-@operation("AffineGrid", signature=_affine_signature, shape_inputs=(1,), widens=True)
-def affine_grid(theta: AnyArray, size: AnyArray, *, align_corners: int = 0) -> AnyArray:
-    """The grid (N, *out, axes) of GridSample that the affine maps theta (N, axes, axes + 1) describe."""
-    sizes = tuple(map(int, size))[2:]
-    numbers = ((n, np.arange(n, dtype=np.float64)) for n in sizes)
-    axes = [i * 2 / max(1, n - 1) - 1 if align_corners else (2 * i + 1) / n - 1 for n, i in numbers]
-    points = np.stack([*np.meshgrid(*axes, indexing="ij")[::-1], np.ones(sizes)], -1).astype(theta.dtype)
-    y = np.zeros((len(theta), *sizes, len(sizes)), theta.dtype)
-    for k in range(points.shape[-1]):
-        y += points[None, ..., k, None] * theta[:, :, k].reshape(len(theta), *[1] * len(sizes), len(sizes))
-    return y
-
-
-grid_sample.reading(lambda inputs, attributes: 64)

@@ -12,6 +12,7 @@ from ...errors import DtypeError
 from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
+from .fixed_factors import rounded
 from .integer_fusion import per_unit
 from .products import last_size, product_shape, split_rows
 from .quantization import packed_integers
@@ -29,11 +30,7 @@ def _signature(x: Operand) -> list[Signature]:
 
 def _rounded(steps: AnyArray, low: int) -> AnyArray:
     """Clip to bytes and round, ties away from zero; NaN becomes the lowest number."""
-    clipped = np.clip(np.nan_to_num(steps, nan=low, posinf=127, neginf=low), low, 127)
-    size = np.abs(clipped)
-    floored = np.floor(size)
-    found: AnyArray = (np.sign(clipped) * (floored + (size - floored >= 0.5))).astype(np.int8)
-    return found
+    return rounded(np.clip(np.nan_to_num(steps, nan=low), low, 127)).astype(np.int8)
 
 
 @operation("QuantizeRows", signature=lambda x: _signature(x)[:2], combines=along_axis(-1))

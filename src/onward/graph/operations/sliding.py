@@ -19,7 +19,7 @@ def has_adjacent_steps(x: View) -> bool:
     return bool(x.strides[-1] != 1 and x.strides[-2] == 1)
 
 
-def pad_view(b: Builder, x: View, sides: Sides, value: View, channels_last: bool = True) -> View:
+def pad_view(b: Builder, x: View, sides: Sides, value: View, has_channels_last: bool = True) -> View:
     """Pad the middle axes of x (N, *in, C) with a value, a view of one element.
 
     In memory, the channels of the result are the last axis or the second one.
@@ -28,10 +28,10 @@ def pad_view(b: Builder, x: View, sides: Sides, value: View, channels_last: bool
         return x
     N, *sizes, C = x.shape
     padded = [size + sum(side) for size, side in zip(sizes, sides, strict=True)]
-    if channels_last:
+    if has_channels_last:
         y = b.new(N, *padded, C, dtype=x.dtype)
     else:
-        y = channels_moved(b.new(N, C, *padded, dtype=x.dtype))
+        y = channels_last(b.new(N, C, *padded, dtype=x.dtype))
     low = [0, *(before for before, _ in sides), 0]
     high = [first + size for first, size in zip(low, x.shape, strict=True)]
     b.add("fill_border", value, y, low, high)
@@ -39,9 +39,15 @@ def pad_view(b: Builder, x: View, sides: Sides, value: View, channels_last: bool
     return y
 
 
-def channels_moved(x: View) -> View:
+def channels_last(x: View) -> View:
     """Return x (N, C, *in) as (N, *in, C)."""
     return x.permuted(0, *range(2, len(x.shape)), 1)
+
+
+def channels_first(x: View) -> View:
+    """Return x (N, *in, C) as (N, C, *in)."""
+    last = len(x.shape) - 1
+    return x.permuted(0, last, *range(1, last))
 
 
 def window_view(x: View, g: Geometry) -> View:
@@ -66,7 +72,7 @@ def window_step(
 ) -> View:
     """Combine the elements of each window of the padded x (N, *in, C); return y (N, *out, C)."""
     if operation == "weighted_sum" and has_adjacent_steps(x) and g.strides[-1] == 1:
-        y = channels_moved(b.new(x.shape[0], x.shape[-1], *g.out))
+        y = channels_last(b.new(x.shape[0], x.shape[-1], *g.out))
     else:
         x = b.contiguous(x) if x.strides[-1] != 1 and x.shape[-1] > 1 else x
         y = b.new(x.shape[0], *g.out, x.shape[-1])
@@ -100,7 +106,7 @@ def filter_size(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
 
 def padded_size(x: Operand, g: Geometry) -> int:
     """Return how many elements x (N, C, *in) has with its padding."""
-    axes = zip(x.shape[2:], g.whole_sides(x.shape[2:]), strict=True)
+    axes = zip(x.shape[2:], g.needed_sides(x.shape[2:]), strict=True)
     sizes = [max(0, size + sum(sides)) for size, sides in axes]
     return int(math.prod([*x.shape[:2], *sizes]))
 
@@ -138,7 +144,7 @@ def windows_over_time(time: Any, node: Node) -> None:
     g, place = _geometry(node, time.inputs(node)), axis - 2
     before, after = _sides(time, node, g, place)
     sizes = enumerate(time.shape(x)[2:])
-    sides = [(0, 0) if other == place else g.whole_side(size, other) for other, size in sizes]
+    sides = [(0, 0) if other == place else g.needed_side(size, other) for other, size in sizes]
     pads = [number for column in zip(*sides, strict=True) for number in column]
     kept = {name: attributes[name] for name in attributes.keys() - {"auto_pad", "ceil_mode"}} | {"pads": pads}
     inner = node.with_attributes(kept)

@@ -23,6 +23,7 @@ from .convolutions import CONVOLUTION, check_bias
 from .phases import FEW_OUTPUTS, Transposed, is_depthwise, phase_by_phase
 from .products import multiply, product_step
 from .registry import Inputs, along_time, known, operation, view
+from .sliding import channels_first, channels_last
 
 FEW_CHANNELS = 16  # a vector of AVX-512; on all machines, so that all give the same bits
 
@@ -219,13 +220,13 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         return None
     if bias is not None and added is None:
         return None
-    g, n = _geometry(inputs[0], W, node.attributes), W.ndim - 2
+    g = _geometry(inputs[0], W, node.attributes)
     few = W.shape[1] < FEW_CHANNELS and min(g.before) >= 0
     overlaps = few and not is_depthwise(W, g) and (g.groups > 1 or W.shape[1] > FEW_OUTPUTS)
-    y = (_overlapping if overlaps else phase_by_phase)(b, x.permuted(0, *range(2, 2 + n), 1), W, start, g)
+    y = (_overlapping if overlaps else phase_by_phase)(b, channels_last(x), W, start, g)
     if added is not None and start is None:
         y = b.binary("add", y, added)
-    return [y.permuted(0, n + 1, *range(1, n + 1))]
+    return [channels_first(y)]
 
 
 def _overlapping(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None, g: Transposed) -> View:

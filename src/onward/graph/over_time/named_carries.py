@@ -68,25 +68,13 @@ def from_zeros(graph: Graph) -> Graph:
     pairs = found_carries(graph)
     known = {d.name: all(isinstance(a, int) or a in (x.axes or ()) for a in d.axes or ("",)) for d in others}
     states = {d.name: d for d in others if d.name in pairs and d.dtype is not None and known[d.name]}
-    started = {name for name in graph.defaults.intersection(states) if graph.constants[name].any()}
-    zeros = {name: declared for name, declared in states.items() if name not in started}
     if not states:
         return graph
-    nodes, constants = [], dict(graph.constants)
-    shape = f"{x.name}/shape"
-    nodes.append(Node("Shape", (x.name,), (shape,), {}, shape))
-    for declared in zeros.values():
-        name, sizes = declared.name, []
-        for place, axis in enumerate(declared.axes or ()):
-            sizes.append(f"{name}/size_{place}")
-            if isinstance(axis, int):
-                constants[sizes[-1]] = np.array([axis])
-            else:
-                constants[f"{sizes[-1]}/axis"] = np.array([(x.axes or ()).index(axis)])
-                nodes.append(Node("Gather", (shape, f"{sizes[-1]}/axis"), (sizes[-1],), {}, name))
-        nodes.append(Node("Concat", tuple(sizes), (f"{name}/sizes",), {"axis": 0}, name))
-        value = {"value": np.zeros(1, declared.dtype)}
-        nodes.append(Node("ConstantOfShape", (f"{name}/sizes",), (name,), value, name))
+    started = {name for name in graph.defaults.intersection(states) if graph.constants[name].any()}
+    zeros = [declared for name, declared in states.items() if name not in started]
+    shape = Node("Shape", (x.name,), (f"{x.name}/shape",), {}, f"{x.name}/shape")
+    constants = {name: a for name, a in graph.constants.items() if name in started or name not in states}
+    nodes = [shape, *(node for state in zeros for node in _zeros_like(state, x, shape, constants))]
     returned = [
         (declared, output)
         for declared, output in zip(graph.declared_outputs, graph.outputs, strict=True)
@@ -97,10 +85,26 @@ def from_zeros(graph: Graph) -> Graph:
         declared_outputs=tuple(declared for declared, _ in returned),
         outputs=tuple(output for _, output in returned),
         nodes=[*nodes, *graph.nodes],
-        constants={name: array for name, array in constants.items() if name not in zeros},
+        constants=constants,
         defaults=frozenset(graph.defaults - states.keys()),
         carries={name: output for name, output in graph.carries.items() if name not in states},
     ).without_unused()
+
+
+def _zeros_like(state: Input, x: Input, shape: Node, constants: dict[str, AnyArray]) -> Iterator[Node]:
+    """Yield the nodes of zeros in the shape of a state, whose open sizes are those of axes of x."""
+    name, sizes = state.name, []
+    for place, axis in enumerate(state.axes or ()):
+        size = f"{name}/size_{place}"
+        sizes.append(size)
+        if isinstance(axis, int):
+            constants[size] = np.array([axis])
+        else:
+            constants[f"{size}/axis"] = np.array([(x.axes or ()).index(axis)])
+            yield Node("Gather", (*shape.outputs, f"{size}/axis"), (size,), {}, name)
+    yield Node("Concat", tuple(sizes), (f"{name}/sizes",), {"axis": 0}, name)
+    value = {"value": np.zeros(1, state.dtype)}
+    yield Node("ConstantOfShape", (f"{name}/sizes",), (name,), value, name)
 
 
 def _zeros(declared: Input, batch: int) -> AnyArray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import OnwardError
 from ..graph import Graph, Input
-from ..inference import outputs_of
+from ..inference import Values, outputs_of
 from ..node import AnyArray, Node, Operand, Signature, with_size
 from ..operations import OPERATIONS
 from ..sized import has_sizes, integers
@@ -60,16 +60,8 @@ class BlockBuilder(TimeFollower):
     def _add_node(self, node: Node) -> None:
         self._node = node
         inputs = [name for name in node.inputs if name]
-        if any(name not in self._whole for name in inputs):
-            self.refuse(node, "its shapes depend on the values of the sequence")
-        expand = OPERATIONS[node.operation].expand
-        expansion = expand and expand(node, self.inputs(node))
-        if expansion:
-            self._constants |= expansion.constants
-            for values in (self._whole, *self._blocks):
-                values |= expansion.constants
-            for inner in expansion.nodes:
-                self._add_node(inner)
+        self._check_inferred(inputs, self._whole)
+        if self._add_expansion(node):
             return
         if node.operation == "If" and self._differs(node.inputs[0]):
             self.refuse(node, "what it runs depends on the length of the sequence")
@@ -83,8 +75,7 @@ class BlockBuilder(TimeFollower):
             node = node.with_inputs(*self._aligned(node))
         self._whole |= outputs_of(node, self._whole)
         outputs = [name for name in node.outputs if name]
-        if any(name not in self._whole for name in outputs):
-            self.refuse(node, "its shapes depend on the values of the sequence")
+        self._check_inferred(outputs, self._whole)
         is_known = all(isinstance(self._whole[name], np.ndarray) for name in outputs)
         rule = OPERATIONS[node.operation].stream
         if node.operation == "Range" and rule and not is_known and rule(self, node):
@@ -99,6 +90,24 @@ class BlockBuilder(TimeFollower):
         else:
             self._check_sizes(node)
             (rule or BlockBuilder.unchanged)(self, node)
+
+    def _check_inferred(self, names: Sequence[str], values: Values) -> None:
+        """Refuse the present node if the shape of one of its values is not known."""
+        if any(name and name not in values for name in names):
+            self.refuse(self._node, "its shapes depend on the values of the sequence")
+
+    def _add_expansion(self, node: Node) -> bool:
+        """Add what a node is composed of in its place; return whether it is a composition."""
+        expand = OPERATIONS[node.operation].expand
+        expansion = expand and expand(node, self.inputs(node))
+        if not expansion:
+            return False
+        self._constants |= expansion.constants
+        for values in (self._whole, *self._blocks):
+            values |= expansion.constants
+        for inner in expansion.nodes:
+            self._add_node(inner)
+        return True
 
     def _combines_steps(self, node: Node) -> bool:
         """Whether a node has a rule over time and combines steps, also of values that repeat elements."""
@@ -115,8 +124,7 @@ class BlockBuilder(TimeFollower):
                 values |= outputs_of(node, values)
             except OnwardError as error:
                 self.refuse(node, f"it does not accept every block: {error}")
-            if any(name and name not in values for name in node.outputs):
-                self.refuse(node, "its shapes depend on the values of the sequence")
+            self._check_inferred(node.outputs, values)
         self._append(node)
 
     def _sized(self, node: Node) -> Node:

@@ -191,34 +191,41 @@ def _recurrent(s: Simplifier, node: Node) -> Sequence[Node]:
 @rewrite("Conv", "Gemm", "MatMul")
 def _quantized_product(s: Simplifier, node: Node) -> Iterator[Node]:
     """A product of two dequantized arrays becomes an integer product, which is then scaled."""
-    a, x, W = node.attributes, *(_quantized(s, name) for name in node.inputs[:2])
-    is_conv, transposed = node.operation == "Conv", bool(a.get("transB"))
-    is_plain = a.get("alpha", 1) == 1 and a.get("beta", 1) == 1 and not a.get("transA")
-    if x is None or W is None or x.scale.size != 1 or not is_plain or a.get("group", 1) != 1:
+    operands = _integer_operands(s, node)
+    if operands is None:
         yield node
         return
-    q = s.constants.get(W.name)
-    units_axis = 0 if is_conv or transposed else 1
-    if q is None or (not is_conv and q.ndim != 2) or (W.scale.size != 1 and W.axis % q.ndim != units_axis):
-        yield node
-        return
+    (x, W, q), is_conv, bias = operands, node.operation == "Conv", (*node.inputs, "")[2]
     name, output = (node.name, node.source or node.operation), node.outputs[0]
     sums, floats, scaled = f"{output}/sums", f"{output}/floats", f"{output}/scaled"
+    transposed = bool(node.attributes.get("transB"))
     matrix = s.constant(f"{output}/matrix", np.ascontiguousarray(q.T)) if transposed else W.name
-    operation, options = ("ConvInteger", a) if is_conv else ("MatMulInteger", {})
+    operation, options = ("ConvInteger", node.attributes) if is_conv else ("MatMulInteger", {})
     yield Node(operation, (x.name, matrix, x.zero_point, W.zero_point), (sums,), options, *name)
     yield Node("Cast", (sums,), (floats,), {"to": np.dtype(np.float32)}, *name)
     per_unit = [-1] + [1] * (q.ndim - 2) if is_conv else [-1]
     scale = (x.scale.reshape(()) * W.scale).reshape([] if W.scale.size == 1 else per_unit)
-    bias = node.inputs[2] if len(node.inputs) > 2 else ""
     product = scaled if bias else output
     yield Node("Mul", (floats, s.constant(f"{output}/scale", scale)), (product,), {}, *name)
+    if bias and is_conv:
+        shape = s.constant(f"{output}/shape", np.array(per_unit))
+        s.add(Node("Reshape", (bias, shape), (f"{output}/bias",), {}, *name))
+        bias = f"{output}/bias"
     if bias:
-        if is_conv:
-            shape = s.constant(f"{output}/shape", np.array(per_unit))
-            bias, reshaped = f"{output}/bias", Node("Reshape", (bias, shape), (f"{output}/bias",), {}, *name)
-            s.add(reshaped)
         yield Node("Add", (product, bias), (output,), {}, *name)
+
+
+def _integer_operands(s: Simplifier, node: Node) -> tuple[_Quantized, _Quantized, AnyArray] | None:
+    """Return the operands of a plain product of dequantized arrays, the second one constant, or None."""
+    a, x, W = node.attributes, *(_quantized(s, name) for name in node.inputs[:2])
+    is_plain = a.get("alpha", 1) == a.get("beta", 1) == a.get("group", 1) == 1 and not a.get("transA")
+    if x is None or W is None or x.scale.size != 1 or not is_plain:
+        return None
+    q, is_conv = s.constants.get(W.name), node.operation == "Conv"
+    if q is None or (not is_conv and q.ndim != 2):
+        return None
+    units_axis = 0 if is_conv or a.get("transB") else 1
+    return (x, W, q) if W.scale.size == 1 or W.axis % q.ndim == units_axis else None
 
 
 class _Quantized(NamedTuple):

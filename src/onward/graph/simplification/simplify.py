@@ -175,24 +175,27 @@ class Simplifier:
 
     def is_length(self, name: str, x: str) -> bool:
         """Whether a value is the first size of another one."""
-        while (node := self.makers.get(name)) and node.operation != "Shape":
-            numbers = [
-                array.ravel().tolist()
-                for n in node.inputs[1:]
-                if (array := self.constants.get(n)) is not None
-            ]
-            unchanged = node.operation in ("Cast", "Squeeze", "Reshape", "Unsqueeze")
-            neutral = node.operation in ("Max", "Sub", "Add", "Gather") and numbers == [[0]]
-            if (
-                not unchanged
-                and not neutral
-                and (node.operation != "Slice" or numbers[:3] != [[0], [1], [0]])
-            ):
+        node = self.makers.get(name)
+        while node is not None and node.operation != "Shape":
+            if not self._keeps_first_size(node):
                 return False
-            name = node.inputs[0]
+            node = self.makers.get(node.inputs[0])
         if node is None or node.attributes.get("start"):
             return False
         return self._unreversed(node.inputs[0]) == self._unreversed(x)
+
+    def _keeps_first_size(self, node: Node) -> bool:
+        """Whether a node returns the first of some sizes as it is."""
+        arrays = [self.constants.get(name) for name in node.inputs[1:]]
+        numbers = [array.ravel().tolist() for array in arrays if array is not None]
+        match node.operation:
+            case "Cast" | "Squeeze" | "Reshape" | "Unsqueeze":
+                return True
+            case "Max" | "Sub" | "Add" | "Gather":
+                return numbers == [[0]]
+            case "Slice":
+                return numbers[:3] == [[0], [1], [0]]
+        return False
 
     def _unreversed(self, name: str) -> str:
         """Return the value of which another one has the steps in the opposite order."""
