@@ -60,10 +60,11 @@ def load(
 
     - **TorchScript**: files of torch.jit.save are whole models. `method="encode"` runs another method than
       forward(), and `part="model.decoder"` a submodule. Attributes that a call changes are additional inputs,
-      with the file's values as defaults, and additional outputs. The code is recorded at the first call, for
-      all sizes of its inputs. What needs the axes of several inputs before that, such as `save` and `stream`,
-      takes them from `inputs={"x": ("int64", ("batch", 512)), "sr": 16000}`: the axes of tensors, as sizes or
-      names of open sizes, perhaps after a dtype, and the values of numbers.
+      with the file's values as defaults, and additional outputs. Loading reads the weights and the signature.
+      The code is recorded at the first call, for all sizes of its inputs; errors in it are raised there. What
+      needs the axes of several inputs before that, such as `save` and `stream`, takes them from
+      `inputs={"x": ("int64", ("batch", 512)), "sr": 16000}`: the axes of tensors, as sizes or names of open
+      sizes, perhaps after a dtype, and the values of numbers.
     - **PyTorch**: files of torch.save, and state dicts in safetensors or .npz files. They contain weights but
       no forward(), so `load` returns `Parts`, a dict of layers by name, whose method `sequential` connects
       them. A pickled nn.Sequential records its order and becomes a Sequential. If the file does not record
@@ -340,9 +341,9 @@ def _script(
     with _errors_naming(path):
         if members is None or not any("code/" in name for name in members.entries):
             return None
-        from ..model import Model
         from .torch import archive
         from .torch.script.code import Code
+        from .torch.script.model import ScriptModel
         from .torch.script.program import Program, has_forward, is_script
 
         content = archive.read(members)
@@ -350,7 +351,7 @@ def _script(
         if not is_script(content) or (method is None and part is None and not has_forward(content, code)):
             return None
         program = Program(data, method or "forward", part or "", content, code)
-        return Model(program.graph() if inputs is None else program.general(inputs))
+        return ScriptModel(program, inputs)
 
 
 def _reject(path: Path, options: Mapping[str, Any], reason: str) -> None:

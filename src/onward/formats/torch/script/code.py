@@ -5,17 +5,22 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ....core import budget
 from ....core.syntax import parse
 from ....errors import ArgumentError
 
-TOKEN = re.compile(r"\w+|[^\w\s.,):]")  # what the syntax tree has a node for
 NODE = 500  # bytes of a node of a syntax tree
+# for each byte of code, "w" in words, " " in what the syntax tree has no node for, and "o" in operators
+KINDS = re.sub(
+    rb"([\w\x80-\xff])|([\s.,):])|[^\w]",
+    lambda byte: b"w" if byte[1] else b" " if byte[2] else b"o",
+    bytes(range(256)),
+)
 # x.a = y, or a call of an operator such as add_; the names of others, such as __is__, end otherwise
-CHANGE = re.compile(r"\.\s*\w+\s*=(?!=)|[^\W_]_\s*\(")
+CHANGES = re.compile(r"\.\s*\w+\s*=(?!=)"), re.compile(r"_(?<=[^\W_]_)\s*\(")
 LEAVES = {ast.Name, ast.Constant, ast.Load, ast.Store}  # nodes of a syntax tree that contain no others
 
 
@@ -48,29 +53,44 @@ class Class:
 
 @dataclass(frozen=True, eq=False)
 class Code:
-    """The functions and classes of an archive; `read` returns the content of its files."""
+    """The functions and classes of an archive; `read` returns the content of its files.
+
+    A file is parsed when something in it is first needed.
+    """
 
     read: Callable[[str], str]
     _files: dict[str, dict[str, Function | Class]] = field(default_factory=dict)
-    _sources: list[str] = field(default_factory=list)
 
     def find(self, path: str) -> Function | Class | None:
         """Return the function or class with a dotted path, or None. Raises ArgumentError for invalid code."""
         module, _, name = path.rpartition(".")
         if module not in self._files:
-            file = module.replace(".", "/") + ".py"
-            self._sources.append(self.read(file))
-            self._files[module] = dict(_definitions(module, file, self._sources[-1]))
+            self._files[module] = dict(_definitions(module, _file(module), self.read(_file(module))))
         return self._files[module].get(name)
 
-    @property
-    def has_changes(self) -> bool:
-        """Whether something in the files so far may assign to an attribute, or compute in place."""
-        return any(map(CHANGE.search, self._sources))
+    def class_at(self, path: str) -> Class:
+        """Return the class with a dotted path. Raises ArgumentError if there is none."""
+        if isinstance(found := self.find(path), Class):
+            return found
+        raise ArgumentError(f"the archive has no class or function {path[:100]}")
+
+    def has_file_of(self, path: str) -> bool:
+        """Whether the archive has the file of a class, which may be invalid."""
+        return bool(self.read(_file(path.rpartition(".")[0])))
+
+    def may_change(self, classes: Iterable[str]) -> bool:
+        """Whether the files of classes may assign to an attribute, or compute in place."""
+        files = {_file(path.rpartition(".")[0]) for path in classes}
+        return any(change.search(self.read(file)) for file in files for change in CHANGES)
+
+
+def _file(module: str) -> str:
+    return module.replace(".", "/") + ".py"
 
 
 def _definitions(module: str, file: str, source: str) -> Iterator[tuple[str, Function | Class]]:
-    tokens = len(TOKEN.findall(source))
+    kinds = source.encode(errors="replace").translate(KINDS)
+    tokens = 1 + kinds.count(b"o") + kinds.count(b" w") + kinds.count(b"ow")
     budget.spend(budget.STEP * tokens)
     budget.take(NODE * tokens)
     try:

@@ -13,7 +13,7 @@ from ....errors import ArgumentError, OnwardError
 from ..aten.registry import Symbol, Tensor
 from . import branches, loops
 from .calls import Calls
-from .code import Class, Code, Function, annotation, dotted
+from .code import Code, Function, annotation, dotted
 from .operators import as_key, checked
 from .recording import Recording
 from .values import UNINITIALIZED, NamedTuple, Object, Unknown
@@ -281,21 +281,17 @@ class Interpreter(Calls):
     def _call_path(self, path: str, /, *arguments: Any, **keywords: Any) -> Any:
         """Call a function or a class of the archive."""
         if path.endswith(".__new__"):
-            return self.recorder.create(Object(self._class(path.removesuffix(".__new__"))))
+            kind = self.code.class_at(path.removesuffix(".__new__"))
+            return self.recorder.create(Object(self.code, kind.path))
         found = self.code.find(path)
         if isinstance(found, Function):
             return self.call(found, arguments, keywords)
-        kind = self._class(path)
+        kind = self.code.class_at(path)
         if kind.base == "NamedTuple":
             defaults = {n: field.value for n, field in kind.fields.items() if field.value is not None}
             values = {n: self.evaluate(node, {}) for n, node in defaults.items()}
             values |= {**dict(zip(kind.fields, arguments, strict=False)), **keywords}
             return NamedTuple(kind, [values[name] for name in kind.fields])
-        created = self.recorder.create(Object(kind))
+        created = self.recorder.create(Object(self.code, path))
         self.call(kind.methods["__init__"], [created, *arguments], keywords)
         return created
-
-    def _class(self, path: str) -> Class:
-        if isinstance(found := self.code.find(path), Class):
-            return found
-        raise ArgumentError(f"the archive has no class or function {path[:100]}")

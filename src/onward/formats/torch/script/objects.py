@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..archive import Archive, View
 from ..aten.registry import Tensor
 from ..aten.schemas import in_place
 from ..unpickle import Global, PickledObject
-from .code import Class, Code, calls_of_attributes
+from .code import Code, calls_of_attributes
 from .recorder import Recorder
 from .values import Object, Unknown
 
@@ -28,16 +29,22 @@ QUANTIZED = "__torch__.torch.classes.rnn.", "__torch__.torch.classes.quantized."
 class Loader:
     """Creates the objects of an archive anew for each recording; the arrays are always the same."""
 
-    def __init__(self, archive: Archive, code: Code) -> None:
-        self.archive, self.code = archive, code
+    def __init__(self, archive: Archive, code: Code, recorder: Recorder) -> None:
+        self.archive, self.code, self.recorder = archive, code, recorder
         self.arrays: dict[str, AnyArray] = {}
         self._names: dict[View, str] = {}  # of the arrays, by their places in the file
-        self._layers: dict[Any, Any] = {}  # that all recordings share
+        self.objects: dict[Identity, Any] = {}  # so far, by what was pickled
 
-    def begin(self, recorder: Recorder) -> None:
-        """Start a recording: forget the objects of the one before."""
-        self.recorder, recorder.layers = recorder, self._layers
-        self._objects: dict[Identity, Any] = {}
+    def anew(self, recorder: Recorder) -> Loader:
+        """Return a loader for another recording."""
+        loader = copy(self)
+        loader.recorder, recorder.layers, loader.objects = recorder, self.recorder.layers, {}
+        return loader
+
+    @property
+    def classes(self) -> set[str]:
+        """The paths of the classes of the objects so far."""
+        return {value.class_path for value in self.objects.values() if isinstance(value, Object)}
 
     def module(self) -> Object:
         """Return the module of the archive."""
@@ -61,8 +68,8 @@ class Loader:
         if depth > MAX_DEPTH:
             raise ArgumentError(f"the file has more than {MAX_DEPTH} levels")
         identity = Identity(pickled)
-        if identity in self._objects:
-            return self._objects[identity]
+        if identity in self.objects:
+            return self.objects[identity]
         if isinstance(pickled, list | tuple):
             inner = [self.value(each, f"{path}.{i}", depth + 1) for i, each in enumerate(pickled)]
             return inner if isinstance(pickled, list) else tuple(inner)
@@ -73,15 +80,12 @@ class Loader:
         if pickled.path in LISTS or pickled.path == "torch.jit._pickle.restore_type_tag":
             return self.value(pickled.args[0], path, depth + 1)
         if pickled.path.startswith("__torch__."):
-            kind = self.code.find(pickled.path)
             if pickled.path.startswith(QUANTIZED):
                 raise ArgumentError(
                     "the weights are quantized, for example by quantize_dynamic: save the model before "
                     "quantizing it in PyTorch"
                 )
-            if not isinstance(kind, Class):
-                raise ArgumentError(f"the archive has no class {pickled.path[:100]}")
-            created = self._objects[identity] = Object(kind, path=path)
+            created = self.objects[identity] = Object(self.code, pickled.path, path=path)
             for name, value in (pickled.state if isinstance(pickled.state, dict) else {}).items():
                 inner_path = f"{path}.{name}" if path else str(name)
                 created.attributes[name] = self.value(value, inner_path, depth + 1)
@@ -91,7 +95,7 @@ class Loader:
             return Unknown(f"{path} is a {pickled.path}, which is not supported")
         if name not in self.recorder.graph.values:
             self.recorder.graph.add_constant(self.arrays[name], name)
-        tensor = self._objects[identity] = self.recorder.tensor(name)
+        tensor = self.objects[identity] = self.recorder.tensor(name)
         return tensor
 
     def _array_name(self, pickled: PickledObject, path: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping, Sequence
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ SEARCH = 2 * 10**9  # elementary operations that the search for a graph of all s
 class Program:
     """A method of a module in an archive with this content.
 
+    Reading it finds the weights and the signature of the method; all other code is read when it is needed.
     `graph()` returns a graph of one node, which records the method for each signature of its inputs.
     """
 
@@ -56,27 +57,22 @@ class Program:
         self.found: dict[Any, Graph | OnwardError] = {}  # the last graph for all sizes, by the tensors seen
         archive = archive or read(content)
         self.code = code or Code(archive.code)
-        self.loader = Loader(archive, self.code)
-        interpreter = self._interpreter(Recording())
-        module = self._module()
-        methods = module.kind.methods
+        self.interpreter = Interpreter(self.code, (), Recording())  # of what the first call starts from
+        self.loader = Loader(archive, self.code, self.interpreter.recorder)
+        self.module = self._start(self.interpreter, self.loader)
+        for path in self.loader.classes:
+            if not self.code.has_file_of(path):
+                raise ArgumentError(f"the archive has no class {path[:100]}")
+        methods = self.module.kind.methods
         found = methods.get(method) or methods.get(f"{method}__0")  # the first overload
         if found is None:
             names = ", ".join(methods) or "none"
-            raise ArgumentError(f"{module.kind.path} has no method {method}; it has {names}")
+            raise ArgumentError(f"{self.module.class_path} has no method {method}; it has {names}")
         self.function: Function = found
         self.inputs: list[tuple[str, Structure, ast.expr | None]] = []
         self.kinds: dict[str, str] = {}  # the types of the tensors and numbers among the inputs
-        self.defaults: dict[str, AnyArray] = {}  # by the names of these
         for name, kind, default in list(found.parameters)[1:]:
-            structure = structure_of(self.code, name, kind, self.kinds)
-            self.inputs.append((name, structure, default))
-            inner = list(names_of(structure))
-            if default is not None and inner:
-                value = interpreter.evaluate(default, {})
-                problem = f"the default value of {name} is a {type(value).__name__}"
-                self.defaults |= dict.fromkeys(inner, self._array(interpreter, value, problem))
-        self.numbers = {name for name, kind in self.kinds.items() if kind in NUMBERS}  # also carries
+            self.inputs.append((name, structure_of(self.code, name, kind, self.kinds), default))
         returned = self.function.node.returns
         structure = without_classes(structure_of(self.code, "output", returned, {}))
         self.outputs: Structure = Literals(self.function.node).complete("output", structure)
@@ -85,32 +81,54 @@ class Program:
                 f"the number of outputs of {self.function.name} is not known: it returns "
                 f"{ast.unparse(returned) if returned is not None else 'an unknown type'}"[:300]
             )
-        # the paths of the attributes that calls change, which are additional inputs and outputs, by name
-        changed = carried(module, found.name) if self.code.has_changes else []
-        self.carries = {".".join(path): path for path in changed}
-        self.initial: dict[str, AnyArray] = {}  # the values of the carries in the file
-        for name, (attributes, key) in zip(self.carries, self._carried(module), strict=True):
-            value = attributes.get(key)
-            problem = f"calls change {name}, which is a {type(value).__name__}, not a tensor"
-            self.initial[name] = self._array(interpreter, value, problem)
-            if isinstance(value, int | float):
-                self.numbers.add(name)
         self.weights = self.loader.arrays
-        self.floats = {
-            array.dtype for array in self.weights.values() if array.dtype.kind == "f" and array.ndim
-        }
         self.folded = Folded(set(map(Identity, self.weights.values())))
 
-    def _interpreter(self, recording: Recording) -> Interpreter:
-        """Return an interpreter at the start of a call."""
-        interpreter = Interpreter(self.code, (), recording)
-        self.loader.begin(interpreter.recorder)
-        interpreter.constants = self.loader.constants()
-        return interpreter
+    @cached_property
+    def defaults(self) -> dict[str, AnyArray]:
+        """The default values of the tensors and numbers among the inputs, by name."""
+        found: dict[str, AnyArray] = {}
+        for name, structure, default in self.inputs:
+            inner = list(names_of(structure))
+            if default is not None and inner:
+                value = self.interpreter.evaluate(default, {})
+                problem = f"the default value of {name} is a {type(value).__name__}"
+                found |= dict.fromkeys(inner, self._array(value, problem))
+        return found
 
-    def _module(self) -> Object:
-        """Return the module, with the values in the file."""
-        root = self.loader.module()
+    @cached_property
+    def carries(self) -> dict[str, tuple[str, ...]]:
+        """The paths of the attributes that calls change, which are inputs and outputs, by name."""
+        may_change = self.code.may_change(self.loader.classes)
+        changed = carried(self.module, self.function.name) if may_change else ()
+        return {".".join(path): path for path in changed}
+
+    @cached_property
+    def initial(self) -> dict[str, AnyArray]:
+        """The values of the carries in the file."""
+        found = {}
+        for name, (attributes, key) in zip(self.carries, self._carried(self.module), strict=True):
+            value = attributes.get(key)
+            problem = f"calls change {name}, which is a {type(value).__name__}, not a tensor"
+            found[name] = self._array(value, problem)
+        return found
+
+    @cached_property
+    def numbers(self) -> set[str]:
+        """The names of the numbers among the inputs and carries."""
+        found = {name for name, kind in self.kinds.items() if kind in NUMBERS}
+        pairs = zip(self.carries, self._carried(self.module), strict=True)
+        return found | {name for name, (owner, key) in pairs if isinstance(owner.get(key), int | float)}
+
+    @property
+    def floats(self) -> set[np.dtype[Any]]:
+        """The dtypes of the real weights."""
+        return {array.dtype for array in self.weights.values() if array.dtype.kind == "f" and array.ndim}
+
+    def _start(self, interpreter: Interpreter, loader: Loader) -> Object:
+        """Return the module at the start of a call, with the values in the file."""
+        interpreter.constants = loader.constants()
+        root = loader.module()
         value: Any = root
         for name in filter(None, self.part.split(".")):
             value = value.attributes.get(name) if isinstance(value, Object) else None
@@ -126,8 +144,8 @@ class Program:
             for path in self.carries.values()
         ]
 
-    def _array(self, interpreter: Interpreter, value: Any, problem: str) -> AnyArray:
-        known = interpreter.graph.known(self._output(interpreter, value, problem))
+    def _array(self, value: Any, problem: str) -> AnyArray:
+        known = self.interpreter.graph.known(self._output(self.interpreter, value, problem))
         assert isinstance(known, np.ndarray)
         return known
 
@@ -148,6 +166,10 @@ class Program:
 
     def graph(self) -> Graph:
         """Return a graph of one node, which records the method for the inputs of a call."""
+        with budget.of_file(len(self.content)):
+            return self._graph()
+
+    def _graph(self) -> Graph:
         graph = Graph()
         graph.carries = {name: f"{name}_out" for name in self.carries}
         dtypes: dict[str, Any] = {name: NUMBERS.get(kind) for name, kind in self.kinds.items()}
@@ -231,9 +253,9 @@ class Program:
         for name, value in known.items():
             if not isinstance(value, Size):
                 recording.declare(name, value)
-        interpreter = self._interpreter(recording)
+        interpreter = Interpreter(self.code, (), recording)
         try:
-            module = self._module()
+            module = self._start(interpreter, self.loader.anew(interpreter.recorder))
             carried = self._carried(module)
             for carry, (attributes, name) in zip(self.carries, carried, strict=True):
                 if isinstance(size := known.get(carry), Size):

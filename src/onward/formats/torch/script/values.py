@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ....core import budget
 from ....errors import ArgumentError
 from ....graph.structure import CONTAINERS, ELEMENT
-from .code import Class
+from .code import Class, Code
 
 
 @dataclass(eq=False)
 class Object:
     """An instance of a class of the archive; `path` leads to it from the model, "" for new objects."""
 
-    kind: Class
+    code: Code
+    class_path: str
     attributes: dict[str, Any] = field(default_factory=dict)
     path: str = ""
+
+    @cached_property
+    def kind(self) -> Class:
+        """The class. Raises ArgumentError if the archive does not have it, or its code is invalid."""
+        return self.code.class_at(self.class_path)
 
 
 class NamedTuple(tuple[Any, ...]):
