@@ -120,6 +120,6 @@ def erf(x: AnyArray) -> Any:
     return np.where(np.abs(numbers) <= 0.5, series * small, tail).astype(x.dtype)
 
 
-@erf.steps
+@erf.steps()
 def _(b: Builder, x: View) -> View:
     return b.map("unary", "error_function", x)

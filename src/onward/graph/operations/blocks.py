@@ -13,6 +13,7 @@ from ...errors import ShapeError
 from ..node import AnyArray, Node, Operand, Signature, with_size
 from ..plan.builder import Builder
 from ..plan.view import View
+from .movement import joined
 from .registry import OPERATIONS, Inputs, operation, typed_view
 from .value import Value
 
@@ -124,15 +125,7 @@ def _joined(b: Builder, values: Sequence[Value | None], axis: int) -> View | Non
     views = [x for value in parts if (x := typed_view(b, value)) is not None]
     if len(views) < len(parts):
         return None
-    if len(views) == 1:
-        return views[0]
-    sizes = list(views[0].shape)
-    sizes[axis] = sum(x.shape[axis] for x in views)
-    y, start = b.new(*sizes, dtype=views[0].dtype), 0
-    for x in views:
-        b.add("copy", x, y.sliced(axis, start, start + x.shape[axis]))
-        start += x.shape[axis]
-    return y
+    return views[0] if len(views) == 1 else joined(b, *views, axis=axis)
 
 
 def _windows_signature(

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..graph import Graph
-from ..node import Node, Signature
-from ..plan.builder import Builder
+from ..node import AnyArray, Node, Signature
+from ..plan.builder import Builder, inverse
 from ..plan.view import View
 from .arguments import as_axis
-from .reductions import reduced_axes
+from .reductions import NUMBERS, axis_first, cum_prod, reduced_axes
 from .registry import Inputs, known, lowering, typed_view
 from .value import Value
 
@@ -30,21 +30,15 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     return found and [b.reshaped(found[0], *shapes[0])]
 
 
-@lowering("CumProd")
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, place = typed_view(b, inputs[0]), known(inputs[1])
-    if x is None or place is None or x.dtype == "bool":
-        return None
-    axis, rank = as_axis(int(place.item()), len(x.shape)), len(x.shape)
-    steps = x.permuted(axis, *(other for other in range(rank) if other != axis))
-    backward, excludes = (bool(node.attributes.get(name)) for name in ("reverse", "exclusive"))
-    found = _products(b, steps.reversed(0) if backward else steps, excludes)
+@cum_prod.steps(NUMBERS, views=1)
+def _(b: Builder, x: View, axis: AnyArray, *, exclusive: int = 0, reverse: int = 0) -> View | None:
+    order = axis_first(as_axis(int(axis.item()), len(x.shape)), len(x.shape))
+    steps = x.permuted(*order)
+    found = _products(b, steps.reversed(0) if reverse else steps, bool(exclusive))
     if found is None:
         return None
-    y = found[1].reversed(0) if backward else found[1]
-    order = list(range(1, rank))
-    order.insert(axis, 0)
-    return [y.permuted(*order)]
+    y: View = found[1].reversed(0) if reverse else found[1]
+    return y.permuted(*inverse(order))
 
 
 def _products(b: Builder, steps: View, excludes: bool = False) -> list[Any] | None:

@@ -11,21 +11,21 @@ import onward._core as _core
 from ...errors import ArgumentError
 from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
-from ..plan.view import View
+from ..plan.view import DTYPES, View
 from ..sized import broadcast_shape
 from .expressions import composed
 from .integer_fusion import fuse
-from .registry import Inputs, elementwise_operation, known, lowering, typed_view
+from .registry import Inputs, Operation, elementwise_operation, known, typed_view
 from .signatures import broadcast, broadcast_booleans, common_dtype, like_first_boolean
 
 # Functions of one array.
 
-INTEGERS = {"int8", "uint8", "int32", "int64"}
+FLOATS, INTEGERS = {"float32", "float64"}, {"int8", "uint8", "int32", "int64"}
 MAX_WHOLE = 2.0**63  # of the float exponents of integers that are exact
 POWERS = (1.0, 2.0, 3.0, 4.0, 0.5, -1.0, -0.5, -2.0)  # that have steps of their own
 
 
-def _define_unary(name: str, function: Any, core: str | None = None, **options: Any) -> None:
+def _define_unary(name: str, function: Any, core: str | None = None, **options: Any) -> Operation:
     """Define a function of one array; `core` is its name in the core, which computes floats if it has it."""
 
     @elementwise_operation(name, **options)
@@ -38,13 +38,13 @@ def _define_unary(name: str, function: Any, core: str | None = None, **options: 
         return y
 
     if core is None:
-        return
-    dtypes = {"float32", "float64"} | (INTEGERS if core in ("absolute", "negative", "sign") else set())
+        return compute
 
-    @compute.lowering
-    def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-        x = typed_view(b, inputs[0])
-        return None if x is None or x.dtype not in dtypes else [b.map("unary", core, x)]
+    @compute.steps(FLOATS | (INTEGERS if core in ("absolute", "negative", "sign") else set()))
+    def _(b: Builder, x: View) -> View:
+        return b.map("unary", core, x)
+
+    return compute
 
 
 _rows: list[tuple[str, Any, str]] = [
@@ -64,9 +64,21 @@ _define_unary("Abs", np.abs, "absolute", takes_sizes=True)
 _define_unary("Neg", np.negative, "negative", takes_sizes=True)
 for _name in ("tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "arcsinh", "arccosh", "arctanh"):
     _define_unary(_name.replace("arc", "a").capitalize(), getattr(np, _name))
-_define_unary("BitwiseNot", np.invert, widens=False)
-_define_unary("Not", np.logical_not, signature=like_first_boolean, widens=False)
-_define_unary("IsNaN", np.isnan, signature=like_first_boolean, widens=False)
+bitwise_not = _define_unary("BitwiseNot", np.invert, widens=False)
+logical_not = _define_unary("Not", np.logical_not, signature=like_first_boolean, widens=False)
+is_nan = _define_unary("IsNaN", np.isnan, signature=like_first_boolean, widens=False)
+
+
+def inverted(b: Builder, x: View) -> View:
+    """Return integers with the opposite bits, or the negation of booleans."""
+    if x.dtype == "bool":
+        return b.combined("compare", "equal", x, b.scalar(False, "bool"))
+    return b.binary("subtract", b.constant(np.invert(np.zeros((), x.dtype))), x)
+
+
+bitwise_not.steps(DTYPES)(inverted)
+logical_not.steps(["bool"])(inverted)
+is_nan.steps(DTYPES)(lambda b, x: b.combined("compare", "not_equal", x, x, dtype="bool"))
 
 
 @elementwise_operation("IsInf", signature=like_first_boolean, widens=False)
@@ -77,6 +89,15 @@ def is_inf(x: AnyArray, *, detect_negative: int = 1, detect_positive: int = 1) -
     if not detect_positive:
         found &= x < 0
     return found
+
+
+@is_inf.steps(FLOATS)
+def _(b: Builder, x: View, *, detect_negative: int = 1, detect_positive: int = 1) -> View | None:
+    if not (detect_negative or detect_positive):
+        return None
+    infinity = b.scalar(np.inf if detect_positive else -np.inf, x.dtype)
+    found = b.map("unary", "absolute", x) if detect_negative and detect_positive else x
+    return b.combined("compare", "equal", found, infinity, dtype="bool")
 
 
 # Functions of two arrays, with broadcasting.
@@ -149,14 +170,10 @@ def _define_predicate(
     def compute(a: AnyArray, b: AnyArray) -> Any:
         return function(a, b)
 
-    @compute.lowering
-    def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-        first, second = (typed_view(b, value) for value in inputs[:: -1 if is_swapped else 1])
-        if first is None or second is None or first.dtype != second.dtype:
-            return None
-        if is_bitwise and first.dtype != "bool":
-            return None
-        return [b.combined(step, core, first, second, dtype="bool")]
+    @compute.steps(["bool"] if is_bitwise else DTYPES)
+    def _(b: Builder, first: View, second: View) -> View | None:
+        operands = (second, first) if is_swapped else (first, second)
+        return b.combined(step, core, *operands, dtype="bool") if first.dtype == second.dtype else None
 
 
 _define_predicate("Equal", np.equal, "compare", "equal")
@@ -168,19 +185,6 @@ _define_predicate("GreaterOrEqual", np.greater_equal, "compare", "less_or_equal"
 _define_predicate("BitwiseAnd", np.bitwise_and, "binary", "minimum", is_bitwise=True)
 _define_predicate("BitwiseOr", np.bitwise_or, "binary", "maximum", is_bitwise=True)
 _define_predicate("BitwiseXor", np.bitwise_xor, "compare", "not_equal", is_bitwise=True)
-
-
-def inverted(b: Builder, x: View) -> View:
-    """Return integers with the opposite bits, or the negation of booleans."""
-    if x.dtype == "bool":
-        return b.combined("compare", "equal", x, b.scalar(False, "bool"))
-    return b.binary("subtract", b.constant(np.invert(np.zeros((), x.dtype))), x)
-
-
-@lowering("BitwiseNot")
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x = typed_view(b, inputs[0])
-    return x and [inverted(b, x)]
 
 
 @elementwise_operation("BitShift", signature=broadcast, widens=False)
@@ -199,20 +203,17 @@ def mod(a: AnyArray, b: AnyArray, *, fmod: int = 0) -> Any:
     return np.where(b == 0, a, y) if are_integers and not np.all(b) else y
 
 
-@mod.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+@mod.steps(INTEGERS)
+def _(b: Builder, x: View, divisor: View, *, fmod: int = 0) -> View:
     """Subtract the whole multiples of b; the remainder of floats is exact only in NumPy."""
-    x, divisor = (typed_view(b, value) for value in inputs)
-    if x is None or divisor is None or x.dtype not in INTEGERS:
-        return None
     multiples = b.binary("multiply", b.binary("divide", x, divisor), divisor)
     rest, zero = b.binary("subtract", x, multiples), b.scalar(0, x.dtype)
-    if node.attributes.get("fmod"):
-        return [rest]
+    if fmod:
+        return rest
     signs = [b.combined("compare", "less", each, zero, dtype="bool") for each in (rest, divisor)]
     differs = b.combined("compare", "not_equal", *signs, dtype="bool")
     is_rest = b.combined("compare", "not_equal", rest, zero, dtype="bool")
-    return [b.combined("where", b.binary("minimum", differs, is_rest), b.binary("add", rest, divisor), rest)]
+    return b.combined("where", b.binary("minimum", differs, is_rest), b.binary("add", rest, divisor), rest)
 
 
 @elementwise_operation(
@@ -287,35 +288,10 @@ def where(condition: AnyArray, x: AnyArray, y: AnyArray) -> Any:
     return np.where(condition, x, y)
 
 
-@lowering("IsNaN")
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x = typed_view(b, inputs[0])
-    return x and [b.combined("compare", "not_equal", x, x, dtype="bool")]
-
-
-@lowering("IsInf")
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x = typed_view(b, inputs[0])
-    signs = [node.attributes.get(f"detect_{sign}", 1) for sign in ("negative", "positive")]
-    if x is None or x.dtype not in ("float32", "float64") or not any(signs):
-        return None
-    infinity = b.scalar(np.inf if signs[1] else -np.inf, x.dtype)
-    found = b.map("unary", "absolute", x) if all(signs) else x
-    return [b.combined("compare", "equal", found, infinity, dtype="bool")]
-
-
-@lowering("Not")
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x = typed_view(b, inputs[0])
-    return None if x is None or x.dtype != "bool" else [inverted(b, x)]
-
-
-@where.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    condition, x, y = (typed_view(b, value) for value in inputs)
-    if condition is None or condition.dtype != "bool" or x is None or y is None or x.dtype != y.dtype:
-        return None
-    return [b.combined("where", condition, x, y)]
+@where.steps(DTYPES)
+def _(b: Builder, condition: View, x: View, y: View) -> View | None:
+    fits = condition.dtype == "bool" and x.dtype == y.dtype
+    return b.combined("where", condition, x, y) if fits else None
 
 
 # Compositions.

@@ -162,11 +162,8 @@ def fixed_reciprocal(x: AnyArray) -> tuple[AnyArray, AnyArray]:
     return reciprocal_of_one_plus(fraction).astype(np.int32), zeros.astype(np.int32)
 
 
-@fixed_reciprocal.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x = typed_view(b, inputs[0])
-    if x is None or x.dtype != "int32":
-        return None
+@fixed_reciprocal.steps(["int32"])
+def _(b: Builder, x: View) -> list[View]:
     multiplier, shift = b.like(x), b.like(x)
     b.add("fixed_reciprocal", x, multiplier, shift)
     return [multiplier, shift]

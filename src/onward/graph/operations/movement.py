@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
-from ..plan.view import View
+from ..plan.view import DTYPES, View
 from ..size import are_same, is_symbolic
 from ..sized import broadcast_shape, dtype_of, has_sizes
 from .arguments import as_axes, as_axis, as_integers
@@ -301,19 +301,18 @@ def concat(*arrays: AnyArray, axis: int) -> Any:
     return np.concatenate(arrays, axis)
 
 
-@concat.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    parts = [part for value in inputs if (part := typed_view(b, value)) is not None]
-    if len(parts) < len(inputs):
-        return None
-    axis = node.attributes["axis"] % len(shapes[0])
-    y, start = b.new(*shapes[0], dtype=parts[0].dtype), 0
+@concat.steps(DTYPES)
+def joined(b: Builder, *parts: View, axis: int) -> View:
+    """Copy views one behind the other along an axis."""
+    shape, start = list(parts[0].shape), 0
+    shape[axis] = sum(part.shape[axis] for part in parts)
+    y, axis = b.new(*shape, dtype=parts[0].dtype), axis % len(shape)
     for part in parts:
-        size = part.shape[axis]
-        if size:
-            b.add("copy", part, y.sliced(axis, start, start + size))
-        start += size
-    return [y]
+        stop = start + part.shape[axis]
+        if part.shape[axis]:
+            b.add("copy", part, y.sliced(axis, start, stop))
+        start = stop
+    return y
 
 
 concat.lowers_empty = True

@@ -34,7 +34,7 @@ def _define_softmax(name: str, logarithm: bool) -> None:
             return x
         return (softmax if x.dtype in (np.float32, np.float64) else _rounded_softmax)(x, axis, logarithm)
 
-    @compute.steps
+    @compute.steps()
     def _(b: Builder, x: View, *, axis: int = -1) -> View:
         return b.rows("softmax", logarithm, x, [axis % len(x.shape)])
 
@@ -55,7 +55,7 @@ def standardize(x: AnyArray, *, axes: Sequence[int], epsilon: float) -> AnyArray
     return np.moveaxis(standardized(rows, epsilon).reshape(moved.shape), ends, last)
 
 
-@standardize.steps
+@standardize.steps()
 def _(b: Builder, x: View, *, axes: Sequence[int], epsilon: float) -> View:
     return b.rows("standardize", epsilon, x, sorted(axis % len(x.shape) for axis in axes))
 

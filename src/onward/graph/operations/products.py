@@ -348,7 +348,7 @@ def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
     return math.prod(sizes.values())
 
 
-@einsum.steps
+@einsum.steps()
 def _(b: Builder, *views: View, equation: str) -> View | None:
     layout = _layout(equation, [x.shape for x in views])
     if layout is None:
@@ -395,13 +395,10 @@ def quantized_matmul(
     return y.reshape(*x.shape[:-1], len(W))
 
 
-@quantized_matmul.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, W, scale, bias = view(b, inputs[0]), *(known(value) for value in (*inputs[1:], None, None)[:3])
-    if x is None or W is None:
-        return None
+@quantized_matmul.steps(views=1)
+def _(b: Builder, x: View, W: AnyArray, scale: AnyArray | None = None, bias: AnyArray | None = None) -> View:
     packed = b.packed((W, scale, bias), "quantized", lambda: (W, bias, scale))
-    return [product_step(b, packed, x, len(W))]
+    return product_step(b, packed, x, len(W))
 
 
 @quantized_matmul.combining

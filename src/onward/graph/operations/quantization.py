@@ -130,7 +130,7 @@ def quantize_dynamically(x: AnyArray) -> tuple[AnyArray, AnyArray, AnyArray]:
     return round_and_clip(x / scale, zero_point, UINT8), np.asarray(scale), np.asarray(zero_point)
 
 
-operation(
+dynamic_quantize_linear = operation(
     "DynamicQuantizeLinear",
     signature=lambda x: [Signature(x.shape, UINT8), Signature((), FLOAT32), Signature((), UINT8)],
     combines=lambda node, inputs: [range(len(inputs[0].shape))],  # the scale depends on all elements
@@ -207,12 +207,9 @@ over_time("ConvInteger")(windows_over_time)
 # The steps in the core.
 
 
-@lowering("DynamicQuantizeLinear")
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+@dynamic_quantize_linear.steps()
+def _(b: Builder, x: View) -> list[View]:
     """Quantize x to uint8; return the bytes, their scale and their zero point."""
-    x = view(b, inputs[0])
-    if x is None:
-        return None
     y, scale, zero_point = b.new(*x.shape, dtype="uint8"), b.new(), b.new(dtype="uint8")
     b.add("quantize_dynamically", b.contiguous(x), y, scale, zero_point)
     return [y, scale, zero_point]

@@ -15,7 +15,7 @@ from ...layers.sequential import Last
 from ..activation_names import RECURRENT
 from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
-from ..plan.view import View
+from ..plan.view import DTYPES, View
 from ..size import hint
 from ..sized import broadcast_shape, has_sizes, integers
 from .expressions import DataDependent, composed
@@ -197,13 +197,12 @@ def final_state(state: AnyArray, initial: AnyArray, lengths: AnyArray) -> AnyArr
     return np.where((lengths > 0)[:, None], state, initial)
 
 
-@final_state.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    state, initial, lengths = (typed_view(b, value) for value in inputs)
-    if state is None or initial is None or lengths is None or state.dtype != initial.dtype:
+@final_state.steps(DTYPES)
+def _(b: Builder, state: View, initial: View, lengths: View) -> View | None:
+    if state.dtype != initial.dtype:
         return None
     has_steps = b.combined("compare", "less", b.scalar(0, lengths.dtype), lengths, dtype="bool")
-    return [b.combined("where", b.reshaped(has_steps, *has_steps.shape, 1), state, initial)]
+    return b.combined("where", b.reshaped(has_steps, *has_steps.shape, 1), state, initial)
 
 
 def new_layer(

@@ -15,12 +15,12 @@ import onward._core as _core
 from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder, Weights
-from ..plan.view import View
+from ..plan.view import DTYPES, View
 from ..size import Axes
 from .arguments import as_axis
 from .elementwise import inverted
 from .expressions import composed, exp, log, sqrt, square, where
-from .registry import Inputs, along_time, known, lowering, operation, over_time, typed_view
+from .registry import Inputs, Operation, along_time, known, lowering, operation, over_time, typed_view
 from .signatures import like_first
 
 
@@ -259,7 +259,7 @@ def _combines_axis(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int
     return [[as_axis(int(axis.item()), len(x.shape))], ()]
 
 
-def _define_cumulative(name: str, function: Callable[..., Any], first: int) -> None:
+def _define_cumulative(name: str, function: Callable[..., Any], first: int) -> Operation:
     @operation(name, signature=like_first, widens=True, combines=_combines_axis)
     def compute(x: AnyArray, axis: AnyArray, *, exclusive: int = 0, reverse: int = 0) -> Any:
         """Each element covers itself and those before it, or those after it if `reverse`; itself is left out
@@ -274,29 +274,32 @@ def _define_cumulative(name: str, function: Callable[..., Any], first: int) -> N
             y = shifted
         return np.flip(y, place) if reverse else y
 
-
-_define_cumulative("CumSum", np.cumsum, 0)
-_define_cumulative("CumProd", np.cumprod, 1)
+    return compute
 
 
-@lowering("CumSum")
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, place = typed_view(b, inputs[0]), known(inputs[1])
-    if x is None or place is None or x.dtype == "bool":
-        return None
-    axis = as_axis(int(place.item()), len(x.shape))
-    y = b.new(*x.shape, dtype=x.dtype)
-    order = (axis, *(other for other in range(len(x.shape)) if other != axis))
+cum_sum, cum_prod = _define_cumulative("CumSum", np.cumsum, 0), _define_cumulative("CumProd", np.cumprod, 1)
+NUMBERS = DTYPES.keys() - {"bool"}
+
+
+@cum_sum.steps(NUMBERS, views=1)
+def _(b: Builder, x: View, axis: AnyArray, *, exclusive: int = 0, reverse: int = 0) -> View:
+    place = as_axis(int(axis.item()), len(x.shape))
+    y, order = b.new(*x.shape, dtype=x.dtype), axis_first(place, len(x.shape))
     source, target = x.permuted(*order), y.permuted(*order)
-    if node.attributes.get("reverse"):
+    if reverse:
         source, target = source.reversed(0), target.reversed(0)
-    if node.attributes.get("exclusive"):
+    if exclusive:
         b.add("copy", b.scalar(0.0, target.dtype), target.sliced(0, 0, 1))
-        n = x.shape[axis]
+        n = x.shape[place]
         source, target = source.sliced(0, 0, n - 1), target.sliced(0, 1, n)
     if source.shape[0]:
         b.add("accumulate", source, target)
-    return [y]
+    return y
+
+
+def axis_first(axis: int, rank: int) -> list[int]:
+    """Return the order of axes in which one comes before the others."""
+    return [axis, *(other for other in range(rank) if other != axis)]
 
 
 @over_time("CumSum", "CumProd")

@@ -62,6 +62,9 @@ Temporaries = Callable[[Sequence[Any], Mapping[str, Any]], int]
 # Adds a node, some of whose inputs vary over time, to a graph over one block: it takes a `BlockBuilder`.
 StreamRule = Callable[[Any, Node], bool | None]  # False: the node stays as it is
 Rule = TypeVar("Rule", Lowering, Combines, StreamRule, Expand, Infer, Reads, Ranked, Temporaries)
+# Adds the steps of a node: from the builder, the views of its inputs and its attributes, to the view of its
+# output or those of several, or None as a lowering does.
+Steps = TypeVar("Steps", bound=Callable[..., View | list[View] | None])
 
 WIDENED = {"float16", "bfloat16"}  # dtypes that are computed in float32
 OPERATIONS_OF_ELEMENT = 4  # elementary operations for an element that is read or written
@@ -137,20 +140,33 @@ class Operation:
     expanding, inferring = map(_registration, ("expand", "infer"))
     reading, ranking, allocating = map(_registration, ("reads", "ranked", "temporaries"))
 
-    def steps(self, function: Callable[..., View | None]) -> Callable[..., View | None]:
+    def steps(
+        self, dtypes: Collection[str] = ("float32",), views: int | None = None
+    ) -> Callable[[Steps], Steps]:
         """Register a function of the builder, the views of the inputs and the attributes as `lowering`.
 
-        It returns the view of the output, or None. It only runs if all inputs are float32.
+        It runs only if all inputs are in the core, in some of the dtypes. With `views`, only so many of the
+        first inputs are views; the others must be known, and are arrays.
         """
 
-        @functools.wraps(function)
-        def lower(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-            views = [view(b, value) for value in inputs]
-            y = None if None in views else function(b, *views, **node.attributes)
-            return y and [y]
+        def register(function: Steps) -> Steps:
+            @functools.wraps(function)
+            def lower(
+                b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
+            ) -> list[View] | None:
+                first, others = inputs[:views], inputs[len(inputs[:views]) :]
+                if any([value is None or name_of(value.dtype) not in dtypes for value in first]):
+                    return None
+                operands = [typed_view(b, value) for value in first]
+                if None in operands or not all(map(is_known, others)):
+                    return None
+                found = function(b, *operands, *map(known, others), **node.attributes)
+                return [found] if isinstance(found, View) else found
 
-        self.lower = lower
-        return function
+            self.lower = lower
+            return function
+
+        return register
 
     @property
     def is_predicate(self) -> bool:

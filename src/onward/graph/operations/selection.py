@@ -8,14 +8,14 @@ import numpy as np
 
 from ...core import budget
 from ...errors import ArgumentError
-from ..node import AnyArray, Node, Operand, Signature, with_size
+from ..node import AnyArray, Operand, Signature, with_size
 from ..plan.builder import Builder
-from ..plan.view import View
+from ..plan.view import DTYPES, View
 from ..sized import dtype_of
 from .arguments import as_axis, as_integers
 from .creation import places_along
 from .expressions import composed
-from .registry import EVERY_INPUT, Inputs, along_axis, known, lowering, operation, reading, typed_view
+from .registry import EVERY_INPUT, along_axis, operation, reading
 
 INT64: np.dtype[Any] = np.dtype(np.int64)
 
@@ -32,6 +32,15 @@ def _define_arg(name: str, function: Any) -> None:
         if select_last_index:
             return x.shape[axis] - 1 - function(np.flip(x, axis), axis, keepdims=bool(keepdims))
         return function(x, axis, keepdims=bool(keepdims))
+
+    @compute.steps(DTYPES)
+    def _(b: Builder, x: View, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> View:
+        place = as_axis(axis, len(x.shape))
+        rows = x.reversed(place) if select_last_index else x
+        _, indices = _top(b, rows, place, 1, name == "ArgMax", nan_first=True)
+        if select_last_index:
+            indices = b.binary("subtract", b.scalar(x.shape[place] - 1, "int64"), indices)
+        return indices if keepdims else b.reshaped(indices, *x.shape[:place], *x.shape[place + 1 :])
 
 
 _define_arg("ArgMax", np.argmax)
@@ -65,30 +74,9 @@ def top_k(x: AnyArray, k: AnyArray, *, axis: int = -1, largest: int = 1, sorted:
     return np.take_along_axis(x, order, axis), order
 
 
-@lowering("ArgMax", "ArgMin")
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x = typed_view(b, inputs[0])
-    if x is None:
-        return None
-    axis, is_last = (
-        as_axis(node.attributes.get("axis", 0), len(x.shape)),
-        node.attributes.get("select_last_index"),
-    )
-    rows = x.reversed(axis) if is_last else x
-    _, indices = _top(b, rows, axis, 1, node.operation == "ArgMax", nan_first=True)
-    if is_last:
-        indices = b.binary("subtract", b.scalar(x.shape[axis] - 1, "int64"), indices)
-    return [b.reshaped(indices, *shapes[0])]
-
-
-@top_k.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, k = typed_view(b, inputs[0]), known(inputs[1])
-    if x is None or k is None:
-        return None
-    axis = as_axis(node.attributes.get("axis", -1), len(x.shape))
-    largest = bool(node.attributes.get("largest", 1))
-    return list(_top(b, x, axis, k.item(), largest, nan_first=largest))
+@top_k.steps(DTYPES, views=1)
+def _(b: Builder, x: View, k: AnyArray, *, axis: int = -1, largest: int = 1, sorted: int = 1) -> list[View]:
+    return list(_top(b, x, as_axis(axis, len(x.shape)), k.item(), bool(largest), nan_first=bool(largest)))
 
 
 def _top(b: Builder, x: View, axis: int, k: Any, largest: bool, nan_first: bool) -> tuple[View, View]:

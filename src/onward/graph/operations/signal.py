@@ -15,7 +15,7 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from .arguments import as_integers
 from .products import split_rows
-from .registry import EVERY_INPUT, Inputs, along_time, is_known, known, operation, view
+from .registry import EVERY_INPUT, along_time, operation
 
 SUMMED_AT_ONCE = 32  # terms of one product; more of them in float32 would add up too many rounding errors
 
@@ -30,7 +30,9 @@ def _as_pairs(x: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
     return np.stack([x.real, x.imag], -1).astype(dtype)
 
 
-def _dft_sizes(x: Operand, length: Any, axis: Any, inverse: int, onesided: int) -> tuple[int, int, int]:
+def _dft_sizes(
+    x: Operand | View, length: Any, axis: Any, inverse: int, onesided: int
+) -> tuple[int, int, int]:
     """Return the axis, the length of the transform and the size of the result on this axis."""
     rank = len(x.shape)
     place = -2 if axis is None else as_integers(axis)[0]
@@ -216,29 +218,27 @@ def _lower_transform(
     return y.with_axes((*leading, bins, 2), (*y.strides[:-1], 2 * y.strides[-1], y.strides[-1]))
 
 
-@dft.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, (length, axis) = view(b, inputs[0]), (*map(known, inputs[1:]), None, None)[:2]
-    inverse, onesided = (bool(node.attributes.get(name)) for name in ("inverse", "onesided"))
-    if x is None or not all(map(is_known, inputs[1:])):
-        return None
-    place, n, bins = _dft_sizes(inputs[0], length, axis, inverse, onesided)  # type: ignore[arg-type]  # has shape and dtype
+@dft.steps(views=1)
+def _(
+    b: Builder, x: View, length: Any = None, axis: Any = None, *, inverse: int = 0, onesided: int = 0
+) -> View | None:
+    place, n, bins = _dft_sizes(x, length, axis, inverse, onesided)
     rank, parts = len(x.shape), x.shape[-1]
     rest = [axis for axis in range(rank - 1) if axis != place]
     moved = x.permuted(*rest, place, rank - 1)
     if inverse and parts == 1:  # real numbers are complex ones without imaginary parts
         return None
-    y = _transform(b, moved, n, bins, shapes[0][-1], inverse, None)
+    y = _transform(b, moved, n, bins, 1 if inverse and onesided else 2, bool(inverse), None)
     if y is None and inverse and onesided:
         return None
     if y is None:
         rows = b.reshaped(moved, *moved.shape[:-2], moved.shape[-2] * parts)
-        y = _lower_transform(b, rows, n, parts, bins, inverse, None)
-    return [y.permuted(*np.argsort([*rest, place]), rank - 1)]
+        y = _lower_transform(b, rows, n, parts, bins, bool(inverse), None)
+    return y.permuted(*np.argsort([*rest, place]), rank - 1)
 
 
 def _stft_sizes(
-    signal: Operand, frame_step: Any, window: Operand | None, frame_length: Any, onesided: int
+    signal: Operand | View, frame_step: Any, window: Operand | None, frame_length: Any, onesided: int
 ) -> tuple[int, int, int, int]:
     """Return the step, the frame length, the number of frames and the number of frequencies."""
     step = as_integers(frame_step)[0]
@@ -295,21 +295,19 @@ def _stft_of(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[int,
     return _stft_sizes(signal, step, window, length, attributes.get("onesided", 1))
 
 
-@stft.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """Lower to a product of overlapping frames with a matrix of cosines and sines."""
-    signal, (window, length) = view(b, inputs[0]), (*inputs[2:], None, None)[:2]
-    if signal is None or not all(map(is_known, inputs[1:])):
-        return None
-    given: Any = (*map(known, (inputs[1], window, length)), node.attributes.get("onesided", 1))
-    step, n, frames, bins = _stft_sizes(inputs[0], *given)  # type: ignore[arg-type]  # has shape and dtype
+@stft.steps(views=1)
+def _(
+    b: Builder, signal: View, frame_step: Any, window: Any = None, length: Any = None, *, onesided: int = 1
+) -> View:
+    """Multiply overlapping frames with a matrix of cosines and sines, unless a fast transform is faster."""
+    step, n, frames, bins = _stft_sizes(signal, frame_step, window, length, onesided)
     parts = signal.shape[2] if len(signal.shape) == 3 else 1
     dense = b.contiguous(signal)
     strides = (signal.shape[1] * parts, step * parts, 1)
     rows = dense.with_axes((signal.shape[0], frames, n * parts), strides)
     numbers = rows.with_axes((*rows.shape[:2], n, parts), (*strides[:2], parts, 1))
-    y = _transform(b, numbers, n, bins, 2, False, known(window))
-    return [y or _lower_transform(b, rows, n, parts, bins, False, known(window))]
+    y = _transform(b, numbers, n, bins, 2, False, window)
+    return y or _lower_transform(b, rows, n, parts, bins, False, window)
 
 
 @stft.combining
