@@ -341,7 +341,7 @@ def test_mistakes_are_one_error_message() -> None:
         (("sample", "vowels"), 1, "is not a text model"),
         (("sample", "nothing"), 2, "neither a file nor a bundled model"),
         (("sample", "play.safetensors", "--prompt", "Zounds"), 1, "character 0 of the text is 'Z'"),
-        (("sample", "play.safetensors", "--temperature", "-1"), 1, "temperature=-1"),
+        (("sample", "play.safetensors", "--temperature", "-1"), 2, "-1.0 is not in the range x>=0"),
         (("score", "play.safetensors", "other.txt", "--unknown", "error"), 1, "is 'é'"),
         (("score", "vowels", "table.npz"), 1, "the model takes 12 features"),
         (("plot", "play.safetensors"), 1, "is not a checkpoint"),
