@@ -1,6 +1,8 @@
 // Memory of a thread for the time of a function.
 #pragma once
 
+#include <cstdint>
+#include <new>
 #include <vector>
 
 #include "platform/packed.h"
@@ -49,13 +51,19 @@ class ThreadMemory {
 template <class Number>
 class Temporary {
 public:
-    explicit Temporary(Size n) : memory((Number*)ThreadMemory::own().take(n * Size(sizeof(Number)))) {}
+    // Throws std::bad_alloc.
+    explicit Temporary(Size n) : memory((Number*)ThreadMemory::own().take(bytes(n))) {}
     Temporary(const Temporary&) = delete;
     Temporary& operator=(const Temporary&) = delete;
     ~Temporary() { ThreadMemory::own().give_back(); }
     Number* data() const { return memory; }
 
 private:
+    static Size bytes(Size n) {
+        if (n > PTRDIFF_MAX / Size(sizeof(Number))) throw std::bad_alloc();
+        return n * Size(sizeof(Number));
+    }
+
     Number* const memory;
 };
 

@@ -89,6 +89,10 @@ void Program::evaluate(const std::vector<Size>& axes, std::vector<Size>& found) 
             case Operation::product: overflows = __builtin_mul_overflow(found[a], found[b], &value); break;
             case Operation::quotient:
                 if (found[b] == 0) throw std::invalid_argument("a size is divided by 0");
+                if (found[b] == -1) {  // the processor stops a program whose quotient is too large
+                    overflows = __builtin_sub_overflow(Size(0), found[a], &value);
+                    break;
+                }
                 value = found[a] / found[b];
                 if (found[a] % found[b] && (found[a] < 0) != (found[b] < 0)) value--;
                 break;
@@ -122,7 +126,8 @@ Size Program::place(const Size* values, Size* offsets, Memory& memory) const {
     Size end = 0;
     for (const Array& array : arrays) {
         const Size size = array.size.at(values);
-        if (size < 0) throw std::invalid_argument("an array has a negative size");
+        if (size < 0 || size > std::numeric_limits<Size>::max() - alignment)
+            throw std::invalid_argument("an array has a size below 0, or too large");
         const Size length = ceil_div(size, alignment) * alignment;
         parts_end = std::remove_if(parts, parts_end, [&](const Part& part) { return part.last < array.first; });
         Size first = parts_end == parts ? 0 : parts_end[-1].stop, best = std::numeric_limits<Size>::max(), stop = 0;

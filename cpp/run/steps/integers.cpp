@@ -115,6 +115,8 @@ public:
         rows = places.count, units = result.units = y.shape.back(), result.stride = places.stride;
         is_rescaled = multiplier, adds_first = bias && bias->dtype == DType::int32;
         if (bias && elements(bias->shape) != units) throw std::invalid_argument("a bias needs a number for each unit");
+        if (row_scale && elements(row_scale->shape) != rows)
+            throw std::invalid_argument("exact sums need a scale for each row");
         this->row_scale = place(row_scale, rows), this->scale = place(scale), this->bias = place(bias);
         this->multiplier = place(multiplier), this->shift = place(shift);
         result.has_scale_per_unit = is_vector(scale);

@@ -116,7 +116,7 @@ void Plan::run_loop(const Loop& loop, std::byte* const* spaces) const {
     }
     for (size_t k = 0; k < states.size(); k++)  // fewer runs may leave it elsewhere
         if (std::byte* const result = at<std::byte>(states[k].result, spaces); carried[2 * k] != result)
-            std::memcpy(result, carried[2 * k], states[k].bytes);
+            std::memmove(result, carried[2 * k], states[k].bytes);
 }
 
 }  // namespace onward

@@ -104,8 +104,9 @@ void Plan::gather(const View& x, std::span<const Size> table, const View& y) {
     check(y), check_same(x, y);
     if (!is_contiguous(y) || Size(table.size()) != elements(y.shape))
         throw std::invalid_argument("a table of offsets needs a contiguous result of its size");
+    const Size end = space_sizes.at(x.space) / size_of(x.dtype);
     for (const Size offset : table)
-        if (x.offset + offset < 0 || (x.offset + offset + 1) * size_of(x.dtype) > space_sizes.at(x.space))
+        if (Size place; __builtin_add_overflow(x.offset, offset, &place) || place < 0 || place >= end)
             throw std::out_of_range("a table of offsets exceeds its space");
     with_element(x.dtype, [&]<class T>(T) {
         add([x = Place(x), y = Place(y), table](std::byte* const* spaces) {

@@ -82,6 +82,7 @@ bool has_negative_zero(const float* x, Size n) {
 Size cost(Size M, Size N, Size L) { return 2 * M * ceil_div(N, L) + N; }
 
 constexpr Size most_filters = 4;
+constexpr double most_packed = 1e15;  // numbers in a matrix: more than memory holds
 
 // y (M, N) = a (M, K) b (K, N).
 struct MatrixProduct {
@@ -323,6 +324,8 @@ void Plan::matmul(const View& a, const View& b, const View& y) {
     const Size K = a.shape.back();
     const MatrixProduct product{y.shape[axes - 2], y.shape[axes - 1], K, steps_of(a), steps_of(b), steps_of(y)};
     const Size M = product.M, N = product.N;
+    for (const Size size : {M, N})  // where strides are 0, sizes need no memory
+        if ((double(size) + 1) * (double(K) + 1) > most_packed) throw std::bad_alloc();
     if (cost(N, M, kernels.L) < cost(M, N, kernels.L)) return matmul(transposed(b), transposed(a), transposed(y));
     // The offsets of all matrices of an operand, broadcast to those of y.
     auto offsets = [&](const View& operand, Size rows, Size columns) {

@@ -93,7 +93,7 @@ void Plan::quantized_lstm(const QuantizedLSTM& lstm, const View& x, const View* 
     check_floats({&x, h0 ? h0 : &x, c0 ? c0 : &x, &y, &h_n, &c_n});
     auto has_size = [](const View& view, Size n) { return elements(view.shape) == n && is_contiguous(view); };
     const Size T = x.shape.at(0), B = x.shape.at(1), state = lstm.D * B * lstm.H;
-    if (T < 1 || B < 1 || !has_size(x, T * B * lstm.I) || !has_size(y, T * state) || !has_size(h_n, state) ||
+    if (is_empty(x) || !has_size(x, T * B * lstm.I) || !has_size(y, T * state) || !has_size(h_n, state) ||
         !has_size(c_n, state) || (h0 && !has_size(*h0, state)) || (c0 && !has_size(*c0, state)))
         throw std::invalid_argument("the views of a quantized LSTM do not match its weights");
     const PlaceOrNull first_h(h0), first_c(c0);

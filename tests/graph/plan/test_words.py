@@ -1,0 +1,125 @@
+"""Programs with hostile numbers, as a file may hold them: each is refused before it leaves its arrays."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onward import _core
+from onward.graph.plan.view import View
+from onward.graph.plan.words import NUMBER, QUOTIENT, WordWriter
+
+LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
+BYTES = 4096  # of the only array, which is space 1
+
+
+def program(
+    steps: Sequence[tuple[str, Sequence[Any]]] = (),
+    table: Sequence[tuple[int, int, int]] = (),
+    arrays: Sequence[tuple[int, int, int]] = (),
+    weights: Sequence[Any] = (),
+) -> Any:
+    writer = WordWriter(lambda found: weights.index(found))
+    for part in ([], [BYTES], list(arrays), [], []):  # guards, spaces, arrays, outputs and locations
+        writer.write(part)
+    writer.steps(steps)
+    writer.write(0)
+    writer.values = list(table)
+    return _core.Program(writer.program, list(weights))
+
+
+def run(*step: Any, weights: Sequence[Any] = ()) -> None:
+    plan = program([(step[0], step[1:])], weights=weights).bind([], throws=True)
+    plan.run([np.zeros(plan.arena_size, np.uint8), np.zeros(BYTES, np.uint8)], 0, 1)
+
+
+def at(offset: Any, *shape: Any, strides: Sequence[int] | None = None, dtype: str = "float32") -> View:
+    """A view of the array."""
+    if strides is None:
+        return View.contiguous(1, offset, shape, dtype)
+    return View(1, offset, shape, tuple(strides), dtype)
+
+
+@pytest.mark.parametrize(("dividend", "holds"), [(LOWEST, False), (LOWEST + 1, True), (7, True)])
+def test_a_quotient_that_no_size_can_be_does_not_end_the_process(dividend: int, holds: bool) -> None:
+    """The processor's division trapped."""
+    made = program(table=[(NUMBER, dividend, 0), (NUMBER, -1, 0), (QUOTIENT, 0, 1)])
+    if holds:
+        assert made.bind([], throws=True) is not None
+    else:
+        with pytest.raises(OverflowError, match="a size is too large"):
+            made.bind([], throws=True)
+
+
+@pytest.mark.parametrize("size", [-1, HIGHEST, HIGHEST - 62])
+def test_arrays_whose_sizes_overflow_when_they_are_rounded_up_are_refused(size: int) -> None:
+    with pytest.raises(ValueError, match="an array has a size below 0, or too large"):
+        program(arrays=[(size, 0, 0)]).bind([], throws=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64", "int8"])
+def test_a_table_of_offsets_stays_in_its_array_although_bytes_overflow(dtype: str) -> None:
+    """An offset of 2^62 + k passed as k: its number of bytes wrapped."""
+    size = np.dtype(dtype).itemsize
+    end = BYTES // size
+    run("gather", at(1, end, dtype=dtype), [0, end - 2, -1], at(0, 3, dtype=dtype))
+    for offset in (end - 1, -2, HIGHEST, LOWEST >> 1, *((1 << 64 - bits) - 100 for bits in range(2, 7))):
+        with pytest.raises(IndexError, match="a table of offsets exceeds its space"):
+            run("gather", at(1, end, dtype=dtype), [0, offset], at(0, 2, dtype=dtype))
+
+
+@pytest.mark.parametrize("space", [-1, 2, HIGHEST, LOWEST])
+def test_an_empty_table_of_offsets_names_an_array_that_exists(space: int) -> None:
+    with pytest.raises(IndexError):
+        run("gather", View(space, 0, (0,), (1,)), [0][:0], at(0, 0))
+
+
+@pytest.mark.parametrize(("scales", "fits"), [(3, True), (1, False), (2, False)])
+def test_exact_sums_have_a_scale_for_each_row(scales: int, fits: bool) -> None:
+    """One scale was read as one of each row."""
+    matrix = _core.IntegerMatrix(np.ones((4, 5), np.int8), np.zeros(4, np.int32))
+    x, zero = at(0, 3, 5, dtype="int8"), at(100, 1, dtype="int8")
+    arguments = matrix, x, 1, zero, at(50, scales), None, None, at(100, 3, 4)
+    if fits:
+        run("integer_product", *arguments, weights=[matrix])
+    else:
+        with pytest.raises(ValueError, match="a scale for each row"):
+            run("integer_product", *arguments, weights=[matrix])
+
+
+def test_sizes_of_empty_arrays_are_not_those_of_states() -> None:
+    """2^62 rows of no numbers had as many states as an empty array, because the number of states wrapped."""
+    rng, H = np.random.default_rng(0), 4
+    q, scale, zero = (
+        rng.integers(-9, 9, (4 * H, H), np.int8),
+        np.ones(4 * H, np.float32),
+        np.zeros(4 * H, np.int32),
+    )
+    bias = np.zeros(4 * H, np.float32)
+    lstm = _core.QuantizedLSTM([(q, scale, zero, q, scale, zero, bias, None)], [], False)
+
+    def arguments(B: int, features: int, states: int) -> Sequence[Any]:
+        state = at(200, states)
+        return lstm, at(0, 1, B, features), None, None, at(100, states), state, at(300, states)
+
+    run("quantized_lstm", *arguments(3, H, 3 * H), weights=[lstm])
+    with pytest.raises(ValueError, match="do not match its weights"):
+        run("quantized_lstm", *arguments(1 << 62, 0, 0), weights=[lstm])
+
+
+LARGE = 1 << 33, 1 << 31
+
+
+@pytest.mark.parametrize(
+    ("M", "N", "K"), [(8, *LARGE), (*LARGE, 8), (*LARGE, 8)[::-1], (8, 1, HIGHEST), (8, 0, HIGHEST)]
+)
+def test_matrices_without_memory_are_not_packed(M: int, N: int, K: int) -> None:
+    """With strides of 0, the number of bytes of a packed matrix wrapped."""
+    with pytest.raises(MemoryError):
+        run("matmul", *(at(0, *shape, strides=(0, 0)) for shape in ((M, K), (K, N), (M, N))))
+
+
+def test_rows_without_memory_are_not_gathered() -> None:
+    with pytest.raises(MemoryError):
+        run("reduce", "sum", at(0, 1 << 61, strides=[0]), at(1, 1))
