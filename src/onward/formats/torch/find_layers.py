@@ -105,13 +105,19 @@ def find_layers(
         parts.leftover += [f"{prefix}.{name}".lstrip(".") for name in group if name not in used]
     parts.leftover += state_dict.others
     if not parts:
-        reasons = "; ".join(f"{prefix or 'the module'}: {reason}" for prefix, reason in parts.reasons.items())
-        named = [*filter(None, parts.leftover)]
-        tensors = ", ".join(named[:NAMED]) or "a tensor without a name"
-        tensors += f" and {len(named) - NAMED} more tensors" if len(named) > NAMED else ""
-        contents = reasons or (f"it contains {tensors}" if parts.leftover else "it contains no tensors")
-        raise ArgumentError(f"the file contains no layer that Onward supports: {contents}")
+        raise ArgumentError(f"the file contains no layer that Onward supports: {_contents(parts)}")
     return parts
+
+
+def _contents(parts: Parts) -> str:
+    """Describe a file without layers: why its modules are none, or else its tensors."""
+    if parts.reasons:
+        return "; ".join(f"{prefix or 'the module'}: {reason}" for prefix, reason in parts.reasons.items())
+    if not parts.leftover:
+        return "it contains no tensors"
+    names = [*filter(None, parts.leftover)]
+    rest = f" and {len(names) - NAMED} more tensors" if len(names) > NAMED else ""
+    return f"it contains {', '.join(names[:NAMED]) or 'a tensor without a name'}{rest}"
 
 
 def _sequential_modules(modules: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
