@@ -19,8 +19,11 @@ from support.script_archives import archive, forward
 
 import onward
 from onward.errors import FileError, OnwardError
+from onward.formats.torch.archive import read
 from onward.formats.torch.script import code
 from onward.formats.torch.script.objects import Loader
+from onward.formats.torch.script.program import Program
+from onward.model import Model
 
 X = np.random.default_rng(3).standard_normal((2, 5, 3)).astype(np.float32)
 WEIGHT = np.random.default_rng(4).standard_normal((1, 3)).astype("<f4")
@@ -90,6 +93,23 @@ def test_loading_finds_the_code_of_each_class(tmp_path: Path) -> None:
                 others.writestr(name, members.read(name))
     with pytest.raises(FileError, match=r"without\.pt: the archive has no class __torch__\.layers\.Inner"):
         onward.load(kept)
+
+
+def test_each_file_of_code_is_read_once(tmp_path: Path) -> None:
+    """Looking for the code of each class decoded its file: work grew with the product of both sizes."""
+    members = b"".join(text(f"n{i}") + f"c__torch__\nN{i}\n)\x81}}b".encode("latin-1") for i in range(300))
+    lines = "past = self.past", "self.past = torch.add(past, 1)", "return torch.add(x, past)"
+    state = b"}(" + text("past") + b"K\x07" + members + b"u"
+    content = archive(tmp_path, forward(*lines), state=state).read_bytes()
+    files, reads = read(content), list[str]()
+
+    def read_file(file: str) -> str:
+        reads.append(file)
+        return files.code(file)
+
+    model = Model(Program(content, archive=files, code=code.Code(read_file)).graph())
+    np.testing.assert_array_equal(model(X)[0], X + 7)
+    assert reads == ["__torch__.py"]
 
 
 @pytest.mark.parametrize("inner", [PRODUCT, COUNTED])

@@ -59,13 +59,14 @@ class Code:
     """
 
     read: Callable[[str], str]
+    _sources: dict[str, str] = field(default_factory=dict)
     _files: dict[str, dict[str, Function | Class]] = field(default_factory=dict)
 
     def find(self, path: str) -> Function | Class | None:
         """Return the function or class with a dotted path, or None. Raises ArgumentError for invalid code."""
         module, _, name = path.rpartition(".")
         if module not in self._files:
-            self._files[module] = dict(_definitions(module, _file(module), self.read(_file(module))))
+            self._files[module] = dict(_definitions(module, _file(module), self._source(module)))
         return self._files[module].get(name)
 
     def class_at(self, path: str) -> Class:
@@ -76,12 +77,17 @@ class Code:
 
     def has_file_of(self, path: str) -> bool:
         """Whether the archive has the file of a class, which may be invalid."""
-        return bool(self.read(_file(path.rpartition(".")[0])))
+        return bool(self._source(path.rpartition(".")[0]))
 
     def may_change(self, classes: Iterable[str]) -> bool:
         """Whether the files of classes may assign to an attribute, or compute in place."""
-        files = {_file(path.rpartition(".")[0]) for path in classes}
-        return any(change.search(self.read(file)) for file in files for change in CHANGES)
+        modules = {path.rpartition(".")[0] for path in classes}
+        return any(change.search(self._source(module)) for module in modules for change in CHANGES)
+
+    def _source(self, module: str) -> str:
+        if module not in self._sources:
+            self._sources[module] = self.read(_file(module))
+        return self._sources[module]
 
 
 def _file(module: str) -> str:

@@ -20,10 +20,10 @@ class ScriptModel(Model):
     """
 
     def __init__(self, program: Program, declared: Mapping[str, Any] | None = None) -> None:
+        self._opened: dict[str, Model] = {}  # empty until the first use
         self._program, self._declared = program, None if declared is None else dict(declared)
         if declared is not None:
             declared_layout(program, declared)
-        self._opened: dict[str, Model] = {}  # empty until the first use
 
     if not TYPE_CHECKING:  # type checkers should still report unknown attributes
 
