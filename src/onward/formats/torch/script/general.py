@@ -62,7 +62,7 @@ def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
 def _advice(program: Program, names: Sequence[str]) -> str:
     """Return how to declare inputs."""
     tensors = [f'"{name}": ("float32", ("batch", "time", 40))' for name in names]
-    given = program.numbers - program.defaults.keys() - program.carries.keys()
+    given = {name for name, kind in program.kinds.items() if kind in NUMBERS} - program.defaults.keys()
     numbers = [f'"{name}": 1' for name in sorted(given)]
     examples = ", ".join([*tensors, *numbers]) or '"x": ("int64", ("batch", 100))'
     option = f'--inputs "{(*names, "x")[0]}=float32(batch,time,40)"'
@@ -142,8 +142,8 @@ def _tensor(name: str, value: Sequence[Any]) -> Signature:
 
 def _graph(program: Program, layout: Layout) -> Graph:
     """Return the graph for inputs of these ranks and dtypes."""
-    if not any(array.dtype == object for array in program.initial.values()):
-        kept = {name: Signature.of(array) for name, array in program.initial.items()}
+    if not any(array.dtype == object for array in program.state.initial.values()):
+        kept = {name: Signature.of(array) for name, array in program.state.initial.items()}
         try:
             recording, found = _recorded(program, {**layout, **kept})
             signatures = map(recording.signature, program.states(recording))
@@ -164,10 +164,10 @@ def _later_calls(program: Program, layout: Layout) -> Graph:
     The state of such a program gets its shape in the first call, from the sizes of the inputs. That call must
     compute what a later one computes from zeros.
     """
-    first, found = _recorded(program, {**layout, **program.initial})
+    first, found = _recorded(program, {**layout, **program.state.initial})
     later = {**found}
-    for (name, before), output in zip(program.initial.items(), program.states(first), strict=True):
-        known, is_number = first.known(output), name in program.numbers
+    for (name, before), output in zip(program.state.initial.items(), program.states(first), strict=True):
+        known, is_number = first.known(output), name in program.state.numbers
         if known is None or (is_number and not isinstance(known, np.ndarray)):
             raise ArgumentError(f"the shape of {name} after a call depends on values")
         if is_number:
@@ -200,7 +200,7 @@ def _check_zeros(program: Program, first: Graph, later: Graph) -> None:
     arrays: dict[str, Any] = {}
     for declared in later.inputs:
         shape = [sizes[axis] for axis in declared.axes or ()]
-        is_state = declared.name in program.carries
+        is_state = declared.name in program.state.paths
         values = np.zeros(shape) if is_state else random.standard_normal(shape)
         arrays[declared.name] = values.astype(declared.dtype)
     outputs = [Planner(g)(*(arrays[x.name] for x in g.inputs)) for g in (first, later)]
@@ -291,11 +291,11 @@ def _finished(program: Program, layout: Layout, recording: Recording) -> Graph:
     graph = plain(recording.without_unused())
     names = list(program.kinds)
     outputs = list(zip(names_of(program.outputs), recording.outputs, strict=False))
-    for name, value in zip(program.carries, program.states(recording), strict=True):
+    for name, value in zip(program.state.paths, program.states(recording), strict=True):
         if isinstance(state := layout[name], Signature):
             names.append(name)
             if all(isinstance(axis, int) for axis in state.shape):
-                initial = program.initial[name]
+                initial = program.state.initial[name]
                 graph.constants[name] = initial if initial.shape == state.shape else np.zeros(*state)
                 graph.defaults |= {name}
             graph.carries[name] = f"{name}_out"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property, reduce
-from typing import Any
+from functools import reduce
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,14 @@ from .values import Object, items, rebuilt
 NONE = np.array(None, object)  # the value of an input that is None
 MAX_MESSAGE = 2000  # characters of an error
 SEARCH = 2 * 10**9  # elementary operations that the search for a graph of all sizes may take
+
+
+class State(NamedTuple):
+    """The attributes that calls change, which are additional inputs and outputs, by name."""
+
+    paths: Mapping[str, tuple[str, ...]]
+    initial: Mapping[str, AnyArray]  # the values in the file
+    numbers: set[str]  # those that are numbers
 
 
 class Program:
@@ -71,8 +79,15 @@ class Program:
         self.function: Function = found
         self.inputs: list[tuple[str, Structure, ast.expr | None]] = []
         self.kinds: dict[str, str] = {}  # the types of the tensors and numbers among the inputs
+        self.defaults: dict[str, AnyArray] = {}  # by the names of these
         for name, kind, default in list(found.parameters)[1:]:
-            self.inputs.append((name, structure_of(self.code, name, kind, self.kinds), default))
+            structure = structure_of(self.code, name, kind, self.kinds)
+            self.inputs.append((name, structure, default))
+            inner = list(names_of(structure))
+            if default is not None and inner:
+                value = self.interpreter.evaluate(default, {})
+                problem = f"the default value of {name} is a {type(value).__name__}"
+                self.defaults |= dict.fromkeys(inner, self._array(value, problem))
         returned = self.function.node.returns
         structure = without_classes(structure_of(self.code, "output", returned, {}))
         self.outputs: Structure = Literals(self.function.node).complete("output", structure)
@@ -81,44 +96,26 @@ class Program:
                 f"the number of outputs of {self.function.name} is not known: it returns "
                 f"{ast.unparse(returned) if returned is not None else 'an unknown type'}"[:300]
             )
+        self._state: State | None = None
         self.weights = self.loader.arrays
         self.folded = Folded(set(map(Identity, self.weights.values())))
 
-    @cached_property
-    def defaults(self) -> dict[str, AnyArray]:
-        """The default values of the tensors and numbers among the inputs, by name."""
-        found: dict[str, AnyArray] = {}
-        for name, structure, default in self.inputs:
-            inner = list(names_of(structure))
-            if default is not None and inner:
-                value = self.interpreter.evaluate(default, {})
-                problem = f"the default value of {name} is a {type(value).__name__}"
-                found |= dict.fromkeys(inner, self._array(value, problem))
-        return found
-
-    @cached_property
-    def carries(self) -> dict[str, tuple[str, ...]]:
-        """The paths of the attributes that calls change, which are inputs and outputs, by name."""
-        may_change = self.code.may_change(self.loader.classes)
-        changed = carried(self.module, self.function.name) if may_change else ()
-        return {".".join(path): path for path in changed}
-
-    @cached_property
-    def initial(self) -> dict[str, AnyArray]:
-        """The values of the carries in the file."""
-        found = {}
-        for name, (attributes, key) in zip(self.carries, self._carried(self.module), strict=True):
-            value = attributes.get(key)
-            problem = f"calls change {name}, which is a {type(value).__name__}, not a tensor"
-            found[name] = self._array(value, problem)
-        return found
-
-    @cached_property
-    def numbers(self) -> set[str]:
-        """The names of the numbers among the inputs and carries."""
-        found = {name for name, kind in self.kinds.items() if kind in NUMBERS}
-        pairs = zip(self.carries, self._carried(self.module), strict=True)
-        return found | {name for name, (owner, key) in pairs if isinstance(owner.get(key), int | float)}
+    @property
+    def state(self) -> State:
+        """The attributes that calls change; finding them takes the code that a call may run."""
+        if self._state is None:
+            may_change = self.code.may_change(self.loader.classes)
+            changed = carried(self.module, self.function.name) if may_change else ()
+            paths = {".".join(path): path for path in changed}
+            values = {name: owner.get(key) for name, (owner, key) in _places(self.module, paths).items()}
+            problems = {
+                name: f"calls change {name}, which is a {type(value).__name__}, not a tensor"
+                for name, value in values.items()
+            }
+            initial = {name: self._array(value, problems[name]) for name, value in values.items()}
+            numbers = {name for name, value in values.items() if isinstance(value, int | float)}
+            self._state = State(paths, initial, numbers)
+        return self._state
 
     @property
     def floats(self) -> set[np.dtype[Any]]:
@@ -137,13 +134,6 @@ class Program:
             raise ArgumentError(f"the module has no part {self.part}; it has {', '.join(names) or 'none'}")
         return value
 
-    def _carried(self, module: Object) -> list[tuple[dict[str, Any], str]]:
-        """Return the attributes among which each carry is, and its name there."""
-        return [
-            (reduce(lambda owner, name: owner.attributes[name], path[:-1], module).attributes, path[-1])
-            for path in self.carries.values()
-        ]
-
     def _array(self, value: Any, problem: str) -> AnyArray:
         known = self.interpreter.graph.known(self._output(self.interpreter, value, problem))
         assert isinstance(known, np.ndarray)
@@ -160,7 +150,7 @@ class Program:
 
     def states(self, recording: Recording) -> Sequence[str]:
         """Return the new values of the carries in a recording."""
-        return recording.outputs[len(recording.outputs) - len(self.carries) :]
+        return recording.outputs[len(recording.outputs) - len(self.state.paths) :]
 
     # the graph
 
@@ -171,10 +161,11 @@ class Program:
 
     def _graph(self) -> Graph:
         graph = Graph()
-        graph.carries = {name: f"{name}_out" for name in self.carries}
+        graph.carries = {name: f"{name}_out" for name in self.state.paths}
         dtypes: dict[str, Any] = {name: NUMBERS.get(kind) for name, kind in self.kinds.items()}
-        dtypes |= {name: x.dtype if name in self.numbers else None for name, x in self.initial.items()}
-        values = self.defaults | self.initial
+        state = self.state
+        dtypes |= {name: x.dtype if name in state.numbers else None for name, x in state.initial.items()}
+        values = {**self.defaults, **state.initial}
         for name, dtype in dtypes.items():
             initial = values.get(name)
             dtype = dtype if initial is not NONE else None
@@ -219,7 +210,7 @@ class Program:
 
         The guards of symbolic sizes tell for which sizes the graph holds.
         """
-        found = dict(zip([*self.kinds, *self.carries], known, strict=False))
+        found = dict(zip([*self.kinds, *self.state.paths], known, strict=False))
         self.seen = {
             name: Signature(tuple(map(hint, value.shape)), Signature.of(value).dtype)
             for name, value in found.items()
@@ -256,8 +247,8 @@ class Program:
         interpreter = Interpreter(self.code, (), recording)
         try:
             module = self._start(interpreter, self.loader.anew(interpreter.recorder))
-            carried = self._carried(module)
-            for carry, (attributes, name) in zip(self.carries, carried, strict=True):
+            places = _places(module, self.state.paths)
+            for carry, (attributes, name) in places.items():
                 if isinstance(size := known.get(carry), Size):
                     attributes[name] = self._size(interpreter, size)
                 else:
@@ -274,7 +265,7 @@ class Program:
                     )
             result = interpreter.call(self.function, [module, *arguments], {})
             outputs = self._results(interpreter, self.outputs, result)
-            outputs += [self._output(interpreter, attributes[name]) for attributes, name in carried]
+            outputs += [self._output(interpreter, attributes[name]) for attributes, name in places.values()]
         except RecursionError:
             raise ArgumentError(f"code/{self.function.file}: the code is nested too deeply") from None
         recording.outputs = tuple(outputs)
@@ -294,7 +285,8 @@ class Program:
         known, array = interpreter.graph.known(name), interpreter.graph.array(name)
         if array is not None and array.dtype == object:
             return None
-        if known is None or known.shape or name not in self.numbers:
+        is_number = self.kinds.get(name) in NUMBERS or name in self.state.numbers
+        if known is None or known.shape or not is_number:
             return interpreter.recorder.tensor(name)
         return Symbol(name, Signature.of(known).dtype) if array is None else array.item()
 
@@ -341,3 +333,11 @@ def has_forward(archive: Archive, code: Code) -> bool:
     """Whether the module in an archive with this code has a method forward()."""
     kind = code.find(archive.tree.path)
     return isinstance(kind, Class) and bool({"forward", "forward__0"} & kind.methods.keys())
+
+
+def _places(module: Object, paths: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[dict[str, Any], str]]:
+    """Return the attributes among which each one with a path is, and its name there."""
+    return {
+        name: (reduce(lambda owner, part: owner.attributes[part], path[:-1], module).attributes, path[-1])
+        for name, path in paths.items()
+    }
