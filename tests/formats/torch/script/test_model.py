@@ -1,7 +1,9 @@
 """What loading a TorchScript file reads, and what its first uses do: in any order, copied, or in threads."""
 
 import copy
+import os
 import pickle
+import signal
 import sys
 import threading
 import zipfile
@@ -208,3 +210,32 @@ def test_threads_that_describe_and_call_a_model_make_recordings_of_their_own(
     np.testing.assert_array_equal(called.result(), expected)
     model(x[:, :-1])
     assert len(model.programs) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only POSIX forks")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_opens_models_although_a_thread_of_its_parent_opened_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cached property of Python 3.11 has a lock for all objects, which the thread held in the child."""
+    path = with_member(tmp_path, COUNTED)
+    model, other = onward.load(path), onward.load(path)
+    parent, opening, forked = os.getpid(), threading.Event(), threading.Event()
+    class_at = code.Code.class_at
+
+    def slow(*arguments: Any) -> Any:
+        if os.getpid() == parent and threading.current_thread() is not threading.main_thread():
+            opening.set()
+            assert forked.wait(timeout=60)
+        return class_at(*arguments)
+
+    monkeypatch.setattr(code.Code, "class_at", slow)
+    with ThreadPoolExecutor(1) as threads:
+        names = threads.submit(lambda: model.inputs)
+        assert opening.wait(timeout=60)
+        if (child := os.fork()) == 0:
+            signal.alarm(60)  # which ends a child that waits
+            os._exit(other.inputs != ("x", "y", "inner.weight"))
+        forked.set()
+        _, status = os.waitpid(child, 0)
+    assert (names.result(), status) == (("x", "y", "inner.weight"), 0)

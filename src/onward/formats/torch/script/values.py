@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from ....core import budget
@@ -21,11 +20,14 @@ class Object:
     class_path: str
     attributes: dict[str, Any] = field(default_factory=dict)
     path: str = ""
+    _kind: Class | None = None
 
-    @cached_property
+    @property
     def kind(self) -> Class:
         """The class. Raises ArgumentError if the archive does not have it, or its code is invalid."""
-        return self.code.class_at(self.class_path)
+        if self._kind is None:
+            self._kind = self.code.class_at(self.class_path)
+        return self._kind
 
 
 class NamedTuple(tuple[Any, ...]):
