@@ -166,10 +166,8 @@ class _Chain:
     # One method for each operator, _take_..., returns whether the chain continues through the node.
     # `constants` are the inputs that are constants, None for others.
 
-    def _take_identity(self, node: Node, constants: list[Any]) -> bool:
+    def _take_dropout(self, node: Node, constants: list[Any]) -> bool:
         return True
-
-    _take_dropout = _take_identity
 
     def _take_finalstate(self, node: Node, constants: list[Any]) -> bool:
         """Select the state of rows without steps, as layers do."""

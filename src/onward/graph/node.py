@@ -10,8 +10,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..core.identity import Identity
 from ..errors import ArgumentError, MemoryLimitError, OnwardError
-from .size import hint
-from .sized import dtype_of
+from .size import hint, is_symbolic
+from .sized import dtype_of, has_sizes
 
 AnyArray = NDArray[Any]
 MAX_AXES = 16  # of a value; the core's limit for a view
@@ -47,6 +47,15 @@ Operand = AnyArray | Signature
 def with_size(x: Operand, axis: int, size: Any) -> Signature:
     """Return the signature of a value like x in which an axis has another size."""
     return Signature((*x.shape[:axis], size, *x.shape[axis + 1 :]), dtype_of(x))
+
+
+def in_first_call(x: Any) -> Any:
+    """Return an operand with the sizes that it has in the first call."""
+    if type(x) is Signature:
+        return Signature(tuple(map(hint, x.shape)), x.dtype) if is_symbolic(x.shape) else x
+    if isinstance(x, np.ndarray) and has_sizes(x):
+        return np.array(list(map(hint, x.flat)), np.int64).reshape(x.shape)
+    return x
 
 
 class Expansion(NamedTuple):

@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from ..core import arrays, facade
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, unknown_arguments
-from ..errors import ShapeError
 from .base import NO_WEIGHTS
 from .quantize import Quantizable, packed, uniform
 from .stateful import Stateful
@@ -51,7 +50,6 @@ class Recurrence(Quantizable, Stateful):
 
     STATE_AXES: ClassVar[tuple[str, ...]] = ("1", "batch", "units")
     causal = True
-    input_size: int
     output_size: int
 
     def _configure(
@@ -104,11 +102,7 @@ class Recurrence(Quantizable, Stateful):
 
     def inputs(self, x: ArrayLike, state: Any, lengths: ArrayLike | None) -> Inputs:
         """The arguments of a call, checked, with a batch axis."""
-        x = arrays.as_floats(x, self.dtype, "x")
-        if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
-            layout = "(B, T, {})" if self.batch_first else "(T, B, {})"
-            takes = f"{layout.format(self.input_size)}, or (T, {self.input_size}) unbatched"
-            raise ShapeError(f"x has shape {x.shape}, but this {type(self).__name__} takes {takes}")
+        x = self.as_sequence(x)
         batched = x.ndim == 3
         batch_axis = 0 if self.batch_first else 1
         x = x if batched else np.expand_dims(x, batch_axis)

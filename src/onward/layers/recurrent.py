@@ -20,7 +20,7 @@ from ..core import arrays
 from ..core.activations import Call, Specs, by_direction, call
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, generator, integer, positive, probability, unknown_arguments
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError
 from .activation import dropout_mask
 from .quantize import Quantizable, packed, uniform
 from .stateful import Stateful
@@ -238,9 +238,7 @@ class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
 
     def inputs(self, x: ArrayLike, state: State | None, lengths: ArrayLike | None) -> Inputs:
         """The arguments of a call, checked and laid out for the core."""
-        x = arrays.as_floats(x, self.dtype, "x")
-        if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
-            raise self._wrong_shape(x.shape)
+        x = self.as_sequence(x)
         batched = x.ndim == 3
         batch_major = batched and self.batch_first
         # the core takes (T, B, ...) with any strides of T and B
@@ -373,11 +371,3 @@ class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
         H, _, D, _, DP = self.sizes
         expected = (self.input_size, DP, D, self._layer_kernels[0].recorded, H)
         return sizes == expected and first.x.dtype == self.dtype
-
-    def _wrong_shape(self, shape: Shape) -> ShapeError:
-        takes, size = f"this {type(self).__name__} takes", self.input_size
-        if len(shape) in (2, 3):
-            features = f"{shape[-1]} features in its last axis (shape {shape})"
-            return ShapeError(f"x has {features}, but {takes} input_size={size}")
-        layout = f"(B, T, {size})" if self.batch_first else f"(T, B, {size})"
-        return ShapeError(f"x has shape {shape}, but {takes} {layout}, or (T, {size}) unbatched")

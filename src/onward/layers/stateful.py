@@ -20,6 +20,20 @@ class Stateful(Layer):
     STATE_AXES: ClassVar[tuple[str, ...]]  # what errors call the axes of an array of the state
     takes_vectors = False
     batch_first: bool = False
+    input_size: int
+
+    def as_sequence(self, x: ArrayLike) -> Array:
+        """One sequence or a batch of them in the layer's dtype. Raises ShapeError, DtypeError."""
+        array, size = arrays.as_floats(x, self.dtype, "x"), self.input_size
+        shape = array.shape
+        if len(shape) in (2, 3) and shape[-1] == size:
+            return array
+        takes = f"this {type(self).__name__} takes"
+        if len(shape) in (2, 3):
+            features = f"{shape[-1]} features in its last axis (shape {shape})"
+            raise ShapeError(f"x has {features}, but {takes} input_size={size}")
+        layout = f"(B, T, {size})" if self.batch_first else f"(T, B, {size})"
+        raise ShapeError(f"x has shape {shape}, but {takes} {layout}, or (T, {size}) unbatched")
 
     def split_state(self, state: Any) -> tuple[ArrayLike | None, ArrayLike | None]:
         """h and c of a state that a user passes; c is None if the cell has none. Raises ArgumentError."""

@@ -15,7 +15,7 @@ from ..plan.view import DTYPES, View
 from ..sized import broadcast_shape
 from .expressions import composed
 from .integer_fusion import fuse
-from .registry import Inputs, Operation, elementwise_operation, known, typed_view
+from .registry import Inputs, Operation, elementwise_operation, typed_view
 from .signatures import broadcast, broadcast_booleans, common_dtype, like_first_boolean
 
 # Functions of one array.
@@ -242,18 +242,14 @@ def _integer_power(x: AnyArray, exponent: AnyArray) -> AnyArray:
     return np.where(exponent < 0, unit, power).astype(x.dtype)
 
 
-@power.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, exponent = typed_view(b, inputs[0]), known(inputs[1])
-    if x is None or exponent is None or exponent.size != 1 or shapes[0] != x.shape or x.dtype == "bool":
-        return None
-    power = float(exponent.item())
-    if x.dtype in INTEGERS and power < 1:
-        return None
-    if power not in POWERS:
+@power.steps(FLOATS | INTEGERS, views=1)
+def _(b: Builder, x: View, exponent: AnyArray) -> View | None:
+    number = float(exponent.item()) if exponent.size == 1 and exponent.ndim <= len(x.shape) else 0.0
+    if number not in POWERS or (x.dtype in INTEGERS and number < 1):
         return None
     multiply, unary = partial(b.binary, "multiply"), partial(b.map, "unary")
-    return [_few_steps(power, x, multiply, partial(unary, "sqrt"), partial(unary, "reciprocal"))]
+    y: View = _few_steps(number, x, multiply, partial(unary, "sqrt"), partial(unary, "reciprocal"))
+    return y
 
 
 def _few_steps(power: float, x: Any, multiply: Any, sqrt: Any, reciprocal: Any) -> Any:

@@ -6,8 +6,8 @@ A module of this package defines an operation in one place:
     def softmax(x, *, axis=-1):          # its meaning in NumPy: positional arrays, keyword-only attributes
         ...
 
-    @softmax.lowering                    # its steps in the core
-    def _(b, node, inputs, shapes):
+    @softmax.steps()                     # its steps in the core: the builder and views, and the attributes
+    def _(b, x, *, axis=-1):
         ...
 
 An operation that is a composition of others needs nothing but its meaning (`expressions.composed`).
@@ -28,7 +28,7 @@ import onward._core as _core
 
 from ...core import budget
 from ...errors import ArgumentError
-from ..node import Expansion, Node, Operand, Signature, size_of
+from ..node import Expansion, Node, Operand, Signature, in_first_call, size_of
 from ..plan.builder import Builder
 from ..plan.strided import NotStridedError, Strided
 from ..plan.view import DTYPES, View, name_of
@@ -154,10 +154,12 @@ class Operation:
             def lower(
                 b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
             ) -> list[View] | None:
-                first, others = inputs[:views], inputs[len(inputs[:views]) :]
-                if any([value is None or name_of(value.dtype) not in dtypes for value in first]):
-                    return None
-                operands = [typed_view(b, value) for value in first]
+                operands: list[Any] = []
+                for value in inputs[:views]:
+                    if value is None or name_of(value.dtype) not in dtypes:
+                        return None
+                    operands.append(b.constant(value.array) if value.known else value.view)
+                others = inputs[len(operands) :]
                 if None in operands or not all(map(is_known, others)):
                     return None
                 found = function(b, *operands, *map(known, others), **node.attributes)
@@ -273,7 +275,7 @@ class Operation:
         """Return the bytes of temporary arrays, in the first call if sizes are symbolic."""
         if self.temporaries is None:
             return 0
-        return self.temporaries(list(map(_in_first_call, inputs)), attributes)
+        return self.temporaries(list(map(in_first_call, inputs)), attributes)
 
     def run(
         self, inputs: Sequence[Any], attributes: Mapping[str, Any], keeps: bool = True
@@ -285,10 +287,7 @@ class Operation:
         return self._run(self._cost(inputs, attributes, None), inputs, attributes, keeps)
 
     def run_if_affordable(
-        self,
-        inputs: Sequence[Any],
-        attributes: Mapping[str, Any],
-        signatures: Sequence[Signature] | None,
+        self, inputs: Sequence[Any], attributes: Mapping[str, Any], signatures: Sequence[Signature] | None
     ) -> tuple[Any, ...] | None:
         """Compute outputs that are not needed yet; return None if that takes much of the current budget."""
         cost = self._cost(inputs, attributes, signatures)
@@ -338,15 +337,6 @@ def _as_integers(result: Any) -> Any:
 
 def _strided(x: Operand | None) -> Any:
     return Strided.of(x.shape, x.dtype) if isinstance(x, Signature) else x
-
-
-def _in_first_call(x: Any) -> Any:
-    """Return an input with the sizes that it has in the first call."""
-    if type(x) is Signature:
-        return Signature(tuple(map(hint, x.shape)), x.dtype) if is_symbolic(x.shape) else x
-    if isinstance(x, np.ndarray) and has_sizes(x):
-        return np.array(list(map(hint, x.flat)), np.int64).reshape(x.shape)
-    return x
 
 
 class _Operations(dict[str, Operation]):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.windows import pad_or_crop, spans
+from ...core.windows import geometry, pad_or_crop, spans
 from ...errors import ShapeError
 from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
@@ -105,30 +105,29 @@ def _col2im_signature(
     return Signature((x.shape[0], channels, *as_integers(image_shape)), x.dtype)
 
 
-@operation("Col2Im", signature=_col2im_signature, shape_inputs=(1, 2), widens=True)
-def col2im(
-    x: AnyArray, image_shape: AnyArray, block_shape: AnyArray, *, dilations: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None, strides: Sequence[int] | None = None,
-) -> Any:  # fmt: skip
+@operation(
+    "Col2Im",
+    signature=_col2im_signature,
+    shape_inputs=(1, 2),
+    attributes=("dilations", "pads", "strides"),
+    widens=True,
+)
+def col2im(x: AnyArray, image_shape: AnyArray, block_shape: AnyArray, **attributes: Any) -> Any:
     """x (N, channels * block, blocks) to images (N, channels, *image_shape); blocks add up in block order."""
-    image, block = as_integers(image_shape), as_integers(block_shape)
-    rank = len(image)
-    dilations, strides, pads = dilations or [1] * rank, strides or [1] * rank, pads or [0] * 2 * rank
-    padded = [size + pads[i] + pads[i + rank] for i, size in enumerate(image)]
-    counts = [
-        (size - dilation * (width - 1) - 1) // stride + 1
-        for size, width, dilation, stride in zip(padded, block, dilations, strides, strict=True)
-    ]
+    image = as_integers(image_shape)
+    g = geometry(image, as_integers(block_shape), attributes, "a block")
     shape = _col2im_signature(x, image_shape, block_shape).shape
     try:
-        columns = x.reshape(*shape[:2], *block, *counts)
+        columns = x.reshape(*shape[:2], *g.kernel, *g.out)
     except ValueError as error:
         raise ShapeError(
-            f"x has shape {x.shape}, which does not hold blocks of shape {block} at {counts} positions"
+            f"x has shape {x.shape}, which does not hold blocks of shape {g.kernel} at {g.out} positions"
         ) from error
-    canvas = np.zeros((*shape[:2], *padded), x.dtype)
-    _add_overlapping(canvas, columns, strides, dilations)
-    return canvas[:, :, *(slice(pads[i], pads[i] + size) for i, size in enumerate(image))]
+    sizes = [size + sum(side) for size, side in zip(image, g.sides, strict=True)]
+    canvas = np.zeros((*shape[:2], *sizes), x.dtype)
+    _add_overlapping(canvas, columns, g.strides, g.dilations)
+    inside = (slice(before, before + size) for size, (before, _) in zip(image, g.sides, strict=True))
+    return canvas[:, :, *inside]
 
 
 @col2im.combining
@@ -185,30 +184,23 @@ def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
     return math.prod(as_integers(block)) if isinstance(block, np.ndarray) else 1
 
 
-@col2im.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+@col2im.steps(views=1)
+def _(b: Builder, x: View, image_shape: AnyArray, block_shape: AnyArray, **attributes: Any) -> View | None:
     """Add the blocks, one after the other, to views of the images."""
-    x, image_shape, block_shape = view(b, inputs[0]), known(inputs[1]), known(inputs[2])
-    if x is None or image_shape is None or block_shape is None:
+    image = as_integers(image_shape)
+    g = geometry(image, as_integers(block_shape), attributes)
+    if math.prod(g.out) != x.shape[2]:
         return None
-    image, block = as_integers(image_shape), as_integers(block_shape)
-    n = len(image)
-    dilations, strides = (node.attributes.get(name) or [1] * n for name in ("dilations", "strides"))
-    pads = node.attributes.get("pads") or [0] * 2 * n
-    padded = [size + before + after for size, before, after in zip(image, pads, pads[n:], strict=False)]
-    sizes = zip(padded, spans(block, dilations), strides, strict=True)
-    counts = [(size - span) // step + 1 for size, span, step in sizes]
-    if math.prod(counts) != x.shape[2] or any(count < 1 for count in counts):
-        return None
-    y = b.new(*shapes[0][:2], *padded)
+    sizes = [size + sum(side) for size, side in zip(image, g.sides, strict=True)]
+    y = b.new(x.shape[0], x.shape[1] // math.prod(g.kernel), *sizes)
     b.add("copy", b.scalar(0.0), y)
-    shape, places = (*shapes[0][:2], *block, *counts), y.strides[2:]
-    reach = (*y.strides[:2], *_scaled(places, dilations), *_scaled(places, strides))
+    shape, places = (*y.shape[:2], *g.kernel, *g.out), y.strides[2:]
+    reach = (*y.strides[:2], *_scaled(places, g.dilations), *_scaled(places, g.strides))
     target = y.with_axes(shape, reach)
     b.add("binary", "add", target, b.reshaped(x, *shape), target)
-    for axis, (before, size) in enumerate(zip(pads, image, strict=False), start=2):
+    for axis, (size, (before, _)) in enumerate(zip(image, g.sides, strict=True), start=2):
         y = y.sliced(axis, before, before + size)
-    return [y]
+    return y
 
 
 @conv_transpose.lowering

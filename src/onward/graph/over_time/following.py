@@ -12,7 +12,6 @@ from ..graph import Graph
 from ..inference import Values
 from ..node import Node
 from ..operations import OPERATIONS
-from ..size import Size
 from ..sized import has_sizes
 
 REPEATING = ("ConstantOfShape", "Expand")  # operations that repeat elements along axes of given sizes
@@ -94,7 +93,7 @@ class Follower:
 
     def _varies(self, size: Any) -> bool:
         """Whether a size depends on that of the axis."""
-        return type(size) is Size
+        raise NotImplementedError
 
     def _derive(self, node: Node) -> dict[str, int | None]:
         """Return the outputs that follow from the size of the axis, and where they repeat elements."""

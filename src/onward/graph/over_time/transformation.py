@@ -342,14 +342,7 @@ class BlockBuilder(TimeFollower):
         return self.filled((*shape[:axis], count, *shape[axis + 1 :]), dtype or self.dtype(x), value)
 
     def windows(
-        self,
-        node: Node,
-        x: str,
-        span: int,
-        stride: int,
-        before: Any,
-        after: Any,
-        padding: Any,
+        self, node: Node, x: str, span: int, stride: int, before: Any, after: Any, padding: Any
     ) -> str:
         """Return the steps of complete windows.
 
@@ -359,10 +352,8 @@ class BlockBuilder(TimeFollower):
         after = int(after) if isinstance(after, int | np.integer) else after
         initial = self._steps(x, int(before), padding) if isinstance(before, int | np.integer) else before
         held = self.carry(node, initial, timing.axis, "steps")
-        known, ending = (
-            initial.shape[timing.axis],
-            after if isinstance(after, int) else after.shape[timing.axis],
-        )
+        known = initial.shape[timing.axis]
+        ending = after if isinstance(after, int) else after.shape[timing.axis]
         if self.at_end:  # all remaining steps
             more = () if isinstance(after, int) else (self.constant(after),)
             y = self.add("Concat", held, x, *more, axis=timing.axis)

@@ -213,10 +213,6 @@ class Planner:
             if len(values) == len(self._programs):
                 self._varying.add(place)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        options = self._parameters, self._max_programs, self._weights_size, self._in_blocks
-        return Planner, (self.graph, None, *options)  # without programs and locks
-
 
 def compiled(graph: Graph, inputs: Sequence[Any], parameters: Sequence[bool], weights: Weights) -> Program:
     """Compile a program, and again with plain sizes, which permit fewer steps, while guards fix axes.

@@ -140,13 +140,6 @@ MOVEMENTS: dict[Any, Callable[..., Any]] = {
     np.flip: lambda x, axis: x.with_view(x.view.reversed(axis)),
     np.reshape: lambda x, shape: x.reshape(shape),
     np.split: _split,
-    np.swapaxes: lambda x, a, b: x.transpose(_swapped(x.ndim, a % x.ndim, b % x.ndim)),
     np.take: _take,
     np.transpose: _transpose,
 }
-
-
-def _swapped(rank: int, a: int, b: int) -> list[int]:
-    order = list(range(rank))
-    order[a], order[b] = b, a
-    return order
