@@ -14,6 +14,7 @@ import gc
 import io
 import math
 import pickle
+import struct
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,7 @@ DATA = ROOT / "tests" / "data"
 FOUND = ROOT / "build" / "fuzz"
 sys.path.append(str(ROOT / "tests"))
 
+from support import compiled_files as compiled  # noqa: E402
 from support import hostile, script_archives  # noqa: E402  # tests is not a package
 from support.sequence_graphs import detector  # noqa: E402
 
@@ -177,27 +179,16 @@ def stored(pattern: str) -> Callable[[Path], Iterator[bytes]]:
     return lambda folder: (path.read_bytes() for path in sorted(DATA.glob(pattern)))
 
 
-HEADER, CHECKED = 16, 24  # bytes of a compiled model before its checksum, and before what that is of
-
-
 def compiled_files(folder: Path) -> Iterator[bytes]:
-    """Compiled models: layers, quantized ones, and a graph that looks ahead."""
-    for each in (model(), model().quantize("int8"), onward.GRU(2, 3, bidirectional=True, rng=0), detector(2)):
-        each.compile(folder / "seed.onward")
-        yield (folder / "seed.onward").read_bytes()
+    """Compiled models with most kinds of steps, and one that looks ahead."""
+    yield from (content for _, content in compiled.contents(folder))
+    detector(2).compile(folder / "seed.onward")
+    yield (folder / "seed.onward").read_bytes()
 
 
 def run_compiled(path: Path) -> None:
     """Open a compiled model whose checksum is right, and run its calls and streams."""
-    content = path.read_bytes()
-    checksum = onward._core.checksum(content[CHECKED:]).to_bytes(8, "little")
-    compiled: Any = model_file.load(path, content[:HEADER] + checksum + content[CHECKED:])
-    for shape in ((2, 3, 2), (1, 1, 2)):
-        with contextlib.suppress(OnwardError):
-            compiled(np.ones(shape, np.float32))
-    stream = compiled.stream()
-    stream(np.ones((3, 2), np.float32))
-    stream.finish()
+    compiled.run(model_file.load(path, compiled.with_checksum(path.read_bytes())))
 
 
 READERS = {
@@ -255,6 +246,14 @@ def mutated_onnx(content: bytes, max_size: int, seed: int) -> bytes:
     return bytes(atheris.Mutate(content, max_size))
 
 
+def mutated_program(content: bytes, max_size: int, seed: int) -> bytes:
+    """Mutate the bytes or, more often, the numbers of the programs of a compiled file."""
+    with contextlib.suppress(ValueError, struct.error):  # mutations of bytes may have damaged the file
+        if seed % 4:
+            return compiled.changed(content, np.random.default_rng(seed))[:max_size]
+    return bytes(atheris.Mutate(content, max_size))
+
+
 def fuzz(name: str, seconds: int, seed: int) -> None:
     """Fuzz one reader, then end the process, with an error status if a file violates the guarantees."""
     warnings.simplefilter("ignore")  # warnings of the readers do not matter here
@@ -287,12 +286,14 @@ def fuzz(name: str, seconds: int, seed: int) -> None:
         f"-max_total_time={seconds}",
         f"-seed={seed}",
         "-timeout=20",
-        "-max_len=100000",
+        "-max_len=200000",
         f"-artifact_prefix={FOUND}/{name}-",
     ]
     mutator = {"custom_mutator": mutated} if reader.suffix in (".pt", ".pt2", ".keras", ".npz") else {}
     if name == "onnx-graphs":
         mutator = {"custom_mutator": mutated_onnx}
+    if name == "compiled":
+        mutator = {"custom_mutator": mutated_program}
     atheris.Setup(
         [sys.argv[0], *options, "-verbosity=1", "-print_final_stats=1", str(seeds)], read, **mutator
     )

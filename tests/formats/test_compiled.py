@@ -1,6 +1,5 @@
 """Compiled models in Python: errors and damaged files; tests/test_c_library.py compares the bits."""
 
-import contextlib
 import hashlib
 import re
 import struct
@@ -11,21 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 from support import ROOT, hostile
+from support.compiled_files import CHECKED, changed, models, run, with_checksum
 from support.examples import detector_of_voices
+from support.randomized import random_cases
 
 import onward
 from onward import _core
-from onward.errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError, SignatureError
+from onward.errors import ArgumentError, DtypeError, FileError, ShapeError, SignatureError
 from onward.formats.compiled import SIGNATURE
 from onward.graph import Graph, Input
 from onward.graph.plan.words import WordWriter
 from onward.model import Model
-
-HEADER, CHECKED = 16, 24  # bytes before the checksum, and before what that is of
-
-
-def with_checksum(content: bytes) -> bytes:
-    return content[:HEADER] + _core.checksum(content[CHECKED:]).to_bytes(8, "little") + content[CHECKED:]
 
 
 def small(tmp_path: Path) -> bytes:
@@ -40,15 +35,6 @@ def test_damaged_files_are_refused_or_run(tmp_path: Path) -> None:
     def load(path: Path) -> Any:
         return onward.load(path)
 
-    def run(loaded: Any) -> None:
-        for shape in ((2, 3, 2), (1, 1, 2)):
-            with contextlib.suppress(OnwardError):
-                loaded(np.ones(shape, np.float32))
-        with contextlib.suppress(OnwardError):
-            stream = loaded.stream()
-            stream(np.ones((3, 2), np.float32))
-            stream.finish()
-
     def damaged() -> Iterator[bytes]:
         yield from hostile.truncated(content)
         yield from hostile.flipped(content, 50)
@@ -59,6 +45,17 @@ def test_damaged_files_are_refused_or_run(tmp_path: Path) -> None:
                 yield with_checksum(content[:start] + size.to_bytes(8, "little") + content[start + 8 :])
 
     assert hostile.open_damaged(tmp_path / "x.onward", damaged(), load, run) > 200
+
+
+@pytest.mark.parametrize("name", models())
+def test_changed_numbers_of_programs_are_refused_or_run(name: str, tmp_path: Path) -> None:
+    """Extreme and moved numbers in many kinds of steps."""
+    models()[name].compile(tmp_path / "x.onward")
+    content, rng = (tmp_path / "x.onward").read_bytes(), np.random.default_rng(len(name))
+    run(onward.load(tmp_path / "x.onward"))
+    (tmp_path / "x.onward").unlink()
+    cases = (changed(content, rng) for _ in range(random_cases(150)))
+    assert hostile.open_damaged(tmp_path / "x.onward", cases, onward.load, run) > 10
 
 
 def test_a_file_that_names_an_array_again_and_again_is_refused(tmp_path: Path) -> None:
