@@ -17,6 +17,7 @@ from ..errors import ArgumentError, FileError
 from ..tables import array_files, data, inference, model_files, windows
 from ..tables.columns import lists_in
 from ..tables.data import Selection
+from ..tables.layout import Sequences
 from ..tables.rows import Rows
 from . import comparison, run_summary, sources
 from .common import Report, check_suffix, is_json, progress, refuse_to_overwrite, reported
@@ -224,6 +225,19 @@ def _run_arrays(model: ModelFile, source: str, out: str | None, on_error: str) -
     return report | {"outputs": rows, "out": out}
 
 
+def _not_finite(sequences: Sequences, bad: list[int]) -> ArgumentError:
+    """Return the error for sequences whose outputs are NaN."""
+    names = ", ".join(sequences.name(row) for row in bad[:MOST_NAMED])
+    more = f" and {len(bad) - MOST_NAMED:,} more" if len(bad) > MOST_NAMED else ""
+    chosen, advice = sequences.selection, "Check the input for NaN"
+    if chosen.known:
+        advice = f"They need {', '.join(chosen.known)} of the {chosen.horizon} steps that follow: add rows"
+    return ArgumentError(
+        f"the outputs are NaN for {len(bad):,} of {len(sequences.items):,} sequences: {names}{more}. "
+        f"{advice}, or set these sequences aside with --on-error keep"
+    )
+
+
 def _run_file(
     model: ModelFile,
     source: str,
@@ -251,17 +265,7 @@ def _run_file(
     seconds = time.perf_counter() - start
     bad = inference.rows_with_nan(outputs)
     if bad and on_error == "fail":
-        names = ", ".join(sequences.name(row) for row in bad[:MOST_NAMED])
-        more = f" and {len(bad) - MOST_NAMED:,} more" if len(bad) > MOST_NAMED else ""
-        chosen, advice = sequences.selection, "Check the input for NaN"
-        if chosen.known:
-            advice = (
-                f"They need {', '.join(chosen.known)} of the {chosen.horizon} steps that follow: add rows"
-            )
-        raise ArgumentError(
-            f"the outputs are NaN for {len(bad):,} of {len(outputs):,} sequences: {names}{more}. {advice}, "
-            "or set these sequences aside with --on-error keep"
-        )
+        raise _not_finite(sequences, bad)
     predictions = run_summary.predict(model, sequences, outputs, bad)
     predicted = None if predictions is None else predictions.names
     targets = model_files.load_saved(model.path).selection.targets
