@@ -32,7 +32,7 @@ class Loader:
     def __init__(self, archive: Archive, code: Code, recorder: Recorder) -> None:
         self.archive, self.code, self.recorder = archive, code, recorder
         self.arrays: dict[str, AnyArray] = {}
-        self._names: dict[View, str] = {}  # of the arrays, by their places in the file
+        self._names: dict[View | Identity, str] = {}  # of the arrays, by their places and what was pickled
         self.objects: dict[Identity, Any] = {}  # so far, by what was pickled
 
     def anew(self, recorder: Recorder) -> Loader:
@@ -100,10 +100,12 @@ class Loader:
 
     def _array_name(self, pickled: PickledObject, path: str) -> str | None:
         """Return the name of a tensor's array; tensors with the same place in the file share one."""
+        if Identity(pickled) in self._names:
+            return self._names[Identity(pickled)]
         view = self.archive.view(pickled)
         if view is None:
             return None
-        name = self._names.setdefault(view, path)
+        name = self._names[Identity(pickled)] = self._names.setdefault(view, path)
         if name not in self.arrays:
             array = self.archive.tensor(*view)
             is_plain = array.flags.c_contiguous and array.flags.aligned
