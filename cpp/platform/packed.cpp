@@ -5,24 +5,17 @@
 #include <cstring>
 #include <numeric>
 
-#ifdef __linux__
-#include <sys/mman.h>
-#include <unistd.h>
-#endif
-
 namespace onward {
-
-void prefer_large_pages([[maybe_unused]] void* memory, [[maybe_unused]] size_t bytes) {
-#ifdef __linux__
-    if (bytes < size_t(1) << 21) return;
-    const size_t before = std::uintptr_t(memory) % size_t(sysconf(_SC_PAGESIZE));
-    madvise((std::byte*)memory - before, bytes + before, MADV_HUGEPAGE);
-#endif
-}
 
 namespace {
 
 constexpr Size most_lanes = 16;  // of any instruction set
+
+WeightMemory zeros(Size bytes) {
+    WeightMemory memory{size_t(bytes)};
+    std::memset(memory.data(), 0, size_t(bytes));
+    return memory;
+}
 
 // Transposes a square of `side` rows and columns, which stays in cache.
 template <class Number>
@@ -51,12 +44,12 @@ void transpose(const float* x, Size x_stride, float* y, Size y_stride, Size side
 
 // Each unit stores `terms` consecutive k together. Copies a square of k and units at a time, which stays in cache.
 template <Size terms, class Number>
-Buffer<std::byte> packed_weights(const Number* matrix, Size taps, Size G, Size N, Size K, Size L) {
+WeightMemory packed_weights(const Number* matrix, Size taps, Size G, Size N, Size K, Size L) {
     if constexpr (terms > 1 && terms * sizeof(Number) == sizeof(float))  // the terms move together
         if (taps == 1 && K % terms == 0 && std::uintptr_t(matrix) % alignof(float) == 0)
             return packed_weights<1>((const float*)matrix, taps, G, N, K / terms, L);
     const Size blocks = ceil_div(N, L), steps = ceil_div(K, terms), block = steps * G * L * terms;
-    Buffer<std::byte> memory(blocks * block * Size(sizeof(Number)));
+    WeightMemory memory(size_t(blocks * block) * sizeof(Number));
     Number* const weights = (Number*)memory.data();
     auto place = [&](Size column) { return taps == 1 ? column : column % taps * (K / taps) + column / taps; };
     for (Size first = 0; first < N; first += L) {
@@ -110,10 +103,11 @@ Packed<Real>::Packed(const Matrix<Real>& matrix, const Real* bias, Size first, S
             this->quantized_size = (matrix.zero_points ? Size(sizeof(RowHeader) / 4) : 1) + ceil_div(K, 4);
             break;
     }
-    constants_memory = Buffer<Real>::zeros(this->blocks * kinds * G * L);
+    constants_memory = zeros(this->blocks * kinds * G * L * Size(sizeof(Real)));
+    Real* const numbers = (Real*)constants_memory.data();
     for (Size g = 0; g < G; g++)
         for (Size n = 0; n < N; n++) {
-            Real* const unit = constants_memory.data() + (n / L * kinds * G + g) * L + n % L;
+            Real* const unit = numbers + (n / L * kinds * G + g) * L + n % L;
             if (bias) *unit = bias[start + g * N + n];
             if (kinds == 1) continue;
             const int8_t* const row = (const int8_t*)matrix.numbers + (start + g * N + n) * K;
@@ -127,7 +121,7 @@ Packed<Real>::Packed(const Matrix<Real>& matrix, const Real* bias, Size first, S
             std::memcpy(unit + 4 * G * L, &zero_point, sizeof zero_point);
         }
     this->weights = weights_memory.data();
-    this->constants = constants_memory.data();
+    this->constants = numbers;
 }
 
 template <class Real>
@@ -136,10 +130,10 @@ Packed<Real> Packed<Real>::transposed(const Real* matrix, const std::vector<int>
     const Size padded = ceil_div(H, L) * L;
     panels.G = 1, panels.K = Size(gates.size()) * padded, panels.blocks = ceil_div(N, L);
     panels.block_bytes = panels.K * L * Size(sizeof(Real));
-    panels.weights_memory = Buffer<std::byte>::zeros(panels.blocks * panels.block_bytes);
-    panels.constants_memory = Buffer<Real>::zeros(panels.blocks * L);
+    panels.weights_memory = zeros(panels.blocks * panels.block_bytes);
+    panels.constants_memory = zeros(panels.blocks * L * Size(sizeof(Real)));
     panels.weights = panels.weights_memory.data();
-    panels.constants = panels.constants_memory.data();
+    panels.constants = (const Real*)panels.constants_memory.data();
     Real* k = (Real*)panels.weights;
     for (const int gate : gates) {
         for (Size h = 0; h < H; h++)
