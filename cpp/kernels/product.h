@@ -189,7 +189,7 @@ void for_tiles(const Panels<Real>& panels, const Operand<Real>& a, Size rows, in
     const Size groups = rows <= at_most ? 1 : (rows + at_most - 1) / at_most;
     const Size most_rows = groups == 1 ? rows : (rows + groups - 1) / groups;
     auto too_large = [&](Size blocks) {
-        return rows == 1 && blocks > 1 && blocks * panels.G * vector_bytes > enough_sums &&
+        return rows == 1 && blocks > 1 && blocks / 2 * panels.G * vector_bytes >= enough_sums &&
                blocks * panels.block_bytes > small_tile;
     };
     for (Size first = share.first, last = share.last; first < last;) {
