@@ -174,6 +174,8 @@ struct StepBackward {
 struct Share {
     Size first, last;
     bool backward = false;
+    const void* following = nullptr;  // what the thread reads next, if not null; see Operand::ahead
+    Size following_bytes = 0;
 };
 
 // The rows that a product reads, `stride` numbers apart; rows may overlap. Each row consists of pieces of equal length,
@@ -188,6 +190,7 @@ struct Operand {
     Real least = -__builtin_inf();
     const Size* places = nullptr;  // of the rows of the results; null: they are as far apart as the product states
     Size length = 0;               // of each piece; 0: there is one piece, of all k
+    const void* ahead = nullptr;   // memory that a large tile brings into the second-level cache, a vector for each k
 };
 
 // Windows over rows of channels. Window `row` has `taps` elements of each channel, at these offsets from

@@ -19,6 +19,13 @@ template <class Real>
 using Micro = void (*)(const Panels<Real>& panels, Size block, const Operand<Real>& a, Size row, Real* out,
                        Size out_stride, const Size* places);
 
+// Whether a tile computes for so long that other weights can arrive from the third-level cache meanwhile. With one gate,
+// no register is left for their address, and bytes are few.
+template <class F>
+constexpr bool fetches_ahead(int V, int sums) {
+    return F::terms == 1 && V > 2 && sums >= vector_registers / 2 && !small_tiles;
+}
+
 // Not inlined, so that the compiler keeps the sums in registers.
 template <class F, int V, int M, int R>
 [[gnu::noinline]] void micro(const Panels<typename F::Real>& panels, Size block, const Operand<typename F::Real>& a,
@@ -30,6 +37,7 @@ template <class F, int V, int M, int R>
     const auto* weights = (const typename F::Weight*)panels.weights + block * block_stride;
     const auto* const constants = panels.constants + block * F::constants * V * L;
     const auto* const first_row = a.rows + row * a.stride;
+    const auto* ahead = (const typename F::Weight*)a.ahead;
     Sum sum[R][M][V];
 #pragma GCC unroll 32
     for (int m = 0; m < M; m++)
@@ -41,6 +49,7 @@ template <class F, int V, int M, int R>
     for (Size piece = 0; piece < a.pieces; piece++) {
         const auto* const rows = F::row(first_row + (a.offsets ? a.offsets[piece] : 0));
         for (Size k = 0; k < length; k++, weights += V * L) {
+            if constexpr (fetches_ahead<F>(V, V * M * R)) __builtin_prefetch(ahead, 0, 2), ahead += L;
             auto weight = [&](int m, int v) {
                 auto w = F::weight(weights + m * block_stride + v * L);
                 if constexpr (R > 1) keep_in_register(w);
@@ -182,7 +191,7 @@ template <class Real, class Body>
 void for_tiles(const Panels<Real>& panels, const Operand<Real>& a, Size rows, int32_t* quantized, const Share& share,
                Body body) {
     const Micros<Real>& micros = micros_for(panels);
-    const Operand<Real> in = rows_for(panels, a, rows, quantized);
+    Operand<Real> in = rows_for(panels, a, rows, quantized);
     const bool is_wide = panels.G == 1 && share.last - share.first > 2 &&
                          max_sums / rows_of_wide_tile * panels.block_bytes <= first_level;
     const Size at_most = is_wide ? rows_of_wide_tile : micros.rows;
@@ -198,9 +207,11 @@ void for_tiles(const Panels<Real>& panels, const Operand<Real>& a, Size rows, in
             log_blocks--;
         const Size blocks = 1 << log_blocks;
         const Size block = share.backward ? last -= blocks : (first += blocks) - blocks;
+        const auto* const weights = (const char*)panels.weights + block * panels.block_bytes;
         for (Size row = 0; row < rows; row += most_rows) {
             const Size R = rows - row < most_rows ? rows - row : most_rows;
-            auto product = [&](Real* out, Size out_stride) {
+            auto product = [&](Real* out, Size out_stride, const char* ahead = nullptr) {
+                in.ahead = ahead ? ahead : weights;
                 Size places[max_rows];
                 for (Size r = 0; r < R && panels.G == 1; r++)
                     places[r] = in.places ? in.places[row + r] : r * out_stride;
@@ -214,8 +225,22 @@ void for_tiles(const Panels<Real>& panels, const Operand<Real>& a, Size rows, in
 template <class Real>
 void product(const Panels<Real>& panels, const Operand<Real>& a, Size rows, Real* out, Size out_stride,
              int32_t* quantized, const Share& share) {
-    for_tiles(panels, a, rows, quantized, share, [&](auto tile, Size block, Size, Size row, Size) {
-        tile(out + (a.places ? 0 : row * out_stride) + block * panels.G * Float<Real>::L, out_stride);
+    // Tiles fetch the weights of the next blocks, and then what the thread reads next.
+    const Size fetched_at_once = panels.block_bytes / panels.G;
+    const auto *following = (const char*)share.following, *const end = following + share.following_bytes;
+    Size fetched = 0;
+    for_tiles(panels, a, rows, quantized, share, [&](auto tile, Size block, Size blocks, Size row, Size) {
+        const Size bytes = blocks * panels.block_bytes;
+        const bool is_last = share.backward ? block == share.first : block + blocks == share.last;
+        const char* ahead = nullptr;
+        if (row == 0) fetched = is_last ? bytes : 0;
+        if (fetched < bytes) {
+            const auto* const weights = (const char*)panels.weights + block * panels.block_bytes;
+            ahead = weights + (share.backward ? -bytes : bytes) + fetched, fetched += fetched_at_once;
+        } else if (following < end) {
+            ahead = following, following += fetched_at_once;
+        }
+        tile(out + (a.places ? 0 : row * out_stride) + block * panels.G * Float<Real>::L, out_stride, ahead);
     });
 }
 

@@ -89,6 +89,8 @@ public:
         int32_t* const own_quantized = quantized.data() + part * quantized_size;
         Real** const own_gates = gate_rows.data() + part * max_rows;
         Share units = share(d.recurrent.blocks, part, parts);
+        input.following = (const std::byte*)d.recurrent.weights + units.first * d.recurrent.block_bytes;
+        input.following_bytes = (units.last - units.first) * d.recurrent.block_bytes;
         const Size second_blocks = d.candidate.blocks ? d.candidate.blocks : d.projection.blocks;
         Share second = share(second_blocks, part, parts);
         const Size chunk = std::max(Size(1), chunk_rows / Size(lengths.size()));
