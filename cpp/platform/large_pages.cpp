@@ -34,7 +34,8 @@ public:
         Range** place = &first;
         while (*place && (*place)->bytes < bytes) place = &(*place)->next;
         if (!*place) {
-            auto* const memory = (std::byte*)::operator new(region, std::align_val_t(page));
+            // the line behind it keeps two regions apart, so that ranges of both are never joined
+            auto* const memory = (std::byte*)::operator new(region + line, std::align_val_t(page));
             prefer_large_pages(memory, region);
             place = add(memory, region);
         }
