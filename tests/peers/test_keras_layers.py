@@ -277,3 +277,13 @@ def test_a_softmax_over_several_axes_gives_the_outputs_of_keras(tmp_path: Path) 
 @pytest.mark.parametrize("layer", [L.LeakyReLU, L.Softmax, L.ReLU, L.ELU], ids=lambda each: each.__name__)
 def test_a_layer_can_be_an_activation(layer: Any, tmp_path: Path) -> None:
     agree(masked(L.Dense(4, activation=layer())), tmp_path)
+
+
+def test_logarithms_and_exponentials_keep_the_digits_of_tiny_numbers(tmp_path: Path) -> None:
+    x, rng = keras.Input((4,)), np.random.default_rng(0)
+    model = keras.Model(x, [keras.ops.log1p(x), keras.ops.expm1(x)])
+    model.save(tmp_path / "model.keras")
+    numbers = (rng.choice([-1, 1], (16, 4)) * 10.0 ** rng.uniform(-9, -0.1, (16, 4))).astype(np.float32)
+    pairs = zip(onward.load(tmp_path / "model.keras")(numbers), (np.log1p, np.expm1), strict=True)
+    for y, function in pairs:
+        np.testing.assert_allclose(y, function(numbers.astype(np.float64)), rtol=1e-6)

@@ -202,6 +202,21 @@ def _matmul(k: Layer, a: Value, b: Value) -> Value:
     return k.add("MatMul", a, b)
 
 
+def _log1p(k: Layer, x: Value) -> Value:
+    """log(1 + x), corrected by what the sum lacks of x."""
+    y = k.add("Add", x, 1.0)
+    rounded, logarithm = k.add("Sub", y, 1.0), k.add("Log", y)
+    corrected = k.add("Sub", logarithm, k.add("Div", k.add("Sub", rounded, x), y))
+    return k.add("Where", k.add("Equal", rounded, x), logarithm, corrected)
+
+
+def _expm1(k: Layer, x: Value) -> Value:
+    """exp(x) - 1, without cancellation."""
+    t = k.add("Tanh", k.add("Mul", x, 0.5))
+    near = k.add("Div", k.add("Add", t, t), k.add("Sub", 1.0, t))
+    return k.add("Where", k.add("Less", k.add("Abs", x), 1.0), near, k.add("Sub", k.add("Exp", x), 1.0))
+
+
 def _normalize(k: Layer, x: Value, axis: Any = -1, order: int = 2, epsilon: float | None = None) -> Value:
     if order != 2:
         raise k.error(f"has order={order}; expected 2")
@@ -225,8 +240,8 @@ operations({
     **{name: partial(_reduction, target) for name, target in MEANS.items()},
     **{_title(name): function for name, function in activations.ACTIVATIONS.items()},
     "Rsqrt": lambda k, x: k.add("Reciprocal", k.add("Sqrt", x)),
-    "Log1p": lambda k, x: k.add("Log", k.add("Add", x, 1.0)),
-    "Expm1": lambda k, x: k.add("Sub", k.add("Exp", x), 1.0),
+    "Log1p": _log1p,
+    "Expm1": _expm1,
     "Einsum": lambda k, *inputs, subscripts: einsum_of(k, subscripts, *inputs),
     "Var": _variance,
     "Std": lambda k, x, axis=None, keepdims=False: k.add("Sqrt", _variance(k, x, axis, keepdims)),

@@ -80,8 +80,8 @@ def unary(operation: str, dtype: Any = None) -> Callable[[Expression], Expressio
     return lambda self: self.apply(operation, dtype=dtype)
 
 
-exp, log, sqrt, erf, sin, cos, atan, softplus, reciprocal = map(
-    unary, ("Exp", "Log", "Sqrt", "Erf", "Sin", "Cos", "Atan", "Softplus", "Reciprocal")
+exp, log, sqrt, erf, sin, cos, atan, tanh, softplus, reciprocal = map(
+    unary, ("Exp", "Log", "Sqrt", "Erf", "Sin", "Cos", "Atan", "Tanh", "Softplus", "Reciprocal")
 )
 is_nan, is_infinite = unary("IsNaN", BOOL), unary("IsInf", BOOL)
 
@@ -101,6 +101,19 @@ def where(condition: Expression, x: Any, y: Any) -> Expression:
     (like,) = [value for value in (x, y) if isinstance(value, Expression)][:1]
     names = [(each if isinstance(each, Expression) else like.constant(each)).name for each in (x, y)]
     return type(like)(like.t, like.t.add("Where", condition.name, *names), like.dtype)
+
+
+def log1p(x: Expression) -> Expression:
+    """log(1 + x), corrected by what the sum lacks of x."""
+    y = x + 1
+    rounded = y - 1
+    return where(rounded.equals(x), log(y), log(y) - (rounded - x) / y)
+
+
+def expm1(x: Expression) -> Expression:
+    """exp(x) - 1, without cancellation."""
+    t = tanh(x * 0.5)
+    return where(abs(x) < 1, (t + t) / (1 - t), exp(x) - 1)
 
 
 def x_times(x: Expression, y: Expression) -> Expression:

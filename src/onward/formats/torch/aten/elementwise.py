@@ -11,9 +11,11 @@ from ....graph.operations.expressions import (
     atan,
     erf,
     exp,
+    expm1,
     is_infinite,
     is_nan,
     log,
+    log1p,
     maximum,
     reciprocal,
     sin,
@@ -294,13 +296,13 @@ def log_of_sum(x: Any, y: Any, base: float = math.e) -> Any:
     """log(base^x + base^y) in that base, without overflow"""
     scale = math.log(base)
     larger = maximum(x, y)
-    total = larger + log(1 + exp(-abs(x - y) * scale)) * (1 / scale)
+    total = larger + log1p(exp(-abs(x - y) * scale)) * (1 / scale)
     return where(x.equals(y), x + 1 / scale * math.log(2), where(is_infinite(larger), larger, total))
 
 
-def _x_log(x: Any, y: Any, argument: Any) -> Any:
-    """x log(argument), which is 0 where x is, and NaN where y is"""
-    return where(is_nan(y), y, x_times(x, log(argument)))
+def _x_times(x: Any, function: Any, y: Any) -> Any:
+    """x function(y), which is 0 where x is, and NaN where y is"""
+    return where(is_nan(y), y, x_times(x, function(y)))
 
 
 def _sinc(self: Any) -> Any:
@@ -324,8 +326,8 @@ define_formulas({
         "log", "sqrt", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh",
         "erf", "exp", "reciprocal", "sigmoid", "tanh")},
     "rsqrt": lambda self: reciprocal(sqrt(self)),
-    "expm1": lambda self: exp(self) - 1,
-    "log1p": lambda self: log(self + 1),
+    "expm1": lambda self: expm1(self),
+    "log1p": lambda self: log1p(self),
     "exp2": lambda self: exp(self * math.log(2)),
     "log2": lambda self: log(self) * (1 / math.log(2)),
     "log10": lambda self: log(self) * (1 / math.log(10)),
@@ -345,10 +347,10 @@ define_formulas({
     "ldexp.Tensor": lambda self, other: self * exp(other * math.log(2)),
     "logaddexp": lambda self, other: log_of_sum(self, other),
     "logaddexp2": lambda self, other: log_of_sum(self, other, 2),
-    **{f"{name}.{kind}": lambda self, other: _x_log(self, other, other) for name, kind in (
+    **{f"{name}.{kind}": lambda self, other: _x_times(self, log, other) for name, kind in (
         *(("xlogy", kind) for kind in ("Tensor", "Scalar_Self", "Scalar_Other")),
         *(("special_xlogy", kind) for kind in ("default", "self_scalar", "other_scalar")))},
-    **{f"special_xlog1py.{kind}": lambda self, other: _x_log(self, other, other + 1) for kind in (
+    **{f"special_xlog1py.{kind}": lambda self, other: _x_times(self, log1p, other) for kind in (
         "default", "self_scalar", "other_scalar")},
     "addcdiv": lambda self, tensor1, tensor2, value=1: self + tensor1 / tensor2 * value,
     "isclose": _is_close,

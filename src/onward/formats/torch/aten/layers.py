@@ -141,6 +141,9 @@ def layer_norm(
     bias: Affine = None, eps: float = 1e-5, cudnn_enable: bool = False,
 ) -> Any:  # fmt: skip
     axis = input.rank - len(normalized_shape)
+    for place, size in enumerate(normalized_shape, axis):
+        message = f"axis {place} does not have the {size} elements that are normalized"
+        t.require("Equal", t.size(input, place), size, message)
     scale: Any = weight
     if weight is None:
         scale = t.add("ConstantOfShape", normalized_shape, value=np.ones(1, input.dtype))
@@ -159,7 +162,7 @@ def rms_norm(
     dtype = FLOAT32 if input.dtype == np.float16 else input.dtype
     x = t.cast(input, dtype)
     mean = t.add("ReduceMean", t.add("Mul", x, x), axes, keepdims=1)
-    added = float(np.finfo(input.dtype).eps) if eps is None else eps
+    added = float(np.finfo(dtype).eps) if eps is None else eps
     scale = t.add("Reciprocal", t.add("Sqrt", t.add("Add", mean, t.cast(added, dtype))))
     y = t.add("Mul", x, scale)
     y = y if weight is None else t.add("Mul", y, t.cast(weight, dtype))

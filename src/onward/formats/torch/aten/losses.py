@@ -11,6 +11,7 @@ from ....graph.operations.expressions import (
     Expression,
     exp,
     log,
+    log1p,
     maximum,
     softplus,
     sqrt,
@@ -53,7 +54,7 @@ def _kl_divergence(self: Any, target: Any, reduction: int = 1, log_target: bool 
 
 def _binary_cross_entropy(self: Any, target: Any, weight: Any = None, reduction: int = 1) -> Expression:
     """-y log(p) - (1 - y) log(1 - p), with logarithms of at least -100"""
-    yes, no = maximum(log(self), -100), maximum(log(1 - self), -100)
+    yes, no = maximum(log(self), -100), maximum(log1p(-self), -100)
     return _weighted((target - 1) * no - target * yes, weight, reduction)
 
 

@@ -120,28 +120,44 @@ def nanmean(t: Translator, self: Tensor, dim: Any = None, keepdim: bool = False,
 def _argument(t: Translator, operation: str, x: Tensor, dim: int | None, keepdim: bool) -> str:
     if not x.rank:
         return t.constant(0)
+    require_elements(t, x, dim)
     if dim is not None:
         return t.add(operation, x, axis=x.axis(dim), keepdims=int(keepdim))
     place = t.add(operation, t.add("Reshape", x, [-1]), axis=0, keepdims=0)
     return t.add("Reshape", place, [1] * x.rank) if keepdim else place
 
 
-def variance(t: Translator, x: Tensor, dim: Dims, correction: float, keepdim: bool) -> tuple[str, str]:
-    """Return the variance and the mean."""
-    y, axes = expression(t, x, x.dtype), axes_of(x, dim)
+FAR, NEAR = 2.0**40, 2.0**-40  # distances whose squares may exceed the range of float32
+FARTHER, NEARER = 2.0**96, 2.0**-80  # units in which they do not
+
+
+def variance(
+    t: Translator, x: Tensor, dim: Dims, correction: float, keepdim: bool, is_deviation: bool = False
+) -> tuple[str, str]:
+    """Return the variance or the standard deviation, and the mean; those of half precision are in float32."""
+    y, axes = expression(t, x, FLOAT32 if x.dtype == np.float16 else x.dtype), axes_of(x, dim)
     center = y.reduce("ReduceMean", axes, True)
-    total = (y - center).reduce("ReduceSumSquare", axes, keepdim)
+    distance, unit = y - center, None
+    if is_deviation and y.dtype == FLOAT32:
+        largest = abs(distance).reduce("ReduceMax", axes, True)
+        unit = where(largest > FAR, FARTHER, where(largest < NEAR, NEARER, y.constant(1)))
+        distance = distance / unit
+    total = distance.reduce("ReduceSumSquare", axes, keepdim)
     sizes, count = [x.shape[axis] for axis in axes], y.constant(0)
     if None in sizes:
         product = t.add("ReduceProd", t.add("Gather", t.add("Shape", x), axes), [0], keepdims=0)
-        elements = Expression(t, product, INT64).cast(x.dtype)
+        elements = Expression(t, product, INT64).cast(y.dtype)
         count = maximum(elements - correction, 0)
         if correction < 0:  # the variance of no elements is not a number
             count = count * elements.apply("Min", 1)
     elif size := math.prod(n or 0 for n in sizes):
         count = y.constant(max(size - float(correction), 0))
-    mean = center if keepdim else y.reduce("ReduceMean", axes)
-    return (total / count).name, mean.name
+    mean, found = center if keepdim else y.reduce("ReduceMean", axes), total / count
+    if is_deviation:
+        found = found.apply("Sqrt")
+    if unit is not None:
+        found = found * (unit if keepdim else unit.reduce("ReduceMax", axes))
+    return found.cast(x.dtype).name, mean.cast(x.dtype).name
 
 
 def _define_variance(name: str, is_deviation: bool, with_mean: bool) -> None:
@@ -150,8 +166,8 @@ def _define_variance(name: str, is_deviation: bool, with_mean: bool) -> None:
         t: Translator, self: Tensor, dim: Dims = None, unbiased: bool = True, keepdim: bool = False,
         correction: Any = None,
     ) -> Any:  # fmt: skip
-        found, mean = variance(t, self, dim, unbiased if correction is None else correction, keepdim)
-        found = t.add("Sqrt", found) if is_deviation else found
+        corrected = float(unbiased) if correction is None else correction
+        found, mean = variance(t, self, dim, corrected, keepdim, is_deviation)
         return (found, mean) if with_mean else found
 
 
@@ -168,6 +184,8 @@ def vector_norm(
     p: Any = None,
 ) -> str:  # fmt: skip
     order = float(2 if p is None and ord is None else ord if p is None else p)
+    if order < 0 or order == math.inf:
+        require_elements(t, self, dim)
     return p_norm(expression(t, self, dtype or self.dtype), order, axes_of(self, dim), keepdim).name
 
 
@@ -196,8 +214,12 @@ def log_softmax(t: Translator, self: Tensor, dim: int, dtype: Any = None, half_t
 def cosine_similarity(t: Translator, x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> str:
     axes = [dim - max(x1.rank, x2.rank) if dim >= 0 else dim]
     pair: list[Any] = [x1, x2] if x1.shape == x2.shape else broadcast_tensors(t, [x1, x2])
-    units = [t.add("Div", x, t.add("Max", t.add("ReduceL2", x, axes), t.cast(eps, FLOAT32))) for x in pair]
-    return t.add("ReduceSum", t.add("Mul", *units), axes, keepdims=0)
+    dtype = floating(x1, x2)
+    wide = FLOAT32 if dtype == np.float16 else dtype
+    named = zip(map(t.named, pair), (x1, x2), strict=True)
+    a, b = (Expression(t, name, x.dtype).cast(wide) for name, x in named)
+    a, b = (x / maximum(x.reduce("ReduceL2", axes, True), eps) for x in (a, b))
+    return (a * b).reduce("ReduceSum", axes).cast(dtype).name
 
 
 # Cumulative operators.
