@@ -223,6 +223,8 @@ def _to_tensor(calls: Calls, value: Any, dtype: int | None = None, **options: An
         if dtype is None and isinstance(value, Symbol) and result.dtype.kind == "f":
             dtype = 6
         return result if dtype is None else _to(calls, result, dtype)
+    if lists.is_long(value):
+        return lists.apply(calls, "tensor", value, dtype)  # type: ignore[no-any-return]  # a tensor
     charge_copies(value)
     if isinstance(value, list | tuple) and any(isinstance(e, Tensor | Symbol | list | tuple) for e in value):
         parts = [_to_tensor(calls, element, dtype) for element in value]

@@ -204,7 +204,9 @@ def _stack(calls: Calls, values: list[Any], dim: Any = 0) -> Any:
 
 def _tensor(calls: Calls, values: list[Any], dtype: Any = None, **options: Any) -> Any:
     stacked = whole(calls, values).first
-    return calls.operate("to", stacked, dtype=6 if stacked.dtype == np.float64 else dtype)
+    if dtype is None and stacked.dtype == np.float64:
+        dtype = 6  # the default
+    return stacked if dtype is None else calls.operate("to", stacked, dtype=dtype)
 
 
 SHARED = {"append", "add", "add_", "extend", "copy", "clear"}  # the same for other lists
