@@ -205,6 +205,17 @@ x.long().amax(0)
 x.argmin(1)
 x.median(1)[0]
 x.aminmax(dim=1)[1]
+x[:, {i}:].amax(1)
+x[:, {i}:].argmax(1)
+x[:, {i}:].median(1)[0]
+x.mode(1)[0]
+x.argmin()
+x.quantile(0.{a}, 1)
+x.norm(float("inf"), 1)
+torch.linalg.vector_norm(x, -{a}.0, 1)
+F.adaptive_max_pool1d(x[:, {i}:].transpose(1, 2), 1)
+F.adaptive_avg_pool1d(x.transpose(1, 2), 1)
+F.max_pool1d(x.transpose(1, 2), 3, {a}, 1)
 x.unfold(1, {a}, {b})
 torch.cross(x, x, dim=1)
 torch.cross(x[:, :3], torch.ones(1, {a}, 4), dim=1)
@@ -261,6 +272,10 @@ return x.sum() + int((x.size(1) - 7) / {a}) + float(x.size(1)) / {b}
 i = x.size(1) // 2|return x[:, i] + x[:, i - {a}]
 return x.view(x.size(0), x.size(1) // {a}, {a} * 4)
 return x.view(x.size(0), x.size(1) // {a} * {a}, 4)
+l: List[float] = []|for t in range(x.size(1)):|    l.append(float(x[0, t, {i}]))|return torch.tensor(l)
+l: List[int] = []|for t in range(x.size(1)):|    l.append(t * {a})|return torch.tensor(l, dtype=torch.float64)
+l = [x[:, 0], x[:, 1]]|for t in range(2, x.size(1)):|    l.append(l.pop(0) + x[:, t])|return torch.stack(l, 1)
+l = [1, {a}, {b}]|a = l.pop({i} % 3)|return x * a + len(l) + l.pop()
 """.strip().splitlines()
 
 
@@ -274,7 +289,7 @@ def code(rng: np.random.Generator) -> str:
     return "def forward(self, x):\n" + "".join(f"    {line}\n" for line in lines)
 
 
-def shape(rng: np.random.Generator, least: int = 0) -> tuple[int, int, int]:
-    """Return random sizes, often small; the time has at least so many steps."""
+def shape(rng: np.random.Generator) -> tuple[int, int, int]:
+    """Return random sizes, often small, also without elements."""
     steps = rng.choice([0, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 37, 90])
-    return int(rng.integers(1, 5)), max(least, int(steps)), 4
+    return int(rng.choice([0, 1, 1, 2, 2, 3, 3, 4, 4])), int(steps), 4

@@ -117,7 +117,8 @@ def _adaptive(t: Translator, x: Tensor, output_size: Any, operation: str) -> str
     """Reduce each axis to windows from floor(i n / m) to ceil((i + 1) n / m)."""
     sizes = [output_size] if isinstance(output_size, int) else list(output_size)
     value: Any = x
-    require_elements(t, x, range(x.rank - len(sizes), x.rank))
+    if operation == "ReduceMax" or sizes != [1] * len(sizes):  # the mean of no elements is not a number
+        require_elements(t, x, range(x.rank - len(sizes), x.rank))
     for axis, m in zip(range(x.rank - len(sizes), x.rank), sizes, strict=True):
         if m == 1:
             value = t.add(operation, value, [axis], keepdims=1)

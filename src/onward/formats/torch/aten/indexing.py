@@ -11,6 +11,7 @@ from ....errors import ArgumentError
 from ....graph.operations.arguments import NEGATIVE
 from .elementwise import div_mode
 from .joins import broadcast_tensors
+from .reductions import require_elements
 from .registry import BOOL, INT64, Number, Operand, Tensor, aten, bounded, define
 from .shapes import axes_first, permuted, reshaped, sliced
 from .translator import Translator
@@ -274,6 +275,7 @@ def embedding(
 @aten("one_hot")
 def one_hot(t: Translator, self: Tensor, num_classes: int = -1) -> str:
     if num_classes < 0:  # as many as the largest element asks for
+        require_elements(t, self, None)
         flat = t.add("Reshape", self, [-1])
         least = t.add("ReduceMin", flat, [0], keepdims=0)
         t.check(t.add("LessOrEqual", 0, least), "one_hot takes no negative classes")

@@ -105,6 +105,7 @@ def quantile(
     interpolation: str = "linear", *, ignores_nan: bool,
 ) -> str:  # fmt: skip
     x = _flat(t, self) if dim is None or not self.rank else self
+    require_elements(t, self, None)
     axis = x.axis(0 if dim is None else dim)
     options: Any = {"axis": axis, "method": interpolation, "ignores_nan": ignores_nan}
     y = str(through_numpy(t, "quantile", x, t.cast(q, self.dtype), **options))

@@ -199,10 +199,12 @@ class Recorder(Translator):
         if isinstance(a, Symbol) or isinstance(b, Symbol):
             holds = self.add(comparison, a, b)
             known = self.known(holds)
-            if known is None:
-                self.check(holds, message, expected)
-            elif bool(known) != expected:
+            if known is not None and bool(known) != expected:
                 raise ArgumentError(message)
+            if known is not None and self.graph.axes.is_general:  # known only if each axis has elements
+                holds = self.graph.add_comparison(comparison, self.named(a), self.named(b))
+            if known is None or self.graph.axes.is_general:
+                self.check(holds, message, expected)
 
     def expect_like(self, name: str, x: Tensor, dtype: np.dtype[Any]) -> None:
         """Record that a value about which nothing was inferred has the shape of a tensor, and a dtype."""

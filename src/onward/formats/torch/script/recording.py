@@ -170,6 +170,12 @@ class Recording(Graph):
             self.constants.update(zip(names, results, strict=False))  # type: ignore[arg-type]
         return names
 
+    def add_comparison(self, operation: str, a: str, b: str) -> str:
+        """Add a comparison of two sizes that a call decides, even if axes with elements decide it."""
+        (name,) = super().add_all(operation, [self.find(a), self.find(b)])
+        self.values[name] = Signature((), np.dtype(np.bool_))
+        return name
+
     # what is known about values
 
     def signature(self, name: str) -> Signature | None:
