@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -91,3 +92,25 @@ def test_the_elements_of_a_tensor_are_nested_lists(tmp_path: Path) -> None:
         numbers = rng.integers(0, 5, (rows, columns))
         expected = torch.jit.load(path)(torch.from_numpy(x), torch.from_numpy(numbers))
         np.testing.assert_allclose(model(x, numbers), expected, rtol=1e-6)
+
+
+@torch.no_grad()
+def test_arrays_of_any_memory_and_byte_order_and_of_bfloat16_are_the_same_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 5), nn.Softsign(), nn.Linear(5, 3))
+    torch.jit.script(module).save(str(path))
+    for case in counted_cases(20, most=0):
+        rng = np.random.default_rng(case.seed)
+        x = rng.standard_normal((6, 4)).astype(ml_dtypes.bfloat16).astype(np.float32)
+        unaligned = np.zeros(x.nbytes + 1, np.uint8)[1:].view(np.float32).reshape(x.shape)
+        unaligned[:] = x
+        kinds = [
+            *(x.astype(">f4"), x.astype(ml_dtypes.bfloat16), np.asfortranarray(x), x[::-1].copy()[::-1]),
+            *(unaligned, np.repeat(x, 2, 1)[:, ::2], np.repeat(x[None], 3, 0)[1], x.tolist()),
+        ]
+        with case:
+            expected = module(torch.from_numpy(x)).numpy()
+            y = onward.load(path)(kinds[rng.integers(len(kinds))])
+            assert y.dtype == np.float32
+            np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)

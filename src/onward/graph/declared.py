@@ -55,11 +55,13 @@ def as_declared(declared: Input, value: ArrayLike) -> Any:
     """Convert a value to the declared dtype and check its shape. Raises DtypeError, ShapeError."""
     name = declared.name
     if declared.dtype is None:
-        if declared.converts != "lists" or value is None or type(value) is np.ndarray:
+        if declared.converts != "lists" or value is None:
             return value
-        array = arrays.as_array(value, name)
+        array = value if type(value) is np.ndarray else arrays.as_array(value, name)
         is_list = array.dtype.kind == "f" and not hasattr(value, "dtype")
-        return array.astype(np.float32) if is_list else array
+        if is_list or array.dtype.name == "bfloat16":  # as weights of bfloat16
+            return array.astype(np.float32)
+        return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     array = value if type(value) is np.ndarray else arrays.as_array(value, name)
     if array.dtype != declared.dtype:
         _check_conversion(declared, array.dtype, hasattr(value, "dtype"))
