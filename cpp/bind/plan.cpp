@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <numeric>
 #include <stdexcept>
 
 #include "bind/gil.h"
@@ -161,8 +160,11 @@ std::shared_ptr<Plan> Program::bind(const std::vector<Size>& axes, bool throws) 
     }
     if (holds) {
         const std::vector<Size>& spaces = bound.plan.sizes();
-        const Size memory = std::accumulate(spaces.end() - bound.outputs.size(), spaces.end(), bound.arena_size);
-        plan->is_allowed = memory <= free_memory && bound.work <= free_work, plan->has_fitted = false;
+        Size memory = bound.arena_size;
+        bool overflows = false;
+        for (auto space = spaces.end() - bound.outputs.size(); space != spaces.end(); space++)
+            overflows |= *space < 0 || __builtin_add_overflow(memory, *space, &memory);
+        plan->is_allowed = !overflows && memory <= free_memory && bound.work <= free_work, plan->has_fitted = false;
         plan->outputs.clear();
         for (const onward::Axes& shape : bound.outputs) plan->outputs.push_back(tuple_of(shape));
     }

@@ -38,7 +38,7 @@ bool Input::accepts(const CallArray& operand, std::vector<Size>& axes) const {
 size_t Signature::axes() const {
     size_t count = 0;
     for (const Input& input : inputs)
-        for (const Size size : input.shape) count = std::max(count, size_t(std::max(Size(0), -size)));
+        for (const Size size : input.shape) count = std::max(count, size < 0 ? size_t(-1 - size) + 1 : 0);
     return count;
 }
 
