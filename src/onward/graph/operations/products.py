@@ -185,11 +185,10 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         return None
     A = A.permuted(*_orders(A, B, options)[0])
     transposed = bool(options.get("transB"))
-    if bias is not None and len(B.shape) == 2 and alpha == beta == 1:
-        if bias.shape == (B.shape[0 if transposed else 1],):  # the sums begin with it
-            is_constant = W is not None and W.size and bias.known
-            return [product(b, A, W, known(bias), transposed)] if is_constant else None
     if W is not None and W.ndim == 2 and W.size:
+        outputs = W.shape[0 if transposed else 1]
+        if bias is not None and bias.known and bias.shape == (outputs,) and alpha == beta == 1:
+            return [product(b, A, W, known(bias), transposed)]  # the sums begin with it
         y = product(b, A, W, None, transposed)
     else:
         other = view(b, B)
