@@ -17,7 +17,8 @@ constexpr Size short_row = 64;
 // Puts the first k numbers in order at the beginning of 0 .. n-1. One function for all dtypes keeps the program small.
 void sort_first(std::span<int64_t> numbers, Size k, const std::function<bool(int64_t, int64_t)>& precedes) {
     std::iota(numbers.begin(), numbers.end(), int64_t(0));
-    std::partial_sort(numbers.begin(), numbers.begin() + k, numbers.end(), std::cref(precedes));
+    std::partial_sort(numbers.begin(), numbers.begin() + k, numbers.end(),
+                      [&](int64_t i, int64_t j) { return precedes(i, j); });
 }
 
 }  // namespace
