@@ -19,8 +19,8 @@ template <class Real>
 using Micro = void (*)(const Panels<Real>& panels, Size block, const Operand<Real>& a, Size row, Real* out,
                        Size out_stride, const Size* places);
 
-// Whether a tile computes for so long that other weights can arrive from the third-level cache meanwhile. With one gate,
-// no register is left for their address, and bytes are few.
+// Whether a tile computes for so long that other weights can arrive from the third-level cache meanwhile. With one
+// gate, no register is left for their address, and bytes are few.
 template <class F>
 constexpr bool fetches_ahead(int V, int sums) {
     return F::terms == 1 && V > 2 && sums >= vector_registers / 2 && !small_tiles;

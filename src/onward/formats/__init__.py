@@ -60,10 +60,10 @@ def load(
 
     - **TorchScript**: files of torch.jit.save are whole models. `method="encode"` runs another method than
       forward(), and `part="model.decoder"` a submodule. Attributes that a call changes are additional inputs,
-      with the file's values as defaults, and additional outputs. The first call records the code for all sizes
-      of its inputs, and raises the errors in it. What needs the axes of several inputs before that, such as
-      `save` and `stream`, takes them from `inputs={"x": ("int64", ("batch", 512)), "sr": 16000}`: the axes of
-      tensors, as sizes or names of open sizes, perhaps after a dtype, and the values of numbers.
+      with the file's values as defaults, and additional outputs. The first call records the code for all
+      sizes of its inputs, and raises the errors in it. What needs the axes of several inputs before that,
+      such as `save` and `stream`, takes them from `inputs={"x": ("int64", ("batch", 512)), "sr": 16000}`: the
+      axes of tensors, as sizes or names of open sizes, perhaps after a dtype, and the values of numbers.
     - **PyTorch**: files of torch.save, and state dicts in safetensors or .npz files. They contain weights but
       no forward(), so `load` returns `Parts`, a dict of layers by name, whose method `sequential` connects
       them. A pickled nn.Sequential records its order and becomes a Sequential. If the file does not record

@@ -112,19 +112,11 @@ def test_reverse_equals_the_second_direction_of_bidirectional(op: str) -> None:
 @pytest.mark.parametrize("op", onnx_nodes.GATES)
 @pytest.mark.parametrize("seed", range(5))
 def test_layout_swaps_time_and_batch(op: str, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    case = onnx_nodes.draw(rng, op=op)
-    expected = open_model(case.model)(**case.feeds)
-    node = case.model.graph.node[0]
-    node.attribute.append(helper.make_attribute("layout", 1))
-    swapped = ("X", "initial_h", "initial_c")
-    feeds = {n: a.swapaxes(0, 1) if n in swapped else a for n, a in case.feeds.items()}
-    for name, mine, other in zip(
-        filter(None, node.output), open_model(case.model)(**feeds), expected, strict=True
-    ):
-        np.testing.assert_array_equal(
-            mine, other.transpose(2, 0, 1, 3) if name == "Y" else other.swapaxes(0, 1)
-        )
+    case = onnx_nodes.draw(np.random.default_rng(seed), op=op, layout=1)
+    time_first = case.time_first()
+    found, expected = (open_model(each.model)(**each.feeds) for each in (case, time_first))
+    for mine, other in zip(found, case.as_declared(expected), strict=True):
+        np.testing.assert_array_equal(mine, other)
 
 
 @pytest.mark.parametrize("op", onnx_nodes.GATES)

@@ -32,6 +32,7 @@ def model_of(axes: Any, scales: Any, **attributes: Any) -> Model:
 @pytest.mark.parametrize("coordinates", COORDINATES)
 def test_a_program_for_all_sizes_has_the_bits_of_programs_for_each(mode: str, coordinates: str) -> None:
     for scales in (*SCALES, None):
+        has_elements = True
         attributes = {"mode": mode, "coordinate_transformation_mode": coordinates}
         model = model_of(("batch", "height", "width"), scales, **attributes)
         for shape in SIZES:
@@ -39,7 +40,9 @@ def test_a_program_for_all_sizes_has_the_bits_of_programs_for_each(mode: str, co
             y = model(x)
             np.testing.assert_array_equal(y, meaning(model, x)[0], strict=True)
             np.testing.assert_array_equal(y, model_of(shape, scales, **attributes)(x), strict=True)
-        assert not any(program.in_numpy for program in model.programs)
+            has_elements &= y.size > 0
+        # without elements, NumPy checks the places of the neighbors
+        assert not (has_elements and any(program.in_numpy for program in model.programs))
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
