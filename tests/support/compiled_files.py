@@ -16,25 +16,11 @@ from onward.graph import Graph, Model
 from . import DATA
 
 HEADER, CHECKED = 16, 24  # bytes before the checksum, and before what that is of
-SIZES = struct.Struct(
-    "<5q"
-)  # behind the checksum: of the file, the place and number of words, and those of the data
+# behind the checksum: of the file, the place and number of words, and those of the data
+SIZES = struct.Struct("<5q")
 FIRST_ENTRY, LAST = -(1 << 63), (1 << 63) - 1
-NUMBERS = (
-    0,
-    1,
-    -1,
-    2,
-    1 << 20,
-    1 << 31,
-    1 << 33,
-    1 << 61,
-    1 << 62,
-    (1 << 62) - (1 << 44),
-    LAST,
-    -LAST,
-    FIRST_ENTRY,
-)
+POWERS = [1 << exponent for exponent in (0, 1, 20, 31, 33, 61, 62)]
+NUMBERS = (0, -1, *POWERS, (1 << 62) - (1 << 44), LAST, -LAST, FIRST_ENTRY)
 
 
 def with_checksum(content: bytes) -> bytes:

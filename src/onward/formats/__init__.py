@@ -60,10 +60,10 @@ def load(
 
     - **TorchScript**: files of torch.jit.save are whole models. `method="encode"` runs another method than
       forward(), and `part="model.decoder"` a submodule. Attributes that a call changes are additional inputs,
-      with the file's values as defaults, and additional outputs. The first call records the code for all
-      sizes of its inputs, and raises the errors in it. What needs the axes of several inputs before that,
-      such as `save` and `stream`, takes them from `inputs={"x": ("int64", ("batch", 512)), "sr": 16000}`: the
-      axes of tensors, as sizes or names of open sizes, perhaps after a dtype, and the values of numbers.
+      with the file's values as defaults, and additional outputs. The code is recorded for all sizes of its
+      inputs: at the first call, or by `load` if the inputs are declared, as `save` and `stream` require if
+      there are several. `inputs={"x": ("int64", ("batch", 512)), "sr": 16000}` declares the axes of tensors,
+      as sizes or names of open sizes, perhaps after a dtype, and the values of numbers.
     - **PyTorch**: files of torch.save, and state dicts in safetensors or .npz files. They contain weights but
       no forward(), so `load` returns `Parts`, a dict of layers by name, whose method `sequential` connects
       them. A pickled nn.Sequential records its order and becomes a Sequential. If the file does not record
@@ -340,6 +340,7 @@ def _script(
     with _errors_naming(path):
         if members is None or not any("code/" in name for name in members.entries):
             return None
+        from ..model import Model
         from .torch import archive
         from .torch.script.code import Code
         from .torch.script.model import ScriptModel
@@ -350,7 +351,7 @@ def _script(
         if not is_script(content) or (method is None and part is None and not has_forward(content, code)):
             return None
         program = Program(data, method or "forward", part or "", content, code)
-        return ScriptModel(program, inputs)
+        return ScriptModel(program) if inputs is None else Model(program.general(inputs))
 
 
 def _reject(path: Path, options: Mapping[str, Any], reason: str) -> None:

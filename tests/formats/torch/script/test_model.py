@@ -67,15 +67,13 @@ def test_loading_parses_the_code_of_the_module_alone(tmp_path: Path, monkeypatch
     assert ["class M" in source for source in parsed] == [True, False]
 
 
-def test_declared_inputs_are_checked_before_the_code_is_read(tmp_path: Path) -> None:
-    """Loading with inputs= recorded the code at once."""
+def test_code_is_recorded_at_once_for_declared_inputs(tmp_path: Path) -> None:
     path = with_member(tmp_path, PRODUCT + "  def broken(self:\n")
     declared = {"x": ("batch", "time", 3), "y": ("batch", "time", 3)}
     with pytest.raises(FileError, match="unknown inputs: z"):
         onward.load(path, inputs={**declared, "z": 1})
-    model = onward.load(path, inputs=declared)
-    with pytest.raises(OnwardError, match=r"code/__torch__/layers\.py.*: the code cannot be parsed"):
-        model.stream()
+    with pytest.raises(FileError, match=r"code/__torch__/layers\.py.*: the code cannot be parsed"):
+        onward.load(path, inputs=declared)
     model = onward.load(with_member(tmp_path, PRODUCT), inputs=declared)
     other = pickle.loads(pickle.dumps(model))
     assert [each.axes for each in other.graph.inputs] == [("batch", "time", 3)] * 2

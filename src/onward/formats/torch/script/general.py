@@ -43,7 +43,7 @@ def general_graph(program: Program, declared: Mapping[str, Any]) -> Graph:
     tensor may also follow from the code. Raises ArgumentError, which names the line of the code, if one graph
     cannot serve all sizes.
     """
-    layout, unknown = declared_layout(program, declared)
+    layout, unknown = _declared_layout(program, declared)
     open_names = [name for name in unknown if name not in program.seen]
     if len(open_names) > 1:
         raise ArgumentError(f"the file declares no axes of its inputs; {_advice(program, open_names)}")
@@ -110,7 +110,7 @@ def _open(name: str, rank: int, dtype: np.dtype[Any]) -> Signature:
     return Signature(tuple(f"{name}_{axis}" for axis in range(rank)), dtype)
 
 
-def declared_layout(program: Program, declared: Mapping[str, Any]) -> tuple[Layout, list[str]]:
+def _declared_layout(program: Program, declared: Mapping[str, Any]) -> tuple[Layout, list[str]]:
     """Return what the declarations say, and the tensors that they leave open."""
     layout: Layout = {}
     if unknown := declared.keys() - program.kinds.keys():
