@@ -53,7 +53,7 @@ public:
     }
 
 private:
-    // What a class declares of the field with a number and wire type, from its entry in `by_key`.
+    // A field as its class declares it in `by_key`.
     struct Field {
         const int wire;
         const Kind kind;

@@ -89,7 +89,7 @@ void Program::evaluate(const std::vector<Size>& axes, std::vector<Size>& found) 
             case Operation::product: overflows = __builtin_mul_overflow(found[a], found[b], &value); break;
             case Operation::quotient:
                 if (found[b] == 0) throw std::invalid_argument("a size is divided by 0");
-                if (found[b] == -1) {  // the processor stops a program whose quotient is too large
+                if (found[b] == -1) {  // the quotient of the lowest number overflows, which traps
                     overflows = __builtin_sub_overflow(Size(0), found[a], &value);
                     break;
                 }

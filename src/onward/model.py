@@ -68,7 +68,7 @@ class Model(BaseModel):
         # how many inputs in order are those of the planner, whose graph lacks inputs with default values
         pairs = enumerate(zip(self.inputs, self._names, strict=False))
         self._in_order = next((i for i, (mine, other) in pairs if mine != other), len(self._names))
-        self._direct = -1 if graph.structure is not None else self._in_order  # so many need not be flattened
+        self._direct = -1 if graph.structure is not None else self._in_order  # calls of so many run at once
 
     def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> Any:
         """Run the model.

@@ -15,8 +15,8 @@ from onward.graph import Graph, Model
 
 from . import DATA
 
-HEADER, CHECKED = 16, 24  # bytes before the checksum, and before what that is of
-# behind the checksum: of the file, the place and number of words, and those of the data
+HEADER, CHECKED = 16, 24  # bytes before the checksum, and before the bytes that it covers
+# behind the checksum: the size of the file, and the places and the sizes of the words and of the data
 SIZES = struct.Struct("<5q")
 FIRST_ENTRY, LAST = -(1 << 63), (1 << 63) - 1
 POWERS = [1 << exponent for exponent in (0, 1, 20, 31, 33, 61, 62)]

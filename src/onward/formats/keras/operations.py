@@ -203,7 +203,7 @@ def _matmul(k: Layer, a: Value, b: Value) -> Value:
 
 
 def _log1p(k: Layer, x: Value) -> Value:
-    """log(1 + x), corrected by what the sum lacks of x."""
+    """log(1 + x), corrected for the rounding of the sum."""
     y = k.add("Add", x, 1.0)
     rounded, logarithm = k.add("Sub", y, 1.0), k.add("Log", y)
     corrected = k.add("Sub", logarithm, k.add("Div", k.add("Sub", rounded, x), y))

@@ -64,7 +64,7 @@ def field(number: int, kind: Kind | str, *, default: Any, oneof: str = "") -> An
     return Field(number, kind, default, oneof)
 
 
-# Of a field: a wire type, the kind, the name, whether it is repeated, whether it is an array, the class of
+# The wire type of a field, its kind, its name, whether it is repeated, whether it is an array, the class of
 # its messages, and the other members of its oneof.
 Entry = tuple[int, str, str, bool, bool, str, tuple[str, ...]]
 

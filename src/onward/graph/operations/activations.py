@@ -41,7 +41,7 @@ def _define(name: str, call: Callable[..., Call], *attributes: str) -> None:
 
 
 def _function(name: str, defaults: Mapping[str, float]) -> Callable[..., Call]:
-    """Return what makes the call of a function of the core from attributes with defaults."""
+    """Return a function that turns attributes with defaults into a call of the core's function."""
     return lambda **given: activations.call((name, *{**defaults, **given}.values()))
 
 

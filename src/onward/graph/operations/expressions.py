@@ -104,7 +104,7 @@ def where(condition: Expression, x: Any, y: Any) -> Expression:
 
 
 def log1p(x: Expression) -> Expression:
-    """log(1 + x), corrected by what the sum lacks of x."""
+    """log(1 + x), corrected for the rounding of the sum."""
     y = x + 1
     rounded = y - 1
     return where(rounded.equals(x), log(y), log(y) - (rounded - x) / y)

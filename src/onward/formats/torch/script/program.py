@@ -102,7 +102,7 @@ class Program:
 
     @property
     def state(self) -> State:
-        """The attributes that calls change; finding them takes the code that a call may run."""
+        """The attributes that calls change; finding them needs all code that a call may run."""
         if self._state is None:
             may_change = self.code.may_change(self.loader.classes)
             changed = carried(self.module, self.function.name) if may_change else ()
@@ -336,7 +336,7 @@ def has_forward(archive: Archive, code: Code) -> bool:
 
 
 def _places(module: Object, paths: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[dict[str, Any], str]]:
-    """Return the attributes among which each one with a path is, and its name there."""
+    """Return the attributes that hold each one with a path, and its name among them."""
     return {
         name: (reduce(lambda owner, part: owner.attributes[part], path[:-1], module).attributes, path[-1])
         for name, path in paths.items()
