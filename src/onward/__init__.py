@@ -55,7 +55,7 @@ facade.register(
 LAZY = {
     "ray": "onward.tables.ray",
     "recipes": "onward.recipes",
-    "textbook_scans": "onward.textbook_scans",
+    "textbook_scans": "onward.layers.textbook_scans",
     "text": "onward.recipes.text",
     "train": "onward.train",
 }

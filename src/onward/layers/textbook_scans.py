@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .textbook import Array, Cache, Parameters, _checked, sigmoid, sigmoid_deriv, tanh, tanh_deriv
+from ..textbook import Array, Cache, Parameters, _checked, sigmoid, sigmoid_deriv, tanh, tanh_deriv
 
 __all__ = [
     "gated_delta_cell_backward",
