@@ -17,6 +17,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from support.onnx_nodes import normal, open_model
+from support.recurrences import RECURRENCES, Kind
 
 import onward
 from onward.errors import DtypeError, LayerAttributeError, PrecisionError, ShapeError, SignatureError
@@ -319,6 +320,15 @@ def test_the_names_of_inputs_cannot_be_replaced() -> None:
     with pytest.raises(LayerAttributeError, match=r"Model.inputs is read-only"):
         model.inputs = ("y", "h0")
     assert model.inputs == ("x", "h0")
+
+
+@pytest.mark.parametrize("kind", RECURRENCES.values(), ids=RECURRENCES)
+def test_states_of_an_exported_recurrence_may_be_omitted(tmp_path: Path, kind: Kind) -> None:
+    first = kind.layer()
+    net = onward.Sequential(first, onward.Linear(first.output_size, 5, rng=0), kind.layer(1))
+    net.export_onnx(tmp_path / "m.onnx")
+    x = normal(9, 3, *net.step_shape)
+    np.testing.assert_array_equal(onward.load(tmp_path / "m.onnx")(x)[0], net(x))
 
 
 def test_a_whole_model_is_a_member_of_a_sequential(tmp_path: Path) -> None:

@@ -175,7 +175,12 @@ def _stem(name: str) -> str:
 
 
 def initial_states(graph: Graph) -> frozenset[str]:
-    """Return the inputs that are only initial states of recurrent nodes, each as a whole or split."""
+    """Return the inputs that are only initial states of recurrent nodes, each as a whole or split.
+
+    Those of a graph of Onward's layers are all states, also of layers that became operators.
+    """
+    if graph.of_layers:
+        return frozenset(found_carries(graph))
     sources = {declared.name: declared.name for declared in graph.inputs}  # the input of each part
     states, others = set[str](), set(graph.outputs)
     for node in graph.nodes:
