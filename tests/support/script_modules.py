@@ -157,6 +157,7 @@ class Writer:
             self.say(f"{name} = {box}.left * {box}.right + {box}[1]")
         elif kind == "ints":
             self.say(f"{box} = [x.size(0), {self.name()}.size(1), self.N]")
+            self.say(self.pick([f"{box}.sort()", f"{box}.sort(True)", f"{box} = sorted({box})", "pass"]))
             self.say(f"{name} = {a} * sum({box}) / max({box}) + min({box}[0], 4)")
         elif kind == "comprehension":
             self.say(f"{box} = [torch.tanh(each) for each in [{a}, {b}]]")

@@ -23,7 +23,7 @@ from .recording import Recording
 from .values import DEVICE, Unknown
 
 MUTATING = {
-    *("append", "extend", "insert", "pop", "popitem", "reverse", "clear", "_set_item", "Delete"),
+    *("append", "extend", "insert", "pop", "popitem", "reverse", "sort", "clear", "_set_item", "Delete"),
     *("update", "setdefault", "add_"),
 }
 # The operators on tensors that compute what operators on numbers compute.

@@ -32,6 +32,7 @@ TYPES: dict[str, Any] = {
 BUILTINS = {
     "int": "Int", "float": "Float", "bool": "Bool", "str": "str", "len": "len",
     "range": "builtin.range", "print": "builtin.print", "hash": "builtin.hash",
+    "sorted": "sorted",
 }  # fmt: skip
 NAMES = {"inf": math.inf, "nan": math.nan}
 

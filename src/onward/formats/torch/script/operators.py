@@ -130,6 +130,17 @@ def _index(values: list[Any], value: Any) -> int:
     raise ArgumentError("the list does not contain the value, or is one of other values than numbers")
 
 
+def _sorted(values: Any, reverse: bool = False) -> list[Any]:
+    for kind in ((int, float), str):
+        if all(isinstance(value, kind) for value in values):
+            return sorted(values, reverse=reverse)
+    raise ArgumentError("the order of a list depends on the values of tensors")
+
+
+def _sort(values: list[Any], reverse: bool = False) -> None:
+    values[:] = _sorted(values, reverse)
+
+
 def _join(separator: str, parts: list[str]) -> str:
     charge_copies(separator * min(1, len(parts)), *parts)
     budget.take(4 * len(separator) * len(parts))
@@ -192,6 +203,7 @@ CONTAINERS: dict[str, Plain] = {
     **dict.fromkeys(("add_", "extend"), lambda values, others: (values.extend(others), values)[1]),
     "insert": lambda values, place, value: (values.insert(place, value), values)[1],
     "pop": lambda values, *place: values.pop(*place), "popitem": lambda values: values.popitem(),
+    "sort": _sort, "sorted": _sorted,
     "reverse": lambda values: values.reverse(), "clear": lambda values: values.clear(),
     "copy": lambda values: values.copy(), "list": list, "len": len,
     "slice": lambda values, start=None, end=None, step=None: values[start:end:step],
