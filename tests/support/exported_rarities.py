@@ -170,6 +170,8 @@ RARITIES = {
             *torch.unique_consecutive(i, return_inverse=True, return_counts=True),
             torch.bincount(i.flatten().abs(), minlength=3),
             torch.repeat_interleave(x, torch.tensor([2, 0, 1]), 0),
+            torch.repeat_interleave(x, torch.tensor([2]), 0),
+            torch.repeat_interleave(x, torch.tensor(2), 1),
             torch.masked_select(x, x[:1] > 0),
             torch.argwhere(x > 0),
             torch.nonzero_static(x > 0, size=30),

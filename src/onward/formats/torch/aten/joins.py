@@ -135,11 +135,18 @@ def repeat_each(
     output_size: Any = None,
 ) -> str:  # fmt: skip
     """Repeat each element a number of times; without a tensor, repeat the index of each element."""
-    if self is not None and dim is not None and repeats.shape != (1,):
-        message = "repeat_interleave needs one number of repeats for each element"
-        t.require("Equal", t.size(repeats, 0), t.size(self, dim), message)
+    message = "repeat_interleave takes no negative numbers of repeats"
+    if self is not None and repeats.shape in ((), (1,)):  # the same number for all elements
+        count = t.add("Reshape", t.cast(repeats, INT64), [])
+        t.check(t.add("LessOrEqual", 0, count), message)
+        return repeat_interleave(t, self, Symbol(count), dim)
+    if repeats.rank != 1:
+        raise ArgumentError(f"repeat_interleave needs a vector of repeats, not {repeats.rank} axes")
+    if self is not None and dim is not None:
+        unequal = "repeat_interleave needs one number of repeats for each element"
+        t.require("Equal", t.size(repeats, 0), t.size(self, dim), unequal)
     least = t.add("ReduceMin", t.cast(repeats, INT64), [0], keepdims=0)
-    t.check(t.add("LessOrEqual", 0, least), "repeat_interleave takes no negative numbers of repeats")
+    t.check(t.add("LessOrEqual", 0, least), message)
     ends = t.add("CumSum", t.cast(repeats, INT64), 0)
     total = t.add("ReduceSum", t.cast(repeats, INT64), [0], keepdims=0)
     steps = t.add("Unsqueeze", t.add("Range", 0, total, 1), [1])
