@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,10 +60,11 @@ def in_first_call(x: Any) -> Any:
 
 
 class Expansion(NamedTuple):
-    """The nodes and constants that replace a node with bodies."""
+    """The nodes and constants that replace a node, and those results of the nodes that are known already."""
 
     nodes: list["Node"]
     constants: dict[str, AnyArray]
+    known: Mapping[str, AnyArray] = MappingProxyType({})
 
 
 class Node(NamedTuple):

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from onward.graph import Graph
+from onward.graph.node import Node
+from onward.graph.operations import evaluation
+from onward.graph.plan import compiler
 from onward.graph.plan.planner import Planner
 from onward.graph.simplification.simplify import simplify
 
@@ -80,3 +83,22 @@ def test_each_node_costs_the_same_in_a_graph_of_any_length(made: Any) -> None:
         compiled()  # imports modules
         per_node.append(instructions(compiled) / len(graph.nodes))
     assert per_node[1] < 1.05 * per_node[0], per_node
+
+
+def test_what_a_composition_makes_of_constants_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was computed as the nodes of the composition were found, and again as each of them was compiled."""
+    graph, rng, evaluated = Graph(), np.random.default_rng(5), list[str]()
+    x = graph.add_input("x", np.float32, ("batch", 3, "time"))
+    numbers = [rng.uniform(0.5, 2, 3).astype(np.float32) for _ in range(4)]
+    graph.outputs = (graph.add("BatchNormalization", x, *map(graph.add_constant, numbers)),)
+
+    def evaluate(node: Node, inputs: Any) -> Any:
+        evaluated.append(node.operation)
+        return evaluation.evaluate(node, inputs)
+
+    monkeypatch.setattr(compiler, "evaluate", evaluate)
+    x = rng.standard_normal((2, 3, 5)).astype(np.float32)
+    (y,) = Planner(graph)(x)
+    assert evaluated == ["Sub", "Mul", "Add"]
+    scale, bias, mean, variance = (array[:, None] for array in numbers)
+    np.testing.assert_allclose(y, scale * (x - mean) / np.sqrt(variance + 1e-5) + bias, rtol=1e-5, atol=1e-6)

@@ -12,7 +12,7 @@ import numpy as np
 from ...errors import ArgumentError
 from ..node import AnyArray, Expansion, Node, Operand, Signature, needed_nodes
 from ..plan.view import name_of
-from ..sized import dtype_of
+from ..sized import dtype_of, has_sizes
 from .evaluation import evaluate
 from .registry import OPERATIONS, WIDENED, Operation, operation
 
@@ -251,7 +251,9 @@ class Composition:
         for y, name in zip(results, outputs, strict=False):
             if name and names.get(y) != name:  # an input, or the same value as another output
                 nodes.append(Node("Identity", (names.get(y, y),), (name,), {}, *self._label))
-        return Expansion(nodes, {name: a for name, a in self.constants.items() if name in needed})
+        found = ((names.get(y, y), self.values[y]) for y in made - {""})
+        known = {name: a for name, a in found if isinstance(a, np.ndarray) and not has_sizes(a)}
+        return Expansion(nodes, {name: a for name, a in self.constants.items() if name in needed}, known)
 
 
 def composed(

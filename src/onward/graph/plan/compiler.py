@@ -380,9 +380,9 @@ class Compiler:
         if (expansion := expand(node, inputs)) is None:
             return False
         self._check_outputs(node, {name for inner in expansion.nodes for name in inner.outputs})
-        self._add_constants(expansion.constants)
+        self._add_constants({**expansion.constants, **expansion.known})
         self._uses.subtract(node.inputs)
-        self._splice(expansion.nodes)
+        self._splice([inner for inner in expansion.nodes if not expansion.known.keys() >= {*inner.outputs}])
         return True
 
     def _with_numbers(self, value: Value | None) -> Value | None:
