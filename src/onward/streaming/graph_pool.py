@@ -311,7 +311,7 @@ class SequencePool(GraphPool):
         if found is not None:
             return found
         checked = checked_ids(ids)
-        blocks, is_step = self._blocks(len(checked), self._in_order(args, inputs))
+        blocks, is_step = self._blocks(len(checked), self._model.in_order(args, inputs))
 
         def compute() -> Change[Any]:
             numbers = self._indices(checked)
@@ -323,22 +323,10 @@ class SequencePool(GraphPool):
 
         return self._lock.run(compute)
 
-    def _in_order(self, args: Sequence[ArrayLike], inputs: dict[str, ArrayLike]) -> Sequence[ArrayLike]:
-        """Return the inputs of a call in order; an only one is called x."""
-        if len(self._model.sequences) > 1:
-            ordered: list[ArrayLike] = self._model.in_order(args, inputs)
-            return ordered
-
-        def named(x: ArrayLike) -> tuple[ArrayLike]:
-            return (x,)
-
-        return named(*args, **inputs)
-
     def _blocks(self, n: int, given: Sequence[ArrayLike]) -> tuple[list[AnyArray], bool]:
         """Return inputs of n streams in the layout of the model, and whether they lack the time axis."""
         model, blocks, is_step = self._model, list[AnyArray](), False
-        for place, (value, layout) in enumerate(zip(given, model.sequences, strict=True)):
-            name = "x" if len(model.sequences) == 1 else model.inputs[place].name
+        for place, (value, layout, name) in enumerate(zip(given, model.sequences, model.names, strict=True)):
             x, step, (time, row_axis) = arrays.as_array(value, name), list(layout.shape), layout.axes
             if row_axis is not None:
                 del step[row_axis]

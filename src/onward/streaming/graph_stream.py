@@ -204,14 +204,15 @@ class SequenceStream(GraphStream):
         self, args: Sequence[ArrayLike], inputs: dict[str, ArrayLike]
     ) -> tuple[list[AnyArray], _BlockAxes | None]:
         values = self._model.in_order(args, inputs)
-        given = [arrays.as_array(x, self._name(i)) for i, x in enumerate(values)]
+        names = self._model.names
+        given = [arrays.as_array(x, name) for x, name in zip(values, names, strict=True)]
         layout = self._layouts.get(given[0].ndim)
         if layout is None:
             raise self._wrong_shape(0, given[0])
         for i, (x, sequence) in enumerate(zip(given, self._model.sequences, strict=True)):
             if x.ndim + len(layout.added[i]) != len(sequence.shape):
                 raise ShapeError(
-                    f"{self._name(i)} has shape {x.shape}, and {self._name(0)} has shape {given[0].shape}: "
+                    f"{names[i]} has shape {x.shape}, and {names[0]} has shape {given[0].shape}: "
                     "pass both with or both without the axes of time and of the batch"
                 )
         blocks = layout.expanded(given)
@@ -222,16 +223,6 @@ class SequenceStream(GraphStream):
                 raise self._wrong_shape(i, given[i]) from None
         self._model.check_steps(blocks)
         return blocks, layout
-
-    def _converted(self, args: Sequence[Any], inputs: dict[str, Any]) -> Any:
-        if len(self._declared) > 1:
-            return super()._converted(args, inputs)
-
-        def named(x: ArrayLike, out: Any = None) -> tuple[ArrayLike, Any]:
-            return x, out
-
-        x, out = named(*args, **inputs)
-        return super()._converted((x,), {"out": out})
 
     @staticmethod
     def _layout_of(streamed: Streamed, lacks_rows: bool, lacks_time: bool) -> _BlockAxes:
@@ -244,9 +235,6 @@ class SequenceStream(GraphStream):
         added = [lacking(layout.axes, lacks_time) for layout in streamed.sequences]
         dropped = [lacking(axes, lacks_time and streamed.every_step) for axes in streamed.outputs]
         return _BlockAxes(added, dropped, lacks_rows)
-
-    def _name(self, i: int) -> str:
-        return "x" if len(self._declared) == 1 else self._declared[i].name
 
     def _wrong_shape(self, i: int, x: AnyArray) -> ShapeError:
         (_, (time, rows), _, rate), declared = self._model.sequences[i], self._declared[i]
@@ -262,7 +250,7 @@ class SequenceStream(GraphStream):
         expected = f"a block {_written(block)}"
         if all(layout.rate == 1 for layout in self._model.sequences):
             expected = f"one step {_written(step)} or {expected}"
-        return ShapeError(f"{self._name(i)} has shape {x.shape}, but must be {expected}")
+        return ShapeError(f"{self._model.names[i]} has shape {x.shape}, but must be {expected}")
 
 
 def _written(sizes: Sequence[str]) -> str:

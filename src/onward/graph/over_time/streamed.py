@@ -162,9 +162,19 @@ class Streamed:
         """The inputs of a call."""
         return self.graph.inputs[len(self.carries) :]
 
+    @property
+    def names(self) -> list[str]:
+        """What calls and errors name the inputs: an only sequence is x."""
+        return ["x"] if len(self.sequences) == 1 else [declared.name for declared in self.inputs]
+
     def in_order(self, args: Sequence[ArrayLike], named: Mapping[str, ArrayLike]) -> list[ArrayLike]:
-        """Return the inputs of a call in order. Raises SignatureError."""
-        names = [declared.name for declared in self.inputs]
+        """Return the inputs of a call in order, by the names above or those of the graph.
+
+        Raises SignatureError.
+        """
+        names = self.names
+        called = dict(zip((declared.name for declared in self.inputs), names, strict=True))
+        named = {called.get(name, name): value for name, value in named.items()}
         found = {**dict(zip(names, args, strict=False)), **named}
         check_call(names, args, named, [name for name in names if name not in found])
         return [found[name] for name in names]
