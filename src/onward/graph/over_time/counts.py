@@ -129,7 +129,7 @@ class Counts:
         """Return the first count that is the same function."""
         alike = self._found.setdefault(count.at(SAMPLES).tobytes(), [])
         for other in alike:
-            if count is other or (count.rate == other.rate and self._difference(count, other, 0) == 0):
+            if count is other or (count.rate == other.rate and _are_equal(count, other)):
                 return other
         alike.append(count)
         return count
@@ -153,13 +153,11 @@ class Counts:
             return None
         return self.distinct(Count(*distinct, repeats_one=True))
 
-    def _difference(self, count: Count, other: Count, start: int) -> int | None:
-        end = max(start, _until_repeated(count, other))
-        if end > 2 * MAX_STEPS:
-            return None
-        n = np.arange(start, end)
-        difference = count.at(n) - other.at(n)
-        return int(difference[0]) if (difference == difference[0]).all() else None
+
+def _are_equal(count: Count, other: Count) -> bool:
+    """Whether two counts of the same rate are the same function, as far as that can be compared."""
+    end = _until_repeated(count, other)
+    return end <= 2 * MAX_STEPS and np.array_equal(count.at(np.arange(end)), other.at(np.arange(end)))
 
 
 def _until_repeated(count: Count, other: Count) -> int:
