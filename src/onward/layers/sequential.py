@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Never, overload
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 # A Sequential runs small calls as one plan of the core, with the bits of its layers.
 CALLS = 8  # without a program, after which one is worth its time and memory
-ATTEMPTS = {CALLS * 10**n for n in range(9)}  # the numbers of such calls at which to compile one
 MAX_ELEMENTS = 1 << 12  # elements in x; larger calls spend their time in the layers
 MAX_COPIED = 1 << 20  # bytes of the weights of layers that are not recurrent, which a plan copies
 
@@ -272,8 +270,8 @@ class PlannedModel:
     def __init__(self, model: Sequential) -> None:
         self._weights = [layer.own_weights for layer in model.layers]  # dicts that are replaced as a whole
         self._layers: list[Any] = [layer for layer in model.layers if layer.state_names]
-        self._planners: dict[bool, Planner] = {}  # by whether they take and return states
-        self._calls = Counter[tuple[int, bool]]()  # those without a plan, by the axes of x and `with_state`
+        self._planners: dict[bool, Planner | None] = {}  # by whether they take and return states
+        self._calls = 0  # those without a program
 
     def is_current(self, model: Sequential) -> bool:
         """Whether the model still has the weights of the plans."""
@@ -293,12 +291,9 @@ class PlannedModel:
             planner = self._planners.get(with_state)
             results = None if planner is None else planner.ready(inputs, {})
             if results is None:
-                kind = x.ndim, with_state
-                self._calls[kind] += 1
-                if self._calls[kind] in ATTEMPTS:
+                self._calls += 1
+                if self._calls % CALLS == 0:
                     results = self._planned(model, inputs, with_state)
-                    if results is not None:  # further sizes may need a program of their own
-                        self._calls[kind] = 0
         except OnwardError:  # the layer that raises it explains it better
             return None
         if results is None:
@@ -320,17 +315,19 @@ class PlannedModel:
 
     def _planned(self, model: Sequential, inputs: tuple[Any, ...], with_state: bool) -> Any:
         """Build a plan for these inputs and run it; None if some steps would run in NumPy."""
-        planner = self._planners.get(with_state) or _planner(model, with_state)
+        if with_state not in self._planners:
+            self._planners[with_state] = _planner(model, with_state)
+        planner = self._planners[with_state]
         if planner is None:
             return None
         pairs = zip(inputs, planner.graph.inputs, strict=True)
         if not all(type(a) is np.ndarray and a.dtype == declared.dtype for a, declared in pairs):
             return None
         results, plan = planner(*inputs), planner.find(inputs)
-        if plan is None or plan.entry is None:
-            return None
-        self._planners[with_state] = planner
-        return results
+        if plan is not None and plan.entry is not None:
+            return results
+        self._planners[with_state] = None
+        return None
 
 
 def _planner(model: Sequential, with_state: bool) -> Planner | None:
@@ -341,11 +338,8 @@ def _planner(model: Sequential, with_state: bool) -> Planner | None:
     copied = [layer for layer in model if not layer.state_names]
     if sum(weight.nbytes for layer in copied for weight in layer.own_weights.values()) > MAX_COPIED:
         return None
-    try:
-        planner: Planner = facade.call("planner_of", model, with_state)
-        return planner
-    except OnwardError:
-        return None
+    planner: Planner = facade.call("planner_of", model, with_state)
+    return planner
 
 
 def consecutive_layers(model: BaseModel) -> list[BaseModel]:
