@@ -122,10 +122,6 @@ class BaseModel(FamiliarNames):
         """Whether the batch axis comes before the time axis."""
         return any(layer.batch_first for layer in self.sublayers().values() if layer is not self)
 
-    def state_shapes(self, batch: int) -> tuple[Shape, ...]:
-        """The shape of each array named in `state_names` for a batch."""
-        return ()
-
     def sublayers(self) -> Mapping[str, BaseModel]:
         """The layers of this model by the prefix of their weight names; a single layer is its own."""
         return {"": self}

@@ -16,7 +16,6 @@ from ..graph.over_time.sequences import streamed_over_time
 from ..graph.over_time.streamed import Streamed
 from ..layers.base_model import BaseModel
 from ..layers.linear import Embedding
-from ..layers.sequential import consecutive_layers
 from .state import Ids
 from .stream import States, StreamingModel
 
@@ -102,8 +101,6 @@ def _streamed(model: StreamingModel, batch: int, pooled: bool) -> Streamed | Non
     """
     needs_graph = any(kernel is None for kernel in model.kernels)
     try:
-        if not consecutive_layers(model.model):
-            raise ArgumentError(f"{model.model!r} does not call its layers one after the other")
         found = streamed_over_time(from_zeros(_graph_of(model.every_step)), None, {}, batch, pooled)
         inputs = *found.initial, *found.blocks(1, batch)
         found.planner(*inputs)

@@ -41,14 +41,11 @@ class StreamingModel:
                     else "it needs the whole sequence at once"
                 )
                 raise ArgumentError(f"{layer!r} cannot stream: {why}")
-        if not model.causal:
-            raise ArgumentError(f"{model!r} cannot stream: its output at a step depends on other steps")
         self.model = frozen(model)
         self.layers = self.model.recurrent_sublayers()
         if not self.layers:
             raise ArgumentError(f"{model!r} cannot stream: it has no recurrent layer")
-        if self.model.step_shape is None:
-            raise ArgumentError(f"{model!r} cannot stream: no layer determines the shape of a step")
+        assert self.model.step_shape is not None  # a recurrent layer has one
         self.step_shape = self.model.step_shape
         self.batch_first = self.model.batch_first
         changing = [layer for layer in consecutive_layers(self.model) if not layer.unchanged_by_step]

@@ -262,7 +262,7 @@ def trace(
         return y, state
 
     x = arrays.as_array(x, "x").copy()
-    y = _first(model.run(x, state, lengths, record))
+    y, _ = model.run(x, state, lengths, record)
     if not calls:
         raise ArgumentError(f"{model!r} has no recurrent layer to trace")
     batched, batch_first = calls[0][1].batched, calls[-1][0].batch_first
@@ -274,11 +274,6 @@ def trace(
     initial = None if state is None else [inputs.initial for _, inputs in calls]
     answer = None if has_steps else partial(_answer, frozen(model), x, initial, batch_first)
     return Trace(x, y, recorded, answer, model=model.frozen() if state is None else None)
-
-
-def _first(returned: tuple[Any, Any]) -> Any:
-    """The first output of a call that returned outputs and states."""
-    return returned[0][0] if isinstance(returned[0], list | tuple) else returned[0]
 
 
 def _answer(
@@ -296,5 +291,6 @@ def _answer(
         layers = zip(model.recurrent_sublayers(), of_row, strict=True)
         state = model.join_states([None if h is None else layer.join_state(h, c) for layer, (h, c) in layers])
     prefix = x[:steps, row : row + 1]
-    y: Array = _first(model.run(prefix.swapaxes(0, 1) if batch_first else prefix, state, None, call))[0]
-    return y
+    y, _ = model.run(prefix.swapaxes(0, 1) if batch_first else prefix, state, None, call)
+    answer: Array = y[0]
+    return answer
