@@ -14,7 +14,7 @@ from ..node import Node, Signature, with_size
 from ..operations import OPERATIONS
 from ..operations.registry import elementwise
 from ..polynomial import evaluated
-from ..size import Axes, Size, are_same, is_symbolic
+from ..size import Axes, Size, are_same
 from .following import Follower
 
 MAX_TRIALS = 200  # combinations of axes that may be the inputs' batch axes
@@ -244,22 +244,13 @@ class _RowBuilder(Follower):
             return node
         place = axis if axis in places else places[0]
         name = f"{node.outputs[0]}/shape"
-        fixed = [-1 if other == place else size for other, size in enumerate(y)]
-        if is_symbolic(fixed):  # -1 stands for other sizes
-            self._add_shape(node, axis, place, name)
-        else:
-            self._whole[name] = self._source.constants[name] = np.array(fixed)
-        return node.with_inputs(x, name)
-
-    def _add_shape(self, node: Node, axis: int, place: int, name: str) -> None:
-        """Add the constant shape of a Reshape with the rows, which are an axis of its input, at a place."""
-        x, shape = node.inputs
-        numbers, parts = self._source.constants[shape], [f"{name}:{part}" for part in range(3)]
-        for part, array in zip(parts[::2], (numbers[:place], numbers[place + 1 :]), strict=True):
+        parts = [f"{name}:{part}" for part in range(3)]
+        for part, array in zip(parts[::2], (sizes[:place], sizes[place + 1 :]), strict=True):
             self._whole[part] = self._source.constants[part] = array
         label = node.name, node.source
         self._append(Node("Shape", (x,), (parts[1],), {"start": axis, "end": axis + 1}, *label))
         self._append(Node("Concat", tuple(parts), (name,), {"axis": 0}, *label))
+        return node.with_inputs(x, name)
 
     def _add_steps_as_rows(self, node: Node) -> None:
         """Run rows that are the steps of a recurrent node, one step each, as rows of a batch."""
