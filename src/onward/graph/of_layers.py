@@ -21,6 +21,7 @@ from ..layers.norm import BatchNorm, BatchNorm2d, GroupNorm, LayerNorm, Normaliz
 from ..layers.recurrence import Inputs, Recurrence
 from ..layers.recurrent import Recurrent
 from ..layers.sequential import Last, Sequential
+from ..layers.stateful import Stateful
 from ..layers.summary import output_shape
 from .activation_names import OPERATORS, by_function
 from .graph import Graph, Input
@@ -106,11 +107,9 @@ def _input_axes(layers: list[BaseModel], batch_first: bool) -> tuple[int | str, 
     """The axes of the input x, from the first layer that determines them."""
     axes: tuple[int | str, ...] = ("batch", "time") if batch_first else ("time", "batch")
     for layer in layers:
+        if layer.step_shape is not None:
+            return (*axes, *layer.step_shape)
         match layer:
-            case Embedding():
-                return axes
-            case Recurrent() | Recurrence() | Linear():
-                return (*axes, *(layer.step_shape or ()))
             case LayerNorm():
                 return (*axes, *layer.normalized_shape)
             case Spatial() | BatchNorm() | GroupNorm():
@@ -133,40 +132,36 @@ def _output_axes(layers: list[BaseModel], axes: tuple[int | str, ...]) -> tuple[
     return shape
 
 
-def _recurrent(b: _Builder, layer: Any, x: str) -> str:
-    L, D = layer.num_layers, 1 + layer.bidirectional
-    units = {"h": layer.proj_size or layer.hidden_size, "c": layer.hidden_size}
+def _over_time(b: _Builder, layer: Any, x: str) -> str:
+    """Add a layer with a state, over (T, B, I)."""
     initial = []
-    for part in layer.state_names:
-        axes = (L * D, "batch", units[part])
+    for part, (first, _, *row) in zip(layer.state_names, layer.state_shapes(1), strict=True):
+        axes = (first, "batch", *row)
         initial.append(b.graph.add_input(f"{b.prefix}{part}0", b.dtype, axes))
         b.declared.append(Input(f"{b.prefix}{part}_n", b.dtype, axes))
     if b.batch_first:
         x = b.add("Transpose", x, perm=[1, 0, 2])
+    y, final = (_recurrent if isinstance(layer, Recurrent) else _recurrence)(b, layer, x, initial)
+    b.outputs += final
+    return b.add("Transpose", y, perm=[1, 0, 2]) if b.batch_first else y
+
+
+def _recurrent(b: _Builder, layer: Any, x: str, initial: Sequence[str]) -> tuple[str, Sequence[str]]:
     time_first = copy.copy(layer)
     time_first.__dict__["batch_first"] = False
     outputs = ("", *(f"{b.prefix}{part}_n" for part in layer.state_names))
     inputs = (x, b.lengths, *initial)
     y, *final = b.graph.add_all("Recurrent", inputs, outputs, name=b.label[0], layer=time_first)
-    b.outputs += final
-    return b.add("Transpose", y, perm=[1, 0, 2]) if b.batch_first else y
+    return y, final
 
 
-def _recurrence(b: _Builder, layer: Any, x: str) -> str:
-    initial = []
-    for part, (_, _, *row) in zip(layer.state_names, layer.state_shapes(1), strict=True):
-        axes = (1, "batch", *row)
-        initial.append(b.graph.add_input(f"{b.prefix}{part}0", b.dtype, axes))
-        b.declared.append(Input(f"{b.prefix}{part}_n", b.dtype, axes))
-    if b.batch_first:
-        x = b.add("Transpose", x, perm=[1, 0, 2])
+def _recurrence(b: _Builder, layer: Any, x: str, initial: Sequence[str]) -> tuple[str, Sequence[str]]:
     is_traced = b.recorded is not None
     equations = Equations(b.graph, layer, b.label[0], b.prefix, b.lengths, initial, is_traced)
     y = equations.masked(equations_of(layer)(equations, layer, equations.value(x))).name
     if b.recorded is not None:
         b.recorded |= equations.recorded
-    b.outputs += equations.final
-    return b.add("Transpose", y, perm=[1, 0, 2]) if b.batch_first else y
+    return y, equations.final
 
 
 def _linear(b: _Builder, layer: Any, x: str) -> str:
@@ -250,8 +245,7 @@ def _norm(b: _Builder, layer: Any, x: str) -> str:
 
 
 KINDS: dict[type[Layer], Callable[[_Builder, Any, str], str]] = {
-    Recurrent: _recurrent,
-    Recurrence: _recurrence,
+    Stateful: _over_time,
     Linear: _linear,
     Embedding: _embedding,
     Activation: _activation,
