@@ -59,15 +59,6 @@ def run_layer(
 ) -> tuple[str, ...]:
     """Add a recurrent layer over x and return y and the final states."""
     dtype, (x, *states) = x.dtype, [as_float32(t, each) for each in (x, *states)]
-    t.expect_size(x, -1, layer.input_size)
-    rows = layer.num_layers * (1 + layer.bidirectional)
-    sizes = getattr(layer, "proj_size", 0) or layer.hidden_size, layer.hidden_size
-    for state, size in zip(states, sizes, strict=False):
-        if isinstance(state, Tensor) and state.rank == x.rank:
-            t.expect_size(state, 0, rows)
-            t.expect_size(state, -1, size)
-            if x.rank == 3:
-                t.expect_size(state, 1, (x, 0 if batch_first else 1))
     order = [1, 0, 2]
     steps: Any = t.add("Transpose", x, perm=order) if batch_first else x
     y, *final = t.add_all("Recurrent", (steps, lengths, *states), 1 + len(states), layer=layer)
@@ -77,11 +68,6 @@ def run_layer(
 def _step(t: Translator, layer: Any, x: Tensor, states: Sequence[Tensor]) -> tuple[str, ...]:
     """Run one step of a layer and return its states."""
     dtype, (x, *states) = x.dtype, [as_float32(t, each) for each in (x, *states)]
-    t.expect_size(x, -1, layer.input_size)
-    for state in states:
-        t.expect_size(state, -1, layer.hidden_size)
-        if x.rank == state.rank == 2:
-            t.expect_size(state, 0, (x, 0))
     return in_dtype(t, t.add_all("Step", (x, *states), len(states), layer=layer), dtype)
 
 

@@ -120,9 +120,6 @@ class Translator(Writer):
         names = [value["name"] for kind, value in self.node.outputs[:1] if kind == "as_tensor"]
         return len(self.metas[names[0]].sizes) if names and names[0] in self.metas else None
 
-    def expect_size(self, x: Tensor, dim: int, size: int | tuple[Tensor, int]) -> None:
-        """Note that an axis must have a size, or that of an axis of another tensor, if its size is open."""
-
     def check(self, condition: str, message: str, expected: bool = True) -> None:
         """Raise ArgumentError, in a call, unless a condition on the values of the inputs is as expected."""
         self.add("Check", condition, message=message, expected=expected)

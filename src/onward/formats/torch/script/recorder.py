@@ -15,7 +15,7 @@ from ....core import budget
 from ....core.identity import Identity
 from ....errors import ArgumentError
 from ....graph.node import Signature
-from ....graph.size import Size, are_same, hint, is_symbolic
+from ....graph.size import Size, are_same, hint
 from ....graph.sized import dtype_of
 from ....graph.structure import leaves
 from ..aten.overloads import overload
@@ -184,14 +184,6 @@ class Recorder(Translator):
         if size is not None:
             return int(size)
         return Symbol(self.graph.find_size(self.read(x).name, x.axis(dim)))
-
-    def expect_size(self, x: Tensor, dim: int, size: int | tuple[Tensor, int]) -> None:
-        """Raise ArgumentError unless a symbolic size is as expected, for the sizes of the recording."""
-        found = self._known_size(x, dim)
-        wanted = self._known_size(*size) if isinstance(size, tuple) else size
-        are_known = all(n.is_known for n in (found, wanted) if type(n) is Size)
-        if is_symbolic((found, wanted)) and are_known and wanted and found is not None and found != wanted:
-            raise ArgumentError(f"an axis has size {found}, but must have size {wanted}")
 
     def require(self, comparison: str, a: Any, b: Any, message: str, expected: bool = True) -> None:
         """Raise ArgumentError, now or in a call, unless the comparison of two sizes is as expected."""

@@ -20,14 +20,11 @@ class Object:
     class_path: str
     attributes: dict[str, Any] = field(default_factory=dict)
     path: str = ""
-    _kind: Class | None = None
 
     @property
     def kind(self) -> Class:
         """The class. Raises ArgumentError if the archive does not have it, or its code is invalid."""
-        if self._kind is None:
-            self._kind = self.code.class_at(self.class_path)
-        return self._kind
+        return self.code.class_at(self.class_path)
 
 
 class NamedTuple(tuple[Any, ...]):
