@@ -100,7 +100,7 @@ def _settle(recorder: Recorder, region: Region) -> None:
 class Join:
     """Joins the values before and after the rounds of a loop, or those of both sides of a branch."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Calls) -> None:
         self.recorder = recorder
         self.done: set[Path] = set()  # where values are joined already
 
@@ -137,30 +137,30 @@ def _is_same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and isinstance(a, int | float | Symbol | str) and a == b
 
 
-def record_branch(calls: Calls, condition: Tensor | Symbol, runs: Sequence[Callable[[], Any]]) -> None:
+def record_branch(recorder: Calls, condition: Tensor | Symbol, runs: Sequence[Callable[[], Any]]) -> None:
     """Record the code for a condition that holds, and that for one that does not."""
-    sides = [record_region(calls.recorder, run) for run in runs]
+    sides = [record_region(recorder, run) for run in runs]
     failed = [side.error for side in sides if side.error is not None]
     if len(failed) == 2:
         raise failed[0]
     if not failed:
-        return _Branch(calls, sides).finish(condition)
+        return _Branch(recorder, sides).finish(condition)
     raises = sides[0].error is not None
-    if (decided := calls.graph.decided.get(calls.name(condition))) is not None:
+    if (decided := recorder.graph.decided.get(recorder.named(condition))) is not None:
         value, guards = decided
-        calls.graph.axes.guards |= guards  # the code needs them
+        recorder.graph.axes.guards |= guards  # the code needs them
         if bool(value) == raises:
             raise ArgumentError(str(failed[0]))
-    calls.graph.add("Check", calls.name(condition), message=str(failed[0]), expected=not raises)
+    recorder.graph.add("Check", recorder.named(condition), message=str(failed[0]), expected=not raises)
     runs[raises]()
 
 
 class _Branch(Join):
     """Joins the values of both sides; values that differ become outputs of the If node."""
 
-    def __init__(self, calls: Calls, sides: Sequence[Region]) -> None:
-        super().__init__(calls.recorder)
-        self.calls, self.sides = calls, sides
+    def __init__(self, recorder: Calls, sides: Sequence[Region]) -> None:
+        super().__init__(recorder)
+        self.sides = sides
         self.found: dict[tuple[str, ...], Any] = {}  # the values after the node
         self.pairs: dict[tuple[str, ...], list[Any]] = {}  # the values of both sides
         self.given: dict[tuple[str, ...], int] = {}  # the side that gives a value that the other does not
@@ -198,7 +198,7 @@ class _Branch(Join):
 
     def _name(self, side: Region, value: Any, dtype: Any) -> str:
         with self.recorder.recording(side.graph):
-            name = self.calls.leaf(value)
+            name = self.recorder.named(value)
             is_cast = dtype is not None and dtype != dtype_of(value)
             return side.graph.add("Cast", name, to=dtype) if is_cast else name
 
@@ -225,8 +225,8 @@ class _Branch(Join):
         for place, graph in enumerate(graphs):
             graph.outputs = tuple(pair[place] for pair in self.found)
             graph.inputs = [Input(name) for name in captured]
-        inputs = [self.calls.name(condition), *captured]
-        outer = self.calls.graph
+        inputs = [self.recorder.named(condition), *captured]
+        outer = self.recorder.graph
         names = outer.add_all("If", inputs, len(self.found), then_branch=graphs[0], else_branch=graphs[1])
         for name, (pair, made) in zip(names, self.found.items(), strict=True):
             values = graphs[0].values[pair[0]], graphs[1].values[pair[1]]

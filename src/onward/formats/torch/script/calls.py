@@ -17,25 +17,16 @@ from ..aten.packed import PACKED, BatchSizes, Steps
 from ..aten.registry import INT64, Symbol, Tensor
 from ..aten.schemas import DTYPES
 from . import lists
-from .operators import CONTAINERS, PLAIN, SINGLE, as_key, charge_copies, checked, text
+from .operators import CHANGES, CONTAINERS, PLAIN, SINGLE, as_key, charge_copies, checked, text
 from .recorder import NUMBERS, Recorder
-from .recording import Recording
 from .values import DEVICE, Unknown
 
-MUTATING = {
-    *("append", "extend", "insert", "pop", "popitem", "reverse", "sort", "clear", "_set_item", "Delete"),
-    *("update", "setdefault", "add_"),
-}
 # The operators on tensors that compute what operators on numbers compute.
 SYMBOLIC = {
     "__not__": "logical_not", "floordiv": "floor_divide",
     **dict.fromkeys(("max", "prim.max"), "maximum"), **dict.fromkeys(("min", "prim.min"), "minimum"),
 }  # fmt: skip
-OF_TWO = {
-    "sum": "add",
-    "any": "__or__",
-    "all": "__and__",
-}  # what functions of a list do to two of its elements
+OF_TWO = {"sum": "add", "any": "__or__", "all": "__and__"}  # what functions of a list do to two elements
 KINDS: dict[type, Any] = {bool: np.bool_, int: np.int64, float: np.float64}
 
 
@@ -48,16 +39,8 @@ class RaisedError(ArgumentError):
     """The code raised an exception."""
 
 
-class Calls:
-    """Applies operators; `recorder` records those of tensors."""
-
-    def __init__(self, recording: Recording) -> None:
-        self.recorder = Recorder(recording)
-
-    @property
-    def graph(self) -> Recording:
-        """The graph that is being recorded."""
-        return self.recorder.graph
+class Calls(Recorder):
+    """Applies operators to all values, and records those of tensors."""
 
     def operate(self, name: str, /, *arguments: Any, **keywords: Any) -> Any:
         """Apply an operator, without its overload, to its arguments."""
@@ -77,8 +60,8 @@ class Calls:
                 return lists.unbound(self, first, dim)
         if name in ("split", "unsafe_split") and isinstance(first, Tensor) and type(arguments[1]) is int:
             dim = arguments[2] if len(arguments) > 2 else 0
-            if self.recorder.has_open_axis(first, dim):
-                return self.recorder.create([lists.Hidden(x=first, axis=dim, length=arguments[1])])
+            if self.has_open_axis(first, dim):
+                return self.create([lists.Hidden(x=first, axis=dim, length=arguments[1])])
         if isinstance(first, Tensor) and name in QUERIES:
             return QUERIES[name](self, *arguments, **keywords)
         is_container = isinstance(first, list | tuple | dict | str)
@@ -86,19 +69,19 @@ class Calls:
         if takes_it or name in ("append", "insert", "_set_item", "setdefault"):
             return self.apply_to_container(name, *arguments, **keywords)
         charge_copies(*arguments)
-        if name in ("eq", "ne") and len(arguments) == 2 and _are_sizes(*arguments):
+        if name in ("eq", "ne") and all(isinstance(each, list | tuple) for each in arguments):
             return self._compare(name, *arguments)
         values = [*arguments, *(first if isinstance(first, list | tuple) else ())]
         if name in PLAIN and not any(isinstance(value, Tensor | Symbol) for value in values):
             return checked(PLAIN[name](*arguments, **keywords))
         if name in (*PLAIN, *SYMBOLIC) and not any(isinstance(value, Tensor) for value in values):
             return self._compute(name, *arguments)
-        return self.recorder.call(name, *arguments, **keywords)
+        return self.call(name, *arguments, **keywords)
 
     def apply_to_container(self, name: str, container: Any, /, *arguments: Any, **keywords: Any) -> Any:
         """Apply an operator to a list, tuple, dict or string."""
-        if name in MUTATING:
-            self.recorder.change(container)
+        if name in CHANGES:
+            self.change(container)
         if isinstance(container, dict) and arguments and name != "update":
             as_key(arguments[0])
         if name in SINGLE:
@@ -106,7 +89,7 @@ class Calls:
         else:
             charge_copies(container, *arguments)
         result = checked(CONTAINERS[name](container, *arguments, **keywords))
-        return result if name in MUTATING | SINGLE else self.recorder.create(result)
+        return result if name in CHANGES or name in SINGLE else self.create(result)
 
     def _compute(self, name: str, *arguments: Any) -> Any:
         """Record an operator on numbers that depend on the inputs."""
@@ -116,27 +99,29 @@ class Calls:
             return name == "eq"
         operands = [self._operand(argument) for argument in arguments]
         if name == "pow":  # of integers, too
-            operands = [self.recorder.tensor(self.recorder.cast(x, np.float64)) for x in operands]
+            operands = [self.tensor(self.cast(x, np.float64)) for x in operands]
         if name == "floordiv" and any(x.dtype.kind == "f" for x in operands):  # unlike tensors
-            result = self.recorder.call("floor", self.recorder.call("div", *operands))
+            result = self.call("floor", self.call("div", *operands))
         else:
-            result = self.recorder.call(SYMBOLIC.get(name, name), *operands)
+            result = self.call(SYMBOLIC.get(name, name), *operands)
         return self.number(result, lists.kind_of(result))
 
     def _operand(self, value: Any) -> Any:
         """Return a number as a tensor; TorchScript computes with floats of 64 bits."""
         if isinstance(value, int | float):
-            return self.constant(value)
+            return self.tensor(self.constant(value))
         if isinstance(value, Symbol):
-            value = self.recorder.tensor(value.name)
+            value = self.tensor(value.name)
             if value.dtype == np.float32:
-                return self.recorder.tensor(self.recorder.cast(value, np.float64))
+                return self.tensor(self.cast(value, np.float64))
         return value
 
     def _compare(self, name: str, a: Sequence[Any], b: Sequence[Any]) -> Any:
-        """Compare two lists of numbers."""
+        """Compare two lists of numbers or strings."""
         differ = name == "ne"
         found = [self.operate(name, *pair) for pair in zip(a, b, strict=False)]
+        if any(isinstance(each, Tensor) for each in found):
+            raise ArgumentError("lists of tensors cannot be compared")
         if len(a) != len(b) or differ in found:
             return differ
         symbols = [each for each in found if isinstance(each, Symbol)]
@@ -155,25 +140,9 @@ class Calls:
 
     # tensors
 
-    def name(self, value: Tensor | Symbol) -> str:
-        """Return the name of the current value of a tensor or symbol in the current graph."""
-        if isinstance(value, Tensor):
-            value = self.recorder.read(value)
-        return self.graph.find(value.name)
-
-    def leaf(self, value: Any) -> str:
-        """Return the name of a tensor or number in the current graph."""
-        if isinstance(value, Tensor | Symbol):
-            return self.name(value)
-        return self.graph.add_constant(np.array(value, KINDS[type(value)]))
-
-    def constant(self, array: Any) -> Tensor:
-        """Return a tensor with a known value."""
-        return self.recorder.tensor(self.graph.add_constant(np.asarray(array)))
-
     def number(self, tensor: Tensor | Symbol, kind: type) -> Any:
         """Return the number in a tensor, or a symbol that stands for it."""
-        name = self.name(tensor)
+        name = self.named(tensor)
         if (array := self.graph.array(name)) is not None and array.size == 1:
             return checked(kind(array.item()))
         dtype, known = np.dtype(KINDS[kind]), self.graph.known(name)
@@ -187,25 +156,18 @@ class Calls:
         return Symbol(name, given)
 
 
-def _are_sizes(a: Any, b: Any) -> bool:
-    """Whether two values are lists of numbers, some of which depend on the inputs."""
-    values = [*a, *b] if isinstance(a, list | tuple) and isinstance(b, list | tuple) else []
-    is_flat = all(isinstance(value, int | float | Symbol) for value in values)
-    return is_flat and any(isinstance(value, Symbol) for value in values)
-
-
 def _raise(calls: Calls, message: Any = "", *details: Any) -> None:
     raise RaisedError(f"the code raises {text(details[0]) if details else 'an error'}: {text(message)}")
 
 
 def _size(calls: Calls, x: Tensor, axis: int | None = None) -> Any:
-    sizes = calls.recorder.sizes(calls.recorder.read(x))
+    sizes = calls.sizes(calls.read(x))
     return sizes if axis is None else sizes[axis]
 
 
 def _count(calls: Calls, x: Tensor) -> Any:
-    sizes = calls.recorder.read(x).shape
-    return Symbol(calls.recorder.add("Size", x)) if None in sizes else math.prod(sizes)
+    sizes = calls.read(x).shape
+    return Symbol(calls.add("Size", x)) if None in sizes else math.prod(sizes)
 
 
 def _number(kind: type, calls: Calls, value: Any) -> Any:
@@ -219,7 +181,7 @@ def _item(calls: Calls, x: Tensor) -> Any:
 def _to_tensor(calls: Calls, value: Any, dtype: int | None = None, **options: Any) -> Tensor:
     """Make a tensor of a number, or of nested lists of numbers, which may depend on the inputs."""
     if isinstance(value, Tensor | Symbol):
-        result = calls.recorder.tensor(calls.name(value))
+        result = calls.tensor(calls.named(value))
         if dtype is None and isinstance(value, Symbol) and result.dtype.kind == "f":
             dtype = 6
         return result if dtype is None else _to(calls, result, dtype)
@@ -228,15 +190,19 @@ def _to_tensor(calls: Calls, value: Any, dtype: int | None = None, **options: An
     charge_copies(value)
     if isinstance(value, list | tuple) and any(isinstance(e, Tensor | Symbol | list | tuple) for e in value):
         parts = [_to_tensor(calls, element, dtype) for element in value]
-        return calls.recorder.call("stack", parts, 0)  # type: ignore[no-any-return]  # a tensor
+        return calls.call("stack", parts, 0)  # type: ignore[no-any-return]  # a tensor
     array = np.array(value)
     if dtype is not None or array.dtype.kind == "f":
         array = array.astype(DTYPES[6 if dtype is None else dtype])
-    return calls.constant(array)
+    return calls.tensor(calls.constant(array))
 
 
 def _number_to_tensor(calls: Calls, value: Any) -> Tensor:
-    return _to_tensor(calls, value) if isinstance(value, Tensor | Symbol) else calls.constant(np.array(value))
+    return (
+        _to_tensor(calls, value)
+        if isinstance(value, Tensor | Symbol)
+        else calls.tensor(calls.constant(value))
+    )
 
 
 def _is(calls: Calls, a: Any, b: Any) -> bool:
@@ -251,7 +217,7 @@ def _to(calls: Calls, x: Any, *others: Any, **keywords: Any) -> Any:
             dtype = NUMBERS[other.dtype.name]
         elif type(other) is int and dtype is None:
             dtype = other
-    return x if dtype is None else calls.recorder.call("to", x, dtype)
+    return x if dtype is None else calls.call("to", x, dtype)
 
 
 def _contains(calls: Calls, container: Any, value: Any) -> Any:
@@ -263,8 +229,8 @@ def _contains(calls: Calls, container: Any, value: Any) -> Any:
 def _to_list(calls: Calls, x: Any, *others: Any) -> Any:
     """Return the elements of a container as a list, or those of a tensor as nested lists of numbers."""
     if not isinstance(x, Tensor):
-        return calls.recorder.create(CONTAINERS["list"](x))
-    known = calls.graph.array(calls.name(x))
+        return calls.create(CONTAINERS["list"](x))
+    known = calls.graph.array(calls.named(x))
     if known is not None:
         budget.take(budget.OBJECT * known.size)
         return known.tolist()
@@ -272,7 +238,7 @@ def _to_list(calls: Calls, x: Any, *others: Any) -> Any:
         return calls.operate("item", x)
     if x.shape[0] is None:
         raise ArgumentError("tolist needs a tensor of a known size")
-    return calls.recorder.create([_to_list(calls, each) for each in calls.elements(x)])
+    return calls.create([_to_list(calls, each) for each in calls.elements(x)])
 
 
 def _element(calls: Calls, container: Any, place: Any) -> Any:
@@ -309,11 +275,10 @@ def _range(calls: Calls, *arguments: Any) -> range | Symbol:
 
 def _of_batch_sizes(calls: Calls, name: str, sizes: Any, *arguments: Any) -> Any:
     """Apply an operator to the sizes of a packed sequence: the first one, and how many there are."""
-    r = calls.recorder
     if name == "select" and arguments == (0, 0):
-        return r.tensor(r.cast(sizes.rows, INT64))
+        return calls.tensor(calls.cast(sizes.rows, INT64))
     if name == "size":
-        longest = Symbol(r.add("Reshape", sizes.longest, r.constant([], np.int64)))
+        longest = Symbol(calls.add("Reshape", sizes.longest, calls.constant([], np.int64)))
         return longest if arguments else [longest]
     if name in ("to", "cpu", "detach", "contiguous"):
         return sizes

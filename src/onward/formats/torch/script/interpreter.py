@@ -37,12 +37,11 @@ BUILTINS = {
 NAMES = {"inf": math.inf, "nan": math.nan}
 
 
-class Interpreter(Calls):
+class Interpreter:
     """Runs functions of an archive and records tensors in `graph`; `constants` are the archive's."""
 
     def __init__(self, code: Code, constants: Sequence[Any], graph: Recording) -> None:
-        super().__init__(graph)
-        self.code, self.constants = code, constants
+        self.code, self.constants, self.recorder = code, constants, Calls(graph)
         self.budget = budget.current()
         self.call_depth = self.depth = self.loop_depth = 0
         self.file = ""  # the file in the archive of the code that runs
@@ -116,7 +115,7 @@ class Interpreter(Calls):
                 values = self.evaluate(iterator, local)
                 if isinstance(values, Symbol):
                     return loops.record(self, statement, local, values)
-                for found in self.elements(values):
+                for found in self.recorder.elements(values):
                     self.assign(target, found, local)
                     self.run(body, local)
             case ast.While(test, body):
@@ -140,7 +139,7 @@ class Interpreter(Calls):
         condition = self.evaluate(test, local)
         if isinstance(condition, Tensor | Symbol):
             branches.record_branch(
-                self, condition, [partial(self.run, side, local) for side in (body, orelse)]
+                self.recorder, condition, [partial(self.run, side, local) for side in (body, orelse)]
             )
         else:
             self.run(body if condition else orelse, local)
@@ -152,7 +151,7 @@ class Interpreter(Calls):
                 self.recorder.change(local, name)
                 local[name] = value
             case ast.Tuple(targets) | ast.List(targets):
-                values = self.elements(value)
+                values = self.recorder.elements(value)
                 if len(values) != len(targets):
                     raise ArgumentError(f"expected {len(targets)} values, got {len(values)}")
                 for place, inner in enumerate(targets):
@@ -164,7 +163,7 @@ class Interpreter(Calls):
                 self.recorder.change(owner.attributes, name)
                 owner.attributes[name] = value
             case ast.Subscript(expression, index):
-                self.operate(
+                self.recorder.operate(
                     "_set_item", self.evaluate(expression, local), self.evaluate(index, local), value
                 )
             case _:
@@ -207,11 +206,13 @@ class Interpreter(Calls):
                 pairs = zip(names, values, strict=True)
                 return self.recorder.create({name: self.evaluate(value, local) for name, value in pairs})
             case ast.Subscript(owner, place):
-                return self.operate("__getitem__", self.evaluate(owner, local), self.evaluate(place, local))
+                return self.recorder.operate(
+                    "__getitem__", self.evaluate(owner, local), self.evaluate(place, local)
+                )
             case ast.UnaryOp(sign, operand):
                 if type(sign) not in SIGNS:
                     raise ArgumentError(f"the operator {type(sign).__name__} is not supported")
-                return self.operate(SIGNS[type(sign)], self.evaluate(operand, local))
+                return self.recorder.operate(SIGNS[type(sign)], self.evaluate(operand, local))
             case ast.IfExp(test, body, orelse):
                 first, second = (
                     ast.copy_location(ast.Assign([CHOSEN], side), side) for side in (body, orelse)
@@ -232,9 +233,9 @@ class Interpreter(Calls):
             if (field := owner.kind.fields.get(name)) and field.value is not None:
                 return self.evaluate(field.value, {})
         if isinstance(owner, Tensor) and name in ("real", "imag", "T"):
-            return self.operate(name, owner)
+            return self.recorder.operate(name, owner)
         if isinstance(owner, Tensor) and name == "tolist":
-            return partial(self.operate, "prim.tolist", owner)
+            return partial(self.recorder.operate, "prim.tolist", owner)
         raise ArgumentError(f"a {type(owner).__name__} has no attribute {name}")
 
     def _global(self, path: str) -> Any:
@@ -247,10 +248,10 @@ class Interpreter(Calls):
         if path.startswith("__torch__."):
             return partial(self._call_path, path)
         if path in BUILTINS:
-            return partial(self.operate, BUILTINS[path])
+            return partial(self.recorder.operate, BUILTINS[path])
         for prefix in ("torch.", "ops.aten.", "ops."):
             if path.startswith(prefix):
-                return partial(self.operate, path.removeprefix(prefix))
+                return partial(self.recorder.operate, path.removeprefix(prefix))
         raise ArgumentError(f"the name {path[:100]} is not defined")
 
     def _called(self, node: ast.Call, local: Environment) -> Any:

@@ -96,16 +96,16 @@ def element(calls: Calls, values: Sequence[Any], place: Any) -> Any:
         if place >= 0 and isinstance(parts := values[0], Hidden) and parts.x is not None:
             start, message = place * parts.length, f"an axis has no part {place}: it is too short"
             if place:  # an empty axis has a first part
-                size = calls.recorder.size(parts.x, parts.axis)
-                calls.recorder.require("LessOrEqual", start + 1, size, message)
-            return calls.recorder.call("slice", parts.x, parts.axis, start, start + parts.length, 1)
+                size = calls.size(parts.x, parts.axis)
+                calls.require("LessOrEqual", start + 1, size, message)
+            return calls.call("slice", parts.x, parts.axis, start, start + parts.length, 1)
         if _has(values, Hidden):
             raise ArgumentError(HIDDEN.reason)
         if place < 0 and isinstance(values[-1], Segment):
             segment = values[-1]
 
     def select(column: Column) -> Any:
-        found = calls.recorder.call("select", column.tensor, 0, place)
+        found = calls.call("select", column.tensor, 0, place)
         return calls.number(found, kind_of(found)) if column.is_number else found
 
     return mapped(select, (segment or whole(calls, values)).value)
@@ -120,18 +120,18 @@ def segment_of(calls: Calls, elements: Sequence[Any], operator: str = "stack") -
     if isinstance(first, Column):
         tensors = [each.tensor for each in elements]
     elif all(isinstance(each, Tensor | Symbol | int | float) for each in elements):
-        tensors = [calls.recorder.tensor(calls.leaf(each)) for each in elements]
+        tensors = [calls.tensor(calls.named(each)) for each in elements]
     else:
         raise ArgumentError(f"an element of a list is a {type(first).__name__}, whose place is not known")
     is_number = first.is_number if isinstance(first, Column) else not isinstance(first, Tensor)
-    return Segment(Column(calls.recorder.call(operator, tensors, 0) if operator else tensors[0], is_number))
+    return Segment(Column(calls.call(operator, tensors, 0) if operator else tensors[0], is_number))
 
 
 def flat(calls: Calls, x: Tensor, prepended: int, appended: int) -> Tensor:
     """Return what the iterations of a loop added to a list; x has them along its first axis."""
     if prepended:
-        x = calls.recorder.call("flip", x, [0])
-    return x if prepended + appended == 1 else calls.recorder.call("flatten", x, 0, 1)
+        x = calls.call("flip", x, [0])
+    return x if prepended + appended == 1 else calls.call("flatten", x, 0, 1)
 
 
 def whole(calls: Calls, values: Sequence[Any]) -> Segment:
@@ -144,19 +144,19 @@ def whole(calls: Calls, values: Sequence[Any]) -> Segment:
 
 def unbound(calls: Calls, x: Tensor, dim: int) -> Any:
     """Return the slices of a tensor along an axis of unknown size."""
-    return calls.recorder.create([Segment(Column(calls.recorder.call("movedim", x, dim, 0), False))])
+    return calls.create([Segment(Column(calls.call("movedim", x, dim, 0), False))])
 
 
 def _length(calls: Calls, values: list[Any]) -> Any:
     length: Any = sum(not isinstance(value, Segment) for value in values)
     for value in values:
         if isinstance(value, Segment):
-            length = calls.operate("add", length, calls.recorder.size(value.first, 0))
+            length = calls.operate("add", length, calls.size(value.first, 0))
     return length
 
 
 def _reverse(calls: Calls, values: list[Any]) -> None:
-    calls.recorder.change(values)
+    calls.change(values)
     values[:] = [
         each.moved(lambda x: flat(calls, x, 1, 0)) if isinstance(each, Segment) else each
         for each in values[::-1]
@@ -181,9 +181,9 @@ def _slice(calls: Calls, values: list[Any], start: Any = None, end: Any = None, 
 
     def sliced(x: Tensor) -> Any:
         x = flat(calls, x, 1, 0) if step < 0 else x
-        return calls.recorder.call("slice", x, 0, start, end, abs(step))
+        return calls.call("slice", x, 0, start, end, abs(step))
 
-    return calls.recorder.create([whole(calls, values).moved(sliced)])
+    return calls.create([whole(calls, values).moved(sliced)])
 
 
 def _cat(calls: Calls, values: list[Any], dim: Any = 0) -> Any:
@@ -191,15 +191,15 @@ def _cat(calls: Calls, values: list[Any], dim: Any = 0) -> Any:
     for value in values:
         if isinstance(value, Segment):
             axis = dim % (value.first.rank - 1)
-            moved = calls.recorder.call("movedim", value.first, 0, axis)
-            value = calls.recorder.call("flatten", moved, axis, axis + 1)
+            moved = calls.call("movedim", value.first, 0, axis)
+            value = calls.call("flatten", moved, axis, axis + 1)
         parts.append(value)
-    return parts[0] if len(parts) == 1 else calls.recorder.call("cat", parts, dim)
+    return parts[0] if len(parts) == 1 else calls.call("cat", parts, dim)
 
 
 def _stack(calls: Calls, values: list[Any], dim: Any = 0) -> Any:
     stacked = whole(calls, values).first
-    return calls.recorder.call("movedim", stacked, 0, dim % stacked.rank)
+    return calls.call("movedim", stacked, 0, dim % stacked.rank)
 
 
 def _tensor(calls: Calls, values: list[Any], dtype: Any = None, **options: Any) -> Any:

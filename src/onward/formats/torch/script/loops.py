@@ -56,17 +56,19 @@ def record(interpreter: Interpreter, node: Loop, local: Environment, number: Any
 
 def _record_after_first(interpreter: Interpreter, node: Loop, local: Environment, number: Any) -> None:
     is_for = isinstance(node, ast.For)
-    runs = interpreter.operate("gt", number, 0) if is_for else number
+    runs = interpreter.recorder.operate("gt", number, 0) if is_for else number
     if isinstance(runs, Tensor | Symbol):
         message = f"code/{interpreter.file}, line {node.lineno}: the loop must run at least once"
-        interpreter.graph.add("Check", interpreter.name(runs), message=message, expected=True)
+        interpreter.recorder.graph.add(
+            "Check", interpreter.recorder.named(runs), message=message, expected=True
+        )
     elif not runs:
         return
     if isinstance(node, ast.For):
         interpreter.assign(node.target, 0, local)
     interpreter.run(node.body, local)
     if isinstance(node, ast.For):
-        again = interpreter.operate("sub", number, 1)
+        again = interpreter.recorder.operate("sub", number, 1)
     else:
         again = interpreter.evaluate(node.test, local)
     if isinstance(again, Tensor | Symbol):
@@ -115,7 +117,7 @@ class _Loop(Join):
     # the body
 
     def _run(self) -> None:
-        interpreter, body = self.interpreter, self.interpreter.graph
+        interpreter, body = self.interpreter, self.recorder.graph
         self.counter = body.declare("iteration", Signature((), np.dtype(np.int64)))
         self.condition = body.declare("condition", Signature((), np.dtype(np.bool_)))
         for each in self.carried.values():
@@ -126,13 +128,15 @@ class _Loop(Join):
         if isinstance(self.node, ast.For):
             number: Any = Symbol(self.counter)
             if self.start:
-                number = interpreter.operate("add", number, self.start)
+                number = interpreter.recorder.operate("add", number, self.start)
             interpreter.assign(self.node.target, number, self.local)
         interpreter.budget.spend(100 * budget.STEP)
         interpreter.run(self.node.body, self.local)
         self.again: Any = Symbol(self.condition, np.dtype(np.bool_))
         if isinstance(self.node, ast.While):
-            self.again = interpreter.operate("Bool", interpreter.evaluate(self.node.test, self.local))
+            self.again = interpreter.recorder.operate(
+                "Bool", interpreter.evaluate(self.node.test, self.local)
+            )
 
     def _opened(self, path: Path, value: Any) -> Any:
         """Return the value at the start of an iteration, for a value that iterations change."""
@@ -184,7 +188,7 @@ class _Loop(Join):
         dtype = None if isinstance(b, Tensor) else dtype_of(b if a is UNINITIALIZED else a)
         known = dtype and Signature((), dtype)
         if isinstance(a, Tensor):
-            known = self.interpreter.graph.signature(self.interpreter.name(a))
+            known = self.recorder.graph.signature(self.recorder.named(a))
         self.carried[path] = Carried(a, known, dtype)
 
     def unlike(self, path: Path, a: Any, b: Any) -> None:
@@ -220,17 +224,15 @@ class _Loop(Join):
     def _inside(self, value: Any) -> str:
         """Return the name of a tensor or number in the body."""
         with self.recorder.recording(self.region.graph):
-            return self.interpreter.leaf(value)
+            return self.recorder.named(value)
 
     # the node
 
     def _finish(self) -> None:
         """Add the node, and give variables, attributes and containers their values after it."""
-        outer, body = self.interpreter.graph, self.region.graph
+        outer, body = self.recorder.graph, self.region.graph
         is_for = isinstance(self.node, ast.For)
-        number = self.interpreter.leaf(
-            self.number if is_for else self.interpreter.operate("Bool", self.number)
-        )
+        number = self.recorder.named(self.number if is_for else self.recorder.operate("Bool", self.number))
         written = self._written() if is_for and not self.start else {}
         carried = {path: each for path, each in self.carried.items() if path not in written}
         segments = {path: self._segment(before or after) for path, (before, after) in self.added.items()}
@@ -250,7 +252,7 @@ class _Loop(Join):
         for path, segment in segments.items():
             before, after = map(len, self.added[path])
             stacked = segment.moved(lambda x: self._scanned(next(made), x.name, rounds))
-            results[path] = stacked.moved(lambda x: lists.flat(self.interpreter, x, before, after))  # noqa: B023
+            results[path] = stacked.moved(lambda x: lists.flat(self.recorder, x, before, after))  # noqa: B023
         for path, (name, axis) in written.items():
             results[path] = self._rewritten(path, self._scanned(next(made), name, rounds), axis)
 
@@ -265,7 +267,7 @@ class _Loop(Join):
 
     def _result(self, carried: Carried, name: str) -> Any:
         """Return a carried value after the last iteration."""
-        graph = self.interpreter.graph
+        graph = self.recorder.graph
         graph.values[name] = graph.unknown(carried.known)
         if carried.dtype is not None:
             return Symbol(name, carried.dtype)
@@ -298,7 +300,7 @@ class _Loop(Join):
 
     def _rewritten(self, path: Path, steps: Tensor, axis: int) -> Tensor:
         """Return a tensor whose first steps along an axis are others."""
-        r, graph, before = self.recorder, self.interpreter.graph, self.carried[path].initial
+        r, graph, before = self.recorder, self.recorder.graph, self.carried[path].initial
         moved: Tensor = r.call("movedim", steps, 0, axis)
         if is_like(graph.known(moved.name), graph.known(before.name)):
             return moved
@@ -309,18 +311,18 @@ class _Loop(Join):
         return declaration(name, self.region.graph.known(name))
 
     def _initial(self, carried: Carried) -> str:
-        graph, value = self.interpreter.graph, carried.initial
+        graph, value = self.recorder.graph, carried.initial
         if value is UNINITIALIZED:
             assert carried.dtype is not None or carried.known is not None
             return graph.add_constant(np.zeros((), carried.dtype or carried.known.dtype))  # type: ignore[union-attr]
         if carried.dtype is None or isinstance(value, Symbol):
-            return self.interpreter.name(value)
+            return self.recorder.named(value)
         return graph.add_constant(np.array(value, carried.dtype))
 
     def _segment(self, elements: list[Any]) -> Segment:
         """Return what an iteration adds to a list as a segment of the body."""
         with self.recorder.recording(self.region.graph):
-            segment = lists.segment_of(self.interpreter, elements, "stack" if len(elements) > 1 else "")
+            segment = lists.segment_of(self.recorder, elements, "stack" if len(elements) > 1 else "")
         for column in leaves(segment.value):
             known = self.region.graph.known(column.tensor.name)
             if known is None or any(type(size) is Size and not size.is_known for size in known.shape):
@@ -334,7 +336,7 @@ class _Loop(Join):
         assert known is not None
         rounds = body.axes.unknown(UNKNOWN) if count is None else count.item()  # type: ignore[union-attr]  # an array
         found = Signature((rounds, *known.shape), Signature.of(known).dtype)
-        self.interpreter.graph.values[name] = found
+        self.recorder.graph.values[name] = found
         return self.recorder.tensor(name)
 
 

@@ -77,11 +77,9 @@ def _compare(function: Plain) -> Plain:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    """Compare scalars or flat lists of them; nested values could take forever."""
     for value in (a, b):
-        elements = value if isinstance(value, list | tuple) else [value]
-        if not all(isinstance(element, (*SCALARS, complex)) for element in elements):
-            raise ArgumentError(f"a {type(value).__name__} of other values than numbers cannot be compared")
+        if not isinstance(value, (*SCALARS, complex)):
+            raise ArgumentError(f"a {type(value).__name__} cannot be compared")
     return bool(a == b)
 
 
@@ -181,39 +179,30 @@ PLAIN: dict[str, Plain] = {
     **dict.fromkeys(("max", "prim.max"), _of_all(max)), **dict.fromkeys(("min", "prim.min"), _of_all(min)),
     "sum": _of_all(sum), "any": any, "all": all, "__not__": operator.not_,
     "abs": abs, "prim.abs": abs, "round": round, "is_floating_point": lambda a: isinstance(a, float),
-    "Int": int, "Float": float, "Bool": bool, "str": text, "ScalarImplicit": lambda a: a, "item": lambda a: a,
+    "str": text, "ScalarImplicit": lambda a: a, "item": lambda a: a,
     "format": _format, "split": _split,
     **{name: getattr(str, name) for name in ("lower", "upper", "strip", "startswith", "endswith", "find")},
 }  # fmt: skip
 
-SINGLE = {
-    "append",
-    "pop",
-    "popitem",
-    "len",
-    "select",
-    "_set_item",
-    "get",
-    "setdefault",
-    "Delete",
-}
-# operators on containers, whatever their elements are; those in SINGLE visit a single element
-CONTAINERS: dict[str, Plain] = {
+# operators that change a container
+CHANGES: dict[str, Plain] = {
     "append": lambda values, value: (values.append(value), values)[1],
     **dict.fromkeys(("add_", "extend"), lambda values, others: (values.extend(others), values)[1]),
     "insert": lambda values, place, value: (values.insert(place, value), values)[1],
     "pop": lambda values, *place: values.pop(*place), "popitem": lambda values: values.popitem(),
-    "sort": _sort, "sorted": _sorted,
-    "reverse": lambda values: values.reverse(), "clear": lambda values: values.clear(),
-    "copy": lambda values: values.copy(), "list": list, "len": len,
-    "slice": lambda values, start=None, end=None, step=None: values[start:end:step],
-    "add": operator.add, "mul": _repeat,
-    "select": operator.getitem, "_set_item": operator.setitem,
-    "Delete": operator.delitem, "keys": list, "values": lambda values: list(values.values()),
-    "items": lambda values: list(values.items()), "get": lambda values, key, *other: values.get(key, *other),
+    "sort": _sort, "reverse": lambda values: values.reverse(), "clear": lambda values: values.clear(),
+    "_set_item": operator.setitem, "Delete": operator.delitem,
     "update": lambda values, others: values.update(others),
-    "dict": lambda values: {as_key(name): value for name, value in dict_items(values)},
     "setdefault": lambda values, key, value: values.setdefault(key, value),
-    "__contains__": _contains, "ListIndex": _index,
-    "join": _join,
 }  # fmt: skip
+# operators on containers, whatever their elements are; those in SINGLE visit a single element
+CONTAINERS: dict[str, Plain] = {
+    **CHANGES, "copy": lambda values: values.copy(), "list": list, "sorted": _sorted, "len": len,
+    "select": operator.getitem,
+    "slice": lambda values, start=None, end=None, step=None: values[start:end:step],
+    "add": operator.add, "mul": _repeat, "keys": list, "values": lambda values: list(values.values()),
+    "items": lambda values: list(values.items()), "get": lambda values, key, *other: values.get(key, *other),
+    "dict": lambda values: {as_key(name): value for name, value in dict_items(values)},
+    "__contains__": _contains, "ListIndex": _index, "join": _join,
+}  # fmt: skip
+SINGLE = {"append", "pop", "popitem", "len", "select", "_set_item", "get", "setdefault", "Delete"}

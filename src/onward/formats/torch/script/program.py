@@ -106,14 +106,13 @@ class Program:
         if self._state is None:
             may_change = self.code.may_change(self.loader.classes)
             changed = carried(self.module, self.function.name) if may_change else ()
-            paths = {".".join(path): path for path in changed}
-            values = {name: owner.get(key) for name, (owner, key) in _places(self.module, paths).items()}
-            problems = {
-                name: f"calls change {name}, which is a {type(value).__name__}, not a tensor"
-                for name, value in values.items()
-            }
-            initial = {name: self._array(value, problems[name]) for name, value in values.items()}
-            numbers = {name for name, value in values.items() if isinstance(value, int | float)}
+            paths, initial, numbers = {".".join(path): path for path in changed}, {}, set()
+            for name, (owner, key) in _places(self.module, paths).items():
+                value = owner.get(key)
+                problem = f"calls change {name}, which is a {type(value).__name__}, not a tensor"
+                initial[name] = self._array(value, problem)
+                if isinstance(value, int | float):
+                    numbers.add(name)
             self._state = State(paths, initial, numbers)
         return self._state
 
@@ -135,7 +134,7 @@ class Program:
         return value
 
     def _array(self, value: Any, problem: str) -> AnyArray:
-        known = self.interpreter.graph.known(self._output(self.interpreter, value, problem))
+        known = self.interpreter.recorder.graph.known(self._output(self.interpreter, value, problem))
         assert isinstance(known, np.ndarray)
         return known
 
@@ -273,7 +272,7 @@ class Program:
 
     def _size(self, interpreter: Interpreter, size: Size) -> Any:
         """Return the size of an open axis, as the code gets it from the input that has this axis."""
-        graph, recorder = interpreter.graph, interpreter.recorder
+        graph, recorder = interpreter.recorder.graph, interpreter.recorder
         for name, *_ in graph.inputs:
             for place, other in enumerate(getattr(graph.known(name), "shape", ())):
                 if are_same(size, other):
@@ -282,7 +281,7 @@ class Program:
 
     def _input(self, interpreter: Interpreter, name: str) -> Any:
         """Return an input as the code sees it."""
-        known, array = interpreter.graph.known(name), interpreter.graph.array(name)
+        known, array = interpreter.recorder.graph.known(name), interpreter.recorder.graph.array(name)
         if array is not None and array.dtype == object:
             return None
         is_number = self.kinds.get(name) in NUMBERS or name in self.state.numbers
@@ -315,10 +314,10 @@ class Program:
         if isinstance(value, Tensor | Symbol):
             if value.dtype.kind == "c":
                 raise ArgumentError("an output is complex, which Onward does not support: view it as real")
-            return interpreter.name(value)
+            return interpreter.recorder.named(value)
         if value is not None and not isinstance(value, int | float):
             raise ArgumentError(problem or f"an output is a {type(value).__name__}, not a tensor")
-        return interpreter.graph.add_constant(NONE if value is None else np.array(value))
+        return interpreter.recorder.graph.add_constant(NONE if value is None else np.array(value))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Program, (bytes(self.content), self.method, self.part)

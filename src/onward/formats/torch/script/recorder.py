@@ -126,6 +126,10 @@ class Recorder(Translator):
     def known(self, name: str) -> Any:
         return self.graph.array(name)
 
+    def named(self, x: Any) -> str:
+        """Return the name of a value in the current graph."""
+        return self.graph.find(self.constant(x) if isinstance(x, float) else super().named(x))
+
     def tensor(self, name: str, is_complex: bool = False) -> Tensor:
         """Return a new tensor with a value of the recording."""
         known = self.graph.known(name)
@@ -163,7 +167,8 @@ class Recorder(Translator):
 
     def _require_shape(self, x: Tensor, value: str) -> None:
         """Raise ArgumentError, now or in a call, unless a value has the shape of the one that it replaces."""
-        before, after = (self.graph.known(name) for name in (self.read(x).name, value))
+        names = self.read(x).name, value
+        before, after = map(self.graph.known, names)
         if before is None or after is None:
             return
         if len(before.shape) != len(after.shape):
@@ -172,11 +177,8 @@ class Recorder(Translator):
         for axis, (size, other) in enumerate(zip(before.shape, after.shape, strict=True)):
             if not are_same(size, other) and any(type(n) is not Size or n.is_known for n in (size, other)):
                 message = f"a value of {hint(other)} elements along axis {axis} is written into {hint(size)}"
-                found: list[Any] = [
-                    n if type(n) is int else Symbol(self.graph.find_size(name, axis))
-                    for n, name in ((size, self.read(x).name), (other, value))
-                ]
-                self.require("Equal", found[0], found[1], message)
+                a, b = (self.size(self.tensor(name), axis) for name in names)
+                self.require("Equal", a, b, message)
 
     def size(self, x: Tensor, dim: int) -> int | Symbol:
         """Return the size of an axis; the same size is always the same value."""
