@@ -31,7 +31,8 @@ class Tensor:
     `replay` computes it from another value of its base; `version` counts the writes that the value contains.
     `parts` are the disjoint views of the base among which it is, if an operator returned several.
     A complex tensor has an additional last axis of its real and imaginary parts. A number in a tensor counts
-    as a number when dtypes are promoted.
+    as a number when dtypes are promoted. A tensor whose memory is ambiguous, because it differs between
+    branches or rounds of a loop, cannot be written.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Tensor:
     version: int = 0
     is_contiguous: bool = True
     is_number: bool = False
+    is_ambiguous: bool = False
     parts: list[Tensor] = field(default_factory=list)
 
     @property

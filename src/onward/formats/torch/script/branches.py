@@ -81,10 +81,8 @@ def _settle(recorder: Recorder, region: Region) -> None:
         if isinstance(value, Tensor) and not region.existed(value):
             key = Identity(value)
             if key not in found:
-                new = replace(recorder.read(value), base=None)
-                if key in recorder.shared:
-                    recorder.share(new)
-                found[key], region.roots[Identity(new)] = new, value.root
+                found[key] = new = replace(recorder.read(value), base=None)
+                region.roots[Identity(new)] = value.root
             return found[key]
         if inside or isinstance(value, tuple) or Identity(value) in recorder.created:
             return rebuilt(value, [settled(element) for _, element in items(value)])
@@ -161,9 +159,8 @@ class _Branch(Join):
     def __init__(self, recorder: Calls, sides: Sequence[Region]) -> None:
         super().__init__(recorder)
         self.sides = sides
-        self.found: dict[tuple[str, ...], Any] = {}  # the values after the node
-        self.pairs: dict[tuple[str, ...], list[Any]] = {}  # the values of both sides
-        self.given: dict[tuple[str, ...], int] = {}  # the side that gives a value that the other does not
+        # the values after the node and in both sides, by the names in these
+        self.found: dict[tuple[str, ...], tuple[Any, list[Any]]] = {}
 
     def unlike(self, path: Path, a: Any, b: Any) -> Any:
         """Return the only value of two sides, or an Unknown if both give values."""
@@ -177,24 +174,23 @@ class _Branch(Join):
     def leaf(self, path: Path, a: Any, b: Any) -> Any:
         """Return the value that is a if the first side ran and b if the second did.
 
-        The code uses an UNINITIALIZED value only after the other side; it becomes 0.
+        The code uses an UNINITIALIZED value only after the other side; it becomes 0, of the same signature.
         """
         pair = [a, b]
         if UNINITIALIZED in pair:
             missing = pair.index(UNINITIALIZED)
-            given = pair[not missing]
+            given, graph, other = pair[not missing], self.sides[missing].graph, self.sides[not missing]
             dtype = dtype_of(given)
-            zero = self.sides[missing].graph.add_constant(np.zeros((), dtype))
+            zero = graph.add_constant(np.zeros((), dtype))
+            graph.values[zero] = other.graph.signature(self._name(other, given, None))
             pair[missing] = Tensor(zero, dtype, ()) if isinstance(given, Tensor) else Symbol(zero, dtype)
         kinds = [dtype_of(value) for value in pair if not isinstance(value, Tensor)]
         kind = np.result_type(*kinds) if kinds else None
         names = tuple(self._name(side, value, kind) for side, value in zip(self.sides, pair, strict=True))
         if names not in self.found:
             made = Tensor("", pair[0].dtype, UnknownShape()) if kind is None else Symbol("", kind)
-            self.found[names], self.pairs[names] = made, pair
-        if a is UNINITIALIZED or b is UNINITIALIZED:
-            self.given[names] = int(a is UNINITIALIZED)
-        return self.found[names]
+            self.found[names] = made, pair
+        return self.found[names][0]
 
     def _name(self, side: Region, value: Any, dtype: Any) -> str:
         with self.recorder.recording(side.graph):
@@ -228,19 +224,15 @@ class _Branch(Join):
         inputs = [self.recorder.named(condition), *captured]
         outer = self.recorder.graph
         names = outer.add_all("If", inputs, len(self.found), then_branch=graphs[0], else_branch=graphs[1])
-        for name, (pair, made) in zip(names, self.found.items(), strict=True):
-            values = graphs[0].values[pair[0]], graphs[1].values[pair[1]]
-            given = values[self.given[pair]] if pair in self.given else values[0]
-            common = outer.common(given, given if pair in self.given else values[1])
-            found = outer.values[name] = outer.unknown(common)
+        given = list(zip(*(pair for _, pair in self.found.values()), strict=True))  # by each side
+        for name, (inner, (made, pair)) in zip(names, self.found.items(), strict=True):
+            known = (graph.known(each) for graph, each in zip(graphs, inner, strict=True))
+            found = outer.values[name] = outer.unknown(outer.common(*known))
             vars(made)["name"] = name
             if isinstance(made, Tensor):
                 if found is not None:
-                    like = self.recorder.tensor(name)
-                    made.dtype, made.shape = like.dtype, like.shape
-                if any(self._is_shared(place, value) for place, value in enumerate(self.pairs[pair])):
-                    self.recorder.share(made)
-
-    def _is_shared(self, place: int, value: Tensor) -> bool:
-        others = (pair[place] for pair in self.pairs.values())
-        return Identity(value) in self.recorder.shared or self.sides[place].is_shared(value, others)
+                    vars(made).update(vars(self.recorder.tensor(name)))
+                made.is_ambiguous = any(
+                    value.is_ambiguous or side.is_shared(value, values)
+                    for side, value, values in zip(self.sides, pair, given, strict=True)
+                )

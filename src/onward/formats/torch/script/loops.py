@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -145,8 +145,9 @@ class _Loop(Join):
         if value is UNINITIALIZED:
             return value
         name, dtype = self.carried[path].name, self.carried[path].dtype
-        is_tensor = isinstance(value, Tensor)
-        return self.recorder.share(self.recorder.tensor(name)) if is_tensor else Symbol(name, dtype)
+        if isinstance(value, Tensor):
+            return replace(self.recorder.tensor(name), is_ambiguous=True)
+        return Symbol(name, dtype)
 
     def _replaced(self, path: Path, entry: Any, template: Any, new: Callable[[Path, Any], Any]) -> Any:
         """Replace the values inside a value that iterations change; `template` has its structure."""
@@ -271,9 +272,8 @@ class _Loop(Join):
         graph.values[name] = graph.unknown(carried.known)
         if carried.dtype is not None:
             return Symbol(name, carried.dtype)
-        result = self.recorder.tensor(name)
         is_shared = self.region.is_shared(carried.end, (each.end for each in self.carried.values()))
-        return self.recorder.share(result) if is_shared else result
+        return replace(self.recorder.tensor(name), is_ambiguous=is_shared)
 
     def _written(self) -> dict[Path, tuple[str, int]]:
         """Return the tensors of which each iteration only writes its own step.

@@ -87,7 +87,6 @@ class Recorder(Translator):
     def __init__(self, recording: Recording) -> None:
         super().__init__(recording)
         self.changes: dict[Key, Change] | None = None
-        self.shared: set[Identity] = set()  # tensors whose memory differs between branches or rounds
         self.created: set[Identity] = set()
 
     @contextmanager
@@ -112,11 +111,6 @@ class Recorder(Translator):
         if self.changes is not None and Identity(target) not in self.created:
             if (place := (Identity(target), key)) not in self.changes:
                 self.changes[place] = Change(target, key, Change(target, key).value)
-
-    def share(self, x: Tensor) -> Tensor:
-        """Forbid to write a tensor, which shares memory with others in a branch or loop, and return it."""
-        self.shared.add(Identity(x))
-        return x
 
     # what Translator does by the declarations of a program follows from the recording here
 
@@ -154,7 +148,7 @@ class Recorder(Translator):
 
     def write(self, x: Tensor, value: str) -> None:
         """Give a tensor, and every other one that shares its memory, a new value of its dtype."""
-        if Identity(x) in self.shared:
+        if x.is_ambiguous:
             raise ArgumentError(
                 "the code writes into a tensor whose memory differs between branches or rounds"
             )
