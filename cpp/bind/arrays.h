@@ -1,4 +1,4 @@
-// NumPy arrays: checks of those that the core reads and writes, and new ones.
+// Checks of the NumPy arrays that the core reads and writes.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -9,10 +9,8 @@
 #include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
-#include <atomic>
 #include <cstdint>
 #include <initializer_list>
-#include <memory>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -21,9 +19,9 @@
 #include <vector>
 
 #include "bind/gil.h"
+#include "bind/numpy.h"
 #include "run/run.h"
 
-namespace nb = nanobind;
 using namespace nb::literals;
 
 template <>
@@ -33,8 +31,6 @@ struct nb::detail::dtype_traits<onward::Half> {
 };
 
 namespace python {
-
-using onward::Size;
 
 using In = nb::ndarray<nb::ro, nb::device::cpu>;
 using Out = nb::ndarray<nb::device::cpu>;
@@ -84,41 +80,6 @@ inline bool is_float32(const In& weights) {
     if (weights.dtype() == nb::dtype<float>()) return true;
     if (weights.dtype() == nb::dtype<double>()) return false;
     throw nb::value_error("weights must be float32 or float64");
-}
-
-// What the core uses of NumPy.
-struct NumPy {
-    nb::object ndarray, empty, ascontiguousarray, float32, float64;
-};
-
-// Looked up at the first use. Not a static variable: a thread that waits for another one to initialize it would hold
-// the GIL, for which the other may be waiting.
-inline const NumPy& numpy() {
-    static constinit std::atomic<const NumPy*> found{nullptr};  // never destroyed: Python ends first
-    const NumPy* known = found.load(std::memory_order_acquire);
-    if (!known) {
-        const nb::object module = nb::module_::import_("numpy"), dtype = module.attr("dtype");
-        std::unique_ptr<const NumPy> mine(
-            new NumPy{module.attr("ndarray"), module.attr("empty"), module.attr("ascontiguousarray"), dtype("f4"),
-                      dtype("f8")});
-        if (found.compare_exchange_strong(known, mine.get())) known = mine.release();
-    }
-    return *known;
-}
-
-// A new NumPy array. Calling numpy.empty is the fastest way to create one.
-template <class Real>
-nb::object empty(const nb::tuple& shape) {
-    return numpy().empty(shape, sizeof(Real) == 4 ? numpy().float32 : numpy().float64);
-}
-
-// The memory of a new array. The buffer protocol is the fastest way to access it.
-template <class Real>
-Real* memory_of(const nb::object& array) {
-    Py_buffer view;
-    if (PyObject_GetBuffer(array.ptr(), &view, PyBUF_WRITABLE)) nb::raise_python_error();
-    PyBuffer_Release(&view);
-    return (Real*)view.buf;
 }
 
 }  // namespace python

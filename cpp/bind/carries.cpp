@@ -130,7 +130,7 @@ public:
         }
         std::vector<nb::object> found;
         for (const auto& [shapes, places] : groups) {
-            found.push_back(numpy().empty(places.size(), "int64"));
+            found.push_back(empty({{Size(places.size())}}, numpy().int64));
             std::copy(places.begin(), places.end(), memory_of<int64_t>(found.back()));
         }
         return found;
@@ -151,7 +151,7 @@ public:
             const Cut cut = check(i, shapes[i], n);
             Shape shape = shapes[i];
             if (kinds[i].axis >= 0) shape[kinds[i].axis] = n;
-            arrays.push_back(numpy().empty(sizes_of(shape), kinds[i].dtype));
+            arrays.push_back(empty(shape, kinds[i].dtype));
             std::byte* const to = memory_of<std::byte>(arrays.back());
             for (Size stream = 0; stream < n; stream++) {
                 const std::byte* const from = row(ids[stream]).memory.get() + offset;
@@ -321,7 +321,7 @@ private:
         for (size_t i = 0; i < kinds.size(); i++) {
             const onward::Axes& shape = found.plan->core->outputs[i];
             if (found.entry->signature.outputs[i] != operands[i].dtype) return false;
-            after.push_back(numpy().empty(found.plan->outputs[i], kinds[i].dtype));
+            after.push_back(empty(shape, kinds[i].dtype));
             spaces.push_back(memory_of<std::byte>(after[i]));
             memory.push_back(spaces.back());
             shapes.emplace_back(shape.begin(), shape.end());
@@ -330,9 +330,9 @@ private:
             const size_t place = kinds.size() + i;
             const onward::Axes& shape = found.plan->core->outputs[place];
             if (!has_rows(shape, outputs[i].rows, count)) return false;
-            const nb::tuple sizes = shape_of_result(shape, outputs[i], n, is_step);
-            if (first == 0) results.push_back(numpy().empty(sizes, found.entry->dtypes[place]));
-            else if (!results[i].attr("shape").equal(sizes)) return false;
+            const Shape sizes = shape_of_result(shape, outputs[i], n, is_step);
+            if (first == 0) results.push_back(empty(sizes, found.entry->dtypes[place]));
+            else if (!std::ranges::equal(array_in(results[i].ptr())->sizes(), sizes)) return false;
             const Size row = onward::bytes_of(shape, found.entry->signature.outputs[place]) / count;
             spaces.push_back(memory_of<std::byte>(results[i]) + first * row);
         }
@@ -345,18 +345,12 @@ private:
     }
 
     // The shape of an output of n rows, as a call returns it.
-    nb::tuple shape_of_result(const onward::Axes& axes, const Port& port, Size n, bool is_step) const {
+    Shape shape_of_result(const onward::Axes& axes, const Port& port, Size n, bool is_step) const {
         Shape shape(axes.begin(), axes.end());
         shape[port.rows] = n;
         if (rows_first) std::rotate(shape.begin(), shape.begin() + port.rows, shape.begin() + port.rows + 1);
         if (is_step && port.time >= 0) shape.erase(shape.begin() + port.time + (port.time < port.rows));
-        return sizes_of(shape);
-    }
-
-    static nb::tuple sizes_of(const Shape& shape) {
-        nb::list items;
-        for (const Size size : shape) items.append(size);
-        return nb::tuple(items);
+        return shape;
     }
 
     std::vector<Kind> kinds;

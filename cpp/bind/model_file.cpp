@@ -76,7 +76,7 @@ public:
         nb::list carries, outputs;
         for (const FileStream::Carry& carry : stream.carries) {
             const auto& initial = carry.initial;
-            const nb::object array = numpy().empty(tuple_of_numbers(initial.shape), dtype_object(*initial.dtype));
+            const nb::object array = empty(initial.shape, dtype_object(*initial.dtype));
             std::memcpy(memory_of<std::byte>(array), initial.data, size_t(initial.bytes));
             carries.append(nb::make_tuple(array, carry.rows, carry.time, carry.has_any_shape));
         }

@@ -146,7 +146,7 @@ std::shared_ptr<Plan> Program::bind(const std::vector<Size>& axes, bool throws) 
         }
     }
     const bool is_kept = bool(plan);
-    if (!plan) plan.reset(new Plan{code->core->unbound(), code, {}});
+    if (!plan) plan.reset(new Plan{code->core->unbound(), code});
     onward::BoundPlan& bound = *plan->core;
     bool holds;
     try {
@@ -165,8 +165,6 @@ std::shared_ptr<Plan> Program::bind(const std::vector<Size>& axes, bool throws) 
         for (auto space = spaces.end() - bound.outputs.size(); space != spaces.end(); space++)
             overflows |= *space < 0 || __builtin_add_overflow(memory, *space, &memory);
         plan->is_allowed = !overflows && memory <= free_memory && bound.work <= free_work, plan->has_fitted = false;
-        plan->outputs.clear();
-        for (const onward::Axes& shape : bound.outputs) plan->outputs.push_back(tuple_of(shape));
     }
     if (holds || is_kept) keep(hash, plan);
     return holds ? plan : nullptr;
@@ -188,7 +186,11 @@ void bind_plan(nb::module_& m) {
              "options"_a, "reverse"_a);
     nb::class_<Plan>(m, "Plan", "The steps of a program for the sizes of a call.")
         .def_prop_ro("arena_size", [](const Plan& plan) { return plan.core->arena_size; }, "Bytes.")
-        .def_prop_ro("outputs", [](const Plan& plan) { return plan.outputs; }, "The shapes of the outputs.")
+        .def_prop_ro("outputs", [](const Plan& plan) {
+            nb::list shapes;
+            for (const onward::Axes& shape : plan.core->outputs) shapes.append(tuple_of(shape));
+            return shapes;
+        }, "The shapes of the outputs.")
         .def_prop_ro("views", [](const Plan& plan) {
             nb::list views;
             for (const onward::View& view : plan.core->locations)

@@ -49,7 +49,6 @@ struct Code {
 struct Plan {
     std::unique_ptr<onward::BoundPlan> core;
     std::shared_ptr<Code> code;
-    std::vector<nb::tuple> outputs;  // their shapes
     bool is_allowed = false;         // whether calls may take so much memory and work
     bool has_fitted = false;         // whether arrays with these sizes fill the spaces
 

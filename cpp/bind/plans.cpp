@@ -13,27 +13,20 @@ namespace python {
 
 namespace {
 
-// The dtype of a buffer; nullopt if a plan cannot read it.
-std::optional<DType> dtype_of(const Py_buffer& buffer) {
-    if (std::strlen(buffer.format) != 1) return {};  // not in the byte order of this machine, or a struct
-    switch (buffer.format[0]) {
-        case 'f': return DType::float32;
-        case 'd': return DType::float64;
-        case 'i':
-        case 'l':
-        case 'q': return buffer.itemsize == 4 ? DType::int32 : DType::int64;
-        case 'b': return DType::int8;
-        case 'B': return DType::uint8;
-        case '?': return DType::boolean;
+// A dtype by its number in NumPy; nullopt if a plan cannot read it.
+std::optional<DType> dtype_of(const ArrayObject& array) {
+    if (!array.is_aligned() || (array.dtype->byte_order != '=' && array.dtype->byte_order != '|')) return {};
+    switch (array.dtype->number) {
+        case 0: return DType::boolean;
+        case 1: return DType::int8;
+        case 2: return DType::uint8;
+        case 5: return DType::int32;
+        case 7: return sizeof(long) == 4 ? DType::int32 : DType::int64;
+        case 9: return DType::int64;
+        case 11: return DType::float32;
+        case 12: return DType::float64;
     }
     return {};
-}
-
-bool has_no_gaps(const Py_buffer& buffer) {
-    Size stride = buffer.itemsize;
-    for (int axis = buffer.ndim - 1; axis >= 0; stride *= buffer.shape[axis--])
-        if (buffer.shape[axis] != 1 && buffer.strides[axis] != stride) return false;
-    return true;
 }
 
 std::vector<Entry> entries_of(const std::vector<EntryIn>& programs, size_t inputs) {
@@ -69,17 +62,15 @@ bool is_loop(const Found& found, const std::vector<Operand>& inputs, size_t carr
 
 }  // namespace
 
-std::optional<Operand> Operand::of(PyObject* object, int flags) {
-    if (!object || (PyObject*)Py_TYPE(object) != numpy().ndarray.ptr()) return {};
-    Py_buffer buffer;
-    if (PyObject_GetBuffer(object, &buffer, flags | PyBUF_STRIDES | PyBUF_FORMAT)) {
-        PyErr_Clear();
-        return {};
-    }
-    Operand operand{{(std::byte*)buffer.buf, dtype_of(buffer), {}, buffer.len, has_no_gaps(buffer)}, object};
-    if (size_t(buffer.ndim) > onward::Axes::most) operand.dtype.reset();
-    else for (int axis = 0; axis < buffer.ndim; axis++) operand.shape.push_back(buffer.shape[axis]);
-    PyBuffer_Release(&buffer);
+std::optional<Operand> Operand::of(PyObject* object) {
+    const ArrayObject* const array = object ? array_in(object) : nullptr;
+    if (!array) return {};
+    Operand operand{{array->data, dtype_of(*array), {}, 0, array->is_contiguous()}, object};
+    if (size_t(array->axes) > onward::Axes::most) operand.dtype.reset();
+    if (!operand.dtype) return operand;
+    operand.bytes = onward::size_of(*operand.dtype);
+    for (int axis = 0; axis < array->axes; axis++)
+        operand.shape.push_back(array->shape[axis]), operand.bytes *= array->shape[axis];
     return operand;
 }
 
@@ -179,7 +170,7 @@ std::optional<nb::tuple> Plans::call(const nb::tuple& arguments, const nb::dict&
     std::vector<std::byte*> spaces = found.spaces(inputs, copies);
     nb::tuple results = nb::steal<nb::tuple>(PyTuple_New(Py_ssize_t(entry->dtypes.size())));
     for (size_t i = 0; i < entry->dtypes.size(); i++) {
-        nb::object result = numpy().empty(plan->outputs[i], entry->dtypes[i]);
+        nb::object result = empty(plan->core->outputs[i], entry->dtypes[i]);
         spaces.push_back(memory_of<std::byte>(result));
         PyTuple_SetItem(results.ptr(), Py_ssize_t(i), result.release().ptr());
     }
@@ -209,11 +200,13 @@ std::optional<std::tuple<Size, bool, nb::tuple, nb::tuple>> Plans::repeat(Size c
     std::vector<Size> strides;
     for (size_t i = 1; i < entry->dtypes.size(); i++) {
         if (i <= carried) {
-            for (auto& set : states) set.push_back(numpy().empty(plan.outputs[i], entry->dtypes[i]));
+            for (auto& set : states) set.push_back(empty(plan.core->outputs[i], entry->dtypes[i]));
             spaces.push_back(memory_of<std::byte>(states[0].back()));
         } else {
-            scanned.push_back(numpy().empty(nb::make_tuple(count) + plan.outputs[i], entry->dtypes[i]));
-            strides.push_back(nb::cast<Size>(scanned.back().attr("nbytes")) / count);
+            std::vector<Size> shape{count};
+            shape.insert(shape.end(), plan.core->outputs[i].begin(), plan.core->outputs[i].end());
+            scanned.push_back(empty(shape, entry->dtypes[i]));
+            strides.push_back(onward::bytes_of(plan.core->outputs[i], entry->signature.outputs[i]));
             spaces.push_back(memory_of<std::byte>(scanned.back()));
         }
     }

@@ -23,8 +23,8 @@ struct Operand : onward::CallArray {
     // The addresses of its elements; the array must be contiguous.
     Extent extent() const { return {uintptr_t(data), uintptr_t(data) + uintptr_t(bytes)}; }
 
-    // Nullopt for an object that is not an array. A subclass of ndarray may behave differently.
-    static std::optional<Operand> of(PyObject* object, int flags = 0);
+    // Nullopt for an object that is not an array. Without a dtype, the array has no shape either.
+    static std::optional<Operand> of(PyObject* object);
 };
 
 // A program with its constants, and the dtypes of its outputs in Python.

@@ -101,7 +101,7 @@ private:
         if (other.size() != now.size()) other.clear();
         for (size_t i = 0; i < now.size(); i++) {
             const auto& shape = found.plan->core->outputs[i];
-            const auto made = [&] { return Carry(numpy().empty(found.plan->outputs[i], found.entry->dtypes[i])); };
+            const auto made = [&] { return Carry(empty(shape, found.entry->dtypes[i])); };
             if (i == other.size()) other.push_back(made());
             else if (other[i].operand.dtype != found.entry->signature.outputs[i] ||
                      !(other[i].operand.shape == shape))
@@ -148,22 +148,14 @@ private:
 
     // The array for output i of a call, or an invalid object if the array in `out` needs a conversion.
     nb::object result(const Found& found, size_t place, const Layout* layout, size_t i, const nb::object& out) const {
-        const nb::object& dtype = found.entry->dtypes[place];
         const bool drops = layout && !layout->dropped[i].empty();
         onward::Axes shape;
-        if (drops || !out.is_none())
-            for (size_t axis = 0; axis < found.plan->core->outputs[place].size(); axis++)
-                if (!drops || !std::binary_search(layout->dropped[i].begin(), layout->dropped[i].end(), Size(axis)))
-                    shape.push_back(found.plan->core->outputs[place][axis]);
-        if (out.is_none()) {
-            if (!drops) return numpy().empty(found.plan->outputs[place], dtype);
-            nb::tuple sizes = nb::steal<nb::tuple>(PyTuple_New(Py_ssize_t(shape.size())));
-            for (size_t axis = 0; axis < shape.size(); axis++)
-                PyTuple_SetItem(sizes.ptr(), Py_ssize_t(axis), PyLong_FromLongLong(shape[axis]));
-            return numpy().empty(sizes, dtype);
-        }
-        const auto target = outputs == 1 ? Operand::of(out.ptr(), PyBUF_WRITABLE) : std::nullopt;
-        if (!target || !target->is_contiguous || target->dtype != found.entry->signature.outputs[place] ||
+        for (size_t axis = 0; axis < found.plan->core->outputs[place].size(); axis++)
+            if (!drops || !std::binary_search(layout->dropped[i].begin(), layout->dropped[i].end(), Size(axis)))
+                shape.push_back(found.plan->core->outputs[place][axis]);
+        if (out.is_none()) return empty(shape, found.entry->dtypes[place]);
+        const auto target = outputs == 1 ? Operand::of(out.ptr()) : std::nullopt;
+        if (!target || !target->is_contiguous || !array_in(out.ptr())->is_writeable() || target->dtype != found.entry->signature.outputs[place] ||
             !(target->shape == shape))
             return {};
         const auto is_apart = [&](const Operand& input) {

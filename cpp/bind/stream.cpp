@@ -20,7 +20,6 @@ struct Stream {
     const EitherPointer<onward::Stream> core;
     const bool connected;  // otherwise the stream only holds states
     const bool batched, batch_first;
-    const nb::tuple step_shape;  // of y for one step
     onward::CallMutex mutex;  // calls from several threads take effect one after the other
     nb::object block;         // the last one that was converted: freeing it before y is returned lets a signal lose y
 
@@ -34,8 +33,7 @@ struct Stream {
         : layers(layers), core(first_is_float32(layers) ? make<float>(layers, batch.value_or(1))
                                                         : make<double>(layers, batch.value_or(1))),
           connected(std::visit([](const auto& stream) { return onward::connected(stream->stages); }, core)),
-          batched(batch), batch_first(batch_first),
-          step_shape(batch ? nb::make_tuple(*batch, outputs()) : nb::make_tuple(outputs())) {}
+          batched(batch), batch_first(batch_first) {}
 
     // The rows of one step ([B], features) or of a block ([T], [B], features); nullopt if the array is neither.
     template <class Real, class Array>
@@ -91,7 +89,7 @@ struct Stream {
     // A subclass of ndarray does not fit: a masked array would lose its mask.
     static nb::object call(nb::handle_t<Stream> handle, nb::handle object, const OptionalOut& out) {
         In x;
-        if ((PyObject*)Py_TYPE(object.ptr()) != numpy().ndarray.ptr() || !nb::try_cast(object, x, false))
+        if (!array_in(object.ptr()) || !nb::try_cast(object, x, false))
             throw nb::next_overload();
         Stream& self = *nb::inst_ptr<Stream>(handle);
         if (!self.connected) throw nb::value_error("the layers do not fit together");
@@ -112,9 +110,7 @@ struct Stream {
                 std::array<Size, 3> shape{};
                 for (Size axis = 0; axis < axes - 1; axis++) shape[axis] = Size(x.shape(axis));
                 shape[axes - 1] = stream->O;
-                result = empty<Real>(axes == 1 + self.batched ? self.step_shape
-                                     : axes == 2 ? nb::make_tuple(shape[0], shape[1])
-                                                 : nb::make_tuple(shape[0], shape[1], shape[2]));
+                result = empty<Real>({shape.data(), size_t(axes)});
                 y = self.layout(memory_of<Real>(result), axes, [&](Size axis) {
                     return std::accumulate(shape.begin() + axis + 1, shape.begin() + axes, Size(1), std::multiplies());
                 });

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -189,10 +190,31 @@ def test_concurrent_calls_do_not_share_an_arena() -> None:
                 np.testing.assert_array_equal(mine, first)
 
 
-def test_an_input_that_is_not_contiguous_is_read_correctly() -> None:
-    graph = open_model(model_of([helper.make_node("Neg", ["x"], ["y"])], {"x": normal(4, 5)}, ["y"], {}))
-    x = normal(5, 4).T
-    np.testing.assert_array_equal(graph(x)[0], -x)
+LAYOUTS: dict[str, Callable[[Any], Any]] = {
+    "columns first": np.asfortranarray,
+    "backward": lambda x: x[::-1].copy()[::-1],
+    "with gaps": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "misaligned": lambda x: np.frombuffer(b"\0" + x.tobytes(), x.dtype, offset=1).reshape(x.shape),
+    "of the other byte order": lambda x: x.astype(x.dtype.newbyteorder()),
+    "of a subclass": lambda x: x.view(np.recarray),
+    "of a dtype with metadata": lambda x: x.astype(np.dtype(x.dtype, metadata={"unit": "m"})),
+}
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "i8", "longlong", "i1", "u1", "?"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_core_reads_arrays_of_all_layouts_as_numpy_does(layout: str, dtype: str) -> None:
+    """It takes their memory, strides, flags and dtypes from the structs of NumPy's C API."""
+    graph = Graph()
+    x = graph.add_input("x", np.dtype(dtype), (4, "n"))
+    graph.outputs = (graph.add("Concat", x, x, axis=0),)
+    model, values = Model(graph), RNG.integers(0, 2 if dtype == "?" else 100, (4, 5)).astype(dtype)
+    model(values)
+    for _ in range(2):
+        y = model(LAYOUTS[layout](values))
+        assert y.flags.owndata and y.flags.writeable and y.flags.c_contiguous and y.flags.aligned
+        assert (y.dtype, y.shape) == (values.dtype, (8, 5))
+        np.testing.assert_array_equal(y, [*values, *values])
 
 
 def test_an_array_in_the_other_byte_order_does_not_use_the_plan_for_native_order() -> None:
