@@ -161,6 +161,13 @@ Found Plans::match(const std::vector<Operand>& inputs) const {
     return {};
 }
 
+std::optional<nb::object> Plans::result(const nb::tuple& arguments, const nb::dict& named) const {
+    if (Py_ssize_t(arguments.size()) > in_order) return {};
+    const std::optional<nb::tuple> results = call(arguments, named);
+    if (!results) return {};
+    return results->size() == 1 ? nb::object((*results)[0]) : nb::object(*results);
+}
+
 std::optional<nb::tuple> Plans::call(const nb::tuple& arguments, const nb::dict& named) const {
     const std::vector<Operand> inputs = operands(arguments, named);
     const Found found = find(inputs);
@@ -235,6 +242,9 @@ void bind_plans(nb::module_& m) {
         .def("replace", &Plans::replace, "programs"_a, "Take other programs of the same graph.")
         .def("__call__", &Plans::call, "arguments"_a, "named"_a,
              "Run the plan for these inputs and return its outputs, or None if there is none.")
+        .def("result", &Plans::result, "arguments"_a, "named"_a,
+             "As a call, but a single output is not in a tuple, and only `in_order` arguments have no names.")
+        .def_rw("in_order", &Plans::in_order, "The most arguments of `result` without names.")
         .def_prop_ro("most_work", &Plans::most_work, "The most elementary operations of a plan that was found.")
         .def("allow", &Plans::allow, "arguments"_a, "memory"_a, "work"_a,
              "Permit calls with these inputs that need at most so many bytes and elementary operations. Return how "

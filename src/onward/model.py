@@ -68,7 +68,9 @@ class Model(BaseModel):
         # how many inputs in order are those of the planner, whose graph lacks inputs with default values
         pairs = enumerate(zip(self.inputs, self._names, strict=False))
         self._in_order = next((i for i, (mine, other) in pairs if mine != other), len(self._names))
-        self._direct = -1 if graph.structure is not None else self._in_order  # calls of so many run at once
+        if graph.structure is None:
+            self._planner.ready.in_order = self._in_order
+        self._ready = self._planner.ready.result
 
     def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> Any:
         """Run the model.
@@ -84,10 +86,9 @@ class Model(BaseModel):
         Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, MemoryLimitError,
         WorkLimitError, and ArgumentError, which names the node, for values that a node does not accept.
         """
-        if len(args) <= self._direct:
-            results = self._planner.ready(args, inputs)
-            if results is not None:  # the signature has passed the checks before
-                return results[0] if len(results) == 1 else results
+        ready = self._ready(args, inputs)
+        if ready is not None:  # the signature has passed the checks before
+            return ready
         results = self.results(args, inputs)
         if (structure := self._graph.structure) is not None:
             return structure.pack(dict(zip(self.outputs, results, strict=True)))
