@@ -84,7 +84,8 @@ class Sessions:
         ]
         pool, listed = self._pool, np.frombuffer(json.dumps(described).encode(), np.uint8)
         tensors = pool.tensors()
-        described_model = {"type": f"pool of {pool.model.owner}", **pool.model.fingerprint()}
+        described = pool.model.format
+        described_model = {"type": f"pool of {described.owner}", **described.fingerprint()}
         atomic.replace(path, storage.content(tensors | {"sessions": listed}, described_model), mode=0o600)
 
     def load(self, path: Path) -> None:

@@ -12,7 +12,6 @@ from ..layers.base_model import BaseModel
 from ..model import Model
 from ..streaming.graph_pool import GraphPool, SequencePool
 from ..streaming.graph_stream import GraphStream, SequenceStream
-from ..streaming.of_layers import StreamedLayers
 from ..streaming.rows import ROWS_AT_ONCE
 from .messages import AnyArray, Input, InputFormat, Output, Port
 
@@ -167,7 +166,7 @@ class SequenceSteps(Steps):
         dtype = streamed.inputs[0].dtype
         assert dtype is not None
         assert time is not None
-        if isinstance(streamed, StreamedLayers) and dtype.kind == "i":
+        if streamed.layers is not None and dtype.kind == "i":
             dtype = np.dtype(np.int32)  # which holds all indices of an Embedding
         self._time = time - (rows is not None and rows < time)  # in an input without rows
         self.inputs = InputFormat([Port(streamed.inputs[0].name, shape, np.dtype(dtype))])
@@ -219,7 +218,7 @@ def steps_of(model: BaseModel, options: Mapping[str, Any]) -> Steps:
     stream = model.stream(**options)
     if not isinstance(stream, GraphStream):
         return LayerSteps(model.pool(CAPACITY, **options), stream)
-    if isinstance(stream, SequenceStream) and isinstance(stream.streamed, StreamedLayers):
+    if isinstance(stream, SequenceStream) and stream.streamed.layers is not None:
         return SequenceSteps(model.pool(CAPACITY, **options), stream, ("y",))
     assert isinstance(model, Model)
     outputs = stream.streamed.graph.outputs

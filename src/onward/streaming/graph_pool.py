@@ -195,16 +195,22 @@ class GraphPool(Pool):
     def _kernels(self) -> Sequence[Any]:
         return []  # the core assigns and checks the ids alone
 
-    def _states(self, ids: Ids) -> States:
-        numbers = self._indices(ids)
-        return [self._carried.get(numbers[i : i + 1]) for i in range(len(numbers))]
+    def _states(self, ids: Ids) -> Any:
+        """Return the carries of each stream, or of all together if they are the states of layers."""
+        numbers, layers = self._indices(ids), self._model.layers
+        states = [self._carried.get(numbers[i : i + 1]) for i in range(len(numbers))]
+        if layers is None or not states:
+            return states if layers is None else layers.zeros(0)
+        return tuple(np.concatenate(each, 1) for each in zip(*states, strict=True))
 
     def _set_state(self, ids: Ids, states: Any) -> None:
+        if self._model.layers is not None:
+            states = [[array[:, i : i + 1] for array in states] for i in range(len(ids))]
         self._set(self._indices(ids), states)
 
     def _restore(self, ids: Ids, states: Any) -> None:
         _core.Pool._restore(self, ids, [])
-        self._set(ids, states)
+        self._set_state(ids, states)
 
     def _indices(self, ids: Ids) -> NDArray[np.int64]:
         """Return ids as indices. Raises ArgumentError unless their streams are open."""
@@ -272,7 +278,7 @@ class SequencePool(GraphPool):
             parts = [Part(*found) for found in self._results(rows, numbers, none, ())]
             axes = rows.output_axes or ()
             returned = [separated(parts, i, axis, len(numbers)) for i, axis in enumerate(axes)]
-            ended = numbers.tolist() if self._model.ends else []
+            ended = numbers.tolist() if self._model.layers is None else []
             change, undo = partial(self._ended.update, ended), partial(self._ended.difference_update, ended)
             return returned[0] if len(returned) == 1 else tuple(returned), change, undo, ()
 

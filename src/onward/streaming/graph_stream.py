@@ -63,7 +63,7 @@ class GraphStream(Continuing, _core.Session):
         times = [(layout.axes.time or 0, layout.rate) for layout in streamed.sequences]
         count = len(streamed.outputs)
         _core.Session.__init__(self, streamed.planner.ready, self._lock, count, indices, times)
-        self._carries = streamed.zeros(batch or 1)
+        self._carries = self._format.zeros(batch or 1)
 
     def _layouts_of(self, streamed: Streamed, batch: int | None) -> dict[int, _BlockAxes]:
         """Return the layouts of a block with fewer axes than the input, by their number, if any may lack."""
@@ -139,7 +139,7 @@ class GraphStream(Continuing, _core.Session):
             return tuple(array.copy() for array in self._carries)
 
     def _set_state(self, states: Carried) -> None:
-        self._carries, self._is_open = states, True
+        self._carries, self._is_open = tuple(np.array(array, order="C") for array in states), True
 
     def _copy_into(self, branch: Self) -> None:
         super()._copy_into(branch)
@@ -194,7 +194,7 @@ class SequenceStream(GraphStream):
                 self.batch is None and first.axes.batch is not None if layout is None else layout.lacks_rows
             )
             results = self._layouts[none[0].ndim - lacks_rows].squeezed(planner(*self._carries, *none))
-            is_open = not self._model.ends
+            is_open = self._model.layers is not None
             change, undo = (partial(setattr, self, "_is_open", each) for each in (is_open, True))
             return results[0] if len(results) == 1 else results, change, undo, ()
 

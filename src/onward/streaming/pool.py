@@ -116,7 +116,7 @@ class Pool(_core.Pool):
         checked = checked_ids(ids)
         with self._lock.reading():
             states = self._states(checked)
-        return self._model.join_rows(states)
+        return self._model.format.join_rows(states)
 
     def set_state(self, ids: ArrayLike, state: Any) -> None:
         """Replace the states of some streams with a state in the form that `state` returns; None means zeros.
@@ -124,7 +124,7 @@ class Pool(_core.Pool):
         Raises ShapeError, DtypeError, ArgumentError.
         """
         checked = checked_ids(ids)
-        states = self._model.split_rows(state, len(checked))
+        states = self._model.format.split_rows(state, len(checked))
         with self._lock, argument_errors():
             self._set_state(checked, states)
 
@@ -164,7 +164,7 @@ class Pool(_core.Pool):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the ids and states of all open streams to a safetensors file. Raises FileError."""
-        write_state(path, "pool", self.model, self.tensors())
+        write_state(path, "pool", self._model.format, self.tensors())
 
     @property
     def model(self) -> Any:
@@ -176,7 +176,7 @@ class Pool(_core.Pool):
         with self._lock.reading():
             ids = self.ids
             states = self._states(ids)
-        tensors: dict[str, NDArray[Any]] = self._model.row_tensors(ids, states)
+        tensors: dict[str, NDArray[Any]] = self._model.format.row_tensors(ids, states)
         return tensors
 
     def load(self, path: str | os.PathLike[str]) -> None:
@@ -186,7 +186,7 @@ class Pool(_core.Pool):
         more memory than its size and the capacity justify, and ArgumentError if max_capacity is too low. The
         pool is unchanged after an error.
         """
-        ids, states = read_state(path, "pool", self._model, self._model.restored_rows)
+        ids, states = read_state(path, "pool", self._model.format, self._model.format.restored_rows)
         # a closed stream takes at most a byte in the file, but as much memory in the pool as an open one
         needed = int(ids.max(initial=-1)) + 1
         limit = MEMORY_PER_FILE_BYTE * os.path.getsize(path) + FREE_MEMORY

@@ -26,13 +26,14 @@ Restored = TypeVar("Restored")
 class Continuing:
     """A sequence, or a batch of them, whose state a call passes to the next one.
 
-    The model, a `StreamingModel` or a `Streamed`, tells how states are shown to users and written to files.
+    The format of the model tells how states are shown to users and written to files.
     """
 
     _model: Any
 
     def __init__(self, model: Any, batch: int | None) -> None:
         self._model, self._batch, self._lock = model, batch, CallLock()
+        self._format = model.format
 
     if TYPE_CHECKING:
 
@@ -45,15 +46,15 @@ class Continuing:
     @property
     def state(self) -> Any:
         """A copy of the state, in the form that a call of the model returns; assign to set the state."""
-        return self._model.join(self._states(), self._batch is not None)
+        return self._format.join(self._states(), self._batch is not None)
 
     @state.setter
     def state(self, state: Any) -> None:
-        self._replace(self._model.check_state(state, self._batch or 1, self._batch is not None))
+        self._replace(self._format.check_state(state, self._batch or 1, self._batch is not None))
 
     def reset(self) -> None:
         """Set the state to that at the start of a sequence."""
-        self._replace(self._model.zeros(self._batch or 1))
+        self._replace(self._format.zeros(self._batch or 1))
 
     def copy(self) -> Self:
         """Return a new stream with a copy of the state."""
@@ -72,7 +73,7 @@ class Continuing:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to a safetensors file. Raises FileError."""
-        write_state(path, "stream", self._model, self._model.tensors(self._states()))
+        write_state(path, "stream", self._format, self._format.tensors(self._states()))
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Replace the state with one that a stream of the same model saved.
@@ -80,8 +81,8 @@ class Continuing:
         Raises FileError, and leaves the state unchanged, if the file is damaged or has another type, version,
         model or batch size.
         """
-        restored, rows = self._model.restored, self._batch or 1
-        self._replace(read_state(path, "stream", self._model, lambda tensors: restored(tensors, rows)))
+        restored, rows = self._format.restored, self._batch or 1
+        self._replace(read_state(path, "stream", self._format, lambda tensors: restored(tensors, rows)))
 
     def _replace(self, states: Any) -> None:
         with self._lock:

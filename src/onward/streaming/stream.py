@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,6 +56,11 @@ class StreamingModel:
         # the present step is the last one: Last passes each step through, as Dropout does
         passing = {name: Dropout() for name, layer in self.model.sublayers().items() if type(layer) is Last}
         self.every_step = self.model.with_sublayers(passing)
+
+    @property
+    def format(self) -> Self:
+        """What shows the states to users and writes them to files."""
+        return self
 
     def run(self, x: Any, state: Any, batched: bool, is_step: bool) -> tuple[Array, Any]:
         """Run a step or a block layer by layer, from `state` to y and the next state."""

@@ -101,7 +101,6 @@ class Streamed:
     """
 
     owner: ClassVar[str] = "a whole model of Onward"  # of the files of streams and pools
-    ends: ClassVar[bool] = True  # whether `finish` of a stream ends the sequence
 
     graph: Graph
     carries: tuple[Carry, ...]
@@ -110,12 +109,18 @@ class Streamed:
     latency: int = 0
     every_step: bool = True  # whether each step completes one step of each output over time
     last: Graph | None = None
+    layers: Any = None  # a `StreamingModel`, if the graph is that of layers, whose sequences never end
     planner: Planner = field(init=False)
     last_planner: Planner | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.planner = Planner(self.graph, max_programs=MAX_PROGRAMS)
         self.last_planner = None if self.last is None else Planner(self.last)
+
+    @property
+    def format(self) -> Any:
+        """What shows the carries to users and writes them to files: the layers, or else this object."""
+        return self if self.layers is None else self.layers
 
     @property
     def initial(self) -> tuple[AnyArray, ...]:
