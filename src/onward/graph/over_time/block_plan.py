@@ -61,19 +61,16 @@ class BlockPlan:
         self._start, self._block, self._end = (
             Planner(part, weights, max_programs=MAX_PROGRAMS) for part in (start, block, end)
         )
-        self._outputs = [
-            self._output(builder.value(name), builder.axis(name), builder.is_derived(name))
-            for name in graph.outputs
-        ]
+        self._outputs = [self._output(builder, name) for name in graph.outputs]
         weights.limit.check(size_of(output.signature for output in self._outputs))
         self._axes = [axes.get(declared.name) for declared in graph.inputs]
         steps = self._length // blocks
         self._steps = max(1, steps - steps % builder.stride)
 
-    def _output(self, value: Operand, axis: int | None, is_derived: bool) -> Output:
+    def _output(self, builder: BlockBuilder, name: str) -> Output:
         """Return where an output comes from, with the sizes of this call."""
-        numbers = {"steps": self._length}
-        if is_derived:
+        value, axis, numbers = builder.value(name), builder.axis(name), {"steps": self._length}
+        if builder.depends_on_length(name) and not isinstance(value, np.ndarray):
             raise ArgumentError("an output depends on the length of the sequence")
         signature = Signature(tuple(evaluated(size, numbers) for size in value.shape), dtype_of(value))
         if not isinstance(value, np.ndarray):

@@ -163,10 +163,6 @@ class TimeFollower(Follower):
         """Whether a value depends neither on the values of the sequence nor on its length."""
         return name not in self.timings and not self._differs(name)
 
-    def is_derived(self, name: str) -> bool:
-        """Whether a value follows from the length of the sequence, but is not computed before the call."""
-        return name in self._derived
-
     def depends_on_length(self, name: str) -> bool:
         """Whether a value without steps depends on the length of the sequence."""
         return self.timing(name) is None and self._differs(name)
