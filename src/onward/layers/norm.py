@@ -92,12 +92,11 @@ class BatchNorm(Normalization):
                 f"x has shape {x.shape}, but this {type(self).__name__} takes {takes} with "
                 f"C={self.num_features}"
             )
-        weights = self._weights  # read once: another thread may replace them
-        shape, bias = channels_of(x), weights.get("bias")
+        weights, shape = self._weights, channels_of(x)  # read once: another thread may replace them
         with np.errstate(all="ignore"), _core.Flushing():
             factors = channel_factors(weights.get("weight"), weights["running_var"], self.eps)
-            y = (x - weights["running_mean"].reshape(shape)) * factors.reshape(shape)
-            return y + (0 if bias is None else bias.reshape(shape))
+            x = x - weights["running_mean"].reshape(shape)
+        return affine({**weights, "weight": factors}, x, shape)
 
 
 class BatchNorm1d(BatchNorm):

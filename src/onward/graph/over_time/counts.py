@@ -65,8 +65,6 @@ class Count:
         if not joins:
             return Count(self, up=up, add=add, down=down, least=least)
         up, add, down = self.up * up, self.add * up + add * self.down, self.down * down
-        if len(self.sources) == 1 and (up, add, down) == (1, 0, 1):
-            return self.sources[0]
         return Count(*self.sources, up=up, add=add, down=down, repeats_one=self.repeats_one)
 
     def first(self, count: int) -> int:
