@@ -166,9 +166,6 @@ class _Chain:
     # One method for each operator, _take_..., returns whether the chain continues through the node.
     # `constants` are the inputs that are constants, None for others.
 
-    def _take_dropout(self, node: Node, constants: list[Any]) -> bool:
-        return True
-
     def _take_finalstate(self, node: Node, constants: list[Any]) -> bool:
         """Select the state of rows without steps, as layers do."""
         return node.inputs[0] == self.at and node.inputs[2] == self.lengths
@@ -183,8 +180,6 @@ class _Chain:
 
     def _take_concat(self, node: Node, constants: list[Any]) -> bool:
         """Concatenate final states of which later nodes use one."""
-        if len(constants) == 1:
-            return True
         if not self.final.issuperset(node.inputs) or not self._is(node.attributes["axis"], ()):
             return False
         self.among = list(node.inputs).index(self.at), len(constants)

@@ -16,7 +16,7 @@ T, B, I, H = 5, 3, 4, 7  # noqa: E741 - axis letters
 
 
 def graph_of(
-    nodes: list[onnx.NodeProto], constants: dict[str, Any], output: str = "y", T: int = T, opset: int = 14
+    nodes: list[onnx.NodeProto], constants: dict[str, Any], opset: int = 14, **inputs: np.ndarray
 ) -> Model:
     rng = np.random.default_rng(0)
     weights = {
@@ -31,8 +31,8 @@ def graph_of(
             "b": (2,),
         }.items()
     }
-    x = np.zeros((T, B, I), np.float32)
-    return open_model(onnx_nodes.model_of(nodes, {"x": x}, [output], weights | constants, opset))
+    inputs = {"x": np.zeros((T, B, I), np.float32)} | inputs
+    return open_model(onnx_nodes.model_of(nodes, inputs, ["y"], weights | constants, opset))
 
 
 def lstm(x: str = "x", *states: str, **attributes: Any) -> onnx.NodeProto:
@@ -293,3 +293,32 @@ def test_softmax_of_opset_11_converts_only_along_the_last_axis(attributes: Any, 
     else:
         with pytest.raises(errors.ArgumentError, match="the Softmax"):
             graph.layers()
+
+
+def test_the_final_state_of_rows_with_lengths_is_their_last_step() -> None:
+    """Rows without steps end in zeros."""
+    n = np.array([5, 0, 2], np.int32)
+    first = helper.make_node("LSTM", ["x", "W", "R", "B", "n"], ["", "Y_h"], "lstm", hidden_size=H)
+    graph = graph_of([first, node("Squeeze", "Y_h", "zero")], {"zero": np.array([0])}, n=n)
+    chain, x = graph.layers(), x_of(graph)
+    assert [type(layer).__name__ for layer in chain] == ["LSTM", "Last"]
+    np.testing.assert_array_equal(chain(x, lengths=n), graph(x, n)[0])
+
+
+def test_integers_that_a_graph_casts_are_the_input_of_its_layers() -> None:
+    x = np.random.default_rng(5).integers(-3, 4, (T, B, I))
+    cast = node("Cast", "x", to="f")
+    cast.attribute.append(helper.make_attribute("to", onnx.TensorProto.FLOAT))
+    graph = graph_of([cast, lstm("f"), node("Squeeze", "Y", "one")], ONE, x=x)
+    np.testing.assert_array_equal(graph.layers()(x), graph(x)[0])
+
+
+@pytest.mark.parametrize("trains", [False, True])
+def test_a_dropout_is_no_layer_unless_it_trains(trains: bool) -> None:
+    nodes = [lstm(), node("Squeeze", "Y", "one", to="s"), node("Dropout", "s", "ratio", "trains")]
+    graph = graph_of(nodes, {**ONE, "ratio": np.array(0.5, "f4"), "trains": np.array(trains)})
+    if trains:
+        with pytest.raises(errors.ArgumentError, match="the Dropout"):
+            graph.layers()
+    else:
+        assert [type(layer).__name__ for layer in graph.layers()] == ["LSTM"]

@@ -37,7 +37,8 @@ def _unchanged(s: Simplifier, node: Node) -> str | None:
         case "Identity":
             same = True
         case "Dropout":  # unless it trains or its mask is used
-            same = len(others) < 2 and sum(map(bool, node.outputs)) <= 1
+            trains = s.constants.get(others[1], True) if others[1:] and others[1] else False
+            same = not np.any(trains) and sum(map(bool, node.outputs)) <= 1
         case "Cast" if x in s.wide and node.attributes.get("to") == np.int64:
             return s.wide[x]
         case "Cast" if node.attributes.get("to") == np.int64 and _holds_integers(s, x):
