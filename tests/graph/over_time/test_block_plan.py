@@ -165,3 +165,13 @@ def test_outputs_that_exceed_the_limit_raise() -> None:
     graph.outputs = (graph.add("Expand", x, graph.add_constant(np.array([1, 4000]))),)
     with pytest.raises(MemoryLimitError, match="pass shorter sequences"):
         Model(graph)(np.ones((50_000, 1), np.float32))
+
+
+def test_the_steps_of_a_long_call_are_those_of_a_block(blocks: None) -> None:
+    graph, (y, _) = recurrent(("time", "batch", "5"), onward.GRU(5, 7, rng=0))
+    graph.outputs = (y,)
+    model, x = Model(graph), normal(np.random.default_rng(0), 300, 2, 5)
+    model(x)
+    assert isinstance(bound(model, x), block_plan.BlockPlan)
+    whole = Model(graph).steps(x[:1], calls=1)  # of a call that needs no blocks
+    assert [name for name, _ in model.steps(x, calls=1)] == [name for name, _ in whole]

@@ -8,7 +8,7 @@ from support.randomized import random_cases
 from support.sequence_graphs import normal
 
 import onward
-from onward.graph import Graph, Model
+from onward.graph import Graph, Input, Model
 
 F, FLOAT = 4, np.dtype(np.float32)
 
@@ -103,3 +103,18 @@ def test_positions_that_an_operation_ties_to_all_rows_run_one_after_the_other(op
     ids = pool.open(2)
     for t in range(5):
         np.testing.assert_array_equal(pool.step(ids, values[:, t]), whole[:, t])
+
+
+def test_rows_on_the_axis_of_a_cell_s_steps_are_no_steps_of_one_stream() -> None:
+    """A model of one step may leave the axis open that is time for its cell."""
+    graph = Graph()
+    x, h = graph.add_input("x", FLOAT, ("n", 1, F)), graph.add_input("h", FLOAT, (1, 1, 3))
+    graph.outputs = graph.add_all("Recurrent", (x, "", h), ("y", "h_n"), layer=onward.GRU(F, 3, rng=1))
+    graph.declared_outputs = Input("y", FLOAT, ("n", 1, 3)), Input("h_n", FLOAT, (1, 1, 3))
+    model, values = Model(graph), normal(np.random.default_rng(0), 5, 7, 1, F)
+    pool, streams = model.pool(5, carry={"h": "h_n"}), [model.stream(carry={"h": "h_n"}) for _ in range(5)]
+    assert pool.runs_together
+    ids = pool.open(5)
+    for t in range(7):
+        expected = [stream(x[t : t + 1])[0] for stream, x in zip(streams, values, strict=True)]
+        np.testing.assert_array_equal(pool.step(ids, values[:, t]), expected)
