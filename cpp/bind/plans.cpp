@@ -60,6 +60,23 @@ bool is_loop(const Found& found, const std::vector<Operand>& inputs, size_t carr
     return std::all_of(inputs.begin(), inputs.end(), [](const Operand& input) { return input.is_contiguous; });
 }
 
+// What a model inherits: a call costs no frame of Python if there is a plan for it.
+struct DirectCalls {
+    const nb::object plans;
+    const Size in_order;
+
+    static nb::object call(nb::handle_t<DirectCalls> handle, const nb::args& arguments, const nb::kwargs& named) {
+        if (nb::inst_ready(handle)) {
+            const DirectCalls& self = *nb::inst_ptr<DirectCalls>(handle);
+            std::optional<nb::tuple> results;
+            if (Size(arguments.size()) <= self.in_order)
+                results = nb::inst_ptr<Plans>(self.plans)->call(arguments, named);
+            if (results) return results->size() == 1 ? nb::object((*results)[0]) : nb::object(*results);
+        }
+        return handle.attr("_call")(*arguments, **named);
+    }
+};
+
 }  // namespace
 
 std::optional<Operand> Operand::of(PyObject* object) {
@@ -161,13 +178,6 @@ Found Plans::match(const std::vector<Operand>& inputs) const {
     return {};
 }
 
-std::optional<nb::object> Plans::result(const nb::tuple& arguments, const nb::dict& named) const {
-    if (Py_ssize_t(arguments.size()) > in_order) return {};
-    const std::optional<nb::tuple> results = call(arguments, named);
-    if (!results) return {};
-    return results->size() == 1 ? nb::object((*results)[0]) : nb::object(*results);
-}
-
 std::optional<nb::tuple> Plans::call(const nb::tuple& arguments, const nb::dict& named) const {
     const std::vector<Operand> inputs = operands(arguments, named);
     const Found found = find(inputs);
@@ -235,6 +245,13 @@ std::optional<std::tuple<Size, bool, nb::tuple, nb::tuple>> Plans::repeat(Size c
 }
 
 void bind_plans(nb::module_& m) {
+    nb::class_<DirectCalls>(m, "DirectCalls",
+                            "Calls that run a plan of `plans` if there is one and at most `in_order` arguments have no "
+                            "name, and otherwise the method `_call`.")
+        .def(nb::init<const nb::object&, Size>(), "plans"_a, "in_order"_a)
+        .def("__call__", &DirectCalls::call,
+             nb::sig("def __call__(self, *args: typing.Any, **inputs: typing.Any) -> typing.Any"),
+             "Run the model, and return its output, or a tuple of several.");
     nb::class_<Plans>(m, "Plans",
                       "Programs of one graph: (program, constants, inputs (dtype, shape, value or None), dtypes of the "
                       "outputs). A size -1 - n in a shape is that of axis n of the program.")
@@ -242,9 +259,6 @@ void bind_plans(nb::module_& m) {
         .def("replace", &Plans::replace, "programs"_a, "Take other programs of the same graph.")
         .def("__call__", &Plans::call, "arguments"_a, "named"_a,
              "Run the plan for these inputs and return its outputs, or None if there is none.")
-        .def("result", &Plans::result, "arguments"_a, "named"_a,
-             "As a call, but a single output is not in a tuple, and only `in_order` arguments have no names.")
-        .def_rw("in_order", &Plans::in_order, "The most arguments of `result` without names.")
         .def_prop_ro("most_work", &Plans::most_work, "The most elementary operations of a plan that was found.")
         .def("allow", &Plans::allow, "arguments"_a, "memory"_a, "work"_a,
              "Permit calls with these inputs that need at most so many bytes and elementary operations. Return how "

@@ -59,8 +59,6 @@ public:
     void replace(const std::vector<EntryIn>& programs);
 
     std::optional<nb::tuple> call(const nb::tuple& arguments, const nb::dict& named) const;
-    std::optional<nb::object> result(const nb::tuple& arguments, const nb::dict& named) const;
-    Py_ssize_t in_order = -1;
 
     // Runs the body of a loop up to `count` >= 1 times, from (i, condition, *carried, *others) to (condition, *carried,
     // *scanned). Returns how often it ran, the last condition, the carried arrays, and the scanned ones of all runs.

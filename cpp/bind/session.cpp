@@ -155,8 +155,8 @@ private:
                 shape.push_back(found.plan->core->outputs[place][axis]);
         if (out.is_none()) return empty(shape, found.entry->dtypes[place]);
         const auto target = outputs == 1 ? Operand::of(out.ptr()) : std::nullopt;
-        if (!target || !target->is_contiguous || !array_in(out.ptr())->is_writeable() || target->dtype != found.entry->signature.outputs[place] ||
-            !(target->shape == shape))
+        if (!target || !target->is_contiguous || !array_in(out.ptr())->is_writeable() ||
+            target->dtype != found.entry->signature.outputs[place] || !(target->shape == shape))
             return {};
         const auto is_apart = [&](const Operand& input) {
             return input.is_contiguous && input.extent().is_apart(target->extent());

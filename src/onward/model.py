@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from . import _core
 from .core import facade
 from .core.arrays import Shape
 from .core.checks import MOST_ROWS, enough_memory, integer
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from .tracing.trace import Trace
 
 
-class Model(BaseModel):
+class Model(_core.DirectCalls, BaseModel):
     """A whole model: takes its inputs in order or by name and returns its output, or a tuple of several.
 
     `inputs` and `outputs` are the names. Inputs with default values may be omitted, as may the initial states
@@ -43,6 +44,17 @@ class Model(BaseModel):
     dicts of its forward(): the result is what forward() returns, or a tuple of that and the new values of the
     buffers that it changes. Variables of TensorFlow Lite have their initial values in every call; `stream`
     keeps them. What the core does not support runs in NumPy. The weights are fixed; there are no gradients.
+
+    Arrays are converted to the dtypes that the model declares if these are of the same kind or wider.
+    A model whose only input is a batch of sequences also takes `lengths` (B,), the number of valid steps
+    in each row: outputs are those of each row without its padding, followed by zeros.
+
+    Calls that would take more than 64 MB run in blocks along a time or batch axis, with the same
+    bits and in bounded memory, if the graph permits it: no layer may run from the last step to the first
+    or combine all steps (softmax or attention over time). All other graphs run all at once.
+
+    A call raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, MemoryLimitError,
+    WorkLimitError, and ArgumentError, which names the node, for values that a node does not accept.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -68,27 +80,14 @@ class Model(BaseModel):
         # how many inputs in order are those of the planner, whose graph lacks inputs with default values
         pairs = enumerate(zip(self.inputs, self._names, strict=False))
         self._in_order = next((i for i, (mine, other) in pairs if mine != other), len(self._names))
-        if graph.structure is None:
-            self._planner.ready.in_order = self._in_order
-        self._ready = self._planner.ready.result
+        _core.DirectCalls.__init__(self, self._planner.ready, -1 if graph.structure else self._in_order)
 
-    def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> Any:
-        """Run the model.
+    if TYPE_CHECKING:  # the stub of the core's method has no NumPy types
 
-        Arrays are converted to the dtypes that the model declares if these are of the same kind or wider.
-        A model whose only input is a batch of sequences also takes `lengths` (B,), the number of valid steps
-        in each row: outputs are those of each row without its padding, followed by zeros.
+        def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> Any:
+            """Run the model, and return its output, or a tuple of several."""
 
-        Calls that would take more than 64 MB run in blocks along a time or batch axis, with the same
-        bits and in bounded memory, if the graph permits it: no layer may run from the last step to the first
-        or combine all steps (softmax or attention over time). All other graphs run all at once.
-
-        Raises SignatureError for unknown or missing inputs, ShapeError, DtypeError, MemoryLimitError,
-        WorkLimitError, and ArgumentError, which names the node, for values that a node does not accept.
-        """
-        ready = self._ready(args, inputs)
-        if ready is not None:  # the signature has passed the checks before
-            return ready
+    def _call(self, /, *args: ArrayLike, **inputs: ArrayLike) -> Any:  # without a plan in the core
         results = self.results(args, inputs)
         if (structure := self._graph.structure) is not None:
             return structure.pack(dict(zip(self.outputs, results, strict=True)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import ArrayLike
+
 from ....model import Model
 from .program import Program
 
@@ -18,12 +20,20 @@ class ScriptModel(Model):
         self._opened: dict[str, Model] = {}  # empty until the first use
         self._program = program
 
+    def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> Any:
+        return self.opened(*args, **inputs)
+
+    @property
+    def opened(self) -> Model:
+        """The model of the graph."""
+        if not self._opened:  # if another thread opens it at the same time, both take what the first made
+            self._opened.setdefault("model", Model(self._program.graph()))
+        return self._opened["model"]
+
     if not TYPE_CHECKING:  # type checkers should still report unknown attributes
 
         def __getattr__(self, name: str) -> Any:
-            if not self._opened:  # if another thread opens it at the same time, both take what the first made
-                self._opened.setdefault("model", Model(self._program.graph()))
-            vars(self).update(vars(self._opened["model"]))
+            vars(self).update(vars(self.opened))
             return vars(self)[name] if name in vars(self) else super().__getattr__(name)
 
     def __reduce__(self) -> tuple[Any, ...]:
