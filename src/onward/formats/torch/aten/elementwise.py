@@ -305,9 +305,19 @@ def _x_times(x: Any, function: Any, y: Any) -> Any:
     return where(is_nan(y), y, x_times(x, function(y)))
 
 
+def _wide(self: Any) -> Any:
+    return self.cast(np.float32) if self.dtype == np.float16 else self
+
+
+def _normal_distribution(self: Any, scale: float) -> Any:
+    """scale Phi(x), which is also precise where it is small: there, it is scale gelu(x) / x."""
+    near = (erf(self * math.sqrt(0.5)) + 1) * (scale / 2)
+    return where(self < -0.5, self.apply("Gelu") * scale / self, near)
+
+
 def _sinc(self: Any) -> Any:
-    angle = where(self.equals(0), 1, self * math.pi)
-    return where(self.equals(0), 1, sin(angle) / angle)
+    angle = _wide(where(self.equals(0), 1, self)) * math.pi
+    return where(self.equals(0), 1, (sin(angle) / angle).cast(self.dtype))
 
 
 def _sign(self: Any) -> Any:
@@ -333,8 +343,8 @@ define_formulas({
     "log10": lambda self: log(self) * (1 / math.log(10)),
     "rad2deg": lambda self: self * (180 / math.pi),
     "deg2rad": lambda self: self * (math.pi / 180),
-    "erfc": lambda self: 1 - erf(self),
-    "special_ndtr": lambda self: (erf(self * math.sqrt(0.5)) + 1) * 0.5,
+    "erfc": lambda self: _normal_distribution(_wide(self) * -math.sqrt(2), 2).cast(self.dtype),
+    "special_ndtr": lambda self: _normal_distribution(_wide(self), 1).cast(self.dtype),
     "special_entr": lambda self: where(self < 0, -math.inf, -x_times(self, log(self))),
     "sinc": _sinc,
     "isnan": is_nan,
@@ -408,7 +418,7 @@ define_formulas({
 define_formulas({
     "silu": lambda self: self.apply("Swish"),
     "mish": lambda self: self.apply("Mish"),
-    "selu": lambda self: self.apply("Selu"),
+    "selu": lambda self: self.apply("Selu", alpha=1.6732632423543772, gamma=1.0507009873554805),
     "hardswish": lambda self: self.apply("HardSwish"),
     "hardsigmoid": lambda self: self.apply("HardSigmoid", alpha=1 / 6, beta=0.5),
     "gelu": lambda self, approximate="none": self.apply("Gelu", approximate=approximate),
