@@ -204,6 +204,8 @@ x.amin(1)
 x.long().amax(0)
 x.argmin(1)
 x.median(1)[0]
+x[:, {i}:].median()
+x[:, {i}:].nanmedian()
 x.aminmax(dim=1)[1]
 x[:, {i}:].amax(1)
 x[:, {i}:].argmax(1)

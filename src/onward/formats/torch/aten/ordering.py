@@ -79,11 +79,18 @@ def _flat(t: Translator, x: Tensor) -> Tensor:
     return Tensor(t.add("Reshape", x, [-1]), x.dtype, (size,))
 
 
+def median(t: Translator, self: Tensor, *, ignores_nan: bool) -> Any:
+    """The median of all elements, which is NaN if there are none."""
+    x = _flat(t, self)
+    if x.shape == (0,) and x.dtype.kind == "f":
+        return t.cast(math.nan, x.dtype)
+    return median_dim(t, x, 0, ignores_nan=ignores_nan)[0]
+
+
 for _name, _ignores_nan in {"median": False, "nanmedian": True}.items():
-    _function = partial(median_dim, ignores_nan=_ignores_nan)
     define({
-        f"{_name}.dim": _function,
-        _name: lambda t, self, function=_function: function(t, _flat(t, self), 0)[0],
+        f"{_name}.dim": partial(median_dim, ignores_nan=_ignores_nan),
+        _name: partial(median, ignores_nan=_ignores_nan),
     })  # fmt: skip
 define({
     "msort": lambda t, self: sort(t, self, None, 0)[0],

@@ -235,7 +235,10 @@ def cumsum(t: Translator, self: Tensor, dim: int, dtype: Any = None) -> str:
 @aten("cumprod")
 @lifts_scalars
 def cumprod(t: Translator, self: Tensor, dim: int, dtype: Any = None) -> str:
-    return t.add("CumProd", _wide(t, self, dtype), self.axis(dim))
+    """The products of the elements so far; those of float32 are in float64, in which they do not overflow."""
+    x = expression(t, self, dtype or wide(self))
+    y = x.cast(np.float64) if x.dtype == FLOAT32 else x
+    return y.apply("CumProd", self.axis(dim)).cast(x.dtype).name
 
 
 def _scan(
