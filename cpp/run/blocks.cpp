@@ -1,6 +1,7 @@
 // Loops over blocks of adjacent elements.
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <vector>
 
 #include "run/view.h"
@@ -17,11 +18,20 @@ float* buffer(size_t view) {
     return memory.data() + view * size_t(block);
 }
 
-// Copies runs of n elements, `step` apart, one behind the other; the runs are `stride` apart.
+// Copies runs of n elements, `step` apart, one behind the other; the runs are `stride` apart. Most runs are short, such
+// as the 16 states of a selective scan.
 void gather(const float* from, Size step, Size stride, Size n, Size rows, float* to) {
+    typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
     for (Size row = 0; row < rows; row++, from += stride, to += n) {
-        if (step == 0) std::fill_n(to, n, *from);
-        else for (Size k = 0; k < n; k++) to[k] = from[k * step];
+        Size k = 0;
+        if (step == 0)
+            for (const Four x = {*from, *from, *from, *from}; k + 16 <= n; k += 16) {
+                Four* const y = (Four*)(to + k);
+                y[0] = x, y[1] = x, y[2] = x, y[3] = x;
+            }
+        else if (step == 1)
+            for (; k + 16 <= n; k += 16) std::memcpy(to + k, from + k, 16 * sizeof(float));
+        for (; k < n; k++) to[k] = from[k * step];
     }
 }
 
