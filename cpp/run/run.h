@@ -166,7 +166,7 @@ private:
     // The distance between consecutive rows of the next steps, taken step by step; 0 if it is not constant.
     Size even_stride(const Rows<const Real>& in, Size rows, Size steps) const {
         if (in.order || lengths.front() != lengths.back()) return 0;
-        if (rows == 1) return reverse ? -in.t_stride : in.t_stride;
+        if (rows == 1 && steps > 1) return reverse ? -in.t_stride : in.t_stride;
         return steps == 1 || (!reverse && in.t_stride == rows * in.b_stride) ? in.b_stride : 0;
     }
     // Copies this part's share of the rows of steps t0 to t1 - 1 to x, step by step. Returns the number of all rows.
