@@ -1,7 +1,7 @@
 """Models with random weights for bench/zoo.py: recurrences and front ends, written here and of packages.
 
-The packages are torchaudio, transformers, speechbrain, demucs, ncps and minGRU_pytorch; those that are not
-installed are skipped by name. The sizes are small, so that a run of all models takes minutes.
+The packages are torchaudio, transformers, speechbrain, demucs, encodec, ncps and minGRU_pytorch; those that
+are not installed are skipped by name. The sizes are small, so that a run of all models takes minutes.
 """
 
 import importlib.util
@@ -180,6 +180,13 @@ def of_demucs() -> Iterator[Model]:
     yield Model("Demucs", Demucs(["a", "b"], channels=16, depth=4), (torch.randn(1, 2, 22050),))
 
 
+def of_encodec() -> Iterator[Model]:
+    from encodec.modules import SEANetDecoder, SEANetEncoder
+
+    yield Model("EnCodec, encoder", SEANetEncoder(n_filters=8, dimension=32), (torch.randn(1, 1, 24000),))
+    yield Model("EnCodec, decoder", SEANetDecoder(n_filters=8, dimension=32), (torch.randn(1, 32, 75),))
+
+
 def of_ncps() -> Iterator[Model]:
     from ncps.torch import LTC, CfC
     from ncps.wirings import AutoNCP
@@ -200,6 +207,7 @@ PACKAGES: dict[str, Callable[[], Iterator[Model]]] = {
     "transformers": of_transformers,
     "speechbrain": of_speechbrain,
     "demucs": of_demucs,
+    "encodec": of_encodec,
     "ncps": of_ncps,
     "minGRU_pytorch": of_mingru,
 }
