@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import re
 import signal
 import sys
 import threading
@@ -150,6 +151,13 @@ USES: dict[str, Callable[[Any], Any]] = {
     "declared": lambda model: len(model.graph.inputs),
     "programs": lambda model: len(model.programs) >= 0,
 }
+
+
+def test_a_model_of_invalid_code_is_shown(tmp_path: Path) -> None:
+    """repr() raised the error of the code."""
+    model = onward.load(with_member(tmp_path, COUNTED + "  def broken(self:\n"))
+    assert re.search(r"^Model\(the code of the file is invalid: code/.*layers\.py.*parsed", repr(model))
+    assert repr(onward.load(with_member(tmp_path, PRODUCT))) == "Model((x, y) -> (output))"
 
 
 @pytest.mark.parametrize("case", range(random_cases(4)))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
+from ....errors import OnwardError
 from ....model import Model
 from .program import Program
 
@@ -35,6 +36,12 @@ class ScriptModel(Model):
         def __getattr__(self, name: str) -> Any:
             vars(self).update(vars(self.opened))
             return vars(self)[name] if name in vars(self) else super().__getattr__(name)
+
+    def __repr__(self) -> str:
+        try:
+            return super().__repr__()
+        except OnwardError as error:  # debuggers and loggers expect no error
+            return f"Model(the code of the file is invalid: {error})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._program,)
