@@ -145,3 +145,29 @@ def test_an_end_before_the_last_steps_holds_for_all_sizes(compiled: list[int]) -
         return graph.add("Slice", x, integers(graph, 0), half, integers(graph, 1))
 
     one_program(build, compiled)
+
+
+@pytest.mark.parametrize("operation", ["LastStep", "FinalState"])
+def test_rows_of_their_own_lengths_have_one_program_for_all_batches(
+    operation: str, compiled: list[int]
+) -> None:
+    graph, rng = Graph(), np.random.default_rng(0)
+    x = graph.add_input("x", np.float32, ("batch", "time", FEATURES))
+    lengths = graph.add_input("lengths", np.int32, ("batch",))
+    if operation == "LastStep":
+        y = graph.add("LastStep", x, lengths)
+    else:
+        state = graph.add("Transpose", x, perm=[1, 0, 2])
+        y = graph.add("FinalState", state, graph.add_constant(np.zeros((), np.float32)), lengths)
+    graph.outputs = (y,)
+    model = Model(graph)
+    for batch, steps in [(4, 6), (3, 7), (2, 12), (5, 3)]:
+        values, n = (
+            rng.random((batch, steps, FEATURES), np.float32),
+            rng.integers(0, steps + 1, batch, np.int32),
+        )
+        n[0] = 0
+        last, is_valid = values[np.arange(batch), n - 1], (n > 0)[:, None]
+        kept = last if operation == "LastStep" else values.swapaxes(0, 1)
+        np.testing.assert_array_equal(model(values, n), np.where(is_valid, kept, 0), strict=True)
+    assert len(compiled) == 1

@@ -20,6 +20,7 @@ from ..size import hint
 from ..sized import broadcast_shape, has_sizes, integers
 from .expressions import DataDependent, composed
 from .registry import Inputs, along_time, operation, reading, typed_view, view
+from .signatures import like_first
 
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 LAYERS: dict[str, Any] = {"RNN": rnn.RNN, "GRU": rnn.GRU, "LSTM": rnn.LSTM}
@@ -184,14 +185,18 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     return [b.scalar(inputs[0].shape[0], "int32").broadcast(*shapes[0])]
 
 
-@operation("LastStep", combines=lambda node, inputs: [[1], ()])
+@operation(
+    "LastStep",
+    signature=lambda y, lengths: Signature((y.shape[0], *y.shape[2:]), y.dtype),
+    combines=lambda node, inputs: [[1], ()],
+)
 def last_step(y: AnyArray, lengths: AnyArray) -> AnyArray:
     """Return the last valid step of each row of y (B, T, ...), as onward.Last does."""
     last: AnyArray = Last(batch_first=True)(y, lengths)
     return last
 
 
-@operation("FinalState", combines=lambda node, inputs: [(0, 2), (0, 1, 2), ()])
+@operation("FinalState", signature=like_first, combines=lambda node, inputs: [(0, 2), (0, 1, 2), ()])
 def final_state(state: AnyArray, initial: AnyArray, lengths: AnyArray) -> AnyArray:
     """Return the final state (D, B, H) of a recurrent node, or the initial state in rows of no steps."""
     return np.where((lengths > 0)[:, None], state, initial)
