@@ -90,8 +90,8 @@ def _simplest(model: Model) -> BaseModel:
         same_inputs = len(model.inputs) in (1, len(chain.inputs)) and all(
             None in (a.axes, b.axes) or len(a.axes or ()) == len(b.axes or ()) for a, b in pairs
         )
-        axes, found = chain.declared_outputs[0].axes, signatures(graph).get(graph.outputs[0])
-        if same_inputs and (axes is None or found is None or len(axes) == len(found.shape)):
+        ours, found = (signatures(each).get(each.outputs[0]) for each in (chain, graph))
+        if same_inputs and (ours is None or found is None or len(ours.shape) == len(found.shape)):
             return layers
     return model
 

@@ -22,7 +22,6 @@ from ..layers.recurrence import Inputs, Recurrence
 from ..layers.recurrent import Recurrent
 from ..layers.sequential import Last, Sequential
 from ..layers.stateful import Stateful
-from ..layers.summary import output_shape
 from .activation_names import OPERATORS, by_function
 from .graph import Graph, Input
 from .over_time.named_carries import from_zeros
@@ -95,7 +94,7 @@ class _Builder(Recorder):
         self.graph.add_input("x", np.int64 if takes_indices else self.dtype, axes)
         self.lengths = self.graph.add_input("lengths", np.int32, ("batch",)) if lengths else ""
         self.outputs = [""]
-        self.declared = [Input("y", self.dtype, _output_axes(layers, axes))]
+        self.declared = [Input("y", self.dtype)]  # its axes follow from those of x
 
     def constant(self, value: ArrayLike) -> str:
         """Add an array, converted to the model's dtype if it contains floats, and return its name."""
@@ -113,23 +112,12 @@ def _input_axes(layers: list[BaseModel], batch_first: bool) -> tuple[int | str, 
             case LayerNorm():
                 return (*axes, *layer.normalized_shape)
             case Spatial() | BatchNorm() | GroupNorm():
-                names = ("in_channels", "num_features", "num_channels")
-                channels = next((getattr(layer, n) for n in names if hasattr(layer, n)), "channels")
+                names = ("in_channels", "num_features", "num_channels")  # pooling keeps the channels
+                found = (getattr(each, n) for each in layers for n in names if hasattr(each, n))
+                channels = next(found, "channels")
                 two = getattr(layer, "axes", 1) == 2 or isinstance(layer, BatchNorm2d)
                 return ("batch", channels, *(("height", "width") if two else ("length",)))
     return (*axes, "features")
-
-
-def _output_axes(layers: list[BaseModel], axes: tuple[int | str, ...]) -> tuple[int | str, ...] | None:
-    """The axes of the output y, or None if they are unknown."""
-    names: dict[int | str, int | str] = {"B": "batch", "T": "time", "?": ""}
-    shape: tuple[int | str, ...] | None = axes
-    for layer in layers:
-        shape = output_shape(layer, shape)
-        if shape is not None:
-            sizes = [names.get(size, size) for size in shape]
-            shape = tuple(sizes[:2] + [""] * len(sizes[2:]) if isinstance(layer, Spatial) else sizes)
-    return shape
 
 
 def _over_time(b: _Builder, layer: Any, x: str) -> str:
