@@ -310,7 +310,7 @@ class Model(_core.DirectCalls, BaseModel):
         """The `layout` of a model that runs the same graph for all sizes."""
         from .graph.over_time.sequences import find_layouts
 
-        graph = simplify(self._from_zeros.with_defaults())
+        graph = self.of_sequences.planner.graph
         if len(graph.inputs) != 1 or graph.inputs[0].axes is None or graph.inputs[0].dtype is None:
             return None
         with contextlib.suppress(ArgumentError):

@@ -40,7 +40,7 @@ def _streamed(model: StreamingModel, batch: int, pooled: bool) -> Streamed | Non
     needs_graph = any(kernel is None for kernel in model.kernels)
     try:
         found = streamed_over_time(from_zeros(_graph_of(model.every_step)), None, {}, batch, pooled)
-        inputs = *found.initial, *found.blocks(1, batch)
+        found.layers, inputs = model, (*found.initial, *found.blocks(1, batch))
         found.planner(*inputs)
         return found if needs_graph or found.planner.ready(inputs, {}) is not None else None
     except ArgumentError:  # for a layer of another kind
@@ -66,8 +66,6 @@ def streamed_layers(model: BaseModel, streaming: StreamingModel, batch: int, poo
         graphs = {}
     if (batch, pooled) not in graphs:
         found = _streamed(streaming, batch, pooled)
-        if found is not None:
-            found.layers = streaming
         graphs = {**dict(list(graphs.items())[1 - MAX_GRAPHS :]), (batch, pooled): found}
         _known_graphs[model] = weights, graphs
     return graphs[batch, pooled]
