@@ -24,8 +24,8 @@ from ...graph.operations.fixed_factors import (
     mean_factor,
     rounded,
 )
-from ...graph.operations.fixed_functions import hard_swish, interpolated, inverse_root, softmax_tables
 from .elementwise import BINARY, COMPARISONS
+from .fixed_functions import hard_swish, interpolated, inverse_root, softmax_tables
 from .movement import joined
 from .products import reduce, rows, turned
 from .read import Tensor

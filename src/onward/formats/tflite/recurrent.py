@@ -10,10 +10,10 @@ import numpy as np
 from ...graph.node import AnyArray
 from ...graph.operations.expressions import sqrt, unary
 from ...graph.operations.fixed_factors import INT16_LIMITS, INT32_LIMITS
-from ...graph.operations.fixed_functions import logistic_table, tanh_table
 from ...graph.operations.recurrent import new_layer
 from . import reals
 from .control import loop
+from .fixed_functions import logistic_table, tanh_table
 from .products import matrix, times
 from .read import Tensor
 from .registry import FLOATS, INT32, INTEGERS, Call, Value, activated, operator

@@ -4,9 +4,15 @@ import math
 
 import numpy as np
 
-from ..node import AnyArray
-from .fixed_factors import INT16_LIMITS, INT32_LIMITS, factor, rounded
-from .fixed_point import high_product, newton_reciprocal, reciprocal_of_one_plus, rescaled, shifted_right
+from ...graph.node import AnyArray
+from ...graph.operations.fixed_factors import INT16_LIMITS, INT32_LIMITS, factor, rounded
+from ...graph.operations.fixed_point import (
+    high_product,
+    newton_reciprocal,
+    reciprocal_of_one_plus,
+    rescaled,
+    shifted_right,
+)
 
 INT16 = np.arange(-(1 << 15), 1 << 15)
 EXPONENTIALS = [1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242]  # exp(-2^k), k from -2
