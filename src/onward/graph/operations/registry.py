@@ -71,14 +71,23 @@ OPERATIONS_OF_ELEMENT = 4  # elementary operations for an element that is read o
 EVERY_INPUT = None  # as `shape_inputs`: the output shapes depend on the values of all inputs
 
 
-def _registration(rule: str) -> Callable[["Operation", Rule], Rule]:
-    """Return a decorator that registers a function as a rule of an operation."""
+class _Registration:
+    """A decorator that registers a function as a rule of an operation, or of several ones."""
 
-    def register(operation: "Operation", function: Rule) -> Rule:
-        setattr(operation, rule, function)
-        return function
+    def __init__(self, rule: str) -> None:
+        self._rule = rule
 
-    return register
+    def __call__(self, *operations: "Operation | str") -> Callable[[Rule], Rule]:
+        def register(function: Rule) -> Rule:
+            for each in operations:
+                found = (_defined.get(each) or OPERATIONS[each]) if isinstance(each, str) else each
+                setattr(found, self._rule, function)
+            return function
+
+        return register
+
+    def __get__(self, operation: "Operation", owner: type) -> Callable[[Rule], Rule]:
+        return self(operation)
 
 
 class Operation:
@@ -136,9 +145,9 @@ class Operation:
         self._known = frozenset(self.attributes)
         self._required = set(own) - (declared.__kwdefaults__ or {}).keys()
 
-    lowering, combining, over_time = map(_registration, ("lower", "combines", "stream"))
-    expanding, inferring = map(_registration, ("expand", "infer"))
-    reading, ranking, allocating = map(_registration, ("reads", "ranked", "temporaries"))
+    lowering, combining, over_time = map(_Registration, ("lower", "combines", "stream"))
+    expanding, inferring = map(_Registration, ("expand", "infer"))
+    reading, ranking, allocating = map(_Registration, ("reads", "ranked", "temporaries"))
 
     def steps(
         self, dtypes: Collection[str] = ("float32",), views: int | None = None
@@ -365,29 +374,9 @@ def operation(name: str, **options: Any) -> Callable[[Compute], Operation]:
     return register
 
 
-def _find(name: str) -> Operation:
-    """Return an operation of this module or another one."""
-    return _defined.get(name) or OPERATIONS[name]
-
-
-def _registrations(rule: str) -> Callable[..., Callable[[Rule], Rule]]:
-    """Return a decorator that registers one function as a rule of several operations."""
-
-    def decorator(*names: str) -> Callable[[Rule], Rule]:
-        def register(function: Rule) -> Rule:
-            for name in names:
-                setattr(_find(name), rule, function)
-            return function
-
-        return register
-
-    return decorator
-
-
-# decorators that set Operation.lowering, combining, over_time, reading and allocating of the named operations
-lowering, combining, over_time, reading, allocating = map(
-    _registrations, ("lower", "combines", "stream", "reads", "temporaries")
-)
+# decorators that register a function as a rule of the named operations
+lowering, combining, over_time = map(_Registration, ("lower", "combines", "stream"))
+reading, allocating = map(_Registration, ("reads", "temporaries"))
 
 
 def along_time(rule: Callable[[Any, Node, int], None]) -> StreamRule:
