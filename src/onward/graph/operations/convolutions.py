@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from ...core.windows import Filters, Geometry, geometry
 from ...errors import ShapeError
-from ..node import AnyArray, Node, Operand, Signature
+from ..node import AnyArray, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .products import new_rows, product_step
-from .registry import Inputs, allocating, is_known, known, operation, over_time, reading, view
+from .registry import allocating, operation, over_time, reading
 from .sliding import (
     WINDOW,
     channels_first,
@@ -27,7 +27,6 @@ from .sliding import (
     windows_combine,
     windows_over_time,
 )
-from .value import Value
 
 # With so few channels, vectors may hold adjacent windows instead of outputs; the sums are the same.
 FEW_CHANNELS, FEW_OF_GROUP = 4, 16
@@ -35,7 +34,7 @@ FEW_CHANNELS, FEW_OF_GROUP = 4, 16
 CONVOLUTION = ("group", "kernel_shape", *WINDOW)
 
 
-def conv_geometry(x: Operand, W: Operand, attributes: Any) -> Geometry:
+def conv_geometry(x: Operand | View, W: Operand, attributes: Any) -> Geometry:
     """Return the geometry of a convolution. Raises ShapeError if x and W do not match."""
     group = attributes.get("group", 1)
     channels = W.shape[1] * group if len(x.shape) == len(W.shape) >= 3 else None
@@ -74,12 +73,9 @@ def convolve(
     return y
 
 
-@conv.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, W, bias = (*inputs, None)[:3]
-    if not (is_known(W) and is_known(bias)) or known(W).dtype != np.float32:
-        return None
-    return filter_rows(b, node, x, known(W), known(bias))
+@conv.steps(views=1)
+def _(b: Builder, x: View, W: AnyArray, bias: AnyArray | None = None, **attributes: Any) -> View | None:
+    return filter_rows(b, x, W, bias, None, attributes) if W.dtype == np.float32 else None
 
 
 def _quantized_signature(
@@ -96,10 +92,10 @@ def quantized_conv(
     return convolve(x, W, bias, attributes, scale)
 
 
-@quantized_conv.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    W, scale, bias = (known(value) for value in (*inputs[1:], None, None)[:3])
-    return None if W is None else filter_rows(b, node, inputs[0], W, bias, scale)
+@quantized_conv.steps(views=1)
+def _(b: Builder, x: View, W: AnyArray, *others: Any, **attributes: Any) -> View | None:
+    scale, bias = (*others, None, None)[:2]
+    return filter_rows(b, x, W, bias, scale, attributes)
 
 
 over_time("Conv", "QuantizedConv")(windows_over_time)
@@ -114,25 +110,24 @@ def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
 
 def filter_rows(
     b: Builder,
-    node: Node,
-    x: Value | None,
+    x: View,
     W: NDArray[Any],
     bias: NDArray[Any] | None,
-    scale: NDArray[Any] | None = None,
-) -> list[View] | None:
+    scale: NDArray[Any] | None,
+    attributes: Any,
+) -> View | None:
     """Lower to products, with the channels last, or to a sum over taps if each channel has its own kernel.
 
     W is float32, float16, or int8 with the scale of each filter; only float32 may have a kernel per channel.
     """
-    source = view(b, x)
-    if x is None or source is None or not 3 <= W.ndim <= 4:
+    if not 3 <= W.ndim <= 4:
         return None
-    g = conv_geometry(x, W, node.attributes)  # type: ignore[arg-type]  # a value has shape and dtype
+    g = conv_geometry(x, W, attributes)
     N, C, M, n = x.shape[0], x.shape[1], W.shape[0], len(g.kernel)
     if any(min(side) < 0 for side in g.sides) or 0 in (*x.shape, *W.shape):
         return None
-    groups = node.attributes.get("group", 1)
-    first = channels_last(source)
+    groups = attributes.get("group", 1)
+    first = channels_last(x)
     is_depthwise = groups == C == M > 1 and W.dtype == np.float32
     is_adjacent = has_adjacent_steps(first) and g.strides[-1] == 1 and W.dtype == np.float32
     has_few = is_depthwise or M // groups <= (FEW_CHANNELS if groups == 1 else FEW_OF_GROUP)
@@ -150,7 +145,7 @@ def filter_rows(
                 b.add("filter" if in_order else "product", packed, windows, 1 + n, None, target)
             else:
                 b.add("copy", product_step(b, packed, windows, M // groups, 1 + n), target)
-    return [channels_first(y)]
+    return channels_first(y)
 
 
 def windows_of_groups(x: View, g: Geometry, groups: int, M: int) -> Iterator[tuple[int, slice, View]]:

@@ -48,12 +48,11 @@ def constant_of_shape(sizes: AnyArray, *, value: AnyArray | None = None) -> Any:
     return np.full(signature.shape, 0 if value is None else value.reshape(()), signature.dtype)
 
 
-@constant_of_shape.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[Any, ...]]) -> list[View] | None:
+@constant_of_shape.steps(views=0)
+def _(b: Builder, sizes: AnyArray, *, value: AnyArray | None = None) -> View:
     """Repeat the constant."""
-    value = node.attributes.get("value")
     element = np.zeros((), np.float32) if value is None else value.reshape(())
-    return [b.constant(element).broadcast(*shapes[0])] if element.dtype.name in DTYPES else None
+    return b.constant(element).broadcast(*as_integers(sizes))
 
 
 def _range_signature(start: AnyArray, limit: AnyArray, delta: AnyArray, **attributes: Any) -> Signature:

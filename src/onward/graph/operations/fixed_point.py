@@ -125,14 +125,11 @@ def lookup(x: AnyArray, table: AnyArray, low: AnyArray, *, bits: int = 0) -> Any
     return between
 
 
-@lookup.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x, table, low = typed_view(b, inputs[0]), typed_view(b, inputs[1]), known(inputs[2])
-    if x is None or table is None or low is None or np.dtype(x.dtype).kind not in "iu":
-        return None
+@lookup.steps(DTYPES, views=2)
+def _(b: Builder, x: View, table: View, low: AnyArray, *, bits: int = 0) -> View:
     y = b.like(x, table.dtype)
-    b.add("lookup", int(low), node.attributes.get("bits", 0), b.contiguous(table), x, y)
-    return [y]
+    b.add("lookup", int(low), bits, b.contiguous(table), x, y)
+    return y
 
 
 def newton_reciprocal(x: AnyArray, bits: int = 32) -> AnyArray:

@@ -14,7 +14,7 @@ from ..size import are_same
 from ..sized import dtype_of
 from .expressions import composed
 from .recurrent import carry_states, keep_states
-from .registry import Inputs, operation, view
+from .registry import operation
 
 RULES = ("linear", "gated", "delta", "gated_delta")
 
@@ -97,16 +97,13 @@ def _scale(scale: float, keys: int) -> float:
     return scale or 1 / math.sqrt(keys)
 
 
-@linear_attention.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    attributes, given = node.attributes, (*inputs, None, None, None)[:6]
-    views = [view(b, value) for value in given]
-    if any(value is not None and x is None for value, x in zip(given, views, strict=True)):
-        return None
-    q, k, v, state, decay, beta = views
-    assert q is not None and k is not None and v is not None
-    heads, queries = attributes["kv_num_heads"], attributes["q_num_heads"]
-    keys = shapes[1][2]
+@linear_attention.steps()
+def _(
+    b: Builder, q: View, k: View, v: View, state: View | None = None, decay: View | None = None, beta: View |
+    None = None, *, kv_num_heads: int, q_num_heads: int, scale: float = 0.0, **options: Any,
+) -> list[View]:  # fmt: skip
+    (B, T, _), heads, queries = q.shape, kv_num_heads, q_num_heads
+    keys, values = q.shape[2] // queries, v.shape[2] // heads
 
     def vectors(x: View | None, count: int) -> View | None:
         """Return the view of vectors (B, T, count, size) whose numbers are adjacent."""
@@ -121,11 +118,10 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if beta is not None:
         beta = b.reshaped(beta, *beta.shape, 1).broadcast(*beta.shape[:2], heads, 1)
     state = None if state is None else b.contiguous(state)
-    y, after = b.new(*shapes[0]), b.new(*shapes[1])
-    scale = np.float32(_scale(attributes.get("scale", 0.0), keys))
-    rows = y.reshaped(*y.shape[:2], queries, y.shape[2] // queries)
+    y, after = b.new(B, T, queries * values), b.new(B, heads, keys, values)
+    rows = y.reshaped(B, T, queries, values)
     arrays = vectors(q, queries), vectors(k, heads), vectors(v, heads), state, decay, beta
-    b.add("linear_attention", scale, *arrays, rows, after)
+    b.add("linear_attention", np.float32(_scale(scale, keys)), *arrays, rows, after)
     return [y, after]
 
 

@@ -154,8 +154,8 @@ class Operation:
     ) -> Callable[[Steps], Steps]:
         """Register a function of the builder, the views of the inputs and the attributes as `lowering`.
 
-        It runs only if all inputs are in the core, in some of the dtypes. With `views`, only so many of the
-        first inputs are views; the others must be known, and are arrays.
+        It runs only if all inputs are in the core, in some of the dtypes, or omitted, which are None. With
+        `views`, only so many of the first inputs are views; the others must be known, and are arrays.
         """
 
         def register(function: Steps) -> Steps:
@@ -163,13 +163,10 @@ class Operation:
             def lower(
                 b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]
             ) -> list[View] | None:
-                operands: list[Any] = []
-                for value in inputs[:views]:
-                    if value is None or name_of(value.dtype) not in dtypes:
-                        return None
-                    operands.append(b.constant(value.array) if value.known else value.view)
+                operands = [typed_view(b, value, dtypes) for value in inputs[:views]]
                 others = inputs[len(operands) :]
-                if None in operands or not all(map(is_known, others)):
+                is_missing = [x is None and v is not None for x, v in zip(operands, inputs, strict=False)]
+                if any(is_missing) or not all(map(is_known, others)):
                     return None
                 found = function(b, *operands, *map(known, others), **node.attributes)
                 return [found] if isinstance(found, View) else found
@@ -427,8 +424,8 @@ def view(b: Builder, value: Value | None) -> View | None:
     return typed_view(b, value) if value is not None and value.dtype == np.float32 else None
 
 
-def typed_view(b: Builder, value: Value | None) -> View | None:
-    """Return the view of a value of any dtype of the core, or None; known values become constants."""
-    if value is None or name_of(value.dtype) not in DTYPES:
+def typed_view(b: Builder, value: Value | None, dtypes: Collection[str] = DTYPES) -> View | None:
+    """Return the view of a value of some dtypes of the core, or None; known values become constants."""
+    if value is None or name_of(value.dtype) not in dtypes:
         return None
     return b.constant(value.array) if value.known else value.view

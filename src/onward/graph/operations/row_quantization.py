@@ -57,16 +57,15 @@ def quantize_rows_with_zero(x: AnyArray) -> tuple[AnyArray, AnyArray, AnyArray]:
     return _rounded(steps, -128), scale.astype(np.float32), zero.astype(np.int8)
 
 
-@quantize_rows.lowering
-@quantize_rows_with_zero.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    x = typed_view(b, inputs[0])
-    if x is None or not x.shape:
-        return None
+def _steps(b: Builder, x: View, is_symmetric: bool) -> list[View]:
     rows = (*x.shape[:-1], 1)
     views = [b.new(*x.shape, dtype="int8"), b.new(*rows), b.new(*rows, dtype="int8")]
-    b.add("quantize_rows", node.operation == "QuantizeRows", b.contiguous(x), *views)
-    return views[: len(shapes)]
+    b.add("quantize_rows", is_symmetric, b.contiguous(x), *views)
+    return views
+
+
+quantize_rows.steps()(lambda b, x: _steps(b, x, True)[:2])
+quantize_rows_with_zero.steps()(lambda b, x: _steps(b, x, False))
 
 
 @operation(
