@@ -74,7 +74,7 @@ def flattened(graph: Graph, inputs: Mapping[str, Operand]) -> Graph:
     constants, pending, nodes = dict(graph.constants), list(graph.nodes[::-1]), []
     while pending:
         node = pending.pop()
-        expand = OPERATIONS[node.operation].expand
+        expand = OPERATIONS[node.operation].expand_over_time
         expansion = expand and expand(
             node, [values.get(name, UNKNOWN) if name else None for name in node.inputs]
         )

@@ -42,18 +42,6 @@ def test_a_reshape_that_needs_a_copy_is_not_a_view() -> None:
     assert WHOLE.sliced(2, 1, 4).reshaped(4, 15) is None
 
 
-@pytest.mark.parametrize("view", [WHOLE, WHOLE.permuted(2, 1, 0), WHOLE.reversed(1), WHOLE.sliced(0, 2, 3)])
-def test_a_view_is_found_from_its_offsets(view: View) -> None:
-    found = View.at(0, view.offsets(), "int64")
-    assert found is not None
-    np.testing.assert_array_equal(found.offsets(), view.offsets())
-
-
-def test_offsets_without_strides_are_not_a_view() -> None:
-    assert View.at(0, np.array([0, 1, 3]), "int64") is None
-    assert View.at(0, np.array([[0, 1], [2, 4]]), "int64") is None
-
-
 def test_contiguous_ignores_the_strides_of_axes_of_size_one() -> None:
     assert WHOLE.sliced(0, 0, 1).is_contiguous()
     assert not WHOLE.sliced(2, 0, 1).is_contiguous()

@@ -200,7 +200,7 @@ class Composition:
             x if isinstance(x, str) else "" if x is None else self.cast(x, np.int64) for x in inputs
         )
         known = [self.values[name] if name else None for name in names]
-        prefix = f"{self._prefix}{operation}_{len(self.nodes)}"
+        prefix = f"{self._prefix}{operation}_{len(self.values)}"
         node = Node(operation, names, (prefix,), attributes, *self._label)
         results: Sequence[Operand] | None
         if self._computes:
@@ -211,7 +211,11 @@ class Composition:
             raise DataDependent
         found = {prefix + (f":{place}" if place else ""): y for place, y in enumerate(results[:most])}
         self.values |= found
-        self.nodes.append(node.with_outputs(*found))
+        arrays = {name: y for name, y in found.items() if isinstance(y, np.ndarray)}
+        if arrays.keys() == found.keys() and self.constants.keys() >= set(filter(None, names)) and any(names):
+            self.constants |= arrays
+        else:
+            self.nodes.append(node.with_outputs(*found))
         return list(found)
 
     def run(

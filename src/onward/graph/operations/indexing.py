@@ -14,8 +14,7 @@ from ..sized import dtype_of
 from .arguments import as_axis, as_indices, as_integers
 from .creation import counted
 from .expressions import composed, where
-from .movement import move
-from .registry import EVERY_INPUT, Inputs, along_axis, along_time, is_known, lowering, operation, typed_view
+from .registry import EVERY_INPUT, Inputs, along_axis, along_time, lowering, operation, typed_view
 from .signatures import like_first
 
 MAX_OVERLAP = 16  # frames that share an element
@@ -81,11 +80,7 @@ for _operation in (gather, gather_elements, gather_nd):
 
 @lowering("Gather", "GatherElements", "GatherND")
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """Return views, gather by a table of positions, or read at indices that may differ from call to call."""
-    if all(map(is_known, inputs[1:])):
-        has_numbers = inputs[0] is not None and not is_symbolic(inputs[0].shape)
-        if (views := move(b, node, inputs, shapes)) or has_numbers:
-            return views
+    """Read at indices, which may differ from call to call."""
     x, indices = (typed_view(b, value) for value in inputs)
     if x is None or indices is None or indices.dtype not in INDICES:
         return None

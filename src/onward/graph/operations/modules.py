@@ -54,7 +54,7 @@ NAMES = {
     "reductions cumulative": "ReduceProd CumProd",
     "row_quantization": "QuantizeRows QuantizeRowsWithZero RowProduct",
     "grid_sample": "GridSample AffineGrid",
-    "resize open_resize": "Resize",
+    "resize": "Resize",
     "selection": "ArgMax ArgMin Hardmax TopK Unique NonMaxSuppression",
     "sequences": (
         "SequenceEmpty SequenceConstruct SequenceLength SequenceAt SequenceErase SequenceInsert "

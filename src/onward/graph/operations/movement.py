@@ -12,15 +12,14 @@ from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
 from ..size import are_same, is_symbolic
-from ..sized import broadcast_shape, dtype_of, has_sizes
-from .arguments import as_axes, as_axis, as_integers
+from ..sized import broadcast_shape, dtype_of
+from .arguments import NEGATIVE, as_axes, as_axis, as_integers
+from .creation import counted
+from .expressions import composed, where
 from .registry import (
-    OPERATIONS,
     Inputs,
     along_axis,
     elementwise,
-    known,
-    lowering,
     operation,
     over_time,
     typed_view,
@@ -238,53 +237,31 @@ def space_to_depth(x: AnyArray, *, blocksize: int, mode: str = "DCR") -> Any:
     return blocks.reshape(n, channels * blocksize**2, rows, columns)
 
 
-@operation("ReverseSequence", signature=like_first, moves=True)
-def reverse_sequence(x: AnyArray, lengths: AnyArray, *, batch_axis: int = 1, time_axis: int = 0) -> Any:
+def _combines_time(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
+    return [[node.attributes.get("time_axis", 0)], ()]
+
+
+@composed("ReverseSequence", signature=like_first, combines=_combines_time)
+def reverse_sequence(x: Any, lengths: Any, *, batch_axis: int = 1, time_axis: int = 0) -> Any:
     """Reverse the first steps of each sequence of a batch, as many as its length."""
-    steps, rows = np.arange(x.shape[time_axis])[:, None], np.arange(x.shape[batch_axis])
-    if (lengths < 0).any() or (lengths > len(steps)).any():
-        raise ArgumentError(f"lengths={lengths.tolist()}; expected 0 to {len(steps)}, the size of time_axis")
-    sources = np.where(steps < lengths, lengths - 1 - steps, steps)
-    moved = np.moveaxis(x, (time_axis, batch_axis), (0, 1))
-    return np.moveaxis(moved[sources, rows], (0, 1), (time_axis, batch_axis))
+    T, known = x.shape[time_axis], lengths.known
+    if isinstance(known, np.ndarray) and all(are_same(n, T) for n in known.flat):
+        return x.apply("Slice", [-1], [NEGATIVE], [time_axis], [-1])
+    is_known = isinstance(known, np.ndarray) and not is_symbolic([T, *known.flat])
+    if is_known and not ((known >= 0) & (known <= T)).all():
+        raise ArgumentError(f"lengths={known.tolist()}; expected 0 to {T}, the size of time_axis")
+    n = lengths.cast(np.int64).apply("Unsqueeze", [1])
+    steps = counted(x.t, x.apply("Shape", start=time_axis, end=time_axis + 1))
+    places = where(n < 0, NEGATIVE, where(steps < n, n - 1 - steps, steps))
+    order = [batch_axis, time_axis, *(axis for axis in range(x.rank) if axis not in (batch_axis, time_axis))]
+    y = x.apply("Transpose", perm=order).apply("GatherND", places.apply("Unsqueeze", [2]), batch_dims=1)
+    return y.apply("Transpose", perm=np.argsort(order).tolist())
 
 
-@lowering(
-    *("Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Split"),
-    *("Tile", "DepthToSpace", "SpaceToDepth", "ReverseSequence"),
-)
-def move(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """Gather the elements that are not views of the input, for which `Operation.moved` comes first.
-
-    The values must not decide on the positions. A table of positions needs sizes that are the same in every
-    call.
-    """
-    value, *others = inputs
-    x = typed_view(b, value)
-    if x is None or any(o is not None and not o.known for o in others) or any(size == 0 for size in x.shape):
-        return None
-    parameters = list(map(known, others))
-    if is_symbolic((x.offset, *x.shape, *x.strides)) or any(map(has_sizes, parameters)):
-        return None
-    results = OPERATIONS[node.operation].compute([x.offsets(), *parameters], node.attributes)
-    views = [_gathered(b, x, offsets) for offsets in results][: len(shapes)]
-    return None if any(size == 0 for view in views for size in view.shape) else views
-
-
-@lowering("Expand")
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+@expand.steps(DTYPES, views=1)
+def _(b: Builder, x: View, shape: AnyArray) -> View:
     """Repeat elements, also constants, as often as a call decides."""
-    x = typed_view(b, inputs[0])
-    return x and [x.broadcast(*shapes[0])]
-
-
-def _gathered(b: Builder, x: View, offsets: AnyArray) -> View:
-    """Return the view of the elements of x that have these offsets."""
-    found = View.at(x.space, offsets, x.dtype) if offsets.size else x.with_axes(offsets.shape, x.strides)
-    if found is None:
-        found = b.new(*offsets.shape, dtype=x.dtype)
-        b.add("gather", x, (offsets.ravel() - int(x.offset)).tolist(), found)
-    return found
+    return x.broadcast(*broadcast_shape(x.shape, tuple(as_integers(shape))))
 
 
 def _concat_signature(*arrays: Operand, axis: int) -> Signature:
@@ -323,11 +300,6 @@ def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
     repeats = inputs[1]
     assert isinstance(repeats, np.ndarray)
     return [[axis for axis, times in enumerate(as_integers(repeats)) if times != 1], ()]
-
-
-@reverse_sequence.combining
-def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
-    return [[node.attributes.get("time_axis", 0)], ()]
 
 
 @slice_axes.combining

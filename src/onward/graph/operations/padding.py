@@ -9,11 +9,10 @@ from ...core.windows import pad_or_crop
 from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Node, Operand, Signature, with_size
 from ..plan.builder import Builder
-from ..plan.view import View
+from ..plan.view import DTYPES, View
 from .arguments import as_axes, as_integers
 from .expressions import DataDependent, composed
-from .movement import move
-from .registry import Inputs, along_axis, along_time, known, operation, typed_view
+from .registry import Inputs, along_axis, along_time, known, operation
 
 
 def _widths(rank: int, pads: AnyArray, axes: AnyArray | None) -> list[tuple[int, int]]:
@@ -61,7 +60,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         found: View | None = x.view
         for axis, width in enumerate(_widths(len(x.shape), pads, axes)):
             found = found and _extended(b, found, axis, width, mode)
-        return [found] if found else move(b, node, inputs, shapes)
+        return [found] if found else None
     y, from_view = b.new(*shapes[0], dtype=x.view.dtype), x.view
     b.add("copy", b.scalar(0 if value is None else value.item(), y.dtype), y)
     inner = y
@@ -200,13 +199,10 @@ def pad_start(
     return joined, waiting[none], joined[none]
 
 
-@pad_start.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
+@pad_start.steps(DTYPES)
+def _(b: Builder, waiting: View, held: View, x: View, *, axis: int, **options: Any) -> list[View] | None:
     """Pass on the steps after the padding; the padding itself runs in NumPy, once."""
-    waiting, held, x = (typed_view(b, value) for value in inputs)
-    if waiting is None or held is None or x is None or waiting.shape[node.attributes["axis"]]:
-        return None
-    return [x, waiting, held]
+    return None if waiting.shape[axis] else [x, waiting, held]
 
 
 pad_start.lowers_empty = True

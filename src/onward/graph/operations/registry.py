@@ -181,6 +181,11 @@ class Operation:
         """Whether the results are booleans, whatever the dtypes of the inputs."""
         return self._signature in (broadcast_booleans, like_first_boolean)
 
+    @property
+    def expand_over_time(self) -> Expand | None:
+        """What replaces a node of a graph that will run over time, if that has no rules of its own."""
+        return None if self.is_composed and (self.stream or self.combines) else self.expand
+
     def folds(self, inputs: Sequence[Operand | None]) -> bool:
         """Whether the outputs are the same in every call: for arrays, if the operation is pure."""
         return self.is_pure and Signature not in map(type, inputs)

@@ -3,30 +3,30 @@
 Coordinates are computed in float32, as in onnxruntime and PyTorch: in float64, ties have other neighbors.
 """
 
-import functools
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Node, Operand, Signature
-from ..plan.builder import Builder
-from ..plan.view import View
-from ..size import Size, is_symbolic
+from ..size import Size, hint, is_symbolic
+from ..sized import as_numbers
 from .arguments import as_integers
-from .movement import move
-from .registry import Inputs, along_time, known, operation, typed_view, view
+from .expressions import DataDependent, composed, maximum, where
+from .registry import along_time
 
 EXACT = 1 << 22  # float32 represents halves of smaller numbers
 MAX_TAPS = 16  # elements that the core adds
 RADII = {"linear": 1, "cubic": 2}  # how far the elements of an interpolation lie from its coordinate
-NEAREST: dict[str, Callable[[AnyArray], AnyArray]] = {
-    "floor": np.floor,
-    "ceil": np.ceil,
-    "round_prefer_floor": lambda at: np.ceil(at - np.float32(0.5)),
-    "round_prefer_ceil": lambda at: np.floor(at + np.float32(0.5)),
+NEAREST = {  # what is added to a coordinate, and the function that rounds it
+    "floor": (0, "Floor"),
+    "ceil": (0, "Ceil"),
+    "round_prefer_floor": (-0.5, "Ceil"),
+    "round_prefer_ceil": (0.5, "Floor"),
 }
 
 
@@ -139,7 +139,7 @@ def _resize_signature(
     return Signature(tuple(shape), x.dtype)
 
 
-@operation(
+@composed(
     "Resize",
     signature=_resize_signature,
     shape_inputs=(2, 3),
@@ -147,99 +147,65 @@ def _resize_signature(
     widens=True,
 )
 def resize(
-    x: AnyArray, roi: AnyArray | None = None, scales: AnyArray | None = None, sizes: AnyArray | None = None,
-    *, antialias: int = 0, coordinate_transformation_mode: str = "half_pixel", cubic_coeff_a: float = -0.75,
-    exclude_outside: int = 0, extrapolation_value: float = 0.0, mode: str = "nearest", nearest_mode: str =
-    "round_prefer_floor", **options: Any,
-) -> AnyArray:  # fmt: skip
+    x: Any, roi: Any = None, scales: Any = None, sizes: Any = None, *, antialias: int = 0,
+    coordinate_transformation_mode: str = "half_pixel", cubic_coeff_a: float = -0.75, exclude_outside: int =
+    0, extrapolation_value: float = 0.0, mode: str = "nearest", nearest_mode: str = "round_prefer_floor",
+    **options: Any,
+) -> Any:  # fmt: skip
     """x interpolated by scales or to sizes, one axis after the other; for `steps`, see `Axis`."""
     if mode not in ("nearest", *RADII):
         raise ArgumentError(f"mode={mode!r}; expected nearest, linear or cubic")
     if nearest_mode not in NEAREST:
         raise ArgumentError(f"nearest_mode={nearest_mode!r}; expected one of {', '.join(NEAREST)}")
-    crops, options = coordinate_transformation_mode == "tf_crop_and_resize", options | {"mode": mode}
-    options["antialias"] = antialias
-    listed = resized_axes(x.shape, scales, sizes, options, roi if crops else None)
-    y = x if mode == "nearest" or x.dtype.kind == "f" else x.astype(np.float32)
-    outside: AnyArray = np.zeros([1] * x.ndim, bool)
-    for item in listed:
-        if not item.changes:
-            continue
-        at = _coordinates(coordinate_transformation_mode, item)
+    crops = coordinate_transformation_mode == "tf_crop_and_resize"
+    parts = [None if part is None else part.known for part in (scales, sizes, roi if crops else None)]
+    if Signature in map(type, parts):
+        raise DataDependent
+    shape, options = x.shape, options | {"mode": mode, "antialias": antialias}
+    if crops or antialias or exclude_outside:  # their weights need numbers
+        shape, parts = tuple(map(int, shape)), list(map(as_numbers, parts))
+    listed = resized_axes(shape, parts[0], parts[1], options, parts[2])
+    changed = [(place, item) for place, item in enumerate(listed) if item.changes]
+    outside, y = None, x if mode == "nearest" or x.dtype.kind == "f" else x.cast(np.float32)
+    for place, item in sorted(changed, key=_order) if mode == "nearest" else changed:
+        at = _coordinates(coordinate_transformation_mode, item, x, sizes, place)
         if mode == "nearest":
-            places, weights = NEAREST[nearest_mode](at).astype(np.int64)[:, None], None
+            y = _element(y, item, _nearest(at, nearest_mode))
+        elif antialias or exclude_outside:
+            y = _filtered(y, item, at, mode, antialias, cubic_coeff_a, exclude_outside)
         else:
-            places, weights = _taps(item, at, mode, antialias, cubic_coeff_a, exclude_outside)
-        y = _interpolate(y, item.axis, places.clip(0, max(0, item.before - 1)), weights)
+            y = _interpolated(y, item, at, mode, np.float32(cubic_coeff_a))
         if crops:
-            beyond = (at < 0) | (at > item.before - 1)
-            outside = outside | beyond.reshape([-1 if axis == item.axis else 1 for axis in range(x.ndim)])
-    if crops:
-        y = np.where(outside, y.dtype.type(extrapolation_value), y)
+            beyond = _along((at < 0) | (at > item.before - 1), item.axis, x.rank)
+            outside = beyond if outside is None else outside | beyond
+    y = y if outside is None else where(outside, extrapolation_value, y)
     if x.dtype.kind in "iu" and y.dtype != x.dtype:
-        y = np.clip(y, np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
-    return y.astype(x.dtype, copy=False)
+        y = maximum(y, np.iinfo(x.dtype).min).apply("Min", np.iinfo(x.dtype).max)
+    return y.cast(x.dtype)
 
 
-@resize.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """The nearest elements are moved; an interpolation gathers the neighbors along each axis."""
-    options, (_, _, scales, sizes) = node.attributes, (*inputs, None, None, None)[:4]
-    mode, coordinates = modes(options)
-    if coordinates == "tf_crop_and_resize":
-        return None
-    if mode == "nearest":
-        return _repeated(b, node, inputs, shapes) or move(b, node, inputs, shapes)
-    x = view(b, inputs[0])
-    if x is None or (is_symbolic(x.shape) and not has_filters(options)):
-        return None
-    filters = [
-        options.get(n, d) for n, d in (("antialias", 0), ("cubic_coeff_a", -0.75), ("exclude_outside", 0))
-    ]
-    for item in resized_axes(x.shape, known(scales), known(sizes), options):
-        if item.changes:
-            places, weights = _taps(item, _coordinates(coordinates, item), mode, *filters)
-            if places.shape[1] > MAX_TAPS:
-                return None
-            x = _lower_interpolation(b, x, item, places, weights)
-    return [x]
+def _order(numbered: tuple[int, Axis]) -> tuple[bool, int]:
+    """Sort the axes that grow behind the others, the last one first, so that rows move as a whole."""
+    item = numbered[1]
+    grows = hint(item.after) > hint(item.before)
+    return grows, -item.axis if grows else item.axis
 
 
-def _repeated(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    """Repeat each element along an axis by a whole factor; None if that is not the result."""
-    x, (_, _, scales, sizes) = typed_view(b, inputs[0]), (*inputs, None, None, None)[:4]
-    if x is None or not is_symbolic(x.shape):
-        return None
-    for item in resized_axes(x.shape, known(scales), known(sizes), node.attributes):
-        if not item.after < EXACT or not _repeats(item, node.attributes):
-            return None
-        factor = item.after // item.before
-        if factor > 1:
-            before, after = x.shape[: item.axis + 1], x.shape[item.axis + 1 :]
-            apart = b.reshaped(x, *before, 1, *after).broadcast(*before, factor, *after)
-            x = b.reshaped(apart, *before[:-1], item.after, *after)
-    return [x]
-
-
-def _repeats(item: Axis, options: Mapping[str, Any]) -> bool:
+def _repeats(
+    item: Axis, mode: str = "nearest", coordinate_transformation_mode: str = "half_pixel", nearest_mode: str =
+    "round_prefer_floor", **others: Any,
+) -> bool:  # fmt: skip
     """Whether each element along an axis is repeated equally often, whatever the size of the axis."""
-    mode, coordinates = modes(options)
     factor = 0 if item.scale is None else int(item.scale)
-    if mode != "nearest" or factor != item.scale or item.after != factor * item.before:
+    if mode != "nearest" or not 0 < factor == item.scale or item.after != factor * item.before:
         return False
-    few = Axis(item.axis, 4, 4 * factor, item.scale, item.roi, item.step)
-    places = NEAREST[options.get("nearest_mode", "round_prefer_floor")](_coordinates(coordinates, few))
-    return np.array_equal(places.clip(0, 3), np.arange(4 * factor) // factor)
-
-
-def has_filters(options: Mapping[str, Any]) -> bool:
-    """Whether weights depend on the places of all neighbors."""
-    return bool(options.get("antialias") or options.get("exclude_outside"))
-
-
-def modes(options: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the mode and the transformation of coordinates."""
-    return options.get("mode", "nearest"), options.get("coordinate_transformation_mode", "half_pixel")
+    if coordinate_transformation_mode == "tf_crop_and_resize":
+        return False
+    few, many = np.float32(4), np.float32(4 * factor)
+    step = None if item.step is None else np.float32(item.step) or few / many
+    i = np.arange(4 * factor, dtype=np.float32)
+    at = coordinate(coordinate_transformation_mode, i, few, many, item.scale, step, False)
+    return np.array_equal(_nearest(at, nearest_mode).clip(0, 3), np.arange(4 * factor) // factor)
 
 
 @resize.combining
@@ -262,7 +228,7 @@ def _(time: Any, node: Node, axis: int) -> None:
     own = next(item for item in listed if item.axis == axis)
     factor = own.after // own.before
     repeated = [own, *(item for item in listed if "steps" in options and item.changes)]
-    if None in [item.scale for item in listed] or not all(_repeats(item, options) for item in repeated):
+    if None in [item.scale for item in listed] or not all(_repeats(item, **options) for item in repeated):
         time.refuse(node, "it interpolates between steps, or does not repeat each step equally often")
     factors = [np.float32(factor) if item.axis == axis else item.scale for item in listed]
     kept = {"mode", "nearest_mode", "coordinate_transformation_mode"} & options.keys()
@@ -272,30 +238,41 @@ def _(time: Any, node: Node, axis: int) -> None:
     time.define(node.outputs[0], y, time.timing(y))
 
 
-def _lower_interpolation(b: Builder, x: View, item: Axis, places: AnyArray, weights: AnyArray) -> View:
-    """Add the elements of an axis at `places` (n, K), or the nearest ones, times their weights."""
-    terms = []
-    for place, weight in zip(places.T, weights.T, strict=True):
-        offsets = np.take(x.offsets(), place.clip(0, int(x.shape[item.axis]) - 1), item.axis)
-        neighbors = b.new(*offsets.shape)
-        b.add("gather", x, (offsets - x.offset).ravel().tolist(), neighbors)
-        factor = weight.astype(np.float32).reshape(-1, *[1] * (len(x.shape) - item.axis - 1))
-        terms.append(b.binary("multiply", neighbors, b.constant(factor)))
-    return functools.reduce(lambda first, second: b.binary("add", first, second), terms)
+def _size(x: Any, axis: int, size: Any) -> Any:
+    """Return the size of an axis in an array of one element."""
+    if type(size) is not Size:
+        return x.t.constant_of([size], np.int64)
+    return x.apply("Shape", dtype=np.int64, start=axis, end=axis + 1)
 
 
-def _coordinates(mode: str, item: Axis) -> AnyArray:
-    """Return the coordinate of each element of an axis in the axis before."""
-    i, half = np.arange(item.after, dtype=np.float32), np.float32(0.5)
+def _coordinates(mode: str, item: Axis, x: Any, sizes: Any, place: int) -> Any:
+    """Return the coordinate of each element of an axis in the axis before; `place` is that of its size."""
+    before, after = _size(x, item.axis, item.before), item.after
+    if type(after) is not Size:
+        after = x.t.constant_of([after], np.int64)
+    elif is_absent(None if sizes is None else sizes.known):
+        assert item.scale is not None  # it is given
+        numerator, denominator = float(item.scale).as_integer_ratio()
+        after = before * numerator if denominator == 1 else (before * numerator).apply("Div", denominator)
+    else:
+        after = sizes.apply("Gather", [place])
+    zero, one = before.constant(0), before.constant(1)
+    i = zero.apply("Range", after.apply("Squeeze", [0]), one).cast(np.float32)
     if mode == "tf_crop_and_resize":
         (start, end), last = map(np.float32, item.roi), np.float32(item.before - 1)
         if item.after == 1:
-            return np.full(1, half * (start + end) * last, np.float32)
-        return start * last + i * (end - start) * last / np.float32(item.after - 1)
-    before, after = np.float32(item.before), np.float32(item.after)
-    step = None if item.step is None or not item.after else np.float32(item.step) or before / after
-    found: AnyArray = coordinate(mode, i, before, after, item.scale, step, item.after == 1)
-    return found
+            return i + np.float32(0.5) * (start + end) * last
+        return i * (end - start) * last / np.float32(item.after - 1) + start * last
+    scale: Any = item.scale
+    if scale is None:
+        scale = (after.cast(np.float64) / before.cast(np.float64)).cast(np.float32)
+    sizes_of = before.cast(np.float32), after.cast(np.float32)
+    step: Any = None
+    if item.step is not None:
+        step = i.constant(item.step) if item.step else sizes_of[0] / sizes_of[1]
+        if item.keeps:
+            step = where(after.equals(before), np.float32(1), step)
+    return coordinate(mode, i, *sizes_of, scale, step, bool(item.after == 1))
 
 
 def coordinate(mode: str, i: Any, before: Any, after: Any, scale: Any, step: Any, is_single: bool) -> Any:
@@ -322,18 +299,65 @@ def coordinate(mode: str, i: Any, before: Any, after: Any, scale: Any, step: Any
     raise ArgumentError(f"coordinate_transformation_mode={mode!r} is not supported")
 
 
-def _taps(
-    item: Axis, at: AnyArray, mode: str, antialias: int, a: float, exclude_outside: int
-) -> tuple[AnyArray, AnyArray]:
-    """Return the indices (n, K) of the elements that each coordinate interpolates, and their weights."""
+def _nearest(at: Any, mode: str) -> Any:
+    """Return the coordinates of the nearest elements, an array or an expression."""
+    shift, function = NEAREST[mode]
+    shifted = at + np.float32(shift) if shift else at
+    return (
+        getattr(np, function.lower())(at + shift) if isinstance(at, np.ndarray) else shifted.apply(function)
+    )
+
+
+def _element(x: Any, item: Axis, places: Any) -> Any:
+    """Return the elements of an axis at places, or the nearest ones."""
+    last = (_size(x, item.axis, item.before) - 1).cast(np.int32)
+    inside = places.cast(np.int32).apply("Min", last).apply("Max", 0)
+    return x.apply("Gather", inside, axis=item.axis)
+
+
+def _interpolated(x: Any, item: Axis, at: Any, mode: str, a: np.float32) -> Any:
+    """Return the weighted sum of the neighbors of each coordinate."""
+    first, terms = at.apply("Floor"), []
+    fraction = at - first
+    for offset in range(1 - RADII[mode], RADII[mode] + 1):
+        weights = _weight(abs(offset - fraction), mode, a)
+        terms.append(_weighted(x, item, first + offset, weights))
+    return reduce(add, terms)
+
+
+def _weighted(x: Any, item: Axis, places: Any, weights: Any) -> Any:
+    """Return the elements of an axis at places times weights."""
+    return _element(x, item, places) * _along(weights.cast(x.dtype), item.axis, x.rank)
+
+
+def _along(numbers: Any, axis: int, rank: int) -> Any:
+    """Return the numbers of one axis so that they broadcast against an array."""
+    return numbers.apply("Reshape", [-1, *[1] * (rank - axis - 1)])
+
+
+def _weight(d: Any, mode: str, a: np.float32) -> Any:
+    """Return the weights of elements at distances d."""
+    if mode == "linear":
+        return maximum(1 - d, 0)
+    near, far = cubic(d, a)
+    return where(d <= 1, near, where(d < 2, far, 0))
+
+
+def _filtered(x: Any, item: Axis, at: Any, mode: str, antialias: int, a: float, exclude_outside: int) -> Any:
+    """Return the weighted sum of the elements of an axis around each known coordinate."""
     assert item.scale is not None  # the sizes are known
     shrinkage = min(item.scale, np.float32(1)) if antialias else np.float32(1)
-    places, weights = neighbors(mode, at, shrinkage, np.float32(a))
+    places, weights = neighbors(mode, at.known, shrinkage, np.float32(a))
+    if x.t.expands and places.shape[1] > MAX_TAPS:
+        raise DataDependent
     if exclude_outside:
         weights = np.where((places >= 0) & (places < item.before), weights, 0)
-    if exclude_outside or antialias:
-        weights = weights / weights.sum(1, keepdims=True)
-    return places, weights
+    weights = weights / weights.sum(1, keepdims=True)
+    terms = [
+        _weighted(x, item, *(x.t.constant_of(numbers, np.float32) for numbers in pair))
+        for pair in zip(places.T, weights.T, strict=True)
+    ]
+    return reduce(add, terms)
 
 
 def neighbors(mode: str, at: AnyArray, shrinkage: np.float32, a: np.float32) -> tuple[AnyArray, AnyArray]:
@@ -360,17 +384,3 @@ def cubic(d: Any, a: Any) -> tuple[Any, Any]:
     """Return the weights of elements at distances up to 1, and from 1 to 2."""
     near = ((a + 2) * d - (a + 3)) * d * d + 1
     return near, ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-
-
-def _interpolate(x: AnyArray, axis: int, places: AnyArray, weights: AnyArray | None) -> AnyArray:
-    """Return x with the weighted sums of its elements at `places` (n, K) along an axis."""
-    if weights is None:
-        return np.take(x, places[:, 0], axis)
-    shape = [-1 if other == axis else 1 for other in range(x.ndim)]
-    y = np.zeros([len(places) if other == axis else size for other, size in enumerate(x.shape)], x.dtype)
-    for k in range(places.shape[1]):
-        y += np.take(x, places[:, k], axis) * weights[:, k].astype(x.dtype, copy=False).reshape(shape)
-    return y
-
-
-resize.reading(lambda inputs, attributes: 16)  # along each axis, up to four taps or the scale

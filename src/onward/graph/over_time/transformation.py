@@ -98,7 +98,7 @@ class BlockBuilder(TimeFollower):
 
     def _add_expansion(self, node: Node) -> bool:
         """Add what a node is composed of in its place; return whether it is a composition."""
-        expand = OPERATIONS[node.operation].expand
+        expand = OPERATIONS[node.operation].expand_over_time
         expansion = expand and expand(node, self.inputs(node))
         if not expansion:
             return False

@@ -59,17 +59,6 @@ class View(NamedTuple):
         """Return the view of elements of another dtype with the same size."""
         return View(self.space, self.offset, self.shape, self.strides, dtype)
 
-    @classmethod
-    def at(cls, space: int, offsets: Offsets, dtype: str) -> "View | None":
-        """Return the view whose elements have these offsets, or None if no strides describe them."""
-        first = int(offsets.flat[0])
-        strides = []
-        for axis, size in enumerate(offsets.shape):
-            following = np.take(offsets, 1, axis).flat[0] if size > 1 else first
-            strides.append(int(following) - first)
-        view = cls(space, first, offsets.shape, tuple(strides), dtype)
-        return view if np.array_equal(view.offsets(), offsets) else None
-
     def offsets(self) -> Offsets:
         """Return the offset of each element, which fixes symbolic sizes."""
         shape, strides = tuple(map(int, self.shape)), tuple(map(int, self.strides))
