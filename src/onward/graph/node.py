@@ -29,13 +29,6 @@ class Signature(NamedTuple):
         """Return the signature of an array."""
         return cls(array.shape, dtype_of(array))
 
-    def zeros(self) -> AnyArray:
-        """Return zeros that take no memory."""
-        shape, dtype = self
-        if dtype.hasobject:
-            return np.broadcast_to(np.zeros((), dtype), shape)
-        return np.ndarray(shape, dtype, bytes(dtype.itemsize), 0, (0,) * len(shape))
-
     def of_dtype(self, dtype: DTypeLike) -> "Signature":
         """Return the signature of an array of the same shape with another dtype."""
         return Signature(self.shape, np.dtype(dtype))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,9 @@ from .registry import (
 )
 from .signatures import common_dtype, like_first
 
-# Where no signature rule is given, the result is a view of the zeros, which takes no memory. Operations that
-# merge axes count as elementwise: an axis that is merged with another one has no counterpart in the output.
+# Where no signature rule is given, the shape is that of the view that the result is (`Strided`). Operations
+# that merge axes count as elementwise: an axis that is merged with another one has no counterpart in the
+# output.
 
 
 @operation("Identity", signature=like_first, combines=elementwise, takes_sizes=True, moves=True)
@@ -66,8 +67,11 @@ def squeeze(x: AnyArray, axes: AnyArray | None = None) -> Any:
 @operation("Unsqueeze", shape_inputs=(1,), combines=elementwise, takes_sizes=True, moves=True)
 def unsqueeze(x: AnyArray, axes: AnyArray) -> Any:
     """The axes are those of the output."""
-    axes = np.ravel(axes)
-    return np.expand_dims(x, tuple(as_axes(axes, x.ndim + axes.size)))
+    rank, sizes = x.ndim + np.size(axes), iter(x.shape)
+    new = as_axes(axes, rank)
+    if len({*new}) < len(new):
+        raise ArgumentError(f"axes={new}; expected different ones")
+    return x.reshape([1 if axis in new else next(sizes) for axis in range(rank)])
 
 
 @operation("Flatten", combines=elementwise, takes_sizes=True, moves=True)
@@ -149,10 +153,15 @@ def split(
         raise ArgumentError("Split has neither sizes nor num_outputs; expected one of them")
     if sum(parts) != total or any(part < 0 for part in parts):
         raise ShapeError(f"the sizes {parts} do not add up to {total}, the size of axis {axis}")
-    return tuple(np.split(x, list(accumulate(parts[:-1])), axis))
+    before = (slice(None),) * axis
+    return tuple(x[(*before, slice(*ends))] for ends in pairwise([0, *accumulate(parts)]))
 
 
-@operation("Dropout", combines=elementwise)
+@operation(
+    "Dropout",
+    signature=lambda x, *others, **seed: [Signature.of(x), Signature(x.shape, np.dtype(bool))],
+    combines=elementwise,
+)
 def dropout(
     x: AnyArray, ratio: AnyArray | None = None, training_mode: AnyArray | None = None, *, seed: int = 0
 ) -> tuple[Any, ...]:

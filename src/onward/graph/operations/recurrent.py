@@ -187,7 +187,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
 
 @operation(
     "LastStep",
-    signature=lambda y, lengths: Signature((y.shape[0], *y.shape[2:]), y.dtype),
+    signature=lambda y, lengths: Signature((y.shape[0], *y.shape[2:]), arrays.working_dtype(y)),
     combines=lambda node, inputs: [[1], ()],
 )
 def last_step(y: AnyArray, lengths: AnyArray) -> AnyArray:

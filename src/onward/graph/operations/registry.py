@@ -32,7 +32,7 @@ from ..node import Expansion, Node, Operand, Signature, in_first_call, size_of
 from ..plan.builder import Builder
 from ..plan.strided import NotStridedError, Strided
 from ..plan.view import DTYPES, View, name_of
-from ..size import Size, hint, is_symbolic
+from ..size import Size, hint
 from ..sized import as_numbers, has_sizes, integers
 from .arguments import as_axis
 from .modules import MODULES
@@ -95,9 +95,9 @@ class Operation:
 
     `compute` is its meaning in NumPy. `shape_inputs` are the indices of the inputs whose values determine the
     output shapes. `signature` returns the output signatures from the inputs (each an `Operand`, or None if
-    omitted) and the attributes; without it, `compute` runs on zeros. If `widens`, inputs of half precision
-    are computed in float32. If not `reads_values`, `compute` also accepts signatures, because the result
-    depends on the signatures of the inputs alone. An operation that is not pure is never folded. If
+    omitted) and the attributes; without it, `compute` only moves elements. If `widens`, inputs of half
+    precision are computed in float32. If not `reads_values`, `compute` also accepts signatures, because the
+    result depends on the signatures of the inputs alone. An operation that is not pure is never folded. If
     `takes_sizes`, `compute` accepts arrays of symbolic sizes. If it `moves`, the outputs may be views of the
     first input. `attributes` are the names of attributes that `compute` takes as keywords (**). `combines`
     may also be registered later, as the steps in the core (`lowering`, `steps`), the rule over time
@@ -327,17 +327,8 @@ class Operation:
         if self._signature is not None:
             found = self._signature(*inputs, **attributes)
             return [found] if isinstance(found, Signature) else found
-        inputs = [as_numbers(a) if not self.takes_sizes else a for a in inputs]
-        if any(a is not None and (is_symbolic(a.shape) or has_sizes(a)) for a in inputs):
-            try:
-                return [Signature.of(a) for a in self.compute(list(map(_strided, inputs)), attributes)]
-            except NotStridedError:  # it needs numbers
-                inputs = [
-                    Signature(tuple(map(int, a.shape)), a.dtype) if isinstance(a, Signature) else a
-                    for a in inputs
-                ]
-        zeros = [a.zeros() if type(a) is Signature else a for a in inputs]
-        return [Signature.of(a) for a in self.compute(zeros, attributes)]
+        inputs = [_strided(a) if self.takes_sizes else _strided(as_numbers(a)) for a in inputs]
+        return [Signature.of(a) for a in self.compute(inputs, attributes)]
 
 
 def _as_integers(result: Any) -> Any:

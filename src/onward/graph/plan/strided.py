@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from .view import View
 
@@ -17,10 +14,10 @@ class NotStridedError(AttributeError):
     """What an operation does with an array is not a view of it."""
 
 
-class Strided(NDArrayOperatorsMixin):
+class Strided:
     """An array with NumPy's names of movements, whose results are views of the same memory.
 
-    A reshape that no strides describe is a new array that `copy` makes. All that NumPy offers beyond that
+    A reshape that no strides describe is a new array that `copy` makes. What else strides do not describe
     raises NotStridedError.
     """
 
@@ -41,11 +38,6 @@ class Strided(NDArrayOperatorsMixin):
     def ndim(self) -> int:
         """The number of axes."""
         return len(self.view.shape)
-
-    @property
-    def size(self) -> Any:
-        """The number of elements."""
-        return math.prod(self.view.shape)
 
     def with_view(self, view: View) -> Strided:
         """Return another view of the memory."""
@@ -84,15 +76,6 @@ class Strided(NDArrayOperatorsMixin):
             raise NotStridedError(function.__name__)
         return MOVEMENTS[function](*args, **options)
 
-    def __array_ufunc__(self, function: Any, *args: Any, **options: Any) -> Any:
-        raise NotStridedError(function.__name__)
-
-    def __array__(self, *args: Any, **options: Any) -> Any:
-        raise NotStridedError("a conversion to an array")
-
-    def __getattr__(self, name: str) -> Any:
-        raise NotStridedError(name)
-
 
 def _sliced(view: View, axis: int, start: Any, stop: Any, step: int) -> View:
     """Return a slice of one axis, whose bounds lie within the axis; a step below 0 needs a start."""
@@ -101,19 +84,6 @@ def _sliced(view: View, axis: int, start: Any, stop: Any, step: int) -> View:
         return view.sliced(axis, 0 if start is None else start, size if stop is None else stop, step)
     last = size if stop is None else size - 1 - stop
     return view.reversed(axis).sliced(axis, size - 1 - start, last, -step)
-
-
-def _expand_dims(x: Strided, axis: Any) -> Strided:
-    axes = axis if isinstance(axis, tuple) else (axis,)
-    rank, old = x.ndim + len(axes), iter(zip(x.view.shape, x.view.strides, strict=True))
-    new = {each % rank for each in axes}
-    shape, strides = zip(*((1, 1) if place in new else next(old) for place in range(rank)), strict=True)
-    return x.with_view(x.view.with_axes(shape, strides))
-
-
-def _split(x: Strided, places: Any, axis: int = 0) -> list[Strided]:
-    bounds = [0, *places, x.shape[axis]]
-    return [x.with_view(x.view.sliced(axis, *pair)) for pair in pairwise(bounds)]
 
 
 def _take(x: Strided, indices: Any, axis: int) -> Strided:
@@ -136,10 +106,6 @@ def _transpose(x: Strided, axes: Any = None) -> Strided:
 
 MOVEMENTS: dict[Any, Callable[..., Any]] = {
     np.broadcast_to: lambda x, shape: x.with_view(x.view.broadcast(*shape)),
-    np.expand_dims: _expand_dims,
-    np.flip: lambda x, axis: x.with_view(x.view.reversed(axis)),
-    np.reshape: lambda x, shape: x.reshape(shape),
-    np.split: _split,
     np.take: _take,
     np.transpose: _transpose,
 }
