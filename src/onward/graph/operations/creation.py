@@ -114,18 +114,6 @@ def _(time: Any, node: Node) -> bool:
     return True
 
 
-@operation(
-    "EyeLike",
-    signature=lambda x, *, dtype=None, k=0: Signature(x.shape, x.dtype if dtype is None else as_dtype(dtype)),
-    reads_values=False,
-)
-def eye_like(x: Operand, *, dtype: Any = None, k: int = 0) -> Any:
-    """Ones on the diagonal k of a matrix, zeros elsewhere."""
-    if len(x.shape) != 2:
-        raise ShapeError(f"the input of EyeLike has shape {x.shape}; expected a matrix")
-    return np.eye(x.shape[0], x.shape[1], k=k).astype(x.dtype if dtype is None else as_dtype(dtype))
-
-
 def counted(t: Any, size: Any, axes_after: int = 0) -> Any:
     """Return the integers from 0 to a size, a part of a composition, along the first of some axes."""
     numbers = t.constant_of(0, np.int64).apply("Range", size, 1)
@@ -138,11 +126,23 @@ def places_along(x: Any, axis: int) -> Any:
     return counted(x.t, x.apply("Shape", start=place, end=place + 1), x.rank - 1 - place)
 
 
+@composed("EyeLike")
+def eye_like(x: Any, *, dtype: Any = None, k: int = 0) -> Any:
+    """Ones on the diagonal k of a matrix, zeros elsewhere."""
+    if x.rank != 2:
+        raise ShapeError(f"the input of EyeLike has shape {x.shape}; expected a matrix")
+    return _diagonals(x).equals(k).cast(x.dtype if dtype is None else as_dtype(dtype))
+
+
+def _diagonals(x: Any) -> Any:
+    """Return the number of the diagonal of each element of matrices, 0 for the main one."""
+    return places_along(x, -1).apply("Sub", places_along(x, -2))
+
+
 @composed("Trilu")
 def trilu(x: Any, k: Any = None, *, upper: int = 1) -> Any:
     """The upper or lower triangle of matrices up to the diagonal k, zeros elsewhere."""
-    diagonal = places_along(x, -1).apply("Sub", places_along(x, -2))
-    limit = x.t.constant_of(0, np.int64) if k is None else k.apply("Reshape", [])
+    diagonal, limit = _diagonals(x), x.t.constant_of(0, np.int64) if k is None else k.apply("Reshape", [])
     return where(diagonal >= limit if upper else diagonal <= limit, x, 0)
 
 

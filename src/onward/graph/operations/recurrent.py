@@ -18,7 +18,7 @@ from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
 from ..size import hint
 from ..sized import broadcast_shape, has_sizes, integers
-from .expressions import DataDependent, composed
+from .expressions import DataDependent, composed, where
 from .registry import Inputs, along_time, operation, reading, typed_view, view
 from .signatures import like_first
 
@@ -179,10 +179,7 @@ def steps(x: Operand) -> AnyArray:
     return counts if has_sizes(counts) else counts.astype(np.int32)
 
 
-@steps.lowering
-def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    assert inputs[0] is not None
-    return [b.scalar(inputs[0].shape[0], "int32").broadcast(*shapes[0])]
+steps.steps(DTYPES)(lambda b, x: b.scalar(x.shape[0], "int32").broadcast(x.shape[1]))
 
 
 @operation(
@@ -196,18 +193,10 @@ def last_step(y: AnyArray, lengths: AnyArray) -> AnyArray:
     return last
 
 
-@operation("FinalState", signature=like_first, combines=lambda node, inputs: [(0, 2), (0, 1, 2), ()])
-def final_state(state: AnyArray, initial: AnyArray, lengths: AnyArray) -> AnyArray:
-    """Return the final state (D, B, H) of a recurrent node, or the initial state in rows of no steps."""
-    return np.where((lengths > 0)[:, None], state, initial)
-
-
-@final_state.steps(DTYPES)
-def _(b: Builder, state: View, initial: View, lengths: View) -> View | None:
-    if state.dtype != initial.dtype:
-        return None
-    has_steps = b.combined("compare", "less", b.scalar(0, lengths.dtype), lengths, dtype="bool")
-    return b.combined("where", b.reshaped(has_steps, *has_steps.shape, 1), state, initial)
+@composed("FinalState", combines=lambda node, inputs: [(0, 2), (0, 1, 2), ()])
+def final_state(state: Any, initial: Any, lengths: Any) -> Any:
+    """The final state (D, B, H) of a recurrent node, or the initial state in rows of no steps."""
+    return where((lengths > 0).apply("Unsqueeze", [1]), state, initial)
 
 
 def new_layer(
