@@ -182,8 +182,7 @@ def _write_table(q: Any, node: Node, place: int) -> None:
     low, high = form.limits
     others: list[Any] = [q.constants.get(each) for each in node.inputs]
     others[place] = form.real(np.arange(low, high + 1))
-    with np.errstate(all="ignore"):
-        (values, *_) = OPERATIONS[node.operation].run(others, node.attributes)
+    (values, *_) = OPERATIONS[node.operation].run(others, node.attributes)
     to = q.form(node.outputs[0])
     q.define(node.outputs[0], to, q.integers(name).looked_up(to.quantized(values), low, np.int8))
 

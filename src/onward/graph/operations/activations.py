@@ -17,7 +17,7 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from .expressions import composed, maximum, where
 from .registry import Inputs, elementwise_operation, view
-from .signatures import broadcast_to_first
+from .signatures import check_broadcast
 
 GELU = activations.call("gelu")
 
@@ -92,7 +92,7 @@ def swish(x: Any, *, alpha: float = 1.0) -> Any:
 @composed("PRelu", widens=True)
 def prelu(x: Any, slope: Any) -> Any:
     """max(x, 0) + slope min(x, 0)"""
-    broadcast_to_first(x, slope)
+    check_broadcast(x, slope)
     return maximum(x, 0) + x.apply("Min", 0) * slope
 
 

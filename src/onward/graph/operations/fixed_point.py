@@ -3,6 +3,7 @@
 A factor is a multiplier of 31 fractional bits and a shift, as in gemmlowp and TensorFlow Lite.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,20 +41,8 @@ def rescaled(x: AnyArray, multiplier: AnyArray, shift: AnyArray) -> AnyArray:
     return shifted_right(high_product(wrapped, multiplier), right).astype(np.int32)
 
 
-def _signature(
-    x: Operand, multiplier: Operand, shift: Operand, zero_point: Operand, low: Operand, high: Operand
-) -> Signature:
-    return _rescaled_signature(INT32, x, multiplier, shift, zero_point)
-
-
-def _once_signature(
-    x: Operand, multiplier: Operand, shift: Operand, zero_point: Operand, low: Operand, high: Operand
-) -> Signature:
-    return _rescaled_signature(np.dtype(np.int64), x, multiplier, shift, zero_point)
-
-
 def _rescaled_signature(
-    expected: Any, x: Operand, multiplier: Operand, shift: Operand, zero_point: Operand
+    expected: Any, x: Operand, multiplier: Operand, shift: Operand, zero_point: Operand, *limits: Operand
 ) -> Signature:
     if x.dtype != expected or not multiplier.dtype == shift.dtype == INT32:
         raise DtypeError(
@@ -62,7 +51,7 @@ def _rescaled_signature(
     return Signature(broadcast_shape(x.shape, multiplier.shape, shift.shape), zero_point.dtype)
 
 
-@operation("Rescale", signature=_signature, combines=elementwise)
+@operation("Rescale", signature=partial(_rescaled_signature, INT32), combines=elementwise)
 def rescale(
     x: AnyArray, multiplier: AnyArray, shift: AnyArray, zero_point: AnyArray, low: AnyArray, high: AnyArray
 ) -> AnyArray:
@@ -71,7 +60,7 @@ def rescale(
     return np.clip(y, int(low), int(high)).astype(zero_point.dtype)
 
 
-@operation("RescaleOnce", signature=_once_signature, combines=elementwise)
+@operation("RescaleOnce", signature=partial(_rescaled_signature, np.dtype(np.int64)), combines=elementwise)
 def rescale_once(
     x: AnyArray, multiplier: AnyArray, shift: AnyArray, zero_point: AnyArray, low: AnyArray, high: AnyArray
 ) -> AnyArray:

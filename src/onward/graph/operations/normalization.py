@@ -11,10 +11,9 @@ from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Node, Operand
 from ..plan.builder import Builder
 from ..plan.view import View
-from ..sized import broadcast_shape
 from .expressions import composed, sqrt, square, where
 from .registry import along_axis, operation
-from .signatures import like_first
+from .signatures import check_broadcast, like_first
 
 
 def _rounded_softmax(x: AnyArray, axis: int, logarithm: bool) -> AnyArray:
@@ -66,13 +65,6 @@ def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
 
 
 # Compositions.
-
-
-def check_broadcast(x: Operand, *others: Operand | None) -> None:
-    """Raise ShapeError if an input does not broadcast into the shape of the first."""
-    for other in others:
-        if other is not None and broadcast_shape(x.shape, other.shape) != x.shape:
-            raise ShapeError(f"an input of shape {other.shape} does not broadcast into {x.shape}")
 
 
 def _check_channels(x: Operand, *others: Operand) -> None:

@@ -36,10 +36,9 @@ def _rounded(steps: AnyArray, low: int) -> AnyArray:
 @operation("QuantizeRows", signature=lambda x: _signature(x)[:2], combines=along_axis(-1))
 def quantize_rows(x: AnyArray) -> tuple[AnyArray, AnyArray]:
     """x / scale from -127 to 127, and the scales."""
-    with np.errstate(all="ignore"):
-        largest = np.abs(x).max(-1, keepdims=True, initial=0)
-        safe = np.where(largest == 0, np.float32(127), largest)
-        return _rounded(x * (np.float32(127) / safe), -127), safe / np.float32(127)
+    largest = np.abs(x).max(-1, keepdims=True, initial=0)
+    safe = np.where(largest == 0, np.float32(127), largest)
+    return _rounded(x * (np.float32(127) / safe), -127), safe / np.float32(127)
 
 
 @operation("QuantizeRowsWithZero", signature=_signature, combines=along_axis(-1))
@@ -47,13 +46,12 @@ def quantize_rows_with_zero(x: AnyArray) -> tuple[AnyArray, AnyArray, AnyArray]:
     """x / scale + zero point from -128 to 127, the scales and the zero points."""
     low = x.min(-1, keepdims=True, initial=0).astype(np.float64)
     high = x.max(-1, keepdims=True, initial=0).astype(np.float64)
-    with np.errstate(all="ignore"):
-        scale = np.where(low == high, 1, (high - low) / 255)
-        is_low = 128 - low / scale < 127 + high / scale
-        zero = np.clip(np.where(is_low, -128 - low / scale, 127 - high / scale), -128, 127)
-        zero = np.where((low == high) | np.isnan(zero), 0, np.trunc(zero + np.copysign(0.5, zero)))
-        factor = np.float32(1) / scale.astype(np.float32)
-        steps = x * factor + zero.astype(np.float32)
+    scale = np.where(low == high, 1, (high - low) / 255)
+    is_low = 128 - low / scale < 127 + high / scale
+    zero = np.clip(np.where(is_low, -128 - low / scale, 127 - high / scale), -128, 127)
+    zero = np.where((low == high) | np.isnan(zero), 0, np.trunc(zero + np.copysign(0.5, zero)))
+    factor = np.float32(1) / scale.astype(np.float32)
+    steps = x * factor + zero.astype(np.float32)
     return _rounded(steps, -128), scale.astype(np.float32), zero.astype(np.int8)
 
 

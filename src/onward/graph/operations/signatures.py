@@ -19,13 +19,11 @@ def like_first_boolean(x: Operand, **attributes: Any) -> Signature:
     return Signature(x.shape, np.dtype(bool))
 
 
-def broadcast_to_first(x: Operand, *others: Operand) -> Signature:
-    """The output has the shape and dtype of the first input, to which the others are broadcast."""
-    if broadcast_shape(x.shape, *(a.shape for a in others)) != x.shape:
-        raise ShapeError(
-            f"inputs of shapes {[a.shape for a in others]} cannot be broadcast to shape {x.shape}"
-        )
-    return Signature.of(x)
+def check_broadcast(x: Operand, *others: Operand | None) -> None:
+    """Raise ShapeError if an input does not broadcast into the shape of the first."""
+    shapes = [a.shape for a in others if a is not None]
+    if broadcast_shape(x.shape, *shapes) != x.shape:
+        raise ShapeError(f"inputs of shapes {shapes} cannot be broadcast to shape {x.shape}")
 
 
 def common_dtype(*inputs: Operand | None) -> np.dtype[Any]:
