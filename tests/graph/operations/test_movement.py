@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from onward.errors import ArgumentError, ShapeError
+from onward.graph import Graph, Model
 from onward.graph.node import Signature
 from onward.graph.operations import OPERATIONS
 
@@ -114,6 +115,24 @@ def test_sequences_are_reversed_up_to_their_lengths() -> None:
     np.testing.assert_array_equal(y, expected)
     with pytest.raises(ArgumentError, match="expected 0 to 5"):
         computed("ReverseSequence", X, [6, 0, 2], batch_axis=0, time_axis=2)
+
+
+def test_lengths_that_differ_from_call_to_call_are_reversed_in_the_core() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (2, "batch", 3, "time"))
+    lengths = graph.add_input("lengths", np.int32, ("batch",))
+    graph.outputs = (graph.add("ReverseSequence", x, lengths, batch_axis=1, time_axis=3),)
+    model, rng = Model(graph), np.random.default_rng(0)
+    for B, T in ((3, 5), (1, 7), (4, 2)):
+        array, counts = rng.standard_normal((2, B, 3, T)).astype(np.float32), rng.integers(0, T + 1, B)
+        expected = array.copy()
+        for row, n in enumerate(counts):
+            expected[:, row, :, :n] = array[:, row, :, :n][..., ::-1]
+        np.testing.assert_array_equal(model(array, counts.astype(np.int32)), expected, strict=True)
+        for wrong in (-1, T + 1):
+            with pytest.raises(ArgumentError, match=f"out of range for an axis of size {T}"):
+                model(array, np.full(B, wrong, np.int32))
+    assert not any(program.in_numpy for program in model.programs)
 
 
 def test_ranges_count_exactly() -> None:

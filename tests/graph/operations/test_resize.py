@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.evaluate import meaning
 
 from onward.graph import Graph, Model
 
@@ -66,3 +67,18 @@ def test_infinities_stay_where_they_are(options: dict[str, Any]) -> None:
     x = np.ones(12, np.float32)
     x[0] = np.inf
     assert np.isfinite(Model(graph)(x)[6:]).all()
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int32, np.float64])
+def test_numbers_of_other_dtypes_are_resized_in_the_core(mode: str, dtype: Any) -> None:
+    """They ran in NumPy."""
+    graph, rng = Graph(), np.random.default_rng(1)
+    x = graph.add_input("x", dtype, (2, 7, "width"))
+    scales = graph.add_constant(np.array([1, 1.7, 0.6], np.float32))
+    graph.outputs = (graph.add("Resize", x, "", scales, mode=mode),)
+    model = Model(graph)
+    for width in (9, 14):
+        array = (rng.standard_normal((2, 7, width)) * 100).astype(dtype)
+        np.testing.assert_array_equal(model(array), meaning(model, array)[0], strict=True)
+    assert not any(program.in_numpy for program in model.programs)
