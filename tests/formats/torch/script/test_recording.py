@@ -226,8 +226,10 @@ OPERATORS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
-def expression(random: np.random.Generator, depth: int) -> tuple[str, Callable[[int, int], int]]:
-    """Return code that computes a number from the sizes T and C, and the function."""
+def expression(
+    random: np.random.Generator, depth: int, lines: list[str]
+) -> tuple[str, Callable[[int, int], int]]:
+    """Return code that computes a number from the sizes T and C after some lines, and the function."""
     kind = random.integers(6 if depth else 2)
     if kind == 0:
         n = int(random.integers(1, 6))
@@ -235,7 +237,7 @@ def expression(random: np.random.Generator, depth: int) -> tuple[str, Callable[[
     if kind == 1:
         axis = int(random.integers(2))
         return f"torch.size(x, {axis})", lambda *sizes: sizes[axis]
-    (a, f), (b, g), (c, h) = (expression(random, depth - 1) for _ in range(3))
+    (a, f), (b, g), (c, h) = (expression(random, depth - 1, lines) for _ in range(3))
     if kind == 2:
         name = str(random.choice([*OPERATORS]))
         if name in ("torch.floordiv", "torch.remainder"):
@@ -249,15 +251,18 @@ def expression(random: np.random.Generator, depth: int) -> tuple[str, Callable[[
         factor = random.integers(1, 30) / 10  # which float32 does not represent
         return f"int(torch.mul(float({a}), {factor}))", lambda T, C: int(f(T, C) * factor)
     name, holds = (("gt", operator.gt), ("le", operator.le), ("eq", operator.eq))[random.integers(3)]
-    code = f"{a} if torch.{name}({b}, {c}) else {b}"
-    return f"({code})", lambda T, C: f(T, C) if holds(g(T, C), h(T, C)) else g(T, C)
+    chosen = f"n{len(lines)}"
+    lines += [f"if torch.{name}({b}, {c}):", f"  {chosen} = {a}", "else:", f"  {chosen} = {b}"]
+    return chosen, lambda T, C: f(T, C) if holds(g(T, C), h(T, C)) else g(T, C)
 
 
 def test_arithmetic_of_sizes_holds_for_all_sizes(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     for _ in range(random_cases(20)):
-        code, expected = expression(random, 3)
-        program = model(tmp_path, f"n = {code}", "return torch.add(torch.mul(x, 0), n)")
+        lines: list[str] = []
+        last, expected = expression(random, 3, lines)
+        code = "\n".join([*lines, f"n = {last}"])
+        program = model(tmp_path, *code.split("\n"), "return torch.add(torch.mul(x, 0), n)")
         saved = tmp_path / "m.safetensors"
         for shape in ((3, 5), (7, 2), (10, 30), (5, 5), (1, 4), (12, 1)):
             x, wanted = rows(*shape), float(expected(*shape))

@@ -100,7 +100,13 @@ class Join:
 
     def __init__(self, recorder: Calls) -> None:
         self.recorder = recorder
-        self.done: set[Path] = set()  # where values are joined already
+
+    def inside(self, region: Region, value: Any, dtype: Any = None) -> str:
+        """Return the name in a region of a tensor or number, which gets the dtype if one is given."""
+        with self.recorder.recording(region.graph):
+            name = self.recorder.named(value)
+            is_cast = dtype is not None and dtype != dtype_of(value)
+            return region.graph.add("Cast", name, to=dtype) if is_cast else name
 
     def leaf(self, path: Path, a: Any, b: Any) -> Any:
         """Return the value that is one of two tensors or numbers; one may be UNINITIALIZED."""
@@ -113,7 +119,7 @@ class Join:
     def join(self, path: Path, a: Any, b: Any) -> Any:
         """Return the value that is a or b, which may be nested."""
         budget.spend(VALUE)
-        if a is b or _is_same(a, b) or path in self.done:
+        if a is b or _is_same(a, b):
             return a
         given = b if a is UNINITIALIZED else a
         pair = [given if each is UNINITIALIZED else each for each in (a, b)]
@@ -149,7 +155,7 @@ def record_branch(recorder: Calls, condition: Tensor | Symbol, runs: Sequence[Ca
         recorder.graph.axes.guards |= guards  # the code needs them
         if bool(value) == raises:
             raise ArgumentError(str(failed[0]))
-    recorder.graph.add("Check", recorder.named(condition), message=str(failed[0]), expected=not raises)
+    recorder.check(recorder.named(condition), str(failed[0]), not raises)
     runs[raises]()
 
 
@@ -182,21 +188,15 @@ class _Branch(Join):
             given, graph, other = pair[not missing], self.sides[missing].graph, self.sides[not missing]
             dtype = dtype_of(given)
             zero = graph.add_constant(np.zeros((), dtype))
-            graph.values[zero] = other.graph.signature(self._name(other, given, None))
+            graph.values[zero] = other.graph.signature(self.inside(other, given))
             pair[missing] = Tensor(zero, dtype, ()) if isinstance(given, Tensor) else Symbol(zero, dtype)
         kinds = [dtype_of(value) for value in pair if not isinstance(value, Tensor)]
         kind = np.result_type(*kinds) if kinds else None
-        names = tuple(self._name(side, value, kind) for side, value in zip(self.sides, pair, strict=True))
+        names = tuple(self.inside(side, value, kind) for side, value in zip(self.sides, pair, strict=True))
         if names not in self.found:
             made = Tensor("", pair[0].dtype, UnknownShape()) if kind is None else Symbol("", kind)
             self.found[names] = made, pair
         return self.found[names][0]
-
-    def _name(self, side: Region, value: Any, dtype: Any) -> str:
-        with self.recorder.recording(side.graph):
-            name = self.recorder.named(value)
-            is_cast = dtype is not None and dtype != dtype_of(value)
-            return side.graph.add("Cast", name, to=dtype) if is_cast else name
 
     def finish(self, condition: Tensor | Symbol) -> None:
         """Add the If node, and give variables, attributes and tensors their values after it."""

@@ -54,14 +54,6 @@ class Calls(Recorder):
         first = arguments[0] if arguments else None
         if any(map(lists.is_long, arguments[:2])):
             return lists.apply(self, name, *arguments, **keywords)
-        if name == "unbind" and isinstance(first, Tensor):
-            dim = first.axis(arguments[1] if len(arguments) > 1 else 0)
-            if first.shape[dim] is None:
-                return lists.unbound(self, first, dim)
-        if name in ("split", "unsafe_split") and isinstance(first, Tensor) and type(arguments[1]) is int:
-            dim = arguments[2] if len(arguments) > 2 else 0
-            if self.has_open_axis(first, dim):
-                return self.create([lists.Hidden(x=first, axis=dim, length=arguments[1])])
         if isinstance(first, Tensor) and name in QUERIES:
             return QUERIES[name](self, *arguments, **keywords)
         is_container = isinstance(first, list | tuple | dict | str)
@@ -326,5 +318,6 @@ QUERIES: dict[str, Callable[..., Any]] = {
         "prim.is_cuda", "prim.requires_grad", "prim.is_quantized", "prim.is_sparse", "prim.is_mkldnn",
         "prim.is_nested", "prim.is_mps", "prim.is_xla", "prim.is_meta",
     ), _always(False)),
+    "unbind": lists.unbind, **{name: partial(lists.split, name) for name in ("split", "unsafe_split")},
     "prim.is_cpu": _always(True), "is_contiguous": _always(True), "prim.layout": _always(0),
 }  # fmt: skip

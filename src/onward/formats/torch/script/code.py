@@ -153,8 +153,6 @@ def annotation(node: ast.expr | None) -> tuple[str, list[ast.expr]]:
             return name, [element]
         case ast.Name(name):
             return name, []
-        case ast.Constant(None):
-            return "NoneType", []
         case ast.Attribute():
             return dotted(node), []
     return "", []

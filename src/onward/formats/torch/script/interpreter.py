@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -22,8 +22,6 @@ MAX_CALL_DEPTH = 60
 MAX_DEPTH = 100  # nested expressions and blocks in one function
 
 Environment = dict[str, Any]
-CHOSEN = ast.Name(" value")  # takes the value of a conditional expression; no name of the code has a space
-SIGNS: dict[type, str] = {ast.USub: "neg", ast.Not: "__not__"}
 TYPES: dict[str, Any] = {
     "Tensor": Tensor, "int": (int, Symbol), "float": (float, Symbol), "bool": bool, "str": str,
     "List": list, "Dict": dict, "Tuple": tuple, "NoneType": type(None),
@@ -46,26 +44,21 @@ class Interpreter:
         self.call_depth = self.depth = self.loop_depth = 0
         self.file = ""  # the file in the archive of the code that runs
 
-    def call(self, function: Function, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
-        """Call a function of the archive."""
-        parameters = list(function.parameters)
+    def call(self, function: Function, arguments: Sequence[Any]) -> Any:
+        """Call a function of the archive; its code gives all arguments, in order."""
+        parameters = [name for name, *_ in function.parameters]
         self.budget.spend(budget.STEP * (4 + len(parameters)))
         if function.node.decorator_list:
             raise ArgumentError(f"code/{function.file}: {function.name} has a decorator, which cannot run")
-        if len(arguments) > len(parameters) or function.node.args.vararg or function.node.args.kwarg:
+        if len(arguments) != len(parameters) or function.node.args.vararg or function.node.args.kwarg:
             raise ArgumentError(f"{function.name} takes {len(parameters)} arguments, got {len(arguments)}")
-        local = {**dict(zip((name for name, *_ in parameters), arguments, strict=False)), **keywords}
-        for name, _, default in parameters:
-            if name not in local:
-                if default is None:
-                    raise ArgumentError(f"{function.name} lacks the argument {name}")
-                local[name] = self.evaluate(default, {})
         if self.call_depth >= MAX_CALL_DEPTH:
             raise ArgumentError(f"the code calls more than {MAX_CALL_DEPTH} functions inside one another")
         before = self.depth, self.file
         self.depth, self.file = 0, function.file
         self.call_depth += 1
         try:
+            local = dict(zip(parameters, arguments, strict=True))
             return self.run(function.node.body, self.recorder.create(local))
         finally:
             self.depth, self.file = before
@@ -110,7 +103,12 @@ class Interpreter:
             case ast.Expr(value):
                 self.evaluate(value, local)
             case ast.If(test, body, orelse):
-                self._choose(test, body, orelse, local)
+                condition = self.evaluate(test, local)
+                if isinstance(condition, Tensor | Symbol):
+                    sides = [partial(self.run, side, local) for side in (body, orelse)]
+                    branches.record_branch(self.recorder, condition, sides)
+                else:
+                    self.run(body if condition else orelse, local)
             case ast.For(target, iterator, body):
                 values = self.evaluate(iterator, local)
                 if isinstance(values, Symbol):
@@ -132,18 +130,6 @@ class Interpreter:
             case _:
                 raise ArgumentError(f"the statement {type(statement).__name__} is not supported")
 
-    def _choose(
-        self, test: ast.expr, body: Sequence[ast.stmt], orelse: Sequence[ast.stmt], local: Environment
-    ) -> None:
-        """Run the side of a branch that a condition selects, or record both."""
-        condition = self.evaluate(test, local)
-        if isinstance(condition, Tensor | Symbol):
-            branches.record_branch(
-                self.recorder, condition, [partial(self.run, side, local) for side in (body, orelse)]
-            )
-        else:
-            self.run(body if condition else orelse, local)
-
     def assign(self, target: ast.expr, value: Any, local: Environment) -> None:
         """Give variables, attributes or elements a value."""
         match target:
@@ -162,10 +148,6 @@ class Interpreter:
                     raise ArgumentError(f"a {type(owner).__name__} has no attribute {name}")
                 self.recorder.change(owner.attributes, name)
                 owner.attributes[name] = value
-            case ast.Subscript(expression, index):
-                self.recorder.operate(
-                    "_set_item", self.evaluate(expression, local), self.evaluate(index, local), value
-                )
             case _:
                 raise ArgumentError(f"the target {type(target).__name__} is not supported")
 
@@ -209,31 +191,17 @@ class Interpreter:
                 return self.recorder.operate(
                     "__getitem__", self.evaluate(owner, local), self.evaluate(place, local)
                 )
-            case ast.UnaryOp(sign, operand):
-                if type(sign) not in SIGNS:
-                    raise ArgumentError(f"the operator {type(sign).__name__} is not supported")
-                return self.recorder.operate(SIGNS[type(sign)], self.evaluate(operand, local))
-            case ast.IfExp(test, body, orelse):
-                first, second = (
-                    ast.copy_location(ast.Assign([CHOSEN], side), side) for side in (body, orelse)
-                )
-                self._choose(test, [first], [second], local)
-                return local.pop(CHOSEN.id)
+            case ast.UnaryOp(ast.USub(), operand):
+                return self.recorder.operate("neg", self.evaluate(operand, local))
         raise ArgumentError(f"the expression {type(node).__name__} is not supported")
 
     def attribute(self, owner: Any, name: str) -> Any:
         """Return an attribute or a method of an object."""
-        if isinstance(owner, NamedTuple) and name in owner.kind.fields:
-            return owner[list(owner.kind.fields).index(name)]
         if isinstance(owner, Object):
             if name in owner.attributes:
                 return owner.attributes[name]
             if name in owner.kind.methods:
                 return partial(self._call_method, owner, owner.kind.methods[name])
-            if (field := owner.kind.fields.get(name)) and field.value is not None:
-                return self.evaluate(field.value, {})
-        if isinstance(owner, Tensor) and name in ("real", "imag", "T"):
-            return self.recorder.operate(name, owner)
         if isinstance(owner, Tensor) and name == "tolist":
             return partial(self.recorder.operate, "prim.tolist", owner)
         raise ArgumentError(f"a {type(owner).__name__} has no attribute {name}")
@@ -272,28 +240,23 @@ class Interpreter:
         keywords = {word.arg: self.evaluate(word.value, local) for word in node.keywords if word.arg}
         return function(*arguments, **keywords)
 
-    def _call_method(self, owner: Object, method: Function, /, *arguments: Any, **keywords: Any) -> Any:
+    def _call_method(self, owner: Object, method: Function, /, *arguments: Any) -> Any:
         before = self.recorder.label
         self.recorder.label = owner.path or before[0], ""
         try:
-            return self.call(method, [owner, *arguments], keywords)
+            return self.call(method, [owner, *arguments])
         finally:
             self.recorder.label = before
 
-    def _call_path(self, path: str, /, *arguments: Any, **keywords: Any) -> Any:
-        """Call a function or a class of the archive."""
+    def _call_path(self, path: str, /, *arguments: Any) -> Any:
+        """Call a function of the archive, or make an object of one of its classes or a named tuple."""
         if path.endswith(".__new__"):
             kind = self.code.class_at(path.removesuffix(".__new__"))
             return self.recorder.create(Object(self.code, kind.path))
         found = self.code.find(path)
         if isinstance(found, Function):
-            return self.call(found, arguments, keywords)
+            return self.call(found, arguments)
         kind = self.code.class_at(path)
-        if kind.base == "NamedTuple":
-            defaults = {n: field.value for n, field in kind.fields.items() if field.value is not None}
-            values = {n: self.evaluate(node, {}) for n, node in defaults.items()}
-            values |= {**dict(zip(kind.fields, arguments, strict=False)), **keywords}
-            return NamedTuple(kind, [values[name] for name in kind.fields])
-        created = self.recorder.create(Object(self.code, path))
-        self.call(kind.methods["__init__"], [created, *arguments], keywords)
-        return created
+        if kind.base != "NamedTuple" or len(arguments) != len(kind.fields):
+            raise ArgumentError(f"{path[:100]} is no named tuple of {len(arguments)} values")
+        return NamedTuple(kind, arguments)

@@ -142,9 +142,18 @@ def whole(calls: Calls, values: Sequence[Any]) -> Segment:
     return parts[0] if len(parts) == 1 else segment_of(calls, [part.value for part in parts], "cat")
 
 
-def unbound(calls: Calls, x: Tensor, dim: int) -> Any:
-    """Return the slices of a tensor along an axis of unknown size."""
+def unbind(calls: Calls, x: Tensor, dim: int = 0) -> Any:
+    """Return the slices of a tensor along an axis."""
+    if x.shape[x.axis(dim)] is not None:
+        return calls.call("unbind", x, dim)
     return calls.create([Segment(Column(calls.call("movedim", x, dim, 0), False))])
+
+
+def split(name: str, calls: Calls, x: Tensor, length: Any, dim: int = 0) -> Any:
+    """Return the parts of a length, or of several lengths, into which an operator splits an axis."""
+    if type(length) is int and calls.has_open_axis(x, dim):
+        return calls.create([Hidden(x=x, axis=dim, length=length)])
+    return calls.call(name, x, length, dim)
 
 
 def _length(calls: Calls, values: list[Any]) -> Any:

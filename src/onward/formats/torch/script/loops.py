@@ -12,7 +12,6 @@ import numpy as np
 
 from ....core import budget
 from ....errors import ArgumentError
-from ....graph import Input
 from ....graph.node import Signature
 from ....graph.simplification.patterns import Matcher
 from ....graph.size import Size
@@ -55,21 +54,18 @@ def record(interpreter: Interpreter, node: Loop, local: Environment, number: Any
 
 
 def _record_after_first(interpreter: Interpreter, node: Loop, local: Environment, number: Any) -> None:
-    is_for = isinstance(node, ast.For)
-    runs = interpreter.recorder.operate("gt", number, 0) if is_for else number
+    recorder = interpreter.recorder
+    runs = recorder.operate("gt", number, 0) if isinstance(node, ast.For) else number
     if isinstance(runs, Tensor | Symbol):
         message = f"code/{interpreter.file}, line {node.lineno}: the loop must run at least once"
-        interpreter.recorder.graph.add(
-            "Check", interpreter.recorder.named(runs), message=message, expected=True
-        )
+        recorder.check(recorder.named(runs), message)
     elif not runs:
         return
     if isinstance(node, ast.For):
         interpreter.assign(node.target, 0, local)
+        again = recorder.operate("sub", number, 1)
     interpreter.run(node.body, local)
-    if isinstance(node, ast.For):
-        again = interpreter.recorder.operate("sub", number, 1)
-    else:
+    if isinstance(node, ast.While):
         again = interpreter.evaluate(node.test, local)
     if isinstance(again, Tensor | Symbol):
         _Loop(interpreter, node, local, again, 1).record()
@@ -100,6 +96,8 @@ class _Loop(Join):
         self.number, self.start = number, start  # start: the iterations before
         self.carried: dict[Path, Carried] = {}
         self.grown: dict[Path, None] = {}  # lists to which the body appends
+        self.added: dict[Path, tuple[list[Any], list[Any]]] = {}  # to these, at both ends
+        self.done: set[Path] = set()  # what the body already takes from the iteration before
         self.changes: dict[Key, Change] = {}
 
     def record(self) -> None:
@@ -169,19 +167,18 @@ class _Loop(Join):
             self.changes.setdefault(key, change)
             if change.value is not MISSING:
                 self.join((key,), change.value, value)
-        self.added = {path: _added(self._end(path)) for path in self.grown if path in self.done}
-        for path, carried in self.carried.items():
-            if path in self.done:
-                carried.end = self._end(path)
-                carried.output = self._output(carried)
         self.done = {*self.carried, *self.grown}
 
-    def _end(self, path: Path) -> Any:
-        """Return a value after an iteration."""
-        value = self.region.changes[path[0]][1]
-        for key in path[1:]:
-            value = value if value is UNINITIALIZED else value[key]
-        return value
+    def join(self, path: Path, a: Any, b: Any) -> Any:
+        """Note what an iteration takes over, or the value after it of what it takes over already."""
+        if path not in self.done:
+            return super().join(path, a, b)
+        if path in self.grown:
+            self.added[path] = _added(b)
+        else:
+            self.carried[path].end = b
+            self.carried[path].output = self._output(self.carried[path])
+        return a
 
     def leaf(self, path: Path, a: Any, b: Any) -> None:
         """Carry a tensor or number."""
@@ -208,7 +205,7 @@ class _Loop(Join):
         """Return the name in the body of the value that the next iteration takes over."""
         if isinstance(carried.end, Unknown):
             raise UnlikeError(carried.end.reason)
-        name = self._inside(carried.end)
+        name = self.inside(self.region, carried.end, carried.dtype)
         known = self.region.graph.signature(name)
         if carried.initial is UNINITIALIZED:
             carried.known = known
@@ -218,14 +215,7 @@ class _Loop(Join):
                 if not self.start:
                     raise UnlikeError("an iteration changes the shape or the dtype of a tensor")
                 carried.known, self.is_stable = joined, False
-        elif dtype_of(carried.end) != carried.dtype:
-            return self.region.graph.add("Cast", name, to=carried.dtype)
         return name
-
-    def _inside(self, value: Any) -> str:
-        """Return the name of a tensor or number in the body."""
-        with self.recorder.recording(self.region.graph):
-            return self.recorder.named(value)
 
     # the node
 
@@ -239,10 +229,14 @@ class _Loop(Join):
         segments = {path: self._segment(before or after) for path, (before, after) in self.added.items()}
         columns = [column.tensor.name for segment in segments.values() for column in leaves(segment.value)]
         columns += [name for name, _ in written.values()]
-        body.outputs = (self._inside(self.again), *(each.output for each in carried.values()), *columns)
-        body.declared_outputs = tuple(map(self._declared, body.outputs))
+        body.outputs = (
+            self.inside(self.region, self.again),
+            *(each.output for each in carried.values()),
+            *columns,
+        )
+        body.declared_outputs = tuple(declaration(name, body.known(name)) for name in body.outputs)
         own = [self.counter, self.condition, *(each.name for each in carried.values())]
-        body.inputs = [self._declared(name) for name in (*own, *body.captured)]
+        body.inputs = [declaration(name, body.known(name)) for name in (*own, *body.captured)]
         inputs = [number, ""] if is_for else ["", number]
         inputs += [*map(self._initial, carried.values()), *body.captured]
         count = len(carried) + len(columns)
@@ -293,7 +287,9 @@ class _Loop(Join):
                 given = maker.inputs[0]
                 step = given if is_like(graph.known(step), graph.known(given)) else step
             others = [other.output for other in self.carried.values() if other is not carried]
-            kept = graph.replaced(outputs=(*others, self._inside(self.again), step)).without_unused()
+            kept = graph.replaced(
+                outputs=(*others, self.inside(self.region, self.again), step)
+            ).without_unused()
             if not any(carried.name in node.inputs for node in kept.nodes):
                 found[path] = step, int(graph.constants[match.values["axis"]].item())
         return found
@@ -307,17 +303,11 @@ class _Loop(Join):
         rest = r.call("slice", before, axis, r.size(steps, 0), None, 1)
         return r.call("cat", [moved, rest], axis)  # type: ignore[no-any-return]  # a tensor
 
-    def _declared(self, name: str) -> Input:
-        return declaration(name, self.region.graph.known(name))
-
     def _initial(self, carried: Carried) -> str:
-        graph, value = self.recorder.graph, carried.initial
-        if value is UNINITIALIZED:
-            assert carried.dtype is not None or carried.known is not None
-            return graph.add_constant(np.zeros((), carried.dtype or carried.known.dtype))  # type: ignore[union-attr]
-        if carried.dtype is None or isinstance(value, Symbol):
-            return self.recorder.named(value)
-        return graph.add_constant(np.array(value, carried.dtype))
+        if carried.initial is not UNINITIALIZED:
+            return self.recorder.named(carried.initial)
+        assert carried.dtype is not None or carried.known is not None
+        return self.recorder.constant(0, carried.dtype or carried.known.dtype)  # type: ignore[union-attr]
 
     def _segment(self, elements: list[Any]) -> Segment:
         """Return what an iteration adds to a list as a segment of the body."""

@@ -46,12 +46,9 @@ class Loader:
         """The paths of the classes of the objects so far."""
         return {value.class_path for value in self.objects.values() if isinstance(value, Object)}
 
-    def module(self) -> Object:
+    def module(self) -> Any:
         """Return the module of the archive."""
-        value = self.value(self.archive.tree, "", 0)
-        if not isinstance(value, Object):
-            raise ArgumentError("the archive contains no module")
-        return value
+        return self.value(self.archive.tree, "", 0)
 
     def constants(self) -> Sequence[Any]:
         """Return the constants of the code; torch.jit.trace stores numbers as tensors without axes."""

@@ -124,8 +124,7 @@ class Program:
     def _start(self, interpreter: Interpreter, loader: Loader) -> Object:
         """Return the module at the start of a call, with the values in the file."""
         interpreter.constants = loader.constants()
-        root = loader.module()
-        value: Any = root
+        root = value = loader.module()
         for name in filter(None, self.part.split(".")):
             value = value.attributes.get(name) if isinstance(value, Object) else None
         if not isinstance(value, Object):
@@ -262,7 +261,7 @@ class Program:
                     raise ArgumentError(
                         f"the input {name} is neither a tensor, a number nor a tuple of these"
                     )
-            result = interpreter.call(self.function, [module, *arguments], {})
+            result = interpreter.call(self.function, [module, *arguments])
             outputs = self._results(interpreter, self.outputs, result)
             outputs += [self._output(interpreter, attributes[name]) for attributes, name in places.values()]
         except RecursionError:

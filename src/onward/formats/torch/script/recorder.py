@@ -16,7 +16,6 @@ from ....core.identity import Identity
 from ....errors import ArgumentError
 from ....graph.node import Signature
 from ....graph.size import Size, are_same, hint
-from ....graph.sized import dtype_of
 from ....graph.structure import leaves
 from ..aten.overloads import overload
 from ..aten.registry import OPERATORS, RESULTS, Symbol, Tensor, called
@@ -147,14 +146,11 @@ class Recorder(Translator):
         return super()._current_parts(x) if self.changes is None else []
 
     def write(self, x: Tensor, value: str) -> None:
-        """Give a tensor, and every other one that shares its memory, a new value of its dtype."""
+        """Give a tensor, and every other one that shares its memory, a new value."""
         if x.is_ambiguous:
             raise ArgumentError(
                 "the code writes into a tensor whose memory differs between branches or rounds"
             )
-        known = self.graph.known(value)
-        if known is not None and dtype_of(known) != x.dtype and x.dtype.kind != "c":
-            value = self.graph.add("Cast", value, to=x.dtype)
         self._require_shape(x, value)
         self.change(x)
         super().write(x, value)

@@ -17,7 +17,7 @@ from ....graph import Graph, Input
 from ....graph.node import REFUSALS, AnyArray, Naming, Node, Signature
 from ....graph.operations import OPERATIONS
 from ....graph.operations.evaluation import evaluate
-from ....graph.operations.registry import EVERY_INPUT, Operation
+from ....graph.operations.registry import Operation
 from ....graph.polynomial import Guard
 from ....graph.size import Axes, Size, are_same, hint, is_symbolic
 from ....graph.sized import has_sizes, integers
@@ -223,8 +223,6 @@ class Recording(Graph):
         if results is None or not made:
             return results and self._decided_before(operation, node, results)
         if self.axes.is_general or not all(guard.size.is_known for guard in made.values()):
-            if operation.shape_inputs is EVERY_INPUT and not operation.has_rule:
-                return self._by_rule(operation, node, known)
             if all(isinstance(result, np.ndarray) for result in results):
                 self.decided |= {x: (y, made) for x, y in zip(node.outputs, results, strict=False)}  # type: ignore[misc]
                 return [self.unknown(Signature.of(result), result) for result in results]
@@ -315,11 +313,7 @@ def _append(guards: Guards, others: Guards) -> None:
         guards[key] = guard
 
 
-def _numbers(known: Known) -> Sequence[Any]:
-    """Return the sizes of a value, and its elements if they are sizes."""
-    return [*known.shape, *(known.flat if has_sizes(known) else ())]  # type: ignore[union-attr]  # an array
-
-
 def _has_unknown(known: Sequence[Known | None]) -> bool:
     """Whether there is an integer or a size that a call determines."""
-    return any(type(n) is Size and not n.is_known for k in known if k is not None for n in _numbers(k))
+    numbers = (n for k in known if k is not None for n in (*k.shape, *(k.flat if has_sizes(k) else ())))  # type: ignore[union-attr]  # an array
+    return any(type(n) is Size and not n.is_known for n in numbers)
