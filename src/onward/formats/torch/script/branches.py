@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,9 +25,13 @@ Path = tuple[Any, ...]  # a key of a change, and places in nested values
 
 @dataclass
 class Region:
-    """Recorded code: its graph and what it changed, with the new values; the error if it raises one."""
+    """Recorded code: its graph, what it changed, and of that what lasts, with the new values.
+
+    `error` is the one that the code raises, if it does.
+    """
 
     graph: Recording
+    log: Mapping[Key, Change]
     changes: dict[Key, tuple[Change, Any]] = field(default_factory=dict)
     error: ArgumentError | None = None
     roots: dict[Identity, Tensor] = field(default_factory=dict)  # of the new tensors
@@ -44,16 +48,16 @@ class Region:
 
     def existed(self, tensor: Tensor) -> bool:
         """Whether a tensor is older than the region."""
-        change = self.changes.get((Identity(tensor), None))
+        change = self.log.get((Identity(tensor), None))
         assert self.graph.around is not None
-        return self.graph.around.has((change[0].before if change else tensor).name)
+        return self.graph.around.has((change.before if change else tensor).name)
 
 
 def record_region(recorder: Recorder, run: Callable[[], None]) -> Region:
     """Run code that records nodes in a new graph, and undo what it changes outside of it."""
     outer, created = recorder.changes, recorder.created
     recorder.changes, recorder.created = changes, own = dict[Key, Change](), set[Identity]()
-    region = Region(Recording(recorder.graph))
+    region = Region(Recording(recorder.graph), changes)
     with recorder.recording(region.graph):
         try:
             run()

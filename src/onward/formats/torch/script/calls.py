@@ -298,7 +298,7 @@ SPECIAL: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("device", "prim.device", "prim.type"), _always(DEVICE)),
     **dict.fromkeys(("warn", "builtin.print", "set_grad_enabled"), _always(None)),
     **dict.fromkeys(("is_autocast_enabled", "is_grad_enabled", "_is_tracing"), _always(False)),
-    "builtin.hash": _always(0), "is_scripting": _always(True), "get_autocast_dtype": _always(6),
+    "is_scripting": _always(True), "get_autocast_dtype": _always(6),
     "prim.unchecked_unwrap_optional": _same, "prim.unchecked_cast": _same,
     "__range_length": _range_length, "__derive_index": _derive_index,
     "__contains__": _contains, **dict.fromkeys(("prim.tolist", "list"), _to_list),

@@ -29,8 +29,7 @@ TYPES: dict[str, Any] = {
 # Python's functions, and the operators that they call
 BUILTINS = {
     "int": "Int", "float": "Float", "bool": "Bool", "str": "str", "len": "len",
-    "range": "builtin.range", "print": "builtin.print", "hash": "builtin.hash",
-    "sorted": "sorted",
+    "range": "builtin.range", "print": "builtin.print", "sorted": "sorted",
 }  # fmt: skip
 NAMES = {"inf": math.inf, "nan": math.nan}
 
@@ -234,8 +233,6 @@ class Interpreter:
         function = self.attribute if name == "getattr" else self.evaluate(node.func, local)
         if not callable(function):
             raise ArgumentError(f"a {type(function).__name__} cannot be called")
-        if any(isinstance(argument, ast.Starred) for argument in node.args):
-            raise ArgumentError("starred arguments are not supported")
         arguments = [self.evaluate(argument, local) for argument in node.args]
         keywords = {word.arg: self.evaluate(word.value, local) for word in node.keywords if word.arg}
         return function(*arguments, **keywords)

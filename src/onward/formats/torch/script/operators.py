@@ -203,6 +203,6 @@ CONTAINERS: dict[str, Plain] = {
     "add": operator.add, "mul": _repeat, "keys": list, "values": lambda values: list(values.values()),
     "items": lambda values: list(values.items()), "get": lambda values, key, *other: values.get(key, *other),
     "dict": lambda values: {as_key(name): value for name, value in dict_items(values)},
-    "__contains__": _contains, "ListIndex": _index, "join": _join,
+    "__contains__": _contains, "index": _index, "join": _join,
 }  # fmt: skip
 SINGLE = {"append", "pop", "popitem", "len", "select", "_set_item", "get", "setdefault", "Delete"}

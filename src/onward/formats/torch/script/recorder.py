@@ -135,15 +135,10 @@ class Recorder(Translator):
         return Tensor(name, dtype, shape)
 
     def read(self, x: Tensor) -> Tensor:
-        """Return the tensor with its current value, which a branch does not keep."""
-        if self.changes is None or x.base is None or x.version == x.root.version:
-            return super().read(x)
-        assert x.replay is not None
-        return dataclasses.replace(x, name=x.replay(self.read(x.base)), version=x.root.version)
-
-    def _current_parts(self, x: Tensor) -> list[Tensor]:
-        """Return the other parts as far as they are current; a branch does not keep them so."""
-        return super()._current_parts(x) if self.changes is None else []
+        """Return the tensor with its current value."""
+        if x.version != x.root.version:
+            self.change(x)
+        return super().read(x)
 
     def write(self, x: Tensor, value: str) -> None:
         """Give a tensor, and every other one that shares its memory, a new value."""
@@ -152,7 +147,8 @@ class Recorder(Translator):
                 "the code writes into a tensor whose memory differs between branches or rounds"
             )
         self._require_shape(x, value)
-        self.change(x)
+        for each in x.parts or (x,):
+            self.change(each)
         super().write(x, value)
 
     def _require_shape(self, x: Tensor, value: str) -> None:

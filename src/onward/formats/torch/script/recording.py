@@ -297,10 +297,7 @@ class Recording(Graph):
                 )
                 for shape, dtype in operation.ranked(known, node.attributes)
             ]
-        deciding = operation.shape_inputs
-        if not operation.has_rule or deciding is None:
-            return None
-        if any(has_sizes(k) for place, k in enumerate(known) if place in deciding):
+        if not operation.has_rule:
             return None
         inputs = [Signature.of(k) if k is not None and has_sizes(k) else k for k in known]
         return operation.signatures(inputs, node.attributes)
