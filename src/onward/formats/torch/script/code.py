@@ -120,15 +120,6 @@ def _class(path: str, file: str, node: ast.ClassDef) -> Class:
     return Class(path, base, methods, {n.target.id: n for n in declared if isinstance(n.target, ast.Name)})
 
 
-def statements(function: ast.FunctionDef) -> list[ast.stmt]:
-    """Return the statements of a function, followed by those inside them."""
-    found = list(function.body)
-    for statement in found:  # the loop body appends to the statements
-        for name in ("body", "orelse"):
-            found += getattr(statement, name, ())
-    return found
-
-
 def calls_of_attributes(statement: ast.stmt) -> list[tuple[ast.Attribute, list[ast.expr]]]:
     """Return the calls of attributes in a statement, such as torch.add(x, y), and their arguments."""
     found, nodes = [], list[ast.AST]([statement])

@@ -37,8 +37,9 @@ NAMES = {"inf": math.inf, "nan": math.nan}
 class Interpreter:
     """Runs functions of an archive and records tensors in `graph`; `constants` are the archive's."""
 
-    def __init__(self, code: Code, constants: Sequence[Any], graph: Recording) -> None:
-        self.code, self.constants, self.recorder = code, constants, Calls(graph)
+    def __init__(self, code: Code, graph: Recording) -> None:
+        self.code, self.recorder = code, Calls(graph)
+        self.constants: Sequence[Any] = ()
         self.budget = budget.current()
         self.call_depth = self.depth = self.loop_depth = 0
         self.file = ""  # the file in the archive of the code that runs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from ....core import budget
 from ....errors import ArgumentError
 from ....graph.structure import Fixed
-from .code import Class, Code, annotation, statements
+from .code import Class, Code, annotation
 from .values import NamedTuple, Unknown, rebuilt
 
 NUMBERS = {"int": np.int64, "bool": np.bool_, "float": np.float32}
@@ -19,6 +19,7 @@ MAX_TYPE_DEPTH = 16
 # A template of graph.structure, in which UNSIZED stands for lists and dicts of unknown length.
 Structure = Any
 UNSIZED = Unknown("a list or dict of unknown length")
+RESULT = ast.Name("return")  # stands for what a function returns; no variable has this name
 
 
 def structure_of(
@@ -53,28 +54,25 @@ class Literals:
     """Finds the lists and dicts that a function may return, whose lengths its annotations do not tell."""
 
     def __init__(self, function: ast.FunctionDef) -> None:
-        self._values: dict[str, list[ast.expr]] = {}
-        self._returned: list[ast.expr | None] = []
-        for node in statements(function):
+        self._values: dict[str, list[ast.expr]] = {}  # by their variables
+        for node in ast.walk(function):
             pairs: Iterable[tuple[ast.expr, ast.expr]] = ()
             match node:
                 case ast.Assign([ast.Tuple(targets)], ast.Tuple(elements)):
                     pairs = zip(targets, elements, strict=False)
                 case ast.Assign([target], value):
                     pairs = [(target, value)]
-                case ast.Return(value):
-                    self._returned = [value]
+                case ast.Return(ast.expr() as value):
+                    self._values[RESULT.id] = [value]
             for target, value in pairs:
                 if isinstance(target, ast.Name):
                     self._values.setdefault(target.id, []).append(value)
 
-    def complete(
-        self, name: str, structure: Structure, found: Sequence[ast.expr | None] | None = None
-    ) -> Structure:
+    def complete(self, name: str, structure: Structure, value: ast.expr = RESULT) -> Structure:
         """Return a structure with the elements of its lists and dicts, as the code writes them."""
         if not isinstance(structure, tuple | Unknown):
             return structure
-        for literal in self._literals(self._returned if found is None else found):
+        for literal in self._literals(value):
             match literal:
                 case ast.List(elements) if structure is UNSIZED:
                     return [f"{name}.{i}" for i in range(len(elements))]
@@ -83,17 +81,15 @@ class Literals:
                     return {key: key for key in names}
                 case ast.Tuple(elements) if isinstance(structure, tuple) and len(elements) == len(structure):
                     pairs = enumerate(zip(structure, elements, strict=True))
-                    return rebuilt(structure, [self.complete(f"{name}.{i}", s, [e]) for i, (s, e) in pairs])
+                    return rebuilt(structure, [self.complete(f"{name}.{i}", s, e) for i, (s, e) in pairs])
         return structure
 
-    def _literals(self, found: Sequence[ast.expr | None]) -> Iterator[ast.expr]:
-        """Yield expressions, and those that their variables may hold instead of the variables."""
-        pending, seen = list(found), set[str]()
-        while pending:
-            match pending.pop(0):
-                case ast.Name(name):
-                    if name not in seen:
-                        seen.add(name)
-                        pending += self._values.get(name, [])
-                case ast.expr() as expression:
-                    yield expression
+    def _literals(self, value: ast.expr) -> Iterator[ast.expr]:
+        """Yield an expression, or those that a variable may hold."""
+        pending, seen = [value], set[str]()
+        for expression in pending:  # the loop body appends to the expressions
+            if not isinstance(expression, ast.Name):
+                yield expression
+            elif expression.id not in seen:
+                seen.add(expression.id)
+                pending += self._values.get(expression.id, [])

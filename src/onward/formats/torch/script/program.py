@@ -65,7 +65,7 @@ class Program:
         self.found: dict[Any, Graph | OnwardError] = {}  # the last graph for all sizes, by the tensors seen
         archive = archive or read(content)
         self.code = code or Code(archive.code)
-        self.interpreter = Interpreter(self.code, (), Recording())  # of what the first call starts from
+        self.interpreter = Interpreter(self.code, Recording())  # of what the first call starts from
         self.loader = Loader(archive, self.code, self.interpreter.recorder)
         self.module = self._start(self.interpreter, self.loader)
         for path in self.loader.classes:
@@ -89,8 +89,9 @@ class Program:
                 problem = f"the default value of {name} is a {type(value).__name__}"
                 self.defaults |= dict.fromkeys(inner, self._array(value, problem))
         returned = self.function.node.returns
-        structure = without_classes(structure_of(self.code, "output", returned, {}))
-        self.outputs: Structure = Literals(self.function.node).complete("output", structure)
+        self.outputs: Structure = without_classes(structure_of(self.code, "output", returned, {}))
+        if UNSIZED in leaves(self.outputs):
+            self.outputs = Literals(self.function.node).complete("output", self.outputs)
         if UNSIZED in leaves(self.outputs):
             raise ArgumentError(
                 f"the number of outputs of {self.function.name} is not known: it returns "
@@ -242,7 +243,7 @@ class Program:
         for name, value in known.items():
             if not isinstance(value, Size):
                 recording.declare(name, value)
-        interpreter = Interpreter(self.code, (), recording)
+        interpreter = Interpreter(self.code, recording)
         try:
             module = self._start(interpreter, self.loader.anew(interpreter.recorder))
             places = _places(module, self.state.paths)
