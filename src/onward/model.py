@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _core
+import onward._core as _core
+
 from .core import facade
 from .core.arrays import Shape
 from .core.checks import MOST_ROWS, enough_memory, integer

@@ -20,7 +20,6 @@ from ..size import hint
 from ..sized import broadcast_shape, has_sizes, integers
 from .expressions import DataDependent, composed, where
 from .registry import Inputs, along_time, operation, reading, typed_view, view
-from .signatures import like_first
 
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 LAYERS: dict[str, Any] = {"RNN": rnn.RNN, "GRU": rnn.GRU, "LSTM": rnn.LSTM}
