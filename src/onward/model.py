@@ -83,11 +83,6 @@ class Model(_core.DirectCalls, BaseModel):
         self._in_order = next((i for i, (mine, other) in pairs if mine != other), len(self._names))
         _core.DirectCalls.__init__(self, self._planner.ready, -1 if graph.structure else self._in_order)
 
-    if TYPE_CHECKING:  # the stub of the core's method has no NumPy types
-
-        def __call__(self, /, *args: ArrayLike, **inputs: ArrayLike) -> Any:
-            """Run the model, and return its output, or a tuple of several."""
-
     def _call(self, /, *args: ArrayLike, **inputs: ArrayLike) -> Any:  # without a plan in the core
         results = self.results(args, inputs)
         if (structure := self._graph.structure) is not None:

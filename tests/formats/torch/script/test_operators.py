@@ -32,6 +32,32 @@ def test_operators_on_strings_and_lists_are_those_of_python(tmp_path: Path) -> N
     np.testing.assert_array_equal(program(X), X * ((1 << 3) + 7) + 2)
 
 
+def test_lists_are_sorted_in_place_and_as_copies(tmp_path: Path) -> None:
+    """`list.sort` was taken for the operator that sorts tensors."""
+    program = model(
+        tmp_path,
+        "sizes = [torch.size(x, 1), 7, torch.size(x, 0)]",
+        "first = sorted(sizes)",
+        "_0 = torch.sort(sizes, True)",
+        'names = ["b", "c", "a"]',
+        "_1 = torch.sort(names)",
+        'if torch.eq(torch.__getitem__(names, 0), "a"):',
+        "  y = torch.mul(x, first[1])",
+        "else:",
+        "  y = x",
+        "return torch.add(y, sizes[2])",
+    )
+    np.testing.assert_array_equal(program(X), 3 * X + 2)
+    np.testing.assert_array_equal(program(X.T), 3 * X.T + 2)
+    values = ["torch.sum(x)", "torch.select(torch.select(x, 0, 0), 0, 1)"]
+    for elements in (values, [f"float({value})" for value in values]):
+        program = model(
+            tmp_path, f"a = [{', '.join(elements)}]", "_0 = torch.sort(a)", "return torch.mul(x, a[0])"
+        )
+        with pytest.raises(ArgumentError, match="line 5: the order of a list depends on the values"):
+            program(X)
+
+
 REASONS = {
     "torch.index([1, 2], 3)": "does not contain the value",
     "torch.eq([x], [x])": "lists of tensors cannot be compared",

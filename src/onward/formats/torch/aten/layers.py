@@ -1,4 +1,4 @@
-"""ATen's matrix products, norms of layers, attention, and the layers of transformers."""
+"""ATen's matrix products, norms of layers, attention, the layers of transformers, gates and dropout."""
 
 import dataclasses
 import math
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
-from .registry import FLOAT32, INT64, Number, Symbol, Tensor, aten, define
+from .registry import FLOAT32, INT64, Number, Operand, Symbol, Tensor, aten, define
 from .shapes import reshaped, transposed
 from .translator import Translator
 
@@ -352,3 +352,24 @@ def transformer_encoder_layer(
         return t.add("Add", x, feed_forward(norm(x, *second)))
     x = norm(t.add("Add", src, attention(src)), *first)
     return norm(t.add("Add", x, feed_forward(x)), *second)
+
+
+@aten("prelu _prelu_kernel")
+def prelu(t: Translator, self: Tensor, weight: Tensor) -> str:
+    is_by_channel = weight.rank == 1 and self.rank > 1
+    slope = t.add("Reshape", weight, [-1] + [1] * (self.rank - 2)) if is_by_channel else weight
+    return t.add("PRelu", self, slope)
+
+
+@aten("glu")
+def glu(t: Translator, self: Tensor, dim: int = -1) -> str:
+    t.require_multiple(self, dim, 2, "glu halves an axis, whose size is odd")
+    a, b = t.add_all("Split", (self,), 2, axis=self.axis(dim), num_outputs=2)
+    return t.add("Mul", a, t.add("Sigmoid", b))
+
+
+@aten("dropout feature_dropout alpha_dropout feature_alpha_dropout native_dropout")
+def dropout(t: Translator, input: Operand, p: float = 0.5, train: bool = False) -> Any:
+    if train and p > 0:
+        raise ArgumentError("dropout in training mode is not supported: export the module after eval()")
+    return t.add("Identity", input)
