@@ -35,8 +35,13 @@ struct ArrayObject {
 
     std::span<const Py_ssize_t> sizes() const { return {shape, size_t(axes)}; }
     bool is_contiguous() const { return flags & 1; }
-    bool is_aligned() const { return flags & 0x100; }
     bool is_writeable() const { return flags & 0x400; }
+    // Whether its elements are aligned and have the byte order of this machine.
+    bool is_native() const { return flags & 0x100 && (dtype->byte_order == '=' || dtype->byte_order == '|'); }
+    template <class Real>
+    bool holds() const {
+        return is_native() && dtype->number == (sizeof(Real) == 4 ? 11 : 12);
+    }
 };
 
 // What the core uses of NumPy.

@@ -15,7 +15,7 @@ namespace {
 
 // A dtype by its number in NumPy; nullopt if a plan cannot read it.
 std::optional<DType> dtype_of(const ArrayObject& array) {
-    if (!array.is_aligned() || (array.dtype->byte_order != '=' && array.dtype->byte_order != '|')) return {};
+    if (!array.is_native()) return {};
     switch (array.dtype->number) {
         case 0: return DType::boolean;
         case 1: return DType::int8;

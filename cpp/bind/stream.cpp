@@ -36,44 +36,42 @@ struct Stream {
           batched(batch), batch_first(batch_first) {}
 
     // The rows of one step ([B], features) or of a block ([T], [B], features); nullopt if the array is neither.
-    template <class Real, class Array>
-    std::optional<onward::Rows<Real>> rows(const Array& array, Size B, Size features) const {
-        const Size axes = Size(array.ndim()), block = axes - 1 - batched;
-        if (block < 0 || block > 1 || array.dtype() != nb::dtype<std::remove_const_t<Real>>() ||
-            Size(array.shape(axes - 1)) != features ||
-            (features > 1 && array.size() && array.stride(axes - 1) != 1) || uintptr_t(array.data()) % alignof(Real))
+    template <class Real>
+    std::optional<onward::Rows<Real>> rows(const ArrayObject& array, Size B, Size features) const {
+        const Size axes = array.axes, block = axes - 1 - batched;
+        if (block < 0 || block > 1 || !array.holds<Real>() || array.shape[axes - 1] != features ||
+            (features > 1 && !is_empty(array) && array.strides[axes - 1] != Size(sizeof(Real))))
             return {};
-        if (batched && Size(array.shape(block && !batch_first)) != B) return {};
-        return layout((Real*)array.data(), axes, [&](Size axis) { return Size(array.stride(axis)); });
+        if (batched && array.shape[block && !batch_first] != B) return {};
+        return layout((Real*)array.data, axes, [&](Size axis) { return array.strides[axis] / Size(sizeof(Real)); });
     }
 
+    static bool is_empty(const ArrayObject& array) { return std::ranges::count(array.sizes(), 0); }
+
     // Whether y surely has memory of its own: none of x, and no element twice. If not, Python finds out exactly.
-    static bool separate(const In& x, const Out& y) {
-        return extent(x).is_apart(extent(y)) && has_distinct_elements(y);
+    static bool separate(const ArrayObject& x, const ArrayObject& y, Size itemsize) {
+        return extent(x, itemsize).is_apart(extent(y, itemsize)) && has_distinct_elements(y, itemsize);
     }
 
     // Whether each axis steps over all elements along the axes with smaller strides; for up to 3 axes.
-    static bool has_distinct_elements(const Out& y) {
+    static bool has_distinct_elements(const ArrayObject& y, Size itemsize) {
         std::array<std::pair<Size, Size>, 3> axes{};
-        for (size_t axis = 0; axis < y.ndim(); axis++)
-            axes[axis] = {std::abs(Size(y.stride(axis))), Size(y.shape(axis))};
-        if (y.ndim() > 1) std::sort(axes.begin(), axes.begin() + y.ndim());
-        Size reach = 1;
-        for (size_t axis = 0; axis < y.ndim(); axis++) {
+        for (int axis = 0; axis < y.axes; axis++) axes[axis] = {std::abs(y.strides[axis]), y.shape[axis]};
+        if (y.axes > 1) std::sort(axes.begin(), axes.begin() + y.axes);
+        Size reach = itemsize;
+        for (int axis = 0; axis < y.axes; axis++) {
             const auto [stride, size] = axes[axis];
-            if (size > 1 && stride < reach) return !y.size();
+            if (size > 1 && stride < reach) return is_empty(y);
             reach += (size - 1) * stride;
         }
         return true;
     }
 
-    template <class Array>
-    static Extent extent(const Array& array) {
-        const Size bytes = Size(array.itemsize());
-        uintptr_t first = uintptr_t(array.data()), last = first + bytes;
-        if (!array.size()) return {first, first};
-        for (size_t axis = 0; axis < array.ndim(); axis++) {
-            const Size reach = (Size(array.shape(axis)) - 1) * Size(array.stride(axis)) * bytes;
+    static Extent extent(const ArrayObject& array, Size itemsize) {
+        uintptr_t first = uintptr_t(array.data), last = first + itemsize;
+        if (is_empty(array)) return {first, first};
+        for (int axis = 0; axis < array.axes; axis++) {
+            const Size reach = (array.shape[axis] - 1) * array.strides[axis];
             (reach < 0 ? first : last) += reach;
         }
         return {first, last};
@@ -86,29 +84,29 @@ struct Stream {
     }
 
     // Runs arguments that fit as they are. Otherwise the Python subclass converts x, or raises an error about x or out.
-    // A subclass of ndarray does not fit: a masked array would lose its mask.
-    static nb::object call(nb::handle_t<Stream> handle, nb::handle object, const OptionalOut& out) {
-        In x;
-        if (!array_in(object.ptr()) || !nb::try_cast(object, x, false))
-            throw nb::next_overload();
+    // A subclass of ndarray does not fit as x: a masked array would lose its mask.
+    static nb::object call(nb::handle_t<Stream> handle, const nb::object& object, const nb::object& out) {
         Stream& self = *nb::inst_ptr<Stream>(handle);
+        const ArrayObject* const x = array_in(object.ptr());
+        if (!x) return converted(handle, object, out);
         if (!self.connected) throw nb::value_error("the layers do not fit together");
         return std::visit([&]<class Real>(const std::unique_ptr<onward::Stream<Real>>& stream) {
-            const Size B = stream->B, axes = Size(x.ndim());
-            const auto in = self.rows<const Real>(x, B, stream->I);
-            if (!in) return converted(handle, nb::cast(x), out ? nb::cast(*out) : nb::none());
-            const Size T = axes > 1 + self.batched ? Size(x.shape(self.batched && self.batch_first)) : 1;
-            nb::object result;
+            const Size B = stream->B, axes = x->axes;
+            const auto in = self.rows<const Real>(*x, B, stream->I);
+            if (!in) return converted(handle, object, out);
+            const Size T = axes > 1 + self.batched ? x->shape[self.batched && self.batch_first] : 1;
+            nb::object result = out;
             std::optional<onward::Rows<Real>> y;
-            if (out) {
-                y = self.rows<Real>(*out, B, stream->O);
-                bool fits = y && Size(out->ndim()) == axes && separate(x, *out);
-                for (Size axis = 0; fits && axis < axes - 1; axis++) fits = out->shape(axis) == x.shape(axis);
-                if (!fits) return converted(handle, nb::cast(x), nb::cast(*out));
-                result = nb::cast(*out);
+            if (!out.is_none()) {
+                const auto& target = *(const ArrayObject*)out.ptr();
+                bool fits = PyObject_TypeCheck(out.ptr(), numpy().ndarray) && target.is_writeable();
+                if (fits) y = self.rows<Real>(target, B, stream->O);
+                fits = y && target.axes == axes && separate(*x, target, sizeof(Real));
+                for (Size axis = 0; fits && axis < axes - 1; axis++) fits = target.shape[axis] == x->shape[axis];
+                if (!fits) return converted(handle, object, out);
             } else {
                 std::array<Size, 3> shape{};
-                for (Size axis = 0; axis < axes - 1; axis++) shape[axis] = Size(x.shape(axis));
+                for (Size axis = 0; axis < axes - 1; axis++) shape[axis] = x->shape[axis];
                 shape[axes - 1] = stream->O;
                 result = empty<Real>({shape.data(), size_t(axes)});
                 y = self.layout(memory_of<Real>(result), axes, [&](Size axis) {
@@ -173,9 +171,8 @@ void bind_stream(nb::module_& m) {
     nb::class_<Stream>(m, "Stream", "Rows that keep their state from call to call, run through Stacks and Denses.")
         .def(nb::init<const std::vector<nb::object>&, std::optional<Size>, bool>(), "layers"_a, "batch"_a.none(),
              "batch_first"_a)
-        .def("__call__", &Stream::call, "x"_a.noconvert(), "out"_a.noconvert() = nb::none(),
+        .def("__call__", &Stream::call, "x"_a.none(), "out"_a.none() = nb::none(),
              "Run one step x ([B], I), or a block ([T], [B], I). Return y, a new array or `out`.")
-        .def("__call__", &Stream::converted, "x"_a.none(), "out"_a.none() = nb::none())
         .def_prop_ro("outputs", &Stream::outputs, "The features of y.")
         .def("_state", &Stream::state, "to"_a.noconvert(), "Fill h (L, B, P) and c (L, B, H) or None, for each Stack.")
         .def("_set_state", &Stream::set_state, "states"_a.noconvert(), "Copy h and c in; None means zeros.");

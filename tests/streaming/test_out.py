@@ -1,12 +1,13 @@
 """The arrays into which a stream writes may not share memory with its inputs or with each other."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 import onward
-from onward.errors import ArgumentError
+from onward.errors import ArgumentError, OnwardError
 
 
 def numbers(*shape: int) -> Any:
@@ -40,3 +41,34 @@ def test_the_elements_of_out_may_not_overlap(end: tuple[Any, ...]) -> None:
         out = np.lib.stride_tricks.as_strided(memory[100:], (9, 5), strides)
         with pytest.raises(ArgumentError, match="the elements of out may overlap"):
             net.stream()(numbers(9, 5), out=out)
+
+
+LAYOUTS: dict[str, Callable[[Any], Any]] = {
+    "with gaps": lambda x: np.repeat(x, 2, axis=-1)[..., ::2],
+    "backward": lambda x: x[::-1].copy()[::-1],
+    "columns first": np.asfortranarray,
+    "misaligned": lambda x: np.frombuffer(bytearray(b"\0" + x.tobytes()), x.dtype, offset=1).reshape(x.shape),
+    "of the other byte order": lambda x: x.astype(x.dtype.newbyteorder()),
+    "of the other precision": lambda x: x.astype(np.float64),
+    "of a subclass": lambda x: x.view(np.recarray),
+}
+
+
+@pytest.mark.parametrize("batch", [None, 3])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_core_reads_and_writes_arrays_of_all_layouts_as_numpy_does(
+    layout: str, batch: int | None
+) -> None:
+    """It takes their memory, strides, flags and dtypes from the structs of NumPy's C API."""
+    lstm = onward.LSTM(3, 4, rng=0, batch_first=True)
+    x = numbers(*([] if batch is None else [batch]), 5, 3)
+    expected, changed = lstm.stream(batch)(x), LAYOUTS[layout]
+    np.testing.assert_array_equal(lstm.stream(batch)(changed(x)), expected)
+    out = changed(np.zeros_like(expected))
+    if layout in ("backward", "of a subclass"):
+        assert lstm.stream(batch)(changed(x), out=out) is out
+        np.testing.assert_array_equal(out, expected)
+    else:
+        with pytest.raises(OnwardError):
+            lstm.stream(batch)(x, out=out)
+        np.testing.assert_array_equal(out, 0)
