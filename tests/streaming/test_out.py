@@ -32,6 +32,9 @@ def test_out_may_not_share_memory_with_x(end: tuple[Any, ...], seed: int) -> Non
         out = np.empty_like(x)
     assert stream(x, out=out) is out
     np.testing.assert_array_equal(out, expected)
+    stream.reset()
+    assert stream(x, out) is out
+    np.testing.assert_array_equal(out, expected)
 
 
 @pytest.mark.parametrize("end", [(), (onward.Softmax(),)], ids=["core", "layers"])

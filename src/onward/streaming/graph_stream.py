@@ -224,6 +224,11 @@ class SequenceStream(GraphStream):
         self._model.check_steps(blocks)
         return blocks, layout
 
+    def _converted(self, args: Sequence[Any], inputs: dict[str, Any]) -> Any:
+        if len(args) == 2 and len(self._declared) == 1:  # y = stream(x, out), as for layers in the core
+            args, inputs = args[:1], {"out": args[1], **inputs}
+        return super()._converted(args, inputs)
+
     @staticmethod
     def _layout_of(streamed: Streamed, lacks_rows: bool, lacks_time: bool) -> _BlockAxes:
         """Return the layout of blocks that lack the batch axis, the time axis, or both."""
