@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, ShapeError
+from .creation import counted
 from .expressions import composed, where
 
 
@@ -33,22 +34,18 @@ def _size(x: Any, axis: int) -> Any:
     return x.apply("Shape").apply("Gather", axis)
 
 
-def _range(size: Any) -> Any:
-    return size.constant(0).apply("Range", size, 1)
-
-
 def _bias(Q: Any, K: Any, mask: Any, past: Any, lengths: Any, left: int, right: int) -> Any:
     """Return what is added to the scores: 0 or -inf, and the mask if it is of floats; None if all are 0.
 
     Query i sees the keys from i + offset - left to i + offset + right; a bound of -1 means all keys.
     """
-    terms, zero, keys = [], Q.constant(0), _range(_size(K, 2))
+    terms, zero, keys = [], Q.constant(0), counted(Q.t, _size(K, 2))
     if mask is not None:
         floats = where(mask, zero, -np.inf) if mask.dtype == bool else mask
         missing = K.shape[2] - mask.shape[-1]
         padded = ([0, missing], floats.constant(-np.inf).name, [-1])
         terms.append(floats.apply("Pad", *padded) if missing > 0 else floats)
-    ahead = keys - _range(_size(Q, 2)).apply("Unsqueeze", [1])
+    ahead = keys - counted(Q.t, _size(Q, 2), 1)
     if lengths is not None:
         counts = lengths.apply("Reshape", [-1, 1, 1, 1])
         ahead = ahead - (counts - _size(Q, 2))  # offsets differ between the rows of the batch

@@ -1,7 +1,7 @@
 """Linear attention, and the causal convolution in front of it: the recurrences of ONNX's opset 27."""
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,11 @@ def _signature(
     ]
 
 
-@operation("LinearAttention", signature=_signature)
+@operation(
+    "LinearAttention",
+    signature=_signature,
+    combines=lambda node, inputs: [(1, 2), (1, 2), (1, 2), (1, 2, 3), (1, 2), (1, 2)],
+)
 def linear_attention(
     q: AnyArray, k: AnyArray, v: AnyArray, state: AnyArray | None = None, decay: AnyArray | None = None,
     beta: AnyArray | None = None, *, kv_num_heads: int, q_num_heads: int, scale: float = 0.0,
@@ -123,11 +127,6 @@ def _(
     arrays = vectors(q, queries), vectors(k, heads), vectors(v, heads), state, decay, beta
     b.add("linear_attention", np.float32(_scale(scale, keys)), *arrays, rows, after)
     return [y, after]
-
-
-@linear_attention.combining
-def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
-    return [(1, 2)] * 3 + [(1, 2, 3)] + [(1, 2)] * 2
 
 
 @linear_attention.reading

@@ -1,7 +1,7 @@
 """Operations that only move elements, as views if strides can express the result, otherwise as copies."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -85,7 +85,13 @@ def transpose(x: AnyArray, *, perm: Sequence[int] | None = None) -> Any:
     return np.transpose(x, perm)
 
 
-@operation("Slice", shape_inputs=(1, 2, 3, 4), takes_sizes=True, moves=True)
+@operation(
+    "Slice",
+    shape_inputs=(1, 2, 3, 4),
+    combines=lambda node, inputs: [list(_parts(*inputs)), ()],
+    takes_sizes=True,
+    moves=True,
+)
 def slice_axes(
     x: AnyArray, starts: AnyArray, ends: AnyArray, axes: AnyArray | None = None, steps: AnyArray | None =
     None,
@@ -201,7 +207,14 @@ def _tile_signature(x: Operand, repeats: AnyArray) -> Signature:
     return Signature(tuple(size * n for size, n in zip(x.shape, times, strict=True)), dtype_of(x))
 
 
-@operation("Tile", signature=_tile_signature, shape_inputs=(1,), takes_sizes=True, moves=True)
+@operation(
+    "Tile",
+    signature=_tile_signature,
+    shape_inputs=(1,),
+    combines=lambda node, inputs: [[i for i, n in enumerate(as_integers(inputs[1])) if n != 1], ()],
+    takes_sizes=True,
+    moves=True,
+)
 def tile(x: AnyArray, repeats: AnyArray) -> Any:
     """Repeat new axes in front of each axis, and join them."""
     times = as_integers(repeats)
@@ -213,17 +226,13 @@ def tile(x: AnyArray, repeats: AnyArray) -> Any:
 SPACE_TO_DEPTH = {"DCR": (0, 3, 5, 1, 2, 4), "CRD": (0, 1, 3, 5, 2, 4)}
 
 
-def _combines_blocks(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
-    return [(1, 2, 3)]
-
-
 def _axes_of_blocks(mode: str) -> tuple[int, ...]:
     if mode not in SPACE_TO_DEPTH:
         raise ArgumentError(f"mode={mode!r}; expected DCR or CRD")
     return SPACE_TO_DEPTH[mode]
 
 
-@operation("DepthToSpace", combines=_combines_blocks, moves=True)
+@operation("DepthToSpace", combines=lambda node, inputs: [(1, 2, 3)], moves=True)
 def depth_to_space(x: AnyArray, *, blocksize: int, mode: str = "DCR") -> Any:
     """Move blocks of channels to blocks of pixels; in mode DCR, the channels are ordered by block first."""
     n, channels, height, width = x.shape
@@ -235,7 +244,7 @@ def depth_to_space(x: AnyArray, *, blocksize: int, mode: str = "DCR") -> Any:
     return blocks.reshape(n, sizes[1], height * blocksize, width * blocksize)
 
 
-@operation("SpaceToDepth", combines=_combines_blocks, moves=True)
+@operation("SpaceToDepth", combines=lambda node, inputs: [(1, 2, 3)], moves=True)
 def space_to_depth(x: AnyArray, *, blocksize: int, mode: str = "DCR") -> Any:
     """The inverse of DepthToSpace."""
     n, channels, height, width = x.shape
@@ -246,11 +255,11 @@ def space_to_depth(x: AnyArray, *, blocksize: int, mode: str = "DCR") -> Any:
     return blocks.reshape(n, channels * blocksize**2, rows, columns)
 
 
-def _combines_time(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
-    return [[node.attributes.get("time_axis", 0)], ()]
-
-
-@composed("ReverseSequence", signature=like_first, combines=_combines_time)
+@composed(
+    "ReverseSequence",
+    signature=like_first,
+    combines=lambda node, inputs: [[node.attributes.get("time_axis", 0)], ()],
+)
 def reverse_sequence(x: Any, lengths: Any, *, batch_axis: int = 1, time_axis: int = 0) -> Any:
     """Reverse the first steps of each sequence of a batch, as many as its length."""
     T, known = x.shape[time_axis], lengths.known
@@ -302,19 +311,6 @@ def joined(b: Builder, *parts: View, axis: int) -> View:
 
 
 concat.lowers_empty = True
-
-
-@tile.combining
-def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
-    repeats = inputs[1]
-    assert isinstance(repeats, np.ndarray)
-    return [[axis for axis, times in enumerate(as_integers(repeats)) if times != 1], ()]
-
-
-@slice_axes.combining
-def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
-    x, *others = inputs
-    return [list(_parts(x, *others)), ()]
 
 
 @slice_axes.over_time

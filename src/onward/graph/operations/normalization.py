@@ -1,16 +1,17 @@
 """Softmax, the normalizations, each row on its own, and losses of classification."""
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ...core.functions import softmax, standardized
 from ...errors import ArgumentError, ShapeError
-from ..node import AnyArray, Node, Operand
+from ..node import AnyArray, Operand
 from ..plan.builder import Builder
 from ..plan.view import View
+from .arguments import as_axes
 from .expressions import composed, sqrt, square, where
 from .registry import along_axis, operation
 from .signatures import check_broadcast, like_first
@@ -42,7 +43,12 @@ _define_softmax("Softmax", logarithm=False)
 _define_softmax("LogSoftmax", logarithm=True)
 
 
-@operation("Standardize", signature=like_first, widens=True)
+@operation(
+    "Standardize",
+    signature=like_first,
+    widens=True,
+    combines=lambda node, inputs: [as_axes(node.attributes["axes"], len(inputs[0].shape))],
+)
 def standardize(x: AnyArray, *, axes: Sequence[int], epsilon: float) -> AnyArray:
     """(x - mean) / sqrt(variance + epsilon) over some axes jointly."""
     if x.size == 0:
@@ -57,11 +63,6 @@ def standardize(x: AnyArray, *, axes: Sequence[int], epsilon: float) -> AnyArray
 @standardize.steps()
 def _(b: Builder, x: View, *, axes: Sequence[int], epsilon: float) -> View:
     return b.rows("standardize", epsilon, x, sorted(axis % len(x.shape) for axis in axes))
-
-
-@standardize.combining
-def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
-    return [[axis % len(inputs[0].shape) for axis in node.attributes["axes"]]]
 
 
 # Compositions.

@@ -379,7 +379,11 @@ def last_size(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
     return inputs[0].shape[-1]
 
 
-@operation("QuantizedMatMul", signature=_quantized_signature)
+@operation(
+    "QuantizedMatMul",
+    signature=_quantized_signature,
+    combines=lambda node, inputs: [[len(inputs[0].shape) - 1], range(2), [0], [0]],
+)
 def quantized_matmul(
     x: AnyArray, W: AnyArray, scale: AnyArray | None = None, bias: AnyArray | None = None
 ) -> AnyArray:
@@ -398,11 +402,6 @@ def quantized_matmul(
 def _(b: Builder, x: View, W: AnyArray, scale: AnyArray | None = None, bias: AnyArray | None = None) -> View:
     packed = b.packed((W, scale, bias), "quantized", lambda: (W, bias, scale))
     return product_step(b, packed, x, len(W))
-
-
-@quantized_matmul.combining
-def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
-    return [[len(inputs[0].shape) - 1], range(2), [0], [0]]
 
 
 quantized_matmul.reading(last_size)

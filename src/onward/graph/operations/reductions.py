@@ -199,7 +199,11 @@ def _running_signature(sums: Operand, count: Operand, x: Operand, *, axes: Seque
     return [Signature(rest, x.dtype), Signature.of(sums), Signature.of(count)]
 
 
-@operation("RunningSum", signature=_running_signature)
+@operation(
+    "RunningSum",
+    signature=_running_signature,
+    combines=lambda node, inputs: [*[[len(inputs[0].shape) - 1]] * 2, node.attributes["axes"]],
+)
 def running_sum(
     sums: AnyArray, count: AnyArray, x: AnyArray, *, axes: Sequence[int]
 ) -> tuple[AnyArray, AnyArray, AnyArray]:
@@ -224,12 +228,6 @@ def running_sum(
         totals[:, :half] += totals[:, half : 2 * half]
         half //= 2
     return totals[:, 0].reshape(shape).astype(x.dtype), lanes.reshape(sums.shape), count + n
-
-
-@running_sum.combining
-def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
-    last = [len(inputs[0].shape) - 1]
-    return [last, last, node.attributes["axes"]]
 
 
 @over_time("ReduceSum", "ReduceMean")

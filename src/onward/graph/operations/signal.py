@@ -262,7 +262,13 @@ def _stft_signature(
     return Signature((signal.shape[0], frames, bins, 2), signal.dtype)
 
 
-@operation("STFT", signature=_stft_signature, shape_inputs=(1, 3), widens=True)
+@operation(
+    "STFT",
+    signature=_stft_signature,
+    shape_inputs=(1, 3),
+    widens=True,
+    combines=lambda node, inputs: [range(1, len(inputs[0].shape)), ()],
+)
 def stft(
     signal: AnyArray, frame_step: AnyArray, window: AnyArray | None = None, frame_length: AnyArray | None =
     None, *, onesided: int = 1,
@@ -308,11 +314,6 @@ def _(
     numbers = rows.with_axes((*rows.shape[:2], n, parts), (*strides[:2], parts, 1))
     y = _transform(b, numbers, n, bins, 2, False, window)
     return y or _lower_transform(b, rows, n, parts, bins, False, window)
-
-
-@stft.combining
-def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
-    return [range(1, len(inputs[0].shape)), ()]
 
 
 @stft.over_time

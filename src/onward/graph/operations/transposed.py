@@ -5,7 +5,7 @@ computes what each input contributes to the outputs that it reaches, and these c
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -68,6 +68,7 @@ def _signature(x: Operand, W: Operand, bias: Operand | None = None, **attributes
     signature=_signature,
     attributes=("output_padding", "output_shape", *CONVOLUTION),
     widens=True,
+    combines=lambda node, inputs: [range(1, len(inputs[0].shape)), range(len(inputs[0].shape))],
 )
 def conv_transpose(x: AnyArray, W: AnyArray, bias: AnyArray | None = None, **attributes: Any) -> AnyArray:
     """y[n, m, strides i + dilations k - pads] sums x[n, c, i] W[c, m, k] over the channels c of m's group.
@@ -111,6 +112,7 @@ def _col2im_signature(
     shape_inputs=(1, 2),
     attributes=("dilations", "pads", "strides"),
     widens=True,
+    combines=lambda node, inputs: [[1, 2], ()],
 )
 def col2im(x: AnyArray, image_shape: AnyArray, block_shape: AnyArray, **attributes: Any) -> Any:
     """x (N, channels * block, blocks) to images (N, channels, *image_shape); blocks add up in block order."""
@@ -128,11 +130,6 @@ def col2im(x: AnyArray, image_shape: AnyArray, block_shape: AnyArray, **attribut
     _add_overlapping(canvas, columns, g.strides, g.dilations)
     inside = (slice(before, before + size) for size, (before, _) in zip(image, g.sides, strict=True))
     return canvas[:, :, *inside]
-
-
-@col2im.combining
-def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
-    return [[1, 2], ()]
 
 
 @col2im.over_time
@@ -256,11 +253,6 @@ def _scaled(strides: Sequence[int], factors: Sequence[int]) -> list[int]:
 def _taps(W: NDArray[Any]) -> tuple[NDArray[Any], None]:
     """Return W (C, M, *kernel) as a matrix (kernel * M, C)."""
     return np.moveaxis(W, (0, 1), (-1, -2)).reshape(-1, len(W)), None
-
-
-@conv_transpose.combining
-def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
-    return [range(1, len(inputs[0].shape)), range(len(inputs[0].shape))]
 
 
 @conv_transpose.over_time
