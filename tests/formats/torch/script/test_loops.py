@@ -53,6 +53,20 @@ STACKED = ("for t in range(torch.size(x, 0)):", "  h = torch.add(torch.select(x,
         (("  _1 = torch.append(y, h)", "return y[-1]"), lambda s: s[-1]),
         (("  _1 = torch.append(y, h)", "return torch.add(y[0], torch.len(y))"), lambda s: s[0] + len(s)),
         (("  _1 = torch.append(y, h)", "return torch.stack(torch.slice(y, 1))"), lambda s: s[1:]),
+        (
+            ("  _1 = torch.append(y, (h, torch.neg(h)))", "a, b, = y[-1]", "return torch.sub(a, b)"),
+            lambda s: 2 * s[-1],
+        ),
+        (("  _1 = torch.append(y, torch.item(torch.sum(h)))", "return torch.tensor(y)"), lambda s: s.sum(1)),
+        (
+            (
+                "  _1 = torch.append(y, h)",
+                "_2 = torch.append(y, x)",
+                "_3 = torch.pop(y)",
+                "return torch.stack(y)",
+            ),
+            lambda s: s,
+        ),
         (("  _1 = torch.append(y, h)", "_2 = torch.append(y, x[0])", "return torch.stack(y)"), None),
     ],
 )
@@ -66,6 +80,35 @@ def test_a_loop_over_steps_collects_a_list(lines: Any, expected: Any, rows: int,
         np.testing.assert_array_equal(program(x), np.vstack([sums, x[:1]]))
     elif rows > 1 or expected(sums).size:
         np.testing.assert_array_equal(program(x), expected(sums))
+
+
+def test_a_loop_that_writes_the_first_steps_of_a_tensor_keeps_the_others(tmp_path: Path) -> None:
+    program = model(
+        tmp_path,
+        "y = torch.ones([torch.add(torch.size(x, 0), 2), torch.size(x, 1)])",
+        "for i in range(torch.size(x, 0)):",
+        "  _0 = torch.copy_(torch.select(y, 0, i), torch.mul(torch.select(x, 0, i), 2))",
+        "return y",
+    )
+    program(X)
+    program.save(tmp_path / "m.safetensors")
+    for opened in (program, onward.load(tmp_path / "m.safetensors")):
+        for rows in (1, 2, 30):
+            x = np.random.default_rng(rows).integers(-9, 9, (rows, 3)).astype(np.float32)
+            np.testing.assert_array_equal(opened(x), np.vstack([2 * x, np.ones((2, 3), np.float32)]))
+
+
+def test_a_variable_without_a_value_before_a_loop_gets_that_of_the_last_iteration(tmp_path: Path) -> None:
+    program = model(
+        tmp_path,
+        "h, n = uninitialized(Tensor), uninitialized(int)",
+        "for i in range(torch.size(x, 0)):",
+        "  h, n = torch.add(torch.select(x, 0, i), 1), torch.mul(i, 2)",
+        "return torch.add(h, n)",
+    )
+    for rows in (1, 2, 30):
+        x = np.random.default_rng(rows).integers(-9, 9, (rows, 3)).astype(np.float32)
+        np.testing.assert_array_equal(program(x), x[-1] + 1 + 2 * (rows - 1))
 
 
 def test_tensors_that_share_memory_stay_apart_from_those_that_a_loop_carries(tmp_path: Path) -> None:
