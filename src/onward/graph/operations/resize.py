@@ -168,6 +168,10 @@ def resize(
     changed = [(place, item) for place, item in enumerate(listed) if item.changes]
     outside, y = None, x if mode == "nearest" or x.dtype.kind == "f" else x.cast(np.float32)
     for place, item in sorted(changed, key=_order) if mode == "nearest" else changed:
+        modes = mode, coordinate_transformation_mode, nearest_mode
+        if type(item.before) is Size and _repeats(item, *modes):  # in one step, without computed places
+            y = _repeated(y, item)
+            continue
         at = _coordinates(coordinate_transformation_mode, item, x, sizes, place)
         if mode == "nearest":
             y = _element(y, item, _nearest(at, nearest_mode))
@@ -189,6 +193,15 @@ def _order(numbered: tuple[int, Axis]) -> tuple[bool, int]:
     item = numbered[1]
     grows = hint(item.after) > hint(item.before)
     return grows, -item.axis if grows else item.axis
+
+
+def _repeated(x: Any, item: Axis) -> Any:
+    """Repeat each element along an axis by a whole factor."""
+    factors = [int(item.scale or 1) if axis == item.axis else 1 for axis in range(x.rank)]
+    apart = x.apply("Unsqueeze", [item.axis + 1])
+    many = [*factors[: item.axis], 1, *factors[item.axis :]]
+    sizes = x.apply("Shape", dtype=np.int64) * np.array(factors)
+    return apart.apply("Expand", many).apply("Reshape", sizes.name, allowzero=1)
 
 
 def _repeats(
