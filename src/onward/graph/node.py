@@ -59,6 +59,10 @@ class Expansion(NamedTuple):
     constants: dict[str, AnyArray]
     known: Mapping[str, AnyArray] = MappingProxyType({})
 
+    def rest(self) -> list["Node"]:
+        """The nodes whose results are not known, and those without results, which check something."""
+        return [node for node in self.nodes if not node.outputs or not self.known.keys() >= {*node.outputs}]
+
 
 class Node(NamedTuple):
     """One application of an operation to values.

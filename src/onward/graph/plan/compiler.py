@@ -382,8 +382,7 @@ class Compiler:
         self._check_outputs(node, {name for inner in expansion.nodes for name in inner.outputs})
         self._add_constants({**expansion.constants, **expansion.known})
         self._uses.subtract(node.inputs)
-        known = expansion.known.keys()  # a check has no outputs
-        self._splice([inner for inner in expansion.nodes if not inner.outputs or {*inner.outputs} - known])
+        self._splice(expansion.rest())
         return True
 
     def _with_numbers(self, value: Value | None) -> Value | None:
