@@ -21,6 +21,7 @@ import onward.formats.compiled.running
 import onward.formats.keras.load
 import onward.formats.native
 import onward.formats.onnx.read
+import onward.formats.onnx.reference
 import onward.formats.onnx.translate
 import onward.formats.torch.exported_graph
 import onward.formats.torch.parts
