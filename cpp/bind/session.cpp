@@ -110,7 +110,13 @@ private:
         }
         std::vector<nb::object> results;
         for (size_t i = 0; i < outputs; i++) {
-            nb::object y = result(found, now.size() + i, layout, i, out);
+            nb::object target = out;
+            if (!out.is_none() && outputs > 1) {
+                if (!PyTuple_CheckExact(out.ptr()) || size_t(PyTuple_Size(out.ptr())) != outputs) return {};
+                target = out[i];
+                if (target.is_none()) return {};
+            }
+            nb::object y = result(found, now.size() + i, layout, i, target);
             if (!y.is_valid()) return {};
             spaces.push_back(memory_of<std::byte>(y));
             results.push_back(std::move(y));
@@ -147,21 +153,23 @@ private:
     }
 
     // The array for output i of a call, or an invalid object if the array in `out` needs a conversion.
-    nb::object result(const Found& found, size_t place, const Layout* layout, size_t i, const nb::object& out) const {
+    nb::object result(const Found& found, size_t place, const Layout* layout, size_t i, const nb::object& out) {
         const bool drops = layout && !layout->dropped[i].empty();
         onward::Axes shape;
         for (size_t axis = 0; axis < found.plan->core->outputs[place].size(); axis++)
             if (!drops || !std::binary_search(layout->dropped[i].begin(), layout->dropped[i].end(), Size(axis)))
                 shape.push_back(found.plan->core->outputs[place][axis]);
         if (out.is_none()) return empty(shape, found.entry->dtypes[place]);
-        const auto target = outputs == 1 ? Operand::of(out.ptr()) : std::nullopt;
+        const auto target = Operand::of(out.ptr());
         if (!target || !target->is_contiguous || !array_in(out.ptr())->is_writeable() ||
             target->dtype != found.entry->signature.outputs[place] || !(target->shape == shape))
             return {};
         const auto is_apart = [&](const Operand& input) {
             return input.is_contiguous && input.extent().is_apart(target->extent());
         };
-        return std::all_of(inputs.begin(), inputs.end(), is_apart) ? out : nb::object();
+        if (!std::all_of(inputs.begin(), inputs.end(), is_apart)) return {};
+        inputs.push_back(*target);  // the next output must be apart from this one, too
+        return out;
     }
 
     const nb::object plans, lock;
@@ -169,7 +177,7 @@ private:
     const std::vector<Time> times;
     std::vector<std::optional<Layout>> layouts;
     std::vector<Carry> now, other;  // those of the next call, and arrays for those after it
-    std::vector<Operand> inputs;    // of the present call
+    std::vector<Operand> inputs;    // of the present call, and then the arrays in `out`
 };
 
 }  // namespace

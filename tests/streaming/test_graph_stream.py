@@ -173,16 +173,28 @@ def recurrent_over_steps() -> Model:
 
 def test_out_may_not_share_memory_with_an_input_or_another_output() -> None:
     model, memory = recurrent_over_steps(), normal(np.random.default_rng(0), 2, 4, 12)
-    x, a, b = memory[0, :, :4], memory[0, :, 4:8], memory[0, :, 8:]  # between each other's elements
+    check_separate_outputs(model, [memory[0, :, 4 * i : 4 * i + 4] for i in range(3)], memory[0, :, 2:6])
+    parts = normal(np.random.default_rng(0), 3, 4, 4)  # which the core takes as they are
+    check_separate_outputs(model, [*parts], parts.reshape(12, 4)[2:6])
+
+
+def check_separate_outputs(model: Model, arrays: list[Any], between: Any) -> None:
+    """Check calls with an input and two outputs; another array shares memory with the first two."""
+    x, a, b = arrays
     expected = model(x[None])
     stream = model.stream(time_axis=1)
     for _ in range(3):  # in NumPy at first, later in the core
-        for out in ((a, a), (x, b), (a, memory[0, :, 6:10]), (memory[0, :, 3:7], b)):
+        for out in ((a, a), (x, b), (a, between), (between, b)):
             before = stream.state
             with pytest.raises(errors.ArgumentError, match="share"):
                 stream(x, out=out)
             np.testing.assert_equal(stream.state, before)
+        with pytest.raises(errors.ArgumentError, match="out is tuple, but must be"):
+            stream(x, out=(a,))
+        with pytest.raises(errors.DtypeError, match="out is NoneType"):
+            stream(x, out=(a, None))
         y = stream(x, out=(a, b))
+        assert y[0] is a and y[1] is b
         np.testing.assert_array_equal(y[0], expected[0][0])
         np.testing.assert_array_equal(y[1], expected[1][0])
         stream.reset()
@@ -223,7 +235,8 @@ def test_an_out_with_too_few_axes_is_a_wrong_shape() -> None:
         stream(np.ones((2, 4), np.float32), out=np.empty((), np.float32))
 
 
-def test_a_call_with_out_allocates_nothing_that_grows_with_the_model() -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_call_with_out_allocates_nothing_that_grows_with_the_model(count: int) -> None:
     sizes = []
     for width in (64, 512):
         graph = Graph()
@@ -231,14 +244,12 @@ def test_a_call_with_out_allocates_nothing_that_grows_with_the_model() -> None:
         h = graph.add_input("h", np.float32, (1, width))
         W = graph.add_constant(normal(np.random.default_rng(0), width, width))
         after = graph.add("Tanh", graph.add("Add", graph.add("MatMul", x, W), h))
-        graph.outputs = (graph.add("Neg", after), after)
-        dtype = np.dtype(np.float32)
-        graph.declared_outputs = (Input("y", dtype, (1, width)), Input("hn", dtype, (1, width)))
-        stream, step, out = (
-            Model(graph).stream(),
-            np.ones((1, width), np.float32),
-            np.empty((1, width), dtype),
-        )
+        outputs = [graph.add(name, after) for name in ("Neg", "Exp")[:count]]
+        graph.outputs, dtype = (*outputs, after), np.dtype(np.float32)
+        graph.declared_outputs = tuple(Input(name, dtype, (1, width)) for name in (*"yz"[:count], "hn"))
+        stream, step = Model(graph).stream(carry={"h": "hn"}), np.ones((1, width), np.float32)
+        arrays = [np.empty((1, width), dtype) for _ in outputs]
+        out: Any = arrays[0] if count == 1 else tuple(arrays)
         for _ in range(3):
             stream(step, out=out)
         tracemalloc.start()
