@@ -44,7 +44,7 @@ struct ArrayObject {
     }
 };
 
-// What the core uses of NumPy.
+// The parts of NumPy that the core uses.
 struct NumPy {
     PyTypeObject* ndarray;
     PyObject* (*empty)(int axes, const Py_ssize_t* shape, PyObject* dtype, int columns_first);  // owns the dtype

@@ -60,7 +60,7 @@ bool is_loop(const Found& found, const std::vector<Operand>& inputs, size_t carr
     return std::all_of(inputs.begin(), inputs.end(), [](const Operand& input) { return input.is_contiguous; });
 }
 
-// What a model inherits: a call costs no frame of Python if there is a plan for it.
+// The base class of models: a call that has a plan creates no Python frame.
 struct DirectCalls {
     const nb::object plans;
     const Size in_order;

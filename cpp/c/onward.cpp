@@ -37,7 +37,7 @@ onward_status failed(onward_status status, const char* text) {
 
 // Puts the path of the file in front of the last error.
 void name_file(const char* path) noexcept {
-    char text[most_text - 4] = {};  // with a path of a letter, it fits into the message
+    char text[most_text - 4] = {};  // leaves room in the message for a short path
     std::memcpy(text, message, sizeof text - 1);
     std::snprintf(message, sizeof message, "%s: %s", path, text);
 }

@@ -59,7 +59,7 @@ class StreamingModel:
 
     @property
     def format(self) -> Self:
-        """What shows the states to users and writes them to files."""
+        """The object that shows the states to users and writes them to files."""
         return self
 
     def run(self, x: Any, state: Any, batched: bool, is_step: bool) -> tuple[Array, Any]:

@@ -135,7 +135,7 @@ def eye_like(x: Any, *, dtype: Any = None, k: int = 0) -> Any:
 
 
 def _diagonals(x: Any) -> Any:
-    """Return the number of the diagonal of each element of matrices, 0 for the main one."""
+    """Return the diagonal on which each element of a matrix lies, 0 for the main one."""
     return places_along(x, -1).apply("Sub", places_along(x, -2))
 
 

@@ -26,9 +26,8 @@ from .registry import (
 )
 from .signatures import common_dtype, like_first
 
-# Where no signature rule is given, the shape is that of the view that the result is (`Strided`). Operations
-# that merge axes count as elementwise: an axis that is merged with another one has no counterpart in the
-# output.
+# Operations without a signature rule return views (`Strided`), which have the shape of the result. Operations
+# that merge axes count as elementwise: a merged axis has no counterpart in the output.
 
 
 @operation("Identity", signature=like_first, combines=elementwise, takes_sizes=True, moves=True)

@@ -183,7 +183,7 @@ class Operation:
 
     @property
     def expand_over_time(self) -> Expand | None:
-        """What replaces a node of a graph that will run over time, if that has no rules of its own."""
+        """The expansion of a node in a graph over time; None if the node has rules over time itself."""
         return None if self.is_composed and (self.stream or self.combines) else self.expand
 
     def folds(self, inputs: Sequence[Operand | None]) -> bool:

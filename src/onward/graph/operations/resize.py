@@ -259,7 +259,7 @@ def _size(x: Any, axis: int, size: Any) -> Any:
 
 
 def _coordinates(mode: str, item: Axis, x: Any, sizes: Any, place: int) -> Any:
-    """Return the coordinate of each element of an axis in the axis before; `place` is that of its size."""
+    """Return the coordinate in the input of each element of an axis, whose size is at `place` in sizes."""
     before, after = _size(x, item.axis, item.before), item.after
     if type(after) is not Size:
         after = x.t.constant_of([after], np.int64)

@@ -119,7 +119,7 @@ class Streamed:
 
     @property
     def format(self) -> Any:
-        """What shows the carries to users and writes them to files: the layers, or else this object."""
+        """The object that shows the carries to users and writes them to files: the layers, or this one."""
         return self if self.layers is None else self.layers
 
     @property
@@ -169,7 +169,7 @@ class Streamed:
 
     @property
     def names(self) -> list[str]:
-        """What calls and errors name the inputs: an only sequence is x."""
+        """The names of the inputs in calls and errors; a single sequence is called x."""
         return ["x"] if len(self.sequences) == 1 else [declared.name for declared in self.inputs]
 
     def in_order(self, args: Sequence[ArrayLike], named: Mapping[str, ArrayLike]) -> list[ArrayLike]:

@@ -235,7 +235,7 @@ def cumsum(t: Translator, self: Tensor, dim: int, dtype: Any = None) -> str:
 @aten("cumprod")
 @lifts_scalars
 def cumprod(t: Translator, self: Tensor, dim: int, dtype: Any = None) -> str:
-    """The products of the elements so far; those of float32 are in float64, in which they do not overflow."""
+    """The products of the elements so far; float32 is multiplied in float64, which avoids overflows."""
     x = expression(t, self, dtype or wide(self))
     y = x.cast(np.float64) if x.dtype == FLOAT32 else x
     return y.apply("CumProd", self.axis(dim)).cast(x.dtype).name

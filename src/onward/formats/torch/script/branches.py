@@ -25,9 +25,9 @@ Path = tuple[Any, ...]  # a key of a change, and places in nested values
 
 @dataclass
 class Region:
-    """Recorded code: its graph, what it changed, and of that what lasts, with the new values.
+    """Recorded code: its graph, the log of its changes, and those that last, with the new values.
 
-    `error` is the one that the code raises, if it does.
+    `error` is the error that the code raises, or None.
     """
 
     graph: Recording
@@ -106,7 +106,7 @@ class Join:
         self.recorder = recorder
 
     def inside(self, region: Region, value: Any, dtype: Any = None) -> str:
-        """Return the name in a region of a tensor or number, which gets the dtype if one is given."""
+        """Return the name of a tensor or number in a region, converted to the dtype if one is given."""
         with self.recorder.recording(region.graph):
             name = self.recorder.named(value)
             is_cast = dtype is not None and dtype != dtype_of(value)

@@ -96,7 +96,7 @@ class _Loop(Join):
         self.number, self.start = number, start  # start: the iterations before
         self.carried: dict[Path, Carried] = {}
         self.grown: dict[Path, None] = {}  # lists to which the body appends
-        self.added: dict[Path, tuple[list[Any], list[Any]]] = {}  # to these, at both ends
+        self.added: dict[Path, tuple[list[Any], list[Any]]] = {}  # what it adds at both ends of these
         self.done: set[Path] = set()  # what the body already takes from the iteration before
         self.changes: dict[Key, Change] = {}
 
@@ -170,7 +170,7 @@ class _Loop(Join):
         self.done = {*self.carried, *self.grown}
 
     def join(self, path: Path, a: Any, b: Any) -> Any:
-        """Note what an iteration takes over, or the value after it of what it takes over already."""
+        """Note that an iteration takes over a value or, if that is known, its value after the iteration."""
         if path not in self.done:
             return super().join(path, a, b)
         if path in self.grown:
