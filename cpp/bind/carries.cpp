@@ -315,15 +315,17 @@ private:
         const Found found = nb::inst_ptr<Plans>(plans)->find(operands);
         if (!found.plan || found.entry->dtypes.size() != kinds.size() + outputs.size()) return false;
         std::vector<nb::object> copies, after;
-        std::vector<std::byte*> spaces = found.spaces(operands, copies);
+        std::vector<std::byte*> spaces;
+        found.fill(spaces, operands, copies);
+        const size_t space = found.first_output();
         std::vector<const std::byte*> memory;
         std::vector<Shape> shapes;
         for (size_t i = 0; i < kinds.size(); i++) {
             const onward::Axes& shape = found.plan->core->outputs[i];
             if (found.entry->signature.outputs[i] != operands[i].dtype) return false;
             after.push_back(empty(shape, kinds[i].dtype));
-            spaces.push_back(memory_of<std::byte>(after[i]));
-            memory.push_back(spaces.back());
+            spaces[space + i] = memory_of<std::byte>(after[i]);
+            memory.push_back(spaces[space + i]);
             shapes.emplace_back(shape.begin(), shape.end());
         }
         for (size_t i = 0; i < outputs.size(); i++) {
@@ -334,7 +336,7 @@ private:
             if (first == 0) results.push_back(empty(sizes, found.entry->dtypes[place]));
             else if (!std::ranges::equal(array_in(results[i].ptr())->sizes(), sizes)) return false;
             const Size row = onward::bytes_of(shape, found.entry->signature.outputs[place]) / count;
-            spaces.push_back(memory_of<std::byte>(results[i]) + first * row);
+            spaces[space + place] = memory_of<std::byte>(results[i]) + first * row;
         }
         with_argument_errors([&] {
             const WithoutGil release;

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "bind/lock.h"
+#include "bind/slots.h"
 #include "bind/weights.h"
 #include "platform/denormals.h"
 #include "platform/dispatch.h"
@@ -71,6 +72,8 @@ bool interrupted() {
     return PyErr_CheckSignals() != 0;
 }
 
+PyObject* rethrow = nullptr;  // a function that throws the exception that is handled, which nanobind translates
+
 void raise_argument_error(const std::exception& error) {
     const nb::object type = nb::module_::import_("onward.errors").attr("ArgumentError");
     PyErr_SetString(type.ptr(), error.what());
@@ -84,6 +87,7 @@ void handle_signals() {
             main_thread = PyThread_get_thread_ident();
         }));
     onward::set_interrupt_check(interrupted);
+    rethrow = nb::cpp_function([] { throw; }).release().ptr();
     nb::register_exception_translator([](const std::exception_ptr& exception, void*) {
         try {
             std::rethrow_exception(exception);
@@ -119,6 +123,8 @@ void handle_exhaustion() {
 }
 
 }  // namespace
+
+void set_error() { PyObject_CallObject(rethrow, nullptr); }
 
 }  // namespace python
 

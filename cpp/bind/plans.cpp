@@ -8,26 +8,11 @@
 #include <functional>
 
 #include "bind/module.h"
+#include "bind/slots.h"
 
 namespace python {
 
 namespace {
-
-// A dtype by its number in NumPy; nullopt if a plan cannot read it.
-std::optional<DType> dtype_of(const ArrayObject& array) {
-    if (!array.is_native()) return {};
-    switch (array.dtype->number) {
-        case 0: return DType::boolean;
-        case 1: return DType::int8;
-        case 2: return DType::uint8;
-        case 5: return DType::int32;
-        case 7: return sizeof(long) == 4 ? DType::int32 : DType::int64;
-        case 9: return DType::int64;
-        case 11: return DType::float32;
-        case 12: return DType::float64;
-    }
-    return {};
-}
 
 std::vector<Entry> entries_of(const std::vector<EntryIn>& programs, size_t inputs) {
     std::vector<Entry> entries;
@@ -65,19 +50,40 @@ struct DirectCalls {
     const nb::object plans;
     const Size in_order;
 
-    static nb::object call(nb::handle_t<DirectCalls> handle, const nb::args& arguments, const nb::kwargs& named) {
+    static nb::object call(nb::handle handle, nb::handle arguments, nb::handle named) {
+        const auto args = nb::borrow<nb::tuple>(arguments);
         if (nb::inst_ready(handle)) {
             const DirectCalls& self = *nb::inst_ptr<DirectCalls>(handle);
             std::optional<nb::tuple> results;
-            if (Size(arguments.size()) <= self.in_order)
-                results = nb::inst_ptr<Plans>(self.plans)->call(arguments, named);
+            if (Size(args.size()) <= self.in_order) results = nb::inst_ptr<Plans>(self.plans)->call(args, named);
             if (results) return results->size() == 1 ? nb::object((*results)[0]) : nb::object(*results);
         }
-        return handle.attr("_call")(*arguments, **named);
+        const nb::object method = handle.attr("_call");
+        return nb::steal(checked(PyObject_Call(method.ptr(), args.ptr(), named.ptr())));
+    }
+
+    static PyObject* checked(PyObject* object) {
+        if (!object) nb::raise_python_error();
+        return object;
     }
 };
 
 }  // namespace
+
+std::optional<DType> dtype_of(const ArrayObject& array) {
+    if (!array.is_native()) return {};
+    switch (array.dtype->number) {
+        case 0: return DType::boolean;
+        case 1: return DType::int8;
+        case 2: return DType::uint8;
+        case 5: return DType::int32;
+        case 7: return sizeof(long) == 4 ? DType::int32 : DType::int64;
+        case 9: return DType::int64;
+        case 11: return DType::float32;
+        case 12: return DType::float64;
+    }
+    return {};
+}
 
 std::optional<Operand> Operand::of(PyObject* object) {
     const ArrayObject* const array = object ? array_in(object) : nullptr;
@@ -91,19 +97,16 @@ std::optional<Operand> Operand::of(PyObject* object) {
     return operand;
 }
 
-std::vector<std::byte*> Found::spaces(const std::vector<Operand>& inputs, std::vector<nb::object>& copies) const {
-    std::vector<std::byte*> memory;
-    memory.reserve(plan->core->plan.sizes().size());
-    memory.push_back(nullptr);
-    memory.push_back(entry->constant_memory);
+void Found::fill(std::vector<std::byte*>& spaces, const std::vector<Operand>& inputs,
+                 std::vector<nb::object>& copies) const {
+    spaces.resize(plan->core->plan.sizes().size());
+    spaces[1] = entry->constant_memory;
+    size_t space = 2;
     for (size_t i = 0; i < inputs.size(); i++) {
         if (entry->signature.inputs[i].value) continue;
-        memory.push_back(inputs[i].data);
-        if (inputs[i].is_contiguous) continue;
-        copies.push_back(numpy().ascontiguousarray(nb::handle(inputs[i].array)));
-        memory.back() = memory_of<std::byte>(copies.back());
+        if (!inputs[i].is_contiguous) copies.push_back(numpy().ascontiguousarray(nb::handle(inputs[i].array)));
+        spaces[space++] = inputs[i].is_contiguous ? inputs[i].data : memory_of<std::byte>(copies.back());
     }
-    return memory;
 }
 
 Plans::Plans(std::vector<nb::str> names, const std::vector<EntryIn>& programs) : names(std::move(names)) {
@@ -116,10 +119,10 @@ void Plans::replace(const std::vector<EntryIn>& programs) {
     entries.swap(found);
 }
 
-std::vector<Operand> Plans::operands(const nb::tuple& arguments, const nb::dict& named) const {
+std::vector<Operand> Plans::operands(const nb::tuple& arguments, nb::handle named) const {
     std::vector<Operand> inputs;
-    const size_t n = arguments.size();
-    if (n + named.size() != names.size()) return {};
+    const size_t n = arguments.size(), others = named.is_valid() ? size_t(PyDict_Size(named.ptr())) : 0;
+    if (n + others != names.size()) return {};
     inputs.reserve(names.size());
     for (size_t i = 0; i < names.size(); i++) {
         const auto input =
@@ -142,7 +145,7 @@ Found Plans::find(const std::vector<Operand>& inputs) const {
 }
 
 std::optional<std::pair<Size, Size>> Plans::allow(const nb::tuple& arguments, Size memory, Size most_work) const {
-    const Found found = match(operands(arguments, {}));
+    const Found found = match(operands(arguments, nb::handle()));
     if (!found.plan || !found.plan->has_fitted) return {};
     const onward::BoundPlan& bound = *found.plan->core;
     Size needed = bound.arena_size;
@@ -178,17 +181,19 @@ Found Plans::match(const std::vector<Operand>& inputs) const {
     return {};
 }
 
-std::optional<nb::tuple> Plans::call(const nb::tuple& arguments, const nb::dict& named) const {
+std::optional<nb::tuple> Plans::call(const nb::tuple& arguments, nb::handle named) const {
     const std::vector<Operand> inputs = operands(arguments, named);
     const Found found = find(inputs);
     if (!found.plan) return {};
     const auto& [_, entry, plan] = found;
     std::vector<nb::object> copies;
-    std::vector<std::byte*> spaces = found.spaces(inputs, copies);
+    std::vector<std::byte*> spaces;
+    found.fill(spaces, inputs, copies);
+    const size_t first = found.first_output();
     nb::tuple results = nb::steal<nb::tuple>(PyTuple_New(Py_ssize_t(entry->dtypes.size())));
     for (size_t i = 0; i < entry->dtypes.size(); i++) {
         nb::object result = empty(plan->core->outputs[i], entry->dtypes[i]);
-        spaces.push_back(memory_of<std::byte>(result));
+        spaces[first + i] = memory_of<std::byte>(result);
         PyTuple_SetItem(results.ptr(), Py_ssize_t(i), result.release().ptr());
     }
     return with_argument_errors([&] {
@@ -201,30 +206,31 @@ std::optional<nb::tuple> Plans::call(const nb::tuple& arguments, const nb::dict&
 std::optional<std::tuple<Size, bool, nb::tuple, nb::tuple>> Plans::repeat(Size count, const nb::tuple& arguments,
                                                                           size_t carried) const {
     std::vector<nb::object> copies;
-    const std::vector<Operand> inputs = operands(arguments, {});
+    const std::vector<Operand> inputs = operands(arguments, nb::handle());
     const Found found = find(inputs);
     if (count < 1 || !found.plan || !is_loop(found, inputs, carried)) return {};
     const Entry* const entry = found.entry;
     const Plan& plan = *found.plan;
-    std::vector<std::byte*> spaces = found.spaces(inputs, copies);
-    const size_t first_output = spaces.size(), first_carried = entry->signature.inputs[1].value ? 3 : 4;
+    std::vector<std::byte*> spaces;
+    found.fill(spaces, inputs, copies);
+    const size_t first_output = found.first_output(), first_carried = entry->signature.inputs[1].value ? 3 : 4;
     int64_t number;
     std::memcpy(&number, inputs[0].data, sizeof number);
     bool condition = true;
     spaces[2] = (std::byte*)&number;
-    spaces.push_back((std::byte*)&condition);
+    spaces[first_output] = (std::byte*)&condition;
     std::vector<nb::object> states[2], scanned;  // a run reads one set of states and writes the other
     std::vector<Size> strides;
     for (size_t i = 1; i < entry->dtypes.size(); i++) {
         if (i <= carried) {
             for (auto& set : states) set.push_back(empty(plan.core->outputs[i], entry->dtypes[i]));
-            spaces.push_back(memory_of<std::byte>(states[0].back()));
+            spaces[first_output + i] = memory_of<std::byte>(states[0].back());
         } else {
             std::vector<Size> shape{count};
             shape.insert(shape.end(), plan.core->outputs[i].begin(), plan.core->outputs[i].end());
             scanned.push_back(empty(shape, entry->dtypes[i]));
             strides.push_back(onward::bytes_of(plan.core->outputs[i], entry->signature.outputs[i]));
-            spaces.push_back(memory_of<std::byte>(scanned.back()));
+            spaces[first_output + i] = memory_of<std::byte>(scanned.back());
         }
     }
     std::vector<std::byte*> memory[2];
@@ -247,17 +253,17 @@ std::optional<std::tuple<Size, bool, nb::tuple, nb::tuple>> Plans::repeat(Size c
 void bind_plans(nb::module_& m) {
     nb::class_<DirectCalls>(m, "DirectCalls",
                             "Calls that run a plan of `plans` if there is one and at most `in_order` arguments have no "
-                            "name, and otherwise the method `_call`.")
-        .def(nb::init<const nb::object&, Size>(), "plans"_a, "in_order"_a)
-        .def("__call__", &DirectCalls::call,
-             nb::sig("def __call__(self, *args: typing.Any, **inputs: typing.Any) -> typing.Any"),
-             "Run the model, and return its output, or a tuple of several.");
+                            "name, and otherwise the method `_call`.",
+                            nb::type_slots(call_slots<DirectCalls::call>()))
+        .def(nb::init<const nb::object&, Size>(), "plans"_a, "in_order"_a);
     nb::class_<Plans>(m, "Plans",
                       "Programs of one graph: (program, constants, inputs (dtype, shape, value or None), dtypes of the "
                       "outputs). A size -1 - n in a shape is that of axis n of the program.")
         .def(nb::init<std::vector<nb::str>, const std::vector<EntryIn>&>(), "names"_a, "programs"_a)
         .def("replace", &Plans::replace, "programs"_a, "Take other programs of the same graph.")
-        .def("__call__", &Plans::call, "arguments"_a, "named"_a,
+        .def("__call__", [](const Plans& plans, const nb::tuple& arguments, const nb::dict& named) {
+            return plans.call(arguments, named);
+        }, "arguments"_a, "named"_a,
              "Run the plan for these inputs and return its outputs, or None if there is none.")
         .def_prop_ro("most_work", &Plans::most_work, "The most elementary operations of a plan that was found.")
         .def("allow", &Plans::allow, "arguments"_a, "memory"_a, "work"_a,

@@ -16,6 +16,9 @@
 
 namespace python {
 
+// A dtype by its number in NumPy; nullopt if a plan cannot read it.
+std::optional<DType> dtype_of(const ArrayObject& array);
+
 // An array of a call.
 struct Operand : onward::CallArray {
     PyObject* array;  // which must stay alive
@@ -46,8 +49,15 @@ struct Found {
     const Entry* entry = nullptr;
     std::shared_ptr<Plan> plan;
 
-    // The memory of the spaces before the outputs; `copies` takes those of inputs that are not contiguous.
-    std::vector<std::byte*> spaces(const std::vector<Operand>& inputs, std::vector<nb::object>& copies) const;
+    // Fills the spaces before the outputs, and makes room for these; `copies` takes inputs that are not contiguous.
+    void fill(std::vector<std::byte*>& spaces, const std::vector<Operand>& inputs,
+              std::vector<nb::object>& copies) const;
+    // The space of the first output.
+    size_t first_output() const { return plan->core->plan.sizes().size() - entry->dtypes.size(); }
+    // Whether the program holds for all values of its inputs.
+    bool needs_no_value() const {
+        return std::ranges::none_of(entry->signature.inputs, [](const auto& input) { return input.value.has_value(); });
+    }
 };
 
 class Plans {
@@ -58,7 +68,7 @@ public:
     // Takes other programs of the same graph; running calls keep the old ones.
     void replace(const std::vector<EntryIn>& programs);
 
-    std::optional<nb::tuple> call(const nb::tuple& arguments, const nb::dict& named) const;
+    std::optional<nb::tuple> call(const nb::tuple& arguments, nb::handle named) const;  // `named` may be invalid
 
     // Runs the body of a loop up to `count` >= 1 times, from (i, condition, *carried, *others) to (condition, *carried,
     // *scanned). Returns how often it ran, the last condition, the carried arrays, and the scanned ones of all runs.
@@ -81,7 +91,7 @@ private:
     // The program and the plan for these inputs; the plan may be null.
     Found match(const std::vector<Operand>& inputs) const;
     // The inputs of a call in order; nothing if one is missing or not an array.
-    std::vector<Operand> operands(const nb::tuple& arguments, const nb::dict& named) const;
+    std::vector<Operand> operands(const nb::tuple& arguments, nb::handle named) const;
 
     const std::vector<nb::str> names;
     std::shared_ptr<const std::vector<Entry>> entries;

@@ -8,6 +8,7 @@
 #include "bind/lock.h"
 #include "bind/module.h"
 #include "bind/plans.h"
+#include "bind/slots.h"
 
 namespace python {
 
@@ -37,16 +38,16 @@ public:
 
     // Runs arguments that a program accepts as they are. All others go to the Python subclass, which converts them,
     // compiles a program, runs one that needs Python, or raises an error.
-    static nb::object call(nb::handle_t<Session> handle, const nb::args& args, const nb::kwargs& named) {
+    static nb::object call(nb::handle handle, nb::handle arguments, nb::handle named) {
+        const auto args = nb::borrow<nb::tuple>(arguments);
         Session& self = *nb::inst_ptr<Session>(handle);
-        nb::object out = nb::none();
-        const size_t known = named.size() ? size_t(named.contains("out")) : 0;
-        if (known) out = named["out"];
-        if (named.size() == known) {
+        const bool is_named = named.is_valid() && PyDict_Size(named.ptr());
+        const nb::handle out = is_named ? PyDict_GetItemString(named.ptr(), "out") : nullptr;
+        if (!is_named || (out.is_valid() && PyDict_Size(named.ptr()) == 1)) {
             const CallLock::Held held(*nb::inst_ptr<CallLock>(self.lock));
-            if (nb::object y = self.run(args, out); y.is_valid()) return y;
+            if (nb::object y = self.run(args, out.is_none() ? nb::handle() : out); y.is_valid()) return y;
         }
-        return nb::borrow<nb::object>(handle).attr("_converted")(args, named);
+        return handle.attr("_converted")(args, is_named ? nb::borrow(named) : nb::object(nb::dict()));
     }
 
     nb::list carries() const {
@@ -60,7 +61,7 @@ public:
         std::vector<Carry> carries;
         for (const nb::object& array : arrays) carries.emplace_back(array);
         now = std::move(carries);
-        other.clear();
+        other.clear(), can_repeat = false;
     }
 
     bool is_open = true;  // otherwise calls go to the subclass, which raises an error
@@ -78,57 +79,78 @@ private:
         }
     };
 
-    // Returns the output, or an invalid object if no program accepts the arguments as they are.
-    nb::object run(const nb::args& args, const nb::object& out) {
-        const Plans& programs = *nb::inst_ptr<Plans>(plans);
-        if (!is_open || now.size() + args.size() != programs.inputs()) return {};
-        inputs.clear();
-        for (const Carry& carry : now) inputs.push_back(carry.operand);
-        for (const nb::handle arg : args) {
-            const auto operand = Operand::of(arg.ptr());
-            if (!operand) return {};
-            inputs.push_back(*operand);
-        }
-        const size_t axes_of_input = args.size() ? inputs[now.size()].shape.size() : 0;
-        const bool is_known = axes_of_input < layouts.size() && layouts[axes_of_input];
-        const Layout* const layout = is_known ? &*layouts[axes_of_input] : nullptr;
-        if (!layouts.empty() && !(layout && has_layout(*layout))) return {};
-        const Found found = programs.find(inputs);
-        if (!found.plan || found.entry->dtypes.size() != now.size() + outputs) return {};
-
+    // Returns the output, or an invalid object if no program accepts the arguments as they are. `out` may be invalid.
+    nb::object run(const nb::tuple& args, nb::handle out) {
+        if (!is_open || !(is_repeated(args) || find(args))) return {};
+        const size_t carries = now.size(), first = found.first_output();
         std::vector<nb::object> copies;
-        std::vector<std::byte*> spaces = found.spaces(inputs, copies);
-        if (other.size() != now.size()) other.clear();
-        for (size_t i = 0; i < now.size(); i++) {
-            const auto& shape = found.plan->core->outputs[i];
-            const auto made = [&] { return Carry(empty(shape, found.entry->dtypes[i])); };
-            if (i == other.size()) other.push_back(made());
-            else if (other[i].operand.dtype != found.entry->signature.outputs[i] ||
-                     !(other[i].operand.shape == shape))
-                other[i] = made();
-            spaces.push_back(other[i].operand.data);
-        }
-        std::vector<nb::object> results;
+        inputs.erase(inputs.begin() + Size(carries + args.size()), inputs.end());
+        found.fill(spaces, inputs, copies);
+        for (size_t i = 0; i < carries; i++) spaces[first + i] = other[i].operand.data;
+        results.resize(outputs);
+        if (out.is_valid() && outputs > 1 && (!PyTuple_CheckExact(out.ptr()) || nb::len(out) != outputs)) return {};
         for (size_t i = 0; i < outputs; i++) {
-            nb::object target = out;
-            if (!out.is_none() && outputs > 1) {
-                if (!PyTuple_CheckExact(out.ptr()) || size_t(PyTuple_Size(out.ptr())) != outputs) return {};
-                target = out[i];
-                if (target.is_none()) return {};
-            }
-            nb::object y = result(found, now.size() + i, layout, i, target);
-            if (!y.is_valid()) return {};
-            spaces.push_back(memory_of<std::byte>(y));
-            results.push_back(std::move(y));
+            results[i] = result(i, out.is_valid() && outputs > 1 ? nb::handle(out[i]) : out);
+            if (!results[i].is_valid()) return {};
+            spaces[first + carries + i] = memory_of<std::byte>(results[i]);
         }
         with_argument_errors([&] {
-            const WithoutGil release;
+            std::optional<WithoutGil> release;
+            if (found.plan->core->work > short_work) release.emplace();
             found.plan->run(spaces);
         });
         if (PyErr_CheckSignals()) throw nb::python_error();  // the call has no effect
         std::swap(now, other);
         axes = int(axes_of_input);
-        return outputs == 1 ? std::move(results[0]) : nb::object(tuple_of(results));
+        return outputs == 1 ? std::move(results[0]) : nb::object(tuple_of(std::exchange(results, {})));
+    }
+
+    // Whether arguments and carries are as in the last call, except for their values. If so, stores where they are.
+    bool is_repeated(const nb::tuple& args) {
+        if (!can_repeat || args.size() != alike.size()) return false;
+        const size_t carries = now.size();
+        for (size_t i = 0; i < alike.size(); i++) {
+            const ArrayObject* const x = array_in(args[i].ptr());
+            if (!x || !x->is_contiguous() || dtype_of(*x) != inputs[carries + i].dtype ||
+                !std::ranges::equal(x->sizes(), alike[i]))
+                return false;
+        }
+        for (size_t i = 0; i < carries; i++) inputs[i].data = now[i].operand.data;
+        for (size_t i = 0; i < alike.size(); i++) inputs[carries + i].data = array_in(args[i].ptr())->data;
+        return true;
+    }
+
+    // Finds the plan for arguments, and makes room for the carries after it.
+    bool find(const nb::tuple& args) {
+        can_repeat = false;
+        const Plans& programs = *nb::inst_ptr<Plans>(plans);
+        if (now.size() + args.size() != programs.inputs()) return false;
+        inputs.clear(), alike.clear();
+        for (const Carry& carry : now) inputs.push_back(carry.operand);
+        for (const nb::handle arg : args) {
+            const auto operand = Operand::of(arg.ptr());
+            if (!operand) return false;
+            inputs.push_back(*operand), alike.push_back(operand->shape);
+        }
+        axes_of_input = args.size() ? alike[0].size() : 0;
+        const bool is_known = axes_of_input < layouts.size() && layouts[axes_of_input];
+        layout = is_known ? &*layouts[axes_of_input] : nullptr;
+        if (!layouts.empty() && !(layout && has_layout(*layout))) return false;
+        found = programs.find(inputs);
+        if (!found.plan || found.entry->dtypes.size() != now.size() + outputs) return false;
+        can_repeat = std::ranges::all_of(inputs, &Operand::is_contiguous) && found.needs_no_value();
+        if (other.size() != now.size()) other.clear();
+        for (size_t i = 0; i < now.size(); i++) {
+            const auto& shape = found.plan->core->outputs[i];
+            const auto made = [&] { return Carry(empty(shape, found.entry->dtypes[i])); };
+            const auto is_like = [&](const Carry& carry) {
+                return carry.operand.dtype == found.entry->signature.outputs[i] && carry.operand.shape == shape;
+            };
+            if (i == other.size()) other.push_back(made());
+            else if (!is_like(other[i])) other[i] = made();
+            can_repeat = can_repeat && is_like(now[i]);
+        }
+        return true;
     }
 
     // Adds the axes that the inputs lack; returns false if these have too few axes or different durations.
@@ -153,13 +175,16 @@ private:
     }
 
     // The array for output i of a call, or an invalid object if the array in `out` needs a conversion.
-    nb::object result(const Found& found, size_t place, const Layout* layout, size_t i, const nb::object& out) {
-        const bool drops = layout && !layout->dropped[i].empty();
-        onward::Axes shape;
-        for (size_t axis = 0; axis < found.plan->core->outputs[place].size(); axis++)
-            if (!drops || !std::binary_search(layout->dropped[i].begin(), layout->dropped[i].end(), Size(axis)))
-                shape.push_back(found.plan->core->outputs[place][axis]);
-        if (out.is_none()) return empty(shape, found.entry->dtypes[place]);
+    nb::object result(size_t i, nb::handle out) {
+        const size_t place = now.size() + i;
+        const auto& whole = found.plan->core->outputs[place];
+        onward::Axes shape = whole;
+        if (layout && !layout->dropped[i].empty()) {
+            shape = {};
+            for (size_t axis = 0; axis < whole.size(); axis++)
+                if (!std::ranges::binary_search(layout->dropped[i], Size(axis))) shape.push_back(whole[axis]);
+        }
+        if (!out.is_valid()) return empty(shape, found.entry->dtypes[place]);
         const auto target = Operand::of(out.ptr());
         if (!target || !target->is_contiguous || !array_in(out.ptr())->is_writeable() ||
             target->dtype != found.entry->signature.outputs[place] || !(target->shape == shape))
@@ -169,26 +194,39 @@ private:
         };
         if (!std::all_of(inputs.begin(), inputs.end(), is_apart)) return {};
         inputs.push_back(*target);  // the next output must be apart from this one, too
-        return out;
+        return nb::borrow(out);
     }
+
+    // Releasing the GIL takes as long as about so many elementary operations.
+    static constexpr Size short_work = 1 << 16;
 
     const nb::object plans, lock;
     const size_t outputs;
     const std::vector<Time> times;
     std::vector<std::optional<Layout>> layouts;
     std::vector<Carry> now, other;  // those of the next call, and arrays for those after it
-    std::vector<Operand> inputs;    // of the present call, and then the arrays in `out`
+
+    // What the last call found.
+    Found found;
+    const Layout* layout = nullptr;
+    bool can_repeat = false;             // whether the next call may have the same plan
+    size_t axes_of_input = 0;
+    std::vector<Operand> inputs;         // in the layout of the graph, and then the arrays in `out`
+    std::vector<onward::Axes> alike;     // the shapes of the arguments
+    std::vector<std::byte*> spaces;
+    std::vector<nb::object> results;     // of the present call
 };
 
 }  // namespace
 
 void bind_session(nb::module_& m) {
-    nb::class_<Session>(m, "Session", "Programs of a graph with carries that each call passes to the next one.")
+    nb::class_<Session>(m, "Session",
+                        "Programs of a graph with carries that each call passes to the next one. A call runs a block, "
+                        "and returns the outputs.",
+                        nb::type_slots(call_slots<Session::call>()))
         .def(nb::init<const nb::object&, const nb::object&, size_t, const std::vector<std::optional<LayoutIn>>&,
                       const std::vector<Time>&>(),
              "plans"_a, "lock"_a, "outputs"_a, "layouts"_a, "times"_a)
-        .def("__call__", &Session::call, nb::sig("def __call__(self, *args: object, **inputs: object) -> object"),
-             "Run a block, and return the outputs.")
         .def_prop_rw("_carries", &Session::carries, &Session::set_carries, "The carries of the next call.")
         .def_rw("_is_open", &Session::is_open, "Whether the sequence continues.")
         .def_rw("_axes", &Session::axes, "The number of axes of the first input of the last call, or -1.");
