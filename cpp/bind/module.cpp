@@ -138,11 +138,9 @@ NB_MODULE(_core, m) {
     bind_layers(m);
     bind_backward(m);
     bind_losses(m);
-    bind_stream(m);
     bind_plan(m);
     bind_plans(m);
     bind_pool(m);
-    bind_carries(m);
     bind_session(m);
     bind_model_file(m);
     bind_messages(m);

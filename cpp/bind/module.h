@@ -8,11 +8,9 @@ namespace python {
 void bind_layers(nanobind::module_& m);
 void bind_backward(nanobind::module_& m);
 void bind_losses(nanobind::module_& m);
-void bind_stream(nanobind::module_& m);
 void bind_plan(nanobind::module_& m);
 void bind_plans(nanobind::module_& m);
 void bind_pool(nanobind::module_& m);
-void bind_carries(nanobind::module_& m);
 void bind_session(nanobind::module_& m);
 void bind_model_file(nanobind::module_& m);
 void bind_messages(nanobind::module_& m);

@@ -41,7 +41,7 @@ private:
 
 // What the plans of a program share.
 struct Code {
-    const std::shared_ptr<const onward::Program> core;
+    const std::shared_ptr<const onward::PlanSource> core;
     Arenas arenas{};
 };
 
@@ -54,17 +54,19 @@ struct Plan {
 
     // Runs all steps in an arena of this call. `spaces` holds the memory of all spaces except the first.
     void run(std::vector<std::byte*>& spaces) const {
-        code->arenas.with(core->arena_size, [&](std::byte* arena) {
+        const auto run_in = [&](std::byte* arena) {
             spaces[0] = arena;
             core->plan.run(spaces.data(), 0, core->plan.size());
-        });
+        };
+        if (core->arena_size) code->arenas.with(core->arena_size, run_in);
+        else run_in(nullptr);
     }
 };
 
 class Program {
 public:
     Program(const In& words, const std::vector<nb::object>& weights);
-    explicit Program(std::shared_ptr<const onward::Program> core);
+    explicit Program(std::shared_ptr<const onward::PlanSource> core);
     Program(const Program&) = delete;
 
     // Returns the plan for these sizes of the axes, or null if the program does not hold for them: because of its

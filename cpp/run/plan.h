@@ -81,6 +81,13 @@ public:
     // if its dtype does not fit; where no dtype is stated, it is float32. Lists, names, operations and weights must
     // outlive the plan, or lie in its memory.
 
+    // A function of the memory of the spaces, which needs no destructor.
+    template <class Function>
+    void add(const Function& function) {
+        auto run = [](const void* kept, std::byte* const* spaces) { (*(const Function*)kept)(spaces); };
+        steps.push_back({run, kept.keep(function)});
+    }
+
     // Steps that move, select or convert elements of any dtype.
     void copy(const View& x, const View& y);
     // Fills y with the number x, except for the box of elements from low[axis] to high[axis] - 1.
@@ -220,12 +227,6 @@ private:
         void (*run)(const void* kept, std::byte* const* spaces);
         const void* kept;
     };
-    template <class Function>
-    void add(const Function& function) {
-        auto run = [](const void* kept, std::byte* const* spaces) { (*(const Function*)kept)(spaces); };
-        steps.push_back({run, kept.keep(function)});
-    }
-
     // A loop that is ready to run, and the places of its slices and states.
     struct Loop;
     void run_loop(const Loop& loop, std::byte* const* spaces) const;

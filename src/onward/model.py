@@ -31,9 +31,8 @@ if TYPE_CHECKING:
     from .graph.plan.program import Program
     from .layers.sequential import Sequential
     from .layers.summary import Row
+    from .streaming.graph_pool import GraphPool
     from .streaming.graph_stream import GraphStream
-    from .streaming.pool import Pool
-    from .streaming.stream import Stream
     from .tracing.trace import Trace
 
 
@@ -204,7 +203,7 @@ class Model(_core.DirectCalls, BaseModel):
         initial: Mapping[str, ArrayLike] | None = None,
         time_axis: int | None = None,
         **fixed: ArrayLike,
-    ) -> Stream | GraphStream:
+    ) -> GraphStream:
         """Return a sequence that continues from call to call, or `batch` of them: `y = stream(x)`.
 
         The model runs block by block, and the outputs are bitwise those of one call on the whole sequence;
@@ -342,7 +341,7 @@ class Model(_core.DirectCalls, BaseModel):
         initial: Mapping[str, ArrayLike] | None = None,
         time_axis: int | None = None,
         **fixed: ArrayLike,
-    ) -> Pool:
+    ) -> GraphPool:
         """Return thousands of streams, addressed by id: `ids = pool.open(n)`, `y = pool.step(ids, x)`.
 
         The arguments after `max_capacity` are those of `stream`. Raises ArgumentError, which names the node,

@@ -18,11 +18,10 @@
 #include "run/backward.h"
 #include "run/dense.h"
 #include "run/integers.h"
+#include "run/layer_program.h"
 #include "run/losses.h"
-#include "run/pool.h"
 #include "run/quantized_lstm.h"
 #include "run/stack.h"
-#include "run/stream.h"
 
 using namespace onward;
 
@@ -155,15 +154,31 @@ void steps(const Case& c, Hash& hash) {
     Random random;
     const auto W = random.numbers<Real>(O * stack.P), b = random.numbers<Real>(O), x = random.numbers<Real>(T * B * I);
     const Dense<Real> dense({Format::native, W.data()}, b.data(), O, stack.P);
-    const std::vector<Stage<Real>> stages{&stack, &dense};
-    std::vector<Real> streamed(T * B * O), pooled(T * B * O);
-    Stream<Real> stream(stages, B);
-    stream.advance({x.data(), B * I, I}, {streamed.data(), B * O, O}, T);
-    Pool<Real> pool(stages, B, B);
-    std::vector<Size> ids(B);
-    pool.open(B, ids.data());
-    for (Size t = 0; t < T; t++) pool.step(ids.data(), B, x.data() + t * B * I, pooled.data() + t * B * O);
-    if (streamed != pooled) throw std::runtime_error("a pool and a stream give different results");
+    const LayerProgram<Real> program({&stack, &dense}, false);
+    const auto whole = program.unbound(), step = program.unbound();
+    program.bind({T, B}, *whole), program.bind({1, B}, *step);
+
+    // the states before and after a block: h and, if there is one, c
+    const bool lstm = c.cell == Cell::lstm;
+    std::vector<Real> states[2][2];
+    const auto run = [&](const BoundPlan& plan, Size t, std::vector<Real>& y, Size from) {
+        std::vector<std::byte*> spaces{nullptr, nullptr};
+        const auto add = [&](const Real* memory) { spaces.push_back((std::byte*)memory); };
+        const auto add_states = [&](auto& arrays) {
+            add(arrays[0].data());
+            if (lstm) add(arrays[1].data());
+        };
+        add_states(states[from]), add(x.data() + t * B * I), add_states(states[1 - from]), add(y.data() + t * B * O);
+        plan.plan.run(spaces.data(), 0, plan.plan.size());
+    };
+    const auto start = [&] {
+        for (auto& arrays : states) arrays[0].assign(2 * B * stack.P, 0), arrays[1].assign(2 * B * H, 0);
+    };
+    std::vector<Real> streamed(T * B * O), stepped(T * B * O);
+    start(), run(*whole, 0, streamed, 0);
+    start();
+    for (Size t = 0; t < T; t++) run(*step, t, stepped, t % 2);
+    if (streamed != stepped) throw std::runtime_error("a block and its steps give different results");
     hash.add(streamed);
 }
 

@@ -18,9 +18,8 @@ from ..errors import ArgumentError, LayerAttributeError, MemoryLimitError, Onwar
 from .base_model import LOADING, BaseModel, IncompatibleKeys
 
 if TYPE_CHECKING:
-    from ..streaming.graph_stream import GraphStream
-    from ..streaming.pool import Pool
-    from ..streaming.stream import Stream
+    from ..streaming.graph_pool import SequencePool
+    from ..streaming.graph_stream import SequenceStream
     from ..tracing.trace import Trace
     from .summary import Row
 
@@ -107,21 +106,21 @@ class Layer(BaseModel):
         if not fits:
             raise ArgumentError(f"cache was not returned by the forward method of {self!r}")
 
-    def stream(self, batch: int | None = None) -> Stream | GraphStream:
+    def stream(self, batch: int | None = None) -> SequenceStream:
         """One sequence that continues from call to call, or `batch` of them: `y = stream(x)`.
 
         Raises ArgumentError if the model needs future steps, as a reverse direction does.
         """
-        stream: Stream | GraphStream = facade.call("stream", self, batch)
+        stream: SequenceStream = facade.call("stream", self, batch)
         return stream
 
-    def pool(self, capacity: int, max_capacity: int | None = None) -> Pool:
+    def pool(self, capacity: int, max_capacity: int | None = None) -> SequencePool:
         """Thousands of streams, addressed by id: `ids = pool.open(n)`, `y = pool.step(ids, x)`.
 
         Memory is allocated for `capacity` streams and doubles as needed, up to max_capacity. Raises
         ArgumentError as `stream` does.
         """
-        pool: Pool = facade.call("pool", self, capacity, max_capacity)
+        pool: SequencePool = facade.call("pool", self, capacity, max_capacity)
         return pool
 
     def trace(

@@ -8,9 +8,7 @@ from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-import onward._core as _core
+from numpy.typing import ArrayLike
 
 from ..core import arrays
 from ..core.calls import Change
@@ -19,7 +17,7 @@ from ..graph.node import AnyArray
 from ..graph.over_time.rows import by_rows
 from ..graph.over_time.streamed import MAX_PROGRAMS, Carry, Streamed
 from ..graph.plan.planner import Planner
-from .pool import Pool, argument_errors, checked_ids
+from .pool import Pool, States, checked_ids
 from .rows import (
     ROWS_AT_ONCE,
     Part,
@@ -38,8 +36,6 @@ from .rows import (
 )
 from .state import Ids
 
-States = list[Sequence[AnyArray]]  # the carries of each stream
-
 
 class GraphPool(Pool):
     """Streams of one whole model, addressed by id: y = pool.step(ids, x) runs one block of each in ids.
@@ -54,10 +50,6 @@ class GraphPool(Pool):
     def __init__(self, streamed: Streamed, capacity: int, max_capacity: int | None = None) -> None:
         super().__init__(streamed, capacity, max_capacity)
         self._count = len(streamed.carries)
-        for carry in streamed.carries:
-            if carry.initial.dtype.hasobject:
-                raise ArgumentError(f"{carry.name} holds texts, which a pool cannot keep: use a stream")
-        self._carried: Any = _core.Carries(list(streamed.initial))
         self.rows: Rows | None = None  # how the rows run, which may be unknown before the first step
         rows = self._declared_rows()
         if rows is not None:
@@ -87,12 +79,12 @@ class GraphPool(Pool):
     def _set_rows(self, rows: Rows) -> None:
         """Set how the rows run; the core runs them alone if they run together."""
         self.rows = rows
-        self._set_axes(rows)
+        self._set_rows_of_carries(rows)
         if rows.are_together and rows.output_axes is not None:
-            self._carried.set_calls(rows.planner.ready, *self._ports(rows), ROWS_AT_ONCE)
+            self._set_calls(rows.planner.ready, *self._ports(rows), ROWS_AT_ONCE)
 
-    def _set_axes(self, rows: Rows) -> None:
-        self._carried.set_axes([-1 if axis is None else axis for axis in rows.axes[: self._count]])
+    def _set_rows_of_carries(self, rows: Rows) -> None:
+        self._set_axes([-1 if axis is None else axis for axis in rows.axes[: self._count]])
 
     def _ports(self, rows: Rows) -> tuple[list[Port], list[Port], bool]:
         """Return the ports of the inputs and the outputs, and whether their rows come first in a call."""
@@ -100,24 +92,14 @@ class GraphPool(Pool):
         inputs, outputs = ([port(axis) for axis in each] for each in axes)
         return inputs, outputs, False
 
-    def _opened(self, ids: Ids) -> None:
-        self._set(ids, [self._model.initial] * len(ids))
-
-    def _set(self, ids: Ids, states: States) -> None:
-        """Replace the carries of some streams; an interrupt replaces all of them or none."""
-        self._carried.reserve(self.capacity)
-        self._carried.put([(ids[i : i + 1], state) for i, state in enumerate(states)])
-
-    def step(  # type: ignore[override]  # a whole model may have several inputs
-        self, ids: ArrayLike, /, *args: ArrayLike, **inputs: ArrayLike
-    ) -> Any:
+    def step(self, ids: ArrayLike, /, *args: ArrayLike, **inputs: ArrayLike) -> Any:
         """Run one block of some streams; the inputs have a row for each id, in the layout of the model.
 
         Returns the outputs in the same layout. An input without an axis of size 1 or of an open size, and an
         output without rows, get the rows as their first axis. Raises SignatureError, ShapeError, DtypeError,
         ArgumentError.
         """
-        found = None if inputs else self._carried.step(self, self._lock, ids, *args)
+        found = None if inputs else self._step(ids, *args)
         if found is not None:
             return found
 
@@ -145,7 +127,7 @@ class GraphPool(Pool):
         rows, n = self.rows, self._count
         if rows is None:  # the rows are the first axis of the inputs, which a first step may not fit
             rows = rows_for(self._model, [(1, *block.shape[1:]) for block in blocks])
-            self._set_axes(rows)
+            self._set_rows_of_carries(rows)
         found = self._results(rows, ids, blocks, self._model.carries)
         parts = [Part(places, results[n:], results[:n]) for places, results in found]
         if rows.output_axes is None:
@@ -168,7 +150,7 @@ class GraphPool(Pool):
                 blocks[i] = np.zeros_like(np.insert(blocks[i], 0, 0, axis or 0))
         for places in self._places(ids, rows.are_together):
             parts = [taken(block, places, axis) for block, axis in zip(blocks, axes, strict=True)]
-            carried = self._carried.get(ids[places]) if len(ids) else self._model.initial
+            carried = self._get(ids[places]) if len(ids) else self._model.initial
             results = planner.ready((*carried, *parts), {})
             if results is None:
                 results = planner(*carried, *parts)
@@ -179,7 +161,7 @@ class GraphPool(Pool):
     def _places(self, ids: Ids, are_together: bool) -> Iterator[Any]:
         """Yield the places of the streams that run together, as slices or arrays."""
         is_split = are_together and len(ids)
-        groups: Sequence[Any] = self._carried.alike(ids) if is_split else [range(max(1, len(ids)))]
+        groups: Sequence[Any] = self._alike(ids) if is_split else [range(max(1, len(ids)))]
         for group in groups:
             n = len(group)
             count = max(1, -(-n // ROWS_AT_ONCE)) if are_together else n
@@ -190,33 +172,7 @@ class GraphPool(Pool):
         """Return the outputs of a step, and the change to the carries that the parts return."""
         carried = [(ids[part.places], list(part.carries)) for part in parts if len(ids)]
         returned = outputs[0] if len(outputs) == 1 else tuple(outputs)
-        return returned, partial(self._carried.put, carried), self._carried.undo, carried
-
-    def _kernels(self) -> Sequence[Any]:
-        return []  # the core assigns and checks the ids alone
-
-    def _states(self, ids: Ids) -> Any:
-        """Return the carries of each stream, or of all together if they are the states of layers."""
-        numbers, layers = self._indices(ids), self._model.layers
-        states = [self._carried.get(numbers[i : i + 1]) for i in range(len(numbers))]
-        if layers is None or not states:
-            return states if layers is None else layers.zeros(0)
-        return tuple(np.concatenate(each, 1) for each in zip(*states, strict=True))
-
-    def _set_state(self, ids: Ids, states: Any) -> None:
-        if self._model.layers is not None:
-            states = [[array[:, i : i + 1] for array in states] for i in range(len(ids))]
-        self._set(self._indices(ids), states)
-
-    def _restore(self, ids: Ids, states: Any) -> None:
-        _core.Pool._restore(self, ids, [])
-        self._set_state(ids, states)
-
-    def _indices(self, ids: Ids) -> NDArray[np.int64]:
-        """Return ids as indices. Raises ArgumentError unless their streams are open."""
-        with argument_errors():
-            self._state(ids, [])
-        return ids.astype(np.int64, copy=False)
+        return returned, partial(self._put, carried), self._undo, carried
 
 
 class SequencePool(GraphPool):
@@ -254,6 +210,9 @@ class SequencePool(GraphPool):
         if self._last is None:
             self._last = replace(apart(model, self._row_axes), planner=model.last_planner)
             if rows.are_together:
+                if model.takes_rows:
+                    self._last = replace(rows, planner=model.last_planner)
+                    return self._last
                 with suppress(ArgumentError):  # steps after the last one may be those of one row
                     graph, _, axes = by_rows(model.last, 0, model.block_shapes(), self._choices)
                     self._last = Rows(Planner(graph, max_programs=MAX_PROGRAMS), rows.axes, axes, True)
@@ -290,10 +249,13 @@ class SequencePool(GraphPool):
                 f"the sequences of the streams {sorted(ended)} have ended: call reset(ids) to start others"
             )
 
-    def _set(self, ids: Ids, states: States) -> None:
-        super()._set(ids, states)
+    def _opened(self, ids: Ids) -> None:
         if self._ended:
             self._ended -= set(ids.tolist())
+
+    def _set(self, ids: Ids, states: States) -> None:
+        super()._set(ids, states)
+        self._opened(ids)
 
     def _copy(self) -> Self:
         twin = super()._copy()
@@ -302,18 +264,18 @@ class SequencePool(GraphPool):
 
     def _ports(self, rows: Rows) -> tuple[list[Port], list[Port], bool]:
         model = self._model
-        if not model.every_step or len(model.sequences) > 1:  # the core knows the steps of a single sequence
+        if not model.every_step:  # then the streams may complete different steps
             return [], [], True
         outputs = [
             port(axis, axes.time) for axis, axes in zip(rows.output_axes or (), model.outputs, strict=True)
         ]
-        shape, axes, *_ = model.sequence
-        return [port(axes.batch, axes.time, len(shape))], outputs, True
+        inputs = [port(axes.batch, axes.time, len(shape), rate) for shape, axes, _, rate in model.sequences]
+        return inputs, outputs, True
 
     def step(  # type: ignore[override]  # ids may be named
         self, ids: ArrayLike, *args: ArrayLike, **inputs: ArrayLike
     ) -> Any:
-        found = None if self._ended or inputs else self._carried.step(self, self._lock, ids, *args)
+        found = None if self._ended or inputs else self._step(ids, *args)
         if found is not None:
             return found
         checked = checked_ids(ids)

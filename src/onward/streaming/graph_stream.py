@@ -205,7 +205,10 @@ class SequenceStream(GraphStream):
     ) -> tuple[list[AnyArray], _BlockAxes | None]:
         values = self._model.in_order(args, inputs)
         names = self._model.names
-        given = [arrays.as_array(x, name) for x, name in zip(values, names, strict=True)]
+        given = [
+            as_declared(Input(name, d.dtype, None, d.converts), arrays.as_array(x, name))
+            for name, d, x in zip(names, self._declared, values, strict=True)
+        ]
         layout = self._layouts.get(given[0].ndim)
         if layout is None:
             raise self._wrong_shape(0, given[0])

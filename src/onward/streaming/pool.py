@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -13,13 +12,15 @@ from numpy.typing import ArrayLike, NDArray
 import onward._core as _core
 
 from ..core import arrays
-from ..core.arrays import Array
 from ..core.calls import CallLock, Change
 from ..core.checks import MOST_ROWS, enough_memory, integer
 from ..errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
+from ..graph.node import AnyArray
 from .state import Ids, read_state, write_state
 
-OVERHEAD = 9  # bytes per stream besides its state
+States = list[Sequence[AnyArray]]  # the carries of each stream
+
+OVERHEAD = 64  # bytes per stream besides its state
 # Loading a file may allocate this many bytes per byte of the file, plus a constant, beyond the pool's memory.
 MEMORY_PER_FILE_BYTE, FREE_MEMORY = 20, 16_000_000
 
@@ -44,9 +45,13 @@ class Pool(_core.Pool):
         self._model = model
         self._max = sys.maxsize if max_capacity is None else integer("max_capacity", max_capacity, 1)
         self._lock = CallLock()  # held to change streams, and for several calls of the core
+        for carry in model.carries:
+            if carry.initial.dtype.hasobject:
+                raise ArgumentError(f"{carry.name} holds texts, which a pool cannot keep: use a stream")
         with argument_errors():
             most = min(self._max, MOST_ROWS)
-            super().__init__(self._kernels(), integer("capacity", capacity, 1, most), self._max)
+            capacity = integer("capacity", capacity, 1, most)
+            super().__init__(self._lock, list(model.initial), capacity, self._max)
 
     def open(self, n: int = 1) -> NDArray[np.int64]:
         """Open n streams with zero states and return their ids (n,). The capacity doubles as needed.
@@ -63,53 +68,20 @@ class Pool(_core.Pool):
             def change() -> None:
                 with argument_errors():
                     self._open(ids)
-                    self._opened(ids)
+                self._opened(ids)
 
             return ids, change, lambda: self._close(ids[ids >= 0]), ()
 
         return self._lock.run(compute)
 
     def _opened(self, ids: Ids) -> None:
-        """Set the states of new streams; those in the core are zeros already."""
+        """Prepare streams at the start of a sequence."""
 
     def close(self, ids: ArrayLike) -> None:
         """Close streams. `open` may return their ids again."""
         checked = checked_ids(ids)
         with self._lock, argument_errors():
             self._close(checked)
-
-    def step(self, ids: ArrayLike, x: ArrayLike) -> Array:
-        """Run one step of some streams, from x (n, I), or (n,) integers if the model begins with Embedding.
-
-        Returns y (n, O), a new array. Raises ShapeError, DtypeError, ArgumentError.
-        """
-        checked, given = self._check_step(ids, x)
-        x = arrays.contiguous(arrays.as_floats(given, self._model.model.dtype, "x"))
-        y = np.empty((len(checked), self.outputs), x.dtype)
-        self._converted = None if x is given else x  # until the next step, where a signal cannot lose y
-        try:  # a context manager would run after the step, where a signal handler would lose y
-            self._step(checked, x, y)
-        except ValueError as error:
-            raise error if isinstance(error, OnwardError) else ArgumentError(str(error)) from None
-        return y
-
-    def _check_step(self, ids: ArrayLike, x: ArrayLike) -> tuple[Ids, NDArray[Any]]:
-        checked = checked_ids(ids)
-        x = arrays.as_array(x, "x")
-        expected = (len(checked), *self._model.step_shape)
-        if x.shape != expected:
-            raise ShapeError(f"x has shape {x.shape}, but one step of {len(checked)} streams is {expected}")
-        return checked, x
-
-    def finish(self, ids: ArrayLike) -> Any:
-        """Return the steps that remain at the end of the sequences: none, as no layer looks ahead.
-
-        Returns a list with an array (0, O) for each id. Raises ArgumentError.
-        """
-        checked = checked_ids(ids)
-        with self._lock:
-            self._states(checked)
-        return list(np.zeros((len(checked), 0, self.outputs), self._model.model.dtype))
 
     def state(self, ids: ArrayLike) -> Any:
         """A copy of the states of some streams, in the form that a call of the model returns for a batch."""
@@ -154,7 +126,7 @@ class Pool(_core.Pool):
     def _copy(self) -> Self:
         ids = self.ids
         twin = type(self)(self._model, self.capacity, self._max)
-        twin._restore(ids, self._states(ids))
+        twin._continue(ids, self._states(ids))
         return twin
 
     def __copy__(self, memo: Any = None) -> Self:
@@ -197,38 +169,35 @@ class Pool(_core.Pool):
                 f"size: if you trust the file, load it into a pool with capacity={needed}"
             )
         with self._lock, argument_errors():
-            self._restore(ids, states)
+            self._continue(ids, states)
 
-    def _kernels(self) -> Sequence[Any]:
-        return self._model.kernels  # type: ignore[no-any-return]
+    def _set(self, ids: Ids, states: States) -> None:
+        """Replace the carries of some streams; an interrupt replaces all of them or none."""
+        self._put([(ids[i : i + 1], state) for i, state in enumerate(states)])
 
     def _states(self, ids: Ids) -> Any:
-        states = self._model.zeros(len(ids))
-        with argument_errors():
-            self._state(ids, self._model.by_layer(states))
-        return states
+        """Return the carries of each stream, or of all together if they are the states of layers."""
+        numbers, layers = self._indices(ids), self._model.layers
+        states = [self._get(numbers[i : i + 1]) for i in range(len(numbers))]
+        if layers is None or not states:
+            return states if layers is None else layers.zeros(0)
+        return tuple(np.concatenate(each, 1) for each in zip(*states, strict=True))
 
     def _set_state(self, ids: Ids, states: Any) -> None:
-        super()._set_state(ids, self._model.by_layer(states))
+        if self._model.layers is not None:
+            states = [[array[:, i : i + 1] for array in states] for i in range(len(ids))]
+        self._set(self._indices(ids), states)
 
-    def _restore(self, ids: Ids, states: Any) -> None:
-        super()._restore(ids, self._model.by_layer(states))
+    def _continue(self, ids: Ids, states: Any) -> None:
+        """Replace all streams by those with these ids and states."""
+        self._restore(ids)
+        self._set_state(ids, states)
 
-
-class LayerPool(Pool):
-    """A pool of a model that has no program in the core: each step runs layer by layer."""
-
-    def step(self, ids: ArrayLike, x: ArrayLike) -> Array:
-        checked, x = self._check_step(ids, x)
-
-        def compute() -> Change[Array]:
-            before, n = self._states(checked), len(checked)
-            y, state = self._model.run(x, self._model.join_rows(before), True, True)
-            after = self._model.check_state(state, n, batched=True)
-            change, undo = (partial(self._set_state, checked, states) for states in (after, before))
-            return y, change, undo, (before, after)
-
-        return self._lock.run(compute)
+    def _indices(self, ids: Ids) -> NDArray[np.int64]:
+        """Return ids as indices. Raises ArgumentError unless their streams are open."""
+        with argument_errors():
+            self._check(ids)
+        return ids.astype(np.int64, copy=False)
 
 
 def checked_ids(ids: ArrayLike) -> Ids:

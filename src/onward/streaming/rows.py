@@ -18,8 +18,8 @@ from ..graph.plan.planner import Planner
 # microseconds in blocks of 64, and 18.2 in a single one.
 ROWS_AT_ONCE = 64
 
-# The axes of rows and steps of an array of a call, and how many it has; -1: none, or any number.
-Port = tuple[int, int, int]
+# The axes of rows and steps of an array of a call, how many it has, and its rate; -1: none, or any number.
+Port = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,9 @@ def rows_for(streamed: Streamed, shapes: Sequence[tuple[int, ...]]) -> Rows:
 def together(streamed: Streamed, shapes: Any, choices: Sequence[Sequence[int]]) -> Rows | None:
     """Return how rows run together, if they can; `choices` are the possible axes of each input."""
     count = len(streamed.carries)
+    if streamed.takes_rows:
+        axes = [each[0] for each in choices]
+        return Rows(streamed.planner, axes, [each.batch for each in streamed.outputs], True)
     try:
         graph, axes, outputs = by_rows(streamed.graph, count, shapes, choices)
     except ArgumentError:
@@ -87,8 +90,8 @@ def axes_of(outputs: Sequence[AnyArray], axes: Sequence[int | None]) -> list[int
     return [next((i for i in candidates if shape[i : i + 1] == (1,)), None) for shape, candidates in found]
 
 
-def port(rows: int | None, time: int | None = None, axes: int = -1) -> Port:
-    return -1 if rows is None else rows, -1 if time is None else time, axes
+def port(rows: int | None, time: int | None = None, axes: int = -1, rate: int = 1) -> Port:
+    return -1 if rows is None else rows, -1 if time is None else time, axes, rate
 
 
 def checked(declared: Any, block: AnyArray, axis: int | None, n: int) -> AnyArray:

@@ -19,7 +19,7 @@ from ..errors import ArgumentError, OnwardError
 from ..layers.base_model import BaseModel, call
 from ..layers.recurrence import Recurrence
 from ..layers.recurrent import LayerRecord, Recurrent
-from ..streaming.stream import frozen
+from ..streaming.layers import frozen
 from . import explore, picture
 
 if TYPE_CHECKING:
