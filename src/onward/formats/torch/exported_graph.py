@@ -19,7 +19,6 @@ from . import exported_program as schema
 from .aten import operators  # noqa: F401 - registers them
 from .aten.expressions import dtype_of
 from .aten.registry import BOOL, FLOAT32, INT64, Symbol, Tensor
-from .aten.schemas import in_place
 from .aten.translator import DAMAGES, Translator
 
 ARRAYS = {"parameter": "parameter_name", "buffer": "buffer_name", "tensor_constant": "tensor_constant_name"}
@@ -35,7 +34,15 @@ WRITES = ("buffer_mutation", "parameter_mutation")
 def translate(data: Data | ZipMembers) -> Graph:
     """Return the graph of an archive's program. Raises FileError, and ArgumentError, which names the node."""
     try:
-        return _Program(schema.read(data)).translate()
+        program = schema.read(data)
+        written = {str(spec.get("buffer_name")) for (kind, spec), _ in program.outputs if kind in WRITES}
+        translation = _Program(program)
+        graph = translation.translate(written)
+        if (
+            not written >= translation.written
+        ):  # in-place operators write further buffers, which are inputs, too
+            graph = _Program(program).translate(written | translation.written)
+        return graph
     except OnwardError:
         raise
     except DAMAGES as error:
@@ -52,10 +59,16 @@ class _Program:
         self.buffers: dict[str, Tensor] = {}  # that may be written, by name in the file
         self.axes: dict[str, tuple[int | str, ...]] = {}
 
-    def translate(self) -> Graph:
-        self._finish(self.translator.run(self.program.graph, self.inputs(self._written())))
+    def translate(self, written: set[str]) -> Graph:
+        """Return the graph, of which the named buffers are inputs."""
+        self._finish(self.translator.run(self.program.graph, self.inputs(written)))
         self.graph.sizes = Sizes(self.program.ranges, self.axes)
         return self.graph
+
+    @property
+    def written(self) -> set[str]:
+        """The names in the file of the buffers that the nodes so far write."""
+        return {name for name, tensor in self.buffers.items() if tensor.root.version}
 
     def inputs(self, written: set[str]) -> list[Any]:
         """Return the inputs of the program's graph; those of forward() come first in the new one."""
@@ -63,16 +76,6 @@ class _Program:
         order = sorted(range(len(ends)), key=lambda place: ends[place][0][0] in ARRAYS)
         values = {place: self._input(*ends[place][0], ends[place][1], written) for place in order}
         return [values[place] for place in range(len(ends))]
-
-    def _written(self) -> set[str]:
-        """Return the names in the program of tensors that an in-place operator may write."""
-        written = {str(spec.get("buffer_name")) for (kind, spec), _ in self.program.outputs if kind in WRITES}
-        targets = [node.target.removeprefix("torch.ops.aten.") for node in self.program.graph.nodes]
-        if any(in_place(target.partition(".")[0]) for target in targets):
-            trial = _Program(self.program)  # a first translation, without carries, tells what is written
-            trial.translator.run(self.program.graph, trial.inputs(set()))
-            written |= {name for name, tensor in trial.buffers.items() if tensor.root.version}
-        return written
 
     def _input(self, kind: str, spec: dict[str, Any], argument: schema.Argument, written: set[str]) -> Any:
         if kind in ARRAYS:
