@@ -15,12 +15,13 @@ from .registry import BOOL, FLOAT32, INT64, Operand, Symbol, Tensor, define
 from .translator import Translator
 
 Formula = Callable[..., Any]
+CATEGORIES = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}  # of dtypes in promotions, by their kinds
 NUMBERS: dict[type, np.dtype[Any]] = {bool: BOOL, int: INT64, float: FLOAT32}  # the dtypes of numbers
 
 
 def _category(dtype: np.dtype[Any]) -> int:
     """Return the rank of a kind of dtypes in promotions: booleans, integers, floats, complex numbers."""
-    return {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}[dtype.kind]
+    return CATEGORIES[dtype.kind]
 
 
 def dtype_of(value: Operand) -> np.dtype[Any]:

@@ -43,17 +43,22 @@ def overloads(name: str) -> Mapping[str, tuple[Parameter, ...]]:
 
 def completed(key: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of an overload, of which a call may have omitted some, with the default values."""
-    omitted = [p for p in schema(key) if p.name not in arguments and p.name not in IGNORED]
-    return {**arguments, **{p.name: p.default for p in omitted if p.default is not REQUIRED}}
+    return {**arguments, **{name: value for name, value in _defaults(key).items() if name not in arguments}}
+
+
+@cache
+def _defaults(key: str) -> dict[str, Any]:
+    """Return the default values of the parameters of an overload."""
+    return {p.name: p.default for p in schema(key) if p.default is not REQUIRED and p.name not in IGNORED}
 
 
 def taken(key: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments that a function takes. Raises ArgumentError if others have no default values."""
-    parameters = _signature(function)
-    if any(kind is inspect.Parameter.VAR_KEYWORD for kind in parameters.values()):
+    parameters, takes_any = _signature(function)
+    if takes_any or parameters.issuperset(arguments):
         return dict(arguments)
-    defaults = completed(key, {})
-    for name in arguments.keys() - parameters.keys() - IGNORED:
+    defaults = _defaults(key)
+    for name in arguments.keys() - parameters - IGNORED:
         if name not in defaults or not _equal(arguments[name], defaults[name]):
             raise ArgumentError(f"{key} takes no other value of {name} than {defaults.get(name)}")
     return {name: value for name, value in arguments.items() if name in parameters}
@@ -64,8 +69,10 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 @cache
-def _signature(function: Callable[..., Any]) -> dict[str, Any]:
-    return {name: p.kind for name, p in inspect.signature(function).parameters.items()}
+def _signature(function: Callable[..., Any]) -> tuple[frozenset[str], bool]:
+    """Return the names of the parameters of a function, and whether it takes any keywords."""
+    kinds = {name: p.kind for name, p in inspect.signature(function).parameters.items()}
+    return frozenset(kinds), inspect.Parameter.VAR_KEYWORD in kinds.values()
 
 
 def schema(key: str) -> tuple[Parameter, ...]:

@@ -306,6 +306,8 @@ class Translator(Writer):
 
     def evaluate(self, key: str, arguments: Mapping[str, Any], node: schema.Node) -> Any:
         """Call the function of an operator for a node, which errors name."""
+        if node is self.node:
+            return registry.called(self, key, arguments)
         with self._naming(node):
             return registry.called(self, key, arguments)
 
