@@ -216,11 +216,14 @@ def _target(b: Builder, selected: View, indices: View) -> View | None:
     axes = list(zip(steps, selected.shape[depth:], selected.strides[depth:], strict=True))
     # along an axis of the elements that is none of the array, the places must differ
     new = [step for step, size, stride in axes if not are_same(size, 1) and are_same(stride, 0)]
-    if new and np.linalg.matrix_rank(np.array(new)) < len(new):
+    rank = np.linalg.matrix_rank(np.array(new)) if len(new) > 1 else sum(step.any() for step in new)
+    if rank < len(new):
         return None
     skipped, strides = 0, list(selected.strides[depth:])
     for i, (size, stride) in enumerate(zip(selected.shape[:depth], selected.strides[:depth], strict=True)):
-        low, high = int(numbers[..., i].min()), int(numbers[..., i].max())
+        reaches = [int(step[i]) * (count - 1) for step, count in zip(steps, numbers.shape, strict=False)]
+        low = int(first[i]) + sum(reach for reach in reaches if reach < 0)
+        high = low + sum(map(abs, reaches))
         if low < -size or high >= size or low < 0 <= high:
             return None
         skipped += (int(first[i]) + (size if low < 0 else 0)) * stride
@@ -262,13 +265,13 @@ def _frames(b: Builder, selected: View, indices: View, updates: View) -> list[tu
 
 def _as_steps(numbers: AnyArray) -> tuple[AnyArray, list[AnyArray]] | None:
     """Return the first of the tuples (.., D) and the step to the next one along each axis, or None."""
-    first, axes = numbers[(0,) * (numbers.ndim - 1)], range(numbers.ndim - 1)
-    second = (
-        np.take(numbers, min(1, numbers.shape[axis] - 1), axis).reshape(-1, first.size)[0] for axis in axes
-    )
-    steps = [following - first for following in second]
-    places: Sequence[AnyArray] = np.indices(numbers.shape[:-1], sparse=True)
-    expected = first + sum(place[..., None] * step for place, step in zip(places, steps, strict=True))
+    *counts, depth = numbers.shape
+    first = expected = numbers.reshape(-1, depth)[0]
+    steps: list[AnyArray] = []
+    for axis, count in enumerate(counts):
+        following = (0,) * axis + (min(1, count - 1),) + (0,) * (len(counts) - axis - 1)
+        steps.append(numbers[following] - first)
+        expected = expected[..., None, :] + np.arange(count)[:, None] * steps[-1]
     return (first, steps) if np.array_equal(expected, numbers) else None
 
 
