@@ -8,7 +8,7 @@ from ...core.extras import install_hint
 from ...errors import ArgumentError, DtypeError
 from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
-from ..plan.view import DTYPES, View
+from ..plan.view import DTYPES, View, name_of
 from .expressions import composed
 from .integer_fusion import converted
 from .registry import Inputs, elementwise, operation, typed_view
@@ -51,11 +51,12 @@ def cast_to(x: AnyArray, dtype: np.dtype[Any], saturate: bool = True, round_mode
         return x.astype(np.str_).astype(object)
     if x.dtype.kind in "OSU":
         x = _parsed(x, dtype)
-    if dtype.name == FLOAT8_WITHOUT_RANGE:
+    name = name_of(dtype)
+    if name == FLOAT8_WITHOUT_RANGE:
         return _power_of_two(x, saturate, round_mode).view(dtype)
-    if dtype.name.startswith("float8_") and saturate:
+    if name.startswith("float8_") and saturate:
         return _saturated(x, dtype)
-    is_integer = dtype.kind in "iu" or dtype.name.startswith(("int", "uint"))  # int4 is not of kind i
+    is_integer = dtype.kind in "iu" or name.startswith(("int", "uint"))  # int4 is not of kind i
     if is_integer and x.dtype.kind not in "iub" and dtype != np.uint64:
         return _truncated(x, dtype)
     return x.astype(dtype)

@@ -28,6 +28,10 @@ def evaluate(node: Node, inputs: Sequence[Operand | None]) -> Sequence[Operand] 
     has_any = any(map(has_sizes, inputs))
     if has_any and not operation.has_rule and not operation.takes_sizes:
         inputs, has_any = list(map(as_numbers, inputs)), False
+    if operation.composition is not None and not has_any and operation.folds(inputs):
+        found = operation.composition(inputs, attributes)
+        if found is not None and Signature not in map(type, found):
+            return found
     signatures = made = None
     if operation.has_rule:
         signatures = operation.signatures(inputs, attributes)

@@ -197,7 +197,7 @@ class Composition:
     def add_all(self, operation: str, inputs: Sequence[Any], most: int, **attributes: Any) -> list[str]:
         """Add an operation and return its outputs, at most a number."""
         names = tuple(
-            x if isinstance(x, str) else "" if x is None else self.cast(x, np.int64) for x in inputs
+            [x if isinstance(x, str) else "" if x is None else self.cast(x, np.int64) for x in inputs]
         )
         known = [self.values[name] if name else None for name in names]
         prefix = f"{self._prefix}{operation}_{len(self.values)}"
@@ -211,11 +211,11 @@ class Composition:
             raise DataDependent
         found = {prefix + (f":{place}" if place else ""): y for place, y in enumerate(results[:most])}
         self.values |= found
-        arrays = {name: y for name, y in found.items() if isinstance(y, np.ndarray)}
-        if arrays.keys() == found.keys() and self.constants.keys() >= set(filter(None, names)) and any(names):
-            self.constants |= arrays
+        is_constant = any(names) and all([not name or name in self.constants for name in names])
+        if is_constant and all([isinstance(y, np.ndarray) for y in results[:most]]):
+            self.constants |= found
         else:
-            self.nodes.append(node.with_outputs(*found))
+            self.nodes.append(node if len(found) == 1 else node.with_outputs(*found))
         return list(found)
 
     def run(
@@ -247,8 +247,12 @@ class Composition:
         made = {y for node in nodes for y in node.outputs}
         names = {y: name for y, name in renamed.items() if y in made}
         nodes = [
-            node.with_inputs(*(names.get(x, x) for x in node.inputs)).with_outputs(
-                *(names.get(y, y) for y in node.outputs)
+            Node(
+                node.operation,
+                tuple([names.get(x, x) for x in node.inputs]),
+                tuple([names.get(y, y) for y in node.outputs]),
+                node.attributes,
+                *self._label,
             )
             for node in nodes
         ]
@@ -283,14 +287,18 @@ def composed(
         def compute(*inputs: Any, **attributes: Any) -> tuple[Any, ...]:
             return tuple(recorded(inputs, attributes, True))
 
-        def inferred(*inputs: Operand | None, **attributes: Any) -> Any:
+        def known(inputs: Sequence[Operand | None], attributes: Mapping[str, Any]) -> list[Operand] | None:
             try:
-                return [Signature.of(y) for y in recorded(inputs, attributes, False)]
+                return recorded(inputs, attributes, False)
             except DataDependent:
                 return None
 
+        def inferred(*inputs: Operand | None, **attributes: Any) -> Any:
+            found = known(inputs, attributes)
+            return None if found is None else list(map(Signature.of, found))
+
         defined = operation(name, signature=signature or inferred, **options)(compute)
-        defined.is_composed = True
+        defined.is_composed, defined.composition = True, None if signature else known
 
         composing(defined, widens=widens)(body)
         return defined

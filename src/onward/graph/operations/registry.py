@@ -136,6 +136,8 @@ class Operation:
         self.temporaries: Temporaries | None = None
         self.ranked: Ranked | None = None
         self.is_composed = False  # whether it computes with other operations, which count their work
+        # what the other operations tell about the outputs, arrays as far as they take little work
+        self.composition: Callable[..., Sequence[Operand] | None] | None = None
         declared = inspect.unwrap(compute)
         code = declared.__code__  # quicker to read than inspect.signature, for hundreds of operations
         self._takes_any = bool(code.co_flags & inspect.CO_VARKEYWORDS) and not attributes
@@ -205,8 +207,8 @@ class Operation:
         """Compute the outputs in NumPy, which flushes denormals to zero as the core does."""
         # the core reads aligned arrays; those of a file may be anywhere
         inputs = [a.copy() if type(a) is np.ndarray and not a.flags.aligned else a for a in inputs]
-        given = [a.dtype for a in inputs if a is not None] if self.widens else []
-        narrow = [dtype for dtype in given if name_of(dtype) in WIDENED]
+        given = inputs if self.widens else ()
+        narrow = [a.dtype for a in given if a is not None and name_of(a.dtype) in WIDENED]
         if narrow:
             inputs = [
                 a if a is None or name_of(a.dtype) not in WIDENED else a.astype(np.float32) for a in inputs
