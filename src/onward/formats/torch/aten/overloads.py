@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from ....errors import ArgumentError
 from .registry import OPERATORS, Symbol, Tensor
 from .schemas import DTYPES, IGNORED, REQUIRED, Parameter, overloads
 
+OTHERS = {"Tensor": Tensor, "str": str, "Device": str}
 KINDS = {"int": "iu", "float": "f", "bool": "b", "Scalar": "iufc", "ScalarType": "i"}  # of dtypes
 
 
@@ -49,7 +49,7 @@ def _bound(
     if len(arguments) > len(positional):
         raise TypeError(f"got {len(arguments)} arguments, expected at most {len(positional)}")
     given = {**dict(zip(positional, arguments, strict=False)), **keywords}
-    if unknown := given.keys() - {parameter.name for parameter in parameters}:
+    if keywords and (unknown := keywords.keys() - {parameter.name for parameter in parameters}):
         raise TypeError(f"unknown argument {min(unknown)}")
     bound = {}
     for name, kind, default, _ in parameters:
@@ -65,8 +65,8 @@ def _converted(name: str, kind: str, value: Any, converts: bool) -> Any:
     if value is None and kind.endswith("?"):
         return None
     kind = kind.removesuffix("?")
-    if is_list := re.fullmatch(r"(.+)\[(\d*)\]", kind):
-        inner, count = is_list.groups()
+    if kind.endswith("]"):
+        inner, _, count = kind[:-1].rpartition("[")
         if isinstance(value, list | tuple):
             return [_converted(name, inner, each, converts) for each in value]
         if count:
@@ -75,9 +75,7 @@ def _converted(name: str, kind: str, value: Any, converts: bool) -> Any:
         return np.dtype(DTYPES[value])
     elif kind in KINDS and (number := _number(kind, value, converts)) is not None:
         return number
-    elif (
-        isinstance(value, {"Tensor": Tensor, "str": str, "Device": str}.get(kind, int)) and kind not in KINDS
-    ):
+    elif kind not in KINDS and isinstance(value, OTHERS.get(kind, int)):
         return value
     raise TypeError(f"{name} is a {type(value).__name__}, not a {kind}")
 

@@ -225,11 +225,10 @@ class Recorder(Translator):
         key, bound = overload(plain, arguments, keywords, plain != name)
         first = next(iter(bound.values()), None)
         bound = {n: self._readied(value) for n, value in taken(key, OPERATORS[key], bound).items()}
-        tensors = [x for x in leaves([*bound.values()]) if isinstance(x, Tensor)]
-        result = RESULTS.get(key, "")
-        is_complex = result == "c" if result else any(x.dtype.kind == "c" for x in tensors)
-        is_complex = bool(bound.get(result, is_complex))
-        for dtype in leaves([*bound.values()]):
+        values, result = [*leaves([*bound.values()])], RESULTS.get(key, "")
+        of_complex = any([isinstance(x, Tensor) and x.dtype.kind == "c" for x in values])
+        is_complex = bool(bound.get(result, result == "c" if result else of_complex))
+        for dtype in values:
             is_complex = dtype.kind == "c" if isinstance(dtype, np.dtype) else is_complex
         results = self.apply(key, bound, first, plain != name, lambda name, _: self.tensor(name, is_complex))
         missing = Unknown(f"an output of {key.removesuffix('.default')} is not supported")

@@ -161,7 +161,7 @@ class Recording(Graph):
         node = self.nodes[-1]
         self.axes.node = str(node)
         is_complete = all(not value or self.values[value] is not None for value in inputs)
-        with Naming(node), np.errstate(all="ignore"):
+        with Naming(node):
             results = self._inferred(node) if is_complete else None
         self.values |= dict.fromkeys(names)
         self.values |= zip(names, map(self.unknown, results or ()), strict=False)
