@@ -43,6 +43,14 @@ class Translator(Writer):
 
     # Adding operations.
 
+    def add(self, operation: str, *inputs: Any, **attributes: Any) -> str:
+        """Add an operation with one output; values never change, so that one that is the same needs none."""
+        return (
+            self.named(inputs[0])
+            if operation == "Identity"
+            else super().add(operation, *inputs, **attributes)
+        )
+
     def named(self, x: Any) -> str:
         if x is None or isinstance(x, str):
             return x or ""
