@@ -40,6 +40,11 @@ class Geometry(NamedTuple):
         last = (self.out[axis] - 1) * self.strides[axis] + self.spans[axis]
         return before, max(after, last - size - before)
 
+    def with_unit_stride(self) -> "Geometry":
+        """Return the windows over an axis whose elements are as many of the last axis as its stride."""
+        kernel = (*self.kernel[:-1], self.kernel[-1] // self.strides[-1])
+        return self._replace(kernel=kernel, strides=(*self.strides[:-1], 1))
+
     def needed_sides(self, sizes: Sequence[int]) -> list[tuple[int, int]]:
         """Return the padding that the windows need on axes of some sizes."""
         return [self.needed_side(size, axis) for axis, size in enumerate(sizes)]

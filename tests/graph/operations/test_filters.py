@@ -16,6 +16,7 @@ from onward.errors import ShapeError
 from onward.graph.graph import Graph
 from onward.graph.node import Node
 from onward.graph.operations import OPERATIONS
+from onward.graph.operations.convolutions import FEW_CHANNELS
 from onward.graph.plan.planner import Planner
 
 SPECIAL = [np.nan, np.inf, -np.inf, -0.0, 1e-40, -1e-40]
@@ -30,6 +31,8 @@ def random_case(rng: Any, operation: str) -> tuple[list[Any], dict[str, Any]]:
     n = int(rng.integers(1, 3))
     kernel, dilations = rng.integers(1, 5, n), rng.integers(1, 3, n)
     strides = np.where(rng.random(n) < 0.7, 1, rng.integers(1, 4, n))
+    if rng.random() < 0.2:  # runs of as many elements as the stride are read several times
+        kernel[-1] = strides[-1] * rng.integers(2, 5)
     sizes = kernel * dilations + rng.integers(0, 40 if n > 1 or rng.random() < 0.7 else 700, n)
     group = 1 if rng.random() < 0.5 else int(rng.integers(2, 7))
     C, M = (group * int(rng.integers(1, high)) for high in rng.permutation([4, rng.choice([4, 20])]))
@@ -83,6 +86,31 @@ def product_of_windows(x: Any, W: Any, bias: Any, attributes: dict[str, Any]) ->
         outputs.append(found[0])
     y = np.concatenate(outputs, 1).reshape(*windows.shape[: 1 + n], len(W))
     return np.moveaxis(y, -1, 1)
+
+
+def test_few_outputs_of_strided_windows_and_of_channels_last_have_the_bits_of_a_product() -> None:
+    """Vectors hold their windows, which are adjacent in a copy of the input, whatever its length."""
+    rng = np.random.default_rng(2)
+    for _ in range(random_cases(12)):
+        n, step, M = (int(rng.integers(1, high)) for high in (3, 4, 10))
+        strides, dilation = [*rng.integers(1, 3, n - 1), step], 1 if step > 1 else int(rng.integers(1, 3))
+        kernel = [*rng.integers(1, 3, n - 1), step * int(rng.integers(3, 5))]
+        W, bias = floats(rng, M, int(rng.integers(1, 6)), *kernel), floats(rng, M)
+        attributes = {
+            "group": 1,
+            "strides": list(map(int, strides)),
+            "dilations": [*[1] * (n - 1), dilation],
+            "pads": [int(pad) for pad in rng.integers(0, 3, 2 * n) * int(rng.integers(2))],
+        }
+        lengths = [int(length) for length in (*rng.integers(kernel[-1] * dilation, 40, 2), 200)]
+        for last, _ in itertools.product((False, True), each_isa()):
+            planner = Planner(between_layouts("Conv", [W, W, bias], attributes, (last, True), "Identity"))
+            for length in lengths:
+                x = floats(rng, 2, W.shape[1], *[int(size) for size in rng.integers(3, 6, n - 1)], length)
+                y = moved(planner(moved(x, 1, -1) if last else x)[0], -1, 1)
+                assert y.tobytes() == product_of_windows(x, W, bias, attributes).tobytes(), attributes
+            steps = [step for program in planner.programs for step in described_steps(program)]
+            assert M > FEW_CHANNELS or any(step.startswith("filter") for step in steps)
 
 
 def replace_some(rng: Any, a: Any, numbers: Any) -> None:

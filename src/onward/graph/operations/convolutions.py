@@ -1,5 +1,6 @@
 """Convolution over any number of axes."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -26,6 +27,8 @@ from .sliding import (
     window_view,
     windows_combine,
     windows_over_time,
+    with_adjacent_steps,
+    with_unit_stride,
 )
 
 # With so few channels, vectors may hold adjacent windows instead of outputs; the sums are the same.
@@ -126,17 +129,23 @@ def filter_rows(
     N, C, M, n = x.shape[0], x.shape[1], W.shape[0], len(g.kernel)
     if any(min(side) < 0 for side in g.sides) or 0 in (*x.shape, *W.shape):
         return None
-    groups = attributes.get("group", 1)
+    groups, step = attributes.get("group", 1), g.strides[-1]
     first = channels_last(x)
     is_depthwise = groups == C == M > 1 and W.dtype == np.float32
-    is_adjacent = has_adjacent_steps(first) and g.strides[-1] == 1 and W.dtype == np.float32
-    has_few = is_depthwise or M // groups <= (FEW_CHANNELS if groups == 1 else FEW_OF_GROUP)
+    is_adjacent = has_adjacent_steps(first) and step == 1 and W.dtype == np.float32
+    has_few = is_depthwise or M // groups <= (few_outputs(b) if groups == 1 else FEW_OF_GROUP)
+    transposes = groups == 1 and has_few and not is_adjacent and is_worth_transposing(b, W, g)
     keeps_order = is_adjacent and (has_few or C <= FEW_CHANNELS)
-    last = pad_view(b, first, g.sides, b.scalar(0.0), not keeps_order)  # (N, *in, C)
+    last = pad_view(b, first, g.sides, b.scalar(0.0), not keeps_order and not (transposes and step == 1))
+    if transposes:
+        last, g = with_unit_stride(b, last, g) if step > 1 else (last, g)
+        last = with_adjacent_steps(b, last)
+    elif step > 1 and C > 1 and has_adjacent_steps(last):
+        last = b.contiguous(last)  # the windows are not adjacent in any case
     if is_depthwise:
         y = depthwise(b, last, W, bias, g)
     else:
-        in_order = is_adjacent and has_few
+        in_order = has_few and (is_adjacent or transposes)
         y = channels_last(b.new(N, M, *g.out)) if in_order else new_rows(b, (N, *g.out), M)
         for group, own, windows in windows_of_groups(last, g, groups, M):
             make, target = partial(_filters, W, bias, scale, own), y.sliced(1 + n, own.start, own.stop)
@@ -146,6 +155,21 @@ def filter_rows(
             else:
                 b.add("copy", product_step(b, packed, windows, M // groups, 1 + n), target)
     return channels_first(y)
+
+
+def few_outputs(b: Builder) -> int:
+    """Return the most outputs with which vectors hold adjacent windows: half of the units of a panel."""
+    return max(FEW_CHANNELS, int(b.lanes) // 2)
+
+
+def is_worth_transposing(b: Builder, W: NDArray[Any], g: Geometry) -> bool:
+    """Whether a copy of x with adjacent steps, or runs of as many as the last stride, saves time.
+
+    Each element of the copy must be read several times, and the windows must fill a vector.
+    """
+    step = g.strides[-1]
+    can = W.dtype == np.float32 and (step == 1 or (g.dilations[-1] == 1 and g.kernel[-1] % step == 0))
+    return can and math.prod(g.kernel) // step > 2 and bool(g.out[-1] >= b.lanes > 1)
 
 
 def windows_of_groups(x: View, g: Geometry, groups: int, M: int) -> Iterator[tuple[int, slice, View]]:

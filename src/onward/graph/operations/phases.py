@@ -1,6 +1,7 @@
 """Transposed convolutions phase by phase of the stride: each is a convolution of its own."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from ..size import are_same
 from .products import product_step
-from .sliding import channels_last, has_adjacent_steps, pad_view
+from .sliding import channels_last, has_adjacent_steps, pad_view, with_adjacent_steps
 
 FEW_OUTPUTS = 4  # with them, vectors hold adjacent windows
 
@@ -81,11 +82,13 @@ def phase_by_phase(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | No
     n, groups, out, M = len(sizes), g.groups, g.out, W.shape[1] * g.groups
     by_axis = [phases(*axis) for axis in zip(out, W.shape[2:], g.strides, g.dilations, g.before, strict=True)]
     pads = [_padding(axis, size) for axis, size in zip(by_axis, sizes, strict=True)]
-    keeps_order = has_adjacent_steps(x) and ((groups == 1 and M <= FEW_OUTPUTS) or is_depthwise(W, g))
-    keeps_order = keeps_order and (groups == 1 or g.strides[-1] == 1)
+    has_few, is_adjacent = groups == 1 and M <= FEW_OUTPUTS, has_adjacent_steps(x)
+    transposes = has_few and math.prod(W.shape[2:]) > 2 and bool(sizes[-1] >= b.lanes > 1)
+    keeps_order = transposes or (is_adjacent and (has_few or (is_depthwise(W, g) and g.strides[-1] == 1)))
     padded = pad_view(b, x, pads, b.scalar(0.0), not keeps_order)
     y = channels_last(b.new(N, M, *out)) if keeps_order else b.new(N, *out, M)
-    if keeps_order and groups == 1:
+    if keeps_order and has_few:
+        padded = with_adjacent_steps(b, padded)
         _filter_phases(b, padded, W, bias, g, by_axis, [side[0] for side in pads], y)
         return y
     if not keeps_order and is_depthwise(W, g) and padded.strides[-1] != 1:

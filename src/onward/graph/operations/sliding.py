@@ -19,6 +19,27 @@ def has_adjacent_steps(x: View) -> bool:
     return bool(x.strides[-1] != 1 and x.strides[-2] == 1)
 
 
+def with_adjacent_steps(b: Builder, x: View) -> View:
+    """Return x (N, *in, C), or a copy, whose elements are adjacent along the last middle axis."""
+    if has_adjacent_steps(x):
+        return x
+    N, *sizes, C = x.shape
+    y = channels_last(b.new(N, C, *sizes, dtype=x.dtype))
+    b.add("copy", x, y)
+    return y
+
+
+def with_unit_stride(b: Builder, x: View, g: Geometry) -> tuple[View, Geometry]:
+    """Return x (N, *in, C) and windows over it with the last stride s as windows with stride 1.
+
+    The elements of s adjacent steps become C s channels; s divides the size of the kernel.
+    """
+    N, *sizes, T, C = x.shape
+    step, x = g.strides[-1], b.contiguous(x)
+    y = x.with_axes((N, *sizes, T // step, step * C), (*x.strides[:-2], step * C, 1))
+    return y, g.with_unit_stride()
+
+
 def pad_view(b: Builder, x: View, sides: Sides, value: View, has_channels_last: bool = True) -> View:
     """Pad the middle axes of x (N, *in, C) with a value, a view of one element.
 
