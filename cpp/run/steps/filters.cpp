@@ -14,6 +14,8 @@ namespace onward {
 namespace {
 
 constexpr Size few_outputs = 4;
+// More of them do not stay in the first-level cache, from which each four outputs read the same windows.
+constexpr Size most_channels = 128;
 // How many windows, and how many of their results, are gathered, if those in memory are not adjacent.
 constexpr Size windows_at_once = 256, results_at_once = 1 << 16;
 
@@ -93,7 +95,8 @@ void Plan::filter(const Dense<float>& W, const View& x, Size row_axes, const std
     const Offsets to(kept, y, 0, y.shape.size() - 1);
     const Size count = rows.offsets.count, K = panels.K, O = W.O, L = kernels.L, y_stride = y.strides.back();
     if (count != to.count) throw std::out_of_range("the rows of a filter do not match its output");
-    const bool has_adjacent = panels.format == Format::native && rows.offsets.stride == 1;
+    const bool has_adjacent = panels.format == Format::native && rows.offsets.stride == 1 &&
+                              (O < L || x.shape.back() <= most_channels);
     const Size* const offsets = has_adjacent ? Offsets(kept, x, size_t(row_axes), x.shape.size()).list(kept) : nullptr;
     const float* weights = (const float*)panels.weights;
     const Size weight_stride = has_adjacent && O <= few_outputs ? O : L, work = count * K * O;

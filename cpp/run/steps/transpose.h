@@ -29,15 +29,18 @@ void transpose(const T* from_numbers, Size from_step, Size n, Size m, T* to_numb
     typedef T Any __attribute__((may_alias));
     const Any* const from = from_numbers;
     Any* const to = to_numbers;
-    constexpr Size side = 4, together = 64;  // together: rows that stay in the cache
+    constexpr Size side = 4, together = 32, line = 16;  // together: rows that stay in the cache
     for (Size first = 0; first < n; first += together) {
         const Size last = std::min(n, first + together);
         for (Size j = 0; j < m; j += side) {
             Size i = first;
             if constexpr (sizeof(T) == 4)
-                for (; j + side <= m && i + side <= last; i += side)
+                for (; j + side <= m && i + side <= last; i += side) {
+                    if ((i - first) % line == 0)  // brings the lines of the next tiles into the cache
+                        for (Size k = side; k < 2 * side; k++) __builtin_prefetch(to + (j + k) * to_step + i, 1);
                     transpose_tile([&](Size row) { return from + (i + row) * from_step + j; },
                                    (uint32_t*)(to + j * to_step + i), to_step);
+                }
             for (; i < last; i++)
                 for (Size k = j; k < std::min(m, j + side); k++) to[k * to_step + i] = from[i * from_step + k];
         }

@@ -21,6 +21,7 @@ from .sliding import (
     channels_last,
     filter_size,
     has_adjacent_steps,
+    is_worth_transposing,
     pad_view,
     padded_size,
     window_step,
@@ -134,7 +135,7 @@ def filter_rows(
     is_depthwise = groups == C == M > 1 and W.dtype == np.float32
     is_adjacent = has_adjacent_steps(first) and step == 1 and W.dtype == np.float32
     has_few = is_depthwise or M // groups <= (few_outputs(b) if groups == 1 else FEW_OF_GROUP)
-    transposes = groups == 1 and has_few and not is_adjacent and is_worth_transposing(b, W, g)
+    transposes = groups == 1 and has_few and not is_adjacent and can_transpose(b, W, g)
     keeps_order = is_adjacent and (has_few or C <= FEW_CHANNELS)
     last = pad_view(b, first, g.sides, b.scalar(0.0), not keeps_order and not (transposes and step == 1))
     if transposes:
@@ -162,14 +163,12 @@ def few_outputs(b: Builder) -> int:
     return max(FEW_CHANNELS, int(b.lanes) // 2)
 
 
-def is_worth_transposing(b: Builder, W: NDArray[Any], g: Geometry) -> bool:
-    """Whether a copy of x with adjacent steps, or runs of as many as the last stride, saves time.
-
-    Each element of the copy must be read several times, and the windows must fill a vector.
-    """
+def can_transpose(b: Builder, W: NDArray[Any], g: Geometry) -> bool:
+    """Whether a copy of x has adjacent steps, or runs of as many as the last stride, and saves time."""
     step = g.strides[-1]
     can = W.dtype == np.float32 and (step == 1 or (g.dilations[-1] == 1 and g.kernel[-1] % step == 0))
-    return can and math.prod(g.kernel) // step > 2 and bool(g.out[-1] >= b.lanes > 1)
+    taps = math.prod(g.kernel) // step
+    return can and is_worth_transposing(b, W.shape[1] * step, taps, W.shape[0], g.out[-1])
 
 
 def windows_of_groups(x: View, g: Geometry, groups: int, M: int) -> Iterator[tuple[int, slice, View]]:

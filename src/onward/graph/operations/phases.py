@@ -14,7 +14,13 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from ..size import are_same
 from .products import product_step
-from .sliding import channels_last, has_adjacent_steps, pad_view, with_adjacent_steps
+from .sliding import (
+    channels_last,
+    has_adjacent_steps,
+    is_worth_transposing,
+    pad_view,
+    with_adjacent_steps,
+)
 
 FEW_OUTPUTS = 4  # with them, vectors hold adjacent windows
 
@@ -83,7 +89,7 @@ def phase_by_phase(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | No
     by_axis = [phases(*axis) for axis in zip(out, W.shape[2:], g.strides, g.dilations, g.before, strict=True)]
     pads = [_padding(axis, size) for axis, size in zip(by_axis, sizes, strict=True)]
     has_few, is_adjacent = groups == 1 and M <= FEW_OUTPUTS, has_adjacent_steps(x)
-    transposes = has_few and math.prod(W.shape[2:]) > 2 and bool(sizes[-1] >= b.lanes > 1)
+    transposes = has_few and is_worth_transposing(b, C, math.prod(W.shape[2:]), M, sizes[-1])
     keeps_order = transposes or (is_adjacent and (has_few or (is_depthwise(W, g) and g.strides[-1] == 1)))
     padded = pad_view(b, x, pads, b.scalar(0.0), not keeps_order)
     y = channels_last(b.new(N, M, *out)) if keeps_order else b.new(N, *out, M)

@@ -10,6 +10,8 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from .reductions import bounds
 
+FEW_COPIED = 16  # channels whose copy takes less time than the units of a vector that do not exist
+
 # The attributes of operations with windows, apart from the size of the kernel.
 WINDOW = ("auto_pad", "dilations", "pads", "strides")
 
@@ -27,6 +29,16 @@ def with_adjacent_steps(b: Builder, x: View) -> View:
     y = channels_last(b.new(N, C, *sizes, dtype=x.dtype))
     b.add("copy", x, y)
     return y
+
+
+def is_worth_transposing(b: Builder, C: int, taps: int, outputs: int, windows: Any) -> bool:
+    """Whether few outputs of windows with `taps` elements of C channels take less time from adjacent steps.
+
+    Otherwise, a vector of units computes each window. This takes about taps C / 2 cycles, and 10 more; with
+    adjacent windows, each output of a vector of them takes as many, and a copy about one for each element.
+    """
+    saves = C <= FEW_COPIED or taps * (3 * b.lanes - 4 * outputs) > 6 * b.lanes
+    return saves and bool(windows >= b.lanes > 1)
 
 
 def with_unit_stride(b: Builder, x: View, g: Geometry) -> tuple[View, Geometry]:
