@@ -46,3 +46,26 @@ def test_the_tolerance_is_small_for_well_conditioned_nodes() -> None:
     assert len(usual) > 10
     for case in usual:
         assert max(onnx_nodes.movement(case, rng)) < 1e-6, case.attributes
+
+
+@pytest.mark.parametrize("axis", [0, 1], ids=["no_steps", "no_rows"])
+def test_random_nodes_take_inputs_without_elements(axis: int) -> None:
+    rng = np.random.default_rng(axis)
+    rows = {"X": axis, "sequence_lens": 0, "initial_h": 1, "initial_c": 1}  # the axis to cut
+    for _ in range(100):
+        case = onnx_nodes.draw(rng, layout=0)
+        if rows.keys() & {stored.name for stored in case.model.graph.initializer}:
+            continue  # they are for the number of rows in the file
+        feeds = dict(case.feeds)
+        for name in feeds.keys() & (rows if axis else {"X"}):
+            feeds[name] = np.take(feeds[name], range(0), rows[name])
+        if axis == 0 and "sequence_lens" in feeds:
+            feeds["sequence_lens"] = 0 * feeds["sequence_lens"]
+        names = [name for name in case.attributes["outputs"] if name]
+        for name, y in zip(names, open_model(case.model)(**feeds), strict=True):
+            if axis == 1 or name == "Y":
+                assert y.size == 0
+            elif "sequence_lens" in feeds:  # onnxruntime's state of a row without steps
+                assert not y.any()
+            else:
+                np.testing.assert_array_equal(y, feeds.get(f"initial{name[1:]}", np.zeros_like(y)))

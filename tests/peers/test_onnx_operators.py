@@ -92,5 +92,8 @@ def test_resize_selects_the_same_neighbors(mode: str, coordinates: str, scales: 
 def test_resize_follows_its_opset(mode: str) -> None:
     for scales in (WHOLE, HALVES):
         assert_agrees("Resize", normal(1, 2, 3, 8), 10, {"s": scales}, mode=mode)
+        for factors in ([0.6, 0.3], [0.7, 2.5], [1.5, 0.4]):
+            shrinking = np.array([1, 1, *factors], np.float32)
+            assert_agrees("Resize", normal(1, 2, 3, 8), 10, {"s": shrinking}, mode=mode)
         assert_agrees("Upsample", normal(1, 2, 3, 8), 9, {"s": scales}, mode=mode)
         assert_agrees("Upsample", normal(1, 2, 3, 8), 7, {}, mode=mode, scales=list(scales))

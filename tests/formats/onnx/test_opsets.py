@@ -1,4 +1,4 @@
-"""ONNX operators whose meaning depends on the opset: broadcasting, PRelu, Softmax and RoiAlign."""
+"""ONNX operators whose meaning depends on the opset: broadcasting, PRelu, Softmax, Resize and RoiAlign."""
 
 import numpy as np
 import onnx
@@ -129,3 +129,25 @@ def test_a_product_with_a_third_input_is_refused(operator: str) -> None:
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     with pytest.raises(errors.ArgumentError, match=r"node y \(.*MatMul\): has 3 inputs; expected 2"):
         open_model(model)
+
+
+@pytest.mark.parametrize("is_constant", [True, False])
+def test_resize_of_opset_10_takes_the_next_neighbor_along_axes_that_shrink(is_constant: bool) -> None:
+    x, scales = normal(1, 2, 3, 4), np.array([1, 1, 2, 0.6], np.float32)
+    node = helper.make_node("Resize", ["x", "scales"], ["y"], mode="nearest")
+    given = {"x": x} if is_constant else {"x": x, "scales": scales}
+    constants = {"scales": scales} if is_constant else {}
+    (y,) = open_model(onnx_nodes.model_of([node], given, ["y"], constants, opset=10))(**given)
+    np.testing.assert_array_equal(y, x[:, :, [0, 0, 1, 1, 2, 2]][..., [0, 2]])  # 1 / 0.6 is between 1 and 2
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16])
+def test_bounds_and_padding_in_attributes_have_the_dtype_of_the_input(dtype: type) -> None:
+    x = normal(3, 4, dtype=dtype)
+    clip = helper.make_node("Clip", ["x"], ["y"], min=-0.3, max=0.1)
+    (y,) = open_model(onnx_nodes.model_of([clip], {"x": x}, ["y"], opset=10))(x)
+    bounds = np.array([-0.3, 0.1], np.float32).astype(dtype)
+    np.testing.assert_array_equal(y, np.clip(x, *bounds), strict=True)
+    pad = helper.make_node("Pad", ["x"], ["y"], pads=[0, 1, 0, 0], value=0.1)
+    (y,) = open_model(onnx_nodes.model_of([pad], {"x": x}, ["y"], opset=10))(x)
+    np.testing.assert_array_equal(y, np.pad(x, ((0, 0), (1, 0)), constant_values=bounds[1]), strict=True)

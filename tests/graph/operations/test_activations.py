@@ -91,3 +91,8 @@ def test_activations_refuse_slopes_that_are_larger_than_the_input_and_attributes
         elu.check_attributes({"beta": 1.0})
     with pytest.raises(ArgumentError, match="Affine lacks the attribute beta"):
         OPERATIONS["Affine"].check_attributes({"alpha": 1.0})
+
+
+def test_relu_takes_unsigned_integers() -> None:
+    x = np.array([0, 3, 255], np.uint8)
+    np.testing.assert_array_equal(OPERATIONS["Relu"].compute([x], {})[0], x, strict=True)

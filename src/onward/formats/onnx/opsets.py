@@ -88,7 +88,14 @@ class Call:
         for place, name in enumerate(names, start=1):
             if (value := self.attributes.pop(name, None)) is not None:
                 self.inputs += [""] * (place + 1 - len(self.inputs))
-                self.inputs[place] = self.constant(value, np.float32 if name in FLOATS else np.int64)
+                self.inputs[place] = self.constant(value, self._dtype(name))
+
+    def _dtype(self, name: str) -> Any:
+        """Return the dtype of an attribute as an input: bounds and padding have that of x."""
+        if name not in FLOATS:
+            return np.int64
+        declared = None if name == "scales" else self.scope.declared(self.node.input[0])
+        return np.float32 if declared is None or declared.dtype is None else declared.dtype
 
 
 Rule = Callable[[Call], None]
@@ -279,8 +286,16 @@ def _grid_sample(call: Call) -> None:
 @rule("Upsample")
 @rule("Resize", before=11)
 def _resize(call: Call) -> None:
-    call.operation, call.inputs = "Resize", [call.inputs[0], "", call.inputs[1]]
+    """The nearest element was the next one along axes that shrink, and the one before along others."""
+    (x, scales), is_nearest = call.inputs, call.attributes.get("mode", "nearest") == "nearest"
     call.attributes |= {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    if is_nearest and call.operation == "Resize":
+        known, one = call.scope.constant(call.node.input[1]), call.constant(1, np.float32)
+        if known is None or (known < 1).any():
+            shrinking = call.attributes | {"nearest_mode": "ceil"}
+            x = call.add("Resize", x, "", call.add("Min", scales, one), **shrinking)
+            scales = call.add("Max", scales, one)
+    call.operation, call.inputs = "Resize", [x, "", scales]
 
 
 @rule("Scatter")

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...errors import FileError, OnwardError
 from ...graph import Graph, Input
-from ...graph.node import named
+from ...graph.node import AnyArray, named
 from . import messages, opsets, own_functions
 from .protobuf import decode
 from .tensors import attribute_value, dtype_of, tensor_array
@@ -203,17 +203,25 @@ class _Scope:
 
     def rank(self, name: str) -> int | None:
         """Return the number of axes of a value of the file, if it is known."""
-        if name in self._ranks:
-            return self._ranks[name]
-        constant = self.graph.constants.get(self.names.get(name, ""))
+        declared = self.declared(name)
+        if declared is not None and declared.axes is not None:
+            return len(declared.axes)
+        constant = self.constant(name)
         return None if constant is None else constant.ndim
 
+    def constant(self, name: str) -> AnyArray | None:
+        """Return a value of the file if it is a constant."""
+        return self.graph.constants.get(self.names.get(name, ""))
+
+    def declared(self, name: str) -> Input | None:
+        """Return what the file declares of a value, if anything."""
+        return self._declared.get(name)
+
     @cached_property
-    def _ranks(self) -> dict[str, int]:
-        """The number of axes of each value whose shape the file declares."""
+    def _declared(self) -> dict[str, Input]:
         inner = [decode(messages.ValueInfo, content) for content in self.source.value_info]
         declared = map(declaration, (*self.source.input, *inner, *self.source.output))
-        return {each.name: len(each.axes) for each in declared if each.axes is not None}
+        return {each.name: each for each in declared}
 
 
 def declaration(value: messages.ValueInfo) -> Input:

@@ -27,7 +27,7 @@ def _define(name: str, call: Callable[..., Call], *attributes: str) -> None:
 
     @functools.wraps(call)
     def compute(x: AnyArray, **given: Any) -> Any:
-        if name == "Relu" and x.dtype.kind == "i":
+        if name == "Relu" and x.dtype.kind in "iu":
             return np.maximum(x, 0)
         return activate(call(**given), x)
 

@@ -143,6 +143,7 @@ def _define(cell: str) -> None:
             weights = list(map(Signature.of, weights[:2]))
             if X.t.expands:
                 raise DataDependent
+            X.t.values[X.name] = Signature.of(X.known)  # also without elements: the layer cannot run
         layer = new_layer(cell, attributes, *weights)
         if X.rank != 3 or X.shape[2] != W.shape[2]:
             takes = f"W {W.shape} takes three axes, the last of {W.shape[2]}"
