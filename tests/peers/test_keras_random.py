@@ -9,6 +9,8 @@ import onnxruntime
 import pytest
 from support.keras_models import with_random_weights
 from support.random_keras import RandomModel
+from support.random_keras_operations import RandomOperations
+from support.skips import counted_cases
 
 import onward
 
@@ -39,3 +41,22 @@ def test_a_random_model_gives_the_outputs_of_keras(seed: int, tmp_path: Path) ->
     names = [each.name for each in session.get_inputs()]
     for y, other in zip(outputs, session.run(None, dict(zip(names, inputs, strict=True))), strict=True):
         np.testing.assert_allclose(other, y, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", range(10))
+def test_random_operations_give_the_outputs_of_keras_with_their_kinds_of_dtypes(
+    batch: int, tmp_path: Path
+) -> None:
+    for case in counted_cases(30, first=1000 * batch, most=0.4):
+        with case:
+            source = RandomOperations(np.random.default_rng(case.seed))
+            model = source.build()
+            inputs = source.inputs(model)
+            with case.skipping(Exception):  # what Keras describes, but cannot run on PyTorch
+                expected = [y.detach().numpy() for y in keras.tree.flatten(model(inputs))]
+            path = tmp_path / f"m.{('keras', 'h5')[case.seed % 2]}"
+            model.save(path)
+            outputs: Any = onward.load(path)(inputs)
+            for y, wanted in zip(keras.tree.flatten(outputs), expected, strict=True):
+                assert y.dtype.kind == wanted.dtype.kind
+                np.testing.assert_allclose(y, wanted, rtol=1e-4, atol=1e-4)

@@ -90,7 +90,7 @@ class RandomModel:
             lambda: L.MaxPooling1D(2, strides=1, padding="same"),
             lambda: L.AveragePooling1D(2, strides=1, padding="same"),
             lambda: L.BatchNormalization(scale=self._flag(0.5)),
-            lambda: L.LayerNormalization(center=self._flag(0.7)),
+            lambda: L.LayerNormalization(center=self._flag(0.7), scale=self._flag(0.7)),
             lambda: L.UnitNormalization(),
             lambda: L.Rescaling(0.7, offset=0.1),
             lambda: L.Masking(),

@@ -1,6 +1,6 @@
 """Keras' layers of one kind of elements: Dense, Embedding, Reshape, normalization, merging, ..."""
 
-from functools import reduce
+from functools import partial, reduce
 from string import ascii_letters, ascii_lowercase
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from ...errors import FileError, ShapeError
 from .activations import activation, scalar
 from .layer import Layer, layer
-from .writer import BOOL, INT64, Value
+from .writer import BOOL, INT32, INT64, Value
 
 DROPOUTS = (
     "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianDropout", "GaussianNoise",
@@ -26,6 +26,23 @@ def numbers(value: Any, count: int) -> list[int]:
 def as_list(value: Any) -> list[Any]:
     """Return a list, or a list of a single value."""
     return value if isinstance(value, list) else [value]
+
+
+OF_BOOLEANS = {"Add": "Or", "Mul": "And", "Max": "Or", "Min": "And", "Abs": "Identity", "Sign": "Identity"}
+
+
+def elementwise(target: str, k: Layer, /, *inputs: Value) -> Value:
+    """Add an operation of inputs of one dtype; booleans are integers, except in sums and products."""
+    if inputs[0].dtype != BOOL or target in ("Equal", "Identity"):
+        return k.add(target, *inputs)
+    if target in OF_BOOLEANS:
+        return k.add(OF_BOOLEANS[target], *inputs)
+    return k.add(target, *(as_numbers(k, x) for x in inputs))
+
+
+def as_numbers(k: Layer, x: Value) -> Value:
+    """Convert booleans to integers."""
+    return k.cast(x, INT32) if x.dtype == BOOL else x
 
 
 @layer("Dense", masks="kept")
@@ -157,8 +174,10 @@ def _affine(
     """
     gamma, beta, mean, variance = k.arrays(scale, center, statistics, statistics)
     known = next((each for each in (gamma, beta, mean) if each is not None), None)
-    if known is None:
+    if known is None and axes is None:
         raise k.error("has neither scale nor center: its size is unknown")
+    if known is None:
+        known = np.ones([1] * len(axes), k.dtype())
     shape = -1 if axes is None else [size for _, size in sorted(zip(axes, known.shape, strict=True))]
     gamma = np.ones_like(known) if gamma is None else gamma
     beta = np.zeros_like(known) if beta is None else beta
@@ -255,8 +274,7 @@ def merge(k: Layer, *inputs: Value) -> Value:
     """
     operation, every = MERGES[k.kind_name], k.context.version < 3
     rank = max(k.rank(x) for x in inputs)
-    dtype = next((x.dtype for x in inputs if x.dtype.kind == "f"), None)
-    typed = [k.cast(x, dtype or x.dtype) for x in inputs]
+    typed = k.promoted(*inputs)
     values = [  # with axes of size 1 after the batch
         x if x.rank == rank else k.unsqueezed(x, *range(1, 1 + rank - k.rank(x))).with_mask(x.mask)
         for x in typed
@@ -266,9 +284,9 @@ def merge(k: Layer, *inputs: Value) -> Value:
         return _extreme(k, operation, values)
     if given and not every and operation == "Mul":  # a step that does not count is a factor 1
         values = [x if x.mask is None else k.where(x.mask, x, 1) for x in values]
-    y = reduce(lambda a, b: k.add(operation, a, b), values)
+    y = reduce(partial(elementwise, operation, k), values)
     if k.kind_name == "Average":
-        y = k.add("Div", y, float(len(values)))
+        y = k.add("Div", *k.promoted(y, floats=True), float(len(values)))
     if not given or not (every or len(given) == len(values)):
         return y.with_mask(None)
     mask = _joined(k, "And" if every else "Or", given)
@@ -297,7 +315,7 @@ def concatenate(k: Layer, *inputs: Value, axis: int = -1) -> Value:
     if any(x.rank not in (None, rank) for x in inputs):
         raise ShapeError(f"Concatenate takes values of {[x.rank for x in inputs]} axes; expected one number")
     axis, every = axis % rank, k.context.version < 3
-    y = k.add("Concat", *inputs, axis=axis, rank=rank)
+    y = k.add("Concat", *k.promoted(*inputs), axis=axis, rank=rank)
     given = [x.mask for x in inputs if x.mask is not None]
     if not given:
         return y.with_mask(None)

@@ -92,7 +92,7 @@ def _value(layer: Layer, values: dict[tuple[str, int], list[Value]], reference: 
         array = np.asarray(given, reference.get("dtype"))
         if array.dtype == np.float64 and "dtype" not in reference:
             array = array.astype(np.float32)
-        return layer.constant(array)
+        return layer.constant(array, number=given if isinstance(given, int | float) else None)
     name, number, output = reference
     if (name, number) not in values or output >= len(values[name, number]):
         raise FileError(f"the model refers to output {output} of call {number} of {name}, which is not in it")

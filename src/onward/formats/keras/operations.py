@@ -1,18 +1,18 @@
 """Operations between layers: those of Keras 3, and TensorFlow's functions in Keras 2."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial, reduce
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ...errors import FileError
 from . import activations
 from .convolutions import repeat
-from .core_layers import as_list, einsum_of, unit
+from .core_layers import as_list, as_numbers, einsum_of, elementwise, unit
 from .layer import COMPUTE_DTYPES, LAYERS, Layer, dtype_name, layer
-from .writer import BOOL, INT64, MAX, Value
+from .writer import BOOL, INT32, INT64, MAX, Value, common_dtype
 
 FUNCTIONAL = ("TFOpLambda", "SlicingOpLambda")  # the classes of TensorFlow's functions
 # Keras 3's names of TensorFlow's functions, options and further arrays, and defaults that differ.
@@ -28,6 +28,7 @@ OPTIONS = {
 ARRAYS = ("x", "y", "b", "indices")
 IGNORED = ("name", "out_type")
 AXIS_0 = ("Cumsum", "Argmax", "Argmin", "Take")  # functions whose axis is 0 by default
+Promotion: TypeAlias = Callable[..., list[Value]]  # from a layer and its inputs to inputs of one dtype
 NO_SETTINGS = ("name", "trainable", "dtype_policy")
 ELLIPSIS = {"ellipsis": True}
 
@@ -71,29 +72,40 @@ def _place(value: Any) -> Any:
     return value
 
 
-def operations(table: Mapping[str, Callable[..., Any]], floats: bool = False) -> None:
-    """Register functions of a layer, its inputs and its settings; with `floats`, of floats alone."""
+def operations(table: Mapping[str, Callable[..., Any]], promote: Promotion | None = None) -> None:
+    """Register functions of a layer, its inputs and its settings; `promote` gives the inputs one dtype."""
     for name, function in table.items():
-        layer(f"ops.{name}", arguments=None)(partial(_run, function, floats))
+        layer(f"ops.{name}", arguments=None)(partial(_run, function, promote))
 
 
-def _run(function: Callable[..., Any], floats: bool, k: Layer, /, *inputs: Value, **options: Any) -> Any:
+def _run(
+    function: Callable[..., Any], promote: Promotion | None, k: Layer, /, *inputs: Value, **options: Any
+) -> Any:
     known = inspect.signature(function).parameters
     settings = {key: value for key, value in k.rest().items() if key not in NO_SETTINGS}
-    given = {key: value for key, value in (settings | options).items() if value is not None}
-    if unknown := [key for key, value in given.items() if key not in known and value]:
-        raise k.error(f"has {', '.join(unknown)}, which Onward does not support")
-    given = {key: value for key, value in given.items() if key in known}
-    return function(k, *_of_one_dtype(k, inputs, floats), **given)
+    given = settings | options
+    for key, value in given.items():
+        unknown = value and key not in known
+        # None is a setting of Keras 3 where it is not the default
+        missing = value is None and k.context.version == 3 and key in known and known[key].default is not None
+        if unknown or missing:
+            raise k.error(f"has {key}={str(value)[:80]}, which Onward does not support")
+    given = {key: value for key, value in given.items() if key in known and value is not None}
+    return function(k, *(promote(k, *inputs) if promote else inputs), **given)
 
 
-def _of_one_dtype(k: Layer, inputs: Sequence[Value], floats: bool) -> list[Value]:
-    """Integers take the precision of the floats that they meet, and numbers in the file that of values."""
-    dtypes = [x.dtype for x in inputs if x.rank != 0 and x.dtype.kind != "b"]
-    dtype = next((each for each in dtypes if each.kind == "f"), np.dtype(np.float32) if floats else None)
-    if dtype is not None:
-        return [k.cast(x, dtype) if x.dtype.kind != "b" else x for x in inputs]
-    return [k.cast(x, dtypes[0]) if dtypes and x.rank == 0 else x for x in inputs]
+def _floats(k: Layer, *inputs: Value) -> list[Value]:
+    if k.context.version < 3 and common_dtype(inputs).kind != "f":
+        raise k.error("takes integers, of which TensorFlow computes integers: Onward does not support it")
+    return k.promoted(*inputs, floats=True)
+
+
+def _of_division(k: Layer, *inputs: Value) -> list[Value]:
+    """TensorFlow divides integers of 32 and 64 bits in float64."""
+    dtype = common_dtype(inputs)
+    if k.context.version < 3 and dtype.kind in "iu" and dtype.itemsize > 2:
+        return [k.cast(x, np.dtype(np.float64)) for x in k.promoted(*inputs)]
+    return k.promoted(*inputs, floats=True)
 
 
 @layer("TFOpLambda", arguments=None)
@@ -119,24 +131,20 @@ def _title(name: str) -> str:
 # Numbers.
 
 
-def _elementwise(target: str, k: Layer, /, *inputs: Value) -> Value:
-    return k.add(target, *inputs)
-
-
 def _logical(target: str, k: Layer, /, *inputs: Value) -> Value:
     return k.add(target, *(k.cast(x, BOOL) for x in inputs))
 
 
 # The operation of the graph for each of Keras' elementwise operations of any numbers, and those of floats.
 ELEMENTWISE = {
-    **{name: name for name in ("Add", "Sign", "Floor", "Ceil", "Round", "Identity", "Abs", "Equal", "Less")},
-    "Subtract": "Sub", "Multiply": "Mul", "Divide": "Div", "TrueDivide": "Div", "Power": "Pow",
-    "Maximum": "Max", "Minimum": "Min", "Negative": "Neg", "Absolute": "Abs", "StopGradient": "Identity",
-    "Greater": "Greater", "GreaterEqual": "GreaterOrEqual", "LessEqual": "LessOrEqual",
-    "Isnan": "IsNaN", "Isinf": "IsInf",
+    **{name: name for name in ("Add", "Sign", "Identity", "Abs", "Equal", "Less", "Greater")},
+    "Subtract": "Sub", "Multiply": "Mul", "Power": "Pow", "Maximum": "Max", "Minimum": "Min",
+    "Negative": "Neg", "Absolute": "Abs", "StopGradient": "Identity", "GreaterEqual": "GreaterOrEqual",
+    "LessEqual": "LessOrEqual",
 }  # fmt: skip
-FLOATS = {name: name for name in "Exp Log Sqrt Sin Cos Tan Sinh Cosh Erf Reciprocal".split()}
+FLOATS = {name: name for name in "Exp Log Sqrt Sin Cos Tan Sinh Cosh Erf Reciprocal Floor Ceil".split()}
 FLOATS |= {f"Arc{name}": f"A{name}" for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh")}
+FLOATS |= {"Isnan": "IsNaN", "Isinf": "IsInf"}
 REDUCTIONS = {name: f"Reduce{name}" for name in ("Sum", "Max", "Min", "Prod")}
 MEANS = {"Mean": "ReduceMean", "Logsumexp": "ReduceLogSumExp"}
 
@@ -146,6 +154,12 @@ def _axes(axis: Any) -> list[int] | None:
 
 
 def _reduction(target: str, k: Layer, x: Value, axis: Any = None, keepdims: bool = False) -> Value:
+    """A reduction; Keras 3 adds and multiplies short integers in int32."""
+    if x.dtype == BOOL and target in ("ReduceMax", "ReduceMin"):
+        return _any(target, k, x, axis, keepdims)
+    short = x.dtype.kind in "iu" and x.dtype.itemsize < 4 and target in ("ReduceSum", "ReduceProd")
+    if x.dtype == BOOL or (short and k.context.version == 3):
+        x = k.cast(x, INT32)
     return k.reduced(target, x, _axes(axis), keepdims)
 
 
@@ -157,10 +171,10 @@ def _any(target: str, k: Layer, x: Value, axis: Any = None, keepdims: bool = Fal
 
 def _place_of(target: str, k: Layer, x: Value, axis: int | None = None, keepdims: bool = False) -> Value:
     """The index of the largest or the smallest element along an axis."""
-    x, axis = _along(k, x, axis)
+    x, axis = _along(k, as_numbers(k, x), axis)
     rank = None if x.rank is None else x.rank - (not keepdims)
     index = k.add(target, x, axis=axis, keepdims=int(keepdims), rank=rank, dtype=INT64)
-    return k.cast(index, np.dtype(np.int32) if k.context.version == 3 else INT64)
+    return k.cast(index, INT32 if k.context.version == 3 else INT64)
 
 
 def _along(k: Layer, x: Value, axis: int | None) -> tuple[Value, int]:
@@ -192,14 +206,21 @@ def _norm(k: Layer, x: Value, ord: Any = None, axis: Any = None, keepdims: bool 
 
 def _cumulative_sum(k: Layer, x: Value, axis: int | None = None, dtype: Any = None) -> Value:
     """The sums of the elements up to each, along an axis."""
-    x, axis = _along(k, x, axis)
+    x, axis = _along(k, as_numbers(k, x), axis)
     return k.add("CumSum", x if dtype is None else k.cast(x, np.dtype(dtype)), np.array(axis))
 
 
 def _matmul(k: Layer, a: Value, b: Value) -> Value:
     if min(k.rank(a), k.rank(b)) < 2:
         raise k.error("multiplies vectors, which Onward does not support")
+    if k.context.version == 3 and a.dtype == np.int8:
+        a, b = k.cast(a, INT32), k.cast(b, INT32)
     return k.add("MatMul", a, b)
+
+
+def _stack(k: Layer, *inputs: Value, axis: int = 0) -> Value:
+    place = axis % (k.rank(inputs[0]) + 1)
+    return k.add("Concat", *(k.unsqueezed(x, place) for x in inputs), axis=place)
 
 
 def _log1p(k: Layer, x: Value) -> Value:
@@ -224,32 +245,37 @@ def _normalize(k: Layer, x: Value, axis: Any = -1, order: int = 2, epsilon: floa
 
 
 operations({
-    **{name: partial(_elementwise, target) for name, target in ELEMENTWISE.items()},
-    **{f"Logical{name}": partial(_logical, name) for name in ("And", "Or", "Not", "Xor")},
+    **{name: partial(elementwise, target) for name, target in ELEMENTWISE.items()},
     **{name: partial(_reduction, target) for name, target in REDUCTIONS.items()},
     "NotEqual": lambda k, a, b: k.add("Not", k.add("Equal", a, b)),
-    "Square": lambda k, x: k.add("Mul", x, x),
-    "Any": partial(_any, "ReduceMax"),
-    "All": partial(_any, "ReduceMin"),
+    "Square": lambda k, x: k.add("Mul", *[as_numbers(k, x)] * 2),
+    "Round": lambda k, x: k.add("Round", x) if x.dtype.kind == "f" else x,
     "Argmax": partial(_place_of, "ArgMax"),
     "Argmin": partial(_place_of, "ArgMin"),
     "Cumsum": _cumulative_sum,
-})  # fmt: skip
+    "Einsum": lambda k, *inputs, subscripts: einsum_of(k, subscripts, *inputs),
+    "Matmul": _matmul,
+    "Concatenate": lambda k, *inputs, axis=-1: k.add("Concat", *inputs, axis=axis, rank=inputs[0].rank),
+    "Stack": _stack,
+}, Layer.promoted)  # fmt: skip
 operations({
-    **{name: partial(_elementwise, target) for name, target in FLOATS.items()},
+    **{name: partial(elementwise, target) for name, target in FLOATS.items()},
     **{name: partial(_reduction, target) for name, target in MEANS.items()},
     **{_title(name): function for name, function in activations.ACTIVATIONS.items()},
     "Rsqrt": lambda k, x: k.add("Reciprocal", k.add("Sqrt", x)),
     "Log1p": _log1p,
     "Expm1": _expm1,
-    "Einsum": lambda k, *inputs, subscripts: einsum_of(k, subscripts, *inputs),
     "Var": _variance,
     "Std": lambda k, x, axis=None, keepdims=False: k.add("Sqrt", _variance(k, x, axis, keepdims)),
     "Norm": _norm,
-    "Matmul": _matmul,
     "Normalize": _normalize,
     "L2Normalize": lambda k, x, axis, epsilon=1e-12: unit(k, x, as_list(axis), epsilon),
-}, floats=True)  # fmt: skip
+}, _floats)  # fmt: skip
+operations({
+    "Relu": lambda k, x: k.add("Max", as_numbers(k, x), 0),
+    "Relu6": lambda k, x: k.add("Clip", as_numbers(k, x), 0, 6),
+})  # fmt: skip
+operations(dict.fromkeys(("Divide", "TrueDivide"), partial(elementwise, "Div")), _of_division)
 
 
 # Movement, selection, conversion and creation of elements.
@@ -313,11 +339,6 @@ def _reshape(k: Layer, x: Value, newshape: Any) -> Value:
     return k.reshaped(x, *sizes, rank=len(sizes))
 
 
-def _stack(k: Layer, *inputs: Value, axis: int = 0) -> Value:
-    place = axis % (k.rank(inputs[0]) + 1)
-    return k.add("Concat", *(k.unsqueezed(x, place) for x in inputs), axis=place)
-
-
 def _split(k: Layer, x: Value, indices_or_sections: Any, axis: int = 0) -> list[Value]:
     """The parts of x between indices, or as many equal parts."""
     if isinstance(indices_or_sections, int):
@@ -361,17 +382,27 @@ def _take(k: Layer, x: Value, indices: Value, axis: int | None = None) -> Value:
     return k.add("Gather", x, k.cast(indices, INT64), axis=axis, rank=rank)
 
 
+def _clip(k: Layer, x: Value, x_min: float, x_max: float) -> Value:
+    of_floats = isinstance(x_min, float) or isinstance(x_max, float)
+    return k.add("Clip", k.promoted(x, floats=True)[0] if of_floats else as_numbers(k, x), x_min, x_max)
+
+
 def _one_hot(k: Layer, x: Value, num_classes: int, axis: int = -1, dtype: str | None = None) -> Value:
     kind = np.dtype(COMPUTE_DTYPES.get(dtype or "float32", dtype))
-    inputs = k.cast(x, INT64), np.array(num_classes), np.array([0, 1], kind)
+    x = k.cast(x, INT64)
+    x = k.add("Where", k.add("Less", x, 0), num_classes, x)  # a negative class is none
+    inputs = x, np.array(num_classes), np.array([0, 1], kind)
     return k.add("OneHot", *inputs, axis=axis, rank=None if x.rank is None else x.rank + 1, dtype=kind)
 
 
 def _roll(k: Layer, x: Value, shift: int, axis: int | None = None) -> Value:
     if type(shift) is not int or type(axis) is not int:
         raise k.error(f"has shift={shift} and axis={axis}; expected a number of each")
-    parts = [k.sliced(x, axis, -shift), k.sliced(x, axis, 0, -shift)] if shift else [x]
-    return k.add("Concat", *parts, axis=axis)
+    start, last = k.add("Mod", k.constant(np.array([-shift])), k.shape_of(x, axis)), np.array([MAX])
+    along, first = np.array([axis]), np.array([0])
+    return k.add(
+        "Concat", k.add("Slice", x, start, last, along), k.add("Slice", x, first, start, along), axis=axis
+    )
 
 
 operations({
@@ -382,9 +413,11 @@ operations({
     "Ravel": lambda k, x: k.reshaped(x, -1, rank=1),
     "Shape": lambda k, x: k.shape_of(x),
     "Flip": _flip,
-    "Concatenate": lambda k, *inputs, axis=-1: k.add("Concat", *inputs, axis=axis, rank=inputs[0].rank),
-    "Clip": lambda k, x, x_min, x_max: k.add("Clip", x, x_min, x_max),
-    "Where": lambda k, condition, x, y: k.add("Where", k.cast(condition, BOOL), x, y),
+    "Clip": _clip,
+    "Where": lambda k, condition, x, y: k.add("Where", k.cast(condition, BOOL), *k.promoted(x, y)),
+    **{f"Logical{name}": partial(_logical, name) for name in ("And", "Or", "Not", "Xor")},
+    "Any": partial(_any, "ReduceMax"),
+    "All": partial(_any, "ReduceMin"),
     "BroadcastTo": lambda k, x, shape: k.add("Expand", x, np.array(shape, np.int64), rank=len(shape)),
     "ExpandDims": lambda k, x, axis: k.unsqueezed(x, *as_list(axis)),
     "Squeeze": _squeeze,
@@ -393,7 +426,6 @@ operations({
     "Cast": _cast,
     "ConvertToTensor": _cast,
     "Reshape": _reshape,
-    "Stack": _stack,
     "Split": _split,
     "Repeat": _repeat,
     "Tile": _tile,

@@ -12,6 +12,7 @@ from ...graph import Graph
 
 DERIVED: Any = object()  # the largest rank of the inputs
 BOOL: np.dtype[Any] = np.dtype(bool)
+INT32: np.dtype[Any] = np.dtype(np.int32)
 INT64: np.dtype[Any] = np.dtype(np.int64)
 MAX = np.iinfo(np.int64).max
 # The dtype of the output where it is not that of the first input.
@@ -23,17 +24,37 @@ DTYPES = dict.fromkeys(
 class Value(NamedTuple):
     """A value of the graph: its name, its number of axes (None if unknown), its dtype and its mask.
 
-    The mask is a boolean value, False where a step does not count, or None if all steps count.
+    The mask is a boolean value, False where a step does not count, or None if all steps count. `number` is
+    the number of Python that a constant is: its dtype depends on the values that it meets.
     """
 
     name: str
     rank: int | None
     dtype: np.dtype[Any]
     mask: "Value | None" = None
+    number: float | None = None
 
     def with_mask(self, mask: "Value | None") -> "Value":
         """Return the value with another mask."""
-        return Value(self.name, self.rank, self.dtype, mask)
+        return Value(self.name, self.rank, self.dtype, mask, self.number)
+
+
+def common_dtype(values: Sequence[Value], floats: bool = False) -> np.dtype[Any]:
+    """Return the dtype in which Keras 3 computes with values, as JAX does; with `floats`, one of floats.
+
+    A number of Python changes the dtype only where it is of a higher kind: a float among integers, or an
+    integer among booleans. Half precision is computed in float32.
+    """
+    dtypes = [x.dtype for x in values if x.number is None]
+    if any(each.kind == "f" for each in dtypes):
+        return np.dtype(np.float64 if np.dtype(np.float64) in dtypes else np.float32)
+    numbers = {type(x.number) for x in values}
+    if floats or float in numbers:
+        return np.dtype(np.float32)
+    if integers := [each for each in dtypes if each.kind != "b"]:
+        found = np.result_type(*integers)
+        return found if found.kind != "f" else np.dtype(np.float32)
+    return INT32 if int in numbers else BOOL
 
 
 class Writer:
@@ -95,14 +116,14 @@ class Writer:
         yield self.graph
         self.graph, self.constants = outer
 
-    def constant(self, array: Any, name: str = "") -> Value:
-        """Add a constant; a weight has a name."""
+    def constant(self, array: Any, name: str = "", number: float | None = None) -> Value:
+        """Add a constant; a weight has a name, and a number of Python is `number`."""
         key = Identity(array)
         if key not in self.constants:
             stored = np.ascontiguousarray(array) if array.ndim else array
             added = self.graph.add_constant(stored, name and f"{self.path}/{name}")
             self.constants[key] = added
-        return Value(self.constants[key], array.ndim, array.dtype)
+        return Value(self.constants[key], array.ndim, array.dtype, number=number)
 
     def number(self, number: float, x: Value) -> Value:
         """Return a number in the dtype of x."""
@@ -113,6 +134,12 @@ class Writer:
         if x.dtype == dtype:
             return x
         return self.add("Cast", x, to=np.dtype(dtype), dtype=dtype).with_mask(x.mask)
+
+    def promoted(self, *inputs: Value, floats: bool = False) -> list[Value]:
+        """Convert values to the dtype in which Keras computes with them."""
+        dtype = common_dtype(inputs, floats)
+        typed = [x if x.number is None else self.constant(np.asarray(x.number).astype(dtype)) for x in inputs]
+        return [self.cast(x, dtype) for x in typed]
 
     def rank(self, x: Value, expected: int | None = None) -> int:
         """Return the rank of a value; `expected` is that of all values that the layer accepts."""
