@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 
@@ -48,12 +49,16 @@ struct ArrayObject {
 struct NumPy {
     PyTypeObject* ndarray;
     PyObject* (*empty)(int axes, const Py_ssize_t* shape, PyObject* dtype, int columns_first);  // owns the dtype
-    nb::object ascontiguousarray, float32, float64, int64;
+    PyObject* (*array_at)(PyTypeObject* type, PyObject* dtype, int axes, const Py_ssize_t* shape,
+                          const Py_ssize_t* strides, void* data, int flags, PyObject* object);  // likewise
+    int (*set_base)(PyObject* array, PyObject* base);  // owns the base
+    nb::object ascontiguousarray, float32, float64, int8, int64;
 
     NumPy() {
         const nb::module_ module = nb::module_::import_("numpy");
         ascontiguousarray = module.attr("ascontiguousarray");
-        float32 = module.attr("dtype")("f4"), float64 = module.attr("dtype")("f8"), int64 = module.attr("dtype")("i8");
+        float32 = module.attr("dtype")("f4"), float64 = module.attr("dtype")("f8");
+        int8 = module.attr("dtype")("i1"), int64 = module.attr("dtype")("i8");
         const nb::object table = nb::module_::import_("numpy._core._multiarray_umath").attr("_ARRAY_API");
         void** const functions = (void**)PyCapsule_GetPointer(table.ptr(), nullptr);
         if (!functions) nb::raise_python_error();
@@ -61,6 +66,8 @@ struct NumPy {
         if (version != 1 && version != 2) throw nb::import_error("onward supports the versions 1 and 2 of NumPy's ABI");
         ndarray = (PyTypeObject*)functions[2];
         empty = (decltype(empty))functions[184];
+        array_at = (decltype(array_at))functions[94];
+        set_base = (decltype(set_base))functions[282];
     }
 };
 
@@ -94,6 +101,22 @@ inline nb::object empty(std::span<const Size> shape, const nb::object& dtype) {
         numpy().empty(int(shape.size()), (const Py_ssize_t*)shape.data(), nb::object(dtype).release().ptr(), 0);
     if (!array) nb::raise_python_error();
     return nb::steal(array);
+}
+
+constexpr Size line = 64;  // bytes in a cache line
+
+// A new array that starts at a cache line, as vectors do.
+inline nb::object empty_aligned(std::span<const Size> shape, const nb::object& dtype, Size bytes) {
+    constexpr int flags = 0x1 | 0x100 | 0x400;  // contiguous, aligned, writeable
+    const Size all[] = {bytes + line};
+    nb::object memory = empty(all, numpy().int8);
+    std::byte* const first = memory_of<std::byte>(memory);
+    std::byte* const data = first + (line - Size(uintptr_t(first) % line)) % line;
+    const nb::object array = nb::steal(numpy().array_at(
+        numpy().ndarray, nb::object(dtype).release().ptr(), int(shape.size()), (const Py_ssize_t*)shape.data(), nullptr,
+        data, flags, nullptr));
+    if (!array.is_valid() || numpy().set_base(array.ptr(), memory.release().ptr())) nb::raise_python_error();
+    return array;
 }
 
 template <class Real>

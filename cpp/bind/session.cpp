@@ -142,9 +142,11 @@ private:
         if (other.size() != now.size()) other.clear();
         for (size_t i = 0; i < now.size(); i++) {
             const auto& shape = found.plan->core->outputs[i];
-            const auto made = [&] { return Carry(empty(shape, found.entry->dtypes[i])); };
+            const Size bytes = onward::bytes_of(shape, found.entry->signature.outputs[i]);
+            const auto made = [&] { return Carry(empty_aligned(shape, found.entry->dtypes[i], bytes)); };
             const auto is_like = [&](const Carry& carry) {
-                return carry.operand.dtype == found.entry->signature.outputs[i] && carry.operand.shape == shape;
+                return carry.operand.dtype == found.entry->signature.outputs[i] && carry.operand.shape == shape &&
+                       uintptr_t(carry.operand.data) % line == 0;
             };
             if (i == other.size()) other.push_back(made());
             else if (!is_like(other[i])) other[i] = made();

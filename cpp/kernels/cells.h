@@ -90,21 +90,21 @@ void rnn_relu_backward(Record<const Real> record, vec_of<Real> dh, Real* d) {
     store(d, record[0] <= Real(0) ? broadcast(Real(0)) : dh);
 }
 
-// The first half of an LSTM: c, and the sum of the output gate, which it leaves in z.
+// The first half of an LSTM: c_next, and the sum of the output gate, which it leaves in z.
 template <class Real, class Options>
-void lstm_cell_state(Options o, Real* z, const Real* u, Real* c, Record<Real> record) {
+void lstm_cell_state(Options o, Real* z, const Real* u, const Real* c, Real* c_next, Record<Real> record) {
     constexpr int L = Float<Real>::L;
     const auto c_prev = load(c);
     const auto sum_i = o.add_peephole(0, c_prev, load(z) + load(u));
     const auto sum_f = o.add_peephole(1, c_prev, load(z + L) + load(u + L));
     const auto sum_g = load(z + 2 * L) + load(u + 2 * L);
     const auto i = o.gate(sum_i), f = o.coupled ? one_minus(i) : o.gate(sum_f), g = o.candidate(sum_g);
-    const auto c_next = o.bounded(fma(f.value(), c_prev, (i * g).value()));
-    store(c, c_next);
-    store(z + 3 * L, o.add_peephole(2, c_next, load(z + 3 * L) + load(u + 3 * L)));
+    const auto c_new = o.bounded(fma(f.value(), c_prev, (i * g).value()));
+    store(c_next, c_new);
+    store(z + 3 * L, o.add_peephole(2, c_new, load(z + 3 * L) + load(u + 3 * L)));
     if (record) {
         store(z, sum_i), store(z + L, sum_f), store(z + 2 * L, sum_g);
-        record.set(0, i.value()), record.set(1, f.value()), record.set(2, g.value()), record.set(4, c_next);
+        record.set(0, i.value()), record.set(1, f.value()), record.set(2, g.value()), record.set(4, c_new);
     }
 }
 

@@ -91,9 +91,9 @@ void gates_with(const Direction<Real>& d, const Step<Real>& s, const Share& shar
             }, nothing);
         case Cell::lstm:
             return for_gates([&](Size unit, Real* z, const Real* u, Record<Real> record, Size at) {
-                lstm_cell_state(Options(d, unit), z, u, s.c + at, record);
+                lstm_cell_state(Options(d, unit), z, u, s.c + at, s.c_next + at, record);
             }, [&](Size unit, Real* z, const Real*, Record<Real> record, Size at) {
-                lstm_hidden_state(Options(d, unit), z, s.c + at, h + at, record);
+                lstm_hidden_state(Options(d, unit), z, s.c_next + at, h + at, record);
             });
         case Cell::gru:
             return for_gates([&](Size unit, Real* z, const Real* u, Record<Real> record, Size) {

@@ -126,14 +126,15 @@ struct Direction {
     Options<Real> options{};
 };
 
-// One time step of one direction. P and H are padded to whole blocks.
+// One time step of one direction, from (h, c) to (h_next, c_next). P and H are padded to whole blocks.
 template <class Real>
 struct Step {
     Size rows;
     Real* z;         // [rows][blocks][G][L]: W x + b_W, overwritten; by the sums of both products if recorded
     const Real* h;   // [rows][P]
     Real* h_next;    // [rows][P], different memory from h
-    Real* c;         // [rows][H], updated in place (LSTM)
+    const Real* c;   // [rows][H] (LSTM)
+    Real* c_next;    // [rows][H], may be the memory of c
     Real* second_input;  // [rows][H]: what the second product takes: o tanh(c) (projection) or r h (candidate)
     int32_t* quantized;  // [rows][quantized_size], memory of this thread
     Real* const* record;  // [rows] pointers to [recorded][H]; null: do not record

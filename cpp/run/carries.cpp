@@ -27,34 +27,27 @@ bool Carries::are_alike(std::span<const int64_t> ids) const {
     return std::all_of(ids.begin(), ids.end(), [&](int64_t id) { return are_alike(id, ids[0]); });
 }
 
+Size Carries::offset(const Shapes& shapes, size_t carry) const {
+    Size bytes = 0;
+    for (size_t before = 0; before < carry; before++) bytes += cut(shapes[before], before).row();
+    return bytes;
+}
+
 void Carries::gather(std::span<const int64_t> ids, size_t carry, std::byte* to) const {
     const Shapes& shapes = ids.empty() ? start : this->shapes(ids[0]);
     const Cut part = cut(shapes[carry], carry);
     if (ids.empty()) return part.copy({to, 0, 1}, {initial[carry], 0, 1}, 1);
-    Size offset = 0;
-    for (size_t before = 0; before < carry; before++) offset += cut(shapes[before], before).row();
-    const Size n = Size(ids.size());
+    const Size first = offset(shapes, carry), n = Size(ids.size());
     for (Size row = 0; row < n; row++) {
-        const std::byte* const values = rows[size_t(ids[row])].values.memory.get();
-        part.copy({to, row, n}, {values ? values + offset : initial[carry], 0, 1}, 1);
+        const std::byte* const values = rows[size_t(ids[size_t(row)])].memory.get();
+        part.copy({to, row, n}, {values ? values + first : initial[carry], 0, 1}, 1);
     }
 }
 
 // What the last change replaced becomes memory for the next one.
 void Carries::begin() {
-    spare.clear();
-    for (Changed& changed : change)
-        if (changed.values.memory) spare.push_back(std::move(changed.values));
-    change.clear();
-}
-
-Carries::Values Carries::take(Size bytes) {
-    while (!spare.empty()) {
-        Values values = std::move(spare.back());
-        spare.pop_back();
-        if (values.bytes == bytes) return values;
-    }
-    return {std::make_unique_for_overwrite<std::byte[]>(size_t(bytes)), bytes};
+    std::swap(spare, replaced);
+    clear();
 }
 
 size_t Carries::add(std::span<const int64_t> ids, Shapes shapes) {
@@ -70,26 +63,30 @@ size_t Carries::add(std::span<const int64_t> ids, Shapes shapes) {
     }
     std::shared_ptr<const Shapes> shared = rows[size_t(ids[0])].shapes;
     if (this->shapes(ids[0]) != shapes) shared = std::make_shared<const Shapes>(std::move(shapes));
-    const size_t first = change.size();
-    for (const int64_t id : ids) change.push_back({id, shared, take(bytes)});
+    const size_t first = changed.size();
+    changed.insert(changed.end(), ids.begin(), ids.end());
+    for (size_t row = 0; row < ids.size(); row++) {
+        while (!spare.empty() && !(spare.back().memory && spare.back().bytes == bytes)) spare.pop_back();
+        if (spare.empty()) {
+            replaced.push_back({shared, std::make_unique_for_overwrite<std::byte[]>(size_t(bytes)), bytes});
+            continue;
+        }
+        replaced.push_back(std::move(spare.back())), spare.pop_back();
+        if (replaced.back().shapes != shared) replaced.back().shapes = shared;
+    }
     return first;
 }
 
 void Carries::fill(size_t first, size_t n, size_t carry, const std::byte* from) {
-    const Shapes& shapes = change[first].shapes ? *change[first].shapes : start;
-    Size offset = 0;
-    for (size_t before = 0; before < carry; before++) offset += cut(shapes[before], before).row();
+    const Shapes& shapes = this->shapes(replaced[first]);
+    const Size start = offset(shapes, carry);
     const Cut part = cut(shapes[carry], carry);
     for (size_t row = 0; row < n; row++)
-        part.copy({change[first + row].values.memory.get() + offset, 0, 1}, {from, Size(row), Size(n)}, 1);
+        part.copy({replaced[first + row].memory.get() + start, 0, 1}, {from, Size(row), Size(n)}, 1);
 }
 
 void Carries::exchange() {
-    for (auto& [id, shapes, values] : change) {
-        Row& row = rows[size_t(id)];
-        std::swap(row.values, values);
-        if (row.shapes != shapes) std::swap(row.shapes, shapes);
-    }
+    for (size_t row = 0; row < changed.size(); row++) std::swap(rows[size_t(changed[row])], replaced[row]);
 }
 
 }  // namespace onward

@@ -48,34 +48,28 @@ public:
     size_t add(std::span<const int64_t> ids, Shapes shapes);
     void fill(size_t first, size_t n, size_t carry, const std::byte* from);
     void exchange();
-    void clear() { change.clear(); }
+    void clear() { changed.clear(), replaced.clear(); }
 
 private:
-    // The values of all carries, one after the other.
-    struct Values {
-        std::unique_ptr<std::byte[]> memory;
-        Size bytes = 0;
-    };
+    // What a stream carries.
     struct Row {
         std::shared_ptr<const Shapes> shapes;  // null: as at the start of a sequence
-        Values values;                         // without memory: likewise
-    };
-    struct Changed {
-        int64_t id;
-        std::shared_ptr<const Shapes> shapes;
-        Values values;
+        std::unique_ptr<std::byte[]> memory;   // the values, one after the other; null: likewise
+        Size bytes = 0;
     };
 
     const Shapes& shapes(const Row& row) const { return row.shapes ? *row.shapes : start; }
     Cut cut(const Axes& shape, size_t carry) const { return {shape, kinds[carry].rows, kinds[carry].itemsize}; }
-    Values take(Size bytes);
+    // Where a carry starts in the values of a row.
+    Size offset(const Shapes& shapes, size_t carry) const;
 
     std::vector<Kind> kinds;
     const Shapes start;
     const std::vector<const std::byte*> initial;
     std::vector<Row> rows;
-    std::vector<Changed> change;
-    std::vector<Values> spare;  // of the change before
+    std::vector<int64_t> changed;  // the ids of a change
+    std::vector<Row> replaced;     // their new rows, and after exchange() the old ones
+    std::vector<Row> spare;        // of the change before
 };
 
 }  // namespace onward

@@ -113,6 +113,15 @@ void Chain<Real>::start(const std::vector<State<const Real>>& from, const Size* 
 }
 
 template <class Real>
+void Chain<Real>::start_step(const std::vector<State<const Real>>& from, const std::vector<State<Real>>& to,
+                             const Size* order, Size rows) {
+    lengths.assign(rows, std::numeric_limits<Size>::max());
+    for (size_t i = 0; i < runs.size(); i++)
+        if (!runs[i].start_in_place(from[i].h, from[i].c, to[i].h, to[i].c, order, t))
+            runs[i].start(from[i].h, from[i].c, order, t);
+}
+
+template <class Real>
 bool Chain<Real>::advance(Rows<const Real> x, Rows<Real> y, Size T, int part, Interrupt& interrupt,
                           const Recording<Real>* recordings) {
     if (!T) return true;

@@ -133,8 +133,10 @@ void LayerProgram<Real>::run(Size T, Size B, std::byte* const* spaces) const {
     const auto run = [&](Size block, int part) {
         const FlushDenormals flush;
         Chain<Real>& chain = *call->chains[size_t(block)];
-        const Size first = first_row(block), *const order = call->order.data() + first;
-        if (part == 0) chain.start(call->from, order, first_row(block + 1) - first);
+        const Size first = first_row(block), count = first_row(block + 1) - first;
+        const Size* const order = call->order.data() + first;
+        if (part == 0 && T == 1) chain.start_step(call->from, call->to, order, count);
+        else if (part == 0) chain.start(call->from, order, count);
         if (chain.advance(rows(x, I, first), rows(y, O, first), T, part, interrupt) && part == 0)
             chain.finish(call->to, order);
     };

@@ -94,7 +94,7 @@ void QuantizedLSTM::forward(const QuantizedSequence& s) const {
                     float* const h_next = r.h[(n + 1) % 2];
                     own.backward = n % 2 == 1;
                     kernels.gates(directions[d], {B, r.z.data() + (t - earliest) * B * r.z_stride, r.h[n % 2], h_next,
-                                                  r.c, nullptr, quantized, nullptr}, own);
+                                                  r.c, r.c, nullptr, quantized, nullptr}, own);
                     const bool stop = part == 0 && n % 8 == 7 && interrupt.requested();
                     if (r.barrier.wait(stop)) return;
                     if (r.barrier.dismissed()) {

@@ -48,7 +48,7 @@ inline Share share(Size n, int part, int parts) {
     return parts == 1 ? Share{0, n} : Share{n * part / parts, n * (part + 1) / parts};
 }
 
-// Rows are sorted by length, longest first; the first `running` rows still run at a step. h of step t is in h[t % 2].
+// Rows are sorted by length, longest first; the first `running` rows still run at a step.
 template <class Real>
 class Run {
 public:
@@ -64,19 +64,32 @@ public:
                                    max_rows * d.candidate.quantized_size, max_rows * d.projection.quantized_size})),
           work(multiply_adds(d.input, kernels.L) + multiply_adds(d.recurrent, kernels.L) +
                multiply_adds(d.candidate, kernels.L) + multiply_adds(d.projection, kernels.L)),
-          memory(Buffer<Real>::zeros(max_rows * (2 * P + 2 * H))), chunk_memory(this->chunk_rows * (z_stride + d.I)),
-          gate_rows(max_parts * max_rows), quantized(max_parts * quantized_size),
-          h{memory.data(), memory.data() + max_rows * P},
-          c(h[1] + max_rows * P), second_input(c + max_rows * H), z(chunk_memory.data()),
-          x(z + this->chunk_rows * z_stride) {}
+          h_size(max_rows * P), c_size(d.cell == Cell::lstm ? max_rows * H : 0),
+          memory(Buffer<Real>::zeros(2 * h_size + 2 * c_size + max_rows * H)),
+          chunk_memory(this->chunk_rows * (z_stride + d.I)), gate_rows(max_parts * max_rows),
+          quantized(max_parts * quantized_size), h(memory.data()), c(h + 2 * h_size), second_input(c + 2 * c_size),
+          z(chunk_memory.data()), x(z + this->chunk_rows * z_stride) {}
 
     // Row b starts at step t from row order[b] of h0 (B, P) and c0 (B, H); null: zeros.
     void start(const Real* h0, const Real* c0, const Size* order, Size t) {
+        in_place = false;
+        for (int place : {0, 1}) h_places[place] = h + place * h_size, c_places[place] = c + place * c_size;
         for (size_t b = 0; b < lengths.size(); b++) {
-            copy_row(h[t % 2] + b * P, h0 ? h0 + order[b] * d.P : nullptr, d.P);
-            copy_row(c + b * H, c0 ? c0 + order[b] * d.H : nullptr, d.H);
-            copy_row(h[(t + 1) % 2] + b * P, h[t % 2] + b * P, d.P);  // for rows of length 0
+            copy_row(h_after(t) + b * P, h0 ? h0 + order[b] * d.P : nullptr, d.P);
+            if (c_size) copy_row(c_after(t) + b * H, c0 ? c0 + order[b] * d.H : nullptr, d.H);
         }
+    }
+    // The same for a single step of consecutive rows, from order[0] on, whose states need not be copied: `finish` then
+    // takes the same h_n and c_n. Returns false if these are not as the kernels take them: whole and aligned vectors.
+    bool start_in_place(const Real* h0, const Real* c0, Real* h_n, Real* c_n, const Size* order, Size t) {
+        const auto fits = [&](const Real* state) {
+            return state && uintptr_t(state) % (size_t(kernels.L) * sizeof(Real)) == 0;
+        };
+        in_place = P == d.P && fits(h0) && fits(h_n) && (!c_size || (H == d.H && fits(c0) && fits(c_n)));
+        if (!in_place) return false;
+        h_places[t % 2] = (Real*)h0 + order[0] * P, h_places[(t + 1) % 2] = h_n + order[0] * P;
+        if (c_size) c_places[t % 2] = (Real*)c0 + order[0] * H, c_places[(t + 1) % 2] = c_n + order[0] * H;
+        return true;
     }
 
     // Runs steps t0 to t1 - 1; t0 is where the previous call ended. The reverse direction writes features P to 2P - 1.
@@ -107,11 +120,11 @@ public:
             }
             Real* z_t = z;
             for (Size t = t0; t < end; t++) {
-                Real* const h_next = h[(t + 1) % 2];
+                Real* const h_next = h_after(t + 1);
                 const bool records = recording.gates.data;
                 for (Size b = 0; records && b < running; b++) own_gates[b] = recording.gates.at(time(t, b), b);
-                const Step<Real> step{running, z_t, h[t % 2], h_next, c, second_input, own_quantized,
-                                      records ? own_gates : nullptr};
+                const Step<Real> step{running, z_t, h_after(t), h_next, c_after(t), c_after(t + 1), second_input,
+                                      own_quantized, records ? own_gates : nullptr};
                 units.backward = second.backward = t % 2 == 1;
                 kernels.gates(d, step, units);
                 if (d.candidate.blocks || d.projection.blocks) {
@@ -132,27 +145,28 @@ public:
                     copy_rows(row + first_feature, stride, h_next + b * P, P, n, d.P);
                 });
                 z_t += running * z_stride;
-                // Both buffers must hold the final state of a row that ends here.
-                const Size still_running = running_at(t + 1, running);
-                if (part == 0)
-                    copy_rows(h[t % 2] + still_running * P, P, h_next + still_running * P, P, running - still_running,
-                              d.P);
-                running = still_running;
+                running = running_at(t + 1, running);
                 if (stop) return false;
             }
         }
         return true;
     }
 
-    // Copies the state after step t - 1 of row b to row order[b] of h_n (B, P) and c_n (B, H, or null).
+    // Copies the state of row b after t steps, or all that it runs, to row order[b] of h_n (B, P) and c_n (B, H, or null).
     void finish(Real* h_n, Real* c_n, const Size* order, Size t) const {
+        if (in_place) return;
         for (size_t b = 0; b < lengths.size(); b++) {
-            copy_row(h_n + order[b] * d.P, h[t % 2] + b * P, d.P);
-            if (c_n) copy_row(c_n + order[b] * d.H, c + b * H, d.H);
+            const Size last = std::min(t, lengths[b]);
+            copy_row(h_n + order[b] * d.P, h_after(last) + b * P, d.P);
+            if (c_n) copy_row(c_n + order[b] * d.H, c_after(last) + b * H, d.H);
         }
     }
 
 private:
+    // The memory of the state after t steps.
+    Real* h_after(Size t) const { return h_places[t % 2]; }
+    Real* c_after(Size t) const { return c_places[t % 2]; }
+
     static void copy_row(Real* to, const Real* from, Size n) {
         if (from)
             std::memcpy(to, from, n * sizeof(Real));
@@ -214,10 +228,13 @@ private:
     const Size first_feature;                         // an index into the output
     const Size quantized_size;                        // per thread
     const Size work;                                  // multiply-adds per row and step
+    const Size h_size, c_size;                        // numbers in a state; 0: the cell has no c
     Buffer<Real> memory, chunk_memory;
     Buffer<Real*> gate_rows;    // per thread: where to record the gates of each row
     Buffer<int32_t> quantized;  // per thread: quantized rows
-    Real *const h[2], *const c, *const second_input, *const z, *const x;
+    Real *const h, *const c, *const second_input, *const z, *const x;  // h and c: two states
+    Real *h_places[2]{}, *c_places[2]{};
+    bool in_place = false;
 };
 
 }  // namespace onward

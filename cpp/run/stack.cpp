@@ -152,7 +152,8 @@ void Stack<Real>::forward_alone(const Sequence<Real>& s) const {
     call->lengths.assign(size_t(s.B), s.T);
     divide(*this, s.B, s.h0, s.c0, call->from);
     divide(*this, s.B, s.h_n, s.c_n, call->to);
-    call->chain.start(call->from, call->order.data(), s.B, call->lengths.data());
+    if (s.T == 1 && D == 1) call->chain.start_step(call->from, call->to, call->order.data(), s.B);
+    else call->chain.start(call->from, call->order.data(), s.B, call->lengths.data());
     call->chain.advance(s.x, s.y, s.T, 0, interrupt);
     interrupt.throw_if_happened();
     call->chain.finish(call->to, call->order.data());

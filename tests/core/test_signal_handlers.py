@@ -21,6 +21,11 @@ stream, x = onward.LSTM(8, 512, 2, rng=0).stream(batch=40), np.ones((40, 8), np.
 call, state = lambda: stream(x), lambda: stream.state
 check_calls(call, state, state)
 """,
+    "block of many rows": """
+stream, x = onward.LSTM(8, 128, 2, rng=0).stream(batch=200), np.ones((3, 200, 8), np.float32)
+call, state = lambda: stream(x), lambda: stream.state
+check_calls(call, state, state)
+""",
     "layers": """
 model = onward.Sequential(onward.LSTM(8, 128, 2, rng=0), onward.Softmax())
 stream, x = model.stream(), np.ones((300, 8), np.float32)
@@ -181,6 +186,11 @@ CALLS_IN_PYTHON = {
 stream = onward.Sequential(onward.LSTM(8, 384, 2, rng=0), onward.Softmax()).stream()
 x, changes = np.ones((3000, 8), np.float32), [lambda: stream(x), stream.reset, stream.finish]
 call, reads = lambda: stream(x), [lambda: stream.state, stream.copy, lambda: stream.save(os.devnull)]
+""",
+    "stream of many rows, the last of which have not begun the block": """
+stream, x = onward.LSTM(8, 384, 2, rng=0).stream(batch=200), np.ones((40, 200, 8), np.float32)
+call, reads = lambda: stream(x), [lambda: stream.state, stream.copy, lambda: stream.save(os.devnull)]
+changes = [lambda: stream(x), stream.reset]
 """,
     "stream of a graph": """
 stream, x = detector(64).stream(time_axis=1), np.ones((20_000, 64), np.float32)
