@@ -40,6 +40,7 @@ run train
 run tflite --cases "$cases"
 run scale
 run peers
+run convolutions
 run c --cases "$cases"
 run microcontroller
 run javascript --cases "$cases"

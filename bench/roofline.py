@@ -1,16 +1,17 @@
-"""Measure the limits of one thread of this machine: its fma rate, and its read rate by array size.
+"""Measure the limits of one thread of this machine: its fma rates, and its read rate by array size.
 
     python bench/roofline.py
 
 Compiles and runs bench/roofline.cpp for the instruction set of the core, with the compiler $CXX or g++.
 
 `Roofline.limit` is the minimum time of a layer: the larger of the time for its arithmetic and the time
-to read its weights, once per time step.
+to read its weights, once per time step. bench/convolutions.py also needs the time to move arrays.
 """
 
 import os
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,21 +32,31 @@ ISA_FLAGS = {
 
 @dataclass
 class Roofline:
-    """The rates of one thread: operations per second, and bytes per second by size."""
+    """The rates of one thread: operations per second, and bytes per second by size.
+
+    `operations_of_loads` is the rate of operations that each read a vector at any address, and `seconds`
+    holds the times to read some bytes and to write others.
+    """
 
     operations: float
+    operations_of_loads: float
     bytes: dict[int, float]
+    seconds: dict[tuple[int, int], float]
 
     @classmethod
-    def measure(cls) -> "Roofline":
+    def measure(cls, moved: Sequence[tuple[int, int]] = ()) -> "Roofline":
+        """Measure the rates, and the times to move pairs of read and written bytes."""
         with tempfile.TemporaryDirectory() as folder:
             program = Path(folder) / "roofline"
             compiler = os.environ.get("CXX", "g++")
             flags = [*FLAGS, *ISA_FLAGS.get(_core.isa(), [])]
             subprocess.run([compiler, *flags, str(SOURCE), "-o", str(program)], check=True)
-            lines = subprocess.check_output([program, *map(str, SIZES)], text=True).splitlines()
-        operations, *bytes = map(float, lines)
-        return cls(operations, dict(zip(SIZES, bytes, strict=True)))
+            sizes = [*map(str, SIZES), *(f"{read}+{written}" for read, written in moved)]
+            lines = subprocess.check_output([program, *sizes], text=True).splitlines()
+        operations, operations_of_loads, *rates = map(float, lines)
+        bytes = dict(zip(SIZES, rates, strict=False))
+        seconds = (1 / rate for rate in rates[len(SIZES) :])
+        return cls(operations, operations_of_loads, bytes, dict(zip(moved, seconds, strict=True)))
 
     def bandwidth(self, size: float) -> float:
         """Bytes per second at any size, interpolated between the measured sizes."""
@@ -61,7 +72,11 @@ class Roofline:
 
     def add_to(self, measured: report.Report) -> None:
         """Add the rates to a report."""
-        measured.add("arithmetic", gigaflops=self.operations / 1e9)
+        measured.add(
+            "arithmetic",
+            gigaflops=self.operations / 1e9,
+            gigaflops_of_loads=self.operations_of_loads / 1e9,
+        )
         for size, rate in self.bytes.items():
             measured.add("bandwidth", KiB=size // 1024, gigabytes=rate / 1e9)
 

@@ -30,6 +30,7 @@ NAMES = {"onnxruntime": "onnxruntime", "openvino": "OpenVINO", "torch": "PyTorch
 PEERS = {f"{name}, µs": key for key, name in NAMES.items() if key != "jax"}
 MODELS = {"model": "model", "Onward, µs": "onward", **PEERS, "fastest peer / Onward": "ratio"}
 LSTM = {"float32": "float32", "float16": "float16", "int8": "int8"}
+SHARES = {"share of the limit": "share", "of the steps that compute": "share_of_computing"}
 LEAST = 0.97  # of a ratio that is no miss
 CAUSES: dict[str, str] = {}  # why models of the zoo are slower than the fastest peer
 
@@ -160,6 +161,11 @@ TABLES: dict[str, dict[str, str]] = {
         "of onnxruntime, ms": "onnxruntime_first",
     },
     "zoo.misses": {"model": "model", "file": "file", "fastest peer / Onward": "ratio", "cause": "cause"},
+    "convolutions.kinds": {"kind": "kind", **SHARES},
+    "convolutions.calls": {
+        "kind": "kind", "convolution": "convolution", "Onward, µs": "onward", "limit, µs": "limit",
+        "what bounds it": "bound", **SHARES,
+    },
     "quantized.lstm": {
         "T": "T",
         "B": "B",
@@ -326,7 +332,7 @@ def table(reports: Reports, name: str) -> str:
 
     def cell(row: Row, key: str) -> str:
         value = row.get(key)
-        return f"{value:.0%}" if key == "share" and value is not None else number(value)
+        return f"{value:.0%}" if key.startswith("share") and value is not None else number(value)
 
     def numeric(key: str) -> bool:
         return all(isinstance(row.get(key, 0), int | float) for row in found)
