@@ -3,8 +3,8 @@
     python bench/convolutions.py
 
 The shapes are those of EnCodec, HiFi-GAN, Conv-TasNet, Demucs, Silero and GTCRN. Each is a graph of one
-node, called with channels in front, as in PyTorch, on one thread. The time is the least processor time of a
-call.
+node, called on one thread with channels in front, as in PyTorch, or with the channels of x last, as the
+products of other convolutions leave them. The time is the least processor time of a call.
 
 The limit is the largest of three minimum times, at rates that bench/roofline.py measures in the same run:
 for the multiply-adds ("arithmetic"); for reading x and writing y once ("memory"); and, with fewer outputs
@@ -39,6 +39,7 @@ class Convolution(NamedTuple):
     W: tuple[int, ...]
     attributes: dict[str, Any]
     operation: str = "Conv"
+    has_channels_last: bool = False
 
     @property
     def group(self) -> int:
@@ -56,8 +57,10 @@ class Convolution(NamedTuple):
 
     def model(self, rng: np.random.Generator) -> Model:
         """A graph of this node alone, with random weights."""
-        graph = Graph()
+        graph, axes = Graph(), range(len(self.x))
         x = graph.add_input("x", np.float32, self.x)
+        if self.has_channels_last:
+            x = graph.add("Transpose", x, perm=[0, axes[-1], *axes[1:-1]])
         W, bias = (
             graph.add_constant((0.1 * rng.standard_normal(shape)).astype(np.float32))
             for shape in (self.W, (self.outputs * self.group,))
@@ -72,6 +75,12 @@ def conv(kind: str, name: str, x: tuple[int, ...], W: tuple[int, ...], **attribu
 
 def transposed(name: str, x: tuple[int, ...], W: tuple[int, ...], stride: list[int]) -> Convolution:
     return Convolution("transposed", name, x, W, {"strides": stride}, "ConvTranspose")
+
+
+def channels_last(convolution: Convolution) -> Convolution:
+    N, C, *sizes = convolution.x
+    name = f"{convolution.name}, channels last"
+    return convolution._replace(name=name, x=(N, *sizes, C), has_channels_last=True)
 
 
 SQUARE, FEW_IN, FEW_OUT, DEPTHWISE, STRIDED = (
@@ -91,6 +100,8 @@ CONVOLUTIONS = [
     conv(FEW_OUT, "8 → 1, 7", (1, 8, 24000), (1, 8, 7), pads=[3, 3]),
     conv(FEW_OUT, "32 → 1, 7", (1, 32, 24000), (1, 32, 7), pads=[3, 3]),
     conv(FEW_OUT, "16 → 1, 3x3", (1, 16, 80, 200), (1, 16, 3, 3), pads=[1] * 4),
+    channels_last(conv(FEW_OUT, "8 → 8, 7", (1, 8, 10240), (8, 8, 7), pads=[3, 3])),
+    channels_last(conv(FEW_OUT, "32 → 1, 7", (1, 32, 24000), (1, 32, 7), pads=[3, 3])),
     conv(DEPTHWISE, "512, 3", (1, 512, 2000), (512, 1, 3), pads=[1, 1], group=512),
     conv(DEPTHWISE, "512, 3, dilation 8", (1, 512, 2000), (512, 1, 3), pads=[8, 8], dilations=[8], group=512),
     conv(DEPTHWISE, "128, 3", (1, 128, 1000), (128, 1, 3), pads=[1, 1], group=128),
@@ -105,6 +116,7 @@ CONVOLUTIONS = [
     transposed("64 → 32, 4, stride 2", (1, 64, 12000), (64, 32, 4), [2]),
     transposed("16 → 8, 4, stride 2", (1, 16, 12000), (16, 8, 4), [2]),
     transposed("64 → 4, 8, stride 4", (1, 64, 5500), (64, 4, 8), [4]),
+    channels_last(transposed("64 → 4, 8, stride 4", (1, 64, 5500), (64, 4, 8), [4])),
     transposed("512 → 1, 16, stride 8", (1, 512, 2000), (512, 1, 16), [8]),
 ]  # fmt: skip
 
@@ -120,12 +132,12 @@ def least(call: Callable[[], Any], seconds: float) -> float:
     return min(times)
 
 
-def limits(
-    convolution: Convolution, rates: Roofline, read: int, written: int, windows: int
-) -> dict[str, float]:
-    """The minimum times by what bounds them; each weight is a term of so many windows."""
-    operations = 2 * math.prod(convolution.W) * windows
-    found = {"arithmetic": operations / rates.operations, "memory": rates.seconds[read, written]}
+def limits(convolution: Convolution, x: Any, y: Any, rates: Roofline) -> dict[str, float]:
+    """The minimum times by what bounds them."""
+    one = x if convolution.operation == "ConvTranspose" else y  # each weight is multiplied for its windows
+    channels = one.shape[-1 if one is x and convolution.has_channels_last else 1]
+    operations = 2 * math.prod(convolution.W) * one.size // channels
+    found = {"arithmetic": operations / rates.operations, "memory": rates.seconds[x.nbytes, y.nbytes]}
     if convolution.sharing < _core.lanes():
         found["loads"] = operations / min(SHARED, convolution.sharing) / rates.operations_of_loads
     return found
@@ -148,12 +160,7 @@ def main() -> None:
         ready.append((convolution, model, x, model(x)))
     rates = Roofline.measure([(x.nbytes, y.nbytes) for _, _, x, y in ready])
     for convolution, model, x, y in ready:
-        one = (
-            x if convolution.operation == "ConvTranspose" else y
-        )  # has an element for each window and channel
-        windows = one.size // one.shape[1]
-        bounds = limits(convolution, rates, x.nbytes, y.nbytes, windows)
-        bound, limit = max(bounds.items(), key=lambda item: item[1])
+        bound, limit = max(limits(convolution, x, y, rates).items(), key=lambda item: item[1])
         took = least(lambda model=model, x=x: model(x), 0.02 if options.quick else 1.0)
         computed = computing(model, x, 3 if options.quick else 100)
         row = {"onward": 1e6 * took, "computing": 1e6 * computed, "limit": 1e6 * limit, "bound": bound}
