@@ -63,7 +63,7 @@ def mul(t: Translator, self: Operand, other: Operand) -> str:
     dtype = promoted(self, other)
     if dtype.kind == "c":
         return _complex_product(t, t.cast(self, dtype), t.cast(other, dtype), 1)
-    return binary(t, "And" if dtype == BOOL else "Mul", self, other)
+    return binary(t, "And" if dtype == BOOL else "Mul", self, other, dtype)
 
 
 def parts(t: Translator, pairs: Any) -> tuple[str, str]:

@@ -204,27 +204,32 @@ class Translator(Writer):
             raise ArgumentError(f"a graph takes {len(graph.inputs)} inputs, but gets {len(inputs)}")
         for argument, value in zip(graph.inputs, inputs, strict=True):
             self.define(argument, value)
-        for node in graph.nodes:
-            with self._naming(node):
+        with self._naming():
+            for node in graph.nodes:
+                self._enter(node)
                 self._add_node(node)
         outputs = [self.argument(output) for output in graph.outputs]
         self.values, self.metas = values, metas
         return outputs
 
     @contextmanager
-    def _naming(self, node: schema.Node) -> Iterator[None]:
+    def _naming(self) -> Iterator[None]:
+        """Name the node at hand in errors, and return to that of before."""
         outer = self.node, self.label
-        self.node, self.label = node, (node.name, _short(node.target))
-        place = f"node {node.name} ({_short(node.target)})"
         try:
             yield
-        except OnwardError as error:
-            raise type(error)(named(place, error)) from error
-        except DAMAGES as error:
+        except (OnwardError, *DAMAGES) as error:
+            place = f"node {self.node.name} ({_short(self.node.target)})"
+            if isinstance(error, OnwardError):
+                raise type(error)(named(place, error)) from error
             message = f"{place}: its arguments are not those of the operator: {error}"
             raise ArgumentError(message) from error
         finally:
             self.node, self.label = outer
+
+    def _enter(self, node: schema.Node) -> None:
+        """Make a node the one at hand."""
+        self.node, self.label = node, (node.name, _short(node.target))
 
     def _add_node(self, node: schema.Node) -> None:
         target = _short(node.target)
@@ -245,7 +250,7 @@ class Translator(Writer):
 
     def _call(self, node: schema.Node, key: str, arguments: dict[str, Any], in_place: bool) -> None:
         arguments = schemas.taken(key, OPERATORS[key], schemas.completed(key, arguments))
-        lists = [[value] if kind == "as_tensor" else value for kind, value in node.outputs]
+        lists = ([value] if kind == "as_tensor" else value for kind, value in node.outputs)
         declared = [each["name"] for values in lists for each in values] if key in VIEWS else []
         first = next(iter(arguments.values()), None)
         results = self.apply(
@@ -316,7 +321,8 @@ class Translator(Writer):
         """Call the function of an operator for a node, which errors name."""
         if node is self.node:
             return registry.called(self, key, arguments)
-        with self._naming(node):
+        with self._naming():
+            self._enter(node)
             return registry.called(self, key, arguments)
 
     def _tensor(self, value: str, name: str) -> Tensor:
@@ -326,11 +332,10 @@ class Translator(Writer):
 
     def _define_all(self, node: schema.Node, results: Any) -> None:
         """Define the outputs of a node; operators may have further ones, which no model uses."""
-        is_list = [output.kind for output in node.outputs] in (["as_tensors"], ["as_optional_tensors"])
+        is_list = len(node.outputs) == 1 and node.outputs[0].kind in ("as_tensors", "as_optional_tensors")
         results = (results,) if is_list or not isinstance(results, list | tuple) else results
-        missing = [None] * (len(node.outputs) - len(results))
-        for output, result in zip(node.outputs, (*results, *missing), strict=False):
-            self.define(output, result)
+        for place, output in enumerate(node.outputs):
+            self.define(output, results[place] if place < len(results) else None)
 
     def define(self, output: schema.Argument, value: Any) -> None:
         """Record the value of an output, or of an input of the program; None is one that is not supported."""
