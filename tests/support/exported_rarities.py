@@ -6,6 +6,50 @@ from torch.nn import functional as F
 from .exported_functions import of
 
 RARITIES = {
+    "integers": of(
+        lambda x: (
+            (i := (3 * x).int()).cummax(1)[0],
+            i.cummax(1)[1],
+            i.to(torch.uint8).cummin(0)[0],
+            (x > 0).cummax(0)[0],
+            torch.nan_to_num(i),
+            torch.sign(x > 0),
+            torch.outer(x[0], i[1]),
+            torch.outer(x[0] > 0, x[1] < 0),
+        ),
+        (3, 5),
+    ),
+    "no elements": of(
+        lambda x: (
+            *x.chunk(3, 1),
+            x.repeat_interleave(2, 0),
+            x.repeat_interleave(2, 1),
+            (y := x.clone()).unsqueeze(0).transpose(0, 1).mul_(2),
+            y,
+            F.unfold(x[:, None, :, None].expand(2, 3, 0, 4).transpose(0, 2), 2),
+        ),
+        (2, 0),
+        dynamic=(),
+    ),
+    "infinities": of(
+        lambda x, grid: (
+            F.unfold(y := torch.where(x > 1, torch.inf, x), (2, 3), padding=1),
+            F.unfold(y, 2, dilation=(1, 2), stride=(2, 1)),
+            F.pixel_shuffle(y, 2),
+            F.interpolate(y, scale_factor=2, mode="nearest"),
+            F.pad(y, (1, 2, 0, 1)),
+            F.channel_shuffle(y, 2),
+            *(
+                F.grid_sample(y, grid, mode=mode, padding_mode=padding, align_corners=align)
+                for mode in ("bilinear", "nearest", "bicubic")
+                for padding in ("zeros", "border", "reflection")
+                for align in (True, False)
+            ),
+        ),
+        (2, 4, 5, 6),
+        (2, 3, 4, 2),
+        dynamic=(0, 2, 3),
+    ),
     "linear algebra": of(
         lambda x, y: (
             torch.linalg.inv(s := x @ x.mT + torch.eye(4)),

@@ -51,15 +51,15 @@ class NestedState(nn.Module):
 class Packed(nn.Module):
     """A recurrent layer over packed sequences of any order."""
 
-    def __init__(self, kind: type[nn.Module], **options: Any) -> None:
+    def __init__(self, kind: type[nn.Module], padding: float = 0.0, **options: Any) -> None:
         super().__init__()
-        self.recurrent = kind(3, 4, bidirectional=True, **options)
+        self.recurrent, self.padding = kind(3, 4, bidirectional=True, **options), padding
         self.batch_first: bool = options.get("batch_first", False)
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         packed = pack_padded_sequence(x, lengths, batch_first=self.batch_first, enforce_sorted=False)
         y, _ = self.recurrent(packed)
-        padded, counts = pad_packed_sequence(y, batch_first=self.batch_first)
+        padded, counts = pad_packed_sequence(y, self.batch_first, self.padding)
         return padded, counts
 
 

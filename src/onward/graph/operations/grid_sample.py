@@ -25,39 +25,44 @@ def _grid_signature(x: Operand, grid: Operand, **attributes: Any) -> Signature:
 def grid_sample(
     x: AnyArray, grid: AnyArray, *, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"
 ) -> AnyArray:
-    """x (N, C, *in) at the coordinates from -1 to 1 of grid (N, *out, axes), the last axis first."""
+    """x (N, C, *in) at the coordinates from -1 to 1 of grid (N, *out, axes), the last axis first.
+
+    Elements outside of x are zeros: no weight of 0 makes an infinity at its border NaN.
+    """
     sizes = x.shape[2:]
     if 0 in grid.shape:
         return np.zeros((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
-    indices, weights = [], []
+    indices, weights, counts = [], [], []
     for axis, size in enumerate(sizes):
         normal = grid[..., len(sizes) - 1 - axis]
         at = (normal + 1) / 2 * (size - 1) if align_corners else ((normal + 1) * size - 1) / 2
         bounds = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
         if mode == "nearest":
             at = np.rint(at)
-        if padding_mode == "border" and mode != "cubic":
-            at = np.where((at < bounds[0]) | (at > bounds[1]), np.clip(at, 0, size - 1), at)
-        elif padding_mode == "reflection":
+        if padding_mode == "reflection":
             at = _reflect(at, *bounds)
+        if padding_mode != "zeros" and mode != "cubic":
+            at = np.clip(at, 0, size - 1)
         at = np.nan_to_num(at, nan=-2, posinf=size + 1, neginf=-2).clip(-4, size + 4)
         if mode == "nearest":
             places, weight = at[..., None].astype(np.int64), np.ones((*at.shape, 1), x.dtype)
         else:
             places, weight = neighbors(mode, at.reshape(-1), np.float32(1), np.float32(-0.75))
             places, weight = (a.reshape(*at.shape, a.shape[-1]) for a in (places, weight))
-        if padding_mode == "zeros":
-            weight = np.where((places >= 0) & (places < size), weight, 0)
-        elif padding_mode == "reflection":
+        counts.append((places >= 0) & (places < size))
+        if mode == "cubic" and padding_mode != "zeros":
+            counts[-1][:] = True
+        if padding_mode == "reflection":
             places = _reflect(places.astype(np.float64), *bounds).astype(np.int64)
         indices.append(places.clip(0, size - 1))
         weights.append(weight.astype(x.dtype))
     batch = np.arange(len(x)).reshape(-1, *[1] * len(sizes))
     y = np.zeros((len(x), *grid.shape[1:-1], x.shape[1]), x.dtype)
     for tap in np.ndindex(*(a.shape[-1] for a in indices)):
+        inside = np.logical_and.reduce([a[..., k] for a, k in zip(counts, tap, strict=True)])
         elements = x[(batch, slice(None), *(a[..., k] for a, k in zip(indices, tap, strict=True)))]
         factor = math.prod((a[..., k] for a, k in zip(weights, tap, strict=True)), start=x.dtype.type(1))
-        y += elements * factor[..., None]
+        y += np.where(inside[..., None], elements, 0) * factor[..., None]
     return np.moveaxis(y, -1, 1)
 
 

@@ -237,14 +237,28 @@ def im2col(
     t: Translator, self: Tensor, kernel_size: Sizes, dilation: Sizes, padding: Sizes, stride: Sizes
 ) -> str:
     """The windows of an image (B, C, H, W) as columns (B, C * kernel, windows)."""
-    channels, taps = self.shape[-3], math.prod(kernel_size)
+    channels, counts = self.shape[-3], list[int | None]()
     if channels is None or self.rank != 4:
         raise ArgumentError("im2col of an image without a batch or of unknown channels is not supported")
-    bounded(channels * taps * taps)
-    W = t.constant(np.tile(np.eye(taps).reshape(taps, 1, *kernel_size), (channels, 1, 1, 1)), self.dtype)
-    options = {"strides": list(stride), "pads": list(padding) * 2, "dilations": list(dilation)}
-    y = t.add("Conv", self, W, None, group=channels, **options)
-    return reshaped(t, y, [t.size(self, 0), channels * taps, -1])
+    y = t.add("Pad", self, [0, 0, *padding] * 2, t.cast(0, self.dtype)) if any(padding) else self.name
+    for axis, size, step, pad, gap in zip((2, 3), kernel_size, stride, padding, dilation, strict=True):
+        length, more = t.size(self, axis), 2 * pad - gap * (size - 1)  # than windows of step 1
+        t.require("LessOrEqual", 1 - more, length, f"a window spans {gap * (size - 1) + 1} elements of fewer")
+        bounded(size)
+        taps = np.arange(size) * gap
+        if isinstance(length, int):
+            bounded((length + more) * size)
+            starts = np.arange(0, length + more, step)
+            places = t.constant(starts[:, None] + taps, np.int64)
+        else:
+            first = t.add("Range", 0, t.add("Add", length, more), step)
+            places = t.add("Add", t.add("Unsqueeze", first, [1]), t.constant(taps, np.int64))
+        counts.append(len(starts) if isinstance(length, int) else None)
+        y = t.add("Gather", y, places, axis=2 * axis - 2)  # the axis becomes two: windows and taps
+    y = t.add("Transpose", y, perm=[0, 1, 3, 5, 2, 4])
+    known = [count for count in counts if count is not None]
+    windows = math.prod(known) if len(known) == 2 else -1
+    return reshaped(t, y, [t.size(self, 0), channels * math.prod(kernel_size), windows])
 
 
 @aten("grid_sampler grid_sampler_2d grid_sampler_3d")

@@ -247,6 +247,8 @@ def masked_fill(t: Translator, self: Tensor, mask: Tensor, value: Operand) -> st
 
 @aten("nan_to_num")
 def nan_to_num(t: Translator, self: Tensor, nan: Any = None, posinf: Any = None, neginf: Any = None) -> str:
+    if self.dtype.kind != "f":
+        return t.add("Identity", self)
     limits, x = np.finfo(self.dtype), expression(t, self, self.dtype)
     x = where(is_nan(x), nan or 0.0, x)
     x = where(_is_infinity("detect_negative")(x), float(limits.max) if posinf is None else posinf, x)
@@ -323,7 +325,7 @@ def _sinc(self: Any) -> Any:
 def _sign(self: Any) -> Any:
     """The sign, which is 0 for NaN."""
     if self.dtype.kind != "f":
-        return self.apply("Sign")
+        return self.apply("Sign" if self.dtype != BOOL else "Identity")
     return (self > 0).cast(self.dtype) - (self < 0).cast(self.dtype)
 
 

@@ -148,7 +148,7 @@ def _taken(t: Translator, x: Tensor, index: Tensor) -> str:
 def put(t: Translator, self: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> str:
     parts = [t.add("Reshape", x, [-1]) for x in (t.cast(self, self.dtype), t.cast(index, INT64), source)]
     updated = t.add("ScatterElements", *parts, axis=0, reduction="add" if accumulate else "none")
-    return t.add("Reshape", updated, t.shape(self))
+    return t.add("Reshape", updated, t.shape(self), allowzero=1)
 
 
 def _start(reduction: str, dtype: np.dtype[Any]) -> Number:

@@ -126,7 +126,9 @@ def repeat_interleave(
     if dim is None:
         return t.add("Reshape", repeated, [-1])
     sizes = t.sizes(self)
-    return reshaped(t, repeated, [*sizes[:axis], -1, *sizes[axis + 1 :]])
+    known = isinstance(sizes[axis], int) and isinstance(repeats, int)
+    size = sizes[axis] * repeats if known else -1  # which needs elements
+    return reshaped(t, repeated, [*sizes[:axis], size, *sizes[axis + 1 :]])
 
 
 @aten("repeat_interleave.self_Tensor repeat_interleave.Tensor")

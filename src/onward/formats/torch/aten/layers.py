@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
+from .elementwise import mul
 from .registry import FLOAT32, INT64, Number, Operand, Symbol, Tensor, aten, define
 from .shapes import reshaped, transposed
 from .translator import Translator
@@ -89,7 +90,8 @@ def addbmm(
 
 def outer(t: Translator, self: Tensor, vec2: Tensor) -> str:
     """The products of the elements of two vectors."""
-    return t.add("Mul", t.add("Unsqueeze", self, [1]), vec2)
+    column = Tensor(t.add("Unsqueeze", self, [1]), self.dtype, (*self.shape, 1))
+    return mul(t, column, vec2)
 
 
 @aten("bilinear")

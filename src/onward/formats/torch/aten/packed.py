@@ -48,8 +48,6 @@ def _pad(
     total_length: int | Symbol,
 ) -> tuple[str, str]:  # fmt: skip
     """Return the steps, up to the longest row or `total_length` steps, and the lengths."""
-    if padding_value != 0:
-        raise ArgumentError(f"the padding value {padding_value} is not supported; expected 0")
     y = data.name
     if not isinstance(total_length, int):
         y = t.add("Slice", y, [0], batch_sizes.longest, [0])
@@ -57,6 +55,10 @@ def _pad(
         raise ArgumentError(
             f"total_length is {total_length}, but must be the number of padded steps {data.shape[0]}"
         )
+    if padding_value != 0:
+        steps = t.add("Range", 0, t.add("Squeeze", t.add("Shape", y, end=1), [0]), 1)
+        counts = t.add("Less", t.add("Unsqueeze", steps, [1]), batch_sizes)
+        y = t.add("Where", t.add("Unsqueeze", counts, [2]), y, t.cast(padding_value, data.dtype))
     return t.add("Transpose", y, perm=_steps_first(data)) if batch_first else y, batch_sizes.name
 
 

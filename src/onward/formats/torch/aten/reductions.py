@@ -1,12 +1,12 @@
 """ATen's reductions over axes, cumulative operators, which are scans over an axis, and softmax."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ....errors import ArgumentError
 from ....graph.graph import Graph
 from ....graph.operations.expressions import Expression, is_nan, maximum, where
 from ....graph.writer import Recorder
@@ -266,22 +266,26 @@ def _scan(
     return found
 
 
-def _define_extremum(name: str, operation: str, start: float) -> None:
+def _define_extremum(name: str, operation: str, sign: int) -> None:
     def step(best: Expression, place: Expression, count: Expression, x: Expression) -> Any:
-        replaces = x.apply(operation, best, dtype=BOOL) | is_nan(x)
+        replaces = x.apply(operation, best, dtype=BOOL)
+        replaces = replaces | is_nan(x) if x.dtype.kind == "f" else replaces
         return where(replaces, x, best), where(replaces, count, place), count + 1
 
     @aten(name)
     @lifts_scalars
     def extremum(t: Translator, self: Tensor, dim: int) -> Any:
         """The extremum of the elements so far, and the index of its last occurrence."""
-        if self.dtype.kind != "f":
-            raise ArgumentError(f"{name} of {self.dtype} is not supported")
-        return _scan(t, self, dim, step, (start, self.dtype), (0, INT64), (0, INT64))[:2]
+        dtype = self.dtype if self.dtype != BOOL else np.dtype(np.uint8)
+        x = dataclasses.replace(self, name=t.cast(self, dtype), dtype=dtype)
+        limits = None if dtype.kind == "f" else np.iinfo(dtype)
+        start = sign * math.inf if limits is None else int(limits.max if sign > 0 else limits.min)
+        extrema, places, _ = _scan(t, x, dim, step, (start, dtype), (0, INT64), (0, INT64))
+        return t.cast(dataclasses.replace(x, name=extrema), self.dtype), places
 
 
-_define_extremum("cummax", "GreaterOrEqual", -math.inf)
-_define_extremum("cummin", "LessOrEqual", math.inf)
+_define_extremum("cummax", "GreaterOrEqual", -1)
+_define_extremum("cummin", "LessOrEqual", 1)
 
 
 @aten("logcumsumexp")

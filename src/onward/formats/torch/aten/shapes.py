@@ -276,8 +276,10 @@ def split_with_sizes(
 @aten("chunk", "unsafe_chunk", put=_joined, takes_complex=True)
 def chunk(t: Translator, self: Tensor, chunks: int, dim: int = 0) -> Any:
     size: Any = t.size(self, dim)
+    if size == 0:
+        return split_with_sizes(t, self, [0] * chunks, dim)
     if isinstance(size, int):
-        return split(t, self, max(-(-size // chunks), 1), dim)
+        return split(t, self, -(-size // chunks), dim)
     size = Symbol(t.add("Div", t.add("Add", size, chunks - 1), chunks))
     return split(t, self, size, dim)
 

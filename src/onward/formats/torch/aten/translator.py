@@ -190,9 +190,11 @@ class Translator(Writer):
         """Write into the elements of the base that the view selects."""
         assert x.replay is not None
         shape, indices = self.shape(base), self.add("Range", 0, self.add("Size", base), 1)
-        places = x.replay(dataclasses.replace(base, name=self.add("Reshape", indices, shape), dtype=INT64))
+        places = x.replay(
+            dataclasses.replace(base, name=self.add("Reshape", indices, shape, allowzero=1), dtype=INT64)
+        )
         flat = [self.add("Reshape", each, [-1]) for each in (base, places, value)]
-        return self.add("Reshape", self.add("ScatterElements", *flat), shape)
+        return self.add("Reshape", self.add("ScatterElements", *flat), shape, allowzero=1)
 
     # Translating programs.
 
