@@ -90,7 +90,9 @@ class RandomModel:
             lambda: L.MaxPooling1D(2, strides=1, padding="same"),
             lambda: L.AveragePooling1D(2, strides=1, padding="same"),
             lambda: L.BatchNormalization(scale=self._flag(0.5)),
-            lambda: L.LayerNormalization(center=self._flag(0.7), scale=self._flag(0.7)),
+            lambda: L.LayerNormalization(
+                center=self._flag(0.7), scale=self._flag(0.7), epsilon=self._pick([1e-3, 1])
+            ),
             lambda: L.UnitNormalization(),
             lambda: L.Rescaling(0.7, offset=0.1),
             lambda: L.Masking(),
@@ -102,7 +104,7 @@ class RandomModel:
         ]
         if self.is_3:
             kinds += [
-                lambda: L.GroupNormalization(1),
+                lambda: L.GroupNormalization(1, epsilon=self._pick([1e-3, 1])),
                 lambda: L.RMSNormalization(),
                 lambda: L.Conv1DTranspose(n, 3, padding="same"),
             ]

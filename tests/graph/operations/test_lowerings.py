@@ -7,6 +7,7 @@ import pytest
 from support.extremes import bits, extremes
 from support.lowering import run_lowered
 
+from onward.errors import ArgumentError
 from onward.graph.operations import OPERATIONS
 
 RNG = np.random.default_rng(0)
@@ -133,3 +134,12 @@ def test_clip_to_a_computed_bound() -> None:
     found = run_lowered("Clip", [X, low, None], {})
     assert found is not None
     np.testing.assert_array_equal(found[0], np.maximum(X, low))
+
+
+def test_numbers_of_an_attribute_may_be_integers() -> None:
+    attributes = {"axes": [1], "epsilon": 1}  # whose bits were those of 1.4e-45
+    found = run_lowered("Standardize", [X], attributes)
+    assert found is not None
+    np.testing.assert_allclose(found[0], OPERATIONS["Standardize"].compute([X], attributes)[0], rtol=1e-5)
+    with pytest.raises(ArgumentError):
+        run_lowered("Standardize", [X], attributes | {"epsilon": {}})

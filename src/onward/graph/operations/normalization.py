@@ -62,7 +62,7 @@ def standardize(x: AnyArray, *, axes: Sequence[int], epsilon: float) -> AnyArray
 
 @standardize.steps()
 def _(b: Builder, x: View, *, axes: Sequence[int], epsilon: float) -> View:
-    return b.rows("standardize", epsilon, x, sorted(axis % len(x.shape) for axis in axes))
+    return b.rows("standardize", float(epsilon), x, sorted(axis % len(x.shape) for axis in axes))
 
 
 # Compositions.
