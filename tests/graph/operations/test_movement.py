@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onward.errors import ArgumentError, ShapeError
+from onward.core import budget
+from onward.errors import ArgumentError, ShapeError, WorkLimitError
 from onward.graph import Graph, Model
 from onward.graph.node import Signature
 from onward.graph.operations import OPERATIONS
@@ -215,3 +216,8 @@ def test_dropout_runs_in_inference_mode() -> None:
     assert mask.all()
     with pytest.raises(ArgumentError, match="training mode"):
         computed("Dropout", X, 0.5, True)
+
+
+def test_a_split_into_billions_of_parts_is_refused_at_once() -> None:
+    with budget.of_file(1000), pytest.raises(WorkLimitError):
+        computed("Split", np.zeros((2, 3)), num_outputs=10**30)

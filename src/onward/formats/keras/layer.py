@@ -198,7 +198,11 @@ class Layer(Writer):
     def call(self, function: Callable[..., Made], *inputs: Value, **options: Any) -> Made:
         """Call a function of the layer and inputs with the options of the call and those of the layer."""
         others = {*(self.type.arguments or ()), *options}
-        own = {key: self.option(key, each) for key, each in _keys(function) if key not in others}
+        own: dict[str, Any] = {}
+        for key, default, is_float in _keys(function):
+            if key not in others:
+                value = self.option(key, default)
+                own[key] = float(value) if is_float else value  # JSON may hold an integer
         return function(self, *inputs, **own, **options)
 
     @contextmanager
@@ -274,10 +278,11 @@ class Layer(Writer):
 
 
 @cache
-def _keys(function: Function) -> list[tuple[str, Any]]:
-    """Return the keys of the configuration that a function takes, with their default values."""
+def _keys(function: Function) -> list[tuple[str, Any, bool]]:
+    """Return the keys that a function takes, their default values, and whether they are floats."""
     parameters = inspect.signature(function).parameters.values()
-    return [(each.name, each.default) for each in parameters if each.kind is each.KEYWORD_ONLY]
+    named = [each for each in parameters if each.kind is each.KEYWORD_ONLY]
+    return [(each.name, each.default, each.annotation is float) for each in named]
 
 
 # The words of Keras 1 in those of Keras 2.

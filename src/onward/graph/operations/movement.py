@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...core import budget
 from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
@@ -152,6 +153,7 @@ def split(
     elif num_outputs is not None:
         if num_outputs < 1:
             raise ArgumentError(f"num_outputs={num_outputs}; expected at least 1")
+        budget.spend(num_outputs)
         size = -(-total // num_outputs)
         parts = [max(0, min(size, total - i * size)) for i in range(num_outputs)]
     else:
