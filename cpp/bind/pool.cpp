@@ -12,7 +12,7 @@
 
 #include "bind/lock.h"
 #include "bind/module.h"
-#include "bind/plans.h"
+#include "bind/ports.h"
 #include "platform/threads.h"
 #include "run/carries.h"
 #include "run/file_calls.h"
@@ -48,14 +48,6 @@ private:
     Py_buffer buffer;
 };
 
-// Where an array of a call has its rows and its steps in the graph, how many axes it has, and its steps for each unit of
-// time; -1: it has none, or any number.
-struct Port {
-    Size rows, time, axes, rate;
-};
-
-using PortIn = std::tuple<Size, Size, Size, Size>;
-
 class Pool {
 public:
     // `initial` are the carries of one stream at the start of a sequence.
@@ -73,10 +65,9 @@ public:
     void set_axes(const std::vector<Size>& axes) { carries.set_axes(axes); }
 
     // How `step` runs calls: with these programs, and inputs and outputs whose rows are the first axis if `rows_first`.
-    void set_calls(const nb::object& programs, const std::vector<PortIn>& in, const std::vector<PortIn>& out,
-                   bool rows_are_first, Size rows_at_once) {
-        plans = programs, rows_first = rows_are_first, most_rows = rows_at_once;
-        inputs = ports(in), outputs = ports(out);
+    void set_calls(const nb::object& programs, const std::vector<Ports::PortIn>& in,
+                   const std::vector<Ports::PortIn>& out, bool rows_first, Size rows_at_once) {
+        plans = programs, ports = Ports(in, out, rows_first), most_rows = rows_at_once;
     }
 
     void make_room(Size n) {
@@ -110,19 +101,19 @@ public:
     nb::object step(const nb::object& array, const nb::args& given) {
         const CallLock::Held held(*nb::inst_ptr<CallLock>(lock));
         const auto operand = Operand::of(array.ptr());
-        if (outputs.empty() || given.size() != inputs.size() || !operand || operand->shape.size() != 1 ||
+        if (ports.outputs.empty() || given.size() != ports.inputs.size() || !operand || operand->shape.size() != 1 ||
             !operand->is_contiguous || operand->dtype != DType::int64 || !operand->shape[0])
             return nb::none();
         const Size n = operand->shape[0];
         const Numbers own((const int64_t*)operand->data, (const int64_t*)operand->data + n);
         std::vector<Operand> arrays;
-        for (size_t i = 0; i < inputs.size(); i++) {
-            const auto operand = input(given[i], inputs[i], n);
-            if (!operand) return nb::none();
-            arrays.push_back(*operand);
+        for (size_t i = 0; i < ports.inputs.size(); i++) {
+            const auto input = ports.input(given[i], ports.inputs[i], n);
+            if (!input) return nb::none();
+            arrays.push_back(*input);
         }
-        const bool is_step = lacks_time(given[0], inputs[0]);
-        if (!are_as_long(given, arrays, is_step) || !are_open(own) || !carries.are_alike(own)) return nb::none();
+        const bool is_step = ports.is_step(given);
+        if (!ports.are_as_long(given, arrays) || !are_open(own) || !carries.are_alike(own)) return nb::none();
         carries.begin();
         Parts parts(n, most_rows);
         std::vector<nb::object> results;
@@ -236,12 +227,6 @@ private:
         for (const auto& array : start) found.push_back({array->itemsize(), -1});
         return found;
     }
-    static std::vector<Port> ports(const std::vector<PortIn>& given) {
-        std::vector<Port> made;
-        for (const auto& [rows, time, axes, rate] : given) made.push_back({rows, time, axes, rate});
-        return made;
-    }
-
     // A copy of ids (n,), int64 or uint64, which no other thread can change during the call.
     Numbers copy_of(const In& array) const {
         if (array.dtype() != nb::dtype<uint64_t>()) {
@@ -272,43 +257,6 @@ private:
         }
     }
 
-    static bool lacks_time(nb::handle array, const Port& port) {
-        return array_in(array.ptr())->axes + 1 == port.axes;
-    }
-
-    // An input of a call in the layout of the graph; nothing if its rows are not one after the other.
-    std::optional<Operand> input(nb::handle object, const Port& port, Size n) const {
-        auto operand = Operand::of(object.ptr());
-        if (!operand || !operand->is_contiguous) return {};
-        onward::Axes& shape = operand->shape;
-        if (rows_first) {
-            if (lacks_time(object, port)) {
-                shape.push_back(1);
-                const auto time = shape.begin() + port.time + (port.time < port.rows);
-                std::rotate(time, shape.end() - 1, shape.end());
-            }
-            if (Size(shape.size()) != port.axes) return {};
-            std::rotate(shape.begin(), shape.begin() + 1, shape.begin() + port.rows + 1);
-        }
-        return has_rows(shape, port.rows, n) ? operand : std::nullopt;
-    }
-
-    // Whether all inputs are a step, or blocks of the same duration.
-    bool are_as_long(const nb::args& given, const std::vector<Operand>& arrays, bool is_step) const {
-        const auto steps = [&](size_t i) { return arrays[i].shape[size_t(inputs[i].time)]; };
-        for (size_t i = 0; rows_first && i < inputs.size(); i++)
-            if (lacks_time(given[i], inputs[i]) != is_step || steps(i) % inputs[i].rate ||
-                steps(i) / inputs[i].rate != steps(0) / inputs[0].rate)
-                return false;
-        return true;
-    }
-
-    // Whether an array of this shape has n rows along an axis, and each is adjacent.
-    static bool has_rows(const onward::Axes& shape, Size axis, Size n) {
-        return axis >= 0 && axis < Size(shape.size()) && shape[size_t(axis)] == n &&
-               std::all_of(shape.begin(), shape.begin() + axis, [](Size size) { return size == 1; });
-    }
-
     // The shape of a carry of streams that are alike.
     onward::Axes shape_of(size_t carry, std::span<const int64_t> numbers) const {
         const Size axis = carries.kind(carry).rows, n = Size(numbers.size());
@@ -332,14 +280,14 @@ private:
             operands.push_back({{nullptr, numbers[i], shape_of(i, some), 0, true}, nullptr});
             operands[i].bytes = onward::bytes_of(operands[i].shape, *numbers[i]);
         }
-        for (size_t i = 0; i < inputs.size(); i++) {
+        for (size_t i = 0; i < ports.inputs.size(); i++) {
             Operand operand = arrays[i];
             operand.data += first * (operand.bytes / parts.n), operand.bytes = operand.bytes / parts.n * count;
-            operand.shape[size_t(inputs[i].rows)] = count;
+            operand.shape[size_t(ports.inputs[i].rows)] = count;
             operands.push_back(operand);
         }
         found = nb::inst_ptr<Plans>(plans)->find(operands);
-        if (!found.plan || !found.needs_no_value() || found.entry->dtypes.size() != size() + outputs.size())
+        if (!found.plan || !found.needs_no_value() || found.entry->dtypes.size() != size() + ports.outputs.size())
             return false;
         std::vector<nb::object> copies;
         found.fill(spaces, operands, copies);
@@ -349,11 +297,11 @@ private:
             shapes.push_back(found.plan->core->outputs[i]);
         }
         row = carries.add(some, std::move(shapes));
-        for (size_t i = 0; i < outputs.size(); i++) {
+        for (size_t i = 0; i < ports.outputs.size(); i++) {
             const size_t place = size() + i;
             const onward::Axes& shape = found.plan->core->outputs[place];
-            if (!has_rows(shape, outputs[i].rows, count)) return false;
-            const onward::Axes sizes = shape_of_result(shape, outputs[i], parts.n, is_step);
+            if (!Ports::has_rows(shape, ports.outputs[i].rows, count)) return false;
+            const onward::Axes sizes = ports.shape_of_result(shape, ports.outputs[i], parts.n, is_step);
             if (part == 0) results.push_back(empty(sizes, found.entry->dtypes[place]));
             else if (!std::ranges::equal(array_in(results[i].ptr())->sizes(), sizes)) return false;
             const Size bytes = onward::bytes_of(shape, found.entry->signature.outputs[place]) / count;
@@ -401,17 +349,6 @@ private:
         for (size_t i = 0; i < count; i++) carries.fill(call.row, some.size(), i, call.spaces[first + i]);
     }
 
-    // The shape of an output of n rows, as a call returns it.
-    onward::Axes shape_of_result(onward::Axes shape, const Port& port, Size n, bool is_step) const {
-        shape[size_t(port.rows)] = n;
-        if (rows_first) std::rotate(shape.begin(), shape.begin() + port.rows, shape.begin() + port.rows + 1);
-        if (is_step && port.time >= 0) {
-            const Size time = port.time + (port.time < port.rows);
-            shape.drop(size_t(time), size_t(time) + 1);
-        }
-        return shape;
-    }
-
     const nb::object lock;
     const Arrays start;
     Carries carries;
@@ -419,8 +356,7 @@ private:
     std::vector<nb::object> dtypes;            // of the carries
     std::vector<std::optional<DType>> numbers;  // likewise; nullopt if the core cannot read it
     nb::object plans;
-    std::vector<Port> inputs, outputs;
-    bool rows_first = false;
+    Ports ports;
     Size most_rows = 1;
     std::vector<std::vector<Growing>> memory;  // of each thread: for the carries before and after a part
 };

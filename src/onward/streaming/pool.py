@@ -26,11 +26,11 @@ MEMORY_PER_FILE_BYTE, FREE_MEMORY = 20, 16_000_000
 
 
 class Pool(_core.Pool):
-    """Streams of one model, addressed by id: y = pool.step(ids, x) runs one step of each stream in ids.
+    """Streams of one model, addressed by id: y = pool.step(ids, x) runs a step or a block of those in ids.
 
-    The outputs of each stream are bitwise the same as on its own. Its state takes 4 bytes for each number of
-    h and c (8 in float64), plus at most 9. A call that raises changes no stream; calls from several threads
-    take effect one after the other.
+    The outputs of each stream are bitwise the same as on its own. Once it has run, its state takes 4 bytes
+    for each number that it carries (8 in float64), plus at most 64. A call that raises changes no stream;
+    calls from several threads take effect one after the other.
 
     Raises ArgumentError for duplicate ids, ids out of range and ids of closed streams.
 
