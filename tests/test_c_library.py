@@ -283,7 +283,8 @@ def test_errors_have_a_code_and_a_message(tmp_path: Path) -> None:
 def test_memory_of_outputs_serves_for_blocks_of_any_length(tmp_path: Path) -> None:
     net = onward.GRU(3, 4, rng=0)
     session, stream = compile_to(tmp_path, net).session(STREAM), net.stream()
-    targets = session.targets([np.empty((5, 1, 4), np.float32)])
+    memory = np.empty((5, 1, 4), np.float32)  # which must live as long as the targets
+    targets = session.targets([memory])
     for steps in (1, 5, 2, 3):
         x = random((steps, 3))
         (found,) = session.run(x[:, None], out=targets)

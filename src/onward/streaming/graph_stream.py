@@ -73,7 +73,8 @@ class GraphStream(Continuing, _core.Session):
 
         def __call__(  # type: ignore[override]
             self, /, *args: ArrayLike, out: Any = None, **inputs: ArrayLike
-        ) -> Any: ...
+        ) -> Any:
+            """Run a step or a block, and return the outputs."""
 
     def _converted(self, args: Sequence[Any], inputs: dict[str, Any]) -> Any:
         """Run a block that the core does not take as it is."""
@@ -157,6 +158,13 @@ class SequenceStream(GraphStream):
 
     A model of several sequences takes a block of each, in order or by name: y = stream(far, near). The blocks
     have as many steps, or numbers of steps in the ratio that the model has between their rates.
+
+    >>> import numpy as np, onward
+    >>> lstm, x = onward.LSTM(3, 4, rng=0), np.ones((5, 3), np.float32)
+    >>> stream = lstm.stream()
+    >>> y = [stream(x_t) for x_t in x]
+    >>> bool((np.stack(y) == lstm(x)[0]).all())
+    True
     """
 
     def _layouts_of(self, streamed: Streamed, batch: int | None) -> dict[int, _BlockAxes]:

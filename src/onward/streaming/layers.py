@@ -210,18 +210,10 @@ def _by_layers(model: StreamingModel, batch: int) -> Streamed:
     dtype = model.model.dtype if model.step_shape else np.dtype(np.int64)
     graph.inputs.append(Input("x", dtype, layout.declared))
     names = [declared.name for declared in graph.inputs]
-    planner, last_planner = (LayerPlanner(model, names, at_end) for at_end in (False, True))
-    return Streamed(
-        graph,
-        carries,
-        (layout,),
-        (axes,),
-        last=graph,
-        layers=model,
-        planner=planner,
-        last_planner=last_planner,
-        takes_rows=True,
-    )
+    found = Streamed(graph, carries, (layout,), (axes,), last=graph, layers=model)
+    found.planner, found.last_planner = (LayerPlanner(model, names, at_end) for at_end in (False, True))
+    found.takes_rows = True
+    return found
 
 
 def _streamed(model: StreamingModel, batch: int, pooled: bool) -> Streamed:

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.bits import each_isa
+from support.lowering import run_lowered
 
 from onward.errors import OnwardError
 from onward.graph.node import Signature
@@ -199,3 +201,19 @@ def test_an_empty_batch_has_an_empty_result() -> None:
 def test_parameters_do_not_enlarge_the_result(name: str, inputs: Any, attributes: Any) -> None:
     with pytest.raises(OnwardError):
         OPERATIONS[name].signatures(inputs, attributes)
+
+
+def test_sums_of_short_and_of_strided_rows_have_the_bits_of_long_ones() -> None:
+    for n in (*range(1, 20), 63, 64, 65, 100):
+        x = floats(37, n)
+        found = set()
+        for _ in each_isa():
+            rows = run_lowered("ReduceSum", [x, np.array([1])], {}, known=[1])
+            columns = run_lowered("ReduceSum", [np.ascontiguousarray(x.T), np.array([0])], {}, known=[1])
+            assert rows is not None
+            assert columns is not None
+            single = [run_lowered("ReduceSum", [row[None], np.array([1])], {}, known=[1]) for row in x[:3]]
+            assert [y[0][0, 0] for y in single if y] == rows[0][:3, 0].tolist()
+            found |= {rows[0].tobytes(), columns[0].tobytes()}
+        assert len(found) == 1, n
+        np.testing.assert_allclose(rows[0][:, 0], x.sum(1, dtype=np.float64), rtol=1e-5, atol=1e-5)

@@ -437,20 +437,3 @@ def test_transposed_copies(shape: tuple[int, ...], dtype: Any) -> None:
         graph.add_input("x", np.dtype(dtype))
         graph.nodes.append(Node("Transpose", ("x",), ("y",), {"perm": list(perm)}, "t"))
         np.testing.assert_array_equal(Planner(graph)(x)[0], x.transpose(perm))
-
-
-def test_sums_of_short_and_of_strided_rows_have_the_bits_of_long_ones() -> None:
-    rng = np.random.default_rng(2)
-    for n in (*range(1, 20), 63, 64, 65, 100):
-        x = floats(rng, 37, n)
-        found = set()
-        for _ in each_isa():
-            rows = run_lowered("ReduceSum", [x, np.array([1])], {}, known=[1])
-            columns = run_lowered("ReduceSum", [np.ascontiguousarray(x.T), np.array([0])], {}, known=[1])
-            assert rows is not None
-            assert columns is not None
-            single = [run_lowered("ReduceSum", [row[None], np.array([1])], {}, known=[1]) for row in x[:3]]
-            assert [y[0][0, 0] for y in single if y] == rows[0][:3, 0].tolist()
-            found |= {rows[0].tobytes(), columns[0].tobytes()}
-        assert len(found) == 1, n
-        np.testing.assert_allclose(rows[0][:, 0], x.sum(1, dtype=np.float64), rtol=1e-5, atol=1e-5)

@@ -1,7 +1,7 @@
 """A graph over one block of a sequence, with the values that it carries to the next block."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -110,14 +110,13 @@ class Streamed:
     every_step: bool = True  # whether each step completes one step of each output over time
     last: Graph | None = None
     layers: Any = None  # a `StreamingModel`, if the graph is that of layers, whose sequences never end
-    planner: Any = None  # what runs the graph: a `Planner`, or what runs like one
-    last_planner: Any = None
-    takes_rows: bool = False  # whether the planner takes any number of rows on the batch axes
+    planner: Any = field(init=False)  # what runs the graph: a `Planner`, or what runs like one
+    last_planner: Any = field(init=False)
+    takes_rows: bool = field(init=False, default=False)  # whether that takes any rows on the batch axes
 
     def __post_init__(self) -> None:
-        self.planner = self.planner or Planner(self.graph, max_programs=MAX_PROGRAMS)
-        if self.last is not None:
-            self.last_planner = self.last_planner or Planner(self.last)
+        self.planner = Planner(self.graph, max_programs=MAX_PROGRAMS)
+        self.last_planner = None if self.last is None else Planner(self.last)
 
     @property
     def format(self) -> Any:
