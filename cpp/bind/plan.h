@@ -19,13 +19,13 @@ public:
     // Calls f with an arena of at least this size.
     template <class Function>
     void with(Size size, Function f) {
-        auto unused = arenas.take([](const auto&) { return true; });
         struct Return {
             Arenas& owner;
-            Arena arena;
+            std::unique_ptr<Arena> arena;
             ~Return() { owner.arenas.give(std::move(arena)); }
-        } call{*this, unused && unused->size >= size ? std::move(*unused) : Arena(size)};
-        f(call.arena.memory.data());
+        } call{*this, arenas.take([](const Arena&) { return true; })};
+        if (!call.arena || call.arena->size < size) call.arena = std::make_unique<Arena>(size);
+        f(call.arena->memory.data());
     }
 
 private:

@@ -152,7 +152,18 @@ private:
             else if (!is_like(other[i])) other[i] = made();
             can_repeat = can_repeat && is_like(now[i]);
         }
+        shapes.clear();
+        for (size_t i = 0; i < outputs; i++) shapes.push_back(shape_of_output(i));
         return true;
+    }
+
+    // The shape of an output, without the axes that the inputs lack.
+    onward::Axes shape_of_output(size_t i) const {
+        const auto& whole = found.plan->core->outputs[now.size() + i];
+        onward::Axes shape;
+        for (size_t axis = 0; axis < whole.size(); axis++)
+            if (!layout || !std::ranges::binary_search(layout->dropped[i], Size(axis))) shape.push_back(whole[axis]);
+        return shape;
     }
 
     // Adds the axes that the inputs lack; returns false if these have too few axes or different durations.
@@ -179,13 +190,7 @@ private:
     // The array for output i of a call, or an invalid object if the array in `out` needs a conversion.
     nb::object result(size_t i, nb::handle out) {
         const size_t place = now.size() + i;
-        const auto& whole = found.plan->core->outputs[place];
-        onward::Axes shape = whole;
-        if (layout && !layout->dropped[i].empty()) {
-            shape = {};
-            for (size_t axis = 0; axis < whole.size(); axis++)
-                if (!std::ranges::binary_search(layout->dropped[i], Size(axis))) shape.push_back(whole[axis]);
-        }
+        const onward::Axes& shape = shapes[i];
         if (!out.is_valid()) return empty(shape, found.entry->dtypes[place]);
         const auto target = Operand::of(out.ptr());
         if (!target || !target->is_contiguous || !array_in(out.ptr())->is_writeable() ||
@@ -199,8 +204,8 @@ private:
         return nb::borrow(out);
     }
 
-    // Releasing the GIL takes as long as about so many elementary operations.
-    static constexpr Size short_work = 1 << 16;
+    // Calls of fewer elementary operations keep the GIL: they take at most about 20 microseconds.
+    static constexpr Size short_work = 1 << 19;
 
     const nb::object plans, lock;
     const size_t outputs;
@@ -215,6 +220,7 @@ private:
     size_t axes_of_input = 0;
     std::vector<Operand> inputs;         // in the layout of the graph, and then the arrays in `out`
     std::vector<onward::Axes> alike;     // the shapes of the arguments
+    std::vector<onward::Axes> shapes;    // those of the outputs
     std::vector<std::byte*> spaces;
     std::vector<nb::object> results;     // of the present call
 };

@@ -6,7 +6,10 @@
 #include <mutex>
 #include <new>
 
-#include "platform/reuse.h"
+
+#if !defined(_WIN32)
+#include <pthread.h>
+#endif
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -25,13 +28,23 @@ constexpr bool shares_pages = false;
 
 constexpr size_t line = 64, page = size_t(1) << 21, region = 8 * page;  // bytes
 
+// A fork waits until it is free, so that a child never inherits it locked.
+std::mutex& pages_mutex() {
+    static std::mutex mutex;
+#if !defined(_WIN32)
+    static const int registered = pthread_atfork([] { mutex.lock(); }, [] { mutex.unlock(); }, [] { mutex.unlock(); });
+    (void)registered;
+#endif
+    return mutex;
+}
+
 // The unused parts of regions, in the order of their addresses. A page takes memory once it is used. A region is freed
 // when all of it is unused, but the last one is kept: filling a page with zeros takes a tenth of a small model's first
 // call.
 class Unused {
 public:
     std::byte* take(size_t bytes) {
-        const std::lock_guard lock(reuse_mutex());
+        const std::lock_guard lock(pages_mutex());
         Range** place = &first;
         while (*place && (*place)->bytes < bytes) place = &(*place)->next;
         if (!*place) {
@@ -48,7 +61,7 @@ public:
     }
 
     void give(std::byte* memory, size_t bytes) {
-        const std::lock_guard lock(reuse_mutex());
+        const std::lock_guard lock(pages_mutex());
         Range** const place = add(memory, bytes);
         Range* const range = *place;
         if (range->bytes < region || regions == 1) return;

@@ -1,48 +1,53 @@
 // Objects that outlive a call, so that later calls reuse their memory.
 #pragma once
 
-#include <algorithm>
+#include <atomic>
 #include <cstddef>
-#include <mutex>
-#include <optional>
-#include <utility>
+#include <memory>
 #include <vector>
 
 namespace onward {
 
-// One mutex for all objects below. A fork waits until it is free, so that a child never inherits it locked.
-std::mutex& reuse_mutex();
-
-// Any thread may take an object and give it back; at most `most` unused ones are kept, the newest.
+// Any thread may take an object and give it back; at most `most` unused ones are kept. No thread ever waits, so that a
+// fork needs no care.
 template <class Object>
 class Reusable {
 public:
-    explicit Reusable(size_t most) : most(most) { unused.reserve(most); }
+    explicit Reusable(size_t most) : unused(most) {}
+    Reusable(const Reusable&) = delete;
+    ~Reusable() {
+        for (auto& place : unused) delete place.load();
+    }
 
+    // Null if no object fits.
     template <class Fits>
-    std::optional<Object> take(Fits fits) {
-        const std::lock_guard lock(reuse_mutex());
-        const auto found = std::find_if(unused.rbegin(), unused.rend(), fits);
-        if (found == unused.rend()) return {};
-        std::optional<Object> object = std::move(*found);
-        unused.erase(std::next(found).base());
-        return object;
+    std::unique_ptr<Object> take(Fits fits) {
+        for (auto& place : unused) {
+            if (!place.load(std::memory_order_relaxed)) continue;
+            std::unique_ptr<Object> object(place.exchange(nullptr, std::memory_order_acquire));
+            if (object && fits(*object)) return object;
+            if (object) keep(place, object);
+        }
+        return nullptr;
     }
 
     // Allocates nothing, so that destructors may call it.
-    void give(Object object) noexcept {
-        std::optional<Object> oldest;  // destroyed after the mutex is unlocked
-        const std::lock_guard lock(reuse_mutex());
-        if (unused.size() == most) {
-            oldest = std::move(unused.front());
-            unused.erase(unused.begin());
-        }
-        unused.push_back(std::move(object));
+    void give(std::unique_ptr<Object> object) noexcept {
+        for (auto& place : unused)
+            if (!place.load(std::memory_order_relaxed) && keep(place, object)) return;
+        object.reset(unused[0].exchange(object.release(), std::memory_order_acq_rel));
     }
 
 private:
-    const size_t most;
-    std::vector<Object> unused;
+    // Returns whether the place was free.
+    static bool keep(std::atomic<Object*>& place, std::unique_ptr<Object>& object) {
+        Object* none = nullptr;
+        if (!place.compare_exchange_strong(none, object.get(), std::memory_order_release)) return false;
+        object.release();
+        return true;
+    }
+
+    std::vector<std::atomic<Object*>> unused;
 };
 
 }  // namespace onward

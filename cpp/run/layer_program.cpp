@@ -40,7 +40,7 @@ template <class Real>
 LayerProgram<Real>::LayerProgram(std::vector<Stage<Real>> given, bool batch_first)
     : stages(std::move(given)), batch_first(batch_first), I(stages.empty() ? 0 : inputs(stages.front())),
       O(stages.empty() ? 0 : outputs(stages.back())), work(multiply_adds(stages)),
-      calls(std::make_shared<Reusable<std::unique_ptr<Call>>>(kept_calls)) {
+      calls(std::make_shared<Reusable<Call>>(kept_calls)) {
     if (!connected(stages)) throw std::invalid_argument("the layers do not fit together");
     for (const Stage<Real>& stage : stages)
         if (auto* stack = std::get_if<const Stack<Real>*>(&stage); stack && (*stack)->D != 1)
@@ -96,12 +96,12 @@ void LayerProgram<Real>::run(Size T, Size B, std::byte* const* spaces) const {
     const Size all_work = T * B * work, at_once = T * B <= short_block ? short_block : rows_at_once;
     const int threads = int(std::min<Size>(num_threads(), all_work / worth_threads + 1));
     const int sharing = B <= rows_at_once ? threads : 1;
-    auto unused = calls->take([&](const auto& call) {
-        return call->max_rows >= B && call->max_rows <= 2 * B && call->at_once >= at_once && call->threads >= sharing;
+    auto call = calls->take([&](const Call& call) {
+        return call.max_rows >= B && call.max_rows <= 2 * B && call.at_once >= at_once && call.threads >= sharing;
     });
-    auto call = unused ? std::move(*unused) : std::make_unique<Call>(stages, B, at_once, sharing);
+    if (!call) call = std::make_unique<Call>(stages, B, at_once, sharing);
     const struct Return {
-        Reusable<std::unique_ptr<Call>>& calls;
+        Reusable<Call>& calls;
         std::unique_ptr<Call>& call;
         ~Return() { calls.give(std::move(call)); }
     } afterwards{*calls, call};
@@ -131,7 +131,6 @@ void LayerProgram<Real>::run(Size T, Size B, std::byte* const* spaces) const {
         return Rows<std::remove_pointer_t<decltype(data)>>{data + first * b_stride, t_stride, b_stride};
     };
     const auto run = [&](Size block, int part) {
-        const FlushDenormals flush;
         Chain<Real>& chain = *call->chains[size_t(block)];
         const Size first = first_row(block), count = first_row(block + 1) - first;
         const Size* const order = call->order.data() + first;
@@ -143,13 +142,19 @@ void LayerProgram<Real>::run(Size T, Size B, std::byte* const* spaces) const {
     // Threads take separate blocks of rows, or share the units of a single one.
     if (threads > 1 && blocks == 1) {
         Chain<Real>& chain = *call->chains[0];
-        parallel(threads, [&](int n) { chain.set_threads(n); }, [&](int part) { run(0, part); }, all_work);
-    } else {
+        parallel(threads, [&](int n) { chain.set_threads(n); }, [&](int part) {
+            const FlushDenormals flush;
+            run(0, part);
+        }, all_work);
+    } else if (threads > 1) {
         int parts = 1;
-        if (blocks == 1) call->chains[0]->set_threads(1);
         parallel(int(std::min(Size(threads), blocks)), [&](int n) { parts = n; }, [&](int part) {
+            const FlushDenormals flush;
             for (Size block = part; block < blocks; block += parts) run(block, 0);
         });
+    } else {
+        call->chains[0]->set_threads(1);
+        for (Size block = 0; block < blocks; block++) run(block, 0);
     }
     interrupt.throw_if_happened();
 }

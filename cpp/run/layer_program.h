@@ -42,7 +42,7 @@ private:
     const std::vector<Stage<Real>> stages;
     const bool batch_first;
     const Size I, O, work;  // multiply-adds of a row and step
-    const std::shared_ptr<Reusable<std::unique_ptr<Call>>> calls;
+    const std::shared_ptr<Reusable<Call>> calls;
 };
 
 }  // namespace onward

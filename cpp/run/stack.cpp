@@ -46,7 +46,7 @@ Stack<Real>::Stack(Cell cell, const std::vector<Weights<Real>>& weights, const s
                    Size num_directions)
     : cell(cell), I(weights[0].I), H(weights[0].H), P(weights[0].P), D(num_directions),
       layers(Size(weights.size()) / D), kernels(onward::kernels<Real>()),
-      calls(std::make_shared<Reusable<std::unique_ptr<Call>>>(kept_calls)) {
+      calls(std::make_shared<Reusable<Call>>(kept_calls)) {
     const Size G = gates(cell), L = kernels.L;
     auto pack = [&](const Matrix<Real>& matrix, const Real* bias, Size first, Size G, Size N,
                     Size K) -> const Panels<Real>& {
@@ -145,8 +145,8 @@ template <class Real>
 void Stack<Real>::forward_alone(const Sequence<Real>& s) const {
     const Size at_once = s.T * s.B <= short_call ? short_call : rows_at_once;
     const Size max_rows = s.B <= 2 ? s.B : ceil_div(s.B, rows_of_calls) * rows_of_calls;
-    auto unused = calls->take([&](const auto& call) { return call->max_rows >= max_rows && call->at_once >= at_once; });
-    auto call = unused ? std::move(*unused) : std::make_unique<Call>(*this, max_rows, at_once);
+    auto call = calls->take([&](const Call& call) { return call.max_rows >= max_rows && call.at_once >= at_once; });
+    if (!call) call = std::make_unique<Call>(*this, max_rows, at_once);
     const FlushDenormals flush;
     Interrupt interrupt(at_once > short_call);
     call->lengths.assign(size_t(s.B), s.T);

@@ -69,7 +69,7 @@ private:
     const Kernels<Real>& kernels;
     std::vector<Packed<Real>> packed;
     std::vector<Direction<Real>> directions;
-    std::shared_ptr<Reusable<std::unique_ptr<Call>>> calls;
+    std::shared_ptr<Reusable<Call>> calls;
 };
 
 }  // namespace onward
