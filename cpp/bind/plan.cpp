@@ -100,8 +100,10 @@ template <class Real>
 nb::tuple layer_program(const std::vector<nb::object>& layers, bool batch_first) {
     std::vector<onward::Stage<Real>> stages;
     for (const nb::object& layer : layers) {
-        if (nb::isinstance<Stack>(layer)) stages.push_back(&std::get<onward::Stack<Real>>(nb::cast<const Stack&>(layer).core));
-        else stages.push_back(&std::get<onward::Dense<Real>>(nb::cast<const Dense&>(layer).core));
+        if (nb::isinstance<Stack>(layer))
+            stages.push_back(&std::get<onward::Stack<Real>>(nb::cast<const Stack&>(layer).core));
+        else
+            stages.push_back(&std::get<onward::Dense<Real>>(nb::cast<const Dense&>(layer).core));
     }
     struct Owner {
         const std::vector<nb::object> layers;

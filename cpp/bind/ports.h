@@ -10,8 +10,8 @@
 
 namespace python {
 
-// Where an array of a call has its rows and its steps in the graph, how many axes it has, and its steps for each unit of
-// time; -1: it has none, or any number.
+// Where an array of a call has its rows and its steps in the graph, how many axes it has, and its steps for each unit
+// of time; -1: it has none, or any number.
 struct Port {
     Size rows, time, axes, rate;
 };

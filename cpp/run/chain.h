@@ -73,7 +73,7 @@ public:
     // Starts a block of rows, from the states at positions order[0] to order[rows - 1] of the arrays. Row b runs
     // lengths[b] steps, longest row first; null: without end. Called by one thread, before all threads advance.
     void start(const std::vector<State<const Real>>& from, const Size* order, Size rows, const Size* lengths = nullptr);
-    // The same for a single step of consecutive rows in one direction, after which `finish` takes `to`: it copies as few
+    // The same for one step of consecutive rows in one direction, after which `finish` takes `to`: it copies as few
     // states as it can.
     void start_step(const std::vector<State<const Real>>& from, const std::vector<State<Real>>& to, const Size* order,
                     Size rows);

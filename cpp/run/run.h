@@ -152,7 +152,8 @@ public:
         return true;
     }
 
-    // Copies the state of row b after t steps, or all that it runs, to row order[b] of h_n (B, P) and c_n (B, H, or null).
+    // Copies the state of row b after t steps, or all of its own, to row order[b] of h_n (B, P) and c_n (B, H), which
+    // may be null.
     void finish(Real* h_n, Real* c_n, const Size* order, Size t) const {
         if (in_place) return;
         for (size_t b = 0; b < lengths.size(); b++) {
