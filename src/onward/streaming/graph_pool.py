@@ -84,7 +84,9 @@ class GraphPool(Pool):
             self._set_calls(rows.planner.ready, *self._ports(rows), ROWS_AT_ONCE)
 
     def _set_rows_of_carries(self, rows: Rows) -> None:
-        self._set_axes([-1 if axis is None else axis for axis in rows.axes[: self._count]])
+        axes = rows.axes[: self._count]
+        self._set_axes([-1 if axis is None else axis for axis in axes])
+        self._takes_rows = None not in axes
 
     def _ports(self, rows: Rows) -> tuple[list[Port], list[Port], bool]:
         """Return the ports of the inputs and the outputs, and whether their rows come first in a call."""
