@@ -250,3 +250,19 @@ def test_output_that_the_picture_calls_a_feature(tmp_path: Path) -> None:
     axes = onward.load(tmp_path / "net.onnx").trace(normal(RNG, 6, 1, 5)).plot().axes
     labels = {each.get_title(loc="left"): each.get_ylabel() for each in axes}
     assert labels["output y after each step"] == "output" and labels["input x"] == "feature"
+
+
+def test_a_cell_that_is_written_out_is_traced_as_a_layer() -> None:
+    graph, H = Graph(), 7
+    x, h, c = (graph.add_input(name, np.float32, (3, size)) for name, size in (("x", 5), ("h", H), ("c", H)))
+    weights = [graph.add_constant(normal(RNG, size, 4 * H)) for size in (5, H)]
+    products = [graph.add("MatMul", *pair) for pair in zip((x, h), weights, strict=True)]
+    i, f, g, o = graph.add_all("Split", (graph.add("Add", *products),), 4, axis=1, num_outputs=4)
+    i, f, o = (graph.add("Sigmoid", gate) for gate in (i, f, o))
+    after = graph.add("Add", graph.add("Mul", f, c), graph.add("Mul", i, graph.add("Tanh", g)))
+    graph.outputs = (graph.add("Mul", o, graph.add("Tanh", after)), after)
+    model, inputs = Model(graph), [normal(RNG, 3, size) for size in (5, H, H)]
+    trace = model.trace(*inputs)
+    (layer,) = trace.layers
+    for name, expected in zip("hc", model(*inputs), strict=True):
+        np.testing.assert_array_equal(trace[f"{layer}.{name}"][0], expected)

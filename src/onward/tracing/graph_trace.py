@@ -97,7 +97,8 @@ def recording(graph: Graph, inputs: Sequence[Any]) -> Recording:
         if isinstance(value, np.ndarray) and (value.ndim or value.dtype.kind not in "iub"):
             known[name] = Signature.of(value)
     graph = _with_taken_branches(flattened(graph, known), known, inputs)
-    return Recording(graph, *_returning_inputs(simplify(graph)))
+    simple = flattened(simplify(graph), known)  # which makes recurrent nodes of cells that are written out
+    return Recording(graph, *_returning_inputs(simple))
 
 
 def _with_taken_branches(graph: Graph, known: Mapping[str, Any], inputs: Sequence[Any]) -> Graph:
