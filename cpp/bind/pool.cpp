@@ -56,7 +56,7 @@ public:
           ids(capacity, max_capacity) {
         for (const nb::object& object : initial) {
             const auto operand = Operand::of(object.ptr());
-            dtypes.push_back(object.attr("dtype")), numbers.push_back(operand ? operand->dtype : std::nullopt);
+            dtypes.push_back(object.attr("dtype")), core_dtypes.push_back(operand ? operand->dtype : std::nullopt);
         }
         carries.reserve(capacity);
     }
@@ -276,9 +276,9 @@ private:
         auto& [found, spaces, row] = parts.calls[size_t(part)];
         std::vector<Operand> operands;
         for (size_t i = 0; i < size(); i++) {
-            if (!numbers[i]) return false;
-            operands.push_back({{nullptr, numbers[i], shape_of(i, some), 0, true}, nullptr});
-            operands[i].bytes = onward::bytes_of(operands[i].shape, *numbers[i]);
+            if (!core_dtypes[i]) return false;
+            operands.push_back({{nullptr, core_dtypes[i], shape_of(i, some), 0, true}, nullptr});
+            operands[i].bytes = onward::bytes_of(operands[i].shape, *core_dtypes[i]);
         }
         for (size_t i = 0; i < ports.inputs.size(); i++) {
             Operand operand = arrays[i];
@@ -310,7 +310,7 @@ private:
         return true;
     }
 
-    // Runs all parts; each thread gathers and scatters the carries of its own in memory that stays in its cache.
+    // Runs all parts. Each thread gathers and scatters the carries of its parts in memory that stays in its cache.
     void run(Parts& parts, const Numbers& own) {
         int threads = 1;
         onward::Interrupt interrupt;
@@ -353,8 +353,8 @@ private:
     const Arrays start;
     Carries carries;
     onward::Ids ids;
-    std::vector<nb::object> dtypes;            // of the carries
-    std::vector<std::optional<DType>> numbers;  // likewise; nullopt if the core cannot read it
+    std::vector<nb::object> dtypes;                  // of the carries
+    std::vector<std::optional<DType>> core_dtypes;  // nullopt if the core cannot read it
     nb::object plans;
     Ports ports;
     Size most_rows = 1;

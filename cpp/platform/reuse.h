@@ -8,8 +8,8 @@
 
 namespace onward {
 
-// Any thread may take an object and give it back; at most `most` unused ones are kept. No thread ever waits, so that a
-// fork needs no care.
+// Any thread may take an object and give it back; at most `most` unused ones are kept. No thread waits, so a
+// fork needs no special treatment.
 template <class Object>
 class Reusable {
 public:

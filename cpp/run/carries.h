@@ -10,8 +10,8 @@
 
 namespace onward {
 
-// Streams may carry arrays of other shapes than another stream, as their phase decides. Those of the same shapes, which
-// are alike, run together: a call takes an array with a row for each of them.
+// The shapes of what a stream carries depend on its phase. Streams with the same shapes are alike, and run together: a
+// call takes an array with a row for each of them.
 class Carries {
 public:
     // Below 0, `rows` means that there is no axis for rows: the streams run one after the other.
@@ -28,7 +28,7 @@ public:
     const Kind& kind(size_t carry) const { return kinds[carry]; }
     void set_axes(const std::vector<Size>& rows);
 
-    // Makes room for the ids below `capacity`. Those that are new are at the start of a sequence.
+    // Makes room for the ids below `capacity`. New streams are at the start of a sequence.
     void reserve(Size capacity);
     void reset(int64_t id) { rows[size_t(id)] = {}; }
     const Shapes& initial_shapes() const { return start; }

@@ -86,7 +86,7 @@ def _run(
     given = settings | options
     for key, value in given.items():
         unknown = value and key not in known
-        # None is a setting of Keras 3 where it is not the default
+        # in Keras 3, None is a setting unless it is the default
         missing = value is None and k.context.version == 3 and key in known and known[key].default is not None
         if unknown or missing:
             raise k.error(f"has {key}={str(value)[:80]}, which Onward does not support")
@@ -390,7 +390,7 @@ def _clip(k: Layer, x: Value, x_min: float, x_max: float) -> Value:
 def _one_hot(k: Layer, x: Value, num_classes: int, axis: int = -1, dtype: str | None = None) -> Value:
     kind = np.dtype(COMPUTE_DTYPES.get(dtype or "float32", dtype))
     x = k.cast(x, INT64)
-    x = k.add("Where", k.add("Less", x, 0), num_classes, x)  # a negative class is none
+    x = k.add("Where", k.add("Less", x, 0), num_classes, x)  # a negative class selects nothing
     inputs = x, np.array(num_classes), np.array([0, 1], kind)
     return k.add("OneHot", *inputs, axis=axis, rank=None if x.rank is None else x.rank + 1, dtype=kind)
 

@@ -286,7 +286,7 @@ def _grid_sample(call: Call) -> None:
 @rule("Upsample")
 @rule("Resize", before=11)
 def _resize(call: Call) -> None:
-    """The nearest element was the next one along axes that shrink, and the one before along others."""
+    """Opset 10 takes the next element along axes that shrink, and the previous one along others."""
     (x, scales), is_nearest = call.inputs, call.attributes.get("mode", "nearest") == "nearest"
     call.attributes |= {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     if is_nearest and call.operation == "Resize":

@@ -60,7 +60,7 @@ class _Program:
         self.axes: dict[str, tuple[int | str, ...]] = {}
 
     def translate(self, written: set[str]) -> Graph:
-        """Return the graph, of which the named buffers are inputs."""
+        """Return the graph, with the named buffers as inputs."""
         self._finish(self.translator.run(self.program.graph, self.inputs(written)))
         self.graph.sizes = Sizes(self.program.ranges, self.axes)
         return self.graph

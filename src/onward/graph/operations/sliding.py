@@ -10,7 +10,7 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from .reductions import bounds
 
-FEW_COPIED = 16  # channels whose copy takes less time than the units of a vector that do not exist
+FEW_COPIED = 16  # channels; copying more takes longer than computing the unused units of a vector
 
 # The attributes of operations with windows, apart from the size of the kernel.
 WINDOW = ("auto_pad", "dilations", "pads", "strides")

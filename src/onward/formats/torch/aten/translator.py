@@ -44,7 +44,7 @@ class Translator(Writer):
     # Adding operations.
 
     def add(self, operation: str, *inputs: Any, **attributes: Any) -> str:
-        """Add an operation with one output; values never change, so that one that is the same needs none."""
+        """Add an operation with one output, or return the value that it equals: values never change."""
         return (
             self.named(inputs[0])
             if operation == "Identity"
@@ -216,7 +216,7 @@ class Translator(Writer):
 
     @contextmanager
     def _naming(self) -> Iterator[None]:
-        """Name the node at hand in errors, and return to that of before."""
+        """Name the current node in errors, and restore the previous one afterwards."""
         outer = self.node, self.label
         try:
             yield
@@ -230,7 +230,7 @@ class Translator(Writer):
             self.node, self.label = outer
 
     def _enter(self, node: schema.Node) -> None:
-        """Make a node the one at hand."""
+        """Make a node the current one."""
         self.node, self.label = node, (node.name, _short(node.target))
 
     def _add_node(self, node: schema.Node) -> None:
