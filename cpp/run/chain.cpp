@@ -33,31 +33,6 @@ Size multiply_adds(const std::vector<Stage<Real>>& stages) {
     return sum;
 }
 
-template <class Real>
-std::vector<StateSize> state_sizes(const std::vector<Stage<Real>>& stages) {
-    std::vector<StateSize> sizes;
-    for (const Stage<Real>& stage : stages)
-        if (auto* stack = std::get_if<const Stack<Real>*>(&stage))
-            sizes.insert(sizes.end(), (*stack)->layers * (*stack)->D,
-                         {(*stack)->P, (*stack)->cell == Cell::lstm ? (*stack)->H : 0});
-    return sizes;
-}
-
-template <class Real>
-std::vector<State<const Real>> as_const(const std::vector<State<Real>>& states) {
-    std::vector<State<const Real>> result;
-    for (const State<Real>& state : states) result.push_back({state.h, state.c});
-    return result;
-}
-
-template <class Real>
-OwnedStates<Real>::OwnedStates(const std::vector<StateSize>& sizes, Size rows) {
-    for (const auto& [P, H] : sizes) {
-        Real* const h = memory.emplace_back(rows * P).data();
-        arrays.push_back({h, memory.emplace_back(rows * H).data()});
-    }
-}
-
 // y = W x + b for the rows of steps t0 to t1 - 1: as many rows at once as are contiguous.
 template <class Real>
 static void affine(const Dense<Real>& dense, const Rows<const Real>& x, const Rows<Real>& y, Size rows, Size t0,
@@ -178,14 +153,11 @@ void Chain<Real>::finish(const std::vector<State<Real>>& to, const Size* order) 
     for (size_t i = 0; i < runs.size(); i++) runs[i].finish(to[i].h, to[i].c, order, t);
 }
 
-#define ONWARD_INSTANTIATE(Real)                                                       \
-    template Size inputs(const Stage<Real>&);                                          \
-    template Size outputs(const Stage<Real>&);                                         \
-    template bool connected(const std::vector<Stage<Real>>&);                          \
-    template Size multiply_adds(const std::vector<Stage<Real>>&);                      \
-    template std::vector<StateSize> state_sizes(const std::vector<Stage<Real>>&);      \
-    template std::vector<State<const Real>> as_const(const std::vector<State<Real>>&); \
-    template struct OwnedStates<Real>;                                                 \
+#define ONWARD_INSTANTIATE(Real)                                  \
+    template Size inputs(const Stage<Real>&);                     \
+    template Size outputs(const Stage<Real>&);                    \
+    template bool connected(const std::vector<Stage<Real>>&);     \
+    template Size multiply_adds(const std::vector<Stage<Real>>&); \
     template class Chain<Real>;
 ONWARD_INSTANTIATE(float)
 ONWARD_INSTANTIATE(double)

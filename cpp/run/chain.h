@@ -30,31 +30,10 @@ bool connected(const std::vector<Stage<Real>>& stages);
 template <class Real>
 Size multiply_adds(const std::vector<Stage<Real>>& stages);
 
-// The state sizes of one row: h (P) and c (H, or 0 if the cell has none), one entry per layer and direction.
-struct StateSize {
-    Size P, H;
-};
-template <class Real>
-std::vector<StateSize> state_sizes(const std::vector<Stage<Real>>& stages);
-
 // The state arrays of one layer and direction: h (rows, P) and c (rows, H). Null: zeros.
 template <class Number>
 struct State {
     Number *h = nullptr, *c = nullptr;
-};
-
-template <class Real>
-std::vector<State<const Real>> as_const(const std::vector<State<Real>>& states);
-
-// State arrays with memory of their own, uninitialized.
-template <class Real>
-struct OwnedStates {
-    OwnedStates() = default;
-    OwnedStates(const std::vector<StateSize>& sizes, Size rows);
-    std::vector<State<Real>> arrays;
-
-private:
-    std::vector<Buffer<Real>> memory;
 };
 
 template <class Real>
