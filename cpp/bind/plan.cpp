@@ -59,14 +59,9 @@ struct QuantizedLSTM {
 
 // The weights of the core that a Python object holds.
 onward::PackedWeights weights_in(const nb::object& object) {
-    auto in_float32 = []<class T>(const T* found) -> onward::PackedWeights {
-        if (!found) throw nb::value_error("plans compute in float32");
-        return found;
-    };
-    if (nb::isinstance<Dense>(object))
-        return in_float32(std::get_if<onward::Dense<float>>(&nb::cast<const Dense&>(object).core));
-    if (nb::isinstance<Stack>(object))
-        return in_float32(std::get_if<onward::Stack<float>>(&nb::cast<const Stack&>(object).core));
+    auto in_either_precision = [](const auto& core) -> onward::PackedWeights { return &core; };
+    if (nb::isinstance<Dense>(object)) return std::visit(in_either_precision, nb::cast<const Dense&>(object).core);
+    if (nb::isinstance<Stack>(object)) return std::visit(in_either_precision, nb::cast<const Stack&>(object).core);
     if (nb::isinstance<IntegerMatrix>(object)) return &nb::cast<const IntegerMatrix&>(object).core;
     return &nb::cast<const QuantizedLSTM&>(object).core;
 }

@@ -144,6 +144,8 @@ public:
     // adjacent in x, vectors hold rows instead of units.
     void filter(const Dense<float>& W, const View& x, Size row_axes, const std::optional<Activation<float>>& f,
                 const View& y);
+    // y (.., O) = x (.., I) W + b in the precision of the matrix; both are contiguous.
+    void dense(const AnyDense& W, const View& x, const View& y);
     // y (.., M, N) = a (.., M, K) b (.., K, N)
     void matmul(const View& a, const View& b, const View& y);
 
@@ -187,9 +189,9 @@ public:
     // 2^31 / x = multiplier / 2^31 2^shift, all int32; x has no sign.
     void fixed_reciprocal(const View& x, const View& multiplier, const View& shift);
 
-    // x (T, B, I), y (T, B, D*P), states (layers * D, B, units); h0, c0 and the lengths (B), of dtype int64, may be
-    // null. The step throws BadValue, with a message that starts with `name`.
-    void recurrent(const Stack<float>& stack, const View& x, const View* h0, const View* c0, const View& y,
+    // x (T, B, I), y (T, B, D*P), states (layers * D, B, units) in the precision of the layer; h0, c0 and the lengths
+    // (B), of dtype int64, may be null. The step throws BadValue, with a message that starts with `name`.
+    void recurrent(const AnyStack& stack, const View& x, const View* h0, const View* c0, const View& y,
                    const View& h_n, const View* c_n, const View* lengths, const char* name);
     // How a layer of D directions runs over the steps at which a mask (T, B) is true. The other views are contiguous
     // and of dtype int64. counted (T, B) holds the rows of x (T*B, I), those that count first; lengths (B) holds their

@@ -44,8 +44,9 @@ std::vector<Size> longest_first(const int64_t* lengths, Size B) {
 template <class Real>
 Stack<Real>::Stack(Cell cell, const std::vector<Weights<Real>>& weights, const std::vector<Options<Real>>& options,
                    Size num_directions)
-    : cell(cell), I(weights[0].I), H(weights[0].H), P(weights[0].P), D(num_directions),
-      layers(Size(weights.size()) / D), kernels(onward::kernels<Real>()),
+    : AnyStack(float_type<Real>, cell, weights[0].I, weights[0].H, weights[0].P, num_directions,
+               Size(weights.size()) / num_directions),
+      kernels(onward::kernels<Real>()),
       calls(std::make_shared<Reusable<Call>>(kept_calls)) {
     const Size G = gates(cell), L = kernels.L;
     auto pack = [&](const Matrix<Real>& matrix, const Real* bias, Size first, Size G, Size N,
@@ -104,7 +105,7 @@ void divide(const Stack<Real>& stack, Size B, Number* h, Number* c, std::vector<
 
 // The rows of one block of an array.
 template <class Number, class Real>
-Rows<Number> block(Rows<Number> rows, const Sequence<Real>& s, const Size* order) {
+Rows<Number> in_block(Rows<Number> rows, const Sequence<Real>& s, const Size* order) {
     if (s.lengths)
         rows.order = order;
     else
@@ -118,7 +119,7 @@ std::vector<Recording<Real>> recordings(const Stack<Real>& stack, const Sequence
     std::vector<Recording<Real>> recordings;
     for (Size i = 0; i < stack.layers * stack.D; i++) {
         auto rows = [&](Real* data, Size features) {
-            return block(Rows<Real>{data + i * s.T * s.B * features, s.B * features, features}, s, order);
+            return in_block(Rows<Real>{data + i * s.T * s.B * features, s.B * features, features}, s, order);
         };
         recordings.push_back({rows(s.gates, recorded(stack.cell) * stack.H)});
         if (s.sums) recordings.back().sums = rows(s.sums, gates(stack.cell) * stack.H);
@@ -207,14 +208,22 @@ void Stack<Real>::forward(const Sequence<Real>& s) const {
                     chain.start(from, block_order, rows, lengths.data() + first);
                     clear_past_lengths(s, block_order, rows, D * P);
                 }
-                if (!chain.advance(block(s.x, s, block_order), block(s.y, s, block_order), lengths[first], team_part,
-                                   interrupt, s.gates ? block_recordings[i].data() : nullptr))
+                if (!chain.advance(in_block(s.x, s, block_order), in_block(s.y, s, block_order), lengths[first],
+                                   team_part, interrupt, s.gates ? block_recordings[i].data() : nullptr))
                     return;
                 if (team_part == 0) chain.finish(to, block_order);
             }
         },
         all_work);
     interrupt.throw_if_happened();
+}
+
+template <class Real>
+void Stack<Real>::forward(const Sequence<void>& s) const {
+    const Rows<const Real> x{(const Real*)s.x.data, s.x.t_stride, s.x.b_stride};
+    const Rows<Real> y{(Real*)s.y.data, s.y.t_stride, s.y.b_stride};
+    forward(Sequence<Real>{s.T, s.B, x, y, (const Real*)s.h0, (const Real*)s.c0, s.lengths, (Real*)s.h_n,
+                           (Real*)s.c_n});
 }
 
 template class Stack<float>;

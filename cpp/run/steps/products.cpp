@@ -314,6 +314,18 @@ void Plan::pooled_product(const Dense<float>& W, const View& x, Size row_axes, S
     });
 }
 
+void Plan::dense(const AnyDense& W, const View& x, const View& y) {
+    check(x, W.dtype), check(y, W.dtype);
+    const Size rows = elements(x.shape) / W.I;
+    if (elements(x.shape) != rows * W.I || elements(y.shape) != rows * W.O || !is_contiguous(x) || !is_contiguous(y))
+        throw std::invalid_argument("the views of a matrix do not match its weights");
+    add([=, &W, x = Place(x), y = Place(y)](std::byte* const* spaces) {
+        Interrupt interrupt;
+        W.forward(at<void>(x, spaces), rows, at<void>(y, spaces), interrupt);
+        interrupt.throw_if_happened();
+    });
+}
+
 // y = a b for each of some matrices: packs b and multiplies rows of a by it, as `product` does. Rows whose numbers are
 // not adjacent are gathered first.
 void Plan::matmul(const View& a, const View& b, const View& y) {

@@ -23,10 +23,10 @@ struct PlaceOrNull {
 
 }  // namespace
 
-void Plan::recurrent(const Stack<float>& stack, const View& x, const View* h0, const View* c0, const View& y,
+void Plan::recurrent(const AnyStack& stack, const View& x, const View* h0, const View* c0, const View& y,
                      const View& h_n, const View* c_n, const View* lengths, const char* name) {
     for (const View* view : {&x, h0, c0, &y, &h_n, c_n})
-        if (view) check(*view, DType::float32);
+        if (view) check(*view, stack.dtype);
     auto has_rows = [](const View& view, Size features) {
         return view.shape.size() == 3 && view.shape[2] == features && (features == 1 || view.strides[2] == 1);
     };
@@ -51,9 +51,9 @@ void Plan::recurrent(const Stack<float>& stack, const View& x, const View* h0, c
                 throw BadValue(std::string(name) + ": lengths[" + std::to_string(b) + "] is " +
                                std::to_string(steps[b]) + ", expected 0 to " + std::to_string(T) +
                                ", because x has " + std::to_string(T) + " time steps");
-        stack.forward({T, B, {at<float>(x, spaces), x_strides[0], x_strides[1]},
-                       {at<float>(y, spaces), y_strides[0], y_strides[1]}, first_h.at<float>(spaces),
-                       first_c.at<float>(spaces), steps, at<float>(h_n, spaces), last_c.at<float>(spaces)});
+        stack.forward({T, B, {at<void>(x, spaces), x_strides[0], x_strides[1]},
+                       {at<void>(y, spaces), y_strides[0], y_strides[1]}, first_h.at<void>(spaces),
+                       first_c.at<void>(spaces), steps, at<void>(h_n, spaces), last_c.at<void>(spaces)});
     });
 }
 

@@ -102,30 +102,34 @@ def test_blocks_of_a_stream_give_the_bits_of_a_call(name: str, given: bool) -> N
     np.testing.assert_array_equal(np.concatenate(blocks), model(x_value))
 
 
+@pytest.mark.parametrize("precision", ["float32", "float64"])
 @pytest.mark.parametrize("given", [False, True], ids=["zeros", "states"])
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "both"])
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_core_gives_the_bits_of_the_layer_where_the_mask_counts(
-    name: str, bidirectional: bool, given: bool
+    name: str, bidirectional: bool, given: bool, precision: str
 ) -> None:
-    layer, (x, mask) = LAYERS[name](bidirectional=bidirectional), case(9, 5)
+    layer, (x, mask) = LAYERS[name](bidirectional=bidirectional, dtype=precision), case(9, 5)
     rng = np.random.default_rng(4)
     shapes = layer.state_shapes(5)
     last = None if bidirectional or not given else rng.normal(size=(1, 5, layer.hidden_size))
     arrays = [last, *(rng.normal(size=shape) for shape in shapes)] if given else []
-    inputs = [x, mask, *(None if a is None else a.astype(np.float32) for a in arrays)]
+    inputs = [x.astype(precision), mask, *(None if a is None else a.astype(precision) for a in arrays)]
     computed = run_lowered("MaskedRecurrent", inputs, {"layer": layer})
     expected = masked_recurrent.compute(inputs, {"layer": layer})
     for y, wanted in zip(computed or [], expected, strict=True):
         np.testing.assert_array_equal(y, wanted)
 
 
+@pytest.mark.parametrize("precision", ["float32", "float64"])
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "both"])
 @pytest.mark.parametrize("name", LAYERS)
-def test_lengths_in_the_core_leave_the_bits_of_each_row(name: str, bidirectional: bool, dtype: Any) -> None:
-    layer, (x, _) = LAYERS[name](bidirectional=bidirectional), case(9, 5)
-    inputs = [x, np.array([3, 9, 0, 1, 8], dtype)]
+def test_lengths_in_the_core_leave_the_bits_of_each_row(
+    name: str, bidirectional: bool, dtype: Any, precision: str
+) -> None:
+    layer, (x, _) = LAYERS[name](bidirectional=bidirectional, dtype=precision), case(9, 5)
+    inputs = [x.astype(precision), np.array([3, 9, 0, 1, 8], dtype)]
     computed = run_lowered("Recurrent", inputs, {"layer": layer})
     for y, wanted in zip(computed or [], recurrent.compute(inputs, {"layer": layer}), strict=True):
         np.testing.assert_array_equal(y, wanted)

@@ -8,7 +8,7 @@ import numpy as np
 from ...errors import ShapeError
 from ..node import AnyArray, Expansion, Node, Operand, Signature
 from ..plan.builder import Builder
-from ..plan.view import View
+from ..plan.view import View, name_of
 from .indexing import gathered
 from .recurrent import add_recurrent, carry_states, keep_states, recurrent, weights_of_unit
 from .registry import Inputs, operation, typed_view
@@ -57,18 +57,20 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     x, mask, last, *initial = (typed_view(b, value) for value in (*inputs, None)[: max(3, len(inputs))])
     layer, (T, B, _) = node.attributes["layer"], shapes[0]
     given = zip(inputs[2:], (last, *initial), strict=False)
-    if x is None or mask is None or layer.dtype != np.float32 or T == 0:
+    if x is None or mask is None or not b.computes(layer.dtype) or T == 0:
         return None
     if any(value is not None and v is None for value, v in given):
+        return None
+    if any(v is not None and v.dtype != name_of(layer.dtype) for v in (x, last, *initial)):
         return None
     D, P = layer.sizes.D, layer.sizes.P
     order, sources = b.new(T, B, dtype="int64"), b.new(T, B, D, dtype="int64")
     lengths = b.new(B, dtype="int64")
     b.add("masked_steps", mask, order, lengths, sources)
     packed = gathered(b, b.reshaped(x, T * B, x.shape[2]), order, 0, str(node))
-    steps, final = b.new(T + 1, B, D * P), [b.new(*shape) for shape in shapes[1:]]
+    steps, *final = (b.new(*shape, dtype=x.dtype) for shape in ((T + 1, B, D * P), *shapes[1:]))
     before = steps.sliced(0, T, T + 1)  # what masked steps repeat before the first one that counts
-    b.add("copy", b.scalar(0) if last is None else last, before)
+    b.add("copy", b.scalar(0, x.dtype) if last is None else last, before)
     add_recurrent(b, node, packed, initial, steps.sliced(0, 0, T), final, lengths)
     y = gathered(b, b.reshaped(steps, (T + 1) * B * D, P), sources, 0, str(node))
     return [b.reshaped(y, T, B, D * P), *final]

@@ -17,10 +17,10 @@ import onward._core as _core
 from ...errors import ShapeError
 from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
-from ..plan.view import View
+from ..plan.view import View, name_of
 from ..sized import broadcast_shape
 from .expressions import composing
-from .registry import Inputs, combining, known, lowering, operation, reading, view
+from .registry import Inputs, combining, known, lowering, operation, reading, typed_view, view
 from .signatures import common_dtype
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -73,7 +73,12 @@ def product(
 ) -> View:
     """Return the product (.., O) of x (.., K) and a matrix (K, O), or (O, K) if transposed, plus the bias."""
     W = b.packed((matrix, bias), transposed, lambda: (matrix if transposed else matrix.T, bias))
-    return product_step(b, W, x, matrix.shape[0 if transposed else 1])
+    outputs = matrix.shape[0 if transposed else 1]
+    if x.dtype == "float32":
+        return product_step(b, W, x, outputs)
+    y = b.new(*x.shape[:-1], outputs, dtype=x.dtype)
+    b.add("dense", W, b.contiguous(x), y)
+    return y
 
 
 def product_step(b: Builder, W: _core.Dense, x: View, outputs: int, summed: int = 1) -> View:
@@ -177,12 +182,13 @@ _define_scaled("FusedMatMul", _product_signature, "transA", "transB", "transBatc
 
 @lowering("MatMul", "Gemm", "FusedMatMul")
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
-    A, B, bias, options = view(b, inputs[0]), inputs[1], (*inputs, None)[2], node.attributes
-    if A is None or B is None or B.dtype != np.float32 or not A.shape or options.get("transBatchB"):
+    B, bias, options = inputs[1], (*inputs, None)[2], node.attributes
+    if B is None or not b.computes(B.dtype) or options.get("transBatchB"):
         return None
-    W, C, alpha, beta = known(B), view(b, bias), options.get("alpha", 1.0), options.get("beta", 1.0)
-    if bias is not None and C is None:
+    A, C = (typed_view(b, value, (name_of(B.dtype),)) for value in (inputs[0], bias))
+    if A is None or not A.shape or (bias is not None and C is None):
         return None
+    W, alpha, beta = known(B), options.get("alpha", 1.0), options.get("beta", 1.0)
     A = A.permuted(*_orders(A, B, options)[0])
     transposed = bool(options.get("transB"))
     if W is not None and W.ndim == 2 and W.size:
@@ -191,14 +197,14 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
             return [product(b, A, W, known(bias), transposed)]  # the sums begin with it
         y = product(b, A, W, None, transposed)
     else:
-        other = view(b, B)
+        other = view(b, B)  # in float32
         if other is None:
             return None
         y = _vectors_or_matrices(b, A, other.permuted(*_order(len(other.shape), transposed)))
     if alpha != 1:
-        y = b.binary("multiply", y, b.scalar(alpha))
+        y = b.binary("multiply", y, b.scalar(alpha, y.dtype))
     if C is not None:
-        y = b.binary("add", y, C if beta == 1 else b.binary("multiply", C, b.scalar(beta)))
+        y = b.binary("add", y, C if beta == 1 else b.binary("multiply", C, b.scalar(beta, y.dtype)))
     return [y]
 
 

@@ -15,11 +15,11 @@ from ...layers.sequential import Last
 from ..activation_names import RECURRENT
 from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
-from ..plan.view import DTYPES, View
+from ..plan.view import DTYPES, View, name_of
 from ..size import hint
 from ..sized import broadcast_shape, has_sizes, integers
 from .expressions import DataDependent, composed, where
-from .registry import Inputs, along_time, operation, reading, typed_view, view
+from .registry import Inputs, along_time, operation, reading, typed_view
 
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 LAYERS: dict[str, Any] = {"RNN": rnn.RNN, "GRU": rnn.GRU, "LSTM": rnn.LSTM}
@@ -71,16 +71,17 @@ def recurrent(
 @recurrent.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     X, lengths, h, c = (*inputs, None, None, None)[:4]
-    layer, x = node.attributes["layer"], view(b, X)
-    T = shapes[0][0]
-    if x is None or layer.dtype != np.float32 or layer.batch_first:
+    layer, T = node.attributes["layer"], shapes[0][0]
+    dtype = name_of(layer.dtype)
+    x = typed_view(b, X, (dtype,))
+    if x is None or not b.computes(layer.dtype) or layer.batch_first:
         return None
     if lengths is not None and lengths.known and (lengths.array == T).all():
         lengths = None
     steps = typed_view(b, lengths)
     if lengths is not None and (steps is None or lengths.dtype.kind != "i" or node.attributes.get("reverse")):
         return None
-    states = [view(b, value) for value in (h, c)]
+    states = [typed_view(b, value, (dtype,)) for value in (h, c)]
     if all(state is None or b.is_zero(state) for state in states):  # as without initial states
         h = c = None
         states = [None, None]
@@ -91,7 +92,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
         return None
     if x.strides[2] != 1 and x.shape[2] > 1:
         x = b.contiguous(x)
-    y, (h_n, *cells) = b.new(*shapes[0]), [b.new(*shape) for shape in shapes[1:]]
+    y, h_n, *cells = (b.new(*shape, dtype=dtype) for shape in shapes)
     out = y
     if node.attributes.get("reverse"):
         x, out = x.reversed(0), y.reversed(0)

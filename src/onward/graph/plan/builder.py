@@ -170,6 +170,10 @@ class Builder:
 
         return self.shared(source, variant, pack)
 
+    def computes(self, dtype: np.dtype[Any]) -> bool:
+        """Whether steps may have weights of a dtype of floats; in files, all are in float32."""
+        return dtype == np.float32 or (dtype == np.float64 and self.core is _core)
+
     def stack(self, layer: Any) -> _core.Stack:
         """Return the packed weights of a recurrent layer."""
         is_native = self.core is _core

@@ -15,7 +15,7 @@ Step = tuple[str, tuple[Any, ...]]
 MOST_INPUTS, MOST_OPERATIONS = 7, 16  # limits of a fused step
 ELEMENTWISE = frozenset(("unary", "activate", "binary"))  # steps that may be fused
 # Steps that write only their last argument.
-ONE_OUTPUT = frozenset("activate binary cast compare copy matmul product reduce unary".split())
+ONE_OUTPUT = frozenset("activate binary cast compare copy dense matmul product reduce unary".split())
 # Others that do, and read windows.
 WINDOWED = frozenset(
     "filter integer_product integer_window pooled_product rescaled_product rescaled_window window".split()
