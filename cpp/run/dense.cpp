@@ -14,7 +14,7 @@ namespace onward {
 
 template <class Real>
 Dense<Real>::Dense(const Matrix<Real>& W, const Real* b, Size O, Size I)
-    : AnyDense(float_type<Real>, O, I), kernels(onward::kernels<Real>()), packed(W, b, 0, 1, O, I, kernels.L) {}
+    : O(O), I(I), kernels(onward::kernels<Real>()), packed(W, b, 0, 1, O, I, kernels.L) {}
 
 template <class Real>
 bool Dense<Real>::is_finite() const {
@@ -53,11 +53,6 @@ void Dense<Real>::forward(const Real* x, Size rows, Real* y, Interrupt& interrup
             work_since_poll = 0;
         }
     }
-}
-
-template <class Real>
-void Dense<Real>::forward(const void* x, Size rows, void* y, Interrupt& interrupt) const {
-    forward((const Real*)x, rows, (Real*)y, interrupt);
 }
 
 template <class Real>

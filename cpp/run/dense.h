@@ -3,33 +3,20 @@
 
 #include "platform/interrupt.h"
 #include "platform/packed.h"
-#include "run/view.h"
 
 namespace onward {
 
-// A matrix in any precision, as AnyStack.
-class AnyDense {
-public:
-    virtual void forward(const void* x, Size rows, void* y, Interrupt& interrupt) const = 0;  // arrays of `dtype`
-
-    const DType dtype;
-    const Size O, I;
-
-protected:
-    AnyDense(DType dtype, Size O, Size I) : dtype(dtype), O(O), I(I) {}
-    ~AnyDense() = default;
-};
-
 // y = W x + b for each row; W (O, I).
 template <class Real>
-class Dense final : public AnyDense {
+class Dense {
 public:
     Dense(const Matrix<Real>& W, const Real* b, Size O, Size I);
     void forward(const Real* x, Size rows, Real* y, Interrupt& interrupt) const;  // incomplete once interrupted
-    void forward(const void* x, Size rows, void* y, Interrupt& interrupt) const override;
     const Panels<Real>& panels() const { return packed; }
     bool is_finite() const;  // whether no weight is an infinity or NaN, and no bias NaN; computed when first needed
     Size work() const;                                                            // multiply-adds of one row
+
+    const Size O, I;
 
 private:
     const Kernels<Real>& kernels;

@@ -144,8 +144,8 @@ public:
     // adjacent in x, vectors hold rows instead of units.
     void filter(const Dense<float>& W, const View& x, Size row_axes, const std::optional<Activation<float>>& f,
                 const View& y);
-    // y (.., O) = x (.., I) W + b in the precision of the matrix; both are contiguous.
-    void dense(const AnyDense& W, const View& x, const View& y);
+    // y (.., O) = x (.., I) W + b in float64; both are contiguous.
+    void dense(const Dense<double>& W, const View& x, const View& y);
     // y (.., M, N) = a (.., M, K) b (.., K, N)
     void matmul(const View& a, const View& b, const View& y);
 

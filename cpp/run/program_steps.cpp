@@ -93,7 +93,7 @@ struct WeightsArgument {
 template <>
 struct Argument<const Dense<float>&> : WeightsArgument<Dense<float>> { using WeightsArgument::WeightsArgument; };
 template <>
-struct Argument<const AnyDense&> : WeightsArgument<AnyDense> { using WeightsArgument::WeightsArgument; };
+struct Argument<const Dense<double>&> : WeightsArgument<Dense<double>> { using WeightsArgument::WeightsArgument; };
 template <>
 struct Argument<const AnyStack&> : WeightsArgument<AnyStack> { using WeightsArgument::WeightsArgument; };
 template <>
@@ -242,7 +242,10 @@ constexpr std::pair<const char*, AnyStep (*)(Reader&)> names[] = {
     {"reduce", read<&Plan::reduce>}, {"accumulate", read<&Plan::accumulate>}, {"top", read<&Plan::top>},
     {"filter", read<&Plan::filter>}, {"fourier", read<&Plan::fourier>},
     {"softmax", read<&Plan::softmax>}, {"standardize", read<&Plan::standardize>}, {"product", read<&Plan::product>},
-    {"pooled_product", read<&Plan::pooled_product>}, {"dense", read<&Plan::dense>},
+    {"pooled_product", read<&Plan::pooled_product>},
+#ifndef ONWARD_NO_FLOAT64
+    {"dense", read<&Plan::dense>},
+#endif
     {"matmul", read<&Plan::matmul>}, {"quantize_dynamically", read<&Plan::quantize_dynamically>},
     {"quantize", read<&Plan::quantize>}, {"dequantize", read<&Plan::dequantize>},
     {"integer_product", read<&Plan::integer_product>}, {"recurrent", read<&Plan::recurrent>},

@@ -219,11 +219,10 @@ void Stack<Real>::forward(const Sequence<Real>& s) const {
 }
 
 template <class Real>
-void Stack<Real>::forward(const Sequence<void>& s) const {
+void Stack<Real>::run(const Sequence<void>& s) const {
     const Rows<const Real> x{(const Real*)s.x.data, s.x.t_stride, s.x.b_stride};
     const Rows<Real> y{(Real*)s.y.data, s.y.t_stride, s.y.b_stride};
-    forward(Sequence<Real>{s.T, s.B, x, y, (const Real*)s.h0, (const Real*)s.c0, s.lengths, (Real*)s.h_n,
-                           (Real*)s.c_n});
+    forward({s.T, s.B, x, y, (const Real*)s.h0, (const Real*)s.c0, s.lengths, (Real*)s.h_n, (Real*)s.c_n});
 }
 
 template class Stack<float>;

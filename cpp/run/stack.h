@@ -45,10 +45,10 @@ struct Sequence {
     Real *gates = nullptr, *sums = nullptr;
 };
 
-// A layer in any precision. Whoever makes a Stack decides which kernels are linked.
+// A layer in any precision: only whoever makes a Stack<double> links the kernels in double.
 class AnyStack {
 public:
-    virtual void forward(const Sequence<void>& sequence) const = 0;  // arrays of `dtype`; throws Interrupted
+    virtual void run(const Sequence<void>& sequence) const = 0;  // arrays of `dtype`; throws Interrupted
 
     const DType dtype;
     const Cell cell;
@@ -68,7 +68,7 @@ public:
           Size num_directions);
     Stack(Stack&&) = default;
     void forward(const Sequence<Real>& sequence) const;  // throws Interrupted
-    void forward(const Sequence<void>& sequence) const override;
+    void run(const Sequence<void>& sequence) const override;
     Size work() const;  // multiply-adds of one row and step
 
 private:

@@ -31,8 +31,8 @@ struct Array {
 };
 
 // The weights of a step; their owner must outlive the programs that use them.
-using PackedWeights =
-    std::variant<const Dense<float>*, const AnyDense*, const AnyStack*, const IntegerMatrix*, const QuantizedLSTM*>;
+using PackedWeights = std::variant<const Dense<float>*, const Dense<double>*, const AnyStack*, const IntegerMatrix*,
+                                   const QuantizedLSTM*>;
 
 // A number of a program: the same in every call, or an entry of its table of values, which the sizes of a call decide.
 struct Number {

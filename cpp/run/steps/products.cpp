@@ -314,14 +314,14 @@ void Plan::pooled_product(const Dense<float>& W, const View& x, Size row_axes, S
     });
 }
 
-void Plan::dense(const AnyDense& W, const View& x, const View& y) {
-    check(x, W.dtype), check(y, W.dtype);
+void Plan::dense(const Dense<double>& W, const View& x, const View& y) {
+    check(x, DType::float64), check(y, DType::float64);
     const Size rows = elements(x.shape) / W.I;
     if (elements(x.shape) != rows * W.I || elements(y.shape) != rows * W.O || !is_contiguous(x) || !is_contiguous(y))
         throw std::invalid_argument("the views of a matrix do not match its weights");
     add([=, &W, x = Place(x), y = Place(y)](std::byte* const* spaces) {
         Interrupt interrupt;
-        W.forward(at<void>(x, spaces), rows, at<void>(y, spaces), interrupt);
+        W.forward(at<double>(x, spaces), rows, at<double>(y, spaces), interrupt);
         interrupt.throw_if_happened();
     });
 }

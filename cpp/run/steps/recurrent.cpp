@@ -51,9 +51,9 @@ void Plan::recurrent(const AnyStack& stack, const View& x, const View* h0, const
                 throw BadValue(std::string(name) + ": lengths[" + std::to_string(b) + "] is " +
                                std::to_string(steps[b]) + ", expected 0 to " + std::to_string(T) +
                                ", because x has " + std::to_string(T) + " time steps");
-        stack.forward({T, B, {at<void>(x, spaces), x_strides[0], x_strides[1]},
-                       {at<void>(y, spaces), y_strides[0], y_strides[1]}, first_h.at<void>(spaces),
-                       first_c.at<void>(spaces), steps, at<void>(h_n, spaces), last_c.at<void>(spaces)});
+        stack.run({T, B, {at<void>(x, spaces), x_strides[0], x_strides[1]},
+                   {at<void>(y, spaces), y_strides[0], y_strides[1]}, first_h.at<void>(spaces),
+                   first_c.at<void>(spaces), steps, at<void>(h_n, spaces), last_c.at<void>(spaces)});
     });
 }
 
