@@ -11,8 +11,7 @@ import onward
 from onward.errors import ArgumentError
 from onward.streaming.graph_pool import SequencePool
 from onward.streaming.graph_stream import SequenceStream
-from onward.streaming.of_layers import streamed_layers
-from onward.streaming.stream import StreamingModel
+from onward.streaming.layers import StreamingModel, streamed_layers
 
 MODELS: dict[str, Callable[[], onward.Sequential]] = {
     "softmax": lambda: onward.Sequential(
