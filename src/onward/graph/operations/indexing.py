@@ -267,12 +267,13 @@ def _as_steps(numbers: AnyArray) -> tuple[AnyArray, list[AnyArray]] | None:
     """Return the first of the tuples (.., D) and the step to the next one along each axis, or None."""
     *counts, depth = numbers.shape
     first = expected = numbers.reshape(-1, depth)[0]
-    steps: list[AnyArray] = []
+    steps = [np.zeros_like(first)] * len(counts)
     for axis, count in enumerate(counts):
-        following = (0,) * axis + (min(1, count - 1),) + (0,) * (len(counts) - axis - 1)
-        steps.append(numbers[following] - first)
-        expected = expected[..., None, :] + np.arange(count)[:, None] * steps[-1]
-    return (first, steps) if np.array_equal(expected, numbers) else None
+        if count > 1:
+            following = (0,) * axis + (1,) + (0,) * (len(counts) - axis - 1)
+            steps[axis] = numbers[following] - first
+            expected = expected[..., None, :] + np.arange(count)[:, None] * steps[axis]
+    return (first, steps) if (expected == numbers.reshape(expected.shape)).all() else None
 
 
 @operation("TensorScatter", signature=like_first)

@@ -55,7 +55,8 @@ class Builder:
         self._weights, self._budget = weights, budget.current()
         self._constants: list[Bytes] = []
         self._constants_size = 0
-        self._views: dict[Identity, View] = {}
+        self._views: dict[Identity, View] = {}  # of the constants
+        self._arrays: dict[Any, NDArray[Any]] = {}  # by their spaces, offsets and dtypes
         self._scalars: dict[tuple[str, bytes], View] = {}  # by their dtypes and bytes
         self._loop_spaces = 0  # of the loops around the next step
         self._most_loop_spaces = 0  # of the loops around any step
@@ -133,19 +134,19 @@ class Builder:
             self._constants.append(np.frombuffer(numbers, np.uint8))
             self._constants_size += len(numbers)
             self._views[key] = view
+            if array.size:
+                self._arrays[*view[:2], view.dtype] = array
         return self._views[key]
 
     def numbers(self, view: View) -> NDArray[Any] | None:
         """Return the constant that a view shows, with size 1 for each axis that repeats it, or None."""
         shape = tuple(size if stride else 1 for size, stride in zip(view.shape, view.strides, strict=True))
-        if view.space != CONSTANTS or is_symbolic(shape):
+        array = None if is_symbolic((view.offset, *shape)) else self._arrays.get((*view[:2], view.dtype))
+        if array is None:
             return None
-        for key, first in self._views.items():
-            if first[:2] == view[:2] and first.dtype == view.dtype and key.value.size:
-                steps = [key.value.itemsize * stride for stride in view.strides]
-                flat = np.ascontiguousarray(key.value).ravel()
-                return np.lib.stride_tricks.as_strided(flat, shape, steps, writeable=False)
-        return None
+        flat = np.ascontiguousarray(array).reshape(-1).view()
+        flat.flags.writeable = False
+        return np.ndarray(shape, flat.dtype, flat, 0, [flat.itemsize * stride for stride in view.strides])
 
     def is_zero(self, view: View) -> bool:
         """Whether a view repeats a constant 0."""

@@ -9,7 +9,7 @@ import numpy as np
 from ..graph import Graph
 from ..node import AnyArray, Node
 from .cells import GRU_STEP, GRU_STEP_RESET_BEFORE, LSTM_STEP, gru_step, gru_step_reset_before, lstm_step
-from .patterns import Match, Matcher, Pattern, Replace, occurs
+from .patterns import Match, Matcher, Pattern, Replace, occurs, operands_of
 
 IDIOMS: list[tuple[Sequence[Pattern], Replace]] = []  # in the order of their replacement
 
@@ -26,9 +26,9 @@ def idiom(*patterns: Pattern) -> Callable[[Replace], Replace]:
 
 def replace_idioms(graph: Graph) -> Graph:
     """Return the graph with the matches of all idioms replaced."""
-    operations, matcher = {node.operation for node in graph.nodes}, None
+    operands, matcher = operands_of(graph), None
     for choices, replace in IDIOMS:
-        patterns = [pattern for pattern in choices if occurs(pattern, operations)]
+        patterns = [pattern for pattern in choices if occurs(pattern, operands)]
         if not patterns:
             continue
         matcher = matcher or Matcher(graph)
@@ -41,7 +41,7 @@ def replace_idioms(graph: Graph) -> Graph:
             groups = [next(filter(None, map(makers.get, node.outputs)), [node]) for node in graph.nodes]
             nodes = [node for group in {id(group): group for group in groups}.values() for node in group]
             graph = graph.replaced(nodes=nodes, constants=matcher.constants).without_unused()
-            operations, matcher = {node.operation for node in graph.nodes}, None
+            operands, matcher = operands_of(graph), None
     return graph
 
 

@@ -11,7 +11,7 @@ Add and Mul match their inputs in any order; with more than two, they match sums
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import permutations
 from typing import Any, NamedTuple
 
@@ -48,13 +48,44 @@ class Match(NamedTuple):
         return Node(operation, inputs, last.outputs, attributes, last.name, last.source)
 
 
-def occurs(pattern: Pattern, operations: Collection[str]) -> bool:
-    """Return whether all operations of a pattern occur, a quick check before a search."""
+def operands_of(graph: Graph) -> dict[str, set[Any]]:
+    """Return, for each operation, the operations that make its operands, and the numbers among these."""
+    makers = {name: node.operation for node in graph.nodes for name in node.outputs}
+    found: dict[str, set[Any]] = {}
+    for node in graph.nodes:
+        operands = found.setdefault(node.operation, set())
+        for name in node.inputs:
+            if (array := graph.constants.get(name)) is None:
+                operands.add(makers.get(name))
+            elif not array.ndim and array.dtype.kind in "fiu":
+                operands.add(float(array))
+    return found
+
+
+def occurs(pattern: Pattern, operands: Mapping[str, Collection[Any]]) -> bool:
+    """Return whether each operation of a pattern has such operands anywhere, a check before a search."""
+    operation, *parts = pattern
+    return operation in operands and all([_is_operand(part, operation, operands) for part in parts])
+
+
+def _is_operand(pattern: Pattern, operation: str, operands: Mapping[str, Collection[Any]]) -> bool:
     if isinstance(pattern, list):
-        return any(occurs(choice, operations) for choice in pattern)
-    if not isinstance(pattern, tuple):
-        return True
-    return pattern[0] in operations and all(occurs(part, operations) for part in pattern[1:])
+        return any([_is_operand(choice, operation, operands) for choice in pattern])
+    if isinstance(pattern, tuple):
+        return pattern[0] in operands[operation] and occurs(pattern, operands)
+    numbers = () if isinstance(pattern, str) else operands[operation]
+    return isinstance(pattern, str) or any([type(x) is float and _is_close(x, pattern) for x in numbers])
+
+
+def _is_made_by(operations: Collection[str], pattern: Pattern) -> bool:
+    """Return whether one of the operations may make what a pattern describes."""
+    if isinstance(pattern, list):
+        return any([_is_made_by(operations, choice) for choice in pattern])
+    return not isinstance(pattern, tuple) or pattern[0] in operations
+
+
+def _is_close(x: float, number: float) -> bool:
+    return abs(x - number) <= 1e-6 * abs(number)
 
 
 # Returns the nodes that replace those of a match, or None to keep them.
@@ -73,7 +104,7 @@ class Matcher:
     def replaced(self, patterns: Sequence[Pattern], replace: Replace, node: Node) -> Sequence[Node] | None:
         """Return what replaces the first match whose last node is `node` and that nothing else reads."""
         for pattern in patterns:
-            if pattern[0] == node.operation:
+            if pattern[0] == node.operation and self._may_match(pattern, node):
                 for found in self._match(pattern, node.outputs[0], Match(self, {}, ())):
                     nodes = replace(found)
                     if nodes and self.is_private(
@@ -81,6 +112,12 @@ class Matcher:
                     ):
                         return nodes
         return None
+
+    def _may_match(self, pattern: Pattern, node: Node) -> bool:
+        """Return whether the operands of a node are made by those of a pattern, a check before a search."""
+        makers = [maker.operation for name in node.inputs if (maker := self.makers.get(name)) is not None]
+        is_deeper = len(pattern) > 3 and node.operation in ASSOCIATIVE
+        return is_deeper or all([_is_made_by(makers, part) for part in pattern[1:]])
 
     def find(self, pattern: Pattern, value: str) -> Match | None:
         """Return how a pattern matches a value, or None."""
@@ -153,4 +190,4 @@ class Matcher:
         array = self.constants.get(name)
         if array is None or array.ndim or array.dtype.kind not in "fiu":
             return False
-        return abs(float(array) - number) <= 1e-6 * abs(number)
+        return _is_close(float(array), number)
