@@ -17,6 +17,7 @@ from .evaluation import evaluate
 from .registry import OPERATIONS, WIDENED, Operation, operation
 
 BOOL: np.dtype[Any] = np.dtype(np.bool_)
+OPERANDS = str, list, tuple, range, np.ndarray  # besides expressions and numbers: names and integers
 
 
 def _method(
@@ -40,8 +41,9 @@ class Expression:
         return type(self)(self.t, found, self.dtype if dtype is None else dtype)
 
     def _operand(self, x: Any) -> Any:
-        is_unchanged = x is None or isinstance(x, Sequence | np.ndarray)
-        return x.name if isinstance(x, Expression) else x if is_unchanged else self.t.cast(x, self.dtype)
+        if isinstance(x, Expression):
+            return x.name
+        return x if x is None or isinstance(x, OPERANDS) else self.t.cast(x, self.dtype)
 
     def constant(self, value: float) -> Expression:
         """Return a number of this dtype."""
@@ -148,6 +150,28 @@ class Part(Expression):
         """Return all outputs of an operation, at most a number."""
         names = self.t.add_all(operation, (self.name, *map(self._operand, others)), outputs, **attributes)
         return [Part(self.t, name) for name in names]
+
+
+class _Arrays:
+    """The values of a formula of arrays, computed at once instead of written as nodes."""
+
+    def cast(self, value: Any, dtype: Any) -> AnyArray:
+        return np.asarray(value).astype(dtype)
+
+    def add(self, operation: str, *inputs: Any, **attributes: Any) -> AnyArray:
+        arrays = [x if isinstance(x, np.ndarray) else np.array(x, np.int64) for x in inputs]
+        y: AnyArray = OPERATIONS[operation].compute(arrays, attributes)[0]
+        return y
+
+
+def computed(formula: Callable[..., Iterable[Expression]], *parts: Part) -> list[Part]:
+    """Return the results of a formula of elements of some parts, as constants if all of these are known."""
+    arrays = [part.known for part in parts]
+    if Signature in map(type, arrays) or any(map(has_sizes, arrays)):
+        return list(formula(*parts))  # type: ignore[arg-type]  # of parts
+    t: Any = _Arrays()
+    values = [Expression(t, array, part.dtype) for array, part in zip(arrays, parts, strict=True)]  # type: ignore[arg-type]  # arrays
+    return [parts[0].t.constant_of(y.name, y.dtype) for y in formula(*values)]
 
 
 # Returns the outputs of a composition, from its inputs (parts, or None if omitted) and attributes. Where it

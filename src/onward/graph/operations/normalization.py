@@ -12,7 +12,7 @@ from ..node import AnyArray, Operand
 from ..plan.builder import Builder
 from ..plan.view import View
 from .arguments import as_axes
-from .expressions import composed, sqrt, square, where
+from .expressions import composed, computed, sqrt, square, where
 from .registry import along_axis, operation
 from .signatures import check_broadcast, like_first
 
@@ -106,10 +106,14 @@ def batch_normalization(
         moments = _moments(x, [axis for axis in range(x.rank) if axis != 1])
         running = [mean, variance]
         mean, variance = of_batch = [a.apply("Reshape", [-1]) for a in moments]
+
+    def of_channels(scale: Any, bias: Any, mean: Any, variance: Any) -> Iterator[Any]:
+        root = sqrt(variance.cast(x.dtype).cast(np.float64) + epsilon)
+        factors = (1 / root * scale.cast(x.dtype).cast(np.float64)).cast(x.dtype)
+        return _by_channel(x, mean.cast(x.dtype), factors, bias.cast(x.dtype))
+
     # not folded into the weights of a product before it: exported layers keep their bits
-    root = sqrt(variance.cast(x.dtype).cast(np.float64) + epsilon)
-    factors = (1 / root * scale.cast(x.dtype).cast(np.float64)).cast(x.dtype)
-    mean, factors, bias = _by_channel(x, mean.cast(x.dtype), factors, bias.cast(x.dtype))
+    mean, factors, bias = computed(of_channels, scale, bias, mean, variance)
     yield (x - mean) * factors + bias
     for before, after in zip(running, of_batch, strict=True):
         yield before * momentum + (after * (1 - momentum)).cast(before.dtype)
