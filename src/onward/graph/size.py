@@ -8,6 +8,7 @@ not know symbolic sizes makes a program less general, never wrong.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -59,6 +60,7 @@ class Axes:
         self._decisions: dict[Any, bool] = {}  # of comparisons so far
         self._lows: dict[Terms, int | None] = {}  # of polynomials so far
         self._sizes: dict[Terms, Size] = {}  # so far, each of which exists once
+        self.products: dict[tuple[Any, ...], Any] = {}  # of the sizes in shapes so far
 
     def add(self, name: str, hint: int = 0, low: int = 1) -> Size:
         """Return the size of a new axis; without a hint, it is long, and unlike all others."""
@@ -435,10 +437,21 @@ def hint(size: Any) -> int:
     return size.hint if type(size) is Size else int(size)
 
 
+def product(shape: tuple[Any, ...]) -> Any:
+    """Return the product of the sizes of a shape."""
+    for size in shape:
+        if type(size) is Size:
+            products = size.axes.products
+            if shape not in products:
+                products[shape] = math.prod(shape)
+            return products[shape]
+    return math.prod(shape)
+
+
 def are_same(a: Any, b: Any) -> bool:
     """Whether two sizes are the same for all sizes of the axes."""
     if a is b or (type(a) is int and type(b) is int):
-        return bool(a == b)
+        return a is b or bool(a == b)
     difference = a - b
     return type(difference) is not Size and difference == 0
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...core.functions import softmax, standardized
 from ...errors import ArgumentError, ShapeError
-from ..node import AnyArray, Operand
+from ..node import AnyArray, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .arguments import as_axes
@@ -91,7 +91,15 @@ def _moments(x: Any, axes: Sequence[int]) -> tuple[Any, Any]:
     return mean, square(x - mean).reduce("ReduceMean", axes, True)
 
 
-@composed("BatchNormalization", widens=True)
+def _batch_norm_signature(
+    x: Operand, scale: Operand, bias: Operand, mean: Operand, variance: Operand, **attributes: Any
+) -> list[Signature]:
+    _check_channels(x, scale, bias, mean, variance)
+    running = [mean, variance] if attributes.get("training_mode") else []
+    return list(map(Signature.of, [x, *running]))
+
+
+@composed("BatchNormalization", widens=True, signature=_batch_norm_signature)
 def batch_normalization(
     x: Any, scale: Any, bias: Any, mean: Any, variance: Any, *, epsilon: float = 1e-5, momentum: float = 0.9,
     training_mode: int = 0,

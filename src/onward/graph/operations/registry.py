@@ -19,7 +19,6 @@ import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import wraps
 from importlib import import_module
-from math import prod
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,7 +31,7 @@ from ..node import Expansion, Node, Operand, Signature, in_first_call, size_of
 from ..plan.builder import Builder
 from ..plan.strided import NotStridedError, Strided
 from ..plan.view import DTYPES, View, name_of
-from ..size import Size, hint
+from ..size import Size, hint, product
 from ..sized import as_numbers, has_sizes, integers
 from .arguments import as_axis
 from .modules import MODULES
@@ -251,10 +250,10 @@ class Operation:
         x: Any
         for x in inputs if self.reads_values else ():
             if hasattr(x, "shape"):  # others are sequences
-                given += prod(x.shape)
+                given += product(x.shape)
                 if x.dtype.hasobject and not has_sizes(x):
                     each = budget.STEP
-        made = given if signatures is None else sum([prod(s[0]) for s in signatures])
+        made = given if signatures is None else sum([product(s[0]) for s in signatures])
         if self.reads is None:
             return each * (given + made) + budget.STEP
         reads = self.reads(inputs, attributes)

@@ -13,7 +13,7 @@ from ...core import budget
 from ...core.arrays import contiguous
 from ...core.budget import Limit
 from ...core.identity import Identity
-from ..size import Axes, Size, are_same, hint, is_symbolic
+from ..size import Axes, Size, are_same, hint, is_symbolic, product
 from ..sized import broadcast_shape, has_sizes
 from .bodies import improved
 from .passes import Body, lifetimes, optimized
@@ -67,14 +67,14 @@ class Builder:
         """Allocate a contiguous array in the arena."""
         space = -1 - len(self._sizes)
         view = View.contiguous(space, 0, shape, dtype)
-        size = self._sizes[space] = math.prod(shape) * DTYPES[dtype]
+        size = self._sizes[space] = product(shape) * DTYPES[dtype]
         self._budget.check(memory=hint(size))
         return view
 
     def new_argument(self, *shape: Any, dtype: str = "float32") -> View:
         """Return the view of the next array of a call: its inputs first, then its outputs."""
         view = View.contiguous(FIRST_ARGUMENT + len(self._argument_sizes), 0, shape, dtype)
-        self._argument_sizes.append(math.prod(shape) * DTYPES[dtype])
+        self._argument_sizes.append(product(shape) * DTYPES[dtype])
         return view
 
     def body(self, slices: int, states: int, add: Callable[[int], bool]) -> Body | None:
@@ -263,7 +263,7 @@ class Builder:
         if not self.steps or self.steps[-1][0] not in ("filter", "product"):
             return False
         step, (*arguments, fused, y) = self.steps[-1]
-        is_output = y.space == x.space and y.offset == x.offset and math.prod(y.shape) == math.prod(x.shape)
+        is_output = y.space == x.space and y.offset == x.offset and product(y.shape) == product(x.shape)
         if not is_output or fused is not None:
             return False
         self.steps[-1] = step, (*arguments, function, y)

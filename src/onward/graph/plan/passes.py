@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..size import are_same, is_symbolic
+from ..size import are_same, is_symbolic, product
 from .view import CONSTANTS, View
 
 Step = tuple[str, tuple[Any, ...]]
@@ -239,7 +238,7 @@ class Fusion(NamedTuple):
         if count + len(self.operations) > MOST_OPERATIONS:
             return None
         moved = [view.like(other.y, x.broadcast(*other.y.shape)) for x in other.inputs]
-        if None in moved or math.prod(view.shape) != math.prod(self.y.shape):
+        if None in moved or product(view.shape) != product(self.y.shape):
             return None
         places: dict[Any, int] = {}
         inner = [places.setdefault(x, len(places)) for x in moved]
