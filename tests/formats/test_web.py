@@ -34,13 +34,13 @@ def test_a_memory_that_grows_from_block_to_block_is_refused(tmp_path: Path) -> N
 def test_a_file_for_javascript_is_not_a_model_in_python(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     onward.export_web(onward.Linear(3, 2), path, np.ones((1, 1, 3)))
-    with pytest.raises(onward.errors.FileError, match="plans for JavaScript"):
+    with pytest.raises(onward.errors.FileError, match="programs for JavaScript"):
         onward.load(path)
     with pytest.raises(ArgumentError, match="at least one call"):
         onward.export_web(onward.Linear(3, 2), path)
 
 
-def test_weights_are_stored_once_for_all_plans(tmp_path: Path) -> None:
+def test_weights_are_stored_once_for_all_programs(tmp_path: Path) -> None:
     model, sizes = voice_detector(), []
     for batches in ([1], [1, 2, 3, 4, 5]):
         path = tmp_path / "model.safetensors"

@@ -4,13 +4,14 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from support import DATA
-from support.javascript import Exported, in_chromium, in_node, silero_like
+from support.javascript import Exported, case, check, evaluated, in_chromium, in_node, silero_like
 from support.sequence_graphs import RandomGraph, normal, stepper
 from support.skips import counted_cases
 
@@ -55,14 +56,14 @@ def test_files_of_tensorflow_lite_stream_with_the_answers_of_the_reference_kerne
 @pytest.mark.parametrize("first", range(0, 40, 20))
 def test_random_graphs_give_the_bits_of_python(tmp_path: Path, first: int, options: list[str]) -> None:
     exported = []
-    for case in counted_cases(20, first):
-        with case:
-            rng = np.random.default_rng(case.seed)
-            model = RandomGraph(case.seed).build(int(rng.integers(2, 9)))
+    for each in counted_cases(20, first):
+        with each:
+            rng = np.random.default_rng(each.seed)
+            model = RandomGraph(each.seed).build(int(rng.integers(2, 9)))
             T = int(rng.integers(40, 70))
             x, size = normal(rng, 1, T, 5), int(rng.integers(1, 13))
             parts = [x[:, t : t + size] for t in range(0, T - size + 1, size)]
-            with case.skipping(ArgumentError, match="NumPy|stream|time"):
+            with each.skipping(ArgumentError, match="NumPy|stream|time"):
                 exported.append(Exported(tmp_path, model, [normal(rng, 3, 50, 5), x], parts))
     cases = [each.case for each in exported]
     for model, answer in zip(exported, in_node(tmp_path, cases, *options), strict=True):
@@ -119,6 +120,47 @@ def _integers() -> Model:
     graph.outputs = (values, order, positive, doubles, graph.add("Mul", i, i), sums, constant)
     graph.declared_outputs = tuple(Input(f"y{n}", None) for n in range(len(graph.outputs)))
     return Model(graph)
+
+
+def test_sizes_without_an_example_give_the_bits_of_python(tmp_path: Path) -> None:
+    path, cases, expected = tmp_path / "model.safetensors", [], []
+    for each in counted_cases(40):
+        with each:
+            rng = np.random.default_rng(each.seed)
+            model = RandomGraph(each.seed).build(int(rng.integers(2, 9)))
+            with each.skipping(ArgumentError, match="NumPy|stream|time"):
+                onward.export_web(model, path, normal(rng, 3, 50, 5), blocks=[normal(rng, 1, 9, 5)])
+            calls = [normal(rng, int(rng.integers(1, 6)), int(rng.integers(20, 80)), 5) for _ in range(4)]
+            parts = [normal(rng, 1, T, 5) for T in rng.integers(1, 30, 4)]
+            stream = model.stream()
+            expected.append(([model(x) for x in calls], [stream(x) for x in parts]))
+            cases.append(case(path.read_bytes(), calls, parts))
+    run = refused = 0
+    for (calls, parts), answer in zip(expected, in_node(tmp_path, cases), strict=True):
+        results = [*zip(answer["calls"], calls, strict=True)]
+        ran = takewhile(lambda each: isinstance(each[0], list), zip(answer["blocks"], parts, strict=True))
+        for found, y in (*results, *ran):
+            if isinstance(found, dict):  # no program takes these sizes
+                assert found["error"] == "ShapeError", found
+                refused += 1
+            else:
+                check(found, y)
+                run += 1
+        refused += sum(isinstance(found, dict) for found in answer["blocks"])
+    assert run > 5 * refused, (run, refused)
+
+
+def test_a_flat_array_takes_the_shape_of_an_example_or_one_open_axis(tmp_path: Path) -> None:
+    path, net = tmp_path / "model.safetensors", onward.Sequential(onward.GRU(3, 5, rng=0), onward.Softmax())
+    onward.export_web(net, path, np.zeros((7, 2, 3), np.float32), blocks=[np.zeros((4, 1, 3), np.float32)])
+    program = """
+        const { readFile } = await import("node:fs/promises");
+        const model = await onward.Onward.load(await readFile("FILE")), stream = model.stream();
+        const flat = (n) => new Float32Array(n).fill(0.5);
+        const results = [model.run(flat(42)), stream(flat(3)), stream(flat(15))];
+        console.log(JSON.stringify(results.map(({ shape }) => shape)));
+    """
+    assert evaluated(program.replace("FILE", str(path))) == [[7, 2, 5], [5], [5, 5]]
 
 
 @OPTIONS

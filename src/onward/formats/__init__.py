@@ -149,8 +149,8 @@ def _loaded(
         if description is None:
             parts = find_layers(merged(found), **torch_options, given=layers)
             return parts.model or parts
-        if description.get("type") == "Plans":
-            raise ArgumentError("the file holds plans for JavaScript: load the model that was exported")
+        if description.get("type") == "Programs":
+            raise ArgumentError("the file holds programs for JavaScript: load the model that was exported")
         if description.get("type") != "Model":
             return native.restore(description, found[()].tensors)
         from ..model import Model

@@ -1,13 +1,14 @@
-"""Write whole models for Onward for JavaScript, which runs plans but cannot make them.
+"""Write whole models for Onward for JavaScript, which runs programs but cannot compile them.
 
-The file holds one plan for each signature of a call, and for each block of a stream and signature of its
-carries; the weights and constants are stored once.
+The file holds the programs that calls, blocks of a stream and traces need. Each holds for all sizes that its
+guards permit. The weights are stored once.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,21 +17,17 @@ from ..core import storage
 from ..core.checks import flag
 from ..core.identity import Identity
 from ..errors import ArgumentError
-from ..graph import Graph
-from ..graph.node import AnyArray, Signature
+from ..graph import Graph, Input
+from ..graph.node import AnyArray
 from ..graph.of_layers import graph_of
-from ..graph.over_time.streamed import Streamed, TimeAndBatch
-from ..graph.plan.builder import Weights
-from ..graph.plan.compiler import Compiler
-from ..graph.plan.planner import constants_of
-from ..graph.plan.program import Location, NumPyNode
-from ..graph.plan.words import CoreRecorder
+from ..graph.over_time.streamed import TimeAndBatch
+from ..graph.plan.builder import aligned
 from ..layers.base_model import BaseModel
 from ..model import Model
 from ..streaming.graph_stream import GraphStream, SequenceStream
 from ..tracing.graph_trace import Site, recording, time_axes
-
-MAX_STATES = 64  # signatures of the carries of a stream
+from .compiled.programs import Compiled, FileRecorder, GraphPrograms, decisions
+from .compiled.write import STEPS, arguments
 
 Described = dict[str, Any]
 
@@ -43,14 +40,15 @@ def export_web(
     trace: bool = False,
     **options: Any,
 ) -> None:
-    """Write a model for Onward for JavaScript, with the plans that its calls need.
+    """Write a model for Onward for JavaScript, with the programs that its calls need.
 
     `calls` are examples of the inputs of `run`, and `blocks` of those of a stream: each is an input, a tuple
-    of inputs, or a dict of inputs by name. JavaScript runs inputs with the shapes and dtypes of these
-    examples, and with their values of integer scalars such as a sampling rate. With `trace`, JavaScript also
-    traces the calls: it records the gates and states of their recurrent nodes. `options` are those of
-    `Model.stream`. Models of recurrent, Linear and Embedding layers also run in JavaScript from the file that
-    `save` writes, at any length.
+    of inputs, or a dict of inputs by name. JavaScript runs inputs with the dtypes of these examples, their
+    values of integer scalars such as a sampling rate, and all sizes for which the same steps hold. An axis of
+    size 1 often needs other steps, and so an example of its own. With `trace`, JavaScript also traces the
+    calls, for the sizes of the examples: it records the gates and states of their recurrent nodes. `options`
+    are those of `Model.stream`. Models of recurrent, Linear and Embedding layers also run in JavaScript from
+    the file that `save` writes.
 
     Raises ArgumentError, which names the node, if an operation runs in NumPy, if a node cannot be traced in
     JavaScript, or if the memory of a stream grows from block to block; the errors of a call of the model;
@@ -68,10 +66,10 @@ def export_web(
     whole = model if isinstance(model, Model) else Model(graph_of(model)).of_sequences
     writer = _Writer()
     described: Described = {
-        "type": "Plans",
+        "type": "Programs",
         "inputs": list(whole.inputs),
         "outputs": list(whole.outputs),
-        "run": [writer.call(whole, call) for call in calls],
+        **writer.calls(whole, calls),
         "trace": [writer.trace(whole, call) for call in calls] if flag("trace", trace) else [],
         "stream": writer.stream(whole.graph_stream(**options), blocks) if blocks else None,
         "weights": writer.recorder.weights,
@@ -79,46 +77,39 @@ def export_web(
     storage.write(path, writer.recorder.tensors, described)
 
 
-def _deciding(inputs: Sequence[AnyArray]) -> list[bool]:
-    """Return which inputs are scalars whose values decide about a plan."""
-    return [array.ndim == 0 and array.dtype.kind in "iub" for array in inputs]
-
-
-def _arguments(call: Any, model: Model | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return an input, a tuple of inputs or a dict of inputs as arguments, flattened for the model."""
-    args, named = ((), call) if isinstance(call, dict) else (call if isinstance(call, tuple) else (call,), {})
-    if model is None or model.graph.structure is None:
-        return args, named
-    return model.graph.structure.flatten(args, named)
-
-
-def _moved(axes: TimeAndBatch) -> list[int | None]:
-    """Return the axis of time, which is the first one if it is unknown, and that of the batch."""
-    return [axes.time or 0, axes.batch]
-
-
 class _Writer:
-    """The plans, tensors and weights of one file."""
+    """The programs, tensors and weights of one file."""
 
     def __init__(self) -> None:
-        self.recorder = CoreRecorder()
-        self._weights: dict[Identity, Weights] = {}  # of each graph
+        self.recorder = FileRecorder()
+        self._programs: dict[Identity, GraphPrograms] = {}  # of each graph
 
-    def call(self, model: Model, call: Any) -> Described:
-        """Return the plan for a call of the model with these inputs."""
-        _, planner, inputs = model.checked(*_arguments(call, model))
-        return self._plan(planner.graph, inputs, _deciding(inputs))[0]
+    def calls(self, model: Model, calls: Sequence[Any]) -> Described:
+        """Return the programs for calls of the model, and the shapes of these examples."""
+        used, examples = dict[Identity, GraphPrograms](), []
+        for call in calls:
+            _, planner, inputs = model.checked(*_flat(call, model))
+            programs = used[Identity(planner.graph)] = self._of(planner.graph)
+            programs.add(inputs, list(decisions(inputs)))
+            examples.append(_shapes(planner.graph.inputs, inputs))
+        described = [each for programs in used.values() for each in self._described(programs)]
+        return {"run": described, "examples": examples}
 
     def trace(self, model: Model, call: Any) -> Described:
-        """Return the plan of a call that returns the inputs of its recurrent nodes, and these nodes."""
-        replaced, _, inputs = model.checked(*_arguments(call, model))
+        """Return the program of a call that returns the inputs of its recurrent nodes, and these nodes."""
+        replaced, _, inputs = model.checked(*_flat(call, model))
         record = recording(model.graph.with_defaults(replaced), inputs)
         if not record.sites:
             raise ArgumentError("the model has no recurrent layer to trace: export it without trace=True")
-        asked = record.whole.replaced(outputs=tuple(record.names), declared_outputs=())
-        axes = time_axes(record.whole, model.layout)
+        whole = record.whole
+        # sizes decide which branches were recorded
+        sized = [each.with_axes(*array.shape) for each, array in zip(whole.inputs, inputs, strict=True)]
+        asked = whole.replaced(inputs=sized, outputs=tuple(record.names), declared_outputs=())
+        programs = self._of(asked)
+        programs.add(inputs, list(decisions(inputs)))
+        axes = time_axes(whole, model.layout)
         return {
-            "plan": self._plan(asked, inputs, _deciding(inputs))[0],
+            "program": self._described(programs)[0],
             "sites": [self._site(site, record.names) for site in record.sites],
             "x": None if axes is None or model.layout is None else _moved(model.layout.axes),
             "y": None if axes is None or axes.time is None else _moved(axes),
@@ -140,23 +131,28 @@ class _Writer:
         }
 
     def stream(self, stream: GraphStream, blocks: Sequence[Any]) -> Described:
-        """Return the plans for blocks with these shapes, whatever precedes them in the stream."""
+        """Return the programs for blocks of a stream, and for those of other lengths if time is known."""
         streamed = stream.streamed
-        inputs = [stream.block(*_arguments(block))[0] for block in blocks]
-        names = [carry.name for carry in streamed.carries]
+        given = [stream.block(*arguments(block))[0] for block in blocks]
         axes = streamed.sequence.axes
-        last = [] if streamed.last is None else [inputs[0][0].take(range(0), axis=axes.time)]
-        plans, last_plans = [], []
-        for carried, found in self._states(streamed, inputs):
-            plans += found
-            if streamed.last_planner is not None:
-                last_plans.append(self._block_plan(streamed.last_planner.graph, carried, last)[0])
+        programs, last = self._of(streamed.planner.graph), None
+        if streamed.last_planner is not None:
+            last = self._of(streamed.last_planner.graph)
+        states = [programs.follow(streamed.initial, given)]
+        if isinstance(stream, SequenceStream):
+            others = [streamed.blocks(steps, stream.batch or 1) for steps in STEPS]
+            states.append(programs.follow(streamed.initial, others, is_strict=False))
+        for carried in chain.from_iterable(states):
+            if last is not None:
+                end = given[0][0].take(range(0), axis=axes.time)
+                last.add([*carried, end], [False] * (len(carried) + 1))
         return {
-            "carries": names,
+            "carries": [carry.name for carry in streamed.carries],
             "initial": [self._tensor(carry.initial) for carry in streamed.carries],
             "inputs": [declared.name for declared in streamed.inputs],
-            "plans": plans,
-            "last": last_plans,
+            "programs": self._described(programs),
+            "examples": [_shapes(streamed.inputs, block) for block in given],
+            "last": [] if last is None else self._described(last),
             "latency": streamed.latency,
             "every_step": streamed.every_step,
             # the time axis and the batch axis of a block, and the rows; None: a block may lack the batch axis
@@ -165,77 +161,49 @@ class _Writer:
             "outputs": [list(axes) for axes in streamed.outputs],
         }
 
-    def _states(
-        self, streamed: Streamed, blocks: Sequence[Sequence[AnyArray]]
-    ) -> Iterator[tuple[Sequence[Signature], list[Described]]]:
-        """Yield the signatures that the carries take if blocks follow one another, and the blocks' plans."""
-        start = tuple(Signature.of(array) for array in streamed.initial)
-        known, new = {start}, [start]
-        while new:
-            carried, plans = new.pop(), []
-            for block in blocks:
-                plan, outputs = self._block_plan(streamed.planner.graph, carried, block)
-                following = tuple(outputs[: len(carried)])
-                plans.append(plan)
-                if following not in known:
-                    known.add(following)
-                    new.append(following)
-            yield carried, plans
-            if len(known) > MAX_STATES:
-                raise ArgumentError(
-                    f"the carries of the stream take more than {MAX_STATES} shapes: its memory grows from "
-                    "block to block, or the blocks have too many lengths"
-                )
-
-    def _block_plan(
-        self, graph: Graph, carried: Sequence[Signature], block: Sequence[AnyArray]
-    ) -> tuple[Described, list[Signature]]:
-        zeros = [np.zeros(signature.shape, signature.dtype) for signature in carried]
-        return self._plan(graph, [*zeros, *block], [False] * len(carried) + _deciding(block))
-
-    def _plan(
-        self, graph: Graph, inputs: Sequence[AnyArray], decides: Sequence[bool]
-    ) -> tuple[Described, list[Signature]]:
-        """Compile a graph; return the plan and the signatures of its outputs.
-
-        Raises ArgumentError, which names the node, if an operation has no steps in the core.
-        """
+    def _of(self, graph: Graph) -> GraphPrograms:
+        """Return the programs of a graph so far."""
         key = Identity(graph)
-        if key not in self._weights:  # which all plans of the graph share
-            constants = list(constants_of(graph))
-            weights = Weights(frozenset(map(Identity, constants)), self.recorder)
-            weights.limit.allow(inputs, sum(array.nbytes for array in constants))
-            self._weights[key] = weights
-        weights = self._weights[key]
-        with weights.limit.entered():
-            program = Compiler(graph, inputs, decides, weights).compile()
-        for segment in program.segments:
-            if isinstance(segment, NumPyNode):  # before a Rest, there is always one
-                raise ArgumentError(
-                    f"{segment.node}: it runs in NumPy for these inputs, and JavaScript has only the core"
-                )
-        described = []
-        for declared, array, required in zip(graph.inputs, inputs, program.signature, strict=True):
-            if required is None:
-                raise ArgumentError(f"the input {declared.name} is not an array")
+        if key not in self._programs:
+            self._programs[key] = GraphPrograms(graph, self.recorder, "JavaScript")
+        return self._programs[key]
+
+    def _described(self, programs: GraphPrograms) -> list[Described]:
+        return [self._program(programs.graph, each) for each in programs.compiled]
+
+    def _program(self, graph: Graph, compiled: Compiled) -> Described:
+        """Describe a program. In the shape of an input, -1 - n stands for axis n."""
+        program = compiled.program
+        inputs = []
+        for declared, required in zip(graph.inputs, program.signature, strict=True):
+            assert required is not None  # the core runs the program
             dtype, shape, value = required
-            decided = None if value is None or not array.size else str(int(array))
-            described.append({"name": declared.name, "dtype": dtype, "shape": list(shape), "value": decided})
-        outputs, signatures = [], []
-        for source in program.outputs:
-            if isinstance(source, Location) and source.view is not None:
-                signature = Signature(source.view.shape, np.dtype(source.view.dtype))
-                outputs.append({"dtype": signature.dtype.name, "shape": list(signature.shape)})
-                signatures.append(signature)
-            elif isinstance(source, np.ndarray):
-                outputs.append(self._tensor(source))
-                signatures.append(Signature.of(source))
-            else:
-                raise ArgumentError("an output has a dtype that JavaScript does not have")
-        names = [self.recorder.name_of(array) for array in program.constants]
-        words = self.recorder.name_of(program.core.words)
-        return {"words": words, "constants": names, "inputs": described, "outputs": outputs}, signatures
+            decided = None if not value else str(int(np.frombuffer(value, dtype)[0]))
+            inputs.append({"name": declared.name, "dtype": dtype, "shape": list(shape), "value": decided})
+        constants = aligned(program.constants) if program.constants else None
+        return {
+            "words": self.recorder.name_of(compiled.words),
+            "constants": None if constants is None else self.recorder.name_of(constants),
+            "axes": list(program.axes.names),
+            "inputs": inputs,
+            "outputs": [dtype.name for dtype in compiled.plan.dtypes],
+        }
 
     def _tensor(self, array: AnyArray) -> Described:
         described = {"dtype": array.dtype.name, "shape": list(array.shape)}
         return described | {"tensor": self.recorder.name_of(array)}
+
+
+def _flat(call: Any, model: Model) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of a call, flattened for the graph of a model."""
+    args, named = arguments(call)
+    return (args, named) if model.graph.structure is None else model.graph.structure.flatten(args, named)
+
+
+def _shapes(inputs: Sequence[Input], arrays: Sequence[AnyArray]) -> dict[str, Sequence[int]]:
+    return {declared.name: array.shape for declared, array in zip(inputs, arrays, strict=True)}
+
+
+def _moved(axes: TimeAndBatch) -> list[int | None]:
+    """Return the axis of time, which is the first one if it is unknown, and that of the batch."""
+    return [axes.time or 0, axes.batch]

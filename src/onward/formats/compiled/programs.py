@@ -1,4 +1,4 @@
-"""The programs of a graph in a file: those that some inputs need."""
+"""The programs of a graph in a file: those that some inputs, or blocks of a stream, need."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import onward._core as _core
 
 from ...core.identity import Identity
-from ...errors import ArgumentError
+from ...errors import ArgumentError, OnwardError
 from ...graph import Graph
 from ...graph.node import AnyArray, Signature
 from ...graph.plan.bound import LoadedProgram
@@ -20,6 +20,9 @@ from ...graph.plan.planner import compiled, constants_of
 from ...graph.plan.program import Location, Program
 from ...graph.plan.view import name_of
 from ...graph.plan.words import CoreRecorder, RecordedWeights
+from .examples import are_empty, without_example
+
+MAX_STATES = 64  # signatures of the carries of a stream
 
 
 class Made(NamedTuple):
@@ -83,8 +86,8 @@ class Compiled(NamedTuple):
 class GraphPrograms:
     """The programs of one graph, each for all sizes that its guards permit."""
 
-    def __init__(self, graph: Graph, recorder: FileRecorder) -> None:
-        self.graph, self.compiled = graph, list[Compiled]()
+    def __init__(self, graph: Graph, recorder: FileRecorder, host: str = "a compiled model") -> None:
+        self.graph, self.compiled, self._host = graph, list[Compiled](), host
         constants = list(constants_of(graph))
         self._weights = Weights(frozenset(map(Identity, constants)), recorder)
         self._bytes = sum(array.nbytes for array in constants)
@@ -102,13 +105,49 @@ class GraphPrograms:
         limit.allow(inputs, self._bytes)
         with limit.entered():
             program = compiled(self.graph, inputs, decides, self._weights)
-        check_in_core(self.graph, program, "a compiled model")
+        check_in_core(self.graph, program, self._host)
         made: Made = program.core
         program.core = made.core
         self.compiled.append(Compiled(program, made.words, LoadedProgram(program, program.segments)))
         outputs = self.compiled[-1].outputs(inputs, is_first=True)
         assert outputs is not None  # the guards hold for the sizes that they were recorded with
         return outputs
+
+    def follow(
+        self, initial: Sequence[AnyArray], blocks: Sequence[Sequence[AnyArray]], is_strict: bool = True
+    ) -> Iterator[list[AnyArray]]:
+        """Compile programs for blocks that follow one another; yield carries of each signature.
+
+        Blocks that do not fit the model are left out, unless `is_strict` or none fits. Raises ArgumentError
+        if the carries take too many signatures, and what `add` raises.
+        """
+        start = tuple(map(Signature.of, initial))
+        known, new = {start}, [start]
+        problem: OnwardError | None = None
+        while new:
+            carried = [np.zeros(signature.shape, signature.dtype) for signature in new.pop()]
+            for block in blocks:
+                if are_empty(block) and not (self.compiled or is_strict):
+                    continue
+                try:
+                    decides = [False] * len(carried) + list(decisions(block))
+                    following = tuple(self.add([*carried, *block], decides)[: len(carried)])
+                except OnwardError as error:
+                    if is_strict:
+                        raise
+                    problem = problem or error
+                    continue
+                if following not in known:
+                    known.add(following)
+                    new.append(following)
+            yield carried
+            if len(known) > MAX_STATES:
+                raise ArgumentError(
+                    f"the carries of the stream take more than {MAX_STATES} shapes: its memory grows from "
+                    "block to block, or the blocks have too many lengths"
+                )
+        if not self.compiled:
+            raise problem or without_example("blocks=")
 
 
 def check_in_core(graph: Graph, program: Program, host: str) -> None:

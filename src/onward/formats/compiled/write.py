@@ -14,7 +14,7 @@ from ...core import atomic
 from ...errors import ArgumentError, OnwardError, ShapeError
 from ...graph import Input
 from ...graph.declared import as_declared, check_names
-from ...graph.node import AnyArray, Signature
+from ...graph.node import AnyArray
 from ...graph.of_layers import graph_of
 from ...graph.over_time.streamed import Streamed
 from ...graph.structure import names as returned_names
@@ -28,7 +28,6 @@ from .words import FileWriter
 
 STREAMS = (3, 1)  # that run together in examples
 STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 16, 17, 32, 160, 256, 512, 0)  # of blocks in examples
-MAX_STATES = 64  # signatures of the carries of a stream
 
 
 class Summary(NamedTuple):
@@ -252,41 +251,14 @@ class _Stream:
     def _follow(
         self, programs: GraphPrograms, rows: int, blocks: Sequence[Sequence[AnyArray]], is_strict: bool
     ) -> None:
-        """Compile programs for all signatures that the carries take if blocks follow one another.
-
-        Blocks that do not fit the model are left out, unless `is_strict` or none fits.
-        """
+        """Compile programs for blocks that follow one another, and for the end of a sequence after them."""
         pairs = zip(self._streamed.initial, self._rows.axes, strict=False)
-        start = tuple(Signature.of(_tiled(x, axis, rows)) for x, axis in pairs)
-        known, new = {start}, [start]
-        problem: OnwardError | None = None
-        while new:
-            carried = [np.zeros(signature.shape, signature.dtype) for signature in new.pop()]
-            for block in blocks:
-                if examples.are_empty(block) and not (programs.compiled or is_strict):
-                    continue
-                try:
-                    decides = [False] * self._count + list(decisions(block))
-                    following = tuple(programs.add([*carried, *block], decides)[: self._count])
-                except OnwardError as error:
-                    if is_strict:
-                        raise
-                    problem = problem or error
-                    continue
-                if following not in known:
-                    known.add(following)
-                    new.append(following)
+        start = [_tiled(x, axis, rows) for x, axis in pairs]
+        for carried in programs.follow(start, blocks, is_strict):
             if self._last is not None:
                 none = self._streamed.blocks(0, rows)
                 with contextlib.suppress(ShapeError):  # the model does not take a sequence of this length
                     self._last.add([*carried, *none], [False] * (self._count + len(none)))
-            if len(known) > MAX_STATES:
-                raise ArgumentError(
-                    f"the carries of the stream take more than {MAX_STATES} shapes: its memory grows from "
-                    "block to block, or the blocks have too many lengths"
-                )
-        if not programs.compiled:
-            raise problem or examples.without_example("blocks=")
 
     def write(self, writer: FileWriter) -> None:
         """Append what a file says about streams."""

@@ -18,7 +18,6 @@ from ..size import Size, is_symbolic
 from .passes import Body
 from .view import View
 
-LANES = 4  # floats in a vector of WebAssembly
 FLOAT, BITS = Struct("<f"), Struct("<i")
 
 
@@ -49,7 +48,7 @@ class CoreRecorder:
 
     Program = RecordedProgram
 
-    def __init__(self, lanes: int = LANES) -> None:
+    def __init__(self, lanes: int) -> None:
         self._lanes = lanes
         self.tensors: dict[str, NDArray[Any]] = {}
         self.weights: list[dict[str, Any]] = []

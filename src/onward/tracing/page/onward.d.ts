@@ -90,7 +90,10 @@ export class Model {
   update(weights: Record<string, Float32Array>): void;
 }
 
-/** An input of a whole model. A flat typed array takes the shape of its size for which the file has a plan. */
+/**
+ * An input of a whole model. A flat typed array takes the shape of an example of its size, or one that a program with a single
+ * open axis takes.
+ */
 export type Value = Tensor<Numbers> | Numbers | Nested | number | bigint | boolean;
 export type Nested = (number | bigint | boolean | Nested)[];
 
@@ -104,7 +107,7 @@ export type Values = Value[] | [Record<string, Value>];
 export interface WholeStream {
   /**
    * The outputs for one block. One step of a sequence, without a time axis, returns one step. Throws ShapeError for
-   * a block without a plan, and the errors of WholeModel.run.
+   * a block that no program takes, and the errors of WholeModel.run.
    */
   (...inputs: Values): Output;
   /** Copies of the carries by name; assign an object to set them, or null to start another sequence. */
@@ -121,15 +124,15 @@ export class WholeModel {
   readonly inputs: string[];
   readonly outputs: string[];
   /**
-   * The outputs for inputs of the shapes and dtypes, and values of integer scalars, of a call in the file. Throws
-   * SignatureError, ShapeError, DtypeError, and ArgumentError, which names the node, for an index out of range.
+   * The outputs for inputs with the dtypes, and the values of integer scalars, of an example, and sizes that a program takes.
+   * Throws SignatureError, ShapeError, DtypeError, and ArgumentError, which names the node, for an index out of range.
    */
   run(...inputs: Values): Output;
-  /** Throws ArgumentError if the file has no plans for blocks. */
+  /** Throws ArgumentError if the file has no programs for blocks. */
   stream(): WholeStream;
   /**
-   * The gates and states of the recurrent nodes, as by `trace` in Python, for inputs as those of `run`. Throws ArgumentError
-   * for a file that was exported without trace=True, and the errors of `run`.
+   * The gates and states of the recurrent nodes, as by `trace` in Python, for inputs with the shapes of the examples. Throws
+   * ArgumentError for a file that was exported without trace=True, and the errors of `run`.
    */
   trace(...inputs: Values): WholeTrace;
 }

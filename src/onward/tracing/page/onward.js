@@ -32,7 +32,7 @@ const shown = (shape) => `(${shape.join(", ")}${shape.length === 1 ? "," : ""})`
 // ---- The core ------------------------------------------------------------------------------------------------------
 
 let core = null; // for layers, onward.wasm
-let graphCore = null; // for the plans of whole models, onward-graph.wasm or onward-graph-relaxed.wasm
+let graphCore = null; // for whole models, onward-graph.wasm or onward-graph-relaxed.wasm
 const started = {};
 
 /** Compile a core, once, from its bytes or, by default, from a file beside this one. */
@@ -676,7 +676,7 @@ function checked(result, type, before = "") {
   throw new type(before + new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(0))));
 }
 
-/** The packed weights and the plans of a file, in the memory of the core. */
+/** The packed weights and the programs of a file, in the memory of the core. */
 class Graph {
   constructor(weights, tensors, file) {
     Object.assign(this, { tensors, file, pointer: owned(this, "graph_free", graphCore.graph_new(), graphCore) });
@@ -698,45 +698,68 @@ class Graph {
   }
 }
 
-/** A plan for inputs of certain shapes. The core builds it at the first call. */
-class Plan {
+/** The steps of a graph for inputs of all sizes that its guards permit. The core builds it at the first call. */
+class Program {
   constructor(graph, described) {
-    Object.assign(this, { graph, ...described, number: null });
-    for (const { dtype, shape } of [...this.inputs, ...this.outputs])
-      if (!(dtype in TYPES) || !shape.every((n) => Number.isInteger(n) && n >= 0)) throw new FileError(`${graph.file}: a plan has an invalid input or output`);
+    Object.assign(this, { graph, ...described, number: null, sizes: null });
+    const dtypes = [...this.inputs.map(({ dtype }) => dtype), ...this.outputs];
+    const isSize = (n) => Number.isInteger(n) && n >= -this.axes.length;
+    if (!dtypes.every((dtype) => dtype in TYPES) || !this.inputs.every(({ shape }) => shape.every(isSize)))
+      throw new FileError(`${graph.file}: a program has an invalid input or output`);
   }
 
-  build() {
-    const { graph } = this, constants = this.constants.map((name) => graph.tensor(name, Uint8Array).data);
-    const number = withMemory((m) => {
-      const { data } = graph.tensor(this.words, BigInt64Array);
-      return checked(graphCore.graph_add_plan(graph.pointer, m.put(data), data.length), FileError, `${graph.file}: `);
-    }, graphCore);
+  /** The sizes of the axes for inputs by name, or null if their shapes do not fit. */
+  axesOf(arrays) {
+    const found = this.axes.map(() => 0);
+    const fits = (size, n) => {
+      if (n < 0 && !found[-1 - n]) found[-1 - n] = size;
+      return size === (n < 0 ? found[-1 - n] : n) && (n >= 0 || size > 0);
+    };
+    const all = this.inputs.every(({ name, shape }) => {
+      const own = arrays[name].shape;
+      return own.length === shape.length && shape.every((n, axis) => fits(own[axis], n));
+    });
+    return all ? found : null;
+  }
+
+  /** Prepare a run with these sizes of the axes; return whether the program holds for them. */
+  bind(sizes) {
+    const { graph } = this;
+    if (this.number === null)
+      this.number = withMemory((m) => {
+        const { data } = graph.tensor(this.words, BigInt64Array);
+        return checked(graphCore.graph_add_program(graph.pointer, m.put(data), data.length), FileError, `${graph.file}: `);
+      }, graphCore);
+    if (this.sizes && same(this.sizes, sizes)) return true;
+    this.sizes = null;
+    const holds = withMemory((m) => graphCore.program_bind(graph.pointer, this.number, m.put(BigInt64Array.from(sizes, BigInt)), sizes.length), graphCore);
+    if (!checked(holds, ArgumentError, `${graph.file}: the core refuses a step for inputs of these sizes: `)) return false;
     let space = 1;
     const place = (bytes) => {
-      const pointer = graphCore.plan_space(graph.pointer, number, space++, bytes);
-      if (pointer < 0) throw new FileError(`${graph.file}: the spaces of a plan do not match its inputs and outputs`);
+      const pointer = graphCore.program_space(graph.pointer, this.number, space++, bytes);
+      if (pointer < 0) throw new FileError(`${graph.file}: the spaces of a program do not match its inputs and outputs`);
       return pointer;
     };
-    let pointer = place(constants.reduce((total, { length }) => total + length, 0));
-    for (const array of constants) {
-      new Uint8Array(graphCore.memory.buffer).set(array, pointer);
-      pointer += array.length;
-    }
-    const bytes = ({ dtype, shape }) => size(shape) * TYPES[dtype].BYTES_PER_ELEMENT;
-    this.sources = this.inputs.map((input) => (input.value === null && size(input.shape) ? place(bytes(input)) : null));
-    this.targets = this.outputs.map((output) => ("tensor" in output ? null : place(bytes(output))));
-    this.number = number;
+    const constants = this.constants === null ? new Uint8Array() : graph.tensor(this.constants, Uint8Array).data;
+    const pointer = place(constants.length);
+    new Uint8Array(graphCore.memory.buffer).set(constants, pointer);
+    const bytes = (dtype, shape) => size(shape) * TYPES[dtype].BYTES_PER_ELEMENT;
+    const inputs = this.inputs.map(({ shape, ...input }) => ({ ...input, shape: shape.map((n) => (n < 0 ? sizes[-1 - n] : n)) }));
+    this.sources = inputs.map(({ dtype, shape, value }) => (value === null && size(shape) ? place(bytes(dtype, shape)) : null));
+    this.results = this.outputs.map((dtype, n) => {
+      const shape = [];
+      for (let size; (size = graphCore.program_output(graph.pointer, this.number, n, shape.length)) >= 0; ) shape.push(size);
+      return { dtype, shape, pointer: place(bytes(dtype, shape)) };
+    });
+    this.sizes = sizes;
+    return true;
   }
 
+  /** Run the steps on arrays of the sizes to which the program is bound. */
   run(arrays) {
-    if (this.number === null) this.build();
     this.sources.forEach((pointer, n) => pointer && new TYPES[this.inputs[n].dtype](graphCore.memory.buffer, pointer, arrays[n].data.length).set(arrays[n].data));
-    checked(graphCore.plan_run(this.graph.pointer, this.number), ArgumentError);
-    return this.outputs.map((output, n) => {
-      if ("tensor" in output) return constant(this.graph, output);
-      return new Tensor(new TYPES[output.dtype](graphCore.memory.buffer, this.targets[n], size(output.shape)).slice(), [...output.shape]);
-    });
+    checked(graphCore.program_run(this.graph.pointer, this.number), ArgumentError);
+    return this.results.map(({ dtype, shape, pointer }) => new Tensor(new TYPES[dtype](graphCore.memory.buffer, pointer, size(shape)).slice(), [...shape]));
   }
 }
 
@@ -755,31 +778,51 @@ function converted(name, value, dtype) {
 
 const same = (a, b) => a.length === b.length && a.every((n, axis) => n === b[axis]);
 
-/** The plan for these inputs by name, and the inputs as it takes them. */
-function find(plans, named) {
+/** The shape of a flat array: that of an example, or one with a single open axis, or its length alone. */
+function shapeOf(length, examples, shapes) {
+  const example = examples.find((shape) => size(shape) === length);
+  if (example) return example;
+  for (const shape of shapes) {
+    const open = shape.filter((n) => n < 0), n = length / size(shape.filter((n) => n >= 0));
+    if (open.length === 1 && Number.isInteger(n) && n > 0) return shape.map((each) => (each < 0 ? n : each));
+  }
+  return [length];
+}
+
+/** A program for these inputs by name, bound to their sizes, and the inputs as it takes them. */
+function find(programs, examples, named) {
   const names = Object.keys(named);
-  const possible = plans.filter(({ inputs }) => inputs.length === names.length && inputs.every(({ name }) => name in named));
+  const possible = programs.filter(({ inputs }) => inputs.length === names.length && inputs.every(({ name }) => name in named));
   if (!possible.length) {
-    const known = list(plans.map(({ inputs }) => `(${inputs.map(({ name }) => name).join(", ")})`));
-    throw new SignatureError(`got (${names.join(", ")}), but the file has plans for ${known}`);
+    const known = list(programs.map(({ inputs }) => `(${inputs.map(({ name }) => name).join(", ")})`));
+    throw new SignatureError(`got (${names.join(", ")}), but the file has programs for ${known}`);
   }
   const arrays = {};
   for (const { name, dtype } of possible[0].inputs) {
     arrays[name] = converted(name, named[name], dtype);
-    if (ArrayBuffer.isView(named[name])) {
-      const { length } = arrays[name].data;
-      const fits = possible.map(({ inputs }) => inputs.find((input) => input.name === name).shape).find((shape) => size(shape) === length);
-      arrays[name].shape = fits ?? [length];
-    }
+    if (!ArrayBuffer.isView(named[name])) continue;
+    const shapes = possible.map(({ inputs }) => inputs.find((input) => input.name === name).shape);
+    arrays[name].shape = shapeOf(arrays[name].data.length, examples.map((shapes) => shapes[name]).filter(Boolean), shapes);
   }
-  const accepts = (plan, test) => plan.inputs.every((input) => test(input, arrays[input.name]));
-  const fitting = possible.filter((plan) => accepts(plan, ({ shape }, array) => same(shape, array.shape)));
-  const found = fitting.find((plan) => accepts(plan, ({ value }, { data }) => value === null || value === String(Number(data[0]))));
-  if (found) return { plan: found, arrays: found.inputs.map(({ name }) => arrays[name]) };
-  const type = fitting.length ? ArgumentError : ShapeError;
-  const passed = possible[0].inputs.map(({ name }) => `${name} ${fitting.length && !arrays[name].shape.length ? arrays[name].data[0] : shown(arrays[name].shape)}`);
-  const known = (fitting.length ? fitting : possible).map(({ inputs }) => inputs.map(({ name, shape, value }) => `${name} ${value ?? shown(shape)}`).join(", "));
-  throw new type(`got ${passed.join(", ")}, but the file has plans for ${list(known)}: export the model with these inputs too`);
+  const fitting = possible.map((program) => ({ program, sizes: program.axesOf(arrays) })).filter(({ sizes }) => sizes);
+  const takes = ({ inputs }) => inputs.every(({ name, value }) => value === null || value === String(Number(arrays[name].data[0])));
+  const chosen = fitting.filter(({ program }) => takes(program));
+  let refusal = null;
+  const found = chosen.find(({ program, sizes }) => {
+    try {
+      return program.bind(sizes);
+    } catch (error) {
+      refusal ??= error;
+      return false; // another program may hold
+    }
+  });
+  if (found) return { program: found.program, arrays: found.program.inputs.map(({ name }) => arrays[name]) };
+  if (refusal) throw refusal;
+  const otherValue = fitting.length && !chosen.length, type = otherValue ? ArgumentError : ShapeError;
+  const passed = possible[0].inputs.map(({ name }) => `${name} ${otherValue && !arrays[name].shape.length ? arrays[name].data[0] : shown(arrays[name].shape)}`);
+  const described = ({ inputs, axes }) => inputs.map(({ name, shape, value }) => `${name} ${value ?? shown(shape.map((n) => (n < 0 ? axes[-1 - n] : n)))}`).join(", ");
+  const known = list((otherValue ? fitting.map(({ program }) => program) : possible).map(described));
+  throw new type(`got ${passed.join(", ")}, but the file has programs for ${known}${chosen.length ? " of other sizes" : ""}: export the model with these inputs too`);
 }
 
 /** Arguments in order, or one object of arguments by name, as the latter. */
@@ -793,26 +836,26 @@ function byName(names, args) {
 const alone = (outputs) => (outputs.length === 1 ? outputs[0] : outputs);
 
 export class WholeModel {
-  constructor({ inputs, outputs, run, stream, trace, weights }, tensors, file) {
-    const graph = new Graph(weights, tensors, file), plans = (described) => described.map((each) => new Plan(graph, each));
-    Object.assign(this, { inputs, outputs, graph, plans: plans(run), traced: trace ?? [], tracers: plans((trace ?? []).map(({ plan }) => plan)) });
-    this.streams = stream && { ...stream, plans: plans(stream.plans), last: plans(stream.last) };
+  constructor({ inputs, outputs, run, examples, stream, trace, weights }, tensors, file) {
+    const graph = new Graph(weights, tensors, file), programs = (described) => described.map((each) => new Program(graph, each));
+    Object.assign(this, { inputs, outputs, examples, graph, programs: programs(run), traced: trace, tracers: programs(trace.map(({ program }) => program)) });
+    this.streams = stream && { ...stream, programs: programs(stream.programs), last: programs(stream.last) };
   }
 
   run(...args) {
-    if (!this.plans.length) throw new ArgumentError("the file has plans for streams only: export the model with the inputs of a call");
-    const { plan, arrays } = find(this.plans, byName(this.inputs, args));
-    return alone(plan.run(arrays));
+    if (!this.programs.length) throw new ArgumentError("the file has programs for streams only: export the model with the inputs of a call");
+    const { program, arrays } = find(this.programs, this.examples, byName(this.inputs, args));
+    return alone(program.run(arrays));
   }
 
   stream() {
-    if (!this.streams) throw new ArgumentError("the file has no plans for streams: export the model with blocks=");
-    const { carries, initial, inputs, plans, last, latency, x: axes } = this.streams, { graph } = this;
+    if (!this.streams) throw new ArgumentError("the file has no programs for streams: export the model with blocks=");
+    const { carries, initial, inputs, programs, examples, last, latency, x: axes } = this.streams, { graph } = this;
     let carried, ended, layout = null;
-    const step = (plans, named) => {
+    const step = (programs, named) => {
       if (ended) throw new ArgumentError("the sequence has ended: set state to null to start another one");
-      const { plan, arrays } = find(plans, { ...carried, ...named });
-      return plan.run(arrays);
+      const { program, arrays } = find(programs, examples, { ...carried, ...named });
+      return program.run(arrays);
     };
     const stream = (...args) => {
       let named = byName(inputs, args);
@@ -821,7 +864,7 @@ export class WholeModel {
         const block = blockOf(this.streams, named[inputs[0]]);
         layout = block.layout, named = { [inputs[0]]: block.x };
       }
-      const results = step(plans, named);
+      const results = step(programs, named);
       carried = Object.fromEntries(carries.map((name, n) => [name, results[n]]));
       return returned(this.streams, results.slice(carries.length), layout);
     };
@@ -843,7 +886,7 @@ export class WholeModel {
     stream.latency = latency;
     stream.finish = () => {
       if (!last.length) throw new ArgumentError("only a stream over blocks of one sequence can finish: this one has no steps left");
-      const { name, dtype, shape } = last[0].inputs[carries.length];
+      const { name, dtype } = last[0].inputs[carries.length], shape = examples[0][name].map((n, axis) => (axis === axes[0] ? 0 : n));
       const results = step(last, { [name]: new Tensor(new TYPES[dtype](0), shape) });
       ended = true;
       return returned(this.streams, results, layout && { ...layout, hasTime: true });
@@ -852,9 +895,9 @@ export class WholeModel {
   }
 
   trace(...args) {
-    if (!this.tracers.length) throw new ArgumentError("the file has no plans for traces: export the model with trace=True");
-    const { plan, arrays } = find(this.tracers, byName(this.inputs, args)), described = this.traced[this.tracers.indexOf(plan)];
-    const values = plan.run(arrays), layers = {};
+    if (!this.tracers.length) throw new ArgumentError("the file has no programs for traces: export the model with trace=True");
+    const { program, arrays } = find(this.tracers, this.examples, byName(this.inputs, args)), described = this.traced[this.tracers.indexOf(program)];
+    const values = program.run(arrays), layers = {};
     described.sites = described.sites.map((site) => (site instanceof Site ? site : new Site(this.graph, site)));
     let first = null;
     for (const site of described.sites)
@@ -962,20 +1005,20 @@ function timeFirst({ data, shape }, axes) {
 }
 
 /** A block with all axes of the model's input, and which of them x has. */
-function blockOf({ x: [time, rows], batch, plans, carries, inputs: [name] }, x) {
-  const full = plans[0].inputs[carries.length], rank = full.shape.length, lacksRows = batch === null && rows !== null;
+function blockOf({ x: [time, rows], batch, programs, examples, carries, inputs: [name] }, x) {
+  const full = examples[0][name], rank = full.length, lacksRows = batch === null && rows !== null;
   const is = (axis) => axis === time || (axis === rows && lacksRows);
-  const features = full.shape.filter((_, axis) => !is(axis)), step = size(features);
-  let { data, shape } = converted(name, x, full.dtype);
+  const features = full.filter((_, axis) => !is(axis)), step = size(features);
+  let { data, shape } = converted(name, x, programs[0].inputs[carries.length].dtype);
   if (ArrayBuffer.isView(x)) shape = data.length === step ? features : [data.length / step, ...features];
   const missing = rank - shape.length, hasRows = rows === null || missing === 0 || !lacksRows, hasTime = missing === (hasRows ? 0 : 1);
   const added = [...(hasRows ? [] : [rows]), ...(hasTime ? [] : [time])];
   if (added.length !== missing || !shape.every(Number.isInteger)) {
-    const sizes = full.shape.map((n, axis) => (axis === time ? "T" : n)).filter((_, axis) => !(lacksRows && axis === rows));
+    const sizes = full.map((n, axis) => (axis === time ? "T" : n)).filter((_, axis) => !(lacksRows && axis === rows));
     throw new ShapeError(`${name} has shape ${shown(shape)}, but must be one step ${shown(features)} or a block ${shown(sizes)}`);
   }
   const own = [...shape];
-  return { x: new Tensor(data, full.shape.map((_, axis) => (added.includes(axis) ? 1 : own.shift()))), layout: { hasRows, hasTime } };
+  return { x: new Tensor(data, full.map((_, axis) => (added.includes(axis) ? 1 : own.shift()))), layout: { hasRows, hasTime } };
 }
 
 /** The outputs of a block without the axes that it lacks. */
@@ -1025,9 +1068,9 @@ function readSafetensors(bytes, name) {
 /** The model of a description. What is missing or has the wrong type in it raises FileError. */
 function modelOf(description, tensors, file) {
   try {
-    if (description.type === "Plans") return new WholeModel(description, tensors, file);
+    if (description.type === "Programs") return new WholeModel(description, tensors, file);
     if (description.type === "Model")
-      throw new ArgumentError("the file holds a whole model without plans: write it with onward.export_web in Python");
+      throw new ArgumentError("the file holds a whole model without programs: write it with onward.export_web in Python");
     return new Model(description, tensors, description.vocabulary ?? null);
   } catch (error) {
     if (error instanceof TypeError || error instanceof RangeError) throw new FileError(`${file} is damaged: ${error.message}`);
@@ -1048,7 +1091,7 @@ export const Onward = {
     const url = isUrl ? new URL(source, globalThis.location?.href ?? import.meta.url) : null;
     const bytes = isUrl ? await read(url) : new Uint8Array(source.buffer ?? source, source.byteOffset ?? 0, source.byteLength);
     const name = isUrl ? url.href : "the file", { tensors, description } = readSafetensors(bytes, name);
-    if (description.type === "Plans") graphCore = await startGraph(wasm);
+    if (description.type === "Programs") graphCore = await startGraph(wasm);
     else core = await start("onward.wasm", wasm);
     return modelOf(description, tensors, name);
   },
