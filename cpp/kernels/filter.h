@@ -14,10 +14,14 @@ template <class Real, int M, int V, bool follow = false>
     constexpr int L = Float<Real>::L;
     const Size n = V > 1 ? L : f.n;
     auto place = [&](const Size* places, int v) { return follow ? places[vector] + v * L : places[vector + v]; };
+    // What the stores could change, as far as the compiler knows, is read before them.
     const Real* x[V];
+    Real *y[V], *const to = f.y + output * f.y_stride;
+    const Size y_stride = f.y_stride;
+    const vec_of<Real> least = broadcast(f.least), added = broadcast(f.added);
     vec_of<Real> sum[M][V];
 #pragma GCC unroll 32
-    for (int v = 0; v < V; v++) x[v] = f.x + place(f.places, v);
+    for (int v = 0; v < V; v++) x[v] = f.x + place(f.places, v), y[v] = to + place(f.y_places, v);
 #pragma GCC unroll 32
     for (int m = 0; m < M; m++)
 #pragma GCC unroll 32
@@ -40,33 +44,37 @@ template <class Real, int M, int V, bool follow = false>
     for (int m = 0; m < M; m++)
 #pragma GCC unroll 32
         for (int v = 0; v < V; v++)
-            store_some(f.y + (output + m) * f.y_stride + place(f.y_places, v),
-                       at_least(flush<Real>(sum[m][v]), broadcast(f.least)) + f.added, n);
+            store_some(y[v] + m * y_stride, at_least(flush<Real>(sum[m][v]), least) + added, n);
 }
 
-// All outputs of V vectors, whose windows stay in the first-level cache.
-template <class Real, int V>
-void filter_outputs(const Filters<Real>& f, Size vector) {
-    Size output = 0;
-    for (; output + 4 <= f.outputs; output += 4) filter_tile<Real, 4, V>(f, output, vector);
-    switch (f.outputs - output) {
-        case 3: filter_tile<Real, 3, V>(f, output, vector); break;
-        case 2: filter_tile<Real, 2, V>(f, output, vector); break;
-        case 1: filter_tile<Real, 1, V>(f, output, vector); break;
+// M outputs of the vectors [vector, last).
+template <class Real, int M>
+void filter_vectors(const Filters<Real>& f, Size output, Size vector, Size last) {
+    constexpr int V = vector_registers == 32 ? 4 : 2;
+    while (f.n == Float<Real>::L && vector + V <= last) {
+        if (M == 1 && !small_tiles && last - vector >= 8 && f.following[vector] >= 8)
+            filter_tile<Real, 1, 8, true>(f, output, vector), vector += 8;
+        else
+            filter_tile<Real, M, V>(f, output, vector), vector += V;
     }
+    for (; vector < last; vector++) filter_tile<Real, M, 1>(f, output, vector);
 }
 
+// Each four outputs read the windows of as many vectors as stay in the first-level cache.
 template <class Real>
 void filter(const Filters<Real>& f) {
-    constexpr int V = vector_registers == 32 ? 4 : 2;
-    Size vector = 0;
-    while (f.n == Float<Real>::L && vector + V <= f.vectors) {
-        if (!small_tiles && f.outputs == 1 && f.following[vector] >= 8)
-            filter_tile<Real, 1, 8, true>(f, 0, vector), vector += 8;
-        else
-            filter_outputs<Real, V>(f, vector), vector += V;
+    constexpr Size together = 8, most_terms = 256;
+    const Size groups = f.terms * together < most_terms ? most_terms / together / f.terms : 1;
+    for (Size vector = 0, last; vector < f.vectors; vector = last) {
+        last = f.outputs > 4 && vector + groups * together < f.vectors ? vector + groups * together : f.vectors;
+        Size output = 0;
+        for (; output + 4 <= f.outputs; output += 4) filter_vectors<Real, 4>(f, output, vector, last);
+        switch (f.outputs - output) {
+            case 3: filter_vectors<Real, 3>(f, output, vector, last); break;
+            case 2: filter_vectors<Real, 2>(f, output, vector, last); break;
+            case 1: filter_vectors<Real, 1>(f, output, vector, last); break;
+        }
     }
-    for (; vector < f.vectors; vector++) filter_outputs<Real, 1>(f, vector);
 }
 
 }  // namespace

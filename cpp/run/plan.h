@@ -239,6 +239,8 @@ private:
         Rows(Memory& memory, const View& view, Size row_axes, Size K);
         Rows(Memory& memory, const View& view, Size row_axes, const Dense<float>& W);
         void gather(const float* x, Offsets::Walk& walk, Size n, float* to) const;
+        // Copies n rows to the columns of a matrix whose rows are `step` apart.
+        void gather_columns(const float* x, Offsets::Walk& walk, Size n, float* to, Size step) const;
         Offsets offsets;
         Size length = 1;  // elements in a piece
         std::span<const Size> pieces;
@@ -258,6 +260,9 @@ private:
                   const std::optional<Activation<float>>& f, const Results& to) const;
     void filter_windows(Filters<float> filters, const Offsets& x, const Offsets& y, Size first, Size last,
                         const std::optional<Activation<float>>& f, const Channels& channels) const;
+    // Gathers windows that are not adjacent. The gathered ones are: their offsets are those of numbers in a row.
+    void filter_gathered(Filters<float> filters, const Rows& rows, const Offsets& gathered, const Offsets& y,
+                         Size first, Size last, const std::optional<Activation<float>>& f) const;
     // Computes a product without the first and last pieces that are zeros in all rows. Returns false if the result may
     // differ.
     bool multiply_without_zeros(const Panels<float>& panels, const Operand<float>& a, Size rows, float* out,

@@ -18,6 +18,9 @@ constexpr Size few_outputs = 4;
 constexpr Size most_channels = 128;
 // How many windows, and how many of their results, are gathered, if those in memory are not adjacent.
 constexpr Size windows_at_once = 256, results_at_once = 1 << 16;
+// With so few terms, a vector of units that is scattered takes longer than the sums. Vectors then hold windows even if
+// these must be gathered first, so many of their numbers at once.
+constexpr Size most_terms = 64, gathered_at_once = 4096;
 
 // Calls use(place in x, place in y, n) for the windows [first, last), n <= most of which are adjacent in x and evenly
 // spaced in y.
@@ -85,6 +88,20 @@ void Plan::filter_windows(Filters<float> filters, const Offsets& x, const Offset
     }
 }
 
+void Plan::filter_gathered(Filters<float> filters, const Rows& rows, const Offsets& gathered, const Offsets& y,
+                           Size first, Size last, const std::optional<Activation<float>>& f) const {
+    const Size at_once = gathered_at_once / filters.terms;
+    const Temporary<float> memory(gathered_at_once);
+    const float* const x = filters.x;
+    Offsets::Walk walk(rows.offsets, first);
+    for (Size n; first < last; first += n) {
+        n = std::min(at_once, last - first);
+        rows.gather_columns(x, walk, n, memory.data(), at_once);
+        filters.x = memory.data() - first;
+        filter_windows(filters, gathered, y, first, first + n, f, Channels());
+    }
+}
+
 void Plan::filter(const Dense<float>& W, const View& x, Size row_axes, const std::optional<Activation<float>>& f,
                   const View& y) {
     check_floats({&x, &y});
@@ -97,7 +114,11 @@ void Plan::filter(const Dense<float>& W, const View& x, Size row_axes, const std
     if (count != to.count) throw std::out_of_range("the rows of a filter do not match its output");
     const bool has_adjacent = panels.format == Format::native && rows.offsets.stride == 1 &&
                               (O < L || x.shape.back() <= most_channels);
-    const Size* const offsets = has_adjacent ? Offsets(kept, x, size_t(row_axes), x.shape.size()).list(kept) : nullptr;
+    const bool gathers = panels.format == Format::native && !has_adjacent && K <= std::min(O, most_terms);
+    const Offsets gathered(kept, View{0, 0, {count}, {1}}, 0, 1);
+    const Offsets terms = gathers ? Offsets(kept, View{0, 0, {K}, {gathered_at_once / K}}, 0, 1)
+                                  : Offsets(kept, x, size_t(row_axes), x.shape.size());
+    const Size* const offsets = has_adjacent || gathers ? terms.list(kept) : nullptr;
     const float* weights = (const float*)panels.weights;
     const Size weight_stride = has_adjacent && O <= few_outputs ? O : L, work = count * K * O;
     if (weight_stride < L) {  // panels would fill much of the first-level cache
@@ -111,6 +132,8 @@ void Plan::filter(const Dense<float>& W, const View& x, Size row_axes, const std
         in_parts(count, ceil_div(count, rows_worth_a_thread), work, [&](Size first, Size last) {
             if (has_adjacent)
                 filter_windows(filters, rows.offsets, to, first, last, f, Channels());
+            else if (gathers)
+                filter_gathered(filters, rows, gathered, to, first, last, f);
             else
                 multiply(panels, filters.x, rows, first, last, f, {filters.y, to, O, y_stride});
         });

@@ -55,7 +55,7 @@ void Plan::copy(const View& x, const View& y) {
 bool Plan::add_transposition(const View& x, const View& y) {
     const size_t i = adjacent_axis(y), j = adjacent_axis(x);
     if (x.shape != y.shape || i == j || std::max(i, j) >= y.shape.size() || x.strides[i] == 0 || is_empty(y) ||
-        std::min(y.shape[i], y.shape[j]) < 4)
+        std::min(y.shape[i], y.shape[j]) < 2)
         return false;
     View from = x, to = y;
     from.shape[i] = from.shape[j] = to.shape[i] = to.shape[j] = 1;

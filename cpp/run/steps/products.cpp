@@ -171,6 +171,17 @@ void Plan::Rows::gather(const float* x, Offsets::Walk& walk, Size n, float* to) 
     }
 }
 
+void Plan::Rows::gather_columns(const float* x, Offsets::Walk& walk, Size n, float* to, Size step) const {
+    for (Size count; n > 0; n -= count, to += count, walk.skip(count)) {
+        count = std::min(n, walk.left);
+        float* row = to;
+        for (const Size piece : pieces) {
+            transpose(x + walk.offset + piece, offsets.stride, count, length, row, step);
+            row += length * step;
+        }
+    }
+}
+
 // A term of zero changes a sum of finite weights at most from -0 to +0, and so do several of them for the sums that
 // follow. A result other than -0 is therefore that of all pieces.
 bool Plan::multiply_without_zeros(const Panels<float>& panels, const Operand<float>& a, Size rows, float* out,

@@ -30,6 +30,11 @@ void transpose(const T* from_numbers, Size from_step, Size n, Size m, T* to_numb
     const Any* const from = from_numbers;
     Any* const to = to_numbers;
     constexpr Size side = 4, together = 32, line = 16;  // together: rows that stay in the cache
+    if (m < side) {
+        for (Size j = 0; j < m; j++)
+            for (Size i = 0; i < n; i++) to[j * to_step + i] = from[i * from_step + j];
+        return;
+    }
     for (Size first = 0; first < n; first += together) {
         const Size last = std::min(n, first + together);
         for (Size j = 0; j < m; j += side) {

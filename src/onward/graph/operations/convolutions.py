@@ -139,8 +139,7 @@ def filter_rows(
     keeps_order = is_adjacent and (has_few or C <= FEW_CHANNELS)
     last = pad_view(b, first, g.sides, b.scalar(0.0), not keeps_order and not (transposes and step == 1))
     if transposes:
-        last, g = with_unit_stride(b, last, g) if step > 1 else (last, g)
-        last = with_adjacent_steps(b, last)
+        last, g = with_unit_stride(b, last, g) if step > 1 else (with_adjacent_steps(b, last), g)
     elif step > 1 and C > 1 and has_adjacent_steps(last):
         last = b.contiguous(last)  # the windows are not adjacent in any case
     if is_depthwise:

@@ -42,14 +42,16 @@ def is_worth_transposing(b: Builder, C: int, taps: int, outputs: int, windows: A
 
 
 def with_unit_stride(b: Builder, x: View, g: Geometry) -> tuple[View, Geometry]:
-    """Return x (N, *in, C) and windows over it with the last stride s as windows with stride 1.
+    """Return a copy of x (N, *in, C) with adjacent steps, over which windows with the last stride s have stride 1.
 
     The elements of s adjacent steps become C s channels; s divides the size of the kernel.
     """
     N, *sizes, T, C = x.shape
-    step, x = g.strides[-1], b.contiguous(x)
-    y = x.with_axes((N, *sizes, T // step, step * C), (*x.strides[:-2], step * C, 1))
-    return y, g.with_unit_stride()
+    step, (first, *others, last, channel) = g.strides[-1], x.strides
+    parts = x.with_axes((N, step, C, *sizes, T // step), (first, last, channel, *others, step * last))
+    y = b.new(*parts.shape, dtype=x.dtype)
+    b.add("copy", parts, y)
+    return channels_last(b.reshaped(y, N, step * C, *sizes, T // step)), g.with_unit_stride()
 
 
 def pad_view(b: Builder, x: View, sides: Sides, value: View, has_channels_last: bool = True) -> View:
