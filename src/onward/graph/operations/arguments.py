@@ -15,7 +15,8 @@ NEGATIVE = np.iinfo(np.int64).min  # stands for negative indices that do not cou
 
 def as_integers(values: Any) -> list[Any]:
     """Return the integers of an array or sequence as Python's, which cannot overflow; sizes remain."""
-    return [value if type(value) is Size else int(value) for value in np.ravel(values)]
+    array = values if isinstance(values, np.ndarray) else np.asarray(values)
+    return [value if type(value) in (int, Size) else int(value) for value in array.ravel().tolist()]
 
 
 def as_axis(axis: int, rank: int) -> int:
@@ -34,8 +35,10 @@ def as_axes(axes: Iterable[int] | AnyArray | None, rank: int) -> list[int]:
 
 def as_indices(indices: AnyArray, size: int) -> AnyArray:
     """Return indices of an axis counted from 0. Raises ArgumentError, as NumPy raises IndexError."""
-    if indices.dtype != object and indices.size and indices.min() >= 0 and indices.max() < size:
-        return indices.astype(np.int64)
+    if indices.dtype != object and indices.size:
+        low, high = (indices.min().item(), indices.max().item()) if indices.size > 1 else [indices.item()] * 2
+        if low >= 0 and high < size:
+            return indices.astype(np.int64)
     outside = indices[(indices < -size) | (indices >= size)]
     if outside.size:
         index = "a negative index" if outside[0] == NEGATIVE else f"the index {outside[0]}"

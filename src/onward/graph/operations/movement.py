@@ -67,8 +67,9 @@ def squeeze(x: AnyArray, axes: AnyArray | None = None) -> Any:
 @operation("Unsqueeze", shape_inputs=(1,), combines=elementwise, takes_sizes=True, moves=True)
 def unsqueeze(x: AnyArray, axes: AnyArray) -> Any:
     """The axes are those of the output."""
-    rank, sizes = x.ndim + np.size(axes), iter(x.shape)
-    new = as_axes(axes, rank)
+    numbers, sizes = as_integers(axes), iter(x.shape)
+    rank = x.ndim + len(numbers)
+    new = as_axes(numbers, rank)
     if len({*new}) < len(new):
         raise ArgumentError(f"axes={new}; expected different ones")
     return x.reshape([1 if axis in new else next(sizes) for axis in range(rank)])
@@ -82,7 +83,7 @@ def flatten(x: AnyArray, *, axis: int = 1) -> Any:
 
 @operation("Transpose", combines=elementwise, takes_sizes=True, moves=True)
 def transpose(x: AnyArray, *, perm: Sequence[int] | None = None) -> Any:
-    return np.transpose(x, perm)
+    return x.transpose(*([] if perm is None else [perm]))
 
 
 @operation(
