@@ -46,7 +46,10 @@ class Recorder:
 
     def cast(self, value: Any, dtype: Any) -> str:
         """Return the name of a constant."""
-        array: AnyArray = np.asarray(value).astype(dtype, order="C")
+        return self.stored(np.asarray(value).astype(dtype, order="C"))
+
+    def stored(self, array: AnyArray) -> str:
+        """Return the name of an array that never changes."""
         key = array.dtype.str, array.shape, array.tobytes()
         if key not in self._stored:
             name = f"{self._prefix}constant_{len(self.graph.constants)}"
@@ -68,10 +71,9 @@ class Writer(Recorder):
         self.fold()
         return found
 
-    def cast(self, value: Any, dtype: Any) -> str:
-        array: AnyArray = np.asarray(value).astype(dtype)
+    def stored(self, array: AnyArray) -> str:
         if array.nbytes <= LARGE:
-            return super().cast(array, dtype)
+            return super().stored(array)
         budget.take(array.nbytes)
         return self.graph.add_constant(array)
 

@@ -258,7 +258,7 @@ def _meta(tree: Any, where: str) -> TensorMeta:
 
 
 def _size(tree: Any, where: str) -> Size:
-    kind, value = _union(tree, where)
-    if kind == "as_int" and type(value) is int:
-        return value
+    if type(tree) is dict and len(tree) == 1 and type(size := tree.get("as_int")) is int:
+        return size
+    _, value = _union(tree, where)
     return str(value["expr_str"])

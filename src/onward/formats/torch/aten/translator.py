@@ -62,8 +62,7 @@ class Translator(Writer):
 
     def constant(self, value: Any, dtype: Any = None) -> str:
         """Return the name of a constant."""
-        array = np.asarray(value, dtype)
-        return super().cast(array, array.dtype)
+        return self.stored(np.array(value, dtype, order="C"))
 
     def cast(self, value: Operand, dtype: Any) -> str:
         """Return a value of this dtype; a number becomes a constant without axes."""
@@ -301,7 +300,8 @@ class Translator(Writer):
                 return again if place is None else again[place]  # type: ignore[no-any-return]  # names
 
             found = tensor(value, place or 0)
-            return dataclasses.replace(found, base=first, replay=replay, put=put, version=version)
+            found.base, found.replay, found.put, found.version = first, replay, put, version
+            return found
 
         if not isinstance(results, tuple | list):
             return view(None, results)
