@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+import onward._core as _core
+
 from ...errors import ArgumentError
 from ..node import AnyArray, Expansion, Node, Operand, Signature, needed_nodes
 from ..plan.view import name_of
@@ -160,8 +162,7 @@ class _Arrays:
 
     def add(self, operation: str, *inputs: Any, **attributes: Any) -> AnyArray:
         arrays = [x if isinstance(x, np.ndarray) else np.array(x, np.int64) for x in inputs]
-        y: AnyArray = OPERATIONS[operation].compute(arrays, attributes)[0]
-        return y
+        return np.asarray(OPERATIONS[operation].function(*arrays, **attributes))
 
 
 def computed(formula: Callable[..., Iterable[Expression]], *parts: Part) -> list[Part]:
@@ -171,7 +172,8 @@ def computed(formula: Callable[..., Iterable[Expression]], *parts: Part) -> list
         return list(formula(*parts))  # type: ignore[arg-type]  # of parts
     t: Any = _Arrays()
     values = [Expression(t, array, part.dtype) for array, part in zip(arrays, parts, strict=True)]  # type: ignore[arg-type]  # arrays
-    return [parts[0].t.constant_of(y.name, y.dtype) for y in formula(*values)]
+    with np.errstate(all="ignore"), _core.Flushing():
+        return [parts[0].t.constant_of(y.name, y.dtype) for y in formula(*values)]
 
 
 # Returns the outputs of a composition, from its inputs (parts, or None if omitted) and attributes. Where it

@@ -92,16 +92,16 @@ class _Registration:
 class Operation:
     """An operation of graphs.
 
-    `compute` is its meaning in NumPy. `shape_inputs` are the indices of the inputs whose values determine the
-    output shapes. `signature` returns the output signatures from the inputs (each an `Operand`, or None if
-    omitted) and the attributes; without it, `compute` only moves elements. If `widens`, inputs of half
-    precision are computed in float32. If not `reads_values`, `compute` also accepts signatures, because the
-    result depends on the signatures of the inputs alone. An operation that is not pure is never folded. If
-    `takes_sizes`, `compute` accepts arrays of symbolic sizes. If it `moves`, the outputs may be views of the
-    first input. `attributes` are the names of attributes that `compute` takes as keywords (**). `combines`
-    may also be registered later, as the steps in the core (`lowering`, `steps`), the rule over time
-    (`over_time`), how many elements each output is computed from (`reading`, by default one) and the memory
-    of temporary arrays (`allocating`) are.
+    `function` is its meaning in NumPy, which `compute` calls. `shape_inputs` are the indices of the inputs
+    whose values determine the output shapes. `signature` returns the output signatures from the inputs (each
+    an `Operand`, or None if omitted) and the attributes; without it, `compute` only moves elements. If
+    `widens`, inputs of half precision are computed in float32. If not `reads_values`, `compute` also accepts
+    signatures, because the result depends on the signatures of the inputs alone. An operation that is not
+    pure is never folded. If `takes_sizes`, `compute` accepts arrays of symbolic sizes. If it `moves`, the
+    outputs may be views of the first input. `attributes` are the names of attributes that `compute` takes as
+    keywords (**). `combines` may also be registered later, as the steps in the core (`lowering`, `steps`),
+    the rule over time (`over_time`), how many elements each output is computed from (`reading`, by default
+    one) and the memory of temporary arrays (`allocating`) are.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Operation:
         attributes: Sequence[str] = (),
         combines: Combines | None = None,
     ) -> None:
-        self.name, self._compute, self._signature = name, compute, signature
+        self.name, self.function, self._signature = name, compute, signature
         self.shape_inputs = EVERY_INPUT if shape_inputs is None else frozenset(shape_inputs)
         self.widens, self.reads_values, self.is_pure = widens, reads_values, is_pure
         self.takes_sizes, self.moves = takes_sizes, moves
@@ -213,7 +213,7 @@ class Operation:
                 a if a is None or name_of(a.dtype) not in WIDENED else a.astype(np.float32) for a in inputs
             ]
         with np.errstate(all="ignore"), _core.Flushing():
-            results = self._compute(*inputs, **attributes)
+            results = self.function(*inputs, **attributes)
             if not isinstance(results, tuple):
                 results = (results,)
             results = tuple([np.asarray(a) if isinstance(a, np.generic) else a for a in results])
@@ -273,7 +273,7 @@ class Operation:
             return None
         x, before = value.view, len(b.steps)
         try:
-            found = self._compute(Strided(x, x.dtype, b.contiguous), *map(known, others), **attributes)
+            found = self.function(Strided(x, x.dtype, b.contiguous), *map(known, others), **attributes)
         except NotStridedError:
             del b.steps[before:]
             return None
