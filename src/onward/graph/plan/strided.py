@@ -88,14 +88,14 @@ def _sliced(view: View, axis: int, start: Any, stop: Any, step: int) -> View:
 
 def _take(x: Strided, indices: Any, axis: int) -> Strided:
     """Select by an index, which removes the axis, or by indices at one distance."""
-    found = np.ravel(indices)
-    if not found.size or indices.ndim > 1:
+    found = indices.ravel().tolist()
+    if not found or indices.ndim > 1:
         raise NotStridedError("indices with several axes")
-    first, step = found[0], found[1] - found[0] if found.size > 1 else 1
-    if any(found[i] != first + i * step for i in range(2, found.size)):
+    first, step = found[0], found[1] - found[0] if len(found) > 1 else 1
+    if any(found[i] != first + i * step for i in range(2, len(found))):
         raise NotStridedError("indices at several distances")
     view, stride = x.view, x.view.strides[axis]
-    shape = (*view.shape[:axis], *[found.size] * indices.ndim, *view.shape[axis + 1 :])
+    shape = (*view.shape[:axis], *[len(found)] * indices.ndim, *view.shape[axis + 1 :])
     strides = (*view.strides[:axis], *[step * stride] * indices.ndim, *view.strides[axis + 1 :])
     return x.with_view(view.with_axes(shape, strides, first * stride))
 

@@ -271,7 +271,7 @@ class Unrolled:
         """Return the elements of a constant of integers, or none."""
         array = self._graph.constants.get(name, self._inner_constants.get(name))
         is_vector = array is not None and array.ndim < 2 and array.dtype.kind in "iu"
-        return np.ravel(array).tolist() if array is not None and is_vector else []
+        return array.ravel().tolist() if array is not None and is_vector else []
 
     def _axis(self, axis: int) -> str:
         name = f"{self._prefix}/axis {axis}"
