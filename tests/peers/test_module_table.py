@@ -34,6 +34,7 @@ WITHOUT_PROGRAM = {
     "packed lstm",
     "packed gru",
     "packed rnn",
+    *(TO_ALL_STEPS := {"packed lstm to all steps", "packed gru to all steps"}),
     "branch on a tensor",
 }  # torch.export refuses them
 
@@ -147,7 +148,9 @@ def test_every_form_of_a_module_gives_the_numbers_of_torch(name: str, tmp_path: 
             continue
         model = onward.load(path)
         found[form] = leaves(outputs_of(model, *arrays))
-        assert not isinstance(model, Model) or not unexpected(model, arrays), form
+        # scripted code compares the lengths with the steps
+        left = {"Check"} if form == "scripted" and name in TO_ALL_STEPS else set()
+        assert not isinstance(model, Model) or unexpected(model, arrays) <= left, form
         graphs[form] = operations(model, arrays) if isinstance(model, Model) else []
         if form in ("static", "dynamic"):  # the others do not declare their inputs
             assert_exported(model, tmp_path / "m.onnx", arrays, found[form])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from support.randomized import random_cases
 from support.skips import Cases
+from support.torch_modules import Packed
 from torch import Tensor, nn
 
 import onward
@@ -307,3 +308,26 @@ def test_interpolation_has_the_sizes_and_neighbors_of_torch(mode: str, tmp_path:
             x = torch.arange(2.0 * length).reshape(1, 2, length)
             expected, actual = script(x).numpy(), model(x.numpy())
             np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-4, err_msg=call)
+
+
+@pytest.mark.parametrize("seed", range(random_cases(6)))
+def test_packed_sequences_are_padded_to_the_steps_that_the_code_asks_for(seed: int, tmp_path: Path) -> None:
+    """Also where all rows are shorter than the input, and where this has a single step."""
+    rng = np.random.default_rng(seed)
+    kind, options = (nn.RNN, nn.LSTM, nn.GRU)[seed % 3], {"batch_first": bool(rng.integers(2))}
+    module = Packed(kind, float(rng.integers(2)), bool(rng.integers(3)), **options).eval()
+
+    def inputs() -> tuple[Tensor, Tensor]:
+        B, T = (int(n) for n in rng.integers(1, 6, 2))
+        x = torch.randn((B, T, 3) if options["batch_first"] else (T, B, 3))
+        return x, torch.from_numpy(rng.integers(1, T + 1, B))
+
+    scripted = torch.jit.script(module)
+    traced = torch.jit.trace(module, (torch.randn(4, 4, 3), torch.tensor([2, 3, 1, 2])), check_trace=False)
+    for name, program in (("scripted", scripted), ("traced", traced)):
+        program.save(str(tmp_path / name))
+        loaded = onward.load(tmp_path / name)
+        for x, lengths in (inputs() for _ in range(5)):
+            for y, expected in zip(loaded(x.numpy(), lengths.numpy()), module(x, lengths), strict=True):
+                np.testing.assert_allclose(y, expected.detach().numpy(), rtol=1e-5, atol=1e-5)
+                assert y.shape == expected.shape

@@ -95,6 +95,13 @@ MODULES: dict[str, Case] = {
         lambda: Packed(nn.LSTM, batch_first=True), lambda: (torch.randn(3, 6, 3), torch.tensor([3, 5, 2]))
     ),
     "packed gru": Case(lambda: Packed(nn.GRU, -1.5), lambda: (torch.randn(6, 3, 3), torch.tensor([3, 6, 2]))),
+    "packed lstm to all steps": Case(
+        lambda: Packed(nn.LSTM, 0.5, True, batch_first=True),
+        lambda: (torch.randn(3, 6, 3), torch.tensor([3, 5, 2])),
+    ),
+    "packed gru to all steps": Case(
+        lambda: Packed(nn.GRU, is_whole=True), lambda: (torch.randn(6, 2, 3), torch.tensor([3, 4]))
+    ),
     "packed rnn": Case(lambda: Packed(nn.RNN), lambda: (torch.randn(6, 3, 3), torch.tensor([6, 3, 1]))),
     "loop of lstm cells": _layer(CellLoop, 5, 2, 3),
     "loop of gru cells": _layer(GRULoop, 5, 2, 3),

@@ -49,17 +49,21 @@ class NestedState(nn.Module):
 
 
 class Packed(nn.Module):
-    """A recurrent layer over packed sequences of any order."""
+    """A recurrent layer over packed sequences of any order, up to the longest one or all steps."""
 
-    def __init__(self, kind: type[nn.Module], padding: float = 0.0, **options: Any) -> None:
+    def __init__(
+        self, kind: type[nn.Module], padding: float = 0.0, is_whole: bool = False, **options: Any
+    ) -> None:
         super().__init__()
         self.recurrent, self.padding = kind(3, 4, bidirectional=True, **options), padding
+        self.is_whole = is_whole
         self.batch_first: bool = options.get("batch_first", False)
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         packed = pack_padded_sequence(x, lengths, batch_first=self.batch_first, enforce_sorted=False)
         y, _ = self.recurrent(packed)
-        padded, counts = pad_packed_sequence(y, self.batch_first, self.padding)
+        total = x.size(1 if self.batch_first else 0) if self.is_whole else None
+        padded, counts = pad_packed_sequence(y, self.batch_first, self.padding, total)
         return padded, counts
 
 

@@ -22,7 +22,7 @@ class Steps(Tensor):
 class BatchSizes(Tensor):
     """What PyTorch calls the batch sizes of a packed sequence: here the lengths of its rows."""
 
-    longest: str = ""
+    longest: int | Symbol = 0
     rows: int | Symbol = 0
 
 
@@ -37,7 +37,7 @@ def _pack(t: Translator, input: Tensor, lengths: Tensor, batch_first: bool) -> t
         raise ArgumentError(f"the lengths of packed sequences have dtype {lengths.dtype}; expected integers")
     steps = t.add("Transpose", input, perm=_steps_first(input)) if batch_first else input.name
     counts, rows = t.cast(lengths, INT64), t.size(input, 0 if batch_first else 1)
-    longest = t.add("ReduceMax", counts, [0], keepdims=1)
+    longest = Symbol(t.add("ReduceMax", counts, [0], keepdims=0))
     shape = (*input.shape[1::-1], *input.shape[2:]) if batch_first else input.shape
     return Steps(steps, input.dtype, shape), BatchSizes(counts, INT64, (None,), longest=longest, rows=rows)
 
@@ -47,14 +47,14 @@ def _pad(
     t: Translator, data: Tensor, batch_sizes: BatchSizes, batch_first: bool, padding_value: float,
     total_length: int | Symbol,
 ) -> tuple[str, str]:  # fmt: skip
-    """Return the steps, up to the longest row or `total_length` steps, and the lengths."""
-    y = data.name
-    if not isinstance(total_length, int):
-        y = t.add("Slice", y, [0], batch_sizes.longest, [0])
-    elif total_length != data.shape[0]:
-        raise ArgumentError(
-            f"total_length is {total_length}, but must be the number of padded steps {data.shape[0]}"
-        )
+    """Return the first `total_length` steps, and the lengths."""
+    y, padded, message = data.name, t.size(data, 0), "total_length is not in the range of"
+    is_whole = t.known(t.add("Equal", total_length, padded))
+    if total_length != batch_sizes.longest and not is_whole:
+        t.require("LessOrEqual", batch_sizes.longest, total_length, f"{message} the lengths")
+        t.require("LessOrEqual", total_length, padded, f"{message} the padded steps")
+    if not is_whole:
+        y = t.add("Slice", y, [0], [total_length], [0])
     if padding_value != 0:
         steps = t.add("Range", 0, t.add("Squeeze", t.add("Shape", y, end=1), [0]), 1)
         counts = t.add("Less", t.add("Unsqueeze", steps, [1]), batch_sizes)

@@ -270,8 +270,7 @@ def _of_batch_sizes(calls: Calls, name: str, sizes: Any, *arguments: Any) -> Any
     if name == "select" and arguments == (0, 0):
         return calls.tensor(calls.cast(sizes.rows, INT64))
     if name == "size":
-        longest = Symbol(calls.add("Reshape", sizes.longest, calls.constant([], np.int64)))
-        return longest if arguments else [longest]
+        return sizes.longest if arguments else [sizes.longest]
     if name in ("to", "cpu", "detach", "contiguous"):
         return sizes
     raise ArgumentError(f"the operator {name} does not take the sizes of a packed sequence")

@@ -222,9 +222,11 @@ class Recording(Graph):
             results = self._by_rule(operation, node, known)
         if results is None or not made:
             return results and self._decided_before(operation, node, results)
-        if self.axes.is_general or not all(guard.size.is_known for guard in made.values()):
+        is_certain = all(guard.size.is_known for guard in made.values())
+        if self.axes.is_general or not is_certain:
             if all(isinstance(result, np.ndarray) for result in results):
-                self.decided |= {x: (y, made) for x, y in zip(node.outputs, results, strict=False)}  # type: ignore[misc]
+                if is_certain:  # otherwise, the hints decide nothing
+                    self.decided |= {x: (y, made) for x, y in zip(node.outputs, results, strict=False)}  # type: ignore[misc]
                 return [self.unknown(Signature.of(result), result) for result in results]
             results = self._decided_otherwise(operation, node, known, results, made)
             made = {key: guard for key, guard in made.items() if guard.condition != "= 0"}
