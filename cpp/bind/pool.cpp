@@ -379,7 +379,7 @@ void bind_pool(nb::module_& m) {
         .def("_set_axes", &Pool::set_axes, "axes"_a, "Set the axes along which carries have their rows, or -1.")
         .def("_set_calls", &Pool::set_calls, "plans"_a, "inputs"_a, "outputs"_a, "rows_first"_a, "rows_at_once"_a,
              "Set the programs of `_step`, and the (rows, time, number of axes, rate) of the inputs and outputs.")
-        .def("_step", &Pool::step, "ids"_a, "inputs"_a,
+        .def("_step", &Pool::step, "ids"_a.none(), "inputs"_a,
              nb::sig("def _step(self, ids: object, *inputs: object) -> object"),
              "Run a block of some streams and return the outputs, or None if that needs Python.")
         .def("_alike", &Pool::alike, "ids"_a.noconvert(),

@@ -138,7 +138,7 @@ private:
         if (!layouts.empty() && !(layout && has_layout(*layout))) return false;
         found = programs.find(inputs);
         if (!found.plan || found.entry->dtypes.size() != now.size() + outputs) return false;
-        can_repeat = std::ranges::all_of(inputs, &Operand::is_contiguous) && found.needs_no_value();
+        bool is_alike = std::ranges::all_of(inputs, &Operand::is_contiguous) && found.needs_no_value();
         if (other.size() != now.size()) other.clear();
         for (size_t i = 0; i < now.size(); i++) {
             const auto& shape = found.plan->core->outputs[i];
@@ -150,10 +150,11 @@ private:
             };
             if (i == other.size()) other.push_back(made());
             else if (!is_like(other[i])) other[i] = made();
-            can_repeat = can_repeat && is_like(now[i]);
+            is_alike = is_alike && is_like(now[i]);
         }
         shapes.clear();
         for (size_t i = 0; i < outputs; i++) shapes.push_back(shape_of_output(i));
+        can_repeat = is_alike;  // last: there may be no memory for the carries
         return true;
     }
 
