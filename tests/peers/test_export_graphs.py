@@ -109,6 +109,18 @@ def test_recurrent_nodes_are_exported_with_any_inputs(
     assert_exports(Model(graph), tmp_path / "m.onnx", *feeds)
 
 
+@pytest.mark.parametrize("rows", [0, 1, 3])
+@pytest.mark.parametrize("cell", ["RNN", "GRU", "LSTM"])
+def test_steps_are_exported_for_any_number_of_rows(tmp_path: Path, cell: str, rows: int) -> None:
+    layer: Any = getattr(onward, cell)(3, 6, rng=0)
+    graph, count = Graph(), len(layer.state_names)
+    inputs = [graph.add_input("x", np.float32, ("B", 3))]
+    inputs += [graph.add_input(name, np.float32, ("B", 6)) for name in layer.state_names]
+    graph.outputs = graph.add_all("Step", inputs, count, name="cell", layer=layer)
+    graph.declared_outputs = tuple(Input(f"out_{n}", np.dtype(np.float32)) for n in range(count))
+    assert_exports(Model(graph), tmp_path / "m.onnx", normal(rows, 3), *[normal(rows, 6)] * count)
+
+
 @pytest.mark.parametrize("dtype", ["object", "float16", "bfloat16", "int4", "uint2", "float8_e4m3fn"])
 def test_constants_of_every_dtype_are_exported(tmp_path: Path, dtype: str) -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes")

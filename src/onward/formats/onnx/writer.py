@@ -366,7 +366,7 @@ def _step(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> 
     write_recurrent.write(writer, layer, False, [x, "", *states], ["", *final], node.name)
     for row, output in zip(final, outputs, strict=True):
         if output:
-            writer.node("Reshape", [row, shape], output)
+            writer.node("Reshape", [row, shape], output, allowzero=1)
     return True
 
 
