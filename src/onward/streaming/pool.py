@@ -219,7 +219,7 @@ def checked_ids(ids: ArrayLike) -> Ids:
         raise DtypeError(f"ids has dtype {array.dtype}, but must hold the integers that open returned")
     if array.ndim != 1:
         raise ShapeError(f"ids has shape {array.shape}, but must be (n,), one id for each row of x")
-    return np.ascontiguousarray(array, np.uint64 if array.dtype == np.uint64 else np.int64)
+    return np.require(array, np.uint64 if array.dtype == np.uint64 else np.int64, ["C", "ALIGNED"])
 
 
 @contextmanager

@@ -130,7 +130,7 @@ class Bound:
     def _values(self, inputs: Sequence[Any], arena: Bytes) -> tuple[list[Any], Any, list[Any]]:
         """Return the spaces of a call, the values outside of them by name, and the results among them."""
         pairs = list(zip(self._owner.program.inputs, inputs, strict=True))
-        arrays = [np.asarray(array, order="C") for name, array in pairs if not name]
+        arrays = [np.require(array, requirements=["C", "ALIGNED"]) for name, array in pairs if not name]
         pairs_of_outputs = zip(self.plan.outputs, self._owner.dtypes, strict=True)
         results = [np.empty(shape, dtype) for shape, dtype in pairs_of_outputs]
         values = {name: array for name, array in pairs if name}
