@@ -11,7 +11,6 @@
 #include "bind/layers.h"
 #include "bind/module.h"
 #include "platform/dispatch.h"
-#include "run/layer_program.h"
 
 namespace python {
 
@@ -90,36 +89,6 @@ nb::tuple tuple_of(const Numbers& numbers) {
     return nb::tuple(items);
 }
 
-// Layers in sequence as a program that keeps them alive.
-template <class Real>
-nb::tuple layer_program(const std::vector<nb::object>& layers, bool batch_first) {
-    std::vector<onward::Stage<Real>> stages;
-    for (const nb::object& layer : layers) {
-        if (nb::isinstance<Stack>(layer))
-            stages.push_back(&std::get<onward::Stack<Real>>(nb::cast<const Stack&>(layer).core));
-        else
-            stages.push_back(&std::get<onward::Dense<Real>>(nb::cast<const Dense&>(layer).core));
-    }
-    struct Owner {
-        const std::vector<nb::object> layers;
-        const onward::LayerProgram<Real> core;
-    };
-    const std::shared_ptr<const Owner> owner(new Owner{layers, {std::move(stages), batch_first}});
-    nb::list inputs, outputs;
-    for (const onward::Input& input : owner->core.signature().inputs) {
-        inputs.append(nb::make_tuple(sizeof(Real) == 4 ? "float32" : "float64", input.shape, nb::none()));
-        outputs.append(sizeof(Real) == 4 ? numpy().float32 : numpy().float64);
-    }
-    const nb::object program = nb::cast(new Program(std::shared_ptr<const onward::PlanSource>(owner, &owner->core)),
-                                        nb::rv_policy::take_ownership);
-    return nb::make_tuple(program, empty({}, numpy().float32), inputs, outputs);
-}
-
-bool is_float32(const nb::object& layer) {
-    if (nb::isinstance<Stack>(layer)) return nb::cast<const Stack&>(layer).core.index() == 0;
-    return nb::cast<const Dense&>(layer).core.index() == 0;
-}
-
 // Releases the GIL while the steps run.
 void run(const Plan& plan, const nb::list& arrays, Size first, Size last) {
     const std::vector<Size>& sizes = plan.core->plan.sizes();
@@ -141,7 +110,7 @@ void run(const Plan& plan, const nb::list& arrays, Size first, Size last) {
 
 Program::Program(const In& words, const std::vector<nb::object>& weights) : Program(made(words, weights)) {}
 
-Program::Program(std::shared_ptr<const onward::PlanSource> core)
+Program::Program(std::shared_ptr<const onward::Program> core)
     : code(new Code{std::move(core)}),
       most_plans(size_t(std::clamp(most_steps / std::max(size(), Size(1)), Size(8), Size(64)))) {
     plans.reserve(most_plans);
@@ -232,11 +201,6 @@ void bind_plan(nb::module_& m) {
         .def("__len__", &Program::size)
         .def("bind", &Program::bind, "axes"_a, "throws"_a = false,
              "Return the plan for these sizes of the axes, or None if the program does not hold for them.");
-    m.def("layer_program", [](const std::vector<nb::object>& layers, bool batch_first) {
-        if (layers.empty()) throw nb::value_error("layers is empty");
-        return is_float32(layers[0]) ? layer_program<float>(layers, batch_first)
-                                     : layer_program<double>(layers, batch_first);
-    }, "layers"_a, "batch_first"_a, "Return Stacks and Denses in sequence as an entry of Plans.");
     m.def("lanes", [] { return onward::kernels<float>().L; }, "Floats in a vector.");
 }
 

@@ -41,7 +41,7 @@ private:
 
 // What the plans of a program share.
 struct Code {
-    const std::shared_ptr<const onward::PlanSource> core;
+    const std::shared_ptr<const onward::Program> core;
     Arenas arenas{};
 };
 
@@ -58,15 +58,19 @@ struct Plan {
             spaces[0] = arena;
             core->plan.run(spaces.data(), 0, core->plan.size());
         };
-        if (core->arena_size) code->arenas.with(core->arena_size, run_in);
-        else run_in(nullptr);
+        alignas(64) std::byte small[small_arena];
+        if (core->arena_size <= small_arena) run_in(small);
+        else code->arenas.with(core->arena_size, run_in);
     }
+
+private:
+    static constexpr Size small_arena = 4096;  // bytes on the stack
 };
 
 class Program {
 public:
     Program(const In& words, const std::vector<nb::object>& weights);
-    explicit Program(std::shared_ptr<const onward::PlanSource> core);
+    explicit Program(std::shared_ptr<const onward::Program> core);
     Program(const Program&) = delete;
 
     // Returns the plan for these sizes of the axes, or null if the program does not hold for them: because of its

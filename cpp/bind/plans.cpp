@@ -165,7 +165,11 @@ Found Plans::match(const std::vector<Operand>& inputs) const {
         programs = entries;
     }
     thread_local std::vector<Size> axes;
-    for (const Entry& entry : *programs) {
+    // The program that the last call found comes first: it takes a while to learn that another one does not hold.
+    const size_t count = programs->size(), first = recent < count ? size_t(recent) : 0;
+    for (size_t tried = 0; tried < count; tried++) {
+        const size_t place = first + tried < count ? first + tried : first + tried - count;
+        const Entry& entry = (*programs)[place];
         axes.assign(entry.axes, 0);
         bool holds = true;
         for (size_t i = 0; holds && i < names.size(); i++) holds = entry.signature.inputs[i].accepts(inputs[i], axes);
@@ -176,6 +180,7 @@ Found Plans::match(const std::vector<Operand>& inputs) const {
             plan->has_fitted = entry.signature.fits(*plan->core, inputs);
             work = std::max(work.load(), plan->core->work);
         }
+        if (tried) recent = place;
         return {programs, &entry, std::move(plan)};
     }
     return {};

@@ -96,6 +96,7 @@ private:
     const std::vector<nb::str> names;
     std::shared_ptr<const std::vector<Entry>> entries;
     mutable std::atomic<Size> work = 0;
+    mutable std::atomic<size_t> recent = 0;  // the program that the last call found
     mutable nb::ft_mutex mutex;  // the GIL takes its place where there is one
 };
 

@@ -242,7 +242,7 @@ bool Barrier::wait_for_others(bool stop) {
     } else {
         const Time wait =
             spin_until([&] { return generation.load(std::memory_order_acquire) != before || shared.failed(); });
-        if (position == 0 && counts_waits && wait > Time(0)) shared.add_wait(wait);  // the longest wait
+        if (position == 0 && wait > Time(0)) shared.add_wait(wait);  // the longest wait
     }
     // The next wait cannot change it yet: that takes all threads, this one included.
     return stopped.load(std::memory_order_relaxed) || shared.failed();

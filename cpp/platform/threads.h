@@ -57,8 +57,7 @@ public:
         arrived = 0, stop_requested = false;
     }
 
-    int parties;               // may change while no thread waits
-    bool counts_waits = true;  // false: threads wait here while another one works as planned
+    int parties;  // may change while no thread waits
 
 private:
     bool wait_for_others(bool stop);

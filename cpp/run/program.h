@@ -22,20 +22,6 @@ struct BoundPlan {
     explicit BoundPlan(const Kernels<float>& kernels) : plan(kernels) {}
 };
 
-// What makes plans for the sizes of calls.
-class PlanSource {
-public:
-    virtual ~PlanSource() = default;
-
-    // A plan without steps, for `bind`; the source must outlive it.
-    virtual std::unique_ptr<BoundPlan> unbound() const = 0;
-    // Makes a plan the one for these sizes of the axes; it allocates nothing if its memory suffices. Returns false, and
-    // leaves the plan as it was, if they do not satisfy the guards. Throws what the methods of Plan throw, and
-    // std::overflow_error if a size is too large; the plan is then of no use.
-    virtual bool bind(const std::vector<Size>& axes, BoundPlan& bound) const = 0;
-    virtual Size size() const = 0;  // steps
-};
-
 // What the words of a program contain, in order:
 //   a list of values, each an operation and two operands: an axis, a number, or a sum, a product or a floored quotient
 //     of values before it;
@@ -46,15 +32,19 @@ public:
 //   a list of the views that the caller asks for;
 //   a list of steps, each its length in words, its name and its arguments;
 //   how many elementary operations a run takes; files of older versions end before it.
-class Program : public PlanSource {
+class Program {
 public:
     // `weights` must outlive the program. Throws std::out_of_range or std::invalid_argument if the words are damaged.
     Program(const int64_t* words, Size n, const std::vector<PackedWeights>& weights);
     Program(const Program&) = delete;
 
-    std::unique_ptr<BoundPlan> unbound() const override { return std::make_unique<BoundPlan>(kernels); }
-    bool bind(const std::vector<Size>& axes, BoundPlan& bound) const override;
-    Size size() const override { return Size(steps.size()); }
+    // A plan without steps, for `bind`; the program must outlive it.
+    std::unique_ptr<BoundPlan> unbound() const { return std::make_unique<BoundPlan>(kernels); }
+    // Makes a plan the one for these sizes of the axes; it allocates nothing if its memory suffices. Returns false, and
+    // leaves the plan as it was, if they do not satisfy the guards. Throws what the methods of Plan throw, and
+    // std::overflow_error if a size is too large; the plan is then of no use.
+    bool bind(const std::vector<Size>& axes, BoundPlan& bound) const;
+    Size size() const { return Size(steps.size()); }  // steps
 
     // The sizes of a call, and where the arrays lie, while the steps are added.
     struct Sizes {

@@ -79,7 +79,7 @@ template <class Real>
 struct Stack<Real>::Call {
     Call(const Stack& stack, Size max_rows, Size at_once)
         : max_rows(max_rows), at_once(at_once), order(max_rows),
-          chain({&stack}, max_rows, ceil_div(at_once, max_rows), 1) {
+          chain(stack, max_rows, ceil_div(at_once, max_rows), 1) {
         std::iota(order.begin(), order.end(), Size(0));
         lengths.reserve(max_rows);
     }
@@ -191,7 +191,7 @@ void Stack<Real>::forward(const Sequence<Real>& s) const {
             team_size = int(std::min(n / row_parts, units));
             blocks = std::max(blocks, row_parts);
             for (Size i = 0; i < row_parts; i++)
-                teams.push_back(std::make_unique<Chain<Real>>(std::vector<Stage<Real>>{this}, ceil_div(s.B, blocks),
+                teams.push_back(std::make_unique<Chain<Real>>(*this, ceil_div(s.B, blocks),
                                                               std::max(lengths[0], Size(1)), team_size));
             for (size_t i = 0; s.gates && i < size_t(blocks); i++)
                 block_recordings.push_back(recordings(*this, s, order.data() + first_row(i)));

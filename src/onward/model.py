@@ -19,7 +19,7 @@ from .errors import ArgumentError
 from .graph.declared import as_declared, check_call, open_sizes, zeros_of
 from .graph.graph import Graph
 from .graph.over_time.memory import in_blocks
-from .graph.plan.planner import Planner, constants_of
+from .graph.plan.planner import Planner, size_of_weights
 from .graph.simplification.simplify import simplify
 from .layers.base_model import BaseModel, IncompatibleKeys
 from .layers.quantize import check_outputs
@@ -181,7 +181,7 @@ class Model(_core.DirectCalls, BaseModel):
         """Return the planner of the graph in which some defaults are inputs."""
         if replaced not in self._variants:
             graph = self._graph.with_defaults(replaced)
-            size = sum(array.nbytes for array in constants_of(graph))
+            size = size_of_weights(graph)
             self._variants[replaced] = Planner(simplify(graph), weights_size=size, in_blocks=in_blocks)
         return self._variants[replaced]
 

@@ -18,7 +18,6 @@
 #include "run/backward.h"
 #include "run/dense.h"
 #include "run/integers.h"
-#include "run/layer_program.h"
 #include "run/losses.h"
 #include "run/quantized_lstm.h"
 #include "run/stack.h"
@@ -154,30 +153,25 @@ void steps(const Case& c, Hash& hash) {
     Random random;
     const auto W = random.numbers<Real>(O * stack.P), b = random.numbers<Real>(O), x = random.numbers<Real>(T * B * I);
     const Dense<Real> dense({Format::native, W.data()}, b.data(), O, stack.P);
-    const LayerProgram<Real> program({&stack, &dense}, false);
-    const auto whole = program.unbound(), step = program.unbound();
-    program.bind({T, B}, *whole), program.bind({1, B}, *step);
 
     // the states before and after a block: h and, if there is one, c
     const bool lstm = c.cell == Cell::lstm;
-    std::vector<Real> states[2][2];
-    const auto run = [&](const BoundPlan& plan, Size t, std::vector<Real>& y, Size from) {
-        std::vector<std::byte*> spaces{nullptr, nullptr};
-        const auto add = [&](const Real* memory) { spaces.push_back((std::byte*)memory); };
-        const auto add_states = [&](auto& arrays) {
-            add(arrays[0].data());
-            if (lstm) add(arrays[1].data());
-        };
-        add_states(states[from]), add(x.data() + t * B * I), add_states(states[1 - from]), add(y.data() + t * B * O);
-        plan.plan.run(spaces.data(), 0, plan.plan.size());
+    std::vector<Real> states[2][2], above(T * B * stack.P);
+    const auto run = [&](Size steps, Size t, std::vector<Real>& y, Size from) {
+        auto& [h0, c0] = states[from];
+        auto& [h_n, c_n] = states[1 - from];
+        stack.forward({steps, B, {x.data() + t * B * I, B * I, I}, {above.data(), B * stack.P, stack.P}, h0.data(),
+                       lstm ? c0.data() : nullptr, nullptr, h_n.data(), lstm ? c_n.data() : nullptr});
+        Interrupt interrupt;
+        dense.forward(above.data(), steps * B, y.data() + t * B * O, interrupt);
     };
     const auto start = [&] {
         for (auto& arrays : states) arrays[0].assign(2 * B * stack.P, 0), arrays[1].assign(2 * B * H, 0);
     };
     std::vector<Real> streamed(T * B * O), stepped(T * B * O);
-    start(), run(*whole, 0, streamed, 0);
+    start(), run(T, 0, streamed, 0);
     start();
-    for (Size t = 0; t < T; t++) run(*step, t, stepped, t % 2);
+    for (Size t = 0; t < T; t++) run(1, t, stepped, t % 2);
     if (streamed != stepped) throw std::runtime_error("a block and its steps give different results");
     hash.add(streamed);
 }

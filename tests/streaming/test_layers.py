@@ -9,9 +9,10 @@ from support.skips import counted_cases
 
 import onward
 from onward.errors import ArgumentError
+from onward.graph.of_layers import graph_of
 from onward.streaming.graph_pool import SequencePool
 from onward.streaming.graph_stream import SequenceStream
-from onward.streaming.layers import StreamingModel, streamed_layers
+from onward.streaming.layers import streamed_layers
 
 MODELS: dict[str, Callable[[], onward.Sequential]] = {
     "softmax": lambda: onward.Sequential(
@@ -63,17 +64,17 @@ def test_blocks_of_recurrent_and_linear_layers_have_the_bits_of_a_call_and_run_i
             assert net.step_shape is not None
             x = rng.standard_normal((50, B, *net.step_shape)).astype(dtype)
             given = x.swapaxes(0, 1) if net.batch_first else x
-            axis, y, streaming = int(net.batch_first), net(given), StreamingModel(net)
-            streamed = streamed_layers(net, streaming, B, pooled=False)
-            pooled = streamed_layers(net, streaming, 1, pooled=True)
-            assert streamed is not None and pooled is not None, "they run in NumPy"
-            stream, pool = SequenceStream(streamed, B), SequencePool(pooled, B)
+            axis, y, streamed = int(net.batch_first), net(given), streamed_layers(net)
+            stream, pool = SequenceStream(streamed, B), SequencePool(streamed, B)
             # blocks of one step, of no steps, and of up to 20
             ends = np.cumsum([1, 0, 1, 7, *rng.integers(0, 21, 4)]).clip(max=50)
             blocks = [stream(block) for block in np.split(given, ends, axis)]
             np.testing.assert_array_equal(np.concatenate(blocks, axis), y, strict=True)
             for T in (1, 7, 50):
-                assert streamed.planner.ready((*streamed.initial, *streamed.blocks(T, B)), {}) is not None
+                assert (
+                    streamed.planner.ready((*streamed.layers.zeros(B), *streamed.blocks(T, B)), {})
+                    is not None
+                )
             ids = pool.open(B)
             steps = np.stack([pool.step(ids, x_t) for x_t in x], axis)
             np.testing.assert_array_equal(steps, y, strict=True)
@@ -103,6 +104,22 @@ def test_streams_of_a_softmax_take_the_weights_at_their_start(dtype: str) -> Non
         net.load_state_dict({key: 2 * weight for key, weight in net.state_dict().items()})
         np.testing.assert_array_equal(stream(x), whole)
         np.testing.assert_array_equal([pool.step(ids, step[None])[0] for step in x], whole)
+
+
+def test_a_subclass_with_a_call_of_its_own_streams_what_it_computes() -> None:
+    class Doubled(onward.Linear):
+        def run(self, x: Any, *others: Any) -> Any:
+            y, state = super().run(x, *others)
+            return 2 * y, state
+
+    net, x = onward.Sequential(onward.GRU(5, 7, rng=0), Doubled(7, 3, rng=1)), inputs("softmax", 6)
+    stream, pool = net.stream(), net.pool(2)
+    ids, y = pool.open(2), net(x)
+    np.testing.assert_array_equal([stream(step) for step in x[:4]] + [*stream(x[4:])], y)
+    np.testing.assert_array_equal([pool.step(ids, np.stack([step] * 2))[1] for step in x], y)
+    assert stream.finish().shape == (0, 3)
+    with pytest.raises(ArgumentError, match="is not a layer that a graph can hold"):
+        graph_of(net)
 
 
 @pytest.mark.parametrize("index", [-1, 11])

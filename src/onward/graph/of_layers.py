@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,7 +34,7 @@ OPERATION_OF = by_function(OPERATORS)
 
 def planner_of(model: BaseModel, with_state: bool, lengths: bool = False) -> Planner:
     """Return the planner of a layer or a Sequential, whose graph takes and returns states if `with_state`."""
-    graph = graph_of(model, lengths)
+    graph = graph_of(model.frozen(), lengths, is_layer=True)
     return Planner(simplify(graph if with_state else from_zeros(graph)))
 
 
@@ -54,21 +53,24 @@ def recorded_recurrence(layer: Recurrence, inputs: Inputs) -> tuple[Sequence[Arr
     return results[:count], shown
 
 
-def graph_of(model: BaseModel, lengths: bool = False, recorded: dict[str, str] | None = None) -> Graph:
+def graph_of(
+    model: BaseModel, lengths: bool = False, recorded: dict[str, str] | None = None, is_layer: bool = False
+) -> Graph:
     """Return the graph of a layer or a Sequential, from the input `x` to the output `y`.
 
     With `lengths`, it has an int32 input `lengths` (B,). Each recurrent layer adds its initial state to the
     inputs (h0, c0) and its final state to the outputs (h_n, c_n); if there are several, the names start with
-    the layer's: `2.h0`. `recorded` takes the values of a `Recurrence` that traces show, by name. Raises
-    ArgumentError for a layer of another kind.
+    the layer's: `2.h0`. `recorded` takes the values of a `Recurrence` that traces show, by name. If
+    `is_layer`, indices below 0 are out of range, as in layers; otherwise they count from the end. Raises
+    ArgumentError for a layer of another kind, and for one whose call is not that of Onward's class.
     """
     layers = list(model) if isinstance(model, Sequential) else [model]
     states = len(model.recurrent_sublayers())
-    builder = _Builder(layers, model, lengths, recorded)
+    builder = _Builder(layers, model, lengths, recorded, is_layer)
     y = "x"
     for index, layer in enumerate(layers):
         kind = next((kind for kind in KINDS if isinstance(layer, kind)), None)
-        if kind is None:
+        if kind is None or not calls_as_its_class(layer):
             raise ArgumentError(f"layer {index}, {layer!r}, {layer.without_graph}")
         builder.label = str(index), ""
         builder.prefix = f"{index}." if states > 1 else ""
@@ -79,16 +81,29 @@ def graph_of(model: BaseModel, lengths: bool = False, recorded: dict[str, str] |
     return builder.graph
 
 
+def calls_as_its_class(layer: BaseModel) -> bool:
+    """Whether a layer computes what its class of Onward does: a subclass may do something else."""
+    package = Layer.__module__.rpartition(".")[0]
+    kind = next(each for each in type(layer).__mro__ if each.__module__.startswith(package))
+    return all(getattr(type(layer), name) is getattr(kind, name) for name in ("__call__", "run", "sublayers"))
+
+
 class _Builder(Recorder):
     """A graph under construction: its layers, their names, and the outputs."""
 
     prefix = ""  # before the names of the states
 
     def __init__(
-        self, layers: list[BaseModel], model: BaseModel, lengths: bool, recorded: dict[str, str] | None
+        self,
+        layers: list[BaseModel],
+        model: BaseModel,
+        lengths: bool,
+        recorded: dict[str, str] | None,
+        is_layer: bool,
     ) -> None:
         super().__init__(Graph())
-        self.recorded, self.dtype, self.batch_first = recorded, model.dtype, model.batch_first
+        self.recorded, self.is_layer = recorded, is_layer
+        self.dtype, self.batch_first = model.dtype, model.batch_first
         axes = _input_axes(layers, model.batch_first)
         takes_indices = any(isinstance(layer, Embedding) for layer in layers)
         self.graph.add_input("x", np.int64 if takes_indices else self.dtype, axes)
@@ -99,7 +114,9 @@ class _Builder(Recorder):
     def constant(self, value: ArrayLike) -> str:
         """Add an array, converted to the model's dtype if it contains floats, and return its name."""
         array = np.asarray(value)
-        return self.graph.add_constant(array.astype(self.dtype) if array.dtype.kind == "f" else array)
+        return self.graph.add_constant(
+            array.astype(self.dtype, copy=False) if array.dtype.kind == "f" else array
+        )
 
 
 def _input_axes(layers: list[BaseModel], batch_first: bool) -> tuple[int | str, ...]:
@@ -135,7 +152,7 @@ def _over_time(b: _Builder, layer: Any, x: str) -> str:
 
 
 def _recurrent(b: _Builder, layer: Any, x: str, initial: Sequence[str]) -> tuple[str, Sequence[str]]:
-    time_first = copy.copy(layer)
+    time_first = layer.frozen()  # with the same packed weights
     time_first.__dict__["batch_first"] = False
     outputs = ("", *(f"{b.prefix}{part}_n" for part in layer.state_names))
     inputs = (x, b.lengths, *initial)
@@ -168,6 +185,9 @@ def _quantized(b: _Builder, weights: dict[str, Array]) -> tuple[str, str]:
 
 def _embedding(b: _Builder, layer: Any, x: str) -> str:
     weights = layer.weights_by_name()
+    if b.is_layer:
+        end = b.constant(np.int64(layer.num_embeddings))
+        x = b.add("Where", b.add("Less", x, b.constant(np.int64(0))), end, x)
     y = b.add("Gather", b.graph.add_constant(weights["weight"]), x)
     if not layer.precision:
         return y

@@ -86,7 +86,6 @@ class GraphPool(Pool):
     def _set_rows_of_carries(self, rows: Rows) -> None:
         axes = rows.axes[: self._count]
         self._set_axes([-1 if axis is None else axis for axis in axes])
-        self._takes_rows = None not in axes
 
     def _ports(self, rows: Rows) -> tuple[list[Port], list[Port], bool]:
         """Return the ports of the inputs and the outputs, and whether their rows come first in a call."""
@@ -212,7 +211,7 @@ class SequencePool(GraphPool):
         if self._last is None:
             self._last = replace(apart(model, self._row_axes), planner=model.last_planner)
             if rows.are_together:
-                if model.takes_rows:
+                if model.layers is not None:
                     self._last = replace(rows, planner=model.last_planner)
                     return self._last
                 with suppress(ArgumentError):  # steps after the last one may be those of one row

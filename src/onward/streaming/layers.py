@@ -1,9 +1,10 @@
-"""Streams and pools of layers: as a program of the core, as that of their graph, or layer by layer."""
+"""Streams and pools of layers, which run as programs of their graph."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from operator import is_not
 from typing import Any, ClassVar, Self, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -17,13 +18,10 @@ from ..core.checks import MOST_ROWS, enough_memory, integer
 from ..errors import ArgumentError
 from ..graph.graph import Graph, Input
 from ..graph.of_layers import graph_of
-from ..graph.over_time.named_carries import from_zeros
-from ..graph.over_time.sequences import streamed_over_time
 from ..graph.over_time.streamed import Carry, Layout, Streamed, TimeAndBatch
+from ..graph.simplification.simplify import simplify
 from ..layers import Dropout, Last
 from ..layers.base_model import BaseModel, call
-from ..layers.linear import Embedding
-from ..layers.sequential import consecutive_layers
 from .graph_pool import SequencePool
 from .graph_stream import SequenceStream
 from .state import Ids
@@ -34,22 +32,19 @@ States: TypeAlias = tuple[Array, ...]  # h (L, B, P) and, if there is one, c (L,
 def stream(model: BaseModel, batch: int | None) -> SequenceStream:
     """A stream of a model; `Layer.stream` documents the arguments."""
     batch = None if batch is None else integer("batch", batch, 1, MOST_ROWS)
-    streaming = StreamingModel(model)
     with enough_memory(f"the states of batch={batch}"):
-        return SequenceStream(streamed_layers(model, streaming, batch or 1, pooled=False), batch)
+        return SequenceStream(streamed_layers(model), batch)
 
 
 def pool(model: BaseModel, capacity: int, max_capacity: int | None) -> SequencePool:
     """A pool of a model; `Layer.pool` documents the arguments."""
-    streamed = streamed_layers(model, StreamingModel(model), 1, pooled=True)
-    return SequencePool(streamed, capacity, max_capacity)
+    return SequencePool(streamed_layers(model), capacity, max_capacity)
 
 
 class StreamingModel:
     """A causal model that keeps its present weights: loading weights into the original has no effect on it.
 
-    `kernels` are the core's objects that compute the whole model, if there are such. Raises ArgumentError for
-    a model that needs future steps.
+    Raises ArgumentError for a model that needs future steps or has no state.
     """
 
     owner: ClassVar[str] = "Onward"
@@ -63,16 +58,15 @@ class StreamingModel:
                     else "it needs the whole sequence at once"
                 )
                 raise ArgumentError(f"{layer!r} cannot stream: {why}")
-        self.model = frozen(model)
+        for layer in model.recurrent_sublayers():
+            _ = layer.step_kernel  # which calls and all streams share
+        self.model = model.frozen()
         self.layers = self.model.recurrent_sublayers()
         if not self.layers:
             raise ArgumentError(f"{model!r} cannot stream: it has no recurrent layer")
         assert self.model.step_shape is not None  # a recurrent layer has one
         self.step_shape = self.model.step_shape
         self.batch_first = self.model.batch_first
-        changing = [layer for layer in consecutive_layers(self.model) if not layer.unchanged_by_step]
-        kernels = [layer.step_kernel for layer in changing]
-        self.kernels: list[Any] = [] if None in kernels else kernels
         self._weights = dict(self.model.weights_by_name())
         self.names = [f"{i}.{name}" for i, layer in enumerate(self.layers) for name in layer.state_names]
         # the present step is the last one: Last passes each step through, as Dropout does
@@ -162,104 +156,56 @@ class StreamingModel:
         return np.flatnonzero(is_open).astype(np.int64, copy=False), states
 
 
-def _graph_of(model: BaseModel) -> Graph:
-    """Return the graph of a model, in which an index below 0 is out of range, as in a layer."""
-    graph = graph_of(model)
-    rows = [layer.num_embeddings for layer in model.sublayers().values() if isinstance(layer, Embedding)]
-    if not rows:
-        return graph
-    x, checked = graph.inputs[0].name, Graph()
-    checked.inputs, checked.constants = graph.inputs, dict(graph.constants)
-    zero, end = (checked.add_constant(np.array(n), f"index/{n}") for n in (0, rows[0]))
-    below, *_ = checked.add_all("Less", (x, zero), ("index/is_below",))
-    index, *_ = checked.add_all("Where", (below, end, x), ("index",))
-    nodes = [n.with_inputs(*(index if name == x else name for name in n.inputs)) for n in graph.nodes]
-    return graph.replaced(nodes=[*checked.nodes, *nodes], constants=checked.constants)
-
-
 class LayerPlanner:
-    """Runs a block through layers, from their states and x to the next states and y, as a `Planner` does.
-
-    Recurrent and dense layers in sequence have a program of their own rather than that of their graph: it is
-    made in 0.1 ms instead of 25, and float64 runs in the core. All others run one after the other.
-    """
+    """Runs a block through layers that have no graph, one after the other, as a `Planner` runs a graph."""
 
     def __init__(self, model: StreamingModel, names: Sequence[str], at_end: bool) -> None:
         self._model, self._at_end = model, at_end  # at the end of a sequence, the outputs are y alone
-        runs_in_core = model.kernels and not at_end
-        programs = [_core.layer_program(model.kernels, model.batch_first)] if runs_in_core else []
-        self.ready = _core.Plans(names, programs)
+        self.ready = _core.Plans(names, [])
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
         """Run a block. Raises the errors of the layers."""
-        ready: tuple[Any, ...] | None = self.ready(inputs, {})
-        if ready is not None:
-            return ready
         model, (*states, x) = self._model, inputs
         y, state = model.every_step.run(x, model.join(tuple(states)), None, call)
         return (y,) if self._at_end else (*model.check_state(state, states[0].shape[1]), y)
 
 
-def _by_layers(model: StreamingModel, batch: int) -> Streamed:
-    """Return what runs the layers of a model themselves."""
+def _streamed(model: StreamingModel) -> Streamed:
+    """Return what runs the blocks of a model, for any rows: its graph, or its layers one after the other."""
     axes = TimeAndBatch(1, 0) if model.batch_first else TimeAndBatch(0, 1)
-    pairs = zip(model.names, model.zeros(batch), strict=True)
+    layout = Layout((1, 1, *model.step_shape), axes)
+    pairs = zip(model.names, model.initial, strict=True)
     carries = tuple(Carry(name, initial, TimeAndBatch(batch=1)) for name, initial in pairs)
-    layout, graph = Layout((1, 1, *model.step_shape), axes), Graph()
-    graph.inputs[:] = [Input(carry.name, carry.initial.dtype, carry.sizes) for carry in carries]
-    dtype = model.model.dtype if model.step_shape else np.dtype(np.int64)
-    graph.inputs.append(Input("x", dtype, layout.declared))
-    names = [declared.name for declared in graph.inputs]
-    found = Streamed(graph, carries, (layout,), (axes,), last=graph, layers=model)
-    found.planner, found.last_planner = (LayerPlanner(model, names, at_end) for at_end in (False, True))
-    found.takes_rows = True
+    try:
+        graph = simplify(graph_of(model.every_step, is_layer=True))
+    except ArgumentError:  # for a layer of another kind
+        inputs = [Input(carry.name, carry.initial.dtype, carry.sizes) for carry in carries]
+        dtype = model.model.dtype if model.step_shape else np.dtype(np.int64)
+        none = Graph([*inputs, Input("x", dtype, layout.declared)])
+        found = Streamed(none, carries, (layout,), (axes,), last=none, layers=model)
+        names = [declared.name for declared in none.inputs]
+        found.planner, found.last_planner = (LayerPlanner(model, names, at_end) for at_end in (False, True))
+    else:
+        (x, *states), (y, *final) = graph.inputs, graph.outputs
+        block = graph.replaced(inputs=[*states, x], outputs=(*final, y), declared_outputs=())
+        last = block.replaced(outputs=(y,))
+        found = Streamed(block, carries, (layout,), (axes,), last=last, layers=model)
+    found.planner(*found.initial, *found.blocks(1, 1))  # compiles a program
     return found
 
 
-def _streamed(model: StreamingModel, batch: int, pooled: bool) -> Streamed:
-    """Return what runs the blocks of a model: the core, the program of its graph, or its layers.
-
-    Layers whose steps are no kernels of the core need a graph, also if that runs in NumPy. Raises
-    ArgumentError if there is none.
-    """
-    if model.kernels:
-        return _by_layers(model, batch)
-    needs_graph = any(layer.step_kernel is None for layer in model.layers)
-    try:
-        found = streamed_over_time(from_zeros(_graph_of(model.every_step)), None, {}, batch, pooled)
-        found.layers, inputs = model, (*found.initial, *found.blocks(1, batch))
-        found.planner(*inputs)
-        if needs_graph or found.planner.ready(inputs, {}) is not None:
-            return found
-    except ArgumentError:  # for a layer of another kind
-        if needs_graph:
-            raise
-    return _by_layers(model, batch)
+# What runs the blocks of a model with some weights, which its streams share.
+_known = WeakKeyDictionary[BaseModel, tuple[list[Any], Streamed]]()
 
 
-# What runs the blocks of a model with some weights, by batch size, which its streams share.
-_known = WeakKeyDictionary[BaseModel, tuple[list[Any], dict[Any, Streamed]]]()
-MAX_KNOWN = 8  # of a model
+def streamed_layers(model: BaseModel) -> Streamed:
+    """Return what runs the blocks of a model with its present weights.
 
-
-def streamed_layers(model: BaseModel, streaming: StreamingModel, batch: int, pooled: bool) -> Streamed:
-    """Return what runs the blocks of a model; if `pooled`, for the rows of a pool.
-
-    Raises ArgumentError for a model that needs a graph and has none.
+    Raises ArgumentError for a model that needs future steps or has no state.
     """
     weights = [layer.own_weights for layer in model.sublayers().values()]  # which are replaced as a whole
-    known, found = _known.get(model, ([], {}))
-    if len(known) != len(weights) or any(a is not b for a, b in zip(known, weights, strict=True)):
-        found = {}
-    if (batch, pooled) not in found:
-        made = _streamed(streaming, batch, pooled)
-        found = {**dict(list(found.items())[1 - MAX_KNOWN :]), (batch, pooled): made}
+    known, found = _known.get(model, ([], None))
+    if found is None or len(known) != len(weights) or any(map(is_not, known, weights)):
+        found = _streamed(StreamingModel(model))
         _known[model] = weights, found
-    return found[batch, pooled]
-
-
-def frozen(model: BaseModel) -> BaseModel:
-    """Prepare a model for streaming; all its streams share one packed copy of the present weights."""
-    for layer in model.sublayers().values():
-        _ = layer.step_kernel
-    return model.frozen()
+    return found

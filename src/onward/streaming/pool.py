@@ -45,7 +45,6 @@ class Pool(_core.Pool):
         self._model = model
         self._max = sys.maxsize if max_capacity is None else integer("max_capacity", max_capacity, 1)
         self._lock = CallLock()  # held to change streams, and for several calls of the core
-        self._takes_rows = False  # whether the core takes the carries of several streams in one array
         for carry in model.carries:
             if carry.initial.dtype.hasobject:
                 raise ArgumentError(f"{carry.name} holds texts, which a pool cannot keep: use a stream")
@@ -179,23 +178,16 @@ class Pool(_core.Pool):
     def _states(self, ids: Ids) -> Any:
         """Return the carries of each stream, or of all together if they are the states of layers."""
         numbers, layers = self._indices(ids), self._model.layers
-        if layers is not None and not len(numbers):
-            return layers.zeros(0)
-        if layers is not None and self._takes_rows:
-            return tuple(self._get(numbers))
-        states = [self._get(numbers[i : i + 1]) for i in range(len(numbers))]
-        return (
-            states if layers is None else tuple(np.concatenate(each, 1) for each in zip(*states, strict=True))
-        )
+        if layers is None:
+            return [self._get(numbers[i : i + 1]) for i in range(len(numbers))]
+        return tuple(self._get(numbers)) if len(numbers) else layers.zeros(0)
 
     def _set_state(self, ids: Ids, states: Any) -> None:
         numbers = self._indices(ids)
-        if self._model.layers is not None and self._takes_rows:
-            self._put([(numbers, states)])
-            return
         if self._model.layers is not None:
-            states = [[array[:, i : i + 1] for array in states] for i in range(len(ids))]
-        self._set(numbers, states)
+            self._put([(numbers, states)])
+        else:
+            self._set(numbers, states)
 
     def _continue(self, ids: Ids, states: Any) -> None:
         """Replace all streams by those with these ids and states."""

@@ -67,7 +67,7 @@ def rows_for(streamed: Streamed, shapes: Sequence[tuple[int, ...]]) -> Rows:
 def together(streamed: Streamed, shapes: Any, choices: Sequence[Sequence[int]]) -> Rows | None:
     """Return how rows run together, if they can; `choices` are the possible axes of each input."""
     count = len(streamed.carries)
-    if streamed.takes_rows:
+    if streamed.layers is not None:
         axes = [each[0] for each in choices]
         return Rows(streamed.planner, axes, [each.batch for each in streamed.outputs], True)
     try:

@@ -19,7 +19,6 @@ from ..errors import ArgumentError, OnwardError
 from ..layers.base_model import BaseModel, call
 from ..layers.recurrence import Recurrence
 from ..layers.recurrent import LayerRecord, Recurrent
-from ..streaming.layers import frozen
 from . import explore, picture
 
 if TYPE_CHECKING:
@@ -272,7 +271,7 @@ def trace(
     elif batch_first:
         x, y = x.swapaxes(0, 1), y.swapaxes(0, 1) if has_steps else y
     initial = None if state is None else [inputs.initial for _, inputs in calls]
-    answer = None if has_steps else partial(_answer, frozen(model), x, initial, batch_first)
+    answer = None if has_steps else partial(_answer, model.frozen(), x, initial, batch_first)
     return Trace(x, y, recorded, answer, model=model.frozen() if state is None else None)
 
 

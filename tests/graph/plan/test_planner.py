@@ -16,6 +16,8 @@ from support.running import bound, weights_of
 
 import onward
 from onward.graph import Graph, Model
+from onward.graph.of_layers import graph_of
+from onward.graph.plan.planner import Planner, size_of_weights
 from onward.graph.plan.view import View
 
 RNG = np.random.default_rng(0)
@@ -379,3 +381,14 @@ def test_an_unused_input_that_the_core_does_not_hold_is_accepted(dtype: Any) -> 
     graph.outputs = (graph.add("Tanh", x),)
     unused = [] if dtype is None else np.zeros(3, dtype)
     np.testing.assert_array_equal(Model(graph)(normal(2), unused).shape, (2,))
+
+
+def test_the_weights_of_recurrent_layers_raise_the_limit_of_work() -> None:
+    """A stream of a graph refused long blocks of few numbers: its constants held none of the weights."""
+    layer = onward.LSTM(1, 30, 2, rng=0)
+    expected = sum(weight.nbytes for weight in layer.state_dict().values())
+    assert size_of_weights(graph_of(layer)) == expected
+    planner = Planner(graph_of(layer))
+    before, x = planner.limit.work, normal(500, 1, 1)
+    planner(x, *layer(x[:1])[1])
+    assert planner.limit.work >= max(before, 1000 * x.size * expected // 4)

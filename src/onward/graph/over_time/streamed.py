@@ -109,10 +109,9 @@ class Streamed:
     latency: int = 0
     every_step: bool = True  # whether each step completes one step of each output over time
     last: Graph | None = None
-    layers: Any = None  # a `StreamingModel`, if the graph is that of layers, whose sequences never end
+    layers: Any = None  # a `StreamingModel` for layers, which take any rows, and whose sequences never end
     planner: Any = field(init=False)  # what runs the graph: a `Planner`, or what runs like one
     last_planner: Any = field(init=False)
-    takes_rows: bool = field(init=False, default=False)  # whether that takes any rows on the batch axes
 
     def __post_init__(self) -> None:
         self.planner = Planner(self.graph, max_programs=MAX_PROGRAMS)

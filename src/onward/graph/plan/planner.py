@@ -53,9 +53,8 @@ class Planner:
         self.graph = graph
         self._weights_size = weights_size  # in bytes, of a whole model before it was simplified
         if weights is None:
-            constants = list(constants_of(graph))
-            weights = Weights(frozenset(map(Identity, constants)))
-            self._weights_size = weights_size or sum(array.nbytes for array in constants)
+            weights = Weights(frozenset(map(Identity, constants_of(graph))))
+            self._weights_size = weights_size or size_of_weights(graph)
         self._weights = weights
         self._parameters, self._max_programs, self._in_blocks = parameters, max_programs, in_blocks
         self._varying: set[int] = set()
@@ -254,6 +253,17 @@ def constants_of(graph: Graph) -> Iterator[Any]:
     for node in graph.nodes:
         for body in bodies(node):
             yield from constants_of(body)
+
+
+def size_of_weights(graph: Graph) -> int:
+    """Return how many bytes the constants of a graph and its bodies take, and the weights of its layers."""
+    arrays = list(graph.constants.values())
+    for node in graph.nodes:
+        if "layer" in node.attributes:
+            arrays += node.attributes["layer"].own_weights.values()
+    return sum(array.nbytes for array in arrays) + sum(
+        size_of_weights(body) for node in graph.nodes for body in bodies(node)
+    )
 
 
 def _prepared(segment: Any, weights: Weights, parameters: bool) -> Any:
