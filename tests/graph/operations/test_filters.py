@@ -116,6 +116,31 @@ def test_few_outputs_or_terms_of_strided_windows_and_of_channels_last_have_the_b
             assert is_filter or (to_last and M > FEW_CHANNELS)
 
 
+def test_windows_at_the_ends_of_a_long_line_have_the_bits_of_a_padded_line() -> None:
+    """A long line is not copied, but both of its ends are, with their padding."""
+    rng = np.random.default_rng(3)
+    for case, is_depthwise in itertools.product(range(random_cases(6)), (False, True)):
+        C, k, dilation = (int(rng.integers(low, high)) for low, high in ((2, 40), (1, 6), (1, 4)))
+        group, M = (C, C) if is_depthwise else (1, int(rng.integers(1, 5)))
+        pads = [int(pad) for pad in rng.integers(0, 12, 2) * [(0, 1), (1, 0), (1, 1)][case % 3]]
+        T = (1 << 16) // C + int(rng.integers(1, 40))
+        x, W, bias = floats(rng, 2, C, T), floats(rng, M, C // group, k), floats(rng, M)
+        replace_some(rng, x, SPECIAL[3:])
+        attributes = {"group": group, "dilations": [dilation]}
+        for after, _ in itertools.product(("Identity", "Relu", "Tanh"), each_isa()):
+            found = []
+            for line, sides in ((x, pads), (np.pad(x, [(0, 0), (0, 0), pads]), [0, 0])):
+                own = attributes | {"pads": sides}
+                planner = Planner(between_layouts("Conv", [x, W, bias], own, (False, False), after))
+                found += [
+                    planner(line)[0].tobytes(),
+                    np.concatenate([planner(row[None])[0] for row in line]).tobytes(),
+                ]
+                steps = [step for program in planner.programs for step in described_steps(program)]
+                assert not any(step.startswith("fill_border") for step in steps), steps
+            assert len({*found}) == 1, (own, C, M, T)
+
+
 def replace_some(rng: Any, a: Any, numbers: Any) -> None:
     """Replace random elements of an array by some numbers."""
     a.flat[rng.integers(a.size, size=1 + a.size // 20)] = rng.choice(numbers, 1 + a.size // 20)

@@ -17,6 +17,7 @@ WEIGHTS = {
     "W": np.random.default_rng(1).standard_normal((16, 4, 3)).astype(np.float32),
     "V": np.random.default_rng(2).standard_normal((16, 16, 3)).astype(np.float32),
     "M": np.random.default_rng(3).standard_normal((9, 16)).astype(np.float32),
+    "U": np.random.default_rng(4).standard_normal((4, 3, 4)).astype(np.float32),
     "pads": np.array([0, 0, 2, 0, 0, 1]),
     "half": np.array(0.5, np.float32),
     "split": np.array([1, 4, 4, 9]),
@@ -68,6 +69,12 @@ GRAPHS = {
         node("Reshape", "c merged", "d"),
         node("Transpose", "d", "y", perm=[2, 0, 1]),
     ],
+    "output in parts": [node("ConvTranspose", "x U", "y", strides=[2])],
+    "parts that are read again": [
+        node("ConvTranspose", "x U", "a", strides=[2]),
+        node("Neg", "a", "b"),
+        node("Concat", "b a", "y", axis=0),
+    ],
     "pads that meet": [
         node("Tanh", "x", "a"),
         node("Pad", "a pads", "p"),
@@ -93,9 +100,10 @@ def test_graphs_with_copies_match_numpy(name: str) -> None:
     ("name", "steps"),
     [
         ("padded product", 5),
-        ("concatenated functions", 3),
-        ("padded twice", 5),
+        ("concatenated functions", 2),
+        ("padded twice", 4),
         ("flattened and transposed", 4),
+        ("output in parts", 5),
     ],
 )
 def test_copies_are_removed(name: str, steps: int) -> None:

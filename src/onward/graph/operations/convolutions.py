@@ -19,8 +19,10 @@ from .sliding import (
     WINDOW,
     channels_first,
     channels_last,
+    ends_apart,
     filter_size,
     has_adjacent_steps,
+    has_far_ends,
     is_worth_transposing,
     pad_view,
     padded_size,
@@ -137,24 +139,39 @@ def filter_rows(
     has_few = is_depthwise or M // groups <= (few_outputs(b) if groups == 1 else FEW_OF_GROUP)
     transposes = groups == 1 and has_few and not is_adjacent and can_transpose(b, W, g)
     keeps_order = is_adjacent and (has_few or C <= FEW_CHANNELS)
+    in_order = has_few and (is_adjacent or transposes)
+    if has_few and is_adjacent and n == 1 and has_far_ends(x, g):
+        y = channels_last(b.new(N, M, *g.out))
+        for part, windows, target in ends_apart(b, first, g, y):
+            if is_depthwise:
+                depthwise(b, part, W, bias, windows, target)
+            else:
+                _add_filters(b, "filter", part, windows, (W, bias, scale), groups, target)
+        return channels_first(y)
     last = pad_view(b, first, g.sides, b.scalar(0.0), not keeps_order and not (transposes and step == 1))
     if transposes:
         last, g = with_unit_stride(b, last, g) if step > 1 else (with_adjacent_steps(b, last), g)
     elif step > 1 and C > 1 and has_adjacent_steps(last):
         last = b.contiguous(last)  # the windows are not adjacent in any case
     if is_depthwise:
-        y = depthwise(b, last, W, bias, g)
-    else:
-        in_order = has_few and (is_adjacent or transposes)
-        y = channels_last(b.new(N, M, *g.out)) if in_order else new_rows(b, (N, *g.out), M)
-        for group, own, windows in windows_of_groups(last, g, groups, M):
-            make, target = partial(_filters, W, bias, scale, own), y.sliced(1 + n, own.start, own.stop)
-            packed = b.packed((W, bias, scale), ("filters", group), make)
-            if in_order or groups == 1:
-                b.add("filter" if in_order else "product", packed, windows, 1 + n, None, target)
-            else:
-                b.add("copy", product_step(b, packed, windows, M // groups, 1 + n), target)
+        return channels_first(depthwise(b, last, W, bias, g))
+    y = channels_last(b.new(N, M, *g.out)) if in_order else new_rows(b, (N, *g.out), M)
+    _add_filters(b, "filter" if in_order else "product", last, g, (W, bias, scale), groups, y)
     return channels_first(y)
+
+
+def _add_filters(
+    b: Builder, step: str, x: View, g: Geometry, weights: tuple[Any, Any, Any], groups: int, y: View
+) -> None:
+    """Multiply the windows over the padded x (N, *in, C) by the filters of each group: y (N, *out, M)."""
+    n, M = len(g.kernel), y.shape[-1]
+    for group, own, windows in windows_of_groups(x, g, groups, M):
+        packed = b.packed(weights, ("filters", group), partial(_filters, *weights, own))
+        target = y.sliced(1 + n, own.start, own.stop)
+        if step == "filter" or groups == 1:
+            b.add(step, packed, windows, 1 + n, None, target)
+        else:
+            b.add("copy", product_step(b, packed, windows, M // groups, 1 + n), target)
 
 
 def few_outputs(b: Builder) -> int:
@@ -193,7 +210,9 @@ def filter_matrix(W: NDArray[Any]) -> NDArray[Any]:
     return W.transpose(0, *range(2, W.ndim), 1).reshape(len(W), -1)
 
 
-def depthwise(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None, g: Geometry) -> View:
+def depthwise(
+    b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None, g: Geometry, y: View | None = None
+) -> View:
     """Convolve each channel with its own kernel; y (N, *out, C) sums over the taps in order."""
     weights = b.constant(np.ascontiguousarray(W.reshape(len(W), -1).T))
-    return window_step(b, "weighted_sum", x, g, weights, None if bias is None else b.constant(bias))
+    return window_step(b, "weighted_sum", x, g, weights, None if bias is None else b.constant(bias), y)

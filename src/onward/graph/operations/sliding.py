@@ -10,6 +10,8 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from .reductions import bounds
 
+# Copying fewer elements, or lines that are shorter for their padding, takes as long as steps for their ends.
+LARGE, LONG = 1 << 16, 32
 FEW_COPIED = 16  # channels; copying more takes longer than computing the unused units of a vector
 
 # The attributes of operations with windows, apart from the size of the kernel.
@@ -42,7 +44,7 @@ def is_worth_transposing(b: Builder, C: int, taps: int, outputs: int, windows: A
 
 
 def with_unit_stride(b: Builder, x: View, g: Geometry) -> tuple[View, Geometry]:
-    """Return a copy of x (N, *in, C) with adjacent steps, over which windows with the last stride s have stride 1.
+    """Return x (N, *in, C) with adjacent steps, and windows with the last stride s as windows with stride 1.
 
     The elements of s adjacent steps become C s channels; s divides the size of the kernel.
     """
@@ -74,6 +76,36 @@ def pad_view(b: Builder, x: View, sides: Sides, value: View, has_channels_last: 
     return y
 
 
+def has_far_ends(x: View, g: Geometry) -> bool:
+    """Whether padding a copy of x (N, C, T) takes longer than steps for the windows at its ends."""
+    side = max(g.sides[0])
+    return side > 0 and bool(math.prod(x.shape) >= LARGE) and bool(x.shape[2] >= LONG * side + g.spans[0])
+
+
+def ends_apart(b: Builder, x: View, g: Geometry, y: View) -> list[tuple[View, Geometry, View]]:
+    """Split windows with stride 1 over x (N, T, C) with adjacent steps, and their outputs y (N, out, M).
+
+    Windows within x read it in place. Those at its ends read padded lines, along an axis of their own.
+    """
+    (before, after), span, out = g.sides[0], g.spans[0], g.out[0]
+    N, T, C = x.shape
+    width = max(before, after)  # the outputs of a line
+    ends = [(0, before, 0)] if before else []  # the first output of each line, and its padding
+    ends += [(out - width, 0, after)] if after else []
+    lines = channels_last(b.new(N, C, len(ends), width + span - 1))
+    b.add("copy", b.scalar(0.0), lines)
+    for number, (start, low, high) in enumerate(ends):
+        first, size = start - before + low, width + span - 1 - low - high
+        line = lines.sliced(1, number, number + 1).sliced(2, low, low + size)
+        part = x.sliced(1, first, first + size)
+        b.add("copy", part.with_axes(line.shape, (x.strides[0], 0, *x.strides[1:])), line)
+    inner = Geometry(g.kernel, (1,), g.dilations, ((0, 0),), (T - span + 1,))
+    outer = Geometry((1, *g.kernel), (1, 1), (1, *g.dilations), ((0, 0), (0, 0)), (len(ends), width))
+    shape, (row, step, unit) = (N, len(ends), width, y.shape[-1]), y.strides
+    outputs = y.with_axes(shape, (row, (out - width) * step, step, unit), ends[0][0] * step)
+    return [(x, inner, y.sliced(1, before, before + T - span + 1)), (lines, outer, outputs)]
+
+
 def channels_last(x: View) -> View:
     """Return x (N, C, *in) as (N, *in, C)."""
     return x.permuted(0, *range(2, len(x.shape)), 1)
@@ -103,14 +135,20 @@ def tap_view(windows: View, n: int, tap: Sequence[int]) -> View:
 
 
 def window_step(
-    b: Builder, operation: str, x: View, g: Geometry, weights: View | None = None, bias: View | None = None
+    b: Builder,
+    operation: str,
+    x: View,
+    g: Geometry,
+    weights: View | None = None,
+    bias: View | None = None,
+    y: View | None = None,
 ) -> View:
     """Combine the elements of each window of the padded x (N, *in, C); return y (N, *out, C)."""
     if operation == "weighted_sum" and has_adjacent_steps(x) and g.strides[-1] == 1:
-        y = channels_last(b.new(x.shape[0], x.shape[-1], *g.out))
+        y = y or channels_last(b.new(x.shape[0], x.shape[-1], *g.out))
     else:
         x = b.contiguous(x) if x.strides[-1] != 1 and x.shape[-1] > 1 else x
-        y = b.new(x.shape[0], *g.out, x.shape[-1])
+        y = y or b.new(x.shape[0], *g.out, x.shape[-1])
     b.add("window", operation, window_view(x, g), weights, bias, y)
     return y
 

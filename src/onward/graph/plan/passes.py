@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..size import are_same, is_symbolic, product
-from .view import CONSTANTS, View
+from .view import CONSTANTS, DTYPES, FIRST_OF_LOOPS, View
 
 Step = tuple[str, tuple[Any, ...]]
 
@@ -21,6 +21,7 @@ WINDOWED = frozenset(
 )
 # Steps of which the second and third argument are their rows and the number of axes of the rows.
 PRODUCTS = frozenset("filter integer_product integer_window product rescaled_product rescaled_window".split())
+PARTIAL = ELEMENTWISE | {"copy", "filter", "window"}  # steps that write exactly their last argument
 # Steps whose output, the last argument, may have any strides.
 STRIDED = frozenset(
     "activate binary cast compare copy dequantize fused lookup pooled_product quantize rescale rescale_once "
@@ -140,21 +141,27 @@ def optimized(steps: list[Step], sizes: Mapping[int, Any], lanes: int) -> list[S
 def in_place(steps: list[Step], users: dict[int, list[int]], sizes: Mapping[int, Any]) -> list[Step]:
     """Return the steps without the copies of arrays that nothing reads any more.
 
-    What follows changes the array itself. `sizes` holds those of the arrays of the arena in bytes.
+    What follows changes the array itself, or several steps compute the parts of an output where it belongs.
+    `sizes` holds those of the arrays of the arena in bytes.
     """
     arrays: dict[int, int] = {}
 
     def moved(view: View) -> View:
-        return view.in_space(arrays[view.space]) if view.space in arrays else view
+        while view.space in arrays:
+            view = view.in_space(arrays[view.space])
+        return view
 
     removed = set()
     for number, (name, arguments) in enumerate(steps):
         if name != "copy":
             continue
         x, y = map(moved, arguments)
-        if _is_last(x, y, number, users, sizes):
-            arrays[y.space] = x.space
-            users[x.space] += users[y.space]
+        if y.space >= FIRST_OF_LOOPS or not _is_last(x, y, number, users, sizes):
+            continue
+        old, new = (y.space, x.space) if y.space < 0 else (x.space, y.space)
+        if y.space < 0 or _is_in_parts(steps, users[x.space][:-1], x.space):
+            arrays[old] = new
+            users[new] = users[x.space] + users[y.space]
             removed.add(number)
     if not removed:
         return steps
@@ -164,11 +171,18 @@ def in_place(steps: list[Step], users: dict[int, list[int]], sizes: Mapping[int,
 
 def _is_last(x: View, y: View, number: int, users: Mapping[int, list[int]], sizes: Mapping[int, Any]) -> bool:
     """Whether a step copies a whole array to a whole array, which are not used after and before it."""
-    if x.space >= 0 or y.space >= 0 or users[x.space][-1] != number or users[y.space][0] != number:
+    if x.space >= 0 or users[x.space][-1] != number or users[y.space][0] != number:
         return False
-    numbers = zip((x.offset, sizes[x.space], *x.shape), (y.offset, sizes[y.space], *y.shape), strict=False)
+    size = sizes[y.space] if y.space < 0 else math.prod(y.shape) * DTYPES[y.dtype]
+    numbers = zip((x.offset, sizes[x.space], *x.shape), (y.offset, size, *y.shape), strict=False)
     is_whole = x.is_contiguous() and y.is_contiguous() and are_same(y.offset, 0)
     return is_whole and len(x.shape) == len(y.shape) and all(are_same(*pair) for pair in numbers)
+
+
+def _is_in_parts(steps: list[Step], users: list[int], space: int) -> bool:
+    """Whether these steps are several, and write to an array nothing but the parts that are their outputs."""
+    names = [name for name, (*_, y) in map(steps.__getitem__, users) if type(y) is View and y.space == space]
+    return 1 < len(users) == len(names) and PARTIAL.issuperset(names)
 
 
 def without_unread_rows(steps: list[Step], users: Mapping[int, list[int]]) -> list[Step]:
