@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..size import are_same, is_symbolic, product
@@ -151,7 +151,7 @@ def in_place(steps: list[Step], users: dict[int, list[int]], sizes: Mapping[int,
             view = view.in_space(arrays[view.space])
         return view
 
-    removed = set()
+    removed, changed = set(), set[int]()
     for number, (name, arguments) in enumerate(steps):
         if name != "copy":
             continue
@@ -161,19 +161,27 @@ def in_place(steps: list[Step], users: dict[int, list[int]], sizes: Mapping[int,
         old, new = (y.space, x.space) if y.space < 0 else (x.space, y.space)
         if y.space < 0 or _is_in_parts(steps, users[x.space][:-1], x.space):
             arrays[old] = new
+            changed.update(users[old])
             users[new] = users[x.space] + users[y.space]
             removed.add(number)
+    return _without(steps, removed, changed, moved)
+
+
+def _without(
+    steps: list[Step], removed: Collection[int], changed: Collection[int], moved: Callable[[View], View]
+) -> list[Step]:
+    """Return the steps but for those removed, with what `moved` makes of the views of those changed."""
     if not removed:
         return steps
-    kept = [step for number, step in enumerate(steps) if number not in removed]
-    return [with_views(step, moved) for step in kept]
+    pairs = enumerate(steps)
+    return [with_views(s, moved) if number in changed else s for number, s in pairs if number not in removed]
 
 
 def _is_last(x: View, y: View, number: int, users: Mapping[int, list[int]], sizes: Mapping[int, Any]) -> bool:
     """Whether a step copies a whole array to a whole array, which are not used after and before it."""
     if x.space >= 0 or users[x.space][-1] != number or users[y.space][0] != number:
         return False
-    size = sizes[y.space] if y.space < 0 else math.prod(y.shape) * DTYPES[y.dtype]
+    size = sizes[y.space] if y.space < 0 else product(y.shape) * DTYPES[y.dtype]
     numbers = zip((x.offset, sizes[x.space], *x.shape), (y.offset, size, *y.shape), strict=False)
     is_whole = x.is_contiguous() and y.is_contiguous() and are_same(y.offset, 0)
     return is_whole and len(x.shape) == len(y.shape) and all(are_same(*pair) for pair in numbers)
@@ -372,13 +380,11 @@ def with_shared_borders(steps: list[Step]) -> list[Step]:
         inner = padded.within(low, high)
         if padded.space < 0 and all(_keeps_border(steps[user], inner) for user in uses if user != number):
             known.append((space, uses[-1]))
-    if not removed:
-        return steps
 
     def moved(view: View) -> View:
         return view.in_space(arrays.get(view.space, view.space))
 
-    return [with_views(step, moved) for number, step in enumerate(steps) if number not in removed]
+    return _without(steps, removed, {user for space in arrays for user in users[space]}, moved)
 
 
 def _keeps_border(step: Step, inner: View) -> bool:
