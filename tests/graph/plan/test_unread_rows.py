@@ -6,6 +6,7 @@ import pytest
 
 from onward.graph.plan.passes import users_of, without_unread_rows
 from onward.graph.plan.view import FIRST_ARGUMENT, View
+from onward.graph.size import Axes
 
 ARRAY, OTHER = -1, -2  # spaces of arrays in the arena
 
@@ -70,3 +71,13 @@ def test_a_product_computes_all_rows_of_a_sequence_if_few_are_not_read_or_a_view
         ]
         _, (_, x_read, _, _, y_written) = without_unread_rows(steps, users_of(steps))[0]
         assert (x_read, y_written) == (x.sliced(0, 0, sequences), y.sliced(0, 0, sequences))
+
+
+def test_a_product_whose_rows_are_all_read_is_the_same_for_all_sizes() -> None:
+    axes = Axes()
+    frames = axes.add("samples", 1000) // 128 - 1
+    x, y = View.contiguous(FIRST_ARGUMENT, 0, (1, frames, 3)), View.contiguous(ARRAY, 0, (frames, 16))
+    step = ("product", (None, x, 2, None, y))
+    steps = [step, ("unary", ("tanh", y, View.contiguous(OTHER, 0, y.shape)))]
+    assert without_unread_rows(steps, users_of(steps))[0] == step
+    assert not axes.guards
