@@ -33,9 +33,9 @@ void Plan::window(Window operation, const View& x, const View* weights, const Vi
                         (weights->strides[0] == channels || taps == 1);
     if (bias) fits = fits && bias->shape == Axes{channels} && is_adjacent(*bias);
     if (!fits) throw std::out_of_range("the views of a window have the wrong shapes or strides");
+    const Size* const offsets = found.list(kept);  // first: it refuses numbers of taps with which the work overflows
     const Size work = rows * taps * channels;
     const Place weights_place = weights ? *weights : View{}, bias_place = bias ? *bias : View{};
-    const Size* const offsets = found.list(kept);
     add([=, this, x = Place(x), y = Place(y)](std::byte* const* spaces) {
         const Windows<float> whole{at<float>(x, spaces), at<float>(y, spaces), nullptr, nullptr, in.stride, 0,
                                    channels, offsets, taps, has_weights ? at<float>(weights_place, spaces) : nullptr,
