@@ -87,7 +87,7 @@ def phase_by_phase(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | No
     N, *sizes, C = x.shape
     n, groups, out, M = len(sizes), g.groups, g.out, W.shape[1] * g.groups
     by_axis = [phases(*axis) for axis in zip(out, W.shape[2:], g.strides, g.dilations, g.before, strict=True)]
-    pads = [_padding(axis, size) for axis, size in zip(by_axis, sizes, strict=True)]
+    pads = [padding_of(axis, size) for axis, size in zip(by_axis, sizes, strict=True)]
     has_few, is_adjacent = groups == 1 and M <= FEW_OUTPUTS, has_adjacent_steps(x)
     transposes = has_few and is_worth_transposing(b, C, math.prod(W.shape[2:]), M, sizes[-1])
     keeps_order = transposes or (is_adjacent and (has_few or (is_depthwise(W, g) and g.strides[-1] == 1)))
@@ -100,7 +100,7 @@ def phase_by_phase(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | No
     if not keeps_order and is_depthwise(W, g) and padded.strides[-1] != 1:
         padded = b.contiguous(padded)
     for phase in itertools.product(*by_axis):
-        target = _outputs(y, phase, g)
+        target = outputs_of(y, phase, g)
         if not all(axis.taps for axis in phase):
             b.add("copy", b.scalar(0.0) if bias is None else b.constant(bias), target)
             continue
@@ -133,7 +133,7 @@ def _filter_phases(
     for parts in itertools.product(*runs, _reading_the_same(by_axis[-1])):
         others, together = tuple([phase for (phase,) in parts[:-1]]), parts[-1]
         phase = (*others, together[0])
-        target = _outputs(y, phase, g)
+        target = outputs_of(y, phase, g)
         rows, P = target.shape[:-1], len(together)
         target = target.with_axes((*rows, M, P), (*target.strides, y.strides[n]))
         if not all(axis.taps for axis in phase):
@@ -177,7 +177,7 @@ def _reach(phase: Phase) -> tuple[int, int, int]:
     return phase.start, phase.step, len(phase.taps)
 
 
-def _padding(axis: list[Phase], size: int) -> tuple[int, int]:
+def padding_of(axis: list[Phase], size: int) -> tuple[int, int]:
     """Return the zeros that the windows of all phases need before and after an axis of the input."""
     ends = [p.start + (p.size - 1) + (len(p.taps) - 1) * p.step for p in axis if p.taps]
     return max(0, -min(p.start for p in axis)), max(0, max(ends, default=0) + 1 - size)
@@ -193,7 +193,7 @@ def _windows(x: View, phase: tuple[Phase, ...], before: list[int]) -> View:
     return x.with_axes(shape, strides, offset)
 
 
-def _outputs(y: View, phase: tuple[Phase, ...], g: Transposed) -> View:
+def outputs_of(y: View, phase: tuple[Phase, ...], g: Transposed) -> View:
     """Return the outputs of a phase of y (N, *out, M)."""
     for axis, (part, size, stride) in enumerate(zip(phase, g.out, g.strides, strict=True), start=1):
         y = y.sliced(axis, part.first, size, stride)

@@ -20,11 +20,12 @@ from ..plan.view import View
 from ..size import are_same
 from .arguments import as_integers
 from .convolutions import CONVOLUTION, check_bias
-from .phases import FEW_OUTPUTS, Transposed, is_depthwise, phase_by_phase
+from .phases import FEW_OUTPUTS, Transposed, is_depthwise, outputs_of, padding_of, phase_by_phase, phases
 from .products import multiply, product_step
 from .registry import Inputs, along_time, known, operation, view
 from .sliding import channels_first, channels_last
 
+LONG = 256  # steps, so that adding whole lines takes less time than the additional steps
 FEW_CHANNELS = 16  # a vector of AVX-512; on all machines, so that all give the same bits
 
 
@@ -212,7 +213,12 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     g = _geometry(inputs[0], W, node.attributes)
     few = W.shape[1] < FEW_CHANNELS and min(g.before) >= 0
     overlaps = few and not is_depthwise(W, g) and (g.groups > 1 or W.shape[1] > FEW_OUTPUTS)
-    y = (_overlapping if overlaps else phase_by_phase)(b, channels_last(x), W, start, g)
+    last = channels_last(x)
+    # With a larger dilation than stride, the overlapping additions do not follow the order of the inputs.
+    if overlaps and W.ndim == 3 and g.strides[0] >= g.dilations[0] and x.shape[2] >= LONG:
+        y = _adding_lines(b, last, W, start, g)
+    else:
+        y = (_overlapping if overlaps else phase_by_phase)(b, last, W, start, g)
     if added is not None and start is None:
         y = b.binary("add", y, added)
     return [channels_first(y)]
@@ -243,6 +249,44 @@ def _overlapping(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None
         b.add("binary", "add", target, rows.with_axes(shape, (*rows.strides[:-1], *taps)), target)
     for axis, (skip, m) in enumerate(zip(g.before, out, strict=True), start=1):
         y = y.sliced(axis, skip, skip + m)
+    return y
+
+
+def _adding_lines(b: Builder, x: View, W: NDArray[Any], bias: NDArray[Any] | None, g: Transposed) -> View:
+    """Do the same for long x (N, T, C): a phase of outputs adds lines of products (N, groups, taps, M, T).
+
+    The lines begin and end with -0, which changes no sum.
+    """
+    N, T, C = x.shape
+    groups, M, taps = g.groups, W.shape[1], W.shape[2]
+    found = phases(g.out[0], taps, g.strides[0], g.dilations[0], g.before[0])
+    before, after = padding_of(found, T)
+    lines = b.new(N, groups * taps * M, before + T + after)
+    low, high = [0, 0, before], [*lines.shape[:2], before + T]
+    b.add("fill_border", b.scalar(-0.0), lines, low, high)
+    for group, own in enumerate(np.split(W, groups)):
+        part = x.sliced(2, group * C // groups, (group + 1) * C // groups)
+        packed = b.packed((W,), ("overlapping", group), partial(_taps, own))
+        products = channels_last(lines.within(low, high))
+        products = products.sliced(2, group * taps * M, (group + 1) * taps * M)
+        b.add("filter", packed, part, 2, None, products)
+    y = channels_last(b.new(N, groups * M, *g.out))
+    start = b.scalar(0.0) if bias is None else b.constant(bias).with_axes((groups, M), (M, 1))
+    row, line, step = lines.strides
+    for phase in found:
+        target = outputs_of(y, (phase,), g)
+        batch, place, unit = target.strides
+        target = target.with_axes((N, phase.size, groups, M), (batch, place, M * unit, unit))
+        total = start
+        for number, tap in enumerate(phase.taps):
+            skipped = tap * M * line + (before + phase.start + number * phase.step) * step
+            term = lines.with_axes(target.shape, (row, step, taps * M * line, line), skipped)
+            if number == len(phase.taps) - 1:
+                b.add("binary", "add", total, term, target)
+            else:
+                total = b.binary("add", total, term)
+        if not phase.taps:
+            b.add("copy", start, target)
     return y
 
 
