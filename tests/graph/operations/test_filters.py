@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.bits import each_isa
+from support.convolutions import SPECIAL, between_layouts, floats, moved, replace_some
 from support.lowering import run_lowered
 from support.programs import described_steps
 from support.randomized import random_cases
@@ -17,14 +18,7 @@ from onward.graph.graph import Graph
 from onward.graph.node import Node
 from onward.graph.operations import OPERATIONS
 from onward.graph.operations.convolutions import FEW_CHANNELS
-from onward.graph.operations.transposed import LONG
 from onward.graph.plan.planner import Planner
-
-SPECIAL = [np.nan, np.inf, -np.inf, -0.0, 1e-40, -1e-40]
-
-
-def floats(rng: Any, *shape: int) -> Any:
-    return rng.standard_normal(shape).astype(np.float32)
 
 
 def random_case(rng: Any, operation: str) -> tuple[list[Any], dict[str, Any]]:
@@ -142,39 +136,6 @@ def test_windows_at_the_ends_of_a_long_line_have_the_bits_of_a_padded_line() -> 
             assert len({*found}) == 1, (own, C, M, T)
 
 
-def test_long_lines_of_a_transposed_convolution_have_the_bits_of_short_ones() -> None:
-    """The products of a long line are added line by line, those of a short one input by input."""
-    rng = np.random.default_rng(4)
-    for _ in range(random_cases(6)):
-        group, C, M, k, stride, dilation = (
-            int(rng.integers(low, high)) for low, high in ((1, 3), (1, 9), (5, 16), (1, 8), (1, 5), (1, 3))
-        )
-        C, reach = C * group, (k - 1) * dilation + 1
-        x, W, bias = floats(rng, 2, C, LONG + 30), floats(rng, C, M, k), floats(rng, M * group)
-        for array in (x, W, bias):
-            replace_some(rng, array, SPECIAL[3:])
-        bias[::3] = -0.0
-        x[:, :, 7:80] = 0
-        before, after = (int(pad) for pad in rng.integers(0, reach, 2))
-        attributes = {"group": group, "strides": [stride], "dilations": [dilation], "pads": [before, after]}
-        constants = [x, W, bias] if rng.random() < 0.7 else [x, W]
-        short = x[:, :, : LONG - 1]
-        found = set()
-        for last, _ in itertools.product((False, True), each_isa()):
-            layouts = (last, False)
-            planner = Planner(between_layouts("ConvTranspose", constants, attributes, layouts, "Identity"))
-            ys = [planner(moved(line, 1, -1) if last else line)[0] for line in (x, short)]
-            count = min(ys[1].shape[2], (LONG - 1) * stride - before)  # later inputs reach later outputs
-            found |= {y[:, :, :count].tobytes() for y in ys}
-        assert count > stride * LONG // 2
-        assert len(found) == 1, (attributes, C, M, k)
-
-
-def replace_some(rng: Any, a: Any, numbers: Any) -> None:
-    """Replace random elements of an array by some numbers."""
-    a.flat[rng.integers(a.size, size=1 + a.size // 20)] = rng.choice(numbers, 1 + a.size // 20)
-
-
 @pytest.mark.parametrize("operation", ["Conv", "QuantizedConv"])
 def test_padding_has_the_bits_of_zeros(operation: str) -> None:
     """A convolution skips zeros, which change the sign of a sum of zero, and make NaN of infinite weights."""
@@ -213,29 +174,6 @@ def test_padding_has_the_bits_of_zeros(operation: str) -> None:
             assert len(found) == 1, attributes
             negative_zeros += np.count_nonzero((y == 0) & np.signbit(y))
     assert negative_zeros
-
-
-def moved(array: Any, source: int, target: int) -> Any:
-    return np.ascontiguousarray(np.moveaxis(array, source, target))
-
-
-def between_layouts(
-    operation: str, inputs: list[Any], attributes: dict[str, Any], last: tuple[bool, bool], after: str
-) -> Graph:
-    """The operation, and one after it, with the channels of its input and its output in front or last."""
-    graph, axes, name = Graph(outputs=("y",)), list(range(inputs[0].ndim)), "x"
-    graph.add_input("x", np.dtype(np.float32))
-    for i, array in enumerate(inputs[1:]):
-        graph.add_constant(array, f"c{i}")
-    if last[0]:
-        graph.nodes.append(Node("Transpose", ("x",), ("t",), {"perm": [0, axes[-1], *axes[1:-1]]}, "t"))
-        name = "t"
-    names = (name, *(f"c{i}" for i in range(len(inputs) - 1)))
-    graph.nodes.append(Node(operation, names, ("z",), attributes, "convolution"))
-    graph.nodes.append(Node(after, ("z",), ("a",), {}, "after"))
-    perm = [0, *axes[2:], 1] if last[1] else axes
-    graph.nodes.append(Node("Transpose", ("a",), ("y",), {"perm": perm}, "last"))
-    return graph
 
 
 @pytest.mark.parametrize("operation", ["Conv", "ConvTranspose"])
