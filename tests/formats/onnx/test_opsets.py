@@ -151,3 +151,14 @@ def test_bounds_and_padding_in_attributes_have_the_dtype_of_the_input(dtype: typ
     pad = helper.make_node("Pad", ["x"], ["y"], pads=[0, 1, 0, 0], value=0.1)
     (y,) = open_model(onnx_nodes.model_of([pad], {"x": x}, ["y"], opset=10))(x)
     np.testing.assert_array_equal(y, np.pad(x, ((0, 0), (1, 0)), constant_values=bounds[1]), strict=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("bounds", [{}, {"min": -0.5}, {"max": 0.25}])
+def test_absent_bounds_before_opset_11_are_those_of_float32(dtype: type, bounds: dict[str, float]) -> None:
+    x, limit = np.array([np.inf, -np.inf, np.nan, 3, -7, 0.1], dtype), np.finfo(np.float32).max
+    model = onnx_nodes.model_of([helper.make_node("Clip", ["x"], ["y"], **bounds)], {"x": x}, ["y"], opset=10)
+    low, high = bounds.get("min", -limit), bounds.get("max", limit)
+    expected = np.clip(x.astype(np.float64), low, high)
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(open_model(model)(x)[0], expected.astype(dtype), strict=True)

@@ -39,7 +39,6 @@ ONCE_ATTRIBUTES: list[tuple[Any, ...]] = [
     (9, ["scales"], "Upsample"),
     (10, ["starts", "ends", "axes"], "Slice"),
     (10, ["k"], "TopK"),
-    (11, ["min", "max"], "Clip"),
     (11, ["pads", "value"], "Pad"),
     (13, ["split"], "Split"),
     (13, ["axes"], "ReduceSum", "Squeeze", "Unsqueeze"),
@@ -229,6 +228,15 @@ def _pad(call: Call) -> None:
         call.attributes["pads"] = call.attributes.pop("paddings")
     if not call.attributes.get("value", 0.0):
         call.attributes.pop("value", None)
+
+
+@rule("Clip", before=11)
+def _clip(call: Call) -> None:
+    """Absent bounds are the least and the largest float32, so that infinities become finite."""
+    limit = float(np.finfo(np.float32).max)
+    call.attributes = {"min": -limit, "max": limit, **call.attributes}
+    with np.errstate(over="ignore"):  # infinite in float16
+        call.attributes_to_inputs("min", "max")
 
 
 @rule("TopK", before=10)
