@@ -162,7 +162,7 @@ def planned(net: onward.Sequential, x: Any) -> Any:
     """Call a model until it has a plan, and return the output of the plan."""
     for _ in range(CALLS + 1):
         y = net(x)
-    planners = net.__dict__["_planned"]._planners
+    planners = net.derived["calls"]._planners
     assert planners.keys() == {False} and planners[False] is not None
     return y
 
@@ -197,6 +197,12 @@ NETS: dict[str, tuple[Callable[[], onward.Sequential], Any]] = {
             onward.Embedding(9, 5, rng=0), onward.GRU(5, 7, rng=1), onward.Linear(7, 9, rng=2)
         ),
         RNG.integers(0, 9, (6, 3)),
+    ),
+    "float64": (
+        lambda: onward.Sequential(
+            onward.GRU(5, 7, rng=0, dtype="float64"), onward.Linear(7, 3, rng=1, dtype="float64")
+        ),
+        RNG.normal(size=(6, 2, 5)),
     ),
     "int8": (
         lambda: onward.Sequential(onward.LSTM(5, 7, rng=0), onward.Linear(7, 3, rng=1)).quantize("int8"),
@@ -258,7 +264,7 @@ def test_plans_with_states_have_the_bits_of_the_layers(name: str) -> None:
         for mine, other in zip(flat(found), flat(after), strict=True):
             np.testing.assert_array_equal(mine, other, strict=True)
         np.testing.assert_array_equal(net(x, given), expected)
-    assert net.__dict__["_planned"]._planners.keys() == {True}
+    assert net.derived["calls"]._planners.keys() == {True}
     assert not any(np.shares_memory(mine, other) for mine in flat(found) for other in flat(state))
 
 
@@ -320,5 +326,5 @@ def test_calls_of_changing_sizes_share_one_program(name: str) -> None:
         sizes = rng.integers(2, 6, 2)
         x = np.resize(x, (*sizes, *x.shape[2:]))
         np.testing.assert_array_equal(net(x), by_layers(net, x), strict=True)
-    (planner,) = net.__dict__["_planned"]._planners.values()
+    (planner,) = net.derived["calls"]._planners.values()
     assert len(planner.programs) == 1

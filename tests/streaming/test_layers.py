@@ -1,5 +1,7 @@
 """Streams and pools of layers beyond those that the core chains: they run as programs."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -120,6 +122,20 @@ def test_a_subclass_with_a_call_of_its_own_streams_what_it_computes() -> None:
     assert stream.finish().shape == (0, 3)
     with pytest.raises(ArgumentError, match="is not a layer that a graph can hold"):
         graph_of(net)
+
+
+def test_what_streams_is_made_once_and_freed_with_the_model() -> None:
+    net = onward.LSTM(5, 7, rng=0)
+    found = streamed_layers(net)
+    stream, pool = net.stream(3), net.pool(2)
+    assert stream.streamed is found is pool.model
+    alive, weights = weakref.ref(found), weakref.ref(net.own_weights["weight_hh_l0"])
+    gc.disable()
+    try:
+        del net, found, stream, pool
+        assert alive() is None and weights() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("index", [-1, 11])

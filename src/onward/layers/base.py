@@ -260,6 +260,6 @@ class Layer(BaseModel):
 
 # Attributes derived from the weights when first needed.
 DERIVED = (
-    *("step_kernel", "_filters", "_layer_kernels", "_backward_kernel", "_backward_kernels", "_planned"),
+    *("step_kernel", "_filters", "_layer_kernels", "_backward_kernel", "_backward_kernels", "_derived"),
     "_planners",
 )

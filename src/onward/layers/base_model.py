@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import is_not
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeAlias
 
@@ -135,12 +136,30 @@ class BaseModel(FamiliarNames):
         replaced: BaseModel = sublayers.get("", self)
         return replaced
 
+    @property
+    def parts(self) -> Iterable[BaseModel]:
+        """The sublayers without their names."""
+        return self.sublayers().values()
+
+    @property
+    def derived(self) -> dict[str, Any]:
+        """What was made of the present weights, such as programs, by name; new weights discard all of it."""
+        weights = [layer.own_weights for layer in self.parts]  # which are replaced as a whole
+        known: list[Any]
+        found: dict[str, Any]
+        known, found = self.__dict__.get("_derived", ([], {}))
+        if len(known) != len(weights) or any(map(is_not, known, weights)):
+            found = {}
+            self.__dict__["_derived"] = weights, found
+        return found
+
     def frozen(self) -> BaseModel:
         """A model that shares the present weights and their packed copies, and keeps them from then on."""
         with LOADING:
             twins = {name: object.__new__(type(layer)) for name, layer in self.sublayers().items()}
             for name, layer in self.sublayers().items():
                 twins[name].__dict__.update(layer.__dict__)
+                twins[name].__dict__.pop("_derived", None)  # which may hold the twin
             return self.with_sublayers(twins)
 
     def split_states(self, state: Any) -> Sequence[Any]:

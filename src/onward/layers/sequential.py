@@ -159,9 +159,8 @@ class Sequential(Layer):
             raise unknown_arguments(self, unknown, "x, state=None, *, lengths=None, return_state=False")
         results = None
         if lengths is None:
-            planned = self.__dict__.get("_planned")
-            if planned is None or not planned.is_current(self):
-                planned = self.__dict__["_planned"] = PlannedModel(self)
+            derived = self.derived
+            planned = derived.get("calls") or derived.setdefault("calls", PlannedModel(self))
             results = planned.run(self, x, state, return_state or state is not None)
         y, after = self.run(x, state, lengths, call) if results is None else results
         return (y, after) if return_state else y
@@ -208,6 +207,10 @@ class Sequential(Layer):
             if recurrent:
                 before.insert(0, first)
         return dx, before, gradients
+
+    @property
+    def parts(self) -> tuple[BaseModel, ...]:
+        return self.layers
 
     def sublayers(self) -> dict[str, BaseModel]:
         return {f"{index}.": layer for index, layer in enumerate(self)}
@@ -268,14 +271,9 @@ class PlannedModel:
     """
 
     def __init__(self, model: Sequential) -> None:
-        self._weights = [layer.own_weights for layer in model.layers]  # dicts that are replaced as a whole
         self._layers: list[Any] = [layer for layer in model.layers if layer.state_names]
         self._planners: dict[bool, Planner | None] = {}  # by whether they take and return states
         self._calls = 0  # those without a program
-
-    def is_current(self, model: Sequential) -> bool:
-        """Whether the model still has the weights of the plans."""
-        return all(layer.own_weights is own for layer, own in zip(model.layers, self._weights, strict=True))
 
     def run(self, model: Sequential, x: Any, state: Any, with_state: bool) -> tuple[Array, list[Any]] | None:
         """Return the output and the final states, or None if the layers of the model have to compute them.
@@ -283,8 +281,6 @@ class PlannedModel:
         The final states are empty unless `with_state`, which a state requires.
         """
         if type(x) is not np.ndarray or x.size > MAX_ELEMENTS:
-            return None
-        if x.dtype.kind == "i" and x.size and x.min() < 0:  # a graph counts indices below 0 from the end
             return None
         try:
             inputs = (x, *self._flat(model, x, state)) if with_state else (x,)
@@ -308,7 +304,7 @@ class PlannedModel:
         """Return the arrays of all initial states."""
         if state is None:
             B = x.shape[0 if model.batch_first else 1] if x.ndim > 1 else 1
-            return [np.zeros(shape, np.float32) for layer in self._layers for shape in layer.state_shapes(B)]
+            return [np.zeros(shape, model.dtype) for layer in self._layers for shape in layer.state_shapes(B)]
         is_list = isinstance(state, list) and len(state) == len(self._layers)
         parts = zip(self._layers, state if is_list else model.split_states(state), strict=True)
         return [a for layer, part in parts for a in layer.split_state(part)[: len(layer.state_names)]]
@@ -316,6 +312,7 @@ class PlannedModel:
     def _planned(self, model: Sequential, inputs: tuple[Any, ...], with_state: bool) -> Any:
         """Build a plan for these inputs and run it; None if some steps would run in NumPy."""
         if with_state not in self._planners:
+            self._planners[with_state] = None  # for layers without a graph, which raises
             self._planners[with_state] = _planner(model, with_state)
         planner = self._planners[with_state]
         if planner is None:
@@ -331,10 +328,10 @@ class PlannedModel:
 
 
 def _planner(model: Sequential, with_state: bool) -> Planner | None:
-    """Return the planner of a model, or None if it is not one of small layers of Onward in float32."""
-    # a subclass of a layer of Onward may compute something else
-    if model.dtype != np.float32 or not all(type(m).__module__.startswith(str(__package__)) for m in model):
-        return None
+    """Return the planner of a model, or None if its layers are large.
+
+    Raises ArgumentError for a layer without a graph.
+    """
     copied = [layer for layer in model if not layer.state_names]
     if sum(weight.nbytes for layer in copied for weight in layer.own_weights.values()) > MAX_COPIED:
         return None

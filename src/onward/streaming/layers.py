@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from operator import is_not
 from typing import Any, ClassVar, Self, TypeAlias
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,18 +192,13 @@ def _streamed(model: StreamingModel) -> Streamed:
     return found
 
 
-# What runs the blocks of a model with some weights, which its streams share.
-_known = WeakKeyDictionary[BaseModel, tuple[list[Any], Streamed]]()
-
-
 def streamed_layers(model: BaseModel) -> Streamed:
-    """Return what runs the blocks of a model with its present weights.
+    """Return what runs the blocks of a model with its present weights, which its streams share.
 
     Raises ArgumentError for a model that needs future steps or has no state.
     """
-    weights = [layer.own_weights for layer in model.sublayers().values()]  # which are replaced as a whole
-    known, found = _known.get(model, ([], None))
-    if found is None or len(known) != len(weights) or any(map(is_not, known, weights)):
-        found = _streamed(StreamingModel(model))
-        _known[model] = weights, found
+    derived = model.derived
+    if "stream" not in derived:
+        derived["stream"] = _streamed(StreamingModel(model))
+    found: Streamed = derived["stream"]
     return found
