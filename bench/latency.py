@@ -231,7 +231,7 @@ def enhancer() -> Model:
         y = graph.add("Pad", y, graph.add_constant(np.array([0, 0, 2 * dilation, 0, 0, 0])))
         y = graph.add("Relu", graph.add("Conv", y, constant(channels, size, 3), dilations=[dilation]))
     y = graph.add("Transpose", y, perm=[2, 0, 1])
-    y = graph.add("Recurrent", y, layer=onward.GRU(channels, channels, rng=0))
+    y = graph.add("Recurrent", y, cell=onward.GRU(channels, channels, rng=0).cell)
     y = graph.add("Transpose", y, perm=[1, 2, 0])
     graph.outputs = (graph.add("Sigmoid", graph.add("Conv", y, constant(40, channels, 1))),)
     graph.declared_outputs = (Input("y", np.dtype(np.float32)),)

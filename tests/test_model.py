@@ -104,7 +104,7 @@ def test_a_state_that_is_more_than_an_initial_one_is_required() -> None:
     h0, c0 = (
         graph.add_input(name, np.float32, (1, size, 7)) for name, size in (("h0", "B"), ("c0", "other"))
     )
-    y, h, c = graph.add_all("Recurrent", (x, "", h0, c0), 3, layer=onward.LSTM(4, 7, rng=0))
+    y, h, c = graph.add_all("Recurrent", (x, "", h0, c0), 3, cell=onward.LSTM(4, 7, rng=0).cell)
     graph.outputs = (y, graph.add("Add", h0, h), c)
     with pytest.raises(SignatureError, match="missing inputs: h0"):  # which an output also reads
         Model(graph)(normal(5, 3, 4), c0=normal(1, 3, 7))

@@ -182,7 +182,7 @@ def test_info_shows_inputs_outputs_states_and_how_the_model_streams(tmp_path: Pa
     added = [graph.add_input(name, np.float32, ("batch", "time", 2)) for name in ("far", "near")]
     for place, name in enumerate(added):
         steps = graph.add("Transpose", name, perm=[1, 0, 2])
-        added[place] = graph.add_all("Recurrent", (steps, ""), 2, layer=onward.GRU(2, 3, rng=0))[0]
+        added[place] = graph.add_all("Recurrent", (steps, ""), 2, cell=onward.GRU(2, 3, rng=0).cell)[0]
     graph.outputs = (graph.add("Add", *added),)
     graph.declared_outputs = (Input("y", np.dtype(np.float32)),)
     Model(graph).save(tmp_path / "several")

@@ -70,7 +70,7 @@ def channels_first() -> Model:
     """A GRU over (B, C, T)."""
     graph = Graph()
     x = graph.add("Transpose", graph.add_input("wave", FLOAT, ("B", 3, "T")), perm=[2, 0, 1])
-    y, *_ = graph.add_all("Recurrent", (x,), 2, layer=onward.GRU(3, 5, rng=0), reverse=True)
+    y, *_ = graph.add_all("Recurrent", (x,), 2, cell=onward.GRU(3, 5, rng=0).cell, reverse=True)
     return ending(graph, graph.add("Transpose", y, perm=[1, 2, 0]))
 
 

@@ -18,9 +18,9 @@ from support.sequence_graphs import RandomGraph, detector, normal, stepper
 
 import onward
 from onward import errors
+from onward.cells.cell import Cell
 from onward.core.fingerprint import fingerprint
 from onward.graph import Graph, Input, Model
-from onward.layers.base import Layer
 
 SEEDS = range(8)
 
@@ -51,18 +51,17 @@ def changed(value: Any) -> Iterator[Any]:
                 yield other
         case Graph():
             yield from changed_graphs(value)
-        case Layer():
-            yield from changed_layers(value)
+        case Cell():
+            yield from changed_cells(value)
         case _:
             raise AssertionError(f"no change for {value!r}")
 
 
-def changed_layers(layer: Layer) -> Iterator[Layer]:
-    for name, weight in layer.state_dict().items():
-        other = pickle.loads(pickle.dumps(layer))
-        other.load_state_dict({name: weight + 1}, strict=False)
-        yield other
-    yield type(layer)(**{**layer.config(), "dropout": 0.5})
+def changed_cells(cell: Cell) -> Iterator[Cell]:
+    for name, weight in cell.weights.items():
+        yield cell.with_weights({**cell.weights, name: weight + 1})
+    yield cell.with_weights(cell.weights, "float16")
+    yield Cell(cell.kind, **cell.config() | {"clip": 0.5}).with_weights(cell.weights)
 
 
 def changed_graphs(graph: Graph) -> Iterator[Graph]:

@@ -38,7 +38,7 @@ def test_an_interrupt_ends_a_backward_pass(run: Run, threads: int) -> None:
 T, H = 60_000, 1024
 layer = onward.LSTM(1, H, rng=0)
 gradients = [(zeros(4 * H, 1), zeros(4 * H, H), zeros(4 * H), zeros(4 * H), None)]
-interrupt(lambda: layer._backward_kernels[0].run(
+interrupt(lambda: layer.cell.backward_kernels[0].run(
     zeros(T, 1, H), zeros(T, 1, 1), zeros(T, 1, H), None, None, None, None, None, zeros(1, T, 1, 5, H),
     zeros(T, 1, 1), zeros(1, 1, H), zeros(1, 1, H), gradients))
 """

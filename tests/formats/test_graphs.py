@@ -31,7 +31,7 @@ def a_graph() -> Graph:
     W = graph.add_constant(weight, "W")
     layer = onward.GRU(4, 2, bidirectional=True, rng=0)
     y = graph.add("MatMul", graph.add("Mul", x, scale), W, name="first", source="linear")
-    y, _ = graph.add_all("Recurrent", [y, "", ""], ["y", ""], layer=layer, name="gru")
+    y, _ = graph.add_all("Recurrent", [y, "", ""], ["y", ""], cell=layer.cell, name="gru")
     body = Graph()
     v, part, outer = map(body.add_input, ("v", "part", "outer"))
     same = body.add_constant(weight, "same")

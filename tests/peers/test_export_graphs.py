@@ -101,7 +101,7 @@ def test_recurrent_nodes_are_exported_with_any_inputs(
     inputs = [x, lengths if given in ("lengths", "both") else ""]
     inputs += states if given in ("states", "both") else []
     graph.outputs = graph.add_all(
-        "Recurrent", inputs, 1 + len(states), name="rnn", layer=layer, reverse=reverse
+        "Recurrent", inputs, 1 + len(states), name="rnn", cell=layer.cell, reverse=reverse
     )
     graph.declared_outputs = tuple(Input(f"out_{n}", np.dtype(np.float32)) for n in range(1 + len(states)))
     arrays = [RNG.standard_normal(shape).astype(np.float32) for shape in layer.state_shapes(B)]

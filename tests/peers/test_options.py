@@ -61,7 +61,7 @@ def onnx_layer(case: Case, inputs: Inputs, x: NDArray[Any], layer: int) -> list[
         attributes["input_forget"] = 1
     if operator == "GRU":
         attributes["linear_before_reset"] = int(not case.cell.startswith("gru_reset_before"))
-    functions = [onnx_function(spec) for own in cases.layer_of(case).functions()[:D] for spec in own]
+    functions = [onnx_function(spec) for own in cases.layer_of(case).cell.functions()[:D] for spec in own]
     attributes["activations"] = [name for name, _ in functions]
     attributes["activation_alpha"] = [parameters[0] for _, parameters in functions if parameters]
     attributes["activation_beta"] = [parameters[1] for _, parameters in functions if len(parameters) > 1]

@@ -34,7 +34,7 @@ def encoder() -> Model:
     graph = Graph()
     x = graph.add_input("bands", FLOAT, ("N", "S", 6))
     steps = graph.add("Transpose", x, perm=[1, 0, 2])
-    h, *_ = graph.add_all("Recurrent", (steps,), 2, layer=onward.GRU(6, 5, rng=0))
+    h, *_ = graph.add_all("Recurrent", (steps,), 2, cell=onward.GRU(6, 5, rng=0).cell)
     h = graph.add("Transpose", h, perm=[1, 0, 2])
     return model({"embedding": h, "level": graph.add("Tanh", h)}, graph)
 

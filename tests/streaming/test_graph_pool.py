@@ -281,7 +281,7 @@ def test_streams_that_run_together_take_one_call_of_the_core(
     graph, rng = Graph(), np.random.default_rng(n)
     names = [("time", "batch", 5)[axis] for axis in np.argsort(perm)]
     x = graph.add_input("x", np.dtype(np.float32), tuple(names))
-    y, *_ = graph.add_all("Recurrent", [graph.add("Transpose", x, perm=perm)], 2, layer=GRU(5, 4, rng=0))
+    y, *_ = graph.add_all("Recurrent", [graph.add("Transpose", x, perm=perm)], 2, cell=GRU(5, 4, rng=0).cell)
     graph.outputs = (graph.add("Sin", graph.add("Transpose", y, perm=list(np.argsort(perm)))),)
     model = Model(graph)
     pool, time = model.pool(n), names.index("time") - (names.index("batch") < names.index("time"))
@@ -435,7 +435,7 @@ def test_a_reshape_that_infers_the_steps_takes_blocks_of_any_length(seed: int) -
     time = seed % 2
     x = graph.add_input("x", np.float32, (1, "time", 8) if time else ("time", 1, 8))
     y = graph.add("Transpose", x, perm=[1, 0, 2]) if time else x
-    y = graph.add("Recurrent", y, layer=GRU(8, 8, rng=seed))
+    y = graph.add("Recurrent", y, cell=GRU(8, 8, rng=seed).cell)
     for shape in ([2, 4], [[8], [4, 2], [2, 2, 2]][seed // 2]):
         y = graph.add("Reshape", y, graph.add_constant(np.array([-1, 1, *shape])))
     graph.outputs = (graph.add("Tanh", y),)

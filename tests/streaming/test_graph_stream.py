@@ -166,7 +166,7 @@ def recurrent_over_steps() -> Model:
     graph = Graph()
     x = graph.add_input("x", np.float32, (1, "time", 4))
     steps = graph.add("Transpose", x, perm=[1, 0, 2])
-    y = graph.add_all("Recurrent", (steps, ""), 2, layer=onward.GRU(4, 4, rng=0))[0]
+    y = graph.add_all("Recurrent", (steps, ""), 2, cell=onward.GRU(4, 4, rng=0).cell)[0]
     graph.outputs = (graph.add("Transpose", y, perm=[1, 0, 2]), graph.add("Exp", x))
     return Model(graph)
 
@@ -228,7 +228,7 @@ def test_an_out_with_too_few_axes_is_a_wrong_shape() -> None:
     graph = Graph()
     x = graph.add_input("x", np.float32, ("batch", "time", 4))
     steps = graph.add("Transpose", x, perm=[1, 0, 2])
-    y = graph.add_all("Recurrent", (steps, ""), 2, layer=onward.GRU(4, 4, rng=0))[0]
+    y = graph.add_all("Recurrent", (steps, ""), 2, cell=onward.GRU(4, 4, rng=0).cell)[0]
     graph.outputs = (graph.add("Sin", graph.add("Transpose", y, perm=[1, 0, 2])),)
     stream = Model(graph).stream(2, time_axis=1)
     with pytest.raises(errors.ShapeError, match=r"out has shape \(\), but y has shape \(2, 4\)"):
@@ -268,7 +268,7 @@ def test_a_graph_with_states_as_inputs_runs_and_streams_over_its_sequences(batch
     axes = ("batch", "time", 4) if batch_first else ("time", "batch", 4)
     x, h = graph.add_input("x", dtype, axes), graph.add_input("h0", dtype, (1, "batch", 7))
     steps = graph.add("Transpose", x, perm=[1, 0, 2]) if batch_first else x
-    y, h_n = graph.add_all("Recurrent", (steps, "", h), 2, layer=onward.GRU(4, 7, rng=0))
+    y, h_n = graph.add_all("Recurrent", (steps, "", h), 2, cell=onward.GRU(4, 7, rng=0).cell)
     twice = graph.add("Add", y, graph.add("Sin", y))  # not a chain of layers; time first
     graph.outputs = (twice, h_n)
     graph.declared_outputs = (Input("y", dtype, ("time", "batch", 7)), Input("hn", dtype, (1, "batch", 7)))

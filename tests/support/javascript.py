@@ -162,7 +162,7 @@ def voice_detector(quantized: str = "") -> Model:
     y = graph.add("Transpose", y, perm=[2, 0, 1])
     h, c = graph.add_all("Split", (state,), 2, axis=0, num_outputs=2)
     layer = onward.LSTM(9, 9, rng=4)
-    y, h, c = graph.add_all("Recurrent", (y, "", h, c), 3, layer=layer)
+    y, h, c = graph.add_all("Recurrent", (y, "", h, c), 3, cell=layer.cell)
     y = graph.add("Gather", y, graph.add_constant(np.array(-1)), axis=0)
     y = graph.add("Sigmoid", graph.add("Gemm", y, constant(9, 1), constant(1)))
     graph.outputs = (y, graph.add("Concat", h, c, axis=0))

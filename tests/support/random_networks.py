@@ -77,7 +77,7 @@ def recurrences(rng: np.random.Generator) -> tuple[Model, dict[str, Any]]:
     net.add("Transpose", perm=[2, 0, 1])
     layers = int(rng.integers(1, 3))
     layer = CELLS[int(rng.integers(len(CELLS)))](C, H, layers, int(rng.integers(99)))
-    net.add("Recurrent", layer=layer)
+    net.add("Recurrent", cell=layer.cell)
     net.add("MatMul", net.weights(H, 4))
     net.add("Add", net.numbers(4))
     return net.model(), {"stream": True, "time_axis": 2}

@@ -157,7 +157,7 @@ class RandomGraph:
         )
         steps = self.graph.add("Transpose", self.value, perm=[2, 0, 1])
         states = 3 if isinstance(layer, onward.LSTM) else 2
-        y = self.graph.add_all("Recurrent", (steps, ""), states, layer=layer)[0]
+        y = self.graph.add_all("Recurrent", (steps, ""), states, cell=layer.cell)[0]
         self.value = self.graph.add("Transpose", y, perm=[1, 2, 0])
         self.channels, self.has_layer = units, True
 
@@ -218,7 +218,7 @@ def detector(features: int, steps: int | str = "time") -> Model:
     drawn.add("Conv", drawn.constant(6, features, 5), pads=[2, 2], strides=[2])
     drawn.add("Transpose", perm=[2, 0, 1])
     layer = onward.GRU(6, 7, rng=0)
-    drawn.value = drawn.graph.add_all("Recurrent", (drawn.value, ""), 2, layer=layer)[0]
+    drawn.value = drawn.graph.add_all("Recurrent", (drawn.value, ""), 2, cell=layer.cell)[0]
     drawn.add("MatMul", drawn.constant(7, 3))
     drawn.add("Transpose", perm=[1, 0, 2], output="y")
     drawn.graph.outputs = (drawn.value,)

@@ -34,7 +34,7 @@ def unbatched() -> Model:
     x = graph.add_input("x", dtype, ("time", 5))
     axis = graph.add_constant(np.array([1]))
     rows, layer = graph.add("Unsqueeze", x, axis), onward.GRU(5, 7, rng=0)
-    y = graph.add_all("Recurrent", (rows, ""), 2, layer=layer)[0]
+    y = graph.add_all("Recurrent", (rows, ""), 2, cell=layer.cell)[0]
     y = graph.add("Softmax", graph.add("Squeeze", y, axis), axis=-1, output="y")
     graph.outputs, graph.declared_outputs = (y,), (Input("y", dtype, ("time", 7)),)
     return Model(graph)

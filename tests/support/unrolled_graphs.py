@@ -156,7 +156,7 @@ class UnrolledGraph:
             return graph.add(operation, x, y)
         if operation in self.cells:
             states = [y, self.cell][: 1 + (operation == "LSTM")]
-            h, *c = graph.add_all("Step", [x, *states], len(states), layer=self.cells[operation])
+            h, *c = graph.add_all("Step", [x, *states], len(states), cell=self.cells[operation].cell)
             self.cell = (*c, self.cell)[0]
             return h
         if operation == "count":

@@ -25,7 +25,7 @@ def whole_model() -> Model:
     """A model that sees the steps in reverse, so that padding would change its outputs."""
     graph = Graph()
     x = graph.add("Transpose", graph.add_input("x", np.float32, ("batch", "time", 3)), perm=[1, 0, 2])
-    y, *_ = graph.add_all("Recurrent", (x,), 2, layer=onward.GRU(3, 7, rng=0), reverse=True)
+    y, *_ = graph.add_all("Recurrent", (x,), 2, cell=onward.GRU(3, 7, rng=0).cell, reverse=True)
     graph.outputs = (graph.add("Transpose", y, perm=[1, 0, 2]),)
     graph.declared_outputs = (Input("y", np.dtype(np.float32)),)
     return Model(graph)

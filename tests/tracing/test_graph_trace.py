@@ -21,7 +21,7 @@ def recurrent_graph(layer: Recurrent[Any], **attributes: Any) -> Model:
     x = graph.add_input("x", np.float32, ("time", "batch", layer.input_size))
     scaled = graph.add("Tanh", x, name="scale", output="scaled")
     outputs = 1 + len(layer.state_names)
-    y = graph.add_all("Recurrent", (scaled, ""), outputs, layer=layer, name="encoder/rnn", **attributes)
+    y = graph.add_all("Recurrent", (scaled, ""), outputs, cell=layer.cell, name="encoder/rnn", **attributes)
     graph.outputs = (graph.add("Exp", y[0], name="head"), *y[1:])
     return Model(graph)
 
@@ -70,7 +70,7 @@ def test_nodes_of_the_same_name_have_records_of_their_own() -> None:
     x = graph.add_input("x", np.float32, ("time", "batch", 4))
     for _ in range(2):
         layer = onward.GRU(4, 4, rng=len(graph.nodes))
-        x = graph.add_all("Recurrent", (x, ""), 2, layer=layer, name="cell")[0]
+        x = graph.add_all("Recurrent", (x, ""), 2, cell=layer.cell, name="cell")[0]
     graph.outputs = (x,)
     assert list(Model(graph).trace(normal(RNG, 3, 2, 4)).layers) == ["cell.l0", "cell_2.l0"]
 
@@ -80,7 +80,7 @@ def test_directions_of_a_node_under_the_names_of_two_nodes() -> None:
     x = graph.add_input("x", np.float32, ("time", "batch", 4))
     layers = onward.GRU(4, 4, rng=0), onward.GRU(4, 4, bidirectional=True, rng=1)
     for number, layer in enumerate(layers):
-        x = graph.add_all("Recurrent", (x, ""), 2, layer=layer, name=f"GRU_70{number}")[0]
+        x = graph.add_all("Recurrent", (x, ""), 2, cell=layer.cell, name=f"GRU_70{number}")[0]
     graph.outputs = (x,)
     trace = Model(graph).trace(normal(RNG, 3, 2, 4))
     assert list(trace.layers) == ["GRU.l0", "GRU_2.l0", "GRU_2.l0_reverse"]
@@ -115,7 +115,7 @@ def test_answers_of_a_graph_without_steps_in_its_output_are_those_of_prefixes() 
     x = graph.add_input("x", np.float32, ("batch", "time", 4))
     steps = graph.add("Transpose", x, perm=[1, 0, 2])
     layer = onward.GRU(4, 5, bidirectional=True, rng=0)
-    y = graph.add_all("Recurrent", (steps, ""), 2, layer=layer)[0]
+    y = graph.add_all("Recurrent", (steps, ""), 2, cell=layer.cell)[0]
     graph.outputs = (graph.add("ReduceMax", y, graph.add_constant(np.array([0])), keepdims=0),)
     model, array = Model(graph), normal(RNG, 3, 6, 4)
     answers = model.trace(array).answers(1)
@@ -137,7 +137,7 @@ def test_masked_steps_repeat_the_states_of_those_that_ran(bidirectional: bool) -
     graph, layer = Graph(), onward.LSTM(4, 5, bidirectional=bidirectional, rng=0)
     x = graph.add_input("x", np.float32, ("time", "batch", 4))
     mask = graph.add_input("mask", np.bool_, ("time", "batch"))
-    y = graph.add_all("MaskedRecurrent", (x, mask), 3, layer=layer, name="rnn")
+    y = graph.add_all("MaskedRecurrent", (x, mask), 3, cell=layer.cell, name="rnn")
     graph.outputs = (y[0], *y[1:])
     array, valid = normal(RNG, 9, 3, 4), RNG.random((9, 3)) < 0.6
     model = Model(graph)
@@ -156,7 +156,7 @@ def test_steps_that_a_reshape_joins_stream() -> None:
     x = graph.add_input("x", np.float32, ("batch", "time", 6))
     pairs = graph.add("Reshape", x, graph.add_constant(np.array([0, -1, 3])))  # two steps for each one
     steps = graph.add("Transpose", pairs, perm=[1, 0, 2])
-    y = graph.add_all("Recurrent", (steps, ""), 2, layer=onward.GRU(3, 4, rng=0))[0]
+    y = graph.add_all("Recurrent", (steps, ""), 2, cell=onward.GRU(3, 4, rng=0).cell)[0]
     graph.outputs = (graph.add("Transpose", graph.add("Exp", y), perm=[1, 0, 2]),)
     model, array = Model(graph), normal(RNG, 2, 7, 6)
     stream, pool = model.stream(2), model.pool(2)
@@ -172,7 +172,7 @@ def looped(layer: Recurrent[Any], count: str) -> Model:
     step = body.add_input("step", np.int64, ())
     condition = body.add_input("condition", bool, ())
     h = body.add_input("h", np.float32, (1, "batch", 4))
-    y, h_n = body.add_all("Recurrent", (h, "", h), 2, layer=layer, name="rnn")
+    y, h_n = body.add_all("Recurrent", (h, "", h), 2, cell=layer.cell, name="rnn")
     small = body.add("Less", body.add("ReduceMax", y, keepdims=0), body.add_constant(np.float32(0.3)))
     body.outputs = (small if count == "while" else condition, h_n, y)
     body.declared_outputs = (
@@ -217,7 +217,7 @@ def test_a_node_in_the_branch_that_the_values_choose_is_recorded(sign: int) -> N
     for name, layer in layers.items():
         body = Graph()
         x = body.add_input("x", np.float32, ("time", "batch", 4))
-        body.outputs = body.add_all("Recurrent", (x, ""), 2, layer=layer, name=name)[:1]
+        body.outputs = body.add_all("Recurrent", (x, ""), 2, cell=layer.cell, name=name)[:1]
         branches[f"{name}_branch"] = body
     graph = Graph()
     x = graph.add_input("x", np.float32, ("time", "batch", 4))

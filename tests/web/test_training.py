@@ -84,7 +84,7 @@ def test_gradients_of_weights_are_those_of_backward_in_python(
         options = {"num_layers": 3}
     rng = np.random.default_rng(0)
     layer = cell(3, 9, rng=1, **options)
-    model = onward.Sequential(layer, onward.Linear(layer.sizes.DP, 2, bias=cell is onward.GRU, rng=2))
+    model = onward.Sequential(layer, onward.Linear(layer.cell.sizes.DP, 2, bias=cell is onward.GRU, rng=2))
     x, dy = rng.normal(size=(7, 5, 3)).astype(np.float32), rng.normal(size=(7, 5, 2)).astype(np.float32)
     model.save(tmp_path / "model.safetensors")
     program = f"""

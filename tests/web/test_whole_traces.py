@@ -28,7 +28,7 @@ def node(layer: Any, operation: str = "Recurrent", second: str = "lengths", **at
     elif second == "mask":
         graph.add_input("mask", np.bool_, ("time", "batch"))
     outputs = 1 + len(layer.state_names)
-    y = graph.add_all(operation, (x, second), outputs, layer=layer, name="encoder/rnn", **attributes)
+    y = graph.add_all(operation, (x, second), outputs, cell=layer.cell, name="encoder/rnn", **attributes)
     graph.outputs = (graph.add("Transpose", y[0], perm=[1, 0, 2]), *y[1:])
     return Model(graph)
 
@@ -41,7 +41,7 @@ def steps(layer: Any) -> Model:
         graph.add_input(name, np.float32, (2, "batch", layer.hidden_size)) for name in layer.state_names
     ]
     for _ in range(2):
-        states = list(graph.add_all("Step", (x, *states), len(states), layer=layer, name="cell"))
+        states = list(graph.add_all("Step", (x, *states), len(states), cell=layer.cell, name="cell"))
     graph.outputs = tuple(states)
     return Model(graph)
 
@@ -51,7 +51,7 @@ def scanned(layer: Any) -> Model:
     body = Graph()
     h = body.add_input("h", np.float32, (1, "batch", layer.hidden_size))
     x = body.add_input("x", np.float32, ("time", "batch", layer.input_size))
-    y, h_n = body.add_all("Recurrent", (x, "", h), 2, layer=layer, name="rnn")
+    y, h_n = body.add_all("Recurrent", (x, "", h), 2, cell=layer.cell, name="rnn")
     body.outputs = (h_n, y)
     body.declared_outputs = (
         Input("", np.dtype(np.float32), (1, "batch", layer.hidden_size)),

@@ -5,13 +5,13 @@ float32 or float64; values that overflow become infinite. Other dtypes raise Dty
 modified.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ..errors import ArgumentError, DtypeError, ShapeError
+from ..errors import ArgumentError, DtypeError, OnwardError, ShapeError
 
 Array: TypeAlias = NDArray[np.floating[Any]]
 Shape: TypeAlias = tuple[int, ...]
@@ -78,6 +78,37 @@ def as_floats(value: ArrayLike, dtype: np.dtype[Any], name: str) -> NDArray[Any]
         )
     with np.errstate(all="ignore"):
         return array.astype(dtype)
+
+
+def as_weights(
+    owner: Any, given: Any, stored: Mapping[str, tuple[Shape, np.dtype[Any]]], strict: bool = True
+) -> dict[str, Array]:
+    """Those of the `given` arrays by name that are `stored`, in their dtypes, copied only for that.
+
+    Raises ArgumentError, which lists wrong shapes and dtypes and, if `strict`, missing and unexpected names.
+    """
+    if not isinstance(given, Mapping):
+        kind = type(given).__name__
+        raise ArgumentError(f"load_state_dict takes a dict of arrays by name, not {kind}")
+    problems = [
+        f"{name} is missing; expected shape {stored[name][0]}"
+        for name in stored
+        if strict and name not in given
+    ]
+    problems += [f"{name} is not expected" for name in given if strict and name not in stored]
+    weights = {}
+    for name, (shape, dtype) in stored.items():
+        if name in given:
+            try:
+                array = as_floats(given[name], dtype, name)
+                if array.shape != shape:
+                    raise ShapeError(f"{name} has shape {array.shape}; expected {shape}")
+                weights[name] = contiguous(array)
+            except OnwardError as error:
+                problems.append(str(error))
+    if problems:
+        raise ArgumentError("\n  ".join([f"{owner!r} cannot take these weights:", *problems]))
+    return weights
 
 
 def as_gradient(value: ArrayLike, shape: Shape, dtype: FloatDtype) -> Array:

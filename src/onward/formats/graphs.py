@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cells.cell import Cell
 from ..core import budget, storage
 from ..core.extras import install_hint
 from ..core.identity import Identity
@@ -20,8 +21,6 @@ from ..graph import Graph, Input
 from ..graph.declared import Sizes
 from ..graph.node import AnyArray, Node
 from ..graph.structure import Fixed, Structure, names
-from ..layers.base import Layer
-from ..layers.recurrent import Recurrent
 from . import native
 
 Tensors = dict[str, NDArray[Any]]
@@ -32,6 +31,7 @@ CONTROL = {
     "Scan": ("body",),
     "SequenceMap": ("body",),
 }
+CELL = "layer"  # the name in descriptions of the attribute that holds a cell
 MAX_DEPTH = 32  # nested bodies and lists
 PARAMETERS = {"self", "operation", "inputs", "outputs", "name", "source"}  # of Graph.add_all
 
@@ -75,13 +75,13 @@ def _template(template: Any) -> Any:
 
 
 class _Writer:
-    """Collects the tensors and layers of a graph; those that several nodes share are stored once."""
+    """Collects the tensors and cells of a graph; those that several nodes share are stored once."""
 
     def __init__(self) -> None:
         self.tensors: Tensors = {}
         self.layers: list[Any] = []
-        self._prefixes: list[str] = []  # prefixes of the names of the layers' weights
-        self._known: dict[Identity, Any] = {}  # the descriptions of arrays and layers
+        self._prefixes: list[str] = []  # prefixes of the names of the cells' weights
+        self._known: dict[Identity, Any] = {}  # the descriptions of arrays and cells
 
     def graph(self, graph: Graph, path: str) -> dict[str, Any]:
         return {
@@ -102,7 +102,10 @@ class _Writer:
         described = {"operation": node.operation, "inputs": list(node.inputs), "outputs": list(node.outputs)}
         described |= {"name": node.name} | ({"source": node.source} if node.source else {})
         try:
-            attributes = {name: self._value(value, prefix + name) for name, value in node.attributes.items()}
+            attributes = {
+                CELL if name == "cell" else name: self._value(value, prefix + name)
+                for name, value in node.attributes.items()
+            }
         except ArgumentError as error:
             raise ArgumentError(f"{node}: {error}") from error
         return described | ({"attributes": attributes} if attributes else {})
@@ -121,8 +124,8 @@ class _Writer:
                 return {"dtype": value.name}
             case Graph():
                 return {"graph": self.graph(value, f"{path}/")}
-            case Layer():
-                return {"layer": self._layer(value, path)}
+            case Cell():
+                return {"layer": self._cell(value, path)}
         raise ArgumentError(f"the attribute {path} of type {type(value).__name__} cannot be saved")
 
     def array(self, array: AnyArray, name: str) -> dict[str, Any]:
@@ -144,21 +147,21 @@ class _Writer:
         described: dict[str, Any] = self._known[identity]
         return described
 
-    def _layer(self, layer: Layer, name: str) -> int:
-        identity = Identity(layer)
+    def _cell(self, cell: Cell, name: str) -> int:
+        identity = Identity(cell)
         if identity not in self._known:
             prefix = self._new_key(f"{name}.")
             while any(key.startswith(prefix) for key in self.tensors):
                 prefix = f"_{prefix}"
             self._prefixes.append(prefix)
-            self.tensors |= {prefix + weight: array for weight, array in layer.weights_by_name().items()}
+            self.tensors |= {prefix + weight: array for weight, array in cell.weights.items()}
             self._known[identity] = len(self.layers)
-            self.layers.append({"prefix": prefix, "description": layer.description()})
+            self.layers.append({"prefix": prefix, "description": cell.description()})
         place: int = self._known[identity]
         return place
 
     def _new_key(self, name: str) -> str:
-        """Return the name, or a similar one if a tensor or the weights of a layer have it."""
+        """Return the name, or a similar one if a tensor or the weights of a cell have it."""
         while name in self.tensors or any(map(name.startswith, self._prefixes)):
             name = f"_{name}"
         return name
@@ -231,7 +234,7 @@ class _Reader:
 
     def __init__(self, layers: list[Any], tensors: Mapping[str, NDArray[Any]]) -> None:
         self._tensors, self._arrays = tensors, dict[str, AnyArray]()
-        self._layers = [self._layer(described) for described in layers]
+        self._cells = [self._cell(described) for described in layers]
 
     def graph(self, described: dict[str, Any], depth: int) -> Graph:
         graph = Graph()
@@ -263,7 +266,9 @@ class _Reader:
             _expect(value in defined, f"{owner} takes {value}, which no earlier node defines")
         _expect(operation != "Python", f"{owner} would run a Python function")
         _expect(PARAMETERS.isdisjoint(described), f"{owner} has an attribute of an impossible name")
-        attributes = {key: self._value(value, depth + 1) for key, value in described.items()}
+        attributes = {
+            "cell" if key == CELL else key: self._value(value, depth + 1) for key, value in described.items()
+        }
         wanted = [output or "unused" for output in outputs]
         named = graph.add_node(operation, inputs, wanted, attributes, name, source)
         for output, new in zip(outputs, named, strict=True):
@@ -284,8 +289,8 @@ class _Reader:
                 return _dtype(name)
             case {"graph": dict(body)}:
                 return self.graph(body, depth)
-            case {"layer": int(place)} if 0 <= place < len(self._layers):
-                return self._layers[place]
+            case {"layer": int(place)} if 0 <= place < len(self._cells):
+                return self._cells[place]
         return self._array(value)
 
     def _array(self, value: Any) -> AnyArray:
@@ -306,14 +311,11 @@ class _Reader:
                 return self._arrays[key]
         raise ArgumentError(f"the description has {str(value)[:60]}; expected a tensor of the file")
 
-    def _layer(self, described: Any) -> Layer:
+    def _cell(self, described: Any) -> Cell:
         prefix, description = _entries(described, prefix=str, description=dict)
         budget.spend(budget.STEP * len(self._tensors))
         weights = {name: array for name, array in self._tensors.items() if name.startswith(prefix)}
-        layer = native.restore(description, {name.removeprefix(prefix): a for name, a in weights.items()})
-        fits = isinstance(layer, Recurrent) and not layer.batch_first
-        _expect(fits, f"a node runs {layer!r}; expected a recurrent layer with the time axis first")
-        return layer
+        return native.cell(description, {name.removeprefix(prefix): a for name, a in weights.items()})
 
 
 def _check_bodies(node: Node) -> None:

@@ -7,10 +7,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from .. import layers
+from ..cells.cell import Cell
 from ..core import budget
+from ..core.quantize import PRECISIONS
 from ..errors import ArgumentError
 from ..layers.base import NO_WEIGHTS, Layer
-from ..layers.quantize import PRECISIONS, Quantizable
+from ..layers.quantize import Quantizable
+from ..layers.recurrent import Recurrent
 
 LAYERS: dict[str, type[Layer]] = {
     name: getattr(layers, name) for name in layers.__all__ if name != "Sequential"
@@ -34,6 +37,17 @@ def restore(description: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) ->
             raise ArgumentError(f"{name} has dtype {tensors[name].dtype}; expected {dtype}")
     model.load_state_dict(tensors)
     return model
+
+
+def cell(description: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Cell:
+    """Return the cell of the description of a recurrent layer with these weights.
+
+    Raises ArgumentError, as `restore` does, and unless time is the first axis of the layer.
+    """
+    layer = restore(description, tensors)
+    if not isinstance(layer, Recurrent) or layer.batch_first:
+        raise ArgumentError(f"a node runs {layer!r}; expected a recurrent layer with the time axis first")
+    return layer.cell
 
 
 def _build(description: Any) -> Layer:

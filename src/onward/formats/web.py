@@ -117,16 +117,16 @@ class _Writer:
 
     def _site(self, site: Site, names: list[str]) -> Described:
         node = site.node
-        layer = node.attributes.get("layer")
-        if layer is None or layer.dtype != np.float32:
+        cell = node.attributes.get("cell")
+        if cell is None or cell.dtype != np.float32:
             raise ArgumentError(f"{node}: JavaScript traces recurrent layers in float32 only")
         return {
             "name": node.name,
             "kind": node.operation,
             "reverse": bool(node.attributes.get("reverse", False)),
             "loops": site.loops,
-            "layer": layer.description(),
-            "weights": {name: self.recorder.name_of(W) for name, W in layer.weights_by_name().items()},
+            "layer": cell.description(),
+            "weights": {name: self.recorder.name_of(W) for name, W in cell.weights.items()},
             "inputs": [names.index(name) if name else None for name in site.inputs],
         }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 from typing import Any
 
@@ -15,6 +14,7 @@ from ..layers.activation import Activation, Softmax
 from ..layers.base import NO_WEIGHTS, Layer
 from ..layers.linear import Embedding, Linear
 from ..layers.norm import LayerNorm
+from ..layers.rnn import of_cell
 from ..layers.sequential import Last, Sequential
 from .activation_names import OPERATORS
 from .graph import Graph
@@ -139,11 +139,9 @@ class _Chain:
         if used_lengths not in ("", *self.inputs) or (self.time is not None and used_lengths != self.lengths):
             raise ArgumentError(f"{node} takes different lengths from the other nodes")
         self.time, self.lengths = time, used_lengths
-        layer = copy.copy(node.attributes["layer"])
-        layer.__dict__["batch_first"] = time == (1,)
-        self.layers.append(layer)
-        D = 1 + layer.bidirectional
-        units = getattr(layer, "proj_size", 0) or layer.hidden_size
+        cell = node.attributes["cell"]
+        self.layers.append(of_cell(cell, time == (1,)))
+        D, units = cell.sizes.D, cell.sizes.P
         self.states |= set(node.outputs[1:])
         y, h = (*node.outputs, "")[:2]
         if D == 1:

@@ -152,11 +152,9 @@ def _over_time(b: _Builder, layer: Any, x: str) -> str:
 
 
 def _recurrent(b: _Builder, layer: Any, x: str, initial: Sequence[str]) -> tuple[str, Sequence[str]]:
-    time_first = layer.frozen()  # with the same packed weights
-    time_first.__dict__["batch_first"] = False
     outputs = ("", *(f"{b.prefix}{part}_n" for part in layer.state_names))
     inputs = (x, b.lengths, *initial)
-    y, *final = b.graph.add_all("Recurrent", inputs, outputs, name=b.label[0], layer=time_first)
+    y, *final = b.graph.add_all("Recurrent", inputs, outputs, name=b.label[0], cell=layer.cell)
     return y, final
 
 

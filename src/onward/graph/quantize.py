@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from ..cells.cell import Cell
 from ..core.identity import Identity
+from ..core.quantize import check_precision, quantized_matrix
 from ..errors import ArgumentError
-from ..layers.quantize import check_precision, quantized_matrix
 from .graph import Graph, with_bodies
 from .node import AnyArray, Node
 from .simplification.simplify import simplify
@@ -24,7 +25,7 @@ def quantized(graph: Graph, precision: str) -> Graph:
     check_precision(precision)
     defaults = {name: graph.constants[name] for name in graph.defaults}
     fixed = {name: array for name, array in graph.constants.items() if name not in defaults}
-    simple = simplify(graph.replaced(constants=fixed))  # recurrent nodes become layers
+    simple = simplify(graph.replaced(constants=fixed))  # recurrent nodes get cells
     quantizer = _Quantizer(precision, {})
     small = quantizer.quantized(simple)
     if not quantizer.count:
@@ -37,9 +38,9 @@ def quantized(graph: Graph, precision: str) -> Graph:
 class _Quantizer:
     """Quantizes the nodes of a graph one by one, and counts them."""
 
-    def __init__(self, precision: str, layers: dict[Identity, Any]) -> None:
+    def __init__(self, precision: str, cells: dict[Identity, Cell]) -> None:
         self.constants: dict[str, AnyArray] = {}
-        self._precision, self._layers = precision, layers  # the quantized copy of each layer
+        self._precision, self._cells = precision, cells  # the quantized copy of each cell
         self.count = 0
         self._stored: dict[Any, tuple[str, str]] = {}
 
@@ -50,17 +51,17 @@ class _Quantizer:
         return graph.replaced(nodes=nodes, constants=self.constants).without_unused()
 
     def _body(self, body: Graph) -> Graph:
-        inner = _Quantizer(self._precision, self._layers)
+        inner = _Quantizer(self._precision, self._cells)
         small = inner.quantized(body)
         self.count += inner.count
         return small
 
     def _nodes(self, node: Node) -> Iterator[Node]:
         """Return the nodes that replace a node."""
-        layer = node.attributes.get("layer")
+        cell = node.attributes.get("cell")
         weight = self.constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
-        if layer is not None and layer.dtype == np.float32 and not layer.precision:
-            yield node.with_attributes({**node.attributes, "layer": self._layer(layer)})
+        if cell is not None and cell.dtype == np.float32 and not cell.precision:
+            yield node.with_attributes({**node.attributes, "cell": self._cell(cell)})
         elif weight is None or weight.dtype != np.float32 or not weight.size:
             yield node
         elif node.operation in ("MatMul", "Gemm") and weight.ndim == 2:
@@ -72,13 +73,13 @@ class _Quantizer:
         else:
             yield node
 
-    def _layer(self, layer: Any) -> Any:
-        """Return the quantized copy of a layer, which several nodes may share."""
+    def _cell(self, cell: Cell) -> Cell:
+        """Return the quantized copy of a cell, which several nodes may share."""
         self.count += 1
-        key = Identity(layer)
-        if key not in self._layers:
-            self._layers[key] = layer.compressed(self._precision)
-        return self._layers[key]
+        key = Identity(cell)
+        if key not in self._cells:
+            self._cells[key] = cell.compressed(self._precision)
+        return self._cells[key]
 
     def _product(self, node: Node, weight: AnyArray) -> Iterator[Node]:
         """Replace alpha x W + beta C, with x and W transposed on request."""

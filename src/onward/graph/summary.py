@@ -40,9 +40,9 @@ def summarize(graph: Graph) -> Summary:
     for inner, shapes in _graphs(graph):
         last = {_layer(node): next(filter(None, node.outputs), "") for node in inner.nodes}
         for node in inner.nodes:
-            layer = node.attributes.get("layer")  # recurrent nodes have one, unless their weights are inputs
-            held = {} if layer is None or Identity(layer) in seen else dict(layer.state_dict())
-            seen.add(Identity(layer))
+            cell = node.attributes.get("cell")  # recurrent nodes have one, unless their weights are inputs
+            held = {} if cell is None or Identity(cell) in seen else dict(cell.weights)
+            seen.add(Identity(cell))
             held |= {name: inner.constants[name] for name in node.inputs if name in inner.constants}
             held = {
                 name: array

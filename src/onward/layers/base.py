@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from ..core import arrays, facade
 from ..core.arrays import Array, Shape
 from ..core.checks import LARGEST, Rng, checked, generator, unknown_arguments
-from ..errors import ArgumentError, LayerAttributeError, MemoryLimitError, OnwardError, ShapeError
+from ..errors import ArgumentError, LayerAttributeError, MemoryLimitError
 from .base_model import LOADING, BaseModel, IncompatibleKeys
 
 if TYPE_CHECKING:
@@ -175,12 +175,12 @@ class Layer(BaseModel):
 
     def shapes(self) -> Iterator[tuple[str, Shape]]:
         """The name and shape of each weight, in PyTorch's order."""
-        for name, shape in self._float_shapes():
+        for name, shape in self.float_shapes():
             yield name, shape
             if self.precision == "int8" and self.is_matrix(name, shape):
                 yield f"{name}_scale", shape[:1]
 
-    def _float_shapes(self) -> Iterable[tuple[str, Shape]]:
+    def float_shapes(self) -> Iterable[tuple[str, Shape]]:
         """The name and shape of each weight before quantization."""
         return self._shapes.items()
 
@@ -235,31 +235,11 @@ class Layer(BaseModel):
         self, state_dict: Mapping[str, Any], strict: bool = True
     ) -> tuple[dict[str, Array], IncompatibleKeys]:
         """The weights in a state dict, not copied, in the dtypes of the layer. Raises ArgumentError."""
-        if not isinstance(state_dict, Mapping):
-            kind = type(state_dict).__name__
-            raise ArgumentError(f"load_state_dict takes a dict of arrays by name, not {kind}")
         stored = {name: (shape, dtype) for name, shape, dtype in self.stored_weights()}
-        missing = [name for name in stored if name not in state_dict]
-        unexpected = [name for name in state_dict if name not in stored]
-        problems = [f"{name} is missing; expected shape {stored[name][0]}" for name in missing if strict]
-        problems += [f"{name} is not expected" for name in unexpected if strict]
-        weights = {}
-        for name, (shape, dtype) in stored.items():
-            if name in state_dict:
-                try:
-                    array = arrays.as_floats(state_dict[name], dtype, name)
-                    if array.shape != shape:
-                        raise ShapeError(f"{name} has shape {array.shape}; expected {shape}")
-                    weights[name] = arrays.contiguous(array)
-                except OnwardError as error:
-                    problems.append(str(error))
-        if problems:
-            raise ArgumentError("\n  ".join([f"{self!r} cannot take these weights:", *problems]))
-        return weights, IncompatibleKeys(missing, unexpected)
+        weights = arrays.as_weights(self, state_dict, stored, strict)
+        missing = [name for name in stored if name not in weights]
+        return weights, IncompatibleKeys(missing, [name for name in state_dict if name not in stored])
 
 
 # Attributes derived from the weights when first needed.
-DERIVED = (
-    *("step_kernel", "_filters", "_layer_kernels", "_backward_kernel", "_backward_kernels", "_derived"),
-    "_planners",
-)
+DERIVED = "cell", "step_kernel", "_filters", "_backward_kernel", "_derived", "_planners"

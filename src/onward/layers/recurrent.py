@@ -1,25 +1,24 @@
-"""The part that RNN, LSTM and GRU share: one cell unrolled over time, and backpropagation through time.
+"""The part that RNN, LSTM and GRU share: the arguments of torch.nn around a cell, and training.
 
-Axis letters: T time, B batch, I input, H hidden units, P projected units (P = H without a projection), G
-gates, L layers, D directions. The state is (h, c). W and R are weight_ih and weight_hh, b_W and b_R their
-biases.
+Axis letters: T time, B batch, I input, H hidden units, P projected units (P = H without a projection), L
+layers, D directions. The state is (h, c).
 """
 
 from __future__ import annotations  # importing np.random is slow
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import partial
 from typing import Any, ClassVar, Generic, NamedTuple, Never, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 import onward._core as _core
 
+from ..cells.cell import Cell, LayerRecord
 from ..core import arrays
-from ..core.activations import Call, Specs, by_direction, call
 from ..core.arrays import Array, Shape
-from ..core.checks import Rng, flag, generator, integer, positive, probability, unknown_arguments
+from ..core.checks import Rng, flag, generator, probability, unknown_arguments
 from ..errors import ArgumentError
 from .activation import dropout_mask
 from .quantize import Quantizable, packed, uniform
@@ -27,17 +26,6 @@ from .stateful import Stateful
 from .textbook_parameters import TextbookParameters
 
 State = TypeVar("State")
-MOST_LAYERS = 4096  # more would be a mistake, such as sizes in the wrong order
-
-
-class Sizes(NamedTuple):
-    """A layer's sizes: hidden units, projected units, directions, layers times directions, and D*P."""
-
-    H: int
-    P: int
-    D: int
-    LD: int
-    DP: int
 
 
 class Inputs(NamedTuple):
@@ -55,22 +43,6 @@ class Inputs(NamedTuple):
         return self.h0, self.c0
 
 
-class LayerRecord(NamedTuple):
-    """The record of one layer; past a row's length, all arrays except x are 0.
-
-    x (T, B, I) and y (T, B, D*P) are its input and output. gates (D, T, B, n, H) holds, for each direction,
-    the gates in the layer's order, then c for an LSTM, or R_n h + b_n for a GRU that resets after the
-    product. sums (D, T, B, G, H) holds the arguments of the gates' activations, or is None. mask (T, B, D*P)
-    is the factor that dropout applied to y before the next layer, or None.
-    """
-
-    x: Array
-    y: Array
-    gates: Array
-    sums: Array | None
-    mask: Array | None = None
-
-
 class Cache(NamedTuple):
     """The part of a forward pass that backward needs."""
 
@@ -78,135 +50,49 @@ class Cache(NamedTuple):
     records: list[LayerRecord]
 
 
-# The weights of a direction, in the order that the core expects of their gradients.
-NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-
-
 class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
     """One cell unrolled over time, in one or two directions and one or more layers."""
 
     gates: ClassVar[str]  # one letter each, in the order of the weight rows
-    PLAIN: ClassVar[tuple[Specs, ...]]  # the activations that the core's cells support without options
     STATE_AXES = "num_layers * directions", "batch", "units"
-    proj_size: int
-    peephole: bool
-    coupled: bool
-    cell_clip: float | None
-    activations: Any
+    hidden_size: int
+    num_layers: int
+    bias: bool
+    bidirectional: bool
+    proj_size: int = 0
+    clip: float | None
 
-    def _configure(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int,
-        bias: bool,
-        batch_first: bool,
-        dropout: float,
-        bidirectional: bool,
-        clip: float | None,
-        dtype: DTypeLike,
-        rng: Rng,
-    ) -> None:
-        self.input_size = integer("input_size", input_size, 1)
-        self.hidden_size = integer("hidden_size", hidden_size, 1)
-        self.num_layers = integer("num_layers", num_layers, 1, MOST_LAYERS)
-        self.bias = flag("bias", bias)
+    def _configure(self, cell: Cell, batch_first: bool, dropout: float, rng: Rng) -> None:
+        """Take the sizes and options of a cell without weights, and draw its weights."""
+        self._form = cell
+        vars(self).update({name: value for name, value in cell.config().items() if name != "dtype"})
         self.batch_first = flag("batch_first", batch_first)
         self.dropout = probability("dropout", dropout)  # acts in training only
-        self.clip = None if clip is None else positive("clip", clip)
-        self.bidirectional = flag("bidirectional", bidirectional)
         self.causal = not self.bidirectional
-        H, P, D = self.hidden_size, self.proj_size or self.hidden_size, 1 + self.bidirectional
         self.step_shape = (self.input_size,)
-        self.sizes = Sizes(H, P, D, self.num_layers * D, D * P)
-        self._draw(dtype, rng, uniform(self.hidden_size**-0.5))
+        self._draw(cell.dtype, rng, uniform(self.hidden_size**-0.5))
+
+    @packed
+    def cell(self, weights: dict[str, Array]) -> Cell:
+        """The cell with the present weights."""
+        return self._form.with_weights(weights, self.precision)
+
+    def adopt_cell(self, cell: Cell) -> None:
+        """Take the weights of a cell of the same sizes and options, and its packed copies."""
+        vars(self)["precision"] = cell.precision
+        self.take_weights(cell.weights)
+        vars(self)["cell"] = cell
 
     @property
-    def cell(self) -> str:
-        """The core's name for the cell."""
-        raise NotImplementedError
+    def step_kernel(self) -> _core.Stack:
+        """The packed weights of the cell."""
+        return self.cell.stack
 
-    def suffixes(self) -> Iterator[str]:
-        """The endings of the weight names, one for each direction of each layer."""
-        ways = ("", "_reverse")[: self.sizes.D]
-        return (f"_l{layer}{way}" for layer in range(self.num_layers) for way in ways)
+    def float_shapes(self) -> Iterator[tuple[str, Shape]]:
+        return self._form.float_shapes()
 
-    def _float_shapes(self) -> Iterator[tuple[str, Shape]]:
-        H, P, _, _, DP = self.sizes
-        rows = len(self.gates) * H
-        for suffix in self.suffixes():
-            first = suffix in ("_l0", "_l0_reverse")
-            yield f"weight_ih{suffix}", (rows, self.input_size if first else DP)
-            yield f"weight_hh{suffix}", (rows, P)
-            if self.bias:
-                yield f"bias_ih{suffix}", (rows,)
-                yield f"bias_hh{suffix}", (rows,)
-            if self.proj_size:
-                yield f"weight_hr{suffix}", (P, H)
-            if self.peephole:
-                yield f"weight_peephole{suffix}", (3 * H,)
-
-    def functions(self) -> tuple[Specs, Specs]:
-        """The activations of the forward and of the reverse direction, in the cell's order."""
-        return by_direction(self.activations)
-
-    def is_plain(self) -> bool:
-        """Whether the cell has no options beyond those of torch.nn."""
-        forward, reverse = self.functions()
-        usual = forward == reverse and forward in self.PLAIN
-        return usual and not (self.clip or self.cell_clip or self.peephole or self.coupled)
-
-    def core_options(self) -> list[tuple[Call, Call, Call, float, float, bool]]:
-        """The core's options for each direction; empty for a plain cell."""
-        if self.is_plain():
-            return []
-        # a cell reads only the activations that it has
-        chosen = [(*functions, *functions[-1:] * 2)[:3] for functions in self.functions()[: self.sizes.D]]
-        rest = self.clip or math.inf, self.cell_clip or math.inf, self.coupled
-        return [(call(gate), call(cell), call(output), *rest) for gate, cell, output in chosen]
-
-    @packed
-    def step_kernel(self, weights: dict[str, Array]) -> _core.Stack:
-        return self._stack(self._matrices(weights))
-
-    @packed
-    def _layer_kernels(self, weights: dict[str, Array]) -> list[_core.Stack]:
-        """One kernel per layer, for recording; a single layer reuses its own kernel."""
-        return [self.step_kernel] if self.num_layers == 1 else [*map(self._stack, self._by_layer(weights))]
-
-    @packed
-    def _backward_kernels(self, weights: dict[str, Array]) -> list[_core.Backward]:
-        return [_core.Backward(self.cell, matrices) for matrices in self._by_layer(weights)]
-
-    def _stack(self, matrices: list[Any], core: Any = _core) -> _core.Stack:
-        stack: _core.Stack = core.Stack(self.cell, matrices, self.sizes.D, self.core_options())
-        return stack
-
-    def packed_in(self, core: Any) -> Any:
-        """The packed weights in another build of the core."""
-        return self._stack(self._matrices(self._weights), core)
-
-    def _by_layer(self, weights: Mapping[str, Array]) -> list[list[Any]]:
-        matrices, D = self._matrices(weights), self.sizes.D
-        return [matrices[first : first + D] for first in range(0, len(matrices), D)]
-
-    def _matrices(self, weights: Mapping[str, Array]) -> list[Any]:
-        """The weights of each direction of each layer, in the layout that the core expects."""
-
-        def matrix(name: str) -> tuple[Any, Any]:
-            return weights[name], weights.get(name + "_scale")
-
-        return [
-            (
-                matrix("weight_ih" + s),
-                matrix("weight_hh" + s),
-                weights.get("bias_ih" + s),
-                weights.get("bias_hh" + s),
-                matrix("weight_hr" + s) if self.proj_size else None,
-                weights.get("weight_peephole" + s),
-            )
-            for s in self.suffixes()
-        ]
+    def state_shapes(self, batch: int) -> tuple[Shape, ...]:
+        return self._form.state_shapes(batch)
 
     def __call__(
         self, x: ArrayLike, state: State | None = None, *, lengths: ArrayLike | None = None, **unknown: Never
@@ -230,10 +116,11 @@ class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
         inputs = self.inputs(x, state, lengths)
         T, B, _ = inputs.x.shape
         batch_major = inputs.batched and self.batch_first
-        y = np.empty((B, T, self.sizes.DP) if batch_major else (T, B, self.sizes.DP), self.dtype)
-        h, c = self.empty_state(B)
+        cell = self.cell
+        y = np.empty((B, T, cell.sizes.DP) if batch_major else (T, B, cell.sizes.DP), self.dtype)
+        h, c = cell.empty_state(B)
         steps = y.swapaxes(0, 1) if batch_major else y
-        self.step_kernel.forward(inputs.x, inputs.h0, inputs.c0, inputs.lengths, steps, h, c)
+        cell.stack.forward(inputs.x, inputs.h0, inputs.c0, inputs.lengths, steps, h, c)
         return self.outputs(inputs, steps, h, c)
 
     def inputs(self, x: ArrayLike, state: State | None, lengths: ArrayLike | None) -> Inputs:
@@ -244,7 +131,7 @@ class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
         # the core takes (T, B, ...) with any strides of T and B
         steps = arrays.with_contiguous_rows(x.swapaxes(0, 1) if batch_major else x if batched else x[:, None])
         T, B, _ = steps.shape
-        H, P, _, LD, _ = self.sizes
+        H, P, _, LD, _ = self._form.sizes
         h0, c0 = self.split_state(state)
         h0 = self.initial_state("h0", h0, (LD, B, P), batched)
         c0 = self.initial_state("c0", c0, (LD, B, H), batched)
@@ -258,16 +145,6 @@ class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
             return y[:, 0], self.join_state(h[:, 0], None if c is None else c[:, 0])
         return y.swapaxes(0, 1) if self.batch_first else y, self.join_state(h, c)
 
-    def state_shapes(self, batch: int) -> tuple[Shape, ...]:
-        H, P, _, LD, _ = self.sizes
-        return ((LD, batch, P), (LD, batch, H))[: len(self.state_names)]
-
-    def empty_state(self, batch: int) -> tuple[Array, Array | None]:
-        """Uninitialized h and c."""
-        H, P, _, LD, _ = self.sizes
-        c = np.empty((LD, batch, H), self.dtype) if "c" in self.state_names else None
-        return np.empty((LD, batch, P), self.dtype), c
-
     def forward(
         self, x: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None, rng: Rng = None
     ) -> tuple[Array, State, Cache]:
@@ -278,7 +155,7 @@ class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
         resets before the product, and one more below a dropout. PyTorch 2.13 stores 1, 16 and 6. Raises the
         errors of a call, and ArgumentError for a layer with options that have no gradients.
         """
-        if self.precision or not self.is_plain():
+        if self.precision or not self._form.is_plain():
             raise ArgumentError(
                 f"{self!r} has no gradients: peephole, coupled, clip, other activations and quantized "
                 "weights are supported at inference only"
@@ -297,30 +174,11 @@ class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
         """
         inputs = self.inputs(x, state, lengths)
         drawing = None if rng is None else generator(rng)
-        H, _, D, _, DP = self.sizes
-        T, B, _ = inputs.x.shape
-        empty = (
-            np.empty if inputs.lengths is None else np.zeros
-        )  # the core skips the steps past a row's length
-        h, c = self.empty_state(B)
-        records = []
-        y = inputs.x
-        for number, kernel in enumerate(self._layer_kernels):
-            own = slice(number * D, (number + 1) * D)
-            h0, c0, c_n = (part if part is None else part[own] for part in (inputs.h0, inputs.c0, c))
-            record = LayerRecord(
-                x=y,
-                y=np.empty((T, B, DP), self.dtype),
-                gates=empty((D, T, B, kernel.recorded, H), self.dtype),
-                sums=empty((D, T, B, len(self.gates), H), self.dtype) if sums else None,
-            )
-            kernel.record(y, h0, c0, inputs.lengths, record.y, h[own], c_n, record.gates, record.sums)
-            y = record.y
-            if drawing is not None and self.dropout and number < self.num_layers - 1:
-                mask = dropout_mask(drawing, self.dropout, y.shape, self.dtype)
-                record, y = LayerRecord(record.x, y, record.gates, record.sums, mask), y * mask
-            records.append(record)
-        return *self.outputs(inputs, y.copy(), h, c), inputs, records
+        mask = None
+        if drawing is not None and self.dropout:
+            mask = partial(dropout_mask, drawing, self.dropout, dtype=self.dtype)
+        y, h, c, records = self.cell.record(*inputs[:4], sums, mask)
+        return *self.outputs(inputs, y, h, c), inputs, records
 
     def backward(
         self, dy: ArrayLike, dstate: State | None, cache: Cache
@@ -333,7 +191,7 @@ class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
         """
         self._check_cache(self._fits(cache))
         inputs, records = cache
-        H, P, D, LD, DP = self.sizes
+        H, P, _, LD, DP = self._form.sizes
         T, B, _ = inputs.x.shape
         batch_major = inputs.batched and self.batch_first
         shape = (B, T, DP) if batch_major else (T, B, DP) if inputs.batched else (T, DP)
@@ -342,24 +200,7 @@ class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
         dh, dc = self.split_state(dstate)
         dh_n = self.initial_state("dh", dh, (LD, B, P), inputs.batched)
         dc_n = self.initial_state("dc", dc, (LD, B, H), inputs.batched)
-        dh0, dc0 = self.empty_state(B)
-        gradients = {name: np.zeros_like(weight) for name, weight in self._weights.items()}
-        of_weights: list[Any] = [tuple(gradients.get(name + s) for name in NAMES) for s in self.suffixes()]
-        empty = (
-            np.empty if inputs.lengths is None else np.zeros
-        )  # the core skips the steps past a row's length
-        kernels = self._backward_kernels
-        for number in reversed(range(self.num_layers)):
-            own, record = slice(number * D, (number + 1) * D), records[number]
-            dy = dx if record.mask is None else dx * record.mask
-            dx = empty(record.x.shape, self.dtype)
-            h0, c0, dh_end, dc_end, dc_start = (
-                part if part is None else part[own] for part in (inputs.h0, inputs.c0, dh_n, dc_n, dc0)
-            )
-            kernels[number].run(
-                dy, record.x, record.y, h0, c0, dh_end, dc_end, inputs.lengths, record.gates, dx,
-                dh0[own], dc_start, of_weights[own],
-            )  # fmt: skip
+        dx, dh0, dc0, gradients = self.cell.backward(dx, dh_n, dc_n, *inputs[1:4], records)
         return *self.outputs(inputs, dx, dh0, dc0), gradients
 
     def _fits(self, cache: Any) -> bool:
@@ -368,6 +209,6 @@ class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
             return False
         first, last = cache.records[0], cache.records[-1]
         sizes = (first.x.shape[-1], last.y.shape[-1], first.gates.shape[0], *first.gates.shape[3:])
-        H, _, D, _, DP = self.sizes
-        expected = (self.input_size, DP, D, self._layer_kernels[0].recorded, H)
+        H, _, D, _, DP = self._form.sizes
+        expected = (self.input_size, DP, D, self.cell.stacks[0].recorded, H)
         return sizes == expected and first.x.dtype == self.dtype

@@ -6,9 +6,11 @@ from typing import Any
 
 from numpy.typing import DTypeLike
 
-from ..core.activations import Spec, Specs, choose, choose_one, is_spec
+from ..cells.cell import KINDS, Cell
+from ..core.activations import Spec, Specs
 from ..core.arrays import Array
-from ..core.checks import Rng, flag, integer, positive
+from ..core.checks import Rng
+from .base import NO_WEIGHTS
 from .recurrent import Recurrent
 
 
@@ -45,9 +47,8 @@ class RNN(Recurrent[Array]):
     Source: Elman, Finding structure in time, 1990.
     """
 
-    gates = "h"
-    proj_size, peephole, coupled, cell_clip = 0, False, False, None
-    PLAIN = ("tanh",), ("relu",)
+    gates = KINDS["RNN"].gates
+    nonlinearity: Spec | tuple[Spec, Spec]
 
     def __init__(
         self,
@@ -64,19 +65,9 @@ class RNN(Recurrent[Array]):
         dtype: DTypeLike = "float32",
         rng: Rng = None,
     ) -> None:
-        self.nonlinearity = choose_one("nonlinearity", nonlinearity, bidirectional)
-        self._configure(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, clip, dtype, rng
-        )
-
-    def functions(self) -> tuple[Specs, Specs]:
-        f: Any = self.nonlinearity
-        forward, reverse = (f, f) if is_spec(f) else f
-        return (forward,), (reverse,)
-
-    @property
-    def cell(self) -> str:
-        return "rnn_relu" if self.is_plain() and self.nonlinearity == "relu" else "rnn"
+        sizes = input_size, hidden_size, num_layers, bias, bidirectional, dtype
+        cell = Cell("RNN", *sizes, nonlinearity=nonlinearity, clip=clip)
+        self._configure(cell, batch_first, dropout, rng)
 
 
 class LSTM(Recurrent[tuple[Array, Array]]):
@@ -116,10 +107,11 @@ class LSTM(Recurrent[tuple[Array, Array]]):
     peepholes: Gers and Schmidhuber 2000; coupled gates: input_forget in ONNX.
     """
 
-    cell = "lstm"
-    gates = "ifgo"
-    state_names = ("h", "c")
-    PLAIN = (("sigmoid", "tanh", "tanh"),)
+    gates, state_names = KINDS["LSTM"][:2]
+    peephole: bool
+    coupled: bool
+    activations: Specs | tuple[Specs, Specs]
+    cell_clip: float | None
 
     def __init__(
         self,
@@ -140,14 +132,18 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         dtype: DTypeLike = "float32",
         rng: Rng = None,
     ) -> None:
-        self.proj_size = integer("proj_size", proj_size, 0, integer("hidden_size", hidden_size, 1) - 1)
-        self.peephole = flag("peephole", peephole)
-        self.coupled = flag("coupled", coupled)
-        self.cell_clip = None if cell_clip is None else positive("cell_clip", cell_clip)
-        self.activations = choose("activations", activations, ["gate", "cell", "output"], bidirectional)
-        self._configure(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, clip, dtype, rng
+        sizes = input_size, hidden_size, num_layers, bias, bidirectional, dtype
+        cell = Cell(
+            "LSTM",
+            *sizes,
+            proj_size=proj_size,
+            peephole=peephole,
+            coupled=coupled,
+            activations=activations,
+            clip=clip,
+            cell_clip=cell_clip,
         )
+        self._configure(cell, batch_first, dropout, rng)
 
 
 class GRU(Recurrent[Array]):
@@ -181,9 +177,9 @@ class GRU(Recurrent[Array]):
     Source: Cho et al. 2014; reset after the product: the first preprint, and cuDNN.
     """
 
-    gates = "rzn"
-    proj_size, peephole, coupled, cell_clip = 0, False, False, None
-    PLAIN = (("sigmoid", "tanh"),)
+    gates = KINDS["GRU"].gates
+    reset_after: bool
+    activations: Specs | tuple[Specs, Specs]
 
     def __init__(
         self,
@@ -201,12 +197,16 @@ class GRU(Recurrent[Array]):
         dtype: DTypeLike = "float32",
         rng: Rng = None,
     ) -> None:
-        self.reset_after = flag("reset_after", reset_after)
-        self.activations = choose("activations", activations, ["gate", "candidate"], bidirectional)
-        self._configure(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, clip, dtype, rng
-        )
+        sizes = input_size, hidden_size, num_layers, bias, bidirectional, dtype
+        cell = Cell("GRU", *sizes, reset_after=reset_after, activations=activations, clip=clip)
+        self._configure(cell, batch_first, dropout, rng)
 
-    @property
-    def cell(self) -> str:
-        return "gru" if self.reset_after else "gru_reset_before"
+
+LAYERS: dict[str, type[Recurrent[Any]]] = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
+
+
+def of_cell(cell: Cell, batch_first: bool) -> Recurrent[Any]:
+    """Return a layer with the weights of a cell."""
+    layer = LAYERS[cell.kind](**cell.config(), batch_first=batch_first, rng=NO_WEIGHTS)  # type: ignore[call-arg]
+    layer.adopt_cell(cell)
+    return layer

@@ -103,8 +103,8 @@ class TextbookParameters:
             "bidirectional=True": layer.bidirectional,
             f"proj_size={layer.proj_size}": layer.proj_size,
             f"{layer.precision} weights": layer.precision,
-            "relu, other activations, peepholes, coupled gates or clipping": not layer.is_plain()
-            or layer.cell == "rnn_relu",
+            "relu, other activations, peepholes, coupled gates or clipping": not layer.cell.is_plain()
+            or layer.cell.equation == "rnn_relu",
         }
         for reason, applies in reasons.items():
             if applies:
@@ -119,7 +119,7 @@ class TextbookParameters:
         if layer.gates == "h":
             return {"Wax": W_x, "Waa": W_a, "ba": b + b_hh}
         parameters: dict[str, Array] = {}
-        if layer.cell == "gru":
+        if layer.cell.equation == "gru":
             parameters["bnr"] = b_hh[2 * layer.hidden_size :].copy()
             b_hh[2 * layer.hidden_size :] = 0
         count = len(layer.gates)

@@ -169,22 +169,22 @@ def _record(node: Node, values: Mapping[str, Any], preactivations: bool) -> dict
     """Return the record of each layer and direction of a recurrent node, by name."""
     if node.operation == "DynamicQuantizeLSTM":
         return _record_quantized(node, values, preactivations)
-    layer, reverse = node.attributes["layer"], node.attributes.get("reverse", False)
+    cell, reverse = node.attributes["cell"], node.attributes.get("reverse", False)
     x, lengths, initial = _inputs(node, values)
     steps, mask = x, None
     if lengths is not None and node.operation == "MaskedRecurrent":
-        mask, lengths = lengths, lengths.sum(0)  # the layer runs the steps at which the mask is True
+        mask, lengths = lengths, lengths.sum(0)  # the cell runs the steps at which the mask is True
         steps = x[np.argsort(~mask, axis=0, kind="stable"), np.arange(x.shape[1])]
     if reverse:
         steps = arrays.reversed_steps(x, lengths)
-    *_, records = layer.record(steps, initial, lengths, sums=preactivations)
+    *_, records = cell.record(*cell.arguments(steps, *initial, lengths=lengths), preactivations)
     recorded = {}
-    for suffix, data in by_suffix(layer, records):
+    for suffix, data in by_suffix(cell, records):
         if reverse:
             data = {name: arrays.reversed_steps(array, lengths) for name, array in data.items()}
         if mask is not None:
             data = {name: _at_steps(array, mask, suffix.endswith("_reverse")) for name, array in data.items()}
-        name = layer_name(node.name, suffix + ("_reverse" if reverse else ""), type(layer).__name__)
+        name = layer_name(node.name, suffix + ("_reverse" if reverse else ""), cell.kind)
         recorded[name] = Recorded.of(data, x, None if mask is not None else lengths)
     return recorded
 
@@ -208,13 +208,12 @@ def _at_steps(array: AnyArray, mask: AnyArray, is_reverse: bool) -> AnyArray:
 
 
 def _inputs(node: Node, values: Mapping[str, Any]) -> tuple[AnyArray, AnyArray | None, Any]:
-    """Return x (T, B, I), the lengths or the mask, and the initial state of a node."""
-    layer = node.attributes["layer"]
+    """Return x (T, B, I), the lengths or the mask, and h and c at the start of a node, or None for zeros."""
     found: list[Any] = [values[name] if name else None for name in node.inputs]
     if node.operation == "MaskedRecurrent":
         del found[2:3]  # the output before the first step
-    x, lengths, *states = (*found, None, None)[: 2 + len(layer.state_names)]
-    return x, lengths, states[0] if len(states) == 1 else tuple(states)
+    x, lengths, h0, c0 = (*found, None, None, None)[:4]
+    return x, lengths, (h0, c0)
 
 
 def _unique(records: dict[str, Recorded], names: Mapping[str, Any]) -> dict[str, Recorded]:

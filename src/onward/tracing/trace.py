@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..cells.cell import Cell, LayerRecord
 from ..core import arrays, atomic
 from ..core.arrays import Array
 from ..core.checks import integer
 from ..errors import ArgumentError, OnwardError
 from ..layers.base_model import BaseModel, call
 from ..layers.recurrence import Recurrence
-from ..layers.recurrent import LayerRecord, Recurrent
 from . import explore, picture
 
 if TYPE_CHECKING:
@@ -221,20 +221,18 @@ def _mean_run(on: NDArray[np.bool_]) -> Array:
     return mean
 
 
-def by_suffix(
-    layer: Recurrent[Any], records: Sequence[LayerRecord]
-) -> Iterator[tuple[str, dict[str, Array]]]:
+def by_suffix(cell: Cell, records: Sequence[LayerRecord]) -> Iterator[tuple[str, dict[str, Array]]]:
     """The arrays (T, B, H) of each layer and direction, and the ending of its name, such as l0_reverse."""
-    D, P = layer.sizes.D, layer.sizes.P
-    for place, suffix in enumerate(layer.suffixes()):
+    D, P = cell.sizes.D, cell.sizes.P
+    for place, suffix in enumerate(cell.suffixes()):
         record, d = records[place // D], place % D
-        arrays = {gate: record.gates[d, :, :, k] for k, gate in enumerate(layer.gates)}
-        if "c" in layer.state_names:
-            arrays["c"] = record.gates[d, :, :, len(layer.gates)]
+        arrays = {gate: record.gates[d, :, :, k] for k, gate in enumerate(cell.gates)}
+        if "c" in cell.state_names:
+            arrays["c"] = record.gates[d, :, :, len(cell.gates)]
         arrays["h"] = record.y[:, :, d * P : (d + 1) * P]
         if record.sums is not None:
             sums = record.sums[d]
-            arrays |= {f"{gate}_preactivation": sums[:, :, k] for k, gate in enumerate(layer.gates)}
+            arrays |= {f"{gate}_preactivation": sums[:, :, k] for k, gate in enumerate(cell.gates)}
         yield suffix.removeprefix("_"), arrays
 
 
@@ -256,7 +254,7 @@ def trace(
             return y, state
         y, state, inputs, records = layer.record(x, state, lengths, sums=preactivations)
         calls.append((layer, inputs))
-        for suffix, own in by_suffix(layer, records):
+        for suffix, own in by_suffix(layer.cell, records):
             recorded[name + suffix] = Recorded.of(own, inputs.x, inputs.lengths)
         return y, state
 

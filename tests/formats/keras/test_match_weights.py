@@ -49,8 +49,8 @@ def test_a_model_with_loaded_weights_gives_the_outputs_of_keras(name: str) -> No
 def test_load_weights_equals_load_for_a_whole_model(name: str) -> None:
     net, model = front_end(), onward.load(DATA / name)
     net.load_weights(DATA / name)
-    (layer,) = (node.attributes["layer"] for node in model.graph.nodes if "layer" in node.attributes)  # type: ignore[union-attr]
-    expected = {f"4.{weight}": array for weight, array in layer.state_dict().items()}
+    (cell,) = (node.attributes["cell"] for node in model.graph.nodes if "cell" in node.attributes)  # type: ignore[union-attr]
+    expected = {f"4.{weight}": array for weight, array in cell.weights.items()}
     for key, array in model.state_dict().items():  # type: ignore[union-attr]
         kind, _, weight = key.partition("/")
         if place := PLACES.get(kind.rstrip("_0123456789")):

@@ -248,7 +248,10 @@ def edited_call(path: Path, **attributes: Any) -> None:
         ({"layer": '{"type": "Linear", "in_features": 2, "out_features": 3}'}, "weight is missing"),
         ({"layer": '{"type": "ReLU6"}'}, "layer of type 'ReLU6'"),
         ({"layer": '{"type": "Dropout"}'}, "is not expected"),
-        ({"layer": json.dumps(PROJECTED | {"batch_first": True})}, "expected a recurrent layer of one dir"),
+        (
+            {"layer": json.dumps(PROJECTED | {"batch_first": True})},
+            "with the time axis first",
+        ),
         ({"layer": '{"type": "LSTM", "input_size": 3, "hidden_size": 1000000000000}'}, "shape|missing|size"),
         ({"weights": ["weight_ih_l0"]}, "missing"),
     ],

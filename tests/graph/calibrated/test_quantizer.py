@@ -67,7 +67,7 @@ def test_streams_carry_integers_where_only_these_are_read() -> None:
     net = Network(np.random.default_rng(0), 1, 6, "time")
     net.add("Conv", net.weights(4, 6, 3))
     net.add("Transpose", perm=[2, 0, 1])
-    net.add("Recurrent", layer=onward.LSTM(4, 5, rng=0))
+    net.add("Recurrent", cell=onward.LSTM(4, 5, rng=0).cell)
     x = np.random.default_rng(0).normal(size=(30, 1, 6, 1)).astype(np.float32)
     _, small = in_integers(net.model(), [[each] for each in x], stream=True, time_axis=2)
     assert small.streamed is not None
@@ -83,7 +83,7 @@ def test_layers_with_other_options_quantize_their_inputs_as_they_come() -> None:
     original, small = in_integers(net, blocks, stream=True)
     assert error(small.outputs(blocks), original.outputs(blocks)) < 0.05
     (recurrent,) = [node for node in small.graph.nodes if node.operation == "Recurrent"]
-    assert recurrent.attributes["layer"].precision == "int8"
+    assert recurrent.attributes["cell"].precision == "int8"
 
 
 def test_a_value_that_is_read_as_both_is_converted_once() -> None:
@@ -117,7 +117,7 @@ def test_states_in_one_array_have_scales_of_their_own() -> None:
     after = []
     for number, layer in enumerate(layers):
         state = graph.add("Gather", states, graph.add_constant(np.array(number)), axis=0)
-        x, state = graph.add_all("Recurrent", (x, "", state), 2, layer=layer)
+        x, state = graph.add_all("Recurrent", (x, "", state), 2, cell=layer.cell)
         after.append(graph.add("Unsqueeze", state, graph.add_constant(np.array([0]))))
     graph.outputs = (graph.add("Concat", *after, axis=0), x)
     small, initial = calibrated(graph, [np.zeros((2, 1, 1, 6), np.float32)], blocks := _blocks(40, 1, 1, 3))

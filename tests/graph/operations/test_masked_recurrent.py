@@ -23,7 +23,7 @@ def model_of(layer: Any) -> Model:
     graph = Graph()
     x = graph.add_input("x", np.float32, ("time", "batch", 3))
     mask = graph.add_input("mask", bool, ("time", "batch"))
-    y, h, *_ = graph.add_all("MaskedRecurrent", (x, mask), 1 + len(layer.state_names), layer=layer)
+    y, h, *_ = graph.add_all("MaskedRecurrent", (x, mask), 1 + len(layer.state_names), cell=layer.cell)
     graph.outputs = y, h
     graph.declared_outputs = (Input("y", np.dtype(np.float32)), Input("h", np.dtype(np.float32)))
     return Model(graph)
@@ -77,7 +77,9 @@ def test_a_known_mask_without_gaps_gives_the_bits_of_the_layer() -> None:
     layer, (x, _) = LAYERS["lstm"](), case(9, 5)
     graph = Graph()
     mask = graph.add_constant(np.ones((9, 5), bool))
-    y = graph.add_all("MaskedRecurrent", (graph.add_input("x", np.float32, (9, 5, 3)), mask), 3, layer=layer)
+    y = graph.add_all(
+        "MaskedRecurrent", (graph.add_input("x", np.float32, (9, 5, 3)), mask), 3, cell=layer.cell
+    )
     graph.outputs, graph.declared_outputs = y[:1], (Input("y", np.dtype(np.float32)),)
     np.testing.assert_array_equal(Model(graph)(x), layer(x)[0])
 
@@ -93,7 +95,7 @@ def test_blocks_of_a_stream_give_the_bits_of_a_call(name: str, given: bool) -> N
     shapes = [(1, 1, layer.hidden_size), *layer.state_shapes(1)] if given else []
     start = [graph.add_constant(rng.normal(size=shape).astype(np.float32)) for shape in shapes]
     inputs = (x, mask, *start)
-    y = graph.add_all("MaskedRecurrent", inputs, 1 + len(layer.state_names), layer=layer)[0]
+    y = graph.add_all("MaskedRecurrent", inputs, 1 + len(layer.state_names), cell=layer.cell)[0]
     graph.outputs, graph.declared_outputs = (y,), (Input("y", np.dtype(np.float32)),)
     model, (x_value, _), rows = Model(graph), case(9, 5), 1 if given else 5
     x_value = x_value[:, np.argsort(x_value[0, :, 0])][:, :rows]  # the first step of the first row is masked
@@ -115,8 +117,8 @@ def test_the_core_gives_the_bits_of_the_layer_where_the_mask_counts(
     last = None if bidirectional or not given else rng.normal(size=(1, 5, layer.hidden_size))
     arrays = [last, *(rng.normal(size=shape) for shape in shapes)] if given else []
     inputs = [x.astype(precision), mask, *(None if a is None else a.astype(precision) for a in arrays)]
-    computed = run_lowered("MaskedRecurrent", inputs, {"layer": layer})
-    expected = masked_recurrent.compute(inputs, {"layer": layer})
+    computed = run_lowered("MaskedRecurrent", inputs, {"cell": layer.cell})
+    expected = masked_recurrent.compute(inputs, {"cell": layer.cell})
     for y, wanted in zip(computed or [], expected, strict=True):
         np.testing.assert_array_equal(y, wanted)
 
@@ -130,8 +132,8 @@ def test_lengths_in_the_core_leave_the_bits_of_each_row(
 ) -> None:
     layer, (x, _) = LAYERS[name](bidirectional=bidirectional, dtype=precision), case(9, 5)
     inputs = [x.astype(precision), np.array([3, 9, 0, 1, 8], dtype)]
-    computed = run_lowered("Recurrent", inputs, {"layer": layer})
-    for y, wanted in zip(computed or [], recurrent.compute(inputs, {"layer": layer}), strict=True):
+    computed = run_lowered("Recurrent", inputs, {"cell": layer.cell})
+    for y, wanted in zip(computed or [], recurrent.compute(inputs, {"cell": layer.cell}), strict=True):
         np.testing.assert_array_equal(y, wanted)
 
 
@@ -139,7 +141,7 @@ def test_lengths_in_the_core_leave_the_bits_of_each_row(
 def test_lengths_that_exceed_the_steps_raise_an_error_that_names_the_node(length: int) -> None:
     layer, graph = LAYERS["lstm"](), Graph()
     inputs = graph.add_input("x", np.float32, (9, 5, 3)), graph.add_input("n", np.int64, (5,))
-    y, *_ = graph.add_all("Recurrent", inputs, 3, name="encoder", layer=layer)
+    y, *_ = graph.add_all("Recurrent", inputs, 3, name="encoder", cell=layer.cell)
     graph.outputs, graph.declared_outputs = (y,), (Input("y", np.dtype(np.float32)),)
     with pytest.raises(ArgumentError, match=rf"encoder.*lengths\[4\] is {length}, expected 0 to 9"):
         Model(graph)(case(9, 5)[0], np.array([3, 9, 0, 1, length]))

@@ -19,7 +19,7 @@ def test_a_program_of_layers_has_the_bits_of_their_call(case: Case) -> None:
     """With a state or from zeros, whatever the cell, its options, the lengths and the precision."""
     inputs, layer = inputs_of(case), layer_of(case)
     layer.load_state_dict(inputs.weights)
-    linear = onward.Linear(layer.sizes.DP, 3, case.bias, dtype=case.dtype, rng=case.T)
+    linear = onward.Linear(layer.cell.sizes.DP, 3, case.bias, dtype=case.dtype, rng=case.T)
     x = np.ascontiguousarray(inputs.x.swapaxes(0, 1)) if case.batch_first else inputs.x
     given = tuple(a for a in (inputs.h0, inputs.c0) if a is not None)
     y, state = layer(x, given if len(given) > 1 else given[0] if given else None, lengths=inputs.lengths)

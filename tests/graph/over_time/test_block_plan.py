@@ -51,7 +51,7 @@ def recurrent(axes: tuple[str, ...], layer: Any, states: int = 0) -> tuple[Graph
     x = graph.add_input("x", np.float32, axes)
     initial = [graph.add_input(name, np.float32, (1, "batch", 7)) for name in "hc"[:states]]
     doubled = [graph.add("Add", state, state) for state in initial]
-    outputs = graph.add_all("Recurrent", (x, "", *doubled), 1 + len(layer.state_names), layer=layer)
+    outputs = graph.add_all("Recurrent", (x, "", *doubled), 1 + len(layer.state_names), cell=layer.cell)
     return graph, list(outputs)
 
 
@@ -143,7 +143,7 @@ def detector() -> Model:
     W = graph.add_constant(normal(rng, 32, 64, 3) / 20)
     features = graph.add("Relu", graph.add("Conv", magnitudes, W, pads=[1, 1]))
     steps = graph.add("Transpose", features, perm=[2, 0, 1])
-    y = graph.add_all("Recurrent", (steps, ""), 3, layer=onward.LSTM(32, 32, rng=1))[0]
+    y = graph.add_all("Recurrent", (steps, ""), 3, cell=onward.LSTM(32, 32, rng=1).cell)[0]
     graph.outputs = (graph.add("Sigmoid", graph.add("MatMul", y, graph.add_constant(normal(rng, 32, 1)))),)
     return Model(graph)
 

@@ -31,7 +31,7 @@ class Positional:
         if rng.integers(2):
             cell = onward.GRU(F, 3, rng=1)
             x = self.graph.add("Transpose", x, perm=[1, 0, 2]) if self.time else x
-            x, _ = self.graph.add_all("Recurrent", (x, ""), 2, layer=cell)
+            x, _ = self.graph.add_all("Recurrent", (x, ""), 2, cell=cell.cell)
             x = self.graph.add("Transpose", x, perm=[1, 0, 2]) if self.time else x
         self.graph.outputs = (x,)
 
@@ -109,7 +109,7 @@ def test_rows_on_the_axis_of_a_cell_s_steps_are_no_steps_of_one_stream() -> None
     """A model of one step may leave the axis open that is time for its cell."""
     graph = Graph()
     x, h = graph.add_input("x", FLOAT, ("n", 1, F)), graph.add_input("h", FLOAT, (1, 1, 3))
-    graph.outputs = graph.add_all("Recurrent", (x, "", h), ("y", "h_n"), layer=onward.GRU(F, 3, rng=1))
+    graph.outputs = graph.add_all("Recurrent", (x, "", h), ("y", "h_n"), cell=onward.GRU(F, 3, rng=1).cell)
     graph.declared_outputs = Input("y", FLOAT, ("n", 1, 3)), Input("h_n", FLOAT, (1, 1, 3))
     model, values = Model(graph), normal(np.random.default_rng(0), 5, 7, 1, F)
     pool, streams = model.pool(5, carry={"h": "h_n"}), [model.stream(carry={"h": "h_n"}) for _ in range(5)]

@@ -23,7 +23,7 @@ def recognizer(batch_first: bool) -> Model:
     options = {"kernel_shape": [3], "pads": [1, 1], "strides": [2]}
     half = graph.add("Transpose", graph.add("Conv", channels, kernel, **options), perm=from_conv)
     layer = onward.LSTM(6, 7, bidirectional=True, rng=1)
-    y, h, _ = graph.add_all("Recurrent", (half,), 3, layer=layer)
+    y, h, _ = graph.add_all("Recurrent", (half,), 3, cell=layer.cell)
     steps = graph.add("Transpose", y, perm=[1, 0, 2]) if batch_first else y
     graph.outputs = steps, graph.add("Tanh", x), h
     graph.declared_outputs = tuple(Input(name, FLOAT) for name in ("half", "all", "h"))
@@ -68,7 +68,7 @@ def test_models_without_sequences_do_not_take_lengths() -> None:
 def test_an_input_called_lengths_is_an_input() -> None:
     graph = Graph()
     x = graph.add_input("x", FLOAT, ("time", "batch", 3)), graph.add_input("lengths", np.int64, ("batch",))
-    y, *_ = graph.add_all("Recurrent", x, 3, layer=onward.LSTM(3, 2, rng=1))
+    y, *_ = graph.add_all("Recurrent", x, 3, cell=onward.LSTM(3, 2, rng=1).cell)
     graph.outputs, graph.declared_outputs = (y,), (Input("y", FLOAT),)
     model = Model(graph)
     assert not model(np.ones((4, 2, 3)), lengths=np.array([4, 1]))[1:, 1].any()

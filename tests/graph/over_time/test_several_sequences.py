@@ -45,7 +45,7 @@ class Several:
         y = graph.add("Transpose", y, perm=[2, 0, 1])
         cell = (onward.GRU, onward.LSTM, onward.RNN)[rng.integers(3)](4, 3, rng=int(rng.integers(99)))
         states = ["", ""] if isinstance(cell, onward.LSTM) else [""]
-        y, *_ = graph.add_all("Recurrent", (y, ""), 1 + len(states), layer=cell)
+        y, *_ = graph.add_all("Recurrent", (y, ""), 1 + len(states), cell=cell.cell)
         return graph.add("Transpose", y, perm=[1, 0, 2])
 
     def draw(self, units: int, rows: int) -> list[NDArray[Any]]:
@@ -151,7 +151,7 @@ def test_inputs_that_are_no_sequences_are_to_be_passed_by_name() -> None:
         graph.add_input("speaker", FLOAT, ("batch", 4)),
     )
     y = graph.add("Transpose", x, perm=[1, 0, 2])
-    y = graph.add_all("Recurrent", (y, ""), 2, layer=onward.GRU(3, 4, rng=0))[0]
+    y = graph.add_all("Recurrent", (y, ""), 2, cell=onward.GRU(3, 4, rng=0).cell)[0]
     graph.outputs = (graph.add("Add", y, speaker),)
     graph.declared_outputs = (Input("y", FLOAT),)
     model, rng = Model(graph), np.random.default_rng(0)
@@ -166,7 +166,7 @@ def test_a_stream_drops_no_input_and_no_output_of_a_model_whose_first_ones_are_a
     graph = Graph()
     for name, size in (("x", 3), ("z", 4)):
         value = graph.add("Transpose", graph.add_input(name, FLOAT, ("batch", "time", size)), perm=[1, 0, 2])
-        y = graph.add_all("Recurrent", (value, ""), 2, layer=onward.GRU(size, 2, rng=0))[0]
+        y = graph.add_all("Recurrent", (value, ""), 2, cell=onward.GRU(size, 2, rng=0).cell)[0]
         graph.outputs = (*graph.outputs, graph.add("Transpose", y, perm=[1, 0, 2]))
     graph.declared_outputs = tuple(Input(name, FLOAT) for name in graph.outputs)
     model, rng = Model(graph), np.random.default_rng(0)

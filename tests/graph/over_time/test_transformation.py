@@ -215,7 +215,7 @@ def test_a_bidirectional_layer_is_refused_by_name() -> None:
     graph = Graph()
     x = graph.add_input("x", np.float32, ("time", 1, 4))
     layer = onward.GRU(4, 3, bidirectional=True, rng=0)
-    y = graph.add_all("Recurrent", (x, ""), 2, layer=layer, name="both")[0]
+    y = graph.add_all("Recurrent", (x, ""), 2, cell=layer.cell, name="both")[0]
     graph.outputs = (graph.add("Exp", y),)
     with pytest.raises(errors.ArgumentError, match=r"node both .*reverse direction starts at the last step"):
         Model(graph).stream()

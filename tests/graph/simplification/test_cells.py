@@ -182,7 +182,7 @@ def test_unrolled_steps_share_one_layer() -> None:
     graph.outputs = (h, c)
     simplified = simplify(graph)
     assert [node.operation for node in simplified.nodes] == ["Step"] * 3
-    assert len({id(node.attributes["layer"]) for node in simplified.nodes}) == 1
+    assert len({id(node.attributes["cell"]) for node in simplified.nodes}) == 1
     inputs = [normal(5, size) for size in sizes.values()]
     for y, expected in zip(Planner(simplified)(*inputs), evaluate(graph, *inputs), strict=True):
         np.testing.assert_allclose(y, expected, rtol=0, atol=1e-6)

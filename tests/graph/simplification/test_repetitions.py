@@ -67,7 +67,7 @@ def cells(cell: str, steps: int, axis: int) -> Graph:
     parts = []
     for t in range(steps):
         step = graph.add("Gather", x, graph.add_constant(np.array(t)), axis=axis)
-        states = list(graph.add_all("Step", [step, *states], len(states), layer=layer))
+        states = list(graph.add_all("Step", [step, *states], len(states), cell=layer.cell))
         parts.append(graph.add("Unsqueeze", states[0], graph.add_constant(np.array([axis]))))
     graph.outputs = (graph.add("Concat", *parts, axis=axis), states[-1])
     return graph

@@ -1,4 +1,4 @@
-"""Keras' recurrent layers and their wrappers: cells run over time by Onward's own layers, or by a Scan."""
+"""Keras' recurrent layers and their wrappers: cells run over time by Onward's own cells, or by a Scan."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ...cells.cell import Cell
 from ...errors import ArgumentError, KerasWarning
 from ...graph import Graph
 from ...graph.graph import Input
-from ...layers import rnn
-from ...layers.base import NO_WEIGHTS
-from ...layers.recurrent import Recurrent
 from .activations import ACTIVATIONS, OVER_LAST, Function, activation_name
 from .convolutions import window_options
 from .core_layers import DROPOUTS, numbers
@@ -35,7 +33,7 @@ POINTWISE = {
 class Settings:
     """A recurrent layer of Keras: its cells, one on top of the other, and its options."""
 
-    cells: Sequence[Recurrent[Any]]
+    cells: Sequence[Cell]
     return_sequences: bool
     return_state: bool
     go_backwards: bool
@@ -44,8 +42,8 @@ class Settings:
     unroll: bool
 
 
-def cell(k: Layer, *, units: int, use_bias: bool = True) -> Recurrent[Any]:
-    """Return the layer of one cell: of a SimpleRNN, LSTM or GRU, of its cell, or of cuDNN's."""
+def cell(k: Layer, *, units: int, use_bias: bool = True) -> Cell:
+    """Return one cell: of a SimpleRNN, LSTM or GRU, of its cell, or of cuDNN's."""
     kind = k.kind_name.removeprefix("CuDNN").removesuffix("Cell")
     cudnn = k.kind_name.startswith("CuDNN")
     name = "rnn" if kind == "SimpleRNN" else kind.lower()
@@ -53,28 +51,26 @@ def cell(k: Layer, *, units: int, use_bias: bool = True) -> Recurrent[Any]:
     part = "" if cudnn or k.kind_name.endswith("Cell") else "cell"
     count = (2 + use_bias) * (GATES[name] if separate_gates else 1)
     weights = joined(name, k.arrays(*[True] * count, part=part))
-    options: dict[str, Any] = {"bias": use_bias, "dtype": k.dtype(), "rng": NO_WEIGHTS}
+    options: dict[str, Any] = {"bias": use_bias, "dtype": k.dtype()}
     activation = _function(k, "activation", "tanh")
     state = cell_weights(name, *weights)
     I = weights[0].shape[0]  # noqa: E741 (the axis letter)
     if kind == "SimpleRNN":
-        return _filled(k, rnn.RNN(I, units, nonlinearity=activation, **options), state)
+        return _filled(k, Cell("RNN", I, units, nonlinearity=activation, **options), state)
     gate = _function(k, "recurrent_activation", "sigmoid" if cudnn else k.context.recurrent_activation)
     if (gate, activation) != ("sigmoid", "tanh"):
         options["activations"] = (gate, activation, activation)[: 3 - (kind == "GRU")]
     if kind == "LSTM":
-        return _filled(k, rnn.LSTM(I, units, **options), state)
+        return _filled(k, Cell("LSTM", I, units, **options), state)
     after = k.option("reset_after", cudnn or k.context.version == 3)
     if use_bias and (weights[2].shape == (3 * units,)) == after:
         raise k.error(f"has reset_after={after}, but a bias of shape {weights[2].shape}")
-    return _filled(k, rnn.GRU(I, units, reset_after=after, **options), state)
+    return _filled(k, Cell("GRU", I, units, reset_after=after, **options), state)
 
 
-def _filled(k: Layer, layer: Recurrent[Any], weights: Mapping[str, Any], key: str = "cell") -> Recurrent[Any]:
-    """Return the layer with its weights, the same one for all calls."""
-    if key not in k.memory:
-        layer.load_state_dict(weights)
-    return k.once(key, lambda: layer)
+def _filled(k: Layer, cell: Cell, weights: Mapping[str, Any], key: str = "cell") -> Cell:
+    """Return the cell with its weights, the same one for all calls."""
+    return k.once(key, lambda: cell.filled(weights))
 
 
 def _function(k: Layer, key: str, default: str) -> Any:
@@ -83,7 +79,7 @@ def _function(k: Layer, key: str, default: str) -> Any:
     return ("leaky_relu", 0.2) if name == "leaky_relu" else name
 
 
-def _cells(k: Layer, entry: Any) -> list[Recurrent[Any]]:
+def _cells(k: Layer, entry: Any) -> list[Cell]:
     """Return the cells of an RNN."""
     weights = k.weights.part("cell")
     members = [(entry, weights)]
@@ -180,12 +176,12 @@ def _in_time(
 
 
 def _run(
-    k: Layer, layer: Recurrent[Any], x: Value, mask: Value | None, initial: Sequence[Value], **options: Any
+    k: Layer, cell: Cell, x: Value, mask: Value | None, initial: Sequence[Value], **options: Any
 ) -> list[Value]:
-    """Run a layer over the steps of x (T, B, I), or those at which the mask is True: y and the states."""
+    """Run a cell over the steps of x (T, B, I), or those at which the mask is True: y and the states."""
     operation, masks = ("Recurrent", []) if mask is None else ("MaskedRecurrent", [mask])
-    ranks = [3] * (1 + len(layer.state_names))
-    return k.add_all(operation, [x, *masks, None, *initial], ranks, layer=layer, **options)
+    ranks = [3] * (1 + len(cell.state_names))
+    return k.add_all(operation, [x, *masks, None, *initial], ranks, cell=cell, **options)
 
 
 def _output(k: Layer, s: Settings, y: Value, final: Sequence[Value], mask: Value | None) -> Value:
@@ -231,23 +227,23 @@ def _zeros_in_both(k: Layer, config: Mapping[str, Any], sequences: bool) -> bool
     return False
 
 
-def _pair(k: Layer, first: Settings, second: Settings) -> Recurrent[Any] | None:
-    """Return two cells that differ in their direction alone as one layer of two directions, or None."""
+def _pair(k: Layer, first: Settings, second: Settings) -> Cell | None:
+    """Return two cells that differ in their direction alone as one cell of two directions, or None."""
     options = [replace(s, cells=(), go_backwards=False) for s in (first, second)]
     if options[0] != options[1] or first.go_backwards or not second.go_backwards or len(first.cells) > 1:
         return None
     forward, backward = first.cells[0], second.cells[0]
     if len(second.cells) > 1 or forward.description() != backward.description():
         return None
-    both: Any = type(forward)(**forward.config() | {"bidirectional": True}, rng=NO_WEIGHTS)  # type: ignore[call-arg]  # the arguments of the class
-    reverse = {f"{name}_reverse": w for name, w in backward.state_dict().items()}
-    return _filled(k, both, forward.state_dict() | reverse, "pair")
+    both = Cell(forward.kind, **forward.config() | {"bidirectional": True})
+    reverse = {f"{name}_reverse": w for name, w in backward.weights.items()}
+    return _filled(k, both, {**forward.weights, **reverse}, "pair")
 
 
 def _two_directions(
-    k: Layer, pair: Recurrent[Any], x: Value, mask: Value | None, states: Sequence[Value]
+    k: Layer, pair: Cell, x: Value, mask: Value | None, states: Sequence[Value]
 ) -> list[tuple[Value, list[Value]]]:
-    """Run one layer of two directions; return what `_in_time` returns for each of them."""
+    """Run one cell of two directions; return what `_in_time` returns for each of them."""
     both = zip(states[: len(states) // 2], states[len(states) // 2 :], strict=True)
     initial = [k.add("Concat", *(k.unsqueezed(each, 0) for each in sides), axis=0) for sides in both]
     y, *final = _run(k, pair, x, mask, initial)

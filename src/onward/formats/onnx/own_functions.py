@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...cells.cell import Cell
 from ...core.syntax import parse
 from ...errors import ArgumentError
 from ...graph.node import AnyArray
-from ...layers.recurrent import Recurrent
 from . import build, messages
 from .messages import AttributeType as Kind
 
@@ -232,10 +232,10 @@ def add(
         return graph.add_all(ACTIVATIONS[name], inputs[:1], node.output, name=node.name, **parameters)
     if "layer" not in attributes:
         return None
-    layer = _restored(_json(attributes, "layer"), dict(zip(weights, constants, strict=False)))
+    cell = _restored(_json(attributes, "layer"), dict(zip(weights, constants, strict=False)))
     reverse = bool(attributes.get("reverse"))
     y, *states = graph.add_all(
-        "Recurrent", inputs[:first], len(node.output), name=node.name, layer=layer, reverse=reverse
+        "Recurrent", inputs[:first], len(node.output), name=node.name, cell=cell, reverse=reverse
     )
     return graph.add("Unsqueeze", y, graph.add_constant(np.array([1]))), *states
 
@@ -250,17 +250,17 @@ def _json(attributes: Mapping[str, Any], name: str) -> dict[str, Any]:
         raise ArgumentError(f"the attribute {name} does not describe a mapping: {error}") from error
 
 
-def _restored(description: dict[str, Any], weights: Mapping[str, Any]) -> Recurrent[Any]:
-    """Return the layer of a call. Raises ArgumentError unless it has one direction."""
+def _restored(description: dict[str, Any], weights: Mapping[str, Any]) -> Cell:
+    """Return the cell of a call. Raises ArgumentError unless it has one layer and direction."""
     from .. import native  # slow to import, as are all layers
 
     try:
-        layer = native.restore(description, weights)
+        cell = native.cell(description, weights)
     except (ValueError, TypeError, RecursionError) as error:
         raise ArgumentError(f"the attribute layer does not describe a layer: {error}") from error
-    if not isinstance(layer, Recurrent) or layer.batch_first or layer.num_layers > 1 or layer.bidirectional:
-        raise ArgumentError(f"it runs {layer!r}; expected a recurrent layer of one direction, time first")
-    return layer
+    if cell.num_layers > 1 or cell.bidirectional:
+        raise ArgumentError(f"it runs {cell!r}; expected a recurrent layer of one direction")
+    return cell
 
 
 def definitions(called: Iterable[str], defined: Mapping[str, str]) -> list[ast.FunctionDef]:

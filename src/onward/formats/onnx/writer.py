@@ -345,25 +345,25 @@ def _recurrent(writer: Writer, node: Node, inputs: list[str], outputs: list[str]
     if lengths and writer.dtype(lengths) != np.int32:
         inputs[1] = writer.node("Cast", [inputs[1]], to=int(messages.DataType.INT32))
     reverse = bool(node.attributes.get("reverse"))
-    write_recurrent.write(writer, node.attributes["layer"], reverse, inputs, outputs, node.name)
+    write_recurrent.write(writer, node.attributes["cell"], reverse, inputs, outputs, node.name)
     return True
 
 
 def _masked_recurrent(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
-    write_recurrent.write_masked(writer, node.attributes["layer"], inputs, outputs)
+    write_recurrent.write_masked(writer, node.attributes["cell"], inputs, outputs)
     return True
 
 
 def _step(writer: Writer, node: Node, inputs: list[str], outputs: list[str]) -> bool:
-    """Write a step of a layer as a sequence of one step of all rows."""
-    layer = node.attributes["layer"]
+    """Write a step of a cell as a sequence of one step of all rows."""
+    cell = node.attributes["cell"]
     leading = writer.node("Shape", inputs[:1], end=-1)
-    x = writer.node("Reshape", [inputs[0], [1, -1, layer.input_size]])
-    shape = writer.node("Concat", [leading, [layer.hidden_size]], axis=0)
+    x = writer.node("Reshape", [inputs[0], [1, -1, cell.input_size]])
+    shape = writer.node("Concat", [leading, [cell.hidden_size]], axis=0)
     expanded = [writer.node("Expand", [state, shape]) for state in inputs[1:]]
-    states = [writer.node("Reshape", [state, [1, -1, layer.hidden_size]]) for state in expanded]
+    states = [writer.node("Reshape", [state, [1, -1, cell.hidden_size]]) for state in expanded]
     final = [output and writer.new_name(f"{output}_rows") for output in outputs]
-    write_recurrent.write(writer, layer, False, [x, "", *states], ["", *final], node.name)
+    write_recurrent.write(writer, cell, False, [x, "", *states], ["", *final], node.name)
     for row, output in zip(final, outputs, strict=True):
         if output:
             writer.node("Reshape", [row, shape], output, allowzero=1)

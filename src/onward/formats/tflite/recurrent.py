@@ -10,7 +10,7 @@ import numpy as np
 from ...graph.node import AnyArray
 from ...graph.operations.expressions import sqrt, unary
 from ...graph.operations.fixed_factors import INT16_LIMITS, INT32_LIMITS
-from ...graph.operations.recurrent import new_layer
+from ...graph.operations.recurrent import new_cell
 from . import reals
 from .control import loop
 from .fixed_functions import logistic_table, tanh_table
@@ -157,12 +157,12 @@ def _layer(call: Call, d: Direction, gates: list[int], x: Any) -> Any:
         P = ordered(lambda k: real(call, d.peepholes[k]), (0, 3, 1))
     clip = {"cell_clip": call.options.cell_clip} if call.options.cell_clip > 0 else {}
     options = clip | ({"input_forget": 1} if 0 not in gates else {})
-    layer = new_layer("LSTM", options, W, R, np.concatenate([bias, np.zeros_like(bias)], 1), P)
+    cell = new_cell("LSTM", options, W, R, np.concatenate([bias, np.zeros_like(bias)], 1), P)
 
     def run(*states: Any) -> list[Any]:
         start = [x.apply("Unsqueeze", [0]) for x in states]
         dtypes = [x.dtype] * 3
-        y, *finals = x.typed("Recurrent", dtypes, None, *start, layer=layer, reverse=False)
+        y, *finals = x.typed("Recurrent", dtypes, None, *start, cell=cell, reverse=False)
         return [*(final.apply("Squeeze", [0]) for final in finals), y]
 
     return changed(call, (d.h, d.c), run)

@@ -214,10 +214,10 @@ class Quantizer(Recorder):
     def _copy(self, node: Node) -> None:
         """Add a node of real numbers; a recurrent layer without a rule quantizes its inputs as they come."""
         inputs = [self.real(name) for name in node.inputs]
-        layer = node.attributes.get("layer")
+        cell = node.attributes.get("cell")
         attributes = dict(node.attributes)
-        if layer is not None and layer.dtype == np.float32 and not layer.precision:
-            attributes["layer"] = layer.compressed("int8")
+        if cell is not None and cell.dtype == np.float32 and not cell.precision:
+            attributes["cell"] = cell.compressed("int8")
         self._real |= {name: name for name in node.outputs}
         self.graph.nodes.append(node.with_inputs(*inputs).with_attributes(attributes))
 

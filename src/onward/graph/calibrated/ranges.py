@@ -71,10 +71,9 @@ def observed(
 def _add_steps(ranges: Ranges, node: Node, values: dict[str, AnyArray]) -> None:
     """Include the states of a recurrent layer at each step."""
     x, _, *states = (*node.inputs, "")
-    layer: Any = node.attributes["layer"]
+    cell: Any = node.attributes["cell"]
     state = [values[name] for name in states if name]
-    joined: Any = layer.join_state(*state, *[None] * (2 - len(state))) if state else None
     for step in values[x]:
-        _, joined = layer(step[None], joined)
-        for place, each in enumerate(layer.split_state(joined)[: len(layer.state_names)]):
+        _, *state = cell(step[None], *state)
+        for place, each in enumerate(state):
             ranges.add(state_of(node, place), each)

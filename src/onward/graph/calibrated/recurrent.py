@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...cells.cell import Cell
 from ..graph import Graph, Input
 from ..node import AnyArray, Node
 from ..operations.fixed_factors import lines
@@ -25,11 +26,11 @@ FACTOR_LIMITS = (-(1 << 16) + 1, (1 << 16) - 1)  # of what a gate of 15 bits mul
 
 def is_supported(node: Node) -> bool:
     """Whether a node is a recurrent layer that runs in integers: one of torch.nn, forward over all steps."""
-    layer: Any = node.attributes.get("layer")
-    if node.operation != "Recurrent" or layer.dtype != np.float32 or layer.precision:
+    cell: Any = node.attributes.get("cell")
+    if node.operation != "Recurrent" or cell.dtype != np.float32 or cell.precision:
         return False
-    is_plain = layer.is_plain() and layer.cell in CELLS and not layer.proj_size
-    is_forward = layer.sizes.D == 1 and not layer.batch_first and not node.attributes.get("reverse")
+    is_plain = cell.is_plain() and cell.equation in RULES and not cell.proj_size
+    is_forward = cell.sizes.D == 1 and not node.attributes.get("reverse")
     return is_plain and is_forward and not (*node.inputs, "")[1]
 
 
@@ -47,14 +48,14 @@ class CellWeights(NamedTuple):
     b_R: AnyArray
 
 
-def _weights(layer: Any, number: int) -> CellWeights:
-    weights, end = layer.state_dict(), f"_l{number}"
+def _weights(cell: Cell, number: int) -> CellWeights:
+    weights, end = cell.weights, f"_l{number}"
     zeros = np.zeros(len(weights[f"weight_ih{end}"]), np.float32)
     biases = (weights.get(f"bias_{each}{end}", zeros) for each in ("ih", "hh"))
     return CellWeights(weights[f"weight_ih{end}"], weights[f"weight_hh{end}"], *biases)
 
 
-class Cell(NamedTuple):
+class Rule(NamedTuple):
     """A cell in integers: how many of its recurrent biases join those of x, its states, and a step."""
 
     joined: int  # gates
@@ -64,17 +65,17 @@ class Cell(NamedTuple):
 
 def write(q: Any, node: Node) -> None:
     """Run the layers one after the other, each as a scan over the steps."""
-    layer: Any = node.attributes["layer"]
+    cell: Any = node.attributes["cell"]
     h0, c0 = (*node.inputs, "", "", "")[2:4]
-    cell, hidden = CELLS[layer.cell], Form.of(*q.ranges.limits([state_of(node, 0), h0]))
+    rule, hidden = RULES[cell.equation], Form.of(*q.ranges.limits([state_of(node, 0), h0]))
     low, high = q.ranges.limits([state_of(node, 1), c0])
-    forms = cell.forms(hidden, Form.of_16_bits(max(-low, high)))
+    forms = rule.forms(hidden, Form.of_16_bits(max(-low, high)))
     x, form = q.integers(node.inputs[0]), q.form(node.inputs[0])
     given = [_initial(q, node, place, each) for place, each in enumerate(forms)]
     finals: list[list[Any]] = [[] for _ in forms]
-    for number in range(layer.num_layers):
+    for number in range(cell.num_layers):
         start = [each.apply("Gather", x.number(number, np.int64), axis=0) for each in given]
-        *after, x = _scanned(q, _weights(layer, number), cell, (form, hidden, forms), x, start)
+        *after, x = _scanned(q, _weights(cell, number), rule, (form, hidden, forms), x, start)
         form = hidden
         for ends, each in zip(finals, after, strict=True):
             ends.append(each.apply("Unsqueeze", [0]))
@@ -89,16 +90,16 @@ def _initial(q: Any, node: Node, place: int, form: Form) -> Integers:
     if name:
         found: Integers = q.integers(name, form)
         return found
-    layer: Any = node.attributes["layer"]
+    cell: Any = node.attributes["cell"]
     batch = q.ranges.shape(node.inputs[0])[1]
-    zeros = np.full((layer.num_layers, batch, layer.hidden_size), form.zero_point)
+    zeros = np.full((cell.num_layers, batch, cell.hidden_size), form.zero_point)
     return Integers(q, q.cast(zeros, form.dtype), form.dtype)
 
 
 def _scanned(
     q: Any,
     weights: CellWeights,
-    cell: Cell,
+    rule: Rule,
     forms: tuple[Form, Form, list[Form]],
     x: Integers,
     start: list[Any],
@@ -106,7 +107,7 @@ def _scanned(
     """Return the states after all steps, and y."""
     given, hidden, states = forms
     b_R = weights.b_R.copy()
-    b_R[: cell.joined * weights.R.shape[1]] = 0
+    b_R[: rule.joined * weights.R.shape[1]] = 0
     first = arguments(x, given, weights.W, weights.b_W + weights.b_R - b_R)
     inner = Recorder(Graph(), f"int8/{len(q.graph.nodes)}/", q.label)
     body, shape = inner.graph, ("batch", weights.R.shape[1])
@@ -116,7 +117,7 @@ def _scanned(
         for place, dtype in enumerate(dtypes)
     ]
     sums = Integers(inner, body.add_input("sums", INT32), INT32)
-    after, dtypes = cell.step(_Step(weights.R, b_R, hidden, states), sums, *before), [*dtypes, hidden.dtype]
+    after, dtypes = rule.step(_Step(weights.R, b_R, hidden, states), sums, *before), [*dtypes, hidden.dtype]
     body.outputs = tuple(each.name for each in after)
     body.declared_outputs = tuple(Input(*pair, shape) for pair in zip(body.outputs, dtypes, strict=True))
     given_names = [*(state.name for state in start), first.name]
@@ -200,9 +201,9 @@ def _rnn(step: _Step, sums: Any, h: Any) -> list[Any]:
     return [y, y]
 
 
-CELLS = {
-    "lstm": Cell(4, lambda h, c: [h, c], _lstm),
-    "gru": Cell(2, lambda h, c: [Q15], _gru),
-    "gru_reset_before": Cell(3, lambda h, c: [Q15], _gru_reset_before),
-    "rnn": Cell(1, lambda h, c: [h], _rnn),
+RULES = {
+    "lstm": Rule(4, lambda h, c: [h, c], _lstm),
+    "gru": Rule(2, lambda h, c: [Q15], _gru),
+    "gru_reset_before": Rule(3, lambda h, c: [Q15], _gru_reset_before),
+    "rnn": Rule(1, lambda h, c: [h], _rnn),
 }

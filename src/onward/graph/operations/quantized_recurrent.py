@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...cells.cell import Cell
 from ...core import arrays as sequences
 from ...core.activations import call
 from ...core.arrays import Array, contiguous
@@ -20,7 +21,7 @@ from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .quantization import quantize_dynamically
-from .recurrent import OPTIONS, new_layer, rows_of_unit
+from .recurrent import OPTIONS, new_cell, rows_of_unit
 from .registry import Inputs, is_known, known, operation, view
 
 
@@ -38,16 +39,16 @@ class Matrix(NamedTuple):
         return y
 
 
-def _layer(W: Operand, R: Operand, P: Operand | None, attributes: dict[str, Any]) -> Any:
-    """Return a layer without weights that holds the options of the node."""
+def _form(W: Operand, R: Operand, P: Operand | None, attributes: dict[str, Any]) -> Cell:
+    """Return a cell without weights that holds the options of the node."""
     W, R = (Signature((a.shape[0], *a.shape[:0:-1]), np.dtype(np.float32)) for a in (W, R))
-    return new_layer("LSTM", attributes, W, R, None, P)
+    return new_cell("LSTM", attributes, W, R, None, P)
 
 
 def _signature(
     X: Operand, W: Operand, R: Operand, *others: Operand | None, **attributes: Any
 ) -> list[Signature]:
-    """The outputs of a layer with as many directions as W; a run compares their number with the options."""
+    """The outputs of a cell with as many directions as W; a run compares their number with the options."""
     if len(W.shape) != 3 or len(R.shape) != 3 or R.shape[2] != W.shape[2]:
         raise ShapeError(f"W has shape {W.shape}, R {R.shape}; expected (D, I, 4H) and (D, H, 4H)")
     (T, batch, _), (D, H, _) = X.shape, R.shape
@@ -73,8 +74,8 @@ def _run(
 ) -> tuple[Array, Array, Array, list[dict[str, Array]]]:
     """Return Y, Y_h and Y_c, and the record of each direction, which is empty unless `is_recorded`."""
     X, W, R, B, sequence_lens, initial_h, initial_c, P, *quantized = inputs
-    layer = _layer(W, R, P, attributes)
-    (T, batch, features), D, H = X.shape, 1 + layer.bidirectional, layer.hidden_size
+    form = _form(W, R, P, attributes)
+    (T, batch, features), D, H = X.shape, 1 + form.bidirectional, form.hidden_size
     full = np.full(batch, T) if sequence_lens is None else sequence_lens
     lengths = sequences.as_lengths(full, (batch,), T)
     input_matrices, recurrent_matrices = _matrices(W, *quantized[:2]), _matrices(R, *quantized[2:])
@@ -85,7 +86,7 @@ def _run(
         x = (sequences.reversed_steps(X, lengths) if reverse else X)[: lengths.max(initial=0)]
         sums = input_matrices[d].times(x.reshape(len(x) * batch, features)).reshape(len(x), batch, 4 * H)
         h, c = (np.zeros((batch, H), np.float32) if a is None else a[d] for a in (initial_h, initial_c))
-        cell = _Cell(layer, d, B, P)
+        cell = _Cell(form, d, B, P)
         records = {name: np.zeros((T, batch, H), np.float32) for name in _Cell.NAMES if is_recorded}
         Y[: len(x), d], *final = _steps(cell, sums, recurrent_matrices[d], lengths, h, c, records)
         if reverse:
@@ -125,12 +126,12 @@ class _Cell:
 
     NAMES = ("i", "f", "g", "o", "c", "h", *(f"{gate}_preactivation" for gate in "ifgo"))
 
-    def __init__(self, layer: Any, d: int, B: Array | None, P: Array | None) -> None:
-        H = layer.hidden_size
+    def __init__(self, form: Cell, d: int, B: Array | None, P: Array | None) -> None:
+        H = form.hidden_size
         self.gate, self.candidate, self.output = (
-            partial(activate, call(spec)) for spec in layer.functions()[d]
+            partial(activate, call(spec)) for spec in form.functions()[d]
         )
-        self.clip, self.coupled = np.float32(layer.clip or np.inf), layer.coupled
+        self.clip, self.coupled = np.float32(form.clip or np.inf), form.coupled
         self.biases: list[Any] = np.split(
             np.zeros(4 * H, np.float32) if B is None else B[d, : 4 * H] + B[d, 4 * H :], 4
         )
@@ -167,7 +168,7 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     arrays = tuple(map(known, weights))
     if lengths is not None and (lengths.array != x.shape[0]).any():
         return None
-    options = _layer(arrays[0], arrays[1], arrays[3], dict(node.attributes)).core_options()
+    options = _form(arrays[0], arrays[1], arrays[3], dict(node.attributes)).core_options()
     reverse = node.attributes.get("direction") == "reverse"
     packed = b.shared(
         arrays, ("lstm", reverse), lambda: b.core.QuantizedLSTM(_directions(*arrays), options, reverse)

@@ -1,4 +1,4 @@
-"""Recurrent layers: `Recurrent` runs a layer of Onward; RNN, GRU and LSTM take ONNX's weights as inputs."""
+"""Recurrent layers: `Recurrent` runs a cell; RNN, GRU and LSTM take ONNX's weights as inputs."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ...cells.cell import KINDS, Cell
 from ...core import arrays
 from ...core.gates import reorder
 from ...errors import ArgumentError, ShapeError
-from ...layers import rnn
-from ...layers.base import NO_WEIGHTS
-from ...layers.sequential import Last
 from ..activation_names import RECURRENT
 from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
@@ -22,7 +20,6 @@ from .expressions import DataDependent, composed, where
 from .registry import Inputs, along_time, operation, reading, typed_view
 
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
-LAYERS: dict[str, Any] = {"RNN": rnn.RNN, "GRU": rnn.GRU, "LSTM": rnn.LSTM}
 FUNCTIONS = {"RNN": 1, "GRU": 2, "LSTM": 3}  # in one direction
 OPTIONS = (
     *("activations", "activation_alpha", "activation_beta", "clip", "direction", "hidden_size"),
@@ -32,49 +29,43 @@ ACTIVATIONS = {name.lower(): meaning for name, meaning in RECURRENT.items()}  # 
 
 
 def _recurrent_signature(
-    x: Operand, lengths: Operand | None = None, *states: Operand | None, layer: Any, reverse: bool = False
+    x: Operand, lengths: Operand | None = None, *states: Operand | None, cell: Any, reverse: bool = False
 ) -> list[Signature]:
-    if len(x.shape) != 3 or x.shape[2] != layer.input_size:
-        raise ShapeError(f"x has shape {x.shape}, but {layer!r} takes (T, B, {layer.input_size})")
+    if len(x.shape) != 3 or x.shape[2] != cell.input_size:
+        raise ShapeError(f"x has shape {x.shape}, but {cell!r} takes (T, B, {cell.input_size})")
     T, B, _ = x.shape
-    shapes = layer.state_shapes(B)
+    shapes = cell.state_shapes(B)
     for name, state, shape in zip(("h", "c"), states, shapes, strict=False):
         if state is not None and state.shape != shape:
             raise ShapeError(f"the initial {name} has shape {state.shape}, but x requires {shape}")
-    return [Signature(shape, x.dtype) for shape in ((T, B, layer.sizes.DP), *shapes)]
+    return [Signature(shape, x.dtype) for shape in ((T, B, cell.sizes.DP), *shapes)]
 
 
 def weights_of_unit(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
-    """Return how many weights each unit of a layer has, in all of its layers."""
-    layer = attributes["layer"]
-    return int(sum(math.prod(shape) for _, shape in layer.shapes()) // layer.hidden_size)
+    """Return how many weights each unit of a cell has, in all of its layers."""
+    cell = attributes["cell"]
+    return int(sum(math.prod(shape) for _, shape in cell.float_shapes()) // cell.hidden_size)
 
 
 @operation("Recurrent", signature=_recurrent_signature, combines=lambda node, inputs: [(0, 2), (), (0, 2)])
 def recurrent(
-    x: AnyArray, lengths: AnyArray | None = None, *states: AnyArray | None, layer: Any, reverse: bool = False
+    x: AnyArray, lengths: AnyArray | None = None, *states: AnyArray | None, cell: Any, reverse: bool = False
 ) -> tuple[AnyArray, ...]:
-    """Run a layer over x (T, B, I), from the last step to the first if `reverse`.
+    """Run a cell over x (T, B, I), from the last step to the first if `reverse`.
 
-    Returns y (T, B, D*P) and the final state, one array (L*D, B, units) for each state of the layer.
+    Returns y (T, B, D*P) and the final state, one array (L*D, B, units) for each state of the cell.
     """
-    x = arrays.as_floats(x, layer.dtype, "x") if x.dtype != layer.dtype else x
-    steps = arrays.reversed_steps(x, lengths) if reverse else x
-    h, c = (*states, None, None)[:2]
-    count = len(layer.state_names)
-    y, final = layer(steps, h if count == 1 else (h, c), lengths=lengths)
-    if reverse:
-        y = arrays.reversed_steps(y, lengths)
-    return y, *layer.split_state(final)[:count]
+    y, *final = cell(arrays.reversed_steps(x, lengths) if reverse else x, *states, lengths=lengths)
+    return arrays.reversed_steps(y, lengths) if reverse else y, *final
 
 
 @recurrent.lowering
 def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> list[View] | None:
     X, lengths, h, c = (*inputs, None, None, None)[:4]
-    layer, T = node.attributes["layer"], shapes[0][0]
-    dtype = name_of(layer.dtype)
+    cell, T = node.attributes["cell"], shapes[0][0]
+    dtype = name_of(cell.dtype)
     x = typed_view(b, X, (dtype,))
-    if x is None or not b.computes(layer.dtype) or layer.batch_first:
+    if x is None or not b.computes(cell.dtype):
         return None
     if lengths is not None and lengths.known and (lengths.array == T).all():
         lengths = None
@@ -109,31 +100,31 @@ def add_recurrent(
     final: Sequence[View],
     lengths: View | None = None,
 ) -> None:
-    """Add the step that runs the layer of a node over x (T, B, I)."""
+    """Add the step that runs the cell of a node over x (T, B, I)."""
     states = [None if state is None else b.contiguous(state) for state in initial]
     (h0, c0), (h_n, c_n) = ((*each, None, None)[:2] for each in (states, final))
     steps = None if lengths is None else b.contiguous(b.cast(lengths, "int64"))
-    b.add("recurrent", b.stack(node.attributes["layer"]), x, h0, c0, y, h_n, c_n, steps, str(node))
+    b.add("recurrent", b.stack(node.attributes["cell"]), x, h0, c0, y, h_n, c_n, steps, str(node))
 
 
 @composed("Step")
-def step(x: Any, *states: Any, layer: Any) -> Iterator[Any]:
-    """The states (..., H) after one step of a layer with one input x (..., I)."""
+def step(x: Any, *states: Any, cell: Any) -> Iterator[Any]:
+    """The states (..., H) after one step of a cell with one input x (..., I)."""
     parts = [x, *states]
-    for name, part, size in zip("xhc", parts, (layer.input_size, *[layer.hidden_size] * 2), strict=False):
+    for name, part, size in zip("xhc", parts, (cell.input_size, *[cell.hidden_size] * 2), strict=False):
         if part.shape[-1:] != (size,):
-            raise ShapeError(f"{name} has shape {part.shape}, but {layer!r} takes (..., {size})")
+            raise ShapeError(f"{name} has shape {part.shape}, but {cell!r} takes (..., {size})")
     leading = broadcast_shape(*(part.shape[:-1] for part in parts))
     parts = [p if p.shape[:-1] == leading else p.apply("Expand", [*leading, 1]) for p in parts]
     rows = [p if p.rank == 2 else p.apply("Flatten", axis=p.rank - 1) for p in parts]
     first, *rest = (each.apply("Unsqueeze", [0]) for each in rows)
-    _, *after = first.apply_all("Recurrent", None, *rest, outputs=1 + len(states), layer=layer)
+    _, *after = first.apply_all("Recurrent", None, *rest, outputs=1 + len(states), cell=cell)
     for row, part, state in zip(rows[1:], parts[1:], after, strict=True):
         yield state.apply("Squeeze", [0]) if row is part else state.apply("Reshape", part.apply("Shape").name)
 
 
-def _define(cell: str) -> None:
-    @composed(cell, attributes=(*OPTIONS, "linear_before_reset"), widens=True)
+def _define(kind: str) -> None:
+    @composed(kind, attributes=(*OPTIONS, "linear_before_reset"), widens=True)
     def run(
         X: Any, W: Any, R: Any, B: Any = None, lengths: Any = None, h: Any = None, c: Any = None,
         P: Any = None, *, layout: int = 0, **attributes: Any,
@@ -144,32 +135,32 @@ def _define(cell: str) -> None:
             weights = list(map(Signature.of, weights[:2]))
             if X.t.expands:
                 raise DataDependent
-            X.t.values[X.name] = Signature.of(X.known)  # also without elements: the layer cannot run
-        layer = new_layer(cell, attributes, *weights)
+            X.t.values[X.name] = Signature.of(X.known)  # also without elements: the cell cannot run
+        cell = new_cell(kind, attributes, *weights)
         if X.rank != 3 or X.shape[2] != W.shape[2]:
             takes = f"W {W.shape} takes three axes, the last of {W.shape[2]}"
             raise ShapeError(f"X has shape {X.shape}, but {takes}")
-        D = 1 + layer.bidirectional
+        D = 1 + cell.bidirectional
 
         def swapped(x: Any) -> Any:
             return x if x is None or not layout else x.apply("Transpose", perm=[1, 0, 2])
 
-        inputs = (lengths, *map(swapped, (h, c)[: len(layer.state_names)]))
+        inputs = (lengths, *map(swapped, (h, c)[: len(cell.state_names)]))
         reverse = attributes.get("direction") == "reverse"
-        y, *states = swapped(X).apply_all("Recurrent", *inputs, outputs=3, layer=layer, reverse=reverse)
+        y, *states = swapped(X).apply_all("Recurrent", *inputs, outputs=3, cell=cell, reverse=reverse)
         if D == 1:  # y (T, B, H) to Y (T, 1, B, H), or (B, T, 1, H)
             yield swapped(y).apply("Unsqueeze", [2 if layout else 1])
         else:  # y (T, B, D*H) to Y (T, D, B, H), or (B, T, D, H)
             perm = [1, 0, 2, 3] if layout else [0, 2, 1, 3]
             yield y.apply("Reshape", [0, 0, D, -1]).apply("Transpose", perm=perm)
-        for state in states[: len(layer.state_names)]:  # (D, B, H), or (B, D, H)
+        for state in states[: len(cell.state_names)]:  # (D, B, H), or (B, D, H)
             if lengths is not None:  # 0 in rows of no steps: the specification is silent here; as onnxruntime
                 state = state.apply("FinalState", state.constant(0), lengths)
             yield swapped(state)
 
 
-for _cell in LAYERS:
-    _define(_cell)
+for _kind in KINDS:
+    _define(_kind)
 
 
 @operation("Steps", signature=lambda x: Signature(x.shape[1:2], np.dtype(np.int32)), reads_values=False)
@@ -190,7 +181,10 @@ steps.steps(DTYPES)(lambda b, x: b.scalar(x.shape[0], "int32").broadcast(x.shape
 )
 def last_step(y: AnyArray, lengths: AnyArray) -> AnyArray:
     """Return the last valid step of each row of y (B, T, ...), as onward.Last does."""
-    last: AnyArray = Last(batch_first=True)(y, lengths)
+    last = np.zeros((len(y), *y.shape[2:]), arrays.working_dtype(y))
+    valid = arrays.as_lengths(lengths, y.shape[:1], y.shape[1])
+    rows = np.flatnonzero(valid)
+    last[rows] = y[rows, valid[rows] - 1]
     return last
 
 
@@ -200,19 +194,18 @@ def final_state(state: Any, initial: Any, lengths: Any) -> Any:
     return where((lengths > 0).apply("Unsqueeze", [1]), state, initial)
 
 
-def new_layer(
-    cell: str, attributes: Mapping[str, Any], W: Operand, R: Operand, B: Operand | None = None,
+def new_cell(
+    kind: str, attributes: Mapping[str, Any], W: Operand, R: Operand, B: Operand | None = None,
     P: Operand | None = None,
-) -> Any:  # fmt: skip
-    """Return the layer of an ONNX node with weights W (D, G*H, I), R (D, G*H, H), B (D, 2*G*H), P (D, 3*H).
+) -> Cell:  # fmt: skip
+    """Return the cell of an ONNX node with weights W (D, G*H, I), R (D, G*H, H), B (D, 2*G*H), P (D, 3*H).
 
     An LSTM of TensorFlow Lite also has the attribute `cell_clip`.
 
-    If W is a signature, the layer has no weights. Raises ArgumentError and ShapeError.
+    If W is a signature, the cell has no weights. Raises ArgumentError and ShapeError.
     """
-    D, layer_type = _directions(attributes), LAYERS[cell]
-    arguments = _options(cell, attributes, D)
-    G = len(layer_type.gates)
+    D, G = _directions(attributes), len(KINDS[kind].gates)
+    arguments = _options(kind, attributes, D)
     _check("W", W.shape, (D, None, None))
     H = W.shape[1] // G
     _check("W", W.shape, (D, G * H, None))
@@ -223,38 +216,36 @@ def new_layer(
         _check("P", P.shape, (D, 3 * H))
         arguments["peephole"] = True
     dtype = np.float32 if isinstance(W, Signature) else W.dtype
-    layer = layer_type(
-        W.shape[2], H, bias=B is not None, bidirectional=D == 2, dtype=dtype, rng=NO_WEIGHTS, **arguments
-    )
-    if not isinstance(W, Signature):
-        if B is not None:
-            _check("B", B.shape, (D, 2 * G * H))
-        layer.adopt(_weights(layer, W, R, B, P))
-    return layer
+    cell = Cell(kind, W.shape[2], H, bias=B is not None, bidirectional=D == 2, dtype=dtype, **arguments)
+    if isinstance(W, Signature):
+        return cell
+    if B is not None:
+        _check("B", B.shape, (D, 2 * G * H))
+    return cell.filled(_weights(cell, W, R, B, P))
 
 
-def _weights(layer: Any, W: Any, R: Any, B: Any, P: Any) -> dict[str, Any]:
-    """Return the weights under the layer's names, their gates in the layer's order."""
-    cell = type(layer).__name__.lower()
+def _weights(cell: Cell, W: Any, R: Any, B: Any, P: Any) -> dict[str, Any]:
+    """Return the weights under the cell's names, their gates in the cell's order."""
+    kind = cell.kind.lower()
     weights = {}
-    for d, suffix in enumerate(layer.suffixes()):
+    for d, suffix in enumerate(cell.suffixes()):
         stacked = {"weight_ih": W[d], "weight_hh": R[d]}
         if B is not None:
             stacked["bias_ih"], stacked["bias_hh"] = B[d].reshape(2, -1)
         for name, weight in stacked.items():
-            weights[name + suffix] = weight if cell == "rnn" else reorder(weight, cell, "onnx", "torch")
+            weights[name + suffix] = weight if kind == "rnn" else reorder(weight, kind, "onnx", "torch")
         if P is not None:
             weights["weight_peephole" + suffix] = reorder(P[d], "peephole", "onnx", "torch")
     return weights
 
 
-def check_options(cell: str, attributes: Mapping[str, Any]) -> None:
-    """Raise ArgumentError if no layer has the options of a node of ONNX."""
+def check_options(kind: str, attributes: Mapping[str, Any]) -> None:
+    """Raise ArgumentError if no cell has the options of a node of ONNX."""
     D, layout = _directions(attributes), attributes.get("layout", 0)
     if layout not in (0, 1):
         raise ArgumentError(f"layout={layout!r}, but must be 0 or 1")
-    if options := _options(cell, attributes, D):
-        LAYERS[cell](1, 1, bidirectional=D == 2, rng=NO_WEIGHTS, **options)
+    if options := _options(kind, attributes, D):
+        Cell(kind, 1, 1, bidirectional=D == 2, **options)
 
 
 def _directions(attributes: Mapping[str, Any]) -> int:
@@ -264,30 +255,30 @@ def _directions(attributes: Mapping[str, Any]) -> int:
     return DIRECTIONS[direction]
 
 
-def _options(cell: str, attributes: Mapping[str, Any], D: int) -> dict[str, Any]:
-    """Return the arguments of the layer, without its sizes, for the attributes of a node."""
+def _options(kind: str, attributes: Mapping[str, Any], D: int) -> dict[str, Any]:
+    """Return the arguments of the cell, without its sizes, for the attributes of a node."""
     options: dict[str, Any] = {}
     if attributes.get("activations"):
-        functions = _functions(cell, attributes, D)
-        if cell == "RNN":
+        functions = _functions(kind, attributes, D)
+        if kind == "RNN":
             each = tuple(f for (f,) in functions)
             options["nonlinearity"] = each[0] if len(set(each)) == 1 else each
         else:
             options["activations"] = functions[0] if D == 1 else tuple(functions)
     if attributes.get("clip") is not None:
         options["clip"] = float(attributes["clip"])
-    if cell == "GRU":
+    if kind == "GRU":
         options["reset_after"] = bool(attributes.get("linear_before_reset"))
-    if cell == "LSTM" and attributes.get("input_forget"):
+    if kind == "LSTM" and attributes.get("input_forget"):
         options["coupled"] = True
-    if cell == "LSTM" and attributes.get("cell_clip") is not None:
+    if kind == "LSTM" and attributes.get("cell_clip") is not None:
         options["cell_clip"] = float(attributes["cell_clip"])
     return options
 
 
-def _functions(cell: str, attributes: Mapping[str, Any], D: int) -> list[tuple[Any, ...]]:
+def _functions(kind: str, attributes: Mapping[str, Any], D: int) -> list[tuple[Any, ...]]:
     """Return the functions of each direction, each a name or a name with its parameters."""
-    n, names = FUNCTIONS[cell], attributes["activations"]
+    n, names = FUNCTIONS[kind], attributes["activations"]
     if n == 1 and names == ["Tanh", "Tanh"]:  # the default of RNN, whatever its direction
         names = names[:D]
     if len(names) != n * D:
@@ -316,18 +307,18 @@ recurrent.lowers_empty = True
 @recurrent.over_time
 def _(time: Any, node: Node) -> None:
     """Carry the states."""
-    layer, x = node.attributes["layer"], node.inputs[0]
+    cell, x = node.attributes["cell"], node.inputs[0]
     if time.axis(x) == 1:  # blocks of rows
         time.unchanged(node)
         return
-    lengths, *states = (*node.inputs[1:], "", "", "")[: 1 + len(layer.state_names)]
-    if layer.bidirectional or node.attributes.get("reverse"):
+    lengths, *states = (*node.inputs[1:], "", "", "")[: 1 + len(cell.state_names)]
+    if cell.bidirectional or node.attributes.get("reverse"):
         time.refuse(node, "its reverse direction starts at the last step of the sequence")
     if time.axis(x) != 0:
         time.refuse(node, "its steps are not those of the time axis")
     time.check_all_steps(node, lengths, x)
-    carried = carry_states(time, node, "hc", states, layer.state_shapes(time.shape(x)[1]), layer.dtype)
-    y, *finals = time.add_all("Recurrent", (x, "", *carried), 1 + len(carried), layer=layer)
+    carried = carry_states(time, node, "hc", states, cell.state_shapes(time.shape(x)[1]), cell.dtype)
+    y, *finals = time.add_all("Recurrent", (x, "", *carried), 1 + len(carried), cell=cell)
     time.define(node.outputs[0], y, time.timing(x))
     keep_states(time, node, carried, finals)
 
@@ -348,7 +339,7 @@ def carry_states(
 
 
 def keep_states(time: Any, node: Node, carried: Sequence[str], finals: Sequence[str]) -> None:
-    """Carry the final states of a recurrent layer, and let them stand for the outputs of a node."""
+    """Carry the final states of a recurrent cell, and let them stand for the outputs of a node."""
     for before, after, output in zip(carried, finals, (*node.outputs[1:], "", ""), strict=False):
         time.keep(before, after)
         if output:

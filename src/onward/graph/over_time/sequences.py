@@ -223,7 +223,7 @@ def _layouts(graph: Graph, x: Input, time_axis: int | None) -> Iterator[Layout]:
     axes = list(enumerate(x.axes or ()))
     open_axes = [axis for axis, size in axes if isinstance(size, str)]
     times = range(len(axes))[::-1] if time_axis is None else [time_axis % len(axes)]
-    guesses = [node.attributes["layer"].input_size for node in graph.nodes if "layer" in node.attributes]
+    guesses = [node.attributes["cell"].input_size for node in graph.nodes if "cell" in node.attributes]
     guesses += [size for array in graph.constants.values() for size in array.shape]
     grouped = [
         node for node in graph.nodes if "group" in node.attributes and node.inputs[1] in graph.constants

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 import onward._core as _core
 
+from ...cells.cell import Cell
 from ...core import budget
 from ...core.arrays import contiguous
 from ...core.budget import Limit
@@ -33,7 +34,7 @@ class Weights:
     def __init__(self, lasting: frozenset[Identity], core: Any = _core) -> None:
         self.lasting = lasting  # the arrays that live as long as the graph
         self.core = core  # what makes the plans and packs the weights
-        self.packed: dict[Any, Any] = {}  # matrices and recurrent layers
+        self.packed: dict[Any, Any] = {}  # matrices
         self.planners: dict[Identity, Any] = {}  # planners of the nodes' bodies
         self.runs: dict[Identity, int] = {}  # nodes in one run of a body
         self.limit = Limit()
@@ -175,10 +176,9 @@ class Builder:
         """Whether steps may have weights of a dtype of floats; in files, all are in float32."""
         return dtype == np.float32 or (dtype == np.float64 and self.core is _core)
 
-    def stack(self, layer: Any) -> _core.Stack:
-        """Return the packed weights of a recurrent layer."""
-        is_native = self.core is _core
-        stack: _core.Stack = layer.step_kernel if is_native else layer.packed_in(self.core)
+    def stack(self, cell: Cell) -> _core.Stack:
+        """Return the packed weights of a cell."""
+        stack: _core.Stack = cell.stack if self.core is _core else cell.packed_in(self.core)
         return stack
 
     def shared(

@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...cells.cell import Cell
 from ...errors import OnwardError
-from ...layers.base import NO_WEIGHTS
 from ..node import AnyArray, Node
 from ..operations import OPERATIONS
-from ..operations.recurrent import LAYERS
 from .patterns import Match, Matcher, Pattern
 
 LAST_AXIS = (1, -1)  # the axis of the gates in the preactivations (B, G*H)
@@ -82,14 +81,14 @@ def _linear_of(match: Match) -> Callable[[str], "Linear | None"]:
 
 
 def _step(
-    cell: str,
+    kind: str,
     match: Match,
     gates: Sequence[tuple["Linear | None", "Linear | None"]],
     other_states: Sequence[str] = (),
     other_outputs: Sequence[str] = (),
     **options: Any,
 ) -> list[Node] | None:
-    """Return the node of a step; `gates` are the values to which x and h contribute, in the layer's order."""
+    """Return the node of a step; `gates` are the values to which x and h contribute, in the cell's order."""
     pairs = [(of_x, of_h) for of_x, of_h in gates if of_x is not None and of_h is not None]
     covered = (*match.nodes, *(node for pair in pairs for found in pair for node in found.nodes))
     outputs = (*match.nodes[0].outputs, *other_outputs)
@@ -115,18 +114,17 @@ def _step(
         "bias_hh_l0": np.concatenate([zeros if of_x is of_h else of_h.bias for of_x, of_h in pairs]),
     }
     inputs = (x, h, *(match.values[state] for state in other_states))
-    layer = _layer(match.matcher, cell, arrays, options)
-    return [Node("Step", inputs, outputs, {"layer": layer}, match.nodes[0].name, cell)]
+    cell = _cell(match.matcher, kind, arrays, options)
+    return [Node("Step", inputs, outputs, {"cell": cell}, match.nodes[0].name, kind)]
 
 
-def _layer(matcher: Matcher, cell: str, arrays: dict[str, AnyArray], options: dict[str, Any]) -> Any:
-    """Return a layer; equal weights make one."""
-    key = (cell, *options.items(), *(array.tobytes() for array in arrays.values()))
-    if key not in matcher.layers:
+def _cell(matcher: Matcher, kind: str, arrays: dict[str, AnyArray], options: dict[str, Any]) -> Cell:
+    """Return a cell; equal weights make one."""
+    key = (kind, *options.items(), *(array.tobytes() for array in arrays.values()))
+    if key not in matcher.cells:
         W, R = arrays["weight_ih_l0"], arrays["weight_hh_l0"]
-        matcher.layers[key] = LAYERS[cell](W.shape[1], R.shape[1], dtype=W.dtype, rng=NO_WEIGHTS, **options)
-        matcher.layers[key].adopt(arrays)
-    return matcher.layers[key]
+        matcher.cells[key] = Cell(kind, W.shape[1], R.shape[1], dtype=W.dtype, **options).filled(arrays)
+    return matcher.cells[key]
 
 
 class Linear(NamedTuple):

@@ -168,8 +168,8 @@ def _layer(s: Simplifier, node: Node, loop: LayerLoop, initial: Sequence[str]) -
         mask = add("Squeeze", (loop.mask,), f"{prefix}/mask", 2)
         last = "" if loop.last < 0 else add("Unsqueeze", (initial[loop.last],), f"{prefix}/last", 0)
         inputs, operation = (x, mask, last or starts[0], *starts), "MaskedRecurrent"
-    layer = loop.step.attributes["layer"]
-    nodes.append(Node(operation, inputs, (y, *ends), {"layer": layer}, node.name, loop.step.source))
+    cell = loop.step.attributes["cell"]
+    nodes.append(Node(operation, inputs, (y, *ends), {"cell": cell}, node.name, loop.step.source))
     for place, end in zip(loop.states, ends, strict=True):
         if node.outputs[place]:
             add("Squeeze", (end,), node.outputs[place], 0)

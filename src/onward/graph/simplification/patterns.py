@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...cells.cell import Cell
 from ..graph import Graph, used_names
 from ..node import AnyArray, Node
 
@@ -98,7 +99,7 @@ class Matcher:
     def __init__(self, graph: Graph) -> None:
         self.graph, self.constants = graph, dict(graph.constants)
         self.makers = {name: node for node in graph.nodes for name in node.outputs if name}
-        self.layers: dict[Any, Any] = {}  # that replaced cells, by their weights
+        self.cells: dict[Any, Cell] = {}  # of steps, by their weights
         self._uses = Counter([*graph.outputs, *used_names(graph.nodes)])
 
     def replaced(self, patterns: Sequence[Pattern], replace: Replace, node: Node) -> Sequence[Node] | None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ....errors import ArgumentError
-from .recurrent import KINDS, new_layer, run_layer
+from .recurrent import CELLS, new_cell, run_cell
 from .registry import INT64, Symbol, Tensor, aten
 from .translator import Translator
 
-PACKED = {"_pad_packed_sequence", *KINDS}  # the operators that take the sizes of packed sequences
+PACKED = {"_pad_packed_sequence", *CELLS}  # the operators that take the sizes of packed sequences
 
 
 class Steps(Tensor):
@@ -62,7 +62,7 @@ def _pad(
     return t.add("Transpose", y, perm=_steps_first(data)) if batch_first else y, batch_sizes.name
 
 
-def _define(name: str, kind: type[Any], **options: Any) -> None:
+def _define(name: str, kind: str, **options: Any) -> None:
     @aten(f"{name}.data")
     def function(
         t: Translator, data: Tensor, batch_sizes: Tensor, hx: Any, params: Sequence[Tensor],
@@ -70,12 +70,11 @@ def _define(name: str, kind: type[Any], **options: Any) -> None:
     ) -> tuple[Any, ...]:  # fmt: skip
         if not isinstance(batch_sizes, BatchSizes):
             raise ArgumentError("the code changes the sizes of a packed sequence")
-        layer = new_layer(t, kind, params, has_biases, num_layers, bidirectional, **options)
+        cell = new_cell(t, kind, params, has_biases, num_layers, bidirectional, **options)
         states = [hx] if isinstance(hx, Tensor) else hx
-        y, *final = run_layer(t, layer, data, states, False, batch_sizes.name)
-        size = (getattr(layer, "proj_size", 0) or layer.hidden_size) * (1 + bidirectional)
-        return Steps(y, data.dtype, (*data.shape[:2], size)), *final
+        y, *final = run_cell(t, cell, data, states, False, batch_sizes.name)
+        return Steps(y, data.dtype, (*data.shape[:2], cell.sizes.DP)), *final
 
 
-for each, (layer_kind, layer_options) in KINDS.items():
-    _define(each, layer_kind, **layer_options)
+for each, (cell_kind, cell_options) in CELLS.items():
+    _define(each, cell_kind, **cell_options)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ....cells.cell import Cell
 from ....errors import ArgumentError, OnwardError
 from ....graph.graph import Graph
 from ....graph.node import REFUSALS, named
@@ -39,7 +40,7 @@ class Translator(Writer):
         self.values: dict[str, Any] = {}  # by name in the program
         self.missing: dict[str, str] = {}  # outputs that are not supported, and their nodes
         self.metas: Mapping[str, schema.TensorMeta] = {}
-        self.layers: dict[Any, Any] = {}  # by their weights and options
+        self.cells: dict[Any, Cell] = {}  # by their weights and options
 
     # Adding operations.
 

@@ -38,7 +38,7 @@ class Loader:
     def anew(self, recorder: Recorder) -> Loader:
         """Return a loader for another recording."""
         loader = copy(self)
-        loader.recorder, recorder.layers, loader.objects = recorder, self.recorder.layers, {}
+        loader.recorder, recorder.cells, loader.objects = recorder, self.recorder.cells, {}
         return loader
 
     @property
