@@ -22,8 +22,8 @@ from support.recurrences import RECURRENCES, Kind
 import onward
 from onward.errors import DtypeError, LayerAttributeError, PrecisionError, ShapeError, SignatureError
 from onward.graph import Graph, Input, Model
-from onward.graph.of_layers import graph_of
 from onward.graph.structure import Structure
+from onward.layers.graphs import graph_of
 
 
 def recurrent() -> Model:

@@ -27,10 +27,10 @@ from .layers.quantize import check_outputs
 # What a call does not need is imported where it is used: opening a model must be fast.
 
 if TYPE_CHECKING:
+    from .core.summary import Row
     from .graph.over_time.streamed import Layout, Streamed, TimeAndBatch
     from .graph.plan.program import Program
     from .layers.sequential import Sequential
-    from .layers.summary import Row
     from .streaming.graph_pool import GraphPool
     from .streaming.graph_stream import GraphStream
     from .tracing.trace import Trace
@@ -191,7 +191,7 @@ class Model(_core.DirectCalls, BaseModel):
         x has the layout of the model's first input; batch_first of the layers tells which it is. Raises
         ArgumentError, which names the node, if a node cannot be converted.
         """
-        from .graph.chain import layers_of
+        from .layers.chain import layers_of
 
         return layers_of(self.general.planner.graph)
 

@@ -92,7 +92,7 @@ def test_a_child_does_not_inherit_a_lock_that_guards_the_memory_of_short_calls()
 import os, signal, threading
 import numpy as np
 import onward
-from onward.graph.of_layers import graph_of
+from onward.layers.graphs import graph_of
 from onward.graph.plan.planner import Planner
 
 x, layer = np.ones((1, 1, 1), np.float32), onward.GRU(1, 1, rng=0)

@@ -14,9 +14,9 @@ from support.extremes import bits, extremes
 from support.skips import Cases
 
 import onward
-from onward.graph.of_layers import graph_of
 from onward.graph.plan.planner import Planner
 from onward.graph.simplification.simplify import simplify
+from onward.layers.graphs import graph_of
 
 ACTIVATIONS = [
     *("elu", "exponential", "gelu", "hard_sigmoid", "hard_sigmoid_keras2", "leaky_relu", "linear", "mish"),

@@ -16,8 +16,8 @@ from support.cases import Case, Inputs, inputs_of, layer_of, run
 import onward
 from onward import _core, bundled
 from onward.errors import ArgumentError, DtypeError, FileError, PrecisionError
-from onward.graph.of_layers import graph_of
 from onward.graph.plan.planner import Planner
+from onward.layers.graphs import graph_of
 
 both_precisions = pytest.mark.parametrize("precision", ["float16", "int8"])
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import onward
+from onward.core.summary import shape_text
 from onward.layers import summary
 from onward.layers.base import Layer
 
@@ -56,7 +57,7 @@ def test_quantizing_changes_the_bytes_but_not_the_number_of_parameters(precision
 def test_a_shape_that_depends_on_an_unknown_input_is_left_empty() -> None:
     (row,) = summary.connected_rows({"0": onward.Dropout()})
     assert (row.output_shape, row.parameters) == (None, 0)
-    assert summary.shape_text(row.output_shape) == ""
+    assert shape_text(row.output_shape) == ""
 
 
 def test_a_leading_layer_of_any_shape_takes_the_shape_of_the_next() -> None:
@@ -66,7 +67,7 @@ def test_a_leading_layer_of_any_shape_takes_the_shape_of_the_next() -> None:
 
 def test_layers_that_are_not_connected_each_have_a_shape_of_their_own() -> None:
     rows = summary.rows({"encoder.lstm": onward.LSTM(3, 4), "head": onward.Linear(9, 2)})
-    assert [(row.name, summary.shape_text(row.output_shape)) for row in rows] == [
+    assert [(row.name, shape_text(row.output_shape)) for row in rows] == [
         ("encoder.lstm", "(T, B, 4)"),
         ("head", "(T, B, 2)"),
     ]

@@ -13,8 +13,8 @@ from support.onnx_nodes import model_of, open_model
 
 import onward
 from onward import errors
-from onward.graph.of_layers import graph_of
 from onward.graph.over_time.named_carries import from_zeros
+from onward.layers.graphs import graph_of
 from onward.model import Model
 
 RNG = np.random.default_rng(0)

@@ -26,10 +26,10 @@ import onward.formats.onnx.translate
 import onward.formats.torch.exported_graph
 import onward.formats.torch.parts
 import onward.formats.torch.state_dict
-import onward.graph.chain
 import onward.graph.over_time.block_plan
 import onward.graph.over_time.named_carries
 import onward.graph.summary
+import onward.layers.chain
 from onward.errors import KerasWarning, OnwardError
 from onward.graph.operations import OPERATIONS
 from onward.graph.operations.modules import MODULES

@@ -9,8 +9,8 @@ import pytest
 from onward import LSTM, Activation, Dropout, Last, Linear, Sequential, Softmax, train
 from onward.errors import ArgumentError
 from onward.graph import Model
-from onward.graph.of_layers import graph_of
 from onward.graph.over_time.named_carries import from_zeros
+from onward.layers.graphs import graph_of
 from onward.train.losses import as_loss, describe
 
 RNG = np.random.default_rng(0)

@@ -14,9 +14,9 @@ from ..formats import load_tensors
 from ..formats.torch.find_layers import find_layers
 from ..formats.torch.parts import Parts
 from ..formats.torch.state_dict import StateDict, merged
-from ..graph.of_layers import graph_of
 from ..graph.summary import signatures
 from ..layers.base_model import BaseModel
+from ..layers.graphs import graph_of
 from ..model import Model
 from ..tables import inference, model_files
 from ..tables.rows import Rows

@@ -10,14 +10,15 @@ import numpy as np
 from rich.text import Text
 
 from .. import bundled
+from ..core.summary import Row, shape_text
 from ..errors import ArgumentError, OnwardError
 from ..formats.compiled.model import CompiledModel
 from ..formats.torch.parts import WHOLE_MODEL, Parts
-from ..graph.of_layers import graph_of
 from ..graph.over_time.streamed import Streamed
 from ..graph.summary import names_of, signatures, summarize
 from ..layers.base_model import BaseModel
-from ..layers.summary import Row, rows, shape_text
+from ..layers.graphs import graph_of
+from ..layers.summary import rows
 from ..model import Model
 from ..tables import data, model_files
 from ..tables.rows import BATCH

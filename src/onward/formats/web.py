@@ -19,10 +19,10 @@ from ..core.identity import Identity
 from ..errors import ArgumentError
 from ..graph import Graph, Input
 from ..graph.node import AnyArray
-from ..graph.of_layers import graph_of
 from ..graph.over_time.streamed import TimeAndBatch
 from ..graph.plan.builder import aligned
 from ..layers.base_model import BaseModel
+from ..layers.graphs import graph_of
 from ..model import Model
 from ..streaming.graph_stream import GraphStream, SequenceStream
 from ..tracing.graph_trace import Site, recording, time_axes

@@ -15,10 +15,8 @@ import numpy as np
 import onward._core as _core
 
 from ..errors import ArgumentError
-from ..layers.recurrence import Inputs, Recurrence
 from .graph import Graph
 from .node import AnyArray, Node
-from .of_layers import graph_of
 from .operations import OPERATIONS
 from .operations.control import loop_inputs
 from .operations.products import multiply
@@ -218,23 +216,3 @@ GRADIENTS: Mapping[str, Callable[..., tuple[Any, ...]]] = {
     "Unsqueeze": _moved,
     "Transpose": lambda dy, y, x, perm: (dy.transpose(np.argsort(perm)),),
 }
-
-
-def recurrence_run(layer: Recurrence, inputs: Inputs) -> Run:
-    """Return the values of a layer, with the bits of a call."""
-    return Run(graph_of(layer, inputs.lengths is not None), inputs.arrays())
-
-
-def recurrence_gradients(
-    layer: Recurrence, run: Run, outputs: Sequence[AnyArray]
-) -> tuple[Gradients, list[AnyArray]]:
-    """Return the gradients with respect to the weights by name, and with respect to x and the states.
-
-    `outputs` are those with respect to y and the final states.
-    """
-    with np.errstate(all="ignore"), _core.Flushing():
-        found = run.back(outputs)
-    weights = layer.own_weights
-    names = [name for name in run.inputs if name != "lengths"]
-    found = {name: found.get(name, np.zeros_like(run.values[name])) for name in (*weights, *names)}
-    return {name: np.ascontiguousarray(found[name]) for name in weights}, [found[name] for name in names]

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from ..core import budget
 from ..core.identity import Identity
+from ..core.summary import NamedShape, Row, table
 from ..errors import ArgumentError, LimitError
-from ..layers.summary import NamedShape, Row, table
 from .graph import Graph, bodies
 from .inference import infer, open_signatures
 from .node import Node, Signature

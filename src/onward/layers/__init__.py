@@ -1,6 +1,6 @@
-"""The layers of recurrent models, named as in torch.nn; may import every folder up to core.
+"""The layers of recurrent models, named as in torch.nn; may import every folder up to graph.
 
-Layers hold weights, never state. Their methods import streaming, tracing and formats when called.
+Layers hold weights, never state. Their methods import graphs, streaming, tracing and formats when called.
 """
 
 from .activation import Activation, Dropout, Softmax

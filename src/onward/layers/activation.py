@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # importing np.random is slow
 
-from typing import Any, Never
+from typing import TYPE_CHECKING, Any, Never
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +13,9 @@ from ..core.checks import Rng, generator, integer, probability
 from ..core.functions import activate, softmax
 from ..errors import ArgumentError, ShapeError
 from .base import Layer
+
+if TYPE_CHECKING:
+    from .graphs import GraphBuilder
 
 
 class Activation(Layer):
@@ -52,6 +55,20 @@ class Activation(Layer):
         # in the core, 1 x + 0 turns -0 into 0
         return x.copy() if self.spec == "linear" else activate(activations.call(self.spec), x)
 
+    def add_nodes(self, b: GraphBuilder, x: str) -> str:
+        from ..graph.activation_names import OPERATORS, by_function  # slow to import
+
+        name, *numbers = activations.call(self.spec)
+        if self.spec == "linear":
+            return x
+        if (name, *numbers) == activations.call("selu"):  # the operator's own numbers are float32
+            exact = {"alpha": numbers[0], "gamma": numbers[1]} if b.dtype == np.float64 else {}
+            return b.add("Selu", x, **exact)
+        if name == "relu6":
+            return b.add("Clip", x, b.constant(0.0), b.constant(6.0))
+        operation = by_function(OPERATORS)[name]
+        return b.add(operation, x, **dict(zip(OPERATORS[operation].parameters, numbers, strict=False)))
+
 
 class Softmax(Layer):
     """The softmax along one axis, as torch.nn.Softmax: y = exp(x - max x) / sum(exp(x - max x)).
@@ -86,6 +103,9 @@ class Softmax(Layer):
         self._check_cache(isinstance(cache, np.ndarray))
         dy = arrays.as_gradient(dy, cache.shape, cache.dtype)
         return cache * (dy - (dy * cache).sum(axis=self.dim, keepdims=True)), {}
+
+    def add_nodes(self, b: GraphBuilder, x: str) -> str:
+        return b.add("Softmax", x, axis=self.dim)
 
 
 def dropout_mask(rng: np.random.Generator, p: float, shape: Shape, dtype: FloatDtype) -> Array:
@@ -125,3 +145,6 @@ class Dropout(Layer):
         """dx = dy times the factors of x."""
         self._check_cache(isinstance(cache, np.ndarray))
         return arrays.as_gradient(dy, cache.shape, cache.dtype) * cache, {}
+
+    def add_nodes(self, b: GraphBuilder, x: str) -> str:
+        return x

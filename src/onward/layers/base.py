@@ -18,10 +18,10 @@ from ..errors import ArgumentError, LayerAttributeError, MemoryLimitError
 from .base_model import LOADING, BaseModel, IncompatibleKeys
 
 if TYPE_CHECKING:
+    from ..core.summary import Row
     from ..streaming.graph_pool import SequencePool
     from ..streaming.graph_stream import SequenceStream
     from ..tracing.trace import Trace
-    from .summary import Row
 
 Draw: TypeAlias = "Callable[[np.random.Generator, Shape], Array]"  # of the initial values of a weight
 
@@ -226,10 +226,6 @@ class Layer(BaseModel):
     def __getstate__(self) -> dict[str, Any]:
         # copied in one step: another thread may be adding a derived attribute
         return {name: value for name, value in self.__dict__.copy().items() if name not in DERIVED}
-
-    def adopt(self, state_dict: Mapping[str, Any]) -> None:
-        """Use arrays, which must not change, as weights; copy those of another dtype or layout."""
-        self.take_weights(self.checked_weights(state_dict)[0])
 
     def checked_weights(
         self, state_dict: Mapping[str, Any], strict: bool = True

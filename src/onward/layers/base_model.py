@@ -17,9 +17,10 @@ from ..core.equivalents import ATTRIBUTES
 from ..errors import ArgumentError, LayerAttributeError
 
 if TYPE_CHECKING:
+    from ..core.summary import Row
     from ..tracing.explore import Page
     from ..tracing.trace import Trace
-    from .summary import Row
+    from .graphs import GraphBuilder
 
 # How a model calls a recurrent sublayer: (its name, the layer, x, state, lengths) to (y, final state).
 RunRecurrent: TypeAlias = "Callable[[str, Any, Any, Any, Any], tuple[Any, Any]]"
@@ -236,6 +237,13 @@ class BaseModel(FamiliarNames):
 
     def take_weights(self, weights: Mapping[str, Array]) -> None:
         """Replace weights by name."""
+
+    def add_nodes(self, b: GraphBuilder, x: str) -> str:
+        """Add the layer to a graph under construction, a `GraphBuilder`; return the name of its output.
+
+        Raises ArgumentError if a graph cannot hold it.
+        """
+        raise ArgumentError(f"layer {b.label[0]}, {self!r}, {self.without_graph}")
 
     def description(self) -> dict[str, Any]:
         """The type and what `onward.load` needs besides the weights to rebuild it, as JSON values."""

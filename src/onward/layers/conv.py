@@ -4,7 +4,7 @@ from __future__ import annotations  # importing np.random is slow
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Never, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Never, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -17,6 +17,9 @@ from ..core.windows import Filters, Geometry, averaged, combined, geometry, span
 from ..errors import ArgumentError, ShapeError
 from .base import Layer
 from .quantize import Quantizable, packed, uniform
+
+if TYPE_CHECKING:
+    from .graphs import GraphBuilder
 
 
 class Spatial(Layer):
@@ -138,6 +141,13 @@ class Convolution(Spatial, Quantizable):
     def _slide(self, x: Array, g: Geometry) -> Array:
         return self._filters(x, g)
 
+    def add_nodes(self, b: GraphBuilder, x: str) -> str:
+        weights = self.weights_by_name()
+        matrix = b.quantized(weights) if self.precision else (b.constant(weights["weight"]),)
+        bias = [b.constant(weights["bias"])] if self.bias else []
+        operation = "QuantizedConv" if self.precision else "Conv"
+        return b.add(operation, x, *matrix, *bias, group=self.groups, **self.window)
+
 
 class Conv1d(Convolution):
     """A convolution, as torch.nn.Conv1d: y[o, t] = b[o] + sum over c, k of W[o, c, k] x[c, s t + d k].
@@ -176,6 +186,8 @@ class Pooling(Spatial):
     The numbers of a window are combined position by position, in an order that does not depend on the batch.
     """
 
+    operation: ClassVar[str]  # its name in graphs
+
     def _configure(self, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool) -> None:
         self.kernel_size = self._per_axis("kernel_size", kernel_size, 1)
         self.stride = self.kernel_size if stride is None else self._per_axis("stride", stride, 1)
@@ -189,9 +201,14 @@ class Pooling(Spatial):
     def window(self) -> dict[str, Any]:
         return super().window | {"ceil_mode": int(self.ceil_mode)}
 
+    def add_nodes(self, b: GraphBuilder, x: str) -> str:
+        return b.add(self.operation, x, **self.window)
+
 
 class MaxPool(Pooling):
     """The base class of MaxPool1d and MaxPool2d."""
+
+    operation = "MaxPool"
 
     def __init__(
         self,
@@ -242,6 +259,8 @@ class MaxPool2d(MaxPool):
 
 class AvgPool(Pooling):
     """The base class of AvgPool1d and AvgPool2d."""
+
+    operation = "AveragePool"
 
     def __init__(
         self,

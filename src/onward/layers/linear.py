@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # importing np.random is slow
 
-from typing import Any, Never
+from typing import TYPE_CHECKING, Any, Never
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -14,6 +14,9 @@ from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, integer, unknown_arguments
 from ..errors import ShapeError
 from .quantize import Quantizable, packed, uniform
+
+if TYPE_CHECKING:
+    from .graphs import GraphBuilder
 
 
 class Linear(Quantizable):
@@ -83,6 +86,13 @@ class Linear(Quantizable):
         self._backward_kernel.forward(dy, dx)
         return dx.reshape(cache.shape), gradients
 
+    def add_nodes(self, b: GraphBuilder, x: str) -> str:
+        weights = self.weights_by_name()
+        bias = [b.constant(weights["bias"])] if self.bias else []
+        if self.precision:
+            return b.add("QuantizedMatMul", x, *b.quantized(weights), *bias)
+        return b.add("MatMul", x, b.constant(weights["weight"].T), *bias)
+
 
 class Embedding(Quantizable):
     """A lookup table, as torch.nn.Embedding: y = weight[x].
@@ -145,3 +155,15 @@ class Embedding(Quantizable):
         if self.padding_idx is not None:
             gradient[self.padding_idx] = 0
         return None, {"weight": gradient}
+
+    def add_nodes(self, b: GraphBuilder, x: str) -> str:
+        weights = self.weights_by_name()
+        if b.is_layer:
+            end = b.constant(np.int64(self.num_embeddings))
+            x = b.add("Where", b.add("Less", x, b.constant(np.int64(0))), end, x)
+        y = b.add("Gather", b.graph.add_constant(weights["weight"]), x)
+        if self.precision:
+            y = b.add("Cast", y, to=np.dtype(b.dtype))
+        if "weight_scale" in weights:
+            y = b.add("Mul", y, b.add("Gather", b.constant(weights["weight_scale"][:, None]), x))
+        return y

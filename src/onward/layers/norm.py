@@ -4,7 +4,7 @@ from __future__ import annotations  # importing np.random is slow
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Never
+from typing import TYPE_CHECKING, Any, ClassVar, Never
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -17,6 +17,9 @@ from ..core.functions import standardized
 from ..errors import ArgumentError, ShapeError
 from .base import Layer
 
+if TYPE_CHECKING:
+    from .graphs import GraphBuilder
+
 ONES = ("weight", "running_var")
 
 
@@ -27,6 +30,12 @@ class Normalization(Layer):
         self.eps = non_negative("eps", eps)
         self._draw(dtype, rng, lambda generator, shape: np.zeros(shape), **shapes)
         self.take_weights({name: np.ones_like(w) for name, w in self._weights.items() if name in ONES})
+
+    def _add_node(self, b: GraphBuilder, x: str, operation: str, shape: Shape, **options: Any) -> str:
+        weights = {"weight": np.ones(shape), "bias": np.zeros(shape)} | self.weights_by_name()
+        names = ("weight", "bias", "running_mean", "running_var")
+        constants = (b.constant(weights[name]) for name in names if name in weights)
+        return b.add(operation, x, *constants, epsilon=self.eps, **options)
 
 
 def affine(weights: Mapping[str, Array], x: Array, shape: Shape) -> Array:
@@ -98,6 +107,9 @@ class BatchNorm(Normalization):
             x = x - weights["running_mean"].reshape(shape)
         return affine({**weights, "weight": factors}, x, shape)
 
+    def add_nodes(self, b: GraphBuilder, x: str) -> str:
+        return self._add_node(b, x, "BatchNormalization", (self.num_features,))
+
 
 class BatchNorm1d(BatchNorm):
     """torch.nn.BatchNorm1d at inference: y = weight (x - running_mean) / sqrt(running_var + eps) + bias.
@@ -168,6 +180,10 @@ class LayerNorm(Normalization):
         rows = x.reshape(*x.shape[:-axes], math.prod(self.normalized_shape))
         return affine(self._weights, standardized(rows, self.eps).reshape(x.shape), self.normalized_shape)
 
+    def add_nodes(self, b: GraphBuilder, x: str) -> str:
+        shape = self.normalized_shape
+        return self._add_node(b, x, "LayerNormalization", shape, axis=-len(shape))
+
 
 class GroupNorm(Normalization):
     """torch.nn.GroupNorm: y = weight (x - mean x) / sqrt(var x + eps) + bias over each group of channels.
@@ -206,3 +222,7 @@ class GroupNorm(Normalization):
         members = math.prod(x.shape[1:]) // self.num_groups
         y = standardized(x.reshape(len(x), self.num_groups, members), self.eps).reshape(x.shape)
         return affine(self._weights, y, channels_of(x))
+
+    def add_nodes(self, b: GraphBuilder, x: str) -> str:
+        channels = (self.num_channels,)
+        return self._add_node(b, x, "GroupNormalization", channels, num_groups=self.num_groups)

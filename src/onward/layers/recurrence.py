@@ -1,23 +1,29 @@
 """The part that layers whose equations are a graph share: a scan over time from one state.
 
-Axis letters: T time, B batch, I input, H hidden units. `onward.graph.recurrences` holds the equations, and
+Axis letters: T time, B batch, I input, H hidden units. `layers.equations` holds the equations, and
 whatever runs, streams, differentiates, traces and exports graphs does so with them.
 """
 
 from __future__ import annotations  # importing np.random is slow
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple, Never
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Never
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ..core import arrays, facade
+import onward._core as _core
+
+from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, unknown_arguments
+from ..errors import ArgumentError
 from .base import NO_WEIGHTS
 from .quantize import Quantizable, packed, uniform
 from .stateful import Stateful
+
+if TYPE_CHECKING:
+    from .graphs import GraphBuilder
 
 
 class Inputs(NamedTuple):
@@ -51,6 +57,7 @@ class Recurrence(Quantizable, Stateful):
     STATE_AXES: ClassVar[tuple[str, ...]] = ("1", "batch", "units")
     causal = True
     output_size: int
+    equation: ClassVar[str] = ""  # the name of its function in `layers.equations`
 
     def _configure(
         self,
@@ -80,7 +87,22 @@ class Recurrence(Quantizable, Stateful):
     @packed
     def _planners(self, weights: dict[str, Array]) -> tuple[Any, Any]:
         """The planners without and with lengths."""
-        return facade.call("planner_of", self, True), facade.call("planner_of", self, True, True)
+        from .graphs import planner_of  # slow to import
+
+        return planner_of(self, True), planner_of(self, True, True)
+
+    def add_steps(self, b: GraphBuilder, x: str, initial: Sequence[str]) -> Sequence[str]:
+        from . import equations  # slow to import
+
+        if not self.equation:
+            raise ArgumentError(f"{self!r} has no equations: derive its class from a layer that has")
+        e = equations.Equations(
+            b.graph, self, b.label[0], b.prefix, b.lengths, initial, b.recorded is not None
+        )
+        y = e.masked(getattr(equations, self.equation)(e, self, e.value(x))).name
+        if b.recorded is not None:
+            b.recorded |= e.recorded
+        return y, *e.final
 
     def __call__(
         self, x: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None, **unknown: Never
@@ -137,9 +159,12 @@ class Recurrence(Quantizable, Stateful):
         """
         self._check_gradients()
         inputs = self.inputs(x, state, lengths)
-        run = None if 0 in inputs.x.shape else facade.call("recurrence_run", self, inputs)
-        if run is None:
-            return *self(x, state, lengths=lengths), Cache(inputs, run)
+        if 0 in inputs.x.shape:
+            return *self(x, state, lengths=lengths), Cache(inputs, None)
+        from ..graph.gradients import Run  # slow to import
+        from .graphs import graph_of
+
+        run = Run(graph_of(self, inputs.lengths is not None), inputs.arrays())
         y, *states = (part.copy() for part in run.outputs)
         return *self.outputs(inputs, (y, *states)), Cache(inputs, run)
 
@@ -163,7 +188,14 @@ class Recurrence(Quantizable, Stateful):
             found = {name: np.zeros_like(weight) for name, weight in self._weights.items()}
             results: Any = (np.zeros_like(inputs.x), *after)
         else:
-            found, results = facade.call("recurrence_gradients", self, run, (dy, *after))
+            with np.errstate(all="ignore"), _core.Flushing():
+                known = run.back((dy, *after))
+
+            def gradient(name: str) -> Any:
+                return known.get(name, np.zeros_like(run.values[name]))
+
+            found = {name: np.ascontiguousarray(gradient(name)) for name in self.own_weights}
+            results = [gradient(name) for name in run.inputs if name != "lengths"]
         dx, before = self.outputs(inputs, results)
         return dx, before, found
 
@@ -171,7 +203,19 @@ class Recurrence(Quantizable, Stateful):
         self, x: ArrayLike, state: Any, lengths: ArrayLike | None
     ) -> tuple[Array, Any, Inputs, dict[str, Array]]:
         """y and the final state, the checked arguments, and the gates and states (T, B, ...) by name."""
-        inputs = self.inputs(x, state, lengths)
-        results, recorded = facade.call("recorded_recurrence", self, inputs)
-        y, after = self.outputs(inputs, results)
+        from ..graph.plan.planner import Planner  # slow to import
+        from ..graph.simplification.simplify import simplify
+        from .graphs import graph_of
+
+        inputs, names = self.inputs(x, state, lengths), dict[str, str]()
+        graph = graph_of(self, inputs.lengths is not None, names)
+        graph.outputs = (*graph.outputs, *names.values())
+        results = Planner(simplify(graph))(*inputs.arrays())
+        count = 1 + len(self.state_names)
+        recorded = dict(zip(names, results[count:], strict=True))
+        if inputs.lengths is not None:  # 0 past the length of a row
+            for name, array in recorded.items():
+                valid = np.arange(len(array))[:, None] < inputs.lengths
+                recorded[name] = np.where(valid.reshape(*valid.shape, *[1] * (array.ndim - 2)), array, 0)
+        y, after = self.outputs(inputs, results[:count])
         return y, after, inputs, recorded

@@ -6,9 +6,9 @@ layers, D directions. The state is (h, c).
 
 from __future__ import annotations  # importing np.random is slow
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, ClassVar, Generic, NamedTuple, Never, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Never, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +24,9 @@ from .activation import dropout_mask
 from .quantize import Quantizable, packed, uniform
 from .stateful import Stateful
 from .textbook_parameters import TextbookParameters
+
+if TYPE_CHECKING:
+    from .graphs import GraphBuilder
 
 State = TypeVar("State")
 
@@ -77,7 +80,7 @@ class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
         """The cell with the present weights."""
         return self._form.with_weights(weights, self.precision)
 
-    def adopt_cell(self, cell: Cell) -> None:
+    def take_cell(self, cell: Cell) -> None:
         """Take the weights of a cell of the same sizes and options, and its packed copies."""
         vars(self)["precision"] = cell.precision
         self.take_weights(cell.weights)
@@ -93,6 +96,11 @@ class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
 
     def state_shapes(self, batch: int) -> tuple[Shape, ...]:
         return self._form.state_shapes(batch)
+
+    def add_steps(self, b: GraphBuilder, x: str, initial: Sequence[str]) -> Sequence[str]:
+        outputs = "", *(f"{b.prefix}{part}_n" for part in self.state_names)
+        inputs = x, b.lengths, *initial
+        return b.graph.add_all("Recurrent", inputs, outputs, name=b.label[0], cell=self.cell)
 
     def __call__(
         self, x: ArrayLike, state: State | None = None, *, lengths: ArrayLike | None = None, **unknown: Never

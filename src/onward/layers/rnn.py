@@ -208,5 +208,5 @@ LAYERS: dict[str, type[Recurrent[Any]]] = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
 def of_cell(cell: Cell, batch_first: bool) -> Recurrent[Any]:
     """Return a layer with the weights of a cell."""
     layer = LAYERS[cell.kind](**cell.config(), batch_first=batch_first, rng=NO_WEIGHTS)  # type: ignore[call-arg]
-    layer.adopt_cell(cell)
+    layer.take_cell(cell)
     return layer

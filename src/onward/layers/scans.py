@@ -45,6 +45,8 @@ class MinGRU(Recurrence):
     Source: Feng et al., Were RNNs all we needed?, 2024, arXiv:2410.01201, section 3.1 and appendix B.
     """
 
+    equation = "min_gru"
+
     def __init__(
         self,
         input_size: int,
@@ -89,6 +91,7 @@ class LRU(Recurrence):
     equations 1 and 5 and appendix A.
     """
 
+    equation = "lru"
     state_names = ("h", "c")
 
     def __init__(
@@ -147,6 +150,8 @@ class RGLRU(Recurrence):
     Source: De et al., Griffin, 2024, arXiv:2402.19427, equations 1 to 4.
     """
 
+    equation = "rg_lru"
+
     def __init__(
         self,
         hidden_size: int,
@@ -199,6 +204,7 @@ class LayerNormLSTM(Recurrence):
     Source: Ba, Kiros and Hinton, Layer normalization, 2016, arXiv:1607.06450, equations 20 to 22.
     """
 
+    equation = "layer_norm_lstm"
     state_names = ("h", "c")
 
     def __init__(
@@ -260,6 +266,7 @@ class sLSTM(Recurrence):
     Source: Beck et al., xLSTM, 2024, arXiv:2405.04517, equations 8 to 17.
     """
 
+    equation = "s_lstm"
     state_names = ("h", "c")
 
     def __init__(
@@ -317,6 +324,8 @@ class SelectiveScan(Recurrence):
 
     Source: Gu and Dao, Mamba, 2023, arXiv:2312.00752, equations 2 and 4 and algorithm 2.
     """
+
+    equation = "selective_scan"
 
     STATE_AXES = "1", "batch", "features", "state_size"
 
@@ -383,6 +392,8 @@ class GatedDeltaRule(Recurrence):
 
     Source: Yang, Kautz and Hatamizadeh, Gated delta networks, 2024, arXiv:2412.06464, equation 10.
     """
+
+    equation = "gated_delta_rule"
 
     STATE_AXES = "1", "batch", "heads", "head_size", "value_size"
 

@@ -17,6 +17,7 @@ from .base_model import BaseModel, RunRecurrent, call
 
 if TYPE_CHECKING:
     from ..graph.plan.planner import Planner
+    from .graphs import GraphBuilder
 
 # A Sequential runs small calls as one plan of the core, with the bits of its layers.
 CALLS = 8  # without a program, after which one is worth its time and memory
@@ -85,6 +86,12 @@ class Last(Layer):
         dy = arrays.as_gradient(dy, (B, F) if dx.ndim == 3 else (F,), dx.dtype)
         steps[valid, rows] = dy.reshape(B, F)[rows]
         return dx, {}
+
+    def add_nodes(self, b: GraphBuilder, x: str) -> str:
+        if not b.lengths:
+            return b.add("Gather", x, b.constant(np.int64(-1)), axis=int(b.batch_first))
+        rows = x if b.batch_first else b.add("Transpose", x, perm=[1, 0, 2])
+        return b.add("LastStep", rows, b.lengths)
 
 
 class Sequential(Layer):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import ArrayLike
 
@@ -11,6 +12,9 @@ from ..core.arrays import Array, Shape
 from ..errors import ArgumentError, ShapeError
 from .base import Layer
 from .base_model import RunRecurrent
+
+if TYPE_CHECKING:
+    from .graphs import GraphBuilder
 
 
 class Stateful(Layer):
@@ -21,6 +25,10 @@ class Stateful(Layer):
     takes_vectors = False
     batch_first: bool = False
     input_size: int
+
+    def state_shapes(self, batch: int) -> tuple[Shape, ...]:
+        """The shapes of the arrays of a state."""
+        raise NotImplementedError
 
     def as_sequence(self, x: ArrayLike) -> Array:
         """One sequence or a batch of them in the layer's dtype. Raises ShapeError, DtypeError."""
@@ -74,3 +82,15 @@ class Stateful(Layer):
 
     def run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, Any]:
         return run_recurrent("", self, x, state, lengths)
+
+    def add_nodes(self, b: GraphBuilder, x: str) -> str:
+        states = zip(self.state_names, self.state_shapes(1), strict=True)
+        initial = [b.state(name, (first, "batch", *row)) for name, (first, _, *row) in states]
+        x = b.add("Transpose", x, perm=[1, 0, 2]) if b.batch_first else x
+        y, *final = self.add_steps(b, x, initial)
+        b.outputs += final
+        return b.add("Transpose", y, perm=[1, 0, 2]) if b.batch_first else y
+
+    def add_steps(self, b: GraphBuilder, x: str, initial: Sequence[str]) -> Sequence[str]:
+        """Add the layer over x (T, B, I) to a graph; return the names of y and the final state."""
+        raise NotImplementedError

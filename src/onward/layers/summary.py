@@ -1,10 +1,10 @@
-"""A summary of a model: one row per layer, with its kind, output shape and number of parameters."""
+"""The rows of a summary for layers: their kinds, output shapes and numbers of parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Mapping
 
+from ..core.summary import NamedShape, Row
 from . import Activation, Dropout, Embedding, Last, Linear, Softmax
 from .base_model import BaseModel
 from .conv import Convolution, Spatial
@@ -12,19 +12,7 @@ from .norm import Normalization
 from .recurrence import Recurrence
 from .recurrent import Recurrent
 
-# Sizes that depend on the input are letters: T time steps, B sequences, and L, H and W as in PyTorch.
-NamedShape: TypeAlias = "tuple[int | str, ...]"
 STEPS = ("T", "B"), ("B", "T")  # by batch_first
-
-
-class Row(NamedTuple):
-    """One layer of a model. `output_shape` is None if it depends on an unknown input shape."""
-
-    name: str
-    kind: str
-    output_shape: NamedShape | None
-    parameters: int
-    bytes: int
 
 
 def rows(layers: Mapping[str, BaseModel]) -> list[Row]:
@@ -81,8 +69,7 @@ def output_shape(layer: BaseModel, shape: NamedShape | None) -> NamedShape | Non
     """The shape of a layer's output for an input of this shape, or None if it is unknown."""
     match layer:
         case Recurrent():
-            features = (layer.proj_size or layer.hidden_size) * (1 + layer.bidirectional)
-            return (*STEPS[layer.batch_first], features)
+            return (*STEPS[layer.batch_first], layer.cell.sizes.DP)
         case Recurrence():
             return (*STEPS[layer.batch_first], layer.output_size)
         case _ if shape is None:
@@ -100,26 +87,3 @@ def output_shape(layer: BaseModel, shape: NamedShape | None) -> NamedShape | Non
         case Activation() | Dropout() | Softmax() | Normalization() | Spatial():
             return shape
     return None
-
-
-def shape_text(shape: NamedShape | None) -> str:
-    """Format a shape: "(T, B, 64)", or "" if it is unknown."""
-    return "" if shape is None else f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The rows as plain text, with a header and the total below.
-
-    >>> import onward
-    >>> print(table(connected_rows({"0": onward.LSTM(3, 4), "1": onward.Linear(4, 2)})))
-    layer  kind    output shape  parameters
-    0      LSTM    (T, B, 4)            144
-    1      Linear  (T, B, 2)             10
-    total                               154  616 bytes
-    """
-    cells = [("layer", "kind", "output shape", "parameters")]
-    cells += [(r.name, r.kind, shape_text(r.output_shape), f"{r.parameters:,}") for r in rows]
-    cells += [("total", "", "", f"{sum(r.parameters for r in rows):,}")]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join([*map(str.ljust, line[:3], widths), line[3].rjust(widths[3])]) for line in cells]
-    return "\n".join(lines) + f"  {sum(r.bytes for r in rows):,} bytes"

@@ -9,11 +9,11 @@ from typing import Any
 from ..errors import ArgumentError, ShapeError, SignatureError
 from ..graph import Graph
 from ..graph.declared import Sizes
-from ..graph.of_layers import graph_of
 from ..graph.over_time.named_carries import found_carries, from_zeros, initial_states
 from ..graph.summary import signatures
 from ..layers.base import Layer
 from ..layers.base_model import BaseModel
+from ..layers.graphs import graph_of
 from ..model import Model
 
 

@@ -23,10 +23,10 @@ import numpy as np
 from ..core.arrays import Array
 from ..errors import ArgumentError
 from ..graph import Graph
-from ..graph.of_layers import graph_of
 from ..graph.over_time.named_carries import from_zeros
 from ..layers import Last, Linear, Sequential
 from ..layers.base_model import BaseModel
+from ..layers.graphs import graph_of
 from ..model import Model
 from ..tables import inference, windows
 from ..tables.layout import IntArray, Selection, Sequences

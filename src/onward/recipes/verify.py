@@ -22,10 +22,10 @@ from ..formats.compiled.model import CompiledModel
 from ..graph import Graph
 from ..graph.inference import flattened
 from ..graph.node import Node, Signature
-from ..graph.of_layers import graph_of
 from ..graph.over_time.named_carries import from_zeros
 from ..graph.plan.planner import Planner
 from ..graph.simplification.simplify import simplify
+from ..layers.graphs import graph_of
 from ..model import Model
 
 Arrays = dict[str, NDArray[Any]]

@@ -15,11 +15,11 @@ from ..core.arrays import Array
 from ..core.checks import MOST_ROWS, enough_memory, integer
 from ..errors import ArgumentError
 from ..graph.graph import Graph, Input
-from ..graph.of_layers import graph_of
 from ..graph.over_time.streamed import Carry, Layout, Streamed, TimeAndBatch
 from ..graph.simplification.simplify import simplify
 from ..layers import Dropout, Last
 from ..layers.base_model import BaseModel, call
+from ..layers.graphs import graph_of
 from .graph_pool import SequencePool
 from .graph_stream import SequenceStream
 from .state import Ids

@@ -7,11 +7,11 @@ import numpy as np
 from ..core.arrays import Shape
 from ..errors import ArgumentError
 from ..graph import Graph
-from ..graph.chain import MOVES
 from ..graph.declared import Input
 from ..graph.over_time.named_carries import INITIAL
 from ..graph.size import Size
 from ..graph.summary import signatures
+from ..layers.chain import MOVES
 from ..model import Model
 from .layout import AnyArray
 

@@ -7,7 +7,7 @@ import pytest
 from support.cases import CASES, OPTION_CASES, Case, inputs_of, layer_of
 
 import onward
-from onward.graph.of_layers import planner_of
+from onward.layers.graphs import planner_of
 
 
 def arrays_of(state: Any) -> list[Any]:

@@ -7,8 +7,8 @@ import onward
 from onward.core.windows import geometry
 from onward.errors import ShapeError
 from onward.graph import Graph, Model
-from onward.graph.of_layers import graph_of
 from onward.graph.operations import OPERATIONS
+from onward.layers.graphs import graph_of
 
 
 @pytest.mark.parametrize(("size", "stride"), [(2, 2), (2, 3), (3, 5), (4, 2**62)])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+from onward.layers.graphs import graph_of
 from support.evaluate import meaning
 from support.onnx_nodes import model_of, open_model
 from support.programs import plan_of
@@ -16,7 +17,6 @@ from support.running import bound, weights_of
 
 import onward
 from onward.graph import Graph, Model
-from onward.graph.of_layers import graph_of
 from onward.graph.plan.planner import Planner, size_of_weights
 from onward.graph.plan.view import View
 

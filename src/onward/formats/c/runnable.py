@@ -14,9 +14,9 @@ from ...graph import Graph, Input
 from ...graph.calibrated.quantizer import calibrated
 from ...graph.declared import UNNAMED
 from ...graph.node import AnyArray
-from ...graph.of_layers import graph_of
 from ...graph.over_time.streamed import Streamed
 from ...layers.base_model import BaseModel
+from ...layers.graphs import graph_of
 from ...model import Model
 from ...streaming.graph_stream import stream_of
 from ..compiled.write import names_of_outputs, with_fixed

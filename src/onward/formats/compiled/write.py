@@ -15,10 +15,10 @@ from ...errors import ArgumentError, OnwardError, ShapeError
 from ...graph import Input
 from ...graph.declared import as_declared, check_names
 from ...graph.node import AnyArray
-from ...graph.of_layers import graph_of
 from ...graph.over_time.streamed import Streamed
 from ...graph.structure import names as returned_names
 from ...layers.base_model import BaseModel
+from ...layers.graphs import graph_of
 from ...model import Model
 from ...streaming.graph_pool import GraphPool, SequencePool
 from ...streaming.rows import Rows

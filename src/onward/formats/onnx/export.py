@@ -43,7 +43,7 @@ def export_onnx(
     >>> onward.load(path).inputs
     ('x', 'h0', 'c0')
     """
-    from ...graph.of_layers import graph_of
+    from ...layers.graphs import graph_of
     from ...model import Model
     from .check import check_export
     from .protobuf import encode

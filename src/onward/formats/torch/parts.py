@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from typing import ClassVar
 
+from ...core.summary import Row
 from ...errors import ArgumentError
 from ...layers.base import Layer
 from ...layers.base_model import FamiliarNames
 from ...layers.sequential import Sequential
-from ...layers.summary import Row, rows
+from ...layers.summary import rows
 
 # How users who have the module save its forward() too.
 WHOLE_MODEL = (

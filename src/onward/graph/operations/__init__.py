@@ -1,4 +1,4 @@
-"""The operations of graphs, under their ONNX names; may import every folder up to layers."""
+"""The operations of graphs, under their ONNX names; may import every folder up to cells."""
 
 from typing import TYPE_CHECKING
 

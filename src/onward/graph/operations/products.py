@@ -396,7 +396,7 @@ def quantized_matmul(
     """x W^T + bias for x (..., K) and W (O, K) in float16, or in int8 with the scale (O,) of each output.
 
     float16: the product with the widened matrix. int8: the rows are quantized as well, each by its largest
-    magnitude, and sums are exact; see `layers.quantize`.
+    magnitude, and sums are exact; see `core.quantize`.
     """
     rows = np.ascontiguousarray(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
     y = np.empty((len(rows), len(W)), np.float32)

@@ -1,1 +1,1 @@
-"""Simplify a graph once, before any plan; may import errors, core, layers, graphs and operations."""
+"""Simplify a graph once, before any plan; may import errors, core, cells, graphs and operations."""

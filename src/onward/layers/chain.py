@@ -10,17 +10,17 @@ import numpy as np
 
 from ..core import activations
 from ..errors import ArgumentError, OnwardError
-from ..layers.activation import Activation, Softmax
-from ..layers.base import NO_WEIGHTS, Layer
-from ..layers.linear import Embedding, Linear
-from ..layers.norm import LayerNorm
-from ..layers.rnn import of_cell
-from ..layers.sequential import Last, Sequential
-from .activation_names import OPERATORS
-from .graph import Graph
-from .inference import Values, outputs_of
-from .node import Node, Signature, needed_nodes
-from .size import Axes
+from ..graph.activation_names import OPERATORS
+from ..graph.graph import Graph
+from ..graph.inference import Values, outputs_of
+from ..graph.node import Node, Signature, needed_nodes
+from ..graph.size import Axes
+from .activation import Activation, Softmax
+from .base import NO_WEIGHTS, Layer
+from .linear import Embedding, Linear
+from .norm import LayerNorm
+from .rnn import of_cell
+from .sequential import Last, Sequential
 
 # Operations that move states and shapes, which are computed outside of the layers.
 MOVES = {

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ArgumentError
-from ..layers.recurrence import Recurrence
-from ..layers.scans import LRU, RGLRU, GatedDeltaRule, LayerNormLSTM, MinGRU, SelectiveScan, sLSTM
-from .declared import Input
-from .graph import Graph
-from .operations.expressions import Expression, exp, maximum, softplus, sqrt, unary, where
-from .writer import Recorder
+from ..graph.declared import Input
+from ..graph.graph import Graph
+from ..graph.operations.expressions import Expression, exp, maximum, softplus, sqrt, unary, where
+from ..graph.writer import Recorder
+
+if TYPE_CHECKING:
+    from .recurrence import Recurrence
+    from .scans import LRU, RGLRU, GatedDeltaRule, LayerNormLSTM, MinGRU, SelectiveScan, sLSTM
 
 sigmoid, tanh = unary("Sigmoid"), unary("Tanh")
 
@@ -293,22 +294,3 @@ def gated_delta_rule(e: Equations, layer: GatedDeltaRule, x: Expression) -> Expr
     (y,) = e.scan(step, q, k, v, alpha, beta)
     e.show(f=alpha, beta=beta)
     return y.apply("Reshape", [0, 0, heads * V])
-
-
-def equations_of(layer: Recurrence) -> Callable[[Equations, Any, Expression], Expression]:
-    """Return the equations of the class of a layer, or of one it derives from. Raises ArgumentError."""
-    for kind in type(layer).__mro__:
-        if kind in EQUATIONS:
-            return EQUATIONS[kind]
-    raise ArgumentError(f"{layer!r} has no equations: derive its class from a layer that has")
-
-
-EQUATIONS: dict[type[Recurrence], Callable[[Equations, Any, Expression], Expression]] = {
-    GatedDeltaRule: gated_delta_rule,
-    LRU: lru,
-    LayerNormLSTM: layer_norm_lstm,
-    MinGRU: min_gru,
-    RGLRU: rg_lru,
-    SelectiveScan: selective_scan,
-    sLSTM: s_lstm,
-}
