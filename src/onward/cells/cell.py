@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -24,6 +24,7 @@ from ..core.quantize import quantized_weights
 
 MOST_LAYERS = 4096  # more would be a mistake, such as sizes in the wrong order
 Value = TypeVar("Value")
+Arguments: TypeAlias = "tuple[Array, Array | None, Array | None, NDArray[Any] | None]"  # x, h0, c0, lengths
 
 
 class Kind(NamedTuple):
@@ -300,14 +301,9 @@ class Cell:
         return (y, h) if c is None else (y, h, c)
 
     def arguments(
-        self,
-        x: ArrayLike,
-        h0: ArrayLike | None = None,
-        c0: ArrayLike | None = None,
-        *,
-        lengths: ArrayLike | None = None,
-    ) -> tuple[Array, Array | None, Array | None, NDArray[np.int64] | None]:
-        """Return the arguments of a call as the core takes them."""
+        self, x: ArrayLike, h0: Any = None, c0: Any = None, *, lengths: ArrayLike | None = None
+    ) -> Arguments:
+        """The arguments of a call as the core takes them."""
         steps = arrays.with_contiguous_rows(arrays.as_floats(x, self.dtype, "x"))
         T, B, _ = steps.shape
         h, c = (
@@ -317,24 +313,18 @@ class Cell:
         return steps, h, c, None if lengths is None else arrays.as_lengths(lengths, (B,), T)
 
     def record(
-        self,
-        x: Array,
-        h0: Array | None,
-        c0: Array | None,
-        lengths: NDArray[np.int64] | None,
-        sums: bool = False,
-        mask: Callable[[Shape], Array] | None = None,
+        self, arguments: Arguments, sums: bool = False, mask: Callable[[Shape], Array] | None = None
     ) -> tuple[Array, Array, Array | None, list[LayerRecord]]:
         """Return y, h and c with the bits of a call, and the record of each layer.
 
         `mask` makes the factor of a dropout that acts between the layers.
         """
         H, _, D, _, DP = self.sizes
-        T, B, _ = x.shape
+        y, h0, c0, lengths = arguments
+        T, B, _ = y.shape
         empty = np.empty if lengths is None else np.zeros  # the core skips the steps past a row's length
         h, c = self.empty_state(B)
         records = []
-        y = x
         for number, kernel in enumerate(self.stacks):
             own = slice(number * D, (number + 1) * D)
             h_0, c_0, c_n = (part if part is None else part[own] for part in (h0, c0, c))
@@ -357,16 +347,14 @@ class Cell:
         dy: Array,
         dh: Array | None,
         dc: Array | None,
-        h0: Array | None,
-        c0: Array | None,
-        lengths: NDArray[np.int64] | None,
+        arguments: Arguments,
         records: Sequence[LayerRecord],
     ) -> tuple[Array, Array, Array | None, dict[str, Array]]:
         """Return dx, dh0, dc0 and the gradients of the weights, from those of y and the final states.
 
-        The records and what led to them must be those of `record`.
+        The arguments and the records must be those of `record`.
         """
-        D, dx = self.sizes.D, dy
+        D, dx, (_, h0, c0, lengths) = self.sizes.D, dy, arguments
         dh0, dc0 = self.empty_state(dy.shape[1])
         gradients = {name: np.zeros_like(weight) for name, weight in self.weights.items()}
         of_weights: list[Any] = [tuple(gradients.get(name + s) for name in NAMES) for s in self.suffixes()]

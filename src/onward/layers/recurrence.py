@@ -7,10 +7,10 @@ whatever runs, streams, differentiates, traces and exports graphs does so with t
 from __future__ import annotations  # importing np.random is slow
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Never
+from typing import TYPE_CHECKING, Any, ClassVar, Never
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 import onward._core as _core
 
@@ -20,35 +20,10 @@ from ..core.checks import Rng, flag, unknown_arguments
 from ..errors import ArgumentError
 from .base import NO_WEIGHTS
 from .quantize import Quantizable, packed, uniform
-from .stateful import Stateful
+from .stateful import Cache, Inputs, Stateful
 
 if TYPE_CHECKING:
     from .graphs import GraphBuilder
-
-
-class Inputs(NamedTuple):
-    """The checked arguments of a call: x with a batch axis, lengths (B,), the state, and if x was batched."""
-
-    x: Array
-    lengths: NDArray[np.int32] | None
-    states: tuple[Array, ...]
-    batched: bool
-
-    @property
-    def initial(self) -> tuple[Array, Array | None]:
-        """h and c, or None instead of c if there is none."""
-        return self.states[0], self.states[1] if len(self.states) > 1 else None
-
-    def arrays(self) -> tuple[Any, ...]:
-        """The inputs of the graph."""
-        return (self.x, *(() if self.lengths is None else (self.lengths,)), *self.states)
-
-
-class Cache(NamedTuple):
-    """The checked arguments of a forward pass and its values, or None if there were no steps or rows."""
-
-    inputs: Inputs
-    run: Any
 
 
 class Recurrence(Quantizable, Stateful):
@@ -120,7 +95,7 @@ class Recurrence(Quantizable, Stateful):
         if unknown:
             raise unknown_arguments(self, unknown, "x, state=None, *, lengths=None")
         inputs = self.inputs(x, state, lengths)
-        return self.outputs(inputs, self._planners[inputs.lengths is not None](*inputs.arrays()))
+        return self.outputs(inputs, self._planners[inputs.lengths is not None](*inputs.given()))
 
     def inputs(self, x: ArrayLike, state: Any, lengths: ArrayLike | None) -> Inputs:
         """The arguments of a call, checked, with a batch axis."""
@@ -131,8 +106,9 @@ class Recurrence(Quantizable, Stateful):
         T, B = x.shape[1 - batch_axis], x.shape[batch_axis]
         states = self._full_state("{}0", state, B, batched)
         valid = None if lengths is None else arrays.as_lengths(lengths, (B,) if batched else (), T)
+        h0, c0 = (*states, None)[:2]
         return Inputs(
-            arrays.contiguous(x), None if valid is None else valid.astype(np.int32), states, batched
+            arrays.contiguous(x), h0, c0, None if valid is None else valid.astype(np.int32), batched
         )
 
     def _full_state(self, names: str, state: Any, B: int, batched: bool) -> tuple[Array, ...]:
@@ -164,7 +140,7 @@ class Recurrence(Quantizable, Stateful):
         from ..graph.gradients import Run  # slow to import
         from .graphs import graph_of
 
-        run = Run(graph_of(self, inputs.lengths is not None), inputs.arrays())
+        run = Run(graph_of(self, inputs.lengths is not None), inputs.given())
         y, *states = (part.copy() for part in run.outputs)
         return *self.outputs(inputs, (y, *states)), Cache(inputs, run)
 
@@ -210,7 +186,7 @@ class Recurrence(Quantizable, Stateful):
         inputs, names = self.inputs(x, state, lengths), dict[str, str]()
         graph = graph_of(self, inputs.lengths is not None, names)
         graph.outputs = (*graph.outputs, *names.values())
-        results = Planner(simplify(graph))(*inputs.arrays())
+        results = Planner(simplify(graph))(*inputs.given())
         count = 1 + len(self.state_names)
         recorded = dict(zip(names, results[count:], strict=True))
         if inputs.lengths is not None:  # 0 past the length of a row

@@ -8,10 +8,10 @@ from __future__ import annotations  # importing np.random is slow
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Never, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 import onward._core as _core
 
@@ -22,35 +22,13 @@ from ..core.checks import Rng, flag, generator, probability, unknown_arguments
 from ..errors import ArgumentError
 from .activation import dropout_mask
 from .quantize import Quantizable, packed, uniform
-from .stateful import Stateful
+from .stateful import Cache, Inputs, Stateful
 from .textbook_parameters import TextbookParameters
 
 if TYPE_CHECKING:
     from .graphs import GraphBuilder
 
 State = TypeVar("State")
-
-
-class Inputs(NamedTuple):
-    """The checked arguments of a call: x (T, B, I), h0 (L*D, B, P), c0 (L*D, B, H), lengths (B,)."""
-
-    x: Array
-    h0: Array | None
-    c0: Array | None
-    lengths: NDArray[np.int64] | None
-    batched: bool
-
-    @property
-    def initial(self) -> tuple[Array | None, Array | None]:
-        """h and c of the initial state."""
-        return self.h0, self.c0
-
-
-class Cache(NamedTuple):
-    """The part of a forward pass that backward needs."""
-
-    inputs: Inputs
-    records: list[LayerRecord]
 
 
 class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
@@ -185,7 +163,7 @@ class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
         mask = None
         if drawing is not None and self.dropout:
             mask = partial(dropout_mask, drawing, self.dropout, dtype=self.dtype)
-        y, h, c, records = self.cell.record(*inputs[:4], sums, mask)
+        y, h, c, records = self.cell.record(inputs[:4], sums, mask)
         return *self.outputs(inputs, y, h, c), inputs, records
 
     def backward(
@@ -208,7 +186,7 @@ class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
         dh, dc = self.split_state(dstate)
         dh_n = self.initial_state("dh", dh, (LD, B, P), inputs.batched)
         dc_n = self.initial_state("dc", dc, (LD, B, H), inputs.batched)
-        dx, dh0, dc0, gradients = self.cell.backward(dx, dh_n, dc_n, *inputs[1:4], records)
+        dx, dh0, dc0, gradients = self.cell.backward(dx, dh_n, dc_n, inputs[:4], records)
         return *self.outputs(inputs, dx, dh0, dc0), gradients
 
     def _fits(self, cache: Any) -> bool:

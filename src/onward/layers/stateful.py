@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..core import arrays
 from ..core.arrays import Array, Shape
@@ -15,6 +15,32 @@ from .base_model import RunRecurrent
 
 if TYPE_CHECKING:
     from .graphs import GraphBuilder
+
+
+class Inputs(NamedTuple):
+    """The checked arguments of a call: x with a batch axis, h0 and c0 (L*D, B, ...), lengths (B,)."""
+
+    x: Array
+    h0: Array | None
+    c0: Array | None
+    lengths: NDArray[Any] | None
+    batched: bool
+
+    @property
+    def initial(self) -> tuple[Array | None, Array | None]:
+        """h and c of the initial state."""
+        return self.h0, self.c0
+
+    def given(self) -> tuple[Any, ...]:
+        """The inputs of a graph."""
+        return tuple(each for each in (self.x, self.lengths, *self.initial) if each is not None)
+
+
+class Cache(NamedTuple):
+    """The part of a forward pass that backward needs."""
+
+    inputs: Inputs
+    records: Any  # of each layer, or the values of all steps, or None if there were no steps or rows
 
 
 class Stateful(Layer):

@@ -177,7 +177,7 @@ def _record(node: Node, values: Mapping[str, Any], preactivations: bool) -> dict
         steps = x[np.argsort(~mask, axis=0, kind="stable"), np.arange(x.shape[1])]
     if reverse:
         steps = arrays.reversed_steps(x, lengths)
-    *_, records = cell.record(*cell.arguments(steps, *initial, lengths=lengths), preactivations)
+    *_, records = cell.record(cell.arguments(steps, *initial, lengths=lengths), preactivations)
     recorded = {}
     for suffix, data in by_suffix(cell, records):
         if reverse:
