@@ -116,7 +116,7 @@ def test_steps_are_exported_for_any_number_of_rows(tmp_path: Path, cell: str, ro
     graph, count = Graph(), len(layer.state_names)
     inputs = [graph.add_input("x", np.float32, ("B", 3))]
     inputs += [graph.add_input(name, np.float32, ("B", 6)) for name in layer.state_names]
-    graph.outputs = graph.add_all("Step", inputs, count, name="cell", layer=layer)
+    graph.outputs = graph.add_all("Step", inputs, count, name="cell", cell=layer.cell)
     graph.declared_outputs = tuple(Input(f"out_{n}", np.dtype(np.float32)) for n in range(count))
     assert_exports(Model(graph), tmp_path / "m.onnx", normal(rows, 3), *[normal(rows, 6)] * count)
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onward.layers.graphs import graph_of
 from support.skips import counted_cases
 
 import onward
 from onward.errors import ArgumentError
+from onward.layers.graphs import graph_of
 from onward.streaming.graph_pool import SequencePool
 from onward.streaming.graph_stream import SequenceStream
 from onward.streaming.layers import streamed_layers

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from onward.layers.graphs import graph_of
 from support.evaluate import meaning
 from support.onnx_nodes import model_of, open_model
 from support.programs import plan_of
@@ -19,6 +18,7 @@ import onward
 from onward.graph import Graph, Model
 from onward.graph.plan.planner import Planner, size_of_weights
 from onward.graph.plan.view import View
+from onward.layers.graphs import graph_of
 
 RNG = np.random.default_rng(0)
 

@@ -259,8 +259,8 @@ def size_of_weights(graph: Graph) -> int:
     """Return how many bytes the constants of a graph and its bodies take, and the weights of its layers."""
     arrays = list(graph.constants.values())
     for node in graph.nodes:
-        if "layer" in node.attributes:
-            arrays += node.attributes["layer"].own_weights.values()
+        if "cell" in node.attributes:
+            arrays += node.attributes["cell"].weights.values()
     return sum(array.nbytes for array in arrays) + sum(
         size_of_weights(body) for node in graph.nodes for body in bodies(node)
     )
