@@ -35,6 +35,8 @@ def graph_of(
     `is_layer`, indices below 0 are out of range, as in layers; otherwise they count from the end. Raises
     ArgumentError for a layer of another kind, and for one whose call is not that of Onward's class.
     """
+    if not calls_as_its_class(model):
+        raise ArgumentError(f"{model!r}, {model.without_graph}")
     layers = list(model.sublayers().values())
     states = len(model.recurrent_sublayers())
     builder = GraphBuilder(layers, model, lengths, recorded, is_layer)
