@@ -15,7 +15,7 @@ import onward
 
 SOURCE = Path(onward.__file__).parent
 ORDER = [  # the folders of src/onward, lowest first; "" is onward/__init__.py
-    *("errors", "textbook", "_core", "core", "cells", "graph", "layers", "streaming", "tracing", "model"),
+    *("errors", "textbook", "_core", "core", "graph", "layers", "streaming", "tracing", "model"),
     *("formats", "bundled", "train", "tables", "recipes", "serve", "", "cli", "__main__"),
 ]
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -18,7 +18,7 @@ from support.sequence_graphs import RandomGraph, detector, normal, stepper
 
 import onward
 from onward import errors
-from onward.cells.cell import Cell
+from onward.core.cell import Cell
 from onward.core.fingerprint import fingerprint
 from onward.graph import Graph, Input, Model
 

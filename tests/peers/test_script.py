@@ -19,7 +19,7 @@ from support.torch_module_table import MODULES
 from support.torch_modules import Buffer, TensorBranch
 
 import onward
-from onward.cells.cell import Cell
+from onward.core.cell import Cell
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns that TorchScript is deprecated
 

@@ -24,6 +24,7 @@ import onward.formats.onnx.read
 import onward.formats.onnx.reference
 import onward.formats.onnx.translate
 import onward.formats.torch.exported_graph
+import onward.formats.torch.find_layers
 import onward.formats.torch.parts
 import onward.formats.torch.state_dict
 import onward.graph.over_time.block_plan

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from onward import _core
-from onward.graph.plan.passes import described
+from onward.graph.plan.steps import described
 from onward.graph.plan.words import WordWriter
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cells.cell import Cell
 from ..core import budget, storage
+from ..core.cell import Cell
 from ..core.extras import install_hint
 from ..core.identity import Identity
 from ..errors import ArgumentError
@@ -269,6 +269,8 @@ class _Reader:
         attributes = {
             "cell" if key == CELL else key: self._value(value, depth + 1) for key, value in described.items()
         }
+        cell = attributes.get("cell")
+        _expect(cell is None or isinstance(cell, Cell), f"{owner} has {cell!r}; expected a cell")
         wanted = [output or "unused" for output in outputs]
         named = graph.add_node(operation, inputs, wanted, attributes, name, source)
         for output, new in zip(outputs, named, strict=True):

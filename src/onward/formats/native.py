@@ -7,8 +7,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from .. import layers
-from ..cells.cell import Cell
 from ..core import budget
+from ..core.cell import Cell
 from ..core.quantize import PRECISIONS
 from ..errors import ArgumentError
 from ..layers.base import NO_WEIGHTS, Layer

@@ -1,4 +1,4 @@
-"""Whole models as graphs, compiled to plans of core steps; may import every folder up to cells."""
+"""Whole models as graphs, compiled to plans of core steps; may import errors and core."""
 
 from typing import TYPE_CHECKING
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cells.cell import Cell
+from ..core.cell import Cell
 from ..core.identity import Identity
 from ..core.quantize import check_precision, quantized_matrix
 from ..errors import ArgumentError

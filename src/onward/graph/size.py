@@ -8,7 +8,6 @@ not know symbolic sizes makes a program less general, never wrong.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -435,17 +434,6 @@ INTEGERS = Size, int, np.integer
 def hint(size: Any) -> int:
     """Return a size in the first call, without a guard."""
     return size.hint if type(size) is Size else int(size)
-
-
-def product(shape: tuple[Any, ...]) -> Any:
-    """Return the product of the sizes of a shape."""
-    for size in shape:
-        if type(size) is Size:
-            products = size.axes.products
-            if shape not in products:
-                products[shape] = math.prod(shape)
-            return products[shape]
-    return math.prod(shape)
 
 
 def are_same(a: Any, b: Any) -> bool:

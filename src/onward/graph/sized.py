@@ -3,6 +3,7 @@
 An array of sizes, such as the result of Shape, has dtype object in NumPy and stands for an array of int64.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,17 @@ def broadcast_shape(*shapes: tuple[Any, ...]) -> tuple[Any, ...]:
             elif size != 1 and size != other:
                 raise ShapeError(f"the shapes {', '.join(map(str, shapes))} cannot be broadcast together")
     return tuple(joined)
+
+
+def product(shape: tuple[Any, ...]) -> Any:
+    """Return the product of the sizes of a shape."""
+    for size in shape:
+        if type(size) is Size:
+            products = size.axes.products
+            if shape not in products:
+                products[shape] = math.prod(shape)
+            return products[shape]
+    return math.prod(shape)
 
 
 def integers(values: Any) -> Any:

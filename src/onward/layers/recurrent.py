@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike
 
 import onward._core as _core
 
-from ..cells.cell import Cell, LayerRecord
 from ..core import arrays
 from ..core.arrays import Array, Shape
+from ..core.cell import Cell, LayerRecord
 from ..core.checks import Rng, flag, generator, probability, unknown_arguments
 from ..errors import ArgumentError
 from .activation import dropout_mask

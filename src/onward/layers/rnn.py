@@ -6,9 +6,9 @@ from typing import Any
 
 from numpy.typing import DTypeLike
 
-from ..cells.cell import KINDS, Cell
 from ..core.activations import Spec, Specs
 from ..core.arrays import Array
+from ..core.cell import KINDS, Cell
 from ..core.checks import Rng
 from .base import NO_WEIGHTS
 from .recurrent import Recurrent

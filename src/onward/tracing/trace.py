@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..cells.cell import Cell, LayerRecord
 from ..core import arrays, atomic
 from ..core.arrays import Array
+from ..core.cell import Cell, LayerRecord
 from ..core.checks import integer
 from ..errors import ArgumentError, OnwardError
 from ..layers.base_model import BaseModel, call

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from onward.graph.plan.passes import users_of, without_unread_rows
+from onward.graph.plan.passes import without_unread_rows
+from onward.graph.plan.steps import users_of
 from onward.graph.plan.view import FIRST_ARGUMENT, View
 from onward.graph.size import Axes
 

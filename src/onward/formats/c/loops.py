@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...graph.plan.passes import Body as LoopBody
-from ...graph.plan.passes import views_of
+from ...graph.plan.steps import Body as LoopBody
+from ...graph.plan.steps import views_of
 from ...graph.plan.view import View
 from .code import Body, plus
 from .library import TYPES

@@ -11,7 +11,7 @@ import numpy as np
 from ...errors import ArgumentError, ShapeError
 from ...graph.node import AnyArray, Signature
 from ...graph.over_time.streamed import Streamed
-from ...graph.plan.passes import views_of
+from ...graph.plan.steps import views_of
 from ...graph.plan.view import View
 from .program import FixedProgram, FixedPrograms
 

@@ -15,9 +15,9 @@ from ...graph import Graph
 from ...graph.node import AnyArray
 from ...graph.plan.builder import Weights
 from ...graph.plan.compiler import Compiler
-from ...graph.plan.passes import Step, views_of
 from ...graph.plan.planner import constants_of
 from ...graph.plan.program import Location, Program
+from ...graph.plan.steps import Step, views_of
 from ...graph.plan.view import CONSTANTS, DTYPES, View
 from ...graph.plan.words import CoreRecorder, RecordedWeights
 from ..compiled.programs import check_in_core

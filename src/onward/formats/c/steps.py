@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError
-from ...graph.plan.passes import Step, described
+from ...graph.plan.steps import Step, described
 from ...graph.plan.view import View
 from .code import Body, indexed, merged, nested, plus
 from .library import TYPES, literal

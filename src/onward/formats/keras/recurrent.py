@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...cells.cell import Cell
+from ...core.cell import Cell
 from ...errors import ArgumentError, KerasWarning
 from ...graph import Graph
 from ...graph.graph import Input

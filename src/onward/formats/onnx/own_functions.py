@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...cells.cell import Cell
+from ...core.cell import Cell
 from ...core.syntax import parse
 from ...errors import ArgumentError
 from ...graph.node import AnyArray

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...cells.cell import Cell
 from ...core.activations import Spec, call
+from ...core.cell import Cell
 
 # functions of x by the core's name; the numbers a and b are alpha and beta as literals of the cell's dtype
 FORMULAS = {

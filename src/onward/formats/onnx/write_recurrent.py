@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...cells.cell import Cell
 from ...core import activations
+from ...core.cell import Cell
 from ...core.gates import reorder
 from ...graph.activation_names import RECURRENT, by_function
 from . import build, messages, recurrent_functions

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...cells.cell import Cell
+from ...core.cell import Cell
 from ..graph import Graph, Input
 from ..node import AnyArray, Node
 from ..operations.fixed_factors import lines

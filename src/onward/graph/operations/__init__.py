@@ -1,4 +1,4 @@
-"""The operations of graphs, under their ONNX names; may import every folder up to cells."""
+"""The operations of graphs, under their ONNX names; may import errors, core and the files of graph."""
 
 from typing import TYPE_CHECKING
 

@@ -8,7 +8,7 @@ import numpy as np
 from ..graph import Graph
 from ..node import Node, Signature
 from ..plan.builder import Builder
-from ..plan.passes import Body
+from ..plan.steps import Body
 from ..plan.view import View
 from ..size import are_same
 from .arguments import as_axis

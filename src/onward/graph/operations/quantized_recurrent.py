@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...cells.cell import Cell
 from ...core import arrays as sequences
 from ...core.activations import call
 from ...core.arrays import Array, contiguous
+from ...core.cell import Cell
 from ...core.functions import activate
 from ...core.gates import reorder
 from ...errors import ShapeError

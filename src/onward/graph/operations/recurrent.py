@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ...cells.cell import KINDS, Cell
 from ...core import arrays
+from ...core.cell import KINDS, Cell
 from ...core.gates import reorder
 from ...errors import ArgumentError, ShapeError
 from ..activation_names import RECURRENT

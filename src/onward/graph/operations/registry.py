@@ -31,8 +31,8 @@ from ..node import Expansion, Node, Operand, Signature, in_first_call, size_of
 from ..plan.builder import Builder
 from ..plan.strided import NotStridedError, Strided
 from ..plan.view import DTYPES, View, name_of
-from ..size import Size, hint, product
-from ..sized import as_numbers, has_sizes, integers
+from ..size import Size, hint
+from ..sized import as_numbers, has_sizes, integers, product
 from .arguments import as_axis
 from .modules import MODULES
 from .signatures import broadcast_booleans, like_first, like_first_boolean

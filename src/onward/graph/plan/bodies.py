@@ -7,7 +7,8 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from ..size import are_same
-from .passes import Body, Step, optimized, users_of, with_views
+from .passes import optimized
+from .steps import Body, Step, users_of, with_views
 from .view import DTYPES, View
 
 SHARED = 1 << 21  # while the passes run: the spaces of arrays that other steps use too

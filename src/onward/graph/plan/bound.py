@@ -14,8 +14,8 @@ from ...errors import ArgumentError
 from ..node import Naming, Signature, held_by, size_of
 from ..operations import OPERATIONS
 from .builder import Bytes, aligned, aligned_zeros
-from .passes import described
 from .program import Location, NumPyNode, Program, Rest
+from .steps import described
 from .view import DTYPES
 
 MAX_BOUND = 8  # the sizes of the most recent calls

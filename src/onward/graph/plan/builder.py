@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 
 import onward._core as _core
 
-from ...cells.cell import Cell
 from ...core import budget
 from ...core.arrays import contiguous
 from ...core.budget import Limit
+from ...core.cell import Cell
 from ...core.identity import Identity
-from ..size import Axes, Size, are_same, hint, is_symbolic, product
-from ..sized import broadcast_shape, has_sizes
+from ..size import Axes, Size, are_same, hint, is_symbolic
+from ..sized import broadcast_shape, has_sizes, product
 from .bodies import improved
-from .passes import Body, lifetimes, optimized
+from .passes import optimized
+from .steps import Body, lifetimes
 from .view import CONSTANTS, DTYPES, FIRST_ARGUMENT, FIRST_OF_LOOPS, View, name_of
 from .words import CONDITIONS, RecordedWeights, WordWriter
 

@@ -9,7 +9,7 @@ from ..operations.value import Value
 from ..polynomial import Guard, evaluated
 from ..size import Axes, Size
 from .builder import Bytes
-from .passes import Step
+from .steps import Step
 from .view import View
 
 

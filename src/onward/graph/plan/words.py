@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..size import Size, is_symbolic
-from .passes import Body
+from .steps import Body
 from .view import View
 
 FLOAT, BITS = Struct("<f"), Struct("<i")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...cells.cell import Cell
+from ...core.cell import Cell
 from ...errors import OnwardError
 from ..node import AnyArray, Node
 from ..operations import OPERATIONS

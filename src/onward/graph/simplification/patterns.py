@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...cells.cell import Cell
+from ...core.cell import Cell
 from ..graph import Graph, used_names
 from ..node import AnyArray, Node
 

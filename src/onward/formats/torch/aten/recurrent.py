@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ....cells.cell import KINDS, Cell
+from ....core.cell import KINDS, Cell
 from ....core.identity import Identity
 from ....errors import ArgumentError
 from .layers import as_float32

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ....cells.cell import Cell
+from ....core.cell import Cell
 from ....errors import ArgumentError, OnwardError
 from ....graph.graph import Graph
 from ....graph.node import REFUSALS, named

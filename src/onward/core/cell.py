@@ -16,11 +16,11 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 import onward._core as _core
 
-from ..core import arrays
-from ..core.activations import Call, Specs, by_direction, call, choose, choose_one, is_spec
-from ..core.arrays import Array, Shape
-from ..core.checks import flag, integer, positive
-from ..core.quantize import quantized_weights
+from . import arrays
+from .activations import Call, Specs, by_direction, call, choose, choose_one, is_spec
+from .arrays import Array, Shape
+from .checks import flag, integer, positive
+from .quantize import quantized_weights
 
 MOST_LAYERS = 4096  # more would be a mistake, such as sizes in the wrong order
 Value = TypeVar("Value")

@@ -9,7 +9,7 @@ from support import cases
 from support.cases import CASES, OPTION_CASES, Case
 
 import onward
-from onward.cells.cell import Cell
+from onward.core.cell import Cell
 from onward.errors import ArgumentError
 from onward.layers.rnn import of_cell
 

@@ -1,1 +1,0 @@
-"""Recurrent cells, which layers and the nodes of graphs share; may import every folder up to core."""
