@@ -19,13 +19,8 @@ constexpr Size most_channels = 128;
 // How many windows, and how many of their results, are gathered, if those in memory are not adjacent.
 constexpr Size windows_at_once = 256, results_at_once = 1 << 16;
 // With so few terms, a vector of units that is scattered takes longer than the sums. Vectors then hold windows even if
-// these must be gathered first, so many of their numbers at once. In WebAssembly, code must be small.
-#if defined(__wasm__)
-constexpr Size most_terms = 0;
-#else
-constexpr Size most_terms = 64;
-#endif
-constexpr Size gathered_at_once = 4096;
+// these must be gathered first, so many of their numbers at once.
+constexpr Size most_terms = 64, gathered_at_once = 4096;
 
 // Calls use(place in x, place in y, n) for the windows [first, last), n <= most of which are adjacent in x and evenly
 // spaced in y.
@@ -119,8 +114,7 @@ void Plan::filter(const Dense<float>& W, const View& x, Size row_axes, const std
     if (count != to.count) throw std::out_of_range("the rows of a filter do not match its output");
     const bool has_adjacent = panels.format == Format::native && rows.offsets.stride == 1 &&
                               (O < L || x.shape.back() <= most_channels);
-    const bool gathers = most_terms > 0 && panels.format == Format::native && !has_adjacent &&
-                         K <= std::min(2 * O, most_terms);
+    const bool gathers = panels.format == Format::native && !has_adjacent && K <= std::min(2 * O, most_terms);
     const Offsets gathered(kept, View{0, 0, {count}, {1}}, 0, 1);
     const Offsets terms = gathers ? Offsets(kept, View{0, 0, {K}, {gathered_at_once / K}}, 0, 1)
                                   : Offsets(kept, x, size_t(row_axes), x.shape.size());
