@@ -269,8 +269,8 @@ class _Reader:
         attributes = {
             "cell" if key == CELL else key: self._value(value, depth + 1) for key, value in described.items()
         }
-        cell = attributes.get("cell")
-        _expect(cell is None or isinstance(cell, Cell), f"{owner} has {cell!r}; expected a cell")
+        if "cell" in attributes:
+            _expect(isinstance(attributes["cell"], Cell), f"{owner} has a cell that is none")
         wanted = [output or "unused" for output in outputs]
         named = graph.add_node(operation, inputs, wanted, attributes, name, source)
         for output, new in zip(outputs, named, strict=True):
