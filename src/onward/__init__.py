@@ -38,11 +38,9 @@ facade.register(
         "describe": "onward.formats.graphs",
         "export_c": "onward.formats.c.write",
         "export_onnx": "onward.formats.onnx.export",
-        "planner_of": "onward.layers.graphs",
         "pool": "onward.streaming.layers",
         "quantize": "onward.layers.quantize",
         "stream": "onward.streaming.layers",
-        "table": "onward.core.summary",
         "trace": "onward.tracing.trace",
         "weights_for": "onward.formats",
     }

@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike
 from ..core import arrays, facade
 from ..core.arrays import Array, FloatDtype, Shape
 from ..core.equivalents import ATTRIBUTES
+from ..core.summary import Row, table
 from ..errors import ArgumentError, LayerAttributeError
 
 if TYPE_CHECKING:
-    from ..core.summary import Row
     from ..tracing.explore import Page
     from ..tracing.trace import Trace
     from .graphs import GraphBuilder
@@ -81,7 +81,7 @@ class FamiliarNames:
 
     def summary(self) -> None:
         """Print the kind, output shape and number of parameters of each layer, as `onward info` does."""
-        print(facade.call("table", self.summary_rows()))
+        print(table(self.summary_rows()))
 
 
 class BaseModel(FamiliarNames):

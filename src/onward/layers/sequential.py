@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, Never, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core import arrays, facade
+from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, generator, unknown_arguments
+from ..core.summary import table
 from ..errors import ArgumentError, OnwardError, ShapeError
 from .base import Layer
 from .base_model import BaseModel, RunRecurrent, call
@@ -248,8 +249,7 @@ class Sequential(Layer):
 
     def __str__(self) -> str:
         """A table with one line for each layer."""
-        text: str = facade.call("table", self.summary_rows())
-        return text
+        return table(self.summary_rows())
 
     def config(self) -> dict[str, Any]:
         return {"layers": [layer.description() for layer in self]}
@@ -339,11 +339,12 @@ def _planner(model: Sequential, with_state: bool) -> Planner | None:
 
     Raises ArgumentError for a layer without a graph.
     """
+    from .graphs import planner_of  # slow to import
+
     copied = [layer for layer in model if not layer.state_names]
     if sum(weight.nbytes for layer in copied for weight in layer.own_weights.values()) > MAX_COPIED:
         return None
-    planner: Planner = facade.call("planner_of", model, with_state)
-    return planner
+    return planner_of(model, with_state)
 
 
 def consecutive_layers(model: BaseModel) -> list[BaseModel]:
