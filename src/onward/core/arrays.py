@@ -83,7 +83,7 @@ def as_floats(value: ArrayLike, dtype: np.dtype[Any], name: str) -> NDArray[Any]
 def as_weights(
     owner: Any, given: Any, stored: Mapping[str, tuple[Shape, np.dtype[Any]]], strict: bool = True
 ) -> dict[str, Array]:
-    """Those of the `given` arrays by name that are `stored`, in their dtypes, copied only for that.
+    """The `given` arrays under the names in `stored`, copied if they have another dtype or layout.
 
     Raises ArgumentError, which lists wrong shapes and dtypes and, if `strict`, missing and unexpected names.
     """
