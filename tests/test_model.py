@@ -18,6 +18,7 @@ import pytest
 from onnx import TensorProto, helper
 from support.onnx_nodes import normal, open_model
 from support.recurrences import RECURRENCES, Kind
+from support.sequence_graphs import stepper
 
 import onward
 from onward.errors import DtypeError, LayerAttributeError, PrecisionError, ShapeError, SignatureError
@@ -338,3 +339,14 @@ def test_a_whole_model_is_a_member_of_a_sequential(tmp_path: Path) -> None:
     steps = normal(5, 3, 12)
     y, _ = model(steps)
     np.testing.assert_array_equal(onward.Sequential(model.of_sequences, last)(steps), last(y))
+
+
+def test_streams_and_pools_with_equal_arguments_share_programs_and_packed_weights() -> None:
+    model = stepper()
+    streams = [model.stream(rate=np.int64(rate)) for rate in (1, 1, 2)]
+    shared = [stream.streamed for stream in streams]
+    assert shared[0] is shared[1] and shared[0] is not shared[2]
+    x = np.random.default_rng(0).random((2, 1, 4), np.float32)
+    first = [streams[0](each) for each in x]
+    np.testing.assert_array_equal([streams[1](each) for each in x], first)  # each has a state of its own
+    assert model.stream(rate=np.int64(1), initial={"state": np.ones((2, 1, 4))}).streamed is not shared[0]

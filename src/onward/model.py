@@ -15,6 +15,7 @@ import onward._core as _core
 from .core import facade
 from .core.arrays import Shape
 from .core.checks import MOST_ROWS, enough_memory, integer
+from .core.recent import Recent
 from .errors import ArgumentError
 from .graph.declared import as_declared, check_call, open_sizes, zeros_of
 from .graph.graph import Graph
@@ -75,6 +76,7 @@ class Model(_core.DirectCalls, BaseModel):
         self.inputs, self.outputs = tuple(self._inputs), tuple(d.name for d in graph.declared_outputs)
         self._models: dict[str, Model] = {}  # for all sizes, and of sequences that start at zeros
         self._variants: dict[frozenset[str], Planner] = {}  # by the replaced defaults
+        self._streamed: Recent[Streamed] = Recent()  # by arguments
         self._planner = self._variant(frozenset())
         self._names = tuple(declared.name for declared in self._planner.graph.inputs)
         # how many inputs in order are those of the planner, whose graph lacks inputs with default values
@@ -215,12 +217,7 @@ class Model(_core.DirectCalls, BaseModel):
 
         Raises ArgumentError, which names the node, if an operation needs the whole sequence.
         """
-        model, others = self.generalized(fixed)
-        is_plain = carry is None and time_axis is None and not others and not initial
-        if is_plain and not model.graph.runs_in_calls:
-            with contextlib.suppress(ArgumentError):  # if not, the error below names the node
-                return model.layers().stream(batch)
-        return model.graph_stream(batch, carry, initial, time_axis, **others)
+        return self._stream(True, fixed, batch, (carry, initial, time_axis))
 
     def graph_stream(
         self,
@@ -231,12 +228,15 @@ class Model(_core.DirectCalls, BaseModel):
         **fixed: ArrayLike,
     ) -> GraphStream:
         """Return a stream as `stream` does, but one that runs the graph, even if it is a chain of layers."""
+        return self._stream(False, fixed, batch, (carry, initial, time_axis))
+
+    def _stream(self, as_layers: bool, fixed: Any, batch: Any, chosen: tuple[Any, Any, Any]) -> GraphStream:
         from .streaming.graph_stream import stream_of
 
         rows = None if batch is None else integer("batch", batch, 1, MOST_ROWS)
         model, others = self.generalized(fixed)
         with enough_memory(f"the states of batch={batch}"):
-            return stream_of(model.streamed(rows or 1, carry, initial, time_axis, others), rows)
+            return stream_of(model.streamed(rows or 1, *chosen, others, as_layers=as_layers), rows)
 
     def streamed(
         self,
@@ -246,18 +246,27 @@ class Model(_core.DirectCalls, BaseModel):
         time_axis: int | None,
         fixed: Mapping[str, Any],
         pooled: bool = False,
+        as_layers: bool = False,  # that of `layers`, if the model is a chain of them
     ) -> Streamed:
-        """Return the graph over a block, with named carries unless it streams over time."""
-        from .graph.over_time.named_carries import candidates_in_errors, streamed_with
-        from .graph.over_time.sequences import streamed_over_time
+        """Return the graph over a block, over time or with named carries; equal arguments share it."""
 
-        has_rows = self.layout is not None and self.layout.axes.batch is not None
-        if carry is None and time_axis is None and (initial or not has_rows or self._graph.runs_in_calls):
-            carry = self.carries
-        if carry:
-            return streamed_with(self._graph, carry, fixed, initial or {}, batch)
-        with candidates_in_errors(self._graph):
-            return streamed_over_time(self._from_zeros, time_axis, fixed, batch, pooled)
+        def make() -> Streamed:
+            from .graph.over_time.named_carries import candidates_in_errors, streamed_with
+            from .graph.over_time.sequences import streamed_over_time
+            from .streaming.layers import streamed_layers
+
+            is_chosen, runs_in_calls = carry is not None or time_axis is not None, self._graph.runs_in_calls
+            if as_layers and not (is_chosen or fixed or initial or runs_in_calls):
+                with contextlib.suppress(ArgumentError):  # if not, the error below names the node
+                    return streamed_layers(self.layers())
+            has_rows = self.layout is not None and self.layout.axes.batch is not None
+            named = carry if is_chosen or (has_rows and not initial and not runs_in_calls) else self.carries
+            if named:
+                return streamed_with(self._graph, named, fixed, initial or {}, batch)
+            with candidates_in_errors(self._graph):
+                return streamed_over_time(self._from_zeros, time_axis, fixed, batch, pooled)
+
+        return self._streamed.get(make, batch, carry, initial, time_axis, fixed, pooled, as_layers)
 
     @cached_property
     def _from_zeros(self) -> Graph:
@@ -347,15 +356,11 @@ class Model(_core.DirectCalls, BaseModel):
         The arguments after `max_capacity` are those of `stream`. Raises ArgumentError, which names the node,
         as `stream` does, and if an operation combines the rows of a batch.
         """
-        model, others = self.generalized(fixed)
-        is_plain = carry is None and time_axis is None and not others and not initial
-        if is_plain and not model.graph.runs_in_calls:
-            with contextlib.suppress(ArgumentError):  # if not, the error below names the node
-                return model.layers().pool(capacity, max_capacity)
-        streamed = model.streamed(1, carry, initial, time_axis, others, pooled=True)
         from .streaming.graph_pool import pool_of
 
-        return pool_of(streamed, capacity, max_capacity)
+        model, others = self.generalized(fixed)
+        found = model.streamed(1, carry, initial, time_axis, others, pooled=True, as_layers=True)
+        return pool_of(found, capacity, max_capacity)
 
     def trace(
         self,
