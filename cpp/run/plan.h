@@ -260,7 +260,7 @@ private:
                   const std::optional<Activation<float>>& f, const Results& to) const;
     void filter_windows(Filters<float> filters, const Offsets& x, const Offsets& y, Size first, Size last,
                         const std::optional<Activation<float>>& f, const Channels& channels) const;
-    // Gathers windows that are not adjacent, so that they are: at the offsets `gathered` in memory of its own.
+    // Gathers windows that are not adjacent into memory in which they are, at the offsets `gathered`.
     void filter_gathered(Filters<float> filters, const Rows& rows, const Offsets& gathered, const Offsets& y,
                          Size first, Size last, const std::optional<Activation<float>>& f) const;
     // Computes a product without the first and last pieces that are zeros in all rows. Returns false if the result may

@@ -270,7 +270,7 @@ class _Reader:
             "cell" if key == CELL else key: self._value(value, depth + 1) for key, value in described.items()
         }
         if "cell" in attributes:
-            _expect(isinstance(attributes["cell"], Cell), f"{owner} has a cell that is none")
+            _expect(isinstance(attributes["cell"], Cell), f"{owner} has no recurrent cell")
         wanted = [output or "unused" for output in outputs]
         named = graph.add_node(operation, inputs, wanted, attributes, name, source)
         for output, new in zip(outputs, named, strict=True):

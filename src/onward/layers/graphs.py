@@ -36,7 +36,7 @@ def graph_of(
     ArgumentError for a layer of another kind, and for one whose call is not that of Onward's class.
     """
     if not calls_as_its_class(model):
-        raise ArgumentError(f"{model!r}, {model.without_graph}")
+        raise ArgumentError(f"{model!r} {model.without_graph}")
     layers = list(model.sublayers().values())
     states = len(model.recurrent_sublayers())
     builder = GraphBuilder(layers, model, lengths, recorded, is_layer)
