@@ -35,7 +35,7 @@ facade.register(
     {
         "compile_model": "onward.formats.compiled.write",
         "connected_rows": "onward.layers.summary",
-        "describe": "onward.formats.graphs",
+        "describe": "onward.formats.onnx.saved",
         "export_c": "onward.formats.c.write",
         "export_onnx": "onward.formats.onnx.export",
         "pool": "onward.streaming.layers",

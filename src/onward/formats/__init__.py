@@ -154,9 +154,9 @@ def _loaded(
         if description.get("type") != "Model":
             return native.restore(description, found[()].tensors)
         from ..model import Model
-        from . import graphs
+        from .onnx import saved
 
-        return Model(graphs.rebuild(description, found[()].tensors))
+        return Model(saved.rebuild(description, found[()].tensors))
 
 
 def load_tensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:

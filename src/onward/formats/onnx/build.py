@@ -79,7 +79,7 @@ class Reference(NamedTuple):
 
 
 def attribute(name: str, value: Any) -> messages.Attribute:
-    """An attribute whose value is a number, a str, an array, a graph, or a list of numbers or strs.
+    """An attribute whose value is a number, a str, an array or tensor, a graph, or a list of numbers or strs.
 
     A `Reference` takes the value of an attribute of the function around the node.
     """
@@ -88,6 +88,8 @@ def attribute(name: str, value: Any) -> messages.Attribute:
             return messages.Attribute(name=name, ref_attr_name=option, type=kind)
         case np.ndarray():
             kind, value = Kind.TENSOR, tensor(value)
+        case Tensor():
+            kind = Kind.TENSOR
         case Graph():
             kind = Kind.GRAPH
         case str():

@@ -20,7 +20,7 @@ from ...graph.operations.recurrent import check_options
 from . import messages, microsoft
 
 if TYPE_CHECKING:
-    from .translate import _Scope
+    from .translate import Scope
 
 # operators of ONNX Runtime's domain that are operations of graphs
 MICROSOFT = {
@@ -53,7 +53,7 @@ class Call:
     """A call of an operator while rules rewrite it."""
 
     def __init__(
-        self, scope: _Scope, node: messages.Node, version: int, inputs: list[str], attributes: dict[str, Any]
+        self, scope: Scope, node: messages.Node, version: int, inputs: list[str], attributes: dict[str, Any]
     ) -> None:
         self.scope, self.node, self.version = scope, node, version
         self.operation, self.inputs, self.attributes = node.op_type, inputs, attributes

@@ -21,7 +21,7 @@ from . import build, messages
 from .messages import AttributeType as Kind
 
 if TYPE_CHECKING:
-    from .translate import _Scope
+    from .translate import Scope
 
 DOMAIN, VERSION = "onward", 1
 LITERALS = {"float32", "float64", "int32", "int64", "uint8"}
@@ -209,7 +209,7 @@ def newton_step(y, half):
 
 
 def add(
-    scope: _Scope, node: messages.Node, version: int, inputs: list[str], attributes: Mapping[str, Any]
+    scope: Scope, node: messages.Node, version: int, inputs: list[str], attributes: Mapping[str, Any]
 ) -> Sequence[str] | None:
     """Add the operations of a call and return the outputs, or None to run the body of the function."""
     name, graph = node.op_type, scope.graph

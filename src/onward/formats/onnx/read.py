@@ -7,8 +7,10 @@ requires, and external data are inside the model's folder.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from ...core import budget, files
 from ...errors import FileError
@@ -23,22 +25,25 @@ if TYPE_CHECKING:
 MAX_DEPTH = 16  # nested subgraphs
 
 
-def read(path: str | os.PathLike[str], data: Data) -> Model:
+def read(path: str | os.PathLike[str], data: Data, arrays: Mapping[str, NDArray[Any]] | None = None) -> Model:
     """Read the content of a file: its tensors are views of it or of its external data.
 
-    Sparse tensors become dense, and each attribute has a type. Raises FileError.
+    External data are in the folder of the file, or, if these are passed, in `arrays` by location. Sparse
+    tensors become dense, and each attribute has a type. Raises FileError.
     """
     with budget.of_file(len(data)):
-        return _checked(path, decode(Model, data))
+        return _checked(path, decode(Model, data), arrays)
 
 
-def _checked(path: str | os.PathLike[str], model: Model) -> Model:
+def _checked(path: str | os.PathLike[str], model: Model, arrays: Mapping[str, NDArray[Any]] | None) -> Model:
     if model.graph is None:
         raise FileError("the file has no graph; expected a complete ONNX model")
     blocks, attributes = _blocks(model)
     tensors = list(_tensors(blocks, attributes))
     external = [tensor for tensor in tensors if tensor.data_location == DataLocation.EXTERNAL]
-    if external:
+    if external and arrays is not None:
+        _copy_external_data(arrays, external)
+    elif external:
         from pathlib import Path  # slow to import
 
         _map_external_data(Path(path).resolve().parent, external)
@@ -95,6 +100,19 @@ def _make_dense(blocks: Iterable[Graph | Function], attributes: Iterable[Attribu
         if attribute.sparse_tensors:
             attribute.tensors, attribute.sparse_tensors = [*map(dense, attribute.sparse_tensors)], ()
             attribute.type = AttributeType.TENSORS
+
+
+def _copy_external_data(arrays: Mapping[str, NDArray[Any]], tensors: Iterable[Tensor]) -> None:
+    """Let copies of the arrays that are the external data of tensors be their raw_data. Raises FileError."""
+    copies: dict[str, memoryview] = {}
+    for tensor in tensors:
+        location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+        if location not in arrays:
+            raise FileError(f"{named(tensor)} is {location!r}, which the file does not contain")
+        if location not in copies:
+            copies[location] = memoryview(arrays[location].tobytes())
+        tensor.raw_data = copies[location]
+        tensor.external_data, tensor.data_location = (), DataLocation.DEFAULT
 
 
 def _map_external_data(folder: Path, tensors: Iterable[Tensor]) -> None:

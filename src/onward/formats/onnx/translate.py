@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -24,22 +24,34 @@ from .validate import described
 
 RECURRENT = {"RNN", "GRU", "LSTM"}
 SCOPES = "pkg.torch.onnx.name_scopes"  # the key of the metadata of a node
-CAPTURING = {"If", "Loop", "Scan", "SequenceMap"}
+BODIES = {  # the graphs among the attributes of an operator
+    "If": ("then_branch", "else_branch"),
+    "Loop": ("body",),
+    "Scan": ("body",),
+    "SequenceMap": ("body",),
+}
 MAX_DEPTH = 64  # functions that call functions
 Functions = Mapping[tuple[str, str, str], messages.Function]
+# Adds the operations of a node with these inputs and attributes, and returns the outputs, or None to run the
+# body of its function; the number is the version of the domain.
+Add = Callable[["Scope", messages.Node, int, list[str], dict[str, Any]], Sequence[str] | None]
+DOMAINS: Mapping[str, Add] = {own_functions.DOMAIN: own_functions.add}
 
 
-def translate(model: messages.Model) -> Graph:
-    """Return the graph of a model from `read`. Raises FileError and ArgumentError, which name the node."""
+def translate(model: messages.Model, domains: Mapping[str, Add] = DOMAINS) -> Graph:
+    """Return the graph of a model from `read`; `domains` adds the nodes that are not of ONNX itself.
+
+    Raises FileError and ArgumentError, which name the node.
+    """
     assert model.graph is not None
     functions = {(f.domain, f.name, f.overload): f for f in model.functions}
     versions = _versions(model.opset_import)
-    scope = _Scope(Graph(opset=versions.get("", 0)), versions, functions)
+    scope = Scope(Graph(opset=versions.get("", 0)), versions, functions, domains)
     scope.graph.of_layers = any(entry.key == messages.OF_LAYERS for entry in model.metadata_props)
     return scope.translated(model.graph).graph
 
 
-class _Scope:
+class Scope:
     """The visible names in one graph or function of a file, and the graph that holds their values."""
 
     def __init__(
@@ -47,10 +59,12 @@ class _Scope:
         graph: Graph,
         versions: Mapping[str, int],
         functions: Functions,
-        outer: _Scope | None = None,
+        domains: Mapping[str, Add],
+        outer: Scope | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> None:
-        self.graph, self.versions, self.functions, self.outer = graph, versions, functions, outer
+        self.graph, self.versions, self.functions, self.domains = graph, versions, functions, domains
+        self.outer = outer
         self.attributes = attributes or {}  # from the call of the function around the nodes
         self.depth: int = 0 if outer is None else outer.depth  # functions that are being expanded
         self.names: dict[str, str] = {"": ""}  # names in the file to names in the graph
@@ -58,7 +72,7 @@ class _Scope:
         self.modules: Counter[str] = Counter()  # the layers in each module
         self.captured: list[str] = []  # names in the file of values from outside
 
-    def translated(self, graph: messages.Graph) -> _Scope:
+    def translated(self, graph: messages.Graph) -> Scope:
         """Translate a graph of the file, and return the scope."""
         self.source = graph
         for value in graph.input:
@@ -102,8 +116,8 @@ class _Scope:
         function = self.functions.get((node.domain, node.op_type, node.overload))
         inputs = [self.find(name) for name in node.input]
         version = self.versions.get(domain, 0)
-        if domain == own_functions.DOMAIN:
-            outputs = own_functions.add(self, node, version, inputs, attributes)
+        if domain in self.domains:
+            outputs = self.domains[domain](self, node, version, inputs, attributes)
             if outputs is not None:
                 self._define(node, outputs)
                 return
@@ -113,8 +127,8 @@ class _Scope:
             if operation == "Constant":
                 self.names[node.output[0]] = self.graph.add_constant(attributes["value"], node.output[0])
                 return
-            if operation in CAPTURING:
-                inputs, attributes = self._with_bodies(operation, inputs, attributes)
+            if operation in BODIES:
+                inputs, attributes = self.with_bodies(operation, inputs, attributes)
             own = node.output[: min(call.defined)] if call.defined else node.output
             self._define(node, self._add(node, operation, inputs, own, attributes))
             if call.defined:
@@ -168,7 +182,7 @@ class _Scope:
         """Replace a call by the nodes of its function."""
         defaults = {a.name: attribute_value(a) for a in function.attribute_proto}
         versions = {**self.versions, **_versions(function.opset_import)}
-        inner = _Scope(self.graph, versions, self.functions, None, {**defaults, **attributes})
+        inner = Scope(self.graph, versions, self.functions, self.domains, None, {**defaults, **attributes})
         inner.depth = self.depth + 1
         if inner.depth > MAX_DEPTH:
             raise FileError(f"functions are nested more than {MAX_DEPTH} deep")
@@ -177,10 +191,13 @@ class _Scope:
         inner.add_nodes(function.node)
         self._define(node, [inner.find(name) for name in function.output])
 
-    def _with_bodies(
+    def with_bodies(
         self, operation: str, inputs: list[str], attributes: dict[str, Any]
     ) -> tuple[list[str], dict[str, Any]]:
-        """Translate the bodies of a node, and add what they use from outside to its inputs."""
+        """Return the inputs and attributes of a node with its bodies translated.
+
+        What the bodies use from outside is added to the inputs.
+        """
         scopes = {name: self._body(g) for name, g in attributes.items() if isinstance(g, messages.Graph)}
         captured = list(dict.fromkeys(name for scope in scopes.values() for name in scope.captured))
         for scope in scopes.values():
@@ -194,8 +211,9 @@ class _Scope:
             attributes["captured"] = len(captured)
         return [*inputs, *map(self.find, captured)], attributes
 
-    def _body(self, graph: messages.Graph) -> _Scope:
-        return _Scope(Graph(), self.versions, self.functions, self, self.attributes).translated(graph)
+    def _body(self, graph: messages.Graph) -> Scope:
+        scope = Scope(Graph(), self.versions, self.functions, self.domains, self, self.attributes)
+        return scope.translated(graph)
 
     def dtype(self, number: int) -> np.dtype[Any]:
         """Return the dtype of a data type of ONNX."""

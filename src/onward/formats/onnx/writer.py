@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from ...core.identity import Identity
 from ...errors import ArgumentError
 from ...graph import Graph, Input, Node
 from ...graph.graph import bodies
@@ -20,6 +16,7 @@ from ...graph.plan.planner import constants_of
 from ...graph.simplification.repetitions import unrolled
 from ...graph.summary import shapes_of, signatures
 from . import build, messages, own_functions, write_recurrent
+from .graph_writer import File, GraphWriter
 from .tensors import DATA_TYPES
 
 OPSET = 14  # the first opset with the current recurrent operators
@@ -57,6 +54,9 @@ FUNCTIONS = {
 
 def model_of(graph: Graph, metadata: Mapping[str, str]) -> messages.Model:
     """Return the model of a graph. Raises ArgumentError, which names a node that ONNX cannot express."""
+    untyped = [declared.name for declared in graph.inputs if declared.dtype is None]
+    if untyped:
+        raise ArgumentError(f"the input {untyped[0]} is no array, so the model cannot be exported as ONNX")
     file = _File(graph)
     written = Writer(file, graph).finish()
     definitions = own_functions.definitions(file.called, file.defined)
@@ -77,94 +77,36 @@ def model_of(graph: Graph, metadata: Mapping[str, str]) -> messages.Model:
     )
 
 
-class _File:
-    """The functions, versions and names that the graphs of a model share."""
+class _File(File):
+    """The functions, versions and names that the graphs of an exported model share."""
 
     def __init__(self, graph: Graph) -> None:
+        super().__init__()
         self.called: set[str] = set()  # names of Onward's functions
         self.defined: dict[str, str] = {}  # the names of further functions, by their equations
         self.function_names: set[str] = set()
         self.opsets: list[int] = []
         self.domains: set[str] = set()
-        self.names: set[str] = set()  # names of values
         arrays = [*(declared.dtype for declared in graph.inputs), *(a.dtype for a in constants_of(graph))]
         self.has_float64 = np.dtype(np.float64) in arrays
         self.node_names: set[str] = set()
 
-    def new_name(self, name: str, taken: set[str]) -> str:
-        """Add the name, or a similar one that is free, to `taken`, and return it."""
-        unique, number = name, 1
-        while unique in taken:
-            number += 1
-            unique = f"{name}_{number}"
-        taken.add(unique)
-        return unique
 
+class Writer(GraphWriter):
+    """Writes one graph or body with the operators of ONNX and functions of Onward."""
 
-class Writer:
-    """Writes one graph or body, in which `names` maps values of the graph to values of the model."""
+    _file: _File
+    _outer: Writer | None
 
-    def __init__(
-        self,
-        file: _File,
-        graph: Graph,
-        prefix: str = "",
-        outer: Writer | None = None,
-        captured: Mapping[str, str] = MappingProxyType({}),
-    ) -> None:
-        graph = unrolled(graph)
-        self._file, self._graph, self._prefix, self._outer = file, graph, prefix, outer
-        self._captured = captured  # the values of the outer graph that are inputs of a body
-        self._nodes: list[messages.Node] = []
-        self._tensors: list[messages.Tensor] = []
-        # the constants by id, with their names: those of this graph, and in further maps those around it
-        self.stored: ChainMap[Identity, str] = outer.stored.new_child() if outer else ChainMap()
-        self.names: dict[str, str] = {"": ""}
-        self._signatures = signatures(graph)
+    def __init__(self, file: _File, graph: Graph, *around: Any) -> None:
+        super().__init__(file, unrolled(graph), *around)
+        self._signatures = signatures(self._graph)
 
-    def finish(self, captured: dict[str, str] | None = None) -> messages.Graph:
-        """Write the graph; `captured` maps its last inputs to values from around it."""
-        graph, captured = self._graph, captured or {}
-        own = [declared for declared in graph.inputs if declared.name not in captured]
-        untyped = [declared.name for declared in own if declared.dtype is None]
-        if untyped and self._outer is None:
-            raise ArgumentError(
-                f"the input {untyped[0]} is no array, so the model cannot be exported as ONNX"
-            )
-        self.names |= captured
-        self.names |= {declared.name: self.new_name(declared.name) for declared in own}
-        declared_outputs = self._declared_outputs()
-        results = [self.new_name(declared.name) for declared in declared_outputs]
-        made = {name for node in graph.nodes for name in node.outputs}
-        for value, result in zip(graph.outputs, results, strict=True):
-            if value in made and value not in self.names:
-                self.names[value] = result
-        for name, array in graph.constants.items():
-            if name in graph.defaults:
-                self._tensors.append(build.tensor(array, self.names[name]))
-            elif name not in self.names:
-                self.names[name] = self.constant(array, name)
-        for node in graph.nodes:
-            try:
-                self._write(node)
-            except ArgumentError as error:
-                raise ArgumentError(f"{node} cannot be exported as ONNX: {error}") from error
-        for value, result in zip(graph.outputs, results, strict=True):
-            if self.names[value] != result:
-                self.node("Identity", [self.names[value]], result)
-        return messages.Graph(
-            name=self._prefix or "onward",
-            node=self._nodes,
-            input=[self._value_info(declared, self.names[declared.name]) for declared in own],
-            output=list(map(self._value_info, declared_outputs, results)),
-            initializer=self._tensors,
-        )
-
-    def _declared_outputs(self) -> Sequence[Input]:
-        """The declarations of the outputs, completed with what follows from those of the inputs."""
+    def declared_outputs(self) -> Sequence[Input]:
+        """Return the declarations of the outputs, completed with what follows from those of the inputs."""
         names, declared = self._graph.outputs, self._graph.declared_outputs
-        if self._outer is not None:
-            return declared or [Input(name) for name in names]
+        if not self.is_outermost:
+            return super().declared_outputs()
         shapes = shapes_of(self._graph)
         found = []
         for name, output in zip(names, declared or map(Input, names), strict=True):
@@ -173,23 +115,8 @@ class Writer:
             found.append(Input(output.name, output.dtype or self.dtype(name), axes))
         return found
 
-    def _value_info(self, declared: Input, name: str) -> messages.ValueInfo:
-        if declared.dtype is None:
-            return messages.ValueInfo(name=name)  # the body of a loop need not declare types
-        return build.value_info(name, DATA_TYPES[declared.dtype.name], declared.axes)
-
-    def new_name(self, name: str) -> str:
-        """Return a name for a new value."""
-        return self._file.new_name(self._prefix + name, self._file.names)
-
-    def constant(self, value: ArrayLike, name: str = "constant") -> str:
-        """Store an array, unless this graph or one around it holds it, and return its name."""
-        key = Identity(value)
-        if key not in self.stored:
-            unique = self.new_name(name)
-            self._tensors.append(build.tensor(np.asarray(value), unique))
-            self.stored[key] = unique
-        return self.stored[key]
+    def write_copy(self, value: str, copy: str) -> None:
+        self.node("Identity", [value], copy)
 
     def array(self, name: str) -> AnyArray:
         """Return a constant of the graph or of one around it. Raises ArgumentError."""
@@ -226,7 +153,7 @@ class Writer:
             names[1:] = [self.constant(TRUE)]
         while names and not names[-1]:
             names.pop()
-        self._nodes.append(build.node(op_type, names, outputs, name=name, domain=domain, **kept))
+        self.add(op_type, names, outputs, name, domain, **kept)
         return outputs[0]
 
     def call(
@@ -243,24 +170,23 @@ class Writer:
             file.defined[equations] = file.new_name(name, file.function_names)
         return file.defined[equations]
 
+    def write(self, node: Node) -> None:
+        try:
+            self._write(node)
+        except ArgumentError as error:
+            raise ArgumentError(f"{node} cannot be exported as ONNX: {error}") from error
+
     def _write(self, node: Node) -> None:
         inputs = [self.names[name] for name in node.inputs]
-        outputs = [name and self._output(name) for name in node.outputs]
+        outputs = [name and self.output(name) for name in node.outputs]
         special = SPECIAL.get(node.operation)
         if special is not None and special(self, node, inputs, outputs):
             return
         attributes = {key: self._attribute(value) for key, value in node.attributes.items()}
         if bodies(node):
             attributes.pop("captured", None)
-            first = len(inputs) - node.captured
-            for key, body in node.attributes.items():
-                if isinstance(body, Graph):
-                    last = [declared.name for declared in body.inputs[len(body.inputs) - node.captured :]]
-                    prefix = f"{next(filter(None, outputs))}/{key}/"
-                    captured = dict(zip(last, node.inputs[first:], strict=True))
-                    written = Writer(self._file, body, prefix, self, captured)
-                    attributes[key] = written.finish(dict(zip(last, inputs[first:], strict=True)))
-            inputs = inputs[:first]
+            attributes |= self.written_bodies(node, inputs, next(filter(None, outputs)))
+            inputs = inputs[: len(inputs) - node.captured]
         if bodies(node) or node.operation == "Split":  # onnxruntime crashes without names
             outputs = [name or self.new_name("unused") for name in outputs]
         if self._loses_digits(node) and all(inputs):
@@ -294,11 +220,6 @@ class Writer:
         function = self.define(equations, f"exact_{node.operation}")
         exact = {"operation": node.operation, "attributes": json.dumps(attributes)}
         self.call(function, inputs, *outputs, name=node.name, **exact)
-
-    def _output(self, name: str) -> str:
-        if name not in self.names:
-            self.names[name] = self.new_name(name)
-        return self.names[name]
 
     def _attribute(self, value: Any) -> Any:
         if isinstance(value, np.dtype):
