@@ -179,7 +179,7 @@ inline Operand<double> rows_for(const Panels<double>&, const Operand<double>& a,
 
 // The product of a single row is limited by reading the panel. A tile then needs only enough sums to hide the latency
 // of an fma, and small tiles leave more of the panel in the first-level cache for the next step. In bytes.
-constexpr Size enough_sums = 256, small_tile = 32 << 10;
+constexpr Size enough_sums = 256, small_tile = 16 << 10;
 
 // With one gate and many blocks, tiles of few rows and more blocks are faster, while their panels fit into the
 // first-level cache.

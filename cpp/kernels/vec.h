@@ -174,17 +174,26 @@ inline void store_some(Real* p, vec_of<Real> v, Size n) {
     store_bits(p, flush<Real>(v), n);
 }
 
-// b where a < b, otherwise a, also where either is NaN. May turn denormals into zeros.
+// b where a < b (or a > b), otherwise a, also where either is NaN. May turn denormals into zeros.
 #if defined(__AVX512F__)
 inline f32v at_least(f32v a, f32v b) { return (f32v)_mm512_max_ps((__m512)b, (__m512)a); }
+inline f32v at_most(f32v a, f32v b) { return (f32v)_mm512_min_ps((__m512)b, (__m512)a); }
 #elif defined(__AVX2__)
 inline f32v at_least(f32v a, f32v b) { return (f32v)_mm256_max_ps((__m256)b, (__m256)a); }
+inline f32v at_most(f32v a, f32v b) { return (f32v)_mm256_min_ps((__m256)b, (__m256)a); }
 #elif defined(__wasm_simd128__)
 inline f32v at_least(f32v a, f32v b) { return (f32v)wasm_f32x4_pmax((v128_t)a, (v128_t)b); }
+inline f32v at_most(f32v a, f32v b) { return (f32v)wasm_f32x4_pmin((v128_t)a, (v128_t)b); }
 #else
 inline f32v at_least(f32v a, f32v b) { return a < b ? b : a; }
+inline f32v at_most(f32v a, f32v b) { return a > b ? b : a; }
 #endif
 inline f64v at_least(f64v a, f64v b) { return a < b ? b : a; }
+inline f64v at_most(f64v a, f64v b) { return a > b ? b : a; }
+template <class V, class Real>
+inline V at_least(V x, Real low) { return at_least(x, broadcast(low)); }
+template <class V, class Real>
+inline V at_most(V x, Real high) { return at_most(x, broadcast(high)); }
 
 // a b + c, rounded once.
 #if defined(__AVX512F__)
@@ -278,12 +287,6 @@ inline f32v widen(const onward::Half* p) {
     return (f32v)((exponent == 0 ? (i32v)subnormal : normal) | (bits & 0x8000) << 16);
 }
 #endif
-
-// Both preserve NaN, and may turn denormals into zeros.
-template <class V, class Real>
-inline V at_least(V x, Real low) { return x < low ? broadcast(low) : x; }
-template <class V, class Real>
-inline V at_most(V x, Real high) { return x > high ? broadcast(high) : x; }
 
 // -|x|
 template <class Real>
