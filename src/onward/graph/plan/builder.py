@@ -167,8 +167,9 @@ class Builder:
             W, *others = make()
             if W is not None and W.ndim == 3 and self.core is not _core:  # records matrices
                 W = W.transpose(0, 2, 1).reshape(len(W), -1)
-            arrays = (None if array is None else contiguous(array) for array in (W, *others))
-            dense: _core.Dense = self.core.Dense(*arrays)
+            if W is not None and not W.flags.c_contiguous:  # it need not be aligned
+                W = contiguous(W)
+            dense: _core.Dense = self.core.Dense(W, *(None if a is None else contiguous(a) for a in others))
             return dense
 
         return self.shared(source, variant, pack)
