@@ -43,7 +43,7 @@ def content(tensors: Mapping[str, NDArray[Any]], architecture: Mapping[str, Any]
 
 
 def read(
-    path: str | os.PathLike[str], data: bytes | None = None, expected: str = MODEL
+    path: str | os.PathLike[str], data: bytes | memoryview | None = None, expected: str = MODEL
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any] | None]:
     """Return all tensors of a file by key, as views of its content, and the architecture if Onward wrote it.
 
@@ -66,7 +66,7 @@ def read(
         )
 
 
-def _header(data: bytes, start: int) -> tuple[dict[str, Any], dict[str, str]]:
+def _header(data: bytes | memoryview, start: int) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the description of each tensor and the metadata; tensors fill the file without gaps."""
     if start > len(data):
         raise FileError(f"its header takes {start} bytes; the file has {len(data)}")
@@ -96,7 +96,9 @@ def _header(data: bytes, start: int) -> tuple[dict[str, Any], dict[str, str]]:
     return header, metadata
 
 
-def _tensor(path: object, key: str, data: bytes, start: int, entry: Mapping[str, Any]) -> NDArray[Any]:
+def _tensor(
+    path: object, key: str, data: bytes | memoryview, start: int, entry: Mapping[str, Any]
+) -> NDArray[Any]:
     dtype, shape = entry["dtype"], entry["shape"]
     if dtype not in DTYPES:
         raise FileError(f"{path}: {key} has dtype {dtype}; expected one of {', '.join(DTYPES)}")

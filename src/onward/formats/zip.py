@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..core import budget
 from ..errors import FileError
 
-Data: TypeAlias = bytes
+Data: TypeAlias = bytes | memoryview
 
 SIGNATURE = b"PK\3\4"
 MAX_AXES = 64
@@ -43,7 +43,7 @@ class ZipMembers:
         self.view = memoryview(data)
         self._read: dict[str, memoryview] = {}
         try:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            with zipfile.ZipFile(_OpenedFile(self.view)) as archive:
                 infos = archive.infolist()
         except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError, struct.error) as error:
             raise FileError(f"the zip archive is damaged: {error}") from error
@@ -86,6 +86,25 @@ class ZipMembers:
             raise FileError(f"the member {name} has {len(content)} bytes; expected {info.file_size}")
         self._read[name] = content
         return content
+
+
+class _OpenedFile(io.RawIOBase):
+    """What zipfile reads: a content, which io.BytesIO would copy."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view, self._at = view, 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = max(0, offset + (0, self._at, len(self._view))[whence])
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        found = bytes(self._view[self._at :][: len(self._view) if size < 0 else size])
+        self._at += len(found)
+        return found
 
 
 def native_byte_order(array: NDArray[Any]) -> NDArray[Any]:

@@ -118,14 +118,14 @@ class Policy:
         return features
 
 
-def _read(data: bytes) -> tuple[Tensors, dict[str, Any]]:
+def _read(data: memoryview) -> tuple[Tensors, dict[str, Any]]:
     """The weights of a policy, and the readable settings of the algorithm."""
     with budget.of_file(len(data)):
         members = ZipMembers(data)
         if WEIGHTS not in members.entries:
             names = ", ".join(sorted(members.entries)[:5])
             raise FileError(f"stable-baselines3 writes {WEIGHTS} into its files, but this one has {names}")
-        found = state_dicts(archive.read(bytes(members[WEIGHTS])))
+        found = state_dicts(archive.read(members[WEIGHTS]))
         tensors = {name: array.copy() for each in found.values() for name, array in each.tensors.items()}
         try:
             settings = json.loads(bytes(members["data"])) if "data" in members.entries else {}

@@ -45,7 +45,7 @@ def save_converted(path: str | os.PathLike[str], model: BaseModel, source: str |
 def add_records(path: str | os.PathLike[str], source: str | os.PathLike[str]) -> None:
     """Add to the compiled model in `path` everything that the file `source` records. Raises FileError."""
     if found := _records(source):
-        atomic.replace(path, with_records(files.content(path), found))
+        atomic.replace(path, with_records(bytes(files.content(path)), found))
 
 
 def _records(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def metadata(path: str | os.PathLike[str]) -> Mapping[str, Any]:
     if bytes(content[8:9]) == b"{":  # safetensors
         return storage.read(path)[1] or {}
     found: Any = {}
-    if content.startswith(SIGNATURE):
+    if content[: len(SIGNATURE)] == SIGNATURE:
         found = compiled_records(content, str(path))
     elif Path(path).suffix.lower() == ".onnx":
         with budget.of_file(len(content)):

@@ -124,9 +124,9 @@ class CompiledModel(BaseModel):
         return f"CompiledModel(({', '.join(self.inputs)}) -> ({', '.join(self.outputs)}){streams})"
 
 
-def load(path: str | os.PathLike[str], data: bytes) -> CompiledModel:
+def load(path: str | os.PathLike[str], data: bytes | memoryview) -> CompiledModel:
     """Return the model of a file with this content. Raises FileError."""
     try:
-        return CompiledModel(_core.ModelFile(data))
+        return CompiledModel(_core.ModelFile(bytes(data)))
     except ValueError as error:
         raise FileError(f"{os.fspath(path)} cannot be opened: {error}") from None

@@ -108,7 +108,7 @@ def with_records(content: bytes, records: Mapping[str, Any]) -> bytes:
     return _checked(content[:CHECKSUM], size + content[SIZE + 8 :] + text)
 
 
-def records(content: bytes, name: str) -> Any:
+def records(content: memoryview, name: str) -> Any:
     """Return what `with_records` added, or an empty dict. Raises FileError if it is no JSON."""
     if len(content) < HEADER:
         return {}

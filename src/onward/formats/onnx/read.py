@@ -117,7 +117,7 @@ def _copy_external_data(arrays: Mapping[str, NDArray[Any]], tensors: Iterable[Te
 
 def _map_external_data(folder: Path, tensors: Iterable[Tensor]) -> None:
     """Let the external data of tensors be their raw_data. Raises FileError."""
-    opened: dict[Path, bytes] = {}
+    opened: dict[Path, memoryview] = {}
     total = 0
     for tensor in tensors:
         entries = {entry.key: entry.value for entry in tensor.external_data}
@@ -130,7 +130,7 @@ def _map_external_data(folder: Path, tensors: Iterable[Tensor]) -> None:
         total += length
         if start + length > len(content) or total > sum(map(len, opened.values())):
             raise FileError(f"{what} end before the {length} bytes at {start}, or are used twice")
-        tensor.raw_data = memoryview(content)[start : start + length]
+        tensor.raw_data = content[start : start + length]
         tensor.external_data, tensor.data_location = (), DataLocation.DEFAULT
 
 

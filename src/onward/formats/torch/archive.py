@@ -209,10 +209,10 @@ def read(data: Data | ZipMembers) -> Archive:
     """Read a zip archive, or a file in the legacy format. Raises FileError."""
     if isinstance(data, ZipMembers) or data[:4] == SIGNATURE:
         return _read_zip(ZipMembers.of(data))
-    return _read_legacy(data)
+    return _read_legacy(bytes(data))
 
 
-def _read_legacy(data: Data) -> Archive:
+def _read_legacy(data: bytes) -> Archive:
     """Read five pickles (magic number, version, system, value, storage keys), then the storages in order."""
     kinds: dict[str | int, str] = {}
 

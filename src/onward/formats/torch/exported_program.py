@@ -137,7 +137,7 @@ def _arrays(stored: archive.Archive, folder: str, config: Any) -> Iterator[tuple
         where = f"the tensor {name}"
         path = folder + payload["path_name"]
         if payload.get("use_pickle"):
-            pickled = archive.read(bytes(stored.content(path)))
+            pickled = archive.read(stored.content(path))
             array = pickled.array(pickled.tree)
             if array is not None:
                 yield name, array.copy()
@@ -151,7 +151,7 @@ def _arrays(stored: archive.Archive, folder: str, config: Any) -> Iterator[tuple
 
 def _saved_arrays(member: str, content: memoryview | bytes) -> Iterator[tuple[str, NDArray[Any]]]:
     """Yield the tensors of a dictionary that torch.save wrote."""
-    stored = archive.read(bytes(content))
+    stored = archive.read(content)
     if not isinstance(stored.tree, dict):
         raise FileError(f"the member {member} is not a dictionary of tensors")
     for name, value in stored.tree.items():

@@ -13,7 +13,6 @@ from typing import Any
 
 from ...core import budget
 from ...errors import FileError
-from ..zip import Data
 
 MAX_INTEGER = 2048  # bits
 OPCODE, ENTRY = 40, 100  # bytes that an opcode and an entry of a dict take
@@ -38,7 +37,7 @@ class PickledObject:
     elements: list[Any] | None = None
 
 
-def load(data: Data, at: int, persistent: Callable[[Any], Any]) -> tuple[Any, int]:
+def load(data: bytes, at: int, persistent: Callable[[Any], Any]) -> tuple[Any, int]:
     """Read the pickle that starts at byte `at`; return its value and the byte where it ends.
 
     `persistent` turns persistent ids into values. Raises FileError, which names the byte.
