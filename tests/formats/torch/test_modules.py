@@ -202,6 +202,12 @@ def test_sequential_without_names_says_what_the_file_does_not_record() -> None:
     assert "parts.sequential('embedding', 'lstm', 'rnn', 'head')" in str(error.value)
 
 
+def test_a_call_of_parts_tells_how_to_connect_them() -> None:
+    parts = onward.load(DATA / "front_weights.bin")
+    with pytest.raises(ArgumentError, match=r"Parts are layers by name.*parts\.sequential\('head'\)"):
+        parts(np.zeros((1, 6), np.float32))
+
+
 def test_sequential_rejects_unknown_names_and_unsupported_modules() -> None:
     parts = onward.load(DATA / "front_weights.bin")
     with pytest.raises(ArgumentError, match=r"'heads' cannot .* not one of the layers: head"):

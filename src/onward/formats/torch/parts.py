@@ -1,7 +1,7 @@
 """The layers of a PyTorch file that contains no forward()."""
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from ...core.summary import Row
 from ...errors import ArgumentError
@@ -49,12 +49,19 @@ class Parts(FamiliarNames, dict[str, Layer]):
         support, and without names if the file records no order.
         """
         if not names and "" not in self.containers:
-            raise ArgumentError(
-                "the file contains no forward(): it records neither the order of its layers nor what happens "
-                "between them, such as activations and transposes. Name the layers in order, as in "
-                f"parts.sequential({', '.join(map(repr, self))}), and compare the outputs with the original's"
-            )
+            raise self._without_forward()
         return Sequential(*(layer for name in names or ("",) for layer in self._flatten(name)))
+
+    def __call__(self, *args: Any, **inputs: Any) -> NoReturn:
+        """Raise ArgumentError, which tells how to get a model."""
+        raise self._without_forward("Parts are layers by name and cannot be called: ")
+
+    def _without_forward(self, problem: str = "") -> ArgumentError:
+        return ArgumentError(
+            f"{problem}the file contains no forward(): it records neither the order of its layers nor what "
+            "happens between them, such as activations and transposes. Name the layers in order, as in "
+            f"parts.sequential({', '.join(map(repr, self))}), and compare the outputs with the original's"
+        )
 
     def _flatten(self, name: str) -> Iterator[Layer]:
         """The layers that a module consists of, in order."""
