@@ -228,7 +228,7 @@ def compiled(graph: Graph, inputs: Sequence[Any], parameters: Sequence[bool], we
         except AxesFixed as error:
             found = error.fixed
         except OnwardError:
-            return Compiler(*options, None, recordings).compile()
+            return Compiler(*options, None, Recordings(is_plain=True)).compile()
         if not found:
             return program
         fixed |= found

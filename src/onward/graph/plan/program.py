@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..node import Expansion, Node, Operand
+from ..node import Expansion, Node, Operand, Signature
 from ..operations.registry import Expand
 from ..operations.value import Value
 from ..polynomial import Guard, evaluated
-from ..size import Axes, Size
+from ..size import Axes, Size, hint
 from .builder import Bytes
 from .steps import Step
 from .view import View
@@ -79,11 +79,24 @@ class AxesFixed(Exception):
         self.fixed = fixed
 
 
-class Recordings:
-    """What code records in a call: all programs that are compiled for the call have the same recordings."""
+class _Recording(NamedTuple):
+    """What a node of code becomes, the guards, and the input and axis of each size in them, by name."""
 
-    def __init__(self) -> None:
-        self._made: dict[tuple[str, ...], tuple[Expansion | None, list[Any], list[Guard]]] = {}
+    expansion: Expansion | None
+    guards: list[Guard]
+    axes: dict[str, tuple[int, int]]
+
+
+class Recordings:
+    """What code records in a call: all programs that are compiled for the call have the same recordings.
+
+    Unless `is_plain`, all sizes are symbolic for the code, also those that are 1: which nodes it records must
+    not depend on the sizes of the call.
+    """
+
+    def __init__(self, is_plain: bool = False) -> None:
+        self._is_plain = is_plain
+        self._made: dict[tuple[str, ...], _Recording] = {}
 
     def expansion(
         self, axes: Axes, expand: Expand, node: Node, inputs: Sequence[Operand | None]
@@ -92,16 +105,34 @@ class Recordings:
 
         Raises AxesFixed if they fix sizes.
         """
-        shapes = [value.shape for value in inputs if value is not None]
+        if self._is_plain:
+            return expand(node, inputs)
         if node.outputs not in self._made:
-            self._made[node.outputs] = expand(node, inputs), shapes, [*axes.guards.values()]
-        expansion, before, guards = self._made[node.outputs]
-        pairs = [pair for both in zip(before, shapes, strict=True) for pair in zip(*both, strict=True)]
-        numbers = {old.name: new for old, new in pairs if type(old) is Size}
-        for guard in guards:
+            own, places = Axes(), dict[str, tuple[int, int]]()
+            given = [_with_axes(x, node.inputs[i], i, own, places) for i, x in enumerate(inputs)]
+            self._made[node.outputs] = _Recording(expand(node, given), [*own.guards.values()], places)
+        recording = self._made[node.outputs]
+        shapes = [() if value is None else value.shape for value in inputs]
+        numbers = {name: shapes[place][axis] for name, (place, axis) in recording.axes.items()}
+        for guard in recording.guards:
             size: Any = evaluated(guard.size, numbers)
             if type(size) is Size:
+                axes.node = guard.node
                 axes.require(size, guard.condition)
         if axes.fixed:
             raise AxesFixed(axes.fixed)
-        return expansion
+        return recording.expansion
+
+
+def _with_axes(
+    value: Operand | None, name: str, place: int, axes: Axes, places: dict[str, tuple[int, int]]
+) -> Operand | None:
+    """Return an input whose sizes are symbolic, and note its place and the axes of these by their names."""
+    if not isinstance(value, Signature):
+        return value
+    shape = list(value.shape)
+    for axis, size in enumerate(value.shape):
+        if hint(size):  # an axis has elements
+            shown = f"{name}.shape[{axis}]"
+            shape[axis], places[shown] = axes.add(shown, hint(size)), (place, axis)
+    return Signature(tuple(shape), value.dtype)

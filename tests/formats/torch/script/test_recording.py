@@ -15,6 +15,7 @@ from support.script_archives import archive, forward, model
 import onward
 from onward.errors import ArgumentError, OnwardError
 from onward.formats.torch.script.program import Program
+from onward.graph.size import Size
 
 
 @pytest.fixture
@@ -50,6 +51,29 @@ def test_a_file_opens_without_a_recording_and_records_once_for_all_sizes(
     assert len(recordings) == count > 0
     program(rows(4)[None], rows(4)[None])  # another rank
     assert len(recordings) > count
+
+
+def test_the_code_sees_no_batch_of_one(tmp_path: Path, recordings: list[Any]) -> None:
+    """It would compute what it computes with states of zeros, in another order than for other batches."""
+    program = model(
+        tmp_path, "h = torch.zeros([torch.size(x, 0), 3])", "return torch.add(torch.neg(h), torch.add(x, h))"
+    )
+    np.testing.assert_array_equal(program(rows(1)), rows(1))
+    np.testing.assert_array_equal(program(rows(5)), rows(5))
+    assert [[type(size) for size in known["x"].shape] for known in recordings] == [[Size, Size]] * 2
+
+
+def test_a_tensor_has_as_many_rows_as_the_code_unpacks(tmp_path: Path, recordings: list[Any]) -> None:
+    program = model(tmp_path, "a, b, c, = torch.unbind(x)", "return torch.sub(torch.mul(a, b), c)")
+    for columns in (1, 4):
+        x = rows(3, columns)
+        np.testing.assert_array_equal(program(x), x[0] * x[1] - x[2])
+    assert len(recordings) == 2  # the number of rows is not tried as that of the call alone
+    program.save(tmp_path / "m.safetensors")
+    saved, x = onward.load(tmp_path / "m.safetensors"), rows(3, 9)
+    np.testing.assert_array_equal(saved(x), x[0] * x[1] - x[2])
+    with pytest.raises(OnwardError, match="expected 3 values, got 4"):
+        program(rows(4))
 
 
 def test_sizes_that_break_a_guard_record_the_other_side(tmp_path: Path, recordings: list[Any]) -> None:

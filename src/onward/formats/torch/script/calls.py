@@ -119,10 +119,12 @@ class Calls(Recorder):
         symbols = [each for each in found if isinstance(each, Symbol)]
         return self.operate("any" if differ else "all", symbols)
 
-    def elements(self, value: Any) -> Sequence[Any]:
-        """Return the elements of a container, or the slices of a tensor."""
+    def elements(self, value: Any, count: int | None = None) -> Sequence[Any]:
+        """Return the elements of a container, or the slices of a tensor; the code expects `count` ones."""
         if isinstance(value, Tensor):
             value = self.operate("unbind", value, 0)
+        if count is not None and lists.is_long(value):
+            return lists.unpacked(self, value, count)
         if not isinstance(value, list | tuple | dict | str | range):
             raise ArgumentError(f"a {type(value).__name__} cannot be iterated over")
         if isinstance(value, range):

@@ -137,7 +137,7 @@ class Interpreter:
                 self.recorder.change(local, name)
                 local[name] = value
             case ast.Tuple(targets) | ast.List(targets):
-                values = self.recorder.elements(value)
+                values = self.recorder.elements(value, len(targets))
                 if len(values) != len(targets):
                     raise ArgumentError(f"expected {len(targets)} values, got {len(values)}")
                 for place, inner in enumerate(targets):

@@ -111,6 +111,13 @@ def element(calls: Calls, values: Sequence[Any], place: Any) -> Any:
     return mapped(select, (segment or whole(calls, values)).value)
 
 
+def unpacked(calls: Calls, values: list[Any], count: int) -> Sequence[Any]:
+    """Return the elements of a list whose length depends on the inputs, and which must be so many."""
+    length = apply(calls, "len", values)
+    calls.require("Equal", length, count, f"expected {count} values")
+    return [element(calls, values, place) for place in range(count)]
+
+
 def segment_of(calls: Calls, elements: Sequence[Any], operator: str = "stack") -> Segment:
     """Return elements or columns of equal structure as a segment; without an operator, a single one."""
     first = elements[0]
