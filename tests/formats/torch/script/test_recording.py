@@ -63,6 +63,28 @@ def test_the_code_sees_no_batch_of_one(tmp_path: Path, recordings: list[Any]) ->
     assert [[type(size) for size in known["x"].shape] for known in recordings] == [[Size, Size]] * 2
 
 
+@pytest.mark.parametrize("called", [False, True])
+def test_a_table_that_is_cut_to_the_length_of_the_input_fixes_no_length(called: bool, tmp_path: Path) -> None:
+    """The examples of sizes were longer than the table, as if all calls were."""
+    table = "torch.reshape(torch.arange(60), [1, 20, 3])"
+    program = model(
+        tmp_path,
+        f"y = torch.add(x, torch.slice({table}, 1, 0, torch.size(x, 1)))",
+        "return torch.matmul(y, torch.ones([3, 3]))",
+    )
+    if called:
+        program(np.stack([rows(7)] * 2))
+    program.save(tmp_path / "m.safetensors")
+    saved, positions = onward.load(tmp_path / "m.safetensors"), np.arange(60, dtype=np.float32).reshape(20, 3)
+    for length in (1, 2, 7, 19, 20):
+        x = np.stack([rows(length), -rows(length)])
+        expected = (x + positions[:length]).sum(2, keepdims=True).repeat(3, 2)
+        for opened in (program, saved):
+            np.testing.assert_array_equal(opened(x), expected)
+    with pytest.raises(OnwardError, match="cannot be broadcast"):
+        saved(np.stack([rows(21)] * 2))
+
+
 def test_a_tensor_has_as_many_rows_as_the_code_unpacks(tmp_path: Path, recordings: list[Any]) -> None:
     program = model(tmp_path, "a, b, c, = torch.unbind(x)", "return torch.sub(torch.mul(a, b), c)")
     for columns in (1, 4):

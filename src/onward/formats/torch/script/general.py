@@ -246,12 +246,17 @@ def _learned(
     """Return the axis that must have another size, or be another axis, where two sizes had to be the same.
 
     The last comparison that failed tells it, if it holds for the sizes of a call. The code may accept further
-    sizes, such as multiples: then the axis stays open, and gets another hint.
+    sizes, such as multiples, or all that are not longer than a table: then the axis stays open, and gets
+    another hint.
     """
     solutions = []
     for guard in reversed(axes.guards.values()):
         size, is_seen = guard.size, guard.size.names <= seen.keys()
-        if guard.condition != "!= 0" or not size.is_known or (is_seen and evaluated(size, seen) != 0):
+        if guard.condition != "!= 0" or not size.is_known:
+            continue
+        if found := _shorter(axes, size, hints):
+            return found
+        if is_seen and evaluated(size, seen) != 0:
             continue
         is_one = abs(dict(size.terms).get((), 0)) == 1  # it had to be 1, which is the least likely
         for axis in sorted(size.names, reverse=True):
@@ -265,6 +270,15 @@ def _learned(
         return axis, others[0], {}
     is_only = evaluated(size, {**hints, axis: 2 * n}) != 0
     return (axis, n, {}) if is_only else (axis, axis, {axis: n})
+
+
+def _shorter(axes: Axes, size: Size, hints: Mapping[str, int]) -> tuple[str, str, dict[str, int]] | None:
+    """Return the axis to whose length the code cuts a table, if it does, and its hint within the table."""
+    (axis, *others), keys = sorted(size.names), product((size.terms, (-size).terms), ("> 0", "<= 0"))
+    if others or axis not in hints or axes.guards.keys().isdisjoint(keys):
+        return None
+    length = _solution(size, axis, hints)
+    return (axis, axis, {axis: 2 * length // 3}) if length and 2 < length < hints[axis] else None
 
 
 def _solution(size: Size, axis: str, hints: Mapping[str, int]) -> int | None:
