@@ -13,12 +13,13 @@ from ..graph import Graph
 from ..inference import infer, open_signatures
 from ..node import AnyArray, Node, needed_nodes
 from ..operations.control import loop
-from .unrolled import Differs, Unrolled
+from .unrolled import MAX_SIZE, Differs, Unrolled
 from .writes import with_writes, without_writes
 
 MIN_COPIES, MIN_NODES = 4, 48  # of a loop
 WINDOW = 4  # nodes that are compared to find how far apart repetitions are
 MAX_PERIODS = 8  # that are tried
+PRODUCTS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 PARTS = (0, 0), (1, 0), (0, 1), (1, 1)  # copies at the start and the end that stay, since they often differ
 
 
@@ -32,7 +33,7 @@ def rolled_up(graph: Graph) -> Graph:
         return graph
     nodes = with_writes(graph)
     rolling, left = _Rolling(graph, nodes), MAX_PERIODS * len(nodes)
-    for start, period, copies in _repetitions(nodes):
+    for start, period, copies in _repetitions(graph, nodes):
         for first, last in PARTS:
             left -= copies * period
             if left < 0 or rolling.roll_up(start + first * period, period, copies - first - last):
@@ -54,10 +55,13 @@ def unrolled(graph: Graph) -> Graph:
     return graph if len(nodes) == len(graph.nodes) else graph.replaced(nodes=nodes, constants=constants)
 
 
-def _repetitions(nodes: Sequence[Node]) -> list[tuple[int, int, int]]:
+def _repetitions(graph: Graph, nodes: Sequence[Node]) -> list[tuple[int, int, int]]:
     """Return where nodes of the same kinds repeat: start, period and copies; the longest stretch is first."""
     kinds: dict[Any, int] = {}
-    found = [kinds.setdefault((n.operation, len(n.inputs), len(n.outputs)), len(kinds)) for n in nodes]
+    found = [
+        kinds.setdefault((n.operation, len(n.inputs), len(n.outputs), _weights(graph, n)), len(kinds))
+        for n in nodes
+    ]
     codes, large = np.array(found, np.int64), list[tuple[int, int, int]]()
     for period in _periods(codes, len(kinds)):
         same = np.concatenate([[False], codes[:-period] == codes[period:], [False]])
@@ -66,6 +70,12 @@ def _repetitions(nodes: Sequence[Node]) -> list[tuple[int, int, int]]:
             if copies >= MIN_COPIES and copies * period >= MIN_NODES:
                 large.append((start, period, copies))
     return sorted(large, key=lambda each: (-each[1] * each[2], each[1]))
+
+
+def _weights(graph: Graph, node: Node) -> Any:
+    """Return what is equal for products with equal weights, which all copies of one have."""
+    W = graph.constants.get(node.inputs[1]) if node.operation in PRODUCTS else None
+    return None if W is None or W.size <= MAX_SIZE else (W.shape, W.flat[0].tobytes(), W.flat[-1].tobytes())
 
 
 def _periods(codes: Any, kinds: int) -> Iterator[int]:
