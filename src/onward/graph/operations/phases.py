@@ -212,5 +212,5 @@ def _filters(
 def _taps_of(W: NDArray[Any], phase: tuple[Phase, ...]) -> NDArray[Any]:
     """Return the taps of a phase of kernels, whose axes follow the first one."""
     for axis, part in enumerate(phase, start=1):
-        W = np.take(W, part.taps, axis)
+        W = W[(slice(None),) * axis + (part.taps,)]  # np.take would copy all taps before
     return W
