@@ -160,6 +160,24 @@ def test_a_model_of_invalid_code_is_shown(tmp_path: Path) -> None:
     assert repr(onward.load(with_member(tmp_path, PRODUCT))) == "Model((x, y) -> (output))"
 
 
+def test_a_model_whose_axes_are_not_known_can_be_printed(tmp_path: Path) -> None:
+    """print() raised an error until the first call."""
+    model = onward.load(with_member(tmp_path, PRODUCT))
+    first, second = str(model).splitlines()
+    assert first == repr(model) and re.search("axes of its inputs; .* or call the model first", second)
+    model(X, X)
+    assert "x_0" in str(model)
+
+
+def test_a_call_that_the_code_refuses_tells_no_dtypes(tmp_path: Path) -> None:
+    """After a call with float64, a model could not be saved."""
+    model = onward.load(archive(tmp_path, forward("return torch.matmul(x, torch.ones([3, 2]))")))
+    with pytest.raises(OnwardError, match="float64, float32"):
+        model(X.astype(np.float64))
+    model.save(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(onward.load(tmp_path / "m.safetensors")(X[0]), X[0] @ np.ones((3, 2), "f"))
+
+
 @pytest.mark.parametrize("case", range(random_cases(4)))
 def test_threads_use_a_fresh_model_at_the_same_time(tmp_path: Path, case: int) -> None:
     path = with_member(tmp_path, COUNTED if case % 2 else PRODUCT)

@@ -43,5 +43,11 @@ class ScriptModel(Model):
         except OnwardError as error:  # debuggers and loggers expect no error
             return f"Model(the code of the file is invalid: {error})"
 
+    def __str__(self) -> str:
+        try:
+            return super().__str__()
+        except OnwardError as error:  # of a model without a call so far, which would tell the axes
+            return f"{self!r}\nThe layers are not known: {error}"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._program,)

@@ -61,7 +61,7 @@ class Program:
         code: Code | None = None,
     ) -> None:
         self.content, self.method, self.part = content, method, part
-        self.seen: dict[str, Signature] = {}  # the tensors of the last call
+        self.seen: dict[str, Signature] = {}  # the tensors of the last call that the code accepted
         self.found: dict[Any, Graph | OnwardError] = {}  # the last graph for all sizes, by the tensors seen
         archive = archive or read(content)
         self.code = code or Code(archive.code)
@@ -210,11 +210,6 @@ class Program:
         The guards of symbolic sizes tell for which sizes the graph holds.
         """
         found = dict(zip([*self.kinds, *self.state.paths], known, strict=False))
-        self.seen = {
-            name: Signature(tuple(map(hint, value.shape)), Signature.of(value).dtype)
-            for name, value in found.items()
-            if self.kinds.get(name) == "Tensor" and Signature.of(value).dtype != object
-        }
         sizes = [size for value in found.values() for size in value.shape if type(size) is Size]
         axes = sizes[0].axes if sizes else Axes()
         try:
@@ -223,6 +218,11 @@ class Program:
         except OnwardError as error:
             shapes = ", ".join(f"{name} {value.shape}" for name, value in found.items())
             raise type(error)(f"{error}; the inputs have the shapes {shapes}"[:MAX_MESSAGE]) from error
+        self.seen = {
+            name: Signature(tuple(map(hint, value.shape)), Signature.of(value).dtype)
+            for name, value in found.items()
+            if self.kinds.get(name) == "Tensor" and Signature.of(value).dtype != object
+        }
         axes.guards = {key: guard for key, guard in axes.guards.items() if guard.size.is_known}
         for weight in range(len(known) - len(found)):
             recording.add_input(f" weight {weight}")  # the recording contains the weights that it uses
