@@ -198,7 +198,8 @@ template <class Real>
 void activate(Activation<Real> function, Size n, const Real* x, Real* y) {
     using Vec = vec_of<Real>;
     switch (function.function) {
-        case Function::relu: return map(n, x, y, [](Vec v) { return relu<Real>(v); });
+        case Function::exponential: return map(n, x, y, exp<Real>);
+        case Function::relu: return map(n, x, y, relu<Real>);
         case Function::sigmoid: return map(n, x, y, [](Vec v) { return sigmoid<Real>(v).value(); });
         case Function::tanh: return map(n, x, y, [](Vec v) { return tanh<Real>(v).value(); });
         default: return map(n, x, y, [&](Vec v) { return evaluate(function, v); });

@@ -8,9 +8,10 @@ namespace {
 
 using onward::LinearToken;
 
-// V vectors of values, of which the last one may have fewer than L.
+// V vectors of values, of which the last one may have fewer than L. The token is a copy: as far as the compiler knows,
+// the stores could change another one.
 template <class Real, int V>
-void attend_values(const LinearToken<Real>& t, Size first) {
+void attend_values(const LinearToken<Real> t, Size first) {
     constexpr int L = Float<Real>::L;
     const Size n = V > 1 ? L : t.values - first;
     auto decayed = [&](Size key, int v) {
