@@ -92,3 +92,26 @@ def test_a_graph_that_carries_more_for_a_single_row_pools_its_rows_one_by_one() 
     for block in (blocks[:, :2], blocks[:, 2:]):
         y = pool.step(ids, block)
     np.testing.assert_array_equal(y, np.cumsum(blocks, 1)[:, 2:])
+
+
+def test_a_loop_whose_body_uses_the_number_of_rows_streams_several_rows() -> None:
+    rng, graph, body = np.random.default_rng(3), Graph(), Graph()
+    W = rng.normal(size=(7, 7)).astype(np.float32)
+    x = graph.add_input("x", FLOAT, ("", "", 7))
+    B, T = (graph.add("Gather", graph.add("Shape", x), graph.add_constant(np.array(axis))) for axis in (0, 1))
+    rows = graph.add("Unsqueeze", B, graph.add_constant(np.array([0])))
+    shape = graph.add("Concat", rows, graph.add_constant(np.array([7])), axis=0)
+    h = graph.add("ConstantOfShape", shape, value=np.zeros(1, np.float32))
+    i, goes_on, before, sequence, size = map(body.add_input, ("i", "goes_on", "before", "sequence", "size"))
+    step = body.add("Gather", sequence, i, axis=1)
+    after = body.add("Tanh", body.add("Add", step, body.add("MatMul", before, body.add_constant(W))))
+    wide = body.add("Concat", size, body.add_constant(np.array([7])), axis=0)
+    half = body.add("ConstantOfShape", wide, value=np.full(1, 0.5, np.float32))
+    body.outputs = goes_on, after, body.add("Mul", after, half)
+    _, ys = graph.add_all("Loop", (T, "", h, x, rows), 2, body=body, captured=2)
+    graph.outputs = (graph.add("Transpose", ys, perm=[1, 0, 2]),)
+    graph.declared_outputs = (Input("y", FLOAT),)
+    model, inputs = Model(graph), rng.normal(size=(5, 9, 7)).astype(np.float32)
+    stream = model.stream(batch=5, time_axis=1)
+    parts = [stream(inputs[:, start:end]) for start, end in ((0, 4), (4, 5), (5, 9))]
+    np.testing.assert_array_equal(np.concatenate(parts, 1), model(inputs), strict=True)

@@ -17,7 +17,7 @@ from ..declared import Input
 from ..graph import Graph
 from ..inference import infer
 from ..node import AnyArray, Expansion, Node, Operand, Signature, held_by
-from ..sized import has_sizes
+from ..sized import dtype_of, has_sizes
 from .registry import EVERY_INPUT, operation
 
 MAX_UNROLLED = 16  # iterations
@@ -245,7 +245,7 @@ def _inferred(node: Node, inputs: Sequence[Operand | None]) -> Sequence[Operand]
     states, _, outer = loop_inputs(values, node.captured)
     if not isinstance(count, np.ndarray) or condition is not None or not keeps_condition(body):
         return None
-    if any(x is None or x.dtype.hasobject for x in values):
+    if any(x is None or dtype_of(x).hasobject for x in values):
         return None
     before = [Signature.of(state) for state in states]
     inner = [Signature((), np.dtype(np.int64)), Signature((), np.dtype(np.bool_)), *before, *outer]
