@@ -60,7 +60,7 @@ def _histogram(x: AnyArray, bins: int, low: float, high: float) -> AnyArray:
     return np.histogram(x, bins, (low, high))[0].astype(np.float64)
 
 
-@np.vectorize
+@np.vectorize(otypes=[np.float64])  # also without elements
 def _lgamma(x: float) -> float:
     """The logarithm of |gamma(x)|, infinite at the poles."""
     if math.isinf(x) or (x <= 0 and x == math.floor(x)):
@@ -84,7 +84,7 @@ def _digamma(x: AnyArray) -> AnyArray:
     )
 
 
-@np.vectorize
+@np.vectorize(otypes=[np.float64])  # also without elements
 def _erfinv(y: float) -> float:
     """Newton's method from Winitzki's approximation."""
     if not abs(y) < 1:

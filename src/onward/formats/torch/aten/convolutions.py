@@ -11,7 +11,7 @@ from ....errors import ArgumentError
 from .expressions import expression
 from .reductions import require_elements
 from .registry import INT64, Symbol, Tensor, aten, bounded, define
-from .shapes import permuted, reshaped, sliced
+from .shapes import permuted, product, regrouped, reshaped, sliced
 from .translator import Translator
 
 Sizes = Sequence[int]
@@ -256,9 +256,9 @@ def im2col(
         counts.append(len(starts) if isinstance(length, int) else None)
         y = t.add("Gather", y, places, axis=2 * axis - 2)  # the axis becomes two: windows and taps
     y = t.add("Transpose", y, perm=[0, 1, 3, 5, 2, 4])
-    known = [count for count in counts if count is not None]
-    windows = math.prod(known) if len(known) == 2 else -1
-    return reshaped(t, y, [t.size(self, 0), channels * math.prod(kernel_size), windows])
+    windows = Tensor(y, self.dtype, (self.shape[0], channels, *kernel_size, *counts))
+    sizes = t.sizes(windows)
+    return reshaped(t, y, [sizes[0], product(t, sizes[1:4]), product(t, sizes[4:])])
 
 
 @aten("grid_sampler grid_sampler_2d grid_sampler_3d")
@@ -274,10 +274,10 @@ def grid_sampler(
 
 @aten("channel_shuffle native_channel_shuffle")
 def channel_shuffle(t: Translator, self: Tensor, groups: int) -> str:
-    sizes = t.sizes(self)
-    grouped = reshaped(t, self, [sizes[0], groups, -1, *sizes[2:]])
+    grouped = regrouped(t, self, 1, 1, [groups, -1])
     order = [0, 2, 1, *range(3, self.rank + 1)]
-    return reshaped(t, permuted(t, Tensor(grouped, self.dtype, (None,) * (self.rank + 1)), order), sizes)
+    shuffled = permuted(t, Tensor(grouped, self.dtype, (None,) * (self.rank + 1)), order)
+    return reshaped(t, shuffled, t.sizes(self))
 
 
 for _n in DIMENSIONS:

@@ -8,7 +8,7 @@ import numpy as np
 from ....errors import ArgumentError
 from .expressions import floating, promoted
 from .registry import BOOL, INT64, Number, Symbol, Tensor, aten, define
-from .shapes import WHOLE, reshaped, sliced
+from .shapes import WHOLE, regrouped, reshaped, sliced
 from .translator import Translator
 
 Sizes = Sequence[int | Symbol]
@@ -125,10 +125,9 @@ def repeat_interleave(
     repeated = t.add("Tile", t.add("Unsqueeze", x, [axis + 1]), times)
     if dim is None:
         return t.add("Reshape", repeated, [-1])
-    sizes = t.sizes(self)
-    known = isinstance(sizes[axis], int) and isinstance(repeats, int)
-    size = sizes[axis] * repeats if known else -1  # which needs elements
-    return reshaped(t, repeated, [*sizes[:axis], size, *sizes[axis + 1 :]])
+    count = repeats if isinstance(repeats, int) else None
+    shape = (*self.shape[: axis + 1], count, *self.shape[axis + 1 :])
+    return regrouped(t, Tensor(repeated, self.dtype, shape), axis, axis + 1, [-1])
 
 
 @aten("repeat_interleave.self_Tensor repeat_interleave.Tensor")

@@ -4,6 +4,7 @@ from . import (  # noqa: F401 - each module registers its operators
     control,
     convolutions,
     creation,
+    diagonals,
     elementwise,
     indexing,
     joins,

@@ -1,4 +1,4 @@
-"""ATen's operators on shapes, axes and dtypes: views, slices, splits, diagonals, triangles and copies."""
+"""ATen's operators on shapes, axes and dtypes: views, slices, splits and copies."""
 
 import dataclasses
 import functools
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ....errors import ArgumentError
-from .registry import BOOL, INT64, Operator, Symbol, Tensor, aten, bounded, define
+from .registry import INT64, Operator, Symbol, Tensor, aten, bounded, define
 from .translator import Translator
 
 WHOLE = np.iinfo(np.int64).max  # the end of a slice without an end
@@ -25,6 +25,33 @@ def _reshaped(t: Translator, x: Tensor, sizes: Sizes) -> str:
     return reshaped(t, x, sizes, x.dtype.kind == "c")
 
 
+def product(t: Translator, sizes: Sizes) -> int | Symbol:
+    """Return the product of sizes."""
+    known = math.prod(size for size in sizes if isinstance(size, int))
+    symbols = [size for size in sizes if isinstance(size, Symbol)]
+    if not symbols or not known:
+        return known
+    whole = symbols[0]
+    for size in [*symbols[1:], *[known] * (known != 1)]:
+        whole = Symbol(t.add("Mul", whole, size))
+    return whole
+
+
+def regrouped(t: Translator, x: Tensor, first: int, last: int, sizes: Sizes) -> str:
+    """Reshape the axes from first to last to sizes; one of them may be -1, also if x has no elements."""
+    rest = [*x.shape[last + 1 :], *[2] * (x.dtype.kind == "c")]
+    if all(isinstance(size, int) and size for size in [*sizes, *rest]):
+        return t.add("Reshape", x, [*[0] * first, *sizes, *rest])  # 0 copies a size
+    whole = t.sizes(x)
+    total, others = product(t, whole[first : last + 1]), product(t, [size for size in sizes if size != -1])
+    if isinstance(total, int) and isinstance(others, int):
+        inferred: int | Symbol = total // max(others, 1)
+    else:
+        inferred = total if others == 1 else Symbol(t.add("Div", total, others))
+    inferred_sizes = [inferred if size == -1 else size for size in sizes]
+    return _reshaped(t, x, [*whole[:first], *inferred_sizes, *whole[last + 1 :]])
+
+
 def _inverse_reshape(t: Translator, base: Tensor, value: str, *arguments: Any, **named: Any) -> str:
     return reshaped(t, value, t.sizes(base), base.dtype.kind == "c")
 
@@ -36,17 +63,12 @@ def view(t: Translator, self: Tensor, size: Sizes, stride: Any = None) -> str:
 
 @aten("flatten.using_ints", put=_inverse_reshape, takes_complex=True)
 def flatten(t: Translator, self: Tensor, start_dim: int = 0, end_dim: int = -1) -> str:
-    first, last = self.axis(start_dim), self.axis(end_dim)
-    if last == self.rank - 1 and self.dtype.kind != "c":
-        return t.add("Reshape", self, [*[0] * first, -1])  # also correct without elements
-    sizes = t.sizes(self)
-    return _reshaped(t, self, [*sizes[:first], -1, *sizes[last + 1 :]])
+    return regrouped(t, self, self.axis(start_dim), self.axis(end_dim), [-1])
 
 
 @aten("unflatten.int", put=_inverse_reshape, takes_complex=True)
 def unflatten(t: Translator, self: Tensor, dim: int, sizes: Sizes) -> str:
-    axis, whole = self.axis(dim), t.sizes(self)
-    return _reshaped(t, self, [*whole[:axis], *sizes, *whole[axis + 1 :]])
+    return regrouped(t, self, self.axis(dim), self.axis(dim), sizes)
 
 
 @aten("squeeze.dim squeeze.dims squeeze", put=_inverse_reshape, takes_complex=True)
@@ -160,8 +182,6 @@ define({
         _put_slice(t, self, t.add("Expand", src, t.shape(src)), dim, start, end, step)),
     "select_scatter": lambda t, self, src, dim, index: (
         _put_selected(t, self, t.add("Identity", src), dim, index)),
-    "diagonal_scatter": lambda t, self, src, offset=0, dim1=0, dim2=1: (
-        _put_diagonal(t, self, t.add("Identity", src), offset, dim1, dim2)),
 })  # fmt: skip
 
 
@@ -368,76 +388,3 @@ aten(
     takes_complex=True,
 )(to)
 aten("_to_copy", view=True, takes_complex=True)(functools.partial(to, copy=True))
-
-
-# The diagonals and triangles of matrices.
-
-
-def _diagonal_places(t: Translator, x: Tensor, offset: int, a: int, b: int) -> str:
-    """Return the places (count, 2) of a diagonal."""
-    shifts = max(-offset, 0), max(offset, 0)
-    lengths = [
-        t.add("Sub", t.cast(t.size(x, axis), INT64), n) for axis, n in zip((a, b), shifts, strict=True)
-    ]
-    count = t.add("Max", t.add("Min", *lengths), 0)
-    return t.add("Add", t.add("Unsqueeze", t.add("Range", 0, count, 1), [1]), shifts)
-
-
-def _put_diagonal(
-    t: Translator, base: Tensor, value: str, offset: int = 0, dim1: int = 0, dim2: int = 1
-) -> str:
-    axes = base.axis(dim1), base.axis(dim2)
-    places, (order, back) = _diagonal_places(t, base, offset, *axes), axes_first(base, *axes)
-    first = t.add("Transpose", value, perm=[base.rank - 2, *range(base.rank - 2)])
-    updated = t.add("ScatterND", t.add("Transpose", base, perm=order), places, first)
-    return t.add("Transpose", updated, perm=back)
-
-
-@aten("diagonal", put=_put_diagonal)
-def diagonal_(t: Translator, self: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> str:
-    axes = self.axis(dim1), self.axis(dim2)
-    places = _diagonal_places(t, self, offset, *axes)
-    found = t.add("GatherND", t.add("Transpose", self, perm=axes_first(self, *axes)[0]), places)
-    return t.add("Transpose", found, perm=[*range(1, self.rank - 1), 0])
-
-
-@aten("linalg_diagonal")
-def linalg_diagonal(t: Translator, A: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> str:
-    return diagonal_(t, A, offset, dim1, dim2)
-
-
-@aten("diag_embed")
-def diag_embed(t: Translator, self: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> str:
-    """Matrices whose diagonals are the last axis."""
-    rank, steps = self.rank + 1, t.add("Range", 0, t.cast(t.size(self, -1), INT64), 1)
-    on_diagonal = t.add("Equal", t.add("Unsqueeze", steps, [1]), steps)
-    y = t.add("Where", on_diagonal, t.add("Unsqueeze", self, [-1]), t.cast(0, self.dtype))
-    down, right = max(-offset, 0), max(offset, 0)
-    y = t.add("Pad", y, [down, right, right, down], t.cast(0, self.dtype), [rank - 2, rank - 1])
-    order = list(range(rank - 2))
-    for axis, place in sorted([(dim1 % rank, rank - 2), (dim2 % rank, rank - 1)]):
-        order.insert(axis, place)
-    return t.add("Transpose", y, perm=order)
-
-
-@aten("diagflat")
-def diagflat(t: Translator, self: Tensor, offset: int = 0) -> str:
-    """The matrix whose diagonal has all elements."""
-    flat = Tensor(reshaped(t, self, [-1]), self.dtype, (self.shape[0] if self.rank == 1 else None,))
-    return diag_embed(t, flat, offset)
-
-
-@aten("diag")
-def diag(t: Translator, self: Tensor, diagonal: int = 0) -> str:
-    """The diagonal of a matrix, or the matrix with a diagonal."""
-    return str(diagonal_(t, self, diagonal)) if self.rank == 2 else diagflat(t, self, diagonal)
-
-
-def triangle(t: Translator, self: Tensor, diagonal: int = 0, *, upper: int) -> str:
-    """The upper or lower triangle of matrices."""
-    x = t.cast(self, np.int32 if self.dtype == BOOL else self.dtype)
-    y = t.add("Trilu", x, diagonal, upper=upper)
-    return t.add("Cast", y, to=BOOL) if self.dtype == BOOL else y
-
-
-define({f"tri{name}": functools.partial(triangle, upper=n) for n, name in enumerate("lu")})
