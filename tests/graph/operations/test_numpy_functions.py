@@ -53,6 +53,13 @@ def test_the_exponential_of_a_matrix_is_its_series():
 def test_the_mode_is_the_smallest_of_the_most_frequent_elements_at_its_last_place():
     values, places = run("mode", np.array([[3, 1, 3, 1, 2], [5, 4, 4, 5, 5]]), axis=1)
     assert values.tolist() == [1, 5] and places.tolist() == [3, 4]
+    nan = math.nan  # each is an element of its own
+    rows = np.array(
+        [[nan, 1, nan, 2, 2], [nan, nan, nan, 5, 5], [nan, 3, 1, nan, nan], [nan] * 5], np.float32
+    )
+    values, places = run("mode", rows, axis=1)
+    np.testing.assert_array_equal(values, [2, 5, 1, nan])
+    assert places.tolist() == [4, 4, 2, 0]
 
 
 def test_each_matrix_of_a_batch_has_the_bits_that_it_has_alone():

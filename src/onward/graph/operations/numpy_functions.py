@@ -39,13 +39,14 @@ def _matrix_exp(x: AnyArray) -> AnyArray:
 
 
 def _mode(x: AnyArray, axis: int) -> Any:
-    """The smallest of the most frequent elements along the last axis, and its last index."""
+    """The smallest of the most frequent elements along an axis, and its last index; NaN equals no element."""
     rows = np.moveaxis(x, axis, -1)
     values, places = np.empty(rows.shape[:-1], x.dtype), np.empty(rows.shape[:-1], np.int64)
     for place in np.ndindex(values.shape):
-        found, counts = np.unique(rows[place], return_counts=True)
-        values[place] = found[counts.argmax()]
-        places[place] = np.flatnonzero(rows[place] == values[place])[-1]
+        row = rows[place]
+        found, counts = np.unique(row, return_counts=True, equal_nan=False)
+        places[place] = np.flatnonzero(row == found[counts.argmax()]).max(initial=0)  # 0 in a row of NaNs
+        values[place] = row[places[place]]
     return values, places
 
 
