@@ -334,6 +334,7 @@ FUNCTIONS = {
                 q, k, v, attn_mask=torch.tensor([[True, False, True, True, True]])
             ),
             F.scaled_dot_product_attention(q, k, v, attn_mask=q @ k.transpose(-1, -2)),
+            F.scaled_dot_product_attention(q.double(), k.double(), v.double(), attn_mask=q @ k.mT),
         ),
         (3, 2, 4, 6),
         (3, 2, 5, 6),

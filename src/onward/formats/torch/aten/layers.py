@@ -255,7 +255,7 @@ def attention(
     elif attn_mask is not None and attn_mask.dtype == np.bool_:
         allowed = attn_mask
     elif attn_mask is not None:
-        scores = t.add("Add", scores, attn_mask)
+        scores = t.add("Add", scores, t.cast(attn_mask, query.dtype))
     if allowed is not None:
         scores = t.add("Where", allowed, scores, t.cast(-math.inf, query.dtype))
     weights = t.add("Softmax", scores, axis=-1)
