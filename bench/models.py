@@ -42,6 +42,7 @@ import onward.graph
 # A deep LSTM, an LSTM after convolutions, one step of an LSTM, and convolutions alone.
 QUANTIZED = ("acoustic model", "text reader", "policy", "keyword spotter")
 PEERS = ("onnxruntime", "openvino", "torch")
+TURN, PAUSE = 50, 0.05  # calls of a contestant in a row, and seconds before them, on several threads
 
 
 class Model(NamedTuple):
@@ -157,15 +158,24 @@ def contestants(model: Model, threads: int) -> dict[str, Callable[[], Any]]:
     return calls
 
 
-def medians(calls: dict[str, Callable[[], Any]], seconds: float = 0.6) -> dict[str, float]:
-    """Time the interleaved calls, each for some seconds, and return the median of each in microseconds."""
+def medians(calls: dict[str, Callable[[], Any]], seconds: float = 0.6, threads: int = 1) -> dict[str, float]:
+    """Time the interleaved calls, each for some seconds, and return the median of each in microseconds.
+
+    With several threads, each contestant makes some calls after a pause, in which the workers of the one
+    before fall asleep: they spin for a while after each call, and would take the cores of the next one.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
-    start = time.perf_counter()
-    while time.perf_counter() - start < seconds * len(calls) or len(times["onward"]) < 5:
+    spent = 0.0
+    while spent < seconds * len(calls) or len(times["onward"]) < 5:
         for name, call in calls.items():
-            before = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - before)
+            if threads > 1:
+                time.sleep(PAUSE)
+                call()
+            for _ in range(1 if threads == 1 else TURN):
+                before = time.perf_counter()
+                call()
+                times[name].append(time.perf_counter() - before)
+                spent += times[name][-1]
     return {name: statistics.median(values) * 1e6 for name, values in times.items()}
 
 
@@ -321,7 +331,9 @@ def main() -> None:
             return first_outputs(measured, models, Path(folder), 3 if arguments.quick else 10)
         rates = Roofline.measure()
         for model in models:
-            took = medians(contestants(model, arguments.threads), 0.02 if arguments.quick else 0.6)
+            took = medians(
+                contestants(model, arguments.threads), 0.02 if arguments.quick else 0.6, arguments.threads
+            )
             best = min(took[name] for name in PEERS if name in took)
             row: dict[str, Any] = {"model": model.name, **took, "ratio": best / took["onward"]}
             if model.module is not None and arguments.threads == 1:
