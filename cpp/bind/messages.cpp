@@ -8,7 +8,7 @@
 #include <string_view>
 #include <unordered_map>
 
-#include "bind/arrays.h"
+#include "bind/memory.h"
 #include "bind/module.h"
 
 namespace python {
@@ -26,21 +26,6 @@ constexpr Size charged_at_once = 1024;
 [[noreturn]] void fail_damaged(const std::string& problem) { fail("the file is damaged: " + problem); }
 
 std::string at_byte(Size place) { return " at byte " + std::to_string(place); }
-
-// The memory of bytes or a memoryview.
-class Memory {
-public:
-    explicit Memory(nb::handle object) {
-        if (PyObject_GetBuffer(object.ptr(), &buffer, PyBUF_SIMPLE)) throw nb::python_error();
-    }
-    Memory(const Memory&) = delete;
-    ~Memory() { PyBuffer_Release(&buffer); }
-    const uint8_t* data() const { return (const uint8_t*)buffer.buf; }
-    Size size() const { return Size(buffer.len); }
-
-private:
-    Py_buffer buffer;
-};
 
 class Reader {
 public:

@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "bind/memory.h"
 #include "bind/module.h"
 #include "bind/plans.h"
 
@@ -21,9 +22,7 @@ nb::object dtype_object(DType dtype) {
     return nb::none();
 }
 
-onward::Content of_bytes(const nb::bytes& content) {
-    return {(const std::byte*)content.c_str(), Size(content.size()), false};
-}
+onward::Content content_of(const Memory& memory) { return {(const std::byte*)memory.data(), memory.size(), false}; }
 
 template <class Numbers>
 nb::tuple tuple_of_numbers(const Numbers& numbers) {
@@ -34,8 +33,9 @@ nb::tuple tuple_of_numbers(const Numbers& numbers) {
 
 class ModelFile {
 public:
-    explicit ModelFile(const nb::bytes& content) {
-        const onward::Content in_memory = of_bytes(content);
+    explicit ModelFile(nb::object content) {
+        const Memory memory(content);
+        const onward::Content in_memory = content_of(memory);
         try {
             const WithoutGil release;
             file = std::make_shared<const onward::ModelFile>(in_memory);
@@ -121,13 +121,13 @@ private:
 
 void bind_model_file(nb::module_& m) {
     nb::class_<ModelFile>(m, "ModelFile", "The programs of a compiled model, from the content of its file.")
-        .def(nb::init<const nb::bytes&>(), "content"_a)
+        .def(nb::init<nb::object>(), "content"_a)
         .def("ports", &ModelFile::ports, "graph"_a,
              "Return the inputs and the outputs of a graph, \"calls\", \"blocks\", \"pooled\" or \"last\", or None.")
         .def("plans", &ModelFile::plans, "graph"_a, nb::rv_policy::take_ownership, "Return the programs of a graph.")
         .def("stream", &ModelFile::stream, "Return what streams carry, and their axes, or None.");
-    m.def("checksum", [](const nb::bytes& content) {
-        return of_bytes(content).checksum(0);
+    m.def("checksum", [](nb::handle content) {
+        return content_of(Memory(content)).checksum(0);
     }, "content"_a, "Return the checksum of the content of a file behind its header.");
     m.attr("FILE_VERSION") = int(onward::ModelFile::version);
     m.attr("FILE_LANES") = int(onward::ModelFile::lanes);

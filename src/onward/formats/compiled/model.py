@@ -127,6 +127,6 @@ class CompiledModel(BaseModel):
 def load(path: str | os.PathLike[str], data: bytes | memoryview) -> CompiledModel:
     """Return the model of a file with this content. Raises FileError."""
     try:
-        return CompiledModel(_core.ModelFile(bytes(data)))
+        return CompiledModel(_core.ModelFile(data))
     except ValueError as error:
         raise FileError(f"{os.fspath(path)} cannot be opened: {error}") from None
