@@ -121,6 +121,29 @@ def test_constants_of_every_dtype_are_restored(tmp_path: Path, dtype: str) -> No
     np.testing.assert_array_equal(restored, array.T)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_declarations_and_outputs_of_every_kind_are_restored(seed: int, tmp_path: Path) -> None:
+    rng, graph = np.random.default_rng(seed), Graph()
+    for name in ("x", "state", "object"):
+        dtype = [None, np.float32, np.int64, object][rng.integers(4)]
+        axes = [None, (), (3,), ("", 2, "n")][rng.integers(4)]
+        graph.add_input(name, dtype, axes, ["same_kind", "floats", "no", "lists"][rng.integers(4)])
+    shared = rng.normal(size=(2, 3)).astype(np.float32)
+    values = [*map(graph.add_constant, (shared, shared, shared.T), ("x_2", "same", ""))]
+    values += [graph.add("Tanh", values[0]), graph.add("Add", "x", "state"), *("x", "object")]
+    graph.outputs = tuple(rng.choice(values, 6).tolist())
+    names = rng.permutation(["x", "state", "same", "y", "Tanh_0", "x_3"]).tolist()
+    kinds = [(None, None), (np.dtype(np.float32), ("", 3)), (None, (2,)), (np.dtype(np.int64), None)]
+    graph.declared_outputs = tuple(Input(name, *kinds[rng.integers(4)]) for name in names)
+    model = Model(graph)
+    model.save(tmp_path / "m")
+    again: Any = onward.load(tmp_path / "m")
+    assert again.graph.inputs == graph.inputs
+    assert (again.graph.outputs, again.graph.declared_outputs) == (graph.outputs, graph.declared_outputs)
+    assert again.graph.nodes == graph.nodes
+    np.testing.assert_equal(again.graph.constants, graph.constants)
+
+
 def test_shared_arrays_are_stored_once() -> None:
     _, tensors = saved.describe(a_graph())
     assert sum(array.shape == (1, 4) for array in tensors.values()) == 1

@@ -17,17 +17,22 @@ from .tensors import DATA_TYPES, LAST_OF_NUMPY, STORAGE
 
 def tensor(array: NDArray[Any], name: str = "") -> Tensor:
     """An array of numbers, bools or str as a tensor."""
-    data_type = DATA_TYPES[array.dtype.name]
-    shared = {"dims": list(array.shape), "data_type": data_type, **_present(name=name)}
+    shared = {"dims": list(array.shape), "data_type": DATA_TYPES[array.dtype.name], **_present(name=name)}
     if array.dtype == object:
         return Tensor(string_data=[item.encode() for item in array.ravel()], **shared)
+    return Tensor(raw_data=content(array), **shared)
+
+
+def content(array: NDArray[Any]) -> bytes:
+    """The bytes of an array of numbers or bools in a tensor."""
+    data_type = DATA_TYPES[array.dtype.name]
     bits = STORAGE[data_type].bits
     if bits < 8:  # elements share bytes, the first in the lowest bits
         elements = array.reshape(-1, 1).view(np.uint8)
         digits = np.unpackbits(elements, axis=1, count=bits, bitorder="little")
-        return Tensor(raw_data=np.packbits(digits.reshape(-1), bitorder="little").tobytes(), **shared)
+        return np.packbits(digits.reshape(-1), bitorder="little").tobytes()
     little = array.dtype.newbyteorder("<") if data_type <= LAST_OF_NUMPY else array.dtype
-    return Tensor(raw_data=array.astype(little, copy=False).tobytes(), **shared)
+    return array.astype(little, copy=False).tobytes()
 
 
 def _present(**texts: str) -> dict[str, Any]:

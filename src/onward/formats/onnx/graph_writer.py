@@ -86,8 +86,8 @@ class GraphWriter:
         return messages.Graph(
             name=self._prefix or "onward",
             node=self._nodes,
-            input=[self._value_info(declared, self.names[declared.name]) for declared in own],
-            output=list(map(self._value_info, declared_outputs, results)),
+            input=[self.value_info(declared, self.names[declared.name]) for declared in own],
+            output=list(map(self.value_info, declared_outputs, results)),
             initializer=self._tensors,
         )
 
@@ -115,7 +115,8 @@ class GraphWriter:
         """Add a node between values of the model."""
         self._nodes.append(build.node(op_type, inputs, outputs, name=name, domain=domain, **attributes))
 
-    def _value_info(self, declared: Input, name: str) -> messages.ValueInfo:
+    def value_info(self, declared: Input, name: str) -> messages.ValueInfo:
+        """Return the message of an input or output."""
         if declared.dtype is None:
             return messages.ValueInfo(name=name)  # the body of a loop need not declare types
         return build.value_info(name, DATA_TYPES[declared.dtype.name], declared.axes)

@@ -50,8 +50,8 @@ def describe(graph: Graph) -> tuple[dict[str, Any], Tensors]:
     written = _Writer(file, graph).finish()
     about: dict[str, Any] = {
         "carries": graph.carries,
-        "converts": [declared.converts for declared in graph.inputs],
-        "outputs": [declared.name for declared in graph.declared_outputs],
+        "inputs": [[declared.axes, declared.converts] for declared in graph.inputs],
+        "outputs": [[declared.axes, declared.name] for declared in graph.declared_outputs],
         "sizes": {"ranges": dict(graph.sizes.ranges), "axes": dict(graph.sizes.axes)},
     }
     if graph.structure is not None:
@@ -80,17 +80,20 @@ class _File(File):
         self._prefixes: list[str] = []  # of the names of the cells' weights
 
     def tensor(self, array: AnyArray, name: str) -> messages.Tensor:
-        message = build.tensor(array, name)
-        if array.dtype != object:
-            identity = Identity(array)
-            if identity not in self._known:
-                key = self._known[identity] = self._new_key(name)
-                content = np.frombuffer(message.raw_data or b"", np.uint8)
-                self.tensors[key] = array if array.dtype in STORED else content
-            entry = messages.StringStringEntry(key="location", value=self._known[identity])
-            message.raw_data, message.external_data = None, [entry]
-            message.data_location = messages.DataLocation.EXTERNAL
-        return message
+        if array.dtype == object:
+            return build.tensor(array, name)
+        identity = Identity(array)
+        if identity not in self._known:
+            key = self._known[identity] = self._new_key(name)
+            is_stored = array.dtype in STORED
+            self.tensors[key] = array if is_stored else np.frombuffer(build.content(array), np.uint8)
+        return messages.Tensor(
+            name=name,
+            dims=list(array.shape),
+            data_type=DATA_TYPES[array.dtype.name],
+            external_data=[messages.StringStringEntry(key="location", value=self._known[identity])],
+            data_location=messages.DataLocation.EXTERNAL,
+        )
 
     def cell(self, cell: Cell, name: str) -> dict[str, Any]:
         """Return the description of a cell and where its weights are."""
@@ -131,6 +134,11 @@ class _Writer(GraphWriter):
         """Return the types of the outputs under the names of the values."""
         pairs = zip(super().declared_outputs(), self._graph.outputs, strict=True)
         return [declared.with_name(name) for declared, name in pairs]
+
+    def value_info(self, declared: Input, name: str) -> messages.ValueInfo:
+        if declared.dtype is None:  # any object
+            return messages.ValueInfo(name=name, type=messages.Type(opaque_type=messages.OpaqueType()))
+        return super().value_info(declared, name)
 
     def write(self, node: Node) -> None:
         if node.operation == "Python":
@@ -208,15 +216,21 @@ def rebuild(description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]])
 
 def _add_signature(graph: Graph, about: Any) -> None:
     """Add to a graph what ONNX does not express. Raises ArgumentError."""
-    carries, converts, outputs, sizes, structure = _entries(
-        about, carries=dict, converts=[str], outputs=[str], sizes=dict, structure=(dict, None)
+    carries, inputs, outputs, sizes, structure = _entries(
+        about, carries=dict, inputs=[list], outputs=[list], sizes=dict, structure=(dict, None)
     )
-    _expect(len(converts) == len(graph.inputs), "converts are not those of the inputs")
-    _expect(len(outputs) == len(set(outputs)) <= len(graph.outputs), "outputs are not the outputs")
-    pairs = zip(graph.inputs, converts, strict=True)
-    graph.inputs = [Input(each.name, each.dtype, each.axes, kind) for each, kind in pairs]
-    declared = [each.with_name(name) for each, name in zip(graph.declared_outputs, outputs, strict=False)]
-    graph.declared_outputs, graph.carries, graph.sizes = tuple(declared), carries, _sizes(sizes)
+    _expect(len(inputs) == len(graph.inputs), "inputs are not those of the graph")
+    _expect(len(outputs) in (0, len(graph.outputs)), "outputs are not those of the graph")
+    graph.inputs = [
+        Input(each.name, each.dtype, axes, converts)
+        for each, (axes, converts) in zip(graph.inputs, map(_declaration, inputs), strict=True)
+    ]
+    graph.declared_outputs = tuple(
+        Input(name, each.dtype, axes)
+        for each, (axes, name) in zip(graph.declared_outputs, map(_declaration, outputs), strict=False)
+    )
+    graph.carries, graph.sizes = carries, _sizes(sizes)
+    outputs = [declared.name for declared in graph.declared_outputs]
     _expect(carries.keys() <= {each.name for each in graph.inputs}, "carries are not inputs")
     _expect(all(isinstance(n, str) and n in outputs for n in carries.values()), "carries are not outputs")
     if structure is not None:
@@ -226,6 +240,15 @@ def _add_signature(graph: Graph, about: Any) -> None:
         _expect(found <= set(outputs), "results are not outputs")
         restored = {name: _restored(template, 0) for name, template in parameters.items()}
         graph.structure = Structure(restored, results)
+
+
+def _declaration(described: list[Any]) -> tuple[tuple[int | str, ...] | None, str]:
+    """Return the axes of an input or output, and the text beside them."""
+    _expect(len(described) == 2, f"an input or output is described by {described}")
+    axes, text = described
+    _expect(axes is None or _is_list(axes, [int, str]), f"the axes of a value are {axes}")
+    _expect(isinstance(text, str), f"an input or output is described by {text}")
+    return None if axes is None else tuple(axes), text
 
 
 def _restored(described: Any, depth: int) -> Any:
