@@ -13,6 +13,7 @@ from ..plan.view import View
 from ..size import are_same
 from .arguments import as_axis
 from .control import keeps_condition, loop, loop_inputs
+from .delta_rule import as_delta_rule
 from .registry import OPERATIONS, Inputs, typed_view
 from .value import Value
 
@@ -50,8 +51,9 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if count is None or not count.known or not keeps_condition(node.attributes["body"]):
         return None
     times = count.array.item()
-    if type(times) is int and times < 2:
-        return None
+    views = as_delta_rule(b, node, times, values)
+    if views is not None or (type(times) is int and times < 2):
+        return views
     return _Repeated(b, node, times, values).views()
 
 

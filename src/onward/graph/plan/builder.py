@@ -62,8 +62,10 @@ class Builder:
         self._scalars: dict[tuple[str, bytes], View] = {}  # by their dtypes and bytes
         self._loop_spaces = 0  # of the loops around the next step
         self._most_loop_spaces = 0  # of the loops around any step
-        # adds the nodes of a graph as steps, for given inputs; the compiler sets it
+        # add the nodes of a graph as steps, for given inputs, and count elementary operations, of steps that
+        # stand for others; the compiler sets both
         self.add_nodes: Callable[..., Any]
+        self.count: Callable[[Any], None]
 
     def new(self, *shape: Any, dtype: str = "float32") -> View:
         """Allocate a contiguous array in the arena."""

@@ -60,6 +60,7 @@ class Compiler:
         self._builder, self._weights, self._budget = Builder(weights), weights, budget.current()
         # weakly: with a cycle of references, the weights would stay in memory for longer than their model
         self._builder.add_nodes = partial(Compiler._add_nodes, weakref.proxy(self))
+        self._builder.count = partial(Compiler._count, weakref.proxy(self))
         self._program, self._recordings = Program(), recordings or Recordings()
         self._values: dict[str, Value | None] = {"": None}
         self._uses: Counter[str] = Counter()

@@ -14,7 +14,7 @@ from ...core.cell import Cell
 from ...errors import OnwardError
 from ..node import AnyArray, Node
 from ..operations import OPERATIONS
-from .patterns import Match, Matcher, Pattern
+from ..patterns import Match, Matcher, Pattern
 
 LAST_AXIS = (1, -1)  # the axis of the gates in the preactivations (B, G*H)
 

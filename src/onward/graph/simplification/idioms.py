@@ -8,8 +8,8 @@ import numpy as np
 
 from ..graph import Graph
 from ..node import AnyArray, Node
+from ..patterns import Match, Matcher, Pattern, Replace, occurs, operands_of
 from .cells import GRU_STEP, GRU_STEP_RESET_BEFORE, LSTM_STEP, gru_step, gru_step_reset_before, lstm_step
-from .patterns import Match, Matcher, Pattern, Replace, occurs, operands_of
 
 IDIOMS: list[tuple[Sequence[Pattern], Replace]] = []  # in the order of their replacement
 

@@ -11,8 +11,8 @@ from ..graph import Graph
 from ..node import Node
 from ..operations.arguments import as_axis
 from ..operations.control import keeps_condition, loop_inputs
+from ..patterns import Matcher
 from .cells import rnn_step
-from .patterns import Matcher
 
 if TYPE_CHECKING:
     from .simplify import Simplifier

@@ -140,12 +140,16 @@ static void linear_attention(float scale, int queries, int keys, int values, con
     int query, key, j;
     for (j = 0; j < values; j++) {
         float added = v[j], sum = 0.0f;
-        for (key = 0; decay && key < keys; key++)
-            state[key * values + j] = FLUSHED(state[key * values + j] * decay[key * decay_step]);
-        for (key = 0; beta && key < keys; key++) sum = ONWARD_FMA(k[key], state[key * values + j], sum);
-        if (beta) added = FLUSHED(*beta * FLUSHED(added - sum));
-        for (key = 0; key < keys; key++)
-            state[key * values + j] = FLUSHED(ONWARD_FMA(k[key], added, state[key * values + j]));
+        for (key = 0; beta && key < keys; key++) {
+            const float row = state[key * values + j];
+            sum = ONWARD_FMA(k[key], decay_step ? FLUSHED(row * decay[key]) : row, sum);
+        }
+        if (beta && decay && !decay_step) sum = FLUSHED(FLUSHED(sum) * *decay);
+        if (beta) added = FLUSHED(FLUSHED(added - FLUSHED(sum)) * *beta);
+        for (key = 0; key < keys; key++) {
+            const float row = state[key * values + j], written = FLUSHED(k[key] * added);
+            state[key * values + j] = FLUSHED(written + (decay ? FLUSHED(row * decay[key * decay_step]) : row));
+        }
     }
     for (query = 0; query < queries; query++)
         for (j = 0; j < values; j++) {

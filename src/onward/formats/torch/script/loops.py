@@ -13,7 +13,7 @@ import numpy as np
 from ....core import budget
 from ....errors import ArgumentError
 from ....graph.node import Signature
-from ....graph.simplification.patterns import Matcher
+from ....graph.patterns import Matcher
 from ....graph.size import Size
 from ....graph.structure import leaves
 from ..aten.registry import Symbol, Tensor

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...core.cell import Cell
-from ..graph import Graph, used_names
-from ..node import AnyArray, Node
+from ..core.cell import Cell
+from .graph import Graph, used_names
+from .node import AnyArray, Node
 
 ASSOCIATIVE = {"Add", "Mul"}
 

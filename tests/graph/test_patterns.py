@@ -6,8 +6,8 @@ from itertools import product
 import numpy as np
 
 from onward.graph.graph import Graph
+from onward.graph.patterns import ASSOCIATIVE, Matcher, occurs, operands_of
 from onward.graph.simplification.idioms import IDIOMS
-from onward.graph.simplification.patterns import ASSOCIATIVE, Matcher, occurs, operands_of
 
 MOST = 64  # choices of one pattern that are tried
 
