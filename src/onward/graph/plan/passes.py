@@ -327,7 +327,7 @@ def _redirected(step: Step, x: View, y: View, lanes: int) -> Step | None:
         has_rows = target.shape[-1] == 1 or are_same(target.strides[-1], 1)
         if name == "product" and not has_rows:
             name = "filter"
-        fits = has_rows and y.space < 0 and (name != "product" or _has_whole_vectors(target, lanes))
+        fits = has_rows and (name != "product" or _has_whole_vectors(target, lanes))
         allowed = is_output and (name == "filter" or fits)
     elif name == "recurrent":
         allowed = (place == 4 and target.strides[2] == 1) or (place > 4 and target.is_contiguous())
