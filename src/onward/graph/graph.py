@@ -190,7 +190,7 @@ class Graph:
     def without_unused(self) -> Graph:
         """Return the graph without the nodes and the constants that the outputs do not depend on."""
         needed = set(self.outputs)
-        nodes = [node.returning(needed) for node in needed_nodes(self.nodes, needed, _checks)]
+        nodes = [node.returning(needed) for node in needed_nodes(self.nodes, needed, checks)]
         constants = {name: array for name, array in self.constants.items() if name in needed}
         return self.replaced(nodes=nodes, constants=constants)
 
@@ -208,9 +208,9 @@ class Graph:
         return new
 
 
-def _checks(node: Node) -> bool:
+def checks(node: Node) -> bool:
     """Whether a node may raise an error on purpose."""
-    return node.operation == "Check" or any(_checks(inner) for body in bodies(node) for inner in body.nodes)
+    return node.operation == "Check" or any(checks(inner) for body in bodies(node) for inner in body.nodes)
 
 
 def bodies(node: Node) -> list[Graph]:

@@ -12,13 +12,14 @@ Add and Mul match their inputs in any order; with more than two, they match sums
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core.cell import Cell
-from .graph import Graph, used_names
+from .graph import Graph, checks, used_names
 from .node import AnyArray, Node
 
 ASSOCIATIVE = {"Add", "Mul"}
@@ -47,20 +48,6 @@ class Match(NamedTuple):
         """Return a node with inputs by name, and with the name and the outputs of the last node."""
         last, inputs = self.nodes[0], tuple(self.values[name] for name in names)
         return Node(operation, inputs, last.outputs, attributes, last.name, last.source)
-
-
-def operands_of(graph: Graph) -> dict[str, set[Any]]:
-    """Return, for each operation, the operations that make its operands, and the numbers among these."""
-    makers = {name: node.operation for node in graph.nodes for name in node.outputs}
-    found: dict[str, set[Any]] = {}
-    for node in graph.nodes:
-        operands = found.setdefault(node.operation, set())
-        for name in node.inputs:
-            if (array := graph.constants.get(name)) is None:
-                operands.add(makers.get(name))
-            elif not array.ndim and array.dtype.kind in "fiu":
-                operands.add(float(array))
-    return found
 
 
 def occurs(pattern: Pattern, operands: Mapping[str, Collection[Any]]) -> bool:
@@ -97,10 +84,63 @@ class Matcher:
     """Finds patterns in a graph."""
 
     def __init__(self, graph: Graph) -> None:
-        self.graph, self.constants = graph, dict(graph.constants)
+        self.graph, self.nodes, self.constants = graph, graph.nodes, dict(graph.constants)
         self.makers = {name: node for node in graph.nodes for name in node.outputs if name}
         self.cells: dict[Any, Cell] = {}  # of steps, by their weights
         self._uses = Counter([*graph.outputs, *used_names(graph.nodes)])
+
+    @cached_property
+    def operands(self) -> dict[str, set[Any]]:
+        """For each operation, the operations that make its operands, and the numbers among these.
+
+        After a replacement, there may be more.
+        """
+        operands: dict[str, set[Any]] = {}
+        self._add_operands(operands, self.nodes)
+        return operands
+
+    def _add_operands(self, operands: dict[str, set[Any]], nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            found = operands.setdefault(node.operation, set())
+            for name in node.inputs:
+                if (array := self.constants.get(name)) is None:
+                    found.add(self.makers[name].operation if name in self.makers else None)
+                elif not array.ndim and array.dtype.kind in "fiu":
+                    found.add(float(array))
+
+    def replace(self, found: Sequence[Sequence[Node]]) -> None:
+        """Put new nodes in the place of the first node that computes one of their outputs.
+
+        Nodes whose outputs nothing reads any more disappear.
+        """
+        added = [(place, node) for place, nodes in enumerate(found) for node in nodes]
+        made = {name: (place, node) for place, node in added for name in node.outputs if name}
+        gone = [node for node in self.nodes if not made.keys().isdisjoint(node.outputs)]
+        places: dict[tuple[str, ...], Sequence[Node]] = {}  # what replaces nodes, by their outputs
+        waiting = dict(enumerate(found))
+        for node in gone:
+            for name in filter(made.__contains__, node.outputs):
+                place, new = made[name]
+                places[node.outputs] = places.get(node.outputs) or waiting.pop(place, ())
+                for operands in self.operands.values():  # also of what reads the output
+                    if node.operation in operands:
+                        operands.add(new.operation)
+        self.makers |= {name: node for name, (_, node) in made.items()}
+        self._add_operands(self.operands, [node for _, node in added])
+        self._uses.update(used_names([node for _, node in added]))
+        self._remove(gone, places)
+        self.nodes = [new for node in self.nodes for new in places.get(node.outputs, (node,))]
+
+    def _remove(self, nodes: list[Node], places: dict[tuple[str, ...], Sequence[Node]]) -> None:
+        """Count the uses without those of some nodes, and let nodes without uses leave their places."""
+        while nodes:
+            node = nodes.pop()
+            self._uses.subtract(node.inputs)
+            for maker in filter(None, map(self.makers.get, node.inputs)):
+                is_used = any([self._uses[name] for name in maker.outputs if name])
+                if not is_used and maker.outputs not in places and not checks(maker):
+                    places[maker.outputs] = ()
+                    nodes.append(maker)
 
     def replaced(self, patterns: Sequence[Pattern], replace: Replace, node: Node) -> Sequence[Node] | None:
         """Return what replaces the first match whose last node is `node` and that nothing else reads."""

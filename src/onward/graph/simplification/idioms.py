@@ -8,7 +8,7 @@ import numpy as np
 
 from ..graph import Graph
 from ..node import AnyArray, Node
-from ..patterns import Match, Matcher, Pattern, Replace, occurs, operands_of
+from ..patterns import Match, Matcher, Pattern, Replace, occurs
 from .cells import GRU_STEP, GRU_STEP_RESET_BEFORE, LSTM_STEP, gru_step, gru_step_reset_before, lstm_step
 
 IDIOMS: list[tuple[Sequence[Pattern], Replace]] = []  # in the order of their replacement
@@ -26,23 +26,18 @@ def idiom(*patterns: Pattern) -> Callable[[Replace], Replace]:
 
 def replace_idioms(graph: Graph) -> Graph:
     """Return the graph with the matches of all idioms replaced."""
-    operands, matcher = operands_of(graph), None
+    matcher, is_changed = Matcher(graph), False
     for choices, replace in IDIOMS:
-        patterns = [pattern for pattern in choices if occurs(pattern, operands)]
-        if not patterns:
-            continue
-        matcher = matcher or Matcher(graph)
+        patterns = [pattern for pattern in choices if occurs(pattern, matcher.operands)]
         last = {operation for operation, *_ in patterns}
-        ends = (node for node in graph.nodes if node.operation in last)
-        found = list(filter(None, (matcher.replaced(patterns, replace, node) for node in ends)))
+        ends = [node for node in matcher.nodes if node.operation in last] if patterns else ()
+        found = list(filter(None, [matcher.replaced(patterns, replace, node) for node in ends]))
         if found:
-            # the new nodes take the place of the first node that computes one of their outputs
-            makers = {name: nodes for nodes in found for node in nodes for name in node.outputs}
-            groups = [next(filter(None, map(makers.get, node.outputs)), [node]) for node in graph.nodes]
-            nodes = [node for group in {id(group): group for group in groups}.values() for node in group]
-            graph = graph.replaced(nodes=nodes, constants=matcher.constants).without_unused()
-            operands, matcher = operands_of(graph), None
-    return graph
+            matcher.replace(found)
+            is_changed = True
+    if not is_changed:
+        return graph
+    return graph.replaced(nodes=matcher.nodes, constants=matcher.constants).without_unused()
 
 
 WEIGHTED = [(name, "x", "W", *b) for name in ("Conv", "ConvTranspose", "Gemm") for b in ((), ("b",))]
