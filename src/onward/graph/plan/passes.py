@@ -11,6 +11,7 @@ from ..sized import product
 from .steps import Step, users_of, views_of, with_views
 from .view import CONSTANTS, DTYPES, FIRST_OF_LOOPS, View
 
+REMOVED: Step = "", ()  # keeps the place of a step, so that the others keep their numbers
 MOST_INPUTS, MOST_OPERATIONS = 7, 16  # limits of a fused step
 ELEMENTWISE = frozenset(("unary", "activate", "binary"))  # steps that may be fused
 # Steps that write only their last argument.
@@ -35,19 +36,16 @@ def optimized(steps: list[Step], sizes: Mapping[int, Any], lanes: int) -> list[S
     `sizes` holds those of the arrays of the arena in bytes, `lanes` is the number of floats in a vector.
     """
     users = users_of(steps)
-    found = in_place(steps, users, sizes)
-    users = users if found is steps else users_of(found)
-    steps = without_unread_rows(found, users)  # which has the same users
-    found = fused(steps, users)
-    users = users if found is steps else users_of(found)
-    return with_shared_borders(without_copies(found, users, lanes))
+    found = fused(without_unread_rows(in_place(steps, users, sizes), users), users)
+    found = with_shared_borders(without_copies(found, users, lanes))
+    return [step for step in found if step is not REMOVED]
 
 
 def in_place(steps: list[Step], users: dict[int, list[int]], sizes: Mapping[int, Any]) -> list[Step]:
-    """Return the steps without the copies of arrays that nothing reads any more.
+    """Remove the copies of arrays that nothing reads any more.
 
     What follows changes the array itself, or several steps compute the parts of an output where it belongs.
-    `sizes` holds those of the arrays of the arena in bytes.
+    `sizes` holds those of the arrays of the arena in bytes. The users become those of the result.
     """
     arrays: dict[int, int] = {}
 
@@ -69,17 +67,23 @@ def in_place(steps: list[Step], users: dict[int, list[int]], sizes: Mapping[int,
             changed.update(users[old])
             users[new] = users[x.space] + users[y.space]
             removed.add(number)
+    for old in arrays:
+        del users[old]
+    for new in {*arrays.values()} & users.keys():
+        users[new] = [number for number in users[new] if number not in removed]
     return _without(steps, removed, changed, moved)
 
 
 def _without(
     steps: list[Step], removed: Collection[int], changed: Collection[int], moved: Callable[[View], View]
 ) -> list[Step]:
-    """Return the steps but for those removed, with what `moved` makes of the views of those changed."""
-    if not removed:
-        return steps
-    pairs = enumerate(steps)
-    return [with_views(s, moved) if number in changed else s for number, s in pairs if number not in removed]
+    """Return the steps, some of them removed, with what `moved` makes of the views of those changed."""
+    found = list(steps)
+    for number in changed:
+        found[number] = with_views(steps[number], moved)
+    for number in removed:
+        found[number] = REMOVED
+    return found
 
 
 def _is_last(x: View, y: View, number: int, users: Mapping[int, list[int]], sizes: Mapping[int, Any]) -> bool:
@@ -184,7 +188,10 @@ class Fusion(NamedTuple):
 
 
 def fused(steps: list[Step], users: dict[int, list[int]]) -> list[Step]:
-    """Return the steps with each elementwise step merged into the one that alone reads its result."""
+    """Merge each elementwise step into the one that alone reads its result.
+
+    The users become those of the result.
+    """
 
     def is_unchanged(fusion: Fusion, first: int, last: int) -> bool:
         """Whether no step between two numbers may write to the inputs of a fusion."""
@@ -196,7 +203,7 @@ def fused(steps: list[Step], users: dict[int, list[int]]) -> list[Step]:
         return True
 
     fusions = [Fusion.of(step) for step in steps]
-    removed = set()
+    found = list(steps)
     for number, fusion in enumerate(fusions):
         if fusion is None:
             continue
@@ -211,17 +218,18 @@ def fused(steps: list[Step], users: dict[int, list[int]]) -> list[Step]:
             merged = fusion.with_input(view, other)
             if merged is not None:
                 fusion = fusions[number] = merged
-                removed.add(producer)
-                for array in _arrays(other.inputs):
+                found[producer] = REMOVED
+                del users[view.space]
+                for array in {each.space for each in other.inputs}:
                     uses = users[array]
                     del uses[bisect_left(uses, producer)]
                     place = bisect_left(uses, number)
                     if uses[place : place + 1] != [number]:
                         uses.insert(place, number)
-    if not removed:
-        return steps
-    pairs = zip(steps, fusions, strict=True)
-    return [e.step() if e else step for number, (step, e) in enumerate(pairs) if number not in removed]
+    for number, fusion in enumerate(fusions):
+        if fusion is not None and found[number] is not REMOVED:
+            found[number] = fusion.step()
+    return found
 
 
 def _arrays(views: Iterable[View]) -> set[int]:

@@ -130,36 +130,37 @@ class WordWriter:
         self._place, self._spaces = place, spaces or {}
         self._entries: dict[Any, int] = {}
 
-    def write(self, value: Any) -> None:
-        """Append a value."""
-        kind = type(value)
-        if kind is View:
-            self._view(value)
-        elif kind is str:
-            self.words += _text(value)
-        elif kind is int:
-            self.words.append(value)
-        elif value is None:
-            self.words.append(NONE)
-        elif kind is Size:
-            self.words.append(FIRST_ENTRY + self._size(value))
-        elif kind is Body:
-            self.steps(value.steps)
-        elif kind is tuple or kind is list:
-            if kind is list:
-                self.words.append(len(value))
-            if {*map(type, value)} <= {int}:
-                self.words += value
-                return
-            is_activation = kind is tuple and len(value) == 3 and type(value[0]) is str
-            for item in (value[0], *map(float, value[1:])) if is_activation else value:
-                self.write(item)
-        elif kind is float or isinstance(value, np.floating):
-            self.words.append(_float(value))
-        elif isinstance(value, int | np.integer | np.bool_):
-            self.words.append(int(value))
-        else:
-            self.words.append(self._place(value))
+    def write(self, *values: Any) -> None:
+        """Append values."""
+        for value in values:
+            kind = type(value)
+            if kind is View:
+                self._view(value)
+            elif kind is str:
+                self.words += _text(value)
+            elif kind is int:
+                self.words.append(value)
+            elif value is None:
+                self.words.append(NONE)
+            elif kind is Size:
+                self.words.append(FIRST_ENTRY + self._size(value))
+            elif kind is Body:
+                self.steps(value.steps)
+            elif kind is tuple or kind is list:
+                if kind is list:
+                    self.words.append(len(value))
+                if {*map(type, value)} <= {int}:
+                    self.words += value
+                elif kind is tuple and len(value) == 3 and type(value[0]) is str:  # an activation
+                    self.write(value[0], *map(float, value[1:]))
+                else:
+                    self.write(*value)
+            elif kind is float or isinstance(value, np.floating):
+                self.words.append(_float(value))
+            elif isinstance(value, int | np.integer | np.bool_):
+                self.words.append(int(value))
+            else:
+                self.words.append(self._place(value))
 
     @property
     def program(self) -> NDArray[np.int64]:
@@ -182,11 +183,7 @@ class WordWriter:
             start = len(self.words)
             self.words.append(0)
             self.words += _text(name)
-            for argument in arguments:
-                if type(argument) is View:
-                    self._view(argument)
-                else:
-                    self.write(argument)
+            self.write(*arguments)
             self.words[start] = len(self.words) - start - 1
 
     def _size(self, size: Size) -> int:
