@@ -4,6 +4,7 @@ An array of sizes, such as the result of Shape, has dtype object in NumPy and st
 """
 
 import math
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,13 @@ def broadcast_shape(*shapes: tuple[Any, ...]) -> tuple[Any, ...]:
 
     It accepts sizes for which NumPy has no arrays.
     """
-    rank = max(map(len, shapes), default=0)
+    first, *others = shapes or [()]
+    for shape in others:
+        if len(shape) != len(first) or not all(map(is_, shape, first)):
+            break
+    else:
+        return first
+    rank = max(map(len, shapes))
     joined: list[Any] = [1] * rank
     for shape in shapes:
         for place, size in enumerate(shape, rank - len(shape)):
@@ -35,13 +42,12 @@ def broadcast_shape(*shapes: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def product(shape: tuple[Any, ...]) -> Any:
     """Return the product of the sizes of a shape."""
-    for size in shape:
-        if type(size) is Size:
-            products = size.axes.products
-            if shape not in products:
-                products[shape] = math.prod(shape)
-            return products[shape]
-    return math.prod(shape)
+    if Size not in map(type, shape):
+        return math.prod(shape)
+    products = next(size for size in shape if type(size) is Size).axes.products
+    if shape not in products:
+        products[shape] = math.prod(shape)
+    return products[shape]
 
 
 def integers(values: Any) -> Any:

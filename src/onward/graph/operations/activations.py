@@ -77,7 +77,7 @@ def gelu(x: Any, *, approximate: str = "none") -> Any:
     return 0.5 * x * (1 + inner.apply("Tanh"))
 
 
-@composed("HardSwish", widens=True)
+@composed("HardSwish", widens=True, has_steps=True)
 def hard_swish(x: Any) -> Any:
     """x max(0, min(1, x / 6 + 1 / 2))"""
     return x * x.apply("HardSigmoid", alpha=1 / 6, beta=0.5)
@@ -89,14 +89,14 @@ def swish(x: Any, *, alpha: float = 1.0) -> Any:
     return x.apply("Activate", function="silu") if alpha == 1 else x * (x * alpha).apply("Sigmoid")
 
 
-@composed("PRelu", widens=True)
+@composed("PRelu", widens=True, has_steps=True)
 def prelu(x: Any, slope: Any) -> Any:
     """max(x, 0) + slope min(x, 0)"""
     check_broadcast(x, slope)
     return maximum(x, 0) + x.apply("Min", 0) * slope
 
 
-@composed("Shrink", widens=True)
+@composed("Shrink", widens=True, has_steps=True)
 def shrink(x: Any, *, bias: float = 0.0, lambd: float = 0.5) -> Any:
     """x + bias below -lambd, x - bias above lambd, 0 between."""
     wide = x.cast(np.float64) if x.dtype.kind in "iu" else x

@@ -16,7 +16,10 @@ NEGATIVE = np.iinfo(np.int64).min  # stands for negative indices that do not cou
 def as_integers(values: Any) -> list[Any]:
     """Return the integers of an array or sequence as Python's, which cannot overflow; sizes remain."""
     array = values if isinstance(values, np.ndarray) else np.asarray(values)
-    return [value if type(value) in (int, Size) else int(value) for value in array.ravel().tolist()]
+    numbers: list[Any] = array.ravel().tolist()
+    if array.dtype.kind in "iu":
+        return numbers
+    return [value if type(value) in (int, Size) else int(value) for value in numbers]
 
 
 def as_axis(axis: int, rank: int) -> int:

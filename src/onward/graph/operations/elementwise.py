@@ -15,7 +15,7 @@ from ..plan.view import DTYPES, View
 from ..sized import broadcast_shape
 from .expressions import composed
 from .integer_fusion import fuse
-from .registry import Inputs, Operation, elementwise_operation, typed_view
+from .registry import Inputs, Operation, elementwise, elementwise_operation, operation, typed_view
 from .signatures import broadcast, broadcast_booleans, common_dtype, like_first_boolean
 
 # Functions of one array.
@@ -139,7 +139,7 @@ def _define_combined(name: str, function: Any, core: str, rule: Any = _of_two) -
         views = [x for value in inputs if (x := typed_view(b, value)) is not None]
         if len(views) < len(inputs) or len({x.dtype for x in views}) > 1:
             return None
-        if len(views) == 2:
+        if len(views) == 2 and b.has_integer_products:
             for value, x, other in zip(inputs, views, reversed(views), strict=True):
                 if value is not None and value.used_once and (y := fuse(b, core, x, other)):
                     return [y]
@@ -279,7 +279,7 @@ def _where_signature(condition: Operand, x: Operand, y: Operand) -> Signature:
     return Signature(broadcast_shape(condition.shape, x.shape, y.shape), common_dtype(x, y))
 
 
-@elementwise_operation("Where", signature=_where_signature, widens=False, takes_sizes=True)
+@operation("Where", signature=_where_signature, combines=elementwise, takes_sizes=True)
 def where(condition: AnyArray, x: AnyArray, y: AnyArray) -> Any:
     return np.where(condition, x, y)
 
@@ -299,7 +299,7 @@ def mean(*arrays: Any) -> Any:
     return reduce(add, arrays) / len(arrays)
 
 
-@composed("Clip", widens=True)
+@composed("Clip", widens=True, has_steps=True)
 def clip(x: Any, low: Any = None, high: Any = None) -> Any:
     """The minimum is applied first: if it exceeds the maximum, all elements become the maximum."""
     for function, limit in (("Max", low), ("Min", high)):

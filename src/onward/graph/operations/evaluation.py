@@ -36,7 +36,7 @@ def evaluate(node: Node, inputs: Sequence[Operand | None]) -> Sequence[Operand] 
     if operation.has_rule:
         signatures = operation.signatures(inputs, attributes)
         check_shapes(signatures or ())
-    if operation.folds(inputs) or not operation.reads_values:
+    if not operation.reads_values or operation.folds(inputs):
         is_open = any(is_symbolic(signature.shape) for signature in signatures or ())
         if not is_open and (operation.takes_sizes or not has_any):
             if has_any and operation.is_predicate:

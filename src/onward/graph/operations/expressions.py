@@ -13,10 +13,12 @@ import onward._core as _core
 
 from ...errors import ArgumentError
 from ..node import AnyArray, Expansion, Node, Operand, Signature, needed_nodes
+from ..plan.builder import Builder
 from ..plan.view import name_of
 from ..sized import dtype_of, has_sizes
 from .evaluation import evaluate
 from .registry import OPERATIONS, WIDENED, Operation, operation
+from .value import Value
 
 BOOL: np.dtype[Any] = np.dtype(np.bool_)
 OPERANDS = str, list, tuple, range, np.ndarray  # besides expressions and numbers: names and integers
@@ -33,6 +35,8 @@ def _method(
 
 class Expression:
     """A value of a graph; operands are expressions of the same dtype, and numbers."""
+
+    __slots__ = ("dtype", "name", "t")
 
     def __init__(self, t: Any, name: str, dtype: np.dtype[Any]) -> None:
         self.t, self.name, self.dtype = t, name, dtype
@@ -84,10 +88,15 @@ def unary(operation: str, dtype: Any = None) -> Callable[[Expression], Expressio
     return lambda self: self.apply(operation, dtype=dtype)
 
 
-exp, log, sqrt, erf, sin, cos, atan, tanh, softplus, reciprocal = map(
-    unary, ("Exp", "Log", "Sqrt", "Erf", "Sin", "Cos", "Atan", "Tanh", "Softplus", "Reciprocal")
+exp, log, erf, sin, cos, atan, tanh, softplus, reciprocal = map(
+    unary, ("Exp", "Log", "Erf", "Sin", "Cos", "Atan", "Tanh", "Softplus", "Reciprocal")
 )
 is_nan, is_infinite = unary("IsNaN", BOOL), unary("IsInf", BOOL)
+
+
+def sqrt(x: Any) -> Any:
+    """The square root of an expression or an array."""
+    return x.apply("Sqrt") if isinstance(x, Expression) else np.sqrt(x)
 
 
 def square(x: Expression) -> Expression:
@@ -128,6 +137,7 @@ def x_times(x: Expression, y: Expression) -> Expression:
 class Part(Expression):
     """A value of a composition, whose shape and dtype are known."""
 
+    __slots__ = ()
     t: Composition
 
     def __init__(self, t: Composition, name: str, dtype: Any = None) -> None:
@@ -148,32 +158,30 @@ class Part(Expression):
         """The number of axes."""
         return len(self.shape)
 
+    def astype(self, dtype: Any) -> Expression:
+        """Return the value in another dtype."""
+        return self.cast(dtype)
+
+    def reshape(self, *shape: int) -> Expression:
+        """Return the value in another shape."""
+        return self.apply("Reshape", shape)
+
     def apply_all(self, operation: str, *others: Any, outputs: int, **attributes: Any) -> list[Part]:
         """Return all outputs of an operation, at most a number."""
         names = self.t.add_all(operation, (self.name, *map(self._operand, others)), outputs, **attributes)
         return [Part(self.t, name) for name in names]
 
 
-class _Arrays:
-    """The values of a formula of arrays, computed at once instead of written as nodes."""
+def computed(formula: Callable[..., Iterable[Any]], *parts: Part) -> list[Part]:
+    """Return the results of a formula of parts, as constants of the formula of arrays if all are known.
 
-    def cast(self, value: Any, dtype: Any) -> AnyArray:
-        return np.asarray(value).astype(dtype)
-
-    def add(self, operation: str, *inputs: Any, **attributes: Any) -> AnyArray:
-        arrays = [x if isinstance(x, np.ndarray) else np.array(x, np.int64) for x in inputs]
-        return np.asarray(OPERATIONS[operation].function(*arrays, **attributes))
-
-
-def computed(formula: Callable[..., Iterable[Expression]], *parts: Part) -> list[Part]:
-    """Return the results of a formula of elements of some parts, as constants if all of these are known."""
+    It uses names that parts have in common with arrays.
+    """
     arrays = [part.known for part in parts]
     if Signature in map(type, arrays) or any(map(has_sizes, arrays)):
-        return list(formula(*parts))  # type: ignore[arg-type]  # of parts
-    t: Any = _Arrays()
-    values = [Expression(t, array, part.dtype) for array, part in zip(arrays, parts, strict=True)]  # type: ignore[arg-type]  # arrays
+        return list(formula(*parts))
     with np.errstate(all="ignore"), _core.Flushing():
-        return [parts[0].t.constant_of(y.name, y.dtype) for y in formula(*values)]
+        return [parts[0].t.constant_of(y, y.dtype) for y in formula(*arrays)]
 
 
 # Returns the outputs of a composition, from its inputs (parts, or None if omitted) and attributes. Where it
@@ -220,11 +228,15 @@ class Composition:
         """Add an operation of which one output is used."""
         return self.add_all(operation, inputs, 1, **attributes)[0]
 
-    def add_all(self, operation: str, inputs: Sequence[Any], most: int, **attributes: Any) -> list[str]:
-        """Add an operation and return its outputs, at most a number."""
-        names = tuple(
+    def _names(self, inputs: Sequence[Any]) -> tuple[str, ...]:
+        """Return the names of inputs, some of which are integers."""
+        return tuple(
             [x if isinstance(x, str) else "" if x is None else self.cast(x, np.int64) for x in inputs]
         )
+
+    def add_all(self, operation: str, inputs: Sequence[Any], most: int, **attributes: Any) -> list[str]:
+        """Add an operation and return its outputs, at most a number."""
+        names = self._names(inputs)
         known = [self.values[name] if name else None for name in names]
         prefix = f"{self._prefix}{operation}_{len(self.values)}"
         node = Node(operation, names, (prefix,), attributes, *self._label)
@@ -290,13 +302,52 @@ class Composition:
         return Expansion(nodes, {name: a for name, a in self.constants.items() if name in needed}, known)
 
 
+class _NoSteps(Exception):
+    """An operation of a composition has no steps that tell the shape of its output."""
+
+
+class _Steps(Composition):
+    """A composition of elementwise operations that become steps of the core at once, instead of nodes.
+
+    `located` holds the values by name, `work` counts the operations of their elements.
+    """
+
+    def __init__(self, b: Builder, inputs: Mapping[str, Value]) -> None:
+        super().__init__({name: value.content for name, value in inputs.items()}, False)
+        self._b, self.located, self.work = b, dict(inputs), 0
+
+    def cast(self, value: Any, dtype: Any) -> str:
+        name = super().cast(value, dtype)
+        self.located[name] = Value(self.values[name])
+        return name
+
+    def add_all(self, operation: str, inputs: Sequence[Any], most: int, **attributes: Any) -> list[str]:
+        names, found = self._names(inputs), OPERATIONS[operation]
+        values = [self.located[name] for name in names]
+        node = Node(operation, names, (f"step_{len(self.values)}",), attributes, "")
+        written = None if found.write is None else found.write(self._b, node, values)
+        if written is None:
+            raise _NoSteps
+        (value,), work = written
+        self.values[node.outputs[0]], self.located[node.outputs[0]] = value.content, value
+        self.work += work
+        return [*node.outputs]
+
+
 def composed(
-    name: str, *, widens: bool = False, signature: Any = None, **options: Any
+    name: str,
+    *,
+    widens: bool = False,
+    signature: Any = None,
+    has_steps: bool = False,
+    **options: Any,
 ) -> Callable[[Formula], Operation]:
     """Define an operation as a composition of others, from which its meaning and its shape rule follow.
 
     Its signature rule may be given, for shapes that no array can have.
-    If `widens`, it computes inputs of half precision in float32. `options` are those of `Operation`.
+    If `widens`, it computes inputs of half precision in float32. If it `has_steps`, its operations are
+    elementwise, and none of them becomes a part of the step that computes its input: they become steps
+    without being nodes. `options` are those of `Operation`.
     """
 
     def register(body: Formula) -> Operation:
@@ -325,11 +376,30 @@ def composed(
 
         defined = operation(name, signature=signature or inferred, **options)(compute)
         defined.is_composed, defined.composition = True, None if signature else known
+        defined.write = functools.partial(_write, body) if has_steps else None
 
         composing(defined, widens=widens)(body)
         return defined
 
     return register
+
+
+def _write(
+    body: Formula, b: Builder, node: Node, inputs: Sequence[Value | None]
+) -> tuple[list[Value], Any] | None:
+    """Add the steps of a composition; return the value of its output and the work, or None without steps."""
+    given = {name: x.read_again() for name, x in zip(node.inputs, inputs, strict=True) if x is not None}
+    if len(node.outputs) != 1 or any([x.dtype.hasobject or 0 in x.shape for x in given.values()]):
+        return None
+    composition, before = _Steps(b, given), b.mark()
+    try:
+        (y,) = composition.run(body, node.inputs, node.attributes, False, 1)
+        if y not in given and composition.located[y].view is not None:
+            return [composition.located[y]], composition.work
+    except _NoSteps:
+        pass
+    b.undo(before)
+    return None
 
 
 def composing(

@@ -100,22 +100,20 @@ def slice_axes(
     """x[start:end:step] along each of the axes; starts and ends beyond the axis are clipped."""
     chosen = [slice(None)] * x.ndim
     for axis, part in _parts(x, starts, ends, axes, steps).items():
-        chosen[axis] = _clipped(*part, x.shape[axis])
+        chosen[axis] = part
     return x[tuple(chosen)]
 
 
-def _parts(
-    x: Operand, starts: Any, ends: Any, axes: Any = None, steps: Any = None
-) -> dict[int, tuple[int, int, int]]:
-    """Return the start, end and step of a Slice along each axis of which it may leave out elements."""
-    parts = _listed_parts(x, starts, ends, axes, steps)
-    return {axis: part for axis, part in parts.items() if not _takes_all(*part, x.shape[axis])}
+def _parts(x: Operand, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> dict[int, slice]:
+    """Return the slice of a Slice along each axis of which it may leave out elements."""
+    listed = _listed_parts(x, starts, ends, axes, steps)
+    parts = {axis: _clipped(*part, x.shape[axis]) for axis, part in listed.items()}
+    return {axis: part for axis, part in parts.items() if not _takes_all(part, x.shape[axis])}
 
 
-def _takes_all(start: int, end: int, step: int, size: int) -> bool:
+def _takes_all(taken: slice, size: int) -> bool:
     """Whether a slice has all elements, for all sizes."""
-    taken = _clipped(start, end, step, size)
-    return step == 1 and are_same(taken.start, 0) and are_same(taken.stop, size)
+    return taken.step == 1 and are_same(taken.start, 0) and are_same(taken.stop, size)
 
 
 def _listed_parts(

@@ -77,7 +77,7 @@ def _check_channels(x: Operand, *others: Operand) -> None:
 
 def _by_channel(x: Any, *others: Any) -> Iterator[Any]:
     """Reshape inputs (C,) so that they broadcast against x (N, C, ...)."""
-    return (a.apply("Reshape", [-1, *[1] * max(0, x.rank - 2)]) for a in others)
+    return (a.reshape(-1, *[1] * max(0, x.rank - 2)) for a in others)
 
 
 def _wide(x: Any) -> Any:
@@ -99,7 +99,7 @@ def _batch_norm_signature(
     return list(map(Signature.of, [x, *running]))
 
 
-@composed("BatchNormalization", widens=True, signature=_batch_norm_signature)
+@composed("BatchNormalization", widens=True, signature=_batch_norm_signature, has_steps=True)
 def batch_normalization(
     x: Any, scale: Any, bias: Any, mean: Any, variance: Any, *, epsilon: float = 1e-5, momentum: float = 0.9,
     training_mode: int = 0,
@@ -116,9 +116,9 @@ def batch_normalization(
         mean, variance = of_batch = [a.apply("Reshape", [-1]) for a in moments]
 
     def of_channels(scale: Any, bias: Any, mean: Any, variance: Any) -> Iterator[Any]:
-        root = sqrt(variance.cast(x.dtype).cast(np.float64) + epsilon)
-        factors = (1 / root * scale.cast(x.dtype).cast(np.float64)).cast(x.dtype)
-        return _by_channel(x, mean.cast(x.dtype), factors, bias.cast(x.dtype))
+        root = sqrt(variance.astype(x.dtype).astype(np.float64) + epsilon)
+        factors = (1 / root * scale.astype(x.dtype).astype(np.float64)).astype(x.dtype)
+        return _by_channel(x, mean.astype(x.dtype), factors, bias.astype(x.dtype))
 
     # not folded into the weights of a product before it: exported layers keep their bits
     mean, factors, bias = computed(of_channels, scale, bias, mean, variance)

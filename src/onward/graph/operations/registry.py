@@ -31,8 +31,8 @@ from ..node import Expansion, Node, Operand, Signature, in_first_call, size_of
 from ..plan.builder import Builder
 from ..plan.strided import NotStridedError, Strided
 from ..plan.view import DTYPES, View, name_of
-from ..size import Size, hint
-from ..sized import as_numbers, has_sizes, integers, product
+from ..size import Size, hint, is_symbolic
+from ..sized import as_numbers, dtype_of, has_sizes, integers, product
 from .arguments import as_axis
 from .modules import MODULES
 from .signatures import broadcast_booleans, like_first, like_first_boolean
@@ -43,6 +43,8 @@ Compute = Any  # a Python function of arrays and attributes
 SignatureRule = Callable[..., Signature | Sequence[Signature]]
 # Replaces a node by those of its bodies, or returns None if that is not possible.
 Expand = Callable[[Node, Sequence[Operand | None]], Expansion | None]
+# Adds steps whose views tell the signatures of the outputs; returns the outputs and the work, or None.
+Write = Callable[[Builder, Node, Inputs], tuple[list[Value], Any] | None]
 # Returns what is known about the outputs of a node with bodies, or None.
 Infer = Callable[[Node, Sequence[Operand | None]], Sequence[Operand] | None]
 # Adds the steps of a node to a plan: from the builder, the node, its inputs and the shapes of its outputs, to
@@ -101,7 +103,8 @@ class Operation:
     outputs may be views of the first input. `attributes` are the names of attributes that `compute` takes as
     keywords (**). `combines` may also be registered later, as the steps in the core (`lowering`, `steps`),
     the rule over time (`over_time`), how many elements each output is computed from (`reading`, by default
-    one) and the memory of temporary arrays (`allocating`) are.
+    one) and the memory of temporary arrays (`allocating`) are. If it `is_elementwise`, the views of its steps
+    tell the shape of its only output, which has the dtype of the first input unless it is a predicate.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class Operation:
         moves: bool = False,
         attributes: Sequence[str] = (),
         combines: Combines | None = None,
+        is_elementwise: bool = False,
     ) -> None:
         self.name, self.function, self._signature = name, compute, signature
         self.shape_inputs = EVERY_INPUT if shape_inputs is None else frozenset(shape_inputs)
@@ -128,6 +132,7 @@ class Operation:
         self.lowers_empty = False  # whether `lower` accepts arrays without elements
         self.checks_indices = False  # whether the second input is indices that may be out of range
         self.expand: Expand | None = None
+        self.write: Write | None = self._write if is_elementwise else None
         self.infer: Infer | None = None
         self.combines = combines  # None: the axes are not known
         self.stream: StreamRule | None = None
@@ -190,6 +195,21 @@ class Operation:
     def folds(self, inputs: Sequence[Operand | None]) -> bool:
         """Whether the outputs are the same in every call: for arrays, if the operation is pure."""
         return self.is_pure and Signature not in map(type, inputs)
+
+    def _write(self, b: Builder, node: Node, inputs: Inputs) -> tuple[list[Value], Any] | None:
+        """Add the steps of an elementwise operation."""
+        if self.lower is None or len(node.outputs) != 1 or any([x is None or 0 in x.shape for x in inputs]):
+            return None
+        views = self.lower(b, node, inputs, [])
+        if views is None:
+            return None
+        given: list[Any] = [x.content for x in inputs if x is not None]
+        (view,), dtype = views, np.dtype(bool) if self.is_predicate else dtype_of(given[0])
+        signature = Signature(view.shape, dtype)
+        if is_symbolic(view.shape) or any([is_symbolic(x.shape) for x in given]):  # the view may have others
+            (signature,) = self.signatures(given, node.attributes) or [signature]
+        work = self.work(given, node.attributes, [signature])
+        return ([Value(signature, view)], work) if view.dtype == name_of(dtype) else None
 
     def check_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Raise ArgumentError for attributes that the operation does not have or lacks."""
@@ -267,9 +287,8 @@ class Operation:
         value, *others = inputs
         if not self.moves or value is None or value.view is None or 0 in value.shape:
             return None
-        if any(
-            [o is not None and (o.array is None or has_sizes(o.array) > self.takes_sizes) for o in others]
-        ):
+        sizes = () if self.takes_sizes else map(has_sizes, map(known, others))
+        if not all(map(is_known, others)) or any(sizes):
             return None
         x, before = value.view, len(b.steps)
         try:
@@ -323,7 +342,7 @@ class Operation:
         if self.shape_inputs is EVERY_INPUT and not self.is_pure:  # it must run only once
             return None
         deciding = range(len(inputs)) if self.shape_inputs is None else self.shape_inputs
-        if any(i < len(inputs) and isinstance(inputs[i], Signature) for i in deciding):
+        if deciding and any([i < len(inputs) and type(inputs[i]) is Signature for i in deciding]):
             return None
         if self._signature is not None:
             found = self._signature(*inputs, **attributes)
@@ -403,7 +422,9 @@ def along_axis(default: int = 0, of_all: bool = True) -> Combines:
 
 
 # Define an operation on the elements of one array.
-elementwise_operation = functools.partial(operation, signature=like_first, widens=True, combines=elementwise)
+elementwise_operation = functools.partial(
+    operation, signature=like_first, widens=True, combines=elementwise, is_elementwise=True
+)
 
 
 def known(value: Value | None) -> Any:

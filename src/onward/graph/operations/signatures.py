@@ -37,7 +37,7 @@ def common_dtype(*inputs: Operand | None) -> np.dtype[Any]:
 
 def broadcast(*inputs: Operand, **attributes: Any) -> Signature:
     """The output has the broadcast shape and the dtype of the inputs."""
-    return Signature(broadcast_shape(*(a.shape for a in inputs)), common_dtype(*inputs))
+    return Signature(broadcast_shape(*[a.shape for a in inputs]), common_dtype(*inputs))
 
 
 def broadcast_booleans(*inputs: Operand, **attributes: Any) -> Signature:

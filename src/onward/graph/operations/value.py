@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import numpy as np
+
 from ..node import Operand, Signature
-from ..plan.view import View
+from ..plan.view import CONSTANTS, DTYPES, View, name_of
+from ..size import is_symbolic
 from ..sized import as_numbers, dtype_of, has_sizes
 
 
@@ -26,6 +29,16 @@ class Value:
         self.dtype = dtype_of(content) if content.dtype.hasobject else content.dtype
         self.known = type(content) is not Signature
         self.array: Any = content if self.known else None
+
+    @classmethod
+    def at(cls, signature: Signature, view: View | None) -> "Value":
+        """Return the value at a view; one without elements is known, unless its shape varies."""
+        shape, dtype = signature
+        if 0 not in shape:
+            return cls(signature, view)
+        if is_symbolic(shape) and name_of(dtype) in DTYPES:
+            return cls(signature, View.contiguous(CONSTANTS, 0, shape, name_of(dtype)))
+        return cls(np.empty(tuple(map(int, shape)), dtype))
 
     def with_array(self, array: Any) -> "Value":
         """Return the value with the elements that it has in every call."""

@@ -70,10 +70,9 @@ class Builder:
     def new(self, *shape: Any, dtype: str = "float32") -> View:
         """Allocate a contiguous array in the arena."""
         space = -1 - len(self._sizes)
-        view = View.contiguous(space, 0, shape, dtype)
         size = self._sizes[space] = product(shape) * DTYPES[dtype]
         self._budget.check(memory=hint(size))
-        return view
+        return View.contiguous(space, 0, shape, dtype)
 
     def new_argument(self, *shape: Any, dtype: str = "float32") -> View:
         """Return the view of the next array of a call: its inputs first, then its outputs."""
@@ -200,7 +199,8 @@ class Builder:
     def add(self, step: str, *arguments: Any) -> None:
         """Append a step, named after the method of the core's Plan."""
         self.steps.append((step, arguments))
-        self.has_integer_products |= step in ("integer_product", "integer_window")
+        if step in ("integer_product", "integer_window"):
+            self.has_integer_products = True
 
     def contiguous(self, view: View) -> View:
         """Return the view if it is contiguous, otherwise a contiguous copy."""
@@ -219,13 +219,13 @@ class Builder:
 
         It is allocated in the memory order of an operand of its shape.
         """
-        operands = [argument for argument in arguments if isinstance(argument, View)]
-        shape, dtype = broadcast_shape(*(view.shape for view in operands)), dtype or operands[-1].dtype
+        operands = [argument for argument in arguments if type(argument) is View]
+        shape, dtype = broadcast_shape(*[view.shape for view in operands]), dtype or operands[-1].dtype
         rank = len(shape)
         # sizes that are equal in the first call alone must not become equal in all
-        of_this_shape = [x for x in operands if len(x.shape) == rank and all(map(are_same, x.shape, shape))]
-        layouts = sorted(of_this_shape, key=lambda view: view.space == CONSTANTS)
-        y = self.like(layouts[0], dtype) if layouts else self.new(*shape, dtype=dtype)
+        layouts = [x for x in operands if len(x.shape) == rank and all(map(are_same, x.shape, shape))]
+        like = next((x for x in layouts if x.space != CONSTANTS), layouts[0] if layouts else None)
+        y = self.like(like, dtype) if like else self.new(*shape, dtype=dtype)
         self.add(step, *arguments, y)
         return y
 

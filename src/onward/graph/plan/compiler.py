@@ -23,14 +23,14 @@ from ..node import AnyArray, Naming, Node, Operand, Signature, size_of
 from ..operations import OPERATIONS
 from ..operations.control import IN_CORE
 from ..operations.evaluation import check_shapes, evaluate
-from ..operations.registry import Expand, Operation
+from ..operations.registry import Expand, Operation, Write
 from ..operations.value import Value
 from ..size import hint, is_symbolic
 from ..sized import as_numbers, has_sizes
 from .builder import Builder, Weights
 from .program import Location, NumPyNode, Program, Recordings, Rest, Source, source_of
 from .runs import run_count
-from .view import CONSTANTS, DTYPES, View, name_of
+from .view import DTYPES, View, name_of
 
 MAX_UNROLLED = 4000  # nodes of one loop
 NODE = 20 * budget.STEP  # the work of compiling a node
@@ -198,7 +198,10 @@ class Compiler:
         operation = OPERATIONS[node.operation]
         inputs = [self._values[name] for name in node.inputs]
         arrays = _known(inputs)
-        if operation.expand is not None and not operation.folds(arrays):
+        varies = not operation.folds(arrays)
+        if varies and operation.write is not None and self._write(node, operation.write, inputs):
+            return True
+        if varies and operation.expand is not None:
             if operation.lower is not None and self._repeat(node, operation, inputs, arrays):
                 return True
             if self._inline(node, operation.expand, arrays):
@@ -224,7 +227,7 @@ class Compiler:
         signatures = [y if type(y) is Signature else Signature.of(y) for y in found]
         checks = operation.checks_indices and not _has_empty(inputs[1])
         if operation.is_pure and not checks and all([0 in s.shape for s in _used(node, signatures)]):
-            self._define(node, [_new_value(signature, None) for signature in signatures])
+            self._define(node, [Value.at(signature, None) for signature in signatures])
             return True
         self._count(operation.work(arrays, node.attributes, signatures))
         views = None if bodies(node) else self._lower(node, operation, inputs, signatures)
@@ -235,6 +238,21 @@ class Compiler:
             self._budget.check(memory=size_of(signatures) + operation.temporary(arrays, node.attributes))
             self._run_in_numpy(node, inputs, signatures)
         return True
+
+    def _write(self, node: Node, write: Write, inputs: Sequence[Value | None]) -> bool:
+        """Add steps that tell the signatures of the outputs; return False if there are none."""
+        before = self._builder.mark()
+        found = write(self._builder, node, inputs)
+        if found is None:
+            self._builder.undo(before)
+            return False
+        self._count(found[1])
+        self._define(node, found[0], self._is_alone(inputs, before[0]))
+        return True
+
+    def _is_alone(self, inputs: Sequence[Value | None], before: int) -> bool:
+        """Whether nothing else reads the memory of outputs: that of an input may have other readers."""
+        return len(self._builder.steps) > before or all([x is None or x.known or x.used_once for x in inputs])
 
     def _count(self, work: Any) -> None:
         """Count the work of a node, an integer or a size, and check that so much is allowed."""
@@ -257,8 +275,7 @@ class Compiler:
         signatures = [Signature(view.shape, value.dtype) for view in views]
         check_shapes(signatures)
         self._count(operation.work(arrays, node.attributes, signatures))
-        is_new = len(self._builder.steps) > before
-        self._define(node, list(map(Value, signatures, views)), is_new or value.used_once)
+        self._define(node, list(map(Value, signatures, views)), self._is_alone(inputs[:1], before))
         return True
 
     def _repeat(
@@ -315,10 +332,7 @@ class Compiler:
         if views is None or not all(map(_fits, views, signatures)):
             self._builder.undo(before)
             return None
-        # A view of an input's memory counts as used once only if the input is also used once.
-        is_new = len(self._builder.steps) > before[0]
-        alone = is_new or all(value is None or value.known or value.used_once for value in inputs)
-        self._define(node, list(map(_new_value, signatures, views)), alone)
+        self._define(node, list(map(Value.at, signatures, views)), self._is_alone(inputs, before[0]))
         return views
 
     def _run_in_numpy(
@@ -330,7 +344,7 @@ class Compiler:
         sources = [source_of(self._with_numbers(value)) for value in inputs]
         self._end_segment()
         unknown = [Value(UNKNOWN) for _ in node.outputs]
-        values = unknown if signatures is None else [_new_value(s, self._new(s)) for s in signatures]
+        values = unknown if signatures is None else [Value.at(s, self._new(s)) for s in signatures]
         targets = [Location(v.view, name) for v, name in zip(values, node.outputs, strict=False)]
         self._program.segments.append(NumPyNode(node, sources, targets, signatures is None))
         self._define(node, values)
@@ -430,16 +444,6 @@ def _fits(view: View, signature: Signature) -> bool:
     return view.dtype == signature.dtype and (
         is_same or view.shape == signature.shape or 0 in signature.shape
     )
-
-
-def _new_value(signature: Signature, view: View | None) -> Value:
-    """Return the value at a view; one without elements is known, unless its shape varies."""
-    shape, dtype = signature
-    if 0 not in shape:
-        return Value(signature, view)
-    if is_symbolic(shape) and name_of(dtype) in DTYPES:
-        return Value(signature, View.contiguous(CONSTANTS, 0, shape, name_of(dtype)))
-    return Value(np.empty(tuple(map(int, shape)), dtype))
 
 
 def _known(values: Sequence[Value | None]) -> list[Operand | None]:

@@ -110,8 +110,8 @@ class View(NamedTuple):
 
     def is_contiguous(self) -> bool:
         """Whether the view is C-contiguous, for all sizes."""
-        expected = 1
-        for size, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
+        expected: Any = 1
+        for size, stride in zip(self.shape[::-1], self.strides[::-1], strict=True):
             if stride is not expected and not _is_one(size) and not are_same(stride, expected):
                 return False
             expected = expected * size
