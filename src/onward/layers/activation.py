@@ -82,6 +82,7 @@ class Softmax(Layer):
     def __init__(self, dim: int = -1) -> None:
         self.dim = integer("dim", dim, -64, 63)  # NumPy arrays have up to 64 axes
         self.causal = self.dim == -1
+        self.takes_vectors = -2 <= self.dim < 2
 
     def __call__(self, x: ArrayLike, **unknown: Never) -> Array:
         """Map x of any shape to y of the same shape, each slice along `dim` independently.

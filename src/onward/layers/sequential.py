@@ -324,9 +324,12 @@ class PlannedModel:
         planner = self._planners[with_state]
         if planner is None:
             return None
-        pairs = zip(inputs, planner.graph.inputs, strict=True)
-        if not all(type(a) is np.ndarray and a.dtype == declared.dtype for a, declared in pairs):
-            return None
+        vectors = {2} if all(layer.takes_vectors for layer in model) else set()
+        for array, declared in zip(inputs, planner.graph.inputs, strict=True):
+            if type(array) is not np.ndarray or array.dtype != declared.dtype:
+                return None
+            if array.ndim not in {len(declared.axes or ()), *vectors}:  # nodes may compute something else
+                return None
         results, plan = planner(*inputs), planner.find(inputs)
         if plan is not None and plan.entry is not None:
             return results
