@@ -128,7 +128,7 @@ def _resumed(
         header["drawn"],
         _number("total", header["total"]),
         non_negative("counted", header["counted"]),
-        _state(model, groups.get("state", {}), settings.get("batch size")),
+        _state(model, groups.get("state", {})),
         saved=True,
     )
     if batch:
@@ -206,12 +206,15 @@ def _parts(model: BaseModel, state: Any) -> list[Array]:
     return [part for own in model.split_states(state) for part in (own if isinstance(own, tuple) else (own,))]
 
 
-def _state(model: BaseModel, group: Mapping[str, Array], batch_size: int | None) -> Any:
-    """Return the state made of the arrays of `_parts`, by number. Raises LookupError, ValueError."""
+def _state(model: BaseModel, group: Mapping[str, Array]) -> Any:
+    """Return the state made of the arrays of `_parts`, by number. Raises LookupError, ValueError.
+
+    The number of rows is that of the last batch, which may be smaller than the others.
+    """
     if not group:
         return None
     parts = [group[str(number)] for number in range(len(group))]
-    layers, rows = model.recurrent_sublayers(), batch_size or parts[0].shape[1]
+    layers, rows = model.recurrent_sublayers(), parts[0].shape[1]
     expected = [(shape, layer.dtype) for layer in layers for shape in layer.state_shapes(rows)]
     if [(part.shape, part.dtype) for part in parts] != expected:
         raise ValueError("the arrays of the state do not have the shapes and dtypes of the model's state")
