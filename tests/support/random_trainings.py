@@ -39,10 +39,10 @@ class Training(NamedTuple):
     options: dict[str, Any]
 
 
-def training(rng: np.random.Generator) -> Training:
-    """Return a random training of a few steps."""
+def training(rng: np.random.Generator, in_chunks: bool) -> Training:
+    """Return a random training of a few steps, on chunks of one sequence or on batches of sequences."""
     features, units, outputs = (int(n) for n in rng.integers(1, 5, 3))
-    in_chunks, batch_first = rng.random() < 0.3, bool(rng.random() < 0.4)
+    batch_first = bool(rng.random() < 0.4)
     per_step = in_chunks or rng.random() < 0.5
     loss, targets = _loss(rng, outputs)
     seed, cell = int(rng.integers(1 << 30)), int(rng.integers(len(CELLS)))
@@ -62,7 +62,7 @@ def training(rng: np.random.Generator) -> Training:
         )
 
     data = _data(rng, features, targets, in_chunks, per_step)
-    return Training(model, data, _options(rng, data, loss, bool(in_chunks)))
+    return Training(model, data, _options(rng, data, loss))
 
 
 def _loss(rng: np.random.Generator, outputs: int) -> tuple[partial[Any], Callable[[int], Any]]:
@@ -93,9 +93,7 @@ def _data(
     return train.Batches(items, y, batch_size=batch_size, per_step=per_step, weights=weights)
 
 
-def _options(
-    rng: np.random.Generator, data: train.Data, loss: partial[Any], in_chunks: bool
-) -> dict[str, Any]:
+def _options(rng: np.random.Generator, data: train.Data, loss: partial[Any]) -> dict[str, Any]:
     """Return options of `fit`."""
 
     def maybe(value: Any) -> Any:
