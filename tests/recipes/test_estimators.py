@@ -256,3 +256,14 @@ def test_weights_of_samples_and_classes_change_the_fit() -> None:
     assert recalls[0] < min(recalls[1:])
     with pytest.raises(ValueError, match="class_weight"):
         SequenceClassifier(**QUICK, class_weight="heavy").fit(X, y)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_samples_of_weight_0_do_not_decide_which_others_are_held_out(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    X, y = rng.normal(size=(6, 3, 1)), rng.normal(size=6)
+    weights = np.where(rng.permutation(6) < 3, 0.0, 2.0)
+    options = QUICK | {"random_state": seed}
+    fitted = SequenceRegressor(**options).fit(X, y, sample_weight=weights)
+    expected = SequenceRegressor(**options).fit(X[weights > 0], y[weights > 0], sample_weight=np.full(3, 2.0))
+    np.testing.assert_array_equal(fitted.predict(X), expected.predict(X))

@@ -7,6 +7,7 @@ import onward
 from onward.errors import ArgumentError
 from onward.recipes import sequences
 from onward.recipes.sequences import Examples
+from tests.support.randomized import random_cases
 
 
 def examples(targets: np.ndarray) -> Examples:
@@ -62,6 +63,34 @@ def test_constant_feature_is_not_divided_by_zero() -> None:
     (standardized,) = sequences.standardized([x], *sequences.moments([x]))
     np.testing.assert_array_equal(standardized[:, 1], 0)
     np.testing.assert_allclose(standardized[:, 0].std(), 1, rtol=1e-6)
+
+
+def column(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Return n numbers of any unit and offset, or one number n times."""
+    size = 10.0 ** rng.integers(-20, 20)
+    if rng.random() < 0.4:
+        return np.full(n, rng.normal() * size)
+    return size * (rng.normal(size=n) + rng.choice([0.0, 1.0, -1e3]))
+
+
+@pytest.mark.parametrize("seed", range(random_cases(40)))
+def test_features_of_any_unit_do_not_lose_their_digits_in_the_folded_weights(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = np.column_stack([column(rng, 50) for _ in range(3)])
+    spread = np.array([0.0 if len(set(values)) == 1 else values.std() for values in x.T])
+    layer, exact = (onward.LSTM(3, 7, dtype=dtype, rng=seed) for dtype in ("float32", "float64"))
+    expected = exact((x - x.mean(axis=0)) * (spread > 0) / np.where(spread > 0, spread, 1))[0]
+    sequences.fold(onward.Sequential(layer), *sequences.moments([x], constant=np.inf))
+    np.testing.assert_allclose(layer(x)[0], expected, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("size", [1e-40, 1e35, 1e300])
+@pytest.mark.parametrize("regress", ["features", "targets"])
+def test_numbers_beyond_float32_are_errors_instead_of_a_model_of_nan(size: float, regress: str) -> None:
+    x, y = np.random.default_rng(0).normal(size=(20, 4, 2)), np.arange(20.0)[:, None]
+    x, y = (size * x, y) if regress == "features" else (x, size * y)
+    with pytest.raises(ArgumentError, match=f"{regress[:-1]} 0, counted from 0, has mean .*scale it"):
+        sequences.fit_sequences(Examples(list(x), y), None, None, rng=np.random.default_rng(0))
 
 
 def test_short_training_forgets_the_initial_weights() -> None:

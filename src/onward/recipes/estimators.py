@@ -70,14 +70,15 @@ class _SequenceEstimator(BaseEstimator):
     def _fit(self, items: list[AnyArray], targets: AnyArray, num_classes: int | None, weights: Any) -> None:
         """Train `model_` on sequences (T, F) and their classes (N,) or numbers (N, O)."""
         rng = np.random.default_rng(check_random_state(self.random_state).randint(1 << 31))
-        N, fraction = len(items), probability("validation_fraction", self.validation_fraction)
+        examples = sequences.Examples(items, targets, weights).counted()
+        N, fraction = len(examples.items), probability("validation_fraction", self.validation_fraction)
         held_out = max(1, int(fraction * N)) if fraction else 0
         if held_out >= N:
             raise ArgumentError(
                 f"validation_fraction={fraction} of n_samples={N} leaves no sequence to train on: add "
                 "sequences or lower validation_fraction"
             )
-        training, validation = sequences.split(sequences.Examples(items, targets, weights), held_out, rng)
+        training, validation = sequences.split(examples, held_out, rng)
         self.model_, self.history_ = sequences.fit_sequences(
             training,
             validation if held_out else None,

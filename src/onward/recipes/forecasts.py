@@ -32,14 +32,13 @@ from ..tables import inference, windows
 from ..tables.layout import IntArray, Selection, Sequences
 from ..tables.rows import Rows
 from ..train import AdamW, Batch, Data, History, OneCycleLR, fit, huber, quantile
-from .sequences import HIDDEN, LEARNING_RATE, MAX_NORM, average_decay, moments, recurrent_layers
+from .sequences import CONSTANT, HIDDEN, LEARNING_RATE, MAX_NORM, average_decay, moments, recurrent_layers
 
 HELD_OUT = 0.2  # of the steps of each series
 READ = 60_000  # windows read over all epochs
 MOST = 3000  # windows read in an epoch: neighbours differ by one step
 BATCH = 64
 LARGEST = 10.0  # deviations: training takes a target further from its level as this far away
-CONSTANT = 1e-6  # a window with a deviation below this share of its mean is constant
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # penalties in units of the mean eigenvalue
 MOST_FITTED = 20_000  # windows that determine the linear map
 LEVELS = {"series": ("last", "mean"), "table": ("table",)}  # what validation chooses from
@@ -237,7 +236,7 @@ def choose(training: Sequences, selection: Sequences, scale: str) -> tuple[Scali
     columns = inputs_of_targets(series)
     known = [values[~np.isnan(values).any(axis=1)] for values in series.targets]
     inputs_known = [item[np.isfinite(item).all(axis=1)] for item in series.items]
-    table = moments(inputs_known), moments(known)
+    table = moments(inputs_known), moments(known, "target")
     horizon = training.selection.horizon or 1
     found: list[tuple[float, Scaling, int]] = []
     for level in LEVELS[scale] if columns else LEVELS["table"]:

@@ -30,6 +30,8 @@ LABEL_SMOOTHING = 0.02
 DROPOUT, NOISE, OFFSET = 0.5, 0.3, 0.1  # for classifiers only, which otherwise memorize a small data set
 HELD_OUT = 5  # by default, one sequence in five is held out
 READ = 50_000  # sequences read over all epochs
+CONSTANT = 1e-6  # numbers with a deviation below this share of their mean are constant: float32 rounds them
+SMALLEST, LARGEST = 1e-30, 1e30  # what float32 and its products hold
 Moments: TypeAlias = tuple[Array, Array]  # the mean and standard deviation of each feature
 
 
@@ -42,6 +44,11 @@ class Examples(NamedTuple):
     items: list[NDArray[Any]]
     targets: Any
     weights: NDArray[Any] | None = None
+
+    def counted(self) -> Examples:
+        """Return the examples without those of weight 0, which count as if they did not exist."""
+        rows = np.flatnonzero(np.ones(len(self.items)) if self.weights is None else self.weights)
+        return self.take(rows) if len(rows) else self  # `fit` refuses weights that are all 0
 
     def take(self, rows: NDArray[np.int64]) -> Examples:
         """Return the examples with these numbers."""
@@ -112,8 +119,8 @@ def fit_sequences(
     the model takes raw sequences. `options` are those of `fit`. Raises ArgumentError and the errors of `fit`.
     """
     is_regressor = num_classes is None
-    x_moments = moments(training.items)
-    y_moments = moments(_rows(training.targets)) if is_regressor else None
+    x_moments = moments(training.items, constant=np.inf)  # whose weights become 0
+    y_moments = moments(_rows(training.targets), "target") if is_regressor else None
     layers = recurrent_layers(len(x_moments[0]), cell, hidden_size, num_layers, bidirectional, rng)
     if not isinstance(training.targets, list):
         layers.append(Last())
@@ -173,13 +180,14 @@ def fit_table(
     `fit_sequences` describes the training and its options. Raises ArgumentError and the errors of `fit`.
     """
     sequences = sequences.with_class_names()
-    N = len(sequences.items)
+    examples = _examples(sequences).counted()
+    N = len(examples.items)
     if N < HELD_OUT:
         raise ArgumentError(
             f"the table has {N} sequence{'s' * (N != 1)}, expected at least {HELD_OUT}: add some, because "
             f"one in {HELD_OUT} is held out"
         )
-    rng, examples = np.random.default_rng(seed), _examples(sequences)
+    rng = np.random.default_rng(seed)
     sequences.check_finite()
     training, validation = split(examples, max(1, int(hold_out * N)), rng)
     is_class = sequences.labels is not None or sequences.step_labels is not None
@@ -339,11 +347,23 @@ def _rows(targets: Any) -> list[NDArray[Any]]:
 
 
 @np.errstate(all="ignore")  # `fit` finds and reports values that are not finite
-def moments(items: list[NDArray[Any]]) -> Moments:
-    """Compute the mean and standard deviation, or 1 if that is 0, of each feature over all steps."""
+def moments(items: list[NDArray[Any]], name: str = "feature", constant: float = 1.0) -> Moments:
+    """Compute the mean and standard deviation of each feature over all steps.
+
+    The deviation of a feature that is almost constant is replaced by `constant`. Raises ArgumentError, which
+    calls a feature `name`, for numbers that float32 cannot hold, or hardly.
+    """
     steps = np.vstack(items).astype(np.float64)
-    deviation = steps.std(axis=0)
-    return steps.mean(axis=0), np.where(deviation > 0, deviation, 1)
+    mean, deviation = steps.mean(axis=0), steps.std(axis=0)
+    is_constant = deviation <= CONSTANT * np.abs(mean)
+    fits = is_constant | (deviation >= SMALLEST) & (deviation <= LARGEST)
+    fits &= np.abs(mean) <= LARGEST
+    for k in np.flatnonzero(~fits & np.isfinite(steps).all(axis=0)).tolist():
+        raise ArgumentError(
+            f"{name} {k}, counted from 0, has mean {mean[k]:.3g} and standard deviation {deviation[k]:.3g}; "
+            f"expected a deviation from {SMALLEST:g} to {LARGEST:g}, and a mean of at most that: scale it"
+        )
+    return mean, np.where(is_constant, constant, deviation)
 
 
 @np.errstate(all="ignore")  # as above
