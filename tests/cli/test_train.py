@@ -326,6 +326,7 @@ def test_mistakes_are_one_error_message() -> None:
     np.savez("table.npz", **table())
     np.savez("few.npz", x=np.ones((3, 2)), y=[1])
     np.savez("odd.npz", x=np.ones((3, 2)), targets=np.ones((2, 2, 2)))
+    np.savez("same.npz", x=np.ones((9, 4, 2)), y=["a"] * 9)
     Path("other.txt").write_text(PLAY + "é")
     invoke("train", "text", "play.txt", *SMALL, "--epochs", "1", expect=0)
     for arguments, code, expected in (
@@ -337,6 +338,7 @@ def test_mistakes_are_one_error_message() -> None:
         (("train", "table", "play.txt"), 2, ".npz, .csv"),
         (("train", "table", "table.npz"), 1, "neither classes"),
         (("train", "table", "few.npz"), 1, "1 sequence, expected at least 5"),
+        (("train", "table", "same.npz"), 1, "one class, 'a', expected at least two"),
         (("train", "table", "odd.npz"), 1, "y has shape (2, 2, 2) and dtype float64"),
         (("sample", "vowels"), 1, "is not a text model"),
         (("sample", "nothing"), 2, "neither a file nor a bundled model"),

@@ -149,6 +149,26 @@ def test_classes_may_be_strings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "classes", [["01", "1", "02"], ["7", "007"], ["2", "9223372036854775813"], ["0", "-1"]]
+)
+def test_classes_with_leading_zeros_or_many_digits_keep_their_names(
+    tmp_path: Path, classes: list[str]
+) -> None:
+    labels = [classes[n % len(classes)] for n in range(4)]
+    table = "sequence,a,label\n" + "\n".join(f"{n},1,{label}" for n, label in enumerate(labels))
+    (tmp_path / "x.csv").write_text(table)
+    for path in (tmp_path / "x.csv", saved(tmp_path / "x.npz", x=N_T_F, y=labels)):
+        found = data.read(path).with_class_names()
+        assert found.labels is not None and found.classes == tuple(sorted(classes))
+        assert [found.classes[number] for number in found.labels] == labels
+
+
+def test_integers_beyond_int64_are_classes(tmp_path: Path) -> None:
+    found = data.read(saved(tmp_path / "x.npz", x=N_T_F, y=np.uint64([5, 2**63 + 5, 5, 7])))
+    assert found.classes == ("5", "7", "9223372036854775813")
+
+
+@pytest.mark.parametrize(
     ("step_shape", "words"),
     [(None, "(N, T, F)"), ((3,), "(N, T, F)"), ((), "(N, T) for N sequences of token ids")],
 )
@@ -173,6 +193,9 @@ def test_a_wrong_number_of_axes_quotes_the_shape(tmp_path: Path, step_shape: Any
         {"x": X, "y": [1, 2]},
         {"x": X, "y": [[[0.5]]]},
         {"x": X, "y": [1], "targets": [[1.0]]},
+        {"x": X + 1j},
+        {"x": X.astype("M8[s]")},
+        {"x": X.astype(str)},
     ],
 )
 def test_arrays_that_do_not_fit_each_other_are_rejected(tmp_path: Path, arrays: dict[str, object]) -> None:

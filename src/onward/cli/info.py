@@ -52,7 +52,8 @@ def _show(report: Report) -> Printed:
             f"{name} {', '.join(map(quote, value if isinstance(value, list) else [str(value)]))}"
             for name, value in entries.items()
         )
-        yield f"Trained on a table: {'; '.join(shown)}."
+        if entries:
+            yield f"Trained on a table: {'; '.join(shown)}."
     if report["carries"]:
         pairs = ", ".join(f"{name} from {output}" for name, output in report["carries"].items())
         yield f"A stream feeds states back: {pairs}."

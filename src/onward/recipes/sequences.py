@@ -192,6 +192,9 @@ def fit_table(
     training, validation = split(examples, max(1, int(hold_out * N)), rng)
     is_class = sequences.labels is not None or sequences.step_labels is not None
     num_classes = len(sequences.classes) if is_class else None
+    if num_classes == 1:
+        only = sequences.classes[0]
+        raise ArgumentError(f"the table has one class, {only!r}, expected at least two: add others")
     model, history = fit_sequences(training, validation, num_classes, rng=rng, **options)
     return (
         model,

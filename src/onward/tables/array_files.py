@@ -82,6 +82,10 @@ def _sequences(
         if step_rank == 0:
             expected = "(N, T) for N sequences of token ids, or (T,) for one sequence"
         raise FileError(f"{origin}, but must be {expected}; no axis may be empty")
+    if x.dtype.kind not in "biuf":
+        raise FileError(
+            f"{origin} and dtype {x.dtype}, but must hold booleans, integers or floats: convert it"
+        )
     single = not batched and lengths is None
     x = np.moveaxis(x, time + batched, 1 if batched else 0)
     if lengths is None:
@@ -133,8 +137,8 @@ class _Targets(NamedTuple):
         shape = (N,) if task == "classify" else self.layout.shape
         if not self._are_classes() or self.y.shape != shape:
             raise self._error(N, task)
-        labels = (self.y if self.y.dtype.kind == "U" else self.y.astype(np.int64)).reshape(-1)
-        numbers, classes = number_classes(f"{self.name}: y", list(map(str, labels.tolist())), found.classes)
+        labels = [y if isinstance(y, str) else str(int(y)) for y in self.y.reshape(-1).tolist()]
+        numbers, classes = number_classes(f"{self.name}: y", labels, found.classes)
         if task == "classify":
             return replace(found, labels=numbers, classes=classes)
         return replace(found, step_labels=self.layout.split(numbers.reshape(shape)), classes=classes)

@@ -259,8 +259,8 @@ def number_classes(
     """Return the number of each label, and the class names.
 
     Labels are looked up among the known classes; others, such as blank ones, become UNKNOWN. Without known
-    classes, integer labels are class numbers, and other labels are numbered in alphabetical order; a blank
-    label is then a FileError.
+    classes, integer labels are class numbers, and other labels, such as 007, are numbered in alphabetical
+    order; a blank label is then a FileError.
 
     >>> number_classes("x.csv", ["cat", "ant", "cat"], known=())
     (array([1, 0, 1]), ('ant', 'cat'))
@@ -272,9 +272,14 @@ def number_classes(
         raise FileError(f"{name}: a label is blank: every sequence to train on needs one")
     if known:
         classes = tuple(known)
-    elif all(label.isascii() and label.isdecimal() and len(label) < 19 for label in found):
+    elif all(map(_is_class_number, found)):
         return np.array([int(label) for label in labels], np.int64), ()
     else:
         classes = tuple(sorted(found))
     numbers = {label: number for number, label in enumerate(classes)}
     return np.array([numbers.get(label, UNKNOWN) for label in labels], np.int64), classes
+
+
+def _is_class_number(label: str) -> bool:
+    """Whether a label is an integer as Python writes it, of at most 18 digits."""
+    return label.isascii() and label.isdecimal() and len(label) < 19 and label == str(int(label))
