@@ -152,6 +152,8 @@ def test_a_file_larger_than_memory_is_scored_in_pieces(tmp_path: Path) -> None:
         (None, "does not exist"),
         (b"PAR1 but nothing else PAR1", "cannot be read as Parquet"),
         (pa.table({"x": pa.array([], STEPS)}), "has no rows"),
+        (pa.table([pa.array([], STEPS)] * 2, names=["x", "x"]), "has no rows"),
+        (pa.table([pa.array([[[0.0] * 3]], STEPS)] * 2, names=["x", "x"]), "has several columns 'x'"),
     ],
 )
 def test_sources_that_are_not_parquet_are_errors(
@@ -164,6 +166,12 @@ def test_sources_that_are_not_parquet_are_errors(
         source.write_bytes(content)
     result = run_command("run", model, source, "--out", tmp_path / "out.parquet")
     assert result.exit_code == 1 and words in result.output and source.name in result.output
+
+
+def test_a_column_named_twice_is_kept_once(files: tuple[Path, pa.Table], model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    assert run_command("run", model, files[0], "--out", out, "--columns", "id,id").exit_code == 0
+    assert pq.read_table(out).column_names == ["id", "y"]
 
 
 def test_wrong_usage_is_explained(files: tuple[Path, pa.Table], model: Path, tmp_path: Path) -> None:

@@ -337,6 +337,12 @@ def test_divergence_is_reported() -> None:
         ({"average": 2}, ArgumentError, "average=2"),
         ({"max_norm": -1}, ArgumentError, "max_norm=-1"),
         ({"resume": True}, ArgumentError, "needs a checkpoint"),
+        ({"resume": "yes"}, ArgumentError, "resume='yes'"),
+        (
+            {"data": [train.Batch(np.ones((4, 2, 3)), [0, 1], weights=np.ones(3))]},
+            ShapeError,
+            r"weights of a batch have shape \(3,\); expected \(2,\)",
+        ),
         ({"validation": ([], [])}, ArgumentError, "empty"),
     ],
 )

@@ -94,7 +94,10 @@ def prepare(
             )
     scorer.check_columns([*schema.names, ROW_NUMBER])
     needed = {*columns, *scorer.columns}
-    return groups, list(columns), [name for name in schema.names if name in needed]
+    for name in schema.names:
+        if name in needed and schema.names.count(name) > 1:
+            raise FileError(f"{source} has several columns {name!r}: rename all but one")
+    return groups, list(dict.fromkeys(columns)), [name for name in schema.names if name in needed]
 
 
 def _files(filesystem: fs.FileSystem, path: str) -> list[str]:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.arrays import Array
-from ..core.checks import Rng, generator, instance, integer, non_negative, probability
-from ..errors import ArgumentError, NotFiniteError
+from ..core.checks import Rng, flag, generator, instance, integer, non_negative, probability
+from ..errors import ArgumentError, NotFiniteError, ShapeError
 from ..layers.activation import dropout_mask
 from ..layers.base_model import BaseModel, call
 from ..layers.sequential import consecutive_layers
@@ -87,7 +87,7 @@ def fit(
         model, data, validation, loss, optimizer, schedule, epochs, patience, max_norm, max_value, average,
         recurrent_dropout, checkpoint, checkpoint_every,
     )  # fmt: skip
-    run = training.begin(rng, resume)
+    run = training.begin(rng, flag("resume", resume))
     try:
         with reporter(training.total, progress) as report:
             training.run(run, report)
@@ -351,10 +351,16 @@ def valid_rows(model: BaseModel, batch: Batch, y: Array) -> NDArray[np.bool_]:
 
 
 def row_weights(model: BaseModel, batch: Batch, mask: NDArray[np.bool_]) -> NDArray[np.float64] | None:
-    """Return the weight of each row of a mask, (T, B) or (B,), from those of the sequences."""
+    """Return the weight of each row of a mask, (T, B) or (B,), from those of the sequences.
+
+    Raises ShapeError.
+    """
     if batch.weights is None:
         return None
     weights = np.asarray(batch.weights, np.float64)
+    sequences = len(mask) if model.batch_first else mask.shape[-1]
+    if weights.shape not in ((sequences,), mask.shape):
+        raise ShapeError(f"the weights of a batch have shape {weights.shape}; expected {(sequences,)}")
     if weights.ndim < mask.ndim and model.batch_first:
         weights = weights[:, None]
     return np.broadcast_to(weights, mask.shape)
