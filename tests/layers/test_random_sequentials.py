@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.random_sequentials import sequential, shape
+from support.randomized import random_cases
 
 import onward
 from onward.errors import OnwardError
 from onward.layers.sequential import CALLS
-from tests.support.random_sequentials import sequential, shape
-from tests.support.randomized import random_cases
 
 
 def layer_by_layer(model: onward.Sequential, x: Any) -> Any:

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from support.randomized import random_cases
 
 import onward
 from onward.errors import ArgumentError
 from onward.recipes import sequences
 from onward.recipes.sequences import Examples
-from tests.support.randomized import random_cases
 
 
 def examples(targets: np.ndarray) -> Examples:

@@ -162,6 +162,19 @@ def test_outputs_are_matched_by_name() -> None:
         onward.verify(model, {"x": x}, {"a": x[:4]})
 
 
+@pytest.mark.parametrize("expected", [[], {}, lambda x: {}], ids=str)
+def test_a_comparison_of_no_outputs_does_not_pass(expected: Any) -> None:
+    with pytest.raises(errors.ArgumentError, match="expected outputs none; the model returns output 0"):
+        onward.verify(onward.Linear(3, 2), [normal(5, 3)], expected)
+
+
+def test_an_array_is_not_a_list_of_its_rows() -> None:
+    model, x = onward.Linear(3, 2), normal(1, 3)
+    for inputs, expected in ((x, [model(x)]), ([x], model(x))):
+        with pytest.raises(errors.ArgumentError, match=r"pass \[x\], \[y\]"):
+            onward.verify(model, inputs, expected)
+
+
 def test_two_files_of_one_model_are_compared(tmp_path: Path) -> None:
     a, b, x = (tmp_path / name for name in ("a.safetensors", "b.safetensors", "x.npz"))
     for path in (a, b):

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.random_trainings import Training, training
+from support.randomized import random_cases
 
 from onward import train
-from tests.support.random_trainings import Training, training
-from tests.support.randomized import random_cases
 
 
 class Stopping(train.Data):

@@ -109,7 +109,7 @@ def verify(
     the expected one by at most `tolerance` times the largest expected magnitude. While it runs, the function
     changes the number of threads and the instruction set of the process.
 
-    Raises ArgumentError if names do not match, and ShapeError for outputs of other shapes.
+    Raises ArgumentError if no output or an unknown one is expected, and ShapeError for other shapes.
 
     Examples
     --------
@@ -120,6 +120,8 @@ def verify(
     >>> bool(result), result.outputs[0].largest, result.same_bits["threads"]
     (True, 0.0, True)
     """
+    if isinstance(inputs, np.ndarray) or isinstance(expected, np.ndarray):
+        raise ArgumentError("inputs and expected must be lists or dicts of arrays: pass [x], [y]")
     run = _Run(model, inputs)
     actual = run()
     wanted: Mapping[str, ArrayLike]
@@ -134,8 +136,8 @@ def verify(
         raise ArgumentError(f"{len(expected)} outputs are expected, but the model returns {len(actual)}")
     else:
         wanted = dict(zip(actual, expected, strict=False))
-    if unknown := wanted.keys() - actual.keys():
-        names = ", ".join(sorted(unknown))
+    if (unknown := wanted.keys() - actual.keys()) or not wanted:
+        names = ", ".join(sorted(unknown)) or "none"
         raise ArgumentError(f"expected outputs {names}; the model returns {', '.join(actual)}")
     outputs = [_difference(name, actual[name], np.asarray(array)) for name, array in wanted.items()]
     result = Verification(
@@ -185,10 +187,8 @@ def _names(model: Any, attribute: str) -> list[str]:
 
 def _arrays(results: Any) -> Iterator[NDArray[Any]]:
     """Yield the arrays of nested results in order."""
-    if isinstance(results, Mapping):
-        results = list(results.values())
-    if isinstance(results, list | tuple):
-        for result in results:
+    if isinstance(results, Mapping | list | tuple):
+        for result in results.values() if isinstance(results, Mapping) else results:
             yield from _arrays(result)
     else:
         yield np.asarray(results)
