@@ -19,6 +19,7 @@ class Block(nn.Module):
         self.norm, self.batch_norm = nn.LayerNorm(channels), nn.BatchNorm1d(channels)
         self.rnn = (nn.GRU if kernel % 2 else nn.LSTM)(channels, channels, batch_first=True)
         self.scale = nn.Parameter(torch.randn(channels, 1))
+        self.table = nn.Parameter(torch.randn(channels, 200))
 
     def forward(self, x: Any) -> Any:
         match self.kind:
@@ -61,6 +62,8 @@ class Block(nn.Module):
                 return F.pad(x[..., 1:] - x[..., :-1], (1, 0))
             case "broadcast":
                 return x * self.scale.expand(-1, x.shape[-1]) + torch.ones_like(x[:, :1])
+            case "positions":
+                return x + self.table[:, : x.shape[-1]]
             case "stacked":
                 parts = self.wide(x).view(x.shape[0], 2, x.shape[1], -1)
                 return torch.sigmoid(parts[:, 0]) * (parts * x.unsqueeze(1)).flatten(0, 1)[::2]
@@ -76,7 +79,7 @@ class Block(nn.Module):
 KINDS = (
     *("causal", "chomp", "centred", "valid", "valid, cut to its length", "gated", "layer norm", "batch norm"),
     *("softmax", "recurrent", "running sum", "running mean", "running maximum", "shift", "difference"),
-    *("broadcast", "stacked", "heads", "mean of the sequence"),
+    *("broadcast", "positions", "stacked", "heads", "mean of the sequence"),
 )
 
 

@@ -8,6 +8,7 @@ from support.randomized import random_cases
 from support.sequence_graphs import normal
 
 import onward
+from onward.errors import ArgumentError
 from onward.graph import Graph, Input, Model
 
 F, FLOAT = 4, np.dtype(np.float32)
@@ -22,12 +23,12 @@ class Positional:
         x = self.graph.add_input("x", FLOAT, axes)
         size = self.graph.add("Gather", self.graph.add("Shape", x), self.integers(self.time))
         start, step = rng.integers(0, 3, 2).tolist()
-        end = self.graph.add(
+        self.start, self.step = start, step + 1
+        self.end = self.graph.add(
             "Add", self.graph.add("Mul", size, self.integers(step + 1)), self.integers(start)
         )
-        positions = self.graph.add("Range", self.integers(start), end, self.integers(step + 1))
         for _ in range(rng.integers(1, 4)):
-            x = self.joined(x, positions)
+            x = self.joined(x)
         if rng.integers(2):
             cell = onward.GRU(F, 3, rng=1)
             x = self.graph.add("Transpose", x, perm=[1, 0, 2]) if self.time else x
@@ -38,9 +39,9 @@ class Positional:
     def integers(self, numbers: Any) -> str:
         return self.graph.add_constant(np.array(numbers, np.int64))
 
-    def joined(self, x: str, positions: str) -> str:
+    def joined(self, x: str) -> str:
         """Return x joined with an encoding of the positions that broadcasts to it."""
-        add, encoding = self.graph.add, self.encoding(positions)
+        add, encoding = self.graph.add, self.encoding()
         kind = self.rng.integers(4)
         if kind == 0:
             return add("Where", add("Less", encoding, x), x, encoding)
@@ -49,11 +50,24 @@ class Positional:
         pair = [x, encoding]
         return add(("Add", "Mul", "Sub")[self.rng.integers(3)], *(pair if kind == 2 else pair[::-1]))
 
-    def encoding(self, positions: str) -> str:
+    def first_entries(self, axes: list[int]) -> str:
+        """Return the first entries of a table in any order of its axes, with size 1 on the given ones."""
+        shape, order = np.insert([100, F], axes, 1), self.rng.permutation(2 + len(axes))
+        table = self.graph.add_constant(normal(self.rng, *shape).transpose(order))
+        limits = self.integers([self.start]), self.graph.add("Reshape", self.end, self.integers([1]))
+        axis = self.integers(np.flatnonzero(shape[order] == 100))
+        part = self.graph.add("Slice", table, *limits, axis, self.integers([self.step]))
+        return self.graph.add("Transpose", part, perm=np.argsort(order).tolist())
+
+    def encoding(self) -> str:
         """Return numbers of the shape (T, F) or (1, T, F), or (T, 1, F) if time is first."""
         add, rng = self.graph.add, self.rng
         axes = ([0] if rng.integers(2) else []) if self.time else [1]
-        if rng.integers(2):
+        kind = rng.integers(3)
+        if kind == 0:
+            return self.first_entries(axes)
+        positions = add("Range", self.integers(self.start), self.end, self.integers(self.step))
+        if kind == 1:
             positions = add("Unsqueeze", positions, self.integers(axes)) if axes else positions
             return add("Gather", self.graph.add_constant(normal(rng, 100, F)), positions)
         axes = [*axes, -1 if rng.integers(2) else 1 + len(axes)]
@@ -82,6 +96,26 @@ def test_random_graphs_that_read_positions_run_the_rows_of_pools_together() -> N
             y = pool.step(ids[rows], x[rows, done[rows]])
             np.testing.assert_array_equal(y, whole[rows, done[rows]], err_msg=str(seed))
             done[rows] += 1
+
+
+def test_a_row_at_the_end_of_a_table_of_positions_raises_and_the_others_continue() -> None:
+    graph, rng = Graph(), np.random.default_rng(0)
+    x = graph.add_input("x", FLOAT, ("batch", "time", F))
+    size = graph.add("Shape", x, start=1, end=2)
+    zero, one = (graph.add_constant(np.array([n])) for n in range(2))
+    table = graph.add("Slice", graph.add_constant(normal(rng, 1, 5, F)), zero, size, one)
+    graph.outputs = (graph.add("Add", x, table),)
+    model, values = Model(graph), normal(rng, 2, 5, F)
+    pool, whole = model.pool(2, time_axis=1), model(values)
+    ids = pool.open(2)
+    for t in range(5):
+        np.testing.assert_array_equal(pool.step(ids[:1], values[:1, t]), whole[:1, t])
+    pool.step(ids[1:], values[1:, 0])
+    with pytest.raises(ArgumentError, match="index 5 is out of range for an axis of size 5"):
+        pool.step(ids, values[:, 1])
+    np.testing.assert_array_equal(pool.step(ids[1:], values[1:, 1]), whole[1:, 1])
+    pool.reset(ids[:1])
+    np.testing.assert_array_equal(pool.step(ids, values[[0, 1], [0, 2]]), whole[[0, 1], [0, 2]])
 
 
 @pytest.mark.parametrize("operation", ["Reshape", "Expand"])

@@ -407,11 +407,15 @@ def composing(
     applies: Callable[[Sequence[Operand]], bool] = lambda inputs: True,
     *,
     widens: bool = False,
+    over_time: bool = False,
 ) -> Callable[[Formula], Formula]:
-    """Define the nodes that compute an operation, for the inputs to which that `applies`."""
+    """Define the nodes that compute an operation, for the inputs to which that `applies`.
+
+    If `over_time`, they do so in graphs over time alone.
+    """
 
     def register(body: Formula) -> Formula:
-        @operation.expanding
+        @(operation.expanding_over_time if over_time else operation.expanding)
         def _(node: Node, inputs: Sequence[Operand | None]) -> Expansion | None:
             values = {name: x for name, x in zip(node.inputs, inputs, strict=True) if x is not None}
             if any(dtype_of(x).hasobject for x in values.values()):  # not known yet

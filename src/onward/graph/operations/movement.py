@@ -16,7 +16,7 @@ from ..size import are_same, is_symbolic
 from ..sized import broadcast_shape, dtype_of
 from .arguments import NEGATIVE, as_axes, as_axis, as_integers
 from .creation import counted
-from .expressions import composed, where
+from .expressions import composed, composing, where
 from .registry import (
     Inputs,
     along_axis,
@@ -350,6 +350,28 @@ def _without_end(time: Any, node: Node, x: str, stop: Any, size: Any) -> str:
     if other is None:
         time.refuse(node, "the last step that it takes depends on the length of the sequence")
     return str(time.as_long_as(x, time.without_last(node, other, longer) if longer else other))
+
+
+def _reads_table(inputs: Sequence[Operand]) -> bool:
+    """Whether a Slice takes entries from the start of a constant, as many as the sequence has steps."""
+    if not all(isinstance(x, np.ndarray) for x in inputs):
+        return False
+    open_parts = [part for part in _listed_parts(*inputs).values() if is_symbolic(part)]
+    fixed = [not is_symbolic([start, step]) and start >= 0 < step for start, _, step in open_parts]
+    return bool(fixed) and all(fixed)
+
+
+@composing(slice_axes, _reads_table, over_time=True)
+def _(table: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> Any:
+    """Look the entries up: a long sequence, which stands for all lengths, is longer than any table."""
+    numbers = [part and part.known for part in (starts, ends, axes, steps)]
+    for place, (axis, (start, end, step)) in enumerate(_listed_parts(table, *numbers).items()):
+        if is_symbolic([end]):
+            places = table.t.constant_of(start, np.int64).apply("Range", ends.apply("Gather", place), step)
+            table = table.apply("Gather", places, axis=axis)
+        else:
+            table = table.apply("Slice", [start], [end], [axis], [step])
+    return table
 
 
 @concat.over_time

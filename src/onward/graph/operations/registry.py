@@ -102,9 +102,10 @@ class Operation:
     pure is never folded. If `takes_sizes`, `compute` accepts arrays of symbolic sizes. If it `moves`, the
     outputs may be views of the first input. `attributes` are the names of attributes that `compute` takes as
     keywords (**). `combines` may also be registered later, as the steps in the core (`lowering`, `steps`),
-    the rule over time (`over_time`), how many elements each output is computed from (`reading`, by default
-    one) and the memory of temporary arrays (`allocating`) are. If it `is_elementwise`, the views of its steps
-    tell the shape of its only output, which has the dtype of the first input unless it is a predicate.
+    the rule over time (`over_time`), the expansion in graphs over time alone (`expanding_over_time`), how
+    many elements each output is computed from (`reading`, by default one) and the memory of temporary arrays
+    (`allocating`) are. If it `is_elementwise`, the views of its steps tell the shape of its only output,
+    which has the dtype of the first input unless it is a predicate.
     """
 
     def __init__(
@@ -133,6 +134,7 @@ class Operation:
         self.checks_indices = False  # whether the second input is indices that may be out of range
         self.expand: Expand | None = None
         self.write: Write | None = self._write if is_elementwise else None
+        self.expand_steps: Expand | None = None
         self.infer: Infer | None = None
         self.combines = combines  # None: the axes are not known
         self.stream: StreamRule | None = None
@@ -153,6 +155,7 @@ class Operation:
 
     lowering, combining, over_time = map(_Registration, ("lower", "combines", "stream"))
     expanding, inferring = map(_Registration, ("expand", "infer"))
+    expanding_over_time = _Registration("expand_steps")
     reading, ranking, allocating = map(_Registration, ("reads", "ranked", "temporaries"))
 
     def steps(
@@ -190,7 +193,8 @@ class Operation:
     @property
     def expand_over_time(self) -> Expand | None:
         """The expansion of a node in a graph over time; None if the node has rules over time itself."""
-        return None if self.is_composed and (self.stream or self.combines) else self.expand
+        has_rules = self.is_composed and (self.stream or self.combines)
+        return self.expand_steps or (None if has_rules else self.expand)
 
     def folds(self, inputs: Sequence[Operand | None]) -> bool:
         """Whether the outputs are the same in every call: for arrays, if the operation is pure."""

@@ -12,6 +12,7 @@ from ..graph import Graph, Input
 from ..inference import Values, flattened, outputs_of
 from ..node import Node, Signature, with_size
 from ..operations import OPERATIONS
+from ..operations.arguments import as_axis
 from ..operations.registry import elementwise
 from ..polynomial import evaluated
 from ..size import Axes, Size, are_same
@@ -134,7 +135,7 @@ class _RowBuilder(Follower):
         return name
 
     def _add_leading(self, node: Node) -> None:
-        """Add a node some of whose inputs are leading values: it broadcasts, joins or looks them up."""
+        """Add a node that moves, broadcasts, joins or looks up leading values."""
         operation, output, leads = OPERATIONS[node.operation], node.outputs[0], True
         inputs = [self._leading.get(name, name) for name in node.inputs]
         if node.operation == "Unsqueeze":
@@ -145,11 +146,25 @@ class _RowBuilder(Follower):
             node = node.with_attributes({**node.attributes, "axis": axis + (axis >= 0)})
         elif operation.combines is elementwise and not operation.moves:
             inputs, leads = self._aligned(node)
-        elif node.operation != "Gather" or node.attributes.get("axis", 0) or inputs[0] != node.inputs[0]:
+        elif node.operation == "Transpose":
+            perm = node.attributes.get("perm") or range(len(self._whole[inputs[0]].shape) - 1)[::-1]
+            node = node.with_attributes({"perm": [0, *(axis + 1 for axis in perm)]})
+        elif node.operation == "Gather" and inputs[0] == node.inputs[0]:
+            self._leading[output] = self._looked_up(node.with_inputs(*inputs))
+            return
+        else:
             self.refuse(node, f"{self.name} have positions of their own")
         if leads:
             self._leading[output] = output = f"{output}/leading"
         self._append(node.with_inputs(*inputs).with_outputs(output))
+
+    def _looked_up(self, node: Node) -> str:
+        """Add a node that reads entries of a table at leading places; return them as a leading value."""
+        found, rank = f"{node.outputs[0]}/found", len(self._whole[node.inputs[0]].shape)
+        self._append(node.with_outputs(found))
+        axis = as_axis(node.attributes.get("axis", 0), rank)
+        others = (place for place in range(len(self._whole[found].shape)) if place != axis)
+        return self._added("Transpose", found, perm=[axis, *others]) if axis else found
 
     def _aligned(self, node: Node) -> tuple[list[str], bool]:
         """Return the inputs of a node that broadcasts, and whether its output is a leading value."""
