@@ -19,6 +19,7 @@ class Block(nn.Module):
         self.norm, self.batch_norm = nn.LayerNorm(channels), nn.BatchNorm1d(channels)
         self.rnn = (nn.GRU if kernel % 2 else nn.LSTM)(channels, channels, batch_first=True)
         self.scale = nn.Parameter(torch.randn(channels, 1))
+        self.taps = nn.Parameter(torch.randn(5))
         self.table = nn.Parameter(torch.randn(channels, 200))
 
     def forward(self, x: Any) -> Any:
@@ -62,6 +63,9 @@ class Block(nn.Module):
                 return F.pad(x[..., 1:] - x[..., :-1], (1, 0))
             case "broadcast":
                 return x * self.scale.expand(-1, x.shape[-1]) + torch.ones_like(x[:, :1])
+            case "windows":
+                y = F.pad(x, (self.kernel, 0)).unfold(-1, self.kernel + 1, 1)
+                return x + y @ self.taps[: self.kernel + 1]
             case "positions":
                 return x + self.table[:, : x.shape[-1]]
             case "stacked":
@@ -79,7 +83,7 @@ class Block(nn.Module):
 KINDS = (
     *("causal", "chomp", "centred", "valid", "valid, cut to its length", "gated", "layer norm", "batch norm"),
     *("softmax", "recurrent", "running sum", "running mean", "running maximum", "shift", "difference"),
-    *("broadcast", "positions", "stacked", "heads", "mean of the sequence"),
+    *("broadcast", "windows", "positions", "stacked", "heads", "mean of the sequence"),
 )
 
 

@@ -133,6 +133,30 @@ class RandomGraph:
         self.add("CumSum", self.integers(2))
         self.add("Div", places)
 
+    def windows(self) -> None:
+        """Weigh the steps of windows at computed places, which may overlap or be reversed."""
+        taps, step = self.pick(1, 2, 3), self.pick(1, 2, -1)
+        hop = self.pick(1, 1, 2, 3) if self.stride == 1 else 1
+        self.stride *= hop
+        add, places = self.graph.add, np.arange(taps) * step
+        places += self.pick(0, 0, 2) - places.min()
+        left = self.pick(0, 0, 2 * hop)
+        self.add("Pad", self.integers(0, 0, places.max() + left, 0, 0, self.pick(0, 1)))
+        length = add("Slice", add("Shape", self.value), *map(self.integers, (2, 3)))
+        end = add("Sub", length, self.integers(places.max() + left))
+        if self.pick(0, 1):
+            starts = add("Range", self.integers(0), end, self.integers(hop))
+        else:
+            count = add("Div", add("Add", end, self.integers(hop - 1)), self.integers(hop))
+            starts = add("Mul", add("Range", self.integers(0), count, self.integers(1)), self.integers(hop))
+        axis, dtype = self.pick(0, 1), np.dtype(self.pick(np.int32, np.int64))
+        starts = add("Cast", add("Unsqueeze", starts, self.integers(axis)), to=dtype)
+        taps_of = self.graph.add_constant(places.astype(dtype).reshape((-1, 1) if axis == 0 else (1, -1)))
+        self.add("Gather", add("Add", *self.pick((starts, taps_of), (taps_of, starts))), axis=2)
+        if axis == 0:
+            self.add("Transpose", perm=[0, 1, 3, 2])
+        self.add("MatMul", self.constant(taps))
+
     def check(self) -> None:
         """Refuse sequences of few steps, as recordings do where an operator takes longer ones."""
         steps = self.graph.add("Gather", self.graph.add("Shape", self.value), self.integers(2))
@@ -188,6 +212,7 @@ class RandomGraph:
                 self.residual,
                 self.recurrent,
                 self.upsample,
+                self.windows,
             ),
         ]
         for _ in range(length):

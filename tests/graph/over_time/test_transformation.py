@@ -128,6 +128,32 @@ def test_an_operation_that_needs_the_whole_sequence_is_named_with_the_reason(
         over_steps(*operations).stream(time_axis=1)
 
 
+def at_places(first: int, step: int, *taps: int) -> Model:
+    """Return the windows of x (batch, time) whose first places a Range counts, backwards if step < 0."""
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("batch", "time"))
+    length, zero = graph.add("Shape", x, start=1, end=2), graph.add_constant(np.array([0]))
+    limits = [zero, graph.add("Sub", length, graph.add_constant(np.array([max(taps)])))]
+    starts = graph.add("Range", *limits[:: 1 if step > 0 else -1], graph.add_constant(np.array([step])))
+    starts = graph.add("Unsqueeze", starts, graph.add_constant(np.array([1])))
+    places = graph.add("Add", starts, graph.add_constant(np.array([tap + first for tap in taps])))
+    graph.outputs = (graph.add("Gather", x, places, axis=1),)
+    return Model(graph)
+
+
+@pytest.mark.parametrize(
+    ("first", "step", "taps"),
+    [(-1, 1, (0, 1)), (0, -1, (0, 1)), (0, 1, (0, 1, 3))],
+    ids=["from the end", "backwards", "at several distances"],
+)
+def test_windows_that_are_not_those_of_a_convolution_are_refused(
+    first: int, step: int, taps: tuple[int, ...]
+) -> None:
+    at_places(0, 2, 0, 1).stream(time_axis=1)
+    with pytest.raises(errors.ArgumentError, match="Gather"):
+        at_places(first, step, *taps).stream(time_axis=1)
+
+
 def assert_blocks_equal_the_whole(model: Model, x: Any, axis: int) -> None:
     """Stream x without its batch axis in random blocks of axis 1; the output has its steps on `axis`."""
     rng, whole = np.random.default_rng(0), model(x)

@@ -96,9 +96,11 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[Any, ...]]) -> 
     return [b.cast(y, start.dtype.name)] if start.dtype.name in DTYPES else None
 
 
-@arange.over_time
+@arange.by_place
 def _(time: Any, node: Node) -> bool:
     """Carry the number of steps so far, if there is an element for each step of a value."""
+    if isinstance(time.value(node.outputs[0]), np.ndarray):
+        return False
     start, _, delta = (time.known(name) for name in node.inputs)
     value, longer = time.of_length(time.shape(node.outputs[0])[0])
     if value is None or longer or start is None or delta is None or start.dtype.name in WIDENED:

@@ -1,10 +1,12 @@
 """Operations that read or write elements at indices: the families Gather and Scatter, OneHot and Compress."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ...core import budget
 from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
@@ -209,7 +211,7 @@ def _target(b: Builder, selected: View, indices: View) -> View | None:
     No strides may lead to them, or two of them may be the same.
     """
     numbers, depth = b.numbers(indices), indices.shape[-1]
-    found = None if numbers is None or not numbers.size else _as_steps(numbers)
+    found = None if numbers is None or not numbers.size else as_steps(numbers)
     if numbers is None or found is None:
         return None
     first, steps = found
@@ -249,7 +251,7 @@ def _frames(b: Builder, selected: View, indices: View, updates: View) -> list[tu
     frames = flat.reshape(-1, width)
     hop = int(frames[1, 0] - frames[0, 0])
     is_regular = (
-        _as_steps(frames[..., None]) and (numbers == flat.reshape(-1, *[1] * (numbers.ndim - 1))).all()
+        as_steps(frames[..., None]) and (numbers == flat.reshape(-1, *[1] * (numbers.ndim - 1))).all()
     )
     if not is_regular or hop < 1 or width > MAX_OVERLAP * hop:
         return None
@@ -263,7 +265,7 @@ def _frames(b: Builder, selected: View, indices: View, updates: View) -> list[tu
     return found
 
 
-def _as_steps(numbers: AnyArray) -> tuple[AnyArray, list[AnyArray]] | None:
+def as_steps(numbers: AnyArray) -> tuple[AnyArray, list[AnyArray]] | None:
     """Return the first of the tuples (.., D) and the step to the next one along each axis, or None."""
     *counts, depth = numbers.shape
     first = expected = numbers.reshape(-1, depth)[0]
@@ -335,6 +337,39 @@ def non_zero(x: AnyArray) -> Any:
 @non_zero.ranking
 def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Sequence[Signature]:
     return [Signature((len(inputs[0].shape), None), np.dtype(np.int64))]
+
+
+@gather.by_place
+def _(time: Any, node: Node) -> bool:
+    """Take windows of a sequence, or every n-th step: their places are affine functions of the indices."""
+    (x, indices), axis = node.inputs, time.axis(node.inputs[0])
+    places = time.places(indices)
+    if places is None or axis != as_axis(node.attributes.get("axis", 0), len(time.shape(x))):
+        return False
+    frames = [place for place, size in enumerate(places.shape) if is_symbolic([size])]
+    if len(frames) != 1 or 0 in places.shape or is_symbolic([places.offset, *places.strides]):
+        return False
+    frame, hop = frames[0], places.strides[frames[0]]
+    taps = places.with_axes((*places.shape[:frame], 1, *places.shape[frame + 1 :]), places.strides)
+    first, last = taps.extent()
+    if hop < 1 or first < 0:
+        return False
+    budget.current().check(memory=8 * math.prod(taps.shape))
+    x, span = time.padded(node, x, -first, 0, 0) if first else x, last - first + 1
+    windows = time.windows(node, x, span, hop, 0, 0, 0)
+    size = time.slice(time.add("Shape", windows), 0, axis, axis + 1)
+    zero, *numbers = (time.constant(np.array([n])) for n in (0, span - 1, hop))
+    starts = time.add("Range", zero, time.add("Sub", size, numbers[0]), numbers[1])
+    others = [place for place in range(len(taps.shape)) if place != frame]
+    starts = time.add("Unsqueeze", starts, time.constant(np.array(others, np.int64)))
+    indices = time.add("Add", starts, time.constant(taps.offsets() - first))
+    y = time.add("Gather", windows, indices, axis=axis)
+    y = time.define_new(y, time.timing(windows).at(axis + frame))
+    left = time.shape(y)[axis + frame] - places.shape[frame]
+    if not is_symbolic([left]) and left > 0:
+        y = time.without_last(node, y, left)
+    time.define(node.outputs[0], y, time.timing(y))
+    return True
 
 
 @gather.over_time

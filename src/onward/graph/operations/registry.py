@@ -61,8 +61,10 @@ Ranked = Callable[[Sequence[Any], Mapping[str, Any]], Sequence[Signature]]
 # Returns how many bytes of temporary arrays `compute` allocates.
 Temporaries = Callable[[Sequence[Any], Mapping[str, Any]], int]
 # Adds a node, some of whose inputs vary over time, to a graph over one block: it takes a `BlockBuilder`.
-StreamRule = Callable[[Any, Node], bool | None]  # False: the node stays as it is
-Rule = TypeVar("Rule", Lowering, Combines, StreamRule, Expand, Infer, Reads, Ranked, Temporaries)
+StreamRule = Callable[[Any, Node], None]
+# Adds a node that computes or uses places of steps likewise, or returns False.
+PlaceRule = Callable[[Any, Node], bool]
+Rule = TypeVar("Rule", Lowering, Combines, StreamRule, PlaceRule, Expand, Infer, Reads, Ranked, Temporaries)
 # Adds the steps of a node: from the builder, the views of its inputs and its attributes, to the view of its
 # output or those of several, or None as a lowering does.
 Steps = TypeVar("Steps", bound=Callable[..., View | list[View] | None])
@@ -102,10 +104,10 @@ class Operation:
     pure is never folded. If `takes_sizes`, `compute` accepts arrays of symbolic sizes. If it `moves`, the
     outputs may be views of the first input. `attributes` are the names of attributes that `compute` takes as
     keywords (**). `combines` may also be registered later, as the steps in the core (`lowering`, `steps`),
-    the rule over time (`over_time`), the expansion in graphs over time alone (`expanding_over_time`), how
-    many elements each output is computed from (`reading`, by default one) and the memory of temporary arrays
-    (`allocating`) are. If it `is_elementwise`, the views of its steps tell the shape of its only output,
-    which has the dtype of the first input unless it is a predicate.
+    the rule over time (`over_time`), the one for places of steps (`by_place`), the expansion in graphs over
+    time alone (`expanding_over_time`), how many elements each output is computed from (`reading`, by default
+    one) and the memory of temporary arrays (`allocating`) are. If it `is_elementwise`, the views of its steps
+    tell the shape of its only output, which has the dtype of the first input unless it is a predicate.
     """
 
     def __init__(
@@ -138,6 +140,7 @@ class Operation:
         self.infer: Infer | None = None
         self.combines = combines  # None: the axes are not known
         self.stream: StreamRule | None = None
+        self.stream_by_place: PlaceRule | None = None
         self.reads: Reads | None = None
         self.temporaries: Temporaries | None = None
         self.ranked: Ranked | None = None
@@ -155,7 +158,7 @@ class Operation:
 
     lowering, combining, over_time = map(_Registration, ("lower", "combines", "stream"))
     expanding, inferring = map(_Registration, ("expand", "infer"))
-    expanding_over_time = _Registration("expand_steps")
+    expanding_over_time, by_place = map(_Registration, ("expand_steps", "stream_by_place"))
     reading, ranking, allocating = map(_Registration, ("reads", "ranked", "temporaries"))
 
     def steps(

@@ -7,12 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..graph import Graph
-from ..inference import Values
+from ..inference import Values, outputs_of
 from ..node import AnyArray, Node, Operand, Signature, with_size
+from ..operations import OPERATIONS
+from ..plan.view import View
 from ..polynomial import UnsureError
 from ..size import Size, is_symbolic
 from .counts import Count, Counts
 from .following import Follower
+from .places import places_of
 
 BATCH = "batch"  # the name of the number of rows, where it is symbolic
 
@@ -56,6 +59,7 @@ class TimeFollower(Follower):
         self._blocks: list[Values] = [{**self._whole} for _ in range(3)]
         # None: the result for the steps so far
         self.timings: dict[str, Timing | None] = {}
+        self._places = dict[str, View]()
         self._added: set[str] = set()  # names of values that the source graph does not have
         self._counts = Counts()
         self._lengths: dict[Count, Any] = {}  # the numbers of steps of the sequence
@@ -185,6 +189,24 @@ class TimeFollower(Follower):
                 if type(more) is int and more >= 0:
                     found.append((name, more))
         return min(found, key=lambda pair: pair[1], default=(None, 0))
+
+    def places(self, name: str) -> View | None:
+        """Return a value whose elements are places that are affine functions of their indices, or None."""
+        return self._places.get(name)
+
+    def _add_by_place(self, node: Node) -> bool:
+        """Follow the places that a node computes; return whether a rule for places adds it."""
+        rule, inputs = OPERATIONS[node.operation].stream_by_place, list(filter(None, node.inputs))
+        computed = [name for name in inputs if not isinstance(self._whole[name], np.ndarray)]
+        if rule is None and not (computed and self._places.keys() >= {*computed}):
+            return False
+        self._whole |= outputs_of(node, self._whole)
+        if any(name not in self._whole for name in node.outputs):
+            return False
+        places = places_of(node, self._whole, self._places)
+        if places is not None:
+            self._places[node.outputs[0]] = places
+        return rule is not None and rule(self, node)
 
     def signature(self, name: str) -> Signature:
         """Return the shape and the dtype of a value."""

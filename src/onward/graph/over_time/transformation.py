@@ -67,6 +67,8 @@ class BlockBuilder(TimeFollower):
             self.refuse(node, "what it runs depends on the length of the sequence")
         if node.operation == "Check" and self.depends_on_length(node.inputs[0]):
             return  # the layout of the inputs ensures it for long sequences; a block need not fulfil it
+        if self._add_by_place(node):
+            return
         timed = [name for name in inputs if self.timing(name) is not None]
         so_far = any(name in self.timings and self.timings[name] is None for name in inputs)
         if timed and so_far:
@@ -78,8 +80,6 @@ class BlockBuilder(TimeFollower):
         self._check_inferred(outputs, self._whole)
         is_known = all(isinstance(self._whole[name], np.ndarray) for name in outputs)
         rule = OPERATIONS[node.operation].stream
-        if node.operation == "Range" and rule and not is_known and rule(self, node):
-            return
         if is_known or (self._derived.issuperset(timed) and not self._combines_steps(node)):
             self._copy(node if is_known else self._sized(node))
             self._define_derived(node)
