@@ -204,12 +204,16 @@ def weight_norm(t: Translator, v: Tensor, g: Tensor, dim: int = 0) -> str:
 
 @aten("einsum")
 def einsum(t: Translator, equation: str, tensors: Sequence[Tensor], path: Any = None) -> str:
-    dtypes = {x.dtype for x in tensors}
-    if not dtypes <= {*FLOATS, INT64}:
+    dtypes, equation = {x.dtype for x in tensors}, equation.replace(" ", "")
+    if dtypes <= {*FLOATS, INT64}:
+        return t.add("Einsum", *tensors, equation=equation)
+    if len(dtypes) > 1 or len(tensors) == 1 or (dtype := dtypes.pop()).kind not in "iu":
         raise ArgumentError(
-            f"einsum of {', '.join(map(str, dtypes))} is not supported; expected floats or int64"
+            f"einsum of {', '.join(str(x.dtype) for x in tensors)} is not supported; expected floats, int64, "
+            "or several tensors of the same integers"
         )
-    return t.add("Einsum", *tensors, equation=equation.replace(" ", ""))
+    wide = t.add("Einsum", *(t.cast(x, INT64) for x in tensors), equation=equation)
+    return t.add("Cast", wide, to=dtype)  # which wraps as products and sums of this dtype do
 
 
 define({

@@ -1,5 +1,6 @@
 """ATen's operators that order, count and search elements."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -137,7 +138,16 @@ def unique(
     t: Translator, self: Tensor, dim: int | None = None, sorted: bool = True, return_inverse: bool = False,
     return_counts: bool = False,
 ) -> Any:  # fmt: skip
-    """The sorted distinct elements or slices, the index of each element among them, and their counts."""
+    """The sorted distinct elements or slices, the index of each element among them, and their counts.
+
+    Each NaN is distinct from all others.
+    """
+    if dim is None and self.dtype.kind == "f":
+        x = _flat(t, self)
+        ordered, order = sort(t, x)
+        values, runs, counts = unique_consecutive(t, dataclasses.replace(x, name=ordered))
+        inverse = t.add("ScatterElements", runs, order, runs, axis=0)
+        return values, reshaped(t, inverse, t.sizes(self)), counts
     options = {} if dim is None else {"axis": self.axis(dim)}
     values, _, inverse, counts = t.add_all("Unique", (self,), 4, **options)
     inverse = reshaped(t, inverse, t.sizes(self)) if dim is None else inverse
