@@ -111,7 +111,10 @@ class RandomGraph:
     def linear(self) -> None:
         outputs = self.pick(1, 6)
         weights = self.constant(self.channels, outputs)
-        self.last_axis(lambda: self.add("MatMul", weights))
+        if self.pick(0, 1):
+            self.add("Einsum", weights, equation="bct,cd->bdt")
+        else:
+            self.last_axis(lambda: self.add("MatMul", weights))
         self.channels = outputs
 
     def pad(self) -> None:
@@ -155,7 +158,10 @@ class RandomGraph:
         self.add("Gather", add("Add", *self.pick((starts, taps_of), (taps_of, starts))), axis=2)
         if axis == 0:
             self.add("Transpose", perm=[0, 1, 3, 2])
-        self.add("MatMul", self.constant(taps))
+        if self.pick(0, 1):
+            self.add("Einsum", self.constant(taps), equation="...k,k->...")
+        else:
+            self.add("MatMul", self.constant(taps))
 
     def check(self) -> None:
         """Refuse sequences of few steps, as recordings do where an operator takes longer ones."""

@@ -353,6 +353,16 @@ def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
     return math.prod(sizes.values())
 
 
+@einsum.combining
+def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
+    """The axes that are summed, and diagonals."""
+    operands, result = _labels(node.attributes["equation"], [len(x.shape) for x in inputs])
+    return [
+        [axis for axis, label in enumerate(labels) if label not in result or labels.count(label) > 1]
+        for labels in operands
+    ]
+
+
 @einsum.steps()
 def _(b: Builder, *views: View, equation: str) -> View | None:
     layout = _layout(equation, [x.shape for x in views])

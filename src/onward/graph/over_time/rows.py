@@ -146,6 +146,8 @@ class _RowBuilder(Follower):
             node = node.with_attributes({**node.attributes, "axis": axis + (axis >= 0)})
         elif operation.combines is elementwise and not operation.moves:
             inputs, leads = self._aligned(node)
+        elif node.operation in ("Reshape", "Expand") and not node.attributes.get("allowzero"):
+            inputs = self._with_rows_in_shape(node, *inputs)
         elif node.operation == "Transpose":
             perm = node.attributes.get("perm") or range(len(self._whole[inputs[0]].shape) - 1)[::-1]
             node = node.with_attributes({"perm": [0, *(axis + 1 for axis in perm)]})
@@ -157,6 +159,18 @@ class _RowBuilder(Follower):
         if leads:
             self._leading[output] = output = f"{output}/leading"
         self._append(node.with_inputs(*inputs).with_outputs(output))
+
+    def _with_rows_in_shape(self, node: Node, x: str, shape: str) -> list[str]:
+        """Return the inputs of a Reshape or Expand of a leading value x, which keep its rows."""
+        if shape in self._leading.values() or self._differs(shape):
+            self.refuse(node, f"it merges {self.name} with another axis")
+        more = self._whole[shape].shape[0] + 1 - len(self._whole[x].shape)
+        if node.operation == "Expand" and more > 0:
+            x = self._added("Unsqueeze", x, range(1, more + 1))
+        rows = 0 if node.operation == "Reshape" else 1
+        first, whole = self._constant(f"{node.outputs[0]}/rows", [rows]), f"{node.outputs[0]}/shape"
+        self._append(Node("Concat", (first, shape), (whole,), {"axis": 0}, node.name, node.source))
+        return [x, whole]
 
     def _looked_up(self, node: Node) -> str:
         """Add a node that reads entries of a table at leading places; return them as a leading value."""
