@@ -55,7 +55,7 @@ class Positional:
         kind, rank, add = self.rng.integers(3), 1 + len(axes), self.graph.add
         if kind == 0:
             shape = [-1 if axis not in [new % rank for new in axes] else 1 for axis in range(rank)]
-            return add("Reshape", x, self.integers(shape))
+            return add("Reshape", x, self.integers(shape), allowzero=int(self.rng.integers(2)))
         x = add("Unsqueeze", x, self.integers(axes))
         return add("Expand", x, self.integers([1] * rank)) if kind == 1 else x
 

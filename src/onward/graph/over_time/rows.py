@@ -146,8 +146,8 @@ class _RowBuilder(Follower):
             node = node.with_attributes({**node.attributes, "axis": axis + (axis >= 0)})
         elif operation.combines is elementwise and not operation.moves:
             inputs, leads = self._aligned(node)
-        elif node.operation in ("Reshape", "Expand") and not node.attributes.get("allowzero"):
-            inputs = self._with_rows_in_shape(node, *inputs)
+        elif node.operation in ("Reshape", "Expand"):
+            node, inputs = node.with_attributes({}), self._with_rows_in_shape(node, *inputs)
         elif node.operation == "Transpose":
             perm = node.attributes.get("perm") or range(len(self._whole[inputs[0]].shape) - 1)[::-1]
             node = node.with_attributes({"perm": [0, *(axis + 1 for axis in perm)]})
@@ -164,6 +164,9 @@ class _RowBuilder(Follower):
         """Return the inputs of a Reshape or Expand of a leading value x, which keep its rows."""
         if shape in self._leading.values() or self._differs(shape):
             self.refuse(node, f"it merges {self.name} with another axis")
+        sizes = self._whole[shape]
+        if node.attributes.get("allowzero") and not (isinstance(sizes, np.ndarray) and sizes.all()):
+            self.refuse(node, f"{self.name} have positions of their own")
         more = self._whole[shape].shape[0] + 1 - len(self._whole[x].shape)
         if node.operation == "Expand" and more > 0:
             x = self._added("Unsqueeze", x, range(1, more + 1))
