@@ -22,7 +22,8 @@ def run_lowered(
 
     `outputs` is the number of outputs that are used, by default all.
     """
-    names = tuple("" if array is None else f"x{i}" for i, array in enumerate(inputs))
+    # the names that graphs give to constants: those of a composition must be others
+    names = tuple("" if array is None else f"constant_{i - 1}" for i, array in enumerate(inputs))
     arguments = [array for i, array in enumerate(inputs) if array is not None and i not in known]
     signatures = OPERATIONS[operation].signatures(
         [a if a is None or i in known else Signature.of(a) for i, a in enumerate(inputs)], attributes

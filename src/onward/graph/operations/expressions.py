@@ -303,11 +303,11 @@ class Composition:
 
 
 class _NoSteps(Exception):
-    """An operation of a composition has no steps that tell the shape of its output."""
+    """An operation of a composition has no steps, or several outputs."""
 
 
 class _Steps(Composition):
-    """A composition of elementwise operations that become steps of the core at once, instead of nodes.
+    """A composition of operations that become steps of the core at once, instead of nodes.
 
     `located` holds the values by name, `work` counts the operations of their elements.
     """
@@ -325,13 +325,28 @@ class _Steps(Composition):
         names, found = self._names(inputs), OPERATIONS[operation]
         values = [self.located[name] for name in names]
         node = Node(operation, names, (f"step_{len(self.values)}",), attributes, "")
-        written = None if found.write is None else found.write(self._b, node, values)
+        varies = not found.folds([value.content for value in values])
+        write = found.write if varies and found.write else functools.partial(self._lowered, found)
+        written = write(self._b, node, values)
         if written is None:
             raise _NoSteps
         (value,), work = written
         self.values[node.outputs[0]], self.located[node.outputs[0]] = value.content, value
         self.work += work
         return [*node.outputs]
+
+    def _lowered(self, operation: Operation, b: Builder, node: Node, values: Sequence[Value]) -> Any:
+        """Add the steps of an operation with an inferred signature; return the same as `write`."""
+        known = [value.content for value in values]
+        found: Any = evaluate(node, known)
+        if found is not None and Signature not in map(type, found):
+            return list(map(Value, found)), 0
+        if operation.lower is None or found is None or len(found) > 1:
+            return None
+        views = operation.lower(b, node, values, [found[0].shape])
+        if views is None or views[0].dtype != name_of(found[0].dtype):
+            return None
+        return [Value(found[0], views[0])], operation.work(known, node.attributes, found)
 
 
 def composed(
@@ -345,9 +360,9 @@ def composed(
     """Define an operation as a composition of others, from which its meaning and its shape rule follow.
 
     Its signature rule may be given, for shapes that no array can have.
-    If `widens`, it computes inputs of half precision in float32. If it `has_steps`, its operations are
-    elementwise, and none of them becomes a part of the step that computes its input: they become steps
-    without being nodes. `options` are those of `Operation`.
+    If `widens`, it computes inputs of half precision in float32. If it `has_steps`, its operations have one
+    output, and none becomes a part of the step that computes its input: they become steps without being
+    nodes. `options` are those of `Operation`.
     """
 
     def register(body: Formula) -> Operation:
@@ -388,12 +403,13 @@ def _write(
     body: Formula, b: Builder, node: Node, inputs: Sequence[Value | None]
 ) -> tuple[list[Value], Any] | None:
     """Add the steps of a composition; return the value of its output and the work, or None without steps."""
-    given = {name: x.read_again() for name, x in zip(node.inputs, inputs, strict=True) if x is not None}
+    names = ["" if x is None else f"input_{place}" for place, x in enumerate(inputs)]
+    given = {name: x.read_again() for name, x in zip(names, inputs, strict=True) if x is not None}
     if len(node.outputs) != 1 or any([x.dtype.hasobject or 0 in x.shape for x in given.values()]):
         return None
     composition, before = _Steps(b, given), b.mark()
     try:
-        (y,) = composition.run(body, node.inputs, node.attributes, False, 1)
+        (y,) = composition.run(body, names, node.attributes, False, 1)
         if y not in given and composition.located[y].view is not None:
             return [composition.located[y]], composition.work
     except _NoSteps:

@@ -127,7 +127,7 @@ def batch_normalization(
         yield before * momentum + (after * (1 - momentum)).cast(before.dtype)
 
 
-@composed("LayerNormalization")
+@composed("LayerNormalization", has_steps=True)
 def layer_normalization(
     x: Any, scale: Any, bias: Any = None, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> Iterator[Any]:
@@ -163,7 +163,7 @@ def group_normalization(
     return groups.apply("Reshape", x.apply("Shape").name) * factors + shift
 
 
-@composed("RMSNormalization")
+@composed("RMSNormalization", has_steps=True)
 def rms_normalization(
     x: Any, scale: Any, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> Any:
