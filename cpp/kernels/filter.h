@@ -8,20 +8,20 @@ namespace {
 
 using onward::Filters;
 
-// M outputs of V vectors, which may follow each other in x and y. Only a single vector may be incomplete.
-template <class Real, int M, int V, bool follow = false>
+// M outputs of V vectors. Only a single vector may be incomplete.
+template <class Real, int M, int V>
 [[gnu::always_inline]] inline void filter_tile(const Filters<Real>& f, Size output, Size vector) {
     constexpr int L = Float<Real>::L;
     const Size n = V > 1 ? L : f.n;
-    auto place = [&](const Size* places, int v) { return follow ? places[vector] + v * L : places[vector + v]; };
     // What the stores could change, as far as the compiler knows, is read before them.
     const Real* x[V];
     Real *y[V], *const to = f.y + output * f.y_stride;
     const Size y_stride = f.y_stride;
     const vec_of<Real> least = broadcast(f.least), added = broadcast(f.added);
+    const bool adjusts = f.adjusts;
     vec_of<Real> sum[M][V];
 #pragma GCC unroll 32
-    for (int v = 0; v < V; v++) x[v] = f.x + place(f.places, v), y[v] = to + place(f.y_places, v);
+    for (int v = 0; v < V; v++) x[v] = f.x + f.places[vector + v], y[v] = to + f.y_places[vector + v];
 #pragma GCC unroll 32
     for (int m = 0; m < M; m++)
 #pragma GCC unroll 32
@@ -29,10 +29,9 @@ template <class Real, int M, int V, bool follow = false>
     const Real* weights = f.weights + output / L * f.block_stride + output % L;
     for (Size term = 0; term < f.terms; term++, weights += f.weight_stride) {
         const Size offset = f.offsets[term];
-        const Real* const first = x[0] + offset;
         vec_of<Real> part[V];
 #pragma GCC unroll 32
-        for (int v = 0; v < V; v++) part[v] = load_some(follow ? first + v * L : x[v] + offset, n);
+        for (int v = 0; v < V; v++) part[v] = load_some(x[v] + offset, n);
 #pragma GCC unroll 32
         for (int m = 0; m < M; m++) {
             const vec_of<Real> weight = broadcast(weights[m]);
@@ -40,11 +39,43 @@ template <class Real, int M, int V, bool follow = false>
             for (int v = 0; v < V; v++) sum[m][v] = fma(part[v], weight, sum[m][v]);
         }
     }
+    if (adjusts)
+#pragma GCC unroll 32
+        for (int m = 0; m < M; m++)
+#pragma GCC unroll 32
+            for (int v = 0; v < V; v++) sum[m][v] = at_least(flush<Real>(sum[m][v]), least) + added;
 #pragma GCC unroll 32
     for (int m = 0; m < M; m++)
 #pragma GCC unroll 32
-        for (int v = 0; v < V; v++)
-            store_some(y[v] + m * y_stride, at_least(flush<Real>(sum[m][v]), least) + added, n);
+        for (int v = 0; v < V; v++) store_some(y[v] + m * y_stride, sum[m][v], n);
+}
+
+// One output of vectors that follow each other in x and y, V at a time. Returns how many of them it has computed.
+template <class Real, int V>
+Size filter_line(const Filters<Real>& f, Size output, Size vector, Size vectors) {
+    constexpr int L = Float<Real>::L;
+    const Real* x = f.x + f.places[vector];
+    Real* y = f.y + output * f.y_stride + f.y_places[vector];
+    const Real* const weights = f.weights + output / L * f.block_stride + output % L;
+    const Size *const offsets = f.offsets, *const end = offsets + f.terms, stride = f.weight_stride;
+    const vec_of<Real> least = broadcast(f.least), added = broadcast(f.added);
+    const vec_of<Real> bias = broadcast(f.bias ? f.bias[output] : Real(0));
+    Size done = 0;
+    for (; done + V <= vectors; done += V, x += V * L, y += V * L) {
+        vec_of<Real> sum[V];
+#pragma GCC unroll 32
+        for (int v = 0; v < V; v++) sum[v] = bias;
+        const Real* weight = weights;
+        for (const Size* offset = offsets; offset < end; offset++, weight += stride) {
+            const Real* const part = x + *offset;
+            const vec_of<Real> factor = broadcast(*weight);
+#pragma GCC unroll 32
+            for (int v = 0; v < V; v++) sum[v] = fma(load_some(part + v * L, L), factor, sum[v]);
+        }
+#pragma GCC unroll 32
+        for (int v = 0; v < V; v++) store_some(y + v * L, at_least(flush<Real>(sum[v]), least) + added, L);
+    }
+    return done;
 }
 
 // M outputs of the vectors [vector, last).
@@ -52,10 +83,9 @@ template <class Real, int M>
 void filter_vectors(const Filters<Real>& f, Size output, Size vector, Size last) {
     constexpr int V = vector_registers == 32 ? 4 : 2;
     while (f.n == Float<Real>::L && vector + V <= last) {
-        if (M == 1 && !small_tiles && last - vector >= 8 && f.following[vector] >= 8)
-            filter_tile<Real, 1, 8, true>(f, output, vector), vector += 8;
-        else
-            filter_tile<Real, M, V>(f, output, vector), vector += V;
+        const Size line = last - vector < f.following[vector] ? last - vector : f.following[vector];
+        if (M == 1 && !small_tiles && line >= 8) vector += filter_line<Real, 8>(f, output, vector, line);
+        else filter_tile<Real, M, V>(f, output, vector), vector += V;
     }
     for (; vector < last; vector++) filter_tile<Real, M, 1>(f, output, vector);
 }

@@ -211,9 +211,9 @@ struct Windows {
 };
 
 // Sums of windows, whose vectors hold adjacent windows: for i < n, y[output][y_places[vector] + i] = the sum of
-// x[places[vector] + offsets[term] + i] weights[term][output] over the terms, in order, plus `added`. It starts with
-// the bias, which may be null; a sum below `least` becomes `least`. The weights of L outputs follow each other;
-// those of the next L outputs are `block_stride` further on.
+// x[places[vector] + offsets[term] + i] weights[term][output] over the terms, in order. It starts with the bias, which
+// may be null. If `adjusts`, a sum below `least` becomes `least`, and `added` is added. The weights of L outputs follow
+// each other; those of the next L outputs are `block_stride` further on.
 template <class Real>
 struct Filters {
     const Real* x;
@@ -224,8 +224,8 @@ struct Filters {
     const Real* weights;
     Size weight_stride, block_stride;  // weight_stride: from one term to the next
     const Real* bias;
-    Real added;
-    Real least = -__builtin_inf();
+    bool adjusts = false;
+    Real least = -__builtin_inf(), added = Real(-0.0);
     const Size *places = nullptr, *y_places = nullptr;
     const Size* following = nullptr;  // at least so many vectors from each one on are adjacent in x and y
     Size vectors = 0, n = 0;  // n: at most L

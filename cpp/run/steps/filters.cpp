@@ -16,6 +16,8 @@ namespace {
 constexpr Size few_outputs = 4;
 // More of them do not stay in the first-level cache, from which each four outputs read the same windows.
 constexpr Size most_channels = 128;
+// With fewer vectors, or fewer than terms, one more vector takes longer than stores that cross lines of the cache.
+constexpr Size aligned_vectors = 8;
 // How many windows, and how many of their results, are gathered, if those in memory are not adjacent.
 constexpr Size windows_at_once = 256, results_at_once = 1 << 16;
 // With so few terms, a vector of units that is scattered takes longer than the sums. Vectors then hold windows even if
@@ -37,15 +39,19 @@ void for_runs(const Offsets& x, const Offsets& y, Size first, Size last, Size mo
 }  // namespace
 
 void WindowVectors::add(Size x, Size y, Size n) {
-    const Size size = std::min(n, kernels.L);
+    const Size L = kernels.L, size = std::min(n, L);
     if (size != filters.n) finish(), filters.n = size;
-    Size whole = n / kernels.L;
-    for (Size first = 0; first < n; first += size) {
-        const Size at = std::min(first, n - size);
+    auto place = [&](Size at, Size run) {
         places[filters.vectors] = x + at, y_places[filters.vectors] = y + at;
-        following[filters.vectors] = std::min(whole--, most - filters.vectors);
+        following[filters.vectors] = std::min(run, most - filters.vectors);
         if (++filters.vectors == most) finish();
-    }
+    };
+    // If all outputs are aligned alike, the second vector overlaps the first one, and starts where stores are aligned.
+    const bool aligns = n >= std::max(aligned_vectors, filters.terms) * L && filters.y_stride % L == 0;
+    const Size past = aligns ? Size(uintptr_t(filters.y + y) / sizeof(float) % size_t(L)) : 0;
+    if (past) place(0, 1);
+    Size first = past ? L - past : 0;
+    for (Size whole = (n - first) / L; first < n; first += size) place(std::min(first, n - size), whole--);
 }
 
 void WindowVectors::finish() {
@@ -61,7 +67,7 @@ void WindowVectors::finish() {
 // The windows [first, last), whose outputs go to these places of y. Those that are not adjacent there are gathered.
 void Plan::filter_windows(Filters<float> filters, const Offsets& x, const Offsets& y, Size first, Size last,
                           const std::optional<Activation<float>>& f, const Channels& channels) const {
-    if (f && f->function == Function::relu) filters.least = 0;
+    if (f && f->function == Function::relu) filters.adjusts = true, filters.least = 0;
     const bool applies = f && f->function != Function::relu, is_direct = y.stride == 1 || y.count == 1;
     float* const to = filters.y;
     const Size outputs = filters.outputs * channels.count, y_stride = filters.y_stride;
@@ -128,7 +134,7 @@ void Plan::filter(const Dense<float>& W, const View& x, Size row_axes, const std
     }
     add([=, this, &panels, x = Place(x), y = Place(y)](std::byte* const* spaces) {
         const Filters<float> filters{at<float>(x, spaces), at<float>(y, spaces), y_stride, K, O, offsets,
-                                     weights, weight_stride, K * L, panels.constants, -0.0f};
+                                     weights, weight_stride, K * L, panels.constants};
         in_parts(count, ceil_div(count, rows_worth_a_thread), work, [&](Size first, Size last) {
             if (has_adjacent)
                 filter_windows(filters, rows.offsets, to, first, last, f, Channels());
@@ -149,8 +155,8 @@ void Plan::filter_channels(const View& x, const View& weights, const View* bias,
         weights.shape != Axes{taps, channels} || !is_contiguous(weights) ||
         (bias && (bias->shape != Axes{channels} || !is_contiguous(*bias))))
         throw std::out_of_range("the views of a window have the wrong shapes or strides");
-    const Filters<float> base{nullptr, nullptr, y.strides.back(), taps, 1, found.list(kept), nullptr, channels, 0,
-                              nullptr, 0.0f};
+    Filters<float> base{nullptr, nullptr, y.strides.back(), taps, 1, found.list(kept), nullptr, channels, 0, nullptr};
+    base.adjusts = true, base.added = 0;  // turns -0 into 0, as other sums of windows do
     const Size x_step = x.strides.back(), work = count * taps * channels;
     const bool has_bias = bias;
     const Place bias_place = bias ? *bias : View{};

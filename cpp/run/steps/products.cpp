@@ -130,7 +130,7 @@ struct MatrixProduct {
             for (Size row = 0; row < M; row++) memory[k * M + row] = from[row * a[0] + k * a[1]];
         const float* const weights = in_place ? from : memory;
         const Size weight_stride = in_place ? a[1] : M;
-        WindowVectors vectors(kernels, {by, to, y[0], K, M, rows_of_b, weights, weight_stride, 0, nullptr, -0.0f});
+        WindowVectors vectors(kernels, {by, to, y[0], K, M, rows_of_b, weights, weight_stride, 0, nullptr});
         vectors.add(0, 0, N), vectors.finish();
     }
 };
