@@ -9,10 +9,12 @@
 
 namespace onward {
 
+typedef uint32_t FourNumbers __attribute__((vector_size(16), aligned(4), may_alias));
+
 // Transposes 4 x 4 numbers; address(i) is that of a row.
 template <class Address>
 inline void transpose_tile(const Address& address, uint32_t* to, Size to_step) {
-    typedef uint32_t Row __attribute__((vector_size(16), aligned(4), may_alias));
+    using Row = FourNumbers;
     auto row = [&](Size i) { return *(const Row*)address(i); };
     auto put = [&](Size i, const Row& row) { *(Row*)(to + i * to_step) = row; };
     const Row a = row(0), b = row(1), c = row(2), d = row(3);
@@ -23,6 +25,26 @@ inline void transpose_tile(const Address& address, uint32_t* to, Size to_step) {
     put(3, __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7));
 }
 
+// Separates n pairs, or joins them, four at a time. Both return how many they have done.
+inline Size separate(const uint32_t* pairs, Size n, uint32_t* first, uint32_t* second) {
+    Size i = 0;
+    for (; i + 4 <= n; i += 4) {
+        const FourNumbers a = *(const FourNumbers*)(pairs + 2 * i), b = *(const FourNumbers*)(pairs + 2 * i + 4);
+        *(FourNumbers*)(first + i) = __builtin_shufflevector(a, b, 0, 2, 4, 6);
+        *(FourNumbers*)(second + i) = __builtin_shufflevector(a, b, 1, 3, 5, 7);
+    }
+    return i;
+}
+inline Size join(const uint32_t* first, const uint32_t* second, Size n, uint32_t* pairs) {
+    Size i = 0;
+    for (; i + 4 <= n; i += 4) {
+        const FourNumbers a = *(const FourNumbers*)(first + i), b = *(const FourNumbers*)(second + i);
+        *(FourNumbers*)(pairs + 2 * i) = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+        *(FourNumbers*)(pairs + 2 * i + 4) = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    }
+    return i;
+}
+
 // to[j * to_step + i] = from[i * from_step + j] for i < n and j < m.
 template <class T>
 void transpose(const T* from_numbers, Size from_step, Size n, Size m, T* to_numbers, Size to_step) {
@@ -30,9 +52,15 @@ void transpose(const T* from_numbers, Size from_step, Size n, Size m, T* to_numb
     const Any* const from = from_numbers;
     Any* const to = to_numbers;
     constexpr Size side = 4, together = 32, line = 16;  // together: rows that stay in the cache
-    if (m < side) {
-        for (Size j = 0; j < m; j++)
-            for (Size i = 0; i < n; i++) to[j * to_step + i] = from[i * from_step + j];
+    if (m < side || (n == 2 && to_step == 2)) {
+        Size i = 0, j = 0;
+        if constexpr (sizeof(T) == 4) {
+            const auto* const numbers = (const uint32_t*)from;
+            if (m == 2 && from_step == 2) i = separate(numbers, n, (uint32_t*)to, (uint32_t*)to + to_step);
+            else if (n == 2 && to_step == 2) j = join(numbers, numbers + from_step, m, (uint32_t*)to);
+        }
+        for (const Size first = i; j < m; j++)
+            for (i = first; i < n; i++) to[j * to_step + i] = from[i * from_step + j];
         return;
     }
     for (Size first = 0; first < n; first += together) {
