@@ -39,7 +39,7 @@ template <class Real, int M, int V>
             for (int v = 0; v < V; v++) sum[m][v] = fma(part[v], weight, sum[m][v]);
         }
     }
-    if (adjusts)
+    if (M == 1 || adjusts)  // without a branch where the sums take little time
 #pragma GCC unroll 32
         for (int m = 0; m < M; m++)
 #pragma GCC unroll 32
@@ -52,7 +52,7 @@ template <class Real, int M, int V>
 
 // One output of vectors that follow each other in x and y, V at a time. Returns how many of them it has computed.
 template <class Real, int V>
-Size filter_line(const Filters<Real>& f, Size output, Size vector, Size vectors) {
+[[gnu::noinline]] Size filter_line(const Filters<Real>& f, Size output, Size vector, Size vectors) {
     constexpr int L = Float<Real>::L;
     const Real* x = f.x + f.places[vector];
     Real* y = f.y + output * f.y_stride + f.y_places[vector];

@@ -41,17 +41,16 @@ void for_runs(const Offsets& x, const Offsets& y, Size first, Size last, Size mo
 void WindowVectors::add(Size x, Size y, Size n) {
     const Size L = kernels.L, size = std::min(n, L);
     if (size != filters.n) finish(), filters.n = size;
-    auto place = [&](Size at, Size run) {
-        places[filters.vectors] = x + at, y_places[filters.vectors] = y + at;
-        following[filters.vectors] = std::min(run, most - filters.vectors);
-        if (++filters.vectors == most) finish();
-    };
     // If all outputs are aligned alike, the second vector overlaps the first one, and starts where stores are aligned.
     const bool aligns = n >= std::max(aligned_vectors, filters.terms) * L && filters.y_stride % L == 0;
     const Size past = aligns ? Size(uintptr_t(filters.y + y) / sizeof(float) % size_t(L)) : 0;
-    if (past) place(0, 1);
-    Size first = past ? L - past : 0;
-    for (Size whole = (n - first) / L; first < n; first += size) place(std::min(first, n - size), whole--);
+    Size whole = (n + past) / L, step = size - past;
+    for (Size first = 0; first < n; first += step, step = size, whole--) {
+        const Size at = std::min(first, n - size);
+        places[filters.vectors] = x + at, y_places[filters.vectors] = y + at;
+        following[filters.vectors] = std::min(step < size ? 1 : whole, most - filters.vectors);
+        if (++filters.vectors == most) finish();
+    }
 }
 
 void WindowVectors::finish() {

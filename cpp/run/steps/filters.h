@@ -17,8 +17,8 @@ public:
         : kernels(kernels), filters(filters), channels(channels) {
         this->filters.places = places, this->filters.y_places = y_places, this->filters.following = following;
     }
-    // Adds n adjacent windows at these places of x and y. The second and the last vector may overlap the one before, and
-    // compute the same.
+    // Adds n adjacent windows at these places of x and y. The second and the last vector may overlap the one before,
+    // and compute the same.
     void add(Size x, Size y, Size n);
     void finish();
 
