@@ -427,7 +427,7 @@ def test_random_blocks_that_overlap_add_up() -> None:
         np.testing.assert_allclose(found[0], expected, rtol=1e-5, atol=1e-5, err_msg=str(options))
 
 
-@pytest.mark.parametrize("shape", [(3, 5, 7), (2, 64, 33), (1, 300, 17), (4, 3, 100), (3, 2, 39)])
+@pytest.mark.parametrize("shape", [(3, 5, 7), (2, 64, 33), (1, 300, 17), (4, 3, 100), (3, 2, 39), (3, 39, 2)])
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.uint8])
 def test_transposed_copies(shape: tuple[int, ...], dtype: Any) -> None:
     x = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
