@@ -85,6 +85,13 @@ def test_a_table_that_is_cut_to_the_length_of_the_input_fixes_no_length(called: 
         saved(np.stack([rows(21)] * 2))
 
 
+def test_a_table_for_time_first_gives_the_input_the_axis_of_rows(tmp_path: Path) -> None:
+    """With two axes, x (T, 3) + table (T, 1, 3) would pair each step with each other one."""
+    table = "torch.reshape(torch.arange(60), [20, 1, 3])"
+    program = model(tmp_path, f"return torch.add(x, torch.slice({table}, 0, 0, torch.size(x, 0)))")
+    assert program.general_graph().inputs[0].axes == ("x_0", "x_1", 3)
+
+
 def test_a_tensor_has_as_many_rows_as_the_code_unpacks(tmp_path: Path, recordings: list[Any]) -> None:
     program = model(tmp_path, "a, b, c, = torch.unbind(x)", "return torch.sub(torch.mul(a, b), c)")
     for columns in (1, 4):

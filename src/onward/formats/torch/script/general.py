@@ -12,7 +12,10 @@ import numpy as np
 from ....errors import ArgumentError, OnwardError
 from ....graph import Graph, Input
 from ....graph.graph import with_bodies
+from ....graph.inference import flattened, infer, open_signatures
 from ....graph.node import AnyArray, Signature
+from ....graph.operations import OPERATIONS
+from ....graph.operations.registry import elementwise
 from ....graph.plan.planner import Planner
 from ....graph.polynomial import evaluated
 from ....graph.size import Axes, Size, is_symbolic
@@ -84,7 +87,8 @@ def _with_guess(program: Program, graph: Graph, declared: Input) -> Input:
 def _of_any_rank(program: Program, layout: Layout, name: str) -> Graph:
     """Return the graph for the rank and dtype of a tensor that the code takes: the highest rank.
 
-    Code that takes any rank gets two or three axes.
+    Code that takes any rank gets two or three axes: three if it would pair each element along an axis with
+    each other one of two.
     """
     dtype = next(iter(program.floats)) if len(program.floats) == 1 else FLOAT32
     problems: dict[int, str] = {}
@@ -101,8 +105,31 @@ def _of_any_rank(program: Program, layout: Layout, name: str) -> Graph:
     if found is None:
         reason = f"for {name} with {EXAMPLE} axes of {dtype}, {problems[EXAMPLE]}"
         raise ArgumentError(f"the file declares no axes; {reason}")
-    lower = first((2, 3)) if found[0] == MAX_AXES else None
-    return (lower or found)[1]
+    if found[0] < MAX_AXES:
+        return found[1]
+    lower = [pair[1] for rank in (2, 3) if (pair := first([rank]))]
+    return next((graph for graph in lower if not _pairs_elements(graph)), (lower or found[1:])[0])
+
+
+def _pairs_elements(graph: Graph) -> bool:
+    """Whether a graph broadcasts an open axis along itself, as x (T, F) + table (T, 1, F) does."""
+    signatures = open_signatures(graph.inputs)
+    try:
+        graph = flattened(graph, signatures)
+        values = infer(graph, signatures)
+    except OnwardError:  # it takes sequences of some lengths only
+        return False
+
+    def repeated(name: str) -> int:
+        sizes = [size for size in values[name].shape if type(size) is Size]
+        return max(map(sizes.count, sizes), default=0)
+
+    return any(
+        OPERATIONS[node.operation].combines is elementwise
+        and node.outputs[0] in values
+        and repeated(node.outputs[0]) > max((repeated(name) for name in node.inputs if name), default=0)
+        for node in graph.nodes
+    )
 
 
 def _open(name: str, rank: int, dtype: np.dtype[Any]) -> Signature:
