@@ -42,8 +42,8 @@ def command_line() -> str:
 
 def onnx_operators() -> str:
     rows = [
-        (f"`{name}`", yes(operation.lower or operation.expand), yes(operation.stream))
-        for name, operation in ((name, OPERATIONS[name]) for name in sorted(MODULES))
+        (f"`{name}`", yes(each.lower or each.expand), yes(each.stream or each.stream_by_place))
+        for name, each in ((name, OPERATIONS[name]) for name in sorted(MODULES))
     ]
     return table(["operation", "runs in the core", "streams"], rows)
 
