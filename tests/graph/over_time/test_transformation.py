@@ -116,7 +116,8 @@ WHOLE = [
     ),
     ([("Pad", [[0, 2, 0, 0, 0, 0]], {"mode": "wrap"})], "it pads time with mode='wrap'"),
     ([TO_CHANNELS, ("InstanceNormalization", [np.ones(4, np.float32)] * 2, {})], "it combines the steps"),
-    ([("Einsum", [], {"equation": "btc->bt"})], "Onward has no rule for Einsum over time"),
+    ([("Einsum", [], {"equation": "btc->bc"})], "it combines the steps"),
+    ([("GatherND", [[[0]]], {})], "Onward has no rule for GatherND over time"),
 ]
 
 
