@@ -23,7 +23,7 @@ def test_each_operation_is_listed_with_the_module_that_defines_it() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_the_rules_of_an_operation_come_from_modules_that_it_imports(name: str) -> None:
-    allowed = (*MODULES[name], "registry", "expressions")
+    allowed = (*MODULES[name], "registry", "compositions")
     home, *_ = modules = [f"{operations.__name__}.{module}" for module in allowed]
     for rule in filter(None, (getattr(OPERATIONS[name], rule) for rule in RULES)):
         shared = getattr(sys.modules[home], rule.__name__, None) is rule  # imported by the first module

@@ -15,9 +15,11 @@ from ..activation_names import OPERATORS
 from ..node import AnyArray, Node
 from ..plan.builder import Builder
 from ..plan.view import View
-from .expressions import composed, maximum, where
-from .registry import Inputs, elementwise_operation, view
+from .compositions import composed
+from .expressions import maximum, where
+from .registry import Inputs, elementwise_operation
 from .signatures import check_broadcast
+from .value import view
 
 GELU = activations.call("gelu")
 

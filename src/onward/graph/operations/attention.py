@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, ShapeError
+from .compositions import composed
 from .creation import counted
-from .expressions import composed, where
+from .expressions import where
 
 
 def _heads(name: str, x: Any, heads: int | None) -> Any:

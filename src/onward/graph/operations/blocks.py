@@ -14,8 +14,8 @@ from ..node import AnyArray, Node, Operand, Signature, with_size
 from ..plan.builder import Builder
 from ..plan.view import View
 from .movement import joined
-from .registry import OPERATIONS, Inputs, operation, typed_view
-from .value import Value
+from .registry import OPERATIONS, Inputs, operation
+from .value import Value, typed_view
 
 # The steps of one output: the inputs that it joins, along an axis, and the first and last step that it takes.
 Steps = tuple[tuple[int, ...], int, int, int]

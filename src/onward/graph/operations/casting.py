@@ -9,9 +9,10 @@ from ...errors import ArgumentError, DtypeError
 from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import DTYPES, View, name_of
-from .expressions import composed
+from .compositions import composed
 from .integer_fusion import converted
-from .registry import Inputs, elementwise, operation, typed_view
+from .registry import Inputs, elementwise, operation
+from .value import typed_view
 
 FLOAT8_WITHOUT_RANGE = "float8_e8m0fnu"  # only powers of two
 

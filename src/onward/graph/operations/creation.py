@@ -16,7 +16,8 @@ from ..size import Size
 from ..sized import dtype_of, integers
 from .arguments import as_axis, as_integers
 from .casting import as_dtype
-from .expressions import composed, where
+from .compositions import composed
+from .expressions import where
 from .registry import WIDENED, Inputs, operation
 
 FLOAT32, INT32 = np.dtype(np.float32), np.dtype(np.int32)

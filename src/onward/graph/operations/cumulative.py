@@ -13,8 +13,8 @@ from ..plan.builder import Builder, inverse
 from ..plan.view import View
 from .arguments import as_axis
 from .reductions import NUMBERS, axis_first, cum_prod, reduced_axes
-from .registry import Inputs, known, lowering, typed_view
-from .value import Value
+from .registry import Inputs, lowering
+from .value import Value, known, typed_view
 
 
 @lowering("ReduceProd")

@@ -13,7 +13,8 @@ from ..plan.view import View
 from ..sized import product
 from .arguments import as_axis
 from .control import SCAN_OUTPUTS, loop_inputs
-from .registry import OPERATIONS_OF_ELEMENT, Inputs, view
+from .registry import OPERATIONS_OF_ELEMENT, Inputs
+from .value import view
 
 # S' = S decay + k (beta (v - (k S) decay))^T and y = q S', where k, v and q are vectors for each row and head
 DECAY, KEY_ROW = ("Unsqueeze", "decay", "matrix"), ("Unsqueeze", "k", "row")

@@ -13,10 +13,11 @@ from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
 from ..sized import broadcast_shape
-from .expressions import composed
+from .compositions import composed
 from .integer_fusion import fuse
-from .registry import Inputs, Operation, elementwise, elementwise_operation, operation, typed_view
+from .registry import Inputs, Operation, elementwise, elementwise_operation, operation
 from .signatures import broadcast, broadcast_booleans, common_dtype, like_first_boolean
+from .value import typed_view
 
 # Functions of one array.
 

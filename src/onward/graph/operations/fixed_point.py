@@ -14,7 +14,8 @@ from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
 from ..sized import broadcast_shape
 from . import integer_fusion
-from .registry import Inputs, elementwise, known, operation, typed_view
+from .registry import Inputs, elementwise, operation
+from .value import known, typed_view
 
 INT32 = np.dtype(np.int32)
 STEPS = {"Rescale": "rescale", "RescaleOnce": "rescale_once"}

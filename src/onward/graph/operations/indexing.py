@@ -14,10 +14,12 @@ from ..plan.view import View
 from ..size import are_same, is_symbolic
 from ..sized import dtype_of
 from .arguments import as_axis, as_indices, as_integers
+from .compositions import composed
 from .creation import counted
-from .expressions import composed, where
-from .registry import EVERY_INPUT, Inputs, along_axis, along_time, lowering, operation, typed_view
+from .expressions import where
+from .registry import EVERY_INPUT, Inputs, along_axis, along_time, lowering, operation
 from .signatures import like_first
+from .value import typed_view
 
 MAX_OVERLAP = 16  # frames that share an element
 ACCUMULATE = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}

@@ -12,7 +12,7 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from ..size import are_same
 from ..sized import dtype_of
-from .expressions import composed
+from .compositions import composed
 from .recurrent import carry_states, keep_states
 from .registry import operation
 

@@ -14,8 +14,8 @@ from ..size import are_same
 from .arguments import as_axis
 from .control import keeps_condition, loop, loop_inputs
 from .delta_rule import as_delta_rule
-from .registry import OPERATIONS, Inputs, typed_view
-from .value import Value
+from .registry import OPERATIONS, Inputs
+from .value import Value, typed_view
 
 
 class Slices(NamedTuple):

@@ -11,7 +11,8 @@ from ..plan.builder import Builder
 from ..plan.view import View, name_of
 from .indexing import gathered
 from .recurrent import add_recurrent, carry_states, keep_states, recurrent, weights_of_unit
-from .registry import Inputs, operation, typed_view
+from .registry import Inputs, operation
+from .value import typed_view
 
 
 def _signature(

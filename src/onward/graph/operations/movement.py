@@ -15,17 +15,12 @@ from ..plan.view import DTYPES, View
 from ..size import are_same, is_symbolic
 from ..sized import broadcast_shape, dtype_of
 from .arguments import NEGATIVE, as_axes, as_axis, as_integers
+from .compositions import composed, composing
 from .creation import counted
-from .expressions import composed, composing, where
-from .registry import (
-    Inputs,
-    along_axis,
-    elementwise,
-    operation,
-    over_time,
-    typed_view,
-)
+from .expressions import where
+from .registry import Inputs, along_axis, elementwise, operation, over_time
 from .signatures import common_dtype, like_first
+from .value import typed_view
 
 # Operations without a signature rule return views (`Strided`), which have the shape of the result. Operations
 # that merge axes count as elementwise: a merged axis has no counterpart in the output.

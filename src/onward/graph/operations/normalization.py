@@ -12,7 +12,8 @@ from ..node import AnyArray, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .arguments import as_axes
-from .expressions import composed, computed, sqrt, square, where
+from .compositions import composed, computed
+from .expressions import sqrt, square, where
 from .registry import along_axis, operation
 from .signatures import check_broadcast, like_first
 

@@ -11,8 +11,9 @@ from ..node import AnyArray, Node, Operand, Signature, with_size
 from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
 from .arguments import as_axes, as_integers
-from .expressions import DataDependent, composed
-from .registry import Inputs, along_axis, along_time, known, operation
+from .compositions import DataDependent, composed
+from .registry import Inputs, along_axis, along_time, operation
+from .value import known
 
 
 def _widths(rank: int, pads: AnyArray, axes: AnyArray | None) -> list[tuple[int, int]]:

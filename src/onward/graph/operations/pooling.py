@@ -16,9 +16,9 @@ from ...errors import ShapeError
 from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
-from .expressions import composed
+from .compositions import composed
 from .reductions import bounds, powers, root
-from .registry import Inputs, allocating, lowering, operation, over_time, reading, typed_view, view
+from .registry import Inputs, allocating, lowering, operation, over_time, reading
 from .sliding import (
     WINDOW,
     channels_first,
@@ -33,6 +33,7 @@ from .sliding import (
     windows_combine,
     windows_over_time,
 )
+from .value import typed_view, view
 
 INT64: np.dtype[Any] = np.dtype(np.int64)
 POOLING = ("ceil_mode", *WINDOW)

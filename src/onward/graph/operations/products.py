@@ -19,9 +19,10 @@ from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View, name_of
 from ..sized import broadcast_shape
-from .expressions import composing
-from .registry import Inputs, combining, known, lowering, operation, reading, typed_view, view
+from .compositions import composing
+from .registry import Inputs, combining, lowering, operation, reading
 from .signatures import common_dtype
+from .value import known, typed_view, view
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 

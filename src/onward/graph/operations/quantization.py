@@ -15,20 +15,10 @@ from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import View
 from .casting import cast_to
+from .compositions import composed
 from .convolutions import CONVOLUTION, conv_signature, convolve, filter_matrix, windows_of_groups
-from .expressions import composed
 from .products import last_size, product_shape, split_rows
-from .registry import (
-    Inputs,
-    combining,
-    is_known,
-    known,
-    lowering,
-    operation,
-    over_time,
-    typed_view,
-    view,
-)
+from .registry import Inputs, combining, lowering, operation, over_time
 from .sliding import (
     channels_first,
     channels_last,
@@ -38,7 +28,7 @@ from .sliding import (
     windows_combine,
     windows_over_time,
 )
-from .value import Value
+from .value import Value, is_known, known, typed_view, view
 
 UINT8, INT32, FLOAT32 = np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.float32)
 

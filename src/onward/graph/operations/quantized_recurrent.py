@@ -22,7 +22,8 @@ from ..plan.builder import Builder
 from ..plan.view import View
 from .quantization import quantize_dynamically
 from .recurrent import OPTIONS, new_cell, rows_of_unit
-from .registry import Inputs, is_known, known, operation, view
+from .registry import Inputs, operation
+from .value import is_known, known, view
 
 
 class Matrix(NamedTuple):

@@ -16,8 +16,10 @@ from ..plan.builder import Builder
 from ..plan.view import DTYPES, View, name_of
 from ..size import hint
 from ..sized import broadcast_shape, has_sizes, integers
-from .expressions import DataDependent, composed, where
-from .registry import Inputs, along_time, operation, reading, typed_view
+from .compositions import DataDependent, composed
+from .expressions import where
+from .registry import Inputs, along_time, operation, reading
+from .value import typed_view
 
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 FUNCTIONS = {"RNN": 1, "GRU": 2, "LSTM": 3}  # in one direction

@@ -18,10 +18,12 @@ from ..plan.builder import Builder, Weights
 from ..plan.view import DTYPES, View
 from ..size import Axes
 from .arguments import as_axis
+from .compositions import composed
 from .elementwise import inverted
-from .expressions import composed, exp, log, sqrt, square, where
-from .registry import Inputs, Operation, along_time, known, lowering, operation, over_time, typed_view
+from .expressions import exp, log, sqrt, square, where
+from .registry import Inputs, Operation, along_time, lowering, operation, over_time
 from .signatures import like_first
+from .value import known, typed_view
 
 
 def row_sums(rows: AnyArray) -> AnyArray:

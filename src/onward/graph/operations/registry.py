@@ -10,7 +10,7 @@ A module of this package defines an operation in one place:
     def _(b, x, *, axis=-1):
         ...
 
-An operation that is a composition of others needs nothing but its meaning (`expressions.composed`).
+An operation that is a composition of others needs nothing but its meaning (`compositions.composed`).
 Operations have the names, inputs and attributes of ONNX's operators of opset 22; omitted inputs are None.
 """
 
@@ -30,13 +30,13 @@ from ...errors import ArgumentError
 from ..node import Expansion, Node, Operand, Signature, in_first_call, size_of
 from ..plan.builder import Builder
 from ..plan.strided import NotStridedError, Strided
-from ..plan.view import DTYPES, View, name_of
+from ..plan.view import View, name_of
 from ..size import Size, hint, is_symbolic
 from ..sized import as_numbers, dtype_of, has_sizes, integers, product
 from .arguments import as_axis
 from .modules import MODULES
 from .signatures import broadcast_booleans, like_first, like_first_boolean
-from .value import Value
+from .value import Value, is_known, known, typed_view
 
 Inputs = Sequence[Value | None]
 Compute = Any  # a Python function of arrays and attributes
@@ -432,25 +432,3 @@ def along_axis(default: int = 0, of_all: bool = True) -> Combines:
 elementwise_operation = functools.partial(
     operation, signature=like_first, widens=True, combines=elementwise, is_elementwise=True
 )
-
-
-def known(value: Value | None) -> Any:
-    """Return the array of a known value, or None."""
-    return None if value is None else value.array
-
-
-def is_known(value: Value | None) -> bool:
-    """Whether a value is omitted or known."""
-    return value is None or value.known
-
-
-def view(b: Builder, value: Value | None) -> View | None:
-    """Return the view of a float32 value, or None; known values become constants of the plan."""
-    return typed_view(b, value) if value is not None and value.dtype == np.float32 else None
-
-
-def typed_view(b: Builder, value: Value | None, dtypes: Collection[str] = DTYPES) -> View | None:
-    """Return the view of a value of some dtypes of the core, or None; known values become constants."""
-    if value is None or name_of(value.dtype) not in dtypes:
-        return None
-    return b.constant(value.array) if value.known else value.view

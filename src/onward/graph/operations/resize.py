@@ -16,7 +16,8 @@ from ..node import AnyArray, Node, Operand, Signature
 from ..size import Size, hint, is_symbolic
 from ..sized import as_numbers
 from .arguments import as_integers
-from .expressions import DataDependent, composed, maximum, where
+from .compositions import DataDependent, composed
+from .expressions import maximum, where
 from .registry import along_time
 
 EXACT = 1 << 22  # float32 represents halves of smaller numbers

@@ -16,7 +16,8 @@ from .fixed_factors import rounded
 from .integer_fusion import per_unit
 from .products import last_size, product_shape, split_rows
 from .quantization import packed_integers
-from .registry import Inputs, along_axis, known, operation, typed_view
+from .registry import Inputs, along_axis, operation
+from .value import known, typed_view
 
 INT8, FLOAT32 = np.dtype(np.int8), np.dtype(np.float32)
 

@@ -13,8 +13,8 @@ from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
 from ..sized import dtype_of
 from .arguments import as_axis, as_integers
+from .compositions import composed
 from .creation import places_along
-from .expressions import composed
 from .registry import EVERY_INPUT, along_axis, operation, reading
 
 INT64: np.dtype[Any] = np.dtype(np.int64)

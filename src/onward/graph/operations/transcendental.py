@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..node import Operand
+from .compositions import composing
 from .elementwise import POWERS
-from .expressions import composing, cos, exp, log, maximum, reciprocal, sin, sqrt, where
+from .expressions import cos, exp, log, maximum, reciprocal, sin, sqrt, where
 from .registry import OPERATIONS
 
 SMALL = 1e-4  # below which two terms of a series are exact in float32

@@ -22,8 +22,9 @@ from .arguments import as_integers
 from .convolutions import CONVOLUTION, check_bias
 from .phases import FEW_OUTPUTS, Transposed, is_depthwise, outputs_of, padding_of, phase_by_phase, phases
 from .products import multiply, product_step
-from .registry import Inputs, along_time, known, operation, view
+from .registry import Inputs, along_time, operation
 from .sliding import channels_first, channels_last
+from .value import known, view
 
 LONG = 256  # steps, so that adding whole lines takes less time than the additional steps
 FEW_CHANNELS = 16  # a vector of AVX-512; on all machines, so that all give the same bits

@@ -1,10 +1,12 @@
 """What the compiler knows about a value of a graph."""
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..node import Operand, Signature
+from ..plan.builder import Builder
 from ..plan.view import CONSTANTS, DTYPES, View, name_of
 from ..size import is_symbolic
 from ..sized import as_numbers, dtype_of, has_sizes
@@ -55,3 +57,30 @@ class Value:
     def read_again(self) -> "Value":
         """Return the value with more than one reader."""
         return Value(self.content, self.view, name=self.name)
+
+
+def contents(values: Sequence[Value | None]) -> list[Operand | None]:
+    """Return the array of each value that is known, and the signatures of the others."""
+    return [None if v is None else v.content for v in values]
+
+
+def known(value: Value | None) -> Any:
+    """Return the array of a known value, or None."""
+    return None if value is None else value.array
+
+
+def is_known(value: Value | None) -> bool:
+    """Whether a value is omitted or known."""
+    return value is None or value.known
+
+
+def view(b: Builder, value: Value | None) -> View | None:
+    """Return the view of a float32 value, or None; known values become constants of the plan."""
+    return typed_view(b, value) if value is not None and value.dtype == np.float32 else None
+
+
+def typed_view(b: Builder, value: Value | None, dtypes: Collection[str] = DTYPES) -> View | None:
+    """Return the view of a value of some dtypes of the core, or None; known values become constants."""
+    if value is None or name_of(value.dtype) not in dtypes:
+        return None
+    return b.constant(value.array) if value.known else value.view

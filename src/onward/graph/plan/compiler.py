@@ -24,7 +24,7 @@ from ..operations import OPERATIONS
 from ..operations.control import IN_CORE
 from ..operations.evaluation import check_shapes, evaluate
 from ..operations.registry import Expand, Operation, Write
-from ..operations.value import Value
+from ..operations.value import Value, contents
 from ..size import hint, is_symbolic
 from ..sized import as_numbers, has_sizes
 from .builder import Builder, Weights
@@ -197,7 +197,7 @@ class Compiler:
         self._budget.spend(NODE)
         operation = OPERATIONS[node.operation]
         inputs = [self._values[name] for name in node.inputs]
-        arrays = _known(inputs)
+        arrays = contents(inputs)
         varies = not operation.folds(arrays)
         if varies and operation.write is not None and self._write(node, operation.write, inputs):
             return True
@@ -220,7 +220,7 @@ class Compiler:
             return False
         if found is None:  # for the sizes of the first call alone
             fixed = [value and value.in_numbers() for value in inputs]
-            return self._place(node, operation, fixed, _known(fixed))
+            return self._place(node, operation, fixed, contents(fixed))
         if Signature not in map(type, found):
             self._define(node, list(map(Value, found)))
             return True
@@ -444,8 +444,3 @@ def _fits(view: View, signature: Signature) -> bool:
     return view.dtype == signature.dtype and (
         is_same or view.shape == signature.shape or 0 in signature.shape
     )
-
-
-def _known(values: Sequence[Value | None]) -> list[Operand | None]:
-    """Return the array of each value that is known, and the signatures of the others."""
-    return [None if v is None else v.content for v in values]
