@@ -185,6 +185,18 @@ def test_a_full_disk_behind_stdout_ends_in_one_message(command: list[str], buffe
     assert result.stderr == "Error: standard output cannot be written: No space left on device\n"
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("command", ["run vowels", "train table japanese_vowels_test --epochs 1"])
+def test_an_output_whose_encoding_lacks_a_character_does_not_end_in_a_traceback(
+    command: str, encoding: str, tmp_path: Path
+) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    result = subprocess.run(
+        [COMMAND, *command.split()], capture_output=True, env=environment, cwd=tmp_path, check=False
+    )
+    assert (result.returncode, b"accuracy" in result.stdout) == (0, True)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no shell that closes a descriptor")
 @pytest.mark.parametrize(
     ("arguments", "redirection", "expected"),

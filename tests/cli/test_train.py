@@ -320,6 +320,12 @@ def test_csv_columns_can_be_targets() -> None:
     assert result[0]["loss"] == pytest.approx(result[1]["loss"], rel=1e-3)
 
 
+def test_a_model_that_knows_no_newline_is_sampled_without_a_prompt() -> None:
+    Path("line.txt").write_text("to be or not to be " * 99)
+    invoke("train", "text", "line.txt", *SMALL, "--epochs", "1", expect=0)
+    assert invoke("sample", "line.safetensors", "--length", "5", expect=0).stdout.startswith(" ")
+
+
 def test_mistakes_are_one_error_message() -> None:
     Path("short.txt").write_text("To be.")
     Path("binary.txt").write_bytes(b"\xff\xfe" * 900)

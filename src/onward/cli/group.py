@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import errno
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -78,6 +79,8 @@ class LazyGroup(Group):
             formatter.write_dl([(name, help_) for name, (_, help_) in self.lazy.items()])
 
     def main(self, *args: Any, **options: Any) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # some encodings lack the blocks of a bar
+            sys.stdout.reconfigure(errors="replace")
         try:
             try:
                 return super().main(*args, **options)
