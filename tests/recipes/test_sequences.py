@@ -84,6 +84,12 @@ def test_features_of_any_unit_do_not_lose_their_digits_in_the_folded_weights(see
     np.testing.assert_allclose(layer(x)[0], expected, rtol=0, atol=2e-3)
 
 
+def test_sequences_without_a_step_or_a_weight_are_left_out() -> None:
+    items = [np.ones((n, 2)) for n in (3, 0, 1, 2)]
+    left = Examples(items, np.arange(4), np.array([1.0, 1.0, 0.0, 2.0])).counted()
+    assert left.targets.tolist() == [0, 3] and left.weights is not None and left.weights.tolist() == [1, 2]
+
+
 @pytest.mark.parametrize("size", [1e-40, 1e35, 1e300])
 @pytest.mark.parametrize("regress", ["features", "targets"])
 def test_numbers_beyond_float32_are_errors_instead_of_a_model_of_nan(size: float, regress: str) -> None:

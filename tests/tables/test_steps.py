@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.random_tables import table as random_table
+from support.randomized import random_cases
 
 from onward.errors import FileError
 from onward.tables import columns, data
@@ -357,3 +359,27 @@ def test_a_column_without_a_name_is_no_input(tmp_path: Path, text: str) -> None:
     """The index that pandas writes was a feature, and a comma at the end of every line a missing value."""
     found = data.read(write(tmp_path / "x.csv", text), Selection(targets=("y",)))
     np.testing.assert_array_equal(found.items, [[[5], [6]]])
+
+
+@pytest.mark.parametrize("seed", range(random_cases(100)))
+def test_random_tables_are_the_sequences_of_a_plain_loop(seed: int, tmp_path: Path) -> None:
+    text, selection, expected = random_table(np.random.default_rng(seed))
+    path = tmp_path / "x.csv"
+    path.write_bytes(text.encode())
+    found = data.read(path, selection).with_class_names()
+    assert found.names is not None and found.labels is not None and found.weights is not None
+    assert sorted(found.names) == sorted(expected)
+    for name, x, label, weight in zip(found.names, found.items, found.labels, found.weights, strict=True):
+        np.testing.assert_allclose(x, expected[name].x, rtol=1e-12)
+        assert (found.classes[label], weight) == (expected[name].label, expected[name].weight)
+
+
+@pytest.mark.parametrize("lost", ["a", "b", "c"])
+@pytest.mark.parametrize("target", ["number", "count"])
+def test_a_sequence_that_loses_all_steps_keeps_its_own_target(lost: str, target: str, tmp_path: Path) -> None:
+    rows = [f"{name},{'' if name == lost else t},{n}.5,{n}" for n, name in enumerate("abc") for t in range(3)]
+    path = write(tmp_path / "x.csv", "name,x,number,count\n" + "\n".join(rows))
+    found = data.read(path, Selection(("x",), (target,), "name", missing="skip"))
+    assert found.lengths.tolist() == [0 if name == lost else 3 for name in "abc"]
+    right = [[0.5], [1.5], [2.5]] if target == "number" else [0, 1, 2]
+    np.testing.assert_array_equal(found.targets if target == "number" else found.labels, right)

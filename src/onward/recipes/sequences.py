@@ -46,8 +46,9 @@ class Examples(NamedTuple):
     weights: NDArray[Any] | None = None
 
     def counted(self) -> Examples:
-        """Return the examples without those of weight 0, which count as if they did not exist."""
-        rows = np.flatnonzero(np.ones(len(self.items)) if self.weights is None else self.weights)
+        """Return the examples without those of weight 0 or without a step, as if they did not exist."""
+        counts = np.array([len(item) > 0 for item in self.items])
+        rows = np.flatnonzero(counts if self.weights is None else counts & (self.weights != 0))
         return self.take(rows) if len(rows) else self  # `fit` refuses weights that are all 0
 
     def take(self, rows: NDArray[np.int64]) -> Examples:

@@ -114,11 +114,10 @@ def _completed(found: Sequences, table: _Table, saved: Saved) -> Sequences:
     """Add the weights and the targets."""
     column = table.chosen.weight
     if column is not None:
-        weights = table.in_order(table.columns.numbers(column), np.nan)
-        if len(table.starts) and np.isnan(weights[table.starts]).any():
-            step = table.starts[np.isnan(weights[table.starts])][0]
-            raise FileError(f"{table.columns.place(int(table.order[step]), column)}: the weight is missing")
-        found = replace(found, weights=weights[table.starts])
+        weights = table.columns.numbers(column)[table.first_rows]
+        for row in table.first_rows[np.isnan(weights)].tolist():
+            raise FileError(f"{table.columns.place(row, column)}: the weight is missing")
+        found = replace(found, weights=weights)
     return _Targets(table, saved).add(found) if table.chosen.targets else found
 
 
@@ -137,7 +136,7 @@ def _sequences_of_rows(columns: Columns, chosen: Selection, saved: Saved, suffix
             f"{', '.join(chosen.inputs)}: select it with --input"
         )
     table = _Table(columns, replace(chosen, group=None, time=None))
-    table.starts = np.arange(len(items))
+    table.starts = table.first_rows = np.arange(len(items))
     names = columns.texts(chosen.group) if chosen.group else None
     origin = f"{columns.name}: the input column is {column}"
     found = Sequences(
@@ -177,8 +176,8 @@ class _Table:
             if ((change < 0) | ((change == 0) & (np.diff(self.time) <= 0))).any():
                 self.order = np.lexsort((self.time, self.sequence))
                 self._refuse_repeated(chosen.time)
-        sequence = self.sequence[self.order]
-        self.starts = np.concatenate([[0], np.flatnonzero(sequence[1:] != sequence[:-1]) + 1])
+        self.starts = np.concatenate([[0], np.flatnonzero(np.diff(self.sequence[self.order])) + 1])
+        self.first_rows = self.order[self.starts]  # also of a sequence whose steps are all dropped
 
     def _refuse_repeated(self, column: str) -> None:
         assert self.cells is not None
@@ -303,7 +302,7 @@ class _Table:
         parts = [x]
         lengths = np.diff([*self.starts, len(self.order)])
         for column in self.chosen.static:
-            first = self.order[self.starts]
+            first = self.first_rows
             if column in categories:
                 known, (codes, names) = categories[column], self.columns.codes(column)
                 values = np.array([[name == each for each in known] for name in names], float)[codes]
@@ -312,11 +311,9 @@ class _Table:
                     raise FileError(f"{place}: {name!r} was not in the training, but {', '.join(known)} were")
             else:
                 values = self.columns.numbers(column)[:, None]
-            if len(absent := np.flatnonzero(np.isnan(values[first]).any(axis=1))):
-                place = self.columns.place(int(first[absent[0]]), column)
-                raise FileError(
-                    f"{place}: a static feature is missing: write it on the first row of each series"
-                )
+            for row in first[np.isnan(values[first]).any(axis=1)].tolist():
+                missing = "a static feature is missing: write it on the first row of each series"
+                raise FileError(f"{self.columns.place(row, column)}: {missing}")
             parts.append(np.repeat(values[first], lengths, axis=0))
         return np.concatenate(parts, axis=1) if len(parts) > 1 else x
 
@@ -354,6 +351,8 @@ class _Table:
         """Remove steps; a sequence keeps its place if it has none left."""
         before = np.concatenate([[0], np.cumsum(~steps)])
         self.order, self.starts = self.order[~steps], before[self.starts]
+        remains = np.diff([*self.starts, len(self.order)]) > 0
+        self.first_rows[remains] = self.order[self.starts[remains]]
 
     def filled(self, x: AnyArray) -> AnyArray:
         """Return x with the last value of the sequence for NaN, or its mean before the first value."""
@@ -397,7 +396,7 @@ class _Targets:
             )
         if chosen.window is not None:
             raise FileError(f"{table.columns.name}: --window forecasts numbers: pass --task regress")
-        cells = table.in_order(np.array(table.columns.texts(chosen.targets[0]), object), "")
+        cells = table.in_order(texts := np.array(table.columns.texts(chosen.targets[0]), object), "")
         name = f"{table.columns.name}, column {chosen.targets[0]!r}"
         if task == "label-steps":
             numbers, classes = number_classes(name, cells.tolist(), self.saved.classes)
@@ -409,7 +408,7 @@ class _Targets:
                 f"{place}: {cells[change]!r} in a sequence of class {cells[change - 1]!r}: a class must be "
                 f"the same on every row of a sequence; {table.or_group('pass --task label-steps')}"
             )
-        labels, classes = number_classes(name, cells[table.starts].tolist(), self.saved.classes)
+        labels, classes = number_classes(name, texts[table.first_rows].tolist(), self.saved.classes)
         return replace(found, labels=labels, classes=classes)
 
     def _change(self, columns: Sequence[AnyArray]) -> int | None:
@@ -430,21 +429,21 @@ class _Targets:
         if chosen.targets[0] == "label" or saved.classes or is_text:
             return "classify"
         numbers = self.table.numbers(chosen.targets)
-        first = numbers[self.table.starts]
+        first = columns.matrix(chosen.targets)[self.table.first_rows]
         if (first != np.rint(first)).any() or self._change(list(numbers.T)) is not None:
             return "regress"  # before their text is compared, which takes seconds for a million rows
-        cells = self.table.in_order(np.array(columns.texts(chosen.targets[0]), object), "")
-        integers = all(cell.removeprefix("-").isdecimal() for cell in cells[self.table.starts])
+        texts = columns.texts(chosen.targets[0])
+        integers = all(texts[row].removeprefix("-").isdecimal() for row in self.table.first_rows.tolist())
         return "classify" if integers and len(chosen.targets) == 1 else "regress"
 
     def _with_numbers(self, found: Sequences) -> Sequences:
-        table, chosen = self.table, self.table.chosen
+        table, chosen, columns = self.table, self.table.chosen, self.table.columns
         values = table.numbers(chosen.targets).astype(np.float32)
         if not self.saved.selection.inputs and chosen.missing in (None, "error") and np.isnan(values).any():
             step, place = np.argwhere(np.isnan(values))[0]
             where = table.value_at(step, chosen.targets[place])
             raise FileError(f"{where} is missing: pass --missing skip to leave it out")
         constant = self._change(list(values.T)) is None and 1 < len(table.starts) < len(table.order)
-        if table.columns.lists or (chosen.window is None and constant):  # the same at every step
-            return replace(found, targets=values[table.starts])
+        if columns.lists or (chosen.window is None and constant):  # the same at every step
+            return replace(found, targets=columns.matrix(chosen.targets)[table.first_rows].astype(np.float32))
         return replace(found, targets=table.split(values))

@@ -1,0 +1,69 @@
+"""Random tables with a row for each step: their text, their columns, and their sequences by a plain loop."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from onward.tables.data import Selection
+
+MISSING = ["", "NA", "nan", "None"]
+
+
+class Expected(NamedTuple):
+    """The steps (T, F) of a sequence, its class and its weight."""
+
+    x: np.ndarray
+    label: str
+    weight: float
+
+
+class RandomTable(NamedTuple):
+    """The content of a CSV file, the selection of its columns, and its sequences by name."""
+
+    text: str
+    selection: Selection
+    expected: dict[str, Expected]
+
+
+def table(rng: np.random.Generator) -> RandomTable:
+    """Return a table whose rows are in random order, some with missing values."""
+    names = rng.permutation(["anna", "é", "1", "01", "x;y", 'a "b"'])[: int(rng.integers(1, 6))].tolist()
+    columns = rng.permutation(["u", "v w", "ü", "p.q"])[: int(rng.integers(1, 4))].tolist()
+    missing = str(rng.choice(["error", "skip", "fill", "mask"]))
+    share = 0.0 if missing == "error" else float(rng.choice([0.1, 0.5, 0.8]))
+    rows: list[list[str]] = []
+    steps: dict[str, Any] = {}
+    facts = {name: (str(rng.choice(["01", "1", "x"])), float(rng.integers(1, 9))) for name in names}
+    for name in names:
+        T = int(rng.integers(1, 6))
+        steps[name] = rng.normal(size=(T, len(columns))) * 10.0 ** rng.integers(-5, 6)
+        steps[name][rng.random(steps[name].shape) < share] = np.nan
+        for t, values in enumerate(steps[name].tolist()):
+            cells = [str(rng.choice(MISSING)) if v != v else repr(v) for v in values]
+            rows.append([name, str(t * 0.5 - 1), *map(str, facts[name]), *cells])
+    order = rng.permutation(len(rows)).tolist()
+    lines = [["name", "t", "class", "w", *columns], *(rows[n] for n in order)]
+    delimiter = str(rng.choice([",", ";", "\t"]))
+    quoted = [[f'"{c.replace(chr(34), chr(34) * 2)}"' for c in line[:1]] + line[1:] for line in lines]
+    text = str(rng.choice(["\n", "\r\n"])).join(delimiter.join(line) for line in quoted)
+    selection = Selection(
+        tuple(columns), ("class",), "name", "t",
+        weight="w", missing=missing, delimiter=delimiter, task="classify",
+    )  # fmt: skip
+    every = np.concatenate(list(steps.values()))
+    found = {name: Expected(treated(steps[name], missing, every), *facts[name]) for name in names}
+    return RandomTable(text, selection, found)
+
+
+def treated(x: np.ndarray, missing: str, every: np.ndarray) -> np.ndarray:
+    """Return the steps of a sequence with their missing values treated, one column and step at a time."""
+    if missing == "skip":
+        return x[[not np.isnan(row).any() for row in x]]
+    filled = x.copy()
+    for column, values in enumerate(x.T):
+        known = [v for v in values if v == v] or [v for v in every[:, column] if v == v] or [0.0]
+        last = float(np.mean(known))
+        for t, value in enumerate(values):
+            last = last if value != value else value
+            filled[t, column] = last
+    return np.concatenate([filled, np.isnan(x)], axis=1) if missing == "mask" else filled
