@@ -67,3 +67,48 @@ def treated(x: np.ndarray, missing: str, every: np.ndarray) -> np.ndarray:
             last = last if value != value else value
             filled[t, column] = last
     return np.concatenate([filled, np.isnan(x)], axis=1) if missing == "mask" else filled
+
+
+class RandomSeries(NamedTuple):
+    """The content of a CSV file, the selection of its columns, and its windows by series and end.
+
+    A window is its steps (W, F) and the targets of the steps that follow it.
+    """
+
+    text: str
+    selection: Selection
+    expected: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]
+
+
+def series(rng: np.random.Generator) -> RandomSeries:
+    """Return series of days, some with gaps, and some with a feature whose future is known."""
+    W, H = int(rng.integers(1, 6)), int(rng.integers(1, 4))
+    is_known, has_gaps = W >= H and rng.random() < 0.5, rng.random() < 0.5
+    rows: list[str] = []
+    expected: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
+    for name in ["b", "a", "é"][: int(rng.integers(1, 4))]:
+        T = int(rng.integers(1, 15))
+        x, known, y = values = rng.normal(size=(3, T))
+        planned = int(rng.integers(0, min(H, T - 1) + 1)) if is_known else 0
+        values[::2, T - planned :] = np.nan
+        if has_gaps:
+            inside = np.arange(T) < T - planned - 1
+            values[::2][(rng.random((2, T)) < 0.15) & inside] = np.nan
+            values[:, (rng.random(T) < 0.1) & inside & (np.arange(T) > 0)] = np.nan
+        first = np.datetime64("2024-02-25") + int(rng.integers(5))
+        for t, cells in enumerate(values.T.tolist()):
+            if not np.isnan(cells).all():
+                rows.append(",".join([name, str(first + t), *("" if v != v else repr(v) for v in cells)]))
+        last = max((t + 1 for t in range(T) if y[t] == y[t]), default=0) if is_known else T
+        for end in range(W, last + 1):
+            ahead = [known[t + H] if t + H < T else np.nan for t in range(end - W, end)]
+            window = np.column_stack([x[end - W : end], ahead] if is_known else [x[end - W : end]])
+            targets = y[end : end + H]
+            if len(targets) == H and not (np.isnan(window).any() or np.isnan(targets).any()):
+                expected[name, end] = window, targets
+    text = "\n".join(["name,day,x,known,y", *(rows[n] for n in rng.permutation(len(rows)))])
+    selection = Selection(
+        ("x",), ("y",), "name", "day",
+        window=W, horizon=H, every="1d", missing="skip" if has_gaps else None, known=("known",) * is_known,
+    )  # fmt: skip
+    return RandomSeries(text, selection, expected)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.random_tables import series as random_series
+from support.randomized import random_cases
 
 from onward.errors import ArgumentError
 from onward.tables import data, windows
@@ -280,3 +282,34 @@ def test_a_single_change_does_not_scale_the_errors_of_a_whole_table() -> None:
 def test_a_straight_line_has_no_season(slope: float) -> None:
     line = 5000.1 + slope * np.arange(60)[:, None]
     assert windows.find_season(windows.cut(Sequences([line], targets=[line]), 9, 3, future=False)) == 1
+
+
+@pytest.mark.parametrize("seed", range(random_cases(100)))
+def test_random_windows_are_those_of_a_plain_loop(seed: int, tmp_path: Path) -> None:
+    text, selection, expected = random_series(np.random.default_rng(seed))
+    path = tmp_path / "x.csv"
+    path.write_text(text, encoding="utf-8")
+    if not expected:
+        with pytest.raises(ArgumentError, match=r"the longest sequence has|has a missing value"):
+            data.read(path, selection)
+        return
+    found = data.read(path, selection)
+    assert found.series is not None and found.series.names is not None and found.ends is not None
+    ends = [(found.series.names[number], end) for number, end in found.ends.tolist()]
+    assert sorted(ends) == sorted(expected)
+    for end, item, targets in zip(ends, found.items, np.asarray(found.targets), strict=True):
+        np.testing.assert_allclose(item, expected[end][0], rtol=1e-6)
+        np.testing.assert_allclose(targets.ravel(), expected[end][1], rtol=1e-6)
+
+
+def test_the_error_says_if_missing_values_leave_no_window(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("x,y\n" + "\n".join(f"{'' if t % 2 else t},{t}" for t in range(9)))
+    with pytest.raises(ArgumentError, match=r"every window of 3 steps, .* has a missing value"):
+        data.read(tmp_path / "x.csv", Selection(("x",), ("y",), window=3, missing="skip"))
+
+
+def test_a_series_shorter_than_the_horizon_may_come_before_others(tmp_path: Path) -> None:
+    rows = ["a,0,1,2,3", *(f"b,{t},{t},{t},{t}" for t in range(9))]
+    (tmp_path / "x.csv").write_text("name,day,x,known,y\n" + "\n".join(rows))
+    selection = Selection(("x",), ("y",), "name", "day", window=3, horizon=3, known=("known",))
+    assert len(data.read(tmp_path / "x.csv", selection).items) == 4

@@ -332,7 +332,7 @@ class _Table:
         known = self.complete(known, np.isnan(known), chosen.known)
         early = np.full_like(known, np.nan)
         for start, end in pairwise([*self.starts.tolist(), len(x)]):
-            early[start : end - horizon] = known[start + horizon : end]
+            early[start : max(start, end - horizon)] = known[start + horizon : end]
         later = self.after_targets()
         self.drop(later)
         return np.concatenate([x, early], axis=1)[~later]

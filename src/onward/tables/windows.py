@@ -51,6 +51,11 @@ def cut(sequences: Sequences, window: int, horizon: int, future: bool) -> Sequen
             items += map(every.__getitem__, (found - window).tolist())
         ends.append(np.stack([np.full(len(found), row), found], axis=1))
     if not items:
+        if sequences.lengths.max() >= window + ahead:
+            raise ArgumentError(
+                f"{sequences.origin}: every window of {window} steps, or what follows it, has a missing "
+                "value: pass --missing fill, or a shorter --window"
+            )
         raise ArgumentError(
             f"{sequences.origin}: the longest sequence has {sequences.lengths.max()} steps, but --window "
             f"{window}{f' and --horizon {horizon}' if ahead else ''} need {window + ahead}"
