@@ -205,7 +205,7 @@ changes = [call, pool.open, lambda: pool.close(ids), lambda: pool.reset(ids)]
 """,
     "pool of a graph": """
 pool = detector(64).pool(100, time_axis=1)
-ids, x = pool.open(100), np.ones((100, 200, 64), np.float32)
+ids, x = pool.open(100), np.ones((100, 1000, 64), np.float32)
 call, reads = lambda: pool.step(ids, x), [lambda: pool.state(ids), pool.copy, lambda: pool.save(os.devnull)]
 changes = [call, pool.open, lambda: pool.close(ids), lambda: pool.reset(ids), lambda: pool.finish(ids)]
 """,

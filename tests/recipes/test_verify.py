@@ -162,7 +162,7 @@ def test_outputs_are_matched_by_name() -> None:
         onward.verify(model, {"x": x}, {"a": x[:4]})
 
 
-@pytest.mark.parametrize("expected", [[], {}, lambda x: {}], ids=str)
+@pytest.mark.parametrize("expected", [[], {}, lambda x: {}], ids=["list", "dict", "function"])
 def test_a_comparison_of_no_outputs_does_not_pass(expected: Any) -> None:
     with pytest.raises(errors.ArgumentError, match="expected outputs none; the model returns output 0"):
         onward.verify(onward.Linear(3, 2), [normal(5, 3)], expected)

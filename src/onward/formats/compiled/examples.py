@@ -39,7 +39,8 @@ def sizes(inputs: Sequence[Input], base: int) -> Iterator[dict[str, int]]:
             yield {name: base + of if of >= 0 else 2 + of for name, of in zip(names, chosen, strict=True)}
     if count <= MOST_OPEN:
         own = {name: base + place for place, name in enumerate(names)}
-        for others, name, size in product((own, dict.fromkeys(names, 1)), names, SIZES):
+        ones, zeros = (dict.fromkeys(names, size) for size in (1, 0))
+        for others, name, size in product((own, ones, zeros), names, SIZES):
             yield others | {name: size}
 
 
