@@ -104,10 +104,9 @@ def verify(
     """Run a model and compare its outputs with expected ones, by name or in order.
 
     `expected` may also be another model, which runs on the same inputs in order. The outputs that both have
-    are compared; if none has the same name, in order, as many as both return. If it differs, the result
-    names the first nodes that do, matched by their names or order. An output passes if it differs from
-    the expected one by at most `tolerance` times the largest expected magnitude. While it runs, the function
-    changes the number of threads and the instruction set of the process.
+    are compared; if none has the same name, in order, as many as both return. If any differs, the result
+    names the first nodes that do, matched by name or order. An output passes if it differs by at most
+    `tolerance` times the largest expected magnitude. Meanwhile, the threads and the instruction set change.
 
     Raises ArgumentError if no output or an unknown one is expected, and ShapeError for other shapes.
 
@@ -124,21 +123,7 @@ def verify(
         raise ArgumentError("inputs and expected must be lists or dicts of arrays: pass [x], [y]")
     run = _Run(model, inputs)
     actual = run()
-    wanted: Mapping[str, ArrayLike]
-    if callable(expected):
-        wanted = _Run(expected, list(run.inputs.values()))()
-        if wanted.keys().isdisjoint(actual):  # in order: layers may return no states, which files return
-            wanted = dict(zip(actual, wanted.values(), strict=False))
-        wanted = {name: array for name, array in wanted.items() if name in actual}
-    elif isinstance(expected, Mapping):
-        wanted = expected
-    elif len(expected) > len(actual):
-        raise ArgumentError(f"{len(expected)} outputs are expected, but the model returns {len(actual)}")
-    else:
-        wanted = dict(zip(actual, expected, strict=False))
-    if (unknown := wanted.keys() - actual.keys()) or not wanted:
-        names = ", ".join(sorted(unknown)) or "none"
-        raise ArgumentError(f"expected outputs {names}; the model returns {', '.join(actual)}")
+    wanted = _wanted(run, actual, expected)
     outputs = [_difference(name, actual[name], np.asarray(array)) for name, array in wanted.items()]
     result = Verification(
         outputs,
@@ -155,6 +140,23 @@ def verify(
     if not result and callable(expected):
         result.divergence = first_divergence(model, expected, list(run.inputs.values()), tolerance)
     return result
+
+
+def _wanted(run: _Run, actual: Arrays, expected: Any) -> Mapping[str, ArrayLike]:
+    """Return the expected outputs by name. Raises ArgumentError."""
+    if callable(expected):
+        expected = _Run(expected, list(run.inputs.values()))()
+        if expected.keys().isdisjoint(actual):  # in order: layers may return no states, which files return
+            expected = dict(zip(actual, expected.values(), strict=False))
+        expected = {name: array for name, array in expected.items() if name in actual}
+    elif not isinstance(expected, Mapping):
+        if len(expected) > len(actual):
+            raise ArgumentError(f"{len(expected)} outputs are expected, but the model returns {len(actual)}")
+        expected = dict(zip(actual, expected, strict=False))
+    if (unknown := expected.keys() - actual.keys()) or not expected:
+        names = ", ".join(sorted(unknown)) or "none"
+        raise ArgumentError(f"expected outputs {names}; the model returns {', '.join(actual)}")
+    return expected  # type: ignore[no-any-return]  # a mapping
 
 
 class _Run:
