@@ -33,6 +33,13 @@ def test_decode_inverts_encode() -> None:
     assert len(VOCABULARY.encode("")) == 0
 
 
+@pytest.mark.parametrize("number", [-1, len(VOCABULARY.characters), 1.0])
+def test_a_number_that_stands_for_no_character_is_an_error(number: float) -> None:
+    """Numbers below 0 counted from the last character."""
+    with pytest.raises(ArgumentError, match=f"number={number}, but must be an integer from 0 to"):
+        VOCABULARY.decode([0, number])
+
+
 def test_encode_names_the_first_unknown_character_and_its_position() -> None:
     with pytest.raises(ArgumentError, match="character 3 of the text is 'Z', not one of the"):
         VOCABULARY.encode("FOOZ")
@@ -130,10 +137,11 @@ def test_temperature_0_is_greedy_and_a_seed_is_reproducible() -> None:
 
 
 def test_sample_raises_before_the_first_character() -> None:
-    for prompt, temperature, message in (
-        ("", 1, "prompt is empty"),
-        ("Z", 1, "'Z'"),
-        ("E", -1, "temperature=-1"),
+    for prompt, length, temperature, message in (
+        ("", 5, 1, "prompt is empty"),
+        ("Z", 5, 1, "'Z'"),
+        ("E", 2.5, 1, "length=2.5"),
+        ("E", 5, -1, "temperature=-1"),
     ):
         with pytest.raises(ArgumentError, match=message):
-            text.sample(model(), VOCABULARY, prompt, 5, temperature)
+            text.sample(model(), VOCABULARY, prompt, length, temperature)  # type: ignore[arg-type]

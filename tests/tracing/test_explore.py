@@ -63,12 +63,14 @@ def test_text_in_a_page_cannot_end_its_script() -> None:
     assert html.escape(page.html) in page._repr_html_()
 
 
-def test_a_row_without_steps_and_a_text_of_another_length_are_errors() -> None:
+def test_a_row_without_steps_and_a_text_or_classes_of_another_length_are_errors() -> None:
     trace = onward.GRU(3, 4, rng=0).trace(X, lengths=[6, 0])
     with pytest.raises(errors.ArgumentError, match="row=1 has no step"):
         trace.explore(row=1)
     with pytest.raises(errors.ArgumentError, match="text has 2 characters"):
         trace.explore(text="ab")
+    with pytest.raises(errors.ArgumentError, match="classes names 3 classes, but the model has 4 outputs"):
+        trace.explore(classes="abc")
 
 
 def test_a_recorded_page_says_why_the_model_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..core import storage
 from ..core.arrays import Array
-from ..core.checks import Rng, generator, non_negative
+from ..core.checks import Rng, generator, integer, non_negative
 from ..errors import ArgumentError, FileError, OnwardError
 from ..formats import load as load_model
 from ..layers.sequential import Sequential
@@ -60,8 +60,9 @@ class Vocabulary:
         return numbers.astype(np.int64)
 
     def decode(self, numbers: Any) -> str:
-        """The text with these character numbers."""
-        return "".join(self.characters[number] for number in numbers)
+        """The text with these character numbers. Raises ArgumentError for other numbers."""
+        last = len(self.characters) - 1
+        return "".join(self.characters[integer("number", number, 0, last)] for number in numbers)
 
     def unknown(self, text: str) -> dict[str, int]:
         """How often each character occurs in a text that is not in the vocabulary, most frequent first.
@@ -186,6 +187,7 @@ def sample(
     'th'
     """
     non_negative("temperature", temperature)
+    length = integer("length", length, 0)
     numbers = vocabulary.encode(prompt)
     if not len(numbers):
         raise ArgumentError("the prompt is empty: pass at least one character to continue from")

@@ -23,7 +23,7 @@ from ..core.arrays import Array
 from ..layers import Activation, Dropout, Embedding, Last, Linear, Sequential, Softmax
 from ..layers.base_model import BaseModel
 from ..layers.recurrent import Recurrent
-from .picture import steps_of
+from .picture import check_classes, steps_of
 
 if TYPE_CHECKING:
     from .trace import Trace
@@ -79,6 +79,7 @@ def page_of(trace: Trace, row: int, classes: Sequence[str] | None, text: str | N
     x = trace.x[:steps, row]
     signal: Entry = {"kind": "signal", "features": x.reshape(steps, -1).shape[1]}
     if classes is not None:
+        check_classes(classes, trace.y.shape[-1])
         signal["classes"] = list(classes)
     live = _live(trace.model, x, classes, text)
     if isinstance(live, bytes):

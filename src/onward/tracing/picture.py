@@ -172,12 +172,15 @@ def _output(
     return _class_panel(probabilities, classes, is_text), verdict
 
 
+def check_classes(classes: Sequence[str], outputs: int) -> None:
+    """Raise ArgumentError unless there is a name for each output."""
+    if len(classes) != outputs:
+        raise ArgumentError(f"classes names {len(classes)} classes, but the model has {outputs} outputs")
+
+
 def _probabilities(scores: Array, classes: Sequence[str]) -> Array:
     """The softmax of the scores (T, O), or the scores themselves if they are already probabilities."""
-    if scores.shape[1] != len(classes):
-        raise ArgumentError(
-            f"classes names {len(classes)} classes, but the model has {scores.shape[1]} outputs"
-        )
+    check_classes(classes, scores.shape[1])
     if (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3):
         return scores
     probabilities: Array = Softmax()(scores)
