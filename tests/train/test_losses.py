@@ -9,6 +9,7 @@ import pytest
 
 from onward import train
 from onward.errors import ArgumentError, DtypeError, OnwardError, ShapeError
+from onward.train.losses import weighted
 
 DRAWS = np.random.default_rng(5)
 LOSSES: dict[str, Callable[..., Any]] = {
@@ -186,3 +187,13 @@ def test_quantile_loss_is_its_definition_and_its_minimum_the_quantiles() -> None
     assert losses[0] < min(losses[1:])
     with pytest.raises(ShapeError, match="a multiple of 3 outputs"):
         train.quantile(y[:, :4], t, quantiles=levels)
+
+
+@pytest.mark.parametrize("result", [None, 0.5, (0.5,), (0.5, np.zeros(2)), (0.5, np.zeros((4, 2)), 1)])
+def test_a_function_that_returns_no_value_and_gradient_is_named(result: Any) -> None:
+    def my_loss(y: Any, targets: Any, mask: Any) -> Any:
+        return result
+
+    y, targets, mask = np.zeros((4, 2), np.float32), np.zeros(4, np.int64), np.ones(4, np.bool_)
+    with pytest.raises(ArgumentError, match=r"the loss .*my_loss returned .*; expected a number"):
+        weighted(my_loss, y, targets, mask, None)

@@ -218,10 +218,16 @@ def weighted(
 
         sum_i w_i loss_i / sum_i w_i
 
-    The mask (...) selects rows. Without weights, all are 1.
+    The mask (...) selects rows. Without weights, all are 1. Raises ArgumentError for a function that does not
+    return a value and a gradient.
     """
-    counted = counted_rows(loss, targets, mask)
-    value, dy = loss(y, targets, mask)
+    counted, found = counted_rows(loss, targets, mask), loss(y, targets, mask)
+    if not isinstance(found, tuple) or [np.shape(each) for each in found] != [(), y.shape]:
+        is_tuple = isinstance(found, tuple)
+        what = f"the shapes {[*map(np.shape, found)]}" if is_tuple else f"a {type(found).__name__}"
+        wanted = f"a number, and its gradient with respect to y, of shape {y.shape}"
+        raise ArgumentError(f"the loss {describe(loss)} returned {what}; expected {wanted}")
+    value, dy = found
     count = int(counted.sum())
     if weights is None or not count:
         return float(value), dy, count
