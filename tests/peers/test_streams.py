@@ -54,7 +54,7 @@ def test_random_causal_modules_and_unets_stream_with_the_bits_of_the_whole_call(
                 model.stream(time_axis=2)
         if case.skipped:
             continue
-        for T in (1, int(rng.integers(20)), int(rng.integers(20, 70))):
+        for T in (int(rng.integers(14)), int(rng.integers(14, 40)), int(rng.integers(40, 90))):
             with cases.new(seed) as each:
                 sizes = blocks(rng, T) if rng.integers(2) else [slice(t, t + 1) for t in range(T)]
                 assert_streams(each, model, module, normal(rng, 2, module.channels, T), sizes)
