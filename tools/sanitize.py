@@ -22,7 +22,11 @@ THREADED = [
 MEMORY = ["core", "formats/onnx/test_protobuf.py", "graph", "layers", "streaming"]
 TESTS = {"address,undefined": MEMORY, "thread": THREADED}
 # The sanitizer ends a process that asks for more memory than there is.
-WITHOUT_MEMORY = ["streaming/test_pool.py::test_rows_for_which_there_is_no_memory_are_named"]
+WITHOUT_MEMORY = [
+    "streaming/test_pool.py::test_rows_for_which_there_is_no_memory_are_named",
+    "graph/plan/test_words.py::test_matrices_without_memory_are_not_packed",
+    "graph/plan/test_words.py::test_rows_without_memory_are_not_gathered",
+]
 RUNTIME = {"address,undefined": "libasan.so", "thread": "libtsan.so"}
 OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=0:quarantine_size_mb=2",  # tests measure memory, and freed blocks count

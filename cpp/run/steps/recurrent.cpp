@@ -92,7 +92,8 @@ void Plan::quantized_lstm(const QuantizedLSTM& lstm, const View& x, const View* 
                           const View& h_n, const View& c_n) {
     check_floats({&x, h0 ? h0 : &x, c0 ? c0 : &x, &y, &h_n, &c_n});
     auto has_size = [](const View& view, Size n) { return elements(view.shape) == n && is_contiguous(view); };
-    const Size T = x.shape.at(0), B = x.shape.at(1), state = lstm.D * B * lstm.H;
+    // The sizes of an array without elements may be too large to be multiplied.
+    const Size T = x.shape.at(0), B = x.shape.at(1), state = is_empty(x) ? 0 : lstm.D * B * lstm.H;
     if (is_empty(x) || !has_size(x, T * B * lstm.I) || !has_size(y, T * state) || !has_size(h_n, state) ||
         !has_size(c_n, state) || (h0 && !has_size(*h0, state)) || (c0 && !has_size(*c0, state)))
         throw std::invalid_argument("the views of a quantized LSTM do not match its weights");
