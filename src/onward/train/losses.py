@@ -224,7 +224,7 @@ def weighted(
     counted, found = counted_rows(loss, targets, mask), loss(y, targets, mask)
     if not isinstance(found, tuple) or [np.shape(each) for each in found] != [(), y.shape]:
         is_tuple = isinstance(found, tuple)
-        what = f"the shapes {[*map(np.shape, found)]}" if is_tuple else f"a {type(found).__name__}"
+        what = f"the shapes {[np.shape(each) for each in found]}" if is_tuple else f"a {type(found).__name__}"
         wanted = f"a number, and its gradient with respect to y, of shape {y.shape}"
         raise ArgumentError(f"the loss {describe(loss)} returned {what}; expected {wanted}")
     value, dy = found
