@@ -52,13 +52,11 @@ class Pool {
 public:
     // `initial` are the carries of one stream at the start of a sequence.
     Pool(const nb::object& lock, const std::vector<nb::object>& initial, Size capacity, Size max_capacity)
-        : lock(lock), start(contiguous(initial)), carries(kinds(), shapes_of(start), memory_of_all(start)),
-          ids(capacity, max_capacity) {
+        : lock(lock), start(contiguous(initial)), carries(kinds(), capacity), ids(capacity, max_capacity) {
         for (const nb::object& object : initial) {
             const auto operand = Operand::of(object.ptr());
             dtypes.push_back(object.attr("dtype")), core_dtypes.push_back(operand ? operand->dtype : std::nullopt);
         }
-        carries.reserve(capacity);
     }
 
     // Where arrays have their rows; without these axes, rows are read and written one at a time.
@@ -78,18 +76,17 @@ public:
         int64_t* const to = data_of<int64_t>(array, "ids", {-1});
         ids.open({to, array.shape(0)});
         carries.reserve(ids.capacity());
-        for (size_t i = 0; i < array.shape(0); i++) carries.reset(to[i]);
     }
     void close(const In& array) {
         const Numbers numbers = copy_of(array);
         ids.close(numbers);
-        for (const int64_t id : numbers) carries.reset(id);
+        for (const int64_t id : numbers) carries.release(id);
     }
     void restore(const In& array) {
         const Numbers numbers = copy_of(array);
         ids.restore(numbers);
         carries.reserve(ids.capacity());
-        for (int64_t id = 0; id < ids.capacity(); id++) carries.reset(id);
+        for (int64_t id = 0; id < ids.capacity(); id++) carries.release(id);
     }
     void check(const In& array) const { ids.check(copy_of(array)); }
     Size open_streams() const { return ids.size(); }
@@ -175,8 +172,9 @@ public:
             for (size_t i = 0; i < arrays.size() && i < size(); i++)
                 if (arrays[i]->itemsize() != carries.kind(i).itemsize)
                     throw nb::value_error("a carry has the wrong dtype, or not a row for each id");
-            const size_t first = carries.add(numbers, shapes_of(arrays));
-            for (size_t i = 0; i < size(); i++) carries.fill(first, numbers.size(), i, arrays[i]->data());
+            Carries::Shapes shapes = shapes_of(arrays);
+            carries.add(numbers, shapes);
+            for (size_t i = 0; i < size(); i++) carries.fill(numbers, i, arrays[i]->data());
         }
         carries.exchange();
     }
@@ -184,7 +182,7 @@ public:
     // Undoes the last change, if it succeeded.
     void undo() {
         carries.exchange();
-        carries.clear();
+        carries.begin();
     }
 
 private:
@@ -199,7 +197,6 @@ private:
         struct Call {
             Found found;
             std::vector<std::byte*> spaces;  // of all inputs and outputs except the carries
-            size_t row;                      // in the change to the carries
         };
         const Size n, count;
         std::vector<Call> calls;
@@ -217,14 +214,9 @@ private:
         for (const auto& array : arrays) shapes.push_back(array->shape());
         return shapes;
     }
-    static std::vector<const std::byte*> memory_of_all(const Arrays& arrays) {
-        std::vector<const std::byte*> memory;
-        for (const auto& array : arrays) memory.push_back(array->data());
-        return memory;
-    }
     std::vector<Carries::Kind> kinds() const {
         std::vector<Carries::Kind> found;
-        for (const auto& array : start) found.push_back({array->itemsize(), -1});
+        for (const auto& array : start) found.push_back({array->itemsize(), -1, array->shape(), array->data()});
         return found;
     }
     // A copy of ids (n,), int64 or uint64, which no other thread can change during the call.
@@ -273,7 +265,7 @@ private:
                  std::vector<nb::object>& results) {
         const Size first = parts.first(part), count = parts.rows(part);
         const std::span<const int64_t> some(own.data() + first, size_t(count));
-        auto& [found, spaces, row] = parts.calls[size_t(part)];
+        auto& [found, spaces] = parts.calls[size_t(part)];
         std::vector<Operand> operands;
         for (size_t i = 0; i < size(); i++) {
             if (!core_dtypes[i]) return false;
@@ -296,7 +288,7 @@ private:
             if (found.entry->signature.outputs[i] != operands[i].dtype) return false;
             shapes.push_back(found.plan->core->outputs[i]);
         }
-        row = carries.add(some, std::move(shapes));
+        carries.add(some, shapes);
         for (size_t i = 0; i < ports.outputs.size(); i++) {
             const size_t place = size() + i;
             const onward::Axes& shape = found.plan->core->outputs[place];
@@ -346,7 +338,7 @@ private:
             carries.gather(some, i, call.spaces[2 + i]);
         }
         call.found.plan->run(call.spaces);
-        for (size_t i = 0; i < count; i++) carries.fill(call.row, some.size(), i, call.spaces[first + i]);
+        for (size_t i = 0; i < count; i++) carries.fill(some, i, call.spaces[first + i]);
     }
 
     const nb::object lock;

@@ -95,6 +95,14 @@ void in_parts(Size blocks, int64_t work, const std::function<void(Size from, Siz
 
 }  // namespace
 
+std::byte* Growing::at_least(Size bytes) {
+    if (bytes > size || !memory.data()) {
+        const Size larger = std::max({bytes, size, Size(1)});
+        memory = Buffer<std::byte>::zeros(larger), size = larger;
+    }
+    return memory.data();
+}
+
 template <class Real>
 Packed<Real>::Packed(const Matrix<Real>& matrix, const Real* bias, Size first, Size G, Size N, Size K, Size L)
     : Panels<Real>{G, K, ceil_div(N, L), matrix.format} {

@@ -35,6 +35,18 @@ private:
     std::unique_ptr<Real, Delete> data_;
 };
 
+// Memory that grows.
+class Growing {
+public:
+    // Makes room for this many bytes. The values are lost if it grows.
+    std::byte* at_least(Size bytes);
+    std::byte* data() const { return memory.data(); }
+
+private:
+    Buffer<std::byte> memory;
+    Size size = 0;
+};
+
 // An unpacked matrix in row-major order, with a scale for each row if its format is int8 or dynamic, and a zero point
 // for each row if its format is integer or dynamic.
 template <class Real>

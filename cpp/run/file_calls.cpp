@@ -13,14 +13,6 @@ std::string described(const CallArray& array) {
     return text + ")";
 }
 
-std::byte* Growing::at_least(Size bytes) {
-    if (bytes > size || !memory.data()) {
-        const Size larger = std::max({bytes, size, Size(1)});
-        memory = Buffer<std::byte>::zeros(larger), size = larger;
-    }
-    return memory.data();
-}
-
 FileCalls::Kept* FileCalls::bind(size_t number, const std::vector<Size>& axes) {
     auto& [known, spare] = plans[number];
     for (Kept& kept : known)

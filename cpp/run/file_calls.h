@@ -24,16 +24,6 @@ struct NoProgram : std::runtime_error {
 // The shape and the dtype of an array, for messages.
 std::string described(const CallArray& array);
 
-// Memory that grows.
-class Growing {
-public:
-    std::byte* at_least(Size bytes);
-
-private:
-    Buffer<std::byte> memory;
-    Size size = 0;
-};
-
 class FileCalls {
 public:
     explicit FileCalls(const FileGraph& graph) : graph(graph), plans(graph.programs.size()) {}

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
+#include <utility>
 
 #include "run/cut.h"
 
@@ -12,23 +14,37 @@ namespace {
 
 constexpr Size most_streams = Size(1) << 24, streams_at_once = 64;  // their values stay in the caches
 
-}  // namespace
-
-Session::Session(const ModelFile& file, Mode mode, Size capacity) : mode(mode), capacity(capacity), file(file) {
-    if (mode == Mode::call) {
+// The graph that a session runs.
+const FileGraph& graph_of(const ModelFile& file, Session::Mode mode) {
+    if (mode == Session::Mode::call) {
         if (!file.calls) throw BadCall("the file has programs for streams only: compile the model with a call");
-        calls.emplace(*file.calls);
-        return;
+        return *file.calls;
     }
     if (!file.stream) throw BadCall("the file has no programs for streams: the model does not stream");
-    if (capacity < 1 || capacity > most_streams || (mode == Mode::stream && capacity > 1))
+    return mode == Session::Mode::stream ? file.stream->graph : file.stream->of_rows();
+}
+
+std::vector<Carries::Kind> kinds_of(const ModelFile& file, Session::Mode mode) {
+    std::vector<Carries::Kind> kinds;
+    if (mode != Session::Mode::call)
+        for (const auto& [initial, rows, time, has_any_shape] : file.stream->carries)
+            kinds.push_back({size_of(*initial.dtype), rows, initial.shape, initial.data});
+    return kinds;
+}
+
+Size checked(Session::Mode mode, Size capacity) {
+    if (capacity < 1 || capacity > most_streams || (mode != Session::Mode::pool && capacity > 1))
         throw BadCall("a session has 1 to " + std::to_string(most_streams) + " streams");
-    calls.emplace(mode == Mode::stream ? file.stream->graph : file.stream->of_rows());
-    if (file.stream->last) last.emplace(*file.stream->last);
-    streams.resize(size_t(capacity));
-    is_used.resize(size_t(capacity));
-    carried_memory.resize(file.stream->carries.size());
-    for (Size id = 0; id < capacity; id++) all.push_back(id), reset(id);
+    return capacity;
+}
+
+}  // namespace
+
+Session::Session(const ModelFile& file, Mode mode, Size capacity)
+    : mode(mode), capacity(checked(mode, capacity)), file(file), calls(graph_of(file, mode)),
+      carries(kinds_of(file, mode), capacity), have_ended(size_t(capacity)), are_used(size_t(capacity)),
+      carried_memory(carries.size()) {
+    if (mode != Mode::call && model().last) last.emplace(*model().last);
 }
 
 void Session::check(std::span<const CallArray> inputs, size_t count) const {
@@ -50,76 +66,50 @@ std::span<const Result> Session::run(std::span<const CallArray> inputs, std::spa
     if (mode == Mode::pool) throw BadCall("the session is a pool: pass the ids of streams");
     if (mode == Mode::stream) {
         check(inputs, model().input_rows.size());
-        if (at(0).has_ended) throw BadCall("the sequence has ended: reset the stream to start another one");
-        const std::span<const Result> found = run_block(*calls, 0, inputs, targets);
-        std::swap(at(0).now, at(0).next);
+        check_continues(0);
+        const std::span<const Result> found = run_block(calls, 0, inputs, targets);
+        carries.exchange();
         return found;
     }
-    check(inputs, calls->graph.inputs.size());
-    const BoundPlan& plan = calls->find(inputs);
+    check(inputs, calls.graph.inputs.size());
+    const BoundPlan& plan = calls.find(inputs);
     outputs.clear();
     for (size_t i = 0; i < plan.outputs.size(); i++) {
         const Target target = i < targets.size() ? targets[i] : Target{};
-        outputs.push_back(prepare(i, calls->signature().outputs[i], plan.outputs[i], target).data);
+        outputs.push_back(prepare(i, calls.signature().outputs[i], plan.outputs[i], target).data);
     }
-    calls->run(inputs, outputs);
+    calls.run(inputs, outputs);
     return {results.data(), plan.outputs.size()};
 }
 
 // ---- Streams --------------------------------------------------------------------------------------------------------
 
-Session::Stream& Session::at(int64_t id) {
+void Session::check(int64_t id) const {
     if (mode == Mode::call) throw BadCall("the session runs calls: it has no streams");
     if (id < 0 || id >= capacity)
         throw BadCall("there is no stream " + std::to_string(id) + ": the session has " + std::to_string(capacity));
-    return streams[size_t(id)];
 }
 
-void Session::place(Stream::State& state) const {
-    Size bytes = 0;
-    auto padded = [&](size_t i) {
-        return ceil_div(bytes_of(state.shapes[i], *model().carries[i].initial.dtype), 64) * 64;
-    };
-    for (size_t i = 0; i < state.shapes.size(); i++)
-        if (__builtin_add_overflow(bytes, padded(i), &bytes)) throw std::bad_alloc();
-    std::byte* memory = state.memory.at_least(bytes);
-    state.carries.clear();
-    for (size_t i = 0; i < state.shapes.size(); i++) state.carries.push_back(memory), memory += padded(i);
+void Session::check_continues(int64_t id) const {
+    if (have_ended[size_t(id)]) throw BadCall("the sequence has ended: reset the stream to start another one");
 }
 
 void Session::reset(int64_t id) {
-    Stream& stream = at(id);
-    stream.now.shapes.clear();
-    for (const FileStream::Carry& carry : model().carries) stream.now.shapes.push_back(carry.initial.shape);
-    place(stream.now);
-    for (size_t i = 0; i < model().carries.size(); i++) {
-        const CallArray& initial = model().carries[i].initial;
-        std::memcpy(stream.now.carries[i], initial.data, size_t(initial.bytes));
-    }
-    stream.next.shapes = stream.now.shapes;
-    place(stream.next);
-    stream.has_ended = false;
+    check(id);
+    carries.reset(id);
+    have_ended[size_t(id)] = false;
 }
 
-bool Session::are_alike(std::span<const int64_t> ids) const {
-    const auto& first = streams[size_t(ids[0])].now.shapes;
-    return std::all_of(ids.begin(), ids.end(), [&](int64_t id) { return streams[size_t(id)].now.shapes == first; });
-}
-
-// The carry of several streams, whose shapes are alike.
+// A carry of streams that are alike.
 CallArray Session::carried(size_t carry, std::span<const int64_t> ids) {
     const DType dtype = *model().carries[carry].initial.dtype;
-    const Stream::State& first = streams[size_t(ids[0])].now;
-    CallArray operand{first.carries[carry], dtype, first.shapes[carry], 0, true};
-    if (ids.size() > 1) {
-        const Size n = Size(ids.size()), axis = model().carries[carry].rows;
-        const Cut cut(operand.shape, axis, size_of(dtype));
-        operand.shape[axis] = n;
-        operand.data = carried_memory[carry].at_least(bytes_of(operand.shape, dtype));
-        for (Size row = 0; row < n; row++)
-            cut.copy({operand.data, row, n}, {streams[size_t(ids[row])].now.carries[carry], 0, 1}, 1);
-    }
+    CallArray operand{(std::byte*)carries.values(ids[0], carry), dtype, carries.shapes(ids[0])[carry], 0, true};
+    if (ids.size() > 1) operand.shape[carries.kind(carry).rows] = Size(ids.size());
     operand.bytes = bytes_of(operand.shape, dtype);
+    if (ids.size() > 1) {
+        operand.data = carried_memory[carry].at_least(operand.bytes);
+        carries.gather(ids, carry, operand.data);
+    }
     return operand;
 }
 
@@ -142,7 +132,7 @@ CallArray Session::part_of(size_t input, const CallArray& whole, Size first, Siz
     return part;
 }
 
-// Runs a stream on its own, and stores what it carries, if the graph returns it, in `next`.
+// Runs a stream on its own, and stores what it carries, if the graph returns it, as a change.
 std::span<const Result> Session::run_block(FileCalls& graph, int64_t id, std::span<const CallArray> inputs,
                                            std::span<const Target> targets) {
     operands.clear(), outputs.clear();
@@ -150,11 +140,11 @@ std::span<const Result> Session::run_block(FileCalls& graph, int64_t id, std::sp
     operands.insert(operands.end(), inputs.begin(), inputs.end());
     const BoundPlan& plan = graph.find(operands);
     const size_t kept = graph.graph.outputs.size() - model().outputs.size();  // none at the end of a sequence
+    carries.begin();
     if (kept) {
-        Stream::State& next = at(id).next;
-        next.shapes.assign(plan.outputs.begin(), plan.outputs.begin() + std::ptrdiff_t(kept));
-        place(next);
-        outputs = next.carries;
+        shapes.assign(plan.outputs.begin(), plan.outputs.begin() + std::ptrdiff_t(kept));
+        carries.add({&id, 1}, shapes);
+        for (size_t i = 0; i < kept; i++) outputs.push_back(carries.next_values(id, i));
     }
     for (size_t i = kept; i < plan.outputs.size(); i++) {
         const Target target = i - kept < targets.size() ? targets[i - kept] : Target{};
@@ -164,28 +154,28 @@ std::span<const Result> Session::run_block(FileCalls& graph, int64_t id, std::sp
     return {results.data(), plan.outputs.size() - kept};
 }
 
-// Runs some streams of a pool together, and stores their outputs in the results and what they carry in `next`.
+// Runs some streams of a pool together, and stores their outputs in the results and what they carry in the change.
 void Session::run_rows(FileCalls& graph, std::span<const int64_t> ids, Size first, Size rows,
                        std::span<const CallArray> inputs, std::span<const Target> targets) {
-    const size_t carries = model().carries.size();
+    const size_t kept = carries.size();
     const Size n = Size(ids.size());
     const auto own = ids.subspan(size_t(first), size_t(rows));
     operands.clear(), outputs.clear();
-    for (size_t i = 0; i < carries; i++) operands.push_back(carried(i, own));
+    for (size_t i = 0; i < kept; i++) operands.push_back(carried(i, own));
     for (size_t i = 0; i < inputs.size(); i++) operands.push_back(part_of(i, inputs[i], first, rows, n));
     const BoundPlan& plan = graph.find(operands);
     part_memory.resize(std::max(part_memory.size(), inputs.size() + plan.outputs.size()));
     auto temporary = [&](size_t i) {  // for output i of the graph
         return part_memory[inputs.size() + i].at_least(bytes_of(plan.outputs[i], graph.signature().outputs[i]));
     };
-    for (size_t i = 0; i < carries; i++) {
+    for (size_t i = 0; i < kept; i++) {
         const Size axis = model().carries[i].rows;
         if (axis >= 0 && (axis >= Size(plan.outputs[i].size()) || plan.outputs[i][axis] != rows))
-            throw NoProgram("the carry " + calls->graph.inputs[i].name + " has no row for each stream after the call");
+            throw NoProgram("the carry " + calls.graph.inputs[i].name + " has no row for each stream after the call");
         outputs.push_back(temporary(i));
     }
-    for (size_t i = carries; i < plan.outputs.size(); i++) {
-        const size_t number = i - carries;
+    for (size_t i = kept; i < plan.outputs.size(); i++) {
+        const size_t number = i - kept;
         const Size axis = model().outputs[number].rows;
         Axes shape;
         if (axis >= Size(plan.outputs[i].size()) || (axis >= 0 && plan.outputs[i][axis] != rows))
@@ -200,20 +190,11 @@ void Session::run_rows(FileCalls& graph, std::span<const int64_t> ids, Size firs
         outputs.push_back(axis >= 0 && rows == n ? results[number].data : temporary(i));
     }
     graph.run(operands, outputs);
-    for (size_t i = carries; i < plan.outputs.size(); i++)
-        if (outputs[i] != results[i - carries].data) store(i - carries, outputs[i], first, rows, n);
-    for (const int64_t id : own) {
-        Stream::State& next = streams[size_t(id)].next;
-        next.shapes.assign(plan.outputs.begin(), plan.outputs.begin() + std::ptrdiff_t(carries));
-        for (size_t i = 0; i < carries; i++)
-            if (model().carries[i].rows >= 0) next.shapes[i][model().carries[i].rows] = 1;
-        place(next);
-    }
-    for (size_t i = 0; i < carries; i++) {
-        const Cut cut(plan.outputs[i], model().carries[i].rows, size_of(*model().carries[i].initial.dtype));
-        for (Size row = 0; row < rows; row++)
-            cut.copy({streams[size_t(own[row])].next.carries[i], 0, 1}, {outputs[i], row, rows}, 1);
-    }
+    for (size_t i = kept; i < plan.outputs.size(); i++)
+        if (outputs[i] != results[i - kept].data) store(i - kept, outputs[i], first, rows, n);
+    shapes.assign(plan.outputs.begin(), plan.outputs.begin() + std::ptrdiff_t(kept));
+    carries.add(own, shapes);
+    for (size_t i = 0; i < kept; i++) carries.fill(own, i, outputs[i]);
 }
 
 // Stores the rows [first, first + rows) of n in an output. Without an axis for rows, each row has the whole output.
@@ -234,37 +215,34 @@ std::span<const Result> Session::step(std::span<const int64_t> ids, std::span<co
     for (size_t i = 0; i < inputs.size(); i++) {
         const Size axis = std::max(model().input_rows[i], Size(0));
         if (axis >= Size(inputs[i].shape.size()) || inputs[i].shape[axis] != n)
-            throw BadCall(calls->graph.inputs[model().carries.size() + i].name + " has shape " +
+            throw BadCall(calls.graph.inputs[model().carries.size() + i].name + " has shape " +
                           described(inputs[i]) + ", but needs " + std::to_string(n) + " rows on axis " +
                           std::to_string(axis));
     }
-    bool are_distinct = true, have_ended = false;
-    for (const int64_t id : ids) at(id);
-    for (const int64_t id : ids) {
-        char& used = is_used[size_t(id)];
-        are_distinct = are_distinct && !used, used = true;
-        have_ended = have_ended || at(id).has_ended;
-    }
-    for (const int64_t id : ids) is_used[size_t(id)] = false;
+    for (const int64_t id : ids) check(id);
+    bool are_distinct = true;
+    for (const int64_t id : ids) are_distinct &= !std::exchange(are_used[size_t(id)], true);
+    for (const int64_t id : ids) are_used[size_t(id)] = false;
     if (!are_distinct) throw BadCall("the ids are not distinct");
-    if (have_ended) throw BadCall("a sequence has ended: reset the stream to start another one");
-    const Size most = model().are_together && are_alike(ids) ? streams_at_once : 1, parts = ceil_div(n, most);
+    for (const int64_t id : ids) check_continues(id);
+    const Size most = model().are_together && carries.are_alike(ids) ? streams_at_once : 1, parts = ceil_div(n, most);
+    carries.begin();
     for (Size part = 0; part < parts; part++) {
         const Size first = n * part / parts;
-        run_rows(*calls, ids, first, n * (part + 1) / parts - first, inputs, targets);
+        run_rows(calls, ids, first, n * (part + 1) / parts - first, inputs, targets);
     }
-    for (const int64_t id : ids) std::swap(at(id).now, at(id).next);
+    carries.exchange();
     return {results.data(), model().outputs.size()};
 }
 
 std::span<const Result> Session::finish(int64_t id, std::span<const Target> targets) {
     if (mode == Mode::call || !last) throw BadCall("no steps remain at the end of a sequence of this model");
-    if (at(id).has_ended) throw BadCall("the sequence has ended: reset the stream to start another one");
+    check(id), check_continues(id);
     CallArray none{nullptr, last->graph.inputs.back().dtype, {}, 0, true};
     for (const Size size : model().step_shape) none.shape.push_back(size);
     none.shape[model().time] = 0;
     const std::span<const Result> found = run_block(*last, id, {&none, 1}, targets);
-    at(id).has_ended = true;
+    have_ended[size_t(id)] = true;
     return found;
 }
 
@@ -328,11 +306,12 @@ Size Session::rows_of(std::span<const CallArray> inputs) const {
 }
 
 void Session::reserve(std::span<const CallArray> inputs) {
-    check(inputs, mode == Mode::call ? calls->graph.inputs.size() : model().input_rows.size());
+    check(inputs, mode == Mode::call ? calls.graph.inputs.size() : model().input_rows.size());
     std::vector<CallArray> zeros(inputs.begin(), inputs.end());
     std::vector<Growing> memory(inputs.size());
     for (size_t i = 0; i < inputs.size(); i++) zeros[i].data = memory[i].at_least(inputs[i].bytes);
-    const std::span<const int64_t> ids(all.data(), mode == Mode::call ? 0 : size_t(rows_of(zeros)));
+    std::vector<int64_t> ids(mode == Mode::call ? 0 : size_t(rows_of(zeros)));
+    std::iota(ids.begin(), ids.end(), 0);
     std::vector<std::vector<std::byte>> before;
     for (const int64_t id : ids) save(id, before.emplace_back(size_t(state_size(id))));
     try {
@@ -356,10 +335,10 @@ void Session::reserve_parts(std::span<const CallArray> inputs, std::span<const R
 void Session::visit(const std::vector<std::vector<CallArray>>& sizes, std::span<const int64_t> ids) {
     constexpr size_t most_states = 64;
     std::vector<std::vector<std::byte>> states;
-    std::vector<std::vector<Axes>> known;
+    std::vector<Carries::Shapes> known;
     const auto add_state = [&] {
-        if (ids.empty() || std::ranges::count(known, at(0).now.shapes)) return;
-        known.push_back(at(0).now.shapes);
+        if (ids.empty() || std::ranges::count(known, carries.shapes(0))) return;
+        known.push_back(carries.shapes(0));
         save(0, states.emplace_back(size_t(state_size(0))));
     };
     for (const int64_t id : ids) reset(id);
@@ -371,7 +350,7 @@ void Session::visit(const std::vector<std::vector<CallArray>>& sizes, std::span<
             try {
                 if (mode == Mode::pool) reserve_parts(some, step(ids.first(size_t(rows_of(some))), some, {}));
                 else run(some, {});
-                calls->reserve();
+                calls.reserve();
                 add_state();
             } catch (const NoProgram&) {  // of a block smaller than the file takes
                 if (is_first) throw;

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "run/carries.h"
 #include "run/file_calls.h"
 
 namespace onward {
@@ -52,25 +53,14 @@ public:
 
     const Mode mode;
     const Size capacity;
-    const FileGraph& graph() const { return calls->graph; }
+    const FileGraph& graph() const { return calls.graph; }
 
 private:
-    // What a stream carries: its shapes and values now, and those after the call.
-    struct Stream {
-        struct State {
-            std::vector<Axes> shapes;
-            Growing memory;
-            std::vector<std::byte*> carries;
-        };
-        State now, next;
-        bool has_ended = false;
-    };
-
-    Stream& at(int64_t id);
+    // Throws BadCall if there is no stream with this id.
+    void check(int64_t id) const;
+    void check_continues(int64_t id) const;
     const FileStream& model() const { return *file.stream; }
     void check(std::span<const CallArray> inputs, size_t count) const;
-    void place(Stream::State& state) const;
-    bool are_alike(std::span<const int64_t> ids) const;
     Size rows_of(std::span<const CallArray> inputs) const;
     std::vector<std::vector<CallArray>> smaller(std::span<const CallArray> inputs) const;
     void reserve_parts(std::span<const CallArray> inputs, std::span<const Result> outputs);
@@ -85,14 +75,15 @@ private:
     Result& prepare(size_t i, DType dtype, const Axes& shape, const Target& target);
 
     const ModelFile& file;
-    std::optional<FileCalls> calls, last;
-    std::vector<Stream> streams;
+    FileCalls calls;
+    std::optional<FileCalls> last;
+    Carries carries;
+    Carries::Shapes shapes;                  // of what some streams carry after a call
+    std::vector<char> have_ended, are_used;  // the streams; whether a call uses them
+    std::vector<Growing> carried_memory, result_memory, part_memory;
     std::vector<Result> results;
-    std::vector<Growing> result_memory, part_memory, carried_memory;
     std::vector<CallArray> operands;
     std::vector<std::byte*> outputs;
-    std::vector<int64_t> all;
-    std::vector<char> is_used;
 };
 
 }  // namespace onward

@@ -49,58 +49,53 @@ bool may_have(const FileStream::Carry& carry, const Axes& shape) {
 }  // namespace
 
 Size Session::state_size(int64_t id) const {
-    const Stream& stream = const_cast<Session*>(this)->at(id);
+    check(id);
     Size size = 3 * 8;
-    for (size_t i = 0; i < stream.now.shapes.size(); i++)
-        size += 8 + 8 * Size(stream.now.shapes[i].size()) +
-                bytes_of(stream.now.shapes[i], *model().carries[i].initial.dtype);
+    for (size_t i = 0; i < carries.size(); i++) {
+        const Axes& shape = carries.shapes(id)[i];
+        size += 8 + 8 * Size(shape.size()) + bytes_of(shape, *model().carries[i].initial.dtype);
+    }
     return size;
 }
 
 void Session::save(int64_t id, std::span<std::byte> to) const {
-    const Stream& stream = const_cast<Session*>(this)->at(id);
     if (Size(to.size()) < state_size(id)) throw BadCall("the state has " + std::to_string(state_size(id)) + " bytes");
     std::byte* next = to.data();
     auto put = [&](const void* from, Size n) { std::memcpy(next, from, size_t(n)), next += n; };
     auto put_number = [&](int64_t number) { put(&number, 8); };
-    put_number(int64_t(state_signature)), put_number(fingerprint(model())), put_number(stream.has_ended);
-    for (size_t i = 0; i < stream.now.shapes.size(); i++) {
-        const Axes& shape = stream.now.shapes[i];
+    put_number(int64_t(state_signature)), put_number(fingerprint(model())), put_number(have_ended[size_t(id)]);
+    for (size_t i = 0; i < carries.size(); i++) {
+        const Axes& shape = carries.shapes(id)[i];
         put_number(Size(shape.size()));
         for (const Size size : shape) put_number(size);
-        put(stream.now.carries[i], bytes_of(shape, *model().carries[i].initial.dtype));
+        put(carries.values(id, i), bytes_of(shape, *model().carries[i].initial.dtype));
     }
 }
 
 void Session::restore(int64_t id, std::span<const std::byte> from) {
-    Stream& stream = at(id);
+    check(id);
     StateReader reader(from);
     if (uint64_t(reader.number()) != state_signature) throw BadFile("it is not the state of a stream");
     if (reader.number() != fingerprint(model())) throw BadFile("it is the state of another model");
     const int64_t has_ended = reader.number();
-    stream.next.shapes.clear();  // which nothing reads until the state is complete
+    operands.clear(), shapes.clear();
     for (const FileStream::Carry& carry : model().carries) {
         const int64_t rank = reader.number();
         if (rank < 0 || rank > Size(Axes::most)) throw BadFile("a state has too many axes");
-        Axes& shape = stream.next.shapes.emplace_back();
+        Axes& shape = shapes.emplace_back();
         for (int64_t axis = 0; axis < rank; axis++) shape.push_back(reader.number());
         Size bytes = size_of(*carry.initial.dtype);
         for (const Size size : shape)
             if (size < 0 || __builtin_mul_overflow(bytes, size, &bytes)) throw BadFile("a state is too large");
         if (!may_have(carry, shape)) throw BadFile("a state has the wrong shape");
-        reader.take(bytes);
+        operands.push_back({(std::byte*)reader.take(bytes).data(), carry.initial.dtype, shape, bytes, true});
     }
     if (!reader.at_end() || (has_ended != 0 && has_ended != 1)) throw BadFile("a state has the wrong size");
-    place(stream.next);
-    reader = StateReader(from.subspan(3 * 8));
-    for (size_t i = 0; i < stream.next.shapes.size(); i++) {
-        const Axes& shape = stream.next.shapes[i];
-        reader.take(8 + 8 * Size(shape.size()));
-        const auto values = reader.take(bytes_of(shape, *model().carries[i].initial.dtype));
-        std::memcpy(stream.next.carries[i], values.data(), values.size());
-    }
-    std::swap(stream.now, stream.next);
-    stream.has_ended = has_ended;
+    carries.begin();
+    carries.add({&id, 1}, shapes);
+    for (size_t i = 0; i < operands.size(); i++) carries.fill({&id, 1}, i, operands[i].data);
+    carries.exchange();
+    have_ended[size_t(id)] = has_ended != 0;
 }
 
 }  // namespace onward
