@@ -14,6 +14,7 @@ import numpy as np
 
 import onward._core as _core
 
+from ..core.functions import standardized, standardized_gradient
 from ..errors import ArgumentError
 from .graph import Graph
 from .node import AnyArray, Node
@@ -174,12 +175,8 @@ def _of_sum(dy: Any, y: Any, x: Any, axes: Any = None, *, keepdims: int = 1) -> 
 def _of_layer_norm(
     dy: Any, y: Any, x: Any, gain: Any, bias: Any = None, *, axis: int = -1, epsilon: float = 1e-5
 ) -> tuple[Any, ...]:
-    """y = gain z + bias with z = (x - mean) / s, and s^2 the variance of the last axis and epsilon."""
-    centred = x - x.mean(-1, keepdims=True)
-    s = np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon)
-    z, dz = centred / s, dy * gain
-    dx = (dz - dz.mean(-1, keepdims=True) - z * (dz * z).mean(-1, keepdims=True)) / s
-    return dx, dy * z, dy
+    """y = gain z + bias, and z is standardized along the last axis."""
+    return standardized_gradient(dy * gain, x, epsilon), dy * standardized(x, epsilon), dy
 
 
 def _sigmoid(x: AnyArray) -> AnyArray:

@@ -117,7 +117,10 @@ WHOLE = [
     ([("Pad", [[0, 2, 0, 0, 0, 0]], {"mode": "wrap"})], "it pads time with mode='wrap'"),
     ([TO_CHANNELS, ("InstanceNormalization", [np.ones(4, np.float32)] * 2, {})], "it combines the steps"),
     ([("Einsum", [], {"equation": "btc->bc"})], "it combines the steps"),
-    ([("GatherND", [[[0]]], {})], "Onward has no rule for GatherND over time"),
+    ([("GatherND", [[[0, 1]]], {})], "it combines the steps of the whole sequence"),
+    ([("ScatterND", [[[0, 1]], np.ones((1, 4), np.float32)], {})], "it combines the steps"),
+    ([("ScatterElements", [[[[0]]], np.ones((1, 1, 1), np.float32)], {"axis": 2})], "it combines the steps"),
+    ([("GridSample", [np.zeros((1, 2, 1), np.float32)], {})], "Onward has no rule for GridSample over time"),
 ]
 
 
@@ -127,6 +130,42 @@ def test_an_operation_that_needs_the_whole_sequence_is_named_with_the_reason(
 ) -> None:
     with pytest.raises(errors.ArgumentError, match=f"node the .*: cannot stream: {reason}"):
         over_steps(*operations).stream(time_axis=1)
+
+
+ENTRIES = [  # operations on the features (1, time, 2, 2) of each step
+    ([("Transpose", [], {"perm": [3, 2, 0, 1]}), ("GatherND", [[[1, 0], [0, 0], [1, 1]]], {})], 2),
+    ([("Transpose", [], {"perm": [3, 2, 0, 1]}), ("GatherND", [[[1], [0]]], {})], 3),
+    ([("Transpose", [], {"perm": [2, 0, 1, 3]}), ("GatherND", [[[1], [1]]], {"batch_dims": 0})], 2),
+    ([("Det", [], {})], 1),
+]
+
+
+@pytest.mark.parametrize(("operations", "axis"), ENTRIES, ids=[f"{o[-1][0]}-{axis}" for o, axis in ENTRIES])
+def test_operations_on_entries_of_each_step_keep_the_steps_apart(operations: list[Any], axis: int) -> None:
+    model = over_steps(("Reshape", [[1, -1, 2, 2]], {}), *operations)
+    x = normal(np.random.default_rng(0), 1, 7, 4)
+    stream = model.stream(time_axis=1)
+    parts = [stream(x[:, block]) for block in (slice(0, 1), slice(1, 5), slice(5, 7))]
+    np.testing.assert_array_equal(np.concatenate(parts, axis), model(x))
+
+
+def test_updates_of_entries_of_each_step_keep_the_steps_apart() -> None:
+    graph = Graph()
+    x = graph.add_input("x", np.float32, (1, "time", 4))
+    first = graph.add("Transpose", x, perm=[2, 0, 1])
+    update = graph.add(
+        "Slice", graph.add("Tanh", first), *(graph.add_constant(np.array([n])) for n in (1, 3, 0))
+    )
+    updated = graph.add("ScatterND", first, graph.add_constant(np.array([[3], [0]])), update)
+    places = graph.add(
+        "Cast", graph.add("Greater", x, graph.add_constant(np.float32(0))), to=np.dtype(np.int64)
+    )
+    chosen = graph.add("ScatterElements", graph.add("Transpose", updated, perm=[1, 2, 0]), places, x, axis=2)
+    graph.outputs = (chosen,)
+    model, values = Model(graph), normal(np.random.default_rng(0), 1, 9, 4)
+    stream = model.stream(time_axis=1)
+    parts = [stream(values[:, block]) for block in (slice(0, 1), slice(1, 6), slice(6, 9))]
+    np.testing.assert_array_equal(np.concatenate(parts, 1), model(values))
 
 
 def at_places(first: int, step: int, *taps: int) -> Model:

@@ -1,7 +1,7 @@
 """Operations that read or write elements at indices: the families Gather and Scatter, OneHot and Compress."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -170,6 +170,30 @@ def scatter_nd(x: AnyArray, indices: AnyArray, updates: AnyArray, *, reduction: 
 
 for _operation in (scatter_elements, scatter_nd):
     _operation.checks_indices = True
+
+
+@gather_nd.combining
+def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
+    """The indices choose along the first axes of x after those of the batch."""
+    _, indices = inputs
+    first = node.attributes.get("batch_dims", 0)
+    return [range(first, first + indices.shape[-1]), [len(indices.shape) - 1]]
+
+
+@scatter_nd.combining
+def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
+    _, indices, _ = inputs
+    axes = range(len(indices.shape))
+    return [range(indices.shape[-1]), axes, axes[:-1]]
+
+
+@scatter_elements.combining
+def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
+    """The axis, and axes along which the indices write to a part of x."""
+    x, indices, _ = inputs
+    axis = as_axis(node.attributes.get("axis", 0), len(x.shape))
+    partial = (i for i, (a, b) in enumerate(zip(x.shape, indices.shape, strict=True)) if a != b)
+    return [[axis, *partial]]
 
 
 @lowering("ScatterElements", "ScatterND")

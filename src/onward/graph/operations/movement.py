@@ -388,26 +388,53 @@ def _(time: Any, node: Node) -> None:
     time.define(node.outputs[0], y, time.timing(y))
 
 
+def _ratio(size: Any, other: Any) -> int:
+    """Return how often a size contains another one; 0 if not exactly, or if that is no number."""
+    found = size // other
+    return found if type(found) is int and found * other == size else 0
+
+
+def _moved(time: Any, x: str, axis: int, place: int) -> str:
+    """Move an axis to another place."""
+    order = list(range(len(time.shape(x))))
+    order.insert(place, order.pop(axis))
+    return str(time.add("Transpose", x, perm=order))
+
+
 @over_time("Reshape")
 def _(time: Any, node: Node) -> None:
-    """Join time with the axes after it; sizes that hold for the whole sequence become those of any block."""
-    x, y, axis, place = (
-        node.inputs[0],
-        time.shape(node.outputs[0]),
-        time.axis(node.inputs[0]),
-        time.axis_of_output(node),
-    )
+    """Join time with other axes, or split it; sizes of the whole sequence become those of any block."""
+    (x, *_), (output,) = node.inputs, node.outputs
+    axis, place = time.axis(x), time.axis_of_output(node)
     if axis is None or place is None:
         time.unchanged(node)
         return
-    same = next(
-        i for i, (a, b) in enumerate(zip(time.shape(x), y, strict=False)) if a != b or i in (axis, place)
+    before, after, timing = time.shape(x), time.shape(output), time.timing(x)
+    kept = next(
+        i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b or i in (axis, place)
     )
-    sizes = time.constant(np.array([*[0] * same, *y[same:place], -1, *y[place + 1 :]]))
-    factor = y[place] // time.shape(x)[axis]
-    if same == axis == place and factor > 1:  # each step becomes several
+    sizes = time.constant(np.array([*[0] * kept, *after[kept:place], -1, *after[place + 1 :]]))
+    split, merged = (
+        math.prod(after[axis:place]),
+        math.prod(before[place:axis]),
+    )  # rows that leave or join time
+    several, few = _ratio(after[place], before[axis]), _ratio(before[axis] * merged, after[place] * split)
+    if kept == axis == place and several > 1:  # each step becomes several
         joined = time.add("Reshape", x, sizes)
-        time.define(node.outputs[0], joined, time.timing(time.upsampled(x, joined, factor, 0)))
+        time.define(output, joined, time.timing(time.upsampled(x, joined, several, 0)))
+    elif kept == min(axis, place) and few and (split, merged, few) != (1, 1, 1) and split == timing.rows:
+        if split > 1:
+            rows = time.constant(np.array([*[0] * axis, -1, *after[axis:place], *before[axis + 1 :]]))
+            x, timing = _moved(time, time.add("Reshape", x, rows), axis, place), timing.split(place)
+            time.define_new(x, timing)
+        if few > 1:  # several steps become one
+            x = time.windows(node.with_inputs(x), x, few, few, 0, 0, 0)
+            timing = time.timing(x)
+            time.upsampled(x, x, few, 0)
+            x = time.add("Reshape", x, time.constant(np.array([*[0] * timing.axis, -1, *after[place + 1 :]])))
+        if merged > 1:
+            x, timing = _moved(time, x, axis, place), timing.merged(place, merged)
+        time.define(output, time.add("Reshape", x, sizes), timing.at(place))
     else:
         fixed = Node("Reshape", (x, sizes), node.outputs, {}, node.name, node.source)
         time.unchanged(node if time.accepts(node, place) else fixed)

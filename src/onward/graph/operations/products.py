@@ -235,6 +235,12 @@ def det(x: AnyArray) -> AnyArray:
     return np.asarray(np.linalg.det(x), x.dtype)
 
 
+@det.combining
+def _(node: Node, inputs: Sequence[Any]) -> Sequence[Collection[int]]:
+    rank = len(inputs[0].shape)
+    return [range(rank - 2, rank)]
+
+
 @det.reading
 def _(inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
     n = inputs[0].shape[-1]

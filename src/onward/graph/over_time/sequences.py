@@ -21,7 +21,8 @@ from .streamed import Carry, Layout, Streamed, TimeAndBatch
 from .timing import BATCH
 from .transformation import BlockBuilder
 
-MULTIPLES = 1, 1 << 12  # what lengths are multiples of, for models that halve steps and double them again
+# what lengths are multiples of, for models that join steps, or halve them and double them again
+MULTIPLES = 1, (1 << 12) * 9 * 5
 RECURRENT = ("Recurrent", "MaskedRecurrent")
 LOOPS = ("Loop", "Scan")
 MAX_GUESSES = 500  # combinations of sizes for axes that the file leaves open

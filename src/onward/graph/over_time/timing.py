@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...errors import ArgumentError
 from ..graph import Graph
 from ..inference import Values, outputs_of
 from ..node import AnyArray, Node, Operand, Signature, with_size
@@ -24,20 +25,30 @@ class Timing(NamedTuple):
     """Where time is in a value, and how many steps it has for n steps of the input.
 
     `complete` counts those that are complete in blocks with n steps in all, and `length` those of a sequence
-    that has n.
+    that has n. If the graph merges `rows` with time, which follow one another there, each step counts as so
+    many: blocks hold the rows of the first step, then those of the second one.
     """
 
     axis: int
     complete: Count
     length: Count
+    rows: int = 1
 
     def at(self, axis: int) -> "Timing":
         """Return the timing of a value whose time is on another axis."""
-        return Timing(axis, self.complete, self.length)
+        return self._replace(axis=axis)
 
     def with_counts(self, complete: Count, length: Count) -> "Timing":
         """Return the timing of a value that has other steps."""
-        return Timing(self.axis, complete, length)
+        return self._replace(complete=complete, length=length)
+
+    def merged(self, axis: int, rows: int) -> "Timing":
+        """Return the timing of a value whose time axis has several rows of each step."""
+        return Timing(axis, self.complete.then(up=rows), self.length.then(up=rows), rows)
+
+    def split(self, axis: int) -> "Timing":
+        """Return the timing of a value whose rows are on other axes again."""
+        return Timing(axis, self.complete.then(down=self.rows), self.length.then(down=self.rows))
 
 
 class TimeFollower(Follower):
@@ -76,8 +87,7 @@ class TimeFollower(Follower):
             for values in self._blocks:
                 values[value] = self.signature(value)
         else:
-            counts = map(self._counts.distinct, (timing.complete, timing.length))
-            timing = Timing(timing.axis, *counts)
+            timing = timing.with_counts(*map(self._counts.distinct, (timing.complete, timing.length)))
             sizes = [self._size(timing.length), *self._steps_of_blocks(timing.complete)]
             for values, steps in zip([self._whole, *self._blocks], sizes, strict=True):
                 values[value] = with_size(self._whole[value], timing.axis, steps)
@@ -116,9 +126,11 @@ class TimeFollower(Follower):
         return self.timings.get(name)
 
     def _timing_of(self, name: str) -> Timing:
-        """Return when the steps of a value with a time axis are complete."""
+        """Return when the steps of a value whose time axis has them in order are complete."""
         timing = self.timing(name)
         assert timing is not None
+        if timing.rows > 1:
+            raise ArgumentError("it merges time with another axis")
         return timing
 
     def _define_derived(self, node: Node) -> None:

@@ -47,6 +47,8 @@ class BlockBuilder(TimeFollower):
     def build(self) -> Graph:
         """Return the graph; its first inputs and, unless at the end, its first outputs are the carries."""
         self.follow()
+        for name in filter(self.timing, self._source.outputs):
+            self._timing_of(name)
         outputs = [self._names.get(name, name) for name in self._source.outputs]
         inputs = [Input(c.name, c.initial.dtype) for c in self.carries]
         return Graph(
@@ -151,7 +153,7 @@ class BlockBuilder(TimeFollower):
             value, longer = self.of_length(size, likely) if self._varies(size) else (None, 0)
             if value is not None:
                 value = self.without_last(self._node, value, longer) if longer else value
-                axis = self._timing_of(value).axis
+                axis = self.axis(value) or 0
                 parts.append(self.slice(self.add("Shape", value), 0, axis, axis + 1))
             elif self._varies(size):
                 return name
@@ -206,8 +208,11 @@ class BlockBuilder(TimeFollower):
     def carry(self, node: Node, initial: Any, axis: int | None, suffix: str = "", source: str = "") -> str:
         """Add a value that the next call takes from this one; its length may vary along a time axis.
 
-        If `source` names a value of the graph, the carry starts at that value instead of at `initial`.
+        If `source` names a value of the graph, the carry starts at that value instead of at `initial`. Raises
+        ArgumentError if the node does not get the steps in their order.
         """
+        for x in filter(self.timing, node.inputs):
+            self._timing_of(x)
         base = f"{node.name}.{suffix or node.operation.lower()}"
         name, number = base, 1
         while any(c.name == name for c in self.carries):
@@ -258,10 +263,11 @@ class BlockBuilder(TimeFollower):
 
         The steps of each value that the others lack yet are held back.
         """
-        found = [name for name in dict.fromkeys(node.inputs) if self.timing(name) is not None]
-        lengths = [self._timing_of(name).length for name in found]
-        if len({self._timing_of(name)[1:] for name in found}) == 1:
+        timings = {name: timing for name in node.inputs if (timing := self.timing(name)) is not None}
+        if len({timing[1:] for timing in timings.values()}) == 1:
             return node.inputs
+        found = list(timings)
+        lengths = [self._timing_of(name).length for name in found]
         self._check_rates(found)
         length = self._counts.broadcast(*lengths) if self._broadcasts(node, found) else None
         aligned = self._align(found, self.at_end) if length is None else self._align_broadcast(found, length)
@@ -330,7 +336,7 @@ class BlockBuilder(TimeFollower):
 
     def as_long_as(self, x: str, other: str) -> str:
         """Return the first steps of x, as many as another value has."""
-        (_, *counts), (_, *others) = self._timing_of(x), self._timing_of(other)
+        (_, *counts), (_, *others) = (self._timing_of(name)[:3] for name in (x, other))
         if all(self._counts.least(*pair) is pair[0] for pair in zip(counts, others, strict=True)):
             return x
         self._check_rates([x, other])
@@ -375,7 +381,7 @@ class BlockBuilder(TimeFollower):
 
         They are on the axis of those of x unless another one is given.
         """
-        x_axis, complete, length = self._timing_of(x)
+        x_axis, complete, length, _ = self._timing_of(x)
         timing = Timing(x_axis if axis is None else axis, complete.then(up=factor), length.then(factor, tail))
         return self.define_new(value, timing)
 
@@ -390,7 +396,7 @@ class BlockBuilder(TimeFollower):
     def padded(self, node: Node, x: str, before: int, after: int, value: Any) -> str:
         """Return x with steps of one value added at both ends, or left out where the number is negative."""
         if before < 0:
-            axis, complete, length = self._timing_of(x)
+            axis, complete, length, _ = self._timing_of(x)
             left = self.carry(node, self._steps(x, -before, dtype=np.bool_), axis, "left")
             y, rest = self.add_all("Skip", (left, x), 2, axis=axis)
             self.keep(left, rest)
@@ -405,7 +411,7 @@ class BlockBuilder(TimeFollower):
 
     def without_last(self, node: Node, x: str, count: int) -> str:
         """Return x without its last steps, which are held back as long as they may be the last ones."""
-        axis, complete, length = self._timing_of(x)
+        axis, complete, length, _ = self._timing_of(x)
         held_back, y = complete.most_that_may_be_last(length, count), self._alias(x)
         if held_back:
             y = self.windows(node, x, held_back + 1, 1, 0, 0, 0)

@@ -160,8 +160,10 @@ def _holds_integers(s: Simplifier, name: str) -> bool:
         return array is not None and array.dtype == np.int64
     if maker.operation in ("Gather", "Slice", "Squeeze", "Unsqueeze", "Reshape"):
         return _holds_integers(s, maker.inputs[0])
-    sums = maker.operation in ("Add", "Sub", "Mul", "Concat")
-    return maker.operation in ("Shape", "Size") or (sums and all(_holds_integers(s, x) for x in maker.inputs))
+    joins = maker.operation in ("Add", "Sub", "Mul", "Div", "Mod", "Max", "Min", "Concat")
+    return maker.operation in ("Shape", "Size") or (
+        joins and all(_holds_integers(s, x) for x in maker.inputs)
+    )
 
 
 @rewrite("RNN", "GRU", "LSTM")
