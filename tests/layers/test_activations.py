@@ -44,6 +44,26 @@ def test_any_shape_and_stride(shape: tuple[int, ...]) -> None:
     assert not np.shares_memory(x, y)
 
 
+KINKS = (-3, 0, 1, 3, 6)  # of the functions with their defaults
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_gradients_equal_central_differences(name: str) -> None:
+    layer, step = onward.Activation(name, *PARAMETERS.get(name, ())), 1e-6
+    x = X[np.abs(X[:, None] - (*KINKS, -2.5, 2.5)).min(1) > 1e-3]
+    y, _, cache = layer.forward(x)
+    np.testing.assert_array_equal(y, layer(x))
+    dy = np.random.default_rng(0).standard_normal(x.shape)
+    dx, _, gradients = layer.backward(dy, None, cache)
+    right = dy * (layer(x + step) - layer(x - step)) / (2 * step)
+    np.testing.assert_allclose(dx, right, rtol=1e-6, atol=1e-8 * max(1, np.abs(y).max()))
+    assert not gradients
+    small = layer.backward(dy.astype(np.float32), None, layer.forward(x.astype(np.float32))[2])[0]
+    np.testing.assert_allclose(small, dx, rtol=1e-5, atol=1e-5)
+    assert small.dtype == np.float32
+
+
 LIMITS = {
     "linear": (-np.inf, np.inf), "gelu": (0, np.inf), "silu": (0, np.inf), "mish": (0, np.inf),
     "softplus": (0, np.inf), "softsign": (-1, 1), "elu": (-1, np.inf), "hard_sigmoid": (0, 1),

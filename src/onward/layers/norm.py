@@ -1,4 +1,4 @@
-"""The normalization layers of torch.nn at inference; the rows of a batch do not affect each other."""
+"""The normalization layers of torch.nn; the rows of a batch do not affect each other."""
 
 from __future__ import annotations  # importing np.random is slow
 
@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike, DTypeLike
 
 import onward._core as _core
 
+from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.checks import Rng, flag, integer, non_negative
-from ..core.functions import standardized
+from ..core.functions import standardized, standardized_gradient
 from ..errors import ArgumentError, ShapeError
 from .base import Layer
 
@@ -139,7 +140,39 @@ class BatchNorm2d(BatchNorm):
     layouts: ClassVar[dict[int, str]] = {4: "(N, C, H, W)"}
 
 
-class LayerNorm(Normalization):
+class Standardization(Normalization):
+    """The base class of LayerNorm and GroupNorm: y = weight z + bias, z standardized in parts of each row."""
+
+    def _parts(self, x: Array) -> Array:
+        """x as (..., elements of a part)."""
+        raise NotImplementedError
+
+    def _weight_shape(self, x: Array) -> Shape:
+        """The shape in which the weights broadcast against x."""
+        raise NotImplementedError
+
+    def _output(self, x: Array) -> Array:
+        z = standardized(self._parts(x), self.eps).reshape(x.shape)
+        return affine(self._weights, z, self._weight_shape(x))
+
+    def _forward(self, x: ArrayLike, lengths: Any, rng: Rng) -> tuple[Array, Array]:
+        return self(x), self._floats(x, ())
+
+    def _backward(self, dy: ArrayLike, cache: Any) -> tuple[Array, dict[str, Array]]:
+        """dweight = sum dy z and dbias = sum dy, over all axes along which they broadcast."""
+        self._check_cache(isinstance(cache, np.ndarray))
+        dy, weights = arrays.as_gradient(dy, cache.shape, cache.dtype), self._weights
+        parts, shape = self._parts(cache), self._weight_shape(cache)
+        z = standardized(parts, self.eps).reshape(cache.shape)
+        dz = dy * weights["weight"].reshape(shape) if "weight" in weights else dy
+        dx = standardized_gradient(dz.reshape(parts.shape), parts, self.eps).reshape(cache.shape)
+        shape = (1,) * (cache.ndim - len(shape)) + shape
+        axes = tuple(axis for axis, size in enumerate(shape) if size == 1)
+        found = {"weight": dy * z, "bias": dy}
+        return dx, {name: found[name].sum(axes).reshape(w.shape) for name, w in weights.items()}
+
+
+class LayerNorm(Standardization):
     """torch.nn.LayerNorm: y = weight (x - mean x) / sqrt(var x + eps) + bias over the last axes.
 
     Weights: weight and bias of shape normalized_shape, one integer or several.
@@ -177,15 +210,20 @@ class LayerNorm(Normalization):
             raise ShapeError(
                 f"x has shape {x.shape}; the last axes must be normalized_shape={self.normalized_shape}"
             )
-        rows = x.reshape(*x.shape[:-axes], math.prod(self.normalized_shape))
-        return affine(self._weights, standardized(rows, self.eps).reshape(x.shape), self.normalized_shape)
+        return self._output(x)
+
+    def _parts(self, x: Array) -> Array:
+        return x.reshape(*x.shape[: -len(self.normalized_shape)], math.prod(self.normalized_shape))
+
+    def _weight_shape(self, x: Array) -> Shape:
+        return self.normalized_shape
 
     def add_nodes(self, b: GraphBuilder, x: str) -> str:
         shape = self.normalized_shape
         return self._add_node(b, x, "LayerNormalization", shape, axis=-len(shape))
 
 
-class GroupNorm(Normalization):
+class GroupNorm(Standardization):
     """torch.nn.GroupNorm: y = weight (x - mean x) / sqrt(var x + eps) + bias over each group of channels.
 
     Weights: weight and bias (num_channels,).
@@ -219,9 +257,13 @@ class GroupNorm(Normalization):
         if x.ndim < 2 or x.shape[1] != self.num_channels:
             takes = f"(N, {self.num_channels}, ...)"
             raise ShapeError(f"x has shape {x.shape}, but this GroupNorm takes {takes}")
-        members = math.prod(x.shape[1:]) // self.num_groups
-        y = standardized(x.reshape(len(x), self.num_groups, members), self.eps).reshape(x.shape)
-        return affine(self._weights, y, channels_of(x))
+        return self._output(x)
+
+    def _parts(self, x: Array) -> Array:
+        return x.reshape(len(x), self.num_groups, math.prod(x.shape[1:]) // self.num_groups)
+
+    def _weight_shape(self, x: Array) -> Shape:
+        return (self.num_channels, *(1,) * (x.ndim - 2))
 
     def add_nodes(self, b: GraphBuilder, x: str) -> str:
         channels = (self.num_channels,)
