@@ -401,6 +401,21 @@ def _moved(time: Any, x: str, axis: int, place: int) -> str:
     return str(time.add("Transpose", x, perm=order))
 
 
+def _without_rows(time: Any, x: str, place: int, rows: Sequence[int]) -> tuple[str, Any]:
+    """Split the rows that time is merged with from it, and return the value and its timing."""
+    axis, timing, shape = time.axis(x), time.timing(x).split(place), time.shape(x)
+    split = time.add("Reshape", x, time.constant(np.array([*[0] * axis, -1, *rows, *shape[axis + 1 :]])))
+    return str(time.define_new(_moved(time, split, axis, place), timing)), timing
+
+
+def _joined_steps(time: Any, node: Node, x: str, count: int, rest: Sequence[int]) -> tuple[str, Any]:
+    """Join each `count` steps to one with the sizes `rest`, and return the value and its timing."""
+    x = time.windows(node.with_inputs(x), x, count, count, 0, 0, 0)
+    timing = time.timing(x)
+    time.upsampled(x, x, count, 0)
+    return str(time.add("Reshape", x, time.constant(np.array([*[0] * timing.axis, -1, *rest])))), timing
+
+
 @over_time("Reshape")
 def _(time: Any, node: Node) -> None:
     """Join time with other axes, or split it; sizes of the whole sequence become those of any block."""
@@ -410,30 +425,22 @@ def _(time: Any, node: Node) -> None:
         time.unchanged(node)
         return
     before, after, timing = time.shape(x), time.shape(output), time.timing(x)
-    kept = next(
-        i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b or i in (axis, place)
-    )
+    pairs = enumerate(zip(before, after, strict=False))
+    kept = next(i for i, (a, b) in pairs if a != b or i in (axis, place))
     sizes = time.constant(np.array([*[0] * kept, *after[kept:place], -1, *after[place + 1 :]]))
-    split, merged = (
-        math.prod(after[axis:place]),
-        math.prod(before[place:axis]),
-    )  # rows that leave or join time
-    several, few = _ratio(after[place], before[axis]), _ratio(before[axis] * merged, after[place] * split)
+    leaving, joining = math.prod(after[axis:place]), math.prod(before[place:axis])  # rows
+    several, few = _ratio(after[place], before[axis]), _ratio(before[axis] * joining, after[place] * leaving)
+    changes = (leaving, joining, few) != (1, 1, 1) and kept == min(axis, place) and few > 0
     if kept == axis == place and several > 1:  # each step becomes several
         joined = time.add("Reshape", x, sizes)
         time.define(output, joined, time.timing(time.upsampled(x, joined, several, 0)))
-    elif kept == min(axis, place) and few and (split, merged, few) != (1, 1, 1) and split == timing.rows:
-        if split > 1:
-            rows = time.constant(np.array([*[0] * axis, -1, *after[axis:place], *before[axis + 1 :]]))
-            x, timing = _moved(time, time.add("Reshape", x, rows), axis, place), timing.split(place)
-            time.define_new(x, timing)
-        if few > 1:  # several steps become one
-            x = time.windows(node.with_inputs(x), x, few, few, 0, 0, 0)
-            timing = time.timing(x)
-            time.upsampled(x, x, few, 0)
-            x = time.add("Reshape", x, time.constant(np.array([*[0] * timing.axis, -1, *after[place + 1 :]])))
-        if merged > 1:
-            x, timing = _moved(time, x, axis, place), timing.merged(place, merged)
+    elif changes and leaving == timing.rows and not is_symbolic([joining]):
+        if leaving > 1:
+            x, timing = _without_rows(time, x, place, after[axis:place])
+        if few > 1:
+            x, timing = _joined_steps(time, node, x, few, after[place + 1 :])
+        if joining > 1:
+            x, timing = _moved(time, x, axis, place), timing.merged(place, joining)
         time.define(output, time.add("Reshape", x, sizes), timing.at(place))
     else:
         fixed = Node("Reshape", (x, sizes), node.outputs, {}, node.name, node.source)
