@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.randomized import random_cases
+from support.sequence_graphs import blocks
 from support.skips import counted_cases
 
 import onward
@@ -155,3 +157,44 @@ def test_an_index_outside_of_the_table_is_rejected(index: int) -> None:
         pool.step(ids, np.array([1, 2]))
         stream.reset()
         pool.reset(ids)
+
+
+def test_convolutions_stream_with_the_bits_of_a_call_on_the_whole_sequence() -> None:
+    for seed in range(random_cases(25)):
+        rng = np.random.default_rng(seed)
+        channels, layers = 3, list[Any]()
+        for number in range(rng.integers(1, 4)):
+            outputs, kernel, dilation = (int(n) for n in rng.integers((1, 1, 1), (6, 5, 3)))
+            options = {"stride": int(rng.integers(1, 3)), "padding": int(rng.integers(0, kernel))}
+            layers.append(onward.Conv1d(channels, outputs, kernel, **options, dilation=dilation, rng=number))
+            if rng.integers(2):
+                layers.append(onward.BatchNorm1d(outputs))
+            if rng.integers(2):
+                layers.append(onward.Activation("tanh"))
+            if rng.integers(2):
+                layers.append(
+                    (onward.MaxPool1d, onward.AvgPool1d)[rng.integers(2)](2, int(rng.integers(1, 3)))
+                )
+            channels = outputs
+        net = onward.Sequential(*layers) if len(layers) > 1 else layers[0]
+        x = rng.standard_normal((2, 3, 90)).astype(np.float32)
+        whole, stream, alone, pool = net(x), net.stream(2), net.stream(), net.pool(2)
+        ids = pool.open(2)
+        parts, pooled = [], []
+        for block in blocks(rng, 90):
+            parts.append(stream(x[..., block]))
+            np.testing.assert_array_equal(alone(x[0][..., block]), parts[-1][0])
+            pooled.append(pool.step(ids, x[..., block]))
+        parts.append(stream.finish())
+        pooled.append(pool.finish(ids))
+        np.testing.assert_array_equal(np.concatenate(parts, -1), whole, strict=True)
+        for row in range(2):
+            np.testing.assert_array_equal(np.concatenate([y[row] for y in pooled], -1), whole[row])
+
+
+def test_a_stream_of_convolutions_keeps_its_weights() -> None:
+    net, x = onward.Conv1d(2, 3, 3, rng=0), np.ones((2, 9), np.float32)
+    stream, y = net.stream(), net(x)
+    net.load_state_dict({name: 0 * weight for name, weight in net.state_dict().items()})
+    np.testing.assert_array_equal(stream(x), y)
+    np.testing.assert_array_equal(net.stream()(x), 0 * y)

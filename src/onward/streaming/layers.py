@@ -15,10 +15,12 @@ from ..core.arrays import Array
 from ..core.checks import MOST_ROWS, enough_memory, integer
 from ..errors import ArgumentError
 from ..graph.graph import Graph, Input
+from ..graph.over_time.sequences import streamed_over_time
 from ..graph.over_time.streamed import Carry, Layout, Streamed, TimeAndBatch
 from ..graph.simplification.simplify import simplify
 from ..layers import Dropout, Last
 from ..layers.base_model import BaseModel, call
+from ..layers.conv import Spatial
 from ..layers.graphs import graph_of
 from .graph_pool import SequencePool
 from .graph_stream import SequenceStream
@@ -31,12 +33,12 @@ def stream(model: BaseModel, batch: int | None) -> SequenceStream:
     """A stream of a model; `Layer.stream` documents the arguments."""
     batch = None if batch is None else integer("batch", batch, 1, MOST_ROWS)
     with enough_memory(f"the states of batch={batch}"):
-        return SequenceStream(streamed_layers(model), batch)
+        return SequenceStream(streamed_layers(model, batch or 1), batch)
 
 
 def pool(model: BaseModel, capacity: int, max_capacity: int | None) -> SequencePool:
     """A pool of a model; `Layer.pool` documents the arguments."""
-    return SequencePool(streamed_layers(model), capacity, max_capacity)
+    return SequencePool(streamed_layers(model, pooled=True), capacity, max_capacity)
 
 
 class StreamingModel:
@@ -192,13 +194,20 @@ def _streamed(model: StreamingModel) -> Streamed:
     return found
 
 
-def streamed_layers(model: BaseModel) -> Streamed:
+def streamed_layers(model: BaseModel, rows: int = 1, pooled: bool = False) -> Streamed:
     """Return what runs the blocks of a model with its present weights, which its streams share.
 
-    Raises ArgumentError for a model that needs future steps or has no state.
+    One program runs any number of rows, unless a window slides over the last axis of x (N, C, L), which is
+    then time. Raises ArgumentError for a model that needs future steps or has no state.
     """
     derived = model.derived
-    if "stream" not in derived:
-        derived["stream"] = _streamed(StreamingModel(model))
-    found: Streamed = derived["stream"]
+    slides = any(isinstance(layer, Spatial) and layer.axes == 1 for layer in model.sublayers().values())
+    key = f"stream of {rows}, {pooled=}" if slides else "stream"
+    if key not in derived:
+        if slides:
+            graph = simplify(graph_of(model.frozen(), is_layer=True))
+            derived[key] = streamed_over_time(graph, 2, {}, rows, pooled)
+        else:
+            derived[key] = _streamed(StreamingModel(model))
+    found: Streamed = derived[key]
     return found
