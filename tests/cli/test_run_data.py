@@ -164,3 +164,21 @@ def test_token_models_run_on_arrays_csv_and_text(tmp_path: Path) -> None:
     (tmp_path / "play.txt").write_text(play + "é")
     result = invoke("run", "shakespeare", tmp_path / "play.txt", expect=0)
     assert "Skipped 1 character that the model does not know" in message(result)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".npy", ".npz"])
+def test_a_first_sequence_without_steps_is_written_and_summarized(
+    tmp_path: Path, lstm: Path, suffix: str
+) -> None:
+    """It was an IndexError in .csv, and a ValueError if the others were bad."""
+    x = np.random.default_rng(0).standard_normal((3, 4, 12)).astype(np.float32)
+    for bad in (False, True):
+        x[1:] = np.nan if bad else x[1:]
+        np.savez(tmp_path / "x.npz", x=x, lengths=[0, 4, 2])
+        out = tmp_path / f"y{suffix}"
+        reported = report("run", lstm, tmp_path / "x.npz", "--on-error", "keep", "--out", out)
+        assert reported["bad"] == ([1, 2] if bad else []) and reported["output_shape"] == [3, 4, 5]
+        assert (reported["outputs"][0]["mean"] is None) == bad
+    if suffix == ".csv":
+        with out.open(newline="") as file:
+            assert [row["sequence"] for row in csv.DictReader(file)] == ["1"] * 4 + ["2"] * 2

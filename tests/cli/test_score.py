@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.cli import invoke, message, report
+from support.randomized import random_cases
 
 import onward
 from onward import bundled
@@ -13,7 +14,7 @@ from onward.graph import Graph
 from onward.graph.declared import Input
 from onward.model import Model
 from onward.recipes import text
-from onward.tables import data
+from onward.tables import data, model_files
 
 
 def test_a_bundled_data_set_can_be_scored_by_name() -> None:
@@ -149,3 +150,63 @@ def test_the_score_of_numbers_says_whether_the_mean_of_the_targets_is_better(
     assert found["r2"] == pytest.approx(r2, rel=1e-4)
     printed = invoke("score", tmp_path / "net.safetensors", tmp_path / "x.npz", expect=0).stdout
     assert f"R² {r2:.3g}" in printed and ("loses to the mean" in " ".join(printed.split())) == (sign < 0)
+
+
+TARGETS = ["of sequences", "of steps"]
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+@pytest.mark.parametrize("seed", range(random_cases(10)))
+def test_missing_targets_are_neither_trained_on_nor_scored(kind: str, seed: int, tmp_path: Path) -> None:
+    """One missing number made targets of sequences those of steps, whose loss was NaN."""
+    rng = np.random.default_rng(seed)
+    lines: dict[bool, list[str]] = {True: [], False: []}  # with the rows whose target is missing, and without
+    y, known, count = [], [], int(rng.integers(6, 12))
+    for name in range(count):
+        T, number = int(rng.integers(1, 5)), round(float(rng.normal()), 3)
+        numbers = [number if kind == "of sequences" else round(number + t, 3) for t in range(T)]
+        shown = [rng.random() < 0.7] * T if kind == "of sequences" else (rng.random(T) < 0.7).tolist()
+        shown = [True] * T if name < 5 else shown
+        rows = [f"{name},{t},{rng.normal():.3f}," for t in range(T)]
+        cells = [str(each) if is_shown else "" for each, is_shown in zip(numbers, shown, strict=True)]
+        lines[True] += [row + cell for row, cell in zip(rows, cells, strict=True)]
+        lines[False] += [row + cell for row, cell in zip(rows, cells, strict=True) if cell]
+        y += numbers if kind == "of steps" else numbers[:1]
+        known += shown if kind == "of steps" else shown[:1]
+    for whole, rows in lines.items():
+        (tmp_path / f"{whole}.csv").write_text("\n".join(["sequence,t,a,target", *rows]))
+    options = "--time", "t", "--target", "target", "--epochs", "2", "--hidden", "3", "--hold-out", "0.3"
+    nets = {whole: tmp_path / f"{whole}.safetensors" for whole in lines}
+    train = "train", "table", tmp_path / "True.csv", *options, "-o", nets[True]
+    if False in known:
+        assert "pass --missing skip" in message(invoke(*train, expect=1))
+    trained = report(*train, "--missing", "skip")
+    assert np.isfinite(trained["loss"])
+    if kind == "of sequences":  # as if the others did not exist
+        report("train", "table", tmp_path / "False.csv", *options, "--missing", "skip", "-o", nets[False])
+        weights = [onward.load(path).weights_by_name() for path in nets.values()]
+        assert all(np.array_equal(weights[0][name], weight) for name, weight in weights[1].items())
+    found = report("score", nets[True], tmp_path / "True.csv")
+    table = data.read(tmp_path / "True.csv", saved=model_files.load_saved(nets[True]))
+    model = onward.load(nets[True])
+    outputs = [np.atleast_2d(model(item.astype(np.float32))) for item in table.items]
+    errors = (np.concatenate(outputs)[:, 0] - np.array(y, np.float32))[known]
+    assert found["loss"] == pytest.approx(float((errors.astype(np.float64) ** 2).mean()), rel=1e-5)
+    assert found["unknown_labels"] == known.count(False)
+    ran = report("run", nets[True], tmp_path / "True.csv")
+    assert ran["mean_squared_error"] == pytest.approx(found["loss"], rel=1e-5)
+
+
+def test_one_sequence_is_scored_like_many(tmp_path: Path) -> None:
+    """The number of a single sequence, or of sequences of one step, was one of each step."""
+    net = onward.Sequential(onward.GRU(1, 5, rng=0), onward.Last(), onward.Linear(5, 1, rng=1))
+    selection = data.Selection(("a",), ("y",), "name", task="regress")
+    model_files.save(tmp_path / "net.safetensors", net, data.Saved(selection))
+    rows = [f"{name},{name - t},{name / 2}" for name in range(4) for t in range(3)]
+    errors = []
+    for name in range(4):
+        (tmp_path / "x.csv").write_text("\n".join(["name,a,y", *rows[3 * name : 3 * name + 3]]))
+        errors.append(report("score", tmp_path / "net.safetensors", tmp_path / "x.csv")["loss"])
+    (tmp_path / "x.csv").write_text("\n".join(["name,a,y", *rows]))
+    found = report("score", tmp_path / "net.safetensors", tmp_path / "x.csv")
+    assert found["loss"] == pytest.approx(np.mean(errors), rel=1e-5)

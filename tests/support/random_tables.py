@@ -112,3 +112,75 @@ def series(rng: np.random.Generator) -> RandomSeries:
         window=W, horizon=H, every="1d", missing="skip" if has_gaps else None, known=("known",) * is_known,
     )  # fmt: skip
     return RandomSeries(text, selection, expected)
+
+
+class TypedTable(NamedTuple):
+    """Columns of any type as pyarrow holds them, the same cells as texts, and the selection of columns."""
+
+    columns: dict[str, Any]
+    cells: dict[str, list[str]]
+    selection: Selection
+
+    @property
+    def text(self) -> str:
+        """The content of a CSV file."""
+        return (
+            "\n".join([",".join(self.cells), *map(",".join, zip(*self.cells.values(), strict=True))]) + "\n"
+        )
+
+
+def typed(rng: np.random.Generator) -> TypedTable:
+    """Return a table whose groups, times, features and targets have random types, with missing values."""
+    import pyarrow as pa
+
+    S, T = int(rng.integers(1, 6)), rng.integers(1, 5, 5)
+    place = np.concatenate([np.full(T[s], s) for s in range(S)])
+    step = np.concatenate([np.arange(T[s]) for s in range(S)])
+    N, order = len(place), rng.permutation(len(place))
+    place, step = place[order], step[order]
+    day, second = np.datetime64("2024-02-27"), np.datetime64("2024-02-28T23:59:58")
+    groups = {
+        "text": pa.array([f"g {n}é" for n in place]),
+        "dictionary": pa.array([f"g{n}" for n in place]).dictionary_encode(),
+        "int": pa.array([None if n == 3 else 2**60 + n for n in place.tolist()], "int64"),
+        "unsigned": pa.array((2**63 + place.astype(np.uint64)).tolist(), "uint64"),
+        "float": pa.array([None if n == 3 else n / 8 for n in place.tolist()]),
+        "bool": pa.array((place > 0).tolist()),
+    }
+    times = {
+        "int": pa.array((1_700_000_000_000_000_000 + 1_000 * step).tolist()),
+        "float": pa.array((step / 8 - 1).tolist()),
+        "date": pa.array((day + step).tolist()),
+        "second": pa.array((second + step).tolist(), pa.timestamp("s")),
+    }
+    known = rng.random(5) < rng.choice([1.0, 0.6])
+    of_sequence = {
+        "text": ["u", "v", "01", "1", "True"],
+        "int": [3, 1, 2, -1, 10],
+        "bool": [True, False, True, True, False],
+        "float": [0.5, 1.0, 2.0, 3.0, 4.0],
+    }
+    kind = str(rng.choice(list(of_sequence)))
+    targets = pa.array([of_sequence[kind][n] if known[n] else None for n in place])
+    values = rng.normal(size=N).round(3)
+    values[rng.random(N) < rng.choice([0.0, 0.3])] = np.nan
+    columns = {
+        "g": groups[str(rng.choice(list(groups)))],
+        "t": times[str(rng.choice(list(times)))],
+        "a": pa.array([None if value != value else value for value in values.tolist()], "float64"),
+        "b": pa.array(rng.integers(-9, 9, N).tolist()),
+        "y": targets,
+    }
+    if columns["g"].type == "bool":
+        columns["t"] = pa.array(range(N))  # two sequences of several steps each
+        columns["y"] = pa.array(["u"] * N)
+    cells = {
+        name: ["" if cell is None else str(cell) for cell in column.to_pylist()]
+        for name, column in columns.items()
+    }
+    missing = str(rng.choice(["skip", "fill", "mask"]))
+    group = None if rng.random() < 0.1 and S == 1 else "g"
+    numeric = [name for name in "gty" if str(columns[name].type) in ("int64", "uint64", "double")]
+    inputs = ("a", "b", *(name for name in numeric if rng.random() < 0.2))  # read as numbers and as names
+    selection = Selection(inputs, ("y",), group, "t", missing=missing)
+    return TypedTable(columns, cells, selection)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.random_tables import table as random_table
+from support.random_tables import typed as random_typed_table
 from support.randomized import random_cases
 
 from onward.errors import FileError
@@ -372,6 +373,46 @@ def test_random_tables_are_the_sequences_of_a_plain_loop(seed: int, tmp_path: Pa
     for name, x, label, weight in zip(found.names, found.items, found.labels, found.weights, strict=True):
         np.testing.assert_allclose(x, expected[name].x, rtol=1e-12)
         assert (found.classes[label], weight) == (expected[name].label, expected[name].weight)
+
+
+def described(found: data.Sequences) -> dict[str, Any]:
+    """The content of sequences as lists, by kind."""
+    labels = None if found.labels is None else found.labels.tolist()
+    targets = found.targets if isinstance(found.targets, list) else [found.targets]
+    return {
+        "items": [item.tolist() for item in found.items],
+        "names": found.names,
+        "times": [list(each) for each in found.times or []],
+        "labels": labels,
+        "classes": found.classes,
+        "targets": [None if each is None else np.nan_to_num(each, nan=-9.5).tolist() for each in targets],
+    }
+
+
+@pytest.mark.parametrize("seed", range(random_cases(150)))
+def test_a_table_is_the_same_whatever_reads_it(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parquet named integers beside a missing one 1.0, and the booleans of targets were numbers."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    table = random_typed_table(np.random.default_rng(seed))
+    parquet.write_table(pa.table(table.columns), tmp_path / "x.parquet")
+    write(tmp_path / "x.csv", table.text)
+    write(tmp_path / "quoted.csv", table.text.replace("g,", '"g",', 1))
+
+    def read(name: str) -> Any:
+        try:
+            return described(data.read(tmp_path / name, table.selection).with_class_names())
+        except FileError as error:
+            return "a label is blank" in str(error) or str(error)
+
+    expected = read("x.parquet")
+    assert read("x.csv") == expected
+    monkeypatch.setattr(columns, "find_spec", lambda name: None)
+    assert read("x.csv") == read("quoted.csv") == expected
+    assert not isinstance(expected, str), expected
 
 
 @pytest.mark.parametrize("lost", ["a", "b", "c"])

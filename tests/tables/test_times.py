@@ -1,10 +1,12 @@
 """Time stamps: the step between them, missing steps, and the names of the steps that follow."""
 
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.randomized import random_cases
 
 from onward.errors import ArgumentError, FileError
 from onward.tables import data, times
@@ -73,6 +75,30 @@ def test_steps_that_follow_have_the_form_of_the_file(clock: str, zone: str) -> N
     assert times.parse_date(times.after(cells[0], Step(90, "s"), 1)) == times.parse_date(
         cells[0]
     ) + timedelta(seconds=90)
+
+
+@pytest.mark.parametrize("seed", range(random_cases(60)))
+def test_numbers_of_any_size_keep_all_digits(tmp_path: Path, seed: int) -> None:
+    """Nanoseconds since 1970 were 256 apart, and a step of a million was saved as 1e+06."""
+    rng = np.random.default_rng(seed)
+    step = Decimal(int(rng.integers(1, 10**7))).scaleb(int(rng.integers(-7, 4)))
+    first = Decimal(int(rng.integers(-(10**18), 10**18))).scaleb(int(rng.integers(-9, 1)))
+    every = [f"{first + n * step:f}" for n in range(20)]
+    kept = {0, 19, *rng.choice(20, 15, replace=False).tolist()}
+    found = read(tmp_path, [every[n] for n in sorted(kept)], missing="fill")
+    assert found.times is not None and found.selection.every is not None
+    assert Decimal(found.selection.every) == step
+    assert list(map(Decimal, found.times[0])) == list(map(Decimal, every))
+    assert Decimal(times.after(every[-1], Step.parse(found.selection.every), 3)) == first + 22 * step
+
+
+@pytest.mark.parametrize("wrong", ["", "nan", "NA", "inf", "-inf", "1e999"])
+@pytest.mark.parametrize("other", ["{}", "2024-01-0{}"])
+def test_a_missing_or_infinite_time_is_refused(tmp_path: Path, wrong: str, other: str) -> None:
+    """Rows from a time of nan on stayed in the order of the file."""
+    cells = [wrong if n == 4 else other.format(n) for n in (3, 4, 1, 2)]
+    with pytest.raises(FileError, match=f"line 3, column 't': '{wrong}' is (no time|infinite|not a date)"):
+        read(tmp_path, cells)
 
 
 def test_times_without_a_common_step_are_rows(tmp_path: Path) -> None:

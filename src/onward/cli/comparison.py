@@ -69,7 +69,9 @@ def warn_of_short(table: Sequences) -> None:
 
 def numbers(report: Report) -> str:
     """The errors of predicted numbers beside those of a constant, in words; "" for other outputs."""
-    if report.get("r2") is None:
+    if "mae" not in report:
         return ""
-    text = f", mean absolute error {report['mae']:.4g} in the units of the targets, R² {report['r2']:.3g}"
-    return text + ("" if report["r2"] > 0 else ": the model loses to the mean of the targets")
+    text, r2 = f", mean absolute error {report['mae']:.4g} in the units of the targets", report["r2"]
+    if r2 is None:  # of equal targets
+        return text
+    return f"{text}, R² {r2:.3g}" + ("" if r2 > 0 else ": the model loses to the mean of the targets")

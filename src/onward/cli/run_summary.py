@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ..tables import model_files
 from ..tables.data import AnyArray, Sequences
-from ..tables.layout import UNKNOWN
+from ..tables.layout import UNKNOWN, targets_like
 from .common import Printed, Report, counted, new_table, statistics_cells
 from .sources import ModelFile
 
@@ -78,7 +78,8 @@ def summarize(
     """
     good = sorted({*range(len(outputs))} - {*bad})
     per_step = outputs[0].ndim > 1
-    values = np.concatenate([outputs[row] if per_step else outputs[row][None] for row in good or [0]])
+    found = [outputs[row] if per_step else outputs[row][None] for row in good if outputs[row].size]
+    values = np.concatenate(found or [np.full((1, *outputs[0].shape[per_step:]), np.nan)])
     longest = [max(map(len, outputs)), *values.shape[1:-1]] if per_step else []
     values = values.reshape(-1, values.shape[-1])
     report: Report = {
@@ -130,9 +131,10 @@ def _accuracy(known: AnyArray, predictions: Predictions, good: list[int]) -> Rep
 
 def _squared_error(sequences: Sequences, outputs: list[AnyArray], good: list[int]) -> float | None:
     """The mean squared error of the outputs whose targets are known; None if there are none."""
-    if sequences.targets is None:
+    targets = targets_like(sequences.targets, outputs)
+    if targets is None:
         return None
-    pairs = [(outputs[row], sequences.targets[row]) for row in good]
+    pairs = [(outputs[row], targets[row]) for row in good]
     if any(y.shape != target.shape for y, target in pairs):
         return None
     errors = np.concatenate([(y - target).reshape(-1) for y, target in pairs or [(np.empty(0), np.empty(0))]])

@@ -1,17 +1,14 @@
 """`onward score`: evaluate a model on a text or a table of labeled sequences."""
 
 from pathlib import Path
-from typing import Any
 
 import click
-import numpy as np
 from rich.text import Text
 
 from ..core import files
 from ..errors import ArgumentError
 from ..recipes import forecasts, sequences, text
 from ..tables import data
-from ..tables.layout import UNKNOWN
 from ..train import LOSSES, as_loss
 from . import comparison
 from .common import Printed, Report, counted, progress, reported
@@ -40,9 +37,9 @@ def _show(report: Report) -> Printed:
         if "by_class" in report:
             yield comparison.classes(report)
         if unknown := report["unknown_labels"]:
-            yield Text(
-                f"{counted(unknown, 'label')} not scored: blank, or none of the model's classes", "yellow"
-            )
+            of_numbers = f"{counted(unknown, 'target')} not scored: missing"
+            of_classes = f"{counted(unknown, 'label')} not scored: blank, or none of the model's classes"
+            yield Text(of_numbers if "r2" in report else of_classes, "yellow")
         return
     yield (
         f"{report['bits_per_character']:.4f} bits per character, perplexity {report['perplexity']:.3f}, over "
@@ -111,9 +108,7 @@ def _score_table(
         return found | {"loss": found["forecasts"][0]["rmse"] ** 2, "accuracy": None}
     default = None if table.targets is None else "mse"
     chosen = as_loss(loss or default, model.model, from_logits)
-    labels: list[Any] = table.step_labels or [table.labels]
-    unknown = sum(int(np.count_nonzero(np.asarray(each) == UNKNOWN)) for each in labels)
-    return sequences.score_table(model.runner, table, chosen) | {"unknown_labels": unknown}
+    return sequences.score_table(model.runner, table, chosen)
 
 
 def _score_text(model: ModelFile, path: Path, unknown: str) -> Report:

@@ -217,7 +217,7 @@ def compare(model: BaseModel | Rows, part: Sequences, season: int | None = None)
     """Compare the forecasts of a model, and naive ones, with the targets of windows."""
     season = season or part.selection.season or windows.find_season(part)
     outputs = np.stack(inference.outputs_of_steps(model, part.items))
-    windows.check_outputs(part, outputs[0].size)
+    windows.check_outputs(part, outputs[0])
     outputs = outputs.reshape(len(outputs), len(part.selection.quantiles), -1)
     forecasts = {"model": outputs[:, outputs.shape[1] // 2], "naive": windows.naive(part)}
     if season > 1:

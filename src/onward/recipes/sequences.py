@@ -17,6 +17,7 @@ from ..layers.base_model import BaseModel
 from ..layers.recurrent import Recurrent
 from ..tables import inference
 from ..tables.data import Sequences
+from ..tables.layout import targets_like
 from ..tables.rows import Rows
 from ..train import AdamW, Batch, Batches, History, OneCycleLR, cross_entropy, fit, mse
 from ..train.losses import Loss, counted_rows, predicted_classes
@@ -46,8 +47,9 @@ class Examples(NamedTuple):
     weights: NDArray[Any] | None = None
 
     def counted(self) -> Examples:
-        """Return the examples without those of weight 0 or without a step, as if they did not exist."""
-        counts = np.array([len(item) > 0 for item in self.items])
+        """Return the examples with a weight, a step and a known target; the others do not count."""
+        pairs = zip(self.items, _known(self.targets), strict=True)
+        counts = np.array([len(item) > 0 and bool(np.any(known)) for item, known in pairs])
         rows = np.flatnonzero(counts if self.weights is None else counts & (self.weights != 0))
         return self.take(rows) if len(rows) else self  # `fit` refuses weights that are all 0
 
@@ -121,7 +123,7 @@ def fit_sequences(
     """
     is_regressor = num_classes is None
     x_moments = moments(training.items, constant=np.inf)  # whose weights become 0
-    y_moments = moments(_rows(training.targets), "target") if is_regressor else None
+    y_moments = _moments_of_targets(training.targets) if is_regressor else None
     layers = recurrent_layers(len(x_moments[0]), cell, hidden_size, num_layers, bidirectional, rng)
     if not isinstance(training.targets, list):
         layers.append(Last())
@@ -232,19 +234,24 @@ def _report(
     loss: Loss,
     name: Callable[[int], str] | None = None,
 ) -> dict[str, Any]:
-    """The loss and the measures of all outputs at once; sequences without a step do not count."""
+    """The loss and the measures of all outputs at once.
+
+    Sequences without a step do not count, nor do unknown labels and targets, whose number is reported.
+    """
     items = examples.items
     if not isinstance(model, Rows):
         items = [item if item.ndim == 1 else item.astype(np.float32) for item in items]  # 1: token ids
     outputs = inference.outputs_of_steps(model, items, name=name)
     y = np.concatenate([np.atleast_2d(each) for each in outputs])
-    targets = examples.targets
+    targets = targets_like(examples.targets, outputs) if classes is None else examples.targets
     targets = np.concatenate(targets) if isinstance(targets, list) else targets
     mask = np.ones(len(y), np.bool_)
     if outputs[0].ndim == 1:
         mask &= [len(item) > 0 for item in items]
-    report: dict[str, Any] = {"loss": float(loss(y, targets, mask)[0]), "accuracy": None}
-    counted = counted_rows(loss, targets, mask)
+    known = mask & _known(targets) if np.shape(targets) == y.shape else mask
+    report: dict[str, Any] = {"loss": float(loss(y, targets, known)[0]), "accuracy": None}
+    counted = counted_rows(loss, targets, known)
+    report["unknown_labels"] = int(np.count_nonzero(mask & ~counted))
     if not counted.any():
         raise ArgumentError("no sequence has a step and a label or target that the model knows")
     predicted = predicted_classes(loss, y)
@@ -316,6 +323,10 @@ def _standardized_batches(
         return Noisy(items, targets, noise=NOISE, offset=OFFSET, weights=weights)
     scaled = standardized(_rows(targets), *y_moments)
     y = scaled if isinstance(targets, list) else scaled[0]
+    known = _known(y)
+    if isinstance(y, list) and not all(steps.all() for steps in known):
+        weights = _times([steps.astype(np.float64) for steps in known], weights)
+        y = [np.where(steps[:, None], target, 0) for steps, target in zip(known, y, strict=True)]
     return Noisy(items, y, noise=0.0, offset=0.0, weights=weights)
 
 
@@ -343,6 +354,22 @@ def _times(weights: Any, others: NDArray[Any] | None) -> Any:
     if isinstance(weights, list):
         return [row * other for row, other in zip(weights, others, strict=True)]
     return weights * others
+
+
+def _known(targets: Any) -> Any:
+    """Whether all numbers of each sequence (N,), or of each step, a list of (T,), are known; classes are."""
+    if isinstance(targets, list):
+        return [_known(steps) for steps in targets]
+    is_number = targets.dtype.kind == "f"
+    return ~np.isnan(targets).any(axis=-1) if is_number else np.ones(targets.shape, np.bool_)
+
+
+def _moments_of_targets(targets: Any) -> Moments:
+    """The moments of the known targets. Raises ArgumentError."""
+    known = [rows[_known(rows)] for rows in _rows(targets)]
+    if not any(map(len, known)):
+        raise ArgumentError("no sequence has a known target: expected at least one")
+    return moments(known, "target")
 
 
 def _rows(targets: Any) -> list[NDArray[Any]]:

@@ -215,7 +215,7 @@ def encode(
             rows.writerows(row + error for row, error in zip(forecasts, errors, strict=True))
             text.flush()
             return content.getvalue()
-        width = outputs[0][0].size if per_step else len(outputs[0])
+        width = math.prod(outputs[0].shape[per_step:])
         columns = list(names) if len(names) == width else [f"output_{i}" for i in range(width)]
         second = [*(["step"] if per_step else []), *(["predicted"] if predicted else [])]
         classes = iter(predicted or [])

@@ -38,26 +38,31 @@ def is_missing(cell: str) -> bool:
     return cell.strip().lower() in MISSING
 
 
-class Texts:
-    """A column of text in an array of pyarrow, which is not decoded before it is needed."""
+class ArrowColumn:
+    """A column in an array of pyarrow, whose cells become Python objects only where they are needed."""
 
     def __init__(self, cells: Any) -> None:
-        """cells: a ChunkedArray of large_string."""
+        """cells: a ChunkedArray of large_string without nulls, of numbers or of booleans."""
         self.cells = cells
+        self.is_text, self.is_boolean = (str(cells.type) == name for name in ("large_string", "bool"))
 
     def __len__(self) -> int:
         return len(self.cells)
 
     def codes(self) -> tuple[IntArray, list[str]]:
-        """Return the number of each row's cell among the different ones, and these."""
-        encoded = self.cells.dictionary_encode().combine_chunks()
-        return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
+        """Return the number of each row's cell among the different ones, and these as in a CSV file."""
+        encoded = self.cells.dictionary_encode(null_encoding="encode").combine_chunks()
+        values = encoded.dictionary.to_pylist()
+        names = ["" if value is None or value != value else str(value) for value in values]
+        return encoded.indices.to_numpy().astype(np.int64), names
 
     def numbers(self) -> AnyArray | None:
         """Return the cells in float64, NaN for missing values, or None if one may be no number."""
         import pyarrow as pa
         from pyarrow import compute
 
+        if not self.is_text:
+            return np.asarray(self.cells.cast("float64", safe=False).to_numpy())
         with suppress(pa.ArrowInvalid):
             return np.asarray(self.cells.cast("float64").to_numpy())
         with suppress(pa.ArrowInvalid):
@@ -67,7 +72,9 @@ class Texts:
         return None
 
     def of_one_length(self) -> AnyArray | None:
-        """Return the cells in UTF-8 if all have the same number of bytes."""
+        """Return the cells in UTF-8 if all are texts with the same number of bytes."""
+        if not self.is_text:
+            return None
         cells = self.cells.combine_chunks()
         _, offsets, characters = cells.buffers()
         ends = np.frombuffer(offsets, np.int64)[cells.offset :][: len(cells) + 1]
@@ -83,8 +90,8 @@ class Columns:
     def __init__(
         self, name: str, header: list[str], cells: dict[str, Any], decimal: str, place: Callable[[int], str]
     ) -> None:
-        """cells: lists of text, Texts, arrays of bytes in UTF-8, or of numbers. place: the line or number
-        of a row, for errors.
+        """cells: lists of text, ArrowColumns, arrays of bytes in UTF-8, or of numbers, which are not read as
+        text. place: the line or number of a row, for errors.
 
         `lists` holds the columns of Parquet with a sequence in each row, as lists of arrays (T, F).
         """
@@ -109,13 +116,10 @@ class Columns:
     def codes(self, column: str) -> tuple[IntArray, list[str]]:
         """Return the number of each row's cell among the different ones, and these in order of occurrence."""
         cells = self._cells[column]
-        if isinstance(cells, Texts):
+        if isinstance(cells, ArrowColumn):
             numbers, names = cells.codes()
         else:
-            if isinstance(cells, np.ndarray) and cells.dtype.kind == "S":
-                cells = cells.tolist()
-            elif not isinstance(cells, list):
-                cells = ["" if value != value else repr(value) for value in cells.tolist()]
+            cells = cells.tolist() if isinstance(cells, np.ndarray) else cells
             places = unique(cells)
             numbers = np.fromiter(map(places.__getitem__, cells), np.int64, len(cells))
             names = [name.decode() if isinstance(name, bytes) else name for name in places]
@@ -127,7 +131,7 @@ class Columns:
     def of_one_length(self, column: str) -> AnyArray | None:
         """Return the cells of a column as bytes in UTF-8 if they are texts of the same length."""
         cells = self._cells[column]
-        if isinstance(cells, Texts):
+        if isinstance(cells, ArrowColumn):
             return cells.of_one_length()
         if isinstance(cells, list):
             cells = np.array([cell.encode() for cell in cells])
@@ -147,7 +151,7 @@ class Columns:
         cells, found = self._cells[column], None
         if isinstance(cells, np.ndarray):
             found = _parsed(cells, self.decimal) if cells.dtype.kind == "S" else cells.astype(np.float64)
-        elif isinstance(cells, Texts) and self.decimal == ".":
+        elif isinstance(cells, ArrowColumn) and self.decimal == ".":
             found = cells.numbers()
         if found is not None:
             return found
@@ -163,7 +167,10 @@ class Columns:
         return np.stack([self.numbers(column) for column in columns], axis=1)
 
     def are_numbers(self, column: str) -> bool:
-        """Whether every cell of a column is a number or missing."""
+        """Whether every cell of a column is a number or missing; booleans are texts, as in CSV files."""
+        cells = self._cells[column]
+        if isinstance(cells, ArrowColumn) and cells.is_boolean:
+            return False
         try:
             self.numbers(column)
         except FileError:
@@ -251,7 +258,8 @@ def _with_arrow(
     if not len(table):
         return None
     return {
-        column: table[column].to_numpy() if column in numeric else Texts(table[column]) for column in wanted
+        column: table[column].to_numpy() if column in numeric else ArrowColumn(table[column])
+        for column in wanted
     }
 
 
@@ -379,23 +387,23 @@ def _arrays(name: str, column: str, values: Any) -> list[AnyArray]:
     return found
 
 
-def _of_arrow(values: Any) -> Any:
-    """Return a column as an array of numbers, or as a list of texts."""
+def _of_arrow(values: Any) -> ArrowColumn:
+    """Return a column of numbers, booleans, texts, dates or times."""
     import pyarrow as pa
 
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
     kind = values.type
-    if pa.types.is_integer(kind) and not values.null_count:
-        return values.to_numpy()
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-        return values.cast(pa.float64()).to_numpy()
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        return ArrowColumn(values)
+    if pa.types.is_floating(kind):
+        return ArrowColumn(values.cast("float64"))
     if pa.types.is_timestamp(kind):
         try:
             values = values.cast(pa.timestamp("s", kind.tz))
         except pa.ArrowInvalid:
             values = values.cast(pa.timestamp("us", kind.tz), safe=False)
-    if pa.types.is_dictionary(kind):
-        values = values.cast(kind.value_type)
-    return ["" if value is None else value for value in values.cast(pa.string()).to_pylist()]
+    return ArrowColumn(values.cast("string").cast("large_string").fill_null(""))
 
 
 def is_number(text: str) -> bool:

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from ..errors import ArgumentError, FileError, OnwardError
 from . import array_files, steps, windows
+from .choice import Chooser
 from .columns import Choose, Columns, read_csv, read_parquet
 from .layout import AnyArray, Saved, Selection, Sequences
 
@@ -73,7 +74,7 @@ def parse(
     step_rank = 1 if step_shape is None else len(step_shape)
     try:
         if suffix in TABLES:
-            chooser = steps.Chooser(name, selection, saved.selection)
+            chooser = Chooser(name, selection, saved.selection)
             columns = _columns(file, suffix, name, chooser, selection.completed(saved.selection))
             sequences = steps.sequences(columns, chooser.chosen, saved, step_rank, suffix, finite)
         else:

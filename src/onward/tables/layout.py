@@ -237,6 +237,20 @@ class Sequences:
             )
 
 
+def targets_like(targets: Any, outputs: Sequence[AnyArray]) -> Any:
+    """Return targets, numbers for each sequence or step, in the form of outputs (O,) or (T, O).
+
+    Those of the steps that are the same at all steps of each sequence are those of the sequences.
+    """
+    if not isinstance(targets, list) or outputs[0].ndim > 1:
+        return targets
+    unknown = np.full(targets[0].shape[1:], np.nan, np.float32)
+    first = [steps[0] if len(steps) else unknown for steps in targets]
+    pairs = zip(targets, first, strict=True)
+    same = all(np.array_equal(steps, np.broadcast_to(one, steps.shape), True) for steps, one in pairs)
+    return np.stack(first) if same else targets
+
+
 def _not_finite(values: AnyArray) -> AnyArray:
     return ~np.isfinite(values)
 

@@ -1,8 +1,8 @@
-"""Make sequences of the columns of a table: choose columns, group rows, order them by time, fill gaps."""
+"""Make sequences of the columns of a table: group rows, order them by time, fill gaps, find targets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -14,70 +14,9 @@ from . import times
 from .columns import Columns
 from .layout import AnyArray, IntArray, Saved, Selection, Sequences, number_classes
 
+LARGEST_ID = 2**53  # up to which float64 holds every integer
 GAP = "fill them with --missing fill, or leave out the windows that contain them with --missing skip"
 EMPTY = "fill such values with --missing fill, mark them with mask, or leave out these steps with skip"
-
-
-class Chooser:
-    """Chooses the columns to read once the header is known; `chosen` is then complete."""
-
-    def __init__(self, name: str, selection: Selection, saved: Selection) -> None:
-        self.name, self.selection, self.saved = name, selection, saved
-        self.chosen = selection
-        self.numeric: tuple[str, ...] = ()  # columns that must be numbers
-
-    def __call__(self, header: list[str], lists: Sequence[str] = ()) -> list[str]:
-        """lists: the columns of lists, the first of which is by default the input."""
-        if lists and not (self.selection.inputs or self.saved.inputs):
-            self.selection = replace(self.selection, inputs=(lists[0],))
-        self.chosen = resolve(self.name, header, self.selection, self.saved)
-        is_number = self.chosen.window is not None or self.chosen.task == "regress"
-        self.numeric = (*self.chosen.inputs, *(self.chosen.targets if is_number else ()))
-        return self.chosen.named_columns
-
-
-def resolve(name: str, header: list[str], selection: Selection, saved: Selection) -> Selection:
-    """Choose the columns to read: the selected ones, else those of the training table, else the defaults.
-
-    The file may lack the target, group and time of the training table, but not its inputs. Raises FileError,
-    which lists the file's columns.
-    """
-
-    def present(columns: Iterable[str | None]) -> tuple[str, ...]:
-        return tuple(column for column in columns if column in header)
-
-    group = selection.group or next(iter(present((saved.group, "sequence"))), None)
-    time = selection.time or next(iter(present((saved.time,))), None)
-    defaults = [column for column in header if column == "label" or column.startswith("target")]
-    targets = selection.targets or present(saved.targets)
-    if not saved.inputs:
-        targets = targets or (("label",) if "label" in defaults else tuple(defaults))
-    window = selection.window or saved.window
-    # a forecast also uses past values of its target
-    weight = selection.weight or next(iter(present((saved.weight,))), None)
-    known, static = selection.known or saved.known, selection.static or saved.static
-    others = {
-        group,
-        time,
-        weight,
-        *known,
-        *static,
-        *(set(defaults) - set(targets) if window else (*targets, *defaults)),
-    }
-    inputs = selection.inputs or saved.inputs or tuple(c for c in header if c and c not in others)
-    for column in (*selection.named_columns, *inputs, *known, *static):
-        if column not in header:
-            trained = "" if column in selection.named_columns else "; the model was trained on that column"
-            raise FileError(
-                f"{name}: there is no column {column!r}; the columns are {', '.join(header)}: "
-                f"choose with --input (and --target, --group, --time){trained}"
-            )
-    if not inputs:
-        raise FileError(
-            f"{name}, line 1: none of {', '.join(header)} is an input: select the inputs with --input"
-        )
-    chosen = selection.completed(saved)
-    return replace(chosen, inputs=inputs, targets=targets, group=group, time=time, weight=weight)
 
 
 def sequences(
@@ -91,7 +30,7 @@ def sequences(
     categories: dict[str, tuple[str, ...]] = {}
     x = table.numbers(chosen.inputs)
     if step_rank == 0:
-        x = _token_ids(columns.name, chosen.inputs, x)
+        x = _token_ids(table, x)
     else:
         x = table.without_missing(x)
         x = table.with_static(x, categories := _categories(columns, chosen, saved))
@@ -145,16 +84,19 @@ def _sequences_of_rows(columns: Columns, chosen: Selection, saved: Saved, suffix
     return _completed(found, table, saved)
 
 
-def _token_ids(name: str, inputs: tuple[str, ...], x: AnyArray) -> AnyArray:
+def _token_ids(table: _Table, x: AnyArray) -> AnyArray:
     """Return the one input column as integers (T,)."""
+    name, inputs = table.columns.name, table.chosen.inputs
     if len(inputs) != 1:
         raise FileError(
             f"{name}: the model takes token ids, one column, but the inputs are "
             f"{', '.join(inputs)}: select the column with --input"
         )
-    ids = x[:, 0]
-    if not (np.isfinite(ids).all() and (ids == np.rint(ids)).all()):
-        raise FileError(f"{name}, column {inputs[0]!r}: token ids must be integers")
+    if table.chosen.missing == "mask":
+        raise FileError(f"{name}: token ids cannot be marked: leave out missing ones with --missing skip")
+    ids = table.without_missing(x)[:, 0]
+    if not (ids == np.rint(ids)).all() or np.abs(ids).max(initial=0) > LARGEST_ID:
+        raise FileError(f"{name}, column {inputs[0]!r}: token ids must be integers of at most {LARGEST_ID:,}")
     return ids.astype(np.int64)
 
 
@@ -232,7 +174,7 @@ class _Table:
         series = [self.time[each] for each in rows]
         self.step = times.Step.parse(chosen.every) if chosen.every else None
         if self.step is None:
-            self.step = times.infer_step(series, self.cells.are_dates)
+            self.step = times.infer_step(series, self.cells.are_dates, self.cells.decimals)
         if self.step is None:
             return
         expanded = []
@@ -412,10 +354,14 @@ class _Targets:
         return replace(found, labels=labels, classes=classes)
 
     def _change(self, columns: Sequence[AnyArray]) -> int | None:
-        """The first step in order whose targets differ from the step before in the same sequence."""
+        """The first step in order whose targets differ from the step before in the same sequence.
+
+        Missing numbers are equal.
+        """
         differs = np.zeros(len(self.table.order), bool)
         for cells in columns:
-            differs[1:] |= cells[1:] != cells[:-1]
+            absent = cells != cells
+            differs[1:] |= (cells[1:] != cells[:-1]) & ~(absent[1:] & absent[:-1])
         differs[self.table.starts[self.table.starts < len(differs)]] = False
         found = np.flatnonzero(differs)
         return int(found[0]) if len(found) else None
@@ -430,10 +376,12 @@ class _Targets:
             return "classify"
         numbers = self.table.numbers(chosen.targets)
         first = columns.matrix(chosen.targets)[self.table.first_rows]
-        if (first != np.rint(first)).any() or self._change(list(numbers.T)) is not None:
+        known = ~np.isnan(first).any(axis=1)
+        if (first != np.rint(first))[known].any() or self._change(list(numbers.T)) is not None:
             return "regress"  # before their text is compared, which takes seconds for a million rows
         texts = columns.texts(chosen.targets[0])
-        integers = all(texts[row].removeprefix("-").isdecimal() for row in self.table.first_rows.tolist())
+        rows = self.table.first_rows[known].tolist()
+        integers = all(texts[row].removeprefix("-").isdecimal() for row in rows)
         return "classify" if integers and len(chosen.targets) == 1 else "regress"
 
     def _with_numbers(self, found: Sequences) -> Sequences:
@@ -443,7 +391,8 @@ class _Targets:
             step, place = np.argwhere(np.isnan(values))[0]
             where = table.value_at(step, chosen.targets[place])
             raise FileError(f"{where} is missing: pass --missing skip to leave it out")
-        constant = self._change(list(values.T)) is None and 1 < len(table.starts) < len(table.order)
-        if columns.lists or (chosen.window is None and constant):  # the same at every step
+        # the targets of a trained model take the form of its outputs, whatever few sequences have in common
+        may_be_constant = chosen.group and not chosen.window and not self.saved.selection.inputs
+        if columns.lists or (may_be_constant and self._change(list(values.T)) is None):
             return replace(found, targets=columns.matrix(chosen.targets)[table.first_rows].astype(np.float32))
         return replace(found, targets=table.split(values))

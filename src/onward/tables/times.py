@@ -6,13 +6,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, FileError
-from .columns import Columns, is_number
+from .columns import Columns, is_missing, is_number
 from .layout import IntArray
 
 DAY_FIRST = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4})(.*)")
@@ -32,6 +33,8 @@ EVERY = re.compile(r"(\d*\.?\d+)?\s*(\w*)")
 LARGEST_MONTH = 31
 MOST_MISSING = 0.5  # of all steps: with more, the rows do not have a common step
 CLOSE = 1e-6
+MICROSECONDS = 6  # digits after the point of seconds
+MOST_DECIMALS = 15
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Step:
         return Step(count, unit)
 
     def __str__(self) -> str:
-        return f"{self.count:g}{self.unit}"
+        return f"{_plain(Decimal(repr(self.count)))}{self.unit}"
 
     def positions(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return how many steps each time is after the first one; not whole for times between two steps."""
@@ -73,6 +76,11 @@ class Step:
         if self.unit == "b":
             return np.asarray(np.busday_count(_days(values[:1]), _days(values)) / self.count)
         return np.asarray((values - values[0]) / (self.count * SECONDS.get(self.unit, 1)))
+
+
+def _plain(number: Decimal) -> str:
+    """Write a number without an exponent, which `Step.parse` would not read."""
+    return f"{number.normalize():f}"
 
 
 def _weekdays(values: NDArray[np.float64]) -> IntArray:
@@ -99,7 +107,7 @@ def after(last: str, step: Step, count: int) -> str:
     ('2024-02-29', '2024-01-02 01:00')
     """
     if not step.unit:
-        return f"{float(last) + count * step.count:.15g}"
+        return _plain(Decimal(last) + count * Decimal(repr(step.count)))
     time = parse_date(last)
     if step.unit in MONTHS:
         is_last = (time + timedelta(days=1)).month != time.month
@@ -133,11 +141,16 @@ def parse_date(cell: str, day_first: bool = False) -> datetime:
 
 @dataclass(frozen=True)
 class Cells:
-    """A column of times: as numbers, and `text`, which returns the cell of a row, dates in ISO 8601."""
+    """A column of times, and `text`, which returns the cell of a row, dates in ISO 8601.
+
+    seconds: of dates, since 1970; numbers count from the first one, so that large ones keep all digits.
+    decimals: how many digits after the point the times have; None for more than float64 holds.
+    """
 
     seconds: NDArray[np.float64]
     text: Callable[[int], str]
     are_dates: bool
+    decimals: int | None = MICROSECONDS
 
     def __getitem__(self, row: int) -> str:
         return self.text(row)
@@ -175,8 +188,18 @@ def read(columns: Columns, column: str, day_first: bool) -> Cells:
         row = int(np.flatnonzero(codes == number)[0])
         return f"{columns.place(row, column)}: {cells[number]!r}"
 
+    for number in filter(lambda number: is_missing(cells[number]), range(len(cells))):
+        raise FileError(f"{place(number)} is no time: write it, or remove the row")
     if all(map(is_number, cells)):
-        return Cells(np.array(list(map(float, cells)))[codes], lambda row: names[codes[row]], False)
+        decimals = list(map(Decimal, cells))
+        if not np.isfinite(found := np.array([float(each - decimals[0]) for each in decimals])).all():
+            raise FileError(
+                f"{place(int(np.argmin(np.isfinite(found))))} is infinite: correct it, or remove the row"
+            )
+        places = max(0, *(-int(each.as_tuple().exponent) for each in decimals))
+        return Cells(
+            found[codes], lambda row: names[codes[row]], False, places if places <= MOST_DECIMALS else None
+        )
     values = np.zeros(len(cells))
     first: datetime | None = None
     for number, cell in enumerate(cells):
@@ -217,12 +240,14 @@ def _iso_seconds(cells: NDArray[np.bytes_]) -> NDArray[np.float64] | None:
     return dates.astype(np.float64) if dates.min() >= np.datetime64("0001") else None
 
 
-def infer_step(series: Sequence[NDArray[np.float64]], are_dates: bool) -> Step | None:
+def infer_step(series: Sequence[NDArray[np.float64]], are_dates: bool, decimals: int | None) -> Step | None:
     """Return the step of series of increasing times; None if they have none in common.
 
     It is the most frequent difference, or a number of months, if most times are whole steps apart.
     """
     differences = np.concatenate([np.diff(values) for values in series] or [np.zeros(0)])
+    if decimals is not None:  # without the rounding of the subtraction
+        differences = differences.round(decimals)
     if not len(differences):
         return None
     values, counts = np.unique(differences, return_counts=True)

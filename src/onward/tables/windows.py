@@ -90,9 +90,14 @@ def latest(windows: Sequences) -> Sequences:
     return take(windows, found)
 
 
-def check_outputs(windows: Sequences, outputs: int) -> None:
-    """Raise ArgumentError unless a model with this many outputs forecasts the targets of windows."""
-    chosen = windows.selection
+def check_outputs(windows: Sequences, forecast: AnyArray) -> None:
+    """Raise ArgumentError unless the output of a model for a window forecasts the targets of windows."""
+    chosen, outputs = windows.selection, forecast.size
+    if forecast.ndim > 1:
+        raise ArgumentError(
+            f"the model returns outputs of shape {forecast.shape} for a window, but a forecast has (O,): "
+            "omit --window, or use a model that returns the last step"
+        )
     horizon, targets = chosen.horizon or 1, len(chosen.targets) or 1
     each = horizon * len(chosen.quantiles)
     if outputs % each or (chosen.targets and outputs != each * targets):
@@ -109,7 +114,7 @@ def forecast_rows(windows: Sequences, forecasts: Sequence[AnyArray]) -> tuple[li
     Bounds follow the target, in the columns <target>_low and <target>_high.
     """
     assert windows.ends is not None and windows.series is not None
-    check_outputs(windows, forecasts[0].size)
+    check_outputs(windows, forecasts[0])
     series, chosen = windows.series, windows.selection
     horizon = chosen.horizon or 1
     Q = len(chosen.quantiles)
