@@ -14,7 +14,7 @@ from support.onnx_nodes import normal
 import onward
 from onward.graph import Graph, Input
 from onward.model import Model
-from onward.recipes.verify import example_inputs
+from onward.recipes.random_inputs import example_inputs
 
 KERAS = support.DATA / "keras"
 ANSWERS = np.load(KERAS / "answers.npz")

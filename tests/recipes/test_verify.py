@@ -168,6 +168,25 @@ def test_a_comparison_of_no_outputs_does_not_pass(expected: Any) -> None:
         onward.verify(onward.Linear(3, 2), [normal(5, 3)], expected)
 
 
+@pytest.mark.parametrize("inputs", [{"x": 0, "lengths": 0, "y": 0}, [0, 0, 0], []])
+def test_inputs_that_layers_do_not_take_are_named(inputs: Any) -> None:
+    """Calls of layers with them raised TypeError."""
+    x = normal(5, 2, 3)
+    arrays = [x for _ in inputs] if isinstance(inputs, list) else {name: x for name in inputs}
+    with pytest.raises(errors.ArgumentError, match=r"Linear does not take \("):
+        onward.verify(onward.Linear(3, 2), arrays, [x])
+
+
+def test_an_infinite_difference_is_null_in_json(tmp_path: Path) -> None:
+    saved, inputs, outputs = (tmp_path / name for name in ("m.safetensors", "x.npz", "y.npz"))
+    model, x = onward.Linear(3, 2), normal(5, 3)
+    model.save(saved)
+    np.savez(inputs, x)
+    np.savez(outputs, np.full((5, 2), np.inf))
+    result = invoke("verify", saved, inputs, outputs, "--json", expect=1)
+    assert json.loads(result.stdout, parse_constant=pytest.fail)["outputs"][0]["largest"] is None
+
+
 def test_an_array_is_not_a_list_of_its_rows() -> None:
     model, x = onward.Linear(3, 2), normal(1, 3)
     for inputs, expected in ((x, [model(x)]), ([x], model(x))):
