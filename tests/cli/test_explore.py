@@ -1,6 +1,7 @@
 """`onward explore` writes the page with its models, and rejects models that it cannot run."""
 
 import json
+import socket
 
 import numpy as np
 from support.cli import invoke, message
@@ -30,3 +31,11 @@ def test_a_model_that_the_page_cannot_run_is_refused_with_the_reason(tmp_path):
     onward.LSTM(3, 4, bidirectional=True, rng=0).save(tmp_path / "both.safetensors")
     result = invoke("explore", tmp_path / "both.safetensors", expect=2)
     assert "reverse direction" in message(result) and "gates.html" in message(result)
+
+
+def test_a_port_in_use_is_an_error():
+    """It was reported as an output that cannot be written."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = invoke("explore", "--port", str(port), "--no-browser", expect=1)
+    assert f"cannot listen on port {port}: Address already in use" in message(result)

@@ -182,3 +182,21 @@ def test_a_first_sequence_without_steps_is_written_and_summarized(
     if suffix == ".csv":
         with out.open(newline="") as file:
             assert [row["sequence"] for row in csv.DictReader(file)] == ["1"] * 4 + ["2"] * 2
+
+
+def test_no_input_is_overwritten(tmp_path: Path) -> None:
+    """A trace replaced its INPUT, and a run a model in .npz."""
+    model, data = tmp_path / "net.npz", tmp_path / "x.npz"
+    weights = onward.LSTM(3, 4, rng=0).state_dict()
+    np.savez(model, **weights)
+    np.savez(data, x=np.zeros((2, 5, 3), np.float32))
+    before = model.read_bytes(), data.read_bytes()
+    for command, out, argument in (
+        ("run", model, "MODEL"),
+        ("run", data, "INPUT"),
+        ("trace", model, "MODEL"),
+        ("trace", data, "INPUT"),
+    ):
+        words = message(invoke(command, model, data, "--out", out, expect=2)).replace("│ ", "")
+        assert f"would overwrite {argument}" in words
+    assert (model.read_bytes(), data.read_bytes()) == before

@@ -1,5 +1,6 @@
 """Random tables with a row for each step: their text, their columns, and their sequences by a plain loop."""
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -184,3 +185,66 @@ def typed(rng: np.random.Generator) -> TypedTable:
     inputs = ("a", "b", *(name for name in numeric if rng.random() < 0.2))  # read as numbers and as names
     selection = Selection(inputs, ("y",), group, "t", missing=missing)
     return TypedTable(columns, cells, selection)
+
+
+class RandomRows(NamedTuple):
+    """A table of pyarrow with a sequence in each row, and the arguments of a scorer of steps of 3 numbers.
+
+    expected: the sequence of each row (T, 3) by a plain loop; None for a bad row.
+    """
+
+    table: Any
+    arguments: dict[str, Any]
+    expected: list[np.ndarray | None]
+
+
+def rows(rng: np.random.Generator) -> RandomRows:
+    """Return rows of lists or of columns of numbers of any type, with nulls, in several chunks."""
+    import pyarrow as pa
+
+    N = int(rng.integers(1, 9))
+    number = str(rng.choice(["int8", "uint16", "int64", "float16", "float32", "float64", "bool"]))
+    share = float(rng.choice([0, 0.2]))
+
+    def numbers(count: int, share: float = share / 4) -> list[Any]:
+        values = rng.integers(0, 2 if number == "bool" else 100, count).astype(number).tolist()
+        return [None if rng.random() < share else value for value in values]
+
+    lengths = [None if rng.random() < share else int(n) for n in rng.integers(-share * 5, 5, N)]
+    has_lengths = rng.random() < 0.5
+    if rng.random() < 0.4:  # columns of numbers
+        names = ["a", "b", "c", "d", "e", "f"][: 3 * int(rng.integers(1, 3))]
+        cells = {name: numbers(N, share) for name in names}
+        columns = {name: pa.array(values, number) for name, values in cells.items()}
+        sequences = [
+            [[cells[name][n] for name in names[i : i + 3]] for i in range(0, len(names), 3)] for n in range(N)
+        ]
+        arguments: dict[str, Any] = {"input": names}
+    else:
+        T = int(rng.integers(1, 5))
+        sizes = np.full(N, T) if rng.random() < 0.5 else rng.integers(0, 5, N)
+        sequences = [None if rng.random() < share else [numbers(3) for _ in range(size)] for size in sizes]
+        if rng.random() < share and sequences[0]:
+            sequences[0][0] = sequences[0][0][:2]  # a step with too few numbers
+        is_even = all(
+            row is None or (len(row) == T and all(len(step) == 3 for step in row)) for row in sequences
+        )
+        step = pa.list_(pa.type_for_alias(number), 3 if is_even and rng.random() < 0.5 else -1)
+        kinds = [pa.list_(step), pa.large_list(step), *([pa.list_(step, T)] if is_even else [])]
+        columns = {"x": pa.array(sequences, kinds[int(rng.integers(len(kinds)))])}
+        arguments = {"input": "x"}
+    if has_lengths:
+        columns["n"] = pa.array(lengths, "int32")
+        arguments["lengths"] = "n"
+    expected: list[np.ndarray | None] = []
+    for row, length in zip(sequences, lengths, strict=True):
+        steps = [] if row is None else row
+        is_good = row is not None and all(len(step) == 3 and None not in step for step in steps)
+        if has_lengths:
+            is_good = is_good and length is not None and 0 <= length <= len(steps)
+            steps = steps[:length] if is_good else steps
+        expected.append(np.array(steps, number).astype("float32") if is_good and steps else None)
+    table = pa.table(columns)
+    cuts = sorted({0, N, *rng.integers(0, N + 1, int(rng.integers(3))).tolist()})
+    parts = [table.slice(start, end - start) for start, end in pairwise(cuts)]
+    return RandomRows(pa.concat_tables(parts), arguments, expected)

@@ -168,6 +168,27 @@ def test_sources_that_are_not_parquet_are_errors(
     assert result.exit_code == 1 and words in result.output and source.name in result.output
 
 
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (table(2).drop_columns("id"), "b.parquet has no column 'id', but"),
+        (table(2).drop_columns("x"), "b.parquet has no column 'x', but"),
+        (table(2).set_column(0, "id", pa.array([1, 2])), "column 'id' has type int64 in"),
+    ],
+)
+def test_files_of_a_folder_with_other_columns_are_named(
+    other: pa.Table, words: str, model: Path, tmp_path: Path
+) -> None:
+    """They ended in a traceback, after other files had been scored."""
+    (tmp_path / "in").mkdir()
+    for name, part in (("a", table(3)), ("b", other)):
+        pq.write_table(part, tmp_path / "in" / f"{name}.parquet")
+    arguments = "run", model, tmp_path / "in", "--out", tmp_path / "out.parquet"
+    result = run_command(*arguments, "--columns", "id")
+    assert result.exit_code == 1 and words in result.output, result.output
+    assert run_command(*arguments).exit_code == ("'x'" in words)  # without the column, the folder is scored
+
+
 def test_a_column_named_twice_is_kept_once(files: tuple[Path, pa.Table], model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.parquet"
     assert run_command("run", model, files[0], "--out", out, "--columns", "id,id").exit_code == 0

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from support.random_tables import rows as random_rows
+from support.randomized import random_cases
 
 import onward
 from onward.errors import ArgumentError
@@ -196,3 +198,15 @@ def test_an_empty_list_is_set_aside_unless_the_output_has_steps() -> None:
     assert scored[0]["y"] is not None and scored[1]["y"] is None
     assert scored[1]["y_error"] == "column 'x': a sequence without a step"
     assert Scorer(lstm, "x")(pa.table({"x": column}))["y"].to_pylist()[1] == []
+
+
+@pytest.mark.parametrize("seed", range(random_cases(150)))
+def test_random_rows_have_the_outputs_of_single_calls(seed: int) -> None:
+    """A null in a column of booleans ended in an error of pyarrow."""
+    table, arguments, expected = random_rows(np.random.default_rng(seed))
+    net = onward.Sequential(onward.GRU(3, 5, rng=0), onward.Last(), onward.Linear(5, 2, rng=1))
+    found = Scorer(net, on_error="keep", **arguments)(table)
+    for y, reason, x in zip(found["y"].to_pylist(), found["y_error"].to_pylist(), expected, strict=True):
+        assert (y is None) == (reason is not None) == (x is None), (reason, x)
+        if x is not None:
+            assert y == net(x).tolist()

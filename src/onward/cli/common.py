@@ -6,7 +6,7 @@ import functools
 import io
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -137,13 +137,19 @@ def check_folder(path: Path, argument: str) -> None:
 
 
 def refuse_to_overwrite(
-    source: str | Path, out: str | Path, argument: str = "INPUT", hint: str = "--out"
+    arguments: Mapping[str, str | Path | None], out: str | Path | None, hint: str = "--out"
 ) -> None:
-    """Raise BadParameter if `out` is the file of an argument, or a file in that folder."""
-    path, target = Path(source).resolve(), Path(out).resolve()
-    same = target.exists() and path.exists() and target.samefile(path)
-    if same or (path.is_dir() and path in target.parents):
-        raise click.BadParameter(f"{out} would overwrite {argument}: choose another name", param_hint=hint)
+    """Raise BadParameter if `out` is the file of an argument, by name, or a file in that folder."""
+    if out is None or str(out) == "-":
+        return
+    target = Path(out).resolve()
+    for argument, source in arguments.items():
+        path = Path("-" if source is None else source).resolve()
+        same = target.exists() and path.exists() and target.samefile(path)
+        if same or (path.is_dir() and path in target.parents):
+            raise click.BadParameter(
+                f"{out} would overwrite {argument}: choose another name", param_hint=hint
+            )
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def compile(model: ModelFile, out: Path, fixed: tuple[str, ...], carry: tuple[st
     columns and classes of its training table stay with it.
     """
     common.check_suffix(out, "--out", (".onward",))
-    common.refuse_to_overwrite(model.path, out, "MODEL")
+    common.refuse_to_overwrite({"MODEL": model.path}, out)
     carried = dict(common.pair(each, "--carry", "INPUT=OUTPUT") for each in carry) or None
     found = model.model.compile(out, carry=carried, **dict(map(common.number, fixed)))
     model_files.add_records(out, model.path)

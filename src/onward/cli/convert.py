@@ -61,7 +61,7 @@ def convert(source: ModelFile, target: Path, **settings: Any) -> Report:
     can only be written to .safetensors, as tensors, and only if that preserves all their options.
     """
     common.check_suffix(target, "OUT", (".safetensors", ".onnx"))
-    common.refuse_to_overwrite(source.path, target, "IN", "OUT")
+    common.refuse_to_overwrite({"IN": source.path}, target, "OUT")
     net = source.load(**settings)
     to_onnx = target.suffix.lower() == ".onnx"
     lost = _lost(net, source.path) if isinstance(net, Parts) and not to_onnx else ""
@@ -163,7 +163,7 @@ def quantize(
     any INPUT of `onward run`; for a text model, it is a text file.
     """
     common.check_suffix(out, "--out", (".safetensors",))
-    common.refuse_to_overwrite(model.path, out, "MODEL")
+    common.refuse_to_overwrite({"MODEL": model.path}, out)
     source = model.card.get("data") if source is None else source
     if source is None and tolerance is not None:
         raise click.UsageError("--tolerance needs --check DATA, the inputs on which to compare the outputs")

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import bundled
 from ..core import atomic
+from ..errors import FileError
 from ..recipes import text as text_models
 from ..tables import data
 from ..tracing.explore import FILES, PAGE, Entry, example, model_bytes, unsupported
@@ -71,7 +72,7 @@ def explore(model: ModelFile | None, save: Path | None, port: int, no_browser: b
 
 
 def server(files: dict[str, bytes], port: int = 0) -> ThreadingHTTPServer:
-    """A server of these files for this machine only."""
+    """A server of these files for this machine only. Raises FileError for a port in use."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -86,7 +87,12 @@ def server(files: dict[str, bytes], port: int = 0) -> ThreadingHTTPServer:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    except OSError as error:
+        raise FileError(
+            f"cannot listen on port {port}: {error.strerror or error}; choose another --port"
+        ) from error
 
 
 def site(model: ModelFile | None) -> dict[str, bytes]:

@@ -80,7 +80,7 @@ def export_c(model: ModelFile, out: Path, **options: Any) -> Report:
     allocates no memory, and gives the bits of Onward when it is compiled with -ffp-contract=off.
     """
     common.check_suffix(out, "--out", (".c",))
-    common.refuse_to_overwrite(model.path, out, "MODEL")
+    common.refuse_to_overwrite({"MODEL": model.path}, out)
     found = write.exported(model.model, out.stem, **_arguments(options))
     if not common.is_json():
         common.display(_sizes(found))

@@ -100,6 +100,7 @@ def run(
     --on-error keep, the summary excludes it, its outputs are NaN (in Parquet: null), .csv and .parquet files
     state the reason, and the exit code is 0.
     """
+    refuse_to_overwrite({"MODEL": model.path, "INPUT": source}, out)
     try:
         by_row = parquet["engine"] is None and source is not None and _has_steps(model, source, selection)
         if source is not None and not by_row and (parquet["engine"] is not None or _is_parquet(source)):
@@ -168,7 +169,6 @@ def _run_parquet(
         raise click.UsageError("--out is missing: pass the file to write the outputs to")
     if engine is None:
         check_suffix(Path(out), "--out", (".parquet",))
-    refuse_to_overwrite(source, out)
     try:
         from ..tables import parquet
         from ..tables.scorer import Scorer
@@ -196,7 +196,6 @@ def _run_parquet(
 def _run_arrays(model: ModelFile, source: str, out: str | None, on_error: str) -> Report:
     """Run one call on the arrays of a file, write the outputs and summarize them."""
     if out is not None:
-        refuse_to_overwrite(source, out)
         check_suffix(Path(out), "--out", (".npz", ".npy"))
     arrays = sources.read_arrays(source, "INPUT")
     start = time.perf_counter()
@@ -252,7 +251,6 @@ def _run_file(
         raise FileError("standard output is closed: pass a file to --out")
     if out is not None and out != STDIN:
         check_suffix(Path(out), "--out", data.WRITTEN)
-        refuse_to_overwrite(source, out)
     net, sequences = model.runner, sources.read_sequences(model, source, selection, future=True)
     if backtest and sequences.series is None:
         raise click.UsageError("--backtest needs a model of windows, or --window")

@@ -99,6 +99,7 @@ def trace(
     """
     if out is not None:
         common.check_suffix(out, "--out", (*common.PICTURES, ".npz"))
+        common.refuse_to_overwrite({"MODEL": model.path, "INPUT": source}, out)
     run = _read_text(model, source, text) if text is not None else _read_sequence(model, source, sequence)
     result = run.model.trace(run.x)
     if layer is not None and layer not in result.layers:

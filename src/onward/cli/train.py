@@ -223,7 +223,7 @@ def _output(file: Path, out: Path | None) -> Path:
     out = Path(file.name.removesuffix(".gz")).with_suffix(".safetensors") if out is None else out
     common.check_suffix(out, "--out", (".safetensors",))
     for written in (out, _run_file(out)):
-        common.refuse_to_overwrite(file, written, "FILE")
+        common.refuse_to_overwrite({"FILE": file}, written)
     return out
 
 

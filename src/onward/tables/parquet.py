@@ -7,7 +7,7 @@ Needs pyarrow: pip install 'onward[parquet]'.
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ class RowGroup:
     index: int
     first: int
     rows: int
+    schema: pa.Schema
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Yield the given columns, or all, with row numbers, in tables of ROWS rows. Raises FileError."""
@@ -63,7 +64,7 @@ def row_groups(source: str) -> list[RowGroup]:
         with _open(filesystem, file) as opened:
             for index in range(opened.metadata.num_row_groups):
                 rows = opened.metadata.row_group(index).num_rows
-                groups.append(RowGroup(filesystem, file, index, first, rows))
+                groups.append(RowGroup(filesystem, file, index, first, rows, opened.schema_arrow))
                 first += rows
     if first == 0:
         raise FileError(f"{source} has no rows: expected a Parquet file, or a folder of them")
@@ -76,11 +77,11 @@ def prepare(
     """The row groups of `source`, the input columns to keep beside the outputs, and those to read.
 
     columns: the names of those to keep, or ["*"] for all; None for `keys` and the index columns that pandas
-    recorded. Raises FileError, and ArgumentError, which lists the columns, for a column that does not exist.
+    recorded. Raises FileError, also for files of a folder with other columns, and ArgumentError, which lists
+    the columns, for a column that does not exist.
     """
     groups = row_groups(source)
-    with _open(groups[0].filesystem, groups[0].path) as file:
-        schema = file.schema_arrow
+    schema = groups[0].schema
     if columns is None:
         index = json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
         columns = [*keys, *(name for name in index if isinstance(name, str) and name not in keys)]
@@ -97,7 +98,23 @@ def prepare(
     for name in schema.names:
         if name in needed and schema.names.count(name) > 1:
             raise FileError(f"{source} has several columns {name!r}: rename all but one")
+    _check_schemas(groups, columns, needed)
     return groups, list(dict.fromkeys(columns)), [name for name in schema.names if name in needed]
+
+
+def _check_schemas(groups: Sequence[RowGroup], kept: Sequence[str], needed: Set[str]) -> None:
+    """Raise FileError for a file that lacks a column of the first file, or keeps one of another type."""
+    first = groups[0]
+    for group in groups:
+        for name in needed & set(first.schema.names):
+            if group.schema.names.count(name) != 1:
+                raise FileError(f"{group.path} has no column {name!r}, but {first.path} has one")
+            types = [each.schema.field(name).type for each in (group, first)]
+            if name in kept and types[0] != types[1]:
+                raise FileError(
+                    f"column {name!r} has type {types[0]} in {group.path}, but {types[1]} in {first.path}: "
+                    "convert it, or omit it from --columns"
+                )
 
 
 def _files(filesystem: fs.FileSystem, path: str) -> list[str]:

@@ -254,7 +254,8 @@ def _nulls(array: Any) -> AnyArray:
 
 def _numbers(array: Any) -> AnyArray:
     """The values as an array, with 0 for null."""
-    filled = array if array.null_count == 0 else array.fill_null(0)
+    zero = False if kinds.is_boolean(array.type) else 0
+    filled = array if array.null_count == 0 else array.fill_null(zero)
     numbers: AnyArray = filled.to_numpy(zero_copy_only=False)
     return numbers
 
