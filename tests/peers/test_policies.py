@@ -90,10 +90,37 @@ def test_images_are_read_as_by_nature_cnn(tmp_path: Path, share: bool) -> None:
     check(agent, tmp_path / "a.zip", IMAGE, recurrent=True)
 
 
-def test_discrete_observations_are_one_hot(tmp_path: Path) -> None:
-    observations = gym.spaces.Discrete(6)
-    agent = saved(tmp_path / "a.zip", "recurrent", "MlpLstmPolicy", observations, ACTIONS["discrete"])
-    check(agent, tmp_path / "a.zip", observations, recurrent=True)
+OBSERVATIONS = {
+    "classes": gym.spaces.Discrete(6),
+    "several classes": gym.spaces.MultiDiscrete([3, 2, 4]),
+    "binary": gym.spaces.MultiBinary(5),  # whose `n` was taken for a number of classes
+    "binary matrix": gym.spaces.MultiBinary([2, 3]),
+    "matrix": gym.spaces.Box(-2, 3, (2, 3), np.float32),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        (name, kind)
+        for name in OBSERVATIONS
+        for kind in ("recurrent", "plain")
+        if (name, kind) != ("several classes", "recurrent")  # which sb3-contrib 2.9 cannot build
+    ],
+)
+def test_observations_of_any_space_are_read_as_by_the_policy(tmp_path: Path, name: str, kind: str) -> None:
+    observations, recurrent = OBSERVATIONS[name], kind == "recurrent"
+    policy = "MlpLstmPolicy" if recurrent else "MlpPolicy"
+    agent = saved(tmp_path / "a.zip", kind, policy, observations, ACTIONS["discrete"])
+    check(agent, tmp_path / "a.zip", observations, recurrent)
+
+
+@pytest.mark.parametrize("wrong", [6, -1, 0.5, [1, 2]])
+def test_an_observation_that_is_no_class_is_refused(tmp_path: Path, wrong: Any) -> None:
+    """It was read as none of the classes."""
+    saved(tmp_path / "a.zip", "plain", "MlpPolicy", OBSERVATIONS["classes"], ACTIONS["discrete"])
+    with pytest.raises(ArgumentError, match="expected a class of each of"):
+        Policy(tmp_path / "a.zip")(wrong)
 
 
 def test_load_names_what_opens_the_file(tmp_path: Path) -> None:

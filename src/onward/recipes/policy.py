@@ -63,10 +63,10 @@ class Policy:
             tensors, settings = _read(files.content(path))
             options = settings.get("policy_kwargs") or {}
             self._scale = options.get("normalize_images", True) not in (False, "False")
-            self._discrete = _count(settings, "observation_space", "n")
             self._action = _Action(settings)
             self.images = _images(tensors)
             self.model = _model(tensors, _activation(options))
+            self._classes = _classes(settings, *(self.model.step_shape or ()))
         except OnwardError as error:
             raise type(error)(f"{path}: {error}") from error
         self._stream: Any = self.model.stream(count) if self.model.recurrent_sublayers() else None
@@ -99,14 +99,13 @@ class Policy:
             self._stream.state = _scaled(self._stream.state, keep)
 
     def _features(self, observation: Any) -> Array:
-        """The input of the model: one-hot numbers, images through their layers, or all numbers in a row."""
+        """The input of the model: one-hot classes, images through their layers, or all numbers in a row."""
         x = observation if self.environments is not None else observation[None]
         if len(x) != (self.environments or 1):
             raise ShapeError(f"there are observations of {len(x)} environments, not {self.environments}")
         dtype, size = self.model.dtype, self.model.step_shape
-        if self._discrete is not None:
-            chosen: Array = (x.reshape(-1, 1) == np.arange(self._discrete)).astype(dtype)
-            return chosen
+        if self._classes is not None:
+            x = _one_hot(x.reshape(len(x), -1), self._classes)
         if self.images is not None:
             x = x.astype(dtype) / dtype.type(255) if x.dtype == np.uint8 and self._scale else x.astype(dtype)
             for layer in self.images:
@@ -192,6 +191,16 @@ def _with(layer: Any, weights: Mapping[str, Array]) -> Any:
     return layer
 
 
+def _one_hot(numbers: Any, classes: Any) -> Array:
+    """Numbers (B, K) of classes as zeros and ones, (B, sum of classes). Raises ArgumentError."""
+    if numbers.shape[1:] != classes.shape or not all(
+        np.isin(column, np.arange(n)).all() for column, n in zip(numbers.T, classes, strict=True)
+    ):
+        raise ArgumentError(f"the observations are {numbers.tolist()}; expected a class of each of {classes}")
+    found: Array = np.concatenate([numbers[:, [k]] == np.arange(n) for k, n in enumerate(classes)], axis=1)
+    return found
+
+
 def _scaled(state: Any, factors: Array) -> Any:
     """States (L, B, H), in whatever tuples or lists, times factors (B, 1)."""
     if isinstance(state, np.ndarray):
@@ -208,11 +217,26 @@ def _activation(options: Mapping[str, Any]) -> str:
     return ACTIVATIONS[name]
 
 
-def _count(settings: Mapping[str, Any], space: str, name: str) -> int | None:
-    """A number of a space of observations or actions; None if it has none."""
-    described = settings.get(space)
-    text = str(described.get(name, "")) if isinstance(described, dict) else ""
-    return int(text) if re.fullmatch(r"-?\d{1,9}", text) else None
+def _space(settings: Mapping[str, Any], name: str) -> tuple[str, Mapping[str, Any]]:
+    """The kind of a space of observations or actions, such as "Box", and what describes it."""
+    described = settings.get(name)
+    space: Mapping[str, Any] = described if isinstance(described, dict) else {}
+    match = re.search(r"spaces\.\w+\.(\w+)'", str(space.get(":type:", "")))
+    return match[1] if match else "", space
+
+
+def _classes(settings: Mapping[str, Any], size: int) -> Any:
+    """How many classes each number of an observation tells apart; None for numbers that are no classes.
+
+    size: the sum of all. Raises ArgumentError.
+    """
+    kind, space = _space(settings, "observation_space")
+    if kind not in ("Discrete", "MultiDiscrete"):
+        return None
+    counts = _numbers(space, "n" if kind == "Discrete" else "nvec")
+    if counts is None or counts.sum() != size or (counts < 1).any():
+        raise ArgumentError(f"the file does not tell which classes of observations are the {size} inputs")
+    return counts.astype(np.int64)
 
 
 def _numbers(described: Mapping[str, Any], name: str) -> Array | None:
@@ -230,12 +254,11 @@ class _Action:
     """What turns the outputs of a policy into actions of its space."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        described = settings.get("action_space")
-        self._space: Mapping[str, Any] = described if isinstance(described, dict) else {}
-        match = re.search(r"spaces\.\w+\.(\w+)'", str(self._space.get(":type:", "")))
-        self._kind = match[1] if match else ""
+        self._kind, self._space = _space(settings, "action_space")
         if self._kind not in ("Box", "Discrete", "MultiBinary", "MultiDiscrete"):
-            raise ArgumentError(f"the space of actions {self._kind or described!r} is not supported")
+            raise ArgumentError(
+                f"the space of actions {self._kind or settings.get('action_space')!r} is not supported"
+            )
 
     def __call__(self, outputs: Array) -> Any:
         match self._kind:
