@@ -210,3 +210,41 @@ def test_one_sequence_is_scored_like_many(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("\n".join(["name,a,y", *rows]))
     found = report("score", tmp_path / "net.safetensors", tmp_path / "x.csv")
     assert found["loss"] == pytest.approx(np.mean(errors), rel=1e-5)
+
+
+def test_bits_beyond_the_largest_float_are_null_in_json(tmp_path: Path) -> None:
+    """They ended in an OverflowError."""
+    model, vocabulary = text.load(bundled.models()["shakespeare"])
+    linear = model[-1]
+    linear.load_state_dict({name: 1e5 * W.astype(np.float32) for name, W in linear.state_dict().items()})
+    text.save(tmp_path / "sure.safetensors", model, vocabulary)
+    (tmp_path / "x.txt").write_text("To be, or not to be")
+    found = report("score", tmp_path / "sure.safetensors", tmp_path / "x.txt")
+    assert found["bits_per_character"] > 1024 and found["perplexity"] is None
+    assert (
+        "perplexity inf"
+        in invoke("score", tmp_path / "sure.safetensors", tmp_path / "x.txt", expect=0).output
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "file", "options"),
+    [
+        ("score", "x.txt", ["--missing", "skip"]),
+        ("score", "x.txt", ["--loss", "mse"]),
+        ("score", "x.csv", ["--unknown", "error"]),
+        ("run", "x.txt", ["--window", "3"]),
+        ("run", "x.parquet", ["--missing", "skip"]),
+        ("run", "x.parquet", ["--backtest"]),
+        ("run", "x.parquet", ["--decimal", ","]),
+    ],
+)
+def test_options_without_effect_are_refused(
+    tmp_path: Path, command: str, file: str, options: list[str]
+) -> None:
+    """They were accepted in silence."""
+    (tmp_path / "x.txt").write_text("To be, or not to be")
+    (tmp_path / "x.csv").write_text("a\n1\n")
+    (tmp_path / "x.parquet").touch()
+    words = message(invoke(command, "shakespeare", tmp_path / file, *options, expect=2)).replace("│ ", "")
+    assert f"{options[0]}: only for" in words

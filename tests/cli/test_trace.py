@@ -99,3 +99,10 @@ def test_trace_of_a_text_model_names_the_likeliest_next_characters(tmp_path: Pat
 def test_trace_explains_invalid_arguments(arguments: list[str], message: str, exit_code: int) -> None:
     result = invoke("trace", *arguments)
     assert result.exit_code == exit_code and message in " ".join(result.output.split())
+
+
+def test_a_sequence_without_steps_writes_nothing(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 3, 12), np.float32), lengths=[0, 3])
+    out = tmp_path / "gates.npz"
+    result = invoke("trace", "vowels", tmp_path / "x.npz", "--out", out, expect=1)
+    assert "no steps to summarize" in message(result) and not out.exists()

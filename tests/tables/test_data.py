@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.skips import Cases
 
-from onward.errors import FileError
+from onward.errors import ArgumentError, FileError
 from onward.tables import data
 from onward.tables.data import AnyArray, Selection
 
@@ -130,6 +130,18 @@ def test_options_of_columns_are_refused_for_arrays(tmp_path: Path) -> None:
     }.items():
         option = {"inputs": "--input"}.get(name, f"--{name.replace('_', '-')}")
         assert f"omit {option}," in message(path, selection=Selection(**{name: value}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "value"), [("horizon", 2), ("season", 3), ("interval", 0.5)])
+def test_options_of_windows_need_a_window(tmp_path: Path, name: str, value: float) -> None:
+    path = saved(tmp_path / "x.npz", x=N_T_F)
+    with pytest.raises(ArgumentError, match=f"--{name} needs --window"):
+        data.read(path, Selection(**{name: value}))  # type: ignore[arg-type]
+
+
+def test_a_time_between_steps_needs_times(tmp_path: Path) -> None:
+    path = csv(tmp_path / "x.csv", "a\n1\n2\n")
+    assert "--every needs --time" in message(path, selection=Selection(every="1h"))
 
 
 def test_the_axis_of_steps_may_come_after_the_features(tmp_path: Path) -> None:

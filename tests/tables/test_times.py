@@ -137,6 +137,10 @@ def test_a_gap_that_nothing_is_said_about_is_an_error_with_its_place(tmp_path: P
         read(tmp_path, cells, every="2d")
     with pytest.raises(ArgumentError, match="every='1 fortnight' is not a time step"):
         read(tmp_path, cells, every="1 fortnight")
+    with pytest.raises(FileError, match="--every is 1, but the times in 't' are dates, which need a unit"):
+        read(tmp_path, cells, every="1")
+    with pytest.raises(FileError, match="--every is 1d, but the times in 't' are numbers, without a unit"):
+        read(tmp_path, ["1", "2", "3"], every="1d")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 import numpy as np
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -68,13 +69,26 @@ def reported(show: Callable[[Report], Printed]) -> Decorator:
         def reporting(*args: Any, as_json: bool, **options: Any) -> None:
             report = command(*args, **options)
             if as_json:
-                print(json.dumps(report, allow_nan=False))
+                print_json(report)
             else:
                 display(show(report), stderr=report.get("out") == "-")
 
         return json_option(reporting)
 
     return decorate
+
+
+def print_json(report: Report) -> None:
+    """Print a report as one JSON object, with null for NaN and infinities, which JSON lacks."""
+    print(json.dumps(_finite(report), allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def display(printed: Printed, stderr: bool = False) -> None:
@@ -119,6 +133,18 @@ state_dict_options = options(
 def out_option(help: str, **settings: Any) -> Decorator:
     """The option --out, a file to write."""
     return click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help=help, **settings)
+
+
+def refuse_options(names: Iterable[str], kind: str) -> None:
+    """Raise UsageError for options that would have no effect on this kind of input."""
+    ctx = click.get_current_context()
+    found = [
+        option.opts[0]
+        for option in ctx.command.params
+        if option.name in names and ctx.get_parameter_source(option.name) != ParameterSource.DEFAULT
+    ]
+    if found:
+        raise click.UsageError(f"{', '.join(found)}: only for {kind}, but the input is something else")
 
 
 def check_suffix(path: Path, argument: str, suffixes: Sequence[str]) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 import numpy as np
-from click.core import ParameterSource
 
 from ..core import atomic
 from ..core.extras import install_hint
@@ -20,12 +19,15 @@ from ..tables.data import Selection
 from ..tables.layout import Sequences
 from ..tables.rows import Rows
 from . import comparison, run_summary, sources
-from .common import Report, check_suffix, is_json, progress, refuse_to_overwrite, reported
+from .common import Report, check_suffix, is_json, progress, refuse_options, refuse_to_overwrite, reported
 from .group import warn
 from .sources import STDIN, ModelFile
 
 PARQUET_ONLY = ("engine", "address", "lengths", "output", "columns")
-ARRAYS_ONLY = ("targets", "time", "window", "horizon")
+STEPS_ONLY = {*sources.SELECTION, "backtest"} - {
+    "inputs",
+    "group",
+}  # not for Parquet with a row for each sequence
 MOST_NAMED = 10  # the maximum number of bad sequences in a message
 
 
@@ -104,13 +106,13 @@ def run(
     try:
         by_row = parquet["engine"] is None and source is not None and _has_steps(model, source, selection)
         if source is not None and not by_row and (parquet["engine"] is not None or _is_parquet(source)):
-            _refuse(ARRAYS_ONLY, "arrays, CSV and text")
+            refuse_options(STEPS_ONLY, "arrays and tables with a row for each step")
             return _run_parquet(model, source, out, selection, workers, on_error=on_error, **parquet)
-        _refuse(PARQUET_ONLY, "Parquet")
+        refuse_options(PARQUET_ONLY, "Parquet")
         source = model.source(source)
         out = _destination(source, out)
         if sources.takes_arrays(model, source):
-            _refuse((*ARRAYS_ONLY, "inputs", "group", "workers"), "sequences")
+            refuse_options((*sources.SELECTION, "backtest", "workers"), "sequences")
             return _run_arrays(model, source, out, on_error)
         if on_error == "keep" and selection.missing is None:
             selection = replace(selection, missing="keep")
@@ -127,18 +129,6 @@ def _destination(source: str | None, out: str | None) -> str | None:
     if out == STDIN and is_json():
         raise click.UsageError("--json and --out - both write to standard output: omit one of them")
     return out
-
-
-def _refuse(options: tuple[str, ...], kind: str) -> None:
-    """Raise UsageError for options that would have no effect on this kind of INPUT."""
-    ctx = click.get_current_context()
-    found = [
-        option.opts[0]
-        for option in ctx.command.params
-        if option.name in options and ctx.get_parameter_source(option.name) != ParameterSource.DEFAULT
-    ]
-    if found:
-        raise click.UsageError(f"{', '.join(found)}: only for {kind}, but INPUT is something else")
 
 
 def _is_parquet(source: str) -> bool:

@@ -1,12 +1,11 @@
 """`onward sample`: generate text with a model."""
 
-import json
 from typing import Any
 
 import click
 
 from ..recipes import text
-from .common import Real, json_option
+from .common import Real, json_option, print_json
 from .sources import ModelFile, model_argument
 
 
@@ -35,7 +34,7 @@ def sample(model: ModelFile, prompt: str | None, as_json: bool, **options: Any) 
         prompt = "\n" if "\n" in vocabulary.characters else vocabulary.characters[0]
     characters = text.sample(network, vocabulary, prompt, **options)
     if as_json:
-        print(json.dumps({"model": model.name, "prompt": prompt, "text": "".join(characters)}))
+        print_json({"model": model.name, "prompt": prompt, "text": "".join(characters)})
         return
     click.echo(prompt, nl=False)
     for character in characters:

@@ -11,8 +11,9 @@ from ..recipes import forecasts, sequences, text
 from ..tables import data
 from ..train import LOSSES, as_loss
 from . import comparison
-from .common import Printed, Report, counted, progress, reported
+from .common import Printed, Report, counted, progress, refuse_options, reported
 from .sources import (
+    SELECTION,
     STDIN,
     ModelFile,
     complete_data,
@@ -93,8 +94,10 @@ def score(
     path = Path(STDIN) if file == STDIN else data_file(file, "FILE")
     if file == STDIN or data.suffix_of(path) in data.SUFFIXES:
         table = read_sequences(model, file, selection)
+        refuse_options(("unknown",), "texts")
         report: Report = {"read_as": table.describe(), **_score_table(model, table, loss, from_logits)}
     else:
+        refuse_options((*SELECTION, "loss", "from_logits"), "tables")
         report = _score_text(model, path, unknown)
     return {"model": model.name, "file": file, **report}
 
@@ -127,4 +130,9 @@ def _score_text(model: ModelFile, path: Path, unknown: str) -> Report:
         )
     with progress("Scoring", len(known)) as advance:
         bits = text.bits_per_character(net, vocabulary, known, advance)
-    return {"characters": len(known), "unknown": skipped, "bits_per_character": bits, "perplexity": 2**bits}
+    return {
+        "characters": len(known),
+        "unknown": skipped,
+        "bits_per_character": bits,
+        "perplexity": text.perplexity(bits),
+    }

@@ -29,7 +29,7 @@ from ..tables import data, inference, model_files
 from ..tables.data import AnyArray, Selection, Sequences
 from ..tables.layout import CHOICES, SEVERAL
 from ..tables.rows import Rows, called, has_several_outputs
-from .common import Command, Real, counted, waiting
+from .common import Command, Real, counted, refuse_options, waiting
 from .group import did_you_mean, warn
 
 STDIN = "-"
@@ -275,6 +275,7 @@ def read_sequences(
             source, selection, step_shape=step_shape, time=time, saved=saved, future=future
         )
     else:
+        refuse_options(SELECTION, "tables")
         sequences = _read_text(model, data_file(source, "INPUT"))
     sequences.check_features(step_shape, _declared(model.model))
     return sequences

@@ -104,11 +104,6 @@ def trace(
     result = run.model.trace(run.x)
     if layer is not None and layer not in result.layers:
         raise click.BadParameter(f"{layer}: choose from {', '.join(result.layers)}", param_hint="--layer")
-    if out is not None and out.suffix.lower() == ".npz":
-        result.save(out)
-    elif out is not None:
-        chosen |= {"title": run.title, "classes": run.class_names(result), "label": run.label, "text": text}
-        common.write_figure(out, result.plot(layer or 0, **chosen))
     layers = []
     for name, found in result.summary().items():
         saturated = {gate: {"low": low, "high": high} for gate, (low, high) in found.saturated.items()}
@@ -116,6 +111,11 @@ def trace(
         layers.append(
             {"layer": name, "saturated": saturated, "open_steps": runs, "dead": found.dead.tolist()}
         )
+    if out is not None and out.suffix.lower() == ".npz":
+        result.save(out)
+    elif out is not None:
+        chosen |= {"title": run.title, "classes": run.class_names(result), "label": run.label, "text": text}
+        common.write_figure(out, result.plot(layer or 0, **chosen))
     report: Report = {"model": model.name, "read_as": run.read_as, "steps": len(result.x), "layers": layers}
     return report | {"out": None if out is None else str(out)}
 

@@ -129,7 +129,7 @@ def train_text(
     text.save(out, model, vocabulary)
     bits = text.bits_per_character(model, vocabulary, parts.test)
     sizes = {"characters": len(whole), "vocabulary": len(vocabulary)}
-    quality = {"bits_per_character": bits, "perplexity": 2**bits}
+    quality = {"bits_per_character": bits, "perplexity": text.perplexity(bits)}
     return _report(file, out, model, history) | sizes | quality
 
 

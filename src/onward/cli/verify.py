@@ -1,7 +1,5 @@
 """`onward verify`: compare the outputs of a model with expected ones, or with another file of the model."""
 
-import json
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from rich.text import Text
 from ..recipes.random_inputs import example_inputs
 from ..recipes.verify import TOLERANCE, Verification
 from ..recipes.verify import verify as verify_model
-from .common import Printed, Real, display, json_option, new_table
+from .common import Printed, Real, display, json_option, new_table, print_json
 from .sources import ModelFile, as_model, model_argument, read_arrays
 
 
@@ -53,19 +51,10 @@ def verify(
     arrays = example_inputs([net, other]) if inputs is None else read_arrays(inputs)
     result = verify_model(net, arrays, other, tolerance=tolerance)
     if as_json:
-        print(json.dumps(_finite(result.report()), allow_nan=False))
+        print_json(result.report())
     else:
         display(_show(result))
     sys.exit(0 if result else 1)
-
-
-def _finite(value: Any) -> Any:
-    """Return nested values with None for infinite numbers, which JSON lacks."""
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and math.isinf(value) else value
 
 
 def _show(result: Verification) -> Printed:

@@ -4,6 +4,7 @@ from __future__ import annotations  # np.random is slow to import
 
 import math
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -167,6 +168,11 @@ def bits_per_character(
         bits += float((log_sums - logits[np.arange(len(logits)), block[1:]]).sum())
         advance(len(logits))
     return bits / (len(numbers) - 1) / math.log(2)
+
+
+def perplexity(bits: float) -> float:
+    """2 to the power of the bits per character; infinite beyond the largest float."""
+    return 2**bits if bits < sys.float_info.max_exp else math.inf
 
 
 def sample(

@@ -20,6 +20,8 @@ class Chooser:
         if lists and not (self.selection.inputs or self.saved.inputs):
             self.selection = replace(self.selection, inputs=(lists[0],))
         self.chosen = resolve(self.name, header, self.selection, self.saved)
+        if self.selection.every and self.chosen.time is None:
+            raise FileError(f"{self.name}: --every needs --time, the column that orders the steps")
         chosen = self.chosen
         is_number = chosen.window is not None or chosen.task == "regress"
         as_text = {chosen.group, chosen.time, *(() if is_number else chosen.targets)}

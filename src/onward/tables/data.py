@@ -85,8 +85,9 @@ def parse(
                 sequences.check_finite()
         window = selection.window or saved.selection.window
         if window is None:
-            if selection.horizon is not None:
-                raise ArgumentError("--horizon needs --window, the number of steps that the model reads")
+            for name in ("horizon", "season", "interval"):
+                if getattr(selection, name) is not None:
+                    raise ArgumentError(f"--{name} needs --window, the number of steps that the model reads")
             return sequences
         return windows.cut(sequences, window, selection.horizon or saved.selection.horizon or 1, future)
     except OnwardError:

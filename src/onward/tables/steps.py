@@ -173,6 +173,13 @@ class _Table:
         rows = np.split(self.order, self.starts[1:])
         series = [self.time[each] for each in rows]
         self.step = times.Step.parse(chosen.every) if chosen.every else None
+        if self.step is not None and bool(self.step.unit) != self.cells.are_dates:
+            kind = (
+                "dates, which need a unit, such as 1h" if self.cells.are_dates else "numbers, without a unit"
+            )
+            raise FileError(
+                f"{self.columns.name}: --every is {self.step}, but the times in {chosen.time!r} are {kind}"
+            )
         if self.step is None:
             self.step = times.infer_step(series, self.cells.are_dates, self.cells.decimals)
         if self.step is None:
