@@ -35,24 +35,33 @@ def table(rng: np.random.Generator) -> RandomTable:
     rows: list[list[str]] = []
     steps: dict[str, Any] = {}
     facts = {name: (str(rng.choice(["01", "1", "x"])), float(rng.integers(1, 9))) for name in names}
+    kinds = {name: str(rng.choice(["red", "blue", "'x y'"])) for name in names}
+    categories = sorted(set(kinds.values()))
+    static = rng.random() < 0.5  # on the first rows, beside other or no values on the others
     for name in names:
         T = int(rng.integers(1, 6))
         steps[name] = rng.normal(size=(T, len(columns))) * 10.0 ** rng.integers(-5, 6)
         steps[name][rng.random(steps[name].shape) < share] = np.nan
         for t, values in enumerate(steps[name].tolist()):
             cells = [str(rng.choice(MISSING)) if v != v else repr(v) for v in values]
-            rows.append([name, str(t * 0.5 - 1), *map(str, facts[name]), *cells])
+            others = str(rng.choice(["", "7"])), str(rng.choice(["", "green", "red"]))
+            of_first = others if t else (str(facts[name][1]), kinds[name])
+            rows.append([name, str(t * 0.5 - 1), facts[name][0], *of_first, *cells])
     order = rng.permutation(len(rows)).tolist()
-    lines = [["name", "t", "class", "w", *columns], *(rows[n] for n in order)]
+    lines = [["name", "t", "class", "w", "s", *columns], *(rows[n] for n in order)]
     delimiter = str(rng.choice([",", ";", "\t"]))
     quoted = [[f'"{c.replace(chr(34), chr(34) * 2)}"' for c in line[:1]] + line[1:] for line in lines]
     text = str(rng.choice(["\n", "\r\n"])).join(delimiter.join(line) for line in quoted)
     selection = Selection(
         tuple(columns), ("class",), "name", "t",
-        weight="w", missing=missing, delimiter=delimiter, task="classify",
+        weight="w", missing=missing, delimiter=delimiter, task="classify", static=("s",) * static,
     )  # fmt: skip
     every = np.concatenate(list(steps.values()))
-    found = {name: Expected(treated(steps[name], missing, every), *facts[name]) for name in names}
+    found = {}
+    for name in names:
+        x = treated(steps[name], missing, every)
+        kind = np.array([float(kinds[name] == each) for each in categories] if static else [])
+        found[name] = Expected(np.hstack([x, np.tile(kind, (len(x), 1))]), *facts[name])
     return RandomTable(text, selection, found)
 
 

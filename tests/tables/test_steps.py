@@ -335,6 +335,14 @@ def test_a_static_text_that_the_training_did_not_see_is_refused(tmp_path: Path) 
         data.read(path, saved=Saved(chosen, categories={"city": ("x", "z")}))
 
 
+@pytest.mark.parametrize("column", ["city", "size"])
+def test_a_missing_static_feature_is_refused(tmp_path: Path, column: str) -> None:
+    """A blank text was a category of its own."""
+    path = write(tmp_path / "x.csv", "shop,y,city,size\nanna,2,x,1\nanna,3,,\nbert,4,,\nbert,5,x,1\n")
+    with pytest.raises(FileError, match=f"line 4, column '{column}': a static feature is missing"):
+        data.read(path, Selection(("y",), group="shop", static=(column,)))
+
+
 @pytest.mark.parametrize("missing", [None, "skip", "fill", "mask"])
 def test_missing_values_of_known_features_are_treated_like_those_of_inputs(
     tmp_path: Path, missing: str | None

@@ -33,7 +33,7 @@ def sequences(
         x = _token_ids(table, x)
     else:
         x = table.without_missing(x)
-        x = table.with_static(x, categories := _categories(columns, chosen, saved))
+        x = table.with_static(x, categories := _categories(table, saved))
         x = table.with_known(x)
     found = Sequences(
         table.split(x),
@@ -60,10 +60,15 @@ def _completed(found: Sequences, table: _Table, saved: Saved) -> Sequences:
     return _Targets(table, saved).add(found) if table.chosen.targets else found
 
 
-def _categories(columns: Columns, chosen: Selection, saved: Saved) -> dict[str, tuple[str, ...]]:
-    """The categories of the static columns of text: those of the training, or those of the file."""
-    text = [column for column in chosen.static if not columns.are_numbers(column)]
-    return {column: saved.categories.get(column, tuple(sorted(columns.codes(column)[1]))) for column in text}
+def _categories(table: _Table, saved: Saved) -> dict[str, tuple[str, ...]]:
+    """The categories of the static columns of text: those of the training, or those of the first rows."""
+    found = {}
+    for column in table.chosen.static:
+        if not table.columns.are_numbers(column):
+            codes, names = table.columns.codes(column)
+            present = {names[code] for code in codes[table.first_rows].tolist()}
+            found[column] = saved.categories.get(column, tuple(sorted(present - {""})))
+    return found
 
 
 def _sequences_of_rows(columns: Columns, chosen: Selection, saved: Saved, suffix: str) -> Sequences:
@@ -75,7 +80,7 @@ def _sequences_of_rows(columns: Columns, chosen: Selection, saved: Saved, suffix
             f"{', '.join(chosen.inputs)}: select it with --input"
         )
     table = _Table(columns, replace(chosen, group=None, time=None))
-    table.starts = table.first_rows = np.arange(len(items))
+    table.starts = table.first_rows = table.target_rows = np.arange(len(items))
     names = columns.texts(chosen.group) if chosen.group else None
     origin = f"{columns.name}: the input column is {column}"
     found = Sequences(
@@ -119,7 +124,8 @@ class _Table:
                 self.order = np.lexsort((self.time, self.sequence))
                 self._refuse_repeated(chosen.time)
         self.starts = np.concatenate([[0], np.flatnonzero(np.diff(self.sequence[self.order])) + 1])
-        self.first_rows = self.order[self.starts]  # also of a sequence whose steps are all dropped
+        self.first_rows = self.order[self.starts]
+        self.target_rows = self.first_rows.copy()  # the first of the remaining steps, if there is one
 
     def _refuse_repeated(self, column: str) -> None:
         assert self.cells is not None
@@ -254,7 +260,9 @@ class _Table:
             first = self.first_rows
             if column in categories:
                 known, (codes, names) = categories[column], self.columns.codes(column)
-                values = np.array([[name == each for each in known] for name in names], float)[codes]
+                values = np.array([[name == each for each in known] for name in names], float)
+                values[[not name for name in names]] = np.nan
+                values = values[codes]
                 if len(new := first[~values[first].any(axis=1)]):
                     place, name = self.columns.place(int(new[0]), column), str(names[codes[new[0]]])
                     raise FileError(f"{place}: {name!r} was not in the training, but {', '.join(known)} were")
@@ -301,7 +309,7 @@ class _Table:
         before = np.concatenate([[0], np.cumsum(~steps)])
         self.order, self.starts = self.order[~steps], before[self.starts]
         remains = np.diff([*self.starts, len(self.order)]) > 0
-        self.first_rows[remains] = self.order[self.starts[remains]]
+        self.target_rows[remains] = self.order[self.starts[remains]]
 
     def filled(self, x: AnyArray) -> AnyArray:
         """Return x with the last value of the sequence for NaN, or its mean before the first value."""
@@ -357,7 +365,7 @@ class _Targets:
                 f"{place}: {cells[change]!r} in a sequence of class {cells[change - 1]!r}: a class must be "
                 f"the same on every row of a sequence; {table.or_group('pass --task label-steps')}"
             )
-        labels, classes = number_classes(name, texts[table.first_rows].tolist(), self.saved.classes)
+        labels, classes = number_classes(name, texts[table.target_rows].tolist(), self.saved.classes)
         return replace(found, labels=labels, classes=classes)
 
     def _change(self, columns: Sequence[AnyArray]) -> int | None:
@@ -382,12 +390,12 @@ class _Targets:
         if chosen.targets[0] == "label" or saved.classes or is_text:
             return "classify"
         numbers = self.table.numbers(chosen.targets)
-        first = columns.matrix(chosen.targets)[self.table.first_rows]
+        first = columns.matrix(chosen.targets)[self.table.target_rows]
         known = ~np.isnan(first).any(axis=1)
         if (first != np.rint(first))[known].any() or self._change(list(numbers.T)) is not None:
             return "regress"  # before their text is compared, which takes seconds for a million rows
         texts = columns.texts(chosen.targets[0])
-        rows = self.table.first_rows[known].tolist()
+        rows = self.table.target_rows[known].tolist()
         integers = all(texts[row].removeprefix("-").isdecimal() for row in rows)
         return "classify" if integers and len(chosen.targets) == 1 else "regress"
 
@@ -401,5 +409,7 @@ class _Targets:
         # the targets of a trained model take the form of its outputs, whatever few sequences have in common
         may_be_constant = chosen.group and not chosen.window and not self.saved.selection.inputs
         if columns.lists or (may_be_constant and self._change(list(values.T)) is None):
-            return replace(found, targets=columns.matrix(chosen.targets)[table.first_rows].astype(np.float32))
+            return replace(
+                found, targets=columns.matrix(chosen.targets)[table.target_rows].astype(np.float32)
+            )
         return replace(found, targets=table.split(values))
