@@ -118,7 +118,7 @@ class _Table:
         self.order = np.argsort(self.sequence, kind="stable")
         if chosen.time:
             self.cells = times.read(columns, chosen.time, chosen.day_first)
-            self.time = self.cells.seconds
+            self.time = self.cells.times[:, 0]
             change = np.diff(self.sequence)
             if ((change < 0) | ((change == 0) & (np.diff(self.time) <= 0))).any():
                 self.order = np.lexsort((self.time, self.sequence))
@@ -177,7 +177,7 @@ class _Table:
             return
         assert self.cells is not None
         rows = np.split(self.order, self.starts[1:])
-        series = [self.time[each] for each in rows]
+        series = [self.cells.times[each] for each in rows]
         self.step = times.Step.parse(chosen.every) if chosen.every else None
         if self.step is not None and bool(self.step.unit) != self.cells.are_dates:
             kind = (

@@ -20,6 +20,7 @@ DAY_FIRST = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4})(.*)")
 DAY = 86400
 SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 MONTHS = {"M": 1, "y": 12}
+CALENDAR = {"d", "w", "b", *MONTHS}  # units that a clock of the time zone counts: a day may have 23 hours
 UNITS = {
     "seconds": "s",
     "minutes": "min",
@@ -68,8 +69,12 @@ class Step:
     def __str__(self) -> str:
         return f"{_plain(Decimal(repr(self.count)))}{self.unit}"
 
-    def positions(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return how many steps each time is after the first one; not whole for times between two steps."""
+    def positions(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return how many steps each time is after the first one; not whole for times between two steps.
+
+        times: (T, 2), as in `Cells`.
+        """
+        values = times[:, int(self.unit in CALENDAR)]
         if self.unit in MONTHS:
             months = np.array([_months(value) for value in values.tolist()])
             return np.asarray((months - months[0]) / (self.count * MONTHS[self.unit]))
@@ -143,11 +148,12 @@ def parse_date(cell: str, day_first: bool = False) -> datetime:
 class Cells:
     """A column of times, and `text`, which returns the cell of a row, dates in ISO 8601.
 
-    seconds: of dates, since 1970; numbers count from the first one, so that large ones keep all digits.
-    decimals: how many digits after the point the times have; None for more than float64 holds.
+    times: (N, 2), the seconds of dates since 1970, in UTC and by the clock of their time zone; or numbers,
+    twice, from the first one on, so that large ones keep all digits. decimals: how many digits after the
+    point the times have; None for more than float64 holds.
     """
 
-    seconds: NDArray[np.float64]
+    times: NDArray[np.float64]
     text: Callable[[int], str]
     are_dates: bool
     decimals: int | None = MICROSECONDS
@@ -180,7 +186,7 @@ def read(columns: Columns, column: str, day_first: bool) -> Cells:
     fixed = None if day_first else columns.of_one_length(column)
     found = None if fixed is None else _iso_seconds(fixed)
     if fixed is not None and found is not None:
-        return Cells(found, lambda row: str(fixed[row].decode()), True)
+        return Cells(_twice(found), lambda row: str(fixed[row].decode()), True)
     codes, cells = columns.codes(column)
     names = list(cells)
 
@@ -198,9 +204,12 @@ def read(columns: Columns, column: str, day_first: bool) -> Cells:
             )
         places = max(0, *(-int(each.as_tuple().exponent) for each in decimals))
         return Cells(
-            found[codes], lambda row: names[codes[row]], False, places if places <= MOST_DECIMALS else None
+            _twice(found[codes]),
+            lambda row: names[codes[row]],
+            False,
+            places if places <= MOST_DECIMALS else None,
         )
-    values = np.zeros(len(cells))
+    values = np.zeros((len(cells), 2))
     first: datetime | None = None
     for number, cell in enumerate(cells):
         try:
@@ -213,11 +222,15 @@ def read(columns: Columns, column: str, day_first: bool) -> Cells:
             raise FileError(
                 f"{place(number)}: dates with a time zone and dates without one cannot be ordered"
             )
-        values[number] = date.replace(tzinfo=date.tzinfo or UTC).timestamp()
+        values[number] = [date.replace(tzinfo=zone).timestamp() for zone in (date.tzinfo or UTC, UTC)]
         if day_first:
             is_date = len(cell) <= len("31.01.2024")
             names[number] = date.date().isoformat() if is_date else date.isoformat(" ")
     return Cells(values[codes], lambda row: names[codes[row]], True)
+
+
+def _twice(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.stack([values, values], axis=1)
 
 
 def _iso_seconds(cells: NDArray[np.bytes_]) -> NDArray[np.float64] | None:
@@ -241,25 +254,26 @@ def _iso_seconds(cells: NDArray[np.bytes_]) -> NDArray[np.float64] | None:
 
 
 def infer_step(series: Sequence[NDArray[np.float64]], are_dates: bool, decimals: int | None) -> Step | None:
-    """Return the step of series of increasing times; None if they have none in common.
+    """Return the step of series of increasing times (T, 2); None if they have none in common.
 
     It is the most frequent difference, or a number of months, if most times are whole steps apart.
     """
-    differences = np.concatenate([np.diff(values) for values in series] or [np.zeros(0)])
+    differences = np.concatenate([np.diff(times, axis=0) for times in series] or [np.zeros((0, 2))])
     if decimals is not None:  # without the rounding of the subtraction
         differences = differences.round(decimals)
     if not len(differences):
         return None
-    values, counts = np.unique(differences, return_counts=True)
-    usual = float(values[counts.argmax()])
+    usual, by_clock = map(_most_frequent, differences.T)
     candidates = [_step(usual)] if are_dates else [Step(usual)]
+    if are_dates and by_clock >= DAY:
+        candidates.insert(0, _step(by_clock))
     if (
         are_dates
-        and usual == DAY < differences.max()
-        and all(np.isin(_weekdays(each), range(5)).all() for each in series)
+        and by_clock == DAY < differences[:, 1].max()
+        and all(np.isin(_weekdays(times[:, 1]), range(5)).all() for times in series)
     ):
         candidates.insert(0, Step(1, "b"))
-    if are_dates and usual >= 28 * 86400:
+    if are_dates and by_clock >= 28 * DAY:
         candidates = [Step(months, "M") for months in (12, 6, 3, 1)] + candidates
     for step in candidates:
         gaps = [np.diff(step.positions(each)) for each in series if len(each) > 1]
@@ -268,6 +282,11 @@ def infer_step(series: Sequence[NDArray[np.float64]], are_dates: bool, decimals:
         if whole and every.sum() * (1 - MOST_MISSING) <= len(every):
             return step
     return None
+
+
+def _most_frequent(values: NDArray[np.float64]) -> float:
+    different, counts = np.unique(values, return_counts=True)
+    return float(different[counts.argmax()])
 
 
 def _step(length: float) -> Step:
@@ -280,9 +299,9 @@ def _step(length: float) -> Step:
     return Step(length / SECONDS[unit], unit)
 
 
-def whole_positions(step: Step, values: NDArray[np.float64]) -> IntArray | None:
-    """Return the positions of increasing times, or None if some are not whole steps apart."""
-    positions = step.positions(values)
+def whole_positions(step: Step, times: NDArray[np.float64]) -> IntArray | None:
+    """Return the positions of increasing times (T, 2), or None if some are not whole steps apart."""
+    positions = step.positions(times)
     rounded = np.rint(positions)
     if np.abs(positions - rounded).max() > CLOSE * max(1.0, float(rounded[-1])):
         return None
