@@ -160,6 +160,11 @@ def test_missing_steps_are_inserted_at_their_times(tmp_path: Path, seed: int) ->
     assert skipped.ends[:, 1].tolist() == whole
 
 
+def test_a_gap_of_a_billion_steps_takes_no_memory(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="with a step of 1s, most of the steps are missing"):
+        read(tmp_path, ["1970-01-01", "1970-01-02", "2024-01-01"], every="1s", missing="fill")
+
+
 def test_a_gap_that_nothing_is_said_about_is_an_error_with_its_place(tmp_path: Path) -> None:
     cells = ["2024-01-01", "2024-01-02", "2024-01-03", "2024-01-05", "2024-01-06"]
     with pytest.raises(

@@ -14,6 +14,7 @@ from . import times
 from .columns import Columns
 from .layout import AnyArray, IntArray, Saved, Selection, Sequences, number_classes
 
+MOST_NUMBERS, LARGEST_RATIO = 20_000_000, 100  # with missing steps: in all inputs, or steps for each row
 LARGEST_ID = 2**53  # up to which float64 holds every integer
 GAP = "fill them with --missing fill, or leave out the windows that contain them with --missing skip"
 EMPTY = "fill such values with --missing fill, mark them with mask, or leave out these steps with skip"
@@ -190,11 +191,17 @@ class _Table:
             self.step = times.infer_step(series, self.cells.are_dates, self.cells.decimals)
         if self.step is None:
             return
-        expanded = []
+        expanded, room = [], max(MOST_NUMBERS // len(chosen.inputs), LARGEST_RATIO * len(self.order))
         for number, (each, values) in enumerate(zip(rows, series, strict=True)):
             positions = times.whole_positions(self.step, values)
             self._check(number, each, values, positions)
             assert positions is not None
+            room -= int(positions[-1]) + 1
+            if room < 0:
+                raise FileError(
+                    f"{self.columns.name}: with a step of {self.step}, most of the steps are missing, "
+                    f"{-room:,} more than can be filled: choose a longer one with --every"
+                )
             full = np.full(int(positions[-1]) + 1, -1)
             full[positions] = each
             expanded.append(full)
