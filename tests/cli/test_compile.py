@@ -46,8 +46,9 @@ def test_errors_tell_what_to_do(tmp_path: Path) -> None:
     onward.export_onnx(detector_of_voices(), tmp_path / "x.onnx")
     out = ("-o", tmp_path / "x.onward")
     for arguments, expected in (
-        ((*out, "--fix", "sr"), "expected NAME=NUMBER, such as sr=16000"),
-        ((*out, "--fix", "sr=high"), "'high' is not a number"),
+        ((*out, "--fix", "sr"), "'sr'; expected NAME=VALUE with a number or a JSON list, such as sr=16000"),
+        ((*out, "--fix", "sr=high"), "'sr=high'; expected NAME=VALUE with a number"),
+        ((*out, "--fix", 'sr="16000"'), "expected NAME=VALUE with a number"),
         ((*out, "--fix", "rate=1"), "unknown inputs: rate"),
         (("-o", tmp_path / "x.bin"), "must end in one of .onward"),
     ):

@@ -27,6 +27,7 @@ def test_sizes_are_printed_and_nothing_is_written_if_there_is_no_c(tmp_path: Pat
         (("--stream",), "cannot stream"),
         ((), "the axis time of x is open"),
         (("--size", "time"), "expected AXIS=N, such as time=16"),
+        (("--size", "time=1.5"), "expected AXIS=N, such as time=16"),  # which was a size of 1
         (("--prefix", "a-b", "--size", "time=5"), "must be a name of C"),
     ):
         result = invoke(*command, *more)

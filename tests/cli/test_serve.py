@@ -16,8 +16,8 @@ from onward.model import Model
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (("--carry", "state"), "expected NAME=VALUE, not 'state'"),
-        (("--set", "rate=fast"), "expected a number or a JSON list after '='"),
+        (("--carry", "state"), "'state'; expected INPUT=OUTPUT"),
+        (("--set", "rate=fast"), "'rate=fast'; expected NAME=VALUE with a number or a JSON list"),
         (("--tick", "soon"), "'soon' is not a duration such as 2ms or 0.5s"),
         (("--carry", "state=nothing"), "unknown outputs: nothing"),
         (("--set", "speed=1"), "unknown inputs: speed"),

@@ -43,17 +43,48 @@ class Real(click.FloatRange):
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+
+
+def equations(convert: Callable[[str], Any], expected: str) -> Callable[..., dict[str, Any]]:
+    """Return the callback of an option that declares NAME=VALUE any number of times: a dict of the values."""
+
+    def parse(ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> dict[str, Any]:
+        found = {}
+        for text in texts:
+            name, equals, value = text.partition("=")
+            try:
+                if not equals:
+                    raise ValueError
+                found[name] = convert(value)
+            except ValueError:
+                raise click.BadParameter(f"{text!r}; expected {expected}", ctx, param) from None
+        return found
+
+    return parse
+
+
+def _array(text: str) -> np.ndarray:
+    """Return a number or a list in JSON as an array. Raises ValueError."""
+    array = np.asarray(json.loads(text))
+    if array.dtype.kind not in "biuf":
+        raise ValueError
+    return array
+
+
+values = equations(_array, "NAME=VALUE with a number or a JSON list, such as sr=16000")
 fix_option = click.option(
     "--fix",
     "fixed",
     metavar="NAME=VALUE",
     multiple=True,
-    help="An input that is a number with the same value in every call, such as sr=16000.",
+    callback=values,
+    help="An input that has the same value in every call: a number or a JSON list, such as sr=16000.",
 )
 carry_option = click.option(
     "--carry",
     metavar="INPUT=OUTPUT",
     multiple=True,
+    callback=equations(str, "INPUT=OUTPUT"),
     help="An input that the next block of a stream takes from an output. Default: those with matching names.",
 )
 
@@ -223,24 +254,3 @@ def counted(n: int, noun: str) -> str:
 def kilobytes(count: int) -> str:
     """A number of bytes, such as "50.4 kB"."""
     return f"{count / 1000:,.1f} kB"
-
-
-def number(
-    declared: str, option: str = "--fix", expected: str = "NAME=NUMBER, such as sr=16000"
-) -> tuple[str, Any]:
-    """Return the name and the value of an input from NAME=NUMBER. Raises BadParameter."""
-    name, text = pair(declared, option, expected)
-    for kind in (int, float):
-        try:
-            return name, np.asarray(kind(text))
-        except ValueError:
-            continue
-    raise click.BadParameter(f"{text!r} is not a number", param_hint=option)
-
-
-def pair(declared: str, option: str, expected: str) -> tuple[str, str]:
-    """Return the sides of an equation that an option declares. Raises BadParameter."""
-    name, equals, value = declared.partition("=")
-    if not equals:
-        raise click.BadParameter(f"{declared!r}; expected {expected}", param_hint=option)
-    return name, value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -26,7 +27,7 @@ def _show(report: Report) -> Printed:
 @common.fix_option
 @common.carry_option
 @common.reported(_show)
-def compile(model: ModelFile, out: Path, fixed: tuple[str, ...], carry: tuple[str, ...]) -> Report:
+def compile(model: ModelFile, out: Path, fixed: dict[str, Any], carry: dict[str, str]) -> Report:
     """Compile MODEL to a .onward file, which runs in C without Python.
 
     MODEL is a bundled model (see `onward models`) or a file that onward.load opens. The file holds programs
@@ -35,8 +36,7 @@ def compile(model: ModelFile, out: Path, fixed: tuple[str, ...], carry: tuple[st
     """
     common.check_suffix(out, "--out", (".onward",))
     common.refuse_to_overwrite({"MODEL": model.path}, out)
-    carried = dict(common.pair(each, "--carry", "INPUT=OUTPUT") for each in carry) or None
-    found = model.model.compile(out, carry=carried, **dict(map(common.number, fixed)))
+    found = model.model.compile(out, carry=carry or None, **fixed)
     model_files.add_records(out, model.path)
     return {
         "model": model.name,

@@ -54,7 +54,12 @@ def _show(report: Report) -> Printed:
 )
 @click.option("--no-math", is_flag=True, help="Do not use math.h.")
 @click.option(
-    "--size", "sizes", metavar="AXIS=N", multiple=True, help="The size of an open axis, such as seq_len=1."
+    "--size",
+    "sizes",
+    metavar="AXIS=N",
+    multiple=True,
+    callback=common.equations(int, "AXIS=N, such as time=16"),
+    help="The size of an open axis, such as seq_len=1.",
 )
 @common.fix_option
 @common.carry_option
@@ -97,8 +102,6 @@ def export_c(model: ModelFile, out: Path, **options: Any) -> Report:
 
 
 def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
-    carried = dict(common.pair(each, "--carry", "INPUT=OUTPUT") for each in options["carry"])
-    sizes = dict(common.number(each, "--size", "AXIS=N, such as time=16") for each in options["sizes"])
     return {
         "prefix": options["prefix"],
         "int8": options["int8"],
@@ -108,10 +111,10 @@ def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
         "steps": options["steps"],
         "rows": options["rows"],
         "math": not options["no_math"],
-        "sizes": {name: int(size) for name, size in sizes.items()},
-        "carry": carried or None,
+        "sizes": options["sizes"],
+        "carry": options["carry"] or None,
         "time_axis": options["time_axis"],
-        **dict(map(common.number, options["fixed"])),
+        **options["fixed"],
     }
 
 

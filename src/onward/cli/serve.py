@@ -2,20 +2,18 @@
 
 import gc
 import ipaddress
-import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from ..core.checks import non_negative
 from ..errors import ArgumentError, FileError
 from ..serve.app import Server, listen, raise_file_limit
 from ..serve.service import Limits, Service
 from ..serve.steps import steps_of
-from .common import Decorator, Real, check_folder
+from .common import Decorator, Real, carry_option, check_folder, values
 from .group import warn
 from .sources import ModelFile, model_argument
 
@@ -29,21 +27,6 @@ def duration(text: str) -> float:
         return non_negative("tick", float(number)) * factor
     except ValueError:
         raise click.BadParameter(f"{text!r} is not a duration such as 2ms or 0.5s") from None
-
-
-def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """Split the values NAME=VALUE of an option."""
-    for value in values:
-        if "=" not in value:
-            raise click.BadParameter(f"expected NAME=VALUE, not {value!r}", ctx, param)
-    return dict(value.split("=", 1) for value in values)
-
-
-def _arrays(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
-    try:
-        return {name: np.asarray(json.loads(text)) for name, text in _pairs(ctx, param, values).items()}
-    except ValueError as error:
-        raise click.BadParameter(f"expected a number or a JSON list after '=': {error}", ctx, param) from None
 
 
 def limit(option: str, name: str, help: str, kind: click.IntRange | click.FloatRange = COUNT) -> Decorator:
@@ -60,13 +43,10 @@ def limit(option: str, name: str, help: str, kind: click.IntRange | click.FloatR
 @click.option(
     "--tick", type=duration, default="2ms", help="Messages that arrive within this time run together."
 )
+@carry_option
 @click.option(
-    "--carry", multiple=True, callback=_pairs, metavar="IN=OUT",
-    help="An input that the next step takes from an output.",
-)  # fmt: skip
-@click.option(
-    "--set", "fixed", multiple=True, callback=_arrays, metavar="NAME=VALUE",
-    help="An input with a fixed value.",
+    "--set", "fixed", multiple=True, callback=values, metavar="NAME=VALUE",
+    help="An input with a fixed value: a number or a JSON list.",
 )  # fmt: skip
 @click.option(
     "--time-axis", type=int, help="The axis of the input that is time. Default: that of the recurrent layers."
