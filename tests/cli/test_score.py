@@ -248,3 +248,12 @@ def test_options_without_effect_are_refused(
     (tmp_path / "x.parquet").touch()
     words = message(invoke(command, "shakespeare", tmp_path / file, *options, expect=2)).replace("│ ", "")
     assert f"{options[0]}: only for" in words
+
+
+def test_a_score_of_nan_is_an_error_that_names_the_sequences(tmp_path: Path) -> None:
+    """It was a loss of nan with exit code 0."""
+    x = np.random.default_rng(0).standard_normal((4, 5, 12)).astype(np.float32)
+    x[2, 3, 1] = np.nan
+    np.savez(tmp_path / "x.npz", x=x, y=[0, 1, 2, 3], lengths=[5, 0, 5, 2])
+    words = message(invoke("score", "vowels", tmp_path / "x.npz", expect=1))
+    assert "the outputs are NaN for 1 of 4 sequences: 2. Check the input for NaN" in words

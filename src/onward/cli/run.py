@@ -28,7 +28,6 @@ STEPS_ONLY = {*sources.SELECTION, "backtest"} - {
     "inputs",
     "group",
 }  # not for Parquet with a row for each sequence
-MOST_NAMED = 10  # the maximum number of bad sequences in a message
 
 
 @click.command(epilog="Example:  onward run vowels recordings.csv --out speakers.csv")
@@ -216,15 +215,11 @@ def _run_arrays(model: ModelFile, source: str, out: str | None, on_error: str) -
 
 def _not_finite(sequences: Sequences, bad: list[int]) -> ArgumentError:
     """Return the error for sequences whose outputs are NaN."""
-    names = ", ".join(sequences.name(row) for row in bad[:MOST_NAMED])
-    more = f" and {len(bad) - MOST_NAMED:,} more" if len(bad) > MOST_NAMED else ""
     chosen, advice = sequences.selection, "Check the input for NaN"
     if chosen.known:
         advice = f"They need {', '.join(chosen.known)} of the {chosen.horizon} steps that follow: add rows"
-    return ArgumentError(
-        f"the outputs are NaN for {len(bad):,} of {len(sequences.items):,} sequences: {names}{more}. "
-        f"{advice}, or set these sequences aside with --on-error keep"
-    )
+    found = inference.describe_nan(bad, len(sequences.items), sequences.name)
+    return ArgumentError(f"{found}. {advice}, or set these sequences aside with --on-error keep")
 
 
 def _run_file(

@@ -242,6 +242,10 @@ def _report(
     if not isinstance(model, Rows):
         items = [item if item.ndim == 1 else item.astype(np.float32) for item in items]  # 1: token ids
     outputs = inference.outputs_of_steps(model, items, name=name)
+    if bad := [row for row in inference.rows_with_nan(outputs) if len(items[row])]:
+        raise ArgumentError(
+            f"{inference.describe_nan(bad, len(items), name or str)}. Check the input for NaN"
+        )
     y = np.concatenate([np.atleast_2d(each) for each in outputs])
     targets = targets_like(examples.targets, outputs) if classes is None else examples.targets
     targets = np.concatenate(targets) if isinstance(targets, list) else targets

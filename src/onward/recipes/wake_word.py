@@ -37,7 +37,7 @@ class WakeWord:
 
     Args:
         model: the path of a `.tflite` file with one input (1, frames, 40) and one output, the probability.
-        cutoff: the probability from which on the word counts as heard.
+        cutoff: the probability above which the word counts as heard.
         window: the number of outputs of which the mean is taken.
 
     Raises FileError, DtypeError for other samples, and ArgumentError for a model of other shapes or without

@@ -19,6 +19,7 @@ from .rows import Rows
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 BATCH = 64  # sequences per call, enough for the core's full speed
+MOST_NAMED = 10  # the maximum number of sequences in a message
 
 
 def outputs(
@@ -200,3 +201,14 @@ def rows_with_nan(outputs: Sequence[AnyArray | None]) -> list[int]:
     if not present or not np.isnan(np.concatenate(present, axis=None)).any():
         return []
     return [row for row, y in enumerate(outputs) if y is not None and np.isnan(y).any()]
+
+
+def describe_nan(rows: Sequence[int], total: int, name: Callable[[int], str]) -> str:
+    """Say which sequences have outputs that are NaN.
+
+    >>> describe_nan([1, 3], 5, str)
+    'the outputs are NaN for 2 of 5 sequences: 1, 3'
+    """
+    names = ", ".join(map(name, rows[:MOST_NAMED]))
+    more = f" and {len(rows) - MOST_NAMED:,} more" if len(rows) > MOST_NAMED else ""
+    return f"the outputs are NaN for {len(rows):,} of {total:,} sequences: {names}{more}"
