@@ -54,7 +54,7 @@ def write_data(rng: np.random.Generator) -> None:
     lengths[rng.integers(N)] = T
     y: Any = [
         rng.integers(0, 3, N), rng.normal(size=N), rng.normal(size=(N, T, 2)), rng.random(N) < 0.5,
-        np.array(["u", "v", "é"])[rng.integers(0, 3, N)], np.where(rng.random(N) < 0.3, np.nan, rng.normal(size=N)),
+        np.array(["u", "v", "é"])[rng.integers(0, 3, N)], np.where(rng.random(N) < 0.3, np.nan, 0.5),
     ][int(rng.integers(6))]  # fmt: skip
     np.savez("x.npz", x=x, lengths=lengths, y=y)
     np.save("x.npy", x[0] if rng.random() < 0.5 else x)
@@ -74,8 +74,9 @@ def write_data(rng: np.random.Generator) -> None:
 
 def command(rng: np.random.Generator) -> list[str]:
     name = str(rng.choice([*OWN, "run", "score", "train table"]))
-    model = f"{rng.choice(list(WITHOUT))}.safetensors"
     file = str(rng.choice(["x.npz", "x.npy", "ids.npy", "x.csv", "steps.parquet", "rows.parquet"]))
+    fits = ["tokens"] if file == "ids.npy" else ["classes", "number", "steps"]
+    model = f"{rng.choice(list(WITHOUT) if rng.random() < 0.1 else fits)}.safetensors"
     options = OWN[name] | (OPTIONS if name in ("run", "score", "train table") else {})
     chosen = [
         *name.split(),
@@ -92,11 +93,15 @@ def command(rng: np.random.Generator) -> list[str]:
         ),
         *(["--against", f"{rng.choice(list(WITHOUT))}.safetensors"] if name == "verify" else []),
     ]
-    for option in rng.permutation(list(options))[: int(rng.integers(0, 5))].tolist():
+    if file in ("x.csv", "steps.parquet") and "--input" in options:  # the options of the table, or others
+        chosen += ["--group", "g", "--input", "a,b,c", "--target", "y"] if rng.random() < 0.9 else []
+    if name == "run":
+        chosen += ["--out", str(rng.choice(OWN["run"]["--out"]))] + ["--on-error", "keep"] * (
+            rng.random() < 0.5
+        )
+    for option in rng.permutation(list(options))[: int(rng.choice([0, 1, 1, 2, 3]))].tolist():
         value = options[option][int(rng.integers(len(options[option])))]
         chosen += [option, *([] if value is None else [str(value)])]
-    if file == "rows.parquet" and name == "run" and "--out" not in chosen:
-        chosen += ["--out", "y.parquet"]
     return chosen
 
 

@@ -209,3 +209,14 @@ def test_square_brackets_in_names_are_shown_unchanged(tmp_path: Path) -> None:
     np.save(tmp_path / "[red]x.npy", np.zeros((5, 12), np.float32))
     printed = invoke("run", "vowels", tmp_path / "[red]x.npy").output
     assert "[red]x.npy" in printed.replace("\n", "")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".csv"])
+def test_outputs_that_are_no_forecast_are_not_written(tmp_path: Path, suffix: str) -> None:
+    """They were written before the error."""
+    layers = onward.GRU(3, 4, rng=0), onward.Last(), onward.Linear(4, 3, rng=1)
+    onward.Sequential(*layers).save(tmp_path / "net.safetensors")
+    (tmp_path / "x.csv").write_text("a,b,y\n" + "1,2,3\n" * 9)
+    options = "--window", "3", "--input", "a,b,y", "--target", "y", "--out", tmp_path / f"out{suffix}"
+    result = invoke("run", tmp_path / "net.safetensors", tmp_path / "x.csv", *options, expect=1)
+    assert "the model has 3 outputs" in message(result) and not (tmp_path / f"out{suffix}").exists()

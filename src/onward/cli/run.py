@@ -254,6 +254,10 @@ def _run_file(
     targets = model_files.load_saved(model.path).selection.targets
     output_names = targets if predictions is None else predictions.class_names
     reasons = dict.fromkeys(bad, "the outputs are NaN") if on_error == "keep" else None
+    report = run_summary.summarize(sequences, outputs, predictions, bad, output_names)
+    if sequences.series is not None and not backtest:
+        header, rows = windows.forecast_rows(sequences, outputs)
+        report["forecast"] = [dict(zip(header, run_summary.finite(row), strict=True)) for row in rows]
     if out is not None:
         suffix = Path(out).suffix.lower()
         if out == STDIN:
@@ -266,9 +270,5 @@ def _run_file(
             sys.stdout.flush()
         else:
             atomic.replace(Path(out), content)
-    report = run_summary.summarize(sequences, outputs, predictions, bad, output_names)
-    if sequences.series is not None and not backtest:
-        header, rows = windows.forecast_rows(sequences, outputs)
-        report["forecast"] = [dict(zip(header, run_summary.finite(row), strict=True)) for row in rows]
     report |= {"seconds": seconds, "steps_per_second": report["steps"] / seconds}
     return {"model": model.name, "input": source, "read_as": sequences.describe(), **report, "out": out}

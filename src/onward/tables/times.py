@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, FileError
-from .columns import Columns, is_missing, is_number
+from .columns import Columns, is_missing
 from .layout import IntArray
 
 DAY_FIRST = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4})(.*)")
@@ -194,21 +195,14 @@ def read(columns: Columns, column: str, day_first: bool) -> Cells:
         row = int(np.flatnonzero(codes == number)[0])
         return f"{columns.place(row, column)}: {cells[number]!r}"
 
+    if (numbers := _from_the_first(cells)) is not None:
+        found, decimals = numbers
+        for number in np.flatnonzero(~np.isfinite(found)).tolist():
+            what = "no time: write it" if is_missing(cells[number]) else "infinite: correct it"
+            raise FileError(f"{place(number)} is {what}, or remove the row")
+        return Cells(_twice(found[codes]), lambda row: names[codes[row]], False, decimals)
     for number in filter(lambda number: is_missing(cells[number]), range(len(cells))):
         raise FileError(f"{place(number)} is no time: write it, or remove the row")
-    if all(map(is_number, cells)):
-        decimals = list(map(Decimal, cells))
-        if not np.isfinite(found := np.array([float(each - decimals[0]) for each in decimals])).all():
-            raise FileError(
-                f"{place(int(np.argmin(np.isfinite(found))))} is infinite: correct it, or remove the row"
-            )
-        places = max(0, *(-int(each.as_tuple().exponent) for each in decimals))
-        return Cells(
-            _twice(found[codes]),
-            lambda row: names[codes[row]],
-            False,
-            places if places <= MOST_DECIMALS else None,
-        )
     values = np.zeros((len(cells), 2))
     first: datetime | None = None
     for number, cell in enumerate(cells):
@@ -227,6 +221,22 @@ def read(columns: Columns, column: str, day_first: bool) -> Cells:
             is_date = len(cell) <= len("31.01.2024")
             names[number] = date.date().isoformat() if is_date else date.isoformat(" ")
     return Cells(values[codes], lambda row: names[codes[row]], True)
+
+
+def _from_the_first(cells: Sequence[str]) -> tuple[NDArray[np.float64], int | None] | None:
+    """Return numbers from the first one on, and their decimals as in `Cells`; None if one is no number."""
+    try:
+        exact: list[Any] = list(map(int, cells))
+    except ValueError:
+        try:
+            exact = list(map(Decimal, cells))
+        except InvalidOperation:
+            return None
+    if not all(map(math.isfinite, exact)):
+        return np.array(list(map(float, exact))), None
+    found = np.array([float(each - exact[0]) for each in exact])
+    decimals = max((-int(each.as_tuple().exponent) for each in exact if isinstance(each, Decimal)), default=0)
+    return found, max(0, decimals) if decimals <= MOST_DECIMALS else None
 
 
 def _twice(values: NDArray[np.float64]) -> NDArray[np.float64]:
