@@ -49,6 +49,53 @@ def test_recurrent_layers_give_the_outputs_of_keras(
     agree((masked if mask else through)(layer), tmp_path)
 
 
+UNUSUAL: dict[str, Any] = {
+    "softmax": "softmax",
+    "sparsemax": "sparsemax",
+    "hard_tanh": "hard_tanh",
+    "layer": L.ReLU(0.8, negative_slope=0.1, threshold=0.2),
+}
+
+
+@pytest.mark.parametrize("mask", [False, True], ids=["", "masked"])
+@pytest.mark.parametrize("backwards", [False, True], ids=["", "backwards"])
+@pytest.mark.parametrize("function", UNUSUAL)
+@pytest.mark.parametrize("name", ["simple", "lstm", "gru", "gru_before", "no_bias"])
+def test_cells_apply_any_activation(
+    name: str, function: str, backwards: bool, mask: bool, tmp_path: Path
+) -> None:
+    own = {} if name == "simple" else {"recurrent_activation": "sparse_sigmoid"}
+    kind = {"simple": L.SimpleRNN, "lstm": L.LSTM}.get(name, L.GRU)
+    if kind is L.GRU:
+        own |= {"reset_after": name == "gru", "use_bias": name != "no_bias"}
+    layer = kind(4, activation=UNUSUAL[function], go_backwards=backwards, return_state=True, **own)
+    agree(graph(lambda x: layer(L.Masking()(x) if mask else x)), tmp_path)
+
+
+def test_directions_with_any_activation_are_merged(tmp_path: Path) -> None:
+    def build(x: Any) -> Any:
+        layer = L.GRU(3, activation="softmax", return_sequences=True, return_state=True)
+        y, *states = L.Bidirectional(layer)(L.Masking()(x))
+        return [L.Bidirectional(L.ConvLSTM1D(2, 2))(L.Reshape((T, 3, 2))(y)), *states]
+
+    agree(graph(build), tmp_path)
+
+
+def test_layers_convert_floats_to_their_dtype(tmp_path: Path) -> None:
+    x = keras.Input((T, F), dtype="float64")
+    cells = [L.LSTMCell(3), L.GRUCell(2, dtype="float64")]
+    layers = [L.Reshape((F, T)), L.Dropout(0.1), L.ZeroPadding1D(1), L.RNN(cells, return_state=True)]
+    layers += [L.Bidirectional(L.LSTM(2, dtype="float64")), L.LSTM(2, dtype="float64")]
+    model = with_random_weights(keras.Model(x, [layer(x) for layer in layers]))
+    model.save(tmp_path / "m.keras")
+    given = RNG.normal(size=(3, T, F))
+    outputs = keras.tree.flatten(onward.load(tmp_path / "m.keras")(given))
+    expected = keras.tree.flatten(model(given))
+    for y, wanted in zip(outputs, expected, strict=True):
+        assert y.dtype == wanted.detach().numpy().dtype
+        np.testing.assert_allclose(y, wanted.detach().numpy(), rtol=2e-5, atol=2e-6)
+
+
 @pytest.mark.parametrize("sequences", [False, True], ids=["last", "sequences"])
 @pytest.mark.parametrize("name", ["lstm", "gru", "stacked"])
 def test_zero_output_for_mask_gives_zeros_at_masked_steps(name: str, sequences: bool, tmp_path: Path) -> None:

@@ -48,13 +48,22 @@ def layer_of(config: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def written(
-    path: Path, kind: str, config: dict[str, Any], weights: dict[str, Any], *shapes: tuple[int, ...]
+    path: Path,
+    kind: str,
+    config: dict[str, Any],
+    weights: dict[str, Any],
+    *shapes: tuple[int, ...],
+    dtype: str = "float32",
 ) -> Path:
     """Write a model of one layer, called with inputs of some shapes; `weights` are by path in the layer."""
     names = [f"input_{i}" for i in range(len(shapes))]
     keras = {"module": "keras.layers", "registered_name": None}
     inputs = [
-        {"class_name": "InputLayer", "config": {"batch_shape": [None, *shape], "name": name}, "name": name}
+        {
+            "class_name": "InputLayer",
+            "config": {"batch_shape": [None, *shape], "dtype": dtype, "name": name},
+            "name": name,
+        }
         for name, shape in zip(names, shapes, strict=True)
     ]
     tensors = [

@@ -5,6 +5,14 @@ from typing import Any
 import numpy as np
 
 T = 6
+ACTIVATIONS = (
+    "linear", "tanh", "relu", "sigmoid", "softplus", "softsign", "selu", "elu", "hard_sigmoid", "swish",
+    "gelu", "softmax",
+)  # fmt: skip
+ACTIVATIONS_OF_KERAS_3 = (
+    "relu6", "hard_silu", "leaky_relu", "celu", "mish", "hard_tanh", "hard_shrink", "soft_shrink",
+    "tanh_shrink", "log_sigmoid", "sparse_plus", "sparse_sigmoid", "squareplus", "log_softmax", "sparsemax",
+)  # fmt: skip
 
 
 class RandomModel:
@@ -62,26 +70,41 @@ class RandomModel:
             return self.L.Embedding(5, self._size(), mask_zero=self._flag(0.7))(x)
         return self.L.Masking()(x) if self._flag(0.7) else x
 
-    def _cell(self, units: int) -> Any:
-        L, options = self.L, {"return_sequences": True, "zero_output_for_mask": self._flag()}
-        own = self.options
+    def _activation(self) -> str:
+        return self._pick([*ACTIVATIONS, *(ACTIVATIONS_OF_KERAS_3 if self.is_3 else ())])
+
+    def _functions(self, *names: str) -> dict[str, Any]:
+        """Return functions of a cell: by their names, or as layers with parameters."""
+        L = self.L
+        layers = [lambda: L.LeakyReLU(0.1), lambda: L.ReLU(0.8, 0.1, 0.2), lambda: L.ELU(0.6), L.Softmax]
+        return {
+            name: self._pick(layers)() if self._flag(0.2) else self._activation()
+            for name in names
+            if self._flag(0.4)
+        }
+
+    def _cell(self, units: int, **options: Any) -> Any:
+        L, gates, own = self.L, ("activation", "recurrent_activation"), self.options
+        options = {"return_sequences": True, "zero_output_for_mask": self._flag()} | options
+        functions = self._functions(*gates)
         kinds = [
-            lambda **k: L.LSTM(units, use_bias=self._flag(0.7), **own, **k),
-            lambda **k: L.GRU(units, reset_after=self._flag(0.5), **own, **k),
-            lambda **k: L.SimpleRNN(units, activation=self._pick(["tanh", "relu"]), **k),
-            lambda **k: L.RNN([L.LSTMCell(units), L.GRUCell(units)], **k),
+            lambda **k: L.LSTM(units, use_bias=self._flag(0.7), **functions, **own, **k),
+            lambda **k: L.GRU(units, reset_after=self._flag(0.5), **functions, **own, **k),
+            lambda **k: L.SimpleRNN(units, **self._functions("activation"), **k),
+            lambda **k: L.RNN([L.LSTMCell(units, **functions), L.GRUCell(units)], **k),
         ]
         return self._pick(kinds)(**options)
 
     def _layer(self, features: int) -> Any:
         """Return a layer from (B, T, features) to (B, T, any)."""
         L, n = self.L, self._size()
-        activation = self._pick(["linear", "tanh", "relu", "softmax", "hard_sigmoid", "gelu", "swish"])
+        activation = self._activation()
         kinds = [
             lambda: L.Dense(n, activation=activation),
             lambda: L.Activation(activation),
             lambda: self._cell(n),
             lambda: self._cell(n),
+            lambda: self._cell(n, go_backwards=True),
             lambda: L.Bidirectional(self._cell(n), merge_mode=self._pick(["concat", "sum", "ave", "mul"])),
             lambda: L.TimeDistributed(self._pick([L.Dense(n), L.LayerNormalization(), L.Dropout(0.1)])),
             lambda: L.Conv1D(n, self._size(), padding=self._pick(["same", "causal"]), activation=activation),
@@ -127,9 +150,25 @@ class RandomModel:
             return self._pick(kinds)()
         if self._flag(0.3):
             return L.Concatenate()([x, y])
+        if self._flag(0.3):
+            return self._with_states(x, y)
         y = L.Dense(x.shape[-1])(y)
+        if self._flag(0.2):  # one with another axis
+            wide = L.Reshape((1, T, x.shape[-1]))(y)
+            merged = self._pick([L.Add, L.Multiply, L.Average, L.Maximum, L.Minimum])()([x, wide])
+            return L.Reshape((T, x.shape[-1]))(merged)
         kinds = [L.Add, L.Multiply, L.Average, L.Maximum, L.Minimum, L.Subtract]
         return self._pick(kinds)()([x, y])
+
+    def _with_states(self, x: Any, y: Any) -> Any:
+        """Return the outputs for y of a layer that starts with the states after x."""
+        units, functions = self._size(), self._functions("activation")
+        kind = self._pick([self.L.LSTM, self.L.GRU, self.L.SimpleRNN])
+        layers = [
+            kind(units, return_sequences=True, return_state=True, **functions, **self.options) for _ in "xy"
+        ]
+        _, *states = layers[0](x)
+        return layers[1](y, initial_state=states)[0]
 
     def _end(self, x: Any) -> Any:
         L = self.L

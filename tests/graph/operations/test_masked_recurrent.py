@@ -1,5 +1,6 @@
 """Recurrent layers over masked sequences: a naive loop, blocks of a stream, and a known mask."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -145,3 +146,13 @@ def test_lengths_that_exceed_the_steps_raise_an_error_that_names_the_node(length
     graph.outputs, graph.declared_outputs = (y,), (Input("y", np.dtype(np.float32)),)
     with pytest.raises(ArgumentError, match=rf"encoder.*lengths\[4\] is {length}, expected 0 to 9"):
         Model(graph)(case(9, 5)[0], np.array([3, 9, 0, 1, length]))
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_layer_of_which_only_the_state_is_used_is_exported(bidirectional: bool, tmp_path: Path) -> None:
+    model = model_of(LAYERS["lstm"](bidirectional=bidirectional))
+    graph = model.graph
+    graph.outputs, graph.declared_outputs = graph.outputs[1:], graph.declared_outputs[1:]
+    Model(graph.without_unused()).export_onnx(tmp_path / "m.onnx")
+    x, mask = case(6, 4)
+    np.testing.assert_array_equal(onward.load(tmp_path / "m.onnx")(x, mask), Model(graph)(x, mask))

@@ -104,33 +104,32 @@ ACTIVATIONS: dict[str, Function] = {
     "sparsemax": _sparsemax,
     "glu": _glu,
 }
-OVER_LAST = ("softmax", "log_softmax", "sparsemax")  # functions of all elements along the last axis
+OVER_LAST = ("softmax", "log_softmax", "sparsemax", "glu")  # functions of all elements along the last axis
+NAMES = {function: name for name, function in ACTIVATIONS.items()}
 
 
 def activation(k: Layer, x: Value, default: Any = "linear") -> Value:
-    """Apply the activation of a layer: a name, a function of the user, or another layer."""
-    value = k.option("activation", default)
+    """Apply the activation of a layer."""
+    return activation_function(k, "activation", default)(k, x)
+
+
+def activation_function(k: Layer, key: str, default: Any) -> Function:
+    """Return the activation under a key: a named one, a function of the user, or another layer."""
+    value = k.option(key, default)
     if isinstance(value, dict) and value.get("class_name") in LAYERS:
-        inner = k.part("activation", value)
+        inner = k.part(key, value)
         if inner.type.masks != "kept":
-            raise k.error(f"has activation={inner.kind}, which is no function of one array")
-        return inner(x)[0]
-    name = str(_function_name(value))
-    if custom := k.custom_object(name, name.rpartition(">")[2]):
-        return k.add("Python", x, function=PythonCall(custom, 1, (), {}, {}, k.dtype()), dtype=k.dtype())
-    return ACTIVATIONS[activation_name(k, value)](k, x)
-
-
-def activation_name(k: Layer, value: Any, key: str = "activation") -> str:
-    """Return the name of an activation; hard_sigmoid changed its slope in Keras 3."""
-    value = _function_name(value)
-    name = "linear" if value is None else RENAMED.get(value, value) if isinstance(value, str) else None
+            raise k.error(f"has {key}={inner.kind}, which is no function of one array")
+        return inner.applied
+    given = _function_name(value)
+    if custom := k.custom_object(str(given), str(given).rpartition(">")[2]):
+        call = PythonCall(custom, 1, (), {}, {}, k.dtype())
+        return lambda k, x: k.add("Python", x, function=call, dtype=call.dtype)
+    name = "linear" if given is None else RENAMED.get(given, given) if isinstance(given, str) else None
     if name not in ACTIVATIONS:
-        raise k.error(
-            f"has {key}={value!r}, which Onward does not know; functions of yours, as custom_objects, "
-            "run outside the cells of recurrent layers alone"
-        )
-    return "hard_sigmoid_keras2" if name == "hard_sigmoid" and k.context.version < 3 else str(name)
+        raise k.error(f"has {key}={given!r}, which Onward does not know: pass a function as custom_objects")
+    # hard_sigmoid changed its slope in Keras 3
+    return ACTIVATIONS["hard_sigmoid_keras2" if name == "hard_sigmoid" and k.context.version < 3 else name]
 
 
 def _function_name(value: Any) -> Any:
@@ -151,7 +150,7 @@ def _parametric(kind: str, name: str, default: Mapping[str, Any] = {}, /, **keys
     def parametric(k: Layer, x: Value) -> Value:
         given = {key: scalar(k.option(key, k.option(old, default.get(key)))) for key, old in keys.items()}
         given = {key: value for key, value in given.items() if value is not None}
-        return ACTIVATIONS[name](k, k.floats(x), **given)
+        return ACTIVATIONS[name](k, k.only_floats(x), **given)
 
 
 def scalar(value: Any) -> Any:
@@ -168,7 +167,7 @@ _parametric("ThresholdedReLU", "threshold", threshold="theta")
 @layer("PReLU", masks="kept")
 def _prelu(k: Layer, x: Value) -> Value:
     """max(x, 0) + alpha min(x, 0), where alpha has axes of size 1 for shared axes; He et al. 2015."""
-    return k.add("PRelu", k.floats(x), k.weight("alpha", *k.arrays(True)))
+    return k.add("PRelu", k.only_floats(x), k.weight("alpha", *k.arrays(True)))
 
 
 @layer("Softmax", masks="kept", arguments=("mask",))

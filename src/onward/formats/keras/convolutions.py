@@ -143,17 +143,20 @@ def pooling(k: Layer, x: Value, *, pool_size: Any = 2, strides: Any = None) -> V
     size = numbers(pool_size, _axes(k))
     options = window_options(k, size, strides or size)
     operation = "MaxPool" if k.kind_name.startswith("Max") else "AveragePool"
-    return spatial(k, k.floats(x), lambda last: k.add(operation, last, **options))
+    return k.cast(spatial(k, k.floats(x), lambda last: k.add(operation, last, **options)), x.dtype)
 
 
 @layer(*(f"Global{kind}Pooling{n}D" for kind in ("Max", "Average") for n in (1, 2, 3)), arguments=("mask",))
 def global_pooling(k: Layer, x: Value, *, keepdims: bool = False) -> Value:
     """Pooling over all places; the average over time omits masked steps."""
-    mask, x, is_max = x.mask, k.floats(x), k.kind_name.startswith("GlobalMax")
+    mask, x, dtype = x.mask, k.floats(x), x.dtype
     axes = list(range(2, 2 + _axes(k)))
-    if mask is None or is_max or len(axes) > 1:
-        operation = "ReduceMax" if is_max else "ReduceMean"
-        return spatial(k, x, lambda last: k.reduced(operation, last, axes, keepdims))
+    if k.kind_name.startswith("GlobalMax"):
+        return k.cast(spatial(k, x, lambda last: k.reduced("ReduceMax", last, axes, keepdims)), dtype)
+    if dtype.kind != "f" and k.context.version < 3:
+        raise k.error(f"takes {dtype}, of which TensorFlow computes integers: Onward does not support it")
+    if mask is None or len(axes) > 1:
+        return spatial(k, x, lambda last: k.reduced("ReduceMean", last, axes, keepdims))
     steps = k.add("ReduceSum", k.cast(mask, x.dtype), np.array([1]), keepdims=1)
 
     def average(last: Value) -> Value:

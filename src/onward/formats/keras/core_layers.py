@@ -92,8 +92,8 @@ def embedding(k: Layer, x: Value, *, input_dim: int, output_dim: int, mask_zero:
 @layer("Masking", masks="own")
 def masking(k: Layer, x: Value, *, mask_value: Any = 0.0) -> Value:
     """Mask the steps whose features all equal a value, and make them zeros."""
-    value, x = scalar(mask_value), k.floats(x)
-    distance = k.add("Abs", k.add("Sub", x, float(value)) if value else x)
+    value, y, x = scalar(mask_value), k.floats(x), as_numbers(k, x)
+    distance = k.add("Abs", k.add("Sub", y, float(value)) if value else y)
     farthest = k.reduced("ReduceMax", distance, [-1], keepdims=True)
     counts = k.add("Not", k.add("Equal", farthest, 0.0))
     return k.where(counts, x).with_mask(k.squeezed(counts, -1))
@@ -160,7 +160,7 @@ def _moved(
     order = [axis for axis in range(rank) if axis not in sources]
     for target, source in sorted(zip(targets, sources, strict=True)):
         order.insert(target, source)
-    y = k.add(operation, k.transposed(k.floats(x), *order), *weights, **options)
+    y = k.add(operation, k.transposed(x, *order), *weights, **options)
     return k.transposed(y, *map(int, np.argsort(order)))
 
 
@@ -190,7 +190,7 @@ def _affine(
 def batch_normalization(k: Layer, x: Value, *, axis: Any = -1, epsilon: float = 1e-3) -> Value:
     """(x - mean) / sqrt(variance + epsilon) gamma + beta, with one of each for each index of an axis."""
     weights, _ = k.call(_affine, statistics=True)
-    return _moved(k, "BatchNormalization", x, as_list(axis), [1], *weights, epsilon=epsilon)
+    return _moved(k, "BatchNormalization", k.floats(x), as_list(axis), [1], *weights, epsilon=epsilon)
 
 
 @layer("Normalization", masks="kept in 3")
@@ -221,7 +221,7 @@ def group_normalization(
     """(x - mean) / sqrt(variance + epsilon) gamma + beta over all but groups along an axis."""
     weights, count = k.call(_affine)
     options = {"num_groups": count if groups == -1 else groups, "epsilon": epsilon}
-    return _moved(k, "GroupNormalization", x, [axis], [1], *weights, **options)
+    return _moved(k, "GroupNormalization", k.only_floats(x), [axis], [1], *weights, **options)
 
 
 @layer("LayerNormalization", masks="kept")
@@ -236,7 +236,9 @@ def layer_normalization(k: Layer, x: Value, *, axis: Any = -1, epsilon: float = 
 
 def _over_last(k: Layer, operation: str, x: Value, axes: list[int], *weights: Value, epsilon: float) -> Value:
     last = range(-len(axes), 0)
-    return _moved(k, operation, x, axes, list(last), *weights, epsilon=epsilon, axis=-len(axes))
+    return _moved(
+        k, operation, k.only_floats(x), axes, list(last), *weights, epsilon=epsilon, axis=-len(axes)
+    )
 
 
 @layer("RMSNormalization")
@@ -249,7 +251,7 @@ def rms_normalization(k: Layer, x: Value, *, axis: Any = -1, epsilon: float = 1e
 @layer("UnitNormalization", masks="kept")
 def unit_normalization(k: Layer, x: Value, *, axis: Any = -1) -> Value:
     """x divided by its length over some axes."""
-    return unit(k, k.floats(x), as_list(axis))
+    return unit(k, k.only_floats(x), as_list(axis))
 
 
 def unit(k: Layer, x: Value, axes: list[int], least: float = 1e-12) -> Value:
@@ -273,24 +275,25 @@ def merge(k: Layer, *inputs: Value) -> Value:
     omit the masked ones. Keras 2 keeps the steps that count in every input that has a mask.
     """
     operation, every = MERGES[k.kind_name], k.context.version < 3
-    rank = max(k.rank(x) for x in inputs)
-    typed = k.promoted(*inputs)
-    values = [  # with axes of size 1 after the batch
-        x if x.rank == rank else k.unsqueezed(x, *range(1, 1 + rank - k.rank(x))).with_mask(x.mask)
-        for x in typed
-    ]
     given = [x.mask for x in inputs if x.mask is not None]
+    kept = given and (every or len(given) == len(inputs))
+    mask = _joined(k, "And" if every else "Or", given) if kept else None
+    rank = max(k.rank(x) for x in inputs)
+    # axes of size 1 after the batch, with which Keras forgets the mask
+    missing = [range(1, 1 + rank - k.rank(x)) for x in inputs]
+    typed = zip(k.promoted(*inputs), missing, strict=True)
+    values = [k.unsqueezed(x, *axes) if axes else x for x, axes in typed]
     if given and not every and operation in ("Max", "Min"):
-        return _extreme(k, operation, values)
+        return _extreme(k, operation, values).with_mask(mask)
     if given and not every and operation == "Mul":  # a step that does not count is a factor 1
-        values = [x if x.mask is None else k.where(x.mask, x, 1) for x in values]
+        factors = [x if x.mask is None else k.where(x.mask, x, 1) for x in values]
+        y = reduce(partial(elementwise, operation, k), factors)
+        y = k.where(mask, y) if mask and all(x.mask for x in values) else y
+        return y.with_mask(mask)
     y = reduce(partial(elementwise, operation, k), values)
     if k.kind_name == "Average":
         y = k.add("Div", *k.promoted(y, floats=True), float(len(values)))
-    if not given or not (every or len(given) == len(values)):
-        return y.with_mask(None)
-    mask = _joined(k, "And" if every else "Or", given)
-    return (k.where(mask, y) if not every and operation == "Mul" else y).with_mask(mask)
+    return y.with_mask(mask)
 
 
 def _joined(k: Layer, operation: str, masks: list[Value]) -> Value:
@@ -305,7 +308,7 @@ def _extreme(k: Layer, operation: str, values: list[Value]) -> Value:
         kept = y if counts is None else k.where(counts, y, given)
         y = k.add(operation, kept, given)
         counts = None if counts is None or x.mask is None else _joined(k, "Or", [counts, x.mask])
-    return y.with_mask(counts)
+    return y
 
 
 @layer("Concatenate", masks="own")

@@ -24,7 +24,7 @@ from ...core.arrays import FLOAT32, FLOAT64, FloatDtype
 from ...core.identity import Identity
 from ...errors import ArgumentError, FileError, OnwardError
 from ...graph import Graph
-from .stored_weights import Tensor, Weights
+from .stored_weights import MODELS, Tensor, Weights
 from .writer import Value, Writer
 
 HARMLESS = {
@@ -120,6 +120,8 @@ class Layer(Writer):
         self.memory: dict[str, Any] = {}  # what a function keeps from call to call
         self.custom = self.custom_object(self.name, self.full_kind, self.kind)
         self.kind_name, self.type = self._find_kind()
+        # layers convert floats to their dtype; operations, models and functions do not
+        self.converts = self.type.arguments is not None and self.kind not in (*MODELS, *CELLS_ONLY)
 
     def custom_object(self, *names: str) -> Any:
         """Return the object of the user for the first of these names that has one, or None."""
@@ -241,8 +243,11 @@ class Layer(Writer):
         masked = [x.with_mask(mask) for x, mask in zip(inputs, masks, strict=False)]
         self._left = dict(self.config)
         budget.spend(50 * budget.STEP + budget.STEP * len(self._left))
+        given = [*masked, *inputs[len(masked) :]]
         with self.errors():
-            found = self.call(self.type.function, *masked, *inputs[len(masked) :], **options)
+            if self.converts:
+                given = [self.floats(x) if x.dtype.kind == "f" else x for x in given]
+            found = self.call(self.type.function, *given, **options)
             if self.type.function is not _python:
                 self._finish()
         outputs = found if isinstance(found, list) else [found]
@@ -253,6 +258,11 @@ class Layer(Writer):
         if inside:
             outputs = [y.with_mask(y.mask and inputs[0].mask) for y in outputs]
         return outputs
+
+    def applied(self, where: Writer, x: Value) -> Value:
+        """Return the output of a call whose nodes are written where another layer writes."""
+        self.graph, self.constants = where.graph, where.constants
+        return self(x)[0]
 
     def once(self, key: str, make: Callable[[], Made]) -> Made:
         """Return what `make` returned in the first call, for all calls of the layer."""
@@ -275,6 +285,12 @@ class Layer(Writer):
     def floats(self, x: Value) -> Value:
         """Convert a value to the dtype of the computation."""
         return self.cast(x, self.dtype())
+
+    def only_floats(self, x: Value) -> Value:
+        """Convert floats as `floats` does. Raises FileError for integers, where Keras rounds the output."""
+        if x.dtype.kind != "f":
+            raise self.error(f"takes {x.dtype}, of which Keras computes integers: Onward does not support it")
+        return self.floats(x)
 
 
 @cache

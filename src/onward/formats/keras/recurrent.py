@@ -2,26 +2,25 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from ...core.activations import FUNCTIONS
+from ...core.arrays import FloatDtype
 from ...core.cell import Cell
 from ...errors import ArgumentError, KerasWarning
-from ...graph import Graph
-from ...graph.graph import Input
-from .activations import ACTIVATIONS, OVER_LAST, Function, activation_name
-from .convolutions import window_options
-from .core_layers import DROPOUTS, numbers
+from .activations import NAMES, activation_function
+from .core_layers import DROPOUTS
 from .layer import CELLS_ONLY, Layer, layer
-from .stored_weights import GATES, Tensor, cell_weights, conv_weight, joined
+from .scanned import ScannedCell, conv_cell, dense_cell
+from .stored_weights import GATES, cell_weights, joined
 from .writer import BOOL, Value
 
 ARGUMENTS = ("initial_state", "mask")
-KINDS = ("SimpleRNN", "LSTM", "GRU", "CuDNNLSTM", "CuDNNGRU")
+KINDS = ("SimpleRNN", "LSTM", "GRU", "CuDNNLSTM", "CuDNNGRU", "RNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
 MERGES = ("concat", "sum", "ave", "mul", None)  # what Bidirectional does with its two outputs
 # Layers that act on each place or on the features alone: TimeDistributed need not reshape for them.
 POINTWISE = {
@@ -33,7 +32,9 @@ POINTWISE = {
 class Settings:
     """A recurrent layer of Keras: its cells, one on top of the other, and its options."""
 
-    cells: Sequence[Cell]
+    cells: Sequence[Cell | ScannedCell]
+    dtype: FloatDtype  # of the outputs
+    rank: int  # of the input
     return_sequences: bool
     return_state: bool
     go_backwards: bool
@@ -42,7 +43,10 @@ class Settings:
     unroll: bool
 
 
-def cell(k: Layer, *, units: int, use_bias: bool = True) -> Cell:
+OPTIONS = "return_sequences", "return_state", "go_backwards", "zero_output_for_mask", "time_major", "unroll"
+
+
+def cell(k: Layer, *, units: int, use_bias: bool = True) -> Cell | ScannedCell:
     """Return one cell: of a SimpleRNN, LSTM or GRU, of its cell, or of cuDNN's."""
     kind = k.kind_name.removeprefix("CuDNN").removesuffix("Cell")
     cudnn = k.kind_name.startswith("CuDNN")
@@ -51,21 +55,27 @@ def cell(k: Layer, *, units: int, use_bias: bool = True) -> Cell:
     part = "" if cudnn or k.kind_name.endswith("Cell") else "cell"
     count = (2 + use_bias) * (GATES[name] if separate_gates else 1)
     weights = joined(name, k.arrays(*[True] * count, part=part))
-    options: dict[str, Any] = {"bias": use_bias, "dtype": k.dtype()}
-    activation = _function(k, "activation", "tanh")
     state = cell_weights(name, *weights)
-    I = weights[0].shape[0]  # noqa: E741 (the axis letter)
-    if kind == "SimpleRNN":
-        return _filled(k, Cell("RNN", I, units, nonlinearity=activation, **options), state)
-    gate = _function(k, "recurrent_activation", "sigmoid" if cudnn else k.context.recurrent_activation)
-    if (gate, activation) != ("sigmoid", "tanh"):
-        options["activations"] = (gate, activation, activation)[: 3 - (kind == "GRU")]
-    if kind == "LSTM":
-        return _filled(k, Cell("LSTM", I, units, **options), state)
-    after = k.option("reset_after", cudnn or k.context.version == 3)
-    if use_bias and (weights[2].shape == (3 * units,)) == after:
+    functions = [activation_function(k, "activation", "tanh")]
+    if name != "rnn":
+        default = "sigmoid" if cudnn else k.context.recurrent_activation
+        functions.insert(0, activation_function(k, "recurrent_activation", default))
+    after = name == "gru" and k.option("reset_after", cudnn or k.context.version == 3)
+    if name == "gru" and use_bias and (weights[2].shape == (3 * units,)) == after:
         raise k.error(f"has reset_after={after}, but a bias of shape {weights[2].shape}")
-    return _filled(k, Cell("GRU", I, units, reset_after=after, **options), state)
+    names = [NAMES.get(function) for function in functions]
+    if any(each not in FUNCTIONS for each in names):
+        return dense_cell(k, name, functions, after, *weights)
+    # Keras' slope differs
+    specs: list[Any] = [("leaky_relu", 0.2) if each == "leaky_relu" else each for each in names]
+    options: dict[str, Any] = {"bias": use_bias, "dtype": k.dtype()}
+    if name == "rnn":
+        options["nonlinearity"] = specs[0]
+    elif specs != ["sigmoid", "tanh"]:
+        options["activations"] = (*specs, specs[1])[: 3 - (name == "gru")]
+    if name == "gru":
+        options["reset_after"] = after
+    return _filled(k, Cell(name.upper(), weights[0].shape[0], units, **options), state)
 
 
 def _filled(k: Layer, cell: Cell, weights: Mapping[str, Any], key: str = "cell") -> Cell:
@@ -73,13 +83,7 @@ def _filled(k: Layer, cell: Cell, weights: Mapping[str, Any], key: str = "cell")
     return k.once(key, lambda: cell.filled(weights))
 
 
-def _function(k: Layer, key: str, default: str) -> Any:
-    """Return an activation as the core's cells take it: by name, with Keras' slope where that differs."""
-    name = activation_name(k, k.option(key, default), key)
-    return ("leaky_relu", 0.2) if name == "leaky_relu" else name
-
-
-def _cells(k: Layer, entry: Any) -> list[Cell]:
+def _cells(k: Layer, entry: Any) -> list[Cell | ScannedCell]:
     """Return the cells of an RNN."""
     weights = k.weights.part("cell")
     members = [(entry, weights)]
@@ -98,19 +102,23 @@ def _cells(k: Layer, entry: Any) -> list[Cell]:
 
 def settings(k: Layer) -> Settings:
     """Read the configuration of a recurrent layer."""
+    rank = 3
+    cells: Sequence[Cell | ScannedCell]
     if k.kind_name == "RNN":
         entry = k.option("cell")
         cells = k.once("cells", lambda: _cells(k, entry))
+    elif k.kind_name.startswith("Conv"):
+        cells, rank = [k.call(conv_cell)], 3 + int(k.kind_name[-2])
     else:
         cells = [k.call(cell)]
-    return Settings(cells, *(k.option(option.name, False) for option in fields(Settings)[1:]))
+    return Settings(cells, k.dtype(), rank, *(k.option(key, False) for key in OPTIONS))
 
 
-@layer(*KINDS, "RNN", "Bidirectional", masks="own", arguments=ARGUMENTS)
+@layer(*KINDS, "Bidirectional", masks="own", arguments=ARGUMENTS)
 def recurrent(
     k: Layer, x: Value, *more: Value, initial_state: Sequence[Value] = (), use_mask: bool = True
 ) -> list[Value]:
-    """x (B, T, I) to y (B, T, H), or (B, H) without return_sequences, and the states of the cells.
+    """x (B, T, ...) to y (B, T, ...), or (B, ...) without return_sequences, and the states of the cells.
 
     A masked step keeps the state; its output is that of the step before it, zeros where there is none, and
     zeros everywhere with zero_output_for_mask. A Bidirectional runs two layers over the same input, of which
@@ -121,14 +129,12 @@ def recurrent(
     mode, first = k.option("merge_mode", "concat") if bidirectional else None, sides[0]
     if mode not in MERGES:
         raise k.error(f"has merge_mode={mode!r}; expected concat, sum, ave, mul or None")
-    k.rank(x, 3)
-    steps, mask = (
-        k.cast(Value(x.name, 3, x.dtype, x.mask), first.cells[0].dtype),
-        x.mask if use_mask else None,
-    )
+    rank = k.rank(x, first.rank)
+    order = [1, 0, *range(2, rank)]
+    steps, mask = k.floats(Value(x.name, rank, x.dtype)), x.mask if use_mask else None
     if not first.time_major:
-        steps, mask = k.transposed(steps, 1, 0, 2), mask and k.transposed(mask, 1, 0)
-    states = [k.cast(state, first.cells[0].dtype) for state in (*more, *initial_state)]
+        steps, mask = k.transposed(steps, *order), mask and k.transposed(mask, 1, 0)
+    states = [*more, *initial_state]
     count = sum(len(each.state_names) for s in sides for each in s.cells)
     if states and len(states) != count:
         raise ArgumentError(f"initial_state is {len(states)} arrays, but this RNN has {count}")
@@ -152,27 +158,32 @@ def recurrent(
             outputs = [k.add("Mul" if mode == "mul" else "Add", *outputs)]
             outputs = [k.add("Mul", outputs[0], 0.5)] if mode == "ave" else outputs
     if first.return_sequences:
-        batch_first = outputs if first.time_major else [k.transposed(y, 1, 0, 2) for y in outputs]
+        batch_first = outputs if first.time_major else [k.transposed(y, *order) for y in outputs]
         outputs = [y.with_mask(x.mask) for y in batch_first]
-    final = [state for _, own in found for state in own] if first.return_state else []
-    return [*outputs, *(k.squeezed(state, 0) for state in final)]
+    final = [k.cast(state, s.dtype) for s, (_, own) in zip(sides, found, strict=True) for state in own]
+    return [*outputs, *(final if first.return_state else [])]
 
 
 def _in_time(
     k: Layer, s: Settings, x: Value, mask: Value | None, states: Iterator[Value]
 ) -> tuple[Value, list[Value]]:
-    """Run the cells; return y in the order of time, and the final states (1, B, H)."""
-    if mask is not None and s.go_backwards:
-        x, mask = k.reversed(x, 0), k.reversed(mask, 0)
-    reverse = {"reverse": True} if s.go_backwards and mask is None else {}
+    """Run the cells; return y in the order of time, and the final states."""
+    turned = s.go_backwards and (mask is not None or any(isinstance(each, ScannedCell) for each in s.cells))
+    if turned:
+        x, mask = k.reversed(x, 0), mask and k.reversed(mask, 0)
+    reverse = {"reverse": True} if s.go_backwards and not turned else {}
     y, final = x, []
     for each in s.cells:
-        initial = [k.unsqueezed(state, 0) for state in islice(states, len(each.state_names))]
-        y, *own = _run(k, each, y, mask, initial, **reverse)
+        y = k.cast(y, each.dtype)
+        initial = [k.cast(state, each.dtype) for state in islice(states, len(each.state_names))]
+        if isinstance(each, ScannedCell):
+            y, *own = each.run(y, mask, initial)
+        else:
+            y, *own = _run(k, each, y, mask, [k.unsqueezed(state, 0) for state in initial], **reverse)
+            own = [k.squeezed(state, 0) for state in own]
         final += own
-    if mask is not None and s.go_backwards:
-        y = k.reversed(y, 0)
-    return y, final
+    y = k.cast(y, s.dtype)
+    return k.reversed(y, 0) if turned else y, final
 
 
 def _run(
@@ -190,10 +201,10 @@ def _output(k: Layer, s: Settings, y: Value, final: Sequence[Value], mask: Value
         # Keras forgets to reverse the mask of an unrolled layer that goes backwards
         forgets = s.unroll and s.go_backwards and s.return_sequences
         y = k.where(k.reversed(mask, 0) if forgets else mask, y)
-    if s.return_sequences:
-        return y
-    last = final[-len(s.cells[-1].state_names)]
-    return k.squeezed(last, 0) if mask is None else k.taken(y, 0 if s.go_backwards else -1, 0)
+    if not s.return_sequences:
+        last = final[-len(s.cells[-1].state_names) :]
+        y = last[0] if mask is None else k.taken(y, 0 if s.go_backwards else -1, 0)
+    return k.floats(y) if k.context.version == 3 else y  # else a Bidirectional leaves the dtype as it is
 
 
 def _both(k: Layer, *, layer: Any, backward_layer: Any = None) -> list[Settings]:
@@ -203,7 +214,7 @@ def _both(k: Layer, *, layer: Any, backward_layer: Any = None) -> list[Settings]
         reverse = {"go_backwards": not config.get("go_backwards", False)}
         backward_layer = layer | {"config": config | reverse}
     forward, backward = k.part("forward_layer", layer), k.part("backward_layer", backward_layer)
-    if any(each.kind_name not in (*KINDS, "RNN") for each in (forward, backward)):
+    if any(each.kind_name not in KINDS for each in (forward, backward)):
         raise k.error("does not contain an RNN")
     sides = [forward.read(settings), backward.read(settings)]
     if _zeros_in_both(k, forward.config, sides[0].return_sequences):
@@ -232,8 +243,10 @@ def _pair(k: Layer, first: Settings, second: Settings) -> Cell | None:
     options = [replace(s, cells=(), go_backwards=False) for s in (first, second)]
     if options[0] != options[1] or first.go_backwards or not second.go_backwards or len(first.cells) > 1:
         return None
-    forward, backward = first.cells[0], second.cells[0]
-    if len(second.cells) > 1 or forward.description() != backward.description():
+    (forward, *_), (backward, *others) = first.cells, second.cells
+    if others or not (isinstance(forward, Cell) and isinstance(backward, Cell)):
+        return None
+    if forward.description() != backward.description():
         return None
     both = Cell(forward.kind, **forward.config() | {"bidirectional": True})
     reverse = {f"{name}_reverse": w for name, w in backward.weights.items()}
@@ -244,12 +257,13 @@ def _two_directions(
     k: Layer, pair: Cell, x: Value, mask: Value | None, states: Sequence[Value]
 ) -> list[tuple[Value, list[Value]]]:
     """Run one cell of two directions; return what `_in_time` returns for each of them."""
-    both = zip(states[: len(states) // 2], states[len(states) // 2 :], strict=True)
-    initial = [k.add("Concat", *(k.unsqueezed(each, 0) for each in sides), axis=0) for sides in both]
-    y, *final = _run(k, pair, x, mask, initial)
+    given = [k.unsqueezed(k.cast(state, pair.dtype), 0) for state in states]
+    both = zip(given[: len(given) // 2], given[len(given) // 2 :], strict=True)
+    initial = [k.add("Concat", *sides, axis=0) for sides in both]
+    y, *final = _run(k, pair, k.cast(x, pair.dtype), mask, initial)
     k.memory["whole"] = y
     halves, parts = k.split(y, 2, 2), [k.split(state, 2, 0) for state in final]
-    return [(half, [part[side] for part in parts]) for side, half in enumerate(halves)]
+    return [(half, [k.squeezed(part[side], 0) for part in parts]) for side, half in enumerate(halves)]
 
 
 @layer("TimeDistributed", masks="own", arguments=("training", "mask"))
@@ -290,82 +304,3 @@ def _restored(k: Layer, y: Value, steps: Value) -> Value:
     """Return y (B * T, ...) as (B, T, ...)."""
     rest = k.sliced(k.shape_of(y), 0, 1)
     return k.reshaped(y, steps, rest, rank=None if y.rank is None else y.rank + 1)
-
-
-@layer("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", masks="own", arguments=("initial_state", "mask"))
-def conv_lstm(
-    k: Layer, x: Value, *more: Value, initial_state: Sequence[Value] = (), use_mask: bool = True
-) -> list[Value]:
-    """x (B, T, *sizes, C) to y (B, T, *sizes, F), or the last step without return_sequences.
-
-    Gates i, f, g, o = x W + h R + b with convolutions; c = f c + i g; h = o activation(c). Shi et al. 2015.
-    """
-    n, filters = int(k.kind_name[-2]), k.option("filters")
-    k.rank(x, n + 3)
-    flags = "go_backwards", "zero_output_for_mask", "return_sequences", "return_state"
-    go_backwards, zeros, return_sequences, return_state = (k.option(key, False) for key in flags)
-    size = numbers(k.option("kernel_size"), n)
-    kernel, recurrent, bias = k.arrays(True, True, k.option("use_bias", True), part="cell")
-    weights = k.weight("kernel", conv_weight(kernel, k.context.theano)), k.weight("bias", bias)
-    recurrent = np.asarray(conv_weight(recurrent, k.context.theano), k.dtype())
-    defaults = {"activation": "tanh", "recurrent_activation": k.context.recurrent_activation}
-    names = [activation_name(k, k.option(key, default), key) for key, default in defaults.items()]
-    first = k.option("data_format", None) == "channels_first"
-    over = {"axis": -1 if first else 1}  # the last axis in Keras; the steps here have their channels first
-    functions = [partial(ACTIVATIONS[name], **over if name in OVER_LAST else {}) for name in names]
-
-    mask, x = x.mask if use_mask else None, k.floats(x)
-    steps = k.transposed(x, 1, 0, *((2, *range(3, 3 + n)) if first else (2 + n, *range(2, 2 + n))))
-    counts = mask and k.transposed(mask, 1, 0)
-    if go_backwards:
-        steps, counts = k.reversed(steps, 0), counts and k.reversed(counts, 0)
-    rows = k.reshaped(steps, -1, k.sliced(k.shape_of(steps), 0, 2), rank=2 + n)
-    y = k.add("Conv", rows, *weights, **window_options(k, size))
-    gates = k.reshaped(y, k.shape_of(steps, 0), -1, k.sliced(k.shape_of(y), 0, 1), rank=3 + n)
-
-    shape = k.shape_of(gates)
-    parts = [k.sliced(shape, 0, 1, 2), np.array([filters]), k.sliced(shape, 0, 3)]
-    nothing = k.filled(0, gates, k.add("Concat", *parts, axis=0), rank=2 + n)
-    to_first, to_last = (0, 1 + n, *range(1, 1 + n)), (0, *range(2, 2 + n), 1)
-    states = [state if first else k.transposed(state, *to_first) for state in (*more, *initial_state)]
-    masked = [] if counts is None else [counts]
-    initial = [*(states or [nothing] * 2), *([nothing] if masked else [])]
-    body = _body(k, n, recurrent, functions, bool(masked), zeros)
-    ranks = [2 + n] * len(initial) + [3 + n]
-    inputs = [*initial, gates, *masked]
-    outputs = k.add_all("Scan", inputs, ranks, body=body, num_scan_inputs=1 + len(masked), dtype=gates.dtype)
-    h, c, y = outputs[0], outputs[1], outputs[-1]
-    if return_sequences:
-        order = (1, 0, *range(2, 3 + n)) if first else (1, 0, *range(3, 3 + n), 2)
-        result = k.transposed(y, *order).with_mask(x.mask)
-    else:
-        final = k.taken(y, -1, 0) if masked else h
-        result = final if first else k.transposed(final, *to_last)
-    found = (h, c) if return_state else ()
-    return [result, *(state if first else k.transposed(state, *to_last) for state in found)]
-
-
-def _body(
-    k: Layer, n: int, kernel: Tensor, functions: Sequence[Function], masked: bool, zeros: bool
-) -> Graph:
-    """Return one step, from the states, the last output (if masked) and the gates to states and outputs."""
-    activation, gate = functions
-    sizes = list(kernel.shape[2:])
-    pads = [*((size - 1) // 2 for size in sizes), *(size // 2 for size in sizes)]
-    with k.body() as graph:
-        names = ["h", "c", *(["last"] if masked else []), "gates"]
-        h, c, *last, x = (Value(graph.add_input(name, kernel.dtype), 2 + n, kernel.dtype) for name in names)
-        product = k.add("Conv", h, k.constant(kernel, "recurrent_kernel"), kernel_shape=sizes, pads=pads)
-        i, f, g, o = k.split(k.add("Add", x, product), 4, 1)
-        kept = k.add("Mul", gate(k, f), c)
-        new_c = k.add("Add", kept, k.add("Mul", gate(k, i), activation(k, g)))
-        new_h = k.add("Mul", gate(k, o), activation(k, new_c))
-        outputs = [new_h, new_c, new_h]
-        if masked:
-            mask = k.unsqueezed(Value(graph.add_input("mask", bool), 1, BOOL), *range(1, 2 + n))
-            pairs = ((new_h, h), (new_c, c), (new_h, 0 if zeros else last[0]))
-            outputs = [k.add("Where", mask, new, old) for new, old in pairs]
-            outputs.append(outputs[-1])
-        graph.outputs = tuple(k.add("Identity", y).name for y in outputs)
-        graph.declared_outputs = tuple(Input(name, kernel.dtype) for name in graph.outputs)
-    return graph

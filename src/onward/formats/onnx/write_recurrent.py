@@ -71,6 +71,8 @@ def write_masked(writer: Writer, cell: Cell, inputs: Sequence[str], outputs: Seq
     lengths = writer.node("Cast", [total], to=int(messages.DataType.INT32))
     y = writer.new_name("packed")
     write(writer, cell, False, [packed, lengths, *initial], [y, *outputs[1:]])
+    if not outputs[0]:
+        return
     before = writer.node("Sub", [position, one])
     zero = writer.constant(np.array(0, cell.dtype))
     if not cell.bidirectional:
