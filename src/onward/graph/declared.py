@@ -144,7 +144,7 @@ def check_call(
 
 
 MAX_EXPRESSION = 2000  # characters
-FUNCTIONS: dict[str, Callable[..., Any]] = {  # of sympy, and Python's operators
+FUNCTIONS: dict[str, Callable[..., Any]] = {  # of sympy and torch, and Python's operators
     "Integer": lambda n: n,
     "Add": lambda *terms: sum(terms),
     "Sub": operator.sub,
@@ -156,15 +156,34 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {  # of sympy, and Python's operators
     "PythonMod": operator.mod,
     "Max": max,
     "Min": min,
+    "max": max,
+    "min": min,
+    "Div": operator.truediv,
+    "USub": operator.neg,
+    "Not": operator.not_,
+    "And": lambda *conditions: all(conditions),
+    "Or": lambda *conditions: any(conditions),
+    "Eq": operator.eq,
+    "NotEq": operator.ne,
+    "Lt": operator.lt,
+    "LtE": operator.le,
+    "Gt": operator.gt,
+    "GtE": operator.ge,
+    "torch.sym_float": lambda n: float(operator.index(n)),
+    **{f"math.{name}": getattr(math, name) for name in ("trunc", "floor", "ceil", "sqrt")},
 }
 SYMBOL = re.compile(r"Symbol\('(\w+)'[^()]*\)")
 
 
 class Sizes(NamedTuple):
-    """Ranges of symbols by name, and the sizes of inputs as numbers or expressions of symbols."""
+    """Ranges of symbols by name, the sizes of inputs as numbers or expressions of symbols, and guards.
+
+    A guard is a condition of symbols on which the program depends, such as "T // 3 == 1".
+    """
 
     ranges: Mapping[str, tuple[int | None, int | None]] = {}
     axes: Mapping[str, tuple[int | str, ...]] = {}
+    guards: tuple[str, ...] = ()
 
     def check(self, shapes: Mapping[str, Sequence[Any]]) -> None:
         """Check the shapes of inputs by name. Raises ShapeError, which names the axis and the constraint.
@@ -189,6 +208,11 @@ class Sizes(NamedTuple):
             expected = evaluate(declared, sizes) if isinstance(declared, str) else declared
             if expected is not None and size != expected:
                 raise ShapeError(f"{place} has size {size}, but must have {declared} = {expected}")
+        for guard in self.guards:
+            if evaluate(guard, sizes) is False:
+                symbols = re.findall(r"\w+", guard)
+                given = [f"{place} has size {symbol} = {size}" for place, size, symbol in places if symbol in symbols]
+                raise ShapeError(f"the model was exported for sizes with {guard}, but {', '.join(given)}")
 
 
 def readable(expression: str) -> str:
@@ -197,7 +221,7 @@ def readable(expression: str) -> str:
 
 
 def evaluate(expression: str, sizes: Mapping[str, Any]) -> Any:
-    """Evaluate an expression of symbols, or return None if one of them is unknown or it is not of sizes."""
+    """Evaluate an expression or condition of symbols, or return None if it contains anything unknown."""
     if len(expression) > MAX_EXPRESSION:
         return None
     try:
@@ -209,14 +233,18 @@ def evaluate(expression: str, sizes: Mapping[str, Any]) -> Any:
 
 def _evaluated(node: ast.AST, sizes: Mapping[str, Any]) -> Any:
     match node:
-        case ast.Constant(int() as number):
+        case ast.Constant(int() | float() as number):
             return number
         case ast.Name(name):
             return sizes[name]
-        case ast.BinOp(left, kind, right):
-            return FUNCTIONS[type(kind).__name__](_evaluated(left, sizes), _evaluated(right, sizes))
-        case ast.Call(ast.Name(name), arguments, []):
-            return FUNCTIONS[name](*(_evaluated(argument, sizes) for argument in arguments))
-        case ast.UnaryOp(ast.USub(), operand):
-            return -_evaluated(operand, sizes)
-    raise ValueError(f"{ast.dump(node)[:60]} is not an expression of sizes")
+        case ast.Call(ast.Name() | ast.Attribute() as function, operands, []):
+            kind = ast.unparse(function)
+        case ast.BinOp(left, operation, right) | ast.Compare(left, [operation], [right]):
+            kind, operands = type(operation).__name__, [left, right]
+        case ast.BoolOp(operation, operands):
+            kind = type(operation).__name__
+        case ast.UnaryOp(operation, operand):
+            kind, operands = type(operation).__name__, [operand]
+        case _:
+            raise ValueError(f"{ast.dump(node)[:60]} is not an expression of sizes")
+    return FUNCTIONS[kind](*(_evaluated(operand, sizes) for operand in operands))

@@ -101,6 +101,7 @@ class _Connector:
         whole.sizes = Sizes(
             first.sizes.ranges,
             {self.input_names[0, name]: axes for name, axes in first.sizes.axes.items()},
+            first.sizes.guards,
         )
         return whole.without_unused()
 

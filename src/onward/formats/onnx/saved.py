@@ -52,7 +52,11 @@ def describe(graph: Graph) -> tuple[dict[str, Any], Tensors]:
         "carries": graph.carries,
         "inputs": [[declared.axes, declared.converts] for declared in graph.inputs],
         "outputs": [[declared.axes, declared.name] for declared in graph.declared_outputs],
-        "sizes": {"ranges": dict(graph.sizes.ranges), "axes": dict(graph.sizes.axes)},
+        "sizes": {
+            "ranges": dict(graph.sizes.ranges),
+            "axes": dict(graph.sizes.axes),
+            "guards": list(graph.sizes.guards),
+        },
     }
     if graph.structure is not None:
         about["structure"] = {
@@ -271,13 +275,13 @@ def _restored(described: Any, depth: int) -> Any:
 
 
 def _sizes(described: dict[str, Any]) -> Sizes:
-    ranges, axes = _entries(described, ranges=dict, axes=dict)
+    ranges, axes, guards = _entries(described, ranges=dict, axes=dict, guards=([str], []))
     for bounds in ranges.values():
         _expect(_is_list(bounds, [int, type(None)]) and len(bounds) == 2, f"a range is {bounds}")
     for sizes in axes.values():
         _expect(_is_list(sizes, [int, str]), f"the sizes of an input are {sizes}")
     pairs = {name: (bounds[0], bounds[1]) for name, bounds in ranges.items()}
-    return Sizes(pairs, {name: tuple(sizes) for name, sizes in axes.items()})
+    return Sizes(pairs, {name: tuple(sizes) for name, sizes in axes.items()}, tuple(guards))
 
 
 class _Reader:

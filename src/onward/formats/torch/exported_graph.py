@@ -4,6 +4,7 @@ Buffers that forward() changes become carries: inputs that start from the values
 passes others, and outputs with the new values. A call never changes the file's values.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +29,7 @@ TUPLES = ("builtins.tuple", "torch.Size", "torch.return_types")
 DICTS = ("builtins.dict", "collections.OrderedDict", "collections.defaultdict")
 FIXED = ("as_none", "as_int", "as_float", "as_bool", "as_string")
 SYMBOLS: dict[str, np.dtype[Any]] = {"as_sym_int": INT64, "as_sym_float": FLOAT32, "as_sym_bool": BOOL}
+SIZE = re.compile(r"L(\[[^]]*\])+\.size\(\)\[\d+\]")
 WRITES = ("buffer_mutation", "parameter_mutation")
 
 
@@ -62,8 +64,22 @@ class _Program:
     def translate(self, written: set[str]) -> Graph:
         """Return the graph, with the named buffers as inputs."""
         self._finish(self.translator.run(self.program.graph, self.inputs(written)))
-        self.graph.sizes = Sizes(self.program.ranges, self.axes)
+        self.graph.sizes = Sizes(self.program.ranges, self.axes, tuple(self._guards()))
         return self.graph
+
+    def _guards(self) -> Iterator[str]:
+        """Yield the guards as conditions of symbols.
+
+        torch.export assumes that no size is 0 or 1, also of values inside the program: as for the ranges of
+        symbols, such guards are none.
+        """
+        axes = {}
+        for path, name in _paths(self._parameters()):
+            sizes = [size if str(size).isalnum() else f"({size})" for size in self.axes.get(name, ())]
+            axes |= {f"L{path}.size()[{i}]": str(size) for i, size in enumerate(sizes)}
+        for guard in self.program.guards:
+            if not guard.endswith("!= 1"):
+                yield SIZE.sub(lambda found: axes.get(found[0], found[0]), guard)
 
     @property
     def written(self) -> set[str]:
@@ -186,6 +202,19 @@ class _Program:
         known: Iterator[str] = iter(self.program.parameters)
         parameters = {next(known, f"args_{i}"): child for i, child in enumerate(args)}
         return {**parameters, **named}
+
+
+def _paths(template: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the path to each input in nested values, as guards write it, and its name."""
+    if isinstance(template, str):
+        yield path, template
+    elif isinstance(template, dict | list | tuple):
+        pairs = template.items() if isinstance(template, dict) else enumerate(template)
+        for key, value in pairs:
+            yield from _paths(value, f"{path}[{key!r}]")
+            name, _, place = str(key).rpartition("_")
+            if not path and place.isdecimal():  # one of *name
+                yield from _paths(value, f"[{name!r}][{place}]")
 
 
 def _template(text: str, leaves: Iterator[Any]) -> Any:

@@ -4,6 +4,7 @@ Nothing in an archive is executed. The size of a tensor is checked before it is 
 """
 
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from ...core import budget
 from ...core.arrays import contiguous
 from ...core.files import parse_json
 from ...errors import FileError
+from ...graph.declared import evaluate, readable
 from ..zip import MAX_AXES, Data, ZipMembers
 from . import archive
 
@@ -51,10 +53,10 @@ class TensorMeta:
 
     @property
     def is_contiguous(self) -> bool:
-        """Whether the elements are in C order; symbolic strides count as if they were."""
+        """Whether the elements are in C order for most sizes; unknown strides count as if they were."""
         expected = 1
-        for size, stride in zip(self.sizes[::-1], self.strides[::-1], strict=True):
-            if not isinstance(size, int) or not isinstance(stride, int):
+        for size, stride in zip(map(_example, self.sizes[::-1]), map(_example, self.strides[::-1]), strict=True):
+            if size is None or stride is None:
                 return True
             if size != 1 and stride != expected:
                 return False
@@ -96,6 +98,7 @@ class Program:
     in_spec: str | None
     out_spec: str | None
     parameters: list[str]
+    guards: list[str] = field(default_factory=list)  # conditions on the sizes of the inputs
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
@@ -182,6 +185,9 @@ def _program(tree: Any) -> Program:
     in_spec, out_spec = (text if isinstance(text, str) else None for text in specs)
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise FileError("forward_arg_names is not a list of names")
+    guards = tree.get("guards_code") or []
+    if not (isinstance(guards, list) and all(isinstance(guard, str) for guard in guards)):
+        raise FileError("guards_code is not a list of conditions")
     graph = _Graphs().read(module["graph"])
     inputs, outputs = (
         _ends(module["signature"][f"{what}_specs"], arguments, what)
@@ -193,7 +199,7 @@ def _program(tree: Any) -> Program:
         [node for node in graph.nodes if not node.target.endswith(".with_effects")],
         graph.tensors,
     )
-    return Program(graph, inputs, outputs, ranges, in_spec, out_spec, names)
+    return Program(graph, inputs, outputs, ranges, in_spec, out_spec, names, guards)
 
 
 def _ends(specs: list[Any], arguments: list[Argument], what: str) -> list[End]:
@@ -234,6 +240,16 @@ class _Graphs:
             if not isinstance(value, int | float):
                 raise FileError(f"an argument is {str(value)[:60]!r}; expected a number")
         return Argument(kind, value)
+
+
+def _example(size: Size) -> int | None:
+    """Return a size for symbols with unlike values, or None if it is unknown."""
+    if isinstance(size, int):
+        return size
+    text = readable(size)
+    symbols = sorted(set(re.findall(r"\b[a-z]\w*\b", text)))
+    found = evaluate(text, {name: 1009 + 3 * zlib.crc32(name.encode()) % 9973 for name in symbols})
+    return found if isinstance(found, int) else None
 
 
 def _union(tree: Any, where: str) -> tuple[str, Any]:

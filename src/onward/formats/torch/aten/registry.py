@@ -30,6 +30,8 @@ class Tensor:
 
     `replay` computes it from another value of its base; `version` counts the writes that the value contains.
     `parts` are the disjoint views of the base among which it is, if an operator returned several.
+    `is_copy` tells whether it does not share the memory of its base, which only matters if one of them is written.
+    `layout` tells how the elements lie in memory if that is not in C order; a program declares it instead.
     A complex tensor has an additional last axis of its real and imaginary parts. A number in a tensor counts
     as a number when dtypes are promoted. A tensor whose memory is ambiguous, because it differs between
     branches or rounds of a loop, cannot be written.
@@ -45,6 +47,8 @@ class Tensor:
     is_contiguous: bool = True
     is_number: bool = False
     is_ambiguous: bool = False
+    is_copy: Callable[[], bool | None] | None = None
+    layout: Callable[[], Any] | None = None
     parts: list[Tensor] = field(default_factory=list)
 
     @property
@@ -84,6 +88,8 @@ Operand = Tensor | Symbol | Number
 
 OPERATORS: dict[str, Function] = {}
 VIEWS: set[str] = set()  # operators whose outputs share the memory of their first argument
+# those of them that copy all elements that are not in C order, or only those that no strides describe
+COPIES: dict[str, bool] = {}
 PUTS: dict[str, Function] = {}  # how to write into such an output, where there is a simple way
 COMPLEX: set[str] = set()  # operators that take complex tensors
 RESULTS: dict[str, str] = {}  # what tells, instead of the inputs, whether the results are complex
@@ -93,6 +99,7 @@ def aten(
     *names: str,
     view: bool = False,
     put: Function | None = None,
+    copies: bool | None = None,
     takes_complex: bool = False,
     result: str = "",
 ) -> Callable[[Operator], Operator]:
@@ -100,7 +107,8 @@ def aten(
 
     A string may contain several names, separated by spaces. The outputs of a view share the memory of its
     first argument; `put` returns that argument with a value written into such an output, or from the values
-    of all outputs if they are its parts. An operator refuses complex tensors, which have one axis more than
+    of all outputs if they are its parts. An operator that copies returns a view only of elements in C order, or
+    of those that strides describe in the new shape. An operator refuses complex tensors, which have one axis more than
     the program knows, unless it takes them. The results are complex if a tensor among the arguments is,
     unless `result` tells that they are, "c", or not, "f", or names the argument that tells it.
     """
@@ -113,6 +121,8 @@ def aten(
                 VIEWS.add(full)
             if put is not None:
                 PUTS[full] = put
+            if copies is not None:
+                COPIES[full] = copies
             if takes_complex:
                 COMPLEX.add(full)
             if result:

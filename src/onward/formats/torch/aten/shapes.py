@@ -61,7 +61,7 @@ def view(t: Translator, self: Tensor, size: Sizes, stride: Any = None) -> str:
     return _reshaped(t, self, size)
 
 
-@aten("flatten.using_ints", put=_inverse_reshape, takes_complex=True)
+@aten("flatten.using_ints", put=_inverse_reshape, copies=False, takes_complex=True)
 def flatten(t: Translator, self: Tensor, start_dim: int = 0, end_dim: int = -1) -> str:
     return regrouped(t, self, self.axis(start_dim), self.axis(end_dim), [-1])
 
@@ -157,13 +157,20 @@ def expand(t: Translator, self: Tensor, size: Sizes, implicit: bool = False) -> 
 
 
 define({
-    "reshape ravel": lambda t, self, shape=(-1,): _reshaped(t, self, shape),
-    "view_as reshape_as": lambda t, self, other: _reshaped(t, self, t.sizes(other)),
+    "reshape": lambda t, self, shape: _reshaped(t, self, shape),
+    "reshape_as": lambda t, self, other: _reshaped(t, self, t.sizes(other)),
+}, put=_inverse_reshape, copies=False, takes_complex=True)  # fmt: skip
+define({
+    "view_as": lambda t, self, other: _reshaped(t, self, t.sizes(other)),
     "unsqueeze": lambda t, self, dim: t.add("Unsqueeze", self, [dim % (self.rank + 1)]),
 }, put=_inverse_reshape, takes_complex=True)  # fmt: skip
 define({
     "alias detach lift lift_fresh positive detach_": lambda t, self: t.add("Identity", self),
 }, put=lambda t, base, value: value, takes_complex=True)  # fmt: skip
+aten("ravel", put=_inverse_reshape, copies=True, takes_complex=True)(lambda t, self: _reshaped(t, self, [-1]))
+aten("contiguous", put=lambda t, base, value: value, copies=True, takes_complex=True)(
+    lambda t, self: t.add("Identity", self)
+)
 aten("view.dtype", view=True)(lambda t, self, dtype: t.add("BitCast", self, to=dtype))
 define({
     "permute": lambda t, self, dims: permuted(t, self, [self.axis(dim) for dim in dims]),
@@ -334,19 +341,18 @@ def unbind(t: Translator, self: Tensor, dim: int = 0) -> Any:
 
 
 @aten("as_strided")
-def as_strided(
-    t: Translator, self: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
-) -> str:
+def as_strided(t: Translator, self: Tensor, size: Sizes, stride: Sizes, storage_offset: Any = None) -> str:
     """The elements of a tensor in C order at computed places."""
-    is_whole = self.base is None and self.is_contiguous
-    if not is_whole or not all(isinstance(n, int) for n in (*size, *stride)):
-        what = "as_strided of unknown sizes, of a view, or of elements that are not in C order,"
-        raise ArgumentError(f"{what} is not supported")
-    bounded(math.prod(size))
-    places = np.full((), storage_offset or 0)
+    layout = None if self.layout is None else self.layout()
+    if self.base is not None or not self.is_contiguous or (self.layout and not (layout and layout.is_contiguous())):
+        raise ArgumentError("as_strided of a view, or of elements that are not in C order, is not supported")
+    bounded(math.prod(n for n in size if isinstance(n, int)))
+    places = t.cast(storage_offset or 0, INT64)
     for n, step in zip(size, stride, strict=True):
-        places = places[..., None] + np.arange(n) * step
-    return t.add("Gather", t.add("Reshape", self, [-1]), t.constant(places, np.int64))
+        t.require("LessOrEqual", 0, step, "as_strided takes no negative strides")
+        steps = t.add("Mul", t.add("Range", 0, t.cast(n, INT64), 1), t.cast(step, INT64))
+        places = t.add("Add", t.add("Unsqueeze", places, [-1]), steps)
+    return t.add("Gather", t.add("Reshape", self, [-1]), places)
 
 
 @aten("unfold", view=True)
@@ -364,12 +370,6 @@ def unfold(t: Translator, self: Tensor, dimension: int, size: int, step: int) ->
     windows = t.add("Gather", self, places, axis=axis)
     order = [*range(axis + 1), *range(axis + 2, self.rank + 1), axis + 1]
     return t.add("Transpose", windows, perm=order)
-
-
-@aten("contiguous", put=lambda t, base, value: value, takes_complex=True)
-def contiguous(t: Translator, self: Tensor) -> Any:
-    name = t.add("Identity", self)
-    return name if self.is_contiguous else dataclasses.replace(self, name=name, base=None, is_contiguous=True)
 
 
 def to(

@@ -21,7 +21,7 @@ from ....graph.writer import Writer
 from .. import exported_program as schema
 from . import registry, schemas
 from .refusals import reason
-from .registry import INT64, OPERATORS, PUTS, VIEWS, Operand, Symbol, Tensor, check_complex, ignore
+from .registry import COPIES, INT64, OPERATORS, PUTS, VIEWS, Operand, Symbol, Tensor, check_complex, ignore
 
 # What arguments of other kinds than those of an operator raise.
 DAMAGES = (*REFUSALS, AssertionError, StopIteration, RecursionError, MemoryError)
@@ -159,6 +159,8 @@ class Translator(Writer):
     def read(self, x: Tensor) -> Tensor:
         """Return the tensor with its current value."""
         if x.base is not None and x.version != x.root.version:
+            self._separate(x)
+        if x.base is not None and x.version != x.root.version:
             assert x.replay is not None
             x.name = x.replay(self.read(x.base))
             x.version = x.root.version
@@ -166,6 +168,7 @@ class Translator(Writer):
 
     def write(self, x: Tensor, value: str) -> None:
         """Give a tensor, and every other one that shares its memory, a new value."""
+        self._separate(x)
         if x.base is None:
             x.version += 1
         else:
@@ -181,6 +184,13 @@ class Translator(Writer):
             for part in (x, *others):
                 part.version = x.root.version
         x.name = value
+
+    def _separate(self, x: Tensor) -> None:
+        """Separate a tensor from its base if it is a copy."""
+        is_copy = x.is_copy() if x.is_copy is not None else False
+        if is_copy is None:
+            raise ArgumentError("the code writes into a tensor that is a view or a copy of another one")
+        x.is_copy, x.base = None, None if is_copy else x.base
 
     def _current_parts(self, x: Tensor) -> list[Tensor]:
         """Return the other parts of the base of a tensor, as far as they have their current values."""
@@ -301,6 +311,9 @@ class Translator(Writer):
                 return again if place is None else again[place]  # type: ignore[no-any-return]  # names
 
             found = tensor(value, place or 0)
+            found.layout = self.moved(first, value)
+            if key in COPIES:
+                found.is_copy = self.copies(first, found, COPIES[key])
             found.base, found.replay, found.put, found.version = first, replay, put, version
             return found
 
@@ -310,6 +323,13 @@ class Translator(Writer):
         for part in parts:
             part.parts = parts
         return parts
+
+    def moved(self, x: Tensor, value: str) -> Any:
+        """Return the layout of a value that moves elements of a tensor; the program declares it."""
+
+    def copies(self, x: Tensor, y: Tensor, all_out_of_order: bool) -> Callable[[], bool | None]:
+        """Return what tells whether a tensor is a copy of another one; None if it is not known."""
+        return lambda: not x.is_contiguous and y.is_contiguous
 
     def _like(self, x: Tensor, value: str, arguments: Mapping[str, Any]) -> str:
         """Return a value in the dtype of the tensor into which an operator writes it."""

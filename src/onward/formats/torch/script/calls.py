@@ -17,13 +17,14 @@ from ..aten.packed import PACKED, BatchSizes, Steps
 from ..aten.registry import INT64, Symbol, Tensor
 from ..aten.schemas import DTYPES
 from . import lists
-from .operators import CHANGES, CONTAINERS, PLAIN, SINGLE, as_key, charge_copies, checked, text
+from .operators import CHANGES, CONTAINERS, FLOATING, PLAIN, SINGLE, as_key, charge_copies, checked, text
 from .recorder import NUMBERS, Recorder
 from .values import DEVICE, Unknown
 
 # The operators on tensors that compute what operators on numbers compute.
 SYMBOLIC = {
-    "__not__": "logical_not", "floordiv": "floor_divide",
+    "__not__": "logical_not", "floordiv": "floor_divide", "prim.abs": "abs", "fabs": "abs",
+    "degrees": "rad2deg", "radians": "deg2rad",
     **dict.fromkeys(("max", "prim.max"), "maximum"), **dict.fromkeys(("min", "prim.min"), "minimum"),
 }  # fmt: skip
 OF_TWO = {"sum": "add", "any": "__or__", "all": "__and__"}  # what functions of a list do to two elements
@@ -96,7 +97,8 @@ class Calls(Recorder):
             result = self.call("floor", self.call("div", *operands))
         else:
             result = self.call(SYMBOLIC.get(name, name), *operands)
-        return self.number(result, lists.kind_of(result))
+        kind = int if name in ("floor", "ceil") else float if name in FLOATING else lists.kind_of(result)
+        return self.number(result, kind)
 
     def _operand(self, value: Any) -> Any:
         """Return a number as a tensor; TorchScript computes with floats of 64 bits."""
@@ -301,6 +303,7 @@ SPECIAL: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("is_autocast_enabled", "is_grad_enabled", "_is_tracing"), _always(False)),
     "is_scripting": _always(True), "get_autocast_dtype": _always(6),
     "prim.unchecked_unwrap_optional": _same, "prim.unchecked_cast": _same,
+    "divmod": lambda calls, a, b: (calls.operate("floordiv", a, b), calls.operate("remainder", a, b)),
     "__range_length": _range_length, "__derive_index": _derive_index,
     "__contains__": _contains, **dict.fromkeys(("prim.tolist", "list"), _to_list),
     **dict.fromkeys(("__getitem__", "prim.TupleIndex"), _element),
@@ -312,7 +315,7 @@ QUERIES: dict[str, Callable[..., Any]] = {
     "dim": lambda calls, x: 2 if isinstance(x, Steps) else len(x.shape), "numel": _count,
     "prim.dtype": lambda calls, x: NUMBERS[x.dtype.name],
     "is_floating_point": lambda calls, x: x.dtype.kind == "f",
-    "is_complex": lambda calls, x: x.dtype.kind == "c",
+    "is_complex": lambda calls, x: x.dtype.kind == "c", "prim.abs": lambda calls, x: calls.call("abs", x),
     "item": _item, "ScalarImplicit": _item, "to": _to,
     **dict.fromkeys(("prim.data", "data", "requires_grad_", "pin_memory", "cpu", "cuda"), _same),
     **dict.fromkeys((

@@ -66,9 +66,18 @@ def _numeric(function: Plain) -> Plain:
 
 
 def _of_all(function: Plain) -> Plain:
-    """Return a function of numbers, or of a list of them."""
-    numeric = _numeric(lambda *values: function(values))
+    """Return a function of numbers, or of a list of them. The result is a float if one of them is."""
+
+    def apply(*values: Any) -> Any:
+        result = function(values)
+        return float(result) if any(isinstance(value, float) for value in values) else result
+
+    numeric = _numeric(apply)
     return lambda *values: numeric(*(values if len(values) > 1 else values[0]))
+
+
+def _of_floats(function: Plain) -> Plain:
+    return lambda *values: float(function(*values))
 
 
 def _compare(function: Plain) -> Plain:
@@ -167,18 +176,25 @@ NUMERIC: dict[str, Plain] = {
     "__rshift__": lambda a, b: a >> min(max(b, 0), 64),
 }  # fmt: skip
 
+# Functions of floats: unlike Python, TorchScript also returns floats for integers.
+FLOATING: dict[str, Plain] = {
+    **{name: _of_floats(getattr(math, name)) for name in (
+        "sqrt", "log", "log2", "log10", "log1p", "exp", "expm1", "sin", "cos", "tan", "asin", "acos", "atan",
+        "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "gamma", "lgamma", "fmod",
+        "copysign", "fabs", "degrees", "radians",
+    )},
+    "mathremainder": _of_floats(math.remainder), "round": _of_floats(round),
+}  # fmt: skip
 # operators whose operands are numbers and strings, unless one of them is a tensor
 PLAIN: dict[str, Plain] = {
+    **FLOATING,
     **{name: _numeric(function) for name, function in NUMERIC.items()},
     "div": _divide, "eq": _equal, "ne": lambda a, b: not _equal(a, b),
     **{name: _compare(getattr(operator, name)) for name in ("lt", "le", "gt", "ge")},
-    **{name: getattr(math, name) for name in (
-        "floor", "ceil", "sqrt", "log", "log2", "log10", "exp", "sin", "cos", "tan", "tanh", "isnan", "isinf",
-        "gcd", "fmod",
-    )},
+    **{name: getattr(math, name) for name in ("floor", "ceil", "isnan", "isinf", "isfinite", "gcd")},
     **dict.fromkeys(("max", "prim.max"), _of_all(max)), **dict.fromkeys(("min", "prim.min"), _of_all(min)),
     "sum": _of_all(sum), "any": any, "all": all, "__not__": operator.not_,
-    "abs": abs, "prim.abs": abs, "round": round, "is_floating_point": lambda a: isinstance(a, float),
+    "abs": abs, "prim.abs": abs, "is_floating_point": lambda a: isinstance(a, float),
     "str": text, "ScalarImplicit": lambda a: a, "item": lambda a: a,
     "format": _format, "split": _split,
     **{name: getattr(str, name) for name in ("lower", "upper", "strip", "startswith", "endswith", "find")},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from ..aten.overloads import overload
 from ..aten.registry import OPERATORS, RESULTS, Symbol, Tensor, called
 from ..aten.schemas import DTYPES, in_place, outputs, taken
 from ..aten.translator import Translator
+from . import layouts
 from .recording import Recording
 from .values import MISSING, Object, Unknown, mapped
 
@@ -217,6 +218,12 @@ class Recorder(Translator):
                 return int(count)
         raise ArgumentError("the number of slices depends on the values of the inputs")
 
+    def moved(self, x: Tensor, value: str) -> Any:
+        return layouts.moved(self.graph, x, value)
+
+    def copies(self, x: Tensor, y: Tensor, all_out_of_order: bool) -> Callable[[], bool | None]:
+        return layouts.copies(self.graph, x, y.name, all_out_of_order)
+
     # calls
 
     def call(self, name: str, /, *arguments: Any, **keywords: Any) -> Any:
@@ -226,6 +233,7 @@ class Recorder(Translator):
         first = next(iter(bound.values()), None)
         bound = {n: self._readied(value) for n, value in taken(key, OPERATORS[key], bound).items()}
         values, result = [*leaves([*bound.values()])], RESULTS.get(key, "")
+        tensors = [x for x in values if isinstance(x, Tensor)]
         of_complex = any([isinstance(x, Tensor) and x.dtype.kind == "c" for x in values])
         is_complex = bool(bound.get(result, result == "c" if result else of_complex))
         for dtype in values:
@@ -235,6 +243,8 @@ class Recorder(Translator):
 
         def output(each: Any) -> Any:
             value = self.tensor(each, is_complex) if isinstance(each, str) else each
+            if isinstance(each, str) and any(x.layout for x in tensors):
+                value.layout = layouts.like(self.graph, tensors, each)
             return missing if value is None and outputs(key) > 1 else value
 
         return mapped(output, results)

@@ -85,6 +85,7 @@ class Recording(Graph):
         self.around, self.folded = around, folded or Folded()
         self.axes = Axes(is_general=True) if axes is None else axes
         self.captured: list[str] = []
+        self.makers: dict[str, Node] = {}  # the nodes by their outputs
         self.values: dict[str, Known | None] = {}  # None: the shape is unknown
         self.sizes_of: dict[tuple[str, int], str] = {}  # the sizes that are values
         # what the hints decide, which other sizes may decide otherwise, and the guards
@@ -124,6 +125,10 @@ class Recording(Graph):
         """Whether a value belongs to this recording or to one around it."""
         return name in self.values or (self.around is not None and self.around.has(name))
 
+    def maker(self, name: str) -> Node | None:
+        """Return the node that computes a value, also in a recording around this one."""
+        return self.makers.get(name) or (None if self.around is None else self.around.maker(name))
+
     def find(self, name: str) -> str:
         """Make a value of a recording around this one available, and return its name."""
         if not name or name in self.values:
@@ -159,6 +164,7 @@ class Recording(Graph):
         names = super().add_all(operation, inputs, outputs, name=name, source=source, **attributes)
         budget.spend(100 * budget.STEP)
         node = self.nodes[-1]
+        self.makers |= dict.fromkeys(names, node)
         self.axes.node = str(node)
         is_complete = all(not value or self.values[value] is not None for value in inputs)
         with Naming(node):

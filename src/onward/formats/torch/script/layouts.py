@@ -1,0 +1,125 @@
+"""How the elements of tensors lie in memory, which decides whether reshape returns a view or a copy.
+
+As in PyTorch, elementwise operators keep the order of the axes of their inputs. An axis whose size only a
+call knows counts as longer than 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from ....graph.node import REFUSALS, Node, Signature
+from ....graph.operations import OPERATIONS
+from ....graph.operations.registry import elementwise
+from ....graph.plan.strided import NotStridedError, Strided
+from ....graph.plan.view import View
+from ..aten.registry import Tensor
+from .recording import Recording
+
+Layout = Callable[[], View | None]  # None: it is not known
+
+
+def copies(graph: Recording, x: Tensor, value: str, all_out_of_order: bool) -> Callable[[], bool | None]:
+    """Return what tells whether a value of the elements of a tensor in C order is a copy."""
+    before = _now(graph, x)
+
+    def is_copy() -> bool | None:
+        view, known = before(), graph.known(value)
+        if view is None or known is None:
+            return None
+        if view.is_contiguous():
+            return False
+        with _deciding(graph):  # the strides of axes of size 1 do not matter
+            here, after = ([1 if n == 1 else n for n in x] for x in (view.shape, Signature.of(known).shape))
+            view = view.with_axes(here, view.strides)
+            return not view.is_contiguous() and (all_out_of_order or view.reshaped(*after) is None)
+
+    return is_copy
+
+
+def _now(graph: Recording, x: Tensor) -> Layout:
+    """Return the layout of the present value of a tensor, which may get others."""
+    name, layout = x.name, x.layout
+    if layout is not None:
+        return layout
+
+    def in_order() -> View | None:
+        known = graph.known(name)
+        return None if known is None else View.contiguous(0, 0, Signature.of(known).shape)
+
+    return in_order
+
+
+def moved(graph: Recording, x: Tensor, value: str) -> Layout:
+    """Return the layout of a value that nodes moved out of a tensor."""
+    start, before = x.name, _now(graph, x)
+
+    def layout() -> View | None:
+        view = before()
+        nodes: list[tuple[Node, int]] = []
+        name = value
+        while name != start:
+            if (node := graph.maker(name)) is None or not OPERATIONS[node.operation].moves:
+                return None
+            nodes.append((node, node.outputs.index(name)))
+            name = node.inputs[0]
+        for node, place in reversed(nodes):
+            view = view and _after(graph, node, place, view)
+        return view
+
+    return layout
+
+
+def _after(graph: Recording, node: Node, place: int, view: View) -> View | None:
+    """Return what a node makes of a layout."""
+    others = [graph.known(name) if name else None for name in node.inputs[1:]]
+    if any(isinstance(other, Signature) for other in others):
+        return None
+    try:
+        with _deciding(graph):
+            found = OPERATIONS[node.operation].function(Strided(view, np.int64), *others, **node.attributes)
+    except (NotStridedError, *REFUSALS):
+        return None
+    found = found[place] if isinstance(found, tuple | list) else found
+    return found.view if isinstance(found, Strided) else None
+
+
+def like(graph: Recording, tensors: Sequence[Tensor], value: str) -> Layout | None:
+    """Return the layout of a new value computed from tensors, or None if it is in C order."""
+    maker, known = graph.maker(value), graph.known(value)
+    is_same = any(value == x.name for x in tensors)
+    if not is_same and (maker is None or OPERATIONS[maker.operation].combines is not elementwise):
+        return None
+    if known is None or all(x.layout is None for x in tensors):
+        return None
+    shape = Signature.of(known).shape
+    givers = [_now(graph, x) for x in tensors if x.rank == len(shape)]
+
+    def layout() -> View | None:
+        orders = {None if (view := giver()) is None else _order(graph, view) for giver in givers}
+        order = orders.pop() if len(orders) == 1 else None
+        if order is None:
+            return None
+        dense = View.contiguous(0, 0, tuple(shape[axis] for axis in order))
+        return dense.permuted(*map(order.index, range(len(order))))
+
+    return layout
+
+
+def _order(graph: Recording, view: View) -> tuple[int, ...]:
+    """Return the order of the axes in memory."""
+    order: list[int] = []
+    with _deciding(graph):
+        for axis, stride in enumerate(view.strides):
+            place = next((i for i, other in enumerate(order) if view.strides[other] < stride), len(order))
+            order.insert(place, axis)
+    return tuple(order)
+
+
+def _deciding(graph: Recording) -> AbstractContextManager[Any]:
+    """Let the sizes decide: by guards, or as they do for most sizes if the graph holds for all."""
+    return graph.axes.separate() if graph.axes.is_general else nullcontext()
