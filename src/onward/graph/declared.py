@@ -210,8 +210,8 @@ class Sizes(NamedTuple):
                 raise ShapeError(f"{place} has size {size}, but must have {declared} = {expected}")
         for guard in self.guards:
             if evaluate(guard, sizes) is False:
-                symbols = re.findall(r"\w+", guard)
-                given = [f"{place} has size {symbol} = {size}" for place, size, symbol in places if symbol in symbols]
+                names = re.findall(r"\w+", guard)
+                given = (f"{place} has size {name} = {size}" for place, size, name in places if name in names)
                 raise ShapeError(f"the model was exported for sizes with {guard}, but {', '.join(given)}")
 
 

@@ -61,7 +61,7 @@ def test_the_signature_of_a_function_its_states_and_its_sizes_are_restored(tmp_p
     graph.carries = {"state": "after"}
     results = ({"y": "y", 3: ["after", (Fixed(None), "y")]},)
     graph.structure = Structure({"pair": ("x", Fixed(2.5))}, results)
-    graph.sizes = Sizes({"T": (3, None)}, {"x": ("T",)})
+    graph.sizes = Sizes({"T": (3, None)}, {"x": ("T",)}, ("T % 2 == 0",))
     model = Model(graph)
     model.save(tmp_path / "m")
     again: Any = onward.load(tmp_path / "m")

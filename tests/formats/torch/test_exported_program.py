@@ -87,6 +87,37 @@ def test_sizes_outside_their_range_are_refused(expected: dict[str, Any]) -> None
     np.testing.assert_allclose(rows[::2], expected["scores"], atol=1e-5)
 
 
+def guarded(guards: Any) -> bytes:
+    """Return the archive with other guards."""
+    contents = members()
+    tree = json.loads(contents[MODEL]) | {"guards_code": guards}
+    return zipped(contents | {MODEL: json.dumps(tree).encode()})
+
+
+def test_sizes_for_which_the_program_would_branch_otherwise_are_refused(
+    path: Path, expected: dict[str, Any]
+) -> None:
+    rows = "L['tokens'].size()[0]"
+    path.write_bytes(guarded([f"{rows} % 4 == 0 and not {rows} < 0", f"{rows} - 7 != 1", "L['other'] == 3"]))
+    net = onward.load(path)
+    net.save(path.with_suffix(".safetensors"))
+    tokens, h = expected["tokens"], expected["h"]
+    for opened in (net, onward.load(path.with_suffix(".safetensors"))):
+        for _ in range(2):
+            opened(tokens, h)
+            opened(np.repeat(tokens, 2, 0), np.repeat(h, 2, 1))
+            with pytest.raises(
+                ShapeError, match=r"sizes with \w+ % 4 == 0 .* axis 0 of tokens has size \w+ = 3"
+            ):
+                opened(tokens[:3], h[:, :3])
+
+
+def test_guards_must_be_conditions(path: Path) -> None:
+    for guards in ("L", [3], {"a": 1}):
+        path.write_bytes(guarded(guards))
+        assert "guards_code" in hostile.refused(path)
+
+
 def test_missing_and_unknown_arguments_are_named(expected: dict[str, Any]) -> None:
     net = onward.load(DATA / "torch_2.13.pt2")
     with pytest.raises(SignatureError, match="missing inputs: h"):
@@ -117,6 +148,9 @@ def test_expressions_of_sizes() -> None:
         "FloorDiv(s0, Integer(4))": 1,
         "(s0 - s1)//2": 1,
         "Max(s0, s1) % 5": 1,
+        "s0 // 4 == 1 and s1 != 0": True,
+        "max(s0, 7) < 7 or not s0 > s1": False,
+        "math.trunc(0.7*torch.sym_float(s0)) <= 4": True,
     }.items():
         assert evaluate(text, sizes) == value
     for text in (
@@ -128,6 +162,9 @@ def test_expressions_of_sizes() -> None:
         "[s0 for s0 in s1]",
         "1/0",
         "s0/2",
+        "math.pi < 4",
+        "s0 == s2",
+        "1 < s0 < 2",
     ):
         assert evaluate(text, sizes) is None
 

@@ -55,7 +55,8 @@ class TensorMeta:
     def is_contiguous(self) -> bool:
         """Whether the elements are in C order for most sizes; unknown strides count as if they were."""
         expected = 1
-        for size, stride in zip(map(_example, self.sizes[::-1]), map(_example, self.strides[::-1]), strict=True):
+        sizes, strides = map(_example, self.sizes[::-1]), map(_example, self.strides[::-1])
+        for size, stride in zip(sizes, strides, strict=True):
             if size is None or stride is None:
                 return True
             if size != 1 and stride != expected:

@@ -108,7 +108,7 @@ def div_mode(t: Translator, self: Operand, other: Operand, rounding_mode: str | 
     return quotient if dtype.kind in "iu" else _truncate(t, quotient, dtype)
 
 
-@aten("floor_divide floor_divide.Scalar")
+@aten("floor_divide floor_divide.Tensor floor_divide.Scalar")
 def floor_divide(t: Translator, self: Operand, other: Operand) -> str:
     dtype = promoted(self, other)
     if dtype.kind == "f":
@@ -166,8 +166,8 @@ define({
     "remainder.Tensor remainder.Scalar remainder.Scalar_Tensor": _pair("Mod"),
     "fmod.Tensor fmod.Scalar": _pair("Mod", fmod=1),
     "square": lambda t, self: power(t, self, 2),
-    "pow.Tensor_Tensor pow.Tensor_Scalar pow.Scalar": power,
-    "float_power.Tensor_Scalar float_power.Tensor_Tensor float_power.Scalar": (
+    "pow.Tensor_Tensor pow.Tensor pow.Tensor_Scalar pow.Scalar": power,
+    "float_power.Tensor_Scalar float_power.Tensor_Tensor float_power.Tensor float_power.Scalar": (
         lambda t, self, exponent: binary(t, "Pow", self, exponent, np.float64)),
     "maximum max.other": _pair("Max"),
     "minimum min.other": _pair("Min"),
@@ -356,7 +356,7 @@ define_formulas({
     "isneginf": _is_infinity("detect_positive"),
     "atan2": lambda self, other: _quotient_angle(self, other),
     "hypot": _hypotenuse,
-    "ldexp.Tensor": lambda self, other: self * exp(other * math.log(2)),
+    "ldexp.Tensor ldexp": lambda self, other: self * exp(other * math.log(2)),
     "logaddexp": lambda self, other: log_of_sum(self, other),
     "logaddexp2": lambda self, other: log_of_sum(self, other, 2),
     **{f"{name}.{kind}": lambda self, other: _x_times(self, log, other) for name, kind in (

@@ -162,6 +162,7 @@ def variance(
 
 def _define_variance(name: str, is_deviation: bool, with_mean: bool) -> None:
     @aten(name, f"{name}.dim", f"{name}.correction")
+    @lifts_scalars
     def function(
         t: Translator, self: Tensor, dim: Dims = None, unbiased: bool = True, keepdim: bool = False,
         correction: Any = None,

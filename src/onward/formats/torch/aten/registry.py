@@ -30,8 +30,8 @@ class Tensor:
 
     `replay` computes it from another value of its base; `version` counts the writes that the value contains.
     `parts` are the disjoint views of the base among which it is, if an operator returned several.
-    `is_copy` tells whether it does not share the memory of its base, which only matters if one of them is written.
-    `layout` tells how the elements lie in memory if that is not in C order; a program declares it instead.
+    `is_copy` tells whether it does not share the memory of its base, which matters once one of them is written.
+    `layout` tells how the elements lie in memory if that may not be C order; exported programs declare it.
     A complex tensor has an additional last axis of its real and imaginary parts. A number in a tensor counts
     as a number when dtypes are promoted. A tensor whose memory is ambiguous, because it differs between
     branches or rounds of a loop, cannot be written.
@@ -54,6 +54,13 @@ class Tensor:
     @property
     def rank(self) -> int:
         return len(self.shape)
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether the elements are known to lie in C order in memory of their own."""
+        layout = self.layout and self.layout()
+        in_order = self.is_contiguous if self.layout is None else bool(layout and layout.is_contiguous())
+        return self.base is None and in_order
 
     @property
     def root(self) -> Tensor:
@@ -107,10 +114,11 @@ def aten(
 
     A string may contain several names, separated by spaces. The outputs of a view share the memory of its
     first argument; `put` returns that argument with a value written into such an output, or from the values
-    of all outputs if they are its parts. An operator that copies returns a view only of elements in C order, or
-    of those that strides describe in the new shape. An operator refuses complex tensors, which have one axis more than
-    the program knows, unless it takes them. The results are complex if a tensor among the arguments is,
-    unless `result` tells that they are, "c", or not, "f", or names the argument that tells it.
+    of all outputs if they are its parts. If it `copies`, the outputs share the memory only of elements in C
+    order, or else only of those that strides describe in the new shape. An operator refuses complex tensors,
+    which have one axis more than the program knows, unless it takes them. The results are complex if a tensor
+    among the arguments is, unless `result` tells that they are, "c", or not, "f", or names the argument that
+    tells it.
     """
 
     def register(function: Operator) -> Operator:

@@ -180,7 +180,7 @@ define({
 }, view=True, takes_complex=True)  # fmt: skip
 aten("clone resolve_conj resolve_neg", takes_complex=True)(lambda t, self: t.add("Identity", self))
 define({
-    "copy": lambda t, self, src: _copied(t, self, src),
+    "copy copy.Tensor": lambda t, self, src: _copied(t, self, src),
     "copy.int copy.float": lambda t, self, other: t.add("Expand", t.cast(other, self.dtype), t.shape(self)),
     "fill.Scalar fill.Tensor": lambda t, self, value: (
         t.add("Expand", t.cast(value, self.dtype), t.shape(self))),
@@ -343,8 +343,7 @@ def unbind(t: Translator, self: Tensor, dim: int = 0) -> Any:
 @aten("as_strided")
 def as_strided(t: Translator, self: Tensor, size: Sizes, stride: Sizes, storage_offset: Any = None) -> str:
     """The elements of a tensor in C order at computed places."""
-    layout = None if self.layout is None else self.layout()
-    if self.base is not None or not self.is_contiguous or (self.layout and not (layout and layout.is_contiguous())):
+    if not self.is_in_order:
         raise ArgumentError("as_strided of a view, or of elements that are not in C order, is not supported")
     bounded(math.prod(n for n in size if isinstance(n, int)))
     places = t.cast(storage_offset or 0, INT64)
