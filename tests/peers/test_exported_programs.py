@@ -115,11 +115,43 @@ def test_dynamic_program_takes_other_sizes(case: Case, tmp_path: Path) -> None:
     first = inputs[0]
     open_axes = [axis for axis, size in enumerate(net.graph.inputs[0].axes) if isinstance(size, str) and size]
     for axis in open_axes:
-        longer = torch.cat([first, first.narrow(axis, 0, 1).repeat_interleave(2, axis)], axis)
-        check(net, module, (longer, *inputs[1:]))
+        longer = torch.cat([first, first.narrow(axis, 0, 1).repeat_interleave(2, axis)], axis), *inputs[1:]
+        if accepts(program, longer):
+            check(net, module, longer)
+        else:
+            with pytest.raises(ShapeError, match="exported for sizes with"):
+                net(*arrays(longer))
         empty = first.narrow(axis, 0, 0), *inputs[1:]
         if accepts(program, empty):
             check(net, module, empty)
+
+
+BRANCHES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "a branch": lambda x: x[:, : x.size(1) // 3] if x.size(1) // 3 > 1 else x,
+    "a table": lambda x: x * (2.0, 3.0, 4.0)[x.size(1) % 3],
+    "rounds": lambda x: sum((x + i for i in range(x.size(0) + x.size(1) // 2)), x),
+    "a square root": lambda x: x + int(x.size(1) ** 0.5),
+    "a ratio": lambda x: x * int(x.size(1) * 0.7),
+    "windows": lambda x: x.view(x.size(0), -1, 4).sum(1) if x.size(1) % 4 == 0 else x,
+    "two sizes": lambda x: x if x.size(0) < x.size(1) and max(x.size(0), 4) == 4 else -x,
+}
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_sizes_for_which_the_module_would_branch_otherwise_are_errors(name: str, tmp_path: Path) -> None:
+    module, axes = Function(BRANCHES[name]), {0: Dim.AUTO, 1: Dim.AUTO}
+    program = program_of(module, (torch.randn(3, 8),), ((axes,),))
+    net, refused = load(program, tmp_path), 0
+    for rows, steps in ((3, 8), (3, 9), (2, 8), (4, 12), (5, 4), (7, 20), (2, 64)):
+        inputs = (torch.randn(rows, steps),)
+        if accepts(program, inputs):
+            check(net, module, inputs)
+        else:
+            try:  # as if no size were 1
+                check(net, module, inputs)
+            except ShapeError:
+                refused += 1
+    assert refused
 
 
 @pytest.mark.parametrize("decomposed", [False, True], ids=["exported", "decomposed"])

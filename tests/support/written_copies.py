@@ -1,6 +1,9 @@
 """Functions that write into what reshape and its kind return: a view of the memory of a tensor, or a copy."""
 
-from torch import Tensor, nn
+from typing import Any
+
+import torch
+from torch import nn
 
 VIEWS = """
 w
@@ -16,6 +19,9 @@ w.unsqueeze(1)
 w.transpose(0, 1) * 1
 w.transpose(0, 1).clone()
 w[:, 1:] * 1
+w.transpose(0, 1) + w[0, 0]
+w.transpose(1, 2) * torch.ones(1, 4, 1)
+(w.transpose(1, 2) > 0).to(torch.float32)
 """.strip().splitlines()
 COPIES = """
 u.contiguous()
@@ -41,6 +47,6 @@ def code(view: str) -> str:
 
 def module(view: str) -> nn.Module:
     """Return a module with that method."""
-    names: dict[str, type[Tensor]] = {}
+    names: dict[str, Any] = {"torch": torch}
     exec(code(view), names)
     return type("Copies", (nn.Module,), {"forward": names["forward"]})()  # type: ignore[no-any-return]

@@ -159,6 +159,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {  # of sympy and torch, and Python's
     "max": max,
     "min": min,
     "Div": operator.truediv,
+    "Pow": lambda n, m: math.prod([n] * m) if type(m) is int and m < 9 else float(n) ** m,
     "USub": operator.neg,
     "Not": operator.not_,
     "And": lambda *conditions: all(conditions),
@@ -169,7 +170,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {  # of sympy and torch, and Python's
     "LtE": operator.le,
     "Gt": operator.gt,
     "GtE": operator.ge,
-    "torch.sym_float": lambda n: float(operator.index(n)),
+    "torch.sym_float": float,
     **{f"math.{name}": getattr(math, name) for name in ("trunc", "floor", "ceil", "sqrt")},
 }
 SYMBOL = re.compile(r"Symbol\('(\w+)'[^()]*\)")

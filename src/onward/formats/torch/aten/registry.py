@@ -30,7 +30,7 @@ class Tensor:
 
     `replay` computes it from another value of its base; `version` counts the writes that the value contains.
     `parts` are the disjoint views of the base among which it is, if an operator returned several.
-    `is_copy` tells whether it does not share the memory of its base, which matters once one of them is written.
+    `is_copy` tells whether it does not share the memory of its base, which matters when one is written.
     `layout` tells how the elements lie in memory if that may not be C order; exported programs declare it.
     A complex tensor has an additional last axis of its real and imaginary parts. A number in a tensor counts
     as a number when dtypes are promoted. A tensor whose memory is ambiguous, because it differs between

@@ -378,7 +378,7 @@ def to(
     wanted = other.dtype if other is not None else self.dtype if dtype is None else dtype
     if wanted == self.dtype and not copy:
         return t.add("Identity", self)
-    return dataclasses.replace(self, name=t.cast(self, wanted), dtype=wanted, base=None, is_contiguous=True)
+    return dataclasses.replace(self, name=t.cast(self, wanted), dtype=wanted, base=None, is_copy=None)
 
 
 aten(

@@ -298,7 +298,10 @@ class Translator(Writer):
                 value = result.name if isinstance(result, Tensor) else result
                 self.write(first, self._like(first, value, arguments))
             return first
-        if key not in VIEWS or not isinstance(first, Tensor) or isinstance(results, Tensor):
+        if key not in VIEWS or not isinstance(first, Tensor):
+            return results
+        if isinstance(results, Tensor):  # a copy
+            results.is_contiguous = tensor(results.name, 0).is_contiguous
             return results
         name, *_ = arguments
         others = {other: value for other, value in arguments.items() if other != name}

@@ -1,22 +1,24 @@
 """How the elements of tensors lie in memory, which decides whether reshape returns a view or a copy.
 
-As in PyTorch, elementwise operators keep the order of the axes of their inputs. An axis whose size only a
-call knows counts as longer than 1.
+As in PyTorch, elementwise operators keep the order of the axes of their inputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from ....core import budget
 from ....graph.node import REFUSALS, Node, Signature
 from ....graph.operations import OPERATIONS
 from ....graph.operations.registry import elementwise
 from ....graph.plan.strided import NotStridedError, Strided
 from ....graph.plan.view import View
+from ....graph.size import are_same
 from ..aten.registry import Tensor
 from .recording import Recording
 
@@ -58,6 +60,7 @@ def moved(graph: Recording, x: Tensor, value: str) -> Layout:
     """Return the layout of a value that nodes moved out of a tensor."""
     start, before = x.name, _now(graph, x)
 
+    @cache
     def layout() -> View | None:
         view = before()
         nodes: list[tuple[Node, int]] = []
@@ -76,6 +79,7 @@ def moved(graph: Recording, x: Tensor, value: str) -> Layout:
 
 def _after(graph: Recording, node: Node, place: int, view: View) -> View | None:
     """Return what a node makes of a layout."""
+    budget.spend(50 * budget.STEP)
     others = [graph.known(name) if name else None for name in node.inputs[1:]]
     if any(isinstance(other, Signature) for other in others):
         return None
@@ -97,27 +101,31 @@ def like(graph: Recording, tensors: Sequence[Tensor], value: str) -> Layout | No
     if known is None or all(x.layout is None for x in tensors):
         return None
     shape = Signature.of(known).shape
-    givers = [_now(graph, x) for x in tensors if x.rank == len(shape)]
+    whole = [view for x in tensors if x.rank == len(shape) and ((view := _now(graph, x)()) is not None)]
+    # the first input that is not broadcast decides
+    first = next(
+        (view for view in whole if all(map(are_same, view.shape, shape))), whole[0] if whole else None
+    )
+    if first is None:
+        return _unknown
+    order = _order(graph, first)
+    dense = View.contiguous(0, 0, tuple(shape[axis] for axis in order))
+    view = dense.permuted(*map(order.index, range(len(order))))
+    return None if order == sorted(order) else lambda: view
 
-    def layout() -> View | None:
-        orders = {None if (view := giver()) is None else _order(graph, view) for giver in givers}
-        order = orders.pop() if len(orders) == 1 else None
-        if order is None:
-            return None
-        dense = View.contiguous(0, 0, tuple(shape[axis] for axis in order))
-        return dense.permuted(*map(order.index, range(len(order))))
 
-    return layout
+def _unknown() -> None:
+    """Return the layout of a tensor of which it is not known."""
 
 
-def _order(graph: Recording, view: View) -> tuple[int, ...]:
+def _order(graph: Recording, view: View) -> list[int]:
     """Return the order of the axes in memory."""
     order: list[int] = []
-    with _deciding(graph):
+    with graph.axes.separate():
         for axis, stride in enumerate(view.strides):
             place = next((i for i, other in enumerate(order) if view.strides[other] < stride), len(order))
             order.insert(place, axis)
-    return tuple(order)
+    return order
 
 
 def _deciding(graph: Recording) -> AbstractContextManager[Any]:

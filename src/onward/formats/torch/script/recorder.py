@@ -243,8 +243,9 @@ class Recorder(Translator):
 
         def output(each: Any) -> Any:
             value = self.tensor(each, is_complex) if isinstance(each, str) else each
-            if isinstance(each, str) and any(x.layout for x in tensors):
-                value.layout = layouts.like(self.graph, tensors, each)
+            is_new = isinstance(value, Tensor) and value.base is None and value is not first
+            if is_new and any(x.layout for x in tensors):
+                value.layout = layouts.like(self.graph, tensors, value.name)
             return missing if value is None and outputs(key) > 1 else value
 
         return mapped(output, results)
