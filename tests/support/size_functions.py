@@ -118,6 +118,11 @@ x.new_zeros([x.size(0), {a}, 4]) + x
 torch.zeros_like(x) + torch.ones({a}, x.size(1), 1)
 x.t() if x.dim() == 2 else x.mT
 x.expand_as(torch.ones({a}, x.size(0), x.size(1), 4))
+x.as_strided((x.size(0), {a}), (x.size(1) * 4, 1))
+x.as_strided((x.size(0), x.size(1) - {a}, {b}), (x.size(1) * 4, 4, 1), {i})
+(x.transpose(0, 1) * 2).as_strided((x.size(1), {a}), (4, 1))
+F.unfold(x[:, None], ({a}, 2))
+F.unfold(x[:, None], (1, {b}), padding=1, stride=(1, {a}))
 x.view_as(torch.ones({a}, x.size(0), 4))
 torch.take_along_dim(x, torch.zeros(1, {a}, 1, dtype=torch.int64), 1)
 torch.broadcast_to(x, [{a}, x.size(1), 4])

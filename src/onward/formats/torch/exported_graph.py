@@ -73,7 +73,7 @@ class _Program:
         torch.export assumes that no size is 0 or 1, also of values inside the program: as for the ranges of
         symbols, such guards are none.
         """
-        axes = {}
+        axes: dict[str, str] = {}
         for path, name in _paths(self._parameters()):
             sizes = [size if str(size).isalnum() else f"({size})" for size in self.axes.get(name, ())]
             axes |= {f"L{path}.size()[{i}]": str(size) for i, size in enumerate(sizes)}

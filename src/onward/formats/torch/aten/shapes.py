@@ -180,8 +180,8 @@ define({
 }, view=True, takes_complex=True)  # fmt: skip
 aten("clone resolve_conj resolve_neg", takes_complex=True)(lambda t, self: t.add("Identity", self))
 define({
-    "copy copy.Tensor": lambda t, self, src: _copied(t, self, src),
-    "copy.int copy.float": lambda t, self, other: t.add("Expand", t.cast(other, self.dtype), t.shape(self)),
+    "copy": lambda t, self, src: _copied(t, self, src),
+    "copy.int copy.float copy.Tensor": lambda t, self, other: t.add("Expand", t.cast(other, self.dtype), t.shape(self)),
     "fill.Scalar fill.Tensor": lambda t, self, value: (
         t.add("Expand", t.cast(value, self.dtype), t.shape(self))),
     "zero": lambda t, self: t.add("Expand", t.cast(0, self.dtype), t.shape(self)),
@@ -340,7 +340,7 @@ def unbind(t: Translator, self: Tensor, dim: int = 0) -> Any:
     return [t.add("Gather", self, i, axis=self.axis(dim)) for i in range(t.parts(self, dim, 1))]
 
 
-@aten("as_strided")
+@aten("as_strided", view=True)
 def as_strided(t: Translator, self: Tensor, size: Sizes, stride: Sizes, storage_offset: Any = None) -> str:
     """The elements of a tensor in C order at computed places."""
     if not self.is_in_order:
