@@ -181,7 +181,8 @@ define({
 aten("clone resolve_conj resolve_neg", takes_complex=True)(lambda t, self: t.add("Identity", self))
 define({
     "copy": lambda t, self, src: _copied(t, self, src),
-    "copy.int copy.float copy.Tensor": lambda t, self, other: t.add("Expand", t.cast(other, self.dtype), t.shape(self)),
+    "copy.int copy.float copy.Tensor": lambda t, self, other: (
+        t.add("Expand", t.cast(other, self.dtype), t.shape(self))),
     "fill.Scalar fill.Tensor": lambda t, self, value: (
         t.add("Expand", t.cast(value, self.dtype), t.shape(self))),
     "zero": lambda t, self: t.add("Expand", t.cast(0, self.dtype), t.shape(self)),
