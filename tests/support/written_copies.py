@@ -20,6 +20,9 @@ w.transpose(0, 1) * 1
 w.transpose(0, 1).clone()
 w[:, 1:] * 1
 w.transpose(0, 1) + w[0, 0]
+w.transpose(0, 1).contiguous()
+w.transpose(0, 1).reshape(-1, 4)
+w[:, 1:].flatten(1)
 w.transpose(1, 2) * torch.ones(1, 4, 1)
 (w.transpose(1, 2) > 0).to(torch.float32)
 """.strip().splitlines()

@@ -314,7 +314,7 @@ class Translator(Writer):
                 return again if place is None else again[place]  # type: ignore[no-any-return]  # names
 
             found = tensor(value, place or 0)
-            found.layout = self.moved(first, value)
+            found.layout = None if COPIES.get(key) else self.moved(first, value)
             if key in COPIES:
                 found.is_copy = self.copies(first, found, COPIES[key])
             found.base, found.replay, found.put, found.version = first, replay, put, version
