@@ -133,8 +133,9 @@ class Cell:
         self.clip = None if clip is None else positive("clip", clip)
         self.cell_clip = None if cell_clip is None else positive("cell_clip", cell_clip)
         if own.functions:
-            given = own.plain[0] if activations is None else activations
-            self.activations = choose("activations", given, own.functions, bidirectional)
+            self.activations: Specs | tuple[Specs, Specs] = own.plain[0]
+            if activations is not None:
+                self.activations = choose("activations", activations, own.functions, bidirectional)
         else:
             self.nonlinearity = choose_one("nonlinearity", nonlinearity, bidirectional)
         H, P, D = self.hidden_size, self.proj_size or self.hidden_size, 1 + self.bidirectional

@@ -1,5 +1,6 @@
 """The gate orders of PyTorch, Keras and ONNX, and the conversion between them."""
 
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -23,6 +24,12 @@ GATE_ORDER = {
 
 def reorder(array: NDArray[Scalar], cell: str, source: str, target: str) -> NDArray[Scalar]:
     """A copy of gates stacked along the first axis, reordered from `source` to `target`."""
-    before = GATE_ORDER[source, cell]
-    gates = array.reshape(len(before), len(array) // len(before), *array.shape[1:])
-    return gates[[before.index(gate) for gate in GATE_ORDER[target, cell]]].reshape(array.shape)
+    order = _order(cell, source, target)
+    gates = array.reshape(len(order), len(array) // len(order), *array.shape[1:])
+    return gates.take(order, 0).reshape(array.shape)
+
+
+@cache
+def _order(cell: str, source: str, target: str) -> tuple[int, ...]:
+    """Return the place in `source` of each gate of `target`."""
+    return tuple(map(GATE_ORDER[source, cell].index, GATE_ORDER[target, cell]))

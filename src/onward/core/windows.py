@@ -6,6 +6,7 @@ Axes: N batch, C channels, O output channels, G groups.
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -64,22 +65,40 @@ def geometry(
     attributes that do not match the axes, and ShapeError, which names the window, if none fits into the
     padded axes.
     """
+    options = [attributes.get(name) for name in ("strides", "dilations", "auto_pad", "pads", "ceil_mode")]
+    given = [tuple(each) if isinstance(each, list) else each for each in (sizes, kernel, *options)]
+    is_plain = {*map(type, (*sizes, *kernel))} <= {int}  # other sizes may be symbolic
+    find = _geometry if is_plain else _geometry.__wrapped__
+    return find(*given, window)
+
+
+@lru_cache
+def _geometry(
+    sizes: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int] | None,
+    dilations: Sequence[int] | None,
+    auto_pad: str | None,
+    pads: Sequence[int] | None,
+    ceil_mode: int | None,
+    window: str,
+) -> Geometry:
     n = len(kernel)
     if len(sizes) != n:
         raise ShapeError(f"the kernel has {n} axes, the input {len(sizes)}")
-    strides = tuple(map(int, attributes.get("strides") or [1] * n))
-    dilations = tuple(map(int, attributes.get("dilations") or [1] * n))
+    strides = tuple(map(int, strides or [1] * n))
+    dilations = tuple(map(int, dilations or [1] * n))
     if len(strides) != n or len(dilations) != n or min((*strides, *dilations, *kernel), default=1) < 1:
         raise ArgumentError(
             f"kernel {tuple(kernel)}, strides {strides}, dilations {dilations}; expected {n} positive numbers"
         )
     covered = spans(kernel, dilations)
-    sides = padding(sizes, covered, strides, attributes.get("auto_pad", "NOTSET"), attributes.get("pads"))
+    sides = padding(sizes, covered, strides, "NOTSET" if auto_pad is None else auto_pad, pads)
     out, steps = [], []
     for size, span, step, (before, after) in zip(sizes, covered, strides, sides, strict=True):
         room = size + before + after - span
         places = room // step + 1
-        if attributes.get("ceil_mode") and after < span:
+        if ceil_mode and after < span:
             # a last window may exceed the padding, but must start before it
             places = -(-(size + before + min(0, after + step - span)) // step)
         if places < 1:

@@ -7,7 +7,7 @@ before some opset; most rules turn an attribute into an input.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from ...errors import ArgumentError, OnwardError
 from ...graph.node import AnyArray
 from ...graph.operations import OPERATIONS
+from ...graph.operations.modules import MODULES
 from ...graph.operations.recurrent import check_options
 from . import messages, microsoft
 
@@ -113,6 +114,13 @@ def rule(*operators: str, before: int = EVER) -> Callable[[Rule], Rule]:
     return register
 
 
+@cache
+def is_current(operator: str, version: int) -> bool:
+    """Whether calls of an operator of ONNX in an opset are calls of an operation of graphs as they are."""
+    rules = RULES.get(operator, ())
+    return operator in MODULES and operator not in INTERNAL and all(version >= rule[0] for rule in rules)
+
+
 def normalize(call: Call, domain: str) -> Call | None:
     """Rewrite a call as one of an operation of graphs, or return None if none matches the operator.
 
@@ -155,7 +163,7 @@ def _constant(call: Call) -> None:
     call.attributes = {"value": value if name in ("value", "sparse_value") else np.asarray(value, dtype)}
 
 
-@rule("If", "Loop", "Scan")
+@rule("If", "Loop", "Scan", "SequenceMap")
 def _control(call: Call) -> None:
     if call.operation == "Scan" and call.version < 9:
         raise ArgumentError("Scan of opset 8 is not supported: convert the file to a newer opset")

@@ -17,7 +17,7 @@ from ...errors import FileError
 from .messages import Attribute, AttributeType, DataLocation, Function, Graph, Model, SparseTensor, Tensor
 from .protobuf import Data, decode
 from .tensors import check_size, dense, named
-from .validate import check_attribute, check_model
+from .validate import WITH_GRAPHS, check_attribute, check_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,7 +66,8 @@ def _blocks(model: Model) -> tuple[list[Graph | Function], list[Attribute]]:
             for attribute in node.attribute:
                 check_attribute(attribute, node)
                 attributes.append(attribute)
-                blocks += [(graph, depth + 1) for graph in attribute.subgraphs()]
+                if attribute.type in WITH_GRAPHS:
+                    blocks += [(graph, depth + 1) for graph in attribute.subgraphs()]
     return [block for block, _ in blocks], attributes
 
 

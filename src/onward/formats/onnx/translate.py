@@ -113,15 +113,18 @@ class Scope:
     def _add_node(self, node: messages.Node) -> None:
         attributes = self._attributes(node)
         domain = "" if node.domain == "ai.onnx" else node.domain
-        function = self.functions.get((node.domain, node.op_type, node.overload))
-        inputs = [self.find(name) for name in node.input]
+        inputs = [self.names[name] if name in self.names else self.find(name) for name in node.input]
         version = self.versions.get(domain, 0)
         if domain in self.domains:
             outputs = self.domains[domain](self, node, version, inputs, attributes)
             if outputs is not None:
                 self._define(node, outputs)
                 return
+        if not domain and opsets.is_current(node.op_type, version) and opsets.UNUSED.isdisjoint(attributes):
+            self._define(node, self._add(node, node.op_type, inputs, node.output, attributes))
+            return
         call = opsets.normalize(opsets.Call(self, node, version, inputs, attributes), domain)
+        function = self.functions.get((node.domain, node.op_type, node.overload))
         if call is not None:
             operation, inputs, attributes = call.operation, call.inputs, call.attributes
             if operation == "Constant":
@@ -165,7 +168,9 @@ class Scope:
         return f"{name}_{self.modules[name] - 1}" if self.modules[name] > 1 else name
 
     def _define(self, node: messages.Node, values: Sequence[str]) -> None:
-        self.names |= {name: value for name, value in zip(node.output, values, strict=False) if name}
+        for name, value in zip(node.output, values, strict=False):
+            if name:
+                self.names[name] = value
 
     def _attributes(self, node: messages.Node) -> dict[str, Any]:
         values = {}

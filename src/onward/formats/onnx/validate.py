@@ -17,6 +17,7 @@ FIELDS = messages.ATTRIBUTE_FIELDS
 TYPES = {name: kind for kind, name in FIELDS.items()}
 REQUIRED = {"t", "g", "sparse_tensor", "tp"}  # the other fields may be absent, which means zero or empty
 FIRST_WITH_OPSETS = 3  # the first IR version that declares the versions of operators
+WITH_GRAPHS = AttributeType.GRAPH, AttributeType.GRAPHS
 MOST = 1 << 63  # numbers of nodes are not distinguished beyond
 FunctionKey = tuple[str, str, str]
 
@@ -116,8 +117,9 @@ def _check_block(block: Graph | Function, outer: Scope, opsets: Mapping[str, int
         for tensor in block.initializer:
             _define(own, tensor.name, block, tensor.name in constants)
             constants.add(tensor.name)
+    visible = scope if any(scope.maps[1:]) else own  # which is quicker to search
     for node in block.node:
-        _check_node(node, block, scope, opsets)
+        _check_node(node, block, scope, visible, opsets)
     for name in outputs:
         if name not in own:  # those around a subgraph do not count
             raise FileError(
@@ -125,15 +127,19 @@ def _check_block(block: Graph | Function, outer: Scope, opsets: Mapping[str, int
             )
 
 
-def _check_node(node: Node, block: Graph | Function, scope: Scope, opsets: Mapping[str, int]) -> None:
+def _check_node(
+    node: Node,
+    block: Graph | Function,
+    scope: Scope,
+    visible: Mapping[str, None],
+    opsets: Mapping[str, int],
+) -> None:
     if not node.op_type:
         raise FileError(f"{described(node)} has no operator")
-    if _domain(node.domain) not in opsets:
+    if node.domain not in opsets and _domain(node.domain) not in opsets:
         raise FileError(
             f"{described(node)} is of the domain {node.domain!r}; expected the file to declare its opset"
         )
-    own = scope.maps[0]
-    visible = scope if any(scope.maps[1:]) else own  # which is quicker to search
     for name in node.input:
         if name and name not in visible:
             raise _missing(node, name, block)
@@ -142,10 +148,13 @@ def _check_node(node: Node, block: Graph | Function, scope: Scope, opsets: Mappi
         if attribute.name in attributes:
             raise FileError(f"{described(node)} has the attribute {attribute.name} twice")
         attributes.add(attribute.name)
-        for graph in attribute.subgraphs():
-            _check_block(graph, scope, opsets)
-    for name in filter(None, node.output):
-        _define(own, name, node, name in visible)
+        if attribute.type in WITH_GRAPHS:
+            for graph in attribute.subgraphs():
+                _check_block(graph, scope, opsets)
+    own = scope.maps[0]
+    for name in node.output:
+        if name:
+            _define(own, name, node, name in visible)
 
 
 def _missing(node: Node, name: str, block: Graph | Function) -> FileError:
