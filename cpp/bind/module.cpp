@@ -144,6 +144,7 @@ NB_MODULE(_core, m) {
     bind_session(m);
     bind_model_file(m);
     bind_messages(m);
+    bind_steps(m);
 
     nb::class_<CallLock>(m, "CallLock", "A lock for calls, which a signal handler that interrupts one cannot acquire.")
         .def(nb::init<>())

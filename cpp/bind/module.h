@@ -14,5 +14,6 @@ void bind_pool(nanobind::module_& m);
 void bind_session(nanobind::module_& m);
 void bind_model_file(nanobind::module_& m);
 void bind_messages(nanobind::module_& m);
+void bind_steps(nanobind::module_& m);
 
 }  // namespace python

@@ -64,7 +64,7 @@ def test_a_file_that_names_an_array_again_and_again_is_refused(tmp_path: Path) -
     value = ["int8", [size], 0]  # an array at byte 0 of the data; and an input with the value of array 0
     program, writer = WordWriter(lambda _: 0), WordWriter(lambda _: 0)
     program.write((count, *value * count))
-    writer.write((1, *value, 0, True, 0, 0, 1, program.words))
+    writer.write((1, *value, 0, True, 0, 0, 1, program.words.tolist()))
     words = np.array(writer.words)
     end = 64 * (1 + -(-len(words) // 8))
     sizes = struct.pack("<5q", end + size, 64, len(words), end, size)

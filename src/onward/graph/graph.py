@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from operator import attrgetter
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,8 +15,10 @@ from .declared import Input as Input
 from .declared import Sizes
 from .node import AnyArray, Expansion, Node, needed_nodes
 from .operations import OPERATIONS
+from .operations.modules import MODULES
 from .structure import Structure
 
+INPUTS = attrgetter("inputs")
 NODE = 1 << 10  # bytes of a node, with its attributes and the names of its values
 
 
@@ -145,7 +149,7 @@ class Graph:
         named = tuple([self._new_name(output or f"{operation}_{len(self.nodes)}") for output in wanted])
         name = (name if named else self._new_name(operation)) or named[0]
         node = Node(operation, tuple(inputs), named, attributes, name, source)
-        if operation not in OPERATIONS:
+        if operation not in MODULES:
             raise ArgumentError(f"{node}: the operation {operation} is not supported")
         try:
             OPERATIONS[operation].check_attributes(attributes)
@@ -215,6 +219,8 @@ def checks(node: Node) -> bool:
 
 def bodies(node: Node) -> list[Graph]:
     """Return the graphs among the attributes of a node."""
+    if not node.attributes:
+        return []
     return [value for value in node.attributes.values() if isinstance(value, Graph)]
 
 
@@ -226,4 +232,4 @@ def with_bodies(node: Node, change: Callable[[Graph], Any]) -> Node:
 
 def used_names(nodes: Sequence[Node]) -> list[str]:
     """Return the name of each input of the nodes, once for each use."""
-    return [name for node in nodes for name in node.inputs]
+    return list(chain.from_iterable(map(INPUTS, nodes)))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShapeError
-from .size import Size, is_symbolic
+from .size import Size, are_same, is_symbolic
 
 INT64 = np.dtype(np.int64)
 
@@ -27,8 +27,8 @@ def broadcast_shape(*shapes: tuple[Any, ...]) -> tuple[Any, ...]:
     else:
         return first
     rank = max(map(len, shapes))
-    joined: list[Any] = [1] * rank
-    for shape in shapes:
+    joined: list[Any] = [*[1] * (rank - len(first)), *first]
+    for shape in others:
         for place, size in enumerate(shape, rank - len(shape)):
             other = joined[place]
             if size is other:
@@ -38,6 +38,11 @@ def broadcast_shape(*shapes: tuple[Any, ...]) -> tuple[Any, ...]:
             elif size != 1 and size != other:
                 raise ShapeError(f"the shapes {', '.join(map(str, shapes))} cannot be broadcast together")
     return tuple(joined)
+
+
+def have_same_sizes(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
+    """Whether two shapes are the same for all sizes of the axes."""
+    return len(a) == len(b) and all(map(are_same, a, b))
 
 
 def product(shape: tuple[Any, ...]) -> Any:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from onward import _core
 from onward.graph.plan.passes import without_unread_rows
-from onward.graph.plan.steps import users_of
 from onward.graph.plan.view import FIRST_ARGUMENT, View
 from onward.graph.size import Axes
 
@@ -17,7 +17,7 @@ def rows_computed(*read: View) -> tuple[Any, Any]:
     x, y = View.contiguous(FIRST_ARGUMENT, 0, (1, 10, 3)), View.contiguous(ARRAY, 64, (10, 16))
     steps: list[tuple[str, tuple[Any, ...]]] = [("product", (None, x, 2, None, y))]
     steps += [("copy", (view, View.contiguous(OTHER, 0, view.shape))) for view in read]
-    _, (_, x, _, _, y) = without_unread_rows(steps, users_of(steps))[0]
+    _, (_, x, _, _, y) = without_unread_rows(steps, _core.users_of(steps, View))[0]
     return x, y
 
 
@@ -58,7 +58,7 @@ def test_a_product_computes_the_rows_of_each_sequence_that_are_read(
         ("product", (None, x, 2, None, y)),
         ("copy", (read, View.contiguous(OTHER, 0, read.shape))),
     ]
-    _, (_, x_read, _, _, y_written) = without_unread_rows(steps, users_of(steps))[0]
+    _, (_, x_read, _, _, y_written) = without_unread_rows(steps, _core.users_of(steps, View))[0]
     assert (x_read, y_written) == (x.sliced(1, *computed), y.sliced(1, *computed))
 
 
@@ -70,7 +70,7 @@ def test_a_product_computes_all_rows_of_a_sequence_if_few_are_not_read_or_a_view
             ("product", (None, x, 2, None, y)),
             ("copy", (read, View.contiguous(OTHER, 0, read.shape))),
         ]
-        _, (_, x_read, _, _, y_written) = without_unread_rows(steps, users_of(steps))[0]
+        _, (_, x_read, _, _, y_written) = without_unread_rows(steps, _core.users_of(steps, View))[0]
         assert (x_read, y_written) == (x.sliced(0, 0, sequences), y.sliced(0, 0, sequences))
 
 
@@ -80,5 +80,5 @@ def test_a_product_whose_rows_are_all_read_is_the_same_for_all_sizes() -> None:
     x, y = View.contiguous(FIRST_ARGUMENT, 0, (1, frames, 3)), View.contiguous(ARRAY, 0, (frames, 16))
     step = ("product", (None, x, 2, None, y))
     steps = [step, ("unary", ("tanh", y, View.contiguous(OTHER, 0, y.shape)))]
-    assert without_unread_rows(steps, users_of(steps))[0] == step
+    assert without_unread_rows(steps, _core.users_of(steps, View))[0] == step
     assert not axes.guards

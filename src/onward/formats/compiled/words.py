@@ -63,8 +63,8 @@ class FileWriter:
                 start.write(value)
         start.words.append(len(weights))
         for part in weights:
-            start.words += (len(part), *part)
-        words = np.array([*start.words, *self._writer.words], "<i8").tobytes()
+            start.words.extend((len(part), *part))
+        words = np.array(start.words + self._writer.words, "<i8").tobytes()
         gap = bytes(-len(words) % ALIGNMENT)
         end = HEADER + len(words) + len(gap)
         rest = struct.pack("<5q", end + len(data), HEADER, len(words) // 8, end, len(data))
@@ -97,7 +97,7 @@ class FileWriter:
         self.write([dtype.name for dtype in compiled.plan.dtypes])
         constants: AnyArray | None = aligned(program.constants) if program.constants else None
         self.write(constants)
-        words += compiled.words.tolist()
+        words.extend(compiled.words.tolist())
         words[start] = len(words) - start - 1
 
 

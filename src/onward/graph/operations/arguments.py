@@ -10,16 +10,19 @@ from ..node import AnyArray
 from ..size import Size
 from ..sized import integers
 
+INTEGERS = frozenset((int, Size))
 NEGATIVE = np.iinfo(np.int64).min  # stands for negative indices that do not count from the end
 
 
 def as_integers(values: Any) -> list[Any]:
     """Return the integers of an array or sequence as Python's, which cannot overflow; sizes remain."""
+    if type(values) is list and INTEGERS.issuperset(map(type, values)):
+        return values[:]
     array = values if isinstance(values, np.ndarray) else np.asarray(values)
-    numbers: list[Any] = array.ravel().tolist()
+    numbers: list[Any] = array.tolist() if array.ndim == 1 else array.ravel().tolist()
     if array.dtype.kind in "iu":
         return numbers
-    return [value if type(value) in (int, Size) else int(value) for value in numbers]
+    return [value if type(value) in INTEGERS else int(value) for value in numbers]
 
 
 def as_axis(axis: int, rank: int) -> int:

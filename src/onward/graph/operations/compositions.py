@@ -29,7 +29,7 @@ class Part(Expression):
     t: Composition
 
     def __init__(self, t: Composition, name: str, dtype: Any = None) -> None:
-        super().__init__(t, name, dtype_of(t.values[name]))
+        self.t, self.name, self.dtype = t, name, dtype_of(t.values[name])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -210,28 +210,41 @@ class _Steps(Composition):
         return name
 
     def add_all(self, operation: str, inputs: Sequence[Any], most: int, **attributes: Any) -> list[str]:
-        names, found = self._names(inputs), OPERATIONS[operation]
-        values = [self.located[name] for name in names]
-        node = Node(operation, names, (f"step_{len(self.values)}",), attributes, "")
-        varies = not found.folds([value.content for value in values])
-        write = found.write if varies and found.write else functools.partial(self._lowered, found)
-        written = write(self._b, node, values)
+        return [self.add(operation, *inputs, **attributes)]
+
+    def add(self, operation: str, *inputs: Any, **attributes: Any) -> str:
+        found = OPERATIONS[operation]
+        names: list[str] = []
+        values: list[Value] = []
+        known: list[Operand] = []
+        for x in inputs:
+            name = x if isinstance(x, str) else self.cast(x, np.int64)
+            names.append(name)
+            values.append(self.located[name])
+            known.append(self.values[name])
+        y = f"step_{len(self.values)}"
+        node = Node(operation, tuple(names), (y,), attributes, "")
+        if found.write is None or found.folds(known):
+            written = self._lowered(found, node, values, known)
+        else:
+            written = found.write(self._b, node, values)
         if written is None:
             raise _NoSteps
-        (value,), work = written
-        self.values[node.outputs[0]], self.located[node.outputs[0]] = value.content, value
+        ((value,), work) = written
+        self.values[y], self.located[y] = value.content, value
         self.work += work
-        return [*node.outputs]
+        return y
 
-    def _lowered(self, operation: Operation, b: Builder, node: Node, values: Sequence[Value]) -> Any:
+    def _lowered(
+        self, operation: Operation, node: Node, values: Sequence[Value], known: Sequence[Operand]
+    ) -> tuple[list[Value], Any] | None:
         """Add the steps of an operation with an inferred signature; return the same as `write`."""
-        known = [value.content for value in values]
         found: Any = evaluate(node, known)
         if found is not None and Signature not in map(type, found):
             return list(map(Value, found)), 0
         if operation.lower is None or found is None or len(found) > 1:
             return None
-        views = operation.lower(b, node, values, [found[0].shape])
+        views = operation.lower(self._b, node, values, [found[0].shape])
         if views is None or views[0].dtype != name_of(found[0].dtype):
             return None
         return [Value(found[0], views[0])], operation.work(known, node.attributes, found)
@@ -292,7 +305,11 @@ def _write(
 ) -> tuple[list[Value], Any] | None:
     """Add the steps of a composition; return the value of its output and the work, or None without steps."""
     names = ["" if x is None else f"input_{place}" for place, x in enumerate(inputs)]
-    given = {name: x.read_again() for name, x in zip(names, inputs, strict=True) if x is not None}
+    given = {
+        name: x.read_again() if x.used_once else x
+        for name, x in zip(names, inputs, strict=True)
+        if x is not None
+    }
     if len(node.outputs) != 1 or any([x.dtype.hasobject or 0 in x.shape for x in given.values()]):
         return None
     composition, before = _Steps(b, given), b.mark()

@@ -25,7 +25,7 @@ def evaluate(node: Node, inputs: Sequence[Operand | None]) -> Sequence[Operand] 
     operation, attributes = OPERATIONS[node.operation], node.attributes
     if operation.infer is not None:
         return operation.infer(node, inputs)
-    has_any = any(map(has_sizes, inputs))
+    has_any = any([type(x) is not Signature and has_sizes(x) for x in inputs])
     if has_any and not operation.has_rule and not operation.takes_sizes:
         inputs, has_any = list(map(as_numbers, inputs)), False
     if operation.composition is not None and not has_any and operation.folds(inputs):
@@ -57,9 +57,9 @@ def check_shapes(signatures: Sequence[Signature]) -> None:
     for shape, _ in signatures:
         if len(shape) > MAX_AXES:
             raise ShapeError(f"a value has {len(shape)} axes; expected at most {MAX_AXES}")
-        for size in shape:
-            if type(size) is int and size < 0:
-                raise ShapeError(f"a value has the shape {shape}; expected no negative size")
+        plain = [size for size in shape if type(size) is int] if is_symbolic(shape) else shape
+        if min(plain, default=0) < 0:
+            raise ShapeError(f"a value has the shape {shape}; expected no negative size")
 
 
 @contextmanager

@@ -240,23 +240,30 @@ def _target(b: Builder, selected: View, indices: View) -> View | None:
     found = None if numbers is None or not numbers.size else as_steps(numbers)
     if numbers is None or found is None:
         return None
-    first, steps = found
-    axes = list(zip(steps, selected.shape[depth:], selected.strides[depth:], strict=True))
+    first, steps = found[0].tolist(), [step.tolist() for step in found[1]]
+    axes = zip(steps, selected.shape[depth:], selected.strides[depth:], strict=True)
     # along an axis of the elements that is none of the array, the places must differ
     new = [step for step, size, stride in axes if not are_same(size, 1) and are_same(stride, 0)]
-    rank = np.linalg.matrix_rank(np.array(new)) if len(new) > 1 else sum(step.any() for step in new)
-    if rank < len(new):
+    if new and not _are_independent(np.array(new)):
         return None
     skipped, strides = 0, list(selected.strides[depth:])
     for i, (size, stride) in enumerate(zip(selected.shape[:depth], selected.strides[:depth], strict=True)):
-        reaches = [int(step[i]) * (count - 1) for step, count in zip(steps, numbers.shape, strict=False)]
-        low = int(first[i]) + sum(reach for reach in reaches if reach < 0)
+        reaches = [step[i] * (count - 1) for step, count in zip(steps, numbers.shape, strict=False)]
+        low = first[i] + sum([reach for reach in reaches if reach < 0])
         high = low + sum(map(abs, reaches))
         if low < -size or high >= size or low < 0 <= high:
             return None
-        skipped += (int(first[i]) + (size if low < 0 else 0)) * stride
-        strides = [own + int(step[i]) * stride for own, step in zip(strides, steps, strict=True)]
+        skipped += (first[i] + (size if low < 0 else 0)) * stride
+        strides = [own + step[i] * stride for own, step in zip(strides, steps, strict=True)]
     return selected.with_axes(selected.shape[depth:], strides, skipped)
+
+
+def _are_independent(steps: AnyArray) -> bool:
+    """Whether no step is a sum of multiples of the others."""
+    moves = steps != 0
+    if moves.sum(0).max() > 1:
+        return int(np.linalg.matrix_rank(steps)) == len(steps)
+    return bool(moves.any(1).all())
 
 
 def _frames(b: Builder, selected: View, indices: View, updates: View) -> list[tuple[View, View]] | None:
@@ -295,7 +302,7 @@ def as_steps(numbers: AnyArray) -> tuple[AnyArray, list[AnyArray]] | None:
     """Return the first of the tuples (.., D) and the step to the next one along each axis, or None."""
     *counts, depth = numbers.shape
     first = expected = numbers.reshape(-1, depth)[0]
-    steps = [np.zeros_like(first)] * len(counts)
+    steps = [np.zeros(depth, numbers.dtype)] * len(counts)
     for axis, count in enumerate(counts):
         if count > 1:
             following = (0,) * axis + (1,) + (0,) * (len(counts) - axis - 1)

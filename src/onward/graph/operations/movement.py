@@ -13,7 +13,7 @@ from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
 from ..size import are_same, is_symbolic
-from ..sized import broadcast_shape, dtype_of
+from ..sized import broadcast_shape, dtype_of, product
 from .arguments import NEGATIVE, as_axes, as_axis, as_integers
 from .compositions import composed, composing
 from .creation import counted
@@ -35,18 +35,20 @@ def identity(x: Any) -> Any:
 def reshape(x: AnyArray, shape: AnyArray, *, allowzero: int = 0) -> Any:
     """0 copies the size of the input, unless `allowzero`; -1 is inferred."""
     sizes = as_integers(shape)
-    copied = set() if allowzero else {i for i, size in enumerate(sizes) if size == 0}
-    if any(i >= x.ndim for i in copied):
+    copied = [] if allowzero else [i for i, size in enumerate(sizes) if size == 0]
+    if copied and copied[-1] >= x.ndim:
         raise ShapeError(f"shape {sizes} copies a size that the input of shape {x.shape} does not have")
-    # the elements of each copied index, even if there are no indices
-    total = math.prod(size for i, size in enumerate(x.shape) if i not in copied)
-    rest = math.prod(size for i, size in enumerate(sizes) if i not in copied and size != -1)
-    sizes = [x.shape[i] if i in copied else size for i, size in enumerate(sizes)]
-    if sizes.count(-1) == 1 and rest > 0 and total % rest == 0:
-        sizes[sizes.index(-1)] = total // rest
-    elif sizes.count(-1) == 1 and rest == total == 0:
-        raise ShapeError(f"an array of shape {x.shape} has no elements from which to infer -1 in {sizes}")
-    if any(size < 0 for size in sizes) or math.prod(sizes) != math.prod(x.shape):
+    if sizes.count(-1) == 1:
+        # the elements of each copied index, even if there are no indices
+        total = math.prod([size for i, size in enumerate(x.shape) if i not in copied])
+        rest = math.prod([size for i, size in enumerate(sizes) if i not in copied and size != -1])
+        if rest > 0 and total % rest == 0:
+            sizes[sizes.index(-1)] = total // rest
+        elif rest == total == 0:
+            raise ShapeError(f"an array of shape {x.shape} has no elements from which to infer -1 in {sizes}")
+    for i in copied:
+        sizes[i] = x.shape[i]
+    if any([size < 0 for size in sizes]) or product(tuple(sizes)) != product(x.shape):
         raise ShapeError(f"an array of shape {x.shape} cannot be reshaped to {sizes}")
     return x.reshape(sizes)
 
@@ -63,9 +65,9 @@ def squeeze(x: AnyArray, axes: AnyArray | None = None) -> Any:
 def unsqueeze(x: AnyArray, axes: AnyArray) -> Any:
     """The axes are those of the output."""
     numbers, sizes = as_integers(axes), iter(x.shape)
-    rank = x.ndim + len(numbers)
+    rank = len(x.shape) + len(numbers)
     new = as_axes(numbers, rank)
-    if len({*new}) < len(new):
+    if len(new) > 1 and len({*new}) < len(new):
         raise ArgumentError(f"axes={new}; expected different ones")
     return x.reshape([1 if axis in new else next(sizes) for axis in range(rank)])
 
@@ -101,9 +103,12 @@ def slice_axes(
 
 def _parts(x: Operand, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> dict[int, slice]:
     """Return the slice of a Slice along each axis of which it may leave out elements."""
-    listed = _listed_parts(x, starts, ends, axes, steps)
-    parts = {axis: _clipped(*part, x.shape[axis]) for axis, part in listed.items()}
-    return {axis: part for axis, part in parts.items() if not _takes_all(part, x.shape[axis])}
+    parts = {}
+    for axis, (start, end, step) in _listed_parts(x, starts, ends, axes, steps).items():
+        part = _clipped(start, end, step, x.shape[axis])
+        if not _takes_all(part, x.shape[axis]):
+            parts[axis] = part
+    return parts
 
 
 def _takes_all(taken: slice, size: int) -> bool:
@@ -128,7 +133,8 @@ NO_END = 2**31 - 1  # what files write for the end of an axis, or more
 
 def _clipped(start: int, end: int, step: int, size: int) -> slice:
     """Return a slice as ONNX defines it: unlike Python, it clips the start of a negative step to 0."""
-    start, end = (place + size if place < 0 else place for place in (start, end))
+    start = start + size if start < 0 else start
+    end = end + size if end < 0 else end
     if step > 0:
         return slice(min(max(start, 0), size), min(max(end, 0), size), step)
     end = min(end, size - 1)

@@ -60,7 +60,8 @@ def _(b: Builder, node: Node, inputs: Inputs, shapes: list[tuple[int, ...]]) -> 
     if mode != "constant":
         found: View | None = x.view
         for axis, width in enumerate(_widths(len(x.shape), pads, axes)):
-            found = found and _extended(b, found, axis, width, mode)
+            if found and any(width):
+                found = _extended(b, found, axis, width, mode)
         return [found] if found else None
     y, from_view = b.new(*shapes[0], dtype=x.view.dtype), x.view
     b.add("copy", b.scalar(0 if value is None else value.item(), y.dtype), y)

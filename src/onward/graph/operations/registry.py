@@ -71,6 +71,7 @@ Steps = TypeVar("Steps", bound=Callable[..., View | list[View] | None])
 
 WIDENED = {"float16", "bfloat16"}  # dtypes that are computed in float32
 OPERATIONS_OF_ELEMENT = 4  # elementary operations for an element that is read or written
+BOOL = np.dtype(np.bool_)
 EVERY_INPUT = None  # as `shape_inputs`: the output shapes depend on the values of all inputs
 
 
@@ -131,6 +132,8 @@ class Operation:
         self.widens, self.reads_values, self.is_pure = widens, reads_values, is_pure
         self.takes_sizes, self.moves = takes_sizes, moves
         self.has_rule = signature is not None  # whether the output signatures follow without computing
+        # whether the results are booleans, whatever the dtypes of the inputs
+        self.is_predicate = signature in (broadcast_booleans, like_first_boolean)
         self.lower: Lowering | None = None
         self.lowers_empty = False  # whether `lower` accepts arrays without elements
         self.checks_indices = False  # whether the second input is indices that may be out of range
@@ -189,11 +192,6 @@ class Operation:
         return register
 
     @property
-    def is_predicate(self) -> bool:
-        """Whether the results are booleans, whatever the dtypes of the inputs."""
-        return self._signature in (broadcast_booleans, like_first_boolean)
-
-    @property
     def expand_over_time(self) -> Expand | None:
         """The expansion of a node in a graph over time; None if the node has rules over time itself."""
         has_rules = self.is_composed and (self.stream or self.combines)
@@ -205,18 +203,23 @@ class Operation:
 
     def _write(self, b: Builder, node: Node, inputs: Inputs) -> tuple[list[Value], Any] | None:
         """Add the steps of an elementwise operation."""
-        if self.lower is None or len(node.outputs) != 1 or any([x is None or 0 in x.shape for x in inputs]):
+        if self.lower is None or len(node.outputs) != 1:
             return None
+        given: list[Any] = []
+        for x in inputs:
+            if x is None or 0 in x.shape:
+                return None
+            given.append(x.content)
         views = self.lower(b, node, inputs, [])
         if views is None:
             return None
-        given: list[Any] = [x.content for x in inputs if x is not None]
-        (view,), dtype = views, np.dtype(bool) if self.is_predicate else dtype_of(given[0])
+        (view,), dtype = views, BOOL if self.is_predicate else dtype_of(given[0])
+        if view.dtype != name_of(dtype):
+            return None
         signature = Signature(view.shape, dtype)
-        if is_symbolic(view.shape) or any([is_symbolic(x.shape) for x in given]):  # the view may have others
+        if any([is_symbolic(x.shape) for x in (view, *given)]):  # the view may have other sizes
             (signature,) = self.signatures(given, node.attributes) or [signature]
-        work = self.work(given, node.attributes, [signature])
-        return ([Value(signature, view)], work) if view.dtype == name_of(dtype) else None
+        return [Value(signature, view)], self.work(given, node.attributes, [signature])
 
     def check_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Raise ArgumentError for attributes that the operation does not have or lacks."""
@@ -276,11 +279,15 @@ class Operation:
         each = OPERATIONS_OF_ELEMENT
         x: Any
         for x in inputs if self.reads_values else ():
-            if hasattr(x, "shape"):  # others are sequences
+            if type(x) is Signature:
                 given += product(x.shape)
-                if x.dtype.hasobject and not has_sizes(x):
-                    each = budget.STEP
-        made = given if signatures is None else sum([product(s[0]) for s in signatures])
+            elif isinstance(x, np.ndarray):
+                given += x.size
+            else:  # omitted, or a sequence
+                continue
+            if x.dtype.hasobject and not has_sizes(x):
+                each = budget.STEP
+        made = given if signatures is None else sum([product(shape) for shape, _ in signatures])
         if self.reads is None:
             return each * (given + made) + budget.STEP
         reads = self.reads(inputs, attributes)
@@ -291,22 +298,25 @@ class Operation:
 
         Copies are reshaped if no strides describe the result. All other inputs must be known.
         """
-        value, *others = inputs
-        if not self.moves or value is None or value.view is None or 0 in value.shape:
+        value = inputs[0]
+        arrays: list[Any] = []
+        if value is None or value.view is None or 0 in value.shape:
             return None
-        sizes = () if self.takes_sizes else map(has_sizes, map(known, others))
-        if not all(map(is_known, others)) or any(sizes):
-            return None
-        x, before = value.view, len(b.steps)
+        for other in inputs[1:]:
+            if not is_known(other) or (not self.takes_sizes and has_sizes(known(other))):
+                return None
+            arrays.append(known(other))
+        before = len(b.steps)
         try:
-            found = self.function(Strided(x, x.dtype, b.contiguous), *map(known, others), **attributes)
+            found = self.function(Strided(value.view, value.dtype, b.contiguous), *arrays, **attributes)
         except NotStridedError:
             del b.steps[before:]
             return None
-        views = [each.view for each in found] if isinstance(found, tuple) else [found.view]
-        if any([0 in view.shape for view in views]):
-            del b.steps[before:]
-            return None
+        views = [each.view for each in found] if type(found) is tuple else [found.view]
+        for view in views:
+            if 0 in view.shape:
+                del b.steps[before:]
+                return None
         return views
 
     def temporary(self, inputs: Sequence[Operand | None], attributes: Mapping[str, Any]) -> int:
@@ -354,8 +364,11 @@ class Operation:
         if self._signature is not None:
             found = self._signature(*inputs, **attributes)
             return [found] if isinstance(found, Signature) else found
-        inputs = [_strided(a) if self.takes_sizes else _strided(as_numbers(a)) for a in inputs]
-        return [Signature.of(a) for a in self.compute(inputs, attributes)]
+        moved = [_strided(a) if self.takes_sizes else _strided(as_numbers(a)) for a in inputs]
+        if self.moves and type(moved[0]) is Strided:
+            found = self.function(*moved, **attributes)
+            return [Signature(a.shape, a.dtype) for a in (found if type(found) is tuple else [found])]
+        return [Signature.of(a) for a in self.compute(moved, attributes)]
 
 
 def _as_integers(result: Any) -> Any:

@@ -27,10 +27,13 @@ class Value:
         self, content: Operand, view: View | None = None, used_once: bool = False, name: str = ""
     ) -> None:
         self.content, self.view, self.used_once, self.name = content, view, used_once, name
-        self.shape: tuple[Any, ...] = content.shape
-        self.dtype = dtype_of(content) if content.dtype.hasobject else content.dtype
+        self.shape: tuple[Any, ...]
+        self.array: Any = None
         self.known = type(content) is not Signature
-        self.array: Any = content if self.known else None
+        if self.known:
+            self.shape, self.dtype, self.array = content.shape, dtype_of(content), content
+        else:
+            self.shape, self.dtype = content
 
     @classmethod
     def at(cls, signature: Signature, view: View | None) -> "Value":

@@ -15,7 +15,7 @@ from ..operations.indexing import as_steps
 from ..plan.strided import NotStridedError, Strided
 from ..plan.view import View
 from ..size import are_same
-from ..sized import has_sizes
+from ..sized import INT64, has_sizes
 
 DTYPES = np.int32, np.int64
 
@@ -71,7 +71,7 @@ def _moved(node: Node, x: View | None, others: list[Any]) -> View | None:
     if not operation.moves or x is None or not all(isinstance(y, np.ndarray | None) for y in others):
         return None
     try:
-        found = operation.function(Strided(x, np.int64, _copied), *others, **node.attributes)
+        found = operation.function(Strided(x, INT64, _copied), *others, **node.attributes)
     except NotStridedError:
         return None
     if not isinstance(found, Strided):

@@ -6,9 +6,11 @@ import math
 from collections.abc import Container, Mapping
 from typing import Any
 
+import onward._core as _core
+
 from ..size import are_same
 from .passes import optimized
-from .steps import Body, Step, users_of, with_views
+from .steps import Body, Step, with_views
 from .view import DTYPES, View
 
 SHARED = 1 << 21  # while the passes run: the spaces of arrays that other steps use too
@@ -38,7 +40,7 @@ def _into_states(steps: list[Step], states: Container[int], sizes: Mapping[int, 
 
     The state takes the place of the array, also where steps of the body read it.
     """
-    users, moved, kept = users_of(steps), dict[int, int](), list[Step]()
+    users, moved, kept = _core.users_of(steps, View), dict[int, int](), list[Step]()
     for step in steps:
         name, arguments = step
         x, y = arguments[0], arguments[-1]

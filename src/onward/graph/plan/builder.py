@@ -14,11 +14,11 @@ from ...core.arrays import contiguous
 from ...core.budget import Limit
 from ...core.cell import Cell
 from ...core.identity import Identity
-from ..size import Axes, Size, are_same, hint, is_symbolic
-from ..sized import broadcast_shape, has_sizes, product
+from ..size import Axes, Size, hint, is_symbolic
+from ..sized import broadcast_shape, has_sizes, have_same_sizes, product
 from .bodies import improved
 from .passes import optimized
-from .steps import Body, lifetimes
+from .steps import Body
 from .view import CONSTANTS, DTYPES, FIRST_ARGUMENT, FIRST_OF_LOOPS, View, name_of
 from .words import CONDITIONS, RecordedWeights, WordWriter
 
@@ -58,6 +58,7 @@ class Builder:
         self._constants: list[Bytes] = []
         self._constants_size = 0
         self._views: dict[Identity, View] = {}  # of the constants
+        self._dense: dict[Any, tuple[Any, ...]] = {}  # the strides of arrays like others, by their axes
         self._arrays: dict[Any, NDArray[Any]] = {}  # by their spaces, offsets and dtypes
         self._scalars: dict[tuple[str, bytes], View] = {}  # by their dtypes and bytes
         self._loop_spaces = 0  # of the loops around the next step
@@ -69,10 +70,16 @@ class Builder:
 
     def new(self, *shape: Any, dtype: str = "float32") -> View:
         """Allocate a contiguous array in the arena."""
+        return View.contiguous(self._new_space(shape, dtype), 0, shape, dtype)
+
+    def _new_space(self, shape: tuple[Any, ...], dtype: str) -> int:
+        """Allocate memory in the arena for as many elements as a shape has."""
         space = -1 - len(self._sizes)
         size = self._sizes[space] = product(shape) * DTYPES[dtype]
-        self._budget.check(memory=hint(size))
-        return View.contiguous(space, 0, shape, dtype)
+        memory = hint(size)
+        if memory > self._budget.memory:
+            self._budget.check(memory=memory)
+        return space
 
     def new_argument(self, *shape: Any, dtype: str = "float32") -> View:
         """Return the view of the next array of a call: its inputs first, then its outputs."""
@@ -116,12 +123,11 @@ class Builder:
 
     def like(self, view: View, dtype: str | None = None) -> View:
         """Allocate a dense array with the shape and dtype of a view and the same memory order of axes."""
-        if view.is_contiguous():
-            return self.new(*view.shape, dtype=dtype or view.dtype)
-        strides = [abs(hint(stride)) for stride in view.strides]
-        order = sorted(range(len(strides)), key=strides.__getitem__, reverse=True)
-        dense = self.new(*[view.shape[axis] for axis in order], dtype=dtype or view.dtype)
-        return dense.permuted(*inverse(order))
+        axes, dtype = view[2:4], dtype or view.dtype
+        strides = self._dense.get(axes)
+        if strides is None:
+            strides = self._dense[axes] = _dense_strides(view)
+        return View(self._new_space(view.shape, dtype), 0, view.shape, strides, dtype)
 
     def constant(self, array: NDArray[Any]) -> View:
         """Return a view of an array that never changes, stored once, or of sizes that a call decides."""
@@ -130,7 +136,8 @@ class Builder:
             self.add("numbers", list(array.flat), y)
             return y
         key = Identity(array)
-        if key not in self._views:
+        view = self._views.get(key)
+        if view is None:
             offset = self._constants_size // array.itemsize
             view = View.contiguous(CONSTANTS, offset, array.shape, name_of(array.dtype))
             numbers = array.tobytes().ljust(-(-array.nbytes // ALIGNMENT) * ALIGNMENT, b"\0")
@@ -139,7 +146,7 @@ class Builder:
             self._views[key] = view
             if array.size:
                 self._arrays[*view[:2], view.dtype] = array
-        return self._views[key]
+        return view
 
     def numbers(self, view: View) -> NDArray[Any] | None:
         """Return the constant that a view shows, with size 1 for each axis that repeats it, or None."""
@@ -221,10 +228,14 @@ class Builder:
         """
         operands = [argument for argument in arguments if type(argument) is View]
         shape, dtype = broadcast_shape(*[view.shape for view in operands]), dtype or operands[-1].dtype
-        rank = len(shape)
-        # sizes that are equal in the first call alone must not become equal in all
-        layouts = [x for x in operands if len(x.shape) == rank and all(map(are_same, x.shape, shape))]
-        like = next((x for x in layouts if x.space != CONSTANTS), layouts[0] if layouts else None)
+        like: View | None = None
+        for x in operands:
+            # sizes that are equal in the first call alone must not become equal in all
+            if x.shape is shape or have_same_sizes(x.shape, shape):
+                if x.space != CONSTANTS:
+                    like = x
+                    break
+                like = like or x
         y = self.like(like, dtype) if like else self.new(*shape, dtype=dtype)
         self.add(step, *arguments, y)
         return y
@@ -283,7 +294,7 @@ class Builder:
         weights, x, row_axes, function, own = self.steps[-1][1]
         axes = own.space, own.offset, *own.shape, *own.strides, *x.shape[:row_axes]
         expected = y.space, y.offset, *y.shape, *y.strides, *y.shape[:-1]
-        if len(axes) != len(expected) or not all(map(are_same, axes, expected)):
+        if not have_same_sizes(axes, expected):
             return None
         self.steps.pop()
         return weights, x, row_axes, function
@@ -316,7 +327,7 @@ class Builder:
         arrays = self.arrays
         if optimize:
             self.steps = optimized(self.steps, self._sizes, self.lanes)
-            for space, lifetime in lifetimes(self.steps).items():
+            for space, lifetime in _core.lifetimes(self.steps, View).items():
                 arrays[space] = self._sizes[space], *lifetime
         else:
             arrays.update({space: (size, 0, len(self.steps)) for space, size in self._sizes.items()})
@@ -346,6 +357,15 @@ class Builder:
 def inverse(order: Sequence[int]) -> list[int]:
     """Return the order of axes that undoes another one."""
     return sorted(range(len(order)), key=order.__getitem__)
+
+
+def _dense_strides(view: View) -> tuple[Any, ...]:
+    """Return the strides of a dense array with the shape and the memory order of a view."""
+    if view.is_contiguous():
+        return View.contiguous(0, 0, view.shape).strides
+    strides = [abs(hint(stride)) for stride in view.strides]
+    order = sorted(range(len(strides)), key=strides.__getitem__, reverse=True)
+    return View.contiguous(0, 0, view.permuted(*order).shape).permuted(*inverse(order)).strides
 
 
 def aligned(constants: Sequence[Bytes]) -> Bytes:

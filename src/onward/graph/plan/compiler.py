@@ -77,8 +77,8 @@ class Compiler:
         graph.sizes.check({name: value.shape for name, value in shapes.items() if value is not None})
         self._add_constants(graph.constants)
         self._outputs = graph.outputs
-        self._uses.update(graph.outputs)
-        self._splice(graph.nodes)
+        self._uses.update([*graph.outputs, *used_names(graph.nodes)])
+        self._pending.extend(graph.nodes)
 
     def compile(self) -> Program:
         """Return the program. Raises the errors of the nodes, which name them, and AxesFixed."""
@@ -198,14 +198,14 @@ class Compiler:
         operation = OPERATIONS[node.operation]
         inputs = [self._values[name] for name in node.inputs]
         arrays = contents(inputs)
-        varies = not operation.folds(arrays)
-        if varies and operation.write is not None and self._write(node, operation.write, inputs):
-            return True
-        if varies and operation.expand is not None:
-            if operation.lower is not None and self._repeat(node, operation, inputs, arrays):
+        if not operation.folds(arrays):
+            if operation.write is not None and self._write(node, operation.write, inputs):
                 return True
-            if self._inline(node, operation.expand, arrays):
-                return True
+            if operation.expand is not None:
+                if operation.lower is not None and self._repeat(node, operation, inputs, arrays):
+                    return True
+                if self._inline(node, operation.expand, arrays):
+                    return True
         return self._place(node, operation, inputs, arrays)
 
     def _place(
@@ -258,7 +258,8 @@ class Compiler:
         """Count the work of a node, an integer or a size, and check that so much is allowed."""
         times = self._times
         self._work += hint(work) * hint(times)
-        self._budget.check(self._work)
+        if self._work > self._budget.work:
+            self._budget.check(self._work)
         number, count = (times, work) if type(work) is int else (work, times)
         self._works[number] = self._works.get(number, 0) + count
 
@@ -329,7 +330,7 @@ class Compiler:
         if any([name_of(s.dtype) not in DTYPES for s in _used(node, signatures)]):
             return None
         views = lower(self._builder, node, inputs, [s.shape for s in signatures])
-        if views is None or not all(map(_fits, views, signatures)):
+        if views is None or False in map(_fits, views, signatures):
             self._builder.undo(before)
             return None
         self._define(node, list(map(Value.at, signatures, views)), self._is_alone(inputs, before[0]))
@@ -440,7 +441,8 @@ def _has_empty(*values: Value | Signature | None) -> bool:
 
 def _fits(view: View, signature: Signature) -> bool:
     """Whether a view holds a value, as far as its shape is known; one without elements needs no view."""
-    is_same = view.shape is signature.shape or is_symbolic((*view.shape, *signature.shape))
-    return view.dtype == signature.dtype and (
-        is_same or view.shape == signature.shape or 0 in signature.shape
-    )
+    shape, dtype = signature
+    if view.dtype != name_of(dtype):
+        return False
+    is_same = view.shape is shape or is_symbolic((*view.shape, *shape))
+    return is_same or view.shape == shape or 0 in shape

@@ -6,9 +6,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
+import onward._core as _core
+
 from ..size import are_same, is_symbolic
-from ..sized import product
-from .steps import Step, users_of, views_of, with_views
+from ..sized import have_same_sizes, product
+from .steps import Step, views_of, with_views
 from .view import CONSTANTS, DTYPES, FIRST_OF_LOOPS, View
 
 REMOVED: Step = "", ()  # keeps the place of a step, so that the others keep their numbers
@@ -35,7 +37,7 @@ def optimized(steps: list[Step], sizes: Mapping[int, Any], lanes: int) -> list[S
 
     `sizes` holds those of the arrays of the arena in bytes, `lanes` is the number of floats in a vector.
     """
-    users = users_of(steps)
+    users = _core.users_of(steps, View)
     found = fused(without_unread_rows(in_place(steps, users, sizes), users), users)
     found = with_shared_borders(without_copies(found, users, lanes))
     return [step for step in found if step is not REMOVED]
@@ -148,12 +150,15 @@ class Fusion(NamedTuple):
     def of(cls, step: Step) -> Fusion | None:
         """Return an elementwise step on float32 alone, or None for any other step."""
         name, arguments = step
-        if name not in ELEMENTWISE or any([v.dtype != "float32" for v in arguments[1:]]):
+        if name not in ELEMENTWISE:
             return None
         function, *operands, y = arguments
-        places: dict[View, int] = {}
-        numbered = tuple([places.setdefault(operand, len(places)) for operand in operands])
-        return cls([*places], [(name, function, numbered)], y)
+        for view in arguments[1:]:
+            if view.dtype != "float32":
+                return None
+        if len(operands) == 2 and (operands[0].space != operands[1].space or len({*operands}) == 2):
+            return cls(operands, [(name, function, (0, 1))], y)
+        return cls(operands[:1], [(name, function, (0,) * len(operands))], y)
 
     def step(self) -> Step:
         """Return the step that computes y; it numbers the inputs before the results."""
@@ -170,7 +175,9 @@ class Fusion(NamedTuple):
         count = len(other.operations)
         if count + len(self.operations) > MOST_OPERATIONS:
             return None
-        moved = [view.like(other.y, x.broadcast(*other.y.shape)) for x in other.inputs]
+        moved: list[Any] = [x.broadcast(*other.y.shape) for x in other.inputs]
+        if view is not other.y:
+            moved = [view.like(other.y, x) for x in moved]
         if None in moved or product(view.shape) != product(self.y.shape):
             return None
         places: dict[Any, int] = {}
@@ -280,7 +287,7 @@ def with_shared_borders(steps: list[Step]) -> list[Step]:
     }
     if len({*borders.values()}) == len(borders):
         return steps
-    users, arrays = users_of(steps), dict[int, int]()
+    users, arrays = _core.users_of(steps, View), dict[int, int]()
     lenders: dict[Any, list[tuple[int, int]]] = {}  # arrays with a border, and the last step that uses each
     removed = set()
     for number, border in borders.items():
@@ -362,7 +369,7 @@ def _splits_rows(x: View, arguments: tuple[Any, ...]) -> bool:
         return False
     rows = View.contiguous(0, 0, source.shape[:row_axes])
     strides = (*(stride * y.strides[0] for stride in rows.strides), y.strides[1])
-    return all(map(are_same, (*x.shape, *x.strides), (*rows.shape, y.shape[1], *strides)))
+    return have_same_sizes((*x.shape, *x.strides), (*rows.shape, y.shape[1], *strides))
 
 
 def _innermost(view: View) -> list[int]:

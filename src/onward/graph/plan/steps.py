@@ -1,8 +1,8 @@
-"""The steps of a program: their views, the arrays that they use and when, and their descriptions."""
+"""The steps of a program: their views, and their descriptions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from .view import View
@@ -58,32 +58,6 @@ def _with_views_in(argument: Any, change: Callable[[View], View]) -> Any:
     return argument
 
 
-def lifetimes(steps: Sequence[Step]) -> dict[int, tuple[int, int]]:
-    """Return when each array of the arena is used first and last, in the order of their first uses.
-
-    The steps of a body count as steps of their own. A loop uses all arrays that its body shares with others
-    from its start to its end.
-    """
-    lives: dict[int, tuple[int, int]] = {}
-    _add_lifetimes(lives, steps, 0)
-    return dict(sorted(lives.items(), key=lambda item: item[1][0]))
-
-
-def _add_lifetimes(lives: dict[int, tuple[int, int]], steps: Sequence[Step], time: int) -> int:
-    """Add the lifetimes of what steps use that start at a time; return the time after them."""
-    for step in steps:
-        name, arguments = step
-        first, spaces = time, [view.space for view in views_of(step) if view.space < 0]
-        if name == "loop":
-            body = arguments[-1]
-            time = _add_lifetimes(lives, body.steps, time + 1)
-            spaces = [space for space in spaces if not body.last <= space <= body.first]
-        for space in spaces:
-            lives[space] = (min(lives[space][0], first) if space in lives else first), time
-        time += 1
-    return time
-
-
 def described(step: Step) -> str:
     """Describe a step of the core by its name, its function and the shape of its output."""
     name, arguments = step
@@ -91,15 +65,3 @@ def described(step: Step) -> str:
     views = views_of(step)
     shape = f" ({', '.join(map(str, views[-1].shape))})" if views else ""
     return " ".join([name, *functions]) + shape
-
-
-def users_of(steps: Sequence[Step]) -> dict[int, list[int]]:
-    """Return the numbers of the steps that use each space, in order."""
-    users: dict[int, list[int]] = {}
-    for number, step in enumerate(steps):
-        for argument in views_of(step) if step[0] == "loop" else step[1]:
-            if type(argument) is View:
-                numbers = users.setdefault(argument.space, [])
-                if not numbers or numbers[-1] != number:
-                    numbers.append(number)
-    return users

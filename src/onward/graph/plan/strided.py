@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,13 @@ class Strided:
     raises NotStridedError.
     """
 
-    def __init__(self, view: View, dtype: Any, copy: Callable[[View], View] | None = None) -> None:
-        self.view, self.dtype, self._copy = view, np.dtype(dtype), copy
+    __slots__ = ("_copy", "dtype", "view")
+
+    def __init__(self, view: View, dtype: np.dtype[Any], copy: Callable[[View], View] | None = None) -> None:
+        self.view, self.dtype, self._copy = view, dtype, copy
 
     @classmethod
-    def of(cls, shape: tuple[Any, ...], dtype: Any) -> Strided:
+    def of(cls, shape: tuple[Any, ...], dtype: np.dtype[Any]) -> Strided:
         """Return an array that lies nowhere."""
         return cls(View.contiguous(0, 0, shape), dtype)
 
@@ -45,7 +47,7 @@ class Strided:
 
     def reshape(self, *shape: Any) -> Strided:
         """Return the array in another shape without -1."""
-        sizes = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
+        sizes = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], list | tuple) else shape
         view = self.view.reshaped(*sizes)
         if view is None:
             copied = View.contiguous(0, 0, self.shape) if self._copy is None else self._copy(self.view)
@@ -55,10 +57,11 @@ class Strided:
 
     def transpose(self, *axes: Any) -> Strided:
         """Return the array with its axes in another order."""
+        rank = len(self.view.shape)
         order = tuple(axes[0]) if len(axes) == 1 and not isinstance(axes[0], int) else axes
-        order = order or tuple(range(self.ndim)[::-1])
-        if sorted(axis + self.ndim * (axis < 0) for axis in order) != [*range(self.ndim)]:
-            raise ValueError(f"axes {tuple(order)} are no order of the {self.ndim} axes of an array")
+        order = order or tuple(range(rank)[::-1])
+        if sorted([axis + rank if axis < 0 else axis for axis in order]) != [*range(rank)]:
+            raise ValueError(f"axes {tuple(order)} are no order of the {rank} axes of an array")
         return self.with_view(self.view.permuted(*order))
 
     def __getitem__(self, index: Any) -> Strided:
@@ -66,7 +69,7 @@ class Strided:
         for part in index if isinstance(index, tuple) else (index,):
             if not isinstance(part, slice):
                 raise NotStridedError(f"an index {part!r}")
-            if part != slice(None):
+            if part.start is not None or part.stop is not None or part.step is not None:
                 view = _sliced(view, axis, part.start, part.stop, part.step or 1)
             axis += 1
         return self.with_view(view)

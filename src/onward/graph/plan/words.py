@@ -6,22 +6,19 @@ core and keeps the words and the weights of programs for a file.
 
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
 from itertools import chain
-from struct import Struct
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..size import Size, is_symbolic
+import onward._core as _core
+
+from ..size import Size
 from .steps import Body
 from .view import View
 
-FLOAT, BITS = Struct("<f"), Struct("<i")
-
-
-NONE, FIRST_ENTRY = 1 << 62, -(1 << 63)  # as in cpp/run/words.h
+FIRST_ENTRY = -(1 << 63)  # as in cpp/run/words.h
 AXIS, NUMBER, SUM, PRODUCT, QUOTIENT = range(5)  # the operations of the table, as in cpp/run/program.h
 CONDITIONS = ("= 0", "!= 0", "> 0", "<= 0")
 
@@ -90,7 +87,7 @@ class CoreRecorder:
         arrays: dict[str, int] = {}  # the place of each array by its name
         writer = WordWriter(lambda found: arrays.setdefault(self.name_of(found), len(arrays)))
         writer.write((kind, arguments))
-        described = {"words": writer.words, "arrays": list(arrays)}
+        described = {"words": writer.words.tolist(), "arrays": list(arrays)}
         number = self._numbers.setdefault(str(described), len(self.weights))
         if number == len(self.weights):
             self.weights.append(described)
@@ -99,21 +96,6 @@ class CoreRecorder:
 
 def _floats(options: Iterable[tuple[Any, Any, Any, float, float, bool]]) -> list[Any]:
     return [(*each[:3], *map(float, each[3:5]), each[5]) for each in options]
-
-
-@cache
-def _text(name: str) -> tuple[int, ...]:
-    content = name.encode()
-    return len(content), *content
-
-
-def _float(number: Any) -> int:
-    """Return the bits of a number in float32."""
-    try:
-        bits: int = BITS.unpack(FLOAT.pack(number))[0]
-        return bits
-    except OverflowError:  # it is infinite in float32
-        return int(np.float32(number).view(np.int32))
 
 
 class WordWriter:
@@ -125,66 +107,37 @@ class WordWriter:
     """
 
     def __init__(self, place: Callable[[Any], int], spaces: Mapping[int, int] | None = None) -> None:
-        self.words: list[int] = []
+        self.words = array("q")
         self.values: list[tuple[int, int, int]] = []  # of the table: operations and operands
-        self._place, self._spaces = place, spaces or {}
+        self._place, self._spaces = place, dict(spaces or {})
         self._entries: dict[Any, int] = {}
 
     def write(self, *values: Any) -> None:
         """Append values."""
-        for value in values:
-            kind = type(value)
-            if kind is View:
-                self._view(value)
-            elif kind is str:
-                self.words += _text(value)
-            elif kind is int:
-                self.words.append(value)
-            elif value is None:
-                self.words.append(NONE)
-            elif kind is Size:
-                self.words.append(FIRST_ENTRY + self._size(value))
-            elif kind is Body:
-                self.steps(value.steps)
-            elif kind is tuple or kind is list:
-                if kind is list:
-                    self.words.append(len(value))
-                if {*map(type, value)} <= {int}:
-                    self.words += value
-                elif kind is tuple and len(value) == 3 and type(value[0]) is str:  # an activation
-                    self.write(value[0], *map(float, value[1:]))
-                else:
-                    self.write(*value)
-            elif kind is float or isinstance(value, np.floating):
-                self.words.append(_float(value))
-            elif isinstance(value, int | np.integer | np.bool_):
-                self.words.append(int(value))
-            else:
-                self.words.append(self._place(value))
+        self.words.frombytes(_core.words_of(values, View, self._spaces, self._replaced))
+
+    def steps(self, steps: Sequence[tuple[str, Sequence[Any]]]) -> None:
+        """Append a list of steps, each with its length in words."""
+        self.words.frombytes(self._of_steps(steps))
+
+    def _of_steps(self, steps: Sequence[tuple[str, Sequence[Any]]]) -> bytes:
+        return _core.words_of_steps(list(steps), View, self._spaces, self._replaced)
+
+    def _replaced(self, value: Any) -> int | float | bytes:
+        """Return the number, or the words, of a value that the core does not know."""
+        if type(value) is Size:
+            return FIRST_ENTRY + self._size(value)
+        if type(value) is Body:
+            return self._of_steps(value.steps)
+        if isinstance(value, np.floating):
+            return float(value)
+        return int(value) if isinstance(value, int | np.integer | np.bool_) else self._place(value)
 
     @property
     def program(self) -> NDArray[np.int64]:
         """The table of values, and the words after it."""
-        table = len(self.values), *chain.from_iterable(self.values)
-        return np.frombuffer(array("q", [*table, *self.words]), np.int64)
-
-    def _view(self, view: View) -> None:
-        space, offset, shape, strides, dtype = view
-        rank = len(shape)
-        numbers = self._spaces.get(space, space), offset, rank, *shape, rank, *strides
-        if is_symbolic(numbers):
-            numbers = tuple([FIRST_ENTRY + self._size(n) if type(n) is Size else n for n in numbers])
-        self.words += numbers + _text(dtype)
-
-    def steps(self, steps: Sequence[tuple[str, Sequence[Any]]]) -> None:
-        """Append a list of steps, each with its length in words."""
-        self.words.append(len(steps))
-        for name, arguments in steps:
-            start = len(self.words)
-            self.words.append(0)
-            self.words += _text(name)
-            self.write(*arguments)
-            self.words[start] = len(self.words) - start - 1
+        table = array("q", [len(self.values), *chain.from_iterable(self.values)])
+        return np.frombuffer(table + self.words, np.int64)
 
     def _size(self, size: Size) -> int:
         """Return the entry of a size."""

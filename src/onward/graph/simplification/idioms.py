@@ -40,6 +40,7 @@ def replace_idioms(graph: Graph) -> Graph:
     return graph.replaced(nodes=matcher.nodes, constants=matcher.constants).without_unused()
 
 
+FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 WEIGHTED = [(name, "x", "W", *b) for name in ("Conv", "ConvTranspose", "Gemm") for b in ((), ("b",))]
 
 
@@ -56,7 +57,7 @@ def _batch_norm(match: Match) -> list[Node] | None:
     trains = len(norm.outputs) > 1 or norm.attributes.get("training_mode", 0) != 0
     if match.matcher.graph.of_layers or trains or is_scaled or b is None:
         return None
-    floats = [a.astype(np.float64) for a in found if a is not None and a.dtype.name in ("float32", "float64")]
+    floats = [a.astype(np.float64) for a in found if a is not None and a.dtype in FLOATS]
     if len(floats) < len(found):
         return None
     W, scale, bias, mean, variance = floats

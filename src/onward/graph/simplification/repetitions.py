@@ -32,8 +32,11 @@ def rolled_up(graph: Graph) -> Graph:
     if len(graph.nodes) < MIN_NODES:
         return graph
     nodes = with_writes(graph)
+    repetitions = _repetitions(graph, nodes)
+    if not repetitions:
+        return graph
     rolling, left = _Rolling(graph, nodes), MAX_PERIODS * len(nodes)
-    for start, period, copies in _repetitions(graph, nodes):
+    for start, period, copies in repetitions:
         for first, last in PARTS:
             left -= copies * period
             if left < 0 or rolling.roll_up(start + first * period, period, copies - first - last):

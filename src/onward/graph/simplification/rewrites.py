@@ -9,6 +9,7 @@ import numpy as np
 
 from ..node import AnyArray, Node, Operand, Signature
 from ..operations import OPERATIONS
+from ..operations.arguments import as_integers
 
 if TYPE_CHECKING:
     from .simplify import Simplifier
@@ -126,7 +127,7 @@ def _is_neutral(operation: str, number: AnyArray) -> bool:
 def _integers(s: Simplifier, node: Node, place: int) -> list[int] | None:
     """Return the numbers of a constant input of a node, or None."""
     array = s.constants.get(node.inputs[place]) if len(node.inputs) > place else None
-    return None if array is None else [int(number) for number in array.ravel().tolist()]
+    return None if array is None else as_integers(array)
 
 
 LENGTHS, STATES = 4, (5, 6)  # inputs of ONNX's recurrent operators

@@ -27,8 +27,8 @@ def simplify(graph: Graph) -> Graph:
     """Return an equivalent graph with fewer nodes."""
     with suppress(*REFUSALS):  # the error belongs to the call, which names the node
         graph = rolled_up(graph)
-    simpler = Simplifier(graph)
     with Limit.of(graph.constants.values()).entered():
+        simpler = Simplifier(graph)
         for node in graph.nodes:
             simpler.add(node)
     outputs = tuple(simpler.names.get(name, name) for name in graph.outputs)
@@ -47,13 +47,14 @@ class Simplifier:
         self.makers: dict[str, Node] = {}
         self.wide: dict[str, str] = {}  # sizes in int32 that are known in int64
         self.dequantized: dict[str, Node] = {}  # the nodes that made constants from quantized ones
+        self._budget = budget.current()
         self._first: dict[Any, Node] = {}  # the first pure node of each operation on the same inputs
         self._earlier: dict[Any, Node] = {}  # the pure nodes with further ones, also by their attributes
 
     def add(self, node: Node) -> None:
-        budget.spend(20 * budget.STEP)
-        if not self.names.keys().isdisjoint(node.inputs):
-            node = node.with_inputs(*(self.names.get(name, name) for name in node.inputs))
+        self._budget.spend(20 * budget.STEP)
+        if self.names and not self.names.keys().isdisjoint(node.inputs):
+            node = node.with_inputs(*[self.names.get(name, name) for name in node.inputs])
         operation = OPERATIONS[node.operation]
         if node.operation == "If" and node.inputs[0] in self.constants:
             assert operation.expand is not None
@@ -113,7 +114,8 @@ class Simplifier:
                 self.names |= known
                 return
         self.nodes.append(node)
-        self.makers |= dict.fromkeys(node.outputs, node)
+        for name in node.outputs:
+            self.makers[name] = node
         keep_wide(self, node)
 
     def _equal(self, node: Node) -> Node:

@@ -20,7 +20,7 @@ def keep_wide(s: Simplifier, node: Node) -> None:
         before = s.makers.get(node.inputs[0])
         if before is not None and before.operation == "Shape" and node.attributes.get("to") == np.int32:
             s.wide[node.outputs[0]] = node.inputs[0]
-    if node.operation not in (*MOVING, "Concat") or s.wide.keys().isdisjoint(node.inputs):
+    if not s.wide or node.operation not in (*MOVING, "Concat") or s.wide.keys().isdisjoint(node.inputs):
         return
     if len(node.outputs) != 1:  # the error belongs to the call
         return
