@@ -11,6 +11,7 @@ import pytest
 import support
 from support import cases, oracle
 from support.cases import CASES, OPTION_CASES, TOLERANCE, Case
+from support.layouts import LAYOUTS
 
 import onward
 from onward.errors import ArgumentError
@@ -127,33 +128,6 @@ def test_returned_arrays_belong_to_the_caller(cell: str, batch_first: bool, unba
             array[:] = 7
     assert_same(cases.run(case, inputs, layer), saved)
     assert_same(inputs[1:], kept[1:])
-
-
-def read_only(array: Any) -> Any:
-    array = array.copy()
-    array.flags.writeable = False
-    return array
-
-
-def unaligned(array: Any) -> Any:
-    """A copy of the array that starts one byte past an aligned address, as in a packed record."""
-    memory = np.empty(array.nbytes + 1, np.uint8)[1:]
-    memory[:] = np.frombuffer(array.tobytes(), np.uint8)
-    return memory.view(array.dtype).reshape(array.shape)
-
-
-LAYOUTS = {
-    "read-only": read_only,
-    "Fortran": np.asfortranarray,
-    "every second": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
-    "every second step": lambda a: np.repeat(a, 2, axis=0)[::2],
-    "backwards": lambda a: a[::-1, ::-1, ::-1].copy()[::-1, ::-1, ::-1],
-    "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
-    "unaligned": unaligned,
-    "record": lambda a: np.rec.fromarrays([a, a.astype(np.int8)]).f0,
-    "list": lambda a: a.tolist(),
-    "longdouble": lambda a: a.astype(np.longdouble),
-}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

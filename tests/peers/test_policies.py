@@ -123,6 +123,15 @@ def test_an_observation_that_is_no_class_is_refused(tmp_path: Path, wrong: Any) 
         Policy(tmp_path / "a.zip")(wrong)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e38])
+def test_an_episode_starts_anew_after_observations_that_are_not_finite(tmp_path: Path, bad: float) -> None:
+    saved(tmp_path / "a.zip", "recurrent", "MlpLstmPolicy", BOX, ACTIONS["box"])
+    policy, x = Policy(tmp_path / "a.zip", 2), np.stack([BOX.sample(), BOX.sample()])
+    policy(np.where([[True], [False]], bad, x))
+    expected = Policy(tmp_path / "a.zip")(x[0])
+    np.testing.assert_array_equal(policy(x, [True, False])[0], expected)
+
+
 def test_load_names_what_opens_the_file(tmp_path: Path) -> None:
     saved(tmp_path / "a.zip", "plain", "MlpPolicy", BOX, ACTIONS["box"])
     with pytest.raises(FileError, match=r"open it with onward\.recipes\.Policy"):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.randomized import random_cases
 from torch import optim
 from torch.nn import functional as F
 from torch.optim import lr_scheduler
@@ -217,12 +218,17 @@ def test_one_cycle_with_momentum_matches_torch(name: str, options: dict[str, flo
     np.testing.assert_allclose(w["weight"], parameter.detach().numpy(), rtol=1e-10)
 
 
-def test_reduce_on_plateau_matches_torch() -> None:
+@pytest.mark.parametrize("seed", range(random_cases(20)))
+def test_reduce_on_plateau_matches_torch(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    factor, patience = float(rng.uniform(0.01, 0.99)), int(rng.integers(0, 4))
+    options = {"threshold": float(rng.choice([0, 1e-4, 0.1])), "eps": float(rng.choice([1e-8, 1e-3, 0]))}
     optimizer = optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
-    theirs = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.3, patience=2, threshold=0.02)
-    schedule = train.ReduceLROnPlateau(0.3, 2, 0.02)
+    theirs = lr_scheduler.ReduceLROnPlateau(optimizer, factor=factor, patience=patience, **options)
+    schedule = train.ReduceLROnPlateau(factor, patience, **options)
     losses: list[float] = []
-    for loss in (1 + DRAWS.uniform(0, 1, 50) / np.arange(1, 51)).tolist():
+    for loss in rng.choice([1.0, *rng.normal(0, 1, 3)], 60).tolist():
         losses.append(loss)
         theirs.step(loss)
-        assert schedule.lr(0.5, Progress(0, None, losses)) == pytest.approx(optimizer.param_groups[0]["lr"])
+        rate = optimizer.param_groups[0]["lr"]
+        assert schedule.lr(0.5, Progress(0, None, losses)) == pytest.approx(rate, rel=1e-12, abs=0)

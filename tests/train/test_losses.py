@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.layouts import LAYOUTS
 
 from onward import train
 from onward.errors import ArgumentError, DtypeError, OnwardError, ShapeError
@@ -43,6 +44,19 @@ def test_gradients_match_central_differences(name: str, shape: tuple[int, ...]) 
     direction, step = DRAWS.normal(0, 1, shape), 1e-6
     above, below = (LOSSES[name](y + s * direction, targets, mask)[0] for s in (step, -step))
     assert (dy * direction).sum() == pytest.approx((above - below) / (2 * step), rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", [*LOSSES, *(f"{name} of probabilities" for name in OF_PROBABILITIES)])
+def test_the_layout_in_memory_does_not_matter(name: str, layout: str) -> None:
+    loss = OF_PROBABILITIES[name.split()[0]] if " " in name else LOSSES[name]
+    y, changed = DRAWS.uniform(0.1, 0.9, (4, 3, 5)), LAYOUTS[layout]
+    targets, mask = targets_for(name, y), DRAWS.random((4, 3)) < 0.7
+    value, dy = loss(y, targets, mask)
+    odd_targets = targets if layout == "longdouble" and "cross" in name else changed(targets)
+    odd_value, odd_dy = loss(changed(y), odd_targets, mask)
+    assert odd_value == value
+    np.testing.assert_array_equal(odd_dy, dy)
 
 
 @pytest.mark.parametrize("name", LOSSES)

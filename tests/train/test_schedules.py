@@ -83,6 +83,12 @@ def test_a_plateau_reduces_the_rate_and_an_improvement_resets_the_patience() -> 
     assert rates == [1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25]
 
 
+def test_a_plateau_keeps_a_rate_that_would_fall_by_eps_or_less() -> None:
+    schedule = train.ReduceLROnPlateau(0.5, patience=0, eps=0.1)
+    rates = [schedule.lr(1.0, Progress(0, None, [1.0] * epochs)) for epochs in range(1, 7)]
+    assert rates == [1, 0.5, 0.25, 0.125, 0.125, 0.125]
+
+
 def test_schedules_that_span_the_run_need_the_number_of_steps() -> None:
     for schedule in (
         train.CosineAnnealingLR(),

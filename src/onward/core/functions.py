@@ -20,6 +20,14 @@ def activate(call: Call, x: Array) -> Array:
     return y
 
 
+def unary(name: str, x: Array) -> Array:
+    """Return a function of the core, such as "log", of each element."""
+    x = np.asarray(x, order="C")
+    y = np.empty_like(x)
+    _core.unary(name, x.reshape(-1), y.reshape(-1))
+    return y
+
+
 def _normal(x: Array) -> Array:
     """The normal distribution: the probability of a number below x."""
     y = activate(("gelu", 0, 0), x)

@@ -72,7 +72,10 @@ class Policy:
         self._stream: Any = self.model.stream(count) if self.model.recurrent_sublayers() else None
 
     def __call__(self, observation: ArrayLike, starts: ArrayLike | None = None) -> Any:
-        """Return the actions for one observation of each environment. Raises ShapeError."""
+        """Return the actions for one observation of each environment.
+
+        Raises ShapeError and, for numbers outside of a discrete space, ArgumentError.
+        """
         actions = self._action(np.atleast_2d(self.outputs(observation, starts)))
         return actions if self.environments is not None else actions[0]
 
@@ -91,12 +94,11 @@ class Policy:
 
     def _start(self, starts: Any) -> None:
         """Set the states of some environments to zeros."""
-        rows = len(np.atleast_1d(starts))
-        if rows != (self.environments or 1):
-            raise ShapeError(f"starts has {rows} entries; expected one for each environment")
-        keep = np.where(np.atleast_1d(starts), 0, 1).astype(self.model.dtype)[:, None]
+        starts = np.atleast_1d(starts)
+        if starts.shape != (self.environments or 1,):
+            raise ShapeError(f"starts has shape {starts.shape}; expected one entry for each environment")
         if starts.any() and self._stream is not None:
-            self._stream.state = _scaled(self._stream.state, keep)
+            self._stream.state = _restarted(self._stream.state, starts[:, None])
 
     def _features(self, observation: Any) -> Array:
         """The input of the model: one-hot classes, images through their layers, or all numbers in a row."""
@@ -201,11 +203,11 @@ def _one_hot(numbers: Any, classes: Any) -> Array:
     return found
 
 
-def _scaled(state: Any, factors: Array) -> Any:
-    """States (L, B, H), in whatever tuples or lists, times factors (B, 1)."""
+def _restarted(state: Any, starts: Any) -> Any:
+    """States (L, B, H), in whatever tuples or lists, with zeros where `starts` (B, 1) is True."""
     if isinstance(state, np.ndarray):
-        return state * factors
-    return type(state)(_scaled(each, factors) for each in state)
+        return np.where(starts, state.dtype.type(0), state)
+    return type(state)(_restarted(each, starts) for each in state)
 
 
 def _activation(options: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from ..core import arrays
 from ..core.activations import call
 from ..core.arrays import Array, Shape
 from ..core.checks import LARGEST, flag, integer, positive, probability
-from ..core.functions import activate
+from ..core.functions import activate, unary
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..layers.base_model import BaseModel
 from .outputs import final_function
@@ -66,7 +66,7 @@ def cross_entropy(
     if not flag("from_logits", from_logits):
         q = smoothing / C + (1 - smoothing) * (np.arange(C) == targets[..., None])
         p = _probabilities(y, counted)
-        losses = -(q * _log(p)).sum(axis=-1, keepdims=True)
+        losses = -(q * unary("log", p)).sum(axis=-1, keepdims=True)
         return _mean(losses, (-q / p).astype(y.dtype), counted)
     logits, classes = arrays.contiguous(y).reshape(-1, C), np.where(counted, targets, -1).reshape(-1)
     dy = np.empty_like(logits)
@@ -165,7 +165,7 @@ def bce(
     if not flag("from_logits", from_logits):
         p, wide = _probabilities(y, counted), t.astype(np.float64)
         rest = np.maximum(1 - p, np.finfo(y.dtype).tiny)
-        losses = -wide * _log(p) - (1 - wide) * _log(rest)
+        losses = -wide * unary("log", p) - (1 - wide) * unary("log", rest)
         return _mean(losses, ((1 - wide) / rest - wide / p).astype(y.dtype), counted)
     # with z = -|y|, no term cancels another: for y > 0, the loss is softplus(z) + (1 - t) y
     z, positive_logit = -np.abs(y), y > 0
@@ -294,12 +294,6 @@ def _probabilities(y: Array, counted: NDArray[np.bool_]) -> Array:
     if ((y < 0) | (y > 1.001)).any(where=counted[..., None]):
         raise ArgumentError("y has values outside 0 to 1, but with from_logits=False it holds probabilities")
     return np.maximum(y, np.finfo(y.dtype).tiny).astype(np.float64)
-
-
-def _log(x: Array) -> Array:
-    y = np.empty_like(x)
-    _core.unary("log", x.reshape(-1), y.reshape(-1))
-    return y
 
 
 def _check_shape(targets: NDArray[Any], expected: Shape, y: Array) -> None:

@@ -201,8 +201,8 @@ class ReduceLROnPlateau(Constant):
     """torch.optim.lr_scheduler.ReduceLROnPlateau: multiply by `factor` when validation stops improving.
 
     An epoch improves if its validation loss is below (1 - threshold) times the best so far. The rate falls
-    after more than `patience` epochs without improvement since the last improvement or reduction. Raises
-    ArgumentError for values out of range.
+    after more than `patience` epochs without improvement since the last improvement or reduction, unless it
+    would fall by `eps` or less. Raises ArgumentError for values out of range.
 
     >>> schedule = ReduceLROnPlateau(factor=0.5, patience=1)
     >>> schedule.lr(0.1, Progress(30, losses=[1.0, 0.9, 0.95, 0.92]))
@@ -212,7 +212,13 @@ class ReduceLROnPlateau(Constant):
     factor: float = 0.1
     patience: int = 10
     threshold: float = 1e-4
-    CHECKS: ClassVar = {"factor": probability, "patience": partial(integer, low=0), "threshold": probability}
+    eps: float = 1e-8
+    CHECKS: ClassVar = {
+        "factor": probability,
+        "patience": partial(integer, low=0),
+        "threshold": probability,
+        "eps": non_negative,
+    }
 
     def lr(self, base: float, progress: Progress) -> float:
         best, bad = math.inf, 0
@@ -222,7 +228,8 @@ class ReduceLROnPlateau(Constant):
             else:
                 bad += 1
             if bad > self.patience:
-                base, bad = base * self.factor, 0
+                bad, lower = 0, base * self.factor
+                base = lower if base - lower > self.eps else base
         return base
 
 

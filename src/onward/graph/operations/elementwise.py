@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-import onward._core as _core
-
+from ...core.functions import unary
 from ...errors import ArgumentError
 from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
@@ -34,9 +33,7 @@ def _define_unary(name: str, function: Any, core: str | None = None, **options: 
         x = np.asarray(x, order="C")  # NumPy may round differently along strided axes
         if core is None or x.dtype not in (np.float32, np.float64):
             return function(x)
-        y = np.empty_like(x)
-        _core.unary(core, x.reshape(-1), y.reshape(-1))
-        return y
+        return unary(core, x)
 
     if core is None:
         return compute
@@ -248,8 +245,8 @@ def _(b: Builder, x: View, exponent: AnyArray) -> View | None:
     number = float(exponent.item()) if exponent.size == 1 and exponent.ndim <= len(x.shape) else 0.0
     if number not in POWERS or (x.dtype in INTEGERS and number < 1):
         return None
-    multiply, unary = partial(b.binary, "multiply"), partial(b.map, "unary")
-    y: View = _few_steps(number, x, multiply, partial(unary, "sqrt"), partial(unary, "reciprocal"))
+    multiply, step = partial(b.binary, "multiply"), partial(b.map, "unary")
+    y: View = _few_steps(number, x, multiply, partial(step, "sqrt"), partial(step, "reciprocal"))
     return y
 
 
