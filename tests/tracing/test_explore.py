@@ -2,13 +2,12 @@
 
 import base64
 import html
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from support.page import embedded, floats
 
 import onward
 from onward import errors
@@ -17,20 +16,9 @@ from onward.tracing import explore, plot
 X = np.random.default_rng(0).normal(size=(6, 2, 3)).astype(np.float32)
 
 
-def entry(page: Any) -> Any:
-    """The embedded description of the only model."""
-    (found,) = re.findall(r'id="embedded">(.*?)</script>', page.html)
-    (only,) = json.loads(found)["models"]
-    return only
-
-
-def floats(text: str) -> Any:
-    return np.frombuffer(base64.b64decode(text), np.float32)
-
-
 def test_the_model_is_embedded_and_its_file_loads(tmp_path: Path) -> None:
     model = onward.Sequential(onward.LSTM(3, 5, rng=1), onward.Linear(5, 2, rng=2))
-    live = entry(model.explore(X, classes=["a", "b"]))
+    live = embedded(model.explore(X, classes=["a", "b"]))
     (tmp_path / "m.safetensors").write_bytes(base64.b64decode(live["bytes"]))
     np.testing.assert_array_equal(onward.load(tmp_path / "m.safetensors")(X), model(X))
     np.testing.assert_array_equal(floats(live["x"]), X[:, 0].ravel())
@@ -39,8 +27,8 @@ def test_the_model_is_embedded_and_its_file_loads(tmp_path: Path) -> None:
 
 def test_a_bidirectional_model_is_recorded_with_the_values_of_its_row() -> None:
     trace = onward.LSTM(3, 5, bidirectional=True, rng=1).trace(X, lengths=[6, 4])
-    record = entry(trace.explore(row=1))["record"]
-    assert "reverse direction" in entry(trace.explore())["reason"]
+    record = embedded(trace.explore(row=1))["record"]
+    assert "reverse direction" in embedded(trace.explore())["reason"]
     layer = record["layers"][1]
     assert layer["name"] == "l0_reverse" and layer["type"] == "LSTM"
     np.testing.assert_array_equal(floats(layer["arrays"]["f"]["data"]), trace["l0_reverse.f"][:4, 1].ravel())
@@ -49,9 +37,9 @@ def test_a_bidirectional_model_is_recorded_with_the_values_of_its_row() -> None:
 
 def test_a_text_model_runs_only_if_its_characters_are_known() -> None:
     model = onward.Sequential(onward.Embedding(3, 4, rng=0), onward.GRU(4, 5, rng=1), onward.Linear(5, 3))
-    recorded = entry(model.explore([0, 2, 1]))
+    recorded = embedded(model.explore([0, 2, 1]))
     assert "record" in recorded and "without the characters" in recorded["reason"]
-    live = entry(model.explore([0, 2, 1], classes="abc", text="acb"))
+    live = embedded(model.explore([0, 2, 1], classes="abc", text="acb"))
     assert live["kind"] == "text" and live["example"] == "acb"
 
 
@@ -59,7 +47,7 @@ def test_text_in_a_page_cannot_end_its_script() -> None:
     page = (
         onward.GRU(3, 4, bidirectional=True, rng=0).trace(X).explore(text="</scr>", classes=["</script>"] * 8)
     )
-    assert entry(page)["classes"] == ["</script>"] * 8
+    assert embedded(page)["classes"] == ["</script>"] * 8
     assert html.escape(page.html) in page._repr_html_()
 
 
@@ -75,12 +63,12 @@ def test_a_row_without_steps_and_a_text_or_classes_of_another_length_are_errors(
 
 def test_a_recorded_page_says_why_the_model_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     lstm = onward.LSTM(3, 5, rng=1)
-    assert "record" not in entry(lstm.explore(X))
+    assert "record" not in embedded(lstm.explore(X))
     monkeypatch.setattr(explore, "MAX_EMBEDDED", 100)
-    assert "a single file holds" in entry(lstm.explore(X))["reason"]
-    assert "float64" in entry(onward.LSTM(3, 5, dtype="float64", rng=1).explore(X))["reason"]
+    assert "a single file holds" in embedded(lstm.explore(X))["reason"]
+    assert "float64" in embedded(onward.LSTM(3, 5, dtype="float64", rng=1).explore(X))["reason"]
     started = lstm.trace(X, (np.ones((1, 2, 5)), np.ones((1, 2, 5))))
-    assert "zero states" in entry(started.explore())["reason"]
+    assert "zero states" in embedded(started.explore())["reason"]
 
 
 def test_the_page_contains_every_module_that_its_modules_import() -> None:

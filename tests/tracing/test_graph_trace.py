@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.page import embedded, floats
 from support.sequence_graphs import RandomGraph, detector, normal
 
 import onward
@@ -120,6 +121,60 @@ def test_answers_of_a_graph_without_steps_in_its_output_are_those_of_prefixes() 
     model, array = Model(graph), normal(RNG, 3, 6, 4)
     answers = model.trace(array).answers(1)
     np.testing.assert_array_equal(answers, np.stack([model(array[1:2, :t])[0] for t in range(1, 7)]))
+
+
+def strided(has_steps: bool) -> Model:
+    """A convolution with stride 2, a GRU over its steps, and its outputs or their maximum."""
+    graph = Graph()
+    x = graph.add_input("x", np.float32, ("batch", "time", 4))
+    channels = graph.add("Transpose", x, perm=[0, 2, 1])
+    filters = graph.add_constant(normal(RNG, 3, 4, 3))
+    steps = graph.add("Transpose", graph.add("Conv", channels, filters, strides=[2]), perm=[2, 0, 1])
+    y = graph.add_all("Recurrent", (steps, ""), 2, cell=onward.GRU(3, 5, rng=0).cell, name="rnn")[0]
+    maximum = graph.add("ReduceMax", y, graph.add_constant(np.array([0])), keepdims=0)
+    graph.outputs = (graph.add("Transpose", y, perm=[1, 0, 2]) if has_steps else maximum,)
+    return Model(graph)
+
+
+def test_answers_run_over_the_steps_of_the_input_where_the_layers_have_fewer() -> None:
+    model, x = strided(has_steps=False), normal(RNG, 2, 12, 4)
+    answers = model.trace(x).answers(1)
+    assert len(answers) == 12 and np.isnan(answers[:2]).all()  # too short for a window
+    np.testing.assert_array_equal(answers[2:], [model(x[1:, :t])[0] for t in range(3, 13)])
+
+
+@pytest.mark.parametrize("has_steps", [False, True])
+def test_pages_of_strided_layers_show_their_input_and_the_output_only_at_its_steps(has_steps: bool) -> None:
+    model, x = strided(has_steps), normal(RNG, 2, 12, 4)
+    trace, classes = model.trace(x), list("abcde")
+    entry = embedded(trace.explore(1, classes=classes))
+    record, (layer,) = entry["record"], trace.recorded.values()
+    assert layer.x.shape == (5, 2, 3) and entry["features"] == 3
+    np.testing.assert_array_equal(floats(record["x"]), layer.x[:, 1].ravel())
+    expected = model(x)[1] if has_steps else trace["h"][:, 1]  # without steps, no output belongs to these
+    np.testing.assert_array_equal(floats(record["outputs"]["data"]), expected.ravel())
+    assert entry.get("classes") == (classes if has_steps else None)
+
+
+def test_the_axes_of_an_output_that_no_layer_shows_are_not_guessed() -> None:
+    graph = Graph()
+    x, other = (graph.add_input(name, np.float32, ("batch", "time", 4)) for name in "xy")
+    both = graph.add("Transpose", graph.add("Add", x, other), perm=[1, 0, 2])
+    y = graph.add_all("Recurrent", (both, ""), 2, cell=onward.GRU(4, 5, rng=0).cell, name="rnn")[0]
+    graph.outputs = (graph.add("Transpose", y, perm=[1, 0, 2]),)
+    trace = Model(graph).trace(normal(RNG, 3, 3, 4), normal(RNG, 3, 3, 4))  # as many rows as steps
+    with pytest.raises(errors.ArgumentError, match="which axis of the output is time"):
+        trace.answers()
+    np.testing.assert_array_equal(
+        floats(embedded(trace.explore())["record"]["outputs"]["data"]), trace["h"][:, 0].ravel()
+    )
+
+
+def test_a_page_needs_a_recurrent_layer() -> None:
+    graph = Graph()
+    graph.outputs = (graph.add("Exp", graph.add_input("x", np.float32, (2, 3)), output="y"),)
+    with pytest.raises(errors.ArgumentError, match="no recurrent layer to show"):
+        Model(graph).trace(normal(RNG, 2, 3), values=["y"]).explore()
 
 
 def test_omitted_states_start_at_zeros(tmp_path: Path) -> None:

@@ -304,23 +304,6 @@ def test_a_page_in_a_notebook_runs_in_its_frame(visit, served):
     assert values["c"] == model.trace(x)["c"][-1, 0, 4]
 
 
-def test_a_model_that_cannot_run_in_the_page_is_shown_as_recorded_and_the_page_says_so(visit, tmp_path):
-    model = onward.LSTM(3, 5, bidirectional=True, rng=1)
-    x = np.random.default_rng(0).normal(size=(11, 1, 3)).astype(np.float32)
-    trace = model.trace(x)
-    trace.save(tmp_path / "gates.html")
-    page = visit((tmp_path / "gates.html").as_uri() + link(layer="l0_reverse", unit=2, step=4))
-    assert "recorded values: the model cannot run here because it has a reverse" in page.text_content(
-        "#numbers"
-    )
-    assert page.is_hidden("#tour-start") and "recorded values only" in page.text_content("#cards")
-    assert page.text_content("#layer-name") == "Inside layer 1, right to left"
-    values = shown(page)
-    assert values["f"] == trace["l0_reverse.f"][3, 0, 2]
-    assert values["c_prev"] == trace["l0_reverse.c"][4, 0, 2]  # the reverse direction read this step before
-    assert not page.locator(".differs").count()
-
-
 def test_the_equations_quote_the_textbook():
     script = (PAGE / "equation.js").read_text()
     quoted = re.findall(r"""(["'])(\w+ = .*?)\1[,;]""", script)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..core import atomic, storage
 from ..core.arrays import Array
+from ..errors import ArgumentError
 from ..layers import Activation, Dropout, Embedding, Last, Linear, Sequential, Softmax
 from ..layers.base_model import BaseModel
 from ..layers.recurrent import Recurrent
@@ -75,19 +76,25 @@ def model_bytes(model: BaseModel, vocabulary: str | None = None) -> bytes:
 
 def page_of(trace: Trace, row: int, classes: Sequence[str] | None, text: str | None) -> Page:
     """The page of one row of a trace; `Trace.explore` documents the arguments."""
-    steps = steps_of(trace.lengths, row, text)
-    x = trace.x[:steps, row]
+    if not trace.recorded:
+        raise ArgumentError("the trace has no recurrent layer to show")
+    names = list(trace.recorded)
+    own = [name for name in names if trace.recorded[name].x.shape[:2] == trace.x.shape[:2]]
+    first = (own or names)[0]  # the page shows its steps
+    steps = steps_of(trace.recorded[first].lengths, row, text)
+    x, y = trace.at_steps(first, row)
     signal: Entry = {"kind": "signal", "features": x.reshape(steps, -1).shape[1]}
     if classes is not None:
         check_classes(classes, trace.y.shape[-1])
-        signal["classes"] = list(classes)
+        if y is not None:
+            signal["classes"] = list(classes)
     live = _live(trace.model, x, classes, text)
     if isinstance(live, bytes):
         entry: Entry = {"id": "trace", "title": "The traced model", "bytes": _base64(live)}
         entry |= {"kind": "text", "example": text} if x.dtype.kind in "iu" else signal | {"x": _floats(x)}
     else:
         entry = {"id": "trace", "title": "A recorded run", "reason": live, **signal}
-        entry["record"] = _record(trace, row, x)
+        entry["record"] = _record(trace, first, row, x, y)
         if text is not None:
             entry["labels"] = list(text)
     return single_file([entry])
@@ -110,18 +117,19 @@ def _live(
     return content
 
 
-def _record(trace: Trace, row: int, x: NDArray[Any]) -> Entry:
-    """The values of a run over x (T, ...)."""
-    layers = []
-    for name, arrays in trace.layers.items():
-        values = {key: array[: len(x), row] for key, array in arrays.items()}
-        if len(values["h"]) != len(x) or any(array.ndim != 2 for array in values.values()):
-            continue  # a layer that runs over other steps
-        kind = "LSTM" if "c" in values else "GRU" if "z" in values else "RNN"
-        packed = {key: _rows(array) for key, array in values.items()}
-        H = next(iter(packed.values()))["width"]
-        layers.append({"name": name, "type": kind, "H": H, "arrays": packed})
-    outputs = trace.answers(row) if trace.has_answer or len(trace.y) == len(trace.x) else values["h"]
+def _record(trace: Trace, first: str, row: int, x: NDArray[Any], y: Array | None) -> Entry:
+    """The values of a run over x (T, ...) of the layers that have the steps of the first one.
+
+    If the output y has other steps, the h of the last of these layers takes its place.
+    """
+    layers, shape = [], trace.recorded[first].x.shape[:2]
+    for name, recorded in trace.recorded.items():
+        if recorded.x.shape[:2] == shape:
+            values = {key: array[: len(x), row] for key, array in recorded.arrays.items()}
+            packed = {key: _rows(array) for key, array in values.items()}
+            H = max(array.shape[1] for array in values.values())
+            layers.append({"name": name, "type": recorded.kind, "H": H, "arrays": packed})
+    outputs = values["h"] if y is None else y
     return {"x": _floats(x), "layers": layers, "outputs": _rows(outputs.reshape(len(x), -1))}
 
 

@@ -85,8 +85,8 @@ def trace_graph(
         for own in site.runs(results):
             layers |= _unique(_record(site.node, own, preactivations), layers)
     whole = record.whole
-    x, y, answer = _time_first(whole, inputs, results[whole.outputs[0]], layers, layout, run)
-    return Trace(x, y, layers, answer, found)
+    x, y, *answer = _time_first(whole, inputs, results[whole.outputs[0]], layers, layout, run)
+    return Trace(x, y, layers, *answer, found)
 
 
 def recording(graph: Graph, inputs: Sequence[Any]) -> Recording:
@@ -185,7 +185,7 @@ def _record(node: Node, values: Mapping[str, Any], preactivations: bool) -> dict
         if mask is not None:
             data = {name: _at_steps(array, mask, suffix.endswith("_reverse")) for name, array in data.items()}
         name = layer_name(node.name, suffix + ("_reverse" if reverse else ""), cell.kind)
-        recorded[name] = Recorded.of(data, x, None if mask is not None else lengths)
+        recorded[name] = Recorded.of(cell.kind, data, x, None if mask is not None else lengths)
     return recorded
 
 
@@ -197,7 +197,7 @@ def _record_quantized(node: Node, values: Mapping[str, Any], preactivations: boo
         kept = {name: a for name, a in record.items() if preactivations or "_" not in name}
         is_reverse = d == 1 or node.attributes.get("direction") == "reverse"
         name = layer_name(node.name, "l0_reverse" if is_reverse else "l0", "LSTM")
-        recorded[name] = Recorded.of(kept, inputs[0], inputs[4])
+        recorded[name] = Recorded.of("LSTM", kept, inputs[0], inputs[4])
     return recorded
 
 
@@ -233,15 +233,15 @@ def _time_first(
     layers: Mapping[str, Recorded],
     layout: Layout | None,
     run: Callable[..., Sequence[AnyArray]],
-) -> tuple[Any, Any, Any]:
-    """Return x and y as (T, B, ...), if the axes are known, and the function of `Trace.answers`."""
+) -> tuple[Any, Any, bool, Any]:
+    """Return x and y as (T, B, ...), if known, whether y has steps, and else what computes its answers."""
     axes = time_axes(graph, layout)
     if layout is None or axes is None:
-        return (next(iter(layers.values())).x if layers else inputs[0]), y, None
+        return (next(iter(layers.values())).x if layers else inputs[0]), y, False, None
     x = _moved(inputs[0], layout.axes)
     if axes.time is not None:
-        return x, _moved(y, axes), None
-    return x, y, partial(_answer, run, x, layout, axes)
+        return x, _moved(y, axes), True, None
+    return x, y, False, partial(_answer, run, x, layout, axes)
 
 
 def time_axes(graph: Graph, layout: Layout | None) -> TimeAndBatch | None:

@@ -30,6 +30,7 @@ TITLES = {
     "c": "cell state c: what the cell keeps",
     "h": "hidden state h: the output",
 }
+TITLED = "RNN", "LSTM", "GRU", "LayerNormLSTM", "sLSTM"  # kinds whose letters mean this
 SIGMOID = "ifozr"  # gates lie between 0 and 1; candidates and h between -1 and 1
 PERCENTILE = 98  # for an unbounded state, since a single unit may far exceed all others
 MAX_UNITS = 64  # rows of a panel before units are grouped
@@ -72,19 +73,17 @@ def draw(
             raise ArgumentError("units is empty: name at least one unit, or omit it to draw all")
         units = [integer("units", unit, 0, max(rows) - 1) for unit in units]
     arrangements = {size: _arrange(array, units, similar) for size, array in rows.items()}
-    is_own = trace.x.shape[:2] == recorded.x.shape[:2]  # whether the layer has the steps of the model's input
+    x, y = trace.at_steps(str(layer), row)
     panels = []
     if text is None:
-        heading, x = ("input x", trace.x) if is_own else ("input of the layer", recorded.x)
-        panels = [_numbers(heading, x[:steps, row].reshape(steps, -1), "feature")]
-    panels += _layer_panels(values, arrangements)
+        is_own = trace.x.shape[:2] == recorded.x.shape[:2]
+        heading = "input x" if is_own else "input of the layer"
+        panels = [_numbers(heading, x.reshape(steps, -1), "feature")]
+    panels += _layer_panels(values, arrangements, TITLES if recorded.kind in TITLED else {})
     headings = [title or (f"sequence {row}" if len(recorded.lengths) > 1 else "")]
     # only for a model: the output of a single recurrent layer is its h
-    has_answers = (
-        "." in str(layer) and is_own and (trace.has_answer or trace.y.shape[:2] == trace.x.shape[:2])
-    )
-    if has_answers and len(answers := trace.answers(row)) == steps:
-        panel, verdict = _output(answers.reshape(steps, -1), classes, label, text is not None)
+    if y is not None and "." in str(layer):
+        panel, verdict = _output(y.reshape(steps, -1), classes, label, text is not None)
         panels.append(panel)
         headings.append(verdict)
     lines = [": ".join(filter(None, headings)), _layer_heading(names, str(layer), arrangements[max(rows)])]
@@ -134,7 +133,7 @@ def _arrange(values: NDArray[Any], units: Sequence[int] | None, similar: bool) -
 
 
 def _layer_panels(
-    values: Mapping[str, Array], arrangements: Mapping[int, _Arrangement]
+    values: Mapping[str, Array], arrangements: Mapping[int, _Arrangement], titles: Mapping[str, str]
 ) -> Iterator[plot.Panel]:
     """The gates, which share a scale from 0 to 1, then the candidate, c, h and the preactivations."""
     for name in sorted(values, key=lambda name: ("_" in name, "ifozrgnch".find(name[0]))):
@@ -142,7 +141,7 @@ def _layer_panels(
         if len(arrangement.order) == 0:
             continue
         array = arrangement.apply(values[name])
-        title = TITLES.get(name, name.replace("_", " "))
+        title = titles.get(name, name.replace("_", " "))
         if name in SIGMOID and plot.peak(array) <= 1:
             low, high, bar = 0.0, 1.0, "0 closed, 1 open"
         elif name in "gnh" and plot.peak(array) <= 1:

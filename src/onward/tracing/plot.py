@@ -114,7 +114,7 @@ def curves(panels: Mapping[str, Sequence[Curve]], x_label: str) -> Figure:
     figure = _figure(9, 1 + 2.5 * len(panels))
     axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
     for ax, (title, lines) in zip(axes, panels.items(), strict=True):
-        ax.set_title(title, loc="left", fontsize=9, pad=3)
+        ax.set_title(title, loc="left", fontsize=9, pad=3, parse_math=False)
         for curve in lines:
             style: dict[str, Any] = {"color": "0.8", "lw": 0.8} if curve.faint else {"lw": 1.5}
             if not curve.faint and len(curve.x) <= MAX_MARKERS:
@@ -149,7 +149,7 @@ def _draw(ax: Axes, panel: Panel) -> AxesImage:
     ax.tick_params(labelsize=7, length=2)
     rows = panel.values.shape[1]
     if panel.names is not None:
-        ax.set_yticks(range(len(panel.names)), panel.names)
+        ax.set_yticks(range(len(panel.names)), panel.names, parse_math=False)
     elif rows <= 12:
         ax.set_yticks(range(0, rows, 1 + rows // 7))
     for (t, row), letter in np.ndenumerate([] if panel.letters is None else panel.letters):

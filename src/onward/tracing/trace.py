@@ -43,16 +43,21 @@ class LayerSummary(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """The record of one layer and direction: arrays (T, B, H), the input x (T, B, I), and lengths (B,)."""
+    """The record of one layer and direction: arrays (T, B, H), the input x (T, B, I), and lengths (B,).
 
+    kind is that of the cell, such as "LSTM", or the class of the layer.
+    """
+
+    kind: str
     arrays: dict[str, Array]
     x: Array
     lengths: NDArray[np.int64]
 
     @classmethod
-    def of(cls, arrays: dict[str, Array], x: Array, lengths: NDArray[Any] | None) -> Recorded:
+    def of(cls, kind: str, arrays: dict[str, Array], x: Array, lengths: NDArray[Any] | None) -> Recorded:
         """The record of a run; None for rows of equal length."""
-        return cls(arrays, x, np.full(x.shape[1], len(x)) if lengths is None else lengths.astype(np.int64))
+        ends = np.full(x.shape[1], len(x)) if lengths is None else lengths.astype(np.int64)
+        return cls(kind, arrays, x, ends)
 
 
 class Trace(Mapping[str, Array]):
@@ -80,6 +85,7 @@ class Trace(Mapping[str, Array]):
         x: NDArray[Any],
         y: Array,
         recorded: Mapping[str, Recorded],
+        has_steps: bool,
         answer: Callable[[int, int], Array] | None = None,
         values: Mapping[str, NDArray[Any]] | None = None,
         model: BaseModel | None = None,
@@ -87,17 +93,15 @@ class Trace(Mapping[str, Array]):
         self.x, self.y, self.recorded, self.intermediate = x, y, recorded, values or {}
         self.model = model  # which `explore` runs again from zero states; None for a whole graph
         self.layers = {layer: record.arrays for layer, record in recorded.items()}
-        self._answer = answer  # (row, steps) to the output (O,) for that prefix; None where y has steps
-
-    @property
-    def has_answer(self) -> bool:
-        """Whether `answers` runs the model on prefixes of a row, because the output has no steps."""
-        return self._answer is not None
+        self._has_steps = has_steps  # whether y is (T, B, ...)
+        self._answer = answer  # (row, steps) to the output (O,) for that prefix; None if it is unknown
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """The valid steps (B,) of each row in the first layer."""
-        return next(iter(self.recorded.values())).lengths
+        """The valid steps (B,) of each row of x."""
+        first = next(iter(self.recorded.values()))
+        is_own = first.x.shape[:2] == self.x.shape[:2]
+        return first.lengths if is_own else np.full(self.x.shape[1], len(self.x))
 
     def __getitem__(self, name: str) -> Array:
         if name in self.intermediate:
@@ -124,11 +128,13 @@ class Trace(Mapping[str, Array]):
         A model with an output per step already has these outputs. Any other model runs again on prefixes of
         the row: on all of them up to 100 steps, otherwise on 100 of them, and the steps in between repeat the
         output of the previous prefix. Prefixes too short for the model, such as for a convolution, give NaN.
-        Raises ArgumentError if there is no such row.
+        Raises ArgumentError if there is no such row, or if the axes of the output are unknown.
         """
         steps = int(self.lengths[integer("row", row, 0, len(self.lengths) - 1)])
-        if self._answer is None:
+        if self._has_steps:
             return self.y[:steps, row]
+        if self._answer is None:
+            raise ArgumentError("no recurrent layer shows which axis of the output is time: use y")
         if steps == 0:
             raise ArgumentError(f"row={row} has no steps, so there are no outputs")
         prefixes = np.unique(np.linspace(1, steps, min(steps, MAX_PREFIXES)).astype(np.int64))
@@ -138,9 +144,25 @@ class Trace(Mapping[str, Array]):
                 outputs[at] = self._answer(row, int(prefix))
         return outputs[np.searchsorted(prefixes, np.arange(1, steps + 1), side="right") - 1]
 
+    def at_steps(self, layer: str, row: int) -> tuple[NDArray[Any], Array | None]:
+        """The input (T, ...) and the output (T, O) of a row at the steps of a layer.
+
+        The input is that of the layer if the model's has other steps, and the output is then None.
+        """
+        recorded = self.recorded[layer]
+        steps, shape = recorded.lengths[row], recorded.x.shape[:2]
+        is_own = self.x.shape[:2] == shape
+        x = (self.x if is_own else recorded.x)[:steps, row]
+        if self._has_steps:
+            return x, self.y[:steps, row] if self.y.shape[:2] == shape else None
+        if not is_own or self._answer is None:
+            return x, None
+        y = self.answers(row)
+        return x, y if len(y) == steps else None
+
     def summary(self) -> dict[str, LayerSummary]:
         """The statistics of each layer and direction."""
-        return {layer: _summarize(record.arrays, record.lengths) for layer, record in self.recorded.items()}
+        return {layer: _summarize(record) for layer, record in self.recorded.items()}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a .npz file with every array under its full name, and x, y and lengths.
@@ -199,13 +221,14 @@ class Trace(Mapping[str, Array]):
         return picture.draw(self, layer, row, title, classes, label, text, units, similar)
 
 
-def _summarize(arrays: Mapping[str, Array], lengths: NDArray[np.int64]) -> LayerSummary:
-    valid = np.arange(len(arrays["h"]))[:, None] < lengths
+def _summarize(recorded: Recorded) -> LayerSummary:
+    arrays, valid = recorded.arrays, np.arange(len(recorded.x))[:, None] < recorded.lengths
     h = arrays["h"][valid]
     if not len(h):
         raise ArgumentError("the trace has no steps to summarize")
     saturated = {}
-    for gate in (gate for gate in arrays if gate in "ifgorzn"):
+    bounded = "ifgorzn" if recorded.kind in picture.TITLED else picture.SIGMOID
+    for gate in (gate for gate in arrays if gate in bounded):
         low, high = (0.1, 0.9) if gate in picture.SIGMOID else (-0.8, 0.8)
         values = arrays[gate][valid]
         saturated[gate] = (float((values < low).mean()), float((values > high).mean()))
@@ -250,12 +273,12 @@ def trace(
             y, state, inputs, own = layer.records(x, state, lengths)
             calls.append((layer, inputs))
             steps = inputs.x.swapaxes(0, 1) if layer.batch_first else inputs.x
-            recorded[name + "l0"] = Recorded.of(own, steps, inputs.lengths)
+            recorded[name + "l0"] = Recorded.of(type(layer).__name__, own, steps, inputs.lengths)
             return y, state
         y, state, inputs, records = layer.record(x, state, lengths, sums=preactivations)
         calls.append((layer, inputs))
         for suffix, own in by_suffix(layer.cell, records):
-            recorded[name + suffix] = Recorded.of(own, inputs.x, inputs.lengths)
+            recorded[name + suffix] = Recorded.of(layer.cell.kind, own, inputs.x, inputs.lengths)
         return y, state
 
     x = arrays.as_array(x, "x").copy()
@@ -270,7 +293,7 @@ def trace(
         x, y = x.swapaxes(0, 1), y.swapaxes(0, 1) if has_steps else y
     initial = None if state is None else [inputs.initial for _, inputs in calls]
     answer = None if has_steps else partial(_answer, model.frozen(), x, initial, batch_first)
-    return Trace(x, y, recorded, answer, model=model.frozen() if state is None else None)
+    return Trace(x, y, recorded, has_steps, answer, model=model.frozen() if state is None else None)
 
 
 def _answer(

@@ -24,10 +24,11 @@ function colors() {
   return (scales = { gate: scale("--seq0", "--seq1", "--seq2"), state: scale("--neg", "--mid", "--pos") });
 }
 
-/** The place of a value in its scale of 256 colors: gates from 0 to 1, states from -limit to limit. */
+/** The place of a value in its scale of 256 colors: gates from 0 to 1, states from -limit to limit; NaN is 0. */
 function placeOf(value, gate, limit) {
   const share = gate ? value : (value / limit + 1) / 2;
-  return Math.round(Math.min(1, Math.max(0, Number.isFinite(share) ? share : 0)) * 255);
+  const known = Number.isNaN(share) ? (gate ? 0 : 0.5) : share;
+  return Math.round(Math.min(1, Math.max(0, known)) * 255);
 }
 
 /** The color [r, g, b] of a value. */

@@ -1,5 +1,5 @@
 // The equations of the chosen unit and step: the lines of onward/textbook.py, and the same lines with their numbers.
-import { $, make, number } from "./dom.js";
+import { $, make, note, number } from "./dom.js";
 import { valuesOf } from "./record.js";
 import { inputOf, state } from "./state.js";
 
@@ -59,7 +59,9 @@ const CELLS = {
 
 export function show() {
   const layer = state.record.layer(state.layer), v = valuesOf(layer, state.step, state.unit), partsOf = splitter(layer);
-  $("lines").replaceChildren(...CELLS[layer.type](layer).map(({ line, name, sum, filled, value, remark }) => {
+  const lines = CELLS[layer.type]?.(layer);
+  if (!lines) return $("lines").replaceChildren(note(`The equations of a ${layer.type} are in the documentation of its class in Python.`));
+  $("lines").replaceChildren(...lines.map(({ line, name, sum, filled, value, remark }) => {
     const parts = remark ?? (sum && partsOf?.(sum)), differs = Math.abs(value(v) - v[name]) > TOLERANCE;
     return make("div", { class: "eq" },
       make("code", {}, line),

@@ -23,7 +23,7 @@ const frame = {
   open() {
     const { entry, model, record } = state, { type, source } = record.layers[0], precision = source?.precision;
     const why = entry.reason ? ` because ${entry.reason}` : "";
-    document.title = $("title").textContent = `${type === "GRU" ? "A" : "An"} ${type}, thinking`;
+    document.title = $("title").textContent = `${/^(s?L|RN|RG)/.test(type) ? "An" : "A"} ${type}, thinking`;
     $("model").value = entry.id;
     $("lead").textContent = entry.lead ?? "The input flows from left to right, one step at a time. Choose a layer to look inside.";
     $("provenance").textContent = entry.about ?? "";

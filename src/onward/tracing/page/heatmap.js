@@ -12,9 +12,9 @@ export function paint(canvas, rows, order, gate, limit = gate ? 1 : limitOf(rows
   context.putImageData(image, 0, 0);
 }
 
-/** The color scale of a state: the 98th percentile of the magnitudes. */
+/** The color scale of a state: the 98th percentile of the finite magnitudes. */
 export function limitOf(rows) {
-  const magnitudes = Float32Array.from(rows.data, Math.abs).sort();
+  const magnitudes = rows.data.filter(Number.isFinite).map(Math.abs).sort();
   return magnitudes[Math.floor(0.98 * (magnitudes.length - 1))] || 1;
 }
 

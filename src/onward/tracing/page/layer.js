@@ -2,7 +2,7 @@
 import { $, button, choice, make, number, visible } from "./dom.js";
 import { heatMap, inOrder } from "./heatmap.js";
 import { mostNeeded } from "./needed.js";
-import { bySimilarity, GATE_NAMES, isGate, ORDER } from "./record.js";
+import { bySimilarity, isGate, meaningOf, ORDER } from "./record.js";
 import { choose, labelOf, state, titleOf } from "./state.js";
 
 const MANY = 32, FEW = 10; // a layer of more units opens with the few that the model needs most
@@ -20,7 +20,7 @@ function shownUnits(layer) {
 }
 
 /** The arrays of a layer that the page shows, in their order. */
-export const arraysOf = (layer) => ORDER[layer.type].filter((name) => layer.arrays[name]);
+export const arraysOf = (layer) => (ORDER[layer.type] ?? Object.keys(layer.arrays)).filter((name) => layer.arrays[name]);
 
 export function open() {
   orders = {};
@@ -34,7 +34,7 @@ export function open() {
 
 function build(layer) {
   maps = arraysOf(layer).map((name) => {
-    const [title, meaning] = GATE_NAMES[name], now = make("span", { class: "mono now" });
+    const [title, meaning] = meaningOf(layer, name), now = make("span", { class: "mono now" });
     const at = (t, unit) => number(state.record.layer(layer.name).arrays[name].at(t, unit));
     const map = heatMap(`${title} ${name} of layer ${layer.name}`, choose, (t, unit) => `unit ${unit}, step ${t + 1} ${labelOf(t)}: ${at(t, unit)}`);
     const label = make("div", { class: "label" }, make("b", {}, name, " ", title), make("span", {}, meaning), now);

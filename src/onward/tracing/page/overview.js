@@ -50,9 +50,9 @@ export function show() {
 
 /** The best output over time, or a single one. */
 function history({ name, k }) {
-  const values = predictions.map((outputs) => outputs[k].value), limit = Math.max(1, ...values.map(Math.abs));
+  const values = predictions.map((outputs) => outputs[k].value);
   const label = `${name} after each step`;
-  return [make("span", { class: "note" }, label), timeline(label, values, state.step, classes() ? 0 : -limit, classes() ? 1 : limit)];
+  return [make("span", { class: "note" }, label), timeline(label, values, state.step, Boolean(classes()))];
 }
 
 /** How probable the model found the character that does come next. */

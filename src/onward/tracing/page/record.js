@@ -40,7 +40,7 @@ export class Record {
   }
 }
 
-export const GATE_NAMES = {
+const GATE_NAMES = {
   i: ["input gate", "lets the candidate in"],
   f: ["forget gate", "keeps the cell state"],
   g: ["candidate", "what to write"],
@@ -52,6 +52,9 @@ export const GATE_NAMES = {
   h: ["hidden state", "the output"],
 };
 export const ORDER = { LSTM: ["i", "f", "o", "g", "c", "h"], GRU: ["r", "z", "n", "h"], RNN: ["h"] };
+
+/** The title and the meaning of an array of a layer; in layers beyond torch.nn, the letters mean something else. */
+export const meaningOf = (layer, name) => (ORDER[layer.type] ? GATE_NAMES[name] : ["values", ""]);
 export const isGate = (name) => "ifozr".includes(name);
 
 /** An empty record of a model. */

@@ -3,12 +3,13 @@ import { svg } from "./dom.js";
 
 const WIDTH = 1000, HEIGHT = 74, MARGIN = 8;
 
-/** A curve between low and high, which has a line at 0. */
-export function timeline(label, values, step, low, high) {
+/** A curve with a line at 0, of shares from 0 to 1 or of any numbers; those that are not finite are left out. */
+export function timeline(label, values, step, isShare) {
+  const limit = isShare ? 1 : Math.max(1, ...values.filter(Number.isFinite).map(Math.abs)), [low, high] = [isShare ? 0 : -limit, limit];
   const x = (t) => ((t + 0.5) / values.length) * WIDTH;
   const y = (value) => MARGIN + ((high - value) / (high - low)) * (HEIGHT - 2 * MARGIN);
   const thin = { fill: "none", "vector-effect": "non-scaling-stroke", "stroke-width": 1.5 };
-  const points = Array.from(values, (value, t) => `${x(t).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
+  const points = values.map((value, t) => `${x(t).toFixed(1)},${y(value).toFixed(1)}`).filter((_, t) => Number.isFinite(values[t])).join(" ");
   const picture = { class: "timeline", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": label };
   return svg("svg", picture,
     svg("line", { x1: 0, x2: WIDTH, y1: y(0), y2: y(0), stroke: "var(--line)", ...thin }),

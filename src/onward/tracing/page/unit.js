@@ -1,8 +1,8 @@
 // One unit at one step: the cell as a diagram with its numbers, and the unit's gates and states over time.
 import { colorOf, css, inkOn } from "./colors.js";
-import { $, make, number, svg } from "./dom.js";
+import { $, make, note, number, svg } from "./dom.js";
 import { arraysOf } from "./layer.js";
-import { GATE_NAMES, isGate, valuesOf } from "./record.js";
+import { isGate, meaningOf, valuesOf } from "./record.js";
 import { choose, labelOf, state } from "./state.js";
 import { timeline } from "./timeline.js";
 
@@ -17,7 +17,7 @@ export function show() {
   $("unit-name").textContent = `Unit ${unit} at step ${step + 1}, ${labelOf(step)}`;
   Object.assign($("unit-number"), { max: layer.H - 1, value: unit });
   Object.assign($("step-number"), { max: state.record.length, value: step + 1 });
-  $("cell").replaceChildren(CELLS[layer.type](values));
+  $("cell").replaceChildren(CELLS[layer.type]?.(values) ?? note(`The page has no diagram of a ${layer.type}.`));
   $("cell").dataset.values = JSON.stringify(values); // the exact numbers, for tests and for scripts
   $("life").replaceChildren(...arraysOf(layer).filter((name) => unit < layer.arrays[name].width).map((name) => lifeLine(layer, name)));
 }
@@ -115,9 +115,9 @@ const CELLS = {
 
 /** The curve of one array of the chosen unit over time. */
 function lifeLine(layer, name) {
-  const { unit, step } = state, rows = layer.arrays[name], T = rows.length, gate = isGate(name), [title] = GATE_NAMES[name];
-  const values = Array.from({ length: T }, (_, t) => rows.at(t, unit)), limit = Math.max(1, ...values.map(Math.abs));
+  const { unit, step } = state, rows = layer.arrays[name], T = rows.length, gate = isGate(name), [title] = meaningOf(layer, name);
+  const values = Array.from({ length: T }, (_, t) => rows.at(t, unit));
   return make("div", {},
     make("span", { class: "field" }, `${name}  ${title} over time: `, make("span", { class: "mono" }, number(values[step]))),
-    timeline(`${title} of unit ${unit} over time`, values, step, gate ? 0 : -limit, gate ? 1 : limit));
+    timeline(`${title} of unit ${unit} over time`, values, step, gate));
 }
