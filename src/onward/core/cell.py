@@ -343,6 +343,20 @@ class Cell:
             records.append(record)
         return y.copy(), h, c, records
 
+    def by_suffix(self, records: Sequence[LayerRecord]) -> Iterator[tuple[str, dict[str, Array]]]:
+        """The gates and states (T, B, H) of each layer and direction, by suffix: l0_reverse."""
+        _, P, D, _, _ = self.sizes
+        for place, suffix in enumerate(self.suffixes()):
+            record, d = records[place // D], place % D
+            arrays = {gate: record.gates[d, :, :, k] for k, gate in enumerate(self.gates)}
+            if "c" in self.state_names:
+                arrays["c"] = record.gates[d, :, :, len(self.gates)]
+            arrays["h"] = record.y[:, :, d * P : (d + 1) * P]
+            if record.sums is not None:
+                sums = record.sums[d]
+                arrays |= {f"{gate}_preactivation": sums[:, :, k] for k, gate in enumerate(self.gates)}
+            yield suffix.removeprefix("_"), arrays
+
     def backward(
         self,
         dy: Array,

@@ -6,8 +6,9 @@ whatever runs, streams, differentiates, traces and exports graphs does so with t
 
 from __future__ import annotations  # importing np.random is slow
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Never
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -16,7 +17,7 @@ import onward._core as _core
 
 from ..core import arrays
 from ..core.arrays import Array, Shape
-from ..core.checks import Rng, flag, unknown_arguments
+from ..core.checks import Rng, flag
 from ..errors import ArgumentError
 from .base import NO_WEIGHTS
 from .quantize import Quantizable, packed, uniform
@@ -26,12 +27,11 @@ if TYPE_CHECKING:
     from .graphs import GraphBuilder
 
 
-class Recurrence(Quantizable, Stateful):
+class Recurrence(Quantizable, Stateful[Any]):
     """A layer of one direction whose equations are a graph; its states are (1, B, ...)."""
 
     STATE_AXES: ClassVar[tuple[str, ...]] = ("1", "batch", "units")
     causal = True
-    output_size: int
     equation: ClassVar[str] = ""  # the name of its function in `layers.equations`
 
     def _configure(
@@ -64,7 +64,14 @@ class Recurrence(Quantizable, Stateful):
         """The planners without and with lengths."""
         from .graphs import planner_of  # slow to import
 
-        return planner_of(self, True), planner_of(self, True, True)
+        model = self._over_steps()
+        return planner_of(model, True), planner_of(model, True, True)
+
+    def _over_steps(self) -> Self:
+        """The layer with its present weights, whose graph takes x (T, B, I)."""
+        twin: Self = copy.copy(self)
+        vars(twin)["batch_first"] = False
+        return twin
 
     def add_steps(self, b: GraphBuilder, x: str, initial: Sequence[str]) -> Sequence[str]:
         from . import equations  # slow to import
@@ -79,52 +86,19 @@ class Recurrence(Quantizable, Stateful):
             b.recorded |= e.recorded
         return y, *e.final
 
-    def __call__(
-        self, x: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None, **unknown: Never
-    ) -> tuple[Array, Any]:
-        """Run a sequence from its first step to its last.
+    def _run(self, inputs: Inputs) -> Sequence[Array]:
+        results: Sequence[Array] = self._planners[inputs.lengths is not None](*self._given(inputs))
+        return results
 
-        x is (T, B, I), (B, T, I) with batch_first, or (T, I) unbatched. state has the form of the returned
-        state, or is None for zeros. lengths (B,), or one integer unbatched, gives the number of valid steps
-        in each row. All arrays are converted to the layer's dtype.
+    def _given(self, inputs: Inputs) -> list[Any]:
+        """The inputs of the graph."""
+        lengths = () if inputs.lengths is None else (inputs.lengths.astype(np.int32),)
+        return [arrays.contiguous(inputs.x), *lengths, *self._filled(inputs.initial, inputs.x.shape[1])]
 
-        Returns y, laid out as x, and the final state, both as new arrays. Past a row's length, y is 0; the
-        final state is that of the last valid step. Raises ShapeError, DtypeError, SignatureError for unknown
-        arguments, and ArgumentError for a length out of range or a state of the wrong kind.
-        """
-        if unknown:
-            raise unknown_arguments(self, unknown, "x, state=None, *, lengths=None")
-        inputs = self.inputs(x, state, lengths)
-        return self.outputs(inputs, self._planners[inputs.lengths is not None](*inputs.given()))
-
-    def inputs(self, x: ArrayLike, state: Any, lengths: ArrayLike | None) -> Inputs:
-        """The arguments of a call, checked, with a batch axis."""
-        x = self.as_sequence(x)
-        batched = x.ndim == 3
-        batch_axis = 0 if self.batch_first else 1
-        x = x if batched else np.expand_dims(x, batch_axis)
-        T, B = x.shape[1 - batch_axis], x.shape[batch_axis]
-        states = self._full_state("{}0", state, B, batched)
-        valid = None if lengths is None else arrays.as_lengths(lengths, (B,) if batched else (), T)
-        h0, c0 = (*states, None)[:2]
-        return Inputs(
-            arrays.contiguous(x), h0, c0, None if valid is None else valid.astype(np.int32), batched
-        )
-
-    def _full_state(self, names: str, state: Any, B: int, batched: bool) -> tuple[Array, ...]:
-        """The arrays of a state or of its gradient, which is None for zeros."""
-        given = zip(self.state_names, self.split_state(state), self.state_shapes(B), strict=False)
-        found = [
-            (self.initial_state(names.format(name), x, shape, batched), shape) for name, x, shape in given
-        ]
-        return tuple(np.zeros(shape, self.dtype) if x is None else x for x, shape in found)
-
-    def outputs(self, inputs: Inputs, results: Iterable[Any]) -> tuple[Any, Any]:
-        """The results of a call, from those of the graph."""
-        y, *states = results
-        if not inputs.batched:
-            y, states = y[0] if self.batch_first else y[:, 0], [part[:, 0] for part in states]
-        return y, self.join_state(states[0], states[1] if len(states) > 1 else None)
+    def _filled(self, states: Iterable[Array | None], batch: int) -> list[Array]:
+        """The arrays of a state, which are zeros where they are None."""
+        pairs = zip(states, self.state_shapes(batch), strict=False)
+        return [np.zeros(shape, self.dtype) if part is None else part for part, shape in pairs]
 
     def forward(
         self, x: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None, rng: Rng = None
@@ -140,9 +114,8 @@ class Recurrence(Quantizable, Stateful):
         from ..graph.gradients import Run  # slow to import
         from .graphs import graph_of
 
-        run = Run(graph_of(self, inputs.lengths is not None), inputs.given())
-        y, *states = (part.copy() for part in run.outputs)
-        return *self.outputs(inputs, (y, *states)), Cache(inputs, run)
+        run = Run(graph_of(self._over_steps(), inputs.lengths is not None), self._given(inputs))
+        return *self.outputs(inputs, *(part.copy() for part in run.outputs)), Cache(inputs, run)
 
     def backward(self, dy: ArrayLike, dstate: Any, cache: Any) -> tuple[Any, Any, dict[str, Array]]:
         """Return dx (laid out as x), the gradient of the initial state, and those of the weights by name.
@@ -153,45 +126,39 @@ class Recurrence(Quantizable, Stateful):
         fits = isinstance(cache, Cache) and cache.inputs.x.shape[-1] == self.input_size
         self._check_cache(fits and cache.inputs.x.dtype == self.dtype)
         inputs, run = cache
-        batch_axis = 0 if self.batch_first else 1
-        B, shape = inputs.x.shape[batch_axis], [*inputs.x.shape[:2], self.output_size]
-        if not inputs.batched:
-            del shape[batch_axis]
-        dy = arrays.as_gradient(dy, tuple(shape), self.dtype)
-        dy = dy if inputs.batched else np.expand_dims(dy, batch_axis)
-        after = self._full_state("d{}", dstate, B, inputs.batched)
+        steps, *dstates = self.gradients(dy, dstate, inputs)
+        after = self._filled(dstates, steps.shape[1])
         if run is None:
             found = {name: np.zeros_like(weight) for name, weight in self._weights.items()}
             results: Any = (np.zeros_like(inputs.x), *after)
         else:
             with np.errstate(all="ignore"), _core.Flushing():
-                known = run.back((dy, *after))
+                known = run.back((steps, *after))
 
             def gradient(name: str) -> Any:
                 return known.get(name, np.zeros_like(run.values[name]))
 
             found = {name: np.ascontiguousarray(gradient(name)) for name in self.own_weights}
             results = [gradient(name) for name in run.inputs if name != "lengths"]
-        dx, before = self.outputs(inputs, results)
-        return dx, before, found
+        return *self.outputs(inputs, *results), found
 
-    def records(
-        self, x: ArrayLike, state: Any, lengths: ArrayLike | None
-    ) -> tuple[Array, Any, Inputs, dict[str, Array]]:
-        """y and the final state, the checked arguments, and the gates and states (T, B, ...) by name."""
+    def traced(
+        self, x: ArrayLike, state: Any, lengths: ArrayLike | None, preactivations: bool
+    ) -> tuple[Array, Any, Inputs, dict[str, dict[str, Array]]]:
         from ..graph.plan.planner import Planner  # slow to import
         from ..graph.simplification.simplify import simplify
         from .graphs import graph_of
 
+        if preactivations:
+            raise ArgumentError(f"{self!r} has no preactivations in a trace: leave them out")
         inputs, names = self.inputs(x, state, lengths), dict[str, str]()
-        graph = graph_of(self, inputs.lengths is not None, names)
+        graph = graph_of(self._over_steps(), inputs.lengths is not None, names)
         graph.outputs = (*graph.outputs, *names.values())
-        results = Planner(simplify(graph))(*inputs.given())
+        results = Planner(simplify(graph))(*self._given(inputs))
         count = 1 + len(self.state_names)
         recorded = dict(zip(names, results[count:], strict=True))
         if inputs.lengths is not None:  # 0 past the length of a row
             for name, array in recorded.items():
                 valid = np.arange(len(array))[:, None] < inputs.lengths
                 recorded[name] = np.where(valid.reshape(*valid.shape, *[1] * (array.ndim - 2)), array, 0)
-        y, after = self.outputs(inputs, results[:count])
-        return y, after, inputs, recorded
+        return *self.outputs(inputs, *results[:count]), inputs, {"l0": recorded}

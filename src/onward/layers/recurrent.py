@@ -8,30 +8,27 @@ from __future__ import annotations  # importing np.random is slow
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 import onward._core as _core
 
-from ..core import arrays
 from ..core.arrays import Array, Shape
 from ..core.cell import Cell, LayerRecord
-from ..core.checks import Rng, flag, generator, probability, unknown_arguments
+from ..core.checks import Rng, flag, generator, probability
 from ..errors import ArgumentError
 from .activation import dropout_mask
 from .quantize import Quantizable, packed, uniform
-from .stateful import Cache, Inputs, Stateful
+from .stateful import Cache, Inputs, State, Stateful
 from .textbook_parameters import TextbookParameters
 
 if TYPE_CHECKING:
     from .graphs import GraphBuilder
 
-State = TypeVar("State")
 
-
-class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
+class Recurrent(Stateful[State], Quantizable, TextbookParameters):
     """One cell unrolled over time, in one or two directions and one or more layers."""
 
     gates: ClassVar[str]  # one letter each, in the order of the weight rows
@@ -50,7 +47,7 @@ class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
         self.batch_first = flag("batch_first", batch_first)
         self.dropout = probability("dropout", dropout)  # acts in training only
         self.causal = not self.bidirectional
-        self.step_shape = (self.input_size,)
+        self.step_shape, self.output_size = (self.input_size,), cell.sizes.DP
         self._draw(cell.dtype, rng, uniform(self.hidden_size**-0.5))
 
     @packed
@@ -63,6 +60,10 @@ class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
         vars(self)["precision"] = cell.precision
         self.take_weights(cell.weights)
         vars(self)["cell"] = cell
+
+    @property
+    def kind(self) -> str:
+        return self._form.kind
 
     @property
     def step_kernel(self) -> _core.Stack:
@@ -80,56 +81,14 @@ class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
         inputs = x, b.lengths, *initial
         return b.graph.add_all("Recurrent", inputs, outputs, name=b.label[0], cell=self.cell)
 
-    def __call__(
-        self, x: ArrayLike, state: State | None = None, *, lengths: ArrayLike | None = None, **unknown: Never
-    ) -> tuple[Array, State]:
-        """Run a sequence from its first step to its last.
-
-        x is (T, B, I), (B, T, I) with batch_first, or (T, I) unbatched. state has the form of the returned
-        state, or is None for zeros; each of its arrays is (L*D, B, H), or (L*D, H) unbatched, where h has P
-        units with a projection. lengths (B,), or one integer unbatched, gives the number of valid steps in
-        each row. All arrays are converted to the layer's dtype.
-
-        Returns y, laid out as x with D*P features, and the final state, both as new arrays. Past a row's
-        length, y is 0; the final state is that of the last valid step, and the reverse direction starts
-        there; a row of length 0 keeps its initial state.
-
-        Raises ShapeError, DtypeError, SignatureError for unknown arguments, and ArgumentError for a length
-        out of range or a state of the wrong kind.
-        """
-        if unknown:
-            raise unknown_arguments(self, unknown, "x, state=None, *, lengths=None")
-        inputs = self.inputs(x, state, lengths)
+    def _run(self, inputs: Inputs) -> tuple[Array, Array, Array | None]:
         T, B, _ = inputs.x.shape
-        batch_major = inputs.batched and self.batch_first
-        cell = self.cell
+        cell, batch_major = self.cell, inputs.batched and self.batch_first
         y = np.empty((B, T, cell.sizes.DP) if batch_major else (T, B, cell.sizes.DP), self.dtype)
         h, c = cell.empty_state(B)
         steps = y.swapaxes(0, 1) if batch_major else y
         cell.stack.forward(inputs.x, inputs.h0, inputs.c0, inputs.lengths, steps, h, c)
-        return self.outputs(inputs, steps, h, c)
-
-    def inputs(self, x: ArrayLike, state: State | None, lengths: ArrayLike | None) -> Inputs:
-        """The arguments of a call, checked and laid out for the core."""
-        x = self.as_sequence(x)
-        batched = x.ndim == 3
-        batch_major = batched and self.batch_first
-        # the core takes (T, B, ...) with any strides of T and B
-        steps = arrays.with_contiguous_rows(x.swapaxes(0, 1) if batch_major else x if batched else x[:, None])
-        T, B, _ = steps.shape
-        H, P, _, LD, _ = self._form.sizes
-        h0, c0 = self.split_state(state)
-        h0 = self.initial_state("h0", h0, (LD, B, P), batched)
-        c0 = self.initial_state("c0", c0, (LD, B, H), batched)
-        if lengths is not None:
-            lengths = arrays.as_lengths(lengths, (B,) if batched else (), T)
-        return Inputs(steps, h0, c0, lengths, batched)
-
-    def outputs(self, inputs: Inputs, y: Array, h: Array, c: Array | None) -> tuple[Array, State]:
-        """The results of a call, from y (T, B, D*P), h (L*D, B, P) and c (L*D, B, H)."""
-        if not inputs.batched:
-            return y[:, 0], self.join_state(h[:, 0], None if c is None else c[:, 0])
-        return y.swapaxes(0, 1) if self.batch_first else y, self.join_state(h, c)
+        return steps, h, c
 
     def forward(
         self, x: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None, rng: Rng = None
@@ -177,17 +136,15 @@ class Recurrent(Stateful, Quantizable, TextbookParameters, Generic[State]):
         """
         self._check_cache(self._fits(cache))
         inputs, records = cache
-        H, P, _, LD, DP = self._form.sizes
-        T, B, _ = inputs.x.shape
-        batch_major = inputs.batched and self.batch_first
-        shape = (B, T, DP) if batch_major else (T, B, DP) if inputs.batched else (T, DP)
-        dx = arrays.as_gradient(dy, shape, self.dtype)
-        dx = arrays.with_contiguous_rows(dx.swapaxes(0, 1) if batch_major else dx.reshape(T, B, DP))
-        dh, dc = self.split_state(dstate)
-        dh_n = self.initial_state("dh", dh, (LD, B, P), inputs.batched)
-        dc_n = self.initial_state("dc", dc, (LD, B, H), inputs.batched)
-        dx, dh0, dc0, gradients = self.cell.backward(dx, dh_n, dc_n, inputs[:4], records)
+        given = self.gradients(dy, dstate, inputs)
+        dx, dh0, dc0, gradients = self.cell.backward(*given, inputs[:4], records)
         return *self.outputs(inputs, dx, dh0, dc0), gradients
+
+    def traced(
+        self, x: ArrayLike, state: Any, lengths: ArrayLike | None, preactivations: bool
+    ) -> tuple[Array, State, Inputs, dict[str, dict[str, Array]]]:
+        y, after, inputs, records = self.record(x, state, lengths, sums=preactivations)
+        return y, after, inputs, dict(self.cell.by_suffix(records))
 
     def _fits(self, cache: Any) -> bool:
         """Whether a cache belongs to a layer of these sizes."""

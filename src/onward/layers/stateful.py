@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Never, TypeVar
 
 from numpy.typing import ArrayLike, NDArray
 
 from ..core import arrays
 from ..core.arrays import Array, Shape
+from ..core.checks import unknown_arguments
 from ..errors import ArgumentError, ShapeError
 from .base import Layer
 from .base_model import RunRecurrent
@@ -16,9 +17,11 @@ from .base_model import RunRecurrent
 if TYPE_CHECKING:
     from .graphs import GraphBuilder
 
+State = TypeVar("State")  # of a layer: h, or (h, c)
+
 
 class Inputs(NamedTuple):
-    """The checked arguments of a call: x with a batch axis, h0 and c0 (L*D, B, ...), lengths (B,)."""
+    """The checked arguments of a call: x (T, B, I), h0 and c0 (L*D, B, ...), lengths (B,)."""
 
     x: Array
     h0: Array | None
@@ -31,10 +34,6 @@ class Inputs(NamedTuple):
         """h and c of the initial state."""
         return self.h0, self.c0
 
-    def given(self) -> tuple[Any, ...]:
-        """The inputs of a graph."""
-        return tuple(each for each in (self.x, self.lengths, *self.initial) if each is not None)
-
 
 class Cache(NamedTuple):
     """The part of a forward pass that backward needs."""
@@ -43,7 +42,7 @@ class Cache(NamedTuple):
     records: Any  # of each layer, or the values of all steps, or None if there were no steps or rows
 
 
-class Stateful(Layer):
+class Stateful(Layer, Generic[State]):
     """A layer whose call takes and returns a state: one array, h, or a pair of arrays, (h, c)."""
 
     state_names: ClassVar[tuple[str, ...]] = ("h",)
@@ -51,10 +50,92 @@ class Stateful(Layer):
     takes_vectors = False
     batch_first: bool = False
     input_size: int
+    output_size: int  # the features of y
+
+    @property
+    def kind(self) -> str:
+        """What a trace calls the cell."""
+        return type(self).__name__
 
     def state_shapes(self, batch: int) -> tuple[Shape, ...]:
         """The shapes of the arrays of a state."""
         raise NotImplementedError
+
+    def __call__(
+        self, x: ArrayLike, state: State | None = None, *, lengths: ArrayLike | None = None, **unknown: Never
+    ) -> tuple[Array, State]:
+        """Run a sequence from its first step to its last.
+
+        x is (T, B, I), (B, T, I) with batch_first, or (T, I) unbatched. state has the form of the returned
+        state, or is None for zeros; each of its arrays is (L*D, B, units), or (L*D, units) unbatched. lengths
+        (B,), or one integer unbatched, gives the number of valid steps in each row. All arrays are converted
+        to the layer's dtype.
+
+        Returns y, laid out as x, and the final state, both as new arrays. Past a row's length, y is 0; the
+        final state is that of the last valid step, and a reverse direction starts there; a row of length 0
+        keeps its initial state.
+
+        Raises ShapeError, DtypeError, SignatureError for unknown arguments, and ArgumentError for a length
+        out of range or a state of the wrong kind.
+        """
+        if unknown:
+            raise unknown_arguments(self, unknown, "x, state=None, *, lengths=None")
+        inputs = self.inputs(x, state, lengths)
+        return self.outputs(inputs, *self._run(inputs))
+
+    def _run(self, inputs: Inputs) -> Sequence[Any]:
+        """Return y (T, B, F), and h and c of the final state, or h alone."""
+        raise NotImplementedError
+
+    def traced(
+        self, x: ArrayLike, state: Any, lengths: ArrayLike | None, preactivations: bool
+    ) -> tuple[Array, Any, Inputs, Mapping[str, dict[str, Array]]]:
+        """y and the final state, the checked arguments, and the gates and states (T, B, ...).
+
+        The latter are by name, for each layer and direction by the ending of its name, such as l0_reverse.
+        """
+        raise NotImplementedError
+
+    def inputs(self, x: ArrayLike, state: Any, lengths: ArrayLike | None) -> Inputs:
+        """The arguments of a call, checked and with time first."""
+        x = self.as_sequence(x)
+        batched = x.ndim == 3
+        steps = self._time_first(x)
+        T, B, _ = steps.shape
+        h0, c0 = self._states(("h0", "c0"), state, B, batched)
+        if lengths is not None:
+            lengths = arrays.as_lengths(lengths, (B,) if batched else (), T)
+        return Inputs(steps, h0, c0, lengths, batched)
+
+    def _time_first(self, array: Array) -> Array:
+        """An array laid out as x as (T, B, ...), whose rows are contiguous, as the core requires."""
+        if array.ndim == 2:
+            return arrays.with_contiguous_rows(array[:, None])
+        return arrays.with_contiguous_rows(array.swapaxes(0, 1) if self.batch_first else array)
+
+    def _states(self, names: Sequence[str], state: Any, batch: int, batched: bool) -> Sequence[Array | None]:
+        """h and c (L*D, B, ...) of a state that a user passes; None for zeros, or if there is no c."""
+        if state is None:
+            return None, None
+        h, c = self.split_state(state)
+        shapes = self.state_shapes(batch)
+        h = self.initial_state(names[0], h, shapes[0], batched)
+        return h, None if c is None else self.initial_state(names[1], c, shapes[1], batched)
+
+    def outputs(self, inputs: Inputs, y: Array, h: Array, c: Array | None = None) -> tuple[Array, Any]:
+        """The results of a call, from y (T, B, F), h and c (L*D, B, ...)."""
+        if not inputs.batched:
+            return y[:, 0], self.join_state(h[:, 0], None if c is None else c[:, 0])
+        return y.swapaxes(0, 1) if self.batch_first else y, self.join_state(h, c)
+
+    def gradients(self, dy: ArrayLike, dstate: Any, inputs: Inputs) -> tuple[Any, Any, Any]:
+        """dy (T, B, F), dh and dc (L*D, B, ...) from what `backward` takes; None for zeros."""
+        T, B, _ = inputs.x.shape
+        batch_first = self.batch_first and inputs.batched
+        shape = (B, T) if batch_first else (T, B) if inputs.batched else (T,)
+        dy = arrays.as_gradient(dy, (*shape, self.output_size), self.dtype)
+        dh, dc = self._states(("dh", "dc"), dstate, B, inputs.batched)
+        return self._time_first(dy), dh, dc
 
     def as_sequence(self, x: ArrayLike) -> Array:
         """One sequence or a batch of them in the layer's dtype. Raises ShapeError, DtypeError."""

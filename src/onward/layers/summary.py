@@ -9,8 +9,8 @@ from . import Activation, Dropout, Embedding, Last, Linear, Softmax
 from .base_model import BaseModel
 from .conv import Convolution, Spatial
 from .norm import Normalization
-from .recurrence import Recurrence
 from .recurrent import Recurrent
+from .stateful import Stateful
 
 STEPS = ("T", "B"), ("B", "T")  # by batch_first
 
@@ -68,9 +68,7 @@ def input_shape(layer: BaseModel, batch_first: bool | None = None) -> NamedShape
 def output_shape(layer: BaseModel, shape: NamedShape | None) -> NamedShape | None:
     """The shape of a layer's output for an input of this shape, or None if it is unknown."""
     match layer:
-        case Recurrent():
-            return (*STEPS[layer.batch_first], layer.cell.sizes.DP)
-        case Recurrence():
+        case Stateful():
             return (*STEPS[layer.batch_first], layer.output_size)
         case _ if shape is None:
             return None

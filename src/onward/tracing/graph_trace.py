@@ -20,7 +20,7 @@ from ..graph.over_time.streamed import Layout, TimeAndBatch
 from ..graph.plan.planner import Planner
 from ..graph.simplification.simplify import simplify
 from .names import layer_name
-from .trace import Recorded, Trace, by_suffix
+from .trace import Recorded, Trace
 
 LOOPS = {"Loop": 1, "Scan": 0}  # how many outputs of the body are not outputs of the node
 RECURRENT = ("Recurrent", "MaskedRecurrent", "DynamicQuantizeLSTM")
@@ -85,8 +85,8 @@ def trace_graph(
         for own in site.runs(results):
             layers |= _unique(_record(site.node, own, preactivations), layers)
     whole = record.whole
-    x, y, *answer = _time_first(whole, inputs, results[whole.outputs[0]], layers, layout, run)
-    return Trace(x, y, layers, *answer, found)
+    x, y, has_steps, answer = _time_first(whole, inputs, results[whole.outputs[0]], layers, layout, run)
+    return Trace(x, y, layers, has_steps, answer, found)
 
 
 def recording(graph: Graph, inputs: Sequence[Any]) -> Recording:
@@ -179,7 +179,7 @@ def _record(node: Node, values: Mapping[str, Any], preactivations: bool) -> dict
         steps = arrays.reversed_steps(x, lengths)
     *_, records = cell.record(cell.arguments(steps, *initial, lengths=lengths), preactivations)
     recorded = {}
-    for suffix, data in by_suffix(cell, records):
+    for suffix, data in cell.by_suffix(records):
         if reverse:
             data = {name: arrays.reversed_steps(array, lengths) for name, array in data.items()}
         if mask is not None:

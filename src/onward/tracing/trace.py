@@ -14,11 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..core import arrays, atomic
 from ..core.arrays import Array
-from ..core.cell import Cell, LayerRecord
 from ..core.checks import integer
 from ..errors import ArgumentError, OnwardError
 from ..layers.base_model import BaseModel, call
-from ..layers.recurrence import Recurrence
 from . import explore, picture
 
 if TYPE_CHECKING:
@@ -244,21 +242,6 @@ def _mean_run(on: NDArray[np.bool_]) -> Array:
     return mean
 
 
-def by_suffix(cell: Cell, records: Sequence[LayerRecord]) -> Iterator[tuple[str, dict[str, Array]]]:
-    """The arrays (T, B, H) of each layer and direction, and the ending of its name, such as l0_reverse."""
-    D, P = cell.sizes.D, cell.sizes.P
-    for place, suffix in enumerate(cell.suffixes()):
-        record, d = records[place // D], place % D
-        arrays = {gate: record.gates[d, :, :, k] for k, gate in enumerate(cell.gates)}
-        if "c" in cell.state_names:
-            arrays["c"] = record.gates[d, :, :, len(cell.gates)]
-        arrays["h"] = record.y[:, :, d * P : (d + 1) * P]
-        if record.sums is not None:
-            sums = record.sums[d]
-            arrays |= {f"{gate}_preactivation": sums[:, :, k] for k, gate in enumerate(cell.gates)}
-        yield suffix.removeprefix("_"), arrays
-
-
 def trace(
     model: BaseModel, x: ArrayLike, state: Any, lengths: ArrayLike | None, preactivations: bool
 ) -> Trace:
@@ -267,18 +250,10 @@ def trace(
     calls: list[tuple[Any, Any]] = []  # the layers and their checked arguments
 
     def record(name: str, layer: Any, x: Any, state: Any, lengths: Any) -> tuple[Any, Any]:
-        if isinstance(layer, Recurrence):
-            if preactivations:
-                raise ArgumentError(f"{layer!r} has no preactivations in a trace: leave them out")
-            y, state, inputs, own = layer.records(x, state, lengths)
-            calls.append((layer, inputs))
-            steps = inputs.x.swapaxes(0, 1) if layer.batch_first else inputs.x
-            recorded[name + "l0"] = Recorded.of(type(layer).__name__, own, steps, inputs.lengths)
-            return y, state
-        y, state, inputs, records = layer.record(x, state, lengths, sums=preactivations)
+        y, state, inputs, by_suffix = layer.traced(x, state, lengths, preactivations)
         calls.append((layer, inputs))
-        for suffix, own in by_suffix(layer.cell, records):
-            recorded[name + suffix] = Recorded.of(layer.cell.kind, own, inputs.x, inputs.lengths)
+        for suffix, own in by_suffix.items():
+            recorded[name + suffix] = Recorded.of(layer.kind, own, inputs.x, inputs.lengths)
         return y, state
 
     x = arrays.as_array(x, "x").copy()
