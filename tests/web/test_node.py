@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.random_options import drawn
+from support.randomized import random_cases
 
 import onward
 from onward import bundled
@@ -85,6 +87,12 @@ def models():
         yield onward.Sequential(
             onward.GRU(5, 9, rng=1), onward.Dropout(0.5), onward.Linear(9, 33, rng=2), last
         )
+
+
+def test_random_models_give_the_bits_of_python(tmp_path):
+    cases = [drawn(np.random.default_rng(seed)) for seed in range(random_cases(100))]
+    for case, answer in zip(cases, run(tmp_path, cases), strict=True):
+        check(*case, answer)
 
 
 def test_quantized_text_models_give_the_bits_of_python(tmp_path):

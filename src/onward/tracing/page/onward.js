@@ -163,6 +163,14 @@ function activation(spec) {
   return [CORE_FUNCTIONS.indexOf(known), given[0] ?? alpha, given[1] ?? beta];
 }
 
+const isFunction = (spec) => typeof spec === "string" || (typeof spec[0] === "string" && spec.slice(1).every(Number.isFinite));
+
+/** The functions of a cell in each direction, from those of both or a pair of them. */
+function functionsOf({ activations, nonlinearity }) {
+  if (!activations) return (isFunction(nonlinearity) ? [nonlinearity, nonlinearity] : nonlinearity).map((spec) => [spec]);
+  return activations.every(isFunction) ? [activations, activations] : activations;
+}
+
 const GATES = { RNN: ["h"], LSTM: ["i", "f", "g", "o"], GRU: ["r", "z", "n"] };
 const CELLS = ["rnn", "rnn_relu", "lstm", "gru", "gru_reset_before"];
 const FORMATS = { "": 0, float16: 1, int8: 2 };
@@ -276,15 +284,13 @@ class Recurrent {
     Object.assign(this, { from, type, config, number, D, H, P, I: number ? D * P : config.input_size });
     this.gates = GATES[type];
     this.precision = config.precision ?? "";
-    const functions = [].concat(config.activations ?? [config.nonlinearity]);
-    const standard = { RNN: "tanh", LSTM: "sigmoid,tanh,tanh", GRU: "sigmoid,tanh" }[type];
-    const relu = type === "RNN" && config.nonlinearity === "relu" && !config.clip;
-    this.plain = (String(functions) === standard || relu) && !(config.clip || config.cell_clip || config.peephole || config.coupled);
+    const directions = functionsOf(config), isEvery = (names) => directions.every((functions) => String(functions) === names);
+    const relu = type === "RNN" && isEvery("relu") && !config.clip;
+    this.plain = (isEvery({ RNN: "tanh", LSTM: "sigmoid,tanh,tanh", GRU: "sigmoid,tanh" }[type]) || relu) && !(config.clip || config.cell_clip || config.peephole || config.coupled);
     this.cell = CELLS.indexOf(
       type === "LSTM" ? "lstm" : type === "RNN" ? (relu ? "rnn_relu" : "rnn") : config.reset_after ? "gru" : "gru_reset_before",
     );
     if (!this.plain) {
-      const directions = Array.isArray(functions[0]) && Array.isArray(functions[0][0]) ? functions : [functions, functions];
       const numbers = directions.slice(0, D).flatMap((each) => {
         const of = (n) => activation(each[Math.min(n, each.length - 1)]);
         return [...of(0), ...of(1), ...of(2), config.clip || Infinity, config.cell_clip || Infinity, config.coupled ? 1 : 0];
@@ -512,8 +518,8 @@ export class Model {
 
   /** x as time-first and batched, and how to undo it for the output. */
   input(x, hasTime = true) {
-    const first = this.layers[0], features = first instanceof Embedding ? [] : [first.I].filter(Boolean);
-    const integers = first instanceof Embedding;
+    const first = this.layers.find((layer) => layer instanceof Embedding || layer.I), integers = first instanceof Embedding;
+    const features = first && !integers ? [first.I] : [];
     let { data, shape } = x instanceof Tensor ? x : nested(x);
     if (!(x instanceof Tensor) && ArrayBuffer.isView(x))
       shape = features.length && (hasTime || data.length !== features[0]) ? [data.length / features[0], features[0]] : [data.length];
