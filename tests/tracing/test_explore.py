@@ -41,6 +41,15 @@ def test_a_text_model_runs_only_if_its_characters_are_known() -> None:
     assert "record" in recorded and "without the characters" in recorded["reason"]
     live = embedded(model.explore([0, 2, 1], classes="abc", text="acb"))
     assert live["kind"] == "text" and live["example"] == "acb"
+    for classes, text in (("abc", "abc"), ("abc", "xyz"), ("aac", "aca"), (["ab", "c", "d"], "abc")):
+        recorded = embedded(model.explore([0, 2, 1], classes=classes, text=text))
+        assert "not the characters that its integers stand for" in recorded["reason"]
+        assert recorded["labels"] == list(text)
+
+
+def test_integers_are_numbers_to_a_model_without_an_embedding() -> None:
+    live = embedded(onward.LSTM(1, 4, rng=0).explore(np.arange(6).reshape(6, 1)))
+    assert live["kind"] == "signal" and floats(live["x"]).tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_text_in_a_page_cannot_end_its_script() -> None:

@@ -66,6 +66,17 @@ def test_a_value_alone_needs_no_recurrent_node() -> None:
         model.trace(array, values=["negativ"])
 
 
+@pytest.mark.parametrize("name", ["file", "allow_pickle", "a/b.c", "../up", "é"])
+def test_values_of_any_name_are_saved(tmp_path: Path, name: str) -> None:
+    graph = Graph()
+    x = graph.add_input("input", np.float32, (2, 3))
+    graph.outputs = (graph.add("Exp", graph.add("Neg", x, output=name), output="y"),)
+    trace = Model(graph).trace(normal(RNG, 2, 3), values=[name])
+    trace.save(tmp_path / "trace.npz")
+    with np.load(tmp_path / "trace.npz") as saved:
+        np.testing.assert_array_equal(saved[name], trace[name])
+
+
 def test_nodes_of_the_same_name_have_records_of_their_own() -> None:
     graph = Graph()
     x = graph.add_input("x", np.float32, ("time", "batch", 4))

@@ -1,8 +1,9 @@
-"""Pages of traces that the page cannot run: they show the recorded values, whatever these are."""
+"""Pages of traces: the page runs the model, or shows the recorded values, whatever these are."""
 
 import numpy as np
 import pytest
-from support.page import link, shown
+from support.page import embedded, link, shown
+from support.random_options import drawn
 from support.random_traces import name, traced
 from support.randomized import random_cases
 
@@ -51,3 +52,28 @@ def test_a_page_shows_values_that_are_not_finite_and_any_names(visit, tmp_path, 
     trace.explore(classes=[name(rng) for _ in range(trace.y.shape[-1])]).save(tmp_path / "gates.html")
     page = visit((tmp_path / "gates.html").as_uri())
     assert not page.locator("img").count() and "cannot go on" not in page.text_content("#status")
+
+
+@pytest.mark.parametrize("seed", range(random_cases(12)))
+def test_the_page_of_a_random_model_shows_the_numbers_of_the_trace(visit, tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    case = drawn(rng)
+    trace = case.model.trace(case.x, lengths=case.lengths)
+    row = int(np.argmax(trace.lengths))
+    steps = int(trace.lengths[row])
+    if steps == 0:
+        pytest.skip("has no steps")
+    classes = "abcdefghijkl"[: trace.y.shape[-1]]
+    text = (
+        "".join(classes[n % len(classes)] for n in trace.x[:steps, row]) if case.x.dtype.kind == "i" else None
+    )
+    shown_page = trace.explore(row, classes=classes, text=text)
+    shown_page.save(tmp_path / "page.html")
+    page = visit((tmp_path / "page.html").as_uri())
+    assert "cannot go on" not in page.text_content("#status")
+    layer, unit = next(iter(trace.layers.values())), int(page.input_value("#unit-number"))
+    for key, value in shown(page).items():
+        if key in layer and unit < layer[key].shape[2]:
+            assert value == layer[key][steps - 1, row, unit]
+    if "record" not in embedded(shown_page):
+        page.wait_for_selector("#needed .bar")

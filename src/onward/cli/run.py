@@ -10,7 +10,7 @@ from typing import Any
 import click
 import numpy as np
 
-from ..core import atomic
+from ..core import atomic, npz
 from ..core.extras import install_hint
 from ..errors import ArgumentError, FileError
 from ..tables import array_files, data, inference, model_files, windows
@@ -201,12 +201,12 @@ def _run_arrays(model: ModelFile, source: str, out: str | None, on_error: str) -
             "with --on-error keep"
         )
     if out is not None:
-        content = io.BytesIO()
         if out.lower().endswith(".npy"):
-            np.save(content, next(iter(outputs.values())))
+            single = io.BytesIO()
+            np.save(single, next(iter(outputs.values())))
+            atomic.replace(Path(out), single.getvalue())
         else:
-            np.savez_compressed(content, **outputs)  # type: ignore[arg-type]  # NumPy's stub takes the names for options
-        atomic.replace(Path(out), content.getvalue())
+            atomic.replace(Path(out), npz.content(outputs))
     shapes = {name: list(a.shape) for name, a in arrays.items()} if isinstance(arrays, dict) else None
     rows = [run_summary.of_array(name, y) for name, y in outputs.items()]
     report: Report = {"model": model.name, "input": source, "inputs": shapes, "seconds": seconds}

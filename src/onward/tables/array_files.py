@@ -11,6 +11,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
+from ..core import npz
 from ..core.arrays import padded
 from ..errors import FileError
 from .layout import AnyArray, Selection, Sequences, number_classes
@@ -232,8 +233,7 @@ def encode(
     arrays: dict[str, Any] = {"outputs": stacked[0] if sequences.single else stacked}
     if per_step and not sequences.single:
         arrays["lengths"] = [len(y) for y in outputs]
-    if suffix == ".npy":
-        np.save(content, arrays["outputs"])
-    else:
-        np.savez_compressed(content, **arrays)
+    if suffix != ".npy":
+        return npz.content(arrays)
+    np.save(content, arrays["outputs"])
     return content.getvalue()

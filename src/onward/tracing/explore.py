@@ -88,33 +88,44 @@ def page_of(trace: Trace, row: int, classes: Sequence[str] | None, text: str | N
         check_classes(classes, trace.y.shape[-1])
         if y is not None:
             signal["classes"] = list(classes)
-    live = _live(trace.model, x, classes, text)
-    if isinstance(live, bytes):
-        entry: Entry = {"id": "trace", "title": "The traced model", "bytes": _base64(live)}
-        entry |= {"kind": "text", "example": text} if x.dtype.kind in "iu" else signal | {"x": _floats(x)}
+    symbols = _symbols(trace.model)
+    content, reason = b"", _why_recorded(trace.model, symbols, x, classes, text)
+    if trace.model is not None and reason is None:
+        content = model_bytes(trace.model, "".join(classes) if symbols and classes else None)
+    if len(content) > MAX_EMBEDDED:
+        sizes = f"{len(content) / 1e6:.1f} MB, and a single file holds {MAX_EMBEDDED / 1e6:.0f} MB"
+        reason = f"it has {sizes}"
+    if reason is None:
+        entry: Entry = {"id": "trace", "title": "The traced model", "bytes": _base64(content)}
+        entry |= {"kind": "text", "example": text} if symbols else signal | {"x": _floats(x)}
     else:
-        entry = {"id": "trace", "title": "A recorded run", "reason": live, **signal}
+        entry = {"id": "trace", "title": "A recorded run", "reason": reason, **signal}
         entry["record"] = _record(trace, first, row, x, y)
         if text is not None:
             entry["labels"] = list(text)
     return single_file([entry])
 
 
-def _live(
-    model: BaseModel | None, x: NDArray[Any], classes: Sequence[str] | None, text: str | None
-) -> bytes | str:
-    """The file of a model that the page runs itself, or the reason why it cannot."""
+def _symbols(model: BaseModel | None) -> int:
+    """How many integers a model reads; 0 if it reads other numbers."""
+    layers = [] if model is None else model.sublayers().values()
+    return next((layer.num_embeddings for layer in layers if isinstance(layer, Embedding)), 0)
+
+
+def _why_recorded(
+    model: BaseModel | None, symbols: int, x: NDArray[Any], classes: Sequence[str] | None, text: str | None
+) -> str | None:
+    """Why the page cannot run a model on x itself; None if it can."""
     if model is None:
         return "it is a graph of operators, or its run did not start from zero states"
-    if (reason := unsupported(model)) is not None:
+    if (reason := unsupported(model)) is not None or not symbols:
         return reason
-    is_text = x.dtype.kind in "iu"
-    if is_text and (text is None or classes is None or any(len(name) != 1 for name in classes)):
+    if text is None or classes is None:
         return "it reads integers, and explore() was called without the characters that they stand for"
-    content = model_bytes(model, "".join(classes) if is_text and classes else None)
-    if len(content) > MAX_EMBEDDED:
-        return f"it has {len(content) / 1e6:.1f} MB, and a single file holds {MAX_EMBEDDED / 1e6:.0f} MB"
-    return content
+    characters = "".join(classes)
+    if not len(characters) == len(classes) == symbols or [*map(characters.find, text)] != x.tolist():
+        return "the classes and the text are not the characters that its integers stand for"
+    return None
 
 
 def _record(trace: Trace, first: str, row: int, x: NDArray[Any], y: Array | None) -> Entry:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..core import arrays, atomic
+from ..core import arrays, atomic, npz
 from ..core.arrays import Array
 from ..core.checks import integer
 from ..errors import ArgumentError, OnwardError
@@ -169,12 +168,10 @@ class Trace(Mapping[str, Array]):
         """
         if os.fspath(path).lower().endswith(".html"):
             return self.explore().save(path)
-        content = io.BytesIO()
         arrays: dict[str, Any] = {"x": self.x, "y": self.y, **self}
         if self.recorded:
             arrays["lengths"] = self.lengths
-        np.savez_compressed(content, **arrays)
-        atomic.replace(path, content.getvalue())
+        atomic.replace(path, npz.content(arrays))
 
     def explore(
         self, row: int = 0, *, classes: Sequence[str] | None = None, text: str | None = None
@@ -184,7 +181,8 @@ class Trace(Mapping[str, Array]):
         It displays itself in Jupyter; its `save(path)` writes the file. The page runs the model itself, with
         the same bits, if Onward for JavaScript supports it; otherwise it shows the recorded values, and says
         so. classes names the outputs, and text holds a character for each step, as for `plot`; a model that
-        starts with an Embedding runs there only if both are given. Raises ArgumentError.
+        starts with an Embedding runs there only if these are the characters of its integers. Raises
+        ArgumentError.
         """
         return explore.page_of(self, row, classes, text)
 

@@ -7,6 +7,7 @@ import * as microphone from "./microphone.js";
 import { Rows } from "./record.js";
 import { choose, inputOf, known, MOST_STEPS, outputsAt, refresh, state, width } from "./state.js";
 import { cepstra, resampled, utterance } from "./speech.js";
+import { largest } from "./timeline.js";
 
 let editor = {}, frame = 0;
 
@@ -121,7 +122,7 @@ function curveEditor() {
   });
   let channel = 0, limit = 1, previous = null;
   const valueAt = (t) => state.signal[t * I + channel], steps = () => state.signal.length / I;
-  const rescale = () => (limit = 1.1 * Math.max(1, ...Array.from({ length: steps() }, (_, t) => Math.abs(valueAt(t)))));
+  const rescale = () => (limit = 1.1 * largest(Array.from({ length: steps() }, (_, t) => valueAt(t))));
 
   const render = () => {
     const T = steps(), w = (canvas.width = Math.max(300, canvas.clientWidth * 2)), h = (canvas.height = 340);

@@ -2,6 +2,7 @@
 import { colorOf, css, inkOn } from "./colors.js";
 import { make, note, number, percent, svg, visible } from "./dom.js";
 import { erase } from "./interventions.js";
+import { largest, pointsOf } from "./timeline.js";
 import { answersOf, changedVariant, choose, classes, inputOf, labelOf, outputsAt, state, width } from "./state.js";
 
 const DELAY = 200;  // milliseconds without a change before it is computed
@@ -93,8 +94,8 @@ function placeArcs(arcs, changes, most) {
 function signal(changes, most, arcs) {
   const { data } = inputOf(true), I = width(), T = changes.length, count = data.length / I;
   const values = Array.from({ length: count }, (_, t) => (I === 1 ? data[t] : Math.hypot(...data.subarray(t * I, (t + 1) * I))));
-  const limit = Math.max(...values.map(Math.abs)) || 1, x = (t) => ((t + 0.5) / count) * 1000;
-  const middle = BASE + CURVE / 2, points = values.map((value, t) => `${x(t)},${middle - (value / limit) * CURVE * 0.45}`).join(" ");
+  const limit = largest(values, 0) || 1, x = (t) => ((t + 0.5) / count) * 1000;
+  const middle = BASE + CURVE / 2, points = pointsOf(values, x, (value) => middle - (value / limit) * CURVE * 0.45);
   const arc = (n) => svg("path", {
     d: `M${x(n)} ${BASE}Q${(x(n) + x(T - 1)) / 2} ${BASE - 1.8 * Math.min(BASE / 1.8 + 44, 20 + ((T - n) / count) * 180)} ${x(T - 1)} ${BASE}`, ...stroke(changes[n], most),
   }, svg("title", {}, describe(n, changes[n])));

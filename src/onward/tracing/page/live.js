@@ -5,6 +5,7 @@ import { inOrder, paint } from "./heatmap.js";
 import { example, KINDS, python, untrained } from "./latch.js";
 import { Onward, Tensor } from "./onward.js";
 import { Rows } from "./record.js";
+import { pointsOf } from "./timeline.js";
 
 const EPOCHS = 60;
 const TOLD = 10; // epochs between two announcements of the progress
@@ -147,5 +148,5 @@ function answerCurve(kind, x, answers) {
     svg("line", { x1: 0, x2: 1000, y1: y(0), y2: y(0), stroke: "var(--line)", ...thin }),
     ...[0, 5].map((t) => svg("line", { x1: at(t), x2: at(t), y1: y(0), y2: y(x[t]), stroke: "var(--muted)", "stroke-width": 4, ...thin })),
     svg("line", { x1: 940, x2: 1000, y1: y(x[5]), y2: y(x[5]), stroke: "var(--mark)", "stroke-width": 3, ...thin }),
-    svg("polyline", { points: Array.from(answers, (value, t) => `${at(t)},${y(value)}`).join(" "), fill: "none", stroke: "var(--accent)", "stroke-width": 2, ...thin }));
+    svg("polyline", { points: pointsOf([...answers], at, y), fill: "none", stroke: "var(--accent)", "stroke-width": 2, ...thin }));
 }

@@ -2,6 +2,7 @@
 import { make, note, number } from "./dom.js";
 import { freeze } from "./interventions.js";
 import { Tensor } from "./onward.js";
+import { answersAtEnd } from "./record.js";
 import { answersOf, choose, encoded, inputOf, state, tell, titleOf, width } from "./state.js";
 
 const MOST_STEPS = 40; // of a text whose next characters are predicted
@@ -44,8 +45,9 @@ function distance(a, b) {
 }
 
 function measure() {
-  const { entry } = state;
-  return MEASURES[entry.kind === "text" ? "text" : entry.target ?? (entry.examples?.[0].label === undefined ? "change" : "label")];
+  const { entry, model } = state;
+  if (entry.kind === "text") return MEASURES[answersAtEnd(model) ? "change" : "text"];
+  return MEASURES[entry.target ?? (entry.examples?.[0].label === undefined ? "change" : "label")];
 }
 
 /** Rank the units of a model that has been opened, once the page is drawn. */

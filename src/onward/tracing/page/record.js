@@ -76,12 +76,14 @@ export function emptyRecord(model, outputs) {
   return new Record(layers, new Rows(outputs));
 }
 
+/** Whether a model answers once for a sequence. */
+export const answersAtEnd = ({ description }) => Boolean(description.layers?.some((layer) => layer.type === "Last"));
+
 /**
  * A variant of a model: the model, the factors of its forget gates by layer, and the models of single steps, as a Map.
  * A whole model is the variant { model }.
  */
-const everyStep = ({ model, forget = {} }) =>
-  Object.values(forget).some((factor) => factor !== 1) || model.description.layers?.some((layer) => layer.type === "Last");
+const everyStep = ({ model, forget = {} }) => Object.values(forget).some((factor) => factor !== 1) || answersAtEnd(model);
 
 /** The parts [from, to) of some steps that a variant runs in one call. */
 export function parts(from, to, variant) {
