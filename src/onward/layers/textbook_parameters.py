@@ -88,7 +88,8 @@ class TextbookParameters:
 
         Returns new arrays of the layer's dtype: matrices (n_h, n_h + n_x) for the stack [a_prev; xt], or Wax
         and Waa for an RNN, and biases (n_h, 1), each the sum of the layer's two. The textbook's functions
-        also need an output layer: `lstm.to_textbook() | {"Wy": head.weight, "by": head.bias[:, None]}`.
+        also need an output layer: `lstm.to_textbook() | {"Wy": head.weight, "by": head.bias[:, None]}`, and
+        those of a GRU `reset_after=True` if `bnr` is among the parameters.
 
         Raises ArgumentError for several layers or directions, a projection, other activations, peepholes,
         coupled gates, clipping or quantized weights.
