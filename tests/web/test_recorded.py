@@ -56,13 +56,9 @@ def test_a_page_shows_values_that_are_not_finite_and_any_names(visit, tmp_path, 
 
 @pytest.mark.parametrize("seed", range(random_cases(12)))
 def test_the_page_of_a_random_model_shows_the_numbers_of_the_trace(visit, tmp_path, seed):
-    rng = np.random.default_rng(seed)
-    case = drawn(rng)
-    trace = case.model.trace(case.x, lengths=case.lengths)
-    row = int(np.argmax(trace.lengths))
-    steps = int(trace.lengths[row])
-    if steps == 0:
-        pytest.skip("has no steps")
+    case = drawn(np.random.default_rng(seed))
+    trace = case.model.trace(case.x)
+    steps, row = len(trace.x), seed % trace.x.shape[1]
     classes = "abcdefghijkl"[: trace.y.shape[-1]]
     text = (
         "".join(classes[n % len(classes)] for n in trace.x[:steps, row]) if case.x.dtype.kind == "i" else None
