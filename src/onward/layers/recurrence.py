@@ -126,7 +126,7 @@ class Recurrence(Quantizable, Stateful[Any]):
         fits = isinstance(cache, Cache) and cache.inputs.x.shape[-1] == self.input_size
         self._check_cache(fits and cache.inputs.x.dtype == self.dtype)
         inputs, run = cache
-        steps, *dstates = self.gradients(dy, dstate, inputs)
+        steps, *dstates = self._output_gradients(dy, dstate, inputs)
         after = self._filled(dstates, steps.shape[1])
         if run is None:
             found = {name: np.zeros_like(weight) for name, weight in self._weights.items()}

@@ -62,7 +62,7 @@ class Recurrent(Stateful[State], Quantizable, TextbookParameters):
         vars(self)["cell"] = cell
 
     @property
-    def kind(self) -> str:
+    def cell_kind(self) -> str:
         return self._form.kind
 
     @property
@@ -136,7 +136,7 @@ class Recurrent(Stateful[State], Quantizable, TextbookParameters):
         """
         self._check_cache(self._fits(cache))
         inputs, records = cache
-        given = self.gradients(dy, dstate, inputs)
+        given = self._output_gradients(dy, dstate, inputs)
         dx, dh0, dc0, gradients = self.cell.backward(*given, inputs[:4], records)
         return *self.outputs(inputs, dx, dh0, dc0), gradients
 

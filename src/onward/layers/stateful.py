@@ -53,7 +53,7 @@ class Stateful(Layer, Generic[State]):
     output_size: int  # the features of y
 
     @property
-    def kind(self) -> str:
+    def cell_kind(self) -> str:
         """What a trace calls the cell."""
         return type(self).__name__
 
@@ -128,7 +128,7 @@ class Stateful(Layer, Generic[State]):
             return y[:, 0], self.join_state(h[:, 0], None if c is None else c[:, 0])
         return y.swapaxes(0, 1) if self.batch_first else y, self.join_state(h, c)
 
-    def gradients(self, dy: ArrayLike, dstate: Any, inputs: Inputs) -> tuple[Any, Any, Any]:
+    def _output_gradients(self, dy: ArrayLike, dstate: Any, inputs: Inputs) -> tuple[Any, Any, Any]:
         """dy (T, B, F), dh and dc (L*D, B, ...) from what `backward` takes; None for zeros."""
         T, B, _ = inputs.x.shape
         batch_first = self.batch_first and inputs.batched

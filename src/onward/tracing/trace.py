@@ -251,7 +251,7 @@ def trace(
         y, state, inputs, by_suffix = layer.traced(x, state, lengths, preactivations)
         calls.append((layer, inputs))
         for suffix, own in by_suffix.items():
-            recorded[name + suffix] = Recorded.of(layer.kind, own, inputs.x, inputs.lengths)
+            recorded[name + suffix] = Recorded.of(layer.cell_kind, own, inputs.x, inputs.lengths)
         return y, state
 
     x = arrays.as_array(x, "x").copy()
