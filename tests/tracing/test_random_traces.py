@@ -41,6 +41,7 @@ def test_pictures_and_pages_show_any_values_and_names(seed: int) -> None:
     names = [name(rng) for _ in range(trace.y.shape[-1])]
     text = "".join(rng.choice(["$", "<", "\n", "é"], trace.lengths[row]))
     layer = int(rng.integers(len(trace.layers)))
+    assert trace.summary().keys() == trace.layers.keys()
     figure = trace.plot(layer, row, classes=names, text=text, title=name(rng), similar=bool(seed % 2))
     figure.savefig(io.BytesIO())
     page = trace.explore(row, classes=names, text=text)

@@ -112,7 +112,8 @@ class _Arrangement(NamedTuple):
         """The rows of a panel, (T, rows), from the units (T, H)."""
         starts = np.arange(0, len(self.order), self.group)
         counts = np.diff(starts, append=len(self.order))
-        means: NDArray[Any] = np.add.reduceat(values[:, self.order], starts, axis=1) / counts
+        with np.errstate(all="ignore"):  # of infinities
+            means: NDArray[Any] = np.add.reduceat(values[:, self.order], starts, axis=1) / counts
         return means
 
 

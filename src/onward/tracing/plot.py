@@ -172,9 +172,11 @@ def _write(ax: Axes, text: str, width: float) -> None:
 def by_similarity(values: NDArray[Any]) -> NDArray[np.intp]:
     """Order the units of `values` (T, units) so that units with similar time courses are neighbors.
 
-    The order is that of each unit's angle in the plane of the first two principal components.
+    The order is that of each unit's angle in the plane of the first two principal components. Values that
+    are not finite count as 0.
     """
-    centered = np.nan_to_num(values - values.mean(axis=0))
+    finite = np.where(np.isfinite(values), values, 0).astype(np.float64)
+    centered = finite - finite.mean(axis=0)
     scaled = centered / np.maximum(np.linalg.norm(centered, axis=0), np.finfo(centered.dtype).tiny)
     _, strengths, courses = np.linalg.svd(scaled, full_matrices=False)
     plane = np.zeros((2, values.shape[1]))

@@ -230,7 +230,8 @@ def _summarize(recorded: Recorded) -> LayerSummary:
         saturated[gate] = (float((values < low).mean()), float((values > high).mean()))
     keep = arrays.get("f", arrays.get("z"))  # a unit keeps its state while this gate is near 1
     open_steps = None if keep is None else _mean_run((keep > 0.9) & valid[:, :, None])
-    return LayerSummary(saturated, open_steps, np.flatnonzero(np.ptp(h, axis=0) < 1e-3))
+    with np.errstate(invalid="ignore"):  # infinities vary
+        return LayerSummary(saturated, open_steps, np.flatnonzero(np.ptp(h, axis=0) < 1e-3))
 
 
 def _mean_run(on: NDArray[np.bool_]) -> Array:
