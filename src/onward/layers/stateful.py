@@ -179,7 +179,8 @@ class Stateful(Layer, Generic[State]):
             raise ShapeError(
                 f"{name} has shape {array.shape}, but for this {self!r} and x it must be {expected}: ({axes})"
             )
-        return arrays.contiguous(array).reshape(shape)
+        array = arrays.contiguous(array)
+        return array if batched else array.reshape(shape)
 
     def split_states(self, state: Any) -> list[Any]:
         return [state]
