@@ -145,6 +145,17 @@ def test_run_calls_each_recurrent_sublayer_through_the_given_function() -> None:
     assert len(states) == 2
 
 
+@pytest.mark.parametrize("first", [onward.Activation("tanh"), onward.Softmax(), onward.Dropout()], ids=repr)
+def test_layers_before_the_first_weights_compute_in_the_precision_of_the_model(first: Any) -> None:
+    """Also for inputs of another dtype, as in streams."""
+    net, x = onward.Sequential(first, onward.LSTM(3, 4, rng=0)), np.random.default_rng(0).normal(size=(9, 3))
+    stream = net.stream()
+    y = net(x)
+    np.testing.assert_array_equal(y, net(x.astype(np.float32)))
+    np.testing.assert_array_equal(y, [stream(step) for step in x])
+    np.testing.assert_array_equal(y, net.forward(x)[0])
+
+
 def test_a_model_is_causal_if_all_its_layers_are() -> None:
     assert onward.Sequential(onward.GRU(5, 4), onward.Last(), onward.Linear(4, 2), onward.Softmax()).causal
     assert not onward.Sequential(onward.GRU(5, 4, bidirectional=True), onward.Linear(8, 2)).causal

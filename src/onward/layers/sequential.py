@@ -126,6 +126,8 @@ class Sequential(Layer):
         first = next((layer for layer in layers if layer.step_shape is not None or not layer.causal), self)
         self.step_shape = first.step_shape
         self.dtype = arrays.float_dtype(*dtypes or ("float32",))
+        # layers without weights would compute in the dtype of x until the first layer with weights
+        self._converts = bool(dtypes) and "dtype" not in vars(layers[0])
 
     @overload
     def __call__(
@@ -176,7 +178,7 @@ class Sequential(Layer):
     def run(self, x: Any, state: Any, lengths: Any, run_recurrent: RunRecurrent) -> tuple[Any, list[Any]]:
         before = iter(self.split_states(state))
         after = []
-        y = x
+        y = self._input(x)
         for name, layer in self.sublayers().items():
             if layer.state_names:
                 y, last = run_recurrent(name, layer, y, next(before), lengths)
@@ -185,13 +187,17 @@ class Sequential(Layer):
                 y, _ = layer.run(y, None, lengths, run_recurrent)
         return y, after
 
+    def _input(self, x: Any) -> Any:
+        """The input of the first layer."""
+        return arrays.as_floats(arrays.as_array(x, "x"), self.dtype, "x") if self._converts else x
+
     def forward(
         self, x: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None, rng: Rng = None
     ) -> tuple[Any, list[Any], list[Any]]:
         before = iter(self.split_states(state))
         after, caches = [], []
         drawn = None if rng is None else generator(rng)  # one generator for all layers
-        y: Any = x
+        y = self._input(x)
         for layer in self:
             recurrent = layer.state_names
             y, last, cache = layer.forward(y, next(before) if recurrent else None, lengths=lengths, rng=drawn)

@@ -90,7 +90,9 @@ def _after(graph: Recording, node: Node, place: int, view: View) -> View | None:
         return None
     try:
         with _deciding(graph):
-            found = OPERATIONS[node.operation].function(Strided(view, np.dtype(np.int64)), *others, **node.attributes)
+            found = OPERATIONS[node.operation].function(
+                Strided(view, np.dtype(np.int64)), *others, **node.attributes
+            )
     except (NotStridedError, *REFUSALS):
         return None
     found = found[place] if isinstance(found, tuple | list) else found
