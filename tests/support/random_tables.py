@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from onward.tables.data import Selection
+from onward.tables.data import Saved, Selection
 
 MISSING = ["", "NA", "nan", "None"]
 
@@ -125,11 +125,12 @@ def series(rng: np.random.Generator) -> RandomSeries:
 
 
 class TypedTable(NamedTuple):
-    """Columns of any type as pyarrow holds them, the same cells as texts, and the selection of columns."""
+    """Columns of any type of pyarrow, the same cells as texts, the selection, and known classes."""
 
     columns: dict[str, Any]
     cells: dict[str, list[str]]
     selection: Selection
+    saved: Saved
 
     @property
     def text(self) -> str:
@@ -193,7 +194,9 @@ def typed(rng: np.random.Generator) -> TypedTable:
     numeric = [name for name in "gty" if str(columns[name].type) in ("int64", "uint64", "double")]
     inputs = ("a", "b", *(name for name in numeric if rng.random() < 0.2))  # read as numbers and as names
     selection = Selection(inputs, ("y",), group, "t", missing=missing)
-    return TypedTable(columns, cells, selection)
+    classes = set(cells["y"]) - {""}  # known ones, if some are missing, of which a training needs all
+    known_classes = tuple(sorted(classes)) if kind != "float" and "" in cells["y"] and classes else ()
+    return TypedTable(columns, cells, selection, Saved(classes=known_classes))
 
 
 class RandomRows(NamedTuple):

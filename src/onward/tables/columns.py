@@ -44,7 +44,8 @@ class ArrowColumn:
     def __init__(self, cells: Any) -> None:
         """cells: a ChunkedArray of large_string without nulls, of numbers or of booleans."""
         self.cells = cells
-        self.is_text, self.is_boolean = (str(cells.type) == name for name in ("large_string", "bool"))
+        self.is_text = str(cells.type) == "large_string"
+        self.is_boolean = str(cells.type) == "bool" and cells.null_count < len(cells)
 
     def __len__(self) -> int:
         return len(self.cells)

@@ -398,8 +398,12 @@ class _Targets:
             return "classify"
         numbers = self.table.numbers(chosen.targets)
         first = columns.matrix(chosen.targets)[self.table.target_rows]
-        known = ~np.isnan(first).any(axis=1)
-        if (first != np.rint(first))[known].any() or self._change(list(numbers.T)) is not None:
+        known = ~(np.isnan(first).any(axis=1) & self.table.finite)  # a class is missing from a training alone
+        if (
+            not known.any()
+            or (first != np.rint(first))[known].any()
+            or self._change(list(numbers.T)) is not None
+        ):
             return "regress"  # before their text is compared, which takes seconds for a million rows
         texts = columns.texts(chosen.targets[0])
         rows = self.table.target_rows[known].tolist()
