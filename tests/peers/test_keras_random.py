@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from support.keras_models import with_random_weights
-from support.random_keras import RandomModel
+from support.random_keras import RandomModel, T, random_attention
 from support.random_keras_operations import RandomOperations
 from support.skips import counted_cases
 
@@ -41,6 +41,19 @@ def test_a_random_model_gives_the_outputs_of_keras(seed: int, tmp_path: Path) ->
     names = [each.name for each in session.get_inputs()]
     for y, other in zip(outputs, session.run(None, dict(zip(names, inputs, strict=True))), strict=True):
         np.testing.assert_allclose(other, y, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_attention_removes_the_masks_of_its_inputs_as_in_keras(seed: int, tmp_path: Path) -> None:
+    """From version 3.8 on, MultiHeadAttention takes the masks of its inputs from the calls after it."""
+    rng = np.random.default_rng(seed)
+    model = with_random_weights(random_attention(keras, rng))
+    x = rng.normal(size=(4, T, 3)).astype(np.float32)
+    x[0, :2], x[1, -2:], x[2, 2] = 0, 0, 0
+    model.save(tmp_path / "m.keras")
+    outputs: Any = onward.load(tmp_path / "m.keras")(x)
+    for y, wanted in zip(outputs, model(x, training=False), strict=True):
+        np.testing.assert_allclose(y, wanted.detach().numpy(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("batch", range(10))

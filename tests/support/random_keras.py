@@ -181,3 +181,24 @@ class RandomModel:
             lambda: L.Dot(axes=2)([x, x]),
         ]
         return self._pick(kinds)()
+
+
+def random_attention(keras: Any, rng: np.random.Generator) -> Any:
+    """Return a model of attention over a masked input (T, 3); the order of its calls decides the masks."""
+    L = keras.layers
+    x = keras.Input((T, 3))
+    values = [L.Masking()(x)]
+    for _ in range(rng.integers(2, 6)):
+        a, b = (values[rng.integers(len(values))] for _ in "ab")
+        kinds = [
+            lambda a=a, b=b: L.MultiHeadAttention(1, 2)(a, b),
+            lambda a=a, b=b: L.MultiHeadAttention(2, 3)(a, b),
+            lambda a=a, b=b: L.Attention()([a, b]),
+            lambda a=a, b=b: L.Add()([a, b]),
+            lambda a=a, b=b: L.Multiply()([a, b]),
+            lambda a=a: L.LayerNormalization()(a),
+            lambda a=a: L.Dropout(0.1)(a),
+            lambda a=a: L.LSTM(3, return_sequences=True)(a),
+        ]
+        values.append(kinds[rng.integers(len(kinds))]())
+    return keras.Model(x, [L.GlobalAveragePooling1D()(y) for y in values[-2:]])

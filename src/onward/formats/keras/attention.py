@@ -118,6 +118,8 @@ def multi_head_attention(
         counts = _and(k, counts, _causal(k, query, v))
     if attention_mask is not None:
         counts = _and(k, counts, k.cast(attention_mask[0], BOOL))
+    if k.context.attention_removes_masks:
+        k.context.unmasked.update(each.name for each in (query, v, source))
     if counts is not None:
         counts = k.unsqueezed(counts, 1)
         scores = k.add("Where", counts, scores, -0.7 * float(np.finfo(scores.dtype).max))

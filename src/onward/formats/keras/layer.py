@@ -90,10 +90,14 @@ class Context:
     recurrent_activation: str  # the default of LSTM and GRU
     zeros_in_both: bool | None  # whether Bidirectional gives zeros where masked; None if unknown
     masks_inside: bool  # whether TimeDistributed passes masks to its layer and takes them from it
+    attention_removes_masks: bool = (
+        False  # whether MultiHeadAttention takes its inputs' masks from later layers
+    )
     theano: bool = False  # whether the kernels of convolutions are Theano's
     custom_objects: Mapping[str, Any] = field(default_factory=dict)
     graph: Graph = field(default_factory=Graph)  # that all layers write
     constants: dict[Identity, str] = field(default_factory=dict)
+    unmasked: set[str] = field(default_factory=set)  # the values that lost their masks
 
 
 class Layer(Writer):

@@ -109,6 +109,7 @@ def _context(version: Any, theano: bool, custom_objects: Mapping[str, Any]) -> C
         # in TensorFlow since its 1.13, which calls itself 2.2.4-tf; Keras 2.4 is that of TensorFlow
         zeros_in_both=None if numbers == [2] else numbers >= [2, 2 if of_tensorflow else 4],
         masks_inside=numbers == [2] or (numbers[0] == 2 and (of_tensorflow or numbers >= [2, 2])),
+        attention_removes_masks=numbers >= [3, 8],
         theano=theano,
         custom_objects=custom_objects,
     )

@@ -96,7 +96,8 @@ def _value(layer: Layer, values: dict[tuple[str, int], list[Value]], reference: 
     name, number, output = reference
     if (name, number) not in values or output >= len(values[name, number]):
         raise FileError(f"the model refers to output {output} of call {number} of {name}, which is not in it")
-    return values[name, number][output]
+    value = values[name, number][output]
+    return value.with_mask(None) if value.name in layer.context.unmasked else value
 
 
 def parse(layer: Layer) -> Parsed:
@@ -287,7 +288,29 @@ def _ordered(
         calls += ready
         known |= {call[:2] for call in ready}
         waiting = [call for call in waiting if call not in ready]
-    return calls
+    return _as_keras_runs(calls, outputs)
+
+
+def _as_keras_runs(calls: list[Call], outputs: list[Place]) -> list[Call]:
+    """Return the calls in the order of Keras: those farthest from the outputs first."""
+    by_place = {call[:2]: call for call in calls}
+    found: list[Call] = []  # each after those that it needs
+    stack, seen = [(place[:2], False) for place in reversed(outputs)], set()
+    while stack:
+        place, is_done = stack.pop()
+        if is_done:
+            found.append(by_place[place])
+        elif place in by_place and place not in seen:
+            seen.add(place)
+            stack.append((place, True))
+            stack += [(each[:2], False) for each in reversed(by_place[place].references())]
+    depths: dict[tuple[str, int], int] = {}
+    for call in reversed(found):
+        depth = depths.setdefault(call[:2], 0)
+        for needed in call.references():
+            depths[needed[:2]] = max(depths.get(needed[:2], 0), depth + 1)
+    ordered = [by_place[place] for place in sorted(depths, key=lambda p: -depths[p]) if place in by_place]
+    return [*ordered, *(call for call in calls if call[:2] not in depths)]
 
 
 def _parsed(layer: Layer, entry: Any, call: Any) -> tuple[list[Reference], dict[str, Any]]:
