@@ -16,6 +16,7 @@ def content(arrays: Mapping[str, Any]) -> bytes:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as members:
         for name, array in arrays.items():
-            with members.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asarray(array))
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.asarray(array))
+            members.writestr(f"{name}.npy", member.getbuffer())
     return archive.getvalue()

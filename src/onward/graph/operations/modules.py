@@ -29,9 +29,10 @@ NAMES = {
     "control looping": "Loop",
     "masked_recurrent": "MaskedRecurrent",
     "movement": (
-        "Identity Reshape Squeeze Unsqueeze Flatten Transpose Slice Split Dropout Expand Tile "
+        "Identity Squeeze Unsqueeze Flatten Transpose Slice Split Dropout Expand Tile "
         "DepthToSpace SpaceToDepth ReverseSequence Concat"
     ),
+    "movement reshaping": "Reshape",
     "normalization": (
         "Softmax LogSoftmax BatchNormalization Standardize LayerNormalization InstanceNormalization "
         "GroupNormalization RMSNormalization LpNormalization LRN MeanVarianceNormalization "
