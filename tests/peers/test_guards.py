@@ -24,6 +24,7 @@ pytestmark = pytest.mark.usefixtures("quiet_exporters")
 BETWEEN_AXES = {
     *(
         "Add",
+        "AdditiveAttention",
         "Concatenate",
         "Expand",
         "GRU",
@@ -35,7 +36,7 @@ BETWEEN_AXES = {
         "Mul",
         "Multiply",
     ),
-    *("Reshape", "Split", "Where"),
+    *("Reshape", "Split", "Subtract", "Where"),
 }
 # Operations in which an open size meets a number.
 WITH_NUMBERS = {
