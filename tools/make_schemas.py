@@ -21,20 +21,24 @@ TABLE = Path(__file__).parents[1] / "src/onward/formats/torch/aten/schemas.txt"
 
 
 def overloads(name: str) -> list[str]:
-    """Return the schemas of the overloads of an operator that take or return tensors."""
-    lines = []
+    """Return the schemas of the overloads of an operator that take or return tensors, or else of numbers."""
+    of_tensors, of_numbers = list[str](), list[str]()
     for schema in torch._C._jit_get_schemas_for_operator(f"aten::{name}"):
         text = str(schema)
         is_accepted = f"{name}.{schema.overload_name or 'default'}" in OPERATORS
-        has_tensors = "Tensor" in text.partition("(")[2]  # others are about numbers, strings and lists
         is_unusable = re.search(r"Dimname|\.\.\.|hacked_twin|\.prim_", text) or any(
             each.is_out for each in schema.arguments
         )
-        if (is_accepted or has_tensors) and not is_unusable:
-            parameters = re.sub(r"\((\w+ -> \*|\w+!?|\w+\|\w+)\)", "", text.rpartition(" -> ")[0])
-            count = f" -> {len(schema.returns)}" if len(schema.returns) > 1 else ""
-            lines.append(parameters.removeprefix("aten::").replace("SymInt", "int") + count)
-    return lines
+        if is_unusable:
+            continue
+        parameters = re.sub(r"\((\w+ -> \*|\w+!?|\w+\|\w+)\)", "", text.rpartition(" -> ")[0])
+        count = f" -> {len(schema.returns)}" if len(schema.returns) > 1 else ""
+        line = parameters.removeprefix("aten::").replace("SymInt", "int") + count
+        if "Tensor" in text.partition("(")[2]:
+            of_tensors.append(line)
+        elif is_accepted:
+            of_numbers.append(line)
+    return of_tensors or of_numbers
 
 
 def without_name(lines: list[str]) -> list[str]:
