@@ -1,5 +1,5 @@
-// What the compiler asks about the steps of a program, tuples (name, arguments): when they use each space, and their
-// words, which run/words.h reads (onward/graph/plan/words.py).
+// Encodes the steps of a program as words, which run/words.h reads, and finds when the steps use each space. A step is
+// a tuple (name, arguments).
 #include <algorithm>
 #include <bit>
 #include <cstdint>
@@ -53,7 +53,7 @@ class Lifetimes {
 public:
     explicit Lifetimes(const nb::object& view) : view(view) {}
 
-    // Adds those of what steps use that start at a time; returns the time after them.
+    // Adds the lifetimes of what steps use, the first of which runs at `time`. Returns the time after the last one.
     int64_t add(const nb::handle steps, int64_t time) {
         for (const nb::handle step : nb::borrow(steps)) {
             const int64_t start = time;

@@ -36,7 +36,7 @@ public:
     void reserve(Size capacity);
     // Starts another sequence; the stream keeps its memory.
     void reset(int64_t id) { rows[size_t(id)].now.shapes.reset(); }
-    // The same, without memory.
+    // Starts another sequence, and frees the memory of the stream.
     void release(int64_t id) { rows[size_t(id)] = {}; }
 
     const Shapes& initial_shapes() const { return start; }
@@ -71,7 +71,7 @@ private:
     };
 
     const Shapes& shapes(const State& state) const { return state.shapes ? *state.shapes : start; }
-    // The same shapes as those of some stream before, if these are recent.
+    // Returns equal shapes that a stream had recently, or a copy of these.
     const std::shared_ptr<const Shapes>& shared(const Shapes& shapes);
     Cut cut(const Axes& shape, size_t carry) const { return {shape, kinds[carry].rows, kinds[carry].itemsize}; }
     // Where a carry starts in the values of a state; for the number of carries, how many bytes there are.
@@ -82,7 +82,7 @@ private:
     std::vector<Row> rows;
     std::vector<int64_t> changed;  // the ids of a change
     std::array<std::shared_ptr<const Shapes>, 64> recent;
-    size_t oldest = 0;  // the number of the recent shapes
+    size_t oldest = 0;  // counts the shapes that were added
 };
 
 }  // namespace onward

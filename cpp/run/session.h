@@ -56,7 +56,7 @@ public:
     const FileGraph& graph() const { return calls.graph; }
 
 private:
-    // Throws BadCall if there is no stream with this id.
+    // These throw BadCall if there is no stream with this id, and if its sequence has ended.
     void check(int64_t id) const;
     void check_continues(int64_t id) const;
     const FileStream& model() const { return *file.stream; }
@@ -79,7 +79,7 @@ private:
     std::optional<FileCalls> last;
     Carries carries;
     Carries::Shapes shapes;                  // of what some streams carry after a call
-    std::vector<char> have_ended, are_used;  // the streams; whether a call uses them
+    std::vector<char> have_ended, are_used;  // sequences, by id; ids, in a call
     std::vector<Growing> carried_memory, result_memory, part_memory;
     std::vector<Result> results;
     std::vector<CallArray> operands;

@@ -54,7 +54,7 @@ class Stateful(Layer, Generic[State]):
 
     @property
     def cell_kind(self) -> str:
-        """What a trace calls the cell."""
+        """The name of the cell in a trace."""
         return type(self).__name__
 
     def state_shapes(self, batch: int) -> tuple[Shape, ...]:

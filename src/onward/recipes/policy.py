@@ -228,7 +228,7 @@ def _space(settings: Mapping[str, Any], name: str) -> tuple[str, Mapping[str, An
 
 
 def _classes(settings: Mapping[str, Any], size: int) -> Any:
-    """How many classes each number of an observation tells apart; None for numbers that are no classes.
+    """The number of classes of each number of an observation; None if the numbers are not classes.
 
     size: the sum of all. Raises ArgumentError.
     """

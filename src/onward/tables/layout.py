@@ -240,7 +240,7 @@ class Sequences:
 def targets_like(targets: Any, outputs: Sequence[AnyArray]) -> Any:
     """Return targets, numbers for each sequence or step, in the form of outputs (O,) or (T, O).
 
-    Those of the steps that are the same at all steps of each sequence are those of the sequences.
+    Targets that are equal at all steps of each sequence become those of the sequences.
     """
     if not isinstance(targets, list) or outputs[0].ndim > 1:
         return targets

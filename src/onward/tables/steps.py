@@ -378,7 +378,7 @@ class _Targets:
     def _change(self, columns: Sequence[AnyArray]) -> int | None:
         """The first step in order whose targets differ from the step before in the same sequence.
 
-        Missing numbers are equal.
+        Missing numbers count as equal.
         """
         differs = np.zeros(len(self.table.order), bool)
         for cells in columns:

@@ -154,7 +154,7 @@ def global_pooling(k: Layer, x: Value, *, keepdims: bool = False) -> Value:
     if k.kind_name.startswith("GlobalMax"):
         return k.cast(spatial(k, x, lambda last: k.reduced("ReduceMax", last, axes, keepdims)), dtype)
     if dtype.kind != "f" and k.context.version < 3:
-        raise k.error(f"takes {dtype}, of which TensorFlow computes integers: Onward does not support it")
+        raise k.error(f"takes {dtype}: TensorFlow computes integers here, which Onward does not support")
     if mask is None or len(axes) > 1:
         return spatial(k, x, lambda last: k.reduced("ReduceMean", last, axes, keepdims))
     steps = k.add("ReduceSum", k.cast(mask, x.dtype), np.array([1]), keepdims=1)

@@ -293,7 +293,7 @@ class Layer(Writer):
     def only_floats(self, x: Value) -> Value:
         """Convert floats as `floats` does. Raises FileError for integers, where Keras rounds the output."""
         if x.dtype.kind != "f":
-            raise self.error(f"takes {x.dtype}, of which Keras computes integers: Onward does not support it")
+            raise self.error(f"takes {x.dtype}: Keras computes integers here, which Onward does not support")
         return self.floats(x)
 
 

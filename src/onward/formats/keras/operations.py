@@ -96,7 +96,7 @@ def _run(
 
 def _floats(k: Layer, *inputs: Value) -> list[Value]:
     if k.context.version < 3 and common_dtype(inputs).kind != "f":
-        raise k.error("takes integers, of which TensorFlow computes integers: Onward does not support it")
+        raise k.error("takes integers: TensorFlow computes integers here, which Onward does not support")
     return k.promoted(*inputs, floats=True)
 
 

@@ -12,7 +12,7 @@ from .registry import over_time
 
 
 def _ratio(size: Any, other: Any) -> int:
-    """Return how often a size contains another one; 0 if not exactly, or if that is no number."""
+    """Return a size divided by another one; 0 if the quotient is not an integer."""
     found = size // other
     return found if type(found) is int and found * other == size else 0
 
@@ -25,7 +25,7 @@ def _moved(time: Any, x: str, axis: int, place: int) -> str:
 
 
 def _without_rows(time: Any, x: str, place: int, rows: Sequence[int]) -> tuple[str, Any]:
-    """Split the rows that time is merged with from it, and return the value and its timing."""
+    """Separate the rows from the time axis, and return the value and its timing."""
     axis, timing, shape = time.axis(x), time.timing(x).split(place), time.shape(x)
     split = time.add("Reshape", x, time.constant(np.array([*[0] * axis, -1, *rows, *shape[axis + 1 :]])))
     return str(time.define_new(_moved(time, split, axis, place), timing)), timing

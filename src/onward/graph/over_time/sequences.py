@@ -21,7 +21,7 @@ from .streamed import Carry, Layout, Streamed, TimeAndBatch
 from .timing import BATCH
 from .transformation import BlockBuilder
 
-# what lengths are multiples of, for models that join steps, or halve them and double them again
+# assumed divisors of the lengths: the second is for models that join steps, or halve and double them
 MULTIPLES = 1, (1 << 12) * 9 * 5
 RECURRENT = ("Recurrent", "MaskedRecurrent")
 LOOPS = ("Loop", "Scan")

@@ -126,7 +126,7 @@ class TimeFollower(Follower):
         return self.timings.get(name)
 
     def _timing_of(self, name: str) -> Timing:
-        """Return when the steps of a value whose time axis has them in order are complete."""
+        """Return the timing of a value whose time axis holds the steps in order; refuse other values."""
         timing = self.timing(name)
         assert timing is not None
         if timing.rows > 1:

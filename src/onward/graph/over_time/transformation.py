@@ -209,7 +209,7 @@ class BlockBuilder(TimeFollower):
         """Add a value that the next call takes from this one; its length may vary along a time axis.
 
         If `source` names a value of the graph, the carry starts at that value instead of at `initial`. Raises
-        ArgumentError if the node does not get the steps in their order.
+        ArgumentError if the time axis of an input does not hold the steps in order.
         """
         for x in filter(self.timing, node.inputs):
             self._timing_of(x)

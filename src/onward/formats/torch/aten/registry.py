@@ -95,7 +95,7 @@ Operand = Tensor | Symbol | Number
 
 OPERATORS: dict[str, Function] = {}
 VIEWS: set[str] = set()  # operators whose outputs share the memory of their first argument
-# those of them that copy all elements that are not in C order, or only those that no strides describe
+# views that may copy: whether of all elements out of C order (True), or only where no strides describe them
 COPIES: dict[str, bool] = {}
 PUTS: dict[str, Function] = {}  # how to write into such an output, where there is a simple way
 COMPLEX: set[str] = set()  # operators that take complex tensors

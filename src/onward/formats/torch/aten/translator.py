@@ -331,7 +331,7 @@ class Translator(Writer):
         """Return the layout of a value that moves elements of a tensor; the program declares it."""
 
     def copies(self, x: Tensor, y: Tensor, all_out_of_order: bool) -> Callable[[], bool | None]:
-        """Return what tells whether a tensor is a copy of another one; None if it is not known."""
+        """Return a function that tells whether a tensor is a copy of another one; None if that is unknown."""
         return lambda: not x.is_contiguous and y.is_contiguous
 
     def _like(self, x: Tensor, value: str, arguments: Mapping[str, Any]) -> str:

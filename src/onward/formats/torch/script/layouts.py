@@ -27,7 +27,7 @@ Layout = Callable[[], View | None]  # None: it is not known
 
 
 def copies(graph: Recording, x: Tensor, value: str, all_out_of_order: bool) -> Callable[[], bool | None]:
-    """Return what tells whether a value of the elements of a tensor in C order is a copy."""
+    """Return a function that tells whether a value, the elements of a tensor in C order, is a copy."""
     before = _now(graph, x)
 
     def is_copy() -> bool | None:
@@ -45,7 +45,7 @@ def copies(graph: Recording, x: Tensor, value: str, all_out_of_order: bool) -> C
 
 
 def _now(graph: Recording, x: Tensor) -> Layout:
-    """Return the layout of the present value of a tensor, which may get others."""
+    """Return the layout of the present value of a tensor; later writes may replace the value."""
     name, layout = x.name, x.layout
     if layout is not None:
         return layout
@@ -83,7 +83,7 @@ def moved(graph: Recording, x: Tensor, value: str) -> Layout | None:
 
 
 def _after(graph: Recording, node: Node, place: int, view: View) -> View | None:
-    """Return what a node makes of a layout."""
+    """Return the layout of the output of a node."""
     budget.spend(50 * budget.STEP)
     others = [graph.known(name) if name else None for name in node.inputs[1:]]
     if any(isinstance(other, Signature) for other in others):
@@ -122,7 +122,7 @@ def like(graph: Recording, tensors: Sequence[Tensor], value: str) -> Layout | No
 
 
 def _unknown() -> None:
-    """Return the layout of a tensor of which it is not known."""
+    """Return None, the layout of a tensor whose layout is not known."""
 
 
 def _order(graph: Recording, view: View) -> list[int]:
