@@ -160,7 +160,7 @@ def test_an_index_outside_of_the_table_is_rejected(index: int) -> None:
 
 
 def test_convolutions_stream_with_the_bits_of_a_call_on_the_whole_sequence() -> None:
-    for seed in range(random_cases(25)):
+    for seed in range(random_cases(10)):
         rng = np.random.default_rng(seed)
         channels, layers = 3, list[Any]()
         for number in range(rng.integers(1, 4)):
