@@ -19,7 +19,7 @@ constexpr Size most = 1 << 30;  // bytes of all spaces
 // A program, and the memory of its plan for the sizes that it is bound to.
 struct ProgramInMemory {
     const Program program;
-    const std::unique_ptr<BoundPlan> bound = program.unbound();
+    BoundPlan bound{program.kernels};
     Buffer<std::byte> memory;
     Size capacity = 0;
     std::vector<std::byte*> spaces;
@@ -28,14 +28,14 @@ struct ProgramInMemory {
         : program(words, n, weights) {}
 
     bool bind(const std::vector<Size>& axes) {
-        if (!program.bind(axes, *bound)) return false;
+        if (!program.bind(axes, bound)) return false;
         Size total = 0;
-        for (const Size size : bound->plan.sizes())
+        for (const Size size : bound.plan.sizes())
             if (size < 0 || size > most || (total += padded(size)) > most) throw std::bad_alloc();
         if (total > capacity) memory = Buffer<std::byte>::zeros(total), capacity = total;
         std::byte* space = memory.data();
         spaces.clear();
-        for (const Size size : bound->plan.sizes()) spaces.push_back(space), space += padded(size);
+        for (const Size size : bound.plan.sizes()) spaces.push_back(space), space += padded(size);
         return true;
     }
 
@@ -101,7 +101,7 @@ EMSCRIPTEN_KEEPALIVE int program_bind(const Graph* graph, int program, const Siz
 
 // The size of an axis of an output, or -1 behind the last one.
 EMSCRIPTEN_KEEPALIVE int program_output(const Graph* graph, int program, int output, int axis) {
-    const std::vector<Axes>& outputs = graph->programs[program]->bound->outputs;
+    const std::vector<Axes>& outputs = graph->programs[program]->bound.outputs;
     return output < int(outputs.size()) && axis < int(outputs[output].size()) ? int(outputs[output][axis]) : -1;
 }
 
@@ -109,7 +109,7 @@ EMSCRIPTEN_KEEPALIVE int program_output(const Graph* graph, int program, int out
 // Returns -1 if there is no such space of this size.
 EMSCRIPTEN_KEEPALIVE int program_space(const Graph* graph, int program, int space, int size) {
     const ProgramInMemory& p = *graph->programs[program];
-    const std::vector<Size>& sizes = p.bound->plan.sizes();
+    const std::vector<Size>& sizes = p.bound.plan.sizes();
     return space < int(sizes.size()) && sizes[space] == size ? int(intptr_t(p.spaces[space])) : -1;
 }
 
@@ -117,7 +117,7 @@ EMSCRIPTEN_KEEPALIVE int program_space(const Graph* graph, int program, int spac
 EMSCRIPTEN_KEEPALIVE int program_run(const Graph* graph, int program) {
     return guarded([&] {
         const ProgramInMemory& p = *graph->programs[program];
-        p.bound->plan.run(p.spaces.data(), 0, p.bound->plan.size());
+        p.bound.plan.run(p.spaces.data(), 0, p.bound.plan.size());
         return 0;
     });
 }

@@ -4,7 +4,6 @@
 #include <nanobind/stl/shared_ptr.h>
 
 #include <algorithm>
-#include <atomic>
 #include <stdexcept>
 
 #include "bind/gil.h"
@@ -91,7 +90,7 @@ nb::tuple tuple_of(const Numbers& numbers) {
 
 // Releases the GIL while the steps run.
 void run(const Plan& plan, const nb::list& arrays, Size first, Size last) {
-    const std::vector<Size>& sizes = plan.core->plan.sizes();
+    const std::vector<Size>& sizes = plan.plan.sizes();
     if (arrays.size() != sizes.size()) throw nb::value_error("a plan needs one array for each space");
     std::vector<std::byte*> spaces(sizes.size());
     for (size_t i = 0; i < spaces.size(); i++) {
@@ -103,7 +102,7 @@ void run(const Plan& plan, const nb::list& arrays, Size first, Size last) {
         if (!fits) throw nb::value_error("an array is smaller than the space that it stands for");
     }
     const WithoutGil release;
-    plan.core->plan.run(spaces.data(), first, last);
+    plan.plan.run(spaces.data(), first, last);
 }
 
 }  // namespace
@@ -111,64 +110,31 @@ void run(const Plan& plan, const nb::list& arrays, Size first, Size last) {
 Program::Program(const In& words, const std::vector<nb::object>& weights) : Program(made(words, weights)) {}
 
 Program::Program(std::shared_ptr<const onward::Program> core)
-    : code(new Code{std::move(core)}),
-      most_plans(size_t(std::clamp(most_steps / std::max(size(), Size(1)), Size(8), Size(64)))) {
-    plans.reserve(most_plans);
-}
-
-std::vector<Program::Kept>::iterator Program::oldest() {
-    return std::min_element(plans.begin(), plans.end(), [](const Kept& a, const Kept& b) { return a.used < b.used; });
-}
+    : core(std::move(core)),
+      plans(*this->core, size_t(std::clamp(most_steps / std::max(size(), Size(1)), Size(8), Size(64)))) {}
 
 std::shared_ptr<Plan> Program::bind(const std::vector<Size>& axes, bool throws) {
-    std::shared_ptr<Plan> plan;
-    size_t hash = 0;
-    for (const Size size : axes) hash = hash * 0x9e3779b97f4a7c15 + size_t(size);
-    {
-        const nb::ft_lock_guard lock(mutex);
-        calls++;
-        for (Kept& kept : plans)
-            if (kept.hash == hash && kept.plan->core->axes == axes) {
-                kept.used = calls;
-                return kept.plan;
-            }
-        if (plans.size() == most_plans) {
-            if (const auto last = oldest(); last->plan.use_count() == 1) {
-                plan = std::move(last->plan);
-                plans.erase(last);
-                std::atomic_thread_fence(std::memory_order_acquire);  // after the last call that used it
-            }
+    return plans.find(axes, throws, [&](Plan& plan) {
+        plan.views.reset();
+        bool holds;
+        {
+            const WithoutGil release;
+            holds = core->bind(axes, plan);
         }
-    }
-    const bool is_kept = bool(plan);
-    if (!plan) plan.reset(new Plan{code->core->unbound(), code});
-    onward::BoundPlan& bound = *plan->core;
-    bool holds;
-    try {
-        const WithoutGil release;
-        holds = code->core->bind(axes, bound);
-    } catch (const std::bad_alloc&) {
-        throw;
-    } catch (const std::exception&) {  // a view does not fit: another program is needed, whose compiler tells why
-        if (throws) throw;
-        return nullptr;
-    }
-    if (holds) {
-        const std::vector<Size>& spaces = bound.plan.sizes();
-        Size memory = bound.arena_size;
-        bool overflows = false;
-        for (auto space = spaces.end() - bound.outputs.size(); space != spaces.end(); space++)
-            overflows |= *space < 0 || __builtin_add_overflow(memory, *space, &memory);
-        plan->is_allowed = !overflows && memory <= free_memory && bound.work <= free_work, plan->has_fitted = false;
-    }
-    if (holds || is_kept) keep(hash, plan);
-    return holds ? plan : nullptr;
+        if (holds) plan.is_allowed = plan.memory <= free_memory && plan.work <= free_work;
+        return holds;
+    });
 }
 
-void Program::keep(size_t hash, std::shared_ptr<Plan> plan) {
-    const nb::ft_lock_guard lock(mutex);
-    if (plans.size() == most_plans) plans.erase(oldest());
-    plans.push_back({hash, calls, std::move(plan)});
+// The views that the program asks for.
+nb::object views_of(Plan& plan) {
+    if (!plan.views.is_valid()) {
+        nb::list views;
+        for (const onward::View& view : plan.locations)
+            views.append(nb::make_tuple(view.space, view.offset, tuple_of(view.shape), tuple_of(view.strides)));
+        plan.views = std::move(views);
+    }
+    return plan.views;
 }
 
 void bind_plan(nb::module_& m) {
@@ -180,26 +146,22 @@ void bind_plan(nb::module_& m) {
         .def(nb::init<const std::vector<QuantizedDirectionIn>&, const std::vector<OptionsIn>&, bool>(), "weights"_a,
              "options"_a, "reverse"_a);
     nb::class_<Plan>(m, "Plan", "The steps of a program for the sizes of a call.")
-        .def_prop_ro("arena_size", [](const Plan& plan) { return plan.core->arena_size; }, "Bytes.")
+        .def_prop_ro("arena_size", [](const Plan& plan) { return plan.arena_size; }, "Bytes.")
+        .def_prop_ro("memory", [](const Plan& plan) { return plan.memory; }, "The bytes of the arena and the outputs.")
         .def_prop_ro("outputs", [](const Plan& plan) {
             nb::list shapes;
-            for (const onward::Axes& shape : plan.core->outputs) shapes.append(tuple_of(shape));
+            for (const onward::Axes& shape : plan.outputs) shapes.append(tuple_of(shape));
             return shapes;
         }, "The shapes of the outputs.")
-        .def_prop_ro("views", [](const Plan& plan) {
-            nb::list views;
-            for (const onward::View& view : plan.core->locations)
-                views.append(nb::make_tuple(view.space, view.offset, tuple_of(view.shape), tuple_of(view.strides)));
-            return views;
-        }, "The views that the program asks for: (space, offset, shape, strides).")
-        .def_prop_ro("work", [](const Plan& plan) { return plan.core->work; }, "Elementary operations, about.")
+        .def_prop_ro("views", &views_of, "The views that the program asks for: (space, offset, shape, strides).")
+        .def_prop_ro("work", [](const Plan& plan) { return plan.work; }, "Elementary operations, about.")
         .def_rw("is_allowed", &Plan::is_allowed, "Whether calls may take so much memory and work.")
         .def("run", &run, "arrays"_a, "first"_a, "last"_a,
              "Run the steps [first, last) on the arena, the constants, the inputs and the outputs.");
     nb::class_<Program>(m, "Program", "Steps over views whose numbers depend on the sizes of a call.")
         .def(nb::init<const In&, const std::vector<nb::object>&>(), "words"_a, "weights"_a)
         .def("__len__", &Program::size)
-        .def("bind", &Program::bind, "axes"_a, "throws"_a = false,
+        .def("bind", &Program::bind, "axes"_a, "throws"_a = false, nb::keep_alive<0, 1>(),
              "Return the plan for these sizes of the axes, or None if the program does not hold for them.");
     m.def("lanes", [] { return onward::kernels<float>().L; }, "Floats in a vector.");
 }

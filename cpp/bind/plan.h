@@ -7,7 +7,7 @@
 #include "bind/arrays.h"
 #include "platform/reuse.h"
 #include "run/names.h"
-#include "run/program.h"
+#include "run/recent_plans.h"
 
 namespace python {
 
@@ -39,32 +39,11 @@ private:
     onward::Reusable<Arena> arenas{most_arenas};
 };
 
-// What the plans of a program share.
-struct Code {
-    const std::shared_ptr<const onward::Program> core;
-    Arenas arenas{};
-};
-
 // The steps of a program for the sizes of a call.
-struct Plan {
-    std::unique_ptr<onward::BoundPlan> core;
-    std::shared_ptr<Code> code;
-    bool is_allowed = false;         // whether calls may take so much memory and work
-    bool has_fitted = false;         // whether arrays with these sizes fill the spaces
-
-    // Runs all steps in an arena of this call. `spaces` holds the memory of all spaces except the first.
-    void run(std::vector<std::byte*>& spaces) const {
-        const auto run_in = [&](std::byte* arena) {
-            spaces[0] = arena;
-            core->plan.run(spaces.data(), 0, core->plan.size());
-        };
-        alignas(64) std::byte small[small_arena];
-        if (core->arena_size <= small_arena) run_in(small);
-        else code->arenas.with(core->arena_size, run_in);
-    }
-
-private:
-    static constexpr Size small_arena = 4096;  // bytes on the stack
+struct Plan : onward::BoundPlan {
+    using BoundPlan::BoundPlan;
+    bool is_allowed = false;  // whether calls may take so much memory and work
+    nb::object views;         // `locations` for Python, once it has asked for them
 };
 
 class Program {
@@ -74,33 +53,31 @@ public:
     Program(const Program&) = delete;
 
     // Returns the plan for these sizes of the axes, or null if the program does not hold for them: because of its
-    // guards or, unless `throws`, because a step does not accept its views. The most recent plans are kept; a new one
-    // takes the memory of the oldest one, unless that is in use.
+    // guards or, unless `throws`, because a step does not accept its views.
     std::shared_ptr<Plan> bind(const std::vector<Size>& axes, bool throws = false);
 
-    Size size() const { return code->core->size(); }
+    // Runs all steps of a plan in an arena of this call. `spaces` holds the memory of all spaces except the first.
+    void run(const Plan& plan, std::vector<std::byte*>& spaces) const {
+        const auto run_in = [&](std::byte* arena) {
+            spaces[0] = arena;
+            plan.plan.run(spaces.data(), 0, plan.plan.size());
+        };
+        alignas(64) std::byte small[small_arena];
+        if (plan.arena_size <= small_arena) run_in(small);
+        else arenas.with(plan.arena_size, run_in);
+    }
+
+    Size size() const { return core->size(); }
 
 private:
-    static constexpr Size most_steps = 1024;  // of all plans, if there are more than 8
+    static constexpr Size small_arena = 4096;  // bytes on the stack
+    static constexpr Size most_steps = 1024;   // of all plans, if there are more than 8
     // Calls that need more bytes or elementary operations ask Python first.
     static constexpr Size free_memory = Size(1) << 26, free_work = 10'000'000'000;
 
-    // A plan that is kept. The hash of its sizes stands beside it, so that a search does not read the other plans.
-    struct Kept {
-        size_t hash;
-        uint64_t used;  // when, counted in calls
-        std::shared_ptr<Plan> plan;
-    };
-
-    // Keeps a plan in place of the one that was not used for longest, if there are many.
-    void keep(size_t hash, std::shared_ptr<Plan> plan);
-    std::vector<Kept>::iterator oldest();
-
-    const std::shared_ptr<Code> code;
-    const size_t most_plans;
-    uint64_t calls = 0;
-    std::vector<Kept> plans;
-    nb::ft_mutex mutex;                        // the GIL takes its place where there is one
+    const std::shared_ptr<const onward::Program> core;
+    onward::RecentPlans<Plan, nb::ft_mutex, nb::ft_lock_guard> plans;  // the GIL is the lock where there is one
+    mutable Arenas arenas;
 };
 
 }  // namespace python

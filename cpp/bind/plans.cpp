@@ -21,21 +21,20 @@ std::vector<Entry> entries_of(const std::vector<EntryIn>& programs, size_t input
         for (const nb::object& dtype : dtypes)
             signature.outputs.push_back(onward::lookup(onward::dtypes, nb::cast<std::string>(dtype.attr("name"))));
         for (const auto& [dtype, shape, value] : required)
-            signature.inputs.push_back({onward::lookup(onward::dtypes, dtype), shape,
-                                        value ? std::optional(std::string(value->c_str(), value->size()))
-                                              : std::nullopt});
+            signature.add({onward::lookup(onward::dtypes, dtype), shape,
+                           value ? std::optional(std::string(value->c_str(), value->size())) : std::nullopt});
         if (signature.inputs.size() != inputs) throw nb::value_error("the inputs do not fit the program");
         signature.constants = nb::cast<Size>(constants.attr("nbytes"));
-        const size_t axes = signature.axes();
-        entries.push_back({program, constants, memory_of<std::byte>(constants), std::move(signature), dtypes, axes});
+        entries.push_back({program, constants, memory_of<std::byte>(constants), std::move(signature), dtypes});
     }
     return entries;
 }
 
 // Whether the states of a loop's body have the same shapes and dtypes before and after it.
 bool is_loop(const Found& found, const std::vector<Operand>& inputs, size_t carried) {
-    const auto& [in, out, constants] = found.entry->signature;
-    const auto& shapes = found.plan->core->outputs;
+    const auto& in = found.entry->signature.inputs;
+    const auto& out = found.entry->signature.outputs;
+    const auto& shapes = found.plan->outputs;
     if (in.size() < 2 + carried || out.size() < 1 + carried || in[0].value || in[0].dtype != DType::int64 ||
         !inputs[0].shape.empty() || out[0] != DType::boolean || !shapes[0].empty())
         return false;
@@ -99,7 +98,7 @@ std::optional<Operand> Operand::of(PyObject* object) {
 
 void Found::fill(std::vector<std::byte*>& spaces, const std::vector<Operand>& inputs,
                  std::vector<nb::object>& copies) const {
-    spaces.resize(plan->core->plan.sizes().size());
+    spaces.resize(plan->plan.sizes().size());
     spaces[1] = entry->constant_memory;
     size_t space = 2;
     for (size_t i = 0; i < inputs.size(); i++) {
@@ -141,20 +140,14 @@ Plans::Plans(std::vector<nb::str> names, std::vector<Entry> entries)
 
 Found Plans::find(const std::vector<Operand>& inputs) const {
     Found found = match(inputs);
-    return found.plan && found.plan->is_allowed && found.plan->has_fitted ? std::move(found) : Found{};
+    return found.plan && found.plan->is_allowed ? std::move(found) : Found{};
 }
 
 std::optional<std::pair<Size, Size>> Plans::allow(const nb::tuple& arguments, Size memory, Size most_work) const {
     const Found found = match(operands(arguments, nb::handle()));
-    if (!found.plan || !found.plan->has_fitted) return {};
-    const onward::BoundPlan& bound = *found.plan->core;
-    Size needed = bound.arena_size;
-    for (size_t i = 0; i < bound.outputs.size(); i++) {
-        const Size output = onward::bytes_of(bound.outputs[i], found.entry->signature.outputs[i]);
-        if (__builtin_add_overflow(needed, output, &needed)) throw std::bad_alloc();
-    }
-    if (needed <= memory && bound.work <= most_work) found.plan->is_allowed = true;
-    return std::pair(needed, bound.work);
+    if (!found.plan) return {};
+    if (found.plan->memory <= memory && found.plan->work <= most_work) found.plan->is_allowed = true;
+    return std::pair(found.plan->memory, found.plan->work);
 }
 
 Found Plans::match(const std::vector<Operand>& inputs) const {
@@ -165,25 +158,13 @@ Found Plans::match(const std::vector<Operand>& inputs) const {
         programs = entries;
     }
     thread_local std::vector<Size> axes;
-    // The program that the last call found comes first: it takes a while to learn that another one does not hold.
-    const size_t count = programs->size(), first = recent < count ? size_t(recent) : 0;
-    for (size_t tried = 0; tried < count; tried++) {
-        const size_t place = first + tried < count ? first + tried : first + tried - count;
-        const Entry& entry = (*programs)[place];
-        axes.assign(entry.axes, 0);
-        bool holds = true;
-        for (size_t i = 0; holds && i < names.size(); i++) holds = entry.signature.inputs[i].accepts(inputs[i], axes);
-        if (!holds) continue;
-        std::shared_ptr<Plan> plan = nb::inst_ptr<Program>(entry.program)->bind(axes);
-        if (!plan) continue;
-        if (!plan->has_fitted) {
-            plan->has_fitted = entry.signature.fits(*plan->core, inputs);
-            work = std::max(work.load(), plan->core->work);
-        }
-        if (tried) recent = place;
-        return {programs, &entry, std::move(plan)};
-    }
-    return {};
+    size_t number = recent;  // it takes a while to learn that another program does not hold
+    const auto bind = [&](size_t tried, const std::vector<Size>& sizes) { return (*programs)[tried].core().bind(sizes); };
+    auto plan = onward::find_plan(*programs, inputs, number, axes, bind);
+    if (!plan) return {};
+    if (recent != number) recent = number;
+    if (plan->work > work) work = plan->work;
+    return {programs, &(*programs)[number], std::move(plan)};
 }
 
 std::optional<nb::tuple> Plans::call(const nb::tuple& arguments, nb::handle named) const {
@@ -197,13 +178,13 @@ std::optional<nb::tuple> Plans::call(const nb::tuple& arguments, nb::handle name
     const size_t first = found.first_output();
     nb::tuple results = nb::steal<nb::tuple>(PyTuple_New(Py_ssize_t(entry->dtypes.size())));
     for (size_t i = 0; i < entry->dtypes.size(); i++) {
-        nb::object result = empty(plan->core->outputs[i], entry->dtypes[i]);
+        nb::object result = empty(plan->outputs[i], entry->dtypes[i]);
         spaces[first + i] = memory_of<std::byte>(result);
         PyTuple_SetItem(results.ptr(), Py_ssize_t(i), result.release().ptr());
     }
     return with_argument_errors([&] {
         const WithoutGil release;
-        plan->run(spaces);
+        found.run(spaces);
         return results;
     });
 }
@@ -228,13 +209,13 @@ std::optional<std::tuple<Size, bool, nb::tuple, nb::tuple>> Plans::repeat(Size c
     std::vector<Size> strides;
     for (size_t i = 1; i < entry->dtypes.size(); i++) {
         if (i <= carried) {
-            for (auto& set : states) set.push_back(empty(plan.core->outputs[i], entry->dtypes[i]));
+            for (auto& set : states) set.push_back(empty(plan.outputs[i], entry->dtypes[i]));
             spaces[first_output + i] = memory_of<std::byte>(states[0].back());
         } else {
             std::vector<Size> shape{count};
-            shape.insert(shape.end(), plan.core->outputs[i].begin(), plan.core->outputs[i].end());
+            shape.insert(shape.end(), plan.outputs[i].begin(), plan.outputs[i].end());
             scanned.push_back(empty(shape, entry->dtypes[i]));
-            strides.push_back(onward::bytes_of(plan.core->outputs[i], entry->signature.outputs[i]));
+            strides.push_back(onward::bytes_of(plan.outputs[i], entry->signature.outputs[i]));
             spaces[first_output + i] = memory_of<std::byte>(scanned.back());
         }
     }
@@ -246,7 +227,7 @@ std::optional<std::tuple<Size, bool, nb::tuple, nb::tuple>> Plans::repeat(Size c
         const WithoutGil release;
         while (runs < count && condition) {
             std::copy(memory[runs % 2].begin(), memory[runs % 2].end(), spaces.begin() + first_output + 1);
-            plan.run(spaces);
+            found.run(spaces);
             std::copy(memory[runs % 2].begin(), memory[runs % 2].end(), spaces.begin() + first_carried);
             for (size_t i = 0; i < strides.size(); i++) spaces[first_output + 1 + carried + i] += strides[i];
             runs++, number++;

@@ -36,7 +36,8 @@ struct Entry {
     std::byte* constant_memory;
     onward::Signature signature;
     std::vector<nb::object> dtypes;
-    size_t axes = 0;  // the number of those of the program
+
+    Program& core() const { return *nb::inst_ptr<Program>(program); }
 };
 
 using EntryIn = std::tuple<nb::object, nb::object,
@@ -52,8 +53,9 @@ struct Found {
     // Fills the spaces before the outputs, and makes room for these; `copies` takes inputs that are not contiguous.
     void fill(std::vector<std::byte*>& spaces, const std::vector<Operand>& inputs,
               std::vector<nb::object>& copies) const;
+    void run(std::vector<std::byte*>& spaces) const { entry->core().run(*plan, spaces); }
     // The space of the first output.
-    size_t first_output() const { return plan->core->plan.sizes().size() - entry->dtypes.size(); }
+    size_t first_output() const { return plan->plan.sizes().size() - entry->dtypes.size(); }
     // Whether the program holds for all values of its inputs.
     bool needs_no_value() const {
         return std::ranges::none_of(entry->signature.inputs, [](const auto& input) { return input.value.has_value(); });

@@ -286,12 +286,12 @@ private:
         Carries::Shapes shapes;
         for (size_t i = 0; i < size(); i++) {
             if (found.entry->signature.outputs[i] != operands[i].dtype) return false;
-            shapes.push_back(found.plan->core->outputs[i]);
+            shapes.push_back(found.plan->outputs[i]);
         }
         carries.add(some, shapes);
         for (size_t i = 0; i < ports.outputs.size(); i++) {
             const size_t place = size() + i;
-            const onward::Axes& shape = found.plan->core->outputs[place];
+            const onward::Axes& shape = found.plan->outputs[place];
             if (!Ports::has_rows(shape, ports.outputs[i].rows, count)) return false;
             const onward::Axes sizes = ports.shape_of_result(shape, ports.outputs[i], parts.n, is_step);
             if (part == 0) results.push_back(empty(sizes, found.entry->dtypes[place]));
@@ -324,20 +324,20 @@ private:
                     }
                 }
             },
-            parts.count * parts.calls[0].found.plan->core->work);
+            parts.count * parts.calls[0].found.plan->work);
         interrupt.throw_if_happened();
     }
 
     void run(Parts::Call& call, std::span<const int64_t> some, std::vector<Growing>& buffers) {
         const size_t first = call.found.first_output(), count = size();
-        const std::vector<Size>& bytes = call.found.plan->core->plan.sizes();
+        const std::vector<Size>& bytes = call.found.plan->plan.sizes();
         buffers.resize(2 * count);
         for (size_t i = 0; i < count; i++) {
             call.spaces[2 + i] = buffers[i].at_least(bytes[2 + i]);
             call.spaces[first + i] = buffers[count + i].at_least(bytes[first + i]);
             carries.gather(some, i, call.spaces[2 + i]);
         }
-        call.found.plan->run(call.spaces);
+        call.found.run(call.spaces);
         for (size_t i = 0; i < count; i++) carries.fill(some, i, call.spaces[first + i]);
     }
 

@@ -96,8 +96,8 @@ private:
         }
         with_argument_errors([&] {
             std::optional<WithoutGil> release;
-            if (found.plan->core->work > short_work) release.emplace();
-            found.plan->run(spaces);
+            if (found.plan->work > short_work) release.emplace();
+            found.run(spaces);
         });
         if (PyErr_CheckSignals()) throw nb::python_error();  // the call has no effect
         std::swap(now, other);
@@ -141,7 +141,7 @@ private:
         bool is_alike = std::ranges::all_of(inputs, &Operand::is_contiguous) && found.needs_no_value();
         if (other.size() != now.size()) other.clear();
         for (size_t i = 0; i < now.size(); i++) {
-            const auto& shape = found.plan->core->outputs[i];
+            const auto& shape = found.plan->outputs[i];
             const Size bytes = onward::bytes_of(shape, found.entry->signature.outputs[i]);
             const auto made = [&] { return Carry(empty_aligned(shape, found.entry->dtypes[i], bytes)); };
             const auto is_like = [&](const Carry& carry) {
@@ -160,7 +160,7 @@ private:
 
     // The shape of an output, without the axes that the inputs lack.
     onward::Axes shape_of_output(size_t i) const {
-        const auto& whole = found.plan->core->outputs[now.size() + i];
+        const auto& whole = found.plan->outputs[now.size() + i];
         onward::Axes shape;
         for (size_t axis = 0; axis < whole.size(); axis++)
             if (!layout || !std::ranges::binary_search(layout->dropped[i], Size(axis))) shape.push_back(whole[axis]);

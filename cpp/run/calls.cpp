@@ -35,11 +35,9 @@ bool Input::accepts(const CallArray& operand, std::vector<Size>& axes) const {
     return !value || std::memcmp(operand.data, value->data(), value->size()) == 0;
 }
 
-size_t Signature::axes() const {
-    size_t count = 0;
-    for (const Input& input : inputs)
-        for (const Size size : input.shape) count = std::max(count, size < 0 ? size_t(-1 - size) + 1 : 0);
-    return count;
+void Signature::add(Input input) {
+    for (const Size size : input.shape) axes = std::max(axes, size < 0 ? size_t(-1 - size) + 1 : 0);
+    inputs.push_back(std::move(input));
 }
 
 bool Signature::fits_outputs(const BoundPlan& plan, size_t space) const {

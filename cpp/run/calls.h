@@ -35,9 +35,18 @@ struct Signature {
     std::vector<Input> inputs;
     std::vector<DType> outputs;
     Size constants = 0;  // bytes
+    size_t axes = 0;     // how many the inputs name
 
-    // The number of axes that the inputs name.
-    size_t axes() const;
+    void add(Input input);
+
+    // Whether the arrays of a call fit the inputs; `axes` takes the sizes of the axes.
+    template <class Arrays>
+    bool accepts(const Arrays& arrays, std::vector<Size>& axes) const {
+        axes.assign(this->axes, 0);
+        for (size_t i = 0; i < inputs.size(); i++)
+            if (!inputs[i].accepts(arrays[i], axes)) return false;
+        return true;
+    }
     // Whether the arrays of a call, as large as the inputs, fill the spaces of a plan, and its outputs have the sizes
     // of theirs.
     template <class Operands>

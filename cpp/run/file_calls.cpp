@@ -1,8 +1,6 @@
 // Finds the program for the inputs of a call, binds it to their sizes, and runs it.
 #include "run/file_calls.h"
 
-#include <algorithm>
-
 namespace onward {
 
 std::string described(const CallArray& array) {
@@ -13,48 +11,18 @@ std::string described(const CallArray& array) {
     return text + ")";
 }
 
-FileCalls::Kept* FileCalls::bind(size_t number, const std::vector<Size>& axes) {
-    auto& [known, spare] = plans[number];
-    for (Kept& kept : known)
-        if (kept.plan->axes == axes) return &kept;
-    const Program& program = *graph.programs[number].program;
-    if (!spare) spare = program.unbound();
-    try {
-        if (!program.bind(axes, *spare)) return nullptr;
-    } catch (const std::bad_alloc&) {
-        throw;
-    } catch (const std::exception&) {  // a view does not fit: the program does not hold for these sizes
-        return nullptr;
-    }
-    if (known.size() < most_plans) return &known.emplace_back(std::move(spare), 0, false);
-    Kept& oldest = *std::ranges::min_element(known, {}, &Kept::used);
-    std::swap(oldest.plan, spare), oldest.has_fitted = false;
-    return &oldest;
-}
-
 const BoundPlan& FileCalls::find(std::span<const CallArray> inputs) {
-    calls++;
-    for (size_t number = 0; number < graph.programs.size(); number++) {
-        const FileGraph::Compiled& program = graph.programs[number];
-        axes.assign(program.axes, 0);
-        bool holds = true;
-        for (size_t i = 0; holds && i < inputs.size(); i++)
-            holds = program.signature.inputs[i].accepts(inputs[i], axes);
-        Kept* const kept = holds ? bind(number, axes) : nullptr;
-        if (!kept) continue;
-        const std::vector<Size>& sizes = kept->plan->plan.sizes();
-        if (!kept->has_fitted) {
-            Size memory = kept->plan->arena_size;
-            for (size_t i = 0; i < sizes.size(); i++)
-                if (sizes[i] < 0 || __builtin_add_overflow(memory, sizes[i], &memory)) throw std::bad_alloc();
-            if (memory > most_memory) throw std::bad_alloc();
-            if (!program.signature.fits(*kept->plan, inputs)) continue;
-        }
-        kept->has_fitted = true, kept->used = calls;
-        found = &program, plan = kept->plan.get();
-        return *plan;
-    }
-    refuse(inputs);
+    const auto bind = [&](size_t tried, const std::vector<Size>& sizes) {
+        const Program& program = *graph.programs[tried].program;
+        auto bound = plans[tried].find(sizes, false, [&](BoundPlan& made) { return program.bind(sizes, made); });
+        if (bound && bound->memory > most_memory) throw std::bad_alloc();
+        return bound;
+    };
+    size_t first = 0;  // in the order of the file: a program that refuses sizes may throw, which allocates
+    auto found = find_plan(graph.programs, inputs, first, axes, bind);
+    if (!found) refuse(inputs);
+    number = first, plan = std::move(found);
+    return *plan;
 }
 
 void FileCalls::refuse(std::span<const CallArray> inputs) const {
@@ -65,31 +33,19 @@ void FileCalls::refuse(std::span<const CallArray> inputs) const {
 }
 
 void FileCalls::run(std::span<const CallArray> inputs, std::span<std::byte* const> outputs) {
-    spaces.clear();
-    spaces.push_back(arena.at_least(plan->arena_size));
-    spaces.push_back((std::byte*)found->constants);
+    const FileGraph::Compiled& found = graph.programs[number];
+    spaces.resize(plan->plan.sizes().size());
+    size_t space = 2;
+    spaces[0] = arena.at_least(plan->arena_size), spaces[1] = (std::byte*)found.constants;
     for (size_t i = 0; i < inputs.size(); i++)
-        if (!found->signature.inputs[i].value) spaces.push_back(inputs[i].data);
-    spaces.insert(spaces.end(), outputs.begin(), outputs.end());
+        if (!found.signature.inputs[i].value) spaces[space++] = inputs[i].data;
+    for (std::byte* const output : outputs) spaces[space++] = output;
     plan->plan.run(spaces.data(), 0, plan->plan.size());
 }
 
 void FileCalls::reserve() {
     arena.at_least(plan->arena_size + plan->arena_size / 4);  // smaller arrays may leave larger gaps
-    const size_t number = size_t(found - graph.programs.data());
-    const std::vector<Size> sizes = plan->axes;
-    auto& [known, spare] = plans[number];
-    auto another = [&] {
-        auto made = found->program->unbound();
-        found->program->bind(sizes, *made);
-        return made;
-    };
-    known.reserve(most_plans);
-    if (!spare) spare = another();
-    while (known.size() < most_plans) {
-        known.emplace_back(another(), 0, false);
-        known.back().plan->axes.assign(sizes.size() + 1, -1);  // of no call
-    }
+    plans[number].reserve(plan->axes);
 }
 
 }  // namespace onward

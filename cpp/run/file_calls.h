@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "run/model_file.h"
+#include "run/recent_plans.h"
 
 namespace onward {
 
@@ -26,7 +27,7 @@ std::string described(const CallArray& array);
 
 class FileCalls {
 public:
-    explicit FileCalls(const FileGraph& graph) : graph(graph), plans(graph.programs.size()) {}
+    explicit FileCalls(const FileGraph& graph) : graph(graph), plans(graph.programs.begin(), graph.programs.end()) {}
 
     // Finds the plan for inputs. Throws NoProgram, and std::bad_alloc if it would need too much memory.
     const BoundPlan& find(std::span<const CallArray> inputs);
@@ -35,31 +36,28 @@ public:
     // Makes room for the plans of other calls, which are no larger than the one that was found.
     void reserve();
 
-    const Signature& signature() const { return found->signature; }
+    const Signature& signature() const { return graph.programs[number].signature; }
 
     const FileGraph& graph;
 
 private:
-    static constexpr size_t most_plans = 4;          // of a program
+    static constexpr size_t most_plans = 5;             // of a program
     static constexpr Size most_memory = Size(1) << 32;  // bytes of a call
 
-    struct Kept {
-        std::unique_ptr<BoundPlan> plan;
-        uint64_t used;      // when, counted in calls
-        bool has_fitted;    // whether arrays with these sizes fill the spaces
+    // One thread uses the plans, so that nothing protects them.
+    struct Mutex {};
+    struct Lock {
+        explicit Lock(Mutex&) {}
     };
-    struct Plans {
-        std::vector<Kept> kept;
-        std::unique_ptr<BoundPlan> spare;  // becomes the next one, if the program holds for its sizes
+    struct Plans : RecentPlans<BoundPlan, Mutex, Lock> {
+        explicit Plans(const FileGraph::Compiled& compiled) : RecentPlans(*compiled.program, most_plans) {}
     };
 
-    Kept* bind(size_t program, const std::vector<Size>& axes);
     [[noreturn]] void refuse(std::span<const CallArray> inputs) const;
 
     std::vector<Plans> plans;  // of each program
-    const FileGraph::Compiled* found = nullptr;
-    BoundPlan* plan = nullptr;
-    uint64_t calls = 0;
+    size_t number = 0;         // of the program that the last call found
+    std::shared_ptr<BoundPlan> plan;
     Growing arena;
     std::vector<std::byte*> spaces;
     std::vector<Size> axes;

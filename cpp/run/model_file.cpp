@@ -113,7 +113,7 @@ public:
 
     FileGraph::Compiled program(Words words, const std::vector<PackedWeights>& weights, const FileGraph& graph) {
         Signature signature;
-        for (Size n = words.count(); n--;) signature.inputs.push_back(input(words));
+        for (Size n = words.count(); n--;) signature.add(input(words));
         signature.outputs = words.list<DType>();
         require(signature.inputs.size() == graph.inputs.size() && signature.outputs.size() == graph.outputs.size(),
                 "a program has the wrong number of inputs or outputs");
@@ -124,10 +124,9 @@ public:
         }
         for (size_t i = 0; i < signature.outputs.size(); i++)
             require(signature.outputs[i] == graph.outputs[i].dtype, "an output has the wrong dtype");
-        const size_t axes = signature.axes();
-        require(axes <= most_axes, "a program has too many axes");
+        require(signature.axes <= most_axes, "a program has too many axes");
         const auto rest = words.rest();
-        return {std::move(signature), axes, constants,
+        return {std::move(signature), constants,
                 std::make_unique<const Program>(rest.data(), Size(rest.size()), weights)};
     }
 

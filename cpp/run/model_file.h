@@ -42,7 +42,6 @@ struct Port {
 struct FileGraph {
     struct Compiled {
         Signature signature;
-        size_t axes;                  // of the program
         const std::byte* constants;
         std::unique_ptr<const Program> program;
     };

@@ -157,6 +157,10 @@ bool Program::bind(const std::vector<Size>& axes, BoundPlan& bound) const {
     bound.arena_size = place(values, offsets, kept);
     bytes.push_back(bound.arena_size);
     for (const Number space : spaces) bytes.push_back(space.at(values));
+    bound.memory = bound.arena_size, bound.has_fitted = false;
+    for (auto space = bytes.end() - std::ptrdiff_t(outputs.size()); space != bytes.end(); space++)
+        if (*space < 0 || __builtin_add_overflow(bound.memory, *space, &bound.memory))
+            bound.memory = std::numeric_limits<Size>::max();
     bound.outputs.clear(), bound.locations.clear();
     for (const auto& shape : outputs) {
         Axes& sizes = bound.outputs.emplace_back();

@@ -14,10 +14,12 @@ namespace onward {
 struct BoundPlan {
     std::vector<Size> axes;       // the sizes that decided
     Size arena_size = 0;          // bytes
+    Size memory = 0;              // bytes of the arena and the outputs; the largest number if that overflows
     Size work = 0;                // elementary operations, about
     Plan plan;
     std::vector<Axes> outputs;    // their shapes
     std::vector<View> locations;  // of values that the caller asks for
+    bool has_fitted = false;      // whether the arrays of a call with these sizes fill the spaces
 
     explicit BoundPlan(const Kernels<float>& kernels) : plan(kernels) {}
 };
@@ -38,13 +40,14 @@ public:
     Program(const int64_t* words, Size n, const std::vector<PackedWeights>& weights);
     Program(const Program&) = delete;
 
-    // A plan without steps, for `bind`; the program must outlive it.
-    std::unique_ptr<BoundPlan> unbound() const { return std::make_unique<BoundPlan>(kernels); }
-    // Makes a plan the one for these sizes of the axes; it allocates nothing if its memory suffices. Returns false, and
+    // Makes a plan, which the program must outlive, the one for these sizes of the axes; it allocates nothing if the
+    // memory of the plan suffices. Returns false, and
     // leaves the plan as it was, if they do not satisfy the guards. Throws what the methods of Plan throw, and
     // std::overflow_error if a size is too large; the plan is then of no use.
     bool bind(const std::vector<Size>& axes, BoundPlan& bound) const;
     Size size() const { return Size(steps.size()); }  // steps
+
+    const Kernels<float>& kernels;  // those for which the weights are packed
 
     // The sizes of a call, and where the arrays lie, while the steps are added.
     struct Sizes {
@@ -97,7 +100,6 @@ private:
     // Gives each array of the arena an offset, and returns the size of the arena.
     Size place(const Size* values, Size* offsets, Memory& memory) const;
 
-    const Kernels<float>& kernels;  // those for which the weights are packed
     std::vector<Value> values;
     std::vector<Guard> guards;
     std::vector<Number> spaces;

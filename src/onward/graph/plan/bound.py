@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,14 +10,12 @@ import numpy as np
 
 from ...core import budget
 from ...errors import ArgumentError
-from ..node import Naming, Signature, held_by, size_of
+from ..node import Naming, held_by
 from ..operations import OPERATIONS
 from .builder import Bytes, aligned, aligned_zeros
 from .program import Location, NumPyNode, Program, Rest
 from .steps import described
 from .view import DTYPES
-
-MAX_BOUND = 8  # the sizes of the most recent calls
 
 
 class Call(NamedTuple):
@@ -29,7 +26,7 @@ class Call(NamedTuple):
 
 
 class LoadedProgram:
-    """A program whose constants are in memory, to bind to the sizes of calls; keeps the latest bindings."""
+    """A program whose constants are in memory, to bind to the sizes of calls."""
 
     def __init__(self, program: Program, segments: Sequence[Any]) -> None:
         self.program, self.core, self.constants = program, program.core, aligned(program.constants)
@@ -41,8 +38,6 @@ class LoadedProgram:
         held = all(required is not None and required[0] in DTYPES for required in program.signature)
         needs_python = not (only_steps and held and all(map(_is_filled, program.outputs)))
         self.entry = None if needs_python else (self.core, self.constants, program.signature, self.dtypes)
-        # plans and their views by the sizes of the axes; a Bound would refer back to this program
-        self._plans: OrderedDict[tuple[int, ...], tuple[Any, Any]] = OrderedDict()
         self._arenas: list[Bytes] = []  # those that no call uses
 
     def take_arena(self, size: int) -> Bytes:
@@ -77,19 +72,11 @@ class LoadedProgram:
                     return None
                 else:
                     axes[-1 - place] = size
-        key = tuple(axes)
-        found = self._plans.get(key)
-        if found is None:
-            try:
-                plan = self.core.bind(axes, is_first)
-            except (TypeError, ValueError, IndexError, OverflowError) as error:
-                raise ArgumentError(f"the core refuses a step of a node: {error}") from error
-            if plan is None:
-                return None
-            found = self._plans[key] = plan, plan.views
-            if len(self._plans) > MAX_BOUND:
-                self._plans.popitem(last=False)
-        return Bound(self, *found)
+        try:
+            plan = self.core.bind(axes, is_first)
+        except (TypeError, ValueError, IndexError, OverflowError) as error:
+            raise ArgumentError(f"the core refuses a step of a node: {error}") from error
+        return None if plan is None else Bound(self, plan)
 
 
 class Bound:
@@ -98,15 +85,9 @@ class Bound:
     Calls may run concurrently; each one uses its own arena.
     """
 
-    def __init__(self, owner: LoadedProgram, plan: Any, views: Any) -> None:
+    def __init__(self, owner: LoadedProgram, plan: Any) -> None:
         self._owner, self.plan, self.work = owner, plan, plan.work
-        self.entry, self.segments, self._views = owner.entry, owner.segments, views
-
-    @property
-    def memory(self) -> int:
-        """The bytes of the arena and the outputs."""
-        outputs = map(Signature, self.plan.outputs, self._owner.dtypes)
-        return int(self.plan.arena_size + size_of(outputs))
+        self.entry, self.segments = owner.entry, owner.segments
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any] | Call:
         """Run the plan on inputs with its sizes; return the outputs, or the call that computes them."""
@@ -186,7 +167,7 @@ class Bound:
         """Return the elements of a view as an array that shares their memory."""
         assert location.view is not None
         dtype = np.dtype(location.view.dtype)
-        space, offset, shape, strides = self._views[location.place]
+        space, offset, shape, strides = self.plan.views[location.place]
         steps = [dtype.itemsize * stride for stride in strides]
         return np.ndarray(shape, dtype, spaces[space], dtype.itemsize * offset, steps)
 

@@ -137,7 +137,7 @@ class Planner:
 
         Otherwise, it runs in blocks, or compiling a program for it tells which node fails.
         """
-        blocks, limit = self._runs_in_blocks(inputs, bound.memory), self._weights.limit
+        blocks, limit = self._runs_in_blocks(inputs, bound.plan.memory), self._weights.limit
         if blocks or bound.plan.arena_size > limit.memory or bound.plan.work > limit.work:
             return False
         bound.plan.is_allowed = True
@@ -186,7 +186,7 @@ class Planner:
             entries = [each.entry for _, each in reversed(self._programs) if each.entry is not None]
             bound = loaded.bind(inputs, is_first=True)
             assert bound is not None  # the guards hold for the sizes that they were recorded with
-            bound.plan.is_allowed = not self._runs_in_blocks(inputs, bound.memory)
+            bound.plan.is_allowed = not self._runs_in_blocks(inputs, bound.plan.memory)
             if bound.plan.is_allowed:
                 self._weights.limit.check(bound.plan.arena_size)
             self.ready.replace(entries)
