@@ -159,7 +159,9 @@ Found Plans::match(const std::vector<Operand>& inputs) const {
     }
     thread_local std::vector<Size> axes;
     size_t number = recent;  // it takes a while to learn that another program does not hold
-    const auto bind = [&](size_t tried, const std::vector<Size>& sizes) { return (*programs)[tried].core().bind(sizes); };
+    const auto bind = [&](size_t tried, const std::vector<Size>& sizes) {
+        return (*programs)[tried].core().bind(sizes);
+    };
     auto plan = onward::find_plan(*programs, inputs, number, axes, bind);
     if (!plan) return {};
     if (recent != number) recent = number;

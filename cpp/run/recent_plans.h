@@ -19,8 +19,8 @@ class RecentPlans {
 public:
     RecentPlans(const Program& program, size_t most) : program(program), plans(most) {}
 
-    // Returns the plan for these sizes of the axes. If there is none yet, bind(plan) makes it. That returns false or throws
-    // if the program does not hold for the sizes: then this returns null or, if `throws`, throws the same.
+    // Returns the plan for these sizes of the axes. If there is none yet, bind(plan) makes it. That returns false or
+    // throws if the program does not hold for the sizes: then this returns null or, if `throws`, throws the same.
     template <class Bind>
     std::shared_ptr<Plan> find(const std::vector<Size>& axes, bool throws, const Bind& bind) {
         size_t hash = 0;
@@ -79,8 +79,8 @@ private:
     Mutex mutex;
 };
 
-// Returns the plan for the inputs of a call, or null: that of the first program, from `number` on, that accepts them and
-// has one; bind(number, axes) returns it. `number` becomes that of this program, and `axes` the sizes of its axes.
+// Returns the plan for the inputs of a call, or null: that of the first program, from `number` on, that accepts them
+// and has one; bind(number, axes) returns it. `number` becomes that of this program, and `axes` the sizes of its axes.
 template <class Programs, class Inputs, class Bind>
 auto find_plan(const Programs& programs, const Inputs& inputs, size_t& number, std::vector<Size>& axes,
                const Bind& bind) -> decltype(bind(number, axes)) {
