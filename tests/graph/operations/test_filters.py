@@ -343,7 +343,7 @@ def test_a_convolution_that_is_pooled_at_once_needs_no_memory_for_its_output() -
     graph.nodes[-1:] = [Node("MaxPool", ("a",), ("y",), {"kernel_shape": [2, 2], "strides": [2, 2]}, "pool")]
     planner = Planner(graph)
     assert planner(x)[0].shape == (2, 32, 14, 24)
-    assert planner.find([x]).memory < (2 * 32 * 28 * 48) * 4
+    assert planner.find([x]).plan.memory < (2 * 32 * 28 * 48) * 4
 
 
 def channels_last(operation: str, inputs: list[Any], attributes: dict[str, Any]) -> Graph:

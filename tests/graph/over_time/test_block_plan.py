@@ -174,4 +174,5 @@ def test_the_steps_of_a_long_call_are_those_of_a_block(blocks: None) -> None:
     model(x)
     assert isinstance(bound(model, x), block_plan.BlockPlan)
     whole = Model(graph).steps(x[:1], calls=1)  # of a call that needs no blocks
-    assert [name for name, _ in model.steps(x, calls=1)] == [name for name, _ in whole]
+    expected = [name.replace("batch", "2") for name, _ in whole]  # the states fix the rows of a block
+    assert [name for name, _ in model.steps(x, calls=1)] == expected

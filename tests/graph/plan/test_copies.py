@@ -15,6 +15,7 @@ def node(operation: str, inputs: str, output: str, **attributes: Any) -> Any:
 
 WEIGHTS = {
     "W": np.random.default_rng(1).standard_normal((16, 4, 3)).astype(np.float32),
+    "V4": np.random.default_rng(5).standard_normal((4, 4, 3)).astype(np.float32),
     "V": np.random.default_rng(2).standard_normal((16, 16, 3)).astype(np.float32),
     "M": np.random.default_rng(3).standard_normal((9, 16)).astype(np.float32),
     "U": np.random.default_rng(4).standard_normal((4, 3, 4)).astype(np.float32),
@@ -41,6 +42,20 @@ GRAPHS = {
         node("Concat", "a b", "c", axis=2),
         node("Abs", "x", "d"),
         node("Concat", "c d", "y", axis=2),
+    ],
+    "concatenated in another order": [
+        node("Tanh", "x", "a"),
+        node("Neg", "x", "b"),
+        node("Concat", "b a", "y", axis=2),
+    ],
+    "function behind the input": [node("Tanh", "x", "a"), node("Concat", "x a", "y", axis=2)],
+    "product behind the input": [
+        node("Conv", "x V4", "a", pads=[1, 1]),
+        node("Concat", "x a", "b", axis=2),
+        node("Conv", "b W", "c", pads=[2, 0]),
+        node("Conv", "b W", "d", pads=[0, 2]),
+        node("Concat", "d c", "e", axis=2),
+        node("Add", "e e", "y"),
     ],
     "concatenated with itself": [node("Tanh", "x", "a"), node("Concat", "a a", "y", axis=1)],
     "transposed output": [node("Tanh", "x", "a"), node("Transpose", "a", "y", perm=[2, 0, 1])],
@@ -101,6 +116,7 @@ def test_graphs_with_copies_match_numpy(name: str) -> None:
     [
         ("padded product", 5),
         ("concatenated functions", 2),
+        ("function behind the input", 2),
         ("padded twice", 4),
         ("flattened and transposed", 4),
         ("output in parts", 5),
@@ -112,6 +128,21 @@ def test_copies_are_removed(name: str, steps: int) -> None:
     model(x)
     (program,) = model.programs
     assert len(program.core) == steps
+
+
+def test_what_lies_behind_a_short_input_keeps_its_memory_order() -> None:
+    """As a block behind its carry: a function of both orders of axes would read one of them with gaps."""
+    x, carry = np.zeros((1, 4, 300), np.float32), np.zeros((1, 16, 2), np.float32)
+    nodes = [
+        node("Conv", "x W", "a", pads=[1, 1]),
+        node("Concat", "carry a", "b", axis=2),
+        node("Conv", "b V", "c"),
+        node("Add", "a c", "y"),
+    ]
+    model = open_model(model_of(nodes, {"x": x, "carry": carry}, ["y"], WEIGHTS))
+    model(x, carry)
+    (joined,) = (a[1] for name, a in model.programs[0].steps if name == "copy" and a[1].shape == (1, 16, 2))
+    assert joined.strides[1] == 1
 
 
 def test_elements_at_indices_are_written_to_the_output() -> None:

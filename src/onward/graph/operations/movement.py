@@ -12,7 +12,7 @@ from ...errors import ArgumentError, ShapeError
 from ..node import AnyArray, Node, Operand, Signature
 from ..plan.builder import Builder
 from ..plan.view import DTYPES, View
-from ..size import are_same, is_symbolic
+from ..size import are_same, hint, is_symbolic
 from ..sized import broadcast_shape, dtype_of, product
 from .arguments import NEGATIVE, as_axes, as_axis, as_integers
 from .compositions import composed, composing
@@ -299,10 +299,14 @@ def concat(*arrays: AnyArray, axis: int) -> Any:
 
 @concat.steps(DTYPES)
 def joined(b: Builder, *parts: View, axis: int) -> View:
-    """Copy views one behind the other along an axis."""
-    shape, start = list(parts[0].shape), 0
+    """Copy views one behind the other along an axis, in the memory order of the longest one."""
+    shape, start, axis = list(parts[0].shape), 0, axis % len(parts[0].shape)
     shape[axis] = sum(part.shape[axis] for part in parts)
-    y, axis = b.new(*shape, dtype=parts[0].dtype), axis % len(shape)
+    longest = max(parts, key=lambda part: hint(part.shape[axis]))
+    if hint(longest.shape[axis]) > 1 and 0 not in longest.strides:
+        y = b.like(View(longest.space, 0, tuple(shape), longest.strides, longest.dtype))
+    else:  # the strides tell no order
+        y = b.new(*shape, dtype=longest.dtype)
     for part in parts:
         stop = start + part.shape[axis]
         if part.shape[axis]:

@@ -50,7 +50,7 @@ class BlockBuilder(TimeFollower):
         for name in filter(self.timing, self._source.outputs):
             self._timing_of(name)
         outputs = [self._names.get(name, name) for name in self._source.outputs]
-        inputs = [Input(c.name, c.initial.dtype) for c in self.carries]
+        inputs = [Input(c.name, c.initial.dtype, c.sizes) for c in self.carries]
         return Graph(
             [*inputs, *self._source.inputs],
             (*([] if self.at_end else [self._after[c.name] for c in self.carries]), *outputs),

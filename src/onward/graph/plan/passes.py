@@ -261,11 +261,10 @@ def without_copies(steps: list[Step], users: dict[int, list[int]], lanes: int) -
             continue
         # Nothing may use the target between the producer and the copy, except a fill that can precede both.
         others = target[first:last]
-        moves_fill = (
-            others == target[:1] and result[others[0]] == [steps[others[0]]] and _is_fill(steps[others[0]])
-        )
+        if others and (others != target[:1] or result[others[0]] != [steps[others[0]]]):
+            continue
         redirected = _redirected(result[producer][-1], x, y, lanes)
-        if redirected is None or (others and not moves_fill):
+        if redirected is None or not all(_can_precede(producer, other, steps, users) for other in others):
             continue
         result[producer][-1:] = [*(steps[other] for other in others), redirected]
         for place, moved in enumerate((*others, number), start=first):
@@ -322,8 +321,13 @@ def _axes(view: View) -> set[tuple[Any, Any]]:
     return {axis for axis in axes if is_symbolic(axis[:1]) or axis[0] != 1}
 
 
-def _is_fill(step: Step) -> bool:
-    return step[0] in ("copy", "fill_border") and step[1][0].space == CONSTANTS
+def _can_precede(producer: int, number: int, steps: list[Step], users: Mapping[int, list[int]]) -> bool:
+    """Whether a step fills a part of its array with values that exist before the producer runs."""
+    name, (x, *_) = steps[number]
+    if name == "copy" and x.space != CONSTANTS:
+        uses, reads = users[x.space], steps[producer][0] in ONE_OUTPUT  # which is another array
+        return (bisect_right if reads else bisect_left)(uses, producer) == bisect_left(uses, number)
+    return name in ("copy", "fill_border")
 
 
 def _redirected(step: Step, x: View, y: View, lanes: int) -> Step | None:
