@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 from ...errors import OnwardError
-from ..graph import Graph, Input
+from ..graph import Graph
 from ..inference import Values, outputs_of
-from ..node import AnyArray, Node, Operand, Signature, with_size
+from ..node import Node, Operand, with_size
 from ..operations import OPERATIONS
 from ..sized import has_sizes, integers
+from .block_graph import BlockGraph
 from .counts import Count
-from .streamed import Carry, TimeAndBatch
-from .timing import TimeFollower, Timing
+from .timing import Timing
 
 
-class BlockBuilder(TimeFollower):
+class BlockBuilder(BlockGraph):
     """Builds the graph over one block, or over the end of the sequence if `at_end`.
 
     Each node that it adds accepts blocks of any number of steps; the other arguments are those of
@@ -38,26 +38,13 @@ class BlockBuilder(TimeFollower):
     ) -> None:
         super().__init__(graph, inputs, axes, rates)
         self.at_end = at_end  # whether the graph ends the sequence
-        self._names: dict[str, str] = {"": ""}
-        self._constants = dict(graph.constants)
-        self.carries: list[Carry] = []
-        self._after: dict[str, str] = {}
-        self._node = Node("", (), (), {}, "")
 
     def build(self) -> Graph:
         """Return the graph; its first inputs and, unless at the end, its first outputs are the carries."""
         self.follow()
         for name in filter(self.timing, self._source.outputs):
             self._timing_of(name)
-        outputs = [self._names.get(name, name) for name in self._source.outputs]
-        inputs = [Input(c.name, c.initial.dtype, c.sizes) for c in self.carries]
-        return Graph(
-            [*inputs, *self._source.inputs],
-            (*([] if self.at_end else [self._after[c.name] for c in self.carries]), *outputs),
-            (),
-            self._nodes,
-            self._constants,
-        )
+        return self.graph(with_carries=not self.at_end)
 
     def _add_node(self, node: Node) -> None:
         self._node = node
@@ -165,66 +152,6 @@ class BlockBuilder(TimeFollower):
         for found, values in zip(blocks, self._blocks, strict=True):
             values[new] = integers(found)
         return new
-
-    def _append(self, node: Node) -> None:
-        self._nodes.append(node.with_inputs(*(self._names.get(name, name) for name in node.inputs)))
-
-    # What rules add.
-
-    def constant(self, array: AnyArray) -> str:
-        """Add a constant."""
-        name = self._new_name("constant")
-        self._constants[name] = array
-        for values in (self._whole, *self._blocks):
-            values[name] = array
-        return name
-
-    def add(self, operation: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node with one output, and return the output."""
-        return self.add_all(operation, inputs, 1, **attributes)[0]
-
-    def add_all(
-        self, operation: str, inputs: Sequence[str], outputs: int, **attributes: Any
-    ) -> tuple[str, ...]:
-        """Add a node, and return its outputs."""
-        names = tuple(self._new_name(operation) for _ in range(outputs))
-        node = Node(operation, tuple(inputs), names, attributes, self._node.name, self._node.source)
-        self._whole |= outputs_of(node, self._whole)
-        self._append(node)
-        return names
-
-    def _new_name(self, what: str) -> str:
-        name = f"{next(filter(None, self._node.outputs))}/{what}:{len(self._added)}"
-        self._added.add(name)
-        return name
-
-    def _alias(self, value: str) -> str:
-        """Return another name of a value, for a timing of its own."""
-        name = self._new_name("alias")
-        self._names[name] = self._names.get(value, value)
-        self._whole[name] = self._whole[value]
-        return name
-
-    def carry(self, node: Node, initial: Any, axis: int | None, suffix: str = "", source: str = "") -> str:
-        """Add a value that the next call takes from this one; its length may vary along a time axis.
-
-        If `source` names a value of the graph, the carry starts at that value instead of at `initial`. Raises
-        ArgumentError if the time axis of an input does not hold the steps in order.
-        """
-        for x in filter(self.timing, node.inputs):
-            self._timing_of(x)
-        base = f"{node.name}.{suffix or node.operation.lower()}"
-        name, number = base, 1
-        while any(c.name == name for c in self.carries):
-            number += 1
-            name = f"{base}_{number}"
-        self.carries.append(Carry(name, initial, TimeAndBatch(axis), source=source))
-        self._whole[name] = Signature.of(initial)
-        return name
-
-    def keep(self, carry: str, value: str) -> None:
-        """Set what the next call takes as a carry."""
-        self._after[carry] = self._names.get(value, value)
 
     def define(self, output: str, value: str, timing: Timing | None) -> None:
         """Let a value stand for an output of the graph over the whole sequence."""
@@ -424,11 +351,6 @@ class BlockBuilder(TimeFollower):
         y = self.windows(node, x, 1, step, 0, 0, 0)
         timing = self._timing_of(y)
         return self.define_new(self.slice(y, timing.axis, 0, step=step), timing)
-
-    def slice(self, x: str, axis: int, start: int, end: int | None = None, step: int = 1) -> str:
-        """Return a part of a value along an axis."""
-        numbers = [start, np.iinfo(np.int64).max if end is None else end, axis, *([step] if step > 1 else [])]
-        return self.add("Slice", x, *(self.constant(np.array([n])) for n in numbers))
 
     def recent(self, node: Node, x: str, count: int, suffix: str = "steps") -> tuple[str, str]:
         """Return x behind as many steps before this block, zeros before the first one, and its last steps."""

@@ -1,0 +1,121 @@
+"""The graph over one block of a sequence while it grows: its nodes, constants and carries."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..graph import Graph, Input
+from ..inference import outputs_of
+from ..node import AnyArray, Node, Operand, Signature
+from ..plan.builder import inverse
+from .streamed import Carry, TimeAndBatch
+from .timing import TimeFollower
+
+
+class BlockGraph(TimeFollower):
+    """What rules over time add. The arguments are those of `TimeFollower`."""
+
+    def __init__(
+        self, graph: Graph, inputs: Mapping[str, Operand], axes: Mapping[str, int], rates: Mapping[str, int]
+    ) -> None:
+        super().__init__(graph, inputs, axes, rates)
+        self._names: dict[str, str] = {"": ""}
+        self._constants = dict(graph.constants)
+        self.carries: list[Carry] = []
+        self._after: dict[str, str] = {}
+        self._stored: dict[str, tuple[str, list[int]]] = {}  # carries in another order of axes
+        self._node = Node("", (), (), {}, "")
+
+    def graph(self, with_carries: bool) -> Graph:
+        """Return the graph; its first inputs and, if `with_carries`, its first outputs are the carries."""
+        outputs = [self._names.get(name, name) for name in self._source.outputs]
+        inputs = [Input(c.name, c.initial.dtype, c.sizes) for c in self.carries]
+        return Graph(
+            [*inputs, *self._source.inputs],
+            (*([self._after[c.name] for c in self.carries] if with_carries else []), *outputs),
+            (),
+            self._nodes,
+            self._constants,
+        )
+
+    def constant(self, array: AnyArray) -> str:
+        """Add a constant."""
+        name = self._new_name("constant")
+        self._constants[name] = array
+        for values in (self._whole, *self._blocks):
+            values[name] = array
+        return name
+
+    def add(self, operation: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node with one output, and return the output."""
+        return self.add_all(operation, inputs, 1, **attributes)[0]
+
+    def add_all(
+        self, operation: str, inputs: Sequence[str], outputs: int, **attributes: Any
+    ) -> tuple[str, ...]:
+        """Add a node, and return its outputs."""
+        names = tuple(self._new_name(operation) for _ in range(outputs))
+        node = Node(operation, tuple(inputs), names, attributes, self._node.name, self._node.source)
+        self._whole |= outputs_of(node, self._whole)
+        self._append(node)
+        return names
+
+    def _new_name(self, what: str) -> str:
+        name = f"{next(filter(None, self._node.outputs))}/{what}:{len(self._added)}"
+        self._added.add(name)
+        return name
+
+    def _alias(self, value: str) -> str:
+        """Return another name of a value, for a timing of its own."""
+        name = self._new_name("alias")
+        self._names[name] = self._names.get(value, value)
+        self._whole[name] = self._whole[value]
+        return name
+
+    def slice(self, x: str, axis: int, start: int, end: int | None = None, step: int = 1) -> str:
+        """Return a part of a value along an axis."""
+        numbers = [start, np.iinfo(np.int64).max if end is None else end, axis, *([step] if step > 1 else [])]
+        return self.add("Slice", x, *(self.constant(np.array([n])) for n in numbers))
+
+    def carry(self, node: Node, initial: Any, axis: int | None, suffix: str = "", source: str = "") -> str:
+        """Add a value that the next call takes from this one; its length may vary along a time axis.
+
+        If `source` names a value of the graph, the carry starts at that value instead of at `initial`. Raises
+        ArgumentError if the time axis of an input does not hold the steps in order.
+        """
+        for x in filter(self.timing, node.inputs):
+            self._timing_of(x)
+        base = f"{node.name}.{suffix or node.operation.lower()}"
+        name, number = base, 1
+        while any(c.name == name for c in self.carries):
+            number += 1
+            name = f"{base}_{number}"
+        value, order = name, list(range(len(initial.shape)))
+        if axis is not None and axis > 1:  # the steps of a row follow one another, and move as a whole
+            order.insert(1, order.pop(axis))
+            initial, axis = _transposed(initial, order), 1
+        self.carries.append(Carry(name, initial, TimeAndBatch(axis), source=source))
+        self._whole[name] = Signature.of(initial)
+        if order != sorted(order):
+            value = self.add("Transpose", name, perm=inverse(order))
+            self._stored[value] = name, order
+        return value
+
+    def keep(self, carry: str, value: str) -> None:
+        """Set what the next call takes as a carry."""
+        value = self._names.get(value, value)
+        if carry in self._stored:
+            carry, order = self._stored[carry]
+            value = self.add("Transpose", value, perm=order)
+        self._after[carry] = value
+
+    def _append(self, node: Node) -> None:
+        self._nodes.append(node.with_inputs(*(self._names.get(name, name) for name in node.inputs)))
+
+
+def _transposed(initial: Operand, order: Sequence[int]) -> Operand:
+    """Return an initial value, or its signature, with its axes in another order."""
+    if isinstance(initial, np.ndarray):
+        return np.ascontiguousarray(initial.transpose(order))
+    return Signature(tuple(initial.shape[axis] for axis in order), initial.dtype)
