@@ -29,10 +29,9 @@ TESTS = [
     "formats/test_safetensors.py", "formats/test_zip.py",
     "test_bundled.py", "test_releases.py", "test_textbook.py", "test_textbook_shapes.py",
 ]  # fmt: skip
-# These need mpmath, cloudpickle, hypothesis, onnx and click.
+# These need mpmath, cloudpickle, onnx and click.
 NEED_MORE = [
     "core/test_fingerprint.py", "core/test_math.py", "core/test_processes.py", "core/test_storage.py",
-    "layers/test_bad_input.py",
 ]  # fmt: skip
 
 

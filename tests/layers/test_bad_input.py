@@ -4,12 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support import cases, oracle
 from support.cases import Case
-from support.skips import Cases
+from support.skips import counted_cases
 
 import onward
 from onward import errors
@@ -190,56 +188,45 @@ def test_every_error_derives_from_a_builtin_error(error: type[Exception]) -> Non
 
 
 NUMERIC = ["f8", "f4", ">f4", "f2", "g", "i1", "u8", "?"]
+NOT_NUMERIC = ["c8", "O", "U3", "m8[s]"]
+CELLS = ["rnn_tanh", "lstm", "gru", "gru_reset_before"]
 
 
-def arrays(shapes: st.SearchStrategy[Any], kinds: list[str]) -> st.SearchStrategy[NDArray[Any]]:
+def array(rng: np.random.Generator, shape: tuple[int, ...], dtypes: list[str]) -> NDArray[Any]:
     """Values from 0 to 2."""
-    return st.builds(
-        lambda seed, shape, kind: np.random.default_rng(seed).integers(0, 3, shape).astype(kind),
-        st.integers(0, 99),
-        shapes,
-        st.sampled_from(kinds),
-    )
+    return rng.integers(0, 3, shape).astype(str(rng.choice(dtypes)))
 
 
-def mostly(valid: st.SearchStrategy[Any], other: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.integers(0, 9).flatmap(lambda n: other if n == 9 else valid)
+def any_array(rng: np.random.Generator) -> NDArray[Any]:
+    shape = tuple(rng.integers(0, 7, rng.integers(5)).tolist())
+    return array(rng, shape, NUMERIC + NOT_NUMERIC)
 
 
-ANY_ARRAY = arrays(st.lists(st.integers(0, 6), max_size=4).map(tuple), [*NUMERIC, "c8", "O", "U3", "m8[s]"])
-ANY_LENGTHS = st.one_of(
-    st.lists(st.integers(-1, 7), min_size=3, max_size=5),
-    st.integers(-1, 7),
-    st.sampled_from(["long", [6.0] * 4, [True] * 4]),
-)
+def any_lengths(rng: np.random.Generator) -> Any:
+    kinds = ["long", [6.0] * 4, [True] * 4, int(rng.integers(-1, 8))]
+    kinds += [rng.integers(-1, 8, rng.integers(3, 6)).tolist()] * 3
+    return kinds[rng.integers(len(kinds))]
 
 
-def inputs_of(batch: tuple[int, ...]) -> st.SearchStrategy[tuple[Any, Any, Any]]:
+def inputs_of(rng: np.random.Generator) -> tuple[Any, Any, Any]:
     """x, h0 and lengths that mostly fit."""
-    x, h0 = (arrays(st.just(shape), NUMERIC) for shape in ((6, *batch, 5), (4, *batch, 3)))
-    length = st.integers(0, 6)
-    lengths = st.lists(length, min_size=4, max_size=4) if batch else length
-    return st.tuples(
-        mostly(x, ANY_ARRAY),
-        mostly(st.one_of(st.none(), h0), ANY_ARRAY),
-        mostly(st.one_of(st.none(), lengths), ANY_LENGTHS),
+    batch = (4,) if rng.integers(2) else ()
+    lengths = rng.integers(0, 7, batch).tolist() if rng.integers(2) else None
+    h0 = array(rng, (4, *batch, 3), NUMERIC) if rng.integers(2) else None
+    x = array(rng, (6, *batch, 5), NUMERIC)
+    odd = rng.integers(10, size=3) == 0
+    return (
+        any_array(rng) if odd[0] else x,
+        any_array(rng) if odd[1] else h0,
+        any_lengths(rng) if odd[2] else lengths,
     )
 
 
 def test_random_inputs_give_the_correct_output_or_an_onward_error() -> None:
-    counted = Cases()
-
-    @settings(max_examples=500, deadline=None)
-    @given(
-        cell=st.sampled_from(["rnn_tanh", "lstm", "gru", "gru_reset_before"]),
-        inputs=st.one_of(inputs_of((4,)), inputs_of(())),
-    )
-    def check(cell: str, inputs: Any) -> None:
-        with counted.new() as each, each.skipping(OnwardError):
-            assert_correct(cell, *inputs)
-
-    check()
-    counted.check()
+    for case in counted_cases(500):
+        with case, case.skipping(OnwardError):
+            rng = np.random.default_rng(case.seed)
+            assert_correct(str(rng.choice(CELLS)), *inputs_of(rng))
 
 
 def assert_correct(cell: str, x: NDArray[Any], h0: NDArray[Any] | None, lengths: Any) -> None:
