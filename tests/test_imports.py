@@ -1,15 +1,17 @@
 """Folders import only lower folders, and `import onward` imports few other packages."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from support import ROOT
+from support.in_one_test import in_one_test
 
 import onward
 
@@ -30,13 +32,30 @@ def folder(module: str) -> str:
     return module.partition(".")[0]
 
 
-def running(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+class Import(NamedTuple):
+    """A statement that imports; those inside functions do not run when the module is imported."""
+
+    node: ast.Import | ast.ImportFrom
+    at_import: bool
+
+
+def statements(tree: ast.AST, at_import: bool = True) -> Iterator[Import]:
     """The imports of a file, also inside functions, except those for type checkers only."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            yield node
-        elif not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)):
-            yield from running(node)
+            yield Import(node, at_import)
+        elif isinstance(node, ast.expr) or (
+            isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        ):
+            continue
+        else:
+            inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            yield from statements(node, at_import and not inside)
+
+
+@functools.cache
+def imports(path: Path) -> list[Import]:
+    return list(statements(ast.parse(path.read_text())))
 
 
 def modules(node: ast.Import | ast.ImportFrom, package: Sequence[str]) -> list[str]:
@@ -48,11 +67,16 @@ def modules(node: ast.Import | ast.ImportFrom, package: Sequence[str]) -> list[s
     return [f"{base}.{alias.name}" for alias in node.names]
 
 
+def package_of(name: str, path: Path) -> list[str]:
+    parts = name.split(".")
+    return parts if path.name == "__init__.py" else parts[:-1]
+
+
 def higher(path: Path) -> Iterator[str]:
     """The higher folders that a file imports anything from."""
     own = folder(path.relative_to(SOURCE).with_suffix("").parts[0].replace("__init__", ""))
     package = ["onward", *path.relative_to(SOURCE).parent.parts]
-    for node in running(ast.parse(path.read_text())):
+    for node, _ in imports(path):
         for name in modules(node, package):
             if name.split(".")[0] == "onward":
                 inside = folder(name.removeprefix("onward").lstrip("."))
@@ -61,28 +85,15 @@ def higher(path: Path) -> Iterator[str]:
                     yield name
 
 
-def at_import(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
-    """The imports that run when a module is imported."""
-    for node in body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield node
-        elif isinstance(node, ast.Try | ast.With) or (
-            isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.dump(node.test)
-        ):
-            yield from at_import(node.body)
-
-
 def needs(name: str, path: Path, names: Collection[str]) -> set[str]:
     """The modules that Python imports before or while it imports a module: its package, and what it names."""
-    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     found = {name.rpartition(".")[0]}
-    for node in at_import(ast.parse(path.read_text()).body):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        else:
-            outer = package[: len(package) - node.level + 1] if node.level else []
-            base = ".".join([*outer, *([node.module] if node.module else [])])
-            found.update([base, *(f"{base}.{alias.name}" for alias in node.names)])
+    for node, at_import in imports(path):
+        if at_import:
+            named = modules(node, package_of(name, path))
+            found.update(named)
+            if isinstance(node, ast.ImportFrom):
+                found.update(each.rpartition(".")[0] for each in named)
     return found & set(names) - {name}
 
 
@@ -128,7 +139,7 @@ def test_every_folder_is_in_the_order() -> None:
     assert sorted({*found, "_core"}) == sorted({*ORDER, "__init__"} - {""})
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+@in_one_test("path", FILES)
 def test_no_file_imports_a_higher_folder(path: Path) -> None:
     """Methods that need one call what `onward/__init__.py` registers in `core/facade.py`."""
     assert not [*higher(path)]
@@ -138,9 +149,8 @@ def test_no_files_import_each_other() -> None:
     """Imports inside functions count: two files that need each other are one."""
     graph: dict[str, set[str]] = {}
     for name, path in NAMED.items():
-        package, tree = name.split("."), ast.parse(path.read_text())
-        package = package if path.name == "__init__.py" else package[:-1]
-        found = {each for node in running(tree) for each in modules(node, package) if "_core" not in each}
+        package = package_of(name, path)
+        found = {each for node, _ in imports(path) for each in modules(node, package) if "_core" not in each}
         graph[name] = {each if each in NAMED else each.rpartition(".")[0] for each in found} - {name}
     assert circle({name: needed & set(NAMED) for name, needed in graph.items()}) == []
 
@@ -151,12 +161,11 @@ def test_no_files_import_each_other() -> None:
 )
 def test_an_import_of_a_higher_folder_is_found(code: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(globals(), "SOURCE", tmp_path)
-    path = tmp_path / "layers" / "new.py"
-    path.parent.mkdir()
-    path.write_text(code)
-    assert len([*higher(path)]) == 1
-    path.write_text(f"if TYPE_CHECKING:\n    {code.splitlines()[-1].strip()}")
-    assert not [*higher(path)]
+    running, checked = tmp_path / "layers" / "running.py", tmp_path / "layers" / "checked.py"
+    running.parent.mkdir()
+    running.write_text(code)
+    checked.write_text(f"if TYPE_CHECKING:\n    {code.splitlines()[-1].strip()}")
+    assert len([*higher(running)]) == 1 and not [*higher(checked)]
 
 
 def test_no_cpp_file_includes_a_higher_folder() -> None:

@@ -1,14 +1,17 @@
 """Rules that all tests follow."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.in_one_test import in_one_test
 
 TESTS = Path(__file__).parent
 FILES = sorted(path for path in TESTS.rglob("test_*.py") if "real" not in path.parts)
-RANDOM = {"random_cases", "counted_cases", "Cases", "default_rng", "rng", "seed", "given", "draw", "random"}
+RANDOM = {"random_cases", "counted_cases", "Cases", "default_rng", "rng", "seed", "random"}
+LEAVING = "assume|filter_too_much|xfail|except|skip|suppress"  # no case is left without one of these words
 ENDS = ast.Continue, ast.Break, ast.Return, ast.Pass
 
 
@@ -40,9 +43,13 @@ def leaves_a_case(node: ast.AST) -> bool:
     return False
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(TESTS)))
-def test_a_random_test_counts_the_cases_that_it_skips(path: Path) -> None:
-    found = {f"line {getattr(node, 'lineno', 0)}" for node in uncounted(ast.parse(path.read_text()))}
+def test_a_random_test_counts_the_cases_that_it_skips() -> None:
+    found = set[str]()
+    for path in FILES:
+        text = path.read_text()
+        if re.search(LEAVING, text):
+            places = (getattr(node, "lineno", 0) for node in uncounted(ast.parse(text)))
+            found |= {f"{path.relative_to(TESTS)}, line {line}" for line in places}
     assert not found, "use support.skips"
 
 
@@ -59,4 +66,22 @@ def test_a_random_test_counts_the_cases_that_it_skips(path: Path) -> None:
     ],
 )
 def test_the_rule_finds_cases_that_are_not_counted(code: str) -> None:
-    assert list(uncounted(ast.parse(f"def test(seed):\n    for seed in range(9):\n        {code}")))
+    text = f"def test(seed):\n    for seed in range(9):\n        {code}"
+    assert re.search(LEAVING, text) and list(uncounted(ast.parse(text)))
+
+
+def test_a_case_that_fails_or_skips_fails_the_test_of_all_cases() -> None:
+    @in_one_test("number", [1, 2, 3])
+    def check(number: int, tmp_path: str) -> None:
+        assert tmp_path == "folder" and number != 2
+        if number == 3:
+            pytest.skip("no case may")
+
+    with pytest.raises(BaseExceptionGroup, match="2 of 3 cases fail") as caught:
+        check(tmp_path="folder")
+    assert [error.__notes__ for error in caught.value.exceptions] == [
+        ["with number = 2"],
+        ["with number = 3"],
+    ]
+    with pytest.raises(AssertionError, match="there are no cases"):
+        in_one_test("number", [])(check)(tmp_path="folder")
