@@ -31,6 +31,7 @@ import onward.graph.over_time.block_plan
 import onward.graph.over_time.named_carries
 import onward.graph.summary
 import onward.layers.chain
+import onward.model
 from onward.errors import KerasWarning, OnwardError
 from onward.graph.operations import OPERATIONS
 from onward.graph.operations.modules import MODULES

@@ -103,11 +103,11 @@ MALFORMED = {
     "a list in itself": b"\x80\x02]q\x00(h\x00h\x00e.",
     "a dict in itself": b"\x80\x02}q\x00(" + text("a") + b"h\x00" + text("b") + b"h\x00u.",
     "a module in itself": b"\x80\x02" + MODULE + text("_modules") + b"}" + text("a") + b"h\x00sub.",
-    "deep lists": b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b".",
-    "marks": b"\x80\x02" + b"(" * 200_000 + b".",
-    "calls of calls": b"\x80\x02cos\nsystem\n" + b")R" * 200_000 + b".",
+    "deep lists": b"\x80\x02" + b"]" * 30_000 + b"a" * 29_999 + b".",
+    "marks": b"\x80\x02" + b"(" * 30_000 + b".",
+    "calls of calls": b"\x80\x02cos\nsystem\n" + b")R" * 30_000 + b".",
     "wrapped for ever": b"\x80\x02ctorch._utils\n_rebuild_parameter\nq\x00)R"
-    + b"q\x01h\x00h\x01\x85R" * 100_000 + b".",
+    + b"q\x01h\x00h\x01\x85R" * 15_000 + b".",
     "text copied": b"\x80\x02" + TEXT + b"q\x00" + (CALLED + b"(h\x00" + text("latin1") + b"tR0") * 9999
     + b".",
     "colliding keys": b"\x80\x02}("

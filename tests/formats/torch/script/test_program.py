@@ -13,6 +13,7 @@ from support.pickles import tensor
 from support.script_archives import archive, forward, model
 
 import onward
+from onward.core import budget
 from onward.errors import ArgumentError, DtypeError, FileError, OnwardError
 from onward.graph.plan.builder import Builder
 
@@ -310,9 +311,11 @@ HOSTILE: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_code_is_refused_at_once(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(budget, "WORK_OF_ANY_FILE", 10**8)  # a tenth of the limits, for a tenth of the time
+    monkeypatch.setattr(budget, "MEMORY_OF_ANY_FILE", 1 << 23)
     path = archive(tmp_path, forward(*HOSTILE[name]))
     with (
-        bounded(seconds=15 if name.startswith("many") else 5),
+        bounded(seconds=1),
         pytest.raises(OnwardError, match=r"code/__torch__\.py|nested too deeply|are allowed"),
     ):
         onward.load(path)(X)
