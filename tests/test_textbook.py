@@ -148,7 +148,7 @@ def test_update_gate_of_one_keeps_the_old_state(reset_after):
 # ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("T", "m"), [(1, 1), (1, 4), (7, 1), (7, 4)])
+@pytest.mark.parametrize(("T", "m"), [(1, 2), (4, 1), (3, 2)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_sequence_gradients_match_central_differences(kind, T, m):
     inputs, parameters = random_inputs(kind, T, m)

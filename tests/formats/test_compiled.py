@@ -38,8 +38,7 @@ def test_damaged_files_are_refused_or_run(tmp_path: Path) -> None:
     def damaged() -> Iterator[bytes]:
         yield from hostile.truncated(content)
         yield from hostile.flipped(content, 50)
-        yield from map(with_checksum, hostile.flipped(content, 300))
-        yield from map(with_checksum, hostile.inflated(content, 40))
+        yield from map(with_checksum, hostile.flipped(content, 150))
         for start in range(CHECKED, len(content) - 8, 8):  # each size of a program in turn
             for size in (1 << 47, (1 << 63) - 1, 1 << 63):  # the last is the lowest number
                 yield with_checksum(content[:start] + size.to_bytes(8, "little") + content[start + 8 :])

@@ -26,7 +26,7 @@ def interrupt(call, ready=None):
     def send():
         if ready:
             ready.wait()
-        time.sleep(0.15)
+        time.sleep(0.08)
         sent.append(time.process_time())  # which other processes do not affect
         os.kill(os.getpid(), signal.SIGINT)
 
