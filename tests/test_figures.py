@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from support import ROOT
+from support.in_one_test import in_one_test
 
 from bench import tables
 
@@ -44,13 +45,13 @@ def name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@in_one_test("page", PAGES)
 def test_figure_differs_from_the_json(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert tables.filled(text, REPORTS) == text, "run python bench/tables.py"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@in_one_test("page", PAGES)
 def test_figure_entered_by_hand(page: Path) -> None:
     found = [match.strip() for match in FIGURE.findall(prose(page))]
     assert [figure for figure in found if figure not in KNOWN.get(name(page), ())] == []

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from support import ROOT, pages
+from support.in_one_test import in_one_test
 
 # The page itself, and files that `make docs` writes
 GENERATED = re.compile(r"$|.*explore/index\.html$|slides/\w+\.html$|\w+\.ipynb$|learn/\w+_(light|dark)\.svg$")
@@ -22,7 +23,7 @@ def test_code_of_a_page_does_not_run(page: Path, tmp_path: Path, monkeypatch: py
     pages.run(page, "tests")
 
 
-@pytest.mark.parametrize("page", pages.PAGES, ids=name)
+@in_one_test("page", pages.PAGES)
 def test_block_that_no_suite_runs(page: Path) -> None:
     files = {"tests": "tests", "peers": "tests/peers", "web": "tests/web"}
     files = {suite: f"{folder}/test_pages.py" for suite, folder in files.items()} | {
@@ -38,7 +39,7 @@ def test_ci_does_not_run_the_commands_that_install() -> None:
     assert "^## Install" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", [*pages.PAGES, *ROOT.glob("docs/learn/*.md")], ids=name)
+@in_one_test("page", [*pages.PAGES, *ROOT.glob("docs/learn/*.md")])
 def test_link_to_a_file_that_does_not_exist(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for target, _ in LINK.findall(text):

@@ -51,7 +51,8 @@ interrupt(lambda: layer.cell.backward_kernels[0].run(
         "layer = onward.Linear(4096, 4096, rng=0); interrupt(lambda: layer(zeros(60_000, 4096)))",
         (
             "from onward import _core; "
-            "interrupt(lambda: _core.add_gradients(zeros(60_000, 4096), zeros(60_000, 4096), zeros(4096, 4096), None))"
+            "x = zeros(60_000, 4096); "
+            "interrupt(lambda: _core.add_gradients(x, x, zeros(4096, 4096), None))"
         ),
     ],
     ids=["forward", "gradients"],

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.in_one_test import in_one_test
 
 from onward import _core
 
@@ -15,11 +16,11 @@ def numbers(dtype: Any, *shape: int) -> Any:
     return rng.standard_normal(shape).astype(dtype)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int8])
 @pytest.mark.parametrize(
     ("units", "C", "taps"),
     [(1, 1, 1), (16, 16, 3), (37, 5, 7), (50, 33, 2), (16, 1, 48), (35, 64, 1), (4, 3, 0)],
 )
+@in_one_test("dtype", [np.float32, np.float64, np.float16, np.int8])
 def test_filters_are_packed_tap_by_tap(isa: str, dtype: Any, units: int, C: int, taps: int) -> None:
     """Their columns would be multiplied by other numbers of the row, in whole squares or at their edges."""
     W = numbers(dtype, units, C, taps)

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from support import hostile
+from support.in_one_test import in_one_test
 from support.onnx_nodes import open_model
 
 from onward.core.budget import MEMORY_OF_ANY_CALL
@@ -106,9 +107,9 @@ def all_imported() -> None:
         open_model(model_of([helper.make_node("Relu", ["x"], ["y"])], {"x": MATRIX}, ["y"]))()
 
 
-@pytest.mark.parametrize("where", ["constants", "inputs", "a branch", "a loop", "a continuation"])
-@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
+@in_one_test("where", ["constants", "inputs", "a branch", "a loop", "a continuation"])
+@in_one_test("size", SIZES)
 def test_sizes_that_overflow_or_exceed_the_memory_are_refused(request_: Any, size: int, where: str) -> None:
     operator, arrays, attributes = request_(size)
     names = ["" if array is None else f"i{place}" for place, array in enumerate(arrays)]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.in_one_test import in_one_test
 
 from onward.errors import ArgumentError
 from onward.graph.polynomial import UnsureError, evaluated
@@ -35,7 +36,7 @@ def random_number(rng: np.random.Generator, axes: int, depth: int) -> Callable[[
 CONDITIONS = {"= 0": np.equal, "!= 0": np.not_equal, "> 0": np.greater, "<= 0": np.less_equal}
 
 
-@pytest.mark.parametrize("seed", range(150))
+@in_one_test("seed", range(150))
 def test_an_expression_of_sizes_is_right_wherever_its_guards_hold(seed: int) -> None:
     rng = np.random.default_rng(seed)
     axes, hints = Axes(), {"T": int(rng.integers(1, 9)), "B": int(rng.integers(1, 5))}

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.in_one_test import in_one_test
 
 import onward
 from onward.core.equivalents import ATTRIBUTES
@@ -22,8 +23,8 @@ def models() -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("name", ATTRIBUTES)
 @pytest.mark.parametrize("model", models(), ids=lambda model: type(model).__name__)
+@in_one_test("name", ATTRIBUTES)
 def test_a_familiar_attribute_raises_an_error_with_the_equivalent(model: Any, name: str) -> None:
     assert not hasattr(model, name)
     with pytest.raises(LayerAttributeError) as error:

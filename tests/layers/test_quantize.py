@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from support import oracle
 from support.bits import CELLS, assert_bitwise, every_cell, numbers, parts
 from support.cases import Case, Inputs, inputs_of, layer_of, run
+from support.in_one_test import in_one_test
 
 import onward
 from onward import _core, bundled
@@ -73,9 +74,9 @@ def product(W: NDArray[Any], scale: NDArray[Any], a: NDArray[Any]) -> NDArray[np
     return np.float64(scale) * np.float64(largest / np.float32(127)) * (W.astype(np.int64) @ q)
 
 
-@pytest.mark.parametrize("H", [1, 4, 7, 33])
-@pytest.mark.parametrize("features", [1, 4, 15, 70])
-@pytest.mark.parametrize("rows", [1, 9])
+@in_one_test("H", [1, 4, 7, 33])
+@in_one_test("features", [1, 4, 15, 70])
+@in_one_test("rows", [1, 9])
 def test_int8_sums_products_of_quantized_rows_and_weights(isa: str, H: int, features: int, rows: int) -> None:
     layer = onward.RNN(features, H, nonlinearity="relu", rng=0).quantize("int8")
     w, x = layer.state_dict(), numbers("float32", rows, features)
@@ -153,7 +154,7 @@ def test_all_instruction_sets_give_the_same_bits(cell: str, precision: str, hidd
 
 @every_cell
 @both_precisions
-@pytest.mark.parametrize("hidden_size", [3, 70])
+@in_one_test("hidden_size", [3, 70])
 def test_a_row_has_the_same_bits_in_any_batch(isa: str, cell: str, precision: str, hidden_size: int) -> None:
     layer = CELLS[cell](hidden_size=hidden_size).quantize(precision)
     x = numbers("float32", 3, 33, 5)

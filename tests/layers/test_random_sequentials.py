@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.in_one_test import in_one_test
 from support.random_sequentials import sequential, shape
 from support.randomized import random_cases
 
@@ -18,7 +19,7 @@ def layer_by_layer(model: onward.Sequential, x: Any) -> Any:
     return x
 
 
-@pytest.mark.parametrize("seed", range(random_cases(150)))
+@in_one_test("seed", range(random_cases(150)))
 def test_repeated_calls_have_the_bits_of_their_layers_for_any_number_of_axes(seed: int) -> None:
     rng = np.random.default_rng(seed)
     model, features = sequential(rng)

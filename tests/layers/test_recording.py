@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from support import cases
 from support.cases import CASES, TOLERANCE, Case
+from support.in_one_test import in_one_test
 
 import onward
 from onward import _core
@@ -44,8 +45,8 @@ def test_recording_preserves_the_bits_of_the_output(case: Case) -> None:
         np.testing.assert_array_equal(mine, plain)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+@in_one_test("threads", [1, 2])
 def test_recorded_gates_match_their_sums_and_the_state(case: Case, threads: int) -> None:
     onward.set_num_threads(threads)
     (y, _, c_n), record, inputs = recorded(case)

@@ -11,6 +11,7 @@ import pytest
 import support
 from support import cases, oracle
 from support.cases import CASES, OPTION_CASES, TOLERANCE, Case
+from support.in_one_test import in_one_test
 from support.layouts import LAYOUTS
 
 import onward
@@ -130,10 +131,10 @@ def test_returned_arrays_belong_to_the_caller(cell: str, batch_first: bool, unba
     assert_same(inputs[1:], kept[1:])
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("cell", CELLS)
+@in_one_test("layout", LAYOUTS)
 def test_memory_layout_does_not_matter(cell: str, dtype: str, batch_first: bool, layout: str) -> None:
     case = odd(cell, dtype=dtype, batch_first=batch_first)
     inputs, layer = cases.inputs_of(case), cases.layer_of(case)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.in_one_test import in_one_test
 
 import onward
 from onward.errors import ArgumentError, DtypeError, FileError, OnwardError, ShapeError
@@ -41,8 +42,8 @@ def parts(state: Any) -> tuple[Any, ...]:
 
 
 @every_layer
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("H", [3, 33])
+@in_one_test("dtype", ["float32", "float64"])
+@in_one_test("H", [3, 33])
 def test_steps_match_the_whole_sequence_bitwise(isa: str, name: str, dtype: str, H: int) -> None:
     layer, x = LAYERS[name](H, dtype=dtype), numbers(50, 5, dtype=dtype)
     y, state = layer(x)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from support.in_one_test import in_one_test
 from support.random_tables import rows as random_rows
 from support.randomized import random_cases
 
@@ -200,7 +201,7 @@ def test_an_empty_list_is_set_aside_unless_the_output_has_steps() -> None:
     assert Scorer(lstm, "x")(pa.table({"x": column}))["y"].to_pylist()[1] == []
 
 
-@pytest.mark.parametrize("seed", range(random_cases(150)))
+@in_one_test("seed", range(random_cases(150)))
 def test_random_rows_have_the_outputs_of_single_calls(seed: int) -> None:
     """A null in a column of booleans ended in an error of pyarrow."""
     table, arguments, expected = random_rows(np.random.default_rng(seed))

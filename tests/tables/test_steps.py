@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.in_one_test import in_one_test
 from support.random_tables import table as random_table
 from support.random_tables import typed as random_typed_table
 from support.randomized import random_cases
@@ -370,7 +371,7 @@ def test_a_column_without_a_name_is_no_input(tmp_path: Path, text: str) -> None:
     np.testing.assert_array_equal(found.items, [[[5], [6]]])
 
 
-@pytest.mark.parametrize("seed", range(random_cases(100)))
+@in_one_test("seed", range(random_cases(100)))
 def test_random_tables_are_the_sequences_of_a_plain_loop(seed: int, tmp_path: Path) -> None:
     text, selection, expected = random_table(np.random.default_rng(seed))
     path = tmp_path / "x.csv"

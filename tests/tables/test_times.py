@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.in_one_test import in_one_test
 from support.randomized import random_cases
 
 from onward.errors import ArgumentError, FileError
@@ -77,7 +78,7 @@ def test_steps_that_follow_have_the_form_of_the_file(clock: str, zone: str) -> N
     ) + timedelta(seconds=90)
 
 
-@pytest.mark.parametrize("seed", range(random_cases(60)))
+@in_one_test("seed", range(random_cases(60)))
 def test_days_of_a_zone_with_summer_time_have_a_step(tmp_path: Path, seed: int) -> None:
     """Days of 23 and 25 hours had no step in common, so that no gap among them was found."""
     rng = np.random.default_rng(seed)
@@ -112,7 +113,7 @@ def test_days_of_a_zone_with_summer_time_have_a_step(tmp_path: Path, seed: int) 
     np.testing.assert_array_equal(found.items[0][:, 0], last)
 
 
-@pytest.mark.parametrize("seed", range(random_cases(60)))
+@in_one_test("seed", range(random_cases(60)))
 def test_numbers_of_any_size_keep_all_digits(tmp_path: Path, seed: int) -> None:
     """Nanoseconds since 1970 were 256 apart, and a step of a million was saved as 1e+06."""
     rng = np.random.default_rng(seed)

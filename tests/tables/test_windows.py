@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.in_one_test import in_one_test
 from support.random_tables import series as random_series
 from support.randomized import random_cases
 
@@ -284,7 +285,7 @@ def test_a_straight_line_has_no_season(slope: float) -> None:
     assert windows.find_season(windows.cut(Sequences([line], targets=[line]), 9, 3, future=False)) == 1
 
 
-@pytest.mark.parametrize("seed", range(random_cases(100)))
+@in_one_test("seed", range(random_cases(100)))
 def test_random_windows_are_those_of_a_plain_loop(seed: int, tmp_path: Path) -> None:
     text, selection, expected = random_series(np.random.default_rng(seed))
     path = tmp_path / "x.csv"

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.in_one_test import in_one_test
 from support.layouts import LAYOUTS
 
 from onward import train
@@ -46,8 +47,8 @@ def test_gradients_match_central_differences(name: str, shape: tuple[int, ...]) 
     assert (dy * direction).sum() == pytest.approx((above - below) / (2 * step), rel=1e-6, abs=1e-9)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", [*LOSSES, *(f"{name} of probabilities" for name in OF_PROBABILITIES)])
+@in_one_test("layout", LAYOUTS)
 def test_the_layout_in_memory_does_not_matter(name: str, layout: str) -> None:
     loss = OF_PROBABILITIES[name.split()[0]] if " " in name else LOSSES[name]
     y, changed = DRAWS.uniform(0.1, 0.9, (4, 3, 5)), LAYOUTS[layout]

@@ -23,6 +23,7 @@ from support.export_models import (
     recurrent_layer,
     recurrent_model,
 )
+from support.in_one_test import in_one_test
 from support.onnx_nodes import normal, outputs_of
 
 import onward
@@ -131,7 +132,7 @@ def test_exported_stateless_layers_preserve_the_bits(tmp_path: Path, layer: Any)
     np.testing.assert_array_equal(outputs_of(graph, **feeds)[0], layer(feeds["x"]))
 
 
-@pytest.mark.parametrize("seed", range(150))
+@in_one_test("seed", range(150))
 def test_exported_random_models_preserve_the_bits_and_declare_their_shapes(tmp_path: Path, seed: int) -> None:
     net = random_model(seed)
     onward.export_onnx(net, tmp_path / "m.onnx", lengths=seed % 2 == 1)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from support import hostile
+from support.in_one_test import in_one_test
 from support.onnx_messages import assert_same, decoded, random_model
 
 from onward.core import budget
@@ -45,7 +46,7 @@ def test_the_onnx_package_contains_the_files_that_the_tests_read() -> None:
     assert len(FILES) > 100
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: "-".join(path.relative_to(PACKAGE).parts[:2]))
+@in_one_test("path", FILES)
 def test_real_files_give_the_messages_of_the_onnx_package(path: Path) -> None:
     content = path.read_bytes()
     expected = onnx.ModelProto.FromString(content)
@@ -54,7 +55,7 @@ def test_real_files_give_the_messages_of_the_onnx_package(path: Path) -> None:
     assert_same(decoded(protobuf.encode(model)), expected)
 
 
-@pytest.mark.parametrize("seed", range(50))
+@in_one_test("seed", range(50))
 def test_random_messages_are_read_written_and_merged_as_by_google(seed: int) -> None:
     rng = np.random.default_rng(seed)
     first, second = random_model(rng), random_model(rng)

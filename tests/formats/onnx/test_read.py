@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from support import hostile
+from support.in_one_test import in_one_test
 
 from onward.errors import FileError, LimitError
 from onward.formats.onnx import messages, protobuf
@@ -64,9 +65,9 @@ def random_array(name: str, rng: np.random.Generator, shape: tuple[int, ...]) ->
     return rng.integers(0, 2**bits, shape).astype(np.uint8).view(dtype)
 
 
-@pytest.mark.parametrize("raw", [True, False])
-@pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 5), (2, 3, 7)])
 @pytest.mark.parametrize("name", TYPES)
+@in_one_test("raw", [True, False])
+@in_one_test("shape", [(), (0,), (1,), (3, 5), (2, 3, 7)])
 def test_tensors_of_every_type_equal_those_of_the_onnx_package(
     name: str, shape: tuple[int, ...], raw: bool
 ) -> None:
@@ -137,9 +138,7 @@ def test_a_type_that_old_files_omit_is_that_of_the_value() -> None:
     assert attribute_value(attribute) == 0.5
 
 
-@pytest.mark.parametrize(
-    "path", sorted(PACKAGE.rglob("*.onnx")), ids=lambda path: path.parent.name + path.stem
-)
+@in_one_test("path", sorted(PACKAGE.rglob("*.onnx")))
 def test_every_valid_file_of_the_onnx_package_is_accepted(path: Path) -> None:
     arrays = initializers(read(path, path.read_bytes()))
     for tensor in onnx.load(path).graph.initializer:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.in_one_test import in_one_test
 
 from onward.graph.operations import OPERATIONS
 
@@ -22,8 +23,8 @@ def computed(name: str, *inputs: Any) -> Any:
     return y
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", UNARY)
+@in_one_test("dtype", DTYPES)
 def test_functions_of_one_array(name: str, dtype: Any) -> None:
     x = np.random.default_rng(0).uniform(-3, 3, (17, 33)).astype(dtype)
     y = computed(name, x)

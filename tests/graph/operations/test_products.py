@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.extremes import bits, extremes
+from support.in_one_test import in_one_test
 from support.lowering import run_lowered
 
 from onward.graph.operations import OPERATIONS
@@ -33,7 +34,7 @@ def drawn(rng: np.random.Generator, dtype: Any) -> tuple[str, list[Any], dict[st
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("seed", range(300))
+@in_one_test("seed", range(300))
 def test_sums_begin_with_a_bias_if_it_and_the_matrix_are_constant(seed: int, dtype: Any) -> None:
     rng = np.random.default_rng(seed)
     operation, inputs, attributes = drawn(rng, dtype)

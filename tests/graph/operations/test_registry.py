@@ -6,7 +6,7 @@ import sys
 from importlib import import_module
 
 import numpy as np
-import pytest
+from support.in_one_test import in_one_test
 
 from onward.graph import operations
 from onward.graph.operations import OPERATIONS, registry
@@ -21,7 +21,7 @@ def test_each_operation_is_listed_with_the_module_that_defines_it() -> None:
     assert registry._defined.keys() == MODULES.keys()
 
 
-@pytest.mark.parametrize("name", MODULES)
+@in_one_test("name", MODULES)
 def test_the_rules_of_an_operation_come_from_modules_that_it_imports(name: str) -> None:
     allowed = (*MODULES[name], "registry", "compositions")
     home, *_ = modules = [f"{operations.__name__}.{module}" for module in allowed]

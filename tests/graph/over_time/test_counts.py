@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.in_one_test import in_one_test
 
 from onward.errors import ArgumentError
 from onward.graph.over_time.counts import MAX_STEPS, Count, Counts
@@ -23,7 +24,7 @@ def compose(rng: np.random.Generator) -> tuple[Count, Any]:
     return count, values
 
 
-@pytest.mark.parametrize("seed", range(50))
+@in_one_test("seed", range(50))
 def test_merged_operations_give_the_numbers_of_a_loop(seed: int) -> None:
     rng = np.random.default_rng(seed)
     count, values = compose(rng)
@@ -32,7 +33,7 @@ def test_merged_operations_give_the_numbers_of_a_loop(seed: int) -> None:
     np.testing.assert_array_equal(count.at(later + count.period), count.at(later) + count.gain)
 
 
-@pytest.mark.parametrize("seed", range(50))
+@in_one_test("seed", range(50))
 def test_the_least_of_two_counts_is_that_at_each_number_of_steps(seed: int) -> None:
     rng, counts = np.random.default_rng(seed), Counts()
     (a, first), (b, second) = compose(rng), compose(rng)
