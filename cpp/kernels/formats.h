@@ -121,9 +121,9 @@ struct Dynamic : Integer {
 };
 
 // Quantizes a row to integers from -127 to 127, rounded to nearest, ties to even: a scale, then K bytes. The scale is
-// NaN if the row contains a NaN or an infinity.
+// NaN if the row contains a NaN. An infinity counts as the largest float.
 inline void quantize_row(const float* a, Size K, int32_t* out) {
-    constexpr int L = Float<float>::L, infinity = 0x7f800000;
+    constexpr int L = Float<float>::L, infinity = 0x7f800000;  // its bits; those of the largest float are one less
     typedef f32v unaligned __attribute__((aligned(4)));
     typedef uint8_t bytes __attribute__((vector_size(L), may_alias, aligned(1)));
     const Size whole = K / L * L;
@@ -140,6 +140,8 @@ inline void quantize_row(const float* a, Size K, int32_t* out) {
     int32_t most = 0;
     for (int l = 0; l < L; l++) most = largest[l] > most ? largest[l] : most;
 
+    const bool is_infinite = most == infinity;
+    most -= is_infinite;
     float max;
     __builtin_memcpy(&max, &most, sizeof max);
     const bool some = max > 1e-30f && most < infinity;  // below, 127 / max could overflow
@@ -154,6 +156,8 @@ inline void quantize_row(const float* a, Size K, int32_t* out) {
     for (Size k = 0; k < whole; k += L) *(bytes*)(q + k) = rounded(*(const unaligned*)(a + k));
     const bytes last = rounded(load((const float*)rest));
     __builtin_memcpy(q + whole, &last, (K - whole + 3) / 4 * 4);
+    for (Size k = 0; is_infinite && k < K; k++)
+        if (const int sign = __builtin_isinf_sign(a[k])) q[k] = uint8_t(127 * sign + offset);
 }
 
 }  // namespace

@@ -58,6 +58,11 @@ def test_the_accuracy_of_int8_is_measured_on_data(tmp_path: Path) -> None:
             net.export_c(tmp_path / "other.c", stream=True, data=data)
 
 
+def test_infinities_saturate_int8_as_in_python(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).choice(np.array([-np.inf, -2, 0, 1, np.inf], np.float32), (30, 3))
+    c_code.checked(STREAMS["int8"](), tmp_path / "net.c", stream=True, data={"x": x})
+
+
 @pytest.mark.parametrize("seed", [0, 3, 6])
 def test_integers_of_calibrated_scales_have_the_bits_of_python(seed: int, tmp_path: Path) -> None:
     model, options, x = random_network(np.random.default_rng(seed))

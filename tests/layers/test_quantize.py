@@ -131,8 +131,26 @@ def test_nan_and_infinity_affect_their_own_row_only(isa: str, precision: str, ba
     y, _ = layer(x)
     np.testing.assert_array_equal(y[:, [0, 1, 3]], clean[:, [0, 1, 3]])
     np.testing.assert_array_equal(y[0], clean[0])
-    if precision == "int8" or np.isnan(bad):
-        assert np.isnan(y[1:, 2]).all()
+    assert np.isnan(y[1:, 2]).all() if np.isnan(bad) else np.isfinite(y).all()
+
+
+@every_cell
+@pytest.mark.parametrize("hidden_size", [1, 21, 70])
+def test_an_infinity_counts_as_the_largest_number_in_int8(isa: str, cell: str, hidden_size: int) -> None:
+    layer, x = CELLS[cell](hidden_size=hidden_size).quantize("int8"), numbers("float32", 9, 3, 5)
+    x[2, 1, 2], x[3, 1, 4], x[4, 1] = np.inf, -np.inf, [np.inf, 0, -np.inf, 3, np.inf]
+    y, _ = layer(x)
+    assert_bitwise(y, layer(np.nan_to_num(x))[0])
+    assert np.isfinite(y).all() or "relu" in cell or "options" in cell  # whose states have no bounds
+    stream = layer.stream(batch=3)
+    assert_bitwise(y, np.stack([stream(x_t) for x_t in x]))
+
+
+@pytest.mark.parametrize("features", [1, 4, 15, 70])
+def test_an_infinity_saturates_a_row_of_any_length(isa: str, features: int) -> None:
+    layer, rng = onward.Linear(features, 9, rng=0).quantize("int8"), np.random.default_rng(features)
+    x = rng.choice(np.array([-np.inf, -3e38, 0, 1, np.inf], np.float32), (50, features))
+    assert_bitwise(layer(x), layer(np.nan_to_num(x)))
 
 
 # ---- The same bits -----------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import onward
 from onward import bundled
 from onward.errors import ArgumentError, ShapeError
 from onward.recipes import SequenceClassifier, SequenceRegressor
+from onward.recipes.sequences import Examples, balanced
 
 QUICK: dict[str, Any] = {"hidden_size": 8, "epochs": 20, "random_state": 0}
 
@@ -256,6 +257,25 @@ def test_weights_of_samples_and_classes_change_the_fit() -> None:
     assert recalls[0] < min(recalls[1:])
     with pytest.raises(ValueError, match="class_weight"):
         SequenceClassifier(**QUICK, class_weight="heavy").fit(X, y)
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced", {0: 0.3, 1: 2.0}])
+def test_samples_of_weight_0_change_nothing(class_weight: Any) -> None:
+    rng = np.random.default_rng(0)
+    X, y, weights = rng.normal(size=(20, 3, 1)), np.arange(20) % 3 % 2, rng.choice([0.0, 0.2, 2.0], 20)
+    options = QUICK | {"random_state": 0, "class_weight": class_weight}
+    fitted = SequenceClassifier(**options).fit(X, y, sample_weight=weights)
+    some = weights > 0
+    expected = SequenceClassifier(**options).fit(X[some], y[some], sample_weight=weights[some])
+    np.testing.assert_array_equal(fitted.predict_proba(X), expected.predict_proba(X))
+
+
+def test_balanced_classes_count_the_same_with_weights_of_samples() -> None:
+    labels, weights = np.array([0, 0, 0, 1, -1, 1]), np.array([0.5, 0, 2, 0.25, 9, 1])
+    for targets in (labels, [np.repeat(label, 3) for label in labels]):
+        shares = balanced(Examples([], targets, weights), 3, "balanced")
+        totals = [(weights[labels == k] * shares[k]).sum() for k in (0, 1)]
+        np.testing.assert_allclose(totals[0], totals[1])
 
 
 @pytest.mark.parametrize("seed", range(5))

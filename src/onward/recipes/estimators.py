@@ -67,7 +67,14 @@ class _SequenceEstimator(BaseEstimator):
         tags.input_tags.three_d_array = True
         return tags
 
-    def _fit(self, items: list[AnyArray], targets: AnyArray, num_classes: int | None, weights: Any) -> None:
+    def _fit(
+        self,
+        items: list[AnyArray],
+        targets: AnyArray,
+        num_classes: int | None,
+        weights: AnyArray | None,
+        class_weight: Any = None,
+    ) -> None:
         """Train `model_` on sequences (T, F) and their classes (N,) or numbers (N, O)."""
         rng = np.random.default_rng(check_random_state(self.random_state).randint(1 << 31))
         examples = sequences.Examples(items, targets, weights).counted()
@@ -83,6 +90,7 @@ class _SequenceEstimator(BaseEstimator):
             training,
             validation if held_out else None,
             num_classes,
+            class_weight=class_weight,
             rng=rng,
             progress=False,
             **{name: getattr(self, name) for name in PASSED_ON},
@@ -237,10 +245,11 @@ class SequenceClassifier(ClassifierMixin, _SequenceEstimator):
             only = self.classes_.tolist()[0]
             raise ArgumentError(f"y has one class, {only!r}, expected at least two: add sequences")
         weights = _check_weights(items, sample_weight)
-        if self.class_weight is not None:
-            by_class = compute_sample_weight(self.class_weight, self.classes_[labels])
-            weights = by_class if weights is None else weights * by_class
-        self._fit(items, labels, len(self.classes_), weights)
+        class_weight = self.class_weight
+        if isinstance(class_weight, dict):
+            by_class = compute_sample_weight(class_weight, self.classes_[labels])
+            weights, class_weight = by_class if weights is None else weights * by_class, None
+        self._fit(items, labels, len(self.classes_), weights, class_weight)
         return self
 
     def predict(self, X: Any) -> AnyArray:

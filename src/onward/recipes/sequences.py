@@ -335,12 +335,16 @@ def _standardized_batches(
 
 
 def balanced(examples: Examples, num_classes: int | None, class_weight: str) -> Array:
-    """Return the weight of each class for which all classes count the same. Raises ArgumentError."""
+    """Return the weight of each class, with which all classes count the same. Raises ArgumentError."""
     if class_weight != "balanced" or num_classes is None:
         raise ArgumentError(f"class_weight={class_weight!r}, but must be 'balanced', for classes, or None")
     labels = np.concatenate([np.reshape(labels, -1) for labels in examples.targets])
-    counts = np.bincount(labels[labels >= 0], minlength=num_classes)
-    shares: Array = counts.sum() / (num_classes * np.maximum(counts, 1))
+    weights = np.ones(len(labels))
+    if examples.weights is not None:
+        weights = np.repeat(examples.weights, list(map(np.size, examples.targets)))
+    known = labels >= 0
+    counts = np.bincount(labels[known], weights[known], minlength=num_classes)
+    shares: Array = counts.sum() / (num_classes * np.where(counts == 0, 1, counts))
     return shares
 
 

@@ -1,5 +1,5 @@
 /* Rounds the K numbers of x, which lie in pieces, to integers from -127 to 127 with one scale, which is returned: NaN if
-   one of them is not finite. */
+   one of them is NaN. An infinity counts as the largest float. */
 static float row_of_bytes(const float *x, const int32_t *pieces, int count, int length, int8_t *bytes)
 {
     uint32_t most = 0;
@@ -10,12 +10,16 @@ static float row_of_bytes(const float *x, const int32_t *pieces, int count, int 
             const uint32_t magnitude = bits_of(x[(pieces ? pieces[piece] : 0) + k]) & 0x7fffffffu;
             most = magnitude > most ? magnitude : most;
         }
+    if (most == 0x7f800000u) most--;
     largest = of_bits(most);
     some = largest > 1e-30f && most < 0x7f800000u;
     inverse = some ? 127.0f / largest : 0.0f;
     for (piece = 0; piece < count; piece++)
-        for (k = 0; k < length; k++)
-            *bytes++ = (int8_t)(bits_of(ONWARD_FMA(x[(pieces ? pieces[piece] : 0) + k], inverse, 0x1.8p23f)) & 0xffu);
+        for (k = 0; k < length; k++) {
+            const float number = x[(pieces ? pieces[piece] : 0) + k];
+            const float finite = number > largest ? largest : number < -largest ? -largest : number;
+            *bytes++ = (int8_t)(bits_of(ONWARD_FMA(finite, inverse, 0x1.8p23f)) & 0xffu);
+        }
     return some ? largest / 127.0f : most < 0x7f800000u ? 0.0f : NOT_A_NUMBER;
 }
 
