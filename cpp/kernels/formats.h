@@ -120,6 +120,12 @@ struct Dynamic : Integer {
     }
 };
 
+// Sets the integers of infinities, as if these were the largest floats.
+[[gnu::cold, gnu::noinline]] inline void quantize_infinities(const float* a, Size K, uint8_t* q) {
+    for (Size k = 0; k < K; k++)
+        if (const int sign = __builtin_isinf_sign(a[k])) q[k] = uint8_t(127 * sign + offset);
+}
+
 // Quantizes a row to integers from -127 to 127, rounded to nearest, ties to even: a scale, then K bytes. The scale is
 // NaN if the row contains a NaN. An infinity counts as the largest float.
 inline void quantize_row(const float* a, Size K, int32_t* out) {
@@ -156,8 +162,7 @@ inline void quantize_row(const float* a, Size K, int32_t* out) {
     for (Size k = 0; k < whole; k += L) *(bytes*)(q + k) = rounded(*(const unaligned*)(a + k));
     const bytes last = rounded(load((const float*)rest));
     __builtin_memcpy(q + whole, &last, (K - whole + 3) / 4 * 4);
-    for (Size k = 0; is_infinite && k < K; k++)
-        if (const int sign = __builtin_isinf_sign(a[k])) q[k] = uint8_t(127 * sign + offset);
+    if (is_infinite) quantize_infinities(a, K, q);
 }
 
 }  // namespace
