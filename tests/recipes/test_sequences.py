@@ -1,13 +1,16 @@
 """Test the recipe for labeled sequences: the split, the averaging window and the folded standardization."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from support.randomized import random_cases
 
 import onward
-from onward.errors import ArgumentError
+from onward.errors import ArgumentError, NotFiniteError
 from onward.recipes import sequences
 from onward.recipes.sequences import Examples
+from onward.tables import data
 
 
 def examples(targets: np.ndarray) -> Examples:
@@ -142,3 +145,21 @@ def test_balanced_weights_find_a_rare_class() -> None:
             class_weight="balanced",
             rng=np.random.default_rng(0),
         )
+
+
+@pytest.mark.parametrize("learning_rate", [1e3, 1e18, 1e30, 1e300])
+@pytest.mark.parametrize("is_class", [True, False])
+def test_a_training_that_diverges_ends_with_one_error(
+    learning_rate: float, is_class: bool, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    items = [rng.normal(size=(4, 2)) for _ in range(20)]
+    labels = np.array(["a", "b"])[np.arange(20) % 2] if is_class else rng.normal(size=(20, 1))
+    np.savez(tmp_path / "data.npz", x=np.concatenate(items), lengths=np.full(20, 4), y=labels)
+    table = data.read(tmp_path / "data.npz")
+    try:
+        _, history, report = sequences.fit_table(table, learning_rate=learning_rate, epochs=6, progress=False)
+        assert np.isfinite(history.epochs[history.best or 0].loss) and report["loss"] >= 0
+    except NotFiniteError as error:
+        assert "lower the learning rate" in str(error)
+        assert learning_rate > 1e3

@@ -294,7 +294,7 @@ def test_nan_in_the_targets_or_the_validation_data_is_reported() -> None:
     net, x = Net(onward.RNN(1, 1)), np.ones((4, 1, 1))
     with pytest.raises(NotFiniteError, match="in the targets"):
         train.fit(net, (x, x * np.nan), loss="mse")
-    with pytest.raises(NotFiniteError, match="validation data is nan after epoch 1"):
+    with pytest.raises(NotFiniteError, match="validation data is nan after epoch 1: it arose in the targets"):
         train.fit(net, (x, x), validation=(x, x * np.nan), loss="mse")
 
 

@@ -227,6 +227,7 @@ def _errors(y: Array, targets: Array) -> dict[str, float | None]:
     return {"mae": float(np.abs(y - targets).mean()), "r2": r2}
 
 
+@np.errstate(all="ignore")  # losses of numbers may be infinite
 def _report(
     model: BaseModel | Rows,
     examples: Examples,

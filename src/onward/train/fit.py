@@ -248,11 +248,14 @@ class Training:
 
     def _validated(self, run: Run, validation: Data) -> Score:
         """Return the score of the current weights, or of their average."""
-        found = score(replaced(self.model, run.average) if run.average else self.model, validation, self.loss)
+        model = replaced(self.model, run.average) if run.average else self.model
+        found = score(model, validation, self.loss)
         if not math.isfinite(found.loss):
+            results = evaluations(model, validation, self.loss)
+            places = (origin(model, each.batch, each.state, {}) for each in results if not math.isfinite(each.loss))
             raise NotFiniteError(
-                f"the loss of the validation data is {found.loss} after epoch {len(run.history.epochs) + 1}, "
-                "although the training loss is finite: look for NaN and infinities in the validation data"
+                f"the loss of the validation data is {found.loss} after epoch {len(run.history.epochs) + 1}: "
+                f"it arose {next(places, 'in the sum over all batches')}"
             )
         return found
 
@@ -313,13 +316,32 @@ def as_model(model: Any) -> BaseModel:
     return instance("model", model, BaseModel, "a layer or a model of onward, such as Sequential(...)")
 
 
-def score(model: BaseModel, data: Data, loss: Loss) -> Score:
-    total, weights, count, correct, are_classes = 0.0, 0.0, 0, 0, True
+class Evaluation(NamedTuple):
+    """The outputs of a batch, which of their rows are valid, and the mean loss with the sum of its weights."""
+
+    batch: Batch
+    state: Any  # the initial one
+    y: Array
+    mask: NDArray[np.bool_]
+    loss: float
+    weight: float
+
+
+def evaluations(model: BaseModel, data: Data, loss: Loss) -> Iterator[Evaluation]:
+    """Evaluate a model on each batch."""
     state: Any = None
     for batch in data.epoch(None):
-        y, state = model.run(batch.x, initial_state(model, batch, state), _lengths(model, batch), call)
+        first = initial_state(model, batch, state)
+        y, state = model.run(batch.x, first, _lengths(model, batch), call)
         mask = valid_rows(model, batch, y)
         value, _, weight = weighted(loss, y, batch.targets, mask, row_weights(model, batch, mask))
+        yield Evaluation(batch, first, y, mask, value, weight)
+
+
+@np.errstate(all="ignore")  # the loss may be infinite
+def score(model: BaseModel, data: Data, loss: Loss) -> Score:
+    total, weights, count, correct, are_classes = 0.0, 0.0, 0, 0, True
+    for batch, _, y, mask, value, weight in evaluations(model, data, loss):
         mask = counted_rows(loss, batch.targets, mask)
         total, weights, count = total + value * weight, weights + weight, count + int(mask.sum())
         classes, predicted = np.asarray(batch.targets), predicted_classes(loss, y)
@@ -408,7 +430,9 @@ def origin(model: BaseModel, batch: Batch, state: Any, gradients: dict[str, Arra
     if not _is_finite(targets := np.asarray(batch.targets)):
         return f"in the targets, {_place(targets, batch_first)}"
     last = [name for name, gradient in gradients.items() if not _is_finite(gradient)]
-    return f"in the gradient of {last[-1]}, although all outputs are finite" if last else "in the loss itself"
+    if last:
+        return f"in the gradient of {last[-1]}, although all outputs are finite"
+    return f"in the loss itself, for outputs up to {np.abs(y).max():.3g}: lower the learning rate"
 
 
 def _is_finite(array: NDArray[Any]) -> bool:
