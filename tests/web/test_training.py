@@ -11,6 +11,7 @@ import pytest
 from support.javascript import evaluated
 
 import onward
+from onward.core.activations import FUNCTIONS
 from onward.tracing.explore import PAGE
 
 KINDS = ("RNN", "LSTM", "GRU")
@@ -104,6 +105,50 @@ def test_gradients_of_weights_are_those_of_backward_in_python(
     assert set(found[3]) == set(gradients)
     for name, gradient in gradients.items():
         np.testing.assert_array_equal(found[3][name], gradient.reshape(-1), name)
+
+
+@needs_node
+def test_gradients_of_functions_and_softmax_are_those_of_python(tmp_path: Path) -> None:
+    numbers = {"affine": (1.5, 0.5), "scaled_tanh": (1.5, 0.7), "elu": (0.3,)}
+    functions = [onward.Activation(name, *numbers.get(name, ())) for name in FUNCTIONS if name != "linear"]
+    functions.append(onward.Softmax())
+    rng, special = np.random.default_rng(0), [-80, -3.5, -2.7, -1, 0, 0.5, 1, 2.7, 3.5, 6, 20, 80]
+    x = np.concatenate([rng.normal(size=(9, 2, 3)), np.reshape(special, (2, 2, 3))]).astype(np.float32)
+    dy = rng.normal(size=x.shape).astype(np.float32)
+    for number, function in enumerate(functions):
+        onward.Sequential(function).save(tmp_path / f"{number}.safetensors")
+    program = f"""
+        const {{ readFile }} = await import("node:fs/promises");
+        const x = new onward.Tensor(Float32Array.from({x.reshape(-1).tolist()}), [11, 2, 3]);
+        const dy = Float32Array.from({dy.reshape(-1).tolist()}), found = [];
+        for (let number = 0; number < {len(functions)}; number++) {{
+            const model = await onward.Onward.load(await readFile(`{tmp_path}/${{number}}.safetensors`));
+            found.push([...model.gradient(x, dy).data]);
+        }}
+        console.log(JSON.stringify(found));
+    """
+    for function, found in zip(functions, evaluated(program), strict=True):
+        _, _, cache = function.forward(x)
+        dx = function.backward(dy, None, cache)[0]
+        np.testing.assert_allclose(found, dx.reshape(-1), rtol=1e-4, atol=1e-6, err_msg=str(function))
+
+
+@needs_node
+def test_models_without_weights_take_vectors_sequences_and_batches(tmp_path: Path) -> None:
+    layers = [onward.Softmax()], [onward.Activation("tanh")], [onward.Last()], [onward.Last(), onward.Softmax()]
+    x = np.random.default_rng(0).normal(size=(4, 2, 3)).astype(np.float32)
+    for number, each in enumerate(layers):
+        model = onward.Sequential(*each)
+        model.save(tmp_path / "model.safetensors")
+        inputs = [x, x[:, 0], *([] if number > 1 else [x[0, 0]])]
+        program = f"""
+            const {{ readFile }} = await import("node:fs/promises");
+            const model = await onward.Onward.load(await readFile("{tmp_path}/model.safetensors"));
+            const run = (x) => {{ const {{ data, shape }} = model.run(x); return [[...data], shape]; }};
+            console.log(JSON.stringify({json.dumps([each.tolist() for each in inputs])}.map(run)));
+        """
+        for (data, shape), given in zip(evaluated(program), inputs, strict=True):
+            np.testing.assert_array_equal(np.reshape(data, shape), model(given))
 
 
 @needs_node

@@ -77,7 +77,8 @@ export class Model {
   gradient(x: Input, dy: Tensor | Float32Array, options?: { state?: State[] | null }): Tensor;
   /**
    * The output y, and the gradients of sum(dy * y) with respect to x and to the weights by name; dy may be a function of y.
-   * Batches are time-first. The bits of the weights' gradients are those of `backward` in Python. Throws as `gradient`.
+   * Batches are time-first. The bits of the gradients are those of `backward` in Python, unless they pass
+   * through Softmax or Activation layers. Throws as `gradient`.
    */
   backward(
     x: Input,

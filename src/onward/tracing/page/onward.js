@@ -264,8 +264,9 @@ class Last {
 }
 
 class Elementwise {
-  constructor(call) {
-    this.call = call;
+  /** `gradient` returns dx from dy, x, y and the number of features. */
+  constructor(call, gradient) {
+    Object.assign(this, { call, gradient });
   }
   run(x) {
     const y = withMemory((m) => {
@@ -275,7 +276,44 @@ class Elementwise {
     });
     return new Tensor(y, x.shape);
   }
+  backward(dy, x) {
+    return { dx: new Tensor(this.gradient(dy.data, x.data, this.run(x).data, last(x.shape)), x.shape) };
+  }
 }
+
+function softmaxGradient(dy, x, y, n) {
+  const dx = new Float32Array(y.length);
+  for (let row = 0; row < y.length; row += n) {
+    let mean = 0;
+    for (let k = row; k < row + n; k++) mean += dy[k] * y[k];
+    for (let k = row; k < row + n; k++) dx[k] = y[k] * (dy[k] - mean);
+  }
+  return dx;
+}
+
+const logistic = (x) => 1 / (1 + Math.exp(-x));
+/** The derivatives of the core's functions at x, where they have the value y; at a kink, those of PyTorch. */
+const DERIVATIVES = {
+  affine: (x, y, alpha) => alpha,
+  elu: (x, y, alpha, beta) => beta * (x > 0 ? 1 : alpha * Math.exp(x)),
+  exponential: (x, y) => y,
+  gelu: (x, y) => (x ? y / x : 0.5) + (x * Math.exp((-x * x) / 2)) / Math.sqrt(2 * Math.PI),
+  hard_sigmoid: (x, y, alpha, beta) => (alpha * x + beta > 0 && alpha * x + beta < 1 ? alpha : 0),
+  leaky_relu: (x, y, alpha) => (x > 0 ? 1 : alpha),
+  mish: (x) => {
+    const t = Math.tanh(Math.log1p(Math.exp(x)));
+    return t + x * logistic(x) * (1 - t * t);
+  },
+  relu: (x) => x > 0,
+  relu6: (x) => x > 0 && x < 6,
+  scaled_tanh: (x, y, alpha, beta) => alpha * beta * (1 - Math.tanh(beta * x) ** 2),
+  sigmoid: (x) => logistic(x) * logistic(-x),
+  silu: (x) => logistic(x) * (1 + x * logistic(-x)),
+  softplus: logistic,
+  softsign: (x) => (1 + Math.abs(x)) ** -2,
+  tanh: (x) => 1 - Math.tanh(x) ** 2,
+  thresholded_relu: (x, y, alpha) => x > alpha,
+};
 
 /** One layer of an RNN, LSTM or GRU, in one or two directions, in the core for layers or for whole models. */
 class Recurrent {
@@ -454,12 +492,13 @@ const BUILDERS = {
   Dropout: () => [],
   Softmax: ({ dim }) => {
     if (dim !== -1) throw new ArgumentError(`Softmax has dim=${dim}, but Onward for JavaScript supports only dim=-1`);
-    return [new Elementwise((x, n, count, y) => core.softmax(x, count / n, n, 0, y))];
+    return [new Elementwise((x, n, count, y) => core.softmax(x, count / n, n, 0, y), softmaxGradient)];
   },
   Activation: ({ name, alpha, beta }) => {
     if (name === "linear") return []; // it keeps the sign of zeros
     const [number, a, b] = activation([name, alpha, beta]);
-    return [new Elementwise((x, n, count, y) => core.activate(number, a, b, count, x, y))];
+    const slope = DERIVATIVES[CORE_FUNCTIONS[number]];
+    return [new Elementwise((x, n, count, y) => core.activate(number, a, b, count, x, y), (dy, x, y) => dy.map((d, k) => d * slope(x[k], y[k], a, b)))];
   },
 };
 for (const type of Object.keys(GATES))
@@ -519,10 +558,11 @@ export class Model {
   /** x as time-first and batched, and how to undo it for the output. */
   input(x, hasTime = true) {
     const first = this.layers.find((layer) => layer instanceof Embedding || layer.I), integers = first instanceof Embedding;
-    const features = first && !integers ? [first.I] : [];
     let { data, shape } = x instanceof Tensor ? x : nested(x);
     if (!(x instanceof Tensor) && ArrayBuffer.isView(x))
-      shape = features.length && (hasTime || data.length !== features[0]) ? [data.length / features[0], features[0]] : [data.length];
+      shape = first?.I && (hasTime || data.length !== first.I) ? [data.length / first.I, first.I] : [data.length];
+    const features = integers ? [] : [first ? first.I : last(shape)]; // without weights, the model takes any
+    if (!first && shape.length === 1) hasTime = false;
     if (!shape.every(Number.isInteger))
       throw new ShapeError(`x has ${data.length} numbers, but this model takes ${features[0]} per step`);
     if (!integers) data = data instanceof Float32Array ? data : Float32Array.from(data);
@@ -620,7 +660,6 @@ export class Model {
     let dx = new Tensor(given instanceof Tensor ? given.data : given, y.shape);
     for (const { layer, x: input, before, recorded } of calls.reverse()) {
       if (layer instanceof Embedding) break;
-      if (layer instanceof Elementwise) throw new ArgumentError("Onward for JavaScript has no gradients of Softmax and Activation layers");
       const found = before ? layer.backward(input, dx, before, {}, recorded) : layer.backward(dx, input);
       for (const [name, array] of Object.entries(found.weights ?? {})) weights[layer.prefix + name] = array;
       dx = found.dx;
