@@ -123,6 +123,17 @@ def test_a_layer_in_float64_is_named(kind: Any, tmp_path: Path) -> None:
         kind(3, 5, dtype="float64").export_c(tmp_path / "x.c", sizes={"time": 2, "batch": 1})
 
 
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_a_quantized_embedding_compiles(precision: str, tmp_path: Path) -> None:
+    net = onward.Sequential(onward.Embedding(11, 3, rng=0), onward.GRU(3, 4, rng=1)).quantize(precision)
+    net.compile(tmp_path / "net.onward")
+    net.export_c(tmp_path / "net.c", stream=True)
+    x = np.random.default_rng(0).integers(0, 11, (9, 1))
+    compiled, y = onward.load(tmp_path / "net.onward"), net(x)
+    np.testing.assert_array_equal(compiled(x), y)
+    np.testing.assert_array_equal(compiled.stream()(x), y)
+
+
 def test_calls_are_checked_as_those_of_models(tmp_path: Path) -> None:
     detector_of_voices().compile(tmp_path / "x.onward", sr=np.int64(16000))
     model: Any = onward.load(tmp_path / "x.onward")

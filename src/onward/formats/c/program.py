@@ -20,7 +20,7 @@ from ...graph.plan.program import Location, Program
 from ...graph.plan.steps import Step, views_of
 from ...graph.plan.view import CONSTANTS, DTYPES, View
 from ...graph.plan.words import CoreRecorder, RecordedWeights
-from ..compiled.programs import check_in_core
+from ..compiled.programs import check_in_core, with_wide_tables
 
 
 class Constants:
@@ -65,8 +65,8 @@ class FixedPrograms:
     """Compiles one graph for fixed sizes; all its programs share their weights."""
 
     def __init__(self, graph: Graph, recorder: WeightRecorder) -> None:
-        self.graph = graph
-        constants = list(constants_of(graph))
+        self.graph = with_wide_tables(graph)
+        constants = list(constants_of(self.graph))
         self._weights = Weights(frozenset(map(Identity, constants)), recorder)
         self._bytes = sum(array.nbytes for array in constants)
 

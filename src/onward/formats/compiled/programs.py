@@ -13,7 +13,8 @@ import onward._core as _core
 from ...core.identity import Identity
 from ...errors import ArgumentError, OnwardError
 from ...graph import Graph
-from ...graph.node import AnyArray, Signature
+from ...graph.graph import with_bodies
+from ...graph.node import AnyArray, Node, Signature
 from ...graph.plan.bound import LoadedProgram
 from ...graph.plan.builder import Weights
 from ...graph.plan.planner import compiled, constants_of
@@ -83,12 +84,31 @@ class Compiled(NamedTuple):
         return [Signature(shape, dtype) for shape, dtype in zip(shapes, self.plan.dtypes, strict=True)]
 
 
+def with_wide_tables(graph: Graph) -> Graph:
+    """Return a graph whose tables in float16, those of embeddings, are in float32: the core reads no others."""
+    users: dict[str, list[Node]] = {}
+    for node in graph.nodes:
+        for name in node.inputs:
+            users.setdefault(name, []).append(node)
+    constants, nodes = dict(graph.constants), []
+    for node in graph.nodes:
+        table, y = constants.get(node.inputs[0]) if node.inputs else None, node.outputs[0]
+        if node.operation == "Gather" and table is not None and table.dtype == np.float16:
+            casts = [each.operation == "Cast" and each.attributes["to"] == np.float32 for each in users.get(y, [])]
+            if all(casts) and y not in graph.outputs:
+                wide = f"{node.inputs[0]}/float32"
+                constants[wide] = table.astype(np.float32)
+                node = node.with_inputs(wide, *node.inputs[1:])
+        nodes.append(with_bodies(node, with_wide_tables))
+    return graph.replaced(nodes=nodes, constants=constants).without_unused()
+
+
 class GraphPrograms:
     """The programs of one graph, each for all sizes that its guards permit."""
 
     def __init__(self, graph: Graph, recorder: FileRecorder, host: str = "a compiled model") -> None:
-        self.graph, self.compiled, self._host = graph, list[Compiled](), host
-        constants = list(constants_of(graph))
+        self.graph, self.compiled, self._host = with_wide_tables(graph), list[Compiled](), host
+        constants = list(constants_of(self.graph))
         self._weights = Weights(frozenset(map(Identity, constants)), recorder)
         self._bytes = sum(array.nbytes for array in constants)
 
