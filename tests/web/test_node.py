@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.javascript import evaluated
 from support.random_options import drawn
 from support.randomized import random_cases
 
@@ -123,3 +124,54 @@ def test_batch_first_swaps_the_axes_as_in_python(tmp_path):
     cases = [(onward.Sequential(lstm, *end), x, lengths) for end in ends for lengths in (None, [9, 1, 0, 5])]
     for (model, x, lengths), answer in zip(cases, run(tmp_path, cases), strict=True):
         check(model, x, lengths, answer)
+
+
+REFUSED = {  # calls of a model LSTM(5, 7), Linear(7, 2), and of an Embedding(4, 3)
+    "model.run(x, { lengths: [3] })": "ShapeError: lengths=(3,); expected 2 integers from 0 to 3",
+    "model.run(x, { lengths: [3, 4] })": "ShapeError: lengths=(3, 4); expected",
+    "model.run(x, { lengths: [-1, 1.5] })": "ShapeError: lengths=(-1, 1.5); expected",
+    "model.run(x, { state: [{ h: [1, 2], c: null }] })": "ShapeError: h of the state of this LSTM has 2 numbers",
+    "model.run(x, { state: [] })": "ShapeError: state has 0 entries; expected 1",
+    "model.backward(x, new Float32Array(12), { state: [{ h: [1], c: [1] }] })": "ShapeError: h of the state",
+    "model.run([[1, 2, 3, 4, 5], [1, 2, 3, 4], [1, 2, 3, 4, 5, 6]])": "ShapeError: nested arrays of shape (3, 5)",
+    "model.run([[1, 2, 3, 4, null]])": "ArgumentError: got null; expected",
+    "model.run([[1, 2, 3, 4, '5']])": "ArgumentError: got string; expected",
+    "model.run([[1, 2, 3, 4, [5]]])": "ShapeError: nested arrays of shape (1, 5)",
+    "model.run(null)": "ArgumentError: got null; expected",
+    "model.run(3)": "ShapeError: x has shape (), but",
+    "model.backward(x, [[1, 2]])": "ShapeError: an array of 2 numbers cannot have shape (3, 2, 2)",
+    "model.clamp({ layer: '0.l0', gate: 'i', unit: 0.5, value: 1 })": "ArgumentError: unit=0.5",
+    "table.stream()(1.5)": "ArgumentError: x contains 1.5",
+    "table.run([0, 4])": "ArgumentError: x contains 4",
+}
+
+
+def test_arguments_that_do_not_fit_are_errors_and_other_types_are_converted(tmp_path):
+    model = onward.Sequential(onward.LSTM(5, 7, rng=0), onward.Linear(7, 2, rng=1))
+    table = onward.Embedding(4, 3, rng=0)
+    for name, each in (("model", model), ("table", table)):
+        each.save(tmp_path / f"{name}.safetensors")
+    program = f"""
+        const {{ readFile }} = await import("node:fs/promises");
+        const load = async (name) => onward.Onward.load(await readFile(`{tmp_path}/${{name}}.safetensors`));
+        const model = await load("model"), table = await load("table");
+        const doubles = Float64Array.from({{ length: 30 }}, (_, k) => Math.fround(Math.sin(k)));
+        const x = new onward.Tensor(Float32Array.from(doubles), [3, 2, 5]), dy = doubles.slice(0, 12);
+        const outcome = (call) => {{ try {{ return String(call().y?.data); }} catch (error) {{ return String(error); }} }};
+        const found = [{", ".join(f"() => {call}" for call in REFUSED)}].map(outcome);
+        const pairs = [
+            [model.run(x), model.run(new onward.Tensor(doubles, [3, 2, 5]))],
+            [model.gradient(x, Float32Array.from(dy)), model.gradient(x, dy)],
+            [model.gradient(x, Float32Array.from(dy)), model.gradient(x, new onward.Tensor(dy, [3, 2, 2]))],
+            [model.run(x, {{ state: [{{ h: Float32Array.of(...dy, 1, 1), c: null }}] }}),
+             model.run(x, {{ state: [{{ h: [...dy, 1, 1], c: null }}] }})],
+            [table.run([3, 1]), table.run(BigInt64Array.of(3n, 1n))],
+            [table.run([3, 1]), table.run([3n, 1n])],
+        ];
+        console.log(JSON.stringify([found, pairs.map((pair) => pair.map(({{ data }}) => [...data]))]));
+    """
+    found, pairs = evaluated(program)
+    for (call, message), got in zip(REFUSED.items(), found, strict=True):
+        assert got.startswith(message), (call, got)
+    for number, (one, other) in enumerate(pairs):
+        assert one == other and any(one), number

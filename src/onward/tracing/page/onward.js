@@ -183,12 +183,13 @@ class Embedding {
   }
   run(x) {
     const y = new Float32Array(x.data.length * this.features);
-    x.data.forEach((index, n) => {
-      if (!Number.isInteger(Number(index)) || index < 0 || index >= this.rows)
+    x.data.forEach((given, n) => {
+      const index = Number(given);
+      if (!Number.isInteger(index) || index < 0 || index >= this.rows)
         throw new ArgumentError(
           `x contains ${index}, but this Embedding has num_embeddings=${this.rows}: pass integers from 0 to ${this.rows - 1}`,
         );
-      y.set(this.table.subarray(index * this.features, (Number(index) + 1) * this.features), n * this.features);
+      y.set(this.table.subarray(index * this.features, (index + 1) * this.features), n * this.features);
     });
     return new Tensor(y, [...x.shape, this.features]);
   }
@@ -391,9 +392,18 @@ class Recurrent {
     return this.wide;
   }
 
+  /** The initial state of B sequences as it was given, or null for zeros. Throws ShapeError. */
+  initial({ h, c } = {}, B) {
+    const checked = (name, given, n) => {
+      if (given && given.length !== n) throw new ShapeError(`${name} of the state of this ${this.type} has ${given.length} numbers; expected ${n}`);
+      return given && floats(given);
+    };
+    return { h: checked("h", h, this.D * B * this.P), c: checked("c", c, this.D * B * this.H) };
+  }
+
   /** y and the final state; with `record`, also the recorded gates and sums (D, T, B, .., H). */
-  run(x, { h, c }, lengths, record) {
-    const [T, B, features] = x.shape;
+  run(x, state, lengths, record) {
+    const [T, B, features] = x.shape, { h, c } = this.initial(state, B);
     if (features !== this.I)
       throw new ShapeError(`x has ${features} features in its last axis (shape ${shown(x.shape)}), but this ${this.type} takes input_size=${this.I}`);
     const { D, H, P, recorded } = this, G = this.gates.length, lstm = this.type === "LSTM";
@@ -434,14 +444,14 @@ class Recurrent {
    * dx, and the gradients of the initial state and the weights, from dy and the gradient of the final state. `recorded` is
    * what run() returned for x, with its record, if the weights are in float32.
    */
-  backward(x, dy, { h, c } = {}, { dh, dc } = {}, recorded = null) {
+  backward(x, dy, state = {}, { dh, dc } = {}, recorded = null) {
     if (!this.plain) throw new ArgumentError(`this ${this.type} has options, and only plain cells have gradients`);
     if (this.precision && !this.float) {
       this.float = Object.assign(Object.create(Recurrent.prototype), this, { directions: this.widened(), precision: "", pointer: 0 });
       this.float.pack();
     }
-    const { y, gates } = recorded ?? (this.float ?? this).run(x, { h, c }, null, true);
-    const [T, B] = x.shape, { D, H, P } = this, lstm = this.type === "LSTM", wide = this.widened();
+    const { y, gates } = recorded ?? (this.float ?? this).run(x, state, null, true);
+    const [T, B] = x.shape, { h, c } = this.initial(state, B), { D, H, P } = this, lstm = this.type === "LSTM", wide = this.widened();
     return withMemory((m) => {
       const gradients = wide.map((direction) => WEIGHTS.map(([, part]) => arrayOf(direction[part])).map((array) => array && { pointer: m.put(new Float32Array(array.length)), size: array.length }));
       const dx = m.floats(x.data.length), dh0 = m.floats(D * B * P), dc0 = lstm ? m.floats(D * B * H) : 0;
@@ -565,7 +575,7 @@ export class Model {
     if (!first && shape.length === 1) hasTime = false;
     if (!shape.every(Number.isInteger))
       throw new ShapeError(`x has ${data.length} numbers, but this model takes ${features[0]} per step`);
-    if (!integers) data = data instanceof Float32Array ? data : Float32Array.from(data);
+    if (!integers) data = floats(data);
     if (features.length && last(shape) !== features[0])
       throw new ShapeError(`x has shape ${shown(shape)}, but this model takes (T, ${features[0]}), or (T, B, ${features[0]}) in batches`);
     const axes = shape.length - features.length, extra = hasTime ? 0 : 1 - axes;
@@ -583,7 +593,10 @@ export class Model {
   }
 
   forward(x, { state, lengths } = {}, visit = null) {
-    const after = [];
+    const after = [], [T, B] = x.shape, count = this.recurrent.length;
+    if (state && state.length !== count) throw new ShapeError(`state has ${state.length} entries; expected ${count}, one for each recurrent layer`);
+    if (lengths && !(lengths.length === B && Array.from(lengths, Number).every((n) => Number.isInteger(n) && n >= 0 && n <= T)))
+      throw new ShapeError(`lengths=${shown([...lengths])}; expected ${B} integers from 0 to ${T}`);
     let y = x;
     for (const layer of this.layers) {
       if (layer instanceof Recurrent) {
@@ -608,7 +621,7 @@ export class Model {
     const reverse = this.recurrent.find((layer) => layer.D === 2);
     if (reverse) throw new ArgumentError(`layer ${reverse.prefix.slice(0, -1)} is bidirectional and needs the whole sequence: it cannot stream`);
     const stream = (x) => {
-      const { steps, output } = this.input(typeof x === "number" ? new Tensor(Int32Array.of(x), []) : x, false);
+      const { steps, output } = this.input(typeof x === "number" ? new Tensor(Float64Array.of(x), []) : x, false);
       const { y, state } = this.forward(steps, { state: stream.state });
       stream.state = state;
       return output(y);
@@ -632,7 +645,7 @@ export class Model {
       if (layer.type === "RNN" || !"ifozr".includes(change.gate) || !layer.gates.includes(change.gate))
         throw new ArgumentError(`gate=${change.gate}, but only the sigmoid gates of a layer can be clamped: ${layer.gates.filter((gate) => "ifozr".includes(gate)).join(", ") || "an RNN has none"}`);
       if (change.value !== 0 && change.value !== 1) throw new ArgumentError(`value=${change.value}; expected 0 or 1`);
-      if (change.unit != null && !(change.unit >= 0 && change.unit < layer.H)) throw new ArgumentError(`unit=${change.unit}; expected 0 to ${layer.H - 1}`);
+      if (change.unit != null && !(Number.isInteger(change.unit) && change.unit >= 0 && change.unit < layer.H)) throw new ArgumentError(`unit=${change.unit}; expected 0 to ${layer.H - 1}`);
       return { ...change, of: layer, suffix: change.layer.slice(layer.prefix.length).replace(/^/, "_") };
     });
     const copy = Object.assign(Object.create(Model.prototype), this);
@@ -657,7 +670,7 @@ export class Model {
       y = result.y;
     }
     const given = typeof dy === "function" ? dy(y) : dy;
-    let dx = new Tensor(given instanceof Tensor ? given.data : given, y.shape);
+    let dx = new Tensor(floats((given instanceof Tensor ? given : nested(given)).data), y.shape);
     for (const { layer, x: input, before, recorded } of calls.reverse()) {
       if (layer instanceof Embedding) break;
       const found = before ? layer.backward(input, dx, before, {}, recorded) : layer.backward(dx, input);
@@ -696,14 +709,22 @@ function swap({ data, shape: [A, B, ...rest] }) {
   return new Tensor(to, [B, A, ...rest]);
 }
 
-/** The numbers and the shape of nested arrays. */
+const floats = (data) => (data instanceof Float32Array ? data : Float32Array.from(data, Number));
+
+/** The numbers and the shape of a number, of a typed array, or of nested arrays, which have equal lengths. */
 function nested(x, Data = Float32Array) {
   if (ArrayBuffer.isView(x)) return { data: x, shape: [x.length] };
-  if (!Array.isArray(x)) throw new ArgumentError(`x is ${x === null ? "null" : typeof x}; expected a Tensor, a typed array or nested arrays`);
-  const shape = [];
-  for (let level = x; Array.isArray(level) || ArrayBuffer.isView(level); level = level[0]) shape.push(level.length);
-  const data = Data.from(x.flat(Infinity).flatMap((each) => (ArrayBuffer.isView(each) ? [...each] : [each])));
-  return new Tensor(data, shape);
+  const data = [], shape = [], isArray = (level) => Array.isArray(level) || ArrayBuffer.isView(level);
+  for (let level = x; isArray(level); level = level[0]) shape.push(level.length);
+  const add = (level, axis) => {
+    if (isArray(level) && level.length !== shape[axis])
+      throw new ShapeError(`nested arrays of shape ${shown(shape)} contain one of ${level.length} elements in axis ${axis}`);
+    if (isArray(level)) for (const each of level) add(each, axis + 1);
+    else if (axis === shape.length && ["number", "bigint", "boolean"].includes(typeof level)) data.push(level);
+    else throw new ArgumentError(`got ${level === null ? "null" : typeof level}; expected a Tensor, a typed array or nested arrays of numbers`);
+  };
+  add(x, 0);
+  return new Tensor(Data === Array ? data : Data.from(data, Number), shape);
 }
 
 // ---- Whole models --------------------------------------------------------------------------------------------------
@@ -814,7 +835,7 @@ const constant = (graph, { dtype, shape, tensor }) => new Tensor(graph.tensor(te
 /** An array of a dtype from typed arrays, nested arrays or a number, as far as NumPy casts them within a kind. */
 function converted(name, value, dtype) {
   const Type = TYPES[dtype];
-  let { data, shape } = value instanceof Tensor ? value : typeof value === "object" && value !== null ? nested(value, Array) : { data: [value], shape: [] };
+  let { data, shape } = value instanceof Tensor ? value : nested(value, Array);
   if (data instanceof Type) return { data, shape };
   const isFloat = data instanceof Float32Array || data instanceof Float64Array || (Array.isArray(data) && !data.every((x) => typeof x !== "number" || Number.isInteger(x)));
   if (isFloat && isInteger(dtype)) throw new DtypeError(`${name} has floats, but the model takes ${dtype}: convert it first`);
