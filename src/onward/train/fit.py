@@ -252,7 +252,9 @@ class Training:
         found = score(model, validation, self.loss)
         if not math.isfinite(found.loss):
             results = evaluations(model, validation, self.loss)
-            places = (origin(model, each.batch, each.state, {}) for each in results if not math.isfinite(each.loss))
+            places = (
+                origin(model, each.batch, each.state, {}) for each in results if not math.isfinite(each.loss)
+            )
             raise NotFiniteError(
                 f"the loss of the validation data is {found.loss} after epoch {len(run.history.epochs) + 1}: "
                 f"it arose {next(places, 'in the sum over all batches')}"
@@ -317,7 +319,7 @@ def as_model(model: Any) -> BaseModel:
 
 
 class Evaluation(NamedTuple):
-    """The outputs of a batch, which of their rows are valid, and the mean loss with the sum of its weights."""
+    """The outputs of a batch, their valid rows, and the mean loss with the sum of its weights."""
 
     batch: Batch
     state: Any  # the initial one

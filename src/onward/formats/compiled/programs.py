@@ -85,7 +85,7 @@ class Compiled(NamedTuple):
 
 
 def with_wide_tables(graph: Graph) -> Graph:
-    """Return a graph whose tables in float16, those of embeddings, are in float32: the core reads no others."""
+    """Return a graph whose tables in float16, as of embeddings, are in float32, which the core reads."""
     users: dict[str, list[Node]] = {}
     for node in graph.nodes:
         for name in node.inputs:
@@ -94,7 +94,9 @@ def with_wide_tables(graph: Graph) -> Graph:
     for node in graph.nodes:
         table, y = constants.get(node.inputs[0]) if node.inputs else None, node.outputs[0]
         if node.operation == "Gather" and table is not None and table.dtype == np.float16:
-            casts = [each.operation == "Cast" and each.attributes["to"] == np.float32 for each in users.get(y, [])]
+            casts = [
+                each.operation == "Cast" and each.attributes["to"] == np.float32 for each in users.get(y, [])
+            ]
             if all(casts) and y not in graph.outputs:
                 wide = f"{node.inputs[0]}/float32"
                 constants[wide] = table.astype(np.float32)

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ...errors import ArgumentError, OnwardError
 from ...graph import Graph
-from ...graph.declared import UNNAMED, Input
-from ...graph.node import AnyArray
+from ...graph.random_inputs import SIZES, random_inputs
 from ...model import Model
 from .read import read
 from .translate import translate
-
-SIZES = (3, 16, 64)  # tried for open axes; those with different names get different sizes
-LARGEST_INDEX = 4  # in inputs of integers
-MAX_ELEMENTS = 1 << 20
 
 
 def check_export(graph: Graph, content: bytes, path: str | os.PathLike[str]) -> None:
@@ -32,10 +25,11 @@ def check_export(graph: Graph, content: bytes, path: str | os.PathLike[str]) -> 
         inputs = [declared for declared in source.planner.graph.inputs if declared.name in source.inputs]
     except OnwardError as error:
         raise _refused(f"cannot be opened: {error}") from error
-    for arrays in _examples(inputs):
+    for size in SIZES:
         try:
+            arrays = random_inputs(inputs, size)
             expected = source.planner(*arrays)
-        except OnwardError:  # the graph does not accept these sizes
+        except OnwardError:  # the graph does not accept these sizes, or does not declare any
             continue
         try:
             outputs = exported.planner(*arrays)
@@ -62,37 +56,3 @@ def _same(outputs: Any, others: Any) -> bool:
 def _refused(problem: str) -> ArgumentError:
     advice = "please report this; check=False writes the file nevertheless"
     return ArgumentError(f"nothing was written, because the ONNX file {problem}: {advice}")
-
-
-def _examples(inputs: Sequence[Input]) -> Iterator[list[AnyArray]]:
-    """Yield arrays for inputs, with growing sizes of their open axes; none if a dtype or a rank is open."""
-    if any(declared.dtype is None or declared.axes is None for declared in inputs):
-        return
-    rng, tried = np.random.default_rng(0), list[Any]()
-    for size in SIZES:
-        sizes: dict[str, int] = {}
-        shapes = [
-            tuple(
-                axis if isinstance(axis, int) else sizes.setdefault(_key(axis, place), size + len(sizes))
-                for place, axis in enumerate(declared.axes or ())
-            )
-            for declared in inputs
-        ]
-        if shapes not in tried and sum(map(math.prod, shapes)) <= MAX_ELEMENTS:
-            tried.append(shapes)
-            yield [
-                _random(rng, shape, declared.dtype) for shape, declared in zip(shapes, inputs, strict=True)
-            ]
-
-
-def _key(axis: str, place: int) -> str:
-    """The name of an open axis; those without a name have the same size if they are in the same place."""
-    return f"axis {place}" if axis in UNNAMED else axis
-
-
-def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> AnyArray:
-    if dtype.hasobject:
-        return np.full(shape, "text", object)
-    is_float = dtype.kind in "fc"
-    values = rng.standard_normal(shape) if is_float else rng.integers(0, LARGEST_INDEX, shape)
-    return np.asarray(values).astype(dtype)
