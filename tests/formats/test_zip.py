@@ -33,6 +33,18 @@ def test_arrays_of_every_layout_are_read_by_name(save: Any, tmp_path: Path) -> N
         assert found[name].dtype == array.dtype.newbyteorder("=")
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_changed_numbers_are_found_by_their_checksum(save: Any, tmp_path: Path) -> None:
+    save(tmp_path / "weights.npz", a=np.arange(300.0))
+    content = bytearray((tmp_path / "weights.npz").read_bytes())
+    for place in np.random.default_rng(0).integers(200, len(content) - 150, 20):
+        content[place] ^= 4
+        (tmp_path / "weights.npz").write_bytes(content)
+        with pytest.raises(FileError, match=r"the member a.npy is damaged|has \d+ bytes"):
+            onward.load_tensors(tmp_path / "weights.npz")
+        content[place] ^= 4
+
+
 def test_an_npy_is_one_array(tmp_path: Path) -> None:
     np.save(tmp_path / "weight.npy", np.eye(3, 2))
     np.testing.assert_array_equal(onward.load_tensors(tmp_path / "weight.npy")[""], np.eye(3, 2))

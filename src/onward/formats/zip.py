@@ -87,6 +87,13 @@ class ZipMembers:
         self._read[name] = content
         return content
 
+    def checked(self, name: str) -> memoryview:
+        """Return a member that has its checksum, as files of PyTorch may not. Raises FileError."""
+        content = self[name]
+        if zlib.crc32(content) != self.entries[name].CRC:
+            raise FileError(f"the member {name} is damaged: its checksum differs")
+        return content
+
 
 class _OpenedFile(io.RawIOBase):
     """What zipfile reads: a content, which io.BytesIO would copy."""
@@ -122,7 +129,7 @@ def _inflate(content: memoryview, size: int, name: str) -> memoryview:
 def read_npz(data: Data) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz by name. Raises FileError."""
     members = ZipMembers(data)
-    return {name.removesuffix(".npy"): read_npy(members[name], name) for name in members.entries}
+    return {name.removesuffix(".npy"): read_npy(members.checked(name), name) for name in members.entries}
 
 
 def read_npy(content: Data | memoryview, name: str) -> NDArray[Any]:

@@ -126,10 +126,10 @@ def _read(data: memoryview) -> tuple[Tensors, dict[str, Any]]:
         if WEIGHTS not in members.entries:
             names = ", ".join(sorted(members.entries)[:5])
             raise FileError(f"stable-baselines3 writes {WEIGHTS} into its files, but this one has {names}")
-        found = state_dicts(archive.read(members[WEIGHTS]))
+        found = state_dicts(archive.read(members.checked(WEIGHTS)))
         tensors = {name: array.copy() for each in found.values() for name, array in each.tensors.items()}
         try:
-            settings = json.loads(bytes(members["data"])) if "data" in members.entries else {}
+            settings = json.loads(bytes(members.checked("data"))) if "data" in members.entries else {}
         except (ValueError, RecursionError) as error:
             raise FileError(f"the member data is not JSON: {error}") from error
     return tensors, settings if isinstance(settings, dict) else {}

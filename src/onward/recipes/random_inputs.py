@@ -61,12 +61,12 @@ def _example(models: Sequence[Any], size: int) -> dict[str, NDArray[Any]]:
     sizes: dict[str, int] = {}
     for other in filter(None, others):
         for place, (each, twin) in enumerate(zip(declared, other.inputs, strict=False)):
-            axes, fixed = list(each.axes or ()), twin.axes or ()
-            for i, (axis, number) in enumerate(zip(axes, fixed, strict=False)):
+            own, fixed = list(each.axes or ()), twin.axes or ()
+            for i, (axis, number) in enumerate(zip(own, fixed, strict=False)):
                 if isinstance(axis, str) and isinstance(number, int):
-                    axes[i] = number
+                    own[i] = number
                     sizes |= {axis: number} if axis not in UNNAMED else {}
             if each.axes is not None:
-                declared[place] = each.with_axes(*axes)
+                declared[place] = each.with_axes(*own)
     arrays = random_inputs(declared, size, sizes)
     return {each.name: array for each, array in zip(declared, arrays, strict=True)}

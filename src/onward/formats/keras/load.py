@@ -64,9 +64,9 @@ def _opened(data: Data, weights: Data | None = None) -> tuple[dict[str, Any] | N
         return config, config.get("keras_version") or version, root
     if data[:8] != HDF5_SIGNATURE:
         members = ZipMembers(data)
-        metadata = _json(members[METADATA], METADATA)
-        root = hdf5.read(members[WEIGHTS])
-        return _json(members[CONFIG], CONFIG), metadata.get("keras_version"), root
+        metadata = _json(members.checked(METADATA), METADATA)
+        root = hdf5.read(members.checked(WEIGHTS))
+        return _json(members.checked(CONFIG), CONFIG), metadata.get("keras_version"), root
     root = hdf5.read(data)
     written = root.text("model_config")
     group = root.group("model_weights") if "model_weights" in root else root
