@@ -27,11 +27,21 @@ def gathered(g: Graph, sizes: str) -> str:
     return g.add("Reshape", g.add("Unsqueeze", one, integers(g, 0)), integers(g, 1))
 
 
+def reordered(g: Graph, sizes: str) -> str:
+    return g.add("Gather", sizes, integers(g, 0, 2, 1), axis=0)
+
+
+def joined_again(g: Graph, sizes: str) -> str:
+    return g.add("Concat", first_size(g, sizes), integers(g, 9), axis=0)
+
+
 @pytest.mark.parametrize("part", [first_size, gathered])
-def test_sizes_that_are_cast_to_int32_and_back_are_inferred(part) -> None:
+@pytest.mark.parametrize("before", [None, reordered, joined_again, first_size])
+def test_sizes_that_are_cast_to_int32_and_back_are_inferred(before, part) -> None:
     g = Graph()
     x = g.add_input("x", np.float32, ("batch", "time", 3))
-    size = part(g, g.add("Cast", g.add("Shape", x), to=INT32))
+    sizes = g.add("Shape", x)
+    size = part(g, g.add("Cast", before(g, sizes) if before else sizes, to=INT32))
     joined = g.add("Concat", size, integers(g, 4, dtype=INT32), size, axis=0)
     zeros = g.add("Expand", g.add_constant(np.float32(2)), g.add("Cast", joined, to=INT64))
     g.outputs = (zeros, joined)

@@ -16,21 +16,28 @@ MOVING = ("Slice", "Gather", "Squeeze", "Unsqueeze", "Reshape")  # their other i
 
 def keep_wide(s: Simplifier, node: Node) -> None:
     """Compute sizes of int32 also in int64, for a cast to it; other casts hide which sizes they are."""
-    if node.operation == "Cast" and node.inputs and node.outputs:
-        before = s.makers.get(node.inputs[0])
-        if before is not None and before.operation == "Shape" and node.attributes.get("to") == np.int32:
-            s.wide[node.outputs[0]] = node.inputs[0]
-    if not s.wide or node.operation not in (*MOVING, "Concat") or s.wide.keys().isdisjoint(node.inputs):
-        return
     if len(node.outputs) != 1:  # the error belongs to the call
         return
-    count = len(node.inputs) if node.operation == "Concat" else 1
-    sizes = [_wide(s, name) for name in node.inputs[:count]]
-    if None not in sizes:
-        output = f"{node.outputs[0]}/int64"
-        inputs = (*filter(None, sizes), *node.inputs[count:])
-        s.add(Node(node.operation, inputs, (output,), node.attributes, node.name))
-        s.wide[node.outputs[0]] = s.names.get(output, output)
+    (output,) = node.outputs
+    if node.operation == "Shape":
+        s.wide[output] = output
+        return
+    is_cast = node.operation == "Cast" and node.attributes.get("to") == np.int32
+    if not is_cast and node.operation not in (*MOVING, "Concat"):
+        return
+    moved = node.inputs if node.operation == "Concat" else node.inputs[:1]
+    if s.wide.keys().isdisjoint(moved):
+        return
+    sizes = tuple(filter(None, (_wide(s, name) for name in moved)))
+    if is_cast:
+        s.wide[output] = sizes[0]
+    elif sizes == moved:
+        s.wide[output] = output
+    elif len(sizes) == len(moved):
+        name = f"{output}/int64"
+        inputs = *sizes, *node.inputs[len(moved) :]
+        s.add(Node(node.operation, inputs, (name,), node.attributes, node.name))
+        s.wide[output] = s.names.get(name, name)
 
 
 def _wide(s: Simplifier, name: str) -> str | None:
@@ -38,4 +45,6 @@ def _wide(s: Simplifier, name: str) -> str | None:
     array = s.constants.get(name)
     if array is None:
         return s.wide.get(name)
-    return s.constant(f"{name}/int64", array.astype(np.int64)) if array.dtype == np.int32 else None
+    if array.dtype == np.int32:
+        return s.constant(f"{name}/int64", array.astype(np.int64))
+    return name if array.dtype == np.int64 else None
