@@ -194,10 +194,20 @@ class RandomLoop:
             goes_on = body.add("Less", "i", body.add_constant(np.array(self._last)))
         body.outputs = (goes_on, *body.outputs)
         limit = graph.add_constant(np.array(self.count))
-        captured = len(self._slices) + len(self._outer)
-        graph.outputs = graph.add_all(
-            "Loop", (limit, "", *names), count, body=body, captured=captured, **options
+        condition = self._rng.choice(["", graph.add_constant(np.array(True))])
+        around = [declared.name for declared in body.inputs[2 + len(self._states) :]]
+        carried = around if self._rng.random() < 0.3 else []  # as TensorFlow and JAX write loops
+        last = 1 + len(self._states)
+        body.outputs = (*body.outputs[:last], *carried, *body.outputs[last:])
+        results = graph.add_all(
+            "Loop",
+            (limit, str(condition), *names),
+            count + len(carried),
+            body=body,
+            captured=len(around) - len(carried),
+            **options,
         )
+        graph.outputs = (*results[: last - 1], *results[last - 1 + len(carried) :])
         return graph
 
     def results(self, model: Model) -> tuple[Array, ...]:

@@ -115,3 +115,31 @@ def test_a_loop_whose_body_uses_the_number_of_rows_streams_several_rows() -> Non
     stream = model.stream(batch=5, time_axis=1)
     parts = [stream(inputs[:, start:end]) for start, end in ((0, 4), (4, 5), (5, 9))]
     np.testing.assert_array_equal(np.concatenate(parts, 1), model(inputs), strict=True)
+
+
+def test_a_loop_that_carries_its_sequence_its_weights_and_what_it_does_not_read_streams() -> None:
+    """As JAX and TensorFlow write loops: all values are states, and the condition is a constant."""
+    rng, graph, body = np.random.default_rng(4), Graph(), Graph()
+    x = graph.add_input("x", FLOAT, ("steps", 6))
+    W, h = (graph.add_constant(rng.normal(size=shape).astype(np.float32)) for shape in ((6, 6), (6,)))
+    T = graph.add("Gather", graph.add("Shape", x), graph.add_constant(np.array(0)), axis=0)
+    unread = graph.add("Cast", T, to=np.dtype(np.int32))
+    i, goes_on, weights, before, sequence, _ = map(
+        body.add_input, ("i", "goes_on", "weights", "before", "sequence", "unread")
+    )
+    step = body.add("Gather", sequence, i, axis=0)
+    after = body.add("Tanh", body.add("Add", step, body.add("MatMul", before, weights)))
+    body.outputs = goes_on, weights, after, sequence, after
+    true = graph.add_constant(np.array(True))
+    *_, ys = graph.add_all("Loop", (T, true, W, h, x, unread), 4, body=body, captured=1)
+    graph.outputs = (ys,)
+    graph.declared_outputs = (Input("y", FLOAT),)
+    model, inputs = Model(graph), rng.normal(size=(9, 6)).astype(np.float32)
+    stream = model.stream(time_axis=0)
+    parts = [stream(inputs[start:end]) for start, end in ((0, 4), (4, 5), (5, 9))]
+    np.testing.assert_array_equal(np.concatenate(parts), model(inputs), strict=True)
+    state, expected = model.graph.constants[h], []
+    for row in inputs:
+        state = np.tanh(row + state @ model.graph.constants[W])
+        expected.append(state)
+    np.testing.assert_allclose(model(inputs), expected, rtol=1e-5, atol=1e-5)

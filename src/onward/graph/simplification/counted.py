@@ -20,12 +20,16 @@ def as_counted(s: Simplifier, node: Node) -> Node | None:
     """Return a loop without its condition and its counters, which captures what it does not change.
 
     Returns None for a loop without them, and for one whose condition tests anything else than whether a
-    counter, which starts at 0, is below the number of iterations.
+    counter, which starts at 0, is below the number of iterations. A condition that is always true goes too.
     """
     if not node.inputs[0]:
         return None
-    loop, is_plain = Counting(s, node), not node.inputs[1] and keeps_condition(node.attributes["body"])
-    if not loop.kept or (is_plain and len(loop.kept) == len(loop.states)):
+    condition = node.inputs[1]
+    is_plain = (not condition or np.all(s.constants.get(condition, False))) and keeps_condition(
+        node.attributes["body"]
+    )
+    loop = Counting(s, node)
+    if not loop.kept or (is_plain and not condition and len(loop.kept) == len(loop.states)):
         return None
     return loop.without_counters() if is_plain or loop.runs_to_the_end() else None
 

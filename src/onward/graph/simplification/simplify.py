@@ -1,15 +1,15 @@
 """Simplify a graph once, before any plan: fold constants, and recognize idioms of exporters."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ...core import budget
 from ...core.budget import Limit
 from ...errors import ArgumentError, LimitError
-from ..graph import Graph, bodies, with_bodies
+from ..graph import Graph, bodies, used_names, with_bodies
 from ..inference import outputs_of
 from ..node import REFUSALS, AnyArray, Node
 from ..operations import OPERATIONS
@@ -21,6 +21,8 @@ from .rewrites import REWRITES
 from .sizes import keep_wide
 
 MAX_COMPARED = 64  # elements of constants that are compared by value
+
+Item = TypeVar("Item")
 
 
 def simplify(graph: Graph) -> Graph:
@@ -220,9 +222,26 @@ class Simplifier:
             return simplify(with_plain_index(inner) if node.operation == "Loop" else inner)
 
         node = with_bodies(node.with_inputs(*passed, *unknown), simpler)
-        if "captured" in node.attributes:
-            node = node.with_attributes({**node.attributes, "captured": len(unknown)})
+        if "captured" not in node.attributes:
+            return node
+        return _without_unread(node.with_attributes({**node.attributes, "captured": len(unknown)}))
+
+
+def _without_unread(node: Node) -> Node:
+    """Return a node that captures only what its bodies read."""
+    read = [{*body.outputs, *used_names(body.nodes)} for body in bodies(node)]
+    first, end = len(node.inputs) - node.captured, node.captured
+    pairs = list(zip(bodies(node), read, strict=True))
+    unread = {n for n in range(-end, 0) if not any(body.inputs[n].name in names for body, names in pairs)}
+    if not unread:
         return node
+
+    def without(items: Sequence[Item]) -> list[Item]:
+        return [item for n, item in enumerate(items, -len(items)) if n not in unread]
+
+    node = with_bodies(node, lambda body: body.replaced(inputs=without(body.inputs)))
+    attributes = {**node.attributes, "captured": end - len(unread)}
+    return node.with_inputs(*node.inputs[:first], *without(node.inputs[first:])).with_attributes(attributes)
 
 
 def _described(attributes: Mapping[str, Any]) -> str:
